@@ -1,0 +1,1 @@
+"""What runs, and the only code that knows the world."""

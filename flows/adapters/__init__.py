@@ -1,0 +1,1 @@
+"""Ports to the world: readers, tiles, catalogues, ledger."""

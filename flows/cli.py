@@ -1,0 +1,10 @@
+"""The command line: one file in flows/commands per command."""
+
+import typer
+
+app = typer.Typer(
+    name="nightstride",
+    help="Difference images in, a measured catalogue of moving objects and a night page out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)

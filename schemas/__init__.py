@@ -1,0 +1,1 @@
+"""What things are: datasets, tiles, exposures, stages, settings, errors, model cards."""

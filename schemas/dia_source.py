@@ -1,0 +1,101 @@
+"""Measured detections on a difference image."""
+
+from enum import IntFlag
+
+import pyarrow as pa
+
+from schemas.dataset import TableOf, column
+
+
+class DetectionFlag(IntFlag):
+    """Bits of ``flags`` in `dia_source`."""
+
+    EDGE = 1  # the trail or its aperture touches the border of the image
+    SATURATED = 2  # saturated pixels inside the footprint
+    MASKED = 4  # other unusable pixels inside the footprint
+    DIPOLE = 8  # a negative lobe of comparable strength beside the positive one
+    NEAR_BRIGHT_STAR = 16  # beside a large saturated or masked area
+    FIT_FAILED = 32  # trail fit did not converge; trail columns hold the first estimate, errors are null
+    NO_WCS = 64  # sky columns are null
+    NO_ZERO_POINT = 128  # flux columns are null
+    CROSSES_DETECTOR = 256  # a trail too long for a Solar System object, or that leaves the image
+
+
+def _float(name: str, unit: str, doc: str, *, nullable: bool = True) -> pa.Field:
+    return column(name, pa.float32(), unit, doc, nullable=nullable)
+
+
+DIA_SOURCE = TableOf(
+    "dia_source",
+    pa.schema(
+        [
+            column("diaSourceId", pa.int64(), "", "visit (42 bits) | detector (9) | rank by (y, x) (12)."),
+            column("visit", pa.int64(), "", "Visit."),
+            column("detector", pa.int32(), "", "Detector; ZTF: readout channel, 4 (ccdid - 1) + qid - 1."),
+            column("x", pa.float64(), "pix", "Centre of the trail, 0-based column coordinate."),
+            column("y", pa.float64(), "pix", "Centre of the trail, 0-based row coordinate."),
+            _float("xErr", "pix", "Standard error of x."),
+            _float("yErr", "pix", "Standard error of y."),
+            _float("x_y_Cov", "pix2", "Covariance of x and y."),
+            column("ra", pa.float64(), "deg", "Right ascension (ICRS) of the centre; null without WCS.", nullable=True),
+            column("dec", pa.float64(), "deg", "Declination (ICRS) of the centre; null without WCS.", nullable=True),
+            _float("raErr", "deg", "Standard error of ra times cos(dec)."),
+            _float("decErr", "deg", "Standard error of dec."),
+            _float("ra_dec_Cov", "deg2", "Covariance of ra cos(dec) and dec."),
+            column("midpointMjdTai", pa.float64(), "d", "Middle of the exposure, MJD TAI."),
+            column("band", pa.string(), "", "Filter band."),
+            _float("psfFlux", "nJy", "Flux of a point-source fit at the centre."),
+            _float("psfFluxErr", "nJy", "Its standard error."),
+            _float("apFlux", "nJy", "Flux inside the stadium-shaped aperture around the trail."),
+            _float("apFluxErr", "nJy", "Its standard error."),
+            _float("trailFlux", "nJy", "Flux of the PSF-convolved trail fit."),
+            _float("trailFluxErr", "nJy", "Its standard error."),
+            _float("magAB", "mag(AB)", "AB magnitude of trailFlux; null where that is not positive."),
+            _float("magABErr", "mag", "Its standard error."),
+            _float("snr", "", "trailFlux / trailFluxErr, in the correlated noise of the image.", nullable=False),
+            column("trailRa", pa.float64(), "deg", "Right ascension of the trail's centre.", nullable=True),
+            column("trailDec", pa.float64(), "deg", "Declination of the trail's centre.", nullable=True),
+            _float("trailLength", "arcsec", "Length of the trail."),
+            _float("trailLengthErr", "arcsec", "Its standard error."),
+            _float("trailAngle", "deg", "Position angle from north through east, modulo 180."),
+            _float("trailAngleErr", "deg", "Its standard error."),
+            _float("trailLengthPx", "pix", "Length of the trail in pixels.", nullable=False),
+            _float("trailLengthPxErr", "pix", "Its standard error."),
+            _float("trailAnglePx", "deg", "Angle from +x towards +y, modulo 180.", nullable=False),
+            _float("trailAnglePxErr", "deg", "Its standard error."),
+            column(
+                "trailCov",
+                pa.list_(pa.float64(), 25),
+                "",
+                "Covariance of (flux in pixel units, x, y, length in px, angle in deg), row by row.",
+                nullable=True,
+            ),
+            _float("trailChi2", "", "Chi squared of the trail fit."),
+            column("trailNdata", pa.int32(), "", "Pixels in the trail fit."),
+            _float("psfChi2", "", "Chi squared of a point-source fit to the same pixels."),
+            _float(
+                "sharpness",
+                "",
+                "Central pixel's share of the flux over that of the model: 1 like the PSF, > 1 sharper.",
+            ),
+            _float(
+                "negativeFraction",
+                "",
+                "Negative over positive flux beyond 2 sigma near the trail: about 1 for a dipole.",
+            ),
+            _float("maskedFraction", "", "Share of unusable pixels in the footprint.", nullable=False),
+            _float("logitSum", "", "Summed logits of the candidate.", nullable=False),
+            _float("logitPeak", "", "Largest logit of the candidate.", nullable=False),
+            column("nHits", pa.int32(), "", "Windows above the floor."),
+            _float("reliability", "", "Calibrated probability of being real, 0 to 1.", nullable=False),
+            column("reliabilityVersion", pa.string(), "", "Models behind reliability."),
+            column(
+                "flags",
+                pa.int32(),
+                "",
+                "Bits: " + ", ".join(f"{flag.value} {flag.name}" for flag in DetectionFlag) + ".",
+            ),
+            column("bboxSize", pa.int32(), "pix", "Side of the square that holds the trail with its PSF."),
+        ]
+    ),
+)

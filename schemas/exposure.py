@@ -1,0 +1,65 @@
+"""What is known of one exposure besides its pixels."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+"""Of the exposure record in a tile store. A reader refuses a later one."""
+
+
+class PsfModel(BaseModel):
+    """Circular Moffat profile ``(1 + (r / alpha)^2)^-beta`` (Moffat 1969, A&A 3, 455)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fwhm_px: Annotated[float, Field(gt=0, description="Full width at half maximum, px.")]
+    beta: Annotated[float, Field(gt=1, description="Slope of the wings; 100 is as good as a Gaussian.")] = 3.0
+    source: Annotated[str, Field(description="stamp | header | image | assumed")] = "header"
+
+
+class ExposureKey(BaseModel):
+    """Identity of an exposure."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    night: Annotated[str, Field(pattern=r"^\d{8}$", description="YYYYMMDD of the local evening.")]
+    visit: Annotated[int, Field(ge=0, lt=2**42)]
+    detector: Annotated[int, Field(ge=0, lt=2**9)]
+
+    @property
+    def name(self) -> str:
+        """``<visit>-<detector>``: stem of its files."""
+        return f"{self.visit}-{self.detector}"
+
+
+class ExposureInfo(ExposureKey):
+    """Metadata of an exposure, as stored with its tiles and given to stages.
+
+    Null means not known: a stage leaves the columns that depend on it null. Pixel positions are 0-based.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    instrument: str
+    band: str
+    midpoint_mjd_tai: Annotated[float, Field(description="Middle of the exposure, MJD TAI.")]
+    exposure_time_s: Annotated[float, Field(ge=0)]
+    shape: Annotated[tuple[int, int], Field(description="(ny, nx), px.")]
+    pixel_unit: Annotated[str, Field(description="Unit of the pixels: adu or nJy.")] = "adu"
+    zero_point: Annotated[float | None, Field(description="AB magnitude of 1 pixel unit of flux, mag.")] = None
+    zero_point_err: Annotated[float | None, Field(ge=0, description="mag")] = None
+    gain: Annotated[float | None, Field(gt=0, description="electrons per pixel unit")] = None
+    saturation: Annotated[float | None, Field(description="pixel units")] = None
+    wcs_header: Annotated[str | None, Field(description="FITS header cards of the WCS, newline separated.")] = None
+    psf: PsfModel
+    background: Annotated[float, Field(description="Robust median of the usable pixels, pixel units.")]
+    noise: Annotated[float, Field(gt=0, description="Robust standard deviation of a pixel about it, pixel units.")]
+    noise_correlation: Annotated[
+        tuple[tuple[float, ...], ...],
+        Field(description="Autocorrelation of the noise at lags -L..L in y and x; (2L+1, 2L+1), 1 at the centre."),
+    ] = ((1.0,),)
+    masked_fraction: Annotated[float, Field(ge=0, le=1, description="Share of unusable pixels.")] = 0.0
+    source_uri: str
+    source_sha256: Annotated[str, Field(description="Of the file's bytes (all files of the exposure, in order).")]
+    planes: Annotated[tuple[str, ...], Field(description="Arrays present beside `difference` and `mask`.")] = ()
+    flags: Annotated[tuple[str, ...], Field(description="no_wcs, no_zero_point, assumed_psf, ...")] = ()

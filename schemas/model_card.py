@@ -1,0 +1,24 @@
+"""What a model's weights are, and how they came about."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ModelCard(BaseModel):
+    """Card beside the weights of a model, as ``<name>.json`` next to ``<name>.safetensors``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    name: str
+    version: str
+    sha256: str = Field(description="Of the weights file.")
+    input: dict[str, Any] = Field(description="Shape, bands, dtype and normalisation of what goes in.")
+    classes: tuple[str, ...]
+    training: dict[str, Any] = Field(description="Data, their digest and licence, split, seed, epochs, command.")
+    metrics: dict[str, Any] = Field(description="Measured on the test split, with intervals.")
+    calibration: dict[str, Any] = Field(default_factory=dict)
+    threshold: float = Field(description="Default operating threshold.")
+    false_alarm_rate: str = Field(description="What the threshold was set at, and on which data.")
+    licence: str = "BSD-3-Clause"

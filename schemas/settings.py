@@ -1,0 +1,76 @@
+"""All settings, in one frozen model."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Section(BaseModel):
+    """A part of the settings; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TileSettings(Section):
+    """How exposures are cut and stored."""
+
+    tile: Annotated[int, Field(gt=0, description="Side of a tile and of a shard, px; a multiple of the stride.")] = 1008
+    chunk: Annotated[int, Field(gt=0, description="Side of a chunk, px; divides the tile.")] = 252
+    codec: Annotated[Literal["none", "lz4", "zstd"], Field(description="Compression of the tiles, lossless.")] = "lz4"
+
+
+class DetectSettings(Section):
+    """The sliding-window search."""
+
+    model: Annotated[str, Field(description="Shipped name, folder or URL of the weights.")] = "basic_cnn"
+    window: Annotated[int, Field(ge=26, le=26, description="Side of a window, px; the network's input.")] = 26
+    stride: Annotated[int, Field(gt=0, le=26, description="Step between windows, px.")] = 7
+    batch: Annotated[int, Field(gt=0, description="Windows per call of the network.")] = 1024
+    threshold: Annotated[
+        float | None, Field(gt=0, lt=1, description="Window probability above which it is a hit; null: the card's.")
+    ] = None
+    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto: the GPU if there is one.")] = "auto"
+
+
+class MergeSettings(Section):
+    """From hits to candidates."""
+
+    min_snr: Annotated[float, Field(gt=0, description="Smallest matched-filter S/N of a candidate.")] = 4.0
+    max_candidates: Annotated[int, Field(gt=0, description="More on one detector is a flood: quarantined.")] = 4096
+
+
+class MeasureSettings(Section):
+    """Measurement and the verdict on each candidate."""
+
+    min_reliability: Annotated[
+        float | None, Field(ge=0, le=1, description="Least reliability of a published detection; null: the card's.")
+    ] = None
+    aperture_fwhm: Annotated[float, Field(gt=0, description="Half width of the aperture, in FWHM.")] = 1.5
+
+
+class ExecutionSettings(Section):
+    """Where and how the work runs."""
+
+    workers: Annotated[int | None, Field(gt=0, description="Worker processes; null: one per core.")] = None
+    scheduler: Annotated[str | None, Field(description="Address of a Dask scheduler; null: a local cluster.")] = None
+    worker_memory_gib: Annotated[float, Field(gt=0, description="Memory of one worker, GiB.")] = 1.5
+    retries: Annotated[int, Field(ge=0, description="Attempts after the first for retryable failures.")] = 3
+    visit_deadline_s: Annotated[float | None, Field(gt=0, description="Time budget of one visit, s; null: none.")] = (
+        None
+    )
+    max_detections: Annotated[
+        int, Field(gt=0, le=4096, description="More detections on one detector is a flood: quarantined.")
+    ] = 4096
+
+
+class Settings(BaseSettings):
+    """Everything that can be set: file < environment ``NIGHTSTRIDE_<SECTION>__<KEY>`` < command line."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="NIGHTSTRIDE_", env_nested_delimiter="__")
+
+    tiles: TileSettings = TileSettings()
+    detect: DetectSettings = DetectSettings()
+    merge: MergeSettings = MergeSettings()
+    measure: MeasureSettings = MeasureSettings()
+    execution: ExecutionSettings = ExecutionSettings()

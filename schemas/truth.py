@@ -1,0 +1,37 @@
+"""What was put into a simulated exposure."""
+
+import pyarrow as pa
+
+from schemas.dataset import TableOf, column
+
+TRUTH = TableOf(
+    "truth",
+    pa.schema(
+        [
+            column("kind", pa.string(), "", "streak | point | satellite"),
+            column(
+                "objectName", pa.string(), "", "Same object, same name on every visit; empty for one that is seen once."
+            ),
+            column("visit", pa.int64(), "", "Visit."),
+            column("detector", pa.int32(), "", "Detector."),
+            column("x", pa.float64(), "pix", "Centre, 0-based column coordinate."),
+            column("y", pa.float64(), "pix", "Centre, 0-based row coordinate."),
+            column("ra", pa.float64(), "deg", "Right ascension (ICRS).", nullable=True),
+            column("dec", pa.float64(), "deg", "Declination (ICRS).", nullable=True),
+            column("magnitude", pa.float64(), "mag(AB)", "Null for a negative source.", nullable=True),
+            column("flux", pa.float64(), "pixel_unit", "Total flux in pixel units; negative for a fading variable."),
+            column(
+                "snr", pa.float64(), "", "Flux * sum(m^2) / std(m-filtered noise): true template m, noise as it is."
+            ),
+            column("length_px", pa.float64(), "pix", "Length before convolution with the PSF; 0 for a point."),
+            column("angle_deg", pa.float64(), "deg", "From +x towards +y, modulo 180."),
+            column("visible", pa.float64(), "", "Share of the template's weight on unmasked pixels, 0 to 1."),
+            column("fwhm_px", pa.float64(), "pix", "FWHM of the Moffat PSF at this place."),
+            column("beta", pa.float64(), "", "Slope of that Moffat PSF."),
+            column("box_xmin", pa.int32(), "pix", "Box around it, 0-based, inclusive."),
+            column("box_xmax", pa.int32(), "pix", "See box_xmin."),
+            column("box_ymin", pa.int32(), "pix", "See box_xmin."),
+            column("box_ymax", pa.int32(), "pix", "See box_xmin."),
+        ]
+    ),
+)
