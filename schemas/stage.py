@@ -22,13 +22,13 @@ class Context:
     settings
         The stage's own section of the settings.
     models
-        Loaded models by name; loaded once per worker by the caller.
+        Loaded models by name (callables with a ``card``); loaded once per worker by the caller.
     """
 
     exposure: ExposureInfo | None = None
     tile: Tile | None = None
     settings: Any = None
-    models: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    models: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

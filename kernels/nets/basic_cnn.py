@@ -1,0 +1,39 @@
+"""The window classifier of Sun et al. (LLNL data science challenge, 2022), with its published shape."""
+
+import torch
+from torch import nn
+
+
+class BasicCnn(nn.Module):
+    """Two small convolutions and a long fully connected chain on a 26 x 26 window.
+
+    conv 5x5 (bands -> 6), ReLU, max-pool 4 stride 2, conv 4x4 (6 -> 3), ReLU, max-pool 4 stride 2, flatten (12),
+    fully connected 120, 500, 1000, 2 with ReLU and dropout 0.2 between: 565,509 weights for one band.
+
+    Parameters
+    ----------
+    bands
+        Channels of a window.
+    """
+
+    side = 26
+
+    def __init__(self, bands: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(bands, 6, 5)
+        self.conv2 = nn.Conv2d(6, 3, 4)
+        self.pool = nn.MaxPool2d(4, 2)
+        self.dropout = nn.Dropout(0.2)
+        self.fc1 = nn.Linear(12, 120)
+        self.fc2 = nn.Linear(120, 500)
+        self.fc3 = nn.Linear(500, 1000)
+        self.fc4 = nn.Linear(1000, 2)
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        """Give the two class scores (not asteroid, asteroid) of each window, (n, bands, 26, 26) -> (n, 2)."""
+        x = self.pool(torch.relu(self.conv1(windows)))
+        x = self.pool(torch.relu(self.conv2(x)))
+        x = torch.flatten(x, 1)
+        for layer in (self.fc1, self.fc2, self.fc3):
+            x = self.dropout(torch.relu(layer(x)))
+        return self.fc4(x)

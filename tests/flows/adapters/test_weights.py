@@ -1,0 +1,84 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from flows.adapters.weights import load_model, read_card, read_weights, write_model
+from kernels.nets.basic_cnn import BasicCnn
+from schemas.errors import Misconfigured
+
+CARD = {
+    "stage": "detect", "name": "test", "version": "1", "input": {"bands": 1, "side": 26},
+    "classes": ("nothing", "asteroid"), "training": {"seed": 0}, "metrics": {}, "threshold": 0.5,
+    "false_alarm_rate": "not set",
+}  # fmt: skip
+
+
+@pytest.fixture
+def model(tmp_path):
+    torch.manual_seed(1)
+    net = BasicCnn().eval()
+    write_model(tmp_path, {key: value.numpy() for key, value in net.state_dict().items()}, CARD)
+    return tmp_path, net
+
+
+def test_round_trip(model):
+    folder, net = model
+    windows = np.random.default_rng(0).normal(size=(4, 1, 26, 26)).astype(np.float32)
+    loaded = load_model("detect", str(folder))
+    with torch.no_grad():
+        scores = net(torch.from_numpy(windows)).numpy()
+    np.testing.assert_array_equal(loaded(windows), scores[:, 1] - scores[:, 0])
+    assert loaded.card.name == "test"
+
+
+def test_url_of_a_folder(model):
+    folder, _ = model
+    assert read_card("detect", f"file://{folder}") == read_card("detect", str(folder))
+
+
+def test_weights_that_are_not_the_cards_are_refused(model):
+    folder, _ = model
+    path = folder / "detect.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(Misconfigured, match=r"sha256 is .* but its card says .* To fix, restore"):
+        read_weights("detect", str(folder))
+
+
+def test_missing_weights(model):
+    folder, _ = model
+    (folder / "detect.safetensors").unlink()
+    with pytest.raises(Misconfigured, match="weights of this model are missing"):
+        load_model("detect", str(folder))
+
+
+def test_unknown_name_lists_what_there_is():
+    with pytest.raises(Misconfigured, match="there is no model 'nonsense' for stage 'detect'"):
+        read_card("detect", "nonsense")
+
+
+def test_card_with_unknown_field_is_refused(model):
+    folder, _ = model
+    path = folder / "detect.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"surprise": 1}))
+    with pytest.raises(Misconfigured, match=r"is not a model card: .*surprise"):
+        read_card("detect", str(folder))
+
+
+def test_card_of_another_stage_is_refused(model):
+    folder, _ = model
+    for suffix in ("json", "safetensors"):
+        (folder / f"detect.{suffix}").rename(folder / f"reliability.{suffix}")
+    with pytest.raises(Misconfigured, match="is a model for stage 'detect', not 'reliability'"):
+        read_card("reliability", str(folder))
+
+
+def test_verdict_against_plain_logistic_regression(tmp_path):
+    rng = np.random.default_rng(3)
+    mean, scale, weights, bias = rng.normal(size=5), rng.random(5) + 1, rng.normal(size=(5, 1)), rng.normal(size=1)
+    arrays = {"mean": mean, "scale": scale, "weight0": weights, "bias0": bias}
+    write_model(tmp_path, arrays, CARD | {"stage": "reliability", "classes": ("false", "real")})
+    features = rng.normal(size=(7, 5)).astype(np.float32)
+    expected = 1 / (1 + np.exp(-(((features - mean) / scale) @ weights[:, 0] + bias[0])))
+    np.testing.assert_allclose(load_model("reliability", str(tmp_path))(features), expected, rtol=1e-6)

@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from kernels.nets.basic_cnn import BasicCnn
+
+
+def test_published_shape():
+    shapes = {name: tuple(value.shape) for name, value in BasicCnn().named_parameters()}
+    assert shapes == {
+        "conv1.weight": (6, 1, 5, 5),
+        "conv1.bias": (6,),
+        "conv2.weight": (3, 6, 4, 4),
+        "conv2.bias": (3,),
+        "fc1.weight": (120, 12),
+        "fc1.bias": (120,),
+        "fc2.weight": (500, 120),
+        "fc2.bias": (500,),
+        "fc3.weight": (1000, 500),
+        "fc3.bias": (1000,),
+        "fc4.weight": (2, 1000),
+        "fc4.bias": (2,),
+    }
+    assert sum(value.numel() for value in BasicCnn().parameters()) == 565_509
+
+
+@pytest.mark.parametrize("bands", [1, 2, 8])
+def test_against_torch_sequential(bands):
+    torch.manual_seed(bands)
+    net = BasicCnn(bands).eval()
+    plain = torch.nn.Sequential(
+        net.conv1, torch.nn.ReLU(), torch.nn.MaxPool2d(4, 2),
+        net.conv2, torch.nn.ReLU(), torch.nn.MaxPool2d(4, 2), torch.nn.Flatten(),
+        net.fc1, torch.nn.ReLU(), net.fc2, torch.nn.ReLU(), net.fc3, torch.nn.ReLU(), net.fc4,
+    )  # fmt: skip
+    windows = torch.randn(5, bands, 26, 26)
+    torch.testing.assert_close(net(windows), plain(windows))
+
+
+def test_dropout_only_while_training():
+    torch.manual_seed(0)
+    net, windows = BasicCnn(), torch.randn(4, 1, 26, 26)
+    assert not torch.equal(net.train()(windows), net(windows))
+    assert torch.equal(net.eval()(windows), net(windows))

@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+import torch
+
+from kernels.nets.basic_cnn import BasicCnn
+from kernels.scorer import WindowScorer, choose_device
+from schemas.model_card import ModelCard
+
+CARD = ModelCard(
+    stage="detect", name="test", version="1", sha256="", input={"bands": 1}, classes=("nothing", "asteroid"),
+    training={}, metrics={}, threshold=0.5, false_alarm_rate="not set",
+)  # fmt: skip
+
+
+def test_log_odds_are_those_of_softmax():
+    torch.manual_seed(0)
+    net = BasicCnn().eval()
+    windows = np.random.default_rng(0).normal(size=(8, 1, 26, 26)).astype(np.float32)
+    probability = torch.softmax(net(torch.from_numpy(windows)), 1)[:, 1].detach().numpy()
+    logits = WindowScorer(net, CARD, torch.device("cpu"))(windows)
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), probability, rtol=1e-5)
+
+
+def test_device_falls_back_to_the_processor():
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_gpu_agrees_with_processor():
+    torch.manual_seed(0)
+    net = BasicCnn().eval()
+    windows = np.random.default_rng(0).normal(size=(64, 1, 26, 26)).astype(np.float32)
+    here = WindowScorer(net, CARD, torch.device("cpu"))(windows)
+    there = WindowScorer(net.to("cuda"), CARD, torch.device("cuda"))(windows)
+    np.testing.assert_allclose(here, there, atol=1e-4)

@@ -1,0 +1,26 @@
+import numpy as np
+import torch
+
+from kernels.verdict_net import VerdictNet
+from schemas.model_card import ModelCard
+
+CARD = ModelCard(
+    stage="reliability", name="test", version="1", sha256="", input={}, classes=("false", "real"),
+    training={}, metrics={}, threshold=0.5, false_alarm_rate="not set",
+)  # fmt: skip
+
+
+def test_two_layers_against_torch():
+    rng = np.random.default_rng(0)
+    mean, scale = rng.normal(size=6), rng.random(6) + 0.5
+    layers = [(rng.normal(size=(6, 4)), rng.normal(size=4)), (rng.normal(size=(4, 1)), rng.normal(size=1))]
+    features = rng.normal(size=(20, 6)).astype(np.float32)
+    x = torch.from_numpy((features - mean) / scale)
+    (w0, b0), (w1, b1) = [(torch.from_numpy(w), torch.from_numpy(b)) for w, b in layers]
+    expected = torch.sigmoid(torch.relu(x @ w0 + b0) @ w1 + b1)[:, 0].numpy()
+    np.testing.assert_allclose(VerdictNet(mean, scale, layers, CARD)(features), expected, rtol=1e-6)
+
+
+def test_no_candidates():
+    net = VerdictNet(np.zeros(3), np.ones(3), [(np.ones((3, 1)), np.zeros(1))], CARD)
+    assert net(np.empty((0, 3), np.float32)).shape == (0,)

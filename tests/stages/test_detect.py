@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels.nets.basic_cnn import BasicCnn
+from kernels.scorer import WindowScorer
+from schemas.dataset import DatasetError
+from schemas.exposure import ExposureInfo, PsfModel
+from schemas.mask import MaskPlane
+from schemas.model_card import ModelCard
+from schemas.settings import DetectSettings
+from schemas.stage import Context
+from schemas.tiles import Tiling
+from stages.detect import STAGE
+
+CARD = ModelCard(
+    stage="detect", name="test", version="1", sha256="", input={"bands": 1}, classes=("nothing", "asteroid"),
+    training={}, metrics={}, threshold=0.5, false_alarm_rate="not set",
+)  # fmt: skip
+
+
+def scorer(seed=0):
+    torch.manual_seed(seed)
+    return WindowScorer(BasicCnn().eval(), CARD, torch.device("cpu"))
+
+
+def exposure(shape, background=0.0):
+    return ExposureInfo(
+        night="20260101", visit=1, detector=0, instrument="test", band="r", midpoint_mjd_tai=61000.0,
+        exposure_time_s=30, shape=shape, psf=PsfModel(fwhm_px=2.0), background=background, noise=1.0,
+        source_uri="", source_sha256="",
+    )  # fmt: skip
+
+
+def search(image, mask, tile, chosen, background=0.0, model=None):
+    """Hits of all tiles, as a dictionary from grid position to logit, and the summed counts."""
+    tiling = Tiling(image.shape, tile)
+    hits, windows, unscored = {}, 0, 0
+    for part in tiling.tiles():
+        cut = (slice(part.y0, part.y1), slice(part.x0, part.x1))
+        context = Context(exposure(image.shape, background), part, chosen, {"detect": model or scorer()})
+        table = STAGE({"difference": image[cut].copy(), "mask": mask[cut].copy()}, context)
+        windows += int(table.schema.metadata[b"windows"])
+        unscored += int(table.schema.metadata[b"unscored"])
+        for row, column, logit in zip(*(table[name].to_pylist() for name in table.column_names), strict=True):
+            assert (row, column) not in hits
+            hits[row, column] = logit
+    return hits, windows, unscored
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    seed=st.integers(0, 1000),
+    shape=st.tuples(st.integers(26, 150), st.integers(26, 150)),
+    steps=st.integers(1, 20),
+    batch=st.sampled_from([1, 16, 64, 100]),
+)
+def test_tiled_search_equals_untiled_to_the_bit(seed, shape, steps, batch):
+    rng = np.random.default_rng(seed)
+    image = rng.normal(0, 5, shape).astype(np.float32)
+    mask = np.where(rng.random(shape) < 0.1, MaskPlane.BAD, 0).astype(np.uint16)
+    chosen = DetectSettings(threshold=1e-6, batch=batch)
+    whole = search(image, mask, 7 * 1000, chosen)
+    assert whole[0]
+    assert search(image, mask, 7 * steps, chosen) == whole
+
+
+def test_agrees_with_plain_loop():
+    rng = np.random.default_rng(5)
+    image = rng.normal(10_000, 5, (90, 100)).astype(np.float32)
+    hits, windows, unscored = search(image, np.zeros(image.shape, np.uint16), 49, DetectSettings(threshold=1e-6))
+    net = scorer().net
+    assert (windows, unscored) == (len(hits), 0)
+    assert windows == 10 * 11
+    for (row, column), logit in hits.items():
+        window = image[row * 7 : row * 7 + 26, column * 7 : column * 7 + 26].astype(float)
+        z = torch.tensor((window - window.mean()) / window.std(), dtype=torch.float32)
+        with torch.no_grad():
+            scores = net(z[None, None])[0]
+        assert logit == pytest.approx(float(scores[1] - scores[0]), abs=1e-5)
+
+
+def test_masked_windows_are_counted_and_give_no_hit():
+    image = np.random.default_rng(6).normal(0, 1, (40, 200)).astype(np.float32)
+    mask = np.zeros(image.shape, np.uint16)
+    mask[:, 100:] = MaskPlane.NO_DATA
+    image[:, 100:] = np.nan
+    hits, windows, unscored = search(image, mask, 1008, DetectSettings(threshold=1e-6))
+    beyond = [start for start in range(0, 200 - 25, 7) if start + 13 > 100]
+    assert unscored == 3 * len(beyond)
+    assert len(hits) == windows - unscored
+    assert all(column * 7 + 13 <= 100 for _, column in hits)
+
+
+def test_planes_that_are_information_do_not_mask():
+    image = np.random.default_rng(7).normal(0, 1, (26, 26)).astype(np.float32)
+    mask = np.full(image.shape, MaskPlane.DETECTED | MaskPlane.STREAK, np.uint16)
+    assert search(image, mask, 1008, DetectSettings(threshold=1e-6))[2] == 0
+
+
+def test_threshold_comes_from_the_card_unless_set():
+    image = np.random.default_rng(8).normal(0, 1, (200, 200)).astype(np.float32)
+    mask = np.zeros(image.shape, np.uint16)
+    everything = search(image, mask, 1008, DetectSettings(threshold=1e-6))[0]
+    middle = float(np.median(list(everything.values())))
+    card = CARD.model_copy(update={"threshold": float(1 / (1 + np.exp(-middle)))})
+    model = WindowScorer(scorer().net, card, torch.device("cpu"))
+    kept = search(image, mask, 1008, DetectSettings(), model=model)[0]
+    assert 0.4 < len(kept) / len(everything) < 0.6
+    assert min(kept.values()) >= middle - 1e-6
+
+
+def test_refuses_pixels_of_another_size():
+    tile = Tiling((26, 26)).tiles()[0]
+    context = Context(exposure((26, 26)), tile, DetectSettings(), {"detect": scorer()})
+    with pytest.raises(DatasetError, match=r"needs its own pixels, got \(27, 26\)"):
+        STAGE({"difference": np.zeros((27, 26), np.float32), "mask": np.zeros((27, 26), np.uint16)}, context)
