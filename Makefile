@@ -1,0 +1,57 @@
+# Two commands matter: `make night` shows the product, `make test` checks it. Both set up what they need.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NIGHT ?= night
+SEED ?= 2026
+
+# One process's worth of threads each: the flow starts as many processes as there are cores.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help setup night test lint types imports unit acceptance bench docs-pictures clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: $(VENV)/.ready  ## Make .venv with exactly the pinned packages; does nothing when nothing changed
+
+$(VENV)/.ready: pyproject.toml deploy/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+		{ echo "Python 3.11 to 3.13 is required, $(PYTHON) is another: make setup PYTHON=python3.11"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ echo "cannot make a virtual environment: apt-get install python3-venv"; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint deploy/constraints.txt
+	@touch $@
+
+night: setup  ## Simulate a night of 3 visits x 2 detectors, search it, evaluate it, make its page
+	rm -rf $(NIGHT)
+	$(BIN)/nightstride simulate --preset ztf --visits 3 --detectors 2 --seed $(SEED) --out $(NIGHT)/raw
+	$(BIN)/nightstride run $(NIGHT)/raw --out $(NIGHT)/out --json
+	$(BIN)/nightstride evaluate detect $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet
+	$(BIN)/nightstride report $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet
+	$(BIN)/nightstride verify $(NIGHT)/out
+
+test: lint types imports unit  ## Lint, types, import contracts, all tests
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+imports: setup
+	$(BIN)/lint-imports --no-logo
+
+unit: setup
+	$(BIN)/python -m pytest -q
+
+acceptance: setup  ## What takes long: large nights, all faults
+	$(BIN)/python -m pytest -q -m acceptance
+
+bench: setup  ## Measured comparisons
+	$(BIN)/python -m pytest -q benchmarks --benchmark-enable --benchmark-only
+
+clean:  ## Remove what make made
+	rm -rf $(VENV) $(NIGHT) build .mypy_cache .ruff_cache .pytest_cache
