@@ -1,0 +1,116 @@
+"""Which stages can run on what an exposure brings, and in which order."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from schemas.errors import Misconfigured
+from schemas.pixels import DIFFERENCE, MASK, SCIENCE, TEMPLATE, VARIANCE
+from schemas.stage import Stage
+
+PLANES = frozenset(plane.name for plane in (DIFFERENCE, MASK, VARIANCE, SCIENCE, TEMPLATE))
+"""Datasets that an exposure may bring, rather than a stage."""
+
+LEVELS = ("tile", "exposure", "visit", "night")
+"""What one call of a stage covers, from small to large: a stage reads from its own level or a smaller one."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Stages that run, sorted so that each comes after those it reads from, and why the others do not."""
+
+    stages: tuple[Stage, ...]
+    not_run: Mapping[str, str]
+
+    def at(self, level: str) -> tuple[Stage, ...]:
+        """Stages that run at a level, in order."""
+        return tuple(stage for stage in self.stages if stage.per == level)
+
+    def results(self, level: str) -> tuple[Stage, ...]:
+        """Stages of a level whose dataset no other stage of that level consumes: those that are published."""
+        consumed = {dataset.name for stage in self.at(level) for dataset in stage.needs}
+        return tuple(stage for stage in self.at(level) if stage.gives.name not in consumed)
+
+
+def resolve(pipeline: Sequence[Stage], present: Collection[str]) -> Graph:
+    """Sort a pipeline by what its stages need and give.
+
+    Parameters
+    ----------
+    pipeline
+        Stages in any order.
+    present
+        Names of the planes that the exposure brings.
+
+    Raises
+    ------
+    Misconfigured
+        A stage needs what nothing could ever give, two give the same, or they wait for each other.
+    """
+    producers = _producers(pipeline)
+    ordered = _sorted(pipeline, producers)
+    available, runs, not_run = set(present), [], dict[str, str]()
+    for stage in ordered:
+        missing = sorted(dataset.name for dataset in stage.needs if dataset.name not in available)
+        if missing:
+            not_run[stage.name] = "; ".join(_why(name, producers) for name in missing)
+        else:
+            runs.append(stage)
+            available.add(stage.gives.name)
+    return Graph(tuple(runs), not_run)
+
+
+def _why(name: str, producers: Mapping[str, Stage]) -> str:
+    if name in producers:
+        return f"no {name}: stage {producers[name].name} did not run"
+    return f"no {name} in the input"
+
+
+def _producers(pipeline: Sequence[Stage]) -> dict[str, Stage]:
+    producers: dict[str, Stage] = {}
+    for stage in pipeline:
+        name = stage.gives.name
+        if name in producers or name in PLANES:
+            other = f"stage {producers[name].name!r}" if name in producers else "the input"
+            raise Misconfigured(
+                "two_producers", f"stage {stage.name!r}", f"gives {name!r}, as {other} does.", "keep one of them."
+            )
+        producers[name] = stage
+    for stage in pipeline:
+        for dataset in stage.needs:
+            producer = producers.get(dataset.name)
+            if producer is None and dataset.name not in PLANES:
+                raise Misconfigured(
+                    "no_producer",
+                    f"stage {stage.name!r}",
+                    f"needs {dataset.name!r}, which no stage of the pipeline and no input gives.",
+                    "add the stage that gives it to the pipeline.",
+                )
+            if producer is not None and LEVELS.index(producer.per) > LEVELS.index(stage.per):
+                raise Misconfigured(
+                    "level",
+                    f"stage {stage.name!r}",
+                    f"works per {stage.per} but needs {dataset.name!r}, which is made per {producer.per}.",
+                    f"make it work per {producer.per}.",
+                )
+    return producers
+
+
+def _sorted(pipeline: Sequence[Stage], producers: Mapping[str, Stage]) -> list[Stage]:
+    """Stable: of the stages that could come next, the first of the pipeline does."""
+    ordered: list[Stage] = []
+    waiting = list(pipeline)
+    while waiting:
+        open_names = {stage.gives.name for stage in waiting}
+        ready = next(
+            (stage for stage in waiting if not open_names & {d.name for d in (*stage.needs, *stage.optional)}), None
+        )
+        if ready is None:
+            raise Misconfigured(
+                "cycle",
+                "pipeline",
+                f"stages {sorted(stage.name for stage in waiting)} wait for each other's results.",
+                "make one of them need something else.",
+            )
+        waiting.remove(ready)
+        ordered.append(ready)
+    return ordered

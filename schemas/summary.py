@@ -1,0 +1,58 @@
+"""What a night came to."""
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class ExposureCounts(BaseModel):
+    """Exposures by what became of them; they add up, or the summary is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seen: int = Field(ge=0)
+    done: int = Field(ge=0, description="Searched and published in this run.")
+    skipped: int = Field(ge=0, description="Already published, and unchanged; or given twice.")
+    quarantined: int = Field(ge=0, description="Unusable, with the reason in OUT/quarantine.")
+    failed: int = Field(ge=0, description="Given up on: an unexpected error, or out of time.")
+
+    @model_validator(mode="after")
+    def _reconciled(self) -> "ExposureCounts":
+        if self.seen != self.done + self.skipped + self.quarantined + self.failed:
+            raise ValueError(f"seen must be done + skipped + quarantined + failed, got {self!r}")
+        return self
+
+
+class Trouble(BaseModel):
+    """An exposure that was not searched, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uri: str
+    code: str
+    message: str
+
+
+class RunSummary(BaseModel):
+    """Result of ``nightstride run``; the last line of its output with ``--json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    exposures: ExposureCounts
+    windows: int = Field(ge=0, description="Searched in this run.")
+    unscored: int = Field(ge=0, description="Of these, not scored: over half masked, or without spread.")
+    detections: int = Field(ge=0, description="In the published catalogues of the exposures seen.")
+    not_run: Mapping[str, str] = Field(description="Stage -> why it had nothing to work on.")
+    seconds: Mapping[str, float] = Field(
+        description="Stage -> worker time, summed over the exposures, s; wall, startup and report: elapsed time, s."
+    )
+    report: str | None = Field(description="Night page; of the last night if there are several.")
+    nights: tuple[str, ...] = ()
+    quarantined: tuple[Trouble, ...] = ()
+    failed: tuple[Trouble, ...] = Field(default=(), description="Code `deadline`: shed, the visit was out of time.")
+    warnings: tuple[str, ...] = Field(default=(), description="What went wrong beside the exposures.")
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every exposure is published, else 1."""
+        return int(bool(self.exposures.quarantined or self.exposures.failed))

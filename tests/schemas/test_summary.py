@@ -1,0 +1,37 @@
+import pytest
+from pydantic import ValidationError
+
+from schemas.summary import ExposureCounts, RunSummary, Trouble
+
+COUNTS = {"seen": 4, "done": 1, "skipped": 1, "quarantined": 1, "failed": 1}
+
+
+def summary(**change):
+    values = {
+        "exposures": COUNTS, "windows": 9, "unscored": 1, "detections": 2, "not_run": {}, "seconds": {"wall": 1.5},
+        "report": None,
+    }  # fmt: skip
+    return RunSummary(**{**values, **change})
+
+
+def test_round_trip():
+    one = summary(not_run={"vet": "no science in the input"}, quarantined=(Trouble(uri="a", code="b", message="c"),))
+    assert RunSummary.model_validate_json(one.model_dump_json()) == one
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_must_add_up(name):
+    with pytest.raises(ValidationError, match="seen must be done"):
+        ExposureCounts(**{**COUNTS, name: COUNTS[name] + 1})
+
+
+@pytest.mark.parametrize(
+    ("counts", "code"),
+    [
+        ({"seen": 2, "done": 1, "skipped": 1, "quarantined": 0, "failed": 0}, 0),
+        ({"seen": 2, "done": 1, "skipped": 0, "quarantined": 1, "failed": 0}, 1),
+        ({"seen": 2, "done": 1, "skipped": 0, "quarantined": 0, "failed": 1}, 1),
+    ],
+)
+def test_exit_code(counts, code):
+    assert summary(exposures=counts).exit_code == code
