@@ -1,0 +1,185 @@
+"""Files and folders that are there whole or not at all."""
+
+import ctypes
+import errno
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+from schemas.errors import Misconfigured, NightstrideError, Retryable
+
+STAGED = ".staging"
+"""Ending of what is not published yet."""
+
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+
+
+def write_file(path: Path, content: bytes, staging: Path) -> None:
+    """Write ``content`` under ``staging`` and move it to ``path`` in one step; both are on one file system.
+
+    Raises
+    ------
+    Retryable
+        The disk is full.
+    Misconfigured
+        The folder may not be written, or a limit on file sizes is too small.
+    """
+    with writing(path):
+        staging.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
+        staged = staging / f"{path.name}.{uuid4().hex}{STAGED}"
+        try:
+            with staged.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            staged.replace(path)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
+        _sync(path.parent)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a hidden folder beside ``path`` to fill; when the block ends well it becomes ``path`` in one step.
+
+    What was at ``path`` before is replaced. If the block fails, nothing is left of the new folder. Errors as in
+    `write_file`.
+    """
+    with writing(path):
+        _make_folder(path.parent)
+        staged = path.parent / f".{path.name}.{uuid4().hex}{STAGED}"
+        try:
+            staged.mkdir()
+            yield staged
+            for entry in sorted(staged.rglob("*")):
+                _sync(entry)
+            _sync(staged)
+            _move_folder(staged, path)
+            _sync(path.parent)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+
+def sweep(out: Path) -> int:
+    """Remove what killed runs left unpublished under ``out``; give the number of entries.
+
+    Only for the holder of the lease: to anybody else these may be files that are being written.
+    """
+    found = leftovers(out)
+    for entry in found:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+    return len(found)
+
+
+def leftovers(out: Path) -> list[Path]:
+    """Give what lies unpublished under ``out``: all of ``staging/``, and tile folders that were never finished."""
+    staging = out / "staging"
+    staged = sorted(staging.iterdir()) if staging.is_dir() else []
+    return staged + sorted((out / "tiles").glob(f"*/.*{STAGED}"))
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a full disk and a folder that may not be written into our own errors, which name ``path``."""
+    try:
+        yield
+    except NightstrideError:
+        raise
+    except Exception as error:
+        translated = _translate(path, error)
+        if translated is None:
+            raise
+        raise translated from error
+
+
+def _translate(path: Path, error: Exception) -> NightstrideError | None:
+    code = _errno(error)
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        return Retryable(
+            "disk_full",
+            str(path),
+            f"could not be written: {os.strerror(code)}; {_free(path)} bytes are free. Nothing was published.",
+            "free space there or choose another --out, and run again: it goes on where it stopped.",
+        )
+    if code == errno.EFBIG:
+        return Misconfigured(
+            "file_size_limit",
+            str(path),
+            "could not be written: the file would be larger than this process or file system allows.",
+            "raise the limit (`ulimit -f unlimited`) or choose another --out, and run again.",
+        )
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        return Misconfigured(
+            "not_writable",
+            str(path),
+            f"could not be written: {os.strerror(code)}.",
+            "make the folder writable or choose another --out.",
+        )
+    return None
+
+
+def _errno(error: Exception) -> int | None:
+    if isinstance(error, OSError):
+        return error.errno
+    # zarrs reports a failed system call as a RuntimeError that ends in "(os error 28)".
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
+
+
+def _free(path: Path) -> int:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def _make_folder(path: Path) -> None:
+    """Make ``path`` and its parents, and put the new names on disk."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        _sync(folder.parent)
+
+
+def _move_folder(staged: Path, path: Path) -> None:
+    """Put the folder ``staged`` at ``path``; if there was one, ``staged`` then holds it."""
+    try:
+        staged.rename(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        _exchange(staged, path)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swap two folders; in one step where the system can (renameat2, Linux)."""
+    if sys.platform == "linux":
+        rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+        names = os.fsencode(one), os.fsencode(other)
+        if rename is not None and rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
+            return
+    # For a moment there is nothing at `other`: a rerun makes it again.
+    aside = one.with_name(f"{one.name}.old{STAGED}")
+    other.rename(aside)
+    one.rename(other)
+    with suppress(OSError):
+        aside.rename(one)
+
+
+def _sync(path: Path) -> None:
+    """Put a file, or the names in a folder, on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

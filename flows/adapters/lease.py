@@ -1,0 +1,142 @@
+"""One run per output folder."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event, Thread
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flows.adapters.atomic import sweep, write_file, writing
+from schemas.errors import Misconfigured
+
+HEARTBEAT_S = 10.0
+"""How often the holder shows that it is alive, s."""
+
+STALE_S = 120.0
+"""After how long without a heartbeat a holder that cannot be looked at (another host) counts as dead, s."""
+
+
+class Holder(BaseModel):
+    """The process that holds a lease, told apart from a later one with the same number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str
+    boot: str = Field(description="Boot and process namespace: within one, process numbers can be compared.")
+    pid: int
+    started: float = Field(description="Start of the process, s since 1970.")
+    since: str = Field(description="When it took the lease, UTC.")
+
+
+@contextmanager
+def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S) -> Iterator[Holder]:
+    """Hold the output folder ``out`` for one run; clear what a killed run left unpublished there.
+
+    The lease is ``out/lease.json``; the time of its last change is the heartbeat. A lease whose holder is dead is
+    taken over: on this host that is known from the process; elsewhere from ``stale_s`` without a heartbeat. Who looks
+    at a lease in order to take it holds a file lock meanwhile, which the kernel drops with the process, so that no two
+    can take it and none can block it.
+
+    Raises
+    ------
+    Misconfigured
+        Another run holds the folder (``locked``), or it may not be written.
+    """
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    path = out / "lease.json"
+    me = _myself()
+    with _guard(out) as now:
+        if (holder := _living(path, now, stale_s)) is not None:
+            raise Misconfigured(
+                "locked",
+                str(out),
+                f"another run holds it: process {holder.pid} on {holder.host}, since {holder.since}.",
+                "wait for that run to end, or choose another --out.",
+            )
+        write_file(path, me.model_dump_json(indent=1).encode(), out / "staging")
+        sweep(out)
+    ended = Event()
+    # The heart beats on the file this process wrote, not on the name: after a takeover it touches nothing.
+    descriptor = os.open(path, os.O_RDONLY)
+    heart = Thread(target=_beat, args=(descriptor, heartbeat_s, ended), name="lease", daemon=True)
+    heart.start()
+    try:
+        yield me
+    finally:
+        ended.set()
+        heart.join()
+        with _guard(out):
+            if _read(path) == me:
+                path.unlink()
+        os.close(descriptor)
+
+
+def holder_of(out: Path, stale_s: float = STALE_S) -> Holder | None:
+    """Give the living holder of ``out``; None if there is none."""
+    if not (out / "lease.json").exists():
+        return None
+    with _guard(out) as now:
+        return _living(out / "lease.json", now, stale_s)
+
+
+@contextmanager
+def _guard(out: Path) -> Iterator[float]:
+    """Be alone with the lease; give the time by the clock of the file system, which all hosts share."""
+    with writing(out):
+        descriptor = os.open(out / "lease.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.utime(descriptor)
+        yield os.fstat(descriptor).st_mtime
+    finally:
+        os.close(descriptor)
+
+
+def _living(path: Path, now: float, stale_s: float) -> Holder | None:
+    holder = _read(path)
+    if holder is None:
+        return None
+    me = _myself()
+    if (holder.host, holder.boot) == (me.host, me.boot):
+        return holder if _runs(holder) else None
+    return holder if now - path.stat().st_mtime < stale_s else None
+
+
+def _runs(holder: Holder) -> bool:
+    try:
+        process = psutil.Process(holder.pid)
+        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - holder.started) < 2.0
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _read(path: Path) -> Holder | None:
+    try:
+        return Holder.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def _myself() -> Holder:
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    names = Path("/proc/self/ns/pid")
+    return Holder(
+        host=socket.gethostname(),
+        boot=f"{boot.read_text().strip()} {names.readlink()}" if boot.exists() else str(psutil.boot_time()),
+        pid=os.getpid(),
+        started=psutil.Process().create_time(),
+        since=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _beat(descriptor: int, heartbeat_s: float, ended: Event) -> None:
+    while not ended.wait(heartbeat_s):
+        with suppress(OSError):
+            os.utime(descriptor)

@@ -1,0 +1,113 @@
+"""The ledger: one small record per exposure, which says what is done."""
+
+from hashlib import sha256
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from flows.adapters.atomic import write_file
+from schemas.errors import BadInput, Misconfigured
+from schemas.exposure import ExposureKey
+from schemas.ledger import LEDGER_VERSION, ExposureRecord, SourceMemo
+
+
+class Ledger:
+    """Records under ``OUT/ledger/<night>/``, and what is remembered of sources under ``OUT/ledger/sources/``.
+
+    Each record is one file that is replaced in one step. There is one writer: the holder of the lease.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._root = out / "ledger"
+        self._staging = out / "staging"
+
+    def path(self, key: ExposureKey) -> Path:
+        """Where the record of an exposure is."""
+        return self._root / key.night / f"{key.name}.json"
+
+    def get(self, key: ExposureKey) -> ExposureRecord | None:
+        """Give the record of an exposure; None if there is none or it cannot be read, so that it is done again.
+
+        Raises
+        ------
+        Misconfigured
+            The record was written by a later version.
+        """
+        try:
+            return load(self.path(key))
+        except (FileNotFoundError, BadInput):
+            return None
+
+    def put(self, record: ExposureRecord) -> None:
+        """Write or replace a record; errors as in `flows.adapters.atomic.write_file`."""
+        write_file(self.path(record), record.model_dump_json(indent=1).encode(), self._staging)
+
+    def remove(self, key: ExposureKey) -> None:
+        """Remove a record, if there is one."""
+        self.path(key).unlink(missing_ok=True)
+
+    def files(self, night: str | None = None) -> list[Path]:
+        """Give the files of the records, sorted: of one night or of all."""
+        return sorted(self._root.glob(f"{night or '[0-9]' * 8}/*.json"))
+
+    def records(self, night: str | None = None) -> list[ExposureRecord]:
+        """Give the records that can be read, by night, visit and detector; errors as in `get`."""
+        found = []
+        for file in self.files(night):
+            try:
+                found.append(load(file))
+            except (FileNotFoundError, BadInput):
+                continue
+        return sorted(found, key=lambda record: (record.night, record.visit, record.detector))
+
+    def remembered(self, source_uri: str) -> SourceMemo | None:
+        """Give what a source held when it was last read; None if that is not known."""
+        try:
+            memo = SourceMemo.model_validate_json(self._memo(source_uri).read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+        return memo if memo.uri == source_uri else None
+
+    def remember(self, memo: SourceMemo) -> None:
+        """Keep what a source held, so that a rerun need not read it."""
+        write_file(self._memo(memo.uri), memo.model_dump_json().encode(), self._staging)
+
+    def _memo(self, source_uri: str) -> Path:
+        name = sha256(source_uri.encode()).hexdigest()[:32]
+        return self._root / "sources" / name[:2] / f"{name}.json"
+
+
+def load(path: Path) -> ExposureRecord:
+    """Read one record.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    BadInput
+        It is damaged.
+    Misconfigured
+        It was written by a later version.
+    """
+    content = path.read_bytes()
+    try:
+        version = _Version.model_validate_json(content).schema_version
+        if version > LEDGER_VERSION:
+            raise Misconfigured(
+                "future_schema",
+                str(path),
+                f"has schema version {version}, this nightstride reads versions up to {LEDGER_VERSION}.",
+                "use the version of nightstride that wrote it, or another --out.",
+            )
+        return ExposureRecord.model_validate_json(content)
+    except ValidationError as error:
+        raise BadInput(
+            "damaged_record",
+            str(path),
+            f"is no ledger record ({error.error_count()} errors, the first: {error.errors()[0]['msg']}).",
+            "run the night again: the exposure is done anew.",
+        ) from error
+
+
+class _Version(BaseModel):
+    schema_version: int

@@ -1,0 +1,76 @@
+"""Records of what was done: the ledger, its memory of sources, the quarantine."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.exposure import ExposureKey
+
+LEDGER_VERSION = 1
+"""Of the records below. A reader refuses a later one."""
+
+
+class Record(BaseModel):
+    """A small frozen record; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceStat(Record):
+    """What a file system says of a source; a source whose stat is unchanged is not read again."""
+
+    size: Annotated[int, Field(ge=0, description="bytes")]
+    mtime_ns: Annotated[int, Field(description="Time of the last change, ns since 1970.")]
+
+
+class SourceMemo(SourceStat):
+    """What a source held when it was last read."""
+
+    uri: str
+    sha256: Annotated[str, Field(description="Of the bytes of all files of the exposure, in order.")]
+    key: ExposureKey
+
+
+class DatasetRecord(Record):
+    """One published file."""
+
+    path: Annotated[str, Field(description="Relative to the output folder, with forward slashes.")]
+    digest: Annotated[str, Field(description="Of what it was made from; stands in the file's own metadata as well.")]
+    rows: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(description="Of the file's bytes.")]
+
+
+class ExposureRecord(ExposureKey):
+    """What became of one exposure. Times are allowed here; the catalogues hold none of the run's."""
+
+    schema_version: int = LEDGER_VERSION
+    source_uri: str
+    source_sha256: str
+    source_stat: SourceStat | None = None
+    digest: Annotated[str, Field(description="Of the final dataset, chained over everything before it.")]
+    datasets: dict[str, DatasetRecord] = Field(default_factory=dict)
+    windows: Annotated[int, Field(ge=0, description="Windows searched.")] = 0
+    windows_unscored: Annotated[int, Field(ge=0, description="Windows too masked or too flat to be scored.")] = 0
+    detections: Annotated[int, Field(ge=0)] = 0
+    seconds: dict[str, float] = Field(default_factory=dict, description="Time spent by stage, s.")
+    status: Literal["done", "quarantined"] = "done"
+    reason: Annotated[str | None, Field(description="Why it is quarantined.")] = None
+    software: Annotated[str, Field(description="Version of nightstride.")]
+    finished_at: Annotated[str, Field(description="UTC, ISO 8601.")]
+
+    @property
+    def key(self) -> ExposureKey:
+        """Which exposure this is about."""
+        return ExposureKey(night=self.night, visit=self.visit, detector=self.detector)
+
+
+class QuarantineRecord(Record):
+    """Why an input cannot be used, and what to do about it."""
+
+    code: str
+    where: str
+    problem: str
+    remedy: str
+    source_uri: str
+    key: Annotated[ExposureKey | None, Field(description="Null where the input does not tell.")] = None
+    when: Annotated[str, Field(description="UTC, ISO 8601.")]
