@@ -2,9 +2,13 @@
 
 import typer
 
+from flows.commands.verify import verify
+
 app = typer.Typer(
     name="nightstride",
     help="Difference images in, a measured catalogue of moving objects and a night page out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.command()(verify)
