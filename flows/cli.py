@@ -2,6 +2,8 @@
 
 import typer
 
+from flows.commands import train
+from flows.commands.doctor import doctor
 from flows.commands.verify import verify
 
 app = typer.Typer(
@@ -12,3 +14,5 @@ app = typer.Typer(
 )
 
 app.command()(verify)
+app.command()(doctor)
+app.add_typer(train.app, name="train")

@@ -1,7 +1,8 @@
 """The verdict on a candidate: a small network on its features."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,29 +11,35 @@ from scipy.special import expit
 from schemas.model_card import ModelCard
 
 
-@dataclass(frozen=True)
-class VerdictNet:
-    """Standardisation, fully connected layers with ReLU between, logistic output; one layer is logistic regression.
+def reliability(features: NDArray[np.float32], arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """Give the probability of being real.
 
     Parameters
     ----------
-    mean, scale : (features,)
-        Of the training set.
-    layers
-        Pairs of weights (in, out) and biases (out,); the last has one output.
-    card
-        What is known of its weights.
-    """
+    features : (n, features) float32
+    arrays
+        ``mean`` and ``scale`` (features,) of the training set; ``weight0`` (in, out), ``bias0`` (out,), ``weight1``, ...
+        of fully connected layers with ReLU between; the last has one output. One layer is logistic regression.
 
-    mean: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    layers: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]
+    Returns
+    -------
+    (n,) float32
+        0 to 1.
+    """
+    x = (features.astype(np.float64) - arrays["mean"]) / arrays["scale"]
+    last = sum(name.startswith("weight") for name in arrays) - 1
+    for n in range(last):
+        x = np.maximum(x @ arrays[f"weight{n}"] + arrays[f"bias{n}"], 0.0)
+    return expit((x @ arrays[f"weight{last}"] + arrays[f"bias{last}"])[:, 0]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class VerdictNet:
+    """`reliability` with its arrays and its card."""
+
+    arrays: Mapping[str, NDArray[Any]]
     card: ModelCard
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give the probability of being real, (n, features) -> (n,) float32 in 0..1."""
-        x = (features.astype(np.float64) - self.mean) / self.scale
-        for weights, bias in self.layers[:-1]:
-            x = np.maximum(x @ weights + bias, 0.0)
-        weights, bias = self.layers[-1]
-        return expit((x @ weights + bias)[:, 0]).astype(np.float32)
+        return reliability(features, self.arrays)

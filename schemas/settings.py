@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.keyword_mapping import KeywordMapping
+
 
 class Section(BaseModel):
     """A part of the settings; unknown keys are refused."""
@@ -43,6 +45,7 @@ class MergeSettings(Section):
 class MeasureSettings(Section):
     """Measurement and the verdict on each candidate."""
 
+    model: Annotated[str, Field(description="Verdict on candidates: shipped name, folder or URL.")] = "verdict"
     min_reliability: Annotated[
         float | None, Field(ge=0, le=1, description="Least reliability of a published detection; null: the card's.")
     ] = None
@@ -69,6 +72,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="NIGHTSTRIDE_", env_nested_delimiter="__")
 
+    fits: KeywordMapping = KeywordMapping()
     tiles: TileSettings = TileSettings()
     detect: DetectSettings = DetectSettings()
     merge: MergeSettings = MergeSettings()

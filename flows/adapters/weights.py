@@ -110,9 +110,7 @@ def load_model(stage: str, name: str, device: str = "cpu") -> Callable[..., Any]
     if stage == "reliability":
         from kernels.verdict_net import VerdictNet
 
-        count = sum(key.startswith("weight") for key in arrays)
-        layers = [(arrays[f"weight{n}"], arrays[f"bias{n}"]) for n in range(count)]
-        return VerdictNet(arrays["mean"], arrays["scale"], layers, card)
+        return VerdictNet(arrays, card)
     import torch
 
     from kernels.nets.basic_cnn import BasicCnn

@@ -18,9 +18,12 @@ def test_two_layers_against_torch():
     x = torch.from_numpy((features - mean) / scale)
     (w0, b0), (w1, b1) = [(torch.from_numpy(w), torch.from_numpy(b)) for w, b in layers]
     expected = torch.sigmoid(torch.relu(x @ w0 + b0) @ w1 + b1)[:, 0].numpy()
-    np.testing.assert_allclose(VerdictNet(mean, scale, layers, CARD)(features), expected, rtol=1e-6)
+    arrays = {"mean": mean, "scale": scale}
+    for n, (weight, bias) in enumerate(layers):
+        arrays |= {f"weight{n}": weight, f"bias{n}": bias}
+    np.testing.assert_allclose(VerdictNet(arrays, CARD)(features), expected, rtol=1e-6)
 
 
 def test_no_candidates():
-    net = VerdictNet(np.zeros(3), np.ones(3), [(np.ones((3, 1)), np.zeros(1))], CARD)
-    assert net(np.empty((0, 3), np.float32)).shape == (0,)
+    arrays = {"mean": np.zeros(3), "scale": np.ones(3), "weight0": np.ones((3, 1)), "bias0": np.zeros(1)}
+    assert VerdictNet(arrays, CARD)(np.empty((0, 3), np.float32)).shape == (0,)

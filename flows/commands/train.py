@@ -1,0 +1,47 @@
+"""`nightstride train`: make weights anew."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Train the models of a stage; weights, cards and pictures go to a folder.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Train the models of a stage; weights, cards and pictures go to a folder."""
+
+
+@app.command("detect")
+def detect(
+    out: Annotated[Path, typer.Option(help="Folder for weights, cards and pictures.")] = Path("models/detect"),
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for the simulated exposures (about 4 GB); used again if it is there.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything.")] = 1,
+    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
+    quick: Annotated[bool, typer.Option(help="A few small rounds, to see that it runs; weak weights.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
+) -> None:
+    """Train the window network and the verdict on simulated exposures; no data are needed.
+
+    Simulates exposures, fits the network on windows, adds its false alarms over whole exposures to the next round,
+    then fits the verdict on the merged, measured candidates, sets its threshold and reports on exposures of its own.
+    """
+    from dataclasses import replace
+
+    from flows.training.detect import TrainPlan, train_detect
+
+    plan = TrainPlan(seed=seed)
+    if quick:
+        few = (("ztf", 2), ("llnl", 1))
+        plan = replace(plan, train=few, verdict=few, validation=few, test=few, rounds=1)
+    with tempfile.TemporaryDirectory(prefix="nightstride-train-") as scratch:
+        figures = train_detect(
+            out, work or Path(scratch), plan, workers or os.cpu_count() or 1, lambda line: typer.echo(line, err=True)
+        )
+    typer.echo(json.dumps(figures) if as_json else json.dumps(figures, indent=2))

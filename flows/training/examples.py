@@ -1,0 +1,78 @@
+"""Simulated exposures to learn from, as tiles on disk with their truth."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from flows.adapters.sources import Source, list_sources
+from flows.adapters.zarr_tiles import write_exposure
+from flows.ingest import prepare
+from flows.simulation.night import simulate_night
+from schemas.settings import Settings
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One exposure: its tile store and what really is in it."""
+
+    store: Path
+    truth: pa.Table
+
+
+def make_examples(folder: Path, preset: str, count: int, seed: int, workers: int) -> list[Example]:
+    """Simulate ``count`` exposures of different fields and cut them into tiles, through the archive's file format.
+
+    Parameters
+    ----------
+    folder
+        Where to put them. What is complete there already is used as it is.
+    preset
+        ``llnl``, ``ztf`` or ``rubin``; ``empty`` is ``ztf`` without streaks.
+    count
+        Detectors of one visit: fields do not repeat.
+    seed
+        Of the simulation.
+    workers
+        Processes.
+    """
+    preset, streaks = ("ztf", 0) if preset == "empty" else (preset, None)
+    raw, done = folder / "raw", folder / "done"
+    if not done.exists():
+        simulate_night(preset, visits=1, detectors=count, seed=seed, out=raw, workers=workers, streaks=streaks)
+    truth = pq.read_table(raw / "truth.parquet")
+    sources = list_sources([str(raw)], Settings())
+    stores = list(map_in_processes(partial(_tile, folder), sources, workers))
+    done.touch()
+    return [
+        Example(path, truth.filter((pc.field("visit") == visit) & (pc.field("detector") == detector)))
+        for path, visit, detector in stores
+    ]
+
+
+def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """Apply ``function`` in ``workers`` processes of one thread each; results in the order of the items."""
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(function, items)
+
+
+def _tile(folder: Path, source: Source) -> tuple[Path, int, int]:
+    settings = Settings()
+    info, planes = prepare(source, settings)
+    path = folder / f"{info.visit}-{info.detector}.zarr"
+    if not path.exists():
+        write_exposure(path, info, planes, settings.tiles, "training")
+    return path, info.visit, info.detector

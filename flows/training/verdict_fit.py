@@ -1,0 +1,101 @@
+"""Fit the verdict on candidates."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+
+from kernels.matching import Targets, match_detections
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Candidates of one exposure, and which of them are real.
+
+    Attributes
+    ----------
+    features : (n, len(FEATURES)) float32
+    label : (n,)
+        1 found a streak, 0 false, -1 neither (a point source, a satellite, a second find).
+    target : (n,)
+        Index of the streak in the truth table, -1 if none.
+    targets
+        What is there.
+    snr : (sources,)
+        Matched-filter S/N of what is there.
+    """
+
+    features: NDArray[np.float32]
+    label: NDArray[np.int64]
+    target: NDArray[np.int64]
+    targets: Targets
+    snr: NDArray[np.float64]
+
+
+def label_candidates(table: pa.Table, features: NDArray[np.float32], truth: pa.Table) -> Labelled:
+    """Label measured candidates by the truth of their exposure; the greater summed logit has first choice."""
+    targets = targets_of(truth)
+    x, y, score = (table[name].to_numpy().astype(np.float64) for name in ("x", "y", "logitSum"))
+    matches = match_detections(x, y, score, targets)
+    label = np.where(matches.target >= 0, 1, np.where(matches.false, 0, -1))
+    return Labelled(features, label, matches.target, targets, truth["snr"].to_numpy())
+
+
+def targets_of(truth: pa.Table) -> Targets:
+    """Take what `match_detections` needs from a `TRUTH` table of one exposure."""
+    columns = (truth[name].to_numpy().astype(np.float64) for name in ("x", "y", "length_px", "angle_deg", "visible"))
+    return Targets(np.array(truth["kind"].to_pylist(), dtype=np.str_), *columns)
+
+
+def fit_verdict(
+    features: NDArray[np.float32], label: NDArray[np.int64], hidden: tuple[int, ...], seed: int
+) -> dict[str, Any]:
+    """Fit a small network (no hidden layer: logistic regression); give its arrays for `VerdictNet`.
+
+    Parameters
+    ----------
+    features : (n, features)
+    label : (n,)
+        0 or 1.
+    hidden
+        Sizes of the hidden layers.
+    seed
+        Of the start values and the order of the batches.
+    """
+    mean, scale = features.mean(0).astype(np.float64), features.std(0).astype(np.float64) + 1e-6
+    x = (features - mean) / scale
+    if hidden:
+        net = MLPClassifier(hidden, alpha=1e-2, max_iter=600, early_stopping=False, random_state=seed, tol=1e-5)
+        net.fit(x, label)
+        layers = list(zip(net.coefs_, net.intercepts_, strict=True))
+    else:
+        line = LogisticRegression(max_iter=2000).fit(x, label)
+        layers = [(line.coef_.T, line.intercept_)]
+    arrays = {f"weight{n}": np.asarray(weight, np.float64) for n, (weight, _) in enumerate(layers)}
+    arrays |= {f"bias{n}": np.asarray(bias, np.float64) for n, (_, bias) in enumerate(layers)}
+    return arrays | {"mean": mean, "scale": scale}
+
+
+def threshold_at(examples: list[Labelled], scores: list[NDArray[np.floating]], false_per_image: float) -> float:
+    """Give the least score at which there are at most ``false_per_image`` false candidates per image."""
+    false = np.sort(np.concatenate([score[one.label == 0] for one, score in zip(examples, scores, strict=True)]))[::-1]
+    allowed = int(false_per_image * len(examples))
+    return float(np.nextafter(false[allowed], np.inf)) if allowed < len(false) else 0.0
+
+
+def completeness(
+    examples: list[Labelled], scores: list[NDArray[np.floating]], threshold: float, least_snr: float
+) -> tuple[int, int, float]:
+    """Give streaks found and present at or above ``least_snr``, and false candidates per image, at a threshold."""
+    found = present = false = 0
+    for one, score in zip(examples, scores, strict=True):
+        asked = one.targets.counted & (one.snr >= least_snr)
+        passed = score >= threshold
+        present += int(asked.sum())
+        found += int(asked[one.target[passed & (one.label == 1)]].sum())
+        false += int((passed & (one.label == 0)).sum())
+    return found, present, false / max(len(examples), 1)

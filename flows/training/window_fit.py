@@ -1,0 +1,136 @@
+"""Fit the window classifier."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Mean loss and accuracy of one epoch on the training and on the validation windows."""
+
+    loss: float
+    accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """How to fit.
+
+    Attributes
+    ----------
+    epochs, batch, rate, seed
+        Passes over the windows, windows per step, Adam's peak learning rate, seed.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    epochs: int = 10
+    batch: int = 256
+    rate: float = 1e-3
+    seed: int = 0
+    device: str = "auto"
+
+
+class _Fit(lightning.LightningModule):
+    def __init__(self, net: nn.Module, plan: FitPlan, steps: int) -> None:
+        super().__init__()
+        self.net, self.plan, self.steps = net, plan, steps
+        self.history: list[Epoch] = []
+        self.sums = {"train": np.zeros(3), "validation": np.zeros(3)}
+
+    def _step(self, batch: tuple[torch.Tensor, torch.Tensor], kind: str) -> torch.Tensor:
+        windows, label = batch
+        if kind == "train":
+            windows = _turned(windows)
+        scores = self.net(windows)
+        loss = nn.functional.cross_entropy(scores, label)
+        right = (scores.argmax(1) == label).sum()
+        self.sums[kind] += [float(loss.detach()) * len(label), float(right), len(label)]
+        return loss
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
+        self._step(batch, "validation")
+
+    def on_train_epoch_end(self) -> None:
+        loss, accuracy, count = self.sums["train"]
+        validation = self.sums["validation"]
+        epoch = Epoch(loss / count, accuracy / count, validation[0] / validation[2], validation[1] / validation[2])
+        self.history.append(epoch)
+        self.sums = {"train": np.zeros(3), "validation": np.zeros(3)}
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.plan.rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.plan.rate, total_steps=self.steps)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+def fit_windows(
+    net: nn.Module,
+    windows: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    validation: tuple[NDArray[np.float32], NDArray[np.int64]],
+    plan: FitPlan,
+) -> tuple[Epoch, ...]:
+    """Fit ``net`` in place; give its history.
+
+    Parameters
+    ----------
+    net
+        Maps (n, 1, side, side) windows to (n, 2) class scores.
+    windows, labels
+        (n, 1, side, side) float32, z-scored, and (n,) 0 or 1. Both classes weigh the same: each batch holds, on
+        average, as many of one as of the other.
+    validation
+        The same of exposures that training never sees.
+    plan
+        How to fit.
+
+    Notes
+    -----
+    Adam with a one-cycle learning rate; every batch is turned by one of the eight symmetries of the square.
+    """
+    lightning.seed_everything(plan.seed, verbose=False)
+    data = TensorDataset(torch.from_numpy(windows), torch.from_numpy(labels))
+    share = np.bincount(labels, minlength=2)
+    size = 2 * int(share.max())
+    weights = torch.from_numpy(1.0 / share[labels])
+    generator = torch.Generator().manual_seed(plan.seed)
+    sampler = torch.utils.data.WeightedRandomSampler(weights.tolist(), size, generator=generator)
+    check = TensorDataset(torch.from_numpy(validation[0]), torch.from_numpy(validation[1]))
+    train = DataLoader(data, plan.batch, sampler=sampler, drop_last=True)
+    module = _Fit(net, plan, len(train) * plan.epochs)
+    with warnings.catch_warnings():
+        # Lightning advises more loader processes; the windows are in memory already.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        trainer = lightning.Trainer(
+            max_epochs=plan.epochs,
+            accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[plan.device],
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(module, train, DataLoader(check, 4096))
+    net.cpu().eval()
+    return tuple(module.history)
+
+
+def _turned(windows: torch.Tensor) -> torch.Tensor:
+    turns = int(torch.randint(8, ()))
+    turned = torch.rot90(windows, turns % 4, (2, 3))
+    return torch.flip(turned, (3,)) if turns >= 4 else turned
