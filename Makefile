@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
 NIGHT ?= night
 SEED ?= 2026
 
@@ -27,8 +29,8 @@ $(VENV)/.ready: pyproject.toml deploy/constraints.txt
 night: setup  ## Simulate a night of 3 visits x 2 detectors, search it, evaluate it, make its page
 	rm -rf $(NIGHT)
 	$(BIN)/nightstride simulate --preset ztf --visits 3 --detectors 2 --seed $(SEED) --out $(NIGHT)/raw
-	$(BIN)/nightstride run $(NIGHT)/raw --out $(NIGHT)/out --json
-	$(BIN)/nightstride evaluate detect $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet
+	$(BIN)/nightstride run $(NIGHT)/raw --out $(NIGHT)/out --json | tee $(NIGHT)/run.txt
+	$(BIN)/nightstride evaluate detect $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet --json | tee $(NIGHT)/evaluation.txt
 	$(BIN)/nightstride report $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet
 	$(BIN)/nightstride verify $(NIGHT)/out
 

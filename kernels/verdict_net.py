@@ -18,8 +18,8 @@ def reliability(features: NDArray[np.float32], arrays: Mapping[str, NDArray[Any]
     ----------
     features : (n, features) float32
     arrays
-        ``mean`` and ``scale`` (features,) of the training set; ``weight0`` (in, out), ``bias0`` (out,), ``weight1``, ...
-        of fully connected layers with ReLU between; the last has one output. One layer is logistic regression.
+        ``mean`` and ``scale`` (features,) of the training set; ``weight0`` (in, out), ``bias0`` (out,), ``weight1`` and
+        so on of fully connected layers with ReLU between; the last has one output. One is logistic regression.
 
     Returns
     -------

@@ -34,7 +34,7 @@ def choose_verdict(
         image for each size.
     """
     features = np.concatenate([one.features[one.label >= 0] for one in train])
-    label = np.concatenate([one.label[one.label >= 0] for one in train])
+    label = np.concatenate([one.label[one.label >= 0] > 0 for one in train]).astype(np.int64)
     best: tuple[int, tuple[int, ...], dict[str, NDArray[Any]]] | None = None
     rivals = {}
     for hidden in HIDDEN:
@@ -75,8 +75,8 @@ def report_verdict(
             c7 = [_at(examples, rank, false, 7.0) for false in SCAN]
             axes[0].plot(SCAN, c7, style, marker="o", ms=3, label=f"{preset}, {name}")
     label = np.concatenate([one.label for one in test])
-    score = np.concatenate(scores)[label >= 0]
-    figures["calibration_error"] = _calibration(axes[1], score, label[label >= 0])
+    asked = (label == 0) | (label == 1)
+    figures["calibration_error"] = _calibration(axes[1], np.concatenate(scores)[asked], label[asked])
     axes[0].set(xscale="log", xlabel="false detections per image", ylabel="completeness, S/N ≥ 7", ylim=(0, 1.02))
     axes[0].legend(frameon=False)
     plt.savefig(out / "training_verdict.png", dpi=110)

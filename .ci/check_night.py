@@ -1,0 +1,35 @@
+"""Fail unless the night that `make night` has just run is as it should be."""
+
+import json
+import sys
+from pathlib import Path
+
+
+def last_json(path: Path) -> dict:
+    """Give the JSON object on the last line of a file."""
+    return json.loads(path.read_text().strip().splitlines()[-1])
+
+
+def main(night: Path) -> None:
+    """Check the summary, the page and the evaluation of a night folder."""
+    summary, evaluation = last_json(night / "run.txt"), last_json(night / "evaluation.txt")
+    counts = summary["exposures"]
+    checks = {
+        "six exposures seen and done": counts["seen"] == counts["done"] == 6,
+        "counts reconcile": counts["seen"] == sum(counts[key] for key in ("done", "skipped", "quarantined", "failed")),
+        "every window searched": summary["windows"] == 6 * 190_532,
+        "something found": summary["detections"] > 0,
+        "page written": Path(summary["report"]).stat().st_size > 100_000,
+        "six images evaluated": evaluation["images"] == 6,
+        "completeness at S/N >= 10 is at least 0.8": evaluation["c10"] >= 0.8,
+        "at most 1.5 false streaks per image": evaluation["false_per_image"] <= 1.5,
+    }
+    for name, fine in checks.items():
+        print("ok  " if fine else "FAIL", name)
+    if not all(checks.values()):
+        print(json.dumps(summary), json.dumps(evaluation), sep="\n")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
