@@ -1,0 +1,1 @@
+"""The night page: what a night gave, on one self-contained HTML file."""

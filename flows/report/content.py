@@ -1,0 +1,190 @@
+"""Everything the night page says and shows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.adapters.zarr_tiles import TileStore
+from flows.report.exposure_row import HEADINGS, ExposureRow, exposure_row
+from flows.report.headline import Counts, Figure, counts, figures, lead
+from flows.report.histograms import length_histogram, snr_histogram
+from flows.report.night import Exposure, Night
+from flows.report.panel import Panel, panel, share_cutouts
+from flows.report.timing import Timing, timing
+from flows.report.trouble import Trouble, troubles
+from flows.report.words import GRADES, count, duration, night_words
+from schemas.errors import BadInput
+
+_ELAPSED = {"startup": "to start", "wall": "in all by the clock"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What keeps the page below 25 MB, however large the night.
+
+    Attributes
+    ----------
+    panels
+        Exposures shown in pictures.
+    cutouts_each, cutouts
+        Cutouts of one exposure, and of the page.
+    rows
+        Lines of the table of exposures, and of the list of troubles.
+    """
+
+    panels: int = 24
+    cutouts_each: int = 24
+    cutouts: int = 240
+    rows: int = 1000
+
+
+LIMITS = Limits()
+
+@dataclass(frozen=True)
+class Content:
+    """What the template `night.html.j2` fills in; text only, but for the SVG and pictures it is given."""
+
+    title: str
+    lead: str
+    made_at: str
+    figures: tuple[Figure, ...]
+    counts: Counts | None
+    notes: tuple[str, ...]
+    histograms: tuple[tuple[str, str], ...]
+    pictured: str
+    panels: tuple[Panel, ...]
+    timing: Timing | None
+    elapsed: str
+    rows: tuple[ExposureRow, ...]
+    rows_left_out: str
+    troubles: tuple[Trouble, ...]
+    troubles_left_out: str
+    colophon: str
+    headings: tuple[tuple[str, str], ...] = HEADINGS
+    grades: tuple[tuple[str, str], ...] = tuple((letter, words) for letter, _, words in GRADES)
+
+    @property
+    def panel_names(self) -> frozenset[str]:
+        """Names of the exposures that have a panel."""
+        return frozenset(panel.name for panel in self.panels)
+
+    @property
+    def sections(self) -> tuple[tuple[str, str], ...]:
+        """Anchor and name of each section that is there."""
+        there = (
+            ("summary", "Summary", True),
+            ("detections", "Detections", self.histograms),
+            ("exposures", "Pictures", True),
+            ("timing", "Time", self.timing),
+            ("table", "Table", self.rows),
+            ("troubles", "Not searched", self.troubles),
+        )
+        return tuple((anchor, name) for anchor, name, present in there if present)
+
+
+def content(out: Path, night: Night, limits: Limits) -> Content:
+    """Gather and draw what the page of ``night`` shows; tiles are read from ``out``."""
+    stores = {exposure.record.key.name: _store(out, exposure) for exposure in _described(night, limits)}
+    infos = {name: store.info for name, store in stores.items() if store is not None}
+    panels = _panels(_chosen(night, limits), stores, limits)
+    listed, trouble = night.exposures[: limits.rows], troubles(night)
+    return Content(
+        title=night_words(night.label),
+        lead=lead(night, tuple(infos.values())),
+        made_at=f"As of {night.made_at[:19].replace('T', ' ')} UTC" if night.made_at else "",
+        figures=figures(night, tuple(infos.values())),
+        counts=counts(night.summary.exposures) if night.summary else None,
+        notes=_notes(night),
+        histograms=_histograms(night),
+        pictured=_pictured(panels, night),
+        panels=panels,
+        timing=timing(night.seconds),
+        elapsed=_elapsed(night),
+        rows=tuple(exposure_row(exposure, infos.get(exposure.record.key.name)) for exposure in listed),
+        rows_left_out=_left_out(len(listed), len(night.exposures), "exposures, by visit and detector"),
+        troubles=trouble[: limits.rows],
+        troubles_left_out=_left_out(min(limits.rows, len(trouble)), len(trouble), "inputs"),
+        colophon=_colophon(night),
+    )
+
+
+def _chosen(night: Night, limits: Limits) -> list[Exposure]:
+    """Exposures to picture: those in which most real detections are to be expected; in the night's own order."""
+    ranked = sorted(night.exposures, key=lambda exposure: -exposure.interest)  # stable: ties by visit and detector
+    names = {exposure.record.key.name for exposure in ranked[: limits.panels]}
+    return [exposure for exposure in night.exposures if exposure.record.key.name in names]
+
+
+def _described(night: Night, limits: Limits) -> list[Exposure]:
+    """Exposures whose metadata are read: those of the table, those in pictures, and the last one."""
+    return [*night.exposures[: limits.rows], *_chosen(night, limits), *night.exposures[-1:]]
+
+
+def _store(out: Path, exposure: Exposure) -> TileStore | None:
+    record = exposure.record
+    try:
+        return TileStore.open(out / "tiles" / record.night / f"{record.key.name}.zarr")
+    except BadInput:  # tiles may be pruned, the catalogue stays
+        return None
+
+
+def _panels(chosen: Sequence[Exposure], stores: Mapping[str, TileStore | None], limits: Limits) -> tuple[Panel, ...]:
+    shares = share_cutouts([len(exposure.sources) for exposure in chosen], limits.cutouts_each, limits.cutouts)
+    drawn = []
+    for exposure, share in zip(chosen, shares, strict=True):
+        store = stores[exposure.record.key.name]
+        if store is None:
+            continue
+        try:
+            difference, mask = store.read_all("difference"), store.read_all("mask")
+        except BadInput:
+            continue
+        drawn.append(panel(exposure, store.info, difference, mask, share))
+    return tuple(drawn)
+
+
+def _histograms(night: Night) -> tuple[tuple[str, str], ...]:
+    sources = night.sources
+    if not len(sources):
+        return ()
+    reliability = sources["reliability"].to_numpy()
+    return (
+        ("Signal to noise", snr_histogram(sources["snr"].to_numpy(), reliability)),
+        ("Trail length", length_histogram(sources["trailLengthPx"].to_numpy(), reliability)),
+    )
+
+
+def _pictured(panels: Sequence[Panel], night: Night) -> str:
+    published = len(night.exposures)
+    if not published:
+        return "There is no exposure to show."
+    if len(panels) == published:
+        return f"All {count(published, 'exposure')}, by visit and detector." if published > 1 else "The one exposure."
+    return (
+        f"{count(len(panels))} of {count(published, 'exposure')}: those whose detections have the largest sum of "
+        "reliabilities and whose tiles are there. The catalogue holds the detections of all."
+    )
+
+
+def _notes(night: Night) -> tuple[str, ...]:
+    if night.summary is None:
+        return night.damaged
+    not_run = tuple(f"Stage {stage} was not run: {reason}" for stage, reason in night.summary.not_run.items())
+    return (*night.damaged, *not_run, *night.summary.warnings)
+
+
+def _elapsed(night: Night) -> str:
+    seconds = night.summary.seconds if night.summary else {}
+    told = [f"{duration(seconds[key])} {words}" for key, words in _ELAPSED.items() if key in seconds]
+    return ", ".join(told)
+
+
+def _left_out(shown: int, present: int, what: str) -> str:
+    return "" if shown == present else f"The first {count(shown)} of {count(present)} {what}."
+
+
+def _colophon(night: Night) -> str:
+    versions = sorted({f"nightstride {exposure.record.software}" for exposure in night.exposures})
+    models = sorted({str(version) for version in night.reliability_versions})
+    told = ", ".join(versions) or "nightstride"
+    return f"Made by {told}" + (f"; reliability from {', '.join(models)}." if models else ".")

@@ -1,0 +1,98 @@
+"""Numbers, times and flags as a reader wants them."""
+
+from datetime import date, datetime
+
+from astropy.time import Time
+
+from schemas.dia_source import DetectionFlag
+
+NOTHING = "–"
+"""Stands for a value that is not known."""
+
+FLAG_WORDS = {
+    DetectionFlag.EDGE: "at the edge",
+    DetectionFlag.SATURATED: "saturated",
+    DetectionFlag.MASKED: "masked pixels",
+    DetectionFlag.DIPOLE: "dipole",
+    DetectionFlag.NEAR_BRIGHT_STAR: "near bright star",
+    DetectionFlag.FIT_FAILED: "fit failed",
+    DetectionFlag.NO_WCS: "no WCS",
+    DetectionFlag.NO_ZERO_POINT: "no zero point",
+    DetectionFlag.CROSSES_DETECTOR: "crosses the detector",
+}
+
+_MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+
+GRADES = (("a", 0.9, "0.9 and more"), ("b", 0.7, "0.7 to 0.9"), ("c", 0.5, "0.5 to 0.7"), ("d", 0.0, "below 0.5"))
+"""Classes of reliability: letter, least reliability, words."""
+
+
+def flag_words(flags: int) -> tuple[str, ...]:
+    """Words for the bits set in ``flags``; a bit without a name is given as ``bit <value>``."""
+    bits = [1 << place for place in range(flags.bit_length()) if flags >> place & 1]
+    known = {flag.value: words for flag, words in FLAG_WORDS.items()}
+    return tuple(known.get(bit, f"bit {bit}") for bit in bits)
+
+
+def grade(reliability: float) -> str:
+    """Letter of the class of `GRADES` that ``reliability`` (0 to 1) falls into."""
+    return next((letter for letter, least, _ in GRADES if reliability >= least), GRADES[-1][0])
+
+
+def number(value: float | None, digits: int = 1, unit: str = "") -> str:
+    """``value`` with ``digits`` decimals and its unit, a dash if it is null or not finite."""
+    if value is None or not abs(value) < float("inf"):
+        return NOTHING
+    return f"{value:,.{digits}f}{unit}".replace("-", "−")
+
+
+def count(value: int, noun: str = "") -> str:
+    """``value`` with thousands marked, with its noun in the right number if one is given."""
+    words = f"{value:,}"
+    return f"{words} {noun if value == 1 else noun + 's'}" if noun else words
+
+
+def duration(seconds: float) -> str:
+    """Length of time: 4.2 s, 48 s, 3 min 12 s, 2 h 05 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def night_words(night: str) -> str:
+    """``20261103`` as ``3 November 2026``; the label itself if it is no date."""
+    try:
+        day = datetime.strptime(night, "%Y%m%d").date()
+    except ValueError:
+        return night
+    return day_words(day)
+
+
+def day_words(day: date) -> str:
+    """Write a date in words, the same whatever the locale."""
+    return f"{day.day} {_MONTHS[day.month - 1]} {day.year}"
+
+
+def utc(mjd_tai: float) -> str:
+    """``YYYY-MM-DD hh:mm:ss`` UTC of a time in MJD TAI, to the nearest second."""
+    moment = Time(round(mjd_tai * 86400) / 86400, format="mjd", scale="tai").utc
+    return str(moment.strftime("%Y-%m-%d %H:%M:%S"))
