@@ -4,6 +4,7 @@ import typer
 
 from flows.commands import train
 from flows.commands.doctor import doctor
+from flows.commands.simulate import simulate
 from flows.commands.verify import verify
 
 app = typer.Typer(
@@ -13,6 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command()(simulate)
 app.command()(verify)
 app.command()(doctor)
 app.add_typer(train.app, name="train")

@@ -1,0 +1,70 @@
+"""``nightstride simulate``: difference images with known truth."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from schemas.errors import NightstrideError
+
+if TYPE_CHECKING:
+    from flows.simulation.night import Night, Written
+
+
+def simulate(
+    preset: Annotated[str, typer.Option(help="What it looks like: llnl, ztf or rubin.")] = "ztf",
+    visits: Annotated[int, typer.Option(help="Visits of the night; each field is visited three times.")] = 3,
+    detectors: Annotated[int, typer.Option(help="Detectors of each visit.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the images and truth.parquet.")] = Path("simulated"),
+    streaks: Annotated[int | None, typer.Option(help="Asteroids per image; 0: none. Default: the preset's.")] = None,
+    science_template: Annotated[bool, typer.Option(help="Write the science and template images too.")] = False,
+    size: Annotated[tuple[int, int] | None, typer.Option(help="NY NX, px: smaller images.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per core.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")] = False,
+) -> None:
+    """Simulate a night of difference images, in the archive's own format, with the truth about them."""
+    from flows.simulation.night import Night
+    from flows.simulation.presets import find_preset
+
+    started = time.monotonic()
+    try:
+        chosen = find_preset(preset, streaks, size)
+        night = Night(chosen, seed, visits, detectors, out, science_template)
+        written = _with_progress(night, workers or os.cpu_count() or 1, quiet=as_json)
+    except NightstrideError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    _report(written, time.monotonic() - started, as_json)
+
+
+def _with_progress(night: "Night", workers: int, *, quiet: bool) -> "Written":
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from flows.simulation.night import simulate_night
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task("exposures", total=night.visits * night.detectors)
+        return simulate_night(night, workers, lambda done: bar.update(task, completed=done))
+
+
+def _report(written: "Written", seconds: float, as_json: bool) -> None:
+    if as_json:
+        summary = {
+            "exposures": [str(path) for path in written.exposures],
+            "files": len(written.files),
+            "truth": str(written.truth),
+            "streaks": written.streaks,
+            "seconds": round(seconds, 2),
+        }
+        typer.echo(json.dumps(summary))
+    else:
+        typer.echo(
+            f"{len(written.exposures)} exposures with {written.streaks} streaks in {written.truth.parent} "
+            f"({seconds:.1f} s); truth in {written.truth}"
+        )

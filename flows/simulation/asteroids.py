@@ -1,0 +1,158 @@
+"""Asteroids: where they are, how fast they go, how bright they are."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flows.simulation.conditions import Conditions, conditions_of
+from flows.simulation.streams import stream
+from kernels.matched_filter import template_snr
+
+_DRAWS = 200  # of a position, until the object was nowhere in the field before
+
+
+@dataclass(frozen=True)
+class Asteroid:
+    """An object on a great circle at a constant rate.
+
+    Attributes
+    ----------
+    name
+        The same on every visit.
+    ra, dec
+        Position at ``mjd`` (UTC), deg.
+    rate, position_angle
+        arcsec / h; deg from north through east, at ``mjd``.
+    magnitude
+        AB.
+    """
+
+    name: str
+    ra: float
+    dec: float
+    mjd: float
+    rate: float
+    position_angle: float
+    magnitude: float
+
+    def at(self, mjd: float) -> tuple[float, float]:
+        """Position (ra, dec), deg, at a time, MJD UTC."""
+        arc = np.deg2rad(self.rate / 3600 * (mjd - self.mjd) * 24)
+        dec, angle = np.deg2rad(self.dec), np.deg2rad(self.position_angle)
+        sin_new = np.sin(dec) * np.cos(arc) + np.cos(dec) * np.sin(arc) * np.cos(angle)
+        across = np.arctan2(np.sin(angle) * np.sin(arc) * np.cos(dec), np.cos(arc) - np.sin(dec) * sin_new)
+        return (self.ra + float(np.rad2deg(across))) % 360, float(np.rad2deg(np.arcsin(sin_new)))
+
+
+@dataclass(frozen=True)
+class Trail:
+    """An asteroid as one exposure sees it: centre and length in px, angle in deg from +x towards +y."""
+
+    asteroid: Asteroid
+    x: float
+    y: float
+    length: float
+    angle: float
+
+
+def trail_of(asteroid: Asteroid, conditions: Conditions) -> Trail:
+    """Give the straight trail between where the object is when the shutter opens and when it closes."""
+    opens = conditions.mjd_utc
+    ends = [asteroid.at(mjd) for mjd in (opens, opens + conditions.preset.exposure_time / 86400)]
+    x, y = conditions.to_pixels(np.array([end[0] for end in ends]), np.array([end[1] for end in ends]))
+    angle = np.rad2deg(np.arctan2(y[1] - y[0], x[1] - x[0])) % 180
+    return Trail(asteroid, float(x.mean()), float(y.mean()), float(np.hypot(x[1] - x[0], y[1] - y[0])), float(angle))
+
+
+def trails_on(conditions: Conditions) -> list[Trail]:
+    """Give the asteroids of an exposure, ``preset.streaks`` of them.
+
+    Each has a place in the list that stands for a trail length. It keeps it from visit to visit until it has left
+    the image; then another of the same length takes the place, one that was not on any earlier image of the field.
+    So every image has as many trails, of every length, and no object appears out of nowhere.
+    """
+    preset, number = conditions.preset, conditions.visit_index % conditions.preset.visits_per_field
+    first = conditions.visit_index - number
+    visits = [conditions_of(preset, conditions.seed, first + step, conditions.detector) for step in range(number)]
+    visits.append(conditions)
+    trails: list[Trail] = []
+    for place in range(preset.streaks):
+        asteroid = _draw(visits, 0, place)
+        for step in range(1, len(visits)):
+            if not _inside(trail_of(asteroid, visits[step]), visits[step]):
+                asteroid = _draw(visits, step, place)
+        trails.append(trail_of(asteroid, conditions))
+    return trails
+
+
+def _inside(trail: Trail, conditions: Conditions) -> bool:
+    ny, nx = conditions.preset.shape
+    return -0.5 <= trail.x < nx - 0.5 and -0.5 <= trail.y < ny - 0.5
+
+
+def _draw(visits: list[Conditions], step: int, place: int) -> Asteroid:
+    """Draw the object that takes a place at visit ``step`` of the field."""
+    now, preset = visits[step], visits[step].preset
+    length = _length(now, place)
+    key = (now.seed, now.visit_index, now.detector, place)
+    rng = stream(f"{preset.name}/asteroid", *key)
+    ny, nx = preset.shape
+    for _ in range(_DRAWS):
+        x, y = rng.uniform(0, nx - 1), rng.uniform(0, ny - 1)
+        asteroid = _moving(now, place, x, y, length, rng.uniform(0, 360), _brightness(now, place))
+        if not any(_inside(trail_of(asteroid, before), before) for before in visits[:step]):
+            break
+    return asteroid
+
+
+def _length(conditions: Conditions, place: int) -> float:
+    preset = conditions.preset
+    rng = stream(f"{preset.name}/lengths", conditions.seed, conditions.field, conditions.detector, place)
+    low, high = preset.lengths
+    if preset.whole_lengths:
+        return float(rng.integers(int(low), int(high) + 1))
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _brightness(conditions: Conditions, place: int) -> float:
+    """Draw the S/N, or the magnitude, that the object is to have when it is first seen."""
+    preset = conditions.preset
+    rng = stream(f"{preset.name}/brightness", conditions.seed, conditions.visit_index, conditions.detector, place)
+    if preset.magnitudes is not None:
+        return float(rng.uniform(*preset.magnitudes))
+    low, high = preset.snr or (0.0, 0.0)
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _moving(
+    conditions: Conditions, place: int, x: float, y: float, length: float, angle: float, brightness: float
+) -> Asteroid:
+    """Give the object whose trail is ``length`` px long, at ``angle`` deg about (x, y)."""
+    half_x, half_y = length / 2 * np.cos(np.deg2rad(angle)), length / 2 * np.sin(np.deg2rad(angle))
+    ra, dec = (np.deg2rad(part) for part in conditions.to_sky([x - half_x, x + half_x], [y - half_y, y + half_y]))
+    step = ra[1] - ra[0]
+    north = np.cos(dec[0]) * np.sin(dec[1]) - np.sin(dec[0]) * np.cos(dec[1]) * np.cos(step)
+    east = np.cos(dec[1]) * np.sin(step)
+    along = np.sin(dec[0]) * np.sin(dec[1]) + np.cos(dec[0]) * np.cos(dec[1]) * np.cos(step)
+    arc = np.rad2deg(np.arctan2(np.hypot(north, east), along))
+    preset = conditions.preset
+    if preset.magnitudes is not None:
+        magnitude = brightness
+    else:
+        magnitude = conditions.magnitude_of(brightness / unit_snr(conditions, x, y, length, angle))
+    return Asteroid(
+        name=f"sim-{conditions.seed}-{conditions.visit}-{conditions.detector}-{place:02d}",
+        ra=float(np.rad2deg(ra[0])),
+        dec=float(np.rad2deg(dec[0])),
+        mjd=conditions.mjd_utc,
+        rate=float(arc * 3600 / (preset.exposure_time / 3600)),
+        position_angle=float(np.rad2deg(np.arctan2(east, north)) % 360),
+        magnitude=float(magnitude),
+    )
+
+
+def unit_snr(conditions: Conditions, x: float, y: float, length: float, angle: float) -> float:
+    """Give the matched-filter S/N of a trail of flux 1 in the noise as it is."""
+    template = conditions.psf.trail(x, y, length, angle).pixels
+    sigma = float(conditions.noise.sigma_at(x, y))
+    return template_snr(1.0, template, sigma, conditions.noise.correlation)

@@ -1,0 +1,175 @@
+"""What an exposure was taken under, known before any pixel is drawn."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from astropy.io import fits
+from astropy.time import Time
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from flows.simulation.camera import detector_count, projection, solution
+from flows.simulation.noise import NoiseField, draw_noise_field
+from flows.simulation.presets import Preset
+from flows.simulation.psf import PsfField, draw_psf_field
+from flows.simulation.streams import stream
+from schemas.errors import Misconfigured
+
+_FIRST_NIGHT = 58210  # MJD
+_NIGHTS = 2500
+_EVENING = 0.14  # of a UTC day: dusk at Palomar
+_BLOCKS = 5  # of one night; within a block each field is visited `visits_per_field` times
+_FIELDS = 24  # of a block
+_SLOT_S = 45.0  # from one exposure to the next
+_ZTF_EPOCH = 57754  # MJD of night 0 in ZTF's exposure numbers
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Time, pointing, atmosphere and noise of one exposure.
+
+    Attributes
+    ----------
+    preset, seed, visit_index, detector
+        What was asked for.
+    visit
+        Visit id as in the headers.
+    field, field_id
+        Number of the field since the start; its id as in the headers.
+    mjd_utc
+        Start of the exposure, MJD UTC.
+    band, zero_point
+        Filter; AB magnitude of one pixel unit.
+    psf, noise
+        How they vary over the image.
+    header
+        Cards of the WCS.
+    """
+
+    preset: Preset
+    seed: int
+    visit_index: int
+    detector: int
+    visit: int
+    field: int
+    field_id: int
+    mjd_utc: float
+    band: str
+    zero_point: float
+    psf: PsfField
+    noise: NoiseField
+    header: fits.Header
+
+    @cached_property
+    def wcs(self) -> WCS:
+        """Full, distorted WCS."""
+        return solution(self.header)
+
+    @property
+    def midpoint_mjd_utc(self) -> float:
+        """Middle of the exposure, MJD UTC."""
+        return self.mjd_utc + self.preset.exposure_time / 2 / 86400
+
+    @property
+    def midpoint_mjd_tai(self) -> float:
+        """Middle of the exposure, MJD TAI."""
+        return float(Time(self.midpoint_mjd_utc, format="mjd", scale="utc").tai.mjd)
+
+    def stream(self, purpose: str) -> np.random.Generator:
+        """Random numbers of this exposure for one purpose."""
+        return stream(f"{self.preset.name}/{purpose}", self.seed, self.visit_index, self.detector)
+
+    def field_stream(self, purpose: str) -> np.random.Generator:
+        """Random numbers that all visits of the field share, for one purpose."""
+        return stream(f"{self.preset.name}/{purpose}", self.seed, self.field, self.detector)
+
+    def to_sky(self, x: NDArray[np.floating] | float, y: NDArray[np.floating] | float) -> tuple[NDArray, NDArray]:
+        """Give (ra, dec), deg, of 0-based pixel positions."""
+        ra, dec = self.wcs.all_pix2world(np.atleast_1d(x).astype(float), np.atleast_1d(y).astype(float), 0)
+        return ra, dec
+
+    def to_pixels(self, ra: NDArray[np.floating] | float, dec: NDArray[np.floating] | float) -> tuple[NDArray, NDArray]:
+        """Give 0-based pixel positions (x, y) of sky positions, deg."""
+        return self.wcs.all_world2pix(np.atleast_1d(ra), np.atleast_1d(dec), 0, tolerance=1e-5, maxiter=40, quiet=True)
+
+    def flux_of(self, magnitude: float) -> float:
+        """Flux in pixel units of an AB magnitude."""
+        return float(10 ** (-0.4 * (magnitude - self.zero_point)))
+
+    def magnitude_of(self, flux: float) -> float:
+        """AB magnitude of a positive flux in pixel units."""
+        return float(self.zero_point - 2.5 * np.log10(flux))
+
+
+def conditions_of(preset: Preset, seed: int, visit_index: int, detector: int) -> Conditions:
+    """Give the conditions of one exposure; they depend on these four values alone.
+
+    Raises
+    ------
+    Misconfigured
+        The camera has no such detector.
+    """
+    if not 0 <= detector < detector_count(preset):
+        raise Misconfigured(
+            "no_such_detector",
+            "--detectors",
+            f"detector {detector} does not exist: the {preset.name} camera has {detector_count(preset)}.",
+            "ask for fewer detectors.",
+        )
+    field, number = divmod(visit_index, preset.visits_per_field)
+    night, field_id, pointing, base = _field(preset, seed, field)
+    mjd = _start(preset, seed, night, field, number)
+    rng = stream(f"{preset.name}/visit", seed, visit_index)
+    seeing = base[0] * np.exp(rng.normal(0, 0.07))
+    sigma = base[1] * np.exp(rng.normal(0, 0.05))
+    dimming = abs(rng.normal(0, 0.06)) if preset.pixel_unit == "adu" else 0.0
+    nudge = rng.normal(0, 3 / 3600, 2)
+    rng = stream(f"{preset.name}/conditions", seed, visit_index, detector)
+    fwhm = float(np.clip(seeing * np.exp(rng.normal(0, 0.02)), *preset.fwhm))
+    sigma = float(np.clip(sigma * np.exp(rng.normal(0, 0.04)), *preset.noise))
+    return Conditions(
+        preset=preset,
+        seed=seed,
+        visit_index=visit_index,
+        detector=detector,
+        visit=_visit_id(preset, mjd, night, field, number),
+        field=field,
+        field_id=field_id,
+        mjd_utc=mjd,
+        band=preset.bands[field % len(preset.bands)],
+        zero_point=round(float(preset.zero_point - dimming), 6),
+        psf=draw_psf_field(preset, fwhm, rng),
+        noise=draw_noise_field(preset, sigma, rng),
+        header=projection(preset, detector, (pointing[0] + nudge[0], pointing[1] + nudge[1])),
+    )
+
+
+def _field(preset: Preset, seed: int, field: int) -> tuple[int, int, tuple[float, float], tuple[float, float]]:
+    """Night (MJD), field id, pointing (deg), and typical (FWHM, noise) of a field."""
+    night = _FIRST_NIGHT + (seed * 211 + field // (_BLOCKS * _FIELDS)) % _NIGHTS
+    rng = stream(f"{preset.name}/field", seed, field)
+    pointing = float(rng.uniform(0, 360)), float(rng.uniform(-15, 55))
+    low, high = np.log(preset.fwhm)
+    # Seeing is mostly good: the square of a uniform number piles up at the low end.
+    fwhm = float(np.exp(low + 0.08 + (high - low - 0.16) * rng.uniform() ** 1.5))
+    sigma = float(np.exp(rng.uniform(*np.log(preset.noise))))
+    return night, int(rng.integers(202, 880)), pointing, (fwhm, sigma)
+
+
+def _start(preset: Preset, seed: int, night: int, field: int, number: int) -> float:
+    """Start of the exposure, MJD UTC: fields take turns, so that visits of one are `cadence_min` apart."""
+    block, slot = divmod(field % (_BLOCKS * _FIELDS), _FIELDS)
+    rng = stream(f"{preset.name}/cadence", seed, field // _FIELDS)
+    steps = rng.uniform(*preset.cadence_min, preset.visits_per_field)[:number] * 60
+    length = preset.visits_per_field * preset.cadence_min[1] * 60
+    # Whole seconds, so that the fraction of a day in a file name tells visits apart.
+    seconds = round(block * length + slot * _SLOT_S + float(steps.sum()))
+    return night + 1 + round(_EVENING + seconds / 86400, 6)
+
+
+def _visit_id(preset: Preset, mjd: float, night: int, field: int, number: int) -> int:
+    if preset.layout == "ztf":
+        return round((mjd - _ZTF_EPOCH) * 1e5)
+    label = int(Time(night, format="mjd").strftime("%Y%m%d"))
+    return label * 100_000 + field % (_BLOCKS * _FIELDS) * preset.visits_per_field + number

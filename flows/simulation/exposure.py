@@ -1,0 +1,99 @@
+"""One simulated exposure, from its seed to its pixels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from flows.simulation.artefacts import add_background, add_ghosts, add_satellites
+from flows.simulation.canvas import blank_canvas
+from flows.simulation.conditions import Conditions, conditions_of
+from flows.simulation.defects import add_bad_pixels, add_border, add_cosmic_rays
+from flows.simulation.presets import Preset, find_preset
+from flows.simulation.saturation import add_saturated
+from flows.simulation.sources import add_asteroids, add_variables
+from flows.simulation.stars import Stars, add_residuals, mismatch_of, stars_on
+from flows.simulation.truth import truth_table, visible_share
+from schemas.mask import UNUSABLE, MaskPlane
+
+
+@dataclass(frozen=True)
+class SimulatedExposure:
+    """A difference image with everything that is known of it.
+
+    Attributes
+    ----------
+    difference : (ny, nx) float32
+        Pixel units; NaN where ``mask`` says that a pixel is unusable (Rubin-like: where it has no data).
+    mask : (ny, nx) uint16
+        Bits of `MaskPlane`.
+    variance : (ny, nx) float32
+        Of each pixel, pixel units squared.
+    truth
+        Table of schema `TRUTH`.
+    conditions
+        Times, WCS, PSF, zero point, noise and its correlation.
+    stars
+        Stars on the science and template images.
+    """
+
+    difference: NDArray[np.float32]
+    mask: NDArray[np.uint16]
+    variance: NDArray[np.float32]
+    truth: pa.Table
+    conditions: Conditions
+    stars: Stars
+
+
+def simulate_exposure(preset: Preset | str, seed: int, visit_index: int = 0, detector: int = 0) -> SimulatedExposure:
+    """Simulate one difference image; the same arguments give the same pixels, in any process and order.
+
+    Parameters
+    ----------
+    preset
+        A preset, or its name.
+    seed
+        Of the whole night.
+    visit_index
+        0, 1, 2, ...: visits of a field follow each other, `Preset.visits_per_field` of each.
+    detector
+        0 to the camera's number of detectors - 1.
+
+    Raises
+    ------
+    Misconfigured
+        No such preset or detector.
+    """
+    preset = find_preset(preset) if isinstance(preset, str) else preset
+    conditions = conditions_of(preset, seed, visit_index, detector)
+    first = conditions_of(preset, seed, conditions.field * preset.visits_per_field, detector)
+    canvas = blank_canvas(preset.shape)
+    stars = stars_on(conditions, first)
+    saturated = stars.magnitude < preset.saturated_magnitude
+
+    stamps = add_asteroids(canvas, conditions)
+    stamps += add_variables(canvas, conditions, stars.where(~saturated))
+    templates = list(stamps)
+    mismatch = mismatch_of(stars, preset, conditions.stream("mismatch"))
+    add_residuals(canvas, stars, mismatch, conditions)
+    add_saturated(canvas, stars.where(saturated), conditions)
+    add_background(canvas, conditions)
+    add_ghosts(canvas, conditions)
+    add_satellites(canvas, conditions)
+    add_bad_pixels(canvas, conditions)
+    add_cosmic_rays(canvas, conditions)
+    add_border(canvas, conditions)
+
+    for row, stamp in zip(canvas.truth, templates, strict=False):
+        row["visible"] = visible_share(canvas, stamp)
+    ny, nx = preset.shape
+    sigma = conditions.noise.sigma_at(np.arange(nx)[None, :], np.arange(ny)[:, None]).astype(np.float32)
+    difference = conditions.noise.draw(canvas.excess, conditions.stream("noise"))
+    difference += canvas.signal
+    difference += canvas.sharp
+    blank = UNUSABLE if preset.layout == "ztf" else MaskPlane.NO_DATA
+    difference[(canvas.mask & np.uint16(blank)) != 0] = np.nan
+    return SimulatedExposure(
+        difference, canvas.mask, sigma**2 + canvas.excess, truth_table(canvas.truth), conditions, stars
+    )

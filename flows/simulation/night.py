@@ -1,0 +1,113 @@
+"""A whole simulated night, written in the archive's own format."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flows.simulation.presets import Preset
+from schemas.errors import Misconfigured
+from schemas.truth import TRUTH
+
+
+@dataclass(frozen=True)
+class Night:
+    """What to simulate, and where to.
+
+    Attributes
+    ----------
+    preset, seed
+        The survey; the same seed gives the same bytes.
+    visits, detectors
+        Number of exposures: visits 0..visits - 1 of detectors 0..detectors - 1.
+    folder
+        Where the files go.
+    science_template
+        Whether to write the science and template images too.
+    """
+
+    preset: Preset
+    seed: int
+    visits: int
+    detectors: int
+    folder: Path
+    science_template: bool = False
+
+
+@dataclass(frozen=True)
+class Written:
+    """Files of a simulated night: difference images in order of (visit, detector), all files, truth table."""
+
+    exposures: tuple[Path, ...]
+    files: tuple[Path, ...]
+    truth: Path
+    streaks: int
+
+
+def simulate_night(night: Night, workers: int = 1, progress: Callable[[int], None] = lambda done: None) -> Written:
+    """Simulate and write a night.
+
+    Parameters
+    ----------
+    night
+        What to simulate.
+    workers
+        Processes; the bytes do not depend on it.
+    progress
+        Called with the number of exposures done.
+
+    Raises
+    ------
+    Misconfigured
+        There is nothing to simulate, or the camera has fewer detectors.
+    """
+    if min(night.visits, night.detectors) < 1:
+        raise Misconfigured(
+            "nothing_to_simulate",
+            "--visits, --detectors",
+            f"{night.visits} visits of {night.detectors} detectors are no exposure.",
+            "give at least 1 of each.",
+        )
+    night.folder.mkdir(parents=True, exist_ok=True)
+    cases = [(night, visit, detector) for visit in range(night.visits) for detector in range(night.detectors)]
+    paths: list[tuple[Path, ...]] = []
+    tables: list[pa.Table] = []
+    for files, truth in _run(cases, workers):
+        paths.append(files)
+        tables.append(truth)
+        progress(len(paths))
+    table = pa.concat_tables(tables).cast(TRUTH.schema)
+    target = night.folder / "truth.parquet"
+    pq.write_table(table, target)
+    streaks = sum(kind == "streak" for kind in table["kind"].to_pylist())
+    everything = tuple(path for files in paths for path in files)
+    return Written(tuple(files[0] for files in paths), everything, target, streaks)
+
+
+Case = tuple[Night, int, int]
+
+
+def _run(cases: list[Case], workers: int) -> Iterator[tuple[tuple[Path, ...], pa.Table]]:
+    if workers <= 1 or len(cases) == 1:
+        yield from map(_one, cases)
+        return
+    # Started afresh rather than forked: the caller may hold threads and locks.
+    with ProcessPoolExecutor(min(workers, len(cases)), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_one, cases)
+
+
+def _one(case: Case) -> tuple[tuple[Path, ...], pa.Table]:
+    from flows.simulation.exposure import simulate_exposure
+    from flows.simulation.planes import science_and_template
+    from flows.simulation.rubin_files import write_rubin
+    from flows.simulation.ztf_files import write_ztf
+
+    night, visit, detector = case
+    exposure = simulate_exposure(night.preset, night.seed, visit, detector)
+    planes = science_and_template(exposure) if night.science_template else {}
+    write = write_ztf if night.preset.layout == "ztf" else write_rubin
+    return write(exposure, night.folder, planes), exposure.truth

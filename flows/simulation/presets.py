@@ -1,0 +1,210 @@
+"""What each simulated survey is like."""
+
+from dataclasses import dataclass, replace
+
+from schemas.errors import Misconfigured
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A survey: its camera, its sky and what moves across it.
+
+    Ranges are (lowest, highest); counts are for ``full_shape`` and scale with the area of ``shape``, but for
+    ``streaks``, which is a number per image whatever its size.
+
+    Attributes
+    ----------
+    name, instrument, layout
+        Name of the preset; of the camera; and of the focal plane and file format ("ztf" or "rubin").
+    full_shape, shape
+        (ny, nx) of the camera's image and of the one that is made, px.
+    pixel_scale, exposure_time
+        arcsec / px; s.
+    pixel_unit, gain, read_noise, saturation
+        adu or nJy; electrons per pixel unit; electrons; pixel units.
+    bands, zero_point
+        Filters, one per field; AB magnitude of one pixel unit.
+    noise, fwhm, beta
+        Standard deviation of a pixel, pixel units; Moffat PSF: FWHM in px, slope.
+    smoothing
+        Side tap a of the kernel (a, 1 - 2a, a) that correlates the noise beside the resampling itself.
+    streaks, lengths, whole_lengths
+        Asteroids per image; trail length in px, log-uniform, or whole numbers with equal chance.
+    snr, magnitudes
+        Matched-filter S/N, log-uniform; or AB magnitude, uniform. One of the two is None.
+    stars, star_magnitudes, saturated_magnitude
+        Number of stars; brightest and faintest; the one below which a star saturates.
+    variables, cosmic_rays, bad_columns, hot_pixels, ghosts, satellites
+        Numbers per image. ``satellites`` is the mean of a Poisson distribution cut at 2.
+    border
+        Widest black border, px.
+    spike_angle
+        Position of the diffraction spikes, deg from +x.
+    visits_per_field, cadence_min
+        Visits of one field and minutes between them.
+    """
+
+    name: str
+    instrument: str
+    layout: str
+    full_shape: tuple[int, int]
+    shape: tuple[int, int]
+    pixel_scale: float
+    exposure_time: float
+    pixel_unit: str
+    gain: float
+    read_noise: float
+    saturation: float
+    bands: tuple[str, ...]
+    zero_point: float
+    noise: Range
+    fwhm: Range
+    beta: Range
+    smoothing: Range
+    streaks: int
+    lengths: Range
+    whole_lengths: bool
+    snr: Range | None
+    magnitudes: Range | None
+    stars: Range
+    star_magnitudes: Range
+    saturated_magnitude: float
+    variables: Range
+    cosmic_rays: Range
+    bad_columns: Range
+    hot_pixels: Range
+    ghosts: Range
+    satellites: float
+    border: int
+    spike_angle: float
+    visits_per_field: int = 3
+    cadence_min: Range = (20.0, 40.0)
+
+    @property
+    def area(self) -> float:
+        """Area of the image in full images."""
+        return self.shape[0] * self.shape[1] / (self.full_shape[0] * self.full_shape[1])
+
+
+ZTF = Preset(
+    name="ztf",
+    instrument="ZTF/MOSAIC",
+    layout="ztf",
+    full_shape=(3080, 3072),
+    shape=(3080, 3072),
+    pixel_scale=1.012,
+    exposure_time=30.0,
+    pixel_unit="adu",
+    gain=6.2,
+    read_noise=10.0,
+    saturation=49000.0,
+    bands=("g", "r", "i"),
+    zero_point=26.1,
+    noise=(4.5, 12.0),
+    fwhm=(1.6, 3.5),
+    beta=(2.5, 4.0),
+    smoothing=(0.0, 0.13),
+    streaks=20,
+    lengths=(1.0, 60.0),
+    whole_lengths=False,
+    snr=(3.0, 50.0),
+    magnitudes=None,
+    stars=(4000, 9000),
+    star_magnitudes=(8.0, 20.0),
+    saturated_magnitude=13.8,
+    variables=(20, 60),
+    cosmic_rays=(40, 120),
+    bad_columns=(2, 9),
+    hot_pixels=(60, 200),
+    ghosts=(0, 4),
+    satellites=0.7,
+    border=150,
+    spike_angle=0.0,
+)
+
+LLNL = replace(
+    ZTF,
+    name="llnl",
+    lengths=(1.0, 3.0),
+    whole_lengths=True,
+    snr=None,
+    magnitudes=(15.0, 18.8),
+    noise=(4.5, 8.0),
+    fwhm=(1.7, 2.8),
+)
+
+RUBIN = Preset(
+    name="rubin",
+    instrument="LSSTCam",
+    layout="rubin",
+    full_shape=(4000, 4072),
+    shape=(4000, 4072),
+    pixel_scale=0.2,
+    exposure_time=30.0,
+    pixel_unit="nJy",
+    gain=1.7,
+    read_noise=9.0,
+    saturation=60000.0,
+    bands=("g", "r", "i", "z"),
+    zero_point=31.4,
+    noise=(15.0, 30.0),
+    fwhm=(3.2, 5.5),
+    beta=(2.5, 4.0),
+    smoothing=(0.0, 0.1),
+    streaks=20,
+    lengths=(1.0, 60.0),
+    whole_lengths=False,
+    snr=(3.0, 50.0),
+    magnitudes=None,
+    stars=(1000, 2500),
+    star_magnitudes=(13.0, 25.0),
+    saturated_magnitude=17.2,
+    variables=(15, 50),
+    cosmic_rays=(60, 160),
+    bad_columns=(2, 9),
+    hot_pixels=(60, 200),
+    ghosts=(0, 4),
+    satellites=0.4,
+    border=40,
+    spike_angle=45.0,
+)
+
+PRESETS = {preset.name: preset for preset in (LLNL, ZTF, RUBIN)}
+
+
+def find_preset(name: str, streaks: int | None = None, shape: tuple[int, int] | None = None) -> Preset:
+    """Give the preset ``name``, with another number of streaks or another image size if asked for.
+
+    Parameters
+    ----------
+    name
+        llnl, ztf or rubin.
+    streaks
+        Asteroids per image; 0 gives empty images.
+    shape
+        (ny, nx), px, at most the camera's.
+
+    Raises
+    ------
+    Misconfigured
+        No such preset, or a size the camera does not have.
+    """
+    if name not in PRESETS:
+        raise Misconfigured(
+            "unknown_preset", "--preset", f"{name!r} is not a preset.", f"choose one of {', '.join(PRESETS)}."
+        )
+    preset = PRESETS[name]
+    if streaks is not None:
+        if streaks < 0:
+            raise Misconfigured("bad_streaks", "--streaks", f"{streaks} is negative.", "give 0 or more.")
+        preset = replace(preset, streaks=streaks)
+    if shape is not None:
+        ny, nx = preset.full_shape
+        if not (64 <= shape[0] <= ny and 64 <= shape[1] <= nx):
+            raise Misconfigured(
+                "bad_size", "--size", f"{shape} is not between 64 x 64 and {ny} x {nx}.", "give NY NX within them."
+            )
+        preset = replace(preset, shape=shape)
+    return preset

@@ -1,0 +1,110 @@
+"""Exposures written as the ZTF archive does (Masci et al. 2019, PASP 131, 018003)."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.time import Time
+from numpy.typing import NDArray
+
+from flows.simulation.conditions import Conditions
+from flows.simulation.exposure import SimulatedExposure
+from flows.simulation.psf import PsfField
+
+_QUANTIZE = 4.0  # steps per standard deviation of the noise
+_DITHER_SEED = 42
+_PSF_HALF = 12
+_FILTERS = {"g": 1, "r": 2, "i": 3}
+_TYPES = {
+    "difference": "scimrefdiffimg.fits.fz",
+    "psf": "diffimgpsf.fits",
+    "science": "sciimg.fits",
+    "template": "refimg.fits",
+}
+
+
+def ztf_name(conditions: Conditions, product: str) -> str:
+    """Give the archive's file name of a product: difference, psf, science or template."""
+    day = Time(np.floor(conditions.mjd_utc), format="mjd").strftime("%Y%m%d")
+    fraction = round(conditions.mjd_utc % 1 * 1e6)
+    ccd, quadrant = divmod(conditions.detector, 4)
+    return (
+        f"ztf_{day}{fraction:06d}_{conditions.field_id:06d}_z{conditions.band}_c{ccd + 1:02d}_o_q{quadrant + 1}_"
+        f"{_TYPES[product]}"
+    )
+
+
+def write_ztf(exposure: SimulatedExposure, folder: Path, planes: dict[str, NDArray[np.float32]]) -> tuple[Path, ...]:
+    """Write the difference image and its PSF, and the planes given: ``science``, ``template``.
+
+    Returns
+    -------
+    tuple of Path
+        The difference image first.
+    """
+    conditions = exposure.conditions
+    header = ztf_header(conditions)
+    paths = {product: folder / ztf_name(conditions, product) for product in ("difference", "psf", *planes)}
+    image = fits.CompImageHDU(
+        exposure.difference,
+        header,
+        compression_type="RICE_1",
+        quantize_level=_QUANTIZE,
+        quantize_method=1,
+        dither_seed=_DITHER_SEED,
+    )
+    fits.HDUList([fits.PrimaryHDU(), image]).writeto(paths["difference"], overwrite=True)
+    fits.PrimaryHDU(psf_stamp(conditions.psf)).writeto(paths["psf"], overwrite=True)
+    for name, pixels in planes.items():
+        fits.PrimaryHDU(pixels, header).writeto(paths[name], overwrite=True)
+    return tuple(paths.values())
+
+
+def psf_stamp(psf: PsfField) -> NDArray[np.float32]:
+    """Give the PSF at the centre of the image, (25, 25), centred on its middle pixel, of unit sum."""
+    ny, nx = psf.shape
+    drawn = replace(psf, shape=psf.shape).trail((nx - 1) // 2, (ny - 1) // 2, 0.0, 0.0).pixels
+    side = 2 * _PSF_HALF + 1
+    grown = np.pad(drawn, max(0, _PSF_HALF - min(drawn.shape) // 2))
+    top, left = (grown.shape[0] - side) // 2, (grown.shape[1] - side) // 2
+    stamp = grown[top : top + side, left : left + side]
+    return (stamp / stamp.sum()).astype(np.float32)
+
+
+def ztf_header(conditions: Conditions) -> fits.Header:
+    """Give the header of the archive's products: keywords and their meaning are the archive's."""
+    preset = conditions.preset
+    ccd, quadrant = divmod(conditions.detector, 4)
+    header = fits.Header()
+    header["BUNIT"] = "Data Value"
+    header["ORIGIN"] = ("Zwicky Transient Facility", "Data origin (simulated)")
+    header["INSTRUME"] = (preset.instrument, "Instrument name")
+    header["SIMULATE"] = (True, "Simulated by nightstride")
+    header["IMGTYPE"] = "object"
+    header["EXPOSURE"] = (preset.exposure_time, "Total Exposure Time (s)")
+    header["EXPTIME"] = (preset.exposure_time, "Requested Exposure Time (s)")
+    header["PIXSCALE"] = (preset.pixel_scale, "Pixel scale, in arcsec per pixel")
+    header["FIELDID"] = (conditions.field_id, "ZTF field ID number")
+    header["FILTERID"] = (_FILTERS[conditions.band], "Filter ID code")
+    header["FILTER"] = (f"ZTF_{conditions.band}", "Filter name")
+    header["OBSJD"] = (round(conditions.mjd_utc + 2400000.5, 7), "Julian day corresponds to UTC-OBS (day)")
+    header["OBSMJD"] = (round(conditions.mjd_utc, 7), "MJD corresponds to UTC-OBS (day)")
+    header["OBSLON"] = (-116.8598, "Observatory longitude (deg)")
+    header["OBSLAT"] = (33.3573, "Observatory latitude (deg)")
+    header["CCD_ID"] = (ccd + 1, "ID value of CCD detector")
+    header["GAIN"] = (preset.gain, "Gain e-/adu")
+    header["READNOI"] = (preset.read_noise, "Read noise e-")
+    header.extend(conditions.header.cards)
+    header["MAGZP"] = (conditions.zero_point, "Magnitude zero point for PSF-photometry [mag]")
+    header["MAGZPUNC"] = (1.1e-5, "Magnitude zero point uncertainty [mag]")
+    header["MAGZPRMS"] = (0.028, "Magnitude zero point RMS deviation [mag]")
+    header["SATURATE"] = (preset.saturation, "Saturation value [DN]")
+    header["CCDID"] = ccd + 1
+    header["QID"] = quadrant + 1
+    header["RCID"] = conditions.detector
+    header["EXPID"] = conditions.visit
+    header["SEEING"] = (round(conditions.psf.fwhm, 3), "seeing FWHM [pixels]")
+    header["INFOBITS"] = (0, "infoBits string; bit(s) = null")
+    header["STATUS"] = (1, "overall processing flag: 0 = bad; 1 = usable")
+    return header
