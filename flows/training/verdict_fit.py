@@ -1,11 +1,13 @@
 """Fit the verdict on candidates."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
@@ -79,8 +81,11 @@ def fit_verdict(
     mean, scale = features.mean(0).astype(np.float64), features.std(0).astype(np.float64) + 1e-6
     x = (features - mean) / scale
     if hidden:
-        net = MLPClassifier(hidden, alpha=1e-2, max_iter=600, early_stopping=False, random_state=seed, tol=1e-5)
-        net.fit(x, label)
+        net = MLPClassifier(hidden, alpha=1e-2, max_iter=300, random_state=seed, tol=1e-5)
+        with warnings.catch_warnings():
+            # A fixed number of passes is what is wanted; the validation exposures judge the result.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            net.fit(x, label)
         layers = list(zip(net.coefs_, net.intercepts_, strict=True))
     else:
         line = LogisticRegression(max_iter=2000).fit(x, label)

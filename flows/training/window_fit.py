@@ -1,5 +1,6 @@
 """Fit the window classifier."""
 
+import logging
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -115,6 +116,9 @@ def fit_windows(
     with warnings.catch_warnings():
         # Lightning advises more loader processes; the windows are in memory already.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Lightning's own use of torch's tree utilities.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         trainer = lightning.Trainer(
             max_epochs=plan.epochs,
             accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[plan.device],
