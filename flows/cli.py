@@ -2,8 +2,9 @@
 
 import typer
 
-from flows.commands import train
+from flows.commands import evaluate, train
 from flows.commands.doctor import doctor
+from flows.commands.report import report
 from flows.commands.simulate import simulate
 from flows.commands.verify import verify
 
@@ -16,5 +17,7 @@ app = typer.Typer(
 
 app.command()(simulate)
 app.command()(verify)
+app.command()(report)
 app.command()(doctor)
 app.add_typer(train.app, name="train")
+app.add_typer(evaluate.app, name="evaluate")

@@ -68,11 +68,18 @@ class Frame:
 
 
 def count_ticks(largest: float) -> tuple[float, ...]:
-    """Up to six round steps from 0 to no less than ``largest``: 1, 2 or 5 times a power of ten, at least 1."""
-    raw = max(largest, 1.0) / 5
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = max(1.0, next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9)))
-    return tuple(step * place for place in range(math.ceil(max(largest, 1.0) / step) + 1))
+    """Round whole steps from 0 to no less than ``largest``, and no less than 1."""
+    return value_ticks(max(largest, 1.0), least_step=1.0)
+
+
+def value_ticks(largest: float, least_step: float = 0.0) -> tuple[float, ...]:
+    """Up to six round steps from 0 to no less than ``largest``: 1, 2 or 5 times a power of ten; to 1 for nothing."""
+    largest = largest if largest > 0 else 1.0
+    power = 10.0 ** math.floor(math.log10(largest / 5))
+    step = max(
+        least_step, next(factor * power for factor in (1, 2, 5, 10) if factor * power >= largest / 5 * (1 - 1e-9))
+    )
+    return tuple(step * place for place in range(math.ceil(largest / step * (1 - 1e-9)) + 1))
 
 
 def bar_chart(frame: Frame, series: Sequence[Bars]) -> str:
@@ -114,7 +121,7 @@ def _axes(frame: Frame) -> Iterator[str]:
     for tick in frame.ticks:
         y = frame.y(tick)
         yield f'<line class="grid" x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        yield f'<text class="tick" x="{left - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{tick:,.12g}</text>'
+        yield f'<text class="tick" x="{left - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{tick:,.6g}</text>'
     for place, edge in enumerate(frame.edges):
         x = frame.x(place)
         yield f'<text class="tick" x="{x:.1f}" y="{base + 17:.1f}" text-anchor="middle">{escape(edge)}</text>'
@@ -139,7 +146,7 @@ def _bars(frame: Frame, series: Sequence[Bars]) -> Iterator[str]:
             yield (
                 f'<rect class="{bars.style}" x="{frame.x(place) + 1:.1f}" y="{top:.1f}" '
                 f'width="{frame.x(1) - frame.x(0) - 2:.1f}" height="{bottom - top:.1f}">'
-                f"<title>{escape(span)}, {escape(bars.name)}: {height:,.12g}</title></rect>"
+                f"<title>{escape(span)}, {escape(bars.name)}: {height:,.6g}</title></rect>"
             )
 
 

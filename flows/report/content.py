@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.adapters.zarr_tiles import TileStore
+from flows.evaluation.truth_table import Truth
+from flows.report.completeness import Completeness, completeness
 from flows.report.exposure_row import HEADINGS, ExposureRow, exposure_row
 from flows.report.headline import Counts, Figure, counts, figures, lead
 from flows.report.histograms import length_histogram, snr_histogram
@@ -40,6 +42,7 @@ class Limits:
 
 LIMITS = Limits()
 
+
 @dataclass(frozen=True)
 class Content:
     """What the template `night.html.j2` fills in; text only, but for the SVG and pictures it is given."""
@@ -51,6 +54,7 @@ class Content:
     counts: Counts | None
     notes: tuple[str, ...]
     histograms: tuple[tuple[str, str], ...]
+    truth: Completeness | None
     pictured: str
     panels: tuple[Panel, ...]
     timing: Timing | None
@@ -74,6 +78,7 @@ class Content:
         there = (
             ("summary", "Summary", True),
             ("detections", "Detections", self.histograms),
+            ("truth", "Truth", self.truth),
             ("exposures", "Pictures", True),
             ("timing", "Time", self.timing),
             ("table", "Table", self.rows),
@@ -82,7 +87,7 @@ class Content:
         return tuple((anchor, name) for anchor, name, present in there if present)
 
 
-def content(out: Path, night: Night, limits: Limits) -> Content:
+def content(out: Path, night: Night, limits: Limits, truth: Truth | None) -> Content:
     """Gather and draw what the page of ``night`` shows; tiles are read from ``out``."""
     stores = {exposure.record.key.name: _store(out, exposure) for exposure in _described(night, limits)}
     infos = {name: store.info for name, store in stores.items() if store is not None}
@@ -96,6 +101,7 @@ def content(out: Path, night: Night, limits: Limits) -> Content:
         counts=counts(night.summary.exposures) if night.summary else None,
         notes=_notes(night),
         histograms=_histograms(night),
+        truth=None if truth is None else completeness(out, night, truth),
         pictured=_pictured(panels, night),
         panels=panels,
         timing=timing(night.seconds),

@@ -80,6 +80,12 @@ class Night:
         return dict(total)
 
 
+def known_nights(out: Path) -> tuple[str, ...]:
+    """Give the nights of which the output folder holds an exposure, published or quarantined."""
+    published = {file.parent.name for file in Ledger(out).files()}
+    return tuple(sorted(published | {record.key.night for record in Quarantine(out).list() if record.key}))
+
+
 def read_night(out: Path, label: str, summary: RunSummary | None) -> Night:
     """Read what the output folder holds of a night.
 

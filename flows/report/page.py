@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flows.adapters.atomic import write_file
+from flows.evaluation.truth_table import Truth
 from flows.report.content import LIMITS, Content, Limits, content
 from flows.report.night import read_night
 from flows.report.sky_art import star_trails
@@ -17,7 +17,7 @@ def write_report(
     out: Path,
     night: str,
     summary: RunSummary | None = None,
-    truth: pa.Table | None = None,
+    truth: Truth | None = None,
     limits: Limits = LIMITS,
 ) -> Path:
     """Write ``OUT/reports/<night>/index.html``.
@@ -31,7 +31,7 @@ def write_report(
     summary
         Of the run that asks for the page; None if the page is made afterwards.
     truth
-        What was put into the exposures, `schemas.truth.TRUTH`; None if that is not known.
+        What was put into the exposures; None if that is not known.
     limits
         How much to show.
 
@@ -48,7 +48,7 @@ def write_report(
         The disk is full.
     """
     path = out / "reports" / night / "index.html"
-    page = content(out, read_night(out, night, summary), limits)
+    page = content(out, read_night(out, night, summary), limits, truth)
     write_file(path, render(page).encode(), out / "staging")
     return path
 

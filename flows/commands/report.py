@@ -1,0 +1,34 @@
+"""`nightstride report OUT`: make the night page again."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    out: Annotated[Path, typer.Argument(help="Output folder of a run.")],
+    night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
+    truth: Annotated[
+        list[Path] | None, typer.Option(help="Truth table (Parquet, CSV or ECSV); may be given more than once.")
+    ] = None,
+) -> None:
+    """Make the night page again, from what OUT holds; with a truth table also completeness and false streaks.
+
+    The path of each page is printed. Exit code 2: there is no such night in OUT.
+    """
+    from flows.evaluation.truth_table import read_truth
+    from flows.report.night import known_nights
+    from flows.report.page import write_report
+    from schemas.errors import NightstrideError
+
+    try:
+        nights = [label for label in known_nights(out) if night in (None, label)]
+        if not nights:
+            raise typer.BadParameter(f"{out} holds no night{f' {night}' if night else ''}; run makes them.")
+        known = read_truth(truth) if truth else None
+        for label in nights:
+            typer.echo(str(write_report(out, label, truth=known)))
+    except NightstrideError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
