@@ -38,7 +38,7 @@ class DetectSettings(Section):
 class MergeSettings(Section):
     """From hits to candidates."""
 
-    min_snr: Annotated[float, Field(gt=0, description="Smallest matched-filter S/N of a candidate.")] = 4.0
+    min_snr: Annotated[float, Field(gt=0, description="Smallest matched-filter S/N of a candidate.")] = 5.0
     max_candidates: Annotated[int, Field(gt=0, description="More on one detector is a flood: quarantined.")] = 4096
 
 

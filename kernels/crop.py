@@ -1,0 +1,52 @@
+"""Small pieces of an image."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Crop(NamedTuple):
+    """Piece of an image, without sky.
+
+    Attributes
+    ----------
+    x0, y0
+        Place of its first pixel in the image; may be negative.
+    data : (ny, nx) float32
+        Pixel units; 0 where unusable and outside the image.
+    usable : (ny, nx) bool
+        False outside the image.
+    """
+
+    x0: int
+    y0: int
+    data: NDArray[np.float32]
+    usable: NDArray[np.bool_]
+
+
+def cut_crop(
+    image: NDArray[np.float32], usable: NDArray[np.bool_], background: float, box: tuple[int, int, int, int]
+) -> Crop:
+    """Cut out a box and subtract its sky.
+
+    Parameters
+    ----------
+    image, usable : (ny, nx)
+        Whole image, pixel units, and its pixels that count.
+    background
+        Sky where too little of the box is usable for a median of its own (less than a quarter), pixel units.
+    box
+        (y0, y1, x0, x1), half open, px; may reach beyond the image.
+    """
+    y0, y1, x0, x1 = box
+    low_y, low_x = max(y0, 0), max(x0, 0)
+    high_y, high_x = max(low_y, min(y1, image.shape[0])), max(low_x, min(x1, image.shape[1]))
+    inside = (slice(low_y - y0, high_y - y0), slice(low_x - x0, high_x - x0))
+    known = np.zeros((y1 - y0, x1 - x0), np.bool_)
+    known[inside] = usable[low_y:high_y, low_x:high_x]
+    data = np.zeros(known.shape, np.float32)
+    data[inside] = image[low_y:high_y, low_x:high_x]
+    values = data[known]
+    sky = np.median(values) if 4 * len(values) >= known.size else background
+    return Crop(x0, y0, np.where(known, data - np.float32(sky), np.float32(0)), known)

@@ -1,0 +1,125 @@
+"""Trails in a small image, one after the other."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.psf import GaussianMixture
+from kernels.segment import Segment, distance, overlap
+from kernels.trail_ascent import refine_trail, trail_snr
+from kernels.trail_bank import TrailBank, best_trail, point_snr
+from kernels.trail_model import trail_image
+
+_SAME = 1.2  # FWHM: what lies so close to a trail is that trail
+_RESIDUE = 0.1  # share of a trail that its imperfect subtraction may leave
+
+
+class Optics(NamedTuple):
+    """What the filters of an exposure are made from, and the filters."""
+
+    psf: GaussianMixture
+    fwhm_px: float
+    bank: TrailBank
+
+
+def pursue_trails(
+    image: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    allowed: NDArray[np.bool_],
+    optics: Optics,
+    min_snr: float,
+    limit: int,
+) -> list[Segment]:
+    """Find the trails in a crop: the most significant, then, with that subtracted, the next.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32
+        Background subtracted, pixel units.
+    usable : (ny, nx) bool
+        Pixels that count.
+    allowed : (ny, nx) bool
+        Where a trail's centre may lie; at least ``optics.bank.reach`` px from the borders.
+    optics
+        PSF and filters.
+    min_snr
+        Smallest matched-filter S/N.
+    limit
+        Most trails to try.
+
+    Returns
+    -------
+    list of Segment
+        In the order found. What an accepted trail's imperfect subtraction leaves is not a trail: neither peaks on its
+        line or beyond its ends, nor any that are weaker than a tenth of it at that place.
+
+    Notes
+    -----
+    Matching pursuit (Mallat & Zhang 1993, IEEE Trans. Signal Process. 41, 3397) with refined atoms.
+    """
+    data, alive = np.where(usable, image, np.float32(0)), usable.copy()
+    found: list[Segment] = []
+    models: list[NDArray[np.float32]] = []
+    for _ in range(limit):
+        snr = point_snr(data, optics.bank)
+        start = best_trail(snr, allowed, optics.bank)
+        if start.snr < min_snr:
+            break
+        trail = refine_trail(snr, optics.bank.lags, start)
+        model = trail_model(trail, data.shape, optics)
+        data -= model
+        alive &= ~_near(trail, data.shape, _SAME * optics.fwhm_px)
+        data[~alive] = 0
+        if not _is_residue(trail, found, models, optics, min_snr):
+            found.append(trail)
+            models.append(model)
+    return found
+
+
+def trail_model(trail: Segment, shape: tuple[int, ...], optics: Optics) -> NDArray[np.float32]:
+    """Draw a trail with the flux that its S/N stands for, pixel units; zero beyond the reach of the PSF's stamp."""
+    cosine, sine = trail.direction
+    reach = optics.bank.stamp.shape[0] // 2
+    half_x, half_y = (0.5 * trail.length * abs(part) + reach for part in (cosine, sine))
+    x0, x1 = max(0, math.floor(trail.x - half_x)), min(shape[1], math.ceil(trail.x + half_x) + 1)
+    y0, y1 = max(0, math.floor(trail.y - half_y)), min(shape[0], math.ceil(trail.y + half_y) + 1)
+    model = np.zeros(shape, np.float32)
+    if x0 < x1 and y0 < y1:
+        unit = trail_image((y1 - y0, x1 - x0), trail.x - x0, trail.y - y0, trail.length, trail.angle, optics.psf)
+        response = point_snr(unit.astype(np.float32), optics.bank)
+        unit_snr = _line_snr(response, trail.shifted(-x0, -y0), optics)
+        if unit_snr > 0:
+            model[y0:y1, x0:x1] = unit * (trail.snr / unit_snr)
+    return model
+
+
+def _line_snr(snr: NDArray[np.float32], trail: Segment, optics: Optics) -> float:
+    (x1, y1), (x2, y2) = trail.points(max(trail.length, 1.0))[[0, -1]]
+    return float(trail_snr(snr, optics.bank.lags, x1, y1, x2, y2))
+
+
+def _near(trail: Segment, shape: tuple[int, ...], radius: float) -> NDArray[np.bool_]:
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    return distance(x.astype(float), y.astype(float), trail) <= radius
+
+
+def _is_residue(
+    trail: Segment, found: list[Segment], models: list[NDArray[np.float32]], optics: Optics, min_snr: float
+) -> bool:
+    """Tell whether a peak is what the subtraction of an earlier trail has left."""
+    for earlier, model in zip(found, models, strict=True):
+        if same_trail(trail, earlier, optics.fwhm_px):
+            return True
+        if _RESIDUE * earlier.snr > min_snr:
+            there = _line_snr(point_snr(model, optics.bank), trail, optics)
+            if trail.snr < _RESIDUE * there:
+                return True
+    return False
+
+
+def same_trail(trail: Segment, stronger: Segment, fwhm_px: float) -> bool:
+    """Tell whether a trail lies on a stronger one, or just beyond its ends."""
+    beyond = 4 * fwhm_px if stronger.length >= 3 * fwhm_px else 0.0
+    return overlap(trail, stronger._replace(length=stronger.length + beyond), _SAME * fwhm_px) > 0.5

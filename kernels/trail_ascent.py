@@ -1,0 +1,144 @@
+"""Refinement of a trail to a fraction of a pixel."""
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from kernels.segment import Segment, from_ends
+
+_POINT_GAIN = 4.0  # what two more parameters, length and angle, must add to S/N squared
+
+
+def refine_trail(snr: NDArray[np.float32], lags: NDArray[np.float64], start: Segment) -> Segment:
+    """Climb from a trail of the bank to the nearest maximum of the matched-filter S/N.
+
+    Parameters
+    ----------
+    snr : (ny, nx) float32
+        S/N of a point source at each pixel.
+    lags : (M, M) float64
+        Autocorrelation of its noise, see `kernels.trail_bank.TrailBank`.
+    start
+        Where to begin.
+
+    Returns
+    -------
+    Segment
+        Length 0 if a point does as well.
+
+    Notes
+    -----
+    With the flux free, the square of the matched filter's S/N is twice the gain in log likelihood over no source, so
+    this is the maximum-likelihood trail. Pattern search over the two ends (Hooke & Jeeves 1961, J. ACM 8, 212).
+    """
+    cosine, sine = start.direction
+    dx, dy = 0.5 * start.length * cosine, 0.5 * start.length * sine
+    ends = np.array([start.x - dx, start.y - dy, start.x + dx, start.y + dy])
+    value = _climb(snr, lags, ends, max(1.0, start.length / 8))
+    x1, y1, x2, y2 = (float(end) for end in ends)
+    found = from_ends(x1, y1, x2, y2, float(value))
+    point = np.array([found.x, found.y, found.x, found.y])
+    point_value = _climb(snr, lags, point, -1.0)
+    if value**2 - point_value**2 < _POINT_GAIN:
+        x, y = _vertex(snr, float(point[0]), float(point[1]))
+        return Segment(x, y, 0.0, found.angle, float(point_value))
+    return found
+
+
+def _vertex(snr: NDArray[np.float32], x: float, y: float) -> tuple[float, float]:
+    """Top of the parabolas through a peak and its neighbours: linear interpolation has its maxima on pixels only."""
+    column, row = round(x), round(y)
+    if not (0 < row < snr.shape[0] - 1 and 0 < column < snr.shape[1] - 1):
+        return x, y
+    return (
+        column + _parabola(*(float(v) for v in snr[row, column - 1 : column + 2])),
+        row + _parabola(*(float(v) for v in snr[row - 1 : row + 2, column])),
+    )
+
+
+def _parabola(before: float, at: float, after: float) -> float:
+    bend = 2 * at - before - after
+    return min(0.5, max(-0.5, 0.5 * (after - before) / bend)) if bend > 0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def trail_snr(snr: NDArray[np.float32], lags: NDArray[np.float64], x1: float, y1: float, x2: float, y2: float) -> float:
+    """Give the S/N of the trail between two points (compiled); outside the image the signal is 0."""
+    length = math.hypot(x2 - x1, y2 - y1)
+    n = max(1, math.ceil(length))
+    total = 0.0
+    for k in range(n + 1):
+        weight = 0.5 if k in (0, n) else 1.0
+        total += weight * _bilinear(snr, y1 + (y2 - y1) * k / n, x1 + (x2 - x1) * k / n)
+    return total / n / line_noise(lags, x2 - x1, y2 - y1)
+
+
+@njit(cache=True, nogil=True)
+def line_noise(lags: NDArray[np.float64], dx: float, dy: float) -> float:
+    """Give the standard deviation of the mean along a line (dx, dy) of noise with autocorrelation ``lags`` (compiled).
+
+    Variance of a mean of a stationary process: 2 / L^2 times the integral of (L - tau) c(tau) over 0 < tau < L.
+    """
+    length = math.hypot(dx, dy)
+    reach = lags.shape[0] // 2
+    span = min(length, 1.5 * reach)
+    if length < 1e-6:
+        return math.sqrt(lags[reach, reach])
+    n = max(4, 2 * math.ceil(span))
+    total = 0.0
+    for k in range(n + 1):
+        weight = 0.5 if k in (0, n) else 1.0
+        tau = span * k / n
+        total += weight * (1 - tau / length) * _bilinear(lags, reach + dy * tau / length, reach + dx * tau / length)
+    return math.sqrt(max(2 * total * span / n / length, 1e-12))
+
+
+@njit(cache=True, nogil=True)
+def _bilinear(image: NDArray[np.floating], y: float, x: float) -> float:
+    row, column = math.floor(y), math.floor(x)
+    if row < 0 or column < 0 or row >= image.shape[0] - 1 or column >= image.shape[1] - 1:
+        return 0.0
+    fy, fx = y - row, x - column
+    above = image[row, column] * (1 - fx) + image[row, column + 1] * fx
+    below = image[row + 1, column] * (1 - fx) + image[row + 1, column + 1] * fx
+    return above * (1 - fy) + below * fy
+
+
+@njit(cache=True, nogil=True)
+def _climb(snr: NDArray[np.float32], lags: NDArray[np.float64], ends: NDArray[np.float64], step: float) -> float:
+    """Move ``ends`` (x1, y1, x2, y2) in place to a maximum; give its S/N. A negative step keeps them together."""
+    together = step < 0
+    step = abs(step)
+    best = trail_snr(snr, lags, ends[0], ends[1], ends[2], ends[3])
+    trial = np.empty(4)
+    while step > 0.05:
+        improved = False
+        for move in range(4 if together else 12):
+            _displace(ends, trial, move, step)
+            value = trail_snr(snr, lags, trial[0], trial[1], trial[2], trial[3])
+            if value > best + 1e-6:
+                best = value
+                ends[:] = trial
+                improved = True
+        if not improved:
+            step *= 0.5
+    return best
+
+
+@njit(cache=True, nogil=True)
+def _displace(ends: NDArray[np.float64], trial: NDArray[np.float64], move: int, step: float) -> None:
+    """Shift both ends (moves 0-3), the first (4-7) or the second (8-11), along or across the trail."""
+    length = math.hypot(ends[2] - ends[0], ends[3] - ends[1])
+    ux, uy = (1.0, 0.0) if length < 1e-6 else ((ends[2] - ends[0]) / length, (ends[3] - ends[1]) / length)
+    if move % 4 >= 2:
+        ux, uy = -uy, ux
+    size = step if move % 2 == 0 else -step
+    trial[:] = ends
+    if move // 4 != 2:
+        trial[0] += size * ux
+        trial[1] += size * uy
+    if move // 4 != 1:
+        trial[2] += size * ux
+        trial[3] += size * uy

@@ -1,0 +1,173 @@
+"""Matched filtering of small images with trails of many lengths and angles."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.signal import fftconvolve
+
+from kernels.matched_filter import filtered_noise
+from kernels.psf import GaussianMixture
+from kernels.segment import Segment
+from kernels.trail_model import trail_image
+
+HALVES = np.array([0, 2, 4, 7, 11, 16, 22, 30])
+"""Half lengths of the bank's trails, px."""
+
+ANGLES = 24
+"""Angles of its longest trails: 7.5 deg apart, so that no end is more than 2 px off the line."""
+
+
+class TrailBank(NamedTuple):
+    """Trails as sums over a PSF-filtered image, each scaled to unit noise.
+
+    A trail is a point source smeared along a line, so its matched filter is the mean of the point source's along that
+    line: one convolution serves all lengths and angles.
+
+    Attributes
+    ----------
+    stamp : (2R + 1, 2R + 1) float32
+        PSF of unit flux.
+    noise
+        Standard deviation of the image filtered by ``stamp``, pixel units.
+    lags : (M, M) float64
+        Autocorrelation of the filtered noise at lags -M//2..M//2 px; 1 at the centre.
+    offsets : (ANGLES, HALVES[-1], 2) int64
+        Steps (dy, dx) from the centre to the pixels of one half of the trail; the other half is their mirror image.
+    scale : (ANGLES, len(HALVES)) float32
+        Factor from the sum over a trail's pixels to S/N; 0 where the bank has no such trail, because a neighbouring
+        angle is as good for its length.
+    """
+
+    stamp: NDArray[np.float32]
+    noise: float
+    lags: NDArray[np.float64]
+    offsets: NDArray[np.int64]
+    scale: NDArray[np.float32]
+
+    @property
+    def reach(self) -> int:
+        """How far from a pixel its answer depends on the image, px."""
+        return int(HALVES[-1]) + self.stamp.shape[0] // 2
+
+
+def trail_bank(
+    psf: GaussianMixture, fwhm_px: float, noise: float, correlation: NDArray[np.floating], angles: int = ANGLES
+) -> TrailBank:
+    """Prepare the filters for one exposure.
+
+    Parameters
+    ----------
+    psf
+        Point-spread function, pixel response included.
+    fwhm_px
+        Its full width at half maximum, px.
+    noise, correlation
+        Of the image: see `kernels.matched_filter.filtered_noise`.
+    angles
+        Number of angles.
+    """
+    radius = math.ceil(2.5 * fwhm_px) + 1
+    stamp = trail_image((2 * radius + 1, 2 * radius + 1), radius, radius, 0.0, 0.0, psf)
+    point_noise = filtered_noise(stamp, noise, correlation)
+    lags = fftconvolve(fftconvolve(stamp, stamp[::-1, ::-1]), correlation) * (noise / point_noise) ** 2
+    steps = np.arange(1, HALVES[-1] + 1)[None, :] * np.exp(1j * np.pi * np.arange(angles) / angles)[:, None]
+    offsets = np.stack([np.rint(steps.imag), np.rint(steps.real)], -1).astype(np.int64)
+    scale = np.zeros((angles, len(HALVES)), np.float32)
+    for i, half in enumerate(HALVES):
+        # An angle is worth a template of its own if it moves the trail's ends by more than a pixel or so.
+        step = max(1, int(angles / max(1.0, 0.8 * math.pi * half)))
+        for angle in range(0, angles, step):
+            pixels = np.concatenate([-offsets[angle, :half], [[0, 0]], offsets[angle, :half]])
+            scale[angle, i] = 1 / math.sqrt(_covariance(pixels, lags))
+    return TrailBank(stamp.astype(np.float32), point_noise, lags, offsets, scale)
+
+
+def longest_only(bank: TrailBank) -> TrailBank:
+    """Give the bank without its shorter trails."""
+    scale = np.zeros_like(bank.scale)
+    scale[:, -1] = bank.scale[:, -1]
+    return bank._replace(scale=scale)
+
+
+def _covariance(pixels: NDArray[np.int64], lags: NDArray[np.float64]) -> float:
+    """Variance of the sum over ``pixels`` of noise with autocorrelation ``lags``."""
+    reach = lags.shape[0] // 2
+    apart = (pixels[:, None] - pixels[None, :]).reshape(-1, 2)
+    near = apart[np.abs(apart).max(1) <= reach] + reach
+    return float(lags[near[:, 0], near[:, 1]].sum())
+
+
+def point_snr(image: NDArray[np.float32], bank: TrailBank) -> NDArray[np.float32]:
+    """Give the S/N of a point source at each pixel, from an image without background whose unusable pixels are 0.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32
+        Pixel units.
+
+    Returns
+    -------
+    (ny, nx) float32
+    """
+    filtered = fftconvolve(image, bank.stamp, mode="same")  # the stamp is its own mirror image
+    return (filtered / np.float32(bank.noise)).astype(np.float32)
+
+
+def best_trail(snr: NDArray[np.float32], allowed: NDArray[np.bool_], bank: TrailBank) -> Segment:
+    """Find the trail of the bank with the highest S/N.
+
+    Parameters
+    ----------
+    snr : (ny, nx) float32
+        From `point_snr`.
+    allowed : (ny, nx) bool
+        Where its centre may lie; at least HALVES[-1] px from the borders.
+
+    Returns
+    -------
+    Segment
+        With S/N 0 or less if nothing positive is there.
+    """
+    rows, columns = np.flatnonzero(allowed.any(1)), np.flatnonzero(allowed.any(0))
+    if not len(rows):
+        return Segment(0.0, 0.0, 0.0, 0.0, 0.0)
+    box = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+    value, y, x, angle, i = _search(snr, allowed, box, bank.offsets, HALVES, bank.scale)
+    return Segment(float(x), float(y), 2.0 * HALVES[i], 180.0 * angle / len(bank.scale), float(value))
+
+
+@njit(cache=True, nogil=True)
+def _search(
+    snr: NDArray[np.float32],
+    allowed: NDArray[np.bool_],
+    box: tuple[int, int, int, int],
+    offsets: NDArray[np.int64],
+    halves: NDArray[np.int64],
+    scale: NDArray[np.float32],
+) -> tuple[float, int, int, int, int]:
+    """Best (S/N, y, x, angle index, length index); the first of equals."""
+    y0, y1, x0, x1 = box
+    width = x1 - x0
+    total = np.empty(width, np.float32)
+    best, by, bx, ba, bi = np.float32(0), y0, x0, 0, 0
+    for angle in range(scale.shape[0]):
+        for y in range(y0, y1):
+            total[:] = snr[y, x0:x1]
+            k = 0
+            for i in range(halves.shape[0]):
+                while k < halves[i]:
+                    dy, dx = offsets[angle, k, 0], offsets[angle, k, 1]
+                    ahead, behind = snr[y + dy, x0 + dx : x1 + dx], snr[y - dy, x0 - dx : x1 - dx]
+                    for j in range(width):
+                        total[j] += ahead[j] + behind[j]
+                    k += 1
+                if scale[angle, i] > 0:
+                    limit = best / scale[angle, i]
+                    for j in range(width):
+                        if total[j] > limit and allowed[y, x0 + j]:
+                            limit = total[j]
+                            best, by, bx, ba, bi = limit * scale[angle, i], y, x0 + j, angle, i
+    return float(best), by, bx, ba, bi

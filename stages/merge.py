@@ -1,0 +1,255 @@
+"""Make one candidate of all the windows that see the same streak."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kernels.candidates import Candidate, unite
+from kernels.crop import Crop, cut_crop
+from kernels.hit_groups import assign_hits, group_hits, split_hits
+from kernels.long_trail import Frame, erase_trail, grow_trail
+from kernels.matched_filter import filtered_noise
+from kernels.psf import moffat_mixture
+from kernels.pursuit import Optics, pursue_trails
+from kernels.segment import Segment, distance, overlap
+from kernels.trail_bank import best_trail, longest_only, point_snr, trail_bank
+from kernels.trail_model import trail_image
+from schemas.dataset import DatasetError
+from schemas.errors import BadInput
+from schemas.exposure import ExposureInfo
+from schemas.hit import HIT
+from schemas.mask import UNUSABLE
+from schemas.pixels import DIFFERENCE, MASK
+from schemas.stage import Context, Stage
+from schemas.streak import STREAK
+
+_LINK = 2  # grid steps between windows of one group
+_CELL = 16  # grid steps: larger groups are worked on piece by piece
+_LONG = 60.0  # px: from here on a trail may be longer than the templates know
+_CLAIM = 20.0  # px: windows whose centre is so close to a long trail are its own
+_SEED_SNR = 6.0  # of 60 px of a long trail, stars clipped
+_SEED_CLIP = 4.0  # S/N of a pixel at which stars are clipped
+_SEEDS = 6  # places to try in a cell
+_COVERAGE = 0.6  # share of a long trail that must be bright
+
+
+@dataclass(frozen=True)
+class _Hits:
+    """Windows in order of the grid, with the centres of their pixels."""
+
+    row: NDArray[np.int32]
+    column: NDArray[np.int32]
+    logit: NDArray[np.float32]
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    window: int
+
+    def take(self, chosen: NDArray[Any]) -> "_Hits":
+        """Give some of them."""
+        return _Hits(
+            self.row[chosen], self.column[chosen], self.logit[chosen], self.x[chosen], self.y[chosen], self.window
+        )
+
+
+class _Scene(NamedTuple):
+    """Pixels of the exposure and the filters made for it."""
+
+    frame: Frame
+    background: float
+    optics: Optics
+
+
+def merge(inputs: Mapping[str, Any], context: Context) -> pa.Table:
+    """Give the candidates behind the hits.
+
+    Parameters
+    ----------
+    inputs
+        ``hit``, whose metadata ``window`` and ``stride`` (px; 26 and 7 if absent) place the windows; ``difference`` and
+        ``mask`` of the whole exposure.
+    context
+        ``exposure`` (PSF, noise, background) and ``settings`` (`MergeSettings`).
+
+    Returns
+    -------
+    table
+        `STREAK`, sorted by y, then x. Each hit counts for one candidate at most; candidates without hits are left out,
+        and so are hits without anything positive and significant beneath them.
+
+    Raises
+    ------
+    BadInput
+        Code ``flood``: more candidates than ``max_candidates``.
+    DatasetError
+        The pixels do not have the shape of the exposure.
+    """
+    exposure, settings = context.exposure, context.settings
+    if exposure is None:
+        raise DatasetError("stage 'merge' needs an exposure. To fix, give it in the context.")
+    if not inputs["difference"].shape == inputs["mask"].shape == exposure.shape:
+        raise DatasetError(
+            f"exposure {exposure.name} is {exposure.shape}, got pixels of {inputs['difference'].shape} and a "
+            f"mask of {inputs['mask'].shape}. To fix, give the whole exposure."
+        )
+    hits = _read_hits(inputs["hit"])
+    if not len(hits.row):
+        return STREAK.empty()
+    scene = _scene(inputs["difference"], inputs["mask"], exposure)
+    candidates, rest = _take_long(scene, hits)
+    for group in _pieces(rest):
+        candidates += _search_group(scene, group, settings.min_snr)
+        if len(candidates) > settings.max_candidates:
+            raise BadInput(
+                "flood",
+                f"exposure {exposure.name}",
+                f"{len(hits.row)} windows made more than max_candidates = {settings.max_candidates} candidates.",
+                "look at the difference image for a failed subtraction, or raise merge.max_candidates.",
+            )
+    return _table(unite(candidates, exposure.psf.fwhm_px))
+
+
+def _read_hits(table: pa.Table) -> _Hits:
+    metadata = table.schema.metadata or {}
+    window, stride = int(metadata.get(b"window", 26)), int(metadata.get(b"stride", 7))
+    row, column, logit = (table[name].to_numpy() for name in ("row", "column", "logit"))
+    order = np.lexsort((logit, column, row))
+    row, column, logit = row[order], column[order], logit[order]
+    half = 0.5 * (window - 1)
+    return _Hits(row, column, logit, column * float(stride) + half, row * float(stride) + half, window)
+
+
+def _scene(image: NDArray[np.float32], mask: NDArray[np.uint16], exposure: ExposureInfo) -> _Scene:
+    psf = moffat_mixture(exposure.psf.fwhm_px, exposure.psf.beta)
+    correlation = np.array(exposure.noise_correlation)
+    fwhm = exposure.psf.fwhm_px
+    bank = trail_bank(psf, fwhm, exposure.noise, correlation)
+    side = math.ceil(_LONG + 6 * fwhm)
+    line = trail_image((side, side), side / 2, side / 2, _LONG, 0.0, psf)
+    noise = filtered_noise(line, exposure.noise, correlation) / math.sqrt(float(np.square(line).sum()))
+    usable = ((mask & np.uint16(UNUSABLE)) == 0) & np.isfinite(image)
+    return _Scene(Frame(image, usable, noise, fwhm), exposure.background, Optics(psf, fwhm, bank))
+
+
+def _pieces(hits: _Hits) -> list[_Hits]:
+    """Group the hits and cut large groups into cells."""
+    groups = _split(hits, group_hits(hits.row, hits.column, _LINK))
+    return [piece for group in groups for piece in (_cells(group) if _is_large(group) else [group])]
+
+
+def _split(hits: _Hits, label: NDArray[np.intp]) -> list[_Hits]:
+    order = np.argsort(label, kind="stable")
+    cuts = np.flatnonzero(np.diff(label[order])) + 1
+    return [hits.take(chosen) for chosen in np.split(order, cuts) if len(chosen)]
+
+
+def _cells(hits: _Hits) -> list[_Hits]:
+    return _split(hits, split_hits(hits.row, hits.column, _CELL))
+
+
+def _is_large(hits: _Hits) -> bool:
+    return max(int(np.ptp(hits.row)), int(np.ptp(hits.column))) >= _CELL
+
+
+def _crop(scene: _Scene, hits: _Hits) -> tuple[Crop, NDArray[np.bool_]]:
+    """Pixels around a group of hits, and which of them lie inside its windows."""
+    half, margin = hits.window // 2, scene.optics.bank.reach
+    x, y = np.floor(hits.x).astype(int), np.floor(hits.y).astype(int)
+    box = (
+        int(y.min()) - half - margin,
+        int(y.max()) + half + margin + 2,
+        int(x.min()) - half - margin,
+        int(x.max()) + half + margin + 2,
+    )
+    crop = cut_crop(scene.frame.image, scene.frame.usable, scene.background, box)
+    allowed = np.zeros(crop.data.shape, np.bool_)
+    for px, py in zip(x - crop.x0, y - crop.y0, strict=True):
+        allowed[py - half + 1 : py + half + 1, px - half + 1 : px + half + 1] = True
+    return crop, allowed
+
+
+def _take_long(scene: _Scene, hits: _Hits) -> tuple[list[Candidate], _Hits]:
+    """Find the trails that are longer than a cell, and make their pixels unusable; give them, and the hits left."""
+    long: list[Segment] = []
+    for group in _split(hits, group_hits(hits.row, hits.column, _LINK)):
+        for cell in _cells(group) if _is_large(group) else []:
+            long += _seek_long(scene, cell, long)
+    if not long:
+        return [], hits
+    apart = np.stack([distance(hits.x, hits.y, trail) for trail in long])
+    owner = np.where(apart.min(0) <= _CLAIM, apart.argmin(0), -1)
+    return _with_hits(long, hits, owner), hits.take(owner < 0)
+
+
+def _seek_long(scene: _Scene, cell: _Hits, known: Sequence[Segment]) -> list[Segment]:
+    """Find the long trails that begin in a cell or cross it."""
+    bank, fwhm = longest_only(scene.optics.bank), scene.frame.fwhm_px
+    crop, allowed = _crop(scene, cell)
+    snr = np.clip(point_snr(crop.data, bank), -_SEED_CLIP, _SEED_CLIP)
+    rows, columns = (np.arange(size, dtype=float) for size in snr.shape)
+    found: list[Segment] = []
+    for _ in range(_SEEDS):
+        seed = best_trail(snr, allowed, bank).shifted(crop.x0, crop.y0)
+        if seed.snr < _SEED_SNR:
+            break
+        grown = grow_trail(scene.frame, seed)
+        trail, width = seed, 2 * fwhm
+        if grown.coverage >= _COVERAGE and grown.segment.length >= _LONG and grown.segment.snr >= _SEED_SNR:
+            trail, width = grown.segment, max(width, grown.half_width + 1)
+            erase_trail(scene.frame.usable, trail, width)
+            if not any(_is_wing(trail, other, fwhm) for other in (*known, *found)):
+                found.append(trail)
+        snr[distance(columns + crop.x0, rows[:, None] + crop.y0, trail) <= width] = 0
+    return found
+
+
+def _is_wing(trail: Segment, brighter: Segment, fwhm_px: float) -> bool:
+    """Tell whether a trail is what is left beside a much brighter one."""
+    return trail.snr < 0.05 * brighter.snr and overlap(trail, brighter, 8 * fwhm_px) > 0.5
+
+
+def _search_group(scene: _Scene, hits: _Hits, min_snr: float) -> list[Candidate]:
+    crop, allowed = _crop(scene, hits)
+    found = pursue_trails(crop.data, crop.usable, allowed, scene.optics, min_snr, len(hits.row))
+    trails = [_extended(scene, trail.shifted(crop.x0, crop.y0)) for trail in found]
+    return _with_hits(trails, hits, assign_hits(hits.x, hits.y, hits.window, trails))
+
+
+def _extended(scene: _Scene, trail: Segment) -> Segment:
+    """Follow a trail that may be longer than the templates know."""
+    if trail.length < _LONG:
+        return trail
+    grown = grow_trail(scene.frame, trail)
+    better = grown.coverage >= _COVERAGE and grown.segment.length >= 0.9 * trail.length
+    return grown.segment if better else trail
+
+
+def _with_hits(trails: Sequence[Segment], hits: _Hits, owner: NDArray[np.intp]) -> list[Candidate]:
+    """Candidates of the trails that own hits."""
+    logits = (tuple(float(value) for value in hits.logit[owner == i]) for i in range(len(trails)))
+    return [Candidate(trail, own) for trail, own in zip(trails, logits, strict=True) if own]
+
+
+def _table(candidates: Sequence[Candidate]) -> pa.Table:
+    ordered = sorted(candidates, key=lambda candidate: (candidate.trail.y, candidate.trail.x))
+    trails = [candidate.trail for candidate in ordered]
+    columns = {name: [getattr(trail, name) for trail in trails] for name in ("x", "y", "length", "angle", "snr")}
+    # Exact sums do not depend on the order of the hits.
+    columns["logitSum"] = [math.fsum(candidate.logits) for candidate in ordered]
+    columns["logitPeak"] = [max(candidate.logits) for candidate in ordered]
+    columns["nHits"] = [len(candidate.logits) for candidate in ordered]
+    return pa.table(columns, schema=STREAK.schema)
+
+
+STAGE = Stage(
+    name="merge",
+    version="1",
+    per="exposure",
+    needs=(HIT, DIFFERENCE, MASK),
+    gives=STREAK,
+    run=merge,
+)
