@@ -5,18 +5,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.simulation.canvas import Canvas, Row
+from flows.simulation.canvas import Canvas, Footprint, Row
 from flows.simulation.conditions import Conditions
 from flows.simulation.truth import source_row
 from kernels.matched_filter import filtered_noise
+from schemas.mask import MaskPlane
 
 _AEROPLANE = 0.06  # chance per image
+_KNOWN = 0.5  # chance that upstream marked a satellite: information, not a fault
 _SAMPLE = 160  # px of a long trail from which its S/N is scaled up
 
 
 @dataclass(frozen=True)
 class Line:
-    """A straight trail: centre, length (px), angle (deg), peak surface brightness (pixel units), width over the PSF's."""
+    """A straight trail: centre, length (px), angle (deg), peak (pixel units), width relative to the PSF's."""
 
     x: float
     y: float
@@ -71,12 +73,16 @@ def _add_line(canvas: Canvas, conditions: Conditions, line: Line, style: str, rn
     canvas.excess[rows, columns] += light / conditions.preset.gain
     lit = along[light > 0.05 * line.peak]
     if len(lit):
-        canvas.truth.append(_satellite_row(conditions, line, (float(lit.min()), float(lit.max())), light))
+        row = _satellite_row(conditions, line, (float(lit.min()), float(lit.max())), light)
+        canvas.truth.append((row, Footprint(rows, columns, light, float(light.sum(dtype=np.float64)))))
+        if rng.uniform() < _KNOWN:
+            bright = light > 2 * conditions.noise.sigma
+            canvas.mask[rows[bright], columns[bright]] |= np.uint16(MaskPlane.STREAK)
 
 
 def _near(
     shape: tuple[int, int], line: Line, reach: float
-) -> tuple[NDArray[np.int_], NDArray[np.int_], NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.int_], NDArray[np.int_], NDArray[np.floating], NDArray[np.floating]]:
     """Rows and columns of the pixels within ``reach`` of a line, with their places along and across it."""
     ny, nx = shape
     cos, sin = np.cos(np.deg2rad(line.angle)), np.sin(np.deg2rad(line.angle))
@@ -93,7 +99,7 @@ def _near(
     return rows[inside], columns[inside], along[inside], across[inside]
 
 
-def _rhythm(along: NDArray[np.float64], style: str, rng: np.random.Generator) -> NDArray[np.float64]:
+def _rhythm(along: NDArray[np.floating], style: str, rng: np.random.Generator) -> NDArray[np.floating]:
     """Brightness along the trail, 0 to 1: steady, blinking, or glints with dark between."""
     if style == "steady":
         return 1 + 0.2 * np.sin(2 * np.pi * along / rng.uniform(800, 4000) + rng.uniform(0, 6.3))
@@ -105,7 +111,7 @@ def _rhythm(along: NDArray[np.float64], style: str, rng: np.random.Generator) ->
     return np.clip((dash - phase) * period + 0.5, 0, 1)
 
 
-def _satellite_row(conditions: Conditions, line: Line, lit: tuple[float, float], light: NDArray[np.float32]) -> Row:
+def _satellite_row(conditions: Conditions, line: Line, lit: tuple[float, float], light: NDArray[np.floating]) -> Row:
     length, middle = lit[1] - lit[0], (lit[0] + lit[1]) / 2
     x = line.x + middle * np.cos(np.deg2rad(line.angle))
     y = line.y + middle * np.sin(np.deg2rad(line.angle))

@@ -128,13 +128,14 @@ def _moving(
     conditions: Conditions, place: int, x: float, y: float, length: float, angle: float, brightness: float
 ) -> Asteroid:
     """Give the object whose trail is ``length`` px long, at ``angle`` deg about (x, y)."""
-    half_x, half_y = length / 2 * np.cos(np.deg2rad(angle)), length / 2 * np.sin(np.deg2rad(angle))
-    ra, dec = (np.deg2rad(part) for part in conditions.to_sky([x - half_x, x + half_x], [y - half_y, y + half_y]))
+    along = length / 2 * np.array([-1.0, 1.0])
+    ends = conditions.to_sky(x + along * np.cos(np.deg2rad(angle)), y + along * np.sin(np.deg2rad(angle)))
+    ra, dec = (np.deg2rad(part) for part in ends)
     step = ra[1] - ra[0]
     north = np.cos(dec[0]) * np.sin(dec[1]) - np.sin(dec[0]) * np.cos(dec[1]) * np.cos(step)
     east = np.cos(dec[1]) * np.sin(step)
-    along = np.sin(dec[0]) * np.sin(dec[1]) + np.cos(dec[0]) * np.cos(dec[1]) * np.cos(step)
-    arc = np.rad2deg(np.arctan2(np.hypot(north, east), along))
+    cosine = np.sin(dec[0]) * np.sin(dec[1]) + np.cos(dec[0]) * np.cos(dec[1]) * np.cos(step)
+    arc = np.rad2deg(np.arctan2(np.hypot(north, east), cosine))
     preset = conditions.preset
     if preset.magnitudes is not None:
         magnitude = brightness

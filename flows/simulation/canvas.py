@@ -1,7 +1,7 @@
 """What an exposure is drawn on, layer by layer."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,16 @@ from numpy.typing import NDArray
 from schemas.mask import MaskPlane
 
 Row = dict[str, Any]
+"""Of the truth table."""
+
+
+class Footprint(NamedTuple):
+    """Pixels of a source that lie on the image, its light on each, and all its light, on the image or not."""
+
+    rows: NDArray[np.int_]
+    columns: NDArray[np.int_]
+    light: NDArray[np.floating]
+    total: float
 
 
 @dataclass
@@ -26,14 +36,14 @@ class Canvas:
     mask : (ny, nx) uint16
         Bits of `MaskPlane`.
     truth
-        Rows of the truth table that are not computed from a trail's template at the end.
+        Rows of the truth table, with the footprint from which the visible share follows once all masks are drawn.
     """
 
     signal: NDArray[np.float32]
     excess: NDArray[np.float32]
     sharp: NDArray[np.float32]
     mask: NDArray[np.uint16]
-    truth: list[Row] = field(default_factory=list)
+    truth: list[tuple[Row, Footprint]] = field(default_factory=list)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -52,5 +62,5 @@ class Canvas:
 
 def blank_canvas(shape: tuple[int, int]) -> Canvas:
     """Give a canvas of (ny, nx) px without anything on it."""
-    light = (np.zeros(shape, np.float32) for _ in range(3))
-    return Canvas(*light, np.zeros(shape, np.uint16))
+    signal, excess, sharp = (np.zeros(shape, np.float32) for _ in range(3))
+    return Canvas(signal, excess, sharp, np.zeros(shape, np.uint16))

@@ -24,6 +24,8 @@ _FIELDS = 24  # of a block
 _SLOT_S = 45.0  # from one exposure to the next
 _ZTF_EPOCH = 57754  # MJD of night 0 in ZTF's exposure numbers
 
+Floats = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -84,12 +86,12 @@ class Conditions:
         """Random numbers that all visits of the field share, for one purpose."""
         return stream(f"{self.preset.name}/{purpose}", self.seed, self.field, self.detector)
 
-    def to_sky(self, x: NDArray[np.floating] | float, y: NDArray[np.floating] | float) -> tuple[NDArray, NDArray]:
+    def to_sky(self, x: NDArray[np.floating] | float, y: NDArray[np.floating] | float) -> tuple[Floats, Floats]:
         """Give (ra, dec), deg, of 0-based pixel positions."""
         ra, dec = self.wcs.all_pix2world(np.atleast_1d(x).astype(float), np.atleast_1d(y).astype(float), 0)
         return ra, dec
 
-    def to_pixels(self, ra: NDArray[np.floating] | float, dec: NDArray[np.floating] | float) -> tuple[NDArray, NDArray]:
+    def to_pixels(self, ra: NDArray[np.floating] | float, dec: NDArray[np.floating] | float) -> tuple[Floats, Floats]:
         """Give 0-based pixel positions (x, y) of sky positions, deg."""
         return self.wcs.all_world2pix(np.atleast_1d(ra), np.atleast_1d(dec), 0, tolerance=1e-5, maxiter=40, quiet=True)
 

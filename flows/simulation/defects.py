@@ -47,7 +47,7 @@ def add_bad_pixels(canvas: Canvas, conditions: Conditions) -> None:
         column, start = int(fixed.integers(nx)), int(fixed.integers(ny))
         stop = ny if fixed.uniform() < 0.4 else min(ny, start + int(fixed.exponential(400)) + 20)
         if fixed.uniform() < 0.5:
-            canvas.block(start, stop - 1, column, column + fixed.integers(0, 2), MaskPlane.BAD)
+            canvas.block(start, stop - 1, column, column + int(fixed.integers(0, 2)), MaskPlane.BAD)
         else:
             level = sigma * rng.normal(0, 2.5) * (1 if fixed.uniform() < 0.7 else 4)
             canvas.sharp[start:stop, column] += np.float32(level)

@@ -14,7 +14,7 @@ from flows.simulation.presets import Preset, find_preset
 from flows.simulation.saturation import add_saturated
 from flows.simulation.sources import add_asteroids, add_variables
 from flows.simulation.stars import Stars, add_residuals, mismatch_of, stars_on
-from flows.simulation.truth import truth_table, visible_share
+from flows.simulation.truth import truth_table
 from schemas.mask import UNUSABLE, MaskPlane
 
 
@@ -72,9 +72,8 @@ def simulate_exposure(preset: Preset | str, seed: int, visit_index: int = 0, det
     stars = stars_on(conditions, first)
     saturated = stars.magnitude < preset.saturated_magnitude
 
-    stamps = add_asteroids(canvas, conditions)
-    stamps += add_variables(canvas, conditions, stars.where(~saturated))
-    templates = list(stamps)
+    add_asteroids(canvas, conditions)
+    add_variables(canvas, conditions, stars.where(~saturated))
     mismatch = mismatch_of(stars, preset, conditions.stream("mismatch"))
     add_residuals(canvas, stars, mismatch, conditions)
     add_saturated(canvas, stars.where(saturated), conditions)
@@ -85,15 +84,10 @@ def simulate_exposure(preset: Preset | str, seed: int, visit_index: int = 0, det
     add_cosmic_rays(canvas, conditions)
     add_border(canvas, conditions)
 
-    for row, stamp in zip(canvas.truth, templates, strict=False):
-        row["visible"] = visible_share(canvas, stamp)
-    ny, nx = preset.shape
-    sigma = conditions.noise.sigma_at(np.arange(nx)[None, :], np.arange(ny)[:, None]).astype(np.float32)
     difference = conditions.noise.draw(canvas.excess, conditions.stream("noise"))
     difference += canvas.signal
     difference += canvas.sharp
     blank = UNUSABLE if preset.layout == "ztf" else MaskPlane.NO_DATA
     difference[(canvas.mask & np.uint16(blank)) != 0] = np.nan
-    return SimulatedExposure(
-        difference, canvas.mask, sigma**2 + canvas.excess, truth_table(canvas.truth), conditions, stars
-    )
+    variance = conditions.noise.sigma_map() ** 2 + canvas.excess
+    return SimulatedExposure(difference, canvas.mask, variance, truth_table(canvas), conditions, stars)

@@ -62,6 +62,13 @@ class NoiseField:
         along_y = self.slope[1] * (2 * np.asarray(y, float) / max(ny - 1, 1) - 1)
         return self.sigma * (1 + along_x + along_y)
 
+    def sigma_map(self) -> NDArray[np.float32]:
+        """Give the standard deviation of every pixel, (ny, nx), pixel units."""
+        ny, nx = self.shape
+        return self.sigma_at(np.arange(nx, dtype=float)[None, :], np.arange(ny, dtype=float)[:, None]).astype(
+            np.float32
+        )
+
     def draw(self, excess: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         """Draw one realisation.
 
@@ -72,10 +79,8 @@ class NoiseField:
         rng
             Source of randomness.
         """
-        ny, nx = self.shape
-        sigma = self.sigma_at(np.arange(nx)[None, :], np.arange(ny)[:, None]).astype(np.float32)
         image = rng.standard_normal(self.shape, dtype=np.float32)
-        image *= np.sqrt(sigma**2 + excess)
+        image *= np.sqrt(self.sigma_map() ** 2 + excess)
         # Wrapped around, so that the noise at the border is like that elsewhere.
         image = convolve1d(image, self.taps_y, axis=0, mode="wrap")
         return convolve1d(image, self.taps_x, axis=1, mode="wrap")

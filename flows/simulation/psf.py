@@ -10,6 +10,8 @@ from flows.simulation.presets import Preset
 
 _TRAIL_WIDTH = 0.01  # px: a line, but with a width that GalSim can draw
 
+Floats = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Stamp:
@@ -44,7 +46,7 @@ class PsfField:
     shear_slope: tuple[float, float]
     shape: tuple[int, int]
 
-    def _relative(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[NDArray, NDArray]:
+    def _relative(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[Floats, Floats]:
         ny, nx = self.shape
         u = 2 * np.asarray(x, float) / max(nx - 1, 1) - 1
         v = 2 * np.asarray(y, float) / max(ny - 1, 1) - 1
@@ -55,7 +57,7 @@ class PsfField:
         u, v = self._relative(x, y)
         return self.fwhm * (1 + self.slope[0] * u + self.slope[1] * v + self.bowl * (u**2 + v**2) / 2)
 
-    def shear_at(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[NDArray, NDArray]:
+    def shear_at(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[Floats, Floats]:
         """Give the reduced shear (g1, g2) there."""
         u, v = self._relative(x, y)
         return self.shear[0] + self.shear_slope[0] * u, self.shear[1] + self.shear_slope[1] * v

@@ -96,5 +96,5 @@ def rubin_header(conditions: Conditions) -> fits.Header:
     header["MAGZERO"] = (conditions.zero_point, "AB magnitude of 1 nJy")
     header["GAIN"] = (preset.gain, "electrons per nJy")
     header["SATURATE"] = (preset.saturation, "nJy")
-    header["SEEING"] = (round(conditions.psf.fwhm, 3), "FWHM [pixels]")
+    header["PSF_FWHM"] = (round(conditions.psf.fwhm, 3), "FWHM [pixels]")
     return header

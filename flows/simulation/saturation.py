@@ -109,7 +109,9 @@ def _add_spikes(
             )
 
 
-def _splat(image: NDArray[np.float32], x: NDArray, y: NDArray, light: NDArray) -> None:
+def _splat(
+    image: NDArray[np.float32], x: NDArray[np.float64], y: NDArray[np.float64], light: NDArray[np.float64]
+) -> None:
     """Add points of light to ``image``, shared among the four pixels around each."""
     ny, nx = image.shape
     column, row = np.floor(x).astype(int), np.floor(y).astype(int)

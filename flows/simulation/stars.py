@@ -111,7 +111,13 @@ def _group(stars: Stars, conditions: Conditions, halves: NDArray[np.int_]) -> ND
 
 
 def _add_group(
-    canvas: Canvas, stars: Stars, mismatch: Mismatch, conditions: Conditions, part: NDArray, half: int, sigma: float
+    canvas: Canvas,
+    stars: Stars,
+    mismatch: Mismatch,
+    conditions: Conditions,
+    part: NDArray[np.int_],
+    half: int,
+    sigma: float,
 ) -> None:
     if not len(part):
         return

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from flows.simulation.canvas import Canvas, Row
+from flows.simulation.canvas import Canvas, Footprint, Row
 from flows.simulation.conditions import Conditions
 from flows.simulation.psf import Stamp
 from schemas.mask import UNUSABLE
@@ -55,7 +56,6 @@ def source_row(
         "snr": snr,
         "length_px": length,
         "angle_deg": angle % 180,
-        "visible": 1.0,
         "fwhm_px": fwhm,
         "beta": conditions.psf.beta,
         "box_xmin": int(np.clip(np.floor(x - reach_x), 0, nx - 1)),
@@ -65,19 +65,22 @@ def source_row(
     }
 
 
-def visible_share(canvas: Canvas, stamp: Stamp) -> float:
-    """Give the share of a template's weight on pixels that exist and may be used."""
-    ny, nx = canvas.shape
+def stamp_footprint(stamp: Stamp, shape: tuple[int, int]) -> Footprint:
+    """Give the footprint of a template on an image of (ny, nx) px."""
     height, width = stamp.pixels.shape
-    top, left = max(stamp.y0, 0), max(stamp.x0, 0)
-    bottom, right = min(stamp.y0 + height, ny), min(stamp.x0 + width, nx)
-    if top >= bottom or left >= right:
-        return 0.0
-    seen = stamp.pixels[top - stamp.y0 : bottom - stamp.y0, left - stamp.x0 : right - stamp.x0]
-    usable = (canvas.mask[top:bottom, left:right] & np.uint16(UNUSABLE)) == 0
-    return float(np.clip(seen[usable].sum() / stamp.pixels.sum(), 0.0, 1.0))
+    rows, columns = np.mgrid[stamp.y0 : stamp.y0 + height, stamp.x0 : stamp.x0 + width]
+    inside = (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
+    return Footprint(rows[inside], columns[inside], stamp.pixels[inside], float(stamp.pixels.sum()))
 
 
-def truth_table(rows: list[Row]) -> pa.Table:
-    """Give the rows as a table of schema `TRUTH`."""
+def visible_share(mask: NDArray[np.uint16], footprint: Footprint) -> float:
+    """Give the share of a source's light on pixels that exist and may be used."""
+    usable = (mask[footprint.rows, footprint.columns] & np.uint16(UNUSABLE)) == 0
+    seen = float(footprint.light[usable].sum(dtype=np.float64))
+    return min(max(seen / footprint.total, 0.0), 1.0)
+
+
+def truth_table(canvas: Canvas) -> pa.Table:
+    """Give the truth about a finished canvas as a table of schema `TRUTH`."""
+    rows = [row | {"visible": visible_share(canvas.mask, footprint)} for row, footprint in canvas.truth]
     return pa.Table.from_pylist(rows, schema=TRUTH.schema)

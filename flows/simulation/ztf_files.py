@@ -1,6 +1,6 @@
 """Exposures written as the ZTF archive does (Masci et al. 2019, PASP 131, 018003)."""
 
-from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -54,17 +54,27 @@ def write_ztf(exposure: SimulatedExposure, folder: Path, planes: dict[str, NDArr
         quantize_method=1,
         dither_seed=_DITHER_SEED,
     )
-    fits.HDUList([fits.PrimaryHDU(), image]).writeto(paths["difference"], overwrite=True)
+    _write_with_checksum(image, paths["difference"])
     fits.PrimaryHDU(psf_stamp(conditions.psf)).writeto(paths["psf"], overwrite=True)
     for name, pixels in planes.items():
         fits.PrimaryHDU(pixels, header).writeto(paths[name], overwrite=True)
     return tuple(paths.values())
 
 
+def _write_with_checksum(image: fits.CompImageHDU, path: Path) -> None:
+    """Write a compressed image with the checksum of its compressed form, and without the time of day in it."""
+    plain = BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), image]).writeto(plain)
+    with fits.open(BytesIO(plain.getvalue()), disable_image_compression=True) as hdus:
+        for hdu in hdus:
+            hdu.add_checksum(when="")
+        hdus.writeto(path, overwrite=True)
+
+
 def psf_stamp(psf: PsfField) -> NDArray[np.float32]:
     """Give the PSF at the centre of the image, (25, 25), centred on its middle pixel, of unit sum."""
     ny, nx = psf.shape
-    drawn = replace(psf, shape=psf.shape).trail((nx - 1) // 2, (ny - 1) // 2, 0.0, 0.0).pixels
+    drawn = psf.trail((nx - 1) // 2, (ny - 1) // 2, 0.0, 0.0).pixels
     side = 2 * _PSF_HALF + 1
     grown = np.pad(drawn, max(0, _PSF_HALF - min(drawn.shape) // 2))
     top, left = (grown.shape[0] - side) // 2, (grown.shape[1] - side) // 2
