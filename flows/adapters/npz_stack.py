@@ -1,0 +1,134 @@
+"""One image at a time out of an npz member that holds many."""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from schemas.errors import BadInput
+
+_LOCAL_HEADER = 30  # bytes of a zip local file header before name and extra field (APPNOTE 4.3.7)
+
+
+@dataclass(frozen=True)
+class StackForm:
+    """Shape (n, ny, nx) and dtype of a stack, and the bytes of the npy header before it."""
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    header_bytes: int
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of one image."""
+        return self.shape[1] * self.shape[2] * self.dtype.itemsize
+
+
+def stack_form(file: IO[bytes], where: str, member: str = "data") -> StackForm:
+    """Read the form of a stack without its pixels.
+
+    Raises
+    ------
+    BadInput
+        ``damaged``: not a readable zip or npy; ``missing_member``; ``wrong_dimensions``; ``wrong_dtype``.
+    """
+    with zip_damage(where), _archive(file, where, member) as archive, archive.open(f"{member}.npy") as start:
+        return _form(start, where)
+
+
+def stack_image(file: IO[bytes], where: str, index: int, member: str = "data") -> NDArray[Any]:
+    """Read image ``index`` of a stack; no more than that image is in memory.
+
+    A stored member is entered by a seek, so the archive's CRC, which covers all images, is not checked; a deflated
+    one has to be inflated up to the image.
+
+    Returns
+    -------
+    (ny, nx) array of the stack's dtype
+
+    Raises
+    ------
+    BadInput
+        As `stack_form`; ``no_such_image``; ``truncated``.
+    """
+    with zip_damage(where), _archive(file, where, member) as archive:
+        info = archive.getinfo(f"{member}.npy")
+        with archive.open(info) as start:
+            form = _form(start, where)
+        if not 0 <= index < form.shape[0]:
+            raise BadInput(
+                "no_such_image", where, f"there is no image {index} among {form.shape[0]}.", "name another index."
+            )
+        offset = form.header_bytes + index * form.image_bytes
+        if info.compress_type == zipfile.ZIP_STORED:
+            file.seek(info.header_offset)
+            local = file.read(_LOCAL_HEADER)
+            names = int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
+            file.seek(info.header_offset + _LOCAL_HEADER + names + offset)
+            return _pixels(file, form, where)
+        with archive.open(info) as inflated:
+            inflated.seek(offset)
+            return _pixels(inflated, form, where)
+
+
+@contextmanager
+def zip_damage(where: str) -> Iterator[None]:
+    """Turn what zipfile and numpy raise on damaged bytes into `BadInput`."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, NotImplementedError) as error:
+        raise BadInput(
+            "damaged",
+            where,
+            f"cannot be read as npz: {type(error).__name__}: {error}.",
+            "fetch the file again, or write it with numpy.savez.",
+        ) from error
+
+
+@contextmanager
+def _archive(file: IO[bytes], where: str, member: str) -> Iterator[zipfile.ZipFile]:
+    with zipfile.ZipFile(file) as archive:
+        if f"{member}.npy" not in archive.namelist():
+            raise BadInput(
+                "missing_member",
+                where,
+                f"the npz has no array {member!r}, only {', '.join(archive.namelist()) or 'nothing'}.",
+                f"store the images (n, ny, nx) under the key {member!r}.",
+            )
+        yield archive
+
+
+def _form(start: IO[bytes], where: str) -> StackForm:
+    version = npy.read_magic(start)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, by_columns, dtype = read(start)
+    if len(shape) != 3 or by_columns:
+        raise BadInput(
+            "wrong_dimensions",
+            where,
+            f"the array has shape {shape}{' in column order' if by_columns else ''}, must be (n, ny, nx) by rows.",
+            "store a stack of images as a C-ordered array.",
+        )
+    if dtype.hasobject or dtype.kind not in "fiu":
+        raise BadInput("wrong_dtype", where, f"pixels are {dtype}, must be real numbers.", "store them as float32.")
+    return StackForm((shape[0], shape[1], shape[2]), dtype, start.tell())
+
+
+def _pixels(file: IO[bytes], form: StackForm, where: str) -> NDArray[Any]:
+    data = bytearray(form.image_bytes)
+    view, filled = memoryview(data), 0
+    while filled < len(data):
+        block = file.read(min(2**20, len(data) - filled))
+        if not block:
+            raise BadInput(
+                "truncated", where, f"the image ends after {filled} of {len(data)} bytes.", "fetch the file again."
+            )
+        view[filled : filled + len(block)] = block
+        filled += len(block)
+    return np.frombuffer(data, form.dtype).reshape(form.shape[1:])

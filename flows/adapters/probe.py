@@ -1,0 +1,47 @@
+"""Reading an exposure of whatever format: its identity, or all of it."""
+
+from flows.adapters.files import open_part
+from flows.adapters.fits_exposure import fits_identity, read_fits
+from flows.adapters.fits_io import content_kind
+from flows.adapters.npz_llnl import read_stack_image, stack_key
+from flows.adapters.raw_exposure import RawExposure
+from flows.adapters.sources import Source
+from schemas.exposure import ExposureKey
+from schemas.settings import Settings
+
+
+def probe(source: Source, settings: Settings) -> ExposureKey:
+    """Tell from the headers which exposure a source is; no pixel is read.
+
+    Raises
+    ------
+    BadInput
+        The file cannot be an exposure: not an image file, truncated, or a keyword is missing or invalid.
+    Retryable
+        Reading failed in a way that may pass.
+    """
+    if _kind(source) == "zip":
+        return stack_key(source.uri, source.index)
+    return fits_identity(source, settings.fits).key
+
+
+def read(source: Source, settings: Settings) -> RawExposure:
+    """Read an exposure with all its planes.
+
+    Raises
+    ------
+    BadInput
+        Its bytes, headers or pixels break a rule; the message says which.
+    Retryable
+        Reading failed in a way that may pass.
+    """
+    if _kind(source) == "zip":
+        return read_stack_image(source.uri, source.index)
+    return read_fits(source, settings.fits)
+
+
+def _kind(source: Source) -> str:
+    if source.index is not None:
+        return "zip"
+    with open_part(source.uri) as file:
+        return content_kind(file.read(9), source.uri)

@@ -1,0 +1,106 @@
+"""The part of a header that maps pixels to the sky."""
+
+import re
+import warnings
+
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
+
+from schemas.errors import BadInput
+
+_CARD = re.compile(
+    r"WCSAXES|RADESYS|RADECSYS|EQUINOX|LONPOLE|LATPOLE|"
+    r"(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)[12]|(CD|PC)[12]_[12]|(PV|PS)[12]_\d+|(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)"
+)
+_ESSENTIAL = ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
+_SCALE = ("CD1_1", "CD1_2", "CD2_1", "CD2_2", "CDELT1", "CDELT2")
+
+
+def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, int]) -> str | None:
+    r"""Take the WCS out of a header, distortion (PV, SIP) included.
+
+    Parameters
+    ----------
+    headers
+        The first that has a CTYPE1 is used, as a whole.
+    where
+        Uri, for messages.
+    shape
+        (ny, nx) of the image, px.
+
+    Returns
+    -------
+    str or None
+        Cards, newline separated, for ``WCS(Header.fromstring(cards, sep="\\n"))``; None if there are none at all.
+
+    Raises
+    ------
+    BadInput
+        ``missing_wcs``: only some of the keywords; ``singular_wcs``: the matrix cannot be inverted, or the image has
+        no place on the sky.
+    """
+    header = next((one for one in headers if "CTYPE1" in one), None)
+    if header is None:
+        found = sorted({key for one in headers for key in (*_ESSENTIAL, *_SCALE) if key in one})
+        if found:
+            raise _missing(where, [key for key in _ESSENTIAL if key not in found])
+        return None
+    if missing := [key for key in _ESSENTIAL if key not in header]:
+        raise _missing(where, missing)
+    if not any(key in header for key in _SCALE):
+        raise _missing(where, ["CD1_1 or CDELT1"])
+    with warnings.catch_warnings():
+        # Cards that break the standard in ways wcslib repairs (RADECSYS, odd units).
+        warnings.simplefilter("ignore", AstropyWarning)
+        cards = _cards(header)
+        try:
+            world = WCS(cards, relax=True)
+            centre = world.all_pix2world([[(shape[1] - 1) / 2, (shape[0] - 1) / 2]], 0)
+            determinant = float(np.linalg.det(world.pixel_scale_matrix))
+        except Exception as error:  # wcslib's errors share no base class with each other
+            raise _singular(where, str(error).strip().splitlines()[-1]) from error
+    if not world.has_celestial:
+        raise _singular(where, f"CTYPE1 is {header['CTYPE1']!r}, no celestial axis")
+    if not np.isfinite(determinant) or abs(determinant) < 1e-16 or not np.isfinite(centre).all():
+        raise _singular(where, f"the determinant of the CD matrix is {determinant:g} deg2")
+    return cards.tostring(sep="\n", endcard=False, padding=False)
+
+
+def pixel_scale_arcsec(cards: str) -> float:
+    """Give the side of a pixel at the reference point, arcsec, from the cards of `wcs_cards`."""
+    return float(np.mean(proj_plane_pixel_scales(_world(cards).celestial))) * 3600
+
+
+def same_grid(cards: str, others: str, shape: tuple[int, int]) -> bool:
+    """Tell whether two WCS put the corners and the centre of an image (ny, nx) within half a pixel of each other."""
+    far_y, far_x = shape[0] - 1, shape[1] - 1
+    points = np.array([(0, 0), (far_x, 0), (0, far_y), (far_x, far_y), (far_x / 2, far_y / 2)], float)
+    there = _world(cards).all_world2pix(_world(others).all_pix2world(points, 0), 0, quiet=True)
+    return bool(np.nanmax(np.abs(there - points), initial=0) < 0.5 and np.isfinite(there).all())
+
+
+def _world(cards: str) -> WCS:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        return WCS(fits.Header.fromstring(cards, sep="\n"), relax=True)
+
+
+def _cards(header: fits.Header) -> fits.Header:
+    keys = [key for key in header if _CARD.fullmatch(key)]
+    if any(key.startswith("CD1_") for key in keys):
+        # IRAF leaves CROTA and CDELT beside the CD matrix; the standard forbids both together.
+        keys = [key for key in keys if not key.startswith(("CDELT", "CROTA", "PC"))]
+    return fits.Header([(key, header[key]) for key in dict.fromkeys(keys)])
+
+
+def _missing(where: str, keys: list[str]) -> BadInput:
+    return BadInput(
+        "missing_wcs", where, f"the header has no keyword {', '.join(keys)}.", "solve the image's astrometry first."
+    )
+
+
+def _singular(where: str, detail: str) -> BadInput:
+    return BadInput("singular_wcs", where, f"the WCS cannot be used: {detail}.", "solve the image's astrometry first.")

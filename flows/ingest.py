@@ -1,0 +1,144 @@
+"""From files to an exposure that is ready to be tiled."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from flows.adapters.probe import read
+from flows.adapters.raw_exposure import RawExposure
+from flows.adapters.sources import Source
+from kernels.flat_regions import flat_regions
+from kernels.noise import background_and_noise
+from kernels.noise_correlation import noise_correlation
+from kernels.seeing import estimate_psf
+from schemas.errors import BadInput
+from schemas.exposure import ExposureInfo, PsfModel
+from schemas.mask import UNUSABLE, MaskPlane
+from schemas.settings import Settings
+
+_ASSUMED_FWHM = 2.5
+
+
+def prepare(source: Source, settings: Settings) -> tuple[ExposureInfo, dict[str, NDArray[Any]]]:
+    """Read an exposure, check it, and find out what its noise is like.
+
+    Parameters
+    ----------
+    source
+        Where it is.
+    settings
+        Of the run.
+
+    Returns
+    -------
+    info : ExposureInfo
+    planes : dict of (ny, nx) arrays
+        ``difference`` (float32; finite: the background where there is no value), ``mask`` (uint16, bits of
+        `MaskPlane`), and ``variance``, ``science``, ``template`` (float32, may hold NaN) where there are any.
+
+    Raises
+    ------
+    BadInput
+        The exposure cannot be used; the message says why.
+    Retryable
+        Reading failed in a way that may pass.
+    """
+    raw = read(source, settings)
+    difference = raw.planes["difference"]
+    _require_size(difference, raw, settings.detect.window)
+    mask, infinite = _mask(raw)
+    usable = (mask & UNUSABLE.value) == 0
+    _require_signal(difference, usable, raw, settings.detect.window)
+    background, noise = background_and_noise(difference, usable)
+    if not noise > 0:
+        raise _bad("no_noise", raw, "more than half of its usable pixels have the same value, so it holds no sky.")
+    filled = np.where(mask & MaskPlane.NO_DATA.value, np.float32(background), difference)
+    psf = raw.psf or _psf(filled, usable, background, noise, raw.saturation)
+    flags = {
+        *raw.flags,
+        *(["infinite_values"] if infinite else []),
+        *(["assumed_psf"] if psf.source == "assumed" else []),
+    }
+    correlation = noise_correlation(filled, usable, background, noise)
+    planes = {**raw.planes, "difference": filled, "mask": mask}
+    info = _info(
+        raw,
+        shape=filled.shape,
+        psf=psf,
+        background=background,
+        noise=noise,
+        noise_correlation=tuple(map(tuple, correlation.tolist())),
+        masked_fraction=float(1 - usable.mean()),
+        planes=tuple(sorted(planes.keys() - {"difference", "mask"})),
+        flags=tuple(sorted(flags)),
+    )
+    return info, planes
+
+
+def _mask(raw: RawExposure) -> tuple[NDArray[np.uint16], int]:
+    """Give the mask with what the pixels themselves say, and the number of infinite ones."""
+    difference = raw.planes["difference"]
+    mask = raw.planes["mask"].astype(np.uint16, copy=True)
+    finite = np.isfinite(difference)
+    mask[~finite] |= MaskPlane.NO_DATA.value
+    mask[flat_regions(difference)] |= MaskPlane.NO_DATA.value
+    if raw.saturation is not None:
+        for plane in ("difference", "science"):
+            if plane in raw.planes:
+                mask[raw.planes[plane] >= raw.saturation] |= MaskPlane.SAT.value
+    return mask, int(np.isinf(difference).sum())
+
+
+def _require_size(difference: NDArray[np.float32], raw: RawExposure, window: int) -> None:
+    if min(difference.shape) < window:
+        raise _bad(
+            "wrong_dimensions", raw, f"the image is {difference.shape}, smaller than a search window of {window} px."
+        )
+
+
+def _require_signal(difference: NDArray[np.float32], usable: NDArray[np.bool_], raw: RawExposure, window: int) -> None:
+    finite = difference[np.isfinite(difference)]
+    if not finite.size:
+        raise _bad("all_nan", raw, "no pixel has a finite value.")
+    if finite.min() == finite.max():
+        raise _bad("constant", raw, f"all pixels are {finite[0]:g}.")
+    if (count := int(usable.sum())) < window * window:
+        raise _bad("all_masked", raw, f"{count} pixels are usable, fewer than one search window has.")
+
+
+def _psf(
+    image: NDArray[np.float32], usable: NDArray[np.bool_], background: float, noise: float, saturation: float | None
+) -> PsfModel:
+    found = estimate_psf(image, usable, background, noise, saturation)
+    if found is None:
+        return PsfModel(fwhm_px=_ASSUMED_FWHM, source="assumed")
+    return PsfModel(fwhm_px=found[0], beta=found[1], source="image")
+
+
+def _info(raw: RawExposure, **computed: Any) -> ExposureInfo:
+    try:
+        return ExposureInfo(
+            **raw.key.model_dump(),
+            instrument=raw.instrument,
+            band=raw.band,
+            midpoint_mjd_tai=raw.midpoint_mjd_tai,
+            exposure_time_s=raw.exposure_time_s,
+            pixel_unit=raw.pixel_unit,
+            zero_point=raw.zero_point,
+            zero_point_err=raw.zero_point_err,
+            gain=raw.gain,
+            saturation=raw.saturation,
+            wcs_header=raw.wcs_header,
+            source_uri=raw.source_uri,
+            source_sha256=raw.source_sha256,
+            **computed,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _bad("invalid_keyword", raw, f"{first['loc'][0]}: {first['msg']}, got {first['input']!r}.") from error
+
+
+def _bad(code: str, raw: RawExposure, problem: str) -> BadInput:
+    return BadInput(code, raw.source_uri, problem, "leave the exposure out, or fetch it again.")

@@ -1,0 +1,33 @@
+"""Which night a time belongs to."""
+
+import math
+from datetime import date
+
+_MJD_0 = date(1858, 11, 17).toordinal()
+
+
+def night_label(mjd_utc: float, longitude_deg: float) -> str:
+    """Give the date of the local evening on which the night began.
+
+    Parameters
+    ----------
+    mjd_utc
+        Time, MJD UTC.
+    longitude_deg
+        Of the site, east positive.
+
+    Returns
+    -------
+    str
+        YYYYMMDD of floor(mjd_utc + longitude / 360 - 0.5): it changes at local mean noon.
+
+    Raises
+    ------
+    ValueError
+        The date lies outside the years 1 to 9999.
+    """
+    day = math.floor(mjd_utc + longitude_deg / 360 - 0.5)
+    try:
+        return date.fromordinal(_MJD_0 + day).strftime("%Y%m%d").zfill(8)
+    except OverflowError as error:
+        raise ValueError(f"MJD {mjd_utc} is not a date of the years 1 to 9999") from error

@@ -1,0 +1,75 @@
+"""Where the header of a FITS file of an unknown instrument keeps what we need."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class FromHeader(BaseModel):
+    """One quantity: the value of a keyword, or a value given here; neither means not known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keyword: Annotated[str | None, Field(description="Keyword of the image's header, else of the primary one.")] = None
+    value: Annotated[float | str | None, Field(description="Constant that holds for every file.")] = None
+
+    @model_validator(mode="after")
+    def _not_both(self) -> Self:
+        if self.keyword is not None and self.value is not None:
+            raise ValueError(f"give keyword or value, not both: {self.keyword!r} and {self.value!r}")
+        return self
+
+
+class BandFromHeader(FromHeader):
+    """Filter band."""
+
+    aliases: Annotated[dict[str, str], Field(description="Header value -> band; others stay as they are.")] = {}
+
+
+class TimeFromHeader(FromHeader):
+    """Time of the exposure."""
+
+    format: Annotated[Literal["mjd", "jd", "isot"], Field(description="Day number or ISO 8601 text.")] = "isot"
+    scale: Annotated[Literal["utc", "tai"], Field(description="Time scale of the header.")] = "utc"
+    at: Annotated[Literal["start", "middle", "end"], Field(description="Of the exposure.")] = "start"
+
+
+class FwhmFromHeader(BaseModel):
+    """Width of the PSF; neither keywords nor a value: it is estimated from the image."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keywords: Annotated[tuple[str, ...], Field(description="Several, e.g. one per axis: their mean.")] = ()
+    value: Annotated[float | None, Field(gt=0, description="The same for every file.")] = None
+    unit: Annotated[Literal["px", "arcsec"], Field(description="arcsec needs a WCS.")] = "px"
+
+
+class KeywordMapping(BaseModel):
+    """Settings for generic FITS files; those of ZTF and Rubin are recognised and need none of this."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    extension: Annotated[int | str | None, Field(description="Of the image; null: the first HDU with pixels.")] = None
+    planes: Annotated[
+        dict[Literal["mask", "variance", "science", "template"], int | str],
+        Field(description="Extensions of other planes in the same file; a mask is bad where it is not 0."),
+    ] = {}
+    checksum: Annotated[
+        Literal["check", "ignore"],
+        Field(description="ignore: use files whose CHECKSUM or DATASUM is wrong, ZTF's and Rubin's too."),
+    ] = "check"
+    longitude_deg: Annotated[float, Field(ge=-180, le=360, description="Of the site, east, deg; sets the night.")] = 0.0
+    instrument: FromHeader = FromHeader(keyword="INSTRUME")
+    visit: Annotated[
+        FromHeader, Field(description="Not given: tenths of a second from MJD 0 to mid-exposure, TAI.")
+    ] = FromHeader()
+    detector: FromHeader = FromHeader(value=0)
+    band: BandFromHeader = BandFromHeader(keyword="FILTER")
+    time: TimeFromHeader = TimeFromHeader(keyword="DATE-OBS")
+    exposure_time: Annotated[FromHeader, Field(description="s")] = FromHeader(keyword="EXPTIME")
+    pixel_unit: Annotated[Literal["adu", "nJy"], Field(description="nJy has the zero point 31.4.")] = "adu"
+    zero_point: Annotated[FromHeader, Field(description="AB magnitude of 1 pixel unit, mag.")] = FromHeader()
+    zero_point_err: Annotated[FromHeader, Field(description="mag")] = FromHeader()
+    gain: Annotated[FromHeader, Field(description="electrons per pixel unit")] = FromHeader()
+    saturation: Annotated[FromHeader, Field(description="pixel units")] = FromHeader()
+    psf_fwhm: FwhmFromHeader = FwhmFromHeader()
