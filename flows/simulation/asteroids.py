@@ -1,10 +1,11 @@
 """Asteroids: where they are, how fast they go, how bright they are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from flows.simulation.conditions import Conditions, conditions_of
+from flows.simulation.psf import Stamp
 from flows.simulation.streams import stream
 from kernels.matched_filter import template_snr
 
@@ -99,10 +100,10 @@ def _draw(visits: list[Conditions], step: int, place: int) -> Asteroid:
     ny, nx = preset.shape
     for _ in range(_DRAWS):
         x, y = rng.uniform(0, nx - 1), rng.uniform(0, ny - 1)
-        asteroid = _moving(now, place, x, y, length, rng.uniform(0, 360), _brightness(now, place))
+        asteroid = _moving(now, place, x, y, length, rng.uniform(0, 360))
         if not any(_inside(trail_of(asteroid, before), before) for before in visits[:step]):
             break
-    return asteroid
+    return replace(asteroid, magnitude=_magnitude(trail_of(asteroid, now), now, place))
 
 
 def _length(conditions: Conditions, place: int) -> float:
@@ -114,19 +115,19 @@ def _length(conditions: Conditions, place: int) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
-def _brightness(conditions: Conditions, place: int) -> float:
-    """Draw the S/N, or the magnitude, that the object is to have when it is first seen."""
+def _magnitude(trail: Trail, conditions: Conditions, place: int) -> float:
+    """Draw the magnitude, or the S/N that the object is to have when it is first seen."""
     preset = conditions.preset
     rng = stream(f"{preset.name}/brightness", conditions.seed, conditions.visit_index, conditions.detector, place)
     if preset.magnitudes is not None:
         return float(rng.uniform(*preset.magnitudes))
     low, high = preset.snr or (0.0, 0.0)
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    snr = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    template = conditions.psf.trail(trail.x, trail.y, trail.length, trail.angle)
+    return conditions.magnitude_of(snr / unit_snr(conditions, template, trail.x, trail.y))
 
 
-def _moving(
-    conditions: Conditions, place: int, x: float, y: float, length: float, angle: float, brightness: float
-) -> Asteroid:
+def _moving(conditions: Conditions, place: int, x: float, y: float, length: float, angle: float) -> Asteroid:
     """Give the object whose trail is ``length`` px long, at ``angle`` deg about (x, y)."""
     along = length / 2 * np.array([-1.0, 1.0])
     ends = conditions.to_sky(x + along * np.cos(np.deg2rad(angle)), y + along * np.sin(np.deg2rad(angle)))
@@ -136,24 +137,18 @@ def _moving(
     east = np.cos(dec[1]) * np.sin(step)
     cosine = np.sin(dec[0]) * np.sin(dec[1]) + np.cos(dec[0]) * np.cos(dec[1]) * np.cos(step)
     arc = np.rad2deg(np.arctan2(np.hypot(north, east), cosine))
-    preset = conditions.preset
-    if preset.magnitudes is not None:
-        magnitude = brightness
-    else:
-        magnitude = conditions.magnitude_of(brightness / unit_snr(conditions, x, y, length, angle))
     return Asteroid(
         name=f"sim-{conditions.seed}-{conditions.visit}-{conditions.detector}-{place:02d}",
         ra=float(np.rad2deg(ra[0])),
         dec=float(np.rad2deg(dec[0])),
         mjd=conditions.mjd_utc,
-        rate=float(arc * 3600 / (preset.exposure_time / 3600)),
+        rate=float(arc * 3600 / (conditions.preset.exposure_time / 3600)),
         position_angle=float(np.rad2deg(np.arctan2(east, north)) % 360),
-        magnitude=float(magnitude),
+        magnitude=np.nan,  # known once the place is
     )
 
 
-def unit_snr(conditions: Conditions, x: float, y: float, length: float, angle: float) -> float:
-    """Give the matched-filter S/N of a trail of flux 1 in the noise as it is."""
-    template = conditions.psf.trail(x, y, length, angle).pixels
+def unit_snr(conditions: Conditions, template: Stamp, x: float, y: float) -> float:
+    """Give the matched-filter S/N of a source of flux 1 at (x, y) in the noise as it is."""
     sigma = float(conditions.noise.sigma_at(x, y))
-    return template_snr(1.0, template, sigma, conditions.noise.correlation)
+    return template_snr(1.0, template.pixels, sigma, conditions.noise.correlation)

@@ -65,7 +65,7 @@ def simulate_exposure(preset: Preset | str, seed: int, visit_index: int = 0, det
     Misconfigured
         No such preset or detector.
     """
-    preset = find_preset(preset) if isinstance(preset, str) else preset
+    preset = find_preset(preset)
     conditions = conditions_of(preset, seed, visit_index, detector)
     first = conditions_of(preset, seed, conditions.field * preset.visits_per_field, detector)
     canvas = blank_canvas(preset.shape)

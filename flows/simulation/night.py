@@ -9,9 +9,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flows.simulation.camera import detector_count
+from flows.simulation.exposure import simulate_exposure
+from flows.simulation.planes import science_and_template
 from flows.simulation.presets import Preset
+from flows.simulation.rubin_files import write_rubin
+from flows.simulation.ztf_files import write_ztf
 from schemas.errors import Misconfigured
-from schemas.truth import TRUTH
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,13 @@ def simulate_night(night: Night, workers: int = 1, progress: Callable[[int], Non
             f"{night.visits} visits of {night.detectors} detectors are no exposure.",
             "give at least 1 of each.",
         )
+    if night.detectors > detector_count(night.preset):
+        raise Misconfigured(
+            "no_such_detector",
+            "--detectors",
+            f"{night.detectors} are more than the {detector_count(night.preset)} of the {night.preset.name} camera.",
+            "ask for fewer.",
+        )
     night.folder.mkdir(parents=True, exist_ok=True)
     cases = [(night, visit, detector) for visit in range(night.visits) for detector in range(night.detectors)]
     paths: list[tuple[Path, ...]] = []
@@ -80,7 +91,7 @@ def simulate_night(night: Night, workers: int = 1, progress: Callable[[int], Non
         paths.append(files)
         tables.append(truth)
         progress(len(paths))
-    table = pa.concat_tables(tables).cast(TRUTH.schema)
+    table = pa.concat_tables(tables)
     target = night.folder / "truth.parquet"
     pq.write_table(table, target)
     streaks = sum(kind == "streak" for kind in table["kind"].to_pylist())
@@ -101,11 +112,6 @@ def _run(cases: list[Case], workers: int) -> Iterator[tuple[tuple[Path, ...], pa
 
 
 def _one(case: Case) -> tuple[tuple[Path, ...], pa.Table]:
-    from flows.simulation.exposure import simulate_exposure
-    from flows.simulation.planes import science_and_template
-    from flows.simulation.rubin_files import write_rubin
-    from flows.simulation.ztf_files import write_ztf
-
     night, visit, detector = case
     exposure = simulate_exposure(night.preset, night.seed, visit, detector)
     planes = science_and_template(exposure) if night.science_template else {}

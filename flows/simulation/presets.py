@@ -174,13 +174,13 @@ RUBIN = Preset(
 PRESETS = {preset.name: preset for preset in (LLNL, ZTF, RUBIN)}
 
 
-def find_preset(name: str, streaks: int | None = None, shape: tuple[int, int] | None = None) -> Preset:
-    """Give the preset ``name``, with another number of streaks or another image size if asked for.
+def find_preset(preset: Preset | str, streaks: int | None = None, shape: tuple[int, int] | None = None) -> Preset:
+    """Give a preset by its name, with another number of streaks or another image size if asked for.
 
     Parameters
     ----------
-    name
-        llnl, ztf or rubin.
+    preset
+        llnl, ztf or rubin; or a preset itself.
     streaks
         Asteroids per image; 0 gives empty images.
     shape
@@ -191,11 +191,12 @@ def find_preset(name: str, streaks: int | None = None, shape: tuple[int, int] | 
     Misconfigured
         No such preset, or a size the camera does not have.
     """
-    if name not in PRESETS:
-        raise Misconfigured(
-            "unknown_preset", "--preset", f"{name!r} is not a preset.", f"choose one of {', '.join(PRESETS)}."
-        )
-    preset = PRESETS[name]
+    if isinstance(preset, str):
+        if preset not in PRESETS:
+            raise Misconfigured(
+                "unknown_preset", "--preset", f"{preset!r} is not a preset.", f"choose one of {', '.join(PRESETS)}."
+            )
+        preset = PRESETS[preset]
     if streaks is not None:
         if streaks < 0:
             raise Misconfigured("bad_streaks", "--streaks", f"{streaks} is negative.", "give 0 or more.")

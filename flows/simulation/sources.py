@@ -18,7 +18,7 @@ def add_asteroids(canvas: Canvas, conditions: Conditions) -> None:
         stamp = conditions.psf.trail(trail.x, trail.y, trail.length, trail.angle)
         flux = conditions.flux_of(trail.asteroid.magnitude)
         _add(canvas, conditions, stamp, flux)
-        snr = flux * unit_snr(conditions, trail.x, trail.y, trail.length, trail.angle)
+        snr = flux * unit_snr(conditions, stamp, trail.x, trail.y)
         shape = (trail.length, trail.angle)
         row = source_row("streak", trail.asteroid.name, conditions, (trail.x, trail.y), flux, snr, shape)
         canvas.truth.append((row, stamp_footprint(stamp, canvas.shape)))
@@ -36,7 +36,7 @@ def add_variables(canvas: Canvas, conditions: Conditions, stars: Stars) -> None:
         if not (0 <= x <= nx - 1 and 0 <= y <= ny - 1):
             continue
         stamp = conditions.psf.trail(x, y, 0.0, 0.0)
-        flux = snr / unit_snr(conditions, x, y, 0.0, 0.0)
+        flux = snr / unit_snr(conditions, stamp, x, y)
         _add(canvas, conditions, stamp, flux)
         name = f"variable-{conditions.seed}-{conditions.field_id}-{conditions.detector}-{index:02d}"
         row = source_row("point", name, conditions, (x, y), flux, snr)
