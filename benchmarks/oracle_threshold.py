@@ -51,7 +51,7 @@ def peaks(seeds, fwhm, smoothing):
 
 
 def fit(counts, area):
-    """Density and power of ``area density t^power exp(-t^2 / 2)``: Poisson likelihood of the counts between thresholds."""
+    """Density and power of the alarms, by Poisson likelihood of the counts between thresholds."""
     observed = np.append(-np.diff(counts), counts[-1])
 
     def loss(parameters):

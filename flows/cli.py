@@ -5,6 +5,7 @@ import typer
 from flows.commands import evaluate, train
 from flows.commands.doctor import doctor
 from flows.commands.report import report
+from flows.commands.run import run
 from flows.commands.simulate import simulate
 from flows.commands.verify import verify
 
@@ -15,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command()(run)
 app.command()(simulate)
 app.command()(verify)
 app.command()(report)

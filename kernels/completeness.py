@@ -1,6 +1,7 @@
 """Shares, their intervals, and how they depend on signal to noise."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ class Share:
 
     @property
     def value(self) -> float | None:
-        """found / n; None of nothing."""
+        """Share found; None of nothing."""
         return self.found / self.n if self.n else None
 
     @property
@@ -108,7 +109,7 @@ def binned(value: Floats, found: Bools, edges: tuple[float, ...]) -> tuple[Bin, 
         Increasing bounds of the bins, unit of ``value``.
     """
     bins = []
-    for lo, hi in zip(edges[:-1], edges[1:], strict=True):
+    for lo, hi in pairwise(edges):
         inside = (value >= lo) & ((value < hi) | ((hi == edges[-1]) & (value == hi)))
         bins.append(Bin(lo, hi, Share(int(found[inside].sum()), int(inside.sum()))))
     return tuple(bins)

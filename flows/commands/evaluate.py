@@ -1,0 +1,97 @@
+"""`nightstride evaluate`: results against the truth."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from schemas.errors import Misconfigured, NightstrideError
+
+app = typer.Typer(help="Compare results with the truth.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Compare results with the truth."""
+
+
+@app.command("detect")
+def detect(
+    out: Annotated[Path | None, typer.Argument(help="Output folder of a run.")] = None,
+    more_truth: Annotated[list[Path] | None, typer.Argument(metavar="[TRUTH]...", help="Further truth tables.")] = None,
+    truth: Annotated[
+        list[Path] | None, typer.Option(help="Truth table: Parquet, CSV or ECSV; may be repeated.")
+    ] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for pictures.")] = None,
+    stamps: Annotated[
+        Path | None, typer.Option(help="Instead of a night: folder or tarball of ZTF alert packets.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings, for --stamps.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Evaluate the search: completeness and false detections against the truth, beside the oracle matched filter."""
+    try:
+        if stamps is not None:
+            figures = _stamps(stamps, config, pictures, as_json)
+        else:
+            figures = _night(out, [*(truth or ()), *(more_truth or ())], pictures, as_json)
+    except NightstrideError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    if as_json:
+        typer.echo(json.dumps(figures, allow_nan=False))
+
+
+def _night(out: Path | None, truth: list[Path], pictures: Path | None, quiet: bool) -> dict[str, Any]:
+    from flows.evaluation.evaluate import evaluate
+    from flows.evaluation.published import read_image, searched
+    from flows.evaluation.summary import summarise
+    from flows.evaluation.tables import night_tables
+    from flows.evaluation.truth_table import read_truth
+
+    if out is None or not truth:
+        raise Misconfigured(
+            "no_truth", "evaluate detect", "needs a run and its truth.", "give OUT and --truth FILE, or --stamps PATH."
+        )
+    known, keys = read_truth(truth), searched(out)
+    evaluation = evaluate(read_image(out, key, known) for key in keys)
+    missed = known.images - {(key.visit, key.detector) for key in keys}
+    figures = summarise(evaluation) | {"images_with_truth_not_searched": len(missed)}
+    if not quiet:
+        _print(night_tables(figures))
+    if pictures is not None:
+        from flows.evaluation.pictures import draw
+
+        _name(draw(evaluation, figures, pictures))
+    return figures
+
+
+def _stamps(path: Path, config: Path | None, pictures: Path | None, quiet: bool) -> dict[str, Any]:
+    from flows.evaluation.packets import read_stamps
+    from flows.evaluation.stamps import default_reliability, score_stamps, summarise_stamps
+    from flows.evaluation.tables import stamp_tables
+    from flows.settings_file import load_settings
+
+    settings = load_settings(config)
+    scored = score_stamps(tuple(read_stamps(path)), settings)
+    figures = summarise_stamps(scored, default_reliability(settings))
+    if not quiet:
+        _print(stamp_tables(figures))
+    if pictures is not None:
+        from flows.evaluation.stamp_picture import draw_stamps
+
+        _name([draw_stamps(figures, pictures)])
+    return figures
+
+
+def _print(tables: list[Any]) -> None:
+    from rich.console import Console
+
+    for table in tables:
+        Console().print(table)
+
+
+def _name(written: list[Path]) -> None:
+    for path in written:
+        typer.echo(str(path), err=True)

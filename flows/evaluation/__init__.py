@@ -1,0 +1,1 @@
+"""Catalogues against the truth."""

@@ -1,0 +1,205 @@
+"""The shipped detector on real difference stamps: who of the known asteroids passes, and who of the rest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.adapters.weights import read_card
+from flows.evaluation.packets import SIDE, Stamp
+from flows.model_cache import model_name, models_of
+from kernels.completeness import Share
+from kernels.noise import background_and_noise
+from kernels.noise_correlation import noise_correlation
+from schemas.exposure import ExposureInfo, PsfModel
+from schemas.mask import MaskPlane
+from schemas.settings import Settings
+from schemas.stage import Context
+from schemas.tiles import Tiling
+from stages import detect, measure, merge
+
+CANVAS = 111
+CENTRE = 55
+"""The alert's pixel on the canvas: within half a pixel of the middle of a search window."""
+WITHIN_PX = 5.0
+LOW_RB = 0.5
+_PATCH = 64
+_MJD = 2400000.5
+_UTC_TO_TAI_S = 37.0
+_EXPOSURE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the search says of one stamp.
+
+    Attributes
+    ----------
+    stamp
+        The stamp.
+    reliability
+        Of the surest detection within 5 px of the alert; minus infinity if there is none.
+    candidates
+        Detections anywhere on it, whatever their reliability.
+    """
+
+    stamp: Stamp
+    reliability: float
+    candidates: int
+
+
+def score_stamps(stamps: Sequence[Stamp], settings: Settings) -> tuple[Scored, ...]:
+    """Run search, merge and measurement on each stamp, as on an exposure of its own.
+
+    The stamp lies on a canvas of masked pixels, so that one window of the grid is centred on the alert. Its noise is
+    measured on it; how noise correlates, on all stamps together; its PSF has the width that the packets of the same
+    image give.
+
+    Parameters
+    ----------
+    stamps
+        Of one survey.
+    settings
+        As for a run; every measured candidate is kept, whatever its reliability.
+
+    Raises
+    ------
+    Misconfigured
+        A model is missing.
+    """
+    everything = settings.measure.model_copy(update={"min_reliability": 0.0})
+    settings = settings.model_copy(update={"measure": everything})
+    correlation, widths = common_correlation(stamps), _widths(stamps)
+    return tuple(_score(stamp, _exposure(stamp, widths[stamp.image], correlation), settings) for stamp in stamps)
+
+
+def default_reliability(settings: Settings) -> float:
+    """Least reliability of a published detection under the settings, or the model's card."""
+    own = settings.measure.min_reliability
+    return own if own is not None else read_card("reliability", model_name("reliability", settings)).threshold
+
+
+def _score(stamp: Stamp, exposure: ExposureInfo, settings: Settings) -> Scored:
+    pixels, mask = on_canvas(stamp)
+    planes = {"difference": np.where(np.isfinite(pixels), pixels, np.float32(exposure.background)), "mask": mask}
+    window, stride = settings.detect.window, settings.detect.stride
+    (tile,) = Tiling((CANVAS, CANVAS), stride * -(-CANVAS // stride), window, stride).tiles()
+    box = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
+    models = models_of(detect.STAGE, settings)
+    hits = detect.STAGE(
+        {name: plane[box] for name, plane in planes.items()}, Context(exposure, tile, settings.detect, models)
+    )
+    streaks = merge.STAGE({"hit": hits, **planes}, Context(exposure, None, settings.merge))
+    context = Context(exposure, None, settings.measure, models_of(measure.STAGE, settings))
+    sources = measure.STAGE({"streak": streaks, **planes}, context)
+    x, y, reliability = (sources[name].to_numpy() for name in ("x", "y", "reliability"))
+    near = np.hypot(x - (CENTRE + stamp.x % 1), y - (CENTRE + stamp.y % 1)) <= WITHIN_PX
+    return Scored(stamp, float(reliability[near].max()) if near.any() else -np.inf, len(x))
+
+
+def on_canvas(stamp: Stamp) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+    """Give the stamp on a square of masked pixels, its alert at `CENTRE`, and the mask."""
+    pixels = np.full((CANVAS, CANVAS), np.nan, np.float32)
+    y0, x0 = CENTRE - int(stamp.y), CENTRE - int(stamp.x)
+    pixels[y0 : y0 + stamp.pixels.shape[0], x0 : x0 + stamp.pixels.shape[1]] = stamp.pixels
+    return pixels, np.where(np.isfinite(pixels), 0, MaskPlane.NO_DATA).astype(np.uint16)
+
+
+def common_correlation(stamps: Sequence[Stamp]) -> NDArray[np.float64]:
+    """Give the autocorrelation of the noise of all stamps together, each in units of its own noise."""
+    row = np.full((_PATCH, _PATCH * len(stamps)), np.nan, np.float32)
+    for i, stamp in enumerate(stamps):
+        background, noise = _level(stamp)
+        ny, nx = stamp.pixels.shape
+        row[:ny, i * _PATCH : i * _PATCH + nx] = (stamp.pixels - background) / noise
+    usable = np.isfinite(row)
+    return noise_correlation(np.where(usable, row, np.float32(0)), usable, 0.0, 1.0)
+
+
+def _level(stamp: Stamp) -> tuple[float, float]:
+    background, noise = background_and_noise(stamp.pixels, np.isfinite(stamp.pixels))
+    return background, max(noise, float(np.finfo(np.float32).tiny))
+
+
+def _widths(stamps: Sequence[Stamp]) -> dict[int, float]:
+    """FWHM of the PSF of each image, px: the median over its packets."""
+    by_image: dict[int, list[float]] = {}
+    for stamp in stamps:
+        by_image.setdefault(stamp.image, []).append(stamp.fwhm)
+    return {image: float(np.median(widths)) for image, widths in by_image.items()}
+
+
+def _exposure(stamp: Stamp, fwhm: float, correlation: NDArray[np.float64]) -> ExposureInfo:
+    background, noise = _level(stamp)
+    middle = stamp.jd - _MJD + (_UTC_TO_TAI_S + _EXPOSURE_S / 2) / 86400
+    return ExposureInfo(
+        night="20000101",
+        visit=stamp.image,
+        detector=0,
+        instrument="ZTF",
+        band=stamp.band,
+        midpoint_mjd_tai=middle,
+        exposure_time_s=_EXPOSURE_S,
+        shape=(CANVAS, CANVAS),
+        psf=PsfModel(fwhm_px=fwhm, beta=3.0, source="header"),
+        background=background,
+        noise=noise,
+        noise_correlation=tuple(map(tuple, correlation.tolist())),
+        masked_fraction=1 - SIDE**2 / CANVAS**2,
+        source_uri=f"candid {stamp.candid}",
+        source_sha256="0" * 64,
+        flags=("no_wcs", "no_zero_point"),
+    )
+
+
+def summarise_stamps(scored: Sequence[Scored], default: float) -> dict[str, Any]:
+    """Give the share of each group of stamps that passes, at the default reliability and at others.
+
+    Parameters
+    ----------
+    scored
+        Stamps with their scores.
+    default
+        Least reliability of a published detection.
+
+    Returns
+    -------
+    dict
+        stamps, truncated; at_default and thresholds: min_reliability and groups, each with n, found, completeness and
+        its 95 % interval. Groups: known asteroids (brighter than the reference); low rb (< 0.5, brighter, no known
+        asteroid); high rb (the same with rb >= 0.5: mostly variable stars and transients); fainter (than the reference,
+        whatever they are: never a detection).
+    """
+    levels = np.array([0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99])
+    return {
+        "stamps": len(scored),
+        "truncated": sum(each.stamp.truncated for each in scored),
+        "low_rb": LOW_RB,
+        "at_default": _at(scored, default),
+        "thresholds": [_at(scored, float(level)) for level in levels],
+    }
+
+
+def group(stamp: Stamp) -> str:
+    """Give the group that a stamp counts in."""
+    if not stamp.positive:
+        return "fainter"
+    if stamp.known_asteroid:
+        return "known_asteroids"
+    return "low_rb" if stamp.rb < LOW_RB else "high_rb"
+
+
+def _at(scored: Sequence[Scored], threshold: float) -> dict[str, Any]:
+    groups = {}
+    for name in ("known_asteroids", "low_rb", "high_rb", "fainter"):
+        members = [each for each in scored if group(each.stamp) == name]
+        share = Share(sum(each.reliability >= threshold for each in members), len(members))
+        groups[name] = {
+            "n": share.n,
+            "found": share.found,
+            "completeness": share.value,
+            "interval": list(share.interval),
+        }
+    return {"min_reliability": threshold, "groups": groups}
