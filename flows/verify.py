@@ -1,4 +1,4 @@
-"""Is every published file what the ledger says it is?"""
+"""Compare every published file with the ledger."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass

@@ -133,16 +133,20 @@ class TileStore:
         return tuple(self._arrays)
 
     def read(self, plane: str, y0: int, x0: int, y1: int, x1: int) -> np.ndarray:
-        """Give the pixels [y0:y1, x0:x1] of a plane, half open, within the image.
+        """Give the pixels [y0:y1, x0:x1] of a plane, half open.
 
         Raises
         ------
         KeyError
             The exposure has no such plane.
+        ValueError
+            The range is not within the image.
         BadInput
             A shard is missing, or a chunk does not match its checksum.
         """
-        array = self._arrays[plane]
+        array, (ny, nx) = self._arrays[plane], self.info.shape
+        if not (0 <= y0 <= y1 <= ny and 0 <= x0 <= x1 <= nx):
+            raise ValueError(f"[{y0}:{y1}, {x0}:{x1}] is not within an image of {ny} x {nx} px")
         for shard in _shards(array, y0, x0, y1, x1):
             # Zarr takes a missing shard for one full of fill values.
             if not (self.path / plane / shard).is_file():
@@ -196,12 +200,20 @@ def _create(group: zarr.Group, plane: ArrayOf, info: ExposureInfo, settings: Til
             chunks=(settings.chunk, settings.chunk),
             shards=(settings.tile, settings.tile),
             compressors=compressors,
-            fill_value=0,
+            fill_value=_fill(plane),
             dimension_names=plane.dims,
             attributes={"unit": plane.unit.replace("pixel_unit", info.pixel_unit)},
-            # With empty chunks left out, a lost shard could not be told from one full of zeros.
-            config={"write_empty_chunks": True},
         )
+
+
+def _fill(plane: ArrayOf) -> float:
+    """Give a value that no chunk is full of.
+
+    Chunks full of the fill value are not stored, and a shard without any is no file; so with 0 a lost shard could not
+    be told from an empty one.
+    """
+    dtype = np.dtype(plane.dtype)
+    return float(np.finfo(dtype).min) if dtype.kind == "f" else int(np.iinfo(dtype).max)
 
 
 def _attributes(path: Path) -> TileAttributes:
@@ -224,7 +236,7 @@ def _open_array(path: Path, plane: ArrayOf, info: ExposureInfo) -> zarr.Array[An
     try:
         with _zarrs():
             array = zarr.open_array(path / plane.name, mode="r", zarr_format=3)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise _damaged(path, f"plane {plane.name} cannot be opened: {type(error).__name__}: {error}.") from error
     if array.shape != info.shape or array.dtype != plane.dtype:
         raise _damaged(path, f"plane {plane.name} is {array.dtype} {array.shape}, not {plane.dtype} {info.shape}.")

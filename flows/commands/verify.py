@@ -1,4 +1,4 @@
-"""`nightstride verify OUT`: is every published file what the ledger says it is?"""
+"""Command `nightstride verify OUT`: compare every published file with the ledger."""
 
 import json
 from pathlib import Path

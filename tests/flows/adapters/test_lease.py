@@ -1,0 +1,177 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.adapters.lease import Holder, holder_of, lease
+from schemas.errors import Misconfigured
+
+CONTENDER = """
+import sys
+from pathlib import Path
+from flows.adapters.lease import lease
+from schemas.errors import Misconfigured
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    with lease(Path(sys.argv[1]), stale_s=60):
+        print("held", flush=True)
+        sys.stdin.readline()
+except Misconfigured as error:
+    print(error.code, error, flush=True)
+"""
+
+
+def contender(out):
+    process = subprocess.Popen(
+        [sys.executable, "-c", CONTENDER, out], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def go(process):
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def end(process):
+    process.stdin.close()
+    process.stdout.close()
+    process.wait()
+
+
+def plant(out, **changes):
+    """Leave the lease of another process behind."""
+    with lease(out) as me:
+        holder = me.model_copy(update=changes)
+    (out / "lease.json").write_text(holder.model_dump_json())
+    return holder
+
+
+def age(out, seconds):
+    now = (out / "lease.json").stat().st_mtime
+    os.utime(out / "lease.json", (now - seconds, now - seconds))
+
+
+def test_second_run_is_told_who_holds_it_and_since_when(tmp_path):
+    with lease(tmp_path) as me:
+        assert holder_of(tmp_path) == me
+        with pytest.raises(Misconfigured) as caught, lease(tmp_path):
+            pass
+        assert caught.value.code == "locked"
+        assert f"process {os.getpid()} on {me.host}, since {me.since}" in str(caught.value)
+        assert holder_of(tmp_path) == me  # the attempt changed nothing
+    assert holder_of(tmp_path) is None
+    with lease(tmp_path):
+        pass
+
+
+def test_is_given_back_when_the_run_fails(tmp_path):
+    with pytest.raises(ZeroDivisionError), lease(tmp_path / "new/out"):
+        _ = 1 / 0
+    assert holder_of(tmp_path / "new/out") is None
+
+
+def test_of_several_runs_one_gets_it(tmp_path):
+    others = [contender(tmp_path) for _ in range(5)]
+    for process in others:
+        go(process)
+    said = [process.stdout.readline().split()[0] for process in others]
+    for process in others:
+        end(process)
+    assert sorted(said) == ["held"] + ["locked"] * 4
+
+
+def test_of_several_takers_of_a_dead_lease_one_gets_it(tmp_path):
+    dead = contender(tmp_path)
+    go(dead)
+    assert dead.stdout.readline() == "held\n"
+    others = [contender(tmp_path) for _ in range(5)]
+    dead.send_signal(signal.SIGKILL)
+    end(dead)
+    assert (tmp_path / "lease.json").exists()
+    for process in others:
+        go(process)
+    said = [process.stdout.readline() for process in others]
+    for process in others:
+        end(process)
+    winner = next(process.pid for process, line in zip(others, said, strict=True) if line == "held\n")
+    assert [line.split()[0] for line in said].count("locked") == 4
+    assert all(f"process {winner} on" in line for line in said if line.startswith("locked"))
+
+
+def test_number_of_a_dead_process_used_again(tmp_path):
+    started = psutil.Process(os.getppid()).create_time()
+    plant(tmp_path, pid=os.getppid(), started=started)
+    with pytest.raises(Misconfigured, match="another run holds it"), lease(tmp_path):
+        pass
+    plant_again = plant(tmp_path / "other", pid=os.getppid(), started=started - 100)
+    assert holder_of(tmp_path / "other") is None
+    with lease(tmp_path / "other") as me:
+        assert me != plant_again
+
+
+def test_zombie_holds_nothing(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    started = psutil.Process(child.pid).create_time()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, but not yet buried
+    plant(tmp_path, pid=child.pid, started=started)
+    assert holder_of(tmp_path) is None
+    child.wait()
+
+
+@pytest.mark.parametrize("elsewhere", [{"host": "another-host"}, {"boot": "another boot, or another container"}])
+def test_holder_elsewhere_lives_by_its_heartbeat(tmp_path, elsewhere):
+    plant(tmp_path, **elsewhere)
+    with pytest.raises(Misconfigured, match="another run holds it"), lease(tmp_path, stale_s=60):
+        pass
+    age(tmp_path, 61)
+    with lease(tmp_path, stale_s=60) as me:
+        assert holder_of(tmp_path) == me
+
+
+def test_heart_beats(tmp_path):
+    with lease(tmp_path, heartbeat_s=0.01):
+        age(tmp_path, 1000)
+        old = (tmp_path / "lease.json").stat().st_mtime
+        while (tmp_path / "lease.json").stat().st_mtime == old:
+            pass
+
+
+def test_one_that_was_taken_over_is_left_alone(tmp_path):
+    with lease(tmp_path, heartbeat_s=0.01), (tmp_path / "lease.json").open() as own:
+        (tmp_path / "lease.json").unlink()  # as a taker on another host does it: by a new file
+        other = plant(tmp_path, host="another-host")
+        age(tmp_path, 1000)
+        old = (tmp_path / "lease.json").stat().st_mtime
+        beat = os.fstat(own.fileno()).st_mtime
+        while os.fstat(own.fileno()).st_mtime == beat:
+            pass
+    assert (tmp_path / "lease.json").stat().st_mtime == old
+    assert Holder.model_validate_json((tmp_path / "lease.json").read_text()) == other
+
+
+def test_damaged_lease_holds_nothing(tmp_path):
+    (tmp_path / "lease.json").write_text("{")
+    with lease(tmp_path) as me:
+        assert holder_of(tmp_path) == me
+
+
+def test_clears_what_a_killed_run_left(tmp_path):
+    (tmp_path / "staging").mkdir()
+    (tmp_path / "staging/half.parquet.staging").touch()
+    (tmp_path / "tiles/20260101/.1-2.zarr.abc.staging").mkdir(parents=True)
+    with lease(tmp_path):
+        assert list((tmp_path / "staging").iterdir()) == []
+        assert list((tmp_path / "tiles/20260101").iterdir()) == []
+
+
+def test_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(Misconfigured, match="could not be written"), lease(Path(tmp_path / "file/out")):
+        pass
