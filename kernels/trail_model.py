@@ -10,6 +10,7 @@ from kernels.psf import GaussianMixture
 
 _SQRT2 = math.sqrt(2.0)
 _NORM = 1 / math.sqrt(2.0 * math.pi)
+_FAR = 6.5  # sigma; a Gaussian is below 1e-9 of its peak there
 _SHORT = 0.05  # length over sigma below which the difference of error functions is replaced by its series
 
 
@@ -92,6 +93,8 @@ def trail_gradient(
     value = d_along = d_across = d_length = 0.0
     for k in range(weights.shape[0]):
         sigma = sigmas[k]
+        if abs(across) > _FAR * sigma or abs(along) - 0.5 * length > _FAR * sigma:
+            continue
         if length < _SHORT * sigma:
             a, a_u, a_l = _short(along, length, sigma)
         else:
