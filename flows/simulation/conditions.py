@@ -120,15 +120,16 @@ def conditions_of(preset: Preset, seed: int, visit_index: int, detector: int) ->
             "ask for fewer detectors.",
         )
     field, number = divmod(visit_index, preset.visits_per_field)
-    night, field_id, pointing, base = _field(preset, seed, field)
+    night, field_id, pointing = _field(preset, seed, field)
+    fwhm, sigma = _weather(preset, seed, field, detector)
     mjd = _start(preset, seed, night, field, number)
     rng = stream(f"{preset.name}/visit", seed, visit_index)
-    seeing = base[0] * np.exp(rng.normal(0, 0.07))
-    sigma = base[1] * np.exp(rng.normal(0, 0.05))
+    fwhm *= np.exp(rng.normal(0, 0.07))
+    sigma *= np.exp(rng.normal(0, 0.05))
     dimming = abs(rng.normal(0, 0.06)) if preset.pixel_unit == "adu" else 0.0
     nudge = rng.normal(0, 3 / 3600, 2)
     rng = stream(f"{preset.name}/conditions", seed, visit_index, detector)
-    fwhm = float(np.clip(seeing * np.exp(rng.normal(0, 0.02)), *preset.fwhm))
+    fwhm = float(np.clip(fwhm * np.exp(rng.normal(0, 0.02)), *preset.fwhm))
     sigma = float(np.clip(sigma * np.exp(rng.normal(0, 0.04)), *preset.noise))
     return Conditions(
         preset=preset,
@@ -147,16 +148,24 @@ def conditions_of(preset: Preset, seed: int, visit_index: int, detector: int) ->
     )
 
 
-def _field(preset: Preset, seed: int, field: int) -> tuple[int, int, tuple[float, float], tuple[float, float]]:
-    """Night (MJD), field id, pointing (deg), and typical (FWHM, noise) of a field."""
+def _field(preset: Preset, seed: int, field: int) -> tuple[int, int, tuple[float, float]]:
+    """Night (MJD), field id and pointing (deg) of a field."""
     night = _FIRST_NIGHT + (seed * 211 + field // (_BLOCKS * _FIELDS)) % _NIGHTS
     rng = stream(f"{preset.name}/field", seed, field)
     pointing = float(rng.uniform(0, 360)), float(rng.uniform(-15, 55))
+    return night, int(rng.integers(202, 880)), pointing
+
+
+def _weather(preset: Preset, seed: int, field: int, detector: int) -> tuple[float, float]:
+    """Typical FWHM (px) and noise (pixel units) of a field on a detector.
+
+    Detectors differ as much as nights do, which is more than real ones: so a few exposures cover a survey's range.
+    """
+    rng = stream(f"{preset.name}/weather", seed, field, detector)
     low, high = np.log(preset.fwhm)
-    # Seeing is mostly good: the square of a uniform number piles up at the low end.
+    # Seeing is mostly good: a power of a uniform number piles up at the low end.
     fwhm = float(np.exp(low + 0.08 + (high - low - 0.16) * rng.uniform() ** 1.5))
-    sigma = float(np.exp(rng.uniform(*np.log(preset.noise))))
-    return night, int(rng.integers(202, 880)), pointing, (fwhm, sigma)
+    return fwhm, float(np.exp(rng.uniform(*np.log(preset.noise))))
 
 
 def _start(preset: Preset, seed: int, night: int, field: int, number: int) -> float:
