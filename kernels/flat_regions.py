@@ -20,7 +20,8 @@ def flat_regions(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     -------
     (ny, nx) bool
         True in blocks of 4 x 4 px whose scatter is below 0.15 of the median block's, if a block beside them is like
-        them, and on pixels next to these within three times the block's scatter of its level. All False if no block has any scatter.
+        them, and on pixels next to these within three times the block's scatter of its level. All False if no block
+        has any scatter.
     """
     ny, nx = image.shape[0] // _BLOCK, image.shape[1] // _BLOCK
     if not ny or not nx:

@@ -35,6 +35,10 @@ def background_and_noise(image: NDArray[np.float32], usable: NDArray[np.bool_]) 
     values = (sampled if sampled.size > 1000 else image[usable]).astype(np.float64)
     if not values.size:
         raise ValueError("no pixel is usable")
+    if (values == np.rint(values)).all():
+        # Counts: their median and MAD come in whole numbers, too coarse for a noise of a few. Spread over the unit
+        # that each stands for (always alike), they do not.
+        values += np.random.default_rng(0).uniform(-0.5, 0.5, values.size)
     centre, spread = _moments(values)
     for _ in range(10):
         kept = values[np.abs(values - centre) <= _CLIP * spread]

@@ -8,10 +8,10 @@ from typing import Any
 
 from fsspec.core import split_protocol
 
+from flows.adapters.archive_names import is_sibling, siblings
 from flows.adapters.files import file_system
 from flows.adapters.manifest import MANIFEST, read_manifest
 from flows.adapters.npz_llnl import image_count, is_truth
-from flows.adapters.ztf_names import is_sibling, siblings
 from schemas.errors import Misconfigured, NightstrideError
 from schemas.settings import Settings
 
