@@ -11,6 +11,7 @@ from kernels.segment import Segment, from_ends
 from kernels.trail_strip import OFFSET_STEP, cross_filtered, half_width, sky_level, straighten
 
 _CLIP = 1.25  # a star on the trail counts as this much trail
+_BOX = np.ones(7)  # px of the running mean along a trail
 _SWING = 4.0  # px by which the ends of a piece may be off the line
 _MARGIN = 60.0  # px that must have been looked at beyond both ends
 
@@ -53,6 +54,11 @@ class LongTrail(NamedTuple):
     segment: Segment
     half_width: float
     coverage: float
+
+    @property
+    def is_trail(self) -> bool:
+        """Whether it is as continuous as a trail, and no row of stars; a long one may have gaps."""
+        return self.coverage >= 0.85 - 0.25 * min(1.0, max(0.0, (self.segment.length - 75) / 150))
 
 
 def grow_trail(frame: Frame, seed: Segment) -> LongTrail:
@@ -101,7 +107,10 @@ def _fit_in_strip(frame: Frame, seed: Segment, reach: int) -> LongTrail:
     first, last = max(0, reach - half), min(len(columns) - 1, reach + half)
     level = _level(profile[profile.shape[0] // 2, first : last + 1])
     for _ in range(2):
-        line = _best_path(profile[:, first : last + 1], level, first)
+        # A little of what lies beyond the ends, so that a path that has just left the trail is drawn back to it.
+        more = max(20, (last - first) // 4)
+        low, high = max(0, first - more), min(len(columns) - 1, last + more)
+        line = _best_path(profile[:, low : high + 1], level, low)
         path = np.clip(np.rint(np.polyval(line, columns)), 0, len(profile) - 1).astype(np.intp)
         first, last, level = _ends(profile[path, columns], level)
     bright = profile[path, columns][first : last + 1]
@@ -127,7 +136,7 @@ def _level(brightness: NDArray[np.float32]) -> float:
 
 def _best_path(profile: NDArray[np.float32], level: float, first: int) -> tuple[float, float]:
     """Slope and intercept of the line of rows with the largest sum of clipped brightness; columns count from first."""
-    clipped = np.clip(np.nan_to_num(profile, nan=0.0), -2 * level, 2 * level)
+    clipped = np.clip(np.nan_to_num(profile, nan=0.0), -2 * level, 4 * level)
     left, right = _search_paths(np.ascontiguousarray(clipped.T))
     slope = (right - left) / max(1, profile.shape[1] - 1)
     return slope, left - slope * first
@@ -168,12 +177,12 @@ def _heaviest_run(gain: NDArray[np.floating]) -> tuple[int, int]:
 
 
 def _coverage(brightness: NDArray[np.float32], level: float) -> float:
-    """Share of usable columns above half of ``level``, after a running mean over 7 columns."""
+    """Share of usable columns above half of ``level``, after a running mean."""
     known = np.isfinite(brightness)
-    if not known.any():
+    if len(known) < len(_BOX) or not known.any():
         return 0.0
-    count = np.convolve(known, np.ones(7), mode="same")
-    smooth = np.convolve(np.where(known, np.minimum(brightness, 2 * level), 0.0), np.ones(7), mode="same")
+    count = np.convolve(known, _BOX, mode="same")
+    smooth = np.convolve(np.where(known, np.minimum(brightness, 2 * level), 0.0), _BOX, mode="same")
     return float(np.mean(smooth[known] > 0.5 * level * count[known]))
 
 

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from kernels.psf import GaussianMixture
 from kernels.segment import Segment, distance, overlap
-from kernels.trail_ascent import refine_trail, trail_snr
+from kernels.trail_ascent import brightest_point, evenness, refine_point, refine_trail, trail_snr
 from kernels.trail_bank import TrailBank, best_trail, point_snr
 from kernels.trail_model import trail_image
 
 _SAME = 1.2  # FWHM: what lies so close to a trail is that trail
+_EVEN = 0.6  # share of a trail that must be bright
 _RESIDUE = 0.1  # share of a trail that its imperfect subtraction may leave
 
 
@@ -67,7 +68,7 @@ def pursue_trails(
         start = best_trail(snr, allowed, optics.bank)
         if start.snr < min_snr:
             break
-        trail = refine_trail(snr, optics.bank.lags, start)
+        trail = _refined(snr, start, optics)
         model = trail_model(trail, data.shape, optics)
         data -= model
         alive &= ~_near(trail, data.shape, _SAME * optics.fwhm_px)
@@ -76,6 +77,14 @@ def pursue_trails(
             found.append(trail)
             models.append(model)
     return found
+
+
+def _refined(snr: NDArray[np.float32], start: Segment, optics: Optics) -> Segment:
+    """Refine a trail, or, if its light comes from a few spots, the brightest of these."""
+    trail = refine_trail(snr, optics.bank.lags, start)
+    if trail.length < 3 * optics.fwhm_px or evenness(snr, trail) >= _EVEN:
+        return trail
+    return refine_point(snr, optics.bank.lags, brightest_point(snr, trail))
 
 
 def trail_model(trail: Segment, shape: tuple[int, ...], optics: Optics) -> NDArray[np.float32]:

@@ -39,12 +39,34 @@ def refine_trail(snr: NDArray[np.float32], lags: NDArray[np.float64], start: Seg
     value = _climb(snr, lags, ends, max(1.0, start.length / 8))
     x1, y1, x2, y2 = (float(end) for end in ends)
     found = from_ends(x1, y1, x2, y2, float(value))
-    point = np.array([found.x, found.y, found.x, found.y])
-    point_value = _climb(snr, lags, point, -1.0)
-    if value**2 - point_value**2 < _POINT_GAIN:
-        x, y = _vertex(snr, float(point[0]), float(point[1]))
-        return Segment(x, y, 0.0, found.angle, float(point_value))
-    return found
+    point = refine_point(snr, lags, found)
+    return point if value**2 - point.snr**2 < _POINT_GAIN else found
+
+
+def refine_point(snr: NDArray[np.float32], lags: NDArray[np.float64], start: Segment) -> Segment:
+    """Climb from the centre of ``start`` to the nearest point source; arguments as in `refine_trail`."""
+    ends = np.array([start.x, start.y, start.x, start.y])
+    value = _climb(snr, lags, ends, -1.0)
+    x, y = _vertex(snr, float(ends[0]), float(ends[1]))
+    return Segment(x, y, 0.0, start.angle, float(value))
+
+
+def evenness(snr: NDArray[np.float32], trail: Segment) -> float:
+    """Give the share of a trail that is brighter than 0.4 of its mean: near 1 for a trail, less for separate sources."""
+    values = _along(snr, trail.points(1.0))
+    return float(np.mean(values > 0.4 * values.mean()))
+
+
+def brightest_point(snr: NDArray[np.float32], trail: Segment) -> Segment:
+    """Give the brightest point on a trail."""
+    points = trail.points(1.0)
+    values = _along(snr, points)
+    i = int(values.argmax())
+    return Segment(float(points[i, 0]), float(points[i, 1]), 0.0, trail.angle, float(values[i]))
+
+
+def _along(snr: NDArray[np.float32], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.array([_bilinear(snr, y, x) for x, y in points])
 
 
 def _vertex(snr: NDArray[np.float32], x: float, y: float) -> tuple[float, float]:

@@ -35,7 +35,6 @@ _CLAIM = 20.0  # px: windows whose centre is so close to a long trail are its ow
 _SEED_SNR = 6.0  # of 60 px of a long trail, stars clipped
 _SEED_CLIP = 4.0  # S/N of a pixel at which stars are clipped
 _SEEDS = 6  # places to try in a cell
-_COVERAGE = 0.6  # share of a long trail that must be bright
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ def _seek_long(scene: _Scene, cell: _Hits, known: Sequence[Segment]) -> list[Seg
             break
         grown = grow_trail(scene.frame, seed)
         trail, width = seed, 2 * fwhm
-        if grown.coverage >= _COVERAGE and grown.segment.length >= _LONG and grown.segment.snr >= _SEED_SNR:
+        if grown.is_trail and grown.segment.length >= _LONG and grown.segment.snr >= _SEED_SNR:
             trail, width = grown.segment, max(width, grown.half_width + 1)
             erase_trail(scene.frame.usable, trail, width)
             if not any(_is_wing(trail, other, fwhm) for other in (*known, *found)):
@@ -224,7 +223,7 @@ def _extended(scene: _Scene, trail: Segment) -> Segment:
     if trail.length < _LONG:
         return trail
     grown = grow_trail(scene.frame, trail)
-    better = grown.coverage >= _COVERAGE and grown.segment.length >= 0.9 * trail.length
+    better = grown.is_trail and grown.segment.length >= 0.9 * trail.length
     return grown.segment if better else trail
 
 
