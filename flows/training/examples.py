@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from flows.adapters.sources import Source, list_sources
 from flows.adapters.zarr_tiles import write_exposure
 from flows.ingest import prepare
-from flows.simulation.night import simulate_night
+from flows.simulation.night import Night, simulate_night
+from flows.simulation.presets import find_preset
 from schemas.settings import Settings
 
 Item = TypeVar("Item")
@@ -50,7 +51,8 @@ def make_examples(folder: Path, preset: str, count: int, seed: int, workers: int
     preset, streaks = ("ztf", 0) if preset == "empty" else (preset, None)
     raw, done = folder / "raw", folder / "done"
     if not done.exists():
-        simulate_night(preset, visits=1, detectors=count, seed=seed, out=raw, workers=workers, streaks=streaks)
+        night = Night(find_preset(preset, streaks), seed, visits=1, detectors=count, folder=raw)
+        simulate_night(night, workers)
     truth = pq.read_table(raw / "truth.parquet")
     sources = list_sources([str(raw)], Settings())
     stores = list(map_in_processes(partial(_tile, folder), sources, workers))

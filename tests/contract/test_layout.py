@@ -1,0 +1,74 @@
+"""The house is kept tidy."""
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("schemas", "kernels", "stages", "flows")
+FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_a_file_is_one_noun_long(path):
+    assert len(path.read_text().splitlines()) <= 300
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.name != "__init__.py"], ids=name)
+def test_every_file_has_its_mirrored_test(path):
+    relative = path.relative_to(ROOT)
+    assert (ROOT / "tests" / relative.parent / f"test_{relative.name}").exists()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_functions_stay_short(path):
+    long = [
+        f"{node.name}: {length} lines"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (length := _code_lines(node)) > 60
+    ]
+    assert not long
+
+
+def _code_lines(node):
+    """Lines of a function without its docstring."""
+    first = node.body[0]
+    has_doc = (
+        isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    )
+    doc = (first.end_lineno - first.lineno + 1) if has_doc else 0
+    return node.end_lineno - node.lineno + 1 - doc
+
+
+def test_tests_have_no_package_that_could_shadow_ours():
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_pins_cover_every_dependency():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + [one for extra in project["optional-dependencies"].values() for one in extra]
+    pinned = {line.split("==")[0].lower() for line in (ROOT / "deploy/constraints.txt").read_text().splitlines()}
+    names = {_bare(one) for one in wanted} - {"nightstride"}
+    assert names <= pinned, sorted(names - pinned)
+
+
+def _bare(requirement):
+    for sign in "[<>=!~; ":
+        requirement = requirement.split(sign)[0]
+    return requirement.lower()
+
+
+def test_nothing_large_is_committed():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split(
+        "\n"
+    )
+    sizes = {path: (ROOT / path).stat().st_size for path in listed if path and (ROOT / path).is_file()}
+    assert {path: size for path, size in sizes.items() if size > 5 * 2**20} == {}
