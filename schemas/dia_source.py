@@ -46,7 +46,7 @@ DIA_SOURCE = TableOf(
             column("band", pa.string(), "", "Filter band."),
             _float("psfFlux", "nJy", "Flux of a point-source fit at the centre."),
             _float("psfFluxErr", "nJy", "Its standard error."),
-            _float("apFlux", "nJy", "Flux inside the stadium-shaped aperture around the trail."),
+            _float("apFlux", "nJy", "Flux inside a rectangular aperture along the trail."),
             _float("apFluxErr", "nJy", "Its standard error."),
             _float("trailFlux", "nJy", "Flux of the PSF-convolved trail fit."),
             _float("trailFluxErr", "nJy", "Its standard error."),
@@ -76,7 +76,7 @@ DIA_SOURCE = TableOf(
             _float(
                 "sharpness",
                 "",
-                "Central pixel's share of the flux over that of the model: 1 like the PSF, > 1 sharper.",
+                "Light within 0.75 px of the trail's axis over that of the model: 1 like the PSF, > 1 sharper.",
             ),
             _float(
                 "negativeFraction",

@@ -1,0 +1,134 @@
+"""Fluxes at a place that is known, and their units."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from photutils.aperture import RectangularAperture
+
+from kernels.footprint import Footprint, Segment
+from kernels.psf import GaussianMixture
+from kernels.sandwich import Noise, sandwich, variance
+from kernels.trail_lm import jacobian
+
+_PIECE = 48.0  # px; a long aperture is cut up, because the box around an oblique one is nearly empty
+_AB_OF_NJY = 31.4  # AB magnitude of 1 nJy (Oke & Gunn 1983, ApJ 266, 713)
+
+
+class Flux(NamedTuple):
+    """A flux, its standard error, and chi squared of the fit behind it (NaN without one)."""
+
+    value: float
+    error: float
+    chi2: float = math.nan
+
+
+def fit_flux(
+    values: NDArray[np.float64],
+    use: NDArray[np.float64],
+    footprint: Footprint,
+    segment: Segment,
+    psf: GaussianMixture,
+    noise: Noise,
+) -> Flux:
+    """Fit the flux of a trail, or of a point source (length 0), at a given place, and the level it lies on.
+
+    Parameters
+    ----------
+    values, use : (n,)
+        Pixels of the footprint, pixel units, and their weights, 0 or 1.
+    footprint
+        Which pixels they are.
+    segment
+        Place and extent of the source, px.
+    psf, noise
+        Of the image.
+
+    Returns
+    -------
+    Flux
+        Pixel units; NaN if no usable pixel lies under the source.
+    """
+    p = np.array([1.0, segment.x, segment.y, segment.length, math.radians(segment.angle), 0.0])
+    shape, derivatives = jacobian(footprint, p, psf.weights, psf.sigmas)
+    if not np.any(use * shape > 1e-6):
+        return Flux(math.nan, math.nan)
+    design = derivatives[:, [0, 5]]
+    flux, level = np.linalg.lstsq(design * use[:, None], values * use, rcond=None)[0]
+    covariance = sandwich(design, use, flux * shape, footprint, noise)
+    chi2 = np.sum(use * np.square(values - flux * shape - level) / variance(flux * shape, noise))
+    return Flux(float(flux), float(np.sqrt(covariance[0, 0])), float(chi2))
+
+
+def aperture_flux(
+    image: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    segment: Segment,
+    half_width: float,
+    level: tuple[float, float],
+    noise: Noise,
+) -> Flux:
+    """Sum the light inside a rectangle along a trail.
+
+    Parameters
+    ----------
+    image, usable : (ny, nx)
+        Difference image, pixel units, and which of its pixels count. One that does not, or lies outside, adds nothing.
+    segment, half_width
+        The rectangle is ``length + 2 half_width`` long and ``2 half_width`` wide, px.
+    level
+        Local background and its standard error, pixel units.
+    noise
+        Of the image.
+
+    Returns
+    -------
+    Flux
+        Pixel units.
+
+    Notes
+    -----
+    photutils' `RectangularAperture`, a fifth of a pixel exact at its border. The variance of the sum is that of the
+    correlated noise, sum over lags of rho(lag) times the area that the rectangle shares with itself displaced by the
+    lag, plus the Poisson noise of the light, plus that of the level.
+    """
+    long, wide, theta = segment.length + 2 * half_width, 2 * half_width, math.radians(segment.angle)
+    pieces = math.ceil(long / _PIECE)
+    offsets = (np.arange(pieces) + 0.5) * long / pieces - long / 2
+    positions = np.stack([segment.x + offsets * math.cos(theta), segment.y + offsets * math.sin(theta)], axis=1)
+    total = area = 0.0
+    for mask in RectangularAperture(positions, long / pieces, wide, theta=theta).to_mask(
+        method="subpixel", subpixels=5
+    ):
+        there, here = mask.get_overlap_slices(image.shape)
+        if there is not None:
+            weight = mask.data[here] * usable[there]
+            total += float(np.sum(weight * np.where(weight > 0, image[there] - level[0], 0.0)))
+            area += float(weight.sum())
+    share = area / (long * wide)
+    correlated = share * noise.sigma**2 * _shared_area(long, wide, theta, noise.correlation)
+    return Flux(total, math.sqrt(correlated + max(total, 0.0) / noise.gain + (area * level[1]) ** 2))
+
+
+def _shared_area(long: float, wide: float, theta: float, correlation: NDArray[np.float64]) -> float:
+    """Sum over lags of the autocorrelation times a rectangle's overlap with itself, px."""
+    reach_y, reach_x = correlation.shape[0] // 2, correlation.shape[1] // 2
+    dy, dx = np.mgrid[-reach_y : reach_y + 1, -reach_x : reach_x + 1]
+    along = np.abs(dx * math.cos(theta) + dy * math.sin(theta))
+    across = np.abs(dy * math.cos(theta) - dx * math.sin(theta))
+    shared = np.maximum(long - along, 0) * np.maximum(wide - across, 0)
+    return max(float(np.sum(correlation * shared)), 0.0)
+
+
+def njy_per_unit(zero_point: float) -> float:
+    """Give the nJy of one pixel unit of flux from the AB magnitude of one."""
+    return 10 ** ((_AB_OF_NJY - zero_point) / 2.5)
+
+
+def ab_magnitude(
+    flux: NDArray[np.float64], error: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give AB magnitudes and their standard errors from fluxes in nJy; NaN where the flux is not positive."""
+    positive = np.where(flux > 0, flux, np.nan)
+    return _AB_OF_NJY - 2.5 * np.log10(positive), 2.5 / math.log(10) * error / positive

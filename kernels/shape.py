@@ -1,0 +1,154 @@
+"""What a detection and its surroundings look like, beyond the fit."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from kernels.footprint import Segment, stadium
+from kernels.matched_filter import filtered_noise
+from kernels.sandwich import Noise
+
+_CORE = 0.75  # px from the axis of the trail
+_BEYOND = 2.0  # sigma
+_NEAR_FWHM = 2.5
+_BLOB = 1  # px; what is left of a masked area when so much is taken off all around is a blob, not a column or a ray
+
+
+class Lobes(NamedTuple):
+    """Positive and negative light beyond 2 sigma, and the lowest pixel in sigma, of the smoothed image."""
+
+    positive: float
+    negative: float
+    lowest: float
+
+    @property
+    def fraction(self) -> float:
+        """Negative over positive light: about 1 for a dipole, near 0 for a source; 1 at most unless all is negative."""
+        return self.negative / self.positive if self.positive > 0 else math.nan
+
+
+def lobes(
+    image: NDArray[np.float32], usable: NDArray[np.bool_], segment: Segment, level: float, fwhm_px: float, noise: Noise
+) -> Lobes:
+    """Compare the light above and below the level near a trail.
+
+    Parameters
+    ----------
+    image, usable : (ny, nx)
+        Difference image, pixel units, and which of its pixels count.
+    segment
+        The trail, px. Pixels within 2.5 FWHM of it are looked at.
+    level
+        Local background, pixel units.
+    fwhm_px, noise
+        Of the image: it is smoothed by a Gaussian as wide as the PSF first.
+    """
+    sigma = fwhm_px / 2.3548
+    reach = math.ceil(2.5 * sigma)
+    offsets = np.arange(-reach, reach + 1.0)
+    kernel = np.exp(-0.5 * np.square(offsets / sigma))
+    kernel /= kernel.sum()
+    template = np.outer(kernel, kernel)
+    area = stadium((image.shape[0], image.shape[1]), segment, _NEAR_FWHM * fwhm_px)
+    spread = filtered_noise(template, noise.sigma, noise.correlation)
+    if not area.y.size or not spread > 0:
+        return Lobes(0.0, 0.0, 0.0)
+    smooth = _smooth(image, usable, area.y, area.x, template, level) / spread
+    positive, negative = np.maximum(smooth - _BEYOND, 0).sum(), np.maximum(-smooth - _BEYOND, 0).sum()
+    return Lobes(float(positive), float(negative), float(smooth.min()))
+
+
+def sharpness(
+    image: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    segment: Segment,
+    level: float,
+    model: NDArray[np.float64],
+    pixels: tuple[NDArray[np.int32], NDArray[np.int32]],
+) -> float:
+    """Light within 0.75 px of the axis of a trail over that of its fitted model there.
+
+    Parameters
+    ----------
+    image, usable : (ny, nx)
+        Difference image, pixel units, and which of its pixels count.
+    segment, level
+        The trail, px, and its background, pixel units.
+    model : (n,)
+        Fitted trail without background in the fitted pixels, pixel units.
+    pixels
+        Their rows and columns.
+
+    Returns
+    -------
+    float
+        1 for the PSF; about 2 to 3 for a cosmic ray; NaN if no usable pixel lies there.
+    """
+    y, x = pixels
+    core = usable[y, x] & (_distance(y, x, segment) <= _CORE)
+    expected = float(model[core].sum())
+    if expected <= 0:
+        return math.nan
+    return float((image[y[core], x[core]] - level).sum(dtype=float)) / expected
+
+
+def _distance(y: NDArray[np.int32], x: NDArray[np.int32], segment: Segment) -> NDArray[np.float64]:
+    theta = math.radians(segment.angle)
+    along = (x - segment.x) * math.cos(theta) + (y - segment.y) * math.sin(theta)
+    across = (y - segment.y) * math.cos(theta) - (x - segment.x) * math.sin(theta)
+    return np.hypot(np.maximum(np.abs(along) - 0.5 * segment.length, 0), across)
+
+
+def blob_pixels(bad: NDArray[np.bool_], segment: Segment, radius: float) -> int:
+    """Count the pixels near a trail that lie inside large masked areas.
+
+    Parameters
+    ----------
+    bad : (ny, nx)
+        Masked or saturated pixels.
+    segment, radius
+        The trail, and how far from it to look, px.
+
+    Returns
+    -------
+    int
+        Bad pixels whose eight neighbours are bad too: none in a bad column, a cosmic ray or a bleed of 2 px width.
+    """
+    area = stadium((bad.shape[0], bad.shape[1]), segment, radius)
+    return int(_inner(bad, area.y, area.x))
+
+
+@njit(cache=True, nogil=True)
+def _inner(bad: NDArray[np.bool_], y: NDArray[np.int32], x: NDArray[np.int32]) -> int:
+    count = 0
+    for i in range(y.shape[0]):
+        row, column = y[i], x[i]
+        if row < _BLOB or column < _BLOB or row >= bad.shape[0] - _BLOB or column >= bad.shape[1] - _BLOB:
+            continue
+        if bad[row - _BLOB : row + _BLOB + 1, column - _BLOB : column + _BLOB + 1].all():
+            count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _smooth(
+    image: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    y: NDArray[np.int32],
+    x: NDArray[np.int32],
+    template: NDArray[np.float64],
+    level: float,
+) -> NDArray[np.float64]:
+    """Filter the image, less its level, at the given pixels; what is not usable counts as level."""
+    reach = template.shape[0] // 2
+    out = np.zeros(y.shape[0])
+    for i in range(y.shape[0]):
+        for dy in range(-reach, reach + 1):
+            for dx in range(-reach, reach + 1):
+                row, column = y[i] + dy, x[i] + dx
+                if 0 <= row < image.shape[0] and 0 <= column < image.shape[1] and usable[row, column]:
+                    out[i] += template[dy + reach, dx + reach] * (image[row, column] - level)
+    return out

@@ -1,0 +1,46 @@
+"""The columns behind the verdict on a candidate."""
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas.dia_source import DetectionFlag
+from schemas.reliability import FEATURES
+
+
+def feature_matrix(table: pa.Table, fwhm_px: float) -> NDArray[np.float32]:
+    """Give what the model ``reliability`` sees of each candidate.
+
+    Parameters
+    ----------
+    table
+        Measured candidates, columns of `schemas.dia_source`; N rows.
+    fwhm_px
+        FWHM of the exposure's PSF, px.
+
+    Returns
+    -------
+    (N, len(FEATURES)) float32
+        In the order and by the rules of `schemas.reliability`.
+    """
+
+    def values(name: str) -> NDArray[np.float64]:
+        return np.nan_to_num(table[name].to_numpy().astype(float), nan=0.0, posinf=0.0, neginf=0.0)
+
+    flags = table["flags"].to_numpy()
+    pixels = np.maximum(values("trailNdata"), 1)
+    by_name = {
+        "log_logit_sum": np.log1p(np.maximum(values("logitSum"), 0)),
+        "logit_peak": values("logitPeak"),
+        "log_hits": np.log1p(values("nHits")),
+        "log_snr": np.log1p(np.maximum(values("snr"), 0)),
+        "log_length": np.log1p(values("trailLengthPx") / fwhm_px),
+        "log_trail_chi2": np.log1p(values("trailChi2") / pixels),
+        "log_psf_chi2": np.log1p(values("psfChi2") / pixels),
+        "log_sharpness": np.log1p(np.maximum(values("sharpness"), 0)),
+        "negative_fraction": values("negativeFraction"),
+        "masked_fraction": values("maskedFraction"),
+        "near_bright_star": (flags & DetectionFlag.NEAR_BRIGHT_STAR) != 0,
+        "dipole": (flags & DetectionFlag.DIPOLE) != 0,
+    }
+    return np.stack([by_name[name] for name in FEATURES], axis=1).astype(np.float32)

@@ -1,0 +1,222 @@
+"""Measure candidates, and say how far each is to be trusted."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from kernels.detection import Detection, Image, measure_candidate, usable_pixels
+from kernels.duplicates import first_of_each
+from kernels.footprint import Segment
+from kernels.photometry import ab_magnitude, njy_per_unit
+from kernels.psf import moffat_mixture
+from kernels.sandwich import Noise
+from kernels.sky import celestial_wcs, sky_trails
+from kernels.verdict import feature_matrix
+from schemas.dia_source import DIA_SOURCE, DetectionFlag
+from schemas.errors import BadInput, Misconfigured
+from schemas.exposure import ExposureInfo
+from schemas.pixels import DIFFERENCE, MASK
+from schemas.stage import Context, Stage
+from schemas.streak import STREAK
+
+_MOST = 4096  # what the 12 bits of the rank hold
+_NJY_ZERO_POINT = 31.4
+
+
+def measure(inputs: Mapping[str, Any], context: Context) -> pa.Table:
+    """Measure the candidates of an exposure; give those that are reliable enough, sorted by (y, x).
+
+    Parameters
+    ----------
+    inputs
+        ``streak``, ``difference`` and ``mask``.
+    context
+        Its exposure, the section `MeasureSettings`, and ``models["reliability"]``, a callable from an (n, features)
+        float32 matrix to n probabilities with its `ModelCard` as ``card``.
+
+    Raises
+    ------
+    BadInput
+        More than 4,096 detections (code ``flood``), or a WCS that cannot be read (``bad_wcs``).
+    """
+    table = measure_all(inputs, context)
+    least = context.settings.min_reliability
+    if least is None:
+        least = context.models["reliability"].card.threshold
+    table = table.filter(pc.greater_equal(table["reliability"], pa.scalar(least, pa.float32())))
+    info = _exposure(context)
+    if len(table) > _MOST:
+        raise BadInput(
+            "flood",
+            f"exposure {info.name}",
+            f"{len(table)} detections, and an exposure holds {_MOST} at most.",
+            "look at the difference image; if they are real, raise measure.min_reliability.",
+        )
+    ids = (info.visit << 21) | (info.detector << 12) | np.arange(len(table), dtype=np.int64)
+    return table.set_column(0, DIA_SOURCE.schema.field(0), pa.array(ids))
+
+
+def measure_all(inputs: Mapping[str, Any], context: Context) -> pa.Table:
+    """Measure every candidate that shines, and give it its reliability.
+
+    Parameters
+    ----------
+    inputs, context
+        As of `measure`. Without the model, reliability is 0: so the model is trained.
+
+    Returns
+    -------
+    pyarrow.Table
+        Of `DIA_SOURCE`, sorted by (y, x); diaSourceId is 0. Candidates with flux <= 0 are left out, and so are those
+        whose fit is that of a candidate with a greater logitSum (see `kernels.duplicates`).
+    """
+    info, streaks = _exposure(context), inputs["streak"]
+    image = _image(inputs["difference"], inputs["mask"], info, context.settings.aperture_fwhm)
+    order = np.argsort(-streaks["logitSum"].to_numpy(), kind="stable")
+    places = [streaks[name].to_numpy().astype(float)[order] for name in ("x", "y", "length", "angle")]
+    found = [measure_candidate(image, Segment(*place)) for place in zip(*(p.tolist() for p in places), strict=True)]
+    shining = [i for i, one in enumerate(found) if one.trail.value > 0 and np.isfinite(one.trail.error)]
+    shining.sort(key=lambda i: not found[i].fit.converged)  # stable: a fit that failed repeats one that did not
+    kept = [shining[i] for i in first_of_each([found[i].fit.segment for i in shining], info.psf.fwhm_px)]
+    kept.sort(key=lambda i: (found[i].fit.segment.y, found[i].fit.segment.x))
+    table = _table([found[i] for i in kept], streaks.take(pa.array(order[kept].astype(np.int64))), info, image)
+    model = context.models.get("reliability")
+    if model is None or not len(table):
+        return table
+    reliability = np.asarray(model(feature_matrix(table, info.psf.fwhm_px)), np.float32)
+    version = pa.array([model.card.version] * len(table))
+    return _with(table, reliability=pa.array(reliability), reliabilityVersion=version)
+
+
+def _exposure(context: Context) -> ExposureInfo:
+    if context.exposure is None:
+        raise Misconfigured("no_exposure", "stage measure", "it works on one exposure.", "give it one in the context.")
+    return context.exposure
+
+
+def _image(pixels: NDArray[np.float32], mask: NDArray[np.uint16], info: ExposureInfo, aperture_fwhm: float) -> Image:
+    gain = np.inf if info.gain is None else info.gain
+    return Image(
+        pixels=pixels,
+        mask=mask,
+        usable=usable_pixels(pixels, mask),
+        psf=moffat_mixture(info.psf.fwhm_px, info.psf.beta),
+        fwhm_px=info.psf.fwhm_px,
+        noise=Noise(info.noise, np.array(info.noise_correlation), gain),
+        half_width=aperture_fwhm * info.psf.fwhm_px,
+    )
+
+
+def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo, image: Image) -> pa.Table:
+    """Rows of `DIA_SOURCE` in the order given, with reliability 0."""
+    count = len(found)
+    columns = (
+        _fit_columns(found)
+        | _flux_columns(found, info)
+        | _sky_columns(found, info)
+        | {name: streaks[name].to_numpy() for name in ("logitSum", "logitPeak", "nHits")}
+    )
+    absent = (DetectionFlag.NO_WCS if info.wcs_header is None else 0) | (
+        DetectionFlag.NO_ZERO_POINT if _zero_point(info) is None else 0
+    )
+    extent = [
+        one.fit.segment.length
+        * max(abs(np.cos(np.radians(one.fit.segment.angle))), abs(np.sin(np.radians(one.fit.segment.angle))))
+        for one in found
+    ]
+    columns |= {
+        "diaSourceId": np.zeros(count, np.int64),
+        "visit": np.full(count, info.visit),
+        "detector": np.full(count, info.detector),
+        "midpointMjdTai": np.full(count, info.midpoint_mjd_tai),
+        "band": [info.band] * count,
+        "reliability": np.zeros(count),
+        "reliabilityVersion": [""] * count,
+        "flags": np.array([int(one.flags | absent) for one in found], np.int32),
+        "bboxSize": np.ceil(np.array(extent) + 4 * image.fwhm_px).astype(np.int32),
+    }
+    # NaN stands for what is not known: null in the catalogue.
+    arrays = [pa.array(columns[field.name], field.type, from_pandas=True) for field in DIA_SOURCE.schema]
+    return pa.Table.from_arrays(arrays, schema=DIA_SOURCE.schema)
+
+
+def _fit_columns(found: Sequence[Detection]) -> dict[str, Any]:
+    covariance = np.array([one.fit.covariance for one in found]).reshape(-1, 5, 5)
+    errors = np.sqrt(np.einsum("nii->ni", covariance))
+    names = {"xErr": 1, "yErr": 2, "trailLengthPxErr": 3, "trailAnglePxErr": 4}
+    return {name: errors[:, k] for name, k in names.items()} | {
+        "x": np.array([one.fit.segment.x for one in found]),
+        "y": np.array([one.fit.segment.y for one in found]),
+        "x_y_Cov": covariance[:, 1, 2],
+        "trailLengthPx": np.array([one.fit.segment.length for one in found]),
+        "trailAnglePx": np.array([one.fit.segment.angle for one in found]),
+        "trailCov": [one.fit.covariance.ravel().tolist() if one.fit.converged else None for one in found],
+        "snr": np.array([one.trail.value / one.trail.error for one in found]),
+        "trailChi2": np.array([one.fit.chi2 for one in found]),
+        "trailNdata": np.array([one.fit.ndata for one in found], np.int32),
+        "psfChi2": np.array([one.psf.chi2 for one in found]),
+        "sharpness": np.array([one.sharpness for one in found]),
+        "negativeFraction": np.array([one.negative_fraction for one in found]),
+        "maskedFraction": np.array([one.masked_fraction for one in found]),
+    }
+
+
+def _flux_columns(found: Sequence[Detection], info: ExposureInfo) -> dict[str, NDArray[np.float64]]:
+    zero_point = _zero_point(info)
+    scale = np.nan if zero_point is None else njy_per_unit(zero_point)
+    columns = {}
+    for name, kind in (("psf", "psf"), ("ap", "aperture"), ("trail", "trail")):
+        columns[f"{name}Flux"] = scale * np.array([getattr(one, kind).value for one in found])
+        columns[f"{name}FluxErr"] = scale * np.array([getattr(one, kind).error for one in found])
+    # A fit that failed has no errors of its own.
+    columns["trailFluxErr"] = np.where([one.fit.converged for one in found], columns["trailFluxErr"], np.nan)
+    columns["magAB"], columns["magABErr"] = ab_magnitude(columns["trailFlux"], columns["trailFluxErr"])
+    return columns
+
+
+def _zero_point(info: ExposureInfo) -> float | None:
+    return _NJY_ZERO_POINT if info.zero_point is None and info.pixel_unit == "nJy" else info.zero_point
+
+
+def _sky_columns(found: Sequence[Detection], info: ExposureInfo) -> dict[str, NDArray[np.float64]]:
+    names = (
+        "ra", "dec", "raErr", "decErr", "ra_dec_Cov", "trailRa", "trailDec",
+        "trailLength", "trailLengthErr", "trailAngle", "trailAngleErr",
+    )  # fmt: skip
+    if info.wcs_header is None or not found:
+        return {name: np.full(len(found), np.nan) for name in names}
+    try:
+        wcs = celestial_wcs(info.wcs_header)
+    except ValueError as error:
+        remedy = "correct the header of the exposure, or ingest it without WCS."
+        raise BadInput("bad_wcs", f"exposure {info.name}", f"{error}.", remedy) from error
+    x, y, length, angle = np.array([one.fit.segment for one in found]).T
+    sky = sky_trails(wcs, x, y, length, angle, np.array([one.fit.covariance[1:, 1:] for one in found]))
+    errors = np.sqrt(np.einsum("nii->ni", sky.covariance))
+    values = (
+        sky.ra, sky.dec, errors[:, 0], errors[:, 1], sky.covariance[:, 0, 1], sky.ra, sky.dec,
+        sky.length, sky.length_err, sky.angle, sky.angle_err,
+    )  # fmt: skip
+    return dict(zip(names, values, strict=True))
+
+
+def _with(table: pa.Table, **columns: pa.Array) -> pa.Table:
+    for name, values in columns.items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(place), values)
+    return table
+
+
+STAGE = Stage(
+    name="measure",
+    version="1",
+    per="exposure",
+    needs=(STREAK, DIFFERENCE, MASK),
+    gives=DIA_SOURCE,
+    run=measure,
+    weights=("reliability",),
+)
