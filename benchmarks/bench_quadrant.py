@@ -62,7 +62,7 @@ def pipeline(source, settings, models, folder):
     info, planes = timed(times, "read and prepare", lambda: prepare(source, settings))
     path = folder / "bench.zarr"
     timed(times, "write tiles", lambda: write_exposure(path, info, planes, settings.tiles, "bench"))
-    del planes
+
     store = TileStore.open(path)
     hits = []
     for tile in Tiling(info.shape).tiles():
