@@ -29,5 +29,5 @@ def night_label(mjd_utc: float, longitude_deg: float) -> str:
     day = math.floor(mjd_utc + longitude_deg / 360 - 0.5)
     try:
         return date.fromordinal(_MJD_0 + day).strftime("%Y%m%d").zfill(8)
-    except OverflowError as error:
+    except (OverflowError, ValueError) as error:
         raise ValueError(f"MJD {mjd_utc} is not a date of the years 1 to 9999") from error
