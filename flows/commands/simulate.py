@@ -4,7 +4,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,6 +23,9 @@ def simulate(
     streaks: Annotated[int | None, typer.Option(help="Asteroids per image; 0: none. Default: the preset's.")] = None,
     science_template: Annotated[bool, typer.Option(help="Write the science and template images too.")] = False,
     size: Annotated[tuple[int, int] | None, typer.Option(help="NY NX, px: smaller images.")] = None,
+    form: Annotated[
+        Literal["fits", "npz"], typer.Option("--format", help="npz: the LLNL challenge's stacks instead of FITS.")
+    ] = "fits",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")] = False,
 ) -> None:
@@ -33,7 +36,7 @@ def simulate(
     started = time.monotonic()
     try:
         chosen = find_preset(preset, streaks, size)
-        night = Night(chosen, seed, visits, detectors, out, science_template)
+        night = Night(chosen, seed, visits, detectors, out, science_template, form)
         written = _with_progress(night, workers or os.cpu_count() or 1, quiet=as_json)
     except NightstrideError as error:
         typer.echo(str(error), err=True)

@@ -69,6 +69,12 @@ class Conditions:
         return solution(self.header)
 
     @property
+    def first(self) -> "Conditions":
+        """Those of the first visit of the field, on this detector."""
+        start = self.field * self.preset.visits_per_field
+        return self if start == self.visit_index else conditions_of(self.preset, self.seed, start, self.detector)
+
+    @property
     def midpoint_mjd_utc(self) -> float:
         """Middle of the exposure, MJD UTC."""
         return self.mjd_utc + self.preset.exposure_time / 2 / 86400

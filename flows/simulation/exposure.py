@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from flows.simulation.artefacts import add_background, add_ghosts, add_satellites
-from flows.simulation.canvas import blank_canvas
+from flows.simulation.canvas import Canvas, blank_canvas
 from flows.simulation.conditions import Conditions, conditions_of
 from flows.simulation.defects import add_bad_pixels, add_border, add_cosmic_rays
 from flows.simulation.presets import Preset, find_preset
@@ -67,14 +67,32 @@ def simulate_exposure(preset: Preset | str, seed: int, visit_index: int = 0, det
     """
     preset = find_preset(preset)
     conditions = conditions_of(preset, seed, visit_index, detector)
-    first = conditions_of(preset, seed, conditions.field * preset.visits_per_field, detector)
-    canvas = blank_canvas(preset.shape)
-    stars = stars_on(conditions, first)
-    saturated = stars.magnitude < preset.saturated_magnitude
+    stars = stars_on(conditions, conditions.first)
+    canvas = draw_layers(conditions, stars)
+    difference = conditions.noise.draw(canvas.excess, conditions.stream("noise"))
+    difference += canvas.signal
+    difference += canvas.sharp
+    blank = UNUSABLE if preset.layout == "ztf" else MaskPlane.NO_DATA
+    difference[(canvas.mask & np.uint16(blank)) != 0] = np.nan
+    variance = conditions.noise.sigma_map() ** 2 + canvas.excess
+    return SimulatedExposure(difference, canvas.mask, variance, truth_table(canvas), conditions, stars)
 
+
+def draw_layers(conditions: Conditions, stars: Stars) -> Canvas:
+    """Draw all that is on an exposure but the noise.
+
+    Parameters
+    ----------
+    conditions
+        The exposure.
+    stars
+        Stars on it, as `stars_on` gives them.
+    """
+    canvas = blank_canvas(conditions.preset.shape)
+    saturated = stars.magnitude < conditions.preset.saturated_magnitude
     add_asteroids(canvas, conditions)
     add_variables(canvas, conditions, stars.where(~saturated))
-    mismatch = mismatch_of(stars, preset, conditions.stream("mismatch"))
+    mismatch = mismatch_of(stars, conditions.preset, conditions.stream("mismatch"))
     add_residuals(canvas, stars, mismatch, conditions)
     add_saturated(canvas, stars.where(saturated), conditions)
     add_background(canvas, conditions)
@@ -83,11 +101,4 @@ def simulate_exposure(preset: Preset | str, seed: int, visit_index: int = 0, det
     add_bad_pixels(canvas, conditions)
     add_cosmic_rays(canvas, conditions)
     add_border(canvas, conditions)
-
-    difference = conditions.noise.draw(canvas.excess, conditions.stream("noise"))
-    difference += canvas.signal
-    difference += canvas.sharp
-    blank = UNUSABLE if preset.layout == "ztf" else MaskPlane.NO_DATA
-    difference[(canvas.mask & np.uint16(blank)) != 0] = np.nan
-    variance = conditions.noise.sigma_map() ** 2 + canvas.excess
-    return SimulatedExposure(difference, canvas.mask, variance, truth_table(canvas), conditions, stars)
+    return canvas

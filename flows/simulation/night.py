@@ -5,17 +5,23 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Literal, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from flows.simulation.camera import detector_count
 from flows.simulation.exposure import simulate_exposure
+from flows.simulation.llnl_files import write_llnl
 from flows.simulation.planes import science_and_template
 from flows.simulation.presets import Preset
 from flows.simulation.rubin_files import write_rubin
 from flows.simulation.ztf_files import write_ztf
 from schemas.errors import Misconfigured
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class Night:
         Where the files go.
     science_template
         Whether to write the science and template images too.
+    form
+        As the survey's archive writes files, or as the LLNL challenge did: see `write_llnl`.
     """
 
     preset: Preset
@@ -40,11 +48,12 @@ class Night:
     detectors: int
     folder: Path
     science_template: bool = False
+    form: Literal["fits", "npz"] = "fits"
 
 
 @dataclass(frozen=True)
 class Written:
-    """Files of a simulated night: difference images in order of (visit, detector), all files, truth table."""
+    """Files of a simulated night: images in order of (visit, detector), or stacks; all files; truth table."""
 
     exposures: tuple[Path, ...]
     files: tuple[Path, ...]
@@ -87,7 +96,7 @@ def simulate_night(night: Night, workers: int = 1, progress: Callable[[int], Non
     cases = [(night, visit, detector) for visit in range(night.visits) for detector in range(night.detectors)]
     paths: list[tuple[Path, ...]] = []
     tables: list[pa.Table] = []
-    for files, truth in _run(cases, workers):
+    for files, truth in _written(night, cases, workers):
         paths.append(files)
         tables.append(truth)
         progress(len(paths))
@@ -96,24 +105,36 @@ def simulate_night(night: Night, workers: int = 1, progress: Callable[[int], Non
     pq.write_table(table, target)
     streaks = sum(kind == "streak" for kind in table["kind"].to_pylist())
     everything = tuple(path for files in paths for path in files)
-    return Written(tuple(files[0] for files in paths), everything, target, streaks)
+    return Written(tuple(files[0] for files in paths if files), everything, target, streaks)
 
 
 Case = tuple[Night, int, int]
 
 
-def _run(cases: list[Case], workers: int) -> Iterator[tuple[tuple[Path, ...], pa.Table]]:
+def _written(night: Night, cases: list[Case], workers: int) -> Iterator[tuple[tuple[Path, ...], pa.Table]]:
+    if night.form == "fits":
+        return _run(_write_fits, cases, workers)
+    return write_llnl(_run(_pixels, cases, workers), len(cases), night.folder)
+
+
+def _run(task: Callable[[Case], Result], cases: list[Case], workers: int) -> Iterator[Result]:
     if workers <= 1 or len(cases) == 1:
-        yield from map(_one, cases)
+        yield from map(task, cases)
         return
     # Started afresh rather than forked: the caller may hold threads and locks.
     with ProcessPoolExecutor(min(workers, len(cases)), mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_one, cases)
+        yield from pool.map(task, cases)
 
 
-def _one(case: Case) -> tuple[tuple[Path, ...], pa.Table]:
+def _write_fits(case: Case) -> tuple[tuple[Path, ...], pa.Table]:
     night, visit, detector = case
     exposure = simulate_exposure(night.preset, night.seed, visit, detector)
     planes = science_and_template(exposure) if night.science_template else {}
     write = write_ztf if night.preset.layout == "ztf" else write_rubin
     return write(exposure, night.folder, planes), exposure.truth
+
+
+def _pixels(case: Case) -> tuple[NDArray[np.float32], pa.Table]:
+    night, visit, detector = case
+    exposure = simulate_exposure(night.preset, night.seed, visit, detector)
+    return exposure.difference, exposure.truth

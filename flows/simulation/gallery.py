@@ -1,0 +1,123 @@
+"""A picture of a simulated image: ``python -m flows.simulation.gallery``."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.ndimage import label
+
+from flows.simulation.canvas import Canvas
+from flows.simulation.exposure import SimulatedExposure, draw_layers, simulate_exposure
+from schemas.mask import UNUSABLE, MaskPlane
+
+Place = tuple[str, float, float]
+_HALF = 32  # px
+_EXPOSURES = 6  # searched for a feature that not every image has
+
+
+def gallery(preset: str, seed: int, path: Path) -> None:
+    """Draw one whole image beside close-ups of what is on it.
+
+    Parameters
+    ----------
+    preset, seed
+        See `simulate_exposure`.
+    path
+        PNG file to write.
+    """
+    figure = Figure(figsize=(13, 8), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(8, 5.2))
+    found: dict[str, tuple[SimulatedExposure, Place]] = {}
+    for detector in range(_EXPOSURES):
+        exposure = simulate_exposure(preset, seed, 0, detector)
+        for place in features(exposure, draw_layers(exposure.conditions, exposure.stars)):
+            found.setdefault(place[0], (exposure, place))
+        if detector == 0:
+            axes = left.subplots()
+            _show(axes, exposure.difference[::2, ::2], exposure.conditions.noise.sigma, f"{preset}, seed {seed}")
+    for axes, (exposure, (name, x, y)) in zip(right.subplots(5, 3).flat, found.values(), strict=False):
+        _show(axes, cutout(exposure.difference, x, y), exposure.conditions.noise.sigma, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=80, metadata={"Software": None})
+
+
+def cutout(image: NDArray[np.float32], x: float, y: float) -> NDArray[np.float32]:
+    """Give the (64, 64) pixels around (x, y), NaN beyond the image."""
+    padded = np.pad(image, _HALF, constant_values=np.nan)
+    row, column = round(y), round(x)
+    return padded[row : row + 2 * _HALF, column : column + 2 * _HALF]
+
+
+def features(exposure: SimulatedExposure, canvas: Canvas) -> Iterator[Place]:
+    """Name one place (0-based px) for each kind of thing on an image."""
+    rows = [row for row in exposure.truth.to_pylist() if row["visible"] > 0.98]
+    bright = sorted(
+        (row for row in rows if row["kind"] == "streak" and row["snr"] > 15), key=lambda row: row["length_px"]
+    )
+    if bright:
+        yield "long trail", bright[-1]["x"], bright[-1]["y"]
+        yield "short trail", bright[0]["x"], bright[0]["y"]
+    faint = [row for row in rows if row["kind"] == "streak" and 6 < row["snr"] < 9]
+    variable = [row for row in rows if row["kind"] == "point" and row["snr"] > 20]
+    fading = [row for row in rows if row["kind"] == "point" and row["snr"] < -20]
+    satellites = [row for row in exposure.truth.to_pylist() if row["kind"] == "satellite"]
+    for name, some in (("faint trail", faint), ("variable", variable), ("fading", fading), ("satellite", satellites)):
+        if some:
+            yield name, some[0]["x"], some[0]["y"]
+    yield from _stars(exposure)
+    yield from _tracks(canvas)
+
+
+def _stars(exposure: SimulatedExposure) -> Iterator[Place]:
+    stars, limit = exposure.stars, exposure.conditions.preset.saturated_magnitude
+    ny, nx = exposure.difference.shape
+    inside = (stars.x > _HALF) & (stars.x < nx - _HALF) & (stars.y > _HALF) & (stars.y < ny - _HALF)
+    for name, magnitude in (
+        ("star", limit + 2.5),
+        ("bright star", limit + 0.3),
+        ("saturated star", limit - 0.5),
+        ("bleed", limit - 2.5),
+        ("disc", limit - 5.8),
+    ):
+        near = np.where(inside, np.abs(stars.magnitude - magnitude), np.inf)
+        best = int(np.argmin(near))
+        if near[best] < 0.4:
+            yield name, float(stars.x[best]), float(stars.y[best])
+
+
+def _tracks(canvas: Canvas) -> Iterator[Place]:
+    """Places of sharp things: cosmic rays by size, a column."""
+    usable = (canvas.mask & np.uint16(UNUSABLE)) == 0
+    groups, count = label((canvas.sharp > 0) & usable, structure=np.ones((3, 3)))
+    sizes = np.bincount(groups.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    for name, low, high in (("cosmic ray", 2, 8), ("cosmic ray track", 15, 60), ("hot column", 100, 10**7)):
+        fitting = np.flatnonzero((sizes >= low) & (sizes <= high))
+        if len(fitting):
+            rows, columns = np.nonzero(groups == fitting[0])
+            yield name, float(columns.mean()), float(rows.mean())
+    rows, columns = np.nonzero(canvas.mask & np.uint16(MaskPlane.CR))
+    if len(rows):
+        yield "masked cosmic ray", float(columns[0]), float(rows[0])
+
+
+def _show(axes: Axes, pixels: NDArray[np.float32], sigma: float, title: str) -> None:
+    axes.imshow(
+        pixels, cmap=colormaps["gray"].with_extremes(bad="black"), vmin=-4 * sigma, vmax=8 * sigma, origin="lower"
+    )
+    axes.set_title(title, fontsize=8)
+    axes.set_axis_off()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", default="ztf")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=Path("docs/images/simulated_quadrant.png"))
+    options = parser.parse_args()
+    gallery(options.preset, options.seed, options.out)
