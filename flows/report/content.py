@@ -48,7 +48,7 @@ class Content:
     """What the template `night.html.j2` fills in; text only, but for the SVG and pictures it is given."""
 
     title: str
-    lead: str
+    lead: tuple[str, ...]
     made_at: str
     figures: tuple[Figure, ...]
     counts: Counts | None

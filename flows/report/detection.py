@@ -88,19 +88,18 @@ def _facts(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     magnitude = number(row["magAB"], 2)
     if magnitude != NOTHING and row["magABErr"] is not None:
         magnitude += f" ± {number(row['magABErr'], 2)}"
-    sky = NOTHING if row["ra"] is None else f"{number(row['ra'], 5)}°, {number(row['dec'], 5)}°"
-    length = f"{number(row['trailLengthPx'])} px"
-    angle = f"{number(row['trailAnglePx'], 0)}° in pixels"
+    length, angle = number(row["trailLengthPx"], 1, " px"), number(row["trailAnglePx"], 0, "°")
     if row["trailLength"] is not None:
-        length += f", {number(row['trailLength'])}″"
+        length += f", {number(row['trailLength'], 1, '″')}"
     if row["trailAngle"] is not None:
-        angle = f"{number(row['trailAngle'], 0)}° from north, {angle}"
+        angle += f", PA {number(row['trailAngle'], 0, '°')}"
     return (
         ("S/N", number(row["snr"])),
         (f"mag {row['band']}", magnitude),
         ("Length", length),
         ("Angle", angle),
-        ("RA, Dec", sky),
+        ("RA", number(row["ra"], 5, "°")),
+        ("Dec", number(row["dec"], 5, "°")),
         ("x, y", f"{number(row['x'])}, {number(row['y'])}"),
     )
 

@@ -32,17 +32,18 @@ class Counts:
     total: str
 
 
-def lead(night: Night, infos: Sequence[ExposureInfo]) -> str:
-    """Instrument, bands, size and times of a night, in a sentence."""
+def lead(night: Night, infos: Sequence[ExposureInfo]) -> tuple[str, ...]:
+    """Instrument, bands, size and times of a night."""
     if not infos:
-        return "No exposure was published."
+        return ("No exposure was published.",)
     instruments = " and ".join(sorted({info.instrument for info in infos}))
     bands = ", ".join(sorted({info.band for info in infos}))
     visits = len({exposure.record.visit for exposure in night.exposures})
     detectors = len({exposure.record.detector for exposure in night.exposures})
     times = [info.midpoint_mjd_tai for info in infos]
     span = _span(utc(min(times))[:16], utc(max(times))[:16])
-    return f"{instruments} · {bands} · {count(visits, 'visit')} of {count(detectors, 'detector')} · {span} UTC"
+    size = f"{count(visits, 'visit')} of {count(detectors, 'detector')}"
+    return instruments, bands, size, f"{span} UTC"
 
 
 def _span(first: str, last: str) -> str:

@@ -13,15 +13,15 @@ class Arc:
     opacity: float
 
 
-def star_trails(n: int = 46) -> tuple[Arc, ...]:
+def star_trails(n: int = 90) -> tuple[Arc, ...]:
     """Arcs that all span the same angle, as after half an hour; places from the golden ratio, so always the same."""
     golden = 0.6180339887
     return tuple(
         Arc(
-            radius=round(16 + 9.5 * place, 1),
-            start=round(360 * (golden * place * 7 % 1), 1),
-            sweep=round((16 + 9.5 * place) * 0.42, 1),
-            opacity=round(0.12 + 0.45 * (golden * place * 3 % 1) ** 2, 2),
+            radius=round(10 + 5.6 * place, 1),
+            start=round(360 * (golden * place % 1), 1),
+            sweep=round((10 + 5.6 * place) * 0.5, 1),
+            opacity=round(0.08 + 0.6 * (golden * place * 3 % 1) ** 4, 2),
         )
         for place in range(1, n + 1)
     )

@@ -56,7 +56,7 @@ def number(value: float | None, digits: int = 1, unit: str = "") -> str:
     """``value`` with ``digits`` decimals and its unit, a dash if it is null or not finite."""
     if value is None or not abs(value) < float("inf"):
         return NOTHING
-    return f"{value:,.{digits}f}{unit}".replace("-", "−")
+    return f"{value:.{digits}f}{unit}".replace("-", "−")
 
 
 def count(value: int, noun: str = "") -> str:
