@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import zarr
@@ -94,6 +94,14 @@ def write_block(array: zarr.Array[Any], y0: int, x0: int, block: np.ndarray) -> 
                 "let one task write each shard, from one multiple of its side to the next.",
             )
     array[y0 : ends[0], x0 : ends[1]] = block
+
+
+def compressors(codec: Literal["none", "lz4", "zstd"], dtype: str | np.dtype[Any]) -> list[BloscCodec | Crc32cCodec]:
+    """Give what a chunk goes through: compression of the shuffled bytes, then a checksum."""
+    checksum = Crc32cCodec()
+    if codec == "none":
+        return [checksum]
+    return [BloscCodec(cname=codec, clevel=5, shuffle="shuffle", typesize=np.dtype(dtype).itemsize), checksum]
 
 
 class TileStore:
@@ -188,10 +196,6 @@ def _check(path: Path, info: ExposureInfo, planes: Mapping[str, np.ndarray], set
 
 
 def _create(group: zarr.Group, plane: ArrayOf, info: ExposureInfo, settings: TileSettings) -> zarr.Array[Any]:
-    compressors: list[Any] = [Crc32cCodec()]
-    if settings.codec != "none":
-        size = np.dtype(plane.dtype).itemsize
-        compressors.insert(0, BloscCodec(cname=settings.codec, clevel=5, shuffle="shuffle", typesize=size))
     with _zarrs():
         return group.create_array(
             plane.name,
@@ -199,7 +203,7 @@ def _create(group: zarr.Group, plane: ArrayOf, info: ExposureInfo, settings: Til
             dtype=plane.dtype,
             chunks=(settings.chunk, settings.chunk),
             shards=(settings.tile, settings.tile),
-            compressors=compressors,
+            compressors=compressors(settings.codec, plane.dtype),
             fill_value=_fill(plane),
             dimension_names=plane.dims,
             attributes={"unit": plane.unit.replace("pixel_unit", info.pixel_unit)},

@@ -16,11 +16,12 @@ def verify(
     Exit code 0: all is well; 1: there are problems, each listed with its remedy; 2: there is no such output folder.
     """
     from flows.verify import verify as check
-    from schemas.dia_source import DIA_SOURCE
+    from schemas.dataset import TableOf
     from schemas.errors import Misconfigured
+    from stages import PIPELINE
 
     try:
-        result = check(out, {DIA_SOURCE.name: DIA_SOURCE})
+        result = check(out, {stage.gives.name: stage.gives for stage in PIPELINE if isinstance(stage.gives, TableOf)})
     except Misconfigured as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
