@@ -14,8 +14,8 @@ from flows.report.sky import Compass
 
 SIDE = 800
 """Longest side of an overview, px."""
-LIMIT = 150_000
-"""Bytes of an overview on the page."""
+LIMIT = 200_000
+"""Characters of an overview on the page: 150 kB of picture."""
 MARKS = 400
 """Detections marked on one overview."""
 

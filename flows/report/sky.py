@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.io import fits
-from astropy.wcs import WCS, FITSFixedWarning
+from astropy.utils.exceptions import AstropyWarning
+from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from kernels.matched_filter import filtered_noise
@@ -38,6 +39,8 @@ def compass(info: ExposureInfo) -> Compass | None:
     centre = np.array([(info.shape[1] - 1) / 2, (info.shape[0] - 1) / 2])
     try:
         wcs = _wcs(info.wcs_header)
+        if not wcs.has_celestial:
+            return None
         ra, dec = (float(angle) for angle in wcs.all_pix2world(centre[None], 0)[0])
         step = 1.0 / 3600
         ends = [[ra, dec], [ra, dec + step], [ra + step / np.cos(np.radians(dec)), dec]]
@@ -71,7 +74,7 @@ def depth(info: ExposureInfo) -> float | None:
 
 def _wcs(cards: str) -> WCS:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)  # it tells of dates, which play no part here
+        warnings.simplefilter("ignore", AstropyWarning)  # of dates and cards that play no part here
         return WCS(fits.Header.fromstring(cards, sep="\n"))
 
 
