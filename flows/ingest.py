@@ -87,7 +87,7 @@ def _mask(raw: RawExposure) -> tuple[NDArray[np.uint16], int]:
     if raw.saturation is not None:
         for plane in ("difference", "science"):
             if plane in raw.planes:
-                mask[raw.planes[plane] >= raw.saturation] |= MaskPlane.SAT.value
+                mask[(raw.planes[plane] >= raw.saturation) & finite] |= MaskPlane.SAT.value
     return mask, int(np.isinf(difference).sum())
 
 

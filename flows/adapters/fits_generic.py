@@ -62,7 +62,8 @@ def _identity(headers: Headers, where: str, mapping: KeywordMapping) -> Identity
         detector=detector or 0,
     )
     band = _text(mapping.band, words, "band")
-    instrument = _text(mapping.instrument, words, "instrument")
+    named = words.find(mapping.instrument.keyword) if mapping.instrument.keyword else ("", mapping.instrument.value)
+    instrument = str((named or ("", "unknown"))[1])  # a name only: its absence costs no exposure
     return Identity(key, instrument, mapping.band.aliases.get(band, band), when.midpoint_mjd_tai, exposure_time)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
+import aiohttp
 import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
@@ -18,8 +19,6 @@ from schemas.errors import BadInput
 _GZIP = b"\x1f\x8b"
 _FITS = b"SIMPLE  ="
 _ZIP = b"PK\x03\x04"
-# What astropy raises on damaged bytes; its I/O is on memory here, so none of it is the network's.
-_DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, zlib.error, fits.VerifyError, MemoryError)
 
 
 def content_kind(start: bytes, where: str) -> str:
@@ -167,13 +166,22 @@ def _damage(where: str) -> Iterator[None]:
         warnings.simplefilter("ignore", AstropyWarning)
         try:
             yield
-        except _DAMAGE as error:
+        except (BadInput, aiohttp.ClientError):
+            raise
+        except Exception as error:  # damaged bytes make astropy and its decoders raise errors of every kind
+            if isinstance(error, OSError) and not _is_about_bytes(error):
+                raise
             raise BadInput(
                 "damaged",
                 where,
                 f"its bytes cannot be decoded: {type(error).__name__}: {error}.",
                 "fetch the file again.",
             ) from error
+
+
+def _is_about_bytes(error: OSError) -> bool:
+    """Tell astropy's and gzip's errors from those of the file system, which have a number or a class of their own."""
+    return isinstance(error, gzip.BadGzipFile) or (type(error) is OSError and error.errno is None)
 
 
 def _require_whole(file: fits.HDUList, indices: range, size: int, where: str) -> None:

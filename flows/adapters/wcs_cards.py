@@ -8,6 +8,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
+from numpy.typing import NDArray
 
 from schemas.errors import BadInput
 
@@ -16,6 +17,7 @@ _CARD = re.compile(
     r"(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)[12]|(CD|PC)[12]_[12]|(PV|PS)[12]_\d+|(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)"
 )
 _ESSENTIAL = ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
+_SINGULAR = 1e-8  # determinant over squared norm; a pixel 10,000 times as long as wide has 1e-4
 _SCALE = ("CD1_1", "CD1_2", "CD2_1", "CD2_2", "CDELT1", "CDELT2")
 
 
@@ -59,13 +61,15 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
         try:
             world = WCS(cards, relax=True)
             centre = world.all_pix2world([[(shape[1] - 1) / 2, (shape[0] - 1) / 2]], 0)
-            determinant = float(np.linalg.det(world.pixel_scale_matrix))
+            matrix = _matrix(cards, world)
         except Exception as error:  # wcslib's errors share no base class with each other
             raise _singular(where, str(error).strip().splitlines()[-1]) from error
     if not world.has_celestial:
         raise _singular(where, f"CTYPE1 is {header['CTYPE1']!r}, no celestial axis")
-    if not np.isfinite(determinant) or abs(determinant) < 1e-16 or not np.isfinite(centre).all():
-        raise _singular(where, f"the determinant of the CD matrix is {determinant:g} deg2")
+    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) <= _SINGULAR * np.sum(np.square(matrix)):
+        raise _singular(where, f"the matrix {matrix.tolist()} from pixels to degrees cannot be inverted")
+    if not np.isfinite(centre).all():
+        raise _singular(where, "the middle of the image has no place on the sky")
     return cards.tostring(sep="\n", endcard=False, padding=False)
 
 
@@ -86,6 +90,13 @@ def _world(cards: str) -> WCS:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
         return WCS(fits.Header.fromstring(cards, sep="\n"), relax=True)
+
+
+def _matrix(cards: fits.Header, world: WCS) -> NDArray[np.float64]:
+    if any(key.startswith(("CD1_", "CD2_")) for key in cards):
+        # Not astropy's: it takes a matrix of zeros for none given.
+        return np.array([[float(cards.get(f"CD{i}_{j}", 0.0)) for j in (1, 2)] for i in (1, 2)])
+    return np.asarray(world.pixel_scale_matrix, float)
 
 
 def _cards(header: fits.Header) -> fits.Header:
