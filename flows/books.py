@@ -1,0 +1,87 @@
+"""What a run writes down about its exposures. One process writes: the holder of the lease."""
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from flows.adapters.ledger import Ledger
+from flows.adapters.quarantine import Quarantine
+from flows.exposure_tasks import Published, Stored
+from flows.lineage import trace
+from flows.model_cache import model_digests
+from flows.outcome import Outcome, trouble_of
+from flows.plan import Item, remember, verdict_digest
+from flows.source_digest import sha256_of
+from flows.source_name import name_of
+from schemas.errors import BadInput, Retryable
+from schemas.ledger import ExposureRecord
+from schemas.settings import Settings
+from schemas.stage import Stage
+
+PASSING = frozenset({"damaged_tiles", "changed_meanwhile"})
+"""Codes of failures that say nothing about the bytes of the file: the exposure is tried again by the next run."""
+
+
+class Books:
+    """Ledger, memory of sources and quarantine of the output folder of a run."""
+
+    def __init__(self, out: Path, settings: Settings, pipeline: Sequence[Stage]) -> None:
+        self._out, self._settings, self._pipeline = out, settings, pipeline
+        self._ledger, self._quarantine = Ledger(out), Quarantine(out)
+        self._models = model_digests(pipeline, settings)
+
+    def stored(self, item: Item, stored: Stored) -> None:
+        """Remember what a source holds, now that all of it has been read."""
+        remember(self._ledger, item, stored.info.source_sha256, self._settings)
+
+    def done(self, item: Item, stored: Stored, published: Published, outcome: Outcome) -> None:
+        """Record a published exposure. From here on a rerun skips it."""
+        record = self._record(item, stored.info.source_sha256, stored.lineage.final, outcome)
+        self._ledger.put(record.model_copy(update={"datasets": dict(published.datasets)}))
+        self._withdraw(item, keep={dataset.path for dataset in published.datasets.values()})
+        if self._quarantine.path(name_of(item.source)).exists():
+            self._quarantine.clear(name_of(item.source))
+
+    def quarantined(self, item: Item, error: BadInput) -> Outcome:
+        """Put an exposure in quarantine, and withdraw what was published of an earlier content of its file."""
+        outcome = Outcome(item, "quarantined", trouble=trouble_of(item, error))
+        self._quarantine.put(error, name_of(item.source), item.key)
+        self._withdraw(item)
+        self._ledger.remove(item.key)
+        if error.code not in PASSING:
+            self._remember_verdict(item, outcome)
+        return outcome
+
+    def _withdraw(self, item: Item, keep: Collection[str] = ()) -> None:
+        """Remove what was published of an earlier state of an exposure, and is not any more."""
+        for dataset in item.record.datasets.values() if item.record else ():
+            if dataset.path not in keep:
+                (self._out / dataset.path).unlink(missing_ok=True)
+
+    def _remember_verdict(self, item: Item, outcome: Outcome) -> None:
+        """Record a verdict on the bytes of a file, so that a rerun does not read it again to find the same."""
+        try:
+            sha256 = item.sha256 or sha256_of(item.source, self._settings)
+        except (BadInput, Retryable):
+            return
+        remember(self._ledger, item, sha256, self._settings)
+        final = trace(item.source, sha256, self._pipeline, self._models, self._settings).final
+        self._ledger.put(self._record(item, sha256, verdict_digest(final, self._settings), outcome))
+
+    def _record(self, item: Item, sha256: str, digest: str, outcome: Outcome) -> ExposureRecord:
+        return ExposureRecord(
+            **item.key.model_dump(),
+            source_uri=name_of(item.source),
+            source_sha256=sha256,
+            source_stat=item.stat,
+            digest=digest,
+            windows=outcome.windows,
+            windows_unscored=outcome.unscored,
+            detections=outcome.detections,
+            seconds={stage: round(value, 4) for stage, value in outcome.seconds.items()},
+            status="done" if outcome.status == "done" else "quarantined",
+            reason=f"{outcome.trouble.code}: {outcome.trouble.message}" if outcome.trouble else None,
+            software=version("nightstride"),
+            finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )

@@ -1,0 +1,109 @@
+"""Where the work runs: a cluster of our own on this machine, or one that is there."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import dask
+from distributed import Client, LocalCluster, WorkerPlugin
+from distributed.worker import Worker
+
+from flows.model_cache import models_of
+from schemas.errors import Misconfigured
+from schemas.settings import Settings
+from stages import PIPELINE
+
+THREADS = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS"), "1"
+)
+"""One thread per worker process: workers x threads never exceeds the cores."""
+
+MEMORY = {
+    # Tasks are sized to fit (flows/memory.py) and nothing big stays on a worker, so there is nothing to spill; a paused
+    # worker would wait for ever for memory that the allocator keeps.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster: where its scheduler is, how many workers it has, memory of the smallest, bytes."""
+
+    address: str
+    workers: int
+    memory_bytes: int
+
+
+@contextmanager
+def cluster(settings: Settings) -> Iterator[Cluster]:
+    """Start a cluster on this machine, or connect to the one in the settings.
+
+    Raises
+    ------
+    Misconfigured
+        The scheduler does not answer, or has no workers.
+    """
+    if settings.execution.scheduler is not None:
+        yield _existing(settings.execution.scheduler)
+        return
+    workers = local_workers(settings)
+    with (
+        dask.config.set(MEMORY),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=local_memory(settings),
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+            env=THREADS,
+        ) as local,
+    ):
+        yield Cluster(local.scheduler_address, workers, local_memory(settings))
+
+
+def local_workers(settings: Settings) -> int:
+    """Give the number of worker processes of a cluster of our own: one per core that this process may use."""
+    return settings.execution.workers or len(os.sched_getaffinity(0))
+
+
+def local_memory(settings: Settings) -> int:
+    """Memory of a worker of a cluster of our own, bytes."""
+    return int(settings.execution.worker_memory_gib * 2**30)
+
+
+def _existing(address: str) -> Cluster:
+    try:
+        with Client(address, set_as_default=False, timeout="10s") as client:
+            client.wait_for_workers(1, timeout=60)
+            limits = [worker["memory_limit"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+            return Cluster(address, sum(client.nthreads().values()), min(limits))
+    except (OSError, TimeoutError) as error:
+        raise Misconfigured(
+            "scheduler",
+            address,
+            f"no Dask scheduler with workers answers: {error}.",
+            "start one there, correct --scheduler, or leave it out for a cluster on this machine.",
+        ) from error
+
+
+class Warm(WorkerPlugin):
+    """Loads the models once per worker, before its first task."""
+
+    name = "nightstride"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def setup(self, worker: Worker) -> None:
+        """Run in each worker as it starts, and in those that replace killed ones."""
+        import torch
+
+        torch.set_num_threads(1)
+        for stage in PIPELINE:
+            models_of(stage, self._settings)

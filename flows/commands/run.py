@@ -1,0 +1,97 @@
+"""Command `nightstride run`: search a night of exposures."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from flows.adapters.sources import Source
+    from flows.plan import Plan
+    from schemas.settings import Settings
+    from schemas.summary import RunSummary
+
+
+def run(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="EXPOSURE|FOLDER|URL|MANIFEST...", help="Difference images, or where they are."),
+    ],
+    out: Annotated[Path, typer.Option(help="Output folder; a rerun does what is left to do.")],
+    config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler; default: own workers.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Search difference images for moving objects, measure and publish what is found, and draw the night's page.
+
+    Exit code 0: every exposure is published; 1: some were quarantined or failed; 2: bad usage or configuration.
+    """
+    from rich.console import Console
+
+    from schemas.errors import NightstrideError
+
+    console = Console(stderr=True)
+    try:
+        summary = _run(inputs, out, config, {"execution": {"scheduler": scheduler, "workers": workers}}, console)
+    except NightstrideError as error:
+        typer.echo(f"nightstride: {error}", err=True)
+        raise typer.Exit(2) from error
+    from flows.summary_table import show
+
+    show(summary, console if as_json else Console())
+    if as_json:
+        typer.echo(summary.model_dump_json())
+    raise typer.Exit(summary.exit_code)
+
+
+def _run(
+    inputs: list[str],
+    out: Path,
+    config: Path | None,
+    overrides: dict[str, dict[str, str | int | None]],
+    console: "Console",
+) -> "RunSummary":
+    """Read settings and sources, plan under the lease, and run what is to be done."""
+    from flows.adapters.lease import lease
+    from flows.adapters.sources import list_sources
+    from flows.settings_file import load_settings
+
+    settings = load_settings(config, overrides)
+    sources = list_sources(inputs, settings)
+    with lease(out):
+        plan = _plan(sources, out, settings)
+        if not plan.todo:
+            return _nothing_to_do(plan, out)
+        return _search(plan, out, settings, console)
+
+
+def _plan(sources: "Sequence[Source]", out: Path, settings: "Settings") -> "Plan":
+    from flows.adapters.probe import probe
+    from flows.plan import Planner
+    from flows.source_digest import sha256_of
+    from stages import PIPELINE
+
+    return Planner(out, settings, PIPELINE, probe, sha256_of).plan(sources)
+
+
+def _search(plan: "Plan", out: Path, settings: "Settings", console: "Console") -> "RunSummary":
+    from flows.night_run import run_night
+    from flows.progress import Progress
+
+    with Progress(console, len(plan.todo)) as progress:
+        progress.say(f"{len(plan.todo)} of {plan.seen} exposures to be searched; starting the workers.")
+        return run_night(plan, out, settings, progress)
+
+
+def _nothing_to_do(plan: "Plan", out: Path) -> "RunSummary":
+    from flows.tally import summarise
+
+    summary = summarise(plan, ())
+    pages = [out / "reports" / night / "index.html" for night in summary.nights]
+    there = [str(page) for page in pages if page.exists()]
+    return summary.model_copy(update={"report": there[-1] if there else None})

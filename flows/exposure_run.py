@@ -1,0 +1,127 @@
+"""One exposure's way through the cluster: store, search tile by tile, measure and publish."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+
+from flows.books import Books
+from flows.exposure_tasks import Published, Searched, Stored, finish, search, store, tile_path
+from flows.graph import resolve
+from flows.outcome import Outcome, total_seconds, trouble_of
+from flows.plan import Item
+from flows.progress import Progress
+from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.settings import Settings
+from schemas.tiles import Tiling
+from stages import PIPELINE
+
+BACKOFF_S = 0.5
+"""Wait before the first retry of a retryable failure; it doubles with each further one."""
+
+# What finishes an exposure goes before what begins another: few are on the way at any time.
+_STORE, _SEARCH, _FINISH = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class ExposureRun:
+    """Drives exposures through one Dask client.
+
+    Parameters
+    ----------
+    client
+        Asynchronous client of the cluster.
+    out, settings
+        Of the run.
+    books
+        Where results are written down.
+    progress
+        Told of each step.
+    """
+
+    client: Client
+    out: Path
+    settings: Settings
+    books: Books
+    progress: Progress
+
+    async def __call__(self, item: Item) -> Outcome:
+        """Search one exposure; whatever goes wrong with it alone becomes its outcome.
+
+        Raises
+        ------
+        Misconfigured
+            No exposure could succeed.
+        """
+        try:
+            outcome = await self._search(item)
+        except BadInput as error:
+            outcome = self.books.quarantined(item, error)
+        except Misconfigured:
+            raise
+        except Exception as error:  # KilledWorker, or a defect: this exposure fails, the night goes on
+            outcome = Outcome(item, "failed", trouble=trouble_of(item, error))
+        self.progress.finished(outcome)
+        return outcome
+
+    async def _search(self, item: Item) -> Outcome:
+        try:
+            return await self._attempt(item)
+        except BadInput as error:
+            if error.code != "damaged_tiles":
+                raise
+            # Tiles kept from an earlier run turned out to be damaged: make them again.
+            return await self._attempt(replace(item, sha256=None))
+
+    async def _attempt(self, item: Item) -> Outcome:
+        stored: Stored = await self._submit(_STORE, store, item.source, item.key, item.sha256, self.out, self.settings)
+        self.books.stored(item, stored)
+        detect = self.settings.detect
+        tiles = Tiling(stored.info.shape, self.settings.tiles.tile, detect.window, detect.stride).tiles()
+        self.progress.stored(windows=sum(tile.rows * tile.columns for tile in tiles))
+        path = tile_path(self.out, item.key)
+        searches = [asyncio.ensure_future(self._searched(path, tile)) for tile in tiles]
+        try:
+            searched = await asyncio.gather(*searches)
+        except BaseException:
+            for one in searches:
+                one.cancel()
+            raise
+        published: Published = await self._submit(
+            _FINISH, finish, path, searched, stored.lineage, self.out, self.settings
+        )
+        outcome = Outcome(
+            item,
+            "done",
+            windows=sum(one.windows for one in searched),
+            unscored=sum(one.unscored for one in searched),
+            detections=sum(one.rows for one in published.datasets.values()),
+            seconds=total_seconds([stored.seconds, *(one.seconds for one in searched), published.seconds]),
+            not_run=resolve(PIPELINE, ("difference", "mask", *stored.info.planes)).not_run,
+        )
+        self.books.done(item, stored, published, outcome)
+        return outcome
+
+    async def _searched(self, path: Path, tile: Any) -> Searched:
+        found: Searched = await self._submit(_SEARCH, search, path, tile, self.settings)
+        self.progress.searched(found.windows)
+        return found
+
+    async def _submit(self, priority: int, task: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a task on a worker; retry with backoff what may succeed later."""
+        left, wait = self.settings.execution.retries, BACKOFF_S
+        while True:
+            future = self.client.submit(task, *arguments, priority=priority, pure=False)
+            try:
+                return await future
+            except Retryable:
+                if left == 0:
+                    raise
+            finally:
+                # Nobody else waits for it: on an error, a time-out or at the end of the run it is dropped.
+                future.release()
+            await asyncio.sleep(wait)
+            left, wait = left - 1, 2 * wait

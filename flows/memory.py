@@ -1,0 +1,96 @@
+"""How much memory a task needs, by a written model, and whether the workers have it.
+
+The figures are rounded up from peaks measured on Linux with numpy 2.4, torch 2.13 (CPU) and astropy 8.0:
+`tests/flows/test_memory.py` measures them again.
+"""
+
+from collections.abc import Mapping
+
+from flows.adapters.sources import Source
+from flows.image_shape import shape_of
+from schemas.errors import BadInput, Misconfigured
+from schemas.settings import Settings
+from schemas.tiles import Tiling
+
+BASE = 640 * 2**20
+"""A worker with all libraries, models and compiled code, bytes (600 MiB measured)."""
+
+INGEST_PIXEL = 24
+"""A pixel being read, checked and stored: file, decompressed image, mask, copies for the statistics (18 measured)."""
+
+INGEST_SIBLING_PIXEL = 8
+"""A pixel of each further plane: its file and its image."""
+
+WINDOW = 64 * 2**10
+"""A window of a batch: its pixels and the activations of the network (45 kB measured for `basic_cnn`)."""
+
+TILE_PIXEL = 24
+"""A pixel of a tile with its halo: image, mask, copies, its share of the logits (7 measured)."""
+
+EXPOSURE_PIXEL = 16
+"""A pixel of a whole exposure while candidates are merged and measured (9 measured)."""
+
+SPARE = 32 * 2**20
+"""What the allocator keeps beside all that, bytes."""
+
+
+def projected_bytes(shape: tuple[int, int], siblings: int, settings: Settings) -> dict[str, int]:
+    """Peak memory of a worker for each kind of task.
+
+    Parameters
+    ----------
+    shape
+        (ny, nx) of the image, px.
+    siblings
+        Number of planes in files of their own.
+    settings
+        Of the run: side of a tile, windows in a batch.
+
+    Returns
+    -------
+    dict
+        Task -> bytes.
+    """
+    tiles = Tiling(shape, settings.tiles.tile, settings.detect.window, settings.detect.stride).tiles()
+    tile_pixels = max(((tile.y1 - tile.y0) * (tile.x1 - tile.x0) for tile in tiles), default=0)
+    pixels = shape[0] * shape[1]
+    return {
+        "ingest": BASE + SPARE + pixels * (INGEST_PIXEL + siblings * INGEST_SIBLING_PIXEL),
+        "search of a tile": BASE + SPARE + tile_pixels * TILE_PIXEL + settings.detect.batch * WINDOW,
+        "merge and measure": BASE + SPARE + pixels * EXPOSURE_PIXEL,
+    }
+
+
+def require_fit(source: Source, settings: Settings, worker_bytes: int) -> None:
+    """Refuse to start where a task would not fit a worker's memory, as told by the first exposure of the night.
+
+    Raises
+    ------
+    Misconfigured
+        The workers have too little memory; both figures and the remedy are in the message.
+    """
+    try:
+        shape = shape_of(source)
+    except BadInput:
+        return  # it will be quarantined, with the reason
+    projected = projected_bytes(shape, len(source.siblings), settings)
+    task = max(projected, key=lambda name: projected[name])
+    if projected[task] > worker_bytes:
+        raise Misconfigured(
+            "memory",
+            "execution.worker_memory_gib",
+            f"{task} of an image of {shape[0]} x {shape[1]} px takes up to {_gib(projected[task])}, "
+            f"a worker has {_gib(worker_bytes)}.",
+            _remedy(task, projected, settings),
+        )
+
+
+def _remedy(task: str, projected: Mapping[str, int], settings: Settings) -> str:
+    enough = f"set execution.worker_memory_gib to {projected[task] / 2**30 + 0.05:.1f} with fewer workers"
+    if task == "search of a tile":
+        return f"{enough}, or a smaller tiles.tile ({settings.tiles.tile}) or detect.batch ({settings.detect.batch})."
+    return f"{enough}."
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"

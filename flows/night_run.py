@@ -1,0 +1,94 @@
+"""A run of a night: the flow on its cluster, then the night pages."""
+
+import asyncio
+from pathlib import Path
+from time import perf_counter
+
+from flows.books import Books
+from flows.cluster import cluster
+from flows.memory import require_fit
+from flows.night import Night
+from flows.outcome import Outcome, trouble_of
+from flows.plan import Plan
+from flows.prefect_server import prefect_server
+from flows.progress import Progress
+from flows.tally import rounded, summarise
+from schemas.errors import Misconfigured
+from schemas.settings import Settings
+from schemas.summary import RunSummary
+from stages import PIPELINE
+
+
+def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> RunSummary:
+    """Search what a plan leaves to be done, and make the night's pages.
+
+    Parameters
+    ----------
+    plan, out, settings
+        The work. The caller holds the lease of ``out``.
+    progress
+        Told of each step.
+
+    Raises
+    ------
+    Misconfigured
+        No exposure could succeed: a worker has too little memory, the cluster or a model is not there, ...
+    """
+    start = perf_counter()
+    # Server and workers start side by side: each takes seconds.
+    server = prefect_server()
+    with cluster(settings) as workers:
+        require_fit(plan.todo[0].source, settings, workers.memory_bytes)
+        night = Night(plan.todo, out, settings, Books(out, settings, PIPELINE), progress, workers)
+        server.wait()
+        startup = perf_counter() - start
+        warnings = _search(night)
+    summary = summarise(plan, night.outcomes, warnings)
+    searched = perf_counter() - start
+    summary = with_reports(summary, out, progress)
+    wall = perf_counter() - start
+    clock = {"startup": startup, "report": wall - searched, "wall": wall}
+    return summary.model_copy(update={"seconds": rounded({**summary.seconds, **clock})})
+
+
+def _search(night: Night) -> list[str]:
+    """Run the flow; give what went wrong beside the exposures. Each exposure has an outcome afterwards."""
+    from flows.nightly import nightly
+
+    warnings = []
+    try:
+        asyncio.run(nightly(night))
+    except* Misconfigured as group:
+        raise _first(group) from group
+    except* Exception as group:
+        # The orchestrator failed, not we: what is published is published, and what is not is counted.
+        error = _first(group)
+        warnings.append(f"the flow ended early: {type(error).__name__}: {error}")
+    finished = {outcome.item.key for outcome in night.outcomes}
+    for item in night.items:
+        if item.key not in finished:
+            error = RuntimeError(warnings[0] if warnings else "the flow ended early")
+            night.outcomes.append(Outcome(item, "failed", trouble=trouble_of(item, error)))
+    return warnings
+
+
+def with_reports(summary: RunSummary, out: Path, progress: Progress) -> RunSummary:
+    """Make the page of each night; one that fails is a warning, not a failed night."""
+    from flows.report.page import write_report
+
+    for night in summary.nights:
+        progress.say(f"Drawing the page of night {night}.")
+        try:
+            page = write_report(out, night, summary)
+        except Exception as error:
+            warning = f"no page of night {night}: {type(error).__name__}: {error}"
+            summary = summary.model_copy(update={"warnings": (*summary.warnings, warning)})
+        else:
+            summary = summary.model_copy(update={"report": str(page)})
+    return summary
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,55 @@
+"""What became of one exposure."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from flows.plan import Item
+from flows.source_name import name_of
+from schemas.errors import NightstrideError
+from schemas.summary import Trouble
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of one exposure of a run.
+
+    Attributes
+    ----------
+    item, status
+        Which exposure, and what became of it.
+    windows, unscored, detections
+        Windows searched, those of them that could not be scored, rows published.
+    seconds
+        Stage -> worker time, s.
+    not_run
+        Stage -> why it had nothing to work on.
+    trouble
+        Why it is not done.
+    """
+
+    item: Item
+    status: Literal["done", "quarantined", "failed"]
+    windows: int = 0
+    unscored: int = 0
+    detections: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    not_run: Mapping[str, str] = field(default_factory=dict)
+    trouble: Trouble | None = None
+
+
+def trouble_of(item: Item, error: BaseException) -> Trouble:
+    """Say what went wrong with an exposure, in a line."""
+    if isinstance(error, NightstrideError):
+        return Trouble(uri=name_of(item.source), code=error.code, message=str(error))
+    text = " ".join(str(error).split()) or "no message"
+    return Trouble(uri=name_of(item.source), code=type(error).__name__, message=f"{type(error).__name__}: {text[:500]}")
+
+
+def total_seconds(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Sum times by stage."""
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    return dict(total)

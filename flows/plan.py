@@ -1,0 +1,210 @@
+"""What a run has to do: decided from file headers, the ledger and the published files, before anything is started."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flows.adapters.ledger import Ledger
+from flows.adapters.quarantine import Quarantine
+from flows.adapters.sources import Source
+from flows.digest import digest, file_digest
+from flows.lineage import memo_name, trace
+from flows.model_cache import model_digests
+from flows.source_name import name_of
+from flows.source_stat import stat_of
+from schemas.errors import BadInput
+from schemas.exposure import ExposureKey
+from schemas.ledger import ExposureRecord, SourceMemo, SourceStat
+from schemas.settings import Settings
+from schemas.stage import Stage
+from schemas.summary import Trouble
+
+
+@dataclass(frozen=True)
+class Item:
+    """An exposure to be searched.
+
+    Attributes
+    ----------
+    source, key
+        Where it is, and which it is.
+    stat
+        Of its files when the run was planned.
+    sha256
+        Of the bytes of its files, if they are known.
+    record
+        What the ledger holds of it.
+    """
+
+    source: Source
+    key: ExposureKey
+    stat: SourceStat | None
+    sha256: str | None = None
+    record: ExposureRecord | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of each source.
+
+    Attributes
+    ----------
+    todo
+        To be searched, by night, visit and detector.
+    published
+        Records of exposures whose results are published and up to date; one for each, however often it was given.
+    skipped
+        How many sources need no work: published ones, and further copies of a source.
+    quarantined
+        Sources that cannot be used.
+    """
+
+    todo: tuple[Item, ...]
+    published: tuple[ExposureRecord, ...]
+    skipped: int
+    quarantined: tuple[Trouble, ...]
+
+    @property
+    def seen(self) -> int:
+        """Number of sources."""
+        return len(self.todo) + self.skipped + len(self.quarantined)
+
+
+class Planner:
+    """Compares sources with what is published under ``out``.
+
+    Parameters
+    ----------
+    out, settings, pipeline
+        Of the run.
+    probe, sha256_of
+        Give the identity of a source from its headers, and the digest of the bytes of its files.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        settings: Settings,
+        pipeline: Sequence[Stage],
+        probe: Callable[[Source, Settings], ExposureKey],
+        sha256_of: Callable[[Source, Settings], str],
+    ) -> None:
+        self._out, self._settings, self._pipeline = out, settings, pipeline
+        self._probe, self._sha256_of = probe, sha256_of
+        self._ledger, self._quarantine = Ledger(out), Quarantine(out)
+        self._models = model_digests(pipeline, settings)
+
+    def plan(self, sources: Iterable[Source]) -> Plan:
+        """Decide what to do with each source; keep the reasons for those that cannot be used.
+
+        Raises
+        ------
+        Misconfigured
+            A model or the ledger cannot be used.
+        """
+        quarantined: list[Trouble] = []
+        groups: dict[tuple[str, int, int], list[Item]] = {}
+        for source in sorted(set(sources), key=name_of):
+            try:
+                item = self._identify(source)
+            except BadInput as error:
+                quarantined.append(self._keep(error, source))
+            else:
+                groups.setdefault((item.key.night, item.key.visit, item.key.detector), []).append(item)
+        todo, published, skipped = [], [], 0
+        for _, group in sorted(groups.items()):
+            winner, copies, conflicts = self._one_of(group)
+            skipped += copies
+            quarantined += conflicts
+            if winner is None:
+                continue
+            if winner.record is None or not self._is_current(winner):
+                todo.append(winner)
+            elif winner.record.status == "done":
+                published.append(winner.record)
+                skipped += 1
+            else:
+                reason = winner.record.reason or "quarantined"
+                quarantined.append(Trouble(uri=name_of(winner.source), code=reason.partition(":")[0], message=reason))
+        return Plan(tuple(todo), tuple(published), skipped, tuple(quarantined))
+
+    def _identify(self, source: Source) -> Item:
+        """Name the exposure in a source, reading as little as possible."""
+        stat = stat_of(source)
+        memo = self._ledger.remembered(memo_name(source, self._settings))
+        if memo is not None and stat == SourceStat(size=memo.size, mtime_ns=memo.mtime_ns):
+            return Item(source, memo.key, stat, memo.sha256, self._ledger.get(memo.key))
+        key = self._probe(source, self._settings)
+        return Item(source, key, stat, None, self._ledger.get(key))
+
+    def _one_of(self, group: list[Item]) -> tuple[Item | None, int, list[Trouble]]:
+        """Choose among sources of one exposure: the one in the ledger, or the first; count copies, keep conflicts."""
+        record = group[0].record
+        holder = record.source_uri if record is not None and record.status == "done" else name_of(group[0].source)
+        winner = next((item for item in group if name_of(item.source) == holder), None)
+        if len(group) == 1 and winner is not None:
+            return (winner if record is None else self._hashed(winner)), 0, []
+        hashed = [self._hashed(item) for item in group]
+        winner = next((item for item in hashed if name_of(item.source) == holder), None)
+        if winner is not None:
+            theirs = winner.sha256
+        else:
+            assert record is not None
+            theirs = record.source_sha256
+            same = [item for item in hashed if item.sha256 == theirs]
+            # The file was moved: a copy takes its place, so that the results can be made again from it.
+            winner = same[0] if same else None
+        rest = [item for item in hashed if item is not winner]
+        conflicts = [item for item in rest if item.sha256 != theirs]
+        troubles = [self._keep(_conflict(item, holder), item.source, item.key) for item in conflicts]
+        return winner, len(rest) - len(conflicts), troubles
+
+    def _hashed(self, item: Item) -> Item:
+        if item.sha256 is not None:
+            return item
+        sha256 = self._sha256_of(item.source, self._settings)
+        remember(self._ledger, item, sha256, self._settings)
+        return replace(item, sha256=sha256)
+
+    def _is_current(self, item: Item) -> bool:
+        record, sha256 = item.record, item.sha256
+        if record is None or sha256 is None or record.source_sha256 != sha256:
+            return False
+        final = trace(item.source, sha256, self._pipeline, self._models, self._settings).final
+        if record.status != "done":
+            return record.digest == verdict_digest(final, self._settings)
+        return record.digest == final and all(
+            _is_whole(self._out / one.path, one.sha256) for one in record.datasets.values()
+        )
+
+    def _keep(self, error: BadInput, source: Source, key: ExposureKey | None = None) -> Trouble:
+        self._quarantine.put(error, name_of(source), key)
+        return Trouble(uri=name_of(source), code=error.code, message=str(error))
+
+
+def remember(ledger: Ledger, item: Item, sha256: str, settings: Settings) -> None:
+    """Keep what a source holds, so that a rerun need not read it."""
+    if item.stat is not None:
+        name = memo_name(item.source, settings)
+        ledger.remember(SourceMemo(**item.stat.model_dump(), uri=name, sha256=sha256, key=item.key))
+
+
+def verdict_digest(final: str, settings: Settings) -> str:
+    """Digest of the verdict that an exposure cannot be used: it also depends on the flood guard."""
+    return digest("quarantined", final, {"max_detections": settings.execution.max_detections})
+
+
+def _conflict(item: Item, holder: str) -> BadInput:
+    return BadInput(
+        "conflict",
+        name_of(item.source),
+        f"says it is exposure {item.key.name} of night {item.key.night}, as {holder} does, but the files differ.",
+        "keep one of them, or correct the identity in the other.",
+    )
+
+
+def _is_whole(path: Path, sha256: str) -> bool:
+    try:
+        return file_digest(path) == sha256
+    except OSError:
+        return False

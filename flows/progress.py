@@ -1,0 +1,97 @@
+"""Progress of a night on the terminal: live bars, or plain lines where there is no terminal."""
+
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+if TYPE_CHECKING:
+    from flows.outcome import Outcome
+
+
+class Progress:
+    """Counts what is done, and shows it.
+
+    Parameters
+    ----------
+    console
+        Where to; bars if it is a terminal, otherwise one line per exposure.
+    exposures
+        How many there are to be searched.
+    """
+
+    def __init__(self, console: Console, exposures: int) -> None:
+        self._console, self._exposures = console, exposures
+        self._stored = self._finished = self._windows = self._windows_known = 0
+        self._start = perf_counter()
+        self._bars: Bars | None = None
+        self._rows: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._bars = Bars(
+                TextColumn("{task.description:<9}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+            )
+            for stage in ("ingest", "detect", "measure"):
+                self._rows[stage] = self._bars.add_task(stage, total=self._exposures, rate="exposures")
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def say(self, text: str) -> None:
+        """Show a line, above the bars if there are any."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def begin(self) -> None:
+        """Start the clock of the rates: the cluster is up."""
+        self._start = perf_counter()
+
+    def stored(self, windows: int) -> None:
+        """Count an exposure whose tiles are stored, with so many windows to search."""
+        self._stored += 1
+        self._windows_known += windows
+        self._show("ingest", completed=self._stored)
+
+    def searched(self, windows: int) -> None:
+        """Count the windows of a tile."""
+        self._windows += windows
+        per_exposure = self._windows_known / max(self._stored, 1)
+        left = max(self._exposures - self._stored, 0)
+        rate = self._windows / max(perf_counter() - self._start, 1e-9)
+        total = self._windows_known + per_exposure * left
+        self._show("detect", completed=self._windows, total=round(total), rate=f"windows, {rate:,.0f}/s")
+
+    def finished(self, outcome: "Outcome") -> None:
+        """Count an exposure with its outcome."""
+        self._finished += 1
+        self._show("measure", completed=self._finished)
+        if outcome.trouble is not None:
+            self.say(f"{outcome.status}: {outcome.trouble.message}")
+        if self._bars is None:
+            elapsed = perf_counter() - self._start
+            left = elapsed / self._finished * (self._exposures - self._finished)
+            self.say(
+                f"[{self._finished}/{self._exposures}] exposure {outcome.item.key.name} {outcome.status}: "
+                f"{outcome.windows} windows, {outcome.detections} detections; "
+                f"{self._windows / max(elapsed, 1e-9):,.0f} windows/s, {left:.0f} s left"
+            )
+
+    def _show(self, stage: str, completed: int, total: int | None = None, rate: str | None = None) -> None:
+        if self._bars is not None:
+            self._bars.update(self._rows[stage], completed=completed, total=total)
+            if rate is not None:
+                self._bars.update(self._rows[stage], rate=rate)

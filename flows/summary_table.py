@@ -1,0 +1,43 @@
+"""The summary of a run as a table on the terminal."""
+
+from rich.console import Console
+from rich.table import Table
+
+from schemas.summary import RunSummary, Trouble
+
+MOST = 20
+"""So many troubles are listed; the rest are counted."""
+
+
+def show(summary: RunSummary, console: Console) -> None:
+    """Print what a run came to."""
+    counts = summary.exposures
+    if counts.skipped == counts.seen:
+        console.print("Nothing to do: every exposure is published already.", highlight=False)
+    table = Table(title="Night" if len(summary.nights) == 1 else "Nights", title_justify="left", show_header=False)
+    table.add_column(justify="left")
+    table.add_column(justify="right")
+    table.add_row("night", " ".join(summary.nights) or "-")
+    for name, count in counts.model_dump().items():
+        table.add_row(f"exposures {name}", f"{count:,}")
+    table.add_row("windows searched", f"{summary.windows:,}")
+    table.add_row("windows not scored", f"{summary.unscored:,}")
+    table.add_row("detections published", f"{summary.detections:,}")
+    for stage, seconds in summary.seconds.items():
+        table.add_row(f"{stage}, s", f"{seconds:,.1f}")
+    for stage, reason in summary.not_run.items():
+        table.add_row(f"{stage} not run", reason)
+    console.print(table)
+    _list("quarantined", summary.quarantined, console)
+    _list("failed", summary.failed, console)
+    for warning in summary.warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False)
+    if summary.report is not None:
+        console.print(f"page: {summary.report}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _list(title: str, troubles: tuple[Trouble, ...], console: Console) -> None:
+    for trouble in troubles[:MOST]:
+        console.print(f"{title}: {trouble.message}", highlight=False, markup=False, soft_wrap=True)
+    if len(troubles) > MOST:
+        console.print(f"{title}: {len(troubles) - MOST} more, see the JSON output or OUT/quarantine", highlight=False)
