@@ -1,5 +1,7 @@
 """Catalogues as Parquet files: one per dataset and exposure, whole or absent, the same bytes for the same table."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +96,7 @@ def read_table(path: Path, dataset: TableOf) -> pa.Table:
         It was written by a later version.
     """
     name, _, _ = read_metadata(path)
-    table = _open(path).read()
+    table = _read(path)
     if name != dataset.name or not table.schema.equals(dataset.schema):
         ours = {f"{field.name}: {field.type}" for field in dataset.schema}
         theirs = {f"{field.name}: {field.type}" for field in table.schema}
@@ -110,7 +112,7 @@ def read_table(path: Path, dataset: TableOf) -> pa.Table:
 
 def read_metadata(path: Path) -> tuple[str, str, int]:
     """Give the name of the dataset, the digest and the number of rows of a catalogue; errors as in `read_table`."""
-    with _open(path) as file:
+    with _opened(path) as file:
         metadata, rows = file.schema_arrow.metadata or {}, file.metadata.num_rows
     if _VERSION not in metadata or _DIGEST not in metadata or _DATASET not in metadata:
         raise BadInput("no_catalogue", str(path), "is Parquet, but no catalogue of nightstride.", "remove the file.")
@@ -138,8 +140,7 @@ def read_qtable(path: Path) -> "QTable":
     from astropy.table import QTable
 
     read_metadata(path)
-    with _open(path) as file:
-        table = file.read()
+    table = _read(path)
     found = QTable(meta={key.decode(): value.decode() for key, value in table.schema.metadata.items()})
     for field, values in zip(table.schema, table.columns, strict=True):
         found[field.name] = _quantity(values.combine_chunks(), field.metadata[b"unit"].decode())
@@ -195,15 +196,23 @@ def _encode(dataset: TableOf, table: pa.Table, digest: str) -> bytes:
         use_dictionary=False,
         row_group_size=1 << 20,
         write_statistics=True,
+        write_page_checksum=True,
         store_schema=True,
     )
     return sink.getvalue()
 
 
-def _open(path: Path) -> pq.ParquetFile:
+def _read(path: Path) -> pa.Table:
+    with _opened(path) as file:
+        return file.read()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        return pq.ParquetFile(path)
-    except (OSError, pa.ArrowInvalid) as error:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            yield file
+    except (OSError, pa.ArrowException) as error:
         raise BadInput(
             "unreadable_catalogue",
             str(path),

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from contextlib import suppress
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -140,6 +141,20 @@ def test_missing_damaged_and_foreign_files(tmp_path):
     pq.write_table(hits(3), path)
     with pytest.raises(BadInput, match="is Parquet, but no catalogue of nightstride"):
         store.read(HIT, KEY)
+
+
+@settings(deadline=None)
+@given(place=st.floats(0.01, 0.5), bit=st.integers(0, 7))
+def test_flipped_bit_never_gives_other_rows(tmp_path_factory, place, bit):
+    store = CatalogStore(tmp_path_factory.mktemp("out"))
+    noise = np.random.default_rng(1).integers(0, 2**31, 3000).astype(np.int32)
+    table = pa.table({"row": noise, "column": noise, "logit": noise.astype(np.float32)}, schema=HIT.schema)
+    path = store.publish(HIT, KEY, table, "d")
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1 << bit
+    path.write_bytes(content)
+    with suppress(BadInput):
+        assert store.read(HIT, KEY).equals(table)  # a bit that does not matter, in the header of a page
 
 
 def test_full_disk_keeps_the_old_catalogue(tmp_path):
