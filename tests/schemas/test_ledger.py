@@ -1,0 +1,58 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from schemas.exposure import ExposureKey
+from schemas.ledger import DatasetRecord, ExposureRecord, QuarantineRecord, SourceMemo
+
+VALUES = {
+    "night": "20260101",
+    "visit": 5,
+    "detector": 3,
+    "source_uri": "a",
+    "source_sha256": "b",
+    "digest": "c",
+    "software": "0.1.0",
+    "finished_at": "2026-01-02T03:04:05+00:00",
+}
+
+
+@given(
+    visit=st.integers(0, 2**42 - 1),
+    detector=st.integers(0, 2**9 - 1),
+    seconds=st.dictionaries(st.text(), st.floats(0, 1e6)),
+    rows=st.integers(0),
+)
+def test_goes_through_json_unchanged(visit, detector, seconds, rows):
+    datasets = {"hit": DatasetRecord(path="é", digest="d", rows=rows, sha256="s")}
+    changes = {"visit": visit, "detector": detector, "seconds": seconds, "datasets": datasets}
+    record = ExposureRecord(**(VALUES | changes))
+    assert ExposureRecord.model_validate_json(record.model_dump_json()) == record
+    assert record.key == ExposureKey(night="20260101", visit=visit, detector=detector)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"visit": 2**42},
+        {"detector": 512},
+        {"night": "2026-01-01"},
+        {"status": "lost"},
+        {"windows": -1},
+        {"detections": -1},
+        {"invented": 1},
+    ],
+)
+def test_refuses_what_is_out_of_range(change):
+    with pytest.raises(ValidationError, match=next(iter(change))):
+        ExposureRecord(**(VALUES | change))
+
+
+def test_records_cannot_be_changed():
+    key = ExposureKey(night="20260101", visit=5, detector=3)
+    memo = SourceMemo(uri="a", sha256="b", size=1, mtime_ns=2, key=key)
+    with pytest.raises(ValidationError, match="frozen"):
+        memo.size = 2
+    with pytest.raises(ValidationError, match="extra|Extra"):
+        QuarantineRecord(code="a", where="b", problem="c", remedy="d", source_uri="e", when="f", severity="high")
