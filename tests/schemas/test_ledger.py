@@ -54,5 +54,5 @@ def test_records_cannot_be_changed():
     memo = SourceMemo(uri="a", sha256="b", size=1, mtime_ns=2, key=key)
     with pytest.raises(ValidationError, match="frozen"):
         memo.size = 2
-    with pytest.raises(ValidationError, match="extra|Extra"):
+    with pytest.raises(ValidationError, match="severity"):
         QuarantineRecord(code="a", where="b", problem="c", remedy="d", source_uri="e", when="f", severity="high")
