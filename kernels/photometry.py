@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from photutils.aperture import RectangularAperture
 
-from kernels.footprint import Footprint, Segment
-from kernels.psf import GaussianMixture
-from kernels.sandwich import Noise, sandwich, variance
-from kernels.trail_lm import jacobian
+from kernels.footprint import Segment
+from kernels.sandwich import sandwich, variance
+from kernels.scene import Scene, View, trail_shape
 
 _PIECE = 48.0  # px; a long aperture is cut up, because the box around an oblique one is nearly empty
 _AB_OF_NJY = 31.4  # AB magnitude of 1 nJy (Oke & Gunn 1983, ApJ 266, 713)
@@ -24,63 +23,44 @@ class Flux(NamedTuple):
     chi2: float = math.nan
 
 
-def fit_flux(
-    values: NDArray[np.float64],
-    use: NDArray[np.float64],
-    footprint: Footprint,
-    segment: Segment,
-    psf: GaussianMixture,
-    noise: Noise,
-) -> Flux:
+def fit_flux(scene: Scene, seen: View, segment: Segment) -> Flux:
     """Fit the flux of a trail, or of a point source (length 0), at a given place, and the level it lies on.
 
     Parameters
     ----------
-    values, use : (n,)
-        Pixels of the footprint, pixel units, and their weights, 0 or 1.
-    footprint
-        Which pixels they are.
+    scene, seen
+        Image, and which of its pixels are fitted.
     segment
         Place and extent of the source, px.
-    psf, noise
-        Of the image.
 
     Returns
     -------
     Flux
         Pixel units; NaN if no usable pixel lies under the source.
     """
-    p = np.array([1.0, segment.x, segment.y, segment.length, math.radians(segment.angle), 0.0])
-    shape, derivatives = jacobian(footprint, p, psf.weights, psf.sigmas)
-    if not np.any(use * shape > 1e-6):
+    shape = trail_shape(scene, seen.footprint, segment)
+    if not np.any(seen.use * shape > 1e-6):
         return Flux(math.nan, math.nan)
-    design = derivatives[:, [0, 5]]
-    flux, level = np.linalg.lstsq(design * use[:, None], values * use, rcond=None)[0]
-    covariance = sandwich(design, use, flux * shape, footprint, noise)
-    chi2 = np.sum(use * np.square(values - flux * shape - level) / variance(flux * shape, noise))
-    return Flux(float(flux), float(np.sqrt(covariance[0, 0])), float(chi2))
+    design = np.stack([shape, np.ones_like(shape)], axis=1)
+    flux, level = np.linalg.lstsq(design * seen.use[:, None], seen.values * seen.use, rcond=None)[0]
+    covariance = sandwich(design, seen.use, flux * shape, seen.footprint, scene.noise)
+    squares = seen.use * np.square(seen.values - flux * shape - level) / variance(flux * shape, scene.noise)
+    return Flux(float(flux), float(np.sqrt(covariance[0, 0])), float(squares.sum()))
 
 
 def aperture_flux(
-    image: NDArray[np.float32],
-    usable: NDArray[np.bool_],
-    segment: Segment,
-    half_width: float,
-    level: tuple[float, float],
-    noise: Noise,
+    scene: Scene, segment: Segment, half_width: float, level: float = 0.0, level_err: float = 0.0
 ) -> Flux:
     """Sum the light inside a rectangle along a trail.
 
     Parameters
     ----------
-    image, usable : (ny, nx)
-        Difference image, pixel units, and which of its pixels count. One that does not, or lies outside, adds nothing.
+    scene
+        Image. A pixel that is not usable, or lies outside, adds nothing.
     segment, half_width
         The rectangle is ``length + 2 half_width`` long and ``2 half_width`` wide, px.
-    level
+    level, level_err
         Local background and its standard error, pixel units.
-    noise
-        Of the image.
 
     Returns
     -------
@@ -101,14 +81,14 @@ def aperture_flux(
     for mask in RectangularAperture(positions, long / pieces, wide, theta=theta).to_mask(
         method="subpixel", subpixels=5
     ):
-        there, here = mask.get_overlap_slices(image.shape)
+        there, here = mask.get_overlap_slices(scene.shape)
         if there is not None:
-            weight = mask.data[here] * usable[there]
-            total += float(np.sum(weight * np.where(weight > 0, image[there] - level[0], 0.0)))
+            weight = mask.data[here] * scene.usable[there]
+            total += float(np.sum(weight * np.where(weight > 0, scene.pixels[there] - level, 0.0)))
             area += float(weight.sum())
     share = area / (long * wide)
-    correlated = share * noise.sigma**2 * _shared_area(long, wide, theta, noise.correlation)
-    return Flux(total, math.sqrt(correlated + max(total, 0.0) / noise.gain + (area * level[1]) ** 2))
+    correlated = share * scene.noise.sigma**2 * _shared_area(long, wide, theta, scene.noise.correlation)
+    return Flux(total, math.sqrt(correlated + max(total, 0.0) / scene.noise.gain + (area * level_err) ** 2))
 
 
 def _shared_area(long: float, wide: float, theta: float, correlation: NDArray[np.float64]) -> float:

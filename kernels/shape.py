@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from kernels.footprint import Segment, stadium
 from kernels.matched_filter import filtered_noise
-from kernels.sandwich import Noise
+from kernels.scene import Scene, trail_shape
+from kernels.trail_fit import TrailFit
 
 _CORE = 0.75  # px from the axis of the trail
 _BEYOND = 2.0  # sigma
@@ -30,76 +31,49 @@ class Lobes(NamedTuple):
         return self.negative / self.positive if self.positive > 0 else math.nan
 
 
-def lobes(
-    image: NDArray[np.float32], usable: NDArray[np.bool_], segment: Segment, level: float, fwhm_px: float, noise: Noise
-) -> Lobes:
+def lobes(scene: Scene, segment: Segment, level: float) -> Lobes:
     """Compare the light above and below the level near a trail.
 
     Parameters
     ----------
-    image, usable : (ny, nx)
-        Difference image, pixel units, and which of its pixels count.
+    scene
+        Image. It is smoothed by a Gaussian as wide as its PSF first.
     segment
         The trail, px. Pixels within 2.5 FWHM of it are looked at.
     level
         Local background, pixel units.
-    fwhm_px, noise
-        Of the image: it is smoothed by a Gaussian as wide as the PSF first.
     """
-    sigma = fwhm_px / 2.3548
+    sigma = scene.fwhm_px / 2.3548
     reach = math.ceil(2.5 * sigma)
     offsets = np.arange(-reach, reach + 1.0)
     kernel = np.exp(-0.5 * np.square(offsets / sigma))
     kernel /= kernel.sum()
     template = np.outer(kernel, kernel)
-    area = stadium((image.shape[0], image.shape[1]), segment, _NEAR_FWHM * fwhm_px)
-    spread = filtered_noise(template, noise.sigma, noise.correlation)
+    area = stadium(scene.shape, segment, _NEAR_FWHM * scene.fwhm_px)
+    spread = filtered_noise(template, scene.noise.sigma, scene.noise.correlation)
     if not area.y.size or not spread > 0:
         return Lobes(0.0, 0.0, 0.0)
-    smooth = _smooth(image, usable, area.y, area.x, template, level) / spread
+    smooth = _smooth(scene.pixels, scene.usable, area.y, area.x, template, level) / spread
     positive, negative = np.maximum(smooth - _BEYOND, 0).sum(), np.maximum(-smooth - _BEYOND, 0).sum()
     return Lobes(float(positive), float(negative), float(smooth.min()))
 
 
-def sharpness(
-    image: NDArray[np.float32],
-    usable: NDArray[np.bool_],
-    segment: Segment,
-    level: float,
-    model: NDArray[np.float64],
-    pixels: tuple[NDArray[np.int32], NDArray[np.int32]],
-) -> float:
-    """Light within 0.75 px of the axis of a trail over that of its fitted model there.
-
-    Parameters
-    ----------
-    image, usable : (ny, nx)
-        Difference image, pixel units, and which of its pixels count.
-    segment, level
-        The trail, px, and its background, pixel units.
-    model : (n,)
-        Fitted trail without background in the fitted pixels, pixel units.
-    pixels
-        Their rows and columns.
+def sharpness(scene: Scene, fit: TrailFit) -> float:
+    """Compare the light within 0.75 px of the axis of a fitted trail with that of the model there.
 
     Returns
     -------
     float
-        1 for the PSF; about 2 to 3 for a cosmic ray; NaN if no usable pixel lies there.
+        1 for the PSF; about 2 to 3 for a cosmic ray; NaN if no usable pixel lies there or the flux is not positive.
     """
-    y, x = pixels
-    core = usable[y, x] & (_distance(y, x, segment) <= _CORE)
-    expected = float(model[core].sum())
-    if expected <= 0:
-        return math.nan
-    return float((image[y[core], x[core]] - level).sum(dtype=float)) / expected
-
-
-def _distance(y: NDArray[np.int32], x: NDArray[np.int32], segment: Segment) -> NDArray[np.float64]:
+    footprint, segment = fit.seen.footprint, fit.segment
     theta = math.radians(segment.angle)
-    along = (x - segment.x) * math.cos(theta) + (y - segment.y) * math.sin(theta)
-    across = (y - segment.y) * math.cos(theta) - (x - segment.x) * math.sin(theta)
-    return np.hypot(np.maximum(np.abs(along) - 0.5 * segment.length, 0), across)
+    dx, dy = footprint.x - segment.x, footprint.y - segment.y
+    along, across = dx * math.cos(theta) + dy * math.sin(theta), dy * math.cos(theta) - dx * math.sin(theta)
+    core = np.hypot(np.maximum(np.abs(along) - 0.5 * segment.length, 0), across) <= _CORE
+    core &= scene.usable[footprint.y, footprint.x]
+    expected = fit.flux * trail_shape(scene, footprint, segment)[core].sum()
+    return float((fit.seen.values[core] - fit.level).sum() / expected) if expected > 0 else math.nan
 
 
 def blob_pixels(bad: NDArray[np.bool_], segment: Segment, radius: float) -> int:

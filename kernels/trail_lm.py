@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.footprint import Footprint
+from kernels.footprint import Footprint, Segment
 from kernels.trail_model import trail_gradient
 
 PARAMETERS = 6
@@ -16,6 +16,11 @@ _TOLERANCE = 1e-6  # relative change of chi squared at which the fit has converg
 _DAMPING = 1e-2
 _MOST_DAMPING = 1e12
 _ITERATIONS = 60
+
+
+def vector(flux: float, segment: Segment, level: float) -> NDArray[np.float64]:
+    """Give the six parameters of a fit."""
+    return np.array([flux, segment.x, segment.y, segment.length, math.radians(segment.angle), level])
 
 
 @njit(cache=True, nogil=True)

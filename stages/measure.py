@@ -8,12 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from kernels.detection import Detection, Image, measure_candidate, usable_pixels
+from kernels.detection import Detection, measure_candidate, usable_pixels
 from kernels.duplicates import first_of_each
 from kernels.footprint import Segment
 from kernels.photometry import ab_magnitude, njy_per_unit
 from kernels.psf import moffat_mixture
 from kernels.sandwich import Noise
+from kernels.scene import Scene
 from kernels.sky import celestial_wcs, sky_trails
 from kernels.verdict import feature_matrix
 from schemas.dia_source import DIA_SOURCE, DetectionFlag
@@ -75,15 +76,19 @@ def measure_all(inputs: Mapping[str, Any], context: Context) -> pa.Table:
         whose fit is that of a candidate with a greater logitSum (see `kernels.duplicates`).
     """
     info, streaks = _exposure(context), inputs["streak"]
-    image = _image(inputs["difference"], inputs["mask"], info, context.settings.aperture_fwhm)
+    scene = _scene(inputs["difference"], inputs["mask"], info)
+    half_width = context.settings.aperture_fwhm * info.psf.fwhm_px
     order = np.argsort(-streaks["logitSum"].to_numpy(), kind="stable")
     places = [streaks[name].to_numpy().astype(float)[order] for name in ("x", "y", "length", "angle")]
-    found = [measure_candidate(image, Segment(*place)) for place in zip(*(p.tolist() for p in places), strict=True)]
+    found = [
+        measure_candidate(scene, inputs["mask"], Segment(*place), half_width)
+        for place in zip(*(p.tolist() for p in places), strict=True)
+    ]
     shining = [i for i, one in enumerate(found) if one.trail.value > 0 and np.isfinite(one.trail.error)]
     shining.sort(key=lambda i: not found[i].fit.converged)  # stable: a fit that failed repeats one that did not
     kept = [shining[i] for i in first_of_each([found[i].fit.segment for i in shining], info.psf.fwhm_px)]
     kept.sort(key=lambda i: (found[i].fit.segment.y, found[i].fit.segment.x))
-    table = _table([found[i] for i in kept], streaks.take(pa.array(order[kept].astype(np.int64))), info, image)
+    table = _table([found[i] for i in kept], streaks.take(pa.array(order[kept].astype(np.int64))), info)
     model = context.models.get("reliability")
     if model is None or not len(table):
         return table
@@ -98,20 +103,17 @@ def _exposure(context: Context) -> ExposureInfo:
     return context.exposure
 
 
-def _image(pixels: NDArray[np.float32], mask: NDArray[np.uint16], info: ExposureInfo, aperture_fwhm: float) -> Image:
-    gain = np.inf if info.gain is None else info.gain
-    return Image(
+def _scene(pixels: NDArray[np.float32], mask: NDArray[np.uint16], info: ExposureInfo) -> Scene:
+    return Scene(
         pixels=pixels,
-        mask=mask,
         usable=usable_pixels(pixels, mask),
         psf=moffat_mixture(info.psf.fwhm_px, info.psf.beta),
         fwhm_px=info.psf.fwhm_px,
-        noise=Noise(info.noise, np.array(info.noise_correlation), gain),
-        half_width=aperture_fwhm * info.psf.fwhm_px,
+        noise=Noise(info.noise, np.array(info.noise_correlation), np.inf if info.gain is None else info.gain),
     )
 
 
-def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo, image: Image) -> pa.Table:
+def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) -> pa.Table:
     """Rows of `DIA_SOURCE` in the order given, with reliability 0."""
     count = len(found)
     columns = (
@@ -137,7 +139,7 @@ def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo, im
         "reliability": np.zeros(count),
         "reliabilityVersion": [""] * count,
         "flags": np.array([int(one.flags | absent) for one in found], np.int32),
-        "bboxSize": np.ceil(np.array(extent) + 4 * image.fwhm_px).astype(np.int32),
+        "bboxSize": np.ceil(np.array(extent) + 4 * info.psf.fwhm_px).astype(np.int32),
     }
     # NaN stands for what is not known: null in the catalogue.
     arrays = [pa.array(columns[field.name], field.type, from_pandas=True) for field in DIA_SOURCE.schema]
