@@ -19,7 +19,7 @@ def _group() -> None:
 @app.command("detect")
 def detect(
     out: Annotated[Path | None, typer.Argument(help="Output folder of a run.")] = None,
-    more_truth: Annotated[list[Path] | None, typer.Argument(metavar="[TRUTH]...", help="Further truth tables.")] = None,
+    more_truth: Annotated[list[Path] | None, typer.Argument(metavar="TRUTH", help="Further truth tables.")] = None,
     truth: Annotated[
         list[Path] | None, typer.Option(help="Truth table: Parquet, CSV or ECSV; may be repeated.")
     ] = None,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from flows.evaluation.evaluate import Evaluation
 
@@ -49,6 +50,13 @@ def new_figure(columns: int = 1) -> tuple[Figure, list[Axes]]:
     return figure, panels
 
 
+def plain_ticks(panel: Axes) -> None:
+    """Write the numbers of a logarithmic x axis in full."""
+    panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
+
+
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG; the same figure gives the same bytes."""
     figure.savefig(path, format="png", metadata={"Software": None})
@@ -57,26 +65,25 @@ def save(figure: Figure, path: Path) -> Path:
 
 def _completeness(figures: dict[str, Any], by: str, label: str, folder: Path) -> Path:
     figure, (panel,) = new_figure()
+    bins = figures[f"completeness_by_{by}"]
+    edges = [bins[0]["lo"], *(each["hi"] for each in bins)]
+    panel.set_xscale("log" if by == "snr" else "linear")
+    panel.set(xlabel=label, ylabel="completeness", ylim=(-0.1, 1.1), xlim=(edges[0], edges[-1]))
+    panel.set_xticks(edges, [f"{edge:g}" for edge in edges])
+    panel.minorticks_off()
     oracle = figures["oracle"]
     if oracle is not None:
         text = f"matched filter that knows the truth, > {oracle['threshold']:.1f} sigma"
         _steps(panel, oracle[f"completeness_by_{by}"], ORACLE, text, offset=0.55)
     text = f"found, {figures['false_per_image']:.2f} false per image"
-    bins = figures[f"completeness_by_{by}"]
     _steps(panel, bins, FOUND, text, offset=0.45)
-    if by == "snr":
-        panel.set_xscale("log")
-        edges = [bins[0]["lo"], *(each["hi"] for each in bins)]
-        panel.set_xticks(edges, [f"{edge:g}" for edge in edges])
-        panel.minorticks_off()
-        if figures["s50"] is not None:
-            panel.axvline(figures["s50"], color=FOUND, linewidth=0.8, linestyle=":")
-            panel.text(figures["s50"], 1.04, f" 50 % at {figures['s50']:.1f}", color=FOUND, fontsize=8)
+    if by == "snr" and figures["s50"] is not None:
+        panel.axvline(figures["s50"], color=FOUND, linewidth=0.8, linestyle=":")
+        panel.text(figures["s50"], 1.04, f" 50 % at {figures['s50']:.1f}", color=FOUND, fontsize=8)
     for each in bins:
         centre = np.sqrt(each["lo"] * each["hi"]) if by == "snr" else (each["lo"] + each["hi"]) / 2
         panel.text(centre, -0.055, f"n {each['n']}", ha="center", va="center", fontsize=7, color="#777777")
-    panel.set(xlabel=label, ylabel="completeness", ylim=(-0.1, 1.1))
-    panel.legend(frameon=False, fontsize=8, loc="center right")
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
     panel.set_title(f"{figures['n_streaks']} streaks on {figures['images']} images; bars: 95 %", fontsize=9)
     return save(figure, folder / f"completeness_by_{by}.png")
 
@@ -86,7 +93,7 @@ def _steps(panel: Axes, bins: list[dict[str, Any]], colour: str, label: str, off
     for each in (each for each in bins if each["n"]):
         lo, hi, share, (low, high) = each["lo"], each["hi"], each["completeness"], each["interval"]
         panel.plot([lo, hi], [share, share], color=colour, linewidth=2, solid_capstyle="butt")
-        place = lo * (hi / lo) ** offset if lo > 0 and panel.get_xlabel() == "" else lo + offset * (hi - lo)
+        place = lo * (hi / lo) ** offset if panel.get_xscale() == "log" else lo + offset * (hi - lo)
         panel.errorbar(
             [place], [share], [[share - low], [high - share]], color=colour, marker="o", markersize=4, linewidth=1.2
         )
@@ -112,7 +119,8 @@ def _curve(figures: dict[str, Any], folder: Path) -> Path:
             )
     panel.axvline(1.0, color=FALSE, linewidth=0.8, linestyle=":")
     panel.set(xlabel="false detections per image", ylabel="completeness", ylim=(0, 1.03), xscale="log")
-    panel.legend(frameon=False, fontsize=8, loc="lower right")
+    plain_ticks(panel)
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
     panel.set_title(f"raising the least reliability; left edge: none ({floor:.2g} drawn)", fontsize=9)
     return save(figure, folder / "false_per_image.png")
 
@@ -129,6 +137,7 @@ def _residuals(evaluation: Evaluation, folder: Path) -> Path:
         angle.plot(evaluation.length[trailed], evaluation.angle_error[trailed], ".", color=colour, markersize=4)
     position.set(xlabel="x measured - true (px)", ylabel="y measured - true (px)", aspect="equal", adjustable="datalim")
     length.set(xlabel="signal to noise", ylabel="length measured - true (px)", xscale="log")
+    plain_ticks(length)
     angle.set(
         xlabel="true length (px)", ylabel="angle measured - true (deg)", ylim=(-92, 92), yticks=range(-90, 91, 30)
     )

@@ -119,7 +119,11 @@ def common_correlation(stamps: Sequence[Stamp]) -> NDArray[np.float64]:
 
 
 def _level(stamp: Stamp) -> tuple[float, float]:
-    background, noise = background_and_noise(stamp.pixels, np.isfinite(stamp.pixels))
+    """Background and noise; 0 and 1 where there is no pixel to tell."""
+    usable = np.isfinite(stamp.pixels)
+    if not usable.any():
+        return 0.0, 1.0
+    background, noise = background_and_noise(stamp.pixels, usable)
     return background, max(noise, float(np.finfo(np.float32).tiny))
 
 
@@ -195,7 +199,8 @@ def _at(scored: Sequence[Scored], threshold: float) -> dict[str, Any]:
     groups = {}
     for name in ("known_asteroids", "low_rb", "high_rb", "fainter"):
         members = [each for each in scored if group(each.stamp) == name]
-        share = Share(sum(each.reliability >= threshold for each in members), len(members))
+        passed = sum(each.reliability >= np.float32(threshold) for each in members)
+        share = Share(int(passed), len(members))
         groups[name] = {
             "n": share.n,
             "found": share.found,
