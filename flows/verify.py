@@ -144,7 +144,7 @@ def _strays(out: Path, expected: set[str]) -> Iterator[Problem]:
                 "unknown_file",
                 str(path),
                 "is not in the ledger.",
-                "run the night again, which records or replaces it; if the file is not nightstride's, remove it.",
+                "run the night again; if the file is still unknown then, remove it: nothing refers to it.",
             )
     for path in leftovers(out):
         yield Problem(
