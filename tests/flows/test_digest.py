@@ -54,7 +54,7 @@ def test_order_counts_in_sequences_only():
 
 
 def test_a_model_counts_as_its_values():
-    assert digest(MergeSettings(min_snr=5)) == digest(MergeSettings(min_snr=5.0)) != digest(MergeSettings())
+    assert digest(MergeSettings(min_snr=5)) == digest(MergeSettings(min_snr=5.0)) != digest(MergeSettings(min_snr=6))
     assert digest(MergeSettings()) == digest(MergeSettings().model_dump())
 
 
