@@ -112,14 +112,17 @@ def make_rows(info: ExposureInfo, n: int, seed: int) -> list[dict[str, Any]]:
 
 def paint(image: np.ndarray, rows: list[dict[str, Any]]) -> None:
     """Add a Gaussian trail of the row's S/N for each row."""
-    y, x = np.indices(image.shape)
     for row in rows:
         angle, half = np.radians(row["trailAnglePx"]), row["trailLengthPx"] / 2
-        dx, dy = x - row["x"], y - row["y"]
+        reach = int(half) + 8
+        y0, x0 = max(int(row["y"]) - reach, 0), max(int(row["x"]) - reach, 0)
+        here = image[y0 : int(row["y"]) + reach, x0 : int(row["x"]) + reach]
+        y, x = np.indices(here.shape)
+        dx, dy = x + x0 - row["x"], y + y0 - row["y"]
         along, across = dx * np.cos(angle) + dy * np.sin(angle), -dx * np.sin(angle) + dy * np.cos(angle)
         beyond = np.maximum(np.abs(along) - half, 0)
         profile = np.exp(-(across**2 + beyond**2) / 2)
-        image += (row["snr"] * NOISE * 1.6 * profile / np.sqrt(np.sum(profile**2))).astype(np.float32)
+        here += (row["snr"] * NOISE * 1.6 * profile / np.sqrt(np.sum(profile**2))).astype(np.float32)
 
 
 def publish(out: Path, info: ExposureInfo, rows: list[dict[str, Any]], seed: int, **changes: Any) -> ExposureRecord:
@@ -176,7 +179,7 @@ def quarantine_one(out: Path) -> None:
     Quarantine(out).put(error, "file:///data/bad.fits.fz", ExposureKey(night=NIGHT, visit=199, detector=1))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def kit() -> SimpleNamespace:
     """Builders of test nights."""
     return SimpleNamespace(
