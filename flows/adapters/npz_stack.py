@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from schemas.errors import BadInput
 
+_BLOCK = 2**18
 _LOCAL_HEADER = 30  # bytes of a zip local file header before name and extra field (APPNOTE 4.3.7)
 
 
@@ -73,7 +74,7 @@ def stack_image(file: IO[bytes], where: str, index: int, member: str = "data") -
             file.seek(info.header_offset + _LOCAL_HEADER + names + offset)
             return _pixels(file, form, where)
         with archive.open(info) as inflated:
-            inflated.seek(offset)
+            _skip(inflated, offset, where)
             return _pixels(inflated, form, where)
 
 
@@ -120,11 +121,20 @@ def _form(start: IO[bytes], where: str) -> StackForm:
     return StackForm((shape[0], shape[1], shape[2]), dtype, start.tell())
 
 
+def _skip(file: IO[bytes], count: int, where: str) -> None:
+    """Read past ``count`` bytes; zipfile's own seek would hold 32 MB at a time."""
+    while count:
+        block = file.read(min(_BLOCK, count))
+        if not block:
+            raise BadInput("truncated", where, "the member ends before the image.", "fetch the file again.")
+        count -= len(block)
+
+
 def _pixels(file: IO[bytes], form: StackForm, where: str) -> NDArray[Any]:
     data = bytearray(form.image_bytes)
     view, filled = memoryview(data), 0
     while filled < len(data):
-        block = file.read(min(2**20, len(data) - filled))
+        block = file.read(min(_BLOCK, len(data) - filled))
         if not block:
             raise BadInput(
                 "truncated", where, f"the image ends after {filled} of {len(data)} bytes.", "fetch the file again."

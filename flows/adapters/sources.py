@@ -16,7 +16,7 @@ from schemas.errors import Misconfigured, NightstrideError
 from schemas.settings import Settings
 
 _SUFFIXES = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fit.gz", ".fts", ".fz", ".npz")
-_MAGIC = (b"SIMPLE  =",)
+_MAGIC = b"SIMPLE  ="
 _GLOB = ("*", "?", "[")
 
 
@@ -117,12 +117,23 @@ def _folder(fs: Any, path: str, given: str) -> Iterator[Source]:
     if fs.isfile(manifest):
         yield from _file(fs, manifest, given)
         return
-    # find() passes over folders that it may not read; a night that lacks exposures silently is worse than none.
-    for folder, _, names in sorted(fs.walk(path, on_error="raise")):
-        for name in sorted(names):
-            file = posixpath.join(folder, name)
-            if not name.startswith(".") and (name.lower().endswith(_SUFFIXES) or _begins_like_fits(fs, file)):
-                yield from _file(fs, file, given)
+    for file in _walk(fs, path):
+        name = posixpath.basename(file)
+        if not name.startswith(".") and (name.lower().endswith(_SUFFIXES) or _begins_like_fits(fs, file)):
+            yield from _file(fs, file, given)
+
+
+def _walk(fs: Any, folder: str) -> Iterator[str]:
+    """Files of a folder and of those below it, in order.
+
+    fsspec's own find and walk pass over folders below the first that they may not read; a night that lacks exposures
+    in silence is worse than none.
+    """
+    entries = sorted(fs.ls(folder, detail=True), key=lambda entry: entry["name"].rstrip("/"))
+    yield from (entry["name"] for entry in entries if entry["type"] != "directory")
+    for entry in entries:
+        if entry["type"] == "directory" and entry["name"].rstrip("/") != folder.rstrip("/"):
+            yield from _walk(fs, entry["name"].rstrip("/"))
 
 
 def _file(fs: Any, path: str, given: str) -> Iterator[Source]:
@@ -171,4 +182,6 @@ def _uri(fs: Any, path: str, given: str) -> str:
     """Write a path of ``fs`` as it can be opened again: local ones plain, others with their protocol."""
     if split_protocol(given)[0] in (None, "file", "local"):
         return path
-    return str(fs.unstrip_protocol(path))
+    url = str(fs.unstrip_protocol(path))
+    # fsspec writes memory:///x for memory://x.
+    return url if ":///" in given else url.replace(":///", "://", 1)

@@ -1,0 +1,153 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from flows.adapters.sources import Source, list_sources
+from schemas.errors import Misconfigured
+from schemas.settings import Settings
+
+SETTINGS = Settings()
+FITS = b"SIMPLE  =                    T" + b" " * 2850
+
+
+def names(*inputs):
+    return [Path(source.uri).name for source in list_sources([str(one) for one in inputs], SETTINGS)]
+
+
+def place(folder, *files):
+    for name in files:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(FITS)
+    return folder
+
+
+def refused(code, *inputs):
+    with pytest.raises(Misconfigured) as caught:
+        list_sources([str(one) for one in inputs], SETTINGS)
+    assert caught.value.code == code
+    return str(caught.value)
+
+
+def test_a_folder_is_searched_to_its_depth_in_order(tmp_path):
+    place(tmp_path, "b/2.fits", "b/deep/1.fits.fz", "a/3.fit", "a/.hidden.fits")
+    (tmp_path / "a" / "notes.txt").write_text("clouds at midnight")
+    (tmp_path / "a" / "truth.parquet").write_bytes(b"PAR1")
+    assert names(tmp_path) == ["3.fit", "2.fits", "1.fits.fz"]
+
+
+def test_content_counts_where_the_name_says_nothing(tmp_path):
+    place(tmp_path, "exposure-17")
+    assert names(tmp_path) == ["exposure-17"]
+
+
+def test_files_globs_and_repetitions(tmp_path):
+    place(tmp_path, "x1.fits", "x2.fits", "y.fits")
+    assert names(tmp_path / "y.fits", tmp_path / "x*.fits", tmp_path) == ["y.fits", "x1.fits", "x2.fits"]
+
+
+def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path):
+    place(tmp_path, "night[1].fits", "night1.fits")
+    assert names(tmp_path / "night[1].fits") == ["night[1].fits"]
+
+
+def test_siblings_go_with_their_difference_image(tmp_path):
+    stem = "ztf_20190922290868_000397_zi_c15_o_q4"
+    products = ("scimrefdiffimg.fits.fz", "sciimg.fits", "mskimg.fits", "diffimgpsf.fits")
+    place(tmp_path, *(f"{stem}_{product}" for product in products), "ztf_000397_zi_c15_q4_refimg.fits")
+    place(tmp_path, "ztf_20190922290868_000397_zi_c15_o_q3_sciimg.fits")
+    expected = {
+        "mask": f"{stem}_mskimg.fits",
+        "psf": f"{stem}_diffimgpsf.fits",
+        "science": f"{stem}_sciimg.fits",
+        "template": "ztf_000397_zi_c15_q4_refimg.fits",
+    }
+    for given in (tmp_path, tmp_path / f"{stem}_scimrefdiffimg.fits.fz", tmp_path / "*.fits*"):
+        (source,) = list_sources([str(given)], SETTINGS)
+        assert {plane: Path(uri).name for plane, uri in source.siblings} == expected
+        assert all(Path(uri).is_file() for _, uri in source.siblings)
+
+
+def test_stacks_give_one_source_an_image(tmp_path):
+    np.savez(tmp_path / "asteroid_difference_images_2.npz", data=np.zeros((3, 30, 30), np.float32))
+    np.savez(tmp_path / "asteroid_injected_information_2.npz", data=np.array([None, []], object))
+    found = list_sources([str(tmp_path)], SETTINGS)
+    assert [source.index for source in found] == [0, 1, 2]
+
+
+def test_a_broken_stack_is_listed_so_that_it_is_quarantined(tmp_path):
+    (tmp_path / "asteroid_difference_images_3.npz").write_bytes(b"PK\x03\x04 and nothing more")
+    assert list_sources([str(tmp_path)], SETTINGS) == [Source(str(tmp_path / "asteroid_difference_images_3.npz"))]
+
+
+def test_urls_stay_urls(tmp_path):
+    for name in ("n1/a.fits", "n1/b/c.fits"):
+        with fsspec.open(f"memory://listing/{name}", "wb") as file:
+            file.write(FITS)
+    found = [source.uri for source in list_sources(["memory://listing"], SETTINGS)]
+    assert found == ["memory://listing/n1/a.fits", "memory://listing/n1/b/c.fits"]
+    assert [source.uri for source in list_sources(["memory://listing/n1/*.fits"], SETTINGS)] == found[:1]
+    for uri in found:
+        with fsspec.open(uri, "rb") as file:
+            assert file.read() == FITS
+
+
+def test_a_manifest_in_a_folder_speaks_for_it(tmp_path):
+    place(tmp_path, "diff.fits", "sci.fits", "other.fits")
+    (tmp_path / "exposures.csv").write_text("difference,science,band\ndiff.fits,sci.fits,g\n")
+    for given in (tmp_path, tmp_path / "exposures.csv"):
+        (source,) = list_sources([str(given)], SETTINGS)
+        assert source == Source(
+            str(tmp_path / "diff.fits"), (("science", str(tmp_path / "sci.fits")),), None, (("band", "g"),)
+        )
+
+
+def test_what_does_not_exist(tmp_path):
+    assert "gone" in refused("no_such_input", tmp_path / "gone")
+    refused("no_such_input", tmp_path / "*.fits")
+    refused("no_such_input", "nonsense://bucket/x")
+
+
+def test_nothing_to_do(tmp_path):
+    (tmp_path / "notes.txt").write_text("clouded out")
+    refused("no_exposures", tmp_path)
+    refused("no_exposures")
+
+
+LIST = """
+import os, sys
+from flows.adapters.sources import list_sources
+from schemas.errors import Misconfigured
+from schemas.settings import Settings
+os.seteuid(65534)
+try:
+    list_sources([sys.argv[1]], Settings())
+except Misconfigured as error:
+    print(error.code, error)
+"""
+
+
+@pytest.mark.parametrize("locked", ["", "deep"])
+def test_a_folder_that_may_not_be_read_is_an_error(tmp_path, locked):
+    """Also below the folder that is named: to lack exposures silently would be worse."""
+    place(tmp_path, "a.fits", "deep/b.fits")
+    folder = tmp_path / locked
+    script = LIST if os.geteuid() == 0 else LIST.replace("os.seteuid(65534)", "")
+    for above in (tmp_path, *tmp_path.parents):
+        if os.geteuid() == 0 and above.stat().st_uid == 0 and str(above).startswith("/tmp/"):
+            above.chmod(above.stat().st_mode | 0o055)
+    folder.chmod(0o300)
+    try:
+        root = Path(__file__).parents[3]
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, cwd=root, check=True
+        )
+    finally:
+        folder.chmod(0o700)
+    assert done.stdout.startswith("unreadable_folder")
+    assert "PermissionError" in done.stdout
