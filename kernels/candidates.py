@@ -1,12 +1,13 @@
 """Candidates: trails with the hits that they explain."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from kernels.pursuit import same_trail
-from kernels.segment import Segment, collinear, union
+from kernels.segment import Segment, between, in_line, union
 
 
 class Candidate(NamedTuple):
@@ -55,6 +56,10 @@ def _joined(stronger: Segment, trail: Segment, fwhm_px: float) -> Segment | None
     """One trail of two, or None if they are two."""
     if same_trail(trail, stronger, fwhm_px):
         return stronger
-    if min(trail.length, stronger.length) >= 5 * fwhm_px and collinear(trail, stronger, 1.2 * fwhm_px):
-        return union(stronger, trail)
+    both_long = min(trail.length, stronger.length) >= 5 * fwhm_px
+    # The angles of two pieces may differ by a degree.
+    radius = 1.2 * fwhm_px + 0.02 * math.hypot(trail.x - stronger.x, trail.y - stronger.y)
+    if both_long and in_line(trail, stronger, radius):
+        gap = between(trail, stronger).length
+        return union(stronger, trail) if gap <= trail.length + stronger.length else None
     return None

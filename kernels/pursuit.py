@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.psf import GaussianMixture
-from kernels.segment import Segment, distance, overlap
+from kernels.segment import Segment, between, distance, in_line, overlap, union
 from kernels.trail_ascent import brightest_point, evenness, refine_point, refine_trail, trail_snr
 from kernels.trail_bank import TrailBank, best_trail, point_snr
 from kernels.trail_model import trail_image
@@ -76,7 +76,7 @@ def pursue_trails(
         if not _is_residue(trail, found, models, optics, min_snr):
             found.append(trail)
             models.append(model)
-    return found
+    return _bridged(found, alive, optics.fwhm_px)
 
 
 def _refined(snr: NDArray[np.float32], start: Segment, optics: Optics) -> Segment:
@@ -126,6 +126,27 @@ def _is_residue(
             if trail.snr < _RESIDUE * there:
                 return True
     return False
+
+
+def _bridged(found: list[Segment], alive: NDArray[np.bool_], fwhm_px: float) -> list[Segment]:
+    """Join pieces of one line if hardly anything between them can be seen."""
+    joined: list[Segment] = []
+    for trail in found:
+        for i, stronger in enumerate(joined):
+            aligned = max(trail.length, stronger.length) >= 3 * fwhm_px and in_line(trail, stronger, _SAME * fwhm_px)
+            if aligned and _seen(between(trail, stronger), alive) <= 2 * fwhm_px:
+                joined[i] = union(stronger, trail)
+                break
+        else:
+            joined.append(trail)
+    return joined
+
+
+def _seen(segment: Segment, alive: NDArray[np.bool_]) -> float:
+    """Length of the part of a segment that lies on pixels that count, px."""
+    column, row = np.rint(segment.points(1.0)).astype(np.intp).T
+    inside = (row >= 0) & (column >= 0) & (row < alive.shape[0]) & (column < alive.shape[1])
+    return segment.length * float(np.mean(alive[row[inside], column[inside]])) if inside.any() else 0.0
 
 
 def same_trail(trail: Segment, stronger: Segment, fwhm_px: float) -> bool:

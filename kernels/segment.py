@@ -67,33 +67,44 @@ def overlap(inner: Segment, outer: Segment, radius: float) -> float:
     return float(np.mean(distance(points[:, 0], points[:, 1], outer) <= radius))
 
 
-def collinear(first: Segment, second: Segment, radius: float) -> bool:
-    """Tell whether two segments are pieces of one line.
+def in_line(first: Segment, second: Segment, radius: float) -> bool:
+    """Tell whether both ends of the shorter segment lie within ``radius`` px of the line through the longer."""
+    _, across = _along_longer(first, second)
+    return bool(np.all(np.abs(across) <= radius))
 
-    They are if both ends of the shorter lie within ``radius`` px of the line through the longer, and the gap between
-    them is shorter than both together.
-    """
-    longer, shorter = (first, second) if first.length >= second.length else (second, first)
-    cosine, sine = longer.direction
-    x, y = shorter.points(max(shorter.length, 1.0)).T
-    across = (y - longer.y) * cosine - (x - longer.x) * sine
-    along = (x - longer.x) * cosine + (y - longer.y) * sine
-    gap = float(np.min(np.abs(along))) - 0.5 * longer.length
-    return bool(np.all(np.abs(across) <= radius)) and gap <= longer.length + shorter.length
+
+def between(first: Segment, second: Segment) -> Segment:
+    """Give the gap between two segments in line, along the longer; of length 0 if they overlap. Its S/N is 0."""
+    longer = _longer(first, second)[0]
+    along, _ = _along_longer(first, second)
+    side = 1.0 if along.sum() >= 0 else -1.0
+    near, far = 0.5 * longer.length, float(np.min(side * along))
+    return _on_line(longer, side * near, side * max(near, far), 0.0)
 
 
 def union(first: Segment, second: Segment) -> Segment:
     """Give the segment along the longer one that reaches over both; its S/N is theirs added in quadrature."""
-    longer, shorter = (first, second) if first.length >= second.length else (second, first)
+    longer = _longer(first, second)[0]
+    along, _ = _along_longer(first, second)
+    low, high = min(-0.5 * longer.length, float(along.min())), max(0.5 * longer.length, float(along.max()))
+    return _on_line(longer, low, high, math.hypot(first.snr, second.snr))
+
+
+def _longer(first: Segment, second: Segment) -> tuple[Segment, Segment]:
+    return (first, second) if first.length >= second.length else (second, first)
+
+
+def _along_longer(first: Segment, second: Segment) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give the ends of the shorter segment, along and across the longer, from its centre."""
+    longer, shorter = _longer(first, second)
     cosine, sine = longer.direction
     x, y = shorter.points(max(shorter.length, 1.0)).T
-    along = (x - longer.x) * cosine + (y - longer.y) * sine
-    low, high = min(-0.5 * longer.length, along.min()), max(0.5 * longer.length, along.max())
+    dx, dy = x - longer.x, y - longer.y
+    return dx * cosine + dy * sine, dy * cosine - dx * sine
+
+
+def _on_line(segment: Segment, low: float, high: float, snr: float) -> Segment:
+    """Segment between two places along another, px from its centre."""
+    cosine, sine = segment.direction
     middle = 0.5 * (low + high)
-    return Segment(
-        longer.x + middle * cosine,
-        longer.y + middle * sine,
-        float(high - low),
-        longer.angle,
-        math.hypot(first.snr, second.snr),
-    )
+    return Segment(segment.x + middle * cosine, segment.y + middle * sine, abs(high - low), segment.angle, snr)

@@ -52,7 +52,7 @@ def refine_point(snr: NDArray[np.float32], lags: NDArray[np.float64], start: Seg
 
 
 def evenness(snr: NDArray[np.float32], trail: Segment) -> float:
-    """Give the share of a trail that is brighter than 0.4 of its mean: near 1 for a trail, less for separate sources."""
+    """Give the share of a trail that is brighter than 0.4 of its mean: about 1 for a trail, less for two sources."""
     values = _along(snr, trail.points(1.0))
     return float(np.mean(values > 0.4 * values.mean()))
 

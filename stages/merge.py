@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from kernels.candidates import Candidate, unite
 from kernels.crop import Crop, cut_crop
 from kernels.hit_groups import assign_hits, group_hits, split_hits
-from kernels.long_trail import Frame, erase_trail, grow_trail
+from kernels.long_trail import Frame, LongTrail, erase_trail, grow_trail
 from kernels.matched_filter import filtered_noise
 from kernels.psf import moffat_mixture
 from kernels.pursuit import Optics, pursue_trails
 from kernels.segment import Segment, distance, overlap
+from kernels.trail_ascent import evenness
 from kernels.trail_bank import best_trail, longest_only, point_snr, trail_bank
 from kernels.trail_model import trail_image
 from schemas.dataset import DatasetError
@@ -28,13 +29,15 @@ from schemas.pixels import DIFFERENCE, MASK
 from schemas.stage import Context, Stage
 from schemas.streak import STREAK
 
+_MOST_HITS = 30_000  # as many as 5,000 sources light up
 _LINK = 2  # grid steps between windows of one group
 _CELL = 16  # grid steps: larger groups are worked on piece by piece
 _LONG = 60.0  # px: from here on a trail may be longer than the templates know
 _CLAIM = 20.0  # px: windows whose centre is so close to a long trail are its own
 _SEED_SNR = 6.0  # of 60 px of a long trail, stars clipped
 _SEED_CLIP = 4.0  # S/N of a pixel at which stars are clipped
-_SEEDS = 6  # places to try in a cell
+_EVEN = 0.6  # share of those 60 px that must be bright
+_SEEDS = 4  # places to try in a cell
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def merge(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Raises
     ------
     BadInput
-        Code ``flood``: more candidates than ``max_candidates``.
+        Code ``flood``: more candidates than ``max_candidates``, or hits without end.
     DatasetError
         The pixels do not have the shape of the exposure.
     """
@@ -98,18 +101,23 @@ def merge(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     hits = _read_hits(inputs["hit"])
     if not len(hits.row):
         return STREAK.empty()
+    _refuse_flood(len(hits.row), _MOST_HITS, "windows above the threshold", exposure)
     scene = _scene(inputs["difference"], inputs["mask"], exposure)
     candidates, rest = _take_long(scene, hits)
     for group in _pieces(rest):
         candidates += _search_group(scene, group, settings.min_snr)
-        if len(candidates) > settings.max_candidates:
-            raise BadInput(
-                "flood",
-                f"exposure {exposure.name}",
-                f"{len(hits.row)} windows made more than max_candidates = {settings.max_candidates} candidates.",
-                "look at the difference image for a failed subtraction, or raise merge.max_candidates.",
-            )
+        _refuse_flood(len(candidates), settings.max_candidates, "candidates", exposure)
     return _table(unite(candidates, exposure.psf.fwhm_px))
+
+
+def _refuse_flood(count: int, most: int, what: str, exposure: ExposureInfo) -> None:
+    if count > most:
+        raise BadInput(
+            "flood",
+            f"exposure {exposure.name}",
+            f"at least {count} {what}, more than {most}.",
+            "look at the difference image for a failed subtraction; merge.max_candidates sets the limit of candidates.",
+        )
 
 
 def _read_hits(table: pa.Table) -> _Hits:
@@ -192,10 +200,11 @@ def _seek_long(scene: _Scene, cell: _Hits, known: Sequence[Segment]) -> list[Seg
     rows, columns = (np.arange(size, dtype=float) for size in snr.shape)
     found: list[Segment] = []
     for _ in range(_SEEDS):
-        seed = best_trail(snr, allowed, bank).shifted(crop.x0, crop.y0)
+        seed = best_trail(snr, allowed, bank)
         if seed.snr < _SEED_SNR:
             break
-        grown = grow_trail(scene.frame, seed)
+        even, seed = evenness(snr, seed) >= _EVEN, seed.shifted(crop.x0, crop.y0)
+        grown = grow_trail(scene.frame, seed) if even else LongTrail(seed, 0.0, 0.0)
         trail, width = seed, 2 * fwhm
         if grown.is_trail and grown.segment.length >= _LONG and grown.segment.snr >= _SEED_SNR:
             trail, width = grown.segment, max(width, grown.half_width + 1)
