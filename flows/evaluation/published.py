@@ -19,6 +19,7 @@ from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo, ExposureKey
 from schemas.mask import UNUSABLE
 
+_PIXEL_VARIANCE = 1 / 12
 _REACH_FWHM = 5.0
 """Half of a cutout beyond the ends of the trail, in FWHM."""
 
@@ -79,8 +80,11 @@ def _oracle(store: TileStore, truth: Truth) -> Iterator[float]:
 
 def _psf(info: ExposureInfo, fwhm: float, beta: float) -> GaussianMixture:
     """PSF of the truth; of the exposure where the truth does not tell."""
-    known_beta = beta if np.isfinite(beta) else info.psf.beta
-    return moffat_mixture(fwhm, known_beta) if np.isfinite(fwhm) else moffat_mixture(info.psf.fwhm_px, info.psf.beta)
+    if not np.isfinite(fwhm):
+        return moffat_mixture(info.psf.fwhm_px, info.psf.beta)
+    weights, sigmas = moffat_mixture(fwhm, beta if np.isfinite(beta) else info.psf.beta)
+    # The width in the truth is that in the image: it has the pixels in it already.
+    return GaussianMixture(weights, np.sqrt(np.square(sigmas) - _PIXEL_VARIANCE))
 
 
 def _cutout(
