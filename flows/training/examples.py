@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from flows.adapters.probe import probe
 from flows.adapters.sources import Source, list_sources
 from flows.adapters.zarr_tiles import write_exposure
 from flows.ingest import prepare
@@ -73,8 +74,8 @@ def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], 
 
 def _tile(folder: Path, source: Source) -> tuple[Path, int, int]:
     settings = Settings()
-    info, planes = prepare(source, settings)
-    path = folder / f"{info.visit}-{info.detector}.zarr"
+    key = probe(source, settings)
+    path = folder / f"{key.name}.zarr"
     if not path.exists():
-        write_exposure(path, info, planes, settings.tiles, "training")
-    return path, info.visit, info.detector
+        write_exposure(path, *prepare(source, settings), settings.tiles, "training")
+    return path, key.visit, key.detector

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, TensorDataset, WeightedRandomSampler
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,13 @@ def fit_windows(
     size = 2 * int(share.max())
     weights = torch.from_numpy(1.0 / share[labels])
     generator = torch.Generator().manual_seed(plan.seed)
-    sampler = torch.utils.data.WeightedRandomSampler(weights.tolist(), size, generator=generator)
+    order = WeightedRandomSampler(weights.tolist(), size, generator=generator)
+    # Whole batches are indexed at once: fetching windows one by one takes longer than learning from them.
+    train = DataLoader(data, batch_size=None, sampler=BatchSampler(order, plan.batch, drop_last=True))
     check = TensorDataset(torch.from_numpy(validation[0]), torch.from_numpy(validation[1]))
-    train = DataLoader(data, plan.batch, sampler=sampler, drop_last=True)
-    module = _Fit(net, plan, len(train) * plan.epochs)
+    everything = BatchSampler(range(len(check)), 4096, drop_last=False)
+    # Networks come from earlier rounds ready for use; dropout must work again.
+    module = _Fit(net.train(), plan, len(train) * plan.epochs)
     with warnings.catch_warnings():
         # Lightning advises more loader processes; the windows are in memory already.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -129,7 +132,7 @@ def fit_windows(
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        trainer.fit(module, train, DataLoader(check, 4096))
+        trainer.fit(module, train, DataLoader(check, batch_size=None, sampler=everything))
     net.cpu().eval()
     return tuple(module.history)
 
