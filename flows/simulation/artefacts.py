@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import erf
 
 from flows.simulation.canvas import Canvas, Footprint, Row
 from flows.simulation.conditions import Conditions
@@ -66,8 +67,8 @@ def _add_line(canvas: Canvas, conditions: Conditions, line: Line, style: str, rn
     beta = conditions.psf.beta
     alpha2 = (line.width * conditions.psf.fwhm) ** 2 / (4 * (2 ** (1 / beta) - 1))
     # A Moffat profile integrated along a line is one of slope beta - 1/2.
-    light = line.peak * (1 + across**2 / alpha2) ** (0.5 - beta) * _rhythm(along, style, rng)
-    ends = np.clip((line.length / 2 - np.abs(along)) / conditions.psf.fwhm + 0.5, 0, 1)
+    light = line.peak * (1 + across**2 / alpha2) ** (0.5 - beta) * _rhythm(along, style, conditions.psf.fwhm, rng)
+    ends = _edge(line.length / 2 - np.abs(along), conditions.psf.fwhm)
     light = (light * ends).astype(np.float32)
     canvas.signal[rows, columns] += light
     canvas.excess[rows, columns] += light / conditions.preset.gain
@@ -99,16 +100,20 @@ def _near(
     return rows[inside], columns[inside], along[inside], across[inside]
 
 
-def _rhythm(along: NDArray[np.floating], style: str, rng: np.random.Generator) -> NDArray[np.floating]:
+def _rhythm(along: NDArray[np.floating], style: str, fwhm: float, rng: np.random.Generator) -> NDArray[np.floating]:
     """Brightness along the trail, 0 to 1: steady, blinking, or glints with dark between."""
     if style == "steady":
         return 1 + 0.2 * np.sin(2 * np.pi * along / rng.uniform(800, 4000) + rng.uniform(0, 6.3))
     period = rng.uniform(60, 400)
     phase = np.abs(((along / period + rng.uniform()) % 1) - 0.5)
     if style == "blinking":
-        return 0.35 + 0.65 * (phase < rng.uniform(0.1, 0.3))
-    dash = rng.uniform(5, 40) / period / 2
-    return np.clip((dash - phase) * period + 0.5, 0, 1)
+        return 0.35 + 0.65 * _edge((rng.uniform(0.1, 0.3) - phase) * period, fwhm)
+    return _edge(rng.uniform(3, 20) - phase * period, fwhm)
+
+
+def _edge(inside: NDArray[np.floating], fwhm: float) -> NDArray[np.floating]:
+    """Share of light at a distance (px) inside an end that the PSF blurs: that of a Gaussian."""
+    return 0.5 * (1 + erf(inside * np.sqrt(4 * np.log(2)) / fwhm))
 
 
 def _satellite_row(conditions: Conditions, line: Line, lit: tuple[float, float], light: NDArray[np.floating]) -> Row:

@@ -13,6 +13,7 @@ from scipy.ndimage import label
 
 from flows.simulation.canvas import Canvas
 from flows.simulation.exposure import SimulatedExposure, draw_layers, simulate_exposure
+from flows.simulation.saturation import DISC_STEPS
 from schemas.mask import UNUSABLE, MaskPlane
 
 Place = tuple[str, float, float]
@@ -30,8 +31,10 @@ def gallery(preset: str, seed: int, path: Path) -> None:
     path
         PNG file to write.
     """
-    figure = Figure(figsize=(13, 8), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(8, 5.2))
+    figure = Figure(figsize=(12.2, 7.4), layout="constrained")
+    grid = figure.add_gridspec(1, 2, width_ratios=(7.4, 4.8))
+    left = figure.add_subfigure(grid[0])
+    right = figure.add_subfigure(grid[1])
     found: dict[str, tuple[SimulatedExposure, Place]] = {}
     for detector in range(_EXPOSURES):
         exposure = simulate_exposure(preset, seed, 0, detector)
@@ -39,11 +42,14 @@ def gallery(preset: str, seed: int, path: Path) -> None:
             found.setdefault(place[0], (exposure, place))
         if detector == 0:
             axes = left.subplots()
-            _show(axes, exposure.difference[::2, ::2], exposure.conditions.noise.sigma, f"{preset}, seed {seed}")
-    for axes, (exposure, (name, x, y)) in zip(right.subplots(5, 3).flat, found.values(), strict=False):
+            _show(axes, exposure.difference[::5, ::5], exposure.conditions.noise.sigma, f"{preset}, seed {seed}")
+    panels = list(right.subplots(5, 3).flat)
+    for axes, (exposure, (name, x, y)) in zip(panels, found.values(), strict=False):
         _show(axes, cutout(exposure.difference, x, y), exposure.conditions.noise.sigma, name)
+    for axes in panels[len(found) :]:
+        axes.set_axis_off()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80, metadata={"Software": None})
+    figure.savefig(path, dpi=64, metadata={"Software": None})
 
 
 def cutout(image: NDArray[np.float32], x: float, y: float) -> NDArray[np.float32]:
@@ -69,6 +75,9 @@ def features(exposure: SimulatedExposure, canvas: Canvas) -> Iterator[Place]:
     for name, some in (("faint trail", faint), ("variable", variable), ("fading", fading), ("satellite", satellites)):
         if some:
             yield name, some[0]["x"], some[0]["y"]
+    discs = exposure.stars.magnitude < exposure.conditions.preset.saturated_magnitude - DISC_STEPS
+    for x, y in zip(exposure.stars.x[discs], exposure.stars.y[discs], strict=True):
+        yield "edge of a disc", float(x) + 60, float(y)
     yield from _stars(exposure)
     yield from _tracks(canvas)
 
@@ -82,7 +91,6 @@ def _stars(exposure: SimulatedExposure) -> Iterator[Place]:
         ("bright star", limit + 0.3),
         ("saturated star", limit - 0.5),
         ("bleed", limit - 2.5),
-        ("disc", limit - 5.8),
     ):
         near = np.where(inside, np.abs(stars.magnitude - magnitude), np.inf)
         best = int(np.argmin(near))

@@ -9,8 +9,10 @@ from flows.simulation.psf import add_stamp
 from flows.simulation.stars import Stars
 from schemas.mask import MaskPlane
 
+DISC_STEPS = 5.7
+"""Magnitudes above saturation from which a whole disc is masked."""
+
 _UNMASKED = 0.12  # share of saturated stars whose core the upstream pipeline left unmasked
-_DISC_STEPS = 5.7  # magnitudes above saturation from which a whole disc is masked
 
 
 def add_saturated(canvas: Canvas, stars: Stars, conditions: Conditions) -> None:
@@ -26,7 +28,7 @@ def add_saturated(canvas: Canvas, stars: Stars, conditions: Conditions) -> None:
         masked = fixed.uniform() > _UNMASKED or excess > 2
         half = (7 + 2.2 * excess + fixed.uniform(-1, 2)) * width
         bleed = half * (1.15 + 0.25 * excess**1.3 * fixed.uniform(0.5, 1.5))
-        radius = fixed.uniform(60, 370) if excess > _DISC_STEPS else 0.0
+        radius = fixed.uniform(60, 370) if excess > DISC_STEPS else 0.0
         _add_spikes(canvas, x, y, excess, half, conditions, rng)
         _add_bleed(canvas, x, y, bleed, masked, conditions, rng)
         if masked:

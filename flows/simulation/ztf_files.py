@@ -65,10 +65,28 @@ def _write_with_checksum(image: fits.CompImageHDU, path: Path) -> None:
     """Write a compressed image with the checksum of its compressed form, and without the time of day in it."""
     plain = BytesIO()
     fits.HDUList([fits.PrimaryHDU(), image]).writeto(plain)
-    with fits.open(BytesIO(plain.getvalue()), disable_image_compression=True) as hdus:
+    with fits.open(BytesIO(_without_time(plain.getvalue())), disable_image_compression=True) as hdus:
         for hdu in hdus:
             hdu.add_checksum(when="")
         hdus.writeto(path, overwrite=True)
+
+
+def _without_time(content: bytes) -> bytes:
+    """Blank the times in a compressed image.
+
+    Rows that are all NaN cannot be quantised and are kept by gzip, whose header holds the time (RFC 1952). They are
+    found by their descriptors in the table (FITS standard 4.0, section 7.3.5).
+    """
+    with fits.open(BytesIO(content), disable_image_compression=True) as hdus:
+        start, header = hdus[1].fileinfo()["datLoc"], hdus[1].header
+        place = hdus[1].data.dtype.fields["GZIP_COMPRESSED_DATA"][1]
+    width, rows = header["NAXIS1"], header["NAXIS2"]
+    descriptors = np.ndarray((rows, 2), ">i4", content, start + place, (width, 4))
+    changed, heap = bytearray(content), start + header.get("THEAP", width * rows)
+    for size, offset in descriptors.tolist():
+        if size:
+            changed[heap + offset + 4 : heap + offset + 8] = bytes(4)
+    return bytes(changed)
 
 
 def psf_stamp(psf: PsfField) -> NDArray[np.float32]:

@@ -1,0 +1,49 @@
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from flows.simulation.night import Night, simulate_night
+from flows.simulation.presets import find_preset
+from schemas.errors import Misconfigured
+from schemas.truth import TRUTH
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize(("preset", "form"), [("ztf", "fits"), ("rubin", "fits"), ("llnl", "npz")])
+def test_same_seed_same_bytes_whoever_does_the_work(preset: str, form, tmp_path: Path) -> None:
+    small = find_preset(preset, streaks=3, shape=(128, 150))
+    runs = {}
+    for name, seed, workers in (("one", 5, 1), ("two", 5, 2), ("other", 6, 1)):
+        night = Night(small, seed, 2, 2, tmp_path / name, science_template=preset == "ztf", form=form)
+        simulate_night(night, workers)
+        runs[name] = digests(tmp_path / name)
+    assert runs["one"] == runs["two"]
+    assert not set(runs["one"].values()) & set(runs["other"].values())
+
+
+def test_what_was_written_is_told(tmp_path: Path) -> None:
+    seen: list[int] = []
+    night = Night(find_preset("ztf", streaks=4, shape=(128, 150)), 1, 3, 2, tmp_path)
+    written = simulate_night(night, progress=seen.append)
+    assert seen == [1, 2, 3, 4, 5, 6]
+    assert len(written.exposures) == 6
+    assert all(path.is_file() for path in (*written.files, written.truth))
+    truth = pq.read_table(written.truth)
+    TRUTH.check(truth)
+    assert written.streaks == truth["kind"].to_pylist().count("streak") == 24
+    assert len(set(truth["visit"].to_pylist())) == 3
+    assert np.array_equal(np.unique(truth["detector"]), [0, 1])
+
+
+@pytest.mark.parametrize(("visits", "detectors", "code"), [(0, 1, "nothing_to_simulate"), (1, 65, "no_such_detector")])
+def test_a_night_that_cannot_be(visits: int, detectors: int, code: str, tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        simulate_night(Night(find_preset("ztf"), 1, visits, detectors, tmp_path / "out"))
+    assert caught.value.code == code
+    assert not (tmp_path / "out").exists()

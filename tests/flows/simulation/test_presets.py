@@ -1,0 +1,42 @@
+import pytest
+
+from flows.simulation.presets import PRESETS, find_preset
+from schemas.errors import Misconfigured
+
+
+def test_presets_are_what_the_surveys_are() -> None:
+    ztf, llnl, rubin = (find_preset(name) for name in ("ztf", "llnl", "rubin"))
+    assert ztf.shape == llnl.shape == (3080, 3072)
+    assert rubin.shape == (4000, 4072)
+    assert (ztf.pixel_scale, rubin.pixel_scale) == (1.012, 0.2)
+    assert (ztf.lengths, ztf.snr) == ((1, 60), (3, 50))
+    assert (llnl.lengths, llnl.magnitudes, llnl.streaks) == ((1, 3), (15, 18.8), 20)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_smaller_image_has_as_many_asteroids_and_less_of_all_else(name: str) -> None:
+    ny, nx = PRESETS[name].shape
+    half = find_preset(name, shape=(ny // 2, nx // 2))
+    assert half.streaks == PRESETS[name].streaks
+    assert half.area == pytest.approx(0.25, rel=1e-3)
+
+
+def test_a_preset_stands_for_itself() -> None:
+    empty = find_preset("ztf", streaks=0)
+    assert empty.streaks == 0
+    assert find_preset(empty) == empty
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "remedy"),
+    [
+        (("lsst",), "unknown_preset", "choose one of llnl, ztf, rubin"),
+        (("ztf", -1), "bad_streaks", "give 0 or more"),
+        (("ztf", None, (3081, 100)), "bad_size", "give NY NX within them"),
+        (("ztf", None, (63, 100)), "bad_size", "give NY NX within them"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(arguments: tuple, code: str, remedy: str) -> None:
+    with pytest.raises(Misconfigured, match=remedy) as caught:
+        find_preset(*arguments)
+    assert caught.value.code == code

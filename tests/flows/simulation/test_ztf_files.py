@@ -1,0 +1,96 @@
+import gzip
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from flows.simulation.exposure import SimulatedExposure, simulate_exposure
+from flows.simulation.planes import science_and_template
+from flows.simulation.presets import find_preset
+from flows.simulation.ztf_files import psf_stamp, write_ztf, ztf_name
+
+
+@pytest.fixture(scope="module")
+def exposure() -> SimulatedExposure:
+    return simulate_exposure(find_preset("ztf", shape=(300, 400)), 4, 1, 6)
+
+
+@pytest.fixture(scope="module")
+def paths(exposure: SimulatedExposure, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    return write_ztf(exposure, tmp_path_factory.mktemp("ztf"), science_and_template(exposure))
+
+
+def test_names_are_the_archives(exposure: SimulatedExposure, paths: tuple[Path, ...]) -> None:
+    stem = r"ztf_\d{14}_\d{6}_z[gri]_c02_o_q3_"
+    kinds = ("scimrefdiffimg.fits.fz", "diffimgpsf.fits", "sciimg.fits", "refimg.fits")
+    assert [bool(re.fullmatch(stem + kind, path.name)) for kind, path in zip(kinds, paths, strict=True)] == [True] * 4
+    fraction = int(ztf_name(exposure.conditions, "psf")[12:18])
+    assert fraction / 1e6 == pytest.approx(exposure.conditions.mjd_utc % 1, abs=1e-6)
+
+
+def test_pixels_come_back_within_the_quantisation(exposure: SimulatedExposure, paths: tuple[Path, ...]) -> None:
+    with fits.open(paths[0]) as hdus:
+        pixels = hdus[1].data
+    assert np.array_equal(np.isnan(pixels), np.isnan(exposure.difference))
+    error = np.nanstd(pixels - exposure.difference)
+    assert 0 < error < 0.15 * exposure.conditions.noise.sigma
+    assert pixels.dtype == np.float32
+
+
+def test_header_says_what_the_archives_header_says(exposure: SimulatedExposure, paths: tuple[Path, ...]) -> None:
+    header = fits.getheader(paths[0], 1)
+    conditions = exposure.conditions
+    assert (header["CCDID"], header["QID"], header["RCID"]) == (2, 3, 6)
+    assert header["EXPID"] == conditions.visit
+    assert header["OBSJD"] - 2400000.5 == pytest.approx(header["OBSMJD"], abs=1e-6)
+    assert header["FILTER"] == f"ZTF_{conditions.band}"
+    assert {"g": 1, "r": 2, "i": 3}[conditions.band] == header["FILTERID"]
+    assert header["SEEING"] == pytest.approx(conditions.psf.fwhm, abs=1e-3)
+    assert header["MAGZP"] == conditions.zero_point
+    for keyword in ("EXPTIME", "FIELDID", "MAGZPUNC", "GAIN", "READNOI", "SATURATE", "PIXSCALE"):
+        assert float(header[keyword]) > 0
+    assert "DATE" not in header
+
+
+def test_truth_lies_where_the_written_wcs_says(exposure: SimulatedExposure, paths: tuple[Path, ...]) -> None:
+    header = fits.getheader(paths[0], 1)
+    assert (header["CTYPE1"], header["CTYPE2"]) == ("RA---TPV", "DEC--TPV")
+    wcs = WCS(header)
+    rows = exposure.truth.to_pylist()
+    x, y = wcs.all_world2pix([row["ra"] for row in rows], [row["dec"] for row in rows], 0)
+    assert x == pytest.approx([row["x"] for row in rows], abs=1e-3)
+    assert y == pytest.approx([row["y"] for row in rows], abs=1e-3)
+
+
+def test_checksum_holds_and_fails_on_a_changed_byte(paths: tuple[Path, ...], tmp_path: Path) -> None:
+    with fits.open(paths[0], disable_image_compression=True) as hdus:
+        assert hdus[1].verify_checksum() == hdus[1].verify_datasum() == 1
+        assert hdus[0].verify_checksum() == 1
+    content = bytearray(paths[0].read_bytes())
+    content[-5000] ^= 1
+    broken = tmp_path / "broken.fits.fz"
+    broken.write_bytes(content)
+    with fits.open(broken, disable_image_compression=True) as hdus:
+        assert hdus[1].verify_datasum() == 0
+
+
+def test_the_bytes_do_not_know_the_time(exposure: SimulatedExposure, paths: tuple[Path, ...]) -> None:
+    # Rows that are all NaN are kept by gzip, whose header holds the time of compression.
+    with fits.open(paths[0], disable_image_compression=True) as hdus:
+        members = [member for member in hdus[1].data["GZIP_COMPRESSED_DATA"] if len(member)]
+    assert members
+    assert all(gzip.decompress(member.tobytes()) and not member[4:8].any() for member in members)
+
+
+def test_psf_is_a_centred_stamp_of_unit_sum(exposure: SimulatedExposure, paths: tuple[Path, ...]) -> None:
+    stamp = fits.getdata(paths[1])
+    assert stamp.shape == (25, 25)
+    assert stamp.sum() == pytest.approx(1, rel=1e-5)
+    rows, columns = np.indices(stamp.shape)
+    assert ((stamp * rows).sum(), (stamp * columns).sum()) == pytest.approx((12, 12), abs=0.02)
+    assert np.array_equal(stamp, psf_stamp(exposure.conditions.psf))
+    wide = simulate_exposure(find_preset("rubin", shape=(100, 100)), 1, 0, 0).conditions.psf
+    assert psf_stamp(wide).shape == (25, 25)
