@@ -25,14 +25,15 @@ def detect(
     ] = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder for pictures.")] = None,
     stamps: Annotated[
-        Path | None, typer.Option(help="Instead of a night: folder or tarball of ZTF alert packets.")
+        list[Path] | None,
+        typer.Option(help="Instead of a night: folder or tarball of ZTF alert packets; may be repeated."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings, for --stamps.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
     """Evaluate the search: completeness and false detections against the truth, beside the oracle matched filter."""
     try:
-        if stamps is not None:
+        if stamps:
             figures = _stamps(stamps, config, pictures, as_json)
         else:
             figures = _night(out, [*(truth or ()), *(more_truth or ())], pictures, as_json)
@@ -67,14 +68,14 @@ def _night(out: Path | None, truth: list[Path], pictures: Path | None, quiet: bo
     return figures
 
 
-def _stamps(path: Path, config: Path | None, pictures: Path | None, quiet: bool) -> dict[str, Any]:
+def _stamps(paths: list[Path], config: Path | None, pictures: Path | None, quiet: bool) -> dict[str, Any]:
     from flows.evaluation.packets import read_stamps
     from flows.evaluation.stamps import default_reliability, score_stamps, summarise_stamps
     from flows.evaluation.tables import stamp_tables
     from flows.settings_file import load_settings
 
     settings = load_settings(config)
-    scored = score_stamps(tuple(read_stamps(path)), settings)
+    scored = score_stamps(tuple(stamp for path in paths for stamp in read_stamps(path)), settings)
     figures = summarise_stamps(scored, default_reliability(settings))
     if not quiet:
         _print(stamp_tables(figures))

@@ -97,7 +97,7 @@ def read_truth(paths: Iterable[Path]) -> Truth:
     """Read truth tables: Parquet, CSV or ECSV, told apart by their content.
 
     Columns may come in any order and numeric type, and others are ignored. ``visible``, ``fwhm_px`` and ``beta`` may be
-    missing or null.
+    missing or null, and so may be length and angle of a point, and S/N of what is no streak.
 
     Raises
     ------
@@ -152,6 +152,8 @@ def _truth(path: Path, table: pa.Table) -> Truth:
             raise _bad_value(path, column, str(error)) from error
         if name in _DEFAULTS:
             values[name] = np.where(np.isnan(values[name]), _DEFAULTS[name], values[name])
+    for name in ("length", "angle"):
+        values[name] = np.where((values["kind"] == "point") & np.isnan(values[name]), 0.0, values[name])
     _check(path, values)
     return Truth(**values)
 

@@ -126,3 +126,13 @@ def test_unreadable_file(tmp_path, content):
 def test_streaks_alone_need_a_signal_to_noise(tmp_path):
     pq.write_table(pa.table(COLUMNS | {"snr": [9.0, None, np.nan]}), tmp_path / "t")
     assert np.isnan(read_truth([tmp_path / "t"]).snr).tolist() == [False, True, True]
+
+
+def test_a_point_needs_no_length_or_angle(tmp_path):
+    nulls = {"length_px": [12.0, None, 900.0], "angle_deg": [30.0, None, 95.0]}
+    pq.write_table(pa.table(COLUMNS | nulls), tmp_path / "t")
+    truth = read_truth([tmp_path / "t"])
+    assert (truth.length[1], truth.angle[1]) == (0.0, 0.0)
+    pq.write_table(pa.table(COLUMNS | {"length_px": [None, 0.0, 900.0]}), tmp_path / "t")
+    with pytest.raises(Misconfigured, match="length_px: has a value that cannot be used"):
+        read_truth([tmp_path / "t"])
