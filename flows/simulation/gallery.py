@@ -49,7 +49,7 @@ def gallery(preset: str, seed: int, path: Path) -> None:
     for axes in panels[len(found) :]:
         axes.set_axis_off()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=64, metadata={"Software": None})
+    figure.savefig(path, dpi=60, metadata={"Software": None})
 
 
 def cutout(image: NDArray[np.float32], x: float, y: float) -> NDArray[np.float32]:
