@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 520, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 14, 48
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 12, 14, 48
 
 
 @dataclass(frozen=True)
