@@ -72,10 +72,3 @@ def open_part(uri: str) -> Iterator[IO[bytes]]:
         fs, path = file_system(uri)
         with fs.open(path, "rb", block_size=_PROBE_BLOCK) as file:
             yield file
-
-
-def exists(uri: str) -> bool:
-    """Tell whether there is such a file."""
-    with failures(uri):
-        fs, path = file_system(uri)
-        return bool(fs.isfile(path))

@@ -28,6 +28,8 @@ def _layout(headers: Headers, where: str, mapping: KeywordMapping) -> Mapping[st
             raise no_image(where)
     else:
         index = _extension(headers, mapping.extension, where)
+        if not is_image(headers[index]):
+            raise no_image(where)
     return {"difference": index} | {plane: _extension(headers, name, where) for plane, name in mapping.planes.items()}
 
 

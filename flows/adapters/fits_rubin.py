@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 from flows.adapters.exposure_time import When, middle
 from flows.adapters.fits_format import Calibration, FitsFormat, Headers, Identity
@@ -19,6 +20,15 @@ _PLANES = {"IMAGE": "difference", "MASK": "mask", "VARIANCE": "variance"}
 _VISIT = ("LSST BUTLER DATAID VISIT", "VISIT", "IDNUM", "EXPID")
 _DETECTOR = ("LSST BUTLER DATAID DETECTOR", "DETECTOR", "DET-ID", "CCDNUM")
 _BAND = ("LSST BUTLER DATAID BAND", "BAND", "FILTBAND", "FILTER")
+_TIMES: dict[str, tuple[Literal["isot", "mjd"], Literal["start", "middle"]]] = {
+    "DATE-AVG": ("isot", "middle"),
+    "MJD-AVG": ("mjd", "middle"),
+    "DATE-BEG": ("isot", "start"),
+    "MJD-BEG": ("mjd", "start"),
+    "DATE-OBS": ("isot", "start"),
+    "MJD-OBS": ("mjd", "start"),
+    "MJD": ("mjd", "start"),
+}
 _FWHM = ("PSF_FWHM", "PSFFWHM")
 _SIGMA_TO_FWHM = 2 * math.sqrt(2 * math.log(2))
 
@@ -54,25 +64,21 @@ def _identity(headers: Headers, where: str, _mapping: KeywordMapping) -> Identit
 
 
 def _when(words: Keywords, exposure_time: float) -> When:
-    """Middle of the exposure from DATE-AVG, or from its beginning; both TAI unless TIMESYS says otherwise."""
-    scale = "utc" if str((words.find("TIMESYS") or ("", "TAI"))[1]).strip().upper() == "UTC" else "tai"
+    """Middle of the exposure from its own date, or from its beginning; TAI unless TIMESYS says UTC."""
+    name, value = words.required(*_TIMES)
+    form, at = _TIMES[name]
     place = words.optional("OBS-LONG", "OBSLON")
-    common = {"where": words.where, "exposure_time_s": exposure_time}
-    common |= {"longitude_deg": PACHON_LONGITUDE if place is None else place, "scale": scale}
-    for name, form, at in (
-        ("DATE-AVG", "isot", "middle"),
-        ("MJD-AVG", "mjd", "middle"),
-        ("DATE-BEG", "isot", "start"),
-        ("MJD-BEG", "mjd", "start"),
-        ("DATE-OBS", "isot", "start"),
-        ("MJD-OBS", "mjd", "start"),
-        ("MJD", "mjd", "start"),
-    ):
-        if words.has(name):
-            value = words.text(name) if form == "isot" else words.number(name)
-            return middle(value, name=name, form=form, at=at, **common)  # type: ignore[arg-type]  # a table of literals
-    words.text("DATE-AVG", "MJD-AVG", "DATE-BEG", "MJD-BEG")
-    raise AssertionError("unreachable: the line above raises")
+    system = words.find("TIMESYS")
+    return middle(
+        str(value).strip() if form == "isot" else words.number(name),
+        name=name,
+        where=words.where,
+        exposure_time_s=exposure_time,
+        longitude_deg=PACHON_LONGITUDE if place is None else place,
+        form=form,
+        scale="utc" if system and str(system[1]).strip().upper() == "UTC" else "tai",
+        at=at,
+    )
 
 
 def _calibration(headers: Headers, where: str, _mapping: KeywordMapping, _wcs: str | None) -> Calibration:

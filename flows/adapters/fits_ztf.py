@@ -41,14 +41,14 @@ def _keywords(headers: Headers, where: str, mapping: KeywordMapping) -> Keywords
 def _identity(headers: Headers, where: str, mapping: KeywordMapping) -> Identity:
     words = _keywords(headers, where, mapping)
     exposure_time = words.number("EXPTIME", "EXPOSURE", least=0, most=1e5)
-    name, form = ("OBSMJD", "mjd") if words.has("OBSMJD") or not words.has("OBSJD") else ("OBSJD", "jd")
+    name, _ = words.required("OBSMJD", "OBSJD")
     when = middle(
         words.number(name),
         name=name,
         where=where,
         exposure_time_s=exposure_time,
         longitude_deg=PALOMAR_LONGITUDE,
-        form="jd" if form == "jd" else "mjd",
+        form="jd" if name == "OBSJD" else "mjd",
     )
     key = ExposureKey(night=when.night, visit=words.integer("EXPID", below=2**42), detector=_detector(words))
     return Identity(key, "ZTF", _band(words), when.midpoint_mjd_tai, exposure_time)

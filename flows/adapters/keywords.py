@@ -33,6 +33,24 @@ class Keywords:
         """Tell whether any of ``names`` is there and not empty."""
         return self.find(*names) is not None
 
+    def required(self, *names: str) -> tuple[str, Any]:
+        """Give the first of ``names`` that is there and not empty, with its value.
+
+        Raises
+        ------
+        BadInput
+            ``missing_keyword``.
+        """
+        found = self.find(*names)
+        if found is None:
+            raise BadInput(
+                "missing_keyword",
+                self.where,
+                f"the header has no keyword {' or '.join(names)}.",
+                "add it to the file's header, or map another one in the settings, section [fits].",
+            )
+        return found
+
     def text(self, *names: str) -> str:
         """Give a value as text without blanks around it.
 
@@ -41,7 +59,7 @@ class Keywords:
         BadInput
             ``missing_keyword``.
         """
-        return str(self._required(names)[1]).strip()
+        return str(self.required(*names)[1]).strip()
 
     def number(self, *names: str, least: float = -math.inf, most: float = math.inf) -> float:
         """Give a finite number within [least, most].
@@ -51,7 +69,7 @@ class Keywords:
         BadInput
             ``missing_keyword``; ``invalid_keyword`` if it is no such number.
         """
-        name, value = self._required(names)
+        name, value = self.required(*names)
         return as_number(value, name, self.where, least, most)
 
     def integer(self, *names: str, below: int) -> int:
@@ -62,7 +80,7 @@ class Keywords:
         BadInput
             ``missing_keyword``; ``invalid_keyword`` if it is no such number.
         """
-        name, value = self._required(names)
+        name, value = self.required(*names)
         return as_integer(value, name, self.where, below)
 
     def optional(self, *names: str, least: float = -math.inf) -> float | None:
@@ -75,17 +93,6 @@ class Keywords:
         except (TypeError, ValueError):
             return None
         return number if math.isfinite(number) and number > least else None
-
-    def _required(self, names: tuple[str, ...]) -> tuple[str, Any]:
-        found = self.find(*names)
-        if found is None:
-            raise BadInput(
-                "missing_keyword",
-                self.where,
-                f"the header has no keyword {' or '.join(names)}.",
-                "add it to the file's header, or map another one in the settings, section [fits].",
-            )
-        return found
 
     def _found(self, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
         for name in names:

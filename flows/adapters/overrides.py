@@ -7,6 +7,8 @@ from flows.adapters.keywords import as_integer, as_number
 from flows.adapters.sources import Source
 from schemas.exposure import PsfModel
 
+_LEAST = {"zero_point": -100.0, "gain": 1e-9, "saturation": 0.0, "psf_fwhm_px": 1e-3}
+
 
 def changed_identity(identity: Identity, source: Source) -> Identity:
     """Give the identity with visit, detector and band of the manifest.
@@ -33,9 +35,7 @@ def changed_calibration(calibration: Calibration, source: Source) -> Calibration
         ``invalid_keyword``.
     """
     given: dict[str, Any] = {
-        name: as_number(value, name, source.uri, 0 if name != "zero_point" else -100)
-        for name, value in source.overrides
-        if name in ("zero_point", "gain", "saturation", "psf_fwhm_px")
+        name: as_number(value, name, source.uri, _LEAST[name]) for name, value in source.overrides if name in _LEAST
     }
     if "psf_fwhm_px" in given:
         given["psf"] = PsfModel(fwhm_px=given.pop("psf_fwhm_px"), source="header")

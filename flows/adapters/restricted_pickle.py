@@ -19,6 +19,8 @@ _ALLOWED = {
     ("galsim.bounds", "BoundsI"),
     ("galsim.position", "PositionI"),
     ("galsim.position", "PositionD"),
+    ("__builtin__", "slice"),  # as protocol 2 calls it
+    ("__builtin__", "bytearray"),
     ("builtins", "slice"),
     ("builtins", "bytearray"),
     ("_codecs", "encode"),  # how protocols 0 to 2 write bytes
@@ -34,6 +36,7 @@ _ALLOWED = {
     ("pandas.core.indexes.range", "RangeIndex"),
     ("pandas.arrays", "ArrowStringArray"),
     ("pyarrow", "py_buffer"),
+    ("pyarrow.lib", "py_buffer"),
     ("pyarrow.lib", "_restore_array"),
     ("pyarrow.lib", "type_for_alias"),
 }
@@ -44,7 +47,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not allowed")
-        return getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module.replace("__builtin__", "builtins")), name)
 
 
 def load_restricted(data: bytes, where: str) -> Any:

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import fsspec
@@ -133,21 +134,21 @@ except Misconfigured as error:
 
 
 @pytest.mark.parametrize("locked", ["", "deep"])
-def test_a_folder_that_may_not_be_read_is_an_error(tmp_path, locked):
+def test_a_folder_that_may_not_be_read_is_an_error(locked):
     """Also below the folder that is named: to lack exposures silently would be worse."""
-    place(tmp_path, "a.fits", "deep/b.fits")
-    folder = tmp_path / locked
-    script = LIST if os.geteuid() == 0 else LIST.replace("os.seteuid(65534)", "")
-    for above in (tmp_path, *tmp_path.parents):
-        if os.geteuid() == 0 and above.stat().st_uid == 0 and str(above).startswith("/tmp/"):
-            above.chmod(above.stat().st_mode | 0o055)
-    folder.chmod(0o300)
-    try:
-        root = Path(__file__).parents[3]
+    # Not tmp_path: pytest keeps what is above it to itself, and root has to become someone else here.
+    with tempfile.TemporaryDirectory() as made:
+        root = place(Path(made), "a.fits", "deep/b.fits")
+        root.chmod(0o755)
+        (root / locked).chmod(0o300)
+        script = LIST if os.geteuid() == 0 else LIST.replace("os.seteuid(65534)", "")
         done = subprocess.run(
-            [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, cwd=root, check=True
+            [sys.executable, "-c", script, made],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[3],
+            check=True,
         )
-    finally:
-        folder.chmod(0o700)
+        (root / locked).chmod(0o755)
     assert done.stdout.startswith("unreadable_folder")
     assert "PermissionError" in done.stdout
