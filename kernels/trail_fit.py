@@ -15,6 +15,7 @@ from kernels.trail_start import capped, starts, without_outliers
 _RADIUS_FWHM = 3.5  # pixels so near the trail are fitted
 _LEAST_PIXELS = 12
 _PASSES = 10
+_TOLERANCE, _FIRST_TOLERANCE = 1e-6, 1e-3  # relative change of chi squared
 _STILL = 0.3  # px; ends that move less have arrived
 _LONG_FWHM = 8.0  # longer trails may run over stars, and need to be steadied against them at the start
 _BLUR_FWHM = 0.8  # a model blurred at first is drawn in from further off
@@ -81,8 +82,9 @@ def fit_trail(scene: Scene, start: Segment) -> TrailFit:
     beyond 5 sigma and beyond half the model itself (stars on and beside the trail) are left out with their
     neighbours, and the fit is repeated until its ends rest.
     A trail that leaves the image ends at the border.
-    The model depends on the square q of a short length, so the error given is sqrt(length^2 + err(q)) - length: the
-    usual one for a resolved trail, an upper limit for a point. Errors of the angle end at 90 degrees. The ends of a
+    The model depends on the square q of a short length, so the error given is the greater of sqrt(q + err(q)) - length
+    and half of length - sqrt(q - 2 err(q)): the usual one for a resolved trail, for a point such that its length lies
+    within two errors of 0. Errors of the angle end at 90 degrees. The ends of a
     faint trail wander from one peak of the noise to the next, which no linear error sees: the errors of the length and
     of the centre along the trail are raised by sqrt(1 + 8 / s^2), s the S/N of one FWHM of the trail; 8 is measured on
     simulated trails (``benchmarks/pulls.py``).
@@ -125,12 +127,15 @@ def _first_fit(scene: Scene, start: Segment) -> NDArray[np.float64]:
 def _best(
     scene: Scene, seen: View, first: list[NDArray[np.float64]], free: int, blur_fwhm: float = 0.0
 ) -> tuple[NDArray[np.float64], bool]:
-    """Best fit from several first estimates, cut off at the border, and whether it converged."""
+    """Best fit from several first estimates, and whether it converged."""
     weights, sigmas = scene.psf.weights, np.hypot(scene.psf.sigmas, blur_fwhm * scene.fwhm_px)
-    reach = 2 * scene.fwhm_px
-    fits = [minimise(seen.values, seen.use, seen.footprint, p, weights, sigmas, reach, free) for p in first]
+    reach, tolerance = 2 * scene.fwhm_px, _TOLERANCE if free == PARAMETERS else _FIRST_TOLERANCE
+    fits = [
+        minimise(seen.values, seen.use, seen.footprint, p, weights, sigmas, scene.shape, reach, free, tolerance)
+        for p in first
+    ]
     parameters, _, converged = min(fits, key=lambda fit: fit[1])
-    return _inside(parameters, scene.shape), converged
+    return parameters, converged
 
 
 def _segment(parameters: NDArray[np.float64]) -> Segment:
@@ -142,21 +147,6 @@ def _moved(one: Segment, other: Segment) -> float:
     """Largest displacement of an end point, px; segments have no direction."""
     a, b = np.reshape(one.ends(), (2, 2)), np.reshape(other.ends(), (2, 2))
     return float(min(np.hypot(*(a - b).T).max(), np.hypot(*(a - b[::-1]).T).max()))
-
-
-def _inside(parameters: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Cut a trail off at the border of the image, at constant surface brightness."""
-    flux, x, y, length, theta, level = parameters.tolist()
-    cosine, sine = math.cos(theta), math.sin(theta)
-    low, high = -0.5 * length, 0.5 * length
-    for slope, origin, size in ((cosine, x, shape[1]), (sine, y, shape[0])):
-        if abs(slope) > 1e-12:
-            a, b = sorted(((-0.5 - origin) / slope, (size - 0.5 - origin) / slope))
-            low, high = max(low, a), min(high, b)
-    if low >= high or (low, high) == (-0.5 * length, 0.5 * length):
-        return parameters
-    middle, share = 0.5 * (low + high), (high - low) / length
-    return np.array([flux * share, x + middle * cosine, y + middle * sine, high - low, theta, level])
 
 
 def _result(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailFit:
@@ -190,7 +180,10 @@ def _honest(
     """Matrix that turns the linear errors into those of `fit_trail`'s notes, and radians into degrees."""
     flux, _, _, length, theta, _ = parameters.tolist()
     errors = np.sqrt(np.diag(covariance))
-    length_err = math.sqrt(length**2 + 2 * resolved * errors[3]) - length
+    square, square_err = length**2, 2 * resolved * errors[3]
+    length_err = max(
+        math.sqrt(square + square_err) - length, (length - math.sqrt(max(square - 2 * square_err, 0.0))) / 2
+    )
     angle_err = min(math.degrees(errors[4]) * (resolved / max(length, 1e-3)) ** 2, 90.0)
     snr = max(flux / errors[0], 0.1) * math.sqrt(fwhm_px / max(length, fwhm_px))
     wander = math.sqrt(1 + _WANDER / snr**2) if length > fwhm_px else 1.0

@@ -12,7 +12,6 @@ from kernels.trail_model import trail_gradient
 PARAMETERS = 6
 """Flux, x, y, length, angle in radians, level."""
 
-_TOLERANCE = 1e-6  # relative change of chi squared at which the fit has converged
 _DAMPING = 1e-2
 _MOST_DAMPING = 1e12
 _ITERATIONS = 60
@@ -63,8 +62,10 @@ def minimise(
     start: NDArray[np.float64],
     weights: NDArray[np.float64],
     sigmas: NDArray[np.float64],
+    shape: tuple[int, int],
     reach: float,
     free: int,
+    tolerance: float,
 ) -> tuple[NDArray[np.float64], float, bool]:
     """Fit by Levenberg's and Marquardt's method (Marquardt 1963, J. SIAM 11, 431).
 
@@ -78,30 +79,32 @@ def minimise(
         First estimate, see `jacobian`.
     weights, sigmas
         Of the PSF.
+    shape
+        (ny, nx) of the image. Ends are kept inside: what lies beyond has no say.
     reach
         Furthest that one step may carry an end of the trail, px: further off lie false minima.
     free
         How many of the parameters are fitted: 6, or 5 to hold the level.
+    tolerance
+        Relative change of the sum of squares at which it has converged.
 
     Returns
     -------
     parameters, squares, converged
         (6,); the weighted sum of squared residuals; whether it stopped by itself.
     """
-    p, damping = start.copy(), _DAMPING
+    p, damping = _inside(start, shape), _DAMPING
     normal, slope = np.empty((PARAMETERS, PARAMETERS)), np.empty(PARAMETERS)
     squares = _equations(values, use, footprint, p, weights, sigmas, normal, slope)
     new_normal, new_slope = np.empty_like(normal), np.empty_like(slope)
     for _ in range(_ITERATIONS):
         step, solved = _damped_step(normal, slope, damping, free)
-        trial = p + step
-        if trial[3] < 0:  # the model is even in length
-            trial[3] = -trial[3]
+        trial = _inside(p + step, shape)
         new = np.inf
         if solved and _stride(p, trial) <= reach:
             new = _equations(values, use, footprint, trial, weights, sigmas, new_normal, new_slope)
         if new <= squares:
-            done = squares - new <= _TOLERANCE * squares
+            done = squares - new <= tolerance * squares
             p, squares, damping = trial, new, max(damping / 8, 1e-9)
             normal[:], slope[:] = new_normal, new_slope
             if done:
@@ -111,6 +114,28 @@ def minimise(
             if damping > _MOST_DAMPING:
                 return p, squares, True
     return p, squares, False
+
+
+@njit(cache=True, nogil=True)
+def _inside(p: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Make the length positive, and cut a trail off at the border of the image, at constant surface brightness."""
+    length, cosine, sine = abs(p[3]), math.cos(p[4]), math.sin(p[4])  # the model is even in length
+    low, high = -0.5 * length, 0.5 * length
+    if abs(cosine) > 1e-12:
+        left, right = (-0.5 - p[1]) / cosine, (shape[1] - 0.5 - p[1]) / cosine
+        low, high = max(low, min(left, right)), min(high, max(left, right))
+    if abs(sine) > 1e-12:
+        left, right = (-0.5 - p[2]) / sine, (shape[0] - 0.5 - p[2]) / sine
+        low, high = max(low, min(left, right)), min(high, max(left, right))
+    out = p.copy()
+    out[3] = length
+    if low < high < length + low:
+        middle = 0.5 * (low + high)
+        out[0] *= (high - low) / length
+        out[1] += middle * cosine
+        out[2] += middle * sine
+        out[3] = high - low
+    return out
 
 
 @njit(cache=True, nogil=True)

@@ -67,8 +67,17 @@ def without_outliers(scene: Scene, seen: View, parameters: NDArray[np.float64]) 
     threshold = _OUTLIER * np.sqrt(variance(model, scene.noise))
     # A pixel below the model says that the model is wrong there; one far below nothing, that something else is.
     above, below = excess - model > np.maximum(threshold, _MISFIT * model), excess < -threshold
+    above &= ~_straight_ahead(seen, parameters, scene.fwhm_px)
     marked = grow((seen.use > 0) & (above | below), seen.footprint, math.ceil(scene.fwhm_px / 2))
     weight = np.square(shape) * seen.use
     if weight[marked].sum() > _MOST_CLIPPED * weight.sum():
         return seen
     return seen._replace(use=seen.use * ~marked)
+
+
+def _straight_ahead(seen: View, parameters: NDArray[np.float64], fwhm_px: float) -> NDArray[np.bool_]:
+    """Pixels beyond the ends of a trail: they may be more of it, and are not to be put aside."""
+    _, x, y, length, theta, _ = parameters.tolist()
+    dx, dy = seen.footprint.x - x, seen.footprint.y - y
+    along, across = dx * math.cos(theta) + dy * math.sin(theta), dy * math.cos(theta) - dx * math.sin(theta)
+    return (np.abs(along) > length / 2 - fwhm_px) & (np.abs(across) < fwhm_px)
