@@ -58,7 +58,7 @@ class PrefectServer:
             )
             os.environ["PREFECT_API_URL"] = self.url
             # Registered before Prefect is imported, so run after Prefect has sent its last events at exit.
-            atexit.register(self._stop)
+            atexit.register(self.stop)
 
     def wait(self) -> None:
         """Return when the server answers.
@@ -86,11 +86,11 @@ class PrefectServer:
             f"({os.environ.get('PREFECT_HOME')}), which holds nothing that is needed.",
         )
 
-    def _stop(self) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+    def stop(self) -> None:
+        """End our own server."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            self._process.wait()
 
 
 @cache

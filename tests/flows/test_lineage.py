@@ -1,0 +1,56 @@
+import pytest
+
+from flows.adapters.sources import Source
+from flows.lineage import memo_name, trace
+from schemas.keyword_mapping import KeywordMapping
+from schemas.settings import DetectSettings, ExecutionSettings, MeasureSettings, MergeSettings, Settings, TileSettings
+from stages import PIPELINE
+
+SOURCE = Source("/night/a.fits")
+MODELS = {"detect": "d0", "reliability": "r0"}
+BASE = trace(SOURCE, "pixels", PIPELINE, MODELS, Settings())
+
+
+def changed(source=SOURCE, sha256="pixels", models=MODELS, **settings):
+    """Names of what has another digest than with the defaults."""
+    other = trace(source, sha256, PIPELINE, models, Settings(**settings))
+    names = {name for name in BASE.datasets if other.datasets[name] != BASE.datasets[name]}
+    return names | ({"tiles"} if other.tiles != BASE.tiles else set())
+
+
+def test_the_final_digest_is_that_of_what_is_published():
+    assert BASE.datasets.keys() == {"hit", "streak", "dia_source"}
+    assert BASE.final == BASE.datasets["dia_source"]
+
+
+@pytest.mark.parametrize(
+    ("change", "redone"),
+    [
+        ({}, set()),
+        ({"execution": ExecutionSettings(workers=9, max_detections=5)}, set()),
+        ({"measure": MeasureSettings(aperture_fwhm=3)}, {"dia_source"}),
+        ({"merge": MergeSettings(min_snr=9)}, {"streak", "dia_source"}),
+        ({"detect": DetectSettings(threshold=0.99)}, {"hit", "streak", "dia_source"}),
+        ({"models": MODELS | {"reliability": "r1"}}, {"dia_source"}),
+        ({"models": MODELS | {"detect": "d1"}}, {"hit", "streak", "dia_source"}),
+        ({"tiles": TileSettings(codec="zstd")}, {"tiles", "hit", "streak", "dia_source"}),
+        ({"fits": KeywordMapping(checksum="ignore")}, {"tiles", "hit", "streak", "dia_source"}),
+        ({"sha256": "other"}, {"tiles", "hit", "streak", "dia_source"}),
+        ({"source": Source("/moved/b.fits")}, set()),
+        ({"source": Source("/night/a.fits", overrides=(("visit", "7"),))}, {"tiles", "hit", "streak", "dia_source"}),
+        ({"source": Source("/night/a.fits", index=3)}, {"tiles", "hit", "streak", "dia_source"}),
+    ],
+)
+def test_a_change_reaches_what_is_behind_it_and_nothing_else(change, redone):
+    assert changed(**change) == redone
+
+
+def test_a_source_read_otherwise_is_remembered_apart():
+    names = {
+        memo_name(SOURCE, Settings()),
+        memo_name(Source("/night/a.fits", index=0), Settings()),
+        memo_name(Source("/night/a.fits", overrides=(("visit", "7"),)), Settings()),
+        memo_name(SOURCE, Settings(fits=KeywordMapping(checksum="ignore"))),
+    }
+    assert len(names) == 4
+    assert memo_name(SOURCE, Settings(merge=MergeSettings(min_snr=9))) == memo_name(SOURCE, Settings())

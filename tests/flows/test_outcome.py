@@ -1,0 +1,20 @@
+from flows.adapters.sources import Source
+from flows.outcome import total_seconds, trouble_of
+from flows.plan import Item
+from schemas.errors import BadInput
+from schemas.exposure import ExposureKey
+
+ITEM = Item(Source("1.fits"), ExposureKey(night="20260101", visit=1, detector=0), None)
+
+
+def test_times_are_summed_by_stage():
+    assert total_seconds([{"a": 1.0, "b": 2.0}, {"a": 0.5}, {}]) == {"a": 1.5, "b": 2.0}
+
+
+def test_troubles_say_what_and_why_in_one_line():
+    known = trouble_of(ITEM, BadInput("truncated", "1.fits", "is cut short.", "fetch it again."))
+    assert (known.uri, known.code) == ("1.fits", "truncated")
+    assert known.message == "1.fits: is cut short. To fix, fetch it again."
+    defect = trouble_of(ITEM, ZeroDivisionError("over\nzero"))
+    assert (defect.code, defect.message) == ("ZeroDivisionError", "ZeroDivisionError: over zero")
+    assert trouble_of(ITEM, KeyError()).message == "KeyError: no message"

@@ -1,0 +1,39 @@
+import io
+
+from rich.console import Console
+
+from flows.summary_table import MOST, show
+from schemas.summary import RunSummary, Trouble
+
+
+def shown(**change):
+    values = {
+        "exposures": {"seen": 1, "done": 1, "skipped": 0, "quarantined": 0, "failed": 0}, "windows": 190532,
+        "unscored": 0, "detections": 3, "not_run": {}, "seconds": {"detect": 9.87}, "report": None,
+    }  # fmt: skip
+    text = io.StringIO()
+    show(RunSummary(**{**values, **change}), Console(file=text, width=100))
+    return text.getvalue()
+
+
+def test_shows_counts_times_and_page():
+    text = shown(report="out/reports/20260101/index.html", nights=("20260101",))
+    for word in ("190,532", "detect, s", "9.9", "20260101", "page: out/reports/20260101/index.html"):
+        assert word in text
+    assert "Nothing to do" not in text
+
+
+def test_says_when_there_was_nothing_to_do():
+    counts = {"seen": 2, "done": 0, "skipped": 2, "quarantined": 0, "failed": 0}
+    assert shown(exposures=counts).startswith("Nothing to do: every exposure is published already.")
+
+
+def test_names_troubles_and_counts_those_beyond():
+    troubles = tuple(Trouble(uri=str(n), code="x", message=f"[{n}] is bad") for n in range(MOST + 3))
+    counts = {"seen": MOST + 3, "done": 0, "skipped": 0, "quarantined": MOST + 3, "failed": 0}
+    text = shown(exposures=counts, quarantined=troubles, not_run={"vet": "no science"}, warnings=("no page",))
+    assert "quarantined: [0] is bad" in text
+    assert f"[{MOST}] is bad" not in text
+    assert "quarantined: 3 more" in text
+    assert "vet not run" in text
+    assert "warning: no page" in text

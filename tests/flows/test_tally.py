@@ -1,0 +1,44 @@
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.adapters.sources import Source
+from flows.outcome import Outcome
+from flows.plan import Item, Plan
+from flows.tally import summarise
+from schemas.exposure import ExposureKey
+from schemas.summary import Trouble
+
+TROUBLE = Trouble(uri="x", code="bad", message="bad")
+
+
+def item(number):
+    return Item(Source(f"{number}.fits"), ExposureKey(night="20260101", visit=number, detector=0), None)
+
+
+def outcome(number, status):
+    trouble = None if status == "done" else TROUBLE
+    done = status == "done"
+    return Outcome(item(number), status, 10 * done, 2 * done, 3 * done, {"detect": 1.5}, {"vet": "no x"}, trouble)
+
+
+@given(
+    st.lists(st.sampled_from(["done", "quarantined", "failed"]), max_size=9),
+    st.integers(0, 5),
+    st.integers(0, 5),
+)
+def test_the_counts_reconcile_whatever_happens(statuses, skipped, unusable):
+    outcomes = [outcome(number, status) for number, status in enumerate(statuses)]
+    plan = Plan(tuple(one.item for one in outcomes), (), skipped, (TROUBLE,) * unusable)
+    summary = summarise(plan, outcomes)
+    count = Counter(statuses)
+    assert summary.exposures.seen == len(statuses) + skipped + unusable
+    assert summary.exposures.done == count["done"]
+    assert summary.exposures.quarantined == len(summary.quarantined) == count["quarantined"] + unusable
+    assert summary.exposures.failed == len(summary.failed) == count["failed"]
+    assert (summary.windows, summary.unscored, summary.detections) == tuple(n * count["done"] for n in (10, 2, 3))
+    assert summary.seconds == ({"detect": 1.5 * len(statuses)} if statuses else {})
+    assert summary.not_run == ({"vet": "no x"} if statuses else {})
+    assert summary.nights == (("20260101",) if statuses else ())
+    assert summary.exit_code == int(bool(summary.quarantined or summary.failed))
