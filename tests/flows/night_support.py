@@ -1,0 +1,59 @@
+"""Running ``nightstride`` on a small night, and looking at what it publishes."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+VISITS, DETECTORS = 2, 2
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that has ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def summary(self):
+        return json.loads(self.stdout.splitlines()[-1])
+
+    @property
+    def counts(self):
+        return tuple(self.summary["exposures"][name] for name in ("seen", "done", "skipped", "quarantined", "failed"))
+
+
+@dataclass(frozen=True)
+class Command:
+    """Runs ``nightstride run`` as users do, in a process of its own."""
+
+    models: Path
+    environment: dict[str, str]
+
+    def start(self, *arguments, **environment):
+        given = {
+            "NIGHTSTRIDE_DETECT__MODEL": str(self.models), "NIGHTSTRIDE_MEASURE__MODEL": str(self.models),
+            "NIGHTSTRIDE_TILES__TILE": "112", "NIGHTSTRIDE_TILES__CHUNK": "28", "NIGHTSTRIDE_EXECUTION__WORKERS": "2",
+        }  # fmt: skip
+        return subprocess.Popen(
+            [Path(sys.executable).with_name("nightstride"), "run", *map(str, arguments), "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **given, **self.environment, **environment},
+        )
+
+    def __call__(self, *arguments, **environment):
+        process = self.start(*arguments, **environment)
+        stdout, stderr = process.communicate(timeout=300)
+        return Finished(process.returncode, stdout, stderr)
+
+
+def catalogues(out):
+    """Published files of a run: name -> bytes."""
+    root = Path(out) / "catalogs"
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}

@@ -1,0 +1,135 @@
+import shutil
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+from flows.adapters.ledger import Ledger
+from flows.verify import verify
+from schemas.dia_source import DIA_SOURCE
+from schemas.summary import RunSummary
+from tests.flows.night_support import DETECTORS, VISITS, catalogues
+
+pytest_plugins = ("tests.flows.night_fixture",)
+ALL = VISITS * DETECTORS
+
+
+@pytest.fixture
+def out(uninterrupted, tmp_path):
+    """A copy of a finished night, to be spoilt."""
+    return shutil.copytree(uninterrupted[1], tmp_path / "out")
+
+
+def windows_of(height, width):
+    return (1 + (height - 26) // 7) * (1 + (width - 26) // 7)
+
+
+def test_every_exposure_is_searched_measured_and_published(uninterrupted):
+    run, out = uninterrupted
+    assert run.code == 0, run.stderr
+    assert run.counts == (ALL, ALL, 0, 0, 0)
+    assert run.summary["windows"] == ALL * windows_of(200, 210)
+    assert 0 <= run.summary["unscored"] < run.summary["windows"]
+    assert run.summary["not_run"] == {}
+    assert {"ingest", "detect", "merge", "measure", "publish", "startup", "report", "wall"} == set(
+        run.summary["seconds"]
+    )
+    assert len(catalogues(out)) == ALL
+    tables = [pq.read_table(path, partitioning=None) for path in (out / "catalogs").rglob("*.parquet")]
+    assert all(table.schema.equals(DIA_SOURCE.schema) for table in tables)
+    assert sum(map(len, tables)) == run.summary["detections"] > 0
+    assert (out / "reports" / run.summary["nights"][0] / "index.html").samefile(run.summary["report"])
+    assert verify(out, {"dia_source": DIA_SOURCE}).problems == ()
+    assert list((out / "staging").iterdir()) == []
+    assert not (out / "lease.json").exists()
+
+
+def test_the_last_line_is_the_summary_and_nothing_else_is_on_stdout(uninterrupted):
+    run, _ = uninterrupted
+    assert len(run.stdout.splitlines()) == 1
+    assert RunSummary.model_validate_json(run.stdout).exit_code == run.code
+    assert f"[{ALL}/{ALL}] exposure" in run.stderr
+    assert "detections published" in run.stderr
+
+
+def test_a_rerun_has_nothing_to_do(nightstride_run, raw_night, uninterrupted, out):
+    before = catalogues(out)
+    again = nightstride_run(raw_night, "--out", out)
+    assert again.code == 0, again.stderr
+    assert "Nothing to do" in again.stderr
+    assert again.counts == (ALL, 0, ALL, 0, 0)
+    assert (again.summary["windows"], again.summary["detections"]) == (0, uninterrupted[0].summary["detections"])
+    assert catalogues(out) == before
+
+
+def test_a_rerun_starts_nothing(night_models, raw_night, out, monkeypatch):
+    for name in ("DETECT", "MEASURE"):
+        monkeypatch.setenv(f"NIGHTSTRIDE_{name}__MODEL", str(night_models))
+    monkeypatch.setenv("NIGHTSTRIDE_TILES__TILE", "112")
+    monkeypatch.setenv("NIGHTSTRIDE_TILES__CHUNK", "28")
+    code = (
+        "import sys\nfrom flows.cli import app\n"
+        f"try:\n    app(['run', {str(raw_night)!r}, '--out', {str(out)!r}])\nexcept SystemExit as end:\n"
+        "    print(end.code, sorted({'prefect', 'dask', 'distributed', 'torch', 'zarr'} & set(sys.modules)))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stdout.splitlines()[-1] == "0 []", run.stderr
+
+
+def test_a_changed_setting_redoes_the_stages_behind_it_only(nightstride_run, raw_night, out):
+    tiles = {path: path.stat().st_mtime_ns for path in (out / "tiles").rglob("zarr.json")}
+    before = catalogues(out)
+    again = nightstride_run(raw_night, "--out", out, NIGHTSTRIDE_MERGE__MIN_SNR="6")
+    assert again.counts == (ALL, ALL, 0, 0, 0), again.stderr
+    assert {path: path.stat().st_mtime_ns for path in (out / "tiles").rglob("zarr.json")} == tiles
+    assert catalogues(out).keys() == before.keys()
+    assert catalogues(out) != before
+
+
+@pytest.mark.parametrize("tile", [1008])
+def test_the_tiling_changes_no_number(nightstride_run, raw_night, uninterrupted, tmp_path, tile):
+    environment = {"NIGHTSTRIDE_TILES__TILE": str(tile), "NIGHTSTRIDE_TILES__CHUNK": str(tile // 4)}
+    one = nightstride_run(raw_night, "--out", tmp_path / "out", "--workers", "1", **environment)
+    assert one.summary["windows"] == uninterrupted[0].summary["windows"], one.stderr
+    for path in (uninterrupted[1] / "catalogs").rglob("*.parquet"):
+        other = tmp_path / "out" / path.relative_to(uninterrupted[1])
+        assert pq.read_table(other, partitioning=None).equals(pq.read_table(path, partitioning=None))
+
+
+def test_a_spoilt_or_missing_catalogue_is_made_again(nightstride_run, raw_night, out):
+    before = catalogues(out)
+    first, second, *_ = sorted((out / "catalogs").rglob("*.parquet"))
+    first.write_bytes(first.read_bytes()[:-9])
+    second.unlink()
+    again = nightstride_run(raw_night, "--out", out)
+    assert again.counts == (ALL, 2, ALL - 2, 0, 0), again.stderr
+    assert catalogues(out) == before
+
+
+def test_spoilt_tiles_are_made_again(nightstride_run, raw_night, out):
+    before = catalogues(out)
+    for store in (out / "tiles").rglob("*.zarr"):
+        shard = sorted((store / "difference" / "c").rglob("*"))[-1]
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 3] ^= 255
+        shard.write_bytes(content)
+    shutil.rmtree(out / "ledger" / next((out / "ledger").glob("2*")).name)
+    again = nightstride_run(raw_night, "--out", out)
+    assert again.counts == (ALL, ALL, 0, 0, 0), again.stderr
+    assert catalogues(out) == before
+
+
+def test_a_changed_file_is_done_again_and_a_touched_one_is_not(nightstride_run, raw_night, tmp_path, out):
+    raw = shutil.copytree(raw_night, tmp_path / "raw")
+    moved = nightstride_run(raw, "--out", out)
+    assert moved.counts == (ALL, 0, ALL, 0, 0), moved.stderr
+    images = sorted(raw.glob("*scimrefdiffimg*"))
+    shutil.copyfile(images[0], images[0].with_suffix(".tmp"))
+    images[0].with_suffix(".tmp").replace(images[0])
+    psf = sorted(raw.glob("*diffimgpsf*"))[-1]
+    psf.unlink()
+    again = nightstride_run(raw, "--out", out)
+    assert again.counts[0] == ALL
+    record = Ledger(out).records()
+    assert len(record) == ALL
