@@ -6,8 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 from astropy.io.fits import Header
-from astropy.wcs import WCS, FITSFixedWarning
+from astropy.utils.exceptions import AstropyWarning
+from astropy.wcs import WCS
 from numpy.typing import NDArray
+
+_SINGULAR = 1e-8  # determinant over squared norm
 
 
 class SkyTrails(NamedTuple):
@@ -49,14 +52,14 @@ def celestial_wcs(header: str) -> WCS:
         It holds no celestial WCS of two axes, or one whose matrix is singular.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)
+        warnings.simplefilter("ignore", AstropyWarning)  # about what it repairs
         try:
             wcs = WCS(Header.fromstring(header, sep="\n"))
             celestial = wcs.naxis == 2 and wcs.has_celestial
-            singular = not celestial or abs(np.linalg.det(wcs.pixel_scale_matrix)) < 1e-20
+            matrix = wcs.pixel_scale_matrix if celestial else np.zeros((2, 2))
         except Exception as error:  # wcslib's errors have no common base
             raise ValueError(f"not a WCS: {error}") from error
-    if not celestial or singular:
+    if not abs(np.linalg.det(matrix)) > _SINGULAR * np.sum(np.square(matrix)):
         raise ValueError("no celestial WCS of two axes with a regular matrix")
     return wcs
 

@@ -1,0 +1,33 @@
+import numpy as np
+import pyarrow as pa
+
+from kernels.verdict import feature_matrix
+from schemas.dia_source import DIA_SOURCE, DetectionFlag
+from schemas.reliability import FEATURES
+
+
+def rows(**columns):
+    count = len(next(iter(columns.values())))
+    filled = {}
+    for field in DIA_SOURCE.schema:
+        filler = "" if pa.types.is_string(field.type) else None if field.nullable else 0
+        filled[field.name] = columns.get(field.name, [filler] * count)
+    return pa.table(filled, schema=DIA_SOURCE.schema)
+
+
+def test_columns_are_what_the_schema_says():
+    table = rows(
+        logitSum=[np.e - 1, -3.0], logitPeak=[4.0, -1.0], nHits=[9, 0], snr=[12.0, -2.0], trailLengthPx=[4.0, 0.0],
+        trailChi2=[300.0, None], psfChi2=[600.0, None], trailNdata=[200, 0], sharpness=[1.0, None],
+        negativeFraction=[0.25, None], maskedFraction=[0.1, 0.0],
+        flags=[int(DetectionFlag.NEAR_BRIGHT_STAR), int(DetectionFlag.DIPOLE)],
+    )  # fmt: skip
+    matrix = feature_matrix(table, fwhm_px=2.0)
+    assert matrix.dtype == np.float32
+    expected = [1, 4, np.log(10), np.log(13), np.log(3), np.log(2.5), np.log(4), np.log(2), 0.25, 0.1, 1, 0]
+    np.testing.assert_allclose(matrix[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(matrix[1], [0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+
+
+def test_no_candidates_give_an_empty_matrix():
+    assert feature_matrix(DIA_SOURCE.empty(), 2.0).shape == (0, len(FEATURES))
