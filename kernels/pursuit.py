@@ -12,7 +12,7 @@ from kernels.trail_ascent import brightest_point, evenness, refine_point, refine
 from kernels.trail_bank import TrailBank, best_trail, point_snr
 from kernels.trail_model import trail_image
 
-_SAME = 1.2  # FWHM: what lies so close to a trail is that trail
+_HALO = 0.02  # share of a trail that wings unlike the model's may leave within 4 FWHM
 _EVEN = 0.6  # share of a trail that must be bright
 _RESIDUE = 0.1  # share of a trail that its imperfect subtraction may leave
 
@@ -54,7 +54,7 @@ def pursue_trails(
     -------
     list of Segment
         In the order found. What an accepted trail's imperfect subtraction leaves is not a trail: neither peaks on its
-        line or beyond its ends, nor any that are weaker than a tenth of it at that place.
+        line or beyond its ends, nor any that are weaker than a tenth of it at that place, or than 2 % of it nearby.
 
     Notes
     -----
@@ -71,7 +71,7 @@ def pursue_trails(
         trail = _refined(snr, start, optics)
         model = trail_model(trail, data.shape, optics)
         data -= model
-        alive &= ~_near(trail, data.shape, _SAME * optics.fwhm_px)
+        alive &= ~_near(trail, data.shape, core_radius(trail.snr, optics.fwhm_px))
         data[~alive] = 0
         if not _is_residue(trail, found, models, optics, min_snr):
             found.append(trail)
@@ -121,6 +121,8 @@ def _is_residue(
     for earlier, model in zip(found, models, strict=True):
         if same_trail(trail, earlier, optics.fwhm_px):
             return True
+        if trail.snr < _HALO * earlier.snr and overlap(trail, earlier, 4 * optics.fwhm_px) > 0.5:
+            return True
         if _RESIDUE * earlier.snr > min_snr:
             there = _line_snr(point_snr(model, optics.bank), trail, optics)
             if trail.snr < _RESIDUE * there:
@@ -133,7 +135,9 @@ def _bridged(found: list[Segment], alive: NDArray[np.bool_], fwhm_px: float) -> 
     joined: list[Segment] = []
     for trail in found:
         for i, stronger in enumerate(joined):
-            aligned = max(trail.length, stronger.length) >= 3 * fwhm_px and in_line(trail, stronger, _SAME * fwhm_px)
+            aligned = max(trail.length, stronger.length) >= 3 * fwhm_px and in_line(
+                trail, stronger, core_radius(0.0, fwhm_px)
+            )
             if aligned and _seen(between(trail, stronger), alive) <= 2 * fwhm_px:
                 joined[i] = union(stronger, trail)
                 break
@@ -152,4 +156,13 @@ def _seen(segment: Segment, alive: NDArray[np.bool_]) -> float:
 def same_trail(trail: Segment, stronger: Segment, fwhm_px: float) -> bool:
     """Tell whether a trail lies on a stronger one, or just beyond its ends."""
     beyond = 4 * fwhm_px if stronger.length >= 3 * fwhm_px else 0.0
-    return overlap(trail, stronger._replace(length=stronger.length + beyond), _SAME * fwhm_px) > 0.5
+    longer = stronger._replace(length=stronger.length + beyond)
+    return overlap(trail, longer, core_radius(stronger.snr, fwhm_px)) > 0.5
+
+
+def core_radius(snr: float, fwhm_px: float) -> float:
+    """Give how close to a trail everything is that trail, px.
+
+    1.2 FWHM, and more above S/N 30, because the wings of the real PSF differ from those of the model.
+    """
+    return fwhm_px * (1.2 + 0.6 * math.log10(max(snr / 30, 1.0)))

@@ -47,8 +47,7 @@ def refine_point(snr: NDArray[np.float32], lags: NDArray[np.float64], start: Seg
     """Climb from the centre of ``start`` to the nearest point source; arguments as in `refine_trail`."""
     ends = np.array([start.x, start.y, start.x, start.y])
     value = _climb(snr, lags, ends, -1.0)
-    x, y = _vertex(snr, float(ends[0]), float(ends[1]))
-    return Segment(x, y, 0.0, start.angle, float(value))
+    return Segment(float(ends[0]), float(ends[1]), 0.0, start.angle, float(value))
 
 
 def evenness(snr: NDArray[np.float32], trail: Segment) -> float:
@@ -66,23 +65,7 @@ def brightest_point(snr: NDArray[np.float32], trail: Segment) -> Segment:
 
 
 def _along(snr: NDArray[np.float32], points: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.array([_bilinear(snr, y, x) for x, y in points])
-
-
-def _vertex(snr: NDArray[np.float32], x: float, y: float) -> tuple[float, float]:
-    """Top of the parabolas through a peak and its neighbours: linear interpolation has its maxima on pixels only."""
-    column, row = round(x), round(y)
-    if not (0 < row < snr.shape[0] - 1 and 0 < column < snr.shape[1] - 1):
-        return x, y
-    return (
-        column + _parabola(*(float(v) for v in snr[row, column - 1 : column + 2])),
-        row + _parabola(*(float(v) for v in snr[row - 1 : row + 2, column])),
-    )
-
-
-def _parabola(before: float, at: float, after: float) -> float:
-    bend = 2 * at - before - after
-    return min(0.5, max(-0.5, 0.5 * (after - before) / bend)) if bend > 0 else 0.0
+    return np.array([_interpolated(snr, y, x) for x, y in points])
 
 
 @njit(cache=True, nogil=True)
@@ -93,7 +76,7 @@ def trail_snr(snr: NDArray[np.float32], lags: NDArray[np.float64], x1: float, y1
     total = 0.0
     for k in range(n + 1):
         weight = 0.5 if k in (0, n) else 1.0
-        total += weight * _bilinear(snr, y1 + (y2 - y1) * k / n, x1 + (x2 - x1) * k / n)
+        total += weight * _interpolated(snr, y1 + (y2 - y1) * k / n, x1 + (x2 - x1) * k / n)
     return total / n / line_noise(lags, x2 - x1, y2 - y1)
 
 
@@ -113,19 +96,38 @@ def line_noise(lags: NDArray[np.float64], dx: float, dy: float) -> float:
     for k in range(n + 1):
         weight = 0.5 if k in (0, n) else 1.0
         tau = span * k / n
-        total += weight * (1 - tau / length) * _bilinear(lags, reach + dy * tau / length, reach + dx * tau / length)
+        total += weight * (1 - tau / length) * _interpolated(lags, reach + dy * tau / length, reach + dx * tau / length)
     return math.sqrt(max(2 * total * span / n / length, 1e-12))
 
 
 @njit(cache=True, nogil=True)
-def _bilinear(image: NDArray[np.floating], y: float, x: float) -> float:
+def _interpolated(image: NDArray[np.floating], y: float, x: float) -> float:
+    """Value between pixels by cubic convolution (Keys 1981, IEEE Trans. ASSP 29, 1153); 0 outside.
+
+    Linear interpolation would have its maxima on pixels only, and draw trails to rows and columns.
+    """
     row, column = math.floor(y), math.floor(x)
-    if row < 0 or column < 0 or row >= image.shape[0] - 1 or column >= image.shape[1] - 1:
+    if row < 1 or column < 1 or row >= image.shape[0] - 2 or column >= image.shape[1] - 2:
         return 0.0
-    fy, fx = y - row, x - column
-    above = image[row, column] * (1 - fx) + image[row, column + 1] * fx
-    below = image[row + 1, column] * (1 - fx) + image[row + 1, column + 1] * fx
-    return above * (1 - fy) + below * fy
+    a0, a1, a2, a3 = _keys(x - column)
+    b0, b1, b2, b3 = _keys(y - row)
+    total = 0.0
+    for i, weight in ((row - 1, b0), (row, b1), (row + 1, b2), (row + 2, b3)):
+        total += weight * (
+            a0 * image[i, column - 1] + a1 * image[i, column] + a2 * image[i, column + 1] + a3 * image[i, column + 2]
+        )
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _keys(t: float) -> tuple[float, float, float, float]:
+    """Weights of the four pixels about a place ``t`` between the middle two."""
+    return (
+        0.5 * t * (t * (2 - t) - 1),
+        0.5 * (t * t * (3 * t - 5) + 2),
+        0.5 * t * (t * (4 - 3 * t) + 1),
+        0.5 * t * t * (t - 1),
+    )
 
 
 @njit(cache=True, nogil=True)

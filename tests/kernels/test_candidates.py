@@ -1,0 +1,68 @@
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels.candidates import Candidate, unite
+from kernels.segment import Segment
+
+FWHM = 2.3
+
+
+def candidate(x, y, length, angle, snr, logits=(1.0,)):
+    return Candidate(Segment(x, y, length, angle, snr), logits)
+
+
+def test_same_source_found_twice_is_one_with_all_hits():
+    (one,) = unite(
+        [candidate(50.0, 50.0, 0.0, 0.0, 9.0, (3.0,)), candidate(50.8, 50.3, 0.0, 0.0, 10.0, (1.0, 2.0))], FWHM
+    )
+    assert one.trail.snr == 10
+    assert sorted(one.logits) == [1, 2, 3]
+
+
+def test_neighbours_stay_apart():
+    for other in (candidate(60.0, 50.0, 0.0, 0.0, 9.0), candidate(50.0, 50.0, 40.0, 90.0, 9.0)):
+        assert len(unite([candidate(50.0, 50.0, 40.0 if other.trail.length else 0.0, 0.0, 10.0), other], FWHM)) == 2
+    parallel = [candidate(50.0, 50.0, 60.0, 0.0, 10.0), candidate(50.0, 60.0, 60.0, 0.0, 10.0)]
+    assert len(unite(parallel, FWHM)) == 2
+
+
+def test_blinking_trail_is_one():
+    theta = math.radians(30)
+    dashes = [
+        candidate(
+            200 + k * 60 * math.cos(theta), 200 + k * 60 * math.sin(theta), 35.0, 30.0 + 0.3 * (-1) ** k, 20.0 + k
+        )
+        for k in range(4)
+    ]
+    (one,) = unite(dashes, FWHM)
+    assert one.trail.length == pytest.approx(3 * 60 + 35, abs=2)
+    assert len(one.logits) == 4
+
+
+def test_pieces_far_apart_are_two():
+    assert len(unite([candidate(50.0, 50.0, 20.0, 0.0, 9.0), candidate(150.0, 50.0, 20.0, 0.0, 9.0)], FWHM)) == 2
+
+
+pieces = st.builds(
+    candidate,
+    st.floats(0, 200),
+    st.floats(0, 200),
+    st.sampled_from([0.0, 5.0, 20.0, 60.0]),
+    st.floats(0, 179),
+    st.floats(5, 50),
+    st.tuples(st.floats(-1, 5)),
+)
+
+
+@settings(max_examples=50)
+@given(st.lists(pieces, max_size=12), st.randoms(use_true_random=False))
+def test_no_hit_is_lost_and_order_does_not_matter(candidates, random):
+    united = unite(candidates, FWHM)
+    assert sorted(value for each in united for value in each.logits) == sorted(
+        value for each in candidates for value in each.logits
+    )
+    again = unite(random.sample(candidates, len(candidates)), FWHM)
+    assert [each.trail for each in again] == [each.trail for each in united]
