@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import dask
 from distributed import Client, LocalCluster, WorkerPlugin
@@ -28,6 +29,13 @@ MEMORY = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
 }
+
+
+GPU_CONTROL = Path("/dev/nvidiactl")
+"""There if, and only if, this machine (or container) has a GPU that torch can use; looking costs nothing."""
+
+GPU_HOST = 4 * 2**30
+"""Generous: torch's CUDA build maps up to 3 GiB of libraries and context."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ def cluster(settings: Settings) -> Iterator[Cluster]:
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            memory_limit=local_memory(settings),
+            memory_limit=local_memory(settings) + gpu_host_bytes(settings),
             dashboard_address=None,
             silence_logs=logging.CRITICAL,
             env=THREADS,
@@ -75,6 +83,12 @@ def local_workers(settings: Settings) -> int:
 def local_memory(settings: Settings) -> int:
     """Memory of a worker of a cluster of our own, bytes."""
     return int(settings.execution.worker_memory_gib * 2**30)
+
+
+def gpu_host_bytes(settings: Settings) -> int:
+    """Host memory that CUDA's libraries and context take in a worker that computes on a GPU, bytes; no task's share."""
+    uses_gpu = settings.detect.device == "cuda" or (settings.detect.device == "auto" and GPU_CONTROL.exists())
+    return GPU_HOST if uses_gpu else 0
 
 
 def _existing(address: str) -> Cluster:

@@ -1,0 +1,97 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.adapters.sources import Source
+from flows.memory import BASE, projected_bytes, require_fit
+from schemas.errors import Misconfigured
+from schemas.settings import DetectSettings, Settings, TileSettings
+
+QUADRANT = (3080, 3072)
+
+MEASURE = """
+import json, sys
+from pathlib import Path
+from flows.adapters.probe import probe
+from flows.adapters.sources import list_sources
+from flows.exposure_tasks import finish, search, store, tile_path
+from flows.model_cache import models_of
+from schemas.settings import Settings
+from schemas.tiles import Tiling
+from stages import PIPELINE
+
+def peak(task, *arguments):
+    Path("/proc/self/clear_refs").write_text("5")
+    result = task(*arguments)
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    return result, int(status["VmHWM"].split()[0]) * 1024
+
+settings, out = Settings(), Path(sys.argv[2])
+source = list_sources([sys.argv[1]], settings)[0]
+key = probe(source, settings)
+for stage in PIPELINE:
+    models_of(stage, settings)
+for _ in range(2):  # the first round loads and compiles; a worker's later tasks find all that in memory
+    stored, ingest = peak(store, source, key, None, out, settings)
+    path, tile = tile_path(out, key), Tiling(stored.info.shape).tiles()[0]
+    searched, search_peak = peak(search, path, tile, settings)
+    _, finish_peak = peak(finish, path, [searched], stored.lineage, out, settings)
+print(json.dumps({"ingest": ingest, "search of a tile": search_peak, "merge and measure": finish_peak}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are measured through Linux's /proc")
+def test_projects_no_less_than_is_measured_and_not_twice_as_much(write_ztf, tmp_path):
+    noise = np.random.default_rng(3).normal(0, 7, QUADRANT).astype(np.float32)
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURE, write_ztf(noise), str(tmp_path / "out")], capture_output=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    measured = json.loads(run.stdout)
+    projected = projected_bytes(QUADRANT, 0, Settings())
+    assert projected.keys() == measured.keys()
+    for task, size in measured.items():
+        assert size <= projected[task] <= 2 * size, f"{task}: {size / 2**20:.0f} of {projected[task] / 2**20:.0f} MiB"
+
+
+def test_a_quadrant_and_a_rubin_detector_fit_the_default_worker():
+    worker = Settings().execution.worker_memory_gib * 2**30
+    for shape, siblings in ((QUADRANT, 4), ((4072, 4000), 0)):
+        assert max(projected_bytes(shape, siblings, Settings()).values()) < worker
+
+
+def test_grows_with_what_a_task_holds():
+    base = projected_bytes(QUADRANT, 0, Settings())
+    larger = projected_bytes(QUADRANT, 0, Settings(tiles=TileSettings(tile=2016)))
+    batch = projected_bytes(QUADRANT, 0, Settings(detect=DetectSettings(batch=8192)))
+    siblings = projected_bytes(QUADRANT, 2, Settings())
+    assert larger["search of a tile"] > base["search of a tile"]
+    assert batch["search of a tile"] > base["search of a tile"]
+    assert siblings["ingest"] > base["ingest"]
+    assert projected_bytes((10, 10), 0, Settings())["search of a tile"] >= BASE
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        (Settings(detect=DetectSettings(batch=65536)), r"or a smaller tiles.tile \(1008\) or detect.batch \(65536\)\."),
+        (Settings(), r"set execution.worker_memory_gib to 0\.\d with fewer workers"),
+    ],
+)
+def test_refuses_to_start_with_both_figures_and_the_remedy(write_ztf, settings, remedy):
+    source = Source(write_ztf())
+    with pytest.raises(Misconfigured, match=remedy) as caught:
+        require_fit(source, settings, int(0.5 * 2**30))
+    assert "a worker has 0.50 GiB" in str(caught.value)
+    assert "200 x 220 px takes up to" in str(caught.value)
+    require_fit(source, settings, 8 * 2**30)
+
+
+def test_leaves_a_bad_file_to_the_quarantine(tmp_path):
+    (tmp_path / "bad.fits").write_text("x")
+    require_fit(Source(str(tmp_path / "bad.fits")), Settings(), 1)
