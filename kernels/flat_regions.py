@@ -26,10 +26,7 @@ def flat_regions(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     ny, nx = image.shape[0] // _BLOCK, image.shape[1] // _BLOCK
     if not ny or not nx:
         return np.zeros(image.shape, np.bool_)
-    blocks = image[: ny * _BLOCK, : nx * _BLOCK].reshape(ny, _BLOCK, nx, _BLOCK)
-    with np.errstate(invalid="ignore", over="ignore"):
-        level = blocks.mean(axis=(1, 3), dtype=np.float64)
-        scatter = blocks.std(axis=(1, 3), dtype=np.float64)
+    level, scatter = _block_moments(image, ny, nx)
     alive = np.isfinite(scatter) & (scatter > 0)
     if not alive.any():
         return np.zeros(image.shape, np.bool_)
@@ -45,6 +42,27 @@ def flat_regions(image: NDArray[np.float32]) -> NDArray[np.bool_]:
 def _beside(flat: NDArray[np.bool_]) -> NDArray[np.bool_]:
     wide = np.pad(flat, 1)
     return wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]
+
+
+@nb.njit(cache=True)
+def _block_moments(image: NDArray[np.float32], ny: int, nx: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each block; NaN if a pixel is not finite."""
+    level, scatter = np.empty((ny, nx)), np.empty((ny, nx))
+    count = _BLOCK * _BLOCK
+    for row in range(ny):
+        for column in range(nx):
+            y0, x0 = row * _BLOCK, column * _BLOCK
+            pivot = np.float64(image[y0, x0])  # so that a high level costs no digits
+            total = square = 0.0
+            for y in range(y0, y0 + _BLOCK):
+                for x in range(x0, x0 + _BLOCK):
+                    value = np.float64(image[y, x]) - pivot
+                    total += value
+                    square += value * value
+            mean = total / count
+            level[row, column] = pivot + mean
+            scatter[row, column] = np.sqrt(max(square / count - mean * mean, 0.0)) if np.isfinite(square) else np.nan
+    return level, scatter
 
 
 @nb.njit(cache=True)

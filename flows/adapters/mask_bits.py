@@ -65,7 +65,7 @@ def translated(mask: NDArray[Any], bits: Mapping[int, MaskPlane]) -> NDArray[np.
     bits
         Bit number -> our plane; other bits are dropped.
     """
-    whole = np.nan_to_num(mask).astype(np.int64)
+    whole = mask if mask.dtype.kind in "iu" else np.nan_to_num(mask).astype(np.int64)
     ours = np.zeros(mask.shape, np.uint16)
     for bit, plane in bits.items():
         ours[(whole >> bit) & 1 == 1] |= plane.value
