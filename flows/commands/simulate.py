@@ -60,6 +60,7 @@ def _report(written: "Written", seconds: float, as_json: bool) -> None:
     if as_json:
         summary = {
             "exposures": [str(path) for path in written.exposures],
+            "images": written.images,
             "files": len(written.files),
             "truth": str(written.truth),
             "streaks": written.streaks,
@@ -68,6 +69,6 @@ def _report(written: "Written", seconds: float, as_json: bool) -> None:
         typer.echo(json.dumps(summary))
     else:
         typer.echo(
-            f"{len(written.exposures)} exposures with {written.streaks} streaks in {written.truth.parent} "
+            f"{written.images} exposures with {written.streaks} streaks in {written.truth.parent} "
             f"({seconds:.1f} s); truth in {written.truth}"
         )

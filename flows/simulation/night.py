@@ -53,11 +53,12 @@ class Night:
 
 @dataclass(frozen=True)
 class Written:
-    """Files of a simulated night: images in order of (visit, detector), or stacks; all files; truth table."""
+    """Files of a simulated night: files of difference images, all files, truth table, numbers of images and streaks."""
 
     exposures: tuple[Path, ...]
     files: tuple[Path, ...]
     truth: Path
+    images: int
     streaks: int
 
 
@@ -105,7 +106,7 @@ def simulate_night(night: Night, workers: int = 1, progress: Callable[[int], Non
     pq.write_table(table, target)
     streaks = sum(kind == "streak" for kind in table["kind"].to_pylist())
     everything = tuple(path for files in paths for path in files)
-    return Written(tuple(files[0] for files in paths if files), everything, target, streaks)
+    return Written(tuple(files[0] for files in paths if files), everything, target, len(cases), streaks)
 
 
 Case = tuple[Night, int, int]

@@ -41,9 +41,10 @@ def test_bad_usage_says_so_and_exits_with_2(tmp_path: Path) -> None:
 
 def test_npz_pairs(tmp_path: Path) -> None:
     result = simulate(
-        *("--preset", "llnl", "--visits", "1", "--size", "100", "100", "--out", str(tmp_path), "--format", "npz")
+        *("--preset", "llnl", "--visits", "2", "--size", "100", "100", "--out", str(tmp_path), "--format", "npz")
     )
     assert result.exit_code == 0, result.output
+    assert "2 exposures with 40 streaks" in result.stdout
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {
         "asteroid_difference_images_0.npz",

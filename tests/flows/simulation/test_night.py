@@ -32,7 +32,7 @@ def test_what_was_written_is_told(tmp_path: Path) -> None:
     night = Night(find_preset("ztf", streaks=4, shape=(128, 150)), 1, 3, 2, tmp_path)
     written = simulate_night(night, progress=seen.append)
     assert seen == [1, 2, 3, 4, 5, 6]
-    assert len(written.exposures) == 6
+    assert len(written.exposures) == written.images == 6
     assert all(path.is_file() for path in (*written.files, written.truth))
     truth = pq.read_table(written.truth)
     TRUTH.check(truth)
