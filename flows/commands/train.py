@@ -35,10 +35,11 @@ def detect(
     from dataclasses import replace
 
     from flows.training.detect import TrainPlan, train_detect
+    from flows.training.examples import Wanted
 
     plan = TrainPlan(seed=seed)
     if quick:
-        few = (("ztf", 2), ("llnl", 1))
+        few = (Wanted("ztf", 2), Wanted("llnl", 1))
         plan = replace(plan, train=few, verdict=few, validation=few, test=few, rounds=1)
     with tempfile.TemporaryDirectory(prefix="nightstride-train-") as scratch:
         figures = train_detect(

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from flows.adapters.weights import write_model
-from flows.training.examples import Example, make_examples, map_in_processes
+from flows.training.examples import Example, Wanted, make_examples, map_in_processes
 from flows.training.scan import candidates, hard_negatives, pixels
 from flows.training.verdict_fit import Labelled, label_candidates
 from flows.training.verdict_report import choose_verdict, report_verdict
@@ -48,11 +48,11 @@ class TrainPlan:
         Of everything.
     """
 
-    train: tuple[tuple[str, int], ...] = (("ztf", 16), ("llnl", 8), ("empty", 2))
-    verdict: tuple[tuple[str, int], ...] = (("ztf", 16), ("llnl", 6), ("empty", 2))
-    validation: tuple[tuple[str, int], ...] = (("ztf", 8), ("llnl", 4))
-    test: tuple[tuple[str, int], ...] = (("ztf", 8), ("llnl", 4))
-    per_streak: int = 60
+    train: tuple[Wanted, ...] = (Wanted("ztf", 16, 60), Wanted("llnl", 8, 60), Wanted("ztf", 2, 0))
+    verdict: tuple[Wanted, ...] = (Wanted("ztf", 24), Wanted("llnl", 8), Wanted("ztf", 2, 0))
+    validation: tuple[Wanted, ...] = (Wanted("ztf", 10), Wanted("llnl", 5))
+    test: tuple[Wanted, ...] = (Wanted("ztf", 10), Wanted("llnl", 5))
+    per_streak: int = 24
     rounds: int = 3
     most: int = 4000
     first: FitPlan = field(default_factory=lambda: FitPlan(epochs=10))
@@ -103,17 +103,17 @@ def train_detect(out: Path, work: Path, plan: TrainPlan, workers: int, say: Say)
     draw_history(out / "training_windows.png", history, metrics)
     labelled = {name: _label(out, sets[name], workers, say) for name in ("verdict", "validation", "test")}
     arrays, chosen = choose_verdict(labelled["verdict"], labelled["validation"], plan.false_per_image, plan.seed)
-    presets = [preset for preset, count in plan.test for _ in range(count)]
+    presets = [part.preset for part in plan.test for _ in range(part.count)]
     figures = report_verdict(out, arrays, chosen, labelled["test"], presets)
     write_model(out, arrays, _verdict_card(plan, figures, chosen, sets))
     return {"windows": metrics, "detections": figures}
 
 
-def _examples(folder: Path, wanted: tuple[tuple[str, int], ...], seed: int, workers: int, say: Say) -> list[Example]:
+def _examples(folder: Path, wanted: tuple[Wanted, ...], seed: int, workers: int, say: Say) -> list[Example]:
     found = []
-    for n, (preset, count) in enumerate(wanted):
-        say(f"{folder.name}: {count} exposures, {preset}")
-        found += make_examples(folder / preset, preset, count, seed + n, workers)
+    for n, part in enumerate(wanted):
+        say(f"{folder.name}: {part.count} exposures like {part.preset}")
+        found += make_examples(folder / f"{n}-{part.preset}", part, seed + n, workers)
     return found
 
 
@@ -157,8 +157,7 @@ def _sample(examples: list[Example], plan: TrainPlan, seed: int) -> Windows:
         draw = int(np.random.SeedSequence(key).generate_state(1)[0])
         corners = streak_corners(example.truth, image.shape, plan.per_streak, draw)
         real.append(cut_windows(image, usable, background, corners))
-        count = int(1.3 * plan.per_streak * 20)
-        empty.append(cut_windows(image, usable, background, empty_corners(example.truth, image.shape, count, draw + 1)))
+        empty.append(cut_windows(image, usable, background, empty_corners(example.truth, image.shape, 3000, draw + 1)))
     positive, negative = np.concatenate(real), np.concatenate(empty)
     negative = negative[np.random.default_rng(seed).permutation(len(negative))[: len(positive)]]
     labels = np.repeat([1, 0], [len(positive), len(negative)])

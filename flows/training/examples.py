@@ -26,6 +26,15 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """Exposures to simulate: preset, how many, and streaks on each (None: the preset's number)."""
+
+    preset: str
+    count: int
+    streaks: int | None = None
+
+
+@dataclass(frozen=True)
 class Example:
     """One exposure: its tile store and what really is in it."""
 
@@ -33,27 +42,24 @@ class Example:
     truth: pa.Table
 
 
-def make_examples(folder: Path, preset: str, count: int, seed: int, workers: int) -> list[Example]:
-    """Simulate ``count`` exposures of different fields and cut them into tiles, through the archive's file format.
+def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list[Example]:
+    """Simulate exposures of different fields and cut them into tiles, through the archive's file format.
 
     Parameters
     ----------
     folder
         Where to put them. What is complete there already is used as it is.
-    preset
-        ``llnl``, ``ztf`` or ``rubin``; ``empty`` is ``ztf`` without streaks.
-    count
-        Detectors of one visit: fields do not repeat.
+    wanted
+        How many of what. They are detectors of one visit: fields do not repeat.
     seed
         Of the simulation.
     workers
         Processes.
     """
-    preset, streaks = ("ztf", 0) if preset == "empty" else (preset, None)
     raw, done = folder / "raw", folder / "done"
     if not done.exists():
-        night = Night(find_preset(preset, streaks), seed, visits=1, detectors=count, folder=raw)
-        simulate_night(night, workers)
+        preset = find_preset(wanted.preset, wanted.streaks)
+        simulate_night(Night(preset, seed, visits=1, detectors=wanted.count, folder=raw), workers)
     truth = pq.read_table(raw / "truth.parquet")
     sources = list_sources([str(raw)], Settings())
     stores = list(map_in_processes(partial(_tile, folder), sources, workers))

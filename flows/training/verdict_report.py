@@ -67,7 +67,7 @@ def report_verdict(
     summed = [one.features[:, FEATURES.index("log_logit_sum")] for one in test]
     figures: dict[str, Any] = {"rivals_validation_c7_at_1_false": chosen["rivals"]}
     _, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    for preset in sorted(set(presets) - {"empty"}):
+    for preset in sorted(set(presets)):
         mine = [n for n, name in enumerate(presets) if name == preset]
         examples, ours, plain = [test[n] for n in mine], [scores[n] for n in mine], [summed[n] for n in mine]
         figures[preset] = _figures(examples, ours, plain, chosen["threshold"])
