@@ -1,0 +1,276 @@
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from astropy.io import fits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.signal import fftconvolve
+
+from kernels.matched_filter import filtered_noise
+from kernels.psf import moffat_mixture
+from kernels.trail_bank import point_snr, trail_bank
+from kernels.trail_model import trail_image
+from schemas.dataset import DatasetError
+from schemas.errors import BadInput
+from schemas.exposure import ExposureInfo, PsfModel
+from schemas.hit import HIT
+from schemas.mask import MaskPlane
+from schemas.settings import MergeSettings
+from schemas.stage import Context
+from stages.merge import STAGE
+
+WINDOW, STRIDE, SIGMA, SMOOTHING = 26, 7, 5.0, 0.6
+KERNEL = gaussian_filter(np.pad([[1.0]], 10), SMOOTHING)
+CORRELATION = (fftconvolve(KERNEL, KERNEL, mode="same") / np.sum(KERNEL**2))[7:14, 7:14]
+SHAPE = (260, 280)
+
+
+def exposure(shape, fwhm=2.3, noise=SIGMA, background=0.0, correlation=CORRELATION):
+    return ExposureInfo(
+        night="20260101", visit=1, detector=0, instrument="test", band="r", midpoint_mjd_tai=61000.0,
+        exposure_time_s=30, shape=shape, psf=PsfModel(fwhm_px=fwhm), background=background, noise=noise,
+        noise_correlation=correlation.tolist(), source_uri="", source_sha256="",
+    )  # fmt: skip
+
+
+def sky(shape=SHAPE, seed=0):
+    """Correlated noise of deviation SIGMA."""
+    white = np.random.default_rng(seed).normal(size=shape)
+    return gaussian_filter(white, SMOOTHING) * (SIGMA / math.sqrt(np.sum(KERNEL**2)))
+
+
+def scene(trails, seed=0, fwhm=2.3):
+    """Sky with trails (x, y, length, angle, S/N) in it."""
+    image, psf = sky(seed=seed), moffat_mixture(fwhm, 3.0)
+    for x, y, length, angle, snr in trails:
+        side = int(length) + 41
+        own = trail_image((side, side), side // 2, side // 2, length, angle, psf)
+        flux = snr * filtered_noise(own, SIGMA, CORRELATION) / np.sum(own**2)
+        image += flux * trail_image(image.shape, x, y, length, angle, psf)
+    return image.astype(np.float32)
+
+
+def hit_table(row, column, logit):
+    columns = {"row": np.int32(row), "column": np.int32(column), "logit": np.float32(logit)}
+    return pa.table(columns, schema=HIT.schema)
+
+
+def hits_over(trails, shape=SHAPE, within=9.0):
+    """Windows that have a piece of a trail near their centre, with logits that fall away from it."""
+    y, x = (np.arange(1 + (size - WINDOW) // STRIDE) * STRIDE + 12.5 for size in shape)
+    apart = np.full((len(y), len(x)), np.inf)
+    for x0, y0, length, angle, *_ in trails:
+        for t in np.arange(-length / 2, length / 2 + 0.5):
+            dx = abs(x - x0 - t * math.cos(math.radians(angle)))
+            dy = abs(y - y0 - t * math.sin(math.radians(angle)))
+            apart = np.minimum(apart, np.maximum(dx[None, :], dy[:, None]))
+    row, column = np.nonzero(apart <= within)
+    return hit_table(row, column, 4 - apart[row, column] / 4)
+
+
+def merge(image, hits, info=None, mask=None, **chosen):
+    mask = np.zeros(image.shape, np.uint16) if mask is None else mask
+    context = Context(exposure=info or exposure(image.shape), settings=MergeSettings(**chosen))
+    return STAGE({"hit": hits, "difference": image, "mask": mask}, context).to_pylist()
+
+
+def turned(angle, other):
+    return abs((angle - other + 90) % 180 - 90)
+
+
+@pytest.mark.parametrize("angle", [0.0, 30.0, 77.0, 135.0])
+def test_trail_of_40_px_is_one_with_all_its_hits(angle):
+    trails = [(140.0, 130.0, 40.0, angle, 25.0)]
+    hits = hits_over(trails, within=12.9)
+    (found,) = merge(scene(trails), hits)
+    assert found["nHits"] == len(hits) >= 35
+    assert math.hypot(found["x"] - 140, found["y"] - 130) < 1
+    assert found["length"] == pytest.approx(40, abs=3)
+    assert turned(found["angle"], angle) < 2
+
+
+@pytest.mark.parametrize("fwhm", [2.0, 2.5])
+@pytest.mark.parametrize(("length", "angle"), [(20.0, 10.0), (40.0, 60.0), (60.0, 100.0), (30.0, 150.0)])
+def test_parallel_trails_10_px_apart_stay_two(fwhm, length, angle):
+    theta = math.radians(angle)
+    other = (140 - 10 * math.sin(theta), 130 + 10 * math.cos(theta), length, angle, 20.0)
+    trails = [(140.0, 130.0, length, angle, 12.0), other]
+    found = merge(scene(trails, fwhm=fwhm), hits_over(trails), exposure(SHAPE, fwhm))
+    assert len(found) == 2
+    for x, y, *_ in trails:
+        assert min(math.hypot(each["x"] - x, each["y"] - y) for each in found) < 4
+
+
+@pytest.mark.parametrize("turn", [45.0, 90.0])
+def test_crossing_trails_are_two(turn):
+    trails = [(140.0, 130.0, 50.0, 20.0, 25.0), (143.0, 128.0, 45.0, 20 + turn, 18.0)]
+    assert len(merge(scene(trails), hits_over(trails))) == 2
+
+
+def test_point_sources_15_px_apart_stay_two():
+    trails = [(140.0, 130.0, 0.0, 0.0, 14.0), (151.0, 140.0, 0.0, 0.0, 10.0)]
+    found = merge(scene(trails), hits_over(trails))
+    assert [each["length"] for each in found] == [0, 0]
+
+
+@pytest.mark.parametrize("length", [0.0, 30.0])
+def test_negative_sources_give_nothing(length):
+    trails = [(140.0, 130.0, length, 20.0, -50.0)]
+    assert merge(scene(trails), hits_over(trails)) == []
+
+
+def test_dipole_gives_its_positive_lobe():
+    trails = [(140.0, 130.0, 0.0, 0.0, 60.0), (143.0, 130.0, 0.0, 0.0, -60.0)]
+    (lobe,) = merge(scene(trails), hits_over(trails))
+    assert 138 < lobe["x"] < 140.5
+
+
+@pytest.mark.parametrize(("length", "angle"), [(180.0, 37.0), (230.0, 5.0), (900.0, 50.0)])
+def test_long_trail_is_one(length, angle):
+    trails = [(140.0, 130.0, length, angle, 80.0)]
+    hits = hits_over(trails, within=12.9)
+    (found,) = merge(scene(trails), hits)
+    assert found["nHits"] == len(hits)
+    assert turned(found["angle"], angle) < 1
+    if length < 300:
+        assert found["length"] == pytest.approx(length, abs=8)
+
+
+def test_two_satellites_10_px_apart_are_two():
+    trails = [(140.0, 130.0, 900.0, 50.0, 80.0), (146.0, 122.0, 900.0, 50.0, 60.0)]
+    assert len(merge(scene(trails), hits_over(trails))) == 2
+
+
+def test_blinking_trail_is_one():
+    theta = math.radians(20)
+    trails = [
+        (140 + k * 50 * math.cos(theta), 130 + k * 50 * math.sin(theta), 32.0, 20.0, 30.0)
+        for k in (-1.5, -0.5, 0.5, 1.5)
+    ]
+    (found,) = merge(scene(trails), hits_over(trails))
+    assert found["length"] == pytest.approx(182, abs=8)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_faint_long_trail(seed):
+    trails = [(140.0, 130.0, 60.0, 25.0 + 31 * seed, 10.0)]
+    found = merge(scene(trails, seed), hits_over(trails))
+    best = max(found, key=lambda each: each["logitSum"])
+    assert best["length"] == pytest.approx(60, abs=15)
+    assert turned(best["angle"], trails[0][3]) < 5
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_first_position_is_good_to_a_pixel_or_so(seed):
+    trails = [(140.0 + 0.13 * seed, 130.0 - 0.11 * seed, 3.0 * seed, 23.0 * seed, 12.0)]
+    found = merge(scene(trails, seed), hits_over(trails))
+    best = max(found, key=lambda each: each["logitSum"])
+    assert math.hypot(best["x"] - trails[0][0], best["y"] - trails[0][1]) <= 1.5
+
+
+def test_trail_across_a_masked_star_is_one():
+    trails = [(140.0, 130.0, 60.0, 15.0, 40.0)]
+    image, mask = scene(trails), np.zeros(SHAPE, np.uint16)
+    y, x = np.ogrid[: SHAPE[0], : SHAPE[1]]
+    mask[np.hypot(x - 145, y - 131) < 9] = MaskPlane.NO_DATA
+    image[mask > 0] = np.nan
+    (found,) = merge(image, hits_over(trails), mask=mask)
+    assert found["length"] == pytest.approx(60, abs=8)
+
+
+def test_hits_over_masked_pixels_give_nothing():
+    trails = [(140.0, 130.0, 40.0, 15.0, 40.0)]
+    mask = np.full(SHAPE, MaskPlane.SAT, np.uint16)
+    assert merge(scene(trails), hits_over(trails), mask=mask) == []
+
+
+def test_at_the_border_and_in_the_corner():
+    trails = [(4.0, 130.0, 20.0, 90.0, 25.0), (276.0, 256.0, 0.0, 0.0, 25.0)]
+    found = merge(scene(trails), hits_over(trails, within=14))
+    assert [(round(each["x"]), round(each["y"])) for each in found] == [(4, 130), (276, 256)]
+
+
+def test_no_hits_no_candidates():
+    assert merge(scene([]), HIT.empty()) == []
+
+
+MANY = [
+    (60.0, 60.0, 0.0, 0.0, 15.0),
+    (75.0, 60.0, 0.0, 0.0, 9.0),
+    (200.0, 80.0, 30.0, 40.0, 20.0),
+    (120.0, 190.0, 200.0, 5.0, 90.0),
+    (60.0, 130.0, 12.0, 100.0, 12.0),
+]
+MANY_IMAGE = scene(MANY)
+MANY_HITS = hits_over(MANY)
+
+
+@settings(deadline=None, max_examples=6)
+@given(st.integers(0, 2**32 - 1))
+def test_order_of_hits_does_not_matter(seed):
+    shuffled = MANY_HITS.take(np.random.default_rng(seed).permutation(len(MANY_HITS)))
+    found = merge(MANY_IMAGE, shuffled)
+    assert found == merge(MANY_IMAGE, MANY_HITS)
+    assert [(each["y"], each["x"]) for each in found] == sorted((each["y"], each["x"]) for each in found)
+
+
+@settings(deadline=None, max_examples=6)
+@given(st.integers(0, 2**32 - 1))
+def test_each_hit_counts_once(seed):
+    kept = np.random.default_rng(seed).random(len(MANY_HITS)) < 0.6
+    hits = MANY_HITS.filter(pa.array(kept))
+    found = merge(MANY_IMAGE, hits)
+    assert sum(each["nHits"] for each in found) == len(hits)
+    assert sum(each["logitSum"] for each in found) == pytest.approx(float(np.sum(hits["logit"])), rel=1e-5)
+    assert max(each["logitPeak"] for each in found) == pytest.approx(float(np.max(hits["logit"])))
+    assert all(each["nHits"] > 0 for each in found)
+
+
+def test_grid_is_that_of_the_table():
+    trails = [(140.0, 130.0, 0.0, 0.0, 20.0)]
+    hits = hit_table([124 // 4], [134 // 4], [3.0]).replace_schema_metadata({"window": "16", "stride": "4"})
+    (found,) = merge(scene(trails), hits)
+    assert (round(found["x"]), round(found["y"])) == (140, 130)
+    assert merge(scene(trails), hits.replace_schema_metadata(None).slice(0, 0)) == []
+
+
+@pytest.mark.parametrize(("hits", "most"), [(MANY_HITS, 2), (pa.concat_tables([MANY_HITS] * 400), 4096)])
+def test_flood_is_refused(hits, most):
+    with pytest.raises(BadInput, match=r"exposure 1-0: at least .* To fix, look at the difference image") as caught:
+        merge(MANY_IMAGE, hits, max_candidates=most)
+    assert caught.value.code == "flood"
+
+
+def test_refuses_pixels_that_are_not_the_exposure():
+    with pytest.raises(DatasetError, match=r"exposure 1-0 is \(260, 281\), got pixels of \(260, 280\)"):
+        merge(MANY_IMAGE, MANY_HITS, exposure((260, 281)))
+
+
+@pytest.mark.skipif("NIGHTSTRIDE_DATA" not in os.environ, reason="NIGHTSTRIDE_DATA is not set: no real frame")
+@pytest.mark.parametrize("fwhm", [3.0, 4.5])
+def test_real_frame_has_one_long_streak(fwhm):
+    image = fits.getdata(Path(os.environ["NIGHTSTRIDE_DATA"]) / "01_fits_streaks/astride_long.fits").astype(np.float32)
+    level = float(np.median(image))
+    noise = 1.4826 * float(np.median(np.abs(image - level)))
+    white = np.array([[1.0]])
+    bank = trail_bank(moffat_mixture(fwhm, 3.0), fwhm, noise, white)
+    peak = maximum_filter(point_snr(image - np.float32(level), bank), 18)[13:-13:STRIDE, 13:-13:STRIDE]
+    row, column = np.nonzero(peak > 6)
+    hits = hit_table(row, column, np.log(peak[row, column]))
+    found = merge(image, hits, exposure(image.shape, fwhm, noise, level, white))
+    (streak,) = [each for each in found if each["length"] > 150]
+    theta = math.radians(streak["angle"])
+    half = 0.5 * streak["length"] * np.array([math.cos(theta), math.sin(theta)])
+    centre = np.array([streak["x"], streak["y"]])
+    left, right = sorted([centre - half, centre + half], key=lambda end: float(end[0]))
+    assert math.dist(left, (22, 338)) < 5
+    assert math.dist(right, (341, 310)) < 5
+    assert turned(streak["angle"], math.degrees(math.atan2(310 - 338, 341 - 22))) < 2
+    for each in found:
+        across = (each["y"] - streak["y"]) * math.cos(theta) - (each["x"] - streak["x"]) * math.sin(theta)
+        assert each is streak or abs(across) > 5 or not 22 < each["x"] < 341
