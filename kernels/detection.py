@@ -1,5 +1,6 @@
 """Everything that is measured on the pixels of one candidate."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,11 @@ from kernels.photometry import Flux, aperture_flux, fit_flux
 from kernels.scene import Scene
 from kernels.shape import Lobes, blob_pixels, lobes, sharpness
 from kernels.trail_fit import TrailFit, fit_trail
+from kernels.trail_start import robust_level
 from schemas.dia_source import DetectionFlag
 from schemas.mask import UNUSABLE, MaskPlane
 
-_DIPOLE_FRACTION = 0.5
+_DIPOLE_FRACTION, _DARK_FRACTION = 0.5, 2.0  # negative over positive light
 _DIPOLE_DEPTH = 4.0  # sigma of the smoothed image
 _BLOB_PIXELS = 9
 _TOO_LONG = 0.25  # of the image's shorter side
@@ -46,6 +48,12 @@ class Detection:
     masked_fraction: float
     flags: DetectionFlag
 
+    @property
+    def shines(self) -> bool:
+        """Whether it is a source: of positive flux, and not the rim of a dark residual."""
+        dark = self.negative_fraction > _DARK_FRACTION
+        return self.trail.value > 0 and math.isfinite(self.trail.error) and not dark
+
 
 def usable_pixels(pixels: NDArray[np.float32], mask: NDArray[np.uint16]) -> NDArray[np.bool_]:
     """Pixels that are finite and not masked as unusable."""
@@ -67,7 +75,8 @@ def measure_candidate(scene: Scene, mask: NDArray[np.uint16], start: Segment, ha
     fit = fit_trail(scene, start)
     segment = fit.segment
     trail = Flux(fit.flux, float(fit.errors[0]), fit.chi2) if fit.converged else fit_flux(scene, fit.seen, segment)
-    light = lobes(scene, segment, fit.level)
+    # The level of the fit is drawn down by a negative lobe.
+    light = lobes(scene, segment, robust_level(fit.seen))
     masked_fraction, flags = _footprint_flags(scene, mask, segment, half_width)
     level_err = fit.level_err if fit.converged else 0.0
     return Detection(

@@ -14,7 +14,7 @@ from kernels.trail_fit import TrailFit
 
 _CORE = 0.75  # px from the axis of the trail
 _BEYOND = 2.0  # sigma
-_NEAR_FWHM = 2.5
+_NEAR_FWHM = 3.0
 _BLOB = 1  # px; what is left of a masked area when so much is taken off all around is a blob, not a column or a ray
 
 
@@ -27,8 +27,10 @@ class Lobes(NamedTuple):
 
     @property
     def fraction(self) -> float:
-        """Negative over positive light: about 1 for a dipole, near 0 for a source; 1 at most unless all is negative."""
-        return self.negative / self.positive if self.positive > 0 else math.nan
+        """Negative over positive light, 10 at most: about 1 for a dipole, near 0 for a source; NaN without light."""
+        if not self.positive and not self.negative:
+            return math.nan
+        return min(self.negative / max(self.positive, 1e-9), 10.0)
 
 
 def lobes(scene: Scene, segment: Segment, level: float) -> Lobes:
@@ -39,7 +41,7 @@ def lobes(scene: Scene, segment: Segment, level: float) -> Lobes:
     scene
         Image. It is smoothed by a Gaussian as wide as its PSF first.
     segment
-        The trail, px. Pixels within 2.5 FWHM of it are looked at.
+        The trail, px. Pixels within 3 FWHM of it are looked at.
     level
         Local background, pixel units.
     """

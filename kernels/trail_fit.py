@@ -17,6 +17,7 @@ _LEAST_PIXELS = 12
 _PASSES = 10
 _TOLERANCE, _FIRST_TOLERANCE = 1e-6, 1e-3  # relative change of chi squared
 _STILL = 0.3  # px; ends that move less have arrived
+_STRAY_FWHM = 3.0  # a trail that passes the first estimate further off is another one
 _LONG_FWHM = 8.0  # longer trails may run over stars, and need to be steadied against them at the start
 _BLUR_FWHM = 0.8  # a model blurred at first is drawn in from further off
 _WANDER = 8.0  # see the notes of `fit_trail`
@@ -81,7 +82,7 @@ def fit_trail(scene: Scene, start: Segment) -> TrailFit:
     Model: Vereš et al. 2012 (PASP 124, 1197). Pixels weigh alike; the errors are those of `kernels.sandwich`. Pixels
     beyond 5 sigma and beyond half the model itself (stars on and beside the trail) are left out with their
     neighbours, and the fit is repeated until its ends rest.
-    A trail that leaves the image ends at the border.
+    A trail that leaves the image ends at the border. A fit that strays from the first estimate has failed.
     The model depends on the square q of a short length, so the error given is the greater of sqrt(q + err(q)) - length
     and half of length - sqrt(q - 2 err(q)): the usual one for a resolved trail, for a point such that its length lies
     within two errors of 0. Errors of the angle end at 90 degrees. The ends of a
@@ -106,6 +107,8 @@ def fit_trail(scene: Scene, start: Segment) -> TrailFit:
         # Late in the day, ends that swing to and fro a little, as outliers come and go, will do.
         still = _STILL if turn < _PASSES - 3 else scene.fwhm_px
         if converged and not growing and not ahead and _moved(before, after) < still:
+            if after.distance(start.x, start.y) > max(_STRAY_FWHM * scene.fwhm_px, 6.0):
+                break
             return _result(scene, seen, parameters)
         ahead = max(2 * ahead, 2 * _radius(scene)) if growing else 0.0
     return _failed(scene, view(scene, start, _radius(scene)), start)

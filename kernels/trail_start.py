@@ -32,7 +32,7 @@ def starts(scene: Scene, seen: View, first: Segment) -> list[NDArray[np.float64]
         First estimate of the trail. Shorter than two FWHM, it may point anywhere: three directions are given.
     """
     turns = (0.0, 60.0, 120.0) if first.length < 2 * scene.fwhm_px else (0.0,)
-    length, level = max(first.length, scene.fwhm_px), _level(seen)
+    length, level = max(first.length, scene.fwhm_px), robust_level(seen)
     out = []
     for turn in turns:
         segment = first._replace(length=length, angle=first.angle + turn)
@@ -43,9 +43,11 @@ def starts(scene: Scene, seen: View, first: Segment) -> list[NDArray[np.float64]
     return out
 
 
-def _level(seen: View) -> float:
-    """Median without what is above or below it by 2.5 sigma."""
+def robust_level(seen: View) -> float:
+    """Give the median without what is above or below it by 2.5 sigma; 0 where no pixel is usable."""
     values = seen.values[seen.use > 0]
+    if not values.size:
+        return 0.0
     for _ in range(3):
         deviation = np.abs(values - np.median(values))
         values = values[deviation <= 2.5 * 1.4826 * np.median(deviation)]

@@ -72,7 +72,7 @@ def measure_all(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        Of `DIA_SOURCE`, sorted by (y, x); diaSourceId is 0. Candidates with flux <= 0 are left out, and so are those
+        Of `DIA_SOURCE`, sorted by (y, x); diaSourceId is 0. Dark residuals are left out, and so are those
         whose fit is that of a candidate with a greater logitSum (see `kernels.duplicates`).
     """
     info, streaks = _exposure(context), inputs["streak"]
@@ -84,7 +84,7 @@ def measure_all(inputs: Mapping[str, Any], context: Context) -> pa.Table:
         measure_candidate(scene, inputs["mask"], Segment(*place), half_width)
         for place in zip(*(p.tolist() for p in places), strict=True)
     ]
-    shining = [i for i, one in enumerate(found) if one.trail.value > 0 and np.isfinite(one.trail.error)]
+    shining = [i for i, one in enumerate(found) if one.shines]
     shining.sort(key=lambda i: not found[i].fit.converged)  # stable: a fit that failed repeats one that did not
     kept = [shining[i] for i in first_of_each([found[i].fit.segment for i in shining], info.psf.fwhm_px)]
     kept.sort(key=lambda i: (found[i].fit.segment.y, found[i].fit.segment.x))

@@ -135,3 +135,13 @@ def test_what_cannot_be_fitted_keeps_the_first_estimate():
     assert fit.segment == start
     assert np.isnan(fit.covariance).all()
     assert fit.ndata == 0
+
+
+def test_fit_that_strays_to_another_source_has_failed():
+    start = Segment(40, 40, 6, 0)
+    pixels = field(5) - 6000 * trail_image((SIDE, SIDE), *start, PSF)
+    pixels += 9000 * trail_image((SIDE, SIDE), 49, 47, 12, 120, PSF)
+    fit = fit_trail(scene(pixels), start)
+    assert not fit.converged
+    assert fit.segment == start
+    assert fit.flux < 0

@@ -1,0 +1,186 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from astropy.coordinates import SkyCoord
+from astropy.io.fits import Header
+from astropy.wcs import WCS
+
+from benchmarks.pulls import correlated_noise
+from kernels.psf import moffat_mixture
+from kernels.trail_model import trail_image
+from schemas.dia_source import DIA_SOURCE, DetectionFlag
+from schemas.errors import BadInput, Misconfigured
+from schemas.exposure import ExposureInfo, PsfModel
+from schemas.reliability import FEATURES
+from schemas.settings import MeasureSettings
+from schemas.stage import Context
+from schemas.streak import STREAK
+from stages.measure import STAGE, measure_all
+
+SHAPE = (200, 220)
+PSF = moffat_mixture(2.3, 3.0)
+NOISE, CORRELATION = correlated_noise(np.random.default_rng(21), SHAPE)
+TRUTH = ((60.3, 150.8, 14.0, 30.0, 4000.0), (150.1, 40.2, 25.0, 120.0, 6000.0), (100.0, 90.0, 0.0, 0.0, 2500.0))
+
+
+class Verdict:
+    """Reliable is what has a summed logit above 10."""
+
+    card = SimpleNamespace(version="t1", threshold=0.5)
+
+    def __call__(self, features):
+        assert features.shape[1] == len(FEATURES)
+        return (features[:, 0] > np.log1p(10)).astype(np.float32)
+
+
+def wcs_cards():
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [210.0, 12.0], [110, 100]
+    wcs.wcs.cd = np.array([[2.8e-4, 1e-5], [-1e-5, 2.8e-4]])  # east to the right: the mirrored parity
+    return wcs.to_header().tostring(sep="\n")
+
+
+def exposure(**fields):
+    facts = {
+        "night": "20260101", "visit": 70_000, "detector": 3, "instrument": "test", "band": "r",
+        "midpoint_mjd_tai": 61000.25, "exposure_time_s": 30, "shape": SHAPE, "psf": PsfModel(fwhm_px=2.3),
+        "background": 0.0, "noise": 10.0, "gain": 6.2, "zero_point": 26.0, "noise_correlation": CORRELATION.tolist(),
+        "wcs_header": wcs_cards(), "source_uri": "memory://none", "source_sha256": "0" * 64,
+    }  # fmt: skip
+    return ExposureInfo(**(facts | fields))
+
+
+def streaks(rows):
+    """Candidates (x, y, length, angle, logitSum)."""
+    columns = {name: [row[k] for row in rows] for k, name in enumerate(("x", "y", "length", "angle", "logitSum"))}
+    columns |= {"snr": [9.0] * len(rows), "logitPeak": [4.0] * len(rows), "nHits": [6] * len(rows)}
+    return pa.table({name: columns[name] for name in STREAK.schema.names}, schema=STREAK.schema)
+
+
+CANDIDATES = tuple((x + 0.8, y - 0.6, 0.8 * length, angle + 6, 40.0) for x, y, length, angle, _ in TRUTH)
+
+
+def pixels(truth=TRUTH):
+    return (10 * NOISE + sum(f * trail_image(SHAPE, *place, PSF) for *place, f in truth)).astype(np.float32)
+
+
+def inputs(candidates=CANDIDATES, truth=TRUTH):
+    return {"streak": streaks(candidates), "difference": pixels(truth), "mask": np.zeros(SHAPE, np.uint16)}
+
+
+def context(info=None, settings=None):
+    return Context(info or exposure(), None, settings or MeasureSettings(), {"reliability": Verdict()})
+
+
+def test_trails_are_measured_and_sorted_and_numbered():
+    table = STAGE(inputs(), context())
+    rows = table.to_pylist()
+    truth = sorted(TRUTH, key=lambda one: one[1])
+    assert [row["diaSourceId"] for row in rows] == [(70_000 << 21) | (3 << 12) | rank for rank in range(3)]
+    for row, (x, y, length, angle, flux) in zip(rows, truth, strict=True):
+        assert row["x"] == pytest.approx(x, abs=5 * row["xErr"])
+        assert row["y"] == pytest.approx(y, abs=5 * row["yErr"])
+        assert row["trailLengthPx"] == pytest.approx(length, abs=5 * row["trailLengthPxErr"])
+        assert (row["trailAnglePx"] - angle + 90) % 180 - 90 == pytest.approx(0, abs=5 * row["trailAnglePxErr"])
+        njy = flux * 10 ** ((31.4 - 26) / 2.5)
+        assert row["trailFlux"] == pytest.approx(njy, abs=5 * row["trailFluxErr"])
+        assert row["magAB"] == pytest.approx(26 - 2.5 * np.log10(flux), abs=5 * row["magABErr"])
+        assert row["snr"] == pytest.approx(row["trailFlux"] / row["trailFluxErr"], rel=1e-5)
+        covariance = np.reshape(row["trailCov"], (5, 5))
+        np.testing.assert_allclose(covariance, covariance.T)
+        assert np.sqrt(covariance[3, 3]) == pytest.approx(row["trailLengthPxErr"], rel=1e-5)
+        assert np.linalg.eigvalsh(covariance / np.sqrt(np.outer(*[np.diag(covariance)] * 2))).min() > -1e-9
+        assert row["flags"] == 0
+        assert (row["reliability"], row["reliabilityVersion"], row["band"]) == (1.0, "t1", "r")
+        assert row["bboxSize"] >= max(9, abs(length * np.cos(np.radians(angle))))
+
+
+def test_sky_is_that_of_astropy_on_a_mirrored_image():
+    row = STAGE(inputs(), context()).to_pylist()[2]
+    wcs = WCS(Header.fromstring(wcs_cards(), sep="\n"))
+    half = 0.5 * row["trailLengthPx"] * np.exp(1j * np.radians(row["trailAnglePx"]))
+    ends = [wcs.pixel_to_world(row["x"] + s * half.real, row["y"] + s * half.imag) for s in (-1, 1)]
+    assert row["trailLength"] == pytest.approx(ends[0].separation(ends[1]).arcsec, rel=1e-5)
+    assert row["trailAngle"] == pytest.approx(ends[0].position_angle(ends[1]).deg % 180, abs=0.01)
+    there = wcs.pixel_to_world(row["x"], row["y"])
+    assert SkyCoord(row["ra"], row["dec"], unit="deg").separation(there).arcsec < 1e-6
+    assert row["raErr"] * 3600 == pytest.approx(row["xErr"] * 1.01, rel=0.1)
+
+
+def test_without_wcs_and_zero_point_those_columns_are_null():
+    table = STAGE(inputs(), context(exposure(wcs_header=None, zero_point=None)))
+    row = table.to_pylist()[0]
+    null = {name for name, value in row.items() if value is None}
+    assert null == {
+        "ra", "dec", "raErr", "decErr", "ra_dec_Cov", "trailRa", "trailDec", "trailLength", "trailLengthErr",
+        "trailAngle", "trailAngleErr", "psfFlux", "psfFluxErr", "apFlux", "apFluxErr", "trailFlux", "trailFluxErr",
+        "magAB", "magABErr",
+    }  # fmt: skip
+    assert row["flags"] == DetectionFlag.NO_WCS | DetectionFlag.NO_ZERO_POINT
+    assert row["snr"] > 10
+
+
+def test_pixels_in_njy_need_no_zero_point():
+    row = STAGE(inputs(), context(exposure(zero_point=None, pixel_unit="nJy"))).to_pylist()[2]
+    assert row["trailFlux"] == pytest.approx(4000, abs=5 * row["trailFluxErr"])
+
+
+def test_only_what_is_reliable_is_given_and_all_can_be_had():
+    weak = (*CANDIDATES[:2], (*CANDIDATES[2][:4], 3.0))
+    assert len(STAGE(inputs(weak), context())) == 2
+    every = measure_all(inputs(weak), context())
+    assert sorted(every["reliability"].to_pylist()) == [0, 1, 1]
+    assert len(STAGE(inputs(weak), context(settings=MeasureSettings(min_reliability=0.0)))) == 3
+
+
+def test_candidates_can_be_measured_before_there_is_a_verdict():
+    table = measure_all(inputs(), Context(exposure(), None, MeasureSettings()))
+    DIA_SOURCE.check(table)
+    assert table["reliability"].to_pylist() == [0, 0, 0]
+
+
+def test_candidates_of_one_trail_become_one_and_the_strongest_counts():
+    x, y, length, angle, _ = TRUTH[1]
+    pieces = [(x + 3, y - 5, 12.0, angle, 11.0), (x, y, length, angle, 50.0), (x - 3, y + 5, 10.0, angle + 4, 30.0)]
+    rows = STAGE(inputs(pieces), context()).to_pylist()
+    assert [row["logitSum"] for row in rows] == [50.0]
+
+
+def test_parallel_trails_ten_pixels_apart_stay_two():
+    pair = ((100.0, 100.0, 30.0, 0.0, 5000.0), (100.0, 110.0, 30.0, 0.0, 5000.0))
+    rows = STAGE(inputs([(*one[:4], 40.0) for one in pair], pair), context()).to_pylist()
+    assert [round(row["y"]) for row in rows] == [100, 110]
+
+
+def test_what_is_dark_is_no_detection():
+    dark = tuple((*place, -flux) for *place, flux in TRUTH)
+    assert len(STAGE(inputs(truth=dark), context())) == 0
+
+
+def test_order_of_the_candidates_does_not_matter():
+    assert STAGE(inputs(CANDIDATES[::-1]), context()).equals(STAGE(inputs(), context()))
+
+
+def test_no_candidates_give_an_empty_catalogue():
+    assert STAGE(inputs(()), context()).equals(DIA_SOURCE.empty())
+
+
+def test_flood_is_refused(monkeypatch):
+    rows = measure_all(inputs(), context()).slice(0, 1)
+    many = pa.concat_tables([rows] * 4097)
+    monkeypatch.setattr("stages.measure.measure_all", lambda *_: many)
+    with pytest.raises(BadInput, match=r"exposure 70000-3: 4097 detections, .* 4096 at most") as error:
+        STAGE(inputs(), context())
+    assert error.value.code == "flood"
+
+
+def test_wcs_that_cannot_be_read_is_bad_input():
+    with pytest.raises(BadInput, match="exposure 70000-3: no celestial WCS"):
+        STAGE(inputs(), context(exposure(wcs_header="CTYPE1  = 'FREQ    '".ljust(80))))
+
+
+def test_it_needs_an_exposure():
+    with pytest.raises(Misconfigured, match="works on one exposure"):
+        measure_all(inputs(), Context(None, None, MeasureSettings()))
