@@ -1,10 +1,12 @@
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from astropy.coordinates import SkyCoord
-from astropy.io.fits import Header
+from astropy.io.fits import Header, getdata
 from astropy.wcs import WCS
 
 from benchmarks.pulls import correlated_noise
@@ -184,3 +186,21 @@ def test_wcs_that_cannot_be_read_is_bad_input():
 def test_it_needs_an_exposure():
     with pytest.raises(Misconfigured, match="works on one exposure"):
         measure_all(inputs(), Context(None, None, MeasureSettings()))
+
+
+@pytest.mark.skipif("NIGHTSTRIDE_DATA" not in os.environ, reason="NIGHTSTRIDE_DATA is not set: no real images")
+@pytest.mark.parametrize("first", [(180, 324, 300, 175), (190, 324, 250, 172), (180, 328, 300, 178)])
+def test_long_streak_of_a_real_frame_is_followed_past_its_stars(first):
+    image = getdata(Path(os.environ["NIGHTSTRIDE_DATA"]) / "01_fits_streaks/astride_long.fits").astype(np.float32)
+    noise = 1.4826 * np.median(np.abs(image - np.median(image)))
+    info = exposure(
+        shape=image.shape, psf=PsfModel(fwhm_px=3.0), noise=noise, background=np.median(image), wcs_header=None,
+        noise_correlation=((1.0,),),
+    )  # fmt: skip
+    given = {"streak": streaks([(*first, 40.0)]), "difference": image, "mask": np.zeros(image.shape, np.uint16)}
+    (row,) = STAGE(given, context(info)).to_pylist()
+    half = 0.5 * row["trailLengthPx"] * np.exp(1j * np.radians(row["trailAnglePx"]))
+    ends = sorted((row["x"] + s * half.real, row["y"] + s * half.imag) for s in (-1, 1))
+    assert np.hypot(*np.subtract(ends, [(22, 338), (341, 310)]).T).max() < 5  # as the eye sees them
+    assert row["trailAnglePx"] == pytest.approx(175, abs=2)
+    assert row["flags"] & DetectionFlag.CROSSES_DETECTOR
