@@ -53,7 +53,7 @@ class TrainPlan:
     validation: tuple[Wanted, ...] = (Wanted("ztf", 10), Wanted("llnl", 5))
     test: tuple[Wanted, ...] = (Wanted("ztf", 10), Wanted("llnl", 5))
     per_streak: int = 24
-    rounds: int = 3
+    rounds: int = 2
     most: int = 4000
     first: FitPlan = field(default_factory=lambda: FitPlan(epochs=10))
     later: FitPlan = field(default_factory=lambda: FitPlan(epochs=8, rate=7e-4))
