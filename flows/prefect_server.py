@@ -18,8 +18,11 @@ from urllib.request import urlopen
 
 from schemas.errors import Misconfigured
 
-START_S = 120.0
-"""How long the server may take to answer, s. A first start sets up its database: 13 s on an idle machine."""
+START_S = 600.0
+"""How long a server of our own may take to answer, s. Its first start sets up its database: 13 s on an idle machine."""
+
+ANSWER_S = 30.0
+"""How long a server of the user's may take, s."""
 
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -68,7 +71,8 @@ class PrefectServer:
         Misconfigured
             It ended, or did not answer in time.
         """
-        deadline = time.monotonic() + START_S
+        patience = ANSWER_S if self._process is None else START_S
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if self._process is not None and self._process.poll() is not None:
                 break
@@ -81,7 +85,7 @@ class PrefectServer:
         raise Misconfigured(
             "prefect",
             str(self.url),
-            f"no Prefect server answers after {START_S:.0f} s, or it ended at once.",
+            f"no Prefect server answers within {patience:.0f} s, or it ended at once.",
             "check PREFECT_API_URL; without it, remove the folder PREFECT_HOME "
             f"({os.environ.get('PREFECT_HOME')}), which holds nothing that is needed.",
         )

@@ -1,0 +1,96 @@
+import pytest
+
+from flows.adapters.ledger import Ledger
+from flows.adapters.sources import Source
+from flows.books import PASSING, Books
+from flows.exposure_tasks import Published, Stored
+from flows.lineage import memo_name, trace
+from flows.model_cache import model_digests
+from flows.outcome import Outcome
+from flows.plan import Item, verdict_digest
+from flows.source_stat import stat_of
+from schemas.errors import BadInput
+from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
+from schemas.ledger import DatasetRecord
+from schemas.settings import Settings
+from stages import PIPELINE
+
+KEY = ExposureKey(night="20260101", visit=7, detector=3)
+SETTINGS = Settings()
+
+
+@pytest.fixture
+def books(tmp_path):
+    return Books(tmp_path / "out", SETTINGS, PIPELINE)
+
+
+@pytest.fixture
+def item(tmp_path):
+    (tmp_path / "a.fits").write_text("content")
+    source = Source(str(tmp_path / "a.fits"))
+    return Item(source, KEY, stat_of(source))
+
+
+def lineage(item, sha256="bytes"):
+    return trace(item.source, sha256, PIPELINE, model_digests(PIPELINE, SETTINGS), SETTINGS)
+
+
+def stored(item):
+    info = ExposureInfo(
+        **KEY.model_dump(), instrument="test", band="g", midpoint_mjd_tai=6e4, exposure_time_s=30, shape=(60, 60),
+        psf=PsfModel(fwhm_px=2), background=0, noise=1, source_uri=item.source.uri, source_sha256="bytes",
+    )  # fmt: skip
+    return Stored(info, lineage(item), False, {})
+
+
+def publish(tmp_path, name):
+    path = tmp_path / "out" / "catalogs" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("rows")
+    return DatasetRecord(path=f"catalogs/{name}", digest="d", rows=3, sha256="s")
+
+
+def test_records_what_is_done_and_withdraws_what_is_not_published_any_more(books, item, tmp_path):
+    ledger = Ledger(tmp_path / "out")
+    outcome = Outcome(item, "done", windows=100, unscored=4, detections=3, seconds={"detect": 1.23456})
+    both = {name: publish(tmp_path, name) for name in ("old", "kept")}
+    books.done(item, stored(item), Published(both, {}), outcome)
+    record = ledger.get(KEY)
+    assert (record.digest, record.status, record.seconds) == (lineage(item).final, "done", {"detect": 1.2346})
+    again = Item(item.source, KEY, item.stat, record=record)
+    books.done(again, stored(item), Published({"kept": both["kept"]}, {}), outcome)
+    assert [path.name for path in (tmp_path / "out" / "catalogs").iterdir()] == ["kept"]
+
+
+def test_remembers_what_a_source_holds(books, item, tmp_path):
+    books.stored(item, stored(item))
+    memo = Ledger(tmp_path / "out").remembered(memo_name(item.source, SETTINGS))
+    assert (memo.key, memo.sha256, memo.size) == (KEY, "bytes", len("content"))
+
+
+def test_a_verdict_is_kept_and_takes_back_what_was_published(books, item, tmp_path):
+    ledger = Ledger(tmp_path / "out")
+    books.done(item, stored(item), Published({"a": publish(tmp_path, "a")}, {}), Outcome(item, "done"))
+    bad = Item(item.source, KEY, item.stat, "bytes", ledger.get(KEY))
+    outcome = books.quarantined(bad, BadInput("all_nan", item.source.uri, "has no pixel.", "fetch it."))
+    assert (outcome.status, outcome.trouble.code) == ("quarantined", "all_nan")
+    record = ledger.get(KEY)
+    assert (record.status, record.datasets) == ("quarantined", {})
+    assert record.digest == verdict_digest(lineage(item).final, SETTINGS)
+    assert list((tmp_path / "out" / "catalogs").iterdir()) == []
+    reasons = list((tmp_path / "out" / "quarantine").iterdir())
+    assert len(reasons) == 1
+    books.done(item, stored(item), Published({}, {}), Outcome(item, "done"))
+    assert list((tmp_path / "out" / "quarantine").iterdir()) == []
+
+
+@pytest.mark.parametrize("code", sorted(PASSING))
+def test_what_says_nothing_of_the_file_is_no_verdict(books, item, tmp_path, code):
+    books.quarantined(item, BadInput(code, "where", "is wrong.", "mend it."))
+    assert Ledger(tmp_path / "out").get(KEY) is None
+
+
+def test_a_file_that_cannot_be_read_any_more_has_no_verdict(books, item, tmp_path):
+    (tmp_path / "a.fits").unlink()
+    assert books.quarantined(item, BadInput("unreadable_file", "x", "is gone.", "find it.")).status == "quarantined"
+    assert Ledger(tmp_path / "out").get(KEY) is None

@@ -1,0 +1,139 @@
+import asyncio
+import io
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from distributed import Client, LocalCluster
+from rich.console import Console
+
+from flows import exposure_run
+from flows.adapters.ledger import Ledger
+from flows.adapters.sources import Source
+from flows.books import Books
+from flows.exposure_run import ExposureRun
+from flows.exposure_tasks import Published, Searched, Stored
+from flows.lineage import trace
+from flows.model_cache import model_digests
+from flows.plan import Item
+from flows.progress import Progress
+from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
+from schemas.hit import HIT
+from schemas.settings import ExecutionSettings, Settings
+from stages import PIPELINE
+
+KEY = ExposureKey(night="20260101", visit=7, detector=3)
+SETTINGS = Settings(execution=ExecutionSettings(retries=2))
+PROBLEM = ("where", "is wrong.", "mend it.")
+
+
+def attempts(log, task):
+    """Count, in a file that tasks share, how often a task has begun."""
+    with (log / task).open("a") as file:
+        file.write("x")
+    return len((log / task).read_text())
+
+
+def store(log, fails, source, key, sha256, out, settings):
+    number = attempts(log, "store")
+    if "store" in fails and number <= fails["store"][0]:
+        raise fails["store"][1]
+    info = ExposureInfo(
+        **KEY.model_dump(), instrument="test", band="g", midpoint_mjd_tai=6e4, exposure_time_s=30, shape=(60, 60),
+        psf=PsfModel(fwhm_px=2), background=0, noise=1, source_uri=source.uri, source_sha256="bytes",
+    )  # fmt: skip
+    lineage = trace(source, "bytes", PIPELINE, model_digests(PIPELINE, settings), settings)
+    return Stored(info, lineage, sha256 is not None, {"ingest": 1.0})
+
+
+def search(log, fails, path, tile, settings):
+    number = attempts(log, "search")
+    if "search" in fails and number <= fails["search"][0]:
+        raise fails["search"][1]
+    return Searched({"hit": HIT.empty()}, 25, 1, {"detect": 2.0})
+
+
+def finish(log, fails, path, tiles, lineage, out, settings):
+    assert all(isinstance(tile.tables["hit"], pa.Table) for tile in tiles)
+    return Published({}, {"publish": 0.5})
+
+
+@pytest.fixture
+def drive(tmp_path, monkeypatch):
+    """Drive one exposure whose tasks fail as told: task -> (how often, with what)."""
+
+    def run(**fails):
+        for name, task in (("store", store), ("search", search), ("finish", finish)):
+            monkeypatch.setattr(exposure_run, name, partial(task, tmp_path, fails))
+        monkeypatch.setattr(exposure_run, "BACKOFF_S", 0.001)
+        (tmp_path / "a.fits").write_text("content")
+        item = Item(Source(str(tmp_path / "a.fits")), KEY, None, sha256="bytes")
+
+        async def one():
+            async with Client(
+                processes=False, asynchronous=True, set_as_default=False, dashboard_address=None
+            ) as client:
+                books = Books(tmp_path / "out", SETTINGS, PIPELINE)
+                progress = Progress(Console(file=io.StringIO()), 1)
+                return await ExposureRun(client, tmp_path / "out", SETTINGS, books, progress)(item)
+
+        return asyncio.run(one())
+
+    return run
+
+
+def begun(folder, task):
+    path = Path(folder) / task
+    return len(path.read_text()) if path.exists() else 0
+
+
+def test_adds_up_and_records_what_was_done(drive, tmp_path):
+    outcome = drive()
+    assert (outcome.status, outcome.windows, outcome.unscored) == ("done", 25, 1)
+    assert outcome.seconds == {"ingest": 1.0, "detect": 2.0, "publish": 0.5}
+    record = Ledger(tmp_path / "out").get(KEY)
+    assert (record.status, record.windows, record.source_sha256) == ("done", 25, "bytes")
+
+
+@pytest.mark.parametrize("task", ["store", "search"])
+def test_what_may_succeed_later_is_tried_again(drive, tmp_path, task):
+    assert drive(**{task: (2, Retryable("io_error", *PROBLEM))}).status == "done"
+    assert begun(tmp_path, task) == 3
+
+
+def test_what_goes_on_failing_fails_and_leaves_no_record(drive, tmp_path):
+    outcome = drive(store=(9, Retryable("disk_full", *PROBLEM)))
+    assert (outcome.status, outcome.trouble.code) == ("failed", "disk_full")
+    assert begun(tmp_path, "store") == 1 + SETTINGS.execution.retries
+    assert Ledger(tmp_path / "out").get(KEY) is None
+
+
+def test_a_bad_exposure_is_quarantined_once_and_for_all(drive, tmp_path):
+    outcome = drive(store=(9, BadInput("all_nan", *PROBLEM)))
+    assert (outcome.status, outcome.trouble.code) == ("quarantined", "all_nan")
+    assert begun(tmp_path, "store") == 1
+    assert Ledger(tmp_path / "out").get(KEY).status == "quarantined"
+    assert len(list((tmp_path / "out" / "quarantine").iterdir())) == 1
+
+
+def test_damaged_tiles_are_made_again_once(drive, tmp_path):
+    damage = BadInput("damaged_tiles", *PROBLEM)
+    assert drive(search=(1, damage)).status == "done"
+    assert (begun(tmp_path, "store"), begun(tmp_path, "search")) == (2, 2)
+
+
+def test_tiles_that_stay_damaged_are_no_verdict_on_the_file(drive, tmp_path):
+    assert drive(search=(9, BadInput("damaged_tiles", *PROBLEM))).status == "quarantined"
+    assert Ledger(tmp_path / "out").get(KEY) is None
+
+
+def test_a_defect_fails_the_exposure_alone(drive):
+    outcome = drive(search=(9, ZeroDivisionError("oops")))
+    assert (outcome.status, outcome.trouble.message) == ("failed", "ZeroDivisionError: oops")
+
+
+def test_a_mistake_in_the_configuration_stops_the_run(drive):
+    with pytest.raises(Misconfigured, match="is wrong"):
+        drive(store=(9, Misconfigured("not_writable", *PROBLEM)))

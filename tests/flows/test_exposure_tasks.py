@@ -1,0 +1,91 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from flows import exposure_tasks
+from flows.adapters.catalog_store import CatalogStore
+from flows.adapters.probe import probe
+from flows.adapters.sources import Source
+from flows.adapters.zarr_tiles import TileStore
+from flows.exposure_tasks import Searched, finish, search, store, tile_path
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput
+from schemas.exposure import ExposureKey
+from schemas.hit import HIT
+from schemas.settings import DetectSettings, ExecutionSettings, Settings, TileSettings
+from schemas.tiles import Tiling
+
+SETTINGS = Settings(tiles=TileSettings(tile=112, chunk=28), detect=DetectSettings(threshold=0.2))
+
+
+@pytest.fixture
+def source(write_ztf, sky):
+    """Noise with one bright star-like source."""
+    y, x = np.indices(sky.shape)
+    return Source(write_ztf(sky + 900 * np.exp(-((y - 90) ** 2 + (x - 130) ** 2) / 6).astype(np.float32)))
+
+
+@pytest.fixture
+def key(source):
+    return probe(source, SETTINGS)
+
+
+def searched(path, shape, settings=SETTINGS):
+    return [search(path, tile, settings) for tile in Tiling(shape, settings.tiles.tile, 26, 7).tiles()]
+
+
+def test_stores_once_and_keeps_what_is_the_same(source, key, tmp_path):
+    first = store(source, key, None, tmp_path, SETTINGS)
+    assert not first.reused
+    opened = TileStore.open(tile_path(tmp_path, key))
+    assert (opened.info, opened.digest) == (first.info, first.lineage.tiles)
+    again = store(source, key, first.info.source_sha256, tmp_path, SETTINGS)
+    assert (again.reused, again.info, again.lineage) == (True, first.info, first.lineage)
+    smaller = Settings(tiles=TileSettings(tile=56, chunk=28))
+    assert not store(source, key, first.info.source_sha256, tmp_path, smaller).reused
+
+
+def test_a_file_that_changed_its_identity_is_refused(source, key, tmp_path):
+    planned = ExposureKey(night=key.night, visit=key.visit + 1, detector=key.detector)
+    with pytest.raises(BadInput, match="run again when the file is no longer being written") as caught:
+        store(source, planned, None, tmp_path, SETTINGS)
+    assert caught.value.code == "changed_meanwhile"
+
+
+def test_searches_every_window_once_and_publishes(source, key, tmp_path):
+    stored = store(source, key, None, tmp_path, SETTINGS)
+    path = tile_path(tmp_path, key)
+    tiles = searched(path, stored.info.shape)
+    rows, columns = Tiling(stored.info.shape).grid
+    assert sum(tile.windows for tile in tiles) == rows * columns
+    published = finish(path, tiles, stored.lineage, tmp_path, SETTINGS)
+    assert published.datasets.keys() == {"dia_source"}
+    record = published.datasets["dia_source"]
+    assert record.digest == stored.lineage.final
+    assert len(CatalogStore(tmp_path).read(DIA_SOURCE, key)) == record.rows
+    assert published.seconds.keys() == {"merge", "measure", "publish"}
+    backwards = finish(path, tiles[::-1], stored.lineage, tmp_path, SETTINGS)
+    assert backwards.datasets == published.datasets
+
+
+def test_hits_of_tiles_are_put_in_the_order_of_the_grid():
+    def tile(*rows):
+        return Searched({"hit": pa.Table.from_pylist(list(rows), HIT.schema)}, 1, 0, {})
+
+    rows = [{"row": row, "column": column, "logit": 1.0} for row in (0, 2) for column in (1, 5)]
+    whole = exposure_tasks._gathered(exposure_tasks.PIPELINE[0], [tile(rows[3], rows[0]), tile(rows[2]), tile(rows[1])])
+    assert whole.to_pylist() == rows
+    assert exposure_tasks._gathered(exposure_tasks.PIPELINE[0], []).equals(HIT.empty())
+
+
+def test_more_detections_than_allowed_are_a_flood_and_nothing_is_published(source, key, tmp_path, monkeypatch):
+    stored = store(source, key, None, tmp_path, SETTINGS)
+    row = {field.name: {pa.string(): "g"}.get(field.type, 1) for field in DIA_SOURCE.schema}
+    row["trailCov"] = [0.0] * 25
+    two = pa.Table.from_pylist([row, row], DIA_SOURCE.schema)
+    monkeypatch.setattr(exposure_tasks, "_run", lambda stages, inputs, *rest: inputs.update(dia_source=two) or {})
+    tight = Settings(execution=ExecutionSettings(max_detections=1))
+    with pytest.raises(BadInput, match=r"2 rows of dia_source, more than execution.max_detections = 1") as caught:
+        finish(tile_path(tmp_path, key), [], stored.lineage, tmp_path, tight)
+    assert caught.value.code == "flood"
+    assert not (tmp_path / "catalogs").exists()
