@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from flows.adapters.sources import Source
 from flows.image_shape import shape_of
-from schemas.errors import BadInput, Misconfigured
+from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.settings import Settings
 from schemas.tiles import Tiling
 
@@ -71,8 +71,8 @@ def require_fit(source: Source, settings: Settings, worker_bytes: int) -> None:
     """
     try:
         shape = shape_of(source)
-    except BadInput:
-        return  # it will be quarantined, with the reason
+    except (BadInput, Retryable):
+        return  # the exposure will be quarantined or tried again, with the reason
     projected = projected_bytes(shape, len(source.siblings), settings)
     task = max(projected, key=lambda name: projected[name])
     if projected[task] > worker_bytes:

@@ -1,7 +1,6 @@
 """A night's work, and what has become of it so far."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.books import Books
@@ -12,25 +11,37 @@ from flows.progress import Progress
 from schemas.settings import Settings
 
 
-@dataclass
 class Night:
     """What the flow works on.
 
-    Attributes
+    No dataclass, and with slots: Prefect would walk through it for each task, and store a copy of all of it as the
+    parameters of the flow.
+
+    Parameters
     ----------
     items
         Exposures to search, by night and visit.
     out, settings, books, progress, cluster
         Where results go, and what does the work.
+
+    Attributes
+    ----------
     outcomes
         One for each exposure that is finished, in the order in which they finished. Kept here and not returned, so
         that it outlives a flow that ends in an error.
     """
 
-    items: Sequence[Item]
-    out: Path
-    settings: Settings
-    books: Books
-    progress: Progress
-    cluster: Cluster
-    outcomes: list[Outcome] = field(default_factory=list)
+    __slots__ = ("books", "cluster", "items", "out", "outcomes", "progress", "settings")
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        out: Path,
+        settings: Settings,
+        books: Books,
+        progress: Progress,
+        cluster: Cluster,
+    ) -> None:
+        self.items, self.out, self.settings = items, out, settings
+        self.books, self.progress, self.cluster = books, progress, cluster
+        self.outcomes: list[Outcome] = []

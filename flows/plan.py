@@ -124,8 +124,8 @@ class Planner:
                 published.append(winner.record)
                 skipped += 1
             else:
-                reason = winner.record.reason or "quarantined"
-                quarantined.append(Trouble(uri=name_of(winner.source), code=reason.partition(":")[0], message=reason))
+                code, _, message = (winner.record.reason or "").partition(": ")
+                quarantined.append(Trouble(uri=name_of(winner.source), code=code, message=message))
         return Plan(tuple(todo), tuple(published), skipped, tuple(quarantined))
 
     def _identify(self, source: Source) -> Item:

@@ -49,7 +49,7 @@ class Command:
 
     def __call__(self, *arguments, **environment):
         process = self.start(*arguments, **environment)
-        stdout, stderr = process.communicate(timeout=300)
+        stdout, stderr = process.communicate(timeout=1800)
         return Finished(process.returncode, stdout, stderr)
 
 

@@ -226,6 +226,7 @@ def test_a_known_verdict_is_not_sought_again_until_its_reasons_change(world):
     world.publish(world.plan(source).todo[0], status="quarantined")
     plan = world.plan(source)
     assert (plan.todo, codes(plan)) == ((), [("a", "flood")])
+    assert plan.quarantined[0].message == "too many rows"
     more = world.settings.model_copy(update={"execution": ExecutionSettings(max_detections=9)})
     assert names(world.plan(source, settings=more).todo) == ["a"]
     world.source("a", "1 0 better")
