@@ -49,7 +49,7 @@ class TrainPlan:
     """
 
     train: tuple[Wanted, ...] = (Wanted("ztf", 16, 60), Wanted("llnl", 8, 60), Wanted("ztf", 2, 0))
-    verdict: tuple[Wanted, ...] = (Wanted("ztf", 24), Wanted("llnl", 8), Wanted("ztf", 2, 0))
+    verdict: tuple[Wanted, ...] = (Wanted("ztf", 24), Wanted("llnl", 16), Wanted("ztf", 2, 0))
     validation: tuple[Wanted, ...] = (Wanted("ztf", 10), Wanted("llnl", 5))
     test: tuple[Wanted, ...] = (Wanted("ztf", 10), Wanted("llnl", 5))
     per_streak: int = 24
@@ -58,7 +58,7 @@ class TrainPlan:
     first: FitPlan = field(default_factory=lambda: FitPlan(epochs=10))
     later: FitPlan = field(default_factory=lambda: FitPlan(epochs=8, rate=7e-4))
     floor: float = 0.5
-    false_per_image: float = 0.5
+    false_per_image: float = 0.7
     seed: int = 1
 
 
