@@ -30,7 +30,9 @@ class Stamp:
     image
         Identity of the exposure and readout channel it was cut from.
     pixels : (ny, nx) float32
-        DN; 63 x 63, or less where the edge of the image cuts it. NaN where there is no value.
+        Science less reference, DN; 63 x 63, or less where the edge of the image cuts it. NaN where there is no value.
+    science : (ny, nx) float32
+        The science image there.
     x, y
         Place of the alert on it, 0-based px.
     positive
@@ -39,8 +41,6 @@ class Stamp:
         A predicted asteroid lies within 2 arcsec.
     rb
         Real-bogus score of the packet: a machine's opinion, not truth. NaN where it has none.
-    fwhm
-        Of this source, px.
     jd, band
         Start of the exposure; ZTF's number of the filter.
     """
@@ -48,12 +48,12 @@ class Stamp:
     candid: int
     image: int
     pixels: NDArray[np.float32]
+    science: NDArray[np.float32]
     x: float
     y: float
     positive: bool
     known_asteroid: bool
     rb: float
-    fwhm: float
     jd: float
     band: str
 
@@ -114,17 +114,19 @@ def _packets(name: str, stream: BinaryIO) -> Iterator[Mapping[str, Any]]:
 def _stamp(name: str, packet: Mapping[str, Any]) -> Stamp:
     try:
         candidate = packet["candidate"]
+        positive = candidate["isdiffpos"] in ("t", "1")
         pixels = _pixels(packet["cutoutDifference"]["stampData"])
         return Stamp(
             candid=int(packet["candid"]),
             image=int(candidate["pid"]),
-            pixels=pixels,
+            # Of what is fainter than the reference, packets hold reference less science.
+            pixels=pixels if positive else -pixels,
+            science=_pixels(packet["cutoutScience"]["stampData"]),
             x=_place(candidate["xpos"], pixels.shape[1]),
             y=_place(candidate["ypos"], pixels.shape[0]),
-            positive=candidate["isdiffpos"] in ("t", "1"),
+            positive=positive,
             known_asteroid=0 <= _number(candidate["ssdistnr"]) <= KNOWN_WITHIN_ARCSEC,
             rb=_number(candidate["rb"]),
-            fwhm=_number(candidate["fwhm"]),
             jd=float(candidate["jd"]),
             band=str(candidate["fid"]),
         )

@@ -20,7 +20,6 @@ CANDIDATE = {
     "isdiffpos": "string",
     "ssdistnr": ["null", "float"],
     "rb": ["null", "float"],
-    "fwhm": ["null", "float"],
     "jd": "double",
     "fid": "int",
 }
@@ -31,7 +30,6 @@ GOOD = {
     "isdiffpos": "t",
     "ssdistnr": 0.5,
     "rb": 0.75,
-    "fwhm": 2.5,
     "jd": 2458451.75,
     "fid": 2,
 }
@@ -48,12 +46,9 @@ def schema(candidate):
                 {"name": "candidate", "type": {"type": "record", "name": "candidate", "fields": fields}},
                 {
                     "name": "cutoutDifference",
-                    "type": {
-                        "type": "record",
-                        "name": "cutout",
-                        "fields": [{"name": "stampData", "type": "bytes"}],
-                    },
+                    "type": {"type": "record", "name": "cutout", "fields": [{"name": "stampData", "type": "bytes"}]},
                 },
+                {"name": "cutoutScience", "type": "cutout"},
             ],
         }
     )
@@ -73,6 +68,7 @@ def avro(*changes, pixels=None, columns=CANDIDATE, data=None):
             "candid": 100 + i,
             "candidate": {key: value for key, value in (GOOD | change).items() if key in columns},
             "cutoutDifference": {"stampData": stamp},
+            "cutoutScience": {"stampData": gzip.compress(fits_bytes(pixels + 1000))},
         }
         for i, change in enumerate(changes or ({},))
     ]
@@ -94,7 +90,7 @@ def test_reads_a_packet(tmp_path):
     assert stamp.positive
     assert stamp.known_asteroid
     assert not stamp.truncated
-    assert (stamp.rb, stamp.fwhm, stamp.band) == (0.75, 2.5, "2")
+    assert (stamp.rb, stamp.band) == (0.75, "2")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +106,10 @@ def test_known_asteroids(tmp_path, change, known):
 
 @pytest.mark.parametrize(("sign", "positive"), [("t", True), ("1", True), ("f", False), ("0", False)])
 def test_sign(tmp_path, sign, positive):
-    assert read(tmp_path, avro({"isdiffpos": sign}))[0].positive is positive
+    (stamp,) = read(tmp_path, avro({"isdiffpos": sign}, pixels=np.full((63, 63), 3.0)))
+    assert stamp.positive is positive
+    assert (stamp.pixels == (3.0 if positive else -3.0)).all()
+    assert (stamp.science == 1003.0).all()
 
 
 def test_a_score_may_be_missing(tmp_path):
@@ -200,3 +199,5 @@ def test_real_packets_agree_with_their_index():
         assert stamp.known_asteroid == (0 <= float(row["ssdistnr"]) <= 2)
         assert stamp.rb == pytest.approx(float(row["rb"]))
     assert sum(stamp.truncated for stamp in stamps) == 4
+    centre = np.array([np.nanmedian(stamp.pixels[30:33, 30:33]) for stamp in stamps])
+    np.testing.assert_array_equal(centre > 0, [stamp.positive for stamp in stamps])

@@ -11,6 +11,7 @@ from flows.evaluation.stamps import (
     default_reliability,
     group,
     on_canvas,
+    psf_of_images,
     score_stamps,
     summarise_stamps,
 )
@@ -24,8 +25,10 @@ from schemas.settings import Settings
 PSF = moffat_mixture(2.3, 3.0)
 
 
-def stamp_of(pixels, x=31.0, y=31.0, *, positive=True, known=True, rb=0.9, image=5):
-    return Stamp(1, image, np.asarray(pixels, np.float32), x, y, positive, known, rb, 2.3, 2459000.5, "1")
+def stamp_of(pixels, x=31.0, y=31.0, *, positive=True, known=True, rb=0.9, image=5, jd=2459000.5, science=None):
+    sky = np.full((63, 63), np.nan) if science is None else science
+    pixels, sky = np.asarray(pixels, np.float32), np.asarray(sky, np.float32)
+    return Stamp(1, image, pixels, sky, x, y, positive, known, rb, jd, "1")
 
 
 def noisy(seed, *sources):
@@ -126,6 +129,35 @@ def test_correlation_is_that_of_the_noise():
     expected = np.correlate(kernel, kernel, "full")[2:] / np.sum(kernel**2)
     np.testing.assert_allclose(rho[middle, middle : middle + 3], expected, atol=0.03)
     assert abs(rho[middle + 1, middle]) < 0.03
+
+
+def star(fwhm, x, y):
+    rng = np.random.default_rng(1)
+    return 200 + rng.normal(0, 5, (63, 63)) + 9000 * trail_image((63, 63), x, y, 0.0, 0.0, moffat_mixture(fwhm, 3.0))
+
+
+def test_psf_is_that_of_the_stars_of_the_image():
+    found = psf_of_images(
+        [
+            stamp_of(noisy(1), image=1, science=star(2.0, 12, 14)),
+            stamp_of(noisy(1), image=2, jd=2459010.5, science=star(3.5, 45.3, 16.2)),
+            stamp_of(noisy(1), image=2, jd=2459010.5),
+        ]
+    )
+    assert found[1].fwhm_px == pytest.approx(2.0, rel=0.05)
+    assert found[2].fwhm_px == pytest.approx(3.5, rel=0.05)
+    assert found[2].source == "image"
+
+
+def test_psf_of_an_image_without_stars_is_that_of_the_next_in_time():
+    blank = [stamp_of(noisy(1), image=3, jd=2459003.5), stamp_of(noisy(1), image=4, jd=2459008.5)]
+    stars = [
+        stamp_of(noisy(1), image=1, science=star(2.0, 12, 14)),
+        stamp_of(noisy(1), image=2, jd=2459010.5, science=star(3.5, 45, 16)),
+    ]
+    found = psf_of_images(stars + blank)
+    assert (found[3], found[4]) == (found[1], found[2])
+    assert psf_of_images(blank)[3].source == "assumed"
 
 
 def test_groups():
