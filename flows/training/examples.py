@@ -72,10 +72,14 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
 
 def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     """Apply ``function`` in ``workers`` processes of one thread each; results in the order of the items."""
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
+        yield from pool.map(function, items)
+
+
+def _one_thread() -> None:
+    """Set before numba and torch are imported, which the first task does."""
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(function, items)
 
 
 def _tile(folder: Path, source: Source) -> tuple[Path, int, int]:
