@@ -35,12 +35,18 @@ def feature_matrix(table: pa.Table, fwhm_px: float) -> NDArray[np.float32]:
         "log_hits": np.log1p(values("nHits")),
         "log_snr": np.log1p(np.maximum(values("snr"), 0)),
         "log_length": np.log1p(values("trailLengthPx") / fwhm_px),
-        "log_trail_chi2": np.log1p(values("trailChi2") / pixels),
-        "log_psf_chi2": np.log1p(values("psfChi2") / pixels),
+        "trail_misfit": _misfit(values("trailChi2"), pixels, values("snr")),
+        "psf_misfit": _misfit(values("psfChi2"), pixels, values("snr")),
         "log_sharpness": np.log1p(np.maximum(values("sharpness"), 0)),
         "negative_fraction": values("negativeFraction"),
         "masked_fraction": values("maskedFraction"),
         "near_bright_star": (flags & DetectionFlag.NEAR_BRIGHT_STAR) != 0,
         "dipole": (flags & DetectionFlag.DIPOLE) != 0,
+        "fit_failed": (flags & DetectionFlag.FIT_FAILED) != 0,
     }
     return np.stack([by_name[name] for name in FEATURES], axis=1).astype(np.float32)
+
+
+def _misfit(chi2: NDArray[np.float64], pixels: NDArray[np.float64], snr: NDArray[np.float64]) -> NDArray[np.float64]:
+    excess = np.sqrt(np.maximum(chi2 - pixels - 3 * np.sqrt(2 * pixels), 0.0))
+    return np.minimum(excess / np.maximum(snr, 3.0), 3.0)

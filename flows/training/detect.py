@@ -102,7 +102,8 @@ def train_detect(out: Path, work: Path, plan: TrainPlan, workers: int, say: Say)
     write_model(out, _arrays(net), card)
     draw_history(out / "training_windows.png", history, metrics)
     labelled = {name: _label(out, sets[name], workers, say) for name in ("verdict", "validation", "test")}
-    arrays, chosen = choose_verdict(labelled["verdict"], labelled["validation"], plan.false_per_image, plan.seed)
+    learn, choose = ([*exact, *wrong] for exact, wrong in (labelled["verdict"], labelled["validation"]))
+    arrays, chosen = choose_verdict(learn, choose, plan.false_per_image, plan.seed)
     presets = [part.preset for part in plan.test for _ in range(part.count)]
     figures = report_verdict(out, arrays, chosen, labelled["test"], presets)
     write_model(out, arrays, _verdict_card(plan, figures, chosen, sets))
@@ -164,13 +165,15 @@ def _sample(examples: list[Example], plan: TrainPlan, seed: int) -> Windows:
     return Windows(np.concatenate([positive, negative]), labels)
 
 
-def _label(out: Path, examples: list[Example], workers: int, say: Say) -> list[Labelled]:
+def _label(out: Path, examples: list[Example], workers: int, say: Say) -> tuple[list[Labelled], list[Labelled]]:
+    """Labelled candidates of each exposure: with its own PSF, and with another."""
     say(f"candidates of {len(examples)} exposures")
-    found = map_in_processes(partial(candidates, weights=out), examples, workers)
-    return [
-        label_candidates(table, features, example.truth)
-        for example, (table, features) in zip(examples, found, strict=True)
-    ]
+    found = list(map_in_processes(partial(candidates, weights=out), examples, workers))
+    exact, wrong = (
+        [label_candidates(*pair[n], example.truth) for example, pair in zip(examples, found, strict=True)]
+        for n in (0, 1)
+    )
+    return exact, wrong
 
 
 def _arrays(net: BasicCnn) -> dict[str, NDArray[Any]]:

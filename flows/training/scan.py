@@ -13,6 +13,7 @@ from flows.adapters.zarr_tiles import TileStore
 from flows.training.examples import Example
 from flows.training.window_sample import away, cut_windows
 from kernels.verdict import feature_matrix
+from schemas.exposure import ExposureInfo, PsfModel
 from schemas.mask import UNUSABLE
 from schemas.settings import DetectSettings, MeasureSettings, MergeSettings
 from schemas.stage import Context
@@ -55,15 +56,29 @@ def hard_negatives(
     return cut_windows(image, usable, background, corners), corners
 
 
-def candidates(example: Example, weights: Path) -> tuple[pa.Table, NDArray[np.float32]]:
-    """Give every candidate of an example, measured, and its features."""
+def candidates(example: Example, weights: Path) -> list[tuple[pa.Table, NDArray[np.float32]]]:
+    """Give every candidate of an example, measured, and its features: with the PSF it has, and with another.
+
+    A header does not always give the PSF that the image has. The verdict must not break then, so it learns from
+    both; see `misjudged`.
+    """
     store = TileStore.open(example.store)
     scorer = _scorer(str(weights), _stamp(weights))
     hits = search(example, weights, scorer.card.threshold)
     planes = {"difference": store.read_all("difference"), "mask": store.read_all("mask")}
-    streaks = MERGE({"hit": hits, **planes}, Context(store.info, None, MergeSettings()))
-    table = measure_all({"streak": streaks, **planes}, Context(store.info, None, MeasureSettings()))
-    return table, feature_matrix(table, store.info.psf.fwhm_px)
+    found = []
+    for info in (store.info, misjudged(store.info)):
+        streaks = MERGE({"hit": hits, **planes}, Context(info, None, MergeSettings()))
+        table = measure_all({"streak": streaks, **planes}, Context(info, None, MeasureSettings()))
+        found.append((table, feature_matrix(table, info.psf.fwhm_px)))
+    return found
+
+
+def misjudged(info: ExposureInfo) -> ExposureInfo:
+    """Give the exposure with a PSF 12 % wider or narrower (one standard deviation), and with wings of any strength."""
+    rng = np.random.default_rng([info.visit, info.detector])
+    fwhm = info.psf.fwhm_px * float(np.exp(rng.normal(0, 0.12)))
+    return info.model_copy(update={"psf": PsfModel(fwhm_px=fwhm, beta=float(rng.choice([2.5, 3.0, 4.0, 100.0])))})
 
 
 def pixels(example: Example) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:

@@ -64,9 +64,9 @@ def targets_of(truth: pa.Table) -> Targets:
 
 
 def fit_verdict(
-    features: NDArray[np.float32], label: NDArray[np.int64], hidden: tuple[int, ...], seed: int
+    features: NDArray[np.float32], label: NDArray[np.int64], hidden: tuple[int, ...], seed: int, networks: int = 8
 ) -> dict[str, Any]:
-    """Fit a small network (no hidden layer: logistic regression); give its arrays for `VerdictNet`.
+    """Fit an ensemble of small networks, or logistic regression; give its arrays for `kernels.verdict_net`.
 
     Parameters
     ----------
@@ -74,25 +74,35 @@ def fit_verdict(
     label : (n,)
         0 or 1.
     hidden
-        Sizes of the hidden layers.
+        Sizes of the hidden layers; none is logistic regression.
     seed
         Of the start values and the order of the batches.
+    networks
+        Size of the ensemble: single networks differ by several per cent in what they find.
     """
     mean, scale = features.mean(0).astype(np.float64), features.std(0).astype(np.float64) + 1e-6
     x = (features - mean) / scale
     if hidden:
-        net = MLPClassifier(hidden, alpha=1e-2, max_iter=300, random_state=seed, tol=1e-5)
-        with warnings.catch_warnings():
-            # A fixed number of passes is what is wanted; the validation exposures judge the result.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            net.fit(x, label)
-        layers = list(zip(net.coefs_, net.intercepts_, strict=True))
+        members = [_fit_network(x, label, hidden, seed + n) for n in range(networks)]
     else:
         line = LogisticRegression(max_iter=2000).fit(x, label)
-        layers = [(line.coef_.T, line.intercept_)]
-    arrays = {f"weight{n}": np.asarray(weight, np.float64) for n, (weight, _) in enumerate(layers)}
-    arrays |= {f"bias{n}": np.asarray(bias, np.float64) for n, (_, bias) in enumerate(layers)}
-    return arrays | {"mean": mean, "scale": scale}
+        members = [[(line.coef_.T, line.intercept_)]]
+    arrays: dict[str, Any] = {"mean": mean, "scale": scale}
+    for n, layer in enumerate(zip(*members, strict=True)):
+        arrays[f"weight{n}"] = np.stack([weight for weight, _ in layer]).astype(np.float64)
+        arrays[f"bias{n}"] = np.stack([bias for _, bias in layer]).astype(np.float64)
+    return arrays
+
+
+def _fit_network(
+    x: NDArray[np.float64], label: NDArray[np.int64], hidden: tuple[int, ...], seed: int
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    net = MLPClassifier(hidden, alpha=1e-2, max_iter=300, random_state=seed, tol=1e-5)
+    with warnings.catch_warnings():
+        # A fixed number of passes is what is wanted; the validation exposures judge the result.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        net.fit(x, label)
+    return list(zip(net.coefs_, net.intercepts_, strict=True))
 
 
 def threshold_at(examples: list[Labelled], scores: list[NDArray[np.floating]], false_per_image: float) -> float:

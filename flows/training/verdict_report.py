@@ -59,10 +59,14 @@ def report_verdict(
     out: Path,
     arrays: dict[str, NDArray[Any]],
     chosen: dict[str, Any],
-    test: list[Labelled],
+    tests: tuple[list[Labelled], list[Labelled]],
     presets: list[str],
 ) -> dict[str, Any]:
-    """Measure on the test exposures, per preset; draw ``training_verdict.png``; give the figures for the card."""
+    """Measure on the test exposures, per preset; draw ``training_verdict.png``; give the figures for the card.
+
+    ``tests`` are the exposures measured with their own PSF, which the figures are of, and with another, for comparison.
+    """
+    test, wrong = tests
     scores = score_all(arrays, test)
     summed = [one.features[:, FEATURES.index("log_logit_sum")] for one in test]
     figures: dict[str, Any] = {"rivals_validation_c7_at_1_false": chosen["rivals"]}
@@ -71,6 +75,9 @@ def report_verdict(
         mine = [n for n, name in enumerate(presets) if name == preset]
         examples, ours, plain = [test[n] for n in mine], [scores[n] for n in mine], [summed[n] for n in mine]
         figures[preset] = _figures(examples, ours, plain, chosen["threshold"])
+        other = [wrong[n] for n in mine]
+        found, present, false = completeness(other, score_all(arrays, other), chosen["threshold"], 10.0)
+        figures[preset]["psf_misjudged"] = {"c10": [found, present], "false_per_image": round(false, 3)}
         for rank, style, name in ((ours, "-", "verdict"), (plain, "--", "summed logit")):
             c7 = [_at(examples, rank, false, 7.0) for false in SCAN]
             axes[0].plot(SCAN, c7, style, marker="o", ms=3, label=f"{preset}, {name}")

@@ -110,7 +110,7 @@ def test_a_spoilt_or_missing_catalogue_is_made_again(nightstride_run, raw_night,
 def test_spoilt_tiles_are_made_again(nightstride_run, raw_night, out):
     before = catalogues(out)
     for store in (out / "tiles").rglob("*.zarr"):
-        shard = sorted((store / "difference" / "c").rglob("*"))[-1]
+        shard = max((store / "difference" / "c").rglob("*"))
         content = bytearray(shard.read_bytes())
         content[len(content) // 3] ^= 255
         shard.write_bytes(content)
@@ -127,7 +127,7 @@ def test_a_changed_file_is_done_again_and_a_touched_one_is_not(nightstride_run, 
     images = sorted(raw.glob("*scimrefdiffimg*"))
     shutil.copyfile(images[0], images[0].with_suffix(".tmp"))
     images[0].with_suffix(".tmp").replace(images[0])
-    psf = sorted(raw.glob("*diffimgpsf*"))[-1]
+    psf = max(raw.glob("*diffimgpsf*"))
     psf.unlink()
     again = nightstride_run(raw, "--out", out)
     assert again.counts[0] == ALL

@@ -1,5 +1,6 @@
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from kernels.verdict import feature_matrix
 from schemas.dia_source import DIA_SOURCE, DetectionFlag
@@ -18,15 +19,25 @@ def rows(**columns):
 def test_columns_are_what_the_schema_says():
     table = rows(
         logitSum=[np.e - 1, -3.0], logitPeak=[4.0, -1.0], nHits=[9, 0], snr=[12.0, -2.0], trailLengthPx=[4.0, 0.0],
-        trailChi2=[300.0, None], psfChi2=[600.0, None], trailNdata=[200, 0], sharpness=[1.0, None],
+        trailChi2=[300.0, None], psfChi2=[900.0, None], trailNdata=[200, 0], sharpness=[1.0, None],
         negativeFraction=[0.25, None], maskedFraction=[0.1, 0.0],
-        flags=[int(DetectionFlag.NEAR_BRIGHT_STAR), int(DetectionFlag.DIPOLE)],
+        flags=[int(DetectionFlag.NEAR_BRIGHT_STAR), int(DetectionFlag.DIPOLE | DetectionFlag.FIT_FAILED)],
     )  # fmt: skip
     matrix = feature_matrix(table, fwhm_px=2.0)
     assert matrix.dtype == np.float32
-    expected = [1, 4, np.log(10), np.log(13), np.log(3), np.log(2.5), np.log(4), np.log(2), 0.25, 0.1, 1, 0]
+    trail, point = np.sqrt(300 - 260) / 12, np.sqrt(900 - 260) / 12
+    expected = [1, 4, np.log(10), np.log(13), np.log(3), trail, point, np.log(2), 0.25, 0.1, 1, 0, 0]
     np.testing.assert_allclose(matrix[0], expected, rtol=1e-6)
-    np.testing.assert_allclose(matrix[1], [0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+    np.testing.assert_allclose(matrix[1], [0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1])
+
+
+def test_misfit_is_the_same_for_a_brighter_source_and_bounded():
+    chi2 = 400 + 60 + (0.3 * np.array([50.0, 500.0])) ** 2
+    table = rows(snr=[50.0, 500.0, 5.0], trailChi2=[*chi2, 1e6], trailNdata=[200, 200, 200])
+    misfit = feature_matrix(table, 2.0)[:, FEATURES.index("trail_misfit")]
+    assert misfit[0] == pytest.approx(np.sqrt(chi2[0] - 260) / 50)
+    assert misfit[1] == pytest.approx(0.3, rel=0.01)
+    assert misfit[2] == 3.0
 
 
 def test_no_candidates_give_an_empty_matrix():

@@ -77,7 +77,7 @@ def test_card_of_another_stage_is_refused(model):
 def test_verdict_against_plain_logistic_regression(tmp_path):
     rng = np.random.default_rng(3)
     mean, scale, weights, bias = rng.normal(size=5), rng.random(5) + 1, rng.normal(size=(5, 1)), rng.normal(size=1)
-    arrays = {"mean": mean, "scale": scale, "weight0": weights, "bias0": bias}
+    arrays = {"mean": mean, "scale": scale, "weight0": weights[None], "bias0": bias[None]}
     write_model(tmp_path, arrays, CARD | {"stage": "reliability", "classes": ("false", "real")})
     features = rng.normal(size=(7, 5)).astype(np.float32)
     expected = 1 / (1 + np.exp(-(((features - mean) / scale) @ weights[:, 0] + bias[0])))
