@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
+from schemas.reliability import FEATURES
 
 
 def _shipped() -> Path:
@@ -105,11 +106,23 @@ def load_model(stage: str, name: str, device: str = "cpu") -> Callable[..., Any]
     -------
     callable
         `WindowScorer` or `VerdictNet`; both carry ``card``.
+
+    Raises
+    ------
+    Misconfigured
+        A file is missing, does not match the card, or belongs to another version of the pipeline.
     """
     card, arrays = read_weights(stage, name)
     if stage == "reliability":
         from kernels.verdict_net import VerdictNet
 
+        if tuple(card.input["features"]) != FEATURES:
+            raise Misconfigured(
+                "other_features",
+                _location(stage, name) + ".json",
+                f"was trained on the features {card.input['features']}, this version measures {list(FEATURES)}.",
+                "train it anew: nightstride train detect.",
+            )
         return VerdictNet(arrays, card)
     import torch
 

@@ -7,6 +7,7 @@ import torch
 from flows.adapters.weights import load_model, read_card, read_weights, write_model
 from kernels.nets.basic_cnn import BasicCnn
 from schemas.errors import Misconfigured
+from schemas.reliability import FEATURES
 
 CARD = {
     "stage": "detect", "name": "test", "version": "1", "input": {"bands": 1, "side": 26},
@@ -74,11 +75,26 @@ def test_card_of_another_stage_is_refused(model):
         read_card("reliability", str(folder))
 
 
-def test_verdict_against_plain_logistic_regression(tmp_path):
+def verdict(folder, features):
+    """Write a random logistic regression; give its arrays."""
     rng = np.random.default_rng(3)
-    mean, scale, weights, bias = rng.normal(size=5), rng.random(5) + 1, rng.normal(size=(5, 1)), rng.normal(size=1)
-    arrays = {"mean": mean, "scale": scale, "weight0": weights[None], "bias0": bias[None]}
-    write_model(tmp_path, arrays, CARD | {"stage": "reliability", "classes": ("false", "real")})
-    features = rng.normal(size=(7, 5)).astype(np.float32)
-    expected = 1 / (1 + np.exp(-(((features - mean) / scale) @ weights[:, 0] + bias[0])))
-    np.testing.assert_allclose(load_model("reliability", str(tmp_path))(features), expected, rtol=1e-6)
+    count = len(FEATURES)
+    arrays = {
+        "mean": rng.normal(size=count), "scale": rng.random(count) + 1,
+        "weight0": rng.normal(size=(1, count, 1)), "bias0": rng.normal(size=(1, 1)),
+    }  # fmt: skip
+    write_model(folder, arrays, CARD | {"stage": "reliability", "input": {"features": features}})
+    return arrays
+
+
+def test_verdict_against_plain_logistic_regression(tmp_path):
+    arrays = verdict(tmp_path, list(FEATURES))
+    features = np.random.default_rng(4).normal(size=(7, len(FEATURES))).astype(np.float32)
+    odds = ((features - arrays["mean"]) / arrays["scale"]) @ arrays["weight0"][0, :, 0] + arrays["bias0"][0, 0]
+    np.testing.assert_allclose(load_model("reliability", str(tmp_path))(features), 1 / (1 + np.exp(-odds)), rtol=1e-6)
+
+
+def test_verdict_of_another_version_is_refused(tmp_path):
+    verdict(tmp_path, list(FEATURES[:-1]))
+    with pytest.raises(Misconfigured, match=r"was trained on the features .* To fix, train it anew"):
+        load_model("reliability", str(tmp_path))
