@@ -27,11 +27,12 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Wanted:
-    """Exposures to simulate: preset, how many, and streaks on each (None: the preset's number)."""
+    """Exposures to simulate: preset, how many, and, if not the preset's, streaks on each and (ny, nx) in px."""
 
     preset: str
     count: int
     streaks: int | None = None
+    shape: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
     """
     raw, done = folder / "raw", folder / "done"
     if not done.exists():
-        preset = find_preset(wanted.preset, wanted.streaks)
+        preset = find_preset(wanted.preset, wanted.streaks, wanted.shape)
         simulate_night(Night(preset, seed, visits=1, detectors=wanted.count, folder=raw), workers)
     truth = pq.read_table(raw / "truth.parquet")
     sources = list_sources([str(raw)], Settings())

@@ -1,0 +1,9 @@
+import pytest
+
+from flows.training.examples import Wanted, make_examples
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory):
+    """Two small simulated exposures, tiled, with their truth."""
+    return make_examples(tmp_path_factory.mktemp("examples"), Wanted("ztf", 2, 12, (420, 450)), seed=3, workers=1)

@@ -1,0 +1,41 @@
+import os
+
+import pyarrow.compute as pc
+import pytest
+
+from flows.adapters.zarr_tiles import TileStore
+from flows.training.examples import Wanted, make_examples, map_in_processes
+
+
+def threads(name):
+    return os.environ[name]
+
+
+def test_each_example_has_its_own_truth(examples):
+    assert len({example.store for example in examples}) == 2
+    for example in examples:
+        info = TileStore.open(example.store).info
+        assert info.shape == (420, 450)
+        assert pc.unique(example.truth["detector"]).to_pylist() == [info.detector]
+        assert sum(kind == "streak" for kind in example.truth["kind"].to_pylist()) == 12
+
+
+def test_what_is_there_is_used_again(tmp_path):
+    wanted = Wanted("ztf", 1, 3, (200, 210))
+    (first,) = make_examples(tmp_path, wanted, 5, 1)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file() and path.name != "done"}
+    (second,) = make_examples(tmp_path, wanted, 5, 1)
+    assert second.store == first.store
+    assert second.truth.equals(first.truth)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_processes_have_one_thread_and_keep_order():
+    names = ["OMP_NUM_THREADS", "NUMBA_NUM_THREADS"]
+    assert list(map_in_processes(threads, names, 2)) == ["1", "1"]
+    assert list(map_in_processes(abs, range(-20, 0), 2)) == list(range(20, 0, -1))
+
+
+def test_failure_in_a_process_comes_out():
+    with pytest.raises(KeyError, match="NO_SUCH_VARIABLE"):
+        list(map_in_processes(threads, ["NO_SUCH_VARIABLE"], 1))
