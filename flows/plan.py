@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from flows.adapters.ledger import Ledger
 from flows.adapters.quarantine import Quarantine
@@ -12,7 +13,7 @@ from flows.lineage import memo_name, trace
 from flows.model_cache import model_digests
 from flows.source_name import name_of
 from flows.source_stat import stat_of
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Retryable
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord, SourceMemo, SourceStat
 from schemas.settings import Settings
@@ -57,17 +58,20 @@ class Plan:
         How many sources need no work: published ones, and further copies of a source.
     quarantined
         Sources that cannot be used.
+    failed
+        Sources that could not be read this time.
     """
 
     todo: tuple[Item, ...]
     published: tuple[ExposureRecord, ...]
     skipped: int
-    quarantined: tuple[Trouble, ...]
+    quarantined: tuple[Trouble, ...] = ()
+    failed: tuple[Trouble, ...] = ()
 
     @property
     def seen(self) -> int:
         """Number of sources."""
-        return len(self.todo) + self.skipped + len(self.quarantined)
+        return len(self.todo) + self.skipped + len(self.quarantined) + len(self.failed)
 
 
 class Planner:
@@ -93,6 +97,8 @@ class Planner:
         self._probe, self._sha256_of = probe, sha256_of
         self._ledger, self._quarantine = Ledger(out), Quarantine(out)
         self._models = model_digests(pipeline, settings)
+        self._quarantined: list[Trouble] = []
+        self._failed: list[Trouble] = []
 
     def plan(self, sources: Iterable[Source]) -> Plan:
         """Decide what to do with each source; keep the reasons for those that cannot be used.
@@ -102,20 +108,16 @@ class Planner:
         Misconfigured
             A model or the ledger cannot be used.
         """
-        quarantined: list[Trouble] = []
+        self._quarantined, self._failed = [], []
         groups: dict[tuple[str, int, int], list[Item]] = {}
         for source in sorted(set(sources), key=name_of):
-            try:
-                item = self._identify(source)
-            except BadInput as error:
-                quarantined.append(self._keep(error, source))
-            else:
+            item = self._attempt(source, self._identify, source)
+            if item is not None:
                 groups.setdefault((item.key.night, item.key.visit, item.key.detector), []).append(item)
         todo, published, skipped = [], [], 0
         for _, group in sorted(groups.items()):
-            winner, copies, conflicts = self._one_of(group)
+            winner, copies = self._one_of(group)
             skipped += copies
-            quarantined += conflicts
             if winner is None:
                 continue
             if winner.record is None or not self._is_current(winner):
@@ -125,8 +127,18 @@ class Planner:
                 skipped += 1
             else:
                 code, _, message = (winner.record.reason or "").partition(": ")
-                quarantined.append(Trouble(uri=name_of(winner.source), code=code, message=message))
-        return Plan(tuple(todo), tuple(published), skipped, tuple(quarantined))
+                self._quarantined.append(Trouble(uri=name_of(winner.source), code=code, message=message))
+        return Plan(tuple(todo), tuple(published), skipped, tuple(self._quarantined), tuple(self._failed))
+
+    def _attempt(self, source: Source, step: Callable[[Any], Item], subject: Any) -> Item | None:
+        """Take a step that reads a source; what goes wrong is kept, and the source counted."""
+        try:
+            return step(subject)
+        except BadInput as error:
+            self._keep(error, source)
+        except Retryable as error:
+            self._failed.append(Trouble(uri=name_of(source), code=error.code, message=str(error)))
+        return None
 
     def _identify(self, source: Source) -> Item:
         """Name the exposure in a source, reading as little as possible."""
@@ -137,27 +149,36 @@ class Planner:
         key = self._probe(source, self._settings)
         return Item(source, key, stat, None, self._ledger.get(key))
 
-    def _one_of(self, group: list[Item]) -> tuple[Item | None, int, list[Trouble]]:
+    def _one_of(self, group: list[Item]) -> tuple[Item | None, int]:
         """Choose among sources of one exposure: the one in the ledger, or the first; count copies, keep conflicts."""
         record = group[0].record
-        holder = record.source_uri if record is not None and record.status == "done" else name_of(group[0].source)
-        winner = next((item for item in group if name_of(item.source) == holder), None)
-        if len(group) == 1 and winner is not None:
-            return (winner if record is None else self._hashed(winner)), 0, []
-        hashed = [self._hashed(item) for item in group]
+        if len(group) == 1 and record is None:
+            return group[0], 0
+        known = [self._attempt(item.source, self._hashed, item) for item in group]
+        hashed = [item for item in known if item is not None]
+        if not hashed:
+            return None, 0
+        holder = record.source_uri if record is not None and record.status == "done" else name_of(hashed[0].source)
         winner = next((item for item in hashed if name_of(item.source) == holder), None)
-        if winner is not None:
-            theirs = winner.sha256
-        else:
-            assert record is not None
-            theirs = record.source_sha256
-            same = [item for item in hashed if item.sha256 == theirs]
+        if winner is None and record is not None:
             # The file was moved: a copy takes its place, so that the results can be made again from it.
-            winner = same[0] if same else None
+            winner = next((item for item in hashed if item.sha256 == record.source_sha256), None)
+        first = winner.source if winner is not None else Source(holder)
         rest = [item for item in hashed if item is not winner]
-        conflicts = [item for item in rest if item.sha256 != theirs]
-        troubles = [self._keep(_conflict(item, holder), item.source, item.key) for item in conflicts]
-        return winner, len(rest) - len(conflicts), troubles
+        conflicts = [item for item in rest if not self._is_copy(item.source, first)]
+        for item in conflicts:
+            self._keep(_conflict(item, holder), item.source, item.key)
+        return winner, len(rest) - len(conflicts)
+
+    def _is_copy(self, one: Source, other: Source) -> bool:
+        """Tell whether the difference images have the same bytes, whatever lies beside them."""
+        try:
+            first, second = (
+                self._sha256_of(Source(source.uri, index=source.index), self._settings) for source in (one, other)
+            )
+        except (BadInput, Retryable):
+            return False
+        return first == second
 
     def _hashed(self, item: Item) -> Item:
         if item.sha256 is not None:
@@ -177,9 +198,9 @@ class Planner:
             _is_whole(self._out / one.path, one.sha256) for one in record.datasets.values()
         )
 
-    def _keep(self, error: BadInput, source: Source, key: ExposureKey | None = None) -> Trouble:
+    def _keep(self, error: BadInput, source: Source, key: ExposureKey | None = None) -> None:
         self._quarantine.put(error, name_of(source), key)
-        return Trouble(uri=name_of(source), code=error.code, message=str(error))
+        self._quarantined.append(Trouble(uri=name_of(source), code=error.code, message=str(error)))
 
 
 def remember(ledger: Ledger, item: Item, sha256: str, settings: Settings) -> None:

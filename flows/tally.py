@@ -19,7 +19,7 @@ def summarise(plan: Plan, outcomes: Iterable[Outcome], warnings: Iterable[str] =
             done=done,
             skipped=plan.skipped,
             quarantined=len(plan.quarantined) + len(quarantined),
-            failed=len(failed),
+            failed=len(plan.failed) + len(failed),
         ),
         windows=sum(one.windows for one in outcomes),
         unscored=sum(one.unscored for one in outcomes),
@@ -29,7 +29,7 @@ def summarise(plan: Plan, outcomes: Iterable[Outcome], warnings: Iterable[str] =
         report=None,
         nights=_nights(plan),
         quarantined=(*plan.quarantined, *quarantined),
-        failed=tuple(failed),
+        failed=(*plan.failed, *failed),
         warnings=tuple(warnings),
     )
 

@@ -11,7 +11,7 @@ from flows.adapters.sources import Source
 from flows.lineage import trace
 from flows.model_cache import model_digests
 from flows.plan import Planner, verdict_digest
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Retryable
 from schemas.exposure import ExposureKey
 from schemas.keyword_mapping import KeywordMapping
 from schemas.ledger import DatasetRecord, ExposureRecord
@@ -231,6 +231,33 @@ def test_a_known_verdict_is_not_sought_again_until_its_reasons_change(world):
     assert names(world.plan(source, settings=more).todo) == ["a"]
     world.source("a", "1 0 better")
     assert names(world.plan(source).todo) == ["a"]
+
+
+def test_a_copy_without_what_lay_beside_the_original_is_a_copy(world):
+    original = world.source("a", "1 0 x")
+    mask = world.source("mask", "mask")
+    whole = Source(original.uri, siblings=(("mask", mask.uri),))
+    plan = world.plan(whole, world.source("z", "1 0 x"), world.source("y", "1 0 other"))
+    assert (names(plan.todo), plan.skipped, codes(plan)) == (["a"], 1, [("y", "conflict")])
+
+
+@pytest.mark.parametrize("step", ["probe", "sha256_of"])
+def test_what_cannot_be_read_this_time_has_failed_and_is_no_bad_input(world, monkeypatch, step):
+    sources = [world.source("a", "1 0 x"), world.source("b", "1 0 x"), world.source("c", "2 0 x")]
+
+    given = getattr(world, step)
+
+    def broken(source, settings):
+        if source.uri.endswith("b"):
+            raise Retryable("io_error", source.uri, "timed out.", "try again later.")
+        return given(source, settings)
+
+    monkeypatch.setattr(world, step, broken)
+    plan = world.plan(*sources)
+    assert (names(plan.todo), plan.skipped, plan.quarantined) == (["a", "c"], 0, ())
+    assert [one.code for one in plan.failed] == ["io_error"]
+    assert plan.seen == 3
+    assert world.kept() == []
 
 
 def test_a_record_that_cannot_be_read_counts_for_nothing(world):
