@@ -116,11 +116,12 @@ def load_model(stage: str, name: str, device: str = "cpu") -> Callable[..., Any]
     if stage == "reliability":
         from kernels.verdict_net import VerdictNet
 
-        if tuple(card.input["features"]) != FEATURES:
+        trained_on = tuple(card.input.get("features", ()))
+        if trained_on != FEATURES:
             raise Misconfigured(
                 "other_features",
                 _location(stage, name) + ".json",
-                f"was trained on the features {card.input['features']}, this version measures {list(FEATURES)}.",
+                f"was trained on the features {list(trained_on)}, this version measures {list(FEATURES)}.",
                 "train it anew: nightstride train detect.",
             )
         return VerdictNet(arrays, card)

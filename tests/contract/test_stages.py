@@ -18,7 +18,7 @@ from schemas.tiles import Tiling
 from stages import PIPELINE
 
 ROOT = Path(__file__).parents[2]
-SHAPE = (120, 140)
+SHAPE = (117, 138)
 EXPOSURE = ExposureInfo(
     night="20260101", visit=7, detector=3, instrument="test", band="r", midpoint_mjd_tai=61000.0,
     exposure_time_s=30, shape=SHAPE, psf=PsfModel(fwhm_px=2.2), background=0.0, noise=1.0, gain=6.2,

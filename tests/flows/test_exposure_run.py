@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 from rich.console import Console
 
 from flows import exposure_run
@@ -73,7 +73,7 @@ def drive(tmp_path, monkeypatch):
 
         async def one():
             async with Client(
-                processes=False, asynchronous=True, set_as_default=False, dashboard_address=None
+                processes=False, asynchronous=True, set_as_default=False, dashboard_address="127.0.0.1:0"
             ) as client:
                 books = Books(tmp_path / "out", SETTINGS, PIPELINE)
                 progress = Progress(Console(file=io.StringIO()), 1)

@@ -61,7 +61,8 @@ def trained(tmp_path):
         "weight0": by_snr,
         "bias0": np.array([-4.0 * np.log1p(10.0)]),
     }
-    write_model(tmp_path, arrays, card | {"stage": "reliability", "name": "snr", "input": {}, "threshold": 0.5})
+    verdict = {"stage": "reliability", "name": "snr", "input": {"features": FEATURES}, "threshold": 0.5}
+    write_model(tmp_path, arrays, card | verdict)
     folder = str(tmp_path)
     return Settings().model_copy(
         update={

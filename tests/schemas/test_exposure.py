@@ -1,0 +1,41 @@
+import pytest
+from pydantic import ValidationError
+
+from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
+
+GIVEN = {
+    "night": "20260101", "visit": 7, "detector": 3, "instrument": "test", "band": "r", "midpoint_mjd_tai": 61000.0,
+    "exposure_time_s": 30, "shape": (100, 90), "psf": PsfModel(fwhm_px=2.0), "background": 0.0, "noise": 1.0,
+    "source_uri": "a", "source_sha256": "b",
+}  # fmt: skip
+
+
+def test_survives_json_unchanged():
+    info = ExposureInfo(**GIVEN, noise_correlation=((0.1, 0.5, 0.1),) * 3, flags=("no_wcs",))
+    assert ExposureInfo.model_validate_json(info.model_dump_json()) == info
+    assert info.name == "7-3"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("night", "2026-01-01"), ("visit", 2**42), ("visit", -1), ("detector", 512), ("noise", 0.0), ("gain", 0.0),
+        ("exposure_time_s", -1), ("masked_fraction", 1.1), ("surprise", 1),
+    ],
+)  # fmt: skip
+def test_refuses_what_cannot_be(field, value):
+    with pytest.raises(ValidationError, match=field):
+        ExposureInfo(**(GIVEN | {field: value}))
+
+
+def test_is_frozen_and_hashable():
+    key = ExposureKey(night="20260101", visit=1, detector=2)
+    with pytest.raises(ValidationError, match="frozen"):
+        key.visit = 3
+    assert len({key, ExposureKey(night="20260101", visit=1, detector=2)}) == 1
+
+
+@pytest.mark.parametrize("given", [{"fwhm_px": 0}, {"fwhm_px": 2, "beta": 1.0}])
+def test_psf_must_have_a_finite_flux(given):
+    with pytest.raises(ValidationError, match="greater than"):
+        PsfModel(**given)
