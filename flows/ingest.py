@@ -12,6 +12,7 @@ from flows.adapters.sources import Source
 from kernels.flat_regions import flat_regions
 from kernels.noise import background_and_noise
 from kernels.noise_correlation import noise_correlation
+from kernels.psf import fwhm_before_pixels
 from kernels.seeing import estimate_psf
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
@@ -55,7 +56,7 @@ def prepare(source: Source, settings: Settings) -> tuple[ExposureInfo, dict[str,
     if not noise > 0:
         raise _bad("no_noise", raw, "more than half of its usable pixels have the same value, so it holds no sky.")
     filled = np.where(mask & MaskPlane.NO_DATA.value, np.float32(background), difference)
-    psf = raw.psf or _psf(filled, usable, background, noise, raw.saturation)
+    psf = _as_defined(raw.psf) if raw.psf else _psf(filled, usable, background, noise, raw.saturation)
     flags = {
         *raw.flags,
         *(["infinite_values"] if infinite else []),
@@ -75,6 +76,13 @@ def prepare(source: Source, settings: Settings) -> tuple[ExposureInfo, dict[str,
         flags=tuple(sorted(flags)),
     )
     return info, planes
+
+
+def _as_defined(psf: PsfModel) -> PsfModel:
+    """Take the pixels out of a width that a header states; a fit to a stamp has done so."""
+    if psf.source != "header":
+        return psf
+    return psf.model_copy(update={"fwhm_px": fwhm_before_pixels(psf.fwhm_px)})
 
 
 def _mask(raw: RawExposure) -> tuple[NDArray[np.uint16], int]:

@@ -88,3 +88,16 @@ def _unpack(parameters: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
 def _frozen(values: NDArray[np.float64]) -> NDArray[np.float64]:
     values.setflags(write=False)
     return values
+
+
+def fwhm_before_pixels(fwhm_px: float) -> float:
+    """Give the FWHM of a profile before square pixels blurred it to ``fwhm_px``, px.
+
+    Headers state the width seen in the image, which has the pixels in it; `moffat_mixture` puts them in itself.
+
+    Notes
+    -----
+    Variances add: a pixel's is 1/12 px^2, and FWHM^2 = 8 ln 2 times a Gaussian's variance. Never less than half of the
+    width seen.
+    """
+    return float(np.sqrt(max(fwhm_px**2 - 8 * np.log(2) / 12, (fwhm_px / 2) ** 2)))

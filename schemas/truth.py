@@ -26,7 +26,7 @@ TRUTH = TableOf(
             column("length_px", pa.float64(), "pix", "Length before convolution with the PSF; 0 for a point."),
             column("angle_deg", pa.float64(), "deg", "From +x towards +y, modulo 180."),
             column("visible", pa.float64(), "", "Share of the template's weight on unmasked pixels, 0 to 1."),
-            column("fwhm_px", pa.float64(), "pix", "FWHM of the Moffat PSF at this place."),
+            column("fwhm_px", pa.float64(), "pix", "FWHM of the Moffat PSF at this place, as seen in the image."),
             column("beta", pa.float64(), "", "Slope of that Moffat PSF."),
             column("box_xmin", pa.int32(), "pix", "Box around it, 0-based, inclusive."),
             column("box_xmax", pa.int32(), "pix", "See box_xmin."),

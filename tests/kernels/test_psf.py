@@ -2,7 +2,7 @@ import galsim
 import numpy as np
 import pytest
 
-from kernels.psf import moffat_mixture
+from kernels.psf import fwhm_before_pixels, moffat_mixture
 
 
 @pytest.mark.parametrize("beta", [2.0, 2.5, 3.0, 4.765, 10.0, 100.0])
@@ -40,3 +40,14 @@ def test_weights_sum_to_one_and_nobody_can_change_them():
 def test_profile_that_is_none_is_refused(fwhm, beta):
     with pytest.raises(ValueError, match="FWHM > 0 and beta > 1"):
         moffat_mixture(fwhm, beta)
+
+
+@pytest.mark.parametrize("fwhm", [1.4, 2.0, 3.5])
+def test_width_before_the_pixels_gives_the_width_seen(fwhm):
+    """Draw with galsim's pixel and measure the width of the result, in finer steps than a pixel."""
+    narrow = galsim.Moffat(beta=4.0, fwhm=fwhm_before_pixels(fwhm))
+    seen = (
+        galsim.Convolve(narrow, galsim.Pixel(1.0)).drawImage(nx=801, ny=801, scale=0.01, method="no_pixel").array[400]
+    )
+    half = np.flatnonzero(seen >= seen.max() / 2)
+    assert 0.01 * (half[-1] - half[0]) == pytest.approx(fwhm, rel=0.02)
