@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,13 @@ GPU_HOST = 4 * 2**30
 """Generous: torch's CUDA build maps up to 3 GiB of libraries and context."""
 
 
+PATIENCE = {"distributed.comm.timeouts.connect": "120s", "distributed.comm.timeouts.tcp": "300s"}
+"""On a machine that is busy with other work, processes take longer to answer than Dask expects."""
+
+CLOSE_S = 60.0
+"""How long workers may take to close, s."""
+
+
 @dataclass(frozen=True)
 class Cluster:
     """A running cluster: where its scheduler is, how many workers it has, memory of the smallest, bytes."""
@@ -59,20 +66,22 @@ def cluster(settings: Settings) -> Iterator[Cluster]:
     if settings.execution.scheduler is not None:
         yield _existing(settings.execution.scheduler)
         return
-    workers = local_workers(settings)
-    with (
-        dask.config.set(MEMORY),
-        LocalCluster(
-            n_workers=workers,
+    with dask.config.set(MEMORY | PATIENCE):
+        local = LocalCluster(
+            n_workers=local_workers(settings),
             threads_per_worker=1,
             processes=True,
             memory_limit=local_memory(settings) + gpu_host_bytes(settings),
-            dashboard_address="127.0.0.1:0",
+            dashboard_address=None,
             silence_logs=logging.CRITICAL,
             env=THREADS,
-        ) as local,
-    ):
-        yield Cluster(local.scheduler_address, workers, local_memory(settings))
+        )
+        try:
+            yield Cluster(local.scheduler_address, local_workers(settings), local_memory(settings))
+        finally:
+            # All results are published by now: workers that are slow to close end with this process.
+            with suppress(TimeoutError, OSError):
+                local.close(timeout=CLOSE_S)
 
 
 def local_workers(settings: Settings) -> int:

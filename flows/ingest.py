@@ -82,7 +82,7 @@ def _as_defined(psf: PsfModel) -> PsfModel:
     """Take the pixels out of a width that a header states; a fit to a stamp has done so."""
     if psf.source != "header":
         return psf
-    return psf.model_copy(update={"fwhm_px": fwhm_before_pixels(psf.fwhm_px)})
+    return psf.model_copy(update={"fwhm_px": fwhm_before_pixels(psf.fwhm_px, psf.beta)})
 
 
 def _mask(raw: RawExposure) -> tuple[NDArray[np.uint16], int]:

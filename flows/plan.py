@@ -119,6 +119,7 @@ class Planner:
             winner, copies = self._one_of(group)
             skipped += copies
             if winner is None:
+                published += [record for record in (group[0].record,) if record is not None and copies]
                 continue
             if winner.record is None or not self._is_current(winner):
                 todo.append(winner)

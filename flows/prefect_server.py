@@ -32,8 +32,9 @@ QUIET = {
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_CLI_PROMPT": "false",
+    "PREFECT_API_REQUEST_TIMEOUT": "300",
 }
-"""Nothing leaves the machine, and our own summary is the only output."""
+"""Nothing leaves the machine, our own summary is the only output, and a busy machine is no error."""
 
 
 class PrefectServer:

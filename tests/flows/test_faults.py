@@ -166,7 +166,7 @@ def test_a_killed_worker_costs_nothing(nightstride_run, raw_night, uninterrupted
     process = nightstride_run.start(raw_night, "--out", out)
     wait_until(lambda: list(out.glob("tiles/*/*.zarr")), process)
     workers_of(process)[0].send_signal(signal.SIGKILL)
-    stdout, stderr = process.communicate(timeout=300)
+    stdout, stderr = process.communicate(timeout=1800)
     assert process.returncode == 0, stderr
     assert len(stdout.splitlines()) == 1
     assert catalogues(out) == catalogues(uninterrupted[1])

@@ -12,6 +12,7 @@ from astropy.wcs import WCS
 from flows.adapters.probe import probe
 from flows.adapters.sources import Source
 from flows.ingest import prepare
+from kernels.psf import fwhm_before_pixels
 from schemas.errors import BadInput
 from schemas.mask import MaskPlane
 from schemas.settings import Settings
@@ -39,7 +40,7 @@ def test_good_exposure(write_ztf, sky):
     assert (info.band, info.instrument, info.exposure_time_s) == ("i", "ZTF", 30)
     assert info.midpoint_mjd_tai == pytest.approx(58748.2908681 + (15 + 37) / 86400, abs=1e-9)
     assert (info.zero_point, info.gain, info.saturation) == (25.352175, 6.2, 49390.965)
-    assert info.psf.fwhm_px == pytest.approx(np.sqrt(1.8**2 - 8 * np.log(2) / 12))  # SEEING holds the pixels too
+    assert info.psf.fwhm_px == pytest.approx(fwhm_before_pixels(1.8, 3.0))  # SEEING holds the pixels too
     assert info.background == pytest.approx(0, abs=0.2)
     assert info.noise == pytest.approx(7, rel=0.03)
     correlation = np.array(info.noise_correlation)
@@ -178,7 +179,7 @@ def test_real_frame_with_a_strange_date(real):
     # The time of the end, 60 s exposure, 32 leap seconds in 2002.
     assert info.midpoint_mjd_tai == pytest.approx(2452482.31709 - 2400000.5 + (32 - 30) / 86400, abs=1e-8)
     seen = (3.4918 + 4.5719) / 2
-    assert info.psf.fwhm_px == pytest.approx(np.sqrt(seen**2 - 8 * np.log(2) / 12))
+    assert info.psf.fwhm_px == pytest.approx(fwhm_before_pixels(seen, 3.0))
     assert info.background == pytest.approx(293, abs=0.5)
     assert info.flags == ("no_zero_point",)
     world = WCS(fits.Header.fromstring(info.wcs_header, sep="\n"))

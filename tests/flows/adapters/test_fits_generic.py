@@ -5,6 +5,7 @@ from astropy.time import Time
 
 from flows.adapters.sources import Source
 from flows.ingest import prepare
+from kernels.psf import fwhm_before_pixels
 from schemas.errors import BadInput, Misconfigured
 from schemas.mask import MaskPlane
 from schemas.settings import Settings
@@ -70,7 +71,12 @@ def refused(code, source, **mapping):
 def test_all_that_is_mapped_arrives(write):
     info = info_of(write())
     assert (info.visit, info.detector, info.band, info.instrument) == (4711, 3, "r", "Camera")
-    assert (info.zero_point, info.gain, info.saturation, info.psf.fwhm_px) == (28.25, 1.5, 60000, 2)
+    assert (info.zero_point, info.gain, info.saturation, info.psf.fwhm_px) == (
+        28.25,
+        1.5,
+        60000,
+        fwhm_before_pixels(2, 3.0),
+    )
     assert info.midpoint_mjd_tai == pytest.approx(Time("2024-03-01T22:00:50").tai.mjd, abs=1e-9)
     assert info.flags == ()
 
@@ -114,8 +120,10 @@ def test_the_night_follows_the_longitude(write):
 
 def test_widths_are_averaged_and_converted(write):
     source = write(FWHMV=3.0)
-    assert info_of(source, psf_fwhm={"keywords": ["FWHM", "FWHMV"]}).psf.fwhm_px == 2.5
-    assert info_of(source, psf_fwhm={"value": 0.9, "unit": "arcsec"}).psf.fwhm_px == pytest.approx(2.5, rel=1e-6)
+    assert info_of(source, psf_fwhm={"keywords": ["FWHM", "FWHMV"]}).psf.fwhm_px == fwhm_before_pixels(2.5, 3.0)
+    assert info_of(source, psf_fwhm={"value": 0.9, "unit": "arcsec"}).psf.fwhm_px == pytest.approx(
+        fwhm_before_pixels(2.5, 3.0), rel=1e-6
+    )
 
 
 def test_without_astrometry_the_exposure_is_flagged(write):

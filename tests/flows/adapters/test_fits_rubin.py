@@ -7,6 +7,7 @@ from astropy.time import Time
 
 from flows.adapters.sources import Source
 from flows.ingest import prepare
+from kernels.psf import fwhm_before_pixels
 from schemas.errors import BadInput
 from schemas.mask import MaskPlane
 from schemas.settings import Settings
@@ -76,7 +77,7 @@ def test_one_file_holds_the_exposure(write, compressed):
     assert (info.visit, info.detector, info.band, info.night) == (2026011900123, 94, "r", "20260119")
     assert info.midpoint_mjd_tai == pytest.approx(Time("2026-01-20T03:04:05.678", scale="tai").mjd, abs=1e-9)
     assert (info.pixel_unit, info.zero_point, info.zero_point_err) == ("nJy", 31.4, 0)
-    assert info.psf.fwhm_px == 4.1
+    assert info.psf.fwhm_px == fwhm_before_pixels(4.1, 3.0)
     assert info.planes == ("variance",)
     assert info.flags == ()
     assert planes["variance"] == pytest.approx(400)
