@@ -99,7 +99,7 @@ def fwhm_before_pixels(fwhm_px: float, beta: float) -> float:
     -----
     A pixel's variance is 1/12 px^2, and adds 8 ln 2 / 12 to the square of a Gaussian's FWHM. The sharper core of a
     Moffat profile loses more: (1 + 1.75 / beta) times that, from a fit to GalSim's profiles of beta 2.5 to 20 and FWHM
-    1.4 to 5 px, 1.5 % accurate. Never less than half of the width seen.
+    1.4 to 5 px, 2 % accurate. Never less than half of the width seen.
     """
     added = 8 * np.log(2) / 12 * (1 + 1.75 / beta)
     return float(np.sqrt(max(fwhm_px**2 - added, (fwhm_px / 2) ** 2)))

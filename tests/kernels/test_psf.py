@@ -49,4 +49,4 @@ def test_width_before_the_pixels_gives_the_width_seen(fwhm, beta):
     narrow = galsim.Moffat(beta=beta, fwhm=fwhm_before_pixels(fwhm, beta))
     seen = galsim.Convolve(narrow, galsim.Pixel(1.0)).drawImage(nx=801, ny=1, scale=0.01, method="no_pixel").array[0]
     half = np.flatnonzero(seen >= seen.max() / 2)
-    assert 0.01 * (half[-1] - half[0] + 1) == pytest.approx(fwhm, rel=0.015)
+    assert 0.01 * (half[-1] - half[0] + 1) == pytest.approx(fwhm, rel=0.025)
