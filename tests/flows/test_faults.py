@@ -52,18 +52,18 @@ def test_bad_files_are_quarantined_and_the_night_goes_on(nightstride_run, raw_ni
     (raw / "b_no_fits.fits").write_text("no image")
     rewritten(good[0], raw / "c_no_exposure.fits.fz", EXPID=None)
     rewritten(good[0], raw / "d_nan.fits.fz", lambda data: np.full_like(data, np.nan), EXPID=41)
-    shutil.copyfile(good[0], raw / "z_copy.fits.fz")
-    rewritten(good[1], raw / "z_other.fits.fz", lambda data: data + 1)
+    shutil.copyfile(good[0], raw / "zz_copy.fits.fz")
+    rewritten(good[1], raw / "zz_other.fits.fz", lambda data: data + 1)
     run = nightstride_run(raw, "--out", tmp_path / "out")
     assert run.code == 1, run.stderr
     assert run.counts == (ALL + 6, ALL, 1, 5, 0)
     codes = {trouble["uri"].rpartition("/")[2]: trouble["code"] for trouble in run.summary["quarantined"]}
     assert codes.keys() == {
-        "a_truncated.fits.fz", "b_no_fits.fits", "c_no_exposure.fits.fz", "d_nan.fits.fz", "z_other.fits.fz",
+        "a_truncated.fits.fz", "b_no_fits.fits", "c_no_exposure.fits.fz", "d_nan.fits.fz", "zz_other.fits.fz",
     }  # fmt: skip
     assert codes["a_truncated.fits.fz"] == "truncated"
     assert codes["b_no_fits.fits"] == "not_fits"
-    assert codes["z_other.fits.fz"] == "conflict"
+    assert codes["zz_other.fits.fz"] == "conflict"
     assert "EXPID" in next(one["message"] for one in run.summary["quarantined"] if "c_no" in one["uri"])
     assert len(list((tmp_path / "out" / "quarantine").glob("*.json"))) == 5
     assert catalogues(tmp_path / "out") == catalogues(uninterrupted[1])
