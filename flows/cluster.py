@@ -72,7 +72,7 @@ def cluster(settings: Settings) -> Iterator[Cluster]:
             threads_per_worker=1,
             processes=True,
             memory_limit=local_memory(settings) + gpu_host_bytes(settings),
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # None would take port 8787 or warn
             silence_logs=logging.CRITICAL,
             env=THREADS,
         )
