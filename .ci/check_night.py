@@ -22,7 +22,8 @@ def main(night: Path) -> None:
         "page written": Path(summary["report"]).stat().st_size > 100_000,
         "six images evaluated": evaluation["images"] == 6,
         "completeness at S/N >= 10 is at least 0.8": evaluation["c10"] >= 0.8,
-        "at most 1.5 false streaks per image": evaluation["false_per_image"] <= 1.5,
+        # The threshold is set at 0.3 on other exposures; six images hold a few.
+        "at most 1 false streak per image": evaluation["false_per_image"] <= 1.0,
     }
     for name, fine in checks.items():
         print("ok  " if fine else "FAIL", name)

@@ -42,7 +42,7 @@ def stage_digest(inputs: Sequence[str], stage: Stage, models: Sequence[str], set
     stage
         Its name and version count, not its code: a stage whose results change gets a new version.
     models
-        SHA-256 of the weights it uses, in the order of ``stage.weights``.
+        Digests of the models it uses, cards and all, in the order of ``stage.weights``.
     settings
         Its own section of the settings.
     """

@@ -5,19 +5,20 @@ from functools import cache
 from typing import Any
 
 from flows.adapters.weights import load_model, read_card
+from flows.digest import digest
 from schemas.settings import Settings
 from schemas.stage import Stage
 
 
 def model_digests(stages: Iterable[Stage], settings: Settings) -> dict[str, str]:
-    """SHA-256 of the weights of each model that the stages use, as their cards give it.
+    """Digest of each model that the stages use: of its card, which holds the weights' SHA-256 and the threshold.
 
     Raises
     ------
     Misconfigured
         A card is missing or cannot be read.
     """
-    return {weight: read_card(weight, model_name(weight, settings)).sha256 for weight in _weights(stages)}
+    return {weight: digest(read_card(weight, model_name(weight, settings))) for weight in _weights(stages)}
 
 
 def models_of(stage: Stage, settings: Settings) -> Mapping[str, Callable[..., Any]]:
@@ -28,7 +29,12 @@ def models_of(stage: Stage, settings: Settings) -> Mapping[str, Callable[..., An
     Misconfigured
         A model is missing, or does not match its card.
     """
-    return {weight: _loaded(weight, model_name(weight, settings), settings.detect.device) for weight in stage.weights}
+    found = {}
+    for weight in stage.weights:
+        name = model_name(weight, settings)
+        # By digest too: a worker may outlive the weights in a folder.
+        found[weight] = _loaded(weight, name, settings.detect.device, digest(read_card(weight, name)))
+    return found
 
 
 def model_name(weight: str, settings: Settings) -> str:
@@ -41,5 +47,5 @@ def _weights(stages: Iterable[Stage]) -> list[str]:
 
 
 @cache
-def _loaded(weight: str, name: str, device: str) -> Callable[..., Any]:
+def _loaded(weight: str, name: str, device: str, card: str) -> Callable[..., Any]:
     return load_model(weight, name, device)

@@ -61,6 +61,8 @@ def _run(
     from flows.adapters.sources import list_sources
     from flows.settings_file import load_settings
 
+    # Workers may have another working folder.
+    out = out.resolve()
     settings = load_settings(config, overrides)
     sources = list_sources(inputs, settings)
     with lease(out):

@@ -58,7 +58,7 @@ class TrainPlan:
     first: FitPlan = field(default_factory=lambda: FitPlan(epochs=10))
     later: FitPlan = field(default_factory=lambda: FitPlan(epochs=8, rate=7e-4))
     floor: float = 0.5
-    false_per_image: float = 0.7
+    false_per_image: float = 0.3
     seed: int = 1
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from flows.adapters.weights import read_card
+from flows.adapters.weights import read_weights, write_model
 from flows.model_cache import model_digests, models_of
 from schemas.errors import Misconfigured
 from schemas.settings import DetectSettings, Settings
@@ -9,14 +9,25 @@ from stages import PIPELINE
 DETECT, MERGE, MEASURE = PIPELINE
 
 
-def test_digests_are_those_of_the_cards_in_use():
-    settings = Settings()
-    digests = model_digests(PIPELINE, settings)
-    assert digests == {
-        "detect": read_card("detect", settings.detect.model).sha256,
-        "reliability": read_card("reliability", settings.measure.model).sha256,
-    }
-    assert model_digests([MERGE], settings) == {}
+def copied(folder, **changes):
+    """Put the shipped network into a folder, with another card."""
+    card, arrays = read_weights("detect", "basic_cnn")
+    write_model(folder, arrays, card.model_dump() | changes)
+    return Settings(detect=DetectSettings(model=str(folder)))
+
+
+def test_another_threshold_or_other_weights_are_another_model(tmp_path):
+    same = copied(tmp_path / "same")
+    assert model_digests([DETECT], same) == model_digests([DETECT], Settings())
+    assert model_digests([DETECT], copied(tmp_path / "threshold", threshold=0.7)) != model_digests([DETECT], same)
+    assert model_digests([DETECT], copied(tmp_path / "version", version="2")) != model_digests([DETECT], same)
+    assert model_digests([MERGE], Settings()) == {}
+
+
+def test_a_model_that_changes_in_its_folder_is_loaded_again(tmp_path):
+    before = models_of(DETECT, copied(tmp_path))["detect"]
+    after = models_of(DETECT, copied(tmp_path, threshold=0.9))["detect"]
+    assert (before.card.threshold, after.card.threshold) == (0.5, 0.9)
 
 
 def test_each_stage_gets_its_models_loaded_once():
