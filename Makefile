@@ -23,16 +23,19 @@ $(VENV)/.ready: pyproject.toml deploy/constraints.txt
 		{ echo "Python 3.11 to 3.13 is required, $(PYTHON) is another: make setup PYTHON=python3.11"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ echo "cannot make a virtual environment: apt-get install python3-venv"; exit 2; }
+	@echo "Installing pinned packages into $(VENV): about 2 GB, some minutes."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint deploy/constraints.txt
 	@touch $@
 
 night: setup  ## Simulate a night of 3 visits x 2 detectors, search it, evaluate it, make its page
 	rm -rf $(NIGHT)
 	$(BIN)/nightstride simulate --preset ztf --visits 3 --detectors 2 --seed $(SEED) --out $(NIGHT)/raw
-	$(BIN)/nightstride run $(NIGHT)/raw --out $(NIGHT)/out --json | tee $(NIGHT)/run.txt
-	$(BIN)/nightstride evaluate detect $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet --json | tee $(NIGHT)/evaluation.txt
-	$(BIN)/nightstride report $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet
+	$(BIN)/nightstride run $(NIGHT)/raw --out $(NIGHT)/out --json > $(NIGHT)/run.txt
+	$(BIN)/nightstride evaluate detect $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet --json > $(NIGHT)/evaluation.txt
 	$(BIN)/nightstride verify $(NIGHT)/out
+	$(BIN)/nightstride evaluate detect $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet
+	@echo; echo "The night page:"
+	@$(BIN)/nightstride report $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet
 
 test: lint types imports unit  ## Lint, types, import contracts, all tests
 

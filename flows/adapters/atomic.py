@@ -119,7 +119,7 @@ def _translate(path: Path, error: Exception) -> NightstrideError | None:
             "could not be written: the file would be larger than this process or file system allows.",
             "raise the limit (`ulimit -f unlimited`) or choose another --out, and run again.",
         )
-    if code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         return Misconfigured(
             "not_writable",
             str(path),

@@ -46,7 +46,7 @@ def detect(
 
 def _night(out: Path | None, truth: list[Path], pictures: Path | None, quiet: bool) -> dict[str, Any]:
     from flows.evaluation.evaluate import evaluate
-    from flows.evaluation.published import read_image, searched
+    from flows.evaluation.published import read_image, require_common, searched
     from flows.evaluation.summary import summarise
     from flows.evaluation.tables import night_tables
     from flows.evaluation.truth_table import read_truth
@@ -56,6 +56,7 @@ def _night(out: Path | None, truth: list[Path], pictures: Path | None, quiet: bo
             "no_truth", "evaluate detect", "needs a run and its truth.", "give OUT and --truth FILE, or --stamps PATH."
         )
     known, keys = read_truth(truth), searched(out)
+    require_common(known, keys, out)
     evaluation = evaluate(read_image(out, key, known) for key in keys)
     missed = known.images - {(key.visit, key.detector) for key in keys}
     figures = summarise(evaluation) | {"images_with_truth_not_searched": len(missed)}

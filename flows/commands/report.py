@@ -17,6 +17,7 @@ def report(
 
     The path of each page is printed. Exit code 2: there is no such night in OUT.
     """
+    from flows.evaluation.published import require_common, searched
     from flows.evaluation.truth_table import read_truth
     from flows.report.night import known_nights
     from flows.report.page import write_report
@@ -27,6 +28,8 @@ def report(
         if not nights:
             raise typer.BadParameter(f"{out} holds no night{f' {night}' if night else ''}; run makes them.")
         known = read_truth(truth) if truth else None
+        if known is not None:
+            require_common(known, searched(out), out)
         for label in nights:
             typer.echo(str(write_report(out, label, truth=known)))
     except NightstrideError as error:

@@ -1,6 +1,6 @@
 """The published catalogues of a night beside its truth and its pixels."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +97,21 @@ def _cutout(
     pixels = store.read("difference", *box).astype(np.float64) - store.info.background
     usable = np.isfinite(pixels) & ((store.read("mask", *box) & UNUSABLE) == 0)
     return pixels, usable, (x - box[1], y - box[0])
+
+
+def require_common(truth: Truth, keys: Collection[ExposureKey], out: Path) -> None:
+    """Refuse a truth table that says nothing about any image that was searched.
+
+    Raises
+    ------
+    Misconfigured
+        Truth and night have no image in common.
+    """
+    if truth.images and truth.images.isdisjoint({(key.visit, key.detector) for key in keys}):
+        visit, detector = min(truth.images)
+        raise Misconfigured(
+            "other_truth",
+            "--truth",
+            f"holds none of the {len(keys)} images of {out}; its first is visit {visit}, detector {detector}.",
+            "give the truth of this night.",
+        )

@@ -77,7 +77,7 @@ def simulate_night(night: Night, workers: int = 1, progress: Callable[[int], Non
     Raises
     ------
     Misconfigured
-        There is nothing to simulate, or the camera has fewer detectors.
+        There is nothing to simulate, the camera has fewer detectors, or the folder is a file.
     """
     if min(night.visits, night.detectors) < 1:
         raise Misconfigured(
@@ -93,6 +93,8 @@ def simulate_night(night: Night, workers: int = 1, progress: Callable[[int], Non
             f"{night.detectors} are more than the {detector_count(night.preset)} of the {night.preset.name} camera.",
             "ask for fewer.",
         )
+    if night.folder.exists() and not night.folder.is_dir():
+        raise Misconfigured("not_a_folder", str(night.folder), "is a file.", "choose another --out.")
     night.folder.mkdir(parents=True, exist_ok=True)
     cases = [(night, visit, detector) for visit in range(night.visits) for detector in range(night.detectors)]
     paths: list[tuple[Path, ...]] = []

@@ -175,3 +175,13 @@ def test_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(Misconfigured, match="could not be written"), lease(Path(tmp_path / "file/out")):
         pass
+
+
+def test_an_output_path_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "out").write_text("notes")
+    with (
+        pytest.raises(Misconfigured, match=r"could not be written: File exists.* choose another --out"),
+        lease(tmp_path / "out"),
+    ):
+        pass
+    assert (tmp_path / "out").read_text() == "notes"

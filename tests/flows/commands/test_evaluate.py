@@ -93,3 +93,10 @@ def test_usage_errors_are_exit_code_2(night, arguments, message):
     result = evaluate(*(each.format(out=night) for each in arguments))
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_truth_of_another_night_is_refused(night, tmp_path):
+    result = evaluate(night, "--truth", truth(tmp_path / "other", 9, [50.0]))
+    assert result.exit_code == 2
+    assert "holds none of the 2 images" in result.stderr
+    assert "visit 9, detector 0" in result.stderr
