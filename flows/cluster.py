@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dask
 from distributed import Client, LocalCluster, WorkerPlugin
+from distributed.system import MEMORY_LIMIT
 from distributed.worker import Worker
 
 from flows.model_cache import models_of
@@ -104,7 +105,7 @@ def _existing(address: str) -> Cluster:
     try:
         with Client(address, set_as_default=False, timeout="10s") as client:
             client.wait_for_workers(1, timeout=60)
-            limits = [worker["memory_limit"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+            limits = _memory_limits(client)
             return Cluster(address, sum(client.nthreads().values()), min(limits))
     except (OSError, TimeoutError) as error:
         raise Misconfigured(
@@ -113,6 +114,19 @@ def _existing(address: str) -> Cluster:
             f"no Dask scheduler with workers answers: {error}.",
             "start one there, correct --scheduler, or leave it out for a cluster on this machine.",
         ) from error
+
+
+def _memory_limits(client: Client) -> list[int]:
+    """Memory of each worker, bytes; of one without a limit, the memory of its host."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    unlimited = [address for address, worker in workers.items() if not worker["memory_limit"]]
+    hosts = client.run(host_memory, workers=unlimited) if unlimited else {}
+    return [hosts.get(address) or worker["memory_limit"] for address, worker in workers.items()]
+
+
+def host_memory() -> int:
+    """Memory that the machine or container of this process has, bytes."""
+    return int(MEMORY_LIMIT)
 
 
 class Warm(WorkerPlugin):

@@ -78,7 +78,7 @@ def require_fit(source: Source, settings: Settings, worker_bytes: int) -> None:
     if projected[task] > worker_bytes:
         raise Misconfigured(
             "memory",
-            "execution.worker_memory_gib",
+            settings.execution.scheduler or "execution.worker_memory_gib",
             f"{task} of an image of {shape[0]} x {shape[1]} px takes up to {_gib(projected[task])}, "
             f"a worker has {_gib(worker_bytes)}.",
             _remedy(task, projected, settings),
@@ -86,7 +86,10 @@ def require_fit(source: Source, settings: Settings, worker_bytes: int) -> None:
 
 
 def _remedy(task: str, projected: Mapping[str, int], settings: Settings) -> str:
-    enough = f"set execution.worker_memory_gib to {projected[task] / 2**30 + 0.05:.1f} with fewer workers"
+    gib = f"{projected[task] / 2**30 + 0.05:.1f}"
+    enough = f"set execution.worker_memory_gib to {gib} with fewer workers"
+    if settings.execution.scheduler is not None:
+        enough = f"start the workers of {settings.execution.scheduler} with a memory limit of {gib} GiB or more"
     if task == "search of a tile":
         return f"{enough}, or a smaller tiles.tile ({settings.tiles.tile}) or detect.batch ({settings.detect.batch})."
     return f"{enough}."

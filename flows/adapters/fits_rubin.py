@@ -89,8 +89,9 @@ def _calibration(headers: Headers, where: str, _mapping: KeywordMapping, _wcs: s
         "nJy" if nano else "adu",
         NANOJANSKY_ZERO_POINT if nano else _zero_point(words),
         0.0 if nano else words.optional("MAGZPUNC", least=-1e-9),
-        words.optional("GAIN", least=0),
-        words.optional("SATURATE", "SATLEVEL", least=0),
+        # GAIN and SATURATE are of the raw counts (e-/ADU, ADU) also where the pixels are nJy.
+        words.optional("GAINNJY" if nano else "GAIN", least=0),
+        words.optional(*(("SATNJY",) if nano else ("SATURATE", "SATLEVEL")), least=0),
         _psf(words),
     )
 

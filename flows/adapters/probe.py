@@ -1,11 +1,14 @@
 """Reading an exposure of whatever format: its identity, or all of it."""
 
-from flows.adapters.files import open_part
+from typing import NoReturn
+
+from flows.adapters.files import failures, file_system, open_part
 from flows.adapters.fits_exposure import fits_identity, read_fits
 from flows.adapters.fits_io import content_kind
 from flows.adapters.npz_llnl import read_stack_image, stack_key
 from flows.adapters.raw_exposure import RawExposure
 from flows.adapters.sources import Source
+from schemas.errors import BadInput, Retryable
 from schemas.exposure import ExposureKey
 from schemas.settings import Settings
 
@@ -17,6 +20,7 @@ def probe(source: Source, settings: Settings) -> ExposureKey:
     ------
     BadInput
         The file cannot be an exposure: not an image file, truncated, or a keyword is missing or invalid.
+        ``unreadable_folder``: it is a folder that cannot be listed.
     Retryable
         Reading failed in a way that may pass.
     """
@@ -43,5 +47,23 @@ def read(source: Source, settings: Settings) -> RawExposure:
 def _kind(source: Source) -> str:
     if source.index is not None:
         return "zip"
+    if source.is_folder:
+        _refuse_folder(source.uri)
     with open_part(source.uri) as file:
         return content_kind(file.read(9), source.uri)
+
+
+def _refuse_folder(uri: str) -> NoReturn:
+    """Say why a folder could not be listed: by trying again."""
+    try:
+        with failures(uri):
+            fs, path = file_system(uri)
+            fs.ls(path)
+    except BadInput as error:
+        raise BadInput(
+            "unreadable_folder",
+            uri,
+            f"the folder cannot be listed, so its exposures are not searched: {error.__cause__}.",
+            "permit reading it (chmod u+rx), or leave it out.",
+        ) from error
+    raise Retryable("io_error", uri, "the folder could not be listed at first.", "run again.")

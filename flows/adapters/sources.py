@@ -1,22 +1,26 @@
 """Which exposures the inputs of a command hold."""
 
+import gzip
 import posixpath
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+import aiohttp
 from fsspec.core import split_protocol
 
 from flows.adapters.archive_names import is_sibling, siblings
-from flows.adapters.files import file_system
+from flows.adapters.files import file_system, open_part
+from flows.adapters.fits_io import content_kind
 from flows.adapters.manifest import MANIFEST, read_manifest
 from flows.adapters.npz_llnl import image_count, is_truth
-from schemas.errors import Misconfigured, NightstrideError
+from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.settings import Settings
 
 _SUFFIXES = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fit.gz", ".fts", ".fz", ".npz")
-_MAGIC = b"SIMPLE  ="
+_START = 9  # bytes that tell what a file is
 _GLOB = ("*", "?", "[")
 
 
@@ -27,7 +31,7 @@ class Source:
     Attributes
     ----------
     uri
-        Of the difference image: local path or fsspec URL.
+        Of the difference image: local path or fsspec URL. One that ends in ``/`` is a folder that could not be listed.
     siblings
         (plane, uri) of ``science``, ``template``, ``mask``, ``variance`` and ``psf`` in files of their own.
     index
@@ -40,6 +44,11 @@ class Source:
     siblings: tuple[tuple[str, str], ...] = ()
     index: int | None = None
     overrides: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it stands for a folder that could not be listed; probing it gives the reason."""
+        return self.uri.endswith("/")
 
 
 def list_sources(inputs: Sequence[str], settings: Settings) -> list[Source]:
@@ -57,12 +66,13 @@ def list_sources(inputs: Sequence[str], settings: Settings) -> list[Source]:
     -------
     list of Source
         In the order of ``inputs``, sorted within each, each exposure once. Science, mask, PSF and reference images
-        that the ZTF archive's names tie to a difference image go with it, and are no exposures of their own.
+        that the ZTF archive's names tie to a difference image go with it, and are no exposures of their own. A folder
+        that cannot be listed is a source too, so that it is quarantined while the night goes on.
 
     Raises
     ------
     Misconfigured
-        ``no_such_input``, ``unreadable_folder``, ``bad_manifest``, or ``no_exposures``: nothing was found.
+        ``no_such_input``, ``unreadable_input``, ``bad_manifest``, or ``no_exposures``: nothing was found.
     """
     found: dict[Source, None] = {}
     beside = cache(_names)  # one listing a folder, however many of its files are named
@@ -96,9 +106,9 @@ def _sources(given: str) -> Iterator[Source]:
             )
     except OSError as error:
         raise Misconfigured(
-            "unreadable_folder",
+            "unreadable_input",
             given,
-            f"cannot be listed: {type(error).__name__}: {error}.",
+            f"cannot be looked at: {type(error).__name__}: {error}.",
             "check the permissions, the connection and the credentials.",
         ) from error
 
@@ -117,20 +127,26 @@ def _folder(fs: Any, path: str, given: str) -> Iterator[Source]:
     if fs.isfile(manifest):
         yield from _file(fs, manifest, given)
         return
-    for file in _walk(fs, path):
+    for file, listed in _walk(fs, path):
         name = posixpath.basename(file)
-        if not name.startswith(".") and (name.lower().endswith(_SUFFIXES) or _begins_like_fits(fs, file)):
+        if not listed:
+            yield Source(f"{_uri(fs, file, given)}/")
+        elif not name.startswith(".") and (name.lower().endswith(_SUFFIXES) or _holds_images(fs, file, given)):
             yield from _file(fs, file, given)
 
 
-def _walk(fs: Any, folder: str) -> Iterator[str]:
-    """Files of a folder and of those below it, in order.
+def _walk(fs: Any, folder: str) -> Iterator[tuple[str, bool]]:
+    """Files of a folder and of those below it, in order, with True; and with False, folders that cannot be listed.
 
-    fsspec's own find and walk pass over folders below the first that they may not read; a night that lacks exposures
-    in silence is worse than none.
+    fsspec's own find and walk pass over folders below the first that they may not read; a night must not lack
+    exposures in silence.
     """
-    entries = sorted(fs.ls(folder, detail=True), key=lambda entry: entry["name"].rstrip("/"))
-    yield from (entry["name"] for entry in entries if entry["type"] != "directory")
+    try:
+        entries = sorted(fs.ls(folder, detail=True), key=lambda entry: entry["name"].rstrip("/"))
+    except OSError:
+        yield folder.rstrip("/"), False
+        return
+    yield from ((entry["name"], True) for entry in entries if entry["type"] != "directory")
     for entry in entries:
         if entry["type"] == "directory" and entry["name"].rstrip("/") != folder.rstrip("/"):
             yield from _walk(fs, entry["name"].rstrip("/"))
@@ -140,7 +156,7 @@ def _file(fs: Any, path: str, given: str) -> Iterator[Source]:
     uri = _uri(fs, path, given)
     if path.lower().endswith(".csv"):
         yield from (Source(row.difference, row.siblings, None, row.overrides) for row in read_manifest(uri))
-    elif path.lower().endswith(".npz"):
+    elif _kind(fs, path) == "zip":
         yield from _stack(uri)
     elif not is_sibling(path):
         yield Source(uri)
@@ -157,7 +173,7 @@ def _stack(uri: str) -> Iterator[Source]:
 
 
 def _with_siblings(source: Source, beside: Any) -> Source:
-    if source.siblings or source.index is not None:
+    if source.siblings or source.index is not None or source.is_folder:
         return source
     folder, name = posixpath.split(source.uri)
     return replace(
@@ -168,13 +184,29 @@ def _with_siblings(source: Source, beside: Any) -> Source:
 
 def _names(folder: str) -> tuple[str, ...]:
     fs, path = file_system(folder)
-    return tuple(sorted(posixpath.basename(one) for one in fs.ls(path, detail=False)))
-
-
-def _begins_like_fits(fs: Any, path: str) -> bool:
     try:
-        return bytes(fs.cat_file(path, 0, 9)).startswith(_MAGIC)
-    except OSError:
+        return tuple(sorted(posixpath.basename(one) for one in fs.ls(path, detail=False)))
+    except OSError:  # a file may be read by its name where the folder may not be
+        return ()
+
+
+def _kind(fs: Any, path: str) -> str | None:
+    """Tell from a file's first bytes what it is; None if they do not say, or cannot be read."""
+    try:
+        return content_kind(bytes(fs.cat_file(path, 0, _START)), path)
+    except (BadInput, OSError, aiohttp.ClientError):
+        return None
+
+
+def _holds_images(fs: Any, path: str, given: str) -> bool:
+    """Tell whether a file whose name says nothing holds images; other gzip and zip files are left alone."""
+    kind, uri = _kind(fs, path), _uri(fs, path, given)
+    try:
+        if kind == "gzip":
+            with open_part(uri) as file, gzip.GzipFile(fileobj=file) as plain:
+                return content_kind(plain.read(_START), uri) == "fits"
+        return kind == "fits" or (kind == "zip" and image_count(uri) > 0)
+    except (NightstrideError, EOFError, zlib.error):
         return False
 
 

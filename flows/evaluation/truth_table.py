@@ -116,7 +116,7 @@ def _read(path: Path) -> pa.Table:
         if content.startswith(b"# %ECSV"):
             return _read_ecsv(content)
         return pc.read_csv(BytesIO(content))
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         raise Misconfigured(
             "unreadable_truth",
             str(path),
@@ -126,10 +126,11 @@ def _read(path: Path) -> pa.Table:
 
 
 def _read_ecsv(content: bytes) -> pa.Table:
-    from astropy.table import Table
+    from astropy.table import Column, Table
 
     table = Table.read(content.decode(), format="ascii.ecsv")
-    return pa.table({name: np.ma.filled(table[name], np.nan).tolist() for name in table.colnames})
+    # Coordinates and times are no plain columns, and none of ours; tolist makes masked values None.
+    return pa.table({name: table[name].tolist() for name in table.colnames if isinstance(table[name], Column)})
 
 
 def _truth(path: Path, table: pa.Table) -> Truth:
@@ -148,7 +149,7 @@ def _truth(path: Path, table: pa.Table) -> Truth:
             continue
         try:
             values[name] = _CASTS[name](table[column])
-        except (ValueError, pa.ArrowException) as error:
+        except (ValueError, TypeError, pa.ArrowException) as error:
             raise _bad_value(path, column, str(error)) from error
         if name in _DEFAULTS:
             values[name] = np.where(np.isnan(values[name]), _DEFAULTS[name], values[name])

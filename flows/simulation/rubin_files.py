@@ -94,7 +94,7 @@ def rubin_header(conditions: Conditions) -> fits.Header:
     header["BAND"] = conditions.band
     header["BUNIT"] = "nJy"
     header["MAGZERO"] = (conditions.zero_point, "AB magnitude of 1 nJy")
-    header["GAIN"] = (preset.gain, "electrons per nJy")
-    header["SATURATE"] = (preset.saturation, "nJy")
+    header["GAINNJY"] = (preset.gain, "electrons per nJy")
+    header["SATNJY"] = (preset.saturation, "Saturation level [nJy]")
     header["PSF_FWHM"] = (round(conditions.psf.fwhm, 3), "FWHM [pixels]")
     return header

@@ -1,5 +1,6 @@
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
+from distributed.system import MEMORY_LIMIT
 
 from flows import cluster as module
 from flows.cluster import THREADS, Warm, cluster, gpu_host_bytes, local_workers
@@ -31,6 +32,14 @@ def test_a_worker_has_one_thread_of_everything_and_warm_models():
         with cluster(Settings(execution=ExecutionSettings(scheduler=running.address))) as existing:
             assert (existing.address, existing.workers) == (running.address, 1)
             assert existing.memory_bytes >= 1.25 * 2**30
+
+
+def test_a_worker_without_a_limit_has_the_memory_of_its_host():
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0") as made,
+        cluster(Settings(execution=ExecutionSettings(scheduler=made.scheduler_address))) as existing,
+    ):
+        assert existing.memory_bytes == MEMORY_LIMIT > 2**30
 
 
 def test_one_worker_per_core_unless_told(monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from flows.adapters.sources import Source
 from flows.memory import BASE, projected_bytes, require_fit
 from schemas.errors import Misconfigured
-from schemas.settings import DetectSettings, Settings, TileSettings
+from schemas.settings import DetectSettings, ExecutionSettings, Settings, TileSettings
 
 QUADRANT = (3080, 3072)
 
@@ -81,6 +81,10 @@ def test_grows_with_what_a_task_holds():
     [
         (Settings(detect=DetectSettings(batch=65536)), r"or a smaller tiles.tile \(1008\) or detect.batch \(65536\)\."),
         (Settings(), r"set execution.worker_memory_gib to 0\.\d with fewer workers"),
+        (
+            Settings(execution=ExecutionSettings(scheduler="tcp://there:8786")),
+            r"^tcp://there:8786: .*start the workers of tcp://there:8786 with a memory limit of 0\.\d GiB or more,",
+        ),
     ],
 )
 def test_refuses_to_start_with_both_figures_and_the_remedy(write_ztf, settings, remedy):

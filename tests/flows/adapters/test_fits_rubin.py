@@ -5,6 +5,7 @@ import pytest
 from astropy.io import fits
 from astropy.time import Time
 
+from flows.adapters.probe import read
 from flows.adapters.sources import Source
 from flows.ingest import prepare
 from kernels.psf import fwhm_before_pixels
@@ -97,6 +98,23 @@ def test_counts_need_a_zero_point(write, cards, expected):
     with pytest.raises(BadInput, match="FLUXMAG0") as caught:
         prepare(write(None, {"BUNIT": "adu"}), Settings())
     assert caught.value.code == "missing_zero_point"
+
+
+RAW = {"GAIN": 1.6, "SATURATE": 150000.0}
+
+
+@pytest.mark.parametrize(
+    ("cards", "unit", "expected"),
+    [
+        (RAW, "nJy", (None, None)),
+        (RAW | {"GAINNJY": 0.02, "SATNJY": 4e5}, "nJy", (0.02, 4e5)),
+        (RAW | {"GAINNJY": 0.02, "SATNJY": 4e5, "MAGZERO": 27.5}, "adu", (1.6, 150000)),
+    ],
+)
+def test_gain_and_saturation_are_of_the_pixels(write, cards, unit, expected):
+    """GAIN and SATURATE are of raw counts, and would be wrong by the calibration for pixels in nJy."""
+    raw = read(write(cards, {"BUNIT": unit}), Settings())
+    assert (raw.gain, raw.saturation) == expected
 
 
 @pytest.mark.parametrize(

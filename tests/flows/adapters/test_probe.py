@@ -5,7 +5,7 @@ import pytest
 
 from flows.adapters.probe import probe, read
 from flows.adapters.sources import Source
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Retryable
 from schemas.exposure import ExposureKey
 from schemas.settings import Settings
 
@@ -45,3 +45,11 @@ def test_a_file_that_is_none_of_these(tmp_path):
     for call in (probe, read):
         with pytest.raises(BadInput, match="neither FITS"):
             call(Source(str(path)), SETTINGS)
+
+
+def test_a_folder_that_could_not_be_listed(tmp_path):
+    with pytest.raises(BadInput, match=r"gone/: the folder cannot be listed") as caught:
+        probe(Source(f"{tmp_path}/gone/"), SETTINGS)
+    assert caught.value.code == "unreadable_folder"
+    with pytest.raises(Retryable, match="run again"):
+        probe(Source(f"{tmp_path}/"), SETTINGS)

@@ -1,3 +1,4 @@
+import gzip
 import os
 import subprocess
 import sys
@@ -45,6 +46,29 @@ def test_a_folder_is_searched_to_its_depth_in_order(tmp_path):
 def test_content_counts_where_the_name_says_nothing(tmp_path):
     place(tmp_path, "exposure-17")
     assert names(tmp_path) == ["exposure-17"]
+
+
+def test_a_stack_goes_by_its_content(tmp_path):
+    np.savez(tmp_path / "made.npz", data=np.zeros((2, 30, 30), np.float32))
+    stack = (tmp_path / "made.npz").rename(tmp_path / "stack.dat")
+    for given in (stack, tmp_path):
+        assert list_sources([str(given)], SETTINGS) == [Source(str(stack), index=index) for index in (0, 1)]
+
+
+def test_gzip_and_zip_files_count_if_they_hold_images(tmp_path):
+    (tmp_path / "exposure").write_bytes(gzip.compress(FITS))
+    (tmp_path / "table").write_bytes(gzip.compress(b"kind,visit"))
+    (tmp_path / "cut").write_bytes(gzip.compress(FITS)[:8])
+    (tmp_path / "no-gzip").write_bytes(b"\x1f\x8b and nothing more")
+    (tmp_path / "no-zip").write_bytes(b"PK\x03\x04 and nothing more")
+    for name, arrays in {
+        "other": {"weights": np.zeros((2, 30, 30))},
+        "information": {"data": np.array([None, []], object)},
+        "flat": {"data": np.zeros((30, 30))},
+    }.items():
+        np.savez(tmp_path / "made.npz", **arrays)
+        (tmp_path / "made.npz").rename(tmp_path / name)
+    assert names(tmp_path) == ["exposure"]
 
 
 def test_files_globs_and_repetitions(tmp_path):
@@ -122,33 +146,54 @@ def test_nothing_to_do(tmp_path):
 
 LIST = """
 import os, sys
+from flows.adapters.probe import probe
 from flows.adapters.sources import list_sources
-from schemas.errors import Misconfigured
+from schemas.errors import BadInput
 from schemas.settings import Settings
 os.seteuid(65534)
-try:
-    list_sources([sys.argv[1]], Settings())
-except Misconfigured as error:
-    print(error.code, error)
+for source in list_sources(sys.argv[1:], Settings()):
+    try:
+        print(source.uri)
+        source.is_folder and probe(source, Settings())
+    except BadInput as error:
+        print(error.code, error)
 """
 
 
-@pytest.mark.parametrize("locked", ["", "deep"])
-def test_a_folder_that_may_not_be_read_is_an_error(locked):
-    """Also below the folder that is named: to lack exposures silently would be worse."""
+def listed_by_another(root, locked, *inputs):
+    """Lines of what someone sees who may not list ``locked``."""
+    locked.chmod(0o311)
+    script = LIST if os.geteuid() == 0 else LIST.replace("os.seteuid(65534)", "")
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, inputs)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[3],
+        check=False,
+    )
+    locked.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.replace(str(root), "R").splitlines()
+
+
+@pytest.fixture
+def night():
     # Not tmp_path: pytest keeps what is above it to itself, and root has to become someone else here.
     with tempfile.TemporaryDirectory() as made:
-        root = place(Path(made), "a.fits", "deep/b.fits")
-        root.chmod(0o755)
-        (root / locked).chmod(0o300)
-        script = LIST if os.geteuid() == 0 else LIST.replace("os.seteuid(65534)", "")
-        done = subprocess.run(
-            [sys.executable, "-c", script, made],
-            capture_output=True,
-            text=True,
-            cwd=Path(__file__).parents[3],
-            check=True,
-        )
-        (root / locked).chmod(0o755)
-    assert done.stdout.startswith("unreadable_folder")
-    assert "PermissionError" in done.stdout
+        Path(made).chmod(0o755)
+        yield place(Path(made), "a.fits", "deep/b.fits", "z/c.fits")
+
+
+def test_a_folder_that_may_not_be_read_is_a_source_that_is_refused(night):
+    """To lack its exposures silently would be worse, and so would be to lack the rest of the night."""
+    first, folder, reason, last = listed_by_another(night, night / "deep", night)
+    assert (first, folder, last) == ("R/a.fits", "R/deep/", "R/z/c.fits")
+    assert reason.startswith("unreadable_folder R/deep/: the folder cannot be listed")
+    assert "Permission denied" in reason
+    assert "chmod" in reason
+    folder, reason = listed_by_another(night, night, night)
+    assert (folder, reason.split(": ")[0]) == ("R/", "unreadable_folder R/")
+
+
+def test_a_named_file_needs_no_list_of_its_folder(night):
+    assert listed_by_another(night, night / "deep", night / "deep" / "b.fits") == ["R/deep/b.fits"]

@@ -4,7 +4,8 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
 from astropy import units
-from astropy.table import QTable
+from astropy.coordinates import SkyCoord
+from astropy.table import MaskedColumn, QTable, Table
 
 from flows.evaluation.truth_table import read_truth
 from schemas.errors import Misconfigured
@@ -70,6 +71,31 @@ def test_other_dtypes_and_nulls(tmp_path):
     assert truth.visible.tolist() == [1.0, 0.2, 1.0]
     assert truth.kind.tolist() == COLUMNS["kind"]
     assert truth.targets.counted.tolist() == [True, False, False]
+
+
+def test_masked_values_of_an_ecsv_are_nulls(tmp_path):
+    columns = {name: np.array(values) for name, values in COLUMNS.items()}
+    columns["length_px"] = MaskedColumn([12, 1, 900], mask=[False, True, False])
+    columns["fwhm_px"] = MaskedColumn([2, 2, 2], mask=[True, False, False])
+    columns["snr"] = MaskedColumn([9.0, 5.0, 80.0], mask=[False, True, False])
+    columns["place"] = SkyCoord([1, 2, 3], [4, 5, 6], unit="deg")
+    QTable(columns).write(tmp_path / "t", format="ascii.ecsv")
+    truth = read_truth([tmp_path / "t"])
+    assert truth.length.tolist() == [12, 0, 900]
+    assert np.isnan(truth.fwhm).tolist() == [True, False, False]
+    assert np.isnan(truth.snr).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [("visit", MaskedColumn([7, 7, 8], mask=[True, False, False])), ("x", np.array([{"a": 1}, [2], "c"], object))],
+)
+def test_values_of_an_ecsv_that_cannot_be_used(tmp_path, name, column):
+    columns = {key: np.array(values) for key, values in COLUMNS.items()} | {name: column}
+    Table(columns).write(tmp_path / "t", format="ascii.ecsv")
+    with pytest.raises(Misconfigured) as raised:
+        read_truth([tmp_path / "t"])
+    assert raised.value.code in ("bad_value", "unreadable_truth")
 
 
 def test_reads_our_own_schema(tmp_path):

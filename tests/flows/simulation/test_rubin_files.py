@@ -46,6 +46,9 @@ def test_header_names_the_visit_and_its_time(exposure: SimulatedExposure, paths:
     middle = Time(header["DATE-AVG"], scale="tai")
     assert middle.mjd == pytest.approx(conditions.midpoint_mjd_tai, abs=1e-7)
     assert (Time(header["DATE-END"], scale="tai") - Time(header["DATE-BEG"], scale="tai")).sec == pytest.approx(30)
+    assert (header["GAINNJY"], header["SATNJY"]) == (conditions.preset.gain, conditions.preset.saturation)
+    assert "GAIN" not in header
+    assert "SATURATE" not in header
     assert header["PSF_FWHM"] == pytest.approx(conditions.psf.fwhm, abs=1e-3)
 
 
