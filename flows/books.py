@@ -14,6 +14,7 @@ from flows.outcome import Outcome, trouble_of
 from flows.plan import Item, remember, verdict_digest
 from flows.source_digest import sha256_of
 from flows.source_name import name_of
+from flows.withdrawal import withdraw
 from schemas.errors import BadInput, Retryable
 from schemas.ledger import ExposureRecord
 from schemas.settings import Settings
@@ -37,6 +38,8 @@ class Books:
 
     def done(self, item: Item, stored: Stored, published: Published, outcome: Outcome) -> None:
         """Record a published exposure. From here on a rerun skips it."""
+        # Before the record: a run that is killed in between is told again by the next plan.
+        self._withdraw_superseded(item)
         record = self._record(item, stored.info.source_sha256, stored.lineage.final, outcome)
         self._ledger.put(record.model_copy(update={"datasets": dict(published.datasets)}))
         self._withdraw(item, keep={dataset.path for dataset in published.datasets.values()})
@@ -47,11 +50,17 @@ class Books:
         """Put an exposure in quarantine, and withdraw what was published of an earlier content of its file."""
         outcome = Outcome(item, "quarantined", trouble=trouble_of(item, error))
         self._quarantine.put(error, name_of(item.source), item.key)
+        self._withdraw_superseded(item)
         self._withdraw(item)
         self._ledger.remove(item.key)
         if error.code not in PASSING:
             self._remember_verdict(item, outcome)
         return outcome
+
+    def _withdraw_superseded(self, item: Item) -> None:
+        """Remove what was published of other exposures that the source was taken for."""
+        for record in item.superseded:
+            withdraw(record, self._out)
 
     def _withdraw(self, item: Item, keep: Collection[str] = ()) -> None:
         """Remove what was published of an earlier state of an exposure, and is not any more."""

@@ -57,15 +57,19 @@ class ExposureRun:
             No exposure could succeed.
         """
         try:
-            outcome = await self._search(item)
-        except BadInput as error:
-            outcome = self.books.quarantined(item, error)
+            outcome = await self._judged(item)
         except Misconfigured:
             raise
-        except Exception as error:  # KilledWorker, or a defect: this exposure fails, the night goes on
+        except Exception as error:  # KilledWorker, a full disk, or a defect: this exposure fails, the night goes on
             outcome = Outcome(item, "failed", trouble=trouble_of(item, error))
         self.progress.finished(outcome)
         return outcome
+
+    async def _judged(self, item: Item) -> Outcome:
+        try:
+            return await self._search(item)
+        except BadInput as error:
+            return self.books.quarantined(item, error)
 
     async def _search(self, item: Item) -> Outcome:
         try:

@@ -62,12 +62,14 @@ def trace(
 
 def memo_name(source: Source, settings: Settings) -> str:
     """Name under which the ledger remembers what a source held, as read with these settings."""
-    return f"{name_of(source)} {_reading(source, settings)[:16]}"
+    files = [list(sibling) for sibling in source.siblings]
+    return f"{name_of(source)} {digest(_reading(source, settings), {'siblings': files})[:16]}"
 
 
 def _reading(source: Source, settings: Settings) -> str:
     """Digest of what decides how a file is read, beside its bytes."""
-    return digest({"fits": settings.fits, "index": source.index, "overrides": list(source.overrides)})
+    planes = sorted(plane for plane, _ in source.siblings)  # not where they are: a night may move
+    return digest({"fits": settings.fits, "index": source.index, "overrides": list(source.overrides), "planes": planes})
 
 
 def _final(graph: Graph, datasets: Mapping[str, str]) -> str:

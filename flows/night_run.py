@@ -8,6 +8,7 @@ from flows.books import Books
 from flows.cluster import cluster
 from flows.memory import require_fit
 from flows.night import Night
+from flows.night_pages import with_reports
 from flows.outcome import Outcome, trouble_of
 from flows.plan import Plan
 from flows.prefect_server import prefect_server
@@ -70,22 +71,6 @@ def _search(night: Night) -> list[str]:
             error = RuntimeError(warnings[0] if warnings else "the flow ended early")
             night.outcomes.append(Outcome(item, "failed", trouble=trouble_of(item, error)))
     return warnings
-
-
-def with_reports(summary: RunSummary, out: Path, progress: Progress) -> RunSummary:
-    """Make the page of each night; one that fails is a warning, not a failed night."""
-    from flows.report.page import write_report
-
-    for night in summary.nights:
-        progress.say(f"Drawing the page of night {night}.")
-        try:
-            page = write_report(out, night, summary)
-        except Exception as error:
-            warning = f"no page of night {night}: {type(error).__name__}: {error}"
-            summary = summary.model_copy(update={"warnings": (*summary.warnings, warning)})
-        else:
-            summary = summary.model_copy(update={"report": str(page)})
-    return summary
 
 
 def _first(error: BaseException) -> BaseException:

@@ -69,17 +69,15 @@ async def visit(night: Night, items: list[Item], slots: asyncio.Semaphore, hande
         run = ExposureRun(client, night.out, night.settings, night.books, night.progress)
 
         async def one(item: Item) -> None:
-            try:
-                night.outcomes.append(await run(item))
-                left.pop(item.key)
-            finally:
-                slots.release()
+            night.outcomes.append(await run(item))
+            left.pop(item.key)
 
         try:
             async with asyncio.timeout(night.settings.execution.visit_deadline_s), asyncio.TaskGroup() as group:
                 for item in items:
                     await slots.acquire()
-                    group.create_task(one(item))
+                    # Not in the task itself: one that is cancelled before it begins would keep its slot.
+                    group.create_task(one(item)).add_done_callback(lambda _: slots.release())
                 handed_out.set()
         except TimeoutError:
             for item in left.values():

@@ -13,12 +13,16 @@ from flows.lineage import memo_name, trace
 from flows.model_cache import model_digests
 from flows.source_name import name_of
 from flows.source_stat import stat_of
-from schemas.errors import BadInput, Retryable
+from flows.withdrawal import Name, Superseded, name_tuple, withdraw
+from schemas.errors import BadInput, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord, SourceMemo, SourceStat
 from schemas.settings import Settings
 from schemas.stage import Stage
 from schemas.summary import Trouble
+
+UNREAD = frozenset({"unreadable_file"})
+"""Codes of failures to reach a file: they say nothing about its bytes, and what is published of it stays."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Item:
         Of the bytes of its files, if they are known.
     record
         What the ledger holds of it.
+    superseded
+        Records of other exposures that the source was taken for: they are withdrawn when it is done.
     """
 
     source: Source
@@ -42,6 +48,16 @@ class Item:
     stat: SourceStat | None
     sha256: str | None = None
     record: ExposureRecord | None = None
+    superseded: tuple[ExposureRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A source that cannot be used, and the exposure that it says it is, if it does."""
+
+    source: Source
+    error: BadInput
+    key: ExposureKey | None
 
 
 @dataclass(frozen=True)
@@ -99,6 +115,7 @@ class Planner:
         self._models = model_digests(pipeline, settings)
         self._quarantined: list[Trouble] = []
         self._failed: list[Trouble] = []
+        self._rejected: list[Rejected] = []
 
     def plan(self, sources: Iterable[Source]) -> Plan:
         """Decide what to do with each source; keep the reasons for those that cannot be used.
@@ -108,16 +125,18 @@ class Planner:
         Misconfigured
             A model or the ledger cannot be used.
         """
-        self._quarantined, self._failed = [], []
-        groups: dict[tuple[str, int, int], list[Item]] = {}
+        self._quarantined, self._failed, self._rejected = [], [], []
+        groups: dict[Name, list[Item]] = {}
         for source in sorted(set(sources), key=name_of):
             item = self._attempt(source, self._identify, source)
             if item is not None:
-                groups.setdefault((item.key.night, item.key.visit, item.key.detector), []).append(item)
-        todo, published, skipped = [], [], 0
-        for _, group in sorted(groups.items()):
+                groups.setdefault(name_tuple(item.key), []).append(item)
+        todo, published, skipped, claimed = [], [], 0, set()
+        for name, group in sorted(groups.items()):
             winner, copies = self._one_of(group)
             skipped += copies
+            if winner is not None or copies:
+                claimed.add(name)
             if winner is None:
                 published += [record for record in (group[0].record,) if record is not None and copies]
                 continue
@@ -129,23 +148,33 @@ class Planner:
             else:
                 code, _, message = (winner.record.reason or "").partition(": ")
                 self._quarantined.append(Trouble(uri=name_of(winner.source), code=code, message=message))
+        todo = self._settle(todo, claimed)
         return Plan(tuple(todo), tuple(published), skipped, tuple(self._quarantined), tuple(self._failed))
+
+    def _settle(self, todo: list[Item], claimed: set[Name]) -> list[Item]:
+        """Say of each source what it stood for before, now that it is known who stands for what; put away the bad."""
+        if not todo and not self._rejected:
+            return todo
+        superseded = Superseded(self._ledger.records(), claimed)
+        for one in self._rejected:
+            self._put_away(one, superseded)
+        return [replace(item, superseded=superseded.by(name_of(item.source), item.key)) for item in todo]
 
     def _attempt(self, source: Source, step: Callable[[Any], Item], subject: Any) -> Item | None:
         """Take a step that reads a source; what goes wrong is kept, and the source counted."""
         try:
             return step(subject)
         except BadInput as error:
-            self._keep(error, source)
+            self._rejected.append(Rejected(source, error, None))
         except Retryable as error:
-            self._failed.append(Trouble(uri=name_of(source), code=error.code, message=str(error)))
+            self._failed.append(_trouble(source, error))
         return None
 
     def _identify(self, source: Source) -> Item:
         """Name the exposure in a source, reading as little as possible."""
         stat = stat_of(source)
         memo = self._ledger.remembered(memo_name(source, self._settings))
-        if memo is not None and stat == SourceStat(size=memo.size, mtime_ns=memo.mtime_ns):
+        if memo is not None and stat == SourceStat(size=memo.size, mtime_ns=memo.mtime_ns, each=memo.each):
             return Item(source, memo.key, stat, memo.sha256, self._ledger.get(memo.key))
         key = self._probe(source, self._settings)
         return Item(source, key, stat, None, self._ledger.get(key))
@@ -168,7 +197,7 @@ class Planner:
         rest = [item for item in hashed if item is not winner]
         conflicts = [item for item in rest if not self._is_copy(item.source, first)]
         for item in conflicts:
-            self._keep(_conflict(item, holder), item.source, item.key)
+            self._rejected.append(Rejected(item.source, _conflict(item, holder), item.key))
         return winner, len(rest) - len(conflicts)
 
     def _is_copy(self, one: Source, other: Source) -> bool:
@@ -199,9 +228,18 @@ class Planner:
             _is_whole(self._out / one.path, one.sha256) for one in record.datasets.values()
         )
 
-    def _keep(self, error: BadInput, source: Source, key: ExposureKey | None = None) -> None:
-        self._quarantine.put(error, name_of(source), key)
-        self._quarantined.append(Trouble(uri=name_of(source), code=error.code, message=str(error)))
+    def _put_away(self, one: Rejected, superseded: Superseded) -> None:
+        """Put a source in quarantine, and withdraw what was published of an earlier content of its file."""
+        uri = name_of(one.source)
+        try:
+            if one.error.code not in UNREAD:
+                for record in superseded.by(uri, one.key):
+                    withdraw(record, self._out)
+            self._quarantine.put(one.error, uri, one.key)
+        except Retryable as error:  # the disk is full: the next run tries again, this one goes on
+            self._failed.append(_trouble(one.source, error))
+        else:
+            self._quarantined.append(_trouble(one.source, one.error))
 
 
 def remember(ledger: Ledger, item: Item, sha256: str, settings: Settings) -> None:
@@ -214,6 +252,10 @@ def remember(ledger: Ledger, item: Item, sha256: str, settings: Settings) -> Non
 def verdict_digest(final: str, settings: Settings) -> str:
     """Digest of the verdict that an exposure cannot be used: it also depends on the flood guard."""
     return digest("quarantined", final, {"max_detections": settings.execution.max_detections})
+
+
+def _trouble(source: Source, error: NightstrideError) -> Trouble:
+    return Trouble(uri=name_of(source), code=error.code, message=str(error))
 
 
 def _conflict(item: Item, holder: str) -> BadInput:

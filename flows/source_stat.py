@@ -1,6 +1,7 @@
 """What a file system says of a source without reading it."""
 
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,20 @@ from schemas.ledger import SourceStat
 
 
 def stat_of(source: Source) -> SourceStat | None:
-    """Give total size and last change of all files of an exposure; None if the file system does not tell.
+    """Give total size and last change of the files of an exposure; None if the file system does not tell.
 
-    A source whose stat is as remembered is not read again.
+    A source whose stat is as remembered is not read again. It changes with each single file: also if one is replaced by
+    an older one of the same size.
     """
     try:
         found = [_stat(uri) for uri in (source.uri, *(uri for _, uri in source.siblings))]
     except (OSError, ValueError):
         return None
-    times = [mtime_ns for _, mtime_ns in found]
-    if None in times:
+    told = [(size, mtime_ns) for size, mtime_ns in found if mtime_ns is not None]
+    if len(told) < len(found):
         return None
-    return SourceStat(size=sum(size for size, _ in found), mtime_ns=max(time for time in times if time is not None))
+    each = sha256(repr(told).encode()).hexdigest()
+    return SourceStat(size=sum(size for size, _ in told), mtime_ns=max(time for _, time in told), each=each)
 
 
 def _stat(uri: str) -> tuple[int, int | None]:

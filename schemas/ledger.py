@@ -21,6 +21,7 @@ class SourceStat(Record):
 
     size: Annotated[int, Field(ge=0, description="bytes")]
     mtime_ns: Annotated[int, Field(description="Time of the last change, ns since 1970.")]
+    each: Annotated[str, Field(description="SHA-256 of size and last change of each file, in order.")] = ""
 
 
 class SourceMemo(SourceStat):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from flows.adapters.ledger import Ledger
@@ -94,3 +96,17 @@ def test_a_file_that_cannot_be_read_any_more_has_no_verdict(books, item, tmp_pat
     (tmp_path / "a.fits").unlink()
     assert books.quarantined(item, BadInput("unreadable_file", "x", "is gone.", "find it.")).status == "quarantined"
     assert Ledger(tmp_path / "out").get(KEY) is None
+
+
+@pytest.mark.parametrize("ends", ["done", "quarantined"])
+def test_what_the_source_was_taken_for_before_is_withdrawn(books, item, tmp_path, ends):
+    ledger = Ledger(tmp_path / "out")
+    other = ExposureKey(night="20260101", visit=8, detector=3)
+    books.done(item, stored(item), Published({"a": publish(tmp_path, "a")}, {}), Outcome(item, "done"))
+    now = replace(item, key=other, superseded=(ledger.get(KEY),))
+    if ends == "done":
+        books.done(now, stored(now), Published({"b": publish(tmp_path, "b")}, {}), Outcome(now, "done"))
+    else:
+        books.quarantined(now, BadInput("all_nan", item.source.uri, "has no pixel.", "fetch it."))
+    assert [record.visit for record in ledger.records()] == [8]
+    assert [path.name for path in (tmp_path / "out" / "catalogs").iterdir()] == ["b"] * (ends == "done")

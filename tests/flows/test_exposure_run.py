@@ -137,3 +137,12 @@ def test_a_defect_fails_the_exposure_alone(drive):
 def test_a_mistake_in_the_configuration_stops_the_run(drive):
     with pytest.raises(Misconfigured, match="is wrong"):
         drive(store=(9, Misconfigured("not_writable", *PROBLEM)))
+
+
+def test_a_reason_that_cannot_be_written_fails_the_exposure_alone(drive, monkeypatch):
+    def full(*_):
+        raise Retryable("disk_full", *PROBLEM)
+
+    monkeypatch.setattr(Books, "quarantined", full)
+    outcome = drive(store=(9, BadInput("all_nan", *PROBLEM)))
+    assert (outcome.status, outcome.trouble.code) == ("failed", "disk_full")

@@ -38,6 +38,7 @@ def test_the_final_digest_is_that_of_what_is_published():
         ({"sha256": "other"}, {"tiles", "hit", "streak", "dia_source"}),
         ({"source": Source("/moved/b.fits")}, set()),
         ({"source": Source("/night/a.fits", overrides=(("visit", "7"),))}, {"tiles", "hit", "streak", "dia_source"}),
+        ({"source": Source("/night/a.fits", siblings=(("mask", "b"),))}, {"tiles", "hit", "streak", "dia_source"}),
         ({"source": Source("/night/a.fits", index=3)}, {"tiles", "hit", "streak", "dia_source"}),
     ],
 )
@@ -52,5 +53,17 @@ def test_a_source_read_otherwise_is_remembered_apart():
         memo_name(Source("/night/a.fits", overrides=(("visit", "7"),)), Settings()),
         memo_name(SOURCE, Settings(fits=KeywordMapping(checksum="ignore"))),
     }
-    assert len(names) == 4
+    names |= {memo_name(Source(SOURCE.uri, ((plane, uri),)), Settings()) for plane in ("mask", "psf") for uri in "bc"}
+    assert len(names) == 8
+
+
+def test_planes_that_moved_are_made_from_the_same():
+    base, moved, other = (
+        trace(Source("a", siblings), "pixels", PIPELINE, MODELS, Settings()).tiles
+        for siblings in ((("mask", "b"), ("psf", "c")), (("psf", "/moved/c"), ("mask", "/moved/b")), (("mask", "b"),))
+    )
+    assert base == moved != other
+
+
+def test_settings_behind_the_reading_do_not_change_what_is_remembered():
     assert memo_name(SOURCE, Settings(merge=MergeSettings(min_snr=9))) == memo_name(SOURCE, Settings())

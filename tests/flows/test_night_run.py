@@ -1,31 +1,24 @@
 import io
+from types import SimpleNamespace
 
 from rich.console import Console
 
-from flows.night_run import with_reports
+import flows.nightly
+from flows.adapters.sources import Source
+from flows.night import Night
+from flows.night_run import _search
+from flows.plan import Item
 from flows.progress import Progress
-from schemas.summary import ExposureCounts, RunSummary
-
-SUMMARY = RunSummary(
-    exposures=ExposureCounts(seen=0, done=0, skipped=0, quarantined=0, failed=0), windows=0, unscored=0, detections=0,
-    not_run={}, seconds={}, report=None, nights=("20260101",),
-)  # fmt: skip
+from schemas.exposure import ExposureKey
+from schemas.settings import Settings
 
 
-def progress():
-    return Progress(Console(file=io.StringIO()), 1)
+def test_a_flow_that_ends_early_leaves_a_warning_and_every_exposure_an_outcome(tmp_path, monkeypatch):
+    async def broken(night):
+        raise ConnectionError("the server went away")
 
-
-def test_page_of_each_night_is_made(tmp_path):
-    summary = with_reports(SUMMARY, tmp_path, progress())
-    assert summary.warnings == ()
-    assert summary.report == str(tmp_path / "reports/20260101/index.html")
-    assert "<html" in (tmp_path / "reports/20260101/index.html").read_text()
-
-
-def test_page_that_cannot_be_written_is_a_warning_and_no_failed_night(tmp_path):
-    (tmp_path / "reports").write_text("a file where the folder should be")
-    summary = with_reports(SUMMARY, tmp_path, progress())
-    assert summary.report is None
-    assert summary.warnings[0].startswith("no page of night 20260101: ")
-    assert summary.exit_code == 0
+    monkeypatch.setattr(flows.nightly, "nightly", broken)
+    items = [Item(Source(str(n)), ExposureKey(night="20260101", visit=n, detector=0), None) for n in range(2)]
+    night = Night(items, tmp_path, Settings(), None, Progress(Console(file=io.StringIO()), 2), SimpleNamespace())
+    assert _search(night) == ["the flow ended early: ConnectionError: the server went away"]
+    assert [outcome.status for outcome in night.outcomes] == ["failed", "failed"]

@@ -1,15 +1,24 @@
+import asyncio
+import contextlib
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from flows import nightly
 from flows.adapters.ledger import Ledger
+from flows.adapters.sources import Source
+from flows.plan import Item
 from flows.verify import verify
 from schemas.dia_source import DIA_SOURCE
+from schemas.errors import Misconfigured
+from schemas.exposure import ExposureKey
+from schemas.settings import Settings
 from schemas.summary import RunSummary
 from tests.flows.night_support import DETECTORS, VISITS, Command, catalogues
 
@@ -148,3 +157,25 @@ def test_the_models_that_are_shipped_find_what_was_put_in(nightstride_run, raw_n
     ]
     assert len(bright) > 0
     assert sum(distance < 5 for distance in near) > len(bright) / 2
+
+
+def test_an_exposure_that_is_cancelled_before_it_begins_gives_its_slot_back(monkeypatch):
+    async def fails(item):
+        await asyncio.sleep(0)
+        raise Misconfigured("not_writable", "where", "is wrong.", "mend it.")
+
+    monkeypatch.setattr(nightly, "Client", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(nightly, "ExposureRun", lambda *_: fails)
+    items = [Item(Source(str(n)), ExposureKey(night="20260101", visit=1, detector=n), None) for n in range(3)]
+    night = SimpleNamespace(
+        settings=Settings(), out=None, books=None, progress=None, outcomes=[], cluster=SimpleNamespace(address="")
+    )
+
+    async def one_slot():
+        slots = asyncio.Semaphore(1)
+        with pytest.raises(ExceptionGroup):
+            await nightly.visit.fn(night, items, slots, asyncio.Event())
+        await asyncio.sleep(0)
+        return slots.locked()
+
+    assert asyncio.run(one_slot()) is False

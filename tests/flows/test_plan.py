@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.adapters.ledger import Ledger
+from flows.adapters.quarantine import Quarantine
 from flows.adapters.sources import Source
 from flows.lineage import trace
 from flows.model_cache import model_digests
@@ -266,3 +267,54 @@ def test_a_record_that_cannot_be_read_counts_for_nothing(world):
     world.publish(item)
     Ledger(world.out).path(item.key).write_text("{")
     assert names(world.plan(source).todo) == ["a"]
+
+
+def test_other_planes_from_the_same_bytes_redo(world):
+    source, plane = world.source("a", "1 0 x"), world.source("plane", "plane")
+    world.publish(world.plan(Source(source.uri, siblings=(("mask", plane.uri),))).todo[0])
+    assert world.plan(Source(source.uri, siblings=(("mask", plane.uri),))).skipped == 1
+    assert names(world.plan(Source(source.uri, siblings=(("variance", plane.uri),))).todo) == ["a"]
+
+
+def test_a_corrected_identity_names_what_it_supersedes(world):
+    source = world.source("a", "1 0 x")
+    world.publish(world.plan(source).todo[0])
+    world.source("a", "2 0 x")
+    (item,) = world.plan(source).todo
+    assert (item.key.visit, [one.visit for one in item.superseded]) == (2, [1])
+    # A copy of the old content stands for the old exposure: it stays.
+    (item,) = world.plan(source, world.source("b", "1 0 x")).todo
+    assert (item.key.visit, item.superseded) == (2, ())
+
+
+def test_what_was_published_of_a_file_that_went_bad_is_withdrawn(world):
+    source = world.source("a", "1 0 x")
+    catalogue = world.publish(world.plan(source).todo[0])
+    world.source("a", "no 0 x")
+    assert codes(world.plan(source)) == [("a", "missing_keyword")]
+    assert not catalogue.exists()
+    assert Ledger(world.out).records() == []
+
+
+def test_what_was_published_of_a_file_that_cannot_be_reached_stays(world, monkeypatch):
+    source = world.source("a", "1 0 x")
+    catalogue = world.publish(world.plan(source).todo[0])
+    Path(source.uri).unlink()
+
+    def gone(source, settings):
+        raise BadInput("unreadable_file", source.uri, "is not there.", "find it.")
+
+    monkeypatch.setattr(world, "probe", gone)
+    assert codes(world.plan(source)) == [("a", "unreadable_file")]
+    assert catalogue.exists()
+    assert len(Ledger(world.out).records()) == 1
+
+
+def test_a_reason_that_cannot_be_written_fails_its_source_alone(world, monkeypatch):
+    def full(*_):
+        raise Retryable("disk_full", "quarantine", "could not be written.", "free space.")
+
+    monkeypatch.setattr(Quarantine, "put", full)
+    plan = world.plan(world.source("a", "no 0 x"), world.source("b", "1 0 x"))
+    assert (names(plan.todo), plan.quarantined, [one.code for one in plan.failed]) == (["b"], (), ["disk_full"])
+    assert plan.seen == 2

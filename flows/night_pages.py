@@ -1,0 +1,22 @@
+"""The pages of the nights that a run touched."""
+
+from pathlib import Path
+
+from flows.progress import Progress
+from schemas.summary import RunSummary
+
+
+def with_reports(summary: RunSummary, out: Path, progress: Progress) -> RunSummary:
+    """Make the page of each night; one that fails is a warning, not a failed night."""
+    from flows.report.page import write_report
+
+    for night in summary.nights:
+        progress.say(f"Drawing the page of night {night}.")
+        try:
+            page = write_report(out, night, summary)
+        except Exception as error:
+            warning = f"no page of night {night}: {type(error).__name__}: {error}"
+            summary = summary.model_copy(update={"warnings": (*summary.warnings, warning)})
+        else:
+            summary = summary.model_copy(update={"report": str(page)})
+    return summary
