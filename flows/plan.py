@@ -76,6 +76,8 @@ class Plan:
         Sources that cannot be used.
     failed
         Sources that could not be read this time.
+    withdrawn
+        Records of exposures that were published, and whose source cannot be used any more.
     """
 
     todo: tuple[Item, ...]
@@ -83,6 +85,7 @@ class Plan:
     skipped: int
     quarantined: tuple[Trouble, ...] = ()
     failed: tuple[Trouble, ...] = ()
+    withdrawn: tuple[ExposureRecord, ...] = ()
 
     @property
     def seen(self) -> int:
@@ -116,6 +119,7 @@ class Planner:
         self._quarantined: list[Trouble] = []
         self._failed: list[Trouble] = []
         self._rejected: list[Rejected] = []
+        self._withdrawn: list[ExposureRecord] = []
 
     def plan(self, sources: Iterable[Source]) -> Plan:
         """Decide what to do with each source; keep the reasons for those that cannot be used.
@@ -125,7 +129,7 @@ class Planner:
         Misconfigured
             A model or the ledger cannot be used.
         """
-        self._quarantined, self._failed, self._rejected = [], [], []
+        self._quarantined, self._failed, self._rejected, self._withdrawn = [], [], [], []
         groups: dict[Name, list[Item]] = {}
         for source in sorted(set(sources), key=name_of):
             item = self._attempt(source, self._identify, source)
@@ -149,7 +153,8 @@ class Planner:
                 code, _, message = (winner.record.reason or "").partition(": ")
                 self._quarantined.append(Trouble(uri=name_of(winner.source), code=code, message=message))
         todo = self._settle(todo, claimed)
-        return Plan(tuple(todo), tuple(published), skipped, tuple(self._quarantined), tuple(self._failed))
+        troubles = tuple(self._quarantined), tuple(self._failed)
+        return Plan(tuple(todo), tuple(published), skipped, *troubles, tuple(self._withdrawn))
 
     def _settle(self, todo: list[Item], claimed: set[Name]) -> list[Item]:
         """Say of each source what it stood for before, now that it is known who stands for what; put away the bad."""
@@ -235,6 +240,7 @@ class Planner:
             if one.error.code not in UNREAD:
                 for record in superseded.by(uri, one.key):
                     withdraw(record, self._out)
+                    self._withdrawn.append(record)
             self._quarantine.put(one.error, uri, one.key)
         except Retryable as error:  # the disk is full: the next run tries again, this one goes on
             self._failed.append(_trouble(one.source, error))

@@ -40,5 +40,5 @@ def rounded(seconds: Mapping[str, float]) -> dict[str, float]:
 
 
 def _nights(plan: Plan) -> tuple[str, ...]:
-    keys = [item.key.night for item in plan.todo] + [record.night for record in plan.published]
-    return tuple(sorted(set(keys)))
+    records = [*plan.published, *plan.withdrawn, *(record for item in plan.todo for record in item.superseded)]
+    return tuple(sorted({item.key.night for item in plan.todo} | {record.night for record in records}))

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from flows.outcome import Outcome
 from flows.plan import Item, Plan
 from flows.tally import summarise
 from schemas.exposure import ExposureKey
+from schemas.ledger import ExposureRecord
 from schemas.summary import Trouble
 
 TROUBLE = Trouble(uri="x", code="bad", message="bad")
@@ -42,3 +44,15 @@ def test_the_counts_reconcile_whatever_happens(statuses, skipped, unusable):
     assert summary.not_run == ({"vet": "no x"} if statuses else {})
     assert summary.nights == (("20260101",) if statuses else ())
     assert summary.exit_code == int(bool(summary.quarantined or summary.failed))
+
+
+def test_a_night_that_something_was_withdrawn_from_is_touched():
+    records = [
+        ExposureRecord(
+            night=night, visit=1, detector=0, source_uri="a", source_sha256="s", digest="d", software="0",
+            finished_at="now",
+        )
+        for night in ("20260102", "20260103")
+    ]  # fmt: skip
+    plan = Plan((replace(item(1), superseded=(records[0],)),), (), 0, withdrawn=(records[1],))
+    assert summarise(plan, [outcome(1, "done")]).nights == ("20260101", "20260102", "20260103")
