@@ -11,7 +11,7 @@ SEED ?= 2026
 # One process's worth of threads each: the flow starts as many processes as there are cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup night test lint types imports unit acceptance bench docs-pictures clean
+.PHONY: help setup night test lint types imports unit acceptance bench weights clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -57,6 +57,13 @@ acceptance: setup  ## What takes long: large nights, all faults
 
 bench: setup  ## Measured comparisons
 	$(BIN)/python -m pytest -q benchmarks --benchmark-enable --benchmark-only
+
+weights: setup  ## Train the search anew and put the weights where they are shipped
+	$(BIN)/nightstride train detect --out models
+	for kind in json safetensors; do \
+		cp models/detect.$$kind stages/weights/detect/basic_cnn.$$kind; \
+		cp models/reliability.$$kind stages/weights/reliability/verdict.$$kind; \
+	done
 
 clean:  ## Remove what make made
 	rm -rf $(VENV) $(NIGHT) build .mypy_cache .ruff_cache .pytest_cache
