@@ -52,11 +52,17 @@ imports: setup
 unit: setup
 	$(BIN)/python -m pytest -q
 
-acceptance: setup  ## What takes long: large nights, all faults
-	$(BIN)/python -m pytest -q -m acceptance
+acceptance: setup  ## The nights behind the README's figures: 12 exposures like ZTF's, 12 like the challenge's
+	for preset in ztf llnl; do \
+		rm -rf $(NIGHT)-$$preset; \
+		$(BIN)/nightstride simulate --preset $$preset --visits 3 --detectors 4 --seed 777 --out $(NIGHT)-$$preset/raw; \
+		$(BIN)/nightstride run $(NIGHT)-$$preset/raw --out $(NIGHT)-$$preset/out; \
+		$(BIN)/nightstride evaluate detect $(NIGHT)-$$preset/out --truth $(NIGHT)-$$preset/raw/truth.parquet; \
+	done
 
-bench: setup  ## Measured comparisons
-	$(BIN)/python -m pytest -q benchmarks --benchmark-enable --benchmark-only
+bench: setup  ## Measured comparisons: an exposure stage by stage, and the codecs of the tiles
+	$(BIN)/python -m benchmarks.bench_quadrant
+	$(BIN)/python -m benchmarks.bench_codecs
 
 weights: setup  ## Train the search anew and put the weights where they are shipped
 	$(BIN)/nightstride train detect --out models
@@ -66,4 +72,4 @@ weights: setup  ## Train the search anew and put the weights where they are ship
 	done
 
 clean:  ## Remove what make made
-	rm -rf $(VENV) $(NIGHT) build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(NIGHT) $(NIGHT)-* models build .mypy_cache .ruff_cache .pytest_cache
