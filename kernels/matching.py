@@ -115,13 +115,18 @@ def _pairs_in_reach(x: Floats, y: Floats, targets: Targets) -> dict[int, list[in
 
 
 def _on_uncounted(x: Floats, y: Floats, targets: Targets) -> Bools:
+    on = on_satellite(x, y, targets)
+    for i in np.flatnonzero(~targets.counted & (targets.kind != "satellite")):
+        on |= np.hypot(x - targets.x[i], y - targets.y[i]) <= targets.tolerance[i]
+    return on
+
+
+def on_satellite(x: Floats, y: Floats, targets: Targets) -> Bools:
+    """Tell which points lie within 6 px of the line of a satellite, (n,) px each -> (n,)."""
     on = np.zeros(len(x), bool)
-    for i in np.flatnonzero(~targets.counted):
-        if targets.kind[i] == "satellite":
-            line = (targets.x[i], targets.y[i], targets.length[i], targets.angle[i])
-            on |= segment_distance(x, y, *line) <= SATELLITE_TOLERANCE_PX
-        else:
-            on |= np.hypot(x - targets.x[i], y - targets.y[i]) <= targets.tolerance[i]
+    for i in np.flatnonzero(targets.kind == "satellite"):
+        line = (targets.x[i], targets.y[i], targets.length[i], targets.angle[i])
+        on |= segment_distance(x, y, *line) <= SATELLITE_TOLERANCE_PX
     return on
 
 

@@ -1,7 +1,12 @@
 """What several tests build from."""
 
 import pyarrow as pa
+import pytest
 
+from flows.adapters.sources import Source
+from flows.ingest import prepare
+from schemas.errors import BadInput
+from schemas.settings import Settings
 from schemas.truth import TRUTH
 
 
@@ -13,3 +18,13 @@ def truth_table(rows: list[tuple[str, float, float, float, float, float, float]]
     for field in TRUTH.schema:
         columns.setdefault(field.name, [filler.get(field.name, 0)] * len(rows))
     return pa.table({field.name: columns[field.name] for field in TRUTH.schema}, schema=TRUTH.schema)
+
+
+def refused(path, code, *words):
+    """The exposure is refused with this code, and the message has these words and names the file."""
+    with pytest.raises(BadInput) as caught:
+        prepare(Source(str(path)), Settings())
+    assert caught.value.code == code
+    assert str(path) in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)

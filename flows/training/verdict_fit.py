@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from kernels.matching import SATELLITE_TOLERANCE_PX, Targets, match_detections, segment_distance
+from kernels.matching import Targets, match_detections, on_satellite
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,8 @@ def label_candidates(table: pa.Table, features: NDArray[np.float32], truth: pa.T
     x, y, score = (table[name].to_numpy().astype(np.float64) for name in ("x", "y", "logitSum"))
     matches = match_detections(x, y, score, targets)
     label = np.where(matches.target >= 0, 1, np.where(matches.false, 0, -1))
-    label[(label < 0) & _on_satellite(x, y, targets)] = 2
+    label[(label < 0) & on_satellite(x, y, targets)] = 2
     return Labelled(features, label, matches.target, targets, truth["snr"].to_numpy())
-
-
-def _on_satellite(x: NDArray[np.float64], y: NDArray[np.float64], targets: Targets) -> NDArray[np.bool_]:
-    on = np.zeros(len(x), bool)
-    for n in np.flatnonzero(targets.kind == "satellite"):
-        line = (targets.x[n], targets.y[n], targets.length[n], targets.angle[n])
-        on |= segment_distance(x, y, *line) <= SATELLITE_TOLERANCE_PX
-    return on
 
 
 def targets_of(truth: pa.Table) -> Targets:

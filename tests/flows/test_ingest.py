@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from tests_support import refused
 
 from flows.adapters.probe import probe
 from flows.adapters.sources import Source
@@ -18,16 +19,6 @@ from schemas.mask import MaskPlane
 from schemas.settings import Settings
 
 SETTINGS = Settings()
-
-
-def refused(path, code, *words):
-    """The exposure is refused with this code, and the message has these words and names the file."""
-    with pytest.raises(BadInput) as caught:
-        prepare(Source(str(path)), SETTINGS)
-    assert caught.value.code == code
-    assert str(path) in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
 
 
 def test_good_exposure(write_ztf, sky):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from tests_support import refused
 
 from flows.adapters.probe import probe
 from flows.adapters.sources import Source
@@ -14,16 +15,6 @@ from schemas.errors import BadInput
 from schemas.settings import Settings
 
 SETTINGS = Settings()
-
-
-def refused(path, code, *words):
-    """The exposure is refused with this code, and the message has these words and names the file."""
-    with pytest.raises(BadInput) as caught:
-        prepare(Source(str(path)), SETTINGS)
-    assert caught.value.code == code
-    assert str(path) in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
 
 
 def changed(path, change):
