@@ -16,22 +16,28 @@ class BasicCnn(nn.Module):
     ----------
     bands
         Channels of a window.
+    side
+        Of a window, pixels; the flattened maps are 12 values at 26 px.
     """
 
-    side = 26
-
-    def __init__(self, bands: int = 1) -> None:
+    def __init__(self, bands: int = 1, side: int = 26) -> None:
         super().__init__()
+        self.side = side
+        pooled = ((side - 4 - 2) // 2 - 3 - 2) // 2
         self.conv1 = nn.Conv2d(bands, 6, 5)
         self.conv2 = nn.Conv2d(6, 3, 4)
         self.dropout = nn.Dropout(0.2)
-        self.fc1 = nn.Linear(12, 120)
+        self.fc1 = nn.Linear(3 * pooled**2, 120)
         self.fc2 = nn.Linear(120, 500)
         self.fc3 = nn.Linear(500, 1000)
         self.fc4 = nn.Linear(1000, 2)
 
+    def layers(self) -> tuple[nn.Conv2d, nn.Conv2d, tuple[nn.Linear, ...]]:
+        """Give both convolutions and the linear layers, for the fused search."""
+        return self.conv1, self.conv2, (self.fc1, self.fc2, self.fc3, self.fc4)
+
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        """Give the two class scores (not asteroid, asteroid) of each window, (n, bands, 26, 26) -> (n, 2)."""
+        """Give the two class scores (not asteroid, asteroid) of each window, (n, bands, side, side) -> (n, 2)."""
         # ReLU and max-pool commute, and there is less to do after the pool.
         x = torch.relu(max_pool_4_2(self.conv1(windows)))
         x = torch.relu(max_pool_4_2(self.conv2(x)))
