@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from flows.adapters.atomic import new_folder
+from flows.adapters.shards import ShardedArray
 from schemas.dataset import ArrayOf
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import SCHEMA_VERSION, ExposureInfo
@@ -117,7 +118,7 @@ class TileStore:
         Of what it was made from.
     """
 
-    def __init__(self, path: Path, attributes: TileAttributes, arrays: Mapping[str, zarr.Array[Any]]) -> None:
+    def __init__(self, path: Path, attributes: TileAttributes, arrays: Mapping[str, ShardedArray]) -> None:
         self.path, self.info, self.digest = path, attributes.exposure, attributes.digest
         self._arrays = arrays
 
@@ -155,12 +156,8 @@ class TileStore:
         array, (ny, nx) = self._arrays[plane], self.info.shape
         if not (0 <= y0 <= y1 <= ny and 0 <= x0 <= x1 <= nx):
             raise ValueError(f"[{y0}:{y1}, {x0}:{x1}] is not within an image of {ny} x {nx} px")
-        for shard in _shards(array, y0, x0, y1, x1):
-            # Zarr takes a missing shard for one full of fill values.
-            if not (self.path / plane / shard).is_file():
-                raise _damaged(self.path, f"shard {shard} of {plane} is missing.")
         try:
-            return np.asarray(array[y0:y1, x0:x1])
+            return array.read(y0, x0, y1, x1)
         except (RuntimeError, ValueError, OSError) as error:
             raise _damaged(self.path, f"pixels [{y0}:{y1}, {x0}:{x1}] of {plane} cannot be read: {error}.") from error
 
@@ -236,23 +233,14 @@ def _attributes(path: Path) -> TileAttributes:
         raise _damaged(path, f"metadata cannot be read: {type(error).__name__}: {error}.") from error
 
 
-def _open_array(path: Path, plane: ArrayOf, info: ExposureInfo) -> zarr.Array[Any]:
+def _open_array(path: Path, plane: ArrayOf, info: ExposureInfo) -> ShardedArray:
     try:
-        # Read by zarr's own codecs: zarrs does not check the CRC of a chunk in a shard that is read in part, as any
-        # shard is that reaches beyond the image, and hands out damaged pixels without a word.
-        array = zarr.open_array(path / plane.name, mode="r", zarr_format=3)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        array = ShardedArray.open(path / plane.name)
+    except (OSError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise _damaged(path, f"plane {plane.name} cannot be opened: {type(error).__name__}: {error}.") from error
     if array.shape != info.shape or array.dtype != plane.dtype:
         raise _damaged(path, f"plane {plane.name} is {array.dtype} {array.shape}, not {plane.dtype} {info.shape}.")
     return array
-
-
-def _shards(array: zarr.Array[Any], y0: int, x0: int, y1: int, x1: int) -> Iterator[str]:
-    (height, width) = array.shards or array.chunks
-    for row in range(y0 // height, -(-y1 // height)):
-        for column in range(x0 // width, -(-x1 // width)):
-            yield f"c/{row}/{column}"
 
 
 def _damaged(path: Path, problem: str) -> BadInput:

@@ -127,11 +127,9 @@ def test_plain_zarr_reads_the_same(tmp_path):
     assert group.attrs["exposure"]["source_sha256"] == "ab" * 32
 
 
-def test_reads_with_the_codecs_that_check_and_changes_no_setting_of_others(tmp_path):
+def test_changes_no_setting_of_others(tmp_path):
     before = zarr.config.get("codec_pipeline")
     write_exposure(tmp_path / "x.zarr", info((60, 60)), pixels((60, 60)), SMALL, "d")
-    store = TileStore.open(tmp_path / "x.zarr")
-    assert not type(store._arrays["mask"].async_array.codec_pipeline).__module__.startswith("zarrs")
     assert zarr.config.get("codec_pipeline") == before
     assert "zarrs" not in before["path"]
 
@@ -151,7 +149,8 @@ def test_replaces_an_exposure_whole(tmp_path):
 @settings(deadline=None)
 def test_writes_whole_shards_only(y0, x0, height, width):
     _, store, _ = stored()
-    array = store._arrays["difference"]  # open for reading only: a write that is let through fails otherwise
+    # Open for reading only: a write that is let through fails otherwise.
+    array = zarr.open_array(store.path / "difference", mode="r")
 
     def whole(start, extent, length):
         return (
