@@ -1,0 +1,1 @@
+"""How fast the search is, beside other ways of doing the same."""
