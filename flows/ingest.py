@@ -9,14 +9,13 @@ from pydantic import ValidationError
 from flows.adapters.probe import read
 from flows.adapters.raw_exposure import RawExposure
 from flows.adapters.sources import Source
-from kernels.flat_regions import flat_regions
 from kernels.noise import background_and_noise
 from kernels.noise_correlation import noise_correlation
+from kernels.pixel_state import PixelState, filled, pixel_state
 from kernels.psf import fwhm_before_pixels
 from kernels.seeing import estimate_psf
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.mask import UNUSABLE, MaskPlane
 from schemas.settings import Settings
 
 _ASSUMED_FWHM = 2.5
@@ -49,29 +48,28 @@ def prepare(source: Source, settings: Settings) -> tuple[ExposureInfo, dict[str,
     raw = read(source, settings)
     difference = raw.planes["difference"]
     _require_size(difference, raw, settings.detect.window)
-    mask, infinite = _mask(raw)
-    usable = (mask & UNUSABLE.value) == 0
-    _require_signal(difference, usable, raw, settings.detect.window)
-    background, noise = background_and_noise(difference, usable)
+    state = pixel_state(difference, raw.planes["mask"], raw.planes.get("science"), raw.saturation)
+    _require_signal(state, raw, settings.detect.window)
+    background, noise = background_and_noise(difference, state.usable)
     if not noise > 0:
         raise _bad("no_noise", raw, "more than half of its usable pixels have the same value, so it holds no sky.")
-    filled = np.where(mask & MaskPlane.NO_DATA.value, np.float32(background), difference)
-    psf = _as_defined(raw.psf) if raw.psf else _psf(filled, usable, background, noise, raw.saturation)
+    image = filled(difference, state.mask, background)
+    psf = _as_defined(raw.psf) if raw.psf else _psf(image, state.usable, background, noise, raw.saturation)
     flags = {
         *raw.flags,
-        *(["infinite_values"] if infinite else []),
+        *(["infinite_values"] if state.infinite else []),
         *(["assumed_psf"] if psf.source == "assumed" else []),
     }
-    correlation = noise_correlation(filled, usable, background, noise)
-    planes = {**raw.planes, "difference": filled, "mask": mask}
+    correlation = noise_correlation(image, state.usable, background, noise)
+    planes = {**raw.planes, "difference": image, "mask": state.mask}
     info = _info(
         raw,
-        shape=filled.shape,
+        shape=image.shape,
         psf=psf,
         background=background,
         noise=noise,
         noise_correlation=tuple(map(tuple, correlation.tolist())),
-        masked_fraction=float(1 - usable.mean()),
+        masked_fraction=1 - state.good / image.size,
         planes=tuple(sorted(planes.keys() - {"difference", "mask"})),
         flags=tuple(sorted(flags)),
     )
@@ -85,20 +83,6 @@ def _as_defined(psf: PsfModel) -> PsfModel:
     return psf.model_copy(update={"fwhm_px": fwhm_before_pixels(psf.fwhm_px, psf.beta)})
 
 
-def _mask(raw: RawExposure) -> tuple[NDArray[np.uint16], int]:
-    """Give the mask with what the pixels themselves say, and the number of infinite ones."""
-    difference = raw.planes["difference"]
-    mask = raw.planes["mask"].astype(np.uint16, copy=True)
-    finite = np.isfinite(difference)
-    mask[~finite] |= MaskPlane.NO_DATA.value
-    mask[flat_regions(difference)] |= MaskPlane.NO_DATA.value
-    if raw.saturation is not None:
-        for plane in ("difference", "science"):
-            if plane in raw.planes:
-                mask[(raw.planes[plane] >= raw.saturation) & finite] |= MaskPlane.SAT.value
-    return mask, int(np.isinf(difference).sum())
-
-
 def _require_size(difference: NDArray[np.float32], raw: RawExposure, window: int) -> None:
     if min(difference.shape) < window:
         raise _bad(
@@ -106,14 +90,14 @@ def _require_size(difference: NDArray[np.float32], raw: RawExposure, window: int
         )
 
 
-def _require_signal(difference: NDArray[np.float32], usable: NDArray[np.bool_], raw: RawExposure, window: int) -> None:
-    finite = difference[np.isfinite(difference)]
-    if not finite.size:
+def _require_signal(state: PixelState, raw: RawExposure, window: int) -> None:
+    if not state.finite:
         raise _bad("all_nan", raw, "no pixel has a finite value.")
-    if finite.min() == finite.max():
-        raise _bad("constant", raw, f"all pixels are {finite[0]:g}.")
-    if (count := int(usable.sum())) < window * window:
-        raise _bad("all_masked", raw, f"{count} pixels are usable, fewer than one search window has.")
+    if state.constant:
+        difference = raw.planes["difference"]
+        raise _bad("constant", raw, f"all pixels are {difference[np.isfinite(difference)][0]:g}.")
+    if state.good < window * window:
+        raise _bad("all_masked", raw, f"{state.good} pixels are usable, fewer than one search window has.")
 
 
 def _psf(
