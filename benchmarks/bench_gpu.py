@@ -1,0 +1,177 @@
+"""Search a visit of a large camera on a GPU: `python -m benchmarks.bench_gpu`. Prints one JSON object.
+
+Noise images with stars, trails and masks lie in host memory, a few different ones by turns until the visit is full
+(Rubin: 189 detectors of 4072 x 4000 px, 62 million windows). Measured, each over the whole visit: copies alone, search
+alone with the images on the device already, and both together through `TorchStream`, hits back on the host. The limit
+is what the linear layers' 563,440 multiply-adds a window take at the rate of the machine's best large matrix product.
+"""
+
+import argparse
+import json
+import resource
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from scipy.special import expit, logit
+
+from flows.adapters.weights import load_model
+from kernels.fused_net import fuse
+from kernels.fused_torch import TorchSearch
+from kernels.fused_torch_stream import HostImage, ImageHits, TorchStream
+from kernels.scorer import WindowScorer, choose_device
+from schemas.tiles import Tiling
+
+DETECTORS, SHAPE = 189, (4072, 4000)
+STRIDE = 7
+
+
+def images(shape: tuple[int, int], count: int, seed: int = 1) -> list[HostImage]:
+    """Noise of 5 on a background of 3, with a star, or a trail of 3 px to 40 px, per 30,000 px, and 1 % masked."""
+    return [_image(shape, np.random.default_rng((seed, number))) for number in range(count)]
+
+
+def _image(shape: tuple[int, int], rng: np.random.Generator) -> HostImage:
+    sources = np.zeros(shape, np.float32)
+    for _ in range(max(1, shape[0] * shape[1] // 30_000)):
+        length, angle = rng.choice([1.0, rng.uniform(3, 40)]), rng.uniform(0, np.pi)
+        along = np.arange(0, length, 0.5)
+        y = np.clip(rng.uniform(0, shape[0]) + along * np.sin(angle), 0, shape[0] - 1).astype(int)
+        x = np.clip(rng.uniform(0, shape[1]) + along * np.cos(angle), 0, shape[1] - 1).astype(int)
+        np.add.at(sources, (y, x), rng.pareto(1.0) * 200 / len(along))
+    noise = rng.standard_normal(shape, np.float32)
+    pixels = 5 * noise + gaussian_filter(sources, 1.2) * 8 + np.float32(3)
+    usable = gaussian_filter(rng.standard_normal(shape, np.float32), 3.0) < 0.22
+    return HostImage(pixels[None].astype(np.float32), usable, 3.0, Tiling(shape).grid)
+
+
+def timed(device: torch.device, task: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds until the device has done it, and what it gave."""
+    module = torch.get_device_module(device)
+    module.synchronize(device)
+    start = perf_counter()
+    result = task()
+    module.synchronize(device)
+    return perf_counter() - start, result
+
+
+def gemm_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Multiply-adds per second of the best of a few large square products."""
+    side = 8192 if device.type == "cuda" else 1024
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return side**3 / min(timed(device, lambda: left @ right)[0] for _ in range(6))
+
+
+def copy_all(visit: Iterator[HostImage], device: torch.device) -> None:
+    """Copy every image as `TorchStream` does, into page-locked memory and on, one after the other."""
+    staged: dict[tuple[int, ...], tuple[torch.Tensor, torch.Tensor]] = {}
+    for one in visit:
+        for values in (one.image, one.usable):
+            if values.shape not in staged:
+                there = torch.empty_like(torch.from_numpy(values), device=device)
+                staged[values.shape] = (torch.empty_like(there, device="cpu", pin_memory=device.type == "cuda"), there)
+            host, there = staged[values.shape]
+            host.copy_(torch.from_numpy(values))
+            there.copy_(host)
+
+
+def score_all(search: TorchSearch, different: list[HostImage], count: int) -> None:
+    """Search as many images as the visit has, all of them on the device from the start."""
+    there = [(torch.from_numpy(one.image), torch.from_numpy(one.usable)) for one in different]
+    there = [(image.to(search.device), usable.to(search.device)) for image, usable in there]
+    for (image, usable), one in islice(cycle(zip(there, different, strict=True)), count):
+        search.score(image, usable, one.background, one.grid, STRIDE)
+
+
+def stream_all(search: TorchSearch, visit: Iterator[HostImage], shape: tuple[int, int]) -> list[ImageHits]:
+    """Search the visit from host memory."""
+    with TorchStream(search, STRIDE, (1, *shape)) as stream:
+        return list(stream.search(visit))
+
+
+def agreement(search: TorchSearch, one: HostImage) -> dict[str, Any]:
+    """How the scores of one image differ from those of float32."""
+    exact = TorchSearch(search.net, search.device, "float32")
+    theirs, ours = (each.search(one.image, one.usable, one.background, one.grid, STRIDE)[0] for each in (exact, search))
+    assert search.floor is not None
+    error = np.abs(expit(theirs.astype(float)) - expit(ours.astype(float)))
+    return {
+        "p99_dprob": float(np.quantile(error, 0.99)),
+        "same_hits": bool(np.array_equal(theirs >= search.floor, ours >= search.floor)),
+    }
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run everything once to warm up and once, or more often, for the record."""
+    device, shape = choose_device(arguments.device), (arguments.height, arguments.width)
+    dtype = torch.float32 if arguments.precision == "float32" else torch.bfloat16
+    module = torch.get_device_module(device)
+    scorer = load_model("detect", "basic_cnn")
+    assert isinstance(scorer, WindowScorer)
+    net = fuse(scorer.net)
+    assert net is not None
+    different = images(shape, min(arguments.different, arguments.detectors))
+    search = TorchSearch(net, device, arguments.precision, float(logit(scorer.card.threshold)), arguments.batch)
+
+    def visit() -> Iterator[HostImage]:
+        return islice(cycle(different), arguments.detectors)
+
+    stream_all(search, islice(visit(), 4), shape)
+    gpu = device.type == "cuda"
+    before = module.memory_allocated(device) if gpu else 0
+    best: dict[str, float] = {}
+    found: list[ImageHits] = []
+    for _ in range(arguments.repeats):
+        copy, _ = timed(device, lambda: copy_all(visit(), device))
+        compute, _ = timed(device, lambda: score_all(search, different, arguments.detectors))
+        if gpu:
+            module.reset_peak_memory_stats(device)
+        total, found = timed(device, lambda: stream_all(search, visit(), shape))
+        for name, seconds in (("copy_s", copy), ("compute_s", compute), ("total_s", total)):
+            best[name] = min(seconds, best.get(name, np.inf))
+    windows = arguments.detectors * different[0].grid[0] * different[0].grid[1]
+    layers = (
+        sum(layer.weight.size for layer in (*net.hidden, net.last)) + net.last.weight.size
+    )  # two scores, as trained
+    limit = windows * layers / gemm_rate(device, dtype)
+    return {
+        "device": module.get_device_name(device) if gpu else "processor",
+        "torch": torch.__version__,
+        "precision": arguments.precision,
+        "detectors": arguments.detectors,
+        "shape": list(shape),
+        "windows": windows,
+        **best,
+        "windows_per_s": windows / best["total_s"],
+        "multiply_adds_per_window": layers,
+        "gemm_limit_s": limit,
+        "total_over_limit": best["total_s"] / limit,
+        "hits": sum(len(one.index) for one in found),
+        "unscored": sum(one.unscored for one in found),
+        **agreement(search, different[0]),
+        "device_peak_bytes": module.max_memory_allocated(device) if gpu else None,
+        "device_left_bytes": module.memory_allocated(device) - before if gpu else None,
+        "host_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def parse(words: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--detectors", type=int, default=DETECTORS)
+    parser.add_argument("--height", type=int, default=SHAPE[0], help="of a detector, px")
+    parser.add_argument("--width", type=int, default=SHAPE[1], help="of a detector, px")
+    parser.add_argument("--different", type=int, default=6, help="images that differ; the visit repeats them")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16")
+    parser.add_argument("--batch", type=int, default=None, help="windows that pass the linear layers together")
+    parser.add_argument("--repeats", type=int, default=3, help="the fastest counts")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    return parser.parse_args(words)
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(parse())))
