@@ -12,13 +12,14 @@ from kernels.fused_torch import MARGIN, TorchSearch
 from schemas.tiles import Tiling
 from tests.kernels.torch_support import DEVICES, lively_net, messy_image, plainly
 
-TOLERANCE = 1e-4  # of a log odds' size, or of one unit where it is smaller
+TOLERANCE = 1e-4  # of the spread of an image's log odds, or of one unit where that is smaller
 
 
 def agree(ours, theirs):
     scored = np.isfinite(theirs)
     np.testing.assert_array_equal(np.isfinite(ours), scored)
-    np.testing.assert_allclose(ours[scored], theirs[scored], rtol=TOLERANCE, atol=TOLERANCE)
+    spread = theirs[scored].std() if scored.any() else 0.0
+    np.testing.assert_allclose(ours[scored], theirs[scored], rtol=TOLERANCE, atol=TOLERANCE * max(1.0, spread))
 
 
 @pytest.mark.parametrize("device", DEVICES)
