@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ class TorchSearch:
         unscored : int
             Number of those.
         """
-        there = torch.from_numpy(image).to(self.device), torch.from_numpy(usable).to(self.device)
+        there = host_tensor(image).to(self.device), host_tensor(usable).to(self.device)
         logits = self.score(*there, background, grid, stride)
         return logits.cpu().numpy(), int(torch.isneginf(logits).sum())
 
@@ -140,6 +140,11 @@ class TorchSearch:
             found = self._exact(self._second(single_maps(self.net, self._dense, windows[scored])))
             logits[index] = torch.full_like(logits[index], -torch.inf).masked_scatter(scored, found)
         return logits
+
+
+def host_tensor(values: NDArray[Any]) -> torch.Tensor:
+    """See an array as a tensor; one that must not be written to is copied, because tensors cannot promise that."""
+    return torch.from_numpy(np.require(values, requirements="W"))
 
 
 @contextmanager

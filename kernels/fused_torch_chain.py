@@ -19,7 +19,7 @@ class Chain:
     device
         Where to compute.
     dtype
-        float32 or bfloat16: what weights and activations are stored in (sums are float32 either way).
+        float32 or bfloat16: what weights and activations are stored in; products are summed in float32 either way.
     batch
         Windows that pass together. Their widest activations should stay in the device's cache; a batch of fixed size,
         the last one padded, also makes a window's result independent of how many others there are.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kernels.fused_torch import TorchSearch
+from kernels.fused_torch import TorchSearch, host_tensor
 
 SLOTS = 3
 """Images on their way: one is filled from pageable memory, one is copied to the device, one is searched."""
@@ -127,7 +127,7 @@ class TorchStream:
         with self._module.stream(self._copying):
             self._copying.wait_event(slot.searched)
             for values, host, device in zip((image.image, image.usable), slot.host, slot.device, strict=True):
-                host[: values.size].copy_(torch.from_numpy(values).reshape(-1))
+                host[: values.size].copy_(host_tensor(values).reshape(-1))
                 device[: values.size].copy_(host[: values.size], non_blocking=True)
             slot.copied.record(self._copying)
         return slot, image

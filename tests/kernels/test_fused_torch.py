@@ -109,6 +109,16 @@ def test_what_is_not_finite_counts_as_masked(value):
     np.testing.assert_array_equal(search.search(image, usable, background, (16, 18), 7)[0], expected)
 
 
+def test_pixels_may_be_read_only():
+    _, fused = lively_net()
+    image, usable, background = messy_image()
+    search = TorchSearch(fused, torch.device("cpu"))
+    expected = search.search(image, usable, background, (16, 18), 7)[0]
+    for array in (image, usable):
+        array.flags.writeable = False
+    np.testing.assert_array_equal(search.search(image, usable, background, (16, 18), 7)[0], expected)
+
+
 def test_no_windows():
     search = TorchSearch(lively_net()[1], torch.device("cpu"))
     logits, unscored = search.search(np.zeros((1, 9, 9), np.float32), np.ones((9, 9), bool), 0.0, (0, 0), 7)
