@@ -75,43 +75,58 @@ def stadium(shape: tuple[int, int], segment: Segment, radius: float) -> Footprin
     Footprint
         Empty if the stadium lies outside of the image.
     """
-    x1, y1, x2, y2 = segment.ends()
-    row0, row1 = max(0, math.ceil(min(y1, y2) - radius)), min(shape[0] - 1, math.floor(max(y1, y2) + radius))
-    rows = np.arange(row0, max(row0, row1 + 1), dtype=np.float64)
-    low, high = _disc(rows - y1, x1, radius)
-    low2, high2 = _disc(rows - y2, x2, radius)
-    low3, high3 = _band(rows - segment.y, segment, radius)
-    left = np.ceil(np.clip(np.minimum(np.minimum(low, low2), low3), 0, shape[1])).astype(np.int32)
-    right = np.floor(np.clip(np.maximum(np.maximum(high, high2), high3), -1, shape[1] - 1)).astype(np.int32) + 1
-    count = np.maximum(right - left, 0)
-    first = np.concatenate([[0], np.cumsum(count)]).astype(np.int32)
-    y = np.repeat(rows, count).astype(np.int32)
-    x = (np.arange(first[-1]) - np.repeat(first[:-1] - left, count)).astype(np.int32)
-    return Footprint(y, x, row0, left, first)
+    x, y, length, angle = segment
+    return Footprint(*_list(*shape, float(x), float(y), float(length), math.radians(angle), float(radius)))
 
 
-def _disc(dy: NDArray[np.float64], x: float, radius: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Columns of a disc in each row; an empty interval (inf, -inf) where there are none."""
-    inside = np.abs(dy) <= radius
-    half = np.sqrt(np.where(inside, radius**2 - dy**2, 0.0))
-    return np.where(inside, x - half, np.inf), np.where(inside, x + half, -np.inf)
+@njit(cache=True, nogil=True)
+def _list(
+    ny: int, nx: int, x: float, y: float, length: float, theta: float, radius: float
+) -> tuple[NDArray[np.int32], NDArray[np.int32], int, NDArray[np.int32], NDArray[np.int32]]:
+    """Fields of the footprint."""
+    half_x, half_y = 0.5 * length * math.cos(theta), 0.5 * length * math.sin(theta)
+    row0 = max(0, math.ceil(y - abs(half_y) - radius))
+    row1 = max(row0, min(ny - 1, math.floor(y + abs(half_y) + radius)) + 1)
+    left, first = np.empty(row1 - row0, np.int32), np.zeros(row1 - row0 + 1, np.int32)
+    for i in range(row1 - row0):
+        row = row0 + i
+        low, high = _band(row - y, x, length, theta, radius)
+        for side in (-1.0, 1.0):
+            low2, high2 = _disc(row - (y + side * half_y), x + side * half_x, radius)
+            low, high = min(low, low2), max(high, high2)
+        left[i] = math.ceil(min(max(low, 0.0), float(nx)))
+        right = math.floor(min(max(high, -1.0), nx - 1.0)) + 1
+        first[i + 1] = first[i] + max(right - left[i], 0)
+    rows, columns = np.empty(first[-1], np.int32), np.empty(first[-1], np.int32)
+    for i in range(row1 - row0):
+        for j in range(first[i], first[i + 1]):
+            rows[j] = row0 + i
+            columns[j] = left[i] + j - first[i]
+    return rows, columns, row0, left, first
 
 
-def _band(dy: NDArray[np.float64], segment: Segment, radius: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+@njit(cache=True, nogil=True)
+def _disc(dy: float, x: float, radius: float) -> tuple[float, float]:
+    """Columns of a disc in a row; the empty interval (inf, -inf) where there are none."""
+    if abs(dy) > radius:
+        return math.inf, -math.inf
+    half = math.sqrt(radius**2 - dy**2)
+    return x - half, x + half
+
+
+@njit(cache=True, nogil=True)
+def _band(dy: float, x: float, length: float, theta: float, radius: float) -> tuple[float, float]:
     """Columns of the rectangle between the two discs of a stadium."""
-    theta = math.radians(segment.angle)
     cosine, sine = math.cos(theta), math.sin(theta)
-    low, high = np.full(dy.shape, -np.inf), np.full(dy.shape, np.inf)
+    low, high = -math.inf, math.inf
     # |dx * slope + offset| <= limit, along the segment and across it
-    for slope, offset, limit in ((cosine, dy * sine, 0.5 * segment.length), (-sine, dy * cosine, radius)):
-        if abs(slope) < 1e-12:
-            outside = np.abs(offset) > limit
-            low, high = np.where(outside, np.inf, low), np.where(outside, -np.inf, high)
-            continue
-        a, b = (-limit - offset) / slope, (limit - offset) / slope
-        low, high = np.maximum(low, np.minimum(a, b)), np.minimum(high, np.maximum(a, b))
-    empty = low > high
-    return np.where(empty, np.inf, segment.x + low), np.where(empty, -np.inf, segment.x + high)
+    for slope, offset, limit in ((cosine, dy * sine, 0.5 * length), (-sine, dy * cosine, radius)):
+        if abs(slope) >= 1e-12:
+            a, b = (-limit - offset) / slope, (limit - offset) / slope
+            low, high = max(low, min(a, b)), min(high, max(a, b))
+        elif abs(offset) > limit:
+            return math.inf, -math.inf
+    return (math.inf, -math.inf) if low > high else (x + low, x + high)
 
 
 @njit(cache=True, nogil=True)

@@ -1,19 +1,19 @@
 """An image with what a fit has to know of it."""
 
-from dataclasses import dataclass
+import math
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from kernels.footprint import Footprint, Segment, stadium
 from kernels.psf import GaussianMixture
 from kernels.sandwich import Noise
-from kernels.trail_lm import jacobian, vector
+from kernels.trail_model import trail_rows
 
 
-@dataclass(frozen=True)
-class Scene:
+class Scene(NamedTuple):
     """A difference image.
 
     Attributes
@@ -61,12 +61,22 @@ class View(NamedTuple):
 def view(scene: Scene, segment: Segment, radius: float) -> View:
     """Take the pixels within ``radius`` px of a segment."""
     footprint = stadium(scene.shape, segment, radius)
-    use = scene.usable[footprint.y, footprint.x].astype(float)
-    values = np.where(use > 0, scene.pixels[footprint.y, footprint.x], 0.0).astype(float)
-    return View(footprint, values, use)
+    return View(footprint, *_take(scene.pixels, scene.usable, footprint.y, footprint.x))
+
+
+@njit(cache=True, nogil=True)
+def _take(
+    pixels: NDArray[np.float32], usable: NDArray[np.bool_], y: NDArray[np.int32], x: NDArray[np.int32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Values and weights of pixels."""
+    values, use = np.zeros(y.shape[0]), np.zeros(y.shape[0])
+    for i in range(y.shape[0]):
+        if usable[y[i], x[i]]:
+            values[i], use[i] = pixels[y[i], x[i]], 1.0
+    return values, use
 
 
 def trail_shape(scene: Scene, footprint: Footprint, segment: Segment) -> NDArray[np.float64]:
     """Unit-flux trail in the pixels of a footprint, (n,)."""
-    shape, _ = jacobian(footprint, vector(1.0, segment, 0.0), scene.psf.weights, scene.psf.sigmas)
-    return shape
+    dx, dy = footprint.x - segment.x, footprint.y - segment.y
+    return trail_rows(dx, dy, segment.length, math.radians(segment.angle), *scene.psf)[0]

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from kernels.footprint import Segment
 from kernels.sandwich import sandwich, variance
 from kernels.scene import Scene, View, trail_shape, view
-from kernels.trail_lm import PARAMETERS, jacobian, minimise
+from kernels.trail_lm import jacobian, minimise
+from kernels.trail_model import PARAMETERS
 from kernels.trail_start import capped, starts, without_outliers
 
 _RADIUS_FWHM = 3.5  # pixels so near the trail are fitted

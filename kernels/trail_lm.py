@@ -6,11 +6,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kernels.bell import FAST
 from kernels.footprint import Footprint, Segment
-from kernels.trail_model import trail_gradient
-
-PARAMETERS = 6
-"""Flux, x, y, length, angle in radians, level."""
+from kernels.trail_model import BLOCK, PARAMETERS, trail_gradient, trail_rows
 
 _DAMPING = 1e-2
 _MOST_DAMPING = 1e12
@@ -22,7 +20,6 @@ def vector(flux: float, segment: Segment, level: float) -> NDArray[np.float64]:
     return np.array([flux, segment.x, segment.y, segment.length, math.radians(segment.angle), level])
 
 
-@njit(cache=True, nogil=True)
 def jacobian(
     footprint: Footprint, p: NDArray[np.float64], weights: NDArray[np.float64], sigmas: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -41,17 +38,10 @@ def jacobian(
     -------
     shape, derivatives : (n,), (n, 6)
     """
-    count = footprint.y.shape[0]
-    shape, derivatives = np.empty(count), np.empty((count, PARAMETERS))
-    cosine, sine, g = math.cos(p[4]), math.sin(p[4]), np.empty(5)
-    for i in range(count):
-        trail_gradient(footprint.x[i] - p[1], footprint.y[i] - p[2], p[3], cosine, sine, weights, sigmas, g)
-        shape[i] = g[0]
-        derivatives[i, 0] = g[0]
-        for k in range(1, 5):
-            derivatives[i, k] = p[0] * g[k]
-        derivatives[i, 5] = 1.0
-    return shape, derivatives
+    rows = trail_rows(footprint.x - p[1], footprint.y - p[2], p[3], p[4], weights, sigmas)
+    derivatives = np.empty((rows.shape[1], PARAMETERS))
+    derivatives[:, 0], derivatives[:, 1:5], derivatives[:, 5] = rows[0], p[0] * rows[1:].T, 1.0
+    return rows[0], derivatives
 
 
 @njit(cache=True, nogil=True)
@@ -94,15 +84,17 @@ def minimise(
         (6,); the weighted sum of squared residuals; whether it stopped by itself.
     """
     p, damping = _inside(start, shape), _DAMPING
+    data = _pixels(values, use, footprint)
+    rows = np.empty((PARAMETERS + 2, data.shape[1]))
     normal, slope = np.empty((PARAMETERS, PARAMETERS)), np.empty(PARAMETERS)
-    squares = _equations(values, use, footprint, p, weights, sigmas, normal, slope)
+    squares = _equations(data, p, weights, sigmas, rows, normal, slope)
     new_normal, new_slope = np.empty_like(normal), np.empty_like(slope)
     for _ in range(_ITERATIONS):
         step, solved = _damped_step(normal, slope, damping, free)
         trial = _inside(p + step, shape)
         new = np.inf
         if solved and _stride(p, trial) <= reach:
-            new = _equations(values, use, footprint, trial, weights, sigmas, new_normal, new_slope)
+            new = _equations(data, trial, weights, sigmas, rows, new_normal, new_slope)
         if new <= squares:
             done = squares - new <= tolerance * squares
             p, squares, damping = trial, new, max(damping / 8, 1e-9)
@@ -145,36 +137,78 @@ def _stride(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
 
 
 @njit(cache=True, nogil=True)
+def _pixels(values: NDArray[np.float64], use: NDArray[np.float64], footprint: Footprint) -> NDArray[np.float64]:
+    """Rows of x, y, value and weight of the pixels with a weight, in whole blocks."""
+    count = np.count_nonzero(use)
+    data = np.zeros((4, -(-count // BLOCK) * BLOCK))
+    place = 0
+    for i in range(use.shape[0]):
+        if use[i] != 0.0:
+            data[0, place], data[1, place] = footprint.x[i], footprint.y[i]
+            data[2, place], data[3, place] = values[i], use[i]
+            place += 1
+    for i in range(count, data.shape[1]):  # what fills up the last block has no weight
+        data[0, i], data[1, i] = data[0, count - 1], data[1, count - 1]
+    return data
+
+
+@njit(cache=True, nogil=True)
 def _equations(
-    values: NDArray[np.float64],
-    use: NDArray[np.float64],
-    footprint: Footprint,
+    data: NDArray[np.float64],
     p: NDArray[np.float64],
     weights: NDArray[np.float64],
     sigmas: NDArray[np.float64],
+    rows: NDArray[np.float64],
     normal: NDArray[np.float64],
     slope: NDArray[np.float64],
 ) -> float:
-    """Fill in J'WJ and J'Wr; give r'Wr."""
-    normal[:] = 0.0
-    slope[:] = 0.0
-    squares = 0.0
-    cosine, sine = math.cos(p[4]), math.sin(p[4])
-    g, d = np.empty(5), np.empty(PARAMETERS)
-    for i in range(values.shape[0]):
-        if use[i] == 0.0:
-            continue
-        trail_gradient(footprint.x[i] - p[1], footprint.y[i] - p[2], p[3], cosine, sine, weights, sigmas, g)
-        residual = values[i] - p[0] * g[0] - p[5]
-        squares += use[i] * residual * residual
-        d[0], d[5] = g[0], 1.0
-        for k in range(1, 5):
-            d[k] = p[0] * g[k]
-        for a in range(PARAMETERS):
-            slope[a] += use[i] * residual * d[a]
-            for b in range(a + 1):
-                normal[a, b] += use[i] * d[a] * d[b]
-    return squares
+    """Fill in J'WJ (its lower triangle) and J'Wr; give r'Wr.
+
+    ``data`` is that of `_pixels`; ``rows`` is room for J', r and W of the pixels that the trail shines on.
+    """
+    dx, dy = data[0] - p[1], data[1] - p[2]
+    lit, dark = 0, np.zeros(3)  # of the pixels without light: W, Wr, r'Wr
+    for first in range(0, data.shape[1], BLOCK):
+        if trail_gradient(dx, dy, first, p[3], p[4], weights, sigmas, rows, lit):
+            for i in range(BLOCK):
+                rows[6, lit + i] = data[2, first + i] - p[0] * rows[0, lit + i] - p[5]
+                rows[7, lit + i] = data[3, first + i]
+            lit += BLOCK
+        else:
+            _add_dark(data, first, p[5], dark)
+    for a in range(PARAMETERS):
+        factor = p[0] if 0 < a < 5 else 1.0  # rows are those of unit flux
+        slope[a] = factor * _dot(rows, a, 6, lit)
+        for b in range(a + 1):
+            normal[a, b] = factor * (p[0] if 0 < b < 5 else 1.0) * _dot(rows, a, b, lit)
+    normal[5, 5] += dark[0]
+    slope[5] += dark[1]
+    return float(_dot(rows, 6, 6, lit) + dark[2])
+
+
+_SUMS = FAST | {"fastmath": {"contract", "nsz", "reassoc"}}
+
+
+@njit(**_SUMS)
+def _dot(rows: NDArray[np.float64], a: int, b: int, count: int) -> float:
+    """Weighted product of two of the rows."""
+    total = 0.0
+    for i in range(count):
+        total += rows[a, i] * rows[b, i] * rows[7, i]
+    return total
+
+
+@njit(**_SUMS)
+def _add_dark(data: NDArray[np.float64], first: int, level: float, dark: NDArray[np.float64]) -> None:
+    weight = slope = squares = 0.0
+    for i in range(first, first + BLOCK):
+        residual, use = data[2, i] - level, data[3, i]
+        weight += use
+        slope += use * residual
+        squares += use * residual * residual
+    dark[0] += weight
+    dark[1] += slope
+    dark[2] += squares
 
 
 @njit(cache=True, nogil=True)

@@ -6,7 +6,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kernels.bell import FAST, FURTHEST, bell, error_function
 from kernels.psf import GaussianMixture
+
+PARAMETERS = 6
+"""Of a trail on a level: flux, x, y, length, angle in radians, level."""
+
+BLOCK = 32
+"""Pixels that are evaluated at once."""
 
 _SQRT2 = math.sqrt(2.0)
 _NORM = 1 / math.sqrt(2.0 * math.pi)
@@ -41,99 +48,173 @@ def trail_image(
     Vereš et al. 2012 (PASP 124, 1197), eq. 3, for each Gaussian of the PSF: a difference of error functions along
     the trail, a Gaussian across.
     """
-    out = np.empty(shape)
-    _draw(out, x, y, length, math.radians(angle), psf.weights, psf.sigmas)
-    return out
+    rows, columns = np.divmod(np.arange(shape[0] * shape[1]), max(shape[1], 1))
+    return trail_rows(columns - x, rows - y, length, math.radians(angle), psf.weights, psf.sigmas)[0].reshape(shape)
 
 
-@njit(cache=True, nogil=True)
-def _draw(
-    out: NDArray[np.float64],
-    x: float,
-    y: float,
+def trail_rows(
+    dx: NDArray[np.floating],
+    dy: NDArray[np.floating],
     length: float,
     theta: float,
     weights: NDArray[np.float64],
     sigmas: NDArray[np.float64],
-) -> None:
-    cosine, sine = math.cos(theta), math.sin(theta)
-    gradient = np.empty(5)
-    for row in range(out.shape[0]):
-        for column in range(out.shape[1]):
-            trail_gradient(column - x, row - y, length, cosine, sine, weights, sigmas, gradient)
-            out[row, column] = gradient[0]
+) -> NDArray[np.float64]:
+    """Evaluate the unit-flux model in any number of pixels, with its derivatives.
+
+    Parameters
+    ----------
+    dx, dy : (n,)
+        Places of the pixels from the centre of the trail, px.
+    length, theta
+        Length of the trail, px; its angle, radians.
+    weights, sigmas
+        Of the PSF.
+
+    Returns
+    -------
+    (5, n)
+        The value, and its derivatives by x and y of the centre (per px), length (per px), angle (per radian).
+    """
+    out = np.zeros((5, len(dx)))
+    _fill(dx, dy, float(length), theta, weights, sigmas, out)
+    return out
 
 
 @njit(cache=True, nogil=True)
-def trail_gradient(
-    dx: float,
-    dy: float,
+def _fill(
+    dx: NDArray[np.float64],
+    dy: NDArray[np.float64],
     length: float,
-    cosine: float,
-    sine: float,
+    theta: float,
     weights: NDArray[np.float64],
     sigmas: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
-    """Evaluate the unit-flux model at one pixel, with its derivatives (compiled, for use in compiled loops).
+    count, block = dx.shape[0], np.empty((PARAMETERS, BLOCK))
+    x, y = np.zeros(BLOCK), np.zeros(BLOCK)
+    for first in range(0, count, BLOCK):
+        for i in range(min(BLOCK, count - first)):
+            x[i], y[i] = dx[first + i], dy[first + i]
+        if trail_gradient(x, y, 0, length, theta, weights, sigmas, block, 0):
+            for k in range(5):
+                for i in range(min(BLOCK, count - first)):
+                    out[k, first + i] = block[k, i]
+
+
+@njit(**FAST)
+def trail_gradient(
+    dx: NDArray[np.float64],
+    dy: NDArray[np.float64],
+    first: int,
+    length: float,
+    theta: float,
+    weights: NDArray[np.float64],
+    sigmas: NDArray[np.float64],
+    out: NDArray[np.float64],
+    place: int,
+) -> bool:
+    """Evaluate the unit-flux model in a block of `BLOCK` pixels, with its derivatives (compiled).
 
     Parameters
     ----------
-    dx, dy
-        Place of the pixel from the centre of the trail, px.
-    length, cosine, sine
-        Length of the trail, px; cosine and sine of its angle.
+    dx, dy : (n,)
+        Places of pixels from the centre of the trail, px.
+    first
+        The first of the block in ``dx`` and ``dy``.
+    length, theta
+        Length of the trail, px; its angle, radians.
     weights, sigmas
         Of the PSF.
-    out : (5,)
-        Receives the value and its derivatives by x and y of the centre (per px), length (per px), angle (per radian).
+    out : (6, m)
+        Receives, from column ``place`` on, the value, its derivatives by x and y of the centre (per px), length (per
+        px) and angle (per radian), to 1e-12 of their largest, and 1, the derivative by a level.
+
+    Returns
+    -------
+    bool
+        False if no light falls on the block; ``out`` then holds nothing of use.
     """
-    along = dx * cosine + dy * sine
-    across = dy * cosine - dx * sine
-    value = d_along = d_across = d_length = 0.0
+    cosine, sine, half = math.cos(theta), math.sin(theta), 0.5 * length
+    nearest, closest, furthest = np.inf, np.inf, 0.0
+    for i in range(BLOCK):
+        x, y = dx[first + i], dy[first + i]
+        u, v = x * cosine + y * sine, y * cosine - x * sine
+        out[4, place + i], out[5, place + i] = u, v
+        nearest, closest, furthest = min(nearest, abs(v)), min(closest, abs(u)), max(furthest, abs(u))
+    if nearest > _FAR * sigmas[-1] or closest - half > _FAR * sigmas[-1]:
+        return False
+    for k in range(4):
+        for i in range(place, place + BLOCK):
+            out[k, i] = 0.0
     for k in range(weights.shape[0]):
-        sigma = sigmas[k]
-        if abs(across) > _FAR * sigma or abs(along) - 0.5 * length > _FAR * sigma:
+        if nearest > _FAR * sigmas[k] or closest - half > _FAR * sigmas[k]:
             continue
-        if length < _SHORT * sigma:
-            a, a_u, a_l = _short(along, length, sigma)
+        if length < _SHORT * sigmas[k]:
+            _add_short(out, place, length, weights[k], sigmas[k])
+        elif half - furthest > FURTHEST * _SQRT2 * sigmas[k]:
+            _add_middle(out, place, length, weights[k], sigmas[k])
         else:
-            a, a_u, a_l = _long(along, length, sigma)
-        g = weights[k] * _gauss(across, sigma)
-        value += a * g
-        d_along += a_u * g
-        d_across -= a * g * across / (sigma * sigma)
-        d_length += a_l * g
-    out[0] = value
-    out[1] = d_across * sine - d_along * cosine
-    out[2] = -d_along * sine - d_across * cosine
-    out[3] = d_length
-    out[4] = d_along * across - d_across * along
+            _add_long(out, place, length, weights[k], sigmas[k])
+    for i in range(place, place + BLOCK):
+        d_along, d_across, u, v = out[1, i], out[2, i], out[4, i], out[5, i]
+        out[1, i] = d_across * sine - d_along * cosine
+        out[2, i] = -d_along * sine - d_across * cosine
+        out[4, i] = d_along * v - d_across * u
+        out[5, i] = 1.0
+    return True
 
 
-@njit(cache=True, nogil=True)
-def _gauss(u: float, sigma: float) -> float:
-    z = u / sigma
-    return _NORM / sigma * math.exp(-0.5 * z * z)
+@njit(**FAST)
+def _add_long(out: NDArray[np.float64], place: int, length: float, weight: float, sigma: float) -> None:
+    """Add one Gaussian of the PSF: its mean over the length; derivatives along, across, by length."""
+    half, far, scale = 0.5 * length, _FAR * sigma, 1 / (_SQRT2 * sigma)
+    norm, per_length, per_variance = _NORM / sigma, 1 / length, 1 / (sigma * sigma)
+    for i in range(place, place + BLOCK):
+        u, v = out[4, i], out[5, i]
+        ahead, behind = (u + half) * scale, (u - half) * scale
+        x, y = min(abs(ahead), FURTHEST), min(abs(behind), FURTHEST)
+        right, left = bell(x), bell(y)
+        upper, lower = error_function(x, right), error_function(y, left)
+        mean = 0.5 * per_length * ((upper if ahead >= 0 else -upper) - (lower if behind >= 0 else -lower))
+        near = (abs(v) <= far) & (abs(u) - half <= far)
+        g = weight * norm * bell(min(abs(v) * scale, FURTHEST)) if near else 0.0
+        out[0, i] += mean * g
+        out[1, i] += norm * (right - left) * per_length * g
+        out[2, i] -= mean * g * v * per_variance
+        out[3, i] += (0.5 * norm * (left + right) - mean) * per_length * g
 
 
-@njit(cache=True, nogil=True)
-def _long(u: float, length: float, sigma: float) -> tuple[float, float, float]:
-    """Mean of a Gaussian over ``length`` about u, with its derivatives by u and by length."""
-    ahead, behind = u + 0.5 * length, u - 0.5 * length
-    mean = 0.5 * (math.erf(ahead / (_SQRT2 * sigma)) - math.erf(behind / (_SQRT2 * sigma))) / length
-    left, right = _gauss(behind, sigma), _gauss(ahead, sigma)
-    return mean, (right - left) / length, (0.5 * (left + right) - mean) / length
+@njit(**FAST)
+def _add_middle(out: NDArray[np.float64], place: int, length: float, weight: float, sigma: float) -> None:
+    """Add the same far from both ends."""
+    far, scale, per_length = _FAR * sigma, 1 / (_SQRT2 * sigma), 1 / length
+    norm, per_variance = _NORM / sigma, 1 / (sigma * sigma)
+    for i in range(place, place + BLOCK):
+        v = out[5, i]
+        value = per_length * weight * norm * bell(min(abs(v) * scale, FURTHEST)) if abs(v) <= far else 0.0
+        out[0, i] += value
+        out[2, i] -= value * v * per_variance
+        out[3, i] -= value * per_length
 
 
-@njit(cache=True, nogil=True)
-def _short(u: float, length: float, sigma: float) -> tuple[float, float, float]:
-    """Give the same by the series in Hermite polynomials, to the fourth order in length over sigma."""
-    z, t = u / sigma, length / sigma
-    z2, t2 = z * z, t * t
-    h2, h4 = z2 - 1, (z2 - 6) * z2 + 3
-    h3, h5 = z * (z2 - 3), z * ((z2 - 10) * z2 + 15)
-    g = _gauss(u, sigma)
-    mean = g * (1 + t2 / 24 * h2 + t2 * t2 / 1920 * h4)
-    slope = -g / sigma * (z + t2 / 24 * h3 + t2 * t2 / 1920 * h5)
-    return mean, slope, g / sigma * (t / 12 * h2 + t2 * t / 480 * h4)
+@njit(**FAST)
+def _add_short(out: NDArray[np.float64], place: int, length: float, weight: float, sigma: float) -> None:
+    """Add the same by the series in Hermite polynomials, to the fourth order in length over sigma."""
+    far, scale, norm = _FAR * sigma, 1 / (_SQRT2 * sigma), _NORM / sigma
+    t, per_sigma, per_variance = length / sigma, 1 / sigma, 1 / (sigma * sigma)
+    t2 = t * t
+    for i in range(place, place + BLOCK):
+        u, v = out[4, i], out[5, i]
+        z = u * per_sigma
+        z2 = z * z
+        h2, h4 = z2 - 1, (z2 - 6) * z2 + 3
+        h3, h5 = z * (z2 - 3), z * ((z2 - 10) * z2 + 15)
+        near = (abs(v) <= far) & (abs(u) - 0.5 * length <= far)
+        g = weight * norm * bell(min(abs(v) * scale, FURTHEST)) if near else 0.0
+        g *= norm * bell(min(abs(u) * scale, FURTHEST))
+        mean = g * (1 + t2 / 24 * h2 + t2 * t2 / 1920 * h4)
+        out[0, i] += mean
+        out[1, i] -= g * per_sigma * (z + t2 / 24 * h3 + t2 * t2 / 1920 * h5)
+        out[2, i] -= mean * v * per_variance
+        out[3, i] += g * per_sigma * (t / 12 * h2 + t2 * t / 480 * h4)

@@ -3,12 +3,14 @@
 import math
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from kernels.footprint import Segment, grow
-from kernels.sandwich import variance
+from kernels.order_statistic import median, quantile
 from kernels.scene import Scene, View, trail_shape
-from kernels.trail_lm import jacobian, vector
+from kernels.trail_lm import vector
+from kernels.trail_model import trail_rows
 
 _OUTLIER = 5.0  # sigma
 _MISFIT = 0.5  # of the model: a wrong PSF or profile makes no outliers
@@ -17,7 +19,8 @@ _MOST_CLIPPED = 0.4  # share of the weight: more is no neighbour but the source 
 
 def capped(seen: View, sigma: float) -> View:
     """Cut off what is brighter than a long trail: stars. A trail fills more than a twentieth of its surroundings."""
-    middle, high = np.quantile(seen.values[seen.use > 0], [0.5, 0.95])
+    known = seen.values[seen.use > 0]
+    middle, high = median(known), quantile(known, 0.95)
     return seen._replace(values=np.minimum(seen.values, middle + max(_OUTLIER * sigma, 1.5 * (high - middle))))
 
 
@@ -45,13 +48,29 @@ def starts(scene: Scene, seen: View, first: Segment) -> list[NDArray[np.float64]
 
 def robust_level(seen: View) -> float:
     """Give the median without what is above or below it by 2.5 sigma; 0 where no pixel is usable."""
-    values = seen.values[seen.use > 0]
-    if not values.size:
+    return float(_clipped_median(seen.values, seen.use))
+
+
+@njit(cache=True, nogil=True)
+def _clipped_median(values: NDArray[np.float64], use: NDArray[np.float64]) -> float:
+    kept, count = np.empty(values.shape[0]), 0
+    for i in range(values.shape[0]):
+        if use[i] > 0:
+            kept[count] = values[i]
+            count += 1
+    if not count:
         return 0.0
+    deviation = np.empty(count)
     for _ in range(3):
-        deviation = np.abs(values - np.median(values))
-        values = values[deviation <= 2.5 * 1.4826 * np.median(deviation)]
-    return float(np.median(values))
+        middle = median(kept[:count])
+        for i in range(count):
+            deviation[i] = abs(kept[i] - middle)
+        limit, before, count = 2.5 * 1.4826 * median(deviation[:count]), count, 0
+        for i in range(before):
+            if deviation[i] <= limit:
+                kept[count] = kept[i]
+                count += 1
+    return median(kept[:count])
 
 
 def without_outliers(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> View:
@@ -64,22 +83,29 @@ def without_outliers(scene: Scene, seen: View, parameters: NDArray[np.float64]) 
     parameters : (6,)
         Trail as fitted so far.
     """
-    shape, _ = jacobian(seen.footprint, parameters, scene.psf.weights, scene.psf.sigmas)
-    model, excess = parameters[0] * shape, seen.values - parameters[5]
-    threshold = _OUTLIER * np.sqrt(variance(model, scene.noise))
-    # A pixel below the model says that the model is wrong there; one far below nothing, that something else is.
-    above, below = excess - model > np.maximum(threshold, _MISFIT * model), excess < -threshold
-    above &= ~_straight_ahead(seen, parameters, scene.fwhm_px)
-    marked = grow((seen.use > 0) & (above | below), seen.footprint, math.ceil(scene.fwhm_px / 2))
+    p = parameters
+    shape = trail_rows(seen.footprint.x - p[1], seen.footprint.y - p[2], p[3], p[4], *scene.psf)[0]
+    marked = _outliers(seen, p, shape, scene.noise.sigma**2, scene.noise.gain, scene.fwhm_px)
     weight = np.square(shape) * seen.use
     if weight[marked].sum() > _MOST_CLIPPED * weight.sum():
         return seen
     return seen._replace(use=seen.use * ~marked)
 
 
-def _straight_ahead(seen: View, parameters: NDArray[np.float64], fwhm_px: float) -> NDArray[np.bool_]:
-    """Pixels beyond the ends of a trail: they may be more of it, and are not to be put aside."""
-    _, x, y, length, theta, _ = parameters.tolist()
-    dx, dy = seen.footprint.x - x, seen.footprint.y - y
-    along, across = dx * math.cos(theta) + dy * math.sin(theta), dy * math.cos(theta) - dx * math.sin(theta)
-    return (np.abs(along) > length / 2 - fwhm_px) & (np.abs(across) < fwhm_px)
+@njit(cache=True, nogil=True)
+def _outliers(
+    seen: View, p: NDArray[np.float64], shape: NDArray[np.float64], noise: float, gain: float, fwhm_px: float
+) -> NDArray[np.bool_]:
+    """Mark outliers and their neighbours; ``noise`` is the variance of the sky."""
+    marked, cosine, sine = np.zeros(shape.shape[0], np.bool_), math.cos(p[4]), math.sin(p[4])
+    for i in range(shape.shape[0]):
+        dx, dy = seen.footprint.x[i] - p[1], seen.footprint.y[i] - p[2]
+        along, across = dx * cosine + dy * sine, dy * cosine - dx * sine
+        # What lies straight ahead of its ends may be more of the trail.
+        ahead = abs(along) > p[3] / 2 - fwhm_px and abs(across) < fwhm_px
+        model, excess = p[0] * shape[i], seen.values[i] - p[5]
+        threshold = _OUTLIER * math.sqrt(noise + max(model, 0.0) / gain)
+        # A pixel below the model says that the model is wrong there; one far below nothing, that something else is.
+        above = excess - model > max(threshold, _MISFIT * model) and not ahead
+        marked[i] = seen.use[i] > 0 and (above or excess < -threshold)
+    return grow(marked, seen.footprint, math.ceil(fwhm_px / 2))

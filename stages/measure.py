@@ -215,7 +215,7 @@ def _with(table: pa.Table, **columns: pa.Array) -> pa.Table:
 
 STAGE = Stage(
     name="measure",
-    version="1",
+    version="2",
     per="exposure",
     needs=(STREAK, DIFFERENCE, MASK),
     gives=DIA_SOURCE,

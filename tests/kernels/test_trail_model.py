@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +5,7 @@ from hypothesis import strategies as st
 
 from benchmarks.pulls import galsim_trail
 from kernels.psf import moffat_mixture
-from kernels.trail_model import trail_gradient, trail_image
+from kernels.trail_model import BLOCK, trail_image, trail_rows
 
 PSF = moffat_mixture(2.3, 3.0)
 
@@ -34,9 +32,7 @@ def test_angle_runs_from_x_towards_y():
 )
 def test_derivatives_are_those_of_differences(dx, dy, length, theta):
     def value(x, y, long, turn):
-        out = np.empty(5)
-        trail_gradient(dx - x, dy - y, long, math.cos(turn), math.sin(turn), PSF.weights, PSF.sigmas, out)
-        return out
+        return trail_rows(np.array([dx - x]), np.array([dy - y]), long, turn, *PSF)[:, 0]
 
     at = np.array([0.0, 0.0, length, theta])
     for k in range(4):
@@ -56,3 +52,25 @@ def test_short_trail_joins_the_long_one_smoothly():
 def test_point_source_has_no_direction():
     one, other = (trail_image((25, 25), 12, 12, 0, angle, PSF) for angle in (0, 73))
     np.testing.assert_allclose(one, other, atol=1e-9)
+
+
+def brute(dx, dy, length, theta):
+    """Sum of many points of light along the line."""
+    t = (np.arange(4000) + 0.5) / 4000 - 0.5
+    x, y = dx[:, None] - t * length * np.cos(theta), dy[:, None] - t * length * np.sin(theta)
+    square = (x**2 + y**2)[..., None]
+    return (PSF.weights / (2 * np.pi * PSF.sigmas**2) * np.exp(-0.5 * square / PSF.sigmas**2)).sum(-1).mean(1)
+
+
+@pytest.mark.parametrize("length", [0.0, 0.01, 0.2, 7.0, 150.0])
+@pytest.mark.parametrize("count", [1, BLOCK - 1, BLOCK, 2 * BLOCK + 3])
+def test_value_is_the_mean_of_points_along_the_line(length, count):
+    rng = np.random.default_rng(count)
+    dx, dy = rng.uniform(-100, 100, count), rng.uniform(-12, 12, count)
+    expected = brute(dx, dy, length, 0.1)
+    np.testing.assert_allclose(trail_rows(dx, dy, length, 0.1, *PSF)[0], expected, rtol=1e-5, atol=1e-9)
+
+
+def test_no_pixels_and_pixels_without_light():
+    assert trail_rows(np.empty(0), np.empty(0), 5.0, 0.0, *PSF).shape == (5, 0)
+    assert not trail_rows(np.full(40, 300.0), np.zeros(40), 5.0, 0.0, *PSF).any()
