@@ -6,7 +6,7 @@ from typing import Any
 
 from flows.adapters.weights import load_model, read_card
 from flows.digest import digest
-from schemas.settings import Settings
+from schemas.settings import DetectSettings, Settings
 from schemas.stage import Stage
 
 
@@ -33,7 +33,8 @@ def models_of(stage: Stage, settings: Settings) -> Mapping[str, Callable[..., An
     for weight in stage.weights:
         name = model_name(weight, settings)
         # By digest too: a worker may outlive the weights in a folder.
-        found[weight] = _loaded(weight, name, settings.detect.device, digest(read_card(weight, name)))
+        search = settings.detect if weight == "detect" else None
+        found[weight] = _loaded(weight, name, search, digest(read_card(weight, name)))
     return found
 
 
@@ -47,5 +48,7 @@ def _weights(stages: Iterable[Stage]) -> list[str]:
 
 
 @cache
-def _loaded(weight: str, name: str, device: str, card: str) -> Callable[..., Any]:
-    return load_model(weight, name, device)
+def _loaded(weight: str, name: str, search: DetectSettings | None, card: str) -> Callable[..., Any]:
+    if search is None:
+        return load_model(weight, name)
+    return load_model(weight, name, search.device, search.precision, search.threshold, search.batch)

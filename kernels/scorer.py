@@ -1,13 +1,33 @@
 """A window classifier ready for use."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from kernels.fused_dense import Precision
+from kernels.fused_net import fuse
+from kernels.fused_search import FusedSearch
+from kernels.windowed_search import WindowedSearch
 from schemas.model_card import ModelCard
+
+
+class WindowSearch(Protocol):
+    """A way to score every window of an image; see `FusedSearch.search`."""
+
+    def search(
+        self,
+        image: NDArray[np.float32],
+        usable: NDArray[np.bool_],
+        background: float,
+        grid: tuple[int, int],
+        stride: int,
+    ) -> tuple[NDArray[np.float32], int]:
+        """Give the log odds of every window, and how many could not be scored."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +42,20 @@ class WindowScorer:
         What is known of its weights.
     device
         Where it lies.
+    precision
+        Of the linear layers in a search of whole images; float32 where the network is not one that can be fused.
+    floor
+        Log odds from which a window is a hit: a search promises those, and those above, in float32.
+    batch
+        Windows per call of the network.
     """
 
     net: nn.Module
     card: ModelCard
     device: torch.device
+    precision: Precision = "float32"
+    floor: float | None = None
+    batch: int = 1024
 
     def __call__(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give the log odds of an asteroid in each window, (n, bands, side, side) float32 -> (n,) float32.
@@ -37,6 +66,18 @@ class WindowScorer:
         with torch.inference_mode():
             scores = self.net(torch.from_numpy(windows).to(self.device, non_blocking=True))
             return (scores[:, 1] - scores[:, 0]).cpu().numpy()
+
+    @cached_property
+    def windows(self) -> WindowSearch:
+        """The fastest exact search of whole images that the network and the device allow."""
+        fused = fuse(self.net)
+        if fused is None:
+            return WindowedSearch(self, int(self.card.input["side"]), self.batch)
+        if self.device.type == "cpu":
+            return FusedSearch(fused, self.precision, self.floor, self.batch)
+        from kernels.fused_torch import TorchSearch
+
+        return TorchSearch(fused, self.device, self.precision, self.floor)
 
 
 def choose_device(wanted: str) -> torch.device:

@@ -29,6 +29,10 @@ class DetectSettings(Section):
     window: Annotated[int, Field(ge=26, le=26, description="Side of a window, px; the network's input.")] = 26
     stride: Annotated[int, Field(gt=0, le=26, description="Step between windows, px.")] = 7
     batch: Annotated[int, Field(gt=0, description="Windows per call of the network.")] = 1024
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        Field(description="Of the network's linear layers; hits are always float32. auto: what the device is best at."),
+    ] = "auto"
     threshold: Annotated[
         float | None, Field(gt=0, lt=1, description="Window probability above which it is a hit; null: the card's.")
     ] = None

@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import logit
 
-from kernels.windows import fill_windows
 from schemas.dataset import DatasetError
 from schemas.hit import HIT
 from schemas.mask import UNUSABLE
@@ -23,8 +22,7 @@ def detect(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     inputs
         ``difference`` and ``mask``: the pixels of the tile with its halo, ``context.tile``'s y0:y1, x0:x1.
     context
-        ``tile``; ``exposure`` (background); ``settings`` (`DetectSettings`); ``models["detect"]`` maps
-        (batch, 1, side, side) float32 windows to log odds and has a ``card``.
+        ``tile``; ``exposure`` (background); ``settings`` (`DetectSettings`); ``models["detect"]``, a `WindowScorer`.
 
     Returns
     -------
@@ -44,7 +42,8 @@ def detect(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     if not image.shape == mask.shape == (tile.y1 - tile.y0, tile.x1 - tile.x0):
         raise DatasetError(f"tile {tile} needs its own pixels, got {image.shape} and mask {mask.shape}.")
     usable = (mask & np.uint16(UNUSABLE)) == 0
-    logits, unscored = _score(image[None], usable, context, (tile.rows, tile.columns))
+    background, grid = context.exposure.background, (tile.rows, tile.columns)
+    logits, unscored = model.windows.search(image[None], usable, background, grid, settings.stride)
     threshold = settings.threshold if settings.threshold is not None else model.card.threshold
     hit = np.flatnonzero(logits >= logit(threshold))
     row, column = np.divmod(hit, tile.columns)
@@ -59,29 +58,9 @@ def detect(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     ).replace_schema_metadata({key: str(value) for key, value in counts.items()})
 
 
-def _score(
-    image: np.ndarray[Any, np.dtype[np.float32]],
-    usable: np.ndarray[Any, np.dtype[np.bool_]],
-    context: Context,
-    grid: tuple[int, int],
-) -> tuple[np.ndarray[Any, np.dtype[np.float32]], int]:
-    """Log odds of every window of the grid, -inf where it cannot be scored, and the number of those."""
-    settings, background = context.settings, context.exposure.background if context.exposure else 0.0
-    batch = np.empty((settings.batch, len(image), settings.window, settings.window), np.float32)
-    logits = np.empty(grid[0] * grid[1], np.float32)
-    unscored = 0
-    for start in range(0, len(logits), settings.batch):
-        count, scored = fill_windows(image, usable, background, grid, settings.stride, start, batch)
-        # The whole batch, also its empty rest: equal sizes give equal bits whatever the tiling.
-        found = context.models["detect"](batch) if scored.any() else np.zeros(settings.batch, np.float32)
-        logits[start : start + count] = np.where(scored, found, -np.inf)[:count]
-        unscored += count - int(scored[:count].sum())
-    return logits, unscored
-
-
 STAGE = Stage(
     name="detect",
-    version="1",
+    version="2",
     per="tile",
     needs=(DIFFERENCE, MASK),
     gives=HIT,

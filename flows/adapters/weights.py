@@ -5,7 +5,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import fsspec
 import numpy as np
@@ -90,7 +90,14 @@ def read_weights(stage: str, name: str) -> tuple[ModelCard, dict[str, np.ndarray
     return card, safetensors.numpy.load(data)
 
 
-def load_model(stage: str, name: str, device: str = "cpu") -> Callable[..., Any]:
+def load_model(
+    stage: str,
+    name: str,
+    device: str = "cpu",
+    precision: Literal["auto", "float32", "bfloat16"] = "float32",
+    threshold: float | None = None,
+    batch: int = 1024,
+) -> Callable[..., Any]:
     """Load a model ready for use.
 
     Parameters
@@ -101,6 +108,8 @@ def load_model(stage: str, name: str, device: str = "cpu") -> Callable[..., Any]
         See `read_card`.
     device
         ``auto``, ``cpu`` or ``cuda``.
+    precision, threshold, batch
+        Of a search of whole images (`DetectSettings`); a threshold of None is the card's.
 
     Returns
     -------
@@ -126,14 +135,19 @@ def load_model(stage: str, name: str, device: str = "cpu") -> Callable[..., Any]
             )
         return VerdictNet(arrays, card)
     import torch
+    from scipy.special import logit
 
+    from kernels.fused_dense import has_bfloat16
     from kernels.nets.basic_cnn import BasicCnn
     from kernels.scorer import WindowScorer, choose_device
 
     net = BasicCnn(bands=int(card.input["bands"]))
     net.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in arrays.items()})
     where = choose_device(device)
-    return WindowScorer(net.eval().to(where), card, where)
+    if precision == "auto":
+        precision = "bfloat16" if where.type == "cuda" or has_bfloat16() else "float32"
+    floor = float(logit(card.threshold if threshold is None else threshold))
+    return WindowScorer(net.eval().to(where), card, where, precision, floor, batch)
 
 
 def write_model(

@@ -1,0 +1,105 @@
+"""Rows of an image in columns of phase: the common work of all windows.
+
+Windows lie ``stride`` pixels apart, so pixel x = k * stride + phase of a block is kept at [phase, k]: what neighbouring
+windows want of their pixel number x then lies side by side, and every step runs along k, over many windows at once.
+Phases go on beyond the stride (phase ``stride`` is phase 0, one k further), so that a shift by one pixel is a shift by
+one phase and a whole plane of phases is one long loop. All loops add in one fixed order, whatever their length: a
+window's values do not depend on what is searched with it.
+"""
+
+import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+
+LANES = 16
+"""Blocks are padded to whole vectors: float32 values in a register of 512 bits."""
+
+CONTRACT = {"contract"}
+"""Multiply and add in one instruction; the order of the sums stays as written."""
+
+
+@nb.njit(cache=True)
+def scratch(size: int) -> NDArray[np.float32]:
+    """Give ``size`` zeros that begin at a cache line: vectors of 512 bits are then loaded in one piece."""
+    raw = np.zeros(size + 15, np.float32)
+    skip = -raw.ctypes.data % 64 // 4
+    return raw[skip : skip + size]
+
+
+@nb.njit(cache=True)
+def split_row(
+    image: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    background: np.float32,
+    y: int,
+    x0: int,
+    stride: int,
+    out: NDArray[np.float32],
+) -> None:
+    """Write row ``y`` of an image, from pixel ``x0``, minus the background, to ``out`` (phases, length).
+
+    Pixels that are not usable, not finite, or beyond the image are 0: they count as background.
+    """
+    ny, nx = image.shape
+    out[:] = 0.0
+    if y >= ny:
+        return
+    for phase in range(out.shape[0]):
+        first = x0 + phase
+        for k in range(min(out.shape[1], max(0, nx - first + stride - 1) // stride)):
+            value = image[y, first + k * stride] - background
+            if usable[y, first + k * stride] and np.isfinite(value):
+                out[phase, k] = value
+
+
+@nb.njit(cache=True, fastmath=CONTRACT)
+def add_weighted(
+    to: NDArray[np.float32],
+    source: NDArray[np.float32],
+    starts: NDArray[np.int64],
+    weights: NDArray[np.float32],
+) -> None:
+    """Add ``weights[t] * source[starts[t] : starts[t] + len(to)]``, t in order, to ``to``."""
+    length, t = len(to), 0
+    # Eight taps at a time: their sum stays in a register. Views, because an index with an offset is not vectorised.
+    while t + 8 <= len(weights):
+        a = source[starts[t] : starts[t] + length]
+        b = source[starts[t + 1] : starts[t + 1] + length]
+        c = source[starts[t + 2] : starts[t + 2] + length]
+        d = source[starts[t + 3] : starts[t + 3] + length]
+        e = source[starts[t + 4] : starts[t + 4] + length]
+        f = source[starts[t + 5] : starts[t + 5] + length]
+        g = source[starts[t + 6] : starts[t + 6] + length]
+        h = source[starts[t + 7] : starts[t + 7] + length]
+        w0, w1, w2, w3 = weights[t], weights[t + 1], weights[t + 2], weights[t + 3]
+        w4, w5, w6, w7 = weights[t + 4], weights[t + 5], weights[t + 6], weights[t + 7]
+        for k in range(length):
+            value = to[k] + w0 * a[k] + w1 * b[k] + w2 * c[k] + w3 * d[k]
+            to[k] = value + w4 * e[k] + w5 * f[k] + w6 * g[k] + w7 * h[k]
+        t += 8
+    while t < len(weights):
+        weight = weights[t]
+        a = source[starts[t] : starts[t] + length]
+        for k in range(length):
+            to[k] = to[k] + weight * a[k]
+        t += 1
+
+
+@nb.njit(cache=True)
+def max_of_four(to: NDArray[np.float32], source: NDArray[np.float32], starts: tuple[int, int, int, int]) -> None:
+    """Write the greatest of ``source[start : start + len(to)]``, over four starts, to ``to``."""
+    length = len(to)
+    a = source[starts[0] : starts[0] + length]
+    b = source[starts[1] : starts[1] + length]
+    c = source[starts[2] : starts[2] + length]
+    d = source[starts[3] : starts[3] + length]
+    for k in range(length):
+        to[k] = max(max(a[k], b[k]), max(c[k], d[k]))
+
+
+@nb.njit(cache=True)
+def extend_phases(plane: NDArray[np.float32], stride: int) -> None:
+    """Fill the phases from ``stride`` on of a (phases, length) plane: each is an earlier phase, one k further."""
+    length = plane.shape[1]
+    for phase in range(stride, plane.shape[0]):
+        plane[phase, : length - 1] = plane[phase - stride, 1:]

@@ -1,0 +1,142 @@
+"""Log odds of every window of an image by the fused path, on the processor."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.fused_dense import LinearChain, Precision
+from kernels.fused_features import crop_features, window_features
+from kernels.fused_layers import Layers, Windows, layers_of
+from kernels.fused_net import FusedNet
+from kernels.fused_statistics import window_statistics
+
+MARGIN = 0.125
+"""How far below the floor a log odds in bfloat16 may lie and still be computed again in float32: eight times the
+largest error seen near the floor, on simulated exposures with the shipped weights."""
+
+SLAB = 65536
+"""Windows whose features are held at a time."""
+
+
+@dataclass(frozen=True)
+class FusedSearch:
+    """Search of all windows of an image that never makes a window.
+
+    Parameters
+    ----------
+    net
+        Layers of the network.
+    precision
+        Of the linear layers. What comes before them is float32.
+    floor
+        Log odds of a hit. In bfloat16, windows that reach ``floor - MARGIN`` are computed again in float32, so that
+        hits and their log odds are those of float32; without a floor none are.
+    batch
+        Windows per call of the linear layers.
+    """
+
+    net: FusedNet
+    precision: Precision = "float32"
+    floor: float | None = None
+    batch: int = 1024
+
+    def search(
+        self,
+        image: NDArray[np.float32],
+        usable: NDArray[np.bool_],
+        background: float,
+        grid: tuple[int, int],
+        stride: int,
+    ) -> tuple[NDArray[np.float32], int]:
+        """Give the log odds of every window, and how many could not be scored.
+
+        Parameters
+        ----------
+        image : (bands, ny, nx) float32
+            Pixels, any unit; values under ``~usable`` and those that are not finite do not count.
+        usable : (ny, nx) bool
+            Pixels that count, the same for all bands.
+        background
+            What stands in for pixels that do not count, in the unit of ``image``. Sums run about it.
+        grid
+            Rows and columns of windows; window n starts at pixel (n // columns * stride, n % columns * stride).
+        stride
+            Step between windows, pixels.
+
+        Returns
+        -------
+        logits : (rows * columns,) float32
+            -inf for windows that are more than half unusable or, in any band, without spread.
+        unscored : int
+            How many those are.
+
+        Notes
+        -----
+        A window's log odds do not depend, to the bit, on the image around it, on its place in a batch, or on the
+        number of threads.
+        """
+        logits = np.empty(grid[0] * grid[1], np.float32)
+        tall = max(1, SLAB // grid[1])
+        unscored = 0
+        for row in range(0, grid[0], tall):
+            rows = min(tall, grid[0] - row)
+            part = slice(row * stride, (row + rows - 1) * stride + self.net.side)
+            found = self._slab(image[:, part], usable[part], background, (rows, grid[1]), stride)
+            logits[row * grid[1] : (row + rows) * grid[1]] = found[0]
+            unscored += found[1]
+        return logits, unscored
+
+    def _slab(
+        self,
+        image: NDArray[np.float32],
+        usable: NDArray[np.bool_],
+        background: float,
+        grid: tuple[int, int],
+        stride: int,
+    ) -> tuple[NDArray[np.float32], int]:
+        image, usable = np.ascontiguousarray(image), np.ascontiguousarray(usable)
+        statistics = window_statistics(image, usable, background, grid, stride, self.net.side)
+        windows = Windows(image, usable, np.float32(background), statistics.mean, statistics.inverse, stride)
+        features = window_features(windows, self._convolutions)
+        far = np.argwhere(statistics.far)
+        if len(far):
+            crops = _crops(windows, far, self.net.side)
+            spread = np.ascontiguousarray(statistics.inverse[:, far[:, 0], far[:, 1]].T)
+            features[far[:, 0] * grid[1] + far[:, 1]] = crop_features(crops, spread, self._convolutions)
+        logits = self._score(features)
+        logits[~statistics.scored.ravel()] = -np.inf
+        return logits, int((~statistics.scored).sum())
+
+    def _score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits = self._chain(features)
+        if self.precision == "bfloat16" and self.floor is not None:
+            near = np.flatnonzero(logits >= self.floor - MARGIN)
+            logits[near] = self._exact(features[near])
+        return logits
+
+    @cached_property
+    def _convolutions(self) -> Layers:
+        return layers_of(self.net)
+
+    @cached_property
+    def _chain(self) -> LinearChain:
+        return LinearChain(self.net, self.precision, self.batch)
+
+    @cached_property
+    def _exact(self) -> LinearChain:
+        return replace(self._chain, precision="float32")
+
+
+def _crops(windows: Windows, corners: NDArray[np.int64], side: int) -> NDArray[np.float32]:
+    """Cut windows out and take their own mean off, in float64, (n, bands, side, side)."""
+    crops = np.empty((len(corners), len(windows.image), side, side), np.float32)
+    background = np.float64(windows.background)
+    for crop, (row, column) in zip(crops, corners, strict=True):
+        box = (slice(row * windows.stride, row * windows.stride + side),
+               slice(column * windows.stride, column * windows.stride + side))  # fmt: skip
+        pixels = windows.image[:, *box].astype(np.float64)
+        good = windows.usable[box] & np.isfinite(pixels).all(0)
+        crop[:] = np.where(good, pixels, background) - (windows.mean[:, row, column] + background)[:, None, None]
+    return crops
