@@ -13,26 +13,20 @@ from distributed.system import MEMORY_LIMIT
 from distributed.worker import Worker
 
 from flows.model_cache import models_of
+from flows.worker_server import MALLOC, METHOD, THREADS, start_worker_server
 from schemas.errors import Misconfigured
 from schemas.settings import Settings
 from stages import PIPELINE
 
-THREADS = dict.fromkeys(
-    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS"), "1"
-)
-"""One thread per worker process: workers x threads never exceeds the cores."""
-
-MEMORY = {
+WORKERS = {
     # Tasks are sized to fit (flows/memory.py) and nothing big stays on a worker, so there is nothing to spill; a paused
     # worker would wait for ever for memory that the allocator keeps.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
-    # Dask's own value of the first, 64 KiB, gives every activation of the network back to the kernel and fetches it
-    # again, page by page: half of the time of the search.
-    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**27,
-    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**26,
+    "distributed.nanny.pre-spawn-environ": MALLOC,
+    "distributed.worker.multiprocessing-method": METHOD,
 }
 
 
@@ -71,7 +65,8 @@ def cluster(settings: Settings) -> Iterator[Cluster]:
     if settings.execution.scheduler is not None:
         yield _existing(settings.execution.scheduler)
         return
-    with dask.config.set(MEMORY | PATIENCE):
+    start_worker_server()
+    with dask.config.set(WORKERS | PATIENCE):
         local = LocalCluster(
             n_workers=local_workers(settings),
             threads_per_worker=1,
@@ -87,6 +82,12 @@ def cluster(settings: Settings) -> Iterator[Cluster]:
             # All results are published by now: workers that are slow to close end with this process.
             with suppress(TimeoutError, OSError):
                 local.close(timeout=CLOSE_S)
+
+
+def warm_up(running: Cluster, settings: Settings) -> None:
+    """Have every worker load its models, those that replace killed ones too."""
+    with Client(running.address, set_as_default=False) as client:
+        client.register_plugin(Warm(settings))
 
 
 def local_workers(settings: Settings) -> int:

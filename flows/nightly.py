@@ -1,4 +1,4 @@
-"""The flow of a night: one Prefect task per visit, one Dask task per tile."""
+"""The flow of a night: one Prefect task per visit, a few Dask tasks per exposure."""
 
 import asyncio
 import logging
@@ -8,7 +8,6 @@ from distributed import Client
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.cluster import Warm
 from flows.exposure_run import ExposureRun
 from flows.night import Night
 from flows.outcome import Outcome
@@ -33,8 +32,6 @@ async def nightly(night: Night) -> None:
     ExceptionGroup of Misconfigured
         No exposure could succeed.
     """
-    async with Client(night.cluster.address, asynchronous=True, set_as_default=False) as client:
-        await client.register_plugin(Warm(night.settings))
     night.progress.begin()
     slots = asyncio.Semaphore(night.cluster.workers + 1)
     async with asyncio.TaskGroup() as group:
@@ -66,7 +63,7 @@ async def visit(night: Night, items: list[Item], slots: asyncio.Semaphore, hande
     """
     left = {item.key: item for item in items}
     async with Client(night.cluster.address, asynchronous=True, set_as_default=False) as client:
-        run = ExposureRun(client, night.out, night.settings, night.books, night.progress)
+        run = ExposureRun(client, night.out, night.settings, night.books, night.progress, night.tasks)
 
         async def one(item: Item) -> None:
             night.outcomes.append(await run(item))
