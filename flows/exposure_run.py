@@ -1,8 +1,9 @@
 """One exposure's way through the cluster: store, search tile by tile, measure and publish."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from flows.plan import Item
 from flows.progress import Progress
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.settings import Settings
-from schemas.tiles import Tiling
+from schemas.tiles import Tile, Tiling
 from stages import PIPELINE
 
 BACKOFF_S = 0.5
@@ -40,6 +41,8 @@ class ExposureRun:
         Where results are written down.
     progress
         Told of each step.
+    tasks
+        Among so many the tiles of an exposure are shared out.
     """
 
     client: Client
@@ -47,6 +50,7 @@ class ExposureRun:
     settings: Settings
     books: Books
     progress: Progress
+    tasks: int = 1
 
     async def __call__(self, item: Item) -> Outcome:
         """Search one exposure; whatever goes wrong with it alone becomes its outcome.
@@ -87,7 +91,7 @@ class ExposureRun:
         tiles = Tiling(stored.info.shape, self.settings.tiles.tile, detect.window, detect.stride).tiles()
         self.progress.stored(windows=sum(tile.rows * tile.columns for tile in tiles))
         path = tile_path(self.out, item.key)
-        searches = [asyncio.ensure_future(self._searched(path, tile)) for tile in tiles]
+        searches = [asyncio.ensure_future(self._searched(path, part)) for part in shared_out(tiles, self.tasks)]
         try:
             searched = await asyncio.gather(*searches)
         except BaseException:
@@ -109,8 +113,8 @@ class ExposureRun:
         self.books.done(item, stored, published, outcome)
         return outcome
 
-    async def _searched(self, path: Path, tile: Any) -> Searched:
-        found: Searched = await self._submit(_SEARCH, search, path, tile, self.settings)
+    async def _searched(self, path: Path, tiles: Sequence[Tile]) -> Searched:
+        found: Searched = await self._submit(_SEARCH, search, path, tiles, self.settings)
         self.progress.searched(found.windows)
         return found
 
@@ -129,3 +133,10 @@ class ExposureRun:
                 future.release()
             await asyncio.sleep(wait)
             left, wait = left - 1, 2 * wait
+
+
+def shared_out(tiles: Sequence[Tile], tasks: int) -> list[Sequence[Tile]]:
+    """Cut the tiles of an exposure into runs of neighbours, at most ``tasks`` of them and as equal as can be."""
+    count = min(tasks, len(tiles))
+    ends = [len(tiles) * place // count for place in range(count + 1)] if count else [0]
+    return [tiles[start:end] for start, end in pairwise(ends)]

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +11,7 @@ from flows.adapters.catalog_store import CatalogStore
 from flows.adapters.sources import Source
 from flows.adapters.zarr_tiles import TileStore, write_exposure
 from flows.graph import resolve
+from flows.laps import Laps
 from flows.lineage import Lineage, trace
 from flows.model_cache import model_digests, models_of
 from flows.source_name import name_of
@@ -37,7 +37,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Searched:
-    """What the stages of one tile gave."""
+    """What the stages of some tiles of one exposure gave."""
 
     tables: Mapping[str, pa.Table]
     windows: int
@@ -77,15 +77,20 @@ def store(source: Source, key: ExposureKey, sha256: str | None, out: Path, setti
     Retryable
         It cannot be read or written now.
     """
-    start = perf_counter()
+    laps = Laps()
     path, models = tile_path(out, key), model_digests(PIPELINE, settings)
     if sha256 is not None:
         lineage = trace(source, sha256, PIPELINE, models, settings)
         if (info := _stored(path, lineage.tiles)) is not None:
-            return Stored(info, lineage, True, {"ingest": perf_counter() - start})
-    from flows.ingest import prepare
+            return Stored(info, lineage, True, laps.seconds())
+    from flows.adapters.probe import read
+    from flows.ingest import described
 
-    info, planes = prepare(source, settings)
+    laps.lap("other")
+    raw = read(source, settings)
+    laps.lap("read")
+    info, planes = described(raw, settings)
+    laps.lap("inspect")
     if (info.night, info.visit, info.detector) != (key.night, key.visit, key.detector):
         raise BadInput(
             "changed_meanwhile",
@@ -94,29 +99,37 @@ def store(source: Source, key: ExposureKey, sha256: str | None, out: Path, setti
             "run again when the file is no longer being written.",
         )
     lineage = trace(source, info.source_sha256, PIPELINE, models, settings)
+    laps.lap("other")
     write_exposure(path, info, planes, settings.tiles, lineage.tiles)
-    return Stored(info, lineage, False, {"ingest": perf_counter() - start})
+    laps.lap("write tiles")
+    return Stored(info, lineage, False, laps.seconds())
 
 
-def search(path: Path, tile: Tile, settings: Settings) -> Searched:
-    """Run the stages of a tile on its own padded pixels.
+def search(path: Path, tiles: Sequence[Tile], settings: Settings) -> Searched:
+    """Run the stages of a tile on each of some tiles, on its own padded pixels.
 
     Raises
     ------
     BadInput
         The stored tiles are damaged.
     """
+    laps = Laps()
     opened = TileStore.open(path)
     graph = resolve(PIPELINE, opened.planes)
-    inputs: dict[str, Any] = {
-        name: opened.read(name, tile.y0, tile.x0, tile.y1, tile.x1) for name in _planes(graph.at("tile"), opened)
-    }
-    seconds = _run(graph.at("tile"), inputs, opened.info, tile, settings)
-    tables = {stage.gives.name: inputs[stage.gives.name] for stage in graph.at("tile")}
-    return Searched(tables, _count(tables, b"windows"), _count(tables, b"unscored"), seconds)
+    stages, names = graph.at("tile"), _planes(graph.at("tile"), opened)
+    found: dict[str, list[pa.Table]] = {stage.gives.name: [] for stage in stages}
+    for tile in tiles:
+        laps.lap("other")
+        inputs: dict[str, Any] = {name: opened.read(name, tile.y0, tile.x0, tile.y1, tile.x1) for name in names}
+        laps.lap("read tiles")
+        _run(stages, inputs, opened.info, tile, settings, laps)
+        for name, tables in found.items():
+            tables.append(inputs[name])
+    windows, unscored = (_count(found, name) for name in (b"windows", b"unscored"))
+    return Searched({name: _joined(tables) for name, tables in found.items()}, windows, unscored, laps.seconds())
 
 
-def finish(path: Path, tiles: Sequence[Searched], lineage: Lineage, out: Path, settings: Settings) -> Published:
+def finish(path: Path, parts: Sequence[Searched], lineage: Lineage, out: Path, settings: Settings) -> Published:
     """Run the stages of a whole exposure on what its tiles gave, and publish.
 
     Raises
@@ -124,18 +137,22 @@ def finish(path: Path, tiles: Sequence[Searched], lineage: Lineage, out: Path, s
     BadInput
         The stored tiles are damaged, or there are more detections than any sky gives.
     """
+    laps = Laps()
     opened = TileStore.open(path)
     graph = resolve(PIPELINE, opened.planes)
-    inputs: dict[str, Any] = {name: opened.read_all(name) for name in _planes(graph.at("exposure"), opened)}
+    names = _planes(graph.at("exposure"), opened)
+    laps.lap("other")
+    inputs: dict[str, Any] = {name: opened.read_all(name) for name in names}
+    laps.lap("read tiles")
     for stage in graph.at("tile"):
-        inputs[stage.gives.name] = _gathered(stage, tiles)
-    seconds = _run(graph.at("exposure"), inputs, opened.info, None, settings)
-    start = perf_counter()
+        inputs[stage.gives.name] = _gathered(stage, parts)
+    _run(graph.at("exposure"), inputs, opened.info, None, settings, laps)
     datasets = {
         stage.gives.name: _publish(stage, inputs[stage.gives.name], opened.info, lineage, out, settings)
         for stage in graph.results("exposure")
     }
-    return Published(datasets, {**seconds, "publish": perf_counter() - start})
+    laps.lap("publish")
+    return Published(datasets, laps.seconds())
 
 
 def _stored(path: Path, digest: str) -> ExposureInfo | None:
@@ -155,27 +172,33 @@ def _planes(stages: Sequence[Stage], opened: TileStore) -> list[str]:
 
 
 def _run(
-    stages: Sequence[Stage], inputs: dict[str, Any], info: ExposureInfo, tile: Tile | None, settings: Settings
-) -> dict[str, float]:
-    """Run stages in order, put what they give into ``inputs``; give the seconds each took."""
-    seconds = {}
+    stages: Sequence[Stage],
+    inputs: dict[str, Any],
+    info: ExposureInfo,
+    tile: Tile | None,
+    settings: Settings,
+    laps: Laps,
+) -> None:
+    """Run stages in order and put what they give into ``inputs``."""
     for stage in stages:
         # Loading a model is paid once per worker, and is no part of the stage's time.
         models = models_of(stage, settings)
-        start = perf_counter()
         section = getattr(settings, stage.name, None)
+        laps.lap("other")
         inputs[stage.gives.name] = stage(inputs, Context(info, tile, section, models))
-        seconds[stage.name] = perf_counter() - start
-    return seconds
+        laps.lap(stage.name)
 
 
-def _gathered(stage: Stage, tiles: Sequence[Searched]) -> pa.Table:
-    """One table of all tiles; its order does not depend on how the image was tiled."""
-    tables = [tile.tables[stage.gives.name] for tile in tiles] or [_table_of(stage).empty()]
-    metadata = tables[0].schema.metadata
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """One table of those of several tiles, with the metadata of the first."""
     whole = pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
-    ordered = whole.sort_by([(column, "ascending") for column in whole.column_names])
-    return ordered.replace_schema_metadata(metadata)
+    return whole.replace_schema_metadata(tables[0].schema.metadata)
+
+
+def _gathered(stage: Stage, parts: Sequence[Searched]) -> pa.Table:
+    """One table of all tiles; its order does not depend on how the image was tiled."""
+    whole = _joined([part.tables[stage.gives.name] for part in parts] or [_table_of(stage).empty()])
+    return whole.sort_by([(column, "ascending") for column in whole.column_names])
 
 
 def _publish(
@@ -200,5 +223,5 @@ def _table_of(stage: Stage) -> TableOf:
     return stage.gives
 
 
-def _count(tables: Mapping[str, pa.Table], name: bytes) -> int:
-    return sum(int((table.schema.metadata or {}).get(name, 0)) for table in tables.values())
+def _count(found: Mapping[str, Sequence[pa.Table]], name: bytes) -> int:
+    return sum(int((table.schema.metadata or {}).get(name, 0)) for tables in found.values() for table in tables)

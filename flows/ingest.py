@@ -24,10 +24,25 @@ _ASSUMED_FWHM = 2.5
 def prepare(source: Source, settings: Settings) -> tuple[ExposureInfo, dict[str, NDArray[Any]]]:
     """Read an exposure, check it, and find out what its noise is like.
 
+    Returns and raises what `described` does.
+
+    Raises
+    ------
+    BadInput
+        It cannot be read.
+    Retryable
+        Reading failed in a way that may pass.
+    """
+    return described(read(source, settings), settings)
+
+
+def described(raw: RawExposure, settings: Settings) -> tuple[ExposureInfo, dict[str, NDArray[Any]]]:
+    """Check an exposure, and find out what its noise is like.
+
     Parameters
     ----------
-    source
-        Where it is.
+    raw
+        As it was read.
     settings
         Of the run.
 
@@ -42,10 +57,7 @@ def prepare(source: Source, settings: Settings) -> tuple[ExposureInfo, dict[str,
     ------
     BadInput
         The exposure cannot be used; the message says why.
-    Retryable
-        Reading failed in a way that may pass.
     """
-    raw = read(source, settings)
     difference = raw.planes["difference"]
     _require_size(difference, raw, settings.detect.window)
     state = pixel_state(difference, raw.planes["mask"], raw.planes.get("science"), raw.saturation)

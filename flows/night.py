@@ -1,6 +1,7 @@
 """A night's work, and what has become of it so far."""
 
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 
 from flows.books import Books
@@ -9,6 +10,9 @@ from flows.outcome import Outcome
 from flows.plan import Item
 from flows.progress import Progress
 from schemas.settings import Settings
+
+LEAST_TASKS = 4
+"""Tasks that search one exposure: few cost little, and the last exposures of a night still occupy several workers."""
 
 
 class Night:
@@ -45,3 +49,8 @@ class Night:
         self.items, self.out, self.settings = items, out, settings
         self.books, self.progress, self.cluster = books, progress, cluster
         self.outcomes: list[Outcome] = []
+
+    @property
+    def tasks(self) -> int:
+        """Tasks among which the tiles of an exposure are shared out; more where workers outnumber exposures."""
+        return max(LEAST_TASKS, ceil(self.cluster.workers / max(len(self.items), 1)))

@@ -1,23 +1,26 @@
 """A run of a night: the flow on its cluster, then the night pages."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from flows.books import Books
-from flows.cluster import cluster
-from flows.memory import require_fit
-from flows.night import Night
 from flows.night_pages import with_reports
 from flows.outcome import Outcome, trouble_of
 from flows.plan import Plan
 from flows.prefect_server import prefect_server
 from flows.progress import Progress
 from flows.tally import rounded, summarise
+from flows.worker_server import start_worker_server
 from schemas.errors import Misconfigured
 from schemas.settings import Settings
 from schemas.summary import RunSummary
 from stages import PIPELINE
+
+if TYPE_CHECKING:
+    from flows.night import Night
 
 
 def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> RunSummary:
@@ -36,23 +39,37 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
         No exposure could succeed: a worker has too little memory, the cluster or a model is not there, ...
     """
     start = perf_counter()
-    # Server and workers start side by side: each takes seconds.
+    # Server and workers start side by side, and this process imports what it needs meanwhile: each takes seconds.
     server = prefect_server()
+    if settings.execution.scheduler is None:
+        start_worker_server()
+    import flows.nightly  # noqa: F401
+    from flows.cluster import cluster, warm_up
+    from flows.memory import require_fit
+    from flows.night import Night
+
     with cluster(settings) as workers:
         require_fit(plan.todo[0].source, settings, workers.memory_bytes)
+        warm_up(workers, settings)
         night = Night(plan.todo, out, settings, Books(out, settings, PIPELINE), progress, workers)
         server.wait()
         startup = perf_counter() - start
         warnings = _search(night)
+        elapsed = {"startup": startup, "search": perf_counter() - start - startup}
     summary = summarise(plan, night.outcomes, warnings)
-    searched = perf_counter() - start
+    waiting = max(0.0, workers.workers * elapsed["search"] - sum(summary.seconds.values()))
+    summary = _timed(summary, {"waiting": waiting, **elapsed})
+    done = perf_counter() - start
     summary = with_reports(summary, out, progress)
     wall = perf_counter() - start
-    clock = {"startup": startup, "report": wall - searched, "wall": wall}
-    return summary.model_copy(update={"seconds": rounded({**summary.seconds, **clock})})
+    return _timed(summary, {"report": wall - done, "wall": wall})
 
 
-def _search(night: Night) -> list[str]:
+def _timed(summary: RunSummary, seconds: Mapping[str, float]) -> RunSummary:
+    return summary.model_copy(update={"seconds": rounded({**summary.seconds, **seconds})})
+
+
+def _search(night: "Night") -> list[str]:
     """Run the flow; give what went wrong beside the exposures. Each exposure has an outcome afterwards."""
     from flows.nightly import nightly
 

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from schemas.summary import RunSummary, Trouble
+from schemas.summary import ELAPSED, RunSummary, Trouble
 
 MOST = 20
 """So many troubles are listed; the rest are counted."""
@@ -23,8 +23,12 @@ def show(summary: RunSummary, console: Console) -> None:
     table.add_row("windows searched", f"{summary.windows:,}")
     table.add_row("windows not scored", f"{summary.unscored:,}")
     table.add_row("detections published", f"{summary.detections:,}")
-    for stage, seconds in summary.seconds.items():
-        table.add_row(f"{stage}, s", f"{seconds:,.1f}")
+    worked = sum(summary.worker_seconds.values())
+    for part, seconds in summary.worker_seconds.items():
+        table.add_row(f"{part}, worker s", f"{seconds:,.1f} ({seconds / worked if worked else 0:4.0%})")
+    for part in ELAPSED:
+        if part in summary.seconds:
+            table.add_row(f"{part}, s", f"{summary.seconds[part]:,.1f}")
     for stage, reason in summary.not_run.items():
         table.add_row(f"{stage} not run", reason)
     console.print(table)

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+ELAPSED = ("startup", "search", "report", "wall")
+"""Keys of a summary's seconds that are elapsed time, not worker time."""
+
 
 class ExposureCounts(BaseModel):
     """Exposures by what became of them; they add up, or the summary is refused."""
@@ -44,7 +47,9 @@ class RunSummary(BaseModel):
     detections: int = Field(ge=0, description="In the published catalogues of the exposures seen.")
     not_run: Mapping[str, str] = Field(description="Stage -> why it had nothing to work on.")
     seconds: Mapping[str, float] = Field(
-        description="Stage -> worker time, summed over the exposures, s; wall, startup and report: elapsed time, s."
+        description="Worker time, s, by what it went to: read, inspect, write tiles, read tiles, the stages, publish, "
+        "other; waiting: the rest of the workers' time during the search, so that all these add up to search times "
+        "the number of workers. Then elapsed time, s: startup, search, report, wall."
     )
     report: str | None = Field(description="Night page; of the last night if there are several.")
     nights: tuple[str, ...] = ()
@@ -56,3 +61,8 @@ class RunSummary(BaseModel):
     def exit_code(self) -> int:
         """0 if every exposure is published, else 1."""
         return int(bool(self.exposures.quarantined or self.exposures.failed))
+
+    @property
+    def worker_seconds(self) -> dict[str, float]:
+        """The worker time among the seconds."""
+        return {part: seconds for part, seconds in self.seconds.items() if part not in ELAPSED}

@@ -17,7 +17,7 @@ from flows.report.trouble import Trouble, troubles
 from flows.report.words import GRADES, count, duration, night_words
 from schemas.errors import BadInput
 
-_ELAPSED = {"startup": "to start", "wall": "in all by the clock"}
+_ELAPSED = {"startup": "to start", "search": "to search", "wall": "in all by the clock"}
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def content(out: Path, night: Night, limits: Limits, truth: Truth | None) -> Con
         truth=None if truth is None else completeness(out, night, truth),
         pictured=_pictured(panels, night),
         panels=panels,
-        timing=timing(night.seconds),
+        timing=timing(_worker_seconds(night)),
         elapsed=_elapsed(night),
         rows=tuple(exposure_row(exposure, infos.get(exposure.record.key.name)) for exposure in listed),
         rows_left_out=_left_out(len(listed), len(night.exposures), "exposures, by visit and detector"),
@@ -177,6 +177,14 @@ def _notes(night: Night) -> tuple[str, ...]:
         return night.damaged
     not_run = tuple(f"Stage {stage} was not run: {reason}" for stage, reason in night.summary.not_run.items())
     return (*night.damaged, *not_run, *night.summary.warnings)
+
+
+def _worker_seconds(night: Night) -> Mapping[str, float]:
+    """By the summary, which also knows of waiting, if the run made all of the night; else by the records."""
+    summary = night.summary
+    if summary is not None and summary.nights == (night.label,) and summary.exposures.done == len(night.exposures):
+        return summary.worker_seconds
+    return night.seconds
 
 
 def _elapsed(night: Night) -> str:

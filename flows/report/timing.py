@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from flows.report.chart import stacked_bar
 from flows.report.words import duration
+from schemas.summary import ELAPSED
 
-ELAPSED = ("wall", "startup", "report")
-"""Keys of a summary's seconds that are elapsed time, not worker time."""
+_OWN_STYLES = {"other": "part-other", "waiting": "part-waiting"}
 
 
 @dataclass(frozen=True)
 class StageTime:
-    """Worker time of one stage, in words; ``style`` names its colour in the style sheet."""
+    """Worker time of one part of the work, in words; ``style`` names its colour in the style sheet."""
 
     stage: str
     style: str
@@ -22,7 +22,7 @@ class StageTime:
 
 @dataclass(frozen=True)
 class Timing:
-    """Bar and legend of the worker time by stage."""
+    """Bar and legend of the worker time by what it went to."""
 
     bar: str
     stages: tuple[StageTime, ...]
@@ -30,12 +30,12 @@ class Timing:
 
 
 def timing(seconds: Mapping[str, float]) -> Timing | None:
-    """Share out the worker time among the stages; None if nothing was timed."""
+    """Share out the worker time among the parts of the work; None if nothing was timed."""
     spent = {stage: time for stage, time in seconds.items() if stage not in ELAPSED and time > 0}
     total = sum(spent.values())
     if not total:
         return None
-    styles = {stage: f"part-{place % 8}" for place, stage in enumerate(spent)}
+    styles = {stage: _OWN_STYLES.get(stage, f"part-{place % 8}") for place, stage in enumerate(spent)}
     stages = tuple(
         StageTime(stage, styles[stage], duration(time), f"{100 * time / total:.0f} %") for stage, time in spent.items()
     )

@@ -6,13 +6,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from distributed import Client
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from flows import exposure_run
 from flows.adapters.ledger import Ledger
 from flows.adapters.sources import Source
 from flows.books import Books
-from flows.exposure_run import ExposureRun
+from flows.exposure_run import ExposureRun, shared_out
 from flows.exposure_tasks import Published, Searched, Stored
 from flows.lineage import trace
 from flows.model_cache import model_digests
@@ -45,10 +47,10 @@ def store(log, fails, source, key, sha256, out, settings):
         psf=PsfModel(fwhm_px=2), background=0, noise=1, source_uri=source.uri, source_sha256="bytes",
     )  # fmt: skip
     lineage = trace(source, "bytes", PIPELINE, model_digests(PIPELINE, settings), settings)
-    return Stored(info, lineage, sha256 is not None, {"ingest": 1.0})
+    return Stored(info, lineage, sha256 is not None, {"read": 1.0})
 
 
-def search(log, fails, path, tile, settings):
+def search(log, fails, path, tiles, settings):
     number = attempts(log, "search")
     if "search" in fails and number <= fails["search"][0]:
         raise fails["search"][1]
@@ -84,6 +86,14 @@ def drive(tmp_path, monkeypatch):
     return run
 
 
+@given(tiles=st.integers(0, 40), tasks=st.integers(1, 50))
+def test_every_tile_is_searched_by_one_task_and_the_tasks_are_alike(tiles, tasks):
+    parts = shared_out(range(tiles), tasks)
+    assert [tile for part in parts for tile in part] == list(range(tiles))
+    assert len(parts) == min(tiles, tasks)
+    assert not parts or max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
 def begun(folder, task):
     path = Path(folder) / task
     return len(path.read_text()) if path.exists() else 0
@@ -92,7 +102,7 @@ def begun(folder, task):
 def test_adds_up_and_records_what_was_done(drive, tmp_path):
     outcome = drive()
     assert (outcome.status, outcome.windows, outcome.unscored) == ("done", 25, 1)
-    assert outcome.seconds == {"ingest": 1.0, "detect": 2.0, "publish": 0.5}
+    assert outcome.seconds == {"read": 1.0, "detect": 2.0, "publish": 0.5}
     record = Ledger(tmp_path / "out").get(KEY)
     assert (record.status, record.windows, record.source_sha256) == ("done", 25, "bytes")
 

@@ -30,8 +30,9 @@ def key(source):
     return probe(source, SETTINGS)
 
 
-def searched(path, shape, settings=SETTINGS):
-    return [search(path, tile, settings) for tile in Tiling(shape, settings.tiles.tile, 26, 7).tiles()]
+def searched(path, shape, each=1):
+    tiles = Tiling(shape, SETTINGS.tiles.tile, 26, 7).tiles()
+    return [search(path, tiles[start : start + each], SETTINGS) for start in range(0, len(tiles), each)]
 
 
 def test_stores_once_and_keeps_what_is_the_same(source, key, tmp_path):
@@ -63,9 +64,24 @@ def test_searches_every_window_once_and_publishes(source, key, tmp_path):
     record = published.datasets["dia_source"]
     assert record.digest == stored.lineage.final
     assert len(CatalogStore(tmp_path).read(DIA_SOURCE, key)) == record.rows
-    assert published.seconds.keys() == {"merge", "measure", "publish"}
+    assert stored.seconds.keys() == {"read", "inspect", "write tiles", "other"}
+    assert tiles[0].seconds.keys() == {"read tiles", "detect", "other"}
+    assert published.seconds.keys() == {"read tiles", "merge", "measure", "publish", "other"}
     backwards = finish(path, tiles[::-1], stored.lineage, tmp_path, SETTINGS)
     assert backwards.datasets == published.datasets
+
+
+def test_tiles_may_be_shared_out_among_tasks_in_any_way(source, key, tmp_path):
+    stored = store(source, key, None, tmp_path, SETTINGS)
+    path, stage = tile_path(tmp_path, key), exposure_tasks.PIPELINE[0]
+    ones = searched(path, stored.info.shape)
+    expected = exposure_tasks._gathered(stage, ones)
+    assert len(expected)
+    for each in (2, 3, len(ones)):
+        parts = searched(path, stored.info.shape, each)
+        assert exposure_tasks._gathered(stage, parts).equals(expected)
+        for count in ("windows", "unscored"):
+            assert sum(getattr(part, count) for part in parts) == sum(getattr(one, count) for one in ones)
 
 
 def test_hits_of_tiles_are_put_in_the_order_of_the_grid():
@@ -83,7 +99,7 @@ def test_more_detections_than_allowed_are_a_flood_and_nothing_is_published(sourc
     row = {field.name: {pa.string(): "g"}.get(field.type, 1) for field in DIA_SOURCE.schema}
     row["trailCov"] = [0.0] * 25
     two = pa.Table.from_pylist([row, row], DIA_SOURCE.schema)
-    monkeypatch.setattr(exposure_tasks, "_run", lambda stages, inputs, *rest: inputs.update(dia_source=two) or {})
+    monkeypatch.setattr(exposure_tasks, "_run", lambda stages, inputs, *rest: inputs.update(dia_source=two))
     tight = Settings(execution=ExecutionSettings(max_detections=1))
     with pytest.raises(BadInput, match=r"2 rows of dia_source, more than execution.max_detections = 1") as caught:
         finish(tile_path(tmp_path, key), [], stored.lineage, tmp_path, tight)

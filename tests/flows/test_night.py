@@ -1,5 +1,6 @@
 import pytest
 
+from flows.cluster import Cluster
 from flows.night import Night
 
 
@@ -9,3 +10,9 @@ def test_holds_outcomes_and_nothing_that_was_not_declared():
     assert not hasattr(night, "__dict__")  # Prefect would store a copy of all of it
     with pytest.raises(AttributeError):
         night.surprise = 1
+
+
+@pytest.mark.parametrize(("workers", "exposures", "tasks"), [(2, 6, 4), (64, 6, 11), (16, 1, 16), (1, 0, 4)])
+def test_few_tasks_search_an_exposure_unless_workers_would_have_nothing_to_do(workers, exposures, tasks):
+    cluster = Cluster("tcp://here", workers, 2**30)
+    assert Night([None] * exposures, None, None, None, None, cluster).tasks == tasks

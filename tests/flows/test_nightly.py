@@ -43,9 +43,12 @@ def test_every_exposure_is_searched_measured_and_published(uninterrupted):
     assert run.summary["windows"] == ALL * windows_of(200, 210)
     assert 0 <= run.summary["unscored"] < run.summary["windows"]
     assert run.summary["not_run"] == {}
-    assert {"ingest", "detect", "merge", "measure", "publish", "startup", "report", "wall"} == set(
-        run.summary["seconds"]
-    )
+    summary = RunSummary.model_validate(run.summary)
+    assert set(summary.worker_seconds) == {
+        "read", "inspect", "write tiles", "read tiles", "detect", "merge", "measure", "publish", "other", "waiting",
+    }  # fmt: skip
+    assert set(summary.seconds) - set(summary.worker_seconds) == {"startup", "search", "report", "wall"}
+    assert sum(summary.worker_seconds.values()) == pytest.approx(2 * summary.seconds["search"], abs=0.01)
     assert len(catalogues(out)) == ALL
     tables = [pq.read_table(path, partitioning=None) for path in (out / "catalogs").rglob("*.parquet")]
     assert all(table.schema.equals(DIA_SOURCE.schema) for table in tables)

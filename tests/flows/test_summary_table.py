@@ -17,8 +17,18 @@ def shown(**change):
 
 
 def test_shows_counts_times_and_page():
-    text = shown(report="out/reports/20260101/index.html", nights=("20260101",))
-    for word in ("190,532", "detect, s", "9.9", "20260101", "page: out/reports/20260101/index.html"):
+    seconds = {"detect": 9.87, "waiting": 3.29, "wall": 7.0}
+    text = shown(report="out/reports/20260101/index.html", nights=("20260101",), seconds=seconds)
+    for word in (
+        "190,532",
+        "detect, worker s",
+        "9.9 ( 75%)",
+        "3.3 ( 25%)",
+        "wall, s",
+        "7.0",
+        "20260101",
+        "page: out/reports/20260101/index.html",
+    ):
         assert word in text
     assert "Nothing to do" not in text
 

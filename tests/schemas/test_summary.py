@@ -19,6 +19,11 @@ def test_round_trip():
     assert RunSummary.model_validate_json(one.model_dump_json()) == one
 
 
+def test_worker_time_is_told_from_elapsed_time():
+    seconds = {"detect": 4.0, "waiting": 1.0, "startup": 2.0, "search": 2.5, "report": 1.0, "wall": 5.5}
+    assert summary(seconds=seconds).worker_seconds == {"detect": 4.0, "waiting": 1.0}
+
+
 @pytest.mark.parametrize("name", COUNTS)
 def test_counts_must_add_up(name):
     with pytest.raises(ValidationError, match="seen must be done"):

@@ -53,6 +53,16 @@ def test_what_was_not_run_and_warnings_are_told(kit, tmp_path):
     assert page.elapsed == "3.1 s to start, 14 s in all by the clock"
 
 
+def test_waiting_is_shown_where_the_run_made_all_of_the_night(kit, tmp_path):
+    kit.night(tmp_path, visits=1)
+    seconds = {"detect": 4.0, "waiting": 1.0, "startup": 3.1, "search": 2.5}
+    summary = kit.summary(1, 0, seconds)
+    assert "waiting" not in {part.stage for part in made(kit, tmp_path, summary=summary).timing.stages}
+    page = made(kit, tmp_path, summary=summary.model_copy(update={"nights": (kit.NIGHT,)}))
+    assert [part.stage for part in page.timing.stages] == ["detect", "waiting"]
+    assert page.elapsed == "3.1 s to start, 2.5 s to search"
+
+
 def test_sections_are_those_that_are_there(kit, tmp_path):
     assert [anchor for anchor, _ in made(kit, tmp_path).sections] == ["summary", "exposures"]
     kit.quarantine(tmp_path)
