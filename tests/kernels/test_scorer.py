@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 import torch
 
+from kernels.fused_search import FusedSearch
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.scorer import WindowScorer, choose_device
+from kernels.windowed_search import WindowedSearch
 from schemas.model_card import ModelCard
 
 CARD = ModelCard(
-    stage="detect", name="test", version="1", sha256="", input={"bands": 1}, classes=("nothing", "asteroid"),
+    stage="detect", name="test", version="1", sha256="", input={"bands": 1, "side": 26}, classes=("nothing", "asteroid"),
     training={}, metrics={}, threshold=0.5, false_alarm_rate="not set",
 )  # fmt: skip
 
@@ -19,6 +21,32 @@ def test_log_odds_are_those_of_softmax():
     probability = torch.softmax(net(torch.from_numpy(windows)), 1)[:, 1].detach().numpy()
     logits = WindowScorer(net, CARD, torch.device("cpu"))(windows)
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), probability, rtol=1e-5)
+
+
+class Other(torch.nn.Module):
+    """A network that the fused search does not know: the same, behind a wall."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, windows):
+        return self.net(windows)
+
+
+def test_the_search_is_fused_where_the_network_allows_and_finds_the_same_where_not():
+    torch.manual_seed(0)
+    net = BasicCnn().eval()
+    image = np.random.default_rng(1).normal(10, 3, (1, 100, 120)).astype(np.float32)
+    usable = np.ones((100, 120), bool)
+    usable[:, 60:80] = False
+    fused = WindowScorer(net, CARD, torch.device("cpu")).windows
+    plain = WindowScorer(Other(net), CARD, torch.device("cpu"), batch=32).windows
+    assert isinstance(fused, FusedSearch)
+    assert isinstance(plain, WindowedSearch)
+    (one, missing), (other, same) = (way.search(image, usable, 10.0, (11, 14), 7) for way in (fused, plain))
+    assert missing == same > 0
+    np.testing.assert_allclose(one, other, atol=2e-5)
 
 
 def test_device_falls_back_to_the_processor():
