@@ -9,7 +9,8 @@ from kernels.windowed_search import WindowedSearch
 from schemas.model_card import ModelCard
 
 CARD = ModelCard(
-    stage="detect", name="test", version="1", sha256="", input={"bands": 1, "side": 26}, classes=("nothing", "asteroid"),
+    stage="detect", name="test", version="1", sha256="", input={"bands": 1, "side": 26},
+    classes=("nothing", "asteroid"),
     training={}, metrics={}, threshold=0.5, false_alarm_rate="not set",
 )  # fmt: skip
 

@@ -16,7 +16,8 @@ from schemas.tiles import Tiling
 from stages.detect import STAGE
 
 CARD = ModelCard(
-    stage="detect", name="test", version="1", sha256="", input={"bands": 1, "side": 26}, classes=("nothing", "asteroid"),
+    stage="detect", name="test", version="1", sha256="", input={"bands": 1, "side": 26},
+    classes=("nothing", "asteroid"),
     training={}, metrics={}, threshold=0.5, false_alarm_rate="not set",
 )  # fmt: skip
 
