@@ -2,7 +2,7 @@
 
 import typer
 
-from flows.commands import evaluate, train
+from flows.commands import bench, evaluate, train
 from flows.commands.doctor import doctor
 from flows.commands.report import report
 from flows.commands.run import run
@@ -23,3 +23,4 @@ app.command()(report)
 app.command()(doctor)
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(bench.app, name="bench")

@@ -75,6 +75,6 @@ def _products(layer: nn.Linear) -> Iterator[tuple[str, Product]]:
         flops, name = 2 * rows * inner * outer, f"{rows} x {inner} x {outer}"
         yield f"default_f32 {name}", (flops, partial(linear, x, weight))
         yield f"bf16 {name}", (flops, partial(linear, x.bfloat16(), weight.bfloat16()))
-        if torch.backends.mkldnn.is_available():
+        if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
             packed = (x.to_mkldnn(), weight.to_mkldnn(), torch.zeros(outer).to_mkldnn())
             yield f"onednn_f32 {name}", (flops, partial(linear, *packed))
