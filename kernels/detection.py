@@ -119,7 +119,7 @@ def _light_flags(scene: Scene, fit: TrailFit, light: Lobes) -> DetectionFlag:
     flags = DetectionFlag(0)
     if light.negative >= _DIPOLE_FRACTION * light.positive and light.lowest < -_DIPOLE_DEPTH:
         flags |= DetectionFlag.DIPOLE
-    if blob_pixels(~scene.usable, fit.segment, 10 + 2.5 * scene.fwhm_px) >= _BLOB_PIXELS:
+    if blob_pixels(scene.usable, fit.segment, 10 + 2.5 * scene.fwhm_px) >= _BLOB_PIXELS:
         flags |= DetectionFlag.NEAR_BRIGHT_STAR
     if not fit.converged:
         flags |= DetectionFlag.FIT_FAILED

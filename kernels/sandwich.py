@@ -71,10 +71,10 @@ def sandwich(
         return np.full((jacobian.shape[1],) * 2, np.nan)
     correlated = noise.sigma**2 * _between(unit, footprint, np.ascontiguousarray(noise.correlation, float))
     poisson = (unit * (np.maximum(model, 0.0) / noise.gain)[:, None]).T @ unit
-    normal = unit.T @ unit
-    if np.linalg.cond(normal) > 1e12:
-        return np.full(normal.shape, np.nan)
-    bread = np.linalg.inv(normal)
+    values, vectors = np.linalg.eigh(unit.T @ unit)
+    if not values[0] > 1e-12 * values[-1]:
+        return np.full(correlated.shape, np.nan)
+    bread = (vectors / values) @ vectors.T
     covariance = bread @ (correlated + poisson) @ bread
     return (covariance + covariance.T) / 2 / np.outer(scale, scale)
 

@@ -8,7 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from kernels.footprint import Segment, stadium
-from kernels.matched_filter import filtered_noise
+from kernels.sandwich import Noise
 from kernels.scene import Scene, trail_shape
 from kernels.trail_fit import TrailFit
 
@@ -50,14 +50,21 @@ def lobes(scene: Scene, segment: Segment, level: float) -> Lobes:
     offsets = np.arange(-reach, reach + 1.0)
     kernel = np.exp(-0.5 * np.square(offsets / sigma))
     kernel /= kernel.sum()
-    template = np.outer(kernel, kernel)
     area = stadium(scene.shape, segment, _NEAR_FWHM * scene.fwhm_px)
-    spread = filtered_noise(template, scene.noise.sigma, scene.noise.correlation)
+    spread = _spread(kernel, scene.noise)
     if not area.y.size or not spread > 0:
         return Lobes(0.0, 0.0, 0.0)
-    smooth = _smooth(scene.pixels, scene.usable, area.y, area.x, template, level) / spread
+    smooth = _smooth(scene.pixels, scene.usable, area.y, area.x, np.outer(kernel, kernel), float(level)) / spread
     positive, negative = np.maximum(smooth - _BEYOND, 0).sum(), np.maximum(-smooth - _BEYOND, 0).sum()
     return Lobes(float(positive), float(negative), float(smooth.min()))
+
+
+def _spread(kernel: NDArray[np.float64], noise: Noise) -> float:
+    """Standard deviation of the noise filtered by ``kernel`` along both axes: `kernels.matched_filter` in closed form."""
+    reach = noise.correlation.shape[0] // 2
+    own = np.correlate(np.pad(kernel, reach), kernel, "full")
+    near = own[len(own) // 2 - reach : len(own) // 2 + reach + 1]
+    return noise.sigma * math.sqrt(max(float(near @ noise.correlation @ near), 0.0))
 
 
 def sharpness(scene: Scene, fit: TrailFit) -> float:
@@ -78,33 +85,33 @@ def sharpness(scene: Scene, fit: TrailFit) -> float:
     return float((fit.seen.values[core] - fit.level).sum() / expected) if expected > 0 else math.nan
 
 
-def blob_pixels(bad: NDArray[np.bool_], segment: Segment, radius: float) -> int:
+def blob_pixels(usable: NDArray[np.bool_], segment: Segment, radius: float) -> int:
     """Count the pixels near a trail that lie inside large masked areas.
 
     Parameters
     ----------
-    bad : (ny, nx)
-        Masked or saturated pixels.
+    usable : (ny, nx)
+        Pixels that are not masked.
     segment, radius
         The trail, and how far from it to look, px.
 
     Returns
     -------
     int
-        Bad pixels whose eight neighbours are bad too: none in a bad column, a cosmic ray or a bleed of 2 px width.
+        Masked pixels whose eight neighbours are masked too: none in a bad column, a cosmic ray or a bleed of 2 px width.
     """
-    area = stadium((bad.shape[0], bad.shape[1]), segment, radius)
-    return int(_inner(bad, area.y, area.x))
+    area = stadium((usable.shape[0], usable.shape[1]), segment, radius)
+    return int(_inner(usable, area.y, area.x))
 
 
 @njit(cache=True, nogil=True)
-def _inner(bad: NDArray[np.bool_], y: NDArray[np.int32], x: NDArray[np.int32]) -> int:
+def _inner(usable: NDArray[np.bool_], y: NDArray[np.int32], x: NDArray[np.int32]) -> int:
     count = 0
     for i in range(y.shape[0]):
         row, column = y[i], x[i]
-        if row < _BLOB or column < _BLOB or row >= bad.shape[0] - _BLOB or column >= bad.shape[1] - _BLOB:
+        if row < _BLOB or column < _BLOB or row >= usable.shape[0] - _BLOB or column >= usable.shape[1] - _BLOB:
             continue
-        if bad[row - _BLOB : row + _BLOB + 1, column - _BLOB : column + _BLOB + 1].all():
+        if not usable[row - _BLOB : row + _BLOB + 1, column - _BLOB : column + _BLOB + 1].any():
             count += 1
     return count
 

@@ -85,20 +85,19 @@ def minimise(
     """
     p, damping = _inside(start, shape), _DAMPING
     data = _pixels(values, use, footprint)
-    rows = np.empty((PARAMETERS + 2, data.shape[1]))
     normal, slope = np.empty((PARAMETERS, PARAMETERS)), np.empty(PARAMETERS)
-    squares = _equations(data, p, weights, sigmas, rows, normal, slope)
-    new_normal, new_slope = np.empty_like(normal), np.empty_like(slope)
+    new_normal, new_slope = np.empty((PARAMETERS, PARAMETERS)), np.empty(PARAMETERS)
+    squares = _equations(data, p, weights, sigmas, normal, slope)
     for _ in range(_ITERATIONS):
         step, solved = _damped_step(normal, slope, damping, free)
         trial = _inside(p + step, shape)
         new = np.inf
         if solved and _stride(p, trial) <= reach:
-            new = _equations(data, trial, weights, sigmas, rows, new_normal, new_slope)
+            new = _equations(data, trial, weights, sigmas, new_normal, new_slope)
         if new <= squares:
             done = squares - new <= tolerance * squares
             p, squares, damping = trial, new, max(damping / 8, 1e-9)
-            normal[:], slope[:] = new_normal, new_slope
+            normal, new_normal, slope, new_slope = new_normal, normal, new_slope, slope
             if done:
                 return p, squares, True
         else:
@@ -138,17 +137,17 @@ def _stride(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
 
 @njit(cache=True, nogil=True)
 def _pixels(values: NDArray[np.float64], use: NDArray[np.float64], footprint: Footprint) -> NDArray[np.float64]:
-    """Rows of x, y, value and weight of the pixels with a weight, in whole blocks."""
+    """Blocks of the pixels with a weight: rows of x, y, value and weight."""
     count = np.count_nonzero(use)
-    data = np.zeros((4, -(-count // BLOCK) * BLOCK))
+    data = np.zeros((-(-count // BLOCK), 4, BLOCK))
     place = 0
     for i in range(use.shape[0]):
         if use[i] != 0.0:
-            data[0, place], data[1, place] = footprint.x[i], footprint.y[i]
-            data[2, place], data[3, place] = values[i], use[i]
+            block, k = data[place // BLOCK], place % BLOCK
+            block[0, k], block[1, k], block[2, k], block[3, k] = footprint.x[i], footprint.y[i], values[i], use[i]
             place += 1
-    for i in range(count, data.shape[1]):  # what fills up the last block has no weight
-        data[0, i], data[1, i] = data[0, count - 1], data[1, count - 1]
+    for i in range(count, data.shape[0] * BLOCK):  # what fills up the last block has no weight
+        data[-1, 0, i % BLOCK], data[-1, 1, i % BLOCK] = data[-1, 0, 0], data[-1, 1, 0]
     return data
 
 
@@ -158,57 +157,76 @@ def _equations(
     p: NDArray[np.float64],
     weights: NDArray[np.float64],
     sigmas: NDArray[np.float64],
-    rows: NDArray[np.float64],
     normal: NDArray[np.float64],
     slope: NDArray[np.float64],
 ) -> float:
-    """Fill in J'WJ (its lower triangle) and J'Wr; give r'Wr.
-
-    ``data`` is that of `_pixels`; ``rows`` is room for J', r and W of the pixels that the trail shines on.
-    """
-    dx, dy = data[0] - p[1], data[1] - p[2]
-    lit, dark = 0, np.zeros(3)  # of the pixels without light: W, Wr, r'Wr
-    for first in range(0, data.shape[1], BLOCK):
-        if trail_gradient(dx, dy, first, p[3], p[4], weights, sigmas, rows, lit):
-            for i in range(BLOCK):
-                rows[6, lit + i] = data[2, first + i] - p[0] * rows[0, lit + i] - p[5]
-                rows[7, lit + i] = data[3, first + i]
-            lit += BLOCK
+    """Fill in J'WJ (its lower triangle) and J'Wr; give r'Wr. ``data`` is that of `_pixels`."""
+    normal[:] = 0.0
+    slope[:] = 0.0
+    rows, squares = np.empty((PARAMETERS + 1, BLOCK)), 0.0
+    for block in data:
+        if trail_gradient(block[0], block[1], p[1], p[2], p[3], p[4], weights, sigmas, rows):
+            squares += _add_lit(rows, block[2], block[3], p[0], p[5], normal, slope)
         else:
-            _add_dark(data, first, p[5], dark)
-    for a in range(PARAMETERS):
-        factor = p[0] if 0 < a < 5 else 1.0  # rows are those of unit flux
-        slope[a] = factor * _dot(rows, a, 6, lit)
-        for b in range(a + 1):
-            normal[a, b] = factor * (p[0] if 0 < b < 5 else 1.0) * _dot(rows, a, b, lit)
-    normal[5, 5] += dark[0]
-    slope[5] += dark[1]
-    return float(_dot(rows, 6, 6, lit) + dark[2])
+            squares += _add_dark(block[2], block[3], p[5], normal, slope)
+    for a in range(1, 5):  # so far of unit flux
+        slope[a] *= p[0]
+        for b in range(PARAMETERS):
+            normal[a, b] *= p[0]
+            normal[b, a] *= p[0]
+    return squares
 
 
 _SUMS = FAST | {"fastmath": {"contract", "nsz", "reassoc"}}
 
 
 @njit(**_SUMS)
-def _dot(rows: NDArray[np.float64], a: int, b: int, count: int) -> float:
-    """Weighted product of two of the rows."""
-    total = 0.0
-    for i in range(count):
-        total += rows[a, i] * rows[b, i] * rows[7, i]
-    return total
+def _add_lit(
+    rows: NDArray[np.float64],
+    values: NDArray[np.float64],
+    use: NDArray[np.float64],
+    flux: float,
+    level: float,
+    normal: NDArray[np.float64],
+    slope: NDArray[np.float64],
+) -> float:
+    """Add a block of pixels to the equations; ``rows`` has room for the residuals."""
+    squares = 0.0
+    for i in range(BLOCK):
+        residual = values[i] - flux * rows[0, i] - level
+        rows[PARAMETERS, i] = use[i] * residual
+        squares += use[i] * residual * residual
+    for a in range(PARAMETERS):
+        total = 0.0
+        for i in range(BLOCK):
+            total += rows[a, i] * rows[PARAMETERS, i]
+        slope[a] += total
+        for b in range(a + 1):
+            total = 0.0
+            for i in range(BLOCK):
+                total += rows[a, i] * rows[b, i] * use[i]
+            normal[a, b] += total
+    return squares
 
 
 @njit(**_SUMS)
-def _add_dark(data: NDArray[np.float64], first: int, level: float, dark: NDArray[np.float64]) -> None:
-    weight = slope = squares = 0.0
-    for i in range(first, first + BLOCK):
-        residual, use = data[2, i] - level, data[3, i]
-        weight += use
-        slope += use * residual
-        squares += use * residual * residual
-    dark[0] += weight
-    dark[1] += slope
-    dark[2] += squares
+def _add_dark(
+    values: NDArray[np.float64],
+    use: NDArray[np.float64],
+    level: float,
+    normal: NDArray[np.float64],
+    slope: NDArray[np.float64],
+) -> float:
+    """Add a block on which no light of the trail falls."""
+    weight = total = squares = 0.0
+    for i in range(BLOCK):
+        residual = values[i] - level
+        weight += use[i]
+        total += use[i] * residual
+        squares += use[i] * residual * residual
+    normal[5, 5] += weight
+    slope[5] += total
+    return squares
 
 
 @njit(cache=True, nogil=True)

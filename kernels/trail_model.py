@@ -94,41 +94,40 @@ def _fill(
     count, block = dx.shape[0], np.empty((PARAMETERS, BLOCK))
     x, y = np.zeros(BLOCK), np.zeros(BLOCK)
     for first in range(0, count, BLOCK):
-        for i in range(min(BLOCK, count - first)):
+        inside = min(BLOCK, count - first)
+        for i in range(inside):
             x[i], y[i] = dx[first + i], dy[first + i]
-        if trail_gradient(x, y, 0, length, theta, weights, sigmas, block, 0):
+        if trail_gradient(x, y, 0.0, 0.0, length, theta, weights, sigmas, block):
             for k in range(5):
-                for i in range(min(BLOCK, count - first)):
+                for i in range(inside):
                     out[k, first + i] = block[k, i]
 
 
 @njit(**FAST)
 def trail_gradient(
-    dx: NDArray[np.float64],
-    dy: NDArray[np.float64],
-    first: int,
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    x0: float,
+    y0: float,
     length: float,
     theta: float,
     weights: NDArray[np.float64],
     sigmas: NDArray[np.float64],
     out: NDArray[np.float64],
-    place: int,
 ) -> bool:
-    """Evaluate the unit-flux model in a block of `BLOCK` pixels, with its derivatives (compiled).
+    """Evaluate the unit-flux model in a block of pixels, with its derivatives (compiled).
 
     Parameters
     ----------
-    dx, dy : (n,)
-        Places of pixels from the centre of the trail, px.
-    first
-        The first of the block in ``dx`` and ``dy``.
-    length, theta
-        Length of the trail, px; its angle, radians.
+    x, y : (BLOCK,)
+        Pixels, px.
+    x0, y0, length, theta
+        Centre and length of the trail, px; its angle, radians.
     weights, sigmas
         Of the PSF.
-    out : (6, m)
-        Receives, from column ``place`` on, the value, its derivatives by x and y of the centre (per px), length (per
-        px) and angle (per radian), to 1e-12 of their largest, and 1, the derivative by a level.
+    out : (6, BLOCK)
+        Receives the value, its derivatives by x and y of the centre (per px), length (per px) and angle (per radian),
+        to 1e-12 of their largest, and 1, the derivative by a level.
 
     Returns
     -------
@@ -138,25 +137,25 @@ def trail_gradient(
     cosine, sine, half = math.cos(theta), math.sin(theta), 0.5 * length
     nearest, closest, furthest = np.inf, np.inf, 0.0
     for i in range(BLOCK):
-        x, y = dx[first + i], dy[first + i]
-        u, v = x * cosine + y * sine, y * cosine - x * sine
-        out[4, place + i], out[5, place + i] = u, v
+        dx, dy = x[i] - x0, y[i] - y0
+        u, v = dx * cosine + dy * sine, dy * cosine - dx * sine
+        out[4, i], out[5, i] = u, v
         nearest, closest, furthest = min(nearest, abs(v)), min(closest, abs(u)), max(furthest, abs(u))
     if nearest > _FAR * sigmas[-1] or closest - half > _FAR * sigmas[-1]:
         return False
     for k in range(4):
-        for i in range(place, place + BLOCK):
+        for i in range(BLOCK):
             out[k, i] = 0.0
     for k in range(weights.shape[0]):
         if nearest > _FAR * sigmas[k] or closest - half > _FAR * sigmas[k]:
             continue
         if length < _SHORT * sigmas[k]:
-            _add_short(out, place, length, weights[k], sigmas[k])
+            _add_short(out, length, weights[k], sigmas[k])
         elif half - furthest > FURTHEST * _SQRT2 * sigmas[k]:
-            _add_middle(out, place, length, weights[k], sigmas[k])
+            _add_middle(out, length, weights[k], sigmas[k])
         else:
-            _add_long(out, place, length, weights[k], sigmas[k])
-    for i in range(place, place + BLOCK):
+            _add_long(out, length, weights[k], sigmas[k])
+    for i in range(BLOCK):
         d_along, d_across, u, v = out[1, i], out[2, i], out[4, i], out[5, i]
         out[1, i] = d_across * sine - d_along * cosine
         out[2, i] = -d_along * sine - d_across * cosine
@@ -166,11 +165,11 @@ def trail_gradient(
 
 
 @njit(**FAST)
-def _add_long(out: NDArray[np.float64], place: int, length: float, weight: float, sigma: float) -> None:
+def _add_long(out: NDArray[np.float64], length: float, weight: float, sigma: float) -> None:
     """Add one Gaussian of the PSF: its mean over the length; derivatives along, across, by length."""
     half, far, scale = 0.5 * length, _FAR * sigma, 1 / (_SQRT2 * sigma)
     norm, per_length, per_variance = _NORM / sigma, 1 / length, 1 / (sigma * sigma)
-    for i in range(place, place + BLOCK):
+    for i in range(BLOCK):
         u, v = out[4, i], out[5, i]
         ahead, behind = (u + half) * scale, (u - half) * scale
         x, y = min(abs(ahead), FURTHEST), min(abs(behind), FURTHEST)
@@ -186,11 +185,11 @@ def _add_long(out: NDArray[np.float64], place: int, length: float, weight: float
 
 
 @njit(**FAST)
-def _add_middle(out: NDArray[np.float64], place: int, length: float, weight: float, sigma: float) -> None:
+def _add_middle(out: NDArray[np.float64], length: float, weight: float, sigma: float) -> None:
     """Add the same far from both ends."""
     far, scale, per_length = _FAR * sigma, 1 / (_SQRT2 * sigma), 1 / length
     norm, per_variance = _NORM / sigma, 1 / (sigma * sigma)
-    for i in range(place, place + BLOCK):
+    for i in range(BLOCK):
         v = out[5, i]
         value = per_length * weight * norm * bell(min(abs(v) * scale, FURTHEST)) if abs(v) <= far else 0.0
         out[0, i] += value
@@ -199,12 +198,12 @@ def _add_middle(out: NDArray[np.float64], place: int, length: float, weight: flo
 
 
 @njit(**FAST)
-def _add_short(out: NDArray[np.float64], place: int, length: float, weight: float, sigma: float) -> None:
+def _add_short(out: NDArray[np.float64], length: float, weight: float, sigma: float) -> None:
     """Add the same by the series in Hermite polynomials, to the fourth order in length over sigma."""
     far, scale, norm = _FAR * sigma, 1 / (_SQRT2 * sigma), _NORM / sigma
     t, per_sigma, per_variance = length / sigma, 1 / sigma, 1 / (sigma * sigma)
     t2 = t * t
-    for i in range(place, place + BLOCK):
+    for i in range(BLOCK):
         u, v = out[4, i], out[5, i]
         z = u * per_sigma
         z2 = z * z

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from astropy import units as u
+from photutils.aperture import RectangularAperture
 
 from benchmarks.pulls import correlated_noise
 from kernels.footprint import Segment
@@ -44,6 +45,16 @@ def test_long_aperture_in_pieces_is_the_sum_over_the_rectangle():
     across = (fine[0] - 101.7) * np.cos(theta) - (fine[1] - 99.2) * np.sin(theta)
     cover = ((np.abs(along) < 88.5) & (np.abs(across) < 3.5)).reshape(200, 8, 200, 8).mean(axis=(1, 3))
     assert aperture_flux(there, segment, 3.5).value == pytest.approx((cover * pixels).sum(), rel=2e-3)
+
+
+@pytest.mark.parametrize("segment", [TRAIL, Segment(3.2, 33.0, 0.0, 0.0), Segment(70.0, 60.0, 40.0, 118.0)])
+def test_aperture_is_that_of_photutils(segment):
+    rng = np.random.default_rng(6)
+    there = scene(rng.normal(40, 9, SHAPE), rng.random(SHAPE) > 0.2)
+    theirs = RectangularAperture((segment.x, segment.y), segment.length + 7, 7.0, theta=np.radians(segment.angle))
+    cover = theirs.to_mask(method="subpixel", subpixels=5).to_image(SHAPE)
+    ours = aperture_flux(there, segment, 3.5, 30.0)
+    assert ours.value == pytest.approx((cover * there.usable * (there.pixels - 30.0)).sum(), rel=1e-5)
 
 
 def test_aperture_error_is_the_scatter_in_correlated_noise():

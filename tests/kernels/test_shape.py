@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.pulls import correlated_noise
-from kernels.footprint import Segment
+from kernels.footprint import Segment, stadium
 from kernels.psf import moffat_mixture
 from kernels.sandwich import Noise
 from kernels.scene import Scene
@@ -31,6 +31,15 @@ def test_dipole_has_as_much_below_as_above_and_a_source_nothing():
         assert lobes(scene(source(*trail)), Segment(*trail), 0.0).fraction < 0.05
 
 
+def test_smoothed_noise_has_unit_variance():
+    there = scene(np.zeros(SHAPE))
+    whole = Segment(34.5, 29.5, 300, 40)
+    light = lobes(there, whole, 0.0)
+    # E[max(z - 2, 0)] = 0.0085 per pixel of unit variance; a few hundred independent ones are here
+    count = len(stadium(SHAPE, whole, 3 * 2.3).y)
+    assert light.positive + light.negative == pytest.approx(2 * 0.0085 * count, rel=0.5)
+
+
 def test_pure_noise_has_no_lobe_to_speak_of():
     light = lobes(scene(np.zeros(SHAPE)), Segment(35, 30, 10, 0), 0.0)
     assert light.lowest > -5
@@ -57,8 +66,8 @@ def test_blob_is_neither_a_column_nor_a_cosmic_ray():
     bad = np.zeros(SHAPE, bool)
     bad[:, 40:42] = True
     bad[25, 20:30] = True
-    assert blob_pixels(bad, Segment(35, 30, 10, 0), 15) == 0
+    assert blob_pixels(~bad, Segment(35, 30, 10, 0), 15) == 0
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
     bad |= np.hypot(x - 45, y - 22) < 5
-    assert blob_pixels(bad, Segment(35, 30, 10, 0), 15) > 30
-    assert blob_pixels(bad, Segment(10, 50, 0, 0), 10) == 0
+    assert blob_pixels(~bad, Segment(35, 30, 10, 0), 15) > 30
+    assert blob_pixels(~bad, Segment(10, 50, 0, 0), 10) == 0
