@@ -48,8 +48,10 @@ def trouble_of(item: Item, error: BaseException) -> Trouble:
 
 
 def total_seconds(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Sum times by stage."""
+    """Sum times by stage; what belongs to none comes last."""
     total: Counter[str] = Counter()
     for part in parts:
         total.update(part)
+    if "other" in total:
+        total["other"] = total.pop("other")
     return dict(total)

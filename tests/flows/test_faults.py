@@ -158,7 +158,9 @@ def wait_until(condition, process):
 
 def workers_of(process):
     children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    # Forked from the server of workers, which looks the same.
+    forked = [child for child in children if "forkserver" in " ".join(child.cmdline())]
+    return [child for child in forked if "forkserver" in " ".join(child.parent().cmdline())]
 
 
 def test_a_killed_worker_costs_nothing(nightstride_run, raw_night, uninterrupted, tmp_path):

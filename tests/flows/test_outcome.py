@@ -9,6 +9,7 @@ ITEM = Item(Source("1.fits"), ExposureKey(night="20260101", visit=1, detector=0)
 
 def test_times_are_summed_by_stage():
     assert total_seconds([{"a": 1.0, "b": 2.0}, {"a": 0.5}, {}]) == {"a": 1.5, "b": 2.0}
+    assert list(total_seconds([{"a": 1.0, "other": 0.1}, {"b": 1.0}])) == ["a", "b", "other"]
 
 
 def test_troubles_say_what_and_why_in_one_line():
