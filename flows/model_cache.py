@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from flows.adapters.weights import load_model, read_card
+from flows.adapters.weights import load_model, read_card, read_screen_card
 from flows.digest import digest
 from schemas.settings import DetectSettings, Settings
 from schemas.stage import Stage
@@ -13,12 +13,14 @@ from schemas.stage import Stage
 def model_digests(stages: Iterable[Stage], settings: Settings) -> dict[str, str]:
     """Digest of each model that the stages use: of its card, which holds the weights' SHA-256 and the threshold.
 
+    That of the search covers the card of its screen, where there is one.
+
     Raises
     ------
     Misconfigured
         A card is missing or cannot be read.
     """
-    return {weight: digest(read_card(weight, model_name(weight, settings))) for weight in _weights(stages)}
+    return {weight: _digest(weight, settings) for weight in _weights(stages)}
 
 
 def models_of(stage: Stage, settings: Settings) -> Mapping[str, Callable[..., Any]]:
@@ -34,13 +36,21 @@ def models_of(stage: Stage, settings: Settings) -> Mapping[str, Callable[..., An
         name = model_name(weight, settings)
         # By digest too: a worker may outlive the weights in a folder.
         search = settings.detect if weight == "detect" else None
-        found[weight] = _loaded(weight, name, search, digest(read_card(weight, name)))
+        found[weight] = _loaded(weight, name, search, _digest(weight, settings))
     return found
 
 
 def model_name(weight: str, settings: Settings) -> str:
     """Shipped name, folder or URL that the settings give for a model."""
     return {"detect": settings.detect.model, "reliability": settings.measure.model}[weight]
+
+
+def _digest(weight: str, settings: Settings) -> str:
+    name = model_name(weight, settings)
+    card = read_card(weight, name)
+    if weight == "detect" and settings.detect.screen:
+        return digest(card, read_screen_card(name))
+    return digest(card)
 
 
 def _weights(stages: Iterable[Stage]) -> list[str]:
@@ -51,4 +61,4 @@ def _weights(stages: Iterable[Stage]) -> list[str]:
 def _loaded(weight: str, name: str, search: DetectSettings | None, card: str) -> Callable[..., Any]:
     if search is None:
         return load_model(weight, name)
-    return load_model(weight, name, search.device, search.precision, search.threshold, search.batch)
+    return load_model(weight, name, search.device, search.precision, search.threshold, search.batch, search.screen)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from kernels.fused_net import Dense, FusedNet
+from kernels.fused_net import Dense
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -20,8 +20,8 @@ class LinearChain:
 
     Parameters
     ----------
-    net
-        Whose `hidden` and `last` layers these are.
+    layers
+        In order; the last gives one value.
     precision
         Of weights and activations; sums run in float32. bfloat16 keeps 8 bits of a number. The first layer is always
         float32: it is small, and eight of nine parts of what bfloat16 loses it would lose there.
@@ -29,7 +29,7 @@ class LinearChain:
         Windows at a time. A window's log odds do not depend on where in the batch it lies.
     """
 
-    net: FusedNet
+    layers: tuple[Dense, ...]
     precision: Precision
     batch: int
 
@@ -42,17 +42,20 @@ class LinearChain:
                 count = len(part)
                 # Equal sizes give equal bits.
                 values = functional.pad(part, (0, 0, 0, self.batch - count))
-                for layer in self._layers:
+                for layer in self._packed:
                     values = layer(values.to(layer.bias.dtype))
                 logits[start : start + count] = values[:count, 0].float().numpy()
         return logits
 
     @cached_property
-    def _layers(self) -> "tuple[_Linear, ...]":
+    def _packed(self) -> "tuple[_Linear, ...]":
         small = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
-        layers = [*((layer, "relu") for layer in self.net.hidden), (self.net.last, "none")]
-        kinds = [torch.float32, *[small] * (len(layers) - 1)]
-        return tuple(_Linear.pack(*layer, kind, self.batch) for layer, kind in zip(layers, kinds, strict=True))
+        behind = len(self.layers) - 1
+        activations, kinds = [*["relu"] * behind, "none"], [torch.float32, *[small] * behind]
+        return tuple(
+            _Linear.pack(layer, activation, kind, self.batch)
+            for layer, activation, kind in zip(self.layers, activations, kinds, strict=True)
+        )
 
 
 def has_bfloat16() -> bool:

@@ -10,6 +10,7 @@ from kernels.fused_dense import LinearChain, Precision
 from kernels.fused_features import crop_features, window_features
 from kernels.fused_layers import Layers, Windows, layers_of
 from kernels.fused_net import FusedNet
+from kernels.fused_screen import Screen
 from kernels.fused_statistics import window_statistics
 
 MARGIN = 0.125
@@ -35,12 +36,16 @@ class FusedSearch:
         hits and their log odds are those of float32; without a floor none are.
     batch
         Windows per call of the linear layers.
+    screen
+        Takes windows out that are far below the floor. What it leaves is computed in float32, whatever the precision;
+        the others get the screen's guess, which is below its level, for log odds.
     """
 
     net: FusedNet
     precision: Precision = "float32"
     floor: float | None = None
     batch: int = 1024
+    screen: Screen | None = None
 
     def search(
         self,
@@ -83,19 +88,25 @@ class FusedSearch:
         for row in range(0, grid[0], tall):
             rows = min(tall, grid[0] - row)
             part = slice(row * stride, (row + rows - 1) * stride + self.net.side)
-            found = self._slab(image[:, part], usable[part], background, (rows, grid[1]), stride)
-            logits[row * grid[1] : (row + rows) * grid[1]] = found[0]
-            unscored += found[1]
+            features, scored = self.features(image[:, part], usable[part], background, (rows, grid[1]), stride)
+            found = self.log_odds(features)
+            found[~scored] = -np.inf
+            logits[row * grid[1] : (row + rows) * grid[1]] = found
+            unscored += int((~scored).sum())
         return logits, unscored
 
-    def _slab(
+    def features(
         self,
         image: NDArray[np.float32],
         usable: NDArray[np.bool_],
         background: float,
         grid: tuple[int, int],
         stride: int,
-    ) -> tuple[NDArray[np.float32], int]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Give what the linear layers get, (windows, features) float32, and which windows are scored, (windows,).
+
+        Parameters are those of `search`. Features of windows that are not scored have no meaning.
+        """
         image, usable = np.ascontiguousarray(image), np.ascontiguousarray(usable)
         statistics = window_statistics(image, usable, background, grid, stride, self.net.side)
         windows = Windows(image, usable, np.float32(background), statistics.mean, statistics.inverse, stride)
@@ -105,11 +116,15 @@ class FusedSearch:
             crops = _crops(windows, far, self.net.side)
             spread = np.ascontiguousarray(statistics.inverse[:, far[:, 0], far[:, 1]].T)
             features[far[:, 0] * grid[1] + far[:, 1]] = crop_features(crops, spread, self._convolutions)
-        logits = self._score(features)
-        logits[~statistics.scored.ravel()] = -np.inf
-        return logits, int((~statistics.scored).sum())
+        return features, statistics.scored.ravel()
 
-    def _score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    def log_odds(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give the log odds of each row of features, (n, features) -> (n,) float32."""
+        if self.screen is not None:
+            logits = self.screen(features)
+            passed = np.flatnonzero(logits >= self.screen.level)
+            logits[passed] = self._exact(features[passed])
+            return logits
         logits = self._chain(features)
         if self.precision == "bfloat16" and self.floor is not None:
             near = np.flatnonzero(logits >= self.floor - MARGIN)
@@ -122,7 +137,7 @@ class FusedSearch:
 
     @cached_property
     def _chain(self) -> LinearChain:
-        return LinearChain(self.net, self.precision, self.batch)
+        return LinearChain((*self.net.hidden, self.net.last), self.precision, self.batch)
 
     @cached_property
     def _exact(self) -> LinearChain:

@@ -11,6 +11,7 @@ from torch import nn
 
 from kernels.fused_dense import Precision
 from kernels.fused_net import fuse
+from kernels.fused_screen import Screen
 from kernels.fused_search import FusedSearch
 from kernels.windowed_search import WindowedSearch
 from schemas.model_card import ModelCard
@@ -48,6 +49,8 @@ class WindowScorer:
         Log odds from which a window is a hit: a search promises those, and those above, in float32.
     batch
         Windows per call of the network.
+    screen
+        Of a search on the processor by a network that can be fused; see `FusedSearch`.
     """
 
     net: nn.Module
@@ -56,6 +59,7 @@ class WindowScorer:
     precision: Precision = "float32"
     floor: float | None = None
     batch: int = 1024
+    screen: Screen | None = None
 
     def __call__(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give the log odds of an asteroid in each window, (n, bands, side, side) float32 -> (n,) float32.
@@ -69,12 +73,12 @@ class WindowScorer:
 
     @cached_property
     def windows(self) -> WindowSearch:
-        """The fastest exact search of whole images that the network and the device allow."""
+        """The fastest search of whole images that the network and the device allow."""
         fused = fuse(self.net)
         if fused is None:
             return WindowedSearch(self, int(self.card.input["side"]), self.batch)
         if self.device.type == "cpu":
-            return FusedSearch(fused, self.precision, self.floor, self.batch)
+            return FusedSearch(fused, self.precision, self.floor, self.batch, self.screen)
         from kernels.fused_torch import TorchSearch
 
         return TorchSearch(fused, self.device, self.precision, self.floor)

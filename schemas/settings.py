@@ -37,6 +37,9 @@ class DetectSettings(Section):
         float | None, Field(gt=0, lt=1, description="Window probability above which it is a hit; null: the card's.")
     ] = None
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto: the GPU if there is one.")] = "auto"
+    screen: Annotated[
+        bool, Field(description="Whether a small network takes out windows far below a hit first; processor only.")
+    ] = False
 
 
 class MergeSettings(Section):

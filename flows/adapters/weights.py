@@ -5,7 +5,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import fsspec
 import numpy as np
@@ -14,6 +14,9 @@ from pydantic import ValidationError
 from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
 from schemas.reliability import FEATURES
+
+if TYPE_CHECKING:
+    from kernels.fused_screen import Screen
 
 
 def _shipped() -> Path:
@@ -90,6 +93,32 @@ def read_weights(stage: str, name: str) -> tuple[ModelCard, dict[str, np.ndarray
     return card, safetensors.numpy.load(data)
 
 
+def read_screen_card(name: str) -> ModelCard:
+    """Read the card of the screen in front of a search's network; it lies where the network does.
+
+    Parameters
+    ----------
+    name
+        Of the network, as for `read_card`.
+
+    Raises
+    ------
+    Misconfigured
+        There is no screen for this network, or it was made for other weights.
+    """
+    location, network = _location("screen", name), read_card("detect", name)
+    remedy = f"make one: nightstride train screen --model {name} --out FOLDER, or set detect.screen = false."
+    try:
+        card = read_card("screen", name)
+    except Misconfigured as error:
+        if error.code != "missing_model":
+            raise
+        raise Misconfigured("missing_screen", error.where, f"there is no screen for {name!r}.", remedy) from error
+    if card.input["detect_sha256"] != network.sha256:
+        raise Misconfigured("other_screen", f"{location}.json", "belongs to other weights of the search.", remedy)
+    return card
+
+
 def load_model(
     stage: str,
     name: str,
@@ -97,6 +126,7 @@ def load_model(
     precision: Literal["auto", "float32", "bfloat16"] = "float32",
     threshold: float | None = None,
     batch: int = 1024,
+    screen: bool = False,
 ) -> Callable[..., Any]:
     """Load a model ready for use.
 
@@ -108,7 +138,7 @@ def load_model(
         See `read_card`.
     device
         ``auto``, ``cpu`` or ``cuda``.
-    precision, threshold, batch
+    precision, threshold, batch, screen
         Of a search of whole images (`DetectSettings`); a threshold of None is the card's.
 
     Returns
@@ -119,7 +149,8 @@ def load_model(
     Raises
     ------
     Misconfigured
-        A file is missing, does not match the card, or belongs to another version of the pipeline.
+        A file is missing, does not match the card, or belongs to another version of the pipeline. A screen is asked
+        for where there is none, or on a GPU.
     """
     card, arrays = read_weights(stage, name)
     if stage == "reliability":
@@ -144,10 +175,35 @@ def load_model(
     net = BasicCnn(bands=int(card.input["bands"]))
     net.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in arrays.items()})
     where = choose_device(device)
+    threshold = card.threshold if threshold is None else threshold
+    screened = _load_screen(name, threshold, where.type) if screen else None
     if precision == "auto":
         precision = "bfloat16" if where.type == "cuda" or has_bfloat16() else "float32"
-    floor = float(logit(card.threshold if threshold is None else threshold))
-    return WindowScorer(net.eval().to(where), card, where, precision, floor, batch)
+    return WindowScorer(net.eval().to(where), card, where, precision, float(logit(threshold)), batch, screened)
+
+
+def _load_screen(name: str, threshold: float, device: str) -> "Screen":
+    from scipy.special import logit
+
+    from kernels.fused_screen import Screen, screen_layers
+
+    card = read_screen_card(name)
+    if device != "cpu":
+        raise Misconfigured(
+            "screen_device",
+            "detect.screen",
+            "works on the processor only.",
+            "set it to false, or detect.device = 'cpu'.",
+        )
+    if threshold < card.input["threshold"]:
+        raise Misconfigured(
+            "screen_threshold",
+            "detect.threshold",
+            f"is {threshold}, but the screen knows windows from {card.input['threshold']} on.",
+            "raise it, or set detect.screen = false.",
+        )
+    _, arrays = read_weights("screen", name)
+    return Screen(screen_layers(arrays), float(logit(card.threshold)))
 
 
 def write_model(

@@ -1,10 +1,11 @@
 import pytest
 
-from flows.adapters.weights import read_weights, write_model
+from flows.adapters.weights import read_card, read_weights, write_model
 from flows.model_cache import model_digests, models_of
 from schemas.errors import Misconfigured
 from schemas.settings import DetectSettings, Settings
 from stages import PIPELINE
+from tests.flows.screen_support import write_screen
 
 DETECT, MERGE, MEASURE = PIPELINE
 
@@ -28,6 +29,19 @@ def test_a_model_that_changes_in_its_folder_is_loaded_again(tmp_path):
     before = models_of(DETECT, copied(tmp_path))["detect"]
     after = models_of(DETECT, copied(tmp_path, threshold=0.9))["detect"]
     assert (before.card.threshold, after.card.threshold) == (0.5, 0.9)
+
+
+def test_with_a_screen_the_search_is_another_model_and_so_it_is_with_another_screen(tmp_path):
+    plain, card = copied(tmp_path), read_card("detect", "basic_cnn")
+    write_screen(tmp_path, card.sha256, level=0.3)
+    settings = Settings(detect=plain.detect.model_copy(update={"screen": True}))
+    first = model_digests([DETECT], settings)
+    assert first != model_digests([DETECT], plain) == model_digests([DETECT], Settings())
+    loaded = models_of(DETECT, settings)["detect"]
+    write_screen(tmp_path, card.sha256, level=0.2)
+    assert model_digests([DETECT], settings) != first
+    assert models_of(DETECT, settings)["detect"].screen.level < loaded.screen.level
+    assert models_of(DETECT, plain)["detect"].screen is None
 
 
 def test_each_stage_gets_its_models_loaded_once():

@@ -18,6 +18,11 @@ def chain_of_torch(net, features):
     return scores[:, 1] - scores[:, 0]
 
 
+def dense(net):
+    fused = fuse(net)
+    return (*fused.hidden, fused.last)
+
+
 def some(n):
     return np.random.default_rng(0).uniform(0, 2, (n, 12)).astype(np.float32)
 
@@ -25,19 +30,19 @@ def some(n):
 @pytest.mark.parametrize("batch", [7, 64, 1024])
 def test_log_odds_are_those_of_torch(batch):
     net, features = network(), some(300)
-    made = LinearChain(fuse(net), "float32", batch)(features)
+    made = LinearChain(dense(net), "float32", batch)(features)
     np.testing.assert_allclose(made, chain_of_torch(net, features), atol=1e-6)
 
 
 def test_bfloat16_loses_little():
     net, features = network(), some(2000)
-    made, exact = LinearChain(fuse(net), "bfloat16", 512)(features), chain_of_torch(net, features)
+    made, exact = LinearChain(dense(net), "bfloat16", 512)(features), chain_of_torch(net, features)
     assert 0 < np.abs(made - exact).max() < 0.02 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_log_odds_do_not_depend_on_the_place_in_a_batch_or_on_threads(precision):
-    features, chain = some(700), LinearChain(fuse(network()), precision, 256)
+    features, chain = some(700), LinearChain(dense(network()), precision, 256)
     order = np.random.default_rng(1).permutation(700)
     before = torch.get_num_threads()
     found = chain(features)
@@ -46,7 +51,7 @@ def test_log_odds_do_not_depend_on_the_place_in_a_batch_or_on_threads(precision)
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            assert (LinearChain(fuse(network()), precision, 256)(features) == found).all()
+            assert (LinearChain(dense(network()), precision, 256)(features) == found).all()
     finally:
         torch.set_num_threads(before)
 
@@ -55,12 +60,12 @@ def test_without_onednn_torch_itself_is_used(monkeypatch):
     monkeypatch.setattr(torch._C, "_has_mkldnn", False)
     net, features = network(), some(100)
     np.testing.assert_allclose(
-        LinearChain(fuse(net), "float32", 64)(features), chain_of_torch(net, features), atol=1e-6
+        LinearChain(dense(net), "float32", 64)(features), chain_of_torch(net, features), atol=1e-6
     )
 
 
 def test_no_windows_give_no_log_odds():
-    assert LinearChain(fuse(network()), "float32", 64)(some(0)).shape == (0,)
+    assert LinearChain(dense(network()), "float32", 64)(some(0)).shape == (0,)
 
 
 def test_bfloat16_is_told_from_the_processor():

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.fused_net import fuse
+from kernels.fused_net import Dense, fuse
+from kernels.fused_screen import Screen
 from kernels.fused_search import MARGIN, FusedSearch
 from tests.kernels.fused_fixture import cut, grid_of, log_odds, network, sky
 
@@ -94,3 +97,41 @@ def test_slabs_of_rows_change_nothing(monkeypatch):
     parts = search(image, usable, 0.0, grid_of((120, 160)), 7)
     assert (parts[0] == whole[0]).all()
     assert parts[1] == whole[1]
+
+
+def screened(search, image, usable, grid, share):
+    """The search behind a screen that guesses the first feature, at a level that leaves a share of the windows."""
+    first = Dense(np.eye(1, 12, dtype=np.float32), np.zeros(1, np.float32))
+    features, scored = search.features(image, usable, 0.0, grid, 7)
+    level = float(np.quantile(features[scored, 0], 1 - share))
+    return replace(search, screen=Screen((first,), level)), (features[:, 0] >= level) & scored, features[:, 0]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_the_screen_leaves_gets_the_bits_of_float32_and_the_rest_its_guess(precision):
+    image, usable = sky((300, 400))
+    image[:, :15, :15] = 4.0
+    usable[200:240] = False
+    grid = grid_of((300, 400))
+    plain = FusedSearch(fuse(network()))
+    exact, unscored = plain.search(image, usable, 0.0, grid, 7)
+    search, passed, guess = screened(replace(plain, precision=precision, floor=0.0), image, usable, grid, 0.1)
+    found, missing = search.search(image, usable, 0.0, grid, 7)
+    assert missing == unscored > 0
+    assert 0 < passed.mean() < 0.2
+    assert (found[passed] == exact[passed]).all()
+    assert (found[np.isneginf(exact)] == -np.inf).all()
+    rest = ~passed & np.isfinite(exact)
+    assert (found[rest] == guess[rest]).all()
+    assert (found[rest] < search.screen.level).all()
+
+
+def test_a_screened_part_of_an_image_gives_the_bits_of_the_whole():
+    image, usable = sky((150, 300))
+    grid = grid_of((150, 300))
+    search, _, _ = screened(FusedSearch(fuse(network())), image, usable, grid, 0.3)
+    whole = search.search(image, usable, 0.0, grid, 7)[0].reshape(grid)
+    for row, column, high, wide in ((0, 0, 1, 1), (3, 11, 9, 17), (grid[0] - 1, grid[1] - 1, 1, 1)):
+        box = (slice(row * 7, row * 7 + high * 7 + 19), slice(column * 7, column * 7 + wide * 7 + 19))
+        part = search.search(image[:, *box].copy(), usable[box].copy(), 0.0, (high, wide), 7)[0]
+        assert (part.reshape(high, wide) == whole[row : row + high, column : column + wide]).all()

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from kernels.fused_net import Dense
+from kernels.fused_screen import Screen
 from kernels.fused_search import FusedSearch
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.scorer import WindowScorer, choose_device
@@ -48,6 +50,12 @@ def test_the_search_is_fused_where_the_network_allows_and_finds_the_same_where_n
     (one, missing), (other, same) = (way.search(image, usable, 10.0, (11, 14), 7) for way in (fused, plain))
     assert missing == same > 0
     np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def test_the_screen_stands_before_the_fused_search():
+    screen = Screen((Dense(np.zeros((1, 12), np.float32), np.zeros(1, np.float32)),), -1.0)
+    scorer = WindowScorer(BasicCnn().eval(), CARD, torch.device("cpu"), screen=screen)
+    assert scorer.windows.screen is screen
 
 
 def test_device_falls_back_to_the_processor():

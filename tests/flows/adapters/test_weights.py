@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from flows.adapters.weights import load_model, read_card, read_weights, write_model
+from flows.adapters.weights import load_model, read_card, read_screen_card, read_weights, write_model
 from kernels.nets.basic_cnn import BasicCnn
 from schemas.errors import Misconfigured
 from schemas.reliability import FEATURES
+from tests.flows.screen_support import write_screen
 
 CARD = {
     "stage": "detect", "name": "test", "version": "1", "input": {"bands": 1, "side": 26},
@@ -98,3 +99,35 @@ def test_verdict_of_another_version_is_refused(tmp_path):
     verdict(tmp_path, list(FEATURES[:-1]))
     with pytest.raises(Misconfigured, match=r"was trained on the features .* To fix, train it anew"):
         load_model("reliability", str(tmp_path))
+
+
+def test_a_screen_is_found_beside_its_network(model):
+    folder, _ = model
+    write_screen(folder, read_card("detect", str(folder)).sha256, level=0.25)
+    screen = load_model("detect", str(folder), screen=True).screen
+    assert screen.level == pytest.approx(np.log(0.25 / 0.75))
+    assert [layer.weight.shape for layer in screen.layers] == [(4, 12), (1, 4)]
+    assert load_model("detect", str(folder)).screen is None
+
+
+def test_a_screen_of_other_weights_is_refused(model):
+    folder, _ = model
+    write_screen(folder, "0" * 64)
+    with pytest.raises(Misconfigured, match=r"belongs to other weights of the search. To fix, make one: nightstride"):
+        read_screen_card(str(folder))
+
+
+def test_a_screen_that_is_not_there_is_named_with_the_command_that_makes_it(model):
+    folder, _ = model
+    with pytest.raises(Misconfigured, match=r"there is no screen for .* train screen --model .* detect.screen = false"):
+        load_model("detect", str(folder), screen=True)
+
+
+def test_a_screen_works_at_its_threshold_and_above_and_on_the_processor(model):
+    folder, _ = model
+    write_screen(folder, read_card("detect", str(folder)).sha256)
+    load_model("detect", str(folder), threshold=0.9, screen=True)
+    with pytest.raises(Misconfigured, match=r"detect.threshold: is 0.3, but the screen knows windows from 0.5 on"):
+        load_model("detect", str(folder), threshold=0.3, screen=True)
+    with pytest.raises(Misconfigured, match=r"detect.screen: works on the processor only"):
+        load_model("detect", str(folder), "cuda", screen=True)
