@@ -38,7 +38,7 @@ for stage in PIPELINE:
 for _ in range(2):  # the first round loads and compiles; a worker's later tasks find all that in memory
     stored, ingest = peak(store, source, key, None, out, settings)
     path, tile = tile_path(out, key), Tiling(stored.info.shape).tiles()[0]
-    searched, search_peak = peak(search, path, tile, settings)
+    searched, search_peak = peak(search, path, [tile], settings)
     _, finish_peak = peak(finish, path, [searched], stored.lineage, out, settings)
 print(json.dumps({"ingest": ingest, "search of a tile": search_peak, "merge and measure": finish_peak}))
 """
