@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.order_statistic import median
+
 
 class Crop(NamedTuple):
     """Piece of an image, without sky.
@@ -47,6 +49,6 @@ def cut_crop(
     known[inside] = usable[low_y:high_y, low_x:high_x]
     data = np.zeros(known.shape, np.float32)
     data[inside] = image[low_y:high_y, low_x:high_x]
-    values = data[known]
-    sky = np.median(values) if 4 * len(values) >= known.size else background
+    values = data[known].astype(np.float64)
+    sky = median(values) if 4 * len(values) >= known.size else background
     return Crop(x0, y0, np.where(known, data - np.float32(sky), np.float32(0)), known)

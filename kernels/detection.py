@@ -13,7 +13,7 @@ from kernels.shape import Lobes, blob_pixels, lobes, sharpness
 from kernels.trail_fit import TrailFit, fit_trail
 from kernels.trail_start import robust_level
 from schemas.dia_source import DetectionFlag
-from schemas.mask import UNUSABLE, MaskPlane
+from schemas.mask import MaskPlane
 
 _DIPOLE_FRACTION, _DARK_FRACTION = 0.5, 2.0  # negative over positive light
 _DIPOLE_DEPTH = 4.0  # sigma of the smoothed image
@@ -53,11 +53,6 @@ class Detection:
         """Whether it is a source: of positive flux, and not the rim of a dark residual."""
         dark = self.negative_fraction > _DARK_FRACTION
         return self.trail.value > 0 and math.isfinite(self.trail.error) and not dark
-
-
-def usable_pixels(pixels: NDArray[np.float32], mask: NDArray[np.uint16]) -> NDArray[np.bool_]:
-    """Pixels that are finite and not masked as unusable."""
-    return ((mask & np.uint16(UNUSABLE)) == 0) & np.isfinite(pixels)
 
 
 def measure_candidate(scene: Scene, mask: NDArray[np.uint16], start: Segment, half_width: float) -> Detection:

@@ -7,6 +7,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kernels.order_statistic import median
 from kernels.segment import Segment, from_ends
 from kernels.trail_strip import OFFSET_STEP, cross_filtered, half_width, sky_level, straighten
 
@@ -130,8 +131,8 @@ def _placed(seed: Segment, along: tuple[int, int], across: NDArray[np.floating],
 
 
 def _level(brightness: NDArray[np.float32]) -> float:
-    known = brightness[np.isfinite(brightness)]
-    return max(float(np.median(known)), 0.5) if len(known) else 0.5
+    known = brightness[np.isfinite(brightness)].astype(np.float64)
+    return max(float(median(known)), 0.5) if len(known) else 0.5
 
 
 def _best_path(profile: NDArray[np.float32], level: float, first: int) -> tuple[float, float]:
@@ -196,8 +197,11 @@ def erase_trail(usable: NDArray[np.bool_], segment: Segment, radius: float) -> N
 def _erase(
     usable: NDArray[np.bool_], x: float, y: float, cosine: float, sine: float, half: float, radius: float
 ) -> None:
-    for row in range(usable.shape[0]):
-        for column in range(usable.shape[1]):
+    half_x, half_y = half * abs(cosine) + radius + 1, half * abs(sine) + radius + 1
+    row0, row1 = max(0, math.floor(y - half_y)), min(usable.shape[0], math.ceil(y + half_y) + 1)
+    column0, column1 = max(0, math.floor(x - half_x)), min(usable.shape[1], math.ceil(x + half_x) + 1)
+    for row in range(row0, row1):
+        for column in range(column0, column1):
             along = abs((column - x) * cosine + (row - y) * sine) - half
             across = (row - y) * cosine - (column - x) * sine
             if along <= radius and across * across + max(along, 0.0) ** 2 <= radius * radius:

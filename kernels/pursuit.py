@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.long_trail import erase_trail
 from kernels.psf import GaussianMixture
-from kernels.segment import Segment, between, distance, in_line, overlap, union
+from kernels.segment import Segment, between, in_line, overlap, union
 from kernels.trail_ascent import brightest_point, evenness, refine_point, refine_trail, trail_snr
 from kernels.trail_bank import TrailBank, best_trail, point_snr
 from kernels.trail_model import trail_image
@@ -71,7 +72,7 @@ def pursue_trails(
         trail = _refined(snr, start, optics)
         model = trail_model(trail, data.shape, optics)
         data -= model
-        alive &= ~_near(trail, data.shape, core_radius(trail.snr, optics.fwhm_px))
+        erase_trail(alive, trail, core_radius(trail.snr, optics.fwhm_px))
         data[~alive] = 0
         if not _is_residue(trail, found, models, optics, min_snr):
             found.append(trail)
@@ -107,11 +108,6 @@ def trail_model(trail: Segment, shape: tuple[int, ...], optics: Optics) -> NDArr
 def _line_snr(snr: NDArray[np.float32], trail: Segment, optics: Optics) -> float:
     (x1, y1), (x2, y2) = trail.points(max(trail.length, 1.0))[[0, -1]]
     return float(trail_snr(snr, optics.bank.lags, x1, y1, x2, y2))
-
-
-def _near(trail: Segment, shape: tuple[int, ...], radius: float) -> NDArray[np.bool_]:
-    y, x = np.ogrid[: shape[0], : shape[1]]
-    return distance(x.astype(float), y.astype(float), trail) <= radius
 
 
 def _is_residue(

@@ -60,7 +60,7 @@ def lobes(scene: Scene, segment: Segment, level: float) -> Lobes:
 
 
 def _spread(kernel: NDArray[np.float64], noise: Noise) -> float:
-    """Standard deviation of the noise filtered by ``kernel`` along both axes: `kernels.matched_filter` in closed form."""
+    """Give what `kernels.matched_filter.filtered_noise` would for the filter ``kernel`` along both axes, faster."""
     reach = noise.correlation.shape[0] // 2
     own = np.correlate(np.pad(kernel, reach), kernel, "full")
     near = own[len(own) // 2 - reach : len(own) // 2 + reach + 1]
@@ -98,7 +98,7 @@ def blob_pixels(usable: NDArray[np.bool_], segment: Segment, radius: float) -> i
     Returns
     -------
     int
-        Masked pixels whose eight neighbours are masked too: none in a bad column, a cosmic ray or a bleed of 2 px width.
+        Masked pixels whose eight neighbours are masked too: none in a column, a cosmic ray or a bleed of 2 px width.
     """
     area = stadium((usable.shape[0], usable.shape[1]), segment, radius)
     return int(_inner(usable, area.y, area.x))

@@ -64,8 +64,12 @@ def brightest_point(snr: NDArray[np.float32], trail: Segment) -> Segment:
     return Segment(float(points[i, 0]), float(points[i, 1]), 0.0, trail.angle, float(values[i]))
 
 
+@njit(cache=True, nogil=True)
 def _along(snr: NDArray[np.float32], points: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.array([_interpolated(snr, y, x) for x, y in points])
+    out = np.empty(points.shape[0])
+    for i in range(points.shape[0]):
+        out[i] = _interpolated(snr, points[i, 1], points[i, 0])
+    return out
 
 
 @njit(cache=True, nogil=True)

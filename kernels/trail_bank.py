@@ -1,13 +1,16 @@
 """Matched filtering of small images with trails of many lengths and angles."""
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy import fft
 from scipy.signal import fftconvolve
 
+from kernels.bell import FAST
 from kernels.matched_filter import filtered_noise
 from kernels.psf import GaussianMixture
 from kernels.segment import Segment
@@ -92,12 +95,16 @@ def longest_only(bank: TrailBank) -> TrailBank:
     return bank._replace(scale=scale)
 
 
+@njit(cache=True, nogil=True)
 def _covariance(pixels: NDArray[np.int64], lags: NDArray[np.float64]) -> float:
     """Variance of the sum over ``pixels`` of noise with autocorrelation ``lags``."""
-    reach = lags.shape[0] // 2
-    apart = (pixels[:, None] - pixels[None, :]).reshape(-1, 2)
-    near = apart[np.abs(apart).max(1) <= reach] + reach
-    return float(lags[near[:, 0], near[:, 1]].sum())
+    reach, total = lags.shape[0] // 2, 0.0
+    for i in range(pixels.shape[0]):
+        for j in range(pixels.shape[0]):
+            dy, dx = pixels[i, 0] - pixels[j, 0], pixels[i, 1] - pixels[j, 1]
+            if max(abs(dy), abs(dx)) <= reach:
+                total += lags[dy + reach, dx + reach]
+    return total
 
 
 def point_snr(image: NDArray[np.float32], bank: TrailBank) -> NDArray[np.float32]:
@@ -112,8 +119,18 @@ def point_snr(image: NDArray[np.float32], bank: TrailBank) -> NDArray[np.float32
     -------
     (ny, nx) float32
     """
-    filtered = fftconvolve(image, bank.stamp, mode="same")  # the stamp is its own mirror image
+    side = bank.stamp.shape[0]
+    size = [fft.next_fast_len(extent + side - 1, real=True) for extent in image.shape]
+    product = fft.rfft2(image, size) * _spectrum(bank.stamp.tobytes(), side, size[0], size[1])
+    first = side // 2  # the stamp is its own mirror image
+    filtered = fft.irfft2(product, size)[first : first + image.shape[0], first : first + image.shape[1]]
     return (filtered / np.float32(bank.noise)).astype(np.float32)
+
+
+@lru_cache(maxsize=32)
+def _spectrum(stamp: bytes, side: int, ny: int, nx: int) -> NDArray[np.complex64]:
+    """Fourier transform of a stamp, padded; groups of hits of the same shape share it."""
+    return np.asarray(fft.rfft2(np.frombuffer(stamp, np.float32).reshape(side, side), (ny, nx)))
 
 
 def best_trail(snr: NDArray[np.float32], allowed: NDArray[np.bool_], bank: TrailBank) -> Segment:
@@ -139,7 +156,7 @@ def best_trail(snr: NDArray[np.float32], allowed: NDArray[np.bool_], bank: Trail
     return Segment(float(x), float(y), 2.0 * HALVES[i], 180.0 * angle / len(bank.scale), float(value))
 
 
-@njit(cache=True, nogil=True)
+@njit(**FAST)
 def _search(
     snr: NDArray[np.float32],
     allowed: NDArray[np.bool_],
@@ -150,24 +167,43 @@ def _search(
 ) -> tuple[float, int, int, int, int]:
     """Best (S/N, y, x, angle index, length index); the first of equals."""
     y0, y1, x0, x1 = box
-    width = x1 - x0
+    width, pitch, flat = x1 - x0, snr.shape[1], snr.ravel()
+    closed = _barrier(allowed, box)
     total = np.empty(width, np.float32)
     best, by, bx, ba, bi = np.float32(0), y0, x0, 0, 0
     for angle in range(scale.shape[0]):
         for y in range(y0, y1):
-            total[:] = snr[y, x0:x1]
+            here, shut = flat[y * pitch + x0 : y * pitch + x1], closed[y - y0]
+            for j in range(width):
+                total[j] = here[j]
             k = 0
             for i in range(halves.shape[0]):
                 while k < halves[i]:
-                    dy, dx = offsets[angle, k, 0], offsets[angle, k, 1]
-                    ahead, behind = snr[y + dy, x0 + dx : x1 + dx], snr[y - dy, x0 - dx : x1 - dx]
+                    step = offsets[angle, k, 0] * pitch + offsets[angle, k, 1]
+                    first, second = y * pitch + x0 + step, y * pitch + x0 - step
+                    ahead, behind = flat[first : first + width], flat[second : second + width]
                     for j in range(width):
                         total[j] += ahead[j] + behind[j]
                     k += 1
                 if scale[angle, i] > 0:
                     limit = best / scale[angle, i]
+                    above = np.int32(0)  # counted without a branch, as there are hardly ever any
                     for j in range(width):
-                        if total[j] > limit and allowed[y, x0 + j]:
+                        above += np.int32(1) if total[j] > limit + shut[j] else np.int32(0)
+                    for j in range(width if above else 0):
+                        if total[j] > limit + shut[j]:
                             limit = total[j]
                             best, by, bx, ba, bi = limit * scale[angle, i], y, x0 + j, angle, i
     return float(best), by, bx, ba, bi
+
+
+@njit(cache=True, nogil=True)
+def _barrier(allowed: NDArray[np.bool_], box: tuple[int, int, int, int]) -> NDArray[np.float32]:
+    """Give what S/N has to climb over in a box: 0 where a trail's centre may lie, else infinity."""
+    y0, y1, x0, x1 = box
+    out = np.zeros((y1 - y0, x1 - x0), np.float32)
+    for y in range(y0, y1):
+        for x in range(x0, x1):
+            if not allowed[y, x]:
+                out[y - y0, x - x0] = np.inf
+    return out

@@ -6,6 +6,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from kernels.order_statistic import median
+
 OFFSET_STEP = 0.5
 """Step across between the rows of `cross_filtered`, px."""
 
@@ -85,14 +87,23 @@ def sky_level(strip: NDArray[np.float32], inner: int) -> NDArray[np.float32]:
     (n,) float32
         0 where nothing is known.
     """
-    middle = strip.shape[0] // 2
-    outer = np.concatenate([strip[: middle - inner], strip[middle + inner + 1 :]])
-    level = np.zeros(strip.shape[1], np.float32)
-    for start in range(0, strip.shape[1], _SKY_BLOCK):
-        block = outer[:, start : start + _SKY_BLOCK]
-        known = block[np.isfinite(block)]
-        if len(known):
-            level[start : start + _SKY_BLOCK] = np.median(known)
+    return _sky(strip, inner)
+
+
+@njit(cache=True, nogil=True)
+def _sky(strip: NDArray[np.float32], inner: int) -> NDArray[np.float32]:
+    rows, columns = strip.shape
+    level, known = np.zeros(columns, np.float32), np.empty(rows * _SKY_BLOCK)
+    for start in range(0, columns, _SKY_BLOCK):
+        count, end = 0, min(start + _SKY_BLOCK, columns)
+        for i in range(rows):
+            for j in range(start, end if abs(i - rows // 2) > inner else start):
+                if np.isfinite(strip[i, j]):
+                    known[count] = strip[i, j]
+                    count += 1
+        middle = median(known[:count]) if count else 0.0
+        for j in range(start, end):
+            level[j] = middle
     return level
 
 
@@ -146,7 +157,8 @@ def half_width(strip: NDArray[np.float32], offsets: NDArray[np.floating], limit:
     inside = (rows >= 0) & (rows < strip.shape[0])
     values = np.where(inside, strip[np.clip(rows, 0, strip.shape[0] - 1), columns], np.nan)
     known = np.isfinite(values)
-    profile = np.array([np.median(row[seen]) if seen.any() else 0.0 for row, seen in zip(values, known, strict=True)])
+    rows_known = (row[seen].astype(np.float64) for row, seen in zip(values, known, strict=True))
+    profile = np.array([median(row) if len(row) else 0.0 for row in rows_known])
     floor = max(0.02 * float(profile[reach]), 2 * noise / math.sqrt(max(1, strip.shape[1])))
     return max(_fall(profile[reach:], floor), _fall(profile[reach::-1], floor))
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from kernels.detection import Detection, measure_candidate, usable_pixels
+from kernels.detection import Detection, measure_candidate
 from kernels.duplicates import first_of_each
 from kernels.footprint import Segment
 from kernels.photometry import ab_magnitude, njy_per_unit
@@ -16,6 +16,7 @@ from kernels.psf import moffat_mixture
 from kernels.sandwich import Noise
 from kernels.scene import Scene
 from kernels.sky import celestial_wcs, sky_trails
+from kernels.usable import usable_pixels
 from kernels.verdict import feature_matrix
 from schemas.dia_source import DIA_SOURCE, DetectionFlag
 from schemas.errors import BadInput, Misconfigured

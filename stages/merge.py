@@ -20,11 +20,11 @@ from kernels.segment import Segment, distance, overlap
 from kernels.trail_ascent import evenness
 from kernels.trail_bank import best_trail, longest_only, point_snr, trail_bank
 from kernels.trail_model import trail_image
+from kernels.usable import usable_pixels
 from schemas.dataset import DatasetError
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo
 from schemas.hit import HIT
-from schemas.mask import UNUSABLE
 from schemas.pixels import DIFFERENCE, MASK
 from schemas.stage import Context, Stage
 from schemas.streak import STREAK
@@ -138,8 +138,7 @@ def _scene(image: NDArray[np.float32], mask: NDArray[np.uint16], exposure: Expos
     side = math.ceil(_LONG + 6 * fwhm)
     line = trail_image((side, side), side / 2, side / 2, _LONG, 0.0, psf)
     noise = filtered_noise(line, exposure.noise, correlation) / math.sqrt(float(np.square(line).sum()))
-    usable = ((mask & np.uint16(UNUSABLE)) == 0) & np.isfinite(image)
-    return _Scene(Frame(image, usable, noise, fwhm), exposure.background, Optics(psf, fwhm, bank))
+    return _Scene(Frame(image, usable_pixels(image, mask), noise, fwhm), exposure.background, Optics(psf, fwhm, bank))
 
 
 def _pieces(hits: _Hits) -> list[_Hits]:
@@ -255,7 +254,7 @@ def _table(candidates: Sequence[Candidate]) -> pa.Table:
 
 STAGE = Stage(
     name="merge",
-    version="1",
+    version="2",
     per="exposure",
     needs=(HIT, DIFFERENCE, MASK),
     gives=STREAK,

@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 
 from benchmarks.pulls import correlated_noise
-from kernels.detection import measure_candidate, usable_pixels
+from kernels.detection import measure_candidate
 from kernels.footprint import Segment
 from kernels.psf import moffat_mixture
 from kernels.sandwich import Noise
 from kernels.scene import Scene
 from kernels.trail_model import trail_image
+from kernels.usable import usable_pixels
 from schemas.dia_source import DetectionFlag
 from schemas.mask import MaskPlane
 
