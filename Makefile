@@ -11,7 +11,7 @@ SEED ?= 2026
 # One process's worth of threads each: the flow starts as many processes as there are cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup night test lint types imports unit acceptance bench weights clean
+.PHONY: help setup night test lint types imports unit acceptance bench bench-suite gate weights clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -60,9 +60,16 @@ acceptance: setup  ## The nights behind the README's figures: 12 exposures like 
 		$(BIN)/nightstride evaluate detect $(NIGHT)-$$preset/out --truth $(NIGHT)-$$preset/raw/truth.parquet; \
 	done
 
-bench: setup  ## Measured comparisons: an exposure stage by stage, and the codecs of the tiles
-	$(BIN)/python -m benchmarks.bench_quadrant
+bench: setup  ## Measure search, stages, peers and scaling; write tables and pictures into the docs (15 minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' --constraint deploy/constraints.txt
+	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.bench_codecs
+
+bench-suite: setup  ## Small timings by pytest-benchmark, to compare versions with
+	$(BIN)/python -m pytest -q benchmarks --benchmark-enable --benchmark-columns=median,iqr,rounds --benchmark-sort=name
+
+gate: setup  ## Fail if the search has lost more than a quarter of its speed beside the plain way
+	NUMBA_NUM_THREADS=1 $(BIN)/python -m benchmarks.gate
 
 weights: setup  ## Train the search anew and put the weights where they are shipped
 	$(BIN)/nightstride train detect --out models

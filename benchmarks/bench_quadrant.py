@@ -1,117 +1,96 @@
-"""Time one 3080 x 3072 exposure stage by stage, and the search beside the plain way of doing it.
+"""One 3080 x 3072 exposure step by step, and the plain way's search: ``python -m benchmarks.bench_quadrant``."""
 
-``python -m benchmarks.bench_quadrant [--threads N]`` prints a Markdown table; see docs/performance.md.
-"""
-
-import argparse
-import os
 import resource
 import tempfile
-import time
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 
-import numpy as np
-import torch
-
+from benchmarks.exposure_pass import SETTINGS, Clock, finish, ingest, search
+from benchmarks.page import IMAGES, machine, options, publish, table
 from flows.adapters.sources import list_sources
-from flows.adapters.weights import load_model
-from flows.adapters.zarr_tiles import TileStore, write_exposure
-from flows.ingest import prepare
+from flows.adapters.zarr_tiles import TileStore
+from flows.bench.pixels import Pixels
+from flows.bench.plain_way import plain_logits
+from flows.bench.shipped_net import shipped_net
+from flows.evaluation.pictures import new_figure, save
 from flows.simulation.night import Night, simulate_night
 from flows.simulation.presets import find_preset
-from schemas.mask import UNUSABLE
-from schemas.settings import Settings
-from schemas.stage import Context
-from schemas.tiles import Tiling
-from stages.detect import STAGE as DETECT
-from stages.measure import STAGE as MEASURE
-from stages.merge import STAGE as MERGE
+
+COLOURS = ("#8a5aa8", "#b9a3cc", "#c8c8c8", "#1f5fa8", "#3d8f5f", "#c8791a")
 
 
-def plain_way(image, usable, background, net):
-    """Loop over windows, z-score each with numpy, batches of 64: the probability of every window."""
-    found, batch = [], []
-    rows, columns = Tiling(image.shape).grid
-    with torch.inference_mode():
-        for row in range(rows):
-            for column in range(columns):
-                box = (slice(row * 7, row * 7 + 26), slice(column * 7, column * 7 + 26))
-                good, window = usable[box], image[box]
-                std = window[good].std() if 2 * good.sum() >= good.size else 0.0
-                filled = np.where(good, window, background)
-                batch.append((filled - window[good].mean()) / std if std > 0 else np.zeros_like(window))
-                if len(batch) == 64:
-                    found.append(net(torch.from_numpy(np.stack(batch)[:, None].astype(np.float32))))
-                    batch = []
-        if batch:
-            found.append(net(torch.from_numpy(np.stack(batch)[:, None].astype(np.float32))))
-    return torch.cat(found)
+def one_pass(source, path):
+    """Take an exposure through every step; give seconds by step, hits, candidates and detections."""
+    clock = Clock()
+    ingest(source, path, clock)
+    hits = search(path, clock)
+    streaks, sources = finish(path, hits, clock)
+    return clock, (len(hits), len(streaks), len(sources))
 
 
-def timed(times, name, function):
-    """Call ``function``; add the seconds it took to ``times[name]``."""
-    start = time.perf_counter()
-    result = function()
-    times[name] = times.get(name, 0.0) + time.perf_counter() - start
-    return result
-
-
-def pipeline(source, settings, models, folder):
-    """Run an exposure through every stage in this process; give seconds per step."""
-    times = {}
-    info, planes = timed(times, "read and prepare", lambda: prepare(source, settings))
-    path = folder / "bench.zarr"
-    timed(times, "write tiles", lambda: write_exposure(path, info, planes, settings.tiles, "bench"))
-
+def plain_seconds(path, net):
+    """Seconds of the plain way's search of the same pixels."""
     store = TileStore.open(path)
-    hits = []
-    for tile in Tiling(info.shape).tiles():
-        box = (tile.y0, tile.x0, tile.y1, tile.x1)
-        pixels = timed(times, "read tiles", lambda box=box: {n: store.read(n, *box) for n in ("difference", "mask")})
-        context = Context(info, tile, settings.detect, models)
-        hits.append(timed(times, "detect", lambda p=pixels, c=context: DETECT(p, c)))
-    import pyarrow as pa
+    pixels = Pixels.of(store.info, store.read_all("difference"), store.read_all("mask"))
+    start = perf_counter()
+    plain_logits(pixels, net)
+    return perf_counter() - start
 
-    hit = pa.concat_tables([one.replace_schema_metadata(None) for one in hits])
-    whole = timed(times, "read tiles", lambda: {name: store.read_all(name) for name in ("difference", "mask")})
-    streak = timed(times, "merge", lambda: MERGE({"hit": hit, **whole}, Context(info, None, settings.merge)))
-    measured = Context(info, None, settings.measure, models)
-    timed(times, "measure", lambda: MEASURE({"streak": streak, **whole}, measured))
-    return times, (len(hit), len(streak)), (info, whole)
+
+def measure(repeats):
+    """Medians of the steps, counts and the median of the plain way; exposure and plain way take turns."""
+    net, _ = shipped_net()
+    with tempfile.TemporaryDirectory(prefix="nightstride-bench-") as scratch:
+        folder = Path(scratch)
+        simulate_night(Night(find_preset("ztf"), 11, 1, 1, folder / "raw"))
+        (source,) = list_sources([str(folder / "raw")], SETTINGS)
+        path = folder / "bench.zarr"
+        one_pass(source, path)  # compiles
+        clocks, plain = [], []
+        for _ in range(repeats):
+            clock, counts = one_pass(source, path)
+            clocks.append(clock)
+            plain.append(plain_seconds(path, net))
+    return {step: median(clock[step] for clock in clocks) for step in clocks[0]}, counts, median(plain)
+
+
+def draw(steps, plain):
+    """One stacked bar, above that of the plain way's search."""
+    figure, (panel,) = new_figure()
+    figure.set_size_inches(7.2, 2.6)
+    left = 0.0
+    for (step, seconds), colour in zip(steps.items(), COLOURS, strict=True):
+        panel.barh("nightstride", seconds, left=left, color=colour, label=f"{step}, {seconds:.2f} s")
+        left += seconds
+    panel.barh("plain way,\nsearch alone", plain, color="#9a9a9a")
+    panel.invert_yaxis()
+    panel.set(xlabel="seconds per exposure")
+    panel.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    return save(figure, IMAGES / "bench_quadrant.png")
 
 
 def main():
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--repeats", type=int, default=3)
-    chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
-    import numba
-
-    numba.set_num_threads(min(chosen.threads, numba.config.NUMBA_NUM_THREADS))
-    settings = Settings()
-    models = {"detect": load_model("detect", "basic_cnn"), "reliability": load_model("reliability", "verdict")}
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        simulate_night(Night(find_preset("ztf"), 11, 1, 1, folder / "raw"))
-        (source,) = list_sources([str(folder / "raw")], settings)
-        pipeline(source, settings, models, folder)  # compiles
-        runs = []
-        for _ in range(chosen.repeats):
-            times, counts, (info, whole) = pipeline(source, settings, models, folder)
-            runs.append(times)
-        usable = (whole["mask"] & np.uint16(UNUSABLE)) == 0
-        plain = {}
-        timed(plain, "plain", lambda: plain_way(whole["difference"], usable, info.background, models["detect"].net))
-    best = {name: sorted(run[name] for run in runs)[len(runs) // 2] for name in runs[0]}
-    print(f"{chosen.threads} threads, median of {chosen.repeats}; {counts[0]} hits, {counts[1]} candidates\n")
-    print("| step | s | share |\n| --- | ---: | ---: |")
-    for name, seconds in best.items():
-        print(f"| {name} | {seconds:.2f} | {seconds / sum(best.values()):.0%} |")
-    print(f"| **whole exposure** | **{sum(best.values()):.2f}** | |")
-    print(f"| plain way, search alone | {plain['plain']:.2f} | {plain['plain'] / best['detect']:.1f} x detect |")
-    print(f"\npeak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+    """Measure, print and write."""
+    chosen = options(__doc__, repeats=5)
+    steps, (hits, streaks, sources), plain = measure(chosen.repeats)
+    total = sum(steps.values())
+    rows = [(step, f"{seconds:.2f}", f"{seconds / total:.0%}") for step, seconds in steps.items()]
+    rows += [
+        ("**whole exposure**", f"**{total:.2f}**", ""),
+        ("plain way, search alone", f"{plain:.2f}", f"whole exposure / this: {total / plain:.2f}"),
+    ]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    text = (
+        f"One 3080 x 3072 px ZTF-like exposure in one warm process, file to catalogue, median of {chosen.repeats}; "
+        f"{hits:,} hits, {streaks} candidates, {sources} detections. {machine(chosen.threads)}.\n\n"
+        + table(("step", "s", "share"), rows)
+        + f"\n\nPeak memory of the process, with the plain way's: {peak:.2f} GiB.\n\n"
+        "![Seconds of each step](images/bench_quadrant.png)"
+    )
+    if chosen.write:
+        draw(steps, plain)
+    publish("quadrant", text, chosen.write)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,187 @@
+"""How time and memory grow with image size, quadrants and workers: ``python -m benchmarks.bench_scaling``.
+
+Image size: a simulated exposure repeated to 1,024 ... 8,192 px square, in tile stores; each is searched, merged and
+measured in a fresh process after a warm-up, and its peak memory read. Quadrants and workers: `nightstride run` as a
+user starts it, from the moment its workers stand to the last catalogue.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from benchmarks.night_runs import quadrants, searching_seconds
+from benchmarks.page import IMAGES, machine, options, publish, table
+from benchmarks.plot import log_axes, panels
+from benchmarks.power_law import fit_power_law
+from flows.adapters.zarr_tiles import write_exposure
+from flows.bench.exposure import bench_exposure
+from flows.evaluation.pictures import save
+from schemas.settings import Settings
+
+SIDES = (1024, 2048, 4096, 8192)
+COUNTS = (1, 2, 4, 8, 16, 32, 64)
+SMALL = (770, 768)
+"""A sixteenth of a quadrant: 64 of them are four quadrants."""
+
+FEW, MANY = 2, 8
+"""Full quadrants per worker count: the difference is free of what a run costs once."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Medians by side of the image: s, s, MiB and MiB above the warm process."""
+
+    search: list[float]
+    finish: list[float]
+    peak_search: list[float]
+    peak_all: list[float]
+    idle: float
+
+
+def sizes(folder, threads, repeats):
+    """Time each size in fresh processes, in turns."""
+    small = _store(folder, 512)
+    stores = [_store(folder, side) for side in SIDES]
+    rounds = [[_size_pass(small, store, threads) for store in stores] for _ in range(repeats)]
+
+    def medians(of):
+        return [median(of(found[i]) for found in rounds) for i in range(len(SIDES))]
+
+    return Sizes(
+        medians(lambda one: one["search"]),
+        medians(lambda one: one["finish"]),
+        medians(lambda one: one["peaks"][1]),
+        medians(lambda one: one["peaks"][2]),
+        median(medians(lambda one: one["peaks"][0])),
+    )
+
+
+def _store(folder, side):
+    exposure = bench_exposure()
+    ny, nx = exposure.info.shape
+    margins = ((0, max(side - ny, 0)), (0, max(side - nx, 0)))
+    planes = {
+        "difference": np.pad(exposure.difference, margins, "wrap")[:side, :side],
+        "mask": np.pad(exposure.mask, margins, "wrap")[:side, :side],
+    }
+    path = folder / f"{side}.zarr"
+    write_exposure(path, exposure.info.model_copy(update={"shape": (side, side)}), planes, Settings().tiles, "bench")
+    return path
+
+
+def _size_pass(small, store, threads):
+    command = [sys.executable, "-m", "benchmarks.size_pass", str(small), str(store), str(threads)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def many_quadrants(folder, workers):
+    """Seconds for 1 to 64 small quadrants."""
+    files = quadrants(folder / "small", max(COUNTS), SMALL)
+    return [searching_seconds(files[:count], folder / f"out-{count}", workers) for count in COUNTS]
+
+
+def per_quadrant(folder, workers, repeats):
+    """Seconds that one more full quadrant costs, by number of workers; medians over rounds that take turns."""
+    files = quadrants(folder / "full", MANY)
+    searching_seconds(files[:1], folder / "warm", 1)  # compiles, fills the page cache
+    rounds = {count: [] for count in workers}
+    for turn in range(repeats):
+        for count in workers:
+            few, many = (
+                searching_seconds(files[:number], folder / f"out-{turn}-{count}-{number}", count)
+                for number in (FEW, MANY)
+            )
+            rounds[count].append((many - few) / (MANY - FEW))
+    return {count: median(seconds) for count, seconds in rounds.items()}
+
+
+def draw(found, counts, workers):
+    """Time and memory against size, time against quadrants, throughput against workers."""
+    figure, ((time, memory), (night, speed)) = panels(2, 2)
+    pixels, names = np.array(SIDES, float) ** 2 / 1e6, [f"{side:,}²" for side in SIDES]
+    for label, seconds, colour in (("search", found.search, "#1f5fa8"), ("merge, measure", found.finish, "#c8791a")):
+        power_line(time, pixels, seconds, label, colour)
+    log_axes(time, pixels, names, "pixels", "s")
+    for label, peak, colour in (("search", found.peak_search, "#1f5fa8"), ("all", found.peak_all, "#c8791a")):
+        memory.plot(pixels, peak, "o-", color=colour, linewidth=1, label=label)
+    memory.axhline(found.idle, color="#9a9a9a", linestyle="--", linewidth=1, label="warm process")
+    memory.set(xscale="log", ylim=(0, 1.15 * max(found.peak_all)), xlabel="pixels", ylabel="peak memory, MiB")
+    memory.set_xticks(pixels, names)
+    memory.minorticks_off()
+    power_line(night, COUNTS, counts, f"{max(workers)} workers", "#1f5fa8")
+    log_axes(night, COUNTS, COUNTS, f"quadrants of {SMALL[0]} x {SMALL[1]} px", "s")
+    rates = [workers[min(workers)] / seconds for seconds in workers.values()]
+    speed.plot(list(workers), rates, "o-", color="#1f5fa8", label="full quadrants")
+    speed.plot(list(workers), list(workers), color="#9a9a9a", linestyle="--", linewidth=1, label="ideal")
+    speed.set(xlabel="workers", ylabel="times faster than one", xticks=list(workers), ylim=(0, None))
+    for panel in (time, memory, night, speed):
+        panel.legend(fontsize=8)
+    return save(figure, IMAGES / "bench_scaling.png")
+
+
+def power_line(panel, x, y, label, colour):
+    """Points and the power law through them."""
+    law = fit_power_law(x, y)
+    panel.plot(x, y, "o", color=colour, label=f"{label}: exponent {law}")
+    panel.plot(x, law(x), color=colour, linewidth=1)
+
+
+def describe(found, counts, workers, chosen):
+    """Markdown of the section."""
+    pixels = np.array(SIDES, float) ** 2
+    by_size = [
+        (f"{side} x {side} px", f"{a:.2f}", f"{b:.2f}", f"{a + b:.2f}", f"{c:.0f}", f"{d:.0f}")
+        for side, a, b, c, d in zip(SIDES, found.search, found.finish, found.peak_search, found.peak_all, strict=True)
+    ]
+    series = (found.search, found.finish, np.add(found.search, found.finish), found.peak_search, found.peak_all)
+    by_size.append(("**exponent, in pixels**", *(str(fit_power_law(pixels, one)) for one in series)))
+    law = fit_power_law(COUNTS, counts)
+    slope = (counts[-1] - counts[-4]) / (COUNTS[-1] - COUNTS[-4])
+    speed = [
+        (f"{count}", f"{seconds:.2f}", f"{workers[min(workers)] / seconds:.2f}") for count, seconds in workers.items()
+    ]
+    return "\n\n".join(
+        (
+            f"Image size, one process, {machine(chosen.threads)}; medians of {chosen.repeats} fresh processes (the "
+            f"warm process alone: {found.idle:.0f} MiB):",
+            table(
+                ("image", "search, s", "merge + measure, s", "together, s", "peak, search, MiB", "peak, all, MiB"),
+                by_size,
+            ),
+            f"Workers of one thread each, `nightstride run` on full quadrants, seconds for one more quadrant (a run of "
+            f"{MANY} less one of {FEW}, over {MANY - FEW}); medians of {chosen.repeats}:",
+            table(("workers", "s / quadrant", "times faster than 1"), speed),
+            f"Quadrants, {max(workers)} workers, `nightstride run` on quadrants of {SMALL[0]} x {SMALL[1]} px (a "
+            f"sixteenth of a full one), one run each, start-up and page left out:",
+            table(
+                ("quadrants", *(str(count) for count in COUNTS), "exponent", "s / quadrant, last 56"),
+                [("s", *(f"{seconds:.1f}" for seconds in counts), law, f"{slope:.2f}")],
+            ),
+            "![Scaling](images/bench_scaling.png)",
+        )
+    )
+
+
+def main():
+    """Measure, print and write."""
+    chosen = options(__doc__, repeats=3)
+    workers = list(range(1, chosen.threads + 1))
+    with tempfile.TemporaryDirectory(prefix="nightstride-bench-") as scratch:
+        folder = Path(scratch)
+        found = sizes(folder, chosen.threads, chosen.repeats)
+        speed = per_quadrant(folder, workers, chosen.repeats)
+        counts = many_quadrants(folder, max(workers))
+    if chosen.write:
+        draw(found, counts, speed)
+    publish("scaling", describe(found, counts, speed, chosen), chosen.write)
+
+
+if __name__ == "__main__":
+    main()

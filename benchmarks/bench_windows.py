@@ -1,0 +1,115 @@
+"""The window stage seven ways on one 3080 x 3072 image: ``python -m benchmarks.bench_windows``.
+
+All use the shipped weights and the same rules for masked pixels, take turns in one process, and must give the same
+probabilities.
+"""
+
+from functools import partial
+
+from scipy.special import logit
+
+from benchmarks.page import IMAGES, machine, options, publish, table
+from benchmarks.ways.dask_way import dask_logits
+from benchmarks.ways.numpy_way import numpy_logits
+from benchmarks.ways.skimage_way import skimage_logits
+from flows.bench.exposure import bench_exposure
+from flows.bench.gemm_limit import chain_flops, gemm_rates
+from flows.bench.search import probability_error, search_variants
+from flows.bench.shipped_net import shipped_net
+from flows.bench.timing import interleaved
+from flows.evaluation.pictures import new_figure, save
+
+TOLERANCE = 1e-5
+"""Of a probability: all but bfloat16 must agree to this."""
+
+LABELS = {
+    "plain": "plain way: loop over windows, z-score in numpy, batches of 64",
+    "numpy": "numpy `sliding_window_view`, batches of 1,024",
+    "unfold": "torch `unfold`, batches of 1,024",
+    "skimage": "scikit-image `view_as_windows`, batches of 1,024",
+    "dask": "dask `map_overlap`, each chunk unfolded by torch",
+    "fused_f32": "**ours, float32**",
+    "fused_bf16": "**ours, bfloat16, hits scored anew in float32**",
+}
+
+
+def ways(pixels, net, floor):
+    """Every way of searching, by name, in the order of the table."""
+    others = {"numpy": numpy_logits, "skimage": skimage_logits, "dask": dask_logits}
+    every = search_variants(pixels, net, floor) | {name: partial(way, pixels, net) for name, way in others.items()}
+    return {name: every[name] for name in LABELS}
+
+
+def check(results):
+    """Greatest difference in probability from the plain way, by name.
+
+    Raises
+    ------
+    AssertionError
+        Some way gives other probabilities.
+    """
+    errors = {name: float(probability_error(found, results["plain"]).max()) for name, found in results.items()}
+    wrong = {name: error for name, error in errors.items() if error > TOLERANCE and name != "fused_bf16"}
+    assert not wrong, f"probabilities differ from the plain way's: {wrong}"
+    return errors
+
+
+def draw(medians, limits):
+    """Bars of seconds, logarithmic, with the arithmetic limits."""
+    figure, (panel,) = new_figure()
+    names = list(reversed(LABELS))
+    seconds = [medians[name] for name in names]
+    colours = ["#1f5fa8" if name.startswith("fused") else "#9a9a9a" for name in names]
+    panel.barh([LABELS[name].replace("*", "").replace("`", "").split(",")[0].split(":")[0] +
+                (", bfloat16" if name == "fused_bf16" else ", float32" if name == "fused_f32" else "")
+                for name in names], seconds, color=colours)  # fmt: skip
+    for place, value in enumerate(seconds):
+        panel.text(value * 1.05, place, f"{value:.2f} s", va="center", fontsize=8)
+    for (label, value), style in zip(limits.items(), ("--", ":"), strict=True):
+        panel.axvline(value, color="#a83232", linestyle=style, linewidth=1, label=f"matrix products alone, {label}")
+    panel.set(xscale="log", xlabel="seconds for 190,532 windows", xlim=(0.1, 3 * max(seconds)))
+    panel.legend(loc="lower right", fontsize=8)
+    return save(figure, IMAGES / "bench_windows.png")
+
+
+def main():
+    """Measure, print and write."""
+    chosen = options(__doc__, repeats=5)
+    net, card = shipped_net()
+    pixels = bench_exposure().pixels
+    variants = ways(pixels, net, float(logit(card.threshold)))
+    for name in ("fused_f32", "fused_bf16", "dask"):
+        variants[name]()  # compiles, starts threads
+    timed = interleaved(variants, chosen.repeats)
+    errors, medians = check(timed.results), timed.medians
+    rates, flops = gemm_rates(net), chain_flops(net) * len(timed.results["plain"])
+    limits = {"float32": flops / rates.f32, "bfloat16": flops / rates.bf16}
+    rows = [
+        (LABELS[name], f"{medians[name]:.2f}", f"{timed.ratio('plain', name):.1f}", f"{errors[name]:.0e}")
+        for name in LABELS
+    ]
+    rows += [
+        (f"limit: matrix products alone, {kind}", f"{limit:.2f}", f"{medians['plain'] / limit:.1f}", "")
+        for kind, limit in limits.items()
+    ]
+    over = ", ".join(
+        f"{medians[name] / limits[kind]:.2f} times the {kind} limit"
+        for name, kind in (("fused_f32", "float32"), ("fused_bf16", "bfloat16"))
+    )
+    text = (
+        f"One 3080 x 3072 px image, {len(timed.results['plain']):,} windows; median of {chosen.repeats} rounds "
+        f"in which all take turns. {machine(chosen.threads)}.\n\n"
+        + table(("way", "s", "plain way / this", "max. difference in probability"), rows)
+        + f"\n\nOurs takes {over}. Rates of matrix products: float32 {rates.onednn_f32 / 1e9:.0f} GFLOP/s (oneDNN; "
+        f"torch's default {rates.default_f32 / 1e9:.0f}), bfloat16 {rates.bf16 / 1e9:.0f}. bfloat16's difference is "
+        "that of windows below the threshold; the others must agree to "
+        f"{TOLERANCE:.0e}, or the benchmark fails.\n\n"
+        "![Seconds of each way](images/bench_windows.png)"
+    )
+    if chosen.write:
+        draw(medians, limits)
+    publish("windows", text, chosen.write)
+
+
+if __name__ == "__main__":
+    main()

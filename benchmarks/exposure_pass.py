@@ -1,0 +1,60 @@
+"""What a worker does with one exposure, step by step in this process, with the seconds of each step."""
+
+from time import perf_counter
+
+import pyarrow as pa
+
+from flows.adapters.zarr_tiles import TileStore, write_exposure
+from flows.ingest import prepare
+from flows.model_cache import models_of
+from schemas.settings import Settings
+from schemas.stage import Context
+from schemas.tiles import Tiling
+from stages.detect import STAGE as DETECT
+from stages.measure import STAGE as MEASURE
+from stages.merge import STAGE as MERGE
+
+SETTINGS = Settings()
+
+
+class Clock(dict):
+    """Seconds by step."""
+
+    def __call__(self, step, function, *arguments):
+        """Call a function and add the time it takes to a step."""
+        start = perf_counter()
+        result = function(*arguments)
+        self[step] = self.get(step, 0.0) + perf_counter() - start
+        return result
+
+
+def ingest(source, path, clock):
+    """Read an exposure, measure its noise, write its tiles."""
+    info, planes = clock("read, check, measure noise", prepare, source, SETTINGS)
+    clock("write tiles", write_exposure, path, info, planes, SETTINGS.tiles, "bench")
+
+
+def search(path, clock):
+    """Search an exposure tile by tile; give its hits."""
+    store = TileStore.open(path)
+    models = models_of(DETECT, SETTINGS)
+    hits = []
+    for tile in Tiling(store.info.shape).tiles():
+        box = (tile.y0, tile.x0, tile.y1, tile.x1)
+        planes = clock("read tiles", _read, store, *box)
+        context = Context(store.info, tile, SETTINGS.detect, models)
+        hits.append(clock("detect", DETECT, planes, context).replace_schema_metadata(None))
+    return pa.concat_tables(hits)
+
+
+def finish(path, hits, clock):
+    """Merge and measure; give candidates and detections."""
+    store = TileStore.open(path)
+    planes = clock("read tiles", _read, store, 0, 0, *store.info.shape)
+    streaks = clock("merge", MERGE, {"hit": hits, **planes}, Context(store.info, None, SETTINGS.merge))
+    context = Context(store.info, None, SETTINGS.measure, models_of(MEASURE, SETTINGS))
+    return streaks, clock("measure", MEASURE, {"streak": streaks, **planes}, context)
+
+
+def _read(store, *box):
+    return {name: store.read(name, *box) for name in ("difference", "mask")}

@@ -1,0 +1,91 @@
+"""Whether the search is still as fast as it was: ``python -m benchmarks.gate [--record]``.
+
+The plain way and the fused search take turns in one process of one thread, on a small image; what is compared is the
+ratio of their processor times, with the ratio recorded in gate.json. So neither other work on the machine nor the
+number of its cores matters. Exit code 1: a ratio fell by more than a quarter.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from time import process_time
+
+import numpy as np
+from scipy.special import logit
+
+from flows.bench.pixels import Pixels
+from flows.bench.search import search_variants
+from flows.bench.shipped_net import shipped_net
+from flows.bench.threads import use_threads
+from flows.bench.timing import interleaved
+from kernels.fused_dense import has_bfloat16
+
+RECORD = Path(__file__).with_name("gate.json")
+LOSS = 0.25
+"""Share of the recorded ratio that may be lost."""
+
+ROUNDS = 9
+SIDE = 600
+PRECISIONS = {"float32": "fused_f32", "bfloat16": "fused_bf16"}
+
+
+def scene():
+    """Noise and some sources: what the search takes for a hit costs time too."""
+    rng = np.random.default_rng(7)
+    image = rng.normal(0, 5, (1, SIDE, SIDE)).astype(np.float32)
+    for y, x in rng.integers(10, SIDE - 10, (20, 2)):
+        image[0, y : y + 3, x : x + 9] += 60
+    usable = rng.random((SIDE, SIDE)) > 0.001
+    usable[200:260, 300:420] = False
+    return Pixels(image, usable, 0.0)
+
+
+def ratios():
+    """Processor time of the plain way over that of the fused search, by precision."""
+    use_threads(1)
+    net, card = shipped_net()
+    variants = search_variants(scene(), net, float(logit(card.threshold)))
+    del variants["unfold"]
+    for variant in variants.values():
+        variant()  # compiles
+    timed = interleaved(variants, ROUNDS, clock=process_time)
+    return {precision: timed.ratio("plain", name) for precision, name in PRECISIONS.items()}
+
+
+def lost(found, recorded):
+    """Precisions that have become too slow."""
+    # Where the processor has no bfloat16 of its own, its ratio says nothing.
+    known = recorded if has_bfloat16() else {key: value for key, value in recorded.items() if key != "bfloat16"}
+    return [precision for precision, ratio in known.items() if found[precision] < (1 - LOSS) * ratio]
+
+
+def main():
+    """Compare with the record, or write it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--record", action="store_true", help="write gate.json anew")
+    found = ratios()
+    if parser.parse_args().record:
+        RECORD.write_text(json.dumps({key: round(value, 1) for key, value in found.items()}, indent=2) + "\n")
+        print(f"recorded in {RECORD}: {RECORD.read_text()}")
+        return 0
+    recorded = json.loads(RECORD.read_text())
+    slow = lost(found, recorded)
+    if slow:
+        # Once more: a ratio that is really lost is lost twice.
+        found = ratios()
+        slow = lost(found, recorded)
+    for precision, ratio in found.items():
+        print(f"{precision}: the plain way takes {ratio:.1f} times as long, recorded {recorded[precision]:.1f}.")
+    if slow:
+        print(
+            f"The search in {' and '.join(slow)} lost more than {LOSS:.0%} of its speed. To fix, profile "
+            "`nightstride bench search --threads 1` before and after the change; if the loss is meant, or this is "
+            "another kind of processor, `python -m benchmarks.gate --record` and say why in the commit.",
+            file=sys.stderr,
+        )
+    return 1 if slow else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

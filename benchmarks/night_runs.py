@@ -1,0 +1,24 @@
+"""`nightstride run` as a user starts it, on simulated quadrants."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from flows.simulation.night import Night, simulate_night
+from flows.simulation.presets import find_preset
+
+
+def quadrants(folder, count, shape=None):
+    """Simulate ``count`` quadrants of one visit; give their files, in order of the detector."""
+    written = simulate_night(Night(find_preset("ztf", shape=shape), 11, 1, count, folder), workers=2)
+    return list(written.exposures)
+
+
+def searching_seconds(files, out, workers):
+    """Seconds that a run searches: without the start of its services and workers, and without its page."""
+    nightstride = Path(sys.executable).with_name("nightstride")
+    command = [nightstride, "run", *files, "--out", out, "--workers", workers, "--json"]
+    run = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
+    seconds = json.loads(run.stdout.splitlines()[-1])["seconds"]
+    return seconds["wall"] - seconds["startup"] - seconds["report"]

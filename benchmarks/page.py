@@ -1,0 +1,77 @@
+"""Sections of docs/performance.md that the benchmarks write: what stands between their markers."""
+
+import argparse
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import numba
+import torch
+
+from flows.bench.threads import use_threads
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "performance.md"
+IMAGES = ROOT / "docs" / "images"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every section is asked with."""
+
+    threads: int
+    repeats: int
+    write: bool
+
+
+def options(description, repeats):
+    """Read the command line of a section and set the threads."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--repeats", type=int, default=repeats, help="rounds; medians are reported")
+    parser.add_argument("--no-write", action="store_true", help="print only, leave docs/ as they are")
+    chosen = parser.parse_args()
+    return Options(use_threads(chosen.threads), chosen.repeats, not chosen.no_write)
+
+
+def publish(name, text, write):
+    """Print the Markdown of a section and, if wanted, put it between its markers in the page.
+
+    Raises
+    ------
+    ValueError
+        The page has no such markers.
+    """
+    print(f"\n## {name}\n\n{text}\n", flush=True)
+    if not write:
+        return
+    start, end = f"<!-- {name}: written by make bench -->", f"<!-- {name}: end -->"
+    page = PAGE.read_text()
+    if page.count(start) != 1 or page.count(end) != 1:
+        raise ValueError(f"{PAGE} needs the markers {start!r} and {end!r} once each.")
+    before, _, rest = page.partition(start)
+    _, _, after = rest.partition(end)
+    PAGE.write_text(f"{before}{start}\n{text}\n{end}{after}")
+
+
+def table(headings, rows):
+    """Give a Markdown table; the first column is text, the others are figures."""
+    lines = ["| " + " | ".join(headings) + " |", "| --- |" + " ---: |" * (len(headings) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
+
+
+def machine(threads):
+    """Say what the figures were measured on."""
+    versions = f"Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}, numba {numba.__version__}"
+    return f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}; {versions}"
+
+
+def _processor():
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    facts = dict(line.split(":", 1) for line in lines if ":" in line)
+    facts = {key.strip(): value.strip() for key, value in facts.items()}
+    features = [
+        name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in facts.get("flags", "").split()
+    ]
+    return f"{facts.get('model name', platform.machine())} ({', '.join(features) or 'no vector extensions known'})"

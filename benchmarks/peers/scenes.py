@@ -1,0 +1,36 @@
+"""Simulated exposures with their truth, the same for every peer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from flows.adapters.sources import list_sources
+from flows.bench.exposure import BenchExposure
+from flows.evaluation.truth_table import Truth, read_truth
+from flows.ingest import prepare
+from flows.simulation.night import Night, simulate_night
+from flows.simulation.presets import find_preset
+from schemas.settings import Settings
+
+
+@dataclass(frozen=True)
+class TrueScene:
+    """One exposure and what is on it."""
+
+    exposure: BenchExposure
+    truth: Truth
+
+
+def true_scenes(preset, count, seed, shape=None):
+    """Simulate ``count`` exposures of a preset: different detectors of one visit."""
+    settings = Settings()
+    with TemporaryDirectory(prefix="nightstride-bench-") as scratch:
+        folder = Path(scratch)
+        simulate_night(Night(find_preset(preset, shape=shape), seed, 1, count, folder))
+        truth = read_truth([folder / "truth.parquet"])
+        scenes = []
+        for source in list_sources([scratch], settings):
+            info, planes = prepare(source, settings)
+            exposure = BenchExposure(info, planes["difference"], planes["mask"])
+            scenes.append(TrueScene(exposure, truth.on(info.visit, info.detector)))
+    return scenes
