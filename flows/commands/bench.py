@@ -52,7 +52,8 @@ def _show(figures: "SearchFigures") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{figures.windows:,} windows, {figures.threads} threads, median of {figures.repeats}")
+    threads = f"{figures.threads} thread{'s' if figures.threads > 1 else ''}"
+    table = Table(title=f"{figures.windows:,} windows, {threads}, median of {figures.repeats}")
     for heading in ("search", "s", "plain / this", "this / limit"):
         table.add_column(heading, justify="left" if heading == "search" else "right")
     for label, seconds, limit in _rows(figures):
