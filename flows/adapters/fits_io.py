@@ -14,7 +14,6 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
-from flows.adapters.fits_rice import rice_pixels
 from schemas.errors import BadInput
 
 _GZIP = b"\x1f\x8b"
@@ -114,12 +113,11 @@ class FitsContent:
             ``truncated``, ``bad_checksum`` or ``damaged``; ``no_image`` if the HDU holds none.
         """
         with _damage(self._where):
-            with fits.open(io.BytesIO(self._data), memmap=False, disable_image_compression=True) as file:
-                if self._verify:
-                    self._verify_sums(file, index)
-                pixels: NDArray[Any] | None = rice_pixels(self._data, file, index)
-            if pixels is None:
-                pixels = self._by_astropy(index)
+            if self._verify:
+                self._verify_sums(index)
+            with fits.open(io.BytesIO(self._data), memmap=False) as file:
+                hdu = file[index]
+                pixels = None if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) else hdu.data
         if pixels is None:
             raise no_image(self._where)
         blank = self.headers[index].get("BLANK")
@@ -127,19 +125,15 @@ class FitsContent:
             pixels = np.where(pixels == blank, np.float32(np.nan), pixels)
         return pixels
 
-    def _by_astropy(self, index: int) -> NDArray[Any] | None:
-        with fits.open(io.BytesIO(self._data), memmap=False) as file:
-            hdu = file[index]
-            return None if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) else hdu.data
-
-    def _verify_sums(self, file: fits.HDUList, index: int) -> None:
+    def _verify_sums(self, index: int) -> None:
         # The sums are of the bytes on disk: for a compressed image, of its binary table.
-        hdu = file[index]
-        wrong = [
-            name
-            for name, verdict in (("DATASUM", hdu.verify_datasum()), ("CHECKSUM", hdu.verify_checksum()))
-            if verdict == 0
-        ]
+        with fits.open(io.BytesIO(self._data), memmap=False, disable_image_compression=True) as file:
+            hdu = file[index]
+            wrong = [
+                name
+                for name, verdict in (("DATASUM", hdu.verify_datasum()), ("CHECKSUM", hdu.verify_checksum()))
+                if verdict == 0
+            ]
         if wrong:
             raise _bad_checksum(self._where, f"{' and '.join(wrong)} of HDU {index}")
 
