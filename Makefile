@@ -25,6 +25,8 @@ $(VENV)/.ready: pyproject.toml deploy/constraints.txt
 		{ echo "cannot make a virtual environment: apt-get install python3-venv"; exit 2; }
 	@echo "Installing pinned packages into $(VENV): about 2 GB, some minutes."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint deploy/constraints.txt
+	@echo "Compiling: half a minute."
+	@$(BIN)/python -m flows.exercise
 	@touch $@
 
 night: setup  ## Simulate a night of 3 visits x 2 detectors, search it, evaluate it, make its page

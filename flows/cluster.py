@@ -12,9 +12,10 @@ from distributed import Client, LocalCluster, WorkerPlugin
 from distributed.system import MEMORY_LIMIT
 from distributed.worker import Worker
 
+from flows.exercise import exercise
 from flows.model_cache import models_of
 from flows.worker_server import MALLOC, METHOD, THREADS, start_worker_server
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, NightstrideError
 from schemas.settings import Settings
 from stages import PIPELINE
 
@@ -135,7 +136,7 @@ def host_memory() -> int:
 
 
 class Warm(WorkerPlugin):
-    """Loads the models once per worker, before its first task."""
+    """Loads models and compiled code once per worker, before its first task."""
 
     name = "nightstride"
 
@@ -149,3 +150,5 @@ class Warm(WorkerPlugin):
         torch.set_num_threads(1)
         for stage in PIPELINE:
             models_of(stage, self._settings)
+        with suppress(NightstrideError):
+            exercise(self._settings)
