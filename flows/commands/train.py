@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from schemas.errors import Misconfigured
+
 app = typer.Typer(help="Train the models of a stage; weights, cards and pictures go to a folder.", no_args_is_help=True)
 
 
@@ -45,4 +47,40 @@ def detect(
         figures = train_detect(
             out, work or Path(scratch), plan, workers or os.cpu_count() or 1, lambda line: typer.echo(line, err=True)
         )
+    typer.echo(json.dumps(figures) if as_json else json.dumps(figures, indent=2))
+
+
+@app.command("screen")
+def screen(
+    model: Annotated[str, typer.Option(help="Network of the search: shipped name, folder or URL.")] = "basic_cnn",
+    out: Annotated[Path, typer.Option(help="Folder for weights and card: the network's, if it has one.")] = Path(
+        "models/screen"
+    ),
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for the simulated exposures (about 3 GB); used again if it is there.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything.")] = 1,
+    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
+) -> None:
+    """Train a screen for the network of the search, which leaves few windows to it; no data are needed.
+
+    Simulates exposures, fits a small network to guess what the large one says, sets the level below which windows are
+    left out so that no hit is lost, and reports on exposures of its own.
+    """
+    from flows.training.screen_train import ScreenPlan, train_screen
+
+    with tempfile.TemporaryDirectory(prefix="nightstride-train-") as scratch:
+        try:
+            figures = train_screen(
+                out,
+                work or Path(scratch),
+                model,
+                ScreenPlan(seed=seed),
+                workers or os.cpu_count() or 1,
+                lambda line: typer.echo(line, err=True),
+            )
+        except Misconfigured as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from error
     typer.echo(json.dumps(figures) if as_json else json.dumps(figures, indent=2))

@@ -11,3 +11,15 @@ def test_help_names_the_options():
 
 def test_unknown_stage_is_bad_usage():
     assert CliRunner().invoke(app, ["train", "nonsense"]).exit_code == 2
+
+
+def test_help_of_the_screen_names_the_options():
+    result = CliRunner().invoke(app, ["train", "screen", "--help"], env={"COLUMNS": "160"})
+    assert result.exit_code == 0
+    assert all(option in result.stdout for option in ("--model", "--out", "--work", "--seed", "--json"))
+
+
+def test_screen_of_an_unknown_network_is_bad_configuration(tmp_path):
+    result = CliRunner().invoke(app, ["train", "screen", "--model", "no_such", "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "there is no model 'no_such'" in result.stderr

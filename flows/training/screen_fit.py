@@ -1,0 +1,133 @@
+"""Fit a screen: a small network that says about what the linear layers of a window network say."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from flows.training.screen_rows import Rows
+from kernels.fused_net import Dense
+
+Exact = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class ScreenFit:
+    """How to fit.
+
+    Attributes
+    ----------
+    hidden
+        Sizes of the hidden layers.
+    epochs, batch, rate, seed
+        Passes over the windows, windows per step, Adam's peak learning rate, seed.
+    low, high
+        Log odds from the floor between which guesses are asked to be right; beyond, only to be beyond.
+    near
+        Windows so close to the floor count five times and are varied more.
+    made
+        Made-up windows, next to real ones.
+    """
+
+    hidden: tuple[int, ...] = (128, 64)
+    epochs: int = 20
+    batch: int = 4096
+    rate: float = 5e-3
+    seed: int = 0
+    low: float = -1.5
+    high: float = 1.0
+    near: float = 0.7
+    made: int = 1_800_000
+
+
+def fit_screen(
+    rows: Rows, exact: Exact, floor: float, plan: ScreenFit, say: Callable[[str], None]
+) -> tuple[Dense, ...]:
+    """Give the layers of a screen that guesses the log odds of these windows.
+
+    Parameters
+    ----------
+    rows
+        Windows of exposures.
+    exact
+        Gives log odds of features: the layers that the screen stands in front of.
+    floor
+        Log odds of a hit.
+    plan
+        How to fit.
+    say
+        Called with a line for every epoch.
+
+    Notes
+    -----
+    Squared error, but for guesses that fall short of the floor's neighbourhood: those cost three times as much, and
+    the fourth power on top, since the worst of them sets the level. The layers to be guessed can be asked about
+    anything: windows that no exposure holds, made by mixing and varying real ones, keep the guess right between and
+    around them.
+    """
+    torch.manual_seed(plan.seed)
+    everything = Rows.join([rows, _made_up(rows, exact, floor, plan)])
+    mean, scale = everything.features.mean(0), everything.features.std(0)
+    x = torch.from_numpy((everything.features - mean) / scale)
+    y = torch.from_numpy(np.clip(everything.logits - floor, plan.low, plan.high))
+    weight = torch.where((y > -plan.near) & (y < plan.high), 5.0, 1.0)
+    net = _network(x.shape[1], plan.hidden)
+    steps = plan.epochs * (len(x) // plan.batch)
+    optimizer = torch.optim.Adam(net.parameters(), lr=plan.rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.rate, total_steps=steps)
+    for epoch in range(plan.epochs):
+        order, total = torch.randperm(len(x)), 0.0
+        for part in torch.split(order[: len(x) // plan.batch * plan.batch], plan.batch):
+            optimizer.zero_grad()
+            loss = (weight[part] * _cost(net(x[part])[:, 0], y[part], plan)).mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * plan.batch
+        say(f"epoch {epoch + 1} of {plan.epochs}: loss {total / len(x):.4f}")
+    return _folded(net, mean, scale, floor)
+
+
+def _made_up(rows: Rows, exact: Exact, floor: float, plan: ScreenFit) -> Rows:
+    """Make windows: two real ones mixed (half of the time), each value times a random factor about 1."""
+    rng = np.random.default_rng(plan.seed)
+    close = np.flatnonzero((rows.logits > floor - plan.near) & (rows.logits < floor + 2))
+    above = np.flatnonzero(rows.logits > floor + plan.low)
+    parts = []
+    for spread in (0.05, 0.15, 0.3):
+        for source, count in ((close, 2 * plan.made // 9), (above, plan.made // 9)):
+            one, two = (rows.features[source[rng.integers(len(source), size=count)]] for _ in range(2))
+            share = (rng.uniform(0, 0.5, (count, 1)) * (rng.random((count, 1)) < 0.5)).astype(np.float32)
+            factor = np.exp(spread * rng.standard_normal(one.shape, np.float32))
+            parts.append((one + share * (two - one)) * factor)
+    features = np.concatenate(parts)
+    return Rows(features, exact(features))
+
+
+def _cost(guess: torch.Tensor, y: torch.Tensor, plan: ScreenFit) -> torch.Tensor:
+    short = torch.relu(y - guess) * (y > plan.low)
+    over = torch.relu(guess - y) * (y < plan.high)
+    return over**2 + 3 * short**2 + 50 * short**4
+
+
+def _network(inputs: int, hidden: tuple[int, ...]) -> nn.Sequential:
+    layers = [nn.Linear(a, b) for a, b in pairwise((inputs, *hidden, 1))]
+    return nn.Sequential(*[part for layer in layers for part in (layer, nn.ReLU())][:-1])
+
+
+def _folded(
+    net: nn.Sequential, mean: NDArray[np.float32], scale: NDArray[np.float32], floor: float
+) -> tuple[Dense, ...]:
+    """Take the layers out, the normalisation of the features in the first and the floor in the last."""
+    layers = [
+        (layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy())
+        for layer in net
+        if isinstance(layer, nn.Linear)
+    ]
+    layers[0] = (layers[0][0] / scale, layers[0][1] - layers[0][0] @ (mean / scale))
+    layers[-1] = (layers[-1][0], layers[-1][1] + floor)
+    return tuple(Dense(weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in layers)
