@@ -148,7 +148,8 @@ def _climb(snr: NDArray[np.float32], lags: NDArray[np.float64], ends: NDArray[np
             value = trail_snr(snr, lags, trial[0], trial[1], trial[2], trial[3])
             if value > best + 1e-6:
                 best = value
-                ends[:] = trial
+                for k in range(4):
+                    ends[k] = trial[k]
                 improved = True
         if not improved:
             step *= 0.5
@@ -163,7 +164,8 @@ def _displace(ends: NDArray[np.float64], trial: NDArray[np.float64], move: int, 
     if move % 4 >= 2:
         ux, uy = -uy, ux
     size = step if move % 2 == 0 else -step
-    trial[:] = ends
+    for k in range(4):
+        trial[k] = ends[k]
     if move // 4 != 2:
         trial[0] += size * ux
         trial[1] += size * uy
