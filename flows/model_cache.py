@@ -1,7 +1,7 @@
 """Models, loaded once per process."""
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from flows.adapters.weights import load_model, read_card, read_screen_card
@@ -57,7 +57,7 @@ def _weights(stages: Iterable[Stage]) -> list[str]:
     return sorted({weight for stage in stages for weight in stage.weights})
 
 
-@cache
+@lru_cache(8)
 def _loaded(weight: str, name: str, search: DetectSettings | None, card: str) -> Callable[..., Any]:
     if search is None:
         return load_model(weight, name)

@@ -44,20 +44,18 @@ def window_features(windows: Windows, layers: Layers) -> NDArray[np.float32]:
     return out
 
 
-def crop_features(crops: NDArray[np.float32], inverse: NDArray[np.float64], layers: Layers) -> NDArray[np.float32]:
-    """Give the features of windows that are already cut out and have mean zero.
+def crop_features(crops: NDArray[np.float32], layers: Layers) -> NDArray[np.float32]:
+    """Give the features of windows that are already cut out and z-scored.
 
     Parameters
     ----------
     crops : (n, bands, side, side) float32
-        Pixels minus the mean of their window; all of them count.
-    inverse : (n, bands) float64
-        1 / standard deviation of each window.
+        Mean zero, standard deviation one; all pixels count.
     layers
         Of the network.
     """
     out = np.empty((len(crops), layers.second.shape[0] * layers.feature_side**2), np.float32)
-    _of_crops(crops, inverse, layers, out)
+    _of_crops(crops, layers, out)
     return out
 
 
@@ -81,11 +79,9 @@ def _of_bands(windows: Windows, layers: Layers, out: NDArray[np.float32]) -> Non
 
 
 @nb.njit(parallel=True, cache=True)
-def _of_crops(
-    crops: NDArray[np.float32], inverse: NDArray[np.float64], layers: Layers, out: NDArray[np.float32]
-) -> None:
-    good, level = np.ones(crops.shape[2:], np.bool_), np.zeros((crops.shape[1], 1, 1))
+def _of_crops(crops: NDArray[np.float32], layers: Layers, out: NDArray[np.float32]) -> None:
+    good = np.ones(crops.shape[2:], np.bool_)
+    level, spread = np.zeros((crops.shape[1], 1, 1)), np.ones((crops.shape[1], 1, 1))
     for n in nb.prange(len(crops)):
-        spread = inverse[n].copy().reshape((-1, 1, 1))
         one = Windows(crops[n], good, np.float32(0.0), level, spread, 1)
         features_of_bands(one, layers, 0, 1, 0, 1, out[n : n + 1])

@@ -38,7 +38,7 @@ def split_row(
 ) -> None:
     """Write row ``y`` of an image, from pixel ``x0``, minus the background, to ``out`` (phases, length).
 
-    Pixels that are not usable, not finite, or beyond the image are 0: they count as background.
+    Pixels that are not usable or beyond the image are 0: they count as background.
     """
     ny, nx = image.shape
     out[:] = 0.0
@@ -47,9 +47,8 @@ def split_row(
     for phase in range(out.shape[0]):
         first = x0 + phase
         for k in range(min(out.shape[1], max(0, nx - first + stride - 1) // stride)):
-            value = image[y, first + k * stride] - background
-            if usable[y, first + k * stride] and np.isfinite(value):
-                out[phase, k] = value
+            if usable[y, first + k * stride]:
+                out[phase, k] = image[y, first + k * stride] - background
 
 
 @nb.njit(cache=True, fastmath=CONTRACT)

@@ -12,6 +12,7 @@ from kernels.fused_layers import Layers, Windows, layers_of
 from kernels.fused_net import FusedNet
 from kernels.fused_screen import Screen
 from kernels.fused_statistics import window_statistics
+from kernels.windows import require_on_image
 
 MARGIN = 0.125
 """How far below the floor a log odds in bfloat16 may lie and still be computed again in float32: eight times the
@@ -77,13 +78,19 @@ class FusedSearch:
         unscored : int
             How many those are.
 
+        Raises
+        ------
+        ValueError
+            The windows of the grid do not lie on the image.
+
         Notes
         -----
         A window's log odds do not depend, to the bit, on the image around it, on its place in a batch, or on the
         number of threads.
         """
+        require_on_image(image.shape, grid, stride, self.net.side)
         logits = np.empty(grid[0] * grid[1], np.float32)
-        tall = max(1, SLAB // grid[1])
+        tall = max(1, SLAB // max(1, grid[1]))
         unscored = 0
         for row in range(0, grid[0], tall):
             rows = min(tall, grid[0] - row)
@@ -107,15 +114,14 @@ class FusedSearch:
 
         Parameters are those of `search`. Features of windows that are not scored have no meaning.
         """
-        image, usable = np.ascontiguousarray(image), np.ascontiguousarray(usable)
+        image, usable = np.ascontiguousarray(image), usable & np.isfinite(image).all(0)
         statistics = window_statistics(image, usable, background, grid, stride, self.net.side)
         windows = Windows(image, usable, np.float32(background), statistics.mean, statistics.inverse, stride)
         features = window_features(windows, self._convolutions)
         far = np.argwhere(statistics.far)
         if len(far):
             crops = _crops(windows, far, self.net.side)
-            spread = np.ascontiguousarray(statistics.inverse[:, far[:, 0], far[:, 1]].T)
-            features[far[:, 0] * grid[1] + far[:, 1]] = crop_features(crops, spread, self._convolutions)
+            features[far[:, 0] * grid[1] + far[:, 1]] = crop_features(crops, self._convolutions)
         return features, statistics.scored.ravel()
 
     def log_odds(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -145,13 +151,14 @@ class FusedSearch:
 
 
 def _crops(windows: Windows, corners: NDArray[np.int64], side: int) -> NDArray[np.float32]:
-    """Cut windows out and take their own mean off, in float64, (n, bands, side, side)."""
+    """Cut windows out and z-score them, in float64, (n, bands, side, side)."""
     crops = np.empty((len(corners), len(windows.image), side, side), np.float32)
     background = np.float64(windows.background)
     for crop, (row, column) in zip(crops, corners, strict=True):
         box = (slice(row * windows.stride, row * windows.stride + side),
                slice(column * windows.stride, column * windows.stride + side))  # fmt: skip
         pixels = windows.image[:, *box].astype(np.float64)
-        good = windows.usable[box] & np.isfinite(pixels).all(0)
-        crop[:] = np.where(good, pixels, background) - (windows.mean[:, row, column] + background)[:, None, None]
+        filled = np.where(windows.usable[box], pixels, background) - background
+        mean, inverse = windows.mean[:, row, column, None, None], windows.inverse[:, row, column, None, None]
+        crop[:] = (filled - mean) * inverse
     return crops

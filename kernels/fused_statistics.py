@@ -6,9 +6,14 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.windows import FLAT
+
 FAR = 64.0
 """Windows whose mean lies farther from the background than this many of their standard deviations are not left to
 float32 sums: at 64 the digits lost are still below 1e-5 of a standard deviation."""
+
+TINY, HUGE = 1e-30, 1e30
+"""Neither are windows whose standard deviation is beyond these: products with it leave the range of float32."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +46,14 @@ def window_statistics(
     stride: int,
     side: int,
 ) -> WindowStatistics:
-    """Give mean and spread of every window of the grid, over its usable and finite pixels.
+    """Give mean and spread of every window of the grid, over its usable pixels.
 
     Parameters
     ----------
     image : (bands, ny, nx) float32
         Pixels; values under ``~usable`` are not read.
     usable : (ny, nx) bool
-        Pixels that count, the same for all bands.
+        Pixels that count, the same for all bands; finite in every band.
     background
         Level about which is summed, in the unit of ``image``.
     grid
@@ -108,7 +113,8 @@ def _statistics(
                     continue
                 mean[band, row, column] = level
                 inverse[band, row, column] = 1.0 / std
-                far[row, column] = far[row, column] or abs(level) > FAR * std
+                if abs(level) > FAR * std or not TINY < std < HUGE:
+                    far[row, column] = True
 
 
 @nb.njit(cache=True)
@@ -127,10 +133,8 @@ def _column_sums(
     square[:] = 0.0
     for y in range(y0, y0 + side):
         for x in range(len(count)):
-            value = image[y, x] - background
-            good = usable[y, x] and np.isfinite(value)
-            pixel = np.float64(value) if good else 0.0
-            count[x] += 1.0 if good else 0.0
+            pixel = np.float64(image[y, x]) - np.float64(background) if usable[y, x] else 0.0
+            count[x] += 1.0 if usable[y, x] else 0.0
             total[x] += pixel
             square[x] += pixel * pixel
 
@@ -143,7 +147,7 @@ def _two_passes(
     total, largest, count = np.float64(0.0), np.float64(0.0), 0
     for y in range(y0, y0 + side):
         for x in range(x0, x0 + side):
-            if usable[y, x] and np.isfinite(image[y, x]):
+            if usable[y, x]:
                 value = np.float64(image[y, x])
                 total += value
                 largest = max(largest, abs(value))
@@ -152,7 +156,7 @@ def _two_passes(
     square = np.float64(0.0)
     for y in range(y0, y0 + side):
         for x in range(x0, x0 + side):
-            if usable[y, x] and np.isfinite(image[y, x]):
+            if usable[y, x]:
                 square += (np.float64(image[y, x]) - level) ** 2
     std = np.sqrt(square / count)
-    return level - np.float64(background), std if std > 1.2e-7 * largest else np.float64(0.0)
+    return level - np.float64(background), std if std > FLAT * largest else np.float64(0.0)

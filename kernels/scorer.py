@@ -68,7 +68,7 @@ class WindowScorer:
         batches of one size.
         """
         with torch.inference_mode():
-            scores = self.net(torch.from_numpy(windows).to(self.device, non_blocking=True))
+            scores = self.net(torch.from_numpy(windows).to(self.device))
             return (scores[:, 1] - scores[:, 0]).cpu().numpy()
 
     @cached_property

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.windows import fill_windows
+from kernels.windows import fill_windows, require_on_image
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class WindowedSearch:
         stride: int,
     ) -> tuple[NDArray[np.float32], int]:
         """Give the log odds of every window, and how many could not be scored; see `FusedSearch.search`."""
+        require_on_image(image.shape, grid, stride, self.side)
         good = usable & np.isfinite(image).all(0)
         batch = np.empty((self.batch, len(image), self.side, self.side), np.float32)
         logits = np.empty(grid[0] * grid[1], np.float32)

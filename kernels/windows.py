@@ -4,6 +4,9 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+FLAT = 1.2e-7
+"""A standard deviation at or below this part of the largest value is none: float32 pixels cannot resolve it."""
+
 
 def fill_windows(
     image: NDArray[np.float32],
@@ -55,6 +58,19 @@ def fill_windows(
     out[count:] = 0.0
     _fill(image, usable, np.float32(background), grid[1], stride, start, count, out, scored)
     return count, scored
+
+
+def require_on_image(shape: tuple[int, ...], grid: tuple[int, int], stride: int, side: int) -> None:
+    """Check that the windows of a grid lie on an image of (..., ny, nx): compiled code would read beyond it.
+
+    Raises
+    ------
+    ValueError
+        They do not.
+    """
+    ends = tuple((count - 1) * stride + side for count in grid)
+    if all(grid) and any(end > pixels for end, pixels in zip(ends, shape[-2:], strict=True)):
+        raise ValueError(f"a grid of {grid} windows of {side} px at stride {stride} does not fit {shape[-2:]} pixels")
 
 
 @nb.njit(parallel=True, cache=True)
@@ -110,7 +126,7 @@ def _standardise(
             if usable[y0 + y, x0 + x]:
                 square += (np.float64(image[y0 + y, x0 + x]) - mean) ** 2
     std = np.sqrt(square / good)
-    if std <= 1.2e-7 * largest:
+    if std <= FLAT * largest:
         return False
     for y in range(window):
         for x in range(window):

@@ -172,7 +172,7 @@ def load_model(
     from kernels.nets.basic_cnn import BasicCnn
     from kernels.scorer import WindowScorer, choose_device
 
-    net = BasicCnn(bands=int(card.input["bands"]))
+    net = BasicCnn(int(card.input["bands"]), int(card.input.get("side", 26)))
     net.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in arrays.items()})
     where = choose_device(device)
     threshold = card.threshold if threshold is None else threshold

@@ -51,14 +51,38 @@ def test_a_large_pedestal_costs_no_digits(background):
     np.testing.assert_allclose(found, logits, rtol=2e-5, atol=5e-5)
 
 
-def test_values_that_are_not_finite_do_not_count():
-    net = network()
-    image, usable = sky((60, 60))
+@pytest.mark.parametrize("bands", [1, 2])
+@pytest.mark.parametrize("pedestal", [0.0, 10_000.0])
+def test_values_that_are_not_finite_do_not_count_in_any_band(bands, pedestal):
+    image, usable = sky((60, 60), bands, pedestal=pedestal)
     holed, less = image.copy(), usable.copy()
     holed[0, 20:30, 20:25], less[20:30, 20:25] = np.nan, False
-    holed[0, 40, 40], less[40, 40] = np.inf, False
-    search = FusedSearch(fuse(net)).search
+    holed[-1, 40, 40], less[40, 40] = np.inf, False
+    search = FusedSearch(fuse(network(bands))).search
     assert (search(holed, usable, 0.0, (5, 5), 7)[0] == search(image, less, 0.0, (5, 5), 7)[0]).all()
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e35])
+def test_extreme_values_are_scored_like_others(scale):
+    net = network()
+    image, usable = sky((60, 60))
+    image[:, :26] *= np.float32(scale)
+    found, unscored = FusedSearch(fuse(net)).search(image, usable, 0.0, (5, 5), 7)
+    logits, missing = expected(net, image, usable, 0.0)
+    assert unscored == missing
+    np.testing.assert_allclose(found, logits, atol=2e-5)
+
+
+@pytest.mark.parametrize("grid", [(0, 0), (5, 0), (0, 5)])
+def test_an_empty_grid_has_no_log_odds(grid):
+    found, unscored = FusedSearch(fuse(network())).search(*sky((60, 60)), 0.0, grid, 7)
+    assert found.shape == (0,)
+    assert unscored == 0
+
+
+def test_a_grid_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"grid of \(6, 5\) windows of 26 px at stride 7 does not fit"):
+        FusedSearch(fuse(network())).search(*sky((60, 60)), 0.0, (6, 5), 7)
 
 
 @pytest.mark.parametrize("bands", [1, 2])
