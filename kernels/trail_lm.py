@@ -13,6 +13,12 @@ from kernels.trail_model import BLOCK, PARAMETERS, trail_gradient, trail_rows
 _DAMPING = 1e-2
 _MOST_DAMPING = 1e12
 _ITERATIONS = 60
+_SHORTEST = 0.01
+"""Length at which a trail is a point, px: at 0 it has no angle, and the last digit would say where the fit goes."""
+_MOST_TURN = 0.5
+"""Furthest that a step may turn a trail, radians."""
+_MOST_CUT = 0.75
+"""Largest part of its length that a step may take."""
 
 
 def vector(flux: float, segment: Segment, level: float) -> NDArray[np.float64]:
@@ -90,6 +96,7 @@ def minimise(
     squares = _equations(data, p, weights, sigmas, normal, slope)
     for _ in range(_ITERATIONS):
         step, solved = _damped_step(normal, slope, damping, free)
+        step[3], step[4] = max(step[3], -_MOST_CUT * p[3]), min(max(step[4], -_MOST_TURN), _MOST_TURN)
         trial = _inside(p + step, shape)
         new = np.inf
         if solved and _stride(p, trial) <= reach:
@@ -110,7 +117,7 @@ def minimise(
 @njit(cache=True, nogil=True)
 def _inside(p: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:
     """Make the length positive, and cut a trail off at the border of the image, at constant surface brightness."""
-    length, cosine, sine = abs(p[3]), math.cos(p[4]), math.sin(p[4])  # the model is even in length
+    length, cosine, sine = max(abs(p[3]), _SHORTEST), math.cos(p[4]), math.sin(p[4])  # the model is even in length
     low, high = -0.5 * length, 0.5 * length
     if abs(cosine) > 1e-12:
         left, right = (-0.5 - p[1]) / cosine, (shape[1] - 0.5 - p[1]) / cosine

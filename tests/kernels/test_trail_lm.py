@@ -73,3 +73,20 @@ def test_ends_stay_inside_the_image_at_the_same_surface_brightness():
     assert p[1] - p[3] / 2 == pytest.approx(-0.5, abs=1e-3)
     assert p[1] + p[3] / 2 == pytest.approx(59.5, abs=1e-3)
     assert p[0] == pytest.approx(12 * 60, rel=0.01)
+
+
+@pytest.mark.parametrize(("flux", "length"), [(60, 0.5), (300, 1.0), (300, 3.0)])
+def test_a_fit_to_a_point_does_not_hang_on_the_last_digit(flux, length):
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        place = Segment(30 + rng.uniform(-0.5, 0.5), 30 + rng.uniform(-0.5, 0.5), 0.0, 0.0)
+        footprint = stadium((60, 60), place, 8.0)
+        image = flux * trail_image((60, 60), *place, PSF) + rng.normal(0, 2, (60, 60))
+        values, use = image[footprint.y, footprint.x], np.ones(len(footprint.y))
+        start = vector(0.8 * flux, Segment(30.0, 30.0, length, 40.0), 0.0)
+        (one, squares, _), (other, again, _) = (
+            minimise(values, use, footprint, begin, PSF.weights, PSF.sigmas, (60, 60), 5.0, 6, 1e-8)
+            for begin in (start, start + np.array([0, 1e-9, -1e-9, 0, 0, 0]))
+        )
+        assert squares == pytest.approx(again, rel=1e-8)
+        np.testing.assert_allclose(one[:4], other[:4], rtol=1e-4, atol=1e-4)
