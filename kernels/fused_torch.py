@@ -1,26 +1,22 @@
 """Search of whole images with a window network, on a torch device."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kernels.fused_dense import Precision
 from kernels.fused_net import FusedNet
+from kernels.fused_search import MARGIN
 from kernels.fused_torch_chain import Chain
-from kernels.fused_torch_dense import DenseConvolution
-from kernels.fused_torch_maps import shared_maps
+from kernels.fused_torch_convolutions import DenseConvolution, SecondConvolution
+from kernels.fused_torch_maps import shared_maps, single_maps
 from kernels.fused_torch_memory import chunk_rows
 from kernels.fused_torch_moments import window_moments
-from kernels.fused_torch_second import SecondConvolution
-from kernels.fused_torch_single import single_maps, single_windows
-
-Precision = Literal["float32", "bfloat16"]
-
-MARGIN = 1.0
-"""Windows whose bfloat16 log odds lie above the floor less this are scored again in float32."""
+from kernels.fused_torch_rounding import full_precision
+from kernels.fused_torch_single import single_windows
+from kernels.windows import require_on_image
 
 BATCH = {"cuda": 16384, "cpu": 1024}
 """Windows that pass the linear layers together: 1,500 activations of 2 bytes for 16,384 of them are 49 MB, the size of
@@ -33,7 +29,7 @@ SINGLE = 2048
 class TorchSearch:
     """A network that searches images without ever cutting windows out; see `shared_maps` for why that is exact.
 
-    Not for use by two threads at once.
+    Threads may call it at the same time; they take turns.
 
     Parameters
     ----------
@@ -42,11 +38,11 @@ class TorchSearch:
     device
         ``cpu`` or ``cuda``.
     precision
-        Of the linear layers, where nearly all arithmetic is. bfloat16 moves log odds by up to about 1 %; statistics are
-        float64 and the convolutions float32 in any case.
+        Of the linear layers behind the first, where nearly all arithmetic is. Statistics are float64 and all else is
+        float32 in any case.
     floor
-        Log odds that matter. With bfloat16, windows above ``floor - MARGIN`` are scored again in float32, so that what
-        reaches the floor is what float32 finds.
+        Log odds that matter. With bfloat16, windows that reach ``floor - MARGIN`` are scored again in float32, so that
+        what reaches the floor is what float32 finds.
     batch
         Windows that pass the linear layers together; None chooses by device.
     """
@@ -94,6 +90,11 @@ class TorchSearch:
             Log odds; -inf where more than half of the window is not usable or, in any band, there is no spread.
         unscored : int
             Number of those.
+
+        Raises
+        ------
+        ValueError
+            The windows of the grid do not lie on the image.
         """
         there = host_tensor(image).to(self.device), host_tensor(usable).to(self.device)
         logits = self.score(*there, background, grid, stride)
@@ -104,12 +105,13 @@ class TorchSearch:
         self, image: torch.Tensor, usable: torch.Tensor, background: float, grid: tuple[int, int], stride: int
     ) -> torch.Tensor:
         """Score every window of an image that lies on the device already; see `search`. (rows * columns,) float32."""
+        require_on_image(tuple(image.shape), grid, stride, self.net.side)
         rows, columns = grid
         logits = torch.empty(rows * columns, device=self.device)
         if not len(logits):
             return logits
         step = chunk_rows(self.net, self.device, columns, image.shape[2], stride)
-        with _ieee():
+        with full_precision():
             for row in range(0, rows, step):
                 count = min(step, rows - row)
                 box = slice(row * stride, (row + count - 1) * stride + self.net.side)
@@ -145,14 +147,3 @@ class TorchSearch:
 def host_tensor(values: NDArray[Any]) -> torch.Tensor:
     """See an array as a tensor; one that must not be written to is copied, because tensors cannot promise that."""
     return torch.from_numpy(np.require(values, requirements="W"))
-
-
-@contextmanager
-def _ieee() -> Iterator[None]:
-    """Keep float32 matrix products from being rounded to TF32 (10 bits), whatever the process has chosen."""
-    chosen = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(chosen)

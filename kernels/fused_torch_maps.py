@@ -1,9 +1,9 @@
-"""First pooled maps of search windows, scaled as each window's own z-score asks, on a torch device."""
+"""First pooled maps of search windows, on a torch device."""
 
 import torch
 
 from kernels.fused_net import FusedNet
-from kernels.fused_torch_dense import DenseConvolution, pool_everywhere, window_views
+from kernels.fused_torch_convolutions import DenseConvolution, pool_everywhere, window_views
 from kernels.fused_torch_moments import Moments
 from kernels.nets.pooling import max_pool_4_2
 
@@ -50,6 +50,15 @@ def shared_maps(
     for band, plane in enumerate(planes):
         summed.addcmul_(window_views(dense(plane, band), grid, stride, side, 1), scale[band])
     return pool_windows(summed.flatten(0, 1)).relu_()
+
+
+def single_maps(net: FusedNet, dense: DenseConvolution, windows: torch.Tensor) -> torch.Tensor:
+    """Give the first pooled maps of windows, (n, bands, side, side) float32 -> (n, pooled, pooled, channels)."""
+    convolved = sum(dense(windows[:, band], band) for band in range(net.bands))
+    assert isinstance(convolved, torch.Tensor)
+    used = 2 * net.pooled_side + 2
+    bias = torch.from_numpy(net.first_bias).to(windows.device)
+    return pool_windows(convolved[:, :used, :used] + bias).relu_()
 
 
 def pool_windows(maps: torch.Tensor) -> torch.Tensor:

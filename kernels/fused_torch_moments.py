@@ -5,15 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import avg_pool2d
 
+from kernels.windows import FLAT
+
 FARTHEST_MEAN = 32.0
 """Windows whose mean lies farther from the background, in their own std, are scored one by one.
 
 Float32 convolutions that windows share lose digits as the pedestal under a window grows. A pixel can lie up to
 ``side`` (26) std from the mean of its window anyway: up to 32, the pedestal adds no more error than such a pixel does.
 """
-
-FLAT = 1.2e-7
-"""A std of this share of the largest value is none: float32 pixels cannot resolve it (as `kernels.windows` has it)."""
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,7 @@
 
 import torch
 
-from kernels.fused_net import FusedNet
-from kernels.fused_torch_dense import DenseConvolution
-from kernels.fused_torch_maps import pool_windows
-from kernels.fused_torch_moments import FLAT
+from kernels.windows import FLAT
 
 
 def single_windows(
@@ -44,12 +41,3 @@ def single_windows(
     spread = (std > FLAT * values.abs().amax((2, 3), keepdim=True)).all(1, keepdim=True)
     windows = torch.where(spread, centred / std, 0.0).float()
     return windows, spread.flatten()
-
-
-def single_maps(net: FusedNet, dense: DenseConvolution, windows: torch.Tensor) -> torch.Tensor:
-    """Give the first pooled maps of windows, (n, bands, side, side) float32 -> (n, pooled, pooled, channels)."""
-    convolved = sum(dense(windows[:, band], band) for band in range(net.bands))
-    assert isinstance(convolved, torch.Tensor)
-    used = 2 * net.pooled_side + 2
-    bias = torch.from_numpy(net.first_bias).to(windows.device)
-    return pool_windows(convolved[:, :used, :used] + bias).relu_()

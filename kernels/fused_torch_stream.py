@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from traceback import clear_frames
 from types import TracebackType
 from typing import Self
 
@@ -52,15 +53,26 @@ class _Slot:
     def __init__(self, device: torch.device, pixels: int, area: int) -> None:
         gpu = device.type == "cuda"
         module = torch.get_device_module(device)
-        self.host = torch.empty(pixels, pin_memory=gpu), torch.empty(area, dtype=torch.bool, pin_memory=gpu)
-        self.device = torch.empty(pixels, device=device), torch.empty(area, dtype=torch.bool, device=device)
+        self.host: tuple[torch.Tensor, ...] = (
+            torch.empty(pixels, pin_memory=gpu),
+            torch.empty(area, dtype=torch.bool, pin_memory=gpu),
+        )
+        self.device: tuple[torch.Tensor, ...] = (
+            torch.empty(pixels, device=device),
+            torch.empty(area, dtype=torch.bool, device=device),
+        )
         self.copied, self.searched = module.Event(), module.Event()
+
+    def drop(self) -> None:
+        """Let go of the memory, whoever still holds the slot."""
+        self.host = self.device = ()
 
 
 class TorchStream:
     """Searches images one after the other while the next ones are read and copied.
 
-    A context manager: at its end the memory of the host and of the device is given back.
+    A context manager: at its end a search that still runs is stopped, and the memory of the host and of the device is
+    given back, after an error, too. One search at a time, from one thread.
 
     Parameters
     ----------
@@ -90,6 +102,8 @@ class TorchStream:
         self._copying = self._module.Stream(search.device)
         bands, ny, nx = largest
         self._slots = [_Slot(search.device, bands * ny * nx, ny * nx) for _ in range(SLOTS)]
+        self._open = True
+        self._reader: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -97,15 +111,34 @@ class TorchStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._open = False
+        if self._reader is not None:
+            self._reader.shutdown(cancel_futures=True)
         self._module.synchronize(self._search.device)
-        self._slots.clear()
+        for slot in self._slots:
+            slot.drop()
         if self._search.device.type == "cuda":
-            torch.cuda.empty_cache()
+            _empty_caches()
 
     def search(self, images: Iterable[HostImage]) -> Iterator[ImageHits]:
-        """Give the hits of each image, in order; what the iterator of the images raises is raised here."""
-        source = iter(images)
-        with ThreadPoolExecutor(1) as reader:
+        """Give the hits of each image, in order.
+
+        Raises
+        ------
+        RuntimeError
+            The stream is closed, or its last search has neither ended nor been closed.
+        Exception
+            Whatever the iterator of the images raises.
+        """
+        self._require_open()
+        return self._run(iter(images))
+
+    def _run(self, source: Iterator[HostImage]) -> Iterator[ImageHits]:
+        self._require_open()
+        if self._reader is not None:
+            raise RuntimeError("this stream is searching already: let that search end, or close it")
+        reader = self._reader = ThreadPoolExecutor(1)
+        try:
             loads: deque[Future[tuple[_Slot, HostImage] | None]] = deque(
                 reader.submit(self._load, source, slot) for slot in self._slots
             )
@@ -113,10 +146,20 @@ class TorchStream:
                 loaded = loads.popleft().result()
                 if loaded is None:
                     continue
-                slot, image = loaded
-                hits = self._hits(slot, image)
-                loads.append(reader.submit(self._load, source, slot))
+                hits = self._hits(*loaded)
+                loads.append(reader.submit(self._load, source, loaded[0]))
                 yield hits
+                self._require_open()
+        except BaseException as error:
+            clear_frames(error.__traceback__)  # they hold tensors for as long as somebody holds the error
+            raise
+        finally:
+            reader.shutdown(cancel_futures=True)
+            self._reader = None
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise RuntimeError("this stream is closed: search, and use up what the search gives, inside its with block")
 
     def _load(self, source: Iterator[HostImage], slot: _Slot) -> tuple[_Slot, HostImage] | None:
         """Read the next image and start its copy to the device. In the reader's thread."""
@@ -147,3 +190,12 @@ class TorchStream:
         index = (logits > -torch.inf if floor is None else logits >= floor).nonzero()[:, 0]
         unscored = int(torch.isneginf(logits).sum())
         return ImageHits(index.cpu().numpy(), logits[index].cpu().numpy(), unscored)
+
+
+def _empty_caches() -> None:
+    """Give back what torch keeps for later, on the device and page-locked on the host."""
+    torch.cuda.empty_cache()
+    if hasattr(torch.accelerator, "empty_host_cache"):
+        torch.accelerator.empty_host_cache()
+    else:  # the only way before it had a public name
+        torch._C._host_emptyCache()

@@ -15,7 +15,7 @@ def theirs(net, features):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("count", [0, 1, 16, 37])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
 def test_log_odds_are_the_networks(device, count, dtype, tolerance):
     net, fused = lively_net()
     features = torch.rand(count, 12, generator=torch.Generator().manual_seed(count))

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.nn.functional import max_pool2d
 
-from kernels.fused_torch_dense import DenseConvolution
-from kernels.fused_torch_maps import pool_windows, shared_maps
+from kernels.fused_torch_convolutions import DenseConvolution
+from kernels.fused_torch_maps import pool_windows, shared_maps, single_maps
 from kernels.fused_torch_moments import window_moments
 from kernels.windows import fill_windows
 from tests.kernels.torch_support import DEVICES, lively_net
@@ -27,6 +27,17 @@ def test_maps_are_those_of_z_scored_windows(device, bands):
     ours = shared_maps(fused, DenseConvolution(fused, torch.device(device)), pixels, moments, 7).cpu()
     assert ours.shape == (24, fused.pooled_side, fused.pooled_side, 6)
     torch.testing.assert_close(ours, theirs[:, :, :9, :9].permute(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("bands", [1, 2])
+def test_maps_of_single_windows_are_the_networks(device, bands):
+    net, fused = lively_net(bands)
+    windows = torch.randn(5, bands, 26, 26, generator=torch.Generator().manual_seed(bands))
+    with torch.inference_mode():
+        theirs = max_pool2d(torch.relu(net.conv1(windows)), 4, 2)[:, :, :9, :9].permute(0, 2, 3, 1)
+    ours = single_maps(fused, DenseConvolution(fused, torch.device(device)), windows.to(device)).cpu()
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_pool_is_torchs():

@@ -1,12 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import max_pool2d
 
-from kernels.fused_torch_dense import DenseConvolution
-from kernels.fused_torch_single import single_maps, single_windows
+from kernels.fused_torch_single import single_windows
 from kernels.windows import fill_windows
-from tests.kernels.torch_support import DEVICES, lively_net, messy_image
+from tests.kernels.torch_support import DEVICES, messy_image
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -28,14 +26,3 @@ def test_windows_are_those_of_the_processor(device, background):
 def _mostly_usable(usable, rows, columns):
     windows = np.lib.stride_tricks.sliding_window_view(usable, (26, 26))[::7, ::7][:rows, :columns]
     return 2 * windows.sum((2, 3)).ravel() >= 26 * 26
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("bands", [1, 2])
-def test_maps_are_the_networks(device, bands):
-    net, fused = lively_net(bands)
-    windows = torch.randn(5, bands, 26, 26, generator=torch.Generator().manual_seed(bands))
-    with torch.inference_mode():
-        theirs = max_pool2d(torch.relu(net.conv1(windows)), 4, 2)[:, :, :9, :9].permute(0, 2, 3, 1)
-    ours = single_maps(fused, DenseConvolution(fused, torch.device(device)), windows.to(device)).cpu()
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)

@@ -1,10 +1,14 @@
 import gc
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
+import kernels.fused_torch_stream
 from kernels.fused_torch import TorchSearch
 from kernels.fused_torch_stream import SLOTS, HostImage, TorchStream
 from schemas.tiles import Tiling
@@ -92,6 +96,119 @@ def test_stopping_early_leaves_no_thread():
         next(hits)
         hits.close()
     assert threading.active_count() == before
+
+
+def quiet_stream():
+    return TorchStream(TorchSearch(lively_net()[1], torch.device("cpu")), 7, (1, 131, 150))
+
+
+def test_a_closed_stream_says_so():
+    with quiet_stream() as stream:
+        unread, begun = stream.search(images(2)), stream.search(images(2))
+        next(begun)
+    for late in (lambda: list(unread), lambda: list(begun), lambda: stream.search(images(2))):
+        with pytest.raises(RuntimeError, match="closed"):
+            late()
+
+
+def test_two_searches_do_not_share_the_slots():
+    with quiet_stream() as stream:
+        first = stream.search(images(2))
+        next(first)
+        with pytest.raises(RuntimeError, match="already"):
+            next(stream.search(images(2)))
+        assert len(list(first)) == 1
+        assert len(list(stream.search(images(2)))) == 2
+
+
+def broken_source():
+    yield from images(1)
+    raise OSError("the disk is gone")
+
+
+def too_large():
+    (image,) = images(1)
+    yield replace(image, image=np.zeros((1, 400, 400), np.float32), usable=np.ones((400, 400), bool))
+
+
+def masked_elsewhere():
+    (image,) = images(1)
+    yield replace(image, usable=image.usable[:50])
+
+
+def fail(source, memory):
+    with quiet_stream() as stream:
+        memory.extend(storages(stream))
+        list(stream.search(source()))
+
+
+@pytest.mark.parametrize("source", [broken_source, too_large, masked_elsewhere])
+def test_memory_is_given_back_while_the_error_is_still_at_hand(source):
+    threads, memory = threading.active_count(), []
+    gc.disable()
+    try:
+        with pytest.raises((OSError, RuntimeError)) as caught:
+            fail(source, memory)
+        assert len(memory) == 4 * SLOTS
+        assert all(one.expired() for one in memory)
+    finally:
+        gc.enable()
+    assert threading.active_count() == threads
+    assert caught.value.__traceback__ is not None
+
+
+def test_memory_is_given_back_with_a_search_left_open():
+    threads = threading.active_count()
+    with quiet_stream() as stream:
+        memory = storages(stream)
+        hits = stream.search(images(8))
+        next(hits)
+    assert all(one.expired() for one in memory)
+    assert threading.active_count() == threads
+    with pytest.raises(RuntimeError, match="closed"):
+        next(hits)
+
+
+def storages(stream):
+    return [StorageWeakRef(each.untyped_storage()) for slot in stream._slots for each in (*slot.host, *slot.device)]
+
+
+@pytest.mark.parametrize("end", ["close the search", "close the stream"])
+def test_what_is_not_wanted_any_more_is_not_read(end, monkeypatch):
+    read, stopping = [], threading.Event()
+
+    class Reader(ThreadPoolExecutor):
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            stopping.set()
+            super().shutdown(wait=wait)
+
+    def source():
+        for number, image in enumerate(images(8)):
+            read.append(number)
+            if number == 1:
+                stopping.wait()
+            yield image
+
+    monkeypatch.setattr(kernels.fused_torch_stream, "ThreadPoolExecutor", Reader)
+    with quiet_stream() as stream:
+        hits = stream.search(source())
+        next(hits)
+        if end == "close the search":
+            hits.close()
+    assert read == [0, 1]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_caches_of_the_device_and_of_the_host_are_emptied(named, monkeypatch):
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append("device"))
+    monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: emptied.append("host"), raising=False)
+    monkeypatch.setattr(torch.accelerator, "empty_host_cache", lambda: emptied.append("host"), raising=False)
+    if not named:
+        monkeypatch.delattr(torch.accelerator, "empty_host_cache")
+    kernels.fused_torch_stream._empty_caches()
+    assert emptied == ["device", "host"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

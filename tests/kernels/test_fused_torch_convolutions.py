@@ -2,7 +2,13 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, max_pool2d
 
-from kernels.fused_torch_dense import BLOCK, DenseConvolution, pool_everywhere, window_views
+from kernels.fused_torch_convolutions import (
+    BLOCK,
+    DenseConvolution,
+    SecondConvolution,
+    pool_everywhere,
+    window_views,
+)
 from tests.kernels.torch_support import DEVICES, lively_net
 
 
@@ -27,6 +33,18 @@ def test_a_bright_pixel_stays_where_it_is():
     changed = (dense(bright, 0) != dense(plane, 0)).any(-1).nonzero()
     assert changed.min(0).values.tolist() == [16, 26]
     assert changed.max(0).values.tolist() == [20, 30]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("side", [26, 34])
+def test_features_are_the_networks(device, side):
+    net, fused = lively_net(side=side)
+    maps = torch.rand(7, fused.pooled_side, fused.pooled_side, 6, generator=torch.Generator().manual_seed(side))
+    with torch.inference_mode():
+        theirs = max_pool2d(torch.relu(net.conv2(maps.permute(0, 3, 1, 2))), 4, 2).flatten(1)
+    ours = SecondConvolution(fused, torch.device(device))(maps.to(device)).cpu()
+    assert ours.shape == (7, fused.features)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_pool_is_torchs():
