@@ -79,12 +79,20 @@ def copy_all(visit: Iterator[HostImage], device: torch.device) -> None:
             there.copy_(host)
 
 
-def score_all(search: TorchSearch, different: list[HostImage], count: int) -> None:
-    """Search as many images as the visit has, all of them on the device from the start."""
-    there = [(torch.from_numpy(one.image), torch.from_numpy(one.usable)) for one in different]
-    there = [(image.to(search.device), usable.to(search.device)) for image, usable in there]
-    for (image, usable), one in islice(cycle(zip(there, different, strict=True)), count):
-        search.score(image, usable, one.background, one.grid, STRIDE)
+def upload(images: list[HostImage], device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Pixels and masks of the images, on the device."""
+    return [(torch.from_numpy(one.image).to(device), torch.from_numpy(one.usable).to(device)) for one in images]
+
+
+def score_seconds(search: TorchSearch, different: list[HostImage], count: int) -> float:
+    """Seconds to search as many images as the visit has, all of them on the device from the start."""
+    there = upload(different, search.device)
+
+    def score_all() -> None:
+        for (image, usable), one in islice(cycle(zip(there, different, strict=True)), count):
+            search.score(image, usable, one.background, one.grid, STRIDE)
+
+    return timed(search.device, score_all)[0]
 
 
 def stream_all(search: TorchSearch, visit: Iterator[HostImage], shape: tuple[int, int]) -> list[ImageHits]:
@@ -94,14 +102,18 @@ def stream_all(search: TorchSearch, visit: Iterator[HostImage], shape: tuple[int
 
 
 def agreement(search: TorchSearch, one: HostImage) -> dict[str, Any]:
-    """How the scores of one image differ from those of float32."""
-    exact = TorchSearch(search.net, search.device, "float32")
-    theirs, ours = (each.search(one.image, one.usable, one.background, one.grid, STRIDE)[0] for each in (exact, search))
-    assert search.floor is not None
-    error = np.abs(expit(theirs.astype(float)) - expit(ours.astype(float)))
+    """How the scores of one image differ from those of float32, before windows near the floor are scored again."""
+    net, device, floor = search.net, search.device, search.floor
+    assert floor is not None
+    exact, loose, final = (
+        each.search(one.image, one.usable, one.background, one.grid, STRIDE)[0].astype(float)
+        for each in (TorchSearch(net, device), TorchSearch(net, device, search.precision), search)
+    )
+    near = np.abs(exact - floor) < 2
     return {
-        "p99_dprob": float(np.quantile(error, 0.99)),
-        "same_hits": bool(np.array_equal(theirs >= search.floor, ours >= search.floor)),
+        "p99_dprob": float(np.quantile(np.abs(expit(exact) - expit(loose)), 0.99)),
+        "max_dlogit_near_floor": float(np.abs(exact[near] - loose[near]).max(initial=0.0)),
+        "same_hits": bool(np.array_equal(exact >= floor, final >= floor)),
     }
 
 
@@ -127,7 +139,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     found: list[ImageHits] = []
     for _ in range(arguments.repeats):
         copy, _ = timed(device, lambda: copy_all(visit(), device))
-        compute, _ = timed(device, lambda: score_all(search, different, arguments.detectors))
+        compute = score_seconds(search, different, arguments.detectors)
         if gpu:
             module.reset_peak_memory_stats(device)
         total, found = timed(device, lambda: stream_all(search, visit(), shape))
