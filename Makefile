@@ -54,13 +54,14 @@ imports: setup
 unit: setup
 	$(BIN)/python -m pytest -q
 
-acceptance: setup  ## The nights behind the README's figures: 12 exposures like ZTF's, 12 like the challenge's
+acceptance: setup  ## The nights behind the README's figures, 12 exposures like ZTF's, 12 like the challenge's; the screen on 10,000 streaks
 	for preset in ztf llnl; do \
 		rm -rf $(NIGHT)-$$preset; \
 		$(BIN)/nightstride simulate --preset $$preset --visits 3 --detectors 4 --seed 777 --out $(NIGHT)-$$preset/raw; \
 		$(BIN)/nightstride run $(NIGHT)-$$preset/raw --out $(NIGHT)-$$preset/out; \
 		$(BIN)/nightstride evaluate detect $(NIGHT)-$$preset/out --truth $(NIGHT)-$$preset/raw/truth.parquet; \
 	done
+	$(BIN)/python -m benchmarks.screen --streaks 10000
 
 bench: setup  ## Measure search, stages, peers and scaling; write tables and pictures into the docs (15 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' --constraint deploy/constraints.txt
@@ -73,12 +74,14 @@ bench-suite: setup  ## Small timings by pytest-benchmark, to compare versions wi
 gate: setup  ## Fail if the search has lost more than a quarter of its speed beside the plain way
 	NUMBA_NUM_THREADS=1 $(BIN)/python -m benchmarks.gate
 
-weights: setup  ## Train the search anew and put the weights where they are shipped
+weights: setup  ## Train the search and its screen anew and put the weights where they are shipped
 	$(BIN)/nightstride train detect --out models
 	for kind in json safetensors; do \
 		cp models/detect.$$kind stages/weights/detect/basic_cnn.$$kind; \
 		cp models/reliability.$$kind stages/weights/reliability/verdict.$$kind; \
 	done
+	$(BIN)/nightstride train screen --model models --out models
+	for kind in json safetensors; do cp models/screen.$$kind stages/weights/screen/basic_cnn.$$kind; done
 
 clean:  ## Remove what make made
 	rm -rf $(VENV) $(NIGHT) $(NIGHT)-* models build .mypy_cache .ruff_cache .pytest_cache

@@ -131,3 +131,10 @@ def test_a_screen_works_at_its_threshold_and_above_and_on_the_processor(model):
         load_model("detect", str(folder), threshold=0.3, screen=True)
     with pytest.raises(Misconfigured, match=r"detect.screen: works on the processor only"):
         load_model("detect", str(folder), "cuda", screen=True)
+
+
+def test_the_shipped_screen_belongs_to_the_shipped_network():
+    scorer = load_model("detect", "basic_cnn", screen=True)
+    assert read_screen_card("basic_cnn").input["detect_sha256"] == scorer.card.sha256
+    assert scorer.screen.level < 0
+    assert scorer.windows.screen is scorer.screen

@@ -31,3 +31,13 @@ def test_guesses_stand_beside_what_they_are_of(examples):
     rows, found = scored_rows(examples[1], "basic_cnn"), guessed(examples[1], "basic_cnn", FIRST)
     assert (found.logits == rows.logits).all()
     np.testing.assert_allclose(found.guess, rows.features[:, 0])
+
+
+def test_the_shipped_screen_keeps_every_hit_and_leaves_few_windows(examples):
+    scorer = load_model("detect", "basic_cnn", screen=True)
+    for example in examples:
+        rows = scored_rows(example, "basic_cnn")
+        guess, hit = scorer.screen(rows.features), rows.logits >= scorer.floor
+        assert hit.sum() > 5
+        assert (guess[hit] >= scorer.screen.level).all()
+        assert (guess >= scorer.screen.level).mean() < 0.2

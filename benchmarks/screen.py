@@ -1,0 +1,201 @@
+"""The search with its screen and without, on simulated exposures: ``python -m benchmarks.screen [--streaks 2000]``.
+
+Both search the same tiles, in turns, in this process; both are merged, measured and matched to the truth. Every
+exposure is new: training used other seeds.
+"""
+
+import argparse
+import os
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter, process_time
+
+import pyarrow as pa
+
+from benchmarks.page import machine, table
+from benchmarks.peers.scenes import true_scenes
+from flows.adapters.weights import load_model
+from flows.bench.threads import use_threads
+from flows.evaluation.evaluate import Image, evaluate
+from flows.evaluation.published import detections_of
+from flows.simulation.presets import find_preset
+from kernels.completeness import Share
+from schemas.settings import Settings
+from schemas.stage import Context
+from schemas.tiles import Tiling
+from stages.detect import STAGE as DETECT
+from stages.measure import STAGE as MEASURE
+from stages.merge import STAGE as MERGE
+
+PRESETS = ("ztf", "ztf", "llnl")
+"""Taken in turns."""
+
+SEED = 910_000
+"""Of the first exposure; training used others."""
+
+SETTINGS = Settings()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one way of searching found on one exposure, and the seconds of its search: elapsed, and of processors."""
+
+    hits: pa.Table
+    sources: pa.Table
+    wall: float
+    cpu: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One exposure: what each way made of it, and how many windows it has and the screen lets pass."""
+
+    preset: str
+    truth: object
+    outcomes: dict
+    windows: int
+    passed: int
+
+
+def ways(model):
+    """Give the searches that are compared, by name."""
+    return {
+        "float32": load_model("detect", model, "cpu", "float32"),
+        "as it comes": load_model("detect", model, "cpu", "auto"),
+        "with the screen": load_model("detect", model, "cpu", "auto", screen=True),
+    }
+
+
+def search(exposure, scorer):
+    """Search all tiles of an exposure."""
+    found = []
+    for tile in Tiling(exposure.info.shape, SETTINGS.tiles.tile).tiles():
+        box = (slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
+        planes = {"difference": exposure.difference[box], "mask": exposure.mask[box]}
+        context = Context(exposure.info, tile, SETTINGS.detect, {"detect": scorer})
+        found.append(DETECT(planes, context).replace_schema_metadata(None))
+    return pa.concat_tables(found)
+
+
+def run(exposure, scorer, verdict):
+    """Search, merge and measure an exposure."""
+    wall, cpu = perf_counter(), process_time()
+    hits = search(exposure, scorer)
+    wall, cpu = perf_counter() - wall, process_time() - cpu
+    planes = {"difference": exposure.difference, "mask": exposure.mask}
+    streaks = MERGE({"hit": hits, **planes}, Context(exposure.info, None, SETTINGS.merge))
+    context = Context(exposure.info, None, SETTINGS.measure, {"reliability": verdict})
+    return Outcome(hits, MEASURE({"streak": streaks, **planes}, context), wall, cpu)
+
+
+def passed(exposure, scorer):
+    """Count the windows that are scored, and those that the screen leaves to the network."""
+    pixels, found = exposure.pixels, scorer.windows
+    features, scored = found.features(pixels.image, pixels.usable, pixels.background, pixels.grid, pixels.stride)
+    return int(scored.sum()), int((found.screen(features[scored]) >= found.screen.level).sum())
+
+
+def measure(model, wanted, per_image, seed):
+    """Simulate and search exposures until they hold that many streaks that count; yield a row for each."""
+    scorers, verdict = ways(model), load_model("reliability", SETTINGS.measure.model)
+    streaks = number = 0
+    while streaks < wanted:
+        preset = PRESETS[number % len(PRESETS)]
+        (scene,) = true_scenes(find_preset(preset, per_image), 1, seed + number)
+        if not number:  # compiles
+            for scorer in scorers.values():
+                search(scene.exposure, scorer)
+        turn = list(scorers) if number % 2 else list(scorers)[::-1]
+        outcomes = {name: run(scene.exposure, scorers[name], verdict) for name in turn}
+        outcomes = {name: outcomes[name] for name in scorers}
+        yield Row(preset, scene.truth, outcomes, *passed(scene.exposure, scorers["with the screen"]))
+        streaks += int(scene.truth.targets.counted.sum())
+        number += 1
+
+
+def summary(rows, name, exact):
+    """Row of the table for one way, compared with another."""
+    mine = [row.outcomes[name] for row in rows]
+    judged = evaluate(Image(detections_of(one.sources), row.truth) for one, row in zip(mine, rows, strict=True))
+    others = [row.outcomes[exact] for row in rows]
+    share = Share(int(judged.found.sum()), len(judged.found))
+    bright = judged.snr >= 10
+    share10 = Share(int(judged.found[bright].sum()), int(bright.sum()))
+    return (
+        name,
+        f"{median(one.cpu for one in mine):.3f}",
+        f"{median(one.wall for one in mine):.3f}",
+        sum(missing(other.hits, one.hits) for other, one in zip(others, mine, strict=True)),
+        sum(
+            missing(other.sources, one.sources) + missing(one.sources, other.sources)
+            for other, one in zip(others, mine, strict=True)
+        ),
+        interval(share),
+        interval(share10),
+        f"{judged.false_per_image:.2f}",
+    )
+
+
+def missing(these, those):
+    """Rows of one table that another does not have, to the last bit."""
+    kept = set(map(repr, those.to_pylist()))
+    return sum(repr(row) not in kept for row in these.to_pylist())
+
+
+def interval(share):
+    low, high = share.interval
+    return f"{share.found} of {share.n}: {share.value:.4f} ({low:.4f}–{high:.4f})"
+
+
+def report(rows, threads, command):
+    """Give the Markdown of what was measured."""
+    headings = ("search", "processor s", "elapsed s", "hits lost", "detections changed",
+                "completeness (95 %)", "S/N ≥ 10", "false per image")  # fmt: skip
+    counts = {preset: sum(row.preset == preset for row in rows) for preset in dict.fromkeys(PRESETS)}
+    images = " and ".join(f"{count} `{preset}`" for preset, count in counts.items() if count)
+    hits = sum(len(row.outcomes["float32"].hits) for row in rows)
+    detections = sum(len(row.outcomes["float32"].sources) for row in rows)
+    share = sum(row.passed for row in rows) / sum(row.windows for row in rows)
+    each = [row.passed / row.windows for row in rows]
+    ratios = {
+        kind: median(getattr(row.outcomes["float32"], kind) / getattr(row.outcomes["with the screen"], kind)
+                     for row in rows)
+        for kind in ("cpu", "wall")
+    }  # fmt: skip
+    return (
+        f"`{command}`: {images} exposures of 3080 x 3072 px, {hits} hits, {detections} detections. "
+        f"{machine(threads)}.\n\n"
+        + table(headings, [summary(rows, name, "float32") for name in rows[0].outcomes])
+        + f"\n\nWindows that the screen left to the network: {share:.2%} ({min(each):.2%} to {max(each):.2%} of an "
+        f"exposure's). Times are medians per exposure; the search with the screen takes {ratios['cpu']:.1f} times less "
+        f"processor time than float32, {ratios['wall']:.1f} times less elapsed time."
+    )
+
+
+def main():
+    """Measure and print; exit status 1 if the screen costs a detected streak."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--streaks", type=int, default=2000, help="injected streaks to look at, at least")
+    parser.add_argument("--model", default=SETTINGS.detect.model, help="shipped name, folder or URL")
+    parser.add_argument("--per-image", type=int, default=100, help="streaks on each exposure")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the first exposure")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    chosen = parser.parse_args()
+    threads = use_threads(chosen.threads)
+    rows = []
+    for row in measure(chosen.model, chosen.streaks, chosen.per_image, chosen.seed):
+        rows.append(row)
+        lost = missing(row.outcomes["float32"].hits, row.outcomes["with the screen"].hits)
+        print(f"exposure {len(rows)}: {row.passed / row.windows:.2%} of windows passed, {lost} hits lost", flush=True)
+    print(report(rows, threads, f"python -m benchmarks.screen --streaks {chosen.streaks}"))
+    found = [
+        evaluate(Image(detections_of(row.outcomes[name].sources), row.truth) for row in rows).found
+        for name in ("float32", "with the screen")
+    ]
+    lost = int((found[0] & ~found[1]).sum())
+    print(f"\nstreaks found without the screen and not with it: {lost}")
+    raise SystemExit(int(lost > 0))
+
+
+if __name__ == "__main__":
+    main()
