@@ -34,7 +34,5 @@ def _choices() -> list[tuple[Any, str, tuple[Any, ...]]]:
     backends: Any = torch.backends
     matmul = backends.cuda.matmul
     sums = matmul, "allow_bf16_reduced_precision_reduction", (False,)
-    if not hasattr(matmul, "fp32_precision"):  # before torch 2.9
-        return [sums, (matmul, "allow_tf32", (False,))]
     exact = "fp32_precision", ("ieee", "none")
     return [sums, (matmul, *exact), (backends.mkldnn.matmul, *exact)]
