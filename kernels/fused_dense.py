@@ -13,6 +13,9 @@ from kernels.fused_net import Dense
 
 Precision = Literal["float32", "bfloat16"]
 
+_ROWS = 64
+"""Batches are filled up to a multiple of this."""
+
 
 @dataclass(frozen=True)
 class LinearChain:
@@ -40,12 +43,19 @@ class LinearChain:
             for start in range(0, len(features), self.batch):
                 part = torch.from_numpy(features[start : start + self.batch])
                 count = len(part)
-                # Equal sizes give equal bits.
-                values = functional.pad(part, (0, 0, 0, self.batch - count))
+                values = functional.pad(part, (0, 0, 0, self._padded(count) - count))
                 for layer in self._packed:
                     values = layer(values.to(layer.bias.dtype))
                 logits[start : start + count] = values[:count, 0].float().numpy()
         return logits
+
+    def _padded(self, count: int) -> int:
+        """Rows of a batch that holds ``count`` windows.
+
+        oneDNN gives a row the same bits in a batch of any size. Of other libraries nothing is known: there all batches
+        have one size.
+        """
+        return -(-count // _ROWS) * _ROWS if self._packed[0].packed else self.batch
 
     @cached_property
     def _packed(self) -> "tuple[_Linear, ...]":

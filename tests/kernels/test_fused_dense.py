@@ -47,7 +47,10 @@ def test_log_odds_do_not_depend_on_the_place_in_a_batch_or_on_threads(precision)
     before = torch.get_num_threads()
     found = chain(features)
     assert (chain(features[order]) == found[order]).all()
-    assert (chain(features[:3]) == found[:3]).all()
+    for count in (1, 3, 64, 200, 257):
+        assert (chain(features[:count]) == found[:count]).all()
+    for batch in (64, 512, 1024):
+        assert (LinearChain(dense(network()), precision, batch)(features) == found).all()
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
