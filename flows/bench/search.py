@@ -5,9 +5,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
+from flows.adapters.weights import load_model
 from flows.bench.catalogue import catalogue_of
 from flows.bench.exposure import BenchExposure
 from flows.bench.gemm_limit import GemmRates, chain_flops, gemm_rates
@@ -19,6 +21,9 @@ from flows.bench.unfold_way import unfold_logits
 from kernels.fused_net import FusedNet, fuse
 from kernels.fused_search import FusedSearch
 from kernels.nets.basic_cnn import BasicCnn
+from kernels.nets.compact_cnn import CompactCnn
+from kernels.scorer import WindowScorer, WindowSearch
+from schemas.settings import Settings
 
 Logits = NDArray[np.float32]
 
@@ -35,6 +40,9 @@ class SearchFigures:
         Loop over windows in batches of 64; torch's unfold in batches of 1,024.
     fused_f32_s, fused_bf16_s
         The fused search, the second with windows near the threshold scored anew in float32.
+    screened_s, compact_s
+        The fused search with the shipped screen in front of the linear layers; of a network without large layers
+        (`CompactCnn`, random weights).
     gemm_limit_f32_s, gemm_limit_bf16_s
         The bare matrix products of the fully connected chain at the best rate measured.
     gemm_default_f32_gflops, gemm_onednn_f32_gflops, gemm_bf16_gflops
@@ -45,8 +53,8 @@ class SearchFigures:
         The same of bfloat16 scores, none of them scored anew: 99th percentile and greatest.
     same_detections
         Whether float32 and bfloat16 give the same hits, bit for bit, and the same catalogue.
-    same_hits_as_plain
-        Whether float32 gives the hits of the plain way.
+    same_hits_as_plain, same_hits_screened
+        Whether float32 gives the hits of the plain way; whether the screen loses none of float32's.
     hits, detections
         How many there are.
     """
@@ -58,6 +66,8 @@ class SearchFigures:
     unfold_s: float
     fused_f32_s: float
     fused_bf16_s: float
+    screened_s: float
+    compact_s: float
     gemm_limit_f32_s: float
     gemm_limit_bf16_s: float
     gemm_default_f32_gflops: float
@@ -68,6 +78,7 @@ class SearchFigures:
     max_dprob_bf16: float
     same_detections: bool
     same_hits_as_plain: bool
+    same_hits_screened: bool
     hits: int
     detections: int
 
@@ -92,11 +103,14 @@ def compare_search(exposure: BenchExposure, repeats: int, threads: int) -> Searc
     """
     net, card = shipped_net()
     pixels, floor = exposure.pixels, float(logit(card.threshold))
-    variants = search_variants(pixels, net, floor)
-    variants["fused_f32"](), variants["fused_bf16"]()  # compiles
+    variants = search_variants(pixels, net, floor) | small_variants(pixels)
+    for name, variant in variants.items():
+        if name not in ("plain", "unfold"):
+            variant()  # compiles
     timed = interleaved(variants, repeats)
     rates = gemm_rates(net)
-    plain, single, half = (timed.results[name] for name in ("plain", "fused_f32", "fused_bf16"))
+    names = ("plain", "fused_f32", "fused_bf16", "screened")
+    plain, single, half, screened = (timed.results[name] for name in names)
     raw = fused_logits(pixels, FusedSearch(fused_net(net), "bfloat16", None))
     catalogues = [catalogue_of(exposure, found, floor) for found in (single, half)]
     bf16_error = probability_error(raw, single)
@@ -111,6 +125,7 @@ def compare_search(exposure: BenchExposure, repeats: int, threads: int) -> Searc
         max_dprob_bf16=float(bf16_error.max()),
         same_detections=same_hits(single, half, floor) and catalogues[0].equals(catalogues[1]),
         same_hits_as_plain=np.array_equal(single >= floor, plain >= floor),
+        same_hits_screened=same_hits(single, screened, floor),
         hits=int((single >= floor).sum()),
         detections=len(catalogues[0]),
     )
@@ -128,6 +143,20 @@ def search_variants(pixels: Pixels, net: BasicCnn, floor: float) -> dict[str, Ca
     }
 
 
+def small_variants(pixels: Pixels) -> dict[str, Callable[[], Logits]]:
+    """Give the searches that leave out most of the linear layers: by the shipped screen, or by another network."""
+    scorer = load_model("detect", Settings().detect.model, screen=True)
+    assert isinstance(scorer, WindowScorer)
+    torch.manual_seed(0)
+    compact = fuse(CompactCnn().eval())
+    assert compact is not None
+    search = FusedSearch(compact)
+    return {
+        "screened": lambda: fused_logits(pixels, scorer.windows),
+        "compact": lambda: fused_logits(pixels, search),
+    }
+
+
 def fused_net(net: BasicCnn) -> FusedNet:
     """Take a network apart that is known to be of the right shape."""
     fused = fuse(net)
@@ -135,7 +164,7 @@ def fused_net(net: BasicCnn) -> FusedNet:
     return fused
 
 
-def fused_logits(pixels: Pixels, search: FusedSearch) -> Logits:
+def fused_logits(pixels: Pixels, search: WindowSearch) -> Logits:
     """Log odds of all windows by the fused search."""
     logits, _ = search.search(pixels.image, pixels.usable, pixels.background, pixels.grid, pixels.stride)
     return logits

@@ -65,7 +65,8 @@ def _show(figures: "SearchFigures") -> None:
         f"Probabilities: float32 differs from the plain way by {figures.max_dprob_f32:.1e} at most; "
         f"bfloat16 by {figures.p99_dprob_bf16:.1e} (99 %), {figures.max_dprob_bf16:.1e} at most.\n"
         f"{figures.hits} hits, {figures.detections} detections; the same in both precisions: "
-        f"{'yes' if figures.same_detections else 'NO'}.",
+        f"{'yes' if figures.same_detections else 'NO'}; behind the screen: "
+        f"{'yes' if figures.same_hits_screened else 'NO'}.",
         highlight=False,
     )
 
@@ -76,6 +77,8 @@ def _rows(figures: "SearchFigures") -> list[tuple[str, float, float | None]]:
         ("torch unfold, batches of 1,024", figures.unfold_s, None),
         ("fused, float32", figures.fused_f32_s, figures.gemm_limit_f32_s),
         ("fused, bfloat16", figures.fused_bf16_s, figures.gemm_limit_bf16_s),
+        ("fused, float32 behind the screen", figures.screened_s, None),
+        ("compact network (untrained)", figures.compact_s, None),
         ("limit, float32: matrix products alone", figures.gemm_limit_f32_s, None),
         ("limit, bfloat16", figures.gemm_limit_bf16_s, None),
     ]

@@ -16,6 +16,7 @@ def test_all_ways_find_the_same(figures):
     assert 0 < figures.p99_dprob_bf16 <= figures.max_dprob_bf16
     assert figures.same_detections
     assert figures.same_hits_as_plain
+    assert figures.same_hits_screened
     assert figures.hits > figures.detections > 3
     assert figures.windows == 40 * 44
 
@@ -23,6 +24,7 @@ def test_all_ways_find_the_same(figures):
 def test_the_json_has_all_that_was_asked_for(figures):
     names = (
         "plain_s", "unfold_s", "fused_f32_s", "fused_bf16_s", "gemm_limit_f32_s", "gemm_limit_bf16_s",
+        "screened_s", "compact_s",
         "max_dprob_f32", "p99_dprob_bf16", "same_detections", "windows", "threads",
     )  # fmt: skip
     found = figures.as_json()
