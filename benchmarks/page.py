@@ -64,10 +64,11 @@ def table(headings, rows):
 def machine(threads):
     """Say what the figures were measured on."""
     versions = f"Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}, numba {numba.__version__}"
-    return f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}; {versions}"
+    return f"{processor()}, {threads} thread{'s' if threads > 1 else ''}; {versions}"
 
 
-def _processor():
+def processor():
+    """Name the processor and the vector extensions that matter here."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     facts = dict(line.split(":", 1) for line in lines if ":" in line)
     facts = {key.strip(): value.strip() for key, value in facts.items()}

@@ -31,10 +31,12 @@ def exercise(settings: Settings) -> int:
     """Put a simulated image of three trails through ingest and every stage; give the number of detections."""
     info, planes = described(_exposure(), settings)
     inputs: dict[str, Any] = {name: planes[name] for name in ("difference", "mask")}
-    for tile in Tiling(info.shape, 7 * SIDE, settings.detect.window, settings.detect.stride).tiles():
-        DETECT(inputs, Context(info, tile, settings.detect, models_of(DETECT, settings)))
+    stride = settings.detect.stride
+    for tile in Tiling(info.shape, SIDE * stride, settings.detect.window, stride).tiles():
+        pixels = {name: plane[tile.y0 : tile.y1, tile.x0 : tile.x1] for name, plane in inputs.items()}
+        DETECT(pixels, Context(info, tile, settings.detect, models_of(DETECT, settings)))
     # Where trails are is given, not found: what is compiled must not depend on the weights.
-    inputs["hit"] = _hits(settings.detect.window, settings.detect.stride)
+    inputs["hit"] = _hits(settings.detect.window, stride)
     inputs["streak"] = MERGE(inputs, Context(info, None, settings.merge))
     return len(MEASURE(inputs, Context(info, None, settings.measure, models_of(MEASURE, settings))))
 
@@ -88,7 +90,7 @@ def _hits(window: int, stride: int) -> pa.Table:
             "logit": pa.array([4.0] * len(windows), pa.float32()),
         },
         schema=HIT.schema,
-    )
+    ).replace_schema_metadata({"window": str(window), "stride": str(stride)})
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The process that workers are forked from: it imports what they need once for all of them.
 
 A worker that starts by itself takes 4 s of processor time to import its libraries. One that is forked has them at once,
-also one that replaces a killed worker, and they share the memory. Nothing is computed in this process, so that no
-library has threads to lose when it is forked.
+also one that replaces a killed worker, and they share the memory. Nothing is computed in this process, so that numba,
+BLAS and torch have no threads to lose when it is forked.
 """
 
 import multiprocessing
@@ -30,12 +30,22 @@ _MODULES = ["flows.cli", "flows.cluster", "flows.exposure_tasks", "flows.ingest"
 
 
 def start_worker_server() -> None:
-    """Begin to import what workers need; returns at once.
+    """Begin to import what workers need; returns at once. A second call does nothing.
 
-    Sets ``os.environ``, as Dask does before it starts a worker: what the libraries of a worker read while they are
-    imported has to be there before.
+    Notes
+    -----
+    What the libraries of a worker read while they are imported has to be in the environment before: it is set while
+    the process starts, and as it was afterwards, because numba would read it here too.
     """
     if METHOD == "forkserver":
+        before = {name: os.environ.get(name) for name in THREADS | MALLOC}
         os.environ.update(THREADS | MALLOC)
-        multiprocessing.get_context(METHOD).set_forkserver_preload(_MODULES)
-        forkserver.ensure_running()
+        try:
+            multiprocessing.get_context(METHOD).set_forkserver_preload(_MODULES)
+            forkserver.ensure_running()
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value

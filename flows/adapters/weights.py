@@ -114,7 +114,7 @@ def read_screen_card(name: str) -> ModelCard:
         if error.code != "missing_model":
             raise
         raise Misconfigured("missing_screen", error.where, f"there is no screen for {name!r}.", remedy) from error
-    if card.input["detect_sha256"] != network.sha256:
+    if card.input.get("detect_sha256") != network.sha256 or "threshold" not in card.input:
         raise Misconfigured("other_screen", f"{location}.json", "belongs to other weights of the search.", remedy)
     return card
 

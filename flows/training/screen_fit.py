@@ -11,6 +11,7 @@ from torch import nn
 
 from flows.training.screen_rows import Rows
 from kernels.fused_net import Dense
+from schemas.errors import Misconfigured
 
 Exact = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -62,6 +63,11 @@ def fit_screen(
     say
         Called with a line for every epoch.
 
+    Raises
+    ------
+    Misconfigured
+        None of the windows is a hit.
+
     Notes
     -----
     Squared error, but for guesses that fall short of the floor's neighbourhood: those cost three times as much, and
@@ -69,6 +75,13 @@ def fit_screen(
     anything: windows that no exposure holds, made by mixing and varying real ones, keep the guess right between and
     around them.
     """
+    if not (rows.logits > floor).any():
+        raise Misconfigured(
+            "no_hits",
+            "the simulated exposures",
+            f"hold no hit of this network among {len(rows.logits)} windows.",
+            "train the network further, or give it a lower threshold.",
+        )
     torch.manual_seed(plan.seed)
     everything = Rows.join([rows, _made_up(rows, exact, floor, plan)])
     mean, scale = everything.features.mean(0), everything.features.std(0)

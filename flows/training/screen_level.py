@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.completeness import binomial_interval
+from schemas.errors import Misconfigured
 
 WORST = 30
 """Hits with the lowest guesses that tell how the guesses of further hits would fall off."""
@@ -33,13 +34,26 @@ def safe_level(examples: list[Guessed], floor: float) -> float:
     floor
         Log odds of a hit.
 
+    Raises
+    ------
+    Misconfigured
+        There are fewer hits.
+
     Returns
     -------
     level
         Log odds, ``floor`` at most: the lowest guess of a hit, less three times the mean distance by which the lowest
         thirty lie below the highest of them (of an exponential tail, its scale).
     """
-    guess = np.sort(np.concatenate([one.guess[one.logits >= floor] for one in examples]))[:WORST].astype(np.float64)
+    hits = np.concatenate([one.guess[one.logits >= floor] for one in examples]).astype(np.float64)
+    if len(hits) < WORST:
+        raise Misconfigured(
+            "few_hits",
+            "the simulated exposures",
+            f"hold {len(hits)} hits of this network, {WORST} are needed to set a level.",
+            "train the network further, or give it a lower threshold.",
+        )
+    guess = np.sort(hits)[:WORST]
     return float(min(guess[0] - FOLDS * (guess[-1] - guess[:-1]).mean(), floor))
 
 

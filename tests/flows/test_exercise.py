@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from flows.exercise import TRAILS, exercise
-from schemas.settings import MeasureSettings, Settings
+from schemas.settings import DetectSettings, MeasureSettings, Settings
 
 LOADED = """
 import json, sys
@@ -38,8 +38,10 @@ print(json.dumps([sum(before.values()), {name: n for name, n in after.items() if
 """
 
 
-def test_every_trail_is_measured():
-    assert exercise(Settings(measure=MeasureSettings(min_reliability=0))) == len(TRAILS)
+@pytest.mark.parametrize("stride", [7, 9, 26])
+def test_every_trail_is_measured(stride):
+    chosen = Settings(measure=MeasureSettings(min_reliability=0), detect=DetectSettings(stride=stride))
+    assert exercise(chosen) == len(TRAILS)
 
 
 @pytest.mark.slow

@@ -13,7 +13,9 @@ def look(queue):
     queue.put((imported, {name: os.environ[name] for name in THREADS | MALLOC}, os.getppid()))
 
 if __name__ == "__main__":
+    before = dict(os.environ)
     start_worker_server()
+    assert os.environ == before
     context = multiprocessing.get_context(METHOD)
     answers = []
     for _ in range(2):

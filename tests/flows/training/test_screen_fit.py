@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 
 from flows.training.screen_fit import ScreenFit, fit_screen
 from flows.training.screen_rows import Rows
 from kernels.fused_screen import Screen
+from schemas.errors import Misconfigured
 
 PLAN = ScreenFit(hidden=(32, 16), epochs=10, batch=256, made=18_000)
 FLOOR = 0.4
@@ -37,3 +39,9 @@ def test_the_same_seed_gives_the_same_layers():
     for one, two in zip(fitted()[0].layers, fitted()[0].layers, strict=True):
         assert np.array_equal(one.weight, two.weight)
         assert np.array_equal(one.bias, two.bias)
+
+
+def test_a_network_without_hits_is_refused():
+    rows = windows(1000, 2)
+    with pytest.raises(Misconfigured, match="hold no hit of this network among 1000 windows"):
+        fit_screen(rows, exact, 50.0, PLAN, print)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from flows.training.screen_level import FOLDS, Guessed, safe_level, screen_figures
+from flows.training.screen_level import FOLDS, WORST, Guessed, safe_level, screen_figures
+from schemas.errors import Misconfigured
 
 FLOOR = 0.0
 
@@ -46,3 +47,9 @@ def test_figures_count_what_is_lost_and_what_passes():
     low, high = found["ztf"]["share_lost_interval"]
     assert low < 1 / 3 < high
     assert found["ztf"]["lowest_guess_of_a_hit"] == pytest.approx(-0.9)
+
+
+def test_too_few_hits_are_refused():
+    few = Guessed(np.zeros(500, np.float32), np.where(np.arange(500) < WORST - 1, 1.0, -5.0).astype(np.float32))
+    with pytest.raises(Misconfigured, match=f"hold {WORST - 1} hits of this network, {WORST} are needed"):
+        safe_level([few], 0.0)
