@@ -171,7 +171,13 @@ def test_an_exposure_that_is_cancelled_before_it_begins_gives_its_slot_back(monk
     monkeypatch.setattr(nightly, "ExposureRun", lambda *_: fails)
     items = [Item(Source(str(n)), ExposureKey(night="20260101", visit=1, detector=n), None) for n in range(3)]
     night = SimpleNamespace(
-        settings=Settings(), out=None, books=None, progress=None, outcomes=[], cluster=SimpleNamespace(address="")
+        settings=Settings(),
+        out=None,
+        books=None,
+        progress=None,
+        outcomes=[],
+        cluster=SimpleNamespace(address=""),
+        tasks=1,
     )
 
     async def one_slot():
