@@ -30,14 +30,17 @@ def search(
 ) -> None:
     """Time the fused search beside the plain way, torch's unfold and the arithmetic limit, in turns in one process.
 
-    The image is a simulated ZTF exposure. It is also checked that all ways find the same.
+    The image is a simulated ZTF exposure. It is also checked that all ways find the same. Takes about a minute.
     """
     from flows.bench.exposure import bench_exposure
     from flows.bench.search import compare_search
     from flows.bench.threads import use_threads
+    from flows.settings_file import load_settings
 
     used = use_threads(threads or len(os.sched_getaffinity(0)))
     try:
+        load_settings(None, {})  # what is wrong in the environment is said as everywhere
+        typer.echo(f"{repeats} rounds of every way to search: about a minute for a full image.", err=True)
         figures = compare_search(bench_exposure(size), repeats, used)
     except NightstrideError as error:
         typer.echo(str(error), err=True)

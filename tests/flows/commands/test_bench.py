@@ -25,3 +25,10 @@ def test_the_table_names_what_was_timed():
 
 def test_a_bad_size_is_exit_code_2():
     assert CliRunner().invoke(app, ["bench", "search", "--size", "5", "5"]).exit_code == 2
+
+
+def test_a_wrong_setting_in_the_environment_is_named(monkeypatch):
+    monkeypatch.setenv("NIGHTSTRIDE_DETECT__PRECISION", "int8")
+    result = CliRunner().invoke(app, ["bench", "search", "--size", "500", "500"])
+    assert result.exit_code == 2
+    assert "detect.precision" in result.stderr
