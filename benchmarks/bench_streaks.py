@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.page import IMAGES, machine, options, publish, table
 from benchmarks.peers.astride_method import astride_streaks
 from benchmarks.peers.findsat import findsat_streaks
-from benchmarks.peers.ours import Ours
+from benchmarks.peers.ours import ours
 from benchmarks.peers.scenes import true_scenes
 from benchmarks.peers.sep_elongation import sep_streaks
 from flows.evaluation.evaluate import Image, evaluate
@@ -42,7 +42,7 @@ class Outcome:
 def peers(threads):
     """Every peer by name."""
     found = {
-        "**nightstride**": Ours(),
+        "**nightstride**": ours,
         "findsat_mrt (acstools)": partial(findsat_streaks, threads=threads),
         "ASTRiDE's method": astride_streaks,
         "sep, 1.5 sigma, a/b ≥ 2": partial(sep_streaks, threshold=1.5),

@@ -4,8 +4,9 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.fused_convolution import convolve_rows
 from kernels.fused_layers import Layers, Windows
-from kernels.fused_rows import CONTRACT, LANES, add_weighted, extend_phases, max_of_four, scratch, split_row
+from kernels.fused_rows import CONTRACT, LANES, extend_phases, max_of_four, scratch, split_row
 from kernels.fused_second import second_maps
 
 
@@ -24,18 +25,18 @@ def features_of_band(
     lanes = (column1 - column0 + LANES - 1) // LANES * LANES
     length = (lanes + (reach + k1 + 2) // stride + LANES) // LANES * LANES
     ring = reach + stride
-    pixels = scratch(k1 * (stride + k1 - 1) * length).reshape((k1, stride + k1 - 1, length))
-    maps = scratch(4 * channels * stride * length).reshape((4, channels, stride * length))
+    pixels = scratch(k1 * (stride + k1 - 1) * length).reshape((1, k1, stride + k1 - 1, length))
+    maps = scratch(4 * channels * stride * length).reshape((4, channels, 1, stride * length))
     tall = scratch((stride + 3) * length).reshape((stride + 3, length))
     pooled = scratch(ring * channels * stride * length).reshape((ring, channels, stride * length))
     own = scratch(channels * side * side * lanes).reshape((channels, side, side, lanes))
     second = scratch(wide * wide * lanes).reshape((wide, wide * lanes))
     columns, top = windows.mean.shape[2], row0 * stride
     for y in range(top, (row1 - 1) * stride + reach + 3 + k1):
-        split_row(windows.image[0], windows.usable, windows.background, y, column0 * stride, stride, pixels[y % k1])
+        split_row(windows.image[0], windows.usable, windows.background, y, column0 * stride, stride, pixels[0, y % k1])
         if y - top < k1 - 1:
             continue
-        _convolve(pixels, y - k1 + 1, layers, maps[y % 4])
+        convolve_rows(pixels, y - k1 + 1, layers, maps[y % 4])
         # Row `crown` of the pooled map is made of four rows of the first map.
         crown = y - k1 - 2
         if crown < top:
@@ -50,27 +51,15 @@ def features_of_band(
 
 
 @nb.njit(cache=True)
-def _convolve(pixels: NDArray[np.float32], y: int, layers: Layers, out: NDArray[np.float32]) -> None:
-    """Convolve rows y, y + 1, ... of a ring of pixel rows, for every channel."""
-    k1, phases, length = pixels.shape
-    starts = np.empty(k1 * k1, np.int64)
-    for tap in range(k1 * k1):
-        starts[tap] = ((y + tap // k1) % k1 * phases + tap % k1) * length
-    for channel in range(out.shape[0]):
-        out[channel] = 0.0
-        add_weighted(out[channel], pixels.reshape(-1), starts, layers.first[channel, 0])
-
-
-@nb.njit(cache=True)
 def _pool(
     maps: NDArray[np.float32], channel: int, tall: NDArray[np.float32], stride: int, out: NDArray[np.float32]
 ) -> None:
     """Give the greatest of 4 x 4 values at every pixel; ``maps`` are four rows, in any order."""
     length = tall.shape[1]
-    plane = tall.reshape(-1)[: stride * length]
-    a, b, c, d = maps[0, channel], maps[1, channel], maps[2, channel], maps[3, channel]
-    for k in range(len(plane)):
-        plane[k] = max(max(a[k], b[k]), max(c[k], d[k]))
+    row = maps.shape[1] * stride * length
+    first = channel * stride * length
+    starts = (first, first + row, first + 2 * row, first + 3 * row)
+    max_of_four(tall.reshape(-1)[: stride * length], maps.reshape(-1), starts)
     extend_phases(tall, stride)
     max_of_four(out, tall.reshape(-1), (0, length, 2 * length, 3 * length))
 

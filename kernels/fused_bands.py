@@ -8,8 +8,9 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.fused_convolution import convolve_rows
 from kernels.fused_layers import Layers, Windows
-from kernels.fused_rows import CONTRACT, LANES, add_weighted, scratch, split_row
+from kernels.fused_rows import CONTRACT, LANES, scratch, split_row
 from kernels.fused_second import second_maps
 
 
@@ -38,7 +39,7 @@ def features_of_bands(
         last = y - k1 + 1
         if last < top:
             continue
-        _convolve(pixels, last, layers, maps[last % ring])
+        convolve_rows(pixels, last, layers, maps[last % ring])
         corner = last - span + 1
         if corner >= top and corner % stride == 0:
             row = corner // stride
@@ -47,19 +48,6 @@ def features_of_bands(
                 _pool(summed, own[channel])
             first = row * columns + column0
             second_maps(own, layers, second, out[first : first + column1 - column0])
-
-
-@nb.njit(cache=True)
-def _convolve(pixels: NDArray[np.float32], y: int, layers: Layers, out: NDArray[np.float32]) -> None:
-    """Convolve rows y, y + 1, ... of the rings of pixel rows, for every channel and band apart."""
-    bands, k1, phases, length = pixels.shape
-    starts = np.empty(k1 * k1, np.int64)
-    for tap in range(k1 * k1):
-        starts[tap] = ((y + tap // k1) % k1 * phases + tap % k1) * length
-    for channel in range(out.shape[0]):
-        for band in range(bands):
-            out[channel, band] = 0.0
-            add_weighted(out[channel, band], pixels[band].reshape(-1), starts, layers.first[channel, band])
 
 
 @nb.njit(cache=True, fastmath=CONTRACT)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import avg_pool2d
 
+from kernels.fused_statistics import HUGE, TINY
 from kernels.windows import FLAT
 
 FARTHEST_MEAN = 32.0
@@ -68,7 +69,7 @@ def window_moments(pixels: torch.Tensor, usable: torch.Tensor, background: float
     enough = 2 * count[0] >= side * side
     largest = abs(background) + mean.abs() + side * std  # no pixel of the window is larger
     # Float32 holds the scaled maps of stds within these bounds, whatever the weights.
-    fine = (std > FLAT * largest) & (mean.abs() <= FARTHEST_MEAN * std) & (std > 1e-30) & (std < 1e30)
+    fine = (std > FLAT * largest) & (mean.abs() <= FARTHEST_MEAN * std) & (std > TINY) & (std < HUGE)
     return Moments(mean, std, enough, enough & fine.all(0))
 
 

@@ -1,7 +1,6 @@
 """Our own way, in this process: search of the whole image, merge, measure, all settings as they come."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 
 from scipy.special import logit
 
@@ -13,17 +12,15 @@ from kernels.fused_dense import has_bfloat16
 from kernels.fused_search import FusedSearch
 
 
-@dataclass(frozen=True)
-class Ours:
+@cache
+def _search():
     """The network and the threshold, loaded once; the precision that a run would choose."""
+    net, card = shipped_net()
+    floor = float(logit(card.threshold))
+    return FusedSearch(fused_net(net), "bfloat16" if has_bfloat16() else "float32", floor), floor
 
-    @cached_property
-    def _search(self):
-        net, card = shipped_net()
-        floor = float(logit(card.threshold))
-        return FusedSearch(fused_net(net), "bfloat16" if has_bfloat16() else "float32", floor), floor
 
-    def __call__(self, exposure):
-        """Streaks on one exposure."""
-        search, floor = self._search
-        return detections_of(catalogue_of(exposure, fused_logits(exposure.pixels, search), floor))
+def ours(exposure):
+    """Streaks on one exposure."""
+    search, floor = _search()
+    return detections_of(catalogue_of(exposure, fused_logits(exposure.pixels, search), floor))

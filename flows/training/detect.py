@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from flows.adapters.weights import write_model
-from flows.training.examples import Example, Wanted, make_examples, map_in_processes
+from flows.training.examples import Example, Wanted, make_sets, map_in_processes
 from flows.training.scan import candidates, hard_negatives, pixels
 from flows.training.verdict_fit import Labelled, label_candidates
 from flows.training.verdict_report import choose_verdict, report_verdict
@@ -92,7 +92,7 @@ def train_detect(out: Path, work: Path, plan: TrainPlan, workers: int, say: Say)
         The measured figures, as in the cards.
     """
     sets = {
-        name: _examples(work / name, getattr(plan, name), 1000 * plan.seed + 100 * n, workers, say)
+        name: make_sets(work / name, getattr(plan, name), 1000 * plan.seed + 100 * n, workers, say)
         for n, name in enumerate(("train", "validation", "verdict", "test"))
     }
     net, history = _fit_rounds(out, sets["train"], sets["validation"], plan, workers, say)
@@ -108,14 +108,6 @@ def train_detect(out: Path, work: Path, plan: TrainPlan, workers: int, say: Say)
     figures = report_verdict(out, arrays, chosen, labelled["test"], presets)
     write_model(out, arrays, _verdict_card(plan, figures, chosen, sets))
     return {"windows": metrics, "detections": figures}
-
-
-def _examples(folder: Path, wanted: tuple[Wanted, ...], seed: int, workers: int, say: Say) -> list[Example]:
-    found = []
-    for n, part in enumerate(wanted):
-        say(f"{folder.name}: {part.count} exposures like {part.preset}")
-        found += make_examples(folder / f"{n}-{part.preset}", part, seed + n, workers)
-    return found
 
 
 def _fit_rounds(

@@ -1,7 +1,7 @@
 """Simulated exposures to learn from, as tiles on disk with their truth."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -69,6 +69,17 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
         Example(path, truth.filter((pc.field("visit") == visit) & (pc.field("detector") == detector)))
         for path, visit, detector in stores
     ]
+
+
+def make_sets(
+    folder: Path, wanted: Sequence[Wanted], seed: int, workers: int, say: Callable[[str], None]
+) -> list[Example]:
+    """Make the exposures of several presets, each in a folder and with a seed of its own; tell of each preset."""
+    found = []
+    for n, part in enumerate(wanted):
+        say(f"{folder.name}: {part.count} exposures like {part.preset}")
+        found += make_examples(folder / f"{n}-{part.preset}", part, seed + n, workers)
+    return found
 
 
 def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:

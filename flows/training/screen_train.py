@@ -12,7 +12,7 @@ import torch
 from scipy.special import expit, logit
 
 from flows.adapters.weights import read_card, write_model
-from flows.training.examples import Example, Wanted, make_examples, map_in_processes
+from flows.training.examples import Example, Wanted, make_sets, map_in_processes
 from flows.training.screen_fit import ScreenFit, fit_screen
 from flows.training.screen_level import Guessed, safe_level, screen_figures
 from flows.training.screen_rows import Rows, exact_search, guessed, telling_rows
@@ -79,7 +79,7 @@ def train_screen(out: Path, work: Path, model: str, plan: ScreenPlan, workers: i
     card = read_card("detect", model)
     floor = float(logit(card.threshold))
     sets = {
-        name: _examples(work / name, getattr(plan, name), 1000 * plan.seed + SEEDS + 100 * n, workers, say)
+        name: make_sets(work / name, getattr(plan, name), 1000 * plan.seed + SEEDS + 100 * n, workers, say)
         for n, name in enumerate(("fit", "calibrate", "test"))
     }
     seen = partial(telling_rows, model=model, low=floor + plan.how.low, share=SHARE)
@@ -91,14 +91,6 @@ def train_screen(out: Path, work: Path, model: str, plan: ScreenPlan, workers: i
     figures = screen_figures(_guessed(model, layers, sets["test"], workers, say), presets, floor, level)
     write_model(out, screen_arrays(layers), _card(plan, card.sha256, card.threshold, level, figures))
     return figures
-
-
-def _examples(folder: Path, wanted: tuple[Wanted, ...], seed: int, workers: int, say: Say) -> list[Example]:
-    found = []
-    for n, part in enumerate(wanted):
-        say(f"{folder.name}: {part.count} exposures like {part.preset}")
-        found += make_examples(folder / f"{n}-{part.preset}", part, seed + n, workers)
-    return found
 
 
 def _guessed(model: str, layers: tuple[Dense, ...], examples: list[Example], workers: int, say: Say) -> list[Guessed]:
