@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from flows.adapters.raw_exposure import RawExposure
 from flows.ingest import described
 from flows.model_cache import models_of
+from flows.search_grid import search_grid
 from schemas.exposure import ExposureKey
 from schemas.hit import HIT
 from schemas.mask import MaskPlane
+from schemas.search_grid import SearchGrid
 from schemas.settings import Settings
 from schemas.stage import Context
-from schemas.tiles import Tiling
 from stages.detect import STAGE as DETECT
 from stages.measure import STAGE as MEASURE
 from stages.merge import STAGE as MERGE
@@ -31,12 +32,12 @@ def exercise(settings: Settings) -> int:
     """Put a simulated image of three trails through ingest and every stage; give the number of detections."""
     info, planes = described(_exposure(), settings)
     inputs: dict[str, Any] = {name: planes[name] for name in ("difference", "mask")}
-    stride = settings.detect.stride
-    for tile in Tiling(info.shape, SIDE * stride, settings.detect.window, stride).tiles():
+    grid = search_grid(settings.detect)
+    for tile in grid.tiling(info.shape, SIDE * grid.stride).tiles():
         pixels = {name: plane[tile.y0 : tile.y1, tile.x0 : tile.x1] for name, plane in inputs.items()}
         DETECT(pixels, Context(info, tile, settings.detect, models_of(DETECT, settings)))
     # Where trails are is given, not found: what is compiled must not depend on the weights.
-    inputs["hit"] = _hits(settings.detect.window, stride)
+    inputs["hit"] = _hits(grid)
     inputs["streak"] = MERGE(inputs, Context(info, None, settings.merge))
     return len(MEASURE(inputs, Context(info, None, settings.measure, models_of(MEASURE, settings))))
 
@@ -74,9 +75,9 @@ def _trail(centre: tuple[float, float], length: float, angle: float) -> NDArray[
     return 20.0 * np.exp(-distance / 2)
 
 
-def _hits(window: int, stride: int) -> pa.Table:
-    """Windows that hold a piece of a trail."""
-    grid = np.arange((SIDE - window) // stride + 1) * stride + window / 2
+def _hits(where: SearchGrid) -> pa.Table:
+    """Places that hold a piece of a trail."""
+    grid = np.arange((SIDE - where.window) // where.stride + 1) * where.stride + where.window / 2
     found = set()
     for (x0, y0), length, angle in TRAILS:
         for t in np.linspace(-length / 2, length / 2, 9):
@@ -90,7 +91,7 @@ def _hits(window: int, stride: int) -> pa.Table:
             "logit": pa.array([4.0] * len(windows), pa.float32()),
         },
         schema=HIT.schema,
-    ).replace_schema_metadata({"window": str(window), "stride": str(stride)})
+    ).replace_schema_metadata({name: str(getattr(where, name)) for name in ("window", "stride", "claim")})
 
 
 if __name__ == "__main__":

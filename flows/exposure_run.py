@@ -15,9 +15,10 @@ from flows.graph import resolve
 from flows.outcome import Outcome, total_seconds, trouble_of
 from flows.plan import Item
 from flows.progress import Progress
+from flows.search_grid import search_grid
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.settings import Settings
-from schemas.tiles import Tile, Tiling
+from schemas.tiles import Tile
 from stages import PIPELINE
 
 BACKOFF_S = 0.5
@@ -87,8 +88,8 @@ class ExposureRun:
     async def _attempt(self, item: Item) -> Outcome:
         stored: Stored = await self._submit(_STORE, store, item.source, item.key, item.sha256, self.out, self.settings)
         self.books.stored(item, stored)
-        detect = self.settings.detect
-        tiles = Tiling(stored.info.shape, self.settings.tiles.tile, detect.window, detect.stride).tiles()
+        grid = search_grid(self.settings.detect)
+        tiles = grid.tiling(stored.info.shape, self.settings.tiles.tile).tiles()
         self.progress.stored(windows=sum(tile.rows * tile.columns for tile in tiles))
         path = tile_path(self.out, item.key)
         searches = [asyncio.ensure_future(self._searched(path, part)) for part in shared_out(tiles, self.tasks)]

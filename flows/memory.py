@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from flows.adapters.sources import Source
 from flows.image_shape import shape_of
+from flows.search_grid import search_grid
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.settings import Settings
-from schemas.tiles import Tiling
 
 BASE = 640 * 2**20
 """A worker with all libraries, models and compiled code, bytes (600 MiB measured)."""
@@ -51,7 +51,7 @@ def projected_bytes(shape: tuple[int, int], siblings: int, settings: Settings) -
     dict
         Task -> bytes.
     """
-    tiles = Tiling(shape, settings.tiles.tile, settings.detect.window, settings.detect.stride).tiles()
+    tiles = search_grid(settings.detect).tiling(shape, settings.tiles.tile).tiles()
     tile_pixels = max(((tile.y1 - tile.y0) * (tile.x1 - tile.x0) for tile in tiles), default=0)
     pixels = shape[0] * shape[1]
     return {

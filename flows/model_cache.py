@@ -61,4 +61,4 @@ def _weights(stages: Iterable[Stage]) -> list[str]:
 def _loaded(weight: str, name: str, search: DetectSettings | None, card: str) -> Callable[..., Any]:
     if search is None:
         return load_model(weight, name)
-    return load_model(weight, name, search.device, search.precision, search.threshold, search.batch, search.screen)
+    return load_model(weight, name, **search.model_dump(exclude={"model", "window"}))

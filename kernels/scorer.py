@@ -13,8 +13,10 @@ from kernels.fused_dense import Precision
 from kernels.fused_net import fuse
 from kernels.fused_screen import Screen
 from kernels.fused_search import FusedSearch
+from kernels.plane import Places, Plane
 from kernels.windowed_search import WindowedSearch
 from schemas.model_card import ModelCard
+from schemas.search_grid import SearchGrid
 
 
 class WindowSearch(Protocol):
@@ -51,6 +53,8 @@ class WindowScorer:
         Windows per call of the network.
     screen
         Of a search on the processor by a network that can be fused; see `FusedSearch`.
+    stride
+        Step between windows, px.
     """
 
     net: nn.Module
@@ -60,6 +64,13 @@ class WindowScorer:
     floor: float | None = None
     batch: int = 1024
     screen: Screen | None = None
+    stride: int = 7
+
+    @property
+    def grid(self) -> SearchGrid:
+        """Where its windows lie."""
+        side = int(self.card.input.get("side", 26))
+        return SearchGrid(side, self.stride, 0, side)
 
     def __call__(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give the log odds of an asteroid in each window, (n, bands, side, side) float32 -> (n,) float32.
@@ -70,6 +81,12 @@ class WindowScorer:
         with torch.inference_mode():
             scores = self.net(torch.from_numpy(windows).to(self.device))
             return (scores[:, 1] - scores[:, 0]).cpu().numpy()
+
+    def search(self, plane: Plane, places: Places) -> tuple[NDArray[np.float32], int]:
+        """Give the log odds of the windows at some places, (rows * columns,), and how many could not be scored."""
+        pixels, usable = plane.pixels[places.y :, places.x :], plane.usable[places.y :, places.x :]
+        grid = (places.rows, places.columns)
+        return self.windows.search(pixels[None], usable, plane.background, grid, places.stride)
 
     @cached_property
     def windows(self) -> WindowSearch:

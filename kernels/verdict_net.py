@@ -41,6 +41,6 @@ class VerdictNet:
     arrays: Mapping[str, NDArray[Any]]
     card: ModelCard
 
-    def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, features: NDArray[np.float32], stamps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give the probability of being real, (n, features) -> (n,) float32 in 0..1."""
         return reliability(features, self.arrays)

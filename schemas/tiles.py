@@ -14,7 +14,8 @@ class Tile:
     y0, x0, y1, x1
         Padded pixel range, half open: what the task reads.
     row0, column0, rows, columns
-        Its windows on the exposure's global grid; the first starts at pixel (y0, x0).
+        Its windows on the exposure's global grid; the first starts at pixel (row0, column0) times the stride, which
+        is (y0, x0) where the search has no reach beyond its windows.
     """
 
     y0: int
@@ -43,6 +44,9 @@ class Tiling:
         Side of a tile, pixels; a multiple of ``stride``.
     window, stride
         Side and step of the search windows, pixels.
+    reach
+        How far around its windows a search looks, pixels; a tile reads so much more on all sides, as far as there is
+        an image.
 
     Raises
     ------
@@ -54,6 +58,7 @@ class Tiling:
     tile: int = 1008
     window: int = 26
     stride: int = 7
+    reach: int = 0
 
     def __post_init__(self) -> None:
         if self.stride < 1 or self.window < self.stride or self.tile < self.stride or self.tile % self.stride:
@@ -84,7 +89,10 @@ class Tiling:
         )
 
     def _tile(self, row: int, column: int, rows: int, columns: int) -> Tile:
-        y0, x0 = row * self.stride, column * self.stride
-        y1 = y0 + (rows - 1) * self.stride + self.window
-        x1 = x0 + (columns - 1) * self.stride + self.window
+        (y0, y1), (x0, x1) = self._range(row, rows, self.shape[0]), self._range(column, columns, self.shape[1])
         return Tile(y0, x0, y1, x1, row, column, rows, columns)
+
+    def _range(self, first: int, count: int, size: int) -> tuple[int, int]:
+        """Pixels that ``count`` windows from number ``first`` on need, along an axis of ``size`` px."""
+        last = (first + count - 1) * self.stride + self.window
+        return max(0, first * self.stride - self.reach), min(size, last + self.reach)

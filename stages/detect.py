@@ -1,13 +1,16 @@
-"""Search every window of a tile for streaks."""
+"""Search every place of a tile for streaks."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from scipy.special import logit
 
+from kernels.plane import Places, Plane
 from schemas.dataset import DatasetError
+from schemas.exposure import ExposureInfo
 from schemas.hit import HIT
 from schemas.mask import UNUSABLE
 from schemas.pixels import DIFFERENCE, MASK
@@ -15,39 +18,41 @@ from schemas.stage import Context, Stage
 
 
 def detect(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Give the windows of a tile whose log odds reach the threshold.
+    """Give the places of a tile whose log odds reach the threshold.
 
     Parameters
     ----------
     inputs
         ``difference`` and ``mask``: the pixels of the tile with its halo, ``context.tile``'s y0:y1, x0:x1.
     context
-        ``tile``; ``exposure`` (background); ``settings`` (`DetectSettings`); ``models["detect"]``, a `WindowScorer`.
+        ``tile``; ``exposure`` (background, noise, PSF); ``settings`` (`DetectSettings`); ``models["detect"]``, a
+        detector: see `kernels.detector`.
 
     Returns
     -------
     table
-        `HIT` rows in order of the grid. Its metadata ``windows``, ``unscored``, ``window`` and ``stride`` say how many
-        windows were searched, how many of them could not be scored (masked or without spread), their side and step.
+        `HIT` rows in order of the grid. Its metadata: ``windows``, how many places were searched; ``unscored``, how
+        many of them could not be scored (masked or without spread); and ``window``, ``stride`` and ``claim`` of the
+        `SearchGrid`.
 
     Raises
     ------
     DatasetError
         The pixels do not have the size of the tile.
     """
-    tile, settings, model = context.tile, context.settings, context.models["detect"]
+    tile, model = context.tile, context.models["detect"]
     if tile is None or context.exposure is None:
         raise DatasetError("stage 'detect' needs a tile and an exposure. To fix, give both in the context.")
     image, mask = inputs["difference"], inputs["mask"]
     if not image.shape == mask.shape == (tile.y1 - tile.y0, tile.x1 - tile.x0):
         raise DatasetError(f"tile {tile} needs its own pixels, got {image.shape} and mask {mask.shape}.")
-    usable = (mask & np.uint16(UNUSABLE)) == 0
-    background, grid = context.exposure.background, (tile.rows, tile.columns)
-    logits, unscored = model.windows.search(image[None], usable, background, grid, settings.stride)
-    threshold = settings.threshold if settings.threshold is not None else model.card.threshold
-    hit = np.flatnonzero(logits >= logit(threshold))
+    grid, threshold = model.grid, context.settings.threshold
+    first = tile.row0 * grid.stride - tile.y0, tile.column0 * grid.stride - tile.x0
+    plane = _plane(image, mask, context.exposure)
+    logits, unscored = model.search(plane, Places(*first, tile.rows, tile.columns, grid.stride))
+    hit = np.flatnonzero(logits >= logit(model.card.threshold if threshold is None else threshold))
     row, column = np.divmod(hit, tile.columns)
-    counts = {"windows": len(logits), "unscored": unscored, "window": settings.window, "stride": settings.stride}
+    numbers = {"windows": len(logits), "unscored": unscored, "window": grid.window, "stride": grid.stride}
     return pa.table(
         {
             "row": (row + tile.row0).astype(np.int32),
@@ -55,12 +60,18 @@ def detect(inputs: Mapping[str, Any], context: Context) -> pa.Table:
             "logit": logits[hit],
         },
         schema=HIT.schema,
-    ).replace_schema_metadata({key: str(value) for key, value in counts.items()})
+    ).replace_schema_metadata({key: str(value) for key, value in (numbers | {"claim": grid.claim}).items()})
+
+
+def _plane(image: NDArray[np.float32], mask: NDArray[np.uint16], exposure: ExposureInfo) -> Plane:
+    usable = (mask & np.uint16(UNUSABLE)) == 0
+    correlation = np.array(exposure.noise_correlation)
+    return Plane(image, usable, exposure.background, exposure.noise, correlation, exposure.psf.fwhm_px)
 
 
 STAGE = Stage(
     name="detect",
-    version="2",
+    version="3",
     per="tile",
     needs=(DIFFERENCE, MASK),
     gives=HIT,

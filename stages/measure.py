@@ -1,7 +1,7 @@
 """Measure candidates, and say how far each is to be trusted."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from kernels.psf import moffat_mixture
 from kernels.sandwich import Noise
 from kernels.scene import Scene
 from kernels.sky import celestial_wcs, sky_trails
+from kernels.stamps import Fitted, candidate_stamps
 from kernels.usable import usable_pixels
 from kernels.verdict import feature_matrix
 from schemas.dia_source import DIA_SOURCE, DetectionFlag
@@ -37,8 +38,8 @@ def measure(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     inputs
         ``streak``, ``difference`` and ``mask``.
     context
-        Its exposure, the section `MeasureSettings`, and ``models["reliability"]``, a callable from an (n, features)
-        float32 matrix to n probabilities with its `ModelCard` as ``card``.
+        Its exposure, the section `MeasureSettings`, and ``models["reliability"]``, a callable from the (n, features)
+        float32 matrix and the stamps of n candidates to n probabilities, with its `ModelCard` as ``card``.
 
     Raises
     ------
@@ -62,19 +63,51 @@ def measure(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     return table.set_column(0, DIA_SOURCE.schema.field(0), pa.array(ids))
 
 
+class Described(NamedTuple):
+    """Candidates that shine, and what the model ``reliability`` sees of them.
+
+    Attributes
+    ----------
+    table
+        Of `DIA_SOURCE`, sorted by (y, x); diaSourceId and reliability are 0.
+    features : (n, len(FEATURES)) float32
+        See `schemas.reliability`.
+    stamps : (n, CHANNELS, SIDE, SIDE) float32
+        See `kernels.stamps`.
+    """
+
+    table: pa.Table
+    features: NDArray[np.float32]
+    stamps: NDArray[np.float32]
+
+
 def measure_all(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     """Measure every candidate that shines, and give it its reliability.
 
     Parameters
     ----------
     inputs, context
-        As of `measure`. Without the model, reliability is 0: so the model is trained.
+        As of `measure`.
 
     Returns
     -------
     pyarrow.Table
-        Of `DIA_SOURCE`, sorted by (y, x); diaSourceId is 0. Dark residuals are left out, and so are those
-        whose fit is that of a candidate with a greater logitSum (see `kernels.duplicates`).
+        Of `DIA_SOURCE`, sorted by (y, x); diaSourceId is 0.
+    """
+    table, features, stamps = describe(inputs, context)
+    if not len(table):
+        return table
+    model = context.models["reliability"]
+    reliability = np.asarray(model(features, stamps), np.float32)
+    version = pa.array([model.card.version] * len(table))
+    return _with(table, reliability=pa.array(reliability), reliabilityVersion=version)
+
+
+def describe(inputs: Mapping[str, Any], context: Context) -> Described:
+    """Measure every candidate that shines, as a network is to judge it.
+
+    Dark residuals are left out, and so are candidates whose fit is that of one with a greater logitSum (see
+    `kernels.duplicates`). Parameters are those of `measure`; no model is needed.
     """
     info, streaks = _exposure(context), inputs["streak"]
     scene = _scene(inputs["difference"], inputs["mask"], info)
@@ -90,12 +123,8 @@ def measure_all(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     kept = [shining[i] for i in first_of_each([found[i].fit.segment for i in shining], info.psf.fwhm_px)]
     kept.sort(key=lambda i: (found[i].fit.segment.y, found[i].fit.segment.x))
     table = _table([found[i] for i in kept], streaks.take(pa.array(order[kept].astype(np.int64))), info)
-    model = context.models.get("reliability")
-    if model is None or not len(table):
-        return table
-    reliability = np.asarray(model(feature_matrix(table, info.psf.fwhm_px)), np.float32)
-    version = pa.array([model.card.version] * len(table))
-    return _with(table, reliability=pa.array(reliability), reliabilityVersion=version)
+    fitted = [Fitted(found[i].fit.segment, found[i].trail.value, found[i].fit.level) for i in kept]
+    return Described(table, feature_matrix(table, info.psf.fwhm_px), candidate_stamps(scene, fitted))
 
 
 def _exposure(context: Context) -> ExposureInfo:
@@ -216,7 +245,7 @@ def _with(table: pa.Table, **columns: pa.Array) -> pa.Table:
 
 STAGE = Stage(
     name="measure",
-    version="2",
+    version="3",
     per="exposure",
     needs=(STREAK, DIFFERENCE, MASK),
     gives=DIA_SOURCE,

@@ -30,8 +30,8 @@ from schemas.stage import Context, Stage
 from schemas.streak import STREAK
 
 _MOST_HITS = 30_000  # as many as 5,000 sources light up
-_LINK = 2  # grid steps between windows of one group
-_CELL = 16  # grid steps: larger groups are worked on piece by piece
+_LINK = 14.0  # px between hits of one group
+_CELL = 112.0  # px: larger groups are worked on piece by piece
 _LONG = 60.0  # px: from here on a trail may be longer than the templates know
 _CLAIM = 20.0  # px: windows whose centre is so close to a long trail are its own
 _SEED_SNR = 6.0  # of 60 px of a long trail, stars clipped
@@ -42,20 +42,24 @@ _SEEDS = 4  # places to try in a cell
 
 @dataclass(frozen=True)
 class _Hits:
-    """Windows in order of the grid, with the centres of their pixels."""
+    """Hits in order of the grid, with the centres of their pixels; their claim and the step of the grid, px."""
 
     row: NDArray[np.int32]
     column: NDArray[np.int32]
     logit: NDArray[np.float32]
     x: NDArray[np.float64]
     y: NDArray[np.float64]
-    window: int
+    claim: int
+    stride: int
 
     def take(self, chosen: NDArray[Any]) -> "_Hits":
         """Give some of them."""
-        return _Hits(
-            self.row[chosen], self.column[chosen], self.logit[chosen], self.x[chosen], self.y[chosen], self.window
-        )
+        row, column, logit = self.row[chosen], self.column[chosen], self.logit[chosen]
+        return _Hits(row, column, logit, self.x[chosen], self.y[chosen], self.claim, self.stride)
+
+    def steps(self, distance: float) -> int:
+        """Give the number of steps of the grid in a distance, px."""
+        return max(1, round(distance / self.stride))
 
 
 class _Scene(NamedTuple):
@@ -72,8 +76,9 @@ def merge(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Parameters
     ----------
     inputs
-        ``hit``, whose metadata ``window`` and ``stride`` (px; 26 and 7 if absent) place the windows; ``difference`` and
-        ``mask`` of the whole exposure.
+        ``hit``, whose metadata ``window`` and ``stride`` (px; 26 and 7 if absent) place the hits, and ``claim`` is the
+        side of the square about each in which the middle of a trail may lie (px; ``window`` if absent); ``difference``
+        and ``mask`` of the whole exposure.
     context
         ``exposure`` (PSF, noise, background) and ``settings`` (`MergeSettings`).
 
@@ -127,7 +132,8 @@ def _read_hits(table: pa.Table) -> _Hits:
     order = np.lexsort((logit, column, row))
     row, column, logit = row[order], column[order], logit[order]
     half = 0.5 * (window - 1)
-    return _Hits(row, column, logit, column * float(stride) + half, row * float(stride) + half, window)
+    x, y = column * float(stride) + half, row * float(stride) + half
+    return _Hits(row, column, logit, x, y, int(metadata.get(b"claim", window)), stride)
 
 
 def _scene(image: NDArray[np.float32], mask: NDArray[np.uint16], exposure: ExposureInfo) -> _Scene:
@@ -143,7 +149,7 @@ def _scene(image: NDArray[np.float32], mask: NDArray[np.uint16], exposure: Expos
 
 def _pieces(hits: _Hits) -> list[_Hits]:
     """Group the hits and cut large groups into cells."""
-    groups = _split(hits, group_hits(hits.row, hits.column, _LINK))
+    groups = _split(hits, group_hits(hits.row, hits.column, hits.steps(_LINK)))
     return [piece for group in groups for piece in (_cells(group) if _is_large(group) else [group])]
 
 
@@ -154,16 +160,16 @@ def _split(hits: _Hits, label: NDArray[np.intp]) -> list[_Hits]:
 
 
 def _cells(hits: _Hits) -> list[_Hits]:
-    return _split(hits, split_hits(hits.row, hits.column, _CELL))
+    return _split(hits, split_hits(hits.row, hits.column, hits.steps(_CELL)))
 
 
 def _is_large(hits: _Hits) -> bool:
-    return max(int(np.ptp(hits.row)), int(np.ptp(hits.column))) >= _CELL
+    return max(int(np.ptp(hits.row)), int(np.ptp(hits.column))) >= hits.steps(_CELL)
 
 
 def _crop(scene: _Scene, hits: _Hits) -> tuple[Crop, NDArray[np.bool_]]:
     """Pixels around a group of hits, and which of them lie inside its windows."""
-    half, margin = hits.window // 2, scene.optics.bank.reach
+    half, margin = hits.claim // 2, scene.optics.bank.reach
     x, y = np.floor(hits.x).astype(int), np.floor(hits.y).astype(int)
     box = (
         int(y.min()) - half - margin,
@@ -181,7 +187,7 @@ def _crop(scene: _Scene, hits: _Hits) -> tuple[Crop, NDArray[np.bool_]]:
 def _take_long(scene: _Scene, hits: _Hits) -> tuple[list[Candidate], _Hits]:
     """Find the trails that are longer than a cell, and make their pixels unusable; give them, and the hits left."""
     long: list[Segment] = []
-    for group in _split(hits, group_hits(hits.row, hits.column, _LINK)):
+    for group in _split(hits, group_hits(hits.row, hits.column, hits.steps(_LINK))):
         for cell in _cells(group) if _is_large(group) else []:
             long += _seek_long(scene, cell, long)
     if not long:
@@ -223,7 +229,7 @@ def _search_group(scene: _Scene, hits: _Hits, min_snr: float) -> list[Candidate]
     crop, allowed = _crop(scene, hits)
     found = pursue_trails(crop.data, crop.usable, allowed, scene.optics, min_snr, len(hits.row))
     trails = [_extended(scene, trail.shifted(crop.x0, crop.y0)) for trail in found]
-    return _with_hits(trails, hits, assign_hits(hits.x, hits.y, hits.window, trails))
+    return _with_hits(trails, hits, assign_hits(hits.x, hits.y, hits.claim, trails))
 
 
 def _extended(scene: _Scene, trail: Segment) -> Segment:

@@ -3,9 +3,8 @@
 import hashlib
 import importlib.util
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import fsspec
 import numpy as np
@@ -14,9 +13,6 @@ from pydantic import ValidationError
 from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
 from schemas.reliability import FEATURES
-
-if TYPE_CHECKING:
-    from kernels.fused_screen import Screen
 
 
 def _shipped() -> Path:
@@ -127,7 +123,8 @@ def load_model(
     threshold: float | None = None,
     batch: int = 1024,
     screen: bool = False,
-) -> Callable[..., Any]:
+    stride: int = 7,
+) -> Any:
     """Load a model ready for use.
 
     Parameters
@@ -138,13 +135,13 @@ def load_model(
         See `read_card`.
     device
         ``auto``, ``cpu`` or ``cuda``.
-    precision, threshold, batch, screen
+    precision, threshold, batch, screen, stride
         Of a search of whole images (`DetectSettings`); a threshold of None is the card's.
 
     Returns
     -------
-    callable
-        `WindowScorer` or `VerdictNet`; both carry ``card``.
+    `kernels.detector.Detector` or `VerdictNet`
+        Both carry ``card``.
 
     Raises
     ------
@@ -165,45 +162,9 @@ def load_model(
                 "train it anew: nightstride train detect.",
             )
         return VerdictNet(arrays, card)
-    import torch
-    from scipy.special import logit
+    from flows.adapters.detectors import build_detector
 
-    from kernels.fused_dense import has_bfloat16
-    from kernels.nets.basic_cnn import BasicCnn
-    from kernels.scorer import WindowScorer, choose_device
-
-    net = BasicCnn(int(card.input["bands"]), int(card.input.get("side", 26)))
-    net.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in arrays.items()})
-    where = choose_device(device)
-    threshold = card.threshold if threshold is None else threshold
-    screened = _load_screen(name, threshold, where.type) if screen else None
-    if precision == "auto":
-        precision = "bfloat16" if where.type == "cuda" or has_bfloat16() else "float32"
-    return WindowScorer(net.eval().to(where), card, where, precision, float(logit(threshold)), batch, screened)
-
-
-def _load_screen(name: str, threshold: float, device: str) -> "Screen":
-    from scipy.special import logit
-
-    from kernels.fused_screen import Screen, screen_layers
-
-    card = read_screen_card(name)
-    if device != "cpu":
-        raise Misconfigured(
-            "screen_device",
-            "detect.screen",
-            "works on the processor only.",
-            "set it to false, or detect.device = 'cpu'.",
-        )
-    if threshold < card.input["threshold"]:
-        raise Misconfigured(
-            "screen_threshold",
-            "detect.threshold",
-            f"is {threshold}, but the screen knows windows from {card.input['threshold']} on.",
-            "raise it, or set detect.screen = false.",
-        )
-    _, arrays = read_weights("screen", name)
-    return Screen(screen_layers(arrays), float(logit(card.threshold)))
+    return build_detector(card, arrays, name, device, precision, threshold, batch, screen, stride)
 
 
 def write_model(

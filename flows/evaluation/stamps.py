@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from flows.adapters.weights import read_card
 from flows.evaluation.packets import SIDE, Stamp
 from flows.model_cache import model_name, models_of
+from flows.search_grid import search_grid
 from kernels.completeness import Share
 from kernels.noise import background_and_noise
 from kernels.noise_correlation import noise_correlation
@@ -18,7 +19,6 @@ from schemas.exposure import ExposureInfo, PsfModel
 from schemas.mask import MaskPlane
 from schemas.settings import Settings
 from schemas.stage import Context
-from schemas.tiles import Tiling
 from stages import detect, measure, merge
 
 CANVAS = 111
@@ -86,8 +86,8 @@ def default_reliability(settings: Settings) -> float:
 def _score(stamp: Stamp, exposure: ExposureInfo, settings: Settings) -> Scored:
     pixels, mask = on_canvas(stamp)
     planes = {"difference": np.where(np.isfinite(pixels), pixels, np.float32(exposure.background)), "mask": mask}
-    window, stride = settings.detect.window, settings.detect.stride
-    (tile,) = Tiling((CANVAS, CANVAS), stride * -(-CANVAS // stride), window, stride).tiles()
+    grid = search_grid(settings.detect)
+    (tile,) = grid.tiling((CANVAS, CANVAS), grid.stride * -(-CANVAS // grid.stride)).tiles()
     box = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
     models = models_of(detect.STAGE, settings)
     hits = detect.STAGE(

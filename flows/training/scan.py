@@ -10,16 +10,15 @@ from numpy.typing import NDArray
 
 from flows.adapters.weights import load_model
 from flows.adapters.zarr_tiles import TileStore
+from flows.search_grid import search_grid
 from flows.training.examples import Example
 from flows.training.window_sample import away, cut_windows
-from kernels.verdict import feature_matrix
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.mask import UNUSABLE
 from schemas.settings import DetectSettings, MeasureSettings, MergeSettings
 from schemas.stage import Context
-from schemas.tiles import Tiling
 from stages.detect import STAGE as DETECT
-from stages.measure import measure_all
+from stages.measure import describe
 from stages.merge import STAGE as MERGE
 
 
@@ -28,7 +27,7 @@ def search(example: Example, weights: Path, threshold: float) -> pa.Table:
     store = TileStore.open(example.store)
     settings = DetectSettings(model=str(weights), threshold=threshold)
     found = []
-    for tile in Tiling(store.info.shape, 1008, settings.window, settings.stride).tiles():
+    for tile in search_grid(settings).tiling(store.info.shape, 1008).tiles():
         planes = {name: store.read(name, tile.y0, tile.x0, tile.y1, tile.x1) for name in ("difference", "mask")}
         context = Context(store.info, tile, settings, {"detect": _scorer(str(weights), _stamp(weights))})
         found.append(DETECT(planes, context).replace_schema_metadata(None))
@@ -69,8 +68,8 @@ def candidates(example: Example, weights: Path) -> list[tuple[pa.Table, NDArray[
     found = []
     for info in (store.info, misjudged(store.info)):
         streaks = MERGE({"hit": hits, **planes}, Context(info, None, MergeSettings()))
-        table = measure_all({"streak": streaks, **planes}, Context(info, None, MeasureSettings()))
-        found.append((table, feature_matrix(table, info.psf.fwhm_px)))
+        described = describe({"streak": streaks, **planes}, Context(info, None, MeasureSettings()))
+        found.append((described.table, described.features))
     return found
 
 

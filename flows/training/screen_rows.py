@@ -65,5 +65,5 @@ def exact_search(model: str) -> FusedSearch:
         Shipped name, folder or URL.
     """
     scorer = load_model("detect", model)
-    search: FusedSearch = scorer.windows  # type: ignore[attr-defined]
+    search: FusedSearch = scorer.windows
     return search

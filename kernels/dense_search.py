@@ -1,0 +1,96 @@
+"""Log odds of every cell of an image, by a `StreakNet`."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kernels.dense_input import RADIUS, dense_input
+from kernels.nets.streak_net import CELL, StreakNet
+from kernels.plane import Places, Plane
+from kernels.windows import require_on_image
+from schemas.model_card import ModelCard
+from schemas.search_grid import SearchGrid
+
+_CLAIM = 16  # px: a cell lights up within 3 px of a trail, or a little farther from a bright one
+_CORE = 96
+"""Cells along the side of a block whose scores are kept. Its activations stay in the processor's cache."""
+
+
+@dataclass(frozen=True)
+class DenseSearch:
+    """Search of all cells of an image.
+
+    Parameters
+    ----------
+    net
+        The network, in evaluation mode, on ``device``.
+    device
+        Where it lies.
+    card
+        What is known of its weights.
+    """
+
+    net: StreakNet
+    device: torch.device
+    card: ModelCard
+
+    @property
+    def grid(self) -> SearchGrid:
+        """Where its cells lie."""
+        return dense_grid(self.net.reach)
+
+    def search(self, plane: Plane, places: Places) -> tuple[NDArray[np.float32], int]:
+        """Give the log odds of every cell, and how many could not be scored.
+
+        Parameters
+        ----------
+        plane
+            Pixels of the cells and ``grid.reach`` px around them, as far as the image goes.
+        places
+            The cells; their stride is `CELL`.
+
+        Returns
+        -------
+        logits : (rows * columns,) float32
+            -inf for cells without a usable pixel.
+        unscored : int
+            How many those are.
+
+        Raises
+        ------
+        ValueError
+            The cells do not lie on the plane.
+
+        Notes
+        -----
+        On the processor, a cell's log odds do not depend, to the bit, on the part of the image that is searched with it
+        or on the number of threads: every block has the same size, whatever is left of the image.
+        """
+        y, x, rows, columns, _ = places
+        require_on_image(plane.pixels[None, y:, x:].shape, (rows, columns), CELL, CELL)
+        halo = self.net.reach
+        tall, wide = (_whole(count, _CORE) for count in (rows, columns))
+        cells = dense_input(plane, y - halo * CELL, x - halo * CELL, tall + 2 * halo, wide + 2 * halo)
+        logits = np.empty((tall, wide), np.float32)
+        channels = torch.from_numpy(cells).permute(2, 0, 1)[None]
+        with torch.inference_mode():
+            for top in range(0, tall, _CORE):
+                for left in range(0, wide, _CORE):
+                    side = _CORE + 2 * halo
+                    block = channels[:, :, top : top + side, left : left + side].to(self.device)
+                    found = self.net(block)[0, halo : halo + _CORE, halo : halo + _CORE]
+                    logits[top : top + _CORE, left : left + _CORE] = found.cpu().numpy()
+        hidden = cells[halo : halo + rows, halo : halo + columns, 2 * CELL**2 :].all(2)
+        scored = np.where(hidden, np.float32(-np.inf), logits[:rows, :columns])
+        return scored.ravel(), int(hidden.sum())
+
+
+def dense_grid(reach: int) -> SearchGrid:
+    """Give the grid of a `StreakNet` that looks ``reach`` cells far."""
+    return SearchGrid(CELL, CELL, reach * CELL + RADIUS, _CLAIM)
+
+
+def _whole(count: int, step: int) -> int:
+    return -(-count // step) * step

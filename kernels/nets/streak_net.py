@@ -1,0 +1,52 @@
+"""A network that scores every 4 x 4 px of an image by what lies within 50 px."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+CELL = 4
+"""Side of the cells that are scored, px."""
+
+PLANES = 3
+"""What is known of each pixel; see `kernels.dense_input`."""
+
+
+class StreakNet(nn.Module):
+    """Fully convolutional: each cell's pixels are its channels, and 3 x 3 convolutions, some dilated, look around.
+
+    A first convolution from the 48 numbers of a cell to ``channels``, pairs of convolutions around which the input is
+    added again (He et al. 2016, CVPR, 770), a hidden layer per cell, and the log odds. Dilation (Yu & Koltun 2016,
+    ICLR) lets the view grow to the length of the longest trails without a pooling that would blur the shortest.
+
+    Parameters
+    ----------
+    channels
+        Of all layers between.
+    dilations
+        Of the convolutions in pairs; an even number of them.
+    """
+
+    def __init__(self, channels: int = 32, dilations: Sequence[int] = (1, 1, 2, 4, 2, 1)) -> None:
+        super().__init__()
+        if len(dilations) % 2:
+            raise ValueError(f"convolutions come in pairs, got {len(dilations)} dilations")
+        self.channels, self.dilations = channels, tuple(dilations)
+        self.first = nn.Conv2d(PLANES * CELL**2, channels, 3, padding=1)
+        self.body = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, padding=step, dilation=step) for step in self.dilations
+        )
+        self.head = nn.Conv2d(channels, channels, 1)
+        self.last = nn.Conv2d(channels, 1, 1)
+
+    @property
+    def reach(self) -> int:
+        """How many cells around a cell have a say in its score."""
+        return 1 + sum(self.dilations)
+
+    def forward(self, cells: torch.Tensor) -> torch.Tensor:
+        """Give the log odds of each cell, (n, 48, rows, columns) -> (n, rows, columns); zeros surround the input."""
+        x = torch.relu(self.first(cells))
+        for n in range(0, len(self.body), 2):
+            x = torch.relu(x + self.body[n + 1](torch.relu(self.body[n](x))))
+        return self.last(torch.relu(self.head(x)))[:, 0]

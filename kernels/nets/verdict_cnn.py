@@ -1,0 +1,48 @@
+"""A network that judges a candidate by its pictures and its measurements."""
+
+import torch
+from torch import nn
+
+from kernels.stamps import CHANNELS, SIDE
+
+_FINE = 4  # pictures at the scale of the pixels; the others are coarse
+
+
+class VerdictCnn(nn.Module):
+    """Two small convolutional branches, one for each scale, joined with the measurements.
+
+    Each branch: 3 x 3 convolutions to 16, 16, 32, 32 and 32 channels with ReLU and two max-pools of 2 between, then
+    mean and maximum over the picture. Joined with the measurements, standardised: linear layers to 64, 32 and one
+    log odds.
+
+    Parameters
+    ----------
+    features
+        Number of measurements.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.fine, self.coarse = _branch(_FINE), _branch(CHANNELS - _FINE)
+        self.joined = nn.Sequential(
+            nn.Linear(4 * 32 + features, 64), nn.ReLU(), nn.Dropout(0.2), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1)
+        )
+
+    def forward(self, stamps: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Give the log odds of being real, (n, CHANNELS, SIDE, SIDE) and (n, features) -> (n,)."""
+        parts = [(features - self.mean) / self.scale]
+        for branch, pictures in ((self.fine, stamps[:, :_FINE]), (self.coarse, stamps[:, _FINE:])):
+            maps = branch(pictures)
+            parts += [maps.mean((2, 3)), maps.amax((2, 3))]
+        return self.joined(torch.cat(parts, 1))[:, 0]
+
+
+def _branch(channels: int) -> nn.Sequential:
+    assert SIDE % 4 == 0
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(),
+    )  # fmt: skip

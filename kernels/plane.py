@@ -1,0 +1,44 @@
+"""An image to be searched."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Plane(NamedTuple):
+    """Pixels of a difference image, or of a part of it, with what is known of the whole.
+
+    Attributes
+    ----------
+    pixels : (ny, nx) float32
+        Any unit; those that are not usable, or not finite, do not count.
+    usable : (ny, nx) bool
+        Pixels that count.
+    background, noise
+        Robust median and standard deviation of the pixels, in their unit.
+    correlation : (2L + 1, 2L + 1)
+        Autocorrelation of the noise; 1 at the centre.
+    fwhm_px
+        Of the PSF before the pixels, px.
+    """
+
+    pixels: NDArray[np.float32]
+    usable: NDArray[np.bool_]
+    background: float
+    noise: float
+    correlation: NDArray[np.float64]
+    fwhm_px: float
+
+
+class Places(NamedTuple):
+    """Places to be scored: ``rows`` x ``columns`` of them, ``stride`` px apart, the first at pixel (y, x).
+
+    A plane holds the pixels around them, as far as there are any.
+    """
+
+    y: int
+    x: int
+    rows: int
+    columns: int
+    stride: int

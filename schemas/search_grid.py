@@ -1,0 +1,35 @@
+"""Where a search puts its scores on an image."""
+
+from dataclasses import dataclass
+
+from schemas.tiles import Tiling
+
+
+@dataclass(frozen=True)
+class SearchGrid:
+    """The places that a detector scores.
+
+    Attributes
+    ----------
+    window, stride
+        Side and step of the places, px; the first pixel of a place is a multiple of ``stride``.
+    reach
+        How far around a place the detector looks, px.
+    claim
+        Side of the square about the middle of a place in which the middle of a trail may lie that it has seen, px.
+    """
+
+    window: int = 26
+    stride: int = 7
+    reach: int = 0
+    claim: int = 26
+
+    def tiling(self, shape: tuple[int, int], tile: int) -> Tiling:
+        """Share out the places on an image of (ny, nx) px among tiles of side ``tile``, px.
+
+        Raises
+        ------
+        Misconfigured
+            The side of a tile is no multiple of the stride.
+        """
+        return Tiling(shape, tile, self.window, self.stride, self.reach)
