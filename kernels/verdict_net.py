@@ -1,46 +1,78 @@
-"""The verdict on a candidate: a few small networks on its features."""
+"""The verdict on a candidate: a few small networks on its pictures and measurements."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from kernels.nets.verdict_cnn import VerdictCnn
 from schemas.model_card import ModelCard
 
-
-def reliability(features: NDArray[np.float32], arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """Give the probability of being real, from the mean log odds of an ensemble of networks.
-
-    Parameters
-    ----------
-    features : (n, features) float32
-    arrays
-        ``mean`` and ``scale`` (features,) of the training set; ``weight0`` (networks, in, out), ``bias0``
-        (networks, out), ``weight1`` and so on of fully connected layers with ReLU between; the last has one output.
-
-    Returns
-    -------
-    (n,) float32
-        0 to 1.
-    """
-    x = ((features.astype(np.float64) - arrays["mean"]) / arrays["scale"])[None]
-    last = sum(name.startswith("weight") for name in arrays) - 1
-    for n in range(last):
-        x = np.maximum(x @ arrays[f"weight{n}"] + arrays[f"bias{n}"][:, None], 0.0)
-    odds = x @ arrays[f"weight{last}"] + arrays[f"bias{last}"][:, None]
-    return expit(odds[..., 0].mean(0)).astype(np.float32)
+_BATCH = 32
+"""Candidates at a time, always as many, so that a candidate's answer does not depend on its company."""
 
 
 @dataclass(frozen=True)
 class VerdictNet:
-    """`reliability` with its arrays and its card."""
+    """Ensemble of networks with a calibration.
 
-    arrays: Mapping[str, NDArray[Any]]
+    Parameters
+    ----------
+    nets
+        Members, in evaluation mode.
+    slope, offset
+        Of the calibrated log odds over the mean of the members' log odds; see `reliability_of`.
+    card
+        What is known of the weights.
+    """
+
+    nets: tuple[VerdictCnn, ...]
+    slope: float
+    offset: float
     card: ModelCard
 
     def __call__(self, features: NDArray[np.float32], stamps: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the probability of being real, (n, features) -> (n,) float32 in 0..1."""
-        return reliability(features, self.arrays)
+        """Give the probability of being real.
+
+        Parameters
+        ----------
+        features : (n, features) float32
+            See `schemas.reliability`.
+        stamps : (n, CHANNELS, SIDE, SIDE) float32
+            See `kernels.stamps`.
+
+        Returns
+        -------
+        (n,) float32
+            0 to 1.
+        """
+        return reliability_of(self.log_odds(features, stamps), self.slope, self.offset)
+
+    def log_odds(self, features: NDArray[np.float32], stamps: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Give the mean of the members' log odds, before calibration, (n,)."""
+        count = len(features)
+        whole = -(-count // _BATCH) * _BATCH
+        padded = [
+            torch.from_numpy(np.concatenate([part, np.zeros((whole - count, *part.shape[1:]), np.float32)]))
+            for part in (stamps, features)
+        ]
+        found = np.zeros(whole)
+        with torch.inference_mode():
+            for start in range(0, whole, _BATCH):
+                batch = [part[start : start + _BATCH] for part in padded]
+                odds = torch.stack([net(*batch) for net in self.nets]).double().mean(0)
+                found[start : start + _BATCH] = odds.numpy()
+        return found[:count]
+
+
+def reliability_of(log_odds: NDArray[np.float64], slope: float, offset: float) -> NDArray[np.float32]:
+    """Give calibrated probabilities, ``1 / (1 + exp(-(slope log_odds + offset)))``.
+
+    Notes
+    -----
+    Platt 1999, *Advances in Large Margin Classifiers*, 61; with offset 0 it is the temperature scaling of Guo et al.
+    2017, ICML, 1321. Unlike isotonic regression it keeps the order of the candidates without ties.
+    """
+    return expit(slope * log_odds + offset).astype(np.float32)

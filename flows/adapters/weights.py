@@ -151,7 +151,7 @@ def load_model(
     """
     card, arrays = read_weights(stage, name)
     if stage == "reliability":
-        from kernels.verdict_net import VerdictNet
+        from flows.adapters.verdicts import build_verdict
 
         trained_on = tuple(card.input.get("features", ()))
         if trained_on != FEATURES:
@@ -161,7 +161,7 @@ def load_model(
                 f"was trained on the features {list(trained_on)}, this version measures {list(FEATURES)}.",
                 "train it anew: nightstride train detect.",
             )
-        return VerdictNet(arrays, card)
+        return build_verdict(card, arrays)
     from flows.adapters.detectors import build_detector
 
     return build_detector(card, arrays, name, device, precision, threshold, batch, screen, stride)

@@ -20,33 +20,40 @@ def _group() -> None:
 
 @app.command("detect")
 def detect(
+    model: Annotated[
+        str, typer.Option(help="streak_net or basic_cnn; or any other detector, by name or folder: its verdict alone.")
+    ] = "streak_net",
     out: Annotated[Path, typer.Option(help="Folder for weights, cards and pictures.")] = Path("models/detect"),
     work: Annotated[
-        Path | None, typer.Option(help="Folder for the simulated exposures (about 4 GB); used again if it is there.")
+        Path | None, typer.Option(help="Folder for the simulated exposures (about 20 GB); used again if it is there.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of everything.")] = 1,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
     quick: Annotated[bool, typer.Option(help="A few small rounds, to see that it runs; weak weights.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
 ) -> None:
-    """Train the window network and the verdict on simulated exposures; no data are needed.
+    """Train a detector and the verdict on its candidates on simulated exposures; no data are needed.
 
-    Simulates exposures, fits the network on windows, adds its false alarms over whole exposures to the next round,
-    then fits the verdict on the merged, measured candidates, sets its threshold and reports on exposures of its own.
+    Simulates exposures, fits the detector, adds its false alarms over whole exposures to the next round, then fits
+    the verdict on the merged, measured candidates of other exposures, calibrates it, sets its threshold and reports on
+    exposures of its own.
     """
-    from dataclasses import replace
+    from flows.training.detect import TrainPlan, quick_plan, train_detect
 
-    from flows.training.detect import TrainPlan, train_detect
-    from flows.training.examples import Wanted
-
-    plan = TrainPlan(seed=seed)
-    if quick:
-        few = (Wanted("ztf", 2), Wanted("llnl", 1))
-        plan = replace(plan, train=few, verdict=few, validation=few, test=few, rounds=1)
+    plan = quick_plan(seed) if quick else TrainPlan(seed=seed)
     with tempfile.TemporaryDirectory(prefix="nightstride-train-") as scratch:
-        figures = train_detect(
-            out, work or Path(scratch), plan, workers or os.cpu_count() or 1, lambda line: typer.echo(line, err=True)
-        )
+        try:
+            figures = train_detect(
+                out,
+                work or Path(scratch),
+                model,
+                plan,
+                workers or os.cpu_count() or 1,
+                lambda line: typer.echo(line, err=True),
+            )
+        except Misconfigured as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from error
     typer.echo(json.dumps(figures) if as_json else json.dumps(figures, indent=2))
 
 

@@ -174,6 +174,23 @@ RUBIN = Preset(
 PRESETS = {preset.name: preset for preset in (LLNL, ZTF, RUBIN)}
 
 
+def crowded(preset: Preset, times: float) -> Preset:
+    """Give a preset with so many times the stars, cosmic rays and defects, but no more asteroids."""
+
+    def more(numbers: Range) -> Range:
+        return numbers[0] * times, numbers[1] * times
+
+    return replace(
+        preset,
+        stars=more(preset.stars),
+        variables=more(preset.variables),
+        cosmic_rays=more(preset.cosmic_rays),
+        bad_columns=more(preset.bad_columns),
+        hot_pixels=more(preset.hot_pixels),
+        ghosts=more(preset.ghosts),
+    )
+
+
 def find_preset(preset: Preset | str, streaks: int | None = None, shape: tuple[int, int] | None = None) -> Preset:
     """Give a preset by its name, with another number of streaks or another image size if asked for.
 

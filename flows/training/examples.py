@@ -18,7 +18,7 @@ from flows.adapters.sources import Source, list_sources
 from flows.adapters.zarr_tiles import write_exposure
 from flows.ingest import prepare
 from flows.simulation.night import Night, simulate_night
-from flows.simulation.presets import find_preset
+from flows.simulation.presets import crowded, find_preset
 from schemas.settings import Settings
 
 Item = TypeVar("Item")
@@ -27,12 +27,23 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Wanted:
-    """Exposures to simulate: preset, how many, and, if not the preset's, streaks on each and (ny, nx) in px."""
+    """Exposures to simulate.
+
+    Attributes
+    ----------
+    preset, count
+        What they are like, and how many.
+    streaks, shape
+        If not the preset's: streaks on each, and (ny, nx), px.
+    crowding
+        How many times the preset's stars, cosmic rays and defects they have.
+    """
 
     preset: str
     count: int
     streaks: int | None = None
     shape: tuple[int, int] | None = None
+    crowding: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
     """
     raw, done = folder / "raw", folder / "done"
     if not done.exists():
-        preset = find_preset(wanted.preset, wanted.streaks, wanted.shape)
+        preset = crowded(find_preset(wanted.preset, wanted.streaks, wanted.shape), wanted.crowding)
         simulate_night(Night(preset, seed, visits=1, detectors=wanted.count, folder=raw), workers)
     truth = pq.read_table(raw / "truth.parquet")
     sources = list_sources([str(raw)], Settings())

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.adapters.zarr_tiles import TileStore
+from flows.training.candidates import targets_of
 from flows.training.examples import Example
-from flows.training.verdict_fit import targets_of
 from kernels.matching import LEAST_VISIBLE, Targets
 from schemas.exposure import ExposureInfo
 from schemas.mask import UNUSABLE

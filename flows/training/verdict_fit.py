@@ -1,118 +1,115 @@
 """Fit the verdict on candidates."""
 
-import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import torch
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.neural_network import MLPClassifier
+from scipy.optimize import minimize
+from torch import nn
 
-from kernels.matching import Targets, match_detections, on_satellite
+from flows.training.candidates import Labelled
+from kernels.nets.verdict_cnn import VerdictCnn
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Candidates of one exposure, and which of them are real.
+class VerdictFit:
+    """Networks of the ensemble, passes over the candidates, size of a batch, largest learning rate, weight decay."""
 
-    Attributes
-    ----------
-    features : (n, len(FEATURES)) float32
-    label : (n,)
-        1 found a streak, 2 lies on a satellite (real, but not asked for), 0 false, -1 neither (a point source, a
-        streak mostly hidden, a second find).
-    target : (n,)
-        Index of the streak in the truth table, -1 if none.
-    targets
-        What is there.
-    snr : (sources,)
-        Matched-filter S/N of what is there.
-    """
-
-    features: NDArray[np.float32]
-    label: NDArray[np.int64]
-    target: NDArray[np.int64]
-    targets: Targets
-    snr: NDArray[np.float64]
-
-
-def label_candidates(table: pa.Table, features: NDArray[np.float32], truth: pa.Table) -> Labelled:
-    """Label measured candidates by the truth of their exposure; the greater summed logit has first choice."""
-    targets = targets_of(truth)
-    x, y, score = (table[name].to_numpy().astype(np.float64) for name in ("x", "y", "logitSum"))
-    matches = match_detections(x, y, score, targets)
-    label = np.where(matches.target >= 0, 1, np.where(matches.false, 0, -1))
-    label[(label < 0) & on_satellite(x, y, targets)] = 2
-    return Labelled(features, label, matches.target, targets, truth["snr"].to_numpy())
-
-
-def targets_of(truth: pa.Table) -> Targets:
-    """Take what `match_detections` needs from a `TRUTH` table of one exposure."""
-    columns = (truth[name].to_numpy().astype(np.float64) for name in ("x", "y", "length_px", "angle_deg", "visible"))
-    return Targets(np.array(truth["kind"].to_pylist(), dtype=np.str_), *columns)
+    networks: int = 4
+    epochs: int = 12
+    batch: int = 128
+    rate: float = 2e-3
+    decay: float = 1e-3
 
 
 def fit_verdict(
-    features: NDArray[np.float32], label: NDArray[np.int64], hidden: tuple[int, ...], seed: int, networks: int = 8
-) -> dict[str, Any]:
-    """Fit an ensemble of small networks, or logistic regression; give its arrays for `kernels.verdict_net`.
+    examples: Sequence[Labelled], plan: VerdictFit, seed: int, say: Callable[[str], None]
+) -> tuple[VerdictCnn, ...]:
+    """Fit an ensemble: single networks differ by several per cent in what they find.
 
     Parameters
     ----------
-    features : (n, features)
-    label : (n,)
-        0 or 1.
-    hidden
-        Sizes of the hidden layers; none is logistic regression.
+    examples
+        Candidates of the exposures to learn from; those that are neither real nor false are left out.
+    plan
+        AdamW under a one-cycle schedule.
     seed
-        Of the start values and the order of the batches.
-    networks
-        Size of the ensemble: single networks differ by several per cent in what they find.
+        Of the start values, the order and the symmetries.
+    say
+        Told of the loss.
     """
-    mean, scale = features.mean(0).astype(np.float64), features.std(0).astype(np.float64) + 1e-6
-    x = (features - mean) / scale
-    if hidden:
-        members = [_fit_network(x, label, hidden, seed + n) for n in range(networks)]
-    else:
-        line = LogisticRegression(max_iter=2000).fit(x, label)
-        members = [[(line.coef_.T, line.intercept_)]]
-    arrays: dict[str, Any] = {"mean": mean, "scale": scale}
-    for n, layer in enumerate(zip(*members, strict=True)):
-        arrays[f"weight{n}"] = np.stack([weight for weight, _ in layer]).astype(np.float64)
-        arrays[f"bias{n}"] = np.stack([bias for _, bias in layer]).astype(np.float64)
-    return arrays
+    known = [one.known for one in examples]
+    features = np.concatenate([one.features[use] for one, use in zip(examples, known, strict=True)])
+    stamps = np.concatenate([one.stamps[use] for one, use in zip(examples, known, strict=True)])
+    real = np.concatenate([one.label[use] > 0 for one, use in zip(examples, known, strict=True)]).astype(np.float32)
+    say(f"verdict on {len(real)} candidates, {int(real.sum())} of them real")
+    data = torch.from_numpy(features), torch.from_numpy(stamps), torch.from_numpy(real)
+    return tuple(_fit_one(*data, plan, seed + n, say) for n in range(plan.networks))
 
 
-def _fit_network(
-    x: NDArray[np.float64], label: NDArray[np.int64], hidden: tuple[int, ...], seed: int
-) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    net = MLPClassifier(hidden, alpha=1e-2, max_iter=300, random_state=seed, tol=1e-5)
-    with warnings.catch_warnings():
-        # A fixed number of passes is what is wanted; the validation exposures judge the result.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        net.fit(x, label)
-    return list(zip(net.coefs_, net.intercepts_, strict=True))
+def _fit_one(
+    features: torch.Tensor,
+    stamps: torch.Tensor,
+    real: torch.Tensor,
+    plan: VerdictFit,
+    seed: int,
+    say: Callable[[str], None],
+) -> VerdictCnn:
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    net = VerdictCnn(features.shape[1])
+    net.mean.copy_(features.mean(0))
+    net.scale.copy_(features.std(0) + 1e-3)
+    steps = max(1, len(real) // plan.batch)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=plan.rate, weight_decay=plan.decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, plan.rate, total_steps=plan.epochs * steps, pct_start=0.15
+    )
+    net.train()
+    for epoch in range(plan.epochs):
+        total = 0.0
+        for chosen in np.array_split(rng.permutation(len(real)), steps):
+            part = torch.from_numpy(chosen)
+            odds = net(turned(stamps[part].float(), int(rng.integers(8))), features[part])
+            loss = nn.functional.binary_cross_entropy_with_logits(odds, real[part])
+            optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimiser.step()
+            schedule.step()
+            total += float(loss.detach())
+        say(f"network {seed}, pass {epoch + 1} of {plan.epochs}: loss {total / steps:.4f}")
+    return net.eval()
 
 
-def threshold_at(examples: list[Labelled], scores: list[NDArray[np.floating]], false_per_image: float) -> float:
-    """Give the least score at which there are at most ``false_per_image`` false candidates per image."""
-    false = np.sort(np.concatenate([score[one.label == 0] for one, score in zip(examples, scores, strict=True)]))[::-1]
-    allowed = int(false_per_image * len(examples))
-    return float(np.nextafter(false[allowed], np.inf)) if allowed < len(false) else 0.0
+def turned(stamps: torch.Tensor, symmetry: int) -> torch.Tensor:
+    """Turn pictures by quarters, and mirror them from number 4 on: one of the eight symmetries of the square."""
+    stamps = torch.rot90(stamps, symmetry % 4, (2, 3))
+    return (stamps.transpose(2, 3) if symmetry >= 4 else stamps).contiguous()
 
 
-def completeness(
-    examples: list[Labelled], scores: list[NDArray[np.floating]], threshold: float, least_snr: float
-) -> tuple[int, int, float]:
-    """Give streaks found and present at or above ``least_snr``, and false candidates per image, at a threshold."""
-    found = present = false = 0
-    for one, score in zip(examples, scores, strict=True):
-        asked = one.targets.counted & (one.snr >= least_snr)
-        passed = score >= threshold
-        present += int(asked.sum())
-        found += int(asked[one.target[passed & (one.label == 1)]].sum())
-        false += int((passed & (one.label == 0)).sum())
-    return found, present, false / max(len(examples), 1)
+def calibrate(log_odds: NDArray[np.floating], real: NDArray[np.bool_]) -> tuple[float, float]:
+    """Fit slope and offset of `kernels.verdict_net.reliability_of` to candidates by maximum likelihood.
+
+    Parameters
+    ----------
+    log_odds : (n,)
+        Of the ensemble.
+    real : (n,) bool
+        What the candidates are.
+
+    Notes
+    -----
+    Each class's target is off 0 and 1 by the share that one more candidate would have (Platt 1999), so that a perfect
+    separation does not give an infinite slope.
+    """
+    positive, negative = int(real.sum()), int((~real).sum())
+    target = np.where(real, (positive + 1) / (positive + 2), 1 / (negative + 2))
+
+    def loss(parameters: NDArray[np.float64]) -> float:
+        z = parameters[0] * log_odds + parameters[1]
+        return float(np.mean(np.logaddexp(0, z) - target * z))
+
+    slope, offset = minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead").x
+    return float(slope), float(offset)

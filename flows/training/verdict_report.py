@@ -1,109 +1,123 @@
-"""Choose the verdict, and report how good it is."""
+"""How good a verdict is, and the threshold it is used at."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
-from flows.training.verdict_fit import Labelled, completeness, fit_verdict, threshold_at
+from flows.training.candidates import Labelled, completeness, threshold_at
 from kernels.completeness import binomial_interval
-from kernels.verdict_net import reliability
 from schemas.reliability import FEATURES
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt  # the backend comes first
 
-HIDDEN: tuple[tuple[int, ...], ...] = ((), (16,), (32, 16))
-"""Sizes that compete: none is logistic regression, the simplest baseline beside the summed logit alone."""
 SCAN = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0, 3.0, 5.0, 10.0)
+"""False detections per image at which completeness is drawn."""
+
+_BINS = 10  # of the reliability diagram
+
+Scores = list[NDArray[np.floating]]
 
 
-def choose_verdict(
-    train: list[Labelled], validation: list[Labelled], false_per_image: float, seed: int
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Fit the competing verdicts; keep the one that finds most validation streaks (S/N >= 7) at 1 false per image.
+@dataclass(frozen=True)
+class Scored:
+    """Exposures of one preset with their candidates and the scores of several ways to rank these."""
+
+    preset: str
+    examples: list[Labelled]
+    scores: Mapping[str, Scores]
+
+
+def rivals(train: Sequence[Labelled], seed: int) -> Mapping[str, Any]:
+    """Fit the simplest ways to judge a candidate: by its measurements alone.
 
     Returns
     -------
-    arrays
-        Weights for `VerdictNet`.
-    chosen
-        ``hidden``, ``threshold`` (at ``false_per_image`` on the validation set) and ``rivals``: found at 1 false per
-        image for each size.
+    mapping
+        Name -> callable from a `Labelled` to scores: the summed log odds, logistic regression, and boosted trees.
     """
-    features = np.concatenate([one.features[one.label >= 0] for one in train])
-    label = np.concatenate([one.label[one.label >= 0] > 0 for one in train]).astype(np.int64)
-    best: tuple[int, tuple[int, ...], dict[str, NDArray[Any]]] | None = None
-    rivals = {}
-    for hidden in HIDDEN:
-        arrays = fit_verdict(features, label, hidden, seed)
-        scores = score_all(arrays, validation)
-        found, present, _ = completeness(validation, scores, threshold_at(validation, scores, 1.0), 7.0)
-        rivals[str(hidden)] = f"{found}/{present}"
-        if best is None or found > best[0]:
-            best = found, hidden, arrays
-    assert best is not None
-    _, hidden, arrays = best
-    threshold = threshold_at(validation, score_all(arrays, validation), false_per_image)
-    return arrays, {"hidden": list(hidden), "threshold": threshold, "rivals": rivals}
+    features = np.concatenate([one.features[one.known] for one in train])
+    real = np.concatenate([one.label[one.known] > 0 for one in train])
+    scaler = StandardScaler().fit(features)
+    line = LogisticRegression(max_iter=2000).fit(scaler.transform(features), real)
+    trees = HistGradientBoostingClassifier(random_state=seed).fit(features, real)
+    column = FEATURES.index("log_logit_sum")
+    return {
+        "summed logit": lambda one: one.features[:, column].astype(np.float64),
+        "logistic regression": lambda one: line.decision_function(scaler.transform(one.features)),
+        "boosted trees": lambda one: trees.decision_function(one.features),
+    }
 
 
-def score_all(arrays: dict[str, NDArray[Any]], examples: list[Labelled]) -> list[NDArray[np.floating]]:
-    """Give the reliability of all candidates of each exposure."""
-    return [reliability(one.features, arrays) for one in examples]
-
-
-def report_verdict(
-    out: Path,
-    arrays: dict[str, NDArray[Any]],
-    chosen: dict[str, Any],
-    tests: tuple[list[Labelled], list[Labelled]],
-    presets: list[str],
-) -> dict[str, Any]:
+def report_verdict(out: Path, scored: Sequence[Scored], wrong: Sequence[Scored], threshold: float) -> dict[str, Any]:
     """Measure on the test exposures, per preset; draw ``training_verdict.png``; give the figures for the card.
 
-    ``tests`` are the exposures measured with their own PSF, which the figures are of, and with another, for comparison.
+    Parameters
+    ----------
+    out
+        Folder of the picture.
+    scored
+        Test exposures; the ranking called ``verdict`` holds calibrated probabilities.
+    wrong
+        The same exposures measured with another PSF than theirs.
+    threshold
+        Least reliability of a detection.
     """
-    test, wrong = tests
-    scores = score_all(arrays, test)
-    summed = [one.features[:, FEATURES.index("log_logit_sum")] for one in test]
-    figures: dict[str, Any] = {"rivals_validation_c7_at_1_false": chosen["rivals"]}
+    figures: dict[str, Any] = {}
     _, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    for preset in sorted(set(presets)):
-        mine = [n for n, name in enumerate(presets) if name == preset]
-        examples, ours, plain = [test[n] for n in mine], [scores[n] for n in mine], [summed[n] for n in mine]
-        figures[preset] = _figures(examples, ours, plain, chosen["threshold"])
-        other = [wrong[n] for n in mine]
-        found, present, false = completeness(other, score_all(arrays, other), chosen["threshold"], 10.0)
-        figures[preset]["psf_misjudged"] = {"c10": [found, present], "false_per_image": round(false, 3)}
-        for rank, style, name in ((ours, "-", "verdict"), (plain, "--", "summed logit")):
-            c7 = [_at(examples, rank, false, 7.0) for false in SCAN]
-            axes[0].plot(SCAN, c7, style, marker="o", ms=3, label=f"{preset}, {name}")
-    label = np.concatenate([one.label for one in test])
+    for one, other in zip(scored, wrong, strict=True):
+        figures[one.preset] = _figures(one, threshold) | {
+            "psf_misjudged": _at_threshold(other.examples, other.scores["verdict"], threshold)
+        }
+        for (name, scores), style in zip(one.scores.items(), ("-", ":", "-.", "--"), strict=False):
+            c7 = [_at(one.examples, scores, false, 7.0) for false in SCAN]
+            axes[0].plot(SCAN, c7, style, marker="o", ms=3, label=f"{one.preset}, {name}")
+    label = np.concatenate([example.label for one in scored for example in one.examples])
+    score = np.concatenate([value for one in scored for value in one.scores["verdict"]])
     asked = (label == 0) | (label == 1)
-    figures["calibration_error"] = _calibration(axes[1], np.concatenate(scores)[asked], label[asked])
+    stated, seen, share = reliability_diagram(score[asked], label[asked])
+    figures["calibration_error"] = round(float((np.abs(stated - seen) * share).sum()), 4)
+    axes[1].plot([0, 1], [0, 1], color="0.7", lw=1)
+    axes[1].plot(stated, seen, "o-")
+    axes[1].set(xlabel="reliability", ylabel="share that is real", title="test exposures")
     axes[0].set(xscale="log", xlabel="false detections per image", ylabel="completeness, S/N ≥ 7", ylim=(0, 1.02))
-    axes[0].legend(frameon=False)
+    axes[0].legend(frameon=False, fontsize=7)
     plt.savefig(out / "training_verdict.png", dpi=110)
     plt.close()
     return figures
 
 
-def _figures(
-    examples: list[Labelled], scores: list[NDArray[np.floating]], plain: list[NDArray[np.floating]], threshold: float
-) -> dict[str, Any]:
-    figures: dict[str, Any] = {"exposures": len(examples)}
-    for least in (7.0, 10.0):
-        found, present, false = completeness(examples, scores, threshold, least)
-        low, high = binomial_interval(found, present)
-        figures[f"c{least:.0f}"] = {"found": found, "present": present, "interval": [round(low, 4), round(high, 4)]}
-        figures["false_per_image"] = round(false, 3)
-        figures[f"c{least:.0f}_at_1_false"] = round(_at(examples, scores, 1.0, least), 4)
-        figures[f"c{least:.0f}_at_1_false_summed_logit"] = round(_at(examples, plain, 1.0, least), 4)
-    real = np.concatenate([one.label for one in examples])
-    passed = np.concatenate(scores) >= threshold
+def reliability_diagram(
+    score: NDArray[np.floating], label: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Give stated and observed reliability, and the share of the candidates, in ten bins of equal width.
+
+    The sum of share times their difference is the expected calibration error (Naeini et al. 2015, AAAI, 2901).
+    """
+    place = np.minimum((score * _BINS).astype(int), _BINS - 1)
+    used = [n for n in range(_BINS) if (place == n).any()]
+    stated = np.array([score[place == n].mean() for n in used])
+    seen = np.array([label[place == n].mean() for n in used])
+    return stated, seen, np.array([(place == n).mean() for n in used])
+
+
+def _figures(scored: Scored, threshold: float) -> dict[str, Any]:
+    figures: dict[str, Any] = {"exposures": len(scored.examples)}
+    figures |= _at_threshold(scored.examples, scored.scores["verdict"], threshold)
+    for name, scores in scored.scores.items():
+        figures[f"{name}, at 1 false"] = {
+            f"c{least:.0f}": round(_at(scored.examples, scores, 1.0, least), 4) for least in (7.0, 10.0)
+        }
+    real = np.concatenate([one.label for one in scored.examples])
+    passed = np.concatenate(scored.scores["verdict"]) >= threshold
     figures["confusion_candidates"] = {
         "real_passed": int(((real == 1) & passed).sum()),
         "real_dropped": int(((real == 1) & ~passed).sum()),
@@ -113,19 +127,16 @@ def _figures(
     return figures
 
 
-def _at(examples: list[Labelled], scores: list[NDArray[np.floating]], false: float, least: float) -> float:
+def _at_threshold(examples: list[Labelled], scores: Scores, threshold: float) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for least in (7.0, 10.0):
+        found, present, false = completeness(examples, scores, threshold, least)
+        low, high = binomial_interval(found, present)
+        figures[f"c{least:.0f}"] = {"found": found, "present": present, "interval": [round(low, 4), round(high, 4)]}
+        figures["false_per_image"] = round(false, 3)
+    return figures
+
+
+def _at(examples: list[Labelled], scores: Scores, false: float, least: float) -> float:
     found, present, _ = completeness(examples, scores, threshold_at(examples, scores, false), least)
     return found / max(present, 1)
-
-
-def _calibration(axis: Any, score: NDArray[np.floating], label: NDArray[np.int64]) -> float:
-    """Draw observed against stated reliability in ten bins; give the expected calibration error."""
-    place = np.minimum((score * 10).astype(int), 9)
-    bins = [n for n in range(10) if (place == n).any()]
-    stated = np.array([score[place == n].mean() for n in bins])
-    seen = np.array([label[place == n].mean() for n in bins])
-    share = np.array([(place == n).mean() for n in bins])
-    axis.plot([0, 1], [0, 1], color="0.7", lw=1)
-    axis.plot(stated, seen, "o-")
-    axis.set(xlabel="reliability", ylabel="share that is real", title="test exposures")
-    return round(float((np.abs(stated - seen) * share).sum()), 4)

@@ -21,6 +21,9 @@ class VerdictCnn(nn.Module):
         Number of measurements.
     """
 
+    mean: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, features: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))

@@ -1,0 +1,152 @@
+"""Candidates of an exposure as a detector and the stages behind it give them, and which of them are real."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from flows.adapters.weights import load_model
+from flows.adapters.zarr_tiles import TileStore
+from flows.search_grid import search_grid
+from flows.training.examples import Example
+from kernels.detector import Detector
+from kernels.matching import Targets, match_detections, on_satellite
+from schemas.exposure import ExposureInfo, PsfModel
+from schemas.settings import DetectSettings, MeasureSettings, MergeSettings
+from schemas.stage import Context
+from stages.detect import STAGE as DETECT
+from stages.measure import Described, describe
+from stages.merge import STAGE as MERGE
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Candidates of one exposure, and which of them are real.
+
+    Attributes
+    ----------
+    features : (n, len(FEATURES)) float32
+    stamps : (n, CHANNELS, SIDE, SIDE) float16
+        See `kernels.stamps`.
+    label : (n,)
+        1 found a streak, 2 lies on a satellite (real, but not asked for), 0 false, -1 neither (a point source, a
+        streak mostly hidden, a second find).
+    target : (n,)
+        Index of the streak in the truth table, -1 if none.
+    targets
+        What is there.
+    snr : (sources,)
+        Matched-filter S/N of what is there.
+    """
+
+    features: NDArray[np.float32]
+    stamps: NDArray[np.float16]
+    label: NDArray[np.int64]
+    target: NDArray[np.int64]
+    targets: Targets
+    snr: NDArray[np.float64]
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Candidates that are real or false, (n,)."""
+        return self.label >= 0
+
+
+def candidates(example: Example, detector: str, wrong_psf: bool) -> list[Labelled]:
+    """Give the candidates of an example: as measured with the PSF it has and, if asked for, with another.
+
+    A header does not always give the PSF that the image has. The verdict must not break then, so it learns from
+    both; see `misjudged`.
+
+    Parameters
+    ----------
+    example
+        The exposure.
+    detector
+        Shipped name or folder.
+    wrong_psf
+        Whether the second is wanted too.
+    """
+    store = TileStore.open(example.store)
+    planes = {"difference": store.read_all("difference"), "mask": store.read_all("mask")}
+    found = []
+    for info in (store.info, misjudged(store.info)) if wrong_psf else (store.info,):
+        hits = search(planes, info, detector)
+        streaks = MERGE({"hit": hits, **planes}, Context(info, None, MergeSettings()))
+        described = describe({"streak": streaks, **planes}, Context(info, None, MeasureSettings()))
+        found.append(label_candidates(described, example.truth))
+    return found
+
+
+def search(planes: dict[str, NDArray[np.generic]], info: ExposureInfo, detector: str) -> pa.Table:
+    """Give the hits of a whole exposure, searched as one tile."""
+    settings = DetectSettings(model=detector)
+    grid = search_grid(settings)
+    (tile,) = grid.tiling(info.shape, grid.stride * -(-max(info.shape) // grid.stride)).tiles()
+    box = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
+    parts = {name: plane[box] for name, plane in planes.items()}
+    return DETECT(parts, Context(info, tile, settings, {"detect": _loaded(detector, stamp_of(detector))}))
+
+
+def misjudged(info: ExposureInfo) -> ExposureInfo:
+    """Give the exposure with a PSF 12 % wider or narrower (one standard deviation), and with wings of any strength."""
+    rng = np.random.default_rng([info.visit, info.detector])
+    fwhm = info.psf.fwhm_px * float(np.exp(rng.normal(0, 0.12)))
+    return info.model_copy(update={"psf": PsfModel(fwhm_px=fwhm, beta=float(rng.choice([2.5, 3.0, 4.0, 100.0])))})
+
+
+def label_candidates(described: Described, truth: pa.Table) -> Labelled:
+    """Label measured candidates by the truth of their exposure; the greater summed logit has first choice."""
+    targets, table = targets_of(truth), described.table
+    x, y, score = (table[name].to_numpy().astype(np.float64) for name in ("x", "y", "logitSum"))
+    matches = match_detections(x, y, score, targets)
+    label = np.where(matches.target >= 0, 1, np.where(matches.false, 0, -1))
+    label[(label < 0) & on_satellite(x, y, targets)] = 2
+    stamps, snr = described.stamps.astype(np.float16), truth["snr"].to_numpy()
+    return Labelled(described.features, stamps, label, matches.target, targets, snr)
+
+
+def targets_of(truth: pa.Table) -> Targets:
+    """Take what `match_detections` needs from a `TRUTH` table of one exposure."""
+    columns = (truth[name].to_numpy().astype(np.float64) for name in ("x", "y", "length_px", "angle_deg", "visible"))
+    return Targets(np.array(truth["kind"].to_pylist(), dtype=np.str_), *columns)
+
+
+def threshold_at(examples: Sequence[Labelled], scores: Sequence[NDArray[np.floating]], false_per_image: float) -> float:
+    """Give the least score at which there are at most ``false_per_image`` false candidates per image."""
+    false = np.sort(np.concatenate([score[one.label == 0] for one, score in zip(examples, scores, strict=True)]))[::-1]
+    allowed = int(false_per_image * len(examples))
+    return float(np.nextafter(false[allowed], np.inf)) if allowed < len(false) else float("-inf")
+
+
+def completeness(
+    examples: Sequence[Labelled], scores: Sequence[NDArray[np.floating]], threshold: float, least_snr: float
+) -> tuple[int, int, float]:
+    """Give streaks found and present at or above ``least_snr``, and false candidates per image, at a threshold."""
+    found = present = false = 0
+    for one, score in zip(examples, scores, strict=True):
+        asked = one.targets.counted & (one.snr >= least_snr)
+        passed = score >= threshold
+        present += int(asked.sum())
+        found += int(asked[one.target[passed & (one.label == 1)]].sum())
+        false += int((passed & (one.label == 0)).sum())
+    return found, present, false / max(len(examples), 1)
+
+
+def stamp_of(detector: str) -> int:
+    """Give when a folder's card was written, so that new weights are loaded anew; 0 for a shipped name."""
+    card = Path(detector) / "detect.json"
+    return card.stat().st_mtime_ns if card.exists() else 0
+
+
+@cache
+def _loaded(detector: str, stamp: int) -> Detector:
+    import torch
+
+    torch.set_num_threads(1)
+    loaded: Detector = load_model("detect", detector)
+    return loaded

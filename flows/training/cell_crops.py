@@ -1,0 +1,175 @@
+"""Crops of exposures, with trails put in, for a `StreakNet` to learn from."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import IterableDataset, get_worker_info
+
+from flows.training.cell_labels import CellLabels
+from flows.training.examples import Example
+from flows.training.field import Field, open_field
+from kernels.dense_input import dense_input
+from kernels.injection import add_light, trail_stamp, visible_share
+from kernels.matched_filter import template_snr
+from kernels.matching import LEAST_VISIBLE
+from kernels.nets.streak_net import CELL
+from kernels.plane import Plane
+from kernels.psf import moffat_mixture
+from kernels.segment import Segment
+
+SIDE = 160
+"""Of a crop, px."""
+
+_BORDER = 3  # cells at its rim that are not judged
+_INSIDE = 16.0  # px from the rim: where injected trails begin
+_OUTSIDE = 24  # px that a crop may reach beyond the image
+_TRAILS = 1.3  # mean number injected
+_POINTS = 0.3  # share of them that are no longer than 3 px
+_SNR = (4.5, 40.0)
+_LONGEST = 60.0  # px
+_MISJUDGED = 0.08  # standard deviation of ln FWHM between what the network is told and what is
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class CropPlan:
+    """What crops are centred on.
+
+    Attributes
+    ----------
+    hard
+        Per exposure, (n, 3) float64: x, y, px, of places that look like a trail and are none, and how often each is
+        to be shown.
+    shares
+        Of crops at a hard place, and at a trail; the rest lie anywhere.
+    batch
+        Crops at a time.
+    seed
+        Of everything.
+    """
+
+    hard: Mapping[str, NDArray[np.float64]]
+    shares: tuple[float, float] = (0.6, 0.15)
+    batch: int = 16
+    seed: int = 1
+
+
+class CropStream(IterableDataset[Batch]):
+    """Endless batches of crops: cells (n, 48, side, side), labels and weights (n, side, side), float32."""
+
+    def __init__(self, examples: Sequence[Example], plan: CropPlan) -> None:
+        self._examples, self._plan = tuple(examples), plan
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Draw batch after batch."""
+        worker = get_worker_info()
+        numba.set_num_threads(1)
+        rng = np.random.default_rng([self._plan.seed, worker.id if worker else 0])
+        fields = [open_field(example) for example in self._examples]
+        while True:
+            crops = [self._crop(fields[rng.integers(len(fields))], rng) for _ in range(self._plan.batch)]
+            cells, label, weight = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
+            yield cells.permute(0, 3, 1, 2), label, weight
+
+    def _crop(self, field: Field, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
+        x, y = _centre(field, self._plan, rng)
+        return draw_crop(field, x - rng.uniform(20, SIDE - 20), y - rng.uniform(20, SIDE - 20), rng)
+
+
+def _centre(field: Field, plan: CropPlan, rng: np.random.Generator) -> tuple[float, float]:
+    kind, hard = rng.uniform(), plan.hard.get(field.name, np.empty((0, 3)))
+    trails = np.flatnonzero(field.wanted)
+    if kind < plan.shares[0] and len(hard):
+        chosen = hard[rng.choice(len(hard), p=hard[:, 2] / hard[:, 2].sum())]
+        return float(chosen[0]), float(chosen[1])
+    if kind < sum(plan.shares) and len(trails):
+        trail = rng.choice(trails)
+        return float(field.targets.x[trail]), float(field.targets.y[trail])
+    ny, nx = field.pixels.shape
+    return rng.uniform(0, nx), rng.uniform(0, ny)
+
+
+def draw_crop(field: Field, x: float, y: float, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
+    """Cut a crop, put trails in, turn it at random; give its cells, labels and weights.
+
+    Parameters
+    ----------
+    field
+        The exposure.
+    x, y
+        About its first pixel.
+    rng
+        Decides everything.
+    """
+    ny, nx = field.pixels.shape
+    x0 = int(np.clip(x, -_OUTSIDE, nx - SIDE + _OUTSIDE))
+    y0 = int(np.clip(y, -_OUTSIDE, ny - SIDE + _OUTSIDE))
+    pixels, usable = _cut(field, x0, y0)
+    labels = CellLabels(SIDE // CELL)
+    targets = field.targets
+    for n in np.flatnonzero(~field.dark):
+        line = (targets.x[n] - x0, targets.y[n] - y0, targets.length[n], targets.angle[n])
+        (labels.add if field.wanted[n] else labels.ignore)(*line)
+    for _ in range(rng.poisson(_TRAILS)):
+        _inject(pixels, usable, labels, field, rng)
+    labels.without_border(_BORDER)
+    return _described(pixels, usable, labels, field, rng)
+
+
+def _cut(field: Field, x0: int, y0: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    ny, nx = field.pixels.shape
+    pixels = np.full((SIDE, SIDE), field.info.background, np.float32)
+    usable = np.zeros((SIDE, SIDE), bool)
+    rows, columns = slice(max(y0, 0), min(y0 + SIDE, ny)), slice(max(x0, 0), min(x0 + SIDE, nx))
+    inside = slice(rows.start - y0, rows.stop - y0), slice(columns.start - x0, columns.stop - x0)
+    pixels[inside], usable[inside] = field.pixels[rows, columns], field.usable[rows, columns]
+    return pixels, usable
+
+
+def _inject(
+    pixels: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    labels: CellLabels,
+    field: Field,
+    rng: np.random.Generator,
+) -> None:
+    short = rng.uniform() < _POINTS
+    length = rng.uniform(0, 3) if short else math.exp(rng.uniform(0, math.log(_LONGEST)))
+    x, y = rng.uniform(_INSIDE, SIDE - _INSIDE, 2)
+    snr = math.exp(rng.uniform(*np.log(_SNR)))
+    trail = Segment(float(x), float(y), length, rng.uniform(0, 180), snr)
+    info = field.info
+    stamp = trail_stamp(trail, moffat_mixture(info.psf.fwhm_px, info.psf.beta), info.psf.fwhm_px)
+    unit = template_snr(1.0, stamp.pixels, info.noise, np.array(info.noise_correlation))
+    add_light(pixels, stamp, snr / unit, info.gain, rng)
+    seen = visible_share(usable, stamp) >= LEAST_VISIBLE
+    (labels.add if seen else labels.ignore)(trail.x, trail.y, trail.length, trail.angle)
+
+
+def _described(
+    pixels: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    labels: CellLabels,
+    field: Field,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float32], ...]:
+    """Turn and mirror a crop, one of the eight symmetries, and describe its cells."""
+    turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
+
+    def turned(values: NDArray[Any]) -> NDArray[Any]:
+        values = np.rot90(values, turns)
+        return np.ascontiguousarray(values.T if mirror else values)
+
+    info = field.info
+    fwhm = info.psf.fwhm_px * math.exp(rng.normal(0, _MISJUDGED))
+    correlation = np.array(info.noise_correlation)
+    plane = Plane(turned(pixels), turned(usable), info.background, info.noise, turned(correlation), fwhm)
+    cells = dense_input(plane, 0, 0, SIDE // CELL, SIDE // CELL)
+    return cells, turned(labels.label), turned(labels.weight)

@@ -1,0 +1,155 @@
+"""Train the verdict on the candidates of a detector."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flows.adapters.weights import read_card, write_model
+from flows.training.candidates import Labelled, candidates, threshold_at
+from flows.training.examples import Example, map_in_processes
+from flows.training.verdict_fit import VerdictFit, calibrate, fit_verdict
+from flows.training.verdict_report import Scored, report_verdict, rivals
+from kernels.nets.verdict_cnn import VerdictCnn
+from kernels.stamps import CHANNELS, SIDE
+from kernels.verdict_net import VerdictNet, reliability_of
+from schemas.model_card import ModelCard
+from schemas.reliability import FEATURES
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class VerdictPlan:
+    """How the verdict is trained: fit, and false detections per image at which its threshold is set."""
+
+    fit: VerdictFit = field(default_factory=VerdictFit)
+    false_per_image: float = 0.3
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Exposures to learn from, to set calibration and threshold on, and to report on, by preset where it matters."""
+
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    test: Mapping[str, Sequence[Example]]
+
+
+def train_verdict(
+    out: Path, detector: str, sets: Sets, plan: VerdictPlan, about: dict[str, Any], seed: int, workers: int, say: Say
+) -> dict[str, Any]:
+    """Train the verdict on a detector's candidates, and write ``reliability.*`` and a picture to a folder.
+
+    Parameters
+    ----------
+    out
+        Gets weights, card and picture.
+    detector
+        Shipped name or folder.
+    sets
+        Exposures that the detector has not learnt from.
+    plan
+        What to do.
+    about
+        What the card says of the training data.
+    seed
+        Of everything.
+    workers
+        Processes, and threads of the fit.
+    say
+        Told of each step.
+
+    Returns
+    -------
+    dict
+        The figures on the test exposures, as in the card.
+    """
+    find = partial(_find, detector=detector, workers=workers, say=say)
+    learn = [one for pair in find(sets.train) for one in pair]
+    torch.set_num_threads(workers)
+    nets = fit_verdict(learn, plan.fit, seed, say)
+    plain = VerdictNet(nets, 1.0, 0.0, _card(detector, about, {}, {}, 0.0, plan, "0" * 64))
+    chosen = [pair[0] for pair in find(sets.validation)]
+    odds = [_odds(plain, one) for one in chosen]
+    asked = np.concatenate([(one.label == 0) | (one.label == 1) for one in chosen])
+    slope, offset = calibrate(np.concatenate(odds)[asked], np.concatenate([one.label == 1 for one in chosen])[asked])
+    scores: list[NDArray[np.floating]] = [reliability_of(one, slope, offset) for one in odds]
+    threshold = max(threshold_at(chosen, scores, plan.false_per_image), 0.0)
+    ranked = VerdictNet(nets, slope, offset, plain.card)
+    others = rivals(learn, seed)
+    scored: list[Scored] = []
+    wrong: list[Scored] = []
+    for preset, examples in sets.test.items():
+        pairs = find(examples)
+        for place, kept in enumerate((scored, wrong)):
+            kept.append(_scored(preset, [pair[place] for pair in pairs], ranked, others))
+    figures = report_verdict(out, scored, wrong, threshold)
+    calibration = {
+        "kind": "logistic in the mean log odds of the ensemble, fitted on the validation exposures",
+        "slope": slope,
+        "offset": offset,
+        "expected_calibration_error": figures["calibration_error"],
+    }
+    card = _card(detector, about, figures, calibration, threshold, plan, "")
+    write_model(out, _arrays(nets), card.model_dump(exclude={"sha256"}))
+    return figures
+
+
+def _find(examples: Sequence[Example], detector: str, workers: int, say: Say) -> list[list[Labelled]]:
+    say(f"candidates of {len(examples)} exposures")
+    return list(map_in_processes(partial(candidates, detector=detector, wrong_psf=True), examples, workers))
+
+
+def _odds(net: VerdictNet, one: Labelled) -> NDArray[np.float64]:
+    return net.log_odds(one.features, one.stamps.astype(np.float32))
+
+
+def _scored(
+    preset: str, examples: list[Labelled], net: VerdictNet, others: Mapping[str, Callable[[Labelled], Any]]
+) -> Scored:
+    scores = {"verdict": [net(one.features, one.stamps.astype(np.float32)) for one in examples]}
+    return Scored(preset, examples, scores | {name: [rank(one) for one in examples] for name, rank in others.items()})
+
+
+def _arrays(nets: Sequence[VerdictCnn]) -> dict[str, NDArray[Any]]:
+    return {
+        f"{n}.{name}": value.detach().numpy() for n, net in enumerate(nets) for name, value in net.state_dict().items()
+    }
+
+
+def _card(
+    detector: str,
+    about: dict[str, Any],
+    figures: dict[str, Any],
+    calibration: dict[str, Any],
+    threshold: float,
+    plan: VerdictPlan,
+    sha256: str,
+) -> ModelCard:
+    search = read_card("detect", detector)
+    return ModelCard(
+        stage="reliability",
+        name=search.name,
+        version=f"{search.name}-{search.version}/verdict-2",
+        sha256=sha256,
+        input={
+            "features": list(FEATURES),
+            "stamps": [CHANNELS, SIDE, SIDE],
+            "dtype": "float32",
+            "normalisation": "mean and scale of the features in the weights; stamps in units of the noise",
+            "detector_sha256": search.sha256,
+            "networks": plan.fit.networks,
+        },
+        classes=("false", "real"),
+        training=about,
+        metrics=figures,
+        calibration=calibration,
+        threshold=threshold,
+        false_alarm_rate=f"{plan.false_per_image} false detections per image on the validation exposures",
+    )
