@@ -4,6 +4,7 @@ import typer
 
 from flows.commands import bench, evaluate, train
 from flows.commands.doctor import doctor
+from flows.commands.forced import forced
 from flows.commands.report import report
 from flows.commands.run import run
 from flows.commands.simulate import simulate
@@ -18,6 +19,7 @@ app = typer.Typer(
 
 app.command()(run)
 app.command()(simulate)
+app.command()(forced)
 app.command()(verify)
 app.command()(report)
 app.command()(doctor)

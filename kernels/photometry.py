@@ -1,6 +1,7 @@
 """Fluxes at a place that is known, and their units."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ class Flux(NamedTuple):
     chi2: float = math.nan
 
 
-def fit_flux(scene: Scene, seen: View, segment: Segment) -> Flux:
+def fit_flux(scene: Scene, seen: View, segment: Segment, others: Sequence[NDArray[np.float64]] = ()) -> Flux:
     """Fit the flux of a trail, or of a point source (length 0), at a given place, and the level it lies on.
 
     Parameters
@@ -32,6 +33,8 @@ def fit_flux(scene: Scene, seen: View, segment: Segment) -> Flux:
         Image, and which of its pixels are fitted.
     segment
         Place and extent of the source, px.
+    others : (n,) each
+        Images of further sources in the pixels of ``seen``, whose fluxes are fitted at the same time.
 
     Returns
     -------
@@ -41,11 +44,12 @@ def fit_flux(scene: Scene, seen: View, segment: Segment) -> Flux:
     shape = trail_shape(scene, seen.footprint, segment)
     if not np.any(seen.use * shape > 1e-6):
         return Flux(math.nan, math.nan)
-    design = np.stack([shape, np.ones_like(shape)], axis=1)
-    flux, level = np.linalg.lstsq(design * seen.use[:, None], seen.values * seen.use, rcond=None)[0]
-    covariance = sandwich(design, seen.use, flux * shape, seen.footprint, scene.noise)
-    squares = seen.use * np.square(seen.values - flux * shape - level) / variance(flux * shape, scene.noise)
-    return Flux(float(flux), float(np.sqrt(covariance[0, 0])), float(squares.sum()))
+    design = np.stack([shape, np.ones_like(shape), *others], axis=1)
+    solution = np.linalg.lstsq(design * seen.use[:, None], seen.values * seen.use, rcond=None)[0]
+    light = design @ solution - solution[1]
+    covariance = sandwich(design, seen.use, light, seen.footprint, scene.noise)
+    squares = seen.use * np.square(seen.values - light - solution[1]) / variance(light, scene.noise)
+    return Flux(float(solution[0]), float(np.sqrt(covariance[0, 0])), float(squares.sum()))
 
 
 def aperture_flux(

@@ -11,7 +11,7 @@ HEAVY = {
     *("pandas", "photutils", "prefect", "pyarrow", "s3fs", "scipy", "sep", "sqlalchemy", "torch", "zarr"),
 }
 
-COMMANDS = ("run", "simulate", "evaluate", "report", "verify", "train", "doctor", "bench")
+COMMANDS = ("run", "simulate", "forced", "evaluate", "report", "verify", "train", "doctor", "bench")
 
 
 def test_help_lists_every_command():
@@ -27,7 +27,9 @@ def test_each_command_explains_itself(command):
     assert "Usage" in result.stdout
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["evaluate", "detect", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["evaluate", "detect", "--help"], ["forced", "--help"]]
+)
 def test_help_loads_nothing_but_what_prints_it(arguments):
     code = f"""
 import sys

@@ -8,7 +8,7 @@ from kernels.footprint import Segment
 from kernels.photometry import ab_magnitude, aperture_flux, fit_flux, njy_per_unit
 from kernels.psf import moffat_mixture
 from kernels.sandwich import Noise
-from kernels.scene import Scene, view
+from kernels.scene import Scene, trail_shape, view
 from kernels.trail_model import trail_image
 
 PSF = moffat_mixture(2.3, 3.0)
@@ -79,6 +79,15 @@ def test_fitted_flux_is_that_of_the_source_on_any_level():
     assert flux.value == pytest.approx(4000, rel=1e-4)
     point = fit_flux(there, view(there, TRAIL, 8.0), TRAIL._replace(length=0.0))
     assert point.chi2 > 10 * flux.chi2 + 100
+
+
+def test_sources_fitted_together_do_not_disturb_each_other():
+    beside = TRAIL._replace(x=TRAIL.x + 4, y=TRAIL.y + 5, length=0.0)
+    there = scene(4000 * trail_image(SHAPE, *TRAIL, PSF) + 9000 * trail_image(SHAPE, *beside, PSF) + 25)
+    seen = view(there, TRAIL, 8.0)
+    other = trail_shape(there, seen.footprint, beside)
+    assert fit_flux(there, seen, TRAIL, [other]).value == pytest.approx(4000, rel=1e-3)
+    assert fit_flux(there, seen, TRAIL).value > 5000
 
 
 def test_source_without_usable_pixels_has_no_flux():

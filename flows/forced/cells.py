@@ -1,0 +1,118 @@
+"""Cells of a list of targets as values in our units."""
+
+import math
+from typing import Any
+
+from astropy.units import Unit
+
+from flows.forced.target_file import TargetFile
+from kernels.time_scale import tai
+from schemas.errors import BadInput, Misconfigured
+
+UNITS = {
+    "ra": "deg",
+    "dec": "deg",
+    "epoch": "d",
+    "epoch_utc": "d",
+    "rate_ra_cosdec": "arcsec / h",
+    "rate_dec": "arcsec / h",
+    "rate": "arcsec / h",
+    "position_angle": "deg",
+}
+"""Units of the columns; others are converted where the file states them."""
+
+_FIRST, _LAST = 41317.0, 88069.0  # MJD of 1972, when UTC began to be what it is, and 2100
+
+
+class Cells:
+    """Looks up one cell at a time.
+
+    Parameters
+    ----------
+    file
+        Where they are.
+
+    Raises
+    ------
+    Misconfigured
+        A column has a unit that cannot be converted to ours.
+    """
+
+    def __init__(self, file: TargetFile) -> None:
+        self._file = file
+        self._scale = {name: _scale(file, name) for name in UNITS if name in file.columns}
+
+    def has(self, column: str) -> bool:
+        """Tell whether there is such a column."""
+        return column in self._file.columns
+
+    def text(self, row: int, column: str) -> str:
+        """Give a text that is not empty.
+
+        Raises
+        ------
+        BadInput
+            It is empty, or more than one line.
+        """
+        cell = self._cell(row, column)
+        text = "" if cell is None else str(cell).strip()
+        if not text or not text.isprintable():
+            raise self.bad(row, column, cell, "must be a printable text of one line", "name the target.")
+        return text
+
+    def number(self, row: int, column: str, low: float, high: float) -> float:
+        """Give a number from ``low`` to ``high``, in our unit.
+
+        Raises
+        ------
+        BadInput
+            It is missing, no number, or outside.
+        """
+        cell = self._cell(row, column)
+        try:
+            value = float(cell) * self._scale[column]
+        except (TypeError, ValueError):
+            value = math.nan
+        if not (low <= value <= high and math.isfinite(value)):
+            span = f" from {low:g} to {high:g}" if math.isfinite(low) and math.isfinite(high) else ""
+            span = f" of at least {low:g}" if math.isfinite(low) and not span else span
+            raise self.bad(row, column, cell, f"must be a number{span} ({UNITS[column]})", "correct it.")
+        return value
+
+    def epoch(self, row: int, *, needed: bool) -> float:
+        """Give when the position holds, MJD TAI; NaN where that is not said and need not be.
+
+        Raises
+        ------
+        BadInput
+            It is missing or no date.
+        """
+        column = next((name for name in ("epoch", "epoch_utc") if self.has(name)), None)
+        if column is None or (not needed and self._cell(row, column) in (None, "")):
+            return math.nan
+        mjd = self.number(row, column, _FIRST, _LAST)
+        return float(tai(mjd, "mjd", "utc").mjd) if column == "epoch_utc" else mjd
+
+    def bad(self, row: int, column: str, cell: Any, rule: str, remedy: str) -> BadInput:
+        """Give the error of one cell; rows are counted from 1, the header not counted."""
+        return BadInput(
+            "bad_target", f"{self._file.path}: row {row + 1}, column {column}", f"is {cell!r}, {rule}.", remedy
+        )
+
+    def _cell(self, row: int, column: str) -> Any:
+        return self._file.columns[column][row]
+
+
+def _scale(file: TargetFile, column: str) -> float:
+    stated = file.units.get(column)
+    if stated is None:
+        return 1.0
+    try:
+        return float(Unit(stated).to(Unit(UNITS[column])))
+    except (ValueError, TypeError) as error:  # unknown, or of something else
+        raise Misconfigured(
+            "bad_unit",
+            f"{file.path}: column {column}",
+            f"has the unit {stated!r}, which is not one of {UNITS[column]}.",
+            f"give it in {UNITS[column]}, or in a unit that converts to it.",
+        ) from error
