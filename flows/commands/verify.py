@@ -18,10 +18,12 @@ def verify(
     from flows.verify import verify as check
     from schemas.dataset import TableOf
     from schemas.errors import Misconfigured
+    from schemas.forced_source import FORCED_SOURCE
     from stages import PIPELINE
 
+    published = (*(stage.gives for stage in PIPELINE), FORCED_SOURCE)
     try:
-        result = check(out, {stage.gives.name: stage.gives for stage in PIPELINE if isinstance(stage.gives, TableOf)})
+        result = check(out, {dataset.name: dataset for dataset in published if isinstance(dataset, TableOf)})
     except Misconfigured as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error

@@ -88,7 +88,7 @@ class Cells:
             It is missing or no date.
         """
         column = next((name for name in ("epoch", "epoch_utc") if self.has(name)), None)
-        if column is None or (not needed and self._cell(row, column) in (None, "")):
+        if column is None or (not needed and _is_blank(self._cell(row, column))):
             return math.nan
         mjd = self.number(row, column, _FIRST, _LAST)
         return float(tai(mjd, "mjd", "utc").mjd) if column == "epoch_utc" else mjd
@@ -101,6 +101,11 @@ class Cells:
 
     def _cell(self, row: int, column: str) -> Any:
         return self._file.columns[column][row]
+
+
+def _is_blank(cell: Any) -> bool:
+    """Tell whether nothing stands there; dataframe libraries write NaN for that."""
+    return cell is None or not str(cell).strip() or cell != cell
 
 
 def _scale(file: TargetFile, column: str) -> float:

@@ -28,11 +28,11 @@ class FirstRows:
 
 def show(summary: ForcedSummary, rows: pa.Table, console: Console) -> None:
     """Print the rows and what they come to."""
-    table = Table(title="Forced photometry", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title="Forced photometry", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("target", no_wrap=True)
     for heading in ("visit-detector", "band", "AB mag", "S/N"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("flags", overflow="fold")
+    table.add_column("flags", min_width=12)
     for row in rows.to_pylist():
         table.add_row(*_cells(row))
     if len(rows):

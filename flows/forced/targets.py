@@ -21,8 +21,6 @@ RATES = (("rate_ra_cosdec", "rate_dec"), ("rate", "position_angle"))
 EPOCHS = ("epoch", "epoch_utc")
 """Two ways to state when the position holds: MJD TAI and MJD UTC."""
 
-COLUMNS = ("name", "ra", "dec", *EPOCHS, *RATES[0], *RATES[1])
-
 
 @dataclass(frozen=True)
 class Sky:

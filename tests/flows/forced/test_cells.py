@@ -67,7 +67,8 @@ def test_epochs_are_tai():
 
 
 def test_epoch_is_needed_by_what_moves():
-    assert math.isnan(cells(epoch="").epoch(0, needed=False))
+    for blank in ("", "  ", None, math.nan):
+        assert math.isnan(cells(epoch=blank).epoch(0, needed=False))
     assert math.isnan(cells(ra=1).epoch(0, needed=False))
     for cell in ("", "2460000.5", "yesterday"):
         with pytest.raises(BadInput, match="column epoch"):
