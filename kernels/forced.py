@@ -21,6 +21,7 @@ _APERTURE_FWHM = 1.5  # flags are those of pixels so near the trail
 _MARGIN = 24  # px beyond the fit from which the noise is taken
 _LEAST_PIXELS = 500  # of fewer the noise is not known to 5 %
 _LEAST_VISIBLE = 0.5  # of the light
+_LONG = 200.0  # px; the share of a longer trail's light beyond the fit radius is that of one so long, to 0.1 %
 _OUTLIER = 5.0  # sigma
 _MOST_CUT = 0.5  # share of the light: more is no neighbour but the source itself
 _PASSES = 3
@@ -92,6 +93,8 @@ def forced_flux(
     others, blended = _told_apart(scene, seen, shape, neighbours)
     seen, contaminated = _cleaned(scene, seen, shape, others)
     trail = fit_flux(scene, seen, segment, others)
+    if not math.isfinite(trail.error):  # too few pixels to tell the trail from a level
+        return ForcedFlux(_NONE, _NONE, 0, visible, flags | ForcedFlag.NOT_MEASURED)
     psf = trail if segment.length == 0 else fit_flux(scene, seen, segment._replace(length=0.0), others)
     flags |= ForcedFlag.BLENDED if blended else ForcedFlag(0)
     flags |= ForcedFlag.CONTAMINATED if contaminated else ForcedFlag(0)
@@ -117,8 +120,9 @@ def _radius(fwhm_px: float) -> float:
 
 def _visible(scene: Scene, seen: View, segment: Segment, shape: NDArray[np.float64]) -> float:
     """Share of the light within the fit radius that falls on usable pixels, out of what would on an endless image."""
-    side = 2 * reach(segment.length, scene.fwhm_px) + 1
-    middle = Segment(side // 2 + segment.x % 1, side // 2 + segment.y % 1, segment.length, segment.angle)
+    length = min(segment.length, _LONG)
+    side = 2 * reach(length, scene.fwhm_px) + 1
+    middle = Segment(side // 2 + segment.x % 1, side // 2 + segment.y % 1, length, segment.angle)
     whole = trail_shape(scene, stadium((side + 1, side + 1), middle, _radius(scene.fwhm_px)), middle)
     return min(float((shape * seen.use).sum() / whole.sum()), 1.0)
 

@@ -13,7 +13,7 @@ class ForcedFlag(IntFlag):
     EDGE = 1  # the aperture touches the border of the image
     SATURATED = 2  # saturated pixels under the trail
     MASKED = 4  # other unusable pixels under the trail
-    NOT_MEASURED = 8  # less than half of the light falls on usable pixels: flux columns are null
+    NOT_MEASURED = 8  # too little of the light falls on usable pixels: flux columns are null
     NO_ZERO_POINT = 16  # columns in nJy and magnitudes are null
     BLENDED = 32  # another target lies at the same place: the flux is that of both
     CONTAMINATED = 64  # there is light that is not of the trail; it was left out unless it covers most of the trail

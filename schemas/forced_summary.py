@@ -33,8 +33,8 @@ class ForcedSummary(Record):
     rows: Annotated[int, Field(ge=0, description="Targets on exposures: detections, limits and not measured.")] = 0
     detections: Annotated[int, Field(ge=0, description="Rows with snr of at least the limit's sigma.")] = 0
     limits: Annotated[int, Field(ge=0, description="Rows with an upper limit only.")] = 0
-    not_measured: Annotated[int, Field(ge=0, description="Rows with less than half of the light on usable pixels.")] = 0
-    not_covered: Annotated[tuple[str, ...], Field(description="Names of targets that lie on no exposure.")] = ()
+    not_measured: Annotated[int, Field(ge=0, description="Rows with too little of the light on usable pixels.")] = 0
+    not_covered: Annotated[tuple[str, ...], Field(description="Names of targets that lie on none of them.")] = ()
     files: Annotated[tuple[str, ...], Field(description="Published catalogues, relative to the output folder.")] = ()
     left_out: Annotated[tuple[Note, ...], Field(description="Rows of the list that are no targets.")] = ()
     not_run: Annotated[tuple[Note, ...], Field(description="Exposures without WCS.")] = ()

@@ -72,7 +72,7 @@ def measure_night(out: Path, targets: Targets, records: tuple[ExposureRecord, ..
     asked = digest("forced", FORCED_VERSION, targets.digest, {"sigma": float(sigma)})
     for record in records:
         try:
-            store = TileStore.open(out / "tiles" / record.night / f"{record.name}.zarr")
+            store = _opened(out, record)
             table = measure_exposure(store, targets, sigma)
         except NoWork as error:
             yield Measured(FORCED_SOURCE.empty(), not_run=Note.of(error))
@@ -80,6 +80,19 @@ def measure_night(out: Path, targets: Targets, records: tuple[ExposureRecord, ..
             yield Measured(FORCED_SOURCE.empty(), quarantined=Note.of(error))
         else:
             yield Measured(table, _publish(out, record, table, digest(asked, store.digest)))
+
+
+def _opened(out: Path, record: ExposureRecord) -> TileStore:
+    path = out / "tiles" / record.night / f"{record.name}.zarr"
+    if not path.exists():
+        raise BadInput(
+            "no_tiles",
+            str(path),
+            "is not there: the pixels of this exposure were removed.",
+            f"remove its catalogue dia_source/night={record.night}/{record.name}.parquet and run the night again: "
+            "both are made anew.",
+        )
+    return TileStore.open(path)
 
 
 def _publish(out: Path, record: ExposureRecord, table: pa.Table, made_from: str) -> str | None:

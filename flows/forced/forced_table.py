@@ -42,7 +42,7 @@ def show(summary: ForcedSummary, rows: pa.Table, console: Console) -> None:
     console.print(
         f"{summary.targets:,} targets, {summary.exposures:,} exposures: {summary.detections:,} detections, "
         f"{summary.limits:,} upper limits, {summary.not_measured:,} not measured; {len(summary.not_covered):,} targets "
-        "on no exposure.",
+        "on none of them.",
         highlight=False,
         soft_wrap=True,
     )

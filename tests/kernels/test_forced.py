@@ -212,6 +212,25 @@ def test_less_than_half_in_sight_is_not_measured():
     assert found.ndata == 0
 
 
+def test_too_few_pixels_to_tell_a_source_from_a_level_are_not_measured():
+    pixels = galsim_trail((SIDE, SIDE), 50.5, 50.0, 0, 0, 1.0, 3.0)
+    mask = np.full((SIDE, SIDE), MaskPlane.BAD, np.uint16)
+    mask[50, 50:52] = 0
+    found = forced_flux(scene(1000 * pixels, mask, fwhm=1.0), mask, Segment(50.5, 50.0, 0.0, 0.0))
+    assert found.visible > 0.5
+    assert found.flags == ForcedFlag.NOT_MEASURED | ForcedFlag.MASKED
+    assert np.isnan(found.trail.value)
+
+
+def test_share_in_sight_of_a_trail_does_not_hang_on_its_length():
+    mask = CLEAN.copy()
+    mask[:, :30] = mask[:, 71:] = MaskPlane.BAD
+    for length in (38.0, 150.0, 250.0, 1e9):
+        there = scene(np.zeros((SIDE, SIDE)), mask)
+        share = min(41 / length, 1.0) if length > 41 else 1.0
+        assert forced_flux(there, mask, Segment(50, 50, length, 0.0)).visible == pytest.approx(share, rel=0.02)
+
+
 def test_masked_pixels_change_nothing_but_the_error():
     pixels, segment, flux = drawn(np.random.default_rng(9), 30.0, 30.0)
     mask = CLEAN.copy()

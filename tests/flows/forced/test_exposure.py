@@ -125,7 +125,7 @@ def test_border_and_mask(stored):
 
 
 def test_trail_longer_than_the_image_is_not_measured_and_costs_no_memory(stored):
-    (row,) = measure_exposure(stored(), targets(fast=(150, 140, 1e6)), 3.0).to_pylist()
+    (row,) = measure_exposure(stored(), targets(fast=(150, 140, 1e12)), 3.0).to_pylist()
     assert row["flags"] & ForcedFlag.NOT_MEASURED
     assert row["maskedFraction"] > 0.9
 

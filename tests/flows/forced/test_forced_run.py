@@ -1,3 +1,5 @@
+from shutil import rmtree
+
 import pyarrow.parquet as pq
 import pytest
 
@@ -106,6 +108,16 @@ def test_damaged_exposure_does_not_take_the_rest_down(out):
     assert [note.code for note in summary.quarantined] == ["damaged_tiles"]
     assert "1-0.zarr" in str(summary.quarantined[0])
     assert (summary.rows, summary.exit_code) == (2, 1)
+
+
+def test_exposure_without_its_tiles_keeps_what_was_measured(out):
+    run(out, targets(a=(100, 60)))
+    before = files(out)
+    rmtree(out / "tiles/20260101/1-0.zarr")
+    summary, _ = run(out, targets(a=(100, 60)))
+    assert [note.code for note in summary.quarantined] == ["no_tiles"]
+    assert "run the night again" in summary.quarantined[0].remedy
+    assert files(out) == before
 
 
 def test_exposures_that_are_quarantined_are_none(out):

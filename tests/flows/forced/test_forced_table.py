@@ -36,8 +36,9 @@ def test_detections_have_a_magnitude_and_the_rest_a_limit(measured):
     assert lines["b"][3] == ">"
     assert lines["c"][3:] == ["MASKED", "NOT_MEASURED"]
     assert third["snr"] is None
-    assert "3 targets, 1 exposures: 1 detections, 1 upper limits, 1 not measured; 0 targets on no exposure." in printed(
-        show, summary, rows
+    assert (
+        "3 targets, 1 exposures: 1 detections, 1 upper limits, 1 not measured; 0 targets on none of them."
+        in printed(show, summary, rows)
     )
 
 
@@ -54,7 +55,7 @@ def test_first_rows_are_kept_and_the_rest_counted(measured):
 
 def test_without_rows_there_is_no_table():
     text = printed(show, ForcedSummary(targets=1, exposures=1, not_covered=("a",)), FORCED_SOURCE.empty())
-    assert text == "1 targets, 1 exposures: 0 detections, 0 upper limits, 0 not measured; 1 targets on no exposure.\n"
+    assert text == "1 targets, 1 exposures: 0 detections, 0 upper limits, 0 not measured; 1 targets on none of them.\n"
 
 
 def test_what_was_left_out_is_told_with_its_remedy():
