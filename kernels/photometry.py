@@ -46,7 +46,9 @@ def fit_flux(scene: Scene, seen: View, segment: Segment, others: Sequence[NDArra
         return Flux(math.nan, math.nan)
     design = np.stack([shape, np.ones_like(shape), *others], axis=1)
     solution = np.linalg.lstsq(design * seen.use[:, None], seen.values * seen.use, rcond=None)[0]
-    light = design @ solution - solution[1]
+    light = solution[0] * shape
+    for value, other in zip(solution[2:], others, strict=True):
+        light = light + value * other
     covariance = sandwich(design, seen.use, light, seen.footprint, scene.noise)
     squares = seen.use * np.square(seen.values - light - solution[1]) / variance(light, scene.noise)
     return Flux(float(solution[0]), float(np.sqrt(covariance[0, 0])), float(squares.sum()))
