@@ -88,6 +88,7 @@ class Books:
             windows=outcome.windows,
             windows_unscored=outcome.unscored,
             detections=outcome.detections,
+            causes=dict(outcome.causes),
             seconds={stage: round(value, 4) for stage, value in outcome.seconds.items()},
             status="done" if outcome.status == "done" else "quarantined",
             reason=f"{outcome.trouble.code}: {outcome.trouble.message}" if outcome.trouble else None,

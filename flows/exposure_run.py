@@ -108,6 +108,7 @@ class ExposureRun:
             windows=sum(one.windows for one in searched),
             unscored=sum(one.unscored for one in searched),
             detections=sum(one.rows for one in published.datasets.values()),
+            causes=published.causes,
             seconds=total_seconds([stored.seconds, *(one.seconds for one in searched), published.seconds]),
             not_run=resolve(PIPELINE, ("difference", "mask", *stored.info.planes)).not_run,
         )

@@ -1,7 +1,8 @@
 """What workers do for one exposure: store it, search its tiles, measure and publish."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from flows.laps import Laps
 from flows.lineage import Lineage, trace
 from flows.model_cache import model_digests, models_of
 from flows.source_name import name_of
+from schemas.cause_count import CauseCount
 from schemas.dataset import DatasetError, TableOf
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey
@@ -47,10 +49,11 @@ class Searched:
 
 @dataclass(frozen=True)
 class Published:
-    """Files of one exposure, as they are now published."""
+    """Files of one exposure, as they are now published, and its candidates by known cause of false streaks."""
 
     datasets: Mapping[str, DatasetRecord]
     seconds: Mapping[str, float]
+    causes: Mapping[str, CauseCount] = field(default_factory=dict)
 
 
 def tile_path(out: Path, key: ExposureKey) -> Path:
@@ -152,7 +155,8 @@ def finish(path: Path, parts: Sequence[Searched], lineage: Lineage, out: Path, s
         for stage in graph.results("exposure")
     }
     laps.lap("publish")
-    return Published(datasets, laps.seconds())
+    causes = _causes(inputs[stage.gives.name] for stage in graph.at("exposure"))
+    return Published(datasets, laps.seconds(), causes)
 
 
 def _stored(path: Path, digest: str) -> ExposureInfo | None:
@@ -225,3 +229,9 @@ def _table_of(stage: Stage) -> TableOf:
 
 def _count(found: Mapping[str, Sequence[pa.Table]], name: bytes) -> int:
     return sum(int((table.schema.metadata or {}).get(name, 0)) for tables in found.values() for table in tables)
+
+
+def _causes(tables: Iterable[pa.Table]) -> dict[str, CauseCount]:
+    """Read what a stage has counted from the metadata of its table."""
+    written = [(table.schema.metadata or {}).get(b"causes", b"{}") for table in tables]
+    return {name: CauseCount(**counts) for text in written for name, counts in json.loads(text).items()}

@@ -7,6 +7,7 @@ from typing import Literal
 
 from flows.plan import Item
 from flows.source_name import name_of
+from schemas.cause_count import CauseCount
 from schemas.errors import NightstrideError
 from schemas.summary import Trouble
 
@@ -27,6 +28,8 @@ class Outcome:
         Stage -> why it had nothing to work on.
     trouble
         Why it is not done.
+    causes
+        Known cause of false streaks -> candidates that had it.
     """
 
     item: Item
@@ -37,6 +40,7 @@ class Outcome:
     seconds: Mapping[str, float] = field(default_factory=dict)
     not_run: Mapping[str, str] = field(default_factory=dict)
     trouble: Trouble | None = None
+    causes: Mapping[str, CauseCount] = field(default_factory=dict)
 
 
 def trouble_of(item: Item, error: BaseException) -> Trouble:
@@ -55,3 +59,12 @@ def total_seconds(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
     if "other" in total:
         total["other"] = total.pop("other")
     return dict(total)
+
+
+def total_causes(parts: Iterable[Mapping[str, CauseCount]]) -> dict[str, CauseCount]:
+    """Sum counts by cause."""
+    total: dict[str, CauseCount] = {}
+    for part in parts:
+        for name, counted in part.items():
+            total[name] = total.get(name, CauseCount()) + counted
+    return total

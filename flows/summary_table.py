@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from schemas.cause_count import CauseCount
 from schemas.summary import ELAPSED, RunSummary, Trouble
 
 MOST = 20
@@ -23,6 +24,10 @@ def show(summary: RunSummary, console: Console) -> None:
     table.add_row("windows searched", f"{summary.windows:,}")
     table.add_row("windows not scored", f"{summary.unscored:,}")
     table.add_row("detections published", f"{summary.detections:,}")
+    for name, counted in summary.causes.items():
+        if counted != CauseCount():
+            words = f"{counted.refused:,} refused, {counted.published:,} published"
+            table.add_row(f"candidates, {name.replace('_', ' ')}", words)
     worked = sum(summary.worker_seconds.values())
     for part, seconds in summary.worker_seconds.items():
         table.add_row(f"{part}, worker s", f"{seconds:,.1f} ({seconds / worked if worked else 0:4.0%})")

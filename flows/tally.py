@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from flows.outcome import Outcome, total_seconds
+from flows.outcome import Outcome, total_causes, total_seconds
 from flows.plan import Plan
 from schemas.summary import ExposureCounts, RunSummary
 
@@ -24,6 +24,7 @@ def summarise(plan: Plan, outcomes: Iterable[Outcome], warnings: Iterable[str] =
         windows=sum(one.windows for one in outcomes),
         unscored=sum(one.unscored for one in outcomes),
         detections=sum(one.detections for one in outcomes) + sum(one.detections for one in plan.published),
+        causes=total_causes([*(one.causes for one in outcomes), *(one.causes for one in plan.published)]),
         not_run=dict(reason for one in outcomes for reason in one.not_run.items()),
         seconds=rounded(total_seconds(one.seconds for one in outcomes)),
         report=None,

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from kernels.footprint import Segment, stadium
 from kernels.photometry import Flux, aperture_flux, fit_flux
 from kernels.scene import Scene
-from kernels.shape import Lobes, blob_pixels, lobes, sharpness
-from kernels.trail_fit import TrailFit, fit_trail
+from kernels.shape import blob_pixels, lobes, sharpness
+from kernels.trail_fit import TrailFit, fit_trail, unfitted
 from kernels.trail_start import robust_level
+from kernels.vetoes.evidence import Evidence, weigh
 from schemas.dia_source import DetectionFlag
 from schemas.mask import MaskPlane
 
-_DIPOLE_FRACTION, _DARK_FRACTION = 0.5, 2.0  # negative over positive light
-_DIPOLE_DEPTH = 4.0  # sigma of the smoothed image
+_DARK_FRACTION = 2.0  # negative over positive light
 _BLOB_PIXELS = 9
 _TOO_LONG = 0.25  # of the image's shorter side
 
@@ -35,6 +35,8 @@ class Detection:
         Fluxes of a point-source fit at the centre and inside the aperture.
     sharpness, negative_fraction, masked_fraction
         See `schemas.dia_source`; NaN if not known.
+    evidence
+        What speaks for known causes of false streaks.
     flags
         What can be told from the pixels.
     """
@@ -46,6 +48,7 @@ class Detection:
     sharpness: float
     negative_fraction: float
     masked_fraction: float
+    evidence: Evidence
     flags: DetectionFlag
 
     @property
@@ -55,7 +58,9 @@ class Detection:
         return self.trail.value > 0 and math.isfinite(self.trail.error) and not dark
 
 
-def measure_candidate(scene: Scene, mask: NDArray[np.uint16], start: Segment, half_width: float) -> Detection:
+def measure_candidate(
+    scene: Scene, mask: NDArray[np.uint16], start: Segment, half_width: float, least_length: float = 0.0
+) -> Detection:
     """Measure one candidate.
 
     Parameters
@@ -66,12 +71,18 @@ def measure_candidate(scene: Scene, mask: NDArray[np.uint16], start: Segment, ha
         First estimate of its place, px.
     half_width
         Of the aperture, px.
+    least_length
+        A fit that ends shorter has failed, px: the model is a line of one brightness, which flashes in line are not.
     """
     fit = fit_trail(scene, start)
+    if fit.segment.length < least_length:
+        fit = unfitted(scene, start)
     segment = fit.segment
     trail = Flux(fit.flux, float(fit.errors[0]), fit.chi2) if fit.converged else fit_flux(scene, fit.seen, segment)
     # The level of the fit is drawn down by a negative lobe.
-    light = lobes(scene, segment, robust_level(fit.seen))
+    level = robust_level(fit.seen)
+    light = lobes(scene, segment, level)
+    evidence = weigh(scene, mask, segment, trail.value, level, light)
     masked_fraction, flags = _footprint_flags(scene, mask, segment, half_width)
     level_err = fit.level_err if fit.converged else 0.0
     return Detection(
@@ -82,7 +93,8 @@ def measure_candidate(scene: Scene, mask: NDArray[np.uint16], start: Segment, ha
         sharpness=sharpness(scene, fit),
         negative_fraction=light.fraction,
         masked_fraction=masked_fraction,
-        flags=flags | _light_flags(scene, fit, light),
+        evidence=evidence,
+        flags=flags | evidence.flags | _fit_flags(scene, fit),
     )
 
 
@@ -110,10 +122,8 @@ def _footprint_flags(
     return float(unusable.mean()) if unusable.size else 1.0, flags
 
 
-def _light_flags(scene: Scene, fit: TrailFit, light: Lobes) -> DetectionFlag:
+def _fit_flags(scene: Scene, fit: TrailFit) -> DetectionFlag:
     flags = DetectionFlag(0)
-    if light.negative >= _DIPOLE_FRACTION * light.positive and light.lowest < -_DIPOLE_DEPTH:
-        flags |= DetectionFlag.DIPOLE
     if blob_pixels(scene.usable, fit.segment, 10 + 2.5 * scene.fwhm_px) >= _BLOB_PIXELS:
         flags |= DetectionFlag.NEAR_BRIGHT_STAR
     if not fit.converged:

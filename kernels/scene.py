@@ -26,6 +26,8 @@ class Scene(NamedTuple):
         Point-spread function with the response of a pixel, and its FWHM, px.
     noise
         Of the pixels.
+    background
+        Level of the exposure, pixel units.
     """
 
     pixels: NDArray[np.float32]
@@ -33,6 +35,7 @@ class Scene(NamedTuple):
     psf: GaussianMixture
     fwhm_px: float
     noise: Noise
+    background: float = 0.0
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.footprint import Segment, stadium
+from kernels.footprint import Footprint, Segment, stadium
 from kernels.sandwich import Noise
 from kernels.scene import Scene, trail_shape
 from kernels.trail_fit import TrailFit
@@ -19,11 +19,22 @@ _BLOB = 1  # px; what is left of a masked area when so much is taken off all aro
 
 
 class Lobes(NamedTuple):
-    """Positive and negative light beyond 2 sigma, and the lowest pixel in sigma, of the smoothed image."""
+    """Bright and dark light near a trail, in the smoothed image.
+
+    Attributes
+    ----------
+    positive, negative
+        Light beyond 2 sigma, sigma.
+    lowest
+        The darkest pixel, sigma.
+    beside
+        Share of the trail's length, in steps of about one FWHM, that has a pixel below -2 sigma beside it.
+    """
 
     positive: float
     negative: float
     lowest: float
+    beside: float
 
     @property
     def fraction(self) -> float:
@@ -53,10 +64,20 @@ def lobes(scene: Scene, segment: Segment, level: float) -> Lobes:
     area = stadium(scene.shape, segment, _NEAR_FWHM * scene.fwhm_px)
     spread = _spread(kernel, scene.noise)
     if not area.y.size or not spread > 0:
-        return Lobes(0.0, 0.0, 0.0)
+        return Lobes(0.0, 0.0, 0.0, 0.0)
     smooth = _smooth(scene.pixels, scene.usable, area.y, area.x, np.outer(kernel, kernel), float(level)) / spread
     positive, negative = np.maximum(smooth - _BEYOND, 0).sum(), np.maximum(-smooth - _BEYOND, 0).sum()
-    return Lobes(float(positive), float(negative), float(smooth.min()))
+    return Lobes(float(positive), float(negative), float(smooth.min()), _beside(smooth, area, segment, scene.fwhm_px))
+
+
+def _beside(smooth: NDArray[np.float64], area: Footprint, segment: Segment, fwhm_px: float) -> float:
+    """Share of the steps of about one FWHM along a trail in which a pixel is below -2 sigma."""
+    dark = smooth < -_BEYOND
+    steps = max(1, round(segment.length / fwhm_px))
+    theta = math.radians(segment.angle)
+    along = (area.x[dark] - segment.x) * math.cos(theta) + (area.y[dark] - segment.y) * math.sin(theta)
+    step = np.floor((along / max(segment.length, 1e-9) + 0.5) * steps)
+    return len(np.unique(np.clip(step, 0, steps - 1))) / steps
 
 
 def _spread(kernel: NDArray[np.float64], noise: Noise) -> float:

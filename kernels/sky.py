@@ -1,5 +1,6 @@
 """From pixels to the sky, with the full distortion of the image."""
 
+import math
 import warnings
 from functools import lru_cache
 from typing import NamedTuple
@@ -62,6 +63,11 @@ def celestial_wcs(header: str) -> WCS:
     if not abs(np.linalg.det(matrix)) > _SINGULAR * np.sum(np.square(matrix)):
         raise ValueError("no celestial WCS of two axes with a regular matrix")
     return wcs
+
+
+def pixel_scale(wcs: WCS) -> float:
+    """Give the side of a pixel at the WCS's reference point, arcsec: the root of its area."""
+    return float(3600 * math.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))))
 
 
 def sky_trails(

@@ -93,7 +93,7 @@ def fit_trail(scene: Scene, start: Segment) -> TrailFit:
     """
     seen = view(scene, start, _radius(scene))
     if seen.use.sum() < _LEAST_PIXELS:
-        return _failed(scene, seen, start)
+        return unfitted(scene, start)
     parameters = _first_fit(scene, start)
     ahead = 0.0  # px; how far beyond its ends to look for more of the trail
     for turn in range(_PASSES):
@@ -112,7 +112,7 @@ def fit_trail(scene: Scene, start: Segment) -> TrailFit:
                 break
             return _result(scene, seen, parameters)
         ahead = max(2 * ahead, 2 * _radius(scene)) if growing else 0.0
-    return _failed(scene, view(scene, start, _radius(scene)), start)
+    return unfitted(scene, start)
 
 
 def _radius(scene: Scene) -> float:
@@ -162,7 +162,7 @@ def _result(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailF
     _, derivatives = jacobian(seen.footprint, resolved, scene.psf.weights, scene.psf.sigmas)
     covariance = sandwich(derivatives, seen.use, model, seen.footprint, scene.noise)
     if not (np.diag(covariance) > 0).all():
-        return _failed(scene, seen, segment)
+        return unfitted(scene, segment)
     stretch = _honest(covariance, parameters, resolved[3], scene.fwhm_px)
     squares = seen.use * np.square(seen.values - model - parameters[5]) / variance(model, scene.noise)
     return TrailFit(
@@ -197,8 +197,9 @@ def _honest(
     return stretch
 
 
-def _failed(scene: Scene, seen: View, start: Segment) -> TrailFit:
-    """Keep the first estimate, with the best flux for it."""
+def unfitted(scene: Scene, start: Segment) -> TrailFit:
+    """Keep the first estimate of a trail, with the best flux for it, as a fit that failed."""
+    seen = view(scene, start, _radius(scene))
     shape = trail_shape(scene, seen.footprint, start)
     design = np.stack([shape, np.ones_like(shape)], axis=1) * seen.use[:, None]
     flux, level = np.linalg.lstsq(design, seen.values * seen.use, rcond=None)[0].tolist()

@@ -19,10 +19,32 @@ class DetectionFlag(IntFlag):
     NO_WCS = 64  # sky columns are null
     NO_ZERO_POINT = 128  # flux columns are null
     CROSSES_DETECTOR = 256  # a trail too long for a Solar System object, or that leaves the image
+    SPIKE = 512  # points at the middle of a masked star, and begins there
+    BLEED = 1024  # on the column of a masked star, and begins there
+    COSMIC_RAY = 2048  # sharper than the PSF allows
+    HOT_COLUMN = 4096  # its column or row is bright beyond its ends too
+    GHOST = 8192  # hardly brighter than its surroundings on either side
+    SATELLITE = 16384  # is, or lies across, the trail of a satellite or aeroplane
 
 
 def _float(name: str, unit: str, doc: str, *, nullable: bool = True) -> pa.Field:
     return column(name, pa.float32(), unit, doc, nullable=nullable)
+
+
+CAUSES = (
+    ("spike", DetectionFlag.SPIKE, "a diffraction spike"),
+    ("bleed", DetectionFlag.BLEED, "charge bled along the column of a saturated star"),
+    ("dipole", DetectionFlag.DIPOLE, "a dipole of the subtraction"),
+    ("cosmicRay", DetectionFlag.COSMIC_RAY, "a cosmic ray"),
+    ("hotColumn", DetectionFlag.HOT_COLUMN, "a hot or bad column or row"),
+    ("ghost", DetectionFlag.GHOST, "a ghost, a halo or other smooth light"),
+    ("edge", DetectionFlag.EDGE, "an edge of the image"),
+)
+"""Known causes of false streaks: name, flag, meaning. Column ``<name>Evidence``; from 1 on the flag is set."""
+
+
+def _evidence(name: str, flag: DetectionFlag, meaning: str) -> pa.Field:
+    return _float(f"{name}Evidence", "", f"What speaks for {meaning}: 0 to 2.5, {flag.name} from 1 on.", nullable=False)
 
 
 DIA_SOURCE = TableOf(
@@ -84,6 +106,14 @@ DIA_SOURCE = TableOf(
                 "Negative over positive flux beyond 2 sigma near the trail: about 1 for a dipole.",
             ),
             _float("maskedFraction", "", "Share of unusable pixels in the footprint.", nullable=False),
+            *(_evidence(*cause) for cause in CAUSES),
+            column(
+                "trailClass",
+                pa.string(),
+                "",
+                "satellite (too long for an asteroid, or across the image), glint_trail (flashes in line), else empty; "
+                "those with a class are published whatever their reliability.",
+            ),
             _float("logitSum", "", "Summed logits of the candidate.", nullable=False),
             _float("logitPeak", "", "Largest logit of the candidate.", nullable=False),
             column("nHits", pa.int32(), "", "Windows above the floor."),

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.cause_count import CauseCount
 from schemas.exposure import ExposureKey
 
 LEDGER_VERSION = 1
@@ -53,6 +54,9 @@ class ExposureRecord(ExposureKey):
     windows: Annotated[int, Field(ge=0, description="Windows searched.")] = 0
     windows_unscored: Annotated[int, Field(ge=0, description="Windows too masked or too flat to be scored.")] = 0
     detections: Annotated[int, Field(ge=0)] = 0
+    causes: dict[str, CauseCount] = Field(
+        default_factory=dict, description="Known cause of false streaks -> candidates that had it."
+    )
     seconds: dict[str, float] = Field(default_factory=dict, description="Time spent by stage, s.")
     status: Literal["done", "quarantined"] = "done"
     reason: Annotated[str | None, Field(description="Why it is quarantined.")] = None

@@ -16,6 +16,15 @@ STREAK = TableOf(
             column("logitSum", pa.float32(), "", "Sum of the logits of its windows above the floor."),
             column("logitPeak", pa.float32(), "", "Largest logit among them."),
             column("nHits", pa.int32(), "", "Number of those windows."),
+            column(
+                "trailClass",
+                pa.string(),
+                "",
+                "satellite: too long for an asteroid, or across the image; glint_trail: flashes in line; else empty.",
+            ),
+            column(
+                "halfWidth", pa.float32(), "pix", "How far from it its light spoils other detections; 0 if no class."
+            ),
         ]
     ),
 )

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.cause_count import CauseCount
+
 ELAPSED = ("startup", "search", "report", "wall")
 """Keys of a summary's seconds that are elapsed time, not worker time."""
 
@@ -45,6 +47,11 @@ class RunSummary(BaseModel):
     windows: int = Field(ge=0, description="Searched in this run.")
     unscored: int = Field(ge=0, description="Of these, not scored: over half masked, or without spread.")
     detections: int = Field(ge=0, description="In the published catalogues of the exposures seen.")
+    causes: Mapping[str, CauseCount] = Field(
+        default_factory=dict,
+        description="Known cause of false streaks -> candidates that had it: refused, and published with the flag; of "
+        "the same exposures as the detections.",
+    )
     not_run: Mapping[str, str] = Field(description="Stage -> why it had nothing to work on.")
     seconds: Mapping[str, float] = Field(
         description="Worker time, s, by what it went to: read, inspect, write tiles, read tiles, the stages, publish, "

@@ -1,16 +1,17 @@
 """Measure candidates, and say how far each is to be trusted."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from kernels.detection import Detection, measure_candidate
 from kernels.duplicates import first_of_each
-from kernels.footprint import Segment
+from kernels.footprint import Segment, comes_near, erase_stadium
 from kernels.photometry import ab_magnitude, njy_per_unit
 from kernels.psf import moffat_mixture
 from kernels.sandwich import Noise
@@ -19,7 +20,9 @@ from kernels.sky import celestial_wcs, sky_trails
 from kernels.stamps import Fitted, candidate_stamps
 from kernels.usable import usable_pixels
 from kernels.verdict import feature_matrix
-from schemas.dia_source import DIA_SOURCE, DetectionFlag
+from kernels.vetoes.counts import count_causes
+from kernels.vetoes.refusal import refused
+from schemas.dia_source import CAUSES, DIA_SOURCE, DetectionFlag
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo
 from schemas.pixels import DIFFERENCE, MASK
@@ -27,6 +30,9 @@ from schemas.stage import Context, Stage
 from schemas.streak import STREAK
 
 _MOST = 4096  # what the 12 bits of the rank hold
+_KEPT = 0.7  # of a satellite's length: a fit that keeps less has settled on a piece of it
+_SHARP = DetectionFlag.COSMIC_RAY | DetectionFlag.HOT_COLUMN
+_LONG_ARTEFACTS = DetectionFlag.BLEED | DetectionFlag.GHOST | DetectionFlag.EDGE
 _NJY_ZERO_POINT = 31.4
 
 
@@ -41,6 +47,13 @@ def measure(inputs: Mapping[str, Any], context: Context) -> pa.Table:
         Its exposure, the section `MeasureSettings`, and ``models["reliability"]``, a callable from the (n, features)
         float32 matrix and the stamps of n candidates to n probabilities, with its `ModelCard` as ``card``.
 
+    Returns
+    -------
+    pyarrow.Table
+        Of `DIA_SOURCE`. Its metadata ``causes`` say, as JSON, how many candidates had which known cause of false
+        streaks (`kernels.vetoes.counts`). What `kernels.vetoes.refusal` refuses is not given; trails with a class are,
+        however unreliable.
+
     Raises
     ------
     BadInput
@@ -50,7 +63,11 @@ def measure(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     least = context.settings.min_reliability
     if least is None:
         least = context.models["reliability"].card.threshold
-    table = table.filter(pc.greater_equal(table["reliability"], pa.scalar(least, pa.float32())))
+    reliable = table["reliability"].to_numpy() >= np.float32(least)
+    classed = np.array([name != "" for name in table["trailClass"].to_pylist()], np.bool_)
+    published = (reliable & ~refused(table)) | classed
+    causes = count_causes(table["flags"].to_numpy(), published)
+    table = table.filter(pa.array(published))
     info = _exposure(context)
     if len(table) > _MOST:
         raise BadInput(
@@ -60,7 +77,8 @@ def measure(inputs: Mapping[str, Any], context: Context) -> pa.Table:
             "look at the difference image; if they are real, raise measure.min_reliability.",
         )
     ids = (info.visit << 21) | (info.detector << 12) | np.arange(len(table), dtype=np.int64)
-    return table.set_column(0, DIA_SOURCE.schema.field(0), pa.array(ids))
+    table = table.set_column(0, DIA_SOURCE.schema.field(0), pa.array(ids))
+    return table.replace_schema_metadata({"causes": json.dumps({k: v.model_dump() for k, v in causes.items()})})
 
 
 class Described(NamedTuple):
@@ -113,18 +131,34 @@ def describe(inputs: Mapping[str, Any], context: Context) -> Described:
     scene = _scene(inputs["difference"], inputs["mask"], info)
     half_width = context.settings.aperture_fwhm * info.psf.fwhm_px
     order = np.argsort(-streaks["logitSum"].to_numpy(), kind="stable")
-    places = [streaks[name].to_numpy().astype(float)[order] for name in ("x", "y", "length", "angle")]
-    found = [
-        measure_candidate(scene, inputs["mask"], Segment(*place), half_width)
-        for place in zip(*(p.tolist() for p in places), strict=True)
-    ]
+    streaks = streaks.take(pa.array(order.astype(np.int64)))
+    found = _measured(scene, inputs["mask"], streaks, half_width)
     shining = [i for i, one in enumerate(found) if one.shines]
     shining.sort(key=lambda i: not found[i].fit.converged)  # stable: a fit that failed repeats one that did not
     kept = [shining[i] for i in first_of_each([found[i].fit.segment for i in shining], info.psf.fwhm_px)]
     kept.sort(key=lambda i: (found[i].fit.segment.y, found[i].fit.segment.x))
-    table = _table([found[i] for i in kept], streaks.take(pa.array(order[kept].astype(np.int64))), info)
+    table = _table([found[i] for i in kept], streaks.take(pa.array(kept, pa.int64())), info)
     fitted = [Fitted(found[i].fit.segment, found[i].trail.value, found[i].fit.level) for i in kept]
     return Described(table, feature_matrix(table, info.psf.fwhm_px), candidate_stamps(scene, fitted))
+
+
+def _measured(scene: Scene, mask: NDArray[np.uint16], streaks: pa.Table, half_width: float) -> list[Detection]:
+    """Measure satellites first; their light is no part of the other detections."""
+    places = [streaks[name].to_numpy().astype(float).tolist() for name in ("x", "y", "length", "angle", "halfWidth")]
+    starts = [(Segment(*place), width) for *place, width in zip(*places, strict=True)]
+    spoiled = scene._replace(usable=scene.usable.copy()) if any(width > 0 for _, width in starts) else scene
+    found: dict[int, Detection] = {}
+    for i, (start, width) in enumerate(starts):
+        if width > 0:
+            found[i] = measure_candidate(scene, mask, start, half_width, least_length=_KEPT * start.length)
+            erase_stadium(spoiled.usable, found[i].fit.segment, width)
+    satellites = [(found[i].fit.segment, starts[i][1] + scene.fwhm_px) for i in found]
+    for i, (start, width) in enumerate(starts):
+        if width == 0:
+            one = measure_candidate(spoiled, mask, start, half_width)
+            across = any(comes_near(one.fit.segment, other, reach) for other, reach in satellites)
+            found[i] = replace(one, flags=one.flags | DetectionFlag.SATELLITE) if across else one
+    return [found[i] for i in range(len(starts))]
 
 
 def _exposure(context: Context) -> ExposureInfo:
@@ -140,6 +174,7 @@ def _scene(pixels: NDArray[np.float32], mask: NDArray[np.uint16], info: Exposure
         psf=moffat_mixture(info.psf.fwhm_px, info.psf.beta),
         fwhm_px=info.psf.fwhm_px,
         noise=Noise(info.noise, np.array(info.noise_correlation), np.inf if info.gain is None else info.gain),
+        background=info.background,
     )
 
 
@@ -160,6 +195,7 @@ def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) ->
         * max(abs(np.cos(np.radians(one.fit.segment.angle))), abs(np.sin(np.radians(one.fit.segment.angle))))
         for one in found
     ]
+    classes = [_class(one, name) for one, name in zip(found, streaks["trailClass"].to_pylist(), strict=True)]
     columns |= {
         "diaSourceId": np.zeros(count, np.int64),
         "visit": np.full(count, info.visit),
@@ -168,7 +204,8 @@ def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) ->
         "band": [info.band] * count,
         "reliability": np.zeros(count),
         "reliabilityVersion": [""] * count,
-        "flags": np.array([int(one.flags | absent) for one in found], np.int32),
+        "flags": np.array([_flags(one, name) | absent for one, name in zip(found, classes, strict=True)], np.int32),
+        "trailClass": classes,
         "bboxSize": np.ceil(np.array(extent) + 4 * info.psf.fwhm_px).astype(np.int32),
     }
     # NaN stands for what is not known: null in the catalogue.
@@ -176,25 +213,40 @@ def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) ->
     return pa.Table.from_arrays(arrays, schema=DIA_SOURCE.schema)
 
 
+def _class(one: Detection, name: str) -> str:
+    """Class of a candidate, unless it is something that is as long as a satellite's trail and no satellite."""
+    # What speaks for the other causes says nothing of a line that is dark for the most part.
+    other = _SHARP if name == "glint_trail" else _SHARP | _LONG_ARTEFACTS
+    return "" if one.evidence.flags & other else name
+
+
+def _flags(one: Detection, trail_class: str) -> int:
+    return int(one.flags | (DetectionFlag.SATELLITE if trail_class else DetectionFlag(0)))
+
+
 def _fit_columns(found: Sequence[Detection]) -> dict[str, Any]:
     covariance = np.array([one.fit.covariance for one in found]).reshape(-1, 5, 5)
     errors = np.sqrt(np.einsum("nii->ni", covariance))
     names = {"xErr": 1, "yErr": 2, "trailLengthPxErr": 3, "trailAnglePxErr": 4}
-    return {name: errors[:, k] for name, k in names.items()} | {
-        "x": np.array([one.fit.segment.x for one in found]),
-        "y": np.array([one.fit.segment.y for one in found]),
-        "x_y_Cov": covariance[:, 1, 2],
-        "trailLengthPx": np.array([one.fit.segment.length for one in found]),
-        "trailAnglePx": np.array([one.fit.segment.angle for one in found]),
-        "trailCov": [one.fit.covariance.ravel().tolist() if one.fit.converged else None for one in found],
-        "snr": np.array([one.trail.value / one.trail.error for one in found]),
-        "trailChi2": np.array([one.fit.chi2 for one in found]),
-        "trailNdata": np.array([one.fit.ndata for one in found], np.int32),
-        "psfChi2": np.array([one.psf.chi2 for one in found]),
-        "sharpness": np.array([one.sharpness for one in found]),
-        "negativeFraction": np.array([one.negative_fraction for one in found]),
-        "maskedFraction": np.array([one.masked_fraction for one in found]),
-    }
+    return (
+        {name: errors[:, k] for name, k in names.items()}
+        | {
+            "x": np.array([one.fit.segment.x for one in found]),
+            "y": np.array([one.fit.segment.y for one in found]),
+            "x_y_Cov": covariance[:, 1, 2],
+            "trailLengthPx": np.array([one.fit.segment.length for one in found]),
+            "trailAnglePx": np.array([one.fit.segment.angle for one in found]),
+            "trailCov": [one.fit.covariance.ravel().tolist() if one.fit.converged else None for one in found],
+            "snr": np.array([one.trail.value / one.trail.error for one in found]),
+            "trailChi2": np.array([one.fit.chi2 for one in found]),
+            "trailNdata": np.array([one.fit.ndata for one in found], np.int32),
+            "psfChi2": np.array([one.psf.chi2 for one in found]),
+            "sharpness": np.array([one.sharpness for one in found]),
+            "negativeFraction": np.array([one.negative_fraction for one in found]),
+            "maskedFraction": np.array([one.masked_fraction for one in found]),
+        }
+        | {f"{name}Evidence": np.array([one.evidence[k] for one in found]) for k, (name, _, _) in enumerate(CAUSES)}
+    )
 
 
 def _flux_columns(found: Sequence[Detection], info: ExposureInfo) -> dict[str, NDArray[np.float64]]:

@@ -9,18 +9,25 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.candidates import Candidate, unite
+from kernels.candidates import Candidate, join_glints, unite
 from kernels.crop import Crop, cut_crop
+from kernels.footprint import Segment as Line
 from kernels.hit_groups import assign_hits, group_hits, split_hits
 from kernels.long_trail import Frame, LongTrail, erase_trail, grow_trail
 from kernels.matched_filter import filtered_noise
 from kernels.psf import moffat_mixture
 from kernels.pursuit import Optics, pursue_trails
+from kernels.sandwich import Noise
+from kernels.satellite import longest_asteroid, wing_radius
+from kernels.scene import Scene
 from kernels.segment import Segment, distance, overlap
+from kernels.sky import celestial_wcs, pixel_scale
 from kernels.trail_ascent import evenness
 from kernels.trail_bank import best_trail, longest_only, point_snr, trail_bank
+from kernels.trail_class import Classified, classify
 from kernels.trail_model import trail_image
 from kernels.usable import usable_pixels
+from kernels.vetoes.evidence import is_line_artefact
 from schemas.dataset import DatasetError
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo
@@ -112,7 +119,11 @@ def merge(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     for group in _pieces(rest):
         candidates += _search_group(scene, group, settings.min_snr)
         _refuse_flood(len(candidates), settings.max_candidates, "candidates", exposure)
-    return _table(unite(candidates, exposure.psf.fwhm_px))
+    doubtful = _doubtful(candidates, scene, inputs["mask"])
+    joined = join_glints(candidates, doubtful, exposure.psf.fwhm_px, float(np.prod(exposure.shape)))
+    united = unite(joined, exposure.psf.fwhm_px)
+    longest = longest_asteroid(exposure.exposure_time_s, _pixel_scale(united, exposure), exposure.shape)
+    return _table(classify(united, inputs["mask"], longest, scene.optics.psf, exposure.psf.fwhm_px))
 
 
 def _refuse_flood(count: int, most: int, what: str, exposure: ExposureInfo) -> None:
@@ -212,7 +223,8 @@ def _seek_long(scene: _Scene, cell: _Hits, known: Sequence[Segment]) -> list[Seg
         grown = grow_trail(scene.frame, seed) if even else LongTrail(seed, 0.0, 0.0)
         trail, width = seed, 2 * fwhm
         if grown.is_trail and grown.segment.length >= _LONG and grown.segment.snr >= _SEED_SNR:
-            trail, width = grown.segment, max(width, grown.half_width + 1)
+            trail = grown.segment
+            width = max(width, grown.half_width + 1, wing_radius(trail, scene.optics.psf, fwhm))
             erase_trail(scene.frame.usable, trail, width)
             if not any(_is_wing(trail, other, fwhm) for other in (*known, *found)):
                 found.append(trail)
@@ -247,20 +259,40 @@ def _with_hits(trails: Sequence[Segment], hits: _Hits, owner: NDArray[np.intp]) 
     return [Candidate(trail, own) for trail, own in zip(trails, logits, strict=True) if own]
 
 
-def _table(candidates: Sequence[Candidate]) -> pa.Table:
-    ordered = sorted(candidates, key=lambda candidate: (candidate.trail.y, candidate.trail.x))
+def _doubtful(candidates: Sequence[Candidate], seen: _Scene, mask: NDArray[np.uint16]) -> list[bool]:
+    """Tell which candidates are spikes, bleeds or columns: these may be in line, and are no flashes."""
+    (image, usable, noise, fwhm), white = seen.frame, np.ones((1, 1))
+    scene = Scene(image, usable, seen.optics.psf, fwhm, Noise(noise, white), seen.background)
+    return [is_line_artefact(scene, mask, Line(*candidate.trail[:4])) for candidate in candidates]
+
+
+def _pixel_scale(candidates: Sequence[Candidate], exposure: ExposureInfo) -> float | None:
+    """Give arcsec per px; None if it is not known, or not needed."""
+    if exposure.wcs_header is None or all(one.trail.length < _LONG for one in candidates):
+        return None
+    try:
+        return pixel_scale(celestial_wcs(exposure.wcs_header))
+    except ValueError:
+        return None  # measure says so
+
+
+def _table(classified: Sequence[Classified]) -> pa.Table:
+    chosen = sorted(classified, key=lambda one: (one.candidate.trail.y, one.candidate.trail.x))
+    ordered = [one.candidate for one in chosen]
     trails = [candidate.trail for candidate in ordered]
     columns = {name: [getattr(trail, name) for trail in trails] for name in ("x", "y", "length", "angle", "snr")}
     # Exact sums do not depend on the order of the hits.
     columns["logitSum"] = [math.fsum(candidate.logits) for candidate in ordered]
     columns["logitPeak"] = [max(candidate.logits) for candidate in ordered]
     columns["nHits"] = [len(candidate.logits) for candidate in ordered]
+    columns["trailClass"] = [one.trail_class for one in chosen]
+    columns["halfWidth"] = [one.half_width for one in chosen]
     return pa.table(columns, schema=STREAK.schema)
 
 
 STAGE = Stage(
     name="merge",
-    version="2",
+    version="3",
     per="exposure",
     needs=(HIT, DIFFERENCE, MASK),
     gives=STREAK,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flows.adapters.zarr_tiles import TileStore
 from flows.evaluation.truth_table import Truth
+from flows.report.causes import CauseRow, cause_rows
 from flows.report.completeness import Completeness, completeness
 from flows.report.exposure_row import HEADINGS, ExposureRow, exposure_row
 from flows.report.headline import Counts, Figure, counts, figures, lead
@@ -54,6 +55,7 @@ class Content:
     counts: Counts | None
     notes: tuple[str, ...]
     histograms: tuple[tuple[str, str], ...]
+    causes: tuple[CauseRow, ...]
     truth: Completeness | None
     pictured: str
     panels: tuple[Panel, ...]
@@ -78,6 +80,7 @@ class Content:
         there = (
             ("summary", "Summary", True),
             ("detections", "Detections", self.histograms),
+            ("causes", "Vetoes", self.causes),
             ("truth", "Truth", self.truth),
             ("exposures", "Pictures", True),
             ("timing", "Time", self.timing),
@@ -101,6 +104,7 @@ def content(out: Path, night: Night, limits: Limits, truth: Truth | None) -> Con
         counts=counts(night.summary.exposures) if night.summary else None,
         notes=_notes(night),
         histograms=_histograms(night),
+        causes=cause_rows(night),
         truth=None if truth is None else completeness(out, night, truth),
         pictured=_pictured(panels, night),
         panels=panels,

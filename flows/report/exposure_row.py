@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from flows.report.causes import refused_words
 from flows.report.night import Exposure
 from flows.report.sky import compass, depth
 from flows.report.words import NOTHING, count, number, utc
@@ -20,6 +21,7 @@ HEADINGS = (
     ("Windows", ""),
     ("Unscored", "windows"),
     ("Detections", ""),
+    ("Refused", "candidates, by cause"),
     ("Worker time", "s"),
     ("Notes", ""),
 )
@@ -46,6 +48,7 @@ def exposure_row(exposure: Exposure, info: ExposureInfo | None) -> ExposureRow:
         count(record.windows),
         count(record.windows_unscored),
         count(record.detections),
+        refused_words(record.causes),
         number(sum(record.seconds.values())),
         ", ".join(_NOTES.get(flag, flag.replace("_", " ")) for flag in info.flags) if info else "tiles are gone",
     )

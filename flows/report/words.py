@@ -19,6 +19,12 @@ FLAG_WORDS = {
     DetectionFlag.NO_WCS: "no WCS",
     DetectionFlag.NO_ZERO_POINT: "no zero point",
     DetectionFlag.CROSSES_DETECTOR: "crosses the detector",
+    DetectionFlag.SPIKE: "diffraction spike",
+    DetectionFlag.BLEED: "bleed column",
+    DetectionFlag.COSMIC_RAY: "cosmic ray",
+    DetectionFlag.HOT_COLUMN: "hot column",
+    DetectionFlag.GHOST: "ghost",
+    DetectionFlag.SATELLITE: "satellite",
 }
 
 _MONTHS = (

@@ -11,6 +11,7 @@ from flows.model_cache import model_digests
 from flows.outcome import Outcome
 from flows.plan import Item, verdict_digest
 from flows.source_stat import stat_of
+from schemas.cause_count import CauseCount
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
 from schemas.ledger import DatasetRecord
@@ -54,11 +55,13 @@ def publish(tmp_path, name):
 
 def test_records_what_is_done_and_withdraws_what_is_not_published_any_more(books, item, tmp_path):
     ledger = Ledger(tmp_path / "out")
-    outcome = Outcome(item, "done", windows=100, unscored=4, detections=3, seconds={"detect": 1.23456})
+    causes = {"spike": CauseCount(refused=2, published=1)}
+    outcome = Outcome(item, "done", windows=100, unscored=4, detections=3, seconds={"detect": 1.23456}, causes=causes)
     both = {name: publish(tmp_path, name) for name in ("old", "kept")}
     books.done(item, stored(item), Published(both, {}), outcome)
     record = ledger.get(KEY)
     assert (record.digest, record.status, record.seconds) == (lineage(item).final, "done", {"detect": 1.2346})
+    assert record.causes == causes
     again = Item(item.source, KEY, item.stat, record=record)
     books.done(again, stored(item), Published({"kept": both["kept"]}, {}), outcome)
     assert [path.name for path in (tmp_path / "out" / "catalogs").iterdir()] == ["kept"]

@@ -61,6 +61,7 @@ def test_searches_every_window_once_and_publishes(source, key, tmp_path):
     assert sum(tile.windows for tile in tiles) == rows * columns
     published = finish(path, tiles, stored.lineage, tmp_path, SETTINGS)
     assert published.datasets.keys() == {"dia_source"}
+    assert {"spike", "cosmic_ray", "satellite"} <= published.causes.keys()
     record = published.datasets["dia_source"]
     assert record.digest == stored.lineage.final
     assert len(CatalogStore(tmp_path).read(DIA_SOURCE, key)) == record.rows

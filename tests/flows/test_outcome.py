@@ -1,6 +1,7 @@
 from flows.adapters.sources import Source
-from flows.outcome import total_seconds, trouble_of
+from flows.outcome import total_causes, total_seconds, trouble_of
 from flows.plan import Item
+from schemas.cause_count import CauseCount
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
 
@@ -10,6 +11,14 @@ ITEM = Item(Source("1.fits"), ExposureKey(night="20260101", visit=1, detector=0)
 def test_times_are_summed_by_stage():
     assert total_seconds([{"a": 1.0, "b": 2.0}, {"a": 0.5}, {}]) == {"a": 1.5, "b": 2.0}
     assert list(total_seconds([{"a": 1.0, "other": 0.1}, {"b": 1.0}])) == ["a", "b", "other"]
+
+
+def test_causes_are_summed_each_for_itself():
+    one = {"spike": CauseCount(refused=2, published=1), "bleed": CauseCount(refused=1)}
+    other = {"spike": CauseCount(published=3), "ghost": CauseCount()}
+    total = total_causes([one, {}, other])
+    assert total == {"spike": CauseCount(refused=2, published=4), "bleed": one["bleed"], "ghost": CauseCount()}
+    assert one["spike"] == CauseCount(refused=2, published=1)
 
 
 def test_troubles_say_what_and_why_in_one_line():

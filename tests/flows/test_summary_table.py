@@ -47,3 +47,10 @@ def test_names_troubles_and_counts_those_beyond():
     assert "quarantined: 3 more" in text
     assert "vet not run" in text
     assert "warning: no page" in text
+
+
+def test_counts_candidates_by_cause_and_leaves_out_what_did_not_occur():
+    text = shown(causes={"cosmic_ray": {"refused": 1204, "published": 2}, "ghost": {"refused": 0, "published": 0}})
+    assert "candidates, cosmic ray" in text
+    assert "1,204 refused, 2 published" in text
+    assert "ghost" not in text

@@ -8,6 +8,7 @@ from flows.adapters.sources import Source
 from flows.outcome import Outcome
 from flows.plan import Item, Plan
 from flows.tally import summarise
+from schemas.cause_count import CauseCount
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord
 from schemas.summary import Trouble
@@ -56,3 +57,13 @@ def test_a_night_that_something_was_withdrawn_from_is_touched():
     ]  # fmt: skip
     plan = Plan((replace(item(1), superseded=(records[0],)),), (), 0, withdrawn=(records[1],))
     assert summarise(plan, [outcome(1, "done")]).nights == ("20260101", "20260102", "20260103")
+
+
+def test_causes_are_those_of_all_that_is_published():
+    record = ExposureRecord(
+        night="20260101", visit=9, detector=0, source_uri="a", source_sha256="s", digest="d", software="0",
+        finished_at="now", causes={"spike": CauseCount(published=1)},
+    )  # fmt: skip
+    now = replace(outcome(1, "done"), causes={"spike": CauseCount(refused=4)})
+    summary = summarise(Plan((item(1),), (record,), 1), [now])
+    assert summary.causes == {"spike": CauseCount(refused=4, published=1)}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.candidates import Candidate, unite
+from kernels.candidates import Candidate, absorb, join_glints, unite
 from kernels.segment import Segment
 
 FWHM = 2.3
@@ -44,6 +44,34 @@ def test_blinking_trail_is_one():
 
 def test_pieces_far_apart_are_two():
     assert len(unite([candidate(50.0, 50.0, 20.0, 0.0, 9.0), candidate(150.0, 50.0, 20.0, 0.0, 9.0)], FWHM)) == 2
+
+
+def test_flashes_in_line_are_one_but_for_those_in_doubt():
+    flashes = [candidate(300.0 + 200 * k, 500.0, 20.0, 0.0, 30.0, (float(k),)) for k in range(5)]
+    (one,) = join_glints(flashes, [False] * 5, FWHM, 1e7)
+    assert one.flashes
+    assert sorted(one.logits) == [0, 1, 2, 3, 4]
+    assert one.trail.length == pytest.approx(820)
+    assert join_glints(flashes, [True, True, True, False, False], FWHM, 1e7) == flashes
+
+
+def test_what_a_trail_of_flashes_is_united_with_is_one_too():
+    line = candidate(500.0, 500.0, 800.0, 0.0, 60.0)._replace(flashes=True)
+    (one,) = unite([line, candidate(400.0, 500.5, 10.0, 0.0, 9.0)], FWHM)
+    assert one.flashes
+    assert len(one.logits) == 2
+
+
+def test_a_satellite_absorbs_what_lies_in_its_light():
+    line = candidate(500.0, 500.0, 800.0, 0.0, 500.0)
+    inside, crossing, beside = (
+        candidate(400.0, 506.0, 5.0, 0.0, 9.0, (7.0,)),
+        candidate(450.0, 500.0, 60.0, 80.0, 9.0),
+        candidate(400.0, 530.0, 5.0, 0.0, 9.0),
+    )
+    whole, rest = absorb(line, 8.0, [inside, crossing, beside])
+    assert rest == [crossing, beside]
+    assert whole.logits == (1.0, 7.0)
 
 
 pieces = st.builds(

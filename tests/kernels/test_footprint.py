@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation
 
-from kernels.footprint import Segment, grow, place, stadium
+from kernels.footprint import Segment, comes_near, erase_stadium, grow, place, stadium
 
 segments = st.builds(
     Segment, st.floats(-20, 60), st.floats(-20, 50), st.floats(0, 80), st.one_of(st.floats(0, 180), st.just(90.0))
@@ -52,3 +52,21 @@ def test_growing_is_dilation_inside_the_footprint():
 def test_distance_is_to_the_nearest_point_of_the_segment():
     segment = Segment(10, 10, 10, 0)
     assert [segment.distance(10, 13), segment.distance(18, 14), segment.distance(5, 10)] == [3, 5, 0]
+
+
+@settings(deadline=None, max_examples=40)
+@given(segment=segments, radius=st.floats(0.5, 12))
+def test_erased_are_the_pixels_within_the_radius(segment, radius):
+    usable = np.ones((37, 43), bool)
+    erase_stadium(usable, segment, radius)
+    distance = brute((37, 43), segment, radius)
+    assert usable[distance > radius + 1e-9].all()
+    assert not usable[distance < radius - 1e-9].any()
+
+
+def test_segments_come_near_where_they_cross_and_not_beyond_their_ends():
+    long = Segment(50, 50, 80, 0)
+    assert comes_near(Segment(50, 60, 30, 90), long, 1.0)
+    assert comes_near(Segment(95, 50, 0, 0), long, 5.5)
+    assert not comes_near(Segment(97, 50, 0, 0), long, 5.5)
+    assert not comes_near(Segment(50, 80, 30, 90), long, 14.0)

@@ -71,3 +71,11 @@ def test_blob_is_neither_a_column_nor_a_cosmic_ray():
     bad |= np.hypot(x - 45, y - 22) < 5
     assert blob_pixels(~bad, Segment(35, 30, 10, 0), 15) > 30
     assert blob_pixels(~bad, Segment(10, 50, 0, 0), 10) == 0
+
+
+def test_dark_light_beside_a_trail_is_told_by_where_along_it_lies():
+    trail = Segment(35, 30, 30, 0)
+    bright = source(35, 30, 30, 0, 6000)
+    assert lobes(scene(bright), trail, 0.0).beside < 0.3
+    assert 0.2 < lobes(scene(bright - source(26, 34, 0, 0, 1000)), trail, 0.0).beside < 0.6
+    assert lobes(scene(bright - source(35, 34, 30, 0, 6000)), trail, 0.0).beside > 0.8

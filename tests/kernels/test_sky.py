@@ -3,7 +3,7 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
-from kernels.sky import celestial_wcs, sky_trails
+from kernels.sky import celestial_wcs, pixel_scale, sky_trails
 
 SCALE = 1.01 / 3600
 
@@ -105,3 +105,10 @@ def test_fk5_is_carried_to_icrs():
 def test_what_is_no_wcs_is_refused(text):
     with pytest.raises(ValueError, match="WCS"):
         celestial_wcs(text)
+
+
+@pytest.mark.parametrize("matrix", [NORMAL, FLIPPED, TURNED])
+def test_pixel_scale_is_the_distance_of_neighbouring_pixels(matrix):
+    wcs = celestial_wcs(header(matrix))
+    here, there = wcs.pixel_to_world([1499.0, 1500.0], [1400.0, 1400.0])
+    assert pixel_scale(wcs) == pytest.approx(here.separation(there).arcsec, rel=2e-3)

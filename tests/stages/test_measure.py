@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,6 +59,7 @@ def streaks(rows):
     """Candidates (x, y, length, angle, logitSum)."""
     columns = {name: [row[k] for row in rows] for k, name in enumerate(("x", "y", "length", "angle", "logitSum"))}
     columns |= {"snr": [9.0] * len(rows), "logitPeak": [4.0] * len(rows), "nHits": [6] * len(rows)}
+    columns |= {"trailClass": [""] * len(rows), "halfWidth": [0.0] * len(rows)}
     return pa.table({name: columns[name] for name in STREAK.schema.names}, schema=STREAK.schema)
 
 
@@ -159,6 +161,20 @@ def test_parallel_trails_ten_pixels_apart_stay_two():
 def test_what_is_dark_is_no_detection():
     dark = tuple((*place, -flux) for *place, flux in TRUTH)
     assert len(STAGE(inputs(truth=dark), context())) == 0
+
+
+def test_candidates_are_counted_by_cause_published_or_not():
+    hit = pixels()
+    hit[39:42, 60] += 900  # a cosmic ray, where nothing else is
+    given = inputs((*CANDIDATES, (60.0, 40.0, 2.0, 90.0, 40.0))) | {"difference": hit}
+    table = STAGE(given, context())
+    causes = json.loads(table.schema.metadata[b"causes"])
+    assert causes["cosmic_ray"] == {"refused": 1, "published": 0}
+    assert causes["spike"] == causes["satellite"] == {"refused": 0, "published": 0}
+    assert len(table) == 3
+    (ray,) = [row for row in measure_all(given, context()).to_pylist() if abs(row["x"] - 60) + abs(row["y"] - 40) < 3]
+    assert ray["reliability"] == 1  # refused against the verdict
+    assert ray["cosmicRayEvidence"] >= 1.5
 
 
 def test_order_of_the_candidates_does_not_matter():

@@ -15,7 +15,7 @@ from flows.adapters.catalog_store import CatalogStore
 from flows.adapters.ledger import Ledger
 from flows.adapters.quarantine import Quarantine
 from flows.adapters.zarr_tiles import write_exposure
-from schemas.dia_source import DIA_SOURCE
+from schemas.dia_source import CAUSES, DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
 from schemas.ledger import ExposureRecord
@@ -81,6 +81,7 @@ def make_rows(info: ExposureInfo, n: int, seed: int) -> list[dict[str, Any]]:
         bare = rank % 4 == 3
         length = float(rng.choice([0.0, 1.5, 6.0, 14.0, 33.0]))
         row = dict.fromkeys(DIA_SOURCE.schema.names)
+        row |= {f"{name}Evidence": 0.0 for name, _, _ in CAUSES} | {"trailClass": ""}
         row |= {
             "diaSourceId": (info.visit << 21) | (info.detector << 12) | rank,
             "visit": info.visit,

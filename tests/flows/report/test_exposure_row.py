@@ -31,6 +31,7 @@ def test_all_is_known(kit, exposure):
         "Windows": "3,000",
         "Unscored": "40",
         "Detections": "9",
+        "Refused": "–",
         "Worker time": "6.4",
         "Notes": "",
     }

@@ -280,3 +280,14 @@ def test_prints_without_the_bar(browser, full):
     assert not tab.locator(".topbar").is_visible()
     assert tab.locator(".card").first.is_visible()
     assert len(tab.pdf()) > 100_000
+
+
+def test_shows_what_was_refused_and_why(kit, tmp_path):
+    info = kit.info()
+    causes = {"cosmic_ray": {"refused": 1234, "published": 2}, "ghost": {"refused": 0, "published": 0}}
+    kit.publish(tmp_path, info, kit.rows(info, 3, 1), 1, causes=causes)
+    page = write_report(tmp_path, kit.NIGHT).read_text()
+    assert "Known causes of false streaks" in page
+    assert '<th scope="row">cosmic ray</th><td>1,234</td><td>2</td>' in page
+    assert "ghost</th>" not in page
+    assert "<td>cosmic ray 1,234</td>" in page

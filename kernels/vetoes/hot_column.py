@@ -1,0 +1,105 @@
+"""Hot and bad columns and rows."""
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from kernels.footprint import Segment
+from kernels.psf import GaussianMixture
+from kernels.scene import Scene
+
+_TURN = 8.0  # deg that a long trail may be off the column
+_SHORT_FWHM = 3.0  # a trail shorter than this may lie on a column whatever its angle
+_REACH = 60  # px beyond the ends
+_LEAST = 15  # pixels
+_SHARE = 0.4  # of the trail's brightness that its column must have beyond its ends
+_SURE = 5.0  # sigma
+_STRAIGHT = 1.5  # px that a trail which is a column may stray from it
+_LONG_FWHM = 5.0
+_THIN = 0.5  # share of the light that the PSF would put on the neighbouring columns
+
+
+def hot_column_evidence(scene: Scene, trail: Segment) -> float:
+    """Say how much speaks for a defect of a column or row: one pixel wide, and there beyond the ends of the trail too.
+
+    Parameters
+    ----------
+    scene
+        Image in the detector's own pixels.
+    trail
+        Fitted trail, px.
+
+    Returns
+    -------
+    float
+        0 to 2; the greater of two numbers. A column that goes on: the lesser of two ratios, brightness of the column
+        beyond the trail over 0.4 of that at the trail, and its S/N over 5; brightness is that above the columns 2 px
+        to either side, beyond means 2 FWHM to 60 px further, above or below. A trail of 5 FWHM or more that is the
+        column: how much less of its light than the PSF would put there lies on the columns next to it, over one half,
+        at an S/N of 10 or more.
+    """
+    best, short = 0.0, trail.length < _SHORT_FWHM * scene.fwhm_px
+    thin = _line_share(scene.psf) if trail.length >= _LONG_FWHM * scene.fwhm_px else 0.0
+    off = abs(trail.angle % 180.0 - 90.0)  # 0 along a column, 90 along a row
+    half_x, half_y = (0.5 * trail.length * f(math.radians(trail.angle)) for f in (math.cos, math.sin))
+    margin, noise = 2 * scene.fwhm_px, scene.noise.sigma * math.sqrt(1.5)
+    if short or off <= _TURN:
+        narrow = thin if abs(half_x) <= _STRAIGHT else 0.0
+        best = _defect(scene.pixels, scene.usable, trail.x, trail.y, abs(half_y), margin, noise, narrow)
+    if short or off >= 90 - _TURN:
+        narrow = thin if abs(half_y) <= _STRAIGHT else 0.0
+        across = _defect(scene.pixels.T, scene.usable.T, trail.y, trail.x, abs(half_x), margin, noise, narrow)
+        best = max(best, across)
+    return min(best, 2.0)
+
+
+def _line_share(psf: GaussianMixture) -> float:
+    """Brightness of a long trail 1 px beside its ridge over that on it."""
+    ridge = psf.weights / psf.sigmas
+    return float((ridge * np.exp(-0.5 / np.square(psf.sigmas))).sum() / ridge.sum())
+
+
+@njit(cache=True, nogil=True)
+def _defect(
+    pixels: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    x: float,
+    y: float,
+    half: float,
+    margin: float,
+    noise: float,
+    share: float,
+) -> float:
+    best, middle = 0.0, math.floor(x + 0.5)
+    for column in range(middle - 1, middle + 2):
+        if column < 2 or column >= pixels.shape[1] - 2:
+            continue
+        own, seen = _excess(pixels, usable, column, 2, y - half - 1, y + half + 1, math.inf)
+        if own <= 0:
+            continue
+        if share > 0 and own * math.sqrt(seen) > 2 * _SURE * noise:
+            beside, _ = _excess(pixels, usable, column, 1, y - half - 1, y + half + 1, math.inf)
+            next_to = 1 - beside / own  # own is above the second neighbours, beside above the first
+            best = max(best, (1 - next_to / share) / _THIN)
+        for side in (-1.0, 1.0):
+            near, far = y + side * (half + margin), y + side * (half + margin + _REACH)
+            beyond, count = _excess(pixels, usable, column, 2, min(near, far), max(near, far), 4 * noise + own)
+            if count >= _LEAST:
+                best = max(best, min(beyond / (_SHARE * own), beyond * math.sqrt(count) / noise / _SURE))
+    return best
+
+
+@njit(cache=True, nogil=True)
+def _excess(
+    pixels: NDArray[np.float32], usable: NDArray[np.bool_], column: int, side: int, low: float, high: float, clip: float
+) -> tuple[float, int]:
+    """Mean of a piece of a column above the columns ``side`` px away, clipped, and its number of pixels."""
+    total, count = 0.0, 0
+    for row in range(max(0, math.ceil(low)), min(pixels.shape[0] - 1, math.floor(high)) + 1):
+        if usable[row, column] and usable[row, column - side] and usable[row, column + side]:
+            value = pixels[row, column] - 0.5 * (pixels[row, column - side] + pixels[row, column + side])
+            total += min(max(value, -clip), clip)
+            count += 1
+    return total / max(count, 1), count

@@ -1,0 +1,63 @@
+import math
+
+import galsim
+import numpy as np
+import pytest
+
+from benchmarks.veto_images import SIGMA, asteroid, cosmic_ray
+from kernels.footprint import Segment
+from kernels.psf import fwhm_before_pixels, moffat_mixture
+from kernels.vetoes.cosmic_ray import cosmic_ray_evidence, neighbour_share
+
+
+def evidence(picture, flux, fwhm=2.3):
+    return cosmic_ray_evidence(picture.scene(fwhm), picture.trail, flux, 0.0)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 14, 40])
+@pytest.mark.parametrize("fwhm", [1.6, 2.3, 4.0])
+def test_tracks_of_any_length_whatever_the_psf(length, fwhm):
+    assert evidence(cosmic_ray(length), 420.0 * length, fwhm) >= 1.5
+
+
+@pytest.mark.parametrize("fwhm", [1.6, 2.3, 4.0])
+@pytest.mark.parametrize("length", [0.0, 3.0, 25.0])
+@pytest.mark.parametrize("flux", [600.0, 4000.0, 100000.0])
+def test_what_came_through_the_telescope_is_none_at_any_place_on_the_pixels(fwhm, length, flux):
+    for shift in (0.0, 0.25, 0.5):
+        picture = asteroid(80 + shift, 80 - shift, length, 20 + 100 * shift, flux, fwhm)
+        assert evidence(picture, flux, fwhm) < 0.5
+
+
+def test_the_psf_may_be_taken_for_15_per_cent_too_wide():
+    for shift in (0.0, 0.3):
+        picture = asteroid(80 + shift, 80.0, 0.0, 0.0, 9000.0, 2.0)
+        assert evidence(picture, 9000.0, 2.3) < 1
+
+
+def test_a_ray_on_a_bright_trail_leaves_it_an_asteroid():
+    picture = asteroid(length=30.0, flux=20000.0)
+    picture.pixels[80, 80] += 30 * SIGMA
+    assert evidence(picture, 20000.0) < 1
+
+
+def test_noise_is_none():
+    assert evidence(asteroid(flux=0.0), 100.0) == 0
+    assert evidence(asteroid(flux=0.0), -100.0) == 0
+
+
+@pytest.mark.parametrize("fwhm", [1.6, 2.3, 4.0])
+def test_share_of_a_neighbour_is_that_of_a_star_drawn_by_galsim(fwhm):
+    image = galsim.Moffat(beta=3, fwhm=fwhm).drawImage(nx=15, ny=15, scale=1.0).array
+    psf = moffat_mixture(fwhm, 3.0)
+    assert neighbour_share(psf, 1.0) == pytest.approx(image[7, 8] / image[7, 7], rel=0.05)
+    assert neighbour_share(psf, math.sqrt(2)) == pytest.approx(image[8, 8] / image[7, 7], rel=0.08)
+    assert fwhm_before_pixels(fwhm, 3.0) < fwhm
+
+
+def test_at_the_border_and_beside_masked_pixels():
+    picture = cosmic_ray(14)
+    picture.mask[78] = 1
+    picture.pixels[0, 0] += 3000
+    assert evidence(picture, 3000.0) >= 1
+    assert np.isfinite(evidence(picture._replace(trail=Segment(0.0, 0.0, 3.0, 0.0)), 3000.0))
