@@ -37,7 +37,7 @@ def unite(candidates: Sequence[Candidate], fwhm_px: float) -> list[Candidate]:
         By falling S/N. Two trails become one where the weaker lies on the stronger, and where two trails of at least
         5 FWHM are collinear with a gap shorter than both together, as those of a blinking aeroplane.
     """
-    ordered = sorted(candidates, key=lambda each: (-each.trail.snr, each.trail.y, each.trail.x))
+    ordered = sorted(candidates, key=lambda each: (-each.trail.snr, each.trail))
     kept: list[Candidate] = []
     reach = np.empty((len(ordered), 3))  # x, y and how far a candidate of its line may lie
     for candidate in ordered:

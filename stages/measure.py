@@ -2,16 +2,16 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.detection import Detection, measure_candidate
+from kernels.detection import Detection
+from kernels.detection_set import confirmed_class, measure_candidates
 from kernels.duplicates import first_of_each
-from kernels.footprint import Segment, comes_near, erase_stadium
+from kernels.footprint import Segment
 from kernels.photometry import ab_magnitude, njy_per_unit
 from kernels.psf import moffat_mixture
 from kernels.sandwich import Noise
@@ -30,9 +30,6 @@ from schemas.stage import Context, Stage
 from schemas.streak import STREAK
 
 _MOST = 4096  # what the 12 bits of the rank hold
-_KEPT = 0.7  # of a satellite's length: a fit that keeps less has settled on a piece of it
-_SHARP = DetectionFlag.COSMIC_RAY | DetectionFlag.HOT_COLUMN
-_LONG_ARTEFACTS = DetectionFlag.BLEED | DetectionFlag.GHOST | DetectionFlag.EDGE
 _NJY_ZERO_POINT = 31.4
 
 
@@ -132,7 +129,9 @@ def describe(inputs: Mapping[str, Any], context: Context) -> Described:
     half_width = context.settings.aperture_fwhm * info.psf.fwhm_px
     order = np.argsort(-streaks["logitSum"].to_numpy(), kind="stable")
     streaks = streaks.take(pa.array(order.astype(np.int64)))
-    found = _measured(scene, inputs["mask"], streaks, half_width)
+    places = (streaks[name].to_numpy().astype(float).tolist() for name in ("x", "y", "length", "angle"))
+    starts = [Segment(*place) for place in zip(*places, strict=True)]
+    found = measure_candidates(scene, inputs["mask"], starts, streaks["halfWidth"].to_pylist(), half_width)
     shining = [i for i, one in enumerate(found) if one.shines]
     shining.sort(key=lambda i: not found[i].fit.converged)  # stable: a fit that failed repeats one that did not
     kept = [shining[i] for i in first_of_each([found[i].fit.segment for i in shining], info.psf.fwhm_px)]
@@ -140,25 +139,6 @@ def describe(inputs: Mapping[str, Any], context: Context) -> Described:
     table = _table([found[i] for i in kept], streaks.take(pa.array(kept, pa.int64())), info)
     fitted = [Fitted(found[i].fit.segment, found[i].trail.value, found[i].fit.level) for i in kept]
     return Described(table, feature_matrix(table, info.psf.fwhm_px), candidate_stamps(scene, fitted))
-
-
-def _measured(scene: Scene, mask: NDArray[np.uint16], streaks: pa.Table, half_width: float) -> list[Detection]:
-    """Measure satellites first; their light is no part of the other detections."""
-    places = [streaks[name].to_numpy().astype(float).tolist() for name in ("x", "y", "length", "angle", "halfWidth")]
-    starts = [(Segment(*place), width) for *place, width in zip(*places, strict=True)]
-    spoiled = scene._replace(usable=scene.usable.copy()) if any(width > 0 for _, width in starts) else scene
-    found: dict[int, Detection] = {}
-    for i, (start, width) in enumerate(starts):
-        if width > 0:
-            found[i] = measure_candidate(scene, mask, start, half_width, least_length=_KEPT * start.length)
-            erase_stadium(spoiled.usable, found[i].fit.segment, width)
-    satellites = [(found[i].fit.segment, starts[i][1] + scene.fwhm_px) for i in found]
-    for i, (start, width) in enumerate(starts):
-        if width == 0:
-            one = measure_candidate(spoiled, mask, start, half_width)
-            across = any(comes_near(one.fit.segment, other, reach) for other, reach in satellites)
-            found[i] = replace(one, flags=one.flags | DetectionFlag.SATELLITE) if across else one
-    return [found[i] for i in range(len(starts))]
 
 
 def _exposure(context: Context) -> ExposureInfo:
@@ -195,7 +175,7 @@ def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) ->
         * max(abs(np.cos(np.radians(one.fit.segment.angle))), abs(np.sin(np.radians(one.fit.segment.angle))))
         for one in found
     ]
-    classes = [_class(one, name) for one, name in zip(found, streaks["trailClass"].to_pylist(), strict=True)]
+    classes = [confirmed_class(one, name) for one, name in zip(found, streaks["trailClass"].to_pylist(), strict=True)]
     columns |= {
         "diaSourceId": np.zeros(count, np.int64),
         "visit": np.full(count, info.visit),
@@ -211,13 +191,6 @@ def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) ->
     # NaN stands for what is not known: null in the catalogue.
     arrays = [pa.array(columns[field.name], field.type, from_pandas=True) for field in DIA_SOURCE.schema]
     return pa.Table.from_arrays(arrays, schema=DIA_SOURCE.schema)
-
-
-def _class(one: Detection, name: str) -> str:
-    """Class of a candidate, unless it is something that is as long as a satellite's trail and no satellite."""
-    # What speaks for the other causes says nothing of a line that is dark for the most part.
-    other = _SHARP if name == "glint_trail" else _SHARP | _LONG_ARTEFACTS
-    return "" if one.evidence.flags & other else name
 
 
 def _flags(one: Detection, trail_class: str) -> int:
@@ -297,7 +270,7 @@ def _with(table: pa.Table, **columns: pa.Array) -> pa.Table:
 
 STAGE = Stage(
     name="measure",
-    version="3",
+    version="4",
     per="exposure",
     needs=(STREAK, DIFFERENCE, MASK),
     gives=DIA_SOURCE,

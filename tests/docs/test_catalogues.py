@@ -15,7 +15,14 @@ SPECIAL = {"band": "r", "reliabilityVersion": "1", "ra": 150.0, "dec": 2.0, "tra
 
 
 def source(visit, detector, rank):
-    number = {"diaSourceId": rank, "visit": visit, "detector": detector, "flags": 0, "snr": 4.0 + 4 * rank}
+    number = {
+        "diaSourceId": rank,
+        "visit": visit,
+        "detector": detector,
+        "flags": 0,
+        "trailClass": "",
+        "snr": 4.0 + 4 * rank,
+    }
     return {
         field.name: (number | SPECIAL).get(
             field.name, [0.0] * 25 if field.name == "trailCov" else 1 if pa.types.is_integer(field.type) else 0.75

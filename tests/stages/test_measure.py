@@ -20,7 +20,7 @@ from schemas.reliability import FEATURES
 from schemas.settings import MeasureSettings
 from schemas.stage import Context
 from schemas.streak import STREAK
-from stages.measure import STAGE, measure_all
+from stages.measure import STAGE, describe, measure_all
 
 SHAPE = (200, 220)
 PSF = moffat_mixture(2.3, 3.0)
@@ -33,7 +33,7 @@ class Verdict:
 
     card = SimpleNamespace(version="t1", threshold=0.5)
 
-    def __call__(self, features):
+    def __call__(self, features, stamps):
         assert features.shape[1] == len(FEATURES)
         return (features[:, 0] > np.log1p(10)).astype(np.float32)
 
@@ -140,9 +140,10 @@ def test_only_what_is_reliable_is_given_and_all_can_be_had():
 
 
 def test_candidates_can_be_measured_before_there_is_a_verdict():
-    table = measure_all(inputs(), Context(exposure(), None, MeasureSettings()))
-    DIA_SOURCE.check(table)
-    assert table["reliability"].to_pylist() == [0, 0, 0]
+    described = describe(inputs(), Context(exposure(), None, MeasureSettings()))
+    DIA_SOURCE.check(described.table)
+    assert described.table["reliability"].to_pylist() == [0, 0, 0]
+    assert len(described.features) == len(described.stamps) == 3
 
 
 def test_candidates_of_one_trail_become_one_and_the_strongest_counts():
