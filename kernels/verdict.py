@@ -4,11 +4,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.dia_source import DetectionFlag
-from schemas.reliability import FEATURES
+from schemas.dia_source import CAUSES, DetectionFlag
+from schemas.reliability import FEATURES, RESIDUALS
 
 
-def feature_matrix(table: pa.Table, fwhm_px: float) -> NDArray[np.float32]:
+def feature_matrix(table: pa.Table, fwhm_px: float, residuals: NDArray[np.float32]) -> NDArray[np.float32]:
     """Give what the model ``reliability`` sees of each candidate.
 
     Parameters
@@ -17,6 +17,8 @@ def feature_matrix(table: pa.Table, fwhm_px: float) -> NDArray[np.float32]:
         Measured candidates, columns of `schemas.dia_source`; N rows.
     fwhm_px
         FWHM of the exposure's PSF, px.
+    residuals : (N, len(RESIDUALS)) float32
+        See `kernels.residual`.
 
     Returns
     -------
@@ -43,7 +45,10 @@ def feature_matrix(table: pa.Table, fwhm_px: float) -> NDArray[np.float32]:
         "near_bright_star": (flags & DetectionFlag.NEAR_BRIGHT_STAR) != 0,
         "dipole": (flags & DetectionFlag.DIPOLE) != 0,
         "fit_failed": (flags & DetectionFlag.FIT_FAILED) != 0,
+        "log_fwhm": np.full(len(table), np.log(fwhm_px)),
     }
+    by_name |= {f"{name}Evidence": values(f"{name}Evidence") for name, _, _ in CAUSES}
+    by_name |= dict(zip(RESIDUALS, residuals.T, strict=True))
     return np.stack([by_name[name] for name in FEATURES], axis=1).astype(np.float32)
 
 

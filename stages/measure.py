@@ -14,6 +14,7 @@ from kernels.duplicates import first_of_each
 from kernels.footprint import Segment
 from kernels.photometry import ab_magnitude, njy_per_unit
 from kernels.psf import moffat_mixture
+from kernels.residual import residual_features
 from kernels.sandwich import Noise
 from kernels.scene import Scene
 from kernels.sky import celestial_wcs, sky_trails
@@ -26,6 +27,7 @@ from schemas.dia_source import CAUSES, DIA_SOURCE, DetectionFlag
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo
 from schemas.pixels import DIFFERENCE, MASK
+from schemas.reliability import RESIDUALS
 from schemas.stage import Context, Stage
 from schemas.streak import STREAK
 
@@ -138,7 +140,9 @@ def describe(inputs: Mapping[str, Any], context: Context) -> Described:
     kept.sort(key=lambda i: (found[i].fit.segment.y, found[i].fit.segment.x))
     table = _table([found[i] for i in kept], streaks.take(pa.array(kept, pa.int64())), info)
     fitted = [Fitted(found[i].fit.segment, found[i].trail.value, found[i].fit.level) for i in kept]
-    return Described(table, feature_matrix(table, info.psf.fwhm_px), candidate_stamps(scene, fitted))
+    residuals = np.array([residual_features(scene, found[i].fit, found[i].trail.value) for i in kept], np.float32)
+    features = feature_matrix(table, info.psf.fwhm_px, residuals.reshape(-1, len(RESIDUALS)))
+    return Described(table, features, candidate_stamps(scene, fitted))
 
 
 def _exposure(context: Context) -> ExposureInfo:
