@@ -100,9 +100,13 @@ def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], 
 
 
 def _one_thread() -> None:
-    """Set before numba and torch are imported, which the first task does."""
-    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    import numba
+    import torch
+
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
+    numba.set_num_threads(1)
+    torch.set_num_threads(1)
 
 
 def _tile(folder: Path, source: Source) -> tuple[Path, int, int]:
