@@ -74,14 +74,12 @@ bench-suite: setup  ## Small timings by pytest-benchmark, to compare versions wi
 gate: setup  ## Fail if the search has lost more than a quarter of its speed beside the plain way
 	NUMBA_NUM_THREADS=1 $(BIN)/python -m benchmarks.gate
 
-weights: setup  ## Train the search and its screen anew and put the weights where they are shipped
-	$(BIN)/nightstride train detect --out models
+weights: setup  ## Train the default detector and its verdict anew and put the weights where they are shipped
+	$(BIN)/nightstride train detect --out models/streak_net
 	for kind in json safetensors; do \
-		cp models/detect.$$kind stages/weights/detect/basic_cnn.$$kind; \
-		cp models/reliability.$$kind stages/weights/reliability/verdict.$$kind; \
+		cp models/streak_net/detect.$$kind stages/weights/detect/streak_net.$$kind; \
+		cp models/streak_net/reliability.$$kind stages/weights/reliability/streak_net.$$kind; \
 	done
-	$(BIN)/nightstride train screen --model models --out models
-	for kind in json safetensors; do cp models/screen.$$kind stages/weights/screen/basic_cnn.$$kind; done
 
 clean:  ## Remove what make made
 	rm -rf $(VENV) $(NIGHT) $(NIGHT)-* models build .mypy_cache .ruff_cache .pytest_cache

@@ -42,7 +42,9 @@ def models_of(stage: Stage, settings: Settings) -> Mapping[str, Callable[..., An
 
 def model_name(weight: str, settings: Settings) -> str:
     """Shipped name, folder or URL that the settings give for a model."""
-    return {"detect": settings.detect.model, "reliability": settings.measure.model}[weight]
+    if weight == "detect" or settings.measure.model == "auto":
+        return settings.detect.model
+    return settings.measure.model
 
 
 def _digest(weight: str, settings: Settings) -> str:

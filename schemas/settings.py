@@ -23,11 +23,13 @@ class TileSettings(Section):
 
 
 class DetectSettings(Section):
-    """The sliding-window search."""
+    """The search of the whole image."""
 
-    model: Annotated[str, Field(description="Shipped name, folder or URL of the weights.")] = "basic_cnn"
-    window: Annotated[int, Field(ge=26, le=26, description="Side of a window, px; the network's input.")] = 26
-    stride: Annotated[int, Field(gt=0, le=26, description="Step between windows, px.")] = 7
+    model: Annotated[str, Field(description="Detector: shipped name, folder or URL of its weights.")] = "streak_net"
+    window: Annotated[
+        int, Field(ge=26, le=26, description="Side of a window, px; of a detector that looks at windows.")
+    ] = 26
+    stride: Annotated[int, Field(gt=0, le=26, description="Step between its windows, px.")] = 7
     batch: Annotated[int, Field(gt=0, description="Windows per call of the network.")] = 1024
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
@@ -52,7 +54,9 @@ class MergeSettings(Section):
 class MeasureSettings(Section):
     """Measurement and the verdict on each candidate."""
 
-    model: Annotated[str, Field(description="Verdict on candidates: shipped name, folder or URL.")] = "verdict"
+    model: Annotated[
+        str, Field(description="Verdict on candidates: shipped name, folder or URL; auto: the detector's own.")
+    ] = "auto"
     min_reliability: Annotated[
         float | None, Field(ge=0, le=1, description="Least reliability of a published detection; null: the card's.")
     ] = None

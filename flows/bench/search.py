@@ -23,7 +23,6 @@ from kernels.fused_search import FusedSearch
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.nets.compact_cnn import CompactCnn
 from kernels.scorer import WindowScorer, WindowSearch
-from schemas.settings import Settings
 
 Logits = NDArray[np.float32]
 
@@ -145,7 +144,7 @@ def search_variants(pixels: Pixels, net: BasicCnn, floor: float) -> dict[str, Ca
 
 def small_variants(pixels: Pixels) -> dict[str, Callable[[], Logits]]:
     """Give the searches that leave out most of the linear layers: by the shipped screen, or by another network."""
-    scorer = load_model("detect", Settings().detect.model, screen=True)
+    scorer = load_model("detect", "basic_cnn", screen=True)
     assert isinstance(scorer, WindowScorer)
     torch.manual_seed(0)
     compact = fuse(CompactCnn().eval())

@@ -21,8 +21,11 @@ def _group() -> None:
 @app.command("detect")
 def detect(
     model: Annotated[
-        str, typer.Option(help="streak_net or basic_cnn; or any other detector, by name or folder: its verdict alone.")
+        str, typer.Option(help="streak_net or basic_cnn; any other, by name or folder, gets a verdict alone.")
     ] = "streak_net",
+    verdict_only: Annotated[
+        bool, typer.Option("--verdict-only", help="Take the shipped detector as it is; train its verdict.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for weights, cards and pictures.")] = Path("models/detect"),
     work: Annotated[
         Path | None, typer.Option(help="Folder for the simulated exposures (about 20 GB); used again if it is there.")
@@ -50,6 +53,7 @@ def detect(
                 plan,
                 workers or os.cpu_count() or 1,
                 lambda line: typer.echo(line, err=True),
+                verdict_only,
             )
         except Misconfigured as error:
             typer.echo(str(error), err=True)

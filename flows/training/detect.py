@@ -67,7 +67,9 @@ def quick_plan(seed: int) -> TrainPlan:
     return TrainPlan(few, few, few, few, cells, WindowPlan(rounds=1), judge, seed)
 
 
-def train_detect(out: Path, work: Path, model: str, plan: TrainPlan, workers: int, say: Say) -> dict[str, Any]:
+def train_detect(
+    out: Path, work: Path, model: str, plan: TrainPlan, workers: int, say: Say, verdict_only: bool = False
+) -> dict[str, Any]:
     """Train a detector and its verdict.
 
     Parameters
@@ -77,34 +79,38 @@ def train_detect(out: Path, work: Path, model: str, plan: TrainPlan, workers: in
     work
         Simulated exposures go here, and are used again if they are there.
     model
-        One of `LEARNED`; or another detector, by name or folder, for a verdict alone.
+        Name of a detector, or folder.
     plan
         What to do.
     workers
         Processes.
     say
         Called with a line for every step.
+    verdict_only
+        Whether the detector is taken as it is; only `LEARNED` ones can be trained.
 
     Returns
     -------
     dict
         The measured figures, as in the cards.
     """
-    names = ("train", "validation", "verdict", "test") if model in LEARNED else ("validation", "verdict", "test")
+    if model not in LEARNED:
+        verdict_only = True
     order = ("train", "validation", "verdict", "test")
+    names = order[1:] if verdict_only else order
     sets = {
         name: make_sets(work / name, getattr(plan, name), 1000 * plan.seed + 100 * order.index(name), workers, say)
         for name in names
     }
-    about = _about(plan, model, sets)
+    about = _about(plan, model, sets, verdict_only)
     figures: dict[str, Any] = {}
     common = (about, plan.seed, workers, say)
-    if model == "streak_net":
+    if not verdict_only and model == "streak_net":
         figures["detector"] = train_cells(out, sets["train"], sets["validation"], plan.cells, *common)
-    elif model == "basic_cnn":
+    elif not verdict_only:
         figures["detector"] = train_windows(out, sets["train"], sets["validation"], sets["test"], plan.windows, *common)
     judged = Sets(sets["verdict"], sets["validation"], _by_preset(plan, sets["test"]))
-    detector = str(out) if model in LEARNED else model
+    detector = model if verdict_only else str(out)
     return figures | {"detections": train_verdict(out, detector, judged, plan.judge, *common)}
 
 
@@ -114,7 +120,7 @@ def _by_preset(plan: TrainPlan, test: list[Example]) -> dict[str, list[Example]]
     return {name: [test[n] for _, n in group] for name, group in groupby(pairs, key=lambda pair: pair[0])}
 
 
-def _about(plan: TrainPlan, model: str, sets: dict[str, list[Example]]) -> dict[str, Any]:
+def _about(plan: TrainPlan, model: str, sets: dict[str, list[Example]], verdict_only: bool) -> dict[str, Any]:
     text = json.dumps(asdict(plan), sort_keys=True)
     return {
         "data": "simulated exposures (nightstride simulate), no real data",
@@ -123,5 +129,5 @@ def _about(plan: TrainPlan, model: str, sets: dict[str, list[Example]]) -> dict[
         "exposures": {name: len(examples) for name, examples in sets.items()},
         "plan": asdict(plan),
         "digest": hashlib.sha256(text.encode()).hexdigest(),
-        "command": f"nightstride train detect --model {model}",
+        "command": f"nightstride train detect --model {model}" + verdict_only * " --verdict-only",
     }
