@@ -20,8 +20,8 @@ RESIDUALS = (
 A misfit is the log of the mean squared residual, in units of the noise: weighted by the trail, by its square, within
 one FWHM of its axis and beyond, and, as log1p, of dark pixels about it. The others are amplitudes of patterns in the
 residual, in standard deviations of white noise: the trail with signs that alternate from column to column, and from
-row to row; a wider trail and a much wider one, less what its flux explains; one half against the other; the ends against
-the middle.
+row to row; a wider trail and a much wider one, less what its flux explains; one half against the other; the ends
+against the middle.
 """
 
 FEATURES = (
