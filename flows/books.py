@@ -20,7 +20,7 @@ from schemas.ledger import ExposureRecord
 from schemas.settings import Settings
 from schemas.stage import Stage
 
-PASSING = frozenset({"damaged_tiles", "changed_meanwhile"})
+PASSING = frozenset({"damaged_tiles", "unreadable_catalogue", "changed_meanwhile"})
 """Codes of failures that say nothing about the bytes of the file: the exposure is tried again by the next run."""
 
 
@@ -79,14 +79,18 @@ class Books:
         self._ledger.put(self._record(item, sha256, verdict_digest(final, self._settings), outcome))
 
     def _record(self, item: Item, sha256: str, digest: str, outcome: Outcome) -> ExposureRecord:
+        windows, unscored = outcome.windows, outcome.unscored
+        if not outcome.searched and item.record is not None:
+            # Its detections were kept: they come from windows that were searched before.
+            windows, unscored = item.record.windows, item.record.windows_unscored
         return ExposureRecord(
             **item.key.model_dump(),
             source_uri=name_of(item.source),
             source_sha256=sha256,
             source_stat=item.stat,
             digest=digest,
-            windows=outcome.windows,
-            windows_unscored=outcome.unscored,
+            windows=windows,
+            windows_unscored=unscored,
             detections=outcome.detections,
             causes=dict(outcome.causes),
             seconds={stage: round(value, 4) for stage, value in outcome.seconds.items()},

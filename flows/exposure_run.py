@@ -11,15 +11,15 @@ from distributed import Client
 
 from flows.books import Books
 from flows.exposure_tasks import Published, Searched, Stored, finish, search, store, tile_path
-from flows.graph import resolve
 from flows.outcome import Outcome, total_seconds, trouble_of
 from flows.plan import Item
 from flows.progress import Progress
 from flows.search_grid import search_grid
+from flows.up_to_date import remaining, up_to_date
+from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.settings import Settings
 from schemas.tiles import Tile
-from stages import PIPELINE
 
 BACKOFF_S = 0.5
 """Wait before the first retry of a retryable failure; it doubles with each further one."""
@@ -80,16 +80,17 @@ class ExposureRun:
         try:
             return await self._attempt(item)
         except BadInput as error:
-            if error.code != "damaged_tiles":
+            if error.code not in ("damaged_tiles", "unreadable_catalogue"):
                 raise
-            # Tiles kept from an earlier run turned out to be damaged: make them again.
+            # What was kept from an earlier run turned out to be damaged: make it again.
             return await self._attempt(replace(item, sha256=None))
 
     async def _attempt(self, item: Item) -> Outcome:
         stored: Stored = await self._submit(_STORE, store, item.source, item.key, item.sha256, self.out, self.settings)
         self.books.stored(item, stored)
-        grid = search_grid(self.settings.detect)
-        tiles = grid.tiling(stored.info.shape, self.settings.tiles.tile).tiles()
+        kept = up_to_date(item.record, stored.lineage, self.out)
+        left = remaining(("difference", "mask", *stored.info.planes), kept)
+        tiles = self._tiles(stored.info.shape) if left.at("tile") else ()
         self.progress.stored(windows=sum(tile.rows * tile.columns for tile in tiles))
         path = tile_path(self.out, item.key)
         searches = [asyncio.ensure_future(self._searched(path, part)) for part in shared_out(tiles, self.tasks)]
@@ -100,20 +101,24 @@ class ExposureRun:
                 one.cancel()
             raise
         published: Published = await self._submit(
-            _FINISH, finish, path, searched, stored.lineage, self.out, self.settings
+            _FINISH, finish, path, searched, stored.lineage, self.out, self.settings, kept
         )
         outcome = Outcome(
             item,
             "done",
+            searched=bool(left.at("tile")),
             windows=sum(one.windows for one in searched),
             unscored=sum(one.unscored for one in searched),
-            detections=sum(one.rows for one in published.datasets.values()),
-            causes=published.causes,
+            detections=published.datasets[DIA_SOURCE.name].rows,
+            causes=item.record.causes if item.record and DIA_SOURCE.name in kept else published.causes,
             seconds=total_seconds([stored.seconds, *(one.seconds for one in searched), published.seconds]),
-            not_run=resolve(PIPELINE, ("difference", "mask", *stored.info.planes)).not_run,
+            not_run=left.not_run,
         )
         self.books.done(item, stored, published, outcome)
         return outcome
+
+    def _tiles(self, shape: tuple[int, int]) -> tuple[Tile, ...]:
+        return search_grid(self.settings.detect).tiling(shape, self.settings.tiles.tile).tiles()
 
     async def _searched(self, path: Path, tiles: Sequence[Tile]) -> Searched:
         found: Searched = await self._submit(_SEARCH, search, path, tiles, self.settings)

@@ -1,7 +1,7 @@
 """What workers do for one exposure: store it, search its tiles, measure and publish."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,20 @@ import pyarrow as pa
 from flows.adapters.catalog_store import CatalogStore
 from flows.adapters.sources import Source
 from flows.adapters.zarr_tiles import TileStore, write_exposure
+from flows.copy_search import CopySearch
 from flows.graph import resolve
 from flows.laps import Laps
 from flows.lineage import Lineage, trace
-from flows.model_cache import model_digests, models_of
+from flows.model_cache import model_digests
 from flows.source_name import name_of
+from flows.stage_run import gathered, joined, run_stages, table_of
+from flows.up_to_date import remaining
 from schemas.cause_count import CauseCount
-from schemas.dataset import DatasetError, TableOf
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey
 from schemas.ledger import DatasetRecord
 from schemas.settings import Settings
-from schemas.stage import Context, Stage
+from schemas.stage import Stage
 from schemas.tiles import Tile
 from stages import PIPELINE
 
@@ -49,7 +51,10 @@ class Searched:
 
 @dataclass(frozen=True)
 class Published:
-    """Files of one exposure, as they are now published, and its candidates by known cause of false streaks."""
+    """Files of one exposure, as they are now published, and its candidates by known cause of false streaks.
+
+    Files kept from an earlier run are among them; causes are those of candidates measured now.
+    """
 
     datasets: Mapping[str, DatasetRecord]
     seconds: Mapping[str, float]
@@ -125,38 +130,57 @@ def search(path: Path, tiles: Sequence[Tile], settings: Settings) -> Searched:
         laps.lap("other")
         inputs: dict[str, Any] = {name: opened.read(name, tile.y0, tile.x0, tile.y1, tile.x1) for name in names}
         laps.lap("read tiles")
-        _run(stages, inputs, opened.info, tile, settings, laps)
+        run_stages(stages, inputs, opened.info, tile, settings, laps)
         for name, tables in found.items():
             tables.append(inputs[name])
     windows, unscored = (_count(found, name) for name in (b"windows", b"unscored"))
-    return Searched({name: _joined(tables) for name, tables in found.items()}, windows, unscored, laps.seconds())
+    return Searched({name: joined(tables) for name, tables in found.items()}, windows, unscored, laps.seconds())
 
 
-def finish(path: Path, parts: Sequence[Searched], lineage: Lineage, out: Path, settings: Settings) -> Published:
+def finish(
+    path: Path,
+    parts: Sequence[Searched],
+    lineage: Lineage,
+    out: Path,
+    settings: Settings,
+    kept: Mapping[str, DatasetRecord] | None = None,
+) -> Published:
     """Run the stages of a whole exposure on what its tiles gave, and publish.
+
+    Parameters
+    ----------
+    path, parts
+        Its tiles, and what the search of them gave: nothing, if no stage that has to run needs it.
+    lineage, out, settings
+        Digests of what is made, and where it goes.
+    kept
+        Published files that are up to date: they stay as they are, and what only they need is not run.
 
     Raises
     ------
     BadInput
-        The stored tiles are damaged, or there are more detections than any sky gives.
+        The stored tiles or a file that is kept are damaged, or there are more detections than any sky gives.
     """
     laps = Laps()
+    kept = kept or {}
     opened = TileStore.open(path)
-    graph = resolve(PIPELINE, opened.planes)
+    graph = remaining(opened.planes, kept)
     names = _planes(graph.at("exposure"), opened)
     laps.lap("other")
     inputs: dict[str, Any] = {name: opened.read_all(name) for name in names}
     laps.lap("read tiles")
     for stage in graph.at("tile"):
-        inputs[stage.gives.name] = _gathered(stage, parts)
-    _run(graph.at("exposure"), inputs, opened.info, None, settings, laps)
-    datasets = {
+        inputs[stage.gives.name] = gathered(stage, [part.tables[stage.gives.name] for part in parts])
+    inputs |= _read_kept(opened, kept, out)
+    run_stages(graph.at("exposure"), inputs, opened.info, None, settings, laps, CopySearch(settings))
+    made = {
         stage.gives.name: _publish(stage, inputs[stage.gives.name], opened.info, lineage, out, settings)
-        for stage in graph.results("exposure")
+        for stage in resolve(PIPELINE, opened.planes).results("exposure")
+        if stage.gives.name not in kept
     }
     laps.lap("publish")
     causes = _causes(inputs[stage.gives.name] for stage in graph.at("exposure"))
-    return Published(datasets, laps.seconds(), causes)
+    return Published({**kept, **made}, laps.seconds(), causes)
 
 
 def _stored(path: Path, digest: str) -> ExposureInfo | None:
@@ -170,45 +194,22 @@ def _stored(path: Path, digest: str) -> ExposureInfo | None:
     return opened.info if opened.digest == digest else None
 
 
+def _read_kept(opened: TileStore, kept: Collection[str], out: Path) -> dict[str, pa.Table]:
+    """Read the published catalogues that need not be made again: stages may need them."""
+    producers = {stage.gives.name: stage for stage in PIPELINE}
+    return {name: CatalogStore(out).read(table_of(producers[name]), opened.info) for name in kept}
+
+
 def _planes(stages: Sequence[Stage], opened: TileStore) -> list[str]:
     wanted = {dataset.name for stage in stages for dataset in (*stage.needs, *stage.optional)}
     return [name for name in opened.planes if name in wanted]
 
 
-def _run(
-    stages: Sequence[Stage],
-    inputs: dict[str, Any],
-    info: ExposureInfo,
-    tile: Tile | None,
-    settings: Settings,
-    laps: Laps,
-) -> None:
-    """Run stages in order and put what they give into ``inputs``."""
-    for stage in stages:
-        # Loading a model is paid once per worker, and is no part of the stage's time.
-        models = models_of(stage, settings)
-        section = getattr(settings, stage.name, None)
-        laps.lap("other")
-        inputs[stage.gives.name] = stage(inputs, Context(info, tile, section, models))
-        laps.lap(stage.name)
-
-
-def _joined(tables: Sequence[pa.Table]) -> pa.Table:
-    """One table of those of several tiles, with the metadata of the first."""
-    whole = pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
-    return whole.replace_schema_metadata(tables[0].schema.metadata)
-
-
-def _gathered(stage: Stage, parts: Sequence[Searched]) -> pa.Table:
-    """One table of all tiles; its order does not depend on how the image was tiled."""
-    whole = _joined([part.tables[stage.gives.name] for part in parts] or [_table_of(stage).empty()])
-    return whole.sort_by([(column, "ascending") for column in whole.column_names])
-
-
 def _publish(
     stage: Stage, table: pa.Table, info: ExposureInfo, lineage: Lineage, out: Path, settings: Settings
 ) -> DatasetRecord:
-    if len(table) > settings.execution.max_detections:
+    form = table_of(stage)
+    if not form.synthetic and len(table) > settings.execution.max_detections:
         raise BadInput(
             "flood",
             info.source_uri,
@@ -218,13 +219,7 @@ def _publish(
         )
     catalogue = CatalogStore(out)
     key = ExposureKey(night=info.night, visit=info.visit, detector=info.detector)
-    return catalogue.record(catalogue.publish(_table_of(stage), key, table, lineage.datasets[stage.gives.name]))
-
-
-def _table_of(stage: Stage) -> TableOf:
-    if not isinstance(stage.gives, TableOf):
-        raise DatasetError(f"stage {stage.name!r} gives pixels; only tables are gathered and published")
-    return stage.gives
+    return catalogue.record(catalogue.publish(form, key, table, lineage.datasets[form.name]))
 
 
 def _count(found: Mapping[str, Sequence[pa.Table]], name: bytes) -> int:

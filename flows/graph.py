@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from schemas.dataset import TableOf
 from schemas.errors import Misconfigured
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE, TEMPLATE, VARIANCE
 from schemas.stage import Stage
@@ -26,9 +27,18 @@ class Graph:
         return tuple(stage for stage in self.stages if stage.per == level)
 
     def results(self, level: str) -> tuple[Stage, ...]:
-        """Stages of a level whose dataset no other stage of that level consumes: those that are published."""
+        """Stages of a level whose dataset is published: products, and what no stage of that level consumes."""
         consumed = {dataset.name for stage in self.at(level) for dataset in stage.needs}
-        return tuple(stage for stage in self.at(level) if stage.gives.name not in consumed)
+        return tuple(stage for stage in self.at(level) if _is_product(stage) or stage.gives.name not in consumed)
+
+    def towards(self, wanted: Collection[str], given: Collection[str] = ()) -> tuple[Stage, ...]:
+        """Stages that have to run for some datasets, in order, where others are there already."""
+        needed, chosen = set(wanted), []
+        for stage in reversed(self.stages):
+            if stage.gives.name in needed - set(given):
+                chosen.append(stage)
+                needed |= {dataset.name for dataset in (*stage.needs, *stage.optional)}
+        return tuple(reversed(chosen))
 
 
 def resolve(pipeline: Sequence[Stage], present: Collection[str]) -> Graph:
@@ -44,7 +54,7 @@ def resolve(pipeline: Sequence[Stage], present: Collection[str]) -> Graph:
     Raises
     ------
     Misconfigured
-        A stage needs what nothing could ever give, two give the same, or they wait for each other.
+        A stage needs what nothing could ever give, or reads synthetic rows; two give the same, or wait for each other.
     """
     producers = _producers(pipeline)
     ordered = _sorted(pipeline, producers)
@@ -75,6 +85,7 @@ def _producers(pipeline: Sequence[Stage]) -> dict[str, Stage]:
                 "two_producers", f"stage {stage.name!r}", f"gives {name!r}, as {other} does.", "keep one of them."
             )
         producers[name] = stage
+    _refuse_synthetic(pipeline)
     for stage in pipeline:
         for dataset in stage.needs:
             producer = producers.get(dataset.name)
@@ -93,6 +104,23 @@ def _producers(pipeline: Sequence[Stage]) -> dict[str, Stage]:
                     f"make it work per {producer.per}.",
                 )
     return producers
+
+
+def _refuse_synthetic(pipeline: Sequence[Stage]) -> None:
+    """Refuse a stage that reads what we put in ourselves: from there it could get into what we report."""
+    for stage in pipeline:
+        for dataset in (*stage.needs, *stage.optional):
+            if isinstance(dataset, TableOf) and dataset.synthetic:
+                raise Misconfigured(
+                    "synthetic_input",
+                    f"stage {stage.name!r}",
+                    f"reads {dataset.name!r}, whose rows are synthetic.",
+                    "let it read 'dia_source'; synthetic rows are for the evaluation alone.",
+                )
+
+
+def _is_product(stage: Stage) -> bool:
+    return isinstance(stage.gives, TableOf) and stage.gives.product
 
 
 def _sorted(pipeline: Sequence[Stage], producers: Mapping[str, Stage]) -> list[Stage]:

@@ -20,8 +20,10 @@ class Outcome:
     ----------
     item, status
         Which exposure, and what became of it.
+    searched
+        Whether this run searched its windows, or kept what was found in them before.
     windows, unscored, detections
-        Windows searched, those of them that could not be scored, rows published.
+        Windows searched, those of them that could not be scored, rows of `dia_source` published.
     seconds
         Stage -> worker time, s.
     not_run
@@ -34,6 +36,7 @@ class Outcome:
 
     item: Item
     status: Literal["done", "quarantined", "failed"]
+    searched: bool = True
     windows: int = 0
     unscored: int = 0
     detections: int = 0

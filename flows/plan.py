@@ -8,11 +8,12 @@ from typing import Any
 from flows.adapters.ledger import Ledger
 from flows.adapters.quarantine import Quarantine
 from flows.adapters.sources import Source
-from flows.digest import digest, file_digest
+from flows.digest import digest
 from flows.lineage import memo_name, trace
 from flows.model_cache import model_digests
 from flows.source_name import name_of
 from flows.source_stat import stat_of
+from flows.up_to_date import is_whole
 from flows.withdrawal import Name, Superseded, name_tuple, withdraw
 from schemas.errors import BadInput, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
@@ -230,7 +231,7 @@ class Planner:
         if record.status != "done":
             return record.digest == verdict_digest(final, self._settings)
         return record.digest == final and all(
-            _is_whole(self._out / one.path, one.sha256) for one in record.datasets.values()
+            is_whole(self._out / one.path, one.sha256) for one in record.datasets.values()
         )
 
     def _put_away(self, one: Rejected, superseded: Superseded) -> None:
@@ -271,10 +272,3 @@ def _conflict(item: Item, holder: str) -> BadInput:
         f"says it is exposure {item.key.name} of night {item.key.night}, as {holder} does, but the files differ.",
         "keep one of them, or correct the identity in the other.",
     )
-
-
-def _is_whole(path: Path, sha256: str) -> bool:
-    try:
-        return file_digest(path) == sha256
-    except OSError:
-        return False

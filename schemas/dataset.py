@@ -13,10 +13,22 @@ class DatasetError(TypeError):
 
 @dataclass(frozen=True)
 class TableOf:
-    """A catalogue. Field metadata hold ``unit`` and ``doc``; a field that is not nullable has no nulls."""
+    """A catalogue. Field metadata hold ``unit`` and ``doc``; a field that is not nullable has no nulls.
+
+    Attributes
+    ----------
+    name, schema
+        What it is called, and its columns.
+    product
+        It is published even where a later stage reads it.
+    synthetic
+        Its rows are of our own making, not of the sky: no stage may read it.
+    """
 
     name: str
     schema: pa.Schema
+    product: bool = False
+    synthetic: bool = False
 
     def check(self, value: Any) -> None:
         """Raise `DatasetError` unless ``value`` is a table of exactly this schema."""

@@ -128,4 +128,5 @@ DIA_SOURCE = TableOf(
             column("bboxSize", pa.int32(), "pix", "Side of the square that holds the trail with its PSF."),
         ]
     ),
+    product=True,
 )

@@ -4,6 +4,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+NJY_ZERO_POINT = 31.4
+"""AB magnitude of 1 nJy (3631 Jy is magnitude 0)."""
+
 SCHEMA_VERSION = 1
 """Of the exposure record in a tile store. A reader refuses a later one."""
 
@@ -63,3 +66,8 @@ class ExposureInfo(ExposureKey):
     source_sha256: Annotated[str, Field(description="Of the file's bytes (all files of the exposure, in order).")]
     planes: Annotated[tuple[str, ...], Field(description="Arrays present beside `difference` and `mask`.")] = ()
     flags: Annotated[tuple[str, ...], Field(description="no_wcs, no_zero_point, assumed_psf, ...")] = ()
+
+    @property
+    def ab_zero_point(self) -> float | None:
+        """AB magnitude of 1 pixel unit of flux; known without a header where pixels are in nJy."""
+        return NJY_ZERO_POINT if self.zero_point is None and self.pixel_unit == "nJy" else self.zero_point

@@ -1,8 +1,9 @@
 """All settings, in one frozen model."""
 
+import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.keyword_mapping import KeywordMapping
@@ -63,6 +64,28 @@ class MeasureSettings(Section):
     aperture_fwhm: Annotated[float, Field(gt=0, description="Half width of the aperture, in FWHM.")] = 1.5
 
 
+class InjectSettings(Section):
+    """Synthetic streaks in copies of some tiles, and how many of them come back."""
+
+    share: Annotated[float, Field(ge=0, le=1, description="Share of the tiles that are copied; 0: none.")] = 0.1
+    streaks: Annotated[int, Field(ge=1, le=64, description="Streaks per copied tile of about 1008 x 1008 px.")] = 16
+    snr: Annotated[tuple[float, float], Field(description="Least and largest matched-filter S/N, log-uniform.")] = (
+        4.0,
+        25.0,
+    )
+    length: Annotated[tuple[float, float], Field(description="Least and largest length, px, log-uniform.")] = (
+        1.0,
+        60.0,
+    )
+
+    @field_validator("snr", "length")
+    @classmethod
+    def _increasing(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] <= value[1] < math.inf:
+            raise ValueError(f"must be two positive numbers, the smaller first, got {list(value)}")
+        return value
+
+
 class ExecutionSettings(Section):
     """Where and how the work runs."""
 
@@ -88,4 +111,5 @@ class Settings(BaseSettings):
     detect: DetectSettings = DetectSettings()
     merge: MergeSettings = MergeSettings()
     measure: MeasureSettings = MeasureSettings()
+    inject: InjectSettings = InjectSettings()
     execution: ExecutionSettings = ExecutionSettings()

@@ -2,11 +2,28 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
+
+import pyarrow as pa
 
 from schemas.dataset import Dataset, DatasetError
 from schemas.exposure import ExposureInfo
+from schemas.search_grid import SearchGrid
 from schemas.tiles import Tile
+
+
+class Search(Protocol):
+    """All of the pipeline that leads to `dia_source`, for a stage that has to put an image through it.
+
+    Stages never import each other; so the caller, who knows them all, hands it in.
+    """
+
+    @property
+    def grid(self) -> SearchGrid:
+        """Where it puts its scores: copies that begin at multiples of its stride are scored at the same places."""
+
+    def __call__(self, planes: Mapping[str, Any], exposure: ExposureInfo) -> pa.Table:
+        """Give the `DIA_SOURCE` rows of an image: of the planes by name, all of ``exposure.shape``."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +40,16 @@ class Context:
         The stage's own section of the settings.
     models
         Loaded models by name (callables with a ``card``); loaded once per worker by the caller.
+    search
+        The pipeline's own search. What a stage makes with it depends on all that the search depends on: such a stage
+        must need `dia_source`, so that its digest does.
     """
 
     exposure: ExposureInfo | None = None
     tile: Tile | None = None
     settings: Any = None
     models: Mapping[str, Any] = field(default_factory=dict)
+    search: Search | None = None
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,6 @@ from schemas.stage import Context, Stage
 from schemas.streak import STREAK
 
 _MOST = 4096  # what the 12 bits of the rank hold
-_NJY_ZERO_POINT = 31.4
 
 
 def measure(inputs: Mapping[str, Any], context: Context) -> pa.Table:
@@ -172,7 +171,7 @@ def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) ->
         | {name: streaks[name].to_numpy() for name in ("logitSum", "logitPeak", "nHits")}
     )
     absent = (DetectionFlag.NO_WCS if info.wcs_header is None else 0) | (
-        DetectionFlag.NO_ZERO_POINT if _zero_point(info) is None else 0
+        DetectionFlag.NO_ZERO_POINT if info.ab_zero_point is None else 0
     )
     extent = [
         one.fit.segment.length
@@ -227,8 +226,7 @@ def _fit_columns(found: Sequence[Detection]) -> dict[str, Any]:
 
 
 def _flux_columns(found: Sequence[Detection], info: ExposureInfo) -> dict[str, NDArray[np.float64]]:
-    zero_point = _zero_point(info)
-    scale = np.nan if zero_point is None else njy_per_unit(zero_point)
+    scale = np.nan if info.ab_zero_point is None else njy_per_unit(info.ab_zero_point)
     columns = {}
     for name, kind in (("psf", "psf"), ("ap", "aperture"), ("trail", "trail")):
         columns[f"{name}Flux"] = scale * np.array([getattr(one, kind).value for one in found])
@@ -237,10 +235,6 @@ def _flux_columns(found: Sequence[Detection], info: ExposureInfo) -> dict[str, N
     columns["trailFluxErr"] = np.where([one.fit.converged for one in found], columns["trailFluxErr"], np.nan)
     columns["magAB"], columns["magABErr"] = ab_magnitude(columns["trailFlux"], columns["trailFluxErr"])
     return columns
-
-
-def _zero_point(info: ExposureInfo) -> float | None:
-    return _NJY_ZERO_POINT if info.zero_point is None and info.pixel_unit == "nJy" else info.zero_point
 
 
 def _sky_columns(found: Sequence[Detection], info: ExposureInfo) -> dict[str, NDArray[np.float64]]:

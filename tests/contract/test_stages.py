@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 
 from flows.adapters.weights import load_model
+from flows.copy_search import CopySearch
 from schemas.dataset import ArrayOf, DatasetError, TableOf
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.settings import Settings
+from schemas.settings import InjectSettings, Settings
 from schemas.stage import Context
 from schemas.tiles import Tiling
 from stages import PIPELINE
@@ -24,6 +25,7 @@ EXPOSURE = ExposureInfo(
     exposure_time_s=30, shape=SHAPE, psf=PsfModel(fwhm_px=2.2), background=0.0, noise=1.0, gain=6.2,
     zero_point=26.0, source_uri="memory://none", source_sha256="0" * 64,
 )  # fmt: skip
+SETTINGS = Settings(inject=InjectSettings(share=1))
 NAMES = {"detect": "basic_cnn", "reliability": "verdict"}
 
 
@@ -34,7 +36,7 @@ def by_name(stage):
 def context(stage):
     models = {weight: load_model(weight, NAMES[weight]) for weight in stage.weights}
     tile = Tiling(SHAPE).tiles()[0] if stage.per == "tile" else None
-    return Context(EXPOSURE, tile, getattr(Settings(), stage.name, None), models)
+    return Context(EXPOSURE, tile, getattr(SETTINGS, stage.name, None), models, CopySearch(SETTINGS))
 
 
 def value(dataset, rows):
@@ -45,7 +47,10 @@ def value(dataset, rows):
     columns = {}
     for field in dataset.schema:
         numbers = 2 + np.arange(rows)
-        columns[field.name] = pa.array(numbers if not pa.types.is_string(field.type) else ["r"] * rows).cast(field.type)
+        given = numbers if not pa.types.is_string(field.type) else ["r"] * rows
+        if pa.types.is_fixed_size_list(field.type):
+            given = [[0.0] * field.type.list_size] * rows
+        columns[field.name] = pa.array(given).cast(field.type)
     return pa.table(columns, schema=dataset.schema)
 
 

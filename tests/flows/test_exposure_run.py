@@ -14,6 +14,7 @@ from flows import exposure_run
 from flows.adapters.ledger import Ledger
 from flows.adapters.sources import Source
 from flows.books import Books
+from flows.digest import file_digest
 from flows.exposure_run import ExposureRun, shared_out
 from flows.exposure_tasks import Published, Searched, Stored
 from flows.lineage import trace
@@ -23,6 +24,7 @@ from flows.progress import Progress
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
 from schemas.hit import HIT
+from schemas.ledger import DatasetRecord, ExposureRecord
 from schemas.settings import ExecutionSettings, Settings
 from stages import PIPELINE
 
@@ -57,21 +59,28 @@ def search(log, fails, path, tiles, settings):
     return Searched({"hit": HIT.empty()}, 25, 1, {"detect": 2.0})
 
 
-def finish(log, fails, path, tiles, lineage, out, settings):
+def finish(log, fails, path, tiles, lineage, out, settings, kept):
+    number = attempts(log, "finish")
+    if "finish" in fails and number <= fails["finish"][0]:
+        raise fails["finish"][1]
     assert all(isinstance(tile.tables["hit"], pa.Table) for tile in tiles)
-    return Published({}, {"publish": 0.5})
+    return Published({"dia_source": entry("d", 4), "injection": entry("i", 9), **kept}, {"publish": 0.5})
+
+
+def entry(digest, rows, path="x", sha256="0" * 64):
+    return DatasetRecord(path=path, digest=digest, rows=rows, sha256=sha256)
 
 
 @pytest.fixture
 def drive(tmp_path, monkeypatch):
     """Drive one exposure whose tasks fail as told: task -> (how often, with what)."""
 
-    def run(**fails):
+    def run(record=None, **fails):
         for name, task in (("store", store), ("search", search), ("finish", finish)):
             monkeypatch.setattr(exposure_run, name, partial(task, tmp_path, fails))
         monkeypatch.setattr(exposure_run, "BACKOFF_S", 0.001)
         (tmp_path / "a.fits").write_text("content")
-        item = Item(Source(str(tmp_path / "a.fits")), KEY, None, sha256="bytes")
+        item = Item(Source(str(tmp_path / "a.fits")), KEY, None, sha256="bytes", record=record)
 
         async def one():
             async with Client(
@@ -101,13 +110,43 @@ def begun(folder, task):
 
 def test_adds_up_and_records_what_was_done(drive, tmp_path):
     outcome = drive()
-    assert (outcome.status, outcome.windows, outcome.unscored) == ("done", 25, 1)
+    assert (outcome.status, outcome.searched, outcome.windows, outcome.unscored) == ("done", True, 25, 1)
+    assert outcome.detections == 4  # what was put into copies is none
     assert outcome.seconds == {"read": 1.0, "detect": 2.0, "publish": 0.5}
     record = Ledger(tmp_path / "out").get(KEY)
     assert (record.status, record.windows, record.source_sha256) == ("done", 25, "bytes")
 
 
-@pytest.mark.parametrize("task", ["store", "search"])
+@pytest.fixture
+def published(tmp_path):
+    """Record of an exposure whose detections are published and up to date, and its synthetic streaks are not."""
+    path = tmp_path / "out" / "catalogue"
+    path.parent.mkdir()
+    path.write_text("detections")
+    digest = trace(Source("a"), "bytes", PIPELINE, model_digests(PIPELINE, SETTINGS), SETTINGS).datasets["dia_source"]
+    return ExposureRecord(
+        **KEY.model_dump(), source_uri="a", source_sha256="bytes", digest="old", windows=77, windows_unscored=5,
+        datasets={"dia_source": entry(digest, 3, "catalogue", file_digest(path)), "injection": entry("old", 2)},
+        software="0", finished_at="now",
+    )  # fmt: skip
+
+
+def test_what_is_published_and_up_to_date_is_not_searched_for_again(drive, published, tmp_path):
+    outcome = drive(published)
+    assert begun(tmp_path, "search") == 0
+    assert (outcome.status, outcome.searched, outcome.windows, outcome.detections) == ("done", False, 0, 3)
+    record = Ledger(tmp_path / "out").get(KEY)
+    assert (record.windows, record.windows_unscored, record.detections) == (77, 5, 3)
+    assert record.datasets["dia_source"] == published.datasets["dia_source"]
+
+
+def test_a_published_file_that_turns_out_to_be_damaged_is_made_again(drive, published, tmp_path):
+    outcome = drive(published, finish=(1, BadInput("unreadable_catalogue", *PROBLEM)))
+    assert outcome.status == "done"
+    assert begun(tmp_path, "finish") == 2
+
+
+@pytest.mark.parametrize("task", ["store", "search", "finish"])
 def test_what_may_succeed_later_is_tried_again(drive, tmp_path, task):
     assert drive(**{task: (2, Retryable("io_error", *PROBLEM))}).status == "done"
     assert begun(tmp_path, task) == 3

@@ -7,13 +7,15 @@ from flows.adapters.catalog_store import CatalogStore
 from flows.adapters.probe import probe
 from flows.adapters.sources import Source
 from flows.adapters.zarr_tiles import TileStore
-from flows.exposure_tasks import Searched, finish, search, store, tile_path
+from flows.exposure_tasks import finish, search, store, tile_path
+from flows.stage_run import gathered
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
-from schemas.hit import HIT
-from schemas.settings import DetectSettings, ExecutionSettings, Settings, TileSettings
+from schemas.injection import INJECTION
+from schemas.settings import DetectSettings, ExecutionSettings, InjectSettings, Settings, TileSettings
 from schemas.tiles import Tiling
+from stages.detect import STAGE as DETECT
 
 SETTINGS = Settings(tiles=TileSettings(tile=112, chunk=28), detect=DetectSettings(threshold=0.2))
 
@@ -60,39 +62,33 @@ def test_searches_every_window_once_and_publishes(source, key, tmp_path):
     rows, columns = Tiling(stored.info.shape).grid
     assert sum(tile.windows for tile in tiles) == rows * columns
     published = finish(path, tiles, stored.lineage, tmp_path, SETTINGS)
-    assert published.datasets.keys() == {"dia_source"}
+    assert published.datasets.keys() == {"dia_source", "injection"}
     assert {"spike", "cosmic_ray", "satellite"} <= published.causes.keys()
     record = published.datasets["dia_source"]
-    assert record.digest == stored.lineage.final
+    assert record.digest == stored.lineage.datasets["dia_source"]
     assert len(CatalogStore(tmp_path).read(DIA_SOURCE, key)) == record.rows
     assert stored.seconds.keys() == {"read", "inspect", "write tiles", "other"}
     assert tiles[0].seconds.keys() == {"read tiles", "detect", "other"}
-    assert published.seconds.keys() == {"read tiles", "merge", "measure", "publish", "other"}
+    assert published.seconds.keys() == {"read tiles", "merge", "measure", "inject", "publish", "other"}
     backwards = finish(path, tiles[::-1], stored.lineage, tmp_path, SETTINGS)
     assert backwards.datasets == published.datasets
 
 
+def hits_of(parts):
+    return gathered(DETECT, [part.tables["hit"] for part in parts])
+
+
 def test_tiles_may_be_shared_out_among_tasks_in_any_way(source, key, tmp_path):
     stored = store(source, key, None, tmp_path, SETTINGS)
-    path, stage = tile_path(tmp_path, key), exposure_tasks.PIPELINE[0]
+    path = tile_path(tmp_path, key)
     ones = searched(path, stored.info.shape)
-    expected = exposure_tasks._gathered(stage, ones)
+    expected = hits_of(ones)
     assert len(expected)
     for each in (2, 3, len(ones)):
         parts = searched(path, stored.info.shape, each)
-        assert exposure_tasks._gathered(stage, parts).equals(expected)
+        assert hits_of(parts).equals(expected)
         for count in ("windows", "unscored"):
             assert sum(getattr(part, count) for part in parts) == sum(getattr(one, count) for one in ones)
-
-
-def test_hits_of_tiles_are_put_in_the_order_of_the_grid():
-    def tile(*rows):
-        return Searched({"hit": pa.Table.from_pylist(list(rows), HIT.schema)}, 1, 0, {})
-
-    rows = [{"row": row, "column": column, "logit": 1.0} for row in (0, 2) for column in (1, 5)]
-    whole = exposure_tasks._gathered(exposure_tasks.PIPELINE[0], [tile(rows[3], rows[0]), tile(rows[2]), tile(rows[1])])
-    assert whole.to_pylist() == rows
-    assert exposure_tasks._gathered(exposure_tasks.PIPELINE[0], []).equals(HIT.empty())
 
 
 def test_more_detections_than_allowed_are_a_flood_and_nothing_is_published(source, key, tmp_path, monkeypatch):
@@ -100,9 +96,40 @@ def test_more_detections_than_allowed_are_a_flood_and_nothing_is_published(sourc
     row = {field.name: {pa.string(): "g"}.get(field.type, 1) for field in DIA_SOURCE.schema}
     row["trailCov"] = [0.0] * 25
     two = pa.Table.from_pylist([row, row], DIA_SOURCE.schema)
-    monkeypatch.setattr(exposure_tasks, "_run", lambda stages, inputs, *rest: inputs.update(dia_source=two))
+    monkeypatch.setattr(exposure_tasks, "run_stages", lambda stages, inputs, *rest: inputs.update(dia_source=two))
     tight = Settings(execution=ExecutionSettings(max_detections=1))
     with pytest.raises(BadInput, match=r"2 rows of dia_source, more than execution.max_detections = 1") as caught:
         finish(tile_path(tmp_path, key), [], stored.lineage, tmp_path, tight)
     assert caught.value.code == "flood"
     assert not (tmp_path / "catalogs").exists()
+
+
+def test_synthetic_streaks_are_no_flood(source, key, tmp_path):
+    many = InjectSettings(share=1, streaks=64)
+    settings = SETTINGS.model_copy(update={"execution": ExecutionSettings(max_detections=1), "inject": many})
+    stored = store(source, key, None, tmp_path, settings)
+    published = finish(
+        tile_path(tmp_path, key), [search_all(stored, key, tmp_path)], stored.lineage, tmp_path, settings
+    )
+    assert published.datasets["dia_source"].rows <= 1 < published.datasets["injection"].rows
+
+
+def search_all(stored, key, out):
+    tiles = Tiling(stored.info.shape, SETTINGS.tiles.tile, 26, 7).tiles()
+    return search(tile_path(out, key), tiles, SETTINGS)
+
+
+def test_what_is_up_to_date_is_kept_and_what_only_it_needs_is_not_run(source, key, tmp_path):
+    stored = store(source, key, None, tmp_path, SETTINGS)
+    path = tile_path(tmp_path, key)
+    first = finish(path, [search_all(stored, key, tmp_path)], stored.lineage, tmp_path, SETTINGS)
+    changed = SETTINGS.model_copy(update={"inject": InjectSettings(share=1)})
+    again = store(source, key, stored.info.source_sha256, tmp_path, changed)
+    kept = {"dia_source": first.datasets["dia_source"]}
+    second = finish(path, [], again.lineage, tmp_path, changed, kept)
+    assert second.seconds.keys() == {"read tiles", "inject", "publish", "other"}
+    assert second.datasets["dia_source"] == first.datasets["dia_source"]
+    assert second.datasets["injection"].digest == again.lineage.datasets["injection"]
+    assert len(CatalogStore(tmp_path).read(INJECTION, key)) > 0
+    whole = finish(path, [search_all(stored, key, tmp_path)], again.lineage, tmp_path, changed)
+    assert whole.datasets == second.datasets

@@ -8,8 +8,8 @@ from schemas.pixels import DIFFERENCE, MASK, SCIENCE
 from schemas.stage import Stage
 
 
-def table(name):
-    return TableOf(name, pa.schema([pa.field("x", pa.int32())]))
+def table(name, **kind):
+    return TableOf(name, pa.schema([pa.field("x", pa.int32())]), **kind)
 
 
 def stage(name, needs, gives, per="exposure", optional=()):
@@ -47,6 +47,31 @@ def test_publishes_what_its_level_does_not_consume():
     graph = resolve((FIRST, SECOND, THIRD), PRESENT)
     assert names(graph.results("exposure")) == ["third"]
     assert names(graph.results("tile")) == ["first"]
+
+
+def test_publishes_a_product_even_where_it_is_consumed():
+    product = table("product", product=True)
+    graph = resolve((stage("make", [MASK], product), stage("use", [product], B)), PRESENT)
+    assert names(graph.results("exposure")) == ["make", "use"]
+
+
+def test_runs_what_is_wanted_and_no_more_than_is_missing():
+    pipeline = (FIRST, SECOND, THIRD, stage("aside", [A], D))
+    graph = resolve(pipeline, PRESENT)
+    assert names(graph.towards({"c"})) == ["first", "second", "third"]
+    assert names(graph.towards({"d", "c"})) == ["first", "second", "third", "aside"]
+    assert names(graph.towards({"c"}, given={"b"})) == ["third"]
+    assert names(graph.towards({"c", "d"}, given={"b"})) == ["first", "third", "aside"]
+    assert names(graph.towards({"c"}, given={"c"})) == names(graph.towards(())) == []
+    assert names(resolve((FIRST, stage("lax", [MASK], B, optional=[A])), PRESENT).towards({"b"})) == ["first", "lax"]
+
+
+@pytest.mark.parametrize("how", ["needs", "optional"])
+def test_refuses_a_stage_that_reads_synthetic_rows(how):
+    ours = table("ours", synthetic=True)
+    reader = stage("alert", [ours], B) if how == "needs" else stage("alert", [MASK], B, optional=[ours])
+    with pytest.raises(Misconfigured, match=r"stage 'alert': reads 'ours', whose rows are synthetic"):
+        resolve((stage("inject", [MASK], ours), reader), PRESENT)
 
 
 def test_lists_what_has_nothing_to_work_on_and_what_follows_from_it():

@@ -1,9 +1,18 @@
 import pytest
 
 from flows.adapters.sources import Source
+from flows.digest import digest
 from flows.lineage import memo_name, trace
 from schemas.keyword_mapping import KeywordMapping
-from schemas.settings import DetectSettings, ExecutionSettings, MeasureSettings, MergeSettings, Settings, TileSettings
+from schemas.settings import (
+    DetectSettings,
+    ExecutionSettings,
+    InjectSettings,
+    MeasureSettings,
+    MergeSettings,
+    Settings,
+    TileSettings,
+)
 from stages import PIPELINE
 
 SOURCE = Source("/night/a.fits")
@@ -18,9 +27,9 @@ def changed(source=SOURCE, sha256="pixels", models=MODELS, **settings):
     return names | ({"tiles"} if other.tiles != BASE.tiles else set())
 
 
-def test_the_final_digest_is_that_of_what_is_published():
-    assert BASE.datasets.keys() == {"hit", "streak", "dia_source"}
-    assert BASE.final == BASE.datasets["dia_source"]
+def test_the_final_digest_is_over_all_that_is_published():
+    assert BASE.datasets.keys() == {"hit", "streak", "dia_source", "injection"}
+    assert BASE.final == digest(BASE.datasets["dia_source"], BASE.datasets["injection"])
 
 
 @pytest.mark.parametrize(
@@ -28,18 +37,26 @@ def test_the_final_digest_is_that_of_what_is_published():
     [
         ({}, set()),
         ({"execution": ExecutionSettings(workers=9, max_detections=5)}, set()),
-        ({"measure": MeasureSettings(aperture_fwhm=3)}, {"dia_source"}),
-        ({"merge": MergeSettings(min_snr=9)}, {"streak", "dia_source"}),
-        ({"detect": DetectSettings(threshold=0.99)}, {"hit", "streak", "dia_source"}),
-        ({"models": MODELS | {"reliability": "r1"}}, {"dia_source"}),
-        ({"models": MODELS | {"detect": "d1"}}, {"hit", "streak", "dia_source"}),
-        ({"tiles": TileSettings(codec="zstd")}, {"tiles", "hit", "streak", "dia_source"}),
-        ({"fits": KeywordMapping(checksum="ignore")}, {"tiles", "hit", "streak", "dia_source"}),
-        ({"sha256": "other"}, {"tiles", "hit", "streak", "dia_source"}),
+        ({"inject": InjectSettings(share=0.5)}, {"injection"}),
+        ({"inject": InjectSettings(share=0)}, {"injection"}),
+        ({"measure": MeasureSettings(aperture_fwhm=3)}, {"dia_source", "injection"}),
+        ({"merge": MergeSettings(min_snr=9)}, {"streak", "dia_source", "injection"}),
+        ({"detect": DetectSettings(threshold=0.99)}, {"hit", "streak", "dia_source", "injection"}),
+        ({"models": MODELS | {"reliability": "r1"}}, {"dia_source", "injection"}),
+        ({"models": MODELS | {"detect": "d1"}}, {"hit", "streak", "dia_source", "injection"}),
+        ({"tiles": TileSettings(codec="zstd")}, {"tiles", "hit", "streak", "dia_source", "injection"}),
+        ({"fits": KeywordMapping(checksum="ignore")}, {"tiles", "hit", "streak", "dia_source", "injection"}),
+        ({"sha256": "other"}, {"tiles", "hit", "streak", "dia_source", "injection"}),
         ({"source": Source("/moved/b.fits")}, set()),
-        ({"source": Source("/night/a.fits", overrides=(("visit", "7"),))}, {"tiles", "hit", "streak", "dia_source"}),
-        ({"source": Source("/night/a.fits", siblings=(("mask", "b"),))}, {"tiles", "hit", "streak", "dia_source"}),
-        ({"source": Source("/night/a.fits", index=3)}, {"tiles", "hit", "streak", "dia_source"}),
+        (
+            {"source": Source("/night/a.fits", overrides=(("visit", "7"),))},
+            {"tiles", "hit", "streak", "dia_source", "injection"},
+        ),
+        (
+            {"source": Source("/night/a.fits", siblings=(("mask", "b"),))},
+            {"tiles", "hit", "streak", "dia_source", "injection"},
+        ),
+        ({"source": Source("/night/a.fits", index=3)}, {"tiles", "hit", "streak", "dia_source", "injection"}),
     ],
 )
 def test_a_change_reaches_what_is_behind_it_and_nothing_else(change, redone):

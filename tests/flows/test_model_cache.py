@@ -7,7 +7,9 @@ from schemas.settings import DetectSettings, Settings
 from stages import PIPELINE
 from tests.flows.screen_support import write_screen
 
-DETECT, MERGE, MEASURE = PIPELINE
+DETECT, MERGE, MEASURE = (
+    next(stage for stage in PIPELINE if stage.name == name) for name in ("detect", "merge", "measure")
+)
 
 
 def copied(folder, **changes):

@@ -1,0 +1,66 @@
+"""Synthetic streaks put into copies of tiles, and whether they came back."""
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas.dataset import TableOf, column
+from schemas.errors import Misconfigured
+
+MOST = 4096
+"""Streaks in one exposure: what the 12 bits of the rank hold."""
+
+
+def _float(name: str, unit: str, doc: str, *, nullable: bool = True) -> pa.Field:
+    return column(name, pa.float32(), unit, doc, nullable=nullable)
+
+
+INJECTION = TableOf(
+    "injection",
+    pa.schema(
+        [
+            column("injectionId", pa.int64(), "", "Below 0: -1 - (visit (42 bits) | detector (9) | rank (12))."),
+            column("visit", pa.int64(), "", "Visit whose pixels were copied."),
+            column("detector", pa.int32(), "", "Its detector."),
+            column("tile", pa.int32(), "", "Number of the copied tile, row by row from 0."),
+            column("x", pa.float64(), "pix", "Centre put in, 0-based column coordinate of the exposure."),
+            column("y", pa.float64(), "pix", "Centre put in, 0-based row coordinate of the exposure."),
+            _float("length", "pix", "Length before convolution with the PSF.", nullable=False),
+            _float("angle", "deg", "Angle from +x towards +y, modulo 180.", nullable=False),
+            _float("pixelFlux", "pixel_unit", "Total flux put in.", nullable=False),
+            _float("flux", "nJy", "The same; null without zero point."),
+            _float("magAB", "mag(AB)", "AB magnitude of flux; null without zero point."),
+            _float("snr", "", "flux * sum(m^2) / std(m-filtered noise): template m, noise as it is.", nullable=False),
+            _float("visible", "", "Share of its light on usable pixels, 0 to 1.", nullable=False),
+            column("band", pa.string(), "", "Filter band."),
+            column("midpointMjdTai", pa.float64(), "d", "Middle of the exposure, MJD TAI."),
+            column("recovered", pa.bool_(), "", "Whether the search reports it with enough reliability."),
+            _float("reliability", "", "That of the report; null if not recovered, as all below."),
+            _float("measuredSnr", "", "snr of the report: of a fit with free length and angle."),
+            _float("fluxRatio", "", "Measured over injected flux."),
+            _float("xOffset", "pix", "Measured less injected x."),
+            _float("yOffset", "pix", "Measured less injected y."),
+            _float("lengthOffset", "pix", "Measured less injected length."),
+            _float("angleOffset", "deg", "Measured less injected angle, -90 to 90; says little of short trails."),
+        ]
+    ),
+    synthetic=True,
+)
+
+
+def injection_ids(visit: int, detector: int, count: int) -> NDArray[np.int64]:
+    """Give the ids of the streaks of an exposure; none could be a ``diaSourceId``, which is never below 0.
+
+    Raises
+    ------
+    Misconfigured
+        There are more than an exposure holds.
+    """
+    if count > MOST:
+        raise Misconfigured(
+            "too_many_injections",
+            "inject.streaks",
+            f"{count} streaks in exposure {visit}-{detector}, which holds {MOST} at most.",
+            "lower inject.streaks or inject.share.",
+        )
+    return np.asarray(-1 - ((visit << 21) | (detector << 12) | np.arange(count, dtype=np.int64)))

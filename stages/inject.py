@@ -1,0 +1,242 @@
+"""Put synthetic streaks into copies of a few tiles, and see which of them come back."""
+
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kernels.injection import Stamp, add_light, cells, draw_trails, flux_of, trail_stamp, visible_share
+from kernels.matching import Targets, match_detections
+from kernels.photometry import ab_magnitude, njy_per_unit
+from kernels.psf import moffat_mixture
+from kernels.segment import Segment
+from kernels.usable import usable_pixels
+from schemas.dataset import DatasetError
+from schemas.dia_source import DIA_SOURCE
+from schemas.exposure import ExposureInfo
+from schemas.injection import INJECTION, injection_ids
+from schemas.pixels import DIFFERENCE, MASK
+from schemas.search_grid import SearchGrid
+from schemas.stage import Context, Search, Stage
+
+_SIDE = 1008  # px; not that of the stored tiles: what is injected does not depend on how pixels are stored
+_PURPOSE = zlib.crc32(b"injection")
+_APART_FWHM = 8.0  # beyond what the search looks at: then neither it nor a fit sees two of them
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """Pixels of a tile and of what its windows and fits see around it, on the exposure's grid of windows.
+
+    Attributes
+    ----------
+    tile
+        Its number.
+    box
+        (y0, x0, y1, x1) of the tile: the centres of what is injected lie in it.
+    y0, x0, planes
+        Place of the first pixel copied, and the copies.
+    """
+
+    tile: int
+    box: tuple[int, int, int, int]
+    y0: int
+    x0: int
+    planes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Injected:
+    """A streak that was put in, in pixels of the exposure."""
+
+    trail: Segment
+    flux: float
+    visible: float
+
+
+def inject(inputs: Mapping[str, Any], context: Context) -> pa.Table:
+    """Give the synthetic streaks of an exposure, each with what the search makes of it.
+
+    Parameters
+    ----------
+    inputs
+        ``difference`` and ``mask`` of the whole exposure, which are not changed; ``dia_source``, of which the streaks
+        keep clear.
+    context
+        Its exposure, the section `InjectSettings`, and the pipeline's ``search``.
+
+    Returns
+    -------
+    table
+        `INJECTION`, sorted by (y, x); without rows if no tile was drawn. Which tiles are copied, and what is put into
+        them, follows from night, visit, detector and the settings alone: the same tiles are a part of those of a
+        larger share.
+
+    Raises
+    ------
+    DatasetError
+        The exposure or the search is missing.
+    Misconfigured
+        There are more streaks than ids.
+    """
+    exposure, settings, search = context.exposure, context.settings, context.search
+    if exposure is None or search is None:
+        raise DatasetError("stage 'inject' needs an exposure and a search. To fix, give both in the context.")
+    known = _segments(inputs["dia_source"])
+    rows: list[dict[str, Any]] = []
+    for tile, box in enumerate(cells(exposure.shape, _SIDE)):
+        rng = _stream(exposure, tile)
+        if rng.uniform() < settings.share:
+            copy = _copied(inputs, tile, box, settings.length[1], exposure, search)
+            injected = _put_in(copy, rng, known, settings, search.grid, exposure)
+            rows += _searched(copy, injected, exposure, search)
+    rows.sort(key=lambda row: (row["y"], row["x"]))
+    ids = injection_ids(exposure.visit, exposure.detector, len(rows))
+    return pa.Table.from_pylist(
+        [row | {"injectionId": number} for row, number in zip(rows, ids.tolist(), strict=True)], INJECTION.schema
+    )
+
+
+def _stream(exposure: ExposureInfo, tile: int) -> np.random.Generator:
+    """Random numbers of a tile: the same in every run and in every process."""
+    return np.random.default_rng([_PURPOSE, int(exposure.night), exposure.visit, exposure.detector, tile])
+
+
+def _segments(sources: pa.Table) -> list[Segment]:
+    columns = (sources[name].to_pylist() for name in ("x", "y", "trailLengthPx", "trailAnglePx", "snr"))
+    return [Segment(*row) for row in zip(*columns, strict=True)]
+
+
+def _copied(
+    inputs: Mapping[str, Any],
+    tile: int,
+    box: tuple[int, int, int, int],
+    longest: float,
+    exposure: ExposureInfo,
+    search: Search,
+) -> _Copy:
+    """Copy a tile with a margin in which lie all windows that see what is injected, and what their fits look at."""
+    margin = math.ceil(longest / 2 + _sight(search.grid) + _APART_FWHM * exposure.psf.fwhm_px)
+    (ny, nx), step = exposure.shape, search.grid.stride
+    y0, x0 = (max(0, (edge - margin) // step * step) for edge in box[:2])
+    here = np.s_[y0 : min(ny, box[2] + margin), x0 : min(nx, box[3] + margin)]
+    return _Copy(tile, box, y0, x0, {plane.name: inputs[plane.name][here].copy() for plane in (DIFFERENCE, MASK)})
+
+
+def _searched(copy: _Copy, injected: list[_Injected], exposure: ExposureInfo, search: Search) -> list[dict[str, Any]]:
+    """Search a copy, and give the rows of the streaks in it without their ids."""
+    # The sky is none of the copy's business: without WCS it has no positions that could be taken for real ones.
+    own = exposure.model_copy(update={"shape": copy.planes[DIFFERENCE.name].shape, "wcs_header": None})
+    found = search(copy.planes, own)
+    x, y = (found[name].to_numpy() + start for name, start in (("x", copy.x0), ("y", copy.y0)))
+    matches = match_detections(x, y, found["reliability"].to_numpy(), _targets(injected))
+    finder = {int(target): row for row, target in enumerate(matches.target) if target >= 0}
+    reports = found.select(_REPORTED).to_pylist()
+    return [
+        _row(one, copy.tile, exposure) | _outcome(one, finder.get(i), reports, x, y, exposure)
+        for i, one in enumerate(injected)
+    ]
+
+
+def _put_in(
+    copy: _Copy, rng: np.random.Generator, known: list[Segment], settings: Any, grid: SearchGrid, exposure: ExposureInfo
+) -> list[_Injected]:
+    image, mask = copy.planes[DIFFERENCE.name], copy.planes[MASK.name]
+    usable, fwhm = usable_pixels(image, mask), exposure.psf.fwhm_px
+    psf, correlation = moffat_mixture(fwhm, exposure.psf.beta), np.array(exposure.noise_correlation)
+    apart = _sight(grid) + grid.claim + _APART_FWHM * fwhm
+    trails = draw_trails(
+        rng, _number(settings.streaks, copy.box), copy.box, settings.length, settings.snr, known, apart
+    )
+    injected, stamps = [], list[Stamp]()
+    for trail in trails:
+        here = trail.shifted(-copy.x0, -copy.y0)
+        stamp = trail_stamp(here, psf, fwhm)
+        flux = flux_of(here, stamp, image, usable, exposure.noise, correlation)
+        injected.append(_Injected(trail, flux, visible_share(usable, stamp)))
+        stamps.append(stamp)
+    for one, stamp in zip(injected, stamps, strict=True):  # all noise is measured on what is there without them
+        add_light(image, stamp, one.flux, exposure.gain, rng)
+    return injected
+
+
+def _sight(grid: SearchGrid) -> int:
+    """Side of what the search looks at for one of its places, px."""
+    return grid.window + 2 * grid.reach
+
+
+def _number(streaks: int, box: tuple[int, int, int, int]) -> int:
+    """Streaks in proportion to the area, one at least."""
+    return max(1, round(streaks * (box[2] - box[0]) * (box[3] - box[1]) / _SIDE**2))
+
+
+def _targets(injected: list[_Injected]) -> Targets:
+    x, y, length, angle, _ = np.array([one.trail for one in injected], float).reshape(-1, 5).T
+    # Hidden ones are looked for as well; who adds up leaves them out by `visible`.
+    return Targets(np.full(len(x), "streak"), x, y, length, angle, np.ones(len(x)))
+
+
+_REPORTED = ["reliability", "snr", "trailFlux", "trailLengthPx", "trailAnglePx"]
+
+
+def _row(one: _Injected, tile: int, exposure: ExposureInfo) -> dict[str, Any]:
+    """Say what was put in."""
+    flux = None if exposure.ab_zero_point is None else one.flux * njy_per_unit(exposure.ab_zero_point)
+    return {
+        "visit": exposure.visit,
+        "detector": exposure.detector,
+        "tile": tile,
+        "x": one.trail.x,
+        "y": one.trail.y,
+        "length": one.trail.length,
+        "angle": one.trail.angle,
+        "pixelFlux": one.flux,
+        "flux": flux,
+        "magAB": None if flux is None else float(ab_magnitude(np.array(flux), np.array(0.0))[0]),
+        "snr": one.trail.snr,
+        "visible": one.visible,
+        "band": exposure.band,
+        "midpointMjdTai": exposure.midpoint_mjd_tai,
+    }
+
+
+def _outcome(
+    one: _Injected,
+    finder: int | None,
+    reports: list[dict[str, Any]],
+    x: Floats,
+    y: Floats,
+    exposure: ExposureInfo,
+) -> dict[str, Any]:
+    """Say what the search reports of it."""
+    if finder is None:
+        return {"recovered": False}
+    report, zero_point = reports[finder], exposure.ab_zero_point
+    ratio = None if zero_point is None else report["trailFlux"] / (one.flux * njy_per_unit(zero_point))
+    return {
+        "recovered": True,
+        "reliability": report["reliability"],
+        "measuredSnr": report["snr"],
+        "fluxRatio": ratio,
+        "xOffset": x[finder] - one.trail.x,
+        "yOffset": y[finder] - one.trail.y,
+        "lengthOffset": report["trailLengthPx"] - one.trail.length,
+        "angleOffset": (report["trailAnglePx"] - one.trail.angle + 90) % 180 - 90,
+    }
+
+
+STAGE = Stage(
+    name="inject",
+    version="1",
+    per="exposure",
+    needs=(DIFFERENCE, MASK, DIA_SOURCE),
+    gives=INJECTION,
+    run=inject,
+)
