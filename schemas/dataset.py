@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 class DatasetError(TypeError):
@@ -23,12 +24,15 @@ class TableOf:
         It is published even where a later stage reads it.
     synthetic
         Its rows are of our own making, not of the sky: no stage may read it.
+    ids
+        Column of the ids of what was seen, if there is one: never below 0, where those of synthetic rows are.
     """
 
     name: str
     schema: pa.Schema
     product: bool = False
     synthetic: bool = False
+    ids: str = ""
 
     def check(self, value: Any) -> None:
         """Raise `DatasetError` unless ``value`` is a table of exactly this schema."""
@@ -43,6 +47,8 @@ class TableOf:
         for field in self.schema:
             if not field.nullable and (nulls := value[field.name].null_count):
                 raise DatasetError(f"dataset {self.name!r}: {field.name} must not be null, got {nulls} nulls")
+        if self.ids and (least := pc.min(value[self.ids]).as_py() or 0) < 0:
+            raise DatasetError(f"dataset {self.name!r}: {self.ids} {least} is that of a synthetic row, not of the sky")
 
     def empty(self) -> pa.Table:
         """Table of this schema without rows."""

@@ -129,4 +129,5 @@ DIA_SOURCE = TableOf(
         ]
     ),
     product=True,
+    ids="diaSourceId",
 )

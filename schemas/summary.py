@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.cause_count import CauseCount
+from schemas.recovery import Recovery
 
 ELAPSED = ("startup", "search", "report", "wall")
 """Keys of a summary's seconds that are elapsed time, not worker time."""
@@ -60,6 +61,10 @@ class RunSummary(BaseModel):
     )
     report: str | None = Field(description="Night page; of the last night if there are several.")
     nights: tuple[str, ...] = ()
+    injection: tuple[Recovery, ...] = Field(
+        default=(),
+        description="Synthetic streaks of the nights that this run worked on: night, bands, their detectors.",
+    )
     quarantined: tuple[Trouble, ...] = ()
     failed: tuple[Trouble, ...] = Field(default=(), description="Code `deadline`: shed, the visit was out of time.")
     warnings: tuple[str, ...] = Field(default=(), description="What went wrong beside the exposures.")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.adapters.zarr_tiles import TileStore
+from flows.evaluation.recovery import read_recoveries
 from flows.evaluation.truth_table import Truth
 from flows.report.causes import CauseRow, cause_rows
 from flows.report.completeness import Completeness, completeness
@@ -13,10 +14,12 @@ from flows.report.headline import Counts, Figure, counts, figures, lead
 from flows.report.histograms import length_histogram, snr_histogram
 from flows.report.night import Exposure, Night
 from flows.report.panel import Panel, panel, share_cutouts
+from flows.report.recovery import Recovered, recovered
 from flows.report.timing import Timing, timing
 from flows.report.trouble import Trouble, troubles
 from flows.report.words import GRADES, count, duration, night_words
 from schemas.errors import BadInput
+from schemas.recovery import Recovery
 
 _ELAPSED = {"startup": "to start", "search": "to search", "wall": "in all by the clock"}
 
@@ -56,6 +59,7 @@ class Content:
     notes: tuple[str, ...]
     histograms: tuple[tuple[str, str], ...]
     causes: tuple[CauseRow, ...]
+    recovery: Recovered | None
     truth: Completeness | None
     pictured: str
     panels: tuple[Panel, ...]
@@ -81,6 +85,7 @@ class Content:
             ("summary", "Summary", True),
             ("detections", "Detections", self.histograms),
             ("causes", "Vetoes", self.causes),
+            ("depth", "Depth", self.recovery),
             ("truth", "Truth", self.truth),
             ("exposures", "Pictures", True),
             ("timing", "Time", self.timing),
@@ -105,6 +110,7 @@ def content(out: Path, night: Night, limits: Limits, truth: Truth | None) -> Con
         notes=_notes(night),
         histograms=_histograms(night),
         causes=cause_rows(night),
+        recovery=recovered(_recoveries(out, night), limits.rows),
         truth=None if truth is None else completeness(out, night, truth),
         pictured=_pictured(panels, night),
         panels=panels,
@@ -116,6 +122,13 @@ def content(out: Path, night: Night, limits: Limits, truth: Truth | None) -> Con
         troubles_left_out=_left_out(min(limits.rows, len(trouble)), len(trouble), "inputs"),
         colophon=_colophon(night),
     )
+
+
+def _recoveries(out: Path, night: Night) -> tuple[Recovery, ...]:
+    """By the summary of the run that asks for the page, which has just added them up; else from the catalogues."""
+    if night.summary is not None:
+        return tuple(one for one in night.summary.injection if one.night == night.label)
+    return read_recoveries(out, night.label)
 
 
 def _chosen(night: Night, limits: Limits) -> list[Exposure]:

@@ -1,0 +1,52 @@
+"""Synthetic streaks stay where they belong."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from flows.graph import resolve
+from schemas.dataset import TableOf
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import Misconfigured
+from schemas.injection import INJECTION
+from schemas.pixels import DIFFERENCE, MASK
+from schemas.stage import Stage
+from stages import PIPELINE
+
+ROOT = Path(__file__).parents[2]
+READERS = {"stages/inject.py", "flows/evaluation/recovery.py"}
+"""Who may know the dataset: it is made in the one, and added up in the other."""
+
+
+def reads(stage):
+    return (*stage.needs, *stage.optional)
+
+
+def test_no_stage_reads_synthetic_rows_directly_or_through_others():
+    tainted = {stage.gives.name for stage in PIPELINE if isinstance(stage.gives, TableOf) and stage.gives.synthetic}
+    assert tainted == {INJECTION.name}
+    while more := {s.gives.name for s in PIPELINE if {one.name for one in reads(s)} & tainted} - tainted:
+        tainted |= more
+    assert tainted == {INJECTION.name}
+
+
+def test_a_run_with_a_stage_that_does_is_refused_before_any_work():
+    alert = Stage("package_alerts", "1", "night", (DIA_SOURCE, INJECTION), TableOf("alert", DIA_SOURCE.schema), print)
+    with pytest.raises(Misconfigured, match="stage 'package_alerts': reads 'injection', whose rows are synthetic"):
+        resolve((*PIPELINE, alert), {DIFFERENCE.name, MASK.name})
+
+
+def test_only_who_makes_it_and_who_adds_it_up_knows_the_dataset():
+    knowing = set()
+    for folder in ("kernels", "stages", "flows"):
+        for path in (ROOT / folder).rglob("*.py"):
+            imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+            if any(node.module == "schemas.injection" for node in imports):
+                knowing.add(path.relative_to(ROOT).as_posix())
+    assert knowing == READERS
+
+
+def test_what_makes_them_depends_on_the_search_through_the_detections():
+    inject = next(stage for stage in PIPELINE if stage.gives == INJECTION)
+    assert DIA_SOURCE in inject.needs
