@@ -19,6 +19,8 @@ def main(night: Path) -> None:
         "counts reconcile": counts["seen"] == sum(counts[key] for key in ("done", "skipped", "quarantined", "failed")),
         "every window searched": summary["windows"] == 6 * 190_532,
         "something found": summary["detections"] > 0,
+        "synthetic streaks put in, and counted": summary["injection"] != []
+        and all(one["n"] >= one["recovered"] for one in summary["injection"]),
         "page written": Path(summary["report"]).stat().st_size > 100_000,
         "six images evaluated": evaluation["images"] == 6,
         "completeness at S/N >= 10 is at least 0.8": evaluation["c10"] >= 0.8,

@@ -30,6 +30,12 @@ TILE_PIXEL = 24
 EXPOSURE_PIXEL = 16
 """A pixel of a whole exposure while candidates are merged and measured (9 measured)."""
 
+HELD_PIXEL = 8
+"""A pixel of a whole exposure while copies of its tiles are searched: image and mask."""
+
+COPY_SIDE = 1700
+"""Side of the largest copied tile with its margins, px (`stages/inject.py`: 1,512 px and twice 85)."""
+
 SPARE = 32 * 2**20
 """What the allocator keeps beside all that, bytes."""
 
@@ -54,10 +60,14 @@ def projected_bytes(shape: tuple[int, int], siblings: int, settings: Settings) -
     tiles = search_grid(settings.detect).tiling(shape, settings.tiles.tile).tiles()
     tile_pixels = max(((tile.y1 - tile.y0) * (tile.x1 - tile.x0) for tile in tiles), default=0)
     pixels = shape[0] * shape[1]
+    batch = settings.detect.batch * WINDOW
+    copied = min(shape[0], COPY_SIDE) * min(shape[1], COPY_SIDE)
+    inject = {"inject": BASE + SPARE + pixels * HELD_PIXEL + copied * EXPOSURE_PIXEL + tile_pixels * TILE_PIXEL + batch}
     return {
         "ingest": BASE + SPARE + pixels * (INGEST_PIXEL + siblings * INGEST_SIBLING_PIXEL),
-        "search of a tile": BASE + SPARE + tile_pixels * TILE_PIXEL + settings.detect.batch * WINDOW,
+        "search of a tile": BASE + SPARE + tile_pixels * TILE_PIXEL + batch,
         "merge and measure": BASE + SPARE + pixels * EXPOSURE_PIXEL,
+        **(inject if settings.inject.share else {}),
     }
 
 
@@ -90,7 +100,7 @@ def _remedy(task: str, projected: Mapping[str, int], settings: Settings) -> str:
     enough = f"set execution.worker_memory_gib to {gib} with fewer workers"
     if settings.execution.scheduler is not None:
         enough = f"start the workers of {settings.execution.scheduler} with a memory limit of {gib} GiB or more"
-    if task == "search of a tile":
+    if task in ("search of a tile", "inject"):
         return f"{enough}, or a smaller tiles.tile ({settings.tiles.tile}) or detect.batch ({settings.detect.batch})."
     return f"{enough}."
 

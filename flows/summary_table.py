@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas.cause_count import CauseCount
+from schemas.recovery import Limit
 from schemas.summary import ELAPSED, RunSummary, Trouble
 
 MOST = 20
@@ -28,6 +29,10 @@ def show(summary: RunSummary, console: Console) -> None:
         if counted != CauseCount():
             words = f"{counted.refused:,} refused, {counted.published:,} published"
             table.add_row(f"candidates, {name.replace('_', ' ')}", words)
+    for one in summary.injection:
+        if one.band is None:
+            table.add_row(f"synthetic streaks recovered, {one.night}", f"{one.recovered:,} of {one.n:,}")
+            table.add_row(f"S/N of half recovered, {one.night}", _limit(one.snr))
     worked = sum(summary.worker_seconds.values())
     for part, seconds in summary.worker_seconds.items():
         table.add_row(f"{part}, worker s", f"{seconds:,.1f} ({seconds / worked if worked else 0:4.0%})")
@@ -43,6 +48,13 @@ def show(summary: RunSummary, console: Console) -> None:
         console.print(f"warning: {warning}", highlight=False, markup=False)
     if summary.report is not None:
         console.print(f"page: {summary.report}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _limit(limit: Limit) -> str:
+    """Give a limit with its interval, or the reason why there is none."""
+    if limit.value is None or limit.interval is None:
+        return f"- ({limit.reason})"
+    return f"{limit.value:.1f} ({limit.interval[0]:.1f} to {limit.interval[1]:.1f})"
 
 
 def _list(title: str, troubles: tuple[Trouble, ...], console: Console) -> None:

@@ -37,6 +37,7 @@ class Command:
     def start(self, *arguments, **environment):
         given = {
             "NIGHTSTRIDE_TILES__TILE": "112", "NIGHTSTRIDE_TILES__CHUNK": "28", "NIGHTSTRIDE_EXECUTION__WORKERS": "2",
+            "NIGHTSTRIDE_INJECT__SHARE": "1", "NIGHTSTRIDE_INJECT__STREAKS": "64",
         }  # fmt: skip
         if self.models is not None:
             given |= {f"NIGHTSTRIDE_{stage}__MODEL": str(self.models) for stage in ("DETECT", "MEASURE")}

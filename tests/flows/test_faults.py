@@ -14,6 +14,7 @@ from flows.adapters.lease import lease
 from flows.adapters.ledger import Ledger
 from flows.verify import verify
 from schemas.dia_source import DIA_SOURCE
+from schemas.injection import INJECTION
 from tests.flows.night_support import DETECTORS, VISITS, catalogues
 
 pytest_plugins = ("tests.flows.night_fixture",)
@@ -95,8 +96,8 @@ def test_a_file_that_goes_bad_takes_its_catalogue_with_it(nightstride_run, raw_n
     (raw / "new.fits").replace(victim)
     run = nightstride_run(raw, "--out", out)
     assert run.counts == (ALL, 0, ALL - 1, 1, 0), run.stderr
-    assert len(catalogues(out)) == ALL - 1
-    assert verify(out, {"dia_source": DIA_SOURCE}).problems == ()
+    assert len(catalogues(out)) == 2 * (ALL - 1)
+    assert verify(out, {"dia_source": DIA_SOURCE, "injection": INJECTION}).problems == ()
 
 
 def test_what_does_not_fit_into_the_time_is_counted_and_done_by_the_next_run(
@@ -200,4 +201,4 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(nightstride_run, raw
     last = nightstride_run(raw_night, "--out", out)
     assert last.code == 0, last.stderr
     assert catalogues(out) == catalogues(uninterrupted[1])
-    assert verify(out, {"dia_source": DIA_SOURCE}).problems == ()
+    assert verify(out, {"dia_source": DIA_SOURCE, "injection": INJECTION}).problems == ()

@@ -9,7 +9,7 @@ import pytest
 from flows.adapters.sources import Source
 from flows.memory import BASE, projected_bytes, require_fit
 from schemas.errors import Misconfigured
-from schemas.settings import DetectSettings, ExecutionSettings, Settings, TileSettings
+from schemas.settings import DetectSettings, ExecutionSettings, InjectSettings, Settings, TileSettings
 
 QUADRANT = (3080, 3072)
 
@@ -20,7 +20,7 @@ from flows.adapters.probe import probe
 from flows.adapters.sources import list_sources
 from flows.exposure_tasks import finish, search, store, tile_path
 from flows.model_cache import models_of
-from schemas.settings import Settings
+from schemas.settings import InjectSettings, Settings
 from schemas.tiles import Tiling
 from stages import PIPELINE
 
@@ -30,7 +30,8 @@ def peak(task, *arguments):
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
     return result, int(status["VmHWM"].split()[0]) * 1024
 
-settings, out = Settings(), Path(sys.argv[2])
+settings, out = Settings(inject=InjectSettings(share=0)), Path(sys.argv[2])
+every_tile = Settings(inject=InjectSettings(share=1))
 source = list_sources([sys.argv[1]], settings)[0]
 key = probe(source, settings)
 for stage in PIPELINE:
@@ -40,7 +41,11 @@ for _ in range(2):  # the first round loads and compiles; a worker's later tasks
     path, tile = tile_path(out, key), Tiling(stored.info.shape).tiles()[0]
     searched, search_peak = peak(search, path, [tile], settings)
     _, finish_peak = peak(finish, path, [searched], stored.lineage, out, settings)
-print(json.dumps({"ingest": ingest, "search of a tile": search_peak, "merge and measure": finish_peak}))
+    published, _ = peak(finish, path, [searched], stored.lineage, out, every_tile)
+    kept = {"dia_source": published.datasets["dia_source"]}
+    _, inject_peak = peak(finish, path, [], stored.lineage, out, every_tile, kept)
+peaks = {"ingest": ingest, "search of a tile": search_peak, "merge and measure": finish_peak, "inject": inject_peak}
+print(json.dumps(peaks))
 """
 
 
@@ -73,6 +78,8 @@ def test_grows_with_what_a_task_holds():
     assert larger["search of a tile"] > base["search of a tile"]
     assert batch["search of a tile"] > base["search of a tile"]
     assert siblings["ingest"] > base["ingest"]
+    assert batch["inject"] > base["inject"]
+    assert base.keys() - projected_bytes(QUADRANT, 0, Settings(inject=InjectSettings(share=0))).keys() == {"inject"}
     assert projected_bytes((10, 10), 0, Settings())["search of a tile"] >= BASE
 
 

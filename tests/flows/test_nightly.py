@@ -18,6 +18,7 @@ from flows.verify import verify
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
+from schemas.injection import INJECTION
 from schemas.settings import Settings
 from schemas.summary import RunSummary
 from tests.flows.night_support import DETECTORS, VISITS, Command, catalogues
@@ -45,16 +46,17 @@ def test_every_exposure_is_searched_measured_and_published(uninterrupted):
     assert run.summary["not_run"] == {}
     summary = RunSummary.model_validate(run.summary)
     assert set(summary.worker_seconds) == {
-        "read", "inspect", "write tiles", "read tiles", "detect", "merge", "measure", "publish", "other", "waiting",
+        "read", "inspect", "write tiles", "read tiles", "detect", "merge", "measure", "inject", "publish", "other",
+        "waiting",
     }  # fmt: skip
     assert set(summary.seconds) - set(summary.worker_seconds) == {"startup", "search", "report", "wall"}
     assert sum(summary.worker_seconds.values()) == pytest.approx(2 * summary.seconds["search"], abs=0.01)
-    assert len(catalogues(out)) == ALL
-    tables = [pq.read_table(path, partitioning=None) for path in (out / "catalogs").rglob("*.parquet")]
+    assert len(catalogues(out)) == 2 * ALL
+    tables = [pq.read_table(path, partitioning=None) for path in (out / "catalogs/dia_source").rglob("*.parquet")]
     assert all(table.schema.equals(DIA_SOURCE.schema) for table in tables)
     assert sum(map(len, tables)) == run.summary["detections"] > 0
     assert (out / "reports" / run.summary["nights"][0] / "index.html").samefile(run.summary["report"])
-    assert verify(out, {"dia_source": DIA_SOURCE}).problems == ()
+    assert verify(out, {"dia_source": DIA_SOURCE, "injection": INJECTION}).problems == ()
     assert list((out / "staging").iterdir()) == []
     assert not (out / "lease.json").exists()
 
@@ -82,6 +84,8 @@ def test_a_rerun_starts_nothing(night_models, raw_night, out, monkeypatch):
         monkeypatch.setenv(f"NIGHTSTRIDE_{name}__MODEL", str(night_models))
     monkeypatch.setenv("NIGHTSTRIDE_TILES__TILE", "112")
     monkeypatch.setenv("NIGHTSTRIDE_TILES__CHUNK", "28")
+    monkeypatch.setenv("NIGHTSTRIDE_INJECT__SHARE", "1")
+    monkeypatch.setenv("NIGHTSTRIDE_INJECT__STREAKS", "64")
     code = (
         "import sys\nfrom flows.cli import app\n"
         f"try:\n    app(['run', {str(raw_night)!r}, '--out', {str(out)!r}])\nexcept SystemExit as end:\n"
@@ -99,6 +103,44 @@ def test_a_changed_setting_redoes_the_stages_behind_it_only(nightstride_run, raw
     assert {path: path.stat().st_mtime_ns for path in (out / "tiles").rglob("zarr.json")} == tiles
     assert catalogues(out).keys() == before.keys()
     assert catalogues(out) != before
+
+
+def test_synthetic_streaks_leave_no_trace_in_what_was_seen(nightstride_run, raw_night, uninterrupted, tmp_path):
+    run, with_streaks = uninterrupted
+    without = tmp_path / "out"
+    plain = nightstride_run(raw_night, "--out", without, NIGHTSTRIDE_INJECT__SHARE="0")
+    assert plain.counts == (ALL, ALL, 0, 0, 0), plain.stderr
+    assert plain.summary["injection"] == []
+    assert plain.summary["detections"] == run.summary["detections"]
+    night, *rest = run.summary["injection"]
+    assert 0 < night["n"] + night["hidden"] <= 3 * ALL  # images of a 24th of a tile, and full of detections
+    assert [one["detector"] for one in rest if one["detector"] is not None]
+    put_in = [
+        pq.read_table(path, partitioning=None) for path in (with_streaks / "catalogs/injection").rglob("*.parquet")
+    ]
+    assert sum(map(len, put_in)) == night["n"] + night["hidden"]
+    # Detections, tiles and all: the same bytes.
+    for folder in ("catalogs/dia_source", "tiles"):
+        files = [path for path in (with_streaks / folder).rglob("*") if path.is_file()]
+        assert files
+        for path in files:
+            assert (without / path.relative_to(with_streaks)).read_bytes() == path.read_bytes()
+
+
+def test_other_synthetic_streaks_do_not_repeat_the_search(nightstride_run, raw_night, uninterrupted, out):
+    before = catalogues(out)
+    times = {path: path.stat().st_mtime_ns for path in (out / "catalogs/dia_source").rglob("*.parquet")}
+    windows = [record.windows for record in Ledger(out).records()]
+    again = nightstride_run(raw_night, "--out", out, NIGHTSTRIDE_INJECT__SNR="[9.0, 12.0]")
+    assert again.counts == (ALL, ALL, 0, 0, 0), again.stderr
+    assert (again.summary["windows"], again.summary["detections"]) == (0, uninterrupted[0].summary["detections"])
+    assert {"detect", "merge", "measure"}.isdisjoint(again.summary["seconds"])
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    after = catalogues(out)
+    assert after.keys() == before.keys()
+    assert {name.split("/")[0] for name in after if after[name] != before[name]} == {"injection"}
+    assert [record.windows for record in Ledger(out).records()] == windows
+    assert verify(out, {"dia_source": DIA_SOURCE, "injection": INJECTION}).problems == ()
 
 
 @pytest.mark.parametrize("tile", [1008])

@@ -2,8 +2,10 @@ import io
 
 from rich.console import Console
 
+from flows.evaluation.recovery import recoveries
 from flows.summary_table import MOST, show
 from schemas.summary import RunSummary, Trouble
+from tests.flows.evaluation.test_recovery import injection
 
 
 def shown(**change):
@@ -31,6 +33,17 @@ def test_shows_counts_times_and_page():
     ):
         assert word in text
     assert "Nothing to do" not in text
+
+
+def test_tells_how_deep_the_night_saw_or_why_that_is_not_known():
+    told = recoveries("20260101", injection(300))
+    low, high = told[0].snr.interval
+    text = " ".join(shown(injection=told).split())
+    assert f"{told[0].recovered} of 300" in text
+    assert f"{told[0].snr.value:.1f} ({low:.1f} to {high:.1f})" in text
+    assert text.count("synthetic streaks recovered") == 1
+    assert "- (fewer than 20 streaks)" in " ".join(shown(injection=recoveries("20260101", injection(5))).split())
+    assert "synthetic" not in shown()
 
 
 def test_says_when_there_was_nothing_to_do():

@@ -41,3 +41,11 @@ def test_column_carries_unit_and_meaning():
     field = TABLE.schema.field("x")
     assert field.metadata == {b"unit": b"pix", b"doc": b"Where."}
     assert not field.nullable
+
+
+def test_ids_of_what_was_seen_are_never_below_zero():
+    seen = TableOf("seen", pa.schema([column("id", pa.int64(), "", "Which.")]), ids="id")
+    seen.check(seen.empty())
+    seen.check(pa.table({"id": [0, 5]}, schema=seen.schema))
+    with pytest.raises(DatasetError, match="dataset 'seen': id -3 is that of a synthetic row, not of the sky"):
+        seen.check(pa.table({"id": [4, -3]}, schema=seen.schema))

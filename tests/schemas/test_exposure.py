@@ -39,3 +39,10 @@ def test_is_frozen_and_hashable():
 def test_psf_must_have_a_finite_flux(given):
     with pytest.raises(ValidationError, match="greater than"):
         PsfModel(**given)
+
+
+def test_the_zero_point_of_pixels_in_njy_is_known():
+    assert ExposureInfo(**GIVEN).ab_zero_point is None
+    assert ExposureInfo(**GIVEN, zero_point=26.3).ab_zero_point == 26.3
+    assert ExposureInfo(**GIVEN, pixel_unit="nJy").ab_zero_point == 31.4
+    assert ExposureInfo(**GIVEN, pixel_unit="nJy", zero_point=31.2).ab_zero_point == 31.2

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from schemas.settings import Settings
+from schemas.settings import InjectSettings, Settings
 
 
 def sections(model):
@@ -23,6 +23,14 @@ def test_every_setting_says_what_it_is():
         for key, field in section.model_fields.items():
             nested = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
             assert field.description or nested or name == "fits", f"{name}.{key}"
+
+
+@pytest.mark.parametrize("key", ["snr", "length"])
+@pytest.mark.parametrize("value", [(5.0, 3.0), (0.0, 3.0), (-1.0, 3.0), (3.0, float("inf")), (float("nan"), 3.0)])
+def test_a_range_of_what_is_injected_goes_up_from_above_zero(key, value):
+    with pytest.raises(ValidationError, match="must be two positive numbers, the smaller first"):
+        InjectSettings(**{key: value})
+    assert InjectSettings(**{key: (3.0, 3.0)})
 
 
 def test_environment(monkeypatch):

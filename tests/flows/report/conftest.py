@@ -15,13 +15,16 @@ from flows.adapters.catalog_store import CatalogStore
 from flows.adapters.ledger import Ledger
 from flows.adapters.quarantine import Quarantine
 from flows.adapters.zarr_tiles import write_exposure
+from flows.report.content import Limits
 from schemas.dia_source import CAUSES, DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
+from schemas.injection import INJECTION
 from schemas.ledger import ExposureRecord
 from schemas.mask import MaskPlane
 from schemas.settings import TileSettings
 from schemas.summary import ExposureCounts, RunSummary
+from tests.flows.evaluation.test_recovery import injection
 
 NIGHT = "20261103"
 SKY, NOISE = 3.0, 12.0
@@ -167,12 +170,22 @@ def make_summary(seen: int, quarantined: int, seconds: Mapping[str, float] | Non
     )
 
 
-def build_night(out: Path, visits: int = 2, detectors: int = 1, each: int = 9) -> None:
+def build_night(out: Path, visits: int = 2, detectors: int = 1, each: int = 9, injections: int = 0) -> None:
     for visit in range(101, 101 + visits):
         for detector in range(3, 3 + detectors):
             seed = 10 * visit + detector
             info = make_info(visit=visit, detector=detector)
-            publish(out, info, make_rows(info, each, seed), seed)
+            record = publish(out, info, make_rows(info, each, seed), seed)
+            if injections:
+                put_in(out, record, injections, seed)
+
+
+def put_in(out: Path, record: ExposureRecord, count: int, seed: int) -> None:
+    """Publish synthetic streaks of an exposure, and add them to its record."""
+    store = CatalogStore(out)
+    path = store.publish(INJECTION, record.key, injection(count, seed, record.visit, record.detector), "f" * 64)
+    datasets = {**record.datasets, "injection": store.record(path)}
+    Ledger(out).put(record.model_copy(update={"datasets": datasets}))
 
 
 def quarantine_one(out: Path) -> None:
@@ -193,6 +206,7 @@ def kit() -> SimpleNamespace:
         publish=publish,
         summary=make_summary,
         night=build_night,
+        limits=Limits(),
         quarantine=quarantine_one,
         cards=wcs_cards,
         table=lambda rows: pa.Table.from_pylist(rows, schema=DIA_SOURCE.schema),
