@@ -20,8 +20,6 @@ class Outcome:
     ----------
     item, status
         Which exposure, and what became of it.
-    searched
-        Whether this run searched its windows, or kept what was found in them before.
     windows, unscored, detections
         Windows searched, those of them that could not be scored, rows of `dia_source` published.
     seconds
@@ -32,11 +30,12 @@ class Outcome:
         Why it is not done.
     causes
         Known cause of false streaks -> candidates that had it.
+    searched
+        Whether this run searched its windows, or kept what was found in them before.
     """
 
     item: Item
     status: Literal["done", "quarantined", "failed"]
-    searched: bool = True
     windows: int = 0
     unscored: int = 0
     detections: int = 0
@@ -44,6 +43,7 @@ class Outcome:
     not_run: Mapping[str, str] = field(default_factory=dict)
     trouble: Trouble | None = None
     causes: Mapping[str, CauseCount] = field(default_factory=dict)
+    searched: bool = True
 
 
 def trouble_of(item: Item, error: BaseException) -> Trouble:
