@@ -14,6 +14,7 @@ from flows.search_grid import search_grid
 from kernels.completeness import Share
 from kernels.noise import background_and_noise
 from kernels.noise_correlation import noise_correlation
+from kernels.roc import area_under_roc
 from kernels.stamp_stars import fit_stars
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.mask import MaskPlane
@@ -198,16 +199,18 @@ def summarise_stamps(scored: Sequence[Scored], default: float) -> dict[str, Any]
     Returns
     -------
     dict
-        stamps, truncated; at_default and thresholds: min_reliability and groups, each with n, found, completeness and
-        its 95 % interval. Groups: known asteroids (brighter than the reference); low rb (< 0.5, brighter, no known
-        asteroid); high rb (the same with rb >= 0.5: mostly variable stars and transients); fainter (than the reference:
-        holes, never to be detected).
+        stamps, truncated; the area under the ROC curve of known asteroids against low rb, with its 95 % interval (None
+        if either group is empty); at_default and thresholds: min_reliability and groups, each with n, found,
+        completeness and its 95 % interval. Groups: known asteroids (brighter than the reference); low rb (< 0.5,
+        brighter, no known asteroid); high rb (the same with rb >= 0.5: mostly variable stars and transients); fainter
+        (than the reference: holes, never to be detected).
     """
     levels = np.array([0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99])
     return {
         "stamps": len(scored),
         "truncated": sum(each.stamp.truncated for each in scored),
         "low_rb": LOW_RB,
+        "auc_known_asteroids_against_low_rb": _area(scored),
         "at_default": _at(scored, default),
         "thresholds": [_at(scored, float(level)) for level in levels],
     }
@@ -220,6 +223,15 @@ def group(stamp: Stamp) -> str:
     if stamp.known_asteroid:
         return "known_asteroids"
     return "low_rb" if stamp.rb < LOW_RB else "high_rb"
+
+
+def _area(scored: Sequence[Scored]) -> dict[str, Any] | None:
+    scores = (
+        np.array([each.reliability for each in scored if group(each.stamp) == name])
+        for name in ("known_asteroids", "low_rb")
+    )
+    area = area_under_roc(*scores)
+    return None if area is None else {"value": area.value, "interval": [area.low, area.high]}
 
 
 def _at(scored: Sequence[Scored], threshold: float) -> dict[str, Any]:

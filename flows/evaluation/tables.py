@@ -20,6 +20,11 @@ def stamp_tables(figures: dict[str, Any]) -> list[Table]:
     for row in (figures["at_default"], *figures["thresholds"]):
         default = " (default)" if row is figures["at_default"] else ""
         table.add_row(f"{row['min_reliability']:.3g}{default}", *(share_text(row["groups"][name]) for name in groups))
+    if (area := figures["auc_known_asteroids_against_low_rb"]) is not None:
+        low, high = area["interval"]
+        table.caption = (
+            f"area under the ROC curve, known asteroids against low rb: {area['value']:.3f} ({low:.2f}-{high:.2f})"
+        )
     return [table]
 
 

@@ -1,0 +1,175 @@
+"""Compare the shipped detectors: ``python -m benchmarks.detectors``.
+
+Simulates exposures that no training has seen, searches them with every detector of ``stages/weights/detect``, and
+prints completeness at equal numbers of false positions per image: by the detector's own scores, and by the verdict on
+what the stages behind it make of them. Writes ``docs/detectors.json`` and ``docs/images/detectors.png``.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from scipy import ndimage
+
+from benchmarks.plot import save
+from flows.adapters.weights import load_model
+from flows.adapters.zarr_tiles import TileStore
+from flows.training.candidates import targets_of
+from flows.training.examples import Example, Wanted, make_examples
+from flows.training.recovery import Recovery, level_at, share_found
+from kernels.completeness import SNR_EDGES, Share, fit_completeness
+from kernels.detector import Detector
+from schemas.settings import DetectSettings, MeasureSettings, MergeSettings
+from schemas.stage import Context
+from stages.detect import STAGE as DETECT
+from stages.measure import measure_all
+from stages.merge import STAGE as MERGE
+
+NAMES = ("streak_net", "basic_cnn", "two_stage", "boosted", "region_proposal", "matched_filter")
+RATES = (0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a detector finds on some exposures: by its own scores, by the verdict; seconds per image."""
+
+    own: list[Recovery]
+    judged: list[Recovery]
+    seconds: list[float]
+    published_false: int
+
+
+def look(name: str, examples: Sequence[Example]) -> Found:
+    """Search exposures with a detector, one tile each."""
+    detector: Detector = load_model("detect", name)
+    verdict = load_model("reliability", name)
+    own, judged, seconds, false = [], [], [], 0
+    for example in examples:
+        store = TileStore.open(example.store)
+        planes = {plane: store.read_all(plane) for plane in ("difference", "mask")}
+        settings = DetectSettings(model=name)
+        (tile,) = detector.grid.tiling(store.info.shape, detector.grid.stride * 2000).tiles()
+        parts = {plane: values[tile.y0 : tile.y1, tile.x0 : tile.x1] for plane, values in planes.items()}
+        context = Context(store.info, tile, settings, {"detect": detector})
+        start = time.perf_counter()
+        hits = DETECT(parts, context)
+        seconds.append(time.perf_counter() - start)
+        targets, snr = targets_of(example.truth), example.truth["snr"].to_numpy().astype(np.float64)
+        own.append(Recovery.of(*spots(hits, detector), targets, snr))
+        streaks = MERGE({"hit": hits, **planes}, Context(store.info, None, MergeSettings()))
+        inputs = {"streak": streaks, **planes}
+        table = measure_all(inputs, Context(store.info, None, MeasureSettings(), {"reliability": verdict}))
+        table = table.filter(pc.equal(table["trailClass"], ""))
+        columns = (table[column].to_numpy().astype(np.float64) for column in ("x", "y", "reliability"))
+        judged.append(Recovery.of(*columns, targets, snr))
+        false += int((judged[-1].false >= verdict.card.threshold).sum())
+    return Found(own, judged, seconds, false)
+
+
+def spots(hits: pa.Table, detector: Detector) -> tuple[NDArray[np.float64], ...]:
+    """Join neighbouring hits: centre of each group, weighted, px, and the sum of its log odds above the floor."""
+    grid = detector.grid
+    row, column = (hits[name].to_numpy().astype(int) for name in ("row", "column"))
+    if not len(row):
+        return np.empty(0), np.empty(0), np.empty(0)
+    odds = np.zeros((row.max() + 1, column.max() + 1))
+    odds[row, column] = hits["logit"].to_numpy() - hits["logit"].to_numpy().min() + 1e-3
+    label, count = ndimage.label(odds > 0, np.ones((3, 3)))
+    index = np.arange(1, count + 1)
+    centre = np.array(ndimage.center_of_mass(odds, label, index)).reshape(-1, 2)
+    y, x = (centre * grid.stride + (grid.window - 1) / 2).T
+    return x, y, np.asarray(ndimage.sum(odds, label, index))
+
+
+def oracle_50(found: Sequence[Recovery], false: float) -> float | None:
+    """S/N at which half of the streaks are found, at a number of false positions per image."""
+    level = level_at(found, false)
+    snr, score = (np.concatenate([getattr(one, name) for one in found]) for name in ("snr", "score"))
+    fit = fit_completeness(snr, score >= level)
+    return None if fit is None else fit.s50
+
+
+def shown(share: Share) -> str:
+    """Share with its interval."""
+    low, high = share.interval
+    return f"{share.value:.3f} ({low:.2f}-{high:.2f})" if share.n else "-"
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=4321)
+    parser.add_argument("--exposures", type=int, default=20)
+    parser.add_argument("--names", nargs="+", default=NAMES)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    figures: dict[str, dict[str, object]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for n, preset in enumerate(("ztf", "llnl")):
+            folder = (options.work or Path(scratch)) / preset
+            examples = make_examples(folder, Wanted(preset, options.exposures), options.seed + n, options.threads)
+            figures[preset] = compare(preset, options.names, examples)
+    Path("docs/detectors.json").write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> dict[str, object]:
+    """Search with every detector; print the table, draw the picture, give the figures."""
+    table = Table(
+        "detector", "score", *(f"c{least} at {rate:g}" for rate in RATES for least in (7, 10)), "S/N 50 %", "s"
+    )
+    figures: dict[str, object] = {}
+    curves = {}
+    for name in names:
+        found = look(name, examples)
+        for kind, several in (("own", found.own), ("verdict", found.judged)):
+            shares = [share_found(several, level_at(several, rate), least) for rate in RATES for least in (7.0, 10.0)]
+            half = oracle_50(several, 1.0)
+            seconds = float(np.median(found.seconds))
+            table.add_row(name, kind, *map(shown, shares), "-" if half is None else f"{half:.1f}", f"{seconds:.2f}")
+            figures[f"{name}, {kind}"] = {
+                "shares": [[share.found, share.n] for share in shares],
+                "s50_at_1_false": half,
+                "seconds": seconds,
+                "false_per_image_published": found.published_false / len(examples),
+            }
+        level = level_at(found.judged, 1.0)
+        curves[name] = [
+            share_found(found.judged, level, low, high) for low, high in zip(SNR_EDGES, SNR_EDGES[1:], strict=False)
+        ]
+    Console(width=150).print(f"{preset}: {len(examples)} exposures", table)
+    draw(preset, curves)
+    return figures
+
+
+def draw(preset: str, curves: dict[str, list[Share]]) -> None:
+    """Draw completeness against S/N at 1 false position per image."""
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    middle = np.sqrt(np.array(SNR_EDGES[:-1]) * np.array(SNR_EDGES[1:]))
+    for name, shares in curves.items():
+        known = [n for n, share in enumerate(shares) if share.n]
+        value = np.array([shares[n].value for n in known])
+        low, high = np.array([shares[n].interval for n in known]).T
+        axis.errorbar(middle[known], value, [value - low, high - value], fmt="o-", ms=3, capsize=2, lw=1, label=name)
+    axis.set(xscale="log", xlabel="S/N in the noise as it is", ylabel="completeness", ylim=(0, 1.02))
+    axis.set_title(f"{preset}: at 1 false detection per image, behind the verdict")
+    axis.legend(frameon=False, fontsize=8)
+    save(figure, f"detectors_{preset}")
+
+
+if __name__ == "__main__":
+    main()
