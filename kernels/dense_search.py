@@ -1,5 +1,7 @@
 """Log odds of every cell of an image, by a `StreakNet`."""
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,22 +68,26 @@ class DenseSearch:
         Notes
         -----
         On the processor, a cell's log odds do not depend, to the bit, on the part of the image that is searched with it
-        or on the number of threads: every block has the same size, whatever is left of the image.
+        or on the number of threads: every block has the same size, whatever is left of the image, and is computed by
+        one thread (several that share a convolution add up in another order).
         """
         y, x, rows, columns, _ = places
         require_on_image(plane.pixels[None, y:, x:].shape, (rows, columns), CELL, CELL)
         halo = self.net.reach
+        side = _CORE + 2 * halo
         tall, wide = (_whole(count, _CORE) for count in (rows, columns))
         cells = dense_input(plane, y - halo * CELL, x - halo * CELL, tall + 2 * halo, wide + 2 * halo)
         logits = np.empty((tall, wide), np.float32)
         channels = torch.from_numpy(cells).permute(2, 0, 1)[None]
-        with torch.inference_mode():
-            for top in range(0, tall, _CORE):
-                for left in range(0, wide, _CORE):
-                    side = _CORE + 2 * halo
-                    block = channels[:, :, top : top + side, left : left + side].to(self.device)
-                    found = self.net(block)[0, halo : halo + _CORE, halo : halo + _CORE]
-                    logits[top : top + _CORE, left : left + _CORE] = found.cpu().numpy()
+
+        def score(top: int, left: int) -> None:
+            with torch.inference_mode():
+                block = channels[:, :, top : top + side, left : left + side].to(self.device)
+                found = self.net(block)[0, halo : halo + _CORE, halo : halo + _CORE]
+                logits[top : top + _CORE, left : left + _CORE] = found.cpu().numpy()
+
+        corners = [(top, left) for top in range(0, tall, _CORE) for left in range(0, wide, _CORE)]
+        _share_out(score, corners, torch.get_num_threads() if self.device.type == "cpu" else 1)
         hidden = cells[halo : halo + rows, halo : halo + columns, 2 * CELL**2 :].all(2)
         scored = np.where(hidden, np.float32(-np.inf), logits[:rows, :columns])
         return scored.ravel(), int(hidden.sum())
@@ -90,6 +96,20 @@ class DenseSearch:
 def dense_grid(reach: int) -> SearchGrid:
     """Give the grid of a `StreakNet` that looks ``reach`` cells far."""
     return SearchGrid(CELL, CELL, reach * CELL + RADIUS, _CLAIM)
+
+
+def _share_out(work: Callable[[int, int], None], corners: Sequence[tuple[int, int]], threads: int) -> None:
+    """Do the work at all corners, on so many threads; each of them is torch's only one."""
+    if threads < 2:
+        for corner in corners:
+            work(*corner)
+        return
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(work, *zip(*corners, strict=True)))
+    finally:
+        # Threads that are new to torch take the number that was set last, whoever set it.
+        torch.set_num_threads(threads)
 
 
 def _whole(count: int, step: int) -> int:

@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flows.adapters.weights import load_model
+from flows.adapters.weights import load_model, read_card
 from flows.copy_search import CopySearch
 from schemas.dataset import ArrayOf, DatasetError, TableOf
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.settings import InjectSettings, Settings
+from schemas.settings import DetectSettings, InjectSettings, Settings
 from schemas.stage import Context
-from schemas.tiles import Tiling
 from stages import PIPELINE
+from tests.flows.model_support import tile_of, write_cells, write_verdict
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (117, 138)
@@ -25,18 +25,28 @@ EXPOSURE = ExposureInfo(
     exposure_time_s=30, shape=SHAPE, psf=PsfModel(fwhm_px=2.2), background=0.0, noise=1.0, gain=6.2,
     zero_point=26.0, source_uri="memory://none", source_sha256="0" * 64,
 )  # fmt: skip
-SETTINGS = Settings(inject=InjectSettings(share=1))
-NAMES = {"detect": "basic_cnn", "reliability": "verdict"}
+SHIPPED = sorted(path.stem for path in (ROOT / "stages/weights/detect").glob("*.json"))
 
 
 def by_name(stage):
     return stage.name
 
 
-def context(stage):
-    models = {weight: load_model(weight, NAMES[weight]) for weight in stage.weights}
-    tile = Tiling(SHAPE).tiles()[0] if stage.per == "tile" else None
-    return Context(EXPOSURE, tile, getattr(SETTINGS, stage.name, None), models, CopySearch(SETTINGS))
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Models without training; a few cells in a hundred are hits."""
+    folder = tmp_path_factory.mktemp("models")
+    write_cells(folder, threshold=0.52)
+    write_verdict(folder)
+    return folder
+
+
+@pytest.fixture
+def context(stage, models):
+    settings = Settings(inject=InjectSettings(share=1), detect=DetectSettings(model=str(models)))
+    loaded = {weight: load_model(weight, str(models)) for weight in stage.weights}
+    tile = tile_of(models, SHAPE) if stage.per == "tile" else None
+    return Context(EXPOSURE, tile, getattr(settings, stage.name, None), loaded, CopySearch(settings))
 
 
 def value(dataset, rows):
@@ -64,22 +74,22 @@ def test_is_named_after_its_file_and_travels_as_a_name(stage):
 
 @pytest.mark.parametrize("stage", PIPELINE, ids=by_name)
 @pytest.mark.parametrize("rows", [0, 1, 5])
-def test_runs_on_empty_one_row_and_ordinary_input(stage, rows):
+def test_runs_on_empty_one_row_and_ordinary_input(stage, rows, context):
     given = {dataset.name: value(dataset, rows) for dataset in stage.needs}
     before = {name: one.copy() if isinstance(one, np.ndarray) else one for name, one in given.items()}
-    result = stage(given, context(stage))
+    result = stage(given, context)
     stage.gives.check(result)
     for name, one in before.items():
         if isinstance(one, np.ndarray):
             np.testing.assert_array_equal(given[name], one, err_msg=f"{stage.name} changed its input {name}")
-    again = stage(given, context(stage))
+    again = stage(given, context)
     assert again.equals(result) if isinstance(result, pa.Table) else np.array_equal(again, result)
 
 
 @pytest.mark.parametrize("stage", PIPELINE, ids=by_name)
-def test_says_what_is_missing(stage):
+def test_says_what_is_missing(stage, context):
     with pytest.raises(DatasetError, match=f"stage '{stage.name}' needs"):
-        stage({}, context(stage))
+        stage({}, context)
 
 
 @pytest.mark.parametrize("stage", PIPELINE, ids=by_name)
@@ -96,3 +106,18 @@ def test_importing_the_pipeline_loads_no_orchestrator():
     code = f"import sys, stages; print([m for m in {names} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_detector_has_the_verdict_that_was_trained_on_its_candidates(name):
+    assert read_card("reliability", name).input["detector_sha256"] == read_card("detect", name).sha256
+
+
+def test_every_shipped_verdict_and_screen_belongs_to_a_shipped_detector():
+    for stage in ("reliability", "screen"):
+        assert {path.stem for path in (ROOT / "stages/weights" / stage).glob("*.json")} <= set(SHIPPED)
+
+
+def test_the_default_detector_is_shipped():
+    assert Settings().detect.model in SHIPPED
+    assert Settings().measure.model == "auto"

@@ -1,15 +1,17 @@
 import pytest
 
 from flows.adapters.weights import read_card, read_weights, write_model
-from flows.model_cache import model_digests, models_of
+from flows.model_cache import model_digests, model_name, models_of
 from schemas.errors import Misconfigured
-from schemas.settings import DetectSettings, Settings
+from schemas.settings import DetectSettings, MeasureSettings, Settings
 from stages import PIPELINE
+from tests.flows.model_support import write_cells, write_verdict
 from tests.flows.screen_support import write_screen
 
 DETECT, MERGE, MEASURE = (
     next(stage for stage in PIPELINE if stage.name == name) for name in ("detect", "merge", "measure")
 )
+SHIPPED = Settings(detect=DetectSettings(model="basic_cnn"))
 
 
 def copied(folder, **changes):
@@ -21,10 +23,10 @@ def copied(folder, **changes):
 
 def test_another_threshold_or_other_weights_are_another_model(tmp_path):
     same = copied(tmp_path / "same")
-    assert model_digests([DETECT], same) == model_digests([DETECT], Settings())
+    assert model_digests([DETECT], same) == model_digests([DETECT], SHIPPED)
     assert model_digests([DETECT], copied(tmp_path / "threshold", threshold=0.7)) != model_digests([DETECT], same)
     assert model_digests([DETECT], copied(tmp_path / "version", version="2")) != model_digests([DETECT], same)
-    assert model_digests([MERGE], Settings()) == {}
+    assert model_digests([MERGE], SHIPPED) == {}
 
 
 def test_a_model_that_changes_in_its_folder_is_loaded_again(tmp_path):
@@ -38,7 +40,7 @@ def test_with_a_screen_the_search_is_another_model_and_so_it_is_with_another_scr
     write_screen(tmp_path, card.sha256, level=0.3)
     settings = Settings(detect=plain.detect.model_copy(update={"screen": True}))
     first = model_digests([DETECT], settings)
-    assert first != model_digests([DETECT], plain) == model_digests([DETECT], Settings())
+    assert first != model_digests([DETECT], plain) == model_digests([DETECT], SHIPPED)
     loaded = models_of(DETECT, settings)["detect"]
     write_screen(tmp_path, card.sha256, level=0.2)
     assert model_digests([DETECT], settings) != first
@@ -46,12 +48,23 @@ def test_with_a_screen_the_search_is_another_model_and_so_it_is_with_another_scr
     assert models_of(DETECT, plain)["detect"].screen is None
 
 
-def test_each_stage_gets_its_models_loaded_once():
-    assert models_of(MERGE, Settings()) == {}
-    first, second = models_of(MEASURE, Settings()), models_of(MEASURE, Settings(detect=DetectSettings(batch=7)))
+def test_each_stage_gets_its_models_loaded_once(tmp_path):
+    write_cells(tmp_path)
+    write_verdict(tmp_path)
+    settings, others = (Settings(detect=DetectSettings(model=str(tmp_path), batch=batch)) for batch in (1024, 7))
+    assert models_of(MERGE, settings) == {}
+    first, second = models_of(MEASURE, settings), models_of(MEASURE, others)
     assert first.keys() == {"reliability"}
     assert first["reliability"] is second["reliability"]
-    assert models_of(DETECT, Settings())["detect"].card.stage == "detect"
+    assert models_of(DETECT, settings)["detect"] is models_of(DETECT, settings)["detect"]
+    assert models_of(DETECT, settings)["detect"].card.stage == "detect"
+
+
+def test_the_verdict_is_the_detectors_own_unless_another_is_named():
+    detect = DetectSettings(model="somewhere")
+    assert model_name("reliability", Settings(detect=detect)) == "somewhere"
+    assert model_name("detect", Settings(detect=detect, measure=MeasureSettings(model="other"))) == "somewhere"
+    assert model_name("reliability", Settings(detect=detect, measure=MeasureSettings(model="other"))) == "other"
 
 
 def test_a_model_that_is_not_there_is_named():

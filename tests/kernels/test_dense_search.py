@@ -1,3 +1,6 @@
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -18,11 +21,25 @@ CARD = ModelCard(
 )  # fmt: skip
 
 
+def untrained(channels, dilations):
+    torch.manual_seed(2)
+    net = StreakNet(channels, dilations).eval().to(memory_format=torch.channels_last)
+    return DenseSearch(net, torch.device("cpu"), CARD)
+
+
+@contextmanager
+def torch_threads(count):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def search():
-    torch.manual_seed(2)
-    net = StreakNet(16, (1, 2)).eval()
-    return DenseSearch(net, torch.device("cpu"), CARD)
+    return untrained(16, (1, 2))
 
 
 @pytest.fixture(scope="module")
@@ -59,29 +76,52 @@ def test_cells_without_a_usable_pixel_are_not_scored(search, plane, whole):
     np.testing.assert_array_equal(np.isneginf(logits.reshape(GRID)), hidden)
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.data())
-def test_any_part_of_the_image_gives_the_same_bits(data, search, plane, whole):
-    row = data.draw(st.integers(0, GRID[0] - 1))
-    column = data.draw(st.integers(0, GRID[1] - 1))
-    rows = data.draw(st.integers(1, GRID[0] - row))
-    columns = data.draw(st.integers(1, GRID[1] - column))
+def of_a_part(search, plane, row, column, rows, columns):
+    """Log odds of some cells, from a plane that holds no more than they need."""
     reach = search.grid.reach
     y0, x0 = max(0, row * CELL - reach), max(0, column * CELL - reach)
     box = np.s_[y0 : (row + rows) * CELL + reach, x0 : (column + columns) * CELL + reach]
     part = plane._replace(pixels=plane.pixels[box], usable=plane.usable[box])
     found, _ = search.search(part, Places(row * CELL - y0, column * CELL - x0, rows, columns, CELL))
-    np.testing.assert_array_equal(found.reshape(rows, columns), whole[row : row + rows, column : column + columns])
+    return found.reshape(rows, columns)
 
 
-def test_the_number_of_threads_changes_no_bit(search, plane, whole):
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        found, _ = search.search(plane, Places(0, 0, *GRID, CELL))
-    finally:
-        torch.set_num_threads(before)
-    np.testing.assert_array_equal(found.reshape(GRID), whole)
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_any_part_of_the_image_gives_the_same_bits(search, plane, whole, data):
+    row = data.draw(st.integers(0, GRID[0] - 1))
+    column = data.draw(st.integers(0, GRID[1] - 1))
+    rows = data.draw(st.integers(1, GRID[0] - row))
+    columns = data.draw(st.integers(1, GRID[1] - column))
+    with torch_threads(data.draw(st.integers(1, 3))):
+        found = of_a_part(search, plane, row, column, rows, columns)
+    np.testing.assert_array_equal(found, whole[row : row + rows, column : column + columns])
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.sampled_from((8, 12, 24)),
+    st.lists(st.integers(1, 5), min_size=1, max_size=2),
+    st.tuples(st.integers(0, 60), st.integers(0, 60)),
+)
+def test_so_it_does_with_networks_of_any_reach(plane, channels, half, corner):
+    search = untrained(channels, half + half)
+    with torch_threads(2):
+        whole = search.search(plane, Places(0, 0, *GRID, CELL))[0].reshape(GRID)
+    with torch_threads(1):
+        found = of_a_part(search, plane, *corner, 50, 60)
+    np.testing.assert_array_equal(found, whole[corner[0] : corner[0] + 50, corner[1] : corner[1] + 60])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("grid", [GRID, (20, 30)], ids=["many blocks", "one block"])
+def test_the_number_of_threads_changes_no_bit_and_stays_as_it_is(search, plane, whole, grid, threads):
+    with torch_threads(threads):
+        found, _ = search.search(plane, Places(0, 0, *grid, CELL))
+        assert torch.get_num_threads() == threads
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == threads
+    np.testing.assert_array_equal(found.reshape(grid), whole[: grid[0], : grid[1]])
 
 
 def test_cells_must_lie_on_the_plane(search, plane):

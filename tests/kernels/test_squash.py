@@ -1,11 +1,12 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kernels.squash import FURTHEST, squash
 
 
+@settings(deadline=None)  # compiled at the first call
 @given(arrays(np.float32, st.integers(1, 50), elements=st.floats(-1e6, 1e6, width=32)))
 def test_as_written(values):
     found = values.copy()

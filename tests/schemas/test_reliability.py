@@ -1,10 +1,12 @@
-from flows.adapters.weights import read_card, read_weights
-from schemas.reliability import FEATURES
+from schemas.dia_source import CAUSES, DIA_SOURCE
+from schemas.reliability import FEATURES, RESIDUALS
 
 
-def test_shipped_verdict_was_trained_on_these_features():
+def test_every_feature_has_a_name_of_its_own():
     assert len(set(FEATURES)) == len(FEATURES)
-    assert tuple(read_card("reliability", "verdict").input["features"]) == FEATURES
-    _, arrays = read_weights("reliability", "verdict")
-    assert arrays["mean"].shape == arrays["scale"].shape == (len(FEATURES),)
-    assert arrays["weight0"].shape[1] == len(FEATURES)
+    assert FEATURES[-len(RESIDUALS) :] == RESIDUALS
+
+
+def test_every_cause_counts_by_its_column_of_the_catalogue():
+    columns = {f"{name}Evidence" for name, _, _ in CAUSES}
+    assert columns == {name for name in FEATURES if name in DIA_SOURCE.schema.names}

@@ -6,8 +6,10 @@ import torch
 
 from flows.adapters.weights import load_model, read_card, read_screen_card, read_weights, write_model
 from kernels.nets.basic_cnn import BasicCnn
+from kernels.stamps import CHANNELS, SIDE
 from schemas.errors import Misconfigured
 from schemas.reliability import FEATURES
+from tests.flows.model_support import write_verdict
 from tests.flows.screen_support import write_screen
 
 CARD = {
@@ -76,27 +78,18 @@ def test_card_of_another_stage_is_refused(model):
         read_card("reliability", str(folder))
 
 
-def verdict(folder, features):
-    """Write a random logistic regression; give its arrays."""
-    rng = np.random.default_rng(3)
-    count = len(FEATURES)
-    arrays = {
-        "mean": rng.normal(size=count), "scale": rng.random(count) + 1,
-        "weight0": rng.normal(size=(1, count, 1)), "bias0": rng.normal(size=(1, 1)),
-    }  # fmt: skip
-    write_model(folder, arrays, CARD | {"stage": "reliability", "input": {"features": features}})
-    return arrays
-
-
-def test_verdict_against_plain_logistic_regression(tmp_path):
-    arrays = verdict(tmp_path, list(FEATURES))
-    features = np.random.default_rng(4).normal(size=(7, len(FEATURES))).astype(np.float32)
-    odds = ((features - arrays["mean"]) / arrays["scale"]) @ arrays["weight0"][0, :, 0] + arrays["bias0"][0, 0]
-    np.testing.assert_allclose(load_model("reliability", str(tmp_path))(features), 1 / (1 + np.exp(-odds)), rtol=1e-6)
+def test_verdict_is_what_was_written(tmp_path):
+    card = write_verdict(tmp_path, gain=4.0, offset=-2.0)
+    features = np.random.default_rng(4).random((7, len(FEATURES))).astype(np.float32)
+    loaded = load_model("reliability", str(tmp_path))
+    odds = 4 * features[:, FEATURES.index("log_snr")] - 2
+    found = loaded(features, np.ones((7, CHANNELS, SIDE, SIDE), np.float32))
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-odds)), rtol=1e-5)
+    assert loaded.card == card
 
 
 def test_verdict_of_another_version_is_refused(tmp_path):
-    verdict(tmp_path, list(FEATURES[:-1]))
+    write_verdict(tmp_path, features=list(FEATURES[:-1]))
     with pytest.raises(Misconfigured, match=r"was trained on the features .* To fix, train it anew"):
         load_model("reliability", str(tmp_path))
 

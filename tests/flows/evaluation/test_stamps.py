@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from flows.adapters.weights import write_model
 from flows.evaluation.packets import Stamp
 from flows.evaluation.stamps import (
     CANVAS,
@@ -15,12 +14,11 @@ from flows.evaluation.stamps import (
     score_stamps,
     summarise_stamps,
 )
-from kernels.nets.basic_cnn import BasicCnn
 from kernels.psf import moffat_mixture
 from kernels.trail_model import trail_image
 from schemas.mask import UNUSABLE
-from schemas.reliability import FEATURES
-from schemas.settings import Settings
+from schemas.settings import DetectSettings, Settings
+from tests.flows.model_support import write_verdict, write_windows
 
 PSF = moffat_mixture(2.3, 3.0)
 
@@ -42,34 +40,9 @@ def noisy(seed, *sources):
 @pytest.fixture
 def trained(tmp_path):
     """Settings with a network whose every window is a hit, and a verdict that is the S/N alone."""
-    card = {
-        "version": "1",
-        "sha256": "",
-        "classes": ["other", "asteroid"],
-        "training": {},
-        "metrics": {},
-        "false_alarm_rate": "none",
-    }
-    weights = {key: value.numpy() for key, value in BasicCnn(bands=1).state_dict().items()}
-    windows = card | {"stage": "detect", "name": "every_window", "input": {"bands": 1}, "threshold": 1e-30}
-    write_model(tmp_path, weights, windows)
-    by_snr = np.zeros((len(FEATURES), 1))
-    by_snr[FEATURES.index("log_snr")] = 4.0
-    arrays = {
-        "mean": np.zeros(len(FEATURES)),
-        "scale": np.ones(len(FEATURES)),
-        "weight0": by_snr,
-        "bias0": np.array([-4.0 * np.log1p(10.0)]),
-    }
-    verdict = {"stage": "reliability", "name": "snr", "input": {"features": FEATURES}, "threshold": 0.5}
-    write_model(tmp_path, arrays, card | verdict)
-    folder = str(tmp_path)
-    return Settings().model_copy(
-        update={
-            "detect": Settings().detect.model_copy(update={"model": folder}),
-            "measure": Settings().measure.model_copy(update={"model": folder}),
-        }
-    )
+    write_windows(tmp_path, threshold=1e-30)
+    write_verdict(tmp_path, gain=4.0, offset=-4.0 * np.log1p(10.0), threshold=0.5)
+    return Settings(detect=DetectSettings(model=str(tmp_path)))
 
 
 def test_search_finds_what_shines_at_the_alert(trained):

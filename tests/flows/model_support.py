@@ -1,0 +1,59 @@
+"""Models without training, as their training writes them."""
+
+import torch
+
+from flows.adapters.weights import write_model
+from flows.search_grid import search_grid
+from kernels.nets.basic_cnn import BasicCnn
+from kernels.nets.streak_net import CELL, PLANES, StreakNet
+from kernels.nets.verdict_cnn import VerdictCnn
+from kernels.stamps import CHANNELS, SIDE
+from schemas.reliability import FEATURES
+from schemas.settings import DetectSettings
+
+CARD = {
+    "name": "test", "version": "1", "classes": ("nothing", "trail"), "training": {}, "metrics": {},
+    "false_alarm_rate": "not set",
+}  # fmt: skip
+
+
+def write_windows(folder, threshold=0.5, seed=4):
+    """Write a `BasicCnn` to a folder; give its card."""
+    torch.manual_seed(seed)
+    arrays = {name: value.numpy() for name, value in BasicCnn(bands=1).state_dict().items()}
+    given = {"stage": "detect", "input": {"kind": "windows", "bands": 1, "side": 26}, "threshold": threshold}
+    return write_model(folder, arrays, CARD | given)
+
+
+def write_cells(folder, threshold=0.5, seed=4, channels=8, dilations=(1, 1)):
+    """Write a small `StreakNet` to a folder; give its card."""
+    from kernels.dense_search import dense_grid
+
+    torch.manual_seed(seed)
+    net = StreakNet(channels, dilations)
+    arrays = {name: value.detach().numpy() for name, value in net.state_dict().items()}
+    known = {"kind": "cells", "channels": channels, "dilations": list(dilations), "planes": PLANES, "cell": CELL}
+    known |= {"grid": vars(dense_grid(net.reach))}
+    return write_model(folder, arrays, CARD | {"stage": "detect", "input": known, "threshold": threshold})
+
+
+def write_verdict(folder, gain=0.0, offset=0.0, feature="log_snr", networks=1, threshold=0.1, **known):
+    """Write a verdict whose log odds are ``gain`` times a feature that is not negative, plus ``offset``."""
+    net = VerdictCnn(len(FEATURES))
+    arrays = {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
+    arrays["scale"] += 1
+    arrays["joined.0.weight"][0, FEATURES.index(feature)] = 1
+    arrays["joined.3.weight"][0, 0] = 1
+    arrays["joined.5.weight"][0, 0] = gain
+    arrays["joined.5.bias"][0] = offset
+    members = {f"{n}.{name}": value.numpy() for n in range(networks) for name, value in arrays.items()}
+    given = {"features": list(FEATURES), "stamps": [CHANNELS, SIDE, SIDE], "networks": networks}
+    made = {"stage": "reliability", "input": given | known, "threshold": threshold}
+    return write_model(folder, members, CARD | made | {"calibration": {"slope": 1.0, "offset": 0.0}})
+
+
+def tile_of(model, shape):
+    """Give the only tile of an image for a detector in a folder."""
+    grid = search_grid(DetectSettings(model=str(model)))
+    (tile,) = grid.tiling(shape, grid.stride * 1000).tiles()
+    return tile
