@@ -1,4 +1,4 @@
-"""The verdict on a candidate: a few small networks on its pictures and measurements."""
+"""The verdict on a candidate: boosted trees on its measurements, and small networks on its pictures too."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from kernels.nets.verdict_cnn import VerdictCnn
+from kernels.tree_ensemble import TreeEnsemble, tree_logits
 from schemas.model_card import ModelCard
 
 _BATCH = 32
@@ -16,19 +17,22 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class VerdictNet:
-    """Ensemble of networks with a calibration.
+    """Trees and networks, whose log odds are averaged, with a calibration.
 
     Parameters
     ----------
     nets
-        Members, in evaluation mode.
+        Networks, in evaluation mode.
+    trees
+        See `kernels.tree_ensemble`.
     slope, offset
-        Of the calibrated log odds over the mean of the members' log odds; see `reliability_of`.
+        Of the calibrated log odds over those of `log_odds`; see `reliability_of`.
     card
         What is known of the weights.
     """
 
     nets: tuple[VerdictCnn, ...]
+    trees: TreeEnsemble
     slope: float
     offset: float
     card: ModelCard
@@ -51,7 +55,7 @@ class VerdictNet:
         return reliability_of(self.log_odds(features, stamps), self.slope, self.offset)
 
     def log_odds(self, features: NDArray[np.float32], stamps: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Give the mean of the members' log odds, before calibration, (n,)."""
+        """Give the mean of the trees' log odds and of the networks' mean, before calibration, (n,)."""
         count = len(features)
         whole = -(-count // _BATCH) * _BATCH
         padded = [
@@ -64,7 +68,7 @@ class VerdictNet:
                 batch = [part[start : start + _BATCH] for part in padded]
                 odds = torch.stack([net(*batch) for net in self.nets]).double().mean(0)
                 found[start : start + _BATCH] = odds.numpy()
-        return found[:count]
+        return 0.5 * (found[:count] + tree_logits(features, self.trees))
 
 
 def reliability_of(log_odds: NDArray[np.float64], slope: float, offset: float) -> NDArray[np.float32]:

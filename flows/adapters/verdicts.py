@@ -7,8 +7,12 @@ import torch
 from numpy.typing import NDArray
 
 from kernels.nets.verdict_cnn import VerdictCnn
+from kernels.tree_ensemble import tree_ensemble
 from kernels.verdict_net import VerdictNet
 from schemas.model_card import ModelCard
+
+TREES = "trees."
+"""What the names of the trees' arrays begin with; those of the networks with their number."""
 
 
 def build_verdict(card: ModelCard, arrays: Mapping[str, NDArray[Any]]) -> VerdictNet:
@@ -19,4 +23,5 @@ def build_verdict(card: ModelCard, arrays: Mapping[str, NDArray[Any]]) -> Verdic
         net = VerdictCnn(len(card.input["features"]))
         net.load_state_dict({name.split(".", 1)[1]: torch.from_numpy(value.copy()) for name, value in own.items()})
         nets.append(net.eval())
-    return VerdictNet(tuple(nets), float(card.calibration["slope"]), float(card.calibration["offset"]), card)
+    trees = tree_ensemble({name.removeprefix(TREES): value for name, value in arrays.items() if name.startswith(TREES)})
+    return VerdictNet(tuple(nets), trees, float(card.calibration["slope"]), float(card.calibration["offset"]), card)

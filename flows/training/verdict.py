@@ -10,13 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flows.adapters.verdicts import TREES
 from flows.adapters.weights import read_card, write_model
+from flows.training.boosted_fit import TreeFit, fit_trees
 from flows.training.candidates import Labelled, candidates, threshold_at
 from flows.training.examples import Example, map_in_processes
 from flows.training.verdict_fit import VerdictFit, calibrate, fit_verdict
-from flows.training.verdict_report import Scored, report_verdict, rivals
+from flows.training.verdict_report import Scored, measured, report_verdict, rivals
 from kernels.nets.verdict_cnn import VerdictCnn
 from kernels.stamps import CHANNELS, SIDE
+from kernels.tree_ensemble import TreeEnsemble
 from kernels.verdict_net import VerdictNet, reliability_of
 from schemas.model_card import ModelCard
 from schemas.reliability import FEATURES
@@ -26,9 +29,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class VerdictPlan:
-    """How the verdict is trained: fit, and false detections per image at which its threshold is set."""
+    """How the verdict is trained: fit of networks and trees, and false detections per image at its threshold."""
 
     fit: VerdictFit = field(default_factory=VerdictFit)
+    trees: TreeFit = field(default_factory=lambda: TreeFit(trees=500, rate=0.05))
     false_per_image: float = 0.3
 
 
@@ -74,14 +78,15 @@ def train_verdict(
     learn = [one for pair in find(sets.train) for one in pair]
     torch.set_num_threads(workers)
     nets = fit_verdict(learn, plan.fit, seed, say)
-    plain = VerdictNet(nets, 1.0, 0.0, _card(detector, about, {}, {}, 0.0, plan, "0" * 64))
+    trees = fit_trees(*measured(learn), plan.trees, seed)
+    plain = VerdictNet(nets, trees, 1.0, 0.0, _card(detector, about, {}, {}, 0.0, plan, "0" * 64))
     chosen = [pair[0] for pair in find(sets.validation)]
     odds = [_odds(plain, one) for one in chosen]
     asked = np.concatenate([(one.label == 0) | (one.label == 1) for one in chosen])
     slope, offset = calibrate(np.concatenate(odds)[asked], np.concatenate([one.label == 1 for one in chosen])[asked])
     scores: list[NDArray[np.floating]] = [reliability_of(one, slope, offset) for one in odds]
     threshold = max(threshold_at(chosen, scores, plan.false_per_image), 0.0)
-    ranked = VerdictNet(nets, slope, offset, plain.card)
+    ranked = VerdictNet(nets, trees, slope, offset, plain.card)
     others = rivals(learn, seed)
     scored: list[Scored] = []
     wrong: list[Scored] = []
@@ -97,7 +102,7 @@ def train_verdict(
         "expected_calibration_error": figures["calibration_error"],
     }
     card = _card(detector, about, figures, calibration, threshold, plan, "")
-    write_model(out, _arrays(nets), card.model_dump(exclude={"sha256"}))
+    write_model(out, _arrays(nets, trees), card.model_dump(exclude={"sha256"}))
     return figures
 
 
@@ -117,8 +122,8 @@ def _scored(
     return Scored(preset, examples, scores | {name: [rank(one) for one in examples] for name, rank in others.items()})
 
 
-def _arrays(nets: Sequence[VerdictCnn]) -> dict[str, NDArray[Any]]:
-    return {
+def _arrays(nets: Sequence[VerdictCnn], trees: TreeEnsemble) -> dict[str, NDArray[Any]]:
+    return {f"{TREES}{name}": value for name, value in trees._asdict().items()} | {
         f"{n}.{name}": value.detach().numpy() for n, net in enumerate(nets) for name, value in net.state_dict().items()
     }
 

@@ -17,8 +17,8 @@ from kernels.nets.verdict_cnn import VerdictCnn
 class VerdictFit:
     """Networks of the ensemble, passes over the candidates, size of a batch, largest learning rate, weight decay."""
 
-    networks: int = 4
-    epochs: int = 12
+    networks: int = 2
+    epochs: int = 8
     batch: int = 128
     rate: float = 2e-3
     decay: float = 1e-3

@@ -42,10 +42,10 @@ def rivals(train: Sequence[Labelled], seed: int) -> Mapping[str, Any]:
     Returns
     -------
     mapping
-        Name -> callable from a `Labelled` to scores: the summed log odds, logistic regression, and boosted trees.
+        Name -> callable from a `Labelled` to scores: the summed log odds, logistic regression, and boosted trees
+        with scikit-learn's defaults.
     """
-    features = np.concatenate([one.features[one.known] for one in train])
-    real = np.concatenate([one.label[one.known] > 0 for one in train])
+    features, real = measured(train)
     scaler = StandardScaler().fit(features)
     line = LogisticRegression(max_iter=2000).fit(scaler.transform(features), real)
     trees = HistGradientBoostingClassifier(random_state=seed).fit(features, real)
@@ -55,6 +55,12 @@ def rivals(train: Sequence[Labelled], seed: int) -> Mapping[str, Any]:
         "logistic regression": lambda one: line.decision_function(scaler.transform(one.features)),
         "boosted trees": lambda one: trees.decision_function(one.features),
     }
+
+
+def measured(examples: Sequence[Labelled]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Give features and label (1 real, 0 false) of all candidates that are either."""
+    features = np.concatenate([one.features[one.known] for one in examples])
+    return features, np.concatenate([one.label[one.known] > 0 for one in examples]).astype(np.int64)
 
 
 def report_verdict(out: Path, scored: Sequence[Scored], wrong: Sequence[Scored], threshold: float) -> dict[str, Any]:
