@@ -1,13 +1,16 @@
 """Models without training, as their training writes them."""
 
+import numpy as np
 import torch
 
+from flows.adapters.verdicts import TREES
 from flows.adapters.weights import write_model
 from flows.search_grid import search_grid
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.nets.streak_net import CELL, PLANES, StreakNet
 from kernels.nets.verdict_cnn import VerdictCnn
 from kernels.stamps import CHANNELS, SIDE
+from kernels.tree_ensemble import TreeEnsemble
 from schemas.reliability import FEATURES
 from schemas.settings import DetectSettings
 
@@ -47,9 +50,12 @@ def write_verdict(folder, gain=0.0, offset=0.0, feature="log_snr", networks=1, t
     arrays["joined.5.weight"][0, 0] = gain
     arrays["joined.5.bias"][0] = offset
     members = {f"{n}.{name}": value.numpy() for n in range(networks) for name, value in arrays.items()}
+    members |= leaf_arrays(0.0)
     given = {"features": list(FEATURES), "stamps": [CHANNELS, SIDE, SIDE], "networks": networks}
     made = {"stage": "reliability", "input": given | known, "threshold": threshold}
-    return write_model(folder, members, CARD | made | {"calibration": {"slope": 1.0, "offset": 0.0}})
+    return write_model(
+        folder, members, CARD | made | {"calibration": {"slope": 2.0, "offset": 0.0}}
+    )  # trees count as much
 
 
 def tile_of(model, shape):
@@ -57,3 +63,12 @@ def tile_of(model, shape):
     grid = search_grid(DetectSettings(model=str(model)))
     (tile,) = grid.tiling(shape, grid.stride * 1000).tiles()
     return tile
+
+
+def leaf_arrays(value):
+    """Give the arrays of trees that say the same of every candidate, as a verdict's weights hold them."""
+    trees = TreeEnsemble(
+        np.zeros(1, np.int32), np.full(1, -1, np.int16), np.zeros(1), np.zeros(1, np.int32), np.zeros(1, np.int32),
+        np.full(1, value), np.zeros(1),
+    )  # fmt: skip
+    return {f"{TREES}{name}": array for name, array in trees._asdict().items()}

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from kernels.nets.verdict_cnn import VerdictCnn
 from kernels.stamps import CHANNELS, SIDE
+from kernels.tree_ensemble import TreeEnsemble
 from kernels.verdict_net import VerdictNet, reliability_of
 from schemas.model_card import ModelCard
 
@@ -22,7 +23,17 @@ def net():
     for seed in range(3):
         torch.manual_seed(seed)
         members.append(VerdictCnn(FEATURES).eval())
-    return VerdictNet(tuple(members), 1.7, -0.3, CARD)
+    # One split: features above 0.2 in column 1 add 3, others take 1 off.
+    trees = TreeEnsemble(
+        np.zeros(1, np.int32),
+        np.array([1, -1, -1], np.int16),
+        np.array([0.2, 0.0, 0.0]),
+        np.array([1, 0, 0], np.int32),
+        np.array([2, 0, 0], np.int32),
+        np.array([0.0, -1.0, 3.0]),
+        np.array([0.5]),
+    )
+    return VerdictNet(tuple(members), trees, 1.7, -0.3, CARD)
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +43,11 @@ def seen():
     return rng.normal(size=(COUNT, FEATURES)).astype(np.float32), stamps.astype(np.float32)
 
 
-def test_mean_of_the_members_calibrated(net, seen):
+def test_mean_of_trees_and_networks_calibrated(net, seen):
     features, stamps = (torch.from_numpy(part) for part in seen)
     with torch.no_grad():
-        odds = np.mean([one(stamps, features).double().numpy() for one in net.nets], axis=0)
+        pictures = np.mean([one(stamps, features).double().numpy() for one in net.nets], axis=0)
+    odds = (pictures + np.where(seen[0][:, 1] > 0.2, 3.5, -0.5)) / 2
     np.testing.assert_allclose(net.log_odds(*seen), odds, atol=1e-5)
     found = net(*seen)
     assert found.dtype == np.float32
