@@ -19,6 +19,7 @@ _ALIKE = 4.0  # of lengths of pieces without an anchor, the longest over the sho
 _FULL = 0.75  # of the line: more than this is one trail in pieces, and no flashes
 _PERIOD = (15.0, 450.0)  # px
 _ON_TIME = 2.0  # px by which a flash may be off its place
+_LINES_BY_CHANCE = 1e-2  # sets of pieces that chance may give in an image
 _BY_CHANCE = 1e-3  # rows of so many points that chance may give in an image
 _MOST = 600  # pieces looked at
 
@@ -46,16 +47,17 @@ def find_glint_trails(trails: Sequence[Segment], fwhm_px: float, area_px: float)
     -------
     list of GlintTrail
         No candidate belongs to two. Pieces: three or more of 2 FWHM at least, alike in length, on one line and along
-        it; or two of which one is 100 px long. Points: so many, one after the other at equal steps, that chance
-        gives fewer than 0.001 such rows in an image; that is four in most images. A line that is lit over more than
-        three quarters of its length is one trail in pieces, and is not given.
+        it, of which chance gives fewer than 0.01 sets in an image; or two of which one is 100 px long. Points: so many,
+        one after the other at equal steps, that chance gives fewer than 0.001 such rows in an image; that is four in
+        most images. A line that is lit over more than three quarters of its length is one trail in pieces, and is not
+        given.
     """
     strongest = sorted(range(len(trails)), key=lambda i: -trails[i].snr)[:_MOST]
     directed = [i for i in strongest if trails[i].length >= _DIRECTED_FWHM * fwhm_px]
     points = [i for i in strongest if trails[i].length < _DIRECTED_FWHM * fwhm_px]
     found: list[GlintTrail] = []
     used: set[int] = set()
-    for members in _lines(trails, directed, fwhm_px) + _rows(trails, points, area_px):
+    for members in _lines(trails, directed, fwhm_px, area_px) + _rows(trails, points, area_px):
         if used.isdisjoint(members):
             line = _through([trails[i] for i in members])
             dark = line.length - sum(trails[i].length for i in members)
@@ -69,7 +71,7 @@ def find_glint_trails(trails: Sequence[Segment], fwhm_px: float, area_px: float)
     return found
 
 
-def _lines(trails: Sequence[Segment], directed: list[int], fwhm_px: float) -> list[tuple[int, ...]]:
+def _lines(trails: Sequence[Segment], directed: list[int], fwhm_px: float, area_px: float) -> list[tuple[int, ...]]:
     """Find sets of pieces on one line, the largest first."""
     if len(directed) < 2:
         return []
@@ -83,9 +85,21 @@ def _lines(trails: Sequence[Segment], directed: list[int], fwhm_px: float) -> li
         line = _through([trails[directed[a]], trails[directed[b]]])
         near = _across(x, y, line) <= 0.75 * fwhm_px + 0.01 * np.minimum(length, 300)
         chosen = np.flatnonzero(near & (_turned(angle, line.angle) <= allowed))
-        if _is_set(length[chosen], line):
+        if _is_set(length[chosen], line) and _is_no_chance(allowed, chosen, line, fwhm_px, area_px):
             sets.add(tuple(directed[i] for i in chosen))
     return sorted(sets, key=lambda one: (-len(one), one))
+
+
+def _is_no_chance(
+    allowed: NDArray[np.float64], chosen: NDArray[np.intp], line: Segment, fwhm_px: float, area_px: float
+) -> bool:
+    """Tell whether pieces that lie anywhere, in any direction, would hardly ever give such a set."""
+    if len(chosen) < _LEAST:
+        return True
+    fits = np.minimum(allowed[chosen] / 90, 1.0)  # share of the directions
+    strip = 1.5 * fwhm_px * max(line.length, math.sqrt(area_px)) / area_px
+    expected = 0.5 * len(allowed) ** 2 * fits[0] * fits[1] * float(np.prod(len(allowed) * fits[2:] * strip))
+    return expected < _LINES_BY_CHANCE
 
 
 def _is_set(length: NDArray[np.float64], line: Segment) -> bool:
