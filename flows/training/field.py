@@ -1,7 +1,6 @@
 """One exposure as a network learns from it."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,8 +62,3 @@ def open_field(example: Example) -> Field:
     pixels, usable = (np.load(path, mmap_mode="r") for path in paths)
     targets, snr = targets_of(example.truth), example.truth["snr"].to_numpy().astype(np.float64)
     return Field(example.store.stem, store.info, pixels, usable, targets, snr)
-
-
-def field_paths(example: Example) -> tuple[Path, ...]:
-    """Files that `open_field` adds beside an example."""
-    return tuple(example.store.with_suffix(f".{name}.npy") for name in ("pixels", "usable"))

@@ -60,7 +60,9 @@ def share_found(found: Sequence[Recovery], level: float, least: float, below: fl
     """Give the share of the streaks with ``least`` <= S/N < ``below`` that scored at least ``level``."""
     snr, score = (np.concatenate([getattr(one, name) for one in found]) for name in ("snr", "score"))
     asked = (snr >= least) & (snr < below)
-    return Share(int((score[asked] >= level).sum()), int(asked.sum()))
+    # Where no false position is left, the level is minus infinity; so is the score of a streak that nothing found.
+    passed = (score >= level) & (score > -np.inf)
+    return Share(int((asked & passed).sum()), int(asked.sum()))
 
 
 def recovery(found: Sequence[Recovery], rates: tuple[float, ...] = (0.5, 1.0, 10.0)) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import torch
 from flows.adapters.verdicts import TREES
 from flows.adapters.weights import write_model
 from flows.search_grid import search_grid
+from kernels.dense_search import dense_grid
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.nets.streak_net import CELL, PLANES, StreakNet
 from kernels.nets.verdict_cnn import VerdictCnn
@@ -30,13 +31,32 @@ def write_windows(folder, threshold=0.5, seed=4):
 
 def write_cells(folder, threshold=0.5, seed=4, channels=8, dilations=(1, 1)):
     """Write a small `StreakNet` to a folder; give its card."""
-    from kernels.dense_search import dense_grid
-
     torch.manual_seed(seed)
-    net = StreakNet(channels, dilations)
+    return _write_net(folder, StreakNet(channels, dilations), threshold)
+
+
+def bright_net():
+    """Make a `StreakNet` whose log odds are 4 times the mean squashed S/N of a point source in a cell, less 6."""
+    net = StreakNet(2, (1, 1)).eval()
+    with torch.no_grad():
+        for value in net.parameters():
+            value.zero_()
+        net.first.weight[0, CELL**2 : 2 * CELL**2, 1, 1] = 1 / CELL**2
+        net.head.weight[0, 0] = 1
+        net.last.weight[0, 0] = 4
+        net.last.bias[0] = -6
+    return net
+
+
+def write_bright(folder):
+    """Write `bright_net` to a folder: it finds what is bright; give its card."""
+    return _write_net(folder, bright_net(), 0.5)
+
+
+def _write_net(folder, net, threshold):
     arrays = {name: value.detach().numpy() for name, value in net.state_dict().items()}
-    known = {"kind": "cells", "channels": channels, "dilations": list(dilations), "planes": PLANES, "cell": CELL}
-    known |= {"grid": vars(dense_grid(net.reach))}
+    known = {"kind": "cells", "channels": net.channels, "dilations": list(net.dilations), "planes": PLANES}
+    known |= {"cell": CELL, "grid": vars(dense_grid(net.reach))}
     return write_model(folder, arrays, CARD | {"stage": "detect", "input": known, "threshold": threshold})
 
 

@@ -1,62 +1,88 @@
+from dataclasses import replace
+
 import numpy as np
-import pyarrow as pa
 import pytest
-from tests_support import truth_table
+import torch
 
-from flows.training.verdict_fit import completeness, fit_verdict, label_candidates, threshold_at
-from kernels.verdict_net import reliability
+from flows.training.verdict_fit import VerdictFit, calibrate, fit_verdict, turned
+from flows.training.verdict_report import reliability_diagram
+from kernels.verdict_net import VerdictNet, reliability_of
+from tests.flows.training.candidate_support import exposure
 
-ROWS = [
-    ("streak", 100.0, 100.0, 3.0, 20.0, 10.0, 1.0),
-    ("streak", 300.0, 200.0, 60.0, 120.0, 5.0, 1.0),
-    ("streak", 10.0, 10.0, 3.0, 0.0, 20.0, 0.1),
-    ("point", 50.0, 300.0, 0.0, 0.0, 30.0, 1.0),
-    ("satellite", 250.0, 350.0, 500.0, 0.0, 90.0, 1.0),
-]
+FIT = VerdictFit(networks=2, epochs=4, batch=32)
 
 
-def labelled(positions):
-    x, y, score = map(np.array, zip(*positions, strict=True))
-    table = pa.table({"x": x, "y": y, "logitSum": score})
-    return label_candidates(table, np.zeros((len(x), 2), np.float32), truth_table(ROWS))
+@pytest.fixture(scope="module")
+def fitted():
+    lines = []
+    return fit_verdict([exposure(n) for n in range(4)], FIT, 0, lines.append), lines
 
 
-def test_labels():
-    one = labelled(
-        [
-            (101.0, 100.0, 9.0),
-            (101.5, 99.0, 8.0),
-            (150.0, 150.0, 7.0),
-            (50.0, 301.0, 6.0),
-            (11.0, 11.0, 5.0),
-            (60.0, 352.0, 4.0),
-        ]
-    )
-    assert one.label.tolist() == [1, 0, 0, -1, -1, 2]
-    assert one.target.tolist() == [0, -1, -1, -1, -1, -1]
+def odds_of(nets, one):
+    return VerdictNet(tuple(nets), 1.0, 0.0, None).log_odds(one.features, one.stamps.astype(np.float32))
 
 
-def test_completeness_counts_what_was_asked_for():
-    one = labelled([(101.0, 100.0, 9.0), (300.0, 201.0, 8.0), (150.0, 150.0, 7.0)])
-    score = np.array([0.9, 0.4, 0.6])
-    assert completeness([one], [score], 0.5, 3.0) == (1, 2, 1.0)
-    assert completeness([one], [score], 0.3, 3.0) == (2, 2, 1.0)
-    assert completeness([one], [score], 0.7, 7.0) == (1, 1, 0.0)
+def test_learns_what_is_real(fitted):
+    nets, lines = fitted
+    assert len(nets) == FIT.networks
+    assert not any(net.training for net in nets)
+    assert len(lines) == 1 + FIT.networks * FIT.epochs
+    assert lines[0] == "verdict on 220 candidates, 60 of them real"
+    fresh = exposure(50, 200, 200)
+    assert ((odds_of(nets, fresh) > 0) == (fresh.label == 1)).mean() > 0.95
 
 
-@pytest.mark.parametrize(("wanted", "left"), [(0.0, 0), (0.5, 2), (1.0, 4), (100.0, 12)])
-def test_threshold_leaves_the_wanted_number_of_false(wanted, left):
+def test_members_differ_and_the_seed_decides(fitted):
+    nets, _ = fitted
+    again = fit_verdict([exposure(n) for n in range(4)], FIT, 0, lambda line: None)
+    for one, other in zip(nets, again, strict=True):
+        assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+    assert not torch.equal(nets[0].joined[0].weight, nets[1].joined[0].weight)
+
+
+def test_what_is_neither_real_nor_false_teaches_nothing():
+    one, fit = exposure(0), VerdictFit(networks=1, epochs=1, batch=16)
+    doubt = np.where(np.arange(len(one.label)) % 5 == 0, -1, one.label)
+    spoilt = one.features.copy()
+    spoilt[doubt < 0] = 1e6
+    (clean,) = fit_verdict([replace(one, label=doubt)], fit, 0, lambda line: None)
+    (other,) = fit_verdict([replace(one, label=doubt, features=spoilt)], fit, 0, lambda line: None)
+    assert torch.equal(clean.joined[0].weight, other.joined[0].weight)
+    np.testing.assert_allclose(clean.mean.numpy(), one.features[doubt >= 0].mean(0), atol=1e-5)
+
+
+def test_the_eight_symmetries():
+    stamp = torch.arange(16.0).reshape(1, 1, 4, 4)
+    all_eight = {tuple(turned(stamp, n).flatten().tolist()) for n in range(8)}
+    square = stamp[0, 0].numpy()
+    expected = {tuple(np.rot90(way, k).ravel().tolist()) for k in range(4) for way in (square, square[:, ::-1])}
+    assert all_eight == expected
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(0.4, 1.5), (2.0, -1.0)])
+def test_calibration_recovers_a_known_slope_and_offset(slope, offset):
     rng = np.random.default_rng(0)
-    examples = [labelled([(150.0 + 40 * n, 150.0, 1.0) for n in range(3)]) for _ in range(4)]
-    scores = [rng.random(3) for _ in examples]
-    threshold = threshold_at(examples, scores, wanted)
-    assert sum(int((score >= threshold).sum()) for score in scores) == left
+    log_odds = rng.normal(0, 3, 40_000)
+    real = rng.random(40_000) < 1 / (1 + np.exp(-(slope * log_odds + offset)))
+    assert calibrate(log_odds, real) == pytest.approx((slope, offset), abs=0.06)
 
 
-@pytest.mark.parametrize("hidden", [(), (8,)])
-def test_verdict_learns_a_line(hidden):
+def test_the_expected_calibration_error_falls():
     rng = np.random.default_rng(1)
-    features = rng.normal(size=(600, 3)).astype(np.float32)
-    label = (features @ [1.0, -2.0, 0.0] > 0).astype(np.int64)
-    arrays = fit_verdict(features, label, hidden, 0)
-    assert ((reliability(features, arrays) > 0.5) == label).mean() > 0.95
+    log_odds = rng.normal(0, 4, 20_000)
+    real = rng.random(20_000) < 1 / (1 + np.exp(-(0.4 * log_odds - 0.7)))
+
+    def error(parameters, part):
+        stated, seen, share = reliability_diagram(reliability_of(log_odds[part], *parameters), real[part].astype(int))
+        return (np.abs(stated - seen) * share).sum()
+
+    first, second = slice(0, 10_000), slice(10_000, None)
+    found = calibrate(log_odds[first], real[first])
+    assert error((1.0, 0.0), second) > 0.1
+    assert error(found, second) < 0.02
+
+
+def test_a_perfect_separation_has_a_finite_slope():
+    odds = np.array([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0])
+    slope, _ = calibrate(odds, odds > 0)
+    assert 0 < slope < 10

@@ -2,53 +2,71 @@ import json
 
 import numpy as np
 import pytest
-from tests_support import truth_table
+from sklearn.calibration import calibration_curve
 
-from flows.training.verdict_fit import Labelled, targets_of
-from flows.training.verdict_report import choose_verdict, report_verdict, score_all
+from flows.training.candidates import completeness, threshold_at
+from flows.training.verdict_report import Scored, reliability_diagram, report_verdict, rivals
 from schemas.reliability import FEATURES
+from tests.flows.training.candidate_support import exposure
 
 
-def exposure(seed, real=15, false=40):
-    """Streaks and false candidates that differ in the first two features by more than noise; all S/N are 20."""
-    rng = np.random.default_rng(seed)
-    label = np.repeat([1, 0], [real, false])
-    features = rng.normal(size=(real + false, len(FEATURES))).astype(np.float32)
-    features[:, 0] += 2.0 * label
-    features[:, 1] += 4.0 * label
-    rows = [("streak", 30.0 * n, 50.0, 3.0, 0.0, 20.0, 1.0) for n in range(real)]
-    target = np.where(label == 1, np.arange(real + false), -1)
-    return Labelled(features, label, target, targets_of(truth_table(rows)), np.full(real, 20.0))
+def good(one):
+    return 1 / (1 + np.exp(-(one.features[:, 0] + 2 * one.features[:, 1] - 5)))
 
 
-@pytest.fixture(scope="module")
-def chosen():
-    return choose_verdict([exposure(n) for n in range(4)], [exposure(10 + n) for n in range(4)], 0.5, 0)
+def scored(preset, examples, rank=good):
+    ways = {"verdict": [rank(one) for one in examples], "summed logit": [one.features[:, 0] for one in examples]}
+    return Scored(preset, examples, ways)
 
 
-def test_threshold_is_set_on_the_validation_exposures(chosen):
-    arrays, choice = chosen
-    validation = [exposure(10 + n) for n in range(4)]
-    passed = sum(
-        int(((score >= choice["threshold"]) & (one.label == 0)).sum())
-        for one, score in zip(validation, score_all(arrays, validation), strict=True)
-    )
-    assert passed == 2
-    assert set(choice["rivals"]) == {"()", "(16,)", "(32, 16)"}
-
-
-def test_report_counts_and_beats_the_summed_logit(chosen, tmp_path):
-    arrays, choice = chosen
-    tests = ([exposure(20 + n) for n in range(3)], [exposure(30 + n) for n in range(3)])
-    figures = report_verdict(tmp_path, arrays, choice, tests, ["ztf", "ztf", "llnl"])
+def test_report_counts_what_the_threshold_does(tmp_path):
+    tests = {"ztf": [exposure(20), exposure(21)], "llnl": [exposure(22)]}
+    right = [scored(preset, examples) for preset, examples in tests.items()]
+    wrong = [scored(preset, examples, lambda one: good(one) / 2) for preset, examples in tests.items()]
+    figures = report_verdict(tmp_path, right, wrong, 0.5)
     confusion = figures["ztf"]["confusion_candidates"]
     assert confusion["real_passed"] + confusion["real_dropped"] == 30
     assert confusion["false_passed"] + confusion["false_dropped"] == 80
     assert figures["ztf"]["c7"]["found"] == confusion["real_passed"]
+    assert figures["ztf"]["c7"]["present"] == 30
     assert figures["ztf"]["false_per_image"] == confusion["false_passed"] / 2
-    assert figures["ztf"]["c7_at_1_false"] > figures["ztf"]["c7_at_1_false_summed_logit"]
+    assert figures["ztf"]["verdict, at 1 false"]["c7"] > figures["ztf"]["summed logit, at 1 false"]["c7"]
     assert figures["llnl"]["exposures"] == 1
-    assert figures["llnl"]["psf_misjudged"]["c10"][1] == 15
+    assert figures["llnl"]["psf_misjudged"]["c10"]["found"] == 0
     assert 0 <= figures["calibration_error"] < 0.3
     json.dumps(figures)
-    assert (tmp_path / "training_verdict.png").stat().st_size > 5000
+    assert (tmp_path / "training_verdict.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_diagram_against_sklearn():
+    rng = np.random.default_rng(0)
+    score = rng.random(5000)
+    label = (rng.random(5000) < score**2).astype(np.int64)
+    stated, seen, share = reliability_diagram(score, label)
+    expected_seen, expected_stated = calibration_curve(label, score, n_bins=10)
+    np.testing.assert_allclose(stated, expected_stated)
+    np.testing.assert_allclose(seen, expected_seen)
+    assert share.sum() == pytest.approx(1)
+
+
+def test_bins_without_candidates_are_left_out_and_one_belongs_to_the_last():
+    stated, seen, share = reliability_diagram(np.array([1.0, 0.95, 0.01]), np.array([1, 0, 0]))
+    np.testing.assert_allclose(stated, [0.01, 0.975])
+    np.testing.assert_allclose(seen, [0, 0.5])
+    np.testing.assert_allclose(share, [1 / 3, 2 / 3])
+
+
+def test_rivals_rank_by_measurements_alone():
+    found = rivals([exposure(n) for n in range(4)], 0)
+    fresh = [exposure(30 + n) for n in range(3)]
+    shares = {}
+    for name, rank in found.items():
+        scores = [rank(one) for one in fresh]
+        hit, present, _ = completeness(fresh, scores, threshold_at(fresh, scores, 1.0), 7.0)
+        shares[name] = hit / present
+    np.testing.assert_allclose(
+        found["summed logit"](fresh[0]), fresh[0].features[:, FEATURES.index("log_logit_sum")], rtol=1e-6
+    )
+    assert shares.keys() == {"summed logit", "logistic regression", "boosted trees"}
+    assert shares["logistic regression"] > 0.9 > shares["summed logit"]
+    assert shares["boosted trees"] > 0.8

@@ -1,0 +1,142 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from tests_support import truth_table
+
+from flows.adapters.zarr_tiles import TileStore
+from flows.training.candidates import (
+    candidates,
+    completeness,
+    label_candidates,
+    misjudged,
+    search,
+    stamp_of,
+    targets_of,
+    threshold_at,
+)
+from flows.training.scan import pixels
+from flows.training.window_sample import cut_windows
+from kernels.nets.basic_cnn import BasicCnn
+from kernels.stamps import CHANNELS, SIDE
+from schemas.reliability import FEATURES
+from schemas.tiles import Tiling
+from stages.measure import Described
+from tests.flows.model_support import write_bright, write_cells, write_windows
+
+ROWS = [
+    ("streak", 100.0, 100.0, 3.0, 20.0, 10.0, 1.0),
+    ("streak", 300.0, 200.0, 60.0, 120.0, 5.0, 1.0),
+    ("streak", 10.0, 10.0, 3.0, 0.0, 20.0, 0.1),
+    ("point", 50.0, 300.0, 0.0, 0.0, 30.0, 1.0),
+    ("satellite", 250.0, 350.0, 500.0, 0.0, 90.0, 1.0),
+]
+
+
+def planes_of(example):
+    store = TileStore.open(example.store)
+    return {name: store.read_all(name) for name in ("difference", "mask")}, store.info
+
+
+def labelled(positions):
+    x, y, score = map(np.array, zip(*positions, strict=True))
+    table = pa.table({"x": x, "y": y, "logitSum": score})
+    features, stamps = np.zeros((len(x), 2), np.float32), np.zeros((len(x), CHANNELS, SIDE, SIDE), np.float32)
+    return label_candidates(Described(table, features, stamps), truth_table(ROWS))
+
+
+def test_labels():
+    one = labelled(
+        [
+            (101.0, 100.0, 9.0),
+            (101.5, 99.0, 8.0),
+            (150.0, 150.0, 7.0),
+            (50.0, 301.0, 6.0),
+            (11.0, 11.0, 5.0),
+            (60.0, 352.0, 4.0),
+        ]
+    )
+    assert one.label.tolist() == [1, 0, 0, -1, -1, 2]
+    assert one.target.tolist() == [0, -1, -1, -1, -1, -1]
+    assert one.known.tolist() == [True, True, True, False, False, True]
+    np.testing.assert_array_equal(one.snr, [10, 5, 20, 30, 90])
+    assert one.stamps.dtype == np.float16
+
+
+def test_targets_are_the_rows_of_the_truth():
+    targets = targets_of(truth_table(ROWS))
+    assert targets.kind.tolist() == [row[0] for row in ROWS]
+    np.testing.assert_array_equal(targets.angle, [20, 120, 0, 0, 0])
+    assert targets.counted.tolist() == [True, True, False, False, False]
+
+
+def test_completeness_counts_what_was_asked_for():
+    one = labelled([(101.0, 100.0, 9.0), (300.0, 201.0, 8.0), (150.0, 150.0, 7.0)])
+    score = np.array([0.9, 0.4, 0.6])
+    assert completeness([one], [score], 0.5, 3.0) == (1, 2, 1.0)
+    assert completeness([one], [score], 0.3, 3.0) == (2, 2, 1.0)
+    assert completeness([one], [score], 0.7, 7.0) == (1, 1, 0.0)
+
+
+@pytest.mark.parametrize(("wanted", "left"), [(0.0, 0), (0.5, 2), (1.0, 4), (100.0, 12)])
+def test_threshold_leaves_the_wanted_number_of_false(wanted, left):
+    rng = np.random.default_rng(0)
+    examples = [labelled([(150.0 + 40 * n, 150.0, 1.0) for n in range(3)]) for _ in range(4)]
+    scores = [rng.random(3) for _ in examples]
+    threshold = threshold_at(examples, scores, wanted)
+    assert sum(int((score >= threshold).sum()) for score in scores) == left
+
+
+def test_search_scores_windows_as_cut(examples, tmp_path):
+    write_windows(tmp_path, threshold=1e-6)
+    hits = search(*planes_of(examples[0]), str(tmp_path))
+    image, usable, background = pixels(examples[0])
+    rows, columns = Tiling(image.shape).grid
+    assert 0.5 * rows * columns < len(hits) <= rows * columns
+    corners = 7 * np.stack([hits["row"].to_numpy(), hits["column"].to_numpy()], 1).astype(np.int64)
+    windows = cut_windows(image, usable, background, corners[:300])
+    torch.manual_seed(4)
+    with torch.no_grad():
+        scores = BasicCnn().eval()(torch.from_numpy(windows)).numpy()
+    np.testing.assert_allclose(hits["logit"].to_numpy()[:300], scores[:, 1] - scores[:, 0], atol=1e-5)
+
+
+def test_search_of_cells_looks_at_all_of_them(examples, tmp_path):
+    write_cells(tmp_path, threshold=1e-30)
+    planes, info = planes_of(examples[0])
+    hits = search(planes, info, str(tmp_path))
+    rows, columns = info.shape[0] // 4, info.shape[1] // 4
+    assert int(hits.schema.metadata[b"windows"]) == rows * columns == len(hits) + int(hits.schema.metadata[b"unscored"])
+
+
+def test_new_weights_in_a_folder_are_loaded(examples, tmp_path):
+    found = []
+    for seed in (1, 2):
+        write_cells(tmp_path, threshold=1e-30, seed=seed)
+        found.append(search(*planes_of(examples[0]), str(tmp_path))["logit"].to_numpy())
+    assert not np.array_equal(*found)
+    assert stamp_of("basic_cnn") == 0
+
+
+def test_candidates_come_with_the_right_and_with_another_psf(examples, tmp_path):
+    write_bright(tmp_path)
+    one, other = candidates(examples[0], str(tmp_path), wrong_psf=True)
+    for part in (one, other):
+        count = len(part.label)
+        assert count > 3
+        assert part.features.shape == (count, len(FEATURES))
+        assert part.stamps.shape == (count, CHANNELS, SIDE, SIDE)
+        assert np.isfinite(part.features).all()
+        assert np.isfinite(part.stamps).all()
+    assert (one.label == 1).any()
+    assert not np.array_equal(one.features, other.features)
+    (alone,) = candidates(examples[0], str(tmp_path), wrong_psf=False)
+    np.testing.assert_array_equal(alone.features, one.features)
+
+
+def test_misjudged_psf_is_plausible_and_always_the_same(examples):
+    info = TileStore.open(examples[0].store).info
+    assert misjudged(info) == misjudged(info)
+    many = [misjudged(info.model_copy(update={"visit": visit})).psf.fwhm_px / info.psf.fwhm_px for visit in range(400)]
+    assert np.std(np.log(many)) == pytest.approx(0.12, abs=0.015)
+    assert np.mean(np.log(many)) == pytest.approx(0, abs=0.02)
