@@ -1,36 +1,69 @@
-from dataclasses import replace
+import json
 
 import pytest
 
 from flows.adapters.weights import load_model, read_card
-from flows.training.detect import TrainPlan, train_detect
+from flows.training.cell_fit import CellFit
+from flows.training.cells import CellPlan
+from flows.training.detect import TrainPlan, quick_plan, train_detect
 from flows.training.examples import Wanted
+from flows.training.verdict import VerdictPlan
+from flows.training.verdict_fit import VerdictFit
 from flows.training.window_fit import FitPlan
+from flows.training.windows import WindowPlan
+
+SMALL = (Wanted("ztf", 2, 25, (640, 660)),)
+WINDOWS = FitPlan(epochs=1, device="cpu")
+PLAN = TrainPlan(
+    SMALL, SMALL, SMALL, SMALL,
+    CellPlan(channels=8, dilations=(1, 1), first=CellFit(150, rate=1e-2), later=CellFit(20), rounds=1),
+    WindowPlan(rounds=1, first=WINDOWS, later=WINDOWS), VerdictPlan(VerdictFit(networks=2, epochs=2, batch=16)),
+)  # fmt: skip
+NAMES = ("train", "validation", "verdict", "test")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("work")
+
+
+def cards(folder, model, exposures, options=""):
+    """Cards of a search that was trained, which load."""
+    found = [read_card(stage, str(folder)) for stage in ("detect", "reliability")]
+    assert found[1].input["detector_sha256"] == found[0].sha256
+    for card in found:
+        assert card.name == model
+        assert card.training["exposures"] == exposures
+        assert card.training["command"] == f"nightstride train detect --model {model}{options}"
+        assert "no real data" in card.training["data"]
+        assert load_model(card.stage, str(folder)).card == card
+    return found
 
 
 @pytest.mark.slow
-def test_trains_both_models_from_nothing(tmp_path):
-    small = (Wanted("ztf", 2, 25, (640, 660)),)
-    plan = replace(
-        TrainPlan(), train=small, verdict=small, validation=small, test=small, rounds=1,
-        first=FitPlan(epochs=4, device="cpu"), later=FitPlan(epochs=2, device="cpu"),
-    )  # fmt: skip
-    lines = []
-    figures = train_detect(tmp_path / "models", tmp_path / "work", plan, 1, lines.append)
-    assert figures["windows"]["at_0.5"]["accuracy"] > 0.6
+@pytest.mark.parametrize(
+    ("model", "pictures"),
+    [
+        ("streak_net", {"training_verdict.png"}),
+        ("basic_cnn", {"training_verdict.png", "training_windows.png"}),
+    ],
+)
+def test_trains_a_search_from_nothing(tmp_path, work, model, pictures):
+    figures = train_detect(tmp_path, work, model, PLAN, 1, lambda line: None)
+    cards(tmp_path, model, dict.fromkeys(NAMES, 2))
     assert figures["detections"]["ztf"]["c10"]["present"] > 0
-    for stage in ("detect", "reliability"):
-        card = read_card(stage, str(tmp_path / "models"))
-        assert card.training["exposures"] == {"train": 2, "validation": 2, "verdict": 2, "test": 2}
-        assert load_model(stage, str(tmp_path / "models")).card == card
-    assert {path.name for path in (tmp_path / "models").glob("*.png")} == {
-        "training_windows.png",
-        "training_verdict.png",
-    }
-    assert any("new false windows" in line for line in lines)
-    fields = {
-        path.name
-        for name in ("train", "validation", "verdict", "test")
-        for path in (tmp_path / "work" / name).rglob("*.fz")
-    }
+    assert figures["detector"]
+    json.dumps(figures)
+    assert {path.name for path in tmp_path.glob("*.png")} == pictures
+    fields = {path.name for name in NAMES for path in (work / name).rglob("*.fz")}
     assert len(fields) == 8, "the four sets must not share an exposure"
+
+
+def test_plans_can_be_written_on_a_card():
+    from dataclasses import asdict
+
+    for plan in (TrainPlan(), quick_plan(3)):
+        assert json.loads(json.dumps(asdict(plan)))["seed"] == plan.seed
+    assert quick_plan(3).seed == 3
+    quick, whole = (sum(part.count for part in plan.train) for plan in (quick_plan(1), TrainPlan()))
+    assert quick < whole / 10

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from flows.adapters.weights import load_model, read_card
+from flows.training.candidates import candidates, threshold_at
+from flows.training.verdict import Sets, VerdictPlan, train_verdict
+from flows.training.verdict_fit import VerdictFit
+from schemas.reliability import FEATURES
+from tests.flows.model_support import write_bright
+
+PLAN = VerdictPlan(VerdictFit(networks=2, epochs=2, batch=16), false_per_image=2.0)
+
+
+@pytest.fixture(scope="module")
+def trained(examples, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("verdict")
+    write_bright(folder)
+    sets = Sets(examples, examples, {"ztf": examples[:1]})
+    figures = train_verdict(folder, str(folder), sets, PLAN, {"data": "a test"}, 1, 1, lambda line: None)
+    return folder, figures
+
+
+@pytest.mark.slow
+def test_the_card_names_the_detector_and_loads(trained):
+    folder, figures = trained
+    card, detector = read_card("reliability", str(folder)), read_card("detect", str(folder))
+    assert card.input["detector_sha256"] == detector.sha256
+    assert (card.input["features"], card.input["networks"]) == (list(FEATURES), 2)
+    assert (card.name, card.version) == (detector.name, f"{detector.name}-{detector.version}/verdict-2")
+    assert card.metrics == figures
+    assert card.calibration["expected_calibration_error"] == figures["calibration_error"]
+    assert len(load_model("reliability", str(folder)).nets) == 2
+
+
+@pytest.mark.slow
+def test_the_threshold_leaves_the_wanted_number_of_false(trained, examples):
+    folder, _ = trained
+    net = load_model("reliability", str(folder))
+    found = [one for example in examples for one in candidates(example, str(folder), wrong_psf=False)]
+    scores = [net(one.features, one.stamps.astype(np.float32)) for one in found]
+    left = sum(
+        int(((score >= net.card.threshold) & (one.label == 0)).sum()) for one, score in zip(found, scores, strict=True)
+    )
+    assert left <= 2.0 * len(examples)
+    assert net.card.threshold == max(threshold_at(found, scores, 2.0), 0.0)
