@@ -60,6 +60,12 @@ def _write_net(folder, net, threshold):
     return write_model(folder, arrays, CARD | {"stage": "detect", "input": known, "threshold": threshold})
 
 
+def one_leaf(value):
+    """Make trees that say the same of everything."""
+    zero = np.zeros(1, np.int32)
+    return TreeEnsemble(zero, np.full(1, -1, np.int16), np.zeros(1), zero, zero, np.array([value]), np.zeros(1))
+
+
 def write_verdict(folder, gain=0.0, offset=0.0, feature="log_snr", networks=1, threshold=0.1, **known):
     """Write a verdict whose log odds are ``gain`` times a feature that is not negative, plus ``offset``."""
     net = VerdictCnn(len(FEATURES))
@@ -67,10 +73,10 @@ def write_verdict(folder, gain=0.0, offset=0.0, feature="log_snr", networks=1, t
     arrays["scale"] += 1
     arrays["joined.0.weight"][0, FEATURES.index(feature)] = 1
     arrays["joined.3.weight"][0, 0] = 1
-    arrays["joined.5.weight"][0, 0] = gain
-    arrays["joined.5.bias"][0] = offset
+    arrays["joined.5.weight"][0, 0] = 2 * gain  # the trees are silent, and have half of the say
+    arrays["joined.5.bias"][0] = 2 * offset
     members = {f"{n}.{name}": value.numpy() for n in range(networks) for name, value in arrays.items()}
-    members |= leaf_arrays(0.0)
+    members |= {f"{TREES}{name}": value for name, value in one_leaf(0.0)._asdict().items()}
     given = {"features": list(FEATURES), "stamps": [CHANNELS, SIDE, SIDE], "networks": networks}
     made = {"stage": "reliability", "input": given | known, "threshold": threshold}
     return write_model(

@@ -15,6 +15,10 @@ CARD = ModelCard(
     training={}, metrics={}, threshold=0.5, false_alarm_rate="not set",
 )  # fmt: skip
 COUNT, FEATURES = 75, 6
+TREES = TreeEnsemble(  # 0.5 + 3 where feature 2 is above 0.1, 0.5 - 2 elsewhere
+    np.array([0], np.int32), np.array([2, -1, -1], np.int16), np.array([0.1, 0, 0]), np.array([1, 0, 0], np.int32),
+    np.array([2, 0, 0], np.int32), np.array([0, -2.0, 3.0]), np.array([0.5]),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -23,17 +27,7 @@ def net():
     for seed in range(3):
         torch.manual_seed(seed)
         members.append(VerdictCnn(FEATURES).eval())
-    # One split: features above 0.2 in column 1 add 3, others take 1 off.
-    trees = TreeEnsemble(
-        np.zeros(1, np.int32),
-        np.array([1, -1, -1], np.int16),
-        np.array([0.2, 0.0, 0.0]),
-        np.array([1, 0, 0], np.int32),
-        np.array([2, 0, 0], np.int32),
-        np.array([0.0, -1.0, 3.0]),
-        np.array([0.5]),
-    )
-    return VerdictNet(tuple(members), trees, 1.7, -0.3, CARD)
+    return VerdictNet(tuple(members), TREES, 1.7, -0.3, CARD)
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +40,8 @@ def seen():
 def test_mean_of_trees_and_networks_calibrated(net, seen):
     features, stamps = (torch.from_numpy(part) for part in seen)
     with torch.no_grad():
-        pictures = np.mean([one(stamps, features).double().numpy() for one in net.nets], axis=0)
-    odds = (pictures + np.where(seen[0][:, 1] > 0.2, 3.5, -0.5)) / 2
+        networks = np.mean([one(stamps, features).double().numpy() for one in net.nets], axis=0)
+    odds = (networks + np.where(seen[0][:, 2] > 0.1, 3.5, -1.5)) / 2
     np.testing.assert_allclose(net.log_odds(*seen), odds, atol=1e-5)
     found = net(*seen)
     assert found.dtype == np.float32

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from flows.adapters.weights import load_model, read_card
+from flows.training.boosted_fit import TreeFit
 from flows.training.cell_fit import CellFit
 from flows.training.cells import CellPlan
 from flows.training.detect import TrainPlan, quick_plan, train_detect
@@ -17,7 +18,8 @@ WINDOWS = FitPlan(epochs=1, device="cpu")
 PLAN = TrainPlan(
     SMALL, SMALL, SMALL, SMALL,
     CellPlan(channels=8, dilations=(1, 1), first=CellFit(150, rate=1e-2), later=CellFit(20), rounds=1),
-    WindowPlan(rounds=1, first=WINDOWS, later=WINDOWS), VerdictPlan(VerdictFit(networks=2, epochs=2, batch=16)),
+    WindowPlan(rounds=1, first=WINDOWS, later=WINDOWS),
+    VerdictPlan(VerdictFit(networks=2, epochs=2, batch=16), TreeFit(trees=5, least=5)),
 )  # fmt: skip
 NAMES = ("train", "validation", "verdict", "test")
 

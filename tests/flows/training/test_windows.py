@@ -12,9 +12,8 @@ FIT = FitPlan(epochs=1, device="cpu")
 def test_mines_its_own_false_alarms_and_writes_what_loads(examples, tmp_path):
     lines = []
     plan = WindowPlan(rounds=1, most=200, first=FIT, later=FIT, floor=0.3)
-    figures = train_windows(
-        tmp_path, examples[:1], examples[1:], examples[1:], plan, {"data": "a test"}, 1, 1, lines.append
-    )
+    train, check, about = examples[:1], examples[1:], {"data": "a test"}
+    figures = train_windows(tmp_path, train, check, check, plan, about, 1, 1, lines.append)
     card = read_card("detect", str(tmp_path))
     assert (card.name, card.threshold, card.metrics) == ("basic_cnn", 0.3, figures)
     assert figures["windows"] > 100
