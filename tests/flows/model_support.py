@@ -79,9 +79,7 @@ def write_verdict(folder, gain=0.0, offset=0.0, feature="log_snr", networks=1, t
     members |= {f"{TREES}{name}": value for name, value in one_leaf(0.0)._asdict().items()}
     given = {"features": list(FEATURES), "stamps": [CHANNELS, SIDE, SIDE], "networks": networks}
     made = {"stage": "reliability", "input": given | known, "threshold": threshold}
-    return write_model(
-        folder, members, CARD | made | {"calibration": {"slope": 2.0, "offset": 0.0}}
-    )  # trees count as much
+    return write_model(folder, members, CARD | made | {"calibration": {"slope": 1.0, "offset": 0.0}})
 
 
 def tile_of(model, shape):
@@ -89,12 +87,3 @@ def tile_of(model, shape):
     grid = search_grid(DetectSettings(model=str(model)))
     (tile,) = grid.tiling(shape, grid.stride * 1000).tiles()
     return tile
-
-
-def leaf_arrays(value):
-    """Give the arrays of trees that say the same of every candidate, as a verdict's weights hold them."""
-    trees = TreeEnsemble(
-        np.zeros(1, np.int32), np.full(1, -1, np.int16), np.zeros(1), np.zeros(1, np.int32), np.zeros(1, np.int32),
-        np.full(1, value), np.zeros(1),
-    )  # fmt: skip
-    return {f"{TREES}{name}": array for name, array in trees._asdict().items()}
