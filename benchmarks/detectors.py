@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -146,9 +147,7 @@ def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> d
                 "false_per_image_published": found.published_false / len(examples),
             }
         level = level_at(found.judged, 1.0)
-        curves[name] = [
-            share_found(found.judged, level, low, high) for low, high in zip(SNR_EDGES, SNR_EDGES[1:], strict=False)
-        ]
+        curves[name] = [share_found(found.judged, level, low, high) for low, high in pairwise(SNR_EDGES)]
     Console(width=150).print(f"{preset}: {len(examples)} exposures", table)
     draw(preset, curves)
     return figures
