@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import logit
 
+from flows.adapters.candidate_detectors import KINDS, candidate_detector
 from flows.adapters.weights import read_screen_card, read_weights
 from kernels.dense_search import DenseSearch
 from kernels.detector import Detector
@@ -54,6 +55,8 @@ def build_detector(
         cells = StreakNet(int(card.input["channels"]), card.input["dilations"])
         net = _with_weights(cells, arrays).to(where, memory_format=torch.channels_last)
         return DenseSearch(net, where, card)
+    if kind in KINDS:
+        return candidate_detector(card, arrays, where)
     raise Misconfigured(
         "unknown_kind",
         name,

@@ -95,3 +95,37 @@ def screen(
             typer.echo(str(error), err=True)
             raise typer.Exit(2) from error
     typer.echo(json.dumps(figures) if as_json else json.dumps(figures, indent=2))
+
+
+@app.command("detector")
+def detector(
+    kind: Annotated[str, typer.Option(help="two_stage, boosted or matched_filter.")] = "two_stage",
+    out: Annotated[Path, typer.Option(help="Folder for weights and card.")] = Path("models/detector"),
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for the simulated exposures (about 4 GB); used again if it is there.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything.")] = 1,
+    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
+) -> None:
+    """Train a detector that judges the peaks of a bank of trails; no data are needed.
+
+    Simulates exposures, finds candidates with the bank, fits boosted trees to their shapes (boosted), and a network to
+    cutouts of what the trees leave (two_stage). The classical matched_filter has nothing to learn.
+    """
+    from flows.training.candidate_train import train_candidates
+
+    with tempfile.TemporaryDirectory(prefix="nightstride-train-") as scratch:
+        try:
+            figures = train_candidates(
+                kind,
+                out,
+                work or Path(scratch),
+                seed,
+                workers or os.cpu_count() or 1,
+                lambda line: typer.echo(line, err=True),
+            )
+        except Misconfigured as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from error
+    typer.echo(json.dumps(figures) if as_json else json.dumps(figures, indent=2))

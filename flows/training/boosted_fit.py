@@ -12,13 +12,17 @@ from kernels.tree_ensemble import TreeEnsemble
 
 @dataclass(frozen=True)
 class TreeFit:
-    """Number of trees, learning rate, leaves of each, fewest examples in a leaf, and ridge on its value."""
+    """Number of trees, learning rate, leaves of each, fewest examples in a leaf, and ridge on its value.
+
+    False candidates are drawn, ``false_per_streak`` for each streak, and weighted by what they stand for.
+    """
 
     trees: int = 300
     rate: float = 0.06
     leaves: int = 31
     least: int = 40
     ridge: float = 1.0
+    false_per_streak: int = 40
 
 
 def fit_trees(features: NDArray[np.float32], label: NDArray[np.int64], plan: TreeFit, seed: int) -> TreeEnsemble:
@@ -39,7 +43,11 @@ def fit_model(
         early_stopping=False,
         random_state=seed,
     )
-    return model.fit(features, label)
+    false = np.flatnonzero(label == 0)
+    drawn = np.random.default_rng(seed).permutation(false)[: plan.false_per_streak * int(label.sum())]
+    weight = np.where(label == 0, len(false) / max(len(drawn), 1), 1.0)
+    kept = np.sort(np.concatenate([np.flatnonzero(label), drawn]))
+    return model.fit(features[kept], label[kept], weight[kept])
 
 
 def taken_from(model: Any) -> TreeEnsemble:
