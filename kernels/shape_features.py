@@ -96,7 +96,7 @@ def _describe(
     for n in prange(lines.shape[0]):
         dx, dy, length, angle, fine = lines[n]
         ux, uy = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-        side = max(FAR, math.ceil(length / 2 + 3 * sigma) + 4) + 2
+        side = max(FAR, math.ceil(length / 2 + 3 * sigma) + 6) + 2
         down, right = round(dy), round(dx)
         y0, x0 = pixel[n, 0] + down - side, pixel[n, 1] + right - side
         # In float32 units of the noise, 0 where nothing is known.

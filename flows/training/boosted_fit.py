@@ -14,7 +14,7 @@ from kernels.tree_ensemble import TreeEnsemble
 class TreeFit:
     """Number of trees, learning rate, leaves of each, fewest examples in a leaf, and ridge on its value.
 
-    False candidates are drawn, ``false_per_streak`` for each streak, and weighted by what they stand for.
+    Of the false candidates, ``false_per_streak`` for each streak are drawn, weighted by what they stand for; None: all.
     """
 
     trees: int = 300
@@ -22,7 +22,7 @@ class TreeFit:
     leaves: int = 31
     least: int = 40
     ridge: float = 1.0
-    false_per_streak: int = 40
+    false_per_streak: int | None = None
 
 
 def fit_trees(features: NDArray[np.float32], label: NDArray[np.int64], plan: TreeFit, seed: int) -> TreeEnsemble:
@@ -43,6 +43,8 @@ def fit_model(
         early_stopping=False,
         random_state=seed,
     )
+    if plan.false_per_streak is None:
+        return model.fit(features, label)
     false = np.flatnonzero(label == 0)
     drawn = np.random.default_rng(seed).permutation(false)[: plan.false_per_streak * int(label.sum())]
     weight = np.where(label == 0, len(false) / max(len(drawn), 1), 1.0)

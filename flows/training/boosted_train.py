@@ -33,7 +33,7 @@ class Examples:
 class BoostedPlan:
     """How the trees are fitted, and the seed of everything."""
 
-    fit: TreeFit = field(default_factory=TreeFit)
+    fit: TreeFit = field(default_factory=lambda: TreeFit(false_per_streak=40))
     seed: int = 1
 
 

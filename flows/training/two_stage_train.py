@@ -45,7 +45,7 @@ class TwoStagePlan:
         Of everything.
     """
 
-    trees: TreeFit = field(default_factory=TreeFit)
+    trees: TreeFit = field(default_factory=lambda: TreeFit(false_per_streak=40))
     net: NetFit = field(default_factory=NetFit)
     floor: float = -6.0
     least_snr: float = 7.0

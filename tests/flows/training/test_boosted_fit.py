@@ -21,6 +21,15 @@ def test_trees_say_what_scikit_learn_says():
     np.testing.assert_allclose(expit(odds), model.predict_proba(fresh)[:, 1], atol=1e-6)
 
 
+def test_drawn_false_ones_stand_for_all():
+    features, label = sample()
+    all_of_them, drawn = (
+        tree_logits(features, fit_trees(features, label, TreeFit(trees=60, false_per_streak=n), 1)) for n in (None, 1)
+    )
+    assert ((drawn > 0) == label).mean() > 0.95
+    assert abs(drawn.mean() - all_of_them.mean()) < 0.5
+
+
 def test_the_same_seed_gives_the_same_trees():
     first, second = (fit_trees(*sample(), TreeFit(trees=10), 3) for _ in range(2))
     for one, other in zip(first, second, strict=True):
