@@ -34,7 +34,7 @@ def catalogue_of(exposure: BenchExposure, logits: NDArray[np.float32], threshold
     planes = {"difference": exposure.difference, "mask": exposure.mask}
     hits = hits_of(logits, pixels.grid[1], threshold)
     streaks = MERGE({"hit": hits, **planes}, Context(exposure.info, None, settings.merge))
-    models = {"reliability": load_model("reliability", settings.measure.model)}
+    models = {"reliability": load_model("reliability", "basic_cnn")}
     return MEASURE({"streak": streaks, **planes}, Context(exposure.info, None, settings.measure, models))
 
 

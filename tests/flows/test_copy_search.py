@@ -17,7 +17,7 @@ from stages.inject import STAGE
 
 SETTINGS = Settings(
     tiles=TileSettings(tile=112, chunk=28),
-    detect=DetectSettings(threshold=0.2),
+    detect=DetectSettings(model="basic_cnn", threshold=0.2),
     measure=MeasureSettings(min_reliability=0.0),
     inject=InjectSettings(share=0),
 )

@@ -17,7 +17,7 @@ from schemas.settings import DetectSettings, ExecutionSettings, InjectSettings, 
 from schemas.tiles import Tiling
 from stages.detect import STAGE as DETECT
 
-SETTINGS = Settings(tiles=TileSettings(tile=112, chunk=28), detect=DetectSettings(threshold=0.2))
+SETTINGS = Settings(tiles=TileSettings(tile=112, chunk=28), detect=DetectSettings(model="basic_cnn", threshold=0.2))
 
 
 @pytest.fixture

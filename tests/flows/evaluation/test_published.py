@@ -38,7 +38,7 @@ def publish(out, key, rows=(), status="done"):
     table = DIA_SOURCE.schema.empty_table()
     if rows:
         zeros = {field.name: 0 if not field.nullable else None for field in DIA_SOURCE.schema}
-        zeros |= {"band": "r", "reliabilityVersion": "1"}
+        zeros |= {"band": "r", "reliabilityVersion": "1", "trailClass": ""}
         table = type(table).from_pylist([zeros | row for row in rows], schema=DIA_SOURCE.schema)
     CatalogStore(out).publish(DIA_SOURCE, key, table, "d")
     Ledger(out).put(

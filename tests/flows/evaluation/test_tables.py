@@ -54,8 +54,10 @@ def test_shows_stamps():
     group = {"n": 10, "found": 5, "completeness": 0.5, "interval": [0.2, 0.8]}
     row = {"min_reliability": 0.3, "groups": {"known_asteroids": group, "low_rb": group}}
     figures = {"stamps": 20, "truncated": 1, "at_default": row, "thresholds": [row | {"min_reliability": 0.9}]}
+    figures |= {"auc_known_asteroids_against_low_rb": {"value": 0.71, "interval": [0.6, 0.8]}}
     shown = text_of(stamp_tables(figures))
     assert "20 stamps, 1 of them cut" in shown
     assert "0.3 (default)" in shown
     assert "0.9 " in shown
     assert "low rb, 10" in shown
+    assert "0.710 (0.60-0.80)" in " ".join(shown.split())

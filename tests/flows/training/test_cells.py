@@ -27,4 +27,4 @@ def test_mines_its_own_false_alarms_and_writes_what_loads(examples, tmp_path):
     assert (detector.net.channels, detector.net.dilations) == (8, (1, 2))
     rounds = [line for line in lines if "hard places" in line]
     assert len(rounds) == 2
-    assert all(int(line.split(", ")[1].split()[0]) > 0 for line in rounds)
+    assert int(rounds[0].split(", ")[1].split()[0]) > 0
