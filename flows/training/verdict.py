@@ -74,6 +74,7 @@ def train_verdict(
     dict
         The figures on the test exposures, as in the card.
     """
+    out.mkdir(parents=True, exist_ok=True)
     find = partial(_find, detector=detector, workers=workers, say=say)
     learn = [one for pair in find(sets.train) for one in pair]
     torch.set_num_threads(workers)
