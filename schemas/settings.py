@@ -34,7 +34,7 @@ class DetectSettings(Section):
     batch: Annotated[int, Field(gt=0, description="Windows per call of the network.")] = 1024
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
-        Field(description="Of the network's linear layers; hits are always float32. auto: what the device is best at."),
+        Field(description="Of the network; windows near the threshold are float32. auto: what the device is best at."),
     ] = "auto"
     threshold: Annotated[
         float | None, Field(gt=0, lt=1, description="Window probability above which it is a hit; null: the card's.")

@@ -53,8 +53,9 @@ def build_detector(
         )
     if kind == "cells":
         cells = StreakNet(int(card.input["channels"]), card.input["dilations"])
-        net = _with_weights(cells, arrays).to(where, memory_format=torch.channels_last)
-        return DenseSearch(net, where, card)
+        exact = _precision(precision, where)
+        net = _with_weights(cells, arrays).to(where, getattr(torch, exact), memory_format=torch.channels_last)
+        return DenseSearch(net, where, card, exact)
     if kind in KINDS:
         return candidate_detector(card, arrays, where)
     raise Misconfigured(

@@ -5,11 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import IterableDataset, get_worker_info
 
 from flows.training.cell_labels import CellLabels
 from flows.training.examples import Example
@@ -61,26 +59,27 @@ class CropPlan:
     seed: int = 1
 
 
-class CropStream(IterableDataset[Batch]):
-    """Endless batches of crops: cells (n, 48, side, side), labels and weights (n, side, side), float32."""
+def draw_batches(examples: Sequence[Example], plan: CropPlan) -> Iterator[Batch]:
+    """Draw without end: cells (n, 48, side, side), labels and weights (n, side, side), float32.
 
-    def __init__(self, examples: Sequence[Example], plan: CropPlan) -> None:
-        self._examples, self._plan = tuple(examples), plan
+    Parameters
+    ----------
+    examples
+        Where the crops come from.
+    plan
+        What they are centred on; its seed decides everything.
+    """
+    rng = np.random.default_rng([plan.seed, 0])
+    fields = [open_field(example) for example in examples]
+    while True:
+        crops = [_crop(fields[rng.integers(len(fields))], plan, rng) for _ in range(plan.batch)]
+        cells, label, weight = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
+        yield cells.permute(0, 3, 1, 2), label, weight
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Draw batch after batch."""
-        worker = get_worker_info()
-        numba.set_num_threads(1)
-        rng = np.random.default_rng([self._plan.seed, worker.id if worker else 0])
-        fields = [open_field(example) for example in self._examples]
-        while True:
-            crops = [self._crop(fields[rng.integers(len(fields))], rng) for _ in range(self._plan.batch)]
-            cells, label, weight = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
-            yield cells.permute(0, 3, 1, 2), label, weight
 
-    def _crop(self, field: Field, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
-        x, y = _centre(field, self._plan, rng)
-        return draw_crop(field, x - rng.uniform(20, SIDE - 20), y - rng.uniform(20, SIDE - 20), rng)
+def _crop(field: Field, plan: CropPlan, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
+    x, y = _centre(field, plan, rng)
+    return draw_crop(field, x - rng.uniform(20, SIDE - 20), y - rng.uniform(20, SIDE - 20), rng)
 
 
 def _centre(field: Field, plan: CropPlan, rng: np.random.Generator) -> tuple[float, float]:

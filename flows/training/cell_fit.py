@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
-from flows.training.cell_crops import CropPlan, CropStream
+from flows.training.cell_crops import CropPlan, draw_batches
 from flows.training.examples import Example
 from kernels.nets.streak_net import StreakNet
 
@@ -46,19 +45,17 @@ def fit_cells(
     say
         Told of the loss now and then.
     """
-    stream = CropStream(examples, crops)
-    # Spawned: numba's threads do not survive a fork.
-    loader = iter(DataLoader(stream, None, num_workers=1, prefetch_factor=8, multiprocessing_context="spawn"))
+    batches = draw_batches(examples, crops)
     optimiser = torch.optim.AdamW(net.parameters(), lr=fit.rate, weight_decay=fit.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, fit.rate, total_steps=fit.batches, pct_start=0.1)
     net.train()
     losses, total, since = [], 0.0, 0
     for number in range(1, fit.batches + 1):
-        cells, label, weight = (part.to(device, non_blocking=True) for part in next(loader))
+        cells, label, weight = (part.to(device, non_blocking=True) for part in next(batches))
         odds = net(cells)
         loss = (nn.functional.binary_cross_entropy_with_logits(odds, label, weight, reduction="sum")) / label.numel()
         optimiser.zero_grad(set_to_none=True)
-        (100 * loss).backward()
+        torch.autograd.backward(100 * loss)
         nn.utils.clip_grad_norm_(net.parameters(), 10.0)
         optimiser.step()
         schedule.step()

@@ -1,6 +1,7 @@
 """A network that scores every 4 x 4 px of an image by what lies within 50 px."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -50,3 +51,29 @@ class StreakNet(nn.Module):
         for n in range(0, len(self.body), 2):
             x = torch.relu(x + self.body[n + 1](torch.relu(self.body[n](x))))
         return self.last(torch.relu(self.head(x)))[:, 0]
+
+    def inside(self, cells: torch.Tensor) -> torch.Tensor:
+        """Give the log odds of the cells whose whole surroundings are in the input.
+
+        The same sums as `forward`, without a value that is thrown away, and nothing is padded: where a library leaves
+        out what zeros would add, it may add the rest in another order.
+
+        Parameters
+        ----------
+        cells : (n, 48, rows + 2 * reach, columns + 2 * reach)
+            Cells with `reach` others around them.
+
+        Returns
+        -------
+        (n, rows, columns)
+        """
+        x = torch.relu(_unpadded(self.first, cells))
+        for n in range(0, len(self.body), 2):
+            found = _unpadded(self.body[n + 1], torch.relu(_unpadded(self.body[n], x)))
+            lost = self.dilations[n] + self.dilations[n + 1]
+            x = torch.relu(x[:, :, lost:-lost, lost:-lost] + found)
+        return self.last(torch.relu(self.head(x)))[:, 0]
+
+
+def _unpadded(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    return nn.functional.conv2d(x, layer.weight, layer.bias, dilation=layer.dilation)

@@ -44,6 +44,8 @@ def test_a_card_of_cells_makes_a_dense_search(tmp_path, plane):
     for name, value in detector.net.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), arrays[name])
     assert np.isfinite(detector.search(plane, Places(0, 0, 15, 20, 4))[0]).all()
+    automatic = load_model("detect", str(tmp_path), precision="auto").precision
+    assert automatic == ("bfloat16" if has_bfloat16() else "float32")
 
 
 def test_cells_have_no_screen(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from flows.training import cell_crops
-from flows.training.cell_crops import SIDE, CropPlan, CropStream, draw_crop
+from flows.training.cell_crops import SIDE, CropPlan, draw_batches, draw_crop
 from kernels.psf import moffat_mixture
 from kernels.trail_model import trail_image
 from tests.flows.training.field_support import field_of
@@ -112,7 +112,7 @@ def test_beyond_the_image_nothing_counts():
 
 def batches(examples, seed, count=2, **shown):
     plan = CropPlan(shown.pop("hard", {}), batch=3, seed=seed, **shown)
-    return list(islice(CropStream(examples, plan), count))
+    return list(islice(draw_batches(examples, plan), count))
 
 
 def test_batches_are_shaped_for_the_network_and_decided_by_the_seed(examples):

@@ -25,6 +25,16 @@ def test_is_the_same_everywhere():
     torch.testing.assert_close(torch.roll(net(cells), (5, -3), (1, 2))[inner], net(moved)[inner])
 
 
+def test_inside_is_what_no_border_reaches():
+    torch.manual_seed(0)
+    net = StreakNet(12, (1, 3, 2, 1)).double()
+    cells = torch.randn(2, 48, 40, 33, dtype=torch.double)
+    edge = net.reach
+    found = net.inside(cells)
+    assert found.shape == (2, 40 - 2 * edge, 33 - 2 * edge)
+    torch.testing.assert_close(found, net(cells)[:, edge:-edge, edge:-edge])
+
+
 def test_convolutions_come_in_pairs():
     with pytest.raises(ValueError, match="3 dilations"):
         StreakNet(8, (1, 1, 1))
