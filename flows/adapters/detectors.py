@@ -14,7 +14,9 @@ from kernels.detector import Detector
 from kernels.fused_dense import Precision, has_bfloat16
 from kernels.fused_screen import Screen, screen_layers
 from kernels.nets.basic_cnn import BasicCnn
+from kernels.nets.region_net import RegionNet
 from kernels.nets.streak_net import StreakNet
+from kernels.region_search import RegionSearch
 from kernels.scorer import WindowScorer, choose_device
 from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
@@ -56,6 +58,10 @@ def build_detector(
         exact = _precision(precision, where)
         net = _with_weights(cells, arrays).to(where, getattr(torch, exact), memory_format=torch.channels_last)
         return DenseSearch(net, where, card, exact)
+    if kind == "regions":
+        regions = RegionNet(int(card.input["channels"]), card.input["dilations"])
+        net = _with_weights(regions, arrays).to(where, memory_format=torch.channels_last)
+        return RegionSearch(net, where, card, float(card.input["floor"]))
     if kind in KINDS:
         return candidate_detector(card, arrays, where)
     raise Misconfigured(

@@ -1,0 +1,174 @@
+"""Fit a `RegionNet` to crops."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from flows.training.region_crops import BORDER, SIDE, Crop, CropDraw
+from flows.training.region_labels import balanced, label_boxes
+from flows.training.region_truth import Sources
+from kernels.boxes import encode
+from kernels.nets.region_net import ANCHORS, UNIT, RegionNet
+from kernels.nets.streak_net import CELL
+from kernels.region_search import FURTHEST, anchor_boxes, look, propose
+
+_SHOWN = 100  # batches between two reports
+_CELLS = SIDE // CELL
+_ANCHORS = 64  # learnt from in one crop, half of them with a trail
+_PROPOSALS = 24  # judged in one crop
+_JITTERED = 3  # copies of each true box that are judged too
+_JITTER = 0.12  # of its sides
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RegionFit:
+    """Batches of crops, crops in a batch, largest learning rate, weight decay."""
+
+    batches: int
+    batch: int = 8
+    rate: float = 1.5e-3
+    decay: float = 1e-3
+
+
+def fit_regions(net: RegionNet, draw: CropDraw, fit: RegionFit, seed: int, say: Say) -> tuple[float, ...]:
+    """Fit both halves of the network together, in place; give the mean loss of every 100 batches.
+
+    Parameters
+    ----------
+    net
+        Proposals and head share the features; the head learns from the proposals of the moment (Ren et al. 2015,
+        section 3.2, approximate joint training).
+    draw
+        Gives crops.
+    fit
+        AdamW (Loshchilov & Hutter 2019, ICLR) under a one-cycle schedule (Smith & Topin 2019, SPIE 11006).
+    seed
+        Of the boxes that are drawn.
+    say
+        Told of the loss now and then.
+    """
+    rng = np.random.default_rng([seed, 1])
+    optimiser = torch.optim.AdamW(net.parameters(), lr=fit.rate, weight_decay=fit.decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, fit.rate, total_steps=fit.batches, pct_start=0.1)
+    net.train()
+    shown, parts = [], []
+    for number in range(1, fit.batches + 1):
+        losses = crop_losses(net, draw.crops(fit.batch), rng)
+        optimiser.zero_grad(set_to_none=True)
+        losses.sum().backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 10.0)
+        optimiser.step()
+        schedule.step()
+        parts.append(losses.detach().numpy())
+        if number % _SHOWN == 0 or number == fit.batches:
+            mean = np.mean(parts, 0)
+            shown.append(float(mean.sum()))
+            say(f"batch {number} of {fit.batches}: loss {' + '.join(f'{part:.4f}' for part in mean)}")
+            parts = []
+    net.eval()
+    return tuple(shown)
+
+
+def crop_losses(net: RegionNet, crops: Sequence[Crop], rng: np.random.Generator) -> torch.Tensor:
+    """Give the losses of a batch, (4,): is there a trail, and where, of the anchors; the same of the head."""
+    cells = torch.from_numpy(np.stack([crop.cells for crop in crops])).permute(0, 3, 1, 2)
+    features = net.features(cells)
+    objectness = net.objectness(features)
+    first = _anchor_losses(net, features, objectness, crops, rng)
+    return torch.stack([*first, *_head_losses(net, features, objectness, crops, rng)])
+
+
+def _anchor_losses(
+    net: RegionNet,
+    features: torch.Tensor,
+    objectness: torch.Tensor,
+    crops: Sequence[Crop],
+    rng: np.random.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    parts = [_anchor_sample(crop.sources, rng) for crop in crops]
+    image = np.repeat(np.arange(len(parts)), [len(part[3]) for part in parts])
+    row, column, kind, label, shifts = (np.concatenate(values) for values in zip(*parts, strict=True))
+    odds = objectness[image, kind, row, column]
+    exists = nn.functional.binary_cross_entropy_with_logits(odds, torch.from_numpy(label.astype(np.float32)))
+    of = label == 1
+    chosen = features.permute(0, 2, 3, 1)[image[of], row[of], column[of]]
+    said = net.shifts(chosen)[np.arange(of.sum()), kind[of]]
+    return exists, _distance(said, torch.from_numpy(shifts[of]))
+
+
+def _anchor_sample(sources: Sources, rng: np.random.Generator) -> tuple[NDArray[np.int64], ...]:
+    """Draw anchors of a crop: row, column and kind, label, and the shifts to the trail."""
+    middle = (sources.boxes[:, :2] + sources.boxes[:, 2:]) / 2
+    steps = np.stack(np.meshgrid(np.arange(-3, 4), np.arange(-3, 4)), -1).reshape(-1, 2)
+    near = (np.round((middle - (CELL - 1) / 2) / CELL).astype(np.int64)[:, None] + steps).reshape(-1, 2)
+    anywhere = rng.integers(BORDER, _CELLS - BORDER, (2 * _ANCHORS, 2))
+    place = np.unique(np.concatenate([near, anywhere]), axis=0)
+    place = place[((place >= BORDER) & (place < _CELLS - BORDER)).all(1)]
+    column, row = np.repeat(place, len(ANCHORS), 0).T
+    kind = np.tile(np.arange(len(ANCHORS)), len(place))
+    boxes = anchor_boxes(place[:, 1], place[:, 0]).reshape(-1, 4)
+    label, trail = label_boxes(boxes, sources, 0.55, 0.3, best=True)
+    chosen = balanced(label, _ANCHORS, 0.5, rng)
+    shifts = np.zeros((len(chosen), 4), np.float32)
+    of = label[chosen] == 1
+    shifts[of] = encode(sources.boxes[trail[chosen][of]], boxes[chosen][of])
+    return row[chosen], column[chosen], kind[chosen], label[chosen], shifts
+
+
+def _head_losses(
+    net: RegionNet,
+    features: torch.Tensor,
+    objectness: torch.Tensor,
+    crops: Sequence[Crop],
+    rng: np.random.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    image, boxes = _proposals(net, features.detach(), objectness.detach(), crops, rng)
+    label, shifts = np.full(len(boxes), -1), np.zeros((len(boxes), 4), np.float32)
+    for n, crop in enumerate(crops):
+        of = np.flatnonzero(image == n)
+        label[of], trail = label_boxes(boxes[of], crop.sources, 0.5, 0.4, best=False)
+        hit = label[of] == 1
+        shifts[of[hit]] = encode(crop.sources.boxes[trail[hit]], boxes[of[hit]])
+    kept = label >= 0
+    image, boxes, label, shifts = image[kept], boxes[kept], label[kept], shifts[kept]
+    odds, said = look(net, features, image, [crop.cells for crop in crops], boxes)
+    verdict = nn.functional.binary_cross_entropy_with_logits(odds, torch.from_numpy(label.astype(np.float32)))
+    of = label == 1
+    wanted = torch.from_numpy(shifts[of] * np.array(UNIT, np.float32))
+    return verdict, 0.3 * _distance(said[of], wanted)
+
+
+def _proposals(
+    net: RegionNet, features: torch.Tensor, objectness: torch.Tensor, crops: Sequence[Crop], rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Give the likeliest proposals of each crop, and its true boxes, moved a little."""
+    best = objectness.amax(1)[:, BORDER:-BORDER, BORDER:-BORDER]
+    highest = nn.functional.max_pool2d(best, 3, 1, 1)
+    ranked = torch.where(best == highest, best, -torch.inf).flatten(1).topk(_PROPOSALS).indices.numpy()
+    row, column = np.divmod(ranked, best.shape[2])
+    image = np.repeat(np.arange(len(crops)), _PROPOSALS)
+    with torch.no_grad():
+        found = propose(net, features, image, row.ravel() + BORDER, column.ravel() + BORDER)
+    jittered = [_jittered(crop.sources.boxes, rng) for crop in crops]
+    image = np.concatenate([image, np.repeat(np.arange(len(crops)), [len(part) for part in jittered])])
+    return image, np.concatenate([found, *jittered])
+
+
+def _jittered(boxes: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    many = np.repeat(boxes, _JITTERED, 0)
+    sides = many[:, 2:] - many[:, :2]
+    middle = (many[:, :2] + many[:, 2:]) / 2
+    middle += np.clip(rng.normal(0, _JITTER, sides.shape) * sides, -FURTHEST, FURTHEST)
+    half = sides * np.exp(rng.normal(0, _JITTER, sides.shape)) / 2
+    return np.concatenate([middle - half, middle + half], 1)
+
+
+def _distance(said: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Smooth L1, summed over the four numbers, mean over boxes; 0 of none."""
+    return nn.functional.smooth_l1_loss(said, wanted, reduction="sum", beta=0.5) / max(len(wanted), 1)

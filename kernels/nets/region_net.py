@@ -1,0 +1,101 @@
+"""A network that proposes boxes around trails, and judges them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from kernels.nets.streak_net import CELL, PLANES
+
+ANCHORS = (
+    (9.0, 9.0), (13.0, 13.0), (20.0, 13.0), (13.0, 20.0), (24.0, 24.0),
+    (36.0, 15.0), (15.0, 36.0), (42.0, 30.0), (30.0, 42.0), (62.0, 18.0), (18.0, 62.0), (52.0, 52.0),
+)  # fmt: skip
+"""Width and height of the boxes that proposals start from, px, about the middle of each cell.
+
+Trails of 0 to 60 px at any angle in PSFs of 1.6 to 3.6 px FWHM have boxes of 7 to 75 px.
+"""
+
+BINS = 7
+"""Parts of a box along each side, whose features are judged."""
+
+CUT = 24
+"""Side of the square of pixels about the middle of a box that is judged with them."""
+
+UNIT = (10.0, 10.0, 5.0, 5.0)
+"""What the last shifts of a box are multiplied by: they are small."""
+
+_SIZES = 2  # numbers that tell how large a box was
+
+
+class RegionNet(nn.Module):
+    """Faster R-CNN (Ren et al. 2015, NeurIPS 28, arXiv:1506.01497), made small for trails of few pixels.
+
+    A backbone of dilated convolutions over cells of 4 px, as in `StreakNet`; on it, per cell and anchor, how likely it
+    holds a trail and how to shift it; then a head that sees the features in a box and the pixels about its middle, and
+    gives log odds and a last shift.
+
+    Parameters
+    ----------
+    channels
+        Of the backbone.
+    dilations
+        Of its convolutions in pairs; an even number of them.
+    """
+
+    def __init__(self, channels: int = 32, dilations: Sequence[int] = (1, 1, 2, 4, 2, 1)) -> None:
+        super().__init__()
+        if len(dilations) % 2:
+            raise ValueError(f"convolutions come in pairs, got {len(dilations)} dilations")
+        self.channels, self.dilations = channels, tuple(dilations)
+        self.first = nn.Conv2d(PLANES * CELL**2, channels, 3, padding=1)
+        self.body = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, padding=step, dilation=step) for step in self.dilations
+        )
+        self.objectness = nn.Conv2d(channels, len(ANCHORS), 1)
+        self.shift = nn.Linear(channels, 4 * len(ANCHORS))
+        self.pixels = nn.Sequential(
+            nn.Conv2d(PLANES, 32, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(32, 48, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(48 * (CUT // 4) ** 2, 96),
+        )
+        self.region = nn.Sequential(nn.Flatten(), nn.Linear(channels * BINS**2, 96))
+        self.verdict = nn.Sequential(nn.ReLU(), nn.Linear(2 * 96 + _SIZES, 96), nn.ReLU(), nn.Linear(96, 5))
+        nn.init.constant_(self.objectness.bias, -3.0)
+
+    @property
+    def reach(self) -> int:
+        """How many cells around a cell have a say in its features."""
+        return 1 + sum(self.dilations)
+
+    def features(self, cells: torch.Tensor) -> torch.Tensor:
+        """Give the features of cells, (n, 48, rows, columns) -> (n, channels, rows, columns); zeros surround them."""
+        x = torch.relu(self.first(cells))
+        for n in range(0, len(self.body), 2):
+            x = torch.relu(x + self.body[n + 1](torch.relu(self.body[n](x))))
+        return x
+
+    def shifts(self, features: torch.Tensor) -> torch.Tensor:
+        """Give the shifts of the anchors of some cells, (k, channels) -> (k, anchors, 4), as `encode` does."""
+        return self.shift(features).reshape(len(features), len(ANCHORS), 4)
+
+    def judge(
+        self, regions: torch.Tensor, pixels: torch.Tensor, sides: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give the log odds of boxes, (k,), and their last shifts times `UNIT`, (k, 4).
+
+        Parameters
+        ----------
+        regions : (k, channels, BINS, BINS)
+            Features in the boxes.
+        pixels : (k, 3, CUT, CUT)
+            Pixels about their middles.
+        sides : (k, 2)
+            Width and height, px.
+        """
+        size = torch.log(sides / 16.0)
+        found = self.verdict(torch.cat([self.region(regions), self.pixels(pixels), size], 1))
+        return found[:, 0], found[:, 1:]
