@@ -24,14 +24,14 @@ def test_pixels_and_boxes_are_turned_alike(examples):
     straight = sources.cropped(x0, y0, SIDE, float(4 * BORDER))
     assert len(straight.boxes)
     seen = set()
-    for seed in range(24):
+    for seed in range(64):
         crop = cut_crop(field, sources, (x0, y0), np.random.default_rng(seed))
         assert crop.cells.shape == (SIDE // 4, SIDE // 4, 48)
         image = plane_of(crop.cells, 0)
         for turns in range(4):
             for mirror in (False, True):
                 turned = np.rot90(value, turns)
-                if np.allclose(image, turned.T if mirror else turned, atol=1e-5):
+                if np.allclose(image, turned.T if mirror else turned, atol=1e-3):
                     seen.add((turns, mirror))
                     np.testing.assert_allclose(crop.sources.boxes, straight.turned(turns, mirror, SIDE).boxes)
     assert len(seen) == 8
