@@ -122,7 +122,7 @@ class RegionSearch:
         skip = (halo + _MARGIN) * CELL
         cells = dense_input(plane, y - skip, x - skip, tall + 2 * halo, wide + 2 * halo)
         inner = cells[halo : halo + tall, halo : halo + wide]
-        hidden = inner[:, :, 2 * CELL**2 :].all(2)
+        hidden = np.asarray(inner[:, :, 2 * CELL**2 :].all(2))
         with torch.inference_mode():
             features, proposed = self._features(cells)
             proposed[hidden] = -np.inf

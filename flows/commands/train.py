@@ -3,8 +3,9 @@
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +22,11 @@ def _group() -> None:
 @app.command("detect")
 def detect(
     model: Annotated[
-        str, typer.Option(help="streak_net or basic_cnn; any other, by name or folder, gets a verdict alone.")
+        str,
+        typer.Option(
+            help="streak_net, basic_cnn, region_proposal, two_stage, boosted or matched_filter; "
+            "any other, by name or folder, gets a verdict alone."
+        ),
     ] = "streak_net",
     verdict_only: Annotated[
         bool, typer.Option("--verdict-only", help="Take the shipped detector as it is; train its verdict.")
@@ -44,21 +49,9 @@ def detect(
     from flows.training.detect import TrainPlan, quick_plan, train_detect
 
     plan = quick_plan(seed) if quick else TrainPlan(seed=seed)
-    with tempfile.TemporaryDirectory(prefix="nightstride-train-") as scratch:
-        try:
-            figures = train_detect(
-                out,
-                work or Path(scratch),
-                model,
-                plan,
-                workers or os.cpu_count() or 1,
-                lambda line: typer.echo(line, err=True),
-                verdict_only,
-            )
-        except Misconfigured as error:
-            typer.echo(str(error), err=True)
-            raise typer.Exit(2) from error
-    typer.echo(json.dumps(figures) if as_json else json.dumps(figures, indent=2))
+    _report(
+        lambda folder: train_detect(out, folder, model, plan, workers or _cores(), _say, verdict_only), work, as_json
+    )
 
 
 @app.command("screen")
@@ -81,79 +74,24 @@ def screen(
     """
     from flows.training.screen_train import ScreenPlan, train_screen
 
+    plan = ScreenPlan(seed=seed)
+    _report(lambda folder: train_screen(out, folder, model, plan, workers or _cores(), _say), work, as_json)
+
+
+def _report(train: Callable[[Path], dict[str, Any]], work: Path | None, as_json: bool) -> None:
+    """Train with a folder for exposures, a temporary one if there is none; print the figures."""
     with tempfile.TemporaryDirectory(prefix="nightstride-train-") as scratch:
         try:
-            figures = train_screen(
-                out,
-                work or Path(scratch),
-                model,
-                ScreenPlan(seed=seed),
-                workers or os.cpu_count() or 1,
-                lambda line: typer.echo(line, err=True),
-            )
+            figures = train(work or Path(scratch))
         except Misconfigured as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(2) from error
     typer.echo(json.dumps(figures) if as_json else json.dumps(figures, indent=2))
 
 
-@app.command("detector")
-def detector(
-    kind: Annotated[str, typer.Option(help="two_stage, boosted or matched_filter.")] = "two_stage",
-    out: Annotated[Path, typer.Option(help="Folder for weights and card.")] = Path("models/detector"),
-    work: Annotated[
-        Path | None, typer.Option(help="Folder for the simulated exposures (about 4 GB); used again if it is there.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything.")] = 1,
-    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
-) -> None:
-    """Train a detector that judges the peaks of a bank of trails; no data are needed.
-
-    Simulates exposures, finds candidates with the bank, fits boosted trees to their shapes (boosted), and a network to
-    cutouts of what the trees leave (two_stage). The classical matched_filter has nothing to learn.
-    """
-    from flows.training.candidate_train import train_candidates
-
-    with tempfile.TemporaryDirectory(prefix="nightstride-train-") as scratch:
-        try:
-            figures = train_candidates(
-                kind,
-                out,
-                work or Path(scratch),
-                seed,
-                workers or os.cpu_count() or 1,
-                lambda line: typer.echo(line, err=True),
-            )
-        except Misconfigured as error:
-            typer.echo(str(error), err=True)
-            raise typer.Exit(2) from error
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
 
 
-@app.command("regions")
-def regions(
-    out: Annotated[Path, typer.Option(help="Folder for weights and card.")] = Path("models/regions"),
-    work: Annotated[
-        Path | None, typer.Option(help="Folder for the simulated exposures; those of 'train detect' are used again.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything.")] = 1,
-    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
-    quick: Annotated[bool, typer.Option(help="A few steps, to see that it runs; weak weights.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
-) -> None:
-    """Train the detector that proposes regions, on simulated exposures; no data are needed.
-
-    Learns from 70 % of the exposures of each preset, adds its false alarms over whole exposures, and reports on the
-    other 30 %.
-    """
-    from flows.training.region_train import RegionPlan, quick_plan, simulated_regions, train_region
-
-    plan, processes = quick_plan(seed) if quick else RegionPlan(seed=seed), workers or os.cpu_count() or 1
-
-    def say(line: str) -> None:
-        typer.echo(line, err=True)
-
-    with tempfile.TemporaryDirectory(prefix="nightstride-train-") as scratch:
-        examples = simulated_regions(work or Path(scratch), plan, processes, say)
-        figures = train_region(out, examples, plan, processes, say)
-    typer.echo(json.dumps(figures) if as_json else json.dumps(figures, indent=2))
+def _cores() -> int:
+    return os.cpu_count() or 1

@@ -1,14 +1,11 @@
 """Cards of the detectors that judge candidates."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
 from flows.adapters.weights import write_model
 from flows.training.candidate_set import FLOOR
@@ -16,46 +13,38 @@ from kernels.candidate_search import CANDIDATE_GRID
 from kernels.line_score import NOISE_ALONE
 from schemas.model_card import ModelCard
 
+HITS_FALSE = 50.0
+"""False candidates per image at which the threshold of the hits is set: many, for the verdict decides."""
+
 
 def candidate_card(
     kind: str,
     inputs: Mapping[str, Any],
-    plan: Mapping[str, Any],
-    exposures: Mapping[str, int],
+    about: Mapping[str, Any],
     figures: Mapping[str, Any],
     threshold: float,
 ) -> dict[str, Any]:
-    """Make the card of a detector of candidates; ``threshold`` is a probability."""
-    text = json.dumps(plan, sort_keys=True)
+    """Make the card of a detector of candidates; ``about`` says how it was trained, ``threshold`` is a probability."""
     return {
         "stage": "detect",
         "name": kind,
         "version": "1",
         "input": {"grid": asdict(CANDIDATE_GRID), **inputs},
         "classes": ("nothing", "streak"),
-        "training": {
-            "data": "simulated exposures (nightstride simulate), no real data",
-            "licence": "BSD-3-Clause",
-            "split": "by exposure: no field appears in two sets",
-            "exposures": dict(exposures),
-            "plan": dict(plan),
-            "digest": hashlib.sha256(text.encode()).hexdigest(),
-            "command": f"nightstride train detector --kind {kind}",
-        },
+        "training": dict(about),
         "metrics": dict(figures),
         "threshold": threshold,
-        "false_alarm_rate": "1 false streak per image on the validation exposures",
+        "false_alarm_rate": f"{HITS_FALSE:g} false candidates per image of the validation exposures",
     }
 
 
-def write_matched_filter(out: Path, name: str | None = None) -> ModelCard:
+def write_matched_filter(out: Path) -> ModelCard:
     """Write the card and the parameters of the classical matched filter, which has nothing to learn.
 
-    Its threshold is S/N 5, which the highest peak of noise alone exceeds.
+    Its threshold is the S/N that the highest peak of noise alone reaches in an image.
     """
-    threshold = float(expit(0.5 * (5.0**2 - NOISE_ALONE**2)))
-    card = candidate_card("matched_filter", {"kind": "matched_filter"}, {}, {}, {}, threshold) | {
-        "training": {"data": "none", "licence": "BSD-3-Clause", "command": "nightstride train detector"},
-        "false_alarm_rate": "S/N 5: tens of peaks per image of noise alone, thousands of stars and cosmic rays",
+    about = {"data": "none", "licence": "BSD-3-Clause", "command": "nightstride train detect --model matched_filter"}
+    card = candidate_card("matched_filter", {"kind": "matched_filter"}, about, {}, 0.5) | {
+        "false_alarm_rate": f"S/N {NOISE_ALONE:g}: one peak per image of noise alone, many stars and cosmic rays",
     }
-    return write_model(out, {"floor": np.array([FLOOR])}, card, name)
+    return write_model(out, {"floor": np.array([FLOOR])}, card)

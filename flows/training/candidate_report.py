@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.training.candidate_set import CandidateSet
+from flows.training.level import false_level
 from kernels.completeness import binomial_interval
 
 FALSE_PER_IMAGE = (0.5, 1.0)
@@ -18,11 +19,8 @@ Scores = Sequence[NDArray[np.floating]]
 def threshold_at(sets: Sequence[CandidateSet], scores: Scores, false_per_image: float) -> float:
     """Give the least score above which there are at most ``false_per_image`` false candidates per exposure."""
     false = [score[one.matches(score).false] for one, score in zip(sets, scores, strict=True)]
-    ordered = np.sort(np.concatenate([np.asarray(part, np.float64) for part in false]))[::-1]
-    allowed = int(false_per_image * len(sets))
-    if allowed < len(ordered):
-        return float(np.nextafter(ordered[allowed], np.inf))
-    return float(min(score.min(initial=0.0) for score in scores))
+    # No lower than any score: cards and reports hold no infinity.
+    return max(false_level(false, false_per_image), float(min(score.min(initial=0.0) for score in scores)))
 
 
 def found_above(

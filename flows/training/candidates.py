@@ -13,6 +13,7 @@ from flows.adapters.weights import load_model
 from flows.adapters.zarr_tiles import TileStore
 from flows.search_grid import search_grid
 from flows.training.examples import Example
+from flows.training.level import false_level
 from kernels.detector import Detector
 from kernels.matching import Targets, match_detections, on_satellite
 from schemas.exposure import ExposureInfo, PsfModel
@@ -118,9 +119,7 @@ def targets_of(truth: pa.Table) -> Targets:
 
 def threshold_at(examples: Sequence[Labelled], scores: Sequence[NDArray[np.floating]], false_per_image: float) -> float:
     """Give the least score at which there are at most ``false_per_image`` false candidates per image."""
-    false = np.sort(np.concatenate([score[one.label == 0] for one, score in zip(examples, scores, strict=True)]))[::-1]
-    allowed = int(false_per_image * len(examples))
-    return float(np.nextafter(false[allowed], np.inf)) if allowed < len(false) else float("-inf")
+    return false_level([score[one.label == 0] for one, score in zip(examples, scores, strict=True)], false_per_image)
 
 
 def completeness(

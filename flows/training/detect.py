@@ -2,23 +2,30 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from flows.training.boosted_fit import TreeFit
+from flows.training.boosted_train import BOOSTED, Examples, train_boosted
+from flows.training.candidate_card import write_matched_filter
 from flows.training.cell_fit import CellFit
 from flows.training.cells import CellPlan, train_cells
 from flows.training.examples import Example, Wanted, make_sets
+from flows.training.region_fit import RegionFit
+from flows.training.region_train import RegionPlan, train_region
+from flows.training.two_stage_fit import NetFit
+from flows.training.two_stage_train import TwoStagePlan, train_two_stage
 from flows.training.verdict import Sets, VerdictPlan, train_verdict
 from flows.training.verdict_fit import VerdictFit
 from flows.training.windows import WindowPlan, train_windows
 
 Say = Callable[[str], None]
 
-LEARNED = ("streak_net", "basic_cnn")
-"""Detectors that `train_detect` trains; the verdict is trained for any."""
+DETECTORS = ("streak_net", "basic_cnn", "region_proposal", "two_stage", "boosted", "matched_filter")
+"""Detectors that `train_detect` makes; the verdict is trained for any."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +37,8 @@ class TrainPlan:
     train, verdict, validation, test
         Exposures per preset: for the detector to learn from; for the verdict to learn from; to choose calibration and
         threshold on; to report on. The first two also hold crowded fields, for what looks like a trail is rare.
-    cells, windows
-        How a detector of either kind is trained.
+    cells, windows, regions, two_stage, boosted
+        How a detector of each kind is trained.
     judge
         How the verdict is.
     seed
@@ -54,6 +61,9 @@ class TrainPlan:
     test: tuple[Wanted, ...] = (Wanted("ztf", 10), Wanted("llnl", 5))
     cells: CellPlan = field(default_factory=CellPlan)
     windows: WindowPlan = field(default_factory=WindowPlan)
+    regions: RegionPlan = field(default_factory=RegionPlan)
+    two_stage: TwoStagePlan = field(default_factory=TwoStagePlan)
+    boosted: TreeFit = BOOSTED
     judge: VerdictPlan = field(default_factory=VerdictPlan)
     seed: int = 1
 
@@ -64,7 +74,9 @@ def quick_plan(seed: int) -> TrainPlan:
     fit = CellFit(40)
     cells = CellPlan(first=fit, later=fit)
     judge = VerdictPlan(VerdictFit(networks=1, epochs=2))
-    return TrainPlan(few, few, few, few, cells, WindowPlan(rounds=1), judge, seed)
+    regions = RegionPlan(0.5, RegionFit(20), RegionFit(20), mined=1)
+    stages = TwoStagePlan(net=NetFit(epochs=1))
+    return TrainPlan(few, few, few, few, cells, WindowPlan(rounds=1), regions, stages, judge=judge, seed=seed)
 
 
 def train_detect(
@@ -87,15 +99,14 @@ def train_detect(
     say
         Called with a line for every step.
     verdict_only
-        Whether the detector is taken as it is; only `LEARNED` ones can be trained.
+        Whether the detector is taken as it is; only one of `DETECTORS` can be trained.
 
     Returns
     -------
     dict
         The measured figures, as in the cards.
     """
-    if model not in LEARNED:
-        verdict_only = True
+    verdict_only = verdict_only or model not in DETECTORS
     order = ("train", "validation", "verdict", "test")
     names = order[1:] if verdict_only else order
     sets = {
@@ -103,21 +114,43 @@ def train_detect(
         for name in names
     }
     about = _about(plan, model, sets, verdict_only)
-    figures: dict[str, Any] = {}
     common = (about, plan.seed, workers, say)
-    if not verdict_only and model == "streak_net":
-        figures["detector"] = train_cells(out, sets["train"], sets["validation"], plan.cells, *common)
-    elif not verdict_only:
-        figures["detector"] = train_windows(out, sets["train"], sets["validation"], sets["test"], plan.windows, *common)
-    judged = Sets(sets["verdict"], sets["validation"], _by_preset(plan, sets["test"]))
+    figures = {} if verdict_only else {"detector": _train_detector(out, model, sets, plan, *common)}
+    judged = Sets(sets["verdict"], sets["validation"], _by_preset(plan.test, sets["test"]))
     detector = model if verdict_only else str(out)
     return figures | {"detections": train_verdict(out, detector, judged, plan.judge, *common)}
 
 
-def _by_preset(plan: TrainPlan, test: list[Example]) -> dict[str, list[Example]]:
-    names = [part.preset for part in plan.test for _ in range(part.count)]
-    pairs = sorted(zip(names, range(len(test)), strict=True))
-    return {name: [test[n] for _, n in group] for name, group in groupby(pairs, key=lambda pair: pair[0])}
+def _train_detector(
+    out: Path,
+    model: str,
+    sets: dict[str, list[Example]],
+    plan: TrainPlan,
+    about: dict[str, Any],
+    seed: int,
+    workers: int,
+    say: Say,
+) -> dict[str, Any]:
+    train, validation, test = (sets[name] for name in ("train", "validation", "test"))
+    common, split = (about, seed, workers, say), Examples(train, validation, test)
+    match model:
+        case "streak_net":
+            return train_cells(out, train, validation, plan.cells, *common)
+        case "basic_cnn":
+            return train_windows(out, train, validation, test, plan.windows, *common)
+        case "region_proposal":
+            return train_region(out, _by_preset(plan.train, train), plan.regions, *common)
+        case "two_stage":
+            return train_two_stage(out, split, plan.two_stage, *common)
+        case "boosted":
+            return train_boosted(out, split, plan.boosted, *common)
+    return dict(write_matched_filter(out).metrics)
+
+
+def _by_preset(wanted: Sequence[Wanted], examples: Sequence[Example]) -> dict[str, list[Example]]:
+    names = [part.preset for part in wanted for _ in range(part.count)]
+    pairs = sorted(zip(names, range(len(examples)), strict=True))
+    return {name: [examples[n] for _, n in group] for name, group in groupby(pairs, key=lambda pair: pair[0])}
 
 
 def _about(plan: TrainPlan, model: str, sets: dict[str, list[Example]], verdict_only: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.training.level import false_level
 from kernels.completeness import Share
 from kernels.matching import Targets, match_detections
 
@@ -51,9 +52,7 @@ class Recovery:
 
 def level_at(found: Sequence[Recovery], false_per_image: float) -> float:
     """Give the least score at which there are at most ``false_per_image`` false positions per image."""
-    false = np.sort(np.concatenate([one.false for one in found]))[::-1]
-    allowed = int(false_per_image * len(found))
-    return float(np.nextafter(false[allowed], np.inf)) if allowed < len(false) else float("-inf")
+    return false_level([one.false for one in found], false_per_image)
 
 
 def share_found(found: Sequence[Recovery], level: float, least: float, below: float = np.inf) -> Share:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +62,7 @@ def fit_regions(net: RegionNet, draw: CropDraw, fit: RegionFit, seed: int, say: 
     for number in range(1, fit.batches + 1):
         losses = crop_losses(net, draw.crops(fit.batch), rng)
         optimiser.zero_grad(set_to_none=True)
-        losses.sum().backward()
+        torch.autograd.backward(losses.sum())
         nn.utils.clip_grad_norm_(net.parameters(), 10.0)
         optimiser.step()
         schedule.step()
@@ -102,7 +103,7 @@ def _anchor_losses(
     return exists, _distance(said, torch.from_numpy(shifts[of]))
 
 
-def _anchor_sample(sources: Sources, rng: np.random.Generator) -> tuple[NDArray[np.int64], ...]:
+def _anchor_sample(sources: Sources, rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
     """Draw anchors of a crop: row, column and kind, label, and the shifts to the trail."""
     middle = (sources.boxes[:, :2] + sources.boxes[:, 2:]) / 2
     steps = np.stack(np.meshgrid(np.arange(-3, 4), np.arange(-3, 4)), -1).reshape(-1, 2)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from flows.training.examples import Example
 from flows.training.field import open_field
+from flows.training.level import false_level
 from flows.training.region_truth import true_boxes
 from kernels.boxes import overlap
 from kernels.completeness import Share
@@ -82,9 +83,9 @@ def region_figures(judged: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:
 
 def level_at(judged: Sequence[Judged], false_per_image: float) -> float:
     """Give the least log odds at which there are at most so many false boxes per image."""
-    false = np.sort(np.concatenate([one.score[one.false] for one in judged]))[::-1]
-    allowed = int(false_per_image * len(judged))
-    return float(np.nextafter(false[allowed], np.inf)) if allowed < len(false) else float(false.min(initial=0.0))
+    false = [one.score[one.false] for one in judged]
+    # No lower than any false one: cards and reports hold no infinity.
+    return max(false_level(false, false_per_image), float(min(part.min(initial=0.0) for part in false)))
 
 
 def _figures(judged: Sequence[Judged]) -> dict[str, Any]:

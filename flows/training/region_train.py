@@ -1,7 +1,5 @@
 """Train the detector that proposes regions."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -15,8 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from flows.adapters.weights import load_model, write_model
-from flows.training.detect import TrainPlan
-from flows.training.examples import Example, Wanted, make_sets, map_in_processes
+from flows.training.examples import Example, map_in_processes
 from flows.training.region_crops import CropDraw, CropShares
 from flows.training.region_fit import RegionFit, fit_regions
 from flows.training.region_report import Judged, find_boxes, judge_boxes, level_at, region_figures
@@ -32,8 +29,6 @@ class RegionPlan:
 
     Attributes
     ----------
-    exposures
-        To simulate: those that the search learns from.
     share
         Of the exposures of each preset, to learn from; the rest reports.
     first, later
@@ -47,12 +42,9 @@ class RegionPlan:
     hard
         Log odds above which a false box is a hard place.
     false_per_image
-        False boxes per image at which the threshold of a hit is set: low, as later stages judge what is found.
-    seed
-        Of everything.
+        False boxes per image at which the threshold of a hit is set: many, for the verdict decides.
     """
 
-    exposures: tuple[Wanted, ...] = TrainPlan.train
     share: float = 0.7
     first: RegionFit = field(default_factory=lambda: RegionFit(2000))
     later: RegionFit = field(default_factory=lambda: RegionFit(2000, rate=1e-3))
@@ -60,28 +52,17 @@ class RegionPlan:
     shares: CropShares = field(default_factory=lambda: CropShares(0.4, 0.5))
     floor: float = -3.0
     hard: float = -2.0
-    false_per_image: float = 20.0
-    seed: int = 1
-
-
-def quick_plan(seed: int) -> RegionPlan:
-    """Give a plan of a few steps, to see that everything runs."""
-    few = (Wanted("ztf", 2), Wanted("llnl", 2))
-    return RegionPlan(few, 0.5, RegionFit(20), RegionFit(20), mined=1, seed=seed)
-
-
-def simulated_regions(folder: Path, plan: RegionPlan, workers: int, say: Say) -> dict[str, list[Example]]:
-    """Make the exposures of a plan, by preset; those of `flows.training.detect` in the same folder are used again."""
-    made = make_sets(folder / "train", plan.exposures, 1000 * plan.seed, workers, say)
-    names = [part.preset for part in plan.exposures for _ in range(part.count)]
-    found: dict[str, list[Example]] = {}
-    for name, example in zip(names, made, strict=True):
-        found.setdefault(name, []).append(example)
-    return found
+    false_per_image: float = 50.0
 
 
 def train_region(
-    out: Path, examples: Mapping[str, Sequence[Example]], plan: RegionPlan, workers: int, say: Say
+    out: Path,
+    examples: Mapping[str, Sequence[Example]],
+    plan: RegionPlan,
+    about: Mapping[str, Any],
+    seed: int,
+    workers: int,
+    say: Say,
 ) -> dict[str, Any]:
     """Train the network on a part of the exposures and report on the rest.
 
@@ -93,6 +74,10 @@ def train_region(
         Exposures per preset.
     plan
         What to do.
+    about
+        What the card says of the training.
+    seed
+        Of everything.
     workers
         Processes that search exposures; the fit keeps to one thread.
     say
@@ -103,25 +88,25 @@ def train_region(
     dict
         The measured figures, as in the card.
     """
-    learn, held = split_exposures(examples, plan.share, plan.seed)
-    torch.manual_seed(plan.seed)
+    learn, held = split_exposures(examples, plan.share, seed)
+    torch.manual_seed(seed)
     torch.set_num_threads(1)
     numba.set_num_threads(1)
     net, chosen = RegionNet(), [one for group in learn.values() for one in group]
-    draw = CropDraw(chosen, plan.seed)
+    draw = CropDraw(chosen, seed)
     say(f"regions: fit on crops of {len(chosen)} exposures")
-    fit_regions(net, draw, plan.first, plan.seed, say)
-    write_model(out, _arrays(net), _card(net, plan, examples, {}, 0.5))
-    order = np.random.default_rng([plan.seed, 2]).permutation(len(chosen))[: plan.mined]
+    fit_regions(net, draw, plan.first, seed, say)
+    write_model(out, _arrays(net), _card(net, plan, about, {}, 0.5))
+    order = np.random.default_rng([seed, 2]).permutation(len(chosen))[: plan.mined]
     hard = dict(map_in_processes(partial(_hard_places, out, plan.hard), [chosen[n] for n in order], workers))
     say(f"regions: {sum(map(len, hard.values()))} false boxes on {len(hard)} exposures")
     draw.show(hard, plan.shares)
-    fit_regions(net, draw, plan.later, plan.seed + 1, say)
-    write_model(out, _arrays(net), _card(net, plan, examples, {}, 0.5))
+    fit_regions(net, draw, plan.later, seed + 1, say)
+    write_model(out, _arrays(net), _card(net, plan, about, {}, 0.5))
     judged = {name: list(map_in_processes(partial(_judged, out), group, workers)) for name, group in held.items()}
     figures = region_figures(judged)
     level = level_at([one for group in judged.values() for one in group], plan.false_per_image)
-    write_model(out, _arrays(net), _card(net, plan, examples, figures, float(expit(level))))
+    write_model(out, _arrays(net), _card(net, plan, about, figures, float(expit(level))))
     return figures
 
 
@@ -161,11 +146,11 @@ def _arrays(net: RegionNet) -> dict[str, NDArray[Any]]:
 def _card(
     net: RegionNet,
     plan: RegionPlan,
-    examples: Mapping[str, Sequence[Example]],
+    about: Mapping[str, Any],
     figures: dict[str, Any],
     threshold: float,
 ) -> dict[str, Any]:
-    made = asdict(plan)
+    split = f"{about['split']}; of those to learn from, by preset, {plan.share:.0%} fit and the rest reports"
     return {
         "stage": "detect",
         "name": "region_proposal",
@@ -179,15 +164,7 @@ def _card(
             "normalisation": "S/N of pixels and of a matched filter, squashed; see kernels/dense_input.py",
         },
         "classes": ("nothing", "asteroid"),
-        "training": {
-            "data": "simulated exposures (nightstride simulate), no real data",
-            "licence": "BSD-3-Clause",
-            "split": f"by exposure: {plan.share:.0%} of each preset to learn from, the rest reports",
-            "exposures": {name: len(group) for name, group in examples.items()},
-            "plan": made,
-            "digest": hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest(),
-            "command": "nightstride train regions",
-        },
+        "training": {**about, "split": split},
         "metrics": figures,
         "threshold": threshold,
         "false_alarm_rate": f"{plan.false_per_image:g} false boxes per image of those that report",

@@ -1,7 +1,7 @@
 """Train the two-stage detector: boosted trees sort out what is plainly false, a network judges what is left."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from scipy.special import expit
 from flows.adapters.candidate_detectors import NET
 from flows.adapters.weights import write_model
 from flows.training.boosted_fit import TreeFit
-from flows.training.boosted_train import BoostedPlan, Examples, Say, fit_on, gather
-from flows.training.candidate_card import candidate_card
+from flows.training.boosted_train import BOOSTED, Examples, Say, fit_on, gather
+from flows.training.candidate_card import HITS_FALSE, candidate_card
 from flows.training.candidate_report import found_above, report, threshold_at
 from flows.training.candidate_set import FLOOR, CandidateSet, candidate_cutouts
 from flows.training.examples import Example, map_in_processes
@@ -41,19 +41,16 @@ class TwoStagePlan:
         Log odds of the trees from which on the network is asked.
     least_snr
         Of the streaks that decide how much the network counts beside the trees.
-    seed
-        Of everything.
     """
 
-    trees: TreeFit = field(default_factory=lambda: TreeFit(false_per_streak=40))
+    trees: TreeFit = BOOSTED
     net: NetFit = field(default_factory=NetFit)
     floor: float = -6.0
     least_snr: float = 7.0
-    seed: int = 1
 
 
 def train_two_stage(
-    out: Path, examples: Examples, plan: TwoStagePlan, workers: int, say: Say, name: str | None = None
+    out: Path, examples: Examples, plan: TwoStagePlan, about: Mapping[str, Any], seed: int, workers: int, say: Say
 ) -> dict[str, Any]:
     """Train both stages; parameters and result are those of `flows.training.boosted_train.train_boosted`.
 
@@ -61,13 +58,10 @@ def train_two_stage(
     in use. How much it counts beside the trees is chosen on the validation exposures.
     """
     sets = {part: gather(getattr(examples, part), workers, say) for part in ("train", "validation", "test")}
-    first = BoostedPlan(plan.trees, plan.seed)
-    trees = fit_on(sets["train"], first, say)
+    trees = fit_on(sets["train"], plan.trees, seed, say)
     odds = {part: [tree_logits(one.features, trees) for one in sets[part]] for part in sets}
-    odds["train"] = _by_the_other_half(sets["train"], first, say)
-    net = fit_net(
-        _learnt_from(examples.train, sets["train"], odds["train"], plan, workers, say), plan.net, plan.seed, say
-    )
+    odds["train"] = _by_the_other_half(sets["train"], plan.trees, seed, say)
+    net = fit_net(_learnt_from(examples.train, sets["train"], odds["train"], plan, workers, say), plan.net, seed, say)
     judged = {
         part: _judge(net, getattr(examples, part), sets[part], odds[part], plan, workers)
         for part in ("validation", "test")
@@ -82,15 +76,14 @@ def train_two_stage(
     arrays = dict(trees._asdict()) | {"floor": np.array([FLOOR])}
     arrays |= {NET + key: value.numpy() for key, value in net.state_dict().items()}
     inputs = {"kind": "two_stage", "features": list(FEATURES), "tree_floor": plan.floor, "share": share}
-    threshold = float(expit(figures["at_1_false"]["threshold"]))
-    counts = {part: len(sets[part]) for part in sets}
-    write_model(out, arrays, candidate_card("two_stage", inputs, asdict(plan), counts, figures, threshold), name)
+    threshold = float(expit(threshold_at(*scored("validation", share), HITS_FALSE)))
+    write_model(out, arrays, candidate_card("two_stage", inputs, about, figures, threshold))
     return figures
 
 
-def _by_the_other_half(sets: Sequence[CandidateSet], plan: BoostedPlan, say: Say) -> list[NDArray[np.float32]]:
+def _by_the_other_half(sets: Sequence[CandidateSet], fit: TreeFit, seed: int, say: Say) -> list[NDArray[np.float32]]:
     """Log odds from trees that have not seen the exposure."""
-    halves = [fit_on(sets[1 - half :: 2], plan, say) for half in (0, 1)]
+    halves = [fit_on(sets[1 - half :: 2], fit, seed, say) for half in (0, 1)]
     return [tree_logits(one.features, halves[n % 2]) for n, one in enumerate(sets)]
 
 

@@ -64,7 +64,8 @@ class RegionNet(nn.Module):
         )
         self.region = nn.Sequential(nn.Flatten(), nn.Linear(channels * BINS**2, 96))
         self.verdict = nn.Sequential(nn.ReLU(), nn.Linear(2 * 96 + _SIZES, 96), nn.ReLU(), nn.Linear(96, 5))
-        nn.init.constant_(self.objectness.bias, -3.0)
+        assert self.objectness.bias is not None
+        nn.init.constant_(self.objectness.bias, -3.0)  # few anchors hold anything
 
     @property
     def reach(self) -> int:

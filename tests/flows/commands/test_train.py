@@ -23,9 +23,3 @@ def test_screen_of_an_unknown_network_is_bad_configuration(tmp_path):
     result = CliRunner().invoke(app, ["train", "screen", "--model", "no_such", "--out", str(tmp_path)])
     assert result.exit_code == 2
     assert "there is no model 'no_such'" in result.stderr
-
-
-def test_help_of_the_regions_names_the_options():
-    result = CliRunner().invoke(app, ["train", "regions", "--help"], env={"COLUMNS": "160"})
-    assert result.exit_code == 0
-    assert all(option in result.stdout for option in ("--out", "--work", "--seed", "--workers", "--quick", "--json"))

@@ -8,6 +8,10 @@ from flows.training.cell_fit import CellFit
 from flows.training.cells import CellPlan
 from flows.training.detect import TrainPlan, quick_plan, train_detect
 from flows.training.examples import Wanted
+from flows.training.region_fit import RegionFit
+from flows.training.region_train import RegionPlan
+from flows.training.two_stage_fit import NetFit
+from flows.training.two_stage_train import TwoStagePlan
 from flows.training.verdict import VerdictPlan
 from flows.training.verdict_fit import VerdictFit
 from flows.training.window_fit import FitPlan
@@ -19,6 +23,9 @@ PLAN = TrainPlan(
     SMALL, SMALL, SMALL, SMALL,
     CellPlan(channels=8, dilations=(1, 1), first=CellFit(150, rate=1e-2), later=CellFit(20), rounds=1),
     WindowPlan(rounds=1, first=WINDOWS, later=WINDOWS),
+    RegionPlan(0.5, RegionFit(20, batch=4), RegionFit(10, batch=4), mined=1),
+    TwoStagePlan(TreeFit(trees=20, least=3), NetFit(epochs=2, batch=16)),
+    TreeFit(trees=20, least=3),
     VerdictPlan(VerdictFit(networks=2, epochs=2, batch=16), TreeFit(trees=5, least=5)),
 )  # fmt: skip
 NAMES = ("train", "validation", "verdict", "test")
@@ -48,6 +55,9 @@ def cards(folder, model, exposures, options=""):
     [
         ("streak_net", {"training_verdict.png"}),
         ("basic_cnn", {"training_verdict.png", "training_windows.png"}),
+        ("region_proposal", {"training_verdict.png"}),
+        ("two_stage", {"training_verdict.png"}),
+        ("boosted", {"training_verdict.png"}),
     ],
 )
 def test_trains_a_search_from_nothing(tmp_path, work, model, pictures):

@@ -7,10 +7,9 @@ import torch
 from flows.adapters.weights import load_model, read_card
 from flows.adapters.zarr_tiles import TileStore
 from flows.search_grid import search_grid
-from flows.training.examples import Wanted
 from flows.training.region_fit import RegionFit
 from flows.training.region_report import find_boxes
-from flows.training.region_train import RegionPlan, quick_plan, simulated_regions, split_exposures, train_region
+from flows.training.region_train import RegionPlan, split_exposures, train_region
 from kernels.region_search import RegionSearch
 from schemas.settings import DetectSettings
 from schemas.stage import Context
@@ -18,11 +17,13 @@ from stages.detect import STAGE as DETECT
 
 PLAN = RegionPlan(share=0.5, first=RegionFit(2, batch=2), later=RegionFit(2, batch=2), mined=1, floor=-9.0, hard=-9.0)
 
+ABOUT = {"split": "by exposure", "command": "this test"}
+
 
 @pytest.fixture(scope="module")
 def trained(examples, tmp_path_factory):
     out, said = tmp_path_factory.mktemp("regions"), []
-    return out, train_region(out, {"ztf": examples}, PLAN, 1, said.append), said
+    return out, train_region(out, {"ztf": examples}, PLAN, ABOUT, 1, 1, said.append), said
 
 
 def test_exposures_are_split_whole(examples):
@@ -39,7 +40,8 @@ def test_card_tells_how_it_was_made_and_what_it_does(trained, examples):
     assert card.name == "region_proposal"
     assert card.metrics == figures
     assert figures["ztf"]["exposures"] == 1
-    assert card.training["plan"]["first"]["batches"] == 2
+    assert card.training["command"] == ABOUT["command"]
+    assert card.training["split"].startswith("by exposure; of those to learn from, by preset, 50% fit")
     assert 0 < card.threshold < 1
     assert any("false boxes on 1 exposures" in line for line in said)
     assert (out / "detect.safetensors").stat().st_size < 2 * 2**20
@@ -76,13 +78,6 @@ def test_tiles_say_what_the_whole_exposure_says(trained, examples):
 
 
 def test_the_same_seed_gives_the_same_weights(trained, examples, tmp_path):
-    train_region(tmp_path, {"ztf": examples}, PLAN, 1, lambda _: None)
+    train_region(tmp_path, {"ztf": examples}, PLAN, ABOUT, 1, 1, lambda _: None)
     assert read_card("detect", str(tmp_path)).sha256 == read_card("detect", str(trained[0])).sha256
     assert torch.get_num_threads() == 1
-
-
-def test_exposures_are_those_of_the_plan(tmp_path):
-    few = tuple(Wanted(name, 1, 4, (150, 170)) for name in ("ztf", "llnl"))
-    found = simulated_regions(tmp_path, replace(quick_plan(2), exposures=few), 1, lambda _: None)
-    assert {name: len(group) for name, group in found.items()} == {"ztf": 1, "llnl": 1}
-    assert found["llnl"][0].store.parent == tmp_path / "train" / "1-llnl"

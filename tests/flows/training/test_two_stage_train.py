@@ -11,9 +11,10 @@ def test_trains_and_writes_a_detector(examples, tmp_path):
     said = []
     plan = TwoStagePlan(TreeFit(trees=20, least=3), NetFit(epochs=2, batch=16), floor=-9.0)
     sets = Examples(examples, examples[1:], examples[1:])
-    figures = train_two_stage(tmp_path, sets, plan, 1, said.append)
+    figures = train_two_stage(tmp_path, sets, plan, {"command": "this test"}, 1, 1, said.append)
     detector = load_model("detect", str(tmp_path))
     assert detector.card.metrics == figures
+    assert detector.card.training == {"command": "this test"}
     assert 0 <= detector.card.input["share"] <= 1
     plane = find_on(examples[1]).plane
     rows, columns = (extent // 4 for extent in plane.pixels.shape)
