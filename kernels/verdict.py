@@ -5,10 +5,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.dia_source import CAUSES, DetectionFlag
-from schemas.reliability import FEATURES, RESIDUALS
+from schemas.reliability import FEATURES, RESIDUALS, STATIC
 
 
-def feature_matrix(table: pa.Table, fwhm_px: float, residuals: NDArray[np.float32]) -> NDArray[np.float32]:
+def feature_matrix(
+    table: pa.Table, fwhm_px: float, residuals: NDArray[np.float32], static: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """Give what the model ``reliability`` sees of each candidate.
 
     Parameters
@@ -19,6 +21,8 @@ def feature_matrix(table: pa.Table, fwhm_px: float, residuals: NDArray[np.float3
         FWHM of the exposure's PSF, px.
     residuals : (N, len(RESIDUALS)) float32
         See `kernels.residual`.
+    static : (N, len(STATIC)) float32
+        See `kernels.static_light`.
 
     Returns
     -------
@@ -48,7 +52,7 @@ def feature_matrix(table: pa.Table, fwhm_px: float, residuals: NDArray[np.float3
         "log_fwhm": np.full(len(table), np.log(fwhm_px)),
     }
     by_name |= {f"{name}Evidence": values(f"{name}Evidence") for name, _, _ in CAUSES}
-    by_name |= dict(zip(RESIDUALS, residuals.T, strict=True))
+    by_name |= dict(zip(RESIDUALS, residuals.T, strict=True)) | dict(zip(STATIC, static.T, strict=True))
     return np.stack([by_name[name] for name in FEATURES], axis=1).astype(np.float32)
 
 

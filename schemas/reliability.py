@@ -24,6 +24,17 @@ row to row; a wider trail and a much wider one, less what its flux explains; one
 against the middle.
 """
 
+STATIC = ("log_static", "log_static_peak", "static_unknown")
+"""What the science image shows beneath a trail that the difference image does not; see `kernels.static_light`.
+
+Mean light, weighted by the trail, and the brightest pixel of its core, above the level around and in units of the
+difference image's noise, each as log1p and clipped at 0; and 1 where there is no science image to tell, or less than
+half of the trail is seen: then both are 0.
+"""
+
+UNKNOWN = (0.0, 0.0, 1.0)
+"""`STATIC` where there is nothing to tell by."""
+
 FEATURES = (
     "log_logit_sum",
     "logit_peak",
@@ -41,6 +52,7 @@ FEATURES = (
     *(f"{name}Evidence" for name, _, _ in CAUSES),
     "log_fwhm",
     *RESIDUALS,
+    *STATIC,
 )
 """Columns of the feature matrix of the model ``reliability``, in this order.
 

@@ -20,7 +20,7 @@ from schemas.dataset import DatasetError
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo
 from schemas.injection import INJECTION, injection_ids
-from schemas.pixels import DIFFERENCE, MASK
+from schemas.pixels import DIFFERENCE, MASK, SCIENCE
 from schemas.search_grid import SearchGrid
 from schemas.stage import Context, Search, Stage
 
@@ -67,8 +67,8 @@ def inject(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Parameters
     ----------
     inputs
-        ``difference`` and ``mask`` of the whole exposure, which are not changed; ``dia_source``, of which the streaks
-        keep clear.
+        ``difference`` and ``mask`` of the whole exposure, and ``science`` if there is one, which are not changed;
+        ``dia_source``, of which the streaks keep clear.
     context
         Its exposure, the section `InjectSettings`, and the pipeline's ``search``.
 
@@ -127,7 +127,8 @@ def _copied(
     (ny, nx), step = exposure.shape, search.grid.stride
     y0, x0 = (max(0, (edge - margin) // step * step) for edge in box[:2])
     here = np.s_[y0 : min(ny, box[2] + margin), x0 : min(nx, box[3] + margin)]
-    return _Copy(tile, box, y0, x0, {plane.name: inputs[plane.name][here].copy() for plane in (DIFFERENCE, MASK)})
+    planes = {name: inputs[name][here].copy() for name in (DIFFERENCE.name, MASK.name, SCIENCE.name) if name in inputs}
+    return _Copy(tile, box, y0, x0, planes)
 
 
 def _searched(copy: _Copy, injected: list[_Injected], exposure: ExposureInfo, search: Search) -> list[dict[str, Any]]:
@@ -162,8 +163,11 @@ def _put_in(
         flux = flux_of(here, stamp, image, usable, exposure.noise, correlation)
         injected.append(_Injected(trail, flux, visible_share(usable, stamp)))
         stamps.append(stamp)
+    before = image.copy()
     for one, stamp in zip(injected, stamps, strict=True):  # all noise is measured on what is there without them
         add_light(image, stamp, one.flux, exposure.gain, rng)
+    if SCIENCE.name in copy.planes:
+        copy.planes[SCIENCE.name][...] += image - before  # its light falls on the detector, not on the reference
     return injected
 
 
@@ -234,9 +238,10 @@ def _outcome(
 
 STAGE = Stage(
     name="inject",
-    version="1",
+    version="2",
     per="exposure",
     needs=(DIFFERENCE, MASK, DIA_SOURCE),
+    optional=(SCIENCE,),
     gives=INJECTION,
     run=inject,
 )

@@ -19,6 +19,7 @@ from kernels.sandwich import Noise
 from kernels.scene import Scene
 from kernels.sky import celestial_wcs, sky_trails
 from kernels.stamps import Fitted, candidate_stamps
+from kernels.static_light import static_light
 from kernels.usable import usable_pixels
 from kernels.verdict import feature_matrix
 from kernels.vetoes.counts import count_causes
@@ -26,7 +27,7 @@ from kernels.vetoes.refusal import refused
 from schemas.dia_source import CAUSES, DIA_SOURCE, DetectionFlag
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo
-from schemas.pixels import DIFFERENCE, MASK
+from schemas.pixels import DIFFERENCE, MASK, SCIENCE
 from schemas.reliability import RESIDUALS
 from schemas.stage import Context, Stage
 from schemas.streak import STREAK
@@ -40,7 +41,7 @@ def measure(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Parameters
     ----------
     inputs
-        ``streak``, ``difference`` and ``mask``.
+        ``streak``, ``difference`` and ``mask``; and ``science``, if there is one, which tells what is a star.
     context
         Its exposure, the section `MeasureSettings`, and ``models["reliability"]``, a callable from the (n, features)
         float32 matrix and the stamps of n candidates to n probabilities, with its `ModelCard` as ``card``.
@@ -140,7 +141,8 @@ def describe(inputs: Mapping[str, Any], context: Context) -> Described:
     table = _table([found[i] for i in kept], streaks.take(pa.array(kept, pa.int64())), info)
     fitted = [Fitted(found[i].fit.segment, found[i].trail.value, found[i].fit.level) for i in kept]
     residuals = np.array([residual_features(scene, found[i].fit, found[i].trail.value) for i in kept], np.float32)
-    features = feature_matrix(table, info.psf.fwhm_px, residuals.reshape(-1, len(RESIDUALS)))
+    static = static_light(scene, inputs.get("science"), [one.segment for one in fitted])
+    features = feature_matrix(table, info.psf.fwhm_px, residuals.reshape(-1, len(RESIDUALS)), static)
     return Described(table, features, candidate_stamps(scene, fitted))
 
 
@@ -268,9 +270,10 @@ def _with(table: pa.Table, **columns: pa.Array) -> pa.Table:
 
 STAGE = Stage(
     name="measure",
-    version="4",
+    version="5",
     per="exposure",
     needs=(STREAK, DIFFERENCE, MASK),
+    optional=(SCIENCE,),
     gives=DIA_SOURCE,
     run=measure,
     weights=("reliability",),

@@ -21,7 +21,8 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the images and truth.parquet.")] = Path("simulated"),
     streaks: Annotated[int | None, typer.Option(help="Asteroids per image; 0: none. Default: the preset's.")] = None,
-    science_template: Annotated[bool, typer.Option(help="Write the science and template images too.")] = False,
+    science: Annotated[bool, typer.Option(help="Write the science images too, which show what is a star.")] = True,
+    template: Annotated[bool, typer.Option(help="Write the template images too.")] = False,
     size: Annotated[tuple[int, int] | None, typer.Option(help="NY NX, px: smaller images.")] = None,
     form: Annotated[
         Literal["fits", "npz"], typer.Option("--format", help="npz: the LLNL challenge's stacks instead of FITS.")
@@ -36,7 +37,7 @@ def simulate(
     started = time.monotonic()
     try:
         chosen = find_preset(preset, streaks, size)
-        night = Night(chosen, seed, visits, detectors, out, science_template, form)
+        night = Night(chosen, seed, visits, detectors, out, science, template, form)
         written = _with_progress(night, workers or os.cpu_count() or 1, quiet=as_json)
     except NightstrideError as error:
         typer.echo(str(error), err=True)

@@ -85,7 +85,7 @@ def default_reliability(settings: Settings) -> float:
 
 
 def _score(stamp: Stamp, exposure: ExposureInfo, settings: Settings) -> Scored:
-    pixels, mask = on_canvas(stamp)
+    pixels, mask = on_canvas(stamp, stamp.pixels)
     planes = {"difference": np.where(np.isfinite(pixels), pixels, np.float32(exposure.background)), "mask": mask}
     grid = search_grid(settings.detect)
     (tile,) = grid.tiling((CANVAS, CANVAS), grid.stride * -(-CANVAS // grid.stride)).tiles()
@@ -96,17 +96,18 @@ def _score(stamp: Stamp, exposure: ExposureInfo, settings: Settings) -> Scored:
     )
     streaks = merge.STAGE({"hit": hits, **planes}, Context(exposure, None, settings.merge))
     context = Context(exposure, None, settings.measure, models_of(measure.STAGE, settings))
-    sources = measure.STAGE({"streak": streaks, **planes}, context)
+    science = on_canvas(stamp, stamp.science)[0]
+    sources = measure.STAGE({"streak": streaks, "science": science, **planes}, context)
     x, y, reliability = (sources[name].to_numpy() for name in ("x", "y", "reliability"))
     near = np.hypot(x - (CENTRE + stamp.x % 1), y - (CENTRE + stamp.y % 1)) <= WITHIN_PX
     return Scored(stamp, float(reliability[near].max()) if near.any() else -np.inf, len(x))
 
 
-def on_canvas(stamp: Stamp) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """Give the stamp on a square of masked pixels, its alert at `CENTRE`, and the mask."""
+def on_canvas(stamp: Stamp, cut: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+    """Give an image of the stamp on a square of masked pixels, its alert at `CENTRE`, and the mask."""
     pixels = np.full((CANVAS, CANVAS), np.nan, np.float32)
     y0, x0 = CENTRE - int(stamp.y), CENTRE - int(stamp.x)
-    pixels[y0 : y0 + stamp.pixels.shape[0], x0 : x0 + stamp.pixels.shape[1]] = stamp.pixels
+    pixels[y0 : y0 + cut.shape[0], x0 : x0 + cut.shape[1]] = cut
     return pixels, np.where(np.isfinite(pixels), 0, MaskPlane.NO_DATA).astype(np.uint16)
 
 

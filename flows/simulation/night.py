@@ -36,8 +36,8 @@ class Night:
         Number of exposures: visits 0..visits - 1 of detectors 0..detectors - 1.
     folder
         Where the files go.
-    science_template
-        Whether to write the science and template images too.
+    science, template
+        Whether to write the science and the template images too.
     form
         As the survey's archive writes files, or as the LLNL challenge did: see `write_llnl`.
     """
@@ -47,7 +47,8 @@ class Night:
     visits: int
     detectors: int
     folder: Path
-    science_template: bool = False
+    science: bool = True
+    template: bool = False
     form: Literal["fits", "npz"] = "fits"
 
 
@@ -132,7 +133,9 @@ def _run(task: Callable[[Case], Result], cases: list[Case], workers: int) -> Ite
 def _write_fits(case: Case) -> tuple[tuple[Path, ...], pa.Table]:
     night, visit, detector = case
     exposure = simulate_exposure(night.preset, night.seed, visit, detector)
-    planes = science_and_template(exposure) if night.science_template else {}
+    wanted = {"science": night.science, "template": night.template}
+    planes = science_and_template(exposure) if any(wanted.values()) else {}
+    planes = {name: pixels for name, pixels in planes.items() if wanted[name]}
     write = write_ztf if night.preset.layout == "ztf" else write_rubin
     return write(exposure, night.folder, planes), exposure.truth
 

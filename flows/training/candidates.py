@@ -1,9 +1,10 @@
 """Candidates of an exposure as a detector and the stages behind it give them, and which of them are real."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from flows.training.level import false_level
 from kernels.detector import Detector
 from kernels.matching import Targets, match_detections, on_satellite
 from schemas.exposure import ExposureInfo, PsfModel
+from schemas.reliability import FEATURES, STATIC, UNKNOWN
 from schemas.settings import DetectSettings, MeasureSettings, MergeSettings
 from schemas.stage import Context
 from stages.detect import STAGE as DETECT
@@ -73,7 +75,9 @@ def candidates(example: Example, detector: str, wrong_psf: bool) -> list[Labelle
         Whether the second is wanted too.
     """
     store = TileStore.open(example.store)
-    planes = {"difference": store.read_all("difference"), "mask": store.read_all("mask")}
+    planes: dict[str, Any] = {
+        name: store.read_all(name) for name in ("difference", "mask", "science") if name in store.planes
+    }
     found = []
     for info in (store.info, misjudged(store.info)) if wrong_psf else (store.info,):
         hits = search(planes, info, detector)
@@ -98,6 +102,15 @@ def misjudged(info: ExposureInfo) -> ExposureInfo:
     rng = np.random.default_rng([info.visit, info.detector])
     fwhm = info.psf.fwhm_px * float(np.exp(rng.normal(0, 0.12)))
     return info.model_copy(update={"psf": PsfModel(fwhm_px=fwhm, beta=float(rng.choice([2.5, 3.0, 4.0, 100.0])))})
+
+
+def without_science(one: Labelled, share: float = 1.0, seed: int = 0) -> Labelled:
+    """Give the candidates as if a share of them, drawn at random, lay where there is no science image."""
+    hidden = np.random.default_rng(seed).random(len(one.label)) < share
+    features = one.features.copy()
+    for name, value in zip(STATIC, UNKNOWN, strict=True):
+        features[hidden, FEATURES.index(name)] = value
+    return replace(one, features=features)
 
 
 def label_candidates(described: Described, truth: pa.Table) -> Labelled:

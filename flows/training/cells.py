@@ -47,7 +47,7 @@ class CellPlan:
     first: CellFit = field(default_factory=lambda: CellFit(3000))
     later: CellFit = field(default_factory=lambda: CellFit(3000, rate=1.5e-3))
     rounds: int = 1
-    threshold: float = 0.25
+    threshold: float = 0.15
 
 
 def train_cells(

@@ -21,6 +21,6 @@ def false_level(scores: Sequence[NDArray[np.floating]], false_per_image: float) 
     float
         Minus infinity if there are never more.
     """
-    ordered = np.sort(np.concatenate([np.asarray(part, np.float64) for part in scores]))[::-1]
+    ordered = np.sort(np.concatenate(scores))[::-1]  # of their own type: what is next to a number depends on it
     allowed = int(false_per_image * len(scores))
     return float(np.nextafter(ordered[allowed], np.inf)) if allowed < len(ordered) else float("-inf")

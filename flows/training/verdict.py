@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flows.adapters.verdicts import TREES
 from flows.adapters.weights import read_card, write_model
 from flows.training.boosted_fit import TreeFit, fit_trees
-from flows.training.candidates import Labelled, candidates, threshold_at
+from flows.training.candidates import Labelled, candidates, threshold_at, without_science
 from flows.training.examples import Example, map_in_processes
 from flows.training.verdict_fit import VerdictFit, calibrate, fit_verdict
 from flows.training.verdict_report import Scored, measured, report_verdict, rivals
@@ -29,10 +29,21 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class VerdictPlan:
-    """How the verdict is trained: fit of networks and trees, and false detections per image at its threshold."""
+    """How the verdict is trained.
+
+    Attributes
+    ----------
+    fit, trees
+        Of the networks and of the trees.
+    hidden
+        Share of the candidates that it learns from without what the science image shows: not every night brings any.
+    false_per_image
+        At its threshold, on validation exposures with science images, and without.
+    """
 
     fit: VerdictFit = field(default_factory=VerdictFit)
     trees: TreeFit = field(default_factory=lambda: TreeFit(trees=500, rate=0.05))
+    hidden: float = 0.4
     false_per_image: float = 0.3
 
 
@@ -76,26 +87,30 @@ def train_verdict(
     """
     out.mkdir(parents=True, exist_ok=True)
     find = partial(_find, detector=detector, workers=workers, say=say)
-    learn = [one for pair in find(sets.train) for one in pair]
+    found = [one for pair in find(sets.train) for one in pair]
+    learn = [without_science(one, plan.hidden, seed + n) for n, one in enumerate(found)]
     torch.set_num_threads(workers)
     nets = fit_verdict(learn, plan.fit, seed, say)
     trees = fit_trees(*measured(learn), plan.trees, seed)
     plain = VerdictNet(nets, trees, 1.0, 0.0, _card(detector, about, {}, {}, 0.0, plan, "0" * 64))
-    chosen = [pair[0] for pair in find(sets.validation)]
+    known = [pair[0] for pair in find(sets.validation)]
+    chosen = known + [without_science(one) for one in known]
     odds = [_odds(plain, one) for one in chosen]
     asked = np.concatenate([(one.label == 0) | (one.label == 1) for one in chosen])
     slope, offset = calibrate(np.concatenate(odds)[asked], np.concatenate([one.label == 1 for one in chosen])[asked])
     scores: list[NDArray[np.floating]] = [reliability_of(one, slope, offset) for one in odds]
-    threshold = max(threshold_at(chosen, scores, plan.false_per_image), 0.0)
+    halves = slice(len(known)), slice(len(known), None)
+    threshold = max(0.0, *(threshold_at(known, scores[half], plan.false_per_image) for half in halves))
     ranked = VerdictNet(nets, trees, slope, offset, plain.card)
     others = rivals(learn, seed)
     scored: list[Scored] = []
-    wrong: list[Scored] = []
+    variants: dict[str, list[Scored]] = {"psf_misjudged": [], "without_science": []}
     for preset, examples in sets.test.items():
-        pairs = find(examples)
-        for place, kept in enumerate((scored, wrong)):
-            kept.append(_scored(preset, [pair[place] for pair in pairs], ranked, others))
-    figures = report_verdict(out, scored, wrong, threshold)
+        own, wrong = zip(*find(examples), strict=True)
+        scored.append(_scored(preset, own, ranked, others))
+        variants["psf_misjudged"].append(_scored(preset, wrong, ranked, {}))
+        variants["without_science"].append(_scored(preset, list(map(without_science, own)), ranked, {}))
+    figures = report_verdict(out, scored, variants, threshold)
     calibration = {
         "kind": "logistic in the mean log odds of the ensemble, fitted on the validation exposures",
         "slope": slope,
@@ -117,10 +132,12 @@ def _odds(net: VerdictNet, one: Labelled) -> NDArray[np.float64]:
 
 
 def _scored(
-    preset: str, examples: list[Labelled], net: VerdictNet, others: Mapping[str, Callable[[Labelled], Any]]
+    preset: str, examples: Sequence[Labelled], net: VerdictNet, others: Mapping[str, Callable[[Labelled], Any]]
 ) -> Scored:
     scores = {"verdict": [net(one.features, one.stamps.astype(np.float32)) for one in examples]}
-    return Scored(preset, examples, scores | {name: [rank(one) for one in examples] for name, rank in others.items()})
+    return Scored(
+        preset, list(examples), scores | {name: [rank(one) for one in examples] for name, rank in others.items()}
+    )
 
 
 def _arrays(nets: Sequence[VerdictCnn], trees: TreeEnsemble) -> dict[str, NDArray[Any]]:
@@ -142,7 +159,7 @@ def _card(
     return ModelCard(
         stage="reliability",
         name=search.name,
-        version=f"{search.name}-{search.version}/verdict-2",
+        version=f"{search.name}-{search.version}/verdict-3",
         sha256=sha256,
         input={
             "features": list(FEATURES),

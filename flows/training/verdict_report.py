@@ -63,7 +63,9 @@ def measured(examples: Sequence[Labelled]) -> tuple[NDArray[np.float32], NDArray
     return features, np.concatenate([one.label[one.known] > 0 for one in examples]).astype(np.int64)
 
 
-def report_verdict(out: Path, scored: Sequence[Scored], wrong: Sequence[Scored], threshold: float) -> dict[str, Any]:
+def report_verdict(
+    out: Path, scored: Sequence[Scored], variants: Mapping[str, Sequence[Scored]], threshold: float
+) -> dict[str, Any]:
     """Measure on the test exposures, per preset; draw ``training_verdict.png``; give the figures for the card.
 
     Parameters
@@ -72,16 +74,17 @@ def report_verdict(out: Path, scored: Sequence[Scored], wrong: Sequence[Scored],
         Folder of the picture.
     scored
         Test exposures; the ranking called ``verdict`` holds calibrated probabilities.
-    wrong
-        The same exposures measured with another PSF than theirs.
+    variants
+        The same exposures in other circumstances: measured with another PSF than theirs, without science images.
     threshold
         Least reliability of a detection.
     """
     figures: dict[str, Any] = {}
     _, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    for one, other in zip(scored, wrong, strict=True):
+    for n, one in enumerate(scored):
         figures[one.preset] = _figures(one, threshold) | {
-            "psf_misjudged": _at_threshold(other.examples, other.scores["verdict"], threshold)
+            name: _at_threshold(others[n].examples, others[n].scores["verdict"], threshold)
+            for name, others in variants.items()
         }
         for (name, scores), style in zip(one.scores.items(), ("-", ":", "-.", "--"), strict=False):
             c7 = [_at(one.examples, scores, false, 7.0) for false in SCAN]

@@ -79,7 +79,8 @@ def test_a_stamp_without_pixels_does_not_pass(trained):
 def test_the_alert_lies_in_the_middle_of_the_canvas(columns, x):
     pixels = np.zeros((63, 63))
     pixels[31, 31] = 7.0
-    canvas, mask = on_canvas(stamp_of(pixels[:, columns], x=x))
+    stamp = stamp_of(pixels[:, columns], x=x)
+    canvas, mask = on_canvas(stamp, stamp.pixels)
     assert canvas.shape == mask.shape == (CANVAS, CANVAS)
     assert canvas[CENTRE, CENTRE] == 7.0
     assert ((mask & UNUSABLE) == 0).sum() == 63 * pixels[:, columns].shape[1]

@@ -20,7 +20,7 @@ def test_same_seed_same_bytes_whoever_does_the_work(preset: str, form, tmp_path:
     small = find_preset(preset, streaks=3, shape=(128, 150))
     runs = {}
     for name, seed, workers in (("one", 5, 1), ("two", 5, 2), ("other", 6, 1)):
-        night = Night(small, seed, 2, 2, tmp_path / name, science_template=preset == "ztf", form=form)
+        night = Night(small, seed, 2, 2, tmp_path / name, science=preset == "ztf", template=preset == "ztf", form=form)
         simulate_night(night, workers)
         runs[name] = digests(tmp_path / name)
     assert runs["one"] == runs["two"]

@@ -23,7 +23,7 @@ def test_report_counts_what_the_threshold_does(tmp_path):
     tests = {"ztf": [exposure(20), exposure(21)], "llnl": [exposure(22)]}
     right = [scored(preset, examples) for preset, examples in tests.items()]
     wrong = [scored(preset, examples, lambda one: good(one) / 2) for preset, examples in tests.items()]
-    figures = report_verdict(tmp_path, right, wrong, 0.5)
+    figures = report_verdict(tmp_path, right, {"psf_misjudged": wrong}, 0.5)
     confusion = figures["ztf"]["confusion_candidates"]
     assert confusion["real_passed"] + confusion["real_dropped"] == 30
     assert confusion["false_passed"] + confusion["false_dropped"] == 80
