@@ -102,6 +102,20 @@ def test_pixels_of_the_exposure_stay_as_they_are(inputs):
         np.testing.assert_array_equal(inputs[name], pixels)
 
 
+def test_light_falls_on_the_science_image_too_and_on_nothing_else(inputs):
+    reference = np.random.default_rng(8).normal(300, 1, SHAPE).astype(np.float32)
+    science = np.where(np.isfinite(inputs["difference"]), inputs["difference"] + reference, np.float32(np.nan))
+    before = science.copy()
+    with_science, search = run(inputs | {"science": science})
+    assert with_science.equals(run(inputs)[0])
+    np.testing.assert_array_equal(science, before)
+    for planes, _ in search.asked:
+        place = _place(inputs["difference"], planes["difference"])
+        left = planes["science"] - planes["difference"] - reference[place]
+        assert np.nanmax(np.abs(left)) < 1e-3
+        assert np.nanmax(planes["science"] - science[place]) > 3 * NOISE
+
+
 def test_streaks_keep_clear_of_detections_and_of_each_other(inputs):
     rows = run(inputs, settings=InjectSettings(share=1.0, streaks=20))[0].to_pylist()
     lines = [Segment(row["x"], row["y"], row["length"], row["angle"], 0.0) for row in rows]

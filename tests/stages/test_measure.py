@@ -16,7 +16,7 @@ from kernels.trail_model import trail_image
 from schemas.dia_source import DIA_SOURCE, DetectionFlag
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.reliability import FEATURES
+from schemas.reliability import FEATURES, STATIC, UNKNOWN
 from schemas.settings import MeasureSettings
 from schemas.stage import Context
 from schemas.streak import STREAK
@@ -144,6 +144,26 @@ def test_candidates_can_be_measured_before_there_is_a_verdict():
     DIA_SOURCE.check(described.table)
     assert described.table["reliability"].to_pylist() == [0, 0, 0]
     assert len(described.features) == len(described.stamps) == 3
+
+
+def test_a_science_image_tells_of_the_stars_beneath():
+    given, known = inputs(), Context(exposure(), None, MeasureSettings())
+    x, y, *_ = TRUTH[1]
+    star = 1e6 * trail_image(SHAPE, x, y, 0.0, 0.0, PSF)
+    science = (given["difference"] + 400 + star).astype(np.float32)
+    column = [FEATURES.index(name) for name in STATIC]
+    found = describe(given | {"science": science}, known)
+    light, peak, unknown = found.features[:, column].T
+    on = np.hypot(found.table["x"].to_numpy() - x, found.table["y"].to_numpy() - y) < 3
+    assert on.sum() == 1
+    assert light[on].min() > 5 > 1 > light[~on].max()
+    assert peak[on].min() > 5
+    assert not unknown.any()
+    blind = describe(given, known)
+    assert blind.features[:, column].tolist() == [list(UNKNOWN)] * len(blind.features)
+    others = [n for n in range(len(FEATURES)) if n not in column]
+    np.testing.assert_array_equal(found.features[:, others], blind.features[:, others])
+    assert found.table.equals(blind.table)
 
 
 def test_candidates_of_one_trail_become_one_and_the_strongest_counts():

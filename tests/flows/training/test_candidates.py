@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -14,12 +16,13 @@ from flows.training.candidates import (
     stamp_of,
     targets_of,
     threshold_at,
+    without_science,
 )
 from flows.training.scan import pixels
 from flows.training.window_sample import cut_windows
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.stamps import CHANNELS, SIDE
-from schemas.reliability import FEATURES
+from schemas.reliability import FEATURES, STATIC, UNKNOWN
 from schemas.tiles import Tiling
 from stages.measure import Described
 from tests.flows.model_support import write_bright, write_cells, write_windows
@@ -68,6 +71,21 @@ def test_targets_are_the_rows_of_the_truth():
     assert targets.kind.tolist() == [row[0] for row in ROWS]
     np.testing.assert_array_equal(targets.angle, [20, 120, 0, 0, 0])
     assert targets.counted.tolist() == [True, True, False, False, False]
+
+
+def test_a_share_of_the_candidates_can_be_seen_without_science_image():
+    one = labelled([(float(x), 100.0, 9.0) for x in range(400)])
+    one = replace(one, features=np.random.default_rng(1).random((len(one.label), len(FEATURES)), np.float32))
+    half, none = without_science(one, 0.5, seed=3), without_science(one)
+    column = [FEATURES.index(name) for name in STATIC]
+    others = [n for n in range(len(FEATURES)) if n not in column]
+    for seen in (half, none):
+        np.testing.assert_array_equal(seen.features[:, others], one.features[:, others])
+    hidden = (half.features[:, column] == UNKNOWN).all(1)
+    assert 0.4 < hidden.mean() < 0.6
+    np.testing.assert_array_equal(half.features[~hidden], one.features[~hidden])
+    assert (none.features[:, column] == UNKNOWN).all()
+    assert (one.features[:, column] != UNKNOWN).any()
 
 
 def test_completeness_counts_what_was_asked_for():
