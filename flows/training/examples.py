@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -94,9 +95,32 @@ def make_sets(
 
 
 def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Apply ``function`` in ``workers`` processes of one thread each; results in the order of the items."""
+    """Apply ``function`` in ``workers`` processes of one thread each; results in the order of the items.
+
+    One worker is this process: a new one takes seconds to import what it needs.
+    """
+    if workers == 1:
+        with single_thread():
+            yield from map(function, items)
+        return
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
         yield from pool.map(function, items)
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Keep numba and torch to one thread, and give them theirs back."""
+    import numba
+    import torch
+
+    before = numba.get_num_threads(), torch.get_num_threads()
+    numba.set_num_threads(1)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before[0])
+        torch.set_num_threads(before[1])
 
 
 def _one_thread() -> None:

@@ -23,7 +23,7 @@ PLAN = TrainPlan(
     SMALL, SMALL, SMALL, SMALL,
     CellPlan(channels=8, dilations=(1, 1), first=CellFit(150, rate=1e-2), later=CellFit(20), rounds=1),
     WindowPlan(rounds=1, first=WINDOWS, later=WINDOWS),
-    RegionPlan(0.5, RegionFit(20, batch=4), RegionFit(10, batch=4), mined=1),
+    RegionPlan(0.5, RegionFit(20, batch=4), RegionFit(20, batch=4), mined=1),
     TwoStagePlan(TreeFit(trees=20, least=3), NetFit(epochs=2, batch=16)),
     TreeFit(trees=20, least=3),
     VerdictPlan(VerdictFit(networks=2, epochs=2, batch=16), TreeFit(trees=5, least=5)),

@@ -40,7 +40,10 @@ def compiled_threads(_):
 
 def test_processes_have_one_thread_and_keep_order():
     assert list(map_in_processes(threads, ["OMP_NUM_THREADS"], 2)) == ["1"]
-    assert list(map_in_processes(compiled_threads, [0], 1)) == [(1, 1)]
+    assert list(map_in_processes(compiled_threads, [0], 2)) == [(1, 1)]
+    before = compiled_threads(0)
+    assert list(map_in_processes(compiled_threads, [0, 1], 1)) == [(1, 1)] * 2
+    assert compiled_threads(0) == before
     assert list(map_in_processes(abs, range(-20, 0), 2)) == list(range(20, 0, -1))
 
 
