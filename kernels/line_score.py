@@ -10,9 +10,7 @@ from kernels.bell import FAST
 from kernels.line_bank import FRAMES, LENGTHS, STEPS, line_bank, middle_pixels
 from kernels.line_peaks import Peaks
 from kernels.plane import Plane
-
-NOISE_ALONE = 5.77
-"""S/N that the highest peak of an image of noise alone has, on average (`kernels.oracle.false_alarms`)."""
+from schemas.settings import NOISE_ALONE
 
 
 def line_score(plane: Plane, snr: NDArray[np.float32], peaks: Peaks) -> NDArray[np.float32]:

@@ -22,3 +22,10 @@ class ModelCard(BaseModel):
     threshold: float = Field(description="Default operating threshold.")
     false_alarm_rate: str = Field(description="What the threshold was set at, and on which data.")
     licence: str = "BSD-3-Clause"
+
+    def least_reliability(self, science: bool) -> float:
+        """Give the threshold of a verdict on an exposure with a science image, or on one without.
+
+        Without, more is in doubt, and as many false detections per image pass at a higher threshold.
+        """
+        return self.threshold if science else float(self.calibration.get("threshold_without_science", self.threshold))

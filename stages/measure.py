@@ -50,8 +50,8 @@ def measure(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     -------
     pyarrow.Table
         Of `DIA_SOURCE`. Its metadata ``causes`` say, as JSON, how many candidates had which known cause of false
-        streaks (`kernels.vetoes.counts`). What `kernels.vetoes.refusal` refuses is not given; trails with a class are,
-        however unreliable.
+        streaks (`kernels.vetoes.counts`). What is fainter than ``min_snr`` or refused by `kernels.vetoes.refusal` is
+        not given; trails with a class are, however unreliable.
 
     Raises
     ------
@@ -61,10 +61,11 @@ def measure(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     table = measure_all(inputs, context)
     least = context.settings.min_reliability
     if least is None:
-        least = context.models["reliability"].card.threshold
+        least = context.models["reliability"].card.least_reliability(SCIENCE.name in inputs)
     reliable = table["reliability"].to_numpy() >= np.float32(least)
     classed = np.array([name != "" for name in table["trailClass"].to_pylist()], np.bool_)
-    published = (reliable & ~refused(table)) | classed
+    bright = table["snr"].to_numpy() >= context.settings.min_snr
+    published = (reliable & bright & ~refused(table)) | classed
     causes = count_causes(table["flags"].to_numpy(), published)
     table = table.filter(pa.array(published))
     info = _exposure(context)

@@ -10,8 +10,8 @@ import numpy as np
 from flows.adapters.weights import write_model
 from flows.training.candidate_set import FLOOR
 from kernels.candidate_search import CANDIDATE_GRID
-from kernels.line_score import NOISE_ALONE
 from schemas.model_card import ModelCard
+from schemas.settings import NOISE_ALONE
 
 HITS_FALSE = 50.0
 """False candidates per image at which the threshold of the hits is set: many, for the verdict decides."""

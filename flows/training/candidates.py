@@ -104,6 +104,12 @@ def misjudged(info: ExposureInfo) -> ExposureInfo:
     return info.model_copy(update={"psf": PsfModel(fwhm_px=fwhm, beta=float(rng.choice([2.5, 3.0, 4.0, 100.0])))})
 
 
+def brighter(one: Labelled, least_snr: float) -> Labelled:
+    """Give the candidates whose measured S/N is ``least_snr`` or more."""
+    kept = np.expm1(one.features[:, FEATURES.index("log_snr")].astype(np.float64)) >= least_snr
+    return replace(one, **{name: getattr(one, name)[kept] for name in ("features", "stamps", "label", "target")})
+
+
 def without_science(one: Labelled, share: float = 1.0, seed: int = 0) -> Labelled:
     """Give the candidates as if a share of them, drawn at random, lay where there is no science image."""
     hidden = np.random.default_rng(seed).random(len(one.label)) < share

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flows.adapters.verdicts import TREES
 from flows.adapters.weights import read_card, write_model
 from flows.training.boosted_fit import TreeFit, fit_trees
-from flows.training.candidates import Labelled, candidates, threshold_at, without_science
+from flows.training.candidates import Labelled, brighter, candidates, threshold_at, without_science
 from flows.training.examples import Example, map_in_processes
 from flows.training.verdict_fit import VerdictFit, calibrate, fit_verdict
 from flows.training.verdict_report import Scored, measured, report_verdict, rivals
@@ -23,6 +23,7 @@ from kernels.tree_ensemble import TreeEnsemble
 from kernels.verdict_net import VerdictNet, reliability_of
 from schemas.model_card import ModelCard
 from schemas.reliability import FEATURES
+from schemas.settings import NOISE_ALONE
 
 Say = Callable[[str], None]
 
@@ -38,13 +39,16 @@ class VerdictPlan:
     hidden
         Share of the candidates that it learns from without what the science image shows: not every night brings any.
     false_per_image
-        At its threshold, on validation exposures with science images, and without.
+        At its threshold, on the validation exposures; with science images and without each has its own.
+    min_snr
+        Of the candidates by which it is calibrated and judged: what is fainter is not published.
     """
 
     fit: VerdictFit = field(default_factory=VerdictFit)
     trees: TreeFit = field(default_factory=lambda: TreeFit(trees=500, rate=0.05))
     hidden: float = 0.4
     false_per_image: float = 0.3
+    min_snr: float = NOISE_ALONE
 
 
 @dataclass(frozen=True)
@@ -93,28 +97,32 @@ def train_verdict(
     nets = fit_verdict(learn, plan.fit, seed, say)
     trees = fit_trees(*measured(learn), plan.trees, seed)
     plain = VerdictNet(nets, trees, 1.0, 0.0, _card(detector, about, {}, {}, 0.0, plan, "0" * 64))
-    known = [pair[0] for pair in find(sets.validation)]
+    known = [brighter(pair[0], plan.min_snr) for pair in find(sets.validation)]
     chosen = known + [without_science(one) for one in known]
     odds = [_odds(plain, one) for one in chosen]
     asked = np.concatenate([(one.label == 0) | (one.label == 1) for one in chosen])
     slope, offset = calibrate(np.concatenate(odds)[asked], np.concatenate([one.label == 1 for one in chosen])[asked])
     scores: list[NDArray[np.floating]] = [reliability_of(one, slope, offset) for one in odds]
-    halves = slice(len(known)), slice(len(known), None)
-    threshold = max(0.0, *(threshold_at(known, scores[half], plan.false_per_image) for half in halves))
+    threshold, blind = (
+        max(threshold_at(known, part, plan.false_per_image), 0.0)
+        for part in (scores[: len(known)], scores[len(known) :])
+    )
     ranked = VerdictNet(nets, trees, slope, offset, plain.card)
     others = rivals(learn, seed)
     scored: list[Scored] = []
-    variants: dict[str, list[Scored]] = {"psf_misjudged": [], "without_science": []}
+    variants: dict[str, tuple[list[Scored], float]] = {"psf_misjudged": ([], threshold), "without_science": ([], blind)}
     for preset, examples in sets.test.items():
-        own, wrong = zip(*find(examples), strict=True)
+        pairs = ([brighter(one, plan.min_snr) for one in pair] for pair in find(examples))
+        own, wrong = zip(*pairs, strict=True)
         scored.append(_scored(preset, own, ranked, others))
-        variants["psf_misjudged"].append(_scored(preset, wrong, ranked, {}))
-        variants["without_science"].append(_scored(preset, list(map(without_science, own)), ranked, {}))
+        variants["psf_misjudged"][0].append(_scored(preset, wrong, ranked, {}))
+        variants["without_science"][0].append(_scored(preset, list(map(without_science, own)), ranked, {}))
     figures = report_verdict(out, scored, variants, threshold)
     calibration = {
         "kind": "logistic in the mean log odds of the ensemble, fitted on the validation exposures",
         "slope": slope,
         "offset": offset,
+        "threshold_without_science": blind,
         "expected_calibration_error": figures["calibration_error"],
     }
     card = _card(detector, about, figures, calibration, threshold, plan, "")

@@ -64,7 +64,7 @@ def measured(examples: Sequence[Labelled]) -> tuple[NDArray[np.float32], NDArray
 
 
 def report_verdict(
-    out: Path, scored: Sequence[Scored], variants: Mapping[str, Sequence[Scored]], threshold: float
+    out: Path, scored: Sequence[Scored], variants: Mapping[str, tuple[Sequence[Scored], float]], threshold: float
 ) -> dict[str, Any]:
     """Measure on the test exposures, per preset; draw ``training_verdict.png``; give the figures for the card.
 
@@ -75,7 +75,8 @@ def report_verdict(
     scored
         Test exposures; the ranking called ``verdict`` holds calibrated probabilities.
     variants
-        The same exposures in other circumstances: measured with another PSF than theirs, without science images.
+        The same exposures in other circumstances (measured with another PSF than theirs, without science images), and
+        the threshold there.
     threshold
         Least reliability of a detection.
     """
@@ -83,8 +84,8 @@ def report_verdict(
     _, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for n, one in enumerate(scored):
         figures[one.preset] = _figures(one, threshold) | {
-            name: _at_threshold(others[n].examples, others[n].scores["verdict"], threshold)
-            for name, others in variants.items()
+            name: _at_threshold(others[n].examples, others[n].scores["verdict"], level)
+            for name, (others, level) in variants.items()
         }
         for (name, scores), style in zip(one.scores.items(), ("-", ":", "-.", "--"), strict=False):
             c7 = [_at(one.examples, scores, false, 7.0) for false in SCAN]

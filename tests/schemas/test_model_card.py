@@ -25,6 +25,13 @@ def test_shipped_cards_say_where_they_come_from(stage, name):
     assert 0 < card.threshold < 1
 
 
+def test_a_verdict_may_have_another_threshold_without_science_images():
+    card = read_card("reliability", "streak_net").model_copy(update={"threshold": 0.4, "calibration": {}})
+    assert [card.least_reliability(science) for science in (True, False)] == [0.4, 0.4]
+    other = card.model_copy(update={"calibration": {"threshold_without_science": 0.6}})
+    assert [other.least_reliability(science) for science in (True, False)] == [0.4, 0.6]
+
+
 def test_incomplete_card_is_refused():
     with pytest.raises(ValidationError, match="sha256"):
         ModelCard.model_validate({"stage": "detect"})

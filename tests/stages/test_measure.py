@@ -31,7 +31,7 @@ TRUTH = ((60.3, 150.8, 14.0, 30.0, 4000.0), (150.1, 40.2, 25.0, 120.0, 6000.0), 
 class Verdict:
     """Reliable is what has a summed logit above 10."""
 
-    card = SimpleNamespace(version="t1", threshold=0.5)
+    card = SimpleNamespace(version="t1", least_reliability=lambda science: 0.5)
 
     def __call__(self, features, stamps):
         assert features.shape[1] == len(FEATURES)
@@ -137,6 +137,26 @@ def test_only_what_is_reliable_is_given_and_all_can_be_had():
     every = measure_all(inputs(weak), context())
     assert sorted(every["reliability"].to_pylist()) == [0, 1, 1]
     assert len(STAGE(inputs(weak), context(settings=MeasureSettings(min_reliability=0.0)))) == 3
+
+
+def test_what_is_fainter_than_asked_for_is_not_given():
+    every = measure_all(inputs(), context())
+    second = sorted(every["snr"].to_pylist())[1]
+    given = STAGE(inputs(), context(settings=MeasureSettings(min_snr=second)))
+    assert given.num_rows == 2 < every.num_rows
+    assert min(given["snr"].to_pylist()) == second
+
+
+def test_each_kind_of_exposure_has_its_own_threshold():
+    class Even(Verdict):
+        card = SimpleNamespace(version="t1", least_reliability=lambda science: 0.4 if science else 0.6)
+
+        def __call__(self, features, stamps):
+            return np.full(len(features), 0.5, np.float32)
+
+    even = Context(exposure(), None, MeasureSettings(), {"reliability": Even()})
+    assert len(STAGE(inputs(), even)) == 0
+    assert len(STAGE(inputs() | {"science": inputs()["difference"] + 7}, even)) == 3
 
 
 def test_candidates_can_be_measured_before_there_is_a_verdict():

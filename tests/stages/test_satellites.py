@@ -19,7 +19,7 @@ class Verdict:
     """All are real, or none is."""
 
     def __init__(self, reliability):
-        self.card = SimpleNamespace(version="t1", threshold=0.5)
+        self.card = SimpleNamespace(version="t1", least_reliability=lambda science: 0.5)
         self._reliability = reliability
 
     def __call__(self, features, stamps):

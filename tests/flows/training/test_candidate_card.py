@@ -4,8 +4,8 @@ from scipy.special import logit
 
 from flows.adapters.weights import read_card, read_weights
 from flows.training.candidate_card import candidate_card, write_matched_filter
-from kernels.line_score import NOISE_ALONE
 from schemas.search_grid import SearchGrid
+from schemas.settings import NOISE_ALONE
 
 
 def test_card_names_the_grid_and_how_it_was_made():

@@ -8,6 +8,7 @@ from tests_support import truth_table
 
 from flows.adapters.zarr_tiles import TileStore
 from flows.training.candidates import (
+    brighter,
     candidates,
     completeness,
     label_candidates,
@@ -158,3 +159,15 @@ def test_misjudged_psf_is_plausible_and_always_the_same(examples):
     many = [misjudged(info.model_copy(update={"visit": visit})).psf.fwhm_px / info.psf.fwhm_px for visit in range(400)]
     assert np.std(np.log(many)) == pytest.approx(0.12, abs=0.015)
     assert np.mean(np.log(many)) == pytest.approx(0, abs=0.02)
+
+
+def test_faint_candidates_can_be_left_out():
+    one = labelled([(101.0, 100.0, 9.0), (300.0, 201.0, 8.0), (150.0, 150.0, 7.0)])
+    features = np.zeros((3, len(FEATURES)), np.float32)
+    features[:, FEATURES.index("log_snr")] = np.log1p([5.0, 6.0, 7.0])
+    kept = brighter(replace(one, features=features), 5.5)
+    np.testing.assert_array_equal(kept.features, features[1:])
+    np.testing.assert_array_equal(kept.label, one.label[1:])
+    np.testing.assert_array_equal(kept.target, one.target[1:])
+    assert len(kept.stamps) == 2
+    assert completeness([kept], [np.ones(2)], 0.5, 0.0)[:2] == (1, 2)

@@ -23,7 +23,7 @@ def test_report_counts_what_the_threshold_does(tmp_path):
     tests = {"ztf": [exposure(20), exposure(21)], "llnl": [exposure(22)]}
     right = [scored(preset, examples) for preset, examples in tests.items()]
     wrong = [scored(preset, examples, lambda one: good(one) / 2) for preset, examples in tests.items()]
-    figures = report_verdict(tmp_path, right, {"psf_misjudged": wrong}, 0.5)
+    figures = report_verdict(tmp_path, right, {"psf_misjudged": (wrong, 0.5), "easier": (wrong, 0.25)}, 0.5)
     confusion = figures["ztf"]["confusion_candidates"]
     assert confusion["real_passed"] + confusion["real_dropped"] == 30
     assert confusion["false_passed"] + confusion["false_dropped"] == 80
@@ -33,6 +33,7 @@ def test_report_counts_what_the_threshold_does(tmp_path):
     assert figures["ztf"]["verdict, at 1 false"]["c7"] > figures["ztf"]["summed logit, at 1 false"]["c7"]
     assert figures["llnl"]["exposures"] == 1
     assert figures["llnl"]["psf_misjudged"]["c10"]["found"] == 0
+    assert figures["llnl"]["easier"] == {name: figures["llnl"][name] for name in ("c7", "c10", "false_per_image")}
     assert 0 <= figures["calibration_error"] < 0.3
     json.dumps(figures)
     assert (tmp_path / "training_verdict.png").read_bytes()[:4] == b"\x89PNG"
