@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.exposure import ExposureInfo
+
 
 class Plane(NamedTuple):
     """Pixels of a difference image, or of a part of it, with what is known of the whole.
@@ -29,6 +31,11 @@ class Plane(NamedTuple):
     noise: float
     correlation: NDArray[np.float64]
     fwhm_px: float
+
+    @classmethod
+    def of(cls, info: ExposureInfo, pixels: NDArray[np.float32], usable: NDArray[np.bool_]) -> "Plane":
+        """Give the pixels of an exposure, or of a part of it."""
+        return cls(pixels, usable, info.background, info.noise, np.array(info.noise_correlation), info.psf.fwhm_px)
 
 
 class Places(NamedTuple):

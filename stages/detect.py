@@ -5,12 +5,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from scipy.special import logit
 
 from kernels.plane import Places, Plane
 from schemas.dataset import DatasetError
-from schemas.exposure import ExposureInfo
 from schemas.hit import HIT
 from schemas.mask import UNUSABLE
 from schemas.pixels import DIFFERENCE, MASK
@@ -48,7 +46,7 @@ def detect(inputs: Mapping[str, Any], context: Context) -> pa.Table:
         raise DatasetError(f"tile {tile} needs its own pixels, got {image.shape} and mask {mask.shape}.")
     grid, threshold = model.grid, context.settings.threshold
     first = tile.row0 * grid.stride - tile.y0, tile.column0 * grid.stride - tile.x0
-    plane = _plane(image, mask, context.exposure)
+    plane = Plane.of(context.exposure, image, (mask & np.uint16(UNUSABLE)) == 0)
     logits, unscored = model.search(plane, Places(*first, tile.rows, tile.columns, grid.stride))
     hit = np.flatnonzero(logits >= logit(model.card.threshold if threshold is None else threshold))
     row, column = np.divmod(hit, tile.columns)
@@ -61,12 +59,6 @@ def detect(inputs: Mapping[str, Any], context: Context) -> pa.Table:
         },
         schema=HIT.schema,
     ).replace_schema_metadata({key: str(value) for key, value in (numbers | {"claim": grid.claim}).items()})
-
-
-def _plane(image: NDArray[np.float32], mask: NDArray[np.uint16], exposure: ExposureInfo) -> Plane:
-    usable = (mask & np.uint16(UNUSABLE)) == 0
-    correlation = np.array(exposure.noise_correlation)
-    return Plane(image, usable, exposure.background, exposure.noise, correlation, exposure.psf.fwhm_px)
 
 
 STAGE = Stage(

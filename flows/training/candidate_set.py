@@ -79,9 +79,8 @@ def candidate_cutouts(example: Example, chosen: NDArray[np.int64]) -> NDArray[np
 
 def find_on(example: Example) -> Found:
     """Find the candidates of an example."""
-    image, usable, background = pixels(example)
-    info = TileStore.open(example.store).info
-    plane = Plane(image, usable, background, info.noise, np.array(info.noise_correlation), info.psf.fwhm_px)
+    image, usable, _ = pixels(example)
+    plane = Plane.of(TileStore.open(example.store).info, image, usable)
     snr, peaks = find_candidates(plane, FLOOR)
     return Found(plane, snr, peaks, lines_of(plane, snr, peaks))
 

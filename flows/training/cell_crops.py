@@ -166,9 +166,8 @@ def _described(
         values = np.rot90(values, turns)
         return np.ascontiguousarray(values.T if mirror else values)
 
-    info = field.info
-    fwhm = info.psf.fwhm_px * math.exp(rng.normal(0, _MISJUDGED))
-    correlation = np.array(info.noise_correlation)
-    plane = Plane(turned(pixels), turned(usable), info.background, info.noise, turned(correlation), fwhm)
+    plane = Plane.of(field.info, turned(pixels), turned(usable))
+    fwhm = plane.fwhm_px * math.exp(rng.normal(0, _MISJUDGED))
+    plane = plane._replace(correlation=turned(plane.correlation), fwhm_px=fwhm)
     cells = dense_input(plane, 0, 0, SIDE // CELL, SIDE // CELL)
     return cells, turned(labels.label), turned(labels.weight)

@@ -39,15 +39,7 @@ def spots_on(search: DenseSearch, field: Field, floor: float) -> Spots:
         Least log odds of a cell.
     """
     ny, nx = field.pixels.shape
-    info = field.info
-    plane = Plane(
-        np.asarray(field.pixels),
-        np.asarray(field.usable),
-        info.background,
-        info.noise,
-        np.array(info.noise_correlation),
-        info.psf.fwhm_px,
-    )
+    plane = Plane.of(field.info, np.asarray(field.pixels), np.asarray(field.usable))
     logits, _ = search.search(plane, Places(0, 0, ny // CELL, nx // CELL, CELL))
     return spots(logits.reshape(ny // CELL, nx // CELL), floor)
 

@@ -96,9 +96,8 @@ def cut_crop(field: Field, sources: Sources, corner: tuple[int, int], rng: np.ra
         values = np.rot90(values, turns)
         return np.ascontiguousarray(values.T if mirror else values)
 
-    info = field.info
-    fwhm = info.psf.fwhm_px * float(np.exp(rng.normal(0, _MISJUDGED)))
-    pixels, usable = turned(field.pixels[rows, columns]), turned(field.usable[rows, columns])
-    plane = Plane(pixels, usable, info.background, info.noise, turned(np.array(info.noise_correlation)), fwhm)
+    plane = Plane.of(field.info, turned(field.pixels[rows, columns]), turned(field.usable[rows, columns]))
+    fwhm = plane.fwhm_px * float(np.exp(rng.normal(0, _MISJUDGED)))
+    plane = plane._replace(correlation=turned(plane.correlation), fwhm_px=fwhm)
     cells = dense_input(plane, 0, 0, SIDE // CELL, SIDE // CELL)
     return Crop(cells, sources.cropped(x0, y0, SIDE, float(BORDER * CELL)).turned(turns, mirror, SIDE))

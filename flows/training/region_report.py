@@ -56,10 +56,8 @@ class Judged:
 def find_boxes(search: RegionSearch, example: Example) -> Found:
     """Search a whole exposure."""
     field = open_field(example)
-    info, (ny, nx) = field.info, field.pixels.shape
-    correlation = np.array(info.noise_correlation)
-    pixels, usable = np.asarray(field.pixels), np.asarray(field.usable)
-    plane = Plane(pixels, usable, info.background, info.noise, correlation, info.psf.fwhm_px)
+    ny, nx = field.pixels.shape
+    plane = Plane.of(field.info, np.asarray(field.pixels), np.asarray(field.usable))
     return search.boxes(plane, Places(0, 0, ny // CELL, nx // CELL, CELL))[0]
 
 

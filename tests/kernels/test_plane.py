@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from kernels.plane import Places, Plane
+from schemas.exposure import ExposureInfo, PsfModel
 
 
 @pytest.fixture
@@ -13,6 +14,18 @@ def test_a_part_keeps_what_is_known_of_the_whole(plane):
     part = plane._replace(pixels=plane.pixels[1:], usable=plane.usable[1:])
     assert part[2:] == plane[2:]
     assert part.pixels.base is plane.pixels
+
+
+def test_a_plane_knows_what_its_exposure_does(plane):
+    info = ExposureInfo(
+        night="20260101", visit=1, detector=0, instrument="test", band="r", midpoint_mjd_tai=61000.0,
+        exposure_time_s=30, shape=(40, 50), psf=PsfModel(fwhm_px=2.7), background=-1.5, noise=3.5,
+        noise_correlation=((0.1, 0.2, 0.1), (0.3, 1.0, 0.3), (0.1, 0.2, 0.1)), source_uri="", source_sha256="",
+    )  # fmt: skip
+    part = Plane.of(info, plane.pixels, plane.usable)
+    assert (part.pixels is plane.pixels, part.usable is plane.usable) == (True, True)
+    assert (part.background, part.noise, part.fwhm_px) == (-1.5, 3.5, 2.7)
+    np.testing.assert_array_equal(part.correlation, info.noise_correlation)
 
 
 def test_neither_changes(plane):
