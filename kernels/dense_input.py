@@ -1,7 +1,5 @@
 """What a `StreakNet` sees of an image."""
 
-import math
-
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
@@ -10,6 +8,7 @@ from kernels.bell import FAST
 from kernels.matched_filter import filtered_noise
 from kernels.nets.streak_net import CELL, PLANES
 from kernels.plane import Plane
+from kernels.psf import seen_variance
 from kernels.squash import squash
 
 RADIUS = 8
@@ -56,8 +55,7 @@ def dense_input(plane: Plane, y: int, x: int, rows: int, columns: int) -> NDArra
 
 def filter_taps(fwhm_px: float) -> NDArray[np.float32]:
     """Give a Gaussian as wide as a PSF of ``fwhm_px`` px seen through the pixels, (2 RADIUS + 1,), sum 1."""
-    variance = (fwhm_px / math.sqrt(8 * math.log(2))) ** 2 + 1 / 12
-    taps = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * variance))
+    taps = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * seen_variance(fwhm_px)))
     return (taps / taps.sum()).astype(np.float32)
 
 

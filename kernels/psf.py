@@ -1,5 +1,6 @@
 """Point-spread functions as sums of circular Gaussians."""
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -88,6 +89,11 @@ def _unpack(parameters: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
 def _frozen(values: NDArray[np.float64]) -> NDArray[np.float64]:
     values.setflags(write=False)
     return values
+
+
+def seen_variance(fwhm_px: float) -> float:
+    """Give the variance, px^2, along an axis of a Gaussian PSF of ``fwhm_px`` px that is seen through square pixels."""
+    return (fwhm_px / math.sqrt(8 * math.log(2))) ** 2 + _PIXEL_VARIANCE
 
 
 def fwhm_before_pixels(fwhm_px: float, beta: float) -> float:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from kernels.bell import FAST
 from kernels.line_peaks import Peaks
 from kernels.plane import Plane
+from kernels.psf import seen_variance
 
 FAR = 24
 """How far from a candidate, or from the ends of its line, its features look, px."""
@@ -59,7 +60,6 @@ def shape_features(
     out = np.zeros((len(peaks.y), len(FEATURES)), np.float32)
     reach = plane.correlation.shape[0] // 2
     neighbour = float(plane.correlation[reach, reach + 1]) if reach else 0.0
-    sigma = math.sqrt((plane.fwhm_px / math.sqrt(8 * math.log(2))) ** 2 + 1 / 12)
     scale, background = 1 / plane.noise, plane.background
     _describe(
         plane.pixels,
@@ -70,7 +70,7 @@ def shape_features(
         np.stack([peaks.y, peaks.x], 1),
         lines,
         peaks.snr,
-        sigma,
+        math.sqrt(seen_variance(plane.fwhm_px)),
         plane.fwhm_px,
         neighbour,
         out,

@@ -1,8 +1,9 @@
 import galsim
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from kernels.psf import fwhm_before_pixels, moffat_mixture
+from kernels.psf import fwhm_before_pixels, moffat_mixture, seen_variance
 
 
 @pytest.mark.parametrize("beta", [2.0, 2.5, 3.0, 4.765, 10.0, 100.0])
@@ -40,6 +41,13 @@ def test_weights_sum_to_one_and_nobody_can_change_them():
 def test_profile_that_is_none_is_refused(fwhm, beta):
     with pytest.raises(ValueError, match="FWHM > 0 and beta > 1"):
         moffat_mixture(fwhm, beta)
+
+
+@pytest.mark.parametrize("fwhm", [1.4, 2.3, 5.0])
+def test_variance_seen_is_that_of_light_summed_over_pixels(fwhm):
+    place = np.arange(-30, 31) + np.arange(0, 1, 0.125)[:, None]  # of pixels, from sources at some places between them
+    seen = norm.cdf(place + 0.5, scale=fwhm / 2.354820045) - norm.cdf(place - 0.5, scale=fwhm / 2.354820045)
+    assert seen_variance(fwhm) == pytest.approx(np.average(place**2, weights=seen), rel=1e-8)
 
 
 @pytest.mark.parametrize("beta", [2.5, 3.0, 10.0])
