@@ -94,7 +94,7 @@ def search(planes: dict[str, NDArray[np.generic]], info: ExposureInfo, detector:
     (tile,) = grid.tiling(info.shape, grid.stride * -(-max(info.shape) // grid.stride)).tiles()
     box = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
     parts = {name: plane[box] for name, plane in planes.items()}
-    return DETECT(parts, Context(info, tile, settings, {"detect": _loaded(detector, stamp_of(detector))}))
+    return DETECT(parts, Context(info, tile, settings, {"detect": cached_detector(detector)}))
 
 
 def misjudged(info: ExposureInfo) -> ExposureInfo:
@@ -153,6 +153,11 @@ def completeness(
         found += int(asked[one.target[passed & (one.label == 1)]].sum())
         false += int((passed & (one.label == 0)).sum())
     return found, present, false / max(len(examples), 1)
+
+
+def cached_detector(detector: str) -> Detector:
+    """Load a detector, shipped name or folder, once per process; anew where its card has been written anew."""
+    return _loaded(detector, stamp_of(detector))
 
 
 def stamp_of(detector: str) -> int:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flows.adapters.weights import load_model, write_model
+from flows.adapters.weights import write_model
+from flows.training.candidates import cached_detector
 from flows.training.cell_crops import CropPlan
 from flows.training.cell_fit import CellFit, fit_cells
 from flows.training.cell_scan import bright_places, hard_places, spots_on
@@ -97,7 +98,7 @@ def train_cells(
         fit = plan.later if number else plan.first
         loss = fit_cells(net, train, CropPlan(hard, seed=seed + number), fit, device, say)
         _write(out, net, plan, about, figures)
-        seen = [one for part in map_in_processes(partial(_recovered, out), validation, workers) for one in [part]]
+        seen = list(map_in_processes(partial(_recovered, out), validation, workers))
         figures[f"round {number}"] = {"loss": [round(value, 5) for value in loss]} | recovery(seen)
         say(f"round {number}: {figures[f'round {number}']}")
         if number < plan.rounds:
@@ -149,5 +150,6 @@ def _recovered(weights: Path, example: Example) -> Recovery:
 
 
 def _search(weights: Path) -> DenseSearch:
-    loaded: DenseSearch = load_model("detect", str(weights))
+    loaded = cached_detector(str(weights))
+    assert isinstance(loaded, DenseSearch)
     return loaded

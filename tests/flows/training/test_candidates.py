@@ -9,6 +9,7 @@ from tests_support import truth_table
 from flows.adapters.zarr_tiles import TileStore
 from flows.training.candidates import (
     brighter,
+    cached_detector,
     candidates,
     completeness,
     label_candidates,
@@ -135,6 +136,7 @@ def test_new_weights_in_a_folder_are_loaded(examples, tmp_path):
         found.append(search(*planes_of(examples[0]), str(tmp_path))["logit"].to_numpy())
     assert not np.array_equal(*found)
     assert stamp_of("basic_cnn") == 0
+    assert cached_detector(str(tmp_path)) is cached_detector(str(tmp_path))
 
 
 def test_candidates_come_with_the_right_and_with_another_psf(examples, tmp_path):
