@@ -93,7 +93,7 @@ def spots(hits: pa.Table, detector: Detector) -> tuple[NDArray[np.float64], ...]
     return x, y, np.asarray(ndimage.sum(odds, label, index))
 
 
-def oracle_50(found: Sequence[Recovery], false: float) -> float | None:
+def half_complete(found: Sequence[Recovery], false: float) -> float | None:
     """S/N at which half of the streaks are found, at a number of false positions per image."""
     level = level_at(found, false)
     snr, score = (np.concatenate([getattr(one, name) for one in found]) for name in ("snr", "score"))
@@ -137,7 +137,7 @@ def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> d
         found = look(name, examples)
         for kind, several in (("own", found.own), ("verdict", found.judged)):
             shares = [share_found(several, level_at(several, rate), least) for rate in RATES for least in (7.0, 10.0)]
-            half = oracle_50(several, 1.0)
+            half = half_complete(several, 1.0)
             seconds = float(np.median(found.seconds))
             table.add_row(name, kind, *map(shown, shares), "-" if half is None else f"{half:.1f}", f"{seconds:.2f}")
             figures[f"{name}, {kind}"] = {

@@ -20,8 +20,6 @@ class Recovery:
     ----------
     snr : (streaks,)
         Matched-filter S/N of the streaks that are asked for.
-    length : (streaks,)
-        Their length, px.
     score : (streaks,)
         Of the position that found each; minus infinity if none did.
     false : (n,)
@@ -29,7 +27,6 @@ class Recovery:
     """
 
     snr: NDArray[np.float64]
-    length: NDArray[np.float64]
     score: NDArray[np.float64]
     false: NDArray[np.float64]
 
@@ -47,7 +44,7 @@ class Recovery:
         hit = matches.target >= 0
         best[matches.target[hit]] = score[hit]
         asked = targets.counted
-        return Recovery(snr[asked], targets.length[asked], best[asked], score[matches.false])
+        return Recovery(snr[asked], best[asked], score[matches.false])
 
 
 def level_at(found: Sequence[Recovery], false_per_image: float) -> float:

@@ -11,7 +11,7 @@ from kernels.completeness import Share
 def one(found=(), false=(), snr=None):
     score = np.array(found, float)
     snr = np.full(len(score), 20.0) if snr is None else np.array(snr, float)
-    return Recovery(snr, np.full(len(score), 5.0), score, np.array(false, float))
+    return Recovery(snr, score, np.array(false, float))
 
 
 def test_streaks_get_the_score_of_what_found_them():
@@ -27,7 +27,6 @@ def test_streaks_get_the_score_of_what_found_them():
     found = Recovery.of(x, y, score, targets_of(truth), truth["snr"].to_numpy())
     np.testing.assert_array_equal(found.score, [5.0, -np.inf])
     np.testing.assert_array_equal(found.snr, [10.0, 5.0])
-    np.testing.assert_array_equal(found.length, [3.0, 60.0])
     assert sorted(found.false) == [1.0, 2.0]
 
 
