@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from flows.training.region_crops import Crop, CropDraw, CropShares
+from flows.training.region_crops import SIDE, Crop, CropDraw, CropShares
 from flows.training.region_fit import RegionFit, crop_losses, fit_regions
+from flows.training.region_labels import label_boxes
 from flows.training.region_truth import Sources
 from kernels.nets.region_net import RegionNet
+from kernels.region_search import look
 
 NONE = np.empty((0, 4))
 
@@ -15,21 +17,55 @@ def seeded():
     torch.manual_seed(0)
 
 
-def test_it_learns(examples):
-    draw = CropDraw(examples, 1)
-    draw.show({}, CropShares(trail=0.9))
-    said = []
-    net = RegionNet(16, (1, 1))
-    rng = np.random.default_rng(0)
-    crops = draw.crops(4)
+class Again:
+    """Draws the same crops every time."""
+
+    def __init__(self, crops):
+        self._crops = crops
+
+    def crops(self, count):
+        return self._crops[:count]
+
+
+def odds_of(net, crop):
+    """Log odds of the head: of the boxes of trails, and of boxes as large that are clear of them."""
+    true, rng = crop.sources.boxes, np.random.default_rng(5)
+    middle = rng.uniform(30, SIDE - 31, (60, 2))
+    half = (true[:, 2:] - true[:, :2])[rng.integers(len(true), size=60)] / 2
+    boxes = np.concatenate([middle - half, middle + half], 1)
+    label, _ = label_boxes(boxes, crop.sources, 0.5, 0.05, best=False)
+    boxes = np.concatenate([true, boxes[label == 0]])
     with torch.no_grad():
-        before = crop_losses(net, crops, rng)
-    fit_regions(net, draw, RegionFit(40, batch=3, rate=3e-3), 1, said.append)
+        features = net.features(torch.from_numpy(crop.cells).permute(2, 0, 1)[None])
+        odds, _ = look(net, features, np.zeros(len(boxes), int), [crop.cells], boxes)
+    return odds[: len(true)].numpy(), odds[len(true) :].numpy()
+
+
+def all_odds(net, crops):
+    return tuple(np.concatenate(part) for part in zip(*(odds_of(net, crop) for crop in crops), strict=True))
+
+
+def test_it_learns_crops_that_it_sees_again_and_again(examples):
+    draw = CropDraw(examples, 1)
+    draw.show({}, CropShares(trail=1.0))
+    crops = [crop for crop in draw.crops(12) if len(crop.sources.boxes)][:2]
+    net, said = RegionNet(16, (1, 1)), []
+    # At first everything is about as likely as not.
+    assert max(np.abs(part).max() for part in all_odds(net, crops)) < 0.5
+    with torch.no_grad():
+        before = crop_losses(net, crops, np.random.default_rng(0))
+    fit_regions(net, Again(crops), RegionFit(100, batch=2, rate=6e-3), 1, said.append)
+    true, false = all_odds(net, crops)
+    assert len(true) > 2
+    assert len(false) > 50
+    assert np.median(true) > 2
+    assert np.median(false) < -2
+    assert np.mean(true[:, None] > false) > 0.95
     with torch.no_grad():
         after = crop_losses(net, crops, np.random.default_rng(0))
-    assert (after[:2] < 0.95 * before[:2]).all()
+    assert (after < 0.7 * before).all()
     assert not net.training
-    assert said[0].startswith("batch 40 of 40: loss ")
+    assert said[0].startswith("batch 100 of 100: loss ")
 
 
 def test_crops_without_trails_are_lessons_too():
