@@ -30,7 +30,7 @@ def one_pass(source, path):
 
 
 def plain_seconds(path, net):
-    """Seconds of the plain way's search of the same pixels."""
+    """Seconds of the plain way's search of the same pixels, with `basic_cnn`."""
     store = TileStore.open(path)
     pixels = Pixels.of(store.info, store.read_all("difference"), store.read_all("mask"))
     start = perf_counter()
@@ -63,7 +63,7 @@ def draw(steps, plain):
     for (step, seconds), colour in zip(steps.items(), COLOURS, strict=True):
         panel.barh("nightstride", seconds, left=left, color=colour, label=f"{step}, {seconds:.2f} s")
         left += seconds
-    panel.barh("plain way,\nsearch alone", plain, color="#9a9a9a")
+    panel.barh("plain way of\nbasic_cnn,\nsearch alone", plain, color="#9a9a9a")
     panel.invert_yaxis()
     panel.set(xlabel="seconds per exposure")
     panel.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
@@ -78,7 +78,7 @@ def main():
     rows = [(step, f"{seconds:.2f}", f"{seconds / total:.0%}") for step, seconds in steps.items()]
     rows += [
         ("**whole exposure**", f"**{total:.2f}**", ""),
-        ("plain way, search alone", f"{plain:.2f}", f"whole exposure / this: {total / plain:.2f}"),
+        ("plain way of `basic_cnn`, search alone", f"{plain:.2f}", f"whole exposure / this: {total / plain:.2f}"),
     ]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     text = (

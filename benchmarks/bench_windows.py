@@ -1,7 +1,7 @@
 """The window stage seven ways on one 3080 x 3072 image: ``python -m benchmarks.bench_windows``.
 
-All use the shipped weights and the same rules for masked pixels, take turns in one process, and must give the same
-probabilities.
+All use the weights of `basic_cnn` and the same rules for masked pixels, take turns in one process, and must give the
+same probabilities. Beside them, in turn: the search of cells by `streak_net`, another network.
 """
 
 from functools import partial
@@ -12,12 +12,14 @@ from benchmarks.page import IMAGES, machine, options, publish, table
 from benchmarks.ways.dask_way import dask_logits
 from benchmarks.ways.numpy_way import numpy_logits
 from benchmarks.ways.skimage_way import skimage_logits
+from flows.adapters.weights import load_model
 from flows.bench.exposure import bench_exposure
 from flows.bench.gemm_limit import chain_flops, gemm_rates
 from flows.bench.search import probability_error, search_variants
 from flows.bench.shipped_net import shipped_net
 from flows.bench.timing import interleaved
 from flows.evaluation.pictures import new_figure, save
+from kernels.plane import Places, Plane
 
 TOLERANCE = 1e-5
 """Of a probability: all but bfloat16 must agree to this."""
@@ -32,12 +34,30 @@ LABELS = {
     "fused_bf16": "**ours, bfloat16, hits scored anew in float32**",
 }
 
+CELLS = {"cells_f32": "**`streak_net`, float32**", "cells_bf16": "**`streak_net`, bfloat16**"}
+
 
 def ways(pixels, net, floor):
     """Every way of searching, by name, in the order of the table."""
     others = {"numpy": numpy_logits, "skimage": skimage_logits, "dask": dask_logits}
     every = search_variants(pixels, net, floor) | {name: partial(way, pixels, net) for name, way in others.items()}
     return {name: every[name] for name in LABELS}
+
+
+def cell_ways(exposure):
+    """Search of every cell by `streak_net`, by name, in the order of the table."""
+    plane, kinds = Plane.of(exposure.info, exposure.difference, exposure.pixels.usable), ("float32", "bfloat16")
+    found = {}
+    for name, precision in zip(CELLS, kinds, strict=True):
+        detector = load_model("detect", "streak_net", "cpu", precision)
+        step = detector.grid.stride
+        places = Places(0, 0, *detector.grid.tiling(exposure.info.shape, step).grid, step)
+        found[name] = partial(_odds, detector, plane, places)
+    return found
+
+
+def _odds(detector, plane, places):
+    return detector.search(plane, places)[0]
 
 
 def check(results):
@@ -76,18 +96,19 @@ def main():
     """Measure, print and write."""
     chosen = options(__doc__, repeats=5)
     net, card = shipped_net()
-    pixels = bench_exposure().pixels
-    variants = ways(pixels, net, float(logit(card.threshold)))
-    for name in ("fused_f32", "fused_bf16", "dask"):
+    exposure = bench_exposure()
+    variants = ways(exposure.pixels, net, float(logit(card.threshold))) | cell_ways(exposure)
+    for name in ("fused_f32", "fused_bf16", "dask", *CELLS):
         variants[name]()  # compiles, starts threads
     timed = interleaved(variants, chosen.repeats)
-    errors, medians = check(timed.results), timed.medians
+    errors, medians = check({name: timed.results[name] for name in LABELS}), timed.medians
     rates, flops = gemm_rates(net), chain_flops(net) * len(timed.results["plain"])
     limits = {"float32": flops / rates.f32, "bfloat16": flops / rates.bf16}
     rows = [
         (LABELS[name], f"{medians[name]:.2f}", f"{timed.ratio('plain', name):.1f}", f"{errors[name]:.0e}")
         for name in LABELS
     ]
+    rows += [(CELLS[name], f"{medians[name]:.2f}", f"{timed.ratio('plain', name):.1f}", "") for name in CELLS]
     rows += [
         (f"limit: matrix products alone, {kind}", f"{limit:.2f}", f"{medians['plain'] / limit:.1f}", "")
         for kind, limit in limits.items()
@@ -97,8 +118,8 @@ def main():
         for name, kind in (("fused_f32", "float32"), ("fused_bf16", "bfloat16"))
     )
     text = (
-        f"One 3080 x 3072 px image, {len(timed.results['plain']):,} windows; median of {chosen.repeats} rounds "
-        f"in which all take turns. {machine(chosen.threads)}.\n\n"
+        f"One 3080 x 3072 px image, {len(timed.results['plain']):,} windows or {len(timed.results['cells_f32']):,} "
+        f"cells; median of {chosen.repeats} rounds in which all take turns. {machine(chosen.threads)}.\n\n"
         + table(("way", "s", "plain way / this", "max. difference in probability"), rows)
         + f"\n\nOurs takes {over}. Rates of matrix products: float32 {rates.onednn_f32 / 1e9:.0f} GFLOP/s (oneDNN; "
         f"torch's default {rates.default_f32 / 1e9:.0f}), bfloat16 {rates.bf16 / 1e9:.0f}. bfloat16's difference is "

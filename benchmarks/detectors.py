@@ -2,7 +2,8 @@
 
 Simulates exposures that no training has seen, searches them with every detector of ``stages/weights/detect``, and
 prints completeness at equal numbers of false positions per image: by the detector's own scores, and by the verdict on
-what the stages behind it make of them. Writes ``docs/detectors.json`` and ``docs/images/detectors.png``.
+what the stages behind it make of them. Writes ``docs/detectors.json`` and, for each preset,
+``docs/images/detectors_PRESET.png``.
 """
 
 import argparse
@@ -23,9 +24,10 @@ from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
 
-from benchmarks.plot import save
+from benchmarks.page import IMAGES, ROOT
 from flows.adapters.weights import load_model
 from flows.adapters.zarr_tiles import TileStore
+from flows.evaluation.pictures import new_figure, save
 from flows.training.candidates import targets_of
 from flows.training.examples import Example, Wanted, make_examples
 from flows.training.recovery import Recovery, level_at, share_found
@@ -37,7 +39,7 @@ from stages.detect import STAGE as DETECT
 from stages.measure import measure_all
 from stages.merge import STAGE as MERGE
 
-NAMES = ("streak_net", "basic_cnn", "two_stage", "boosted", "region_proposal", "matched_filter")
+NAMES = sorted(card.stem for card in (ROOT / "stages" / "weights" / "detect").glob("*.json"))
 RATES = (0.5, 1.0)
 
 
@@ -97,7 +99,7 @@ def half_complete(found: Sequence[Recovery], false: float) -> float | None:
     """S/N at which half of the streaks are found, at a number of false positions per image."""
     level = level_at(found, false)
     snr, score = (np.concatenate([getattr(one, name) for one in found]) for name in ("snr", "score"))
-    fit = fit_completeness(snr, score >= level)
+    fit = fit_completeness(snr, (score >= level) & (score > -np.inf))
     return None if fit is None else fit.s50
 
 
@@ -123,7 +125,7 @@ def main() -> None:
             folder = (options.work or Path(scratch)) / preset
             examples = make_examples(folder, Wanted(preset, options.exposures), options.seed + n, options.threads)
             figures[preset] = compare(preset, options.names, examples)
-    Path("docs/detectors.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (ROOT / "docs" / "detectors.json").write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> dict[str, object]:
@@ -155,9 +157,7 @@ def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> d
 
 def draw(preset: str, curves: dict[str, list[Share]]) -> None:
     """Draw completeness against S/N at 1 false position per image."""
-    from matplotlib import pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    figure, (axis,) = new_figure()
     middle = np.sqrt(np.array(SNR_EDGES[:-1]) * np.array(SNR_EDGES[1:]))
     for name, shares in curves.items():
         known = [n for n, share in enumerate(shares) if share.n]
@@ -167,7 +167,7 @@ def draw(preset: str, curves: dict[str, list[Share]]) -> None:
     axis.set(xscale="log", xlabel="S/N in the noise as it is", ylabel="completeness", ylim=(0, 1.02))
     axis.set_title(f"{preset}: at 1 false detection per image, behind the verdict")
     axis.legend(frameon=False, fontsize=8)
-    save(figure, f"detectors_{preset}")
+    save(figure, IMAGES / f"detectors_{preset}.png")
 
 
 if __name__ == "__main__":

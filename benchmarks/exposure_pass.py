@@ -2,14 +2,13 @@
 
 from time import perf_counter
 
-import pyarrow as pa
-
 from flows.adapters.zarr_tiles import TileStore, write_exposure
 from flows.ingest import prepare
 from flows.model_cache import models_of
+from flows.search_grid import search_grid
+from flows.stage_run import gathered
 from schemas.settings import Settings
 from schemas.stage import Context
-from schemas.tiles import Tiling
 from stages.detect import STAGE as DETECT
 from stages.measure import STAGE as MEASURE
 from stages.merge import STAGE as MERGE
@@ -39,12 +38,12 @@ def search(path, clock):
     store = TileStore.open(path)
     models = models_of(DETECT, SETTINGS)
     hits = []
-    for tile in Tiling(store.info.shape).tiles():
+    for tile in search_grid(SETTINGS.detect).tiling(store.info.shape, SETTINGS.tiles.tile).tiles():
         box = (tile.y0, tile.x0, tile.y1, tile.x1)
         planes = clock("read tiles", _read, store, *box)
         context = Context(store.info, tile, SETTINGS.detect, models)
-        hits.append(clock("detect", DETECT, planes, context).replace_schema_metadata(None))
-    return pa.concat_tables(hits)
+        hits.append(clock("detect", DETECT, planes, context))
+    return gathered(DETECT, hits)
 
 
 def finish(path, hits, clock):

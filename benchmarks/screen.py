@@ -1,7 +1,7 @@
 """The search with its screen and without, on simulated exposures: ``python -m benchmarks.screen [--streaks 2000]``.
 
 Both search the same tiles, in turns, in this process; both are merged, measured and matched to the truth. Every
-exposure is new: training used other seeds.
+exposure is new: training used other seeds. Only a search of windows can have a screen.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from flows.bench.threads import use_threads
 from flows.evaluation.evaluate import Image, evaluate
 from flows.evaluation.published import detections_of
 from flows.simulation.presets import find_preset
+from flows.stage_run import gathered
 from kernels.completeness import Share
 from schemas.settings import Settings
 from schemas.stage import Context
-from schemas.tiles import Tiling
 from stages.detect import STAGE as DETECT
 from stages.measure import STAGE as MEASURE
 from stages.merge import STAGE as MERGE
@@ -69,12 +69,12 @@ def ways(model):
 def search(exposure, scorer):
     """Search all tiles of an exposure."""
     found = []
-    for tile in Tiling(exposure.info.shape, SETTINGS.tiles.tile).tiles():
+    for tile in scorer.grid.tiling(exposure.info.shape, SETTINGS.tiles.tile).tiles():
         box = (slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
         planes = {"difference": exposure.difference[box], "mask": exposure.mask[box]}
         context = Context(exposure.info, tile, SETTINGS.detect, {"detect": scorer})
-        found.append(DETECT(planes, context).replace_schema_metadata(None))
-    return pa.concat_tables(found)
+        found.append(DETECT(planes, context))
+    return gathered(DETECT, found)
 
 
 def run(exposure, scorer, verdict):
@@ -97,7 +97,7 @@ def passed(exposure, scorer):
 
 def measure(model, wanted, per_image, seed):
     """Simulate and search exposures until they hold that many streaks that count; yield a row for each."""
-    scorers, verdict = ways(model), load_model("reliability", SETTINGS.measure.model)
+    scorers, verdict = ways(model), load_model("reliability", model)
     streaks = number = 0
     while streaks < wanted:
         preset = PRESETS[number % len(PRESETS)]
@@ -176,7 +176,7 @@ def main():
     """Measure and print; exit status 1 if the screen costs a detected streak."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streaks", type=int, default=2000, help="injected streaks to look at, at least")
-    parser.add_argument("--model", default=SETTINGS.detect.model, help="shipped name, folder or URL")
+    parser.add_argument("--model", default="basic_cnn", help="shipped name, folder or URL")
     parser.add_argument("--per-image", type=int, default=100, help="streaks on each exposure")
     parser.add_argument("--seed", type=int, default=SEED, help="of the first exposure")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

@@ -5,13 +5,13 @@ from functools import cache
 import pytest
 from scipy.special import logit
 
-from benchmarks.bench_windows import LABELS, TOLERANCE, ways
+from benchmarks.bench_windows import CELLS, LABELS, TOLERANCE, cell_ways, ways
 from benchmarks.exposure_pass import SETTINGS
+from flows.adapters.weights import load_model
 from flows.bench.catalogue import hits_of
 from flows.bench.exposure import bench_exposure
 from flows.bench.search import probability_error, search_variants
 from flows.bench.shipped_net import shipped_net
-from flows.model_cache import models_of
 from schemas.stage import Context
 from stages.measure import STAGE as MEASURE
 from stages.merge import STAGE as MERGE
@@ -38,6 +38,12 @@ def test_search(benchmark, name):
     assert probability_error(found, reference()).max() <= allowed
 
 
+@pytest.mark.parametrize("name", CELLS)
+def test_search_of_cells(benchmark, name):
+    found = benchmark.pedantic(cell_ways(scene()[0])[name], rounds=5, warmup_rounds=1)
+    assert len(found) == 150 * 150
+
+
 def test_merge(benchmark):
     exposure, _, floor = scene()
     inputs = {"hit": hits_of(reference(), exposure.pixels.grid[1], floor), **planes(exposure)}
@@ -49,7 +55,7 @@ def test_measure(benchmark):
     exposure, _, floor = scene()
     hits = hits_of(reference(), exposure.pixels.grid[1], floor)
     streaks = MERGE({"hit": hits, **planes(exposure)}, Context(exposure.info, None, SETTINGS.merge))
-    context = Context(exposure.info, None, SETTINGS.measure, models_of(MEASURE, SETTINGS))
+    context = Context(exposure.info, None, SETTINGS.measure, {"reliability": load_model("reliability", "basic_cnn")})
     inputs = {"streak": streaks, **planes(exposure)}
     assert len(benchmark.pedantic(MEASURE, (inputs, context), rounds=5, warmup_rounds=1))
 
