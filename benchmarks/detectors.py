@@ -10,10 +10,11 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import norm
 
 from benchmarks.page import IMAGES, ROOT
 from flows.adapters.weights import load_model
@@ -33,7 +36,9 @@ from flows.training.examples import Example, Wanted, make_examples
 from flows.training.recovery import Recovery, level_at, share_found
 from kernels.completeness import SNR_EDGES, Share, fit_completeness
 from kernels.detector import Detector
-from schemas.settings import DetectSettings, MeasureSettings, MergeSettings
+from kernels.vetoes.refusal import refused
+from schemas.exposure import ExposureInfo
+from schemas.settings import NOISE_ALONE, DetectSettings, MeasureSettings, MergeSettings
 from schemas.stage import Context
 from stages.detect import STAGE as DETECT
 from stages.measure import measure_all
@@ -41,14 +46,24 @@ from stages.merge import STAGE as MERGE
 
 NAMES = sorted(card.stem for card in (ROOT / "stages" / "weights" / "detect").glob("*.json"))
 RATES = (0.5, 1.0)
+ENSEMBLE = ("streak_net", "two_stage")
+
+
+Detections = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+"""x, y, px, and reliability of what is bright enough to be published and not refused."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a detector finds on some exposures: by its own scores, by the verdict; seconds per image."""
+    """What a detector finds on some exposures: by its own scores, by the verdict with and without science images.
+
+    ``published_false`` is counted at the threshold of the card; seconds are of the detector alone, per image.
+    """
 
     own: list[Recovery]
     judged: list[Recovery]
+    blind: list[Recovery]
+    detections: list[Detections]
     seconds: list[float]
     published_false: int
 
@@ -57,27 +72,54 @@ def look(name: str, examples: Sequence[Example]) -> Found:
     """Search exposures with a detector, one tile each."""
     detector: Detector = load_model("detect", name)
     verdict = load_model("reliability", name)
-    own, judged, seconds, false = [], [], [], 0
+    found = Found([], [], [], [], [], 0)
+    false = 0
     for example in examples:
         store = TileStore.open(example.store)
-        planes = {plane: store.read_all(plane) for plane in ("difference", "mask")}
+        planes = {plane: store.read_all(plane) for plane in ("difference", "mask", "science")}
         settings = DetectSettings(model=name)
         (tile,) = detector.grid.tiling(store.info.shape, detector.grid.stride * 2000).tiles()
         parts = {plane: values[tile.y0 : tile.y1, tile.x0 : tile.x1] for plane, values in planes.items()}
         context = Context(store.info, tile, settings, {"detect": detector})
         start = time.perf_counter()
         hits = DETECT(parts, context)
-        seconds.append(time.perf_counter() - start)
-        targets, snr = targets_of(example.truth), example.truth["snr"].to_numpy().astype(np.float64)
-        own.append(Recovery.of(*spots(hits, detector), targets, snr))
-        streaks = MERGE({"hit": hits, **planes}, Context(store.info, None, MergeSettings()))
-        inputs = {"streak": streaks, **planes}
-        table = measure_all(inputs, Context(store.info, None, MeasureSettings(), {"reliability": verdict}))
-        table = table.filter(pc.equal(table["trailClass"], ""))
-        columns = (table[column].to_numpy().astype(np.float64) for column in ("x", "y", "reliability"))
-        judged.append(Recovery.of(*columns, targets, snr))
-        false += int((judged[-1].false >= verdict.card.threshold).sum())
-    return Found(own, judged, seconds, false)
+        found.seconds.append(time.perf_counter() - start)
+        planes["streak"] = MERGE({"hit": hits, **planes}, Context(store.info, None, MergeSettings()))
+        found.own.append(recovered(spots(hits, detector), example))
+        found.detections.append(judge(planes, store.info, verdict))
+        found.judged.append(recovered(found.detections[-1], example))
+        found.blind.append(recovered(judge(planes | {"science": None}, store.info, verdict), example))
+        false += int((found.judged[-1].false >= verdict.card.threshold).sum())
+    return replace(found, published_false=false)
+
+
+def judge(planes: Mapping[str, Any], info: ExposureInfo, verdict: Any) -> Detections:
+    """Measure and judge candidates."""
+    settings = MeasureSettings()
+    inputs = {name: plane for name, plane in planes.items() if plane is not None}
+    table = measure_all(inputs, Context(info, None, settings, {"reliability": verdict}))
+    bright = table["snr"].to_numpy() >= settings.min_snr
+    table = table.filter(pa.array(bright & ~refused(table)))
+    table = table.filter(pc.equal(table["trailClass"], ""))
+    x, y, reliability = (table[column].to_numpy().astype(np.float64) for column in ("x", "y", "reliability"))
+    return x, y, reliability
+
+
+def recovered(found: Detections, example: Example) -> Recovery:
+    """Hold scored positions against the truth."""
+    return Recovery.of(*found, targets_of(example.truth), example.truth["snr"].to_numpy().astype(np.float64))
+
+
+def together(one: Detections, other: Detections) -> Detections:
+    """Join what two detectors found: within 3 px the mean of both, half of what one found alone."""
+    (x, y, score), (x2, y2, score2) = one, other
+    apart = np.hypot(x[:, None] - x2, y[:, None] - y2)
+    pairs = [(i, k) for i, k in zip(*linear_sum_assignment(np.minimum(apart, 1e3)), strict=True) if apart[i, k] < 3]
+    sums, alone = score / 2, np.ones(len(x2), bool)
+    for i, k in pairs:
+        sums[i] += score2[k] / 2
+        alone[k] = False
+    return np.append(x, x2[alone]), np.append(y, y2[alone]), np.append(sums, score2[alone] / 2)
 
 
 def spots(hits: pa.Table, detector: Detector) -> tuple[NDArray[np.float64], ...]:
@@ -93,6 +135,16 @@ def spots(hits: pa.Table, detector: Detector) -> tuple[NDArray[np.float64], ...]
     centre = np.array(ndimage.center_of_mass(odds, label, index)).reshape(-1, 2)
     y, x = (centre * grid.stride + (grid.window - 1) / 2).T
     return x, y, np.asarray(ndimage.sum(odds, label, index))
+
+
+def ensemble(found: Sequence[Found], examples: Sequence[Example]) -> Found:
+    """Let two detectors vote."""
+    pairs = zip(*(one.detections for one in found), strict=True)
+    both = [together(*pair) for pair in pairs]
+    seconds = [sum(parts) for parts in zip(*(one.seconds for one in found), strict=True)]
+    return Found(
+        [], [recovered(each, example) for each, example in zip(both, examples, strict=True)], [], both, seconds, 0
+    )
 
 
 def half_complete(found: Sequence[Recovery], false: float) -> float | None:
@@ -113,7 +165,7 @@ def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=4321)
-    parser.add_argument("--exposures", type=int, default=20)
+    parser.add_argument("--exposures", type=int, default=16, help="like ztf; half as many like llnl")
     parser.add_argument("--names", nargs="+", default=NAMES)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--threads", type=int, default=2)
@@ -123,7 +175,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for n, preset in enumerate(("ztf", "llnl")):
             folder = (options.work or Path(scratch)) / preset
-            examples = make_examples(folder, Wanted(preset, options.exposures), options.seed + n, options.threads)
+            examples = make_examples(
+                folder, Wanted(preset, options.exposures // (n + 1)), options.seed + n, options.threads
+            )
             figures[preset] = compare(preset, options.names, examples)
     (ROOT / "docs" / "detectors.json").write_text(json.dumps(figures, indent=1) + "\n")
 
@@ -135,9 +189,14 @@ def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> d
     )
     figures: dict[str, object] = {}
     curves = {}
-    for name in names:
-        found = look(name, examples)
-        for kind, several in (("own", found.own), ("verdict", found.judged)):
+    everything = {name: look(name, examples) for name in names}
+    if set(ENSEMBLE) <= set(names):
+        everything[" + ".join(ENSEMBLE)] = ensemble([everything[name] for name in ENSEMBLE], examples)
+    for name, found in everything.items():
+        kinds = {"own": found.own, "verdict": found.judged, "verdict, no science": found.blind}
+        for kind, several in kinds.items():
+            if not several:
+                continue
             shares = [share_found(several, level_at(several, rate), least) for rate in RATES for least in (7.0, 10.0)]
             half = half_complete(several, 1.0)
             seconds = float(np.median(found.seconds))
@@ -164,6 +223,8 @@ def draw(preset: str, curves: dict[str, list[Share]]) -> None:
         value = np.array([shares[n].value for n in known])
         low, high = np.array([shares[n].interval for n in known]).T
         axis.errorbar(middle[known], value, [value - low, high - value], fmt="o-", ms=3, capsize=2, lw=1, label=name)
+    snr = np.geomspace(SNR_EDGES[0], 60, 200)
+    axis.plot(snr, norm.cdf(snr - NOISE_ALONE), "k--", lw=1, label="oracle, in noise alone")
     axis.set(xscale="log", xlabel="S/N in the noise as it is", ylabel="completeness", ylim=(0, 1.02))
     axis.set_title(f"{preset}: at 1 false detection per image, behind the verdict")
     axis.legend(frameon=False, fontsize=8)
