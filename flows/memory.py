@@ -27,11 +27,11 @@ WINDOW = 64 * 2**10
 TILE_PIXEL = 24
 """A pixel of a tile with its halo: image, mask, copies, its share of the logits (7 measured)."""
 
-EXPOSURE_PIXEL = 16
-"""A pixel of a whole exposure while candidates are merged and measured (9 measured)."""
+EXPOSURE_PIXEL = 20
+"""A pixel of a whole exposure while candidates are merged and measured, the science image's among them (13 measured)."""
 
-HELD_PIXEL = 8
-"""A pixel of a whole exposure while copies of its tiles are searched: image and mask."""
+HELD_PIXEL = 12
+"""A pixel of a whole exposure while copies of its tiles are searched: image, mask and science image."""
 
 COPY_SIDE = 1700
 """Side of the largest copied tile with its margins, px (`stages/inject.py`: 1,512 px and twice 85)."""

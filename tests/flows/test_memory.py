@@ -51,14 +51,17 @@ print(json.dumps(peaks))
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are measured through Linux's /proc")
-def test_projects_no_less_than_is_measured_and_not_twice_as_much(write_ztf, tmp_path):
+@pytest.mark.parametrize("siblings", [0, 1])
+def test_projects_no_less_than_is_measured_and_not_twice_as_much(write_ztf, tmp_path, siblings):
     noise = np.random.default_rng(3).normal(0, 7, QUADRANT).astype(np.float32)
+    if siblings:
+        write_ztf(noise + 300, compressed=False, product="sciimg")
     run = subprocess.run(
         [sys.executable, "-c", MEASURE, write_ztf(noise), str(tmp_path / "out")], capture_output=True, check=False
     )
     assert run.returncode == 0, run.stderr
     measured = json.loads(run.stdout)
-    projected = projected_bytes(QUADRANT, 0, Settings())
+    projected = projected_bytes(QUADRANT, siblings, Settings())
     assert projected.keys() == measured.keys()
     for task, size in measured.items():
         assert size <= projected[task] <= 2 * size, f"{task}: {size / 2**20:.0f} of {projected[task] / 2**20:.0f} MiB"
