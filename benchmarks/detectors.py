@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
 from benchmarks.page import IMAGES, ROOT
 from flows.adapters.weights import load_model
@@ -47,6 +47,7 @@ from stages.merge import STAGE as MERGE
 NAMES = sorted(card.stem for card in (ROOT / "stages" / "weights" / "detect").glob("*.json"))
 RATES = (0.5, 1.0)
 ENSEMBLE = ("streak_net", "two_stage")
+REFERENCE = "streak_net"
 
 
 Detections = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
@@ -70,7 +71,7 @@ class Found:
 
 def look(name: str, examples: Sequence[Example]) -> Found:
     """Search exposures with a detector, one tile each."""
-    detector: Detector = load_model("detect", name)
+    detector: Detector = load_model("detect", name, precision="auto")
     verdict = load_model("reliability", name)
     found = Found([], [], [], [], [], 0)
     false = 0
@@ -147,6 +148,20 @@ def ensemble(found: Sequence[Found], examples: Sequence[Example]) -> Found:
     )
 
 
+def paired(reference: Sequence[Recovery], other: Sequence[Recovery], false: float = 0.5) -> dict[str, float]:
+    """Count the streaks of S/N >= 7 that only one of two finds at a number of false positions per image.
+
+    With the probability that chance alone divides them so unequally (McNemar 1947, Psychometrika 12, 153; exact).
+    """
+    passed = []
+    for found in (reference, other):
+        snr, score = (np.concatenate([getattr(one, name) for one in found]) for name in ("snr", "score"))
+        passed.append((score >= level_at(found, false)) & (score > -np.inf) & (snr >= 7))
+    only, none = int((passed[0] & ~passed[1]).sum()), int((~passed[0] & passed[1]).sum())
+    chance = float(binomtest(only, only + none).pvalue) if only + none else 1.0
+    return {"only_reference": only, "only_other": none, "chance": chance}
+
+
 def half_complete(found: Sequence[Recovery], false: float) -> float | None:
     """S/N at which half of the streaks are found, at a number of false positions per image."""
     level = level_at(found, false)
@@ -207,6 +222,7 @@ def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> d
                 "seconds": seconds,
                 "false_per_image_published": found.published_false / len(examples),
             }
+        figures[f"{name}, against {REFERENCE}"] = paired(everything[REFERENCE].judged, found.judged)
         level = level_at(found.judged, 1.0)
         curves[name] = [share_found(found.judged, level, low, high) for low, high in pairwise(SNR_EDGES)]
     Console(width=150).print(f"{preset}: {len(examples)} exposures", table)
