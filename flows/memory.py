@@ -28,7 +28,7 @@ TILE_PIXEL = 24
 """A pixel of a tile with its halo: image, mask, copies, its share of the logits (7 measured)."""
 
 EXPOSURE_PIXEL = 20
-"""A pixel of a whole exposure while candidates are merged and measured, the science image's among them (13 measured)."""
+"""A pixel of a whole exposure while candidates are merged and measured, with a science image (13 measured)."""
 
 HELD_PIXEL = 12
 """A pixel of a whole exposure while copies of its tiles are searched: image, mask and science image."""
