@@ -14,6 +14,7 @@ from stages.measure import STAGE as MEASURE
 from stages.merge import STAGE as MERGE
 
 SETTINGS = Settings()
+PLANES = ("difference", "mask")
 
 
 class Clock(dict):
@@ -40,7 +41,7 @@ def search(path, clock):
     hits = []
     for tile in search_grid(SETTINGS.detect).tiling(store.info.shape, SETTINGS.tiles.tile).tiles():
         box = (tile.y0, tile.x0, tile.y1, tile.x1)
-        planes = clock("read tiles", _read, store, *box)
+        planes = clock("read tiles", _read, store, PLANES, *box)
         context = Context(store.info, tile, SETTINGS.detect, models)
         hits.append(clock("detect", DETECT, planes, context))
     return gathered(DETECT, hits)
@@ -49,11 +50,12 @@ def search(path, clock):
 def finish(path, hits, clock):
     """Merge and measure; give candidates and detections."""
     store = TileStore.open(path)
-    planes = clock("read tiles", _read, store, 0, 0, *store.info.shape)
+    names = (*PLANES, *({"science"} & set(store.planes)))
+    planes = clock("read tiles", _read, store, names, 0, 0, *store.info.shape)
     streaks = clock("merge", MERGE, {"hit": hits, **planes}, Context(store.info, None, SETTINGS.merge))
     context = Context(store.info, None, SETTINGS.measure, models_of(MEASURE, SETTINGS))
     return streaks, clock("measure", MEASURE, {"streak": streaks, **planes}, context)
 
 
-def _read(store, *box):
-    return {name: store.read(name, *box) for name in ("difference", "mask")}
+def _read(store, names, *box):
+    return {name: store.read(name, *box) for name in names}

@@ -55,7 +55,7 @@ def bench_exposure(shape: tuple[int, int] | None = None, seed: int = 11, preset:
     """
     settings = Settings()
     with tempfile.TemporaryDirectory(prefix="nightstride-bench-") as scratch:
-        simulate_night(Night(find_preset(preset, shape=shape), seed, 1, 1, Path(scratch)))
+        simulate_night(Night(find_preset(preset, shape=shape), seed, 1, 1, Path(scratch), science=False))
         (source,) = list_sources([scratch], settings)
         info, planes = prepare(source, settings)
     return BenchExposure(info, planes["difference"], planes["mask"])

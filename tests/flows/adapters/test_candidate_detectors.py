@@ -29,7 +29,7 @@ def arrays():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_detector_made_of_its_files_searches(tmp_path, kind):
-    card = candidate_card(kind, {"kind": kind, "share": 0.0, "tree_floor": 0.0}, {}, {}, {}, 0.5)
+    card = candidate_card(kind, {"kind": kind, "share": 0.0, "tree_floor": 0.0}, {}, {}, 0.5)
     write_model(tmp_path, arrays(), card)
     detector = load_model("detect", str(tmp_path))
     assert detector.grid == CANDIDATE_GRID
