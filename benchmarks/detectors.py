@@ -31,6 +31,7 @@ from benchmarks.page import IMAGES, ROOT
 from flows.adapters.weights import load_model
 from flows.adapters.zarr_tiles import TileStore
 from flows.evaluation.pictures import new_figure, save
+from flows.training.candidate_card import write_matched_filter
 from flows.training.candidates import targets_of
 from flows.training.examples import Example, Wanted, make_examples
 from flows.training.recovery import Recovery, level_at, share_found
@@ -48,6 +49,8 @@ NAMES = sorted(card.stem for card in (ROOT / "stages" / "weights" / "detect").gl
 RATES = (0.5, 1.0)
 ENSEMBLE = ("streak_net", "two_stage")
 REFERENCE = "streak_net"
+BASELINE = "matched_filter"
+_NEAR = 3.0  # px between detections of the same
 
 
 Detections = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
@@ -66,7 +69,7 @@ class Found:
     blind: list[Recovery]
     detections: list[Detections]
     seconds: list[float]
-    published_false: int
+    published_false: int | None
 
 
 def look(name: str, examples: Sequence[Example]) -> Found:
@@ -78,13 +81,8 @@ def look(name: str, examples: Sequence[Example]) -> Found:
     for example in examples:
         store = TileStore.open(example.store)
         planes = {plane: store.read_all(plane) for plane in ("difference", "mask", "science")}
-        settings = DetectSettings(model=name)
-        (tile,) = detector.grid.tiling(store.info.shape, detector.grid.stride * 2000).tiles()
-        parts = {plane: values[tile.y0 : tile.y1, tile.x0 : tile.x1] for plane, values in planes.items()}
-        context = Context(store.info, tile, settings, {"detect": detector})
-        start = time.perf_counter()
-        hits = DETECT(parts, context)
-        found.seconds.append(time.perf_counter() - start)
+        hits, seconds = search(detector, store.info, planes)
+        found.seconds.append(seconds)
         planes["streak"] = MERGE({"hit": hits, **planes}, Context(store.info, None, MergeSettings()))
         found.own.append(recovered(spots(hits, detector), example))
         found.detections.append(judge(planes, store.info, verdict))
@@ -92,6 +90,29 @@ def look(name: str, examples: Sequence[Example]) -> Found:
         found.blind.append(recovered(judge(planes | {"science": None}, store.info, verdict), example))
         false += int((found.judged[-1].false >= verdict.card.threshold).sum())
     return replace(found, published_false=false)
+
+
+def baseline(examples: Sequence[Example]) -> Found:
+    """Search with the classical matched filter, which has nothing to learn, and no verdict."""
+    found = Found([], [], [], [], [], None)
+    with tempfile.TemporaryDirectory() as folder:
+        write_matched_filter(Path(folder))
+        detector: Detector = load_model("detect", folder)
+    for example in examples:
+        store = TileStore.open(example.store)
+        hits, seconds = search(detector, store.info, {name: store.read_all(name) for name in ("difference", "mask")})
+        found.seconds.append(seconds)
+        found.own.append(recovered(spots(hits, detector), example))
+    return found
+
+
+def search(detector: Detector, info: ExposureInfo, planes: Mapping[str, Any]) -> tuple[pa.Table, float]:
+    """Give the hits of an exposure, searched as one tile, and the seconds that it takes."""
+    (tile,) = detector.grid.tiling(info.shape, detector.grid.stride * 2000).tiles()
+    parts = {plane: values[tile.y0 : tile.y1, tile.x0 : tile.x1] for plane, values in planes.items()}
+    start = time.perf_counter()
+    hits = DETECT(parts, Context(info, tile, DetectSettings(), {"detect": detector}))
+    return hits, time.perf_counter() - start
 
 
 def judge(planes: Mapping[str, Any], info: ExposureInfo, verdict: Any) -> Detections:
@@ -112,10 +133,12 @@ def recovered(found: Detections, example: Example) -> Recovery:
 
 
 def together(one: Detections, other: Detections) -> Detections:
-    """Join what two detectors found: within 3 px the mean of both, half of what one found alone."""
+    """Join what two detectors found: the mean score where both did, within 3 px; half of what one found alone."""
     (x, y, score), (x2, y2, score2) = one, other
     apart = np.hypot(x[:, None] - x2, y[:, None] - y2)
-    pairs = [(i, k) for i, k in zip(*linear_sum_assignment(np.minimum(apart, 1e3)), strict=True) if apart[i, k] < 3]
+    pairs = [
+        (i, k) for i, k in zip(*linear_sum_assignment(np.minimum(apart, _NEAR)), strict=True) if apart[i, k] < _NEAR
+    ]
     sums, alone = score / 2, np.ones(len(x2), bool)
     for i, k in pairs:
         sums[i] += score2[k] / 2
@@ -144,7 +167,7 @@ def ensemble(found: Sequence[Found], examples: Sequence[Example]) -> Found:
     both = [together(*pair) for pair in pairs]
     seconds = [sum(parts) for parts in zip(*(one.seconds for one in found), strict=True)]
     return Found(
-        [], [recovered(each, example) for each, example in zip(both, examples, strict=True)], [], both, seconds, 0
+        [], [recovered(each, example) for each, example in zip(both, examples, strict=True)], [], both, seconds, None
     )
 
 
@@ -207,6 +230,7 @@ def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> d
     everything = {name: look(name, examples) for name in names}
     if set(ENSEMBLE) <= set(names):
         everything[" + ".join(ENSEMBLE)] = ensemble([everything[name] for name in ENSEMBLE], examples)
+    everything[BASELINE] = baseline(examples)
     for name, found in everything.items():
         kinds = {"own": found.own, "verdict": found.judged, "verdict, no science": found.blind}
         for kind, several in kinds.items():
@@ -220,9 +244,14 @@ def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> d
                 "shares": [[share.found, share.n] for share in shares],
                 "s50_at_1_false": half,
                 "seconds": seconds,
-                "false_per_image_published": found.published_false / len(examples),
+                "false_per_image_published": None
+                if found.published_false is None
+                else found.published_false / len(examples),
             }
-        figures[f"{name}, against {REFERENCE}"] = paired(everything[REFERENCE].judged, found.judged)
+        if not found.judged:
+            continue
+        if REFERENCE in everything:
+            figures[f"{name}, against {REFERENCE}"] = paired(everything[REFERENCE].judged, found.judged)
         level = level_at(found.judged, 1.0)
         curves[name] = [share_found(found.judged, level, low, high) for low, high in pairwise(SNR_EDGES)]
     Console(width=150).print(f"{preset}: {len(examples)} exposures", table)

@@ -21,8 +21,10 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the images and truth.parquet.")] = Path("simulated"),
     streaks: Annotated[int | None, typer.Option(help="Asteroids per image; 0: none. Default: the preset's.")] = None,
-    science: Annotated[bool, typer.Option(help="Write the science images too, which show what is a star.")] = True,
-    template: Annotated[bool, typer.Option(help="Write the template images too.")] = False,
+    science: Annotated[
+        bool, typer.Option(help="Write the science images too, which show what is a star; FITS only.")
+    ] = True,
+    template: Annotated[bool, typer.Option(help="Write the template images too; FITS only.")] = False,
     size: Annotated[tuple[int, int] | None, typer.Option(help="NY NX, px: smaller images.")] = None,
     form: Annotated[
         Literal["fits", "npz"], typer.Option("--format", help="npz: the LLNL challenge's stacks instead of FITS.")

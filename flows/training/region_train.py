@@ -6,14 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 
 from flows.adapters.weights import load_model, write_model
-from flows.training.examples import Example, map_in_processes
+from flows.training.examples import Example, map_in_processes, single_thread
 from flows.training.region_crops import CropDraw, CropShares
 from flows.training.region_fit import RegionFit, fit_regions
 from flows.training.region_report import Judged, find_boxes, judge_boxes, level_at, region_figures
@@ -90,18 +89,18 @@ def train_region(
     """
     learn, held = split_exposures(examples, plan.share, seed)
     torch.manual_seed(seed)
-    torch.set_num_threads(1)
-    numba.set_num_threads(1)
     net, chosen = RegionNet(), [one for group in learn.values() for one in group]
     draw = CropDraw(chosen, seed)
     say(f"regions: fit on crops of {len(chosen)} exposures")
-    fit_regions(net, draw, plan.first, seed, say)
+    with single_thread():
+        fit_regions(net, draw, plan.first, seed, say)
     write_model(out, _arrays(net), _card(net, plan, about, {}, 0.5))
     order = np.random.default_rng([seed, 2]).permutation(len(chosen))[: plan.mined]
     hard = dict(map_in_processes(partial(_hard_places, out, plan.hard), [chosen[n] for n in order], workers))
     say(f"regions: {sum(map(len, hard.values()))} false boxes on {len(hard)} exposures")
     draw.show(hard, plan.shares)
-    fit_regions(net, draw, plan.later, seed + 1, say)
+    with single_thread():
+        fit_regions(net, draw, plan.later, seed + 1, say)
     write_model(out, _arrays(net), _card(net, plan, about, {}, 0.5))
     judged = {name: list(map_in_processes(partial(_judged, out), group, workers)) for name, group in held.items()}
     figures = region_figures(judged)

@@ -32,7 +32,7 @@ class Sources(NamedTuple):
         middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
         inner = ((middle > border) & (middle < side - 1 - border)).all(1)
         touching = ((middle + half > 0) & (middle - half < side - 1)).all(1) & ~inner
-        # A box knows no angle: its longer diagonal stands for the trail.
+        # A box knows no angle: a line as long as its longer side, along x, stands for the trail.
         added = np.concatenate([middle, 2 * half.max(1, keepdims=True, initial=0), np.zeros((len(half), 1))], 1)
         reach = lines[:, 2] / 2 + 20
         close = ((lines[:, :2] > -reach[:, None]) & (lines[:, :2] < side + reach[:, None])).all(1)

@@ -27,6 +27,16 @@ def test_same_seed_same_bytes_whoever_does_the_work(preset: str, form, tmp_path:
     assert not set(runs["one"].values()) & set(runs["other"].values())
 
 
+@pytest.mark.parametrize(("science", "template"), [(True, False), (False, True), (False, False)])
+def test_each_plane_is_written_when_asked_for(tmp_path: Path, science, template) -> None:
+    night = Night(
+        find_preset("ztf", streaks=1, shape=(128, 150)), 1, 1, 1, tmp_path, science=science, template=template
+    )
+    simulate_night(night)
+    for product, wanted in (("sciimg", science), ("refimg", template), ("scimrefdiffimg", True)):
+        assert bool(list(tmp_path.glob(f"*_{product}.fits*"))) == wanted
+
+
 def test_what_was_written_is_told(tmp_path: Path) -> None:
     seen: list[int] = []
     night = Night(find_preset("ztf", streaks=4, shape=(128, 150)), 1, 3, 2, tmp_path)
