@@ -9,7 +9,7 @@ from flows.training.verdict_report import reliability_diagram
 from kernels.verdict_net import reliability_of
 from tests.flows.training.candidate_support import exposure
 
-FIT = VerdictFit(networks=2, epochs=12, batch=32, rate=4e-3)
+FIT = VerdictFit(networks=2, epochs=16, batch=32, rate=4e-3)
 
 
 @pytest.fixture(scope="module")
