@@ -271,6 +271,9 @@ def draw(preset: str, curves: dict[str, list[Share]]) -> None:
     snr = np.geomspace(SNR_EDGES[0], 60, 200)
     axis.plot(snr, norm.cdf(snr - NOISE_ALONE), "k--", lw=1, label="oracle, in noise alone")
     axis.set(xscale="log", xlabel="S/N in the noise as it is", ylabel="completeness", ylim=(0, 1.02))
+    ticks = [3, 5, 7, 10, 15, 25, 50]
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.set_xticks([], minor=True)
     axis.set_title(f"{preset}: at 1 false detection per image, behind the verdict")
     axis.legend(frameon=False, fontsize=8)
     save(figure, IMAGES / f"detectors_{preset}.png")
