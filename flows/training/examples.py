@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 
 from flows.adapters.probe import probe
 from flows.adapters.sources import Source, list_sources
-from flows.adapters.zarr_tiles import write_exposure
+from flows.adapters.zarr_tiles import TileStore, write_exposure
 from flows.ingest import prepare
 from flows.simulation.night import Night, simulate_night
 from flows.simulation.presets import crowded, find_preset
+from schemas.errors import Misconfigured
 from schemas.settings import Settings
 
 Item = TypeVar("Item")
@@ -68,6 +69,11 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
         Of the simulation.
     workers
         Processes.
+
+    Raises
+    ------
+    Misconfigured
+        What is there was made by an earlier version.
     """
     raw, done = folder / "raw", folder / "done"
     if not done.exists():
@@ -76,6 +82,13 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
     truth = pq.read_table(raw / "truth.parquet")
     sources = list_sources([str(raw)], Settings())
     stores = list(map_in_processes(partial(_tile, folder), sources, workers))
+    if any("science" not in TileStore.open(path).planes for path, _, _ in stores):
+        raise Misconfigured(
+            "other_exposures",
+            str(folder),
+            "holds exposures without science images, as earlier versions made them.",
+            "remove it, or name another --work folder.",
+        )
     done.touch()
     return [
         Example(path, truth.filter((pc.field("visit") == visit) & (pc.field("detector") == detector)))

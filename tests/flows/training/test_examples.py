@@ -4,7 +4,10 @@ import pyarrow.compute as pc
 import pytest
 
 from flows.adapters.zarr_tiles import TileStore
+from flows.simulation.night import Night, simulate_night
+from flows.simulation.presets import find_preset
 from flows.training.examples import Wanted, make_examples, map_in_processes
+from schemas.errors import Misconfigured
 
 
 def threads(name):
@@ -28,6 +31,14 @@ def test_what_is_there_is_used_again(tmp_path):
     assert second.store == first.store
     assert second.truth.equals(first.truth)
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_exposures_of_an_earlier_version_are_refused(tmp_path):
+    preset = find_preset("ztf", 2, (150, 170))
+    simulate_night(Night(preset, 5, 1, 1, tmp_path / "raw", science=False))
+    (tmp_path / "done").touch()
+    with pytest.raises(Misconfigured, match=r"without science images, .* To fix, remove it, or name another --work"):
+        make_examples(tmp_path, Wanted("ztf", 1, 2, (150, 170)), 5, 1)
 
 
 def compiled_threads(_):
