@@ -108,7 +108,7 @@ def baseline(examples: Sequence[Example]) -> Found:
 
 def search(detector: Detector, info: ExposureInfo, planes: Mapping[str, Any]) -> tuple[pa.Table, float]:
     """Give the hits of an exposure, searched as one tile, and the seconds that it takes."""
-    (tile,) = detector.grid.tiling(info.shape, detector.grid.stride * 2000).tiles()
+    tile = detector.grid.whole(info.shape)
     parts = {plane: values[tile.y0 : tile.y1, tile.x0 : tile.x1] for plane, values in planes.items()}
     start = time.perf_counter()
     hits = DETECT(parts, Context(info, tile, DetectSettings(), {"detect": detector}))

@@ -29,19 +29,25 @@ class DenseSearch:
     Parameters
     ----------
     net
-        The network, in evaluation mode, on ``device``, of the type that ``precision`` names.
+        The network, in evaluation mode, on ``device``, in float32 or bfloat16.
     device
         Where it lies.
     card
         What is known of its weights.
-    precision
-        Of weights and activations. bfloat16 keeps 8 bits of a number; log odds move by some hundredths.
     """
 
     net: StreakNet
     device: torch.device
     card: ModelCard
-    precision: Precision = "float32"
+
+    @property
+    def precision(self) -> Precision:
+        """Of weights and activations, the network's own. bfloat16 keeps 8 bits; log odds move by some hundredths."""
+        return "bfloat16" if self._type == torch.bfloat16 else "float32"
+
+    @property
+    def _type(self) -> torch.dtype:
+        return self.net.first.weight.dtype
 
     @property
     def grid(self) -> SearchGrid:
@@ -84,11 +90,10 @@ class DenseSearch:
         cells = dense_input(plane, y - halo * CELL, x - halo * CELL, tall + 2 * halo, wide + 2 * halo)
         logits = np.empty((tall, wide), np.float32)
         channels = torch.from_numpy(cells).permute(2, 0, 1)[None]
-        kind = getattr(torch, self.precision)
 
         def score(top: int, left: int) -> None:
             with torch.inference_mode():
-                block = channels[:, :, top : top + side, left : left + side].to(self.device, kind)
+                block = channels[:, :, top : top + side, left : left + side].to(self.device, self._type)
                 logits[top : top + _CORE, left : left + _CORE] = self.net.inside(block)[0].float().cpu().numpy()
 
         corners = [(top, left) for top in range(0, tall, _CORE) for left in range(0, wide, _CORE)]

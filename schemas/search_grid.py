@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from schemas.tiles import Tiling
+from schemas.tiles import Tile, Tiling
 
 
 @dataclass(frozen=True)
@@ -33,3 +33,14 @@ class SearchGrid:
             The side of a tile is no multiple of the stride.
         """
         return Tiling(shape, tile, self.window, self.stride, self.reach)
+
+    def whole(self, shape: tuple[int, int]) -> Tile:
+        """Give the one tile that owns all places on an image of (ny, nx) px, at least ``window`` on each side.
+
+        Raises
+        ------
+        ValueError
+            There is no place on the image.
+        """
+        (tile,) = self.tiling(shape, self.stride * -(-max(shape) // self.stride)).tiles()
+        return tile

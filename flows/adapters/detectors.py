@@ -57,7 +57,7 @@ def build_detector(
         cells = StreakNet(int(card.input["channels"]), card.input["dilations"])
         exact = _precision(precision, where)
         net = _with_weights(cells, arrays).to(where, getattr(torch, exact), memory_format=torch.channels_last)
-        return DenseSearch(net, where, card, exact)
+        return DenseSearch(net, where, card)
     if kind == "regions":
         regions = RegionNet(int(card.input["channels"]), card.input["dilations"])
         net = _with_weights(regions, arrays).to(where, memory_format=torch.channels_last)

@@ -88,7 +88,7 @@ def _score(stamp: Stamp, exposure: ExposureInfo, settings: Settings) -> Scored:
     pixels, mask = on_canvas(stamp, stamp.pixels)
     planes = {"difference": np.where(np.isfinite(pixels), pixels, np.float32(exposure.background)), "mask": mask}
     grid = search_grid(settings.detect)
-    (tile,) = grid.tiling((CANVAS, CANVAS), grid.stride * -(-CANVAS // grid.stride)).tiles()
+    tile = grid.whole((CANVAS, CANVAS))
     box = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
     models = models_of(detect.STAGE, settings)
     hits = detect.STAGE(

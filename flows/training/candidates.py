@@ -90,8 +90,7 @@ def candidates(example: Example, detector: str, wrong_psf: bool) -> list[Labelle
 def search(planes: dict[str, NDArray[np.generic]], info: ExposureInfo, detector: str) -> pa.Table:
     """Give the hits of a whole exposure, searched as one tile."""
     settings = DetectSettings(model=detector)
-    grid = search_grid(settings)
-    (tile,) = grid.tiling(info.shape, grid.stride * -(-max(info.shape) // grid.stride)).tiles()
+    tile = search_grid(settings).whole(info.shape)
     box = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
     parts = {name: plane[box] for name, plane in planes.items()}
     return DETECT(parts, Context(info, tile, settings, {"detect": cached_detector(detector)}))

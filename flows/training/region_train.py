@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from flows.adapters.weights import load_model, write_model
+from flows.adapters.weights import write_model
+from flows.training.candidates import cached_detector
 from flows.training.examples import Example, map_in_processes, single_thread
 from flows.training.region_crops import CropDraw, CropShares
 from flows.training.region_fit import RegionFit, fit_regions
@@ -123,19 +124,14 @@ def split_exposures(
     return learn, held
 
 
-def _search(folder: Path) -> RegionSearch:
-    torch.set_num_threads(1)
-    return cast(RegionSearch, load_model("detect", str(folder), device="cpu"))
-
-
 def _hard_places(folder: Path, least: float, example: Example) -> tuple[str, NDArray[np.float64]]:
-    found = find_boxes(_search(folder), example)
+    found = find_boxes(cast(RegionSearch, cached_detector(str(folder))), example)
     wrong = judge_boxes(found, example).false & (found.logits > least)
     return example.store.stem, (found.boxes[wrong, :2] + found.boxes[wrong, 2:]) / 2
 
 
 def _judged(folder: Path, example: Example) -> Judged:
-    return judge_boxes(find_boxes(_search(folder), example), example)
+    return judge_boxes(find_boxes(cast(RegionSearch, cached_detector(str(folder))), example), example)
 
 
 def _arrays(net: RegionNet) -> dict[str, NDArray[Any]]:

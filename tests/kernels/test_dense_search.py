@@ -24,7 +24,7 @@ CARD = ModelCard(
 def untrained(channels, dilations, precision="float32"):
     torch.manual_seed(2)
     net = StreakNet(channels, dilations).eval().to(getattr(torch, precision), memory_format=torch.channels_last)
-    return DenseSearch(net, torch.device("cpu"), CARD, precision)
+    return DenseSearch(net, torch.device("cpu"), CARD)
 
 
 @contextmanager

@@ -33,3 +33,16 @@ def test_of_windows_of_their_own():
 def test_a_tile_holds_whole_steps():
     with pytest.raises(Misconfigured, match="multiple of stride"):
         SearchGrid(window=4, stride=4).tiling((100, 100), 62)
+
+
+@given(shape=st.tuples(st.integers(26, 400), st.integers(26, 400)), stride=st.integers(1, 26), reach=st.integers(0, 60))
+def test_the_whole_image_is_one_tile(shape, stride, reach):
+    grid = SearchGrid(stride=stride, reach=reach)
+    tile = grid.whole(shape)
+    assert (tile.rows, tile.columns) == grid.tiling(shape, stride).grid
+    assert (tile.y0, tile.x0, tile.row0, tile.column0) == (0, 0, 0, 0)
+
+
+def test_an_image_without_places_has_no_tile():
+    with pytest.raises(ValueError, match="not enough values"):
+        SearchGrid().whole((25, 400))
