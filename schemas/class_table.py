@@ -1,0 +1,123 @@
+"""Verdicts on objects: what each is, how surely, and by which model."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas.dataset import DatasetError, TableOf, column
+
+UNKNOWN = "unknown"
+"""Label of an object outside what the model was trained on, or without a usable band."""
+
+
+def probability_column(label: str) -> str:
+    """Name of the column that holds the probability of a class: ``p`` and the label, its first letter a capital."""
+    return f"p{label[:1].upper()}{label[1:]}"
+
+
+def class_dataset(name: str, classes: Sequence[str], more: Iterable[pa.Field] = ()) -> TableOf:
+    """Dataset of the verdicts of one stage: a row per object.
+
+    Parameters
+    ----------
+    name
+        Of the dataset and of its stage.
+    classes
+        Labels, two at least, as `classLabel` gives them; ``unknown`` is none of them.
+    more
+        Further columns, put before `modelVersion`.
+
+    Raises
+    ------
+    DatasetError
+        Fewer than two classes, ``unknown`` among them, or columns whose names differ at most in case, which SQL takes
+        for one.
+    """
+    _check(name, classes)
+    fields = [
+        column("objectId", pa.int64(), "", "Object in `object`: order-29 HEALPix NESTED index of its position."),
+        column("classLabel", pa.string(), "", f"Most probable class: {', '.join(classes)}; or {UNKNOWN}."),
+        *(_float(probability_column(label), f"Calibrated probability of {label}; all sum to 1.") for label in classes),
+        _float("classScore", "Calibrated probability of the most probable class."),
+        _float("outlierScore", "How far outside the training distribution; above 1 the label is unknown."),
+        *more,
+        column("modelVersion", pa.string(), "", "Name and version of the model."),
+    ]
+    names = [field.name.lower() for field in fields]
+    if twice := sorted({field.name for field in fields if names.count(field.name.lower()) > 1}):
+        raise DatasetError(f"dataset {name!r}: the columns {twice} have one name to a reader that ignores case")
+    return TableOf(name, pa.schema(fields), product=True)
+
+
+def class_columns(
+    classes: Sequence[str],
+    object_id: NDArray[np.int64],
+    probability: NDArray[np.floating],
+    outlier: NDArray[np.floating],
+    version: str,
+) -> dict[str, pa.Array]:
+    """Fill the columns of `class_dataset`.
+
+    Parameters
+    ----------
+    classes
+        Labels, as of the dataset.
+    object_id : (n,) int64
+        Ids.
+    probability : (n, classes)
+        Calibrated, summing to 1 per row; a row of NaN where nothing can be said.
+    outlier : (n,)
+        1 at the limit; NaN where nothing can be said.
+    version
+        Of the model.
+
+    Returns
+    -------
+    dict
+        Column -> values. The label is ``unknown`` where `outlier` is above 1 or anything is NaN.
+
+    Raises
+    ------
+    DatasetError
+        Shapes that do not fit, or probabilities that are no probabilities.
+    """
+    shape = (len(object_id), len(classes))
+    if probability.shape != shape or outlier.shape != shape[:1]:
+        raise DatasetError(f"verdicts must be {shape} and {shape[:1]}, got {probability.shape} and {outlier.shape}")
+    known = np.isfinite(probability).all(1) & np.isfinite(outlier)
+    if (stray := known & ((np.abs(probability.sum(1) - 1) > 1e-3) | (probability < 0).any(1))).any():
+        row = int(np.flatnonzero(stray)[0])
+        raise DatasetError(f"probabilities must be 0 to 1 and sum to 1, got {probability[row].tolist()} in row {row}")
+    said = np.where(known[:, None], probability, np.nan)
+    best = np.where(known, np.nan_to_num(said).argmax(1), -1)
+    label = np.where(known & (np.nan_to_num(outlier) <= 1), best, -1)
+    names = np.array([*classes, UNKNOWN], object)
+    return {
+        "objectId": pa.array(object_id, pa.int64()),
+        "classLabel": pa.array(names[label].tolist(), pa.string()),
+        **{probability_column(one): _nullable(said[:, k]) for k, one in enumerate(classes)},
+        "classScore": _nullable(np.where(known, np.nan_to_num(said).max(1, initial=0), np.nan)),
+        "outlierScore": _nullable(np.where(known, outlier, np.nan)),
+        "modelVersion": pa.array([version] * len(object_id), pa.string()),
+    }
+
+
+def class_table(dataset: TableOf, columns: dict[str, Any]) -> pa.Table:
+    """Put columns into the order and form of a dataset."""
+    return pa.Table.from_arrays([columns[field.name] for field in dataset.schema], schema=dataset.schema)
+
+
+def _check(name: str, classes: Sequence[str]) -> None:
+    if len(classes) < 2 or UNKNOWN in classes:
+        raise DatasetError(f"dataset {name!r} needs two classes, none of them {UNKNOWN!r}, got {list(classes)}")
+
+
+def _float(name: str, doc: str) -> pa.Field:
+    return column(name, pa.float32(), "", f"{doc} Null where there is no usable band.", nullable=True)
+
+
+def _nullable(values: NDArray[np.floating]) -> pa.Array:
+    return pa.array(values.astype(np.float32), pa.float32(), from_pandas=True)

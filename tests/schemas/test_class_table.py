@@ -1,0 +1,79 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.class_table import UNKNOWN, class_columns, class_dataset, class_table, probability_column
+from schemas.dataset import DatasetError, column
+
+CLASSES = ("star", "galaxy")
+DATASET = class_dataset("star_galaxy", CLASSES)
+
+
+def verdicts(probability, outlier):
+    ids = np.arange(len(probability), dtype=np.int64)
+    return class_columns(CLASSES, ids, np.array(probability).reshape(-1, 2), np.array(outlier, float), "mlp 1")
+
+
+def test_columns_in_their_order():
+    names = ["objectId", "classLabel", "pStar", "pGalaxy", "classScore", "outlierScore", "modelVersion"]
+    assert DATASET.schema.names == names
+    assert DATASET.schema.field("pStar").type == pa.float32()
+    assert [field.name for field in DATASET.schema if not field.nullable] == ["objectId", "classLabel", "modelVersion"]
+    assert all(field.metadata[b"doc"] for field in DATASET.schema)
+
+
+def test_a_known_an_outlying_and_an_empty_object():
+    table = class_table(DATASET, verdicts([[0.9, 0.1], [0.2, 0.8], [np.nan, np.nan]], [0.5, 1.5, np.nan]))
+    DATASET.check(table)
+    assert table["classLabel"].to_pylist() == ["star", UNKNOWN, UNKNOWN]
+    np.testing.assert_allclose(table["classScore"].to_pylist()[:2], [0.9, 0.8], rtol=1e-6)
+    assert table["pGalaxy"].to_pylist()[2] is None
+    assert table["outlierScore"].to_pylist()[2] is None
+    assert table["modelVersion"].to_pylist() == ["mlp 1"] * 3
+
+
+def test_no_object_gives_no_row():
+    assert class_table(DATASET, verdicts([], [])).num_rows == 0
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 3)), max_size=20))
+def test_the_label_is_the_most_probable_class_within_the_limit(rows):
+    table = class_table(DATASET, verdicts([[p, 1 - p] for p, _ in rows], [far for _, far in rows]))
+    for (p, far), label, score in zip(
+        rows, table["classLabel"].to_pylist(), table["classScore"].to_pylist(), strict=True
+    ):
+        assert score == pytest.approx(max(p, 1 - p), abs=1e-6)
+        assert label == (UNKNOWN if far > 1 else "star" if p >= 1 - p else "galaxy")
+
+
+@pytest.mark.parametrize("bad", [[0.5, 0.2], [1.5, -0.5]])
+def test_refuses_what_are_no_probabilities(bad):
+    with pytest.raises(DatasetError, match=r"sum to 1, got .* in row 1"):
+        verdicts([[1.0, 0.0], bad], [0, 0])
+
+
+def test_refuses_shapes_that_do_not_fit():
+    with pytest.raises(DatasetError, match=r"must be \(2, 2\) and \(2,\), got \(2, 3\)"):
+        class_columns(CLASSES, np.arange(2), np.full((2, 3), 1 / 3), np.zeros(2), "1")
+
+
+@pytest.mark.parametrize("classes", [("star",), ("star", UNKNOWN)])
+def test_refuses_classes_that_are_none(classes):
+    with pytest.raises(DatasetError, match="needs two classes"):
+        class_dataset("x", classes)
+
+
+def test_refuses_columns_that_sql_takes_for_one():
+    with pytest.raises(DatasetError, match=r"columns \['pD'\] have one name"):
+        class_dataset("x", ("D", "d"))
+
+
+def test_further_columns_come_before_the_version():
+    more = class_dataset("x", CLASSES, [column("subclassLabel", pa.string(), "", "Finer class.")])
+    assert more.schema.names[-2:] == ["subclassLabel", "modelVersion"]
+
+
+def test_names_of_columns():
+    assert [probability_column(one) for one in ("star", "SBa", "O")] == ["pStar", "pSBa", "pO"]
