@@ -1,9 +1,10 @@
 """What a pipeline stage is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from schemas.dataset import Dataset, DatasetError
@@ -26,6 +27,16 @@ class Search(Protocol):
         """Give the `DIA_SOURCE` rows of an image: of the planes by name, all of ``exposure.shape``."""
 
 
+class NightPixels(Protocol):
+    """Pixels of the exposures of a night, for a stage that works on all of them and can hold one at a time."""
+
+    def exposures(self) -> Sequence[ExposureInfo]:
+        """Give the exposures that have a science image, by visit and detector."""
+
+    def read(self, exposure: ExposureInfo, plane: str) -> Any:
+        """Give a plane of one of them, (ny, nx)."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a stage may know besides its datasets.
@@ -43,6 +54,11 @@ class Context:
     search
         The pipeline's own search. What a stage makes with it depends on all that the search depends on: such a stage
         must need `dia_source`, so that its digest does.
+    pixels
+        Pixels of the night, for a night-level stage. What a stage makes with them depends on all of them: such a stage
+        must need `source`, so that its digest does.
+    allocate
+        Gives an array of a shape and a dtype to be filled with a result that may be larger than the memory.
     """
 
     exposure: ExposureInfo | None = None
@@ -50,6 +66,8 @@ class Context:
     settings: Any = None
     models: Mapping[str, Any] = field(default_factory=dict)
     search: Search | None = None
+    pixels: NightPixels | None = None
+    allocate: Callable[[tuple[int, ...], str], Any] = np.zeros
 
 
 @dataclass(frozen=True)
