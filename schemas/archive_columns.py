@@ -1,0 +1,94 @@
+"""Columns of SDSS tables, by the names under which the archive gives them."""
+
+from collections.abc import Collection, Sequence
+
+from schemas.errors import BadInput
+
+BANDS = ("u", "g", "r", "i", "z")
+
+_FAMILIES = ("{}", "modelMag_{}", "cModelMag_{}", "psfMag_{}", "petroMag_{}", "dered_{}")
+_ERRORS = ("err_{}", "modelMagErr_{}", "cModelMagErr_{}", "psfMagErr_{}", "petroMagErr_{}")
+_OTHERS = {
+    "redshift": ("redshift", "specz", "z_spec", "zspec", "z1"),
+    "petroRad_r": ("petroRad_r", "petroR_r"),
+    "class": ("class", "specClass"),
+    "subClass": ("subClass",),
+    "gz2class": ("gz2class", "gz2_class"),
+    "objid": ("objid", "bestObjID", "dr7objid", "obj_ID"),
+}
+
+WORDS = ("class", "subClass", "gz2class")
+"""Columns of strings; all others but `objid` are numbers."""
+
+NAMES = (*BANDS, *(f"err_{band}" for band in BANDS), *_OTHERS)
+"""All that can be asked for."""
+
+
+def locate(columns: Sequence[str], wanted: Collection[str], optional: Collection[str] = ()) -> dict[str, str]:
+    """Say under which name a table has each column.
+
+    Parameters
+    ----------
+    columns
+        Names in the table; case is ignored where no name fits exactly.
+    wanted, optional
+        Of `NAMES`: what there must be, and what is taken if it is there.
+
+    Returns
+    -------
+    dict
+        Our name -> the table's.
+
+    Raises
+    ------
+    BadInput
+        Columns are missing: all of them are named.
+
+    Notes
+    -----
+    Magnitudes are of one kind: the first of ``u``, ``modelMag_u``, ``cModelMag_u``, ``psfMag_u``, ``petroMag_u``,
+    ``dered_u`` of which all bands that are asked for are there. In a table whose magnitudes have other names, ``z`` is
+    the redshift of `SpecObj`; beside a magnitude ``z``, ``z1`` is.
+    """
+    asked = [*wanted, *optional]
+    found = _bands(columns, [name for name in asked if name in BANDS])
+    for name in asked:
+        patterns = _patterns(name)
+        if name == "redshift" and found.get("z", "z").lower() != "z":
+            patterns = (*patterns, "z")
+        if name not in found and (column := _first(columns, patterns)):
+            found[name] = column
+    if missing := [name for name in wanted if name not in found]:
+        raise BadInput(
+            "missing_columns",
+            f"columns {missing}",
+            f"the table has none of the names {[list(_patterns(name)) for name in missing]}; it has {list(columns)}.",
+            "ask the archive for them, or rename the columns.",
+        )
+    return found
+
+
+def _bands(columns: Sequence[str], bands: Sequence[str]) -> dict[str, str]:
+    for family in _FAMILIES:
+        found = {band: _first(columns, (family.format(band),)) for band in bands}
+        if all(found.values()):
+            return {band: column for band, column in found.items() if column}
+    return {}
+
+
+def _patterns(name: str) -> tuple[str, ...]:
+    if name in BANDS:
+        return tuple(family.format(name) for family in _FAMILIES)
+    if name.startswith("err_"):
+        return tuple(pattern.format(name[-1]) for pattern in _ERRORS)
+    return _OTHERS[name]
+
+
+def _first(columns: Sequence[str], names: Sequence[str]) -> str | None:
+    lower = {column.strip().lower(): column for column in reversed(columns)}
+    for name in names:
+        if name in columns:
+            return name
+        if name.lower() in lower:
+            return lower[name.lower()]
+    return None
