@@ -42,6 +42,9 @@ def models_of(stage: Stage, settings: Settings) -> Mapping[str, Callable[..., An
 
 def model_name(weight: str, settings: Settings) -> str:
     """Shipped name, folder or URL that the settings give for a model."""
+    if weight in ("superclass", "star_subclass"):
+        section = settings.spectral_class
+        return section.model if weight == "superclass" else section.star_model
     if weight == "detect" or settings.measure.model == "auto":
         return settings.detect.model
     return settings.measure.model

@@ -10,6 +10,7 @@ _FAMILIES = ("{}", "modelMag_{}", "cModelMag_{}", "psfMag_{}", "petroMag_{}", "d
 _ERRORS = ("err_{}", "modelMagErr_{}", "cModelMagErr_{}", "psfMagErr_{}", "petroMagErr_{}")
 _OTHERS = {
     "redshift": ("redshift", "specz", "z_spec", "zspec", "z1"),
+    "plate": ("plate",),
     "petroRad_r": ("petroRad_r", "petroR_r"),
     "class": ("class", "specClass"),
     "subClass": ("subClass",),

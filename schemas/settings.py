@@ -92,6 +92,15 @@ class InjectSettings(Section):
         return value
 
 
+class SpectralClassSettings(Section):
+    """Star, galaxy or quasar, and kinds of stars."""
+
+    model: Annotated[str, Field(description="Of the superclass: shipped name, folder or URL of its weights.")] = (
+        "photometry"
+    )
+    star_model: Annotated[str, Field(description="Of the stellar class: the same.")] = "ugriz"
+
+
 class ExecutionSettings(Section):
     """Where and how the work runs."""
 
@@ -118,4 +127,5 @@ class Settings(BaseSettings):
     merge: MergeSettings = MergeSettings()
     measure: MeasureSettings = MeasureSettings()
     inject: InjectSettings = InjectSettings()
+    spectral_class: SpectralClassSettings = SpectralClassSettings()
     execution: ExecutionSettings = ExecutionSettings()

@@ -15,7 +15,7 @@ from schemas.archive_columns import BANDS, WORDS, locate
 from schemas.errors import BadInput
 
 _BLOCK = 1 << 22  # bytes of CSV at a time
-_RANGES = {"petroRad_r": (0.0, 1000.0), "redshift": (-1.0, 20.0)}
+_RANGES = {"petroRad_r": (0.0, 1000.0), "redshift": (-1.0, 20.0), "plate": (0.0, 1e6)}
 _SENTINELS = (-9999.0, -999.0, -99.0, 9999.0, 999.0, 99.0, 99.99)
 _BRIGHTEST, _FAINTEST = 0.0, 35.0  # of a magnitude; asinh magnitudes of no flux at all are 22 to 29
 _STRAY = 0.05  # a larger share beyond these bounds means another unit

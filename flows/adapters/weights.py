@@ -14,6 +14,9 @@ from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
 from schemas.reliability import FEATURES
 
+CLASS_MODELS = ("superclass", "star_subclass")
+"""Models of catalogue rows (`kernels.class_model`)."""
+
 
 def _shipped() -> Path:
     # Found, not imported: a rerun with nothing to do reads cards, and should not pay for importing the stages.
@@ -130,7 +133,7 @@ def load_model(
     Parameters
     ----------
     stage
-        ``"detect"`` or ``"reliability"``.
+        ``"detect"``, ``"reliability"``, or one of `CLASS_MODELS`.
     name
         See `read_card`.
     device
@@ -140,8 +143,8 @@ def load_model(
 
     Returns
     -------
-    `kernels.detector.Detector` or `VerdictNet`
-        Both carry ``card``.
+    `kernels.detector.Detector`, `VerdictNet` or `ClassModel`
+        All carry ``card``.
 
     Raises
     ------
@@ -162,6 +165,10 @@ def load_model(
                 "train it anew: nightstride train detect.",
             )
         return build_verdict(card, arrays)
+    if stage in CLASS_MODELS:
+        from kernels.class_model import class_model
+
+        return class_model(card, arrays)
     from flows.adapters.detectors import build_detector
 
     return build_detector(card, arrays, name, device, precision, threshold, batch, screen, stride)

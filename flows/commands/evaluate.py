@@ -44,6 +44,28 @@ def detect(
         typer.echo(json.dumps(figures, allow_nan=False))
 
 
+@app.command("spectral-class")
+def spectral_class(
+    data: Annotated[Path, typer.Option(help="CSV or FITS of SDSS with u, g, r, i, z, class and perhaps redshift.")],
+    redshift: Annotated[str, typer.Option(help="Model with redshift: shipped name or folder.")] = "redshift",
+    photometry: Annotated[str, typer.Option(help="Model without: shipped name or folder.")] = "photometry",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Evaluate star, galaxy or quasar on a labelled table, beside the simplest rivals."""
+    from flows.evaluation.spectral import evaluate_spectral
+    from flows.evaluation.spectral_table import spectral_table
+
+    try:
+        figures = evaluate_spectral(data, {"redshift": redshift, "photometry": photometry})
+    except NightstrideError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    if as_json:
+        typer.echo(json.dumps(figures, allow_nan=False))
+    else:
+        _print([spectral_table(figures)])
+
+
 def _night(out: Path | None, truth: list[Path], pictures: Path | None, quiet: bool) -> dict[str, Any]:
     from flows.evaluation.evaluate import evaluate
     from flows.evaluation.published import read_image, require_common, searched

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from schemas.errors import Misconfigured
+from schemas.errors import NightstrideError
 
 app = typer.Typer(help="Train the models of a stage; weights, cards and pictures go to a folder.", no_args_is_help=True)
 
@@ -78,12 +78,48 @@ def screen(
     _report(lambda folder: train_screen(out, folder, model, plan, workers or _cores(), _say), work, as_json)
 
 
+@app.command("spectral-class")
+def spectral_class(
+    table: Annotated[
+        Path | None, typer.Argument(help="CSV or FITS of SDSS, or a table of stars; none: simulated stars.")
+    ] = None,
+    task: Annotated[
+        str, typer.Option(help="superclass, star, galaxy; kind: types in a table of stars.")
+    ] = "superclass",
+    features: Annotated[str, typer.Option(help="n5, n8, photometry or photometry-redshift.")] = "photometry-redshift",
+    rebalance: Annotated[str, typer.Option(help="Of training rows alone: none, smote or rarest.")] = "none",
+    least_class: Annotated[int, typer.Option(help="Leave out classes with fewer rows.")] = 20,
+    brighter: Annotated[float | None, typer.Option(help="Only rows brighter than this in r, mag.")] = None,
+    larger: Annotated[float | None, typer.Option(help="Only rows of a larger Petrosian radius, arcsec.")] = None,
+    models: Annotated[str, typer.Option(help="Classifiers to compare, by comma; all, or none.")] = "all",
+    name: Annotated[str | None, typer.Option(help="Also make a model of this name for the pipeline.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for tables, pictures, weights and card.")] = Path(
+        "models/spectral_class"
+    ),
+    seed: Annotated[int, typer.Option(help="Of everything.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
+) -> None:
+    """Compare classifiers of catalogue rows, and make the one that the pipeline uses.
+
+    Each is fitted to folds of the table and scored on rows it has not seen; rows of one spectroscopic plate stay
+    together. Writes comparison.md, comparison.json and comparison.png.
+    """
+    from flows.training.spectral_models import MODELS, REBALANCING
+    from flows.training.spectral_train import SpectralPlan, train_spectral
+
+    if rebalance not in REBALANCING:
+        raise typer.BadParameter(f"{rebalance!r} is none of {REBALANCING}.", param_hint="--rebalance")
+    chosen = tuple(MODELS) if models == "all" else tuple(name for name in models.split(",") if name not in ("", "none"))
+    plan = SpectralPlan(task, features, rebalance, least_class, brighter, larger, chosen, name, seed)
+    _report(lambda _: train_spectral(table, out, plan, _say), out, as_json)
+
+
 def _report(train: Callable[[Path], dict[str, Any]], work: Path | None, as_json: bool) -> None:
     """Train with a folder for exposures, a temporary one if there is none; print the figures."""
     with tempfile.TemporaryDirectory(prefix="nightstride-train-") as scratch:
         try:
             figures = train(work or Path(scratch))
-        except Misconfigured as error:
+        except NightstrideError as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(2) from error
     typer.echo(json.dumps(figures) if as_json else json.dumps(figures, indent=2))

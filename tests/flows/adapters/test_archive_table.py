@@ -95,7 +95,7 @@ def test_fluxes_are_no_magnitudes(tmp_path, scale, unit):
 
 def test_units_of_a_fits_column_are_believed(tmp_path):
     table = Table({band: np.full(3, 18.0) for band in BANDS} | {"class": ["STAR"] * 3})
-    table["g"].unit = "nanomaggy"
+    table["g"].unit = "Jy"
     table.write(tmp_path / "table.fits")
     with pytest.raises(BadInput, match=r"column .g. .* got \w+ with a median of 18"):
         read_archive(tmp_path / "table.fits", WANTED)

@@ -100,3 +100,29 @@ def test_truth_of_another_night_is_refused(night, tmp_path):
     assert result.exit_code == 2
     assert "holds none of the 2 images" in result.stderr
     assert "visit 9, detector 0" in result.stderr
+
+
+def test_classes_of_an_archive_table(tmp_path):
+    table = tmp_path / "table.csv"
+    rows = [
+        "19.4,17.6,16.7,16.3,16.0,GALAXY,0.08",
+        "17.93,16.5,16.05,15.93,15.9,STAR,0.0",
+        "18.6,18.4,18.3,18.1,18.1,QSO,1.4",
+    ]
+    table.write_text("\n".join(["u,g,r,i,z,class,redshift", *rows]))
+    result = CliRunner().invoke(app, ["evaluate", "spectral-class", "--data", str(table), "--json"])
+    assert result.exit_code == 0
+    figures = json.loads(result.stdout.splitlines()[-1])
+    assert figures["n"] == 3
+    assert figures["confusion"] == np.eye(3, dtype=int).tolist()
+    assert {"accuracy", "accuracy_interval", "auc", "macro_f1", "baselines"} <= figures["models"]["photometry"].keys()
+    shown = CliRunner().invoke(app, ["evaluate", "spectral-class", "--data", str(table)])
+    assert "nearest_colour" in shown.stdout
+
+
+def test_a_table_in_jansky_is_bad_usage(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("u,g,r,i,z,class\n" + "1e-4,2e-4,3e-4,4e-4,5e-4,STAR\n" * 5)
+    result = CliRunner().invoke(app, ["evaluate", "spectral-class", "--data", str(table)])
+    assert result.exit_code == 2
+    assert "must hold AB magnitudes" in result.stderr

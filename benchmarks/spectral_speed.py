@@ -1,0 +1,68 @@
+"""Classes of 10,000 objects: ``python -m benchmarks.spectral_speed [--objects 10000]``.
+
+Times the stage `spectral_class`, both its models and the table it gives, on simulated stars; loading and compiling are
+left out, for a worker does them once a night.
+"""
+
+import argparse
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.page import machine, table
+from flows.adapters.weights import load_model
+from flows.bench.threads import use_threads
+from flows.simulation.star_colours import star_table
+from schemas.object import OBJECT
+from schemas.stage import Context
+from stages.spectral_class import STAGE
+
+
+def objects(count):
+    """Objects with magnitudes in ugriz."""
+    columns, _ = star_table(count, 1)
+    filled = []
+    for field in OBJECT.schema:
+        band, _, kind = field.name.partition("_")
+        values = columns.get(band)
+        if kind == "apMag" and values is not None:
+            filled.append(pa.array(values, field.type, from_pandas=True))
+        elif kind == "apMagErr" and values is not None:
+            filled.append(pa.array(np.full(count, 0.02), field.type))
+        elif field.nullable:
+            filled.append(pa.nulls(count, field.type))
+        else:
+            text = pa.types.is_string(field.type)
+            filled.append(pa.array(["r"] * count if text else np.arange(count), field.type))
+    return pa.Table.from_arrays(filled, schema=OBJECT.schema)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--objects", type=int, default=10_000)
+    count = parser.parse_args().objects
+    context = Context(
+        models={
+            "superclass": load_model("superclass", "photometry"),
+            "star_subclass": load_model("star_subclass", "ugriz"),
+        }
+    )
+    rows = []
+    for threads in (1, 2):
+        use_threads(threads)
+        given = {"object": objects(count)}
+        STAGE({"object": given["object"].slice(0, 10)}, context)
+        seconds = []
+        for _ in range(5):
+            started = perf_counter()
+            STAGE(given, context)
+            seconds.append(perf_counter() - started)
+        rows.append([str(threads), f"{median(seconds):.2f}", f"{count / median(seconds):.0f}"])
+    print(f"{count} objects; {machine(2)}\n")
+    print(table(["threads", "seconds, median of 5", "objects per second"], rows))
+
+
+if __name__ == "__main__":
+    main()

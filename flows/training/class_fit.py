@@ -1,0 +1,183 @@
+"""Fit, calibrate and describe the classifier that judges catalogue rows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import StratifiedGroupKFold
+
+from flows.training.spectral_sample import Sample
+from kernels.class_model import LEAST_BANDS
+from kernels.class_trees import ClassTrees, class_logits
+from kernels.colour_features import bands_present
+from kernels.nearest_colour import class_means
+from kernels.novelty import novelty
+from schemas.archive_columns import BANDS
+
+_BANDS = len(BANDS)
+
+
+@dataclass(frozen=True)
+class ClassFit:
+    """How the classifier is fitted.
+
+    Attributes
+    ----------
+    rounds, rate, leaves, ridge
+        Of the boosting.
+    drops
+        Copies of each row with some bands taken out, at least two remain; of half a row's weight each.
+    noise
+        Of the magnitudes of such copies, mag.
+    reference
+        Rows kept to tell what is far from all of them.
+    familiar
+        Share of unseen rows of the training table that lie within the limit.
+    """
+
+    rounds: int = 150
+    rate: float = 0.06
+    leaves: int = 15
+    ridge: float = 1.0
+    drops: int = 2
+    noise: float = 0.02
+    reference: int = 1500
+    familiar: float = 0.995
+
+
+def fit_class_model(sample: Sample, features: tuple[str, ...], plan: ClassFit, seed: int) -> dict[str, NDArray[Any]]:
+    """Fit trees to a sample, calibrate them on folds that they have not seen, and give the arrays of the model.
+
+    Parameters
+    ----------
+    sample
+        Training rows of at least three classes.
+    features
+        See `schemas.class_features`.
+    plan, seed
+        How, and of everything random.
+
+    Returns
+    -------
+    dict
+        Of `kernels.class_model.class_model`.
+    """
+    codes, bands, logits, far = [], [], [], []
+    for fit, judge in _folds(sample, seed):
+        part, other = sample.take(fit), thinned(sample.take(judge), plan, seed + 1)
+        trees = _fit(part, features, plan, seed)
+        reference, scale = _familiar(part, features, plan, seed)
+        seen = other.matrix(features)
+        codes.append(other.code)
+        bands.append(bands_present(other.columns))
+        logits.append(class_logits(seen, trees))
+        far.append(novelty(seen, reference, scale))
+    slope, offset, limit = _calibration(
+        np.concatenate(codes), np.concatenate(bands), np.concatenate(logits), np.concatenate(far), plan
+    )
+    reference, scale = _familiar(sample, features, plan, seed)
+    return {
+        **_fit(sample, features, plan, seed)._asdict(),
+        "slope": slope,
+        "offset": offset,
+        "novelty_limit": limit,
+        "reference": reference,
+        "scale": scale,
+        "centroid": class_means(sample.matrix(features), sample.code, len(sample.classes)),
+    }
+
+
+def thinned(sample: Sample, plan: ClassFit, seed: int) -> Sample:
+    """Add to each row copies in which bands are missing and magnitudes are noisier."""
+    rng, rows = np.random.default_rng(seed), len(sample.code)
+    whole = sample.take(np.tile(np.arange(rows), 1 + plan.drops))
+    columns = dict(whole.columns)
+    copies = rows * plan.drops
+    lost = rng.random((copies, _BANDS)).argsort(1) < rng.integers(0, _BANDS - LEAST_BANDS + 1, copies)[:, None]
+    for k, band in enumerate(BANDS):
+        noisy = columns[band][rows:] + rng.normal(0, plan.noise, copies).astype(np.float32)
+        columns[band] = np.concatenate([columns[band][:rows], np.where(lost[:, k], np.float32(np.nan), noisy)])
+    return Sample(columns, whole.code, whole.classes, whole.group, whole.notes)
+
+
+def _folds(sample: Sample, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    return StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(sample.code, sample.code, sample.group)
+
+
+def _fit(sample: Sample, features: tuple[str, ...], plan: ClassFit, seed: int) -> ClassTrees:
+    many = thinned(sample, plan, seed)
+    weight = np.where(np.arange(len(many.code)) < len(sample.code), 1.0, 0.5)
+    model = HistGradientBoostingClassifier(
+        max_iter=plan.rounds,
+        learning_rate=plan.rate,
+        max_leaf_nodes=plan.leaves,
+        l2_regularization=plan.ridge,
+        early_stopping=False,
+        random_state=seed,
+    )
+    return trees_of(model.fit(many.matrix(features), many.code, weight))
+
+
+def trees_of(model: Any) -> ClassTrees:
+    """Copy the trees of scikit-learn's model of three classes or more."""
+    nodes = [tree.nodes for turn in model._predictors for tree in turn]
+    first = np.cumsum([0, *map(len, nodes)])[:-1]
+    flat = np.concatenate(nodes)
+    shift = np.repeat(first, [len(part) for part in nodes])
+    leaf = flat["is_leaf"].astype(bool)
+    return ClassTrees(
+        first.reshape(len(model._predictors), -1).astype(np.int32),
+        np.where(leaf, -1, flat["feature_idx"]).astype(np.int16),
+        _rounded_down(np.where(leaf, 0.0, flat["num_threshold"])),
+        flat["missing_go_to_left"].astype(np.uint8),
+        np.where(leaf, 0, flat["left"] + shift).astype(np.int32),
+        np.where(leaf, 0, flat["right"] + shift).astype(np.int32),
+        np.where(leaf, flat["value"], 0.0).astype(np.float32),
+        np.ravel(model._baseline_prediction).astype(np.float64),
+    )
+
+
+def _rounded_down(limit: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Give the largest float32 up to each limit: float32 values go the same way at it."""
+    near = limit.astype(np.float32)
+    return np.where(near > limit, np.nextafter(near, np.float32(-np.inf)), near).astype(np.float32)
+
+
+def _familiar(
+    sample: Sample, features: tuple[str, ...], plan: ClassFit, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give rows, each class as the rest in equal number as far as there are, and the scale of each feature."""
+    rng, matrix = np.random.default_rng(seed), sample.matrix(features)
+    share = plan.reference // len(sample.classes)
+    rows = [rng.permutation(np.flatnonzero(sample.code == k))[:share] for k in range(len(sample.classes))]
+    scale = np.maximum(np.nanstd(matrix, axis=0), 1e-3)
+    return matrix[np.sort(np.concatenate(rows))], scale.astype(np.float32)
+
+
+def _calibration(
+    code: NDArray[np.int16],
+    bands: NDArray[np.int64],
+    logits: NDArray[np.float64],
+    far: NDArray[np.float32],
+    plan: ClassFit,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Fit slope and offsets by maximum likelihood, and the limit of novelty, for each number of bands."""
+    classes = logits.shape[1]
+    slope, offset, limit = np.ones(_BANDS + 1), np.zeros((_BANDS + 1, classes)), np.ones(_BANDS + 1)
+    for count in range(LEAST_BANDS, _BANDS + 1):
+        rows = bands == count
+        true, seen = code[rows].astype(np.int64), logits[rows]
+
+        def loss(p: NDArray[np.float64], true: NDArray[np.int64] = true, seen: NDArray[np.float64] = seen) -> float:
+            odds = log_softmax(np.exp(p[0]) * seen + np.append(p[1:], 0.0), axis=1)
+            return -float(odds[np.arange(len(true)), true].mean()) + 1e-3 * float(np.sum(p**2))
+
+        best = minimize(loss, np.zeros(classes), method="L-BFGS-B").x
+        slope[count], offset[count, :-1] = np.exp(best[0]), best[1:]
+        limit[count] = np.quantile(far[rows], plan.familiar)
+    return slope, offset, limit

@@ -1,0 +1,159 @@
+"""Rows to learn spectral classes from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.adapters.archive_table import read_archive
+from kernels.colour_features import colour_features
+from schemas.archive_columns import BANDS
+from schemas.class_features import columns_of
+from schemas.errors import BadInput
+from schemas.galaxy_class import GALAXY_CLASSES, galaxy_class
+from schemas.label_map import map_labels
+from schemas.stellar_class import STELLAR_CLASSES, stellar_class
+from schemas.superclass import SUPERCLASSES, superclass
+
+TASKS = {
+    "superclass": ("class", superclass, SUPERCLASSES),
+    "star": ("subClass", stellar_class, STELLAR_CLASSES),
+    "galaxy": ("gz2class", galaxy_class, GALAXY_CLASSES),
+}
+"""Name -> column of the labels, rule, classes."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Labelled rows.
+
+    Attributes
+    ----------
+    columns
+        Name -> (n,) float32.
+    code : (n,) int16
+        Index into ``classes``.
+    classes
+        Names; each has a row at least.
+    group : (n,) int64
+        Rows with one number are split together: a spectroscopic plate; otherwise each row has its own.
+    notes
+        What was read, left out, and counted.
+    """
+
+    columns: Mapping[str, NDArray[np.float32]]
+    code: NDArray[np.int16]
+    classes: tuple[str, ...]
+    group: NDArray[np.int64]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def take(self, rows: NDArray[Any]) -> "Sample":
+        """Give the rows of a mask or of indices."""
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return replace(self, columns=columns, code=self.code[rows], group=self.group[rows])
+
+    def matrix(self, features: tuple[str, ...]) -> NDArray[np.float32]:
+        """Give the features, (n, features) float32."""
+        return colour_features(self.columns, features)
+
+
+def archive_sample(path: Path, task: str, features: tuple[str, ...]) -> Sample:
+    """Read labelled rows from a table of the archive.
+
+    Parameters
+    ----------
+    path
+        See `flows.adapters.archive_table`.
+    task
+        Of `TASKS`. Labels without a class are counted and left out.
+    features
+        What the table has to have columns for; rows without a single usable band are left out.
+
+    Raises
+    ------
+    BadInput
+        The table cannot be used (`read_archive`), or no row has a class.
+    """
+    label, rule, classes = TASKS[task]
+    optional = [
+        name for name in (*BANDS, "redshift", "petroRad_r", "plate", "objid") if name not in columns_of(features)
+    ]
+    table = read_archive(path, (*columns_of(features), label), optional)
+    mapped = map_labels(table.words[label], rule, classes)
+    columns = {name: values for name, values in table.numbers.items() if name != "plate"}
+    seen = np.any([np.isfinite(columns[band]) for band in BANDS if band in columns], axis=0)
+    plate = table.numbers.get("plate")
+    alone = plate is None or not np.isfinite(plate).all()
+    group = np.arange(table.rows) if alone or plate is None else plate.astype(np.int64)
+    notes = {
+        "table": path.name,
+        "rows": table.rows,
+        "duplicates": table.duplicates,
+        "ids_rounded": table.ids_rounded,
+        "values_missing": {name: count for name, count in table.cleaned.items() if count},
+        "labels_without_class": dict(list(mapped.unknown.items())[:20]),
+        "rows_without_class": int((mapped.code < 0).sum()),
+        "rows_without_band": int((~seen).sum()),
+        "split_by": "row" if alone else "plate",
+    }
+    whole = Sample(columns, mapped.code, classes, group, notes)
+    return large_classes(whole.take((mapped.code >= 0) & seen), 1, path.name)
+
+
+def large_classes(sample: Sample, least: int, where: str) -> Sample:
+    """Leave out classes with fewer rows than ``least``, and say which.
+
+    Raises
+    ------
+    BadInput
+        Fewer than two classes are left (``one_class``): there is nothing to tell apart.
+    """
+    count = np.bincount(sample.code, minlength=len(sample.classes))
+    kept = [k for k, rows in enumerate(count) if rows >= least]
+    sizes = {name: int(rows) for name, rows in zip(sample.classes, count, strict=True) if rows}
+    if len(kept) < 2:
+        raise BadInput(
+            "one_class",
+            where,
+            f"two classes with {least} rows or more are required, got {sizes}.",
+            "give a table with more classes, or ask for fewer rows per class.",
+        )
+    place = np.full(len(sample.classes), -1, np.int16)
+    place[kept] = np.arange(len(kept))
+    found = sample.take(place[sample.code] >= 0)
+    small = {sample.classes[k]: int(count[k]) for k in range(len(count)) if 0 < count[k] < least}
+    notes = {**sample.notes, "classes_left_out": small}
+    return replace(found, code=place[found.code], classes=tuple(sample.classes[k] for k in kept), notes=notes)
+
+
+def filtered(sample: Sample, brighter: float | None = None, larger: float | None = None) -> Sample:
+    """Keep rows brighter than ``brighter`` in r (mag) and of a Petrosian radius above ``larger`` (arcsec).
+
+    Raises
+    ------
+    BadInput
+        The sample has no such column, or no row passes.
+    """
+    passed = np.ones(len(sample.code), np.bool_)
+    for name, bound, sign in (("r", brighter, 1), ("petroRad_r", larger, -1)):
+        if bound is None:
+            continue
+        if name not in sample.columns:
+            remedy = "ask the archive for it, or do without the filter."
+            raise BadInput("missing_columns", f"columns {[name]}", "a filter needs it.", remedy)
+        passed &= sign * sample.columns[name] < sign * bound  # NaN does not pass
+    if not passed.any():
+        raise BadInput("empty_table", "filters", "no row passes them.", "widen brightness or size.")
+    return sample.take(passed)
+
+
+def held_out(sample: Sample, share: float, seed: int) -> NDArray[np.bool_]:
+    """Mark the groups that training never sees, about ``share`` of the rows, (n,) bool."""
+    groups, place, size = np.unique(sample.group, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(groups))
+    taken = np.zeros(len(groups), np.bool_)
+    taken[order[np.cumsum(size[order]) <= share * len(place)]] = True
+    return np.asarray(taken[place], np.bool_)

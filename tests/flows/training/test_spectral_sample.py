@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+from flows.training.spectral_sample import Sample, archive_sample, filtered, held_out, large_classes
+from schemas.class_features import FEATURE_SETS
+from schemas.errors import BadInput
+
+FEATURES = FEATURE_SETS["n5"]
+
+
+def sample(code, r=None, classes=("star", "galaxy", "quasar"), group=None, **more):
+    code = np.array(code, np.int16)
+    columns = {band: np.full(len(code), 18, np.float32) for band in "ugriz"} | more
+    columns["r"] = np.arange(len(code), dtype=np.float32) if r is None else np.array(r, np.float32)
+    return Sample(columns, code, classes, np.arange(len(code)) if group is None else np.array(group))
+
+
+def write(tmp_path, *lines):
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_reads_labels_and_counts_what_has_none(tmp_path):
+    path = write(
+        tmp_path,
+        "u,g,r,i,z,class,plate",
+        "18,17,16,15,14,STAR,300",
+        "18,17,16,15,14,GALAXY,300",
+        "18,17,16,15,14,SKY,301",
+        "-9999,-9999,-9999,-9999,-9999,QSO,301",
+    )
+    found = archive_sample(path, "superclass", FEATURES)
+    assert found.classes == ("star", "galaxy")
+    np.testing.assert_array_equal(found.code, [0, 1])
+    np.testing.assert_array_equal(found.group, [300, 300])
+    assert found.notes["labels_without_class"] == {"SKY": 1}
+    assert (found.notes["rows_without_class"], found.notes["rows_without_band"]) == (1, 1)
+    assert found.notes["split_by"] == "plate"
+
+
+def test_classes_of_one_kind_only_are_refused(tmp_path):
+    path = write(tmp_path, "u,g,r,i,z,class", *["18,17,16,15,14,STAR"] * 3)
+    with pytest.raises(BadInput, match=r"two classes with 1 rows or more are required, got {'star': 3}") as error:
+        archive_sample(path, "superclass", FEATURES)
+    assert error.value.code == "one_class"
+
+
+def test_stars_and_galaxies_by_their_own_labels(tmp_path):
+    path = write(tmp_path, "u,g,r,i,z,subClass", "18,17,16,15,14,F5V (30743)", "18,17,16,15,14,CV", "18,17,16,15,14,M3")
+    found = archive_sample(path, "star", FEATURES)
+    assert [found.classes[k] for k in found.code] == ["F", "M"]
+    path = write(tmp_path, "u,g,r,i,z,gz2class", "18,17,16,15,14,SBc2m", "18,17,16,15,14,A", "18,17,16,15,14,Ei")
+    found = archive_sample(path, "galaxy", FEATURES)
+    assert [found.classes[k] for k in found.code] == ["SBc", "Ee"]
+
+
+def test_small_classes_are_left_out_and_named():
+    found = large_classes(sample([0] * 5 + [1] * 2 + [2] * 5), 3, "here")
+    assert found.classes == ("star", "quasar")
+    assert found.code.tolist() == [0] * 5 + [1] * 5
+    assert found.notes["classes_left_out"] == {"galaxy": 2}
+
+
+def test_filters_of_brightness_and_size():
+    large = np.array([5, 20, 30, np.nan], np.float32)
+    rows = sample([0, 1, 0, 1], r=[16, 16, 18, 16], petroRad_r=large)
+    assert len(filtered(rows).code) == 4
+    assert filtered(rows, brighter=17).columns["r"].tolist() == [16, 16, 16]
+    assert filtered(rows, brighter=17, larger=17).columns["petroRad_r"].tolist() == [20]
+    with pytest.raises(BadInput, match="no row passes"):
+        filtered(rows, larger=100)
+    with pytest.raises(BadInput, match=r"\['petroRad_r'\].* a filter needs it"):
+        filtered(sample([0, 1]), larger=17)
+
+
+def test_held_out_rows_are_whole_groups():
+    groups = np.random.default_rng(1).integers(0, 40, 1000)
+    rows = sample(np.zeros(1000, int), group=groups)
+    held = held_out(rows, 0.2, 3)
+    assert not set(groups[held]) & set(groups[~held])
+    assert 0.12 < held.mean() <= 0.2
+    np.testing.assert_array_equal(held, held_out(rows, 0.2, 3))
+    assert (held != held_out(rows, 0.2, 4)).any()

@@ -1,0 +1,90 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from flows.adapters.weights import load_model
+from schemas.class_table import UNKNOWN
+from schemas.object import OBJECT
+from schemas.spectral_class import SPECTRAL_CLASS, TYPE_COLUMNS
+from schemas.stage import Context
+from stages.spectral_class import STAGE
+
+SUN = {"u": 17.93, "g": 16.5, "r": 16.05, "i": 15.93, "z": 15.9}
+RED_GALAXY = {"u": 19.4, "g": 17.6, "r": 16.7, "i": 16.3, "z": 16.0}
+QUASAR = {"u": 18.6, "g": 18.4, "r": 18.3, "i": 18.1, "z": 18.1}
+
+
+@pytest.fixture(scope="module")
+def context():
+    models = {
+        "superclass": load_model("superclass", "photometry"),
+        "star_subclass": load_model("star_subclass", "ugriz"),
+    }
+    return Context(models=models)
+
+
+def objects(*magnitudes, error=0.02):
+    columns = {}
+    for field in OBJECT.schema:
+        band, _, kind = field.name.partition("_")
+        if kind in ("apMag", "apMagErr"):
+            given = [one.get(band) for one in magnitudes]
+            values = given if kind == "apMag" else [None if one is None else error for one in given]
+        elif field.nullable:
+            values = [None] * len(magnitudes)
+        else:
+            values = ["r"] * len(magnitudes) if pa.types.is_string(field.type) else list(range(len(magnitudes)))
+        columns[field.name] = pa.array(values, field.type)
+    return pa.table(columns, schema=OBJECT.schema)
+
+
+def run(context, *magnitudes, **how):
+    return STAGE({"object": objects(*magnitudes, **how)}, context)
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_one_row_per_object_in_their_order(context, n):
+    table = run(context, *[SUN] * n)
+    SPECTRAL_CLASS.check(table)
+    assert table["objectId"].to_pylist() == list(range(n))
+    assert set(table["modelVersion"].to_pylist()) <= {"photometry 1"}
+    assert set(table["typeModelVersion"].to_pylist()) <= {"ugriz 1"}
+
+
+def test_a_star_a_galaxy_and_a_quasar(context):
+    table = run(context, SUN, RED_GALAXY, QUASAR)
+    assert table["classLabel"].to_pylist() == ["star", "galaxy", "quasar"]
+    assert table["typeLabel"].to_pylist() == ["G", None, None]
+    assert table["nBands"].to_pylist() == [5, 5, 5]
+    shares = np.array([table[name].to_pylist()[0] for name in TYPE_COLUMNS.values()])
+    assert shares.sum() == pytest.approx(1, abs=1e-5)
+    assert table["typeScore"].to_pylist()[0] == pytest.approx(shares.max())
+    assert table["pTypeG"].to_pylist()[1] is None
+
+
+def test_without_u_there_is_still_a_verdict(context):
+    lacking = {band: value for band, value in SUN.items() if band != "u"}
+    table = run(context, lacking)
+    assert table["classLabel"].to_pylist() == ["star"]
+    assert table["nBands"].to_pylist() == [4]
+
+
+def test_unknown_where_there_is_no_colour_or_no_such_thing(context):
+    strange = {"u": 15.0, "g": 20.0, "r": 15.0, "i": 20.0, "z": 15.0}
+    table = run(context, {"r": 17.0}, {}, strange)
+    assert table["classLabel"].to_pylist() == [UNKNOWN] * 3
+    assert table["pStar"].to_pylist()[:2] == [None, None]
+    assert table["outlierScore"].to_pylist()[2] > 1
+    assert table["typeLabel"].to_pylist() == [None] * 3
+
+
+def test_magnitudes_that_are_noise_do_not_count(context):
+    table = run(context, SUN, error=0.5)
+    assert table["classLabel"].to_pylist() == [UNKNOWN]
+    assert table["nBands"].to_pylist() == [0]
+
+
+def test_a_verdict_does_not_depend_on_its_company(context):
+    alone = run(context, QUASAR)
+    among = run(context, SUN, QUASAR, RED_GALAXY)
+    assert alone["pQuasar"].to_pylist()[0] == among["pQuasar"].to_pylist()[1]
