@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from flows.graph import Graph, resolve
+from flows.graph import OF_EXPOSURE, Graph, resolve
 from flows.laps import Laps
 from flows.search_grid import search_grid
 from flows.stage_run import gathered, run_stages
@@ -37,7 +37,7 @@ class CopySearch:
 
     def __call__(self, planes: Mapping[str, Any], exposure: ExposureInfo) -> pa.Table:
         """Give the `DIA_SOURCE` rows of ``planes``, but with ids below 0, as no ``diaSourceId`` is."""
-        whole = resolve(PIPELINE, planes)
+        whole = resolve(PIPELINE, planes, OF_EXPOSURE)
         graph = Graph(whole.towards({DIA_SOURCE.name}), whole.not_run)
         inputs = {**planes, **self._of_tiles(graph, planes, exposure)}
         run_stages(graph.at("exposure"), inputs, exposure, None, self.settings, Laps())

@@ -66,6 +66,12 @@ def file_digest(path: Path) -> str:
     return total.hexdigest()
 
 
+def folder_digest(folder: Path) -> str:
+    """Give the SHA-256 over names and bytes of all files below a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return digest({path.relative_to(folder).as_posix(): file_digest(path) for path in files})
+
+
 def _encode(value: Any) -> bytes:
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")

@@ -12,7 +12,7 @@ from flows.adapters.catalog_store import CatalogStore
 from flows.adapters.sources import Source
 from flows.adapters.zarr_tiles import TileStore, write_exposure
 from flows.copy_search import CopySearch
-from flows.graph import resolve
+from flows.graph import OF_EXPOSURE, resolve
 from flows.laps import Laps
 from flows.lineage import Lineage, trace
 from flows.model_cache import model_digests
@@ -20,6 +20,7 @@ from flows.source_name import name_of
 from flows.stage_run import gathered, joined, run_stages, table_of
 from flows.up_to_date import remaining
 from schemas.cause_count import CauseCount
+from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey
 from schemas.ledger import DatasetRecord
@@ -123,7 +124,7 @@ def search(path: Path, tiles: Sequence[Tile], settings: Settings) -> Searched:
     """
     laps = Laps()
     opened = TileStore.open(path)
-    graph = resolve(PIPELINE, opened.planes)
+    graph = resolve(PIPELINE, opened.planes, OF_EXPOSURE)
     stages, names = graph.at("tile"), _planes(graph.at("tile"), opened)
     found: dict[str, list[pa.Table]] = {stage.gives.name: [] for stage in stages}
     for tile in tiles:
@@ -175,7 +176,7 @@ def finish(
     run_stages(graph.at("exposure"), inputs, opened.info, None, settings, laps, CopySearch(settings))
     made = {
         stage.gives.name: _publish(stage, inputs[stage.gives.name], opened.info, lineage, out, settings)
-        for stage in resolve(PIPELINE, opened.planes).results("exposure")
+        for stage in resolve(PIPELINE, opened.planes, OF_EXPOSURE).results("exposure")
         if stage.gives.name not in kept
     }
     laps.lap("publish")
@@ -209,7 +210,7 @@ def _publish(
     stage: Stage, table: pa.Table, info: ExposureInfo, lineage: Lineage, out: Path, settings: Settings
 ) -> DatasetRecord:
     form = table_of(stage)
-    if not form.synthetic and len(table) > settings.execution.max_detections:
+    if form.name == DIA_SOURCE.name and len(table) > settings.execution.max_detections:
         raise BadInput(
             "flood",
             info.source_uri,

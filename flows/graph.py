@@ -14,6 +14,9 @@ PLANES = frozenset(plane.name for plane in (DIFFERENCE, MASK, VARIANCE, SCIENCE,
 LEVELS = ("tile", "exposure", "visit", "night")
 """What one call of a stage covers, from small to large: a stage reads from its own level or a smaller one."""
 
+OF_EXPOSURE = ("tile", "exposure")
+"""Levels of the stages that run on one exposure, whatever else the night holds."""
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -41,7 +44,7 @@ class Graph:
         return tuple(reversed(chosen))
 
 
-def resolve(pipeline: Sequence[Stage], present: Collection[str]) -> Graph:
+def resolve(pipeline: Sequence[Stage], present: Collection[str], levels: Collection[str] = LEVELS) -> Graph:
     """Sort a pipeline by what its stages need and give.
 
     Parameters
@@ -49,7 +52,9 @@ def resolve(pipeline: Sequence[Stage], present: Collection[str]) -> Graph:
     pipeline
         Stages in any order.
     present
-        Names of the planes that the exposure brings.
+        Names of the planes that the exposure brings; and of the datasets that are there already.
+    levels
+        Stages of other levels are left out, and are no reason for anything.
 
     Raises
     ------
@@ -60,6 +65,8 @@ def resolve(pipeline: Sequence[Stage], present: Collection[str]) -> Graph:
     ordered = _sorted(pipeline, producers)
     available, runs, not_run = set(present), [], dict[str, str]()
     for stage in ordered:
+        if stage.per not in levels:
+            continue
         missing = sorted(dataset.name for dataset in stage.needs if dataset.name not in available)
         if missing:
             not_run[stage.name] = "; ".join(_why(name, producers) for name in missing)

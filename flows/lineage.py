@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from flows.adapters.sources import Source
 from flows.digest import digest, stage_digest
-from flows.graph import PLANES, Graph, resolve
+from flows.graph import OF_EXPOSURE, PLANES, Graph, resolve
 from flows.source_name import name_of
 from schemas.settings import Settings
 from schemas.stage import Stage
@@ -49,7 +49,7 @@ def trace(
     settings
         Of the run; a stage depends on the section of its own name.
     """
-    graph = resolve(pipeline, PLANES)
+    graph = resolve(pipeline, PLANES, OF_EXPOSURE)
     tiles = digest("ingest", INGEST_VERSION, sha256, _reading(source, settings), settings.tiles)
     made = dict.fromkeys(PLANES, tiles)
     for stage in graph.stages:

@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from flows.books import Books
+from flows.night_catalogues import with_catalogues
 from flows.night_pages import with_reports
 from flows.outcome import Outcome, trouble_of
 from flows.plan import Plan
@@ -59,10 +60,11 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     summary = summarise(plan, night.outcomes, warnings)
     waiting = max(0.0, workers.workers * elapsed["search"] - sum(summary.seconds.values()))
     summary = _timed(summary, {"waiting": waiting, **elapsed})
-    done = perf_counter() - start
+    summary = with_catalogues(summary, out, settings, progress)
+    done = perf_counter()
     summary = with_reports(summary, out, progress)
-    wall = perf_counter() - start
-    return _timed(summary, {"report": wall - done, "wall": wall})
+    report, wall = perf_counter() - done, perf_counter() - start
+    return _timed(summary, {"report": report, "wall": wall})
 
 
 def _timed(summary: RunSummary, seconds: Mapping[str, float]) -> RunSummary:

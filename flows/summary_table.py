@@ -14,7 +14,7 @@ MOST = 20
 def show(summary: RunSummary, console: Console) -> None:
     """Print what a run came to."""
     counts = summary.exposures
-    if counts.skipped == counts.seen:
+    if counts.skipped == counts.seen and "objects" not in summary.seconds:
         console.print("Nothing to do: every exposure is published already.", highlight=False)
     table = Table(title="Night" if len(summary.nights) == 1 else "Nights", title_justify="left", show_header=False)
     table.add_column(justify="left")
@@ -25,6 +25,8 @@ def show(summary: RunSummary, console: Console) -> None:
     table.add_row("windows searched", f"{summary.windows:,}")
     table.add_row("windows not scored", f"{summary.unscored:,}")
     table.add_row("detections published", f"{summary.detections:,}")
+    for name, rows in summary.catalogues.items():
+        table.add_row(f"rows of {name}", f"{rows:,}")
     for name, counted in summary.causes.items():
         if counted != CauseCount():
             words = f"{counted.refused:,} refused, {counted.published:,} published"
@@ -44,6 +46,7 @@ def show(summary: RunSummary, console: Console) -> None:
     console.print(table)
     _list("quarantined", summary.quarantined, console)
     _list("failed", summary.failed, console)
+    _list("failed", summary.night_failed, console)
     for warning in summary.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False)
     if summary.report is not None:

@@ -3,17 +3,17 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from flows.digest import file_digest
-from flows.graph import Graph, resolve
+from flows.digest import file_digest, folder_digest
+from flows.graph import OF_EXPOSURE, Graph, resolve
 from flows.lineage import Lineage
 from schemas.ledger import DatasetRecord, ExposureRecord
 from stages import PIPELINE
 
 
 def is_whole(path: Path, sha256: str) -> bool:
-    """Tell whether a file is there with the bytes that were published."""
+    """Tell whether a file, or a folder of files, is there with the bytes that were published."""
     try:
-        return file_digest(path) == sha256
+        return (folder_digest(path) if path.is_dir() else file_digest(path)) == sha256
     except OSError:
         return False
 
@@ -48,6 +48,6 @@ def remaining(planes: Collection[str], kept: Collection[str]) -> Graph:
     kept
         Published datasets that are up to date.
     """
-    graph = resolve(PIPELINE, planes)
+    graph = resolve(PIPELINE, planes, OF_EXPOSURE)
     wanted = [stage.gives.name for stage in graph.results("exposure") if stage.gives.name not in kept]
     return Graph(graph.towards(wanted, kept), graph.not_run)

@@ -5,15 +5,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.adapters.array_store import read_attributes
 from flows.adapters.atomic import leftovers
 from flows.adapters.catalog_store import read_metadata, read_table
 from flows.adapters.lease import holder_of
-from flows.adapters.ledger import Ledger, load
+from flows.adapters.ledger import Ledger, load, load_night
 from flows.adapters.zarr_tiles import TileStore
-from flows.digest import file_digest
+from flows.digest import file_digest, folder_digest
 from schemas.dataset import TableOf
 from schemas.errors import Misconfigured, NightstrideError
-from schemas.ledger import DatasetRecord, ExposureRecord
+from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Verification:
 
     Attributes
     ----------
-    exposures, files, tiles
-        Ledger records, published catalogues and tile stores looked at.
+    exposures, nights, files, tiles
+        Ledger records of exposures and of whole nights, published catalogues and tile stores looked at.
     running
         Who holds the folder at the moment; None if nobody does. What a run is writing is left out of account.
     problems
@@ -41,6 +42,7 @@ class Verification:
     """
 
     exposures: int
+    nights: int
     files: int
     tiles: int
     running: str | None
@@ -83,14 +85,23 @@ def verify(out: Path, tables: Mapping[str, TableOf]) -> Verification:
             continue
         records.append(record)
         problems += _check_record(out, file, record, tables)
+    nights: list[NightRecord] = []
+    for file in Ledger(out).night_files():
+        try:
+            nights.append(load_night(file))
+        except NightstrideError as error:
+            problems.append(_problem(error))
+            continue
+        problems += _check_datasets(out, nights[-1].datasets, tables)
     expected = {entry.path for record in records for entry in record.datasets.values()}
+    expected |= {entry.path for record in nights for entry in record.datasets.values()}
     if holder is None:
         problems += _strays(out, expected)
     tiles = sorted((out / "tiles").glob("*/*.zarr"))
     sources = {(record.night, record.name): record for record in records if record.status == "done"}
     for path in tiles:
         problems += _check_tiles(path, sources.get((path.parent.name, path.stem)))
-    return Verification(len(ledger_files), len(expected), len(tiles), running, tuple(problems))
+    return Verification(len(ledger_files), len(nights), len(expected), len(tiles), running, tuple(problems))
 
 
 def _check_record(out: Path, file: Path, record: ExposureRecord, tables: Mapping[str, TableOf]) -> Iterator[Problem]:
@@ -101,7 +112,13 @@ def _check_record(out: Path, file: Path, record: ExposureRecord, tables: Mapping
             f"is the record of exposure {record.name} of night {record.night}.",
             "remove it and run the night again.",
         )
-    for name, entry in record.datasets.items():
+    yield from _check_datasets(out, record.datasets, tables)
+
+
+def _check_datasets(
+    out: Path, datasets: Mapping[str, DatasetRecord], tables: Mapping[str, TableOf]
+) -> Iterator[Problem]:
+    for name, entry in datasets.items():
         path = out / entry.path
         try:
             differences = _differences(path, name, entry, tables.get(name))
@@ -113,14 +130,14 @@ def _check_record(out: Path, file: Path, record: ExposureRecord, tables: Mapping
                 "not_as_recorded",
                 str(path),
                 f"differs from its ledger record: {'; '.join(differences)}.",
-                "run the night again: the exposure is done anew.",
+                "run the night again: it is made anew.",
             )
 
 
 def _differences(path: Path, name: str, entry: DatasetRecord, table: TableOf | None) -> list[str]:
     """Say in what a published file differs from its record; raise if it cannot be read."""
     if path.suffix == ".zarr":
-        return _compare("digest", TileStore.open(path).digest, entry.digest)
+        return _of_array(path, name, entry)
     dataset, digest, rows = read_metadata(path)
     if table is not None:
         read_table(path, table)
@@ -132,6 +149,16 @@ def _differences(path: Path, name: str, entry: DatasetRecord, table: TableOf | N
     ]
 
 
+def _of_array(path: Path, name: str, entry: DatasetRecord) -> list[str]:
+    found = read_attributes(path)
+    return [
+        *_compare("dataset", found.dataset, name),
+        *_compare("digest", found.digest, entry.digest),
+        *_compare("rows", found.rows, entry.rows),
+        *_compare("sha256", folder_digest(path), entry.sha256),
+    ]
+
+
 def _compare(what: str, found: object, recorded: object) -> list[str]:
     return [] if found == recorded else [f"{what} {found}, recorded {recorded}"]
 
@@ -139,7 +166,8 @@ def _compare(what: str, found: object, recorded: object) -> list[str]:
 def _strays(out: Path, expected: set[str]) -> Iterator[Problem]:
     """Files in ``catalogs/`` that the ledger does not know, and what killed runs left unpublished."""
     for path in sorted((out / "catalogs").rglob("*")):
-        if path.is_file() and path.relative_to(out).as_posix() not in expected:
+        names = {one.relative_to(out).as_posix() for one in (path, *path.parents) if out in one.parents}
+        if path.is_file() and not names & expected:
             yield Problem(
                 "unknown_file",
                 str(path),

@@ -69,6 +69,21 @@ class ExposureRecord(ExposureKey):
         return ExposureKey(night=self.night, visit=self.visit, detector=self.detector)
 
 
+class NightRecord(Record):
+    """What is published of a night as a whole."""
+
+    schema_version: int = LEDGER_VERSION
+    night: Annotated[str, Field(pattern=r"^\d{8}$", description="YYYYMMDD of the local evening.")]
+    datasets: dict[str, DatasetRecord] = Field(default_factory=dict)
+    idle: dict[str, tuple[str, str]] = Field(
+        default_factory=dict, description="Dataset -> digest of what it would be made from, and why it is not made."
+    )
+    exposures: Annotated[int, Field(ge=0, description="Published exposures that it was made from.")]
+    seconds: dict[str, float] = Field(default_factory=dict, description="Time spent by stage, s.")
+    software: Annotated[str, Field(description="Version of nightstride.")]
+    finished_at: Annotated[str, Field(description="UTC, ISO 8601.")]
+
+
 class QuarantineRecord(Record):
     """Why an input cannot be used, and what to do about it."""
 

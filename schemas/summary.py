@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from schemas.cause_count import CauseCount
 from schemas.recovery import Recovery
 
-ELAPSED = ("startup", "search", "report", "wall")
+ELAPSED = ("startup", "search", "objects", "report", "wall")
 """Keys of a summary's seconds that are elapsed time, not worker time."""
 
 
@@ -53,11 +53,14 @@ class RunSummary(BaseModel):
         description="Known cause of false streaks -> candidates that had it: refused, and published with the flag; of "
         "the same exposures as the detections.",
     )
+    catalogues: Mapping[str, int] = Field(
+        default_factory=dict, description="Dataset of whole nights -> rows published, of the nights seen."
+    )
     not_run: Mapping[str, str] = Field(description="Stage -> why it had nothing to work on.")
     seconds: Mapping[str, float] = Field(
         description="Worker time, s, by what it went to: read, inspect, write tiles, read tiles, the stages, publish, "
         "other; waiting: the rest of the workers' time during the search, so that all these add up to search times "
-        "the number of workers. Then elapsed time, s: startup, search, report, wall."
+        "the number of workers. Then elapsed time, s: startup, search, objects (stages of whole nights), report, wall."
     )
     report: str | None = Field(description="Night page; of the last night if there are several.")
     nights: tuple[str, ...] = ()
@@ -67,12 +70,15 @@ class RunSummary(BaseModel):
     )
     quarantined: tuple[Trouble, ...] = ()
     failed: tuple[Trouble, ...] = Field(default=(), description="Code `deadline`: shed, the visit was out of time.")
+    night_failed: tuple[Trouble, ...] = Field(
+        default=(), description="Stages of whole nights that failed; the exposures stay published."
+    )
     warnings: tuple[str, ...] = Field(default=(), description="What went wrong beside the exposures.")
 
     @property
     def exit_code(self) -> int:
-        """0 if every exposure is published, else 1."""
-        return int(bool(self.exposures.quarantined or self.exposures.failed))
+        """0 if every exposure and everything of whole nights is published, else 1."""
+        return int(bool(self.exposures.quarantined or self.exposures.failed or self.night_failed))
 
     @property
     def worker_seconds(self) -> dict[str, float]:

@@ -85,10 +85,11 @@ def sweep(out: Path) -> int:
 
 
 def leftovers(out: Path) -> list[Path]:
-    """Give what lies unpublished under ``out``: all of ``staging/``, and tile folders that were never finished."""
+    """Give what lies unpublished under ``out``: all of ``staging/``, and folders that were never finished."""
     staging = out / "staging"
     staged = sorted(staging.iterdir()) if staging.is_dir() else []
-    return staged + sorted((out / "tiles").glob(f"*/.*{STAGED}"))
+    tiles, arrays = (out / "tiles").glob(f"*/.*{STAGED}"), (out / "catalogs").glob(f"*/*/.*{STAGED}")
+    return staged + sorted(tiles) + sorted(arrays)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ _DIGEST, _DATASET, _VERSION = b"nightstride.digest", b"nightstride.dataset", b"n
 
 
 class CatalogStore:
-    """Files ``OUT/catalogs/<dataset>/night=<night>/<visit>-<detector>.parquet``.
+    """Files ``OUT/catalogs/<dataset>/night=<night>/<visit>-<detector>.parquet``; ``<dataset>.parquet`` of a night.
 
     A file appears under its name only when it is complete, and replaces an earlier one in one step.
     """
@@ -39,15 +39,19 @@ class CatalogStore:
         """Where the catalogue of an exposure is."""
         return self._out / "catalogs" / dataset.name / f"night={key.night}" / f"{key.name}.parquet"
 
-    def publish(self, dataset: TableOf, key: ExposureKey, table: pa.Table, digest: str) -> Path:
-        """Write the catalogue of an exposure.
+    def night_path(self, dataset: TableOf, night: str) -> Path:
+        """Where the catalogue of a whole night is."""
+        return self._out / "catalogs" / dataset.name / f"night={night}" / f"{dataset.name}.parquet"
+
+    def publish(self, dataset: TableOf, key: ExposureKey | str, table: pa.Table, digest: str) -> Path:
+        """Write the catalogue of an exposure or of a whole night.
 
         Parameters
         ----------
         dataset
             Its declared form; names, types, units and meanings go into the file.
         key
-            Exposure.
+            Exposure, or night.
         table
             Rows in the order in which they are to be stored.
         digest
@@ -61,13 +65,17 @@ class CatalogStore:
             It cannot be written: see `flows.adapters.atomic.write_file`.
         """
         dataset.check(table)
-        path = self.path(dataset, key)
+        path = self.night_path(dataset, key) if isinstance(key, str) else self.path(dataset, key)
         write_file(path, _encode(dataset, table, digest), self._out / "staging")
         return path
 
     def read(self, dataset: TableOf, key: ExposureKey) -> pa.Table:
         """Give a published catalogue, with the declared schema; errors as in `read_table`."""
         return read_table(self.path(dataset, key), dataset)
+
+    def read_path(self, path: Path, dataset: TableOf) -> pa.Table:
+        """Give a published catalogue by its path; errors as in `read_table`."""
+        return read_table(path, dataset)
 
     def digest_of(self, path: Path) -> str:
         """Give the digest in a file's own metadata; errors as in `read_table`."""

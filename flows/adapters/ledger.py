@@ -2,17 +2,20 @@
 
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from flows.adapters.atomic import write_file
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
-from schemas.ledger import LEDGER_VERSION, ExposureRecord, SourceMemo
+from schemas.ledger import LEDGER_VERSION, ExposureRecord, NightRecord, SourceMemo
+
+Kept = TypeVar("Kept", bound=BaseModel)
 
 
 class Ledger:
-    """Records under ``OUT/ledger/<night>/``, and what is remembered of sources under ``OUT/ledger/sources/``.
+    """Records under ``OUT/ledger/<night>/``, of whole nights under ``OUT/ledger/nights/``, of sources beside them.
 
     Each record is one file that is replaced in one step. There is one writer: the holder of the lease.
     """
@@ -60,6 +63,29 @@ class Ledger:
                 continue
         return sorted(found, key=lambda record: (record.night, record.visit, record.detector))
 
+    def night_path(self, night: str) -> Path:
+        """Where the record of a whole night is."""
+        return self._root / "nights" / f"{night}.json"
+
+    def night_files(self) -> list[Path]:
+        """Give the files of the records of whole nights, sorted."""
+        return sorted((self._root / "nights").glob("*.json"))
+
+    def night(self, night: str) -> NightRecord | None:
+        """Give what is published of a whole night; as `get`."""
+        try:
+            return load_night(self.night_path(night))
+        except (FileNotFoundError, BadInput):
+            return None
+
+    def put_night(self, record: NightRecord) -> None:
+        """Write or replace the record of a whole night; errors as in `flows.adapters.atomic.write_file`."""
+        write_file(self.night_path(record.night), record.model_dump_json(indent=1).encode(), self._staging)
+
+    def remove_night(self, night: str) -> None:
+        """Remove the record of a whole night, if there is one."""
+        self.night_path(night).unlink(missing_ok=True)
+
     def remembered(self, source_uri: str) -> SourceMemo | None:
         """Give what a source held when it was last read; None if that is not known."""
         try:
@@ -89,6 +115,15 @@ def load(path: Path) -> ExposureRecord:
     Misconfigured
         It was written by a later version.
     """
+    return _load(path, ExposureRecord)
+
+
+def load_night(path: Path) -> NightRecord:
+    """Read the record of a whole night; errors as in `load`."""
+    return _load(path, NightRecord)
+
+
+def _load(path: Path, kind: type[Kept]) -> Kept:
     content = path.read_bytes()
     try:
         version = _Version.model_validate_json(content).schema_version
@@ -99,13 +134,13 @@ def load(path: Path) -> ExposureRecord:
                 f"has schema version {version}, this nightstride reads versions up to {LEDGER_VERSION}.",
                 "use the version of nightstride that wrote it, or another --out.",
             )
-        return ExposureRecord.model_validate_json(content)
+        return kind.model_validate_json(content)
     except ValidationError as error:
         raise BadInput(
             "damaged_record",
             str(path),
             f"is no ledger record ({error.error_count()} errors, the first: {error.errors()[0]['msg']}).",
-            "run the night again: the exposure is done anew.",
+            "run the night again: what it is about is made anew.",
         ) from error
 
 

@@ -68,7 +68,7 @@ def _run(
     with lease(out):
         plan = _plan(sources, out, settings)
         if not plan.todo:
-            return _nothing_to_do(plan, out, console)
+            return _nothing_to_search(plan, out, settings, console)
         return _search(plan, out, settings, console)
 
 
@@ -90,16 +90,19 @@ def _search(plan: "Plan", out: Path, settings: "Settings", console: "Console") -
         return run_night(plan, out, settings, progress)
 
 
-def _nothing_to_do(plan: "Plan", out: Path, console: "Console") -> "RunSummary":
+def _nothing_to_search(plan: "Plan", out: Path, settings: "Settings", console: "Console") -> "RunSummary":
+    """Bring up to date what whole nights have; and their pages, if something on them may have changed."""
+    from flows.night_catalogues import with_catalogues
+    from flows.progress import Progress
     from flows.tally import summarise
 
-    summary = summarise(plan, ())
-    if plan.quarantined and summary.nights:
-        # What was published of them may be withdrawn: the page must not show it any more.
+    progress = Progress(console, 0)
+    summary = with_catalogues(summarise(plan, ()), out, settings, progress)
+    if summary.nights and (plan.quarantined or "objects" in summary.seconds):
+        # What was published of an exposure may be withdrawn: the page must not show it any more.
         from flows.night_pages import with_reports
-        from flows.progress import Progress
 
-        return with_reports(summary, out, Progress(console, 0))
+        return with_reports(summary, out, progress)
     pages = [out / "reports" / night / "index.html" for night in summary.nights]
     there = [str(page) for page in pages if page.exists()]
     return summary.model_copy(update={"report": there[-1] if there else None})

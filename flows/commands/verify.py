@@ -32,9 +32,8 @@ def verify(
     for problem in result.problems:
         typer.echo(f"{problem.where}: {problem.problem} To fix, {problem.remedy}", err=as_json)
     verdict = f"{len(result.problems)} problems" if result.problems else "all is well"
-    typer.echo(
-        f"{result.exposures} exposures, {result.files} files, {result.tiles} tile stores: {verdict}.", err=as_json
-    )
+    counts = f"{result.exposures} exposures, {result.nights} nights, {result.files} files, {result.tiles} tile stores"
+    typer.echo(f"{counts}: {verdict}.", err=as_json)
     if as_json:
         typer.echo(json.dumps(result.summary()))
     raise typer.Exit(1 if result.problems else 0)

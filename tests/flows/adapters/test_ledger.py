@@ -3,7 +3,7 @@ import pytest
 from flows.adapters.ledger import Ledger, load
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
-from schemas.ledger import DatasetRecord, ExposureRecord, SourceMemo, SourceStat
+from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord, SourceMemo, SourceStat
 
 
 def record(visit=5, detector=3, night="20260101", **other):
@@ -93,3 +93,17 @@ def test_damaged_memory_is_forgotten(tmp_path):
     (file,) = (tmp_path / "ledger/sources").rglob("*.json")
     file.write_text(file.read_text()[:-3])
     assert ledger.remembered("a") is None
+
+
+def test_the_record_of_a_whole_night_is_no_exposure(tmp_path):
+    ledger = Ledger(tmp_path)
+    assert ledger.night("20260101") is None
+    record = NightRecord(night="20260101", exposures=2, software="0", finished_at="now")
+    ledger.put_night(record)
+    assert ledger.night("20260101") == record
+    assert ledger.files() == []
+    assert ledger.night_files() == [ledger.night_path("20260101")]
+    ledger.night_path("20260101").write_text("{}")
+    assert ledger.night("20260101") is None
+    ledger.remove_night("20260101")
+    assert ledger.night_files() == []

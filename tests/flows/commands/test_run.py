@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flows.commands.run import _nothing_to_do
+from flows.commands.run import _nothing_to_search
 from flows.plan import Plan
 from schemas.ledger import ExposureRecord
+from schemas.settings import Settings
 from schemas.summary import Trouble
 
 NIGHTSTRIDE = Path(sys.executable).with_name("nightstride")
@@ -53,6 +54,6 @@ def test_the_page_is_drawn_again_when_there_is_only_something_that_cannot_be_use
     page.parent.mkdir(parents=True)
     page.write_text("old")
     troubles = (Trouble(uri="b", code="truncated", message="b: ends too early."),) * bad
-    summary = _nothing_to_do(Plan((), (record,), 1, troubles), tmp_path, Console(file=io.StringIO()))
+    summary = _nothing_to_search(Plan((), (record,), 1, troubles), tmp_path, Settings(), Console(file=io.StringIO()))
     assert (summary.report, summary.exit_code) == (str(page), bad)
     assert (page.read_text() == "old") is not bool(bad)

@@ -32,7 +32,7 @@ def run(*words):
 def test_all_is_well(out):
     result = run(out)
     assert result.exit_code == 0
-    assert result.stdout == "1 exposures, 1 files, 0 tile stores: all is well.\n"
+    assert result.stdout == "1 exposures, 0 nights, 1 files, 0 tile stores: all is well.\n"
 
 
 def test_problems_are_listed_with_their_remedies(out):
@@ -43,7 +43,7 @@ def test_problems_are_listed_with_their_remedies(out):
     first, last = result.stdout.splitlines()
     assert first.startswith(f"{path}: cannot be read as Parquet")
     assert "To fix, run the night again" in first
-    assert last == "1 exposures, 1 files, 0 tile stores: 1 problems."
+    assert last == "1 exposures, 0 nights, 1 files, 0 tile stores: 1 problems."
 
 
 def test_json_is_the_last_line_and_all_of_stdout(out):
