@@ -4,6 +4,7 @@ import typer
 
 from flows.commands import bench, evaluate, train
 from flows.commands.doctor import doctor
+from flows.commands.export import export
 from flows.commands.forced import forced
 from flows.commands.report import report
 from flows.commands.run import run
@@ -21,6 +22,7 @@ app.command()(run)
 app.command()(simulate)
 app.command()(forced)
 app.command()(verify)
+app.command()(export)
 app.command()(report)
 app.command()(doctor)
 app.add_typer(train.app, name="train")

@@ -28,8 +28,9 @@ TILE_PIXEL = 120
 """A pixel of a tile with its halo: image, mask, copies, what a network sees, its share of the logits (7 measured), and
 what the threads that compute its blocks leave in the allocator (up to 70 more where cores are shared)."""
 
-EXPOSURE_PIXEL = 20
-"""A pixel of a whole exposure while candidates are merged and measured, with a science image (13 measured)."""
+EXPOSURE_PIXEL = 30
+"""A pixel of a whole exposure while candidates are merged and measured (13 measured), and while sources are found on
+its science image (28). Stages of a whole night hold one exposure at a time, and less of it."""
 
 HELD_PIXEL = 12
 """A pixel of a whole exposure while copies of its tiles are searched: image, mask and science image."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.adapters.dust_map import dust_digest
 from flows.adapters.ledger import Ledger
 from flows.digest import digest, stage_digest
 from flows.graph import Graph, resolve
@@ -82,7 +83,7 @@ def _plan(night: str, out: Path, settings: Settings, pipeline: Sequence[Stage], 
     graph = resolve(pipeline, made, ("night",))
     for stage in graph.stages:
         read = [made[dataset.name] for dataset in (*stage.needs, *stage.optional) if dataset.name in made]
-        weights = [models[name] for name in stage.weights]
+        weights = [*(models[name] for name in stage.weights), *dust_digest(stage, settings)]
         made[stage.gives.name] = stage_digest(read, stage, weights, getattr(settings, stage.name, None))
     digests = {stage.gives.name: made[stage.gives.name] for stage in graph.stages}
     record = ledger.night(night)

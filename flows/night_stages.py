@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from flows.adapters.array_store import ArrayStore
 from flows.adapters.catalog_store import CatalogStore
+from flows.adapters.dust_map import dust_of
 from flows.adapters.ledger import Ledger
 from flows.graph import Graph
 from flows.laps import Laps
@@ -97,7 +98,7 @@ class NightStages:
     def _make(self, stage: Stage, laps: Laps) -> None:
         inputs = {dataset.name: self._input(dataset) for dataset in (*stage.needs, *stage.optional)}
         inputs = {name: value for name, value in inputs.items() if value is not None}
-        models = models_of(stage, self._settings)
+        models = {**models_of(stage, self._settings), **dust_of(stage, self._settings)}
         laps.lap("other")
         section = getattr(self._settings, stage.name, None)
         context = Context(settings=section, models=models, pixels=self._pixels, allocate=self._arrays.allocate)

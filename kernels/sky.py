@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.io.fits import Header
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
@@ -70,6 +71,40 @@ def pixel_scale(wcs: WCS) -> float:
     return float(3600 * math.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))))
 
 
+def pixels_of(
+    wcs: WCS, shape: tuple[int, int], ra: NDArray[np.float64], dec: NDArray[np.float64], margin: float = 0.0
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Find which positions lie on an image.
+
+    Parameters
+    ----------
+    wcs, shape
+        Of the image; (ny, nx), px.
+    ra, dec : (n,)
+        ICRS, deg.
+    margin
+        How far beyond the border still counts, px.
+
+    Returns
+    -------
+    which : (m,) int
+        Those on the image, in order.
+    x, y : (m,)
+        Where, px, 0-based.
+    """
+    ny, nx = shape
+    corners = wcs.pixel_to_world([-0.5, nx, nx, -0.5], [-0.5, -0.5, ny, ny]).icrs
+    centre = wcs.pixel_to_world((nx - 1) / 2, (ny - 1) / 2).icrs
+    reach = 1.2 * float(corners.separation(centre).deg.max()) + margin * pixel_scale(wcs) / 3600
+    near = np.flatnonzero(_separation(ra, dec, centre.ra.deg, centre.dec.deg) <= reach)
+    if not near.size:
+        return near, np.zeros(0), np.zeros(0)
+    x, y = wcs.world_to_pixel(SkyCoord(ra[near], dec[near], unit="deg", frame="icrs"))
+    least, last = -0.5 - margin, -0.5 + margin
+    on = (x >= least) & (x < nx + last) & (y >= least) & (y < ny + last)
+    return near[on], x[on], y[on]
+
+
 def sky_trails(
     wcs: WCS,
     x: NDArray[np.float64],
@@ -104,7 +139,7 @@ def sky_trails(
     offsets = np.concatenate([np.broadcast_to(steps, (2, 5, len(x))), half[:, None], -half[:, None]], axis=1)
     sky = wcs.pixel_to_world((x + offsets[0]).ravel(), (y + offsets[1]).ravel()).icrs
     ra, dec = sky.ra.deg.reshape(7, -1), sky.dec.deg.reshape(7, -1)
-    east, north = _tangent(ra[1:], dec[1:], ra[0], dec[0])
+    east, north = tangent_offsets(ra[1:], dec[1:], ra[0], dec[0])
     jacobian = np.stack([[east[0] - east[1], east[2] - east[3]], [north[0] - north[1], north[2] - north[3]]])
     jacobian = np.moveaxis(jacobian, -1, 0)  # (n, sky, pixel)
     along_east, along_north = east[4] - east[5], north[4] - north[5]
@@ -123,10 +158,10 @@ def sky_trails(
     )
 
 
-def _tangent(
+def tangent_offsets(
     ra: NDArray[np.float64], dec: NDArray[np.float64], ra0: NDArray[np.float64], dec0: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Offsets to the east and north in the tangent plane, deg."""
+    """Give the offsets to the east and north of ``(ra0, dec0)`` in the tangent plane there, deg."""
     a, d, d0 = np.radians(ra - ra0), np.radians(dec), np.radians(dec0)
     depth = np.sin(d) * np.sin(d0) + np.cos(d) * np.cos(d0) * np.cos(a)
     east = np.cos(d) * np.sin(a) / depth

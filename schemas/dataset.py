@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.ucd import ucd_of
+
 
 class DatasetError(TypeError):
     """Raised when a dataset does not have its declared form."""
@@ -75,5 +77,5 @@ Dataset = TableOf | ArrayOf
 
 
 def column(name: str, kind: pa.DataType, unit: str, doc: str, *, nullable: bool = False) -> pa.Field:
-    """Field of a catalogue, with its unit (astropy's spelling, "" if none) and its meaning."""
-    return pa.field(name, kind, nullable=nullable, metadata={"unit": unit, "doc": doc})
+    """Field of a catalogue, with its unit (astropy's spelling, "" if none), its meaning, and its UCD by its name."""
+    return pa.field(name, kind, nullable=nullable, metadata={"unit": unit, "doc": doc, "ucd": ucd_of(name)})

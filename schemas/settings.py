@@ -101,6 +101,61 @@ class SpectralClassSettings(Section):
     star_model: Annotated[str, Field(description="Of the stellar class: the same.")] = "ugriz"
 
 
+class FindSourcesSettings(Section):
+    """Sources on the science image."""
+
+    mesh: Annotated[int, Field(ge=8, description="Side of the squares of which the sky is estimated, px.")] = 64
+    threshold: Annotated[float, Field(gt=0, description="S/N of a pixel of the filtered image, as in white noise.")] = (
+        3.0
+    )
+    min_area: Annotated[int, Field(ge=1, description="Least number of pixels above it.")] = 3
+    contrast: Annotated[
+        float, Field(gt=0, le=1, description="Least share of light of what is taken apart; 1: nothing is.")
+    ] = 0.005
+    min_snr: Annotated[float, Field(ge=0, description="Least S/N as a point source, in the noise as it is.")] = 5.0
+
+
+class GatherObjectsSettings(Section):
+    """Objects of the sources of all exposures of a night."""
+
+    match_fwhm: Annotated[
+        float, Field(gt=0, description="Sources are one object within so many FWHM: the night's median.")
+    ] = 0.7
+    aperture_fwhm: Annotated[float, Field(gt=0, description="Radius of the circle of apFlux, in FWHM.")] = 2.0
+    mesh: Annotated[int, Field(ge=8, description="Side of the squares of which the sky is estimated, px.")] = 64
+    dust_map: Annotated[
+        str | None,
+        Field(description="HEALPix FITS file of E(B-V), mag, to take extinction off; null: none."),
+    ] = None
+
+
+class CutCutoutsSettings(Section):
+    """Cutouts of objects."""
+
+    bands: Annotated[tuple[str, ...], Field(min_length=1, description="Their order is that of the planes.")] = (
+        "g",
+        "r",
+        "i",
+        "z",
+    )
+    mesh: Annotated[int, Field(ge=8, description="Side of the squares of which the sky is estimated, px.")] = 64
+
+    @field_validator("bands")
+    @classmethod
+    def _different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"must all be different, got {list(value)}")
+        return value
+
+
+class LinkHostsSettings(Section):
+    """Which detection sits on which object."""
+
+    on_arcsec: Annotated[float, Field(gt=0, description="A detection sits on an object within, arcsec.")] = 1.5
+    search_arcsec: Annotated[float, Field(gt=0, description="How far away a host may be, arcsec.")] = 30.0
+    max_dlr: Annotated[float, Field(gt=0, description="How far in directional light radii.")] = 4.0
+
+
 class ExecutionSettings(Section):
     """Where and how the work runs."""
 
@@ -128,4 +183,8 @@ class Settings(BaseSettings):
     measure: MeasureSettings = MeasureSettings()
     inject: InjectSettings = InjectSettings()
     spectral_class: SpectralClassSettings = SpectralClassSettings()
+    find_sources: FindSourcesSettings = FindSourcesSettings()
+    gather_objects: GatherObjectsSettings = GatherObjectsSettings()
+    cut_cutouts: CutCutoutsSettings = CutCutoutsSettings()
+    link_hosts: LinkHostsSettings = LinkHostsSettings()
     execution: ExecutionSettings = ExecutionSettings()

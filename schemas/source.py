@@ -37,7 +37,7 @@ SOURCE = TableOf(
             column("y", pa.float64(), "pix", "Windowed centre, 0-based row coordinate."),
             column("ra", pa.float64(), "deg", "Right ascension (ICRS) of the centre.", nullable=True),
             column("dec", pa.float64(), "deg", "Declination (ICRS) of the centre.", nullable=True),
-            _float("posErr", "arcsec", "Standard error of the position along each axis: FWHM / (2.355 snr)."),
+            _float("posErr", "arcsec", "Standard error of the position along each axis."),
             _float("snr", "", "psfFlux / psfFluxErr, in the correlated noise of the image."),
             _float("psfFlux", "nJy", "Flux of a point source fitted at the centre."),
             _float("psfFluxErr", "nJy", "Its standard error."),

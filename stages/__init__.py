@@ -1,10 +1,14 @@
 """The pipeline: one file per stage."""
 
-from stages import detect, inject, measure, merge
+from stages import cut_cutouts, detect, find_sources, gather_objects, inject, link_hosts, measure, merge
 
 PIPELINE = (
     detect.STAGE,
     merge.STAGE,
     measure.STAGE,
     inject.STAGE,
+    find_sources.STAGE,
+    gather_objects.STAGE,
+    cut_cutouts.STAGE,
+    link_hosts.STAGE,
 )

@@ -26,6 +26,9 @@ def simulate(
     ] = True,
     template: Annotated[bool, typer.Option(help="Write the template images too; FITS only.")] = False,
     size: Annotated[tuple[int, int] | None, typer.Option(help="NY NX, px: smaller images.")] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="e.g. g,r,i,z: all visits of a field in turn; stars have colours, and galaxies.")
+    ] = None,
     form: Annotated[
         Literal["fits", "npz"], typer.Option("--format", help="npz: the LLNL challenge's stacks instead of FITS.")
     ] = "fits",
@@ -38,7 +41,7 @@ def simulate(
 
     started = time.monotonic()
     try:
-        chosen = find_preset(preset, streaks, size)
+        chosen = find_preset(preset, streaks, size, tuple(bands.split(",")) if bands else None)
         night = Night(chosen, seed, visits, detectors, out, science, template, form)
         written = _with_progress(night, workers or os.cpu_count() or 1, quiet=as_json)
     except NightstrideError as error:

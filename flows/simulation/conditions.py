@@ -146,12 +146,18 @@ def conditions_of(preset: Preset, seed: int, visit_index: int, detector: int) ->
         field=field,
         field_id=field_id,
         mjd_utc=mjd,
-        band=preset.bands[field % len(preset.bands)],
+        band=_band(preset, field, number),
         zero_point=round(float(preset.zero_point - dimming), 6),
         psf=draw_psf_field(preset, fwhm, rng),
         noise=draw_noise_field(preset, sigma, rng),
         header=projection(preset, detector, (pointing[0] + nudge[0], pointing[1] + nudge[1])),
     )
+
+
+def _band(preset: Preset, field: int, number: int) -> str:
+    if preset.field_bands:
+        return preset.field_bands[number % len(preset.field_bands)]
+    return preset.bands[field % len(preset.bands)]
 
 
 def _field(preset: Preset, seed: int, field: int) -> tuple[int, int, tuple[float, float]]:

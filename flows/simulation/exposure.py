@@ -10,6 +10,7 @@ from flows.simulation.artefacts import add_background, add_ghosts, add_satellite
 from flows.simulation.canvas import Canvas, blank_canvas
 from flows.simulation.conditions import Conditions, conditions_of
 from flows.simulation.defects import add_bad_pixels, add_border, add_cosmic_rays
+from flows.simulation.galaxies import draw_galaxies, galaxies_on
 from flows.simulation.presets import Preset, find_preset
 from flows.simulation.saturation import add_saturated
 from flows.simulation.sources import add_asteroids, add_variables
@@ -36,6 +37,8 @@ class SimulatedExposure:
         Times, WCS, PSF, zero point, noise and its correlation.
     stars
         Stars on the science and template images.
+    galaxies : (ny, nx) float32
+        Light of the galaxies there, pixel units; None where there are none.
     """
 
     difference: NDArray[np.float32]
@@ -44,6 +47,7 @@ class SimulatedExposure:
     truth: pa.Table
     conditions: Conditions
     stars: Stars
+    galaxies: NDArray[np.float32] | None = None
 
 
 def simulate_exposure(preset: Preset | str, seed: int, visit_index: int = 0, detector: int = 0) -> SimulatedExposure:
@@ -69,13 +73,17 @@ def simulate_exposure(preset: Preset | str, seed: int, visit_index: int = 0, det
     conditions = conditions_of(preset, seed, visit_index, detector)
     stars = stars_on(conditions, conditions.first)
     canvas = draw_layers(conditions, stars)
+    galaxies = None
+    if preset.field_bands:
+        galaxies = draw_galaxies(conditions, galaxies_on(conditions, conditions.first))
+        canvas.excess += galaxies / np.float32(preset.gain)  # their light is gone, its noise is not
     difference = conditions.noise.draw(canvas.excess, conditions.stream("noise"))
     difference += canvas.signal
     difference += canvas.sharp
     blank = UNUSABLE if preset.layout == "ztf" else MaskPlane.NO_DATA
     difference[(canvas.mask & np.uint16(blank)) != 0] = np.nan
     variance = conditions.noise.sigma_map() ** 2 + canvas.excess
-    return SimulatedExposure(difference, canvas.mask, variance, truth_table(canvas), conditions, stars)
+    return SimulatedExposure(difference, canvas.mask, variance, truth_table(canvas), conditions, stars, galaxies)
 
 
 def draw_layers(conditions: Conditions, stars: Stars) -> Canvas:

@@ -18,10 +18,14 @@ from flows.simulation.llnl_files import write_llnl
 from flows.simulation.planes import science_and_template
 from flows.simulation.presets import Preset
 from flows.simulation.rubin_files import write_rubin
+from flows.simulation.truth_objects import night_objects
 from flows.simulation.ztf_files import write_ztf
 from schemas.errors import Misconfigured
 
 Result = TypeVar("Result")
+
+OBJECTS = "truth_objects.parquet"
+"""Stars and galaxies on the science images; of nights in several bands."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,8 @@ def simulate_night(night: Night, workers: int = 1, progress: Callable[[int], Non
     table = pa.concat_tables(tables)
     target = night.folder / "truth.parquet"
     pq.write_table(table, target)
+    if night.preset.field_bands:
+        pq.write_table(night_objects(night.preset, night.seed, night.visits, night.detectors), night.folder / OBJECTS)
     streaks = sum(kind == "streak" for kind in table["kind"].to_pylist())
     everything = tuple(path for files in paths for path in files)
     return Written(tuple(files[0] for files in paths if files), everything, target, len(cases), streaks)

@@ -18,9 +18,12 @@ def science_and_template(exposure: SimulatedExposure) -> dict[str, NDArray[np.fl
     """
     conditions = exposure.conditions
     sigma = conditions.noise.sigma
-    rng = conditions.field_stream("template")
+    bands = conditions.preset.field_bands
+    rng = conditions.field_stream(f"template/{conditions.band}" if bands else "template")
     template = rng.standard_normal(conditions.preset.shape, dtype=np.float32) * np.float32(_TEMPLATE_NOISE * sigma)
     _draw_stars(template, exposure)
+    if exposure.galaxies is not None:
+        template += exposure.galaxies
     template[np.isnan(exposure.difference)] = np.nan
     return {"science": template + exposure.difference + np.float32(_SKY * sigma), "template": template}
 

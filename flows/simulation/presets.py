@@ -44,6 +44,10 @@ class Preset:
         Position of the diffraction spikes, deg from +x.
     visits_per_field, cadence_min
         Visits of one field and minutes between them.
+    field_bands
+        Where given, all visits of a field take turns in these bands, stars have colours, and there are galaxies.
+    galaxies, galaxy_size
+        Number of these galaxies per image; their size as a multiple of that of galaxies of magnitude 20.
     """
 
     name: str
@@ -81,6 +85,9 @@ class Preset:
     spike_angle: float
     visits_per_field: int = 3
     cadence_min: Range = (20.0, 40.0)
+    field_bands: tuple[str, ...] = ()
+    galaxies: Range = (0.0, 0.0)
+    galaxy_size: float = 1.0
 
     @property
     def area(self) -> float:
@@ -191,7 +198,34 @@ def crowded(preset: Preset, times: float) -> Preset:
     )
 
 
-def find_preset(preset: Preset | str, streaks: int | None = None, shape: tuple[int, int] | None = None) -> Preset:
+_GALAXIES = {"ztf": ((800.0, 1600.0), 1.0), "rubin": ((2500.0, 4500.0), 0.35)}  # number, size; by layout
+_ROUNDS = 3  # of a field through its bands
+
+
+def in_bands(preset: Preset, bands: tuple[str, ...]) -> Preset:
+    """Give a preset whose fields are each visited in several bands, with coloured stars and galaxies on them.
+
+    Raises
+    ------
+    Misconfigured
+        A band is unknown to the camera, or given twice.
+    """
+    known = ("g", "r", "i", "z") if preset.layout == "ztf" else ("u", "g", "r", "i", "z", "y")
+    if not bands or len(set(bands)) < len(bands) or not set(bands) <= set(known):
+        raise Misconfigured(
+            "bad_bands", "--bands", f"{','.join(bands)!r} is not a list of different bands.", f"choose of {known}."
+        )
+    number, size = _GALAXIES[preset.layout]
+    visits = _ROUNDS * len(bands)
+    return replace(preset, field_bands=bands, visits_per_field=visits, galaxies=number, galaxy_size=size)
+
+
+def find_preset(
+    preset: Preset | str,
+    streaks: int | None = None,
+    shape: tuple[int, int] | None = None,
+    bands: tuple[str, ...] | None = None,
+) -> Preset:
     """Give a preset by its name, with another number of streaks or another image size if asked for.
 
     Parameters
@@ -202,6 +236,8 @@ def find_preset(preset: Preset | str, streaks: int | None = None, shape: tuple[i
         Asteroids per image; 0 gives empty images.
     shape
         (ny, nx), px, at most the camera's.
+    bands
+        See `in_bands`.
 
     Raises
     ------
@@ -225,4 +261,4 @@ def find_preset(preset: Preset | str, streaks: int | None = None, shape: tuple[i
                 "bad_size", "--size", f"{shape} is not between 64 x 64 and {ny} x {nx}.", "give NY NX within them."
             )
         preset = replace(preset, shape=shape)
-    return preset
+    return preset if bands is None else in_bands(preset, bands)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.simulation.canvas import Canvas
+from flows.simulation.colours import star_colours
 from flows.simulation.conditions import Conditions
 from flows.simulation.presets import Preset
 from flows.simulation.psf import add_stamp, moffat
@@ -49,6 +50,8 @@ def stars_on(conditions: Conditions, reference: Conditions) -> Stars:
     # Inverse of the cumulative distribution of 10^(slope m) between the two.
     low, high = 10 ** (_SLOPE * (bright - faint)), 1.0
     magnitude = faint + np.log10(rng.uniform(low, high, number)) / _SLOPE
+    if preset.field_bands:
+        magnitude = magnitude + star_colours(number, conditions.field_stream("colours"))[conditions.band]
     x, y = conditions.to_pixels(ra, dec)
     return Stars(x, y, magnitude, 10 ** (-0.4 * (magnitude - conditions.zero_point)))
 

@@ -15,7 +15,7 @@ from flows.simulation.psf import PsfField
 _QUANTIZE = 4.0  # steps per standard deviation of the noise
 _DITHER_SEED = 42
 _PSF_HALF = 12
-_FILTERS = {"g": 1, "r": 2, "i": 3}
+_FILTERS = {"g": 1, "r": 2, "i": 3, "z": 4}  # the fourth is not ZTF's
 _TYPES = {
     "difference": "scimrefdiffimg.fits.fz",
     "psf": "diffimgpsf.fits",

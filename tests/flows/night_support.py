@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -58,4 +59,10 @@ class Command:
 def catalogues(out):
     """Published files of a run: name -> bytes."""
     root = Path(out) / "catalogs"
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    names = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
+    return {name: path.read_bytes() for name, path in names.items() if "/." not in name}
+
+
+def of_exposures(out):
+    """Names of the files of single exposures among them."""
+    return [name for name in catalogues(out) if re.search(r"/\d+-\d+\.parquet$", name)]

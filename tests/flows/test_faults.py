@@ -15,7 +15,7 @@ from flows.adapters.ledger import Ledger
 from flows.verify import verify
 from schemas.dia_source import DIA_SOURCE
 from schemas.injection import INJECTION
-from tests.flows.night_support import DETECTORS, VISITS, catalogues
+from tests.flows.night_support import DETECTORS, VISITS, catalogues, of_exposures
 
 pytest_plugins = ("tests.flows.night_fixture",)
 ALL = VISITS * DETECTORS
@@ -96,7 +96,7 @@ def test_a_file_that_goes_bad_takes_its_catalogue_with_it(nightstride_run, raw_n
     (raw / "new.fits").replace(victim)
     run = nightstride_run(raw, "--out", out)
     assert run.counts == (ALL, 0, ALL - 1, 1, 0), run.stderr
-    assert len(catalogues(out)) == 2 * (ALL - 1)
+    assert len(of_exposures(out)) == 3 * (ALL - 1)
     assert verify(out, {"dia_source": DIA_SOURCE, "injection": INJECTION}).problems == ()
 
 

@@ -21,7 +21,7 @@ from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
 from schemas.settings import Settings
 from schemas.summary import RunSummary
-from tests.flows.night_support import DETECTORS, VISITS, Command, catalogues
+from tests.flows.night_support import DETECTORS, VISITS, Command, catalogues, of_exposures
 
 pytest_plugins = ("tests.flows.night_fixture",)
 ALL = VISITS * DETECTORS
@@ -46,12 +46,16 @@ def test_every_exposure_is_searched_measured_and_published(uninterrupted):
     assert run.summary["not_run"] == {}
     summary = RunSummary.model_validate(run.summary)
     assert set(summary.worker_seconds) == {
-        "read", "inspect", "write tiles", "read tiles", "detect", "merge", "measure", "inject", "publish", "other",
-        "waiting",
+        "read", "inspect", "write tiles", "read tiles", "detect", "merge", "measure", "inject", "find_sources",
+        "publish", "other", "waiting",
     }  # fmt: skip
-    assert set(summary.seconds) - set(summary.worker_seconds) == {"startup", "search", "report", "wall"}
+    assert set(summary.seconds) - set(summary.worker_seconds) == {"startup", "search", "objects", "report", "wall"}
     assert sum(summary.worker_seconds.values()) == pytest.approx(2 * summary.seconds["search"], abs=0.01)
-    assert len(catalogues(out)) == 2 * ALL
+    assert len(of_exposures(out)) == 3 * ALL
+    night = f"night={run.summary['nights'][0]}"
+    assert {f"object/{night}/object.parquet", f"dia_link/{night}/dia_link.parquet"} <= catalogues(out).keys()
+    assert summary.catalogues["object"] == summary.catalogues["cutouts"] > 0
+    assert summary.catalogues["dia_link"] == run.summary["detections"]
     tables = [pq.read_table(path, partitioning=None) for path in (out / "catalogs/dia_source").rglob("*.parquet")]
     assert all(table.schema.equals(DIA_SOURCE.schema) for table in tables)
     assert sum(map(len, tables)) == run.summary["detections"] > 0
@@ -155,7 +159,7 @@ def test_the_tiling_changes_no_number(nightstride_run, raw_night, uninterrupted,
 
 def test_a_spoilt_or_missing_catalogue_is_made_again(nightstride_run, raw_night, out):
     before = catalogues(out)
-    first, second, *_ = sorted((out / "catalogs").rglob("*.parquet"))
+    first, second, *_ = sorted((out / "catalogs/dia_source").rglob("*.parquet"))
     first.write_bytes(first.read_bytes()[:-9])
     second.unlink()
     again = nightstride_run(raw_night, "--out", out)

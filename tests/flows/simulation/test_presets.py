@@ -40,3 +40,17 @@ def test_what_cannot_be_made_is_refused(arguments: tuple, code: str, remedy: str
     with pytest.raises(Misconfigured, match=remedy) as caught:
         find_preset(*arguments)
     assert caught.value.code == code
+
+
+def test_a_night_in_several_bands_leaves_the_others_as_they_are():
+    plain, bands = find_preset("ztf"), find_preset("ztf", bands=("g", "r", "i", "z"))
+    assert (plain.field_bands, plain.galaxies, plain.visits_per_field) == ((), (0.0, 0.0), 3)
+    assert bands.visits_per_field == 12
+    assert bands.galaxies[0] > 0
+    assert find_preset("rubin", bands=("u", "y")).field_bands == ("u", "y")
+
+
+@pytest.mark.parametrize("bands", [(), ("g", "g"), ("u",), ("g", "w")])
+def test_refuses_bands_that_the_camera_does_not_have(bands):
+    with pytest.raises(Misconfigured, match="--bands"):
+        find_preset("ztf", bands=bands)

@@ -1,0 +1,30 @@
+"""Match the objects of a night with a catalogue of one's own, with LSDB.
+
+First: nightstride export OUT --dataset object --format hats --to hats/object
+Then:  python examples/crossmatch.py hats/object mine.csv --radius 1.0 --to matches.csv
+"""
+
+import argparse
+
+import lsdb
+import pandas as pd
+
+
+def crossmatch(objects: str, mine: str, radius: float) -> pd.DataFrame:
+    """Give the rows of ``mine`` (CSV with columns ra and dec, deg) with the nearest object within ``radius`` arcsec."""
+    catalogue = lsdb.open_catalog(objects, columns=["objectId", "ra", "dec", "r_psfMag", "gMinusR", "halfLightRadius"])
+    own = lsdb.from_dataframe(pd.read_csv(mine), ra_column="ra", dec_column="dec", catalog_name="mine")
+    matched = own.crossmatch(catalogue, radius_arcsec=radius, n_neighbors=1, suffixes=("", "_object"))
+    return matched.compute().reset_index(drop=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("objects", help="HATS folder of the objects")
+    parser.add_argument("mine", help="CSV with columns ra and dec, deg")
+    parser.add_argument("--radius", type=float, default=1.0, help="arcsec")
+    parser.add_argument("--to", default="matches.csv", help="CSV to write")
+    given = parser.parse_args()
+    found = crossmatch(given.objects, given.mine, given.radius)
+    found.to_csv(given.to, index=False)
+    print(f"{len(found)} matches: {given.to}")

@@ -1,0 +1,1 @@
+"""Published catalogues in the formats of other programs."""

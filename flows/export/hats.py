@@ -1,0 +1,85 @@
+"""Catalogues in HATS, the format of LSDB: HEALPix partitions of about equal size."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow.parquet as pq
+
+from schemas.dataset import TableOf
+from schemas.errors import Misconfigured
+
+ROWS = 1_000_000
+"""Most rows of a partition."""
+
+
+def write_hats(path: Path, dataset: TableOf, files: list[Path]) -> int:
+    """Write catalogues as one HATS catalogue with `hats-import`; rows without a sky position are left out.
+
+    Parameters
+    ----------
+    path
+        Folder that is made; there must be none yet.
+    dataset, files
+        Form of the catalogues, with columns ra and dec; where they are.
+
+    Returns
+    -------
+    int
+        Number of rows.
+
+    Raises
+    ------
+    Misconfigured
+        The dataset has no position on the sky, no row of it has, the folder is there, or the extra `hats` is missing.
+    """
+    if not {"ra", "dec"} <= set(dataset.schema.names):
+        raise Misconfigured(
+            "no_position", "--dataset", f"{dataset.name!r} has no columns ra and dec.", "export it as votable."
+        )
+    if path.exists():
+        raise Misconfigured("folder_exists", str(path), "is there already.", "remove it, or name another --to.")
+    try:
+        from hats_import import ImportArguments, pipeline_with_client
+    except ImportError as error:
+        raise Misconfigured(
+            "missing_extra", "hats-import", "is not installed.", "pip install 'nightstride[hats]'."
+        ) from error
+    from distributed import Client
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        rows = _placed(files, Path(folder))
+        arguments = ImportArguments(
+            ra_column="ra",
+            dec_column="dec",
+            input_file_list=sorted(str(one) for one in Path(folder).glob("*.parquet")),
+            file_reader="parquet",
+            output_artifact_name=dataset.name,
+            output_path=folder,
+            tmp_dir=folder,
+            dask_tmp=folder,
+            pixel_threshold=ROWS,
+            highest_healpix_order=10,
+            progress_bar=False,
+            resume=False,
+        )
+        with Client(n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as client:
+            pipeline_with_client(arguments, client)
+        (Path(folder) / dataset.name).rename(path)
+    return rows
+
+
+def _placed(files: list[Path], folder: Path) -> int:
+    """Write the rows that have a position to ``folder``, a file for each file; give their number."""
+    count = 0
+    for number, file in enumerate(files):
+        table = pq.read_table(file, partitioning=None)
+        table = table.filter(table["ra"].is_valid())
+        if len(table):
+            pq.write_table(table.replace_schema_metadata(None), folder / f"{number:06d}.parquet")
+            count += len(table)
+    if not count:
+        raise Misconfigured(
+            "no_position", str(files[0]), "and all like it have no row with a sky position.", "export it as votable."
+        )
+    return count

@@ -1,0 +1,116 @@
+"""Stage: cutouts of the objects of a night."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.cutouts import cut, psf_picture
+from kernels.photometry import njy_per_unit
+from kernels.psf import moffat_mixture
+from kernels.science_image import science_image
+from kernels.sky import celestial_wcs, pixel_scale, pixels_of
+from schemas.cutouts import CENTRE, CUTOUTS, SIDE
+from schemas.errors import Misconfigured
+from schemas.exposure import ExposureInfo
+from schemas.object import OBJECT
+from schemas.pixels import MASK, SCIENCE
+from schemas.settings import CutCutoutsSettings
+from schemas.source import SOURCE
+from schemas.stage import Context, NightPixels, Stage
+
+_ROWS = 4096  # set to NaN at a time
+
+
+def cut_cutouts(inputs: Mapping[str, Any], context: Context) -> NDArray[np.float32]:
+    """Cut each object out of one exposure per band.
+
+    Of several exposures of a band the sharpest counts on which the whole cutout lies; if there is none, the sharpest on
+    which the object's pixel lies, and what is beyond its border is NaN. Equally sharp ones go by their noise, visit and
+    detector.
+
+    Parameters
+    ----------
+    inputs
+        ``object``; and ``source``, whose digest covers the pixels.
+    context
+        The section `CutCutoutsSettings`, and the pixels of the night.
+
+    Returns
+    -------
+    (n, 2 * bands, SIDE, SIDE) float32
+        Of `CUTOUTS`; row n is that of the n-th object.
+    """
+    settings: CutCutoutsSettings = context.settings
+    if context.pixels is None:
+        raise Misconfigured("no_pixels", "stage cut_cutouts", "it works on the pixels of a night.", "give it them.")
+    objects = inputs[OBJECT.name]
+    ra, dec = (objects[name].to_numpy() for name in ("ra", "dec"))
+    count = len(settings.bands)
+    made: NDArray[np.float32] = context.allocate((len(ra), 2 * count, SIDE, SIDE), CUTOUTS.dtype)
+    for start in range(0, len(ra), _ROWS):
+        made[start : start + _ROWS] = np.nan
+    for plane, band in enumerate(settings.bands):
+        usable = [info for info in context.pixels.exposures() if _is_usable(info, band)]
+        for info, which, x, y in _chosen(usable, ra, dec):
+            _fill(made, info, context.pixels, which, x, y, (plane, count + plane), settings.mesh)
+    return made
+
+
+def _is_usable(info: ExposureInfo, band: str) -> bool:
+    return info.band == band and info.wcs_header is not None and info.ab_zero_point is not None
+
+
+def _chosen(
+    infos: Sequence[ExposureInfo], ra: NDArray[np.float64], dec: NDArray[np.float64]
+) -> list[tuple[ExposureInfo, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+    """Give the exposures of a band with the objects to cut out of each and their pixels (x, y)."""
+    ranked = sorted(infos, key=lambda info: (_arcsec(info), info.noise, info.visit, info.detector))
+    free = np.ones(len(ra), np.bool_)
+    placed: list[tuple[ExposureInfo, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
+    for info in ranked:
+        which, x, y = pixels_of(celestial_wcs(info.wcs_header or ""), info.shape, ra, dec)
+        column, row = (np.clip(np.rint(place).astype(np.int64), 0, None) for place in (x, y))
+        placed.append((info, which, np.minimum(column, info.shape[1] - 1), np.minimum(row, info.shape[0] - 1)))
+    found = []
+    for whole in (True, False):
+        for info, which, column, row in placed:
+            ny, nx = info.shape
+            inside = (np.minimum(column, row) >= CENTRE) & (column + SIDE - CENTRE <= nx) & (row + SIDE - CENTRE <= ny)
+            mine = free[which] & (inside if whole else ~inside)
+            free[which[mine]] = False
+            found.append((info, which[mine], column[mine], row[mine]))
+    return [one for one in found if one[1].size]
+
+
+def _arcsec(info: ExposureInfo) -> float:
+    return info.psf.fwhm_px * pixel_scale(celestial_wcs(info.wcs_header or ""))
+
+
+def _fill(
+    made: NDArray[np.float32],
+    info: ExposureInfo,
+    pixels: NightPixels,
+    which: NDArray[np.int64],
+    x: NDArray[np.int64],
+    y: NDArray[np.int64],
+    planes: tuple[int, int],
+    mesh: int,
+) -> None:
+    """Cut objects out of one exposure, and put its PSF beside."""
+    image = science_image(pixels.read(info, SCIENCE.name), pixels.read(info, MASK.name), mesh)
+    if image is None or info.ab_zero_point is None:
+        return
+    cut(image.pixels, image.bad, njy_per_unit(info.ab_zero_point), y, x, which, planes[0], made)
+    made[which, planes[1]] = psf_picture(moffat_mixture(info.psf.fwhm_px, info.psf.beta), SIDE)
+
+
+STAGE = Stage(
+    name="cut_cutouts",
+    version="1",
+    per="night",
+    needs=(OBJECT, SOURCE),
+    gives=CUTOUTS,
+    run=cut_cutouts,
+)

@@ -1,0 +1,99 @@
+"""Stage: which detection sits on which object, and which may be its host."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from kernels.light_radius import directional_distance
+from kernels.position_merge import unit_vectors
+from kernels.sky import tangent_offsets
+from schemas.dia_link import DIA_LINK
+from schemas.dia_source import DIA_SOURCE
+from schemas.object import OBJECT
+from schemas.settings import LinkHostsSettings
+from schemas.stage import Context, Stage
+
+
+def link_hosts(inputs: Mapping[str, Any], context: Context) -> pa.Table:
+    """Link detections to objects.
+
+    Parameters
+    ----------
+    inputs
+        ``dia_source`` of all exposures of a night, and its ``object``.
+    context
+        The section `LinkHostsSettings`.
+
+    Returns
+    -------
+    pyarrow.Table
+        Of `DIA_LINK`, one row for each detection with a sky position, in their order. Any object may be a host, stars
+        too: ``hostDlr`` says how well it suits.
+    """
+    settings: LinkHostsSettings = context.settings
+    detections, objects = inputs[DIA_SOURCE.name], inputs[OBJECT.name]
+    detections = detections.filter(pa.array(np.isfinite(_numbers(detections, "ra"))))
+    count = len(detections)
+    on, host = np.full(count, -1), np.full(count, -1)
+    near, far, dlr = (np.full(count, np.nan) for _ in range(3))
+    for n, which, separation, distance in _neighbours(detections, objects, settings.search_arcsec):
+        closest = int(np.argmin(separation))
+        if separation[closest] <= settings.on_arcsec:
+            on[n], near[n] = which[closest], separation[closest]
+        best = int(np.argmin(np.where(np.isfinite(distance), distance, np.inf)))
+        if distance[best] <= settings.max_dlr:
+            host[n], far[n], dlr[n] = which[best], separation[best], distance[best]
+    ids = objects["objectId"].to_numpy()
+    return pa.table(
+        {
+            "diaSourceId": detections["diaSourceId"],
+            "objectId": _ids(ids, on),
+            "separation": pa.array(near, pa.float32(), from_pandas=True),
+            "hostObjectId": _ids(ids, host),
+            "hostSeparation": pa.array(far, pa.float32(), from_pandas=True),
+            "hostDlr": pa.array(dlr, pa.float32(), from_pandas=True),
+        },
+        schema=DIA_LINK.schema,
+    )
+
+
+def _neighbours(detections: pa.Table, objects: pa.Table, reach: float) -> Any:
+    """Yield for each detection that has any: its number, the objects within reach, separations, distances in DLR."""
+    if not len(detections) or not len(objects):
+        return
+    ra, dec, ra0, dec0 = (_numbers(table, name) for table in (objects, detections) for name in ("ra", "dec"))
+    size, elongation, angle = (_numbers(objects, name) for name in ("halfLightRadius", "elongation", "positionAngle"))
+    chord = 2 * np.sin(np.radians(reach / 3600) / 2)
+    tree = cKDTree(unit_vectors(ra, dec))
+    for n, found in enumerate(tree.query_ball_point(unit_vectors(ra0, dec0), chord, return_sorted=True)):
+        if found:
+            which = np.array(found)
+            east, north = tangent_offsets(ra0[n], dec0[n], ra[which], dec[which])
+            separation = 3600 * np.hypot(east, north)
+            direction = np.degrees(np.arctan2(east, north))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                distance = directional_distance(separation, direction, size[which], elongation[which], angle[which])
+            yield n, which, separation, distance
+
+
+def _numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
+    return table[name].to_numpy().astype(np.float64)
+
+
+def _ids(ids: NDArray[np.int64], which: NDArray[np.int_]) -> pa.Array:
+    found = np.append(ids, 0)[which]
+    return pa.array(found, pa.int64(), mask=which < 0)
+
+
+STAGE = Stage(
+    name="link_hosts",
+    version="1",
+    per="night",
+    needs=(DIA_SOURCE, OBJECT),
+    gives=DIA_LINK,
+    run=link_hosts,
+)

@@ -1,0 +1,33 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from flows.adapters.catalog_store import CatalogStore
+from flows.export.hats import write_hats
+from schemas.object import OBJECT
+from tests.flows.export.export_support import publish
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "crossmatch.py"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_finds_the_objects_of_a_small_catalogue_and_no_others(tmp_path):
+    pytest.importorskip("lsdb", reason="the extra hats is not installed")
+    pytest.importorskip("hats_import", reason="the extra hats is not installed")
+    whole = publish(tmp_path)
+    write_hats(tmp_path / "hats", OBJECT, CatalogStore(tmp_path).list(OBJECT))
+    mine = whole.slice(10, 6).select(["objectId", "ra", "dec"]).to_pandas().rename(columns={"objectId": "name"})
+    mine.loc[:3, "dec"] += 0.4 / 3600
+    mine.loc[4:, "dec"] += 5 / 3600
+    mine.to_csv(tmp_path / "mine.csv", index=False)
+    command = [sys.executable, SCRIPT, tmp_path / "hats", tmp_path / "mine.csv", "--to", tmp_path / "matches.csv"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "4 matches" in run.stdout
+    found = pd.read_csv(tmp_path / "matches.csv")
+    own, theirs = ("objectId", "name") if "objectId" in found else ("objectId_object", "name")
+    assert sorted(found[own]) == sorted(found[theirs]) == sorted(mine["name"][:4])
+    assert found["_dist_arcsec"].between(0.39, 0.41).all()

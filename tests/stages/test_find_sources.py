@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+from schemas.errors import BadInput, Misconfigured
+from schemas.mask import MaskPlane
+from schemas.settings import FindSourcesSettings
+from schemas.source import SourceFlag
+from schemas.stage import Context
+from stages.find_sources import STAGE
+from tests.stages.science_night import SHAPE, ZERO_POINT, exposure, science, sky_grid
+
+RA, DEC = sky_grid()
+PLACES = [(a, d, 2e4 * 0.9**n, 4.0 * (n % 2)) for n, (a, d) in enumerate(zip(RA, DEC, strict=True))]
+
+
+def found(info, pixels, mask=None, **settings):
+    mask = np.zeros(SHAPE, np.uint16) if mask is None else mask
+    return STAGE({"science": pixels, "mask": mask}, Context(info, settings=FindSourcesSettings(**settings)))
+
+
+@pytest.fixture(scope="module")
+def info():
+    return exposure(7, "r", rotation=25.0)
+
+
+@pytest.fixture(scope="module")
+def pixels(info):
+    return science(info, PLACES, 1)
+
+
+def test_every_bright_source_has_its_place_on_the_sky_and_its_flux(info, pixels):
+    table = found(info, pixels, min_snr=9)
+    assert len(table) == len(PLACES)
+    ra, dec = table["ra"].to_numpy(), table["dec"].to_numpy()
+    nearest = [int(np.argmin(np.hypot((ra - a) * np.cos(np.radians(d)), dec - d))) for a, d, *_ in PLACES]
+    assert len(set(nearest)) == len(PLACES)
+    offset = np.hypot((ra[nearest] - RA) * np.cos(np.radians(20)), dec[nearest] - DEC) * 3600
+    assert offset.max() < 0.4
+    njy = 10 ** ((31.4 - ZERO_POINT) / 2.5)
+    flux = table["psfFlux"].to_numpy()[nearest][::2] / njy  # of the point sources
+    np.testing.assert_allclose(flux, [place[2] for place in PLACES][::2], rtol=0.06)
+    assert (table["snr"].to_numpy() >= 9).all()
+    sizes = table["halfLightRadius"].to_numpy()[nearest]
+    assert sizes[::2].max() < sizes[1::2].min()
+
+
+def test_flags_say_what_is_wrong_with_a_source(info, pixels):
+    mask = np.zeros(SHAPE, np.uint16)
+    table = found(info, pixels)
+    rows = np.argsort(-table["snr"].to_numpy())[:3]
+    places = [(round(table["y"][int(n)].as_py()), round(table["x"][int(n)].as_py())) for n in rows]
+    mask[places[0]] |= MaskPlane.SAT
+    mask[places[1][0], places[1][1] + 1] |= MaskPlane.BAD
+    mask[places[2]] |= MaskPlane.NO_DATA  # of the difference image
+    again = found(info, pixels, mask)
+    x, y, flags = (again[name].to_numpy() for name in ("x", "y", "flags"))
+
+    def flag_at(place):
+        return SourceFlag(int(flags[np.argmin(np.hypot(y - place[0], x - place[1]))]))
+
+    assert SourceFlag.SATURATED in flag_at(places[0])
+    assert SourceFlag.MASKED in flag_at(places[1])
+    assert flag_at(places[2]) == SourceFlag(0)
+
+
+def test_without_wcs_or_zero_point_those_columns_are_null(info, pixels):
+    table = found(info.model_copy(update={"wcs_header": None, "zero_point": None}), pixels)
+    assert len(table)
+    for name in ("ra", "dec", "positionAngle", "pixelScale", "posErr", "psfFlux", "psfFluxErr"):
+        assert table[name].null_count == len(table)
+    assert (table["flags"].to_numpy() & (SourceFlag.NO_WCS | SourceFlag.NO_ZERO_POINT) == 48).all()
+    assert table["snr"].null_count == 0
+
+
+def test_an_image_without_a_value_has_no_source(info):
+    assert len(found(info, np.full(SHAPE, np.nan, np.float32))) == 0
+
+
+def test_says_what_it_cannot_use(info, pixels):
+    with pytest.raises(BadInput, match="no celestial WCS"):
+        found(info.model_copy(update={"wcs_header": "CTYPE1  = 'FREQ'"}), pixels)
+    with pytest.raises(Misconfigured, match="works on one exposure"):
+        found(None, pixels)
