@@ -84,10 +84,11 @@ def find_shapes(image: ScienceImage, fwhm_px: float, threshold: float, min_area:
     total, _, _ = sep.sum_ellipse(image.pixels, x, y, a, b, angle, 2.5 * kron, mask=image.bad, subpix=1, **own)
     reach = np.clip(2.5 * kron * a, 3.0, 200.0)
     half, bad = sep.flux_radius(image.pixels, x, y, reach, 0.5, normflux=total, mask=image.bad, subpix=5, **own)
-    half = np.where((bad == 0) & (total > 0) & (half > 0), half, np.nan)
+    lost = (bad & (sep.APER_ALLMASKED | sep.APER_NONPOSITIVE)) != 0
+    half = np.where(~lost & (total > 0) & (half > 0), half, np.nan)
     guess = np.where(np.isfinite(half), half, fwhm_px / 2)
-    across, down, lost = sep.winpos(image.pixels, x, y, 2 * guess / math.sqrt(8 * math.log(2)), mask=image.bad)
-    settled = (lost == 0) & (np.hypot(across - x, down - y) < np.maximum(1.0, guess))
+    across, down, stuck = sep.winpos(image.pixels, x, y, 2 * guess / math.sqrt(8 * math.log(2)), mask=image.bad)
+    settled = (stuck == 0) & (np.hypot(across - x, down - y) < np.maximum(1.0, guess))
     x, y = np.where(settled, across, x), np.where(settled, down, y)
     box = np.stack([found["ymin"], found["ymax"], found["xmin"], found["xmax"]], axis=1).astype(np.int64)
     return Shapes(

@@ -7,6 +7,8 @@ from schemas.keyword_mapping import KeywordMapping
 from schemas.settings import (
     DetectSettings,
     ExecutionSettings,
+    FindSourcesSettings,
+    GatherObjectsSettings,
     InjectSettings,
     MeasureSettings,
     MergeSettings,
@@ -28,8 +30,8 @@ def changed(source=SOURCE, sha256="pixels", models=MODELS, **settings):
 
 
 def test_the_final_digest_is_over_all_that_is_published():
-    assert BASE.datasets.keys() == {"hit", "streak", "dia_source", "injection"}
-    assert BASE.final == digest(BASE.datasets["dia_source"], BASE.datasets["injection"])
+    assert BASE.datasets.keys() == {"hit", "streak", "dia_source", "injection", "source"}
+    assert BASE.final == digest(*(BASE.datasets[name] for name in ("dia_source", "injection", "source")))
 
 
 @pytest.mark.parametrize(
@@ -44,19 +46,21 @@ def test_the_final_digest_is_over_all_that_is_published():
         ({"detect": DetectSettings(threshold=0.99)}, {"hit", "streak", "dia_source", "injection"}),
         ({"models": MODELS | {"reliability": "r1"}}, {"dia_source", "injection"}),
         ({"models": MODELS | {"detect": "d1"}}, {"hit", "streak", "dia_source", "injection"}),
-        ({"tiles": TileSettings(codec="zstd")}, {"tiles", "hit", "streak", "dia_source", "injection"}),
-        ({"fits": KeywordMapping(checksum="ignore")}, {"tiles", "hit", "streak", "dia_source", "injection"}),
-        ({"sha256": "other"}, {"tiles", "hit", "streak", "dia_source", "injection"}),
+        ({"tiles": TileSettings(codec="zstd")}, {"tiles", "hit", "streak", "dia_source", "injection", "source"}),
+        ({"fits": KeywordMapping(checksum="ignore")}, {"tiles", "hit", "streak", "dia_source", "injection", "source"}),
+        ({"find_sources": FindSourcesSettings(min_snr=7)}, {"source"}),
+        ({"gather_objects": GatherObjectsSettings(match_fwhm=1)}, set()),
+        ({"sha256": "other"}, {"tiles", "hit", "streak", "dia_source", "injection", "source"}),
         ({"source": Source("/moved/b.fits")}, set()),
         (
             {"source": Source("/night/a.fits", overrides=(("visit", "7"),))},
-            {"tiles", "hit", "streak", "dia_source", "injection"},
+            {"tiles", "hit", "streak", "dia_source", "injection", "source"},
         ),
         (
             {"source": Source("/night/a.fits", siblings=(("mask", "b"),))},
-            {"tiles", "hit", "streak", "dia_source", "injection"},
+            {"tiles", "hit", "streak", "dia_source", "injection", "source"},
         ),
-        ({"source": Source("/night/a.fits", index=3)}, {"tiles", "hit", "streak", "dia_source", "injection"}),
+        ({"source": Source("/night/a.fits", index=3)}, {"tiles", "hit", "streak", "dia_source", "injection", "source"}),
     ],
 )
 def test_a_change_reaches_what_is_behind_it_and_nothing_else(change, redone):

@@ -81,3 +81,10 @@ def test_boxes_hold_what_they_hold():
     pixels[5, 7] = True
     boxes = np.array([[0, 5, 0, 7], [6, 9, 0, 9], [5, 5, 7, 7]])
     assert any_in_boxes(pixels, boxes).tolist() == [True, False, True]
+
+
+def test_a_neighbour_does_not_widen_a_source():
+    alone = found([(80.0, 80.0, 4e4, 0, 1, 0)])
+    pair = found([(80.0, 80.0, 4e4, 0, 1, 0), (87.0, 80.0, 4e4, 0, 1, 0)])
+    assert len(pair.x) == 2
+    np.testing.assert_allclose(pair.half_light, alone.half_light[0], rtol=0.25)

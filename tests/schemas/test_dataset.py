@@ -39,7 +39,7 @@ def test_wrong_array_is_named(value):
 
 def test_column_carries_unit_and_meaning():
     field = TABLE.schema.field("x")
-    assert field.metadata == {b"unit": b"pix", b"doc": b"Where."}
+    assert field.metadata == {b"unit": b"pix", b"doc": b"Where.", b"ucd": b"pos.cartesian.x;instr.det"}
     assert not field.nullable
 
 
