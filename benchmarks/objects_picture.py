@@ -18,6 +18,7 @@ from schemas.object import OBJECT
 from schemas.source import SourceFlag
 
 SIDE = 330
+TRAIL = 4  # elongation: satellites and spikes of this or another band are not drawn
 ORANGE, BLUE = "#ff9d2e", "#53b4ff"
 
 
@@ -43,6 +44,8 @@ def main(out, target):
     axes.imshow(shown, cmap="gray", vmin=-1, vmax=5, origin="lower", extent=extent)
     for n in np.flatnonzero(here):
         row = objects.iloc[which[n]]
+        if not row["elongation"] < TRAIL:
+            continue
         size = 4 * row["halfLightRadius"]
         north = pixel_angle(wcs, x[n], y[n], row["positionAngle"])
         long, wide = size * row["elongation"] ** 0.5, size / row["elongation"] ** 0.5
