@@ -1,0 +1,104 @@
+"""A set of simulated cutouts, written as a documented dataset."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import safetensors.numpy
+
+from flows.simulation.cutout_field import draw_field
+from flows.simulation.cutout_survey import DEEP, CutoutSurvey
+from flows.training.examples import map_in_processes
+from schemas.errors import Misconfigured
+
+PER_FIELD = 100
+PER_SHARD = 20
+"""Fields in a file: 2,000 cutouts, 43 MB in four bands."""
+
+SPLITS = ("train",) * 7 + ("validation",) + ("test",) * 2
+"""By field: its number modulo 10."""
+
+_README = """# Simulated cutouts of stars and galaxies
+
+{count} cutouts of {side} x {side} px ({scale} arcsec each) in {bands}, {fields} fields; made by
+`nightstride simulate --preset star-galaxy --seed {seed} --count {count}`, drawn with GalSim; BSD-3-Clause.
+
+- `cutouts-NNN.safetensors`: array `cutouts`, float32 (n, plane, y, x), nJy; planes: images in {bands}, then the PSF of
+  each band (sum 1). Noise of sky and source is in the images, not in the PSFs.
+- `truth.parquet`: one row per cutout, in the order of the files: `shard`, `row` in it, `field`, `split` (by field),
+  `label` (star or galaxy), magnitudes (AB), S/N of an ideal matched filter in each band, seeing (arcsec), centre (px
+  off the middle pixel), and of galaxies the half-light radius along the major axis (arcsec), share of the bulge or
+  Sersic index, ellipticity (a - b) / (a + b), share of light in knots; `neighbour`: a second source is in the cutout.
+- `dataset.json`: the parameters of the simulation.
+
+Stars and galaxies are alike in their distribution of magnitude, and their colours overlap: shape tells them apart.
+"""
+
+
+@dataclass(frozen=True)
+class CutoutSet:
+    """What to write: survey, seed, number of cutouts (a multiple of 100, the cutouts of a field) and folder."""
+
+    survey: CutoutSurvey = DEEP
+    seed: int = 0
+    count: int = 34_000
+    folder: Path = Path("simulated")
+
+
+def write_cutout_set(wanted: CutoutSet, workers: int = 1, progress: Callable[[int], None] = lambda done: None) -> Path:
+    """Simulate and write a set of cutouts; give the truth table's path.
+
+    Parameters
+    ----------
+    wanted
+        What to simulate.
+    workers
+        Processes; the bytes do not depend on it.
+    progress
+        Called with the number of cutouts done.
+
+    Raises
+    ------
+    Misconfigured
+        The number is not a positive multiple of 100, or the folder is a file.
+    """
+    if wanted.count < PER_FIELD or wanted.count % PER_FIELD:
+        problem = f"{wanted.count} is not a positive multiple of {PER_FIELD}, the cutouts of a field."
+        raise Misconfigured("bad_count", "--count", problem, "ask for 1000, say.")
+    if wanted.folder.exists() and not wanted.folder.is_dir():
+        raise Misconfigured("not_a_folder", str(wanted.folder), "is a file.", "choose another --out.")
+    wanted.folder.mkdir(parents=True, exist_ok=True)
+    fields = wanted.count // PER_FIELD
+    tables: list[pa.Table] = []
+    done = 0
+    for table in map_in_processes(partial(_write_shard, wanted), range(-(-fields // PER_SHARD)), workers):
+        tables.append(table)
+        done += len(table)
+        progress(done)
+    target = wanted.folder / "truth.parquet"
+    survey: dict[str, Any] = asdict(wanted.survey)
+    about = survey | {"seed": wanted.seed, "count": wanted.count, "fields": fields}
+    (wanted.folder / "README.md").write_text(_README.format(**about))
+    (wanted.folder / "dataset.json").write_text(json.dumps(about, indent=2) + "\n")
+    pq.write_table(pa.concat_tables(tables), target)
+    return target
+
+
+def shard_name(shard: int) -> str:
+    """Name of a file of cutouts."""
+    return f"cutouts-{shard:03d}.safetensors"
+
+
+def _write_shard(wanted: CutoutSet, shard: int) -> pa.Table:
+    last = min((shard + 1) * PER_SHARD, wanted.count // PER_FIELD)
+    drawn = [draw_field(wanted.survey, wanted.seed, field, PER_FIELD) for field in range(shard * PER_SHARD, last)]
+    cutouts = np.concatenate([one.cutouts for one in drawn])
+    rows = [row | {"split": SPLITS[row["field"] % len(SPLITS)]} for one in drawn for row in one.rows]
+    safetensors.numpy.save_file({"cutouts": cutouts}, wanted.folder / shard_name(shard))
+    return pa.Table.from_pylist([{"shard": shard, "row": n} | row for n, row in enumerate(rows)])

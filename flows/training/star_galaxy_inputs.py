@@ -1,0 +1,69 @@
+"""What the networks for stars and galaxies learn from."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flows.adapters.cutout_files import LabelledCutouts
+from flows.training.cutout_fit import Inputs
+from kernels.cutout_features import BandViews, band_views
+from kernels.cutout_planes import make_planes
+
+CONFIGURATIONS = {
+    "all": (0, 1, 2, 3, 4, 5, 6, 7),
+    "0-3": (0, 1, 2, 3),
+    "(0,4)": (0, 4),
+    "(1,5)": (1, 5),
+    "(2,6)": (2, 6),
+    "(3,7)": (3, 7),
+}
+"""Planes of the six comparisons: all; the images alone; g, r, i or z with its PSF."""
+
+_PART = 1000  # cutouts prepared at a time
+
+
+def standardised(cutouts: NDArray[np.float32]) -> torch.Tensor:
+    """Give each plane of each cutout mean 0 and standard deviation 1 (ddof 0), as float16; missing pixels are 0."""
+    parts = []
+    for first in range(0, len(cutouts), _PART):
+        part = cutouts[first : first + _PART].astype(np.float32)
+        mean = np.nanmean(part, (2, 3), keepdims=True)
+        spread = np.nanstd(part, (2, 3), keepdims=True)
+        parts.append(np.nan_to_num((part - mean) / np.where(spread > 0, spread, 1)).astype(np.float16))
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def views_of(data: LabelledCutouts, bands: int, side: int) -> Inputs:
+    """Give the inputs of `kernels.nets.band_set_net.BandSetNet`; pictures as float16."""
+    found = []
+    for first in range(0, len(data), _PART):
+        views = band_views(make_planes(data.cutouts[first : first + _PART], bands, side))
+        found.append(views._replace(pictures=views.pictures.astype(np.float16)))
+    joined = BandViews(*(np.concatenate(field) for field in zip(*found, strict=True)))
+    return tuple(torch.from_numpy(one) for one in joined)
+
+
+def hide_bands(inputs: Inputs, generator: torch.Generator) -> Inputs:
+    """Hide bands and PSFs from a batch, so that a network learns to do without.
+
+    40 % of the cutouts keep all bands; of the others each band is there with probability 0.45, one at least. A quarter
+    has no PSF.
+    """
+    pictures, features, usable, has_psf = inputs
+    n, bands = usable.shape
+    whole = torch.rand(n, 1, generator=generator) < 0.4
+    kept = (torch.rand(n, bands, generator=generator) < 0.45) | whole
+    one = torch.nn.functional.one_hot(torch.randint(bands, (n,), generator=generator), bands).bool()
+    kept = torch.where((kept & usable).any(1, keepdim=True), kept, kept | one)
+    bare = torch.rand(n, 1, generator=generator) < 0.25
+    seen = usable & kept
+    seen = torch.where(seen.any(1, keepdim=True), seen, usable)
+    return pictures, features, seen, has_psf & seen & ~bare
+
+
+def chosen_bands(inputs: Inputs, planes: tuple[int, ...]) -> Inputs:
+    """Give the inputs as if only some planes were there: those of images 0 to 3, those of PSFs 4 to 7."""
+    pictures, features, usable, has_psf = inputs
+    bands = usable.shape[1]
+    seen = usable & torch.tensor([band in planes for band in range(bands)])
+    return pictures, features, seen, has_psf & seen & torch.tensor([band + bands in planes for band in range(bands)])
