@@ -45,6 +45,8 @@ def model_name(weight: str, settings: Settings) -> str:
     if weight in ("superclass", "star_subclass"):
         section = settings.spectral_class
         return section.model if weight == "superclass" else section.star_model
+    if weight == "star_galaxy":
+        return settings.star_galaxy.model
     if weight == "detect" or settings.measure.model == "auto":
         return settings.detect.model
     return settings.measure.model

@@ -134,7 +134,7 @@ class StarGalaxyNet:
         return apply_nets(self.nets, views)
 
     def bands_of(self, cutouts: NDArray[np.float32]) -> int:
-        """Number of bands of cutouts; raises `BadInput` where they cannot be judged."""
+        """Give the number of bands of cutouts; raise `BadInput` where they cannot be judged."""
         where = "cutouts"
         if cutouts.dtype.kind != "f" or cutouts.ndim != 4:
             problem = f"are {cutouts.dtype} {cutouts.shape}, not floating-point numbers (n, planes, height, width)."

@@ -156,6 +156,12 @@ class LinkHostsSettings(Section):
     max_dlr: Annotated[float, Field(gt=0, description="How far in directional light radii.")] = 4.0
 
 
+class StarGalaxySettings(Section):
+    """Stars and galaxies."""
+
+    model: Annotated[str, Field(description="Model: shipped name, folder or URL of its weights.")] = "multi_band"
+
+
 class ExecutionSettings(Section):
     """Where and how the work runs."""
 
@@ -187,4 +193,5 @@ class Settings(BaseSettings):
     gather_objects: GatherObjectsSettings = GatherObjectsSettings()
     cut_cutouts: CutCutoutsSettings = CutCutoutsSettings()
     link_hosts: LinkHostsSettings = LinkHostsSettings()
+    star_galaxy: StarGalaxySettings = StarGalaxySettings()
     execution: ExecutionSettings = ExecutionSettings()

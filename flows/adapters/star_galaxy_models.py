@@ -24,10 +24,11 @@ _TREES, _KNOWN = "trees.", "known."
 
 
 class Baselines(NamedTuple):
-    """The simplest ways to the same verdict: locus cut, and trees on moments."""
+    """The simplest ways to the same verdict: locus cut, and trees on the moments of ``bands`` bands."""
 
     locus: LocusCut
     trees: TreeEnsemble
+    bands: int
 
 
 def new_net() -> BandSetNet:
@@ -70,7 +71,8 @@ def build_star_galaxy(card: ModelCard, arrays: Arrays) -> StarGalaxyNet:
 def build_baselines(arrays: Arrays) -> Baselines:
     """Make the baselines that lie beside a model in its weights."""
     trees = {name.removeprefix(_TREES): value for name, value in arrays.items() if name.startswith(_TREES)}
-    return Baselines(LocusCut(*(float(value) for value in arrays["locus"])), tree_ensemble(trees))
+    cut = LocusCut(*(float(value) for value in arrays["locus"]))
+    return Baselines(cut, tree_ensemble(trees), int(arrays["baseline_bands"][0]))
 
 
 def arrays_of(nets: tuple[BandSetNet, ...], known: Known, baselines: Baselines) -> dict[str, NDArray[Any]]:
@@ -78,4 +80,5 @@ def arrays_of(nets: tuple[BandSetNet, ...], known: Known, baselines: Baselines) 
     arrays = {f"{n}.{key}": value.numpy() for n, net in enumerate(nets) for key, value in net.state_dict().items()}
     trees = {_TREES + name: value for name, value in baselines.trees._asdict().items()}
     places = {_KNOWN + "centres": known.centres, _KNOWN + "whitening": known.whitening}
-    return arrays | trees | places | {"locus": np.array(baselines.locus, np.float64)}
+    cut = {"locus": np.array(baselines.locus, np.float64), "baseline_bands": np.array([baselines.bands])}
+    return arrays | trees | places | cut

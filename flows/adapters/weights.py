@@ -133,7 +133,7 @@ def load_model(
     Parameters
     ----------
     stage
-        ``"detect"``, ``"reliability"``, or one of `CLASS_MODELS`.
+        ``"detect"``, ``"reliability"``, ``"star_galaxy"``, or one of `CLASS_MODELS`.
     name
         See `read_card`.
     device
@@ -143,7 +143,7 @@ def load_model(
 
     Returns
     -------
-    `kernels.detector.Detector`, `VerdictNet` or `ClassModel`
+    `kernels.detector.Detector`, `VerdictNet`, `StarGalaxyNet` or `ClassModel`
         All carry ``card``.
 
     Raises
@@ -169,6 +169,10 @@ def load_model(
         from kernels.class_model import class_model
 
         return class_model(card, arrays)
+    if stage == "star_galaxy":
+        from flows.adapters.star_galaxy_models import build_star_galaxy
+
+        return build_star_galaxy(card, arrays)
     from flows.adapters.detectors import build_detector
 
     return build_detector(card, arrays, name, device, precision, threshold, batch, screen, stride)

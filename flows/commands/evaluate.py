@@ -66,6 +66,23 @@ def spectral_class(
         _print([spectral_table(figures)])
 
 
+@app.command("star-galaxy")
+def star_galaxy(
+    data: Annotated[Path, typer.Option(help='npz file: X (n, [planes,] height, width), y n times "star" or "galaxy".')],
+    model: Annotated[str, typer.Option(help="Shipped name, folder or URL of the model.")] = "single_band",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Evaluate a model for stars and galaxies on labelled cutouts, beside locus cut and boosted trees on moments."""
+    from flows.evaluation.star_galaxy import evaluate_star_galaxy
+
+    try:
+        figures = evaluate_star_galaxy(data, model)
+    except NightstrideError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    typer.echo(json.dumps(figures, allow_nan=False) if as_json else json.dumps(figures, indent=2))
+
+
 def _night(out: Path | None, truth: list[Path], pictures: Path | None, quiet: bool) -> dict[str, Any]:
     from flows.evaluation.evaluate import evaluate
     from flows.evaluation.published import read_image, require_common, searched

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def simulate(
-    preset: Annotated[str, typer.Option(help="What it looks like: llnl, ztf or rubin.")] = "ztf",
+    preset: Annotated[
+        str, typer.Option(help="What it looks like: llnl, ztf or rubin; star-galaxy: cutouts of stars and galaxies.")
+    ] = "ztf",
     visits: Annotated[int, typer.Option(help="Visits of the night; each field is visited three times.")] = 3,
     detectors: Annotated[int, typer.Option(help="Detectors of each visit.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
@@ -32,10 +34,17 @@ def simulate(
     form: Annotated[
         Literal["fits", "npz"], typer.Option("--format", help="npz: the LLNL challenge's stacks instead of FITS.")
     ] = "fits",
+    count: Annotated[int, typer.Option(help="Cutouts of star-galaxy, a multiple of 100.")] = 34_000,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")] = False,
 ) -> None:
-    """Simulate a night of difference images, in the archive's own format, with the truth about them."""
+    """Simulate a night of difference images, in the archive's own format, with the truth about them.
+
+    Or, with --preset star-galaxy, a set of cutouts: then only --seed, --count, --out, --workers and --json count.
+    """
+    if preset == "star-galaxy":
+        _cutouts(out, seed, count, workers or os.cpu_count() or 1, as_json)
+        return
     from flows.simulation.night import Night
     from flows.simulation.presets import find_preset
 
@@ -48,6 +57,29 @@ def simulate(
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
     _report(written, time.monotonic() - started, as_json)
+
+
+def _cutouts(out: Path, seed: int, count: int, workers: int, as_json: bool) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from flows.simulation.cutout_set import CutoutSet, write_cutout_set
+
+    started = time.monotonic()
+    console = Console(stderr=True)
+    try:
+        with Progress(console=console, disable=as_json or not console.is_terminal) as bar:
+            task = bar.add_task("cutouts", total=count)
+            wanted = CutoutSet(seed=seed, count=count, folder=out)
+            truth = write_cutout_set(wanted, workers, lambda done: bar.update(task, completed=done))
+    except NightstrideError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    seconds = round(time.monotonic() - started, 2)
+    if as_json:
+        typer.echo(json.dumps({"cutouts": count, "truth": str(truth), "seconds": seconds}))
+    else:
+        typer.echo(f"{count} cutouts in {out} ({seconds} s); truth in {truth}")
 
 
 def _with_progress(night: "Night", workers: int, *, quiet: bool) -> "Written":

@@ -114,6 +114,39 @@ def spectral_class(
     _report(lambda _: train_spectral(table, out, plan, _say), out, as_json)
 
 
+@app.command("star-galaxy")
+def star_galaxy(
+    out: Annotated[Path, typer.Option(help="Folder for weights, cards, figures and pictures.")] = Path(
+        "models/star_galaxy"
+    ),
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for simulated cutouts and fits (2 GB); used again if it is there.")
+    ] = None,
+    real: Annotated[
+        Path | None, typer.Option(help="Folder of the real ZTF cutouts; default: that in NIGHTSTRIDE_DATA, if any.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything.")] = 1,
+    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
+    quick: Annotated[bool, typer.Option(help="A little of everything, to see that it runs; weak weights.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
+) -> None:
+    """Train and compare the networks for stars and galaxies, in six configurations of bands.
+
+    Simulates cutouts, fits MLP, basic_cnn and ResNet in each configuration and our network once, beside locus cut and
+    boosted trees on moments; then the model of a single band, on simulated and on real cutouts, split by frame.
+    """
+    from flows.training.star_galaxy import StarGalaxyPlan, quick_plan, train_star_galaxy
+
+    plan = quick_plan() if quick else StarGalaxyPlan()
+    found = real or _real_cutouts()
+    _report(lambda folder: train_star_galaxy(out, folder, found, plan, seed, workers or _cores(), _say), work, as_json)
+
+
+def _real_cutouts() -> Path | None:
+    folder = Path(os.environ.get("NIGHTSTRIDE_DATA", "")) / "05_star_galaxy_cutouts/ztf_llnl"
+    return folder if "NIGHTSTRIDE_DATA" in os.environ and folder.is_dir() else None
+
+
 def _report(train: Callable[[Path], dict[str, Any]], work: Path | None, as_json: bool) -> None:
     """Train with a folder for exposures, a temporary one if there is none; print the figures."""
     with tempfile.TemporaryDirectory(prefix="nightstride-train-") as scratch:

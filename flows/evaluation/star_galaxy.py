@@ -1,0 +1,100 @@
+"""Models for stars and galaxies against labelled cutouts, beside their baselines."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from flows.adapters.cutout_npz import read_cutout_npz
+from flows.adapters.star_galaxy_models import Baselines, build_baselines, build_star_galaxy
+from flows.adapters.weights import read_weights
+from kernels.class_scores import class_scores
+from kernels.cutout_features import band_views
+from kernels.cutout_planes import make_planes
+from kernels.locus_cut import moments_of
+from kernels.star_galaxy_net import StarGalaxyNet
+from kernels.tree_ensemble import tree_logits
+
+BASELINES = ("locus_cut", "boosted_moments")
+
+_PART = 500
+
+
+def evaluate_star_galaxy(path: Path, model: str = "single_band") -> dict[str, Any]:
+    """Score a model on the cutouts of an ``.npz`` file.
+
+    Parameters
+    ----------
+    path
+        See `flows.adapters.cutout_npz.read_cutout_npz`.
+    model
+        Shipped name or folder. `single_band` takes every plane for an image, without PSFs.
+
+    Returns
+    -------
+    dict
+        Those of `kernels.class_scores.class_scores` with star as class 1 (``confusion`` is ``[truth][said]`` in the
+        order galaxy, star), ``classes``, ``unknown``: cutouts beyond the limits of the training data (scored all the
+        same), ``unjudged``: without a usable band (they count as galaxies), ``baselines``: the same scores for each,
+        ``model``.
+
+    Raises
+    ------
+    BadInput
+        The file cannot be read, or the model cannot take its cutouts.
+    Misconfigured
+        There is no such model.
+    """
+    data = read_cutout_npz(path)
+    card, arrays = read_weights("star_galaxy", model)
+    net, baselines = build_star_galaxy(card, arrays), build_baselines(arrays)
+    verdicts = net(data.cutouts)
+    star = verdicts.probability[:, 0].astype(np.float64)
+    unjudged = np.isnan(star)
+    scores = class_scores(np.where(unjudged, 0.0, star), data.label)
+    others = baseline_odds(net, baselines, data.cutouts)
+    return scores | {
+        "classes": ["galaxy", "star"],
+        "unknown": int((np.nan_to_num(verdicts.outlier, nan=0.0) > 1).sum()),
+        "unjudged": int(unjudged.sum()),
+        "baselines": {name: class_scores(expit(odds), data.label) for name, odds in others.items()},
+        "model": net.version,
+    }
+
+
+def baseline_odds(
+    net: StarGalaxyNet, baselines: Baselines, cutouts: NDArray[np.float32]
+) -> dict[str, NDArray[np.float64]]:
+    """Give the log odds of a star by each baseline, with the measurements that the model makes."""
+    bands = net.bands_of(cutouts)
+    parts = [
+        band_views(make_planes(cutouts[first : first + _PART], bands, net.side))[1:]
+        for first in range(0, len(cutouts), _PART)
+    ]
+    return baselines_of(baselines, *(np.concatenate(one) for one in zip(*parts, strict=True)))
+
+
+def baselines_of(
+    baselines: Baselines, features: NDArray[np.float32], usable: NDArray[np.bool_], has_psf: NDArray[np.bool_]
+) -> dict[str, NDArray[np.float64]]:
+    """Give the same of measurements (n, bands, features): see `kernels.cutout_features.BandViews`."""
+    return {
+        BASELINES[0]: baselines.locus.log_odds(features, has_psf),
+        BASELINES[1]: _by_trees(baselines, features, usable, has_psf),
+    }
+
+
+def _by_trees(
+    baselines: Baselines, features: NDArray[np.float32], usable: NDArray[np.bool_], has_psf: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Give the log odds of the trees; those of one band judge each usable band, and their mean counts."""
+    n, bands = usable.shape
+    if baselines.bands == 1:
+        each = tree_logits(moments_of(features.reshape(n * bands, 1, -1), has_psf.reshape(-1, 1)), baselines.trees)
+        return (each.reshape(n, bands) * usable).sum(1) / np.maximum(usable.sum(1), 1)
+    width = ((0, 0), (0, max(baselines.bands - bands, 0)), (0, 0))
+    padded = np.pad(features, width)[:, : baselines.bands]
+    known = np.pad(has_psf, width[:2])[:, : baselines.bands]
+    return tree_logits(moments_of(padded, known), baselines.trees).astype(np.float64)

@@ -1,0 +1,160 @@
+"""Train everything that tells stars from galaxies, and compare it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from flows.adapters.cutout_files import CLASSES, LabelledCutouts, read_cutout_set
+from flows.adapters.star_galaxy_models import arrays_of
+from flows.adapters.weights import write_model
+from flows.evaluation.star_galaxy import baselines_of
+from flows.simulation.cutout_set import CutoutSet, write_cutout_set
+from flows.simulation.cutout_survey import DEEP
+from flows.training.cutout_fit import CutoutFit, Epoch
+from flows.training.star_galaxy_inputs import CONFIGURATIONS, chosen_bands, views_of
+from flows.training.star_galaxy_own import OwnPlan, Sample, card_of, fit_baselines, fit_own, limits, said_of
+from flows.training.star_galaxy_pictures import draw_confusion, draw_curves, draw_scores
+from flows.training.star_galaxy_real import train_single
+from flows.training.star_galaxy_report import difference, figures_of, require_planes, table_of
+from flows.training.star_galaxy_rivals import RivalPlan, fit_rivals, store_planes
+from flows.training.star_galaxy_single import SinglePlan
+
+Say = Callable[[str], None]
+
+OURS = "band_set_net"
+VERSION = "1"
+_ON_CARD = ("n", "accuracy", "accuracy_interval", "auc", "ece", "confusion")
+_SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class StarGalaxyPlan:
+    """What is trained: number of simulated cutouts, the source's networks, ours, and the one of a single band."""
+
+    count: int = 34_000
+    rivals: RivalPlan = field(default_factory=RivalPlan)
+    own: OwnPlan = field(default_factory=OwnPlan)
+    single: SinglePlan = field(default_factory=SinglePlan)
+
+
+class Own(NamedTuple):
+    """What our network and the baselines say of the test cutouts, and how the network came to be."""
+
+    said: dict[str, dict[str, NDArray[np.float64]]]
+    history: tuple[Epoch, ...]
+
+
+def quick_plan() -> StarGalaxyPlan:
+    """Give a plan that runs every step on little; its weights are weak."""
+    short = CutoutFit(epochs=2, patience=2, rate=2e-3)
+    trees = OwnPlan().trees
+    return StarGalaxyPlan(
+        1000,
+        RivalPlan(dict.fromkeys(RivalPlan().fits, short)),
+        OwnPlan(replace(short, batch=32), trees=replace(trees, trees=20)),
+        SinglePlan(1000, OwnPlan(short, trees=replace(trees, trees=20)), short, members=2, folds=3),
+    )
+
+
+def train_star_galaxy(
+    out: Path, work: Path, real: Path | None, plan: StarGalaxyPlan, seed: int, workers: int, say: Say
+) -> dict[str, Any]:
+    """Train and compare; write models, figures, tables and pictures to a folder.
+
+    Parameters
+    ----------
+    out
+        Gets ``multi_band`` and ``single_band`` (weights and cards), ``star_galaxy.json``, ``.md`` and pictures.
+    work
+        Simulated cutouts and finished fits; what is there already is used again.
+    real
+        Folder of the real ZTF cutouts; None: the model of a single band learns from simulated ones alone.
+    plan, seed
+        What to do.
+    workers
+        Processes.
+    say
+        Told of each step.
+
+    Returns
+    -------
+    dict
+        The figures, as in ``star_galaxy.json``.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    sets = simulated(work / "deep", CutoutSet(DEEP, seed, plan.count, work / "deep"), workers, say)
+    require_planes(sets["train"].cutouts, 2 * len(DEEP.bands))
+    store_planes(work / "fits", sets)
+    rivals = fit_rivals(work / "fits", plan.rivals, seed, workers, say)
+    torch.set_num_threads(workers)
+    own = _fit_multi(out, sets, plan, seed, say)
+    said = {name: {planes: one.probability for planes, one in some.items()} for name, some in rivals.items()} | own.said
+    figures: dict[str, Any] = {"simulated": figures_of(said, sets["test"])}
+    figures["ours_against_basic_cnn"] = {
+        planes: difference(said[OURS][planes], said["basic_cnn"][planes], sets["test"].label)
+        for planes in CONFIGURATIONS
+    }
+    histories = {name: some["all"].history for name, some in rivals.items()} | {OURS: own.history}
+    figures["curves"] = {name: [list(vars(epoch).values()) for epoch in history] for name, history in histories.items()}
+    draw_curves(out / "star_galaxy_curves.png", histories)
+    of_all = {name: some["all"] for name, some in figures["simulated"].items()}
+    draw_confusion(out / "star_galaxy_confusion.png", of_all, CLASSES)
+    draw_scores(
+        out / "star_galaxy_scores.png", {name: some["all"] for name, some in said.items()}, of_all, sets["test"].label
+    )
+    (out / "star_galaxy.md").write_text(table_of(figures["simulated"]))
+    figures["real"] = train_single(out, work / "ztf", real, plan.single, seed, workers, say)
+    (out / "star_galaxy.json").write_text(json.dumps(figures, indent=1) + "\n")
+    return figures
+
+
+def simulated(folder: Path, wanted: CutoutSet, workers: int, say: Say) -> dict[str, LabelledCutouts]:
+    """Simulate a set unless it is there; give its splits."""
+    if not (folder / "truth.parquet").exists():
+        say(f"{wanted.count} cutouts like {wanted.survey.name}")
+        write_cutout_set(wanted, workers)
+    return {split: read_cutout_set(folder, split) for split in _SPLITS}
+
+
+def _fit_multi(out: Path, sets: dict[str, LabelledCutouts], plan: StarGalaxyPlan, seed: int, say: Say) -> Own:
+    bands, side = len(DEEP.bands), DEEP.side
+    samples = {split: Sample(views_of(data, bands, side), data.label) for split, data in sets.items()}
+    fitted = fit_own(samples["train"], samples["validation"], plan.own, seed, say)
+    baselines = fit_baselines(samples["train"], plan.own, seed)
+    known, slope, offset = limits(fitted.nets, samples["train"], samples["validation"], seed)
+    ours, others = {}, {"locus cut": {}, "boosted moments": {}}
+    outside = {}
+    for name, planes in CONFIGURATIONS.items():
+        inputs = chosen_bands(samples["test"].inputs, planes)
+        raw = said_of(fitted.nets, inputs)
+        ours[name] = expit(slope * raw.log_odds.astype(np.float64) + offset)
+        outside[name] = round(float((known.outlier(raw) > 1).mean()), 5)
+    whole = baselines_of(baselines, *(one.numpy() for one in samples["test"].inputs[1:]))
+    for other, odds in zip(others, whole.values(), strict=True):
+        others[other]["all"] = expit(odds)
+    said = {OURS: ours} | others
+    metrics = {
+        name: {planes: {key: one[key] for key in _ON_CARD} for planes, one in some.items()}
+        for name, some in figures_of(said, sets["test"]).items()
+    }
+    card = card_of("multi_band", VERSION, "with", side, len(fitted.nets), known, slope, offset)
+    card |= {
+        "training": {
+            "data": f"{plan.count} simulated cutouts: nightstride simulate --preset star-galaxy --seed {seed}",
+            "licence": "BSD-3-Clause",
+            "split": "by field: 70 % train, 10 % validation, 20 % test",
+            "seed": seed,
+            "epochs": len(fitted.histories[0]),
+            "command": "nightstride train star-galaxy",
+        },
+        "metrics": metrics | {"share_beyond_the_limits": outside},
+    }
+    write_model(out, arrays_of(fitted.nets, known, baselines), card, "multi_band")
+    return Own(said, fitted.histories[0])

@@ -1,0 +1,51 @@
+"""Star or galaxy, from the cutouts of each object."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.class_table import class_columns, class_table
+from schemas.cutouts import CUTOUTS
+from schemas.dataset import DatasetError
+from schemas.object import OBJECT
+from schemas.stage import Context, Stage
+from schemas.star_galaxy import CLASSES, STAR_GALAXY
+
+
+def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
+    """Give each object its probability of being a star, or a galaxy, or say that the model does not know.
+
+    Parameters
+    ----------
+    inputs
+        ``object``, n rows, and ``cutouts``, (n, 2 bands, side, side) float32: an image and a PSF of each band, NaN
+        where a band is missing. The units do not matter.
+    context
+        ``models["star_galaxy"]``, see `kernels.star_galaxy_net.StarGalaxyNet`.
+
+    Raises
+    ------
+    DatasetError
+        Numbers of objects and cutouts differ.
+    BadInput
+        The number of planes, or the size, is not one that the model can take.
+    """
+    objects, cutouts = inputs["object"], inputs["cutouts"]
+    if len(objects) != len(cutouts):
+        raise DatasetError(f"one cutout per object is required, got {len(objects)} objects and {len(cutouts)} cutouts")
+    model = context.models["star_galaxy"]
+    verdicts = model(cutouts)
+    ids = objects["objectId"].to_numpy()
+    return class_table(STAR_GALAXY, class_columns(CLASSES, ids, verdicts.probability, verdicts.outlier, model.version))
+
+
+STAGE = Stage(
+    name="star_galaxy",
+    version="1",
+    per="night",
+    needs=(OBJECT, CUTOUTS),
+    gives=STAR_GALAXY,
+    run=classify,
+    weights=("star_galaxy",),
+)
