@@ -3,7 +3,7 @@
 import galsim
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft2
+from scipy.fft import ifft, irfft
 
 Waves = NDArray[np.complexfloating]
 
@@ -41,6 +41,8 @@ def render(product: Waves, side: int, x: float = 0.0, y: float = 0.0) -> NDArray
     frequency = 2 * np.pi / _GRID * _FINE  # rad / px per wave
     ky = frequency * np.fft.fftfreq(_GRID, 1 / _GRID)
     kx = frequency * np.arange(_GRID // 2 + 1)
-    phase = np.exp(-1j * ky * (side // 2 + y))[:, None] * np.exp(-1j * kx * (side // 2 + x))
-    image = irfft2(product * phase, (_GRID, _GRID)) * _FINE**2
-    return image[: _FINE * side : _FINE, : _FINE * side : _FINE]
+    down = np.exp(-1j * ky * (side // 2 + y)).astype(np.complex64)
+    right = np.exp(-1j * kx * (side // 2 + x)).astype(np.complex64)
+    # Rows that are not wanted are left out between the two directions.
+    rows = ifft(product * down[:, None], axis=0)[: _FINE * side : _FINE] * right
+    return irfft(rows, _GRID, axis=1)[:, : _FINE * side : _FINE].astype(np.float64) * _FINE**2

@@ -68,11 +68,11 @@ def scale_length(i: float, rng: np.random.Generator) -> float:
     """Draw the exponential scale length of a disc along its major axis, arcsec, of an i magnitude.
 
     Miller et al. 2013 (MNRAS 429, 2858, appendix B): the median follows ln r = -1.145 - 0.269 (i - 23), the
-    distribution is p(r) ~ r exp(-(r / a)^(4/3)) with a = median / 0.833.
+    distribution is p(r) ~ r exp(-(r / a)^(4/3)).
     """
     median = np.exp(-1.145 - 0.269 * (i - 23))
-    # With t = (r / a)^(4/3), p(t) ~ t^(1/2) exp(-t): a gamma distribution of shape 3/2.
-    return float(median / 0.833 * rng.gamma(1.5) ** 0.75)
+    # With t = (r / a)^(4/3), p(t) ~ t^(1/2) exp(-t): a gamma distribution of shape 3/2, whose median is 1.183.
+    return float(median * (rng.gamma(1.5) / 1.18299) ** 0.75)
 
 
 def ellipticity(rng: np.random.Generator) -> float:

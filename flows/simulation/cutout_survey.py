@@ -47,7 +47,7 @@ DEEP = CutoutSurvey(
     seeing=(0.77, 0.76, 0.58, 0.68),
     depth=(26.5, 26.1, 25.9, 25.1),
     sky=(22.3, 21.2, 20.5, 19.6),
-    magnitude=(18.0, 25.0),
+    magnitude=(18.0, 24.5),
 )
 """Seeing and depth like the wide layer of the Hyper Suprime-Cam survey (Aihara et al. 2019, PASJ 71, 114), pixels and
 dark sky like Rubin's (Ivezić et al. 2019, ApJ 873, 111)."""

@@ -12,7 +12,7 @@ from kernels.class_scores import class_report, class_scores
 from kernels.completeness import binned
 from schemas.errors import Misconfigured
 
-MAGNITUDES = (18.0, 19.0, 20.0, 21.0, 22.0, 22.5, 23.0, 23.5, 24.0, 24.5, 25.0)
+MAGNITUDES = (18.0, 19.0, 20.0, 21.0, 22.0, 22.5, 23.0, 23.5, 24.0, 24.5)
 """Bounds of the bins in i."""
 
 Probabilities = Mapping[str, Mapping[str, NDArray[np.float64]]]

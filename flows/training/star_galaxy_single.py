@@ -37,7 +37,7 @@ class SinglePlan:
         Of the cross-validation by frame.
     """
 
-    count: int = 20_000
+    count: int = 10_000
     own: OwnPlan = field(
         default_factory=lambda: OwnPlan(
             CutoutFit(epochs=8, patience=8, batch=128, rate=3e-3),
