@@ -9,6 +9,7 @@ _RING = 2  # px: the border that tells background and noise
 _QUARTILE = 0.6744897501960817  # of a normal distribution, in standard deviations
 _RANGE = 1e-4  # noise is at least this share of the peak: images without noise stay finite
 _HOLE = 0.5  # share of a band's pixels that may be missing
+_CORE, _FLAT = 4, 4  # so many pixels of exactly the highest value, so near to the middle, are clipped
 
 
 class Planes(NamedTuple):
@@ -46,7 +47,8 @@ def make_planes(cutouts: NDArray[np.float32], bands: int, side: int) -> Planes:
     -----
     Background is the median of the outermost 2 px, noise the distance to the lower quartile over 0.674, which
     a neighbour there hardly changes; at least 1e-4 of the peak. A band is usable if at least half of its pixels and all
-    of the middle 3 x 3 are finite, and it has any spread.
+    of the middle 3 x 3 are finite, it has any spread, and no four pixels within 4 px of the middle share the highest
+    value: these would be clipped.
     """
     images = _fitted(np.asarray(cutouts[:, :bands], np.float32), side)
     known = np.isfinite(images)
@@ -56,9 +58,11 @@ def make_planes(cutouts: NDArray[np.float32], bands: int, side: int) -> Planes:
     noise = np.maximum((background - lower) / _QUARTILE, _RANGE * peak)
     middle = side // 2
     core = known[:, :, middle - 1 : middle + 2, middle - 1 : middle + 2].all((2, 3))
-    inside = _share_known(cutouts[:, :bands])
+    inside = np.isfinite(cutouts[:, :bands]).mean((2, 3))
+    around = images[:, :, middle - _CORE : middle + _CORE + 1, middle - _CORE : middle + _CORE + 1]
+    clipped = (around == np.where(known, images, -np.inf).max((2, 3))[:, :, None, None]).sum((2, 3)) >= _FLAT
     with np.errstate(invalid="ignore"):
-        usable = core & (inside >= _HOLE) & (noise > 0) & np.isfinite(noise) & np.isfinite(background)
+        usable = core & ~clipped & (inside >= _HOLE) & (noise > 0) & np.isfinite(noise) & np.isfinite(background)
     scale = np.where(usable, noise, 1.0)[:, :, None, None]
     level = np.where(usable, background, 0.0)[:, :, None, None]
     with np.errstate(invalid="ignore", over="ignore"):
@@ -120,7 +124,3 @@ def _quartiles(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArra
         above = np.take_along_axis(ordered, high[..., None], -1)[..., 0]
         found.append((1 - part) * below + part * above)
     return found[0], found[1]
-
-
-def _share_known(images: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.isfinite(images).mean((2, 3))

@@ -71,7 +71,7 @@ def train_star_galaxy(
     Parameters
     ----------
     out
-        Gets ``multi_band`` and ``single_band`` (weights and cards), ``star_galaxy.json``, ``.md`` and pictures.
+        Gets folders ``multi_band`` and ``single_band`` (weights and card), ``star_galaxy.json``, ``.md`` and pictures.
     work
         Simulated cutouts and finished fits; what is there already is used again.
     real
@@ -156,5 +156,5 @@ def _fit_multi(out: Path, sets: dict[str, LabelledCutouts], plan: StarGalaxyPlan
         },
         "metrics": metrics | {"share_beyond_the_limits": outside},
     }
-    write_model(out, arrays_of(fitted.nets, known, baselines), card, "multi_band")
+    write_model(out / "multi_band", arrays_of(fitted.nets, known, baselines), card)
     return Own(said, fitted.histories[0])

@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 class OwnPlan:
     """Fit of each network, their number, and the trees of the baseline."""
 
-    fit: CutoutFit = field(default_factory=lambda: CutoutFit(epochs=16, patience=16, batch=128, rate=3e-3))
+    fit: CutoutFit = field(default_factory=lambda: CutoutFit(epochs=12, patience=12, batch=128, rate=3e-3))
     networks: int = 1
     trees: TreeFit = field(default_factory=lambda: TreeFit(trees=150, rate=0.08, leaves=15, least=30))
 

@@ -30,7 +30,7 @@ VERSION = "1"
 def train_single(
     out: Path, work: Path, real: Path | None, plan: SinglePlan, seed: int, workers: int, say: Say
 ) -> dict[str, Any]:
-    """Train the model of a single band and write ``single_band``; give its figures on real frames.
+    """Train the model of a single band and write folder ``single_band``; give its figures on real frames.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def _write(
         },
         "metrics": figures,
     }
-    write_model(out, arrays_of(nets, known, baselines), card, "single_band")
+    write_model(out / "single_band", arrays_of(nets, known, baselines), card)
 
 
 def _sample(data: LabelledCutouts) -> Sample:

@@ -44,9 +44,9 @@ class SinglePlan:
             trees=TreeFit(trees=60, rate=0.06, leaves=8, least=15),
         )
     )
-    tune: CutoutFit = field(default_factory=lambda: CutoutFit(epochs=14, patience=14, batch=32, rate=6e-4, decay=1e-2))
+    tune: CutoutFit = field(default_factory=lambda: CutoutFit(epochs=10, patience=10, batch=32, rate=8e-4, decay=1e-2))
     members: int = 4
-    folds: int = 10
+    folds: int = 6
 
 
 class CrossValidated(NamedTuple):

@@ -39,3 +39,9 @@ def test_a_table_that_cannot_be_used_is_said_in_one_line(tmp_path):
     assert "columns ['i', 'z', 'redshift', 'class']" in result.stderr
     wrong = CliRunner().invoke(app, ["train", "spectral-class", str(table), "--rebalance", "adasyn"])
     assert wrong.exit_code == 2
+
+
+def test_help_of_stars_and_galaxies_names_the_options():
+    result = CliRunner().invoke(app, ["train", "star-galaxy", "--help"], env={"COLUMNS": "160"})
+    assert result.exit_code == 0
+    assert all(option in result.stdout for option in ("--out", "--work", "--real", "--seed", "--quick", "--json"))

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from flows.adapters.star_galaxy_models import build_baselines, new_net
+from flows.adapters.weights import load_model, read_card, read_weights, write_model
+from schemas.errors import Misconfigured
+from tests.flows.training.star_galaxy_support import cutouts, small, write_small
+
+SHIPPED = ("multi_band", "single_band")
+
+
+def test_survives_writing_and_reading(tmp_path):
+    card = write_small(tmp_path)
+    model = load_model("star_galaxy", str(tmp_path))
+    assert model.card == card
+    assert model.version == "multi_band-7"
+    verdicts = model(cutouts(1, 30).cutouts[:5])
+    assert np.isfinite(verdicts.probability).all()
+    again = load_model("star_galaxy", str(tmp_path))(cutouts(1, 30).cutouts[:5])
+    np.testing.assert_array_equal(verdicts.probability, again.probability)
+
+
+def test_baselines_lie_beside_it(tmp_path):
+    write_small(tmp_path)
+    _, arrays = read_weights("star_galaxy", str(tmp_path))
+    baselines = build_baselines(arrays)
+    assert baselines.bands == 4
+    assert len(baselines.trees.root) == 15
+
+
+def test_refuses_a_model_of_other_measurements(tmp_path):
+    arrays, card = small()
+    other = card | {"input": card["input"] | {"features": ["signal"]}}
+    write_model(tmp_path, arrays, other)
+    with pytest.raises(Misconfigured, match="was trained on"):
+        load_model("star_galaxy", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_is_shipped_loads_and_judges(name):
+    model = load_model("star_galaxy", name)
+    assert read_card("star_galaxy", name).metrics
+    planes = slice(None) if name == "multi_band" else slice(2, 3)
+    data = cutouts(2, 20)
+    verdicts = model(np.ascontiguousarray(data.cutouts[:, planes]))
+    assert np.isfinite(verdicts.probability).all()
+    if name == "multi_band":
+        assert ((verdicts.probability[:, 0] > 0.5) == (data.label == 1)).mean() > 0.95
+
+
+def test_a_new_network_is_small():
+    assert sum(one.numel() for one in new_net().parameters()) < 50_000

@@ -1,0 +1,55 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from flows.adapters.weights import load_model
+from schemas.class_table import UNKNOWN
+from schemas.dataset import DatasetError
+from schemas.errors import BadInput
+from schemas.object import OBJECT
+from schemas.stage import Context
+from schemas.star_galaxy import STAR_GALAXY
+from stages.star_galaxy import STAGE
+from tests.flows.training.star_galaxy_support import cutouts, write_small
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    write_small(folder)
+    return Context(models={"star_galaxy": load_model("star_galaxy", str(folder))})
+
+
+def objects(n):
+    columns = {}
+    for field in OBJECT.schema:
+        given = ["r"] * n if pa.types.is_string(field.type) else np.arange(n) + 1
+        columns[field.name] = pa.array(given).cast(field.type)
+    return pa.table(columns, schema=OBJECT.schema)
+
+
+@pytest.mark.parametrize("n", [0, 1, 40])
+def test_one_verdict_per_object_in_order(context, n):
+    verdicts = STAGE({"object": objects(n), "cutouts": cutouts(1, 30).cutouts[:n]}, context)
+    STAR_GALAXY.check(verdicts)
+    assert verdicts["objectId"].to_pylist() == list(range(1, n + 1))
+    assert set(verdicts["modelVersion"].to_pylist()) <= {"multi_band-7"}
+
+
+def test_says_unknown_where_there_is_no_band(context):
+    given = cutouts(1, 30).cutouts[:3].copy()
+    given[1] = np.nan
+    rows = STAGE({"object": objects(3), "cutouts": given}, context).to_pylist()
+    assert rows[1]["classLabel"] == UNKNOWN
+    assert rows[1]["pStar"] is None
+    assert rows[0]["pStar"] + rows[0]["pGalaxy"] == pytest.approx(1)
+
+
+def test_refuses_cutouts_of_other_objects(context):
+    with pytest.raises(DatasetError, match="got 2 objects and 3 cutouts"):
+        STAGE({"object": objects(2), "cutouts": cutouts(1, 30).cutouts[:3]}, context)
+
+
+def test_refuses_an_odd_number_of_planes(context):
+    with pytest.raises(BadInput, match="have 5 planes"):
+        STAGE({"object": objects(3), "cutouts": cutouts(1, 30).cutouts[:3, :5].copy()}, context)
