@@ -32,7 +32,7 @@ def read_cutout_npz(path: Path) -> LabelledCutouts:
             cutouts, names = data["X"], data["y"]
     except FileNotFoundError as error:
         raise BadInput("missing_file", where, "does not exist.", "name an .npz file.") from error
-    except (ValueError, OSError, EOFError, AttributeError) as error:
+    except (ValueError, OSError, EOFError, TypeError) as error:
         problem = f"is not an .npz file of plain arrays ({type(error).__name__}: {error})."
         raise BadInput("bad_npz", where, problem, "save it with numpy.savez, labels as strings.") from error
     if cutouts.ndim not in (3, 4) or cutouts.dtype.kind not in "fiu":

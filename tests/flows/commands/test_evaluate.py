@@ -126,3 +126,27 @@ def test_a_table_in_jansky_is_bad_usage(tmp_path):
     result = CliRunner().invoke(app, ["evaluate", "spectral-class", "--data", str(table)])
     assert result.exit_code == 2
     assert "must hold AB magnitudes" in result.stderr
+
+
+def test_stars_and_galaxies_by_the_shipped_model(tmp_path):
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:20, :20] - 10
+    widths = np.repeat([0.85, 2.5], 20)
+    blobs = 3000 * np.exp(-(x**2 + y**2) / (2 * widths[:, None, None] ** 2)) / widths[:, None, None] ** 2
+    cutouts = (250 + blobs + rng.normal(0, 12, blobs.shape)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", X=cutouts, y=np.repeat(["star", "galaxy"], 20))
+    result = CliRunner().invoke(app, ["evaluate", "star-galaxy", "--data", str(tmp_path / "data.npz"), "--json"])
+    assert result.exit_code == 0, result.stderr
+    figures = json.loads(result.stdout.splitlines()[-1])
+    keys = {"n", "accuracy", "accuracy_interval", "auc", "macro_f1", "confusion"}
+    assert keys <= set(figures)
+    assert all(keys <= set(one) for one in figures["baselines"].values())
+    assert figures["n"] == 40
+    assert figures["accuracy"] > 0.9
+
+
+def test_stars_and_galaxies_of_a_bad_file_is_bad_usage(tmp_path):
+    np.savez(tmp_path / "data.npz", X=np.zeros((2, 12, 12)), y=np.array(["star", "galaxy"]))
+    result = CliRunner().invoke(app, ["evaluate", "star-galaxy", "--data", str(tmp_path / "data.npz")])
+    assert result.exit_code == 2
+    assert "less than 16 px" in result.stderr

@@ -51,3 +51,19 @@ def test_npz_pairs(tmp_path: Path) -> None:
         "asteroid_injected_information_0.npz",
         "truth.parquet",
     }
+
+
+def test_cutouts_of_stars_and_galaxies(tmp_path):
+    command = ["simulate", "--preset", "star-galaxy", "--out", str(tmp_path), "--seed", "4", "--count", "100"]
+    result = CliRunner().invoke(app, [*command, "--workers", "1", "--json"])
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout.splitlines()[-1])["cutouts"] == 100
+    assert pq.read_table(tmp_path / "truth.parquet").num_rows == 100
+    assert (tmp_path / "cutouts-000.safetensors").exists()
+
+
+def test_half_a_field_of_cutouts_is_bad_usage(tmp_path):
+    command = ["simulate", "--preset", "star-galaxy", "--out", str(tmp_path), "--count", "150"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert "not a positive multiple of 100" in result.stderr
