@@ -52,13 +52,13 @@ def make_planes(cutouts: NDArray[np.float32], bands: int, side: int) -> Planes:
     """
     images = _fitted(np.asarray(cutouts[:, :bands], np.float32), side)
     known = np.isfinite(images)
-    ring = _ring(_bordered(cutouts[:, :bands], side))
-    background, lower = _quartiles(ring)
+    own = _bordered(cutouts[:, :bands], side)
+    background, lower = _quartiles(_ring(own))
     peak = np.where(known, images, -np.inf).max((2, 3)) - background
     noise = np.maximum((background - lower) / _QUARTILE, _RANGE * peak)
     middle = side // 2
     core = known[:, :, middle - 1 : middle + 2, middle - 1 : middle + 2].all((2, 3))
-    inside = np.isfinite(cutouts[:, :bands]).mean((2, 3))
+    inside = np.isfinite(own).mean((2, 3))
     around = images[:, :, middle - _CORE : middle + _CORE + 1, middle - _CORE : middle + _CORE + 1]
     clipped = (around == np.where(known, images, -np.inf).max((2, 3))[:, :, None, None]).sum((2, 3)) >= _FLAT
     with np.errstate(invalid="ignore"):

@@ -20,9 +20,9 @@ from kernels.nets.cutout_mlp import CutoutMlp
 from kernels.nets.cutout_resnet import CutoutResnet
 
 NETWORKS: dict[str, Callable[[int], Any]] = {
-    "MLP": lambda planes: CutoutMlp(planes, 26),
     "basic_cnn": lambda planes: BasicCnn(planes, 26),
     "ResNet": CutoutResnet,
+    "MLP": lambda planes: CutoutMlp(planes, 26),
 }
 
 
@@ -32,9 +32,9 @@ class RivalPlan:
 
     fits: dict[str, CutoutFit] = field(
         default_factory=lambda: {
-            "MLP": CutoutFit(epochs=10, patience=4, rate=1e-3),
-            "basic_cnn": CutoutFit(epochs=16, patience=6, rate=2e-3),
-            "ResNet": CutoutFit(epochs=10, patience=4, rate=4e-3),
+            "basic_cnn": CutoutFit(epochs=10, patience=4, rate=2e-3),
+            "ResNet": CutoutFit(epochs=6, patience=3, rate=4e-3),
+            "MLP": CutoutFit(epochs=6, patience=3, rate=1e-3),
         }
     )
 
