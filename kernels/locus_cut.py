@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.cutout_features import MOMENTS, OF_PSF
+from kernels.cutout_features import MOMENTS
 
 
 class LocusCut(NamedTuple):
@@ -31,13 +31,6 @@ def locus(features: NDArray[np.float32], has_psf: NDArray[np.bool_]) -> tuple[ND
     ratio = row[:, MOMENTS.index("size_ratio")]
     size = np.where(has_psf[np.arange(len(best)), best], ratio, row[:, MOMENTS.index("size")])
     return row[:, MOMENTS.index("signal")], size
-
-
-def moments_of(features: NDArray[np.float32], has_psf: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Give the moments of all bands side by side, for trees: (n, bands, features) -> (n, bands * moments)."""
-    kept = features[..., : len(MOMENTS)].copy()
-    kept[..., OF_PSF:] *= has_psf[..., None]
-    return np.ascontiguousarray(kept.reshape(len(features), -1))
 
 
 def fit_locus(signal: NDArray[np.float64], size: NDArray[np.float64], star: NDArray[np.bool_]) -> LocusCut:

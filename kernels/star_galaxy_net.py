@@ -10,6 +10,7 @@ from scipy.special import expit
 
 from kernels.cutout_features import BandViews, band_views
 from kernels.cutout_planes import make_planes
+from kernels.moment_trees import MomentTrees
 from kernels.nets.band_set_net import BandSetNet
 from schemas.errors import BadInput
 from schemas.model_card import ModelCard
@@ -76,6 +77,8 @@ class StarGalaxyNet:
     ----------
     nets
         Members; their log odds are averaged, the codes of the first tell outliers.
+    trees, share
+        Trees on moments, and the weight of their log odds beside those of the networks, 0 to 1.
     known
         See `Known`.
     slope, offset
@@ -89,6 +92,8 @@ class StarGalaxyNet:
     """
 
     nets: tuple[BandSetNet, ...]
+    trees: MomentTrees
+    share: float
     known: Known
     slope: float
     offset: float
@@ -123,15 +128,20 @@ class StarGalaxyNet:
             seen = views.usable.any(1)
             if not seen.any():
                 continue
-            raw = self.raw(BandViews(*(one[seen] for one in views)))
+            raw = self.raw(views.take(seen))
             star = expit(self.slope * raw.log_odds + self.offset)
             found.probability[part][seen] = np.stack([star, 1 - star], 1)
             found.outlier[part][seen] = self.known.outlier(raw)
         return found
 
     def raw(self, views: BandViews) -> Raw:
-        """Apply the networks to objects that have a usable band each."""
-        return apply_nets(self.nets, views)
+        """Apply networks and trees to objects that have a usable band each."""
+        said = apply_nets(self.nets, views)
+        if not self.share:
+            return said
+        trees = self.trees.log_odds(views.features, views.usable, views.has_psf)
+        odds = (1 - self.share) * said.log_odds + self.share * trees
+        return said._replace(log_odds=odds.astype(np.float32))
 
     def bands_of(self, cutouts: NDArray[np.float32]) -> int:
         """Give the number of bands of cutouts; raise `BadInput` where they cannot be judged."""

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from kernels.cutout_features import CHANNELS, FEATURES, OF_PSF
 from kernels.locus_cut import LocusCut
+from kernels.moment_trees import MomentTrees
 from kernels.nets.band_set_net import BandSetNet
 from kernels.star_galaxy_net import Known, StarGalaxyNet
-from kernels.tree_ensemble import TreeEnsemble, tree_ensemble
+from kernels.tree_ensemble import tree_ensemble
 from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
 
@@ -24,11 +25,10 @@ _TREES, _KNOWN = "trees.", "known."
 
 
 class Baselines(NamedTuple):
-    """The simplest ways to the same verdict: locus cut, and trees on the moments of ``bands`` bands."""
+    """The simplest ways to the same verdict: locus cut, and trees on moments."""
 
     locus: LocusCut
-    trees: TreeEnsemble
-    bands: int
+    trees: MomentTrees
 
 
 def new_net() -> BandSetNet:
@@ -59,6 +59,8 @@ def build_star_galaxy(card: ModelCard, arrays: Arrays) -> StarGalaxyNet:
     )
     return StarGalaxyNet(
         tuple(nets),
+        build_baselines(arrays).trees,
+        float(card.input.get("share_of_trees", 0.0)),
         known,
         float(scale["slope"]),
         float(scale["offset"]),
@@ -72,13 +74,13 @@ def build_baselines(arrays: Arrays) -> Baselines:
     """Make the baselines that lie beside a model in its weights."""
     trees = {name.removeprefix(_TREES): value for name, value in arrays.items() if name.startswith(_TREES)}
     cut = LocusCut(*(float(value) for value in arrays["locus"]))
-    return Baselines(cut, tree_ensemble(trees), int(arrays["baseline_bands"][0]))
+    return Baselines(cut, MomentTrees(tree_ensemble(trees), int(arrays["baseline_bands"][0])))
 
 
 def arrays_of(nets: tuple[BandSetNet, ...], known: Known, baselines: Baselines) -> dict[str, NDArray[Any]]:
     """Give the arrays to store."""
     arrays = {f"{n}.{key}": value.numpy() for n, net in enumerate(nets) for key, value in net.state_dict().items()}
-    trees = {_TREES + name: value for name, value in baselines.trees._asdict().items()}
+    trees = {_TREES + name: value for name, value in baselines.trees.trees._asdict().items()}
     places = {_KNOWN + "centres": known.centres, _KNOWN + "whitening": known.whitening}
-    cut = {"locus": np.array(baselines.locus, np.float64), "baseline_bands": np.array([baselines.bands])}
+    cut = {"locus": np.array(baselines.locus, np.float64), "baseline_bands": np.array([baselines.trees.bands])}
     return arrays | trees | places | cut

@@ -13,9 +13,7 @@ from flows.adapters.weights import read_weights
 from kernels.class_scores import class_scores
 from kernels.cutout_features import band_views
 from kernels.cutout_planes import make_planes
-from kernels.locus_cut import moments_of
 from kernels.star_galaxy_net import StarGalaxyNet
-from kernels.tree_ensemble import tree_logits
 
 BASELINES = ("locus_cut", "boosted_moments")
 
@@ -82,19 +80,5 @@ def baselines_of(
     """Give the same of measurements (n, bands, features): see `kernels.cutout_features.BandViews`."""
     return {
         BASELINES[0]: baselines.locus.log_odds(features, has_psf),
-        BASELINES[1]: _by_trees(baselines, features, usable, has_psf),
+        BASELINES[1]: baselines.trees.log_odds(features, usable, has_psf),
     }
-
-
-def _by_trees(
-    baselines: Baselines, features: NDArray[np.float32], usable: NDArray[np.bool_], has_psf: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Give the log odds of the trees; those of one band judge each usable band, and their mean counts."""
-    n, bands = usable.shape
-    if baselines.bands == 1:
-        each = tree_logits(moments_of(features.reshape(n * bands, 1, -1), has_psf.reshape(-1, 1)), baselines.trees)
-        return (each.reshape(n, bands) * usable).sum(1) / np.maximum(usable.sum(1), 1)
-    width = ((0, 0), (0, max(baselines.bands - bands, 0)), (0, 0))
-    padded = np.pad(features, width)[:, : baselines.bands]
-    known = np.pad(has_psf, width[:2])[:, : baselines.bands]
-    return tree_logits(moments_of(padded, known), baselines.trees).astype(np.float64)

@@ -60,10 +60,28 @@ def draw_field(survey: CutoutSurvey, seed: int, field: int, count: int) -> Field
                 light = light + _draw(survey, psf, band, beside)
             variance = psf.sky_sigma**2 + np.maximum(light, 0) / psf.gain
             level = rng.normal(0, 0.1) * psf.sky_sigma  # what is left of the sky
+            if survey.saturation > 0:
+                light = bled(light, _full_well(survey, psf), rng)
             cutouts[n, band] = light + rng.normal(size=light.shape) * np.sqrt(variance) + level
             cutouts[n, bands + band] = psf.images[rng.integers(len(psf.images))]
         rows.append(_row(survey, field, n, source, beside, snr, psfs))
     return Field(cutouts, rows)
+
+
+def bled(light: NDArray[np.float64], full: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Spread what is above the full well up and down its column, to pixels that fill to about that level."""
+    excess = np.maximum(light - full, 0).sum(0)
+    held = np.minimum(light, full)
+    for column in np.flatnonzero(excess):
+        order = np.argsort(np.abs(np.arange(len(held)) - light[:, column].argmax()), kind="stable")
+        room = full - held[order, column]
+        held[order, column] += np.clip(excess[column] - (np.cumsum(room) - room), 0, room)
+    level = full * rng.normal(1, 0.03, held.shape)
+    return np.where(held >= full, level, held)
+
+
+def _full_well(survey: CutoutSurvey, psf: BandPsf) -> float:
+    return float(10 ** (0.4 * (ZERO_POINT - survey.saturation)) * psf.images[len(psf.images) // 2].max())
 
 
 def _draw_source(survey: CutoutSurvey, rng: np.random.Generator, x: float, y: float) -> _Source:

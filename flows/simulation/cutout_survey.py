@@ -26,6 +26,8 @@ class CutoutSurvey:
         Range in i: stars and galaxies alike are uniform in it, so that brightness alone says nothing.
     galaxies
         Share of galaxies.
+    saturation
+        Magnitude of a point source whose peak fills its pixel, in median seeing.
     """
 
     name: str
@@ -37,6 +39,7 @@ class CutoutSurvey:
     sky: tuple[float, ...]
     magnitude: tuple[float, float]
     galaxies: float = 0.58
+    saturation: float = -99.0
 
 
 DEEP = CutoutSurvey(
@@ -60,7 +63,8 @@ ZTF = CutoutSurvey(
     seeing=(2.0,),
     depth=(20.2,),
     sky=(19.5,),
-    magnitude=(14.5, 20.2),
+    magnitude=(11.5, 20.2),
     galaxies=0.5,
+    saturation=12.8,
 )
 """i band of the Zwicky Transient Facility (Bellm et al. 2019, PASP 131, 018002): 30 s, single exposures."""

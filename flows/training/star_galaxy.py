@@ -129,7 +129,8 @@ def _fit_multi(out: Path, sets: dict[str, LabelledCutouts], plan: StarGalaxyPlan
     fitted = fit_own(samples["train"], samples["validation"], plan.own, seed, say)
     baselines = fit_baselines(samples["train"], plan.own, seed)
     known, slope, offset = limits(fitted.nets, samples["train"], samples["validation"], seed)
-    ours, others = {}, {"locus cut": {}, "boosted moments": {}}
+    ours: dict[str, NDArray[np.float64]] = {}
+    others: dict[str, dict[str, NDArray[np.float64]]] = {"locus cut": {}, "boosted moments": {}}
     outside = {}
     for name, planes in CONFIGURATIONS.items():
         inputs = chosen_bands(samples["test"].inputs, planes)

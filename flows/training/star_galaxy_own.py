@@ -14,7 +14,8 @@ from flows.training.cutout_fit import Change, CutoutFit, Epoch, Inputs, fit_cuto
 from flows.training.star_galaxy_inputs import hide_bands
 from flows.training.verdict_fit import calibrate
 from kernels.cutout_features import FEATURES, BandViews
-from kernels.locus_cut import fit_locus, locus, moments_of
+from kernels.locus_cut import fit_locus, locus
+from kernels.moment_trees import MomentTrees, moments_of
 from kernels.nets.band_set_net import BandSetNet
 from kernels.star_galaxy_net import Known, Raw, apply_nets, locate
 
@@ -71,7 +72,7 @@ def fit_baselines(train: Sample, plan: OwnPlan, seed: int) -> Baselines:
     features, has_psf = train.inputs[1].numpy(), train.inputs[3].numpy()
     cut = fit_locus(*locus(features, has_psf), train.label == 1)
     trees = fit_trees(moments_of(features, has_psf), train.label, plan.trees, seed)
-    return Baselines(cut, trees, features.shape[1])
+    return Baselines(cut, MomentTrees(trees, features.shape[1]))
 
 
 def limits(nets: Sequence[BandSetNet], train: Sample, validation: Sample, seed: int) -> tuple[Known, float, float]:
@@ -106,7 +107,15 @@ def said_of(nets: Sequence[BandSetNet], inputs: Inputs) -> Raw:
 
 
 def card_of(
-    name: str, version: str, psf: str, side: int, networks: int, known: Known, slope: float, offset: float
+    name: str,
+    version: str,
+    psf: str,
+    side: int,
+    networks: int,
+    known: Known,
+    slope: float,
+    offset: float,
+    share: float = 0.0,
 ) -> dict[str, Any]:
     """Give what the card of a model holds besides training and metrics."""
     return {
@@ -117,6 +126,7 @@ def card_of(
             "psf": psf,
             "side": side,
             "networks": networks,
+            "share_of_trees": share,
             "features": FEATURES,
             "bands": "any number, in any order",
             "dtype": "float32",

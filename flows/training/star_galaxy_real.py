@@ -62,11 +62,13 @@ def train_single(
     ways = {"ours": expit(slope * crossed.ours + offset)} | {
         name: expit(odds) for name, odds in crossed.baselines.items()
     }
-    own = expit(slope * said_of(nets, held.inputs).log_odds.astype(np.float64) + offset)
     others = baselines_of(baselines, *(one.numpy() for one in held.inputs[1:]))
+    said = (1 - plan.share) * said_of(nets, held.inputs).log_odds + plan.share * others["boosted_moments"]
+    own = expit(slope * said + offset)
     figures = {
         "simulated": simulated,
         "cross_validated": {name: _scores(probability, data.label) for name, probability in ways.items()},
+        "networks_alone": class_scores(expit(crossed.networks), data.label),
         "without_real_cutouts": class_scores(expit(crossed.simulated_only), data.label),
         "ours_against": {name: difference(ways["ours"], ways[name], data.label) for name in crossed.baselines},
         "held_out_frames": {"ours": class_scores(own, held.label)}
@@ -104,7 +106,9 @@ def _write(
     known, slope, offset = limits(nets, train, validation, seed)
     slope, offset = calibration or (slope, offset)
     baselines = fit_baselines(validation if about else train, plan.own, seed)
-    card = card_of("single_band", VERSION, "without", ZTF.side, len(nets), known, slope, offset)
+    card = card_of(
+        "single_band", VERSION, "without", ZTF.side, len(nets), known, slope, offset, plan.share if about else 0.0
+    )
     card |= {
         "training": about
         | {

@@ -35,6 +35,8 @@ class SinglePlan:
         Networks, each with other frames to stop by.
     folds
         Of the cross-validation by frame.
+    share
+        Weight of the log odds of the trees beside those of the networks.
     """
 
     count: int = 10_000
@@ -45,14 +47,16 @@ class SinglePlan:
         )
     )
     tune: CutoutFit = field(default_factory=lambda: CutoutFit(epochs=10, patience=10, batch=32, rate=8e-4, decay=1e-2))
-    members: int = 4
-    folds: int = 6
+    members: int = 3
+    folds: int = 5
+    share: float = 0.5
 
 
 class CrossValidated(NamedTuple):
     """Log odds of a star for each cutout, by models that have not seen its frame."""
 
     ours: NDArray[np.float64]
+    networks: NDArray[np.float64]
     baselines: dict[str, NDArray[np.float64]]
     simulated_only: NDArray[np.float64]
 
@@ -61,18 +65,20 @@ def cross_validate(
     start: BandSetNet, data: Sample, group: NDArray[np.int64], plan: SinglePlan, seed: int, say: Say
 ) -> CrossValidated:
     """Judge each frame by models tuned, or fitted, on other frames alone."""
-    ours = np.full(len(data.label), np.nan)
+    ours, alone = np.full((2, len(data.label)), np.nan)
     others: dict[str, NDArray[np.float64]] = {}
     for number, (learn, judge) in enumerate(by_group(group, plan.folds, seed)):
         rest, left = data.take(learn), data.take(judge)
         nets = tune(start, rest, group[learn], plan, seed)
-        ours[judge] = said_of(nets, left.inputs).log_odds
+        alone[judge] = said_of(nets, left.inputs).log_odds
         baselines = fit_baselines(rest, plan.own, seed)
-        for name, odds in baselines_of(baselines, *(one.numpy() for one in left.inputs[1:])).items():
+        found = baselines_of(baselines, *(one.numpy() for one in left.inputs[1:]))
+        for name, odds in found.items():
             others.setdefault(name, np.full(len(data.label), np.nan))[judge] = odds
+        ours[judge] = (1 - plan.share) * alone[judge] + plan.share * found["boosted_moments"]
         right = ((ours[judge] > 0) == (left.label == 1)).mean()
         say(f"fold {number + 1} of {plan.folds}: {len(judge)} cutouts, accuracy {right:.3f}")
-    return CrossValidated(ours, others, said_of([start], data.inputs).log_odds.astype(np.float64))
+    return CrossValidated(ours, alone, others, said_of([start], data.inputs).log_odds.astype(np.float64))
 
 
 def tune(

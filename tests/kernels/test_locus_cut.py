@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from kernels.cutout_features import FEATURES, MOMENTS
-from kernels.locus_cut import LocusCut, fit_locus, locus, moments_of
+from kernels.locus_cut import LocusCut, fit_locus, locus
 
 
 def features(signal, size, ratio):
@@ -35,12 +35,3 @@ def test_smaller_is_more_like_a_star():
     odds = LocusCut(0.1, 0.0).log_odds(made, np.zeros((3, 2), bool))
     assert (np.diff(odds) < 0).all()
     assert odds[0] > 0 > odds[2]
-
-
-def test_moments_of_a_band_without_psf_are_zero():
-    made = features([[1.0, 2.0]], [[0.1, 0.2]], [[0.5, 0.6]])
-    flat = moments_of(made, np.array([[True, False]]))
-    assert flat.shape == (1, 2 * len(MOMENTS))
-    assert flat[0, MOMENTS.index("size_ratio")] == pytest.approx(0.5)
-    assert flat[0, len(MOMENTS) + MOMENTS.index("size_ratio")] == 0
-    assert made[0, 1, MOMENTS.index("size_ratio")] == pytest.approx(0.6)

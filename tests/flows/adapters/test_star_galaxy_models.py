@@ -24,8 +24,8 @@ def test_baselines_lie_beside_it(tmp_path):
     write_small(tmp_path)
     _, arrays = read_weights("star_galaxy", str(tmp_path))
     baselines = build_baselines(arrays)
-    assert baselines.bands == 4
-    assert len(baselines.trees.root) == 15
+    assert baselines.trees.bands == 4
+    assert len(baselines.trees.trees.root) == 15
 
 
 def test_refuses_a_model_of_other_measurements(tmp_path):

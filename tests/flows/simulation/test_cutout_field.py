@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flows.simulation.cutout_field import draw_field
+from flows.simulation.cutout_field import bled, draw_field
 from flows.simulation.cutout_survey import DEEP, ZTF
 
 
@@ -41,3 +41,13 @@ def test_brightness_does_not_tell_the_classes(field):
 
 def test_one_band_of_another_survey():
     assert draw_field(ZTF, 1, 0, 3).cutouts.shape == (3, 2, 20, 20)
+
+
+def test_charge_bleeds_along_its_column_and_none_is_lost():
+    light = np.zeros((20, 20))
+    light[9:12, 10] = 50, 700, 60
+    held = bled(light, 100.0, np.random.default_rng(1))
+    assert np.flatnonzero(held.any(0)).tolist() == [10]
+    assert held.sum() == pytest.approx(light.sum(), rel=0.05)
+    assert ((held[:, 10] > 85) & (held[:, 10] < 115)).sum() == 8
+    np.testing.assert_array_equal(bled(light, 1000.0, np.random.default_rng(1)), light)

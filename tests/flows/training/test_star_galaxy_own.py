@@ -1,8 +1,7 @@
 import numpy as np
 
 from flows.training.star_galaxy_own import card_of, fit_baselines, fit_own, limits, said_of
-from kernels.locus_cut import locus, moments_of
-from kernels.tree_ensemble import tree_logits
+from kernels.locus_cut import locus
 from schemas.model_card import ModelCard
 from tests.flows.training.star_galaxy_support import PLAN, cutouts, sample
 
@@ -24,7 +23,7 @@ def test_baselines_learn():
     baselines = fit_baselines(train, PLAN, 1)
     features, has_psf = check.inputs[1].numpy(), check.inputs[3].numpy()
     cut = baselines.locus.log_odds(features, has_psf) > 0
-    trees = tree_logits(moments_of(features, has_psf), baselines.trees) > 0
+    trees = baselines.trees.log_odds(features, check.inputs[2].numpy(), has_psf) > 0
     assert (cut == (check.label == 1)).mean() > 0.8
     assert (trees == (check.label == 1)).mean() > 0.8
     assert len(locus(features, has_psf)) == 2
