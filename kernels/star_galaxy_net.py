@@ -125,7 +125,7 @@ class StarGalaxyNet:
         for first in range(0, len(cutouts), _BATCH):
             part = slice(first, first + _BATCH)
             views = band_views(make_planes(cutouts[part], bands, self.side))
-            seen = views.usable.any(1)
+            seen = np.asarray(views.usable.any(1))
             if not seen.any():
                 continue
             raw = self.raw(views.take(seen))

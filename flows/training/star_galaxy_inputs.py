@@ -27,9 +27,12 @@ def standardised(cutouts: NDArray[np.float32]) -> torch.Tensor:
     parts = []
     for first in range(0, len(cutouts), _PART):
         part = cutouts[first : first + _PART].astype(np.float32)
-        mean = np.nanmean(part, (2, 3), keepdims=True)
-        spread = np.nanstd(part, (2, 3), keepdims=True)
-        parts.append(np.nan_to_num((part - mean) / np.where(spread > 0, spread, 1)).astype(np.float16))
+        known = np.isfinite(part)
+        count = np.maximum(known.sum((2, 3), keepdims=True), 1)
+        away = np.where(known, part, 0)
+        away = np.where(known, away - away.sum((2, 3), keepdims=True) / count, 0)
+        spread = np.sqrt((away**2).sum((2, 3), keepdims=True) / count)
+        parts.append((away / np.where(spread > 0, spread, 1)).astype(np.float16))
     return torch.from_numpy(np.concatenate(parts))
 
 

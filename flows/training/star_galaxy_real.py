@@ -78,9 +78,7 @@ def train_single(
     }
     draw_confusion(out / "star_galaxy_real.png", figures["cross_validated"], CLASSES)
     draw_mistakes(out / "star_galaxy_mistakes.png", data.cutouts, data.label, crossed.ours)
-    about = {
-        "real": {"data": "star and galaxy cutouts of 33 ZTF i-band frames", "sha256": digest_of(real), "licence": "MIT"}
-    }
+    about = {"data": "star and galaxy cutouts of ZTF i-band frames", "sha256": digest_of(real), "licence": "MIT"}
     everything = _joined(made["train"], sample.take(learn))
     _write(out, nets, everything, sample.take(learn), plan, seed, figures, (slope, offset), {"real": about})
     return figures
