@@ -34,7 +34,7 @@ class RivalPlan:
         default_factory=lambda: {
             "basic_cnn": CutoutFit(epochs=10, patience=4, rate=2e-3),
             "ResNet": CutoutFit(epochs=6, patience=3, rate=4e-3),
-            "MLP": CutoutFit(epochs=6, patience=3, rate=1e-3),
+            "MLP": CutoutFit(epochs=10, patience=4, rate=1e-3),
         }
     )
 
