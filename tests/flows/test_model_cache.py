@@ -73,3 +73,9 @@ def test_a_model_that_is_not_there_is_named():
         model_digests(PIPELINE, settings)
     with pytest.raises(Misconfigured, match="no_such"):
         models_of(DETECT, settings)
+
+
+def test_stars_and_galaxies_have_a_model_of_their_own():
+    assert model_name("star_galaxy", Settings()) == "multi_band"
+    other = Settings.model_validate({"star_galaxy": {"model": "folder"}})
+    assert model_name("star_galaxy", other) == "folder"
