@@ -68,7 +68,7 @@ def difference(one: NDArray[np.float64], other: NDArray[np.float64], label: NDAr
     b = (other >= 0.5) == (label == 1)
     better, worse, n = int((a & ~b).sum()), int((b & ~a).sum()), len(label)
     gain = (better - worse) / n
-    error = np.sqrt(max(better + worse - (better - worse) ** 2 / n, 1)) / n
+    error = float(np.sqrt(max(better + worse - (better - worse) ** 2 / n, 1))) / n
     return {
         "only_first_right": better,
         "only_second_right": worse,
