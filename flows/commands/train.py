@@ -31,6 +31,9 @@ def detect(
     verdict_only: Annotated[
         bool, typer.Option("--verdict-only", help="Take the shipped detector as it is; train its verdict.")
     ] = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Take detector and verdict as they are; set the thresholds anew.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for weights, cards and pictures.")] = Path("models/detect"),
     work: Annotated[
         Path | None, typer.Option(help="Folder for the simulated exposures (about 20 GB); used again if it is there.")
@@ -46,12 +49,11 @@ def detect(
     the verdict on the merged, measured candidates of other exposures, calibrates it, sets its threshold and reports on
     exposures of its own.
     """
-    from flows.training.detect import TrainPlan, quick_plan, train_detect
+    from flows.training.detect import Part, TrainPlan, quick_plan, train_detect
 
     plan = quick_plan(seed) if quick else TrainPlan(seed=seed)
-    _report(
-        lambda folder: train_detect(out, folder, model, plan, workers or _cores(), _say, verdict_only), work, as_json
-    )
+    part: Part = "calibration" if calibrate else "verdict" if verdict_only else "all"
+    _report(lambda folder: train_detect(out, folder, model, plan, workers or _cores(), _say, part), work, as_json)
 
 
 @app.command("screen")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from flows.training.boosted_fit import TreeFit
 from flows.training.boosted_train import BOOSTED, Examples, train_boosted
@@ -18,11 +18,14 @@ from flows.training.region_fit import RegionFit
 from flows.training.region_train import RegionPlan, train_region
 from flows.training.two_stage_fit import NetFit
 from flows.training.two_stage_train import TwoStagePlan, train_two_stage
-from flows.training.verdict import Sets, VerdictPlan, train_verdict
+from flows.training.verdict import Sets, VerdictPlan, calibrate_verdict, train_verdict
 from flows.training.verdict_fit import VerdictFit
 from flows.training.windows import WindowPlan, train_windows
 
 Say = Callable[[str], None]
+
+Part = Literal["all", "verdict", "calibration"]
+"""What to make: detector and verdict; the verdict; calibration and thresholds of the verdict that there is."""
 
 DETECTORS = ("streak_net", "basic_cnn", "region_proposal", "two_stage", "boosted", "matched_filter")
 """Detectors that `train_detect` makes; the verdict is trained for any."""
@@ -57,7 +60,7 @@ class TrainPlan:
         Wanted("ztf", 40, 60, crowding=3),
         Wanted("llnl", 12, 60, crowding=3),
     )
-    validation: tuple[Wanted, ...] = (Wanted("ztf", 20), Wanted("llnl", 8))
+    validation: tuple[Wanted, ...] = (Wanted("ztf", 40), Wanted("llnl", 16))
     test: tuple[Wanted, ...] = (Wanted("ztf", 10), Wanted("llnl", 5))
     cells: CellPlan = field(default_factory=CellPlan)
     windows: WindowPlan = field(default_factory=WindowPlan)
@@ -80,7 +83,7 @@ def quick_plan(seed: int) -> TrainPlan:
 
 
 def train_detect(
-    out: Path, work: Path, model: str, plan: TrainPlan, workers: int, say: Say, verdict_only: bool = False
+    out: Path, work: Path, model: str, plan: TrainPlan, workers: int, say: Say, part: Part = "all"
 ) -> dict[str, Any]:
     """Train a detector and its verdict.
 
@@ -98,26 +101,29 @@ def train_detect(
         Processes.
     say
         Called with a line for every step.
-    verdict_only
-        Whether the detector is taken as it is; only one of `DETECTORS` can be trained.
+    part
+        What to make; of what is not one of `DETECTORS`, the detector is taken as it is.
 
     Returns
     -------
     dict
         The measured figures, as in the cards.
     """
-    verdict_only = verdict_only or model not in DETECTORS
+    if part == "all" and model not in DETECTORS:
+        part = "verdict"
     order = ("train", "validation", "verdict", "test")
-    names = order[1:] if verdict_only else order
+    used = {"all": order, "verdict": order[1:], "calibration": ("validation", "test")}[part]
     sets = {
         name: make_sets(work / name, getattr(plan, name), 1000 * plan.seed + 100 * order.index(name), workers, say)
-        for name in names
+        for name in used
     }
-    about = _about(plan, model, sets, verdict_only)
+    about = _about(plan, model, sets, part)
+    judged = Sets(sets.get("verdict", []), sets["validation"], _by_preset(plan.test, sets["test"]))
+    if part == "calibration":
+        return {"detections": calibrate_verdict(out, model, judged, plan.judge, about, workers, say)}
     common = (about, plan.seed, workers, say)
-    figures = {} if verdict_only else {"detector": _train_detector(out, model, sets, plan, *common)}
-    judged = Sets(sets["verdict"], sets["validation"], _by_preset(plan.test, sets["test"]))
-    detector = model if verdict_only else str(out)
+    figures = {"detector": _train_detector(out, model, sets, plan, *common)} if part == "all" else {}
+    detector = str(out) if part == "all" else model
     return figures | {"detections": train_verdict(out, detector, judged, plan.judge, *common)}
 
 
@@ -153,7 +159,7 @@ def _by_preset(wanted: Sequence[Wanted], examples: Sequence[Example]) -> dict[st
     return {name: [examples[n] for _, n in group] for name, group in groupby(pairs, key=lambda pair: pair[0])}
 
 
-def _about(plan: TrainPlan, model: str, sets: dict[str, list[Example]], verdict_only: bool) -> dict[str, Any]:
+def _about(plan: TrainPlan, model: str, sets: dict[str, list[Example]], part: Part) -> dict[str, Any]:
     text = json.dumps(asdict(plan), sort_keys=True)
     return {
         "data": "simulated exposures (nightstride simulate), no real data",
@@ -162,5 +168,6 @@ def _about(plan: TrainPlan, model: str, sets: dict[str, list[Example]], verdict_
         "exposures": {name: len(examples) for name, examples in sets.items()},
         "plan": asdict(plan),
         "digest": hashlib.sha256(text.encode()).hexdigest(),
-        "command": f"nightstride train detect --model {model}" + verdict_only * " --verdict-only",
+        "command": f"nightstride train detect --model {model}"
+        + {"all": "", "verdict": " --verdict-only", "calibration": " --calibrate"}[part],
     }

@@ -1,7 +1,7 @@
 """Train the verdict on the candidates of a detector."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,20 @@ import torch
 from numpy.typing import NDArray
 
 from flows.adapters.verdicts import TREES
-from flows.adapters.weights import read_card, write_model
+from flows.adapters.weights import load_model, read_card, write_model
 from flows.training.boosted_fit import TreeFit, fit_trees
 from flows.training.candidates import Labelled, brighter, candidates, threshold_at, without_science
 from flows.training.examples import Example, map_in_processes
 from flows.training.verdict_fit import VerdictFit, calibrate, fit_verdict
-from flows.training.verdict_report import Scored, measured, report_verdict, rivals
+from flows.training.verdict_report import Rank, Scored, measured, report_verdict, rivals, summed_logit
 from kernels.nets.verdict_cnn import VerdictCnn
 from kernels.stamps import CHANNELS, SIDE
 from kernels.tree_ensemble import TreeEnsemble
 from kernels.verdict_net import VerdictNet, reliability_of
+from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
 from schemas.reliability import FEATURES
-from schemas.settings import NOISE_ALONE
+from schemas.settings import LEAST_SNR
 
 Say = Callable[[str], None]
 
@@ -47,8 +48,8 @@ class VerdictPlan:
     fit: VerdictFit = field(default_factory=VerdictFit)
     trees: TreeFit = field(default_factory=lambda: TreeFit(trees=500, rate=0.05))
     hidden: float = 0.4
-    false_per_image: float = 0.4
-    min_snr: float = NOISE_ALONE
+    false_per_image: float = 0.25
+    min_snr: float = LEAST_SNR
 
 
 @dataclass(frozen=True)
@@ -89,17 +90,55 @@ def train_verdict(
     dict
         The figures on the test exposures, as in the card.
     """
-    out.mkdir(parents=True, exist_ok=True)
     find = partial(_find, detector=detector, workers=workers, say=say)
     found = [one for pair in find(sets.train) for one in pair]
     learn = [without_science(one, plan.hidden, seed + n) for n, one in enumerate(found)]
     torch.set_num_threads(workers)
     nets = fit_verdict(learn, plan.fit, seed, say)
     trees = fit_trees(*measured(learn), plan.trees, seed)
-    plain = VerdictNet(nets, trees, 1.0, 0.0, _card(detector, about, {}, {}, 0.0, plan, "0" * 64))
-    known = [brighter(pair[0], plan.min_snr) for pair in find(sets.validation)]
+    judges = VerdictNet(nets, trees, 1.0, 0.0, _card(detector, about, plan))
+    return _calibrated(out, judges, (find(sets.validation), sets.test), plan, find, rivals(learn, seed))
+
+
+def calibrate_verdict(
+    out: Path, detector: str, sets: Sets, plan: VerdictPlan, about: dict[str, Any], workers: int, say: Say
+) -> dict[str, Any]:
+    """Set calibration and thresholds of a detector's verdict anew, and report: as `train_verdict`, without learning.
+
+    Weights stay as they are. ``about`` joins what the card says of the training, as ``calibrated``.
+
+    Raises
+    ------
+    Misconfigured
+        The verdict is of another detector.
+    """
+    verdict: VerdictNet = load_model("reliability", detector)
+    judged, searched = verdict.card.input["detector_sha256"], read_card("detect", detector).sha256
+    if judged != searched:
+        raise Misconfigured(
+            "other_detector",
+            f"verdict {verdict.card.name!r}",
+            f"was trained on the candidates of the detector {judged[:12]}…, not of {searched[:12]}….",
+            "train it: leave out --calibrate.",
+        )
+    find = partial(_find, detector=detector, workers=workers, say=say)
+    card = verdict.card.model_copy(update={"training": verdict.card.training | {"calibrated": about}})
+    return _calibrated(out, replace(verdict, card=card), (find(sets.validation), sets.test), plan, find, {})
+
+
+def _calibrated(
+    out: Path,
+    judges: VerdictNet,
+    exposures: tuple[list[list[Labelled]], Mapping[str, Sequence[Example]]],
+    plan: VerdictPlan,
+    find: Callable[[Sequence[Example]], list[list[Labelled]]],
+    others: Mapping[str, Rank],
+) -> dict[str, Any]:
+    """Calibrate on the candidates found, report on the test exposures, and write weights, card and picture."""
+    out.mkdir(parents=True, exist_ok=True)
+    known = [brighter(pair[0], plan.min_snr) for pair in exposures[0]]
     chosen = known + [without_science(one) for one in known]
-    odds = [_odds(plain, one) for one in chosen]
+    odds = [_odds(judges, one) for one in chosen]
     asked = np.concatenate([(one.label == 0) | (one.label == 1) for one in chosen])
     slope, offset = calibrate(np.concatenate(odds)[asked], np.concatenate([one.label == 1 for one in chosen])[asked])
     scores: list[NDArray[np.floating]] = [reliability_of(one, slope, offset) for one in odds]
@@ -107,14 +146,13 @@ def train_verdict(
         max(threshold_at(known, part, plan.false_per_image), 0.0)
         for part in (scores[: len(known)], scores[len(known) :])
     )
-    ranked = VerdictNet(nets, trees, slope, offset, plain.card)
-    others = rivals(learn, seed)
+    ranked = replace(judges, slope=slope, offset=offset)
     scored: list[Scored] = []
     variants: dict[str, tuple[list[Scored], float]] = {"psf_misjudged": ([], threshold), "without_science": ([], blind)}
-    for preset, examples in sets.test.items():
+    for preset, examples in exposures[1].items():
         pairs = ([brighter(one, plan.min_snr) for one in pair] for pair in find(examples))
         own, wrong = zip(*pairs, strict=True)
-        scored.append(_scored(preset, own, ranked, others))
+        scored.append(_scored(preset, own, ranked, {"summed logit": summed_logit} | dict(others)))
         variants["psf_misjudged"][0].append(_scored(preset, wrong, ranked, {}))
         variants["without_science"][0].append(_scored(preset, list(map(without_science, own)), ranked, {}))
     figures = report_verdict(out, scored, variants, threshold)
@@ -125,8 +163,15 @@ def train_verdict(
         "threshold_without_science": blind,
         "expected_calibration_error": figures["calibration_error"],
     }
-    card = _card(detector, about, figures, calibration, threshold, plan, "")
-    write_model(out, _arrays(nets, trees), card.model_dump(exclude={"sha256"}))
+    card = judges.card.model_copy(
+        update={
+            "metrics": figures,
+            "calibration": calibration,
+            "threshold": threshold,
+            "false_alarm_rate": f"{plan.false_per_image} false detections per image on the validation exposures",
+        }
+    )
+    write_model(out, _arrays(judges.nets, judges.trees), card.model_dump(exclude={"sha256"}))
     return figures
 
 
@@ -139,9 +184,7 @@ def _odds(net: VerdictNet, one: Labelled) -> NDArray[np.float64]:
     return net.log_odds(one.features, one.stamps.astype(np.float32))
 
 
-def _scored(
-    preset: str, examples: Sequence[Labelled], net: VerdictNet, others: Mapping[str, Callable[[Labelled], Any]]
-) -> Scored:
+def _scored(preset: str, examples: Sequence[Labelled], net: VerdictNet, others: Mapping[str, Rank]) -> Scored:
     scores = {"verdict": [net(one.features, one.stamps.astype(np.float32)) for one in examples]}
     return Scored(
         preset, list(examples), scores | {name: [rank(one) for one in examples] for name, rank in others.items()}
@@ -154,21 +197,14 @@ def _arrays(nets: Sequence[VerdictCnn], trees: TreeEnsemble) -> dict[str, NDArra
     }
 
 
-def _card(
-    detector: str,
-    about: dict[str, Any],
-    figures: dict[str, Any],
-    calibration: dict[str, Any],
-    threshold: float,
-    plan: VerdictPlan,
-    sha256: str,
-) -> ModelCard:
+def _card(detector: str, about: dict[str, Any], plan: VerdictPlan) -> ModelCard:
+    """Give the card of a verdict that is not calibrated and has no weights yet."""
     search = read_card("detect", detector)
     return ModelCard(
         stage="reliability",
         name=search.name,
         version=f"{search.name}-{search.version}/verdict-3",
-        sha256=sha256,
+        sha256="0" * 64,
         input={
             "features": list(FEATURES),
             "stamps": [CHANNELS, SIDE, SIDE],
@@ -179,8 +215,7 @@ def _card(
         },
         classes=("false", "real"),
         training=about,
-        metrics=figures,
-        calibration=calibration,
-        threshold=threshold,
-        false_alarm_rate=f"{plan.false_per_image} false detections per image on the validation exposures",
+        metrics={},
+        threshold=0.0,
+        false_alarm_rate="not calibrated yet",
     )

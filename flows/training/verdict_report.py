@@ -1,6 +1,6 @@
 """How good a verdict is, and the threshold it is used at."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ _BINS = 10  # of the reliability diagram
 
 Scores = list[NDArray[np.floating]]
 
+Rank = Callable[[Labelled], Any]
+"""A way to rank candidates: gives their scores."""
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -36,22 +39,25 @@ class Scored:
     scores: Mapping[str, Scores]
 
 
-def rivals(train: Sequence[Labelled], seed: int) -> Mapping[str, Any]:
-    """Fit the simplest ways to judge a candidate: by its measurements alone.
+def summed_logit(one: Labelled) -> NDArray[np.float64]:
+    """Rank candidates by the summed log odds of their hits: what the detector itself says."""
+    return one.features[:, FEATURES.index("log_logit_sum")].astype(np.float64)
+
+
+def rivals(train: Sequence[Labelled], seed: int) -> Mapping[str, Rank]:
+    """Fit the simplest ways to learn to judge a candidate, by its measurements alone.
 
     Returns
     -------
     mapping
-        Name -> callable from a `Labelled` to scores: the summed log odds, logistic regression, and boosted trees
-        with scikit-learn's defaults.
+        Name -> callable from a `Labelled` to scores: logistic regression, and boosted trees with scikit-learn's
+        defaults.
     """
     features, real = measured(train)
     scaler = StandardScaler().fit(features)
     line = LogisticRegression(max_iter=2000).fit(scaler.transform(features), real)
     trees = HistGradientBoostingClassifier(random_state=seed).fit(features, real)
-    column = FEATURES.index("log_logit_sum")
     return {
-        "summed logit": lambda one: one.features[:, column].astype(np.float64),
         "logistic regression": lambda one: line.decision_function(scaler.transform(one.features)),
         "boosted trees": lambda one: trees.decision_function(one.features),
     }
