@@ -52,6 +52,8 @@ def detect(
     from flows.training.detect import Part, TrainPlan, quick_plan, train_detect
 
     plan = quick_plan(seed) if quick else TrainPlan(seed=seed)
+    if verdict_only and calibrate:
+        raise typer.BadParameter("--verdict-only and --calibrate exclude each other.")
     part: Part = "calibration" if calibrate else "verdict" if verdict_only else "all"
     _report(lambda folder: train_detect(out, folder, model, plan, workers or _cores(), _say, part), work, as_json)
 

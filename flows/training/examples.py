@@ -1,10 +1,11 @@
 """Simulated exposures to learn from, as tiles on disk with their truth."""
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 
 from flows.adapters.probe import probe
 from flows.adapters.sources import Source, list_sources
-from flows.adapters.zarr_tiles import TileStore, write_exposure
+from flows.adapters.zarr_tiles import write_exposure
 from flows.ingest import prepare
 from flows.simulation.night import Night, simulate_night
 from flows.simulation.presets import crowded, find_preset
@@ -73,23 +74,25 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
     Raises
     ------
     Misconfigured
-        What is there was made by an earlier version.
+        What is there was made for another plan or by an earlier version.
     """
     raw, done = folder / "raw", folder / "done"
-    if not done.exists():
+    asked = json.dumps(asdict(wanted) | {"seed": seed})
+    if done.exists():
+        if done.read_text() != asked:
+            raise Misconfigured(
+                "other_exposures",
+                str(folder),
+                f"holds other exposures than {asked}, or some that an earlier version made.",
+                "remove it, or name another --work folder.",
+            )
+    else:
         preset = crowded(find_preset(wanted.preset, wanted.streaks, wanted.shape), wanted.crowding)
         simulate_night(Night(preset, seed, visits=1, detectors=wanted.count, folder=raw), workers)
     truth = pq.read_table(raw / "truth.parquet")
     sources = list_sources([str(raw)], Settings())
     stores = list(map_in_processes(partial(_tile, folder), sources, workers))
-    if any("science" not in TileStore.open(path).planes for path, _, _ in stores):
-        raise Misconfigured(
-            "other_exposures",
-            str(folder),
-            "holds exposures without science images, as earlier versions made them.",
-            "remove it, or name another --work folder.",
-        )
-    done.touch()
+    done.write_text(asked)
     return [
         Example(path, truth.filter((pc.field("visit") == visit) & (pc.field("detector") == detector)))
         for path, visit, detector in stores

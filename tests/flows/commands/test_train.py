@@ -13,6 +13,12 @@ def test_unknown_stage_is_bad_usage():
     assert CliRunner().invoke(app, ["train", "nonsense"]).exit_code == 2
 
 
+def test_training_and_calibrating_exclude_each_other():
+    result = CliRunner().invoke(app, ["train", "detect", "--verdict-only", "--calibrate"], env={"COLUMNS": "160"})
+    assert result.exit_code == 2
+    assert "exclude each other" in result.stderr
+
+
 def test_help_of_the_screen_names_the_options():
     result = CliRunner().invoke(app, ["train", "screen", "--help"], env={"COLUMNS": "160"})
     assert result.exit_code == 0

@@ -58,6 +58,7 @@ def cards(folder, model, exposures, options=""):
         ("region_proposal", {"training_verdict.png"}),
         ("two_stage", {"training_verdict.png"}),
         ("boosted", {"training_verdict.png"}),
+        ("matched_filter", {"training_verdict.png"}),
     ],
 )
 def test_trains_a_search_from_nothing(tmp_path, work, model, pictures):
@@ -69,6 +70,15 @@ def test_trains_a_search_from_nothing(tmp_path, work, model, pictures):
     assert {path.name for path in tmp_path.glob("*.png")} == pictures
     fields = {path.name for name in NAMES for path in (work / name).rglob("*.fz")}
     assert len(fields) == 8, "the four sets must not share an exposure"
+
+
+@pytest.mark.slow
+def test_calibrates_what_is_shipped(tmp_path, work):
+    train_detect(tmp_path, work, "streak_net", PLAN, 1, lambda line: None, part="calibration")
+    shipped, anew = read_card("reliability", "streak_net"), read_card("reliability", str(tmp_path))
+    assert anew.sha256 == shipped.sha256
+    assert anew.training["calibrated"]["command"] == "nightstride train detect --model streak_net --calibrate"
+    assert not (tmp_path / "detect.json").exists()
 
 
 def test_plans_can_be_written_on_a_card():

@@ -4,8 +4,6 @@ import pyarrow.compute as pc
 import pytest
 
 from flows.adapters.zarr_tiles import TileStore
-from flows.simulation.night import Night, simulate_night
-from flows.simulation.presets import find_preset
 from flows.training.examples import Wanted, make_examples, map_in_processes
 from schemas.errors import Misconfigured
 
@@ -33,12 +31,16 @@ def test_what_is_there_is_used_again(tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
-def test_exposures_of_an_earlier_version_are_refused(tmp_path):
-    preset = find_preset("ztf", 2, (150, 170))
-    simulate_night(Night(preset, 5, 1, 1, tmp_path / "raw", science=False))
-    (tmp_path / "done").touch()
-    with pytest.raises(Misconfigured, match=r"without science images, .* To fix, remove it, or name another --work"):
-        make_examples(tmp_path, Wanted("ztf", 1, 2, (150, 170)), 5, 1)
+@pytest.mark.parametrize("wanted", [Wanted("ztf", 2, 2, (150, 170)), Wanted("ztf", 1, 2, (150, 170), crowding=3)])
+def test_exposures_of_another_plan_are_refused(tmp_path, wanted):
+    made = Wanted("ztf", 1, 2, (150, 170))
+    make_examples(tmp_path, made, 5, 1)
+    for asked, seed in ((wanted, 5), (made, 6)):
+        with pytest.raises(Misconfigured, match=r"holds other exposures than .* To fix, remove it, or name another"):
+            make_examples(tmp_path, asked, seed, 1)
+    (tmp_path / "done").write_text("")  # as earlier versions left it
+    with pytest.raises(Misconfigured, match="that an earlier version made"):
+        make_examples(tmp_path, made, 5, 1)
 
 
 def compiled_threads(_):

@@ -1,13 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from flows.adapters.weights import load_model, read_card
 from flows.training.boosted_fit import TreeFit
 from flows.training.candidates import brighter, candidates, threshold_at, without_science
-from flows.training.verdict import Sets, VerdictPlan, train_verdict
+from flows.training.verdict import Sets, VerdictPlan, calibrate_verdict, train_verdict
 from flows.training.verdict_fit import VerdictFit
+from schemas.errors import Misconfigured
 from schemas.reliability import FEATURES
-from tests.flows.model_support import write_bright
+from tests.flows.model_support import write_bright, write_cells
 
 PLAN = VerdictPlan(VerdictFit(networks=2, epochs=2, batch=16), TreeFit(trees=5, least=5), false_per_image=2.0)
 
@@ -46,3 +49,34 @@ def test_the_threshold_leaves_the_wanted_number_of_false(trained, examples):
         level = net.card.least_reliability(science)
         assert (false >= level).sum() <= 2 * len(examples)
         assert level == max(threshold_at(each, scores, 2.0), 0.0)
+
+
+@pytest.mark.slow
+def test_calibrating_anew_gives_what_the_training_gave(trained, examples, tmp_path):
+    folder, figures = trained
+    sets = Sets([], examples, {"ztf": examples[:1]})
+    again = calibrate_verdict(tmp_path, str(folder), sets, PLAN, {"data": "another test"}, 1, lambda line: None)
+    before, after = (read_card("reliability", str(place)) for place in (folder, tmp_path))
+    assert (after.calibration, after.threshold, after.sha256) == (before.calibration, before.threshold, before.sha256)
+    assert after.training == before.training | {"calibrated": {"data": "another test"}}
+    learnt = ("logistic regression, at 1 false", "boosted trees, at 1 false")
+    assert again["ztf"] == {name: value for name, value in figures["ztf"].items() if name not in learnt}
+
+
+@pytest.mark.slow
+def test_stricter_thresholds_are_higher(trained, examples, tmp_path):
+    folder, _ = trained
+    sets, strict = Sets([], examples, {"ztf": examples[:1]}), replace(PLAN, false_per_image=0.0)
+    calibrate_verdict(tmp_path, str(folder), sets, strict, {}, 1, lambda line: None)
+    before, after = (read_card("reliability", str(place)) for place in (folder, tmp_path))
+    assert after.threshold > before.threshold
+    assert after.false_alarm_rate.startswith("0.0 false detections per image")
+
+
+@pytest.mark.slow
+def test_the_verdict_on_another_detector_is_not_calibrated(trained, examples, tmp_path):
+    for file in trained[0].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    write_cells(tmp_path, threshold=0.5)
+    with pytest.raises(Misconfigured, match="was trained on the candidates of the detector"):
+        calibrate_verdict(tmp_path, str(tmp_path), Sets([], examples, {}), PLAN, {}, 1, lambda line: None)
