@@ -97,7 +97,14 @@ def train_verdict(
     nets = fit_verdict(learn, plan.fit, seed, say)
     trees = fit_trees(*measured(learn), plan.trees, seed)
     judges = VerdictNet(nets, trees, 1.0, 0.0, _card(detector, about, plan))
-    return _calibrated(out, judges, (find(sets.validation), sets.test), plan, find, rivals(learn, seed))
+    return _calibrated(
+        out,
+        judges,
+        ([one for (one,) in find(sets.validation, wrong_psf=False)], sets.test),
+        plan,
+        find,
+        rivals(learn, seed),
+    )
 
 
 def calibrate_verdict(
@@ -123,20 +130,27 @@ def calibrate_verdict(
         )
     find = partial(_find, detector=detector, workers=workers, say=say)
     card = verdict.card.model_copy(update={"training": verdict.card.training | {"calibrated": about}})
-    return _calibrated(out, replace(verdict, card=card), (find(sets.validation), sets.test), plan, find, {})
+    return _calibrated(
+        out,
+        replace(verdict, card=card),
+        ([one for (one,) in find(sets.validation, wrong_psf=False)], sets.test),
+        plan,
+        find,
+        {},
+    )
 
 
 def _calibrated(
     out: Path,
     judges: VerdictNet,
-    exposures: tuple[list[list[Labelled]], Mapping[str, Sequence[Example]]],
+    exposures: tuple[list[Labelled], Mapping[str, Sequence[Example]]],
     plan: VerdictPlan,
-    find: Callable[[Sequence[Example]], list[list[Labelled]]],
+    find: Callable[..., list[list[Labelled]]],
     others: Mapping[str, Rank],
 ) -> dict[str, Any]:
     """Calibrate on the candidates found, report on the test exposures, and write weights, card and picture."""
     out.mkdir(parents=True, exist_ok=True)
-    known = [brighter(pair[0], plan.min_snr) for pair in exposures[0]]
+    known = [brighter(one, plan.min_snr) for one in exposures[0]]
     chosen = known + [without_science(one) for one in known]
     odds = [_odds(judges, one) for one in chosen]
     asked = np.concatenate([(one.label == 0) | (one.label == 1) for one in chosen])
@@ -175,9 +189,11 @@ def _calibrated(
     return figures
 
 
-def _find(examples: Sequence[Example], detector: str, workers: int, say: Say) -> list[list[Labelled]]:
+def _find(
+    examples: Sequence[Example], detector: str, workers: int, say: Say, wrong_psf: bool = True
+) -> list[list[Labelled]]:
     say(f"candidates of {len(examples)} exposures")
-    return list(map_in_processes(partial(candidates, detector=detector, wrong_psf=True), examples, workers))
+    return list(map_in_processes(partial(candidates, detector=detector, wrong_psf=wrong_psf), examples, workers))
 
 
 def _odds(net: VerdictNet, one: Labelled) -> NDArray[np.float64]:

@@ -42,9 +42,10 @@ def cards(folder, model, exposures, options=""):
     assert found[1].input["detector_sha256"] == found[0].sha256
     for card in found:
         assert card.name == model
-        assert card.training["exposures"] == exposures
-        assert card.training["command"] == f"nightstride train detect --model {model}{options}"
-        assert "no real data" in card.training["data"]
+        if card.stage == "reliability" or model != "matched_filter":  # which learns nothing
+            assert card.training["exposures"] == exposures
+            assert card.training["command"] == f"nightstride train detect --model {model}{options}"
+            assert "no real data" in card.training["data"]
         assert load_model(card.stage, str(folder)).card == card
     return found
 
@@ -65,7 +66,7 @@ def test_trains_a_search_from_nothing(tmp_path, work, model, pictures):
     figures = train_detect(tmp_path, work, model, PLAN, 1, lambda line: None)
     cards(tmp_path, model, dict.fromkeys(NAMES, 2))
     assert figures["detections"]["ztf"]["c10"]["present"] > 0
-    assert figures["detector"]
+    assert figures["detector"] or model == "matched_filter"
     json.dumps(figures)
     assert {path.name for path in tmp_path.glob("*.png")} == pictures
     fields = {path.name for name in NAMES for path in (work / name).rglob("*.fz")}
