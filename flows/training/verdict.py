@@ -97,14 +97,7 @@ def train_verdict(
     nets = fit_verdict(learn, plan.fit, seed, say)
     trees = fit_trees(*measured(learn), plan.trees, seed)
     judges = VerdictNet(nets, trees, 1.0, 0.0, _card(detector, about, plan))
-    return _calibrated(
-        out,
-        judges,
-        ([one for (one,) in find(sets.validation, wrong_psf=False)], sets.test),
-        plan,
-        find,
-        rivals(learn, seed),
-    )
+    return _calibrated(out, judges, sets, plan, find, rivals(learn, seed))
 
 
 def calibrate_verdict(
@@ -130,27 +123,20 @@ def calibrate_verdict(
         )
     find = partial(_find, detector=detector, workers=workers, say=say)
     card = verdict.card.model_copy(update={"training": verdict.card.training | {"calibrated": about}})
-    return _calibrated(
-        out,
-        replace(verdict, card=card),
-        ([one for (one,) in find(sets.validation, wrong_psf=False)], sets.test),
-        plan,
-        find,
-        {},
-    )
+    return _calibrated(out, replace(verdict, card=card), sets, plan, find, {})
 
 
 def _calibrated(
     out: Path,
     judges: VerdictNet,
-    exposures: tuple[list[Labelled], Mapping[str, Sequence[Example]]],
+    sets: Sets,
     plan: VerdictPlan,
     find: Callable[..., list[list[Labelled]]],
     others: Mapping[str, Rank],
 ) -> dict[str, Any]:
     """Calibrate on the candidates found, report on the test exposures, and write weights, card and picture."""
     out.mkdir(parents=True, exist_ok=True)
-    known = [brighter(one, plan.min_snr) for one in exposures[0]]
+    known = [brighter(one, plan.min_snr) for (one,) in find(sets.validation, wrong_psf=False)]
     chosen = known + [without_science(one) for one in known]
     odds = [_odds(judges, one) for one in chosen]
     asked = np.concatenate([(one.label == 0) | (one.label == 1) for one in chosen])
@@ -163,7 +149,7 @@ def _calibrated(
     ranked = replace(judges, slope=slope, offset=offset)
     scored: list[Scored] = []
     variants: dict[str, tuple[list[Scored], float]] = {"psf_misjudged": ([], threshold), "without_science": ([], blind)}
-    for preset, examples in exposures[1].items():
+    for preset, examples in sets.test.items():
         pairs = ([brighter(one, plan.min_snr) for one in pair] for pair in find(examples))
         own, wrong = zip(*pairs, strict=True)
         scored.append(_scored(preset, own, ranked, {"summed logit": summed_logit} | dict(others)))
