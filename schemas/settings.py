@@ -11,9 +11,6 @@ from schemas.keyword_mapping import KeywordMapping
 NOISE_ALONE = 5.77
 """S/N that the highest peak of an image of noise alone has, on average (`kernels.oracle.false_alarms`)."""
 
-LEAST_SNR = 5.0
-"""Measured S/N of what is published: a fifth less than that of the true template, for the level is fitted too."""
-
 
 class Section(BaseModel):
     """A part of the settings; unknown keys are refused."""
@@ -67,7 +64,9 @@ class MeasureSettings(Section):
     min_reliability: Annotated[
         float | None, Field(ge=0, le=1, description="Least reliability of a published detection; null: the card's.")
     ] = None
-    min_snr: Annotated[float, Field(ge=0, description="Least measured S/N of a published detection.")] = LEAST_SNR
+    min_snr: Annotated[
+        float, Field(ge=0, description="Least S/N of a published detection; default: what noise alone reaches.")
+    ] = NOISE_ALONE
     aperture_fwhm: Annotated[float, Field(gt=0, description="Half width of the aperture, in FWHM.")] = 1.5
 
 

@@ -24,7 +24,7 @@ from kernels.verdict_net import VerdictNet, reliability_of
 from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
 from schemas.reliability import FEATURES
-from schemas.settings import LEAST_SNR
+from schemas.settings import NOISE_ALONE
 
 Say = Callable[[str], None]
 
@@ -48,8 +48,8 @@ class VerdictPlan:
     fit: VerdictFit = field(default_factory=VerdictFit)
     trees: TreeFit = field(default_factory=lambda: TreeFit(trees=500, rate=0.05))
     hidden: float = 0.4
-    false_per_image: float = 0.25
-    min_snr: float = LEAST_SNR
+    false_per_image: float = 0.4
+    min_snr: float = NOISE_ALONE
 
 
 @dataclass(frozen=True)
