@@ -13,6 +13,7 @@ from distributed.system import MEMORY_LIMIT
 from distributed.worker import Worker
 
 from flows.exercise import exercise
+from flows.graph import OF_EXPOSURE
 from flows.model_cache import models_of
 from flows.worker_server import MALLOC, METHOD, THREADS, start_worker_server
 from schemas.errors import Misconfigured, NightstrideError
@@ -149,6 +150,7 @@ class Warm(WorkerPlugin):
 
         torch.set_num_threads(1)
         for stage in PIPELINE:
-            models_of(stage, self._settings)
+            if stage.per in OF_EXPOSURE:  # those of whole nights run elsewhere
+                models_of(stage, self._settings)
         with suppress(NightstrideError):
             exercise(self._settings)

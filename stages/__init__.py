@@ -1,6 +1,6 @@
 """The pipeline: one file per stage."""
 
-from stages import cut_cutouts, detect, find_sources, gather_objects, inject, link_hosts, measure, merge
+from stages import cut_cutouts, detect, find_sources, gather_objects, inject, link_hosts, measure, merge, spectral_class
 
 PIPELINE = (
     detect.STAGE,
@@ -11,4 +11,5 @@ PIPELINE = (
     gather_objects.STAGE,
     cut_cutouts.STAGE,
     link_hosts.STAGE,
+    spectral_class.STAGE,
 )

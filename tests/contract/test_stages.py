@@ -12,6 +12,7 @@ import pytest
 from flows.adapters.weights import load_model, read_card
 from flows.adapters.zarr_tiles import PLANES
 from flows.copy_search import CopySearch
+from flows.model_cache import model_name
 from schemas.cutouts import CUTOUTS, SIDE
 from schemas.dataset import ArrayOf, DatasetError, TableOf
 from schemas.exposure import ExposureInfo, PsfModel
@@ -46,7 +47,8 @@ def models(tmp_path_factory):
 @pytest.fixture
 def context(stage, models):
     settings = Settings(inject=InjectSettings(share=1), detect=DetectSettings(model=str(models)))
-    loaded = {weight: load_model(weight, str(models)) for weight in stage.weights}
+    own = {weight: str(models) for weight in ("detect", "reliability")}
+    loaded = {weight: load_model(weight, own.get(weight) or model_name(weight, settings)) for weight in stage.weights}
     tile = tile_of(models, SHAPE) if stage.per == "tile" else None
     section, exposure = getattr(settings, stage.name, None), None if stage.per == "night" else EXPOSURE
     return Context(exposure, tile, section, loaded, CopySearch(settings), Night())
