@@ -1,6 +1,17 @@
 """The pipeline: one file per stage."""
 
-from stages import cut_cutouts, detect, find_sources, gather_objects, inject, link_hosts, measure, merge, spectral_class
+from stages import (
+    cut_cutouts,
+    detect,
+    find_sources,
+    gather_objects,
+    inject,
+    link_hosts,
+    measure,
+    merge,
+    spectral_class,
+    star_galaxy,
+)
 
 PIPELINE = (
     detect.STAGE,
@@ -11,5 +22,6 @@ PIPELINE = (
     gather_objects.STAGE,
     cut_cutouts.STAGE,
     link_hosts.STAGE,
+    star_galaxy.STAGE,
     spectral_class.STAGE,
 )
