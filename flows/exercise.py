@@ -20,6 +20,7 @@ from schemas.search_grid import SearchGrid
 from schemas.settings import Settings
 from schemas.stage import Context
 from stages.detect import STAGE as DETECT
+from stages.find_sources import STAGE as FIND_SOURCES
 from stages.measure import STAGE as MEASURE
 from stages.merge import STAGE as MERGE
 
@@ -31,6 +32,8 @@ TRAILS = (((60.0, 60.0), 0.0, 0.0), ((60.0, 200.0), 12.0, 0.5), ((200.0, 120.0),
 def exercise(settings: Settings) -> int:
     """Put a simulated image of three trails through ingest and every stage; give the number of detections."""
     info, planes = described(_exposure(), settings)
+    # Science and difference image are the same here; what is compiled does not depend on it.
+    FIND_SOURCES({name: planes[name] for name in ("science", "mask")}, Context(info, None, settings.find_sources))
     inputs: dict[str, Any] = {name: planes[name] for name in ("difference", "mask")}
     grid = search_grid(settings.detect)
     for tile in grid.tiling(info.shape, SIDE * grid.stride).tiles():
@@ -59,7 +62,7 @@ def _exposure() -> RawExposure:
         wcs_header=None,
         psf=None,
         pixel_unit="DN",
-        planes={"difference": image.astype(np.float32), "mask": mask},
+        planes={"difference": image.astype(np.float32), "mask": mask, "science": image.astype(np.float32)},
         flags=("no_wcs",),
         source_uri="memory://exercise",
         source_sha256="0" * 64,
