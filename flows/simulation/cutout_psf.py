@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from flows.simulation.cutout_render import pixel_waves, render, waves
 from flows.simulation.cutout_survey import ZERO_POINT, CutoutSurvey
 
-MODEL_ERRORS = (-0.014, -0.007, 0.0, 0.007, 0.014)
-"""Relative errors of the width that the PSF image of an object may have: 1 % on average."""
+MODEL_ERRORS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+"""Errors of the width that the PSF image of an object may have, in units of the survey's largest."""
 
 COARSE = galsim.GSParams(folding_threshold=1e-2, maxk_threshold=3e-3, kvalue_accuracy=1e-4, xvalue_accuracy=1e-4)
 """Accuracy of 1 %: below the noise, and several times as fast as GalSim's default."""
@@ -45,10 +45,10 @@ class BandPsf:
 def draw_psfs(survey: CutoutSurvey, rng: np.random.Generator) -> tuple[BandPsf, ...]:
     """Draw seeing, shape and depth of every band of a field: bands are taken at different times.
 
-    The night has a seeing (12 % scatter), each band its own on top (7 %). The profile is Kolmogorov's or a Moffat
-    with a slope of 2.5 to 4.5, sheared by about 2 %; 3 to 8 % of its light lies a fifth of the FWHM to one side.
+    The night has a seeing (12 % scatter in `DEEP`), each band its own on top (7 %). The profile is Kolmogorov's or a
+    Moffat with a slope of 2.5 to 4.5, sheared by about 2 %; 3 to 8 % of its light lies a fifth of the FWHM to one side.
     """
-    night = np.exp(rng.normal(0, 0.12))
+    night = np.exp(rng.normal(0, survey.scatter))
     return tuple(_draw_band(survey, band, night, rng) for band in range(len(survey.bands)))
 
 
@@ -64,7 +64,7 @@ def _draw_band(survey: CutoutSurvey, band: int, night: float, rng: np.random.Gen
     profile = (1 - aside) * round_one + aside * round_one.shift(step * np.cos(direction), step * np.sin(direction))
     profile = profile.shear(g1=float(g1), g2=float(g2))
     pixel = pixel_waves(survey.scale)
-    seen = [pixel * waves(profile.dilate(1 + error), survey.scale) for error in MODEL_ERRORS]
+    seen = [pixel * waves(profile.dilate(1 + error * survey.psf_error), survey.scale) for error in MODEL_ERRORS]
     images = np.stack([render(one, survey.side) for one in seen]).astype(np.float32)
     depth = survey.depth[band] + rng.normal(0, 0.15)
     # S/N of a PSF-weighted flux in white noise: flux sqrt(sum p^2) / sigma.

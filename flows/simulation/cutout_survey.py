@@ -28,6 +28,10 @@ class CutoutSurvey:
         Share of galaxies.
     saturation
         Magnitude of a point source whose peak fills its pixel, in median seeing.
+    scatter
+        Of the seeing from field to field, natural logarithm.
+    psf_error
+        Largest relative error of the width of the PSF image that goes with an object.
     """
 
     name: str
@@ -40,6 +44,8 @@ class CutoutSurvey:
     magnitude: tuple[float, float]
     galaxies: float = 0.58
     saturation: float = -99.0
+    scatter: float = 0.12
+    psf_error: float = 0.014
 
 
 DEEP = CutoutSurvey(
@@ -54,6 +60,22 @@ DEEP = CutoutSurvey(
 )
 """Seeing and depth like the wide layer of the Hyper Suprime-Cam survey (Aihara et al. 2019, PASJ 71, 114), pixels and
 dark sky like Rubin's (Ivezić et al. 2019, ApJ 873, 111)."""
+
+NIGHT = CutoutSurvey(
+    name="night",
+    bands="griz",
+    side=26,
+    scale=1.012,
+    seeing=(2.5, 2.4, 2.4, 2.4),
+    depth=(20.8, 20.6, 20.0, 19.5),
+    sky=(21.8, 20.9, 20.0, 19.2),
+    magnitude=(13.0, 20.5),
+    saturation=12.8,
+    scatter=0.25,
+    psf_error=0.06,
+)
+"""What a night of large pixels brings: exposures like ZTF's in four bands, of any seeing, with a PSF that varies over
+the image and is known for its middle."""
 
 ZTF = CutoutSurvey(
     name="ztf",

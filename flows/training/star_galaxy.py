@@ -12,42 +12,46 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from flows.adapters.cutout_files import CLASSES, LabelledCutouts, read_cutout_set
-from flows.adapters.star_galaxy_models import arrays_of
+from flows.adapters.star_galaxy_models import Baselines, arrays_of
 from flows.adapters.weights import write_model
 from flows.evaluation.star_galaxy import baselines_of
 from flows.simulation.cutout_set import CutoutSet, write_cutout_set
-from flows.simulation.cutout_survey import DEEP
+from flows.simulation.cutout_survey import DEEP, NIGHT
 from flows.training.cutout_fit import CutoutFit, Epoch
 from flows.training.star_galaxy_inputs import CONFIGURATIONS, chosen_bands, views_of
 from flows.training.star_galaxy_own import OwnPlan, Sample, card_of, fit_baselines, fit_own, limits, said_of
 from flows.training.star_galaxy_pictures import draw_confusion, draw_curves, draw_scores
 from flows.training.star_galaxy_real import train_single
-from flows.training.star_galaxy_report import difference, figures_of, require_planes, table_of
+from flows.training.star_galaxy_report import OF_NIGHTS, difference, figures_of, require_planes, table_of
 from flows.training.star_galaxy_rivals import RivalPlan, fit_rivals, store_planes
 from flows.training.star_galaxy_single import SinglePlan
+from kernels.nets.band_set_net import BandSetNet
+from kernels.star_galaxy_net import Known
 
 Say = Callable[[str], None]
 
 OURS = "band_set_net"
-VERSION = "1"
+VERSION = "2"
 _ON_CARD = ("n", "accuracy", "accuracy_interval", "auc", "ece", "confusion")
 _SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class StarGalaxyPlan:
-    """What is trained: number of simulated cutouts, the source's networks, ours, and the one of a single band."""
+    """What is trained: deep cutouts and those of nights, the source's networks, ours, and that of a single band."""
 
     count: int = 34_000
+    nights: int = 20_000
     rivals: RivalPlan = field(default_factory=RivalPlan)
     own: OwnPlan = field(default_factory=OwnPlan)
     single: SinglePlan = field(default_factory=SinglePlan)
 
 
 class Own(NamedTuple):
-    """What our network and the baselines say of the test cutouts, and how the network came to be."""
+    """What our network and the baselines say of the test cutouts, deep and of nights, and how it came to be."""
 
     said: dict[str, dict[str, NDArray[np.float64]]]
+    nights: dict[str, dict[str, NDArray[np.float64]]]
     history: tuple[Epoch, ...]
 
 
@@ -56,6 +60,7 @@ def quick_plan() -> StarGalaxyPlan:
     short = CutoutFit(epochs=2, patience=2, rate=2e-3)
     trees = OwnPlan().trees
     return StarGalaxyPlan(
+        1000,
         1000,
         RivalPlan(dict.fromkeys(RivalPlan().fits, short)),
         OwnPlan(replace(short, batch=32), trees=replace(trees, trees=20)),
@@ -94,9 +99,13 @@ def train_star_galaxy(
     store_planes(work / "fits", sets)
     rivals = fit_rivals(work / "fits", plan.rivals, seed, workers, say)
     torch.set_num_threads(workers)
-    own = _fit_multi(out, sets, plan, seed, say)
+    nights = simulated(work / "night", CutoutSet(NIGHT, seed, plan.nights, work / "night"), workers, say)
+    own = _fit_multi(out, sets, nights, plan, seed, say)
     said = {name: {planes: one.probability for planes, one in some.items()} for name, some in rivals.items()} | own.said
-    figures: dict[str, Any] = {"simulated": figures_of(said, sets["test"])}
+    figures: dict[str, Any] = {
+        "simulated": figures_of(said, sets["test"]),
+        "nights": figures_of(own.nights, nights["test"], OF_NIGHTS),
+    }
     figures["ours_against_basic_cnn"] = {
         planes: difference(said[OURS][planes], said["basic_cnn"][planes], sets["test"].label)
         for planes in CONFIGURATIONS
@@ -123,39 +132,70 @@ def simulated(folder: Path, wanted: CutoutSet, workers: int, say: Say) -> dict[s
     return {split: read_cutout_set(folder, split) for split in _SPLITS}
 
 
-def _fit_multi(out: Path, sets: dict[str, LabelledCutouts], plan: StarGalaxyPlan, seed: int, say: Say) -> Own:
+def _fit_multi(
+    out: Path,
+    sets: dict[str, LabelledCutouts],
+    nights: dict[str, LabelledCutouts],
+    plan: StarGalaxyPlan,
+    seed: int,
+    say: Say,
+) -> Own:
+    """Fit our network and the baselines to deep cutouts and to those of nights together."""
     bands, side = len(DEEP.bands), DEEP.side
-    samples = {split: Sample(views_of(data, bands, side), data.label) for split, data in sets.items()}
-    fitted = fit_own(samples["train"], samples["validation"], plan.own, seed, say)
-    baselines = fit_baselines(samples["train"], plan.own, seed)
-    known, slope, offset = limits(fitted.nets, samples["train"], samples["validation"], seed)
-    ours: dict[str, NDArray[np.float64]] = {}
-    others: dict[str, dict[str, NDArray[np.float64]]] = {"locus cut": {}, "boosted moments": {}}
-    outside = {}
-    for name, planes in CONFIGURATIONS.items():
-        inputs = chosen_bands(samples["test"].inputs, planes)
-        raw = said_of(fitted.nets, inputs)
-        ours[name] = expit(slope * raw.log_odds.astype(np.float64) + offset)
-        outside[name] = round(float((known.outlier(raw) > 1).mean()), 5)
-    whole = baselines_of(baselines, *(one.numpy() for one in samples["test"].inputs[1:]))
-    for other, odds in zip(others, whole.values(), strict=True):
-        others[other]["all"] = expit(odds)
-    said = {OURS: ours} | others
-    metrics = {
-        name: {planes: {key: one[key] for key in _ON_CARD} for planes, one in some.items()}
-        for name, some in figures_of(said, sets["test"]).items()
-    }
+    samples, of_nights = (
+        {split: Sample(views_of(data, bands, side), data.label) for split, data in some.items()}
+        for some in (sets, nights)
+    )
+    train, validation = (samples[split].joined(of_nights[split]) for split in ("train", "validation"))
+    fitted = fit_own(train, validation, plan.own, seed, say)
+    baselines = fit_baselines(train, plan.own, seed)
+    known, slope, offset = limits(fitted.nets, train, validation, seed)
+    net = _Multi(fitted.nets, known, slope, offset, baselines)
+    said, outside = _said_about(net, samples["test"])
+    of_test_nights, _ = _said_about(net, of_nights["test"])
+    metrics = _on_card(figures_of(said, sets["test"]))
+    night = _on_card(figures_of({OURS: of_test_nights[OURS]}, nights["test"], OF_NIGHTS))
+    metrics |= {"of nights": night[OURS], "share_beyond_the_limits": outside}
     card = card_of("multi_band", VERSION, "with", side, len(fitted.nets), known, slope, offset)
     card |= {
         "training": {
-            "data": f"{plan.count} simulated cutouts: nightstride simulate --preset star-galaxy --seed {seed}",
+            "data": f"{plan.count} simulated cutouts (nightstride simulate --preset star-galaxy --seed {seed}) and "
+            f"{plan.nights} like those of a night of large pixels",
             "licence": "BSD-3-Clause",
             "split": "by field: 70 % train, 10 % validation, 20 % test",
             "seed": seed,
             "epochs": len(fitted.histories[0]),
             "command": "nightstride train star-galaxy",
         },
-        "metrics": metrics | {"share_beyond_the_limits": outside},
+        "metrics": metrics,
     }
     write_model(out / "multi_band", arrays_of(fitted.nets, known, baselines), card)
-    return Own(said, fitted.histories[0])
+    return Own(said, of_test_nights, fitted.histories[0])
+
+
+class _Multi(NamedTuple):
+    nets: tuple[BandSetNet, ...]
+    known: Known
+    slope: float
+    offset: float
+    baselines: Baselines
+
+
+def _said_about(one: _Multi, test: Sample) -> tuple[dict[str, dict[str, NDArray[np.float64]]], dict[str, float]]:
+    """Give probabilities by way and configuration, and the share beyond the limits by configuration."""
+    ours: dict[str, NDArray[np.float64]] = {}
+    outside: dict[str, float] = {}
+    for name, planes in CONFIGURATIONS.items():
+        raw = said_of(one.nets, chosen_bands(test.inputs, planes))
+        ours[name] = expit(one.slope * raw.log_odds.astype(np.float64) + one.offset)
+        outside[name] = round(float((one.known.outlier(raw) > 1).mean()), 5)
+    odds = baselines_of(one.baselines, *(field.numpy() for field in test.inputs[1:]))
+    others = zip(("locus cut", "boosted moments"), odds.values(), strict=True)
+    return {OURS: ours} | {name: {"all": expit(value)} for name, value in others}, outside
+
+
+def _on_card(figures: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: {planes: {key: one[key] for key in _ON_CARD} for planes, one in some.items()}
+        for name, some in figures.items()
+    }

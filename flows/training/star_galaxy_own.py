@@ -45,6 +45,11 @@ class Sample(NamedTuple):
         chosen = torch.from_numpy(rows)
         return Sample(tuple(one[chosen] for one in self.inputs), self.label[rows])
 
+    def joined(self, other: "Sample") -> "Sample":
+        """Give these and those of another sample."""
+        inputs = tuple(torch.cat(pair) for pair in zip(self.inputs, other.inputs, strict=True))
+        return Sample(inputs, np.concatenate([self.label, other.label]))
+
 
 class Fitted(NamedTuple):
     """Networks and their histories."""

@@ -15,11 +15,16 @@ from schemas.errors import Misconfigured
 MAGNITUDES = (18.0, 19.0, 20.0, 21.0, 22.0, 22.5, 23.0, 23.5, 24.0, 24.5)
 """Bounds of the bins in i."""
 
+OF_NIGHTS = (13.0, 15.0, 16.0, 17.0, 18.0, 19.0, 20.0, 20.5)
+"""The same of the cutouts of nights."""
+
 Probabilities = Mapping[str, Mapping[str, NDArray[np.float64]]]
 """Probability of a star of each test cutout, by way and configuration of bands."""
 
 
-def figures_of(said: Probabilities, test: LabelledCutouts) -> dict[str, Any]:
+def figures_of(
+    said: Probabilities, test: LabelledCutouts, magnitudes: tuple[float, ...] = MAGNITUDES
+) -> dict[str, Any]:
     """Score every way in every configuration on the test cutouts.
 
     Returns
@@ -29,16 +34,18 @@ def figures_of(said: Probabilities, test: LabelledCutouts) -> dict[str, Any]:
         their means), ``by_magnitude``.
     """
     return {
-        name: {planes: _figures(probability, test) for planes, probability in some.items()}
+        name: {planes: _figures(probability, test, magnitudes) for planes, probability in some.items()}
         for name, some in said.items()
     }
 
 
-def by_magnitude(probability: NDArray[np.float64], test: LabelledCutouts) -> list[dict[str, Any]]:
+def by_magnitude(
+    probability: NDArray[np.float64], test: LabelledCutouts, magnitudes: tuple[float, ...] = MAGNITUDES
+) -> list[dict[str, Any]]:
     """Give accuracy with interval, and precision and recall of stars, in bins of magnitude."""
     right = (probability >= 0.5) == (test.label == 1)
     rows = []
-    for bin_, (lo, hi) in zip(binned(test.magnitude, right, MAGNITUDES), pairwise(MAGNITUDES), strict=True):
+    for bin_, (lo, hi) in zip(binned(test.magnitude, right, magnitudes), pairwise(magnitudes), strict=True):
         inside = (test.magnitude >= lo) & (test.magnitude < hi)
         said, star = probability[inside] >= 0.5, test.label[inside] == 1
         both = int((said & star).sum())
@@ -97,10 +104,10 @@ def require_planes(cutouts: NDArray[np.float32], planes: int) -> None:
         )
 
 
-def _figures(probability: NDArray[np.float64], test: LabelledCutouts) -> dict[str, Any]:
+def _figures(probability: NDArray[np.float64], test: LabelledCutouts, magnitudes: tuple[float, ...]) -> dict[str, Any]:
     scores = class_scores(probability, test.label)
     report = class_report(scores["confusion"], CLASSES)
-    return scores | {"report": report, "by_magnitude": by_magnitude(probability, test)}
+    return scores | {"report": report, "by_magnitude": by_magnitude(probability, test, magnitudes)}
 
 
 def _cell(scores: Mapping[str, Any] | None) -> str:

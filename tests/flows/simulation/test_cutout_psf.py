@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from flows.simulation.cutout_psf import MODEL_ERRORS, draw_psfs
-from flows.simulation.cutout_survey import DEEP
+from flows.simulation.cutout_survey import DEEP, NIGHT
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +40,13 @@ def test_none_is_symmetric(psfs):
     for one in psfs[0]:
         image = one.images[2][1:, 1:]  # an odd number of pixels about the centre
         assert np.abs(image - image[::-1, ::-1]).max() > 1e-3 * image.max()
+
+
+@pytest.mark.parametrize("survey", [DEEP, NIGHT], ids=lambda survey: survey.name)
+def test_what_is_known_of_the_psf_is_wrong_by_as_much_as_the_survey_says(survey):
+    """The peak of a PSF falls with the square of its width, more slowly once it is as narrow as a pixel."""
+    middle = survey.side // 2
+    peaks = [one.images[:, middle, middle] for one in draw_psfs(survey, np.random.default_rng(3))]
+    span = np.mean([peak[0] / peak[-1] for peak in peaks]) - 1
+    most = ((1 + survey.psf_error) / (1 - survey.psf_error)) ** 2 - 1
+    assert 0.6 * most < span <= most

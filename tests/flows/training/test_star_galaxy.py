@@ -30,6 +30,8 @@ def test_the_full_plan_is_that_of_the_source():
 def test_everything_is_trained_and_written(tmp_path):
     figures = train_star_galaxy(tmp_path / "out", tmp_path / "work", None, quick_plan(), 1, 1, lambda line: None)
     assert set(figures["simulated"]) == {"MLP", "basic_cnn", "ResNet", OURS, "locus cut", "boosted moments"}
+    assert set(figures["nights"]) == {OURS, "locus cut", "boosted moments"}
+    assert figures["nights"][OURS]["all"]["n"] > 0
     for name in ("MLP", "basic_cnn", "ResNet", OURS):
         assert set(figures["simulated"][name]) == set(CONFIGURATIONS)
     assert json.loads((tmp_path / "out/star_galaxy.json").read_text())["simulated"] == figures["simulated"]

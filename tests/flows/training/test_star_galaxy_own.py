@@ -34,3 +34,12 @@ def test_takes_rows():
     part = whole.take(np.array([3, 1]))
     assert part.label.tolist() == whole.label[[3, 1]].tolist()
     assert len(part.inputs[0]) == 2
+
+
+def test_joins_rows():
+    one, other = sample(cutouts(1)), sample(cutouts(1, 4))
+    both = one.joined(other)
+    assert both.label.tolist() == [*one.label, *other.label]
+    for joined, first, second in zip(both.inputs, one.inputs, other.inputs, strict=True):
+        assert joined[: len(first)].equal(first)
+        assert joined[len(first) :].equal(second)
