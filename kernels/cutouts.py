@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.psf import GaussianMixture
+from kernels.psf import GaussianMixture, brightness
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -53,7 +53,5 @@ def cut(
 def psf_picture(psf: GaussianMixture, side: int) -> NDArray[np.float32]:
     """Draw the PSF on the middle of pixel (side // 2, side // 2); (side, side), of unit sum."""
     offset = np.square(np.arange(side) - side // 2)
-    distance = offset[:, None] + offset[None, :]
-    variances = np.square(psf.sigmas)
-    picture = np.exp(-0.5 * distance[..., None] / variances) @ (psf.weights / variances)
+    picture = brightness(psf, offset[:, None] + offset[None, :])
     return (picture / picture.sum()).astype(np.float32)

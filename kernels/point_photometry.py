@@ -8,7 +8,7 @@ import sep
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.psf import GaussianMixture
+from kernels.psf import GaussianMixture, brightness
 from kernels.science_image import ScienceImage
 
 _REACH = 2.0  # FWHM; pixels so near take part in the fit of a point source
@@ -124,8 +124,7 @@ def _correlated(psf: GaussianMixture, radius: float, correlation: NDArray[np.flo
     half = math.ceil(radius)
     offset = np.square(np.arange(-half, half + 1))
     distance = offset[:, None] + offset[None, :]
-    variances = np.square(psf.sigmas)
-    shape = np.exp(-0.5 * distance[..., None] / variances) @ (psf.weights / variances)
+    shape = brightness(psf, distance)
     shape[distance > radius**2] = 0
     total, reach = 0.0, correlation.shape[0] // 2
     for dy in range(-reach, reach + 1):

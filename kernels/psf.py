@@ -91,6 +91,12 @@ def _frozen(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return values
 
 
+def brightness(psf: GaussianMixture, squared: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Give the profile at squared distances from its centre, px2, up to a constant factor."""
+    variances = np.square(psf.sigmas)
+    return np.exp(-0.5 * squared[..., None] / variances) @ (psf.weights / variances)
+
+
 def seen_variance(fwhm_px: float) -> float:
     """Give the variance, px^2, along an axis of a Gaussian PSF of ``fwhm_px`` px that is seen through square pixels."""
     return (fwhm_px / math.sqrt(8 * math.log(2))) ** 2 + _PIXEL_VARIANCE

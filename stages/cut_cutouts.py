@@ -73,15 +73,19 @@ def _chosen(
         which, x, y = pixels_of(celestial_wcs(info.wcs_header or ""), info.shape, ra, dec)
         column, row = (np.clip(np.rint(place).astype(np.int64), 0, None) for place in (x, y))
         placed.append((info, which, np.minimum(column, info.shape[1] - 1), np.minimum(row, info.shape[0] - 1)))
-    found = []
+    # Marked first, cut after: so each exposure is read once, whichever way it serves.
+    taken = [np.zeros(which.size, np.bool_) for _, which, _, _ in placed]
     for whole in (True, False):
-        for info, which, column, row in placed:
+        for (info, which, column, row), mine in zip(placed, taken, strict=True):
             ny, nx = info.shape
             inside = (np.minimum(column, row) >= CENTRE) & (column + SIDE - CENTRE <= nx) & (row + SIDE - CENTRE <= ny)
-            mine = free[which] & (inside if whole else ~inside)
+            mine |= free[which] & (inside if whole else ~inside)
             free[which[mine]] = False
-            found.append((info, which[mine], column[mine], row[mine]))
-    return [one for one in found if one[1].size]
+    return [
+        (info, which[mine], column[mine], row[mine])
+        for (info, which, column, row), mine in zip(placed, taken, strict=True)
+        if mine.any()
+    ]
 
 
 def _arcsec(info: ExposureInfo) -> float:

@@ -158,9 +158,10 @@ def _photometry(seen: Mapping[str, Seen], ebv: NDArray[np.float64]) -> Columns:
     """Columns of the bands, and colours."""
     columns: Columns = {}
     for band, one in seen.items():
-        columns[f"{band}_nExposures"] = one.psf.mean().exposures
+        point = one.psf.mean()
+        columns[f"{band}_nExposures"] = point.exposures
         columns[f"{band}_fwhm"] = one.fwhm
-        columns |= _of_kind(f"{band}_psf", band, one.psf.mean(), ebv)
+        columns |= _of_kind(f"{band}_psf", band, point, ebv)
         columns |= _of_kind(f"{band}_ap", band, one.aperture.mean(), ebv)
     for blue, red in pairwise(BANDS):
         name = f"{blue}Minus{red.upper()}"

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from kernels.psf import fwhm_before_pixels, moffat_mixture, seen_variance
+from kernels.psf import brightness, fwhm_before_pixels, moffat_mixture, seen_variance
 
 
 @pytest.mark.parametrize("beta", [2.0, 2.5, 3.0, 4.765, 10.0, 100.0])
@@ -26,6 +26,14 @@ def test_pixels_are_those_of_galsim(fwhm, beta):
     weights, sigmas = moffat_mixture(fwhm, beta)
     ours = sum(w * np.exp(-0.5 * square / s**2) / (2 * np.pi * s**2) for w, s in zip(weights, sigmas, strict=True))
     assert np.abs(ours - theirs).max() < 0.006 * theirs.max()
+
+
+@pytest.mark.parametrize(("fwhm", "beta"), [(2.0, 3.0), (4.0, 4.765)])
+def test_brightness_is_that_of_galsim_up_to_a_factor(fwhm, beta):
+    theirs = galsim.Moffat(fwhm=fwhm, beta=beta).drawImage(nx=31, ny=31, scale=1).array
+    dy, dx = np.mgrid[:31, :31]
+    ours = brightness(moffat_mixture(fwhm, beta), np.square(dx - 15) + np.square(dy - 15))
+    assert np.abs(ours / ours.max() - theirs / theirs.max()).max() < 0.006
 
 
 def test_weights_sum_to_one_and_nobody_can_change_them():

@@ -86,6 +86,12 @@ def test_the_sharpest_exposure_counts_and_before_it_one_that_shows_all(fake, mad
     np.testing.assert_array_equal(made[1, 5], blunt[1, 5])
 
 
+def test_each_exposure_is_read_once(fake, made):
+    again = FakeNight(fake.planes, fake.infos)
+    np.testing.assert_array_equal(cutouts(again), made)
+    assert sorted(again.read_of) == [(visit, plane) for visit in (1, 2, 3) for plane in ("mask", "science")]
+
+
 def test_bands_and_their_order_are_a_setting(fake, made):
     found = cutouts(fake, bands=("r", "g"))
     np.testing.assert_array_equal(found, made[:, [1, 0, 5, 4]])
