@@ -42,16 +42,21 @@ def class_scores(probability: NDArray[np.floating], truth: NDArray[np.int64]) ->
     }
 
 
-def calibration_error(probability: NDArray[np.floating], truth: NDArray[np.int64]) -> float:
+def calibration_error(probability: NDArray[np.floating], truth: NDArray[np.integer]) -> float:
     """Give the expected calibration error in ten bins of equal width (Naeini et al. 2015, AAAI, 2901)."""
-    return sum(share * abs(stated - seen) for stated, seen, share in reliability_bins(probability, truth))
+    stated, seen, share = reliability_diagram(probability, truth)
+    return float((share * np.abs(stated - seen)).sum())
 
 
-def reliability_bins(probability: NDArray[np.floating], truth: NDArray[np.int64]) -> list[tuple[float, float, float]]:
+def reliability_diagram(
+    probability: NDArray[np.floating], truth: NDArray[np.integer]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Give mean probability, share of class 1, and share of the objects, of each of ten bins that is not empty."""
     place = np.minimum((probability * _BINS).astype(int), _BINS - 1)
     used = [place == n for n in range(_BINS) if (place == n).any()]
-    return [(float(probability[b].mean()), float(truth[b].mean()), float(b.mean())) for b in used]
+    parts = ([probability[b] for b in used], [truth[b] for b in used], used)
+    stated, seen, share = (np.array([float(values.mean()) for values in part]) for part in parts)
+    return stated, seen, share
 
 
 def class_report(confusion: list[list[int]], names: tuple[str, str]) -> dict[str, dict[str, float]]:

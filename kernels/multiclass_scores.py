@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.class_scores import calibration_error as error_of_two_classes
 from kernels.completeness import binomial_interval
 from kernels.roc import area_under_roc
 
@@ -65,11 +66,9 @@ def macro_area(true: NDArray[np.integer], probability: NDArray[np.floating]) -> 
 
 
 def calibration_error(true: NDArray[np.integer], probability: NDArray[np.floating]) -> float:
-    """Give the expected calibration error of the most probable class (Naeini et al. 2015, AAAI, 2901), ten bins."""
-    score, right = probability.max(1), probability.argmax(1) == true
-    place = np.minimum((score * 10).astype(int), 9)
-    gaps = [abs(score[place == n].sum() - right[place == n].sum()) for n in range(10)]
-    return float(sum(gaps)) / len(true)
+    """Give the expected calibration error of the most probable class: see `kernels.class_scores.calibration_error`."""
+    right = (probability.argmax(1) == true).astype(np.int64)
+    return error_of_two_classes(probability.max(1), right)
 
 
 def rounded(scores: ClassScores, digits: int = 4) -> dict[str, Any]:

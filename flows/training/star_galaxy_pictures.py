@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flows.evaluation.pictures import new_figure, save
 from flows.training.cutout_fit import Epoch
-from kernels.class_scores import reliability_bins
+from kernels.class_scores import reliability_diagram
 
 COLOURS = ("#1f5fa8", "#c8791a", "#a83232", "#4f8a3c", "#777777", "#8a5fa8")
 
@@ -62,7 +62,7 @@ def draw_scores(
         accuracy.plot(middle, [row["accuracy"] for row in bins], "o-", ms=3, color=colour)
         stars.plot(middle, [row["precision"] for row in bins], "-", color=colour)
         stars.plot(middle, [row["recall"] for row in bins], "--", color=colour)
-        stated, seen, _ = zip(*reliability_bins(probability, label), strict=True)
+        stated, seen, _ = reliability_diagram(probability, label)
         calibration.plot(stated, seen, "o-", ms=3, color=colour, label=f"{name}: {figures[name]['ece']:.4f}")
     roc.set(xlabel="galaxies said to be stars", ylabel="stars found", xscale="log", xlim=(1e-4, 1), ylim=(0.8, 1.005))
     accuracy.set(xlabel="i (mag)", ylabel="accuracy", ylim=(0.75, 1.005))

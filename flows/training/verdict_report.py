@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from flows.training.candidates import Labelled, completeness, threshold_at
+from kernels.class_scores import reliability_diagram
 from kernels.completeness import binomial_interval
 from schemas.reliability import FEATURES
 
@@ -21,8 +22,6 @@ from matplotlib import pyplot as plt  # the backend comes first
 
 SCAN = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0, 3.0, 5.0, 10.0)
 """False detections per image at which completeness is drawn."""
-
-_BINS = 10  # of the reliability diagram
 
 Scores = list[NDArray[np.floating]]
 
@@ -109,20 +108,6 @@ def report_verdict(
     plt.savefig(out / "training_verdict.png", dpi=110)
     plt.close()
     return figures
-
-
-def reliability_diagram(
-    score: NDArray[np.floating], label: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Give stated and observed reliability, and the share of the candidates, in ten bins of equal width.
-
-    The sum of share times their difference is the expected calibration error (Naeini et al. 2015, AAAI, 2901).
-    """
-    place = np.minimum((score * _BINS).astype(int), _BINS - 1)
-    used = [n for n in range(_BINS) if (place == n).any()]
-    stated = np.array([score[place == n].mean() for n in used])
-    seen = np.array([label[place == n].mean() for n in used])
-    return stated, seen, np.array([(place == n).mean() for n in used])
 
 
 def _figures(scored: Scored, threshold: float) -> dict[str, Any]:

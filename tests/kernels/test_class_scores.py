@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import classification_report, confusion_matrix, f1_score, roc_auc_score
 
-from kernels.class_scores import calibration_error, class_report, class_scores, reliability_bins
+from kernels.class_scores import calibration_error, class_report, class_scores, reliability_diagram
 
 
 @settings(max_examples=30, deadline=None)
@@ -46,4 +47,22 @@ def test_calibrated_probabilities_have_no_error():
     truth = (rng.random(200_000) < probability).astype(np.int64)
     assert calibration_error(probability, truth) < 0.01
     assert calibration_error(np.sqrt(probability), truth) > 0.1
-    assert sum(share for _, _, share in reliability_bins(probability, truth)) == pytest.approx(1)
+    assert sum(reliability_diagram(probability, truth)[2]) == pytest.approx(1)
+
+
+def test_diagram_against_sklearn():
+    rng = np.random.default_rng(0)
+    score = rng.random(5000)
+    label = (rng.random(5000) < score**2).astype(np.int64)
+    stated, seen, share = reliability_diagram(score, label)
+    expected_seen, expected_stated = calibration_curve(label, score, n_bins=10)
+    np.testing.assert_allclose(stated, expected_stated)
+    np.testing.assert_allclose(seen, expected_seen)
+    assert share.sum() == pytest.approx(1)
+
+
+def test_bins_without_candidates_are_left_out_and_one_belongs_to_the_last():
+    stated, seen, share = reliability_diagram(np.array([1.0, 0.95, 0.01]), np.array([1, 0, 0]))
+    np.testing.assert_allclose(stated, [0.01, 0.975])
+    np.testing.assert_allclose(seen, [0, 0.5])
+    np.testing.assert_allclose(share, [1 / 3, 2 / 3])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from flows.training.verdict_fit import VerdictFit, calibrate, fit_verdict, turned
-from flows.training.verdict_report import reliability_diagram
+from kernels.class_scores import reliability_diagram
 from kernels.verdict_net import reliability_of
 from tests.flows.training.candidate_support import exposure
 

@@ -1,11 +1,9 @@
 import json
 
 import numpy as np
-import pytest
-from sklearn.calibration import calibration_curve
 
 from flows.training.candidates import completeness, threshold_at
-from flows.training.verdict_report import Scored, reliability_diagram, report_verdict, rivals, summed_logit
+from flows.training.verdict_report import Scored, report_verdict, rivals, summed_logit
 from schemas.reliability import FEATURES
 from tests.flows.training.candidate_support import exposure
 
@@ -37,24 +35,6 @@ def test_report_counts_what_the_threshold_does(tmp_path):
     assert 0 <= figures["calibration_error"] < 0.3
     json.dumps(figures)
     assert (tmp_path / "training_verdict.png").read_bytes()[:4] == b"\x89PNG"
-
-
-def test_diagram_against_sklearn():
-    rng = np.random.default_rng(0)
-    score = rng.random(5000)
-    label = (rng.random(5000) < score**2).astype(np.int64)
-    stated, seen, share = reliability_diagram(score, label)
-    expected_seen, expected_stated = calibration_curve(label, score, n_bins=10)
-    np.testing.assert_allclose(stated, expected_stated)
-    np.testing.assert_allclose(seen, expected_seen)
-    assert share.sum() == pytest.approx(1)
-
-
-def test_bins_without_candidates_are_left_out_and_one_belongs_to_the_last():
-    stated, seen, share = reliability_diagram(np.array([1.0, 0.95, 0.01]), np.array([1, 0, 0]))
-    np.testing.assert_allclose(stated, [0.01, 0.975])
-    np.testing.assert_allclose(seen, [0, 0.5])
-    np.testing.assert_allclose(share, [1 / 3, 2 / 3])
 
 
 def test_rivals_rank_by_measurements_alone():
