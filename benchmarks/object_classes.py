@@ -1,8 +1,8 @@
-"""How many objects of a simulated night are told right as star or galaxy, and what they are called beyond that.
+"""How many objects of simulated nights are told right as star or galaxy, and what they are called beyond that.
 
 `nightstride simulate --preset ztf --bands g,r,i,z --visits 4 --seed 5 --size 1000 1000 --out NIGHT/raw`
 `nightstride run NIGHT/raw --out NIGHT/out`
-`python -m benchmarks.object_classes NIGHT`
+`python -m benchmarks.object_classes NIGHT ...`
 """
 
 import sys
@@ -10,11 +10,14 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 from astropy.coordinates import SkyCoord
 
 from flows.simulation.night import OBJECTS
 from kernels.completeness import binomial_interval
+from kernels.multiclass_scores import calibration_error
 
 NEAR = 1.0  # arcsec
 EDGES = (12.0, 15.0, 17.0, 18.0, 19.0, 20.0)  # r magnitude
@@ -26,8 +29,11 @@ def matched(night):
     table = pq.ParquetFile(objects).read().to_pandas()
     for stage in ("star_galaxy", "spectral_class"):
         (file,) = (night / "out" / "catalogs" / stage).glob(f"night=*/{stage}.parquet")
-        labels = pq.ParquetFile(file).read(["objectId", "classLabel"]).to_pandas()
-        table = table.merge(labels.rename(columns={"classLabel": stage}), on="objectId")
+        columns = ["objectId", "classLabel", "pStar", "pGalaxy"]
+        columns += ["pQuasar"] if stage == "spectral_class" else []
+        verdicts = pq.ParquetFile(file).read(columns).to_pandas()
+        named = {"classLabel": stage} | {name: f"{stage}_{name}" for name in columns[2:]}
+        table = table.merge(verdicts.rename(columns=named), on="objectId")
     truth = pq.read_table(night / "raw" / OBJECTS).to_pandas()
     ours, theirs = (SkyCoord(one["ra"], one["dec"], unit="deg") for one in (table, truth))
     index, offset, _ = ours.match_to_catalog_sky(theirs)
@@ -35,9 +41,23 @@ def matched(night):
     return table[offset.arcsec < NEAR]
 
 
-def main(night):
+def print_superclass(table):
+    """Print what `spectral_class` says, how often it is right, and how far its probabilities can be believed."""
+    for kind in ("star", "galaxy"):
+        said = Counter(table["spectral_class"][table["kind"] == kind])
+        print(f"superclass of {said.total()} of kind {kind}: {dict(said.most_common())}")
+    known = table[table["spectral_class"] != "unknown"]
+    right = int((known["spectral_class"] == known["kind"]).sum())
+    interval = [round(edge, 3) for edge in binomial_interval(right, len(known))]
+    print(f"{len(known)} with a superclass, {right} right: {right / len(known):.3f} {interval}")
+    shares = known[[f"spectral_class_p{name}" for name in ("Star", "Galaxy", "Quasar")]].to_numpy()
+    truth = (known["kind"] == "galaxy").to_numpy(np.int64)
+    print(f"calibration error {calibration_error(truth, shares):.3f}, mean probability {shares.max(1).mean():.3f}")
+
+
+def main(nights):
     """Print verdicts by kind and magnitude."""
-    table = matched(night)
+    table = pd.concat([matched(night) for night in nights])
     for kind in ("star", "galaxy"):
         for low, high in pairwise(EDGES):
             among = table[(table["kind"] == kind) & table["magnitude"].between(low, high)]
@@ -45,8 +65,8 @@ def main(night):
             right = int((judged["star_galaxy"] == kind).sum())
             interval = [round(edge, 3) for edge in binomial_interval(right, len(judged))]
             print(f"{kind}, r {low:g} to {high:g}: {len(among)}, {len(judged)} judged, {right} right {interval}")
-        print(kind, dict(Counter(table["spectral_class"][table["kind"] == kind])))
+    print_superclass(table)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main([Path(name) for name in sys.argv[1:]])

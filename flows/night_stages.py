@@ -40,7 +40,7 @@ class NightResult:
 class NightStages:
     """Runs the stages of one night, one after the other, in this process.
 
-    A stage that fails takes those with it that need what it gives, and no others. What is published is replaced file
+    A stage that fails takes those with it that read what it gives, and no others. What is published is replaced file
     by file, each in one step; what the exposures do not give any more is taken back at the end.
 
     Parameters
@@ -72,7 +72,7 @@ class NightStages:
         wanted = [name for name in work.digests if name not in work.kept]
         for stage in Graph(work.graph.stages, {}).towards(wanted, work.kept):
             name = stage.gives.name
-            if missing := [dataset.name for dataset in stage.needs if dataset.name in lost]:
+            if missing := [one for one in _awaited(stage, self._idle) if one in lost]:
                 self._leave(stage, lost[missing[0]], all(one in self._idle for one in missing))
             else:
                 try:
@@ -167,6 +167,14 @@ class NightStages:
 def run_nights(works: Iterable[NightWork], out: Path, settings: Settings) -> dict[str, NightResult]:
     """Run the stages of nights that are outdated; night -> what they came to. Errors as in `NightStages.run`."""
     return {work.night: NightStages(out, settings, work).run() for work in works if work.outdated}
+
+
+def _awaited(stage: Stage, idle: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Name what a stage does not run without: also what it would read, unless there can be nothing of it.
+
+    Its digest covers all that it reads; made without, it would pass for made with it.
+    """
+    return [one.name for one in stage.needs] + [one.name for one in stage.optional if one.name not in idle]
 
 
 def remove(path: Path) -> None:

@@ -12,9 +12,10 @@ FEATURE_SETS = {
     "n8": (*BANDS, "petroRad_r", "redshift", "g-r"),
     "photometry": (*COLOURS, "r"),
     "photometry-redshift": (*COLOURS, "r", "redshift"),
+    "colours": COLOURS,
 }
 """Name -> features. ``n5`` and ``n8`` have as many as those of the classification study that this stage is measured
-against; ``photometry`` needs no spectrum."""
+against; ``photometry`` needs no spectrum; ``colours`` know nothing of how bright a survey chose its targets."""
 
 
 def columns_of(features: tuple[str, ...]) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ def class_dataset(name: str, classes: Sequence[str], more: Iterable[pa.Field] = 
         _float("classScore", "Calibrated probability of the most probable class."),
         _float("outlierScore", "How far outside the training distribution; above 1 the label is unknown."),
         *more,
-        column("modelVersion", pa.string(), "", "Name and version of the model."),
+        column("modelVersion", pa.string(), "", "Name and version of the model, or models."),
     ]
     names = [field.name.lower() for field in fields]
     if twice := sorted({field.name for field in fields if names.count(field.name.lower()) > 1}):

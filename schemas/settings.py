@@ -96,7 +96,7 @@ class SpectralClassSettings(Section):
     """Star, galaxy or quasar, and kinds of stars."""
 
     model: Annotated[str, Field(description="Of the superclass: shipped name, folder or URL of its weights.")] = (
-        "photometry"
+        "colours"
     )
     star_model: Annotated[str, Field(description="Of the stellar class: the same.")] = "ugriz"
 

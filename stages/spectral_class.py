@@ -1,18 +1,22 @@
-"""Star, galaxy or quasar, and which kind of star, from the photometry of each object."""
+"""Star, galaxy or quasar, and which kind of star, from the photometry of each object and its image's verdict."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from kernels.class_model import ClassVerdict
 from kernels.colour_features import bands_present
 from kernels.object_photometry import object_photometry
+from kernels.superclass_verdict import judged, superclass_verdict
 from schemas.class_table import class_columns, class_table
+from schemas.dataset import DatasetError
 from schemas.object import OBJECT
 from schemas.spectral_class import SPECTRAL_CLASS, TYPE_COLUMNS
 from schemas.stage import Context, Stage
+from schemas.star_galaxy import STAR_GALAXY
 from schemas.stellar_class import STELLAR_CLASSES
 from schemas.superclass import SUPERCLASSES
 
@@ -23,23 +27,33 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Parameters
     ----------
     inputs
-        ``object``, n rows.
+        ``object``, n rows; and ``star_galaxy``, as many in their order, where there is one.
     context
         ``models["superclass"]`` and ``models["star_subclass"]``, each a `kernels.class_model.ClassModel` of
-        photometry alone: a night has no spectra.
+        photometry alone: a night has no spectra. That of the superclass should know colours alone: how bright a
+        survey's targets were says nothing of a night.
 
     Returns
     -------
     pyarrow.Table
-        Of `SPECTRAL_CLASS`, in the order of the objects. An object with fewer than two bands is unknown, and so is one
-        outside what the model was trained on.
+        Of `SPECTRAL_CLASS`, in the order of the objects. An object with fewer than two bands is unknown, one that has
+        neither u nor a verdict on its image, and one outside what the models were trained on.
+
+    Raises
+    ------
+    DatasetError
+        The rows of ``star_galaxy`` are not those of ``object``.
     """
     objects, models = inputs["object"], context.models
     columns = object_photometry(objects)
     ids = objects["objectId"].to_numpy()
     model = models["superclass"]
-    verdict: ClassVerdict = model(columns)
+    point, point_outlier, versions = _of_image(inputs.get(STAR_GALAXY.name), ids, model.version)
+    count = model.card.training["rows_per_class"]
+    training = np.array([count[name] for name in SUPERCLASSES]) / sum(count.values())
+    verdict = superclass_verdict(model(columns), training, np.isfinite(columns["u"]), point, point_outlier)
     result = class_columns(SUPERCLASSES, ids, verdict.probability, verdict.outlier, model.version)
+    result["modelVersion"] = pa.array(versions, pa.string())
     stars = np.array([label == "star" for label in result["classLabel"].to_pylist()], np.bool_)
     result |= _types(models["star_subclass"](columns), stars)
     result["typeModelVersion"] = pa.array([models["star_subclass"].version] * len(objects), pa.string())
@@ -47,7 +61,21 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     return class_table(SPECTRAL_CLASS, result)
 
 
-def _types(verdict: ClassVerdict, stars: np.ndarray[Any, np.dtype[np.bool_]]) -> dict[str, pa.Array]:
+def _of_image(
+    verdicts: pa.Table | None, ids: NDArray[np.int64], version: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32], list[str]]:
+    """Give the probability of a point source, how unusual the image is, and whose verdict each row will be."""
+    if verdicts is None:
+        nothing = np.full(len(ids), np.nan, np.float32)
+        return nothing, nothing, [version] * len(ids)
+    if not np.array_equal(verdicts["objectId"].to_numpy(), ids):
+        raise DatasetError("star_galaxy must have the rows of object, in their order. To fix, run it on these objects.")
+    point, outlier = (verdicts[name].to_numpy() for name in ("pStar", "outlierScore"))
+    counts, others = judged(point, outlier), verdicts["modelVersion"].to_pylist()
+    return point, outlier, [f"{version}, {one}" if seen else version for one, seen in zip(others, counts, strict=True)]
+
+
+def _types(verdict: ClassVerdict, stars: NDArray[np.bool_]) -> dict[str, pa.Array]:
     """Fill the columns of the stellar class; null but for stars."""
     probability = np.where(stars[:, None], verdict.probability, np.nan)
     outlier = np.where(stars, verdict.outlier, np.nan)
@@ -67,9 +95,10 @@ def _types(verdict: ClassVerdict, stars: np.ndarray[Any, np.dtype[np.bool_]]) ->
 
 STAGE = Stage(
     name="spectral_class",
-    version="1",
+    version="2",
     per="night",
     needs=(OBJECT,),
+    optional=(STAR_GALAXY,),
     gives=SPECTRAL_CLASS,
     run=classify,
     weights=("superclass", "star_subclass"),

@@ -90,11 +90,12 @@ def spectral_class(
     task: Annotated[
         str, typer.Option(help="superclass, star, galaxy; kind: types in a table of stars.")
     ] = "superclass",
-    features: Annotated[str, typer.Option(help="n5, n8, photometry or photometry-redshift.")] = "photometry-redshift",
+    features: Annotated[str, typer.Option(help="n5, n8, photometry[-redshift] or colours.")] = "photometry-redshift",
     rebalance: Annotated[str, typer.Option(help="Of training rows alone: none, smote or rarest.")] = "none",
     least_class: Annotated[int, typer.Option(help="Leave out classes with fewer rows.")] = 20,
     brighter: Annotated[float | None, typer.Option(help="Only rows brighter than this in r, mag.")] = None,
     larger: Annotated[float | None, typer.Option(help="Only rows of a larger Petrosian radius, arcsec.")] = None,
+    stars: Annotated[int, typer.Option(min=0, help="Add so many simulated stars to the rows of a table.")] = 0,
     models: Annotated[str, typer.Option(help="Classifiers to compare, by comma; all, or none.")] = "all",
     name: Annotated[str | None, typer.Option(help="Also make a model of this name for the pipeline.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for tables, pictures, weights and card.")] = Path(
@@ -114,7 +115,7 @@ def spectral_class(
     if rebalance not in REBALANCING:
         raise typer.BadParameter(f"{rebalance!r} is none of {REBALANCING}.", param_hint="--rebalance")
     chosen = tuple(MODELS) if models == "all" else tuple(name for name in models.split(",") if name not in ("", "none"))
-    plan = SpectralPlan(task, features, rebalance, least_class, brighter, larger, chosen, name, seed)
+    plan = SpectralPlan(task, features, rebalance, least_class, brighter, larger, chosen, stars, name, seed)
     _report(lambda _: train_spectral(table, out, plan, _say), out, as_json)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.adapters.archive_table import read_archive
+from flows.simulation.star_colours import star_table
 from kernels.colour_features import colour_features
 from schemas.archive_columns import BANDS
 from schemas.class_features import columns_of
@@ -24,6 +25,9 @@ TASKS = {
     "galaxy": ("gz2class", galaxy_class, GALAXY_CLASSES),
 }
 """Name -> column of the labels, rule, classes."""
+
+FIELD_STARS = ("F", "G", "K", "M")
+"""Classes of nearly all stars on an image of the sky."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,27 @@ def filtered(sample: Sample, brighter: float | None = None, larger: float | None
     if not passed.any():
         raise BadInput("empty_table", "filters", "no row passes them.", "widen brightness or size.")
     return sample.take(passed)
+
+
+def with_stars(sample: Sample, count: int, seed: int) -> Sample:
+    """Add simulated stars, each a group of its own, to rows with superclasses.
+
+    Spectroscopic surveys took few of the red stars, which are most of those on an image.
+
+    Raises
+    ------
+    BadInput
+        The rows have no class ``star``.
+    """
+    if "star" not in sample.classes:
+        problem = f"stars can be added to rows with a class 'star', got {list(sample.classes)}."
+        raise BadInput("no_class", "--stars", problem, "leave --stars out, or use --task superclass.")
+    drawn, _ = star_table(count, seed, FIELD_STARS)
+    absent = np.full(count, np.nan, np.float32)
+    columns = {name: np.concatenate([values, drawn.get(name, absent)]) for name, values in sample.columns.items()}
+    code = np.concatenate([sample.code, np.full(count, sample.classes.index("star"), np.int16)])
+    group = np.concatenate([sample.group, sample.group.max() + 1 + np.arange(count)])
+    return replace(sample, columns=columns, code=code, group=group, notes={**sample.notes, "simulated_stars": count})
 
 
 def held_out(sample: Sample, share: float, seed: int) -> NDArray[np.bool_]:

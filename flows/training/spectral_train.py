@@ -15,7 +15,7 @@ from flows.simulation.star_colours import star_table
 from flows.training.class_fit import ClassFit, fit_class_model
 from flows.training.spectral_compare import Compared, compare, table
 from flows.training.spectral_models import MODELS
-from flows.training.spectral_sample import Sample, archive_sample, filtered, held_out, large_classes
+from flows.training.spectral_sample import Sample, archive_sample, filtered, held_out, large_classes, with_stars
 from flows.training.star_tables import is_star_table, star_sample, temperature_and_colour
 from kernels.class_model import ClassModel, class_model
 from kernels.multiclass_scores import calibration_error, class_scores, macro_area, rounded
@@ -51,6 +51,8 @@ class SpectralPlan:
         Filters: r (mag) and Petrosian radius (arcsec); None: none.
     models
         Of the comparison; none: no comparison.
+    stars
+        Simulated stars to be added to the rows of the superclass.
     name
         Of the model for the pipeline; None: none is made.
     seed
@@ -64,6 +66,7 @@ class SpectralPlan:
     brighter: float | None = None
     larger: float | None = None
     models: tuple[str, ...] = tuple(MODELS)
+    stars: int = 0
     name: str | None = None
     seed: int = 1
 
@@ -92,6 +95,8 @@ def train_spectral(path: Path | None, out: Path, plan: SpectralPlan, say: Say) -
     sample, features = _sample(path, plan)
     sample = filtered(sample, plan.brighter, plan.larger)
     sample = large_classes(sample, plan.least_class, path.name if path else "simulated stars")
+    if plan.stars:
+        sample = with_stars(sample, plan.stars, plan.seed)
     count = np.bincount(sample.code, minlength=len(sample.classes))
     rows = dict(zip(sample.classes, count.tolist(), strict=True))
     say(f"{len(sample.code)} rows, features {list(features)}, rows per class {rows}")
@@ -225,6 +230,8 @@ def _card(
 ) -> dict[str, Any]:
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path else "made by the command"
     options = f"--task {plan.task} --features {plan.features} --name {plan.name} --seed {plan.seed}"
+    options += f" --stars {plan.stars}" if plan.stars else ""
+    data = path.name if path else "simulated stars: flows/simulation/star_colours.py"
     count = np.bincount(fit.code, minlength=len(fit.classes)).tolist()
     return {
         "stage": _MODEL_OF[plan.task],
@@ -233,7 +240,7 @@ def _card(
         "input": {"features": list(features), "unit": "AB mag", "least_bands": 2, "dtype": "float32"},
         "classes": sample.classes,
         "training": {
-            "data": path.name if path else "simulated stars: flows/simulation/star_colours.py",
+            "data": f"{data}, and {plan.stars} simulated stars" if plan.stars else data,
             "data_sha256": digest,
             "data_licence": "SDSS: public" if path else "BSD-3-Clause",
             "rows_per_class": dict(zip(fit.classes, count, strict=True)),

@@ -17,10 +17,10 @@ from flows.adapters.ledger import Ledger
 from flows.night_plan import plan_nights
 from flows.night_stages import run_nights
 from flows.verify import verify
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, NoWork
 from schemas.settings import Settings
 from tests.flows.night_support import catalogues
-from tests.flows.whole_night_support import NIGHT, PIPELINE, SEEN, THING, TOTAL, publish
+from tests.flows.whole_night_support import NIGHT, PIPELINE, SEEN, SHAPES, THING, TOTAL, publish
 
 SETTINGS = Settings()
 TABLES = {table.name: table for table in (SEEN, THING, TOTAL)}
@@ -100,6 +100,30 @@ def test_what_needs_a_failed_stage_is_not_run(out):
     assert [one.code for one in result.failed] == ["RuntimeError"]
     assert result.not_run == {"add": "no shapes: stage cut did not run"}
     assert set(result.datasets) == {"thing"}
+
+
+def test_what_would_read_a_failed_stage_waits_for_it(out):
+    """Made without, it would have the digest of what is made with it, and never be made again."""
+    from dataclasses import replace
+
+    def broken(inputs, context):
+        raise RuntimeError("broken")
+
+    lax = replace(PIPELINE[3], needs=(THING,), optional=(SHAPES,), run=lambda inputs, context: total(len(inputs)))
+    result = run(out, (*PIPELINE[:2], replace(PIPELINE[2], run=broken), lax))
+    assert result.not_run == {"add": "no shapes: stage cut did not run"}
+    idle = replace(PIPELINE[2], run=nothing_to_cut)
+    result = run(out, (*PIPELINE[:2], idle, lax))
+    assert set(result.not_run) == {"cut"}
+    assert CatalogStore(out).read_path(CatalogStore(out).night_path(TOTAL, NIGHT), TOTAL)["total"].to_pylist() == [1]
+
+
+def total(value):
+    return pa.table({"total": [float(value)]}, schema=TOTAL.schema)
+
+
+def nothing_to_cut(inputs, context):
+    raise NoWork("nothing", "stage cut", "nothing to cut.", "look elsewhere.")
 
 
 def test_what_no_night_could_survive_stops_the_run(out):

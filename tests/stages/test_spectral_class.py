@@ -3,10 +3,12 @@ import pyarrow as pa
 import pytest
 
 from flows.adapters.weights import load_model
-from schemas.class_table import UNKNOWN
+from schemas.class_table import UNKNOWN, class_columns, class_table
+from schemas.dataset import DatasetError
 from schemas.object import OBJECT
 from schemas.spectral_class import SPECTRAL_CLASS, TYPE_COLUMNS
 from schemas.stage import Context
+from schemas.star_galaxy import CLASSES, STAR_GALAXY
 from stages.spectral_class import STAGE
 
 SUN = {"u": 17.93, "g": 16.5, "r": 16.05, "i": 15.93, "z": 15.9}
@@ -17,7 +19,7 @@ QUASAR = {"u": 18.6, "g": 18.4, "r": 18.3, "i": 18.1, "z": 18.1}
 @pytest.fixture(scope="module")
 def context():
     models = {
-        "superclass": load_model("superclass", "photometry"),
+        "superclass": load_model("superclass", "colours"),
         "star_subclass": load_model("star_subclass", "ugriz"),
     }
     return Context(models=models)
@@ -38,8 +40,16 @@ def objects(*magnitudes, error=0.02):
     return pa.table(columns, schema=OBJECT.schema)
 
 
-def run(context, *magnitudes, **how):
-    return STAGE({"object": objects(*magnitudes, **how)}, context)
+def image_verdicts(*points, outlier=0.3, first=0):
+    point = np.array(points, float)
+    ids, outliers = first + np.arange(len(points)), np.full(len(points), outlier)
+    columns = class_columns(CLASSES, ids, np.stack([point, 1 - point], axis=1), outliers, "image 1")
+    return class_table(STAR_GALAXY, columns)
+
+
+def run(context, *magnitudes, image=None, **how):
+    inputs = {"object": objects(*magnitudes, **how)}
+    return STAGE(inputs if image is None else inputs | {"star_galaxy": image}, context)
 
 
 @pytest.mark.parametrize("n", [0, 1, 5])
@@ -47,7 +57,7 @@ def test_one_row_per_object_in_their_order(context, n):
     table = run(context, *[SUN] * n)
     SPECTRAL_CLASS.check(table)
     assert table["objectId"].to_pylist() == list(range(n))
-    assert set(table["modelVersion"].to_pylist()) <= {"photometry 1"}
+    assert set(table["modelVersion"].to_pylist()) <= {"colours 1"}
     assert set(table["typeModelVersion"].to_pylist()) <= {"ugriz 1"}
 
 
@@ -62,11 +72,28 @@ def test_a_star_a_galaxy_and_a_quasar(context):
     assert table["pTypeG"].to_pylist()[1] is None
 
 
-def test_without_u_there_is_still_a_verdict(context):
-    lacking = {band: value for band, value in SUN.items() if band != "u"}
-    table = run(context, lacking)
-    assert table["classLabel"].to_pylist() == ["star"]
-    assert table["nBands"].to_pylist() == [4]
+def test_without_u_the_image_has_to_say_whether_it_is_a_point(context):
+    lacking = [{band: value for band, value in one.items() if band != "u"} for one in (SUN, RED_GALAXY, SUN)]
+    table = run(context, *lacking)
+    assert table["classLabel"].to_pylist() == [UNKNOWN] * 3
+    assert table["pStar"].null_count == 3
+    table = run(context, *lacking, image=image_verdicts(0.98, 0.02, 0.02))
+    assert table["classLabel"].to_pylist() == ["star", "galaxy", "galaxy"]
+    np.testing.assert_allclose(table["pGalaxy"].to_numpy(), [0.02, 0.98, 0.98], atol=1e-6)
+    assert table["nBands"].to_pylist() == [4, 4, 4]
+    assert table["typeLabel"].to_pylist() == ["G", None, None]
+    assert set(table["modelVersion"].to_pylist()) == {"colours 1, image 1"}
+
+
+def test_an_image_that_cannot_be_judged_does_not_count(context):
+    table = run(context, SUN, RED_GALAXY, image=image_verdicts(0.02, 0.98, outlier=1.5))
+    assert table["classLabel"].to_pylist() == ["star", "galaxy"]  # by their colours
+    assert set(table["modelVersion"].to_pylist()) == {"colours 1"}
+
+
+def test_verdicts_on_other_objects_are_refused(context):
+    with pytest.raises(DatasetError, match="rows of object, in their order"):
+        run(context, SUN, SUN, image=image_verdicts(0.9, 0.9, first=5))
 
 
 def test_unknown_where_there_is_no_colour_or_no_such_thing(context):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flows.training.spectral_sample import Sample, archive_sample, filtered, held_out, large_classes
+from flows.training.spectral_sample import Sample, archive_sample, filtered, held_out, large_classes, with_stars
 from schemas.class_features import FEATURE_SETS
 from schemas.errors import BadInput
 
@@ -82,3 +82,19 @@ def test_held_out_rows_are_whole_groups():
     assert 0.12 < held.mean() <= 0.2
     np.testing.assert_array_equal(held, held_out(rows, 0.2, 3))
     assert (held != held_out(rows, 0.2, 4)).any()
+
+
+def test_simulated_stars_are_added_to_those_of_the_table():
+    rows = sample([0, 1, 2, 1], group=[300, 300, 301, 301], redshift=np.zeros(4, np.float32))
+    more = with_stars(rows, 1000, 5)
+    np.testing.assert_array_equal(more.code, [0, 1, 2, 1] + [0] * 1000)
+    assert np.isnan(more.columns["redshift"][4:]).all()
+    assert len(np.unique(more.group)) == 1002
+    red = more.columns["g"] - more.columns["i"]
+    assert 0.2 < np.mean(red[4:] > 1.8) < 0.5  # M dwarfs
+    assert more.notes["simulated_stars"] == 1000
+
+
+def test_stars_are_not_added_to_kinds_of_galaxies():
+    with pytest.raises(BadInput, match="rows with a class 'star'"):
+        with_stars(sample([0, 1], classes=("Er", "Sb")), 10, 1)

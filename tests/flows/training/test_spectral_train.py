@@ -37,6 +37,16 @@ def test_a_model_made_here_is_found_by_its_folder(tmp_path):
     assert figures["trained_on"] == ["redshift"]
 
 
+def test_simulated_stars_beside_the_rows_of_a_table_are_on_the_card(tmp_path):
+    path = table(tmp_path, rows=300)
+    plan = SpectralPlan(features="colours", models=(), stars=200, name="superclass")
+    train_spectral(path, tmp_path / "out", plan, lambda _: None)
+    about = load_model("superclass", str(tmp_path / "out")).card.training
+    assert about["data"].endswith("and 200 simulated stars")
+    assert about["command"].endswith("--stars 200")
+    assert 0.75 * 500 < sum(about["rows_per_class"].values()) < 0.85 * 500
+
+
 def test_the_same_seed_gives_the_same_bytes(tmp_path):
     path = table(tmp_path, rows=300)
     for name in ("a", "b"):

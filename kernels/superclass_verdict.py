@@ -1,0 +1,60 @@
+"""Star, galaxy or quasar: what the colours and the image of a source say together."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.class_model import ClassVerdict
+
+SKY = np.array([0.5, 0.495, 0.005])
+"""Shares of stars, galaxies and quasars among what an image shows. Away from the Milky Way one point source in a
+hundred is a quasar: 9.5 per square degree to i = 19.1 (Richards et al. 2006, AJ 131, 2766), and over a thousand stars.
+"""
+
+
+def superclass_verdict(
+    colours: ClassVerdict,
+    training: NDArray[np.floating],
+    has_u: NDArray[np.bool_],
+    point: NDArray[np.floating],
+    point_outlier: NDArray[np.floating],
+) -> ClassVerdict:
+    """Judge n sources.
+
+    Parameters
+    ----------
+    colours
+        Of a model of colours; classes star, galaxy, quasar.
+    training : (3,)
+        Shares of the classes among the rows it was trained on: its probabilities are of these.
+    has_u : (n,)
+        Whether its colours include u.
+    point : (n,)
+        Probability of being a point source, from the image; NaN where there is none.
+    point_outlier : (n,)
+        How far outside its training the judge of the image was: above 1 it does not count.
+
+    Returns
+    -------
+    ClassVerdict
+        NaN where nothing can be said: no colour; or neither u nor an image.
+
+    Notes
+    -----
+    The image tells point sources from galaxies, colours tell stars from quasars among point sources:
+    P(galaxy) = 1 - p, P(star) = p w, P(quasar) = p (1 - w), where w / (1 - w) are the odds of star against quasar by
+    the colours, at the shares `SKY`. Without an image, colours alone at these shares. A change of shares multiplies
+    each probability by new share / old share (Saerens et al. 2002, Neural Computation 14, 21).
+    """
+    at_sky = colours.probability / training * SKY
+    at_sky /= at_sky.sum(axis=1, keepdims=True)
+    star = at_sky[:, 0] / (at_sky[:, 0] + at_sky[:, 2])
+    together = np.stack([point * star, 1 - point, point * (1 - star)], axis=1)
+    seen = judged(point, point_outlier)
+    probability = np.where(seen[:, None], together, np.where(has_u[:, None], at_sky, np.nan))
+    outlier = np.where(seen, np.fmax(colours.outlier, point_outlier), colours.outlier)
+    return ClassVerdict(probability, np.where(np.isfinite(probability[:, 0]), outlier, np.nan))
+
+
+def judged(point: NDArray[np.floating], point_outlier: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Tell which sources the judge of the image has an opinion of, (n,) bool."""
+    return np.isfinite(point) & (point_outlier <= 1)
