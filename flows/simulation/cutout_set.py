@@ -74,6 +74,7 @@ def write_cutout_set(wanted: CutoutSet, workers: int = 1, progress: Callable[[in
     if wanted.folder.exists() and not wanted.folder.is_dir():
         raise Misconfigured("not_a_folder", str(wanted.folder), "is a file.", "choose another --out.")
     wanted.folder.mkdir(parents=True, exist_ok=True)
+    (wanted.folder / "truth.parquet").unlink(missing_ok=True)  # of what was there, which is being overwritten
     fields = wanted.count // PER_FIELD
     tables: list[pa.Table] = []
     done = 0
@@ -82,12 +83,19 @@ def write_cutout_set(wanted: CutoutSet, workers: int = 1, progress: Callable[[in
         done += len(table)
         progress(done)
     target = wanted.folder / "truth.parquet"
-    survey: dict[str, Any] = asdict(wanted.survey)
-    about = survey | {"seed": wanted.seed, "count": wanted.count, "fields": fields}
+    about = description(wanted)
     (wanted.folder / "README.md").write_text(_README.format(**about))
     (wanted.folder / "dataset.json").write_text(json.dumps(about, indent=2) + "\n")
-    pq.write_table(pa.concat_tables(tables), target)
+    staged = target.with_suffix(".partial")
+    pq.write_table(pa.concat_tables(tables), staged)
+    staged.replace(target)  # last: with it the set is complete
     return target
+
+
+def description(wanted: CutoutSet) -> dict[str, Any]:
+    """Give the parameters of a set, as its ``dataset.json`` holds them."""
+    numbers = {"seed": wanted.seed, "count": wanted.count, "fields": wanted.count // PER_FIELD}
+    return asdict(wanted.survey) | numbers
 
 
 def shard_name(shard: int) -> str:

@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from flows.adapters.cutout_files import CLASSES, LabelledCutouts, read_cutout_set
+from flows.adapters.cutout_files import CLASSES, LabelledCutouts
 from flows.adapters.star_galaxy_models import Baselines, arrays_of
 from flows.adapters.weights import write_model
 from flows.evaluation.star_galaxy import baselines_of
-from flows.simulation.cutout_set import CutoutSet, write_cutout_set
+from flows.simulation.cutout_set import CutoutSet
 from flows.simulation.cutout_survey import DEEP, NIGHT
 from flows.training.cutout_fit import CutoutFit, Epoch
+from flows.training.cutout_sets import simulated
 from flows.training.star_galaxy_inputs import CONFIGURATIONS, chosen_bands, views_of
 from flows.training.star_galaxy_own import OwnPlan, Sample, card_of, fit_baselines, fit_own, limits, said_of
 from flows.training.star_galaxy_pictures import draw_confusion, draw_curves, draw_scores
@@ -33,7 +34,6 @@ Say = Callable[[str], None]
 OURS = "band_set_net"
 VERSION = "2"
 _ON_CARD = ("n", "accuracy", "accuracy_interval", "auc", "ece", "confusion")
-_SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def train_star_galaxy(
     out
         Gets folders ``multi_band`` and ``single_band`` (weights and card), ``star_galaxy.json``, ``.md`` and pictures.
     work
-        Simulated cutouts and finished fits; what is there already is used again.
+        Simulated cutouts and finished fits; what is there already, of this plan and seed, is used again.
     real
         Folder of the real ZTF cutouts; None: the model of a single band learns from simulated ones alone.
     plan, seed
@@ -92,14 +92,20 @@ def train_star_galaxy(
     -------
     dict
         The figures, as in ``star_galaxy.json``.
+
+    Raises
+    ------
+    Misconfigured
+        ``work`` holds cutouts of another plan or seed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    sets = simulated(work / "deep", CutoutSet(DEEP, seed, plan.count, work / "deep"), workers, say)
+    sets = simulated(CutoutSet(DEEP, seed, plan.count, work / "deep"), workers, say)
     require_planes(sets["train"].cutouts, 2 * len(DEEP.bands))
-    store_planes(work / "fits", sets)
-    rivals = fit_rivals(work / "fits", plan.rivals, seed, workers, say)
+    fits = work / "deep" / "fits"  # of these cutouts: who removes them removes what was fitted to them
+    store_planes(fits, sets)
+    rivals = fit_rivals(fits, plan.rivals, seed, workers, say)
     torch.set_num_threads(workers)
-    nights = simulated(work / "night", CutoutSet(NIGHT, seed, plan.nights, work / "night"), workers, say)
+    nights = simulated(CutoutSet(NIGHT, seed, plan.nights, work / "night"), workers, say)
     own = _fit_multi(out, sets, nights, plan, seed, say)
     said = {name: {planes: one.probability for planes, one in some.items()} for name, some in rivals.items()} | own.said
     figures: dict[str, Any] = {
@@ -122,14 +128,6 @@ def train_star_galaxy(
     figures["real"] = train_single(out, work / "ztf", real, plan.single, seed, workers, say)
     (out / "star_galaxy.json").write_text(json.dumps(figures, indent=1) + "\n")
     return figures
-
-
-def simulated(folder: Path, wanted: CutoutSet, workers: int, say: Say) -> dict[str, LabelledCutouts]:
-    """Simulate a set unless it is there; give its splits."""
-    if not (folder / "truth.parquet").exists():
-        say(f"{wanted.count} cutouts like {wanted.survey.name}")
-        write_cutout_set(wanted, workers)
-    return {split: read_cutout_set(folder, split) for split in _SPLITS}
 
 
 def _fit_multi(

@@ -8,13 +8,14 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from flows.adapters.cutout_files import CLASSES, LabelledCutouts, read_cutout_set
+from flows.adapters.cutout_files import CLASSES, LabelledCutouts
 from flows.adapters.cutout_ztf import digest_of, read_ztf_cutouts
 from flows.adapters.star_galaxy_models import arrays_of
 from flows.adapters.weights import write_model
 from flows.evaluation.star_galaxy import baselines_of
-from flows.simulation.cutout_set import CutoutSet, write_cutout_set
+from flows.simulation.cutout_set import CutoutSet
 from flows.simulation.cutout_survey import ZTF
+from flows.training.cutout_sets import simulated
 from flows.training.star_galaxy_inputs import views_of
 from flows.training.star_galaxy_own import Sample, Say, card_of, fit_baselines, fit_own, limits, said_of
 from flows.training.star_galaxy_pictures import draw_confusion, draw_mistakes
@@ -41,16 +42,14 @@ def train_single(
     plan, seed, workers, say
         As of `flows.training.star_galaxy.train_star_galaxy`.
     """
-    if not (work / "truth.parquet").exists():
-        say(f"{plan.count} cutouts like {ZTF.name}")
-        write_cutout_set(CutoutSet(ZTF, seed + 1, plan.count, work), workers)
-    made = {split: _sample(read_cutout_set(work, split)) for split in ("train", "validation", "test")}
+    drawn = simulated(CutoutSet(ZTF, seed + 1, plan.count, work), workers, say)
+    made = {split: _sample(data) for split, data in drawn.items()}
     fitted = fit_own(made["train"], made["validation"], plan.own, seed, say, lambda inputs, _: inputs)
-    simulated = class_scores(expit(said_of(fitted.nets, made["test"].inputs).log_odds), made["test"].label)
-    say(f"single band, simulated: accuracy {simulated['accuracy']}")
+    of_drawn = class_scores(expit(said_of(fitted.nets, made["test"].inputs).log_odds), made["test"].label)
+    say(f"single band, simulated: accuracy {of_drawn['accuracy']}")
     if real is None:
-        _write(out, fitted.nets, made["train"], made["validation"], plan, seed, {"simulated": simulated}, None, {})
-        return {"simulated": simulated}
+        _write(out, fitted.nets, made["train"], made["validation"], plan, seed, {"simulated": of_drawn}, None, {})
+        return {"simulated": of_drawn}
     data = read_ztf_cutouts(real)
     sample, out_of = _sample(data), held_out(data.group)
     crossed = cross_validate(fitted.nets[0], sample, data.group, plan, seed, say)
@@ -66,7 +65,7 @@ def train_single(
     said = (1 - plan.share) * said_of(nets, held.inputs).log_odds + plan.share * others["boosted_moments"]
     own = expit(slope * said + offset)
     figures = {
-        "simulated": simulated,
+        "simulated": of_drawn,
         "cross_validated": {name: _scores(probability, data.label) for name, probability in ways.items()},
         "networks_alone": class_scores(expit(crossed.networks), data.label),
         "without_real_cutouts": class_scores(expit(crossed.simulated_only), data.label),

@@ -3,19 +3,8 @@ import json
 import pytest
 
 from flows.adapters.weights import load_model
-from flows.simulation.cutout_set import CutoutSet
-from flows.simulation.cutout_survey import ZTF
-from flows.training.star_galaxy import OURS, StarGalaxyPlan, quick_plan, simulated, train_star_galaxy
+from flows.training.star_galaxy import OURS, StarGalaxyPlan, quick_plan, train_star_galaxy
 from flows.training.star_galaxy_inputs import CONFIGURATIONS
-
-
-def test_simulates_once(tmp_path):
-    said: list[str] = []
-    wanted = CutoutSet(ZTF, 1, 1000, tmp_path)
-    one = simulated(tmp_path, wanted, 1, said.append)
-    other = simulated(tmp_path, wanted, 1, said.append)
-    assert said == ["1000 cutouts like ztf"]
-    assert {split: len(data) for split, data in one.items()} == {split: len(data) for split, data in other.items()}
 
 
 def test_the_full_plan_is_that_of_the_source():
