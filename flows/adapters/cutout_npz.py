@@ -1,9 +1,11 @@
 """Labelled cutouts in an ``.npz`` file: ``X`` and ``y``."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from flows.adapters.content_limit import require_allowed
 from flows.adapters.cutout_files import LabelledCutouts, labels_of
 from kernels.star_galaxy_net import LEAST_SIDE
 from schemas.errors import BadInput
@@ -20,7 +22,8 @@ def read_cutout_npz(path: Path) -> LabelledCutouts:
     Raises
     ------
     BadInput
-        There is no such file, it is not of this form, or cutouts are smaller than 16 px.
+        There is no such file, it is not of this form or too large (see `content_limit`), or cutouts are smaller than
+        16 px.
     """
     where = str(path)
     try:
@@ -29,10 +32,11 @@ def read_cutout_npz(path: Path) -> LabelledCutouts:
                 raise BadInput(
                     "bad_npz", where, f"has no {sorted(missing)}, only {data.files}.", "save it with X and y."
                 )
+            require_allowed(sum(part.file_size for part in data.zip.infolist()), where, "the file")
             cutouts, names = data["X"], data["y"]
     except FileNotFoundError as error:
         raise BadInput("missing_file", where, "does not exist.", "name an .npz file.") from error
-    except (ValueError, OSError, EOFError, TypeError) as error:
+    except (ValueError, OSError, EOFError, TypeError, MemoryError, zipfile.BadZipFile) as error:
         problem = f"is not an .npz file of plain arrays ({type(error).__name__}: {error})."
         raise BadInput("bad_npz", where, problem, "save it with numpy.savez, labels as strings.") from error
     if cutouts.ndim not in (3, 4) or cutouts.dtype.kind not in "fiu":

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import math
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
+from flows.adapters import content_limit
 from schemas.errors import BadInput
 
 _GZIP = b"\x1f\x8b"
@@ -74,16 +76,19 @@ def unzipped(data: bytes, where: str) -> bytes:
     Raises
     ------
     BadInput
-        ``truncated``; ``bad_checksum`` if gzip's CRC does not fit.
+        ``truncated``; ``bad_checksum`` if gzip's CRC does not fit; ``too_large`` (see `content_limit`).
     """
     if not data.startswith(_GZIP):
         return data
     try:
-        return gzip.decompress(data)
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            plain = file.read(content_limit.LARGEST + 1)
     except EOFError as error:
         raise _truncated(where, str(error)) from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise _bad_checksum(where, f"gzip: {error}") from error
+    content_limit.require_allowed(len(plain), where, "the file")
+    return plain
 
 
 class FitsContent:
@@ -110,8 +115,10 @@ class FitsContent:
         Raises
         ------
         BadInput
-            ``truncated``, ``bad_checksum`` or ``damaged``; ``no_image`` if the HDU holds none.
+            ``truncated``, ``bad_checksum`` or ``damaged``; ``no_image`` if the HDU holds none; ``too_large`` (see
+            `content_limit`).
         """
+        content_limit.require_allowed(_unpacked_bytes(self.headers[index]), self._where, f"HDU {index}")
         with _damage(self._where):
             if self._verify:
                 self._verify_sums(index)
@@ -144,6 +151,12 @@ def is_image(header: fits.Header) -> bool:
         return True
     kind = str(header.get("XTENSION", "IMAGE")).strip()
     return kind == "IMAGE" and int(header.get("NAXIS", 0)) > 0
+
+
+def _unpacked_bytes(header: fits.Header) -> int:
+    prefix = "Z" if header.get("ZIMAGE") else ""
+    sides = [int(header.get(f"{prefix}NAXIS{axis}", 0)) for axis in range(1, int(header.get(f"{prefix}NAXIS", 0)) + 1)]
+    return math.prod(sides) * abs(int(header.get(f"{prefix}BITPIX", 8))) // 8 if sides else 0
 
 
 def no_image(where: str) -> BadInput:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from flows.adapters.content_limit import require_allowed
 from schemas.errors import BadInput
 
 _BLOCK = 2**18
@@ -37,7 +38,8 @@ def stack_form(file: IO[bytes], where: str, member: str = "data") -> StackForm:
     Raises
     ------
     BadInput
-        ``damaged``: not a readable zip or npy; ``missing_member``; ``wrong_dimensions``; ``wrong_dtype``.
+        ``damaged``: not a readable zip or npy; ``missing_member``; ``wrong_dimensions``; ``wrong_dtype``;
+        ``too_large`` (see `content_limit`).
     """
     with zip_damage(where), _archive(file, where, member) as archive, archive.open(f"{member}.npy") as start:
         return _form(start, where)
@@ -118,7 +120,9 @@ def _form(start: IO[bytes], where: str) -> StackForm:
         )
     if dtype.hasobject or dtype.kind not in "fiu":
         raise BadInput("wrong_dtype", where, f"pixels are {dtype}, must be real numbers.", "store them as float32.")
-    return StackForm((shape[0], shape[1], shape[2]), dtype, start.tell())
+    form = StackForm((shape[0], shape[1], shape[2]), dtype, start.tell())
+    require_allowed(form.image_bytes, where, "an image of the stack")
+    return form
 
 
 def _skip(file: IO[bytes], count: int, where: str) -> None:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from flows.adapters import content_limit
 from flows.adapters.cutout_npz import read_cutout_npz
 from schemas.errors import BadInput, NightstrideError
 
@@ -52,3 +53,12 @@ def test_no_file_and_another_file(tmp_path):
     np.save(tmp_path / "one.npy", np.zeros(3))
     with pytest.raises(BadInput, match=r"not an \.npz file"):
         read_cutout_npz(tmp_path / "one.npy")
+
+
+def test_what_unpacks_to_more_than_is_allowed(tmp_path, monkeypatch):
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, **(GOOD | {"X": np.zeros((2, 200, 200), np.float32)}))
+    monkeypatch.setattr(content_limit, "LARGEST", 100_000)
+    with pytest.raises(BadInput, match="unpacks to") as caught:
+        read_cutout_npz(path)
+    assert caught.value.code == "too_large"

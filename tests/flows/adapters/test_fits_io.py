@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from flows.adapters import content_limit
 from flows.adapters.fits_io import FitsContent, content_kind, is_image, read_headers, unzipped
 from schemas.errors import BadInput
 
@@ -117,6 +118,32 @@ def test_gzip_is_undone_and_checked():
     packed[-6] ^= 255
     refused("bad_checksum", lambda: unzipped(bytes(packed), "x"))
     assert unzipped(b"SIMPLE  =", "x") == b"SIMPLE  ="
+
+
+def test_a_small_file_that_unpacks_to_a_large_one(monkeypatch):
+    monkeypatch.setattr(content_limit, "LARGEST", 5999)
+    refused("too_large", lambda: unzipped(gzip.compress(b"pixels" * 1000), "x"))
+    monkeypatch.setattr(content_limit, "LARGEST", 6000)
+    assert len(unzipped(gzip.compress(b"pixels" * 1000), "x")) == 6000
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_image_that_no_memory_holds_is_not_unpacked(compressed):
+    """Neither header nor tile table of 100,000 x 100,000 px takes more than a few kB."""
+    hdu = (fits.CompImageHDU if compressed else fits.ImageHDU)(np.zeros((100, 100), np.float32))
+    file = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(file)
+    data = file.getvalue()
+    for axis in (1, 2):
+        name = f"{'Z' if compressed else ''}NAXIS{axis}"
+        old = f"{name:<8}= {100:>20}".encode()
+        assert data.count(old) == 1
+        data = data.replace(old, f"{name:<8}= {100_000:>20}".encode())
+    if not compressed:
+        refused("truncated", lambda: FitsContent(data, "x"))
+        return
+    content = FitsContent(data, "x", verify=False)
+    refused("too_large", lambda: content.image(1))
 
 
 class Broken(io.BytesIO):

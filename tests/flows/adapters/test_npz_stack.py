@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.lib import format as npy
 
 from flows.adapters.npz_stack import stack_form, stack_image
 from schemas.errors import BadInput
@@ -83,6 +84,15 @@ def test_no_such_image(index):
 )
 def test_arrays_that_are_no_images(images, code):
     refused(code, lambda: stack_form(packed(images), "x.npz"))
+
+
+def test_an_image_that_no_memory_holds():
+    file = io.BytesIO()
+    header = io.BytesIO()
+    npy.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1, 100_000, 100_000)})
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("data.npy", header.getvalue())
+    refused("too_large", lambda: stack_form(file, "x.npz"))
 
 
 def test_other_archives():
