@@ -9,11 +9,11 @@ from pathlib import Path
 
 import dask
 from distributed import Client, LocalCluster, WorkerPlugin
-from distributed.system import MEMORY_LIMIT
 from distributed.worker import Worker
 
 from flows.exercise import exercise
 from flows.graph import OF_EXPOSURE
+from flows.memory import host_memory
 from flows.model_cache import models_of
 from flows.worker_server import MALLOC, METHOD, THREADS, start_worker_server
 from schemas.errors import Misconfigured, NightstrideError
@@ -129,11 +129,6 @@ def _memory_limits(client: Client) -> list[int]:
     unlimited = [address for address, worker in workers.items() if not worker["memory_limit"]]
     hosts = client.run(host_memory, workers=unlimited) if unlimited else {}
     return [hosts.get(address) or worker["memory_limit"] for address, worker in workers.items()]
-
-
-def host_memory() -> int:
-    """Memory that the machine or container of this process has, bytes."""
-    return int(MEMORY_LIMIT)
 
 
 class Warm(WorkerPlugin):

@@ -38,6 +38,16 @@ HELD_PIXEL = 12
 COPY_SIDE = 1700
 """Side of the largest copied tile with its margins, px (`stages/inject.py`: 1,512 px and twice 85)."""
 
+NIGHT_SOURCE = 600
+"""A source while all of a night are merged: its row, and what is made of its columns, bytes (450 measured)."""
+
+NIGHT_OBJECT = 1500
+"""An object of a night: its row, its fluxes in each band, its verdicts, bytes (1,100 measured). Its cutout lies in a
+mapped file."""
+
+NIGHT_DETECTION = 2000
+"""A detection while a night's are linked to objects, bytes: its row, and the row again."""
+
 SPARE = 32 * 2**20
 """What the allocator keeps beside all that, bytes."""
 
@@ -73,6 +83,49 @@ def projected_bytes(shape: tuple[int, int], siblings: int, settings: Settings) -
     }
 
 
+def projected_night_bytes(shape: tuple[int, int], sources: int, detections: int) -> int:
+    """Peak memory of the process that makes what a night has as a whole, bytes.
+
+    Parameters
+    ----------
+    shape
+        (ny, nx) of an image, px: one is in memory at a time.
+    sources, detections
+        Of all exposures of the night. How many objects they are is known too late: each source may be one.
+    """
+    held = sources * (NIGHT_SOURCE + NIGHT_OBJECT) + detections * NIGHT_DETECTION
+    return BASE + SPARE + shape[0] * shape[1] * EXPOSURE_PIXEL + held
+
+
+def require_night_fit(night: str, shape: tuple[int, int], sources: int, detections: int, memory_bytes: int) -> None:
+    """Refuse to bring together a night that would not fit the memory of this process.
+
+    Parameters
+    ----------
+    night
+        Which.
+    shape, sources, detections
+        As of `projected_night_bytes`.
+    memory_bytes
+        Of this process.
+
+    Raises
+    ------
+    Misconfigured
+        There is too little; both figures and the remedy are in the message.
+    """
+    projected = projected_night_bytes(shape, sources, detections)
+    if projected > memory_bytes:
+        raise Misconfigured(
+            "memory",
+            f"night {night}",
+            f"bringing together {sources:,} sources and {detections:,} detections takes up to {_gib(projected)}, "
+            f"this process has {_gib(memory_bytes)}.",
+            f"run it with {projected / 2**30 + 0.05:.1f} GiB, or parts of the sky each with an --out of its own, "
+            "or with a larger find_sources.min_snr.",
+        )
+
+
 def require_fit(source: Source, settings: Settings, worker_bytes: int) -> None:
     """Refuse to start where a task would not fit a worker's memory, as told by the first exposure of the night.
 
@@ -95,6 +148,13 @@ def require_fit(source: Source, settings: Settings, worker_bytes: int) -> None:
             f"a worker has {_gib(worker_bytes)}.",
             _remedy(task, projected, settings),
         )
+
+
+def host_memory() -> int:
+    """Memory that the machine or container of this process has, bytes."""
+    from distributed.system import MEMORY_LIMIT  # takes a while
+
+    return int(MEMORY_LIMIT)
 
 
 def _remedy(task: str, projected: Mapping[str, int], settings: Settings) -> str:

@@ -1,9 +1,11 @@
 """Running the stages of a whole night on what its exposures gave, and publishing what they make."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from math import prod
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -16,13 +18,16 @@ from flows.adapters.dust_map import dust_of
 from flows.adapters.ledger import Ledger
 from flows.graph import Graph
 from flows.laps import Laps
+from flows.memory import host_memory, require_night_fit
 from flows.model_cache import models_of
 from flows.night_pixels import StoredNight
 from flows.night_plan import NightWork
 from schemas.dataset import ArrayOf, Dataset, TableOf
-from schemas.errors import Misconfigured, NightstrideError, NoWork
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput, Misconfigured, NightstrideError, NoWork
 from schemas.ledger import DatasetRecord, NightRecord
 from schemas.settings import Settings
+from schemas.source import SOURCE
 from schemas.stage import Context, Stage
 from schemas.summary import Trouble
 
@@ -65,8 +70,10 @@ class NightStages:
         Raises
         ------
         Misconfigured
-            Nothing of this kind could succeed: a model is missing, the folder may not be written, ...
+            Nothing of this kind could succeed: a model is missing, the folder may not be written, there is too little
+            memory, ...
         """
+        self._require_memory()
         work, laps = self._work, Laps()
         lost: dict[str, str] = {}
         wanted = [name for name in work.digests if name not in work.kept]
@@ -88,6 +95,19 @@ class NightStages:
         self._result.seconds = laps.seconds()
         self._withdraw()
         return self._result
+
+    def _require_memory(self) -> None:
+        rows: Counter[str] = Counter()
+        for record in self._work.records:
+            rows.update({name: entry.rows for name, entry in record.datasets.items()})
+        if not rows[SOURCE.name]:
+            return
+        try:
+            shapes = [info.shape for info in self._pixels.exposures()]
+        except BadInput:
+            return  # the stages that read these pixels say so
+        largest = max(shapes, key=prod, default=(0, 0))
+        require_night_fit(self._work.night, largest, rows[SOURCE.name], rows[DIA_SOURCE.name], host_memory())
 
     def _leave(self, stage: Stage, reason: str, idle: bool) -> None:
         """Note why a stage does not run; where that follows from its inputs, a rerun need not find out again."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flows.adapters.sources import Source
-from flows.memory import BASE, projected_bytes, require_fit
+from flows.memory import BASE, host_memory, projected_bytes, projected_night_bytes, require_fit, require_night_fit
 from schemas.errors import Misconfigured
 from schemas.settings import DetectSettings, ExecutionSettings, InjectSettings, Settings, TileSettings
 
@@ -109,3 +109,95 @@ def test_refuses_to_start_with_both_figures_and_the_remedy(write_ztf, settings, 
 def test_leaves_a_bad_file_to_the_quarantine(tmp_path):
     (tmp_path / "bad.fits").write_text("x")
     require_fit(Source(str(tmp_path / "bad.fits")), Settings(), 1)
+
+
+NIGHT = """
+import json, sys, threading, time
+from pathlib import Path
+import numpy as np
+import pyarrow as pa
+from flows.adapters.array_store import ArrayStore
+from flows.model_cache import models_of
+from schemas.dia_source import DIA_SOURCE
+from schemas.settings import Settings
+from schemas.source import SOURCE
+from schemas.stage import Context
+from stages import PIPELINE
+from tests.stages.science_night import FakeNight
+
+def anonymous():  # what is mapped from a file does not count: the system takes it back when it needs to
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
+
+def sources(count, visits):
+    sky = np.random.default_rng(1)
+    ra, dec = np.tile(sky.uniform(0, 40, count), visits), np.tile(sky.uniform(-20, 20, count), visits)
+    columns = {"ra": ra, "dec": dec, "visit": np.repeat(np.arange(visits), count)}
+    made = []
+    for field in SOURCE.schema:
+        text = pa.types.is_string(field.type)
+        values = columns.get(field.name, np.full(count * visits, "r" if text else 1))
+        made.append(pa.array(values).cast(field.type))
+    return pa.Table.from_arrays(made, schema=SOURCE.schema)
+
+def night(count, visits):
+    settings, night, store = Settings(), FakeNight({}, []), ArrayStore(Path(sys.argv[1]))
+    inputs = {"source": sources(count, visits), "dia_source": DIA_SOURCE.empty()}
+    for stage in PIPELINE:
+        if stage.per == "night":
+            section, models = getattr(settings, stage.name, None), models_of(stage, settings)
+            context = Context(settings=section, models=models, pixels=night, allocate=store.allocate)
+            read = {one.name: inputs[one.name] for one in (*stage.needs, *stage.optional)}
+            inputs[stage.gives.name] = stage(read, context)
+    assert len(inputs["object"]) == len(inputs["spectral_class"]) == count
+
+def peak(*arguments):
+    seen, done = [anonymous()], threading.Event()
+    def watch():
+        while not done.wait(0.002):
+            seen.append(anonymous())
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    night(*arguments)
+    done.set()
+    watcher.join()
+    return max(seen)
+
+night(100, 2)  # loads and compiles
+print(json.dumps([peak(1000, 4), peak(100_000, 1)]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are measured through Linux's /proc")
+def test_a_night_grows_no_more_than_is_projected(tmp_path):
+    run = subprocess.run([sys.executable, "-c", NIGHT, str(tmp_path)], capture_output=True, check=False)
+    assert run.returncode == 0, run.stderr
+    little, much = json.loads(run.stdout)
+    small, large = projected_night_bytes((0, 0), 4000, 0), projected_night_bytes((0, 0), 100_000, 0)
+    assert little <= small
+    assert much <= large
+    assert much - little <= large - small <= 5 * (much - little)  # a batch of cutouts hides some of the growth
+
+
+def test_a_night_grows_with_its_sources_and_detections():
+    few = projected_night_bytes(QUADRANT, 1000, 100)
+    assert few >= BASE
+    assert projected_night_bytes(QUADRANT, 2_000_000, 100) - few > 2**30
+    assert projected_night_bytes(QUADRANT, 1000, 1_000_000) - few > 2**30
+    assert projected_night_bytes((6000, 6000), 1000, 100) > few
+
+
+def test_refuses_a_night_that_would_not_fit_with_both_figures_and_the_remedy():
+    remedy = r"To fix, run it with 10\.\d GiB, or parts of the sky each with an --out of its own"
+    with pytest.raises(Misconfigured, match=remedy) as caught:
+        require_night_fit("20260101", QUADRANT, 5_000_000, 1000, 2**33)
+    assert "night 20260101: bringing together 5,000,000 sources and 1,000 detections takes up to 10." in str(
+        caught.value
+    )
+    assert "this process has 8.00 GiB" in str(caught.value)
+    require_night_fit("20260101", QUADRANT, 1_000_000, 1000, 2**33)
+
+
+def test_knows_the_memory_of_this_machine():
+    assert 2**28 < host_memory() < 2**45

@@ -11,9 +11,11 @@ import pyarrow as pa
 import pytest
 import zarr
 
+from flows import night_stages
 from flows.adapters.atomic import sweep
 from flows.adapters.catalog_store import CatalogStore
 from flows.adapters.ledger import Ledger
+from flows.night_pixels import StoredNight
 from flows.night_plan import plan_nights
 from flows.night_stages import run_nights
 from flows.verify import verify
@@ -124,6 +126,23 @@ def total(value):
 
 def nothing_to_cut(inputs, context):
     raise NoWork("nothing", "stage cut", "nothing to cut.", "look elsewhere.")
+
+
+def test_a_night_that_would_not_fit_is_refused_before_anything_is_made(out, monkeypatch):
+    from dataclasses import replace
+
+    from schemas.dataset import TableOf
+
+    ours = TableOf("source", SEEN.schema, product=True)
+    for record in Ledger(out).records(NIGHT):
+        datasets = {"source": record.datasets["seen"], **record.datasets}
+        Ledger(out).put(record.model_copy(update={"datasets": datasets}))
+    monkeypatch.setattr(night_stages, "host_memory", lambda: 2**20)
+    monkeypatch.setattr(StoredNight, "exposures", lambda night: ())
+    reader = replace(PIPELINE[1], optional=(ours,))
+    with pytest.raises(Misconfigured, match=r"bringing together 3 sources and 0 detections takes .* has 0.00 GiB"):
+        run(out, (PIPELINE[0], reader, *PIPELINE[2:]))
+    assert {name.partition("/")[0] for name in catalogues(out)} == {"seen"}
 
 
 def test_what_no_night_could_survive_stops_the_run(out):
