@@ -162,6 +162,18 @@ class StarGalaxySettings(Section):
     model: Annotated[str, Field(description="Model: shipped name, folder or URL of its weights.")] = "multi_band"
 
 
+class ButlerSettings(Section):
+    """Which datasets of a Butler repository are searched."""
+
+    where: Annotated[str, Field(description="Expression of the Butler's query language; empty: all.")] = ""
+    collections: Annotated[
+        tuple[str, ...], Field(description="Searched in this order; none: the repository's defaults, else all.")
+    ] = ()
+    dataset_types: Annotated[
+        tuple[str, ...], Field(min_length=1, description="Of difference images; patterns with *.")
+    ] = ("*_differenceExp", "difference_image")
+
+
 class ExecutionSettings(Section):
     """Where and how the work runs."""
 
@@ -194,4 +206,5 @@ class Settings(BaseSettings):
     cut_cutouts: CutCutoutsSettings = CutCutoutsSettings()
     link_hosts: LinkHostsSettings = LinkHostsSettings()
     star_galaxy: StarGalaxySettings = StarGalaxySettings()
+    butler: ButlerSettings = ButlerSettings()
     execution: ExecutionSettings = ExecutionSettings()

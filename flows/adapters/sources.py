@@ -12,6 +12,7 @@ import aiohttp
 from fsspec.core import split_protocol
 
 from flows.adapters.archive_names import is_sibling, siblings
+from flows.adapters.butler_repository import butler_exposures, is_repository
 from flows.adapters.files import file_system, open_part
 from flows.adapters.fits_io import content_kind
 from flows.adapters.manifest import MANIFEST, read_manifest
@@ -59,6 +60,7 @@ def list_sources(inputs: Sequence[str], settings: Settings) -> list[Source]:
     inputs
         Each a file; a folder, searched with all below it for images, unless it holds an ``exposures.csv``; a
         pattern with ``*``, ``?`` or ``[``; or a manifest ``*.csv``. Local, or URLs (``s3://``, ``memory://``, ...).
+        Or ``butler:REPO``.
     settings
         Of the run.
 
@@ -72,11 +74,15 @@ def list_sources(inputs: Sequence[str], settings: Settings) -> list[Source]:
     Raises
     ------
     Misconfigured
-        ``no_such_input``, ``unreadable_input``, ``bad_manifest``, or ``no_exposures``: nothing was found.
+        ``no_such_input``, ``unreadable_input``, ``bad_manifest``, or ``no_exposures``: nothing was found. Those of
+        `butler_exposures`.
     """
     found: dict[Source, None] = {}
     beside = cache(_names)  # one listing a folder, however many of its files are named
     for given in inputs:
+        if is_repository(given):
+            found |= dict.fromkeys(Source(*files) for files in butler_exposures(given, settings.butler))
+            continue
         for source in _sources(given):
             found[_with_siblings(source, beside)] = None
     if not found:

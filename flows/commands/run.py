@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 def run(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="EXPOSURE|FOLDER|URL|MANIFEST...", help="Difference images, or where they are."),
+        typer.Argument(
+            metavar="EXPOSURE|FOLDER|URL|MANIFEST|butler:REPO...", help="Difference images, or where they are."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Output folder; a rerun does what is left to do.")],
     config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler; default: own workers.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
+    where: Annotated[str | None, typer.Option(help='Of butler:REPO: expression, e.g. "visit > 3".')] = None,
+    collections: Annotated[str | None, typer.Option(help="Of butler:REPO: in this order, with commas.")] = None,
+    dataset_type: Annotated[str | None, typer.Option(help="Of butler:REPO: names or patterns, with commas.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
     """Search difference images for moving objects, measure and publish what is found, and draw the night's page.
@@ -37,7 +42,9 @@ def run(
 
     console = Console(stderr=True)
     try:
-        summary = _run(inputs, out, config, {"execution": {"scheduler": scheduler, "workers": workers}}, console)
+        butler = _of_butler(inputs, where, collections, dataset_type)
+        execution = {"scheduler": scheduler, "workers": workers}
+        summary = _run(inputs, out, config, {"execution": execution, "butler": butler}, console)
     except NightstrideError as error:
         typer.echo(f"nightstride: {error}", err=True)
         raise typer.Exit(2) from error
@@ -49,11 +56,37 @@ def run(
     raise typer.Exit(summary.exit_code)
 
 
+def _of_butler(
+    inputs: list[str], where: str | None, collections: str | None, dataset_type: str | None
+) -> dict[str, object]:
+    """Give the settings of a repository; refuse them where there is none, which would search all of a folder."""
+    from flows.adapters.butler_repository import PREFIX, is_repository
+    from schemas.errors import Misconfigured
+
+    given: dict[str, object] = {
+        "where": where,
+        "collections": _split(collections),
+        "dataset_types": _split(dataset_type),
+    }
+    if any(value is not None for value in given.values()) and not any(map(is_repository, inputs)):
+        raise Misconfigured(
+            "option",
+            "--where, --collections, --dataset-type",
+            f"are of Butler repositories, and none is among {', '.join(inputs)}.",
+            f"write {PREFIX}REPO, or leave them out.",
+        )
+    return given
+
+
+def _split(names: str | None) -> list[str] | None:
+    return None if names is None else [name.strip() for name in names.split(",") if name.strip()]
+
+
 def _run(
     inputs: list[str],
     out: Path,
     config: Path | None,
-    overrides: dict[str, dict[str, str | int | None]],
+    overrides: "Mapping[str, Mapping[str, object]]",
     console: "Console",
 ) -> "RunSummary":
     """Read settings and sources, plan under the lease, and run what is to be done."""

@@ -24,7 +24,7 @@ def test_help_names_every_option_and_loads_nothing_heavy():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "[]"
-    for option in ("--out", "--config", "--scheduler", "--workers", "--json"):
+    for option in ("--out", "--config", "--scheduler", "--workers", "--where", "--collections", "--json"):
         assert option in run.stdout
 
 
