@@ -11,6 +11,7 @@ import dask
 from distributed import Client, LocalCluster, WorkerPlugin
 from distributed.worker import Worker
 
+from flows.adapters.object_store import configure
 from flows.exercise import exercise
 from flows.graph import OF_EXPOSURE
 from flows.memory import host_memory
@@ -143,6 +144,7 @@ class Warm(WorkerPlugin):
         """Run in each worker as it starts, and in those that replace killed ones."""
         import torch
 
+        configure(self._settings.store)
         torch.set_num_threads(1)
         for stage in PIPELINE:
             if stage.per in OF_EXPOSURE:  # those of whole nights run elsewhere

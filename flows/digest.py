@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from flows.adapters.bucket_path import files_below
 from schemas.stage import Stage
 
 
@@ -68,7 +69,7 @@ def file_digest(path: Path) -> str:
 
 def folder_digest(folder: Path) -> str:
     """Give the SHA-256 over names and bytes of all files below a folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = files_below(folder)
     return digest({path.relative_to(folder).as_posix(): file_digest(path) for path in files})
 
 

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 import pyarrow as pa
 
 from flows.adapters.array_store import ArrayStore
+from flows.adapters.atomic import remove
 from flows.adapters.catalog_store import CatalogStore
 from flows.adapters.dust_map import dust_of
 from flows.adapters.ledger import Ledger
@@ -195,14 +195,6 @@ def _awaited(stage: Stage, idle: Mapping[str, tuple[str, str]]) -> list[str]:
     Its digest covers all that it reads; made without, it would pass for made with it.
     """
     return [one.name for one in stage.needs] + [one.name for one in stage.optional if one.name not in idle]
-
-
-def remove(path: Path) -> None:
-    """Remove a published file or folder, if it is there."""
-    if path.is_dir():
-        rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _trouble(night: str, stage: Stage, error: Exception) -> Trouble:

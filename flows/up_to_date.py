@@ -13,7 +13,7 @@ from stages import PIPELINE
 def is_whole(path: Path, sha256: str) -> bool:
     """Tell whether a file, or a folder of files, is there with the bytes that were published."""
     try:
-        return (folder_digest(path) if path.is_dir() else file_digest(path)) == sha256
+        return (folder_digest(path) if path.suffix == ".zarr" else file_digest(path)) == sha256
     except OSError:
         return False
 

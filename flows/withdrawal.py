@@ -2,9 +2,8 @@
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from shutil import rmtree
 
-from flows.adapters.atomic import writing
+from flows.adapters.atomic import remove, writing
 from flows.adapters.ledger import Ledger
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord
@@ -60,8 +59,6 @@ def withdraw(record: ExposureRecord, out: Path) -> None:
         return
     with writing(ledger.path(record.key)):
         for dataset in now.datasets.values():
-            (out / dataset.path).unlink(missing_ok=True)
-        tiles = tile_path(out, record.key)
-        if tiles.exists():
-            rmtree(tiles)
+            remove(out / dataset.path)
+        remove(tile_path(out, record.key))
         ledger.remove(record.key)

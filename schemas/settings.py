@@ -189,6 +189,22 @@ class ExecutionSettings(Section):
     ] = 4096
 
 
+class StoreSettings(Section):
+    """Object stores: ``s3://`` inputs and output folders. Secrets come from the environment alone (``AWS_...``)."""
+
+    endpoint: Annotated[str | None, Field(description="URL of the S3 service; null: AWS_ENDPOINT_URL, or AWS.")] = None
+    region: Annotated[str | None, Field(description="Region; null: AWS_REGION, AWS_DEFAULT_REGION, or us-east-1.")] = (
+        None
+    )
+    profile: Annotated[str | None, Field(description="Profile of ~/.aws with the credentials; null: AWS_PROFILE.")] = (
+        None
+    )
+    timeout_s: Annotated[float, Field(gt=0, description="A request that takes longer has failed, s.")] = 60.0
+    patience_s: Annotated[
+        float, Field(ge=0, lt=300, description="A failed request is tried again, with backoff, for so long, s.")
+    ] = 120.0
+
+
 class Settings(BaseSettings):
     """Everything that can be set: file < environment ``NIGHTSTRIDE_<SECTION>__<KEY>`` < command line."""
 
@@ -208,3 +224,4 @@ class Settings(BaseSettings):
     star_galaxy: StarGalaxySettings = StarGalaxySettings()
     butler: ButlerSettings = ButlerSettings()
     execution: ExecutionSettings = ExecutionSettings()
+    store: StoreSettings = StoreSettings()

@@ -1,8 +1,9 @@
 """Arrays of whole nights as sharded Zarr: one group per dataset and night, whole or absent."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flows.adapters.atomic import new_folder, writing
+from flows.adapters.bucket_folder import local_copy
+from flows.adapters.bucket_path import BucketPath
 from flows.adapters.zarr_tiles import compressors
 from flows.digest import folder_digest
 from schemas.dataset import ArrayOf
@@ -58,7 +61,7 @@ class ArrayStore:
         """Give an array of zeros: in memory or, if it is large, mapped from a file that vanishes with the array."""
         if int(np.prod(shape)) * np.dtype(dtype).itemsize <= _IN_MEMORY:
             return np.zeros(shape, dtype)
-        staging = self._out / "staging"
+        staging = Path(gettempdir()) if isinstance(self._out, BucketPath) else self._out / "staging"
         with writing(staging):
             staging.mkdir(parents=True, exist_ok=True)
             with TemporaryFile(dir=staging) as file:
@@ -119,10 +122,11 @@ class ArrayStore:
         """Give a published array; one that is large is mapped from a file. Errors as in `read_attributes`."""
         read_attributes(path)
         try:
-            stored = zarr.open_array(path / dataset.name, mode="r")
-            values = self.allocate(stored.shape, dataset.dtype)
-            for start in range(0, len(values), SHARD):
-                values[start : start + SHARD] = stored[start : start + SHARD]
+            with local_copy(path) as folder:
+                stored = zarr.open_array(folder / dataset.name, mode="r")
+                values = self.allocate(stored.shape, dataset.dtype)
+                for start in range(0, len(values), SHARD):
+                    values[start : start + SHARD] = stored[start : start + SHARD]
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise _damaged(path, f"cannot be read: {type(error).__name__}: {error}.") from error
         dataset.check(values)
@@ -140,7 +144,7 @@ def read_attributes(path: Path) -> ArrayAttributes:
         It was written by a later version.
     """
     try:
-        found = dict(zarr.open_group(path, mode="r").attrs)
+        found = json.loads((path / "zarr.json").read_bytes())["attributes"]
         if int(str(found["schema_version"])) > ARRAY_VERSION:
             raise Misconfigured(
                 "future_schema",

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Files and folders that are there whole or not at all, on this machine and in buckets."""
 
 import ctypes
 import errno
@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
+from flows.adapters.bucket_folder import publish_group, remove_group
+from flows.adapters.bucket_path import BucketPath
 from schemas.errors import Misconfigured, NightstrideError, Retryable
 
 STAGED = ".staging"
@@ -24,13 +27,18 @@ _AT_FDCWD = -100
 def write_file(path: Path, content: bytes, staging: Path) -> None:
     """Write ``content`` under ``staging`` and move it to ``path`` in one step; both are on one file system.
 
+    In a bucket one put is that step, and nothing is staged.
+
     Raises
     ------
     Retryable
-        The disk is full.
+        The disk is full, or the object store does not answer.
     Misconfigured
         The folder may not be written, or a limit on file sizes is too small.
     """
+    if isinstance(path, BucketPath):
+        path.write(content)
+        return
     with writing(path):
         staging.mkdir(parents=True, exist_ok=True)
         _make_folder(path.parent)
@@ -51,9 +59,14 @@ def write_file(path: Path, content: bytes, staging: Path) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """Give a hidden folder beside ``path`` to fill; when the block ends well it becomes ``path`` in one step.
 
-    What was at ``path`` before is replaced. If the block fails, nothing is left of the new folder. Errors as in
-    `write_file`.
+    What was at ``path`` before is replaced. If the block fails, nothing is left of the new folder. In a bucket it is a
+    Zarr group, filled on this machine first: see `flows.adapters.bucket_folder`. Errors as in `write_file`.
     """
+    if isinstance(path, BucketPath):
+        with TemporaryDirectory(prefix="nightstride-") as folder, writing(Path(folder)):
+            yield Path(folder)
+            publish_group(Path(folder), path)
+        return
     with writing(path):
         _make_folder(path.parent)
         staged = path.parent / f".{path.name}.{uuid4().hex}{STAGED}"
@@ -68,6 +81,21 @@ def new_folder(path: Path) -> Iterator[Path]:
             _sync(path.parent)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a published file or folder, if it is there; errors as in `write_file`."""
+    if isinstance(path, BucketPath):
+        if path.suffix == ".zarr":
+            remove_group(path)
+        else:
+            path.unlink(missing_ok=True)
+        return
+    with writing(path):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def sweep(out: Path) -> int:
@@ -85,7 +113,12 @@ def sweep(out: Path) -> int:
 
 
 def leftovers(out: Path) -> list[Path]:
-    """Give what lies unpublished under ``out``: all of ``staging/``, and folders that were never finished."""
+    """Give what lies unpublished under ``out``: all of ``staging/``, and folders that were never finished.
+
+    In a bucket nothing does: what is not finished there is replaced when it is made again.
+    """
+    if isinstance(out, BucketPath):
+        return []
     staging = out / "staging"
     staged = sorted(staging.iterdir()) if staging.is_dir() else []
     tiles, arrays = (out / "tiles").glob(f"*/.*{STAGED}"), (out / "catalogs").glob(f"*/*/.*{STAGED}")

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flows.adapters.atomic import write_file
+from flows.adapters.bucket_path import BucketPath
 from flows.digest import file_digest
 from schemas.dataset import TableOf
 from schemas.errors import BadInput, Misconfigured
@@ -218,7 +219,8 @@ def _read(path: Path) -> pa.Table:
 @contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        content = pa.BufferReader(path.read_bytes()) if isinstance(path, BucketPath) else path
+        with pq.ParquetFile(content, page_checksum_verification=True) as file:
             yield file
     except (OSError, pa.ArrowException) as error:
         raise BadInput(

@@ -1,14 +1,24 @@
 """Bytes from local paths and fsspec URLs, with their failures sorted."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from time import monotonic, sleep
+from typing import IO, Any, TypeVar
 
 import aiohttp
+from botocore.exceptions import BotoCoreError
 from fsspec.core import url_to_fs
 
+from flows.adapters.object_store import PROTOCOL, configured
 from schemas.errors import BadInput, Retryable
+
+Found = TypeVar("Found")
+
+OUTSIDE = (OSError, aiohttp.ClientError, BotoCoreError)
+"""What file systems raise."""
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 10.0
 
 _PROBE_BLOCK = 2**16  # s3fs would fetch 50 MB for a header
 _LASTING = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
@@ -16,6 +26,8 @@ _LASTING = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR
 
 def file_system(uri: str) -> tuple[Any, str]:
     """Give the fsspec file system of a path or URL, and the path in it."""
+    if uri.startswith(PROTOCOL):
+        configured()
     return url_to_fs(uri)
 
 
@@ -32,7 +44,7 @@ def failures(uri: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, aiohttp.ClientError) as error:
+    except OUTSIDE as error:
         lasting = isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError))
         if lasting or getattr(error, "errno", None) in _LASTING:
             raise BadInput(
@@ -47,16 +59,40 @@ def failures(uri: str) -> Iterator[None]:
 
 
 def read_bytes(uri: str) -> bytes:
-    """Read a whole file in one transfer.
+    """Read a whole file in one transfer, from an object store with patience.
 
     Raises
     ------
     BadInput, Retryable
         See `failures`.
     """
-    with failures(uri):
-        fs, path = file_system(uri)
-        return bytes(fs.cat_file(path))
+
+    def once() -> bytes:
+        with failures(uri):
+            fs, path = file_system(uri)
+            return bytes(fs.cat_file(path))
+
+    return patient(uri, once)
+
+
+def patient(uri: str, read: Callable[[], Found]) -> Found:
+    """Call ``read``; if it failed in a way that may pass and ``uri`` is in an object store, again and again.
+
+    Raises
+    ------
+    Retryable
+        It still fails after ``store.patience_s``, or ``uri`` is not in an object store.
+    """
+    end = monotonic() + (configured().patience_s if uri.startswith(PROTOCOL) else 0)
+    wait = _FIRST_WAIT_S
+    while True:
+        try:
+            return read()
+        except Retryable:
+            if monotonic() + wait > end:
+                raise
+        sleep(wait)
+        wait = min(2 * wait, _LONGEST_WAIT_S)
 
 
 @contextmanager

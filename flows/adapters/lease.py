@@ -2,36 +2,23 @@
 
 import fcntl
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
 
-import psutil
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from flows.adapters.atomic import sweep, write_file, writing
-from schemas.errors import Misconfigured
+from flows.adapters.bucket_lease import BucketLease, bucket_lease
+from flows.adapters.bucket_path import BucketPath
+from flows.adapters.holder import Holder, locked, myself, runs
 
 HEARTBEAT_S = 10.0
 """How often the holder shows that it is alive, s."""
 
 STALE_S = 120.0
 """After how long without a heartbeat a holder that cannot be looked at (another host) counts as dead, s."""
-
-
-class Holder(BaseModel):
-    """The process that holds a lease, told apart from a later one with the same number."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    host: str
-    boot: str = Field(description="Boot and process namespace: within one, process numbers can be compared.")
-    pid: int
-    started: float = Field(description="Start of the process, s since 1970.")
-    since: str = Field(description="When it took the lease, UTC.")
 
 
 @contextmanager
@@ -41,25 +28,25 @@ def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S)
     The lease is ``out/lease.json``; the time of its last change is the heartbeat. A lease whose holder is dead is
     taken over: on this host that is known from the process; elsewhere from ``stale_s`` without a heartbeat. Who looks
     at a lease in order to take it holds a file lock meanwhile, which the kernel drops with the process, so that no two
-    can take it and none can block it.
+    can take it and none can block it. In a bucket a conditional put takes its place, and the age of the object is the
+    heartbeat: see `flows.adapters.bucket_lease`.
 
     Raises
     ------
     Misconfigured
         Another run holds the folder (``locked``), or it may not be written.
     """
+    if isinstance(out, BucketPath):
+        with bucket_lease(out, heartbeat_s, stale_s) as me:
+            yield me
+        return
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     path = out / "lease.json"
-    me = _myself()
+    me = myself()
     with _guard(out) as now:
         if (holder := _living(path, now, stale_s)) is not None:
-            raise Misconfigured(
-                "locked",
-                str(out),
-                f"another run holds it: process {holder.pid} on {holder.host}, since {holder.since}.",
-                "wait for that run to end, or choose another --out.",
-            )
+            raise locked(out, holder)
         write_file(path, me.model_dump_json(indent=1).encode(), out / "staging")
         sweep(out)
     ended = Event()
@@ -80,6 +67,8 @@ def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S)
 
 def holder_of(out: Path, stale_s: float = STALE_S) -> Holder | None:
     """Give the living holder of ``out``; None if there is none."""
+    if isinstance(out, BucketPath):
+        return BucketLease(out, stale_s).holder()
     if not (out / "lease.json").exists():
         return None
     with _guard(out) as now:
@@ -103,18 +92,10 @@ def _living(path: Path, now: float, stale_s: float) -> Holder | None:
     holder = _read(path)
     if holder is None:
         return None
-    me = _myself()
+    me = myself()
     if (holder.host, holder.boot) == (me.host, me.boot):
-        return holder if _runs(holder) else None
+        return holder if runs(holder) else None
     return holder if now - path.stat().st_mtime < stale_s else None
-
-
-def _runs(holder: Holder) -> bool:
-    try:
-        process = psutil.Process(holder.pid)
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - holder.started) < 2.0
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _read(path: Path) -> Holder | None:
@@ -122,18 +103,6 @@ def _read(path: Path) -> Holder | None:
         return Holder.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
-
-
-def _myself() -> Holder:
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    names = Path("/proc/self/ns/pid")
-    return Holder(
-        host=socket.gethostname(),
-        boot=f"{boot.read_text().strip()} {names.readlink()}" if boot.exists() else str(psutil.boot_time()),
-        pid=os.getpid(),
-        started=psutil.Process().create_time(),
-        since=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
 
 
 def _beat(descriptor: int, heartbeat_s: float, ended: Event) -> None:

@@ -7,6 +7,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from flows.adapters.atomic import write_file
+from flows.adapters.bucket_records import read_record, read_records, remove_record, write_record
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.ledger import LEDGER_VERSION, ExposureRecord, NightRecord, SourceMemo
@@ -21,8 +22,7 @@ class Ledger:
     """
 
     def __init__(self, out: Path) -> None:
-        self._root = out / "ledger"
-        self._staging = out / "staging"
+        self._out, self._root = out, out / "ledger"
 
     def path(self, key: ExposureKey) -> Path:
         """Where the record of an exposure is."""
@@ -42,12 +42,12 @@ class Ledger:
             return None
 
     def put(self, record: ExposureRecord) -> None:
-        """Write or replace a record; errors as in `flows.adapters.atomic.write_file`."""
-        write_file(self.path(record), record.model_dump_json(indent=1).encode(), self._staging)
+        """Write or replace a record; errors as in `flows.adapters.bucket_records.write_record`."""
+        write_record(self.path(record), record.model_dump_json(indent=1).encode(), self._out)
 
     def remove(self, key: ExposureKey) -> None:
         """Remove a record, if there is one."""
-        self.path(key).unlink(missing_ok=True)
+        remove_record(self.path(key))
 
     def files(self, night: str | None = None) -> list[Path]:
         """Give the files of the records, sorted: of one night or of all."""
@@ -56,10 +56,10 @@ class Ledger:
     def records(self, night: str | None = None) -> list[ExposureRecord]:
         """Give the records that can be read, by night, visit and detector; errors as in `get`."""
         found = []
-        for file in self.files(night):
+        for file, content in read_records(self.files(night)):
             try:
-                found.append(load(file))
-            except (FileNotFoundError, BadInput):
+                found.append(_parsed(file, content, ExposureRecord))
+            except BadInput:
                 continue
         return sorted(found, key=lambda record: (record.night, record.visit, record.detector))
 
@@ -79,12 +79,12 @@ class Ledger:
             return None
 
     def put_night(self, record: NightRecord) -> None:
-        """Write or replace the record of a whole night; errors as in `flows.adapters.atomic.write_file`."""
-        write_file(self.night_path(record.night), record.model_dump_json(indent=1).encode(), self._staging)
+        """Write or replace the record of a whole night; errors as in `put`."""
+        write_record(self.night_path(record.night), record.model_dump_json(indent=1).encode(), self._out)
 
     def remove_night(self, night: str) -> None:
         """Remove the record of a whole night, if there is one."""
-        self.night_path(night).unlink(missing_ok=True)
+        remove_record(self.night_path(night))
 
     def remembered(self, source_uri: str) -> SourceMemo | None:
         """Give what a source held when it was last read; None if that is not known."""
@@ -96,7 +96,7 @@ class Ledger:
 
     def remember(self, memo: SourceMemo) -> None:
         """Keep what a source held, so that a rerun need not read it."""
-        write_file(self._memo(memo.uri), memo.model_dump_json().encode(), self._staging)
+        write_file(self._memo(memo.uri), memo.model_dump_json().encode(), self._out / "staging")
 
     def _memo(self, source_uri: str) -> Path:
         name = sha256(source_uri.encode()).hexdigest()[:32]
@@ -115,16 +115,15 @@ def load(path: Path) -> ExposureRecord:
     Misconfigured
         It was written by a later version.
     """
-    return _load(path, ExposureRecord)
+    return _parsed(path, read_record(path), ExposureRecord)
 
 
 def load_night(path: Path) -> NightRecord:
     """Read the record of a whole night; errors as in `load`."""
-    return _load(path, NightRecord)
+    return _parsed(path, read_record(path), NightRecord)
 
 
-def _load(path: Path, kind: type[Kept]) -> Kept:
-    content = path.read_bytes()
+def _parsed(path: Path, content: bytes, kind: type[Kept]) -> Kept:
     try:
         version = _Version.model_validate_json(content).schema_version
         if version > LEDGER_VERSION:

@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from flows.adapters.files import failures, file_system, open_part
+from flows.adapters.files import failures, file_system, open_part, patient
 from flows.adapters.fits_exposure import fits_identity, read_fits
 from flows.adapters.fits_io import content_kind
 from flows.adapters.npz_llnl import read_stack_image, stack_key
@@ -25,8 +25,8 @@ def probe(source: Source, settings: Settings) -> ExposureKey:
         Reading failed in a way that may pass.
     """
     if _kind(source) == "zip":
-        return stack_key(source.uri, source.index)
-    return fits_identity(source, settings.fits).key
+        return patient(source.uri, lambda: stack_key(source.uri, source.index))
+    return patient(source.uri, lambda: fits_identity(source, settings.fits)).key
 
 
 def read(source: Source, settings: Settings) -> RawExposure:
@@ -49,8 +49,12 @@ def _kind(source: Source) -> str:
         return "zip"
     if source.is_folder:
         _refuse_folder(source.uri)
-    with open_part(source.uri) as file:
-        return content_kind(file.read(9), source.uri)
+    return patient(source.uri, lambda: _content_kind(source.uri))
+
+
+def _content_kind(uri: str) -> str:
+    with open_part(uri) as file:
+        return content_kind(file.read(9), uri)
 
 
 def _refuse_folder(uri: str) -> NoReturn:

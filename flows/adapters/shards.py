@@ -8,8 +8,10 @@ pixels without a word. Here every chunk that is read is checked.
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +19,8 @@ import google_crc32c
 import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
+
+from flows.adapters.bucket_path import BucketPath, read_files
 
 _CRC = 4
 _ENTRY = 16  # bytes of the index per chunk: offset and length
@@ -38,6 +42,8 @@ class ShardedArray:
         Of the pixels, in this machine's order of bytes.
     packed
         Whether chunks are compressed.
+    fetched
+        Of an array in a bucket: the shards that were read last, whole.
     """
 
     folder: Path
@@ -46,6 +52,7 @@ class ShardedArray:
     chunk: tuple[int, int]
     dtype: np.dtype[Any]
     packed: bool
+    fetched: "Fetched | None" = field(default=None, compare=False)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -68,7 +75,8 @@ class ShardedArray:
         if sharding["name"] != "sharding_indexed" or not _as_written(form, packed) or rows % height or columns % width:
             raise ValueError(f"its codecs are {json.dumps(metadata['codecs'])}")
         dtype = np.dtype(metadata["data_type"])
-        return cls(folder, (ny, nx), (rows, columns), (height, width), dtype, packed)
+        fetched = Fetched(folder) if isinstance(folder, BucketPath) else None
+        return cls(folder, (ny, nx), (rows, columns), (height, width), dtype, packed, fetched)
 
     def read(self, y0: int, x0: int, y1: int, x1: int) -> NDArray[Any]:
         """Give the pixels [y0:y1, x0:x1], half open; they lie within the array.
@@ -82,11 +90,11 @@ class ShardedArray:
         """
         found = np.empty((y1 - y0, x1 - x0), self.dtype)
         pixels = np.empty(self.chunk, self.dtype)
-        for row, column in _cells(self.shard, y0, x0, y1, x1):
+        cells = list(_cells(self.shard, y0, x0, y1, x1))
+        for n, (row, column) in enumerate(cells):
             corner = row * self.shard[0], column * self.shard[1]
             inside = _overlap(corner, self.shard, (y0, x0, y1, x1))
-            with (self.folder / "c" / str(row) / str(column)).open("rb", buffering=0) as file:
-                shard = _Shard(file.fileno(), self.shard, self.chunk)
+            with self._opened(cells[n:]) as shard:
                 for place in _cells(self.chunk, *(inside[i] - corner[i % 2] for i in range(4))):
                     start = corner[0] + place[0] * self.chunk[0], corner[1] + place[1] * self.chunk[1]
                     top, left, bottom, right = _overlap(start, self.chunk, inside)
@@ -96,6 +104,19 @@ class ShardedArray:
                     ]
         return found
 
+    @contextmanager
+    def _opened(self, cells: Sequence[tuple[int, int]]) -> "Iterator[_Shard]":
+        """Open the first of some shards that are to be read; in a bucket the others are fetched beside it."""
+        if self.fetched is not None:
+            content = self.fetched.first(cells)
+            yield _Shard(lambda length, offset: content[offset : offset + length], len(content), self.shard, self.chunk)
+            return
+        row, column = cells[0]
+        with (self.folder / "c" / str(row) / str(column)).open("rb", buffering=0) as file:
+            descriptor = file.fileno()
+            size = os.fstat(descriptor).st_size
+            yield _Shard(partial(os.pread, descriptor), size, self.shard, self.chunk)
+
     def _decode(self, content: bytes, pixels: NDArray[Any]) -> None:
         if self.packed:
             blosc.decompress(content, pixels)
@@ -103,14 +124,47 @@ class ShardedArray:
             pixels[:] = np.frombuffer(content, pixels.dtype).reshape(pixels.shape)
 
 
-class _Shard:
-    """An open file of one shard: chunks, then their index."""
+class Fetched:
+    """Shards of an array in a bucket, each read by one request; the last few are kept for what is read next."""
 
-    def __init__(self, file: int, shard: tuple[int, int], chunk: tuple[int, int]) -> None:
-        self._file = file
+    KEPT = 8
+    """Shards, of up to 4 MB each: those of a row of tiles and of their halo."""
+
+    def __init__(self, folder: BucketPath) -> None:
+        self._folder = folder
+        self._kept: dict[tuple[int, int], bytes] = {}
+
+    def first(self, cells: Sequence[tuple[int, int]]) -> bytes:
+        """Give the bytes of the first shard; those after it are asked for at the same time.
+
+        Raises
+        ------
+        FileNotFoundError, Misconfigured, Retryable
+            As `BucketPath.read_bytes`.
+        """
+        if cells[0] not in self._kept:
+            wanted = [cell for cell in cells[: self.KEPT] if cell not in self._kept]
+            found = read_files(self._folder / "c" / str(row) / str(column) for row, column in wanted)
+            for cell, content in zip(wanted, found, strict=True):
+                if not isinstance(content, bytes):
+                    raise content
+                self._kept[cell] = content
+            newest = {*cells[: self.KEPT]}
+            for cell in [one for one in self._kept if one not in newest][: max(0, len(self._kept) - self.KEPT)]:
+                del self._kept[cell]
+        return self._kept[cells[0]]
+
+
+class _Shard:
+    """The bytes of one shard: chunks, then their index."""
+
+    def __init__(
+        self, read: Callable[[int, int], bytes], size: int, shard: tuple[int, int], chunk: tuple[int, int]
+    ) -> None:
+        self._read = read
         rows, columns = shard[0] // chunk[0], shard[1] // chunk[1]
         length = rows * columns * _ENTRY + _CRC
-        self._end = os.fstat(file).st_size - length
+        self._end = size - length
         if self._end < 0:
             raise ValueError("a shard is shorter than its index")
         self._index = np.frombuffer(self._checked(self._end, length), "<u8").reshape(rows, columns, 2)
@@ -123,7 +177,7 @@ class _Shard:
         return self._checked(offset, length)
 
     def _checked(self, offset: int, length: int) -> bytes:
-        content = os.pread(self._file, length, offset)
+        content = self._read(length, offset)
         body, checksum = content[:-_CRC], content[-_CRC:]
         if len(content) != length or google_crc32c.value(body) != int.from_bytes(checksum, "little"):
             raise ValueError(f"bytes {offset} to {offset + length} of a shard do not match their checksum")

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-import aiohttp
 from fsspec.core import split_protocol
 
 from flows.adapters.archive_names import is_sibling, siblings
 from flows.adapters.butler_repository import butler_exposures, is_repository
-from flows.adapters.files import file_system, open_part
+from flows.adapters.files import OUTSIDE, file_system, open_part
 from flows.adapters.fits_io import content_kind
 from flows.adapters.manifest import MANIFEST, read_manifest
 from flows.adapters.npz_llnl import image_count, is_truth
+from flows.adapters.object_store import refuse_credentials
 from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.settings import Settings
 
@@ -110,7 +110,7 @@ def _sources(given: str) -> Iterator[Source]:
             raise Misconfigured(
                 "no_such_input", given, "there is no such file or folder, or it may not be read.", "correct the path."
             )
-    except OSError as error:
+    except OUTSIDE as error:
         raise Misconfigured(
             "unreadable_input",
             given,
@@ -120,6 +120,8 @@ def _sources(given: str) -> Iterator[Source]:
 
 
 def _located(given: str) -> tuple[Any, str]:
+    if "://" in given:
+        refuse_credentials(given, "the URL of an input")
     try:
         return file_system(given)
     except (ValueError, ImportError) as error:
@@ -149,7 +151,7 @@ def _walk(fs: Any, folder: str) -> Iterator[tuple[str, bool]]:
     """
     try:
         entries = sorted(fs.ls(folder, detail=True), key=lambda entry: entry["name"].rstrip("/"))
-    except OSError:
+    except OUTSIDE:
         yield folder.rstrip("/"), False
         return
     yield from ((entry["name"], True) for entry in entries if entry["type"] != "directory")
@@ -200,7 +202,7 @@ def _kind(fs: Any, path: str) -> str | None:
     """Tell from a file's first bytes what it is; None if they do not say, or cannot be read."""
     try:
         return content_kind(bytes(fs.cat_file(path, 0, _START)), path)
-    except (BadInput, OSError, aiohttp.ClientError):
+    except (BadInput, *OUTSIDE):
         return None
 
 

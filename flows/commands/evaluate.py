@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.commands.output_folder import output_folder
 from schemas.errors import Misconfigured, NightstrideError
 
 app = typer.Typer(help="Compare results with the truth.", no_args_is_help=True)
@@ -18,7 +19,9 @@ def _group() -> None:
 
 @app.command("detect")
 def detect(
-    out: Annotated[Path | None, typer.Argument(help="Output folder of a run.")] = None,
+    out: Annotated[
+        Path | None, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")
+    ] = None,
     more_truth: Annotated[list[Path] | None, typer.Argument(metavar="TRUTH", help="Further truth tables.")] = None,
     truth: Annotated[
         list[Path] | None, typer.Option(help="Truth table: Parquet, CSV or ECSV; may be repeated.")

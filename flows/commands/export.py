@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from flows.commands.output_folder import output_folder
+
 
 class Format(StrEnum):
     """What to write."""
@@ -16,7 +18,7 @@ class Format(StrEnum):
 
 
 def export(
-    out: Annotated[Path, typer.Argument(help="Output folder of a run.")],
+    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
     to: Annotated[Path, typer.Option(help="File (votable) or folder (hats) to write.")],
     dataset: Annotated[str, typer.Option(help="Name of the dataset: object, dia_source, ...")] = "object",
     form: Annotated[

@@ -5,10 +5,14 @@ from typing import Annotated
 
 import typer
 
+from flows.commands.output_folder import output_folder
+
 
 def forced(
     targets: Annotated[Path, typer.Argument(help="List of targets: CSV, ECSV or Parquet; see docs/forced.md.")],
-    out: Annotated[Path, typer.Option(help="Output folder of a run, with its tiles.")],
+    out: Annotated[
+        Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL of a run, with its tiles.")
+    ],
     night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
     sigma: Annotated[
         float, typer.Option(min=1.0, max=10.0, help="Of the upper limits; what has this S/N is a detection.")

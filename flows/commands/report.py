@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from flows.commands.output_folder import output_folder
+
 
 def report(
-    out: Annotated[Path, typer.Argument(help="Output folder of a run.")],
+    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
     night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
     truth: Annotated[
         list[Path] | None, typer.Option(help="Truth table (Parquet, CSV or ECSV); may be given more than once.")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.commands.output_folder import output_folder
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -23,7 +25,9 @@ def run(
             metavar="EXPOSURE|FOLDER|URL|MANIFEST|butler:REPO...", help="Difference images, or where they are."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Output folder; a rerun does what is left to do.")],
+    out: Annotated[
+        Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL; a rerun does what is left to do.")
+    ],
     config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler; default: own workers.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
@@ -91,12 +95,14 @@ def _run(
 ) -> "RunSummary":
     """Read settings and sources, plan under the lease, and run what is to be done."""
     from flows.adapters.lease import lease
+    from flows.adapters.object_store import configure
     from flows.adapters.sources import list_sources
     from flows.settings_file import load_settings
 
     # Workers may have another working folder.
     out = out.resolve()
     settings = load_settings(config, overrides)
+    configure(settings.store)
     sources = list_sources(inputs, settings)
     with lease(out):
         plan = _plan(sources, out, settings)

@@ -1,5 +1,6 @@
 """Catalogues in HATS, the format of LSDB: HEALPix partitions of about equal size."""
 
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -73,7 +74,7 @@ def _placed(files: list[Path], folder: Path) -> int:
     """Write the rows that have a position to ``folder``, a file for each file; give their number."""
     count = 0
     for number, file in enumerate(files):
-        table = pq.read_table(file, partitioning=None)
+        table = pq.read_table(BytesIO(file.read_bytes()))
         table = table.filter(table["ra"].is_valid())
         if len(table):
             pq.write_table(table.replace_schema_metadata(None), folder / f"{number:06d}.parquet")

@@ -1,0 +1,86 @@
+"""Records in a bucket of which this process is the one writer, and finds out if it is not."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from flows.adapters.atomic import write_file
+from flows.adapters.bucket_path import SIDE_BY_SIDE, BucketPath
+from flows.adapters.conditional import conditions_of
+from schemas.errors import Misconfigured
+
+_seen: dict[str, str | None] = {}
+"""Version of each record as this process last read or wrote it; None: there was none."""
+
+
+def read_record(path: Path) -> bytes:
+    """Read a record, and remember its version if it lies in a bucket.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    Misconfigured, Retryable
+        As in `BucketPath.read_bytes`.
+    """
+    if not isinstance(path, BucketPath):
+        return path.read_bytes()
+    try:
+        found = path.read_versioned()
+    except FileNotFoundError:
+        _seen[str(path)] = None
+        raise
+    _seen[str(path)] = found.version
+    return found.content
+
+
+def read_records(paths: Iterable[Path]) -> list[tuple[Path, bytes]]:
+    """Read records, those in a bucket side by side, and leave out what has gone; errors as in `read_record`."""
+    listed = list(paths)
+    if not listed or not isinstance(listed[0], BucketPath):
+        found = map(_read, listed)
+        return [(path, content) for path, content in zip(listed, found, strict=True) if content is not None]
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        contents = pool.map(_read, listed)
+        return [(path, content) for path, content in zip(listed, contents, strict=True) if content is not None]
+
+
+def write_record(path: Path, content: bytes, out: Path) -> None:
+    """Write a record of the output folder ``out``; in a bucket only if it is as this process last saw it.
+
+    Raises
+    ------
+    Misconfigured
+        Another run has changed it meanwhile: two runs write to one folder.
+    Misconfigured, Retryable
+        As in `flows.adapters.atomic.write_file`.
+    """
+    if not isinstance(path, BucketPath) or not isinstance(out, BucketPath):
+        write_file(path, content, out / "staging")
+        return
+    if str(path) not in _seen:
+        _read(path)
+    try:
+        version = conditions_of(out).write(path, content, _seen[str(path)])
+    except FileExistsError as error:
+        raise Misconfigured(
+            "taken_over",
+            str(path),
+            "was changed by another run, which has taken the folder over from this one.",
+            "let one run at a time write to a folder, and see why this one gave no sign of life (store.timeout_s).",
+        ) from error
+    _seen[str(path)] = version
+
+
+def remove_record(path: Path) -> None:
+    """Remove a record, if it is there; errors as in `read_record`."""
+    path.unlink(missing_ok=True)
+    if isinstance(path, BucketPath):
+        _seen[str(path)] = None
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return read_record(path)
+    except FileNotFoundError:
+        return None
