@@ -13,6 +13,7 @@ from flows.report.exposure_row import HEADINGS, ExposureRow, exposure_row
 from flows.report.headline import Counts, Figure, counts, figures, lead
 from flows.report.histograms import length_histogram, snr_histogram
 from flows.report.night import Exposure, Night
+from flows.report.objects import Objects, objects_of
 from flows.report.panel import Panel, panel, share_cutouts
 from flows.report.recovery import Recovered, recovered
 from flows.report.timing import Timing, timing
@@ -61,6 +62,7 @@ class Content:
     causes: tuple[CauseRow, ...]
     recovery: Recovered | None
     truth: Completeness | None
+    objects: Objects | None
     pictured: str
     panels: tuple[Panel, ...]
     timing: Timing | None
@@ -87,6 +89,7 @@ class Content:
             ("causes", "Vetoes", self.causes),
             ("depth", "Depth", self.recovery),
             ("truth", "Truth", self.truth),
+            ("objects", "Objects", self.objects),
             ("exposures", "Pictures", True),
             ("timing", "Time", self.timing),
             ("table", "Table", self.rows),
@@ -101,17 +104,19 @@ def content(out: Path, night: Night, limits: Limits, truth: Truth | None) -> Con
     infos = {name: store.info for name, store in stores.items() if store is not None}
     panels = _panels(_chosen(night, limits), stores, limits)
     listed, trouble = night.exposures[: limits.rows], troubles(night)
+    objects, damage = _objects(out, night)
     return Content(
         title=night_words(night.label),
         lead=lead(night, tuple(infos.values())),
         made_at=f"As of {night.made_at[:19].replace('T', ' ')} UTC" if night.made_at else "",
         figures=figures(night, tuple(infos.values())),
         counts=counts(night.summary.exposures) if night.summary else None,
-        notes=_notes(night),
+        notes=_notes(night) + damage,
         histograms=_histograms(night),
         causes=cause_rows(night),
         recovery=recovered(_recoveries(out, night), limits.rows),
         truth=None if truth is None else completeness(out, night, truth),
+        objects=objects,
         pictured=_pictured(panels, night),
         panels=panels,
         timing=timing(_worker_seconds(night)),
@@ -122,6 +127,14 @@ def content(out: Path, night: Night, limits: Limits, truth: Truth | None) -> Con
         troubles_left_out=_left_out(min(limits.rows, len(trouble)), len(trouble), "inputs"),
         colophon=_colophon(night),
     )
+
+
+def _objects(out: Path, night: Night) -> tuple[Objects | None, tuple[str, ...]]:
+    """Give the part about objects, or what is wrong with their catalogues."""
+    try:
+        return objects_of(out, night.label), ()
+    except BadInput as error:
+        return None, (str(error),)
 
 
 def _recoveries(out: Path, night: Night) -> tuple[Recovery, ...]:

@@ -13,6 +13,7 @@ from flows.evaluation.truth_table import read_truth
 from flows.report.content import LIMITS
 from flows.report.page import write_report
 from schemas.truth import TRUTH
+from tests.flows.report.object_support import object_table, put_objects, spectral_table, star_galaxy_table
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
@@ -56,10 +57,14 @@ def make_truth(kit, path):
 
 @pytest.fixture(scope="module")
 def out(kit, tmp_path_factory):
-    """A night of two exposures, one more in quarantine, with the truth."""
+    """A night of two exposures and their objects, one more in quarantine, with the truth."""
     folder = tmp_path_factory.mktemp("out")
     kit.night(folder, visits=2)
     kit.quarantine(folder)
+    rng = np.random.default_rng(1)
+    bands = {band: 19.0 + rng.normal(0, 0.3, 40) for band in "gri"}
+    labels = ["star", "galaxy", "quasar", "unknown"] * 10
+    put_objects(folder, kit.NIGHT, object_table(bands), star_galaxy_table([0.9, 0.2] * 20), spectral_table(labels))
     make_truth(kit, folder / "truth.parquet")
     return folder
 
@@ -150,6 +155,7 @@ def test_what_the_page_says(full):
         "To fix,",
         "add the keyword.",
         "False streaks against reliability",
+        "40 objects on the science images in g, r, i.",
         "means a reliability below 0.5",
         "near bright star",
     ):
