@@ -15,6 +15,10 @@ _UNITS = {"mag(AB)": "mag", "pix": "pixel", "arcsec/pix": "arcsec/pixel", "pixel
 """Units that the VOUnits standard spells otherwise, or does not know."""
 
 
+_SHORTEST = 2
+"""Characters of a text column: arrays of one were abolished by erratum 3 to VOTable 1.3."""
+
+
 def write_votable(path: Path, dataset: TableOf, table: pa.Table) -> None:
     """Write a catalogue as one VOTable (1.4, BINARY2), with units, UCDs and descriptions of its columns.
 
@@ -53,7 +57,8 @@ def _values(column: pa.ChunkedArray) -> NDArray[Any]:
     if pa.types.is_floating(values.type):
         return values.to_numpy(zero_copy_only=False)
     if pa.types.is_string(values.type):
-        return np.ma.array(values.fill_null("").to_pylist() or np.zeros(0, "U1"), dtype=str)
+        texts = values.fill_null("").to_pylist()
+        return np.ma.array(texts, dtype=f"U{max(_SHORTEST, *map(len, texts))}" if texts else f"U{_SHORTEST}")
     plain = values.fill_null(False if pa.types.is_boolean(values.type) else 0).to_numpy(zero_copy_only=False)
     missing = values.is_null().to_numpy(zero_copy_only=False)
     return np.ma.array(plain, mask=missing) if missing.any() else plain
