@@ -8,10 +8,10 @@ from pathlib import Path
 from flows.adapters.ledger import Ledger
 from flows.adapters.quarantine import Quarantine
 from flows.exposure_tasks import Published, Stored
-from flows.lineage import trace
+from flows.lineage import trace, verdict_digest
 from flows.model_cache import model_digests
 from flows.outcome import Outcome, trouble_of
-from flows.plan import Item, remember, verdict_digest
+from flows.plan import Item, remember
 from flows.source_digest import sha256_of
 from flows.source_name import name_of
 from flows.withdrawal import withdraw

@@ -3,6 +3,7 @@
 import typer
 
 from flows.commands import bench, evaluate, train
+from flows.commands.backfill import backfill
 from flows.commands.doctor import doctor
 from flows.commands.export import export
 from flows.commands.forced import forced
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 
 app.command()(run)
+app.command()(backfill)
 app.command()(simulate)
 app.command()(forced)
 app.command()(verify)

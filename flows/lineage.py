@@ -60,6 +60,11 @@ def trace(
     return Lineage(tiles, datasets, _final(graph, datasets))
 
 
+def verdict_digest(final: str, settings: Settings) -> str:
+    """Digest of the verdict that an exposure cannot be used: it also depends on the flood guard."""
+    return digest("quarantined", final, {"max_detections": settings.execution.max_detections})
+
+
 def memo_name(source: Source, settings: Settings) -> str:
     """Name under which the ledger remembers what a source held, as read with these settings."""
     files = [list(sibling) for sibling in source.siblings]

@@ -8,12 +8,11 @@ from typing import Any
 from flows.adapters.ledger import Ledger
 from flows.adapters.quarantine import Quarantine
 from flows.adapters.sources import Source
-from flows.digest import digest
-from flows.lineage import memo_name, trace
+from flows.lineage import memo_name
 from flows.model_cache import model_digests
+from flows.redo import NEW, Redo, damaged, outdated
 from flows.source_name import name_of
 from flows.source_stat import stat_of
-from flows.up_to_date import is_whole
 from flows.withdrawal import Name, Superseded, name_tuple, withdraw
 from schemas.errors import BadInput, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
@@ -42,6 +41,8 @@ class Item:
         What the ledger holds of it.
     superseded
         Records of other exposures that the source was taken for: they are withdrawn when it is done.
+    why
+        Why it has to be searched.
     """
 
     source: Source
@@ -50,6 +51,7 @@ class Item:
     sha256: str | None = None
     record: ExposureRecord | None = None
     superseded: tuple[ExposureRecord, ...] = ()
+    why: Redo = NEW
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ class Planner:
         Of the run.
     probe, sha256_of
         Give the identity of a source from its headers, and the digest of the bytes of its files.
+    dry
+        Whether to plan only: nothing is written down, put into quarantine or withdrawn.
     """
 
     def __init__(
@@ -112,7 +116,10 @@ class Planner:
         pipeline: Sequence[Stage],
         probe: Callable[[Source, Settings], ExposureKey],
         sha256_of: Callable[[Source, Settings], str],
+        *,
+        dry: bool = False,
     ) -> None:
+        self._dry = dry
         self._out, self._settings, self._pipeline = out, settings, pipeline
         self._probe, self._sha256_of = probe, sha256_of
         self._ledger, self._quarantine = Ledger(out), Quarantine(out)
@@ -133,7 +140,7 @@ class Planner:
         self._quarantined, self._failed, self._rejected, self._withdrawn = [], [], [], []
         groups: dict[Name, list[Item]] = {}
         for source in sorted(set(sources), key=name_of):
-            item = self._attempt(source, self._identify, source)
+            item = self._attempt(source, self.identify, source)
             if item is not None:
                 groups.setdefault(name_tuple(item.key), []).append(item)
         todo, published, skipped, claimed = [], [], 0, set()
@@ -145,8 +152,9 @@ class Planner:
             if winner is None:
                 published += [record for record in (group[0].record,) if record is not None and copies]
                 continue
-            if winner.record is None or not self._is_current(winner):
-                todo.append(winner)
+            why = self.outdated(winner) or (winner.record and damaged(winner.record, self._out))
+            if winner.record is None or why:
+                todo.append(replace(winner, why=why or NEW))
             elif winner.record.status == "done":
                 published.append(winner.record)
                 skipped += 1
@@ -176,8 +184,14 @@ class Planner:
             self._failed.append(_trouble(source, error))
         return None
 
-    def _identify(self, source: Source) -> Item:
-        """Name the exposure in a source, reading as little as possible."""
+    def identify(self, source: Source) -> Item:
+        """Name the exposure in a source, reading as little as possible; nothing is written.
+
+        Raises
+        ------
+        BadInput, Retryable
+            The source does not say which exposure it is, or cannot be read.
+        """
         stat = stat_of(source)
         memo = self._ledger.remembered(memo_name(source, self._settings))
         if memo is not None and stat == SourceStat(size=memo.size, mtime_ns=memo.mtime_ns, each=memo.each):
@@ -220,23 +234,20 @@ class Planner:
         if item.sha256 is not None:
             return item
         sha256 = self._sha256_of(item.source, self._settings)
-        remember(self._ledger, item, sha256, self._settings)
+        if not self._dry:
+            remember(self._ledger, item, sha256, self._settings)
         return replace(item, sha256=sha256)
 
-    def _is_current(self, item: Item) -> bool:
-        record, sha256 = item.record, item.sha256
-        if record is None or sha256 is None or record.source_sha256 != sha256:
-            return False
-        final = trace(item.source, sha256, self._pipeline, self._models, self._settings).final
-        if record.status != "done":
-            return record.digest == verdict_digest(final, self._settings)
-        return record.digest == final and all(
-            is_whole(self._out / one.path, one.sha256) for one in record.datasets.values()
-        )
+    def outdated(self, item: Item) -> Redo | None:
+        """Tell by digests alone whether an exposure is to be done, and why: see `flows.redo.outdated`."""
+        return outdated(item.source, item.sha256, item.record, self._pipeline, self._models, self._settings)
 
     def _put_away(self, one: Rejected, superseded: Superseded) -> None:
         """Put a source in quarantine, and withdraw what was published of an earlier content of its file."""
         uri = name_of(one.source)
+        if self._dry:
+            self._quarantined.append(_trouble(one.source, one.error))
+            return
         try:
             if one.error.code not in UNREAD:
                 for record in superseded.by(uri, one.key):
@@ -254,11 +265,6 @@ def remember(ledger: Ledger, item: Item, sha256: str, settings: Settings) -> Non
     if item.stat is not None:
         name = memo_name(item.source, settings)
         ledger.remember(SourceMemo(**item.stat.model_dump(), uri=name, sha256=sha256, key=item.key))
-
-
-def verdict_digest(final: str, settings: Settings) -> str:
-    """Digest of the verdict that an exposure cannot be used: it also depends on the flood guard."""
-    return digest("quarantined", final, {"max_detections": settings.execution.max_detections})
 
 
 def _trouble(source: Source, error: NightstrideError) -> Trouble:

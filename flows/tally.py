@@ -1,6 +1,8 @@
 """What a run came to: the plan and the outcomes of its work, added up."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 from flows.outcome import Outcome, total_causes, total_seconds
 from flows.plan import Plan
@@ -32,6 +34,33 @@ def summarise(plan: Plan, outcomes: Iterable[Outcome], warnings: Iterable[str] =
         quarantined=(*plan.quarantined, *quarantined),
         failed=(*plan.failed, *failed),
         warnings=tuple(warnings),
+    )
+
+
+def combined(summaries: Iterable[RunSummary]) -> RunSummary:
+    """Add up what several runs came to, each of other exposures than the others."""
+    parts = list(summaries)
+    catalogues, seconds = Counter[str](), Counter[str]()
+    for one in parts:
+        catalogues.update(one.catalogues)
+        seconds.update(one.seconds)
+    counts = (name for name in ExposureCounts.model_fields)
+    return RunSummary(
+        exposures=ExposureCounts(**{name: sum(getattr(one.exposures, name) for one in parts) for name in counts}),
+        windows=sum(one.windows for one in parts),
+        unscored=sum(one.unscored for one in parts),
+        detections=sum(one.detections for one in parts),
+        causes=total_causes(one.causes for one in parts),
+        catalogues=dict(catalogues),
+        not_run={stage: reason for one in parts for stage, reason in one.not_run.items()},
+        seconds=rounded(seconds),
+        report=next((one.report for one in reversed(parts) if one.report), None),
+        nights=tuple(sorted({night for one in parts for night in one.nights})),
+        injection=tuple(chain.from_iterable(one.injection for one in parts)),
+        quarantined=tuple(chain.from_iterable(one.quarantined for one in parts)),
+        failed=tuple(chain.from_iterable(one.failed for one in parts)),
+        night_failed=tuple(chain.from_iterable(one.night_failed for one in parts)),
+        warnings=tuple(chain.from_iterable(one.warnings for one in parts)),
     )
 
 

@@ -8,13 +8,10 @@ import typer
 from flows.commands.output_folder import output_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from rich.console import Console
 
-    from flows.adapters.sources import Source
-    from flows.plan import Plan
-    from schemas.settings import Settings
     from schemas.summary import RunSummary
 
 
@@ -34,6 +31,7 @@ def run(
     where: Annotated[str | None, typer.Option(help='Of butler:REPO: expression, e.g. "visit > 3".')] = None,
     collections: Annotated[str | None, typer.Option(help="Of butler:REPO: in this order, with commas.")] = None,
     dataset_type: Annotated[str | None, typer.Option(help="Of butler:REPO: names or patterns, with commas.")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="How long to wait for another run that holds OUT, s.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
     """Search difference images for moving objects, measure and publish what is found, and draw the night's page.
@@ -48,7 +46,7 @@ def run(
     try:
         butler = _of_butler(inputs, where, collections, dataset_type)
         execution = {"scheduler": scheduler, "workers": workers}
-        summary = _run(inputs, out, config, {"execution": execution, "butler": butler}, console)
+        summary = _run(inputs, out, config, {"execution": execution, "butler": butler}, wait, console)
     except NightstrideError as error:
         typer.echo(f"nightstride: {error}", err=True)
         raise typer.Exit(2) from error
@@ -91,12 +89,14 @@ def _run(
     out: Path,
     config: Path | None,
     overrides: "Mapping[str, Mapping[str, object]]",
+    wait_s: float,
     console: "Console",
 ) -> "RunSummary":
     """Read settings and sources, plan under the lease, and run what is to be done."""
-    from flows.adapters.lease import lease
     from flows.adapters.object_store import configure
     from flows.adapters.sources import list_sources
+    from flows.lease_wait import patient_lease
+    from flows.night_work import work
     from flows.settings_file import load_settings
 
     # Workers may have another working folder.
@@ -104,44 +104,5 @@ def _run(
     settings = load_settings(config, overrides)
     configure(settings.store)
     sources = list_sources(inputs, settings)
-    with lease(out):
-        plan = _plan(sources, out, settings)
-        if not plan.todo:
-            return _nothing_to_search(plan, out, settings, console)
-        return _search(plan, out, settings, console)
-
-
-def _plan(sources: "Sequence[Source]", out: Path, settings: "Settings") -> "Plan":
-    from flows.adapters.probe import probe
-    from flows.plan import Planner
-    from flows.source_digest import sha256_of
-    from stages import PIPELINE
-
-    return Planner(out, settings, PIPELINE, probe, sha256_of).plan(sources)
-
-
-def _search(plan: "Plan", out: Path, settings: "Settings", console: "Console") -> "RunSummary":
-    from flows.night_run import run_night
-    from flows.progress import Progress
-
-    with Progress(console, len(plan.todo)) as progress:
-        progress.say(f"{len(plan.todo)} of {plan.seen} exposures to be searched; starting the workers.")
-        return run_night(plan, out, settings, progress)
-
-
-def _nothing_to_search(plan: "Plan", out: Path, settings: "Settings", console: "Console") -> "RunSummary":
-    """Bring up to date what whole nights have; and their pages, if something on them may have changed."""
-    from flows.night_catalogues import with_catalogues
-    from flows.progress import Progress
-    from flows.tally import summarise
-
-    progress = Progress(console, 0)
-    summary = with_catalogues(summarise(plan, ()), out, settings, progress)
-    if summary.nights and (plan.quarantined or "objects" in summary.seconds):
-        # What was published of an exposure may be withdrawn: the page must not show it any more.
-        from flows.night_pages import with_reports
-
-        return with_reports(summary, out, progress)
-    pages = [out / "reports" / night / "index.html" for night in summary.nights]
-    there = [str(page) for page in pages if page.exists()]
-    return summary.model_copy(update={"report": there[-1] if there else None})
+    with patient_lease(out, wait_s, console.print):
+        return work(sources, out, settings, console)

@@ -3,10 +3,15 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from astropy.io import fits
+
+from schemas.settings import Settings
 
 VISITS, DETECTORS = 2, 2
 
@@ -30,10 +35,12 @@ class Finished:
 
 @dataclass(frozen=True)
 class Command:
-    """Runs ``nightstride run`` as users do, in a process of its own."""
+    """Runs ``nightstride run``, or another command, as users do, in a process of its own."""
 
     models: Path | None
     environment: dict[str, str]
+    verb: str = "run"
+    arguments: tuple[str, ...] = ()
 
     def start(self, *arguments, **environment):
         given = {
@@ -43,7 +50,12 @@ class Command:
         if self.models is not None:
             given |= {f"NIGHTSTRIDE_{stage}__MODEL": str(self.models) for stage in ("DETECT", "MEASURE")}
         return subprocess.Popen(
-            [Path(sys.executable).with_name("nightstride"), "run", *map(str, arguments), "--json"],
+            [
+                Path(sys.executable).with_name("nightstride"),
+                self.verb,
+                *map(str, (*arguments, *self.arguments)),
+                "--json",
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -54,6 +66,28 @@ class Command:
         process = self.start(*arguments, **environment)
         stdout, stderr = process.communicate(timeout=1800)
         return Finished(process.returncode, stdout, stderr)
+
+
+def settings_of(models):
+    """The settings with which the support of the tests runs the command."""
+    return Settings(
+        detect={"model": str(models)}, measure={"model": str(models)}, tiles={"tile": 112, "chunk": 28},
+        inject={"share": 1, "streaks": 64}, execution={"workers": 2},
+    )  # fmt: skip
+
+
+def later(raw, folder, days):
+    """Copy a night to another folder as one that was taken some days later, with visit numbers of its own."""
+    shutil.copytree(raw, folder)
+    for path in folder.rglob("*.fits*"):
+        with fits.open(path, mode="update", disable_image_compression=True) as hdus:
+            for hdu in hdus:
+                for name, step in {"OBSMJD": days, "OBSJD": days, "EXPID": 1000 * days}.items():
+                    if name in hdu.header:
+                        hdu.header[name] += step
+                for name in ("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM"):
+                    hdu.header.remove(name, ignore_missing=True)
+    return folder
 
 
 def catalogues(out):

@@ -6,10 +6,10 @@ from flows.adapters.ledger import Ledger
 from flows.adapters.sources import Source
 from flows.books import PASSING, Books
 from flows.exposure_tasks import Published, Stored
-from flows.lineage import memo_name, trace
+from flows.lineage import memo_name, trace, verdict_digest
 from flows.model_cache import model_digests
 from flows.outcome import Outcome
-from flows.plan import Item, verdict_digest
+from flows.plan import Item
 from flows.source_stat import stat_of
 from schemas.cause_count import CauseCount
 from schemas.errors import BadInput

@@ -11,7 +11,7 @@ HEAVY = {
     *("pandas", "photutils", "prefect", "pyarrow", "s3fs", "scipy", "sep", "sqlalchemy", "torch", "zarr"),
 }
 
-COMMANDS = ("run", "simulate", "forced", "evaluate", "report", "verify", "train", "doctor", "bench")
+COMMANDS = ("run", "backfill", "simulate", "forced", "evaluate", "report", "verify", "train", "doctor", "bench")
 
 
 def test_help_lists_every_command():

@@ -9,9 +9,9 @@ import pytest
 from flows.adapters.ledger import Ledger
 from flows.adapters.quarantine import Quarantine
 from flows.adapters.sources import Source
-from flows.lineage import trace
+from flows.lineage import trace, verdict_digest
 from flows.model_cache import model_digests
-from flows.plan import Planner, verdict_digest
+from flows.plan import Planner
 from schemas.errors import BadInput, Retryable
 from schemas.exposure import ExposureKey
 from schemas.keyword_mapping import KeywordMapping
@@ -319,3 +319,14 @@ def test_a_reason_that_cannot_be_written_fails_its_source_alone(world, monkeypat
     plan = world.plan(world.source("a", "no 0 x"), world.source("b", "1 0 x"))
     assert (names(plan.todo), plan.quarantined, [one.code for one in plan.failed]) == (["b"], (), ["disk_full"])
     assert plan.seen == 2
+
+
+def test_a_dry_plan_is_the_same_and_leaves_no_trace(world):
+    world.publish(world.plan(world.source("a", "1 0 x")).todo[0])
+    sources = [world.source("a", "1 0 y"), world.source("b", "odd 0 x"), world.source("c", "2 0 x")]
+    before = {path: path.read_bytes() for path in world.out.rglob("*") if path.is_file()}
+    dry = Planner(world.out, world.settings, PIPELINE, world.probe, world.sha256_of, dry=True).plan(sources)
+    assert {path: path.read_bytes() for path in world.out.rglob("*") if path.is_file()} == before
+    assert [(item.key.visit, item.why.code) for item in dry.todo] == [(1, "input"), (2, "new")]
+    plan = world.plan(*sources)
+    assert (dry.todo, dry.quarantined, dry.seen) == (plan.todo, plan.quarantined, plan.seen)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from flows.adapters.sources import Source
 from flows.outcome import Outcome
 from flows.plan import Item, Plan
-from flows.tally import summarise
+from flows.tally import combined, summarise
 from schemas.cause_count import CauseCount
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord
@@ -67,3 +67,15 @@ def test_causes_are_those_of_all_that_is_published():
     now = replace(outcome(1, "done"), causes={"spike": CauseCount(refused=4)})
     summary = summarise(Plan((item(1),), (record,), 1), [now])
     assert summary.causes == {"spike": CauseCount(refused=4, published=1)}
+
+
+def test_runs_are_added_up():
+    one = summarise(Plan((item(1), item(2)), (), 3), [outcome(1, "done"), outcome(2, "failed")])
+    two = summarise(Plan((item(3),), (), 0, (TROUBLE,)), [outcome(3, "done")], ["odd"])
+    total = combined([one, two])
+    assert total.exposures.model_dump() == {"seen": 7, "done": 2, "skipped": 3, "quarantined": 1, "failed": 1}
+    assert (total.windows, total.unscored, total.detections) == (20, 4, 6)
+    assert total.seconds == {"detect": 4.5}
+    assert (total.quarantined, total.failed, total.warnings) == ((TROUBLE,), (TROUBLE,), ("odd",))
+    assert total.nights == ("20260101",)
+    assert combined([]).exposures.seen == 0

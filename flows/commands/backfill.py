@@ -1,0 +1,92 @@
+"""Command `nightstride backfill`: search an archive of nights."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from flows.backfill import Archive
+    from schemas.settings import Settings
+
+
+def _night(value: str | None) -> str | None:
+    from datetime import datetime
+
+    if value is not None:
+        try:
+            datetime.strptime(value, "%Y%m%d")
+        except ValueError as error:
+            raise typer.BadParameter(f"{value!r} is no night; nights are written YYYYMMDD.") from error
+    return value
+
+
+def backfill(
+    archive: Annotated[list[str], typer.Argument(help="Folders (with all below them), URLs, manifests or files.")],
+    out: Annotated[Path, typer.Option(help="Output folder; a rerun does what is left to do.")],
+    first: Annotated[str | None, typer.Option("--from", callback=_night, help="First night, YYYYMMDD.")] = None,
+    last: Annotated[str | None, typer.Option("--to", callback=_night, help="Last night, included.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler; default: own workers.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
+    nice: Annotated[int, typer.Option(min=0, max=19, help="How far this gives way to other processes.")] = 10,
+    pause: Annotated[float, typer.Option(min=0, help="Rest between nights, s; a run that waits gets in.")] = 5.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and why.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Search the nights of an archive that are not searched yet, or were with other settings; behind the nightly run.
+
+    It may be stopped at any moment: the same command goes on where it was. Exit code 0: every exposure is published; 1:
+    some were quarantined or failed; 2: bad usage or configuration.
+    """
+    from rich.console import Console
+
+    from flows.backfill import Backfill
+    from flows.settings_file import load_settings
+    from schemas.errors import NightstrideError
+
+    console = Console(stderr=True)
+    out = out.resolve()
+    try:
+        settings = load_settings(config, {"execution": {"scheduler": scheduler, "workers": workers}})
+        nights = _survey(archive, out, settings, first, last)
+        if dry_run:
+            _forecast(nights, out, settings, console if as_json else Console(), as_json)
+            return
+        _give_way(nice)
+        summary = Backfill(out, settings, console, pause).run(nights)
+    except NightstrideError as error:
+        typer.echo(f"nightstride: {error}", err=True)
+        raise typer.Exit(2) from error
+    from flows.summary_table import show
+
+    show(summary, console if as_json else Console())
+    if as_json:
+        typer.echo(summary.model_dump_json())
+    raise typer.Exit(summary.exit_code)
+
+
+def _survey(archive: list[str], out: Path, settings: "Settings", first: str | None, last: str | None) -> "Archive":
+    from flows.adapters.sources import list_sources
+    from flows.backfill import survey
+
+    return survey(list_sources(archive, settings), out, settings, first, last)
+
+
+def _forecast(nights: "Archive", out: Path, settings: "Settings", console: "Console", as_json: bool) -> None:
+    from flows import forecast
+
+    found = [one for _, sources in nights.portions for one in forecast.forecast(sources, out, settings)]
+    forecast.show(found, console)
+    if as_json:
+        typer.echo(json.dumps(forecast.as_json(found)))
+
+
+def _give_way(nice: int) -> None:
+    """Lower the priority of this process, and so of its workers and servers: they are started by it."""
+    import os
+
+    os.nice(max(0, nice - os.nice(0)))

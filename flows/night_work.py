@@ -1,0 +1,62 @@
+"""Doing what is left to be done of some exposures: plan, search, bring nights together, draw pages."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.adapters.sources import Source
+from schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from flows.plan import Plan, Planner
+    from schemas.summary import RunSummary
+
+
+def planner(out: Path, settings: Settings, *, dry: bool = False) -> "Planner":
+    """Give the planner of the pipeline, on real files; errors as in `flows.plan.Planner`."""
+    from flows.adapters.probe import probe
+    from flows.plan import Planner
+    from flows.source_digest import sha256_of
+    from stages import PIPELINE
+
+    return Planner(out, settings, PIPELINE, probe, sha256_of, dry=dry)
+
+
+def work(sources: Sequence[Source], out: Path, settings: Settings, console: "Console") -> "RunSummary":
+    """Do what is left to be done of some exposures; the caller holds the lease of ``out``.
+
+    Raises
+    ------
+    Misconfigured
+        No exposure could succeed.
+    """
+    plan = planner(out, settings).plan(sources)
+    if not plan.todo:
+        return nothing_to_search(plan, out, settings, console)
+    # Imported here: a rerun with nothing to do should not pay for it.
+    from flows.night_run import run_night
+    from flows.progress import Progress
+
+    with Progress(console, len(plan.todo)) as progress:
+        progress.say(f"{len(plan.todo)} of {plan.seen} exposures to be searched; starting the workers.")
+        return run_night(plan, out, settings, progress)
+
+
+def nothing_to_search(plan: "Plan", out: Path, settings: Settings, console: "Console") -> "RunSummary":
+    """Bring up to date what whole nights have; and their pages, if something on them may have changed."""
+    from flows.night_catalogues import with_catalogues
+    from flows.progress import Progress
+    from flows.tally import summarise
+
+    progress = Progress(console, 0)
+    summary = with_catalogues(summarise(plan, ()), out, settings, progress)
+    if summary.nights and (plan.quarantined or "objects" in summary.seconds):
+        # What was published of an exposure may be withdrawn: the page must not show it any more.
+        from flows.night_pages import with_reports
+
+        return with_reports(summary, out, progress)
+    pages = [out / "reports" / night / "index.html" for night in summary.nights]
+    there = [str(page) for page in pages if page.exists()]
+    return summary.model_copy(update={"report": there[-1] if there else None})
