@@ -138,6 +138,8 @@ class Backfill:
             if is_open:
                 self._say(f"night {night} ({number} of {len(portions)}): {is_open} of {len(sources)} exposures to do")
             summaries.append(self._one(sources))
+            if summaries[-1].stopped:
+                break
             left -= is_open
             done = summaries[-1].exposures.done
             self._searched += done

@@ -1,7 +1,9 @@
 """What a run writes down about its exposures. One process writes: the holder of the lease."""
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,13 +14,15 @@ from flows.lineage import trace, verdict_digest
 from flows.model_cache import model_digests
 from flows.outcome import Outcome, trouble_of
 from flows.plan import Item, remember
+from flows.provenance import provenance_of
 from flows.source_digest import sha256_of
 from flows.source_name import name_of
 from flows.withdrawal import withdraw
-from schemas.errors import BadInput, Retryable
+from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.ledger import ExposureRecord
 from schemas.settings import Settings
 from schemas.stage import Stage
+from schemas.summary import Trouble
 
 PASSING = frozenset({"damaged_tiles", "unreadable_catalogue", "changed_meanwhile"})
 """Codes of failures that say nothing about the bytes of the file: the exposure is tried again by the next run."""
@@ -31,6 +35,10 @@ class Books:
         self._out, self._settings, self._pipeline = out, settings, pipeline
         self._ledger, self._quarantine = Ledger(out), Quarantine(out)
         self._models = model_digests(pipeline, settings)
+
+    @cached_property
+    def _provenance(self) -> str:
+        return self._ledger.put_provenance(provenance_of(self._pipeline, self._settings))
 
     def stored(self, item: Item, stored: Stored) -> None:
         """Remember what a source holds, now that all of it has been read."""
@@ -55,6 +63,18 @@ class Books:
         self._ledger.remove(item.key)
         if error.code not in PASSING:
             self._remember_verdict(item, outcome)
+        return outcome
+
+    def failed(self, item: Item, trouble: Trouble) -> Outcome:
+        """Record that an exposure was given up on, and why. What was published of it before stays."""
+        outcome = Outcome(item, "failed", trouble=trouble)
+        reason = f"{trouble.code}: {trouble.message}"
+        if item.record is not None and item.record.status == "done":
+            record = item.record.model_copy(update={"reason": reason})
+        else:
+            record = self._record(item, item.sha256 or "", "", outcome)
+        with suppress(Retryable, Misconfigured):  # the disk is full: the summary has it all the same
+            self._ledger.put(record)
         return outcome
 
     def _withdraw_superseded(self, item: Item) -> None:
@@ -94,8 +114,14 @@ class Books:
             detections=outcome.detections,
             causes=dict(outcome.causes),
             seconds={stage: round(value, 4) for stage, value in outcome.seconds.items()},
-            status="done" if outcome.status == "done" else "quarantined",
+            status=outcome.status,
             reason=f"{outcome.trouble.code}: {outcome.trouble.message}" if outcome.trouble else None,
             software=version("nightstride"),
+            shutter_closed_at=_text(outcome.shutter_closed),
+            provenance=self._provenance,
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
+
+def _text(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat(timespec="milliseconds")

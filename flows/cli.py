@@ -5,12 +5,15 @@ import typer
 from flows.commands import bench, evaluate, train
 from flows.commands.backfill import backfill
 from flows.commands.doctor import doctor
+from flows.commands.explain import explain
 from flows.commands.export import export
 from flows.commands.forced import forced
 from flows.commands.report import report
 from flows.commands.run import run
 from flows.commands.simulate import simulate
+from flows.commands.status import status
 from flows.commands.verify import verify
+from flows.commands.watch import watch
 
 app = typer.Typer(
     name="nightstride",
@@ -21,9 +24,12 @@ app = typer.Typer(
 
 app.command()(run)
 app.command()(backfill)
+app.command()(watch)
 app.command()(simulate)
 app.command()(forced)
 app.command()(verify)
+app.command()(status)
+app.command()(explain)
 app.command()(export)
 app.command()(report)
 app.command()(doctor)

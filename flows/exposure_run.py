@@ -15,6 +15,7 @@ from flows.outcome import Outcome, total_seconds, trouble_of
 from flows.plan import Item
 from flows.progress import Progress
 from flows.search_grid import search_grid
+from flows.shutter import shutter_closed
 from flows.up_to_date import remaining, up_to_date
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, Retryable
@@ -66,7 +67,7 @@ class ExposureRun:
         except Misconfigured:
             raise
         except Exception as error:  # KilledWorker, a full disk, or a defect: this exposure fails, the night goes on
-            outcome = Outcome(item, "failed", trouble=trouble_of(item, error))
+            outcome = self.books.failed(item, trouble_of(item, error))
         self.progress.finished(outcome)
         return outcome
 
@@ -113,6 +114,7 @@ class ExposureRun:
             causes=item.record.causes if item.record and DIA_SOURCE.name in kept else published.causes,
             seconds=total_seconds([stored.seconds, *(one.seconds for one in searched), published.seconds]),
             not_run=left.not_run,
+            shutter_closed=shutter_closed(stored.info),
         )
         self.books.done(item, stored, published, outcome)
         return outcome

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flows.books import Books
 from flows.cluster import Cluster
+from flows.drain import Drain
 from flows.outcome import Outcome
 from flows.plan import Item
 from flows.progress import Progress
@@ -30,12 +31,14 @@ class Night:
 
     Attributes
     ----------
+    drain
+        Whether it has been asked to stop.
     outcomes
         One for each exposure that is finished, in the order in which they finished. Kept here and not returned, so
         that it outlives a flow that ends in an error.
     """
 
-    __slots__ = ("books", "cluster", "items", "out", "outcomes", "progress", "settings")
+    __slots__ = ("books", "cluster", "drain", "items", "out", "outcomes", "progress", "settings")
 
     def __init__(
         self,
@@ -49,6 +52,16 @@ class Night:
         self.items, self.out, self.settings = items, out, settings
         self.books, self.progress, self.cluster = books, progress, cluster
         self.outcomes: list[Outcome] = []
+        self.drain = Drain()
+
+    @property
+    def draining(self) -> bool:
+        """Whether no further exposure is to be begun."""
+        return self.drain.asked
+
+    def finished(self, outcome: Outcome) -> None:
+        """Take in what became of an exposure."""
+        self.outcomes.append(outcome)
 
     @property
     def tasks(self) -> int:

@@ -1,7 +1,7 @@
 """A run of a night: the flow on its cluster, then the night pages."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -10,14 +10,15 @@ from flows.books import Books
 from flows.night_catalogues import with_catalogues
 from flows.night_pages import with_reports
 from flows.outcome import Outcome, trouble_of
-from flows.plan import Plan
+from flows.plan import Item, Plan
 from flows.prefect_server import prefect_server
 from flows.progress import Progress
+from flows.source_name import name_of
 from flows.tally import rounded, summarise
 from flows.worker_server import start_worker_server
 from schemas.errors import Misconfigured
 from schemas.settings import Settings
-from schemas.summary import RunSummary
+from schemas.summary import STOPPED, RunSummary, Trouble
 from stages import PIPELINE
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     summary = summarise(plan, night.outcomes, warnings)
     waiting = max(0.0, workers.workers * elapsed["search"] - sum(summary.seconds.values()))
     summary = _timed(summary, {"waiting": waiting, **elapsed})
+    if night.draining:  # whoever asked wants it to end: the next run brings the nights together
+        return _timed(summary, {"wall": perf_counter() - start}).model_copy(update={"stopped": True})
     summary = with_catalogues(summary, out, settings, progress)
     done = perf_counter()
     summary = with_reports(summary, out, progress)
@@ -79,20 +82,32 @@ def _search(night: "Night") -> list[str]:
     try:
         asyncio.run(nightly(night))
     except* Misconfigured as group:
-        raise _first(group) from group
+        raise first_of(group) from group
     except* Exception as group:
         # The orchestrator failed, not we: what is published is published, and what is not is counted.
-        error = _first(group)
+        error = first_of(group)
         warnings.append(f"the flow ended early: {type(error).__name__}: {error}")
+    if night.draining:
+        warnings.append("stopped by a signal: what had begun was finished; run again for the rest")
     finished = {outcome.item.key for outcome in night.outcomes}
     for item in night.items:
         if item.key not in finished:
-            error = RuntimeError(warnings[0] if warnings else "the flow ended early")
-            night.outcomes.append(Outcome(item, "failed", trouble=trouble_of(item, error)))
+            night.outcomes.append(Outcome(item, "failed", trouble=_unfinished(item, night.draining, warnings)))
     return warnings
 
 
-def _first(error: BaseException) -> BaseException:
+def _unfinished(item: Item, stopped: bool, warnings: Sequence[str]) -> Trouble:
+    if stopped:
+        return Trouble(
+            uri=name_of(item.source),
+            code=STOPPED,
+            message=f"{name_of(item.source)}: was not begun, as the run was asked to stop. To fix, run again.",
+        )
+    return trouble_of(item, RuntimeError(warnings[0] if warnings else "the flow ended early"))
+
+
+def first_of(error: BaseException) -> BaseException:
+    """Give the first error of a group, however deep it lies."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

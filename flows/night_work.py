@@ -11,17 +11,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from flows.plan import Plan, Planner
+    from flows.withdrawal import SourceIndex
     from schemas.summary import RunSummary
 
 
-def planner(out: Path, settings: Settings, *, dry: bool = False) -> "Planner":
+def planner(out: Path, settings: Settings, *, dry: bool = False, index: "SourceIndex | None" = None) -> "Planner":
     """Give the planner of the pipeline, on real files; errors as in `flows.plan.Planner`."""
     from flows.adapters.probe import probe
     from flows.plan import Planner
     from flows.source_digest import sha256_of
     from stages import PIPELINE
 
-    return Planner(out, settings, PIPELINE, probe, sha256_of, dry=dry)
+    return Planner(out, settings, PIPELINE, probe, sha256_of, dry=dry, index=index)
 
 
 def work(sources: Sequence[Source], out: Path, settings: Settings, console: "Console") -> "RunSummary":

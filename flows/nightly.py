@@ -10,7 +10,6 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.exposure_run import ExposureRun
 from flows.night import Night
-from flows.outcome import Outcome
 from flows.plan import Item
 from flows.source_name import name_of
 from schemas.settings import Settings
@@ -25,7 +24,8 @@ async def nightly(night: Night) -> None:
     """Search all exposures of ``night``; what becomes of them is in ``night.outcomes``.
 
     Visits begin in order, each when the one before has handed out all its exposures: they overlap at their ends, so
-    that every worker has work, and what is on its way at any time is bounded, and memory and disk with it.
+    that every worker has work, and what is on its way at any time is bounded, and memory and disk with it. Asked to
+    stop by a signal, it finishes what is on its way and begins nothing more.
 
     Raises
     ------
@@ -34,22 +34,36 @@ async def nightly(night: Night) -> None:
     """
     night.progress.begin()
     slots = asyncio.Semaphore(night.cluster.workers + 1)
+    with night.drain.on_signals():
+        await _visits(night, slots)
+
+
+async def _visits(night: Night, slots: asyncio.Semaphore) -> None:
     async with asyncio.TaskGroup() as group:
         for _, items in groupby(night.items, key=lambda item: (item.key.night, item.key.visit)):
             handed_out = asyncio.Event()
-            group.create_task(_turn(night, list(items), slots, handed_out))
+            budget = night.settings.execution.visit_deadline_s
+            group.create_task(turn(night, list(items), slots, handed_out, budget))
             await handed_out.wait()
+            if night.draining:
+                return
 
 
-async def _turn(night: Night, items: list[Item], slots: asyncio.Semaphore, handed_out: asyncio.Event) -> None:
+async def turn(
+    night: Night, items: list[Item], slots: asyncio.Semaphore, handed_out: asyncio.Event, budget_s: float | None
+) -> None:
+    """Run the task of a visit; ``handed_out`` is set when it ends, however it does. Parameters as in `visit`."""
     try:
-        await visit.with_options(task_run_name=f"visit {items[0].key.visit}")(night, items, slots, handed_out)
+        named = visit.with_options(task_run_name=f"visit {items[0].key.visit}")
+        await named(night, items, slots, handed_out, budget_s)
     finally:
         handed_out.set()
 
 
 @task(name="visit", cache_policy=NO_CACHE)
-async def visit(night: Night, items: list[Item], slots: asyncio.Semaphore, handed_out: asyncio.Event) -> None:
+async def visit(
+    night: Night, items: list[Item], slots: asyncio.Semaphore, handed_out: asyncio.Event, budget_s: float | None
+) -> None:
     """Search the exposures of one visit within its time budget; record what is shed when that is used up.
 
     Parameters
@@ -60,26 +74,31 @@ async def visit(night: Night, items: list[Item], slots: asyncio.Semaphore, hande
         One is held for each exposure on its way.
     handed_out
         Set as soon as none of the exposures waits for a slot.
+    budget_s
+        How long the visit may still take, s; None: as long as it does.
     """
     left = {item.key: item for item in items}
     async with Client(night.cluster.address, asynchronous=True, set_as_default=False) as client:
         run = ExposureRun(client, night.out, night.settings, night.books, night.progress, night.tasks)
 
         async def one(item: Item) -> None:
-            night.outcomes.append(await run(item))
+            night.finished(await run(item))
             left.pop(item.key)
 
         try:
-            async with asyncio.timeout(night.settings.execution.visit_deadline_s), asyncio.TaskGroup() as group:
+            async with asyncio.timeout(budget_s), asyncio.TaskGroup() as group:
                 for item in items:
                     await slots.acquire()
+                    if night.draining:
+                        slots.release()
+                        break
                     # Not in the task itself: one that is cancelled before it begins would keep its slot.
                     group.create_task(one(item)).add_done_callback(lambda _: slots.release())
                 handed_out.set()
         except TimeoutError:
             for item in left.values():
-                outcome = Outcome(item, "failed", trouble=_shed(item, night.settings))
-                night.outcomes.append(outcome)
+                outcome = night.books.failed(item, _shed(item, night.settings))
+                night.finished(outcome)
                 night.progress.finished(outcome)
 
 

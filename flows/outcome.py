@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
 from flows.plan import Item
@@ -32,6 +33,8 @@ class Outcome:
         Known cause of false streaks -> candidates that had it.
     searched
         Whether this run searched its windows, or kept what was found in them before.
+    shutter_closed
+        End of the exposure, UTC; None if it was not read.
     """
 
     item: Item
@@ -44,6 +47,7 @@ class Outcome:
     trouble: Trouble | None = None
     causes: Mapping[str, CauseCount] = field(default_factory=dict)
     searched: bool = True
+    shutter_closed: datetime | None = None
 
 
 def trouble_of(item: Item, error: BaseException) -> Trouble:

@@ -13,7 +13,7 @@ from flows.model_cache import model_digests
 from flows.redo import NEW, Redo, damaged, outdated
 from flows.source_name import name_of
 from flows.source_stat import stat_of
-from flows.withdrawal import Name, Superseded, name_tuple, withdraw
+from flows.withdrawal import Name, SourceIndex, Superseded, name_tuple, withdraw
 from schemas.errors import BadInput, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord, SourceMemo, SourceStat
@@ -107,6 +107,8 @@ class Planner:
         Give the identity of a source from its headers, and the digest of the bytes of its files.
     dry
         Whether to plan only: nothing is written down, put into quarantine or withdrawn.
+    index
+        Which exposures the ledger has from which source, if somebody keeps that up to date; None: it is read anew.
     """
 
     def __init__(
@@ -118,8 +120,9 @@ class Planner:
         sha256_of: Callable[[Source, Settings], str],
         *,
         dry: bool = False,
+        index: SourceIndex | None = None,
     ) -> None:
-        self._dry = dry
+        self._dry, self._index = dry, index
         self._out, self._settings, self._pipeline = out, settings, pipeline
         self._probe, self._sha256_of = probe, sha256_of
         self._ledger, self._quarantine = Ledger(out), Quarantine(out)
@@ -169,7 +172,7 @@ class Planner:
         """Say of each source what it stood for before, now that it is known who stands for what; put away the bad."""
         if not todo and not self._rejected:
             return todo
-        superseded = Superseded(self._ledger.records(), claimed)
+        superseded = Superseded(self._index or SourceIndex(self._ledger), claimed)
         for one in self._rejected:
             self._put_away(one, superseded)
         return [replace(item, superseded=superseded.by(name_of(item.source), item.key)) for item in todo]
@@ -202,7 +205,7 @@ class Planner:
     def _one_of(self, group: list[Item]) -> tuple[Item | None, int]:
         """Choose among sources of one exposure: the one in the ledger, or the first; count copies, keep conflicts."""
         record = group[0].record
-        if len(group) == 1 and record is None:
+        if len(group) == 1 and (record is None or record.status == "failed"):
             return group[0], 0
         known = [self._attempt(item.source, self._hashed, item) for item in group]
         hashed = [item for item in known if item is not None]

@@ -95,3 +95,17 @@ class Progress:
             self._bars.update(self._rows[stage], completed=completed, total=total)
             if rate is not None:
                 self._bars.update(self._rows[stage], rate=rate)
+
+
+class StreamProgress(Progress):
+    """Shows a stream, whose exposures nobody can count beforehand: one line each."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, 0)
+
+    def finished(self, outcome: "Outcome") -> None:
+        """Show an exposure with its outcome."""
+        if outcome.trouble is not None:
+            self.say(f"{outcome.status}: {outcome.trouble.message}")
+        else:
+            self.say(f"exposure {outcome.item.key.name} {outcome.status}: {outcome.detections} detections")

@@ -17,7 +17,7 @@ from schemas.stage import Stage
 class Redo:
     """Why an exposure is to be done: a code for machines, a text for people."""
 
-    code: Literal["new", "input", "outdated", "damaged"]
+    code: Literal["new", "failed", "input", "outdated", "damaged"]
     text: str
 
 
@@ -51,6 +51,8 @@ def outdated(
     """
     if record is None:
         return NEW
+    if record.status == "failed":
+        return Redo("failed", f"given up on before: {record.reason}")
     if sha256 is None or record.source_sha256 != sha256:
         return Redo("input", "its files have other bytes than those that were searched")
     lineage = trace(source, sha256, pipeline, models, settings)

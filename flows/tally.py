@@ -61,6 +61,7 @@ def combined(summaries: Iterable[RunSummary]) -> RunSummary:
         failed=tuple(chain.from_iterable(one.failed for one in parts)),
         night_failed=tuple(chain.from_iterable(one.night_failed for one in parts)),
         warnings=tuple(chain.from_iterable(one.warnings for one in parts)),
+        stopped=any(one.stopped for one in parts),
     )
 
 

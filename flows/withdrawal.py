@@ -1,6 +1,6 @@
 """Taking back what was published of an exposure that its file does not hold any more."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 from flows.adapters.atomic import remove, writing
@@ -17,27 +17,50 @@ def name_tuple(key: ExposureKey) -> Name:
     return key.night, key.visit, key.detector
 
 
+class SourceIndex:
+    """Which exposures the ledger has from which source.
+
+    All records are read once, and little is kept of them: a stream asks every few seconds.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._of: dict[str, set[Name]] = {}
+        for record in ledger.records():
+            self.add(record.source_uri, record.key)
+
+    def add(self, source_uri: str, key: ExposureKey) -> None:
+        """Take in an exposure that was recorded since."""
+        self._of.setdefault(source_uri, set()).add(name_tuple(key))
+
+    def records(self, source_uri: str) -> list[ExposureRecord]:
+        """Give the records that are from a source now, by night, visit and detector."""
+        keys = [
+            ExposureKey(night=night, visit=visit, detector=detector)
+            for night, visit, detector in sorted(self._of.get(source_uri, ()))
+        ]
+        found = [self._ledger.get(key) for key in keys]
+        return [record for record in found if record is not None and record.source_uri == source_uri]
+
+
 class Superseded:
     """Finds records whose source is now another exposure, or none.
 
     Parameters
     ----------
-    records
-        All that is in the ledger.
+    index
+        Of the ledger.
     claimed
         Exposures that another source stands for, whatever becomes of the source in their record.
     """
 
-    def __init__(self, records: Iterable[ExposureRecord], claimed: Collection[Name]) -> None:
-        self._of: dict[str, list[ExposureRecord]] = {}
-        for record in records:
-            if name_tuple(record) not in claimed:
-                self._of.setdefault(record.source_uri, []).append(record)
+    def __init__(self, index: SourceIndex, claimed: Collection[Name]) -> None:
+        self._index, self._claimed = index, claimed
 
     def by(self, source_uri: str, key: ExposureKey | None) -> tuple[ExposureRecord, ...]:
         """Give the records that came from a source, other than that of the exposure which it holds now."""
-        now = None if key is None else name_tuple(key)
-        return tuple(record for record in self._of.get(source_uri, ()) if name_tuple(record) != now)
+        left_out = {*self._claimed, *(() if key is None else (name_tuple(key),))}
+        return tuple(one for one in self._index.records(source_uri) if name_tuple(one) not in left_out)
 
 
 def withdraw(record: ExposureRecord, out: Path) -> None:

@@ -31,6 +31,11 @@ def _float(name: str, unit: str, doc: str, *, nullable: bool = True) -> pa.Field
     return column(name, pa.float32(), unit, doc, nullable=nullable)
 
 
+def exposure_of(source_id: int) -> tuple[int, int]:
+    """Give visit and detector of a diaSourceId."""
+    return source_id >> 21, source_id >> 12 & 0x1FF
+
+
 CAUSES = (
     ("spike", DetectionFlag.SPIKE, "a diffraction spike"),
     ("bleed", DetectionFlag.BLEED, "charge bled along the column of a saturated star"),

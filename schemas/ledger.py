@@ -1,11 +1,13 @@
 """Records of what was done: the ledger, its memory of sources, the quarantine."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.cause_count import CauseCount
 from schemas.exposure import ExposureKey
+from schemas.model_card import ModelCard
+from schemas.summary import ExposureCounts
 
 LEDGER_VERSION = 1
 """Of the records below. A reader refuses a later one."""
@@ -58,8 +60,15 @@ class ExposureRecord(ExposureKey):
         default_factory=dict, description="Known cause of false streaks -> candidates that had it."
     )
     seconds: dict[str, float] = Field(default_factory=dict, description="Time spent by stage, s.")
-    status: Literal["done", "quarantined"] = "done"
-    reason: Annotated[str | None, Field(description="Why it is quarantined.")] = None
+    status: Literal["done", "quarantined", "failed"] = "done"
+    reason: Annotated[
+        str | None,
+        Field(description="Why it is quarantined or failed; of one that is done: why it was not done again."),
+    ] = None
+    shutter_closed_at: Annotated[str | None, Field(description="End of the exposure, UTC, ISO 8601.")] = None
+    provenance: Annotated[str | None, Field(description="Digest of the `ProvenanceRecord` of the last run of it.")] = (
+        None
+    )
     software: Annotated[str, Field(description="Version of nightstride.")]
     finished_at: Annotated[str, Field(description="UTC, ISO 8601.")]
 
@@ -82,6 +91,42 @@ class NightRecord(Record):
     seconds: dict[str, float] = Field(default_factory=dict, description="Time spent by stage, s.")
     software: Annotated[str, Field(description="Version of nightstride.")]
     finished_at: Annotated[str, Field(description="UTC, ISO 8601.")]
+
+
+class ProvenanceRecord(Record):
+    """What exposures are searched with; kept once for all that have it in common."""
+
+    settings: dict[str, Any]
+    models: Annotated[dict[str, ModelCard], Field(description="Model, as stages call it -> its card.")]
+    stages: Annotated[dict[str, str], Field(description="Stage -> version.")]
+    software: Annotated[str, Field(description="Version of nightstride.")]
+    code: Annotated[str, Field(description="SHA-256 over the source files of schemas, kernels, stages and flows.")]
+
+
+class Percentiles(Record):
+    """Of durations, s."""
+
+    n: Annotated[int, Field(ge=1)]
+    p50: float
+    p99: float
+
+
+class WatchRecord(Record):
+    """How a stream goes; replaced every few seconds."""
+
+    state: Literal["running", "draining", "ended"]
+    source: str
+    host: str
+    pid: int
+    since: Annotated[str, Field(description="UTC, ISO 8601.")]
+    updated_at: Annotated[str, Field(description="UTC, ISO 8601.")]
+    on_the_way: Annotated[int, Field(ge=0, description="Exposures taken and not finished.")]
+    waiting: Annotated[int, Field(ge=0, description="Files known to wait where they arrived.")]
+    exposures: ExposureCounts
+    lag_s: Annotated[Percentiles | None, Field(description="From the end of an exposure to its catalogue.")] = None
+    turnaround_s: Annotated[
+        Percentiles | None, Field(description="From the first arrival of a visit to a catalogue.")
+    ] = None
 
 
 class QuarantineRecord(Record):

@@ -10,6 +10,9 @@ from schemas.recovery import Recovery
 ELAPSED = ("startup", "search", "objects", "report", "wall")
 """Keys of a summary's seconds that are elapsed time, not worker time."""
 
+STOPPED = "stopped"
+"""Code of exposures that were not begun because a signal asked the run to stop."""
+
 
 class ExposureCounts(BaseModel):
     """Exposures by what became of them; they add up, or the summary is refused."""
@@ -69,16 +72,19 @@ class RunSummary(BaseModel):
         description="Synthetic streaks of the nights that this run worked on: night, bands, their detectors.",
     )
     quarantined: tuple[Trouble, ...] = ()
-    failed: tuple[Trouble, ...] = Field(default=(), description="Code `deadline`: shed, the visit was out of time.")
+    failed: tuple[Trouble, ...] = Field(
+        default=(), description="Code `deadline`: shed, the visit was out of time; `stopped`: not begun."
+    )
     night_failed: tuple[Trouble, ...] = Field(
         default=(), description="Stages of whole nights that failed; the exposures stay published."
     )
     warnings: tuple[str, ...] = Field(default=(), description="What went wrong beside the exposures.")
+    stopped: bool = Field(default=False, description="Whether a signal ended the run before its work was done.")
 
     @property
     def exit_code(self) -> int:
         """0 if every exposure and everything of whole nights is published, else 1."""
-        return int(bool(self.exposures.quarantined or self.exposures.failed or self.night_failed))
+        return int(bool(self.stopped or self.exposures.quarantined or self.exposures.failed or self.night_failed))
 
     @property
     def worker_seconds(self) -> dict[str, float]:

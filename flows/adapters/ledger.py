@@ -10,7 +10,7 @@ from flows.adapters.atomic import write_file
 from flows.adapters.bucket_records import read_record, read_records, remove_record, write_record
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
-from schemas.ledger import LEDGER_VERSION, ExposureRecord, NightRecord, SourceMemo
+from schemas.ledger import LEDGER_VERSION, ExposureRecord, NightRecord, ProvenanceRecord, SourceMemo, WatchRecord
 
 Kept = TypeVar("Kept", bound=BaseModel)
 
@@ -97,6 +97,33 @@ class Ledger:
     def remember(self, memo: SourceMemo) -> None:
         """Keep what a source held, so that a rerun need not read it."""
         write_file(self._memo(memo.uri), memo.model_dump_json().encode(), self._out / "staging")
+
+    def provenance(self, digest: str) -> ProvenanceRecord | None:
+        """Give what exposures were searched with; None if that is not known."""
+        return self._read(self._root / "provenance" / f"{digest}.json", ProvenanceRecord)
+
+    def put_provenance(self, record: ProvenanceRecord) -> str:
+        """Keep what exposures are searched with, once; give the digest that stands for it."""
+        content = record.model_dump_json(indent=1).encode()
+        digest = sha256(content).hexdigest()
+        path = self._root / "provenance" / f"{digest}.json"
+        if not path.exists():
+            write_file(path, content, self._staging)
+        return digest
+
+    def watch(self) -> WatchRecord | None:
+        """Give how the last stream goes, or went; None if there was none."""
+        return self._read(self._root / "watch.json", WatchRecord)
+
+    def put_watch(self, record: WatchRecord) -> None:
+        """Replace what is said of the stream."""
+        write_file(self._root / "watch.json", record.model_dump_json(indent=1).encode(), self._staging)
+
+    def _read(self, path: Path, kind: type[Kept]) -> Kept | None:
+        try:
+            return kind.model_validate_json(path.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
 
     def _memo(self, source_uri: str) -> Path:
         name = sha256(source_uri.encode()).hexdigest()[:32]

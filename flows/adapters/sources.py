@@ -20,7 +20,8 @@ from flows.adapters.object_store import refuse_credentials
 from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.settings import Settings
 
-_SUFFIXES = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fit.gz", ".fts", ".fz", ".npz")
+SUFFIXES = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fit.gz", ".fts", ".fz", ".npz")
+"""Endings of the names of image files."""
 _START = 9  # bytes that tell what a file is
 _GLOB = ("*", "?", "[")
 
@@ -105,7 +106,7 @@ def _sources(given: str) -> Iterator[Source]:
             yield from _file(fs, path, given)
         elif any(sign in path for sign in _GLOB) and (matches := sorted(fs.glob(path))):
             for match in matches:
-                yield from _sources(_uri(fs, match, given))
+                yield from _sources(uri_of(fs, match, given))
         else:
             raise Misconfigured(
                 "no_such_input", given, "there is no such file or folder, or it may not be read.", "correct the path."
@@ -138,8 +139,8 @@ def _folder(fs: Any, path: str, given: str) -> Iterator[Source]:
     for file, listed in _walk(fs, path):
         name = posixpath.basename(file)
         if not listed:
-            yield Source(f"{_uri(fs, file, given)}/")
-        elif not name.startswith(".") and (name.lower().endswith(_SUFFIXES) or _holds_images(fs, file, given)):
+            yield Source(f"{uri_of(fs, file, given)}/")
+        elif not name.startswith(".") and (name.lower().endswith(SUFFIXES) or _holds_images(fs, file, given)):
             yield from _file(fs, file, given)
 
 
@@ -161,7 +162,7 @@ def _walk(fs: Any, folder: str) -> Iterator[tuple[str, bool]]:
 
 
 def _file(fs: Any, path: str, given: str) -> Iterator[Source]:
-    uri = _uri(fs, path, given)
+    uri = uri_of(fs, path, given)
     if path.lower().endswith(".csv"):
         yield from (Source(row.difference, row.siblings, None, row.overrides) for row in read_manifest(uri))
     elif _kind(fs, path) == "zip":
@@ -208,7 +209,7 @@ def _kind(fs: Any, path: str) -> str | None:
 
 def _holds_images(fs: Any, path: str, given: str) -> bool:
     """Tell whether a file whose name says nothing holds images; other gzip and zip files are left alone."""
-    kind, uri = _kind(fs, path), _uri(fs, path, given)
+    kind, uri = _kind(fs, path), uri_of(fs, path, given)
     try:
         if kind == "gzip":
             with open_part(uri) as file, gzip.GzipFile(fileobj=file) as plain:
@@ -218,7 +219,7 @@ def _holds_images(fs: Any, path: str, given: str) -> bool:
         return False
 
 
-def _uri(fs: Any, path: str, given: str) -> str:
+def uri_of(fs: Any, path: str, given: str) -> str:
     """Write a path of ``fs`` as it can be opened again: local ones plain, others with their protocol."""
     if split_protocol(given)[0] in (None, "file", "local"):
         return path

@@ -11,7 +11,21 @@ HEAVY = {
     *("pandas", "photutils", "prefect", "pyarrow", "s3fs", "scipy", "sep", "sqlalchemy", "torch", "zarr"),
 }
 
-COMMANDS = ("run", "backfill", "simulate", "forced", "evaluate", "report", "verify", "train", "doctor", "bench")
+COMMANDS = (
+    "run",
+    "backfill",
+    "watch",
+    "status",
+    "explain",
+    "simulate",
+    "forced",
+    "evaluate",
+    "report",
+    "verify",
+    "train",
+    "doctor",
+    "bench",
+)
 
 
 def test_help_lists_every_command():

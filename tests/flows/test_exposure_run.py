@@ -152,11 +152,12 @@ def test_what_may_succeed_later_is_tried_again(drive, tmp_path, task):
     assert begun(tmp_path, task) == 3
 
 
-def test_what_goes_on_failing_fails_and_leaves_no_record(drive, tmp_path):
+def test_what_goes_on_failing_fails_and_is_recorded_as_such(drive, tmp_path):
     outcome = drive(store=(9, Retryable("disk_full", *PROBLEM)))
     assert (outcome.status, outcome.trouble.code) == ("failed", "disk_full")
     assert begun(tmp_path, "store") == 1 + SETTINGS.execution.retries
-    assert Ledger(tmp_path / "out").get(KEY) is None
+    record = Ledger(tmp_path / "out").get(KEY)
+    assert (record.status, record.reason.partition(":")[0], record.datasets) == ("failed", "disk_full", {})
 
 
 def test_a_bad_exposure_is_quarantined_once_and_for_all(drive, tmp_path):

@@ -79,3 +79,5 @@ def test_runs_are_added_up():
     assert (total.quarantined, total.failed, total.warnings) == ((TROUBLE,), (TROUBLE,), ("odd",))
     assert total.nights == ("20260101",)
     assert combined([]).exposures.seen == 0
+    assert not total.stopped
+    assert combined([one, two.model_copy(update={"stopped": True})]).exit_code == 1

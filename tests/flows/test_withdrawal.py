@@ -1,6 +1,6 @@
 from flows.adapters.ledger import Ledger
 from flows.exposure_tasks import tile_path
-from flows.withdrawal import Superseded, withdraw
+from flows.withdrawal import SourceIndex, Superseded, withdraw
 from schemas.exposure import ExposureKey
 from schemas.ledger import DatasetRecord, ExposureRecord
 
@@ -40,9 +40,15 @@ def test_what_by_now_came_from_another_source_stays(tmp_path):
     assert len(left(tmp_path)) == 3
 
 
-def test_a_source_supersedes_what_it_was_before_unless_another_stands_for_it():
+def test_a_source_supersedes_what_it_was_before_unless_another_stands_for_it(tmp_path):
     records = [record(1, "a"), record(2, "a"), record(3, "b"), record(4, "a")]
-    found = Superseded(records, claimed={("20260101", 4, 0)})
+    for one in records[1:]:
+        Ledger(tmp_path).put(one)
+    index = SourceIndex(Ledger(tmp_path))
+    Ledger(tmp_path).put(records[0])
+    index.add("a", records[0].key)
+    index.add("a", records[2].key)  # by now from another source
+    found = Superseded(index, claimed={("20260101", 4, 0)})
     assert [one.visit for one in found.by("a", records[1].key)] == [1]
     assert [one.visit for one in found.by("a", None)] == [1, 2]
     assert found.by("a", ExposureKey(night="20260101", visit=9, detector=0)) == tuple(records[:2])

@@ -1,0 +1,82 @@
+"""Command `nightstride watch`: search exposures as they arrive."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from flows.stream_night import Bounds
+    from schemas.settings import Settings
+    from schemas.summary import RunSummary
+
+
+def watch(
+    source: Annotated[str, typer.Argument(metavar="FOLDER|URL", help="Where exposures arrive.")],
+    out: Annotated[Path, typer.Option(help="Output folder.")],
+    config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler; default: own workers.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
+    deadline: Annotated[float | None, typer.Option(help="From a visit's first arrival until it is shed, s.")] = None,
+    still: Annotated[float, typer.Option(min=0, help="A file is ready when unchanged for so long, s.")] = 2.0,
+    done_suffix: Annotated[
+        str | None, typer.Option(help="Or: when there is a file of its name and this suffix, e.g. .done.")
+    ] = None,
+    poll: Annotated[float, typer.Option(min=0.05, help="Between two looks, s.")] = 1.0,
+    queue: Annotated[int, typer.Option(min=1, help="Files taken at a time, at most; the rest waits where it is.")] = 64,
+    quiet: Annotated[
+        float, typer.Option(min=0, help="Without arrivals so long, nights are brought together, s.")
+    ] = 60.0,
+    idle_exit: Annotated[float | None, typer.Option(min=0, help="Without arrivals so long, it ends, s.")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="How long to wait for another run that holds OUT, s.")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Search exposures as they arrive, until SIGTERM or Ctrl-C.
+
+    Then what is on its way is finished; a second signal ends it at once.
+
+    Exit code 0: every exposure is published; 1: some were quarantined, shed or failed; 2: bad usage or configuration.
+    """
+    from rich.console import Console
+
+    from flows.settings_file import load_settings
+    from flows.stream_night import Bounds
+    from schemas.errors import NightstrideError, Retryable
+
+    console = Console(stderr=True)
+    try:
+        execution = {"scheduler": scheduler, "workers": workers, "visit_deadline_s": deadline}
+        settings = load_settings(config, {"execution": execution})
+        bounds = Bounds(queue, poll, quiet, idle_exit)
+        summary = _watch(source, still, done_suffix, bounds, out.resolve(), settings, wait, console)
+    except NightstrideError as error:
+        typer.echo(f"nightstride: {error}", err=True)
+        raise typer.Exit(1 if isinstance(error, Retryable) else 2) from error
+    from flows.summary_table import show
+
+    show(summary, console if as_json else Console())
+    if as_json:
+        typer.echo(summary.model_dump_json())
+    raise typer.Exit(summary.exit_code)
+
+
+def _watch(
+    source: str,
+    still: float,
+    done_suffix: str | None,
+    bounds: "Bounds",
+    out: Path,
+    settings: "Settings",
+    wait: float,
+    console: "Console",
+) -> "RunSummary":
+    from flows.adapters.folder_arrivals import FolderArrivals
+    from flows.lease_wait import patient_lease
+    from flows.progress import StreamProgress
+    from flows.stream_run import run_stream
+
+    arrivals = FolderArrivals(source, still, done_suffix)
+    with patient_lease(out, wait, console.print):
+        return run_stream(source, arrivals, bounds, out, settings, StreamProgress(console))

@@ -1,0 +1,41 @@
+"""What exposures are searched with."""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from flows.adapters.weights import read_card
+from flows.digest import digest, file_digest
+from flows.model_cache import model_name
+from schemas.ledger import ProvenanceRecord
+from schemas.settings import Settings
+from schemas.stage import Stage
+
+PACKAGES = ("schemas", "kernels", "stages", "flows")
+
+
+def provenance_of(pipeline: Sequence[Stage], settings: Settings) -> ProvenanceRecord:
+    """Give settings, cards of the models, versions of stages and of the code.
+
+    Raises
+    ------
+    Misconfigured
+        A card is missing or cannot be read.
+    """
+    weights = sorted({weight for stage in pipeline for weight in stage.weights})
+    return ProvenanceRecord(
+        settings=settings.model_dump(mode="json"),
+        models={weight: read_card(weight, model_name(weight, settings)) for weight in weights},
+        stages={stage.name: stage.version for stage in pipeline},
+        software=version("nightstride"),
+        code=code_digest(),
+    )
+
+
+@cache
+def code_digest() -> str:
+    """Give the SHA-256 over names and bytes of the source files of our packages."""
+    root = Path(__file__).parents[1]
+    files = sorted(path for package in PACKAGES for path in (root / package).rglob("*.py"))
+    return digest({path.relative_to(root).as_posix(): file_digest(path) for path in files})

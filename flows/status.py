@@ -1,0 +1,160 @@
+"""How it stands with an output folder: what the ledger says, night by night."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flows.adapters.lease import Holder, holder_of
+from flows.adapters.ledger import Ledger
+from flows.adapters.quarantine import Quarantine
+from flows.lag import percentiles
+from schemas.errors import Misconfigured
+from schemas.ledger import ExposureRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
+from schemas.summary import Trouble
+
+UNKNOWN = "unknown"
+"""Night of inputs that do not say which night they are of."""
+
+
+@dataclass(frozen=True)
+class NightStatus:
+    """How it stands with one night.
+
+    Attributes
+    ----------
+    night
+        Label; `UNKNOWN` of inputs that do not say.
+    exposures
+        State (done, outdated, quarantined, failed) -> how many exposures. Outdated: what is published is of an earlier
+        state, and the attempt to do it again failed.
+    detections
+        Rows of `dia_source` published.
+    lag_s
+        From the end of an exposure to its catalogue, s: median and 99th percentile.
+    models
+        Model and version -> exposures that were searched with it.
+    troubles
+        What is not as it should be, with the reason.
+    """
+
+    night: str
+    exposures: dict[str, int]
+    detections: int
+    lag_s: Percentiles | None
+    models: dict[str, int]
+    troubles: tuple[Trouble, ...]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How it stands with an output folder: its nights, who holds it, and the stream that watches for it, if any."""
+
+    nights: tuple[NightStatus, ...]
+    holder: Holder | None
+    watch: WatchRecord | None
+
+    def values(self) -> dict[str, Any]:
+        """Everything, as values that JSON knows."""
+        nights = [
+            {**asdict(one), "lag_s": _values(one.lag_s), "troubles": list(map(_values, one.troubles))}
+            for one in self.nights
+        ]
+        return {"nights": nights, "holder": _values(self.holder), "watch": _values(self.watch)}
+
+
+def read_status(out: Path, night: str | None = None) -> Status:
+    """Read how it stands with an output folder. Nothing is changed, and no catalogue is opened.
+
+    Parameters
+    ----------
+    out
+        Output folder.
+    night
+        One night; None: all.
+
+    Raises
+    ------
+    Misconfigured
+        It is no output folder, holds no such night, or was written by a later version.
+    """
+    if not (out / "ledger").is_dir() and not (out / "quarantine").is_dir():
+        raise Misconfigured("no_output", str(out), "is no output folder: it has no ledger/.", "name one.")
+    ledger = Ledger(out)
+    records: dict[str, list[ExposureRecord]] = {}
+    for record in ledger.records(night):
+        records.setdefault(record.night, []).append(record)
+    unusable: dict[str, list[QuarantineRecord]] = {}
+    for one in Quarantine(out).list():
+        unusable.setdefault(one.key.night if one.key else UNKNOWN, []).append(one)
+    labels = sorted(records.keys() | unusable.keys() if night is None else {night} & (records.keys() | unusable.keys()))
+    if night is not None and not labels:
+        raise Misconfigured("no_night", str(out), f"holds nothing of night {night}.", "see `nightstride status OUT`.")
+    known: dict[str, ProvenanceRecord | None] = {}
+    nights = tuple(_of(label, records.get(label, ()), unusable.get(label, ()), ledger, known) for label in labels)
+    return Status(nights, holder_of(out), ledger.watch())
+
+
+def state_of(record: ExposureRecord) -> str:
+    """Give the state of an exposure."""
+    return "outdated" if record.status == "done" and record.reason else record.status
+
+
+def _of(
+    night: str,
+    records: Sequence[ExposureRecord],
+    unusable: Sequence[QuarantineRecord],
+    ledger: Ledger,
+    known: dict[str, ProvenanceRecord | None],
+) -> NightStatus:
+    recorded = {record.source_uri for record in records if record.status == "quarantined"}
+    rest = [one for one in unusable if one.source_uri not in recorded]
+    states = Counter(state_of(record) for record in records)
+    states["quarantined"] += len(rest)
+    troubles = [_trouble(record) for record in records if record.reason]
+    troubles += [
+        Trouble(uri=one.source_uri, code=one.code, message=f"{one.where}: {one.problem} To fix, {one.remedy}")
+        for one in rest
+    ]
+    done = [record for record in records if record.status == "done"]
+    lags = [lag for lag in map(lag_of, done) if lag is not None]
+    return NightStatus(
+        night,
+        {state: count for state, count in sorted(states.items()) if count},
+        sum(record.detections for record in done),
+        percentiles(lags),
+        dict(Counter(name for record in done for name in _models(record, ledger, known))),
+        tuple(troubles),
+    )
+
+
+def lag_of(record: ExposureRecord) -> float | None:
+    """From the end of the exposure to its catalogue, s; None if the ledger does not know."""
+    if record.shutter_closed_at is None:
+        return None
+    return (_time(record.finished_at) - _time(record.shutter_closed_at)).total_seconds()
+
+
+def _models(record: ExposureRecord, ledger: Ledger, known: dict[str, ProvenanceRecord | None]) -> list[str]:
+    if record.provenance is None:
+        return ["not recorded"]
+    if record.provenance not in known:
+        known[record.provenance] = ledger.provenance(record.provenance)
+    made = known[record.provenance]
+    return [f"{name}: {card.name} {card.version}" for name, card in made.models.items()] if made else ["not recorded"]
+
+
+def _trouble(record: ExposureRecord) -> Trouble:
+    code, _, message = (record.reason or "").partition(": ")
+    return Trouble(uri=record.source_uri, code=code, message=message)
+
+
+def _time(text: str) -> datetime:
+    read = datetime.fromisoformat(text)
+    return read if read.tzinfo else read.replace(tzinfo=UTC)
+
+
+def _values(model: Any) -> Any:
+    return None if model is None else model.model_dump(mode="json")

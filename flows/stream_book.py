@@ -1,0 +1,118 @@
+"""What a stream has come to so far."""
+
+import os
+import socket
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from flows.lag import Lag
+from flows.night_catalogues import with_catalogues
+from flows.outcome import Outcome
+from flows.plan import Plan
+from flows.progress import Progress
+from flows.tally import combined, summarise
+from schemas.ledger import WatchRecord
+from schemas.settings import Settings
+from schemas.summary import RunSummary
+
+NOTHING = Plan((), (), 0)
+"""A plan without any source."""
+
+
+class StreamBook:
+    """Adds up what becomes of arriving exposures, and brings nights together when it is quiet.
+
+    Parameters
+    ----------
+    source
+        Where exposures arrive, as the user wrote it.
+    out, settings, progress
+        Of the run.
+    """
+
+    def __init__(self, source: str, out: Path, settings: Settings, progress: Progress) -> None:
+        self._source, self._out, self._settings, self._progress = source, out, settings, progress
+        self._since = _now()
+        self._tally = summarise(NOTHING, ())
+        self._nights: dict[str, RunSummary] = {}
+        self._touched: set[str] = set()
+        self._listed: set[str] = set()
+        self._lag, self._turnaround = Lag(), Lag()
+
+    def planned(self, plan: Plan) -> None:
+        """Count what needs no search: published before, unusable, or not to be read now."""
+        self._add(summarise(replace(plan, todo=(), published=(), withdrawn=()), ()))
+        self._touched |= {record.night for item in plan.todo for record in item.superseded}
+        self._touched |= {record.night for record in plan.withdrawn}
+        self._listed |= {record.night for record in plan.published} - self._nights.keys()
+
+    def finished(self, outcome: Outcome, waited_s: float) -> None:
+        """Count an exposure that has its outcome, so long after it arrived."""
+        self._add(summarise(Plan((outcome.item,), (), 0), [outcome]))
+        self._touched.add(outcome.item.key.night)
+        if outcome.status == "done":
+            self._turnaround.add(waited_s)
+            if outcome.shutter_closed is not None:
+                self._lag.add((datetime.now(UTC) - outcome.shutter_closed).total_seconds())
+
+    def bring_together(self) -> None:
+        """Run the stages of whole nights that something has changed of, and draw their pages."""
+        touched, nights = self._touched, sorted(self._touched | self._listed)
+        self._touched, self._listed = set(), set()
+        for night in nights:
+            empty = summarise(NOTHING, ()).model_copy(update={"nights": (night,)})
+            made = with_catalogues(empty, self._out, self._settings, self._progress)
+            if night in touched or "objects" in made.seconds:
+                made = self._with_page(made, night)
+            self._nights[night] = made
+
+    def summary(self) -> RunSummary:
+        """Give everything so far."""
+        nights = {*self._nights, *self._touched, *self._listed}
+        return combined([self._tally, *self._nights.values()]).model_copy(update={"nights": tuple(sorted(nights))})
+
+    def record(self, state: Literal["running", "draining", "ended"], on_the_way: int, waiting: int) -> WatchRecord:
+        """Give how the stream goes.
+
+        Parameters
+        ----------
+        state
+            What it is doing.
+        on_the_way, waiting
+            Exposures taken and not finished; files known to wait where they arrived.
+        """
+        return WatchRecord(
+            state=state,
+            source=self._source,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            since=self._since,
+            updated_at=_now(),
+            on_the_way=on_the_way,
+            waiting=waiting,
+            exposures=self._tally.exposures,
+            lag_s=self._lag.percentiles(),
+            turnaround_s=self._turnaround.percentiles(),
+        )
+
+    def _add(self, part: RunSummary) -> None:
+        self._tally = combined([self._tally, part])
+
+    def _with_page(self, summary: RunSummary, night: str) -> RunSummary:
+        from flows.evaluation.recovery import read_recoveries
+        from flows.report.page import write_report
+
+        try:
+            found = {
+                "injection": tuple(read_recoveries(self._out, night)),
+                "report": str(write_report(self._out, night)),
+            }
+        except Exception as error:  # as in a run: no page is no reason to stop
+            found = {"warnings": (*summary.warnings, f"no page of night {night}: {type(error).__name__}: {error}")}
+        return summary.model_copy(update=found)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

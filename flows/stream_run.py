@@ -1,0 +1,87 @@
+"""A stream from its start to its end: server and workers, the flow, the nights it touched."""
+
+import asyncio
+from pathlib import Path
+from time import perf_counter
+
+from flows.adapters.arrivals import Arrivals
+from flows.adapters.ledger import Ledger
+from flows.books import Books
+from flows.feed import Feed
+from flows.night_run import first_of
+from flows.night_work import planner
+from flows.prefect_server import prefect_server
+from flows.progress import Progress
+from flows.stream_book import StreamBook
+from flows.stream_night import Bounds, StreamNight
+from flows.withdrawal import SourceIndex
+from flows.worker_server import start_worker_server
+from schemas.errors import NightstrideError, Retryable
+from schemas.settings import Settings
+from schemas.summary import RunSummary
+from stages import PIPELINE
+
+
+def run_stream(
+    source: str, arrivals: Arrivals, bounds: Bounds, out: Path, settings: Settings, progress: Progress
+) -> RunSummary:
+    """Search what arrives until it is asked to stop, or nothing has arrived for long enough.
+
+    Parameters
+    ----------
+    source, arrivals, bounds
+        Where exposures arrive, as the user wrote it and as it is read, and how much is taken at a time.
+    out, settings, progress
+        Of the run. The caller holds the lease of ``out``.
+
+    Raises
+    ------
+    Misconfigured
+        No exposure could succeed.
+    Retryable
+        The orchestrator failed: what is published is published, and the same command goes on.
+    """
+    start = perf_counter()
+    server = prefect_server()
+    if settings.execution.scheduler is None:
+        start_worker_server()
+    from flows.cluster import cluster, warm_up
+
+    book = StreamBook(source, out, settings, progress)
+    with cluster(settings) as workers:
+        warm_up(workers, settings)
+        index = SourceIndex(Ledger(out))
+        feed = Feed(arrivals, planner(out, settings, index=index), index, settings)
+        night = StreamNight(feed, book, bounds, out, settings, Books(out, settings, PIPELINE), progress, workers)
+        server.wait()
+        progress.say(f"Watching {source} with {workers.workers} workers.")
+        startup = perf_counter() - start
+        try:
+            _search(night)
+        finally:
+            arrivals.close()
+            night.record("ended")
+    if not night.drain.asked:
+        book.bring_together()
+    wall = perf_counter() - start
+    elapsed = {"startup": startup, "search": wall - startup, "wall": wall}
+    summary = book.summary()
+    seconds = {**summary.seconds, **{name: round(value, 3) for name, value in elapsed.items()}}
+    return summary.model_copy(update={"seconds": seconds})
+
+
+def _search(night: StreamNight) -> None:
+    from flows.stream import stream
+
+    try:
+        asyncio.run(stream(night))
+    except* NightstrideError as group:
+        raise first_of(group) from group
+    except* Exception as group:
+        error = first_of(group)
+        raise Retryable(
+            "stream",
+            "the stream",
+            f"ended early: {type(error).__name__}: {error}.",
+            "start it again: what is published is kept, and the rest is done.",
+        ) from group
