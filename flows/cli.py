@@ -8,6 +8,7 @@ from flows.commands.doctor import doctor
 from flows.commands.explain import explain
 from flows.commands.export import export
 from flows.commands.forced import forced
+from flows.commands.prune import prune
 from flows.commands.report import report
 from flows.commands.run import run
 from flows.commands.simulate import simulate
@@ -30,6 +31,7 @@ app.command()(forced)
 app.command()(verify)
 app.command()(status)
 app.command()(explain)
+app.command()(prune)
 app.command()(export)
 app.command()(report)
 app.command()(doctor)

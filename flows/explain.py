@@ -2,19 +2,18 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow.compute as pc
 
 from flows.adapters.catalog_store import CatalogStore
 from flows.adapters.ledger import Ledger
-from flows.adapters.sources import Source, list_sources
 from flows.adapters.zarr_tiles import TileStore
 from flows.exposure_tasks import tile_path
-from flows.source_digest import sha256_of
-from flows.source_name import name_of
+from flows.source_state import State, source_state
 from schemas.dia_source import DIA_SOURCE, exposure_of
-from schemas.errors import BadInput, Misconfigured, NightstrideError
+from schemas.errors import BadInput, Misconfigured
+from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord, ProvenanceRecord
 from schemas.settings import Settings
 
@@ -53,7 +52,7 @@ class Explanation:
     detection: dict[str, Any]
     source_uri: str
     source_sha256: str
-    source_state: Literal["unchanged", "changed", "unreachable"]
+    source_state: State
     cutout: Cutout
     tiles: str
     tiles_digest: str | None
@@ -101,8 +100,6 @@ def explain(out: Path, source_id: int) -> Explanation:
 
 
 def _in(out: Path, ledger: Ledger, night: str, visit: int, detector: int, source_id: int) -> Explanation | None:
-    from schemas.exposure import ExposureKey
-
     record = ledger.get(ExposureKey(night=night, visit=visit, detector=detector))
     if record is None or DIA_SOURCE.name not in record.datasets:
         return None
@@ -112,11 +109,12 @@ def _in(out: Path, ledger: Ledger, night: str, visit: int, detector: int, source
         return None
     tiles = tile_path(out, record.key)
     provenance = ledger.provenance(record.provenance) if record.provenance else None
+    settings = Settings.model_validate(provenance.settings) if provenance else Settings()
     return Explanation(
         detection=rows[0],
         source_uri=record.source_uri,
         source_sha256=record.source_sha256,
-        source_state=_state(record, provenance),
+        source_state=source_state(record.source_uri, record.source_sha256, settings),
         cutout=cutout_of(rows[0]["x"], rows[0]["y"], rows[0]["bboxSize"]),
         tiles=tiles.relative_to(out).as_posix(),
         tiles_digest=_tiles_digest(tiles),
@@ -140,24 +138,3 @@ def _tiles_digest(path: Path) -> str | None:
         return TileStore.open(path).digest
     except BadInput:
         return None
-
-
-def _state(
-    record: ExposureRecord, provenance: ProvenanceRecord | None
-) -> Literal["unchanged", "changed", "unreachable"]:
-    """Read the files of the exposure again and compare."""
-    settings = Settings.model_validate(provenance.settings) if provenance else Settings()
-    try:
-        for source in _candidates(record.source_uri, settings):
-            if sha256_of(source, settings) == record.source_sha256:
-                return "unchanged"
-    except NightstrideError:
-        return "unreachable"
-    return "changed"
-
-
-def _candidates(uri: str, settings: Settings) -> list[Source]:
-    """Files that the name of a source stands for: with those beside it, and alone."""
-    file = uri.rpartition("[")[0] if uri.endswith("]") else uri
-    found = [source for source in list_sources([file], settings) if name_of(source) == uri]
-    return [*found, *(Source(source.uri, index=source.index) for source in found if source.siblings)]

@@ -5,7 +5,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
-from flows.adapters.lease import Holder, lease
+from flows.adapters.holder import Holder
+from flows.adapters.lease import lease
 from schemas.errors import Misconfigured
 
 POLL_S = 1.0

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.adapters.lease import Holder, holder_of
+from flows.adapters.holder import Holder
+from flows.adapters.lease import holder_of
 from flows.adapters.ledger import Ledger
 from flows.adapters.quarantine import Quarantine
 from flows.lag import percentiles

@@ -93,7 +93,10 @@ def remove(path: Path) -> None:
         return
     with writing(path):
         if path.is_dir():
-            shutil.rmtree(path)
+            # Under its name it is whole or gone; what a killed process leaves of it, the next run sweeps away.
+            gone = path.parent / f".{path.name}.{uuid4().hex}{STAGED}"
+            path.rename(gone)
+            shutil.rmtree(gone)
         else:
             path.unlink(missing_ok=True)
 
@@ -121,8 +124,8 @@ def leftovers(out: Path) -> list[Path]:
         return []
     staging = out / "staging"
     staged = sorted(staging.iterdir()) if staging.is_dir() else []
-    tiles, arrays = (out / "tiles").glob(f"*/.*{STAGED}"), (out / "catalogs").glob(f"*/*/.*{STAGED}")
-    return staged + sorted(tiles) + sorted(arrays)
+    folders = ("tiles/*", "catalogs/*/*", "reports")
+    return staged + [entry for folder in folders for entry in sorted(out.glob(f"{folder}/.*{STAGED}"))]
 
 
 @contextmanager

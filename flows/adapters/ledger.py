@@ -108,7 +108,7 @@ class Ledger:
         digest = sha256(content).hexdigest()
         path = self._root / "provenance" / f"{digest}.json"
         if not path.exists():
-            write_file(path, content, self._staging)
+            write_file(path, content, self._out / "staging")
         return digest
 
     def watch(self) -> WatchRecord | None:
@@ -117,7 +117,7 @@ class Ledger:
 
     def put_watch(self, record: WatchRecord) -> None:
         """Replace what is said of the stream."""
-        write_file(self._root / "watch.json", record.model_dump_json(indent=1).encode(), self._staging)
+        write_file(self._root / "watch.json", record.model_dump_json(indent=1).encode(), self._out / "staging")
 
     def _read(self, path: Path, kind: type[Kept]) -> Kept | None:
         try:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.commands.output_folder import output_folder
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -26,7 +28,7 @@ def _night(value: str | None) -> str | None:
 
 def backfill(
     archive: Annotated[list[str], typer.Argument(help="Folders (with all below them), URLs, manifests or files.")],
-    out: Annotated[Path, typer.Option(help="Output folder; a rerun does what is left to do.")],
+    out: Annotated[Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL.")],
     first: Annotated[str | None, typer.Option("--from", callback=_night, help="First night, YYYYMMDD.")] = None,
     last: Annotated[str | None, typer.Option("--to", callback=_night, help="Last night, included.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
@@ -44,6 +46,7 @@ def backfill(
     """
     from rich.console import Console
 
+    from flows.adapters.object_store import configure
     from flows.backfill import Backfill
     from flows.settings_file import load_settings
     from schemas.errors import NightstrideError
@@ -52,6 +55,7 @@ def backfill(
     out = out.resolve()
     try:
         settings = load_settings(config, {"execution": {"scheduler": scheduler, "workers": workers}})
+        configure(settings.store)
         nights = _survey(archive, out, settings, first, last)
         if dry_run:
             _forecast(nights, out, settings, console if as_json else Console(), as_json)

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.commands.output_folder import output_folder
+
 if TYPE_CHECKING:
     from flows.explain import Explanation
 
 
 def explain(
-    out: Annotated[Path, typer.Argument(help="Output folder of a run.")],
+    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
     source_id: Annotated[int, typer.Argument(metavar="ID", help="diaSourceId of a published detection.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:

@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from flows.commands.output_folder import output_folder
+
 
 def status(
-    out: Annotated[Path, typer.Argument(help="Output folder of a run.")],
+    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
     night: Annotated[str | None, typer.Argument(help="YYYYMMDD; by default every night in OUT.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.commands.output_folder import output_folder
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 def watch(
     source: Annotated[str, typer.Argument(metavar="FOLDER|URL", help="Where exposures arrive.")],
-    out: Annotated[Path, typer.Option(help="Output folder.")],
+    out: Annotated[Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL.")],
     config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler; default: own workers.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
@@ -41,6 +43,7 @@ def watch(
     """
     from rich.console import Console
 
+    from flows.adapters.object_store import configure
     from flows.settings_file import load_settings
     from flows.stream_night import Bounds
     from schemas.errors import NightstrideError, Retryable
@@ -49,6 +52,7 @@ def watch(
     try:
         execution = {"scheduler": scheduler, "workers": workers, "visit_deadline_s": deadline}
         settings = load_settings(config, {"execution": execution})
+        configure(settings.store)
         bounds = Bounds(queue, poll, quiet, idle_exit)
         summary = _watch(source, still, done_suffix, bounds, out.resolve(), settings, wait, console)
     except NightstrideError as error:

@@ -17,6 +17,7 @@ COMMANDS = (
     "watch",
     "status",
     "explain",
+    "prune",
     "simulate",
     "forced",
     "evaluate",
