@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from flows.adapters.bucket_path import BucketPath, side_by_side
 from flows.adapters.ledger import Ledger
+from flows.adapters.object_store import PROTOCOL
 from flows.adapters.quarantine import Quarantine
 from flows.adapters.sources import Source
 from flows.lineage import memo_name
@@ -142,22 +144,20 @@ class Planner:
         """
         self._quarantined, self._failed, self._rejected, self._withdrawn = [], [], [], []
         groups: dict[Name, list[Item]] = {}
-        for source in sorted(set(sources), key=name_of):
-            item = self._attempt(source, self.identify, source)
-            if item is not None:
-                groups.setdefault(name_tuple(item.key), []).append(item)
+        for item in self._identified(sorted(set(sources), key=name_of)):
+            groups.setdefault(name_tuple(item.key), []).append(item)
         todo, published, skipped, claimed = [], [], 0, set()
-        for name, group in sorted(groups.items()):
-            winner, copies = self._one_of(group)
+        chosen = [(name, groups[name], *self._one_of(groups[name])) for name in sorted(groups)]
+        why = self._reasons([winner for _, _, winner, _ in chosen if winner is not None])
+        for name, group, winner, copies in chosen:
             skipped += copies
             if winner is not None or copies:
                 claimed.add(name)
             if winner is None:
                 published += [record for record in (group[0].record,) if record is not None and copies]
                 continue
-            why = self.outdated(winner) or (winner.record and damaged(winner.record, self._out))
-            if winner.record is None or why:
-                todo.append(replace(winner, why=why or NEW))
+            if winner.record is None or why[winner.key]:
+                todo.append(replace(winner, why=why[winner.key] or NEW))
             elif winner.record.status == "done":
                 published.append(winner.record)
                 skipped += 1
@@ -176,6 +176,23 @@ class Planner:
         for one in self._rejected:
             self._put_away(one, superseded)
         return [replace(item, superseded=superseded.by(name_of(item.source), item.key)) for item in todo]
+
+    def _identified(self, sources: Sequence[Source]) -> list[Item]:
+        """Name the exposures; what waits for an object store waits side by side."""
+        remote = isinstance(self._out, BucketPath) or any(source.uri.startswith(PROTOCOL) for source in sources)
+        found = side_by_side(lambda source: self._attempt(source, self.identify, source), sources, remote)
+        self._rejected.sort(key=lambda one: name_of(one.source))
+        self._failed.sort(key=lambda one: one.uri)
+        return [item for item in found if item is not None]
+
+    def _reasons(self, items: Sequence[Item]) -> dict[ExposureKey, Redo | None]:
+        """Say why each has to be searched; None: it is published and up to date."""
+
+        def reason(item: Item) -> Redo | None:
+            return self.outdated(item) or (damaged(item.record, self._out) if item.record is not None else None)
+
+        reasons = side_by_side(reason, items, isinstance(self._out, BucketPath))
+        return {item.key: why for item, why in zip(items, reasons, strict=True)}
 
     def _attempt(self, source: Source, step: Callable[[Any], Item], subject: Any) -> Item | None:
         """Take a step that reads a source; what goes wrong is kept, and the source counted."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.adapters.sources import Source
+from schemas.errors import BadInput, Retryable
 from schemas.ledger import SourceStat
 
 
@@ -17,7 +18,7 @@ def stat_of(source: Source) -> SourceStat | None:
     """
     try:
         found = [_stat(uri) for uri in (source.uri, *(uri for _, uri in source.siblings))]
-    except (OSError, ValueError):
+    except (OSError, ValueError, BadInput, Retryable):
         return None
     told = [(size, mtime_ns) for size, mtime_ns in found if mtime_ns is not None]
     if len(told) < len(found):
@@ -31,10 +32,14 @@ def _stat(uri: str) -> tuple[int, int | None]:
         entry = Path(uri).stat()
         return entry.st_size, entry.st_mtime_ns
     # Imported here: a rerun on local files should not pay for it.
-    from fsspec.core import url_to_fs
+    from flows.adapters.files import failures, file_system, patient
 
-    fs, path = url_to_fs(uri)
-    info: dict[str, Any] = fs.info(path)
+    def once() -> dict[str, Any]:
+        with failures(uri):
+            fs, path = file_system(uri)
+            return dict(fs.info(path))
+
+    info = patient(uri, once)
     changed = info.get("mtime") or info.get("LastModified") or info.get("last_modified")
     if isinstance(changed, datetime):
         changed = changed.timestamp()

@@ -1,12 +1,11 @@
 """Groups of objects that are there whole or not at all, and copies of them on this machine."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from flows.adapters.bucket_path import SIDE_BY_SIDE, BucketPath, files_below, remove_objects
+from flows.adapters.bucket_path import BucketPath, files_below, remove_objects, side_by_side
 
 ROOT = "zarr.json"
 """Without it a group cannot be opened: written last, removed first."""
@@ -28,8 +27,7 @@ def publish_group(folder: Path, path: BucketPath) -> None:
     root = path / ROOT
     if root in old:
         root.unlink()
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        list(pool.map(lambda name: name.write(new[name].read_bytes()), new.keys() - {root}))
+    side_by_side(lambda name: name.write(new[name].read_bytes()), sorted(new.keys() - {root}), remote=True)
     remove_objects(sorted(old - new.keys()))
     root.write(new[root].read_bytes())
 
@@ -59,6 +57,5 @@ def local_copy(path: Path) -> Iterator[Path]:
             there.parent.mkdir(parents=True, exist_ok=True)
             there.write_bytes(file.read_bytes())
 
-        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-            list(pool.map(fetch, files_below(path)))
+        side_by_side(fetch, files_below(path), remote=True)
         yield Path(folder)

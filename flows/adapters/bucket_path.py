@@ -1,13 +1,13 @@
 """Places in a bucket, with the methods of `pathlib.Path` by which the output folder is read and written."""
 
 import posixpath
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from flows.adapters.object_store import PROTOCOL, failures, patiently, refuse_credentials, store_of
 from schemas.errors import Misconfigured
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     _Path = Path
 else:
     _Path = PurePosixPath
+
+Given = TypeVar("Given")
+Found = TypeVar("Found")
 
 SIDE_BY_SIDE = 16
 """Requests on their way at a time."""
@@ -190,16 +193,20 @@ def read_files(paths: Iterable[Path]) -> list[bytes | FileNotFoundError]:
         As reading one does, but for `FileNotFoundError`.
     """
     listed = list(paths)
-    if not listed or not isinstance(listed[0], BucketPath):
-        return [_read(path) for path in listed]
-    with ThreadPoolExecutor(min(SIDE_BY_SIDE, len(listed))) as pool:
-        return list(pool.map(_read, listed))
+    return side_by_side(_read, listed, any(isinstance(path, BucketPath) for path in listed))
+
+
+def side_by_side(function: Callable[[Given], Found], items: Sequence[Given], remote: bool) -> list[Found]:
+    """Call a function on items, in order; if each call waits for another machine, some at a time."""
+    if not remote or len(items) < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(min(SIDE_BY_SIDE, len(items))) as pool:
+        return list(pool.map(function, items))
 
 
 def remove_objects(paths: Sequence[Path]) -> None:
     """Remove objects, side by side; errors as in `BucketPath.unlink`."""
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        list(pool.map(lambda path: path.unlink(missing_ok=True), paths))
+    side_by_side(lambda path: path.unlink(missing_ok=True), paths, remote=True)
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -1,11 +1,10 @@
 """Records in a bucket of which this process is the one writer, and finds out if it is not."""
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from flows.adapters.atomic import write_file
-from flows.adapters.bucket_path import SIDE_BY_SIDE, BucketPath
+from flows.adapters.bucket_path import BucketPath, side_by_side
 from flows.adapters.conditional import conditions_of
 from schemas.errors import Misconfigured
 
@@ -37,12 +36,8 @@ def read_record(path: Path) -> bytes:
 def read_records(paths: Iterable[Path]) -> list[tuple[Path, bytes]]:
     """Read records, those in a bucket side by side, and leave out what has gone; errors as in `read_record`."""
     listed = list(paths)
-    if not listed or not isinstance(listed[0], BucketPath):
-        found = map(_read, listed)
-        return [(path, content) for path, content in zip(listed, found, strict=True) if content is not None]
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        contents = pool.map(_read, listed)
-        return [(path, content) for path, content in zip(listed, contents, strict=True) if content is not None]
+    contents = side_by_side(_read, listed, any(isinstance(path, BucketPath) for path in listed))
+    return [(path, content) for path, content in zip(listed, contents, strict=True) if content is not None]
 
 
 def write_record(path: Path, content: bytes, out: Path) -> None:

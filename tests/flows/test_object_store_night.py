@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from tests.flows.fault_proxy import FaultProxy, Faults
 from tests.flows.night_support import DETECTORS, VISITS, catalogues
 from tests.flows.s3_support import KEY, SECRET
 
@@ -77,18 +80,58 @@ def test_no_secret_is_written_anywhere(server, bucket, night):
     assert not [text[:200] for text in texts if SECRET in text or KEY in text]
 
 
-@pytest.mark.parametrize("where", ["bucket", "local"])
-def test_other_commands_say_the_same_of_it(where, server, bucket, night, uninterrupted, raw_night, tmp_path):
-    out = f"s3://{bucket}/out" if where == "bucket" else uninterrupted[1]
+def test_other_commands_read_it(server, bucket, night, raw_night, tmp_path):
+    out = f"s3://{bucket}/out"
     verified = command("verify", out, "--json", **server.environment)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert json.loads(verified.stdout.splitlines()[-1])["exposures"] == ALL
     truth = raw_night.parent / "truth.parquet"
-    assert command("evaluate", "detect", out, "--truth", truth, **server.environment).returncode == 0
+    evaluated = command("evaluate", "detect", out, "--truth", truth, "--json", **server.environment)
+    assert evaluated.returncode == 0, evaluated.stderr
+    target = pq.read_table(raw_night.parent / "truth.parquet").to_pylist()[0]
+    (tmp_path / "targets.csv").write_text(f"name,ra,dec\none,{target['ra']},{target['dec']}\n")
+    forced = command("forced", tmp_path / "targets.csv", "--out", out, "--json", **server.environment)
+    assert forced.returncode == 0, forced.stderr
+    assert json.loads(forced.stdout.splitlines()[-1])["exposures"] == ALL
     report = command("report", out, "--truth", truth, **server.environment)
     assert report.returncode == 0, report.stderr
     exported = command("export", out, "--dataset", "dia_source", "--to", tmp_path / "d.vot", **server.environment)
     assert exported.returncode == 0, exported.stderr
+
+
+@pytest.mark.slow
+def test_a_disturbed_night_is_that_of_an_undisturbed_one(moto, nightstride_run, uninterrupted, raw_night):
+    """Slow answers, refusals, connections cut in the middle of answers and of what is sent."""
+    name = moto.new_bucket()
+    put_folder(moto.client, name, raw_night, "raw")
+    with FaultProxy("127.0.0.1", moto.port, Faults(refuse=7, cut=11, cut_request=13, latency_s=0.02)) as proxy:
+        behind = moto.environment | {"AWS_ENDPOINT_URL": proxy.endpoint}
+        run = nightstride_run(f"s3://{name}/raw", "--out", f"s3://{name}/out", **behind)
+        done = proxy.faults.done
+    assert (run.code, run.counts) == (0, (ALL, ALL, 0, 0, 0)), run.stderr
+    assert published(moto.client, name, "out/catalogs/") == catalogues(uninterrupted[1])
+    assert min(done["refused"], done["cut"], done["cut_request"]) >= 5
+
+
+@pytest.mark.slow
+def test_a_store_that_is_down_for_a_while_delays_the_night_and_no_more(moto, nightstride_run, uninterrupted, raw_night):
+    name = moto.new_bucket()
+    put_folder(moto.client, name, raw_night, "raw")
+    with FaultProxy("127.0.0.1", moto.port, Faults()) as proxy:
+        behind = moto.environment | {"AWS_ENDPOINT_URL": proxy.endpoint}
+        process = nightstride_run.start(f"s3://{name}/raw", "--out", f"s3://{name}/out", **behind)
+        end = time.monotonic() + 600
+        while not moto.client.list_objects_v2(Bucket=name, Prefix="out/tiles/")["KeyCount"]:
+            assert time.monotonic() < end
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.1)
+        proxy.faults.refuse = 1
+        time.sleep(30)
+        proxy.faults.refuse = 0
+        _, stderr = process.communicate(timeout=1200)
+        assert proxy.faults.done["refused"] > 5
+    assert process.returncode == 0, stderr
+    assert published(moto.client, name, "out/catalogs/") == catalogues(uninterrupted[1])
 
 
 def test_damage_is_found_and_made_good(server, night, nightstride_run, raw_night):
