@@ -31,3 +31,16 @@ def night_label(mjd_utc: float, longitude_deg: float) -> str:
         return date.fromordinal(_MJD_0 + day).strftime("%Y%m%d").zfill(8)
     except (OverflowError, ValueError) as error:
         raise ValueError(f"MJD {mjd_utc} is not a date of the years 1 to 9999") from error
+
+
+def night_begin(night: date, longitude_deg: float) -> float:
+    """Give the time when a night begins, MJD UTC: local mean noon before its evening.
+
+    Parameters
+    ----------
+    night
+        Date of the evening, as in `night_label`.
+    longitude_deg
+        Of the site, east positive.
+    """
+    return night.toordinal() - _MJD_0 + 0.5 - longitude_deg / 360

@@ -1,6 +1,7 @@
 """All settings, in one frozen model."""
 
 import math
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -174,6 +175,28 @@ class ButlerSettings(Section):
     ] = ("*_differenceExp", "difference_image")
 
 
+class FetchSettings(Section):
+    """Downloads from an archive."""
+
+    url: Annotated[str, Field(description="Address of the archive's image service.")] = (
+        "https://irsa.ipac.caltech.edu/ibe"
+    )
+    connections: Annotated[int, Field(gt=0, le=64, description="Files at a time.")] = 4
+    max_gib: Annotated[
+        float | None, Field(gt=0, description="Most to be fetched by one call, GiB; null: no limit.")
+    ] = 100.0
+    retries: Annotated[int, Field(ge=0, description="Attempts after the first that bring nothing.")] = 5
+    backoff_s: Annotated[float, Field(ge=0, description="Wait before the first of them, s; doubled each time.")] = 1.0
+    timeout_s: Annotated[float, Field(gt=0, description="Longest silence of the archive, s.")] = 60.0
+
+    @field_validator("url")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", value):
+            raise ValueError("must be http:// or https:// and a host, without a query")
+        return value.rstrip("/")
+
+
 class ExecutionSettings(Section):
     """Where and how the work runs."""
 
@@ -223,5 +246,6 @@ class Settings(BaseSettings):
     link_hosts: LinkHostsSettings = LinkHostsSettings()
     star_galaxy: StarGalaxySettings = StarGalaxySettings()
     butler: ButlerSettings = ButlerSettings()
+    fetch: FetchSettings = FetchSettings()
     execution: ExecutionSettings = ExecutionSettings()
     store: StoreSettings = StoreSettings()

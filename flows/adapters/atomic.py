@@ -55,6 +55,17 @@ def write_file(path: Path, content: bytes, staging: Path) -> None:
         _sync(path.parent)
 
 
+def publish_file(staged: Path, path: Path) -> None:
+    """Put a file that is whole on disk, and move it to ``path`` in one step; both are on one file system.
+
+    Errors as in `write_file`.
+    """
+    with writing(path):
+        _sync(staged)
+        staged.replace(path)
+        _sync(path.parent)
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Give a hidden folder beside ``path`` to fill; when the block ends well it becomes ``path`` in one step.

@@ -132,6 +132,18 @@ class FitsContent:
             pixels = np.where(pixels == blank, np.float32(np.nan), pixels)
         return pixels
 
+    def check(self) -> None:
+        """Compare CHECKSUM and DATASUM of every HDU that has them; no pixel is decoded.
+
+        Raises
+        ------
+        BadInput
+            ``bad_checksum`` or ``damaged``.
+        """
+        with _damage(self._where):
+            for index in range(len(self.headers)):
+                self._verify_sums(index)
+
     def _verify_sums(self, index: int) -> None:
         # The sums are of the bytes on disk: for a compressed image, of its binary table.
         with fits.open(io.BytesIO(self._data), memmap=False, disable_image_compression=True) as file:

@@ -1,10 +1,10 @@
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.night import night_label
+from kernels.night import night_begin, night_label
 
 
 @given(mjd=st.floats(40000, 80000), longitude=st.floats(-180, 180))
@@ -23,3 +23,11 @@ def test_a_palomar_night_keeps_its_evening_past_midnight_utc_and_local():
 def test_dates_out_of_any_calendar_are_refused():
     with pytest.raises(ValueError, match="not a date"):
         night_label(1e9, 0)
+
+
+@given(night=st.dates(date(1970, 1, 2), date(2100, 1, 1)), longitude=st.floats(-180, 180))
+def test_a_night_begins_where_its_label_does(night, longitude):
+    begin, minute = night_begin(night, longitude), 1 / 1440
+    label = night.strftime("%Y%m%d")
+    assert night_label(begin + minute, longitude) == night_label(begin + 1 - minute, longitude) == label
+    assert night_label(begin - minute, longitude) == (night - timedelta(1)).strftime("%Y%m%d")

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from schemas.settings import InjectSettings, Settings
+from schemas.settings import FetchSettings, InjectSettings, Settings
 
 
 def sections(model):
@@ -31,6 +31,15 @@ def test_a_range_of_what_is_injected_goes_up_from_above_zero(key, value):
     with pytest.raises(ValidationError, match="must be two positive numbers, the smaller first"):
         InjectSettings(**{key: value})
     assert InjectSettings(**{key: (3.0, 3.0)})
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://host/ibe", "irsa.ipac.caltech.edu", "https://", "https://host/ibe?x=1", "https://a b"]
+)
+def test_an_archive_has_a_plain_address(url):
+    with pytest.raises(ValidationError, match="must be http"):
+        FetchSettings(url=url)
+    assert FetchSettings(url="http://127.0.0.1:8000/ibe/").url == "http://127.0.0.1:8000/ibe"
 
 
 def test_environment(monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.adapters.atomic import leftovers, new_folder, sweep, write_file
+from flows.adapters.atomic import leftovers, new_folder, publish_file, sweep, write_file
 from schemas.errors import Misconfigured, Retryable
 
 DRIVER = Path(__file__).with_name("kill_driver.py")
@@ -32,6 +32,17 @@ def test_file_is_whole_and_nothing_else_is_left(tmp_path):
         write_file(tmp_path / "a/b/file", content, tmp_path / "staging")
         assert (tmp_path / "a/b/file").read_bytes() == content
     assert files(tmp_path) == ["a/b/file"]
+
+
+def test_a_file_that_is_whole_gets_its_name(tmp_path):
+    for content in ("one", "another"):
+        (tmp_path / ".part").write_text(content)
+        publish_file(tmp_path / ".part", tmp_path / "file")
+        assert (tmp_path / "file").read_text() == content
+    assert files(tmp_path) == ["file"]
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(Misconfigured, match="could not be written"):
+        publish_file(tmp_path / "file", tmp_path / "file" / "below")
 
 
 def test_folder_is_replaced_whole(tmp_path):

@@ -157,3 +157,14 @@ def test_a_broken_connection_is_not_taken_for_broken_bytes(write_ztf):
     data = Path(write_ztf()).read_bytes()
     with pytest.raises(ConnectionResetError):
         read_headers(Broken(data), "s3://bucket/x.fits")
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_check_finds_a_changed_byte_anywhere_without_decoding(write_ztf, compressed):
+    data = Path(write_ztf(compressed=compressed)).read_bytes()
+    FitsContent(data, "x.fits").check()
+    damaged = bytearray(data)
+    damaged[-2880 * 2 - 7] ^= 4
+    with pytest.raises(BadInput) as caught:
+        FitsContent(bytes(damaged), "x.fits").check()
+    assert caught.value.code == "bad_checksum"

@@ -1,0 +1,1 @@
+"""Exposures from public archives, downloaded."""
