@@ -224,12 +224,13 @@ def test_an_exposure_that_is_cancelled_before_it_begins_gives_its_slot_back(monk
         outcomes=[],
         cluster=SimpleNamespace(address=""),
         tasks=1,
+        draining=False,
     )
 
     async def one_slot():
         slots = asyncio.Semaphore(1)
         with pytest.raises(ExceptionGroup):
-            await nightly.visit.fn(night, items, slots, asyncio.Event())
+            await nightly.visit.fn(night, items, slots, asyncio.Event(), None)
         await asyncio.sleep(0)
         return slots.locked()
 
