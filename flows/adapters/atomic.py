@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from flows.adapters.bucket_folder import publish_group, remove_group
-from flows.adapters.bucket_path import BucketPath
+from flows.adapters.bucket_path import BucketPath, files_below, remove_objects
 from schemas.errors import Misconfigured, NightstrideError, Retryable
 
 STAGED = ".staging"
@@ -99,8 +99,10 @@ def remove(path: Path) -> None:
     if isinstance(path, BucketPath):
         if path.suffix == ".zarr":
             remove_group(path)
-        else:
+        elif path.suffix:
             path.unlink(missing_ok=True)
+        else:
+            remove_objects(files_below(path))
         return
     with writing(path):
         if path.is_dir():

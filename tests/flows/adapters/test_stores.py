@@ -45,13 +45,17 @@ def names(out):
 
 def test_a_file_is_replaced_and_removed(out):
     for content in (b"one", b"", b"another"):
-        write_file(out / "a/b/file", content, out / "staging")
-        assert (out / "a/b/file").read_bytes() == content
-    assert names(out) == ["a/b/file"]
+        write_file(out / "a/b/file.html", content, out / "staging")
+        assert (out / "a/b/file.html").read_bytes() == content
+    write_file(out / "a/file.html", b"beside", out / "staging")
+    assert names(out) == ["a/b/file.html", "a/file.html"]
     assert leftovers(out) == []
     assert sweep(out) == 0
     for _ in range(2):
-        remove(out / "a/b/file")
+        remove(out / "a/file.html")
+        assert names(out) == ["a/b/file.html"]
+    for _ in range(2):
+        remove(out / "a/b")
         assert names(out) == []
 
 
