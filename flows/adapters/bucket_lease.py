@@ -11,6 +11,7 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from flows.adapters.bucket_path import BucketPath
+from flows.adapters.bucket_records import forbid, permit
 from flows.adapters.conditional import Conditions, conditions_of
 from flows.adapters.holder import Holder, locked, myself, runs
 from schemas.errors import NightstrideError, Retryable
@@ -25,7 +26,7 @@ class BucketLease:
     """The lease object of an output folder, and what its store can do."""
 
     def __init__(self, out: BucketPath, stale_s: float) -> None:
-        self._out, self._path, self._stale_s = out, out / "lease.json", stale_s
+        self.out, self._path, self._stale_s = out, out / "lease.json", stale_s
         self._conditions = Conditions()
         self._version = ""
 
@@ -39,12 +40,12 @@ class BucketLease:
         Retryable
             The store does not answer.
         """
-        self._conditions = conditions_of(self._out)
+        self._conditions = conditions_of(self.out)
         if not self._conditions.enforced:
             logger.warning(
                 "%s: the store ignores conditions on writes, so that the lease only keeps out runs that start more "
                 "than %g s apart.",
-                self._out,
+                self.out,
                 SETTLE_S,
             )
         me = myself()
@@ -52,7 +53,7 @@ class BucketLease:
         while True:
             before, version = self._living()
             if before is not None:
-                raise locked(self._out, before)
+                raise locked(self.out, before)
             try:
                 self._version = self._conditions.write(self._path, content, version)
                 break
@@ -61,7 +62,7 @@ class BucketLease:
         if not self._conditions.enforced:
             sleep(SETTLE_S)
             if (other := self._read()) is not None and other != me:
-                raise locked(self._out, other)
+                raise locked(self.out, other)
         return me
 
     def beat(self, me: Holder) -> bool:
@@ -100,7 +101,7 @@ class BucketLease:
 
     def _now(self) -> datetime:
         """Give the time by the clock of the store, which all hosts share."""
-        clock = self._out / "staging" / f"clock-{uuid4().hex}"
+        clock = self.out / "staging" / f"clock-{uuid4().hex}"
         clock.write(b"")
         try:
             return clock.read_versioned().written
@@ -127,6 +128,7 @@ def bucket_lease(out: BucketPath, heartbeat_s: float, stale_s: float) -> Iterato
     """
     held = BucketLease(out, stale_s)
     me = held.take()
+    permit(out)
     ended = Event()
     heart = Thread(target=_beat, args=(held, me, heartbeat_s, stale_s, ended), name="lease", daemon=True)
     heart.start()
@@ -144,6 +146,7 @@ def _beat(held: BucketLease, me: Holder, heartbeat_s: float, stale_s: float, end
     while not ended.wait(heartbeat_s):
         try:
             if not held.beat(me):
+                forbid(held.out)
                 logger.error(
                     "The lease was taken over by another run, %.0f s after the last sign of this one.",
                     monotonic() - last,

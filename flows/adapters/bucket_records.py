@@ -12,6 +12,20 @@ _seen: dict[str, str | None] = {}
 """Version of each record as this process last read or wrote it; None: there was none."""
 
 
+_lost: set[str] = set()
+"""Folders of which another run has taken over the lease."""
+
+
+def forbid(out: BucketPath) -> None:
+    """Let nothing be written to the ledger of ``out`` by this process any more: it has lost the lease."""
+    _lost.add(str(out))
+
+
+def permit(out: BucketPath) -> None:
+    """Take `forbid` back: this process has the lease again."""
+    _lost.discard(str(out))
+
+
 def read_record(path: Path) -> bytes:
     """Read a record, and remember its version if it lies in a bucket.
 
@@ -46,25 +60,21 @@ def write_record(path: Path, content: bytes, out: Path) -> None:
     Raises
     ------
     Misconfigured
-        Another run has changed it meanwhile: two runs write to one folder.
+        Another run has changed it meanwhile, or has the lease now (``taken_over``).
     Misconfigured, Retryable
         As in `flows.adapters.atomic.write_file`.
     """
     if not isinstance(path, BucketPath) or not isinstance(out, BucketPath):
         write_file(path, content, out / "staging")
         return
+    if str(out) in _lost:
+        raise _taken_over(path)
     if str(path) not in _seen:
         _read(path)
     try:
-        version = conditions_of(out).write(path, content, _seen[str(path)])
+        _seen[str(path)] = conditions_of(out).write(path, content, _seen[str(path)])
     except FileExistsError as error:
-        raise Misconfigured(
-            "taken_over",
-            str(path),
-            "was changed by another run, which has taken the folder over from this one.",
-            "let one run at a time write to a folder, and see why this one gave no sign of life (store.timeout_s).",
-        ) from error
-    _seen[str(path)] = version
+        raise _taken_over(path) from error
 
 
 def remove_record(path: Path) -> None:
@@ -72,6 +82,15 @@ def remove_record(path: Path) -> None:
     path.unlink(missing_ok=True)
     if isinstance(path, BucketPath):
         _seen[str(path)] = None
+
+
+def _taken_over(path: Path) -> Misconfigured:
+    return Misconfigured(
+        "taken_over",
+        str(path),
+        "cannot be written: another run has taken the folder over from this one.",
+        "let one run at a time write to a folder, and see why this one gave no sign of life for two minutes.",
+    )
 
 
 def _read(path: Path) -> bytes | None:

@@ -125,10 +125,10 @@ class ShardedArray:
 
 
 class Fetched:
-    """Shards of an array in a bucket, each read by one request; the last few are kept for what is read next."""
+    """Shards of an array in a bucket, each read by one request; some are kept for the tile that is read next."""
 
     KEPT = 8
-    """Shards, of up to 4 MB each: those of a row of tiles and of their halo."""
+    """Shards at a time, of up to 4 MB each."""
 
     def __init__(self, folder: BucketPath) -> None:
         self._folder = folder
@@ -143,15 +143,14 @@ class Fetched:
             As `BucketPath.read_bytes`.
         """
         if cells[0] not in self._kept:
+            # Of the shards of the tile before, those that this one needs are there already.
+            self._kept = {cell: self._kept[cell] for cell in cells[: self.KEPT] if cell in self._kept}
             wanted = [cell for cell in cells[: self.KEPT] if cell not in self._kept]
             found = read_files(self._folder / "c" / str(row) / str(column) for row, column in wanted)
             for cell, content in zip(wanted, found, strict=True):
                 if not isinstance(content, bytes):
                     raise content
                 self._kept[cell] = content
-            newest = {*cells[: self.KEPT]}
-            for cell in [one for one in self._kept if one not in newest][: max(0, len(self._kept) - self.KEPT)]:
-                del self._kept[cell]
         return self._kept[cells[0]]
 
 

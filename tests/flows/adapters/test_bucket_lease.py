@@ -6,6 +6,7 @@ import pytest
 
 from flows.adapters.bucket_lease import BucketLease
 from flows.adapters.bucket_path import files_below, located
+from flows.adapters.bucket_records import write_record
 from flows.adapters.holder import myself
 from flows.adapters.lease import holder_of, lease
 from flows.adapters.object_store import configure
@@ -57,6 +58,13 @@ def contest(started):
     return sorted(said)
 
 
+def write_on_and_on(path, out, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        write_record(path, f"{time.monotonic()}".encode(), out)
+        time.sleep(0.05)
+
+
 def plant(out, **changes):
     """Leave the lease of another process behind."""
     holder = myself().model_copy(update=changes)
@@ -101,6 +109,18 @@ def test_a_lease_that_was_taken_over_is_left_alone(bucket):
     assert not held.beat(me)
     held.give_back(me)
     assert holder_of(bucket) == other
+
+
+def test_who_has_lost_the_lease_writes_no_records(bucket):
+    with lease(bucket, heartbeat_s=0.1):
+        write_record(bucket / "ledger/a.json", b"mine", bucket)
+        plant(bucket, host="elsewhere")
+        with pytest.raises(Misconfigured, match="another run has taken the folder over"):
+            write_on_and_on(bucket / "ledger/a.json", bucket)
+    (bucket / "lease.json").unlink()
+    with lease(bucket):
+        write_record(bucket / "ledger/a.json", b"again", bucket)
+    assert (bucket / "ledger/a.json").read_bytes() == b"again"
 
 
 def test_a_damaged_lease_is_nobodys(bucket):
