@@ -45,7 +45,7 @@ def main():
     count = parser.parse_args().objects
     context = Context(
         models={
-            "superclass": load_model("superclass", "photometry"),
+            "superclass": load_model("superclass", "colours"),
             "star_subclass": load_model("star_subclass", "ugriz"),
         }
     )

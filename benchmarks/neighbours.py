@@ -1,0 +1,56 @@
+"""What neighbours do to PSF fluxes: stars of a field with eight times the usual number, by the nearest other object.
+
+`python -m benchmarks.neighbours [--times 8] [--seed 5]`
+"""
+
+import argparse
+import tempfile
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from astropy.coordinates import SkyCoord
+
+from benchmarks.objects_accuracy import objects_of, spread
+from flows.simulation.night import OBJECTS, Night, simulate_night
+from flows.simulation.presets import find_preset
+
+SHAPE = (1000, 1000)
+NEAR = 1.0  # arcsec
+APART = (0.0, 1.0, 2.0, 3.0, 6.0, 99.0)  # FWHM of the r image
+
+
+def simulate(folder, times, seed):
+    """Write a night of four bands with so many times the stars."""
+    preset = find_preset("ztf", None, SHAPE, ("g", "r", "i", "z"))
+    crowd = replace(preset, stars=(preset.stars[0] * times, preset.stars[1] * times))
+    simulate_night(Night(crowd, seed, visits=4, detectors=1, folder=folder), 1)
+
+
+def main():
+    """Print medians and spreads of magnitude and pull by the distance of the nearest object."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--times", type=float, default=8.0)
+    parser.add_argument("--seed", type=int, default=5)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        simulate(folder, chosen.times, chosen.seed)
+        objects, truth = objects_of(folder), pq.read_table(folder / OBJECTS).to_pandas()
+    ours, theirs = (SkyCoord(one["ra"], one["dec"], unit="deg") for one in (objects, truth))
+    index, offset, _ = ours.match_to_catalog_sky(theirs)
+    _, nearest, _ = ours.match_to_catalog_sky(ours, nthneighbor=2)
+    true = truth.iloc[index].reset_index(drop=True)
+    star = (true["kind"] == "star") & (offset.arcsec < NEAR) & (true["r_mag"] > 15)
+    flux = 10 ** (-0.4 * (true["r_mag"] - 31.4))
+    for low, high in pairwise(APART):
+        fwhm = nearest.arcsec / objects["r_fwhm"]
+        rows = star & (fwhm > low) & (fwhm <= high)
+        off = spread((objects["r_psfMag"] - true["r_mag"])[rows])
+        pull = spread(((objects["r_psfFlux"] - flux) / objects["r_psfFluxErr"])[rows])
+        print(f"nearest object {low:g} to {high:g} FWHM away: r_psfMag {off}, pull {pull}")
+
+
+if __name__ == "__main__":
+    main()
