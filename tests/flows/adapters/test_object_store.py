@@ -94,10 +94,15 @@ def test_a_real_gateway_refuses_wrong_keys(ceph, monkeypatch, capfd):
     for name, value in (ceph.environment | {"AWS_SECRET_ACCESS_KEY": wrong}).items():
         monkeypatch.setenv(name, value)
     configure(StoreSettings(endpoint=ceph.endpoint, patience_s=5))
+    bucket = ceph.new_bucket()
     with pytest.raises(Misconfigured) as caught:
-        located(f"s3://{ceph.new_bucket()}/out").joinpath("x").write(b"")
+        located(f"s3://{bucket}/out").joinpath("x").write(b"")
     assert caught.value.code == "access_denied"
-    assert wrong not in str(caught.value) + "".join(capfd.readouterr())
+    with pytest.raises(Misconfigured) as of_input:
+        list_sources([f"s3://{bucket}/raw"], Settings())
+    told = f"{caught.value} {of_input.value} {''.join(capfd.readouterr())}"
+    assert wrong not in told
+    assert KEY not in told
     configure(StoreSettings())
 
 
