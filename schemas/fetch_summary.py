@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.ledger import Record
 from schemas.summary import Trouble
 
 
 class FetchSummary(Record):
-    """Counts of exposures and files; exposures = whole + not_in_archive + failed + left."""
+    """Counts of exposures and files; those of exposures add up, or the summary is refused."""
 
     nights: Annotated[int, Field(ge=0, description="Nights asked for.")]
     exposures: Annotated[int, Field(ge=0, description="Quadrants that the archive's table lists.")]
@@ -21,6 +21,12 @@ class FetchSummary(Record):
     received: Annotated[int, Field(ge=0, description="Bytes that came through the network.")] = 0
     seconds: Annotated[float, Field(ge=0)] = 0.0
     failed: Annotated[tuple[Trouble, ...], Field(description="Exposures that could not be fetched.")] = ()
+
+    @model_validator(mode="after")
+    def _reconciled(self) -> "FetchSummary":
+        if self.exposures != self.whole + self.not_in_archive + self.left + len(self.failed):
+            raise ValueError(f"exposures must be whole + not_in_archive + left + failed, got {self!r}")
+        return self
 
     @property
     def exit_code(self) -> int:

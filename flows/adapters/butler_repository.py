@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from flows.adapters.object_store import refuse_credentials
 from schemas.errors import Misconfigured
 from schemas.settings import ButlerSettings
 
@@ -63,19 +64,20 @@ def butler_exposures(given: str, wanted: ButlerSettings) -> list[ButlerExposure]
         visit; ``remote_butler``, ``disassembled``: files that cannot be read one by one.
     """
     repository = given.removeprefix(PREFIX)
-    butler = _opened(repository)
-    found = _by_place(_datasets(butler, wanted.dataset_types, wanted, given), given)
-    if not found:
-        raise Misconfigured(
-            "no_exposures",
-            given,
-            f"no dataset of type {' or '.join(wanted.dataset_types)} {_asked(wanted)}.",
-            "widen --where or --collections, or name another --dataset-type; "
-            f"`butler query-datasets {repository}` lists what there is.",
-        )
-    names = {ref.datasetType.name for ref in found.values()}
-    siblings = _siblings(butler, names, wanted, given)
-    uris = _uris(butler, [*found.values(), *(ref for refs in siblings.values() for ref in refs.values())], given)
+    refuse_credentials(repository, "the URL of a repository")
+    with _opened(repository) as butler:
+        found = _by_place(_datasets(butler, wanted.dataset_types, wanted, given), given)
+        if not found:
+            raise Misconfigured(
+                "no_exposures",
+                given,
+                f"no dataset of type {' or '.join(wanted.dataset_types)} {_asked(wanted)}.",
+                "widen --where or --collections, or name another --dataset-type; "
+                f"`butler query-datasets {repository}` lists what there is.",
+            )
+        siblings = _siblings(butler, {ref.datasetType.name for ref in found.values()}, wanted, given)
+        refs = [*found.values(), *(ref for refs in siblings.values() for ref in refs.values())]
+        uris = _uris(butler, refs, given)
     return [
         ButlerExposure(
             uris.get(ref.id, f"{ref.datasetType.name} {ref.id}"),

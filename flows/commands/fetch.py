@@ -133,14 +133,16 @@ async def _download(
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
     from flows.fetch.ztf_fetch import fetch
+    from schemas.fetch_summary import FetchSummary
 
     console.print(f"{summary.files} files, {summary.bytes / 1e6:.1f} MB, to be fetched.", highlight=False)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("fetching", total=plan.bytes)
         done = await fetch(client, plan, folder, lambda count: bar.advance(task, count))
-    return summary.model_copy(
-        update={
+    return FetchSummary.model_validate(
+        summary.model_dump()
+        | {
             "whole": summary.whole + done.whole,
             "left": 0,
             "files": len(done.files),

@@ -105,11 +105,6 @@ async def plan_fetch(
         Where they go, in folders like the archive's.
     tell
         Called after each exposure.
-
-    Raises
-    ------
-    Misconfigured
-        ``refused``: by the first file asked for; a later one fails alone.
     """
     todo: list[ToFetch] = []
     failed: list[Trouble] = []

@@ -13,6 +13,8 @@ def test_exit_code_says_whether_all_came():
     assert FetchSummary.model_validate_json(summary.model_dump_json()) == summary
 
 
-def test_counts_are_counts():
+def test_exposures_add_up():
+    with pytest.raises(ValidationError, match="exposures must be whole"):
+        FetchSummary(nights=1, exposures=3, whole=2)
     with pytest.raises(ValidationError):
-        FetchSummary(nights=1, exposures=-1)
+        FetchSummary(nights=1, exposures=-1, whole=-1)

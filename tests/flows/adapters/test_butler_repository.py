@@ -23,7 +23,6 @@ from tests.flows.butler_support import ingest, insert_records, make_repository
 from tests.flows.night_support import catalogues, of_exposures
 
 pytest_plugins = ("tests.flows.night_fixture",)
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # the middleware leaves database files to the end
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +201,7 @@ def test_a_datastore_may_point_into_a_bucket(rubin_night, tmp_path, monkeypatch)
 def test_errors_say_what_is_wrong_and_what_to_do(repository, tmp_path):
     assert "butler.yaml" in refused("no_such_repository", tmp_path / "nowhere")
     assert "butler.yaml" in refused("no_such_repository", tmp_path)
+    assert "secret" not in refused("credentials_in_url", "https://ann:secret@host/repo")
     assert "No collection with name 'nope'" in refused("bad_query", repository, collections=("nope",))
     assert "Unrecognized identifier 'vist'" in refused("bad_query", repository, where="vist = 3")
     assert "End of input reached" in refused("bad_query", repository, where="visit = ")
