@@ -180,7 +180,8 @@ def _store(bucket: str, settings: StoreSettings) -> "S3Store":
 
     endpoint = settings.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    place: dict[str, Any] = {"region": region}
+    # Some services (Ceph) ask for rights on the whole bucket where several objects are removed by one request.
+    place: dict[str, Any] = {"region": region, "disable_bulk_delete": True}
     if endpoint is not None:
         refuse_credentials(endpoint, "AWS_ENDPOINT_URL")
         # Other services than AWS rarely have a name for each bucket.

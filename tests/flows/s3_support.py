@@ -15,6 +15,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 KEY, SECRET = "NIGHTKEYNIGHTKEY", "secretSECRETsecretSECRETsecret12"
+WORKER_KEY, WORKER_SECRET = "WORKERWORKERWORK", "workerWORKERworkerWORKERworker12"
+"""Of a user who owns nothing."""
+
 CEPH_PROGRAMS = ("ceph-mon", "ceph-mgr", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool")
 
 
@@ -91,9 +94,10 @@ def start_ceph(folder):
     script = Path(__file__).with_name("start_ceph.sh")
     subprocess.run(["bash", script, folder, *map(str, ports)], check=True, timeout=120, capture_output=True)
     server = Server(f"http://127.0.0.1:{ports[0]}")
-    command = ["radosgw-admin", "-c", folder / "ceph.conf", "-n", "client.rgw.a", "user", "create"]
-    user = ["--uid=night", "--display-name=night", f"--access-key={KEY}", f"--secret={SECRET}"]
-    subprocess.run([*command, *user], check=True, timeout=120, capture_output=True)
+    for user, key, secret in (("night", KEY, SECRET), ("worker", WORKER_KEY, WORKER_SECRET)):
+        command = ["radosgw-admin", "-c", folder / "ceph.conf", "-n", "client.rgw.a", "user", "create"]
+        command += [f"--uid={user}", f"--display-name={user}", f"--access-key={key}", f"--secret={secret}"]
+        subprocess.run(command, check=True, timeout=120, capture_output=True)
     answers(server, 120)
     return server
 
