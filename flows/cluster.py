@@ -1,135 +1,160 @@
-"""Where the work runs: a cluster of our own on this machine, or one that is there."""
+"""The cluster of a run: workers of our own, in jobs, or somewhere else; and what they must have before they start."""
 
-import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import dask
-from distributed import Client, LocalCluster, WorkerPlugin
+from distributed import Client, WorkerPlugin
+from distributed.security import Security
 from distributed.worker import Worker
 
 from flows.adapters.object_store import configure
+from flows.admission import Admission, admission, require_admitted
+from flows.cluster_security import security_of
 from flows.exercise import exercise
 from flows.graph import OF_EXPOSURE
+from flows.local_cluster import local_cluster, local_memory, local_workers
 from flows.memory import host_memory
 from flows.model_cache import models_of
-from flows.worker_server import MALLOC, METHOD, THREADS, start_worker_server
+from flows.slurm_cluster import queue_state, slurm_cluster
 from schemas.errors import Misconfigured, NightstrideError
 from schemas.settings import Settings
 from stages import PIPELINE
 
-WORKERS = {
-    # Tasks are sized to fit (flows/memory.py) and nothing big stays on a worker, so there is nothing to spill; a paused
-    # worker would wait for ever for memory that the allocator keeps.
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": 0.95,
-    "distributed.nanny.pre-spawn-environ": MALLOC,
-    "distributed.worker.multiprocessing-method": METHOD,
-}
-
-
-GPU_CONTROL = Path("/dev/nvidiactl")
-"""There if, and only if, this machine (or container) has a GPU that torch can use; looking costs nothing."""
-
-GPU_HOST = 4 * 2**30
-"""Generous: torch's CUDA build maps up to 3 GiB of libraries and context."""
-
-
-PATIENCE = {"distributed.comm.timeouts.connect": "120s", "distributed.comm.timeouts.tcp": "300s"}
-"""On a machine that is busy with other work, processes take longer to answer than Dask expects."""
-
-CLOSE_S = 60.0
-"""How long workers may take to close, s."""
+ANSWER_S = 60.0
+"""How long a cluster that is there may take to have a worker, s."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster: where its scheduler is, how many workers it has, memory of the smallest, bytes."""
+    """A running cluster.
+
+    Attributes
+    ----------
+    address, security
+        Where its scheduler is, and certificates to connect with; None: without encryption.
+    workers
+        How many tasks it runs at a time, at most.
+    memory_bytes
+        Of its smallest worker.
+    terms
+        What workers are asked for before each task; None: they are forked from what runs here.
+    """
 
     address: str
     workers: int
     memory_bytes: int
+    security: Security | None = None
+    terms: Admission | None = None
+
+    def client(self, **options: Any) -> Client:
+        """Give a new client, which is not that of the process."""
+        return Client(self.address, security=self.security, set_as_default=False, **options)
 
 
 @contextmanager
-def cluster(settings: Settings) -> Iterator[Cluster]:
-    """Start a cluster on this machine, or connect to the one in the settings.
+def cluster(settings: Settings, out: Path) -> Iterator[Cluster]:
+    """Start the workers that the settings ask for, or connect to those that are there.
+
+    Parameters
+    ----------
+    settings
+        Sections ``cluster`` and ``execution``.
+    out
+        Output folder, which all workers must see.
 
     Raises
     ------
     Misconfigured
-        The scheduler does not answer, or has no workers.
+        The scheduler does not answer, has no workers, or has workers with other software, without the output folder
+        or without a resource that tasks need; no job is started; a certificate is unfit.
     """
-    if settings.execution.scheduler is not None:
-        yield _existing(settings.execution.scheduler)
-        return
-    start_worker_server()
-    with dask.config.set(WORKERS | PATIENCE):
-        local = LocalCluster(
-            n_workers=local_workers(settings),
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=local_memory(settings) + gpu_host_bytes(settings),
-            dashboard_address="127.0.0.1:0",  # None would take port 8787 or warn
-            silence_logs=logging.CRITICAL,
-            env=THREADS,
-        )
-        try:
-            yield Cluster(local.scheduler_address, local_workers(settings), local_memory(settings))
-        finally:
-            # All results are published by now: workers that are slow to close end with this process.
-            with suppress(TimeoutError, OSError):
-                local.close(timeout=CLOSE_S)
+    kind = settings.cluster.kind
+    if kind == "local":
+        with local_cluster(settings) as address:
+            yield Cluster(address, local_workers(settings), local_memory(settings))
+    elif kind == "slurm":
+        slurm = settings.cluster.slurm
+        with slurm_cluster(settings.cluster) as (address, security), admission(out, settings.store) as terms:
+            joined = _joined(Cluster(address, 0, 0, security, terms), settings, slurm.start_timeout_s)
+            yield Cluster(address, slurm.maximum_jobs * slurm.cores, joined.memory_bytes, security, terms)
+    else:
+        address = str(settings.cluster.address)
+        with admission(out, settings.store) as terms:
+            yield _joined(Cluster(address, 0, 0, security_of(settings.cluster), terms), settings, ANSWER_S)
 
 
 def warm_up(running: Cluster, settings: Settings) -> None:
     """Have every worker load its models, those that replace killed ones too."""
-    with Client(running.address, set_as_default=False) as client:
+    with running.client() as client:
         client.register_plugin(Warm(settings))
 
 
-def local_workers(settings: Settings) -> int:
-    """Give the number of worker processes of a cluster of our own: one per core that this process may use."""
-    return settings.execution.workers or len(os.sched_getaffinity(0))
-
-
-def local_memory(settings: Settings) -> int:
-    """Memory of a worker of a cluster of our own, bytes."""
-    return int(settings.execution.worker_memory_gib * 2**30)
-
-
-def gpu_host_bytes(settings: Settings) -> int:
-    """Host memory that CUDA's libraries and context take in a worker that computes on a GPU, bytes; no task's share."""
-    uses_gpu = settings.detect.device == "cuda" or (settings.detect.device == "auto" and GPU_CONTROL.exists())
-    return GPU_HOST if uses_gpu else 0
-
-
-def _existing(address: str) -> Cluster:
+def _joined(running: Cluster, settings: Settings, patience_s: float) -> Cluster:
+    """Wait for workers, see that they are fit, and give the cluster with their number and memory."""
     try:
-        with Client(address, set_as_default=False, timeout="10s") as client:
-            client.wait_for_workers(1, timeout=60)
+        with running.client(timeout="10s") as client:
+            client.wait_for_workers(1, timeout=patience_s)
+            if running.terms is not None:
+                require_admitted(client, running.terms)
+            _require_resources(client, settings)
             limits = _memory_limits(client)
-            return Cluster(address, sum(client.nthreads().values()), min(limits))
+            workers = sum(client.nthreads().values())
+            return Cluster(running.address, workers, min(limits), running.security, running.terms)
     except (OSError, TimeoutError) as error:
-        raise Misconfigured(
-            "scheduler",
-            address,
-            f"no Dask scheduler with workers answers: {error}.",
-            "start one there, correct --scheduler, or leave it out for a cluster on this machine.",
-        ) from error
+        raise _no_workers(running, settings, error) from error
+
+
+def _no_workers(running: Cluster, settings: Settings, error: Exception) -> Misconfigured:
+    if settings.cluster.kind == "slurm":
+        waited = settings.cluster.slurm.start_timeout_s
+        return Misconfigured(
+            "slurm",
+            "cluster.slurm",
+            f"no worker within start_timeout_s = {waited:g} s; squeue: {queue_state()}.",
+            "read the logs of the jobs in cluster.slurm.folder, ask for less, or wait longer.",
+        )
+    if "certificate" in str(error):
+        return Misconfigured(
+            "tls",
+            "cluster.tls_ca",
+            f"the certificate of {running.address} is not of the authority in {settings.cluster.tls_ca}.",
+            "name the CA file that the scheduler was started with.",
+        )
+    return Misconfigured(
+        "scheduler",
+        running.address,
+        f"no Dask scheduler with workers answers: {error}.",
+        "start one there, correct --scheduler (tls://… if it was started with certificates, signed by the authority "
+        "of ours), or leave it out for a cluster on this machine.",
+    )
+
+
+def _require_resources(client: Client, settings: Settings) -> None:
+    offered = {name for worker in _workers(client).values() for name in worker["resources"]}
+    for field in ("inference_resource", "other_resource"):
+        wanted = getattr(settings.cluster, field)
+        if wanted is not None and wanted not in offered:
+            raise Misconfigured(
+                "resource",
+                f"cluster.{field}",
+                f"no worker offers {wanted!r}; offered: {', '.join(sorted(offered)) or 'nothing'}.",
+                f"start workers with --resources '{wanted}=1'.",
+            )
 
 
 def _memory_limits(client: Client) -> list[int]:
     """Memory of each worker, bytes; of one without a limit, the memory of its host."""
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    workers = _workers(client)
     unlimited = [address for address, worker in workers.items() if not worker["memory_limit"]]
     hosts = client.run(host_memory, workers=unlimited) if unlimited else {}
     return [hosts.get(address) or worker["memory_limit"] for address, worker in workers.items()]
+
+
+def _workers(client: Client) -> dict[str, Any]:
+    return dict(client.scheduler_info(n_workers=-1)["workers"])
 
 
 class Warm(WorkerPlugin):
@@ -146,8 +171,17 @@ class Warm(WorkerPlugin):
 
         configure(self._settings.store)
         torch.set_num_threads(1)
+        settings = self._here(worker)
         for stage in PIPELINE:
             if stage.per in OF_EXPOSURE:  # those of whole nights run elsewhere
-                models_of(stage, self._settings)
+                models_of(stage, settings)
         with suppress(NightstrideError):
-            exercise(self._settings)
+            exercise(settings)
+
+    def _here(self, worker: Worker) -> Settings:
+        """Give the settings for this worker: one that runs no networks needs no GPU."""
+        resource = self._settings.cluster.inference_resource
+        if resource is None or resource in worker.state.total_resources:
+            return self._settings
+        detect = self._settings.detect.model_copy(update={"device": "cpu"})
+        return self._settings.model_copy(update={"detect": detect})

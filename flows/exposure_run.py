@@ -1,16 +1,19 @@
 """One exposure's way through the cluster: store, search tile by tile, measure and publish."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+from dask.utils import funcname
 from distributed import Client
 
+from flows.admission import Admission, admitted
 from flows.books import Books
-from flows.exposure_tasks import Published, Searched, Stored, finish, search, store, tile_path
+from flows.exposure_tasks import Published, Searched, Stored, finish, inject, search, store, tile_path
 from flows.outcome import Outcome, total_seconds, trouble_of
 from flows.plan import Item
 from flows.progress import Progress
@@ -19,6 +22,8 @@ from flows.shutter import shutter_closed
 from flows.up_to_date import remaining, up_to_date
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.injection import INJECTION
+from schemas.ledger import DatasetRecord
 from schemas.settings import Settings
 from schemas.tiles import Tile
 
@@ -45,6 +50,8 @@ class ExposureRun:
         Told of each step.
     tasks
         Among so many the tiles of an exposure are shared out.
+    terms
+        What workers must meet; None: nothing.
     """
 
     client: Client
@@ -53,6 +60,7 @@ class ExposureRun:
     books: Books
     progress: Progress
     tasks: int = 1
+    terms: Admission | None = None
 
     async def __call__(self, item: Item) -> Outcome:
         """Search one exposure; whatever goes wrong with it alone becomes its outcome.
@@ -101,9 +109,7 @@ class ExposureRun:
             for one in searches:
                 one.cancel()
             raise
-        published: Published = await self._submit(
-            _FINISH, finish, path, searched, stored.lineage, self.out, self.settings, kept
-        )
+        published, seconds = await self._finished(path, searched, stored, kept)
         outcome = Outcome(
             item,
             "done",
@@ -112,7 +118,7 @@ class ExposureRun:
             unscored=sum(one.unscored for one in searched),
             detections=published.datasets[DIA_SOURCE.name].rows,
             causes=item.record.causes if item.record and DIA_SOURCE.name in kept else published.causes,
-            seconds=total_seconds([stored.seconds, *(one.seconds for one in searched), published.seconds]),
+            seconds=total_seconds([stored.seconds, *(one.seconds for one in searched), *seconds]),
             not_run=left.not_run,
             shutter_closed=shutter_closed(stored.info),
         )
@@ -123,15 +129,31 @@ class ExposureRun:
         return search_grid(self.settings.detect).tiling(shape, self.settings.tiles.tile).tiles()
 
     async def _searched(self, path: Path, tiles: Sequence[Tile]) -> Searched:
-        found: Searched = await self._submit(_SEARCH, search, path, tiles, self.settings)
+        found: Searched = await self._submit(_SEARCH, search, path, tiles, self.settings, inference=True)
         self.progress.searched(found.windows)
         return found
 
-    async def _submit(self, priority: int, task: Callable[..., Any], *arguments: Any) -> Any:
+    async def _finished(
+        self, path: Path, searched: Sequence[Searched], stored: Stored, kept: Mapping[str, DatasetRecord]
+    ) -> tuple[Published, list[Mapping[str, float]]]:
+        """Measure and publish; what runs networks again, on workers for that if there are any."""
+        rest: Sequence[Any] = (stored.lineage, self.out, self.settings)
+        apart = self.settings.cluster.inference_resource is not None and INJECTION.name not in kept
+        later = (INJECTION.name,) if apart else ()
+        measured: Published = await self._submit(_FINISH, finish, path, searched, *rest, kept, later)
+        if not apart:
+            return measured, [measured.seconds]
+        injected: Published = await self._submit(_FINISH, inject, path, *rest, measured.datasets, inference=True)
+        return replace(injected, causes=measured.causes), [measured.seconds, injected.seconds]
+
+    async def _submit(self, priority: int, task: Callable[..., Any], *arguments: Any, inference: bool = False) -> Any:
         """Run a task on a worker; retry with backoff what may succeed later."""
         left, wait = self.settings.execution.retries, BACKOFF_S
+        call = (task,) if self.terms is None else (admitted, self.terms, task)
+        resources = self._resources(inference)
         while True:
-            future = self.client.submit(task, *arguments, priority=priority, pure=False)
+            key = f"{funcname(task)}-{uuid4().hex}"
+            future = self.client.submit(*call, *arguments, key=key, priority=priority, resources=resources)
             try:
                 return await future
             except Retryable:
@@ -142,6 +164,11 @@ class ExposureRun:
                 future.release()
             await asyncio.sleep(wait)
             left, wait = left - 1, 2 * wait
+
+    def _resources(self, inference: bool) -> dict[str, int] | None:
+        cluster = self.settings.cluster
+        name = cluster.inference_resource if inference else cluster.other_resource
+        return {name: 1} if name is not None else None
 
 
 def shared_out(tiles: Sequence[Tile], tasks: int) -> list[Sequence[Tile]]:

@@ -145,6 +145,7 @@ def finish(
     out: Path,
     settings: Settings,
     kept: Mapping[str, DatasetRecord] | None = None,
+    later: Collection[str] = (),
 ) -> Published:
     """Run the stages of a whole exposure on what its tiles gave, and publish.
 
@@ -156,6 +157,8 @@ def finish(
         Digests of what is made, and where it goes.
     kept
         Published files that are up to date: they stay as they are, and what only they need is not run.
+    later
+        Datasets that another task makes, and what only they need.
 
     Raises
     ------
@@ -165,7 +168,7 @@ def finish(
     laps = Laps()
     kept = kept or {}
     opened = TileStore.open(path)
-    graph = remaining(opened.planes, kept)
+    graph = remaining(opened.planes, {*kept, *later})
     names = _planes(graph.at("exposure"), opened)
     laps.lap("other")
     inputs: dict[str, Any] = {name: opened.read_all(name) for name in names}
@@ -177,11 +180,16 @@ def finish(
     made = {
         stage.gives.name: _publish(stage, inputs[stage.gives.name], opened.info, lineage, out, settings)
         for stage in resolve(PIPELINE, opened.planes, OF_EXPOSURE).results("exposure")
-        if stage.gives.name not in kept
+        if stage.gives.name not in {*kept, *later}
     }
     laps.lap("publish")
     causes = _causes(inputs[stage.gives.name] for stage in graph.at("exposure"))
     return Published({**kept, **made}, laps.seconds(), causes)
+
+
+def inject(path: Path, lineage: Lineage, out: Path, settings: Settings, kept: Mapping[str, DatasetRecord]) -> Published:
+    """Make and publish what `finish` has left for later, from what is published; errors as there."""
+    return finish(path, (), lineage, out, settings, kept)
 
 
 def _stored(path: Path, digest: str) -> ExposureInfo | None:

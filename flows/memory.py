@@ -143,7 +143,7 @@ def require_fit(source: Source, settings: Settings, worker_bytes: int) -> None:
     if projected[task] > worker_bytes:
         raise Misconfigured(
             "memory",
-            settings.execution.scheduler or "execution.worker_memory_gib",
+            _where(settings),
             f"{task} of an image of {shape[0]} x {shape[1]} px takes up to {_gib(projected[task])}, "
             f"a worker has {_gib(worker_bytes)}.",
             _remedy(task, projected, settings),
@@ -157,11 +157,19 @@ def host_memory() -> int:
     return int(MEMORY_LIMIT)
 
 
+def _where(settings: Settings) -> str:
+    if settings.cluster.kind == "address":
+        return str(settings.cluster.address)
+    return "execution.worker_memory_gib" if settings.cluster.kind == "local" else "cluster.slurm.memory_gib"
+
+
 def _remedy(task: str, projected: Mapping[str, int], settings: Settings) -> str:
     gib = f"{projected[task] / 2**30 + 0.05:.1f}"
     enough = f"set execution.worker_memory_gib to {gib} with fewer workers"
-    if settings.execution.scheduler is not None:
-        enough = f"start the workers of {settings.execution.scheduler} with a memory limit of {gib} GiB or more"
+    if settings.cluster.kind == "address":
+        enough = f"start the workers of {settings.cluster.address} with a memory limit of {gib} GiB or more"
+    elif settings.cluster.kind == "slurm":
+        enough = f"set cluster.slurm.memory_gib to {settings.cluster.slurm.cores} times {gib} or more"
     if task in ("search of a tile", "inject"):
         return f"{enough}, or a smaller tiles.tile ({settings.tiles.tile}) or detect.batch ({settings.detect.batch})."
     return f"{enough}."

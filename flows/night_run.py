@@ -43,14 +43,14 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     start = perf_counter()
     # Server and workers start side by side, and this process imports what it needs meanwhile: each takes seconds.
     server = prefect_server()
-    if settings.execution.scheduler is None:
+    if settings.cluster.kind == "local":
         start_worker_server()
     import flows.nightly  # noqa: F401
     from flows.cluster import cluster, warm_up
     from flows.memory import require_fit
     from flows.night import Night
 
-    with cluster(settings) as workers:
+    with cluster(settings, out) as workers:
         require_fit(plan.todo[0].source, settings, workers.memory_bytes)
         warm_up(workers, settings)
         night = Night(plan.todo, out, settings, Books(out, settings, PIPELINE), progress, workers)

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from itertools import groupby
 
-from distributed import Client
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
@@ -78,8 +77,10 @@ async def visit(
         How long the visit may still take, s; None: as long as it does.
     """
     left = {item.key: item for item in items}
-    async with Client(night.cluster.address, asynchronous=True, set_as_default=False) as client:
-        run = ExposureRun(client, night.out, night.settings, night.books, night.progress, night.tasks)
+    async with night.cluster.client(asynchronous=True) as client:
+        run = ExposureRun(
+            client, night.out, night.settings, night.books, night.progress, night.tasks, night.cluster.terms
+        )
 
         async def one(item: Item) -> None:
             night.finished(await run(item))

@@ -43,12 +43,12 @@ def run_stream(
     """
     start = perf_counter()
     server = prefect_server()
-    if settings.execution.scheduler is None:
+    if settings.cluster.kind == "local":
         start_worker_server()
     from flows.cluster import cluster, warm_up
 
     book = StreamBook(source, out, settings, progress)
-    with cluster(settings) as workers:
+    with cluster(settings, out) as workers:
         warm_up(workers, settings)
         index = SourceIndex(Ledger(out))
         feed = Feed(arrivals, planner(out, settings, index=index), index, settings)

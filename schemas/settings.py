@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.cluster_settings import ClusterSettings
 from schemas.keyword_mapping import KeywordMapping
 
 NOISE_ALONE = 5.77
@@ -200,8 +201,9 @@ class FetchSettings(Section):
 class ExecutionSettings(Section):
     """Where and how the work runs."""
 
-    workers: Annotated[int | None, Field(gt=0, description="Worker processes; null: one per core.")] = None
-    scheduler: Annotated[str | None, Field(description="Address of a Dask scheduler; null: a local cluster.")] = None
+    workers: Annotated[int | None, Field(gt=0, description="Worker processes on this machine; null: one per core.")] = (
+        None
+    )
     worker_memory_gib: Annotated[float, Field(gt=0, description="Memory of one worker, GiB.")] = 1.5
     retries: Annotated[int, Field(ge=0, description="Attempts after the first for retryable failures.")] = 3
     visit_deadline_s: Annotated[float | None, Field(gt=0, description="Time budget of one visit, s; null: none.")] = (
@@ -249,3 +251,4 @@ class Settings(BaseSettings):
     fetch: FetchSettings = FetchSettings()
     execution: ExecutionSettings = ExecutionSettings()
     store: StoreSettings = StoreSettings()
+    cluster: ClusterSettings = ClusterSettings()

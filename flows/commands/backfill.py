@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.commands.cluster_options import cluster_overrides
 from flows.commands.output_folder import output_folder
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ def backfill(
     first: Annotated[str | None, typer.Option("--from", callback=_night, help="First night, YYYYMMDD.")] = None,
     last: Annotated[str | None, typer.Option("--to", callback=_night, help="Last night, included.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler; default: own workers.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask scheduler, tcp://… or tls://…; default: own workers.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
     nice: Annotated[int, typer.Option(min=0, max=19, help="How far this gives way to other processes.")] = 10,
     pause: Annotated[float, typer.Option(min=0, help="Rest between nights, s; a run that waits gets in.")] = 5.0,
@@ -54,7 +57,7 @@ def backfill(
     console = Console(stderr=True)
     out = out.resolve()
     try:
-        settings = load_settings(config, {"execution": {"scheduler": scheduler, "workers": workers}})
+        settings = load_settings(config, cluster_overrides(scheduler, workers))
         configure(settings.store)
         nights = _survey(archive, out, settings, first, last)
         if dry_run:

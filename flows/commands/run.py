@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.commands.cluster_options import cluster_overrides
 from flows.commands.output_folder import output_folder
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ def run(
         Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL; a rerun does what is left to do.")
     ],
     config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler; default: own workers.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask scheduler, tcp://… or tls://…; default: own workers.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
     where: Annotated[str | None, typer.Option(help='Of butler:REPO: expression, e.g. "visit > 3".')] = None,
     collections: Annotated[str | None, typer.Option(help="Of butler:REPO: in this order, with commas.")] = None,
@@ -45,8 +48,8 @@ def run(
     console = Console(stderr=True)
     try:
         butler = _of_butler(inputs, where, collections, dataset_type)
-        execution = {"scheduler": scheduler, "workers": workers}
-        summary = _run(inputs, out, config, {"execution": execution, "butler": butler}, wait, console)
+        overrides = {**cluster_overrides(scheduler, workers), "butler": butler}
+        summary = _run(inputs, out, config, overrides, wait, console)
     except NightstrideError as error:
         typer.echo(f"nightstride: {error}", err=True)
         raise typer.Exit(2) from error

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.commands.cluster_options import cluster_overrides
 from flows.commands.output_folder import output_folder
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ def watch(
     source: Annotated[str, typer.Argument(metavar="FOLDER|URL", help="Where exposures arrive.")],
     out: Annotated[Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL.")],
     config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler; default: own workers.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask scheduler, tcp://… or tls://…; default: own workers.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
     deadline: Annotated[float | None, typer.Option(help="From a visit's first arrival until it is shed, s.")] = None,
     still: Annotated[float, typer.Option(min=0, help="A file is ready when unchanged for so long, s.")] = 2.0,
@@ -50,8 +53,7 @@ def watch(
 
     console = Console(stderr=True)
     try:
-        execution = {"scheduler": scheduler, "workers": workers, "visit_deadline_s": deadline}
-        settings = load_settings(config, {"execution": execution})
+        settings = load_settings(config, cluster_overrides(scheduler, workers, visit_deadline_s=deadline))
         configure(settings.store)
         bounds = Bounds(queue, poll, quiet, idle_exit)
         summary = _watch(source, still, done_suffix, bounds, out.resolve(), settings, wait, console)

@@ -1,11 +1,19 @@
+import subprocess
+
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, SchedulerPlugin
 from distributed.system import MEMORY_LIMIT
 
-from flows import cluster as module
-from flows.cluster import THREADS, Warm, cluster, gpu_host_bytes, local_workers
+from flows.cluster import Warm, cluster, warm_up
+from flows.worker_server import MALLOC, THREADS
+from schemas.cluster_settings import ClusterSettings
 from schemas.errors import Misconfigured
 from schemas.settings import DetectSettings, ExecutionSettings, Settings
+from tests.flows.cluster_support import commands, make_certificates, scheduler, worker
+from tests.flows.night_support import DETECTORS, VISITS, catalogues
+
+pytest_plugins = ("tests.flows.night_fixture",)
+ALL = VISITS * DETECTORS
 
 
 def looks():
@@ -17,47 +25,172 @@ def looks():
 
     from flows.model_cache import _loaded
 
-    given = {name: os.environ.get(name) for name in THREADS}
+    given = {name: os.environ.get(name) for name in THREADS | MALLOC}
     return given, torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS, _loaded.cache_info().currsize
 
 
-def test_a_worker_has_one_thread_of_everything_and_warm_models():
+def at(address, **files):
+    return Settings(cluster=ClusterSettings(kind="address", address=address, **files))
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    return make_certificates(tmp_path_factory.mktemp("certificates") / "ours")
+
+
+@pytest.fixture(scope="module")
+def encrypted(certificates, tmp_path_factory):
+    """Address of a cluster of two workers that asks for certificates."""
+    folder = tmp_path_factory.mktemp("encrypted")
+    with (
+        scheduler(folder, certificates) as address,
+        worker(address, "one", folder, files=certificates),
+        worker(address, "two", folder, files=certificates),
+    ):
+        yield address
+
+
+def test_a_worker_has_one_thread_of_everything_and_warm_models(tmp_path):
     settings = Settings(execution=ExecutionSettings(workers=1, worker_memory_gib=1.25))
-    with cluster(settings) as running, Client(running.address, set_as_default=False) as client:
+    with cluster(settings, tmp_path) as running, running.client() as client:
         assert (running.workers, running.memory_bytes) == (1, 1.25 * 2**30)
         client.register_plugin(Warm(settings))
         given, torch_threads, numba_threads, models = client.submit(looks).result()
-        assert given == THREADS
+        assert given == THREADS | MALLOC
         assert (torch_threads, numba_threads, models) == (1, 1, 2)
-        with cluster(Settings(execution=ExecutionSettings(scheduler=running.address))) as existing:
+        with cluster(at(running.address), tmp_path) as existing:
             assert (existing.address, existing.workers) == (running.address, 1)
             assert existing.memory_bytes >= 1.25 * 2**30
 
 
-def test_a_worker_without_a_limit_has_the_memory_of_its_host():
+def test_a_worker_without_a_limit_has_the_memory_of_its_host(tmp_path):
     with (
         LocalCluster(n_workers=1, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0") as made,
-        cluster(Settings(execution=ExecutionSettings(scheduler=made.scheduler_address))) as existing,
+        cluster(at(made.scheduler_address), tmp_path) as existing,
     ):
         assert existing.memory_bytes == MEMORY_LIMIT > 2**30
 
 
-def test_one_worker_per_core_unless_told(monkeypatch):
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda pid: {0, 1, 2})
-    assert local_workers(Settings()) == 3
-    assert local_workers(Settings(execution=ExecutionSettings(workers=7))) == 7
-
-
-def test_room_for_cuda_where_it_is_used(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "GPU_CONTROL", tmp_path / "nvidiactl")
-    assert gpu_host_bytes(Settings()) == 0
-    assert gpu_host_bytes(Settings(detect=DetectSettings(device="cuda"))) > 0
-    (tmp_path / "nvidiactl").touch()
-    assert gpu_host_bytes(Settings()) > 0
-    assert gpu_host_bytes(Settings(detect=DetectSettings(device="cpu"))) == 0
-
-
-def test_a_scheduler_that_does_not_answer_is_named():
-    settings = Settings(execution=ExecutionSettings(scheduler="tcp://127.0.0.1:9"))
-    with pytest.raises(Misconfigured, match=r"tcp://127.0.0.1:9: no Dask scheduler.*To fix"), cluster(settings):
+def test_a_scheduler_that_does_not_answer_is_named(tmp_path):
+    silent = at("tcp://127.0.0.1:9")
+    with (
+        pytest.raises(Misconfigured, match=r"tcp://127.0.0.1:9: no Dask scheduler.*To fix"),
+        cluster(silent, tmp_path),
+    ):
         pass
+
+
+def test_workers_started_as_the_page_says_are_set_like_ours(encrypted, certificates, tmp_path):
+    settings = at(encrypted, **certificates)
+    with cluster(settings, tmp_path) as running, running.client() as client:
+        assert (running.workers, running.memory_bytes) == (2, 2 * 2**30)
+        warm_up(running, settings)
+        given, torch_threads, numba_threads, models = client.submit(looks).result()
+        assert given == THREADS | MALLOC
+        assert (torch_threads, numba_threads, models) == (1, 1, 2)
+        assert client.run(lambda dask_worker: dask_worker.memory_manager.memory_pause_fraction) == dict.fromkeys(
+            client.nthreads(), False
+        )
+    assert list((tmp_path / "staging").iterdir()) == []
+
+
+def test_a_client_without_a_certificate_is_refused(encrypted, tmp_path):
+    plain = encrypted.replace("tls://", "tcp://")
+    with pytest.raises(OSError, match=r"in <TCP \(closed\)"):
+        Client(plain, set_as_default=False, timeout="10s")
+    with (
+        pytest.raises(Misconfigured, match=r"no Dask scheduler with workers answers: .*correct --scheduler \(tls://"),
+        cluster(at(plain), tmp_path),
+    ):
+        pass
+
+
+def test_a_scheduler_of_another_authority_is_not_believed(encrypted, tmp_path):
+    others = make_certificates(tmp_path / "others")
+    says = rf"cluster\.tls_ca: the certificate of {encrypted} is not of the authority in {others['tls_ca']}"
+    with pytest.raises(Misconfigured, match=says), cluster(at(encrypted, **others), tmp_path):
+        pass
+
+
+def test_a_client_of_another_authority_is_refused(encrypted, certificates, tmp_path):
+    others = make_certificates(tmp_path / "others")
+    mixed = at(encrypted, **{**others, "tls_ca": certificates["tls_ca"]})
+    with pytest.raises(Misconfigured, match="no Dask scheduler with workers answers"), cluster(mixed, tmp_path):
+        pass
+
+
+def test_a_night_on_it_is_that_of_our_own_workers(
+    nightstride_run, raw_night, uninterrupted, encrypted, certificates, tmp_path
+):
+    files = {f"NIGHTSTRIDE_CLUSTER__{name.upper()}": path for name, path in certificates.items()}
+    run = nightstride_run(raw_night, "--out", tmp_path / "out", "--scheduler", encrypted, **files)
+    assert run.counts == (ALL, ALL, 0, 0, 0), run.stderr
+    assert catalogues(tmp_path / "out") == catalogues(uninterrupted[1])
+    assert list((tmp_path / "out" / "staging").iterdir()) == []
+
+
+def test_a_resource_that_nobody_offers_stops_the_run(encrypted, certificates, tmp_path):
+    wanted = ClusterSettings(kind="address", address=encrypted, inference_resource="GPU", **certificates)
+    with (
+        pytest.raises(Misconfigured, match=r"cluster\.inference_resource: no worker offers 'GPU'.*--resources 'GPU=1'"),
+        cluster(Settings(cluster=wanted), tmp_path),
+    ):
+        pass
+
+
+def test_networks_run_where_they_should_and_nothing_else_does(nightstride_run, raw_night, uninterrupted, tmp_path):
+    ran = {}
+    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as made:
+        address = made.scheduler_address
+        made.scheduler.add_plugin(Recorder(ran, made.scheduler))
+        with (
+            worker(address, "processor", tmp_path, "--resources", "CPU=1"),
+            worker(address, "accelerator", tmp_path, "--resources", "GPU=1"),
+        ):
+            run = nightstride_run(
+                raw_night, "--out", tmp_path / "out", "--scheduler", address,
+                NIGHTSTRIDE_CLUSTER__INFERENCE_RESOURCE="GPU", NIGHTSTRIDE_CLUSTER__OTHER_RESOURCE="CPU",
+            )  # fmt: skip
+    assert run.counts == (ALL, ALL, 0, 0, 0), run.stderr
+    assert ran == {
+        "store": {"processor"},
+        "search": {"accelerator"},
+        "finish": {"processor"},
+        "inject": {"accelerator"},
+    }
+    assert catalogues(tmp_path / "out") == catalogues(uninterrupted[1])
+    assert run.summary["injection"] == uninterrupted[0].summary["injection"]
+
+
+def test_a_worker_that_runs_no_networks_needs_no_gpu(tmp_path):
+    settings = Settings(
+        cluster=ClusterSettings(kind="address", address="tcp://h:1", inference_resource="GPU"),
+        detect=DetectSettings(device="cuda"),
+    )
+    with (
+        scheduler(tmp_path) as address,
+        worker(address, "processor", tmp_path, "--resources", "CPU=1"),
+        Client(address, set_as_default=False) as client,
+    ):
+        client.register_plugin(Warm(settings))
+        assert client.submit(looks).result()[3] == 2
+
+
+def test_the_page_starts_workers_with_what_they_need():
+    lines = commands("eval").splitlines()
+    assert lines[0] == 'eval "$(python -m flows.worker_config)"'
+    told = subprocess.run(
+        ["bash", "-c", f"{lines[0]}; env"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert {f"{name}={value}" for name, value in (THREADS | MALLOC).items()} <= set(told)
+
+
+class Recorder(SchedulerPlugin):
+    """Notes which worker does which kind of task."""
+
+    def __init__(self, ran, scheduler):
+        self.ran, self.scheduler = ran, scheduler
+
+    def transition(self, key, start, finish, *args, worker=None, **kwargs):
+        if start == "processing" and finish == "memory":
+            self.ran.setdefault(key.rpartition("-")[0], set()).add(self.scheduler.workers[worker].name)

@@ -59,7 +59,7 @@ def search(log, fails, path, tiles, settings):
     return Searched({"hit": HIT.empty()}, 25, 1, {"detect": 2.0})
 
 
-def finish(log, fails, path, tiles, lineage, out, settings, kept):
+def finish(log, fails, path, tiles, lineage, out, settings, kept, later):
     number = attempts(log, "finish")
     if "finish" in fails and number <= fails["finish"][0]:
         raise fails["finish"][1]

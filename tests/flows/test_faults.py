@@ -127,7 +127,7 @@ def test_a_second_run_on_the_folder_is_told_who_holds_it(nightstride_run, raw_ni
         ((), {"NIGHTSTRIDE_EXECUTION__WORKER_MEMORY_GIB": "0.3"}, r"takes up to 0.\d\d GiB, a worker has 0.30 GiB"),
         ((), {"NIGHTSTRIDE_TILES__TILE": "100"}, "must be a multiple of stride"),
         ((), {"NIGHTSTRIDE_DETECT__MODEL": "no_such"}, "there is no model 'no_such'"),
-        ((), {"NIGHTSTRIDE_EXECUTION__SCHEDULER": "tcp://127.0.0.1:9"}, "no Dask scheduler"),
+        (("--scheduler", "tcp://127.0.0.1:9"), {}, "no Dask scheduler"),
         (("--config", "nowhere.toml"), {}, "cannot be read as TOML"),
     ],
 )

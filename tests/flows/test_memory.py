@@ -8,8 +8,9 @@ import pytest
 
 from flows.adapters.sources import Source
 from flows.memory import BASE, host_memory, projected_bytes, projected_night_bytes, require_fit, require_night_fit
+from schemas.cluster_settings import ClusterSettings, SlurmSettings
 from schemas.errors import Misconfigured
-from schemas.settings import DetectSettings, ExecutionSettings, InjectSettings, Settings, TileSettings
+from schemas.settings import DetectSettings, InjectSettings, Settings, TileSettings
 
 QUADRANT = (3080, 3072)
 
@@ -92,8 +93,12 @@ def test_grows_with_what_a_task_holds():
         (Settings(detect=DetectSettings(batch=65536)), r"or a smaller tiles.tile \(1008\) or detect.batch \(65536\)\."),
         (Settings(), r"set execution.worker_memory_gib to 0\.\d with fewer workers"),
         (
-            Settings(execution=ExecutionSettings(scheduler="tcp://there:8786")),
+            Settings(cluster=ClusterSettings(kind="address", address="tcp://there:8786")),
             r"^tcp://there:8786: .*start the workers of tcp://there:8786 with a memory limit of 0\.\d GiB or more,",
+        ),
+        (
+            Settings(cluster=ClusterSettings(kind="slurm", slurm=SlurmSettings(cores=4))),
+            r"^cluster.slurm.memory_gib: .*set cluster.slurm.memory_gib to 4 times 0\.\d or more,",
         ),
     ],
 )

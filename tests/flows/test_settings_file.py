@@ -15,7 +15,7 @@ def test_command_line_over_environment_over_file(tmp_path, monkeypatch):
     (tmp_path / "night.toml").write_text("[detect]\nstride = 5\nbatch = 64\n[execution]\nworkers = 3\nretries = 1\n")
     monkeypatch.setenv("NIGHTSTRIDE_DETECT__BATCH", "128")
     monkeypatch.setenv("NIGHTSTRIDE_EXECUTION__WORKERS", "4")
-    settings = load_settings(tmp_path / "night.toml", {"execution": {"workers": 5, "scheduler": None}})
+    settings = load_settings(tmp_path / "night.toml", {"execution": {"workers": 5, "retries": None}})
     assert (settings.detect.stride, settings.detect.batch) == (5, 128)
     assert (settings.execution.workers, settings.execution.retries) == (5, 1)
     assert settings.detect.window == 26

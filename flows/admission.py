@@ -1,0 +1,137 @@
+"""What a worker must have before it may work for a run: our software, and the output folder."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from socket import gethostname
+from typing import Any
+from uuid import uuid4
+
+from distributed import Client
+from distributed.worker import get_worker
+
+from flows.adapters.atomic import write_file
+from flows.adapters.object_store import configure
+from flows.software import CODE, software
+from schemas.errors import Misconfigured, NightstrideError
+from schemas.settings import StoreSettings
+
+TOKEN = "token"
+"""Beginning of the name of the file by which workers show that they see the output folder."""
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Terms of a run.
+
+    Attributes
+    ----------
+    software
+        Versions by name, as `flows.software.software` gives them.
+    token, content
+        File in the output folder that the client has written, and what it holds.
+    store
+        How to reach it if it is in a bucket.
+    """
+
+    software: tuple[tuple[str, str], ...]
+    token: Path
+    content: bytes
+    store: StoreSettings
+
+
+@contextmanager
+def admission(out: Path, store: StoreSettings) -> Iterator[Admission]:
+    """Write the token of a run; it is there as long as the block lasts.
+
+    Parameters
+    ----------
+    out
+        Output folder, or its place in a bucket.
+    store
+        How workers reach buckets.
+
+    Raises
+    ------
+    Misconfigured, Retryable
+        The output folder cannot be written.
+    """
+    content = uuid4().hex.encode()
+    token = out / "staging" / f"{TOKEN}-{content.decode()}"
+    write_file(token, content, out / "staging")
+    try:
+        yield Admission(tuple(software().items()), token, content, store)
+    finally:
+        with suppress(OSError, NightstrideError):  # what is left in staging is swept away by the next run
+            token.unlink(missing_ok=True)
+
+
+def require_admitted(client: Client, terms: Admission) -> None:
+    """See that every worker that is there now meets the terms of a run.
+
+    Raises
+    ------
+    Misconfigured
+        One does not; the message names it, what it lacks, and what to do.
+    """
+    names = {at: worker["name"] for at, worker in client.scheduler_info(n_workers=-1)["workers"].items()}
+    answers: Mapping[str, Any] = client.run(look, terms, on_error="return")
+    for address, answer in answers.items():
+        who = f"worker {names.get(address, '')} at {address}"
+        if isinstance(answer, ImportError | AttributeError | TypeError):
+            raise Misconfigured(
+                "worker_software", who, f"cannot run our code: {type(answer).__name__}: {answer}.", _SAME_SOFTWARE
+            ) from answer
+        if isinstance(answer, Exception):
+            raise answer
+        versions, sees = answer
+        _judge(who, terms, versions, sees)
+
+
+def admitted(terms: Admission, task: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a task in a worker that meets the terms of the run; workers that join late are looked at here.
+
+    Raises
+    ------
+    Misconfigured
+        This worker does not meet them: as in `require_admitted`.
+    """
+    _looked_at(terms)
+    return task(*arguments)
+
+
+def look(terms: Admission) -> tuple[dict[str, str], bool]:
+    """Give the versions of this process, and whether it sees the token."""
+    configure(terms.store)
+    try:
+        return software(), terms.token.read_bytes() == terms.content
+    except OSError:
+        return software(), False
+
+
+@lru_cache(4)
+def _looked_at(terms: Admission) -> None:
+    _judge(f"worker {get_worker().name} on {gethostname()}", terms, *look(terms))
+
+
+def _judge(who: str, terms: Admission, versions: Mapping[str, str], sees: bool) -> None:
+    for name, ours in terms.software:
+        theirs = versions.get(name, "not known")
+        if theirs != ours:
+            what = f"package {name}" if name != CODE else f"the digest of the {name}"
+            raise Misconfigured("worker_software", who, f"{what} is {theirs} there, {ours} here.", _SAME_SOFTWARE)
+    if not sees:
+        raise Misconfigured(
+            "output_not_shared",
+            who,
+            f"does not see the output folder: no file {terms.token} with what was written to it from here.",
+            "put --out on a file system that is mounted at the same path everywhere, or in an object store.",
+        )
+
+
+_SAME_SOFTWARE = (
+    "install the same version of nightstride with deploy/constraints.txt, or the same image, "
+    "on the workers and here, and start the workers again."
+)

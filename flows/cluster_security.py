@@ -1,0 +1,59 @@
+"""Certificates by which client, scheduler and workers know each other."""
+
+import ssl
+from pathlib import Path
+
+from distributed.security import Security
+
+from schemas.cluster_settings import ClusterSettings
+from schemas.errors import Misconfigured
+
+
+def security_of(settings: ClusterSettings) -> Security | None:
+    """Give the TLS configuration of all parts of a cluster; None if the settings name no certificates.
+
+    Both sides of a connection show a certificate of the same authority: who has none cannot submit work.
+
+    Raises
+    ------
+    Misconfigured
+        A file cannot be read or is no certificate or key, or the key is not that of the certificate.
+    """
+    if settings.tls_ca is None or settings.tls_cert is None or settings.tls_key is None:
+        return None
+    _require_readable("cluster.tls_ca", settings.tls_ca)
+    _require_readable("cluster.tls_cert", settings.tls_cert)
+    _require_readable("cluster.tls_key", settings.tls_key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(settings.tls_ca)
+    except ssl.SSLError as error:
+        raise _unfit("cluster.tls_ca", settings.tls_ca, "no certificate in PEM form") from error
+    try:
+        # A key under a passphrase would be asked for on the terminal, where there may be nobody.
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password=lambda: b"")
+    except ssl.SSLError as error:
+        pair = f"with cluster.tls_key = {settings.tls_key} no certificate and key, without a passphrase, that match"
+        raise _unfit("cluster.tls_cert", settings.tls_cert, f"{pair} ({error.reason})") from error
+    files = {"cert": str(settings.tls_cert.resolve()), "key": str(settings.tls_key.resolve())}
+    return Security(
+        require_encryption=True,
+        tls_ca_file=str(settings.tls_ca.resolve()),
+        **{f"tls_{role}_{kind}": path for role in ("client", "scheduler", "worker") for kind, path in files.items()},
+    )
+
+
+def _require_readable(field: str, path: Path) -> None:
+    try:
+        with path.open("rb"):
+            return
+    except OSError as error:
+        raise Misconfigured(
+            "tls_file", field, f"{path} cannot be read: {error.strerror}.", "name a PEM file that this user may read."
+        ) from error
+
+
+def _unfit(field: str, path: Path, problem: str) -> Misconfigured:
+    return Misconfigured(
+        "tls_file", field, f"{path} is {problem}.", "name PEM files made by the authority of the cluster."
+    )

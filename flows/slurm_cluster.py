@@ -1,0 +1,121 @@
+"""Workers in jobs of SLURM, as many as there is work for."""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dask
+from distributed.security import Security
+
+from flows.cluster_security import security_of
+from flows.worker_config import PATIENCE, exports
+from schemas.cluster_settings import ClusterSettings
+from schemas.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from dask_jobqueue import SLURMCluster
+
+ANSWER_S = 120.0
+"""How long SLURM may take to say whether it would accept a job, s."""
+
+
+@contextmanager
+def slurm_cluster(settings: ClusterSettings) -> Iterator[tuple[str, Security]]:
+    """Start a scheduler in this process and jobs that work for it; give its address and the keys to it.
+
+    Connections are encrypted, with keys made for this run where the settings name none. Jobs are added while there is
+    more work than the running ones do in a few seconds, and end when there is less.
+
+    Raises
+    ------
+    Misconfigured
+        dask-jobqueue is not installed, SLURM is not there or would not accept the job, or a certificate is unfit.
+    """
+    security = security_of(settings) or Security.temporary()
+    with dask.config.set(PATIENCE), _quiet():
+        jobs = _jobs(settings, security)
+        try:
+            _require_accepted(str(jobs.job_script()))
+            jobs.adapt(minimum_jobs=settings.slurm.minimum_jobs, maximum_jobs=settings.slurm.maximum_jobs)
+            yield jobs.scheduler_address, security
+        finally:
+            jobs.close()
+
+
+def queue_state() -> str:
+    """Say in a line what SLURM says of the user's jobs: states, and reasons of those that wait."""
+    asked = ["squeue", "--me", "--noheader", "--format=%T %r"]
+    answer = subprocess.run(asked, capture_output=True, text=True, timeout=ANSWER_S, check=False)
+    return "; ".join(sorted(set(answer.stdout.split("\n")) - {""})) or "no job in the queue"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the scheduler's log off the terminal: dask-jobqueue silences handlers, and Prefect has put one elsewhere."""
+    log = logging.getLogger("distributed")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+def _jobs(settings: ClusterSettings, security: Security) -> "SLURMCluster":
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError as error:
+        raise Misconfigured(
+            "slurm", "cluster.kind", "'slurm' needs dask-jobqueue, which is not installed.",
+            "pip install 'nightstride[slurm]'.",
+        ) from error  # fmt: skip
+    slurm = settings.slurm
+    folder = (slurm.folder or default_folder()).expanduser().resolve()
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    return SLURMCluster(
+        queue=slurm.queue,
+        account=slurm.account,
+        cores=slurm.cores,
+        processes=slurm.cores,
+        memory=f"{slurm.memory_gib}GiB",
+        walltime=slurm.walltime,
+        job_name="nightstride",
+        job_extra_directives=list(slurm.directives),
+        job_script_prologue=[*exports(), *slurm.prologue],
+        log_directory=str(folder / "logs"),
+        shared_temp_directory=str(folder),
+        python=sys.executable,
+        interface=slurm.interface,
+        scheduler_options={"dashboard_address": "127.0.0.1:0"},
+        security=security,
+    )
+
+
+def default_folder() -> Path:
+    """Folder in the user's home, which the nodes of most sites share."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "nightstride" / "slurm"
+
+
+def _require_accepted(script: str) -> None:
+    """Ask SLURM whether it would take a job: a refusal later would show in a log alone."""
+    try:
+        answer = subprocess.run(
+            ["sbatch", "--test-only"], input=script, capture_output=True, text=True, timeout=ANSWER_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Misconfigured(
+            "slurm", "cluster.kind", f"'slurm' cannot run sbatch: {error}.", "run where jobs can be submitted."
+        ) from error
+    if answer.returncode != 0:
+        raise Misconfigured(
+            "slurm",
+            "cluster.slurm",
+            f"sbatch refuses the job: {' '.join(answer.stderr.split())}.",
+            "correct queue, account, cores, memory_gib, walltime or directives.",
+        )

@@ -1,0 +1,66 @@
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.software import code_digest
+from flows.worker_config import environment
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("schemas", "kernels", "stages", "flows")
+FILES = [ROOT / "deploy" / name for name in ("Containerfile", "Containerfile.gpu")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+class TestContainerfile:
+    def test_is_clean(self, path):
+        hadolint = Path(sys.executable).with_name("hadolint")
+        run = subprocess.run([hadolint, "--no-color", path], capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stdout
+
+    def test_ends_without_root_and_with_a_check(self, path):
+        text = path.read_text()
+        assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["10001:10001"]
+        assert "\nHEALTHCHECK " in text
+        assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["python:3.11.14-slim-bookworm"] * 2
+
+    def test_workers_are_set_like_ours(self, path):
+        text = path.read_text().replace("\\\n", " ")
+        given = [dict(re.findall(r"(\w+)=(\S+)", line)) for line in re.findall(r"^ENV (.*)$", text, re.MULTILINE)]
+        assert environment() in given
+
+    def test_pins_are_those_of_the_constraints(self, path):
+        pins = (ROOT / "deploy/constraints.txt").read_text().splitlines()
+        assert re.findall(r"torch==\S+", path.read_text())[0] in pins
+
+    def test_what_is_copied_is_there_and_not_ignored(self, path):
+        ignored = (ROOT / ".dockerignore").read_text().splitlines()
+        for line in re.findall(r"^COPY (?!--from)(.*) \S+$", path.read_text(), re.MULTILINE):
+            for name in line.split():
+                assert (ROOT / name).exists()
+                assert f"!{name}" in ignored
+
+
+def test_what_is_installed_is_what_runs_here(tmp_path):
+    """The files of an image, installed as it installs them: nothing that runs or is read is left behind."""
+    build, installed = tmp_path / "build", tmp_path / "installed"
+    build.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, build)
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, build / name, ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    run = subprocess.run(
+        [*pip, "--no-compile", "--target", installed, build], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert code_digest(installed) == code_digest(ROOT)
+    assert _below(installed) == _below(ROOT)
+
+
+def _below(root):
+    files = (path for name in FOLDERS for path in (root / name).rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix() for path in files if "__pycache__" not in path.parts}
