@@ -1,7 +1,10 @@
 """Certificates by which client, scheduler and workers know each other."""
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from distributed.security import Security
 
@@ -35,10 +38,26 @@ def security_of(settings: ClusterSettings) -> Security | None:
     except ssl.SSLError as error:
         pair = f"with cluster.tls_key = {settings.tls_key} no certificate and key, without a passphrase, that match"
         raise _unfit("cluster.tls_cert", settings.tls_cert, f"{pair} ({error.reason})") from error
-    files = {"cert": str(settings.tls_cert.resolve()), "key": str(settings.tls_key.resolve())}
+    return in_files(settings.tls_ca, settings.tls_cert, settings.tls_key)
+
+
+@contextmanager
+def made_for_a_run(folder: Path) -> Iterator[Security]:
+    """Make an authority and its one certificate, in files in ``folder`` that only this user may read while it lasts."""
+    made = Security.temporary().get_tls_config_for_role("worker")
+    with TemporaryDirectory(prefix="keys-", dir=folder) as place:  # of mode 0700
+        paths = {name: Path(place) / f"{name}.pem" for name in ("ca_file", "cert", "key")}
+        for name, path in paths.items():
+            path.write_text(str(made[name]))
+        yield in_files(paths["ca_file"], paths["cert"], paths["key"])
+
+
+def in_files(ca: Path, cert: Path, key: Path) -> Security:
+    """Give the configuration in which all parts of a cluster show the same certificate."""
+    files = {"cert": str(cert.resolve()), "key": str(key.resolve())}
     return Security(
         require_encryption=True,
-        tls_ca_file=str(settings.tls_ca.resolve()),
+        tls_ca_file=str(ca.resolve()),
         **{f"tls_{role}_{kind}": path for role in ("client", "scheduler", "worker") for kind, path in files.items()},
     )
 

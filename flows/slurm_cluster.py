@@ -5,16 +5,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dask
 from distributed.security import Security
 
-from flows.cluster_security import security_of
+from flows.cluster_security import made_for_a_run, security_of
 from flows.worker_config import PATIENCE, exports
-from schemas.cluster_settings import ClusterSettings
+from schemas.cluster_settings import ClusterSettings, SlurmSettings
 from schemas.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -36,9 +36,12 @@ def slurm_cluster(settings: ClusterSettings) -> Iterator[tuple[str, Security]]:
     Misconfigured
         dask-jobqueue is not installed, SLURM is not there or would not accept the job, or a certificate is unfit.
     """
-    security = security_of(settings) or Security.temporary()
-    with dask.config.set(PATIENCE), _quiet():
-        jobs = _jobs(settings, security)
+    folder = (settings.slurm.folder or default_folder()).expanduser().resolve()
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    given = security_of(settings)
+    keys = made_for_a_run(folder) if given is None else nullcontext(given)
+    with keys as security, dask.config.set(PATIENCE), _quiet():
+        jobs = _jobs(settings.slurm, folder, security)
         try:
             _require_accepted(str(jobs.job_script()))
             jobs.adapt(minimum_jobs=settings.slurm.minimum_jobs, maximum_jobs=settings.slurm.maximum_jobs)
@@ -66,7 +69,7 @@ def _quiet() -> Iterator[None]:
         log.setLevel(before)
 
 
-def _jobs(settings: ClusterSettings, security: Security) -> "SLURMCluster":
+def _jobs(slurm: SlurmSettings, folder: Path, security: Security) -> "SLURMCluster":
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError as error:
@@ -74,9 +77,6 @@ def _jobs(settings: ClusterSettings, security: Security) -> "SLURMCluster":
             "slurm", "cluster.kind", "'slurm' needs dask-jobqueue, which is not installed.",
             "pip install 'nightstride[slurm]'.",
         ) from error  # fmt: skip
-    slurm = settings.slurm
-    folder = (slurm.folder or default_folder()).expanduser().resolve()
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
     return SLURMCluster(
         queue=slurm.queue,
         account=slurm.account,
@@ -88,7 +88,6 @@ def _jobs(settings: ClusterSettings, security: Security) -> "SLURMCluster":
         job_extra_directives=list(slurm.directives),
         job_script_prologue=[*exports(), *slurm.prologue],
         log_directory=str(folder / "logs"),
-        shared_temp_directory=str(folder),
         python=sys.executable,
         interface=slurm.interface,
         scheduler_options={"dashboard_address": "127.0.0.1:0"},

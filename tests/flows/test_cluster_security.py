@@ -1,8 +1,9 @@
 import ssl
+from pathlib import Path
 
 import pytest
 
-from flows.cluster_security import security_of
+from flows.cluster_security import made_for_a_run, security_of
 from schemas.cluster_settings import ClusterSettings
 from schemas.errors import Misconfigured
 from tests.flows.cluster_support import make_certificates
@@ -50,3 +51,11 @@ def test_a_key_of_another_certificate_is_refused(files, tmp_path):
     others = make_certificates(tmp_path / "others")
     with pytest.raises(Misconfigured, match="that match"):
         of({**files, "tls_key": others["tls_key"]})
+
+
+def test_keys_of_a_run_are_ours_alone_and_go_with_it(tmp_path):
+    with made_for_a_run(tmp_path) as first, made_for_a_run(tmp_path) as second:
+        assert [folder.stat().st_mode & 0o777 for folder in tmp_path.iterdir()] == [0o700, 0o700]
+        assert Path(first.tls_worker_key).read_text() != Path(second.tls_worker_key).read_text()
+        assert first.get_listen_args("scheduler")["ssl_context"].verify_mode == ssl.CERT_REQUIRED
+    assert list(tmp_path.iterdir()) == []
