@@ -80,12 +80,11 @@ def require_admitted(client: Client, terms: Admission) -> None:
     answers: Mapping[str, Any] = client.run(look, terms, on_error="return")
     for address, answer in answers.items():
         who = f"worker {names.get(address, '')} at {address}"
-        if isinstance(answer, ImportError | AttributeError | TypeError):
-            raise Misconfigured(
-                "worker_software", who, f"cannot run our code: {type(answer).__name__}: {answer}.", _SAME_SOFTWARE
-            ) from answer
-        if isinstance(answer, Exception):
+        if isinstance(answer, NightstrideError):
             raise answer
+        if isinstance(answer, Exception):  # Dask gives what a worker cannot even load as text
+            problem = f"cannot run our code: {answer}."
+            raise Misconfigured("worker_software", who, problem, _SAME_SOFTWARE) from answer
         versions, sees = answer
         _judge(who, terms, versions, sees)
 
