@@ -20,15 +20,19 @@ from flows.progress import Progress
 from flows.search_grid import search_grid
 from flows.shutter import shutter_closed
 from flows.up_to_date import remaining, up_to_date
+from schemas.dataset import TableOf
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, Retryable
-from schemas.injection import INJECTION
 from schemas.ledger import DatasetRecord
 from schemas.settings import Settings
 from schemas.tiles import Tile
+from stages import PIPELINE
 
 BACKOFF_S = 0.5
 """Wait before the first retry of a retryable failure; it doubles with each further one."""
+
+SYNTHETIC = tuple(stage.gives.name for stage in PIPELINE if isinstance(stage.gives, TableOf) and stage.gives.synthetic)
+"""Datasets for which copies are put through the networks again."""
 
 # What finishes an exposure goes before what begins another: few are on the way at any time.
 _STORE, _SEARCH, _FINISH = 0, 1, 2
@@ -138,8 +142,8 @@ class ExposureRun:
     ) -> tuple[Published, list[Mapping[str, float]]]:
         """Measure and publish; what runs networks again, on workers for that if there are any."""
         rest: Sequence[Any] = (stored.lineage, self.out, self.settings)
-        apart = self.settings.cluster.inference_resource is not None and INJECTION.name not in kept
-        later = (INJECTION.name,) if apart else ()
+        apart = self.settings.cluster.inference_resource is not None and any(name not in kept for name in SYNTHETIC)
+        later = SYNTHETIC if apart else ()
         measured: Published = await self._submit(_FINISH, finish, path, searched, *rest, kept, later)
         if not apart:
             return measured, [measured.seconds]
