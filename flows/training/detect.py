@@ -60,8 +60,8 @@ class TrainPlan:
         Wanted("ztf", 40, 60, crowding=3),
         Wanted("llnl", 12, 60, crowding=3),
     )
-    validation: tuple[Wanted, ...] = (Wanted("ztf", 20), Wanted("llnl", 8))
-    test: tuple[Wanted, ...] = (Wanted("ztf", 10), Wanted("llnl", 5))
+    validation: tuple[Wanted, ...] = (Wanted("ztf", 40), Wanted("llnl", 16))
+    test: tuple[Wanted, ...] = (Wanted("ztf", 20), Wanted("llnl", 10))
     cells: CellPlan = field(default_factory=CellPlan)
     windows: WindowPlan = field(default_factory=WindowPlan)
     regions: RegionPlan = field(default_factory=RegionPlan)

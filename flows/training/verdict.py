@@ -48,7 +48,7 @@ class VerdictPlan:
     fit: VerdictFit = field(default_factory=VerdictFit)
     trees: TreeFit = field(default_factory=lambda: TreeFit(trees=500, rate=0.05))
     hidden: float = 0.4
-    false_per_image: float = 0.4
+    false_per_image: float = 0.3
     min_snr: float = NOISE_ALONE
 
 
