@@ -54,7 +54,7 @@ imports: setup
 unit: setup
 	$(BIN)/python -m pytest -q
 
-acceptance: setup  ## The nights behind the README's figures, 12 exposures like ZTF's, 12 like the challenge's; the screen on 10,000 streaks
+acceptance: setup  ## The nights behind the README's figures, 12 exposures like ZTF's, 12 like the challenge's; the screen on 10,000 streaks; 500 exposures through a stream
 	for preset in ztf llnl; do \
 		rm -rf $(NIGHT)-$$preset; \
 		$(BIN)/nightstride simulate --preset $$preset --visits 3 --detectors 4 --seed 777 --out $(NIGHT)-$$preset/raw; \
@@ -62,6 +62,7 @@ acceptance: setup  ## The nights behind the README's figures, 12 exposures like 
 		$(BIN)/nightstride evaluate detect $(NIGHT)-$$preset/out --truth $(NIGHT)-$$preset/raw/truth.parquet; \
 	done
 	$(BIN)/python -m benchmarks.screen --streaks 10000
+	$(BIN)/python -m benchmarks.soak --exposures 500
 
 bench: setup  ## Measure search, stages, peers and scaling; write tables and pictures into the docs (15 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' --constraint deploy/constraints.txt

@@ -95,12 +95,14 @@ class Feed:
                 self.arrivals.finished(uri)
 
     def _sources(self, uris: Sequence[str]) -> list[Source]:
-        """Exposures in files; one that vanished, or holds none, is left out: there is nothing to be searched."""
+        """Exposures in files; one that holds none is left out, one that is not there is quarantined with the reason."""
         found: list[Source] = []
         for uri in uris:
             try:
                 found += list_sources([uri], self.settings)
             except Misconfigured as error:
-                if error.code not in ("no_such_input", "no_exposures"):
+                if error.code == "no_such_input":
+                    found.append(Source(uri))
+                elif error.code != "no_exposures":
                     raise
         return found

@@ -27,7 +27,13 @@ CLOSE_S = 60.0
 def local_cluster(settings: Settings) -> Iterator[str]:
     """Start workers on this machine; give the address of their scheduler."""
     start_worker_server()
-    own = {"distributed.nanny.pre-spawn-environ": MALLOC, "distributed.worker.multiprocessing-method": METHOD}
+    own = {
+        "distributed.nanny.pre-spawn-environ": MALLOC,
+        "distributed.worker.multiprocessing-method": METHOD,
+        # What scheduler and workers remember of tasks that are over: a stream has no end, and nobody reads it.
+        "distributed.admin.log-length": 100,
+        "distributed.admin.low-level-log-length": 100,
+    }
     with dask.config.set({**WORKERS, **PATIENCE, **own}):
         local = LocalCluster(
             n_workers=local_workers(settings),

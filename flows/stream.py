@@ -65,7 +65,7 @@ async def _take(night: StreamNight) -> Plan:
     try:
         plan = await asyncio.to_thread(night.feed.take, night.bounds.queue)
     except Retryable as error:
-        night.progress.say(f"waiting: {error}")
+        night.book.trouble(str(error))
         return Plan((), (), 0)
     night.book.planned(plan)
     return plan

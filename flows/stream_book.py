@@ -34,7 +34,7 @@ class StreamBook:
 
     def __init__(self, source: str, out: Path, settings: Settings, progress: Progress) -> None:
         self._source, self._out, self._settings, self._progress = source, out, settings, progress
-        self._since = _now()
+        self._since, self._said = _now(), ""
         self._tally = summarise(NOTHING, ())
         self._nights: dict[str, RunSummary] = {}
         self._touched: set[str] = set()
@@ -47,6 +47,12 @@ class StreamBook:
         self._touched |= {record.night for item in plan.todo for record in item.superseded}
         self._touched |= {record.night for record in plan.withdrawn}
         self._listed |= {record.night for record in plan.published} - self._nights.keys()
+
+    def trouble(self, text: str) -> None:
+        """Say that the place where exposures arrive cannot be looked at; once, however often it is tried."""
+        if text != self._said:
+            self._progress.say(f"waiting: {text}")
+        self._said = text
 
     def finished(self, outcome: Outcome, waited_s: float) -> None:
         """Count an exposure that has its outcome, so long after it arrived."""

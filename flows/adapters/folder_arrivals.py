@@ -6,10 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import aiohttp
-
 from flows.adapters.archive_names import is_sibling, siblings
-from flows.adapters.files import file_system
+from flows.adapters.files import OUTSIDE, file_system
 from flows.adapters.sources import SUFFIXES, uri_of
 from schemas.errors import Misconfigured, Retryable
 
@@ -97,7 +95,7 @@ class FolderArrivals:
         try:
             self._fs.invalidate_cache()
             found = self._fs.find(self._path, detail=True)
-        except (OSError, aiohttp.ClientError) as error:
+        except OUTSIDE as error:
             raise Retryable(
                 "io_error", self._uri, f"cannot be listed: {type(error).__name__}: {error}.", "check the place."
             ) from error

@@ -63,7 +63,8 @@ def backfill(
         if dry_run:
             _forecast(nights, out, settings, console if as_json else Console(), as_json)
             return
-        _give_way(nice)
+        if any(nights.open.values()):
+            _give_way(nice)
         summary = Backfill(out, settings, console, pause).run(nights)
     except NightstrideError as error:
         typer.echo(f"nightstride: {error}", err=True)

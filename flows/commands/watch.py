@@ -11,13 +11,14 @@ from flows.commands.output_folder import output_folder
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from flows.adapters.arrivals import Arrivals
     from flows.stream_night import Bounds
     from schemas.settings import Settings
     from schemas.summary import RunSummary
 
 
 def watch(
-    source: Annotated[str, typer.Argument(metavar="FOLDER|URL", help="Where exposures arrive.")],
+    source: Annotated[str, typer.Argument(metavar="FOLDER|URL", help="Where they arrive; or kafka://HOST:PORT/TOPIC.")],
     out: Annotated[Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL.")],
     config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
     scheduler: Annotated[
@@ -78,11 +79,26 @@ def _watch(
     wait: float,
     console: "Console",
 ) -> "RunSummary":
-    from flows.adapters.folder_arrivals import FolderArrivals
     from flows.lease_wait import patient_lease
     from flows.progress import StreamProgress
     from flows.stream_run import run_stream
 
-    arrivals = FolderArrivals(source, still, done_suffix)
+    arrivals = _arrivals(source, still, done_suffix)
     with patient_lease(out, wait, console.print):
         return run_stream(source, arrivals, bounds, out, settings, StreamProgress(console))
+
+
+def _arrivals(source: str, still: float, done_suffix: str | None) -> "Arrivals":
+    from schemas.errors import Misconfigured
+
+    if not source.startswith("kafka://"):
+        from flows.adapters.folder_arrivals import FolderArrivals
+
+        return FolderArrivals(source, still, done_suffix)
+    try:
+        from flows.adapters.kafka_arrivals import KafkaArrivals
+    except ModuleNotFoundError as error:
+        raise Misconfigured(
+            "extra", source, f"{error.name} is not installed.", "pip install 'nightstride[kafka]'."
+        ) from error
+    return KafkaArrivals(source)

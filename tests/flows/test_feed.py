@@ -59,6 +59,8 @@ def stream(tmp_path, monkeypatch, now):
     def listed(inputs, settings):
         if inputs[0].endswith("gone"):
             raise Misconfigured("no_such_input", inputs[0], "is not there.", "look.")
+        if inputs[0].startswith("truth"):
+            raise Misconfigured("no_exposures", inputs[0], "holds none.", "name others.")
         return [Source(uri) for uri in inputs]
 
     monkeypatch.setattr(module, "list_sources", listed)
@@ -104,9 +106,10 @@ def test_a_visit_waits_since_its_first_exposure_arrived(stream, now):
     assert [stream.waited(item) for item in (first, second, other)] == [10.0, 10.0, 3.0]
 
 
-def test_a_file_that_vanished_is_left_out(stream):
-    assert arrive(stream, "gone", "1-0.fits").seen == 1
-    assert stream.arrivals.told == ["gone"]
+def test_a_file_that_is_not_there_is_planned_and_one_without_exposures_left_out(stream):
+    plan = arrive(stream, "7-0.gone", "truth.npz", "1-0.fits")
+    assert [item.key.name for item in plan.todo] == ["7-0", "1-0"]
+    assert stream.arrivals.told == ["truth.npz"]
 
 
 def test_no_more_than_there_is_room_for_is_taken(stream):

@@ -11,6 +11,7 @@ from flows.status import read_status
 from flows.verify import verify
 from schemas.dia_source import DIA_SOURCE
 from schemas.injection import INJECTION
+from tests.flows.adapters.kafka_support import Broker
 from tests.flows.night_support import DETECTORS, VISITS, catalogues
 
 pytest_plugins = ("tests.flows.night_fixture",)
@@ -106,3 +107,18 @@ def test_what_is_too_late_is_shed_and_recorded_and_a_run_does_it(
     assert {trouble.code for trouble in night.troubles} == {"deadline"}
     assert nightstride_run(raw_night, "--out", out).counts == (ALL, ALL, 0, 0, 0)
     assert catalogues(out) == catalogues(uninterrupted[1])
+
+
+@pytest.mark.slow
+def test_a_topic_announces_exposures_twice_and_nonsense_and_is_read_once(watch, raw_night, uninterrupted, tmp_path):
+    broker, out = Broker(), tmp_path / "out"
+    files = [str(path) for path in sorted(raw_night.glob("*scimrefdiffimg*"))]
+    broker.send("exposures", *files, *files[:2], "no such file")
+    source = f"kafka://{broker.address}/exposures?group=night"
+    run = watch(source, "--out", out)
+    assert run.code == 1, run.stderr
+    assert run.counts == (ALL + 1 + run.counts[2], ALL, run.counts[2], 1, 0)
+    assert [one["code"] for one in run.summary["quarantined"]] == ["unreadable_file"]
+    assert catalogues(out) == catalogues(uninterrupted[1])
+    again = watch(source, "--out", out)
+    assert again.counts == (0, 0, 0, 0, 0), again.stderr  # everything was committed

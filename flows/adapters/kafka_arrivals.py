@@ -1,0 +1,154 @@
+"""Exposures that a Kafka topic announces."""
+
+import json
+import os
+from urllib.parse import parse_qs, urlsplit
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from schemas.errors import Misconfigured, Retryable
+
+PROTOCOL = "kafka://"
+GROUP = "nightstride"
+"""Consumer group if the URL names none."""
+
+ENVIRONMENT = "NIGHTSTRIDE_KAFKA_"
+"""Prefix of settings of librdkafka: ``NIGHTSTRIDE_KAFKA_SASL_PASSWORD`` is ``sasl.password``."""
+
+POLL_S = 0.2
+"""How long to wait for messages, s."""
+
+
+class KafkaArrivals:
+    """Reads messages that name files: the path or URL itself, or a JSON object with ``uri``.
+
+    The offset of a message is committed when what it names, and what all before it in its partition name, is finished:
+    a process that is killed is given again what it had not finished, and does not do twice what it had.
+
+    Parameters
+    ----------
+    url
+        ``kafka://HOST:PORT[,HOST:PORT...]/TOPIC[?group=NAME]``.
+
+    Raises
+    ------
+    Misconfigured
+        It is no such URL, or librdkafka refuses a setting.
+    """
+
+    def __init__(self, url: str) -> None:
+        brokers, self._topic, group = _parsed(url)
+        self._url, self._error = url, ""
+        self._open: dict[int, dict[int, str]] = {}
+        self._next: dict[int, int] = {}
+        settings = {
+            "bootstrap.servers": brokers,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            # Nothing is fetched while the workers are busy; that the process lives is told by its heartbeats.
+            "max.poll.interval.ms": 86_400_000,
+            **_from_environment(),
+        }
+        try:
+            self._consumer = Consumer(settings, error_cb=self._failed)
+        except (KafkaException, ValueError) as error:
+            raise Misconfigured(
+                "kafka", url, f"librdkafka refuses a setting: {error}.", f"correct the URL or {ENVIRONMENT}... ."
+            ) from error
+        self._consumer.subscribe([self._topic], on_revoke=self._revoked)
+
+    @property
+    def waiting(self) -> int:
+        """Messages that the brokers are known to hold and that were not taken."""
+        ahead = 0
+        for partition, following in self._next.items():
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
+            ahead += max(0, high - following)
+        return ahead
+
+    def poll(self, room: int) -> list[str]:
+        """Give what at most ``room`` messages name.
+
+        Raises
+        ------
+        Retryable
+            The brokers cannot be reached, or have no such topic.
+        """
+        found = []
+        for message in self._consumer.consume(room, timeout=POLL_S):
+            if (error := message.error()) is not None:
+                self._failed(error)
+            else:
+                found.append(self._taken(message))
+        if self._error and not found:
+            text, self._error = self._error, ""
+            raise Retryable("kafka", self._url, f"cannot be read: {text}.", "check brokers and topic.")
+        return found
+
+    def finished(self, uri: str) -> None:
+        """Commit the offsets of messages that name ``uri``, as far as nothing before them is open."""
+        for partition, messages in self._open.items():
+            done = [offset for offset, named in messages.items() if named == uri]
+            for offset in done:
+                del messages[offset]
+            if done:
+                self._consumer.commit(offsets=[self._committable(partition)], asynchronous=True)
+
+    def close(self) -> None:
+        """Leave the group; what is not finished is given to the next who reads."""
+        offsets = [self._committable(partition) for partition in self._next]
+        try:
+            if offsets:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            # Delivered again, it will be found to be published.
+            self._failed(error.args[0])
+        self._consumer.close()
+
+    def _taken(self, message: Message) -> str:
+        partition, offset, uri = message.partition() or 0, message.offset() or 0, _uri(message.value() or b"")
+        self._open.setdefault(partition, {})[offset] = uri
+        self._next[partition] = offset + 1
+        return uri
+
+    def _committable(self, partition: int) -> TopicPartition:
+        offset = min(self._open.get(partition) or [self._next[partition]])
+        return TopicPartition(self._topic, partition, offset)
+
+    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        """Another reader has these partitions now: their offsets are its to commit."""
+        for one in partitions:
+            self._open.pop(one.partition, None)
+            self._next.pop(one.partition, None)
+
+    def _failed(self, error: KafkaError) -> None:
+        if error.code() != KafkaError._PARTITION_EOF:
+            self._error = error.str()
+
+
+def _parsed(url: str) -> tuple[str, str, str]:
+    """Give brokers, topic and group of a URL."""
+    parts = urlsplit(url)
+    topic = parts.path.strip("/")
+    query = parse_qs(parts.query)
+    if not parts.netloc or not topic or "/" in topic or query.keys() - {"group"}:
+        raise Misconfigured(
+            "kafka", url, "is no URL of a topic.", "write kafka://HOST:PORT[,HOST:PORT...]/TOPIC[?group=NAME]."
+        )
+    return parts.netloc, topic, query.get("group", [GROUP])[0]
+
+
+def _from_environment() -> dict[str, str]:
+    names = [name for name in os.environ if name.startswith(ENVIRONMENT)]
+    return {name.removeprefix(ENVIRONMENT).lower().replace("_", "."): os.environ[name] for name in names}
+
+
+def _uri(value: bytes) -> str:
+    """Give what a message names; one that makes no sense names itself, and is quarantined as unreadable."""
+    text = value.decode(errors="replace").strip()
+    try:
+        named = json.loads(text)["uri"]
+    except (ValueError, TypeError, KeyError):
+        return text
+    return named if isinstance(named, str) else text

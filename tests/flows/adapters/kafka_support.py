@@ -1,0 +1,18 @@
+"""A Kafka broker inside this process: librdkafka's own mock cluster, spoken to over the network."""
+
+from confluent_kafka import Producer
+
+
+class Broker:
+    """Runs as long as it is kept; topics appear when they are written to."""
+
+    def __init__(self):
+        self._host = Producer({"bootstrap.servers": "localhost:1", "test.mock.num.brokers": 1})
+        (broker,) = self._host.list_topics(timeout=30).brokers.values()
+        self.address = f"{broker.host}:{broker.port}"
+        self._producer = Producer({"bootstrap.servers": self.address})
+
+    def send(self, topic, *values, partition=0):
+        for value in values:
+            self._producer.produce(topic, value, partition=partition)
+        assert self._producer.flush(30) == 0
