@@ -64,7 +64,7 @@ def admission(out: Path, store: StoreSettings) -> Iterator[Admission]:
     try:
         yield Admission(tuple(software().items()), token, content, store)
     finally:
-        with suppress(OSError, NightstrideError):  # what is left in staging is swept away by the next run
+        with suppress(OSError, NightstrideError):
             token.unlink(missing_ok=True)
 
 
@@ -97,6 +97,7 @@ def admitted(terms: Admission, task: Callable[..., Any], *arguments: Any) -> Any
     Misconfigured
         This worker does not meet them: as in `require_admitted`.
     """
+    configure(terms.store)  # each time: a worker may serve several runs
     _looked_at(terms)
     return task(*arguments)
 

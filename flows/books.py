@@ -73,7 +73,7 @@ class Books:
             record = item.record.model_copy(update={"reason": reason})
         else:
             record = self._record(item, item.sha256 or "", "", outcome)
-        with suppress(Retryable, Misconfigured):  # the disk is full: the summary has it all the same
+        with suppress(Retryable, Misconfigured, OSError):  # the disk is full: the summary has it all the same
             self._ledger.put(record)
         return outcome
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 from distributed import Client, WorkerPlugin
@@ -99,7 +100,7 @@ def _joined(running: Cluster, settings: Settings, patience_s: float) -> Cluster:
             client.wait_for_workers(1, timeout=patience_s)
             if running.terms is not None:
                 require_admitted(client, running.terms)
-            _require_resources(client, settings)
+            _wait_for_resources(client, settings, patience_s)
             limits = _memory_limits(client)
             workers = sum(client.nthreads().values())
             return Cluster(running.address, workers, min(limits), running.security, running.terms)
@@ -132,6 +133,18 @@ def _no_workers(running: Cluster, settings: Settings, error: Exception) -> Misco
     )
 
 
+def _wait_for_resources(client: Client, settings: Settings, patience_s: float) -> None:
+    """Let workers of another kind join later than the first."""
+    end = monotonic() + patience_s
+    while True:
+        try:
+            return _require_resources(client, settings)
+        except Misconfigured:
+            if monotonic() > end:
+                raise
+            sleep(1)
+
+
 def _require_resources(client: Client, settings: Settings) -> None:
     offered = {name for worker in _workers(client).values() for name in worker["resources"]}
     for field in ("inference_resource", "other_resource"):
@@ -146,11 +159,11 @@ def _require_resources(client: Client, settings: Settings) -> None:
 
 
 def _memory_limits(client: Client) -> list[int]:
-    """Memory of each worker, bytes; of one without a limit, the memory of its host."""
+    """Memory of each thread of each worker, bytes; of a worker without a limit, the memory of its host is shared."""
     workers = _workers(client)
     unlimited = [address for address, worker in workers.items() if not worker["memory_limit"]]
     hosts = client.run(host_memory, workers=unlimited) if unlimited else {}
-    return [hosts.get(address) or worker["memory_limit"] for address, worker in workers.items()]
+    return [(hosts.get(at) or worker["memory_limit"]) // worker["nthreads"] for at, worker in workers.items()]
 
 
 def _workers(client: Client) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from flows.night_pixels import StoredNight
 from flows.night_plan import NightWork
 from schemas.dataset import ArrayOf, Dataset, TableOf
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import BadInput, Misconfigured, NightstrideError, NoWork
+from schemas.errors import BadInput, Misconfigured, NightstrideError, NoWork, Retryable
 from schemas.ledger import DatasetRecord, NightRecord
 from schemas.settings import Settings
 from schemas.source import SOURCE
@@ -70,10 +70,13 @@ class NightStages:
         Raises
         ------
         Misconfigured
-            Nothing of this kind could succeed: a model is missing, the folder may not be written, there is too little
-            memory, ...
+            Nothing of this kind could succeed: a model is missing, the folder may not be written, ...
         """
-        self._require_memory()
+        try:
+            self._require_memory()
+        except Misconfigured as error:  # other nights may be smaller
+            self._result.failed.append(Trouble(uri=f"night {self._work.night}", code=error.code, message=str(error)))
+            return self._result
         work, laps = self._work, Laps()
         lost: dict[str, str] = {}
         wanted = [name for name in work.digests if name not in work.kept]
@@ -104,7 +107,7 @@ class NightStages:
             return
         try:
             shapes = [info.shape for info in self._pixels.exposures()]
-        except BadInput:
+        except (BadInput, Retryable):
             return  # the stages that read these pixels say so
         largest = max(shapes, key=prod, default=(0, 0))
         require_night_fit(self._work.night, largest, rows[SOURCE.name], rows[DIA_SOURCE.name], host_memory())

@@ -53,7 +53,10 @@ def slurm_cluster(settings: ClusterSettings) -> Iterator[tuple[str, Security]]:
 def queue_state() -> str:
     """Say in a line what SLURM says of the user's jobs: states, and reasons of those that wait."""
     asked = ["squeue", "--me", "--noheader", "--format=%T %r"]
-    answer = subprocess.run(asked, capture_output=True, text=True, timeout=ANSWER_S, check=False)
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, timeout=ANSWER_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"no answer ({type(error).__name__})"
     return "; ".join(sorted(set(answer.stdout.split("\n")) - {""})) or "no job in the queue"
 
 

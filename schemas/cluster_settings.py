@@ -81,9 +81,13 @@ class ClusterSettings(BaseModel):
     def _complete(self) -> Self:
         if self.kind == "address" and self.address is None:
             raise ValueError("kind = 'address' needs cluster.address")
+        if self.kind != "address" and self.address is not None:
+            raise ValueError(f"cluster.address needs kind = 'address', not {self.kind!r}")
         files = (self.tls_ca, self.tls_cert, self.tls_key)
         if any(files) and not all(files):
             raise ValueError("tls_ca, tls_cert and tls_key go together: give all three or none")
+        if self.kind == "local" and any(files):
+            raise ValueError("tls_ca, tls_cert and tls_key need kind = 'address' or 'slurm'")
         if self.kind == "address" and self.encrypted is not all(files):
             rule = "needs" if self.encrypted else "uses no"
             raise ValueError(f"address {self.address} {rule} tls_ca, tls_cert and tls_key")

@@ -78,7 +78,9 @@ def write_record(path: Path, content: bytes, out: Path) -> None:
 
 
 def remove_record(path: Path) -> None:
-    """Remove a record, if it is there; errors as in `read_record`."""
+    """Remove a record, if it is there; errors as in `write_record`."""
+    if any(str(path).startswith(f"{lost}/") for lost in _lost):
+        raise _taken_over(path)
     path.unlink(missing_ok=True)
     if isinstance(path, BucketPath):
         _seen[str(path)] = None

@@ -1,5 +1,6 @@
 """Writes that hold only if nobody else has written meanwhile, as far as the store knows such conditions."""
 
+import errno
 from dataclasses import dataclass
 from functools import cache
 from time import sleep
@@ -58,7 +59,10 @@ class Conditions:
     def _once(self, path: BucketPath, content: bytes, replaces: str | None) -> str:
         if replaces is None:
             return path.write(content, create=True)
-        return path.write(content, replaces if self.quoted else replaces.strip('"'))
+        try:
+            return path.write(content, replaces if self.quoted else replaces.strip('"'))
+        except FileNotFoundError as error:  # AWS's answer to If-Match where there is no object
+            raise FileExistsError(errno.EEXIST, "was removed by somebody else", str(path)) from error
 
 
 def probe(out: BucketPath) -> Conditions:

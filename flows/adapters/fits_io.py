@@ -21,6 +21,7 @@ from schemas.errors import BadInput
 _GZIP = b"\x1f\x8b"
 _FITS = b"SIMPLE  ="
 _ZIP = b"PK\x03\x04"
+_MOST_AXES = 999  # FITS 4.0, section 4.4.1
 
 
 def content_kind(start: bytes, where: str) -> str:
@@ -118,7 +119,9 @@ class FitsContent:
             ``truncated``, ``bad_checksum`` or ``damaged``; ``no_image`` if the HDU holds none; ``too_large`` (see
             `content_limit`).
         """
-        content_limit.require_allowed(_unpacked_bytes(self.headers[index]), self._where, f"HDU {index}")
+        with _damage(self._where):
+            size = _unpacked_bytes(self.headers[index])
+        content_limit.require_allowed(size, self._where, f"HDU {index}")
         with _damage(self._where):
             if self._verify:
                 self._verify_sums(index)
@@ -167,7 +170,12 @@ def is_image(header: fits.Header) -> bool:
 
 def _unpacked_bytes(header: fits.Header) -> int:
     prefix = "Z" if header.get("ZIMAGE") else ""
-    sides = [int(header.get(f"{prefix}NAXIS{axis}", 0)) for axis in range(1, int(header.get(f"{prefix}NAXIS", 0)) + 1)]
+    axes = int(header.get(f"{prefix}NAXIS", 0))
+    if not 0 <= axes <= _MOST_AXES:
+        raise ValueError(f"{prefix}NAXIS = {axes}")
+    sides = [int(header.get(f"{prefix}NAXIS{axis}", 0)) for axis in range(1, axes + 1)]
+    if min(sides, default=0) < 0:
+        raise ValueError(f"negative axis among {sides}")
     return math.prod(sides) * abs(int(header.get(f"{prefix}BITPIX", 8))) // 8 if sides else 0
 
 

@@ -195,7 +195,7 @@ def _names(folder: str) -> tuple[str, ...]:
     fs, path = file_system(folder)
     try:
         return tuple(sorted(posixpath.basename(one) for one in fs.ls(path, detail=False)))
-    except OSError:  # a file may be read by its name where the folder may not be
+    except OUTSIDE:  # a file may be read by its name where the folder may not be
         return ()
 
 

@@ -16,17 +16,18 @@ def status(
 ) -> None:
     """Say of each night how many exposures are done, outdated, quarantined and failed, how late, with which models.
 
-    Exit code 0: nothing is outdated, quarantined or failed; 1: something is; 2: there is no such folder or night.
+    Exit code 0: nothing is outdated, quarantined or failed; 1: something is; 2: there is no such folder or night,
+    or it cannot be read.
     """
     from rich.console import Console
 
     from flows.status import read_status
     from flows.status_table import show_status
-    from schemas.errors import Misconfigured
+    from schemas.errors import NightstrideError
 
     try:
         found = read_status(out, night)
-    except Misconfigured as error:
+    except NightstrideError as error:
         typer.echo(f"nightstride: {error}", err=True)
         raise typer.Exit(2) from error
     show_status(found, Console(stderr=as_json))

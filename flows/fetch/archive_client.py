@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -135,7 +136,7 @@ class ArchiveClient:
         for failed in range(self.settings.retries + 1):
             try:
                 async with self._request(url, query=query) as response:
-                    return await response.text()
+                    return await response.text(errors="replace")
             except TryAgain as again:
                 last = again
                 if failed < self.settings.retries:
@@ -189,7 +190,7 @@ class ArchiveClient:
         try:
             async with self._request(file.url, ranged if start else {}) as response:
                 partial = response.status == 206
-                first = _range_of(response)[0] if partial else 0
+                first = _range_of(file.url, response)[0] if partial else 0
                 yield Answer(first, _digest(response.headers, whole=not partial), self._counted(response))
         except _NotThere as error:
             raise BadInput(
@@ -242,7 +243,7 @@ def _require_success(response: aiohttp.ClientResponse, url: str) -> None:
 
 
 def _remote(url: str, response: aiohttp.ClientResponse) -> RemoteFile:
-    size = _range_of(response)[1] if response.status == 206 else response.content_length
+    size = _range_of(url, response)[1] if response.status == 206 else response.content_length
     if not size:
         raise BadInput("bad_answer", url, "the archive does not say how long the file is.", "check fetch.url.")
     tag = response.headers.get("ETag", "")
@@ -250,7 +251,7 @@ def _remote(url: str, response: aiohttp.ClientResponse) -> RemoteFile:
     return RemoteFile(url, size, strong)
 
 
-def _range_of(response: aiohttp.ClientResponse) -> tuple[int, int]:
+def _range_of(url: str, response: aiohttp.ClientResponse) -> tuple[int, int]:
     """Give first byte and size of the whole file from ``Content-Range: bytes 0-0/1234``."""
     stated = response.headers.get("Content-Range", "")
     try:
@@ -261,7 +262,7 @@ def _range_of(response: aiohttp.ClientResponse) -> tuple[int, int]:
         return int(span.split("-")[0]), int(size)
     except ValueError as error:
         raise BadInput(
-            "bad_answer", str(response.url), f"Content-Range is {stated!r}.", "check fetch.url, and proxies between."
+            "bad_answer", url, f"Content-Range is {stated!r}.", "check fetch.url, and proxies between."
         ) from error
 
 
@@ -271,11 +272,20 @@ def _digest(headers: Mapping[str, str], *, whole: bool) -> tuple[str, str] | Non
         for entry in field.split(","):
             name, _, value = entry.strip().partition("=")
             algorithm = {"sha-256": "sha256", "sha-512": "sha512", "md5": "md5"}.get(name.lower())
-            if algorithm:
-                return algorithm, base64.b64decode(value.strip(":")).hex()
-    if whole and "Content-MD5" in headers:
-        return "md5", base64.b64decode(headers["Content-MD5"]).hex()
+            if algorithm and (digest := _hexadecimal(value.strip(":"), algorithm)):
+                return algorithm, digest
+    if whole and (digest := _hexadecimal(headers.get("Content-MD5", ""), "md5")):
+        return "md5", digest
     return None
+
+
+def _hexadecimal(encoded: str, algorithm: str) -> str | None:
+    """Undo base64; None for what is no digest of this kind: some servers write hexadecimal digits."""
+    try:
+        digest = base64.b64decode(encoded)
+    except ValueError:
+        return None
+    return digest.hex() if len(digest) == hashlib.new(algorithm).digest_size else None
 
 
 def _authorization(url: str) -> dict[str, str]:

@@ -83,8 +83,11 @@ def read_answer(text: str, where: str) -> tuple[ZtfQuadrant, ...]:
     Misconfigured
         ``bad_answer``: it is something else, e.g. a page that says what is wrong with the question.
     """
-    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
-    columns = [name.strip() for name in reader.fieldnames or ()]
+    try:
+        lines = list(csv.reader(io.StringIO(text), skipinitialspace=True))
+    except csv.Error:  # a line longer than a field may be: no table
+        lines = []
+    columns = [name.strip() for name in lines[0]] if lines else []
     if not set(COLUMNS) <= set(columns):
         raise Misconfigured(
             "bad_answer",
@@ -92,7 +95,7 @@ def read_answer(text: str, where: str) -> tuple[ZtfQuadrant, ...]:
             f"the archive's answer is no table with the columns {', '.join(COLUMNS)}: it begins {text[:80]!r}.",
             "check fetch.url, and try later if the archive is down.",
         )
-    rows = (dict(zip(columns, row.values(), strict=False)) for row in reader)
+    rows = (dict(zip(columns, row, strict=False)) for row in lines[1:] if row)
     return tuple(sorted({ZtfQuadrant.of_row(row, where) for row in rows}))
 
 

@@ -95,7 +95,8 @@ def test_other_code_of_ours_is_named_at_the_start_and_when_it_comes_late(address
 
 def test_a_worker_without_our_code_is_named(address, start, tmp_path):
     (tmp_path / "nothing" / "flows").mkdir(parents=True)
-    (tmp_path / "nothing" / "flows" / "__init__.py").touch()
+    absent = "raise ModuleNotFoundError(__name__)\n"  # stands before an installed package
+    (tmp_path / "nothing" / "flows" / "__init__.py").write_text(absent)
     with (
         worker(address, "bare", tmp_path, PYTHONPATH=str(tmp_path / "nothing")),
         pytest.raises(

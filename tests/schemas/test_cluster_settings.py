@@ -23,6 +23,8 @@ def test_an_address_with_encryption_comes_with_all_its_files():
     ("given", "says"),
     [
         ({"kind": "address"}, "needs cluster.address"),
+        ({"address": "tcp://there:8786"}, "cluster.address needs kind = 'address', not 'local'"),
+        (FILES, "need kind = 'address' or 'slurm'"),
         ({"kind": "address", "address": "there:8786"}, "must be tcp://HOST:PORT or tls://HOST:PORT"),
         ({"kind": "address", "address": "tcp://there"}, "must be tcp://HOST:PORT or tls://HOST:PORT"),
         ({"kind": "address", "address": "tls://there:8786"}, "needs tls_ca, tls_cert and tls_key"),

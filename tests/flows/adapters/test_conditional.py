@@ -63,3 +63,11 @@ def test_a_put_whose_answer_is_lost_counts_once(bucket, monkeypatch):
     monkeypatch.setattr(BucketPath, "write", lossy)
     assert conditions.write(path, b"once", None) == path.read_versioned().version
     assert len(calls) == 1
+
+
+def test_an_object_that_is_gone_counts_as_changed(bucket):
+    path = bucket / "x"
+    version = Conditions(enforced=True, quoted=probe(bucket).quoted).write(path, b"one", None)
+    path.unlink()
+    with pytest.raises(FileExistsError):
+        conditions_of(bucket).write(path, b"two", version)

@@ -146,6 +146,18 @@ def test_an_image_that_no_memory_holds_is_not_unpacked(compressed):
     refused("too_large", lambda: content.image(1))
 
 
+@pytest.mark.parametrize(("key", "value"), [("ZNAXIS", "2000000000"), ("ZNAXIS1", "-100"), ("ZNAXIS1", "'abc'")])
+def test_sides_that_make_no_sense(key, value):
+    file = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(np.zeros((100, 100), np.float32))]).writeto(file)
+    card = next(
+        file.getvalue()[n : n + 80] for n in range(0, 28800, 80) if file.getvalue()[n : n + 9] == f"{key:<8}=".encode()
+    )
+    data = file.getvalue().replace(card, f"{key:<8}= {value:>20}".ljust(80).encode())
+    content = FitsContent(data, "x", verify=False)
+    refused("damaged", lambda: content.image(1))
+
+
 class Broken(io.BytesIO):
     def read(self, size=-1):
         if self.tell() > 0:

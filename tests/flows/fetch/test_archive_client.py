@@ -142,3 +142,9 @@ def test_digests_of_whole_files_are_understood():
     assert _digest({"Content-MD5": md5}, whole=True) == ("md5", hashlib.md5(content).hexdigest())
     assert _digest({"Content-MD5": md5}, whole=False) is None
     assert _digest({}, whole=True) is None
+
+
+@pytest.mark.parametrize("stated", ["abc", "é", "", hashlib.md5(b"x").hexdigest()])
+def test_what_is_no_digest_is_not_taken_for_one(stated):
+    assert _digest({"Digest": f"md5={stated}"}, whole=True) is None
+    assert _digest({"Content-MD5": stated}, whole=True) is None

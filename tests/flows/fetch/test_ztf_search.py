@@ -73,7 +73,7 @@ def test_answer_is_read_whatever_else_it_holds():
     assert read_answer(",".join(COLUMNS) + "\n", "here") == ()
 
 
-@pytest.mark.parametrize("text", ["", "<html>maintenance</html>", "field,ccdid\n600,5\n"])
+@pytest.mark.parametrize("text", ["", "<html>maintenance</html>", "x" * 200_000, "field,ccdid\n600,5\n"])
 def test_other_answers_are_refused(text):
     with pytest.raises(Misconfigured, match="no table") as caught:
         read_answer(text, "here")
