@@ -20,7 +20,7 @@ from schemas.settings import FetchSettings
 USER, PASSWORD = "NIGHTSTRIDE_ARCHIVE_USER", "NIGHTSTRIDE_ARCHIVE_PASSWORD"
 """Environment variables with the credentials for data that are not public."""
 
-_PASSING = (408, 425, 429, 500, 502, 503, 504)
+_PASSING = (408, 425, 429)  # and all from 500 on
 _LONGEST_WAIT = 300.0  # s, whatever the archive asks for
 _CHUNK = 2**20  # bytes
 _LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -231,7 +231,7 @@ def _require_success(response: aiohttp.ClientResponse, url: str) -> None:
     said = f"the archive answers {status} {response.reason}."
     if status in (404, 410):
         raise _NotThere(url)
-    if status in _PASSING:
+    if status in _PASSING or status >= 500:
         wait = response.headers.get("Retry-After", "")
         raise TryAgain(
             Retryable("archive_error", url, said, "run the command again later; it goes on."),

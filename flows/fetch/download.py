@@ -76,7 +76,7 @@ async def _go_on(client: ArchiveClient, file: RemoteFile, part: Path, tell: Call
         start = _size(part) if _size(part) < file.size else 0
         async with client.read(file, start) as answer:
             digest = answer.digest
-            await _append(answer, part, tell)
+            await _append(answer, part, file.size, tell)
     try:
         await asyncio.to_thread(_check, part, file, digest)
     except BadInput as error:
@@ -86,8 +86,8 @@ async def _go_on(client: ArchiveClient, file: RemoteFile, part: Path, tell: Call
         raise TryAgain(error) from error
 
 
-async def _append(answer: Answer, part: Path, tell: Callable[[int], object]) -> None:
-    """Write bytes as they come, from where they belong on."""
+async def _append(answer: Answer, part: Path, size: int, tell: Callable[[int], object]) -> None:
+    """Write bytes as they come, from where they belong on; no more than a byte too many, by which it is found out."""
     before = _size(part)
     if answer.start > before:
         raise BadInput("bad_answer", str(part), f"the archive sends from byte {answer.start} on.", "check fetch.url.")
@@ -96,8 +96,9 @@ async def _append(answer: Answer, part: Path, tell: Callable[[int], object]) -> 
         out.truncate(answer.start)
         out.seek(answer.start)
         async for chunk in answer.chunks:
-            out.write(chunk)
-            tell(len(chunk))
+            tell(out.write(chunk[: size + 1 - out.tell()]))
+            if out.tell() > size:
+                return
 
 
 def _check(part: Path, file: RemoteFile, digest: tuple[str, str] | None) -> None:

@@ -1,13 +1,14 @@
 import asyncio
 import base64
 import hashlib
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
-from flows.fetch.archive_client import ArchiveClient
-from flows.fetch.download import download
+from flows.fetch.archive_client import Answer, ArchiveClient, RemoteFile, TryAgain
+from flows.fetch.download import _go_on, download
 from schemas.errors import BadInput, Retryable
 
 pytest_plugins = ("tests.flows.fetch.fetch_fixture",)
@@ -163,6 +164,34 @@ def test_what_is_always_wrong_is_never_published(archive, settings, large, targe
     assert caught.value.code == code
     assert archive.counts[PLACE] == 1 + 1 + settings.retries
     assert [path for path in target.parent.rglob("*") if path.is_file()] == []
+
+
+class Endless:
+    """An archive that sends on and on."""
+
+    def __init__(self):
+        self.sent = 0
+
+    def read(self, file, start):
+        @asynccontextmanager
+        async def answer():
+            yield Answer(start, None, self.chunks())
+
+        return answer()
+
+    async def chunks(self):
+        while True:
+            self.sent += 2**20
+            yield bytes(2**20)
+
+
+def test_what_sends_on_and_on_does_not_fill_the_disk(tmp_path):
+    client, part = Endless(), tmp_path / "x.part"
+    with pytest.raises(TryAgain) as caught:
+        asyncio.run(_go_on(client, RemoteFile("https://there/x.fits", 3 * 2**20, None), part, lambda count: None))
+    assert caught.value.__cause__.code == "wrong_size"
+    assert client.sent == 4 * 2**20
+    assert not part.exists()
 
 
 def test_a_file_that_has_gone_is_said_so(archive, settings, large, target):
