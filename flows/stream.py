@@ -68,6 +68,8 @@ async def _take(night: StreamNight) -> Plan:
         night.book.trouble(str(error))
         return Plan((), (), 0)
     night.book.planned(plan)
+    if unread := night.feed.unread:
+        night.book.trouble(f"{len(unread)} of what arrived cannot be read now: {unread[0].message}")
     return plan
 
 

@@ -6,10 +6,12 @@ from time import perf_counter
 
 from flows.adapters.arrivals import Arrivals
 from flows.adapters.ledger import Ledger
+from flows.adapters.quarantine import Quarantine
 from flows.books import Books
 from flows.feed import Feed
 from flows.night_run import first_of
 from flows.night_work import planner
+from flows.plan import Plan
 from flows.prefect_server import prefect_server
 from flows.progress import Progress
 from flows.stream_book import StreamBook
@@ -51,7 +53,7 @@ def run_stream(
     with cluster(settings, out) as workers:
         warm_up(workers, settings)
         index = SourceIndex(Ledger(out))
-        feed = Feed(arrivals, planner(out, settings, index=index), index, settings)
+        feed = Feed(arrivals, planner(out, settings, index=index), index, Quarantine(out), settings)
         night = StreamNight(feed, book, bounds, out, settings, Books(out, settings, PIPELINE), progress, workers)
         server.wait()
         progress.say(f"Watching {source} with {workers.workers} workers.")
@@ -59,6 +61,7 @@ def run_stream(
         try:
             _search(night)
         finally:
+            book.planned(Plan((), (), 0, failed=feed.unread))
             arrivals.close()
             night.record("ended")
     if not night.drain.asked:

@@ -88,6 +88,11 @@ def refuse_credentials(url: str, where: str) -> None:
         )
 
 
+def without_credentials(url: str) -> str:
+    """Give a URL as it may be shown and kept: without user, password and query."""
+    return re.sub(r"://[^/]*@", "://", re.sub(r"(?s)[?&].*", "", url)) if "://" in url else url
+
+
 @contextmanager
 def failures(uri: str) -> Iterator[None]:
     """Turn failures of the store into ours.

@@ -118,7 +118,7 @@ def test_a_topic_announces_exposures_twice_and_nonsense_and_is_read_once(watch, 
     run = watch(source, "--out", out)
     assert run.code == 1, run.stderr
     assert run.counts == (ALL + 1 + run.counts[2], ALL, run.counts[2], 1, 0)
-    assert [one["code"] for one in run.summary["quarantined"]] == ["unreadable_file"]
+    assert [one["code"] for one in run.summary["quarantined"]] == ["no_such_input"]
     assert catalogues(out) == catalogues(uninterrupted[1])
     again = watch(source, "--out", out)
     assert again.counts == (0, 0, 0, 0, 0), again.stderr  # everything was committed
