@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import hashlib
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from flows.fetch.stated_digest import stated_digest
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.settings import FetchSettings
 
@@ -191,7 +191,7 @@ class ArchiveClient:
             async with self._request(file.url, ranged if start else {}) as response:
                 partial = response.status == 206
                 first = _range_of(file.url, response)[0] if partial else 0
-                yield Answer(first, _digest(response.headers, whole=not partial), self._counted(response))
+                yield Answer(first, stated_digest(response.headers, whole=not partial), self._counted(response))
         except _NotThere as error:
             raise BadInput(
                 "gone", file.url, "the archive does not have it any more.", "run the command again."
@@ -264,28 +264,6 @@ def _range_of(url: str, response: aiohttp.ClientResponse) -> tuple[int, int]:
         raise BadInput(
             "bad_answer", url, f"Content-Range is {stated!r}.", "check fetch.url, and proxies between."
         ) from error
-
-
-def _digest(headers: Mapping[str, str], *, whole: bool) -> tuple[str, str] | None:
-    """Read the digest of the file, if one is stated (RFC 9530, RFC 3230; RFC 1864, of what is sent)."""
-    for field in (headers.get("Repr-Digest", ""), headers.get("Digest", "")):
-        for entry in field.split(","):
-            name, _, value = entry.strip().partition("=")
-            algorithm = {"sha-256": "sha256", "sha-512": "sha512", "md5": "md5"}.get(name.lower())
-            if algorithm and (digest := _hexadecimal(value.strip(":"), algorithm)):
-                return algorithm, digest
-    if whole and (digest := _hexadecimal(headers.get("Content-MD5", ""), "md5")):
-        return "md5", digest
-    return None
-
-
-def _hexadecimal(encoded: str, algorithm: str) -> str | None:
-    """Undo base64; None for what is no digest of this kind: some servers write hexadecimal digits."""
-    try:
-        digest = base64.b64decode(encoded)
-    except ValueError:
-        return None
-    return digest.hex() if len(digest) == hashlib.new(algorithm).digest_size else None
 
 
 def _authorization(url: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, TensorDataset, WeightedRandomSampler
@@ -126,6 +127,7 @@ def fit_windows(
             max_epochs=plan.epochs,
             accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[plan.device],
             devices=1,
+            plugins=[LightningEnvironment()],  # one process, also where SLURM is installed
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

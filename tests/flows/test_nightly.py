@@ -213,7 +213,6 @@ def test_an_exposure_that_is_cancelled_before_it_begins_gives_its_slot_back(monk
         await asyncio.sleep(0)
         raise Misconfigured("not_writable", "where", "is wrong.", "mend it.")
 
-    monkeypatch.setattr(nightly, "Client", lambda *_, **__: contextlib.nullcontext())
     monkeypatch.setattr(nightly, "ExposureRun", lambda *_: fails)
     items = [Item(Source(str(n)), ExposureKey(night="20260101", visit=1, detector=n), None) for n in range(3)]
     night = SimpleNamespace(
@@ -222,7 +221,7 @@ def test_an_exposure_that_is_cancelled_before_it_begins_gives_its_slot_back(monk
         books=None,
         progress=None,
         outcomes=[],
-        cluster=SimpleNamespace(address=""),
+        cluster=SimpleNamespace(client=lambda **_: contextlib.nullcontext(), terms=None),
         tasks=1,
         draining=False,
     )

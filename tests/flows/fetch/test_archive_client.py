@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from flows.fetch.archive_client import PASSWORD, USER, ArchiveClient, RemoteFile, TryAgain, _digest
+from flows.fetch.archive_client import PASSWORD, USER, ArchiveClient, RemoteFile, TryAgain
 from flows.fetch.ztf_search import SEARCH
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.settings import FetchSettings
@@ -130,21 +130,3 @@ def test_half_or_open_credentials_are_refused(monkeypatch):
     with pytest.raises(Misconfigured, match="unencrypted") as caught:
         ArchiveClient(FetchSettings(url="http://irsa.ipac.caltech.edu/ibe"))
     assert "secret!" not in str(caught.value)
-
-
-def test_digests_of_whole_files_are_understood():
-    content = b"pixels"
-    sha = base64.b64encode(hashlib.sha256(content).digest()).decode()
-    md5 = base64.b64encode(hashlib.md5(content).digest()).decode()
-    expected = ("sha256", hashlib.sha256(content).hexdigest())
-    assert _digest({"Repr-Digest": f"sha-256=:{sha}:"}, whole=False) == expected
-    assert _digest({"Digest": f"unixsum=30637, SHA-256={sha}"}, whole=False) == expected
-    assert _digest({"Content-MD5": md5}, whole=True) == ("md5", hashlib.md5(content).hexdigest())
-    assert _digest({"Content-MD5": md5}, whole=False) is None
-    assert _digest({}, whole=True) is None
-
-
-@pytest.mark.parametrize("stated", ["abc", "é", "", hashlib.md5(b"x").hexdigest()])
-def test_what_is_no_digest_is_not_taken_for_one(stated):
-    assert _digest({"Digest": f"md5={stated}"}, whole=True) is None
-    assert _digest({"Content-MD5": stated}, whole=True) is None
