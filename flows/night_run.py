@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from flows.books import Books
 from flows.night_catalogues import with_catalogues
@@ -23,6 +23,8 @@ from stages import PIPELINE
 
 if TYPE_CHECKING:
     from flows.night import Night
+
+Kind = TypeVar("Kind", bound=BaseException)
 
 
 def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> RunSummary:
@@ -81,11 +83,12 @@ def _search(night: "Night") -> list[str]:
     warnings = []
     try:
         asyncio.run(nightly(night))
-    except* Misconfigured as group:
-        raise first_of(group) from group
-    except* Exception as group:
+    except Exception as group:
+        # Not except*: Pythons before 3.11.4 would give what is raised there as a group.
+        if (ours := first_of(group, Misconfigured)) is not None:
+            raise ours from group
         # The orchestrator failed, not we: what is published is published, and what is not is counted.
-        error = first_of(group)
+        error = first_of(group, Exception)
         warnings.append(f"the flow ended early: {type(error).__name__}: {error}")
     if night.draining:
         warnings.append("stopped by a signal: what had begun was finished; run again for the rest")
@@ -106,8 +109,8 @@ def _unfinished(item: Item, stopped: bool, warnings: Sequence[str]) -> Trouble:
     return trouble_of(item, RuntimeError(warnings[0] if warnings else "the flow ended early"))
 
 
-def first_of(error: BaseException) -> BaseException:
-    """Give the first error of a group, however deep it lies."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def first_of(error: BaseException, kind: type[Kind]) -> Kind | None:
+    """Give the first error of a kind in a group, however deep it lies, or the error itself; None if there is none."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for one in error.exceptions if (found := first_of(one, kind)) is not None), None)
+    return error if isinstance(error, kind) else None

@@ -78,10 +78,10 @@ def _search(night: StreamNight) -> None:
 
     try:
         asyncio.run(stream(night))
-    except* NightstrideError as group:
-        raise first_of(group) from group
-    except* Exception as group:
-        error = first_of(group)
+    except Exception as group:
+        if (ours := first_of(group, NightstrideError)) is not None:
+            raise ours from group
+        error = first_of(group, Exception)
         raise Retryable(
             "stream",
             "the stream",

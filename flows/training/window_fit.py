@@ -120,6 +120,7 @@ def fit_windows(
     with warnings.catch_warnings():
         # Lightning advises more loader processes; the windows are in memory already.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*`srun` command is available.*")  # where SLURM is installed
         # Lightning's own use of torch's tree utilities.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

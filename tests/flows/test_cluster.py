@@ -1,4 +1,7 @@
+import os
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from distributed import Client, LocalCluster, SchedulerPlugin
@@ -179,8 +182,10 @@ def test_a_worker_that_runs_no_networks_needs_no_gpu(tmp_path):
 def test_the_page_starts_workers_with_what_they_need():
     lines = commands("eval").splitlines()
     assert lines[0] == 'eval "$(python -m flows.worker_config)"'
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where the page's python is
+    asked = ["bash", "-c", f"set -e; {lines[0]}; env"]
     told = subprocess.run(
-        ["bash", "-c", f"{lines[0]}; env"], capture_output=True, text=True, check=True
+        asked, capture_output=True, text=True, check=True, env={**os.environ, "PATH": path}
     ).stdout.splitlines()
     assert {f"{name}={value}" for name, value in (THREADS | MALLOC).items()} <= set(told)
 

@@ -4,6 +4,7 @@ import boto3
 import numpy as np
 import pytest
 from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 
 from flows.adapters.sources import list_sources
 from flows.ingest import prepare
@@ -24,7 +25,9 @@ def bucket(monkeypatch):
         monkeypatch.setenv(name, value)
     client = boto3.client("s3", endpoint_url=endpoint)
     client.create_bucket(Bucket="night")
+    S3FileSystem.clear_instance_cache()  # they remember the server of an earlier test
     yield client
+    S3FileSystem.clear_instance_cache()
     server.stop()
 
 
