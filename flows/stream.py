@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import groupby
 from time import monotonic
 
@@ -11,7 +12,7 @@ from flows.memory import require_fit
 from flows.nightly import turn
 from flows.plan import Item, Plan
 from flows.stream_night import StreamNight
-from schemas.errors import Retryable
+from schemas.errors import NightstrideError, Retryable
 
 TICK_S = 5.0
 """How often it is written down how the stream goes, s."""
@@ -90,5 +91,6 @@ async def _hand_out(
 
 async def _tick(night: StreamNight) -> None:
     while True:
-        await asyncio.to_thread(night.record, "draining" if night.drain.asked else "running")
+        with suppress(NightstrideError, OSError):  # the next may succeed
+            await asyncio.to_thread(night.record, "draining" if night.drain.asked else "running")
         await asyncio.sleep(TICK_S)

@@ -13,9 +13,10 @@ from flows.outcome import Outcome
 from flows.plan import Plan
 from flows.progress import Progress
 from flows.tally import combined, summarise
+from schemas.errors import NightstrideError, Retryable
 from schemas.ledger import WatchRecord
 from schemas.settings import Settings
-from schemas.summary import RunSummary
+from schemas.summary import RunSummary, Trouble
 
 NOTHING = Plan((), (), 0)
 """A plan without any source."""
@@ -49,7 +50,7 @@ class StreamBook:
         self._listed |= {record.night for record in plan.published} - self._nights.keys()
 
     def trouble(self, text: str) -> None:
-        """Say that the place where exposures arrive cannot be looked at; once, however often it is tried."""
+        """Say what is tried again: once, however often it fails."""
         if text != self._said:
             self._progress.say(f"waiting: {text}")
         self._said = text
@@ -64,12 +65,19 @@ class StreamBook:
                 self._lag.add((datetime.now(UTC) - outcome.shutter_closed).total_seconds())
 
     def bring_together(self) -> None:
-        """Run the stages of whole nights that something has changed of, and draw their pages."""
+        """Run the stages of whole nights that something has changed of, and draw their pages.
+
+        A night of which that fails is counted as failed; if it may succeed later, the next time tries again.
+        """
         touched, nights = self._touched, sorted(self._touched | self._listed)
         self._touched, self._listed = set(), set()
         for night in nights:
             empty = summarise(NOTHING, ()).model_copy(update={"nights": (night,)})
-            made = with_catalogues(empty, self._out, self._settings, self._progress)
+            try:
+                made = with_catalogues(empty, self._out, self._settings, self._progress)
+            except NightstrideError as error:
+                self._nights[night] = self._not_made(empty, night, error)
+                continue
             if night in touched or "objects" in made.seconds:
                 made = self._with_page(made, night)
             self._nights[night] = made
@@ -105,6 +113,15 @@ class StreamBook:
 
     def _add(self, part: RunSummary) -> None:
         self._tally = combined([self._tally, part])
+
+    def _not_made(self, summary: RunSummary, night: str, error: NightstrideError) -> RunSummary:
+        if isinstance(error, Retryable):
+            self._touched.add(night)
+            self.trouble(f"night {night}: {error}")
+        else:
+            self._progress.say(f"failed: night {night}: {error}")
+        trouble = Trouble(uri=f"night {night}", code=error.code, message=str(error))
+        return summary.model_copy(update={"night_failed": (trouble,)})
 
     def _with_page(self, summary: RunSummary, night: str) -> RunSummary:
         from flows.evaluation.recovery import read_recoveries

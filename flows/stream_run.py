@@ -1,6 +1,7 @@
 """A stream from its start to its end: server and workers, the flow, the nights it touched."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -62,8 +63,7 @@ def run_stream(
             _search(night)
         finally:
             book.planned(Plan((), (), 0, failed=feed.unread))
-            arrivals.close()
-            night.record("ended")
+            _let_go(night)
     if not night.drain.asked:
         book.bring_together()
     wall = perf_counter() - start
@@ -71,6 +71,15 @@ def run_stream(
     summary = book.summary()
     seconds = {**summary.seconds, **{name: round(value, 3) for name, value in elapsed.items()}}
     return summary.model_copy(update={"seconds": seconds})
+
+
+def _let_go(night: StreamNight) -> None:
+    """Leave the place where files arrive, and write down the end; what fails here must not hide why it ended."""
+    for step in (night.feed.arrivals.close, partial(night.record, "ended")):
+        try:
+            step()
+        except Exception as error:
+            night.progress.say(f"at the end: {type(error).__name__}: {error}")
 
 
 def _search(night: StreamNight) -> None:

@@ -2,6 +2,9 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 from urllib.parse import parse_qs, urlsplit
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -41,6 +44,8 @@ class KafkaArrivals:
         self._url, self._error = url, ""
         self._open: dict[int, dict[int, str]] = {}
         self._next: dict[int, int] = {}
+        # One thread polls, one finishes, one asks what waits. Not held where librdkafka calls back.
+        self._lock = Lock()
         settings = {
             "bootstrap.servers": brokers,
             "group.id": group,
@@ -62,7 +67,9 @@ class KafkaArrivals:
     def waiting(self) -> int:
         """Messages that the brokers are known to hold and that were not taken."""
         ahead = 0
-        for partition, following in self._next.items():
+        with self._lock:
+            following_of = dict(self._next)
+        for partition, following in following_of.items():
             _, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
             ahead += max(0, high - following)
         return ahead
@@ -88,28 +95,39 @@ class KafkaArrivals:
 
     def finished(self, uri: str) -> None:
         """Commit the offsets of messages that name ``uri``, as far as nothing before them is open."""
-        for partition, messages in self._open.items():
-            done = [offset for offset, named in messages.items() if named == uri]
-            for offset in done:
-                del messages[offset]
-            if done:
-                self._consumer.commit(offsets=[self._committable(partition)], asynchronous=True)
+        with self._lock:
+            for partition, messages in self._open.items():
+                done = [offset for offset, named in messages.items() if named == uri]
+                for offset in done:
+                    del messages[offset]
+                if done:
+                    with self._committing():
+                        self._consumer.commit(offsets=[self._committable(partition)], asynchronous=True)
 
     def close(self) -> None:
         """Leave the group; what is not finished is given to the next who reads."""
-        offsets = [self._committable(partition) for partition in self._next]
-        try:
-            if offsets:
+        with self._lock:
+            offsets = [self._committable(partition) for partition in self._next]
+        if offsets:
+            with self._committing():
                 self._consumer.commit(offsets=offsets, asynchronous=False)
+        self._consumer.close()
+        with self._lock:
+            self._next.clear()
+
+    @contextmanager
+    def _committing(self) -> Iterator[None]:
+        try:
+            yield
         except KafkaException as error:
             # Delivered again, it will be found to be published.
             self._failed(error.args[0])
-        self._consumer.close()
 
     def _taken(self, message: Message) -> str:
         partition, offset, uri = message.partition() or 0, message.offset() or 0, _uri(message.value() or b"")
-        self._open.setdefault(partition, {})[offset] = uri
-        self._next[partition] = offset + 1
+        with self._lock:
+            self._open.setdefault(partition, {})[offset] = uri
+            self._next[partition] = offset + 1
         return uri
 
     def _committable(self, partition: int) -> TopicPartition:
@@ -118,9 +136,10 @@ class KafkaArrivals:
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         """Another reader has these partitions now: their offsets are its to commit."""
-        for one in partitions:
-            self._open.pop(one.partition, None)
-            self._next.pop(one.partition, None)
+        with self._lock:
+            for one in partitions:
+                self._open.pop(one.partition, None)
+                self._next.pop(one.partition, None)
 
     def _failed(self, error: KafkaError) -> None:
         if error.code() != KafkaError._PARTITION_EOF:
@@ -149,6 +168,6 @@ def _uri(value: bytes) -> str:
     text = value.decode(errors="replace").strip()
     try:
         named = json.loads(text)["uri"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return text
     return named if isinstance(named, str) else text

@@ -79,10 +79,12 @@ def _watch(
     wait: float,
     console: "Console",
 ) -> "RunSummary":
+    from flows.adapters.object_store import refuse_credentials
     from flows.lease_wait import patient_lease
     from flows.progress import StreamProgress
     from flows.stream_run import run_stream
 
+    refuse_credentials(source, "the URL to watch")
     arrivals = _arrivals(source, still, done_suffix)
     with patient_lease(out, wait, console.print):
         return run_stream(source, arrivals, bounds, out, settings, StreamProgress(console))

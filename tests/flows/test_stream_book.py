@@ -10,6 +10,7 @@ from flows.outcome import Outcome
 from flows.plan import Item, Plan
 from flows.progress import StreamProgress
 from flows.stream_book import StreamBook
+from schemas.errors import Misconfigured, Retryable
 from schemas.exposure import ExposureKey
 from schemas.settings import Settings
 from schemas.summary import Trouble
@@ -76,3 +77,26 @@ def test_no_page_is_a_warning(book, monkeypatch):
     book.finished(done(1), 1.0)
     book.bring_together()
     assert "no ink" in book.summary().warnings[0]
+
+
+@pytest.mark.parametrize(("kind", "times"), [(Retryable, 2), (Misconfigured, 1)])
+def test_a_night_that_cannot_be_brought_together_ends_nothing(book, monkeypatch, kind, times):
+    """What may succeed later is tried again, and then counted no more."""
+    asked = []
+
+    def failing(summary, *_):
+        asked.extend(summary.nights)
+        raise kind("full", "disk", "is full.", "make room.")
+
+    monkeypatch.setattr(stream_book, "with_catalogues", failing)
+    monkeypatch.setattr("flows.report.page.write_report", lambda out, night: out / night)
+    book.finished(done(1), 1.0)
+    book.bring_together()
+    book.bring_together()
+    assert asked == [NIGHT] * times
+    assert [(one.uri, one.code) for one in book.summary().night_failed] == [(f"night {NIGHT}", "full")]
+    assert book.summary().exit_code == 1
+    monkeypatch.setattr(stream_book, "with_catalogues", lambda summary, *_: summary)
+    book.finished(done(2), 1.0)
+    book.bring_together()
+    assert book.summary().night_failed == ()

@@ -1,10 +1,17 @@
 import time
+from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
+from threading import Event
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from flows.adapters.kafka_arrivals import KafkaArrivals
 from schemas.errors import Misconfigured, Retryable
 from tests.flows.adapters.kafka_support import Broker
+
+DEEP = "[" * 100_000
+"""More lists in each other than Python's parser follows."""
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +50,8 @@ def close(arrivals):
 
 def test_messages_name_files_plainly_or_as_json(broker, topic):
     name, read = topic
-    broker.send(name, "/data/a.fits", '{"uri": "s3://bucket/b.fits", "visit": 3}', "{broken", '{"uri": 5}', "[1]")
-    assert take(read(), 5) == ["/data/a.fits", "s3://bucket/b.fits", "{broken", '{"uri": 5}', "[1]"]
+    broker.send(name, "/data/a.fits", '{"uri": "s3://bucket/b.fits", "visit": 3}', "{broken", '{"uri": 5}', "[1]", DEEP)
+    assert take(read(), 6) == ["/data/a.fits", "s3://bucket/b.fits", "{broken", '{"uri": 5}', "[1]", DEEP]
 
 
 def test_no_more_than_there_is_room_for_is_taken(broker, topic):
@@ -81,6 +88,58 @@ def test_a_name_that_came_twice_is_finished_twice(broker, topic):
     first.finished("a")
     close(first)
     assert take(read(), 1) == ["b"]
+
+
+def test_one_thread_takes_while_another_finishes_and_a_third_asks(broker, topic):
+    name, read = topic
+    names = [str(number) for number in range(3000)]
+    broker.send(name, *names)
+    first, told, over = read(), Queue(), Event()
+
+    def finish():
+        while (uri := told.get()) is not None:
+            first.finished(uri)
+
+    def ask():
+        while not over.is_set():
+            assert first.waiting >= 0
+
+    with ThreadPoolExecutor(2) as pool:
+        finishing, asking = pool.submit(finish), pool.submit(ask)
+        taken = 0
+        while taken < len(names):
+            found = take(first, 50)
+            assert found
+            taken += len(found)
+            for uri in found:
+                told.put(uri)
+        told.put(None)
+        finishing.result()
+        over.set()
+        asking.result()
+    close(first)
+    assert first.waiting == 0
+    assert take(read(), 1, patience=5.0) == []
+
+
+def test_a_commit_that_fails_is_told_at_the_next_look(broker, topic, monkeypatch):
+    name, read = topic
+    broker.send(name, "a")
+    arrivals = read()
+    take(arrivals, 1)
+
+    class Refusing:
+        def __getattr__(self, attribute):
+            return getattr(consumer, attribute)
+
+        def commit(self, **_):
+            raise KafkaException(KafkaError(KafkaError._STATE, "no coordinator"))
+
+    consumer = arrivals._consumer
+    monkeypatch.setattr(arrivals, "_consumer", Refusing())
+    arrivals.finished("a")
+    with pytest.raises(Retryable, match="no coordinator"):
+        arrivals.poll(1)
 
 
 @pytest.mark.parametrize(

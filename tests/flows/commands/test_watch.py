@@ -13,6 +13,8 @@ NIGHTSTRIDE = Path(sys.executable).with_name("nightstride")
         ((), "Missing argument"),
         (("arriving",), "--out"),
         (("nowhere", "--out", "x"), "there is no such folder"),
+        (("kafka://me:secret@host:1/topic", "--out", "x"), "holds a password"),
+        (("s3://me:secret@bucket/in", "--out", "x"), "holds a password"),
         (("arriving", "--out", "x", "--queue", "0"), "--queue"),
         (("arriving", "--out", "x", "--deadline", "0"), "execution.visit_deadline_s"),
     ],
@@ -23,4 +25,5 @@ def test_bad_usage_ends_with_2(tmp_path, arguments, says):
     )
     assert ended.returncode == 2
     assert says in ended.stderr
+    assert "secret" not in ended.stderr
     assert not (tmp_path / "x").exists()
