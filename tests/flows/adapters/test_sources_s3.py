@@ -6,9 +6,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
+from flows.adapters.object_store import configure
 from flows.adapters.sources import list_sources
 from flows.ingest import prepare
-from schemas.settings import Settings
+from schemas.settings import Settings, StoreSettings
 
 
 @pytest.fixture
@@ -25,7 +26,8 @@ def bucket(monkeypatch):
         monkeypatch.setenv(name, value)
     client = boto3.client("s3", endpoint_url=endpoint)
     client.create_bucket(Bucket="night")
-    S3FileSystem.clear_instance_cache()  # they remember the server of an earlier test
+    configure(StoreSettings())  # whatever store an earlier test was set up for
+    S3FileSystem.clear_instance_cache()
     yield client
     S3FileSystem.clear_instance_cache()
     server.stop()
