@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.commands.cluster_options import cluster_overrides
+from flows.commands.conclusion import conclude
 from flows.commands.output_folder import output_folder
+from flows.commands.refusal import refusals
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,18 +47,17 @@ def backfill(
     """Search the nights of an archive that are not searched yet, or were with other settings; behind the nightly run.
 
     It may be stopped at any moment: the same command goes on where it was. Exit code 0: every exposure is published; 1:
-    some were quarantined or failed; 2: bad usage or configuration.
+    some were quarantined or failed, or nothing could be done now but may be later; 2: bad usage or configuration.
     """
     from rich.console import Console
 
     from flows.adapters.object_store import configure
     from flows.backfill import Backfill
     from flows.settings_file import load_settings
-    from schemas.errors import NightstrideError
 
     console = Console(stderr=True)
     out = out.resolve()
-    try:
+    with refusals(as_json):
         settings = load_settings(config, cluster_overrides(scheduler, workers))
         configure(settings.store)
         nights = _survey(archive, out, settings, first, last)
@@ -66,15 +67,7 @@ def backfill(
         if any(nights.open.values()):
             _give_way(nice)
         summary = Backfill(out, settings, console, pause).run(nights)
-    except NightstrideError as error:
-        typer.echo(f"nightstride: {error}", err=True)
-        raise typer.Exit(2) from error
-    from flows.summary_table import show
-
-    show(summary, console if as_json else Console())
-    if as_json:
-        typer.echo(summary.model_dump_json())
-    raise typer.Exit(summary.exit_code)
+    conclude(summary, as_json)
 
 
 def _survey(archive: list[str], out: Path, settings: "Settings", first: str | None, last: str | None) -> "Archive":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from schemas.errors import NightstrideError
+from flows.commands.refusal import refusals
 
 if TYPE_CHECKING:
     from flows.bench.search import SearchFigures
@@ -38,13 +38,10 @@ def search(
     from flows.settings_file import load_settings
 
     used = use_threads(threads or len(os.sched_getaffinity(0)))
-    try:
+    with refusals(as_json):
         load_settings(None, {})  # what is wrong in the environment is said as everywhere
         typer.echo(f"{repeats} rounds of every way to search: about a minute for a full image.", err=True)
         figures = compare_search(bench_exposure(size), repeats, used)
-    except NightstrideError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
     if as_json:
         typer.echo(json.dumps(figures.as_json()))
     else:

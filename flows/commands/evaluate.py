@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands.output_folder import output_folder
-from schemas.errors import Misconfigured, NightstrideError
+from flows.commands.refusal import refusals
+from schemas.errors import Misconfigured
 
 app = typer.Typer(help="Compare results with the truth.", no_args_is_help=True)
 
@@ -35,14 +36,11 @@ def detect(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
     """Evaluate the search: completeness and false detections against the truth, beside the oracle matched filter."""
-    try:
+    with refusals(as_json):
         if stamps:
             figures = _stamps(stamps, config, pictures, as_json)
         else:
             figures = _night(out, [*(truth or ()), *(more_truth or ())], pictures, as_json)
-    except NightstrideError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
     if as_json:
         typer.echo(json.dumps(figures, allow_nan=False))
 
@@ -58,11 +56,8 @@ def spectral_class(
     from flows.evaluation.spectral import evaluate_spectral
     from flows.evaluation.spectral_table import spectral_table
 
-    try:
+    with refusals(as_json):
         figures = evaluate_spectral(data, {"redshift": redshift, "photometry": photometry})
-    except NightstrideError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
     if as_json:
         typer.echo(json.dumps(figures, allow_nan=False))
     else:
@@ -78,11 +73,8 @@ def star_galaxy(
     """Evaluate a model for stars and galaxies on labelled cutouts, beside locus cut and boosted trees on moments."""
     from flows.evaluation.star_galaxy import evaluate_star_galaxy
 
-    try:
+    with refusals(as_json):
         figures = evaluate_star_galaxy(data, model)
-    except NightstrideError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
     typer.echo(json.dumps(figures, allow_nan=False) if as_json else json.dumps(figures, indent=2))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.commands.output_folder import output_folder
+from flows.commands.refusal import refusals
 
 if TYPE_CHECKING:
     from flows.explain import Explanation
@@ -23,13 +24,9 @@ def explain(
     such detection.
     """
     from flows.explain import explain as follow
-    from schemas.errors import NightstrideError
 
-    try:
+    with refusals(as_json):
         found = follow(out, source_id)
-    except NightstrideError as error:
-        typer.echo(f"nightstride: {error}", err=True)
-        raise typer.Exit(2) from error
     _show(found, err=as_json)
     if as_json:
         typer.echo(json.dumps(found.values()))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.output_folder import output_folder
+from flows.commands.refusal import refusals
 
 
 class Format(StrEnum):
@@ -33,13 +34,12 @@ def export(
     """
     from flows.export.published import published_files, published_table
     from schemas.dataset import TableOf
-    from schemas.errors import NightstrideError
     from schemas.forced_source import FORCED_SOURCE
     from stages import PIPELINE
 
     published = (*(stage.gives for stage in PIPELINE), FORCED_SOURCE)
     tables = {one.name: one for one in published if isinstance(one, TableOf)}
-    try:
+    with refusals(as_json):
         files = published_files(out, dataset, tables, night)
         if form is Format.HATS:
             from flows.export.hats import write_hats
@@ -51,9 +51,6 @@ def export(
             table = published_table(files, tables[dataset])
             write_votable(to, tables[dataset], table)
             rows = len(table)
-    except NightstrideError as error:
-        typer.echo(f"nightstride: {error}", err=True)
-        raise typer.Exit(2) from error
     typer.echo(f"{rows} rows of {dataset}, {len(files)} files: {to}", err=as_json)
     if as_json:
         typer.echo(json.dumps({"dataset": dataset, "format": form.value, "rows": rows, "path": str(to)}))

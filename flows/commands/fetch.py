@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.commands.refusal import refusals
+
 if TYPE_CHECKING:
     from datetime import date
 
@@ -51,11 +53,10 @@ def ztf(
 
     from flows.fetch.ztf_search import ZtfSearch
     from flows.settings_file import load_settings
-    from schemas.errors import NightstrideError
 
     console = Console(stderr=True)
     products = ("mask", "psf", *(("science",) if science else ()), *(("template",) if template else ()))
-    try:
+    with refusals(as_json):
         begin = _date(first, "--from")
         search = ZtfSearch(
             begin,
@@ -67,9 +68,6 @@ def ztf(
         )
         settings = load_settings(config).fetch
         summary = asyncio.run(_fetch(search, products, out.resolve(), settings, console, dry_run))
-    except NightstrideError as error:
-        typer.echo(f"nightstride: {error}", err=True)
-        raise typer.Exit(2) from error
     _show(summary, dry_run, console if as_json else Console())
     if as_json:
         typer.echo(summary.model_dump_json())

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.output_folder import output_folder
+from flows.commands.refusal import refusals
 
 
 def forced(
@@ -31,10 +32,9 @@ def forced(
     from flows.forced.forced_table import FirstRows, show, tell
     from flows.forced.target_file import read_target_file
     from flows.forced.targets import targets_of
-    from schemas.errors import NightstrideError
 
     console, rows = Console(stderr=True), FirstRows()
-    try:
+    with refusals(as_json):
         known, left_out = targets_of(read_target_file(targets))
         searched(out, night)  # before the lease, which would make the folder
         with lease(out.resolve()):
@@ -42,9 +42,6 @@ def forced(
             measured = measure_night(out, known, records, sigma)
             shown = track(measured, "exposures", len(records), console=console, disable=not console.is_terminal)
             summary = summarise(known, left_out, shown, rows)
-    except NightstrideError as error:
-        typer.echo(f"nightstride: {error}", err=True)
-        raise typer.Exit(2) from error
     tell(summary, console)
     show(summary, rows.table, console if as_json else Console())
     if as_json:

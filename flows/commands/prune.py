@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.commands.output_folder import output_folder
+from flows.commands.refusal import refusals
 
 if TYPE_CHECKING:
     from flows.prune import Removal
@@ -33,17 +34,13 @@ def prune(
     """
     from flows.adapters.object_store import configure
     from flows.settings_file import load_settings
-    from schemas.errors import NightstrideError
 
     if keep is None and older_than is None:
         raise typer.BadParameter("give --keep NIGHTS or --older-than DAYS, or both.")
-    try:
+    with refusals(as_json):
         settings = load_settings(config)
         configure(settings.store)
         result = _prune(out.resolve(), keep, older_than, irreplaceable, yes_really, dry_run, settings)
-    except NightstrideError as error:
-        typer.echo(f"nightstride: {error}", err=True)
-        raise typer.Exit(2) from error
     if as_json:
         typer.echo(json.dumps(result))
     raise typer.Exit(0 if result["removed"] or dry_run or not result["listed"] else 2)

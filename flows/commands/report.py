@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.output_folder import output_folder
+from flows.commands.refusal import refusals
 
 
 def report(
@@ -23,9 +24,8 @@ def report(
     from flows.evaluation.truth_table import read_truth
     from flows.report.night import known_nights
     from flows.report.page import write_report
-    from schemas.errors import NightstrideError
 
-    try:
+    with refusals():
         nights = [label for label in known_nights(out) if night in (None, label)]
         if not nights:
             raise typer.BadParameter(f"{out} holds no night{f' {night}' if night else ''}; run makes them.")
@@ -34,6 +34,3 @@ def report(
             require_common(known, searched(out), out)
         for label in nights:
             typer.echo(str(write_report(out, label, truth=known)))
-    except NightstrideError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error

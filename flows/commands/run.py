@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.commands.cluster_options import cluster_overrides
+from flows.commands.conclusion import conclude
 from flows.commands.output_folder import output_folder
+from flows.commands.refusal import refusals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,26 +41,17 @@ def run(
 ) -> None:
     """Search difference images for moving objects, measure and publish what is found, and draw the night's page.
 
-    Exit code 0: every exposure is published; 1: some were quarantined or failed; 2: bad usage or configuration.
+    Exit code 0: every exposure is published; 1: some were quarantined or failed, or nothing could be done now but may
+    be later (a store is down); 2: bad usage or configuration.
     """
     from rich.console import Console
 
-    from schemas.errors import NightstrideError
-
     console = Console(stderr=True)
-    try:
+    with refusals(as_json):
         butler = _of_butler(inputs, where, collections, dataset_type)
         overrides = {**cluster_overrides(scheduler, workers), "butler": butler}
         summary = _run(inputs, out, config, overrides, wait, console)
-    except NightstrideError as error:
-        typer.echo(f"nightstride: {error}", err=True)
-        raise typer.Exit(2) from error
-    from flows.summary_table import show
-
-    show(summary, console if as_json else Console())
-    if as_json:
-        typer.echo(summary.model_dump_json())
-    raise typer.Exit(summary.exit_code)
+    conclude(summary, as_json)
 
 
 def _of_butler(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from schemas.errors import NightstrideError
+from flows.commands.refusal import refusals
 
 if TYPE_CHECKING:
     from flows.simulation.night import Night, Written
@@ -49,13 +49,10 @@ def simulate(
     from flows.simulation.presets import find_preset
 
     started = time.monotonic()
-    try:
+    with refusals(as_json):
         chosen = find_preset(preset, streaks, size, tuple(bands.split(",")) if bands else None)
         night = Night(chosen, seed, visits, detectors, out, science, template, form)
         written = _with_progress(night, workers or os.cpu_count() or 1, quiet=as_json)
-    except NightstrideError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
     _report(written, time.monotonic() - started, as_json)
 
 
@@ -67,14 +64,10 @@ def _cutouts(out: Path, seed: int, count: int, workers: int, as_json: bool) -> N
 
     started = time.monotonic()
     console = Console(stderr=True)
-    try:
-        with Progress(console=console, disable=as_json or not console.is_terminal) as bar:
-            task = bar.add_task("cutouts", total=count)
-            wanted = CutoutSet(seed=seed, count=count, folder=out)
-            truth = write_cutout_set(wanted, workers, lambda done: bar.update(task, completed=done))
-    except NightstrideError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
+    with refusals(as_json), Progress(console=console, disable=as_json or not console.is_terminal) as bar:
+        task = bar.add_task("cutouts", total=count)
+        wanted = CutoutSet(seed=seed, count=count, folder=out)
+        truth = write_cutout_set(wanted, workers, lambda done: bar.update(task, completed=done))
     seconds = round(time.monotonic() - started, 2)
     if as_json:
         typer.echo(json.dumps({"cutouts": count, "truth": str(truth), "seconds": seconds}))

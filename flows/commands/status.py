@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.output_folder import output_folder
+from flows.commands.refusal import refusals
 
 
 def status(
@@ -23,13 +24,9 @@ def status(
 
     from flows.status import read_status
     from flows.status_table import show_status
-    from schemas.errors import NightstrideError
 
-    try:
+    with refusals(as_json):
         found = read_status(out, night)
-    except NightstrideError as error:
-        typer.echo(f"nightstride: {error}", err=True)
-        raise typer.Exit(2) from error
     show_status(found, Console(stderr=as_json))
     if as_json:
         typer.echo(json.dumps(found.values()))

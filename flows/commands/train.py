@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from schemas.errors import NightstrideError
+from flows.commands.refusal import refusals
 
 app = typer.Typer(help="Train the models of a stage; weights, cards and pictures go to a folder.", no_args_is_help=True)
 
@@ -154,12 +154,8 @@ def _real_cutouts() -> Path | None:
 
 def _report(train: Callable[[Path], dict[str, Any]], work: Path | None, as_json: bool) -> None:
     """Train with a folder for exposures, a temporary one if there is none; print the figures."""
-    with tempfile.TemporaryDirectory(prefix="nightstride-train-") as scratch:
-        try:
-            figures = train(work or Path(scratch))
-        except NightstrideError as error:
-            typer.echo(str(error), err=True)
-            raise typer.Exit(2) from error
+    with tempfile.TemporaryDirectory(prefix="nightstride-train-") as scratch, refusals(as_json):
+        figures = train(work or Path(scratch))
     typer.echo(json.dumps(figures) if as_json else json.dumps(figures, indent=2))
 
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.commands.cluster_options import cluster_overrides
+from flows.commands.conclusion import conclude
 from flows.commands.output_folder import output_folder
+from flows.commands.refusal import refusals
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,30 +45,22 @@ def watch(
 
     Then what is on its way is finished; a second signal ends it at once.
 
-    Exit code 0: every exposure is published; 1: some were quarantined, shed or failed; 2: bad usage or configuration.
+    Exit code 0: every exposure is published; 1: some were quarantined, shed or failed, or nothing could be done now but
+    may be later; 2: bad usage or configuration.
     """
     from rich.console import Console
 
     from flows.adapters.object_store import configure
     from flows.settings_file import load_settings
     from flows.stream_night import Bounds
-    from schemas.errors import NightstrideError, Retryable
 
     console = Console(stderr=True)
-    try:
+    with refusals(as_json):
         settings = load_settings(config, cluster_overrides(scheduler, workers, visit_deadline_s=deadline))
         configure(settings.store)
         bounds = Bounds(queue, poll, quiet, idle_exit)
         summary = _watch(source, still, done_suffix, bounds, out.resolve(), settings, wait, console)
-    except NightstrideError as error:
-        typer.echo(f"nightstride: {error}", err=True)
-        raise typer.Exit(1 if isinstance(error, Retryable) else 2) from error
-    from flows.summary_table import show
-
-    show(summary, console if as_json else Console())
-    if as_json:
-        typer.echo(summary.model_dump_json())
-    raise typer.Exit(summary.exit_code)
+    conclude(summary, as_json)
 
 
 def _watch(

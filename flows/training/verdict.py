@@ -27,6 +27,8 @@ from schemas.reliability import FEATURES
 from schemas.settings import NOISE_ALONE
 
 Say = Callable[[str], None]
+TOLD = 10
+"""Exposures between two words of how far the search for candidates is."""
 
 
 @dataclass(frozen=True)
@@ -178,8 +180,13 @@ def _calibrated(
 def _find(
     examples: Sequence[Example], detector: str, workers: int, say: Say, wrong_psf: bool = True
 ) -> list[list[Labelled]]:
-    say(f"candidates of {len(examples)} exposures")
-    return list(map_in_processes(partial(candidates, detector=detector, wrong_psf=wrong_psf), examples, workers))
+    search = partial(candidates, detector=detector, wrong_psf=wrong_psf)
+    found = []
+    for one in map_in_processes(search, examples, workers):
+        found.append(one)
+        if len(found) % TOLD == 0 or len(found) == len(examples):
+            say(f"candidates of {len(found)} of {len(examples)} exposures")
+    return found
 
 
 def _odds(net: VerdictNet, one: Labelled) -> NDArray[np.float64]:

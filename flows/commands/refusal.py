@@ -1,0 +1,35 @@
+"""Errors of ours at the command line: what is said of them, and the exit code."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from schemas.errors import NightstrideError, Retryable
+
+CAN_SUCCEED_LATER, REFUSED = 1, 2
+
+
+@contextmanager
+def refusals(as_json: bool = False) -> Iterator[None]:
+    """Say an error of ours in one line on standard error, and end the command.
+
+    Parameters
+    ----------
+    as_json
+        The last line of standard output is ``{"error": {"code", "where", "problem", "remedy"}}`` besides.
+
+    Raises
+    ------
+    typer.Exit
+        1 if the same command may succeed later (a store that is down), 2 otherwise.
+    """
+    try:
+        yield
+    except NightstrideError as error:
+        typer.echo(f"nightstride: {error}", err=True)
+        if as_json:
+            named = {name: getattr(error, name) for name in ("code", "where", "problem", "remedy")}
+            typer.echo(json.dumps({"error": named}))
+        raise typer.Exit(CAN_SUCCEED_LATER if isinstance(error, Retryable) else REFUSED) from error
