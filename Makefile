@@ -7,11 +7,12 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 NIGHT ?= night
 SEED ?= 2026
+SERVICES ?= services
 
 # One process's worth of threads each: the flow starts as many processes as there are cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup night test lint types imports unit acceptance bench bench-suite gate weights clean
+.PHONY: help setup night test lint types imports unit acceptance services services-stop services-status bench bench-suite gate weights clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -63,6 +64,15 @@ acceptance: setup  ## The nights behind the README's figures, 12 exposures like 
 	done
 	$(BIN)/python -m benchmarks.screen --streaks 10000
 	$(BIN)/python -m benchmarks.soak --exposures 500
+
+services: setup  ## Start PostgreSQL, a Prefect server on it and a worker (docs/deployment.md); what runs is left alone
+	$(BIN)/nightstride services up $(SERVICES)
+
+services-stop: setup  ## Stop them; their data stay in $(SERVICES)
+	$(BIN)/nightstride services down $(SERVICES)
+
+services-status: setup  ## Say how they are
+	@$(BIN)/nightstride services status $(SERVICES)
 
 bench: setup  ## Measure search, stages, peers and scaling; write tables and pictures into the docs (15 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' --constraint deploy/constraints.txt

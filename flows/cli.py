@@ -2,7 +2,7 @@
 
 import typer
 
-from flows.commands import bench, evaluate, fetch, train
+from flows.commands import bench, evaluate, fetch, services, train
 from flows.commands.backfill import backfill
 from flows.commands.doctor import doctor
 from flows.commands.explain import explain
@@ -36,6 +36,7 @@ app.command()(export)
 app.command()(report)
 app.command()(doctor)
 app.add_typer(fetch.app, name="fetch")
+app.add_typer(services.app, name="services")
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(bench.app, name="bench")

@@ -24,9 +24,11 @@ START_S = 600.0
 ANSWER_S = 30.0
 """How long a server of the user's may take, s."""
 
+PRIVATE = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+"""Nothing leaves the machine."""
+
 QUIET = {
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    **PRIVATE,
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
@@ -34,7 +36,7 @@ QUIET = {
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_API_REQUEST_TIMEOUT": "300",
 }
-"""Nothing leaves the machine, our own summary is the only output, and a busy machine is no error."""
+"""Our own summary is the only output, and a busy machine is no error."""
 
 
 class PrefectServer:

@@ -1,0 +1,1 @@
+"""PostgreSQL, a Prefect server on it and a worker, as processes of this machine."""
