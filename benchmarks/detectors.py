@@ -31,7 +31,6 @@ from benchmarks.page import IMAGES, ROOT
 from flows.adapters.weights import load_model
 from flows.adapters.zarr_tiles import TileStore
 from flows.evaluation.pictures import new_figure, save
-from flows.training.candidate_card import write_matched_filter
 from flows.training.candidates import targets_of
 from flows.training.examples import Example, Wanted, make_examples
 from flows.training.recovery import Recovery, level_at, share_found
@@ -49,7 +48,6 @@ NAMES = sorted(card.stem for card in (ROOT / "stages" / "weights" / "detect").gl
 RATES = (0.5, 1.0)
 ENSEMBLE = ("streak_net", "two_stage")
 REFERENCE = "streak_net"
-BASELINE = "matched_filter"
 _NEAR = 3.0  # px between detections of the same
 
 
@@ -90,20 +88,6 @@ def look(name: str, examples: Sequence[Example]) -> Found:
         found.blind.append(recovered(judge(planes | {"science": None}, store.info, verdict), example))
         false += int((found.judged[-1].false >= verdict.card.threshold).sum())
     return replace(found, published_false=false)
-
-
-def baseline(examples: Sequence[Example]) -> Found:
-    """Search with the classical matched filter, which has nothing to learn, and no verdict."""
-    found = Found([], [], [], [], [], None)
-    with tempfile.TemporaryDirectory() as folder:
-        write_matched_filter(Path(folder))
-        detector: Detector = load_model("detect", folder)
-    for example in examples:
-        store = TileStore.open(example.store)
-        hits, seconds = search(detector, store.info, {name: store.read_all(name) for name in ("difference", "mask")})
-        found.seconds.append(seconds)
-        found.own.append(recovered(spots(hits, detector), example))
-    return found
 
 
 def search(detector: Detector, info: ExposureInfo, planes: Mapping[str, Any]) -> tuple[pa.Table, float]:
@@ -230,7 +214,6 @@ def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> d
     everything = {name: look(name, examples) for name in names}
     if set(ENSEMBLE) <= set(names):
         everything[" + ".join(ENSEMBLE)] = ensemble([everything[name] for name in ENSEMBLE], examples)
-    everything[BASELINE] = baseline(examples)
     for name, found in everything.items():
         kinds = {"own": found.own, "verdict": found.judged, "verdict, no science": found.blind}
         for kind, several in kinds.items():
@@ -248,8 +231,6 @@ def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> d
                 if found.published_false is None
                 else found.published_false / len(examples),
             }
-        if not found.judged:
-            continue
         if REFERENCE in everything:
             figures[f"{name}, against {REFERENCE}"] = paired(everything[REFERENCE].judged, found.judged)
         level = level_at(found.judged, 1.0)

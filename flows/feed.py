@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 
 from flows.adapters.arrivals import Arrivals
-from flows.adapters.object_store import without_credentials
 from flows.adapters.quarantine import Quarantine
 from flows.adapters.sources import Source, list_sources
 from flows.plan import Item, Plan, Planner
 from flows.source_name import name_of
+from flows.url_secrets import without_credentials
 from flows.withdrawal import Name, SourceIndex, name_tuple
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.settings import Settings

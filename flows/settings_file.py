@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource
 
+from flows.url_secrets import without_passwords
 from schemas.errors import Misconfigured
 from schemas.settings import Settings
 
@@ -46,7 +47,7 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, Mapping[st
         raise Misconfigured(
             "setting",
             ".".join(str(part) for part in first["loc"]) or "settings",
-            f"{first['msg']}, got {first['input']!r}.",
+            f"{first['msg']}, got {without_passwords(repr(first['input']))}.",
             "correct it in the settings file, the environment (NIGHTSTRIDE_<SECTION>__<KEY>) or the command line.",
         ) from error
 

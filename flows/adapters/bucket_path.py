@@ -9,7 +9,8 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
-from flows.adapters.object_store import PROTOCOL, failures, patiently, refuse_credentials, store_of
+from flows.adapters.object_store import PROTOCOL, failures, patiently, store_of
+from flows.url_secrets import refuse_credentials
 from schemas.errors import Misconfigured
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flows.adapters.object_store import refuse_credentials
+from flows.url_secrets import refuse_credentials
 from schemas.errors import Misconfigured
 from schemas.settings import ButlerSettings
 
@@ -136,11 +136,11 @@ def _datasets(butler: Any, types: Sequence[str], wanted: ButlerSettings, given: 
     from lsst.daf.butler import ButlerUserError
 
     ordered = wanted.collections or tuple(butler.collections.defaults)
-    # A query refuses names that are not there.
-    known = [one.name for one in butler.registry.queryDatasetTypes(list(types))] if types else []
-    if not known:
-        return []
     try:
+        # A query refuses names that are not there.
+        known = [one.name for one in butler.registry.queryDatasetTypes(list(types))] if types else []
+        if not known:
+            return []
         instruments = [record.name for record in butler.query_dimension_records("instrument", explain=False)]
         refs = butler.query_all_datasets(
             ordered or "*",

@@ -10,6 +10,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from flows.url_secrets import refuse_credentials
 from schemas.errors import Misconfigured, NightstrideError, Retryable
 from schemas.settings import StoreSettings
 
@@ -68,29 +69,6 @@ def store_of(bucket: str) -> "S3Store":
         There is no such profile.
     """
     return _store(bucket, configured())
-
-
-def refuse_credentials(url: str, where: str) -> None:
-    """Refuse a URL that holds a password or a signature: it would end up in logs and in the ledger.
-
-    Raises
-    ------
-    Misconfigured
-        It does. The message does not say which.
-    """
-    authority = url.partition("://")[2].partition("/")[0]
-    if "@" in authority or re.search(r"[?&](X-Amz-(Signature|Credential|Security-Token)|AWSAccessKeyId|sig)=", url):
-        raise Misconfigured(
-            "credentials_in_url",
-            where,
-            "a URL holds a password or a signature.",
-            "leave it out, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile.",
-        )
-
-
-def without_credentials(url: str) -> str:
-    """Give a URL as it may be shown and kept: without user, password and query."""
-    return re.sub(r"://[^/]*@", "://", re.sub(r"(?s)[?&].*", "", url)) if "://" in url else url
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from flows.adapters.files import OUTSIDE, file_system, open_part
 from flows.adapters.fits_io import content_kind
 from flows.adapters.manifest import MANIFEST, read_manifest
 from flows.adapters.npz_llnl import image_count, is_truth
-from flows.adapters.object_store import refuse_credentials
+from flows.url_secrets import refuse_credentials
 from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.settings import Settings
 

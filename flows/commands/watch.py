@@ -73,10 +73,10 @@ def _watch(
     wait: float,
     console: "Console",
 ) -> "RunSummary":
-    from flows.adapters.object_store import refuse_credentials
     from flows.lease_wait import patient_lease
     from flows.progress import StreamProgress
     from flows.stream_run import run_stream
+    from flows.url_secrets import refuse_credentials
 
     refuse_credentials(source, "the URL to watch")
     arrivals = _arrivals(source, still, done_suffix)

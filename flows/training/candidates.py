@@ -17,6 +17,7 @@ from flows.training.examples import Example
 from flows.training.level import false_level
 from kernels.detector import Detector
 from kernels.matching import Targets, match_detections, on_satellite
+from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.reliability import FEATURES, STATIC, UNKNOWN
 from schemas.settings import DetectSettings, MeasureSettings, MergeSettings
@@ -85,6 +86,16 @@ def candidates(example: Example, detector: str, wrong_psf: bool) -> list[Labelle
         described = describe({"streak": streaks, **planes}, Context(info, None, MeasureSettings()))
         found.append(label_candidates(described, example.truth))
     return found
+
+
+def unless_flooded(example: Example, detector: str, wrong_psf: bool) -> list[Labelled]:
+    """Give what `candidates` gives, or nothing of an exposure that a night would quarantine: it has too many."""
+    try:
+        return candidates(example, detector, wrong_psf)
+    except BadInput as error:
+        if error.code != "flood":
+            raise
+        return []
 
 
 def search(planes: dict[str, NDArray[np.generic]], info: ExposureInfo, detector: str) -> pa.Table:

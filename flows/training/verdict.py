@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flows.adapters.verdicts import TREES
 from flows.adapters.weights import load_model, read_card, write_model
 from flows.training.boosted_fit import TreeFit, fit_trees
-from flows.training.candidates import Labelled, brighter, candidates, threshold_at, without_science
+from flows.training.candidates import Labelled, brighter, candidates, threshold_at, unless_flooded, without_science
 from flows.training.examples import Example, map_in_processes
 from flows.training.verdict_fit import VerdictFit, calibrate, fit_verdict
 from flows.training.verdict_report import Rank, Scored, measured, report_verdict, rivals, summed_logit
@@ -45,6 +45,9 @@ class VerdictPlan:
         At its threshold, on the validation exposures; with science images and without each has its own.
     min_snr
         Of the candidates by which it is calibrated and judged: what is fainter is not published.
+    enough
+        Candidates to learn from: no more exposures are searched when there are as many. The matched filter alone has so
+        many.
     """
 
     fit: VerdictFit = field(default_factory=VerdictFit)
@@ -52,6 +55,7 @@ class VerdictPlan:
     hidden: float = 0.4
     false_per_image: float = 0.3
     min_snr: float = NOISE_ALONE
+    enough: int = 60_000
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,10 @@ def train_verdict(
         The figures on the test exposures, as in the card.
     """
     find = partial(_find, detector=detector, workers=workers, say=say)
-    found = [one for pair in find(sets.train) for one in pair]
+    pairs = find(sets.train, crowded=True, enough=plan.enough)
+    found = [one for pair in pairs for one in pair]
+    if left_out := pairs.count([]):
+        say(f"{left_out} left out: too many candidates, a night would quarantine them")
     learn = [without_science(one, plan.hidden, seed + n) for n, one in enumerate(found)]
     torch.set_num_threads(workers)
     nets = fit_verdict(learn, plan.fit, seed, say)
@@ -178,14 +185,24 @@ def _calibrated(
 
 
 def _find(
-    examples: Sequence[Example], detector: str, workers: int, say: Say, wrong_psf: bool = True
+    examples: Sequence[Example],
+    detector: str,
+    workers: int,
+    say: Say,
+    wrong_psf: bool = True,
+    crowded: bool = False,
+    enough: int | None = None,
 ) -> list[list[Labelled]]:
-    search = partial(candidates, detector=detector, wrong_psf=wrong_psf)
-    found = []
+    search = partial(unless_flooded if crowded else candidates, detector=detector, wrong_psf=wrong_psf)
+    found, count = [], 0
     for one in map_in_processes(search, examples, workers):
         found.append(one)
-        if len(found) % TOLD == 0 or len(found) == len(examples):
-            say(f"candidates of {len(found)} of {len(examples)} exposures")
+        count += sum(len(part.label) for part in one)
+        full = enough is not None and count >= enough
+        if len(found) % TOLD == 0 or len(found) == len(examples) or full:
+            say(f"{count} candidates of {len(found)} of {len(examples)} exposures")
+        if full:
+            break
     return found
 
 

@@ -63,3 +63,11 @@ def test_settings_travel_to_a_worker_as_they_are(monkeypatch):
     settings = load_settings(overrides={"detect": {"batch": 7}})
     monkeypatch.setenv("NIGHTSTRIDE_DETECT__BATCH", "9")
     assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+def test_a_password_in_a_wrong_value_is_not_shown(tmp_path):
+    path = tmp_path / "nightstride.toml"
+    path.write_text('[fetch]\nurl = "https://observer:hunter2@archive.org/ibe?x"\n')
+    with pytest.raises(Misconfigured, match=r"got 'https://archive\.org") as caught:
+        load_settings(path)
+    assert "hunter2" not in str(caught.value)

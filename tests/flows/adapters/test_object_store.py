@@ -4,8 +4,9 @@ import os
 import pytest
 
 from flows.adapters.bucket_path import BucketPath, located
-from flows.adapters.object_store import configure, configured, failures, refuse_credentials, without_credentials
+from flows.adapters.object_store import configure, configured, failures
 from flows.adapters.sources import list_sources
+from flows.url_secrets import refuse_credentials
 from schemas.errors import Misconfigured, Retryable
 from schemas.settings import Settings, StoreSettings
 from tests.flows.fault_proxy import FaultProxy, Faults
@@ -151,7 +152,6 @@ def test_credentials_in_urls_are_refused_and_not_repeated(url):
             refuse()
         assert SECRET not in str(caught.value)
         assert caught.value.code == "credentials_in_url"
-    assert without_credentials(url) in {"s3://bucket/out", "https://host/x.fits"}
 
 
 def test_an_endpoint_must_be_a_url():

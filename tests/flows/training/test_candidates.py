@@ -18,12 +18,14 @@ from flows.training.candidates import (
     stamp_of,
     targets_of,
     threshold_at,
+    unless_flooded,
     without_science,
 )
 from flows.training.scan import pixels
 from flows.training.window_sample import cut_windows
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.stamps import CHANNELS, SIDE
+from schemas.errors import BadInput
 from schemas.reliability import FEATURES, STATIC, UNKNOWN
 from schemas.tiles import Tiling
 from stages.measure import Described
@@ -173,3 +175,13 @@ def test_faint_candidates_can_be_left_out():
     np.testing.assert_array_equal(kept.target, one.target[1:])
     assert len(kept.stamps) == 2
     assert completeness([kept], [np.ones(2)], 0.5, 0.0)[:2] == (1, 2)
+
+
+@pytest.mark.slow
+def test_what_a_night_would_quarantine_teaches_nothing(examples, tmp_path, monkeypatch):
+    write_bright(tmp_path)
+    assert len(unless_flooded(examples[0], str(tmp_path), wrong_psf=False)) == 1
+    monkeypatch.setattr("stages.merge._MOST_HITS", 0)
+    assert unless_flooded(examples[0], str(tmp_path), wrong_psf=False) == []
+    with pytest.raises(BadInput, match="windows above the threshold, more than 0"):
+        candidates(examples[0], str(tmp_path), wrong_psf=False)

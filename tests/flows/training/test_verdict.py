@@ -80,3 +80,16 @@ def test_the_verdict_on_another_detector_is_not_calibrated(trained, examples, tm
     write_cells(tmp_path, threshold=0.5)
     with pytest.raises(Misconfigured, match="was trained on the candidates of the detector"):
         calibrate_verdict(tmp_path, str(tmp_path), Sets([], examples, {}), PLAN, {}, 1, lambda line: None)
+
+
+@pytest.mark.slow
+def test_it_stops_searching_when_there_are_enough_candidates(examples, tmp_path):
+    write_bright(tmp_path)
+    told, plan = [], replace(PLAN, enough=1)
+    sets = Sets([examples[0]] * 3, examples[:1], {"ztf": examples[:1]})
+    train_verdict(tmp_path, str(tmp_path), sets, plan, {"data": "a test"}, 1, 1, told.append)
+    assert [line.partition(" candidates of ")[2] for line in told if "candidates of" in line] == [
+        "1 of 3 exposures",
+        "1 of 1 exposures",
+        "1 of 1 exposures",
+    ]

@@ -1,0 +1,34 @@
+"""Passwords and signatures in URLs."""
+
+import re
+
+from schemas.errors import Misconfigured
+
+
+def refuse_credentials(url: str, where: str) -> None:
+    """Refuse a URL that holds a password or a signature: it would end up in logs and in the ledger.
+
+    Raises
+    ------
+    Misconfigured
+        It does. The message does not say which.
+    """
+    authority = url.partition("://")[2].partition("/")[0]
+    if "@" in authority or re.search(r"[?&](X-Amz-(Signature|Credential|Security-Token)|AWSAccessKeyId|sig)=", url):
+        raise Misconfigured(
+            "credentials_in_url",
+            where,
+            "a URL holds a password or a signature.",
+            "leave it out, and set what the service reads from the environment; of S3 AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or a profile.",
+        )
+
+
+def without_credentials(url: str) -> str:
+    """Give a URL as it may be shown and kept: without user, password and query."""
+    return re.sub(r"://[^/]*@", "://", re.sub(r"(?s)[?&].*", "", url)) if "://" in url else url
+
+
+def without_passwords(text: str) -> str:
+    """Give a text with user and password taken out of every URL in it."""
+    return re.sub(r"://[^/\s]*@", "://", text)
