@@ -7,12 +7,13 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 NIGHT ?= night
 SEED ?= 2026
+ADVISORIES ?= https://api.osv.dev/v1/query
 SERVICES ?= services
 
 # One process's worth of threads each: the flow starts as many processes as there are cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup night test lint types imports unit acceptance services services-stop services-status bench bench-suite gate weights clean
+.PHONY: help setup night test lint types imports unit acceptance services services-stop services-status bench bench-suite gate audit weights clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -84,6 +85,10 @@ bench-suite: setup  ## Small timings by pytest-benchmark, to compare versions wi
 
 gate: setup  ## Fail if the search has lost more than a quarter of its speed beside the plain way
 	NUMBA_NUM_THREADS=1 $(BIN)/python -m benchmarks.gate
+
+audit: setup  ## Fail if a pinned package has a known vulnerability (asks ADVISORIES, a service of osv.dev's kind)
+	$(BIN)/pip-audit --requirement deploy/constraints.txt --no-deps --disable-pip --progress-spinner off \
+		--vulnerability-service osv --osv-url $(ADVISORIES)
 
 weights: setup  ## Train the default detector and its verdict anew and put the weights where they are shipped
 	$(BIN)/nightstride train detect --out models/streak_net
