@@ -9,6 +9,7 @@ from flows.commands.explain import explain
 from flows.commands.export import export
 from flows.commands.forced import forced
 from flows.commands.prune import prune
+from flows.commands.quality import quality
 from flows.commands.report import report
 from flows.commands.run import run
 from flows.commands.simulate import simulate
@@ -31,6 +32,7 @@ app.command()(forced)
 app.command()(verify)
 app.command()(status)
 app.command()(explain)
+app.command()(quality)
 app.command()(prune)
 app.command()(export)
 app.command()(report)

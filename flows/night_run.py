@@ -67,7 +67,7 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
         return _timed(summary, {"wall": perf_counter() - start}).model_copy(update={"stopped": True})
     summary = with_catalogues(summary, out, settings, progress)
     done = perf_counter()
-    summary = with_reports(summary, out, progress)
+    summary = with_reports(summary, out, settings, progress)
     report, wall = perf_counter() - done, perf_counter() - start
     return _timed(summary, {"report": report, "wall": wall})
 

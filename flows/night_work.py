@@ -48,6 +48,7 @@ def work(sources: Sequence[Source], out: Path, settings: Settings, console: "Con
 def nothing_to_search(plan: "Plan", out: Path, settings: Settings, console: "Console") -> "RunSummary":
     """Bring up to date what whole nights have; and their pages, if something on them may have changed."""
     from flows.night_catalogues import with_catalogues
+    from flows.night_quality import with_quality
     from flows.progress import Progress
     from flows.tally import summarise
 
@@ -57,7 +58,9 @@ def nothing_to_search(plan: "Plan", out: Path, settings: Settings, console: "Con
         # What was published of an exposure may be withdrawn: the page must not show it any more.
         from flows.night_pages import with_reports
 
-        return with_reports(summary, out, progress)
+        return with_reports(summary, out, settings, progress)
+    for night in summary.nights:
+        summary = with_quality(summary, night, out, settings)
     pages = [out / "reports" / night / "index.html" for night in summary.nights]
     there = [str(page) for page in pages if page.exists()]
     return summary.model_copy(update={"report": there[-1] if there else None})

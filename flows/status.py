@@ -14,6 +14,7 @@ from flows.adapters.quarantine import Quarantine
 from flows.lag import percentiles
 from schemas.errors import Misconfigured
 from schemas.ledger import ExposureRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
+from schemas.quality import BandQuality
 from schemas.summary import Trouble
 
 UNKNOWN = "unknown"
@@ -39,6 +40,8 @@ class NightStatus:
         Model and version -> exposures that were searched with it.
     troubles
         What is not as it should be, with the reason.
+    quality
+        Verdicts on its bands.
     """
 
     night: str
@@ -47,6 +50,7 @@ class NightStatus:
     lag_s: Percentiles | None
     models: dict[str, int]
     troubles: tuple[Trouble, ...]
+    quality: tuple[BandQuality, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class Status:
     def values(self) -> dict[str, Any]:
         """Everything, as values that JSON knows."""
         nights = [
-            {**asdict(one), "lag_s": _values(one.lag_s), "troubles": list(map(_values, one.troubles))}
+            {**asdict(one), "lag_s": _values(one.lag_s)}
+            | {"troubles": list(map(_values, one.troubles)), "quality": list(map(_values, one.quality))}
             for one in self.nights
         ]
         return {"nights": nights, "holder": _values(self.holder), "watch": _values(self.watch)}
@@ -120,6 +125,7 @@ def _of(
         for one in rest
     ]
     done = [record for record in records if record.status == "done"]
+    quality = ledger.quality(night)
     lags = [lag for lag in map(lag_of, done) if lag is not None]
     return NightStatus(
         night,
@@ -128,6 +134,7 @@ def _of(
         percentiles(lags),
         dict(Counter(name for record in done for name in _models(record, ledger, known))),
         tuple(troubles),
+        quality.judged if quality is not None else (),
     )
 
 

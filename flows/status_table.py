@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from flows.quality.assess import told
 from flows.status import Status
 from schemas.ledger import Percentiles, WatchRecord
 from schemas.summary import Trouble
@@ -26,6 +27,10 @@ def show_status(status: Status, console: Console) -> None:
     for one in status.nights:
         for model, count in one.models.items():
             _say(f"{one.night} {model}: {count} exposures", console)
+        for band in one.quality:
+            _say(f"{one.night} quality of {band.instrument} {band.band}: {band.verdict.replace('_', ' ')}", console)
+            for line in (*band.notes, *told(band)):
+                _say(f"{one.night} {band.band} {line}", console)
         _list(one.night, one.troubles, console)
     if status.holder is not None:
         _say(f"held by process {status.holder.pid} on {status.holder.host}, since {status.holder.since}", console)

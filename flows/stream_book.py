@@ -9,6 +9,7 @@ from typing import Literal
 
 from flows.lag import Lag
 from flows.night_catalogues import with_catalogues
+from flows.night_quality import with_quality
 from flows.outcome import Outcome
 from flows.plan import Plan
 from flows.progress import Progress
@@ -128,10 +129,9 @@ class StreamBook:
         from flows.report.page import write_report
 
         try:
-            found = {
-                "injection": tuple(read_recoveries(self._out, night)),
-                "report": str(write_report(self._out, night)),
-            }
+            recoveries = tuple(read_recoveries(self._out, night))
+            summary = with_quality(summary, night, self._out, self._settings, recoveries)
+            found = {"injection": recoveries, "report": str(write_report(self._out, night))}
         except Exception as error:  # as in a run: no page is no reason to stop
             found = {"warnings": (*summary.warnings, f"no page of night {night}: {type(error).__name__}: {error}")}
         return summary.model_copy(update=found)

@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from flows.quality.assess import told
 from schemas.cause_count import CauseCount
 from schemas.recovery import Limit
 from schemas.summary import ELAPSED, RunSummary, Trouble
@@ -35,6 +36,9 @@ def show(summary: RunSummary, console: Console) -> None:
         if one.band is None:
             table.add_row(f"synthetic streaks recovered, {one.night}", f"{one.recovered:,} of {one.n:,}")
             table.add_row(f"S/N of half recovered, {one.night}", _limit(one.snr))
+    for night, bands in summary.quality.items():
+        for band in bands:
+            table.add_row(f"quality of {night}, {band.instrument} {band.band}", band.verdict.replace("_", " "))
     worked = sum(summary.worker_seconds.values())
     for part, seconds in summary.worker_seconds.items():
         table.add_row(f"{part}, worker s", f"{seconds:,.1f} ({seconds / worked if worked else 0:4.0%})")
@@ -47,6 +51,10 @@ def show(summary: RunSummary, console: Console) -> None:
     _list("quarantined", summary.quarantined, console)
     _list("failed", summary.failed, console)
     _list("failed", summary.night_failed, console)
+    _list("failed", summary.quality_failed, console)
+    for night, bands in summary.quality.items():
+        for line in (line for band in bands for line in told(band)):
+            console.print(f"quality of {night}: {line}", highlight=False, markup=False, soft_wrap=True)
     for warning in summary.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False)
     if summary.report is not None:

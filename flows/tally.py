@@ -60,6 +60,8 @@ def combined(summaries: Iterable[RunSummary]) -> RunSummary:
         quarantined=tuple(chain.from_iterable(one.quarantined for one in parts)),
         failed=tuple(chain.from_iterable(one.failed for one in parts)),
         night_failed=tuple(chain.from_iterable(one.night_failed for one in parts)),
+        quality={night: verdicts for one in parts for night, verdicts in one.quality.items()},
+        quality_failed=tuple(chain.from_iterable(one.quality_failed for one in parts)),
         warnings=tuple(chain.from_iterable(one.warnings for one in parts)),
         stopped=any(one.stopped for one in parts),
     )

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.cluster_settings import ClusterSettings
 from schemas.keyword_mapping import KeywordMapping
+from schemas.quality_settings import QualitySettings
 
 NOISE_ALONE = 5.77
 """S/N that the highest peak of an image of noise alone has, on average (`kernels.oracle.false_alarms`)."""
@@ -247,6 +248,7 @@ class Settings(BaseSettings):
     cut_cutouts: CutCutoutsSettings = CutCutoutsSettings()
     link_hosts: LinkHostsSettings = LinkHostsSettings()
     star_galaxy: StarGalaxySettings = StarGalaxySettings()
+    quality: QualitySettings = QualitySettings()
     butler: ButlerSettings = ButlerSettings()
     fetch: FetchSettings = FetchSettings()
     execution: ExecutionSettings = ExecutionSettings()

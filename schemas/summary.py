@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.cause_count import CauseCount
+from schemas.quality import BandQuality
 from schemas.recovery import Recovery
 
 ELAPSED = ("startup", "search", "objects", "report", "wall")
@@ -78,13 +79,21 @@ class RunSummary(BaseModel):
     night_failed: tuple[Trouble, ...] = Field(
         default=(), description="Stages of whole nights that failed; the exposures stay published."
     )
+    quality: Mapping[str, tuple[BandQuality, ...]] = Field(
+        default_factory=dict, description="Night -> verdicts on its bands, of the nights seen."
+    )
+    quality_failed: tuple[Trouble, ...] = Field(
+        default=(), description="Bands that failed, where `quality.fail_night` is set; what is published stays."
+    )
     warnings: tuple[str, ...] = Field(default=(), description="What went wrong beside the exposures.")
     stopped: bool = Field(default=False, description="Whether a signal ended the run before its work was done.")
 
     @property
     def exit_code(self) -> int:
-        """0 if every exposure and everything of whole nights is published, else 1."""
-        return int(bool(self.stopped or self.exposures.quarantined or self.exposures.failed or self.night_failed))
+        """0 if every exposure and everything of whole nights is published and good enough, else 1."""
+        counts = self.exposures
+        failed = counts.quarantined or counts.failed or self.night_failed or self.quality_failed
+        return int(bool(self.stopped or failed))
 
     @property
     def worker_seconds(self) -> dict[str, float]:

@@ -11,6 +11,7 @@ from flows.adapters.bucket_records import read_record, read_records, remove_reco
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.ledger import LEDGER_VERSION, ExposureRecord, NightRecord, ProvenanceRecord, SourceMemo, WatchRecord
+from schemas.quality import QUALITY_VERSION, QualityRecord
 
 Kept = TypeVar("Kept", bound=BaseModel)
 
@@ -86,6 +87,29 @@ class Ledger:
         """Remove the record of a whole night, if there is one."""
         remove_record(self.night_path(night))
 
+    def quality_path(self, night: str) -> Path:
+        """Where the record of a night's quality is."""
+        return self._root / "quality" / f"{night}.json"
+
+    def quality_nights(self) -> list[str]:
+        """Give the nights whose quality is recorded, sorted."""
+        return sorted(path.stem for path in (self._root / "quality").glob("*.json"))
+
+    def quality(self, night: str) -> QualityRecord | None:
+        """Give how good a night is; as `get`."""
+        try:
+            return load_quality(self.quality_path(night))
+        except (FileNotFoundError, BadInput):
+            return None
+
+    def put_quality(self, record: QualityRecord) -> None:
+        """Write or replace the record of a night's quality; errors as in `put`."""
+        write_record(self.quality_path(record.night), record.model_dump_json().encode(), self._out)
+
+    def remove_quality(self, night: str) -> None:
+        """Remove the record of a night's quality, if there is one."""
+        remove_record(self.quality_path(night))
+
     def remembered(self, source_uri: str) -> SourceMemo | None:
         """Give what a source held when it was last read; None if that is not known."""
         try:
@@ -150,14 +174,19 @@ def load_night(path: Path) -> NightRecord:
     return _parsed(path, read_record(path), NightRecord)
 
 
-def _parsed(path: Path, content: bytes, kind: type[Kept]) -> Kept:
+def load_quality(path: Path) -> QualityRecord:
+    """Read the record of a night's quality; errors as in `load`."""
+    return _parsed(path, read_record(path), QualityRecord, QUALITY_VERSION)
+
+
+def _parsed(path: Path, content: bytes, kind: type[Kept], known: int = LEDGER_VERSION) -> Kept:
     try:
         version = _Version.model_validate_json(content).schema_version
-        if version > LEDGER_VERSION:
+        if version > known:
             raise Misconfigured(
                 "future_schema",
                 str(path),
-                f"has schema version {version}, this nightstride reads versions up to {LEDGER_VERSION}.",
+                f"has schema version {version}, this nightstride reads versions up to {known}.",
                 "use the version of nightstride that wrote it, or another --out.",
             )
         return kind.model_validate_json(content)

@@ -15,6 +15,7 @@ from flows.report.histograms import length_histogram, snr_histogram
 from flows.report.night import Exposure, Night
 from flows.report.objects import Objects, objects_of
 from flows.report.panel import Panel, panel, share_cutouts
+from flows.report.quality import Band, quality_of
 from flows.report.recovery import Recovered, recovered
 from flows.report.timing import Timing, timing
 from flows.report.trouble import Trouble, troubles
@@ -58,6 +59,7 @@ class Content:
     figures: tuple[Figure, ...]
     counts: Counts | None
     notes: tuple[str, ...]
+    quality: tuple[Band, ...]
     histograms: tuple[tuple[str, str], ...]
     causes: tuple[CauseRow, ...]
     recovery: Recovered | None
@@ -85,6 +87,7 @@ class Content:
         """Anchor and name of each section that is there."""
         there = (
             ("summary", "Summary", True),
+            ("quality", "Quality", self.quality),
             ("detections", "Detections", self.histograms),
             ("causes", "Vetoes", self.causes),
             ("depth", "Depth", self.recovery),
@@ -112,6 +115,7 @@ def content(out: Path, night: Night, limits: Limits, truth: Truth | None) -> Con
         figures=figures(night, tuple(infos.values())),
         counts=counts(night.summary.exposures) if night.summary else None,
         notes=_notes(night) + damage,
+        quality=quality_of(out, night.label),
         histograms=_histograms(night),
         causes=cause_rows(night),
         recovery=recovered(_recoveries(out, night), limits.rows),

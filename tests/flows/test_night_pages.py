@@ -10,6 +10,7 @@ from flows.progress import Progress
 from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
 from schemas.ledger import ExposureRecord
+from schemas.settings import Settings
 from schemas.summary import ExposureCounts, RunSummary
 from tests.flows.evaluation.test_recovery import injection
 
@@ -24,7 +25,7 @@ def progress():
 
 
 def test_page_of_each_night_is_made(tmp_path):
-    summary = with_reports(SUMMARY, tmp_path, progress())
+    summary = with_reports(SUMMARY, tmp_path, Settings(), progress())
     assert summary.warnings == ()
     assert summary.report == str(tmp_path / "reports/20260101/index.html")
     assert "<html" in (tmp_path / "reports/20260101/index.html").read_text()
@@ -38,14 +39,14 @@ def test_what_came_back_is_added_up_in_the_summary(tmp_path):
         software="0", finished_at="now",
     )  # fmt: skip
     Ledger(tmp_path).put(record)
-    summary = with_reports(SUMMARY, tmp_path, progress())
+    summary = with_reports(SUMMARY, tmp_path, Settings(), progress())
     assert summary.warnings == ()
     assert summary.injection == read_recoveries(tmp_path, "20260101") != ()
 
 
 def test_page_that_cannot_be_written_is_a_warning_and_no_failed_night(tmp_path):
     (tmp_path / "reports").write_text("a file where the folder should be")
-    summary = with_reports(SUMMARY, tmp_path, progress())
+    summary = with_reports(SUMMARY, tmp_path, Settings(), progress())
     assert summary.report is None
     assert summary.warnings[0].startswith("no page of night 20260101: ")
     assert summary.exit_code == 0

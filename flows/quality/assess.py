@@ -1,0 +1,115 @@
+"""Measuring and judging a night, and keeping that in the ledger."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+from flows.adapters.ledger import Ledger
+from flows.digest import digest
+from schemas.ledger import ExposureRecord
+from schemas.quality import QUALITY_VERSION, BandMeasures, BandQuality, QualityRecord, Verdict, worst
+from schemas.quality_settings import QualitySettings
+from schemas.recovery import Recovery
+
+READ_AT_MOST = 4
+"""Records of earlier nights that are read, in units of those that are compared: not every night has every band."""
+
+
+def assess(
+    out: Path,
+    night: str,
+    settings: QualitySettings,
+    recoveries: tuple[Recovery, ...] | None = None,
+    *,
+    again: bool = False,
+) -> QualityRecord | None:
+    """Measure a night where that is not done, judge it by the earlier ones, and write that down.
+
+    Parameters
+    ----------
+    out, night, settings
+        Of the run; the caller holds the lease of ``out``.
+    recoveries
+        What came back of its synthetic streaks; None: they are added up.
+    again
+        Whether it is judged by the earlier nights as they are now, even if it was judged before.
+
+    Returns
+    -------
+    QualityRecord or None
+        None of a night without published exposures.
+
+    Raises
+    ------
+    Misconfigured, Retryable
+        Something was written by a later version, or the record cannot be written.
+    """
+    ledger = Ledger(out)
+    records = [record for record in ledger.records(night) if record.status == "done"]
+    if not records:
+        ledger.remove_quality(night)
+        return None
+    before, made_of, rules = ledger.quality(night), digest_of(records), digest(settings)
+    if before is not None and (before.digest, before.rules) == (made_of, rules) and not again:
+        return before
+    # Imported here: a rerun with nothing to do should not pay for it.
+    from flows.quality.judge import judge
+
+    if before is not None and before.digest == made_of:
+        measured = before.measured
+    else:
+        measured = _measured(out, night, records, recoveries)
+    nights = [one for one in ledger.quality_nights() if one < night][-READ_AT_MOST * settings.history_nights :]
+    earlier = [record for one in nights if (record := ledger.quality(one)) is not None]
+    found = QualityRecord(
+        night=night,
+        digest=made_of,
+        rules=rules,
+        measured=measured,
+        judged=judge(measured, earlier, settings),
+        software=version("nightstride"),
+    )
+    ledger.put_quality(found)
+    return found
+
+
+def _measured(
+    out: Path, night: str, records: list[ExposureRecord], recoveries: tuple[Recovery, ...] | None
+) -> tuple[BandMeasures, ...]:
+    from flows.evaluation.recovery import read_recoveries
+    from flows.quality.exposures import look
+    from flows.quality.measure import measure
+
+    return measure(look(out, records), read_recoveries(out, night) if recoveries is None else recoveries)
+
+
+def digest_of(records: list[ExposureRecord]) -> str:
+    """Digest of the published exposures of a night."""
+    return digest(str(QUALITY_VERSION), {record.name: record.digest for record in records})
+
+
+def verdict_on(out: Path, night: str, band: str | None = None, instrument: str | None = None) -> Verdict:
+    """Give the verdict on a night: for whoever sends something out and asks first.
+
+    Parameters
+    ----------
+    out, night
+        Output folder and label.
+    band, instrument
+        Of these alone; None: the worst of all.
+
+    Returns
+    -------
+    Verdict
+        ``no_history`` also of a night that was not judged.
+    """
+    record = Ledger(out).quality(night)
+    judged = record.judged if record is not None else ()
+    chosen = [one for one in judged if band in (None, one.band) and instrument in (None, one.instrument)]
+    return worst(tuple(one.verdict for one in chosen))
+
+
+def told(quality: BandQuality) -> list[str]:
+    """Say what is wrong in a band, a line each."""
+    lines = [f"{one.verdict} {one.metric}: {one.problem} To fix, {one.remedy}" for one in quality.gates if one.problem]
+    features = [one for one in quality.drifts if one.problem]
+    return lines + [f"warn drift of {one.feature}: {one.problem} To fix, {one.remedy}" for one in features]

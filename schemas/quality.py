@@ -1,0 +1,198 @@
+"""How good a night is in each band: what was measured, and the verdicts."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+QUALITY_VERSION = 1
+"""Of the record. A reader refuses a later one."""
+
+Verdict = Literal["pass", "warn", "fail", "no_history"]
+"""no_history: no limit is set, and there are too few earlier nights to compare with."""
+
+SEVERITY: tuple[Verdict, ...] = ("pass", "no_history", "warn", "fail")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Something that is measured of a night.
+
+    Attributes
+    ----------
+    words
+        What it is.
+    worse
+        On which side of the usual a night is worse.
+    of_search
+        Whether it depends on what the night was searched with.
+    remedy
+        What to look at where it is off.
+    """
+
+    words: str
+    worse: Literal["high", "low", "both"]
+    of_search: bool
+    remedy: str
+
+
+METRICS = {
+    "seeing": Metric(
+        "FWHM of the PSF",
+        "high",
+        False,
+        "look at focus, guiding and the weather; a header's width that is not the image's does the same.",
+    ),
+    "depth": Metric(
+        "5 sigma depth of a point source",
+        "low",
+        False,
+        "look at clouds, moonlight and the zero points.",
+    ),
+    "zero_point": Metric("zero point", "both", False, "look at clouds and at the photometric calibration."),
+    "noise": Metric(
+        "noise of a pixel",
+        "both",
+        False,
+        "look at moonlight, the references, and the scale of the pixels.",
+    ),
+    "limiting_magnitude": Metric(
+        "magnitude of half recovered",
+        "low",
+        True,
+        "look at seeing, depth and zero point; if these are as ever, at the model and its threshold.",
+    ),
+    "snr_of_half": Metric(
+        "S/N of half recovered",
+        "high",
+        True,
+        "look at the model, its threshold and the PSFs; it does not depend on the depth of the images.",
+    ),
+    "detections": Metric("published detections", "both", True, "look at the night page, and at the fields observed."),
+    "expected_false": Metric(
+        "sum of 1 - reliability",
+        "high",
+        True,
+        "look at the detections of low reliability on the night page.",
+    ),
+    "refused": Metric(
+        "candidates refused with a known cause",
+        "high",
+        True,
+        "see on the night page which cause it is.",
+    ),
+    "cosmic_rays": Metric(
+        "candidates refused as cosmic rays",
+        "high",
+        True,
+        "look at the exposure times, and at the masks of the archive.",
+    ),
+}
+"""What is measured, by the name that settings use."""
+
+
+class Part(BaseModel):
+    """A part of a `QualityRecord`; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Measure(Part):
+    """A value of a night in a band. There is no value without a reason."""
+
+    metric: str
+    unit: str
+    n: Annotated[int, Field(ge=0, description="Exposures, or synthetic streaks, behind it.")]
+    value: float | None = None
+    error: Annotated[float | None, Field(ge=0, description="Standard error.")] = None
+    reason: Annotated[str, Field(description="Why there is no value.")] = ""
+
+
+class Sketch(Part):
+    """Histogram of a feature on the fixed bins of `kernels.feature_bins`: pairs of bin and count."""
+
+    feature: str
+    counts: tuple[tuple[int, int], ...]
+
+    @property
+    def n(self) -> int:
+        """Number of values."""
+        return sum(count for _, count in self.counts)
+
+
+class BandMeasures(Part):
+    """What was measured of a night in a band of an instrument."""
+
+    instrument: str
+    band: str
+    exposures: Annotated[int, Field(ge=1, description="Looked at; of a large night a part, evenly spread.")]
+    search: Annotated[str, Field(description="Digest of what it was searched with; empty: not one and the same.")]
+    models: Annotated[tuple[str, ...], Field(description="Name, version and SHA-256 of the search's models.")]
+    measures: tuple[Measure, ...]
+    sketches: tuple[Sketch, ...]
+
+    def measure(self, metric: str) -> Measure | None:
+        """Give the measure of a metric."""
+        return next((one for one in self.measures if one.metric == metric), None)
+
+
+class Gate(Part):
+    """Verdict on one value."""
+
+    metric: str
+    verdict: Verdict
+    value: float | None
+    unit: str
+    limits: Annotated[tuple[float | None, float | None], Field(description="Of the settings.")] = (None, None)
+    median: Annotated[float | None, Field(description="Of the earlier nights.")] = None
+    sigma: Annotated[float | None, Field(description="Their robust scatter, for one more night.")] = None
+    nights: Annotated[int, Field(ge=0, description="Earlier nights that have the value.")] = 0
+    problem: str = ""
+    remedy: str = ""
+
+
+class Drift(Part):
+    """Verdict on the distribution of one feature."""
+
+    feature: str
+    verdict: Verdict
+    n: Annotated[int, Field(ge=0, description="Values of the night.")]
+    psi: Annotated[float | None, Field(description="Population stability index against the earlier nights.")] = None
+    distance: Annotated[float | None, Field(description="Of Kolmogorov and Smirnov.")] = None
+    p: Annotated[float | None, Field(description="Of that, adjusted for the number of features.")] = None
+    usual: Annotated[float | None, Field(description="Distance that nights of the reference hardly exceed.")] = None
+    problem: str = ""
+    remedy: str = ""
+
+
+class BandQuality(Part):
+    """Verdicts on a night in a band."""
+
+    instrument: str
+    band: str
+    verdict: Verdict
+    gates: tuple[Gate, ...]
+    drifts: tuple[Drift, ...]
+    reference: Annotated[tuple[str, ...], Field(description="Earlier nights searched with the same.")]
+    notes: tuple[str, ...] = ()
+
+
+class QualityRecord(Part):
+    """How good a night is; ``OUT/ledger/quality/<night>.json``."""
+
+    schema_version: int = QUALITY_VERSION
+    night: Annotated[str, Field(pattern=r"^\d{8}$", description="YYYYMMDD of the local evening.")]
+    digest: Annotated[str, Field(description="Of the published exposures that it was measured on.")]
+    rules: Annotated[str, Field(description="Digest of the settings that it was judged by.")]
+    measured: tuple[BandMeasures, ...]
+    judged: tuple[BandQuality, ...]
+    software: Annotated[str, Field(description="Version of nightstride.")]
+
+    def of(self, instrument: str, band: str) -> BandMeasures | None:
+        """Give what was measured in a band."""
+        return next((one for one in self.measured if (one.instrument, one.band) == (instrument, band)), None)
+
+
+def worst(verdicts: tuple[Verdict, ...]) -> Verdict:
+    """Give the most severe of some verdicts; `no_history` of none."""
+    return max(verdicts, key=SEVERITY.index, default="no_history")
