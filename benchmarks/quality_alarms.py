@@ -1,9 +1,9 @@
 """How often do equal nights raise an alarm, and how often nights in which something is wrong?
 
-``python -m benchmarks.quality_alarms --work FOLDER [--visits 8] [--trials 200]`` simulates exposures like ZTF's, of
-1008 x 1008 px: as they are, with a seeing 30 % worse, and with three times the cosmic rays; and searches them. Nights
-are then drawn from these, each of so many exposures drawn with replacement, with the synthetic streaks put into them; the 30 nights of the reference from the ordinary ones. A wrong zero point is put into drawn exposures. What is
-simulated or searched already is kept.
+``python -m benchmarks.quality_alarms --work FOLDER [--visits 8] [--trials 200]`` simulates exposures of 1008 x 1008 px
+like ZTF's: as they are, with a seeing 30 % worse, and with three times the cosmic rays; and searches them. Nights are
+then drawn from these, so many exposures each, with replacement, with the synthetic streaks put into them; the 30 nights
+of the reference from the ordinary ones. A wrong zero point is put into drawn exposures. What is there is kept.
 """
 
 import argparse

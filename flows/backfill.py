@@ -12,12 +12,13 @@ from flows.lease_wait import patient_lease
 from flows.night_work import planner, work
 from flows.tally import combined
 from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.ledger import ExposureRecord
 from schemas.settings import Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from flows.plan import Planner
+    from flows.plan import Item, Planner
     from schemas.summary import RunSummary
 
 READERS = 8
@@ -51,7 +52,12 @@ class Archive:
 
 
 def survey(
-    sources: Sequence[Source], out: Path, settings: Settings, first: str | None = None, last: str | None = None
+    sources: Sequence[Source],
+    out: Path,
+    settings: Settings,
+    first: str | None = None,
+    last: str | None = None,
+    wanted: Callable[[ExposureRecord], bool] | None = None,
 ) -> Archive:
     """Sort the exposures of an archive by night; headers are read of those that the ledger does not know.
 
@@ -63,6 +69,8 @@ def survey(
         Of the run. Nothing is written.
     first, last
         Range of nights, YYYYMMDD, both included; None: no limit.
+    wanted
+        Test of the ledger record of an exposure: others, and those without a record, are left out; None: all are in.
 
     Raises
     ------
@@ -74,11 +82,13 @@ def survey(
     still: dict[str, int] = {}
     nameless = []
     with ThreadPoolExecutor(READERS) as pool:
-        for source, known in zip(sources, pool.map(lambda one: _night_of(plan, one), sources), strict=True):
+        for source, known in zip(sources, pool.map(lambda one: _identified(plan, one), sources), strict=True):
             if known is None:
-                nameless.append(source)
+                nameless += [source] if wanted is None else []
                 continue
-            night, is_open = known
+            if wanted is not None and not (known.record is not None and wanted(known.record)):
+                continue
+            night, is_open = known.key.night, plan.outdated(known) is not None
             nights.setdefault(night, []).append(source)
             still[night] = still.get(night, 0) + is_open
     chosen = [night for night in sorted(nights) if (first or night) <= night <= (last or night)]
@@ -92,13 +102,12 @@ def survey(
     return Archive({night: tuple(nights[night]) for night in chosen}, tuple(nameless), still)
 
 
-def _night_of(plan: "Planner", source: Source) -> tuple[str, bool] | None:
-    """Give the night of a source, and whether it is to be searched; None if it does not say."""
+def _identified(plan: "Planner", source: Source) -> "Item | None":
+    """Give the exposure of a source; None if it does not say which it is."""
     try:
-        item = plan.identify(source)
+        return plan.identify(source)
     except (BadInput, Retryable):
         return None
-    return item.key.night, plan.outdated(item) is not None
 
 
 @dataclass

@@ -19,7 +19,7 @@ from flows.source_digest import sha256_of
 from flows.source_name import name_of
 from flows.withdrawal import withdraw
 from schemas.errors import BadInput, Misconfigured, Retryable
-from schemas.ledger import ExposureRecord
+from schemas.ledger import PREVIOUS, ExposureRecord, Previous
 from schemas.settings import Settings
 from schemas.stage import Stage
 from schemas.summary import Trouble
@@ -119,8 +119,25 @@ class Books:
             software=version("nightstride"),
             shutter_closed_at=_text(outcome.shutter_closed),
             provenance=self._provenance,
+            previous=_previous(item.record, digest),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
+
+def _previous(record: ExposureRecord | None, digest: str) -> tuple[Previous, ...]:
+    """Give what was published of an exposure before, the latest first."""
+    if record is None:
+        return ()
+    if record.status != "done" or record.digest == digest:
+        return record.previous
+    replaced = Previous(
+        digest=record.digest,
+        provenance=record.provenance,
+        files={name: entry.sha256 for name, entry in record.datasets.items()},
+        detections=record.detections,
+        finished_at=record.finished_at,
+    )
+    return (replaced, *record.previous)[:PREVIOUS]
 
 
 def _text(time: datetime | None) -> str | None:

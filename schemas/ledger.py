@@ -9,8 +9,14 @@ from schemas.exposure import ExposureKey
 from schemas.model_card import ModelCard
 from schemas.summary import ExposureCounts
 
-LEDGER_VERSION = 1
-"""Of the records below. A reader refuses a later one."""
+LEDGER_VERSION = 2
+"""Of the records below. A reader refuses a later one; an earlier one has defaults where it lacks a field.
+
+2: `ExposureRecord.previous`.
+"""
+
+PREVIOUS = 8
+"""So many replaced results of an exposure are remembered."""
 
 
 class Record(BaseModel):
@@ -44,6 +50,16 @@ class DatasetRecord(Record):
     sha256: Annotated[str, Field(description="Of the file's bytes.")]
 
 
+class Previous(Record):
+    """Results of an exposure that were replaced. Their files are gone; the same models and settings make them again."""
+
+    digest: Annotated[str, Field(description="Of the final dataset.")]
+    provenance: Annotated[str | None, Field(description="Digest of the `ProvenanceRecord`.")]
+    files: Annotated[dict[str, str], Field(description="Dataset -> SHA-256 of the file's bytes.")]
+    detections: Annotated[int, Field(ge=0)]
+    finished_at: Annotated[str, Field(description="UTC, ISO 8601.")]
+
+
 class ExposureRecord(ExposureKey):
     """What became of one exposure. Times are allowed here; the catalogues hold none of the run's."""
 
@@ -69,6 +85,7 @@ class ExposureRecord(ExposureKey):
     provenance: Annotated[str | None, Field(description="Digest of the `ProvenanceRecord` of the last run of it.")] = (
         None
     )
+    previous: Annotated[tuple[Previous, ...], Field(description="Results that these replaced, the latest first.")] = ()
     software: Annotated[str, Field(description="Version of nightstride.")]
     finished_at: Annotated[str, Field(description="UTC, ISO 8601.")]
 

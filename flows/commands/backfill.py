@@ -30,8 +30,18 @@ def _night(value: str | None) -> str | None:
 
 
 def backfill(
-    archive: Annotated[list[str], typer.Argument(help="Folders (with all below them), URLs, manifests or files.")],
     out: Annotated[Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL.")],
+    archive: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Folders (with all below them), URLs, manifests or files; with --searched-with by default those that "
+            "the ledger names."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--searched-with", help="Only what OUT has from this model: name, 'name version' or SHA-256."),
+    ] = None,
     first: Annotated[str | None, typer.Option("--from", callback=_night, help="First night, YYYYMMDD.")] = None,
     last: Annotated[str | None, typer.Option("--to", callback=_night, help="Last night, included.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
@@ -60,7 +70,7 @@ def backfill(
     with refusals(as_json):
         settings = load_settings(config, cluster_overrides(scheduler, workers))
         configure(settings.store)
-        nights = _survey(archive, out, settings, first, last)
+        nights = _survey(archive or [], model, out, settings, first, last)
         if dry_run:
             _forecast(nights, out, settings, console if as_json else Console(), as_json)
             return
@@ -70,11 +80,18 @@ def backfill(
     conclude(summary, as_json)
 
 
-def _survey(archive: list[str], out: Path, settings: "Settings", first: str | None, last: str | None) -> "Archive":
+def _survey(
+    archive: list[str], model: str | None, out: Path, settings: "Settings", first: str | None, last: str | None
+) -> "Archive":
     from flows.adapters.sources import list_sources
     from flows.backfill import survey
+    from flows.model_use import recorded_sources, searched_with
 
-    return survey(list_sources(archive, settings), out, settings, first, last)
+    if model is None and not archive:
+        raise typer.BadParameter("name an archive, or a model with --searched-with.")
+    wanted = searched_with(out, model) if model is not None else None
+    sources = list_sources(archive, settings) if archive or wanted is None else recorded_sources(out, wanted, settings)
+    return survey(sources, out, settings, first, last, wanted)
 
 
 def _forecast(nights: "Archive", out: Path, settings: "Settings", console: "Console", as_json: bool) -> None:

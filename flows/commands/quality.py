@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.output_folder import output_folder
+from flows.commands.refusal import refusals
 
 
 def quality(
@@ -27,9 +28,8 @@ def quality(
     from flows.quality.assess import assess, told
     from flows.report.night import known_nights
     from flows.settings_file import load_settings
-    from schemas.errors import NightstrideError
 
-    try:
+    with refusals(as_json):
         settings = load_settings(config)
         configure(settings.store)
         nights = [label for label in known_nights(out) if night in (None, label)]
@@ -37,9 +37,6 @@ def quality(
             raise typer.BadParameter(f"{out} holds no night{f' {night}' if night else ''}; run makes them.")
         with patient_lease(out, 0, lambda text: typer.echo(text, err=True)):
             found = [assess(out, label, settings.quality, again=True) for label in nights]
-    except NightstrideError as error:
-        typer.echo(f"nightstride: {error}", err=True)
-        raise typer.Exit(2) from error
     judged = {record.night: record.judged for record in found if record is not None}
     for label, bands in judged.items():
         for band in bands:

@@ -86,7 +86,7 @@ DAMAGE = {
     "record lost": (lambda out: (out / RECORD).unlink(), "unknown_file", CATALOGUE),
     "record damaged": (lambda out: (out / RECORD).write_text("{"), "damaged_record", RECORD),
     "record of the future": (
-        lambda out: rewrite(out / RECORD, '"schema_version": 1', '"schema_version": 9'),
+        lambda out: rewrite(out / RECORD, '"schema_version": 2', '"schema_version": 9'),
         "future_schema",
         RECORD,
     ),

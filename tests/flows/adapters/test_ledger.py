@@ -64,9 +64,9 @@ def test_record_of_a_later_version_stops_the_run(tmp_path):
     ledger = Ledger(tmp_path)
     ledger.put(record())
     file = ledger.path(record().key)
-    file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 2, "invented_later": 0'))
+    file.write_text(file.read_text().replace('"schema_version": 2', '"schema_version": 3, "invented_later": 0'))
     for read in (lambda: ledger.get(record().key), ledger.records):
-        with pytest.raises(Misconfigured, match=r"has schema version 2, .* up to 1. To fix, use the version") as caught:
+        with pytest.raises(Misconfigured, match=r"has schema version 3, .* up to 2. To fix, use the version") as caught:
             read()
         assert caught.value.code == "future_schema"
 

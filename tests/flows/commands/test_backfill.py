@@ -20,7 +20,9 @@ def run(*arguments, cwd):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "Missing argument"),
+        ((), "Missing option"),
+        (("--out", "x"), "name an archive"),
+        (("--out", "x", "--searched-with", "m"), "has no ledger"),
         (("archive",), "--out"),
         (("archive", "--out", "x", "--from", "2025-01-01"), "is no night"),
         (("archive", "--out", "x", "--to", "20251341"), "is no night"),
