@@ -10,6 +10,7 @@ from flows.adapters.catalog_store import CatalogStore
 from flows.adapters.ledger import Ledger
 from flows.adapters.zarr_tiles import TileStore
 from flows.exposure_tasks import tile_path
+from flows.provenance import recorded_settings
 from flows.source_state import State, source_state
 from schemas.dia_source import DIA_SOURCE, exposure_of
 from schemas.errors import BadInput, Misconfigured
@@ -109,7 +110,7 @@ def _in(out: Path, ledger: Ledger, night: str, visit: int, detector: int, source
         return None
     tiles = tile_path(out, record.key)
     provenance = ledger.provenance(record.provenance) if record.provenance else None
-    settings = Settings.model_validate(provenance.settings) if provenance else Settings()
+    settings = recorded_settings(provenance) if provenance else Settings()
     return Explanation(
         detection=rows[0],
         source_uri=record.source_uri,

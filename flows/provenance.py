@@ -1,9 +1,12 @@
 """What exposures are searched with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from flows.adapters.weights import read_card
 from flows.digest import digest, file_digest
@@ -31,6 +34,22 @@ def provenance_of(pipeline: Sequence[Stage], settings: Settings) -> ProvenanceRe
         software=version("nightstride"),
         code=code_digest(),
     )
+
+
+def recorded_settings(made: ProvenanceRecord) -> Settings:
+    """Give the settings of a record, as far as this version has them: an older one had others."""
+    sections: dict[str, Any] = {}
+    for name, section in made.settings.items():
+        known = Settings.model_fields.get(name)
+        if known is None or not isinstance(section, Mapping):
+            continue
+        kind = known.annotation
+        fields = kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
+        sections[name] = {key: value for key, value in section.items() if key in fields}
+    try:
+        return Settings.model_validate(sections)
+    except ValidationError:  # a value that this version refuses
+        return Settings()
 
 
 @cache

@@ -13,7 +13,7 @@ from flows.adapters.ledger import Ledger
 from flows.adapters.quarantine import Quarantine
 from flows.lag import percentiles
 from schemas.errors import Misconfigured
-from schemas.ledger import ExposureRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
+from schemas.ledger import LEDGER_VERSION, ExposureRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
 from schemas.quality import BandQuality
 from schemas.summary import Trouble
 
@@ -55,11 +55,15 @@ class NightStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """How it stands with an output folder: its nights, who holds it, and the stream that watches for it, if any."""
+    """How it stands with an output folder: its nights, who holds it, the stream that watches for it, if any.
+
+    `older` counts ledger records that an older version wrote.
+    """
 
     nights: tuple[NightStatus, ...]
     holder: Holder | None
     watch: WatchRecord | None
+    older: int = 0
 
     def values(self) -> dict[str, Any]:
         """Everything, as values that JSON knows."""
@@ -68,7 +72,8 @@ class Status:
             | {"troubles": list(map(_values, one.troubles)), "quality": list(map(_values, one.quality))}
             for one in self.nights
         ]
-        return {"nights": nights, "holder": _values(self.holder), "watch": _values(self.watch)}
+        known = {"holder": _values(self.holder), "watch": _values(self.watch), "older": self.older}
+        return {"nights": nights, **known}
 
 
 def read_status(out: Path, night: str | None = None) -> Status:
@@ -100,7 +105,8 @@ def read_status(out: Path, night: str | None = None) -> Status:
         raise Misconfigured("no_night", str(out), f"holds nothing of night {night}.", "see `nightstride status OUT`.")
     known: dict[str, ProvenanceRecord | None] = {}
     nights = tuple(_of(label, records.get(label, ()), unusable.get(label, ()), ledger, known) for label in labels)
-    return Status(nights, holder_of(out), ledger.watch())
+    older = sum(one.schema_version < LEDGER_VERSION for found in records.values() for one in found)
+    return Status(nights, holder_of(out), ledger.watch(), older)
 
 
 def state_of(record: ExposureRecord) -> str:

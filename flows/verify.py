@@ -9,7 +9,7 @@ from flows.adapters.array_store import read_attributes
 from flows.adapters.atomic import leftovers
 from flows.adapters.catalog_store import read_metadata, read_table
 from flows.adapters.lease import holder_of
-from flows.adapters.ledger import Ledger, load, load_night
+from flows.adapters.ledger import Ledger, load, load_night, load_quality
 from flows.adapters.zarr_tiles import TileStore
 from flows.digest import file_digest, folder_digest
 from schemas.dataset import TableOf
@@ -76,7 +76,8 @@ def verify(out: Path, tables: Mapping[str, TableOf]) -> Verification:
     running = f"process {holder.pid} on {holder.host}, since {holder.since}" if holder else None
     problems: list[Problem] = []
     records: list[ExposureRecord] = []
-    ledger_files = Ledger(out).files()
+    ledger = Ledger(out)
+    ledger_files = ledger.files()
     for file in ledger_files:
         try:
             record = load(file)
@@ -86,13 +87,18 @@ def verify(out: Path, tables: Mapping[str, TableOf]) -> Verification:
         records.append(record)
         problems += _check_record(out, file, record, tables)
     nights: list[NightRecord] = []
-    for file in Ledger(out).night_files():
+    for file in ledger.night_files():
         try:
             nights.append(load_night(file))
         except NightstrideError as error:
             problems.append(_problem(error))
             continue
         problems += _check_datasets(out, nights[-1].datasets, tables)
+    for file in (ledger.quality_path(night) for night in ledger.quality_nights()):
+        try:
+            load_quality(file)
+        except NightstrideError as error:
+            problems.append(_problem(error))
     expected = {entry.path for record in records for entry in record.datasets.values()}
     expected |= {entry.path for record in nights for entry in record.datasets.values()}
     if holder is None:

@@ -114,9 +114,15 @@ def read_table(path: Path, dataset: TableOf) -> pa.Table:
             str(path),
             f"is {name!r} where {dataset.name!r} is expected: missing {sorted(ours - theirs)}, "
             f"unexpected {sorted(theirs - ours)}.",
-            "run the night again with this version of nightstride.",
+            "bring the folder up to date (nightstride migrate OUT), or run the night again.",
         )
     return pa.Table.from_arrays(table.columns, schema=dataset.schema)
+
+
+def read_stored(path: Path) -> pa.Table:
+    """Read a catalogue in the form in which it is stored, whatever that is; errors as in `read_table`."""
+    read_metadata(path)
+    return _read(path)
 
 
 def read_metadata(path: Path) -> tuple[str, str, int]:

@@ -17,15 +17,12 @@ def verify(
 
     Exit code 0: all is well; 1: there are problems, each listed with its remedy; 2: there is no such output folder.
     """
+    from flows.catalogue_forms import declared_tables
     from flows.verify import verify as check
-    from schemas.dataset import TableOf
     from schemas.errors import Misconfigured
-    from schemas.forced_source import FORCED_SOURCE
-    from stages import PIPELINE
 
-    published = (*(stage.gives for stage in PIPELINE), FORCED_SOURCE)
     try:
-        result = check(out, {dataset.name: dataset for dataset in published if isinstance(dataset, TableOf)})
+        result = check(out, declared_tables())
     except Misconfigured as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
