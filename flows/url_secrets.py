@@ -30,5 +30,6 @@ def without_credentials(url: str) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """Give a text with user and password taken out of every URL in it."""
-    return re.sub(r"://[^/\s]*@", "://", text)
+    """Give a text in which no URL has a user, a password or a query: what may be secret in it."""
+    plain = re.sub(r"://[^\s'\"]*@", "://", text)
+    return re.sub(r"(://[^\s'\"?]*)\?[^\s'\"]*", r"\1?...", plain)

@@ -105,7 +105,8 @@ def train_verdict(
     torch.set_num_threads(workers)
     nets = fit_verdict(learn, plan.fit, seed, say)
     trees = fit_trees(*measured(learn), plan.trees, seed)
-    judges = VerdictNet(nets, trees, 1.0, 0.0, _card(detector, about, plan))
+    learnt = about | {"candidates_of": f"the first {len(pairs)} of {len(sets.train)} exposures"}
+    judges = VerdictNet(nets, trees, 1.0, 0.0, _card(detector, learnt, plan))
     return _calibrated(out, judges, sets, plan, find, rivals(learn, seed))
 
 

@@ -93,3 +93,4 @@ def test_it_stops_searching_when_there_are_enough_candidates(examples, tmp_path)
         "1 of 1 exposures",
         "1 of 1 exposures",
     ]
+    assert read_card("reliability", str(tmp_path)).training["candidates_of"] == "the first 1 of 3 exposures"
