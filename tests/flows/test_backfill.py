@@ -14,14 +14,12 @@ from flows.adapters.lease import holder_of
 from flows.adapters.ledger import Ledger
 from flows.adapters.sources import Source, list_sources
 from flows.backfill import Archive, Backfill, survey
-from flows.model_use import model_uses
 from flows.verify import verify
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
 from schemas.injection import INJECTION
 from schemas.settings import Settings
 from schemas.summary import ExposureCounts, RunSummary
-from tests.flows.model_support import write_verdict, write_windows
 from tests.flows.night_support import DETECTORS, VISITS, catalogues, later, settings_of
 
 pytest_plugins = ("tests.flows.night_fixture",)
@@ -180,42 +178,3 @@ def test_what_says_no_night_is_quarantined_and_the_rest_goes_on(backfill, archiv
     assert run.code == 1
     assert run.counts == (A_NIGHT + 1, A_NIGHT, 0, 1, 0), run.stderr
     assert run.summary["quarantined"][0]["code"] == "not_fits"
-
-
-@pytest.mark.slow
-def test_a_model_is_rolled_back_to_the_same_bytes_and_nothing_else_is_done(
-    nightstride_run, backfill, raw_night, night_models, tmp_path
-):
-    """One night with model A, one with B; what B made is made anew with A. Then the first, with B and back."""
-    other = tmp_path / "other"
-    card = write_windows(other, threshold=0.2, seed=5)
-    write_verdict(other)
-    second, out = later(raw_night, tmp_path / "second", 1), tmp_path / "out"
-    with_b = {"NIGHTSTRIDE_DETECT__MODEL": str(other), "NIGHTSTRIDE_MEASURE__MODEL": str(other)}
-    assert nightstride_run(raw_night, "--out", out).code == 0
-    first = catalogues(out)
-    before = {record.name: record for record in Ledger(out).records()}
-    assert nightstride_run(second, "--out", out, **with_b).code == 0
-
-    dry = backfill("--out", out, "--searched-with", card.sha256, "--dry-run")
-    assert dry.summary["counts"] == {"search": A_NIGHT}
-    redone = backfill("--out", out, "--searched-with", card.sha256)
-    assert (redone.code, redone.counts) == (0, (A_NIGHT, A_NIGHT, 0, 0, 0))
-    assert {record.name: record for record in Ledger(out).records() if record.name in before} == before
-    assert not any(use.sha256 == card.sha256 and use.exposures for use in model_uses(out))
-    assert backfill("--out", out, "--searched-with", card.sha256).code == 2  # nothing is left that it made
-
-    others = {record.name: record for record in Ledger(out).records() if record.name not in before}
-    assert nightstride_run(raw_night, "--out", out, **with_b).code == 0
-    between = catalogues(out)
-    assert any(between[name] != first[name] for name in first)
-    rolled = backfill(raw_night, second, "--out", out, "--searched-with", card.sha256[:12])
-    assert (rolled.code, rolled.counts) == (0, (A_NIGHT, A_NIGHT, 0, 0, 0))
-    assert {record.name: record for record in Ledger(out).records() if record.name not in before} == others
-    after = catalogues(out)
-    assert {name: after[name] for name in first} == first
-    record = next(record for record in Ledger(out).records() if record.name in before)
-    assert [one.digest == before[record.name].digest for one in record.previous] == [False, True]
-    assert record.previous[1].files["dia_source"] == record.datasets["dia_source"].sha256
-    tables = {dataset.name: dataset for dataset in (DIA_SOURCE, INJECTION)}
-    assert verify(out, tables).problems == ()

@@ -1,12 +1,26 @@
-import pytest
+import asyncio
+import io
 
+import pytest
+from rich.console import Console
+
+from flows.adapters.catalog_store import read_table
 from flows.adapters.ledger import Ledger
+from flows.adapters.sources import list_sources
+from flows.backfill import survey
+from flows.books import Books
+from flows.exposure_run import ExposureRun
 from flows.model_use import model_uses, recorded_sources, searched_with
+from flows.night_work import planner
+from flows.progress import Progress
 from flows.provenance import provenance_of
+from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
 from schemas.ledger import ExposureRecord, Previous
 from schemas.settings import Settings
 from stages import PIPELINE
+from tests.flows.model_support import write_bright, write_verdict
+from tests.flows.night_support import catalogues
 
 A, B = "a" * 64, "b" * 64
 
@@ -72,3 +86,79 @@ def test_what_is_no_output_folder_is_refused(tmp_path):
     for function in (model_uses, lambda out: searched_with(out, "net")):
         with pytest.raises(Misconfigured, match="no output folder"):
             function(tmp_path)
+
+
+class Inline:
+    """Stands for a Dask client: tasks run here and now."""
+
+    def submit(self, task, *arguments, **_):
+        return Done(task(*arguments))
+
+
+class Done:
+    def __init__(self, value):
+        self._value = value
+
+    def __await__(self):
+        yield from ()
+        return self._value
+
+    def release(self):
+        pass
+
+
+def settings_with(folder, gain):
+    """Write models that are called like the folder; give settings that use them."""
+    write_bright(folder)
+    write_verdict(folder, gain)
+    for card in folder.glob("*.json"):
+        text = card.read_text().replace('"name": "test"', f'"name": "{folder.name}"')
+        card.write_text(text.replace('"version": "1"', f'"version": "{folder.name}"'))
+    model = {"model": str(folder)}
+    return Settings(detect=model, measure=model, tiles={"tile": 112, "chunk": 28}, inject={"share": 0})
+
+
+def search(sources, out, settings):
+    """Search what is outdated; give the names of the exposures."""
+    books = Books(out, settings, PIPELINE)
+    run = ExposureRun(Inline(), out, settings, books, Progress(Console(file=io.StringIO()), 1))
+    return [asyncio.run(run(item)).item.key.name for item in planner(out, settings).plan(sources).todo]
+
+
+def versions(out):
+    """Models behind each row, by exposure."""
+    paths = {record.name: out / record.datasets["dia_source"].path for record in Ledger(out).records()}
+    tables = {name: read_table(path, DIA_SOURCE) for name, path in paths.items()}
+    return {name: set(table["reliabilityVersion"].to_pylist()) for name, table in tables.items()}
+
+
+def test_a_night_rolled_back_has_the_bytes_it_had_and_nothing_else_is_done(tmp_path, write_ztf, sky):
+    sky[60:63, 80:83] += 300
+    sky[120:123, 150:153] += 200
+    for visit in (1, 2):
+        folder = tmp_path / "raw" / str(visit)
+        folder.mkdir(parents=True)
+        write_ztf(sky, folder, EXPID=visit)
+    first, second = settings_with(tmp_path / "first", 1.0), settings_with(tmp_path / "second", 2.0)
+    raw, out = list_sources([str(tmp_path / "raw")], Settings()), tmp_path / "out"
+    assert search(raw, out, first) == ["1-59", "2-59"]
+    before, records = catalogues(out), Ledger(out).records()
+    assert search(raw[:1], out, second) == ["1-59"]
+    assert [use.name for use in model_uses(out) if use.model == "reliability" and use.exposures] == ["first", "second"]
+    assert versions(out) == {"1-59": {"second"}, "2-59": {"first"}}
+
+    test = searched_with(out, "second")
+    chosen = recorded_sources(out, test, first)
+    archive = survey(chosen, out, first, wanted=test)
+    assert (list(archive.nights.values()), list(archive.open.values())) == ([(raw[0],)], [1])
+    assert survey(raw, out, first, wanted=test) == archive
+    assert search(chosen, out, first) == ["1-59"]
+
+    assert catalogues(out) == before
+    assert versions(out) == {"1-59": {"first"}, "2-59": {"first"}}
+    rolled, other = Ledger(out).records()
+    assert other == records[1]
+    assert [one.digest == rolled.digest for one in rolled.previous] == [False, True]
+    assert rolled.previous[1].files["dia_source"] == rolled.datasets["dia_source"].sha256
+    with pytest.raises(Misconfigured, match="nothing that"):
+        searched_with(out, "second")
