@@ -4,6 +4,7 @@ import typer
 
 from flows.commands import bench, evaluate, fetch, services, train
 from flows.commands.backfill import backfill
+from flows.commands.deploy import deploy
 from flows.commands.doctor import doctor
 from flows.commands.explain import explain
 from flows.commands.export import export
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(backfill)
 app.command()(watch)
+app.command()(deploy)
 app.command()(simulate)
 app.command()(forced)
 app.command()(verify)

@@ -1,5 +1,7 @@
 """The summary of a run as a table on the terminal."""
 
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.table import Table
 
@@ -20,33 +22,8 @@ def show(summary: RunSummary, console: Console) -> None:
     table = Table(title="Night" if len(summary.nights) == 1 else "Nights", title_justify="left", show_header=False)
     table.add_column(justify="left")
     table.add_column(justify="right")
-    table.add_row("night", " ".join(summary.nights) or "-")
-    for name, count in counts.model_dump().items():
-        table.add_row(f"exposures {name}", f"{count:,}")
-    table.add_row("windows searched", f"{summary.windows:,}")
-    table.add_row("windows not scored", f"{summary.unscored:,}")
-    table.add_row("detections published", f"{summary.detections:,}")
-    for name, rows in summary.catalogues.items():
-        table.add_row(f"rows of {name}", f"{rows:,}")
-    for name, counted in summary.causes.items():
-        if counted != CauseCount():
-            words = f"{counted.refused:,} refused, {counted.published:,} published"
-            table.add_row(f"candidates, {name.replace('_', ' ')}", words)
-    for one in summary.injection:
-        if one.band is None:
-            table.add_row(f"synthetic streaks recovered, {one.night}", f"{one.recovered:,} of {one.n:,}")
-            table.add_row(f"S/N of half recovered, {one.night}", _limit(one.snr))
-    for night, bands in summary.quality.items():
-        for band in bands:
-            table.add_row(f"quality of {night}, {band.instrument} {band.band}", band.verdict.replace("_", " "))
-    worked = sum(summary.worker_seconds.values())
-    for part, seconds in summary.worker_seconds.items():
-        table.add_row(f"{part}, worker s", f"{seconds:,.1f} ({seconds / worked if worked else 0:4.0%})")
-    for part in ELAPSED:
-        if part in summary.seconds:
-            table.add_row(f"{part}, s", f"{summary.seconds[part]:,.1f}")
-    for stage, reason in summary.not_run.items():
-        table.add_row(f"{stage} not run", reason)
+    for name, value in lines(summary):
+        table.add_row(name, value)
     console.print(table)
     _list("quarantined", summary.quarantined, console)
     _list("failed", summary.failed, console)
@@ -59,6 +36,37 @@ def show(summary: RunSummary, console: Console) -> None:
         console.print(f"warning: {warning}", highlight=False, markup=False)
     if summary.report is not None:
         console.print(f"page: {summary.report}", highlight=False, markup=False, soft_wrap=True)
+
+
+def lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
+    """Give what a run came to, line by line: what, and how much."""
+    yield "night", " ".join(summary.nights) or "-"
+    for name, count in summary.exposures.model_dump().items():
+        yield f"exposures {name}", f"{count:,}"
+    yield "windows searched", f"{summary.windows:,}"
+    yield "windows not scored", f"{summary.unscored:,}"
+    yield "detections published", f"{summary.detections:,}"
+    for name, rows in summary.catalogues.items():
+        yield f"rows of {name}", f"{rows:,}"
+    for name, counted in summary.causes.items():
+        if counted != CauseCount():
+            words = f"{counted.refused:,} refused, {counted.published:,} published"
+            yield f"candidates, {name.replace('_', ' ')}", words
+    for one in summary.injection:
+        if one.band is None:
+            yield f"synthetic streaks recovered, {one.night}", f"{one.recovered:,} of {one.n:,}"
+            yield f"S/N of half recovered, {one.night}", _limit(one.snr)
+    for night, bands in summary.quality.items():
+        for band in bands:
+            yield f"quality of {night}, {band.instrument} {band.band}", band.verdict.replace("_", " ")
+    worked = sum(summary.worker_seconds.values())
+    for part, seconds in summary.worker_seconds.items():
+        yield f"{part}, worker s", f"{seconds:,.1f} ({seconds / worked if worked else 0:4.0%})"
+    for part in ELAPSED:
+        if part in summary.seconds:
+            yield f"{part}, s", f"{summary.seconds[part]:,.1f}"
+    for stage, reason in summary.not_run.items():
+        yield f"{stage} not run", reason
 
 
 def _limit(limit: Limit) -> str:

@@ -27,6 +27,9 @@ DRAIN_S = 120.0
 ANSWER_S = 5.0
 """How long an answer may take, s."""
 
+PATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "8"}
+"""Of a worker and its runs: a server may be away for 2 + 4 + ... + 256 s, eight minutes, and not for one."""
+
 PLAIN = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
 """What the server gets of our environment; a worker gets all of it, as its runs may need keys of object stores."""
 
@@ -61,6 +64,8 @@ class Server:
             "PREFECT_SERVER_API_PORT": str(at.port),
             "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(self.folder.home / "pages"),
             "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+            # The newer pages have browsers ask a server of Amplitude's, analytics or not.
+            "PREFECT_SERVER_UI_V2_ENABLED": "false",
             # In memory they would be lost with the server, and runs end whose lease is unknown.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "PREFECT__SERVER_FINAL": "1",
@@ -107,7 +112,7 @@ class Worker:
         Its environment is ours, then ``worker.env`` of the folder (lines ``NAME=VALUE``), then what it needs.
         """
         given = {name: value for name, value in dotenv_values(self.folder.path / "worker.env").items() if value}
-        own = {**self.folder.client, "PREFECT_HOME": str(self.folder.home), "PREFECT_CLI_PROMPT": "false"}
+        own = {**self.folder.client, **PATIENT, "PREFECT_HOME": str(self.folder.home), "PREFECT_CLI_PROMPT": "false"}
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
         self.daemon.start([*command, "--name", socket.gethostname()], {**os.environ, **given, **own})
 

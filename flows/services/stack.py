@@ -11,7 +11,7 @@ from flows.services.orchestrator import Server, Worker
 from flows.services.postgres import Postgres
 from schemas.errors import Misconfigured
 
-HEALTHY_S = 300.0
+HEALTHY_S = 600.0
 """How long a service may take to be healthy, s; the first start of the server makes some hundred tables."""
 
 POLL_S = 0.2

@@ -50,7 +50,7 @@ def test_its_pages_are_served(running_services):
     page = urlopen(running_services.api.removesuffix("/api")).read().decode()
     assert "<title>Prefect" in page
     told = json.load(urlopen(f"{running_services.api.removesuffix('/api')}/ui-settings"))
-    assert told["api_url"] == running_services.api
+    assert (told["api_url"], told["default_ui"]) == (running_services.api, "v1")
 
 
 def test_a_worker_is_known_to_its_server_and_has_the_environment_of_its_file(running_services):

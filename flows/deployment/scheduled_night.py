@@ -1,0 +1,145 @@
+"""The flow of a deployment: find tonight's exposures, search them as `nightstride run` does, say how it went."""
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, runtime, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Completed, Crashed, Failed
+from prefect.tasks import Task
+from rich.console import Console
+
+from flows.deployment.artifacts import leave
+from flows.deployment.notification import notify
+from flows.deployment.observing_night import inputs_of, observing_night
+from flows.deployment.run_log import RunLog
+from schemas.errors import Misconfigured, Retryable
+from schemas.summary import RunSummary
+
+NOTHING = ("no_such_input", "no_exposures")
+"""Codes of inputs that hold no exposure: the dome was closed, or the transfer failed."""
+
+LATER = ("prefect", "locked")
+"""Codes of `Misconfigured` for somebody at the keyboard, which a later attempt may not meet."""
+
+QUARANTINED, NO_EXPOSURES, POOR, STOPPED = "Quarantined", "NoExposures", "PoorQuality", "Stopped"
+"""Names of the states of nights that ended, but not as they should."""
+
+
+def run_name() -> str:
+    """Name a run by its night."""
+    given = runtime.flow_run.parameters
+    try:
+        return f"{runtime.deployment.name} {given.get('night') or _tonight(given['timezone'])}"
+    except Misconfigured:  # the flow itself says what is wrong
+        return f"{runtime.deployment.name}"
+
+
+@flow(
+    name="scheduled-night", flow_run_name=run_name, on_completion=[notify], on_failure=[notify], on_crashed=[notify],
+)  # fmt: skip
+def scheduled_night(
+    inputs: list[str],
+    out: str,
+    timezone: str,
+    config: str | None = None,
+    night: date | None = None,
+    retries: int = 2,
+    retry_delay_s: float = 600.0,
+    wait_s: float = 3600.0,
+    pages: str | None = None,
+) -> State[Any]:
+    """Search the exposures of one night.
+
+    Parameters
+    ----------
+    inputs
+        As of ``nightstride run``; ``{night}`` in them is the night.
+    out, config
+        Output folder or ``s3://`` URL, and settings file.
+    timezone
+        Of the observatory.
+    night
+        By the date of its evening; None: the night that was over, or is under way, at the scheduled time of this run.
+    retries, retry_delay_s
+        How often a night of which something failed is tried again, and after how long, s.
+    wait_s
+        How long to wait for another run that holds ``out``, s.
+    pages
+        URL under which ``OUT/reports`` is served.
+
+    Returns
+    -------
+    State
+        Completed; of name `QUARANTINED` or `NO_EXPOSURES` where somebody should look. Failed, of name `POOR`, if the
+        settings say so. Crashed, of name `STOPPED`, if a signal ended it.
+
+    Raises
+    ------
+    Misconfigured
+        No exposure could succeed; not tried again.
+    Retryable
+        Some exposures, or something of the whole night, failed every time.
+    """
+    found = inputs_of(inputs, night or _tonight(timezone))
+    patient = search.with_options(retries=retries, retry_delay_seconds=retry_delay_s)
+    try:
+        summary = patient(found, out, config, wait_s, pages)
+    except Misconfigured as error:
+        if error.code in NOTHING:
+            return Completed(name=NO_EXPOSURES, message=str(error))
+        raise
+    return verdict(summary)
+
+
+def _may_succeed_later(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    return not isinstance(state.data, Misconfigured) or state.data.code in LATER
+
+
+@task(name="search", cache_policy=NO_CACHE, retry_condition_fn=_may_succeed_later)
+def search(inputs: list[str], out: str, config: str | None, wait_s: float, pages: str | None) -> RunSummary:
+    """Do what ``nightstride run`` does, and leave artifacts; parameters and errors as of `scheduled_night`."""
+    from flows.adapters.bucket_path import located
+    from flows.adapters.object_store import configure
+    from flows.adapters.sources import list_sources
+    from flows.lease_wait import patient_lease
+    from flows.night_work import work
+    from flows.settings_file import load_settings
+
+    logger = get_run_logger()
+    console = Console(file=RunLog(logger), width=200)
+    place = located(out).resolve()
+    settings = load_settings(None if config is None else Path(config))
+    configure(settings.store)
+    sources = list_sources(inputs, settings)
+    with patient_lease(place, wait_s, console.print):
+        summary = work(sources, place, settings, console)
+    try:
+        leave(summary, runtime.deployment.name or "night", pages)
+    except Exception as error:  # the night is published, whatever Prefect's pages show of it
+        logger.warning("no artifacts: %s: %s", type(error).__name__, error)
+    failed = summary.exposures.failed + len(summary.night_failed)
+    if failed and not summary.stopped:
+        first = (*summary.failed, *summary.night_failed)[0]
+        raise Retryable("failed", f"{place}", f"{failed} failed, the first: {first.message}", "run it again.")
+    return summary
+
+
+def verdict(summary: RunSummary) -> State[Any]:
+    """Give the state that a night ends in."""
+    counts = summary.exposures
+    said = f"{' '.join(summary.nights) or 'no night'}: {counts.seen} exposures, {summary.detections} detections"
+    if summary.stopped:
+        return Crashed(name=STOPPED, message=f"{said}; stopped by a signal before all was done")
+    if summary.quality_failed:
+        return Failed(name=POOR, message=f"{said}; {summary.quality_failed[0].message}")
+    if counts.quarantined:
+        return Completed(name=QUARANTINED, message=f"{said}; {counts.quarantined} quarantined: "
+                         f"{summary.quarantined[0].message}")  # fmt: skip
+    return Completed(message=said)
+
+
+def _tonight(timezone: str) -> date:
+    return observing_night(runtime.flow_run.scheduled_start_time, timezone)

@@ -1,0 +1,68 @@
+"""Runs of a deployment on real services, asked for and looked at through Prefect's API."""
+
+import json
+import time
+from base64 import b64encode
+from dataclasses import dataclass
+from urllib.request import Request, urlopen
+
+TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+def asked(folder, path, body=None):
+    """Ask the API of a folder's server."""
+    headers = {"Authorization": f"Basic {b64encode(folder.auth.encode()).decode()}", "Content-Type": "application/json"}
+    data = None if body is None else json.dumps(body).encode()
+    with urlopen(Request(f"{folder.api}/{path}", data, headers), timeout=60) as answer:
+        return json.load(answer)
+
+
+def until(condition, seconds=1200):
+    """Wait for something; give what it gives."""
+    for _ in range(int(seconds / 0.2)):
+        if found := condition():
+            return found
+        time.sleep(0.2)
+    raise AssertionError("it did not happen")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a deployment."""
+
+    folder: object
+    identity: str
+
+    @property
+    def known(self):
+        return asked(self.folder, f"flow_runs/{self.identity}")
+
+    @property
+    def artifacts(self):
+        """Of this run: kind -> content."""
+        only = {"flow_run_id": {"any_": [self.identity]}}
+        return {one["type"]: one for one in asked(self.folder, "artifacts/filter", {"artifacts": only})}
+
+    @property
+    def said(self):
+        """All that it has logged."""
+        only = {"flow_run_id": {"any_": [self.identity]}}
+        return "\n".join(
+            one["message"] for one in asked(self.folder, "logs/filter", {"logs": only, "sort": "TIMESTAMP_ASC"})
+        )
+
+    def ended(self):
+        """Wait for its end; give its state's type, name and message."""
+        state = until(lambda: (one := self.known["state"])["type"] in TERMINAL and one)
+        return state["type"], state["name"], state["message"]
+
+    def says(self, words):
+        """Wait until it has logged this."""
+        until(lambda: words in self.said)
+
+
+def start(folder, deployment, **parameters):
+    """Ask for a run now."""
+    found = asked(folder, f"deployments/name/scheduled-night/{deployment}")
+    made = asked(folder, f"deployments/{found['id']}/create_flow_run", {"parameters": parameters})
+    return Run(folder, made["id"])

@@ -1,0 +1,160 @@
+"""A night by a worker of a Prefect server on PostgreSQL: its bytes are those of a run, and people see how it went."""
+
+import json
+import shutil
+from datetime import datetime
+
+import psutil
+import pytest
+from prefect.states import Failed
+
+from flows.deployment.scheduled_night import _may_succeed_later, search, verdict
+from flows.services.orchestrator import Worker
+from flows.services.stack import down, up
+from schemas.errors import Misconfigured, Retryable
+from schemas.summary import ExposureCounts, RunSummary, Trouble
+from tests.flows.deployment.deployed_support import asked, start, until
+from tests.flows.night_support import DETECTORS, VISITS, catalogues
+
+pytest_plugins = (
+    "tests.flows.night_fixture",
+    "tests.flows.services.services_fixture",
+    "tests.flows.deployment.deployed_fixture",
+)
+NIGHT = "2025-01-21"
+ALL = VISITS * DETECTORS
+
+
+def summary(**changed):
+    counts = {"seen": 3, "done": 3, "skipped": 0, "quarantined": 0, "failed": 0} | changed.pop("counts", {})
+    return RunSummary(
+        exposures=ExposureCounts(**counts), windows=1, unscored=0, detections=7, not_run={}, seconds={}, report=None,
+        nights=("20250121",), **changed,
+    )  # fmt: skip
+
+
+def test_a_state_says_how_the_night_went():
+    fine = verdict(summary())
+    assert (fine.type, fine.name, fine.message) == ("COMPLETED", "Completed", "20250121: 3 exposures, 7 detections")
+    bad = Trouble(uri="x.fits", code="truncated", message="x.fits: ends early.")
+    some = verdict(summary(counts={"done": 2, "quarantined": 1}, quarantined=(bad,)))
+    assert (some.type, some.name) == ("COMPLETED", "Quarantined")
+    assert some.message.endswith("1 quarantined: x.fits: ends early.")
+    poor = verdict(summary(quality_failed=(bad,)))
+    assert (poor.type, poor.name) == ("FAILED", "PoorQuality")
+    ended = verdict(summary(stopped=True))
+    assert (ended.type, ended.name) == ("CRASHED", "Stopped")
+
+
+def test_only_what_may_succeed_later_is_tried_again():
+    def tried(error):
+        return _may_succeed_later(search, None, Failed(data=error))
+
+    assert tried(Retryable("failed", "/out", "1 failed.", "run it again."))
+    assert tried(MemoryError())
+    assert not tried(Misconfigured("setting", "detect.threshold", "is 7.", "correct it."))
+    assert tried(Misconfigured("prefect", "http://127.0.0.1:4200/api", "does not answer.", "start it."))
+
+
+@pytest.mark.slow
+@pytest.mark.services
+class TestDeployment:
+    def test_it_is_known_to_the_server(self, deployed):
+        known = asked(deployed.folder, "deployments/name/scheduled-night/nightly")
+        (schedule,) = known["schedules"]
+        assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("0 9 * * *", "America/Los_Angeles")
+        assert known["global_concurrency_limit"]["limit"] == 1
+        assert known["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+        assert known["tags"] == ["nightstride", "test"]
+        assert known["parameters"]["inputs"] == [str(deployed.place / "raw" / "{night}")]
+        only = {"deployment_id": {"any_": [known["id"]]}, "state": {"type": {"any_": ["SCHEDULED"]}}}
+        due = until(lambda: asked(deployed.folder, "flow_runs/filter", {"flow_runs": only}))
+        assert {datetime.fromisoformat(one["expected_start_time"]).minute for one in due} == {0}
+
+    def test_its_bytes_are_those_of_a_run_and_a_second_one_waits(self, deployed, uninterrupted):
+        deployed.told.clear()
+        first, second = (start(deployed.folder, "nightly", night=NIGHT) for _ in range(2))
+        assert first.ended()[:2] == second.ended()[:2] == ("COMPLETED", "Completed")
+        assert catalogues(deployed.place / "out") == catalogues(uninterrupted[1])
+        times = sorted((one.known["start_time"], one.known["end_time"]) for one in (first, second))
+        assert times[0][1] <= times[1][0]
+        assert deployed.told == []
+        busy = max((first, second), key=lambda one: one.said.count(" done: "))
+        assert busy.said.count(" done: ") == ALL
+        assert busy.known["name"] == "nightly 2025-01-21"
+        self.shows(busy)
+
+    def shows(self, run):
+        left = run.artifacts
+        rows = {row["what"]: row["how much"] for row in json.loads(left["table"]["data"])}
+        assert (rows["exposures seen"], rows["exposures done"]) == (str(ALL), str(ALL))
+        assert left["table"]["key"] == "nightly-summary"
+        assert "https://nights.test/20240809/index.html" in left["markdown"]["data"]
+        assert left["image"]["data"].startswith("data:image/png;base64,")
+
+    def test_what_is_quarantined_is_seen_and_told(self, deployed):
+        shutil.copytree(deployed.place / "raw" / "20250121", deployed.place / "raw" / "20250122")
+        broken = deployed.place / "raw" / "20250122" / "broken_[x](y).fits"
+        broken.write_bytes(b"SIMPLE  =                    T")
+        deployed.told.clear()
+        run = start(deployed.folder, "nightly", night="2025-01-22")
+        kind, name, message = run.ended()
+        assert (kind, name) == ("COMPLETED", "Quarantined")
+        assert "1 quarantined" in message
+        assert "broken" in message
+        (told,) = until(lambda: deployed.told)
+        assert (told["state"], told["flow_run"]) == ("Quarantined", "nightly 2025-01-22")
+        assert told["url"].endswith(run.identity)
+        assert "secret-token" not in run.said
+
+    def test_a_night_without_exposures_is_seen_and_told(self, deployed):
+        deployed.told.clear()
+        run = start(deployed.folder, "nightly", night="2025-01-23")
+        assert run.ended()[:2] == ("COMPLETED", "NoExposures")
+        assert [one["state"] for one in until(lambda: deployed.told)] == ["NoExposures"]
+
+    def test_what_cannot_succeed_fails_at_once_and_what_may_is_tried_again(self, deployed):
+        deployed.told.clear()
+        run = start(deployed.folder, "nightly", night=NIGHT, config="/nowhere.toml")
+        kind, _, message = run.ended()
+        assert kind == "FAILED"
+        assert "/nowhere.toml: cannot be read" in message
+        assert [one["state"] for one in until(lambda: deployed.told)] == ["Failed"]
+        assert self.attempts(deployed, run) == 1
+        hurried, text = deployed.place / "hurried.toml", (deployed.place / "night.toml").read_text()
+        hurried.write_text(text.replace("workers = 2", "workers = 2\nvisit_deadline_s = 0.001"))
+        out = str(deployed.place / "hurried")
+        run = start(deployed.folder, "nightly", night=NIGHT, config=str(hurried), out=out)
+        kind, _, message = run.ended()
+        assert kind == "FAILED"
+        assert f"{ALL} failed, the first: " in message
+        assert self.attempts(deployed, run) == 2
+
+    def attempts(self, deployed, run):
+        only = {"flow_runs": {"id": {"any_": [run.identity]}}}
+        tasks = until(lambda: asked(deployed.folder, "task_runs/filter", only))
+        return next(one["run_count"] for one in tasks if one["name"].startswith("search"))
+
+    def test_server_and_database_may_be_away_in_the_middle(self, deployed, uninterrupted):
+        out = deployed.place / "restarted"
+        run = start(deployed.folder, "nightly", night=NIGHT, out=str(out))
+        run.says(" done: ")
+        down(deployed.folder, ["server", "postgres"], print)
+        up(deployed.folder, print)
+        assert run.ended()[:2] == ("COMPLETED", "Completed")
+        assert catalogues(out) == catalogues(uninterrupted[1])
+        self.shows(run)
+
+    def test_a_killed_run_is_told_and_the_next_one_goes_on(self, deployed, uninterrupted):
+        out = deployed.place / "killed"
+        deployed.told.clear()
+        run = start(deployed.folder, "nightly", night=NIGHT, out=str(out))
+        run.says("starting the workers")
+        family = Worker(deployed.folder).daemon.process.children(recursive=True)
+        next(one for one in family if "prefect.engine" in one.cmdline()).kill()
+        psutil.wait_procs(family, timeout=120)
+        assert run.ended()[0] == "CRASHED"
+        assert [one["state"] for one in until(lambda: deployed.told)] == ["Crashed"]
+        again = start(deployed.folder, "nightly", night=NIGHT, out=str(out))
+        assert again.ended()[:2] == ("COMPLETED", "Completed")
+        assert catalogues(out) == catalogues(uninterrupted[1])
