@@ -23,7 +23,7 @@ STALE_S = 120.0
 
 @contextmanager
 def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S) -> Iterator[Holder]:
-    """Hold the output folder ``out`` for one run; clear what a killed run left unpublished there.
+    """Hold the output folder ``out`` for one run; clear what killed runs and workers left unpublished there.
 
     The lease is ``out/lease.json``; the time of its last change is the heartbeat. A lease whose holder is dead is
     taken over: on this host that is known from the process; elsewhere from ``stale_s`` without a heartbeat. Who looks
@@ -61,6 +61,8 @@ def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S)
         heart.join()
         with _guard(out):
             if _read(path) == me:
+                with suppress(OSError):  # what stays, the next run removes
+                    sweep(out)
                 path.unlink()
         os.close(descriptor)
 

@@ -185,3 +185,17 @@ def test_an_output_path_that_is_a_file_is_named(tmp_path):
     ):
         pass
     assert (tmp_path / "out").read_text() == "notes"
+
+
+def test_what_a_killed_worker_left_is_swept_away_at_the_end(tmp_path):
+    with lease(tmp_path):
+        (tmp_path / "tiles/20260101/.1-2.zarr.abc.staging").mkdir(parents=True)
+        (tmp_path / "tiles/20260101/1-3.zarr").mkdir()
+    assert [path.name for path in tmp_path.glob("tiles/*/*")] == ["1-3.zarr"]
+
+
+def test_who_has_lost_the_folder_sweeps_nothing(tmp_path):
+    with lease(tmp_path) as me:
+        (tmp_path / "lease.json").write_text(me.model_copy(update={"pid": me.pid + 1}).model_dump_json())
+        (tmp_path / "tiles/20260101/.1-2.zarr.abc.staging").mkdir(parents=True)
+    assert len(list(tmp_path.glob("tiles/*/.*"))) == 1
