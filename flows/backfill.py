@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flows.adapters.sources import Source
 from flows.lease_wait import patient_lease
 from flows.night_work import planner, work
+from flows.observe.log import tell
 from flows.tally import combined
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.ledger import ExposureRecord
@@ -18,6 +19,7 @@ from schemas.settings import Settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from flows.observe.meter import Meter
     from flows.plan import Item, Planner
     from schemas.summary import RunSummary
 
@@ -122,6 +124,8 @@ class Backfill:
         Rest after each night that was worked on, s, without the lease: a run that waits for it gets in.
     pause
         How to rest.
+    meter
+        Told of each step; None: nobody asks for figures.
     """
 
     out: Path
@@ -129,6 +133,7 @@ class Backfill:
     console: "Console"
     pause_s: float
     pause: Callable[[float], None] = sleep
+    meter: "Meter | None" = None
     _spent: float = field(default=0.0, init=False)
     _searched: int = field(default=0, init=False)
 
@@ -162,7 +167,7 @@ class Backfill:
         with patient_lease(self.out, None, self._say):
             start = perf_counter()
             try:
-                return work(sources, self.out, self.settings, self.console)
+                return work(sources, self.out, self.settings, self.console, self.meter)
             finally:
                 self._spent += perf_counter() - start
 
@@ -171,4 +176,4 @@ class Backfill:
         return f"about {int(seconds // 3600)} h {int(seconds % 3600 // 60)} min {int(seconds % 60)} s"
 
     def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        tell(self.console, text)

@@ -14,11 +14,15 @@ from distributed.worker import Worker
 from flows.adapters.object_store import configure
 from flows.admission import Admission, admission, require_admitted
 from flows.cluster_security import security_of
+from flows.dask_log import without_failures_of_tasks
 from flows.exercise import exercise
 from flows.graph import OF_EXPOSURE
 from flows.local_cluster import local_cluster, local_memory, local_workers
 from flows.memory import host_memory
 from flows.model_cache import models_of
+from flows.observe.log import log_as_json, run_name
+from flows.observe.traces import start_traces, stop_traces, wanted
+from flows.observe.worker_memory import tell_gpu_memory
 from flows.slurm_cluster import queue_state, slurm_cluster
 from schemas.errors import Misconfigured, NightstrideError
 from schemas.settings import Settings
@@ -90,7 +94,7 @@ def cluster(settings: Settings, out: Path) -> Iterator[Cluster]:
 def warm_up(running: Cluster, settings: Settings) -> None:
     """Have every worker load its models, those that replace killed ones too."""
     with running.client() as client:
-        client.register_plugin(Warm(settings))
+        client.register_plugin(Warm(settings, run_name(), wanted()))
 
 
 def _joined(running: Cluster, settings: Settings, patience_s: float) -> Cluster:
@@ -171,17 +175,34 @@ def _workers(client: Client) -> dict[str, Any]:
 
 
 class Warm(WorkerPlugin):
-    """Loads models and compiled code once per worker, before its first task."""
+    """Loads models and compiled code once per worker, before its first task; and lets it log and trace as the run does.
+
+    Parameters
+    ----------
+    settings
+        Of the run.
+    run
+        Its name in logs; None: they are words.
+    traced
+        Whether it is traced; a worker sends spans to where its own environment says.
+    """
 
     name = "nightstride"
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, run: str | None = None, traced: bool = False) -> None:
+        self._settings, self._run, self._traced = settings, run, traced
 
     def setup(self, worker: Worker) -> None:
         """Run in each worker as it starts, and in those that replace killed ones."""
         import torch
 
+        if self._run is not None:
+            log_as_json(self._run)
+        if self._settings.cluster.kind == "local":
+            without_failures_of_tasks()
+        if self._traced:
+            start_traces()
+        tell_gpu_memory(worker)
         configure(self._settings.store)
         torch.set_num_threads(1)
         settings = self._here(worker)
@@ -190,6 +211,10 @@ class Warm(WorkerPlugin):
                 models_of(stage, settings)
         with suppress(NightstrideError):
             exercise(settings)
+
+    def teardown(self, worker: Worker) -> None:
+        """Send the last spans."""
+        stop_traces()
 
     def _here(self, worker: Worker) -> Settings:
         """Give the settings for this worker: one that runs no networks needs no GPU."""

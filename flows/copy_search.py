@@ -40,7 +40,7 @@ class CopySearch:
         whole = resolve(PIPELINE, planes, OF_EXPOSURE)
         graph = Graph(whole.towards({DIA_SOURCE.name}), whole.not_run)
         inputs = {**planes, **self._of_tiles(graph, planes, exposure)}
-        run_stages(graph.at("exposure"), inputs, exposure, None, self.settings, Laps())
+        run_stages(graph.at("exposure"), inputs, exposure, None, self.settings, Laps(spans=False))
         found: pa.Table = inputs[DIA_SOURCE.name]
         return found.set_column(0, DIA_SOURCE.schema.field(0), pa.array(-1 - found["diaSourceId"].to_numpy()))
 
@@ -51,7 +51,7 @@ class CopySearch:
         for tile in self.grid.tiling(exposure.shape, self.settings.tiles.tile).tiles():
             here = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
             inputs = {name: np.ascontiguousarray(pixels[here]) for name, pixels in planes.items()}
-            run_stages(stages, inputs, exposure, tile, self.settings, Laps())
+            run_stages(stages, inputs, exposure, tile, self.settings, Laps(spans=False))
             for name, tables in found.items():
                 tables.append(inputs[name])
         return {stage.gives.name: gathered(stage, found[stage.gives.name]) for stage in stages}

@@ -14,6 +14,9 @@ from distributed import Client
 from flows.admission import Admission, admitted
 from flows.books import Books
 from flows.exposure_tasks import Published, Searched, Stored, finish, inject, search, store, tile_path
+from flows.observe.origin import observed, origin
+from flows.observe.traces import note, span
+from flows.observe.where import bound, of_exposure
 from flows.outcome import Outcome, total_seconds, trouble_of
 from flows.plan import Item
 from flows.progress import Progress
@@ -74,13 +77,16 @@ class ExposureRun:
         Misconfigured
             No exposure could succeed.
         """
-        try:
-            outcome = await self._judged(item)
-        except Misconfigured:
-            raise
-        except Exception as error:  # KilledWorker, a full disk, or a defect: this exposure fails, the night goes on
-            outcome = self.books.failed(item, trouble_of(item, error))
-        self.progress.finished(outcome)
+        fields = of_exposure(item.key)
+        with bound(fields), span("exposure", fields):
+            try:
+                outcome = await self._judged(item)
+            except Misconfigured:
+                raise
+            except Exception as error:  # KilledWorker, a full disk, or a defect: this exposure fails, the night goes on
+                outcome = self.books.failed(item, trouble_of(item, error))
+            note("status", outcome.status)
+            self.progress.finished(outcome)
         return outcome
 
     async def _judged(self, item: Item) -> Outcome:
@@ -153,7 +159,10 @@ class ExposureRun:
     async def _submit(self, priority: int, task: Callable[..., Any], *arguments: Any, inference: bool = False) -> Any:
         """Run a task on a worker; retry with backoff what may succeed later."""
         left, wait = self.settings.execution.retries, BACKOFF_S
-        call = (task,) if self.terms is None else (admitted, self.terms, task)
+        came = origin()
+        call: tuple[Any, ...] = (task,) if came is None else (observed, came, task)
+        if self.terms is not None:
+            call = (admitted, self.terms, *call)
         resources = self._resources(inference)
         while True:
             key = f"{funcname(task)}-{uuid4().hex}"

@@ -98,6 +98,12 @@ class Feed:
         now = self.clock()
         return now - self._since.get((item.key.night, item.key.visit), now)
 
+    def oldest_s(self) -> float:
+        """How long ago the first exposure arrived of the visit that is on its way longest, s; 0: none is."""
+        now = self.clock()
+        with self._lock:
+            return now - min(self._since.values(), default=now)
+
     def finished(self, item: Item) -> None:
         """Be told that an exposure that was handed out has its outcome."""
         self.index.add(name_of(item.source), item.key)

@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from schemas.ledger import Percentiles
 
@@ -23,6 +24,11 @@ class Lag:
     def percentiles(self) -> Percentiles | None:
         """Median and 99th percentile; None without any."""
         return percentiles(self._latest)
+
+
+def lag_since(shutter_closed: datetime) -> float:
+    """Give the time from the end of an exposure until now, s."""
+    return (datetime.now(UTC) - shutter_closed).total_seconds()
 
 
 def percentiles(seconds: Sequence[float]) -> Percentiles | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import dask
 from distributed import LocalCluster
 
+from flows.dask_log import warnings_alone
 from flows.worker_config import PATIENCE, WORKERS
 from flows.worker_server import MALLOC, METHOD, THREADS, start_worker_server
 from schemas.settings import Settings
@@ -34,14 +35,14 @@ def local_cluster(settings: Settings) -> Iterator[str]:
         "distributed.admin.log-length": 100,
         "distributed.admin.low-level-log-length": 100,
     }
-    with dask.config.set({**WORKERS, **PATIENCE, **own}):
+    with dask.config.set({**WORKERS, **PATIENCE, **own}), warnings_alone():
         local = LocalCluster(
             n_workers=local_workers(settings),
             threads_per_worker=1,
             processes=True,
             memory_limit=local_memory(settings) + gpu_host_bytes(settings),
             dashboard_address="127.0.0.1:0",  # None would take port 8787 or warn
-            silence_logs=logging.CRITICAL,
+            silence_logs=logging.WARNING,
             env=THREADS,
         )
         try:

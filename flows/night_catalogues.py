@@ -5,6 +5,7 @@ from pathlib import Path
 from time import perf_counter
 
 from flows.night_plan import NightWork, plan_nights
+from flows.observe.traces import span
 from flows.progress import Progress
 from schemas.settings import Settings
 from schemas.summary import RunSummary
@@ -46,7 +47,8 @@ def _made(
 
     start = perf_counter()
     progress.say(f"Bringing together night {', '.join(work.night for work in works)}.")
-    results = run_nights(works, out, settings)
+    with span("objects", {"nights": " ".join(work.night for work in works)}):
+        results = run_nights(works, out, settings)
     failed = list(summary.night_failed)
     for result in results.values():
         rows.update({name: entry.rows for name, entry in result.datasets.items()})

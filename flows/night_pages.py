@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from flows.night_quality import with_quality
+from flows.observe.traces import span
 from flows.progress import Progress
 from schemas.settings import Settings
 from schemas.summary import RunSummary
@@ -19,7 +20,8 @@ def with_reports(summary: RunSummary, out: Path, settings: Settings, progress: P
             found = read_recoveries(out, night)
             summary = summary.model_copy(update={"injection": (*summary.injection, *found)})
             summary = with_quality(summary, night, out, settings, found)
-            page = write_report(out, night, summary)
+            with span("report", {"night": night}):
+                page = write_report(out, night, summary)
         except Exception as error:
             warning = f"no page of night {night}: {type(error).__name__}: {error}"
             summary = summary.model_copy(update={"warnings": (*summary.warnings, warning)})

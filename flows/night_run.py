@@ -52,7 +52,7 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     from flows.memory import require_fit
     from flows.night import Night
 
-    with cluster(settings, out) as workers:
+    with cluster(settings, out) as workers, progress.watched(workers):
         require_fit(plan.todo[0].source, settings, workers.memory_bytes)
         warm_up(workers, settings)
         night = Night(plan.todo, out, settings, Books(out, settings, PIPELINE), progress, workers)
@@ -69,6 +69,7 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     done = perf_counter()
     summary = with_reports(summary, out, settings, progress)
     report, wall = perf_counter() - done, perf_counter() - start
+    progress.night_done(wall)
     return _timed(summary, {"report": report, "wall": wall})
 
 

@@ -9,6 +9,8 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.exposure_run import ExposureRun
 from flows.night import Night
+from flows.observe.traces import span
+from flows.observe.where import Fields, bound
 from flows.plan import Item
 from flows.source_name import name_of
 from schemas.settings import Settings
@@ -33,7 +35,7 @@ async def nightly(night: Night) -> None:
     """
     night.progress.begin()
     slots = asyncio.Semaphore(night.cluster.workers + 1)
-    with night.drain.on_signals():
+    with night.drain.on_signals(), span("nightly", {"exposures": len(night.items)}):
         await _visits(night, slots)
 
 
@@ -53,8 +55,11 @@ async def turn(
 ) -> None:
     """Run the task of a visit; ``handed_out`` is set when it ends, however it does. Parameters as in `visit`."""
     try:
-        named = visit.with_options(task_run_name=f"visit {items[0].key.visit}")
-        await named(night, items, slots, handed_out, budget_s)
+        key = items[0].key
+        named = visit.with_options(task_run_name=f"visit {key.visit}")
+        fields: Fields = {"night": key.night, "visit": key.visit}
+        with bound(fields), span("visit", fields):
+            await named(night, items, slots, handed_out, budget_s)
     finally:
         handed_out.set()
 

@@ -1,6 +1,5 @@
 """Workers in jobs of SLURM, as many as there is work for."""
 
-import logging
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import dask
 from distributed.security import Security
 
 from flows.cluster_security import made_for_a_run, security_of
+from flows.dask_log import warnings_alone
 from flows.worker_config import PATIENCE, exports
 from schemas.cluster_settings import ClusterSettings, SlurmSettings
 from schemas.errors import Misconfigured
@@ -40,7 +40,7 @@ def slurm_cluster(settings: ClusterSettings) -> Iterator[tuple[str, Security]]:
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     given = security_of(settings)
     keys = made_for_a_run(folder) if given is None else nullcontext(given)
-    with keys as security, dask.config.set(PATIENCE), _quiet():
+    with keys as security, dask.config.set(PATIENCE), warnings_alone():
         jobs = _jobs(settings.slurm, folder, security)
         try:
             _require_accepted(str(jobs.job_script()))
@@ -58,18 +58,6 @@ def queue_state() -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"no answer ({type(error).__name__})"
     return "; ".join(sorted(set(answer.stdout.split("\n")) - {""})) or "no job in the queue"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the scheduler's log off the terminal: dask-jobqueue silences handlers, and Prefect has put one elsewhere."""
-    log = logging.getLogger("distributed")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
 
 
 def _jobs(slurm: SlurmSettings, folder: Path, security: Security) -> "SLURMCluster":

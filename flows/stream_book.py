@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from flows.lag import Lag
+from flows.lag import Lag, lag_since
 from flows.night_catalogues import with_catalogues
 from flows.night_quality import with_quality
 from flows.outcome import Outcome
@@ -45,6 +45,7 @@ class StreamBook:
 
     def planned(self, plan: Plan) -> None:
         """Count what needs no search: published before, unusable, or not to be read now."""
+        self._progress.planned(plan)
         self._add(summarise(replace(plan, todo=(), published=(), withdrawn=()), ()))
         self._touched |= {record.night for item in plan.todo for record in item.superseded}
         self._touched |= {record.night for record in plan.withdrawn}
@@ -63,7 +64,7 @@ class StreamBook:
         if outcome.status == "done":
             self._turnaround.add(waited_s)
             if outcome.shutter_closed is not None:
-                self._lag.add((datetime.now(UTC) - outcome.shutter_closed).total_seconds())
+                self._lag.add(lag_since(outcome.shutter_closed))
 
     def bring_together(self) -> None:
         """Run the stages of whole nights that something has changed of, and draw their pages.

@@ -9,6 +9,7 @@ from flows.books import Books
 from flows.cluster import Cluster
 from flows.feed import Feed
 from flows.night import Night
+from flows.observe.meter import StreamMeter
 from flows.outcome import Outcome
 from flows.progress import Progress
 from flows.stream_book import StreamBook
@@ -46,7 +47,7 @@ class StreamNight(Night):
         What arrives, what it came to, times and bounds. Others as in `Night`.
     """
 
-    __slots__ = ("book", "bounds", "feed")
+    __slots__ = ("_meter", "book", "bounds", "feed")
 
     def __init__(
         self,
@@ -61,10 +62,18 @@ class StreamNight(Night):
     ) -> None:
         super().__init__((), out, settings, books, progress, cluster)
         self.feed, self.book, self.bounds = feed, book, bounds
+        self._meter: StreamMeter | None = None
+        if progress.meter is not None:
+            self._meter = StreamMeter(
+                progress.meter, lambda: feed.on_the_way, lambda: feed.arrivals.waiting, feed.oldest_s
+            )
 
     def finished(self, outcome: Outcome) -> None:
         """Add an outcome up."""
-        self.book.finished(outcome, self.feed.waited(outcome.item))
+        waited = self.feed.waited(outcome.item)
+        self.book.finished(outcome, waited)
+        if self._meter is not None and outcome.status == "done":
+            self._meter.turned_around(waited)
         self.feed.finished(outcome.item)
 
     def record(self, state: Literal["running", "draining", "ended"]) -> None:

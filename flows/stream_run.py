@@ -51,7 +51,7 @@ def run_stream(
     from flows.cluster import cluster, warm_up
 
     book = StreamBook(source, out, settings, progress)
-    with cluster(settings, out) as workers:
+    with cluster(settings, out) as workers, progress.watched(workers):
         warm_up(workers, settings)
         index = SourceIndex(Ledger(out))
         feed = Feed(arrivals, planner(out, settings, index=index), index, Quarantine(out), settings)

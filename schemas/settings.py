@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.cluster_settings import ClusterSettings
 from schemas.keyword_mapping import KeywordMapping
+from schemas.observe_settings import ObserveSettings
 from schemas.quality_settings import QualitySettings
 
 NOISE_ALONE = 5.77
@@ -254,3 +255,4 @@ class Settings(BaseSettings):
     execution: ExecutionSettings = ExecutionSettings()
     store: StoreSettings = StoreSettings()
     cluster: ClusterSettings = ClusterSettings()
+    observe: ObserveSettings = ObserveSettings()

@@ -8,6 +8,7 @@ import typer
 
 from flows.commands.cluster_options import cluster_overrides
 from flows.commands.conclusion import conclude
+from flows.commands.observe_options import LogFormat, Metrics, MetricsFile, observe_overrides
 from flows.commands.output_folder import output_folder
 from flows.commands.refusal import refusals
 
@@ -52,6 +53,9 @@ def backfill(
     nice: Annotated[int, typer.Option(min=0, max=19, help="How far this gives way to other processes.")] = 10,
     pause: Annotated[float, typer.Option(min=0, help="Rest between nights, s; a run that waits gets in.")] = 5.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and why.")] = False,
+    metrics: Metrics = None,
+    metrics_file: MetricsFile = None,
+    log_format: LogFormat = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
     """Search the nights of an archive that are not searched yet, or were with other settings; behind the nightly run.
@@ -63,20 +67,24 @@ def backfill(
 
     from flows.adapters.object_store import configure
     from flows.backfill import Backfill
+    from flows.observe.observation import observation
     from flows.settings_file import load_settings
 
     console = Console(stderr=True)
     out = out.resolve()
     with refusals(as_json):
-        settings = load_settings(config, cluster_overrides(scheduler, workers))
-        configure(settings.store)
-        nights = _survey(archive or [], model, out, settings, first, last)
-        if dry_run:
-            _forecast(nights, out, settings, console if as_json else Console(), as_json)
-            return
-        if any(nights.open.values()):
-            _give_way(nice)
-        summary = Backfill(out, settings, console, pause).run(nights)
+        overrides = observe_overrides(metrics, metrics_file, log_format)
+        settings = load_settings(config, {**cluster_overrides(scheduler, workers), **overrides})
+        with observation(settings, console) as seen:
+            configure(settings.store)
+            nights = _survey(archive or [], model, out, settings, first, last)
+            if dry_run:
+                _forecast(nights, out, settings, console if as_json else Console(), as_json)
+                return
+            if any(nights.open.values()):
+                _give_way(nice)
+            summary = Backfill(out, settings, console, pause, meter=seen.meter).run(nights)
+            seen.ended(summary, summary.exit_code, out)
     conclude(summary, as_json)
 
 

@@ -11,9 +11,21 @@ from schemas.errors import NightstrideError, Retryable
 CAN_SUCCEED_LATER, REFUSED = 1, 2
 
 
+def complain(error: NightstrideError) -> None:
+    """Say what a command was ended by."""
+    # Imported here: commands that fail at once should not pay for it.
+    from flows.observe.log import LOGGER, run_name
+    from flows.observe.secrets import without_secrets
+
+    if run_name() is None:
+        typer.echo(without_secrets(f"nightstride: {error}"), err=True)
+    else:
+        LOGGER.error(str(error), extra={"code": error.code})
+
+
 @contextmanager
 def refusals(as_json: bool = False) -> Iterator[None]:
-    """Say an error of ours in one line on standard error, and end the command.
+    """Say an error of ours in one line on standard error, as JSON where logs are, and end the command.
 
     Parameters
     ----------
@@ -28,7 +40,7 @@ def refusals(as_json: bool = False) -> Iterator[None]:
     try:
         yield
     except NightstrideError as error:
-        typer.echo(f"nightstride: {error}", err=True)
+        complain(error)
         if as_json:
             named = {name: getattr(error, name) for name in ("code", "where", "problem", "remedy")}
             typer.echo(json.dumps({"error": named}))

@@ -1,5 +1,6 @@
 """Command `nightstride run`: search a night of exposures."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from flows.commands.cluster_options import cluster_overrides
 from flows.commands.conclusion import conclude
+from flows.commands.observe_options import LogFormat, Metrics, MetricsFile, observe_overrides
 from flows.commands.output_folder import output_folder
 from flows.commands.refusal import refusals
 
@@ -37,6 +39,9 @@ def run(
     collections: Annotated[str | None, typer.Option(help="Of butler:REPO: in this order, with commas.")] = None,
     dataset_type: Annotated[str | None, typer.Option(help="Of butler:REPO: names or patterns, with commas.")] = None,
     wait: Annotated[float, typer.Option(min=0, help="How long to wait for another run that holds OUT, s.")] = 0.0,
+    metrics: Metrics = None,
+    metrics_file: MetricsFile = None,
+    log_format: LogFormat = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
     """Search difference images for moving objects, measure and publish what is found, and draw the night's page.
@@ -48,8 +53,8 @@ def run(
 
     console = Console(stderr=True)
     with refusals(as_json):
-        butler = _of_butler(inputs, where, collections, dataset_type)
-        overrides = {**cluster_overrides(scheduler, workers), "butler": butler}
+        overrides = {**cluster_overrides(scheduler, workers), **observe_overrides(metrics, metrics_file, log_format)}
+        overrides["butler"] = _of_butler(inputs, where, collections, dataset_type)
         summary = _run(inputs, out, config, overrides, wait, console)
     conclude(summary, as_json)
 
@@ -93,12 +98,17 @@ def _run(
     from flows.adapters.sources import list_sources
     from flows.lease_wait import patient_lease
     from flows.night_work import work
+    from flows.observe.log import tell
+    from flows.observe.observation import observation
     from flows.settings_file import load_settings
 
     # Workers may have another working folder.
     out = out.resolve()
     settings = load_settings(config, overrides)
-    configure(settings.store)
-    sources = list_sources(inputs, settings)
-    with patient_lease(out, wait_s, console.print):
-        return work(sources, out, settings, console)
+    with observation(settings, console) as seen:
+        configure(settings.store)
+        sources = list_sources(inputs, settings)
+        with patient_lease(out, wait_s, partial(tell, console)):
+            summary = work(sources, out, settings, console, seen.meter)
+        seen.ended(summary, summary.exit_code, out)
+        return summary

@@ -7,13 +7,13 @@ import typer
 
 from flows.commands.cluster_options import cluster_overrides
 from flows.commands.conclusion import conclude
+from flows.commands.observe_options import LogFormat, Metrics, MetricsFile, observe_overrides
 from flows.commands.output_folder import output_folder
 from flows.commands.refusal import refusals
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from flows.adapters.arrivals import Arrivals
+    from flows.progress import StreamProgress
     from flows.stream_night import Bounds
     from schemas.settings import Settings
     from schemas.summary import RunSummary
@@ -39,6 +39,9 @@ def watch(
     ] = 60.0,
     idle_exit: Annotated[float | None, typer.Option(min=0, help="Without arrivals so long, it ends, s.")] = None,
     wait: Annotated[float, typer.Option(min=0, help="How long to wait for another run that holds OUT, s.")] = 0.0,
+    metrics: Metrics = None,
+    metrics_file: MetricsFile = None,
+    log_format: LogFormat = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
     """Search exposures as they arrive, until SIGTERM or Ctrl-C.
@@ -51,15 +54,21 @@ def watch(
     from rich.console import Console
 
     from flows.adapters.object_store import configure
+    from flows.observe.observation import observation
+    from flows.progress import StreamProgress
     from flows.settings_file import load_settings
     from flows.stream_night import Bounds
 
     console = Console(stderr=True)
     with refusals(as_json):
-        settings = load_settings(config, cluster_overrides(scheduler, workers, visit_deadline_s=deadline))
-        configure(settings.store)
+        overrides = cluster_overrides(scheduler, workers, visit_deadline_s=deadline)
+        settings = load_settings(config, {**overrides, **observe_overrides(metrics, metrics_file, log_format)})
         bounds = Bounds(queue, poll, quiet, idle_exit)
-        summary = _watch(source, still, done_suffix, bounds, out.resolve(), settings, wait, console)
+        with observation(settings, console) as seen:
+            configure(settings.store)
+            progress = StreamProgress(console, seen.meter)
+            summary = _watch(source, still, done_suffix, bounds, out.resolve(), settings, wait, progress)
+            seen.ended(summary, summary.exit_code, out.resolve())
     conclude(summary, as_json)
 
 
@@ -71,17 +80,16 @@ def _watch(
     out: Path,
     settings: "Settings",
     wait: float,
-    console: "Console",
+    progress: "StreamProgress",
 ) -> "RunSummary":
     from flows.lease_wait import patient_lease
-    from flows.progress import StreamProgress
     from flows.stream_run import run_stream
     from flows.url_secrets import refuse_credentials
 
     refuse_credentials(source, "the URL to watch")
     arrivals = _arrivals(source, still, done_suffix)
-    with patient_lease(out, wait, console.print):
-        return run_stream(source, arrivals, bounds, out, settings, StreamProgress(console))
+    with patient_lease(out, wait, progress.say):
+        return run_stream(source, arrivals, bounds, out, settings, progress)
 
 
 def _arrivals(source: str, still: float, done_suffix: str | None) -> "Arrivals":

@@ -131,7 +131,7 @@ def test_between_nights_another_run_gets_the_folder(monkeypatch, tmp_path):
     """The lease is free in each pause, and held during the work."""
     held, summary = [], _summary()
 
-    def work(sources, out, settings, console):
+    def work(sources, out, settings, console, meter):
         held.append(holder_of(out).pid)
         return summary
 
@@ -153,7 +153,7 @@ def test_between_nights_another_run_gets_the_folder(monkeypatch, tmp_path):
 def test_a_night_that_a_signal_ended_is_the_last(monkeypatch, tmp_path):
     done = []
 
-    def work(sources, out, settings, console):
+    def work(sources, out, settings, console, meter):
         done.append(sources)
         return _summary(stopped=True)
 

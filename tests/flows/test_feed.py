@@ -143,6 +143,12 @@ def test_a_visit_waits_since_its_first_exposure_arrived(stream, now):
     (other,) = arrive(stream, "2-0.fits").todo
     now[0] = 10.0
     assert [stream.waited(item) for item in (first, second, other)] == [10.0, 10.0, 3.0]
+    assert stream.oldest_s() == 10.0
+    stream.finished(first)
+    stream.finished(second)
+    assert stream.oldest_s() == 3.0
+    stream.finished(other)
+    assert stream.oldest_s() == 0.0
 
 
 def test_a_visit_that_is_finished_is_forgotten(stream, now):

@@ -1,7 +1,9 @@
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pytest
 
-from flows.lag import LATEST, Lag, percentiles
+from flows.lag import LATEST, Lag, lag_since, percentiles
 
 
 def test_they_are_those_of_numpy_by_nearest_rank():
@@ -24,3 +26,8 @@ def test_only_the_latest_count():
         lag.add(value)
     assert lag.percentiles().p99 == 1.0
     assert lag.percentiles().n == LATEST
+
+
+def test_it_is_counted_until_now_wherever_the_clock_stands():
+    east = (datetime.now(UTC) - timedelta(hours=1)).astimezone()
+    assert 3600 <= lag_since(east) < 3700

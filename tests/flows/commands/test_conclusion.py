@@ -3,6 +3,7 @@ import typer
 
 from flows.commands.conclusion import conclude
 from schemas.summary import RunSummary, Trouble
+from tests.flows.observe.log_support import lines_of
 
 
 def concluded(as_json, failed):
@@ -33,3 +34,14 @@ def test_people_get_the_table_on_standard_output(capsys):
     shown = capsys.readouterr()
     assert "failed: late" in shown.out
     assert shown.err == ""
+
+
+def test_json_logs_end_with_the_summary_and_nothing_else_is_on_standard_error():
+    (line,) = lines_of(
+        "from flows.observe.log import log_as_json\n"
+        "log_as_json()\n"
+        "from tests.flows.commands.test_conclusion import concluded\n"
+        "concluded(True, 1)\n"
+    )
+    assert (line["event"], line["level"], line["exit_code"]) == ("run ended", "warning", 1)
+    assert line["summary"]["exposures"]["failed"] == 1

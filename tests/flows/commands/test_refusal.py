@@ -5,6 +5,7 @@ import typer
 
 from flows.commands.refusal import refusals
 from schemas.errors import BadInput, Misconfigured, NoWork, Retryable
+from tests.flows.observe.log_support import lines_of
 
 
 def ended_with(error, as_json, capsys):
@@ -29,3 +30,21 @@ def test_machines_get_an_object_with_every_part(capsys):
 def test_what_is_no_error_of_ours_passes():
     with pytest.raises(ZeroDivisionError), refusals():
         1 / 0  # noqa: B018
+
+
+def test_no_password_is_said(capsys):
+    _, _, err = ended_with(
+        Misconfigured("store", "store.endpoint", "http://me:hunter22@h is wrong.", "."), False, capsys
+    )
+    assert "hunter22" not in err
+
+
+def test_where_logs_are_json_it_is_one_more_line():
+    (line,) = lines_of(
+        "from flows.observe.log import log_as_json\n"
+        "from schemas.errors import Misconfigured\n"
+        "from flows.commands.refusal import complain\n"
+        "log_as_json()\n"
+        "complain(Misconfigured('held', 'OUT', 'is held.', 'wait.'))\n"
+    )
+    assert (line["level"], line["code"], line["event"]) == ("error", "held", "OUT: is held. To fix, wait.")

@@ -1,0 +1,1 @@
+"""How a running command is seen from outside: logs, metrics, traces."""

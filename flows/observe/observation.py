@@ -1,0 +1,108 @@
+"""Everything by which a command is seen from outside, from its start to its end."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.observe.log import log_as_json, tell
+from flows.observe.traces import start_traces, stop_traces
+from schemas.errors import NightstrideError, Retryable
+from schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from flows.observe.meter import Meter
+    from schemas.ledger import Percentiles
+    from schemas.summary import RunSummary
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a running command tells.
+
+    Parameters
+    ----------
+    settings, console
+        Of the run.
+    meter
+        Told of each step; None: nobody asks for figures.
+    """
+
+    settings: Settings
+    console: "Console"
+    meter: "Meter | None" = None
+
+    def ended(self, summary: "RunSummary | None", exit_code: int, out: Path | None = None) -> None:
+        """Write the figures of the run to a file, if the settings name one; a failure of that is said, and no more."""
+        path = self.settings.observe.metrics_file
+        if path is None:
+            return
+        from flows.observe.run_figures import run_figures, write_figures
+        from flows.provenance import provenance_of
+        from stages import PIPELINE
+
+        try:
+            made = provenance_of(PIPELINE, self.settings) if summary is not None else None
+            lag = _lag_of(summary, out) if summary is not None and out is not None else None
+            write_figures(path, run_figures(summary, exit_code, made, lag))
+        except (OSError, NightstrideError) as error:
+            tell(self.console, f"no figures in {path}: {error}", logging.WARNING)
+
+
+@contextmanager
+def observation(settings: Settings, console: "Console") -> Iterator[Observation]:
+    """Log as the settings say, serve figures if they name an address, and trace if the environment says so.
+
+    Raises
+    ------
+    Misconfigured
+        Figures cannot be served there, or there is no folder for their file.
+    """
+    if settings.observe.log_format == "json":
+        log_as_json()
+    if (problem := start_traces()) is not None:
+        tell(console, problem, logging.WARNING)
+    with ExitStack() as stack:
+        stack.callback(stop_traces)
+        if settings.observe.metrics_file is not None:
+            from flows.observe.run_figures import require_folder
+
+            require_folder(settings.observe.metrics_file)
+        seen = Observation(settings, console, _meter(settings, stack))
+        try:
+            yield seen
+        except NightstrideError as error:
+            seen.ended(None, 1 if isinstance(error, Retryable) else 2)
+            raise
+
+
+def _meter(settings: Settings, stack: ExitStack) -> "Meter | None":
+    if settings.observe.address is None:
+        return None
+    # Imported here: most runs do without.
+    from flows.observe.meter import Meter
+    from flows.observe.metrics_server import metrics_server
+    from flows.provenance import provenance_of
+    from stages import PIPELINE
+
+    meter = Meter()
+    meter.describe(provenance_of(PIPELINE, settings))
+    stack.enter_context(metrics_server(settings.observe, meter.registry))
+    return meter
+
+
+def _lag_of(summary: "RunSummary", out: Path) -> "Percentiles | None":
+    """Read the lag of the last night from the ledger, as `nightstride status` does."""
+    from flows.status import read_status
+
+    if not summary.nights:
+        return None
+    try:
+        (night,) = read_status(out, max(summary.nights)).nights
+    except NightstrideError:  # nothing is left of that night
+        return None
+    return night.lag_s

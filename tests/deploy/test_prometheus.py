@@ -1,0 +1,153 @@
+import json
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import pytest
+import yaml
+
+from tests.deploy.exported import exported
+from tests.deploy.promql import asked, filled
+from tests.deploy.test_grafana import TARGETS
+from tests.flows.night_support import DETECTORS, VISITS
+from tests.flows.observe.test_seen_night import free_port
+
+pytest_plugins = ("tests.flows.night_fixture",)
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy/prometheus"
+RULES = yaml.safe_load((FOLDER / "nightstride.rules.yml").read_text())["groups"][0]["rules"]
+
+WITHOUT = {"GPU memory of the workers", "Last night of a backfill"}
+"""Panels that a stream on a machine without a GPU has nothing for."""
+
+
+@pytest.fixture
+def tool():
+    def run(name, *arguments):
+        return subprocess.run([_found(name), *arguments], cwd=FOLDER, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def _found(name):
+    path = shutil.which(name)
+    if path is None:
+        if os.environ.get("NIGHTSTRIDE_REQUIRE_SERVICES") == "1":
+            pytest.fail(f"{name} is not installed")
+        pytest.skip(f"{name} is not installed: apt-get install prometheus prometheus-node-exporter")
+    return path
+
+
+@pytest.mark.services
+@pytest.mark.parametrize(
+    "check",
+    [
+        ("check", "config", "prometheus.yml"),
+        ("check", "rules", "--lint-fatal", "nightstride.rules.yml"),
+        ("test", "rules", "nightstride.rules.test.yml"),
+    ],
+    ids=" ".join,
+)
+def test_prometheus_own_checks_pass(tool, check):
+    result = tool("promtool", *check)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_looks_at_what_is_exported_and_says_what_to_do(rule):
+    known = {**exported(), "up": set()}
+    for name, matched in asked(rule["expr"]).items():
+        assert name in known
+        assert matched <= known[name] | {"instance", "job"}
+    assert rule["labels"]["severity"] in ("warning", "critical")
+    assert set(rule["annotations"]) == {"summary", "description"}
+
+
+def test_each_alert_is_tried_quiet_and_firing():
+    tests = yaml.safe_load((FOLDER / "nightstride.rules.test.yml").read_text())["tests"]
+    names = {rule["alert"] for rule in RULES}
+    assert {one["alertname"] for one in tests[0]["alert_rule_test"]} == names
+    (firing,) = tests[1]["promql_expr_test"]
+    assert firing["exp_samples"][0]["value"] == len(names)
+
+
+class Prometheus:
+    """A server that scrapes two addresses each second."""
+
+    def __init__(self, folder, live, textfile):
+        self.port = free_port()
+        scrapes = [
+            {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+            for name, port in (("nightstride", live), ("node", textfile))
+        ]
+        config = {"global": {"scrape_interval": "1s"}, "scrape_configs": scrapes}
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+        self.process = subprocess.Popen(
+            [
+                _found("prometheus"), f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder}",
+                f"--web.listen-address=127.0.0.1:{self.port}",
+            ],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def ask(self, expression):
+        query = urlencode({"query": filled(expression, "5m")})
+        with urlopen(f"http://127.0.0.1:{self.port}/api/v1/query?{query}", timeout=60) as answer:
+            return [float(one["value"][1]) for one in json.load(answer)["data"]["result"]]
+
+
+def until(condition, *processes):
+    while True:
+        for process in processes:
+            assert process.poll() is None, process.communicate()
+        try:
+            if condition():
+                return
+        except OSError:
+            pass  # not up yet
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.services
+def test_every_panel_has_data_of_a_stream_and_a_night(nightstride_run, raw_night, tmp_path):
+    exporter_path = _found("prometheus-node-exporter")
+    texts, arriving = tmp_path / "texts", tmp_path / "arriving"
+    texts.mkdir()
+    arriving.mkdir()
+    night = nightstride_run(raw_night, "--out", tmp_path / "out", "--metrics-file", texts / "nightstride.prom")
+    assert night.code == 0, night.stderr
+    live, textfile = free_port(), free_port()
+    options = ("--still", "0.2", "--poll", "0.1", "--quiet", "600", "--metrics", live)
+    stream = replace(nightstride_run, verb="watch", arguments=options).start(arriving, "--out", tmp_path / "stream")
+    exporter = subprocess.Popen(
+        [
+            exporter_path, "--collector.disable-defaults", "--collector.textfile",
+            f"--collector.textfile.directory={texts}", f"--web.listen-address=127.0.0.1:{textfile}",
+        ],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    server = Prometheus(tmp_path, live, textfile)
+    started = (stream, exporter, server.process)
+    try:
+        # A rate needs figures from before there was anything.
+        until(lambda: server.ask("nightstride_workers") == [2] and server.ask("nightstride_run_exit_code"), *started)
+        for path in sorted(raw_night.glob("ztf_*"), key=lambda path: "scimrefdiffimg" in path.name):
+            shutil.copyfile(path, arriving / f".{path.name}")
+            (arriving / f".{path.name}").rename(arriving / path.name)
+        done = 'nightstride_exposures_total{state="done"}'
+        until(lambda: server.ask(done) == [VISITS * DETECTORS], *started)
+        until(lambda: server.ask("nightstride_worker_memory_bytes"), *started)
+        empty = {title for title, expression in TARGETS if not [one for one in server.ask(expression) if one == one]}
+        assert empty <= WITHOUT
+        assert server.ask("nightstride_run_exposures{state='done'}") == [VISITS * DETECTORS]
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait()

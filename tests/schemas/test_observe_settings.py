@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from schemas.observe_settings import ObserveSettings
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("9464", ("127.0.0.1", 9464)),
+        ("0.0.0.0:9464", ("0.0.0.0", 9464)),
+        ("[::1]:80", ("::1", 80)),
+        ("node-3.site:1", ("node-3.site", 1)),
+        (None, None),
+    ],
+)
+def test_without_a_host_figures_stay_on_this_machine(given, address):
+    assert ObserveSettings(metrics=given).address == address
+
+
+@pytest.mark.parametrize("given", ["", "host", "host:", ":9464", "host:99999", "http://host:1", "user:pw@host:1"])
+def test_what_is_no_address_is_refused(given):
+    with pytest.raises(ValidationError, match="must be PORT or HOST:PORT"):
+        ObserveSettings(metrics=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        ({"metrics": "1", "metrics_cert": "a"}, "go together"),
+        ({"metrics": "1", "metrics_key": "a"}, "go together"),
+        ({"metrics": "1", "metrics_ca": "a"}, "metrics_ca needs"),
+        ({"metrics_cert": "a", "metrics_key": "b"}, "needs metrics"),
+        ({"metrics_file": "figures.txt"}, r"must end in \.prom"),
+        ({"log_format": "xml"}, "text"),
+    ],
+)
+def test_what_does_not_fit_is_refused(given, rule):
+    with pytest.raises(ValidationError, match=rule):
+        ObserveSettings(**given)
+
+
+def test_nothing_is_told_unless_asked():
+    plain = ObserveSettings()
+    assert (plain.address, plain.metrics_file, plain.log_format) == (None, None, "text")
+    assert ObserveSettings(metrics_file="a/b.prom").metrics_file == Path("a/b.prom")
