@@ -79,6 +79,9 @@ bench: setup  ## Measure search, stages, peers and scaling; write tables and pic
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' --constraint deploy/constraints.txt
 	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.bench_codecs
+	$(BIN)/python -m benchmarks.capacity_constants
+	-$(BIN)/python -m benchmarks.rubin_overhead --record
+	$(BIN)/python -m benchmarks.capacity --write
 
 bench-suite: setup  ## Small timings by pytest-benchmark, to compare versions with
 	$(BIN)/python -m pytest -q benchmarks --benchmark-enable --benchmark-columns=median,iqr,rounds --benchmark-sort=name

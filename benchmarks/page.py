@@ -35,8 +35,8 @@ def options(description, repeats):
     return Options(use_threads(chosen.threads), chosen.repeats, not chosen.no_write)
 
 
-def publish(name, text, write):
-    """Print the Markdown of a section and, if wanted, put it between its markers in the page.
+def publish(name, text, write, path=PAGE):
+    """Print the Markdown of a section and, if wanted, put it between its markers in a page.
 
     Raises
     ------
@@ -47,12 +47,12 @@ def publish(name, text, write):
     if not write:
         return
     start, end = f"<!-- {name}: written by make bench -->", f"<!-- {name}: end -->"
-    page = PAGE.read_text()
+    page = path.read_text()
     if page.count(start) != 1 or page.count(end) != 1:
-        raise ValueError(f"{PAGE} needs the markers {start!r} and {end!r} once each.")
+        raise ValueError(f"{path} needs the markers {start!r} and {end!r} once each.")
     before, _, rest = page.partition(start)
     _, _, after = rest.partition(end)
-    PAGE.write_text(f"{before}{start}\n{text}\n{end}{after}")
+    path.write_text(f"{before}{start}\n{text}\n{end}{after}")
 
 
 def table(headings, rows):

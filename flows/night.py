@@ -15,6 +15,9 @@ from schemas.settings import Settings
 LEAST_TASKS = 4
 """Tasks that search one exposure: few cost little, and the last exposures of a night still occupy several workers."""
 
+MANY = 16
+"""Exposures left for each worker from which on these alone keep all workers busy: one task searches each of them."""
+
 
 class Night:
     """What the flow works on.
@@ -66,4 +69,5 @@ class Night:
     @property
     def tasks(self) -> int:
         """Tasks among which the tiles of an exposure are shared out; more where workers outnumber exposures."""
-        return max(LEAST_TASKS, ceil(self.cluster.workers / max(len(self.items), 1)))
+        left, workers = len(self.items) - len(self.outcomes), self.cluster.workers
+        return 1 if left >= MANY * workers else max(LEAST_TASKS, ceil(workers / max(left, 1)))

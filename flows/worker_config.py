@@ -11,6 +11,9 @@ WORKERS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
+    # How often each process asks itself whether it still answers. At Dask's 20 ms that takes 1.6 % of a core of every
+    # scheduler, worker and nanny for nothing.
+    "distributed.admin.tick.interval": "500ms",
 }
 
 PATIENCE = {"distributed.comm.timeouts.connect": "120s", "distributed.comm.timeouts.tcp": "300s"}

@@ -1,0 +1,160 @@
+"""How much of everything a survey takes, from constants that were measured."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from benchmarks.capacity_constants import FILE
+from benchmarks.exposure_cost import SIZES, STEPS, tasks_of
+from flows.memory import BASE, projected_bytes
+from schemas.settings import Settings
+
+YEARS = 10
+"""Of a survey, as its backfill."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a survey takes in a night.
+
+    Attributes
+    ----------
+    name
+        Of the survey, as of its simulation preset.
+    shape
+        (ny, nx) of an image, px.
+    detectors, visits
+        Images of a visit, visits of a night.
+    cadence_s
+        From one visit to the next, s.
+    nights
+        Of a year.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    detectors: int
+    visits: int
+    cadence_s: float
+    nights: int
+
+    @property
+    def exposures(self) -> int:
+        """Images of a night."""
+        return self.detectors * self.visits
+
+
+SURVEYS = {
+    "ztf": Survey("ztf", (3080, 3072), 64, 700, 45.0, 275),
+    "rubin": Survey("rubin", (4000, 4072), 189, 1000, 37.0, 275),
+}
+"""ZTF: 3,760 square degrees an hour in fields of 47 are one in 45 s, and 700 in 8.75 h (Masci et al. 2019, PASP 131,
+018003). Rubin: 189 detectors, 30 s of exposure, 2 of readout, 5 of slew, about 1,000 visits a night, 2.75 million in
+ten years, so 275 nights a year (Ivezić et al. 2019, ApJ 873, 111); as many are assumed for ZTF."""
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Measured: a line for each quantity of an exposure, and what handing it out takes.
+
+    Attributes
+    ----------
+    lines
+        Quantity -> what an exposure takes whatever its size, and for each pixel; s of processor time, or bytes.
+    flop_per_pixel
+        Floating-point operations of the network.
+    ms, kib
+        Kind of process -> processor time, ms, and growth of memory, KiB, for each exposure.
+    """
+
+    lines: Mapping[str, Mapping[str, float]]
+    flop_per_pixel: float
+    ms: Mapping[str, float]
+    kib: Mapping[str, float]
+
+    def of(self, quantity: str, pixels: int) -> float:
+        """Give what an exposure of so many pixels takes."""
+        line = self.lines[quantity]
+        return line["fixed"] + line["per_pixel"] * pixels
+
+
+def constants(survey: str, science: bool) -> Constants:
+    """Read what was measured on a survey's images, with or without science images beside them."""
+    known: dict[str, Any] = json.loads(FILE.read_text())
+    exposure, overhead = known["exposure"], known["overhead"]
+    lines = exposure["surveys"][survey]["science" if science else "difference"]
+    growth = {kind: max(0.0, found["slope"]) for kind, found in overhead["kib"].items()}
+    return Constants(lines, exposure["search_flop_per_pixel"], overhead["ms"], growth)
+
+
+@dataclass(frozen=True)
+class Need:
+    """What an exposure takes.
+
+    Attributes
+    ----------
+    bytes
+        Kind of file -> bytes.
+    seconds
+        Step -> processor time, s; `plan` and `book` are the flow's.
+    flop
+        Floating-point operations of the network.
+    tasks
+        Of Dask.
+    scheduler_s, flow_s
+        Processor time of scheduler and flow, s.
+    """
+
+    bytes: Mapping[str, float]
+    seconds: Mapping[str, float]
+    flop: float
+    tasks: Mapping[str, int]
+    scheduler_s: float
+    flow_s: float
+
+    @property
+    def worker_s(self) -> float:
+        """Processor time of workers, s."""
+        return self.seconds["store"] + self.seconds["search"] + self.seconds["finish"]
+
+    @property
+    def path_s(self) -> float:
+        """Least time from file to catalogue, however many workers there are, s."""
+        return self.seconds["store"] + self.seconds["search"] / self.tasks["search"] + self.seconds["finish"]
+
+
+def need(shape: tuple[int, int], known: Constants, settings: Settings, searches: int = 1) -> Need:
+    """Give what an exposure of a shape, (ny, nx) px, takes whose tiles are shared out among so many searches."""
+    pixels = shape[0] * shape[1]
+    return Need(
+        bytes={name: known.of(name, pixels) for name in SIZES},
+        seconds={name: known.of(name, pixels) for name in STEPS},
+        flop=known.flop_per_pixel * pixels,
+        tasks=tasks_of(shape, settings, searches),
+        scheduler_s=known.ms["scheduler"] / 1000,
+        flow_s=known.ms["flow"] / 1000,
+    )
+
+
+def worker_bytes(shape: tuple[int, int], siblings: int, settings: Settings) -> int:
+    """Memory that a worker needs, bytes."""
+    return max(projected_bytes(shape, siblings, settings).values())
+
+
+def flow_bytes(exposures: int, known: Constants) -> float:
+    """Memory of the flow's process when it has done so many exposures, bytes."""
+    return BASE + exposures * known.kib["flow"] * 1024
+
+
+def workers_for(survey: Survey, found: Need, within_s: float) -> int | None:
+    """Fewest workers with which each visit is published so long after its shutter closed; None: no number is enough.
+
+    Whatever the order of the tasks, W workers end within total / W + path (Graham 1969, SIAM J. Appl. Math. 17, 416):
+    so many that this is in time, and that a visit is done before the next has come.
+    """
+    total = survey.detectors * found.worker_s
+    if within_s <= found.path_s or survey.detectors * found.flow_s > min(within_s, survey.cadence_s):
+        return None
+    return max(ceil(total / (within_s - found.path_s)), ceil(total / survey.cadence_s))

@@ -1,0 +1,97 @@
+"""What a worker takes for one exposure: processor seconds by step, bytes by kind; all in this process."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import process_time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from flows.adapters.ledger import Ledger
+from flows.adapters.sources import Source, list_sources
+from flows.books import Books
+from flows.exposure_run import shared_out
+from flows.exposure_tasks import finish, search, store, tile_path
+from flows.lineage import memo_name
+from flows.model_cache import models_of
+from flows.night import LEAST_TASKS
+from flows.night_work import planner
+from flows.outcome import Outcome
+from flows.plan import Item
+from flows.search_grid import search_grid
+from schemas.dia_source import DIA_SOURCE
+from schemas.settings import Settings
+from stages import PIPELINE
+from stages.detect import STAGE as DETECT
+
+Cost = dict[str, float]
+"""Quantity -> seconds or bytes."""
+
+STEPS = ("plan", "store", "search", "finish", "book")
+SIZES = ("input", "tiles", "catalogues", "ledger")
+
+
+def exposure_costs(raw: Path, out: Path, settings: Settings) -> list[Cost]:
+    """Take exposures of a folder through all that is done with them, one after the other; give what each took.
+
+    The first pays for imports, compilation and models that are loaded: leave it out.
+    """
+    books = Books(out, settings, PIPELINE)
+    return [_cost(source, out, settings, books) for source in list_sources([str(raw)], settings)]
+
+
+def tasks_of(shape: tuple[int, int], settings: Settings, searches: int) -> dict[str, int]:
+    """Tasks of an exposure, by kind, where its tiles are shared out among so many searches."""
+    tiles = search_grid(settings.detect).tiling(shape, settings.tiles.tile).tiles()
+    return {"store": 1, "search": len(shared_out(tiles, searches)), "finish": 1}
+
+
+def search_flop_per_pixel(settings: Settings) -> float:
+    """Floating-point operations of the network for each pixel, rims of its blocks included; a multiply-add is two."""
+    net = models_of(DETECT, settings)["detect"].net.float()
+    block = 126
+    cells = torch.zeros(1, 48, block + 2 * net.reach, block + 2 * net.reach)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net.inside(cells)
+    return counter.get_total_flops() / (4 * block) ** 2
+
+
+def _cost(source: Source, out: Path, settings: Settings, books: Books) -> Cost:
+    cost: Cost = {}
+    with _timed(cost, "plan"):
+        (item,) = planner(out, settings).plan([source]).todo
+    with _timed(cost, "store"):
+        stored = store(source, item.key, item.sha256, out, settings)
+    path = tile_path(out, item.key)
+    parts = shared_out(search_grid(settings.detect).tiling(stored.info.shape, settings.tiles.tile).tiles(), LEAST_TASKS)
+    with _timed(cost, "search"):
+        found = [search(path, part, settings) for part in parts]
+    with _timed(cost, "finish"):
+        published = finish(path, found, stored.lineage, out, settings)
+    rows = published.datasets[DIA_SOURCE.name].rows
+    with _timed(cost, "book"):
+        books.stored(item, stored)
+        books.done(item, stored, published, Outcome(item, "done", detections=rows, seconds=published.seconds))
+    return {**cost, **_sizes(item, out, settings), "pixels": float(stored.info.shape[0] * stored.info.shape[1])}
+
+
+def _sizes(item: Item, out: Path, settings: Settings) -> Cost:
+    files = [item.source.uri, *(uri for _, uri in item.source.siblings)]
+    ledger = Ledger(out)
+    record = ledger.get(item.key)
+    published = [out / dataset.path for dataset in record.datasets.values()]
+    memo = ledger.remembered(memo_name(item.source, settings))
+    return {
+        "input": float(sum(Path(file).stat().st_size for file in files)),
+        "tiles": float(sum(file.stat().st_size for file in tile_path(out, item.key).rglob("*") if file.is_file())),
+        "catalogues": float(sum(file.stat().st_size for file in published)),
+        "ledger": float(ledger.path(item.key).stat().st_size + len(memo.model_dump_json())),
+    }
+
+
+@contextmanager
+def _timed(cost: Cost, step: str) -> Iterator[None]:
+    start = process_time()
+    yield
+    cost[step] = process_time() - start
