@@ -56,7 +56,7 @@ imports: setup
 unit: setup
 	$(BIN)/python -m pytest -q
 
-acceptance: setup  ## The nights behind the README's figures, 12 exposures like ZTF's, 12 like the challenge's; the screen on 10,000 streaks; 500 exposures through a stream
+acceptance: setup  ## The nights behind the README's figures, 12 exposures like ZTF's, 12 like the challenge's; the screen on 10,000 streaks; 500 exposures through a stream; the faults
 	for preset in ztf llnl; do \
 		rm -rf $(NIGHT)-$$preset; \
 		$(BIN)/nightstride simulate --preset $$preset --visits 3 --detectors 4 --seed 777 --out $(NIGHT)-$$preset/raw; \
@@ -65,6 +65,7 @@ acceptance: setup  ## The nights behind the README's figures, 12 exposures like 
 	done
 	$(BIN)/python -m benchmarks.screen --streaks 10000
 	$(BIN)/python -m benchmarks.soak --exposures 500
+	$(BIN)/python -m benchmarks.faults
 
 services: setup  ## Start PostgreSQL, a Prefect server on it and a worker (docs/deployment.md); what runs is left alone
 	$(BIN)/nightstride services up $(SERVICES)

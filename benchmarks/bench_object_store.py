@@ -9,9 +9,6 @@ Without one, moto's server is started: an emulator, no measure of a real service
 
 import argparse
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,14 +16,13 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from uuid import uuid4
 
-import boto3
 import numpy as np
 import s3fs
-from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.bench_codecs import image, mask
+from benchmarks.moto_server import start_moto
 from flows.adapters.atomic import remove, write_file
 from flows.adapters.bucket_path import BucketPath, files_below, located, read_files
 from flows.adapters.object_store import configured
@@ -37,7 +33,6 @@ from schemas.settings import TileSettings
 SHAPE = (3080, 3072)
 HALO = 112
 SMALL = 64
-KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
 WORK = ("write tiles", "read tiles whole", "read tiles with halos", "put 64 small", "get 64 small")
 BY_S3FS = ("s3fs: put tiles", "s3fs: get tiles")
@@ -112,22 +107,10 @@ def compare(outs: Mapping[str, Path], shape: tuple[int, int], count: int, settin
 @contextmanager
 def moto() -> Iterator[str]:
     """Start moto's server on a port of its own and make a bucket; give a place in it."""
-    import socket
-
-    with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        port = made.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    os.environ.update(KEYS | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"})
+    server, process = start_moto()
+    os.environ.update(server.environment)
     try:
-        for _ in range(300):
-            try:
-                boto3.client("s3").create_bucket(Bucket="bench")
-                break
-            except (BotoCoreError, ClientError):
-                time.sleep(0.1)
-        yield "s3://bench/out"
+        yield f"s3://{server.new_bucket()}/out"
     finally:
         process.kill()
         process.wait()

@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 
+from benchmarks.moto_server import start_moto
 from flows.adapters.bucket_path import located
 from flows.adapters.object_store import configure
 from schemas.settings import StoreSettings
-from tests.flows.s3_support import CEPH_PROGRAMS, start_ceph, start_moto, stop_ceph
+from tests.flows.s3_support import CEPH_PROGRAMS, start_ceph, stop_ceph
 
 
 @pytest.fixture(scope="session")

@@ -1,91 +1,16 @@
-"""S3 servers of our own: moto's, and a real Ceph RADOS Gateway."""
+"""A real Ceph RADOS Gateway of our own."""
 
 import os
 import signal
-import socket
 import subprocess
-import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from benchmarks.moto_server import KEY, SECRET, Server, answers, free_port
 
-KEY, SECRET = "NIGHTKEYNIGHTKEY", "secretSECRETsecretSECRETsecret12"
 WORKER_KEY, WORKER_SECRET = "WORKERWORKERWORK", "workerWORKERworkerWORKERworker12"
 """Of a user who owns nothing."""
 
 CEPH_PROGRAMS = ("ceph-mon", "ceph-mgr", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool")
-
-
-@dataclass(frozen=True)
-class Server:
-    """An S3 server that answers."""
-
-    endpoint: str
-
-    @property
-    def port(self):
-        return int(self.endpoint.rpartition(":")[2])
-
-    @property
-    def environment(self):
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
-        }  # fmt: skip
-
-    @property
-    def client(self):
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            aws_access_key_id=KEY,
-            aws_secret_access_key=SECRET,
-            region_name="us-east-1",
-            config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}),
-        )
-
-    def new_bucket(self):
-        """Names are used once: processes remember versions of objects."""
-        name = f"night-{uuid4().hex[:12]}"
-        self.client.create_bucket(Bucket=name)
-        return name
-
-
-def free_port():
-    with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        return made.getsockname()[1]
-
-
-def answers(server, seconds):
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            server.client.list_buckets()
-        except (BotoCoreError, ClientError):
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.1)
-        else:
-            return
-
-
-def start_moto():
-    """Start moto's server in a process of its own; give it and the process."""
-    port = free_port()
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    server = Server(f"http://127.0.0.1:{port}")
-    answers(server, 60)
-    return server, process
 
 
 def start_ceph(folder):

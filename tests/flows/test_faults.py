@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import signal
 import time
 
 import numpy as np
@@ -155,24 +154,6 @@ def wait_until(condition, process):
     while not condition():
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-
-
-def workers_of(process):
-    children = psutil.Process(process.pid).children(recursive=True)
-    # Forked from the server of workers, which looks the same.
-    forked = [child for child in children if "forkserver" in " ".join(child.cmdline())]
-    return [child for child in forked if "forkserver" in " ".join(child.parent().cmdline())]
-
-
-def test_a_killed_worker_costs_nothing(nightstride_run, raw_night, uninterrupted, tmp_path):
-    out = tmp_path / "out"
-    process = nightstride_run.start(raw_night, "--out", out)
-    wait_until(lambda: list(out.glob("tiles/*/*.zarr")), process)
-    workers_of(process)[0].send_signal(signal.SIGKILL)
-    stdout, stderr = process.communicate(timeout=1800)
-    assert process.returncode == 0, stderr
-    assert len(stdout.splitlines()) == 1
-    assert catalogues(out) == catalogues(uninterrupted[1])
 
 
 MOMENTS = {

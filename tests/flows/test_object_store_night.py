@@ -4,24 +4,17 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.flows.fault_proxy import FaultProxy, Faults
+from benchmarks.faults.fault_proxy import FaultProxy, Faults
+from benchmarks.moto_server import KEY, SECRET, put_folder
 from tests.flows.night_support import DETECTORS, VISITS, catalogues
-from tests.flows.s3_support import KEY, SECRET
 
 pytest_plugins = ("tests.flows.night_fixture", "tests.flows.s3_fixture")
 ALL = VISITS * DETECTORS
-
-
-def put_folder(client, bucket, folder, prefix):
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            client.upload_file(str(path), bucket, f"{prefix}/{path.relative_to(folder).as_posix()}")
 
 
 def published(client, bucket, prefix):
@@ -111,27 +104,6 @@ def test_a_disturbed_night_is_that_of_an_undisturbed_one(moto, nightstride_run, 
     assert (run.code, run.counts) == (0, (ALL, ALL, 0, 0, 0)), run.stderr
     assert published(moto.client, name, "out/catalogs/") == catalogues(uninterrupted[1])
     assert min(done["refused"], done["cut"], done["cut_request"]) >= 5
-
-
-@pytest.mark.slow
-def test_a_store_that_is_down_for_a_while_delays_the_night_and_no_more(moto, nightstride_run, uninterrupted, raw_night):
-    name = moto.new_bucket()
-    put_folder(moto.client, name, raw_night, "raw")
-    with FaultProxy("127.0.0.1", moto.port, Faults()) as proxy:
-        behind = moto.environment | {"AWS_ENDPOINT_URL": proxy.endpoint}
-        process = nightstride_run.start(f"s3://{name}/raw", "--out", f"s3://{name}/out", **behind)
-        end = time.monotonic() + 600
-        while not moto.client.list_objects_v2(Bucket=name, Prefix="out/tiles/")["KeyCount"]:
-            assert time.monotonic() < end
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.1)
-        proxy.faults.refuse = 1
-        time.sleep(30)
-        proxy.faults.refuse = 0
-        _, stderr = process.communicate(timeout=1200)
-        assert proxy.faults.done["refused"] > 5
-    assert process.returncode == 0, stderr
-    assert published(moto.client, name, "out/catalogs/") == catalogues(uninterrupted[1])
 
 
 def test_damage_is_found_and_made_good(server, night, nightstride_run, raw_night):

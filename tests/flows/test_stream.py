@@ -6,12 +6,12 @@ from dataclasses import replace
 import psutil
 import pytest
 
+from benchmarks.faults.kafka_broker import Broker
 from flows.adapters.ledger import Ledger
 from flows.status import read_status
 from flows.verify import verify
 from schemas.dia_source import DIA_SOURCE
 from schemas.injection import INJECTION
-from tests.flows.adapters.kafka_support import Broker
 from tests.flows.night_support import DETECTORS, VISITS, catalogues
 
 pytest_plugins = ("tests.flows.night_fixture",)

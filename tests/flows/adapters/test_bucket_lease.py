@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from benchmarks.faults.fault_proxy import FaultProxy, Faults
 from flows.adapters.bucket_lease import BucketLease
 from flows.adapters.bucket_path import files_below, located
 from flows.adapters.bucket_records import write_record
@@ -12,7 +13,6 @@ from flows.adapters.lease import holder_of, lease
 from flows.adapters.object_store import configure
 from schemas.errors import Misconfigured
 from schemas.settings import StoreSettings
-from tests.flows.fault_proxy import FaultProxy, Faults
 
 pytest_plugins = ("tests.flows.s3_fixture",)
 

@@ -1,11 +1,11 @@
 import pytest
 
+from benchmarks.faults.fault_proxy import FaultProxy, Faults
 from flows.adapters.bucket_path import BucketPath, files_below, located
 from flows.adapters.conditional import Conditions, conditions_of, probe
 from flows.adapters.object_store import configure
 from schemas.errors import Retryable
 from schemas.settings import StoreSettings
-from tests.flows.fault_proxy import FaultProxy, Faults
 
 pytest_plugins = ("tests.flows.s3_fixture",)
 

@@ -6,9 +6,9 @@ from threading import Event
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from benchmarks.faults.kafka_broker import Broker
 from flows.adapters.kafka_arrivals import KafkaArrivals
 from schemas.errors import Misconfigured, Retryable
-from tests.flows.adapters.kafka_support import Broker
 
 DEEP = "[" * 100_000
 """More lists in each other than Python's parser follows."""

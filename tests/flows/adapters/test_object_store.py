@@ -3,14 +3,14 @@ import os
 
 import pytest
 
+from benchmarks.faults.fault_proxy import FaultProxy, Faults
+from benchmarks.moto_server import KEY, SECRET, free_port
 from flows.adapters.bucket_path import BucketPath, located
 from flows.adapters.object_store import configure, configured, failures
 from flows.adapters.sources import list_sources
 from flows.url_secrets import refuse_credentials
 from schemas.errors import Misconfigured, Retryable
 from schemas.settings import Settings, StoreSettings
-from tests.flows.fault_proxy import FaultProxy, Faults
-from tests.flows.s3_support import KEY, SECRET, free_port
 
 pytest_plugins = ("tests.flows.s3_fixture",)
 

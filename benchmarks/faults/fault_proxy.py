@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 REFUSAL = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-BLOCK = 2**14
+COUNTED = ("requests", "refused", "cut", "cut_request", "reset")
 
 
 @dataclass
@@ -15,7 +15,7 @@ class Faults:
     """What happens to the n-th request, n = 1, 2, ...: every so many are refused, have their answer cut, or wait.
 
     ``cut_request`` cuts while the request is sent on, so that the server sees a part of it. ``unconditional``: headers
-    with conditions are dropped, as by a server that does not know them.
+    with conditions are dropped, as by a server that does not know them. ``down``: every connection is reset.
     """
 
     refuse: int = 0
@@ -23,7 +23,8 @@ class Faults:
     cut_request: int = 0
     latency_s: float = 0.0
     unconditional: bool = False
-    done: dict = field(default_factory=lambda: dict.fromkeys(("requests", "refused", "cut", "cut_request"), 0))
+    down: bool = False
+    done: dict = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
 
     def hits(self, every, number):
         return every and number % every == 0
@@ -66,13 +67,18 @@ class FaultProxy:
 
     async def _serve(self, reader, writer):
         with suppress(ConnectionError, asyncio.IncompleteReadError):
-            while await self._exchange(reader, writer):
+            while not self.faults.down and await self._exchange(reader, writer):
                 pass
+        if self.faults.down:
+            self.faults.done["reset"] += 1
+            writer.transport.abort()
         writer.close()
 
     async def _exchange(self, reader, writer):
         """Pass on one request and its answer; give whether the connection stays."""
         head = await reader.readuntil(b"\r\n\r\n")
+        if self.faults.down:
+            return False
         faults, number = self.faults, next(self._numbers)
         faults.done["requests"] += 1
         body = await reader.readexactly(length_of(head)) if length_of(head) else b""

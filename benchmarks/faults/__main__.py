@@ -1,0 +1,79 @@
+"""Do each fault to a simulated night, and say what is lost, double, different or left behind.
+
+    python -m benchmarks.faults [--small] [--only NAME]... [--json] [--docs]
+
+Exit code 1 if a fault did not take place, or the night did not survive it.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.faults.driver import FAULTS, suffer
+from benchmarks.faults.fault import Outcome
+from benchmarks.faults.lab import LARGE, ROOT, SMALL, Lab, lab
+from benchmarks.faults.table import markdown, summary, terminal
+from benchmarks.page import processor
+
+PAGE = ROOT / "docs" / "faults.md"
+START, END = "<!-- written by python -m benchmarks.faults --docs -->", "<!-- end -->"
+
+
+def options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=11, help="of the night, the moments and the victims")
+    parser.add_argument("--small", action="store_true", help="the night of CI: 8 exposures of 200 x 210 px")
+    names = [fault.name for fault in FAULTS]
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of: {'; '.join(names)}")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--docs", action="store_true", help="write the tables into docs/faults.md")
+    return parser.parse_args()
+
+
+def write_page(night: Lab, outcomes: list[Outcome]) -> None:
+    """Put the tables between their markers in the page."""
+    size = night.size
+    machine = f"{processor()}, {len(os.sched_getaffinity(0))} cores"
+    said = (
+        f"{size.exposures} exposures of {size.shape[1]} x {size.shape[0]} px, {night.expected.rows.total()} rows, "
+        f"{len(night.expected.files)} published files; undisturbed {night.elapsed_s:.1f} s. {machine}."
+    )
+    before, _, rest = PAGE.read_text().partition(START)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{START}\n{said}\n\n{markdown(outcomes)}\n{END}{after}")
+
+
+def main() -> None:
+    """Do the faults and show the table."""
+    given = options()
+    console = Console(stderr=given.json, width=200)
+    folder = Path(tempfile.mkdtemp(prefix="nightstride-faults-"))
+    outcomes: list[Outcome] = []
+    night = lab(folder, SMALL if given.small else LARGE, given.seed)
+    for fault in FAULTS:
+        if given.only is None or fault.name in given.only:
+            outcomes.append(suffer(night, fault, given.seed))
+            one = outcomes[-1]
+            verdict = "survived" if one.survived else f"NOT SURVIVED {one.failure or one}"
+            console.print(f"{one.name}: {verdict} ({one.elapsed_s:.1f} s; {one.evidence})", highlight=False)
+    console.print(terminal(outcomes))
+    console.print(f"undisturbed: {night.elapsed_s:.1f} s for {night.size.exposures} exposures")
+    if given.docs:
+        write_page(night, outcomes)
+    if given.json:
+        print(json.dumps(summary(night, given.seed, outcomes)))
+    if not all(one.survived for one in outcomes):
+        console.print(f"What is left of the nights that did not survive is in {folder}.")
+        sys.exit(1)
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Doing faults, one after the other."""
+
+import shutil
+from random import Random
+
+import psutil
+
+from benchmarks.faults import deliveries, processes, store
+from benchmarks.faults.fault import Fault, Outcome
+from benchmarks.faults.lab import Lab
+from benchmarks.faults.scene import NotHappened, Scene
+
+FAULTS: tuple[Fault, ...] = tuple(fault for family in (processes, store, deliveries) for fault in family.FAULTS)
+
+
+def suffer(lab: Lab, fault: Fault, seed: int) -> Outcome:
+    """Do a fault to the night, bring it to its end, and measure what became of it."""
+    folder = lab.folder / fault.name.replace(" ", "-").replace(",", "")
+    folder.mkdir()
+    scene = Scene(lab, folder, Random(f"{seed} {fault.name}"))
+    failure: Exception | None = None
+    try:
+        fault.run(scene)
+        scene.measure()
+    except (NotHappened, psutil.Error) as error:
+        failure = error
+    finally:
+        scene.close()
+    outcome = Outcome(
+        fault.name,
+        fault.how,
+        **(scene.measured or {}),
+        exit_codes=tuple(scene.exits),
+        recovery_s=scene.recovery_s,
+        elapsed_s=scene.elapsed_s,
+        evidence="; ".join(scene.evidence),
+        failure=None if failure is None else str(failure) or repr(failure),
+        code=fault.code,
+    )
+    if outcome.survived:
+        shutil.rmtree(folder)
+    return outcome

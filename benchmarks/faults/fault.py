@@ -1,0 +1,87 @@
+"""A fault: what is done to a night, and what came of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.faults.scene import Scene
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that goes wrong.
+
+    Attributes
+    ----------
+    name
+        Few words.
+    how
+        What is done in the middle of the work, and what the operator or supervisor does then.
+    run
+        Does it, and brings the night to its end.
+    code
+        With which the last command ends.
+    """
+
+    name: str
+    how: str
+    run: Callable[[Scene], None]
+    code: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a night that a fault was done to; compared with the same night undisturbed.
+
+    Attributes
+    ----------
+    name, how
+        Of the fault.
+    rows_lost, rows_duplicated
+        Of ``dia_source``, by diaSourceId.
+    exposures_lost, exposures_duplicated
+        By visit and detector, in the ledger and among the published files.
+    files_differing
+        Published files of exposures and of the whole night that are not the same to the byte, missing or too many.
+    problems
+        That `nightstride verify` finds.
+    leftovers
+        Temporary files, and processes that still run.
+    exit_codes
+        Of all commands, in their order; -N: ended by signal N.
+    recovery_s
+        From the fault until an exposure that was not done before is, s.
+    elapsed_s
+        From the first command's start to the last one's end, s.
+    evidence
+        What shows that the fault took place.
+    failure
+        Why the row says nothing: the fault did not take place, or the night did not end. None: it did.
+    code
+        With which the last command has to end.
+    """
+
+    name: str
+    how: str
+    rows_lost: int = 0
+    rows_duplicated: int = 0
+    exposures_lost: int = 0
+    exposures_duplicated: int = 0
+    files_differing: int = 0
+    problems: int = 0
+    leftovers: tuple[str, ...] = ()
+    exit_codes: tuple[int, ...] = ()
+    recovery_s: float | None = None
+    elapsed_s: float = 0.0
+    evidence: str = ""
+    failure: str | None = None
+    code: int = 0
+
+    @property
+    def survived(self) -> bool:
+        """Whether the fault took place, and nothing is lost, double, different or left behind."""
+        wrong = (self.rows_lost, self.rows_duplicated, self.exposures_lost, self.exposures_duplicated)
+        return (
+            self.failure is None
+            and not any((*wrong, self.files_differing, self.problems, self.leftovers))
+            and self.exit_codes[-1:] == (self.code,)
+        )

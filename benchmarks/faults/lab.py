@@ -1,0 +1,124 @@
+"""What all faults share: a simulated night, and what an undisturbed run makes of it."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+from benchmarks.faults.published import Published, published
+from flows.simulation.night import Night, simulate_night
+from flows.simulation.presets import find_preset
+
+ROOT = Path(__file__).parents[2]
+CLI = (sys.executable, "-c", "from flows.cli import app; app()")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a night is, and for how long a store is down.
+
+    Attributes
+    ----------
+    visits, detectors, shape, streaks
+        As in `flows.simulation.night.Night` and `find_preset`.
+    down_s
+        Of the object store, s.
+    """
+
+    visits: int
+    detectors: int
+    shape: tuple[int, int]
+    streaks: int
+    down_s: float
+
+    @property
+    def exposures(self) -> int:
+        """Of the night."""
+        return self.visits * self.detectors
+
+
+SMALL = Size(4, 2, (200, 210), 8, 5.0)
+LARGE = Size(16, 4, (300, 310), 12, 30.0)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A night, and the result of a run that nothing disturbed.
+
+    Attributes
+    ----------
+    folder
+        For everything.
+    size, raw
+        The night, and the folder of its files.
+    expected, elapsed_s
+        What the run published, and how long it took, s.
+    api
+        Address of a Prefect server that all runs use; None: each starts its own.
+    """
+
+    folder: Path
+    size: Size
+    raw: Path
+    expected: Published
+    elapsed_s: float
+    api: str | None = None
+
+    @property
+    def images(self) -> list[Path]:
+        """Difference images."""
+        return sorted(self.raw.glob("*_scimrefdiffimg.fits.fz"))
+
+
+def lab(folder: Path, size: Size, seed: int, api: str | None = None) -> Lab:
+    """Simulate a night under ``folder``, and run it undisturbed.
+
+    Parameters
+    ----------
+    folder
+        Empty.
+    size, seed, api
+        Of the night; and as in `Lab`.
+
+    Raises
+    ------
+    RuntimeError
+        The run did not end well.
+    """
+    raw, out = folder / "raw", folder / "undisturbed"
+    simulate_night(Night(find_preset("ztf", size.streaks, size.shape), seed, size.visits, size.detectors, raw))
+    for name in ("truth.parquet", "truth_objects.parquet"):
+        (raw / name).unlink(missing_ok=True)
+    surroundings = environment(folder, folder / "tmp", api)
+    if api is None:  # the first start of a server makes its database, which is no part of a night
+        first = "from flows.prefect_server import PrefectServer as P; s = P(); s.wait(); s.stop()"
+        subprocess.run([sys.executable, "-c", first], env=surroundings, cwd=ROOT, check=True, timeout=900)
+    start = monotonic()
+    run = subprocess.run(
+        [*CLI, "run", str(raw), "--out", str(out)], env=surroundings, cwd=ROOT, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    if run.returncode:
+        raise RuntimeError(f"the undisturbed run ends with {run.returncode}: {run.stderr[-3000:]}")
+    return Lab(folder, size, raw, published(out), monotonic() - start, api)
+
+
+def environment(folder: Path, tmp: Path, api: str | None) -> dict[str, str]:
+    """Give the environment of a command: temporary files where they can be counted, and nothing of the caller's."""
+    tmp.mkdir(parents=True, exist_ok=True)
+    foreign = ("NIGHTSTRIDE_", "PREFECT_", "AWS_", "DASK_", "FAKETIME")
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return {
+        **plain,
+        **({} if api is None else {"PREFECT_API_URL": api}),
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "TMPDIR": str(tmp),
+        "PREFECT_HOME": str(folder / "prefect"),
+        "NIGHTSTRIDE_TILES__TILE": "112",
+        "NIGHTSTRIDE_TILES__CHUNK": "28",
+        "NIGHTSTRIDE_INJECT__SHARE": "1",
+        "NIGHTSTRIDE_EXECUTION__WORKERS": "2",
+    }

@@ -1,0 +1,108 @@
+"""What a run has published, and in what two runs differ."""
+
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flows.adapters.atomic import leftovers
+from flows.adapters.ledger import Ledger
+from flows.verify import verify
+from schemas.dataset import TableOf
+from stages import PIPELINE
+
+Exposure = tuple[int, int]
+"""Visit and detector: a night that is wrong must not make two of one."""
+
+TABLES = {stage.gives.name: stage.gives for stage in PIPELINE if isinstance(stage.gives, TableOf)}
+LEAVING_S = 60.0
+"""How long processes may take to end after the command, s."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """Catalogues, and the exposures that the ledger has as done.
+
+    Attributes
+    ----------
+    files
+        Name below ``catalogs/`` -> bytes.
+    rows
+        diaSourceId -> how often it is there.
+    exposures
+        Exposure -> how often the ledger has it, or there are files of it, whichever is more.
+    """
+
+    files: Mapping[str, bytes]
+    rows: Counter[int]
+    exposures: Counter[Exposure]
+
+
+def published(out: Path) -> Published:
+    """Read what is published under an output folder, in a bucket or not."""
+    root = out / "catalogs"
+    paths = [path for path in sorted(root.rglob("*")) if path.is_file()]
+    files = {str(path).removeprefix(f"{root}/"): path.read_bytes() for path in paths}
+    found = {name: content for name, content in files.items() if name.startswith("dia_source/")}
+    recorded = Counter((record.visit, record.detector) for record in Ledger(out).records() if record.status == "done")
+    of_files = Counter(_exposure(name) for name in found)
+    return Published(files, Counter(one for content in found.values() for one in _ids(content)), recorded | of_files)
+
+
+def _ids(content: bytes) -> list[int]:
+    """Give the rows of a catalogue; one that cannot be read has none."""
+    try:
+        return list(pq.read_table(io.BytesIO(content))["diaSourceId"].to_pylist())
+    except pa.ArrowException:
+        return []
+
+
+def _exposure(name: str) -> Exposure:
+    found = re.search(r"(\d+)-(\d+)\.parquet$", name)
+    if found is None:
+        raise ValueError(f"{name} is not the name of an exposure's catalogue")
+    return int(found[1]), int(found[2])
+
+
+def differences(expected: Published, found: Published) -> dict[str, int]:
+    """Count what is lost, what is double, and files that are not the same to the byte."""
+    names = expected.files.keys() | found.files.keys()
+    return {
+        "rows_lost": (expected.rows - found.rows).total(),
+        "rows_duplicated": found.rows.total() - len(found.rows),
+        "exposures_lost": (expected.exposures - found.exposures).total(),
+        "exposures_duplicated": found.exposures.total() - len(found.exposures),
+        "files_differing": sum(expected.files.get(name) != found.files.get(name) for name in names),
+    }
+
+
+def problems(out: Path) -> int:
+    """Count what `nightstride verify` finds."""
+    return len(verify(out, TABLES).problems)
+
+
+def left_behind(out: Path, tmp: Path) -> tuple[str, ...]:
+    """Name temporary files, and the processes whose folder for them this is, which have a while to end."""
+    found = [*leftovers(out), *(path for path in [out / "lease.json"] if path.exists())]
+    # Dask keeps two empty lock files there, however it ends.
+    found += [path for path in tmp.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    _, living = psutil.wait_procs(_using(tmp), LEAVING_S)
+    return (*map(str, found), *(f"process {one.pid}" for one in living))
+
+
+def _using(tmp: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get("TMPDIR") == str(tmp):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found

@@ -1,0 +1,191 @@
+"""The place where one fault is done: commands, a moment in the middle of their work, and what is seen of them."""
+
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import psutil
+
+from benchmarks.faults.lab import CLI, ROOT, Lab, environment
+from benchmarks.faults.published import differences, left_behind, problems, published
+from flows.adapters.ledger import Ledger
+
+POLL_S = 0.02
+PATIENCE_S = 1800.0
+"""After so long without what is waited for, something hangs, s."""
+
+ATTEMPTS = 3
+"""How often a supervisor starts a command again."""
+
+
+class NotHappened(Exception):
+    """The fault did not take place, or not in the middle of the work: its row would say nothing."""
+
+
+class Scene:
+    """One output folder, the commands that work on it, and the fault that is done to them.
+
+    Parameters
+    ----------
+    lab
+        The night, and what is expected of it.
+    folder
+        Of this fault alone.
+    rng
+        Decides on the moment and the victim.
+
+    Attributes
+    ----------
+    out, environment, poll_s, tmp
+        Where results go, how commands are started, how often is looked at them, s, and where their temporary files are;
+        a fault may change the first three before it starts any.
+    evidence, exits
+        What shows that the fault took place; exit codes.
+    recovery_s, elapsed_s, measured
+        As in `benchmarks.faults.fault.Outcome`; None: not yet.
+    """
+
+    def __init__(self, lab: Lab, folder: Path, rng: Random) -> None:
+        self.lab, self.folder, self.rng = lab, folder, rng
+        self.out, self.tmp = folder / "out", folder / "tmp"
+        self.environment = environment(lab.folder, self.tmp, lab.api)
+        self.poll_s = POLL_S
+        self.evidence: list[str] = []
+        self.exits: list[int] = []
+        self._began: float | None = None
+        self._struck: tuple[float, int] | None = None
+        self.recovery_s: float | None = None
+        self.measured: dict[str, Any] | None = None
+        self.elapsed_s = 0.0
+        self._living: list[psutil.Popen] = []
+
+    def start(self, *inputs: object, verb: str = "run", options: Sequence[str] = ()) -> psutil.Popen:
+        """Start a command on the night, or on other inputs."""
+        given = [*(map(str, inputs or (self.lab.raw,))), "--out", str(self.out), *options, "--json"]
+        return self.again([*CLI, verb, *given])
+
+    def again(self, command: Sequence[str]) -> psutil.Popen:
+        """Start a command line as it is."""
+        self._began = self._began or time.monotonic()
+        number = len(self.exits)
+        with (self.folder / f"stdout-{number}").open("w") as stdout, self.stderr.open("w") as stderr:
+            process = psutil.Popen(command, stdout=stdout, stderr=stderr, env=self.environment, cwd=ROOT)
+        self._living.append(process)
+        return process
+
+    @property
+    def stderr(self) -> Path:
+        """What the present command says."""
+        return self.folder / f"stderr-{len(self.exits)}"
+
+    def done(self) -> int:
+        """Number of exposures that are finished and published."""
+        return sum(record.status == "done" for record in Ledger(self.out).records())
+
+    def until(self, condition: Callable[[], object], *commands: psutil.Popen) -> None:
+        """Wait for a condition while commands run.
+
+        Raises
+        ------
+        NotHappened
+            One has ended before, or it takes too long.
+        """
+        end = time.monotonic() + PATIENCE_S
+        while not condition():
+            self._look()
+            for command in commands:
+                if command.poll() is not None:
+                    raise NotHappened(f"the command ended with {command.poll()} before: {self._said()}")
+            if time.monotonic() > end:
+                raise NotHappened(f"waited {PATIENCE_S:.0f} s in vain: {self._said()}")
+            time.sleep(self.poll_s)
+
+    def middle(self, command: psutil.Popen) -> None:
+        """Wait for a moment in the middle of the work: so many exposures stored, or so many finished."""
+        wanted = self.rng.randint(1, self.lab.size.exposures // 2)
+        stored = self.rng.random() < 0.5
+        pattern = "tiles/*/*.zarr/zarr.json"
+        self.until(lambda: (len(list(self.out.glob(pattern))) if stored else self.done()) >= wanted, command)
+        self.evidence.append(f"with {wanted} of {self.lab.size.exposures} exposures {'stored' if stored else 'done'}")
+
+    def strike(self, action: Callable[[], object]) -> None:
+        """Do the fault, now.
+
+        Raises
+        ------
+        NotHappened
+            All the work was done already.
+        """
+        before = self.done()
+        if before >= self.lab.size.exposures:
+            raise NotHappened("all exposures were done before")
+        self._struck = time.monotonic(), before
+        action()
+
+    def require(self, fact: object, evidence: str) -> None:
+        """Keep what shows that the fault took place.
+
+        Raises
+        ------
+        NotHappened
+            It is not so.
+        """
+        if not fact:
+            raise NotHappened(f"not so: {evidence}")
+        self.evidence.append(evidence)
+
+    def ended(self, command: psutil.Popen) -> int:
+        """Wait for the end of a command; give its exit code."""
+        self.until(lambda: command.poll() is not None)
+        self._look()
+        self._living.remove(command)
+        self.exits.append(int(command.poll() or 0))
+        self.elapsed_s = time.monotonic() - (self._began or 0.0)
+        return self.exits[-1]
+
+    def finish(self, command: psutil.Popen, code: int = 0) -> None:
+        """Wait for its end, and start the same again until it ends as it should, as a supervisor would."""
+        again = list(command.args)
+        for _ in range(ATTEMPTS):
+            if self.ended(command) == code:
+                return
+            command = self.again(again)
+        self.ended(command)
+
+    def measure(self) -> None:
+        """Look at what is published and left; where that is gone with the fault's surroundings, before they go."""
+        if self.measured is None:
+            self.measured = {
+                **differences(self.lab.expected, published(self.out)),
+                "problems": problems(self.out),
+                "leftovers": left_behind(self.out, self.tmp),
+            }
+
+    def close(self) -> None:
+        """End what a fault that failed has left running."""
+        for command in self._living:
+            family = [command, *command.children(recursive=True)] if command.poll() is None else []
+            for one in family:
+                try:
+                    one.kill()
+                except psutil.NoSuchProcess:
+                    continue
+            psutil.wait_procs(family, 60)
+
+    def _look(self) -> None:
+        if self._struck is not None and self.recovery_s is None:
+            moment, before = self._struck
+            if self.done() > before:
+                self.recovery_s = time.monotonic() - moment
+
+    def _said(self) -> str:
+        return self.stderr.read_text()[-2000:] if self.stderr.exists() else ""
+
+
+def stop(process: subprocess.Popen[Any]) -> None:
+    """End a process of ours."""
+    process.kill()
+    process.wait()

@@ -1,0 +1,52 @@
+"""Outcomes as tables: on the terminal, in JSON and in the docs."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table
+
+from benchmarks.faults.fault import Outcome
+from benchmarks.faults.lab import Lab
+from benchmarks.page import table
+
+HEADINGS = (
+    "fault", "rows lost", "rows double", "exposures lost", "exposures double", "files that differ", "verify",
+    "left over", "exit codes", "recovery, s", "in all, s",
+)  # fmt: skip
+
+
+def cells(outcome: Outcome) -> list[str]:
+    """Give one row of the table."""
+    recovery = "" if outcome.recovery_s is None else f"{outcome.recovery_s:.1f}"
+    counts = (
+        outcome.rows_lost, outcome.rows_duplicated, outcome.exposures_lost, outcome.exposures_duplicated,
+        outcome.files_differing, outcome.problems, len(outcome.leftovers),
+    )  # fmt: skip
+    shown = [str(count) for count in counts] if outcome.failure is None else ["?"] * len(counts)
+    codes = ", ".join(map(str, outcome.exit_codes))
+    return [outcome.name, *shown, codes, recovery, f"{outcome.elapsed_s:.1f}"]
+
+
+def terminal(outcomes: Sequence[Outcome]) -> Table:
+    """Give the table for a terminal, rows that say nothing or tell of damage in red."""
+    shown = Table(*HEADINGS)
+    for outcome in outcomes:
+        shown.add_row(*cells(outcome), style=None if outcome.survived else "red")
+    return shown
+
+
+def summary(lab: Lab, seed: int, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Give everything as values that JSON knows."""
+    night = {
+        "exposures": lab.size.exposures, "shape": lab.size.shape, "rows": lab.expected.rows.total(),
+        "files": len(lab.expected.files), "seconds": round(lab.elapsed_s, 1),
+    }  # fmt: skip
+    rows = [asdict(one) | {"survived": one.survived} for one in outcomes]
+    return {"seed": seed, "night": night, "faults": rows, "survived": all(one.survived for one in outcomes)}
+
+
+def markdown(outcomes: Sequence[Outcome]) -> str:
+    """Give the tables of the page: the figures, and how each fault was done."""
+    how = table(("fault", "what is done", "what shows that it was"), [(o.name, o.how, o.evidence) for o in outcomes])
+    return f"{table(HEADINGS, [cells(one) for one in outcomes])}\n\n{how.replace('---: |', '--- |')}"

@@ -1,0 +1,89 @@
+import io
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.faults import published as module
+from benchmarks.faults.fault import Outcome
+from benchmarks.faults.published import Published, differences, left_behind, published
+
+WHOLE = Published({"a": b"1", "b": b"2"}, Counter({7: 1, 8: 1}), Counter({(1, 0): 1, (1, 1): 1}))
+NOTHING = {
+    "rows_lost": 0, "rows_duplicated": 0, "exposures_lost": 0, "exposures_duplicated": 0, "files_differing": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "differs"),
+    [
+        (WHOLE, {}),
+        (replace(WHOLE, rows=Counter({7: 1})), {"rows_lost": 1}),
+        (replace(WHOLE, rows=Counter({7: 1, 8: 3})), {"rows_duplicated": 2}),
+        (replace(WHOLE, exposures=Counter({(1, 0): 1})), {"exposures_lost": 1}),
+        (replace(WHOLE, exposures=Counter({(1, 0): 2, (1, 1): 1})), {"exposures_duplicated": 1}),
+        (replace(WHOLE, files={"a": b"1", "b": b"3"}), {"files_differing": 1}),
+        (replace(WHOLE, files={"a": b"1"}), {"files_differing": 1}),
+        (replace(WHOLE, files={"a": b"1", "b": b"2", "c": b""}), {"files_differing": 1}),
+    ],
+)
+def test_what_is_lost_double_and_different_is_counted(found, differs):
+    counts = differences(WHOLE, found)
+    assert counts == NOTHING | differs
+    outcome = Outcome("fault", "how", **counts, exit_codes=(0,))
+    assert outcome.survived is (not differs)
+
+
+@pytest.mark.parametrize(
+    "flaw",
+    [
+        {"problems": 1},
+        {"leftovers": ("x",)},
+        {"failure": "it did not happen"},
+        {"exit_codes": (0, 1)},
+        {"exit_codes": ()},
+    ],
+)
+def test_other_flaws_are_no_survival_either(flaw):
+    whole = Outcome("fault", "how", exit_codes=(1, 0))
+    assert whole.survived
+    assert not replace(whole, **flaw).survived
+    assert replace(whole, code=1, exit_codes=(1,)).survived
+
+
+def test_an_exposure_under_two_nights_is_double(tmp_path):
+    content = io.BytesIO()
+    pq.write_table(pa.table({"diaSourceId": [7, 8]}), content)
+    for night in ("20260101", "20260102"):
+        path = tmp_path / "catalogs" / "dia_source" / f"night={night}" / "5-3.parquet"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content.getvalue())
+    found = published(tmp_path)
+    assert found.exposures == Counter({(5, 3): 2})
+    assert found.rows == Counter({7: 2, 8: 2})
+    assert differences(replace(WHOLE, exposures=Counter({(5, 3): 1})), found) == NOTHING | {
+        "exposures_duplicated": 1, "rows_duplicated": 2, "files_differing": 4,
+    }  # fmt: skip
+
+
+def test_files_and_processes_that_are_left_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LEAVING_S", 0.1)
+    out, tmp = tmp_path / "out", tmp_path / "tmp"
+    for path in (out / "staging" / "x", out / "lease.json", tmp / "deep" / "file", tmp / "dask" / "global.lock"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env={"TMPDIR": str(tmp)})
+    while psutil.Process(sleeper.pid).environ().get("TMPDIR") != str(tmp):
+        pass
+    try:
+        found = left_behind(out, tmp)
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    names = {str(out / "staging" / "x"), str(out / "lease.json"), str(tmp / "deep" / "file"), f"process {sleeper.pid}"}
+    assert set(found) == names
