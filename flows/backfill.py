@@ -7,14 +7,19 @@ from pathlib import Path
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
+from flows.adapters.ledger import Ledger
 from flows.adapters.sources import Source
 from flows.lease_wait import patient_lease
 from flows.night_work import planner, work
 from flows.observe.log import tell
-from flows.tally import combined
-from schemas.errors import BadInput, Misconfigured, Retryable
+from flows.plan import Plan
+from flows.source_name import name_of
+from flows.tally import combined, summarise
+from flows.withdrawal import Name, name_tuple
+from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.ledger import ExposureRecord
 from schemas.settings import Settings
+from schemas.summary import Trouble
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,11 +44,14 @@ class Archive:
         Sources that do not say which night they are of: they cannot be used, whatever the range.
     open
         Night -> how many of its exposures are to be searched, judged by the ledger alone.
+    missing
+        Exposures that are asked for, and that no source could be read for: they fail.
     """
 
     nights: Mapping[str, tuple[Source, ...]]
     nameless: tuple[Source, ...]
     open: Mapping[str, int]
+    missing: tuple[Trouble, ...] = ()
 
     @property
     def portions(self) -> Iterator[tuple[str, tuple[Source, ...]]]:
@@ -72,7 +80,8 @@ def survey(
     first, last
         Range of nights, YYYYMMDD, both included; None: no limit.
     wanted
-        Test of the ledger record of an exposure: others, and those without a record, are left out; None: all are in.
+        Test of the ledger record of an exposure: others, and those without a record, are left out; those that pass and
+        have no source are told as missing. None: all are in.
 
     Raises
     ------
@@ -82,14 +91,18 @@ def survey(
     plan = planner(out, settings, dry=True)
     nights: dict[str, list[Source]] = {}
     still: dict[str, int] = {}
-    nameless = []
+    nameless: list[Source] = []
+    errors: dict[str, NightstrideError] = {}
+    matched: set[Name] = set()
     with ThreadPoolExecutor(READERS) as pool:
         for source, known in zip(sources, pool.map(lambda one: _identified(plan, one), sources), strict=True):
-            if known is None:
+            if isinstance(known, NightstrideError):
                 nameless += [source] if wanted is None else []
+                errors[name_of(source)] = known
                 continue
             if wanted is not None and not (known.record is not None and wanted(known.record)):
                 continue
+            matched.add(name_tuple(known.key))
             night, is_open = known.key.night, plan.outdated(known) is not None
             nights.setdefault(night, []).append(source)
             still[night] = still.get(night, 0) + is_open
@@ -101,15 +114,34 @@ def survey(
             f"the archive has no exposure of these nights; it has {min(nights)} to {max(nights)}.",
             "name nights between those.",
         )
-    return Archive({night: tuple(nights[night]) for night in chosen}, tuple(nameless), still)
+    asked = Ledger(out).records() if wanted is not None else []
+    missing = tuple(
+        _missing(record, errors.get(record.source_uri))
+        for record in asked
+        if (first or record.night) <= record.night <= (last or record.night)
+        and wanted is not None
+        and wanted(record)
+        and name_tuple(record.key) not in matched
+    )
+    return Archive({night: tuple(nights[night]) for night in chosen}, tuple(nameless), still, missing)
 
 
-def _identified(plan: "Planner", source: Source) -> "Item | None":
-    """Give the exposure of a source; None if it does not say which it is."""
+def _identified(plan: "Planner", source: Source) -> "Item | NightstrideError":
+    """Give the exposure of a source; the error if it does not say which it is."""
     try:
         return plan.identify(source)
-    except (BadInput, Retryable):
-        return None
+    except (BadInput, Retryable) as error:
+        return error
+
+
+def _missing(record: ExposureRecord, error: NightstrideError | None) -> Trouble:
+    if error is not None:
+        return Trouble(uri=record.source_uri, code=error.code, message=str(error))
+    message = (
+        f"{record.source_uri}: exposure {record.name} of night {record.night} is asked for, and nothing that was given "
+        "holds it. To fix, give what it was searched from."
+    )
+    return Trouble(uri=record.source_uri, code="no_source", message=message)
 
 
 @dataclass
@@ -161,7 +193,7 @@ class Backfill:
                 self._say(f"night {night} done; {left} exposures left, {self._time_left(left)}")
                 if left:
                     self.pause(self.pause_s)
-        return combined(summaries)
+        return combined([*summaries, summarise(Plan((), (), 0, failed=archive.missing), ())])
 
     def _one(self, sources: Sequence[Source]) -> "RunSummary":
         with patient_lease(self.out, None, self._say):

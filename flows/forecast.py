@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from schemas.exposure import ExposureKey
+    from schemas.summary import Trouble
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,13 @@ def forecast(sources: Sequence[Source], out: Path, settings: Settings) -> list[F
     found = [_of(name_of(item.source), item.key, "search", item.why.code, item.why.text) for item in plan.todo]
     found += [_of(one.source_uri, one.key, "skip", "current", "published and up to date") for one in plan.published]
     found += [_of(one.uri, None, "quarantine", one.code, one.message) for one in plan.quarantined]
-    found += [_of(one.uri, None, "fail", one.code, one.message) for one in plan.failed]
+    found += failing(plan.failed)
     return sorted(found, key=lambda one: (one.night or "", one.visit or 0, one.detector or 0, one.uri))
+
+
+def failing(troubles: Sequence["Trouble"]) -> list[Forecast]:
+    """Give what is known of exposures that would fail."""
+    return [_of(one.uri, None, "fail", one.code, one.message) for one in troubles]
 
 
 def show(forecasts: Sequence[Forecast], console: "Console") -> None:

@@ -6,11 +6,15 @@ from pathlib import Path
 
 from flows.adapters.ledger import Ledger
 from flows.adapters.sources import Source, list_sources
+from flows.digest import digest
+from flows.lineage import memo_name, trace
+from flows.provenance import recorded_settings
 from flows.source_name import name_of
 from schemas.errors import Misconfigured
 from schemas.ledger import ExposureRecord, ProvenanceRecord
 from schemas.model_card import ModelCard
 from schemas.settings import Settings
+from stages import PIPELINE
 
 LEAST_DIGITS = 8
 """Of a SHA-256, to name a model by."""
@@ -25,9 +29,11 @@ class ModelUse:
     model, name, version, sha256
         As stages call it; name, version and digest of the weights, of its card. Empty: not recorded.
     nights
-        Nights with exposures whose published results are from it.
+        Nights with exposures that it was the last to search.
     exposures, detections
-        How many exposures, and rows of `dia_source`.
+        How many of them are published, and their rows of `dia_source`.
+    quarantined, failed
+        How many of them are not: what was published before may have been withdrawn for it.
     replaced
         Exposures of which it made results that were replaced since.
     """
@@ -39,11 +45,18 @@ class ModelUse:
     nights: set[str] = field(default_factory=set)
     exposures: int = 0
     detections: int = 0
+    quarantined: int = 0
+    failed: int = 0
     replaced: int = 0
+
+    @property
+    def total(self) -> int:
+        """Number of exposures that it was the last to search."""
+        return self.exposures + self.quarantined + self.failed
 
 
 def model_uses(out: Path) -> tuple[ModelUse, ...]:
-    """List the models of all published exposures, and of what was replaced; nothing is changed.
+    """List the models that exposures were last searched with, and of what was replaced; nothing is changed.
 
     Raises
     ------
@@ -61,19 +74,19 @@ def model_uses(out: Path) -> tuple[ModelUse, ...]:
         return known[provenance]
 
     for record in ledger.records():
-        if record.status != "done":
-            continue
         for use in of(record.provenance):
             use.nights.add(record.night)
-            use.exposures += 1
-            use.detections += record.detections
+            use.exposures += record.status == "done"
+            use.quarantined += record.status == "quarantined"
+            use.failed += record.status == "failed"
+            use.detections += record.detections if record.status == "done" else 0
         for use in {id(one): one for before in record.previous for one in of(before.provenance)}.values():
             use.replaced += 1
     return tuple(uses[one] for one in sorted(uses))
 
 
 def searched_with(out: Path, wanted: str) -> Callable[[ExposureRecord], bool]:
-    """Give the test whether the published results of an exposure are from a model.
+    """Give the test whether a model was the last to search an exposure, whatever came of it.
 
     Parameters
     ----------
@@ -85,16 +98,16 @@ def searched_with(out: Path, wanted: str) -> Callable[[ExposureRecord], bool]:
     Raises
     ------
     Misconfigured
-        Nothing that is published is from such a model.
+        No exposure was last searched with such a model.
     """
     _require_ledger(out)
     ledger, uses = Ledger(out), model_uses(out)
-    if not any(use.exposures and _is(use, wanted) for use in uses):
-        there = ", ".join(sorted({f"{use.name} {use.version} ({use.sha256[:12]})" for use in uses if use.exposures}))
+    if not any(use.total and _is(use, wanted) for use in uses):
+        there = ", ".join(sorted({f"{use.name} {use.version} ({use.sha256[:12]})" for use in uses if use.total}))
         raise Misconfigured(
             "no_such_model",
             f"--searched-with {wanted}",
-            f"nothing that {out} has published was searched with it; its models: {there or 'none'}.",
+            f"no exposure of {out} was last searched with it; its models: {there or 'none'}.",
             "name one of these, by its name, 'name version' or SHA-256; see `nightstride models OUT`.",
         )
     known: dict[str | None, bool] = {}
@@ -103,7 +116,7 @@ def searched_with(out: Path, wanted: str) -> Callable[[ExposureRecord], bool]:
         if record.provenance not in known:
             made = ledger.provenance(record.provenance) if record.provenance else None
             known[record.provenance] = any(_is(ModelUse(*names), wanted) for names in _names(made))
-        return record.status == "done" and known[record.provenance]
+        return known[record.provenance]
 
     return test
 
@@ -114,11 +127,42 @@ def recorded_sources(out: Path, test: Callable[[ExposureRecord], bool], settings
     Raises
     ------
     Misconfigured
-        One of them is not there any more.
+        One of them is not there any more, or was read with more than its name tells: mask, PSF, band, zero point.
     """
-    wanted = [record.source_uri for record in Ledger(out).records() if test(record)]
-    found = list_sources(sorted({_file(uri) for uri in wanted}), settings)
-    return [source for source in found if name_of(source) in set(wanted)]
+    ledger = Ledger(out)
+    records = {record.source_uri: record for record in ledger.records() if test(record)}
+    listed = list_sources(sorted({_file(uri) for uri in records}), settings)
+    found = [source for source in listed if name_of(source) in records]
+    made = {one: ledger.provenance(one) for one in {record.provenance for record in records.values()} if one}
+    pairs = [(source, records[name_of(source)]) for source in found]
+    others = [
+        record.source_uri
+        for source, record in pairs
+        if not _is_read_alike(source, record, made.get(record.provenance or ""), ledger)
+    ]
+    if others:
+        raise Misconfigured(
+            "read_otherwise",
+            others[0],
+            f"{len(others)} of {len(found)} exposures were read with more or other than what lies beside the file, as "
+            "from a manifest or a Butler; or it is not known how.",
+            "give ARCHIVE: what they were searched from.",
+        )
+    return found
+
+
+def _is_read_alike(source: Source, record: ExposureRecord, made: ProvenanceRecord | None, ledger: Ledger) -> bool:
+    """Tell whether a source, as it is listed now, was read for a record: same planes, and nothing given beside."""
+    if made is None:
+        return False
+    settings = recorded_settings(made)
+    same_stages = made.stages == {stage.name: stage.version for stage in PIPELINE}
+    if record.status == "done" and same_stages and not settings.detect.screen:  # cards of screens are not recorded
+        digests = {model: digest(card) for model, card in made.models.items()}
+        return trace(source, record.source_sha256, PIPELINE, digests, settings).final == record.digest
+    # The digests cannot be had again: what is remembered of the source tells as well, unless it was read in two ways.
+    memo = ledger.remembered(memo_name(source, settings))
+    return memo is not None and memo.key == record.key and record.source_sha256 in ("", memo.sha256)
 
 
 def _file(uri: str) -> str:

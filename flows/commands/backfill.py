@@ -106,6 +106,7 @@ def _forecast(nights: "Archive", out: Path, settings: "Settings", console: "Cons
     from flows import forecast
 
     found = [one for _, sources in nights.portions for one in forecast.forecast(sources, out, settings)]
+    found += forecast.failing(nights.missing)
     forecast.show(found, console)
     if as_json:
         typer.echo(json.dumps(forecast.as_json(found)))
