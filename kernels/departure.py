@@ -1,5 +1,6 @@
 """How far a value is from what came before."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ class Departure:
     median
         Of the earlier ones.
     sigma
-        What one more value scatters about that median.
+        What such a value scatters about that median.
     score
         How many sigma the value is above the median; infinite where nothing scatters and the value differs.
     """
@@ -26,15 +27,17 @@ class Departure:
     score: float
 
 
-def departure(value: float, error: float, earlier: ArrayLike) -> Departure:
+def departure(value: float, error: float, earlier: ArrayLike, floor: float = 0.0) -> Departure:
     """Compare a value with earlier ones, robustly.
 
     Parameters
     ----------
     value, error
-        The value, and its standard error: the scatter is never taken to be less than that.
+        The value, and its standard error, which adds to the scatter in quadrature.
     earlier : (n,)
         Earlier values, n >= 2.
+    floor
+        Least sigma: differences that do not matter, however little the values scatter.
 
     Notes
     -----
@@ -45,7 +48,7 @@ def departure(value: float, error: float, earlier: ArrayLike) -> Departure:
     n = len(values)
     median = float(np.median(values))
     scatter = float(median_abs_deviation(values, scale="normal")) * n / (n - 0.8) * float(np.sqrt(1 + np.pi / (2 * n)))
-    sigma = max(scatter, error)
+    sigma = max(math.hypot(scatter, error), floor)
     if sigma == 0:
         return Departure(median, 0.0, 0.0 if value == median else float(np.copysign(np.inf, value - median)))
     return Departure(median, sigma, (value - median) / sigma)

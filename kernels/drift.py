@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control, kstwobign, median_abs_deviation
+from scipy.stats import false_discovery_control, halfnorm, kstwobign, norm
 
 Counts = NDArray[np.int64]
 
@@ -54,22 +54,58 @@ def adjusted(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(false_discovery_control(p, method="by")) if len(p) else p
 
 
-def usual_distance(reference: NDArray[np.int64], sigmas: float) -> float:
-    """Give the distance that a night of the reference hardly exceeds.
+def least_distance(alpha: float, features: int, n: float) -> float:
+    """Give the distance that is no chance, of several features tested together; 1: none is that large.
 
-    Each night of it is compared with all others; the distances are positive and skew, so their logarithms count:
-    exp(median + sigmas * 1.4826 MAD).
+    Parameters
+    ----------
+    alpha
+        Level.
+    features
+        How many are tested together, as in `adjusted`.
+    n
+        Effective number of values, n m / (n + m).
+    """
+    together = features * float(np.sum(1 / np.arange(1, features + 1)))
+    return min(1.0, float(kstwobign.isf(alpha / together)) / float(np.sqrt(n)))
+
+
+def usual_distance(reference: Counts, n: int, sigmas: float, least: float) -> float:
+    """Give the distance that a night which only differs as earlier ones do hardly exceeds; below 1.
+
+    Each night of the reference is compared with all others. What chance adds to a distance falls with the number of
+    values, what differs from night to night does not: they are told apart, so that nights of few values and of many
+    can be compared.
 
     Parameters
     ----------
     reference : (nights, bins)
-        Counts of each night, two nights at least.
+        Counts of each night; two nights at least have values.
+    n
+        Number of values of the night that is judged.
     sigmas
         How rarely.
+    least
+        Distance that is no chance for that night, see `least_distance`.
+
+    Notes
+    -----
+    Distances end at 1, so they are taken as the separation of two unit Gaussians that far from each other,
+    u = 2 Phi^-1((1 + d) / 2). What chance adds to u^2 is 2 pi K^2 / n, n = n_1 n_2 / (n_1 + n_2), K distributed as
+    Kolmogorov's. The upper quartile of the reference, less that of chance, is that of half a Gaussian. A night with
+    more values than those of the reference mostly have is allowed what was chance there, as that hides what differs.
     """
-    total = reference.sum(axis=0)
-    each = np.array([distance(night, total - night) for night in reference if night.sum()])
-    logs = np.log(np.maximum(each, 1e-6))
-    if not len(logs):
-        return 0.0
-    return float(np.exp(np.median(logs) + sigmas * median_abs_deviation(logs, scale="normal")))
+    nights = reference[reference.sum(axis=1) > 0]
+    total, each = nights.sum(axis=0), nights.sum(axis=1)
+    effective = each * (total.sum() - each) / total.sum()
+    apart = _separation(np.array([distance(night, total - night) for night in nights]))
+    chance = 2 * np.pi * float(kstwobign.ppf(0.75)) ** 2 / effective
+    sigma = float(np.sqrt(max(np.quantile(apart**2 - chance, 0.75), 0))) / float(halfnorm.ppf(0.75))
+    here = n * total.sum() / (n + total.sum())
+    coarser = max(1.0, float(np.sqrt(here / np.median(effective))))
+    limit = np.hypot(sigmas * sigma, coarser * float(_separation(np.array(least))))
+    return float(2 * norm.cdf(limit / 2) - 1)
+
+
+def _separation(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(2 * norm.ppf((1 + np.minimum(distances, 1 - 1e-6)) / 2))

@@ -43,6 +43,8 @@ FEATURES = {
     "sharpness": Bins(0, 3, 60),
     "negativeFraction": Bins(0, 2, 40),
     "reducedChi2": Bins(0.1, 100, 80, log=True),
-    "noise": Bins(1e-4, 1e8, 600, log=True),
 }
-"""Columns of `dia_source`; chi squared of the trail fit per pixel; noise of a pixel, one value per exposure."""
+"""Columns of `dia_source`, and chi squared of the trail fit per pixel.
+
+Only what has a value per detection: what is common to an exposure or a night is no sample, and is judged by its median.
+"""

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kernels.drift import adjusted, distance, distance_p, stability_index, usual_distance
+from kernels.drift import Counts, adjusted, distance, distance_p, least_distance, stability_index, usual_distance
 from kernels.feature_bins import FEATURES
 from schemas.quality import BandMeasures, Drift, Sketch
 from schemas.quality_settings import QualitySettings
+
+OUT_OF_REACH = 0.95
+"""Distance that no drift can be asked to exceed: what needs a larger one is not judged."""
 
 
 def drifts(now: BandMeasures, reference: Sequence[BandMeasures], settings: QualitySettings) -> tuple[Drift, ...]:
@@ -27,27 +29,33 @@ def drifts(now: BandMeasures, reference: Sequence[BandMeasures], settings: Quali
     settings
         Limits.
     """
-    tested = [sketch for sketch in now.sketches if sketch.n]
-    if len(reference) < settings.least_nights or not tested:
-        return tuple(Drift(feature=one.feature, verdict="no_history", n=one.n) for one in tested)
-    earlier = {one.feature: _stacked(one.feature, reference) for one in tested}
-    counts = {one.feature: _counts(one) for one in tested}
-    totals = {name: stack.sum(axis=0) for name, stack in earlier.items()}
-    distances = {name: distance(counts[name], totals[name]) for name in counts}
+    known = [one for one in now.sketches if one.n and one.feature in FEATURES]
+    earlier = {one.feature: _stacked(one.feature, reference) for one in known}
+    tested = [one for one in known if len(earlier[one.feature]) >= settings.least_nights]
+    distances = [distance(_counts(one), earlier[one.feature].sum(axis=0)) for one in tested]
     chance = adjusted(
-        np.array([distance_p(distances[one.feature], one.n, int(totals[one.feature].sum())) for one in tested])
+        np.array(
+            [
+                distance_p(far, one.n, int(earlier[one.feature].sum()))
+                for one, far in zip(tested, distances, strict=True)
+            ]
+        )
     )
-    return tuple(
-        _judged(one, counts[one.feature], earlier[one.feature], distances[one.feature], float(p), settings)
-        for one, p in zip(tested, chance, strict=True)
-    )
+    judged = {
+        one.feature: _judged(one, earlier[one.feature], far, float(p), len(tested), settings)
+        for one, far, p in zip(tested, distances, chance, strict=True)
+    }
+    return tuple(judged.get(one.feature, _no_history(one)) for one in known)
 
 
-def _judged(
-    one: Sketch, counts: NDArray[np.int64], earlier: NDArray[np.int64], far: float, p: float, settings: QualitySettings
-) -> Drift:
-    psi = stability_index(counts, earlier.sum(axis=0))
-    usual = usual_distance(earlier, settings.warn_sigma)
+def _judged(one: Sketch, earlier: Counts, far: float, p: float, features: int, settings: QualitySettings) -> Drift:
+    total = earlier.sum(axis=0)
+    m = int(total.sum())
+    least = least_distance(settings.drift_alpha, features, one.n * m / (one.n + m))
+    usual = usual_distance(earlier, one.n, settings.warn_sigma, least)
+    if max(least, usual) > OUT_OF_REACH:
+        return _no_history(one)
+    psi = stability_index(_counts(one), total)
     known: dict[str, Any] = {"feature": one.feature, "n": one.n, "psi": psi, "distance": far, "p": p, "usual": usual}
     if p >= settings.drift_alpha or psi < settings.drift_psi or far <= usual:
         return Drift(**known, verdict="pass")
@@ -59,12 +67,17 @@ def _judged(
     return Drift(**known, verdict="warn", problem=problem, remedy=remedy)
 
 
-def _stacked(feature: str, reference: Sequence[BandMeasures]) -> NDArray[np.int64]:
-    found = [next((one for one in night.sketches if one.feature == feature), None) for night in reference]
-    return np.array([_counts(one) if one else np.zeros(FEATURES[feature].count, np.int64) for one in found])
+def _no_history(one: Sketch) -> Drift:
+    return Drift(feature=one.feature, verdict="no_history", n=one.n)
 
 
-def _counts(sketch: Sketch) -> NDArray[np.int64]:
+def _stacked(feature: str, reference: Sequence[BandMeasures]) -> Counts:
+    """Give the counts of the nights that have values of a feature."""
+    found = [one for night in reference for one in night.sketches if one.feature == feature and one.n]
+    return np.array([_counts(one) for one in found]).reshape(len(found), FEATURES[feature].count)
+
+
+def _counts(sketch: Sketch) -> Counts:
     counts = np.zeros(FEATURES[sketch.feature].count, np.int64)
     for place, count in sketch.counts:
         counts[place] = count

@@ -140,7 +140,6 @@ def _sketches(exposures: list[Looked]) -> Iterator[Sketch]:
         rows[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("trailChi2", "trailNdata")
     )
     values["reducedChi2"] = chi2[pixels > 5] / (pixels[pixels > 5] - 5)  # five parameters are fitted
-    values["noise"] = np.array([one.info.noise for one in exposures])
     for name, bins in FEATURES.items():
         counts = bins.histogram(values[name])
         filled = np.flatnonzero(counts)

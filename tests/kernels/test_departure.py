@@ -20,8 +20,16 @@ def test_outliers_hardly_matter():
     assert found.score < -5
 
 
-def test_scatter_is_no_less_than_the_error_of_the_value():
+def test_error_adds_to_the_scatter_in_quadrature():
     assert departure(3.0, 0.5, [2.0] * 10).score == 2.0
+    earlier = [1.0, 2.0, 3.0] * 10
+    scatter = departure(2.0, 0.0, earlier).sigma
+    assert departure(2.0, 0.5, earlier).sigma == pytest.approx(math.hypot(scatter, 0.5))
+
+
+def test_sigma_is_no_less_than_its_floor():
+    assert departure(27.0001, 0.0, [27.0] * 30, 0.01).score == pytest.approx(0.01)
+    assert departure(27.0, 0.2, [27.0] * 30, 0.01).sigma == 0.2
 
 
 def test_values_that_do_not_scatter():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from kernels.drift import adjusted, distance, distance_p, stability_index, usual_distance
+from kernels.drift import adjusted, distance, distance_p, least_distance, stability_index, usual_distance
 
 
 def counts(rng, shift=0.0, n=2000, bins=40):
@@ -51,8 +51,47 @@ def test_shifted_samples_are():
 
 def test_nights_that_differ_have_a_larger_usual_distance():
     rng = np.random.default_rng(8)
-    calm = usual_distance(np.array([counts(rng) for _ in range(20)]), 3)
-    wild = usual_distance(np.array([counts(rng, rng.normal(0, 0.5)) for _ in range(20)]), 3)
-    assert 0 < calm < 0.1 < wild
-    assert usual_distance(np.zeros((3, 4), int), 3) == 0
+    calm = usual_distance(np.array([counts(rng) for _ in range(20)]), 2000, 3, 0.05)
+    wild = usual_distance(np.array([counts(rng, rng.normal(0, 0.5)) for _ in range(20)]), 2000, 3, 0.05)
+    assert 0.05 <= calm < 0.15 < wild < 1
     assert len(adjusted(np.array([]))) == 0
+
+
+def test_what_nights_differ_by_is_found_whatever_the_number_of_their_values():
+    """Centres scatter by 0.3: 3 sigma is a distance of 2 Phi(0.45) - 1 = 0.35, to which chance adds in quadrature."""
+    rng = np.random.default_rng(9)
+    for n in (100, 2000):
+        found = [
+            usual_distance(np.array([counts(rng, rng.normal(0, 0.3), n) for _ in range(30)]), n, 3, 1e-3)
+            for _ in range(60)
+        ]
+        assert np.median(found) == pytest.approx(0.35, abs=0.04)
+
+
+@pytest.mark.parametrize("n", [10, 20, 40])
+def test_of_equal_nights_with_few_values_hardly_more_is_usual_than_chance(n):
+    rng = np.random.default_rng(10)
+    least = least_distance(0.01, 7, n)
+    found = [usual_distance(np.array([counts(rng, n=n) for _ in range(30)]), n, 5, least) for _ in range(100)]
+    assert np.median(found) < min(1.1 * least, 0.7)
+    assert np.quantile(found, 0.95) < 0.95
+
+
+def test_a_night_of_more_values_than_the_reference_is_allowed_what_that_does_not_resolve():
+    rng = np.random.default_rng(11)
+    few = np.array([counts(rng, n=20) for _ in range(30)])
+    assert usual_distance(few, 100_000, 5, least_distance(0.01, 7, 600)) > 0.35
+
+
+def test_nights_without_values_do_not_count():
+    rng = np.random.default_rng(12)
+    some = np.array([counts(rng, n=30) for _ in range(15)])
+    with_empty = np.concatenate([some, np.zeros((15, some.shape[1]), int)])
+    assert usual_distance(with_empty, 30, 5, 0.3) == usual_distance(some, 30, 5, 0.3)
+
+
+def test_least_distance_is_that_of_the_adjusted_level():
+    least = least_distance(0.01, 4, 25)
+    p = distance_p(least, 50, 50)
+    assert adjusted(np.array([p, 1, 1, 1])).min() == pytest.approx(0.01)
+    assert least_distance(0.01, 7, 3) == 1

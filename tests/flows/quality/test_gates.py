@@ -67,3 +67,33 @@ def test_a_value_that_is_not_known_is_judged_only_where_a_limit_is_set():
     found = judged(band(depth=None), limits={"r": {"depth": [20, None]}})["depth"]
     assert found.verdict == "warn"
     assert "no zero point" in found.problem
+
+
+def one(value, n, error=None, metric="zero_point", unit="mag"):
+    """A band in which one thing was measured."""
+    return band().model_copy(update={"measures": (Measure(metric=metric, unit=unit, n=n, value=value, error=error),)})
+
+
+def test_a_difference_that_does_not_matter_is_none_however_little_nights_scatter():
+    calm = [one(27.0, 9, 0.0)] * 30
+    found = judged(one(27.0001, 9, 0.0), calm)["zero_point"]
+    assert (found.verdict, found.sigma) == ("pass", 0.01)
+    assert judged(one(27.2, 9, 0.0), calm)["zero_point"].verdict == "fail"
+    even = [one(100.0, 9, 0.0, "noise", "adu")] * 30
+    assert judged(one(101.0, 9, 0.0, "noise", "adu"), even)["noise"].sigma == 1.0
+
+
+def test_one_exposure_is_as_uncertain_as_one_of_earlier_nights():
+    """Exposures scatter by 0.1 mag: medians of 100 of them by 0.01, one by 0.1; 0.3 is much for those, not for one."""
+    steady = [one(27.0 + 0.002 * (place % 5), 100, 0.0125) for place in range(30)]
+    assert judged(one(26.7, 100, 0.0125), steady)["zero_point"].verdict == "fail"
+    single = judged(one(26.7, 1), steady)["zero_point"]
+    assert (single.verdict, single.sigma) == ("pass", pytest.approx(0.125, rel=0.01))
+    pair = judged(one(26.7, 2, 0.0), steady)["zero_point"]  # two that are equal by chance
+    assert pair.sigma == pytest.approx(0.125 / 2**0.5, rel=0.02)
+
+
+def test_nights_of_one_exposure_are_compared_by_their_scatter():
+    single = [one(27.0 + 0.1 * (place % 5), 1) for place in range(30)]
+    assert judged(one(26.7, 1), single)["zero_point"].verdict == "pass"
+    assert judged(one(24.0, 1), single)["zero_point"].verdict == "fail"

@@ -56,7 +56,6 @@ def test_rates_are_per_exposure_and_satellites_do_not_count_as_false(out, measur
     assert band.measure("cosmic_rays").value == 6
     assert band.measure("cosmic_rays").error == pytest.approx(np.sqrt(18) / 3)
     assert next(one for one in band.sketches if one.feature == "snr").n == 21
-    assert next(one for one in band.sketches if one.feature == "noise").n == 3
 
 
 def test_what_is_not_known_has_no_value(tmp_path):

@@ -1,0 +1,65 @@
+"""How often does the drift of features raise an alarm on ordinary nights, and how often when one has drifted?
+
+``python -m benchmarks.drift_alarms [--trials 100] [--seed 7]`` draws 30 earlier nights and one to be judged, each with
+a Poisson number of detections, in all features independently: a Gaussian over the bins, of width 0.12 of their range,
+whose centre scatters from night to night by a share of that width. In the night that is judged the reliability is
+shifted. Printed are, of so many trials, warnings of the reliability, nights with any warning, and no verdicts.
+"""
+
+import argparse
+
+import numpy as np
+
+from flows.quality.drift import drifts
+from kernels.feature_bins import FEATURES
+from schemas.quality import BandMeasures, Sketch
+from schemas.quality_settings import QualitySettings
+
+WIDTH = 0.12
+NIGHTS = 30
+
+
+def night(rng, detections, shift=0.0, scatter=0.0):
+    """Draw a night; the shift of reliability and the scatter of all centres are in units of the width."""
+    sketches = []
+    for name, bins in FEATURES.items():
+        centre = rng.normal(0, scatter) + (shift if name == "reliability" else 0.0)
+        low, high = (np.log(bins.low), np.log(bins.high)) if bins.log else (bins.low, bins.high)
+        values = low + (high - low) * (0.5 + WIDTH * rng.normal(centre, 1, detections))
+        counts = bins.histogram(np.exp(values) if bins.log else values)
+        found = tuple((int(place), int(counts[place])) for place in np.flatnonzero(counts))
+        sketches.append(Sketch(feature=name, counts=found))
+    return BandMeasures(
+        instrument="simulated", band="r", exposures=9, search="s", models=(), measures=(), sketches=tuple(sketches)
+    )
+
+
+def alarms(detections, shift, scatter, trials, seed):
+    """Count warnings of the reliability, nights with any warning, and trials without a verdict on it."""
+    rng, found = np.random.default_rng(seed), np.zeros(3, int)
+    for _ in range(trials):
+        numbers = np.maximum(rng.poisson(detections, NIGHTS + 1), 1)
+        earlier = [night(rng, number, 0.0, scatter) for number in numbers[1:]]
+        judged = drifts(night(rng, numbers[0], shift, scatter), earlier, QualitySettings())
+        one = next(drift for drift in judged if drift.feature == "reliability")
+        any_warns = any(drift.verdict == "warn" for drift in judged)
+        found += (one.verdict == "warn", any_warns, one.verdict == "no_history")
+    return found
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=7)
+    given = parser.parse_args()
+    print("detections  scatter  shift  warned  any warned  no verdict")
+    for detections in (10, 20, 40):
+        for scatter in (0.0, 0.2, 0.5):
+            for shift in (0.0, 1.0, 1.5, 2.0):
+                warned, some, none = alarms(detections, shift, scatter, given.trials, given.seed)
+                print(f"{detections:10}  {scatter:7}  {shift:5}  {warned:6}  {some:10}  {none:10}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
