@@ -54,10 +54,15 @@ def assess(
     # Imported here: a rerun with nothing to do should not pay for it.
     from flows.quality.judge import judge
 
+    note = ""
     if before is not None and before.digest == made_of:
         measured = before.measured
     else:
-        measured = _measured(out, night, records, recoveries)
+        measured, readable, wanted = _measured(out, night, records, recoveries)
+        if before is not None and readable < wanted and readable <= sum(one.exposures for one in before.measured):
+            # Most tiles were pruned: what is left of the night is no measure of it.
+            made_of, measured = before.digest, before.measured
+            note = f"measured before the night changed: of {wanted} exposures {readable} can be read now"
     nights = [one for one in ledger.quality_nights() if one < night][-READ_AT_MOST * settings.history_nights :]
     earlier = [record for one in nights if (record := ledger.quality(one)) is not None]
     found = QualityRecord(
@@ -65,21 +70,28 @@ def assess(
         digest=made_of,
         rules=rules,
         measured=measured,
-        judged=judge(measured, earlier, settings),
+        judged=_noted(judge(measured, earlier, settings), note),
         software=version("nightstride"),
     )
     ledger.put_quality(found)
     return found
 
 
+def _noted(judged: tuple[BandQuality, ...], note: str) -> tuple[BandQuality, ...]:
+    return tuple(one.model_copy(update={"notes": (*one.notes, note)}) for one in judged) if note else judged
+
+
 def _measured(
     out: Path, night: str, records: list[ExposureRecord], recoveries: tuple[Recovery, ...] | None
-) -> tuple[BandMeasures, ...]:
+) -> tuple[tuple[BandMeasures, ...], int, int]:
+    """Measure what can be read of a night; give also of how many exposures, and of how many it should be."""
     from flows.evaluation.recovery import read_recoveries
-    from flows.quality.exposures import look
+    from flows.quality.exposures import MOST, look
     from flows.quality.measure import measure
 
-    return measure(look(out, records), read_recoveries(out, night) if recoveries is None else recoveries)
+    looked = look(out, records)
+    measured = measure(looked, read_recoveries(out, night) if recoveries is None else recoveries)
+    return measured, len(looked), min(len(records), MOST)
 
 
 def digest_of(records: list[ExposureRecord]) -> str:

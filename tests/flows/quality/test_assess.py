@@ -40,8 +40,29 @@ def test_other_limits_judge_again_what_was_measured_even_without_tiles(out):
     assess(out, NIGHT, STRICT)
     shutil.rmtree(out / "tiles")
     assert assess(out, NIGHT, QualitySettings()).judged[0].verdict == "no_history"
+
+
+def test_a_measure_is_not_replaced_by_one_of_what_pruning_left(out):
+    for visit in (102, 103):
+        put(out, visit)
+    whole = assess(out, NIGHT, STRICT)
+    shutil.rmtree(out / "tiles")
+    put(out, 104, width=9.0)
+    kept = assess(out, NIGHT, STRICT)
+    assert (kept.measured, kept.digest) == (whole.measured, whole.digest)
+    assert kept.judged[0].notes[-1] == "measured before the night changed: of 4 exposures 1 can be read now"
+    for visit in (101, 102, 103):
+        put(out, visit)
+    again = assess(out, NIGHT, STRICT)
+    assert [one.exposures for one in again.measured] == [4]
+    assert not any("before the night changed" in note for note in again.judged[0].notes)
+
+
+def test_a_night_of_fewer_exposures_is_measured_anew(out):
     put(out, 102)
-    assert [one.exposures for one in assess(out, NIGHT, STRICT).measured] == [1]  # the tiles of the other are gone
+    assess(out, NIGHT, STRICT)
+    Ledger(out).remove(Ledger(out).records(NIGHT)[0].key)
+    assert [one.exposures for one in assess(out, NIGHT, STRICT).measured] == [1]
 
 
 def test_another_exposure_measures_again(out):
