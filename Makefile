@@ -56,10 +56,11 @@ imports: setup
 unit: setup
 	$(BIN)/python -m pytest -q
 
-acceptance: setup  ## The nights behind the README's figures, 12 exposures like ZTF's, 12 like the challenge's; the screen on 10,000 streaks; 500 exposures through a stream; the faults
-	for preset in ztf llnl; do \
+acceptance: setup  ## The nights behind the README's figures, 40 exposures like ZTF's, 24 like the challenge's; the screen on 10,000 streaks; 500 exposures through a stream; faults
+	for spec in ztf:10 llnl:6; do \
+		preset=$${spec%:*}; \
 		rm -rf $(NIGHT)-$$preset; \
-		$(BIN)/nightstride simulate --preset $$preset --visits 3 --detectors 4 --seed 777 --out $(NIGHT)-$$preset/raw; \
+		$(BIN)/nightstride simulate --preset $$preset --visits $${spec#*:} --detectors 4 --seed 2041 --out $(NIGHT)-$$preset/raw; \
 		$(BIN)/nightstride run $(NIGHT)-$$preset/raw --out $(NIGHT)-$$preset/out; \
 		$(BIN)/nightstride evaluate detect $(NIGHT)-$$preset/out --truth $(NIGHT)-$$preset/raw/truth.parquet; \
 	done

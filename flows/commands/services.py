@@ -38,7 +38,7 @@ def down_(
     folder: Folder,
     parts: Annotated[list[str] | None, typer.Argument(metavar="[postgres|server|worker]...", help="All.")] = None,
 ) -> None:
-    """Stop services; runs of the worker finish what is on its way first, and the next `run` or `up` goes on."""
+    """Stop services. A run of the worker that is on its way is ended with it; the next run of the night goes on."""
     from flows.services.folder import opened
     from flows.services.stack import down
 

@@ -46,20 +46,28 @@ class Daemon:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
                 cwd=self.record.parent,
             )  # fmt: skip
-        started = psutil.Process(process.pid).create_time()
-        known = myself().model_copy(update={"pid": process.pid, "started": started})
-        write_file(self.record, known.model_dump_json(indent=1).encode(), self.record.parent)
+        try:
+            started = psutil.Process(process.pid).create_time()
+            known = myself().model_copy(update={"pid": process.pid, "started": started})
+            write_file(self.record, known.model_dump_json(indent=1).encode(), self.record.parent)
+        except BaseException:
+            process.kill()  # nobody would find it again
+            process.wait()
+            raise
         # It is not ours to wait for: it lives on.
         process.returncode = 0
 
     def stop(self, patience_s: float) -> None:
-        """End it: SIGTERM, and SIGKILL to it and all that it has started when that takes too long."""
+        """End it: SIGTERM, and SIGKILL when that takes too long; then SIGKILL to all that it has started."""
         process = self.process
         if process is not None:
-            family = [process, *process.children(recursive=True)]
+            family = {process, *process.children(recursive=True)}
             process.terminate()
             with suppress(psutil.TimeoutExpired):
                 process.wait(patience_s)
+            for one in tuple(family):
+                with suppress(psutil.NoSuchProcess):
+                    family.update(one.children(recursive=True))  # started meanwhile
             for one in family:
                 with suppress(psutil.NoSuchProcess):
                     one.kill()

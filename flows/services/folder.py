@@ -1,7 +1,10 @@
 """The folder of the services: where they listen, their secrets and what clients need."""
 
+import fcntl
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +12,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flows.adapters.atomic import write_file
+from flows.adapters.atomic import write_file, writing
 from flows.prefect_server import PRIVATE
 from schemas.errors import Misconfigured
 
@@ -119,32 +122,53 @@ def made(path: Path, wanted: dict[str, object]) -> ServiceFolder:
     """
     path = path.resolve()
     given = {name: value for name, value in wanted.items() if value is not None}
-    if (path / "services.json").exists():
-        folder = opened(path)
-        if folder.addresses != folder.addresses.model_copy(update=given):
-            raise Misconfigured(
-                "services",
-                str(path / "services.json"),
-                f"says {folder.addresses!r}; asked for were {given}.",
-                "leave the options out, or run `nightstride services down` and edit that file.",
-            )
-        return folder
     folder = ServiceFolder(path, _addresses(given))
-    # Others may pass through: PostgreSQL runs as another user. What is secret has modes of its own.
-    path.mkdir(mode=0o755, parents=True, exist_ok=True)
-    folder.home.mkdir(mode=0o700, exist_ok=True)
-    lines = [f"{name}={value}" for name, value in folder.client.items()]
-    private_file(path / "client.env", "\n".join([*lines, ""]))
-    _ = folder.database_password
-    write_file(path / "services.json", folder.addresses.model_dump_json(indent=1).encode(), path)
+    with writing(path):
+        # Others may pass through: PostgreSQL runs as another user. What is secret has modes of its own.
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with alone(path):
+        if (path / "services.json").exists():
+            return _unchanged(opened(path), given)
+        with writing(path):
+            folder.home.mkdir(mode=0o700, exist_ok=True)
+        lines = [f"{name}={value}" for name, value in folder.client.items()]
+        private_file(path / "client.env", "\n".join([*lines, ""]))
+        _ = folder.database_password
+        write_file(path / "services.json", folder.addresses.model_dump_json(indent=1).encode(), path)
     return folder
 
 
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Wait until no other command makes this folder, or starts or stops its services."""
+    with writing(path), (path / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def private_file(path: Path, text: str) -> None:
-    """Write a file that nobody else can read at any moment."""
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
+    """Write a file that nobody else can read at any moment, and that is whole or not there."""
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with writing(path):
+        try:
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
+
+
+def _unchanged(folder: ServiceFolder, given: dict[str, object]) -> ServiceFolder:
+    if folder.addresses != folder.addresses.model_copy(update=given):
+        raise Misconfigured(
+            "services",
+            str(folder.path / "services.json"),
+            f"says {folder.addresses!r}; asked for were {given}.",
+            "leave the options out, or run `nightstride services down` and edit that file.",
+        )
+    return folder
 
 
 def _addresses(given: dict[str, object]) -> Addresses:
@@ -163,4 +187,7 @@ def _secret(path: Path) -> str:
         private_file(path, secrets.token_urlsafe(32))
     if path.stat().st_mode & 0o077:
         raise Misconfigured("services", str(path), "others may read this secret.", f"chmod 600 {path}.")
-    return path.read_text().strip()
+    found = path.read_text().strip()
+    if not found:
+        raise Misconfigured("services", str(path), "this secret is empty.", "write a long random word into it.")
+    return found

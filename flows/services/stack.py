@@ -1,12 +1,10 @@
 """All services of a folder: brought up, taken down and looked at in their order."""
 
-import fcntl
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from time import monotonic, sleep
 from typing import Literal, Protocol
 
-from flows.services.folder import ServiceFolder
+from flows.services.folder import ServiceFolder, alone
 from flows.services.orchestrator import Server, Worker
 from flows.services.postgres import Postgres
 from schemas.errors import Misconfigured
@@ -51,7 +49,7 @@ def up(folder: ServiceFolder, say: Callable[[str], None], healthy_s: float = HEA
     Misconfigured
         A service cannot be started, ends at once, or is not healthy in time.
     """
-    with _alone(folder):
+    with alone(folder.path):
         for name, service in services(folder).items():
             if service.running:
                 say(f"{name} runs")
@@ -81,7 +79,7 @@ def down(folder: ServiceFolder, parts: Sequence[str], say: Callable[[str], None]
     known = services(folder)
     if unknown := set(parts) - set(known):
         raise Misconfigured("services", " ".join(sorted(unknown)), "is no service.", f"use {', '.join(known)}.")
-    with _alone(folder):
+    with alone(folder.path):
         for name, service in reversed(known.items()):
             if not parts or name in parts:
                 say(f"{name} is stopped" if service.running else f"{name} does not run")
@@ -102,14 +100,9 @@ def _wait(folder: ServiceFolder, name: str, service: Service, healthy_s: float) 
         if not service.running or monotonic() > end:
             problem = f"is not healthy after {healthy_s:g} s." if service.running else "ended at once."
             raise Misconfigured(
-                "services", name, problem, f"see {folder.log(name)}; is port {folder.addresses.port} free?"
+                "services",
+                name,
+                problem,
+                f"see the log of {name} in {folder.path}; are the ports of services.json free?",
             )
         sleep(POLL_S)
-
-
-@contextmanager
-def _alone(folder: ServiceFolder) -> Iterator[None]:
-    """Wait until no other command starts or stops services of this folder."""
-    with (folder.path / "lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -2,8 +2,10 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 
 from flows.services.daemon import Daemon
+from schemas.errors import Misconfigured, Retryable
 
 STUBBORN = "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); \
 subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); print('ready', flush=True); time.sleep(600)"
@@ -57,3 +59,13 @@ def test_another_process_with_its_number_is_not_it(tmp_path):
     finally:
         daemon.record.write_text(record)
         daemon.stop(10)
+
+
+def test_what_cannot_be_recorded_is_not_left_running(tmp_path):
+    (tmp_path / "record").mkdir()
+    daemon = Daemon(tmp_path / "record", tmp_path / "log")
+    code = "import os; print(os.getpid(), flush=True); import time; time.sleep(600)"
+    before = set(psutil.Process().children())
+    with pytest.raises((Misconfigured, Retryable, OSError)):
+        daemon.start([sys.executable, "-c", code], {})
+    assert not {one for one in set(psutil.Process().children()) - before if one.status() != psutil.STATUS_ZOMBIE}

@@ -1,8 +1,11 @@
+import errno
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from sqlalchemy.engine import make_url
 
 from flows.services.folder import Addresses, ServiceFolder, made, opened, private_file
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, Retryable
 
 
 def test_what_is_made_once_stays(tmp_path):
@@ -64,3 +67,36 @@ def test_a_port_that_is_none_is_refused(tmp_path):
 def test_a_folder_without_services_is_refused(tmp_path):
     with pytest.raises(Misconfigured, match=r"services\.json: cannot be read.*nightstride services up"):
         opened(tmp_path)
+
+
+def test_an_empty_secret_is_refused(tmp_path):
+    made(tmp_path, {})
+    private_file(tmp_path / "api-password", "\n")
+    with pytest.raises(Misconfigured, match="this secret is empty"):
+        _ = opened(tmp_path).auth
+
+
+def test_a_folder_that_cannot_be_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises((Misconfigured, Retryable), match="file"):
+        made(tmp_path / "file" / "services", {})
+
+
+def test_many_at_once_make_one_folder(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: made(tmp_path / "s", {}), range(8)))
+    assert len({(folder.auth, folder.database_password) for folder in folders}) == 1
+    assert folders[0].auth in (tmp_path / "s" / "client.env").read_text()
+    assert not [path for path in (tmp_path / "s").iterdir() if path.name.startswith(".")]
+
+
+def test_a_file_that_cannot_be_written_whole_leaves_what_was(tmp_path, monkeypatch):
+    private_file(tmp_path / "file", "before")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(Retryable):
+        private_file(tmp_path / "file", "after")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "before")]

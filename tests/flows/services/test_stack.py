@@ -74,7 +74,7 @@ def test_a_service_that_ends_at_once_is_told_of(running_services, monkeypatch):
     down(running_services, ["worker"], print)
     with monkeypatch.context() as patch:
         patch.setenv("PREFECT_WORKER_QUERY_SECONDS", "never")
-        with pytest.raises(Misconfigured, match=r"worker: ended at once.*worker\.log"):
+        with pytest.raises(Misconfigured, match=r"worker: ended at once.*the log of worker in"):
             up(running_services, print)
     up(running_services, print)
 
