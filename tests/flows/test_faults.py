@@ -1,5 +1,6 @@
 """What a night survives: bad files, killed processes, too little time, a second run."""
 
+import json
 import re
 import shutil
 import time
@@ -115,7 +116,7 @@ def test_what_does_not_fit_into_the_time_is_counted_and_done_by_the_next_run(
 def test_a_second_run_on_the_folder_is_told_who_holds_it(nightstride_run, raw_night, tmp_path):
     with lease(tmp_path / "out") as holder:
         run = nightstride_run(raw_night, "--out", tmp_path / "out")
-    assert (run.code, run.stdout) == (2, "")
+    assert (run.code, [*json.loads(run.stdout)]) == (2, ["error"])
     assert f"process {holder.pid}" in run.stderr
 
 
@@ -134,7 +135,7 @@ def test_what_no_exposure_could_survive_stops_the_run_before_any_work(
     nightstride_run, raw_night, tmp_path, arguments, environment, says
 ):
     run = nightstride_run(raw_night, *arguments, "--out", tmp_path / "out", **environment)
-    assert (run.code, run.stdout) == (2, ""), run.stderr
+    assert (run.code, [*json.loads(run.stdout)]) == (2, ["error"]), run.stderr
     assert "To fix, " in run.stderr
     assert re.search(says, run.stderr.replace("\n", " "))
     assert not (tmp_path / "out" / "tiles").exists()
@@ -146,7 +147,7 @@ def test_weights_that_do_not_match_their_card_stop_the_run(nightstride_run, nigh
     content[-1] ^= 1
     (models / "detect.safetensors").write_bytes(content)
     run = nightstride_run(raw_night, "--out", tmp_path / "out", NIGHTSTRIDE_DETECT__MODEL=str(models))
-    assert (run.code, run.stdout) == (2, ""), run.stderr
+    assert (run.code, [*json.loads(run.stdout)]) == (2, ["error"]), run.stderr
     assert "its card says" in run.stderr
 
 
