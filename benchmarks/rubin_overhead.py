@@ -166,7 +166,8 @@ def _overhead(samples: list[Sample], tasks: dict[str, int], summary: dict[str, o
 
 
 def _growth(done: list[int], kib: list[float]) -> Growth:
-    slope, _, low, high = theilslopes(kib, done)
+    latest = dict(zip(done, kib, strict=True))  # samples of the same count have no slope between them
+    slope, _, low, high = theilslopes(list(latest.values()), list(latest))
     return Growth(*(round(float(one), 2) for one in (slope, low, high)))
 
 

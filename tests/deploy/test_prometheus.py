@@ -150,4 +150,4 @@ def test_every_panel_has_data_of_a_stream_and_a_night(nightstride_run, raw_night
         for process in started:
             process.terminate()
         for process in started:
-            process.wait()
+            process.communicate()  # which closes its pipes
