@@ -69,11 +69,11 @@ class Books:
         """Record that an exposure was given up on, and why. What was published of it before stays."""
         outcome = Outcome(item, "failed", trouble=trouble)
         reason = f"{trouble.code}: {trouble.message}"
-        if item.record is not None and item.record.status == "done":
-            record = item.record.model_copy(update={"reason": reason})
-        else:
-            record = self._record(item, item.sha256 or "", "", outcome)
         with suppress(Retryable, Misconfigured, OSError):  # the disk is full: the summary has it all the same
+            if item.record is not None and item.record.status == "done":
+                record = item.record.model_copy(update={"reason": reason})
+            else:
+                record = self._record(item, item.sha256 or "", "", outcome)
             self._ledger.put(record)
         return outcome
 

@@ -1,5 +1,8 @@
 """Exposures that are delivered twice."""
 
+import shutil
+from pathlib import Path
+
 from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.faults.fault import Fault
@@ -8,6 +11,25 @@ from benchmarks.faults.scene import Scene
 
 WATCHING = ("--still", "0.5", "--poll", "0.1", "--quiet", "600", "--idle-exit", "4")
 TOPIC, GROUP = "exposures", "night"
+
+
+def twice_by_file(scene: Scene) -> None:
+    """Deliver all exposures a second time, under other names, while the first are on their way."""
+    arriving = scene.folder / "arriving"
+    arriving.mkdir()
+    command = scene.start(arriving, verb="watch", options=WATCHING)
+    _deliver(scene.lab.raw, arriving)
+    scene.until(lambda: scene.done() >= 1, command)
+
+    def again() -> None:
+        for path in scene.lab.images:
+            shutil.copyfile(path, arriving / f".again_{path.name}")
+            (arriving / f".again_{path.name}").rename(arriving / f"again_{path.name}")
+
+    scene.strike(again)
+    scene.finish(command)
+    copies = len(scene.lab.images)
+    scene.require(scene.summary(0)["exposures"]["skipped"] == copies, f"{copies} copies are skipped")
 
 
 def twice_by_message(scene: Scene) -> None:
@@ -32,4 +54,14 @@ def _committed(broker: Broker) -> int:
         reader.close()
 
 
-FAULTS = (Fault("delivered twice, messages", "every exposure announced again by Kafka, to `watch`", twice_by_message),)
+def _deliver(raw: Path, folder: Path) -> None:
+    """Move the files of a night in, under another name first, and what goes with an image before the image."""
+    for path in sorted(raw.glob("ztf_*"), key=lambda path: "scimrefdiffimg" in path.name):
+        shutil.copyfile(path, folder / f".{path.name}")
+        (folder / f".{path.name}").rename(folder / path.name)
+
+
+FAULTS = (
+    Fault("delivered twice, files", "every exposure again under another name, to `watch`", twice_by_file),
+    Fault("delivered twice, messages", "every exposure announced again by Kafka, to `watch`", twice_by_message),
+)

@@ -5,12 +5,12 @@ from random import Random
 
 import psutil
 
-from benchmarks.faults import deliveries, processes, store
+from benchmarks.faults import deliveries, disk, processes, store
 from benchmarks.faults.fault import Fault, Outcome
 from benchmarks.faults.lab import Lab
-from benchmarks.faults.scene import NotHappened, Scene
+from benchmarks.faults.scene import NotAvailable, NotHappened, Scene
 
-FAULTS: tuple[Fault, ...] = tuple(fault for family in (processes, store, deliveries) for fault in family.FAULTS)
+FAULTS: tuple[Fault, ...] = tuple(fault for family in (processes, store, disk, deliveries) for fault in family.FAULTS)
 
 
 def suffer(lab: Lab, fault: Fault, seed: int) -> Outcome:
@@ -35,6 +35,7 @@ def suffer(lab: Lab, fault: Fault, seed: int) -> Outcome:
         elapsed_s=scene.elapsed_s,
         evidence="; ".join(scene.evidence),
         failure=None if failure is None else str(failure) or repr(failure),
+        available=not isinstance(failure, NotAvailable),
         code=fault.code,
     )
     if outcome.survived:

@@ -56,6 +56,8 @@ class Outcome:
         What shows that the fault took place.
     failure
         Why the row says nothing: the fault did not take place, or the night did not end. None: it did.
+    available
+        Whether what the fault needs is there.
     code
         With which the last command has to end.
     """
@@ -74,6 +76,7 @@ class Outcome:
     elapsed_s: float = 0.0
     evidence: str = ""
     failure: str | None = None
+    available: bool = True
     code: int = 0
 
     @property

@@ -1,4 +1,4 @@
-"""Processes that are killed."""
+"""Processes that are killed or asked to stop."""
 
 import psutil
 
@@ -34,4 +34,16 @@ def worker_killed(scene: Scene) -> None:
     scene.finish(command)
 
 
-FAULTS = (Fault("worker killed", "SIGKILL to a worker", worker_killed),)
+def terminated(scene: Scene) -> None:
+    """Ask the command to stop."""
+    command = scene.start()
+    scene.middle(command)
+    scene.strike(command.terminate)
+    scene.finish(command)
+    scene.require(scene.summary(0).get("stopped"), "its summary says that it was stopped")
+
+
+FAULTS = (
+    Fault("worker killed", "SIGKILL to a worker", worker_killed),
+    Fault("SIGTERM", "to the command; the same again", terminated),
+)

@@ -1,5 +1,6 @@
 """The place where one fault is done: commands, a moment in the middle of their work, and what is seen of them."""
 
+import json
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,10 @@ ATTEMPTS = 3
 
 class NotHappened(Exception):
     """The fault did not take place, or not in the middle of the work: its row would say nothing."""
+
+
+class NotAvailable(NotHappened):
+    """What the fault needs is not installed, or not allowed here."""
 
 
 class Scene:
@@ -80,6 +85,11 @@ class Scene:
     def stderr(self) -> Path:
         """What the present command says."""
         return self.folder / f"stderr-{len(self.exits)}"
+
+    def summary(self, number: int) -> dict[str, Any]:
+        """Give the summary of a command that has ended, the first being 0."""
+        lines = (self.folder / f"stdout-{number}").read_text().splitlines()
+        return dict(json.loads(lines[-1])) if lines else {}
 
     def done(self) -> int:
         """Number of exposures that are finished and published."""
@@ -163,6 +173,10 @@ class Scene:
                 "problems": problems(self.out),
                 "leftovers": left_behind(self.out, self.tmp),
             }
+
+    def said(self, number: int) -> str:
+        """Give all that a command said."""
+        return "".join((self.folder / f"{name}-{number}").read_text() for name in ("stdout", "stderr"))
 
     def close(self) -> None:
         """End what a fault that failed has left running."""

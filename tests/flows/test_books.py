@@ -16,6 +16,7 @@ from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
 from schemas.ledger import DatasetRecord
 from schemas.settings import Settings
+from schemas.summary import Trouble
 from stages import PIPELINE
 
 KEY = ExposureKey(night="20260101", visit=7, detector=3)
@@ -113,3 +114,11 @@ def test_what_the_source_was_taken_for_before_is_withdrawn(books, item, tmp_path
         books.quarantined(now, BadInput("all_nan", item.source.uri, "has no pixel.", "fetch it."))
     assert [record.visit for record in ledger.records()] == [8]
     assert [path.name for path in (tmp_path / "out" / "catalogs").iterdir()] == ["b"] * (ends == "done")
+
+
+def test_a_failure_that_cannot_be_recorded_is_told_all_the_same(books, item, tmp_path):
+    (tmp_path / "out" / "ledger").mkdir(parents=True)
+    (tmp_path / "out" / "ledger" / "provenance").write_text("in the way")
+    trouble = Trouble(uri=item.source.uri, code="disk_full", message="no space")
+    assert books.failed(item, trouble).trouble == trouble
+    assert Ledger(tmp_path / "out").get(KEY) is None

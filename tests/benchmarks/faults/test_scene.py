@@ -1,11 +1,16 @@
+import errno
+import os
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import psutil
 import pytest
 
+from benchmarks.faults import disk
 from benchmarks.faults.lab import SMALL, Lab
 from benchmarks.faults.processes import workers
 from benchmarks.faults.published import Published
@@ -64,3 +69,13 @@ def test_what_still_runs_is_ended(tmp_path, scene):
     command = scene.again(python("import time; time.sleep(600)"))
     scene.close()
     assert not psutil.pid_exists(command.pid)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may mount")
+def test_a_small_disk_is_filled_to_the_last_byte(tmp_path):
+    with disk.small_disk(tmp_path / "disk", 2**20) as folder:
+        assert 2**20 - 2**17 < disk.fill(folder / "ballast") <= 2**20
+        with pytest.raises(OSError, match="No space") as caught, Path(folder / "more").open("wb", buffering=0) as file:
+            file.write(b"1")
+        assert caught.value.errno == errno.ENOSPC
+    assert subprocess.run(["mountpoint", "-q", tmp_path / "disk"], check=False).returncode != 0
