@@ -1,6 +1,7 @@
 """A process that outlives the command that starts it, and is found again by later ones."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -44,7 +45,7 @@ class Daemon:
         with os.fdopen(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
-                cwd=self.record.parent,
+                cwd=self.record.parent, preexec_fn=_hear_interrupts,
             )  # fmt: skip
         try:
             started = psutil.Process(process.pid).create_time()
@@ -72,3 +73,8 @@ class Daemon:
                 with suppress(psutil.NoSuchProcess):
                     one.kill()
         self.record.unlink(missing_ok=True)
+
+
+def _hear_interrupts() -> None:
+    """Undo what a shell does to its background jobs: a worker of Prefect's ends by SIGINT, and would ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 
@@ -69,3 +70,15 @@ def test_what_cannot_be_recorded_is_not_left_running(tmp_path):
     with pytest.raises((Misconfigured, Retryable, OSError)):
         daemon.start([sys.executable, "-c", code], {})
     assert not {one for one in set(psutil.Process().children()) - before if one.status() != psutil.STATUS_ZOMBIE}
+
+
+def test_it_hears_interrupts_though_who_starts_it_does_not(tmp_path):
+    daemon = Daemon(tmp_path / "record", tmp_path / "log")
+    code = "import signal, time; print(signal.getsignal(signal.SIGINT).__name__, flush=True); time.sleep(600)"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        daemon.start([sys.executable, "-c", code], {})
+    finally:
+        signal.signal(signal.SIGINT, before)
+    waited(daemon, "default_int_handler")
+    daemon.stop(10)
