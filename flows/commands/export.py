@@ -32,13 +32,10 @@ def export(
 
     Exit code 0: written; 2: there is no such dataset or folder, or it cannot be written.
     """
+    from flows.catalogue_forms import declared_tables
     from flows.export.published import published_files, published_table
-    from schemas.dataset import TableOf
-    from schemas.forced_source import FORCED_SOURCE
-    from stages import PIPELINE
 
-    published = (*(stage.gives for stage in PIPELINE), FORCED_SOURCE)
-    tables = {one.name: one for one in published if isinstance(one, TableOf)}
+    tables = declared_tables()
     with refusals(as_json):
         files = published_files(out, dataset, tables, night)
         if form is Format.HATS:
