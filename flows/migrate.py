@@ -1,9 +1,9 @@
 """Bringing an output folder that an older version wrote to the formats of this one, without its pixels."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from flows.adapters.catalog_store import CatalogStore, read_metadata, read_stored
 from flows.adapters.ledger import Ledger, load, load_night, load_quality
@@ -13,6 +13,8 @@ from flows.digest import file_digest
 from schemas.dataset import TableOf
 from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.ledger import LEDGER_VERSION, DatasetRecord, ExposureRecord, NightRecord
+
+Record = TypeVar("Record", ExposureRecord, NightRecord)
 
 FUTURE = "future_schema"
 """Code of what a later version wrote."""
@@ -64,23 +66,29 @@ def migrate(out: Path, tables: Mapping[str, TableOf], *, dry: bool) -> Migration
     refuse_newer(out)
     done = Migration()
     ledger = Ledger(out)
-    for file in ledger.files():
+    _bring(load, ledger.files(), ledger.put, out, tables, done, dry)
+    _bring(load_night, ledger.night_files(), ledger.put_night, out, tables, done, dry)
+    return done
+
+
+def _bring(
+    load: Callable[[Path], Record],
+    files: Iterable[Path],
+    put: Callable[[Record], None],
+    out: Path,
+    tables: Mapping[str, TableOf],
+    done: Migration,
+    dry: bool,
+) -> None:
+    """Bring the records of ``files``, and the catalogues that they name, up to date."""
+    for file in files:
         record = _readable(load, file, out, done)
         if record is not None:
             datasets = _datasets(out, record, tables, done, dry)
             if datasets != record.datasets or record.schema_version < LEDGER_VERSION:
                 done.steps.append(_record_step(out, file, record))
                 if not dry:
-                    ledger.put(record.model_copy(update=_new(datasets)))
-    for file in ledger.night_files():
-        night = _readable(load_night, file, out, done)
-        if night is not None:
-            datasets = _datasets(out, night, tables, done, dry)
-            if datasets != night.datasets or night.schema_version < LEDGER_VERSION:
-                done.steps.append(_record_step(out, file, night))
-                if not dry:
-                    ledger.put_night(night.model_copy(update=_new(datasets)))
-    return done
+                    put(record.model_copy(update=_new(datasets)))
 
 
 def refuse_newer(out: Path) -> None:
@@ -100,7 +108,7 @@ def refuse_newer(out: Path) -> None:
                     raise Misconfigured(error.code, error.where, error.problem, error.remedy) from error
 
 
-def _readable(read: Any, file: Path, out: Path, done: Migration) -> Any:
+def _readable(read: Callable[[Path], Record], file: Path, out: Path, done: Migration) -> Record | None:
     try:
         return read(file)
     except BadInput as error:
