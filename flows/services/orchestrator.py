@@ -31,7 +31,7 @@ PATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "8"}
 """Of a worker and its runs: a server may be away for 2 + 4 + ... + 256 s, eight minutes, and not for one."""
 
 PLAIN = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
-"""What the server gets of our environment; a worker gets all of it, as its runs may need keys of object stores."""
+"""What the server gets of our environment; a worker gets nearly all, as its runs may need keys of object stores."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,14 @@ class Worker:
     def start(self) -> None:
         """Start it; it makes the work pool if there is none.
 
-        Its environment is ours, then ``worker.env`` of the folder (lines ``NAME=VALUE``), then what it needs.
+        Its environment is ours without what tells Prefect of another server or to be silent (``PREFECT_*``), then
+        ``worker.env`` of the folder (lines ``NAME=VALUE``), then what it needs.
         """
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         given = {name: value for name, value in dotenv_values(self.folder.path / "worker.env").items() if value}
         own = {**self.folder.client, **PATIENT, "PREFECT_HOME": str(self.folder.home), "PREFECT_CLI_PROMPT": "false"}
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
-        self.daemon.start([*command, "--name", socket.gethostname()], {**os.environ, **given, **own})
+        self.daemon.start([*command, "--name", socket.gethostname()], {**ours, **given, **own})
 
     def stop(self) -> None:
         """End it, and with it the runs that it has started."""

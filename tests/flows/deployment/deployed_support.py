@@ -17,7 +17,7 @@ def asked(folder, path, body=None):
         return json.load(answer)
 
 
-def until(condition, seconds=1200):
+def until(condition, seconds=600):
     """Wait for something; give what it gives."""
     for _ in range(int(seconds / 0.2)):
         if found := condition():

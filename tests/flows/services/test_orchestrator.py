@@ -53,7 +53,9 @@ def test_its_pages_are_served(running_services):
     assert (told["api_url"], told["default_ui"]) == (running_services.api, "v1")
 
 
-def test_a_worker_is_known_to_its_server_and_has_the_environment_of_its_file(running_services):
+def test_a_worker_is_known_to_its_server_and_has_the_environment_of_its_file(running_services, monkeypatch):
+    monkeypatch.setenv("PREFECT_LOGGING_TO_API_ENABLED", "false")
+    monkeypatch.setenv("NIGHTSTRIDE_STORE__REGION", "eu-west-3")
     worker = Worker(running_services)
     assert worker.healthy
     worker.stop()
@@ -64,6 +66,8 @@ def test_a_worker_is_known_to_its_server_and_has_the_environment_of_its_file(run
     assert environment["AWS_PROFILE"] == "night watch"
     assert environment["PREFECT_API_URL"] == running_services.api
     assert environment["PATH"] == os.environ["PATH"]
+    assert environment["NIGHTSTRIDE_STORE__REGION"] == "eu-west-3"
+    assert "PREFECT_LOGGING_TO_API_ENABLED" not in environment
     assert socket.gethostname() in worker.daemon.process.cmdline()
 
 

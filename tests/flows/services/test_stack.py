@@ -70,12 +70,13 @@ def test_a_service_that_does_not_exist_is_named(running_services):
         down(running_services, ["redis"], print)
 
 
-def test_a_service_that_ends_at_once_is_told_of(running_services, monkeypatch):
+def test_a_service_that_ends_at_once_is_told_of(running_services):
     down(running_services, ["worker"], print)
-    with monkeypatch.context() as patch:
-        patch.setenv("PREFECT_WORKER_QUERY_SECONDS", "never")
-        with pytest.raises(Misconfigured, match=r"worker: ended at once.*the log of worker in"):
-            up(running_services, print)
+    own = running_services.path / "worker.env"
+    own.write_text("PREFECT_WORKER_QUERY_SECONDS=never\n")
+    with pytest.raises(Misconfigured, match=r"worker: ended at once.*the log of worker in"):
+        up(running_services, print)
+    own.unlink()
     up(running_services, print)
 
 
