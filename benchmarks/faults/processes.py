@@ -1,9 +1,18 @@
-"""Processes that are killed or asked to stop."""
+"""Processes that are killed, asked to stop, or take all memory."""
+
+import os
+import signal
+from collections import Counter
 
 import psutil
+from distributed import Client
 
 from benchmarks.faults.fault import Fault
+from benchmarks.faults.memory import swallow
 from benchmarks.faults.scene import NotHappened, Scene
+
+MEMORY_GIB = 1.5
+"""Of a worker: the default."""
 
 
 def workers(command: psutil.Popen) -> list[psutil.Process]:
@@ -23,14 +32,56 @@ def workers(command: psutil.Popen) -> list[psutil.Process]:
     return sorted(found, key=lambda worker: worker.pid)
 
 
+def scheduler_of(command: psutil.Popen) -> str:
+    """Give the address of a command's own scheduler: where its workers are connected to."""
+    listening = {one.laddr.port for one in command.net_connections("tcp") if one.status == psutil.CONN_LISTEN}
+    remote = [one.raddr.port for worker in workers(command) for one in worker.net_connections("tcp") if one.raddr]
+    ports = Counter(port for port in remote if port in listening)
+    if not ports:
+        raise NotHappened("the workers are connected to no scheduler")
+    return f"tcp://127.0.0.1:{ports.most_common(1)[0][0]}"
+
+
+def _gone(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
 def worker_killed(scene: Scene) -> None:
     """Kill one worker."""
     command = scene.start()
     scene.middle(command)
     victim = scene.rng.choice(workers(command))
     scene.strike(victim.kill)
-    scene.until(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE)
+    scene.until(lambda: _gone(victim))
     scene.require(command.poll() is None, f"worker {victim.pid} is gone, the command is not")
+    scene.finish(command)
+
+
+def worker_out_of_memory(scene: Scene) -> None:
+    """Have one worker allocate more than it may have, until Dask's nanny kills it."""
+    command = scene.start()
+    scene.middle(command)
+    with Client(scheduler_of(command), set_as_default=False) as client:
+        pids = client.run(os.getpid)
+        address = scene.rng.choice(sorted(pids))
+        victim = psutil.Process(pids[address])
+        scene.strike(lambda: client.run(swallow, int(2 * MEMORY_GIB * 2**30), workers=[address]))
+        scene.until(lambda: _gone(victim), command)
+    scene.finish(command)
+    told = f"(pid={victim.pid}) exceeded 95% memory budget" in " ".join(scene.said(0).split())
+    scene.require(told, f"worker {victim.pid} is gone: it exceeded 95 % of {MEMORY_GIB:g} GiB")
+
+
+def flow_killed(scene: Scene) -> None:
+    """Kill the command itself."""
+    command = scene.start()
+    scene.middle(command)
+    scene.strike(command.kill)
+    scene.until(lambda: command.poll() is not None)
+    scene.require(command.poll() == -signal.SIGKILL, "it was ended by SIGKILL")
     scene.finish(command)
 
 
@@ -45,5 +96,7 @@ def terminated(scene: Scene) -> None:
 
 FAULTS = (
     Fault("worker killed", "SIGKILL to a worker", worker_killed),
+    Fault("worker out of memory", "a worker allocates twice its memory, its nanny kills it", worker_out_of_memory),
+    Fault("flow process killed", "SIGKILL to the command; the same again", flow_killed),
     Fault("SIGTERM", "to the command; the same again", terminated),
 )

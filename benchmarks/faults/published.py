@@ -94,7 +94,14 @@ def left_behind(out: Path, tmp: Path) -> tuple[str, ...]:
     # Dask keeps two empty lock files there, however it ends.
     found += [path for path in tmp.rglob("*") if path.is_file() and path.suffix != ".lock"]
     _, living = psutil.wait_procs(_using(tmp), LEAVING_S)
-    return (*map(str, found), *(f"process {one.pid}" for one in living))
+    return (*map(str, found), *map(_named, living))
+
+
+def _named(process: psutil.Process) -> str:
+    try:
+        return f"process {process.pid}, {process.status()}: {' '.join(process.cmdline())}"
+    except psutil.Error:
+        return f"process {process.pid}"
 
 
 def _using(tmp: Path) -> list[psutil.Process]:

@@ -85,5 +85,7 @@ def test_files_and_processes_that_are_left_are_named(tmp_path, monkeypatch):
     finally:
         sleeper.kill()
         sleeper.wait()
-    names = {str(out / "staging" / "x"), str(out / "lease.json"), str(tmp / "deep" / "file"), f"process {sleeper.pid}"}
-    assert set(found) == names
+    names = {str(out / "staging" / "x"), str(out / "lease.json"), str(tmp / "deep" / "file")}
+    assert {*found[:-1]} == names
+    assert found[-1].startswith(f"process {sleeper.pid}, ")
+    assert found[-1].endswith(f": {sys.executable} -c import time; time.sleep(600)")
