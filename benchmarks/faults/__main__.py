@@ -2,7 +2,8 @@
 
     python -m benchmarks.faults [--small] [--only NAME]... [--json] [--docs]
 
-Exit code 1 if a fault did not take place, or the night did not survive it.
+Exit code 1 if a fault did not take place, or the night did not survive it. Needs root (for a small disk), and Debian's
+package postgresql.
 """
 
 import argparse
@@ -56,13 +57,13 @@ def main() -> None:
     console = Console(stderr=given.json, width=200)
     folder = Path(tempfile.mkdtemp(prefix="nightstride-faults-"))
     outcomes: list[Outcome] = []
-    night = lab(folder, SMALL if given.small else LARGE, given.seed)
-    for fault in FAULTS:
-        if given.only is None or fault.name in given.only:
-            outcomes.append(suffer(night, fault, given.seed))
-            one = outcomes[-1]
-            verdict = "survived" if one.survived else f"NOT SURVIVED {one.failure or one}"
-            console.print(f"{one.name}: {verdict} ({one.elapsed_s:.1f} s; {one.evidence})", highlight=False)
+    with lab(folder, SMALL if given.small else LARGE, given.seed) as night:
+        for fault in FAULTS:
+            if given.only is None or fault.name in given.only:
+                outcomes.append(suffer(night, fault, given.seed))
+                one = outcomes[-1]
+                verdict = "survived" if one.survived else f"NOT SURVIVED {one.failure or one}"
+                console.print(f"{one.name}: {verdict} ({one.elapsed_s:.1f} s; {one.evidence})", highlight=False)
     console.print(terminal(outcomes))
     console.print(f"undisturbed: {night.elapsed_s:.1f} s for {night.size.exposures} exposures")
     if given.docs:

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
@@ -50,13 +52,15 @@ class Lab:
     Attributes
     ----------
     folder
-        For everything.
+        For everything; other users may look into it.
     size, raw
         The night, and the folder of its files.
     expected, elapsed_s
         What the run published, and how long it took, s.
     api
         Address of a Prefect server that all runs use; None: each starts its own.
+    closing
+        Ends what several faults use, when the lab is closed.
     """
 
     folder: Path
@@ -65,6 +69,7 @@ class Lab:
     expected: Published
     elapsed_s: float
     api: str | None = None
+    closing: ExitStack = field(default_factory=ExitStack)
 
     @property
     def images(self) -> list[Path]:
@@ -72,13 +77,14 @@ class Lab:
         return sorted(self.raw.glob("*_scimrefdiffimg.fits.fz"))
 
 
-def lab(folder: Path, size: Size, seed: int, api: str | None = None) -> Lab:
+@contextmanager
+def lab(folder: Path, size: Size, seed: int, api: str | None = None) -> Iterator[Lab]:
     """Simulate a night under ``folder``, and run it undisturbed.
 
     Parameters
     ----------
     folder
-        Empty.
+        Empty, and in a place that all users can reach.
     size, seed, api
         Of the night; and as in `Lab`.
 
@@ -87,6 +93,7 @@ def lab(folder: Path, size: Size, seed: int, api: str | None = None) -> Lab:
     RuntimeError
         The run did not end well.
     """
+    folder.chmod(0o755)  # PostgreSQL runs as another user
     raw, out = folder / "raw", folder / "undisturbed"
     simulate_night(Night(find_preset("ztf", size.streaks, size.shape), seed, size.visits, size.detectors, raw))
     for name in ("truth.parquet", "truth_objects.parquet"):
@@ -102,7 +109,8 @@ def lab(folder: Path, size: Size, seed: int, api: str | None = None) -> Lab:
     )  # fmt: skip
     if run.returncode:
         raise RuntimeError(f"the undisturbed run ends with {run.returncode}: {run.stderr[-3000:]}")
-    return Lab(folder, size, raw, published(out), monotonic() - start, api)
+    with ExitStack() as closing:
+        yield Lab(folder, size, raw, published(out), monotonic() - start, api, closing)
 
 
 def environment(folder: Path, tmp: Path, api: str | None) -> dict[str, str]:

@@ -8,15 +8,17 @@ from benchmarks.faults.fault import Fault
 from benchmarks.faults.lab import SMALL, lab
 from benchmarks.faults.table import summary
 from flows.adapters.ledger import Ledger
+from tests.flows.services.services_support import place
 
 pytest_plugins = ("tests.flows.night_fixture",)
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.services]
 SEED = 11
 
 
 @pytest.fixture(scope="module")
-def night(tmp_path_factory, prefect_api):
-    return lab(tmp_path_factory.mktemp("faults"), SMALL, SEED, prefect_api)
+def night(prefect_api):
+    with place() as folder, lab(folder, SMALL, SEED, prefect_api) as made:
+        yield made
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
