@@ -7,7 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 REFUSAL = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-COUNTED = ("requests", "refused", "cut", "cut_request", "reset")
+COUNTED = ("requests", "refused", "cut", "cut_request", "slow", "reset")
+PIECES = 4
+"""In so many a slow answer comes."""
+
+SLOW_S = 1.0
+"""How long a slow answer takes, s."""
 
 
 @dataclass
@@ -15,13 +20,15 @@ class Faults:
     """What happens to the n-th request, n = 1, 2, ...: every so many are refused, have their answer cut, or wait.
 
     ``cut_request`` cuts while the request is sent on, so that the server sees a part of it. ``unconditional``: headers
-    with conditions are dropped, as by a server that does not know them. ``down``: every connection is reset.
+    with conditions are dropped, as by a server that does not know them. ``slow``: what is read comes in pieces, in
+    `SLOW_S`. ``down``: every connection is reset.
     """
 
     refuse: int = 0
     cut: int = 0
     cut_request: int = 0
     latency_s: float = 0.0
+    slow: int = 0
     unconditional: bool = False
     down: bool = False
     done: dict = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
@@ -115,9 +122,21 @@ class FaultProxy:
             )
             await writer.drain()
             return False
-        writer.write(answer + content)
-        await writer.drain()
+        await self._send(writer, answer, content, self.faults.hits(self.faults.slow, number))
         return b"connection: close" not in answer.lower()
+
+    async def _send(self, writer, answer, content, slowly):
+        if not content or not slowly:
+            writer.write(answer + content)
+            await writer.drain()
+            return
+        self.faults.done["slow"] += 1
+        writer.write(answer)
+        step = -(-len(content) // PIECES)
+        for start in range(0, len(content), step):
+            await asyncio.sleep(SLOW_S / PIECES)
+            writer.write(content[start : start + step])
+            await writer.drain()
 
 
 def length_of(head):

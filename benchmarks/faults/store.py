@@ -1,4 +1,4 @@
-"""An object store that is down."""
+"""An object store that is down, refuses, cuts and is slow."""
 
 import os
 import time
@@ -14,6 +14,9 @@ from benchmarks.moto_server import put_folder, start_moto
 from flows.adapters.bucket_path import located
 from flows.adapters.object_store import configure
 from schemas.settings import StoreSettings
+
+ENOUGH = 5
+"""So many requests have to be disturbed."""
 
 POLL_S = 0.2
 """Looking at a bucket keeps the server from other work."""
@@ -54,4 +57,18 @@ def down(scene: Scene) -> None:
         scene.finish(command)
 
 
-FAULTS = (Fault("S3 down", "every connection reset for 30 s (5 s in CI)", down),)
+def errors(scene: Scene) -> None:
+    """Refuse, cut and slow down what is asked from some moment on."""
+    with night_in_a_bucket(scene) as (command, faults):
+        scene.middle(command)
+        scene.strike(lambda: vars(faults).update(refuse=7, cut=11, cut_request=13, slow=41))
+        scene.finish(command)
+        done = {name: faults.done[name] for name in ("refused", "cut", "cut_request", "slow")}
+        said = f"{done['refused']} answers were 503, {done['cut'] + done['cut_request']} cut, {done['slow']} slow"
+        scene.require(min(done["refused"], done["slow"]) >= ENOUGH and done["cut"] and done["cut_request"], said)
+
+
+FAULTS = (
+    Fault("S3 down", "every connection reset for 30 s (5 s in CI)", down),
+    Fault("S3 503, cut, slow", "1 in 7 requests 503; 1 in 11 answers, 1 in 13 uploads cut; 1 in 41 takes 1 s", errors),
+)
