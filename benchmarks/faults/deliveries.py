@@ -1,15 +1,14 @@
 """Exposures that are delivered twice."""
 
 import shutil
-from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.faults.fault import Fault
+from benchmarks.faults.inputs import WATCHING, deliver
 from benchmarks.faults.kafka_broker import Broker
 from benchmarks.faults.scene import Scene
 
-WATCHING = ("--still", "0.5", "--poll", "0.1", "--quiet", "600", "--idle-exit", "4")
 TOPIC, GROUP = "exposures", "night"
 
 
@@ -18,7 +17,7 @@ def twice_by_file(scene: Scene) -> None:
     arriving = scene.folder / "arriving"
     arriving.mkdir()
     command = scene.start(arriving, verb="watch", options=WATCHING)
-    _deliver(scene.lab.raw, arriving)
+    deliver(scene.lab.raw, arriving)
     scene.until(lambda: scene.done() >= 1, command)
 
     def again() -> None:
@@ -52,13 +51,6 @@ def _committed(broker: Broker) -> int:
         return sum(max(0, one.offset) for one in found)
     finally:
         reader.close()
-
-
-def _deliver(raw: Path, folder: Path) -> None:
-    """Move the files of a night in, under another name first, and what goes with an image before the image."""
-    for path in sorted(raw.glob("ztf_*"), key=lambda path: "scimrefdiffimg" in path.name):
-        shutil.copyfile(path, folder / f".{path.name}")
-        (folder / f".{path.name}").rename(folder / path.name)
 
 
 FAULTS = (

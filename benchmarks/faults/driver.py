@@ -5,13 +5,15 @@ from random import Random
 
 import psutil
 
-from benchmarks.faults import dask_cluster, deliveries, disk, orchestrator, processes, store
+from benchmarks.faults import dask_cluster, deliveries, disk, inputs, orchestrator, processes, store
 from benchmarks.faults.fault import Fault, Outcome
 from benchmarks.faults.lab import Lab
 from benchmarks.faults.scene import NotAvailable, NotHappened, Scene
 
 FAULTS: tuple[Fault, ...] = tuple(
-    fault for family in (processes, dask_cluster, orchestrator, store, disk, deliveries) for fault in family.FAULTS
+    fault
+    for family in (processes, dask_cluster, orchestrator, store, disk, inputs, deliveries)
+    for fault in family.FAULTS
 )
 
 
