@@ -3,7 +3,7 @@
     python -m benchmarks.faults [--small] [--only NAME]... [--json] [--docs]
 
 Exit code 1 if a fault did not take place, or the night did not survive it. Needs root (for a small disk), and Debian's
-package postgresql.
+packages faketime and postgresql.
 """
 
 import argparse

@@ -5,14 +5,14 @@ from random import Random
 
 import psutil
 
-from benchmarks.faults import dask_cluster, deliveries, disk, inputs, orchestrator, processes, store
+from benchmarks.faults import clock, dask_cluster, deliveries, disk, inputs, orchestrator, processes, store
 from benchmarks.faults.fault import Fault, Outcome
 from benchmarks.faults.lab import Lab
 from benchmarks.faults.scene import NotAvailable, NotHappened, Scene
 
 FAULTS: tuple[Fault, ...] = tuple(
     fault
-    for family in (processes, dask_cluster, orchestrator, store, disk, inputs, deliveries)
+    for family in (processes, dask_cluster, orchestrator, store, disk, clock, inputs, deliveries)
     for fault in family.FAULTS
 )
 

@@ -1,0 +1,56 @@
+"""A clock that jumps, for the processes of one command: libfaketime's."""
+
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import psutil
+
+from benchmarks.faults.fault import Fault
+from benchmarks.faults.processes import workers
+from benchmarks.faults.scene import NotAvailable, Scene
+from flows.adapters.ledger import Ledger
+
+LIBRARY = "*/faketime/libfaketimeMT.so.1"
+"""Below /usr/lib; Debian's package `faketime`."""
+
+DAY_S = 86400
+
+
+def jump(scene: Scene, seconds: int) -> None:
+    """Let the wall clock of a command and its workers jump; the monotonic one goes on."""
+    found = sorted(Path("/usr/lib").glob(LIBRARY))
+    if not found:
+        raise NotAvailable("there is no libfaketime: apt-get install faketime")
+    offset = scene.folder / "clock"
+    _set(offset, 0)
+    # Read anew once a second; files keep the times that the kernel gave them.
+    scene.environment |= {
+        "LD_PRELOAD": str(found[0]), "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_DISABLE_SHM": "1", "NO_FAKE_STAT": "1",
+    }  # fmt: skip
+    command = scene.start()
+    scene.middle(command)
+    processes = [command, *workers(command)]
+    scene.require(all(map(_is_faked, processes)), f"{len(processes)} processes see this clock")
+    scene.strike(lambda: _set(offset, seconds))
+    scene.finish(command)
+    times = [datetime.fromisoformat(one.finished_at).timestamp() for one in Ledger(scene.out).records()]
+    seen = max(times) - min(times)
+    scene.require(seen > 0.9 * abs(seconds), f"exposures were finished {seen / 3600:.1f} h apart")
+
+
+def _set(offset: Path, seconds: int) -> None:
+    new = offset.with_suffix(".new")
+    new.write_text(f"{seconds:+d}\n")
+    new.rename(offset)
+
+
+def _is_faked(process: psutil.Process) -> bool:
+    return any("libfaketime" in one.path for one in process.memory_maps())
+
+
+FAULTS = (
+    Fault("clock jumps forwards", "by a day, for the command and its workers", partial(jump, seconds=DAY_S)),
+    Fault("clock jumps backwards", "by a day, for the command and its workers", partial(jump, seconds=-DAY_S)),
+)
