@@ -94,14 +94,17 @@ def left_behind(out: Path, tmp: Path) -> tuple[str, ...]:
     # Dask keeps two empty lock files there, however it ends.
     found += [path for path in tmp.rglob("*") if path.is_file() and path.suffix != ".lock"]
     _, living = psutil.wait_procs(_using(tmp), LEAVING_S)
-    return (*map(str, found), *map(_named, living))
+    return (*map(str, found), *(name for name in map(_named, living) if name))
 
 
-def _named(process: psutil.Process) -> str:
+def _named(process: psutil.Process) -> str | None:
+    """Give number and command line of a process; None: it has ended, and whoever adopted it has not asked for that."""
     try:
-        return f"process {process.pid}, {process.status()}: {' '.join(process.cmdline())}"
-    except psutil.Error:
-        return f"process {process.pid}"
+        if process.status() != psutil.STATUS_ZOMBIE:
+            return f"process {process.pid}: {' '.join(process.cmdline())}"
+    except psutil.NoSuchProcess:
+        pass
+    return None
 
 
 def _using(tmp: Path) -> list[psutil.Process]:
