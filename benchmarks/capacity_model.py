@@ -122,7 +122,7 @@ class Need:
     @property
     def path_s(self) -> float:
         """Least time from file to catalogue, however many workers there are, s."""
-        return self.seconds["store"] + self.seconds["search"] / self.tasks["search"] + self.seconds["finish"]
+        return self.seconds["store"] + self.seconds["search"] / self.tasks.get("search", 1) + self.seconds["finish"]
 
 
 def need(shape: tuple[int, int], known: Constants, settings: Settings, searches: int = 1) -> Need:

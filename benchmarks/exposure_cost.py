@@ -42,7 +42,9 @@ def exposure_costs(raw: Path, out: Path, settings: Settings) -> list[Cost]:
 
 
 def tasks_of(shape: tuple[int, int], settings: Settings, searches: int) -> dict[str, int]:
-    """Tasks of an exposure, by kind, where its tiles are shared out among so many searches."""
+    """Tasks of an exposure, by kind, where its tiles are shared out among so many searches; one does all else too."""
+    if searches == 1:
+        return {"work": 1}
     tiles = search_grid(settings.detect).tiling(shape, settings.tiles.tile).tiles()
     return {"store": 1, "search": len(shared_out(tiles, searches)), "finish": 1}
 
@@ -72,7 +74,7 @@ def _cost(source: Source, out: Path, settings: Settings, books: Books) -> Cost:
     rows = published.datasets[DIA_SOURCE.name].rows
     with _timed(cost, "book"):
         books.stored(item, stored)
-        books.done(item, stored, published, Outcome(item, "done", detections=rows, seconds=published.seconds))
+        books.done(item, stored, published.datasets, Outcome(item, "done", detections=rows, seconds=published.seconds))
     return {**cost, **_sizes(item, out, settings), "pixels": float(stored.info.shape[0] * stored.info.shape[1])}
 
 

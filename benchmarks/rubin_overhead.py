@@ -35,7 +35,7 @@ FLAT_KIB = {"flow": 16.0, "orchestrator": 4.0, "scheduler": 4.0, "workers": 16.0
 SETTLED = 0.4
 """Share of the detectors after which libraries have loaded, compiled and filled what they keep."""
 
-TASKS = ("store", "search", "finish")
+TASKS = ("work", "store", "search", "finish")
 
 
 @dataclass(frozen=True)

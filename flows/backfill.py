@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flows.adapters.ledger import Ledger
 from flows.adapters.sources import Source
 from flows.lease_wait import patient_lease
+from flows.night_tally import NightTally
 from flows.night_work import planner, work
 from flows.observe.log import tell
 from flows.plan import Plan
@@ -193,7 +194,7 @@ class Backfill:
                 self._say(f"night {night} done; {left} exposures left, {self._time_left(left)}")
                 if left:
                     self.pause(self.pause_s)
-        return combined([*summaries, summarise(Plan((), (), 0, failed=archive.missing), ())])
+        return combined([*summaries, summarise(Plan((), (), 0, failed=archive.missing), NightTally())])
 
     def _one(self, sources: Sequence[Source]) -> "RunSummary":
         with patient_lease(self.out, None, self._say):

@@ -1,6 +1,6 @@
 """What a run writes down about its exposures. One process writes: the holder of the lease."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flows.adapters.ledger import Ledger
 from flows.adapters.quarantine import Quarantine
-from flows.exposure_tasks import Published, Stored
+from flows.exposure_tasks import Stored
 from flows.lineage import trace, verdict_digest
 from flows.model_cache import model_digests
 from flows.outcome import Outcome, trouble_of
@@ -19,7 +19,7 @@ from flows.source_digest import sha256_of
 from flows.source_name import name_of
 from flows.withdrawal import withdraw
 from schemas.errors import BadInput, Misconfigured, Retryable
-from schemas.ledger import PREVIOUS, ExposureRecord, Previous
+from schemas.ledger import PREVIOUS, DatasetRecord, ExposureRecord, Previous
 from schemas.settings import Settings
 from schemas.stage import Stage
 from schemas.summary import Trouble
@@ -44,13 +44,13 @@ class Books:
         """Remember what a source holds, now that all of it has been read."""
         remember(self._ledger, item, stored.info.source_sha256, self._settings)
 
-    def done(self, item: Item, stored: Stored, published: Published, outcome: Outcome) -> None:
+    def done(self, item: Item, stored: Stored, datasets: Mapping[str, DatasetRecord], outcome: Outcome) -> None:
         """Record a published exposure. From here on a rerun skips it."""
         # Before the record: a run that is killed in between is told again by the next plan.
         self._withdraw_superseded(item)
         record = self._record(item, stored.info.source_sha256, stored.lineage.final, outcome)
-        self._ledger.put(record.model_copy(update={"datasets": dict(published.datasets)}))
-        self._withdraw(item, keep={dataset.path for dataset in published.datasets.values()})
+        self._ledger.put(record.model_copy(update={"datasets": dict(datasets)}))
+        self._withdraw(item, keep={dataset.path for dataset in datasets.values()})
         if self._quarantine.path(name_of(item.source)).exists():
             self._quarantine.clear(name_of(item.source))
 

@@ -1,4 +1,4 @@
-"""One exposure's way through the cluster: store, search tile by tile, measure and publish."""
+"""One exposure's way through the cluster: all at once, or store, search tile by tile, measure and publish."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -14,15 +14,14 @@ from distributed import Client
 from flows.admission import Admission, admitted
 from flows.books import Books
 from flows.exposure_tasks import Published, Searched, Stored, finish, inject, search, store, tile_path
+from flows.exposure_work import Worked, left_of, work, worked
 from flows.observe.origin import observed, origin
 from flows.observe.traces import note, span
 from flows.observe.where import bound, of_exposure
-from flows.outcome import Outcome, total_seconds, trouble_of
+from flows.outcome import Outcome, trouble_of
 from flows.plan import Item
 from flows.progress import Progress
-from flows.search_grid import search_grid
 from flows.shutter import shutter_closed
-from flows.up_to_date import remaining, up_to_date
 from schemas.dataset import TableOf
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, Retryable
@@ -56,7 +55,7 @@ class ExposureRun:
     progress
         Told of each step.
     tasks
-        Among so many the tiles of an exposure are shared out.
+        Among so many the tiles of an exposure are shared out; where it is one, the same does all else of it.
     terms
         What workers must meet; None: nothing.
     """
@@ -105,38 +104,52 @@ class ExposureRun:
             return await self._attempt(replace(item, sha256=None))
 
     async def _attempt(self, item: Item) -> Outcome:
+        done = await (self._shared(item) if self._shares else self._alone(item))
+        outcome = Outcome(
+            item,
+            "done",
+            searched=done.searched,
+            windows=done.windows,
+            unscored=done.unscored,
+            detections=done.datasets[DIA_SOURCE.name].rows,
+            causes=done.causes,
+            seconds=done.seconds,
+            not_run=done.not_run,
+            shutter_closed=shutter_closed(done.stored.info),
+        )
+        self.books.done(item, done.stored, done.datasets, outcome)
+        return outcome
+
+    @property
+    def _shares(self) -> bool:
+        """Whether several workers have to do with one exposure."""
+        cluster = self.settings.cluster
+        return self.tasks > 1 or cluster.inference_resource != cluster.other_resource
+
+    async def _alone(self, item: Item) -> Worked:
+        """Have one worker do it all: a scheduler has a third of the work, and bytes stay where they are."""
+        done: Worked = await self._submit(
+            _SEARCH, work, item.source, item.key, item.sha256, item.record, self.out, self.settings, inference=True
+        )
+        self.books.stored(item, done.stored)
+        self.progress.stored(done.windows)
+        self.progress.searched(done.windows)
+        return done
+
+    async def _shared(self, item: Item) -> Worked:
         stored: Stored = await self._submit(_STORE, store, item.source, item.key, item.sha256, self.out, self.settings)
         self.books.stored(item, stored)
-        kept = up_to_date(item.record, stored.lineage, self.out)
-        left = remaining(("difference", "mask", *stored.info.planes), kept)
-        tiles = self._tiles(stored.info.shape) if left.at("tile") else ()
-        self.progress.stored(windows=sum(tile.rows * tile.columns for tile in tiles))
+        left = left_of(stored, item.record, self.out, self.settings)
+        self.progress.stored(left.windows)
         path = tile_path(self.out, item.key)
-        searches = [asyncio.ensure_future(self._searched(path, part)) for part in shared_out(tiles, self.tasks)]
+        searches = [asyncio.ensure_future(self._searched(path, part)) for part in shared_out(left.tiles, self.tasks)]
         try:
             searched = await asyncio.gather(*searches)
         except BaseException:
             for one in searches:
                 one.cancel()
             raise
-        published, seconds = await self._finished(path, searched, stored, kept)
-        outcome = Outcome(
-            item,
-            "done",
-            searched=bool(left.at("tile")),
-            windows=sum(one.windows for one in searched),
-            unscored=sum(one.unscored for one in searched),
-            detections=published.datasets[DIA_SOURCE.name].rows,
-            causes=item.record.causes if item.record and DIA_SOURCE.name in kept else published.causes,
-            seconds=total_seconds([stored.seconds, *(one.seconds for one in searched), *seconds]),
-            not_run=left.not_run,
-            shutter_closed=shutter_closed(stored.info),
-        )
-        self.books.done(item, stored, published, outcome)
-        return outcome
-
-    def _tiles(self, shape: tuple[int, int]) -> tuple[Tile, ...]:
-        return search_grid(self.settings.detect).tiling(shape, self.settings.tiles.tile).tiles()
+        return worked(stored, item.record, left, searched, await self._finished(path, searched, stored, left.kept))
 
     async def _searched(self, path: Path, tiles: Sequence[Tile]) -> Searched:
         found: Searched = await self._submit(_SEARCH, search, path, tiles, self.settings, inference=True)
@@ -145,16 +158,15 @@ class ExposureRun:
 
     async def _finished(
         self, path: Path, searched: Sequence[Searched], stored: Stored, kept: Mapping[str, DatasetRecord]
-    ) -> tuple[Published, list[Mapping[str, float]]]:
+    ) -> list[Published]:
         """Measure and publish; what runs networks again, on workers for that if there are any."""
         rest: Sequence[Any] = (stored.lineage, self.out, self.settings)
         apart = self.settings.cluster.inference_resource is not None and any(name not in kept for name in SYNTHETIC)
         later = SYNTHETIC if apart else ()
         measured: Published = await self._submit(_FINISH, finish, path, searched, *rest, kept, later)
         if not apart:
-            return measured, [measured.seconds]
-        injected: Published = await self._submit(_FINISH, inject, path, *rest, measured.datasets, inference=True)
-        return replace(injected, causes=measured.causes), [measured.seconds, injected.seconds]
+            return [measured]
+        return [measured, await self._submit(_FINISH, inject, path, *rest, measured.datasets, inference=True)]
 
     async def _submit(self, priority: int, task: Callable[..., Any], *arguments: Any, inference: bool = False) -> Any:
         """Run a task on a worker; retry with backoff what may succeed later."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from flows.books import Books
 from flows.cluster import Cluster
 from flows.drain import Drain
+from flows.night_tally import NightTally
 from flows.outcome import Outcome
 from flows.plan import Item
 from flows.progress import Progress
@@ -36,12 +37,12 @@ class Night:
     ----------
     drain
         Whether it has been asked to stop.
-    outcomes
-        One for each exposure that is finished, in the order in which they finished. Kept here and not returned, so
-        that it outlives a flow that ends in an error.
+    tally
+        What became of the exposures that are finished. Kept here and not returned, so that it outlives a flow that ends
+        in an error.
     """
 
-    __slots__ = ("books", "cluster", "drain", "items", "out", "outcomes", "progress", "settings")
+    __slots__ = ("books", "cluster", "drain", "items", "out", "progress", "settings", "tally")
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class Night:
     ) -> None:
         self.items, self.out, self.settings = items, out, settings
         self.books, self.progress, self.cluster = books, progress, cluster
-        self.outcomes: list[Outcome] = []
+        self.tally = NightTally()
         self.drain = Drain()
 
     @property
@@ -64,10 +65,10 @@ class Night:
 
     def finished(self, outcome: Outcome) -> None:
         """Take in what became of an exposure."""
-        self.outcomes.append(outcome)
+        self.tally.add(outcome)
 
     @property
     def tasks(self) -> int:
         """Tasks among which the tiles of an exposure are shared out; more where workers outnumber exposures."""
-        left, workers = len(self.items) - len(self.outcomes), self.cluster.workers
+        left, workers = len(self.items) - len(self.tally.finished), self.cluster.workers
         return 1 if left >= MANY * workers else max(LEAST_TASKS, ceil(workers / max(left, 1)))

@@ -60,7 +60,7 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
         startup = perf_counter() - start
         warnings = _search(night)
         elapsed = {"startup": startup, "search": perf_counter() - start - startup}
-    summary = summarise(plan, night.outcomes, warnings)
+    summary = summarise(plan, night.tally, warnings)
     waiting = max(0.0, workers.workers * elapsed["search"] - sum(summary.seconds.values()))
     summary = _timed(summary, {"waiting": waiting, **elapsed})
     if night.draining:  # whoever asked wants it to end: the next run brings the nights together
@@ -93,10 +93,9 @@ def _search(night: "Night") -> list[str]:
         warnings.append(f"the flow ended early: {type(error).__name__}: {error}")
     if night.draining:
         warnings.append("stopped by a signal: what had begun was finished; run again for the rest")
-    finished = {outcome.item.key for outcome in night.outcomes}
     for item in night.items:
-        if item.key not in finished:
-            night.outcomes.append(Outcome(item, "failed", trouble=_unfinished(item, night.draining, warnings)))
+        if item.key not in night.tally.finished:
+            night.finished(Outcome(item, "failed", trouble=_unfinished(item, night.draining, warnings)))
     return warnings
 
 

@@ -63,12 +63,13 @@ def nothing_to_search(
     """Bring up to date what whole nights have; and their pages, if something on them may have changed."""
     from flows.night_catalogues import with_catalogues
     from flows.night_quality import with_quality
+    from flows.night_tally import NightTally
     from flows.progress import Progress
     from flows.tally import summarise
 
     progress = Progress(console, 0, meter)
     progress.planned(plan)
-    summary = with_catalogues(summarise(plan, ()), out, settings, progress)
+    summary = with_catalogues(summarise(plan, NightTally()), out, settings, progress)
     if summary.nights and (plan.quarantined or "objects" in summary.seconds):
         # What was published of an exposure may be withdrawn: the page must not show it any more.
         from flows.night_pages import with_reports

@@ -22,7 +22,7 @@ logging.getLogger("EventsWorker").setLevel(logging.CRITICAL)
 
 @flow(name="nightly", validate_parameters=False)
 async def nightly(night: Night) -> None:
-    """Search all exposures of ``night``; what becomes of them is in ``night.outcomes``.
+    """Search all exposures of ``night``; what becomes of them is in ``night.tally``.
 
     Visits begin in order, each when the one before has handed out all its exposures: they overlap at their ends, so
     that every worker has work, and what is on its way at any time is bounded, and memory and disk with it. Asked to

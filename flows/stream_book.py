@@ -10,6 +10,7 @@ from typing import Literal
 from flows.lag import Lag, lag_since
 from flows.night_catalogues import with_catalogues
 from flows.night_quality import with_quality
+from flows.night_tally import NightTally
 from flows.outcome import Outcome
 from flows.plan import Plan
 from flows.progress import Progress
@@ -37,7 +38,7 @@ class StreamBook:
     def __init__(self, source: str, out: Path, settings: Settings, progress: Progress) -> None:
         self._source, self._out, self._settings, self._progress = source, out, settings, progress
         self._since, self._said = _now(), ""
-        self._tally = summarise(NOTHING, ())
+        self._tally = summarise(NOTHING, NightTally())
         self._nights: dict[str, RunSummary] = {}
         self._touched: set[str] = set()
         self._listed: set[str] = set()
@@ -46,7 +47,7 @@ class StreamBook:
     def planned(self, plan: Plan) -> None:
         """Count what needs no search: published before, unusable, or not to be read now."""
         self._progress.planned(plan)
-        self._add(summarise(replace(plan, todo=(), published=(), withdrawn=()), ()))
+        self._add(summarise(replace(plan, todo=(), published=(), withdrawn=()), NightTally()))
         self._touched |= {record.night for item in plan.todo for record in item.superseded}
         self._touched |= {record.night for record in plan.withdrawn}
         self._listed |= {record.night for record in plan.published} - self._nights.keys()
@@ -59,7 +60,7 @@ class StreamBook:
 
     def finished(self, outcome: Outcome, waited_s: float) -> None:
         """Count an exposure that has its outcome, so long after it arrived."""
-        self._add(summarise(Plan((outcome.item,), (), 0), [outcome]))
+        self._add(summarise(Plan((outcome.item,), (), 0), NightTally([outcome])))
         self._touched.add(outcome.item.key.night)
         if outcome.status == "done":
             self._turnaround.add(waited_s)
@@ -74,7 +75,7 @@ class StreamBook:
         touched, nights = self._touched, sorted(self._touched | self._listed)
         self._touched, self._listed = set(), set()
         for night in nights:
-            empty = summarise(NOTHING, ()).model_copy(update={"nights": (night,)})
+            empty = summarise(NOTHING, NightTally()).model_copy(update={"nights": (night,)})
             try:
                 made = with_catalogues(empty, self._out, self._settings, self._progress)
             except NightstrideError as error:

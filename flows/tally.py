@@ -1,38 +1,35 @@
-"""What a run came to: the plan and the outcomes of its work, added up."""
+"""What a run came to: the plan and what became of its work, added up."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import chain
 
-from flows.outcome import Outcome, total_causes, total_seconds
+from flows.night_tally import NightTally
+from flows.outcome import total_causes
 from flows.plan import Plan
 from schemas.summary import ExposureCounts, RunSummary
 
 
-def summarise(plan: Plan, outcomes: Iterable[Outcome], warnings: Iterable[str] = ()) -> RunSummary:
+def summarise(plan: Plan, tally: NightTally, warnings: Iterable[str] = ()) -> RunSummary:
     """Add up a plan and what became of its work; the counts must agree, or the summary is refused."""
-    outcomes = list(outcomes)
-    quarantined = [one.trouble for one in outcomes if one.status == "quarantined" and one.trouble]
-    failed = [one.trouble for one in outcomes if one.status == "failed" and one.trouble]
-    done = sum(one.status == "done" for one in outcomes)
     return RunSummary(
         exposures=ExposureCounts(
             seen=plan.seen,
-            done=done,
+            done=tally.done,
             skipped=plan.skipped,
-            quarantined=len(plan.quarantined) + len(quarantined),
-            failed=len(plan.failed) + len(failed),
+            quarantined=len(plan.quarantined) + len(tally.quarantined),
+            failed=len(plan.failed) + len(tally.failed),
         ),
-        windows=sum(one.windows for one in outcomes),
-        unscored=sum(one.unscored for one in outcomes),
-        detections=sum(one.detections for one in outcomes) + sum(one.detections for one in plan.published),
-        causes=total_causes([*(one.causes for one in outcomes), *(one.causes for one in plan.published)]),
-        not_run=dict(reason for one in outcomes for reason in one.not_run.items()),
-        seconds=rounded(total_seconds(one.seconds for one in outcomes)),
+        windows=tally.windows,
+        unscored=tally.unscored,
+        detections=tally.detections + sum(one.detections for one in plan.published),
+        causes=total_causes([tally.causes, *(one.causes for one in plan.published)]),
+        not_run=dict(tally.not_run),
+        seconds=rounded(tally.seconds),
         report=None,
         nights=_nights(plan),
-        quarantined=(*plan.quarantined, *quarantined),
-        failed=(*plan.failed, *failed),
+        quarantined=(*plan.quarantined, *tally.quarantined),
+        failed=(*plan.failed, *tally.failed),
         warnings=tuple(warnings),
     )
 

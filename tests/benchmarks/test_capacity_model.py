@@ -31,10 +31,10 @@ def test_an_exposure_is_a_line_in_its_pixels():
     assert found.worker_s == 3 * found.seconds["store"]
 
 
-def test_an_exposure_of_either_survey_is_three_tasks_of_many_and_six_of_few():
+def test_an_exposure_of_either_survey_is_one_task_of_many_and_six_of_few():
     for survey in SURVEYS.values():
         counts = [sum(need(survey.shape, KNOWN, Settings(), searches).tasks.values()) for searches in (1, LEAST_TASKS)]
-        assert counts == [3, 6]
+        assert counts == [1, 6]
 
 
 @pytest.mark.parametrize("within_s", [20, 60, 300])

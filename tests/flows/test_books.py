@@ -5,7 +5,7 @@ import pytest
 from flows.adapters.ledger import Ledger
 from flows.adapters.sources import Source
 from flows.books import PASSING, Books
-from flows.exposure_tasks import Published, Stored
+from flows.exposure_tasks import Stored
 from flows.lineage import memo_name, trace, verdict_digest
 from flows.model_cache import model_digests
 from flows.outcome import Outcome
@@ -59,12 +59,12 @@ def test_records_what_is_done_and_withdraws_what_is_not_published_any_more(books
     causes = {"spike": CauseCount(refused=2, published=1)}
     outcome = Outcome(item, "done", windows=100, unscored=4, detections=3, seconds={"detect": 1.23456}, causes=causes)
     both = {name: publish(tmp_path, name) for name in ("old", "kept")}
-    books.done(item, stored(item), Published(both, {}), outcome)
+    books.done(item, stored(item), both, outcome)
     record = ledger.get(KEY)
     assert (record.digest, record.status, record.seconds) == (lineage(item).final, "done", {"detect": 1.2346})
     assert record.causes == causes
     again = Item(item.source, KEY, item.stat, record=record)
-    books.done(again, stored(item), Published({"kept": both["kept"]}, {}), outcome)
+    books.done(again, stored(item), {"kept": both["kept"]}, outcome)
     assert [path.name for path in (tmp_path / "out" / "catalogs").iterdir()] == ["kept"]
 
 
@@ -76,7 +76,7 @@ def test_remembers_what_a_source_holds(books, item, tmp_path):
 
 def test_a_verdict_is_kept_and_takes_back_what_was_published(books, item, tmp_path):
     ledger = Ledger(tmp_path / "out")
-    books.done(item, stored(item), Published({"a": publish(tmp_path, "a")}, {}), Outcome(item, "done"))
+    books.done(item, stored(item), {"a": publish(tmp_path, "a")}, Outcome(item, "done"))
     bad = Item(item.source, KEY, item.stat, "bytes", ledger.get(KEY))
     outcome = books.quarantined(bad, BadInput("all_nan", item.source.uri, "has no pixel.", "fetch it."))
     assert (outcome.status, outcome.trouble.code) == ("quarantined", "all_nan")
@@ -86,7 +86,7 @@ def test_a_verdict_is_kept_and_takes_back_what_was_published(books, item, tmp_pa
     assert list((tmp_path / "out" / "catalogs").iterdir()) == []
     reasons = list((tmp_path / "out" / "quarantine").iterdir())
     assert len(reasons) == 1
-    books.done(item, stored(item), Published({}, {}), Outcome(item, "done"))
+    books.done(item, stored(item), {}, Outcome(item, "done"))
     assert list((tmp_path / "out" / "quarantine").iterdir()) == []
 
 
@@ -106,10 +106,10 @@ def test_a_file_that_cannot_be_read_any_more_has_no_verdict(books, item, tmp_pat
 def test_what_the_source_was_taken_for_before_is_withdrawn(books, item, tmp_path, ends):
     ledger = Ledger(tmp_path / "out")
     other = ExposureKey(night="20260101", visit=8, detector=3)
-    books.done(item, stored(item), Published({"a": publish(tmp_path, "a")}, {}), Outcome(item, "done"))
+    books.done(item, stored(item), {"a": publish(tmp_path, "a")}, Outcome(item, "done"))
     now = replace(item, key=other, superseded=(ledger.get(KEY),))
     if ends == "done":
-        books.done(now, stored(now), Published({"b": publish(tmp_path, "b")}, {}), Outcome(now, "done"))
+        books.done(now, stored(now), {"b": publish(tmp_path, "b")}, Outcome(now, "done"))
     else:
         books.quarantined(now, BadInput("all_nan", item.source.uri, "has no pixel.", "fetch it."))
     assert [record.visit for record in ledger.records()] == [8]

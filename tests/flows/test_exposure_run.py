@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from flows import exposure_run
+from flows import exposure_run, exposure_work
 from flows.adapters.ledger import Ledger
 from flows.adapters.sources import Source
 from flows.books import Books
@@ -71,13 +71,14 @@ def entry(digest, rows, path="x", sha256="0" * 64):
     return DatasetRecord(path=path, digest=digest, rows=rows, sha256=sha256)
 
 
-@pytest.fixture
-def drive(tmp_path, monkeypatch):
-    """Drive one exposure whose tasks fail as told: task -> (how often, with what)."""
+@pytest.fixture(params=[1, 2], ids=["alone", "shared"])
+def drive(tmp_path, monkeypatch, request):
+    """Drive one exposure whose steps fail as told: step -> (how often, with what)."""
 
     def run(record=None, **fails):
         for name, task in (("store", store), ("search", search), ("finish", finish)):
-            monkeypatch.setattr(exposure_run, name, partial(task, tmp_path, fails))
+            for module in (exposure_run, exposure_work):
+                monkeypatch.setattr(module, name, partial(task, tmp_path, fails))
         monkeypatch.setattr(exposure_run, "BACKOFF_S", 0.001)
         (tmp_path / "a.fits").write_text("content")
         item = Item(Source(str(tmp_path / "a.fits")), KEY, None, sha256="bytes", record=record)
@@ -88,7 +89,7 @@ def drive(tmp_path, monkeypatch):
             ) as client:
                 books = Books(tmp_path / "out", SETTINGS, PIPELINE)
                 progress = Progress(Console(file=io.StringIO()), 1)
-                return await ExposureRun(client, tmp_path / "out", SETTINGS, books, progress)(item)
+                return await ExposureRun(client, tmp_path / "out", SETTINGS, books, progress, request.param)(item)
 
         return asyncio.run(one())
 

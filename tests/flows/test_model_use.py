@@ -11,7 +11,7 @@ from flows.adapters.sources import Source, list_sources
 from flows.backfill import Backfill, survey
 from flows.books import Books
 from flows.exposure_run import ExposureRun
-from flows.exposure_tasks import Published, Stored
+from flows.exposure_tasks import Stored
 from flows.forecast import failing
 from flows.lineage import trace
 from flows.model_cache import model_digests
@@ -197,7 +197,7 @@ def published(tmp_path, source, settings, visit=1):
     item, books = Item(source, key, stat_of(source)), Books(out, settings, PIPELINE)
     stored = Stored(info, lineage, False, {})
     books.stored(item, stored)
-    books.done(item, stored, Published({}, {}), Outcome(item, "done", detections=3))
+    books.done(item, stored, {}, Outcome(item, "done", detections=3))
     return out, Item(source, key, item.stat, sha256, Ledger(out).get(key))
 
 

@@ -4,9 +4,9 @@ from flows.cluster import Cluster
 from flows.night import Night
 
 
-def test_holds_outcomes_and_nothing_that_was_not_declared():
+def test_holds_a_tally_and_nothing_that_was_not_declared():
     night = Night([], None, None, None, None, None)
-    assert night.outcomes == []
+    assert not night.tally.finished
     assert not hasattr(night, "__dict__")  # Prefect would store a copy of all of it
     with pytest.raises(AttributeError):
         night.surprise = 1
@@ -23,7 +23,7 @@ def test_few_tasks_search_an_exposure_unless_workers_would_have_nothing_to_do(wo
 def test_the_last_exposures_of_a_long_night_are_shared_out_again():
     night = Night([None] * 100, None, None, None, None, Cluster("tcp://here", 4, 2**30))
     assert night.tasks == 1
-    night.outcomes += [None] * 37
+    night.tally.finished |= set(range(37))
     assert night.tasks == 4
-    night.outcomes += [None] * 62
+    night.tally.finished |= set(range(99))
     assert night.tasks == 4

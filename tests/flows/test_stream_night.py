@@ -40,7 +40,7 @@ def test_outcomes_are_handed_on_and_not_kept(tmp_path, meter):
     outcome = SimpleNamespace(item="item", status="done")
     night.finished(outcome)
     assert told == [(outcome, 7.0), "item"]
-    assert night.outcomes == []
+    assert not night.tally.finished
     night.record("draining")
     written = Ledger(tmp_path).watch()
     assert (written.state, written.on_the_way, written.waiting) == ("draining", 3, 2)

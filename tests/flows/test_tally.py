@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.adapters.sources import Source
+from flows.night_tally import NightTally
 from flows.outcome import Outcome
 from flows.plan import Item, Plan
 from flows.tally import combined, summarise
@@ -34,7 +35,7 @@ def outcome(number, status):
 def test_the_counts_reconcile_whatever_happens(statuses, skipped, unusable):
     outcomes = [outcome(number, status) for number, status in enumerate(statuses)]
     plan = Plan(tuple(one.item for one in outcomes), (), skipped, (TROUBLE,) * unusable)
-    summary = summarise(plan, outcomes)
+    summary = summarise(plan, NightTally(outcomes))
     count = Counter(statuses)
     assert summary.exposures.seen == len(statuses) + skipped + unusable
     assert summary.exposures.done == count["done"]
@@ -56,7 +57,7 @@ def test_a_night_that_something_was_withdrawn_from_is_touched():
         for night in ("20260102", "20260103")
     ]  # fmt: skip
     plan = Plan((replace(item(1), superseded=(records[0],)),), (), 0, withdrawn=(records[1],))
-    assert summarise(plan, [outcome(1, "done")]).nights == ("20260101", "20260102", "20260103")
+    assert summarise(plan, NightTally([outcome(1, "done")])).nights == ("20260101", "20260102", "20260103")
 
 
 def test_causes_are_those_of_all_that_is_published():
@@ -65,13 +66,13 @@ def test_causes_are_those_of_all_that_is_published():
         finished_at="now", causes={"spike": CauseCount(published=1)},
     )  # fmt: skip
     now = replace(outcome(1, "done"), causes={"spike": CauseCount(refused=4)})
-    summary = summarise(Plan((item(1),), (record,), 1), [now])
+    summary = summarise(Plan((item(1),), (record,), 1), NightTally([now]))
     assert summary.causes == {"spike": CauseCount(refused=4, published=1)}
 
 
 def test_runs_are_added_up():
-    one = summarise(Plan((item(1), item(2)), (), 3), [outcome(1, "done"), outcome(2, "failed")])
-    two = summarise(Plan((item(3),), (), 0, (TROUBLE,)), [outcome(3, "done")], ["odd"])
+    one = summarise(Plan((item(1), item(2)), (), 3), NightTally([outcome(1, "done"), outcome(2, "failed")]))
+    two = summarise(Plan((item(3),), (), 0, (TROUBLE,)), NightTally([outcome(3, "done")]), ["odd"])
     total = combined([one, two])
     assert total.exposures.model_dump() == {"seen": 7, "done": 2, "skipped": 3, "quarantined": 1, "failed": 1}
     assert (total.windows, total.unscored, total.detections) == (20, 4, 6)

@@ -4,6 +4,7 @@ from math import inf
 import pytest
 
 from flows.adapters.sources import Source
+from flows.night_tally import NightTally
 from flows.observe.meter import SECONDS, Meter, StreamMeter
 from flows.outcome import Outcome
 from flows.plan import Item, Plan
@@ -40,7 +41,7 @@ def test_figures_are_those_of_the_summary(meter):
     for one in outcomes:
         meter.searched(one.windows)
         meter.finished(one)
-    summary = summarise(plan, outcomes)
+    summary = summarise(plan, NightTally(outcomes))
     for state, count in summary.exposures.model_dump(exclude={"seen"}).items():
         assert value(meter, "exposures_total", state=state) == count
     assert value(meter, "windows_total") == summary.windows == 1500

@@ -3,6 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
+from flows.night_tally import NightTally
 from flows.observe.observation import observation
 from flows.plan import Plan
 from flows.tally import summarise
@@ -23,7 +24,7 @@ def settings(**given):
 def test_a_run_that_nobody_looks_at_has_no_meter_and_writes_nothing(console, tmp_path):
     with observation(Settings(), console) as seen:
         assert seen.meter is None
-        seen.ended(summarise(Plan((), (), 3), ()), 0, tmp_path)
+        seen.ended(summarise(Plan((), (), 3), NightTally()), 0, tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert console.file.getvalue() == ""
 
@@ -48,7 +49,7 @@ def test_a_file_that_cannot_be_written_is_said_and_no_more(console, tmp_path):
     path.parent.mkdir()
     with observation(settings(metrics_file=path), console) as seen:
         path.parent.rmdir()
-        seen.ended(summarise(Plan((), (), 3), ()), 0, None)
+        seen.ended(summarise(Plan((), (), 3), NightTally()), 0, None)
     assert f"no figures in {path}" in console.file.getvalue()
 
 

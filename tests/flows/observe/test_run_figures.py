@@ -4,6 +4,7 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from flows.night_tally import NightTally
 from flows.observe.run_figures import require_folder, run_figures, write_figures
 from flows.plan import Plan
 from flows.provenance import provenance_of
@@ -20,7 +21,7 @@ TROUBLE = Trouble(uri="a.fits", code="nan", message="a.fits: all pixels are NaN.
 
 def summary_of(done):
     outcomes = [outcome(visit, windows=1000, detections=3, seconds={"detect": 2.0}) for visit in range(done)]
-    made = summarise(Plan(tuple(one.item for one in outcomes), (), 0, quarantined=(TROUBLE,)), outcomes)
+    made = summarise(Plan(tuple(one.item for one in outcomes), (), 0, quarantined=(TROUBLE,)), NightTally(outcomes))
     return made.model_copy(update={"seconds": {**made.seconds, "wall": 9.5}})
 
 
