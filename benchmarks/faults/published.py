@@ -22,8 +22,8 @@ Exposure = tuple[int, int]
 """Visit and detector: a night that is wrong must not make two of one."""
 
 TABLES = {stage.gives.name: stage.gives for stage in PIPELINE if isinstance(stage.gives, TableOf)}
-LEAVING_S = 60.0
-"""How long processes may take to end after the command, s."""
+LEAVING_S = 300.0
+"""How long processes may take to end after the command, s: freeing what was imported takes long on a busy machine."""
 
 
 @dataclass(frozen=True)
