@@ -9,6 +9,8 @@ NIGHT ?= night
 SEED ?= 2026
 ADVISORIES ?= https://api.osv.dev/v1/query
 SERVICES ?= services
+# Of the acceptance's visit, 4000 x 4072 px each: 189 take 70 GB of disk.
+RUBIN_DETECTORS ?= 189
 
 # One process's worth of threads each: the flow starts as many processes as there are cores.
 export OMP_NUM_THREADS ?= 1
@@ -56,7 +58,7 @@ imports: setup
 unit: setup
 	$(BIN)/python -m pytest -q
 
-acceptance: setup  ## The nights behind the README's figures, 40 exposures like ZTF's, 24 like the challenge's; the screen on 10,000 streaks; 500 exposures through a stream; faults
+acceptance: setup  ## The nights behind the README's figures; a visit of Rubin's size; the screen on 10,000 streaks; 500 exposures through a stream; faults; overhead (hours)
 	for spec in ztf:10 llnl:6; do \
 		preset=$${spec%:*}; \
 		rm -rf $(NIGHT)-$$preset; \
@@ -64,9 +66,15 @@ acceptance: setup  ## The nights behind the README's figures, 40 exposures like 
 		$(BIN)/nightstride run $(NIGHT)-$$preset/raw --out $(NIGHT)-$$preset/out; \
 		$(BIN)/nightstride evaluate detect $(NIGHT)-$$preset/out --truth $(NIGHT)-$$preset/raw/truth.parquet; \
 	done
+	rm -rf $(NIGHT)-rubin
+	$(BIN)/nightstride simulate --preset rubin --visits 1 --detectors $(RUBIN_DETECTORS) --no-science --seed 2041 --out $(NIGHT)-rubin/raw
+	$(BIN)/nightstride run $(NIGHT)-rubin/raw --out $(NIGHT)-rubin/out
+	$(BIN)/nightstride evaluate detect $(NIGHT)-rubin/out --truth $(NIGHT)-rubin/raw/truth.parquet
 	$(BIN)/python -m benchmarks.screen --streaks 10000
 	$(BIN)/python -m benchmarks.soak --exposures 500
 	$(BIN)/python -m benchmarks.faults
+	$(BIN)/python -m benchmarks.orchestration
+	$(BIN)/python -m benchmarks.rubin_overhead
 
 services: setup  ## Start PostgreSQL, a Prefect server on it and a worker (docs/deployment.md); what runs is left alone
 	$(BIN)/nightstride services up $(SERVICES)

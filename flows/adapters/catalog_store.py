@@ -104,8 +104,7 @@ def read_table(path: Path, dataset: TableOf) -> pa.Table:
     Misconfigured
         It was written by a later version.
     """
-    name, _, _ = read_metadata(path)
-    table = _read(path)
+    (name, _, _), table = _read(path)
     if name != dataset.name or not table.schema.equals(dataset.schema):
         ours = {f"{field.name}: {field.type}" for field in dataset.schema}
         theirs = {f"{field.name}: {field.type}" for field in table.schema}
@@ -121,14 +120,17 @@ def read_table(path: Path, dataset: TableOf) -> pa.Table:
 
 def read_stored(path: Path) -> pa.Table:
     """Read a catalogue in the form in which it is stored, whatever that is; errors as in `read_table`."""
-    read_metadata(path)
-    return _read(path)
+    return _read(path)[1]
 
 
 def read_metadata(path: Path) -> tuple[str, str, int]:
     """Give the name of the dataset, the digest and the number of rows of a catalogue; errors as in `read_table`."""
     with _opened(path) as file:
-        metadata, rows = file.schema_arrow.metadata or {}, file.metadata.num_rows
+        return _metadata(path, file)
+
+
+def _metadata(path: Path, file: pq.ParquetFile) -> tuple[str, str, int]:
+    metadata, rows = file.schema_arrow.metadata or {}, file.metadata.num_rows
     if _VERSION not in metadata or _DIGEST not in metadata or _DATASET not in metadata:
         raise BadInput("no_catalogue", str(path), "is Parquet, but no catalogue of nightstride.", "remove the file.")
     if (version := int(metadata[_VERSION])) > CATALOG_VERSION:
@@ -154,8 +156,7 @@ def read_qtable(path: Path) -> "QTable":
     """
     from astropy.table import QTable
 
-    read_metadata(path)
-    table = _read(path)
+    _, table = _read(path)
     found = QTable(meta={key.decode(): value.decode() for key, value in table.schema.metadata.items()})
     for field, values in zip(table.schema, table.columns, strict=True):
         found[field.name] = _quantity(values.combine_chunks(), field.metadata[b"unit"].decode())
@@ -217,9 +218,10 @@ def _encode(dataset: TableOf, table: pa.Table, digest: str) -> bytes:
     return sink.getvalue()
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path) -> tuple[tuple[str, str, int], pa.Table]:
+    """Read metadata and rows at one go: a bucket is asked once."""
     with _opened(path) as file:
-        return file.read()
+        return _metadata(path, file), file.read()
 
 
 @contextmanager
