@@ -11,9 +11,6 @@ from benchmarks.faults.fault import Fault
 from benchmarks.faults.memory import swallow
 from benchmarks.faults.scene import NotHappened, Scene
 
-MEMORY_GIB = 1.5
-"""Of a worker: the default."""
-
 
 def workers(command: psutil.Popen) -> list[psutil.Process]:
     """Give the workers of a command on this machine.
@@ -68,11 +65,12 @@ def worker_out_of_memory(scene: Scene) -> None:
         pids = client.run(os.getpid)
         address = scene.rng.choice(sorted(pids))
         victim = psutil.Process(pids[address])
-        scene.strike(lambda: client.run(swallow, int(2 * MEMORY_GIB * 2**30), workers=[address]))
+        limit = client.scheduler_info(n_workers=-1)["workers"][address]["memory_limit"]
+        scene.strike(lambda: client.run(swallow, 2 * limit, workers=[address]))
         scene.until(lambda: _gone(victim), command)
     scene.finish(command)
     told = f"(pid={victim.pid}) exceeded 95% memory budget" in " ".join(scene.said(0).split())
-    scene.require(told, f"worker {victim.pid} is gone: it exceeded 95 % of {MEMORY_GIB:g} GiB")
+    scene.require(told, f"worker {victim.pid} is gone: it exceeded 95 % of {limit / 2**30:.1f} GiB")
 
 
 def flow_killed(scene: Scene) -> None:
