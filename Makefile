@@ -9,7 +9,7 @@ NIGHT ?= night
 SEED ?= 2026
 ADVISORIES ?= https://api.osv.dev/v1/query
 SERVICES ?= services
-# Of the acceptance's visit, 4000 x 4072 px each: 189 take 70 GB of disk.
+# Of the acceptance's visit, 4000 x 4072 px each: 189 take 52 GB of disk.
 RUBIN_DETECTORS ?= 189
 
 # One process's worth of threads each: the flow starts as many processes as there are cores.
