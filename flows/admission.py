@@ -15,7 +15,7 @@ from distributed.worker import get_worker
 from flows.adapters.atomic import write_file
 from flows.adapters.object_store import configure
 from flows.software import CODE, software
-from schemas.errors import Misconfigured, NightstrideError
+from schemas.errors import Misconfigured, NightstrideError, Retryable
 from schemas.settings import StoreSettings
 
 TOKEN = "token"
@@ -100,6 +100,22 @@ def admitted(terms: Admission, task: Callable[..., Any], *arguments: Any) -> Any
     configure(terms.store)  # each time: a worker may serve several runs
     _looked_at(terms)
     return task(*arguments)
+
+
+def require_running(terms: Admission) -> None:
+    """See that the run of the terms goes on: its token goes with it, or with the next run's lease.
+
+    Raises
+    ------
+    Retryable
+        It does not.
+    """
+    try:
+        there = terms.token.read_bytes() == terms.content
+    except OSError:
+        there = False
+    if not there:
+        raise Retryable("run_over", str(terms.token), "is gone: the run that asked for this is over.", "run again.")
 
 
 def look(terms: Admission) -> tuple[dict[str, str], bool]:

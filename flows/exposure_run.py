@@ -122,15 +122,18 @@ class ExposureRun:
 
     @property
     def _shares(self) -> bool:
-        """Whether several workers have to do with one exposure."""
-        cluster = self.settings.cluster
-        return self.tasks > 1 or cluster.inference_resource != cluster.other_resource
+        """Whether several tasks do an exposure: for other workers, or because a visit that is late has to stop soon."""
+        cluster, late = self.settings.cluster, self.settings.execution.visit_deadline_s
+        return self.tasks > 1 or cluster.inference_resource != cluster.other_resource or late is not None
 
     async def _alone(self, item: Item) -> Worked:
         """Have one worker do it all: a scheduler has a third of the work, and bytes stay where they are."""
-        done: Worked = await self._submit(
-            _SEARCH, work, item.source, item.key, item.sha256, item.record, self.out, self.settings, inference=True
-        )
+        given = (item.source, item.key, item.sha256, item.record, self.out, self.settings, self.terms)
+        try:
+            done: Worked = await self._submit(_SEARCH, work, *given, inference=True, retries=0)
+        except Retryable:
+            # Step by step, what is done need not be done again, and each step has its own retries.
+            return await self._shared(item)
         self.books.stored(item, done.stored)
         self.progress.stored(done.windows)
         self.progress.searched(done.windows)
@@ -168,9 +171,16 @@ class ExposureRun:
             return [measured]
         return [measured, await self._submit(_FINISH, inject, path, *rest, measured.datasets, inference=True)]
 
-    async def _submit(self, priority: int, task: Callable[..., Any], *arguments: Any, inference: bool = False) -> Any:
+    async def _submit(
+        self,
+        priority: int,
+        task: Callable[..., Any],
+        *arguments: Any,
+        inference: bool = False,
+        retries: int | None = None,
+    ) -> Any:
         """Run a task on a worker; retry with backoff what may succeed later."""
-        left, wait = self.settings.execution.retries, BACKOFF_S
+        left, wait = self.settings.execution.retries if retries is None else retries, BACKOFF_S
         came = origin()
         call: tuple[Any, ...] = (task,) if came is None else (observed, came, task)
         if self.terms is not None:

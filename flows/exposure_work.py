@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.adapters.sources import Source
+from flows.admission import Admission, require_running
 from flows.exposure_tasks import Published, Searched, Stored, finish, search, store, tile_path
 from flows.graph import Graph
 from flows.outcome import total_seconds
@@ -73,7 +74,13 @@ class Worked:
 
 
 def work(
-    source: Source, key: ExposureKey, sha256: str | None, record: ExposureRecord | None, out: Path, settings: Settings
+    source: Source,
+    key: ExposureKey,
+    sha256: str | None,
+    record: ExposureRecord | None,
+    out: Path,
+    settings: Settings,
+    terms: Admission | None = None,
 ) -> Worked:
     """Store an exposure, search its tiles, measure and publish.
 
@@ -85,16 +92,20 @@ def work(
         What the ledger holds of it.
     out, settings
         Of the run.
+    terms
+        Of the run, if its workers may outlive it: nothing is published once it is over.
 
     Raises
     ------
     BadInput, Retryable
-        As the tasks of `flows.exposure_tasks` do.
+        As the tasks of `flows.exposure_tasks` do; Retryable: the run is over.
     """
     stored = store(source, key, sha256, out, settings)
     left = left_of(stored, record, out, settings)
     path = tile_path(out, key)
     searched = [search(path, left.tiles, settings)] if left.tiles else []
+    if terms is not None:
+        require_running(terms)
     published = finish(path, searched, stored.lineage, out, settings, left.kept, ())
     return worked(stored, record, left, searched, [published])
 

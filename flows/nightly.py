@@ -1,7 +1,8 @@
-"""The flow of a night: one Prefect task per visit, a few Dask tasks per exposure."""
+"""The flow of a night: one Prefect task per visit, one or a few Dask tasks per exposure."""
 
 import asyncio
 import logging
+from dataclasses import replace
 from itertools import groupby
 
 from prefect import flow, task
@@ -83,12 +84,11 @@ async def visit(
     """
     left = {item.key: item for item in items}
     async with night.cluster.client(asynchronous=True) as client:
-        run = ExposureRun(
-            client, night.out, night.settings, night.books, night.progress, night.tasks, night.cluster.terms
-        )
+        run = ExposureRun(client, night.out, night.settings, night.books, night.progress, terms=night.cluster.terms)
 
         async def one(item: Item) -> None:
-            night.finished(await run(item))
+            # Asked for each: towards the end of a night, and of a large visit, exposures are shared out.
+            night.finished(await replace(run, tasks=night.tasks)(item))
             left.pop(item.key)
 
         try:

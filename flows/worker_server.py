@@ -26,7 +26,7 @@ MALLOC = {
 }
 """Environment of the allocator, which reads it when a process starts."""
 
-_MODULES = ["flows.cli", "flows.cluster", "flows.exposure_tasks", "flows.ingest", "torch"]
+_MODULES = ["flows.cli", "flows.cluster", "flows.exposure_work", "flows.ingest", "torch"]
 
 
 def start_worker_server() -> None:

@@ -89,5 +89,6 @@ FAULTS = (
         "Dask scheduler killed",
         "SIGKILL to the scheduler of `--scheduler`; it and its workers are started again, the same command again",
         scheduler_killed,
+        (1, 0),
     ),
 )

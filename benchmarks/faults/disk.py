@@ -70,4 +70,6 @@ def full(scene: Scene) -> None:
         scene.measure()
 
 
-FAULTS = (Fault("disk full", "the disk of OUT is filled, freed when the command has ended; the same again", full),)
+FAULTS = (
+    Fault("disk full", "the disk of OUT is filled, freed when the command has ended; the same again", full, (1, 0)),
+)

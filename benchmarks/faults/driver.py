@@ -40,7 +40,7 @@ def suffer(lab: Lab, fault: Fault, seed: int) -> Outcome:
         evidence="; ".join(scene.evidence),
         failure=None if failure is None else str(failure) or repr(failure),
         available=not isinstance(failure, NotAvailable),
-        code=fault.code,
+        codes=fault.codes,
     )
     if outcome.survived:
         shutil.rmtree(folder)

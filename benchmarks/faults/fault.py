@@ -18,14 +18,14 @@ class Fault:
         What is done in the middle of the work, and what the operator or supervisor does then.
     run
         Does it, and brings the night to its end.
-    code
-        With which the last command ends.
+    codes
+        With which the commands end, in their order: a night that needs no restart must not have had one.
     """
 
     name: str
     how: str
     run: Callable[[Scene], None]
-    code: int = 0
+    codes: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Outcome:
         Why the row says nothing: the fault did not take place, or the night did not end. None: it did.
     available
         Whether what the fault needs is there.
-    code
-        With which the last command has to end.
+    codes
+        With which the commands have to end.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Outcome:
     evidence: str = ""
     failure: str | None = None
     available: bool = True
-    code: int = 0
+    codes: tuple[int, ...] = (0,)
 
     @property
     def survived(self) -> bool:
@@ -86,5 +86,5 @@ class Outcome:
         return (
             self.failure is None
             and not any((*wrong, self.files_differing, self.problems, self.leftovers))
-            and self.exit_codes[-1:] == (self.code,)
+            and self.exit_codes == self.codes
         )

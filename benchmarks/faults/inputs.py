@@ -42,6 +42,8 @@ def half_written_watch(scene: Scene) -> None:
     with (arriving / slow.name).open("ab") as file:
         file.write(content[len(content) // 2 :])
     scene.finish(command)
+    done = scene.summary(0)["exposures"]["done"]
+    scene.require(done == scene.lab.size.exposures, f"the first watch did all {done}")
 
 
 def corrupt_exposures(scene: Scene) -> None:
@@ -66,16 +68,22 @@ def deliver(raw: Path, folder: Path, but: set[str] = frozenset()) -> None:
 
 
 FAULTS = (
-    Fault("file half written, run", "a file is cut at half its length; completed, the same again", half_written_run),
+    Fault(
+        "file half written, run",
+        "a file is cut at half its length; completed, the same again",
+        half_written_run,
+        (1, 0),
+    ),
     Fault(
         "file half written, watch",
         "a file stays half written for longer than `--still`, is completed after it was quarantined; the same again",
         half_written_watch,
+        (1, 0),
     ),
     Fault(
         "corrupt exposures",
         "a tenth and more of the exposures, in eight ways; compared with the night without them",
         corrupt_exposures,
-        code=1,
+        codes=(1,),
     ),
 )

@@ -15,6 +15,8 @@ from flows.simulation.presets import find_preset
 
 ROOT = Path(__file__).parents[2]
 CLI = (sys.executable, "-c", "from flows.cli import app; app()")
+BOTH_WAYS = (sys.executable, "-c", "import flows.night; flows.night.MANY = 1; from flows.cli import app; app()")
+"""The command as in a night of many exposures, of which most are one task each and the last are shared out."""
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,8 @@ def database_restarted(scene: Scene) -> None:
 
 
 FAULTS = (
-    Fault("Prefect server restarted", "stopped under the run and started again; the same again if it ended",
+    Fault("Prefect server restarted", "stopped under the run and started again",
           server_restarted),
-    Fault("PostgreSQL restarted", "stopped under the Prefect server and started again; the same again if it ended",
+    Fault("PostgreSQL restarted", "stopped under the Prefect server and started again",
           database_restarted),
 )  # fmt: skip

@@ -95,6 +95,6 @@ def terminated(scene: Scene) -> None:
 FAULTS = (
     Fault("worker killed", "SIGKILL to a worker", worker_killed),
     Fault("worker out of memory", "a worker allocates twice its memory, its nanny kills it", worker_out_of_memory),
-    Fault("flow process killed", "SIGKILL to the command; the same again", flow_killed),
-    Fault("SIGTERM", "to the command; the same again", terminated),
+    Fault("flow process killed", "SIGKILL to the command; the same again", flow_killed, (-9, 0)),
+    Fault("SIGTERM", "to the command; the same again", terminated, (1, 0)),
 )

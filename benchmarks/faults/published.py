@@ -93,7 +93,7 @@ def left_behind(out: Path, tmp: Path) -> tuple[str, ...]:
     found = [*leftovers(out), *(path for path in [out / "lease.json"] if path.exists())]
     # Dask keeps two empty lock files there, however it ends.
     found += [path for path in tmp.rglob("*") if path.is_file() and path.suffix != ".lock"]
-    _, living = psutil.wait_procs(_using(tmp), LEAVING_S)
+    _, living = psutil.wait_procs(using(tmp), LEAVING_S)
     return (*map(str, found), *(name for name in map(_named, living) if name))
 
 
@@ -107,7 +107,8 @@ def _named(process: psutil.Process) -> str | None:
     return None
 
 
-def _using(tmp: Path) -> list[psutil.Process]:
+def using(tmp: Path) -> list[psutil.Process]:
+    """Give the processes whose temporary files are there."""
     found = []
     for process in psutil.process_iter():
         try:

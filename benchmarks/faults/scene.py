@@ -4,14 +4,15 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import psutil
 
-from benchmarks.faults.lab import CLI, ROOT, Lab, environment
-from benchmarks.faults.published import differences, left_behind, problems, published
+from benchmarks.faults.lab import BOTH_WAYS, ROOT, Lab, environment
+from benchmarks.faults.published import differences, left_behind, problems, published, using
 from flows.adapters.ledger import Ledger
 
 POLL_S = 0.02
@@ -70,7 +71,7 @@ class Scene:
     def start(self, *inputs: object, verb: str = "run", options: Sequence[str] = ()) -> psutil.Popen:
         """Start a command on the night, or on other inputs."""
         given = [*(map(str, inputs or (self.lab.raw,))), "--out", str(self.out), *options, "--json"]
-        return self.again([*CLI, verb, *given])
+        return self.again([*BOTH_WAYS, verb, *given])
 
     def again(self, command: Sequence[str]) -> psutil.Popen:
         """Start a command line as it is."""
@@ -188,6 +189,10 @@ class Scene:
                 except psutil.NoSuchProcess:
                     continue
             psutil.wait_procs(family, 60)
+        # Children of commands that are dead already: they would disturb the next fault.
+        for one in using(self.tmp):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
 
     def _look(self) -> None:
         if self._struck is not None and self.recovery_s is None:

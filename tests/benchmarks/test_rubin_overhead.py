@@ -39,13 +39,15 @@ def test_each_file_is_an_exposure_of_its_own(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_detector_of_many_is_one_task(prefect_api, tmp_path):
+def test_a_detector_of_many_is_one_task_and_the_last_are_shared_out(prefect_api, tmp_path):
     """Whether memory is flat takes more of them: `python -m benchmarks.rubin_overhead`."""
     environment = {"PREFECT_API_URL": prefect_api}
     found = run(write_visits(tmp_path, 2, 20), tmp_path, 2, environment, period_s=0.1)
     assert found.exposures == 40
-    # Of the second visit too few are left to keep two workers busy with whole ones.
-    assert found.tasks == {"work": 20, "store": 20, "search": 20, "finish": 20}
+    # The last 31 are too few to keep two workers busy with whole ones.
+    assert found.tasks["work"] + found.tasks["store"] == 40
+    assert 9 <= found.tasks["work"] <= 12
+    assert found.tasks["store"] == found.tasks["search"] == found.tasks["finish"]
     counts = found.summary["exposures"]
     assert counts == {"seen": 40, "done": 40, "skipped": 0, "quarantined": 0, "failed": 0}
     records = [json.loads(path.read_text()) for path in Path(tmp_path, "out").glob("ledger/[0-9]*/*.json")]

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from flows.adapters.sources import Source
+
 ZTF_CARDS = {
     "ORIGIN": "Zwicky Transient Facility",
     "INSTRUME": "ZTF/MOSAIC",
@@ -74,3 +76,10 @@ def write_ztf(tmp_path, sky):
         return str(path)
 
     return write
+
+
+@pytest.fixture
+def source(write_ztf, sky):
+    """Noise with one bright star-like source."""
+    y, x = np.indices(sky.shape)
+    return Source(write_ztf(sky + 900 * np.exp(-((y - 90) ** 2 + (x - 130) ** 2) / 6).astype(np.float32)))

@@ -93,6 +93,7 @@ def drive(tmp_path, monkeypatch, request):
 
         return asyncio.run(one())
 
+    run.alone = request.param == 1
     return run
 
 
@@ -153,10 +154,24 @@ def test_what_may_succeed_later_is_tried_again(drive, tmp_path, task):
     assert begun(tmp_path, task) == 3
 
 
+def test_each_step_has_its_own_retries(drive):
+    trouble = Retryable("io_error", *PROBLEM)
+    assert drive(store=(2, trouble), search=(2, trouble), finish=(2, trouble)).status == "done"
+
+
+def test_a_visit_that_may_be_late_is_done_step_by_step(drive, tmp_path, monkeypatch):
+    """What runs in a worker cannot be stopped: with a deadline, no more than one step goes on after it."""
+    late = ExecutionSettings(retries=2, visit_deadline_s=1000)
+    monkeypatch.setattr(f"{__name__}.SETTINGS", Settings(execution=late))
+    monkeypatch.setattr(exposure_run, "work", None)
+    assert drive().status == "done"
+
+
 def test_what_goes_on_failing_fails_and_is_recorded_as_such(drive, tmp_path):
     outcome = drive(store=(9, Retryable("disk_full", *PROBLEM)))
     assert (outcome.status, outcome.trouble.code) == ("failed", "disk_full")
-    assert begun(tmp_path, "store") == 1 + SETTINGS.execution.retries
+    # What fails in one task is tried step by step.
+    assert begun(tmp_path, "store") == drive.alone + 1 + SETTINGS.execution.retries
     record = Ledger(tmp_path / "out").get(KEY)
     assert (record.status, record.reason.partition(":")[0], record.datasets) == ("failed", "disk_full", {})
 

@@ -1,11 +1,9 @@
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from flows import exposure_tasks
 from flows.adapters.catalog_store import CatalogStore
 from flows.adapters.probe import probe
-from flows.adapters.sources import Source
 from flows.adapters.zarr_tiles import TileStore
 from flows.exposure_tasks import finish, search, store, tile_path
 from flows.stage_run import gathered
@@ -18,13 +16,6 @@ from schemas.tiles import Tiling
 from stages.detect import STAGE as DETECT
 
 SETTINGS = Settings(tiles=TileSettings(tile=112, chunk=28), detect=DetectSettings(model="basic_cnn", threshold=0.2))
-
-
-@pytest.fixture
-def source(write_ztf, sky):
-    """Noise with one bright star-like source."""
-    y, x = np.indices(sky.shape)
-    return Source(write_ztf(sky + 900 * np.exp(-((y - 90) ** 2 + (x - 130) ** 2) / 6).astype(np.float32)))
 
 
 @pytest.fixture

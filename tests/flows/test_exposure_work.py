@@ -1,9 +1,8 @@
-import numpy as np
 import pytest
 
 from flows.adapters.ledger import Ledger
 from flows.adapters.probe import probe
-from flows.adapters.sources import Source
+from flows.admission import admission
 from flows.books import Books
 from flows.digest import file_digest
 from flows.exposure_run import shared_out
@@ -11,17 +10,11 @@ from flows.exposure_tasks import finish, search, store, tile_path
 from flows.exposure_work import left_of, work, worked
 from flows.outcome import Outcome
 from flows.plan import Item
+from schemas.errors import Retryable
 from schemas.settings import DetectSettings, Settings, TileSettings
 from stages import PIPELINE
 
 SETTINGS = Settings(tiles=TileSettings(tile=112, chunk=28), detect=DetectSettings(model="basic_cnn", threshold=0.2))
-
-
-@pytest.fixture
-def source(write_ztf, sky):
-    """Noise with one bright star-like source."""
-    y, x = np.indices(sky.shape)
-    return Source(write_ztf(sky + 900 * np.exp(-((y - 90) ** 2 + (x - 130) ** 2) / 6).astype(np.float32)))
 
 
 @pytest.fixture
@@ -61,3 +54,13 @@ def test_what_is_published_stays_and_is_not_searched_again(source, key, tmp_path
     assert (again.stored.reused, again.searched, again.windows) == (True, False, 0)
     assert again.datasets == first.datasets
     assert again.causes == record.causes
+
+
+def test_nothing_is_published_for_a_run_that_is_over(source, key, tmp_path):
+    with admission(tmp_path, SETTINGS.store) as terms:
+        pass
+    with pytest.raises(Retryable, match="is over"):
+        work(source, key, None, None, tmp_path, SETTINGS, terms)
+    assert not list((tmp_path / "catalogs").rglob("*.parquet"))
+    with admission(tmp_path, SETTINGS.store) as terms:
+        assert work(source, key, None, None, tmp_path, SETTINGS, terms).datasets

@@ -46,14 +46,15 @@ def test_what_is_lost_double_and_different_is_counted(found, differs):
         {"leftovers": ("x",)},
         {"failure": "it did not happen"},
         {"exit_codes": (0, 1)},
+        {"exit_codes": (1, 0)},
         {"exit_codes": ()},
     ],
 )
 def test_other_flaws_are_no_survival_either(flaw):
-    whole = Outcome("fault", "how", exit_codes=(1, 0))
+    whole = Outcome("fault", "how", exit_codes=(0,))
     assert whole.survived
     assert not replace(whole, **flaw).survived
-    assert replace(whole, code=1, exit_codes=(1,)).survived
+    assert replace(whole, codes=(1, 0), exit_codes=(1, 0)).survived
 
 
 def test_a_process_that_has_ended_and_is_not_waited_for_is_not_left(tmp_path, monkeypatch):
@@ -63,7 +64,7 @@ def test_a_process_that_has_ended_and_is_not_waited_for_is_not_left(tmp_path, mo
         ended = psutil.Process(int(careless.stdout.readline()))
         while ended.status() != psutil.STATUS_ZOMBIE:
             pass
-        monkeypatch.setattr(module, "_using", lambda tmp: [ended])
+        monkeypatch.setattr(module, "using", lambda tmp: [ended])
         monkeypatch.setattr(module, "LEAVING_S", 0.1)
         assert left_behind(tmp_path / "out", tmp_path) == ()
     finally:

@@ -13,6 +13,7 @@ from flows.deployment.notification import WEBHOOK
 from flows.services.folder import private_file
 from flows.services.stack import down, up
 from tests.flows.deployment.webhook import webhook
+from tests.flows.services.services_fixture import OFTEN
 from tests.flows.services.services_support import place
 
 CONFIGURATION = """
@@ -47,7 +48,7 @@ def deployed(running_services, raw_night, night_models):
     with place() as path, webhook() as (url, told):
         shutil.copytree(raw_night, path / "raw" / "20250121")
         (path / "night.toml").write_text(CONFIGURATION.format(models=night_models))
-        private_file(running_services.path / "worker.env", f"{WEBHOOK}={url}\n")
+        private_file(running_services.path / "worker.env", f"{OFTEN}{WEBHOOK}={url}\n")
         down(running_services, ["worker"], print)
         up(running_services, print)
         command = [Path(sys.executable).with_name("nightstride"), "deploy", path / "raw" / "{night}"]

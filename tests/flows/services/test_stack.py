@@ -73,10 +73,13 @@ def test_a_service_that_does_not_exist_is_named(running_services):
 def test_a_service_that_ends_at_once_is_told_of(running_services):
     down(running_services, ["worker"], print)
     own = running_services.path / "worker.env"
+    before = own.read_text()
     own.write_text("PREFECT_WORKER_QUERY_SECONDS=never\n")
-    with pytest.raises(Misconfigured, match=r"worker: ended at once.*the log of worker in"):
-        up(running_services, print)
-    own.unlink()
+    try:
+        with pytest.raises(Misconfigured, match=r"worker: ended at once.*the log of worker in"):
+            up(running_services, print)
+    finally:
+        own.write_text(before)
     up(running_services, print)
 
 
