@@ -59,7 +59,7 @@ Detections = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]
 class Found:
     """What a detector finds on some exposures: by its own scores, by the verdict with and without science images.
 
-    ``published_false`` is counted at the threshold of the card; seconds are of the detector alone, per image.
+    ``published_false`` is counted at the threshold of the card; seconds are processor time of the detector, per image.
     """
 
     own: list[Recovery]
@@ -91,12 +91,12 @@ def look(name: str, examples: Sequence[Example]) -> Found:
 
 
 def search(detector: Detector, info: ExposureInfo, planes: Mapping[str, Any]) -> tuple[pa.Table, float]:
-    """Give the hits of an exposure, searched as one tile, and the seconds that it takes."""
+    """Give the hits of an exposure, searched as one tile, and the seconds of processor time that it takes."""
     tile = detector.grid.whole(info.shape)
     parts = {plane: values[tile.y0 : tile.y1, tile.x0 : tile.x1] for plane, values in planes.items()}
-    start = time.perf_counter()
+    start = time.process_time()
     hits = DETECT(parts, Context(info, tile, DetectSettings(), {"detect": detector}))
-    return hits, time.perf_counter() - start
+    return hits, time.process_time() - start
 
 
 def judge(planes: Mapping[str, Any], info: ExposureInfo, verdict: Any) -> Detections:
@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--exposures", type=int, default=16, help="like ztf; half as many like llnl")
     parser.add_argument("--names", nargs="+", default=NAMES)
     parser.add_argument("--work", type=Path)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     figures: dict[str, dict[str, object]] = {}
