@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from dataclasses import replace
 from itertools import groupby
 
 from prefect import flow, task
@@ -84,11 +83,13 @@ async def visit(
     """
     left = {item.key: item for item in items}
     async with night.cluster.client(asynchronous=True) as client:
-        run = ExposureRun(client, night.out, night.settings, night.books, night.progress, terms=night.cluster.terms)
 
         async def one(item: Item) -> None:
-            # Asked for each: towards the end of a night, and of a large visit, exposures are shared out.
-            night.finished(await replace(run, tasks=night.tasks)(item))
+            # Made for each: towards the end of a night, and of a large visit, exposures are shared out.
+            run = ExposureRun(
+                client, night.out, night.settings, night.books, night.progress, night.tasks, night.cluster.terms
+            )
+            night.finished(await run(item))
             left.pop(item.key)
 
         try:
