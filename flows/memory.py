@@ -24,9 +24,9 @@ INGEST_SIBLING_PIXEL = 8
 WINDOW = 64 * 2**10
 """A window of a batch: its pixels and the activations of the network (45 kB measured for `basic_cnn`)."""
 
-TILE_PIXEL = 120
+TILE_PIXEL = 128
 """A pixel of a tile with its halo: image, mask, copies, what a network sees, its share of the logits (7 measured), and
-what the threads that compute its blocks leave in the allocator (up to 70 more where cores are shared)."""
+what the threads that compute its blocks leave in the allocator (up to 75 more where cores are shared)."""
 
 EXPOSURE_PIXEL = 30
 """A pixel of a whole exposure while candidates are merged and measured (13 measured), and while sources are found on
