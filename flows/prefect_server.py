@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from flows.adapters.writable_folder import writable_folder
 from schemas.errors import Misconfigured
 
 START_S = 600.0
@@ -53,7 +54,7 @@ class PrefectServer:
         if self.url is None:
             port = _free_port()
             self.url = f"http://127.0.0.1:{port}/api"
-            Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
+            writable_folder(Path(os.environ["PREFECT_HOME"]), "PREFECT_HOME")
             own = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "flows.prefect_server", str(port)],

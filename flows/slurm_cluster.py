@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import dask
 from distributed.security import Security
 
+from flows.adapters.writable_folder import writable_folder
 from flows.cluster_security import made_for_a_run, security_of
 from flows.dask_log import warnings_alone
 from flows.worker_config import PATIENCE, exports
@@ -37,7 +38,7 @@ def slurm_cluster(settings: ClusterSettings) -> Iterator[tuple[str, Security]]:
         dask-jobqueue is not installed, SLURM is not there or would not accept the job, or a certificate is unfit.
     """
     folder = (settings.slurm.folder or default_folder()).expanduser().resolve()
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    writable_folder(folder / "logs", "cluster.slurm.folder")
     given = security_of(settings)
     keys = made_for_a_run(folder) if given is None else nullcontext(given)
     with keys as security, dask.config.set(PATIENCE), warnings_alone():

@@ -13,6 +13,7 @@ from flows.adapters.atomic import sweep, write_file, writing
 from flows.adapters.bucket_lease import BucketLease, bucket_lease
 from flows.adapters.bucket_path import BucketPath
 from flows.adapters.holder import Holder, locked, myself, runs
+from flows.adapters.writable_folder import writable_folder
 
 HEARTBEAT_S = 10.0
 """How often the holder shows that it is alive, s."""
@@ -40,8 +41,7 @@ def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S)
         with bucket_lease(out, heartbeat_s, stale_s) as me:
             yield me
         return
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
+    writable_folder(out)
     path = out / "lease.json"
     me = myself()
     with _guard(out) as now:

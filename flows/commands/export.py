@@ -32,12 +32,14 @@ def export(
 
     Exit code 0: written; 2: there is no such dataset or folder, or it cannot be written.
     """
+    from flows.adapters.writable_folder import writable_folder
     from flows.catalogue_forms import declared_tables
     from flows.export.published import published_files, published_table
 
     tables = declared_tables()
     with refusals(as_json):
         files = published_files(out, dataset, tables, night)
+        writable_folder(to.absolute().parent, "--to")
         if form is Format.HATS:
             from flows.export.hats import write_hats
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from flows.adapters.writable_folder import writable_folder
 from flows.evaluation.evaluate import Evaluation
 
 FOUND, ORACLE, FALSE, GRID = "#1f5fa8", "#c8791a", "#a83232", "#dddddd"
@@ -30,7 +31,7 @@ def draw(evaluation: Evaluation, figures: dict[str, Any], folder: Path) -> list[
     list of Path
         completeness_by_snr.png, completeness_by_length.png, false_per_image.png, residuals.png.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    writable_folder(folder, "--pictures")
     return [
         _completeness(figures, "snr", "signal to noise", folder),
         _completeness(figures, "length", "trail length (px)", folder),

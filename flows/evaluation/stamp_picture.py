@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from flows.adapters.writable_folder import writable_folder
 from flows.evaluation.pictures import FALSE, FOUND, new_figure, save
 
 
@@ -18,7 +19,7 @@ def draw_stamps(figures: dict[str, Any], folder: Path) -> Path:
     folder
         Made if it is not there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    writable_folder(folder, "--pictures")
     figure, (panel,) = new_figure()
     known, low = (_series(figures["thresholds"], name) for name in ("known_asteroids", "low_rb"))
     panel.plot(low[0], known[0], "-", color=FOUND, linewidth=1)

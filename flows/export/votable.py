@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from flows.adapters.atomic import write_file
 from schemas.dataset import TableOf
+from schemas.errors import Misconfigured
 
 _UNITS = {"mag(AB)": "mag", "pix": "pixel", "arcsec/pix": "arcsec/pixel", "pixel_unit": "", "pixel_unit**2": ""}
 """Units that the VOUnits standard spells otherwise, or does not know."""
@@ -28,8 +29,10 @@ def write_votable(path: Path, dataset: TableOf, table: pa.Table) -> None:
     Raises
     ------
     Retryable, Misconfigured
-        It cannot be written: see `flows.adapters.atomic.write_file`.
+        It cannot be written (see `flows.adapters.atomic.write_file`), or there is a folder of that name.
     """
+    if path.is_dir():
+        raise Misconfigured("not_a_file", str(path), "is a folder; a VOTable is one file.", "name a file with --to.")
     from astropy.io.votable import from_table
     from astropy.table import Table
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.adapters.atomic import write_file, writing
+from flows.adapters.writable_folder import writable_folder
 from flows.prefect_server import PRIVATE
 from schemas.errors import Misconfigured
 
@@ -123,9 +124,8 @@ def made(path: Path, wanted: dict[str, object]) -> ServiceFolder:
     path = path.resolve()
     given = {name: value for name, value in wanted.items() if value is not None}
     folder = ServiceFolder(path, _addresses(given))
-    with writing(path):
-        # Others may pass through: PostgreSQL runs as another user. What is secret has modes of its own.
-        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+    # Others may pass through: PostgreSQL runs as another user. What is secret has modes of its own.
+    writable_folder(path, "DIR", 0o755)
     with alone(path):
         if (path / "services.json").exists():
             return _unchanged(opened(path), given)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
 
+from flows.adapters.writable_folder import writable_folder
 from flows.simulation.cutout_field import draw_field
 from flows.simulation.cutout_survey import DEEP, CutoutSurvey
 from flows.training.examples import map_in_processes
@@ -66,14 +67,12 @@ def write_cutout_set(wanted: CutoutSet, workers: int = 1, progress: Callable[[in
     Raises
     ------
     Misconfigured
-        The number is not a positive multiple of 100, or the folder is a file.
+        The number is not a positive multiple of 100, or the folder cannot be written.
     """
     if wanted.count < PER_FIELD or wanted.count % PER_FIELD:
         problem = f"{wanted.count} is not a positive multiple of {PER_FIELD}, the cutouts of a field."
         raise Misconfigured("bad_count", "--count", problem, "ask for 1000, say.")
-    if wanted.folder.exists() and not wanted.folder.is_dir():
-        raise Misconfigured("not_a_folder", str(wanted.folder), "is a file.", "choose another --out.")
-    wanted.folder.mkdir(parents=True, exist_ok=True)
+    writable_folder(wanted.folder)
     (wanted.folder / "truth.parquet").unlink(missing_ok=True)  # of what was there, which is being overwritten
     fields = wanted.count // PER_FIELD
     tables: list[pa.Table] = []

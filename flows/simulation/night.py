@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from flows.adapters.writable_folder import writable_folder
 from flows.simulation.camera import detector_count
 from flows.simulation.exposure import simulate_exposure
 from flows.simulation.llnl_files import write_llnl
@@ -82,7 +83,7 @@ def simulate_night(night: Night, workers: int = 1, progress: Callable[[int], Non
     Raises
     ------
     Misconfigured
-        There is nothing to simulate, the camera has fewer detectors, or the folder is a file.
+        There is nothing to simulate, the camera has fewer detectors, or the folder cannot be written.
     """
     if min(night.visits, night.detectors) < 1:
         raise Misconfigured(
@@ -98,9 +99,7 @@ def simulate_night(night: Night, workers: int = 1, progress: Callable[[int], Non
             f"{night.detectors} are more than the {detector_count(night.preset)} of the {night.preset.name} camera.",
             "ask for fewer.",
         )
-    if night.folder.exists() and not night.folder.is_dir():
-        raise Misconfigured("not_a_folder", str(night.folder), "is a file.", "choose another --out.")
-    night.folder.mkdir(parents=True, exist_ok=True)
+    writable_folder(night.folder)
     cases = [(night, visit, detector) for visit in range(night.visits) for detector in range(night.detectors)]
     paths: list[tuple[Path, ...]] = []
     tables: list[pa.Table] = []

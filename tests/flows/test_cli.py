@@ -61,3 +61,27 @@ print(*{{name.split(".")[0] for name in sys.modules}}, file=sys.stderr)
 
 def test_bad_usage_is_exit_code_2():
     assert CliRunner().invoke(app, ["nonsense"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run FILE --out PLACE",
+        "simulate --visits 1 --out PLACE",
+        "simulate --preset star-galaxy --count 100 --out PLACE",
+        "train detect --quick --out PLACE",
+        "train detect --quick --out GOOD --work PLACE",
+        "train screen --out PLACE",
+        "train spectral-class --task star --features photometry --models none --out PLACE",
+        "train star-galaxy --quick --work PLACE",
+        "fetch ztf --from 2018-04-01 --out PLACE",
+        "services up PLACE",
+    ],
+)
+def test_a_place_that_takes_no_folder_is_said_at_once(tmp_path, command):
+    (tmp_path / "file.fits").write_text("mine")
+    place = tmp_path / "file.fits" / "out"
+    named = {"FILE": str(tmp_path / "file.fits"), "PLACE": str(place), "GOOD": str(tmp_path / "good")}
+    result = CliRunner().invoke(app, [named.get(word, word) for word in command.split()])
+    assert result.exit_code == 2
+    assert f"{place}: the folder cannot be made there: {tmp_path}/file.fits is a file. To fix, choose" in result.stderr

@@ -34,3 +34,16 @@ def test_bad_usage_ends_with_2(tmp_path, arguments, says):
     result = run(tmp_path, "--to", tmp_path / "x", *arguments)
     assert result.exit_code == 2
     assert says in result.stderr
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    publish(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    for form in ("votable", "hats"):
+        result = run(tmp_path, "--to", tmp_path / "file/x", "--format", form)
+        assert result.exit_code == 2
+        assert "file: the folder cannot be made there" in result.stderr
+        assert "choose another --to" in result.stderr
+    folder = run(tmp_path, "--to", tmp_path / "catalogs")
+    assert folder.exit_code == 2
+    assert "catalogs: is a folder; a VOTable is one file. To fix, name a file with --to." in folder.stderr

@@ -62,5 +62,5 @@ def test_a_night_that_cannot_be(visits: int, detectors: int, code: str, tmp_path
 def test_a_file_in_place_of_the_folder_is_named(tmp_path):
     (tmp_path / "sky").write_text("notes")
     night = Night(find_preset("ztf", 1, (200, 200)), 1, 1, 1, tmp_path / "sky")
-    with pytest.raises(Misconfigured, match=r"sky: is a file. To fix, choose another --out"):
+    with pytest.raises(Misconfigured, match=r"sky is a file. To fix, choose another --out"):
         simulate_night(night)

@@ -1,0 +1,62 @@
+import errno
+import stat
+from pathlib import Path
+
+import pytest
+
+from flows.adapters import writable_folder as module
+from flows.adapters.lease import lease
+from flows.adapters.writable_folder import writable_folder
+from schemas.errors import Misconfigured, Retryable
+
+NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc on this system")
+
+
+def test_a_folder_is_made_with_its_parents_and_nothing_is_left_in_it(tmp_path):
+    for _ in range(2):
+        writable_folder(tmp_path / "a/b", mode=0o750)
+    assert list((tmp_path / "a/b").iterdir()) == []
+    assert stat.S_IMODE((tmp_path / "a/b").stat().st_mode) & ~0o750 == 0
+
+
+@pytest.mark.parametrize("name", ["file", "file/a/b"])
+def test_a_file_in_its_place_is_named(tmp_path, name):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(
+        Misconfigured, match=r"cannot be made there: .*file is a file\. To fix, choose another --to,"
+    ) as e:
+        writable_folder(tmp_path / name, "--to")
+    assert (e.value.code, e.value.where) == ("not_writable", str(tmp_path / name))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_name_that_is_too_long(tmp_path):
+    with pytest.raises(Misconfigured, match=r"cannot be made there: File name too long"):
+        writable_folder(tmp_path / ("x" * 300))
+
+
+@NEEDS_PROC
+def test_a_file_system_that_takes_no_folders_or_files():
+    with (
+        pytest.raises(Misconfigured, match=r"/proc/x: the folder cannot be made there"),
+        lease(Path("/proc/x")),
+    ):
+        pass
+    with pytest.raises(Misconfigured, match=r"/proc: no file can be made in this folder"):
+        writable_folder(Path("/proc"))
+
+
+def test_a_full_disk_may_have_room_later(tmp_path, monkeypatch):
+    def full(dir):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "TemporaryFile", full)
+    with pytest.raises(Retryable, match="bytes are free") as caught:
+        writable_folder(tmp_path)
+    assert caught.value.code == "disk_full"
+
+
+def test_a_link_to_nothing(tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "gone")
+    with pytest.raises(Misconfigured, match="out is a link to nothing"):
+        writable_folder(tmp_path / "out")
