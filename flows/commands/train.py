@@ -55,7 +55,7 @@ def detect(
     if verdict_only and calibrate:
         raise typer.BadParameter("--verdict-only and --calibrate exclude each other.")
     part: Part = "calibration" if calibrate else "verdict" if verdict_only else "all"
-    _report(lambda folder: train_detect(out, folder, model, plan, workers or _cores(), _say, part), work, as_json, out)
+    _report(lambda folder: train_detect(out, folder, model, plan, workers or _cores(), _say, part), work, as_json)
 
 
 @app.command("screen")
@@ -79,7 +79,7 @@ def screen(
     from flows.training.screen_train import ScreenPlan, train_screen
 
     plan = ScreenPlan(seed=seed)
-    _report(lambda folder: train_screen(out, folder, model, plan, workers or _cores(), _say), work, as_json, out)
+    _report(lambda folder: train_screen(out, folder, model, plan, workers or _cores(), _say), work, as_json)
 
 
 @app.command("spectral-class")
@@ -109,14 +109,12 @@ def spectral_class(
     Each is fitted to folds of the table and scored on rows it has not seen; rows of one spectroscopic plate stay
     together. Writes comparison.md, comparison.json and comparison.png.
     """
-    from flows.training.spectral_models import MODELS, REBALANCING
+    from flows.training.spectral_models import MODELS
     from flows.training.spectral_train import SpectralPlan, train_spectral
 
-    if rebalance not in REBALANCING:
-        raise typer.BadParameter(f"{rebalance!r} is none of {REBALANCING}.", param_hint="--rebalance")
-    chosen = tuple(MODELS) if models == "all" else tuple(name for name in models.split(",") if name not in ("", "none"))
+    chosen = tuple(MODELS) if models == "all" else tuple(one for one in models.split(",") if one not in ("", "none"))
     plan = SpectralPlan(task, features, rebalance, least_class, brighter, larger, chosen, stars, name, seed)
-    _report(lambda _: train_spectral(table, out, plan, _say), None, as_json, out)
+    _report(lambda _: train_spectral(table, out, plan, _say), None, as_json)
 
 
 @app.command("star-galaxy")
@@ -152,17 +150,13 @@ def _real_cutouts() -> Path | None:
     return folder if "NIGHTSTRIDE_DATA" in os.environ and folder.is_dir() else None
 
 
-def _report(train: Callable[[Path], dict[str, Any]], work: Path | None, as_json: bool, out: Path | None = None) -> None:
-    """Train with a folder for exposures, a temporary one if there is none; print the figures.
-
-    That ``out`` and ``work`` can be written is seen before the hours that training takes.
-    """
+def _report(train: Callable[[Path], dict[str, Any]], work: Path | None, as_json: bool) -> None:
+    """Train with a folder for exposures, a temporary one if there is none; print the figures."""
     from flows.adapters.writable_folder import writable_folder
 
     with tempfile.TemporaryDirectory(prefix="nightstride-train-") as scratch, refusals(as_json):
-        for folder, option in ((out, "--out"), (work, "--work")):
-            if folder is not None:
-                writable_folder(folder, option)
+        if work is not None:
+            writable_folder(work, "--work")
         figures = train(work or Path(scratch))
     typer.echo(json.dumps(figures) if as_json else json.dumps(figures, indent=2))
 

@@ -8,6 +8,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
+from flows.adapters.weights import read_card
+from flows.adapters.writable_folder import writable_folder
 from flows.training.boosted_fit import TreeFit
 from flows.training.boosted_train import BOOSTED, Examples, train_boosted
 from flows.training.candidate_card import write_matched_filter
@@ -18,7 +20,7 @@ from flows.training.region_fit import RegionFit
 from flows.training.region_train import RegionPlan, train_region
 from flows.training.two_stage_fit import NetFit
 from flows.training.two_stage_train import TwoStagePlan, train_two_stage
-from flows.training.verdict import Sets, VerdictPlan, calibrate_verdict, train_verdict
+from flows.training.verdict import Sets, VerdictPlan, calibrate_verdict, require_verdict, train_verdict
 from flows.training.verdict_fit import VerdictFit
 from flows.training.windows import WindowPlan, train_windows
 
@@ -108,9 +110,20 @@ def train_detect(
     -------
     dict
         The measured figures, as in the cards.
+
+    Raises
+    ------
+    Misconfigured
+        There is no such model, no verdict to calibrate, or ``out`` cannot be written: said before anything is
+        simulated.
     """
     if part == "all" and model not in DETECTORS:
         part = "verdict"
+    if part == "calibration":
+        require_verdict(model)
+    elif part == "verdict":
+        read_card("detect", model)
+    writable_folder(out)
     order = ("train", "validation", "verdict", "test")
     used = {"all": order, "verdict": order[1:], "calibration": ("validation", "test")}[part]
     sets = {

@@ -12,12 +12,14 @@ import torch
 from scipy.special import expit, logit
 
 from flows.adapters.weights import read_card, write_model
+from flows.adapters.writable_folder import writable_folder
 from flows.training.examples import Example, Wanted, make_sets, map_in_processes
 from flows.training.screen_fit import ScreenFit, fit_screen
 from flows.training.screen_level import Guessed, safe_level, screen_figures
 from flows.training.screen_rows import Rows, exact_search, guessed, telling_rows
 from kernels.fused_net import Dense
 from kernels.fused_screen import screen_arrays
+from schemas.errors import Misconfigured
 
 Say = Callable[[str], None]
 Result = TypeVar("Result")
@@ -74,9 +76,14 @@ def train_screen(out: Path, work: Path, model: str, plan: ScreenPlan, workers: i
     Raises
     ------
     Misconfigured
-        There is no such network.
+        There is no such network, it is none of windows, or ``out`` cannot be written: said before anything is
+        simulated.
     """
     card = read_card("detect", model)
+    if (kind := card.input.get("kind", "windows")) != "windows":
+        problem = f"{model!r} is a detector of kind {kind!r}: it has no windows that a screen could leave out."
+        raise Misconfigured("screen_kind", "--model", problem, "name a network of windows, such as basic_cnn.")
+    writable_folder(out)
     floor = float(logit(card.threshold))
     sets = {
         name: make_sets(work / name, getattr(plan, name), 1000 * plan.seed + SEEDS + 100 * n, workers, say)

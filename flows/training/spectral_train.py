@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.adapters.weights import write_model
+from flows.adapters.writable_folder import writable_folder
+from flows.nearest_name import choice
 from flows.simulation.star_colours import star_table
 from flows.training.class_fit import ClassFit, fit_class_model
 from flows.training.spectral_compare import Compared, compare, table
-from flows.training.spectral_models import MODELS
+from flows.training.spectral_models import MODELS, REBALANCING
 from flows.training.spectral_sample import Sample, archive_sample, filtered, held_out, large_classes, with_stars
 from flows.training.star_tables import is_star_table, star_sample, temperature_and_colour
 from kernels.class_model import ClassModel, class_model
@@ -26,6 +28,9 @@ from schemas.model_card import ModelCard
 from schemas.stellar_class import STELLAR_CLASSES
 
 Say = Callable[[str], None]
+
+TASKS = ("superclass", "star", "galaxy", "kind")
+"""What may be told apart; ``kind`` in tables of stars alone."""
 
 SIMULATED_STARS = 40_000
 _HELD_OUT = 0.2
@@ -90,8 +95,9 @@ def train_spectral(path: Path | None, out: Path, plan: SpectralPlan, say: Say) -
     BadInput
         The rows cannot be used.
     Misconfigured
-        There is no such feature set, classifier or table.
+        There is no such task, feature set, classifier or table, or the pipeline has no such model.
     """
+    require_names(plan)
     sample, features = _sample(path, plan)
     sample = filtered(sample, plan.brighter, plan.larger)
     sample = large_classes(sample, plan.least_class, path.name if path else "simulated stars")
@@ -99,8 +105,10 @@ def train_spectral(path: Path | None, out: Path, plan: SpectralPlan, say: Say) -
         sample = with_stars(sample, plan.stars, plan.seed)
     count = np.bincount(sample.code, minlength=len(sample.classes))
     rows = dict(zip(sample.classes, count.tolist(), strict=True))
+    if plan.name is not None:
+        _require_model(sample, plan)
+    writable_folder(out)
     say(f"{len(sample.code)} rows, features {list(features)}, rows per class {rows}")
-    out.mkdir(parents=True, exist_ok=True)
     figures: dict[str, Any] = {"plan": asdict(plan), "rows_per_class": rows, "notes": dict(sample.notes)}
     if plan.models:
         figures |= _compare(sample, features, plan, out, say)
@@ -112,12 +120,26 @@ def train_spectral(path: Path | None, out: Path, plan: SpectralPlan, say: Say) -
     return figures
 
 
+def require_names(plan: SpectralPlan) -> None:
+    """See that everything that a plan names is known.
+
+    Raises
+    ------
+    Misconfigured
+        There is no such task (``no_task``), feature set (``no_features``), rebalancing (``no_rebalancing``) or
+        classifier (``no_model``).
+    """
+    for code, option, given, known in (
+        ("no_task", "--task", plan.task, TASKS),
+        ("no_features", "--features", plan.features, tuple(FEATURE_SETS)),
+        ("no_rebalancing", "--rebalance", plan.rebalance, REBALANCING),
+        *(("no_model", "--models", one, tuple(MODELS)) for one in plan.models),
+    ):
+        if given not in known:
+            raise Misconfigured(code, option, f"{given!r} is not known.", choice(given, known))
+
+
 def _sample(path: Path | None, plan: SpectralPlan) -> tuple[Sample, tuple[str, ...]]:
-    if plan.features not in FEATURE_SETS:
-        remedy = f"choose one of {sorted(FEATURE_SETS)}."
-        raise Misconfigured("no_features", "--features", f"there is no feature set {plan.features!r}.", remedy)
-    if unknown := sorted(set(plan.models) - MODELS.keys()):
-        raise Misconfigured("no_model", "--models", f"there are no {unknown}.", f"choose of {sorted(MODELS)}.")
     features = FEATURE_SETS[plan.features]
     if path is None:
         if plan.task != "star" or not set("".join(features)) <= set("ugriz-"):
@@ -182,13 +204,16 @@ def _r_squared(x: NDArray[np.float64], y: NDArray[np.float64]) -> dict[str, Any]
     return {"r2": round(value, 4), "interval": [round(float(low), 4), round(float(high), 4)]}
 
 
+def _require_model(sample: Sample, plan: SpectralPlan) -> None:
+    if plan.task not in _MODEL_OF or not set(BANDS) <= sample.columns.keys() or len(sample.classes) < 3:
+        problem = f"the pipeline has no model of {plan.task!r} of {len(sample.classes)} classes from this table."
+        raise Misconfigured("no_model", "--name", problem, "leave --name out.")
+
+
 def _ship(
     sample: Sample, features: tuple[str, ...], plan: SpectralPlan, out: Path, path: Path | None
 ) -> dict[str, Any]:
     """Fit the pipeline's model to four fifths, score it on the rest, write weights and card."""
-    if plan.task not in _MODEL_OF or not set(BANDS) <= sample.columns.keys() or len(sample.classes) < 3:
-        problem = f"the pipeline has no model of {plan.task!r} of {len(sample.classes)} classes from this table."
-        raise Misconfigured("no_model", "--name", problem, "leave --name out.")
     held = held_out(sample, _HELD_OUT, plan.seed)
     fit, test = sample.take(~held), sample.take(held)
     settings = ClassFit()

@@ -122,18 +122,30 @@ def calibrate_verdict(
     Misconfigured
         The verdict is of another detector.
     """
+    require_verdict(detector)
     verdict: VerdictNet = load_model("reliability", detector)
-    judged, searched = verdict.card.input["detector_sha256"], read_card("detect", detector).sha256
-    if judged != searched:
-        raise Misconfigured(
-            "other_detector",
-            f"verdict {verdict.card.name!r}",
-            f"was trained on the candidates of the detector {judged[:12]}…, not of {searched[:12]}….",
-            "train it: leave out --calibrate.",
-        )
     find = partial(_find, detector=detector, workers=workers, say=say)
     card = verdict.card.model_copy(update={"training": verdict.card.training | {"calibrated": about}})
     return _calibrated(out, replace(verdict, card=card), sets, plan, find, {})
+
+
+def require_verdict(detector: str) -> None:
+    """See, from the cards alone, that a detector has a verdict of its own.
+
+    Raises
+    ------
+    Misconfigured
+        There is no such detector, it has no verdict, or one of another detector.
+    """
+    searched, verdict = read_card("detect", detector).sha256, read_card("reliability", detector)
+    judged = verdict.input["detector_sha256"]
+    if judged != searched:
+        raise Misconfigured(
+            "other_detector",
+            f"verdict {verdict.name!r}",
+            f"was trained on the candidates of the detector {judged[:12]}…, not of {searched[:12]}….",
+            "train it: leave out --calibrate.",
+        )
 
 
 def _calibrated(

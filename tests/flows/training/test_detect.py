@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from flows.adapters.weights import load_model, read_card
+from flows.adapters.weights import load_model, read_card, read_weights, write_model
 from flows.training.boosted_fit import TreeFit
 from flows.training.cell_fit import CellFit
 from flows.training.cells import CellPlan
@@ -16,6 +16,7 @@ from flows.training.verdict import VerdictPlan
 from flows.training.verdict_fit import VerdictFit
 from flows.training.window_fit import FitPlan
 from flows.training.windows import WindowPlan
+from schemas.errors import Misconfigured
 
 SMALL = (Wanted("ztf", 2, 25, (640, 660)),)
 WINDOWS = FitPlan(epochs=1, device="cpu")
@@ -90,3 +91,19 @@ def test_plans_can_be_written_on_a_card():
     assert quick_plan(3).seed == 3
     quick, whole = (sum(part.count for part in plan.train) for plan in (quick_plan(1), TrainPlan()))
     assert quick < whole / 10
+
+
+@pytest.mark.parametrize("part", ["all", "verdict", "calibration"])
+def test_a_model_that_is_not_there_is_named_before_anything_is_simulated(tmp_path, part):
+    with pytest.raises(Misconfigured, match="there is no model 'streaknet'"):
+        train_detect(tmp_path / "out", tmp_path / "work", "streaknet", PLAN, 1, print, part=part)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_verdict_of_another_detector_is_told_before_anything_is_simulated(tmp_path):
+    for stage, name in (("detect", "basic_cnn"), ("reliability", "streak_net")):
+        card, arrays = read_weights(stage, name)
+        write_model(tmp_path / "mixed", arrays, card.model_dump())
+    with pytest.raises(Misconfigured, match="leave out --calibrate"):
+        train_detect(tmp_path / "out", tmp_path / "work", str(tmp_path / "mixed"), PLAN, 1, print, part="calibration")
+    assert not (tmp_path / "work").exists()

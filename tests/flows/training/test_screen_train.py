@@ -34,3 +34,9 @@ def test_a_network_that_is_not_there_is_named_before_anything_is_simulated(tmp_p
     with pytest.raises(Misconfigured, match="no_such"):
         train_screen(tmp_path, tmp_path / "work", "no_such", ScreenPlan(), 1, lambda _: None)
     assert not (tmp_path / "work").exists()
+
+
+def test_a_network_without_windows_is_refused_before_anything_is_simulated(tmp_path):
+    with pytest.raises(Misconfigured, match=r"'streak_net' is a detector of kind 'cells'.*such as basic_cnn"):
+        train_screen(tmp_path / "out", tmp_path / "work", "streak_net", ScreenPlan(), 1, print)
+    assert list(tmp_path.iterdir()) == []
