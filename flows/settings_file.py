@@ -9,7 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource
 
-from flows.url_secrets import without_passwords
+from flows.adapters.given_file import require_there
+from flows.nearest_name import choice
+from flows.settings_fault import misconfigured
 from schemas.errors import Misconfigured
 from schemas.settings import Settings
 
@@ -32,7 +34,7 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, Mapping[st
     Raises
     ------
     Misconfigured
-        The file cannot be read, or a value breaks a rule; the message names section and key.
+        The file is not there or cannot be read, or values break rules; the message names all of them.
     """
     _refuse_unknown_sections()
     given = {
@@ -43,24 +45,22 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, Mapping[st
         environment = EnvSettingsSource(Settings)()
         return Settings(**_merged(_merged(_from_file(config), environment), given))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise Misconfigured(
-            "setting",
-            ".".join(str(part) for part in first["loc"]) or "settings",
-            f"{first['msg']}, got {without_passwords(repr(first['input']))}.",
-            "correct it in the settings file, the environment (NIGHTSTRIDE_<SECTION>__<KEY>) or the command line.",
-        ) from error
+        raise misconfigured(error.errors()) from error
 
 
 def _from_file(config: Path | None) -> dict[str, Any]:
     path = config or DEFAULT_FILE
     if config is None and not path.exists():
         return {}
+    require_there(path, "another settings file (TOML) with --config.")
     try:
         return tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise Misconfigured(
-            "settings_file", str(path), f"cannot be read as TOML: {error}.", "name an existing TOML file with --config."
+            "settings_file",
+            str(path),
+            f"cannot be read as TOML: {error}.",
+            "correct it, or name another file.",
         ) from error
 
 
@@ -82,5 +82,5 @@ def _refuse_unknown_sections() -> None:
                 "setting",
                 name,
                 f"no section {section.lower()!r} in the settings.",
-                f"use one of {', '.join(Settings.model_fields)}.",
+                choice(section.lower(), Settings.model_fields),
             )

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
 
+from flows.adapters.given_file import require_there
 from schemas.archive_columns import BANDS, WORDS, locate
 from schemas.errors import BadInput
 
@@ -67,10 +68,13 @@ def read_archive(path: Path, wanted: Collection[str], optional: Collection[str] 
 
     Raises
     ------
+    Misconfigured
+        There is no such file.
     BadInput
         The file cannot be read, columns are missing, there is no row, a value is no number, or magnitudes are in
         another unit (``wrong_units``).
     """
+    require_there(path, "another table.")
     try:
         with pa.input_stream(str(path), compression="detect") as stream:
             begin = stream.read(1024)

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.adapters.given_file import require_there
 from schemas.errors import BadInput, Misconfigured
 
 SIDE = 63
@@ -83,6 +84,7 @@ def read_stamps(path: Path) -> Iterator[Stamp]:
 
 
 def _streams(path: Path) -> Iterator[tuple[str, BinaryIO]]:
+    require_there(path, "a folder or tarball of *.avro with --stamps.")
     try:
         if path.is_file() and tarfile.is_tarfile(path):
             with tarfile.open(path) as archive:

@@ -12,6 +12,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from flows.adapters.given_file import require_there
 from kernels.matching import Targets
 from schemas.errors import Misconfigured
 
@@ -102,13 +103,14 @@ def read_truth(paths: Iterable[Path]) -> Truth:
     Raises
     ------
     Misconfigured
-        A file cannot be read, lacks a column, or has a value that cannot be one.
+        A file is not there, cannot be read, lacks a column, or has a value that cannot be one.
     """
     parts = [_truth(path, _read(path)) for path in paths]
     return Truth(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Truth)))
 
 
 def _read(path: Path) -> pa.Table:
+    require_there(path, "another truth table with --truth.")
     try:
         content = path.read_bytes()
         if content[:4] == b"PAR1":

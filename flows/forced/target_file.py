@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flows.adapters.given_file import require_there
 from schemas.errors import Misconfigured
 
 
@@ -46,8 +47,9 @@ def read_target_file(path: Path) -> TargetFile:
     Raises
     ------
     Misconfigured
-        The file cannot be read as any of the three, or has no columns.
+        There is no such file, it cannot be read as any of the three, or has no columns.
     """
+    require_there(path, "another list of targets.")
     try:
         content = path.read_bytes()
         if content[:4] == b"PAR1":

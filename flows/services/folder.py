@@ -13,6 +13,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.adapters.atomic import write_file, writing
+from flows.adapters.given_file import require_there
 from flows.adapters.writable_folder import writable_folder
 from flows.prefect_server import PRIVATE
 from schemas.errors import Misconfigured
@@ -95,14 +96,16 @@ def opened(path: Path) -> ServiceFolder:
         It is none.
     """
     file = path.resolve() / "services.json"
+    require_there(file, "a folder that `nightstride services up` has made.")
     try:
         return ServiceFolder(path.resolve(), Addresses.model_validate_json(file.read_bytes()))
     except (OSError, ValidationError) as error:
+        reason = error if isinstance(error, OSError) else error.errors()[0]["msg"]
         raise Misconfigured(
             "services",
             str(file),
-            f"cannot be read: {error}.",
-            "name a folder that `nightstride services up` has made.",
+            f"cannot be read: {reason}.",
+            "correct it, or name another folder that `nightstride services up` has made.",
         ) from error
 
 

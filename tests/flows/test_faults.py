@@ -128,7 +128,7 @@ def test_a_second_run_on_the_folder_is_told_who_holds_it(nightstride_run, raw_ni
         ((), {"NIGHTSTRIDE_TILES__TILE": "100"}, "must be a multiple of stride"),
         ((), {"NIGHTSTRIDE_DETECT__MODEL": "no_such"}, "there is no model 'no_such'"),
         (("--scheduler", "tcp://127.0.0.1:9"), {}, "no Dask scheduler"),
-        (("--config", "nowhere.toml"), {}, "cannot be read as TOML"),
+        (("--config", "nowhere.toml"), {}, "nowhere.toml: does not exist"),
     ],
 )
 def test_what_no_exposure_could_survive_stops_the_run_before_any_work(

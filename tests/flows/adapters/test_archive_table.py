@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flows.adapters.archive_table import read_archive
 from schemas.archive_columns import BANDS
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Misconfigured
 
 WANTED = (*BANDS, "class")
 HEADER = "objid,u,g,r,i,z,class,redshift"
@@ -120,7 +120,7 @@ def test_says_what_is_wrong_with_the_file(tmp_path, lines, problem):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(BadInput, match="cannot be read"):
+    with pytest.raises(Misconfigured, match=r"none\.csv: does not exist"):
         read_archive(tmp_path / "none.csv", WANTED)
 
 

@@ -83,9 +83,9 @@ def test_table_and_pictures(night, tmp_path):
     [
         ([], "give OUT and --truth FILE, or --stamps PATH"),
         (["{out}"], "give OUT and --truth FILE, or --stamps PATH"),
-        (["{out}", "--truth", "{out}/absent"], "cannot be read as Parquet"),
+        (["{out}", "--truth", "{out}/absent"], "absent: does not exist"),
         (["{out}/nothing", "--truth", "{out}/truth"], "no exposure that was searched"),
-        (["--stamps", "{out}/nothing"], "cannot be read"),
+        (["--stamps", "{out}/nothing"], "nothing: does not exist"),
     ],
 )
 def test_usage_errors_are_exit_code_2(night, arguments, message):

@@ -60,7 +60,7 @@ def test_json_is_the_last_line_and_all_of_stdout(out, listed):
     [
         (["{list}", "--out", "{out}/nowhere"], "has no exposure that was searched"),
         (["{list}", "--out", "{out}", "--night", "20990101"], "has no exposure that was searched in night 20990101"),
-        (["{out}/absent", "--out", "{out}"], "cannot be read as Parquet, ECSV or CSV"),
+        (["{out}/absent", "--out", "{out}"], "absent: does not exist"),
         (["{out}/ledger/20260101/7-0.json", "--out", "{out}"], "cannot be read as Parquet, ECSV or CSV: ',' expected"),
         (["{list}", "--out", "{out}", "--sigma", "0"], "sigma"),
     ],

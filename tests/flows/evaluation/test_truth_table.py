@@ -139,14 +139,15 @@ def test_names_the_column_of_a_bad_value(tmp_path, name, value):
     assert raised.value.code == "bad_value"
 
 
-@pytest.mark.parametrize("content", [b"PAR1 no more", b"", b"# %ECSV 1.0\n# nothing", None])
+@pytest.mark.parametrize("content", [b"PAR1 no more", b"", b"# %ECSV 1.0\n# nothing"])
 def test_unreadable_file(tmp_path, content):
     path = tmp_path / "t"
-    if content is not None:
-        path.write_bytes(content)
+    path.write_bytes(content)
     with pytest.raises(Misconfigured, match="cannot be read as Parquet, ECSV or CSV") as raised:
         read_truth([path])
     assert raised.value.code == "unreadable_truth"
+    with pytest.raises(Misconfigured, match="absent: does not exist"):
+        read_truth([tmp_path / "absent"])
 
 
 def test_streaks_alone_need_a_signal_to_noise(tmp_path):

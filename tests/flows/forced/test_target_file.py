@@ -46,16 +46,17 @@ def test_masked_cells_are_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"\xff\xfe\x00broken", b"PAR1broken", b"# %ECSV 1.0\n# ---\nnonsense", b'name\n"a" b\n', None]
+    "content", [b"\xff\xfe\x00broken", b"PAR1broken", b"# %ECSV 1.0\n# ---\nnonsense", b'name\n"a" b\n']
 )
 def test_unreadable_file_is_named(tmp_path, content):
     path = tmp_path / "list"
-    if content is not None:
-        path.write_bytes(content)
+    path.write_bytes(content)
     with pytest.raises(Misconfigured) as caught:
         read_target_file(path)
     assert caught.value.code == "unreadable_targets"
     assert str(path) in str(caught.value)
+    with pytest.raises(Misconfigured, match="absent: does not exist"):
+        read_target_file(tmp_path / "absent")
 
 
 def test_file_without_columns_is_refused(tmp_path):

@@ -65,7 +65,10 @@ def test_a_port_that_is_none_is_refused(tmp_path):
 
 
 def test_a_folder_without_services_is_refused(tmp_path):
-    with pytest.raises(Misconfigured, match=r"services\.json: cannot be read.*nightstride services up"):
+    with pytest.raises(Misconfigured, match=r"services\.json: does not exist\..*nightstride services up"):
+        opened(tmp_path)
+    (tmp_path / "services.json").write_text("{")
+    with pytest.raises(Misconfigured, match=r"services\.json: cannot be read.*To fix, correct it, or name another"):
         opened(tmp_path)
 
 
