@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from flows.adapters.catalog_store import CatalogStore, read_metadata, read_stored
 from flows.adapters.ledger import Ledger, load, load_night, load_quality
+from flows.adapters.output_parts import require_output
 from flows.adapters.zarr_tiles import TileStore
 from flows.catalogue_forms import adapted
 from flows.digest import file_digest
@@ -61,8 +62,7 @@ def migrate(out: Path, tables: Mapping[str, TableOf], *, dry: bool) -> Migration
     Misconfigured
         It is no output folder, or a later version wrote something in it: nothing is changed then.
     """
-    if not (out / "ledger").is_dir():
-        raise Misconfigured("no_output", str(out), "is no output folder: it has no ledger/.", "name one.")
+    require_output(out)
     refuse_newer(out)
     done = Migration()
     ledger = Ledger(out)

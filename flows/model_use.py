@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.adapters.ledger import Ledger
+from flows.adapters.output_parts import require_output
 from flows.adapters.sources import Source, list_sources
 from flows.digest import digest
 from flows.lineage import memo_name, trace
@@ -63,7 +64,7 @@ def model_uses(out: Path) -> tuple[ModelUse, ...]:
     Misconfigured
         It is no output folder, or was written by a later version.
     """
-    _require_ledger(out)
+    require_output(out)
     ledger, uses = Ledger(out), dict[tuple[str, str, str, str], ModelUse]()
     known: dict[str | None, list[ModelUse]] = {}
 
@@ -100,7 +101,7 @@ def searched_with(out: Path, wanted: str) -> Callable[[ExposureRecord], bool]:
     Misconfigured
         No exposure was last searched with such a model.
     """
-    _require_ledger(out)
+    require_output(out)
     ledger, uses = Ledger(out), model_uses(out)
     if not any(use.total and _is(use, wanted) for use in uses):
         there = ", ".join(sorted({f"{use.name} {use.version} ({use.sha256[:12]})" for use in uses if use.total}))
@@ -182,8 +183,3 @@ def _of(model: str, card: ModelCard) -> tuple[str, str, str, str]:
 def _is(use: ModelUse, wanted: str) -> bool:
     digits = len(wanted) >= LEAST_DIGITS and use.sha256.startswith(wanted.lower())
     return bool(use.name) and (wanted in (use.name, f"{use.name} {use.version}") or digits)
-
-
-def _require_ledger(out: Path) -> None:
-    if not (out / "ledger").is_dir():
-        raise Misconfigured("no_output", str(out), "is no output folder: it has no ledger/.", "name one.")

@@ -8,12 +8,13 @@ from typing import Literal
 
 from flows.adapters.atomic import leftovers, remove
 from flows.adapters.ledger import Ledger
+from flows.adapters.output_parts import require_output
 from flows.adapters.quarantine import Quarantine
 from flows.adapters.zarr_tiles import TileStore
 from flows.exposure_tasks import tile_path
 from flows.source_state import source_state
 from flows.withdrawal import withdraw
-from schemas.errors import BadInput, Misconfigured
+from schemas.errors import BadInput
 from schemas.ledger import ExposureRecord
 from schemas.settings import Settings
 
@@ -52,8 +53,7 @@ def nights_to_prune(out: Path, keep: int | None, older_than: int | None, today: 
     Misconfigured
         It is no output folder.
     """
-    if not (out / "ledger").is_dir():
-        raise Misconfigured("no_output", str(out), "is no output folder: it has no ledger/.", "name one.")
+    require_output(out)
     labels = {path.parent.name for path in Ledger(out).files()}
     labels |= {path.stem for path in Ledger(out).night_files()} | {path.name for path in _folders(out / "tiles")}
     nights = sorted(labels)

@@ -10,8 +10,10 @@ from typing import Any
 from flows.adapters.holder import Holder
 from flows.adapters.lease import holder_of
 from flows.adapters.ledger import Ledger
+from flows.adapters.output_parts import require_output
 from flows.adapters.quarantine import Quarantine
 from flows.lag import percentiles
+from flows.nearest_name import choice
 from schemas.errors import Misconfigured
 from schemas.ledger import LEDGER_VERSION, ExposureRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
 from schemas.quality import BandQuality
@@ -91,8 +93,7 @@ def read_status(out: Path, night: str | None = None) -> Status:
     Misconfigured
         It is no output folder, holds no such night, or was written by a later version.
     """
-    if not (out / "ledger").is_dir() and not (out / "quarantine").is_dir():
-        raise Misconfigured("no_output", str(out), "is no output folder: it has no ledger/.", "name one.")
+    require_output(out)
     ledger = Ledger(out)
     records: dict[str, list[ExposureRecord]] = {}
     for record in ledger.records(night):
@@ -102,7 +103,9 @@ def read_status(out: Path, night: str | None = None) -> Status:
         unusable.setdefault(one.key.night if one.key else UNKNOWN, []).append(one)
     labels = sorted(records.keys() | unusable.keys() if night is None else {night} & (records.keys() | unusable.keys()))
     if night is not None and not labels:
-        raise Misconfigured("no_night", str(out), f"holds nothing of night {night}.", "see `nightstride status OUT`.")
+        held = sorted(records.keys() | unusable.keys() | {record.night for record in ledger.records()})
+        remedy = choice(night, held) if held else "see `nightstride status OUT`."
+        raise Misconfigured("no_night", str(out), f"holds nothing of night {night}.", remedy)
     known: dict[str, ProvenanceRecord | None] = {}
     nights = tuple(_of(label, records.get(label, ()), unusable.get(label, ()), ledger, known) for label in labels)
     older = sum(one.schema_version < LEDGER_VERSION for found in records.values() for one in found)

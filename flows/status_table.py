@@ -14,6 +14,9 @@ STATES = ("done", "outdated", "quarantined", "failed")
 MOST = 20
 """So many troubles of a night are listed; the rest are counted."""
 
+LIVE_S = 7 * 86400.0
+"""Exposures of which half became catalogues later than this after their shutter closed count as an archive, s."""
+
 
 def show_status(status: Status, console: Console) -> None:
     """Print a table of the nights, what is wrong, and what is running."""
@@ -46,12 +49,17 @@ def _stream(watch: WatchRecord) -> str:
         f"watch of {watch.source}: {watch.state} at {watch.updated_at}; {watch.on_the_way} on the way, {watch.waiting} "
         f"waiting; {counts.done} done, {counts.skipped} skipped, {counts.quarantined} quarantined, "
         f"{counts.failed} failed; "
-        f"from shutter close {_lag(watch.lag_s)}, from arrival {_lag(watch.turnaround_s)}"
+        f"from shutter close {_lag(watch.lag_s)}, from arrival {_percentiles(watch.turnaround_s)}"
     )
 
 
 def _lag(lag: Percentiles | None) -> str:
-    return "-" if lag is None else f"{_duration(lag.p50)} / {_duration(lag.p99)}"
+    """Give the time from the end of an exposure to its catalogue; for an archive it says nothing of how fast we are."""
+    return "archive" if lag is not None and lag.p50 > LIVE_S else _percentiles(lag)
+
+
+def _percentiles(found: Percentiles | None) -> str:
+    return "-" if found is None else f"{_duration(found.p50)} / {_duration(found.p99)}"
 
 
 def _duration(seconds: float) -> str:

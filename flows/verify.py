@@ -10,10 +10,12 @@ from flows.adapters.atomic import leftovers
 from flows.adapters.catalog_store import read_metadata, read_table
 from flows.adapters.lease import holder_of
 from flows.adapters.ledger import Ledger, load, load_night, load_quality
+from flows.adapters.output_parts import require_output
+from flows.adapters.quarantine import Quarantine
 from flows.adapters.zarr_tiles import TileStore
 from flows.digest import file_digest, folder_digest
 from schemas.dataset import TableOf
-from schemas.errors import Misconfigured, NightstrideError
+from schemas.errors import NightstrideError
 from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord
 
 
@@ -35,6 +37,8 @@ class Verification:
     ----------
     exposures, nights, files, tiles
         Ledger records of exposures and of whole nights, published catalogues and tile stores looked at.
+    quarantined
+        Reasons of quarantines; those of files that tell no exposure are all that is known of them.
     running
         Who holds the folder at the moment; None if nobody does. What a run is writing is left out of account.
     problems
@@ -45,6 +49,7 @@ class Verification:
     nights: int
     files: int
     tiles: int
+    quarantined: int
     running: str | None
     problems: tuple[Problem, ...]
 
@@ -68,10 +73,8 @@ def verify(out: Path, tables: Mapping[str, TableOf]) -> Verification:
     Misconfigured
         ``out`` is no output folder.
     """
-    if not (out / "ledger").is_dir() and not (out / "catalogs").is_dir():
-        raise Misconfigured(
-            "no_output", str(out), "is no output folder: it has neither ledger/ nor catalogs/.", "name one."
-        )
+    require_output(out)
+    quarantined = len(Quarantine(out).list())
     holder = holder_of(out)
     running = f"process {holder.pid} on {holder.host}, since {holder.since}" if holder else None
     problems: list[Problem] = []
@@ -107,7 +110,9 @@ def verify(out: Path, tables: Mapping[str, TableOf]) -> Verification:
     sources = {(record.night, record.name): record for record in records if record.status == "done"}
     for path in tiles:
         problems += _check_tiles(path, sources.get((path.parent.name, path.stem)))
-    return Verification(len(ledger_files), len(nights), len(expected), len(tiles), running, tuple(problems))
+    return Verification(
+        len(ledger_files), len(nights), len(expected), len(tiles), quarantined, running, tuple(problems)
+    )
 
 
 def _check_record(out: Path, file: Path, record: ExposureRecord, tables: Mapping[str, TableOf]) -> Iterator[Problem]:

@@ -164,6 +164,15 @@ class BucketPath(_Path):
         pages = patiently(str(self), lambda: list(store.list(prefix or None)))
         yield from (bucket / one["path"] for page in pages for one in page)
 
+    def sizes(self) -> list[int]:
+        """Give the size of the object, or of every object below, bytes."""
+        store, key = self._object()
+        try:
+            return [patiently(str(self), lambda: store.head(key))["size"]]
+        except FileNotFoundError:
+            pages = patiently(str(self), lambda: list(store.list(key or None)))
+            return [one["size"] for page in pages for one in page]
+
     def _object(self) -> "tuple[S3Store, str]":
         return store_of(self.parts[1]), "/".join(self.parts[2:])
 
@@ -215,6 +224,13 @@ def files_below(folder: Path) -> list[Path]:
     if isinstance(folder, BucketPath):
         return sorted(folder.rglob("*"))
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def file_sizes(path: Path) -> list[int]:
+    """Give the size of a file, or of every file below a folder, bytes; nothing if there is neither."""
+    if isinstance(path, BucketPath):
+        return path.sizes()
+    return [one.stat().st_size for one in ([path] if path.is_file() else files_below(path))]
 
 
 def _read(path: Path) -> bytes | FileNotFoundError:

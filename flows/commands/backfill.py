@@ -94,7 +94,10 @@ def _survey(
     from flows.adapters.sources import list_sources
     from flows.backfill import survey
     from flows.model_use import recorded_sources, searched_with
+    from schemas.errors import Misconfigured
 
+    if first is not None and last is not None and last < first:
+        raise Misconfigured("dates", "--to", f"{last} is before --from {first}.", "name the earlier night first.")
     if model is None and not archive:
         raise typer.BadParameter("name an archive, or a model with --searched-with.")
     wanted = searched_with(out, model) if model is not None else None

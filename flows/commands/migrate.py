@@ -25,11 +25,13 @@ def migrate(
 
     Exit code 2: there is no such folder, a later version wrote it, or a run holds it.
     """
+    from flows.adapters.output_parts import require_output
     from flows.catalogue_forms import declared_tables
     from flows.lease_wait import patient_lease
     from flows.migrate import migrate as bring_up_to_date
 
     with refusals(as_json):
+        require_output(out)  # before the lease, which would make the folder
         if dry_run:
             done = bring_up_to_date(out, declared_tables(), dry=True)
         else:

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.commands.output_folder import output_folder
 from flows.commands.refusal import refusals
+
+if TYPE_CHECKING:
+    from flows.model_use import ModelUse
 
 
 def models(
@@ -19,20 +22,25 @@ def models(
     What a model made is made anew, with the model of the settings, by `nightstride backfill --out OUT --searched-with
     MODEL`. Exit code 2: there is no such folder, or it cannot be read.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from flows.model_use import model_uses
 
     with refusals(as_json):
         uses = model_uses(out)
-    counted = ("exposures", "quarantined", "failed", "detections", "replaced")
-    table = Table("model", "name", "version", "SHA-256", "nights", "from", "to", *counted)
     for use in uses:
-        nights = sorted(use.nights)
-        ends = (nights[0], nights[-1]) if nights else ("-", "-")
-        counts = [f"{getattr(use, name):,}" for name in counted]
-        table.add_row(use.model, use.name, use.version, use.sha256[:12], str(len(nights)), *ends, *counts)
-    Console(stderr=as_json, width=None if as_json else 140).print(table)
+        _say(use, err=as_json)
+    if not uses:
+        typer.echo("No exposure was searched.", err=as_json)
     if as_json:
         typer.echo(json.dumps({"models": [{**vars(use), "nights": sorted(use.nights)} for use in uses]}))
+
+
+def _say(use: "ModelUse", err: bool) -> None:
+    """Say in two lines, which fit a terminal, what there is of a model."""
+    nights = sorted(use.nights)
+    when = f"night {nights[0] if nights else '-'}"
+    if len(nights) > 1:
+        when = f"{len(nights):,} nights, {nights[0]} to {nights[-1]}"
+    counts = (f"{getattr(use, name):,} {name}" for name in ("quarantined", "failed", "replaced"))
+    weights = f"{use.model}: {use.name} {use.version}, SHA-256 {use.sha256[:12]}" if use.name else f"model {use.model}"
+    typer.echo(weights, err=err)
+    typer.echo(f"  {when}: {use.exposures:,} exposures, {use.detections:,} detections, {', '.join(counts)}", err=err)

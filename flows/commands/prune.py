@@ -13,6 +13,7 @@ from flows.commands.refusal import refusals
 
 if TYPE_CHECKING:
     from flows.prune import Removal
+    from flows.prune_room import Room
     from schemas.settings import Settings
 
 
@@ -57,32 +58,52 @@ def _prune(
 ) -> dict[str, Any]:
     from datetime import UTC, datetime
 
-    from flows.adapters.lease import lease
-    from flows.prune import kept_tiles, nights_to_prune, removals, take_out
+    from flows.prune import kept_tiles, nights_to_prune, removals
+    from flows.prune_room import room_of, total
 
     nights = nights_to_prune(out, keep, older_than, datetime.now(UTC).date())
     listed = removals(out, nights, settings, irreplaceable)
     kept = [] if irreplaceable else kept_tiles(out, nights, settings)
-    _show(listed, "remove")
-    _show(kept, "keep")
-    refused = irreplaceable and not consent and any(not one.reproducible for one in listed)
-    removed = False
+    rooms = [room_of(out, one) for one in listed]
+    _show(listed, rooms, "remove")
+    _show(kept, [room_of(out, one) for one in kept], "keep")
+    room = total(rooms)
+    what = f"{_counted(listed, 'item')} of {_counted(nights, 'night')}: {room}"
     if dry_run:
-        typer.echo("Dry run: nothing was removed.", err=True)
-    elif refused:
-        typer.echo("Nothing was removed: part of it cannot be made again. To fix, add --yes-really.", err=True)
-    elif listed:
-        with lease(out):
-            take_out(out, listed)
-        removed = True
+        _say(f"Dry run: nothing was removed. Without --dry-run it would remove {what}.")
+    removed = not dry_run and _remove(out, listed, what, refused=irreplaceable and not consent)
     return {
         "nights": list(nights),
-        "listed": [asdict(one) for one in listed],
+        "listed": [asdict(one) | asdict(room) for one, room in zip(listed, rooms, strict=True)],
         "kept": [asdict(one) for one in kept],
         "removed": removed,
+        **asdict(room),
     }
 
 
-def _show(found: "Sequence[Removal]", action: str) -> None:
-    for one in found:
-        typer.echo(f"{action:<7}{one.kind:<11}{one.path}  ({one.why})", err=True)
+def _remove(out: Path, listed: "Sequence[Removal]", what: str, *, refused: bool) -> bool:
+    """Remove what is listed, if there is consent to it, and say so."""
+    from flows.adapters.lease import lease
+    from flows.prune import take_out
+
+    if refused and any(not one.reproducible for one in listed):
+        _say(f"Nothing was removed of {what}: part of it cannot be made again. To fix, add --yes-really.")
+        return False
+    if listed:
+        with lease(out):
+            take_out(out, listed)
+    _say(f"Removed {what}.")
+    return bool(listed)
+
+
+def _show(found: "Sequence[Removal]", rooms: "Sequence[Room]", action: str) -> None:
+    for one, room in zip(found, rooms, strict=True):
+        _say(f"{action:<7}{one.kind:<11}{one.path}  ({room}; {one.why})")
+
+
+def _counted(things: Sequence[object], name: str) -> str:
+    return f"{len(things):,} {name}{'' if len(things) == 1 else 's'}"
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

@@ -32,6 +32,7 @@ def verify(
         typer.echo(f"{problem.where}: {problem.problem} To fix, {problem.remedy}", err=as_json)
     verdict = f"{len(result.problems)} problems" if result.problems else "all is well"
     counts = f"{result.exposures} exposures, {result.nights} nights, {result.files} files, {result.tiles} tile stores"
+    counts += f", {result.quarantined} quarantined" if result.quarantined else ""
     typer.echo(f"{counts}: {verdict}.", err=as_json)
     if as_json:
         typer.echo(json.dumps(result.summary()))

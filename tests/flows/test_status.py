@@ -72,8 +72,8 @@ def test_models_are_named_with_their_exposures(out):
 
 def test_one_night_alone(out):
     assert [one.night for one in read_status(out, "20260103").nights] == ["20260103"]
-    with pytest.raises(Misconfigured, match="nothing of night 20300101"):
-        read_status(out, "20300101")
+    with pytest.raises(Misconfigured, match=r"nothing of night 2026-01-03\. To fix, write '20260103'; known are"):
+        read_status(out, "2026-01-03")
 
 
 def test_what_is_no_output_folder_is_refused(tmp_path):

@@ -8,10 +8,11 @@ import pytest
 from flows.adapters.catalog_store import CatalogStore
 from flows.adapters.lease import lease
 from flows.adapters.ledger import Ledger
+from flows.adapters.quarantine import Quarantine
 from flows.adapters.zarr_tiles import write_exposure
 from flows.verify import verify
 from schemas.dataset import TableOf, column
-from schemas.errors import Misconfigured
+from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
 from schemas.hit import HIT
 from schemas.ledger import ExposureRecord
@@ -168,5 +169,11 @@ def test_changes_nothing(out):
 
 @pytest.mark.parametrize("name", [".", "absent"])
 def test_no_output_folder(tmp_path, name):
-    with pytest.raises(Misconfigured, match="is no output folder: it has neither"):
+    with pytest.raises(Misconfigured, match="is no output folder"):
         verify(tmp_path / name, TABLES)
+
+
+def test_a_folder_with_nothing_but_a_quarantine(tmp_path):
+    Quarantine(tmp_path).put(BadInput("not_fits", "a.fits", "is no image.", "name one."), "a.fits")
+    result = verify(tmp_path, TABLES)
+    assert (result.exposures, result.quarantined, result.problems) == (0, 1, ())

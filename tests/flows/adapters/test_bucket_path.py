@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from flows.adapters.bucket_path import BucketPath, located, read_files
+from flows.adapters.bucket_path import BucketPath, file_sizes, located, read_files
 from schemas.errors import Misconfigured
 
 pytest_plugins = ("tests.flows.s3_fixture",)
@@ -62,6 +62,16 @@ def test_lists_like_a_folder(filled):
     assert sorted(filled.glob("b/c=*/*.parquet")) == [filled / "b/c=1/d.parquet", filled / "b/c=2/d.parquet"]
     assert list(filled.glob("*/c=1*")) == [filled / "b/c=1"]
     assert list((filled / "b").glob("c=[0-1]/*")) == [filled / "b/c=1/d.parquet"]
+
+
+def test_knows_how_large_files_are(filled, tmp_path):
+    assert file_sizes(filled / "b/e") == [3]
+    assert sorted(file_sizes(filled / "b")) == [3, 15, 15]
+    assert file_sizes(filled / "absent") == []
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/file").write_bytes(b"1234")
+    assert file_sizes(tmp_path) == file_sizes(tmp_path / "folder/file") == [4]
+    assert file_sizes(tmp_path / "absent") == []
 
 
 def test_knows_files_from_folders(filled):

@@ -22,10 +22,11 @@ def run(*arguments, cwd):
     [
         ((), "Missing option"),
         (("--out", "x"), "name an archive"),
-        (("--out", "x", "--searched-with", "m"), "has no ledger"),
+        (("--out", "x", "--searched-with", "m"), "no output folder"),
         (("archive",), "--out"),
         (("archive", "--out", "x", "--from", "2025-01-01"), "is no night"),
         (("archive", "--out", "x", "--to", "20251341"), "is no night"),
+        (("archive", "--out", "x", "--from", "20250102", "--to", "20250101"), "20250101 is before --from 20250102."),
         (("nowhere", "--out", "x"), "nowhere"),
     ],
 )

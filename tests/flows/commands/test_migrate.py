@@ -27,3 +27,5 @@ def test_an_older_folder_is_told_of_and_brought_up_to_date(tmp_path):
 
 def test_what_is_no_output_folder_is_2(tmp_path):
     assert run("migrate", tmp_path).exit_code == 2
+    assert run("migrate", tmp_path / "absent").exit_code == 2
+    assert list(tmp_path.iterdir()) == []  # no folder or lease is left behind

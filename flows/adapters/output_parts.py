@@ -1,0 +1,24 @@
+"""What makes a folder the output folder of a run."""
+
+from pathlib import Path
+
+from schemas.errors import Misconfigured
+
+PARTS = ("ledger", "catalogs", "quarantine")
+"""One of these is there as soon as anything became of an exposure."""
+
+
+def require_output(out: Path) -> None:
+    """See that a folder is the output folder of a run.
+
+    Raises
+    ------
+    Misconfigured
+        It is not there, or nothing of a run is in it (``no_output``).
+    """
+    if any((out / part).is_dir() for part in PARTS):
+        return
+    problem = "is no output folder: it has neither ledger/ nor catalogs/ nor quarantine/."
+    if not out.is_dir():
+        problem = "is no output folder: there is no folder of this name."
+    raise Misconfigured("no_output", str(out), problem, "name the --out of a run.")
