@@ -78,14 +78,21 @@ def workers_table(survey: Survey, found: Need) -> str:
 
 
 def price_line(survey: Survey, found: Need, core_hour: float | None, gib_month: float | None) -> str:
-    """What that costs at the prices given."""
+    """What that costs at the prices given, in their currency."""
     parts = []
     if core_hour is not None:
-        parts.append(f"processors {found.worker_s * survey.exposures / 3600 * core_hour:,.2f} a night")
+        hours = found.worker_s * survey.exposures / 3600
+        parts.append(
+            f"Workers: {hours:,.1f} core hours a night, at {core_hour:g} each: {hours * core_hour:,.2f} a night, "
+            f"{hours * core_hour * survey.nights:,.2f} a year of {survey.nights} nights."
+        )
     if gib_month is not None:
         kept = (sum(found.bytes.values()) - found.bytes["input"]) * survey.exposures * survey.nights / 2**30
-        parts.append(f"keeping a year's tiles and catalogues {kept * gib_month * MONTHS:,.2f} a year")
-    return "; ".join(parts)
+        parts.append(
+            f"Storage: tiles and catalogues of a year, {kept:,.0f} GiB, at {gib_month:g} for a GiB and month: "
+            f"{kept * gib_month * MONTHS:,.2f} for each year that all of it is kept."
+        )
+    return "\n".join(parts)
 
 
 def section(survey: Survey, science: bool, prices: tuple[float | None, float | None] = (None, None)) -> str:
@@ -115,8 +122,10 @@ def main() -> None:
     """Print, and if wanted write, the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--survey", choices=SURVEYS, help="default: all")
-    parser.add_argument("--core-hour", type=float, help="price of a core for an hour")
-    parser.add_argument("--gib-month", type=float, help="price of keeping a GiB for a month")
+    parser.add_argument(
+        "--core-hour", type=float, help="price of a core for an hour, in any currency: costs are printed in the same"
+    )
+    parser.add_argument("--gib-month", type=float, help="price of keeping a GiB for a month, in the same")
     parser.add_argument("--write", action="store_true", help="put the figures into docs/capacity.md")
     chosen = parser.parse_args()
     names = [chosen.survey] if chosen.survey else list(SURVEYS)

@@ -34,6 +34,8 @@ def explain(
 
 
 def _show(found: "Explanation", err: bool) -> None:
+    from flows.settings_changes import settings_changes
+
     record, row = found.record, found.detection
     lines = {
         "detection": f"{row['diaSourceId']}, x {row['x']:.2f}, y {row['y']:.2f}, S/N {row['snr']:.1f}, "
@@ -53,6 +55,9 @@ def _show(found: "Explanation", err: bool) -> None:
             f"model {name}": f"{card.name} {card.version}, sha256 {card.sha256}" for name, card in made.models.items()
         }
         stages = ", ".join(f"{name} {version}" for name, version in made.stages.items())
-        lines |= {**cards, "stages": stages, "code": made.code, "settings": json.dumps(made.settings)}
+        changes = settings_changes(made.settings)
+        told = {f"setting {name}": json.dumps(value) for name, value in changes.items()}
+        rest = f"all {'others ' if told else ''}are the defaults of this version; --json has them"
+        lines |= {**cards, "stages": stages, "code": made.code, **told, "settings": rest}
     for name, text in lines.items():
         typer.echo(f"{name:<22}{text}", err=err)

@@ -26,15 +26,13 @@ def quality(
     from flows.adapters.object_store import configure
     from flows.lease_wait import patient_lease
     from flows.quality.assess import assess, told
-    from flows.report.night import known_nights
+    from flows.report.night import chosen_nights
     from flows.settings_file import load_settings
 
     with refusals(as_json):
         settings = load_settings(config)
         configure(settings.store)
-        nights = [label for label in known_nights(out) if night in (None, label)]
-        if not nights:
-            raise typer.BadParameter(f"{out} holds no night{f' {night}' if night else ''}; run makes them.")
+        nights = chosen_nights(out, night)
         with patient_lease(out, 0, lambda text: typer.echo(text, err=True)):
             found = [assess(out, label, settings.quality, again=True) for label in nights]
     judged = {record.night: record.judged for record in found if record is not None}

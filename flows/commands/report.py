@@ -22,13 +22,11 @@ def report(
     """
     from flows.evaluation.published import require_common, searched
     from flows.evaluation.truth_table import read_truth
-    from flows.report.night import known_nights
+    from flows.report.night import chosen_nights
     from flows.report.page import write_report
 
     with refusals():
-        nights = [label for label in known_nights(out) if night in (None, label)]
-        if not nights:
-            raise typer.BadParameter(f"{out} holds no night{f' {night}' if night else ''}; run makes them.")
+        nights = chosen_nights(out, night)
         known = read_truth(truth) if truth else None
         if known is not None:
             require_common(known, searched(out), out)

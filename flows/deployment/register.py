@@ -25,6 +25,11 @@ class Deployment:
         When, by the clock of ``timezone``.
     tags
         For Prefect's pages.
+
+    Raises
+    ------
+    Misconfigured
+        Time zone or inputs make no sense.
     """
 
     name: str
@@ -38,6 +43,10 @@ class Deployment:
     wait_s: float = 3600.0
     pages: str | None = None
     tags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        zone(self.timezone)
+        inputs_of(self.inputs, date(2025, 1, 1))
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -61,10 +70,8 @@ def register(deployment: Deployment) -> UUID:
     Raises
     ------
     Misconfigured
-        Schedule, time zone or inputs make no sense, or the server does not answer.
+        The schedule makes no sense, or the server does not answer.
     """
-    zone(deployment.timezone)
-    inputs_of(deployment.inputs, date(2025, 1, 1))
     from httpx import HTTPError
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.client.schemas.schedules import CronSchedule

@@ -10,10 +10,12 @@ import pyarrow.compute as pc
 
 from flows.adapters.catalog_store import CatalogStore
 from flows.adapters.ledger import Ledger
+from flows.adapters.output_parts import require_output
 from flows.adapters.quarantine import Quarantine
+from flows.nearest_name import choice
 from flows.report.detection import COLUMNS
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Misconfigured
 from schemas.ledger import ExposureRecord, QuarantineRecord
 from schemas.summary import RunSummary
 
@@ -84,6 +86,25 @@ def known_nights(out: Path) -> tuple[str, ...]:
     """Give the nights of which the output folder holds an exposure, published or quarantined."""
     published = {file.parent.name for file in Ledger(out).files()}
     return tuple(sorted(published | {record.key.night for record in Quarantine(out).list() if record.key}))
+
+
+def chosen_nights(out: Path, night: str | None) -> tuple[str, ...]:
+    """Give the nights of an output folder, or the one that is asked for.
+
+    Raises
+    ------
+    Misconfigured
+        It is no output folder, or holds no night, or not this one.
+    """
+    require_output(out)
+    nights = known_nights(out)
+    if not nights:
+        raise Misconfigured("no_night", str(out), "holds no night.", "make one with `nightstride run`.")
+    if night is None:
+        return nights
+    if night not in nights:
+        raise Misconfigured("no_night", str(out), f"holds no night {night}.", choice(night, nights))
+    return (night,)
 
 
 def read_night(out: Path, label: str, summary: RunSummary | None) -> Night:

@@ -19,6 +19,20 @@ def test_without_a_server_there_is_a_remedy(tmp_path, monkeypatch):
     assert "--services" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("--timezone", "Palomar"), "Palomar: is no time zone"),
+        (("/data/{date}",), "/data/{date}: has braces that are no"),
+    ],
+)
+def test_what_needs_no_server_is_checked_without_one(tmp_path, monkeypatch, given, says):
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    refused = run("--out", tmp_path, *given)
+    assert refused.exit_code == 2
+    assert says in refused.stderr
+
+
 def test_settings_are_checked_before_anything_is_registered(tmp_path):
     (tmp_path / "night.toml").write_text("[detect]\nthreshold = 7\n")
     refused = run("--out", tmp_path, "--config", tmp_path / "night.toml", "--services", tmp_path)

@@ -36,7 +36,7 @@ def test_makes_the_page_of_one_night(out):
 def test_there_is_no_such_night(tmp_path, out, arguments):
     result = call(out if arguments else tmp_path / "none", *arguments)
     assert result.exit_code == 2
-    assert "holds no night" in " ".join(result.output.replace("│", " ").split())
+    assert ("holds no night 20200101" if arguments else "there is no folder of this name") in result.stderr
 
 
 def test_a_truth_that_cannot_be_read(out):

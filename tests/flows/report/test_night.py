@@ -3,9 +3,9 @@ import pytest
 from flows.adapters.catalog_store import CatalogStore
 from flows.adapters.ledger import Ledger
 from flows.adapters.quarantine import Quarantine
-from flows.report.night import known_nights, read_night
+from flows.report.night import chosen_nights, known_nights, read_night
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 
 
@@ -52,3 +52,15 @@ def test_an_empty_folder(tmp_path, kit):
     night = read_night(tmp_path, kit.NIGHT, None)
     assert (night.exposures, len(night.sources), night.made_at, dict(night.seconds)) == ((), 0, "", {})
     assert known_nights(tmp_path) == ()
+
+
+def test_a_night_that_is_not_there_is_told_with_those_that_are(kit, tmp_path):
+    with pytest.raises(Misconfigured, match="no folder of this name"):
+        chosen_nights(tmp_path / "absent", None)
+    (tmp_path / "ledger").mkdir()
+    with pytest.raises(Misconfigured, match=r"holds no night\."):
+        chosen_nights(tmp_path, None)
+    kit.night(tmp_path, visits=1)
+    assert chosen_nights(tmp_path, None) == chosen_nights(tmp_path, kit.NIGHT) == (kit.NIGHT,)
+    with pytest.raises(Misconfigured, match=f"holds no night 19991231.*{kit.NIGHT}"):
+        chosen_nights(tmp_path, "19991231")
