@@ -10,6 +10,7 @@ import fsspec
 import numpy as np
 from pydantic import ValidationError
 
+from flows.nearest_name import choice
 from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
 from schemas.reliability import FEATURES
@@ -50,7 +51,7 @@ def read_card(stage: str, name: str) -> ModelCard:
             "missing_model",
             location,
             f"there is no model {name!r} for stage {stage!r}.",
-            f"choose one of {sorted(path.stem for path in (_shipped() / stage).glob('*.json'))} or name a folder.",
+            f"name a folder, or {choice(name, sorted(path.stem for path in (_shipped() / stage).glob('*.json')))}",
         ) from error
     except ValidationError as error:
         raise Misconfigured(

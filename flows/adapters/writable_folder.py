@@ -42,7 +42,7 @@ def writable_folder(path: Path, option: str = "--out", mode: int = 0o777) -> Non
 def _refused(path: Path, what: str, error: OSError, option: str) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return error  # `writing` says how much is free
-    why = error.strerror
+    why = "its file system takes none" if error.errno == errno.ENOENT else error.strerror
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
         file = next((one for one in (path, *path.parents) if one.exists() and not one.is_dir()), path)
         why = f"{file} is a file" if file.exists() else f"{file} is a link to nothing"

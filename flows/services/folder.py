@@ -180,7 +180,10 @@ def _addresses(given: dict[str, object]) -> Addresses:
     except ValidationError as error:
         first = error.errors()[0]
         raise Misconfigured(
-            "services", f"--{first['loc'][0]}", f"{first['msg']}, got {first['input']!r}.", "name a free port."
+            "services",
+            f"--{first['loc'][0]}",
+            f"{first['msg'].replace('Input should', 'must')}, got {first['input']!r}.",
+            "name a free port.",
         ) from error
 
 

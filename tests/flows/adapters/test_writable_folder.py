@@ -38,11 +38,11 @@ def test_a_name_that_is_too_long(tmp_path):
 @NEEDS_PROC
 def test_a_file_system_that_takes_no_folders_or_files():
     with (
-        pytest.raises(Misconfigured, match=r"/proc/x: the folder cannot be made there"),
+        pytest.raises(Misconfigured, match=r"/proc/x: the folder cannot be made there: its file system takes none"),
         lease(Path("/proc/x")),
     ):
         pass
-    with pytest.raises(Misconfigured, match=r"/proc: no file can be made in this folder"):
+    with pytest.raises(Misconfigured, match=r"/proc: no file can be made in this folder: its file system takes none"):
         writable_folder(Path("/proc"))
 
 
