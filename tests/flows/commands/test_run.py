@@ -26,7 +26,7 @@ def test_help_names_every_option_and_loads_nothing_heavy():
         ((), "Missing argument"),
         (("a.fits",), "--out"),
         (("a.fits", "--out", "x", "--workers", "many"), "--workers"),
-        (("a.fits", "--out", "x", "--workers", "0"), "execution.workers: Input should be greater than 0, got 0"),
+        (("a.fits", "--out", "x", "--workers", "0"), "execution.workers: must be greater than 0, got 0"),
     ],
 )
 def test_bad_usage_ends_with_2(tmp_path, arguments, says):
