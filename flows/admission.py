@@ -110,21 +110,21 @@ def require_running(terms: Admission) -> None:
     Retryable
         It does not.
     """
-    try:
-        there = terms.token.read_bytes() == terms.content
-    except OSError:
-        there = False
-    if not there:
+    if not _sees(terms):
         raise Retryable("run_over", str(terms.token), "is gone: the run that asked for this is over.", "run again.")
 
 
 def look(terms: Admission) -> tuple[dict[str, str], bool]:
     """Give the versions of this process, and whether it sees the token."""
     configure(terms.store)
+    return software(), _sees(terms)
+
+
+def _sees(terms: Admission) -> bool:
     try:
-        return software(), terms.token.read_bytes() == terms.content
+        return terms.token.read_bytes() == terms.content
     except OSError:
-        return software(), False
+        return False
 
 
 @lru_cache(4)
