@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels.cutouts import cut, psf_picture
+from kernels.cutouts import cut
 from kernels.psf import moffat_mixture
+from kernels.psf_field import PsfField, draw_psfs
 from schemas.cutouts import SIDE
 
 SHAPE = (3080, 3072)
@@ -28,13 +29,16 @@ def cutting(rounds=7):
     y, x = (rng.integers(0, side, OBJECTS) for side in SHAPE)
     rows = np.arange(OBJECTS)
     out = np.zeros((OBJECTS, 2 * BANDS, SIDE, SIDE), np.float32)
-    picture = psf_picture(moffat_mixture(2.5, 3.0), SIDE)
+    psf, field = (
+        moffat_mixture(2.5, 3.0),
+        PsfField(rng.normal(0, 0.02, (3, 6)), SHAPE, 100, np.array([[-1, -1], [1, 1]])),
+    )
 
     def once():
         start = time.process_time()
         for plane, image in enumerate(images):
             cut(image, bad, 1.0, y, x, rows, plane, out)
-            out[rows, BANDS + plane] = picture
+            out[rows, BANDS + plane] = draw_psfs(psf, field.at(x, y), SIDE)
         return OBJECTS / (time.process_time() - start)
 
     once()  # compiles

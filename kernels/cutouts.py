@@ -4,8 +4,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.psf import GaussianMixture, brightness
-
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def cut(
@@ -48,10 +46,3 @@ def cut(
                     picture[j, i] = pixels[row, column] * factor
                 else:
                     picture[j, i] = nothing
-
-
-def psf_picture(psf: GaussianMixture, side: int) -> NDArray[np.float32]:
-    """Draw the PSF on the middle of pixel (side // 2, side // 2); (side, side), of unit sum."""
-    offset = np.square(np.arange(side) - side // 2)
-    picture = brightness(psf, offset[:, None] + offset[None, :])
-    return (picture / picture.sum()).astype(np.float32)

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.cutouts import cut, psf_picture
+from kernels.cutouts import cut
 from kernels.photometry import njy_per_unit
 from kernels.psf import moffat_mixture
+from kernels.psf_field import draw_psfs, field_of
+from kernels.psf_stars import psf_stars
 from kernels.science_image import science_image
 from kernels.sky import celestial_wcs, pixel_scale, pixels_of
 from schemas.cutouts import CENTRE, CUTOUTS, SIDE
@@ -20,7 +22,7 @@ from schemas.settings import CutCutoutsSettings
 from schemas.source import SOURCE
 from schemas.stage import Context, NightPixels, Stage
 
-_ROWS = 4096  # set to NaN at a time
+_ROWS = 4096  # set to NaN, or drawn, at a time
 
 
 def cut_cutouts(inputs: Mapping[str, Any], context: Context) -> NDArray[np.float32]:
@@ -33,14 +35,14 @@ def cut_cutouts(inputs: Mapping[str, Any], context: Context) -> NDArray[np.float
     Parameters
     ----------
     inputs
-        ``object``; and ``source``, whose digest covers the pixels.
+        ``object``; and ``source``, whose stars tell the PSF, and whose digest covers the pixels.
     context
         The section `CutCutoutsSettings`, and the pixels of the night.
 
     Returns
     -------
     (n, 2 * bands, SIDE, SIDE) float32
-        Of `CUTOUTS`; row n is that of the n-th object.
+        Of `CUTOUTS`; row n is that of the n-th object. The PSF is that of the object's place (`kernels.psf_field`).
     """
     settings: CutCutoutsSettings = context.settings
     if context.pixels is None:
@@ -54,7 +56,8 @@ def cut_cutouts(inputs: Mapping[str, Any], context: Context) -> NDArray[np.float
     for plane, band in enumerate(settings.bands):
         usable = [info for info in context.pixels.exposures() if _is_usable(info, band)]
         for info, which, x, y in _chosen(usable, ra, dec):
-            _fill(made, info, context.pixels, which, x, y, (plane, count + plane), settings.mesh)
+            stars = psf_stars(inputs[SOURCE.name], info)
+            _fill(made, info, context.pixels, stars, which, x, y, (plane, count + plane), settings.mesh)
     return made
 
 
@@ -96,23 +99,28 @@ def _fill(
     made: NDArray[np.float32],
     info: ExposureInfo,
     pixels: NightPixels,
+    stars: tuple[NDArray[np.float64], NDArray[np.float64]],
     which: NDArray[np.int64],
     x: NDArray[np.int64],
     y: NDArray[np.int64],
     planes: tuple[int, int],
     mesh: int,
 ) -> None:
-    """Cut objects out of one exposure, and put its PSF beside."""
+    """Cut objects out of one exposure, and put its PSF at their places beside."""
     image = science_image(pixels.read(info, SCIENCE.name), pixels.read(info, MASK.name), mesh)
     if image is None or info.ab_zero_point is None:
         return
     cut(image.pixels, image.bad, njy_per_unit(info.ab_zero_point), y, x, which, planes[0], made)
-    made[which, planes[1]] = psf_picture(moffat_mixture(info.psf.fwhm_px, info.psf.beta), SIDE)
+    psf = moffat_mixture(info.psf.fwhm_px, info.psf.beta)
+    field = field_of(image, psf, *stars)
+    for start in range(0, len(which), _ROWS):
+        part = slice(start, start + _ROWS)
+        made[which[part], planes[1]] = draw_psfs(psf, field.at(x[part], y[part]), SIDE)
 
 
 STAGE = Stage(
     name="cut_cutouts",
-    version="1",
+    version="2",
     per="night",
     needs=(OBJECT, SOURCE),
     gives=CUTOUTS,

@@ -111,3 +111,35 @@ def test_what_has_no_place_or_no_unit_is_no_exposure_and_nothing_gives_nothing(f
     spoilt = [fake.infos[0].model_copy(update={name: None}) for name in ("wcs_header", "zero_point")]
     assert np.isnan(cutouts(FakeNight(fake.planes, spoilt))).all()
     assert cutouts(fake, OBJECT.empty()).shape == (0, 8, SIDE, SIDE)
+
+
+def star_rows(info, x, y, **changed):
+    """Rows of `source`: bright stars without a flag."""
+    columns = {}
+    for field in SOURCE.schema:
+        value = info.band if pa.types.is_string(field.type) else None if field.nullable else 0
+        columns[field.name] = pa.array([value] * len(x), field.type)
+    values = {"visit": info.visit, "snr": 200.0, "x": x, "y": y} | changed
+    for name, value in values.items():
+        columns[name] = pa.array(np.broadcast_to(value, len(x)), SOURCE.schema.field(name).type)
+    return pa.table(columns, schema=SOURCE.schema)
+
+
+def test_the_psf_is_that_of_the_stars_not_of_the_header():
+    x, y = (one.ravel() for one in np.meshgrid(np.arange(20.0, 170, 30), np.arange(20.0, 150, 30)))
+    info = exposure(1, "g")  # its stars are drawn with the FWHM of the fixture
+    ra, dec = WCS(_cards(info.wcs_header)).all_pix2world(x, y, 0)
+    planes = {1: {"science": science(info, [(*at, 5e4, 0.0) for at in zip(ra, dec, strict=True)], 1)}}
+    planes[1]["mask"] = np.zeros(SHAPE, np.uint16)
+    wrong = fwhm(info, info.psf.fwhm_px * 1.25)
+    own = cutouts(FakeNight(planes, [info]))[0, 4]
+
+    def psf_of(source):
+        context = Context(settings=CutCutoutsSettings(), pixels=FakeNight(planes, [wrong]))
+        return STAGE({"object": objects(), "source": source}, context)[0, 4]
+
+    followed = psf_of(star_rows(wrong, x, y))
+    assert followed.sum() == pytest.approx(1, abs=1e-4)
+    np.testing.assert_allclose(followed, own, atol=0.03 * own.max())
+    for source in (star_rows(wrong, x, y, visit=2), star_rows(wrong, x, y, flags=8), star_rows(wrong, x, y, snr=20.0)):
+        assert psf_of(source).max() < 0.8 * own.max()
