@@ -23,7 +23,7 @@ def superclass_verdict(
     Parameters
     ----------
     colours
-        Of a model of colours; classes star, galaxy, quasar.
+        Of a model of colours; classes star, galaxy, quasar. NaN where there is no colour.
     training : (3,)
         Shares of the classes among the rows it was trained on: its probabilities are of these.
     has_u : (n,)
@@ -36,18 +36,20 @@ def superclass_verdict(
     Returns
     -------
     ClassVerdict
-        NaN where nothing can be said: no colour; or neither u nor an image.
+        NaN where nothing can be said: neither an image nor colours with u.
 
     Notes
     -----
     The image tells point sources from galaxies, colours tell stars from quasars among point sources:
     P(galaxy) = 1 - p, P(star) = p w, P(quasar) = p (1 - w), where w / (1 - w) are the odds of star against quasar by
-    the colours, at the shares `SKY`. Without an image, colours alone at these shares. A change of shares multiplies
-    each probability by new share / old share (Saerens et al. 2002, Neural Computation 14, 21).
+    the colours, at the shares `SKY`; without a colour, the odds of these shares. Without an image, colours alone at
+    these shares. A change of shares multiplies each probability by new share / old share (Saerens et al. 2002, Neural
+    Computation 14, 21).
     """
     at_sky = colours.probability / training * SKY
     at_sky /= at_sky.sum(axis=1, keepdims=True)
-    star = at_sky[:, 0] / (at_sky[:, 0] + at_sky[:, 2])
+    of_points = np.where(np.isfinite(at_sky), at_sky, SKY)
+    star = of_points[:, 0] / (of_points[:, 0] + of_points[:, 2])
     together = np.stack([point * star, 1 - point, point * (1 - star)], axis=1)
     seen = judged(point, point_outlier)
     probability = np.where(seen[:, None], together, np.where(has_u[:, None], at_sky, np.nan))

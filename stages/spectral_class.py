@@ -36,8 +36,8 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        Of `SPECTRAL_CLASS`, in the order of the objects. An object with fewer than two bands is unknown, one that has
-        neither u nor a verdict on its image, and one outside what the models were trained on.
+        Of `SPECTRAL_CLASS`, in the order of the objects. An object that has neither a verdict on its image nor colours
+        with u is unknown, and one outside what the models were trained on.
 
     Raises
     ------
@@ -48,31 +48,36 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     columns = object_photometry(objects)
     ids = objects["objectId"].to_numpy()
     model = models["superclass"]
-    point, point_outlier, versions = _of_image(inputs.get(STAR_GALAXY.name), ids, model.version)
+    bands = bands_present(columns)
+    point, point_outlier, of_image = _of_image(inputs.get(STAR_GALAXY.name), ids)
     count = model.card.training["rows_per_class"]
     training = np.array([count[name] for name in SUPERCLASSES]) / sum(count.values())
     verdict = superclass_verdict(model(columns), training, np.isfinite(columns["u"]), point, point_outlier)
     result = class_columns(SUPERCLASSES, ids, verdict.probability, verdict.outlier, model.version)
+    versions = [
+        ", ".join(filter(None, (model.version if coloured or not image else "", image)))
+        for coloured, image in zip((bands > 1).tolist(), of_image, strict=True)
+    ]
     result["modelVersion"] = pa.array(versions, pa.string())
     stars = np.array([label == "star" for label in result["classLabel"].to_pylist()], np.bool_)
     result |= _types(models["star_subclass"](columns), stars)
     result["typeModelVersion"] = pa.array([models["star_subclass"].version] * len(objects), pa.string())
-    result["nBands"] = pa.array(bands_present(columns).astype(np.int32))
+    result["nBands"] = pa.array(bands.astype(np.int32))
     return class_table(SPECTRAL_CLASS, result)
 
 
 def _of_image(
-    verdicts: pa.Table | None, ids: NDArray[np.int64], version: str
+    verdicts: pa.Table | None, ids: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[str]]:
-    """Give the probability of a point source, how unusual the image is, and whose verdict each row will be."""
+    """Give the probability of a point source, how unusual the image is, and its judge; "" where that does not count."""
     if verdicts is None:
         nothing = np.full(len(ids), np.nan, np.float32)
-        return nothing, nothing, [version] * len(ids)
+        return nothing, nothing, [""] * len(ids)
     if not np.array_equal(verdicts["objectId"].to_numpy(), ids):
         raise DatasetError("star_galaxy must have the rows of object, in their order. To fix, run it on these objects.")
     point, outlier = (verdicts[name].to_numpy() for name in ("pStar", "outlierScore"))
-    counts, others = judged(point, outlier), verdicts["modelVersion"].to_pylist()
-    return point, outlier, [f"{version}, {one}" if seen else version for one, seen in zip(others, counts, strict=True)]
+    judges = zip(verdicts["modelVersion"].to_pylist(), judged(point, outlier), strict=True)
+    return point, outlier, [one if seen else "" for one, seen in judges]
 
 
 def _types(verdict: ClassVerdict, stars: NDArray[np.bool_]) -> dict[str, pa.Array]:
@@ -95,7 +100,7 @@ def _types(verdict: ClassVerdict, stars: NDArray[np.bool_]) -> dict[str, pa.Arra
 
 STAGE = Stage(
     name="spectral_class",
-    version="2",
+    version="3",
     per="night",
     needs=(OBJECT,),
     optional=(STAR_GALAXY,),

@@ -60,10 +60,18 @@ def test_strange_colours_stay_strange():
     assert judge((0.6, 0.3, 0.1), 0.9, outlier=1.4)[1] == 1.4
 
 
-def test_without_a_colour_nothing_is_said():
-    probability, outlier = judge((np.nan, np.nan, np.nan), 0.9, outlier=np.nan)
-    assert np.isnan(probability[[0, 2]]).all()
-    assert np.isnan(outlier)
+def test_without_a_colour_the_image_decides_and_point_sources_are_what_they_mostly_are():
+    nothing = (np.nan, np.nan, np.nan)
+    probability, outlier = judge(nothing, 0.9, u=False, outlier=np.nan)
+    np.testing.assert_allclose(probability, [0.9 * 100 / 101, 0.1, 0.9 / 101])
+    assert outlier == 0.5
+
+
+def test_with_neither_image_nor_colour_nothing_is_said():
+    for point, strange in ((np.nan, np.nan), (0.9, 1.2)):
+        probability, outlier = judge((np.nan, np.nan, np.nan), point, u=False, point_outlier=strange, outlier=np.nan)
+        assert np.isnan(probability).all()
+        assert np.isnan(outlier)
 
 
 def test_a_quasar_needs_more_than_the_colours_of_some():

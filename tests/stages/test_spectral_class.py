@@ -91,6 +91,15 @@ def test_an_image_that_cannot_be_judged_does_not_count(context):
     assert set(table["modelVersion"].to_pylist()) == {"colours 1"}
 
 
+def test_without_a_colour_the_image_decides_alone(context):
+    table = run(context, {"r": 17.0}, {"g": 17.0}, {}, image=image_verdicts(0.98, 0.02, 0.9))
+    assert table["classLabel"].to_pylist() == ["star", "galaxy", "star"]
+    np.testing.assert_allclose(table["pQuasar"].to_numpy(), np.array([0.98, 0.02, 0.9]) / 101, rtol=1e-5)
+    assert table["typeLabel"].to_pylist() == [UNKNOWN, None, UNKNOWN]  # a star, but of what kind colours would say
+    assert table["nBands"].to_pylist() == [1, 1, 0]
+    assert set(table["modelVersion"].to_pylist()) == {"image 1"}
+
+
 def test_verdicts_on_other_objects_are_refused(context):
     with pytest.raises(DatasetError, match="rows of object, in their order"):
         run(context, SUN, SUN, image=image_verdicts(0.9, 0.9, first=5))
