@@ -15,6 +15,7 @@ from flows.adapters.writable_folder import writable_folder
 from flows.nearest_name import choice
 from flows.simulation.star_colours import star_table
 from flows.training.class_fit import ClassFit, fit_class_model
+from flows.training.galaxy_tables import galaxy_sample, is_galaxy_table
 from flows.training.spectral_compare import Compared, compare, table
 from flows.training.spectral_models import MODELS, REBALANCING
 from flows.training.spectral_sample import Sample, archive_sample, filtered, held_out, large_classes, with_stars
@@ -30,7 +31,7 @@ from schemas.stellar_class import STELLAR_CLASSES
 Say = Callable[[str], None]
 
 TASKS = ("superclass", "star", "galaxy", "kind")
-"""What may be told apart; ``kind`` in tables of stars alone."""
+"""What may be told apart; ``kind`` in tables of stars or galaxies alone."""
 
 SIMULATED_STARS = 40_000
 _HELD_OUT = 0.2
@@ -45,7 +46,7 @@ class SpectralPlan:
     Attributes
     ----------
     task
-        ``superclass``, ``star``, ``galaxy``, or ``kind`` of the tables of stars.
+        ``superclass``, ``star``, ``galaxy``, or ``kind`` of the tables of stars and galaxies.
     features
         Name of a feature set (`schemas.class_features`).
     rebalance
@@ -82,7 +83,7 @@ def train_spectral(path: Path | None, out: Path, plan: SpectralPlan, say: Say) -
     Parameters
     ----------
     path
-        Table of the archive or of stars; None: simulated stars (``star`` alone).
+        Table of the archive, of stars or of galaxies; None: simulated stars (``star`` alone).
     out
         Folder of ``comparison.md``, ``comparison.json``, ``comparison.png`` and the model's files.
     plan
@@ -112,7 +113,7 @@ def train_spectral(path: Path | None, out: Path, plan: SpectralPlan, say: Say) -
     figures: dict[str, Any] = {"plan": asdict(plan), "rows_per_class": rows, "notes": dict(sample.notes)}
     if plan.models:
         figures |= _compare(sample, features, plan, out, say)
-    if path is not None and is_star_table(path):
+    if path is not None and not is_galaxy_table(path) and is_star_table(path):
         figures["temperature_to_colour"] = regress_colour(path, out)
     if plan.name is not None:
         figures["model"] = _ship(sample, features, plan, out, path)
@@ -146,6 +147,8 @@ def _sample(path: Path | None, plan: SpectralPlan) -> tuple[Sample, tuple[str, .
             remedy = "name a table, or use --task star --features photometry."
             raise Misconfigured("no_table", "TABLE", "only stars in ugriz are simulated.", remedy)
         return simulated_stars(SIMULATED_STARS, plan.seed), features
+    if is_galaxy_table(path):
+        return galaxy_sample(path, plan.task)
     if path.exists() and path.suffix != ".fits" and is_star_table(path):
         return star_sample(path, plan.task)
     if plan.task not in ("superclass", "star", "galaxy"):
