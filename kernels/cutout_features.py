@@ -52,10 +52,6 @@ class BandViews(NamedTuple):
     usable: NDArray[np.bool_]
     has_psf: NDArray[np.bool_]
 
-    def take(self, rows: NDArray[np.bool_]) -> "BandViews":
-        """Give some of the cutouts."""
-        return BandViews(self.pictures[rows], self.features[rows], self.usable[rows], self.has_psf[rows])
-
 
 def band_views(planes: Planes) -> BandViews:
     """Measure cutouts and prepare their pictures."""

@@ -30,6 +30,10 @@ class Planes(NamedTuple):
     usable: NDArray[np.bool_]
     has_psf: NDArray[np.bool_]
 
+    def take(self, rows: NDArray[np.bool_]) -> "Planes":
+        """Give some of the cutouts."""
+        return Planes(self.image[rows], self.psf[rows], self.usable[rows], self.has_psf[rows])
+
 
 def make_planes(cutouts: NDArray[np.float32], bands: int, side: int) -> Planes:
     """Bring cutouts to a common form.

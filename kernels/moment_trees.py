@@ -8,32 +8,56 @@ from numpy.typing import NDArray
 from kernels.cutout_features import MOMENTS, OF_PSF
 from kernels.tree_ensemble import TreeEnsemble, tree_logits
 
+SETS = ("best", "mean", "least", "greatest")
+"""What the trees see of the moments of all bands: see `moments_of`."""
+
+_MOST_SIGNAL = 12.0  # arcsinh of S/N; weights stay finite
+
 
 class MomentTrees(NamedTuple):
-    """Trees that were fitted to the moments of ``bands`` bands side by side."""
+    """Trees that were fitted to what `moments_of` gives."""
 
     trees: TreeEnsemble
-    bands: int
 
     def log_odds(
         self, features: NDArray[np.float32], usable: NDArray[np.bool_], has_psf: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
-        """Give the log odds of a star: see `kernels.cutout_features.BandViews`; (n, bands, features) -> (n,).
-
-        Trees of one band judge every usable band, and their mean counts; others take missing bands for zeros.
-        """
-        n, bands = usable.shape
-        if self.bands == 1:
-            each = tree_logits(moments_of(features.reshape(n * bands, 1, -1), has_psf.reshape(-1, 1)), self.trees)
-            return (each.reshape(n, bands) * usable).sum(1) / np.maximum(usable.sum(1), 1)
-        width = ((0, 0), (0, max(self.bands - bands, 0)), (0, 0))
-        padded = np.pad(features, width)[:, : self.bands]
-        known = np.pad(has_psf, width[:2])[:, : self.bands]
-        return tree_logits(moments_of(padded, known), self.trees).astype(np.float64)
+        """Give the log odds of a star: see `kernels.cutout_features.BandViews`; (n, bands, features) -> (n,)."""
+        return tree_logits(moments_of(features, usable, has_psf), self.trees).astype(np.float64)
 
 
-def moments_of(features: NDArray[np.float32], has_psf: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Give the moments of all bands side by side: (n, bands, features) -> (n, bands * moments)."""
-    kept = features[..., : len(MOMENTS)].copy()
-    kept[..., OF_PSF:] *= has_psf[..., None]
-    return np.ascontiguousarray(kept.reshape(len(features), -1))
+def moments_of(
+    features: NDArray[np.float32], usable: NDArray[np.bool_], has_psf: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Give one set of moments for all bands, whatever their number and order.
+
+    Parameters
+    ----------
+    features : (n, bands, features)
+        See `kernels.cutout_features.FEATURES`; the first are the moments.
+    usable, has_psf : (n, bands)
+        Which bands count, and which of them with PSF.
+
+    Returns
+    -------
+    (n, 4 moments + 2) float32
+        Moments in the band of highest S/N; their mean over the bands, weighted by S/N squared; the least; the greatest;
+        then the numbers of bands and of PSFs. Those that need a PSF are 0 in a band without; the mean leaves it out.
+    """
+    kept = features[..., : len(MOMENTS)].astype(np.float32)
+    psf = has_psf & usable
+    kept[..., OF_PSF:] *= psf[..., None]
+    signal = np.where(usable, kept[..., 0], -np.inf)
+    best = np.take_along_axis(kept, signal.argmax(1)[:, None, None], 1)[:, 0]
+    weight = np.where(usable, np.square(np.sinh(np.clip(kept[..., 0], 0, _MOST_SIGNAL))) + 1e-3, 0)
+    mean = np.concatenate([_mean(kept[..., :OF_PSF], weight), _mean(kept[..., OF_PSF:], np.where(psf, weight, 0))], 1)
+    there, any_there = usable[..., None], usable.sum(1)[:, None] > 0
+    edges = [np.where(there, kept, np.inf).min(1), np.where(there, kept, -np.inf).max(1)]
+    numbers = [usable.sum(1)[:, None], psf.sum(1)[:, None]]
+    found = np.concatenate([best, mean, *edges, *numbers], 1)
+    return np.ascontiguousarray(np.where(any_there, found, 0), np.float32)
+
+
+def _mean(values: NDArray[np.float32], weight: NDArray[np.floating]) -> NDArray[np.floating]:
+    total = weight.sum(1)[:, None]
+    return (values * weight[..., None]).sum(1) / np.where(total > 0, total, 1)

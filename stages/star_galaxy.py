@@ -22,7 +22,7 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
         ``object``, n rows, and ``cutouts``, (n, 2 bands, side, side) float32: an image and a PSF of each band, NaN
         where a band is missing. The units do not matter.
     context
-        ``models["star_galaxy"]``, see `kernels.star_galaxy_net.StarGalaxyNet`.
+        ``models["star_galaxy"]``, see `kernels.star_galaxy_model.StarGalaxyModel`.
 
     Raises
     ------

@@ -7,7 +7,7 @@ import numpy as np
 
 from flows.adapters.content_limit import require_allowed
 from flows.adapters.cutout_files import LabelledCutouts, labels_of
-from kernels.star_galaxy_net import LEAST_SIDE
+from kernels.star_galaxy_model import LEAST_SIDE
 from schemas.errors import BadInput
 
 

@@ -144,7 +144,7 @@ def load_model(
 
     Returns
     -------
-    `kernels.detector.Detector`, `VerdictNet`, `StarGalaxyNet` or `ClassModel`
+    `kernels.detector.Detector`, `VerdictNet`, `StarGalaxyModel` or `ClassModel`
         All carry ``card``.
 
     Raises

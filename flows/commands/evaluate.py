@@ -66,8 +66,14 @@ def spectral_class(
 
 @app.command("star-galaxy")
 def star_galaxy(
-    data: Annotated[Path, typer.Option(help='npz file: X (n, [planes,] height, width), y n times "star" or "galaxy".')],
-    model: Annotated[str, typer.Option(help="Shipped name, folder or URL of the model.")] = "single_band",
+    data: Annotated[
+        Path,
+        typer.Option(help='npz file: X (n, [planes,] height, width), y n times "star" or "galaxy"; or galstar.csv.'),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Shipped name, folder or URL; default: single_band, of galstar.csv multi_band."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
     """Evaluate a model for stars and galaxies on labelled cutouts, beside locus cut and boosted trees on moments."""

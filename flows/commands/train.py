@@ -85,10 +85,10 @@ def screen(
 @app.command("spectral-class")
 def spectral_class(
     table: Annotated[
-        Path | None, typer.Argument(help="CSV or FITS of SDSS, or a table of stars; none: simulated stars.")
+        Path | None, typer.Argument(help="CSV or FITS of SDSS, or a table of stars or galaxies; none: simulated stars.")
     ] = None,
     task: Annotated[
-        str, typer.Option(help="superclass, star, galaxy; kind: types in a table of stars.")
+        str, typer.Option(help="superclass, star, galaxy; kind: types in a table of stars or galaxies.")
     ] = "superclass",
     features: Annotated[str, typer.Option(help="n5, n8, photometry[-redshift] or colours.")] = "photometry-redshift",
     rebalance: Annotated[str, typer.Option(help="Of training rows alone: none, smote or rarest.")] = "none",
@@ -128,6 +128,9 @@ def star_galaxy(
     real: Annotated[
         Path | None, typer.Option(help="Folder of the real ZTF cutouts; default: that in NIGHTSTRIDE_DATA, if any.")
     ] = None,
+    galstar: Annotated[
+        Path | None, typer.Option(help="The challenge's galstar.csv, in place of the deep simulated cutouts.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of everything.")] = 1,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
     quick: Annotated[bool, typer.Option(help="A little of everything, to see that it runs; weak weights.")] = False,
@@ -136,13 +139,15 @@ def star_galaxy(
     """Train and compare the networks for stars and galaxies, in six configurations of bands.
 
     Simulates cutouts, fits MLP, basic_cnn and ResNet in each configuration and our network once, beside locus cut and
-    boosted trees on moments; then the model of a single band, on simulated and on real cutouts, split by frame.
+    boosted trees on moments; then the first three as models of the stage; then the model of a single band, on
+    simulated and on real cutouts, split by frame.
     """
     from flows.training.star_galaxy import StarGalaxyPlan, quick_plan, train_star_galaxy
 
     plan = quick_plan() if quick else StarGalaxyPlan()
     found = real or _real_cutouts()
-    _report(lambda folder: train_star_galaxy(out, folder, found, plan, seed, workers or _cores(), _say), work, as_json)
+    processes = workers or _cores()
+    _report(lambda folder: train_star_galaxy(out, folder, found, plan, seed, processes, _say, galstar), work, as_json)
 
 
 def _real_cutouts() -> Path | None:

@@ -7,28 +7,32 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from flows.adapters.cutout_files import LabelledCutouts
 from flows.adapters.cutout_npz import read_cutout_npz
+from flows.adapters.galstar_csv import read_galstar
 from flows.adapters.star_galaxy_models import Baselines, build_baselines, build_star_galaxy
 from flows.adapters.weights import read_weights
 from kernels.class_scores import class_scores
 from kernels.cutout_features import band_views
 from kernels.cutout_planes import make_planes
-from kernels.star_galaxy_net import StarGalaxyNet
+from kernels.star_galaxy_model import StarGalaxyModel
 
 BASELINES = ("locus_cut", "boosted_moments")
 
 _PART = 500
 
 
-def evaluate_star_galaxy(path: Path, model: str = "single_band") -> dict[str, Any]:
-    """Score a model on the cutouts of an ``.npz`` file.
+def evaluate_star_galaxy(path: Path, model: str | None = None) -> dict[str, Any]:
+    """Score a model on labelled cutouts.
 
     Parameters
     ----------
     path
-        See `flows.adapters.cutout_npz.read_cutout_npz`.
+        ``.npz`` file, see `flows.adapters.cutout_npz.read_cutout_npz`; or, with the ending ``.csv``, the challenge's
+        ``galstar.csv``.
     model
-        Shipped name or folder. `single_band` takes every plane for an image, without PSFs.
+        Shipped name or folder. `single_band` takes every plane for an image, without PSFs. Default: `single_band`, of
+        ``galstar.csv`` `multi_band`.
 
     Returns
     -------
@@ -45,8 +49,8 @@ def evaluate_star_galaxy(path: Path, model: str = "single_band") -> dict[str, An
     Misconfigured
         There is no such model.
     """
-    data = read_cutout_npz(path)
-    card, arrays = read_weights("star_galaxy", model)
+    data, usual = _read(path)
+    card, arrays = read_weights("star_galaxy", model or usual)
     net, baselines = build_star_galaxy(card, arrays), build_baselines(arrays)
     verdicts = net(data.cutouts)
     star = verdicts.probability[:, 0].astype(np.float64)
@@ -62,13 +66,20 @@ def evaluate_star_galaxy(path: Path, model: str = "single_band") -> dict[str, An
     }
 
 
+def _read(path: Path) -> tuple[LabelledCutouts, str]:
+    """Give cutouts and the model that suits them."""
+    if path.suffix == ".csv":
+        return read_galstar(path), "multi_band"
+    return read_cutout_npz(path), "single_band"
+
+
 def baseline_odds(
-    net: StarGalaxyNet, baselines: Baselines, cutouts: NDArray[np.float32]
+    model: StarGalaxyModel, baselines: Baselines, cutouts: NDArray[np.float32]
 ) -> dict[str, NDArray[np.float64]]:
     """Give the log odds of a star by each baseline, with the measurements that the model makes."""
-    bands = net.bands_of(cutouts)
+    bands = model.bands_of(cutouts)
     parts = [
-        band_views(make_planes(cutouts[first : first + _PART], bands, net.side))[1:]
+        band_views(make_planes(cutouts[first : first + _PART], bands, model.side))[1:]
         for first in range(0, len(cutouts), _PART)
     ]
     return baselines_of(baselines, *(np.concatenate(one) for one in zip(*parts, strict=True)))

@@ -72,10 +72,10 @@ NIGHT = CutoutSurvey(
     magnitude=(13.0, 20.5),
     saturation=12.8,
     scatter=0.25,
-    psf_error=0.06,
+    psf_error=0.04,
 )
 """What a night of large pixels brings: exposures like ZTF's in four bands, of any seeing, with a PSF that varies over
-the image and is known for its middle."""
+the image and is known from its stars to a few per cent."""
 
 ZTF = CutoutSurvey(
     name="ztf",

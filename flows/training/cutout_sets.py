@@ -5,11 +5,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flows.adapters.cutout_files import LabelledCutouts, read_cutout_set
+from flows.adapters.galstar_csv import read_galstar
 from flows.simulation.cutout_set import CutoutSet, description, write_cutout_set
-from schemas.errors import Misconfigured
+from schemas.errors import BadInput, Misconfigured
 
 _SPLITS = ("train", "validation", "test")
+_ENDS = (0.7, 0.8)  # of the shares of training and validation
 
 
 def simulated(wanted: CutoutSet, workers: int, say: Callable[[str], None]) -> dict[str, LabelledCutouts]:
@@ -41,6 +45,25 @@ def simulated(wanted: CutoutSet, workers: int, say: Callable[[str], None]) -> di
             "remove it, or name another --work folder.",
         )
     return {split: read_cutout_set(folder, split) for split in _SPLITS}
+
+
+def challenge(path: Path, seed: int) -> dict[str, LabelledCutouts]:
+    """Read the challenge's ``galstar.csv`` and split its rows at random, 70, 10 and 20 %: it names no fields.
+
+    Raises
+    ------
+    BadInput
+        The file cannot be read, or has so few rows that a split is without stars or without galaxies.
+    """
+    data = read_galstar(path)
+    order = np.random.default_rng(seed).permutation(len(data))
+    ends = [round(share * len(data)) for share in _ENDS]
+    sets = {split: data.take(rows) for split, rows in zip(_SPLITS, np.split(order, ends), strict=True)}
+    for split, some in sets.items():
+        if len(np.unique(some.label)) < 2:
+            problem = f"of its {len(data)} rows {len(some)} are for {split}, and these are not of both classes."
+            raise BadInput("bad_galstar", str(path), problem, "give more rows, of stars and of galaxies.")
+    return sets
 
 
 def _recorded(path: Path) -> dict[str, Any]:

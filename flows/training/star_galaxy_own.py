@@ -15,9 +15,10 @@ from flows.training.star_galaxy_inputs import hide_bands
 from flows.training.verdict_fit import calibrate
 from kernels.cutout_features import FEATURES, BandViews
 from kernels.locus_cut import fit_locus, locus
-from kernels.moment_trees import MomentTrees, moments_of
+from kernels.moment_trees import SETS, MomentTrees, moments_of
 from kernels.nets.band_set_net import BandSetNet
-from kernels.star_galaxy_net import Known, Raw, apply_nets, locate
+from kernels.star_galaxy_model import Known, Raw, locate
+from kernels.star_galaxy_net import apply_nets, with_trees
 
 _BATCH = 1000
 _OUTSIDE = 1e-3  # share of the validation objects beyond the limits
@@ -27,11 +28,23 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class OwnPlan:
-    """Fit of each network, their number, and the trees of the baseline."""
+    """How our model is fitted.
 
-    fit: CutoutFit = field(default_factory=lambda: CutoutFit(epochs=12, patience=12, batch=128, rate=3e-3))
+    Attributes
+    ----------
+    fit, networks
+        Of each network, and their number.
+    trees, copies
+        Of the trees on moments; they see the cutouts as they are and so many times with bands hidden.
+    share
+        Weight of the log odds of the trees beside those of the networks.
+    """
+
+    fit: CutoutFit = field(default_factory=lambda: CutoutFit(epochs=30, patience=30, batch=128, rate=3e-3))
     networks: int = 1
-    trees: TreeFit = field(default_factory=lambda: TreeFit(trees=150, rate=0.08, leaves=15, least=30))
+    trees: TreeFit = field(default_factory=lambda: TreeFit(trees=300, rate=0.08, leaves=31, least=30))
+    copies: int = 2
+    share: float = 0.3
 
 
 class Sample(NamedTuple):
@@ -73,25 +86,39 @@ def fit_own(
 
 
 def fit_baselines(train: Sample, plan: OwnPlan, seed: int) -> Baselines:
-    """Fit the locus cut and the trees on moments; they see all bands."""
+    """Fit the locus cut, which sees all bands, and the trees on moments, which see them hidden too."""
     features, has_psf = train.inputs[1].numpy(), train.inputs[3].numpy()
     cut = fit_locus(*locus(features, has_psf), train.label == 1)
-    trees = fit_trees(moments_of(features, has_psf), train.label, plan.trees, seed)
-    return Baselines(cut, MomentTrees(trees, features.shape[1]))
+    generator = torch.Generator().manual_seed(seed)
+    shown = [train.inputs, *(hide_bands(train.inputs, generator) for _ in range(plan.copies))]
+    moments = np.concatenate([moments_of(features, seen.numpy(), psf.numpy()) for _, _, seen, psf in shown])
+    trees = fit_trees(moments, np.tile(train.label, len(shown)), plan.trees, seed)
+    return Baselines(cut, MomentTrees(trees))
 
 
-def limits(nets: Sequence[BandSetNet], train: Sample, validation: Sample, seed: int) -> tuple[Known, float, float]:
+def limits(
+    judge: Callable[[Inputs], Raw], train: Sample, validation: Sample, seed: int, hide: Change = hide_bands
+) -> tuple[Known, float, float]:
     """Find where the training objects lie, and calibrate on the validation objects: all bands, and some hidden.
+
+    Parameters
+    ----------
+    judge
+        Applies the model.
+    train, validation
+        What it learnt from, and objects of other fields.
+    seed, hide
+        Hides bands.
 
     Returns
     -------
     Known, slope, offset
-        See `kernels.star_galaxy_net.StarGalaxyNet`.
+        See `kernels.star_galaxy_model.StarGalaxyModel`.
     """
     generator = torch.Generator().manual_seed(seed)
-    learnt = said_of(nets, hide_bands(train.inputs, generator))
+    learnt = judge(hide(train.inputs, generator))
     centres, whitening = locate(learnt.codes, train.label)
-    parts = [said_of(nets, hide_bands(validation.inputs, generator)), said_of(nets, validation.inputs)]
+    parts = [judge(hide(validation.inputs, generator)), judge(validation.inputs)]
     checked = Raw(*(np.concatenate(one) for one in zip(*parts, strict=True)))
     known = Known(centres, whitening, 1.0, 0.0)
     known = replace(
@@ -102,12 +129,13 @@ def limits(nets: Sequence[BandSetNet], train: Sample, validation: Sample, seed: 
     return known, *calibrate(checked.log_odds, np.tile(validation.label == 1, 2))
 
 
-def said_of(nets: Sequence[BandSetNet], inputs: Inputs) -> Raw:
-    """Apply networks to many objects, a part at a time."""
+def said_of(nets: Sequence[BandSetNet], inputs: Inputs, baselines: Baselines | None = None, share: float = 0.0) -> Raw:
+    """Apply networks, and the trees of baselines if their share is not 0, to many objects, a part at a time."""
     found = []
     for part in zip(*(torch.split(one, _BATCH) for one in inputs), strict=True):
         views = BandViews(part[0].float().numpy(), *(one.numpy() for one in part[1:]))
-        found.append(apply_nets(tuple(nets), views))
+        raw = apply_nets(tuple(nets), views)
+        found.append(with_trees(raw, views, baselines.trees, share) if baselines else raw)
     return Raw(*(np.concatenate(one) for one in zip(*found, strict=True)))
 
 
@@ -122,21 +150,25 @@ def card_of(
     offset: float,
     share: float = 0.0,
 ) -> dict[str, Any]:
-    """Give what the card of a model holds besides training and metrics."""
+    """Give what the card of our model holds besides training and metrics."""
+    own = {
+        "networks": networks,
+        "share_of_trees": share,
+        "bands": "any number, in any order",
+        "normalisation": "background and noise of the border of each image; peak of each PSF",
+    }
+    return calibrated_card(name, version, {"psf": psf, "side": side} | own, known, slope, offset)
+
+
+def calibrated_card(
+    name: str, version: str, own: dict[str, Any], known: Known, slope: float, offset: float
+) -> dict[str, Any]:
+    """Give the same of any model of the stage; ``own`` is what its input has of its own."""
     return {
         "stage": "star_galaxy",
         "name": name,
         "version": version,
-        "input": {
-            "psf": psf,
-            "side": side,
-            "networks": networks,
-            "share_of_trees": share,
-            "features": FEATURES,
-            "bands": "any number, in any order",
-            "dtype": "float32",
-            "normalisation": "background and noise of the border of each image; peak of each PSF",
-        },
+        "input": own | {"features": FEATURES, "moments": SETS, "dtype": "float32"},
         "classes": ("star", "galaxy"),
         "calibration": {
             "slope": round(slope, 5),

@@ -1,5 +1,6 @@
 """The model of a single band: what it learns from, what it is worth on real frames, and its card."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from flows.training.verdict_fit import calibrate
 from kernels.class_scores import class_report, class_scores
 from kernels.nets.band_set_net import BandSetNet
 
-VERSION = "1"
+VERSION = "2"
 
 
 def train_single(
@@ -100,7 +101,7 @@ def _write(
     about: dict[str, Any],
 ) -> None:
     """Write the model; its limits are set on ``validation``, and its calibration too unless one is given."""
-    known, slope, offset = limits(nets, train, validation, seed)
+    known, slope, offset = limits(partial(said_of, nets), train, validation, seed)
     slope, offset = calibration or (slope, offset)
     baselines = fit_baselines(validation if about else train, plan.own, seed)
     card = card_of(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,18 +12,10 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from flows.adapters.cutout_files import LabelledCutouts
+from flows.adapters.star_galaxy_models import PLANE_NETS
 from flows.training.cutout_fit import CutoutFit, Epoch, apply, fit_cutouts
 from flows.training.examples import map_in_processes
 from flows.training.star_galaxy_inputs import CONFIGURATIONS, standardised
-from kernels.nets.basic_cnn import BasicCnn
-from kernels.nets.cutout_mlp import CutoutMlp
-from kernels.nets.cutout_resnet import CutoutResnet
-
-NETWORKS: dict[str, Callable[[int], Any]] = {
-    "basic_cnn": lambda planes: BasicCnn(planes, 26),
-    "ResNet": CutoutResnet,
-    "MLP": lambda planes: CutoutMlp(planes, 26),
-}
 
 
 @dataclass(frozen=True)
@@ -32,9 +24,9 @@ class RivalPlan:
 
     fits: dict[str, CutoutFit] = field(
         default_factory=lambda: {
-            "basic_cnn": CutoutFit(epochs=10, patience=4, rate=2e-3),
-            "ResNet": CutoutFit(epochs=6, patience=3, rate=4e-3),
-            "MLP": CutoutFit(epochs=10, patience=4, rate=1e-3),
+            "basic_cnn": CutoutFit(epochs=30, patience=8, rate=2e-3),
+            "resnet": CutoutFit(epochs=20, patience=6, rate=4e-3),
+            "mlp": CutoutFit(epochs=30, patience=8, rate=1e-3),
         }
     )
 
@@ -94,7 +86,7 @@ def _fit(folder: Path, plan: RivalPlan, seed: int, case: tuple[str, str]) -> Res
         pixels[split] = (torch.from_numpy(np.ascontiguousarray(mapped[:, list(planes)])),)
         label[split] = np.load(folder / f"{split}-label.npy")
     torch.manual_seed(seed)
-    net = NETWORKS[name](len(planes))
+    net = PLANE_NETS[name](len(planes))
     history = fit_cutouts(
         net, (pixels["train"], label["train"]), (pixels["validation"], label["validation"]), fit, seed
     )

@@ -44,6 +44,7 @@ class SinglePlan:
         default_factory=lambda: OwnPlan(
             CutoutFit(epochs=8, patience=8, batch=128, rate=3e-3),
             trees=TreeFit(trees=60, rate=0.06, leaves=8, least=15),
+            copies=0,
         )
     )
     tune: CutoutFit = field(default_factory=lambda: CutoutFit(epochs=10, patience=10, batch=32, rate=8e-4, decay=1e-2))

@@ -36,12 +36,21 @@ class BasicCnn(nn.Module):
         """Give both convolutions and the linear layers, for the fused search."""
         return self.conv1, self.conv2, (self.fc1, self.fc2, self.fc3, self.fc4)
 
-    def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        """Give the two class scores (not asteroid, asteroid) of each window, (n, bands, side, side) -> (n, 2)."""
+    @property
+    def head(self) -> nn.Linear:
+        """The last layer, from codes to class scores."""
+        return self.fc4
+
+    def codes(self, windows: torch.Tensor) -> torch.Tensor:
+        """Give what stands for each window before the last layer, (n, bands, side, side) -> (n, 1000)."""
         # ReLU and max-pool commute, and there is less to do after the pool.
         x = torch.relu(max_pool_4_2(self.conv1(windows)))
         x = torch.relu(max_pool_4_2(self.conv2(x)))
         x = torch.flatten(x, 1)
         for layer in (self.fc1, self.fc2, self.fc3):
             x = self.dropout(torch.relu(layer(x)))
-        return self.fc4(x)
+        return x
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        """Give the two class scores (class 0, class 1) of each window, (n, bands, side, side) -> (n, 2)."""
+        return self.fc4(self.codes(windows))

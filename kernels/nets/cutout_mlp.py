@@ -20,6 +20,15 @@ class CutoutMlp(nn.Module):
             nn.Linear(256, 64), nn.ReLU(), nn.Dropout(0.2), nn.Linear(64, 2),
         )  # fmt: skip
 
+    @property
+    def head(self) -> nn.Module:
+        """The last layer, from codes to class scores."""
+        return self.layers[-1]
+
+    def codes(self, cutouts: torch.Tensor) -> torch.Tensor:
+        """Give what stands for each cutout before the last layer, (n, planes, side, side) -> (n, 64)."""
+        return self.layers[:-1](cutouts)
+
     def forward(self, cutouts: torch.Tensor) -> torch.Tensor:
         """Give the two class scores of each cutout, (n, planes, side, side) -> (n, 2)."""
         return self.layers(cutouts)

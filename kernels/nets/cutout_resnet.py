@@ -24,9 +24,18 @@ class CutoutResnet(nn.Module):
         self.blocks = nn.Sequential(_Block(16, 16, 1), _Block(16, 32, 2), _Block(32, 64, 2))
         self.last = nn.Linear(64, 2)
 
+    @property
+    def head(self) -> nn.Linear:
+        """The last layer, from codes to class scores."""
+        return self.last
+
+    def codes(self, cutouts: torch.Tensor) -> torch.Tensor:
+        """Give what stands for each cutout before the last layer, (n, planes, side, side) -> (n, 64)."""
+        return self.blocks(self.stem(cutouts)).mean((2, 3))
+
     def forward(self, cutouts: torch.Tensor) -> torch.Tensor:
         """Give the two class scores of each cutout, (n, planes, side, side) -> (n, 2)."""
-        return self.last(self.blocks(self.stem(cutouts)).mean((2, 3)))
+        return self.last(self.codes(cutouts))
 
 
 class _Block(nn.Module):

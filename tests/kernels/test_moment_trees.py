@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from flows.training.boosted_fit import TreeFit, fit_trees
-from kernels.cutout_features import FEATURES, MOMENTS
-from kernels.moment_trees import MomentTrees, moments_of
+from kernels.cutout_features import FEATURES, MOMENTS, OF_PSF
+from kernels.moment_trees import SETS, MomentTrees, moments_of
 
-SIZE = MOMENTS.index("size")
+SIZE, RATIO = MOMENTS.index("size"), MOMENTS.index("size_ratio")
+COUNT = len(MOMENTS)
 
 
 def measured(n, bands, seed=0):
@@ -17,34 +18,60 @@ def measured(n, bands, seed=0):
     return features, label
 
 
+def whole(features):
+    there = np.ones(features.shape[:2], bool)
+    return moments_of(features, there, there)
+
+
 @pytest.mark.parametrize("bands", [1, 4])
 def test_judges_any_number_of_bands(bands):
     features, label = measured(400, bands)
-    has_psf = np.ones((400, bands), bool)
-    trees = MomentTrees(fit_trees(moments_of(features, has_psf), label, TreeFit(trees=20, least=10), 1), bands)
+    trees = MomentTrees(fit_trees(whole(features), label, TreeFit(trees=20, least=10), 1))
     for other in (1, 3, 4, 6):
         given, truth = measured(200, other, 5)
-        psf = np.ones((200, other), bool)
-        odds = trees.log_odds(given, psf, psf)
+        there = np.ones((200, other), bool)
+        odds = trees.log_odds(given, there, there)
         assert odds.shape == (200,)
-        if other >= bands:
-            assert ((odds > 0) == (truth == 1)).mean() > 0.85
+        assert ((odds > 0) == (truth == 1)).mean() > 0.85
 
 
-def test_trees_of_one_band_do_not_depend_on_bands_that_cannot_be_used():
-    features, label = measured(400, 1)
-    one = np.ones((400, 1), bool)
-    trees = MomentTrees(fit_trees(moments_of(features, one), label, TreeFit(trees=20, least=10), 1), 1)
-    given, _ = measured(50, 3, 5)
-    usable = np.tile([True, False, False], (50, 1))
-    psf = np.ones((50, 3), bool)
-    np.testing.assert_allclose(trees.log_odds(given, usable, psf), trees.log_odds(given[:, :1], psf[:, :1], psf[:, :1]))
+def test_neither_order_nor_bands_that_are_not_there_matter():
+    rng = np.random.default_rng(2)
+    features, _ = measured(60, 4, 5)
+    usable = rng.random((60, 4)) < 0.6
+    has_psf = rng.random((60, 4)) < 0.7
+    found = moments_of(features, usable, has_psf)
+    order = [2, 0, 3, 1]
+    np.testing.assert_allclose(moments_of(features[:, order], usable[:, order], has_psf[:, order]), found, rtol=1e-5)
+    other = np.where(usable[..., None], features, 99)
+    np.testing.assert_array_equal(moments_of(other, usable, has_psf), found)
+    for n in np.flatnonzero(usable.any(1)):
+        alone = moments_of(features[n : n + 1, usable[n]], usable[n : n + 1, usable[n]], has_psf[n : n + 1, usable[n]])
+        np.testing.assert_allclose(alone[0], found[n], rtol=1e-5)
+    assert not found[~usable.any(1)].any()
 
 
-def test_moments_of_a_band_without_psf_are_zero():
-    features = np.ones((1, 2, len(FEATURES)), np.float32)
-    flat = moments_of(features, np.array([[True, False]]))
-    assert flat.shape == (1, 2 * len(MOMENTS))
-    assert flat[0, MOMENTS.index("size_ratio")] == 1
-    assert flat[0, len(MOMENTS) + MOMENTS.index("size_ratio")] == 0
-    assert (features == 1).all()
+def test_gives_the_best_band_the_weighted_mean_the_edges_and_the_numbers():
+    features, _ = measured(50, 3, 7)
+    features[..., 0] = np.arcsinh([2.0, 10.0, 5.0])
+    there = np.ones((50, 3), bool)
+    found = moments_of(features, there, there)
+    assert found.shape == (50, len(SETS) * COUNT + 2)
+    best, mean, least, greatest = (found[:, n * COUNT : (n + 1) * COUNT] for n in range(4))
+    np.testing.assert_array_equal(best, features[:, 1, :COUNT])
+    np.testing.assert_array_equal(least, features[..., :COUNT].min(1))
+    np.testing.assert_array_equal(greatest, features[..., :COUNT].max(1))
+    weight = np.array([4.0, 100.0, 25.0])
+    np.testing.assert_allclose(mean, np.average(features[..., :COUNT], 1, weight), rtol=1e-4, atol=1e-4)
+    assert (found[:, -2:] == 3).all()
+
+
+def test_what_needs_a_psf_is_zero_without_and_the_mean_leaves_it_out():
+    features, _ = measured(1, 2)
+    both = np.array([[True, True]])
+    found = moments_of(features, both, np.array([[False, True]]))[0]
+    assert found[COUNT + RATIO] == pytest.approx(features[0, 1, RATIO], rel=1e-5)
+    assert found[-1] == 1
+    none = moments_of(features, both, ~both)[0]
+    assert not none[OF_PSF:COUNT].any()
+    assert not none[COUNT + OF_PSF : 2 * COUNT].any()

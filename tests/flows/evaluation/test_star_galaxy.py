@@ -65,3 +65,20 @@ def test_no_such_model(tmp_path):
     data = cutouts(1, 20)
     with pytest.raises(Misconfigured, match="there is no model 'nonsense'"):
         evaluate_star_galaxy(save(tmp_path / "a.npz", data.cutouts[:, 2], data.label), "nonsense")
+
+
+def galstar(path, data):
+    """Write cutouts as the challenge does."""
+    lines = [",y," + ",".join(str(n) for n in range(8 * 676))]
+    rows = zip(data.label, data.cutouts.reshape(len(data), -1), strict=True)
+    lines += [f"{n},{label}," + ",".join(map(repr, row.tolist())) for n, (label, row) in enumerate(rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_the_challenge_is_scored_as_the_same_cutouts_in_an_npz_file(tmp_path):
+    data = cutouts(1, 20)
+    of_challenge = evaluate_star_galaxy(galstar(tmp_path / "galstar.csv", data))
+    assert of_challenge["model"].startswith("multi_band-")
+    assert of_challenge["accuracy"] > 0.85
+    assert of_challenge == evaluate_star_galaxy(save(tmp_path / "a.npz", data.cutouts, data.label), "multi_band")

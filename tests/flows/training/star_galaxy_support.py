@@ -1,6 +1,6 @@
 """A small model for stars and galaxies, and simulated cutouts."""
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from flows.simulation.cutout_survey import DEEP
 from flows.training.boosted_fit import TreeFit
 from flows.training.cutout_fit import CutoutFit
 from flows.training.star_galaxy_inputs import views_of
-from flows.training.star_galaxy_own import OwnPlan, Sample, card_of, fit_baselines, fit_own, limits
+from flows.training.star_galaxy_own import OwnPlan, Sample, card_of, fit_baselines, fit_own, limits, said_of
 
 PLAN = OwnPlan(CutoutFit(epochs=6, patience=6, batch=32, rate=4e-3), trees=TreeFit(trees=15, leaves=5, least=10))
 
@@ -46,7 +46,7 @@ def small(psf="with"):
     bands = 4 if psf == "with" else 1
     train, check = sample(change(cutouts()), bands), sample(change(cutouts(2, 6)), bands)
     fitted = fit_own(train, check, PLAN, 1, lambda line: None)
-    known, slope, offset = limits(fitted.nets, train, check, 1)
+    known, slope, offset = limits(partial(said_of, fitted.nets), train, check, 1)
     name = "multi_band" if psf == "with" else "single_band"
     card = card_of(name, "7", psf, 26, 1, known, slope, offset) | {"training": {}, "metrics": {}}
     return arrays_of(fitted.nets, known, fit_baselines(train, PLAN, 1)), card

@@ -1,11 +1,13 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from flows.simulation.cutout_set import CutoutSet
 from flows.simulation.cutout_survey import ZTF
-from flows.training.cutout_sets import simulated
-from schemas.errors import Misconfigured
+from flows.training.cutout_sets import challenge, simulated
+from schemas.errors import BadInput, Misconfigured
+from tests.flows.adapters.test_galstar_csv import write as write_galstar
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +60,21 @@ def test_a_set_that_was_not_finished_is_made_again(tmp_path):
     said: list[str] = []
     assert len(simulated(replace(wanted, seed=4), 1, said.append)["test"]) == 200
     assert said == ["1000 cutouts like ztf"]
+
+
+def test_the_challenge_is_split_by_row_and_no_row_is_lost(tmp_path):
+    pixels = write_galstar(tmp_path / "galstar.csv", 20)
+    sets = challenge(tmp_path / "galstar.csv", 3)
+    assert {split: len(data) for split, data in sets.items()} == {"train": 14, "validation": 2, "test": 4}
+    rows = np.concatenate([data.group for data in sets.values()])
+    assert sorted(rows) == list(range(20))
+    assert rows.tolist() != sorted(rows)
+    for data in sets.values():
+        np.testing.assert_array_equal(data.cutouts.reshape(len(data), -1), pixels[data.group])
+    again = challenge(tmp_path / "galstar.csv", 3)
+    np.testing.assert_array_equal(again["test"].group, sets["test"].group)
+    write_galstar(tmp_path / "few.csv", 5)
+    with pytest.raises(BadInput, match="of its 5 rows 0 are for validation"):
+        challenge(tmp_path / "few.csv", 3)
+    with pytest.raises(BadInput, match="does not exist"):
+        challenge(tmp_path / "none.csv", 3)
