@@ -120,18 +120,18 @@ def fit_psf_field(
     good = np.isfinite(found).all(1)
     seen = found[good]
     place = _relative(x[whole][good], y[whole][good], shape)
-    stars = _densest(seen)
+    kept = _densest(seen)
     for _ in range(_ROUNDS):
+        stars = kept
         if stars.sum() < _LEAST[0]:
             return constant(shape)
         terms = _terms(place)[:, : _size(stars)]
         coefficients = np.linalg.lstsq(terms[stars], seen[stars], rcond=None)[0]
         left = np.abs(seen - terms @ coefficients)
         spread = 1.4826 * np.median(left[stars], 0)
-        kept: NDArray[np.bool_] = np.all(left < np.clip(_CLIP * spread, 6e-3, _APART), axis=1)
+        kept = np.asarray(np.all(left < np.clip(_CLIP * spread, 6e-3, _APART), axis=1), np.bool_)
         if (kept == stars).all() or _size(kept) < terms.shape[1]:
             break
-        stars = kept
     if spread[0] > _LOOSE:
         return constant(shape)
     box = np.stack([place[stars].min(0), place[stars].max(0)])
