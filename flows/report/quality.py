@@ -28,7 +28,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Band:
-    """A band of the night: verdict, notes, values, distributions, and charts as (name, SVG)."""
+    """A band of the night: verdict, notes, values, distributions, and charts of two nights or more as (name, SVG)."""
 
     name: str
     style: str
@@ -83,6 +83,8 @@ def _charts(band: BandQuality, nights: Sequence[QualityRecord]) -> Iterator[tupl
             continue
         known = [_place(record, band, gate) for record in nights]
         found = [one for one in known if one is not None]
+        if len(found) < 2:
+            continue  # one night is no history: its values are in the table
         words = _capital(METRICS[gate.metric].words)
         yield words, trend_chart(found, f"{words} over {count(len(found), 'night')}", gate.unit or "S/N")
 

@@ -33,3 +33,13 @@ def test_a_night_that_was_not_judged_has_no_such_part(kit, tmp_path):
     kit.night(tmp_path, visits=1)
     assert quality_of(tmp_path, kit.NIGHT) == ()
     assert 'id="quality"' not in write_report(tmp_path, kit.NIGHT).read_text()
+
+
+def test_charts_begin_with_the_second_night(kit, tmp_path):
+    history(kit, tmp_path, 1)
+    (first,) = quality_of(tmp_path, "20261001")
+    assert first.gates
+    assert first.charts == ()
+    assert "<figcaption>Zero point" not in write_report(tmp_path, "20261001").read_text()
+    (second,) = quality_of(tmp_path, kit.NIGHT)
+    assert dict(second.charts)["Zero point"].count("<circle") == 2
