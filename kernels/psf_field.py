@@ -19,6 +19,7 @@ _LOOSE = 0.06  # scatter of ln width about it: of galaxies, not of stars
 _CLIP = 3.0  # standard deviations, as told by the median deviation
 _ROUNDS = 8
 _STEP = 0.05  # for the response of what is measured to width and ellipticity
+_RESPONSE = (0.5, 2.0)  # of the measured width to that of the PSF; elsewhere the PSF is too narrow to be measured
 _MOST_CHANGE, _MOST_ELLIPTIC = 0.4, 0.6  # what a polynomial may say where there are no stars
 _SIDE = 26  # of a stamp of a star, px
 _PER_PX = 64  # steps of the tabled profile
@@ -104,7 +105,8 @@ def fit_psf_field(
     Returns
     -------
     PsfField
-        Constant with fewer than 5 stars, or where no width is common; of degree 1 from 15, 2 from 50 stars on.
+        Constant with fewer than 5 stars, where no width is common, or with a PSF of less than some 1.6 px; of degree 1
+        from 15, 2 from 50 stars on.
 
     Notes
     -----
@@ -187,8 +189,10 @@ def _measured(stamps: NDArray[np.float32], psf: GaussianMixture) -> Floats:
     side = stamps.shape[1]
     tries = PsfShape(np.array([1.0, 1 + _STEP, 1.0]), np.array([0.0, 0.0, _STEP]), np.zeros(3))
     plain = adaptive_moments(draw_psfs(psf, tries, side))
-    per_width = np.log(plain.sigma[1] / plain.sigma[0]) / np.log(1 + _STEP)
+    per_width = float(np.log(plain.sigma[1] / plain.sigma[0]) / np.log(1 + _STEP))
     per_shape = (plain.e1[2] - plain.e1[0]) / _STEP
+    if not _RESPONSE[0] < per_width < _RESPONSE[1]:
+        return np.full((len(stamps), 3), np.nan)
     found = adaptive_moments(np.ascontiguousarray(stamps, np.float32))
     change = np.log(found.sigma / plain.sigma[0]) / per_width
     all_three = np.stack([change, found.e1 / per_shape, found.e2 / per_shape], 1).astype(np.float64)

@@ -140,3 +140,10 @@ def test_follows_the_stretched_stars_of_a_real_frame():
     assert np.hypot(e1, e2).min() > 0.25
     assert np.median(np.abs(width / other_width - 1)) < 0.03
     assert np.median(np.hypot(e1 - other_e1, e2 - other_e2)) < 0.05
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("fwhm", [0.9, 1.2, 1.5])
+def test_a_psf_too_narrow_to_be_measured_stays_that_of_the_image(fwhm):
+    stamps, x, y = sky(40, 2)
+    assert fit_psf_field(stamps, x, y, moffat_mixture(fwhm, BETA), SHAPE).stars == 0
