@@ -10,7 +10,7 @@ from flows.adapters.catalog_store import CatalogStore
 from flows.adapters.ledger import Ledger
 from flows.adapters.zarr_tiles import TileStore
 from flows.exposure_tasks import tile_path
-from flows.provenance import recorded_settings
+from flows.provenance import recorded_settings, search_models
 from flows.source_state import State, source_state
 from schemas.dia_source import DIA_SOURCE, exposure_of
 from schemas.errors import BadInput, Misconfigured
@@ -47,7 +47,8 @@ class Explanation:
     record
         The ledger record of the exposure.
     provenance
-        Models with their cards, settings, versions of stages and of the code; None if the ledger has none.
+        Models that had a say in it with their cards, settings, versions of stages and of the code; None if the ledger
+        has none.
     """
 
     detection: dict[str, Any]
@@ -121,7 +122,7 @@ def _in(out: Path, ledger: Ledger, night: str, visit: int, detector: int, source
         tiles_digest=_tiles_digest(tiles),
         catalogues={name: (entry.path, entry.digest) for name, entry in record.datasets.items()},
         record=record,
-        provenance=provenance,
+        provenance=provenance and provenance.model_copy(update={"models": search_models(provenance)}),
     )
 
 

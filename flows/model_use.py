@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows.adapters.ledger import Ledger
+from flows.adapters.ledger import Ledger, load_night
 from flows.adapters.output_parts import require_output
 from flows.adapters.sources import Source, list_sources
 from flows.digest import digest
 from flows.lineage import memo_name, trace
-from flows.provenance import recorded_settings
+from flows.provenance import NIGHT_MODELS, night_models, recorded_settings, search_models
 from flows.source_name import name_of
 from schemas.errors import Misconfigured
 from schemas.ledger import ExposureRecord, ProvenanceRecord
@@ -30,9 +30,10 @@ class ModelUse:
     model, name, version, sha256
         As stages call it; name, version and digest of the weights, of its card. Empty: not recorded.
     nights
-        Nights with exposures that it was the last to search.
+        Nights with exposures that it was the last to search; of a model of a stage of whole nights, the nights that
+        it judged last.
     exposures, detections
-        How many of them are published, and their rows of `dia_source`.
+        How many of them are published, and their rows of `dia_source`; detections are not a night's model's.
     quarantined, failed
         How many of them are not: what was published before may have been withdrawn for it.
     replaced
@@ -74,6 +75,12 @@ def model_uses(out: Path) -> tuple[ModelUse, ...]:
             known[provenance] = [uses.setdefault(one, ModelUse(*one)) for one in _names(made)]
         return known[provenance]
 
+    for night in map(load_night, ledger.night_files()):
+        made = ledger.provenance(night.provenance) if night.provenance else None
+        for model, card in (night_models(made) if made else {}).items():
+            use = uses.setdefault(_of(model, card), ModelUse(*_of(model, card)))
+            use.nights.add(night.night)
+            use.exposures += night.exposures
     for record in ledger.records():
         for use in of(record.provenance):
             use.nights.add(record.night)
@@ -103,8 +110,9 @@ def searched_with(out: Path, wanted: str) -> Callable[[ExposureRecord], bool]:
     """
     require_output(out)
     ledger, uses = Ledger(out), model_uses(out)
-    if not any(use.total and _is(use, wanted) for use in uses):
-        there = ", ".join(sorted({f"{use.name} {use.version} ({use.sha256[:12]})" for use in uses if use.total}))
+    searching = [use for use in uses if use.total and use.model not in NIGHT_MODELS]
+    if not any(_is(use, wanted) for use in searching):
+        there = ", ".join(sorted({f"{use.name} {use.version} ({use.sha256[:12]})" for use in searching}))
         raise Misconfigured(
             "no_such_model",
             f"--searched-with {wanted}",
@@ -173,7 +181,7 @@ def _file(uri: str) -> str:
 def _names(made: ProvenanceRecord | None) -> Iterable[tuple[str, str, str, str]]:
     if made is None:
         return [("not recorded", "", "", "")]
-    return [_of(model, card) for model, card in made.models.items()]
+    return [_of(model, card) for model, card in search_models(made).items()]
 
 
 def _of(model: str, card: ModelCard) -> tuple[str, str, str, str]:

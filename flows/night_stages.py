@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
@@ -22,6 +23,7 @@ from flows.memory import host_memory, require_night_fit
 from flows.model_cache import models_of
 from flows.night_pixels import StoredNight
 from flows.night_plan import NightWork
+from flows.provenance import provenance_of
 from schemas.dataset import ArrayOf, Dataset, TableOf
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, NightstrideError, NoWork, Retryable
@@ -30,6 +32,7 @@ from schemas.settings import Settings
 from schemas.source import SOURCE
 from schemas.stage import Context, Stage
 from schemas.summary import Trouble
+from stages import PIPELINE
 
 
 @dataclass
@@ -169,10 +172,15 @@ class NightStages:
                 idle=self._idle,
                 exposures=len(self._work.records),
                 seconds={name: round(value, 4) for name, value in self._result.seconds.items()},
+                provenance=self._provenance,
                 software=version("nightstride"),
                 finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             )
         )
+
+    @cached_property
+    def _provenance(self) -> str:
+        return self._ledger.put_provenance(provenance_of(PIPELINE, self._settings))
 
     def _withdraw(self) -> None:
         """Remove what is published and not given any more, then its record."""

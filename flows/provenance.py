@@ -1,4 +1,4 @@
-"""What exposures are searched with."""
+"""What exposures are searched, and nights brought together, with."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -12,8 +12,13 @@ from flows.adapters.weights import read_card
 from flows.digest import digest, file_digest
 from flows.model_cache import model_name
 from schemas.ledger import ProvenanceRecord
+from schemas.model_card import ModelCard
 from schemas.settings import Settings
 from schemas.stage import Stage
+from stages import PIPELINE
+
+NIGHT_MODELS = frozenset(weight for stage in PIPELINE if stage.per == "night" for weight in stage.weights)
+"""Of stages of a whole night, as stages call them."""
 
 PACKAGES = ("schemas", "kernels", "stages", "flows")
 
@@ -34,6 +39,16 @@ def provenance_of(pipeline: Sequence[Stage], settings: Settings) -> ProvenanceRe
         software=version("nightstride"),
         code=code_digest(),
     )
+
+
+def search_models(made: ProvenanceRecord) -> dict[str, ModelCard]:
+    """Give the models that have a say in what is found on an exposure: not those of stages of a whole night."""
+    return {name: card for name, card in made.models.items() if name not in NIGHT_MODELS}
+
+
+def night_models(made: ProvenanceRecord) -> dict[str, ModelCard]:
+    """Give the models of stages of a whole night."""
+    return {name: card for name, card in made.models.items() if name in NIGHT_MODELS}
 
 
 def recorded_settings(made: ProvenanceRecord) -> Settings:

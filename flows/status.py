@@ -14,6 +14,7 @@ from flows.adapters.output_parts import require_output
 from flows.adapters.quarantine import Quarantine
 from flows.lag import percentiles
 from flows.nearest_name import choice
+from flows.provenance import night_models, search_models
 from schemas.errors import Misconfigured
 from schemas.ledger import LEDGER_VERSION, ExposureRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
 from schemas.quality import BandQuality
@@ -141,7 +142,7 @@ def _of(
         {state: count for state, count in sorted(states.items()) if count},
         sum(record.detections for record in done),
         percentiles(lags),
-        dict(Counter(name for record in done for name in _models(record, ledger, known))),
+        dict(Counter(name for record in done for name in _models(record, ledger, known))) | _of_night(night, ledger),
         tuple(troubles),
         quality.judged if quality is not None else (),
     )
@@ -160,7 +161,18 @@ def _models(record: ExposureRecord, ledger: Ledger, known: dict[str, ProvenanceR
     if record.provenance not in known:
         known[record.provenance] = ledger.provenance(record.provenance)
     made = known[record.provenance]
-    return [f"{name}: {card.name} {card.version}" for name, card in made.models.items()] if made else ["not recorded"]
+    if made is None:
+        return ["not recorded"]
+    return [f"{name}: {card.name} {card.version}" for name, card in search_models(made).items()]
+
+
+def _of_night(night: str, ledger: Ledger) -> dict[str, int]:
+    """Give the models of stages of the whole night, each with the number of exposures it was brought together from."""
+    record = ledger.night(night)
+    made = ledger.provenance(record.provenance) if record and record.provenance else None
+    if record is None or made is None:
+        return {}
+    return {f"{name}: {card.name} {card.version}": record.exposures for name, card in night_models(made).items()}
 
 
 def _trouble(record: ExposureRecord) -> Trouble:

@@ -9,10 +9,10 @@ from schemas.exposure import ExposureKey
 from schemas.model_card import ModelCard
 from schemas.summary import ExposureCounts
 
-LEDGER_VERSION = 2
+LEDGER_VERSION = 3
 """Of the records below. A reader refuses a later one; an earlier one has defaults where it lacks a field.
 
-2: `ExposureRecord.previous`.
+2: `ExposureRecord.previous`. 3: `NightRecord.provenance`.
 """
 
 PREVIOUS = 8
@@ -106,12 +106,15 @@ class NightRecord(Record):
     )
     exposures: Annotated[int, Field(ge=0, description="Published exposures that it was made from.")]
     seconds: dict[str, float] = Field(default_factory=dict, description="Time spent by stage, s.")
+    provenance: Annotated[
+        str | None, Field(description="Digest of the `ProvenanceRecord` of the last run that made something of it.")
+    ] = None
     software: Annotated[str, Field(description="Version of nightstride.")]
     finished_at: Annotated[str, Field(description="UTC, ISO 8601.")]
 
 
 class ProvenanceRecord(Record):
-    """What exposures are searched with; kept once for all that have it in common."""
+    """What exposures are searched, and nights brought together, with; kept once for all that have it in common."""
 
     settings: dict[str, Any]
     models: Annotated[dict[str, ModelCard], Field(description="Model, as stages call it -> its card.")]
