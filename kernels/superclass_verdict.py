@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.class_model import ClassVerdict
+from kernels.class_shares import at_shares
 
 SKY = np.array([0.5, 0.495, 0.005])
 """Shares of stars, galaxies and quasars among what an image shows. Away from the Milky Way one point source in a
@@ -46,8 +47,7 @@ def superclass_verdict(
     these shares. A change of shares multiplies each probability by new share / old share (Saerens et al. 2002, Neural
     Computation 14, 21).
     """
-    at_sky = colours.probability / training * SKY
-    at_sky /= at_sky.sum(axis=1, keepdims=True)
+    at_sky = at_shares(colours.probability, training, SKY)
     of_points = np.where(np.isfinite(at_sky), at_sky, SKY)
     star = of_points[:, 0] / (of_points[:, 0] + of_points[:, 2])
     together = np.stack([point * star, 1 - point, point * (1 - star)], axis=1)

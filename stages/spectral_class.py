@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.class_model import ClassVerdict
+from kernels.class_model import ClassModel, ClassVerdict
+from kernels.class_shares import SKY_STARS, at_shares
 from kernels.colour_features import bands_present
 from kernels.object_photometry import object_photometry
 from kernels.superclass_verdict import judged, superclass_verdict
@@ -31,7 +32,7 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     context
         ``models["superclass"]`` and ``models["star_subclass"]``, each a `kernels.class_model.ClassModel` of
         photometry alone: a night has no spectra. That of the superclass should know colours alone: how bright a
-        survey's targets were says nothing of a night.
+        survey's targets were says nothing of a night. Probabilities are given at the shares of the sky.
 
     Returns
     -------
@@ -50,9 +51,9 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     model = models["superclass"]
     bands = bands_present(columns)
     point, point_outlier, of_image = _of_image(inputs.get(STAR_GALAXY.name), ids)
-    count = model.card.training["rows_per_class"]
-    training = np.array([count[name] for name in SUPERCLASSES]) / sum(count.values())
-    verdict = superclass_verdict(model(columns), training, np.isfinite(columns["u"]), point, point_outlier)
+    verdict = superclass_verdict(
+        model(columns), _shares(model, SUPERCLASSES), np.isfinite(columns["u"]), point, point_outlier
+    )
     result = class_columns(SUPERCLASSES, ids, verdict.probability, verdict.outlier, model.version)
     versions = [
         ", ".join(filter(None, (model.version if coloured or not image else "", image)))
@@ -60,10 +61,20 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     ]
     result["modelVersion"] = pa.array(versions, pa.string())
     stars = np.array([label == "star" for label in result["classLabel"].to_pylist()], np.bool_)
-    result |= _types(models["star_subclass"](columns), stars)
+    types = models["star_subclass"]
+    verdict = types(columns)
+    sky = np.array([SKY_STARS[name] for name in STELLAR_CLASSES])
+    shifted = at_shares(verdict.probability, _shares(types, STELLAR_CLASSES), sky)
+    result |= _types(verdict._replace(probability=shifted), stars)
     result["typeModelVersion"] = pa.array([models["star_subclass"].version] * len(objects), pa.string())
     result["nBands"] = pa.array(bands.astype(np.int32))
     return class_table(SPECTRAL_CLASS, result)
+
+
+def _shares(model: ClassModel, classes: tuple[str, ...]) -> NDArray[np.float64]:
+    """Give the shares of the classes among the rows that a model was trained on."""
+    count = model.card.training["rows_per_class"]
+    return np.array([count[name] for name in classes]) / sum(count.values())
 
 
 def _of_image(
@@ -100,7 +111,7 @@ def _types(verdict: ClassVerdict, stars: NDArray[np.bool_]) -> dict[str, pa.Arra
 
 STAGE = Stage(
     name="spectral_class",
-    version="3",
+    version="4",
     per="night",
     needs=(OBJECT,),
     optional=(STAR_GALAXY,),
