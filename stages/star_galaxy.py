@@ -8,6 +8,7 @@ import pyarrow as pa
 from schemas.class_table import class_columns, class_table
 from schemas.cutouts import CUTOUTS
 from schemas.dataset import DatasetError
+from schemas.errors import Misconfigured
 from schemas.object import OBJECT
 from schemas.stage import Context, Stage
 from schemas.star_galaxy import CLASSES, STAR_GALAXY
@@ -28,6 +29,8 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     ------
     DatasetError
         Numbers of objects and cutouts differ.
+    Misconfigured
+        The model is one for images without PSF.
     BadInput
         The number of planes, or the size, is not one that the model can take.
     """
@@ -35,6 +38,11 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     if len(objects) != len(cutouts):
         raise DatasetError(f"one cutout per object is required, got {len(objects)} objects and {len(cutouts)} cutouts")
     model = context.models["star_galaxy"]
+    if model.psf != "with":
+        problem = "takes every plane for an image, but half of those of a night are PSFs."
+        raise Misconfigured(
+            "model_without_psf", f"model {model.version}", problem, "name multi_band: it takes any band."
+        )
     verdicts = model(cutouts)
     ids = objects["objectId"].to_numpy()
     return class_table(STAR_GALAXY, class_columns(CLASSES, ids, verdicts.probability, verdicts.outlier, model.version))

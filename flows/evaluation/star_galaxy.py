@@ -12,6 +12,7 @@ from flows.adapters.cutout_npz import read_cutout_npz
 from flows.adapters.galstar_csv import read_galstar
 from flows.adapters.star_galaxy_models import Baselines, build_baselines, build_star_galaxy
 from flows.adapters.weights import read_weights
+from flows.digest import file_digest
 from kernels.class_scores import class_scores
 from kernels.cutout_features import band_views
 from kernels.cutout_planes import make_planes
@@ -39,8 +40,8 @@ def evaluate_star_galaxy(path: Path, model: str | None = None) -> dict[str, Any]
     dict
         Those of `kernels.class_scores.class_scores` with star as class 1 (``confusion`` is ``[truth][said]`` in the
         order galaxy, star), ``classes``, ``unknown``: cutouts beyond the limits of the training data (scored all the
-        same), ``unjudged``: without a usable band (they count as galaxies), ``baselines``: the same scores for each,
-        ``model``.
+        same), ``unjudged``: without a usable band (they count as galaxies), ``trained_on``: whether the model, and the
+        baselines, learnt from this very file, ``baselines``: the same scores for each, ``model``.
 
     Raises
     ------
@@ -61,9 +62,14 @@ def evaluate_star_galaxy(path: Path, model: str | None = None) -> dict[str, Any]
         "classes": ["galaxy", "star"],
         "unknown": int((np.nan_to_num(verdicts.outlier, nan=0.0) > 1).sum()),
         "unjudged": int(unjudged.sum()),
+        "trained_on": _trained_on(path, card.training),
         "baselines": {name: class_scores(expit(odds), data.label) for name, odds in others.items()},
         "model": net.version,
     }
+
+
+def _trained_on(path: Path, training: dict[str, Any]) -> bool:
+    return file_digest(path) == training.get("real", {}).get("sha256")
 
 
 def _read(path: Path) -> tuple[LabelledCutouts, str]:

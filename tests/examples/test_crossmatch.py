@@ -31,3 +31,13 @@ def test_finds_the_objects_of_a_small_catalogue_and_no_others(tmp_path):
     own, theirs = ("objectId", "name") if "objectId" in found else ("objectId_object", "name")
     assert sorted(found[own]) == sorted(found[theirs]) == sorted(mine["name"][:4])
     assert found["_dist_arcsec"].between(0.39, 0.41).all()
+    far = pd.DataFrame({"name": [1], "ra": [(mine["ra"].mean() + 180) % 360], "dec": [-mine["dec"].mean()]})
+    far.to_csv(tmp_path / "mine.csv", index=False)
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "0 matches" in run.stdout
+    far.rename(columns={"ra": "RA"}).to_csv(tmp_path / "mine.csv", index=False)
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "has no columns ['ra'], only ['name', 'RA', 'dec']" in run.stderr
+    assert "Traceback" not in run.stderr

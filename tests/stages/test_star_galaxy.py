@@ -5,7 +5,7 @@ import pytest
 from flows.adapters.weights import load_model
 from schemas.class_table import UNKNOWN
 from schemas.dataset import DatasetError
-from schemas.errors import BadInput
+from schemas.errors import BadInput, Misconfigured
 from schemas.object import OBJECT
 from schemas.stage import Context
 from schemas.star_galaxy import STAR_GALAXY
@@ -53,3 +53,9 @@ def test_refuses_cutouts_of_other_objects(context):
 def test_refuses_an_odd_number_of_planes(context):
     with pytest.raises(BadInput, match="have 5 planes"):
         STAGE({"object": objects(3), "cutouts": cutouts(1, 30).cutouts[:3, :5].copy()}, context)
+
+
+def test_refuses_a_model_that_would_take_psfs_for_images():
+    model = load_model("star_galaxy", "single_band")
+    with pytest.raises(Misconfigured, match=r"single_band.*half of those of a night are PSFs.*multi_band"):
+        STAGE({"object": objects(3), "cutouts": cutouts(1, 30).cutouts[:3]}, Context(models={"star_galaxy": model}))

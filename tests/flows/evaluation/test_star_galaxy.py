@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -82,3 +85,11 @@ def test_the_challenge_is_scored_as_the_same_cutouts_in_an_npz_file(tmp_path):
     assert of_challenge["model"].startswith("multi_band-")
     assert of_challenge["accuracy"] > 0.85
     assert of_challenge == evaluate_star_galaxy(save(tmp_path / "a.npz", data.cutouts, data.label), "multi_band")
+
+
+@pytest.mark.skipif("NIGHTSTRIDE_DATA" not in os.environ, reason="NIGHTSTRIDE_DATA is not set: no real cutouts")
+def test_says_whether_the_model_learnt_from_this_file(tmp_path):
+    path = Path(os.environ["NIGHTSTRIDE_DATA"]) / "05_star_galaxy_cutouts/ztf_llnl/ztf_star_galaxy_20x20.npz"
+    assert evaluate_star_galaxy(path)["trained_on"] is True
+    data = cutouts(1, 20)
+    assert evaluate_star_galaxy(save(tmp_path / "a.npz", data.cutouts[:, 2], data.label))["trained_on"] is False
