@@ -118,7 +118,7 @@ class TestDeployment:
         run = start(deployed.folder, "nightly", night=NIGHT, config="/nowhere.toml")
         kind, _, message = run.ended()
         assert kind == "FAILED"
-        assert "/nowhere.toml: cannot be read" in message
+        assert "/nowhere.toml: does not exist" in message
         assert [one["state"] for one in until(lambda: deployed.told)] == ["Failed"]
         assert self.attempts(deployed, run) == 1
         hurried, text = deployed.place / "hurried.toml", (deployed.place / "night.toml").read_text()
