@@ -15,7 +15,7 @@ from schemas.dataset import TableOf, column
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
 from schemas.hit import HIT
-from schemas.ledger import ExposureRecord
+from schemas.ledger import LEDGER_VERSION, ExposureRecord
 from schemas.settings import TileSettings
 
 TABLES = {"hit": HIT}
@@ -87,7 +87,7 @@ DAMAGE = {
     "record lost": (lambda out: (out / RECORD).unlink(), "unknown_file", CATALOGUE),
     "record damaged": (lambda out: (out / RECORD).write_text("{"), "damaged_record", RECORD),
     "record of the future": (
-        lambda out: rewrite(out / RECORD, '"schema_version": 2', '"schema_version": 9'),
+        lambda out: rewrite(out / RECORD, f'"schema_version": {LEDGER_VERSION}', '"schema_version": 99'),
         "future_schema",
         RECORD,
     ),

@@ -3,7 +3,7 @@ import pytest
 from flows.adapters.ledger import Ledger, load
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
-from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord, SourceMemo, SourceStat
+from schemas.ledger import LEDGER_VERSION, DatasetRecord, ExposureRecord, NightRecord, SourceMemo, SourceStat
 
 
 def record(visit=5, detector=3, night="20260101", **other):
@@ -64,9 +64,11 @@ def test_record_of_a_later_version_stops_the_run(tmp_path):
     ledger = Ledger(tmp_path)
     ledger.put(record())
     file = ledger.path(record().key)
-    file.write_text(file.read_text().replace('"schema_version": 2', '"schema_version": 3, "invented_later": 0'))
+    later = f'"schema_version": {LEDGER_VERSION + 1}, "invented_later": 0'
+    file.write_text(file.read_text().replace(f'"schema_version": {LEDGER_VERSION}', later))
+    told = rf"has schema version {LEDGER_VERSION + 1}, .* up to {LEDGER_VERSION}\. To fix, use the version"
     for read in (lambda: ledger.get(record().key), ledger.records):
-        with pytest.raises(Misconfigured, match=r"has schema version 3, .* up to 2. To fix, use the version") as caught:
+        with pytest.raises(Misconfigured, match=told) as caught:
             read()
         assert caught.value.code == "future_schema"
 
