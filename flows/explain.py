@@ -110,7 +110,7 @@ def _in(out: Path, ledger: Ledger, night: str, visit: int, detector: int, source
     if not rows:
         return None
     tiles = tile_path(out, record.key)
-    provenance = ledger.provenance(record.provenance) if record.provenance else None
+    provenance = ledger.provenance(record.provenance)
     settings = recorded_settings(provenance) if provenance else Settings()
     return Explanation(
         detection=rows[0],

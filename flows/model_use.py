@@ -71,13 +71,12 @@ def model_uses(out: Path) -> tuple[ModelUse, ...]:
 
     def of(provenance: str | None) -> list[ModelUse]:
         if provenance not in known:
-            made = ledger.provenance(provenance) if provenance else None
-            known[provenance] = [uses.setdefault(one, ModelUse(*one)) for one in _names(made)]
+            names = _names(ledger.provenance(provenance))
+            known[provenance] = [uses.setdefault(one, ModelUse(*one)) for one in names]
         return known[provenance]
 
     for night in map(load_night, ledger.night_files()):
-        made = ledger.provenance(night.provenance) if night.provenance else None
-        for model, card in (night_models(made) if made else {}).items():
+        for model, card in night_models(ledger.provenance(night.provenance)).items():
             use = uses.setdefault(_of(model, card), ModelUse(*_of(model, card)))
             use.nights.add(night.night)
             use.exposures += night.exposures
@@ -123,8 +122,8 @@ def searched_with(out: Path, wanted: str) -> Callable[[ExposureRecord], bool]:
 
     def test(record: ExposureRecord) -> bool:
         if record.provenance not in known:
-            made = ledger.provenance(record.provenance) if record.provenance else None
-            known[record.provenance] = any(_is(ModelUse(*names), wanted) for names in _names(made))
+            names = _names(ledger.provenance(record.provenance))
+            known[record.provenance] = any(_is(ModelUse(*one), wanted) for one in names)
         return known[record.provenance]
 
     return test

@@ -46,9 +46,9 @@ def search_models(made: ProvenanceRecord) -> dict[str, ModelCard]:
     return {name: card for name, card in made.models.items() if name not in NIGHT_MODELS}
 
 
-def night_models(made: ProvenanceRecord) -> dict[str, ModelCard]:
-    """Give the models of stages of a whole night."""
-    return {name: card for name, card in made.models.items() if name in NIGHT_MODELS}
+def night_models(made: ProvenanceRecord | None) -> dict[str, ModelCard]:
+    """Give the models of stages of a whole night; none where they are not known."""
+    return {name: card for name, card in made.models.items() if name in NIGHT_MODELS} if made else {}
 
 
 def recorded_settings(made: ProvenanceRecord) -> Settings:

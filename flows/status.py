@@ -107,7 +107,7 @@ def read_status(out: Path, night: str | None = None) -> Status:
         held = sorted(records.keys() | unusable.keys() | {record.night for record in ledger.records()})
         remedy = choice(night, held) if held else "see `nightstride status OUT`."
         raise Misconfigured("no_night", str(out), f"holds nothing of night {night}.", remedy)
-    known: dict[str, ProvenanceRecord | None] = {}
+    known: dict[str | None, ProvenanceRecord | None] = {}
     nights = tuple(_of(label, records.get(label, ()), unusable.get(label, ()), ledger, known) for label in labels)
     older = sum(one.schema_version < LEDGER_VERSION for found in records.values() for one in found)
     return Status(nights, holder_of(out), ledger.watch(), older)
@@ -123,7 +123,7 @@ def _of(
     records: Sequence[ExposureRecord],
     unusable: Sequence[QuarantineRecord],
     ledger: Ledger,
-    known: dict[str, ProvenanceRecord | None],
+    known: dict[str | None, ProvenanceRecord | None],
 ) -> NightStatus:
     recorded = {record.source_uri for record in records if record.status == "quarantined"}
     rest = [one for one in unusable if one.source_uri not in recorded]
@@ -155,9 +155,7 @@ def lag_of(record: ExposureRecord) -> float | None:
     return (_time(record.finished_at) - _time(record.shutter_closed_at)).total_seconds()
 
 
-def _models(record: ExposureRecord, ledger: Ledger, known: dict[str, ProvenanceRecord | None]) -> list[str]:
-    if record.provenance is None:
-        return ["not recorded"]
+def _models(record: ExposureRecord, ledger: Ledger, known: dict[str | None, ProvenanceRecord | None]) -> list[str]:
     if record.provenance not in known:
         known[record.provenance] = ledger.provenance(record.provenance)
     made = known[record.provenance]
@@ -169,10 +167,10 @@ def _models(record: ExposureRecord, ledger: Ledger, known: dict[str, ProvenanceR
 def _of_night(night: str, ledger: Ledger) -> dict[str, int]:
     """Give the models of stages of the whole night, each with the number of exposures it was brought together from."""
     record = ledger.night(night)
-    made = ledger.provenance(record.provenance) if record and record.provenance else None
-    if record is None or made is None:
+    if record is None:
         return {}
-    return {f"{name}: {card.name} {card.version}": record.exposures for name, card in night_models(made).items()}
+    cards = night_models(ledger.provenance(record.provenance))
+    return {f"{name}: {card.name} {card.version}": record.exposures for name, card in cards.items()}
 
 
 def _trouble(record: ExposureRecord) -> Trouble:

@@ -10,6 +10,7 @@ from kernels.adaptive_moments import adaptive_moments
 from kernels.cutouts import cut
 from kernels.psf import GaussianMixture, brightness
 from kernels.science_image import ScienceImage
+from schemas.cutouts import SIDE
 
 _LEAST = (5, 15, 50)  # stars, for a polynomial of degree 0, 1, 2
 _MOST = 300  # sources measured, the brightest: among them most are stars
@@ -21,7 +22,6 @@ _ROUNDS = 8
 _STEP = 0.05  # for the response of what is measured to width and ellipticity
 _RESPONSE = (0.5, 2.0)  # of the measured width to that of the PSF; elsewhere the PSF is too narrow to be measured
 _MOST_CHANGE, _MOST_ELLIPTIC = 0.4, 0.6  # what a polynomial may say where there are no stars
-_SIDE = 26  # of a stamp of a star, px
 _PER_PX = 64  # steps of the tabled profile
 
 Floats = NDArray[np.float64]
@@ -122,12 +122,12 @@ def fit_psf_field(
     good = np.isfinite(found).all(1)
     seen = found[good]
     place = _relative(x[whole][good], y[whole][good], shape)
-    kept = _densest(seen)
+    whole_terms, kept = _terms(place), _densest(seen)
     for _ in range(_ROUNDS):
         stars = kept
         if stars.sum() < _LEAST[0]:
             return constant(shape)
-        terms = _terms(place)[:, : _size(stars)]
+        terms = whole_terms[:, : _size(stars)]
         coefficients = np.linalg.lstsq(terms[stars], seen[stars], rcond=None)[0]
         left = np.abs(seen - terms @ coefficients)
         spread = 1.4826 * np.median(left[stars], 0)
@@ -142,10 +142,11 @@ def fit_psf_field(
 
 def field_of(image: ScienceImage, psf: GaussianMixture, x: Floats, y: Floats) -> PsfField:
     """Fit the change of the PSF over a science image to the sources at the places x and y, brightest first."""
-    stamps = np.empty((min(len(x), _MOST), 1, _SIDE, _SIDE), np.float32)
-    column, row = (np.rint(place[:_MOST]).astype(np.int64) for place in (x, y))
-    cut(image.pixels, image.bad, 1.0, row, column, np.arange(len(stamps)), 0, stamps)
-    return fit_psf_field(stamps[:, 0], x[:_MOST], y[:_MOST], psf, image.pixels.shape)
+    x, y = x[:_MOST], y[:_MOST]
+    stamps = np.empty((len(x), 1, SIDE, SIDE), np.float32)
+    column, row = (np.rint(place).astype(np.int64) for place in (x, y))
+    cut(image.pixels, image.bad, 1.0, row, column, np.arange(len(x)), 0, stamps)
+    return fit_psf_field(stamps[:, 0], x, y, psf, image.pixels.shape)
 
 
 def draw_psfs(psf: GaussianMixture, at: PsfShape, side: int) -> NDArray[np.float32]:

@@ -122,8 +122,10 @@ class Ledger:
         """Keep what a source held, so that a rerun need not read it."""
         write_file(self._memo(memo.uri), memo.model_dump_json().encode(), self._out / "staging")
 
-    def provenance(self, digest: str) -> ProvenanceRecord | None:
-        """Give what exposures were searched with; None if that is not known."""
+    def provenance(self, digest: str | None) -> ProvenanceRecord | None:
+        """Give what exposures were searched with; None if that is not known, or no digest is."""
+        if digest is None:
+            return None
         return self._read(self._root / "provenance" / f"{digest}.json", ProvenanceRecord)
 
     def put_provenance(self, record: ProvenanceRecord) -> str:

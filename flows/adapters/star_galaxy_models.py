@@ -18,6 +18,7 @@ from kernels.plane_net import PlaneNet
 from kernels.star_galaxy_model import Known, StarGalaxyModel
 from kernels.star_galaxy_net import StarGalaxyNet
 from kernels.tree_ensemble import tree_ensemble
+from schemas.cutouts import SIDE
 from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
 
@@ -25,9 +26,6 @@ Arrays = Mapping[str, NDArray[Any]]
 
 PICTURES_OF_PSF = 2
 """Number of the first picture of a band that needs the PSF."""
-
-SIDE = 26
-"""Of the cutouts that the source's networks take, px."""
 
 PLANE_NETS: dict[str, Callable[[int], Any]] = {
     "basic_cnn": lambda planes: BasicCnn(planes, SIDE),

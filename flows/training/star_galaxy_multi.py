@@ -1,5 +1,6 @@
 """Our model of several bands: what it learns, what it is worth, and its card."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,8 +73,8 @@ def fit_multi(
     net = _Multi(fitted.nets, known, slope, offset, baselines, plan.share)
     said, outside = _said_about(net, samples["test"])
     of_test_nights, _ = _said_about(net, of_nights["test"])
-    metrics = _on_card(figures_of(said, sets["test"]))
-    night = _on_card(figures_of({OURS: of_test_nights[OURS]}, nights["test"], OF_NIGHTS))
+    metrics: dict[str, Any] = _metrics(figures_of(said, sets["test"]))
+    night = _metrics(figures_of({OURS: of_test_nights[OURS]}, nights["test"], OF_NIGHTS))
     metrics |= {"of nights": night[OURS], "share_beyond_the_limits": outside}
     card = card_of("multi_band", VERSION, "with", side, len(fitted.nets), known, slope, offset, plan.share)
     card |= {"training": training | {"epochs": len(fitted.histories[0])}, "metrics": metrics}
@@ -106,8 +107,10 @@ def _said_about(one: _Multi, test: Sample) -> tuple[dict[str, dict[str, NDArray[
     return {OURS: ours, "locus cut": cut, "boosted moments": trees}, outside
 
 
-def _on_card(figures: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: {planes: {key: one[key] for key in ON_CARD} for planes, one in some.items()}
-        for name, some in figures.items()
-    }
+def on_card(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the scores that go on a card."""
+    return {key: scores[key] for key in ON_CARD}
+
+
+def _metrics(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: {planes: on_card(one) for planes, one in some.items()} for name, some in figures.items()}

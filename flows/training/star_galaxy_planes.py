@@ -10,12 +10,12 @@ from scipy.special import expit
 from torch import nn
 
 from flows.adapters.cutout_files import LabelledCutouts
-from flows.adapters.star_galaxy_models import PLANE_NETS, SIDE, Baselines, plane_arrays_of
+from flows.adapters.star_galaxy_models import PLANE_NETS, Baselines, plane_arrays_of
 from flows.adapters.weights import write_model
 from flows.simulation.cutout_survey import DEEP
 from flows.training.cutout_fit import CutoutFit, Inputs, fit_cutouts
 from flows.training.star_galaxy_inputs import hide_bands
-from flows.training.star_galaxy_multi import ON_CARD, Splits
+from flows.training.star_galaxy_multi import Splits, on_card
 from flows.training.star_galaxy_own import Sample, Say, calibrated_card, limits
 from flows.training.star_galaxy_rivals import RivalPlan
 from kernels.class_scores import class_scores
@@ -23,6 +23,7 @@ from kernels.cutout_features import band_views
 from kernels.cutout_planes import make_planes
 from kernels.plane_net import said_of_planes, z_scored
 from kernels.star_galaxy_model import SIGNAL, Known, Raw, best_signal
+from schemas.cutouts import SIDE
 
 VERSION = "1"
 _PART = 1000  # cutouts prepared, or judged, at a time
@@ -63,7 +64,7 @@ def fit_models(
             name: class_scores(star, test.label)
             for (name, star), test in zip(stars.items(), (deep["test"], nights["test"]), strict=True)
         }
-        metrics = {name: {key: scores[key] for key in ON_CARD} for name, scores in scored.items()}
+        metrics = {name: on_card(scores) for name, scores in scored.items()}
         write_plane_model(out / network, network, fitted, bands, baselines, training, metrics)
         for name, star in stars.items():
             said[name][network] = {"all": star}

@@ -23,12 +23,11 @@ from flows.progress import Progress
 from flows.provenance import provenance_of
 from flows.source_digest import sha256_of
 from flows.source_stat import stat_of
-from flows.status import read_status
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured, Retryable
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
-from schemas.ledger import ExposureRecord, NightRecord, Previous
-from schemas.settings import MergeSettings, Settings, StarGalaxySettings
+from schemas.ledger import ExposureRecord, Previous
+from schemas.settings import MergeSettings, Settings
 from stages import PIPELINE
 from tests.flows.model_support import write_bright, write_verdict
 from tests.flows.night_support import catalogues
@@ -283,24 +282,3 @@ def test_what_is_asked_for_and_cannot_be_read_or_found_fails(tmp_path, monkeypat
     summary = Backfill(out, Settings(), Console(file=io.StringIO()), 0.0).run(replace(found, nights={}))
     assert (summary.exit_code, summary.exposures.seen, summary.exposures.failed) == (1, 3, 3)
     assert summary.failed == found.missing
-
-
-def test_models_of_whole_nights_are_those_of_the_last_run(tmp_path):
-    """Exposures keep what they were searched with; another model of stars and galaxies judges the night anew."""
-    ledger, made = Ledger(tmp_path), provenance_of(PIPELINE, Settings())
-    other = provenance_of(PIPELINE, Settings(star_galaxy=StarGalaxySettings(model="basic_cnn")))
-    first, last = (ledger.put_provenance(one) for one in (made, other))
-    key = ExposureKey(night="20260101", visit=1, detector=0)
-    told = {"source_uri": "a", "source_sha256": "s", "digest": "d", "software": "1", "finished_at": "now"}
-    ledger.put(ExposureRecord(**key.model_dump(), **told, provenance=first))
-    ledger.put_night(NightRecord(night="20260101", exposures=1, provenance=last, software="1", finished_at="now"))
-    uses = {use.model: use for use in model_uses(tmp_path)}
-    assert set(uses) == set(made.models)
-    assert uses["detect"].sha256 == made.models["detect"].sha256
-    assert uses["star_galaxy"].sha256 == other.models["star_galaxy"].sha256
-    assert (uses["star_galaxy"].nights, uses["star_galaxy"].exposures) == ({"20260101"}, 1)
-    with pytest.raises(Misconfigured, match=r"no exposure of .* was last searched with it"):
-        searched_with(tmp_path, "basic_cnn 1")
-    (shown,) = read_status(tmp_path).nights
-    assert shown.models["star_galaxy: basic_cnn 1"] == 1
-    assert not any(name.startswith("star_galaxy: multi_band") for name in shown.models)

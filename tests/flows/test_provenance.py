@@ -1,7 +1,14 @@
+import pytest
+
 from flows.adapters.ledger import Ledger
 from flows.adapters.weights import read_card
+from flows.model_use import model_uses, searched_with
 from flows.provenance import code_digest, provenance_of, recorded_settings
-from schemas.settings import MergeSettings, Settings
+from flows.status import read_status
+from schemas.errors import Misconfigured
+from schemas.exposure import ExposureKey
+from schemas.ledger import ExposureRecord, NightRecord
+from schemas.settings import MergeSettings, Settings, StarGalaxySettings
 from stages import PIPELINE
 
 
@@ -23,6 +30,7 @@ def test_it_is_kept_once_for_all_that_have_it_in_common(tmp_path):
     assert other != first
     assert ledger.provenance(first) == provenance_of(PIPELINE, Settings())
     assert ledger.provenance("0" * 64) is None
+    assert ledger.provenance(None) is None
     assert len(list((tmp_path / "ledger" / "provenance").iterdir())) == 2
 
 
@@ -33,3 +41,24 @@ def test_settings_of_before_are_read_as_far_as_they_are_known():
     assert (found.merge.min_snr, found.execution.retries) == (6.5, 2)
     refused = {**made.settings, "merge": {"min_snr": -1}}
     assert recorded_settings(made.model_copy(update={"settings": refused})) == Settings()
+
+
+def test_models_of_whole_nights_are_those_of_the_last_run(tmp_path):
+    """Exposures keep what they were searched with; another model of stars and galaxies judges the night anew."""
+    ledger, made = Ledger(tmp_path), provenance_of(PIPELINE, Settings())
+    other = provenance_of(PIPELINE, Settings(star_galaxy=StarGalaxySettings(model="basic_cnn")))
+    first, last = (ledger.put_provenance(one) for one in (made, other))
+    key = ExposureKey(night="20260101", visit=1, detector=0)
+    told = {"source_uri": "a", "source_sha256": "s", "digest": "d", "software": "1", "finished_at": "now"}
+    ledger.put(ExposureRecord(**key.model_dump(), **told, provenance=first))
+    ledger.put_night(NightRecord(night="20260101", exposures=1, provenance=last, software="1", finished_at="now"))
+    uses = {use.model: use for use in model_uses(tmp_path)}
+    assert set(uses) == set(made.models)
+    assert uses["detect"].sha256 == made.models["detect"].sha256
+    assert uses["star_galaxy"].sha256 == other.models["star_galaxy"].sha256
+    assert (uses["star_galaxy"].nights, uses["star_galaxy"].exposures) == ({"20260101"}, 1)
+    with pytest.raises(Misconfigured, match=r"no exposure of .* was last searched with it"):
+        searched_with(tmp_path, "basic_cnn 1")
+    (shown,) = read_status(tmp_path).nights
+    assert shown.models["star_galaxy: basic_cnn 1"] == 1
+    assert not any(name.startswith("star_galaxy: multi_band") for name in shown.models)

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from flows.adapters.star_galaxy_models import PLANE_NETS, SIDE
+from flows.adapters.star_galaxy_models import PLANE_NETS
 from flows.training.star_galaxy_inputs import standardised
 from kernels.cutout_planes import make_planes
 from kernels.plane_net import PlaneNet, said_of_planes, z_scored
 from kernels.star_galaxy_model import SIGNAL, Known, best_signal, locate
+from schemas.cutouts import SIDE
 from schemas.errors import BadInput
 from schemas.model_card import ModelCard
 from tests.flows.training.star_galaxy_support import cutouts
