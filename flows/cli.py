@@ -9,7 +9,6 @@ from flows.commands.doctor import doctor
 from flows.commands.explain import explain
 from flows.commands.export import export
 from flows.commands.forced import forced
-from flows.commands.migrate import migrate
 from flows.commands.models import models
 from flows.commands.prune import prune
 from flows.commands.quality import quality
@@ -37,7 +36,6 @@ app.command()(verify)
 app.command()(status)
 app.command()(explain)
 app.command()(models)
-app.command()(migrate)
 app.command()(quality)
 app.command()(prune)
 app.command()(export)

@@ -197,7 +197,7 @@ def _stored(path: Path, digest: str) -> ExposureInfo | None:
     try:
         opened = TileStore.open(path)
     except BadInput as error:
-        if error.code == "future_schema":
+        if error.code == "other_version":
             raise
         return None
     return opened.info if opened.digest == digest else None

@@ -16,7 +16,7 @@ from flows.lag import percentiles
 from flows.nearest_name import choice
 from flows.provenance import night_models, search_models
 from schemas.errors import Misconfigured
-from schemas.ledger import LEDGER_VERSION, ExposureRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
+from schemas.ledger import ExposureRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
 from schemas.quality import BandQuality
 from schemas.summary import Trouble
 
@@ -58,15 +58,11 @@ class NightStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """How it stands with an output folder: its nights, who holds it, the stream that watches for it, if any.
-
-    `older` counts ledger records that an older version wrote.
-    """
+    """Status of an output folder: its nights, who holds it, the stream that watches for it, if any."""
 
     nights: tuple[NightStatus, ...]
     holder: Holder | None
     watch: WatchRecord | None
-    older: int = 0
 
     def values(self) -> dict[str, Any]:
         """Everything, as values that JSON knows."""
@@ -75,7 +71,7 @@ class Status:
             | {"troubles": list(map(_values, one.troubles)), "quality": list(map(_values, one.quality))}
             for one in self.nights
         ]
-        known = {"holder": _values(self.holder), "watch": _values(self.watch), "older": self.older}
+        known = {"holder": _values(self.holder), "watch": _values(self.watch)}
         return {"nights": nights, **known}
 
 
@@ -92,7 +88,7 @@ def read_status(out: Path, night: str | None = None) -> Status:
     Raises
     ------
     Misconfigured
-        It is no output folder, holds no such night, or was written by a later version.
+        It is no output folder, holds no such night, or was written by another version.
     """
     require_output(out)
     ledger = Ledger(out)
@@ -109,8 +105,7 @@ def read_status(out: Path, night: str | None = None) -> Status:
         raise Misconfigured("no_night", str(out), f"holds nothing of night {night}.", remedy)
     known: dict[str | None, ProvenanceRecord | None] = {}
     nights = tuple(_of(label, records.get(label, ()), unusable.get(label, ()), ledger, known) for label in labels)
-    older = sum(one.schema_version < LEDGER_VERSION for found in records.values() for one in found)
-    return Status(nights, holder_of(out), ledger.watch(), older)
+    return Status(nights, holder_of(out), ledger.watch())
 
 
 def state_of(record: ExposureRecord) -> str:

@@ -35,8 +35,6 @@ def show_status(status: Status, console: Console) -> None:
             for line in (*band.notes, *told(band)):
                 _say(f"{one.night} {band.band} {line}", console)
         _list(one.night, one.troubles, console)
-    if status.older:
-        _say(f"{status.older} ledger records are of an older version. To fix, nightstride migrate OUT", console)
     if status.holder is not None:
         _say(f"held by process {status.holder.pid} on {status.holder.host}, since {status.holder.since}", console)
     if status.watch is not None:

@@ -9,11 +9,8 @@ from schemas.exposure import ExposureKey
 from schemas.model_card import ModelCard
 from schemas.summary import ExposureCounts
 
-LEDGER_VERSION = 3
-"""Of the records below. A reader refuses a later one; an earlier one has defaults where it lacks a field.
-
-2: `ExposureRecord.previous`. 3: `NightRecord.provenance`.
-"""
+LEDGER_VERSION = 1
+"""Version of the records below. A reader refuses any other."""
 
 PREVIOUS = 8
 """So many replaced results of an exposure are remembered."""

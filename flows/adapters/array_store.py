@@ -141,15 +141,15 @@ def read_attributes(path: Path) -> ArrayAttributes:
     BadInput
         It is missing or damaged.
     Misconfigured
-        It was written by a later version.
+        It was written by another version.
     """
     try:
         found = json.loads((path / "zarr.json").read_bytes())["attributes"]
-        if int(str(found["schema_version"])) > ARRAY_VERSION:
+        if int(str(found["schema_version"])) != ARRAY_VERSION:
             raise Misconfigured(
-                "future_schema",
+                "other_version",
                 str(path),
-                f"has schema version {found['schema_version']}, this nightstride reads versions up to {ARRAY_VERSION}.",
+                f"has schema version {found['schema_version']}, this nightstride reads version {ARRAY_VERSION}.",
                 "use the version of nightstride that wrote it, or another --out.",
             )
         return ArrayAttributes.model_validate(found)

@@ -102,7 +102,7 @@ def read_table(path: Path, dataset: TableOf) -> pa.Table:
     BadInput
         The file is missing, damaged, of another dataset or of another form.
     Misconfigured
-        It was written by a later version.
+        It was written by another version.
     """
     (name, _, _), table = _read(path)
     if name != dataset.name or not table.schema.equals(dataset.schema):
@@ -113,7 +113,7 @@ def read_table(path: Path, dataset: TableOf) -> pa.Table:
             str(path),
             f"is {name!r} where {dataset.name!r} is expected: missing {sorted(ours - theirs)}, "
             f"unexpected {sorted(theirs - ours)}.",
-            "bring the folder up to date (nightstride migrate OUT), or run the night again.",
+            "run the night again.",
         )
     return pa.Table.from_arrays(table.columns, schema=dataset.schema)
 
@@ -133,11 +133,11 @@ def _metadata(path: Path, file: pq.ParquetFile) -> tuple[str, str, int]:
     metadata, rows = file.schema_arrow.metadata or {}, file.metadata.num_rows
     if _VERSION not in metadata or _DIGEST not in metadata or _DATASET not in metadata:
         raise BadInput("no_catalogue", str(path), "is Parquet, but no catalogue of nightstride.", "remove the file.")
-    if (version := int(metadata[_VERSION])) > CATALOG_VERSION:
+    if (version := int(metadata[_VERSION])) != CATALOG_VERSION:
         raise Misconfigured(
-            "future_schema",
+            "other_version",
             str(path),
-            f"has schema version {version}, this nightstride reads versions up to {CATALOG_VERSION}.",
+            f"has schema version {version}, this nightstride reads version {CATALOG_VERSION}.",
             "use the version of nightstride that wrote it, or another --out.",
         )
     return metadata[_DATASET].decode(), metadata[_DIGEST].decode(), rows

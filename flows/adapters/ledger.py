@@ -35,7 +35,7 @@ class Ledger:
         Raises
         ------
         Misconfigured
-            The record was written by a later version.
+            The record was written by another version.
         """
         try:
             return load(self.path(key))
@@ -166,7 +166,7 @@ def load(path: Path) -> ExposureRecord:
     BadInput
         It is damaged.
     Misconfigured
-        It was written by a later version.
+        It was written by another version.
     """
     return _parsed(path, read_record(path), ExposureRecord)
 
@@ -184,11 +184,11 @@ def load_quality(path: Path) -> QualityRecord:
 def _parsed(path: Path, content: bytes, kind: type[Kept], known: int = LEDGER_VERSION) -> Kept:
     try:
         version = _Version.model_validate_json(content).schema_version
-        if version > known:
+        if version != known:
             raise Misconfigured(
-                "future_schema",
+                "other_version",
                 str(path),
-                f"has schema version {version}, this nightstride reads versions up to {known}.",
+                f"has schema version {version}, this nightstride reads version {known}.",
                 "use the version of nightstride that wrote it, or another --out.",
             )
         return kind.model_validate_json(content)

@@ -129,7 +129,7 @@ class TileStore:
         Raises
         ------
         BadInput
-            It is missing, incomplete or damaged, or was written by a later version.
+            It is missing, incomplete or damaged, or was written by another version.
         """
         attributes = _attributes(path)
         info = attributes.exposure
@@ -221,11 +221,11 @@ def _attributes(path: Path) -> TileAttributes:
     try:
         attributes = json.loads((path / "zarr.json").read_bytes())["attributes"]
         version = attributes["exposure"]["schema_version"]
-        if version > SCHEMA_VERSION:
+        if version != SCHEMA_VERSION:
             raise BadInput(
-                "future_schema",
+                "other_version",
                 str(path),
-                f"has schema version {version}, this nightstride reads versions up to {SCHEMA_VERSION}.",
+                f"has schema version {version}, this nightstride reads version {SCHEMA_VERSION}.",
                 "use the version of nightstride that wrote it, or run the exposure again into another --out.",
             )
         return TileAttributes.model_validate(attributes)

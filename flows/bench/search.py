@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
@@ -21,7 +20,6 @@ from flows.bench.unfold_way import unfold_logits
 from kernels.fused_net import FusedNet, fuse
 from kernels.fused_search import FusedSearch
 from kernels.nets.basic_cnn import BasicCnn
-from kernels.nets.compact_cnn import CompactCnn
 from kernels.scorer import WindowScorer, WindowSearch
 
 Logits = NDArray[np.float32]
@@ -39,9 +37,8 @@ class SearchFigures:
         Loop over windows in batches of 64; torch's unfold in batches of 1,024.
     fused_f32_s, fused_bf16_s
         The fused search, the second with windows near the threshold scored anew in float32.
-    screened_s, compact_s
-        The fused search with the shipped screen in front of the linear layers; of a network without large layers
-        (`CompactCnn`, random weights).
+    screened_s
+        The fused search with the shipped screen in front of the linear layers.
     gemm_limit_f32_s, gemm_limit_bf16_s
         The bare matrix products of the fully connected chain at the best rate measured.
     gemm_default_f32_gflops, gemm_onednn_f32_gflops, gemm_bf16_gflops
@@ -66,7 +63,6 @@ class SearchFigures:
     fused_f32_s: float
     fused_bf16_s: float
     screened_s: float
-    compact_s: float
     gemm_limit_f32_s: float
     gemm_limit_bf16_s: float
     gemm_default_f32_gflops: float
@@ -102,7 +98,7 @@ def compare_search(exposure: BenchExposure, repeats: int, threads: int) -> Searc
     """
     net, card = shipped_net()
     pixels, floor = exposure.pixels, float(logit(card.threshold))
-    variants = search_variants(pixels, net, floor) | small_variants(pixels)
+    variants = search_variants(pixels, net, floor)
     for name, variant in variants.items():
         if name not in ("plain", "unfold"):
             variant()  # compiles
@@ -134,25 +130,14 @@ def search_variants(pixels: Pixels, net: BasicCnn, floor: float) -> dict[str, Ca
     """Give the ways of searching an image that are compared, by name; each gives the log odds of all windows."""
     fused = fused_net(net)
     single, half = FusedSearch(fused, "float32", None), FusedSearch(fused, "bfloat16", floor)
+    scorer = load_model("detect", "basic_cnn", screen=True)
+    assert isinstance(scorer, WindowScorer)
     return {
         "plain": lambda: plain_logits(pixels, net),
         "unfold": lambda: unfold_logits(pixels, net),
         "fused_f32": lambda: fused_logits(pixels, single),
         "fused_bf16": lambda: fused_logits(pixels, half),
-    }
-
-
-def small_variants(pixels: Pixels) -> dict[str, Callable[[], Logits]]:
-    """Give the searches that leave out most of the linear layers: by the shipped screen, or by another network."""
-    scorer = load_model("detect", "basic_cnn", screen=True)
-    assert isinstance(scorer, WindowScorer)
-    torch.manual_seed(0)
-    compact = fuse(CompactCnn().eval())
-    assert compact is not None
-    search = FusedSearch(compact)
-    return {
         "screened": lambda: fused_logits(pixels, scorer.windows),
-        "compact": lambda: fused_logits(pixels, search),
     }
 
 

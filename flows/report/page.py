@@ -9,7 +9,6 @@ from flows.adapters.atomic import write_file
 from flows.evaluation.truth_table import Truth
 from flows.report.content import LIMITS, Content, Limits, content
 from flows.report.night import read_night
-from flows.report.sky_art import star_trails
 from schemas.summary import RunSummary
 
 
@@ -59,4 +58,4 @@ def render(page: Content) -> str:
         loader=PackageLoader("flows"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     style = Markup(environment.get_template("night.css").render())
-    return environment.get_template("night.html.j2").render(page=page, style=style, trails=star_trails()) + "\n"
+    return environment.get_template("night.html.j2").render(page=page, style=style) + "\n"

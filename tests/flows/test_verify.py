@@ -88,7 +88,7 @@ DAMAGE = {
     "record damaged": (lambda out: (out / RECORD).write_text("{"), "damaged_record", RECORD),
     "record of the future": (
         lambda out: rewrite(out / RECORD, f'"schema_version": {LEDGER_VERSION}', '"schema_version": 99'),
-        "future_schema",
+        "other_version",
         RECORD,
     ),
     "record misfiled": (
@@ -117,7 +117,7 @@ DAMAGE = {
     ),
     "tiles of the future": (
         lambda out: rewrite(out / TILES / "zarr.json", '"schema_version": 1', '"schema_version": 9'),
-        "future_schema",
+        "other_version",
         TILES,
     ),
 }

@@ -70,7 +70,7 @@ def test_record_of_a_later_version_stops_the_run(tmp_path):
     for read in (lambda: ledger.get(record().key), ledger.records):
         with pytest.raises(Misconfigured, match=told) as caught:
             read()
-        assert caught.value.code == "future_schema"
+        assert caught.value.code == "other_version"
 
 
 def test_remembers_sources_by_their_uri(tmp_path):

@@ -24,7 +24,7 @@ def test_all_ways_find_the_same(figures):
 def test_the_json_has_all_that_was_asked_for(figures):
     names = (
         "plain_s", "unfold_s", "fused_f32_s", "fused_bf16_s", "gemm_limit_f32_s", "gemm_limit_bf16_s",
-        "screened_s", "compact_s",
+        "screened_s",
         "max_dprob_f32", "p99_dprob_bf16", "same_detections", "windows", "threads",
     )  # fmt: skip
     found = figures.as_json()
