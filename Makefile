@@ -30,7 +30,7 @@ $(VENV)/.ready: pyproject.toml deploy/constraints.txt
 	@echo "Installing pinned packages into $(VENV): about 2 GB, some minutes."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint deploy/constraints.txt
 	@echo "Compiling: half a minute."
-	@$(BIN)/python -m flows.exercise
+	@$(BIN)/python -m flows.nights.cluster.warm_up
 	@touch $@
 
 night: setup  ## Simulate a night of 3 visits x 2 detectors, search it, evaluate it, make its page

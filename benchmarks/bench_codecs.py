@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.ndimage import gaussian_filter
 
-from flows.adapters.zarr_tiles import compressors
+from flows.storage.zarr_tiles import compressors
 from schemas.settings import TileSettings
 
 PIPELINES = {"zarr": "zarr.core.codec_pipeline.BatchedCodecPipeline", "zarrs": "zarrs.ZarrsCodecPipeline"}

@@ -2,7 +2,9 @@
 
 Noise images with stars, trails and masks lie in host memory, a few different ones by turns until the visit is full
 (Rubin: 189 detectors of 4072 x 4000 px, 62 million windows). Measured, each over the whole visit: copies alone, search
-alone with the images on the device already, and both in turns, log odds back on the host. The limit is what the linear layers' 563,440 multiply-adds a window take at the rate of the machine's best large matrix product.
+alone with the images on the device already, and both in turns, log odds back on
+the host. The limit is what the linear layers' 563,440 multiply-adds a window take at the rate of the machine's best
+large matrix product.
 """
 
 import argparse
@@ -19,11 +21,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.special import expit, logit
 
-from flows.adapters.weights import load_model
-from kernels.fused_net import fuse
-from kernels.fused_torch import TorchSearch
-from kernels.scorer import WindowScorer, choose_device
-from schemas.tiles import Tiling
+from flows.pipeline.models import load_model
+from kernels.search.detector import WindowScorer, choose_device
+from kernels.search.fused_net import fuse
+from kernels.search.torch_search import TorchSearch
+from schemas.pixels import Tiling
 
 DETECTORS, SHAPE = 189, (4072, 4000)
 STRIDE = 7

@@ -23,10 +23,10 @@ from rich.table import Table
 
 from benchmarks.bench_codecs import image, mask
 from benchmarks.moto_server import start_moto
-from flows.adapters.atomic import remove, write_file
-from flows.adapters.bucket_path import BucketPath, files_below, located, read_files
-from flows.adapters.object_store import configured
-from flows.adapters.zarr_tiles import TileStore, write_exposure
+from flows.storage.atomic import remove, write_file
+from flows.storage.bucket_path import BucketPath, files_below, located, read_files
+from flows.storage.object_store import configured
+from flows.storage.zarr_tiles import TileStore, write_exposure
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.settings import TileSettings
 

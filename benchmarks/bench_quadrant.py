@@ -8,14 +8,13 @@ from time import perf_counter
 
 from benchmarks.exposure_pass import SETTINGS, Clock, finish, ingest, search
 from benchmarks.page import IMAGES, machine, options, publish, table
-from flows.adapters.sources import list_sources
-from flows.adapters.zarr_tiles import TileStore
-from flows.bench.pixels import Pixels
-from flows.bench.plain_way import plain_logits
-from flows.bench.shipped_net import shipped_net
-from flows.evaluation.pictures import new_figure, save
-from flows.simulation.night import Night, simulate_night
+from flows.inputs.sources import list_sources
+from flows.results.evaluation.pictures import new_figure, save
+from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
+from flows.storage.zarr_tiles import TileStore
+from flows.training.bench.exposure import Pixels, shipped_net
+from flows.training.bench.ways import plain_logits
 
 COLOURS = ("#8a5aa8", "#b9a3cc", "#c8c8c8", "#1f5fa8", "#3d8f5f", "#c8791a")
 
@@ -43,7 +42,7 @@ def measure(repeats):
     net, _ = shipped_net()
     with tempfile.TemporaryDirectory(prefix="nightstride-bench-") as scratch:
         folder = Path(scratch)
-        simulate_night(Night(find_preset("ztf"), 11, 1, 1, folder / "raw"))
+        simulate_night(SimulatedNight(find_preset("ztf"), 11, 1, 1, folder / "raw"))
         (source,) = list_sources([str(folder / "raw")], SETTINGS)
         path = folder / "bench.zarr"
         one_pass(source, path)  # compiles

@@ -20,9 +20,9 @@ from benchmarks.night_runs import quadrants, searching_seconds
 from benchmarks.page import IMAGES, machine, options, publish, table
 from benchmarks.plot import log_axes, panels
 from benchmarks.power_law import fit_power_law
-from flows.adapters.zarr_tiles import write_exposure
-from flows.bench.exposure import bench_exposure
-from flows.evaluation.pictures import save
+from flows.results.evaluation.pictures import save
+from flows.storage.zarr_tiles import write_exposure
+from flows.training.bench.exposure import bench_exposure
 from schemas.settings import Settings
 
 SIDES = (1024, 2048, 4096, 8192)

@@ -18,10 +18,10 @@ from benchmarks.peers.findsat import findsat_streaks
 from benchmarks.peers.ours import ours
 from benchmarks.peers.scenes import true_scenes
 from benchmarks.peers.sep_elongation import sep_streaks
-from flows.evaluation.evaluate import Image, evaluate
-from flows.evaluation.pictures import new_figure, save
-from flows.evaluation.summary import curve, summarise
-from kernels.matching import on_satellite
+from flows.results.evaluation.evaluate import Image, evaluate
+from flows.results.evaluation.pictures import new_figure, save
+from flows.results.evaluation.summary import curve, summarise
+from kernels.statistics.matching import on_satellite
 
 SCENES = {"ztf": 6, "llnl": 3}
 """Images of each preset."""

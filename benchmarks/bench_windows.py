@@ -12,14 +12,12 @@ from benchmarks.page import IMAGES, machine, options, publish, table
 from benchmarks.ways.dask_way import dask_logits
 from benchmarks.ways.numpy_way import numpy_logits
 from benchmarks.ways.skimage_way import skimage_logits
-from flows.adapters.weights import load_model
-from flows.bench.exposure import bench_exposure
-from flows.bench.gemm_limit import chain_flops, gemm_rates
-from flows.bench.search import probability_error, search_variants
-from flows.bench.shipped_net import shipped_net
-from flows.bench.timing import interleaved
-from flows.evaluation.pictures import new_figure, save
-from kernels.plane import Places, Plane
+from flows.pipeline.models import load_model
+from flows.results.evaluation.pictures import new_figure, save
+from flows.training.bench.exposure import bench_exposure, interleaved, shipped_net
+from flows.training.bench.search import probability_error, search_variants
+from flows.training.bench.ways import chain_flops, gemm_rates
+from kernels.image.search_image import Places, SearchImage
 
 TOLERANCE = 1e-5
 """Of a probability: all but bfloat16 must agree to this."""
@@ -46,7 +44,7 @@ def ways(pixels, net, floor):
 
 def cell_ways(exposure):
     """Search of every cell by `streak_net`, by name, in the order of the table."""
-    plane, kinds = Plane.of(exposure.info, exposure.difference, exposure.pixels.usable), ("float32", "bfloat16")
+    plane, kinds = SearchImage.of(exposure.info, exposure.difference, exposure.pixels.usable), ("float32", "bfloat16")
     found = {}
     for name, precision in zip(CELLS, kinds, strict=True):
         detector = load_model("detect", "streak_net", "cpu", precision)

@@ -14,9 +14,9 @@ from statistics import median
 
 from benchmarks.exposure_cost import SIZES, STEPS, Cost, exposure_costs, search_flop_per_pixel
 from benchmarks.page import machine
-from flows.bench.threads import use_threads
-from flows.simulation.night import Night, simulate_night
+from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
+from flows.training.bench.exposure import use_threads
 from schemas.settings import Settings
 
 FILE = Path(__file__).with_name("capacity.json")
@@ -44,7 +44,7 @@ def measure(survey: str, science: bool) -> dict[str, dict[str, float]]:
 def _medians(preset, science: bool) -> Cost:
     with tempfile.TemporaryDirectory(prefix="nightstride-bench-") as name:
         folder = Path(name)
-        simulate_night(Night(preset, SEED, EXPOSURES, 1, folder / "raw", science=science))
+        simulate_night(SimulatedNight(preset, SEED, EXPOSURES, 1, folder / "raw", science=science))
         costs = exposure_costs(folder / "raw", folder / "out", Settings())[1:]
     return {name: median(cost[name] for cost in costs) for name in costs[0]}
 

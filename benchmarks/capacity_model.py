@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.capacity_constants import FILE
 from benchmarks.exposure_cost import SIZES, STEPS, tasks_of
-from flows.memory import BASE, projected_bytes
+from flows.nights.cluster.memory import BASE, projected_bytes
 from schemas.settings import Settings
 
 YEARS = 10

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from distributed import Client
 
-from flows.worker_config import environment
+from flows.nights.cluster.local import environment
 
 PATIENCE_S = 600.0
 """How long processes may take to start on a machine that is busy with other work, s."""
 
 SHORT_LOGS = {"DASK_DISTRIBUTED__ADMIN__LOG_LENGTH": "100", "DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "100"}
-"""As `flows.local_cluster` sets them: what is remembered of tasks that are over passes for a leak until it is full."""
+"""As `flows.nights.cluster.local` sets them: what is remembered of tasks passes for a leak until it is full."""
 
 
 @dataclass(frozen=True)

@@ -28,15 +28,14 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest, norm
 
 from benchmarks.page import IMAGES, ROOT
-from flows.adapters.weights import load_model
-from flows.adapters.zarr_tiles import TileStore
-from flows.evaluation.pictures import new_figure, save
-from flows.training.candidates import targets_of
-from flows.training.examples import Example, Wanted, make_examples
-from flows.training.recovery import Recovery, level_at, share_found
-from kernels.completeness import SNR_EDGES, Share, fit_completeness
-from kernels.detector import Detector
-from kernels.vetoes.refusal import refused
+from flows.pipeline.models import load_model
+from flows.results.evaluation.pictures import new_figure, save
+from flows.storage.zarr_tiles import TileStore
+from flows.training.cells import RecoveryCurve, level_at, share_found
+from flows.training.examples import Example, Wanted, make_examples, truth_targets
+from kernels.measure.vetoes.evidence import refused
+from kernels.search.detector import Detector
+from kernels.statistics.completeness import SNR_EDGES, Share, fit_completeness
 from schemas.exposure import ExposureInfo
 from schemas.settings import NOISE_ALONE, DetectSettings, MeasureSettings, MergeSettings
 from schemas.stage import Context
@@ -62,9 +61,9 @@ class Found:
     ``published_false`` is counted at the threshold of the card; seconds are processor time of the detector, per image.
     """
 
-    own: list[Recovery]
-    judged: list[Recovery]
-    blind: list[Recovery]
+    own: list[RecoveryCurve]
+    judged: list[RecoveryCurve]
+    blind: list[RecoveryCurve]
     detections: list[Detections]
     seconds: list[float]
     published_false: int | None
@@ -111,9 +110,9 @@ def judge(planes: Mapping[str, Any], info: ExposureInfo, verdict: Any) -> Detect
     return x, y, reliability
 
 
-def recovered(found: Detections, example: Example) -> Recovery:
+def recovered(found: Detections, example: Example) -> RecoveryCurve:
     """Hold scored positions against the truth."""
-    return Recovery.of(*found, targets_of(example.truth), example.truth["snr"].to_numpy().astype(np.float64))
+    return RecoveryCurve.of(*found, truth_targets(example.truth), example.truth["snr"].to_numpy().astype(np.float64))
 
 
 def together(one: Detections, other: Detections) -> Detections:
@@ -155,7 +154,7 @@ def ensemble(found: Sequence[Found], examples: Sequence[Example]) -> Found:
     )
 
 
-def paired(reference: Sequence[Recovery], other: Sequence[Recovery], false: float = 0.5) -> dict[str, float]:
+def paired(reference: Sequence[RecoveryCurve], other: Sequence[RecoveryCurve], false: float = 0.5) -> dict[str, float]:
     """Count the streaks of S/N >= 7 that only one of two finds at a number of false positions per image.
 
     With the probability that chance alone divides them so unequally (McNemar 1947, Psychometrika 12, 153; exact).
@@ -169,7 +168,7 @@ def paired(reference: Sequence[Recovery], other: Sequence[Recovery], false: floa
     return {"only_reference": only, "only_other": none, "chance": chance}
 
 
-def half_complete(found: Sequence[Recovery], false: float) -> float | None:
+def half_complete(found: Sequence[RecoveryCurve], false: float) -> float | None:
     """S/N at which half of the streaks are found, at a number of false positions per image."""
     level = level_at(found, false)
     snr, score = (np.concatenate([getattr(one, name) for one in found]) for name in ("snr", "score"))

@@ -10,8 +10,8 @@ import argparse
 
 import numpy as np
 
-from flows.quality.drift import drifts
-from kernels.feature_bins import FEATURES
+from flows.results.quality.judge import drifts
+from kernels.statistics.drift import FEATURES
 from schemas.quality import BandMeasures, Sketch
 from schemas.quality_settings import QualitySettings
 

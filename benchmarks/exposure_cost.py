@@ -8,18 +8,20 @@ from time import process_time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from flows.adapters.ledger import Ledger
-from flows.adapters.sources import Source, list_sources
-from flows.books import Books
-from flows.exposure_run import shared_out
-from flows.exposure_tasks import finish, search, store, tile_path
-from flows.lineage import memo_name
-from flows.model_cache import models_of
-from flows.night import LEAST_TASKS
-from flows.night_work import planner
-from flows.outcome import Outcome
-from flows.plan import Item
-from flows.search_grid import search_grid
+from flows.inputs.source import Source
+from flows.inputs.sources import list_sources
+from flows.nights.exposure_run import shared_out
+from flows.nights.exposure_work import finish_exposure, search_tiles, store_exposure
+from flows.nights.nightly import LEAST_TASKS
+from flows.nights.recorder import Recorder
+from flows.nights.run import planner
+from flows.pipeline.lineage import memo_name
+from flows.pipeline.models import models_of
+from flows.pipeline.outcome import Outcome
+from flows.pipeline.plan import Item
+from flows.pipeline.stage_run import search_grid
+from flows.storage.layout import tile_path
+from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE
 from schemas.settings import Settings
 from stages import PIPELINE
@@ -37,7 +39,7 @@ def exposure_costs(raw: Path, out: Path, settings: Settings) -> list[Cost]:
 
     The first pays for imports, compilation and models that are loaded: leave it out.
     """
-    books = Books(out, settings, PIPELINE)
+    books = Recorder(out, settings, PIPELINE)
     return [_cost(source, out, settings, books) for source in list_sources([str(raw)], settings)]
 
 
@@ -59,18 +61,18 @@ def search_flop_per_pixel(settings: Settings) -> float:
     return counter.get_total_flops() / (4 * block) ** 2
 
 
-def _cost(source: Source, out: Path, settings: Settings, books: Books) -> Cost:
+def _cost(source: Source, out: Path, settings: Settings, books: Recorder) -> Cost:
     cost: Cost = {}
     with _timed(cost, "plan"):
         (item,) = planner(out, settings).plan([source]).todo
     with _timed(cost, "store"):
-        stored = store(source, item.key, item.sha256, out, settings)
+        stored = store_exposure(source, item.key, item.sha256, out, settings)
     path = tile_path(out, item.key)
     parts = shared_out(search_grid(settings.detect).tiling(stored.info.shape, settings.tiles.tile).tiles(), LEAST_TASKS)
     with _timed(cost, "search"):
-        found = [search(path, part, settings) for part in parts]
+        found = [search_tiles(path, part, settings) for part in parts]
     with _timed(cost, "finish"):
-        published = finish(path, found, stored.lineage, out, settings)
+        published = finish_exposure(path, found, stored.lineage, out, settings)
     rows = published.datasets[DIA_SOURCE.name].rows
     with _timed(cost, "book"):
         books.stored(item, stored)

@@ -2,11 +2,10 @@
 
 from time import perf_counter
 
-from flows.adapters.zarr_tiles import TileStore, write_exposure
-from flows.ingest import prepare
-from flows.model_cache import models_of
-from flows.search_grid import search_grid
-from flows.stage_run import gathered
+from flows.inputs.ingest import prepare
+from flows.pipeline.models import models_of
+from flows.pipeline.stage_run import gathered, search_grid
+from flows.storage.zarr_tiles import TileStore, write_exposure
 from schemas.settings import Settings
 from schemas.stage import Context
 from stages.detect import STAGE as DETECT

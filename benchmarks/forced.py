@@ -11,12 +11,12 @@ import time
 import numpy as np
 
 from benchmarks.pulls import GAIN, SIGMA, correlated_noise, galsim_trail
-from kernels.footprint import Segment
-from kernels.forced import forced_flux, reach, upper_limit
-from kernels.matched_filter import template_snr
-from kernels.psf import moffat_mixture
-from kernels.sandwich import Noise
-from kernels.scene import Scene
+from kernels.image.fit_errors import Noise
+from kernels.measure.forced import forced_flux, reach, upper_limit
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails.geometry import Segment
+from kernels.trails.matched_filter import template_snr
+from kernels.trails.scene import Scene
 
 FWHM, BETA = 2.3, 3.0
 SNRS = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0)

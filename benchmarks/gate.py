@@ -16,12 +16,9 @@ import numpy as np
 from scipy.special import logit
 
 from benchmarks.page import processor
-from flows.bench.pixels import Pixels
-from flows.bench.search import search_variants
-from flows.bench.shipped_net import shipped_net
-from flows.bench.threads import use_threads
-from flows.bench.timing import interleaved
-from kernels.fused_dense import has_bfloat16
+from flows.training.bench.exposure import Pixels, interleaved, shipped_net, use_threads
+from flows.training.bench.search import search_variants
+from kernels.search.linear_chain import has_bfloat16
 
 RECORD = Path(__file__).with_name("gate.json")
 LOSS = 0.25

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 from scipy.ndimage import maximum_filter
 
-from kernels.psf import moffat_mixture
-from kernels.trail_bank import point_snr, trail_bank
-from kernels.trail_model import trail_image
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails.trail_bank import point_snr, trail_bank
+from kernels.trails.trail_model import trail_image
+from schemas.dia_source import HIT
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.hit import HIT
-from schemas.mask import MaskPlane
+from schemas.pixels import MaskPlane
 from schemas.settings import MergeSettings
 from schemas.stage import Context
 from stages.merge import STAGE

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from astropy.coordinates import SkyCoord
 
 from benchmarks.objects_accuracy import objects_of, spread
-from flows.simulation.night import OBJECTS, Night, simulate_night
+from flows.simulation.night import OBJECTS, SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
 
 SHAPE = (1000, 1000)
@@ -25,7 +25,7 @@ def simulate(folder, times, seed):
     """Write a night of four bands with so many times the stars."""
     preset = find_preset("ztf", None, SHAPE, ("g", "r", "i", "z"))
     crowd = replace(preset, stars=(preset.stars[0] * times, preset.stars[1] * times))
-    simulate_night(Night(crowd, seed, visits=4, detectors=1, folder=folder), 1)
+    simulate_night(SimulatedNight(crowd, seed, visits=4, detectors=1, folder=folder), 1)
 
 
 def main():

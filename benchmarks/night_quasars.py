@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.adapters.weights import load_model
-from flows.training.spectral_sample import archive_sample, held_out, with_stars
-from kernels.superclass_verdict import superclass_verdict
+from flows.pipeline.models import load_model
+from flows.training.spectral_sample import archive_sample, held_out_rows, with_stars
+from kernels.objects.superclass import superclass_verdict
 from schemas.archive_columns import BANDS
-from schemas.superclass import SUPERCLASSES
+from schemas.classes import SUPERCLASSES
 
 SURE = 0.95
 STARS, SEED, HELD = 4000, 1, 0.2  # of the model's training
@@ -22,7 +22,7 @@ STARS, SEED, HELD = 4000, 1, 0.2  # of the model's training
 def unseen(model, path):
     """Rows of the table that the model was neither fitted nor calibrated on."""
     table = archive_sample(path, "superclass", model.features)
-    return table.take(held_out(with_stars(table, STARS, SEED), HELD, SEED)[: len(table.code)])
+    return table.take(held_out_rows(with_stars(table, STARS, SEED), HELD, SEED)[: len(table.code)])
 
 
 def main(path):

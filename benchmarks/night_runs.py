@@ -5,13 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.simulation.night import Night, simulate_night
+from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
 
 
 def quadrants(folder, count, shape=None):
     """Simulate ``count`` quadrants of one visit; give their files, in order of the detector."""
-    written = simulate_night(Night(find_preset("ztf", shape=shape), 11, 1, count, folder), workers=2)
+    written = simulate_night(SimulatedNight(find_preset("ztf", shape=shape), 11, 1, count, folder), workers=2)
     return list(written.exposures)
 
 

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from astropy.coordinates import SkyCoord
 
 from flows.simulation.night import OBJECTS
-from kernels.completeness import binomial_interval
-from kernels.multiclass_scores import calibration_error
+from kernels.statistics.class_scores import calibration_error
+from kernels.statistics.completeness import binomial_interval
 
 NEAR = 1.0  # arcsec
 EDGES = (12.0, 15.0, 17.0, 18.0, 19.0, 20.0)  # r magnitude

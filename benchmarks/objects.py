@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels.cutouts import cut
-from kernels.psf import moffat_mixture
-from kernels.psf_field import PsfField, draw_psfs
-from schemas.cutouts import SIDE
+from kernels.image.cutouts import cut
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.psf.psf_field import PsfField, draw_psfs
+from schemas.objects import SIDE
 
 SHAPE = (3080, 3072)
 OBJECTS = 10_000
@@ -48,16 +48,16 @@ def cutting(rounds=7):
 
 def quadrant(folder):
     """Core seconds of each stage on a simulated ZTF quadrant, once in each of four bands."""
-    from flows.adapters.sources import list_sources
-    from flows.ingest import prepare
-    from flows.simulation.night import Night, simulate_night
+    from flows.inputs.ingest import prepare
+    from flows.inputs.sources import list_sources
+    from flows.simulation.night import SimulatedNight, simulate_night
     from flows.simulation.presets import find_preset
     from schemas.settings import Settings
     from schemas.stage import Context
     from stages import cut_cutouts, find_sources, gather_objects
-    from tests.stages.science_night import FakeNight
+    from tests.support.science_night import FakeNight
 
-    simulate_night(Night(find_preset("ztf", bands=("g", "r", "i", "z")), 3, BANDS, 1, folder))
+    simulate_night(SimulatedNight(find_preset("ztf", bands=("g", "r", "i", "z")), 3, BANDS, 1, folder))
     settings = Settings()
     prepared = [prepare(source, settings) for source in list_sources([str(folder)], settings)]
     night = FakeNight({info.visit: planes for info, planes in prepared}, [info for info, _ in prepared])

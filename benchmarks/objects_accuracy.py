@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.coordinates import SkyCoord
 
-from flows.adapters.sources import list_sources
-from flows.ingest import prepare
+from flows.inputs.ingest import prepare
+from flows.inputs.sources import list_sources
 from flows.simulation.night import OBJECTS
 from schemas.settings import Settings
 from schemas.stage import Context
 from stages import find_sources, gather_objects
-from tests.stages.science_night import FakeNight
+from tests.support.science_night import FakeNight
 
 NEAR = 1.5  # arcsec
 

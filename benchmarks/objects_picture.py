@@ -9,13 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.patches import Ellipse
 
-from flows.adapters.array_store import ArrayStore
-from flows.adapters.zarr_tiles import TileStore
-from kernels.science_image import science_image
-from kernels.sky import celestial_wcs, pixels_of
-from schemas.cutouts import CUTOUTS
-from schemas.object import OBJECT
-from schemas.source import SourceFlag
+from flows.storage.array_store import ArrayStore
+from flows.storage.zarr_tiles import TileStore
+from kernels.image.science_image import science_image
+from kernels.sky.projection import celestial_wcs, pixels_of
+from schemas.objects import CUTOUTS, OBJECT, SourceFlag
 
 SIDE = 330
 TRAIL = 4  # elongation: satellites and spikes of this or another band are not drawn

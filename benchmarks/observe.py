@@ -16,19 +16,19 @@ from functools import partial
 from pathlib import Path
 from time import process_time
 
-from flows.adapters.probe import probe
-from flows.adapters.sources import list_sources
-from flows.bench.threads import use_threads
-from flows.bench.timing import interleaved
-from flows.exposure_run import shared_out
-from flows.exposure_tasks import finish, search, store, tile_path
-from flows.night import LEAST_TASKS
-from flows.observe import log, traces
-from flows.observe.origin import observed, origin
-from flows.observe.where import bound, of_exposure
-from flows.search_grid import search_grid
-from flows.simulation.night import Night, simulate_night
+from flows.inputs.probe import probe
+from flows.inputs.sources import list_sources
+from flows.nights.exposure_run import shared_out
+from flows.nights.exposure_work import finish_exposure, search_tiles, store_exposure
+from flows.nights.nightly import LEAST_TASKS
+from flows.pipeline.stage_run import search_grid
+from flows.runtime import log, traces
+from flows.runtime.log import observed, origin
+from flows.runtime.traces import bound, of_exposure
+from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
+from flows.storage.layout import tile_path
+from flows.training.bench.exposure import interleaved, use_threads
 from schemas.settings import Settings
 
 RECEIVER = """
@@ -58,10 +58,10 @@ def exposure(source, out, settings, seen):
         return task(*arguments) if came is None else observed(came, task, *arguments)
 
     with bound(fields), traces.span("exposure", fields):
-        stored = run(store, source, key, None, out, settings)
+        stored = run(store_exposure, source, key, None, out, settings)
         tiles = search_grid(settings.detect).tiling(stored.info.shape, settings.tiles.tile).tiles()
-        parts = [run(search, path, some, settings) for some in shared_out(tiles, LEAST_TASKS)]
-        return run(finish, path, parts, stored.lineage, out, settings)
+        parts = [run(search_tiles, path, some, settings) for some in shared_out(tiles, LEAST_TASKS)]
+        return run(finish_exposure, path, parts, stored.lineage, out, settings)
 
 
 def observed_exposure(source, out, settings):
@@ -83,7 +83,7 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         simulate_night(
-            Night(find_preset("ztf", 3, (given.side, given.side)), 7, 1, 1, folder / "raw"), 1, lambda _: None
+            SimulatedNight(find_preset("ztf", 3, (given.side, given.side)), 7, 1, 1, folder / "raw"), 1, lambda _: None
         )
         settings = Settings()
         (source,) = list_sources([str(folder / "raw")], settings)

@@ -1,7 +1,7 @@
 """False alarms of a bank of trail templates on pure correlated noise, against the threshold.
 
 ``python -m benchmarks.oracle_threshold [--fields N] [--smoothing SIGMA]`` prints the peaks per image of 3080 x 3072 px
-and the two constants of `kernels.oracle.false_alarms` that fit them.
+and the two constants of `kernels.trails.matched_filter.false_alarms` that fit them.
 """
 
 import argparse
@@ -12,8 +12,8 @@ from scipy.fft import irfft2, rfft2
 from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.optimize import minimize
 
-from kernels.psf import moffat_mixture
-from kernels.trail_model import trail_image
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails.trail_model import trail_image
 
 SIDE = 1024
 STAMP = 101

@@ -24,7 +24,7 @@ from rich.console import Console
 
 from benchmarks.dask_cluster import dask_cluster
 from benchmarks.night_runs import quadrants
-from flows.prefect_server import PrefectServer
+from flows.nights.cluster.prefect_server import PrefectServer
 
 LIMIT = 0.15
 """Share of the workers' time that may be neither kernels nor reading and writing."""
@@ -88,7 +88,7 @@ def measure(folder: Path, exposures: int, workers: int, shape: tuple[int, int] |
     start = time.perf_counter()
     with dask_cluster(folder, workers) as cluster, _prefect() as environment:
         services_s = time.perf_counter() - start
-        code = "from flows.cli import app; app()"
+        code = "from flows.cli.app import app; app()"
         command = ["run", *files, "--out", folder / "out", "--scheduler", cluster.address, "--json"]
         run = subprocess.run(
             [sys.executable, "-c", code, *(str(part) for part in command)],

@@ -9,7 +9,7 @@ from pathlib import Path
 import numba
 import torch
 
-from flows.bench.threads import use_threads
+from flows.training.bench.exposure import use_threads
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "performance.md"

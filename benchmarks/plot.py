@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from flows.evaluation.pictures import GRID
+from flows.results.evaluation.pictures import GRID
 
 
 def panels(rows, columns):

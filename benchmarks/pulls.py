@@ -12,12 +12,12 @@ import galsim
 import numpy as np
 from scipy.signal import fftconvolve
 
-from kernels.footprint import Segment
-from kernels.matched_filter import template_snr
-from kernels.psf import moffat_mixture
-from kernels.sandwich import Noise
-from kernels.scene import Scene
-from kernels.trail_fit import fit_trail
+from kernels.image.fit_errors import Noise
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails.geometry import Segment
+from kernels.trails.matched_filter import template_snr
+from kernels.trails.scene import Scene
+from kernels.trails.trail_fit import fit_trail
 
 SIDE = 91
 SIGMA = 10.0

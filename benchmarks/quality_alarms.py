@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from flows.adapters.catalog_store import CatalogStore
-from flows.adapters.ledger import Ledger
-from flows.evaluation.recovery import recoveries
-from flows.quality import measure as measuring
-from flows.quality.exposures import look
-from flows.quality.judge import judge
-from flows.simulation.night import Night, simulate_night
+from flows.results.evaluation.recovery import recoveries
+from flows.results.quality import measure as measuring
+from flows.results.quality.judge import judge
+from flows.results.quality.measure import look_at_exposures
+from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import ZTF
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.ledger import Ledger
 from schemas.injection import INJECTION
 from schemas.quality import QualityRecord
 from schemas.quality_settings import QualitySettings
@@ -36,10 +36,13 @@ def searched(work, visits):
     """Simulate and search exposures; give each with its synthetic streaks."""
     raw, out = work / "raw", work / "out"
     if not (raw / "truth.parquet").exists():
-        simulate_night(Night(ORDINARY, 900, visits, 3, raw), 1, lambda done: None)
-    code = "from flows.cli import app; app()"
+        simulate_night(SimulatedNight(ORDINARY, 900, visits, 3, raw), 1, lambda done: None)
+    code = "from flows.cli.app import app; app()"
     subprocess.run([sys.executable, "-c", code, "run", str(raw), "--out", str(out), "--workers", "1"], check=False)
-    store, looked = CatalogStore(out), look(out, [one for one in Ledger(out).records() if one.status == "done"])
+    store, looked = (
+        CatalogStore(out),
+        look_at_exposures(out, [one for one in Ledger(out).records() if one.status == "done"]),
+    )
     return [(one, store.read(INJECTION, one.record.key)) for one in looked]
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
-from flows.adapters.catalog_store import CatalogStore, read_table
-from flows.adapters.zarr_tiles import TileStore
+from flows.storage.catalog_store import CatalogStore, read_table
+from flows.storage.zarr_tiles import TileStore
 from schemas.dia_source import DIA_SOURCE
 
 mpl.use("Agg")

@@ -107,7 +107,7 @@ def run(
     out = folder / "out"
     start = time.monotonic()
     with dask_cluster(folder, workers) as cluster, (folder / "run.log").open("w") as log:
-        code = "from flows.cli import app; app()"
+        code = "from flows.cli.app import app; app()"
         command = ["run", str(files[0].parent), "--out", str(out), "--scheduler", cluster.address, "--json"]
         flow = subprocess.Popen(
             [sys.executable, "-c", code, *command],

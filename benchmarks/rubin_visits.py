@@ -5,7 +5,7 @@ from pathlib import Path
 from astropy.io import fits
 from astropy.time import Time, TimeDelta
 
-from flows.simulation.night import Night, simulate_night
+from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
 
 SIDE = 64
@@ -17,7 +17,9 @@ CADENCE_S = 37.0
 
 def write_visits(folder: Path, visits: int, detectors: int) -> list[Path]:
     """Write one simulated image under the headers of all detectors of some visits; by visit and detector."""
-    once = simulate_night(Night(find_preset("rubin", 3, (SIDE, SIDE)), 11, 1, 1, folder / "once", science=False))
+    once = simulate_night(
+        SimulatedNight(find_preset("rubin", 3, (SIDE, SIDE)), 11, 1, 1, folder / "once", science=False)
+    )
     original = once.exposures[0]
     header = fits.getheader(original)
     pixels = original.read_bytes()[len(header.tostring()) :]

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pyarrow as pa
 
+from schemas.dia_source import HIT
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.hit import HIT
 
 SIGMA, FWHM = 10.0, 2.3
 WINDOW, STRIDE = 26, 7

@@ -14,13 +14,13 @@ import pyarrow as pa
 
 from benchmarks.page import machine, table
 from benchmarks.peers.scenes import true_scenes
-from flows.adapters.weights import load_model
-from flows.bench.threads import use_threads
-from flows.evaluation.evaluate import Image, evaluate
-from flows.evaluation.published import detections_of
+from flows.pipeline.models import load_model
+from flows.pipeline.stage_run import gathered
+from flows.results.evaluation.evaluate import Image, evaluate
+from flows.results.evaluation.published import detections_of
 from flows.simulation.presets import find_preset
-from flows.stage_run import gathered
-from kernels.completeness import Share
+from flows.training.bench.exposure import use_threads
+from kernels.statistics.completeness import Share
 from schemas.settings import Settings
 from schemas.stage import Context
 from stages.detect import STAGE as DETECT

@@ -6,7 +6,7 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks.exposure_pass import Clock, finish, search
-from flows.bench.threads import use_threads
+from flows.training.bench.exposure import use_threads
 
 
 def peak_mib():

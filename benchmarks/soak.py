@@ -19,9 +19,9 @@ import psutil
 from astropy.io import fits
 from scipy.stats import theilslopes
 
-from flows.adapters.ledger import Ledger
-from flows.simulation.night import Night, simulate_night
+from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
+from flows.storage.ledger import Ledger
 
 AHEAD = 32
 """So many exposures are delivered before they are done."""
@@ -79,7 +79,7 @@ def soak(original: Path, folder: Path, exposures: int, environment: dict[str, st
     arriving, out = folder / "arriving", folder / "out"
     arriving.mkdir(parents=True)
     options = ["--still", "0", "--poll", "0.2", "--quiet", "100000", "--idle-exit", "5", "--json"]
-    code = "from flows.cli import app; app()"
+    code = "from flows.cli.app import app; app()"
     with (folder / "stderr.txt").open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-c", code, "watch", str(arriving), "--out", str(out), *options],
@@ -132,7 +132,7 @@ def main() -> None:
     exposures = parser.parse_args().exposures
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        small = Night(find_preset("ztf", 3, (200, 210)), 11, 1, 1, folder / "raw", science=False)
+        small = SimulatedNight(find_preset("ztf", 3, (200, 210)), 11, 1, 1, folder / "raw", science=False)
         original = simulate_night(small).exposures[0]
         start = time.monotonic()
         samples = soak(original, folder, exposures)

@@ -16,10 +16,9 @@ from time import perf_counter
 import numpy as np
 
 from benchmarks.page import machine, table
-from flows.training.spectral_compare import compare
-from flows.training.spectral_models import MODELS
+from flows.training.spectral_compare import MODELS, compare
 from flows.training.spectral_sample import archive_sample
-from schemas.class_features import FEATURE_SETS
+from schemas.archive_columns import FEATURE_SETS
 
 MEANS = {"STAR": (1.3, 0.5, 0.2, 0.1), "GALAXY": (1.6, 0.8, 0.35, 0.25), "QSO": (0.3, 0.2, 0.15, 0.1)}
 SPREADS = {"STAR": (0.4, 0.3, 0.2, 0.1), "GALAXY": (0.3, 0.2, 0.1, 0.1), "QSO": (0.3, 0.2, 0.1, 0.1)}

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.page import machine, table
-from flows.adapters.weights import load_model
-from flows.bench.threads import use_threads
+from flows.pipeline.models import load_model
 from flows.simulation.star_colours import star_table
-from schemas.object import OBJECT
+from flows.training.bench.exposure import use_threads
+from schemas.objects import OBJECT
 from schemas.stage import Context
 from stages.spectral_class import STAGE
 

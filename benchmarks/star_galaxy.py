@@ -12,11 +12,10 @@ import numba
 import numpy as np
 import torch
 
-from flows.adapters.weights import load_model
+from flows.pipeline.models import load_model
 from flows.simulation.cutout_field import draw_field
 from flows.simulation.cutout_survey import DEEP
-from kernels.cutout_features import band_views
-from kernels.cutout_planes import make_planes
+from kernels.objects.cutout_features import band_views, make_planes
 
 PART = 500
 

@@ -7,11 +7,9 @@ from scipy.special import logit
 
 from benchmarks.bench_windows import CELLS, LABELS, TOLERANCE, cell_ways, ways
 from benchmarks.exposure_pass import SETTINGS
-from flows.adapters.weights import load_model
-from flows.bench.catalogue import hits_of
-from flows.bench.exposure import bench_exposure
-from flows.bench.search import probability_error, search_variants
-from flows.bench.shipped_net import shipped_net
+from flows.pipeline.models import load_model
+from flows.training.bench.exposure import bench_exposure, hits_of, shipped_net
+from flows.training.bench.search import probability_error, search_variants
 from schemas.stage import Context
 from stages.measure import STAGE as MEASURE
 from stages.merge import STAGE as MERGE

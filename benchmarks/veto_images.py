@@ -6,12 +6,12 @@ from typing import NamedTuple
 import galsim
 import numpy as np
 
-from kernels.footprint import Segment
-from kernels.psf import moffat_mixture
-from kernels.sandwich import Noise
-from kernels.scene import Scene
-from kernels.usable import usable_pixels
-from schemas.mask import MaskPlane
+from kernels.image.fit_errors import Noise
+from kernels.image.pixel_state import usable_pixels
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails.geometry import Segment
+from kernels.trails.scene import Scene
+from schemas.pixels import MaskPlane
 
 SIDE, SIGMA, FWHM, BETA = 161, 10.0, 2.3, 3.0
 Y, X = np.mgrid[:SIDE, :SIDE].astype(float)

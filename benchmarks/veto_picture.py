@@ -8,8 +8,8 @@ import matplotlib as mpl
 import numpy as np
 
 from benchmarks import veto_images
-from kernels.detection import measure_candidate
-from kernels.vetoes.evidence import Evidence
+from kernels.measure.detection import measure_candidate
+from kernels.measure.vetoes.evidence import Evidence
 
 GREYS = mpl.colormaps["gray_r"].resampled(12)  # few levels make a small file
 CAUSES = ("spike", "bleed", "dipole", "cosmic_ray", "hot_column", "ghost", "edge", "asteroid")

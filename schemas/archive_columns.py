@@ -1,6 +1,7 @@
-"""Columns of SDSS tables, by the names under which the archive gives them."""
+"""Columns of SDSS tables, and what classifiers of catalogue rows take of them."""
 
 from collections.abc import Collection, Sequence
+from itertools import combinations
 
 from schemas.errors import BadInput
 
@@ -25,7 +26,7 @@ NAMES = (*BANDS, *(f"err_{band}" for band in BANDS), *_OTHERS)
 """All that can be asked for."""
 
 
-def locate(columns: Sequence[str], wanted: Collection[str], optional: Collection[str] = ()) -> dict[str, str]:
+def locate_columns(columns: Sequence[str], wanted: Collection[str], optional: Collection[str] = ()) -> dict[str, str]:
     """Say under which name a table has each column.
 
     Parameters
@@ -93,3 +94,22 @@ def _first(columns: Sequence[str], names: Sequence[str]) -> str | None:
         if name.lower() in lower:
             return lower[name.lower()]
     return None
+
+
+COLOURS = tuple(f"{blue}-{red}" for blue, red in combinations(BANDS, 2))
+"""All ten: those of the bands that are there remain when a band is missing."""
+
+FEATURE_SETS = {
+    "n5": BANDS,
+    "n8": (*BANDS, "petroRad_r", "redshift", "g-r"),
+    "photometry": (*COLOURS, "r"),
+    "photometry-redshift": (*COLOURS, "r", "redshift"),
+    "colours": COLOURS,
+}
+"""Name -> features. ``n5`` and ``n8`` have as many as those of the classification study that this stage is measured
+against; ``photometry`` needs no spectrum; ``colours`` know nothing of how bright a survey chose its targets."""
+
+
+def columns_of(features: tuple[str, ...]) -> tuple[str, ...]:
+    """Give the columns of a table that features are made of, in the order of their first use."""
+    return tuple(dict.fromkeys(column for feature in features for column in feature.split("-")))

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from schemas.classes import STELLAR_CLASSES, SUPERCLASSES
 from schemas.dataset import DatasetError, TableOf, column
 
 UNKNOWN = "unknown"
@@ -121,3 +122,42 @@ def _float(name: str, doc: str) -> pa.Field:
 
 def _nullable(values: NDArray[np.floating]) -> pa.Array:
     return pa.array(values.astype(np.float32), pa.float32(), from_pandas=True)
+
+
+CLASSES = ("star", "galaxy")
+"""In the order of the columns of probabilities."""
+
+STAR_GALAXY = class_dataset("star_galaxy", CLASSES)
+
+
+_WORDS = {"D": "WhiteDwarf", "C": "Carbon", "d": "BrownDwarf"}
+
+TYPE_COLUMNS = {name: f"pType{_WORDS.get(name, name)}" for name in STELLAR_CLASSES}
+"""Stellar class -> column of its probability; ``D`` and ``d`` by words, for SQL tells no case apart."""
+
+
+def _optional_float(name: str, doc: str) -> pa.Field:
+    return column(name, pa.float32(), "", f"{doc} Null unless classLabel is star.", nullable=True)
+
+
+SPECTRAL_CLASS = class_dataset(
+    "spectral_class",
+    SUPERCLASSES,
+    (
+        column(
+            "typeLabel",
+            pa.string(),
+            "",
+            f"Most probable stellar class: {', '.join(STELLAR_CLASSES)}; or {UNKNOWN}. Null unless classLabel is star.",
+            nullable=True,
+        ),
+        *(
+            _optional_float(name, f"Calibrated probability of stellar class {label}.")
+            for label, name in TYPE_COLUMNS.items()
+        ),
+        _optional_float("typeScore", "Calibrated probability of the most probable stellar class."),
+        _optional_float("typeOutlierScore", "How far outside the training stars; above 1 the type is unknown."),
+        column("nBands", pa.int32(), "", "Bands of ugriz with a usable magnitude."),
+        column("typeModelVersion", pa.string(), "", "Name and version of the model of the stellar class."),
+    ),
+)

@@ -1,4 +1,4 @@
-"""Measured detections on a difference image."""
+"""Detections on a difference image: hits, candidates, measured rows."""
 
 from enum import IntFlag
 
@@ -135,4 +135,42 @@ DIA_SOURCE = TableOf(
     ),
     product=True,
     ids="diaSourceId",
+)
+
+
+STREAK = TableOf(
+    "streak",
+    pa.schema(
+        [
+            column("x", pa.float64(), "pix", "Centre, 0-based column coordinate."),
+            column("y", pa.float64(), "pix", "Centre, 0-based row coordinate."),
+            column("length", pa.float32(), "pix", "First estimate of the trail's length; 0 for a point."),
+            column("angle", pa.float32(), "deg", "First estimate of its angle, from +x towards +y, modulo 180."),
+            column("snr", pa.float32(), "", "Matched-filter signal to noise of the best template."),
+            column("logitSum", pa.float32(), "", "Sum of the logits of its windows above the floor."),
+            column("logitPeak", pa.float32(), "", "Largest logit among them."),
+            column("nHits", pa.int32(), "", "Number of those windows."),
+            column(
+                "trailClass",
+                pa.string(),
+                "",
+                "satellite: too long for an asteroid, or across the image; glint_trail: flashes in line; else empty.",
+            ),
+            column(
+                "halfWidth", pa.float32(), "pix", "How far from it its light spoils other detections; 0 if no class."
+            ),
+        ]
+    ),
+)
+
+
+HIT = TableOf(
+    "hit",
+    pa.schema(
+        [
+            column("row", pa.int32(), "", "Row of the window on the exposure's grid; its first pixel is row*stride."),
+            column("column", pa.int32(), "", "Column of the window on the exposure's grid."),
+            column("logit", pa.float32(), "", "Log odds that the window holds an asteroid, from the network."),
+        ]
+    ),
 )

@@ -4,10 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.cause_count import CauseCount
 from schemas.exposure import ExposureKey
 from schemas.model_card import ModelCard
-from schemas.summary import ExposureCounts
+from schemas.summary import CauseCount, ExposureCounts
 
 LEDGER_VERSION = 1
 """Version of the records below. A reader refuses any other."""

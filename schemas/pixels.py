@@ -1,9 +1,167 @@
-"""Pixel planes of an exposure or of a tile of it."""
+"""Pixel planes and mask bits of an exposure, its tiles, and the grid of places that are searched."""
+
+from dataclasses import dataclass
+from enum import IntFlag
 
 from schemas.dataset import ArrayOf
+from schemas.errors import Misconfigured
+
+
+class MaskPlane(IntFlag):
+    """Why a pixel is not to be trusted; names follow Rubin's mask planes."""
+
+    BAD = 1  # dead or hot pixel, bad column
+    SAT = 2  # saturated, or bled from a saturated pixel
+    INTRP = 4  # interpolated over
+    CR = 8  # cosmic ray found upstream
+    EDGE = 16  # border without full coverage
+    NO_DATA = 32  # no value: NaN, infinite, outside the template
+    SUSPECT = 64  # close to saturation, ghost, halo
+    DETECTED = 128  # upstream saw a source here: information, not a fault
+    DETECTED_NEGATIVE = 256
+    STREAK = 512  # upstream saw a satellite or aeroplane trail here
+
+
+UNUSABLE = MaskPlane.BAD | MaskPlane.SAT | MaskPlane.CR | MaskPlane.EDGE | MaskPlane.NO_DATA
+"""Pixels left out of window statistics and of fits."""
+
 
 DIFFERENCE = ArrayOf("difference", "float32", ("y", "x"), "pixel_unit")
 MASK = ArrayOf("mask", "uint16", ("y", "x"), "")
 VARIANCE = ArrayOf("variance", "float32", ("y", "x"), "pixel_unit**2")
 SCIENCE = ArrayOf("science", "float32", ("y", "x"), "pixel_unit")
 TEMPLATE = ArrayOf("template", "float32", ("y", "x"), "pixel_unit")
+
+
+@dataclass(frozen=True, order=True)
+class Tile:
+    """One tile of a `Tiling`: its pixels, and the windows whose first pixel lies in it.
+
+    Attributes
+    ----------
+    y0, x0, y1, x1
+        Padded pixel range, half open: what the task reads.
+    row0, column0, rows, columns
+        Its windows on the exposure's global grid; the first starts at pixel (row0, column0) times the stride, which
+        is (y0, x0) where the search has no reach beyond its windows.
+    """
+
+    y0: int
+    x0: int
+    y1: int
+    x1: int
+    row0: int
+    column0: int
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How the windows of an image are shared out among tiles.
+
+    Windows lie on one grid for the whole image (first pixels at multiples of ``stride``); the tile that holds a
+    window's first pixel owns it, and reads ``window - stride`` px more to the right and below (or what is left of
+    the image). So no window is lost or searched twice, whatever the tile side.
+
+    Parameters
+    ----------
+    shape
+        (ny, nx) of the image, pixels.
+    tile
+        Side of a tile, pixels; a multiple of ``stride``.
+    window, stride
+        Side and step of the search windows, pixels.
+    reach
+        How far around its windows a search looks, pixels; a tile reads so much more on all sides, as far as there is
+        an image.
+
+    Raises
+    ------
+    Misconfigured
+        The sizes do not fit each other.
+    """
+
+    shape: tuple[int, int]
+    tile: int = 1008
+    window: int = 26
+    stride: int = 7
+    reach: int = 0
+
+    def __post_init__(self) -> None:
+        if self.stride < 1 or self.window < self.stride or self.tile < self.stride or self.tile % self.stride:
+            raise Misconfigured(
+                "tiling",
+                "tiles",
+                f"tile {self.tile} must be a multiple of stride {self.stride}, and window {self.window} at least as "
+                "long as the stride.",
+                "choose e.g. window 26, stride 7, tile 1008.",
+            )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of windows; (0, 0) for an image smaller than a window."""
+        ny, nx = self.shape
+        if min(ny, nx) < self.window:
+            return 0, 0
+        return 1 + (ny - self.window) // self.stride, 1 + (nx - self.window) // self.stride
+
+    def tiles(self) -> tuple[Tile, ...]:
+        """Tiles that own at least one window, row by row."""
+        step = self.tile // self.stride
+        rows, columns = self.grid
+        return tuple(
+            self._tile(row, column, min(step, rows - row), min(step, columns - column))
+            for row in range(0, rows, step)
+            for column in range(0, columns, step)
+        )
+
+    def _tile(self, row: int, column: int, rows: int, columns: int) -> Tile:
+        (y0, y1), (x0, x1) = self._range(row, rows, self.shape[0]), self._range(column, columns, self.shape[1])
+        return Tile(y0, x0, y1, x1, row, column, rows, columns)
+
+    def _range(self, first: int, count: int, size: int) -> tuple[int, int]:
+        """Pixels that ``count`` windows from number ``first`` on need, along an axis of ``size`` px."""
+        last = (first + count - 1) * self.stride + self.window
+        return max(0, first * self.stride - self.reach), min(size, last + self.reach)
+
+
+@dataclass(frozen=True)
+class SearchGrid:
+    """The places that a detector scores.
+
+    Attributes
+    ----------
+    window, stride
+        Side and step of the places, px; the first pixel of a place is a multiple of ``stride``.
+    reach
+        How far around a place the detector looks, px.
+    claim
+        Side of the square about the middle of a place in which the middle of a trail may lie that it has seen, px.
+    """
+
+    window: int = 26
+    stride: int = 7
+    reach: int = 0
+    claim: int = 26
+
+    def tiling(self, shape: tuple[int, int], tile: int) -> Tiling:
+        """Share out the places on an image of (ny, nx) px among tiles of side ``tile``, px.
+
+        Raises
+        ------
+        Misconfigured
+            The side of a tile is no multiple of the stride.
+        """
+        return Tiling(shape, tile, self.window, self.stride, self.reach)
+
+    def whole(self, shape: tuple[int, int]) -> Tile:
+        """Give the one tile that owns all places on an image of (ny, nx) px, at least ``window`` on each side.
+
+        Raises
+        ------
+        ValueError
+            There is no place on the image.
+        """
+        (tile,) = self.tiling(shape, self.stride * -(-max(shape) // self.stride)).tiles()
+        return tile

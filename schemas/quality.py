@@ -91,13 +91,13 @@ METRICS = {
 """What is measured, by the name that settings use."""
 
 
-class Part(BaseModel):
+class QualityPart(BaseModel):
     """A part of a `QualityRecord`; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Measure(Part):
+class Measure(QualityPart):
     """A value of a night in a band. There is no value without a reason."""
 
     metric: str
@@ -108,8 +108,8 @@ class Measure(Part):
     reason: Annotated[str, Field(description="Why there is no value.")] = ""
 
 
-class Sketch(Part):
-    """Histogram of a feature on the fixed bins of `kernels.feature_bins`: pairs of bin and count."""
+class Sketch(QualityPart):
+    """Histogram of a feature on the fixed bins of `kernels.statistics.drift`: pairs of bin and count."""
 
     feature: str
     counts: tuple[tuple[int, int], ...]
@@ -120,7 +120,7 @@ class Sketch(Part):
         return sum(count for _, count in self.counts)
 
 
-class BandMeasures(Part):
+class BandMeasures(QualityPart):
     """What was measured of a night in a band of an instrument."""
 
     instrument: str
@@ -136,7 +136,7 @@ class BandMeasures(Part):
         return next((one for one in self.measures if one.metric == metric), None)
 
 
-class Gate(Part):
+class Gate(QualityPart):
     """Verdict on one value."""
 
     metric: str
@@ -151,7 +151,7 @@ class Gate(Part):
     remedy: str = ""
 
 
-class Drift(Part):
+class Drift(QualityPart):
     """Verdict on the distribution of one feature."""
 
     feature: str
@@ -165,7 +165,7 @@ class Drift(Part):
     remedy: str = ""
 
 
-class BandQuality(Part):
+class BandQuality(QualityPart):
     """Verdicts on a night in a band."""
 
     instrument: str
@@ -177,7 +177,7 @@ class BandQuality(Part):
     notes: tuple[str, ...] = ()
 
 
-class QualityRecord(Part):
+class QualityRecord(QualityPart):
     """How good a night is; ``OUT/ledger/quality/<night>.json``."""
 
     schema_version: int = QUALITY_VERSION

@@ -7,13 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Interval = tuple[float, float]
 
 
-class Part(BaseModel):
+class RecoveryPart(BaseModel):
     """A part of a `Recovery`; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class RecoveredShare(Part):
+class RecoveredShare(RecoveryPart):
     """Share of the streaks with ``lo`` <= value < ``hi`` that came back."""
 
     lo: float
@@ -28,7 +28,7 @@ class RecoveredShare(Part):
         return self.recovered / self.n if self.n else None
 
 
-class Limit(Part):
+class Limit(RecoveryPart):
     """Where half of the streaks came back. There is no value without its interval, and none without its reason."""
 
     n: Annotated[int, Field(ge=0, description="Streaks behind it.")]
@@ -45,7 +45,7 @@ class Limit(Part):
         return self
 
 
-class MagnitudeLimit(Part):
+class MagnitudeLimit(RecoveryPart):
     """Limiting magnitude of the streaks with ``lo`` <= length < ``hi``, px."""
 
     lo: float
@@ -53,7 +53,7 @@ class MagnitudeLimit(Part):
     limit: Limit
 
 
-class Recovery(Part):
+class Recovery(RecoveryPart):
     """Synthetic streaks of a night, of one of its bands, or of a detector in a band, and how many came back.
 
     Streaks of which less than half is on usable pixels are only counted.

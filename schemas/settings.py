@@ -13,7 +13,7 @@ from schemas.observe_settings import ObserveSettings
 from schemas.quality_settings import QualitySettings
 
 NOISE_ALONE = 5.77
-"""S/N that the highest peak of an image of noise alone has, on average (`kernels.oracle.false_alarms`)."""
+"""S/N that the highest peak of an image of noise alone has on average: `kernels.trails.matched_filter`."""
 
 
 class Section(BaseModel):

@@ -9,8 +9,7 @@ import pyarrow as pa
 
 from schemas.dataset import Dataset, DatasetError
 from schemas.exposure import ExposureInfo
-from schemas.search_grid import SearchGrid
-from schemas.tiles import Tile
+from schemas.pixels import SearchGrid, Tile
 
 
 class Search(Protocol):

@@ -1,12 +1,26 @@
-"""What a night came to."""
+"""What a night or a run came to."""
 
 from collections.abc import Mapping
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.cause_count import CauseCount
 from schemas.quality import BandQuality
 from schemas.recovery import Recovery
+
+
+class CauseCount(BaseModel):
+    """Candidates with the flag of a cause; one with two flags counts under both."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    refused: Annotated[int, Field(ge=0, description="Not published.")] = 0
+    published: Annotated[int, Field(ge=0, description="Published with the flag.")] = 0
+
+    def __add__(self, other: "CauseCount") -> "CauseCount":
+        """Give the sum."""
+        return CauseCount(refused=self.refused + other.refused, published=self.published + other.published)
+
 
 ELAPSED = ("startup", "search", "objects", "report", "wall")
 """Keys of a summary's seconds that are elapsed time, not worker time."""

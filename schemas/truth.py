@@ -1,8 +1,9 @@
-"""What was put into a simulated exposure."""
+"""What was put into simulated exposures."""
 
 import pyarrow as pa
 
 from schemas.dataset import TableOf, column
+from schemas.objects import BANDS
 
 TRUTH = TableOf(
     "truth",
@@ -32,6 +33,24 @@ TRUTH = TableOf(
             column("box_xmax", pa.int32(), "pix", "See box_xmin."),
             column("box_ymin", pa.int32(), "pix", "See box_xmin."),
             column("box_ymax", pa.int32(), "pix", "See box_xmin."),
+        ]
+    ),
+)
+
+
+TRUTH_OBJECT = TableOf(
+    "truth_object",
+    pa.schema(
+        [
+            column("kind", pa.string(), "", "star | galaxy"),
+            column("detector", pa.int32(), "", "Detector."),
+            column("ra", pa.float64(), "deg", "Right ascension (ICRS)."),
+            column("dec", pa.float64(), "deg", "Declination (ICRS)."),
+            *(column(f"{band}_mag", pa.float32(), "mag(AB)", f"Magnitude in {band}.") for band in BANDS),
+            column("halfLightRadius", pa.float32(), "arcsec", "Along the major axis; 0 for a star."),
+            column("axisRatio", pa.float32(), "", "Minor over major axis; 1 for a star."),
+            column("positionAngle", pa.float32(), "deg", "Of the major axis, north through east, modulo 180."),
+            column("sersic", pa.float32(), "", "Sersic index; 0 for a star."),
         ]
     ),
 )

@@ -6,20 +6,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.cutouts import cut
-from kernels.photometry import njy_per_unit
-from kernels.psf import moffat_mixture
-from kernels.psf_field import draw_psfs, field_of
-from kernels.psf_stars import psf_stars
-from kernels.science_image import science_image
-from kernels.sky import celestial_wcs, pixel_scale, pixels_of
-from schemas.cutouts import CENTRE, CUTOUTS, SIDE
+from kernels.image.cutouts import cut
+from kernels.image.science_image import science_image
+from kernels.measure.photometry import njy_per_unit
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.psf.psf_field import draw_psfs, field_of, psf_stars
+from kernels.sky.projection import celestial_wcs, pixel_scale, pixels_of
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureInfo
-from schemas.object import OBJECT
+from schemas.objects import CENTRE, CUTOUTS, OBJECT, SIDE, SOURCE
 from schemas.pixels import MASK, SCIENCE
 from schemas.settings import CutCutoutsSettings
-from schemas.source import SOURCE
 from schemas.stage import Context, NightPixels, Stage
 
 _ROWS = 4096  # set to NaN, or drawn, at a time
@@ -42,7 +39,7 @@ def cut_cutouts(inputs: Mapping[str, Any], context: Context) -> NDArray[np.float
     Returns
     -------
     (n, 2 * bands, SIDE, SIDE) float32
-        Of `CUTOUTS`; row n is that of the n-th object. The PSF is that of the object's place (`kernels.psf_field`).
+        Of `CUTOUTS`; row n is that of the n-th object. The PSF is that of the object's place (`kernels.psf.psf_field`).
     """
     settings: CutCutoutsSettings = context.settings
     if context.pixels is None:

@@ -7,11 +7,10 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import logit
 
-from kernels.plane import Places, Plane
+from kernels.image.search_image import Places, SearchImage
 from schemas.dataset import DatasetError
-from schemas.hit import HIT
-from schemas.mask import UNUSABLE
-from schemas.pixels import DIFFERENCE, MASK
+from schemas.dia_source import HIT
+from schemas.pixels import DIFFERENCE, MASK, UNUSABLE
 from schemas.stage import Context, Stage
 
 
@@ -24,7 +23,7 @@ def detect(inputs: Mapping[str, Any], context: Context) -> pa.Table:
         ``difference`` and ``mask``: the pixels of the tile with its halo, ``context.tile``'s y0:y1, x0:x1.
     context
         ``tile``; ``exposure`` (background, noise, PSF); ``settings`` (`DetectSettings`); ``models["detect"]``, a
-        detector: see `kernels.detector`.
+        detector: see `kernels.search.detector`.
 
     Returns
     -------
@@ -46,7 +45,7 @@ def detect(inputs: Mapping[str, Any], context: Context) -> pa.Table:
         raise DatasetError(f"tile {tile} needs its own pixels, got {image.shape} and mask {mask.shape}.")
     grid, threshold = model.grid, context.settings.threshold
     first = tile.row0 * grid.stride - tile.y0, tile.column0 * grid.stride - tile.x0
-    plane = Plane.of(context.exposure, image, (mask & np.uint16(UNUSABLE)) == 0)
+    plane = SearchImage.of(context.exposure, image, (mask & np.uint16(UNUSABLE)) == 0)
     logits, unscored = model.search(plane, Places(*first, tile.rows, tile.columns, grid.stride))
     hit = np.flatnonzero(logits >= logit(model.card.threshold if threshold is None else threshold))
     row, column = np.divmod(hit, tile.columns)

@@ -7,17 +7,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.photometry import njy_per_unit
-from kernels.point_photometry import psf_fluxes
-from kernels.psf import moffat_mixture
-from kernels.science_image import ScienceImage, science_image
-from kernels.sky import celestial_wcs, pixel_scale, sky_trails
-from kernels.source_shapes import Shapes, any_in_boxes, find_shapes
+from kernels.image.science_image import ScienceImage, science_image
+from kernels.measure.photometry import njy_per_unit
+from kernels.objects.source_photometry import psf_fluxes
+from kernels.objects.source_shapes import Shapes, any_in_boxes, find_shapes
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.sky.projection import celestial_wcs, pixel_scale, sky_trails
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo
-from schemas.mask import MaskPlane
-from schemas.pixels import MASK, SCIENCE
-from schemas.source import SOURCE, SourceFlag
+from schemas.objects import SOURCE, SourceFlag
+from schemas.pixels import MASK, SCIENCE, MaskPlane
 from schemas.stage import Context, Stage
 
 _PLACE, _PHASE = 1.1, 0.05  # of a windowed centre: in FWHM / snr; px, by where it lies between pixels

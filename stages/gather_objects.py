@@ -8,20 +8,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.band_fluxes import BandFlux, FluxSum
-from kernels.extinction import dereddened
-from kernels.photometry import ab_magnitude, njy_per_unit
-from kernels.point_photometry import aperture_fluxes, psf_fluxes
-from kernels.position_merge import merge_positions, object_ids, sky_position, unit_vectors
-from kernels.psf import moffat_mixture
-from kernels.science_image import science_image
-from kernels.sky import celestial_wcs, pixel_scale, pixels_of
+from kernels.image.science_image import science_image
+from kernels.measure.photometry import ab_magnitude, njy_per_unit
+from kernels.objects.source_photometry import BandFlux, FluxSum, aperture_fluxes, dereddened, psf_fluxes
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.sky.positions import merge_positions, object_ids, sky_position, unit_vectors
+from kernels.sky.projection import celestial_wcs, pixel_scale, pixels_of
 from schemas.errors import Misconfigured, NoWork
 from schemas.exposure import ExposureInfo
-from schemas.object import BANDS, OBJECT
+from schemas.objects import BANDS, OBJECT, SOURCE
 from schemas.pixels import MASK, SCIENCE
 from schemas.settings import GatherObjectsSettings
-from schemas.source import SOURCE
 from schemas.stage import Context, NightPixels, Stage
 
 Columns = dict[str, Any]

@@ -10,18 +10,25 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.injection import Stamp, add_light, cells, draw_trails, flux_of, trail_stamp, visible_share
-from kernels.matching import Targets, match_detections
-from kernels.photometry import ab_magnitude, njy_per_unit
-from kernels.psf import moffat_mixture
-from kernels.segment import Segment
-from kernels.usable import usable_pixels
+from kernels.image.pixel_state import usable_pixels
+from kernels.measure.photometry import ab_magnitude, njy_per_unit
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.statistics.matching import Targets, match_detections
+from kernels.trails.geometry import DetectedSegment
+from kernels.trails.injection import (
+    TrailStamp,
+    add_light,
+    cells,
+    draw_trails,
+    flux_of,
+    trail_stamp,
+    visible_stamp_share,
+)
 from schemas.dataset import DatasetError
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo
 from schemas.injection import INJECTION, injection_ids
-from schemas.pixels import DIFFERENCE, MASK, SCIENCE
-from schemas.search_grid import SearchGrid
+from schemas.pixels import DIFFERENCE, MASK, SCIENCE, SearchGrid
 from schemas.stage import Context, Search, Stage
 
 _SIDE = 1008  # px; not that of the stored tiles: what is injected does not depend on how pixels are stored
@@ -56,7 +63,7 @@ class _Copy:
 class _Injected:
     """A streak that was put in, in pixels of the exposure."""
 
-    trail: Segment
+    trail: DetectedSegment
     flux: float
     visible: float
 
@@ -109,9 +116,9 @@ def _stream(exposure: ExposureInfo, tile: int) -> np.random.Generator:
     return np.random.default_rng([_PURPOSE, int(exposure.night), exposure.visit, exposure.detector, tile])
 
 
-def _segments(sources: pa.Table) -> list[Segment]:
+def _segments(sources: pa.Table) -> list[DetectedSegment]:
     columns = (sources[name].to_pylist() for name in ("x", "y", "trailLengthPx", "trailAnglePx", "snr"))
-    return [Segment(*row) for row in zip(*columns, strict=True)]
+    return [DetectedSegment(*row) for row in zip(*columns, strict=True)]
 
 
 def _copied(
@@ -147,7 +154,12 @@ def _searched(copy: _Copy, injected: list[_Injected], exposure: ExposureInfo, se
 
 
 def _put_in(
-    copy: _Copy, rng: np.random.Generator, known: list[Segment], settings: Any, grid: SearchGrid, exposure: ExposureInfo
+    copy: _Copy,
+    rng: np.random.Generator,
+    known: list[DetectedSegment],
+    settings: Any,
+    grid: SearchGrid,
+    exposure: ExposureInfo,
 ) -> list[_Injected]:
     image, mask = copy.planes[DIFFERENCE.name], copy.planes[MASK.name]
     usable, fwhm = usable_pixels(image, mask), exposure.psf.fwhm_px
@@ -156,12 +168,12 @@ def _put_in(
     trails = draw_trails(
         rng, _number(settings.streaks, copy.box), copy.box, settings.length, settings.snr, known, apart
     )
-    injected, stamps = [], list[Stamp]()
+    injected, stamps = [], list[TrailStamp]()
     for trail in trails:
         here = trail.shifted(-copy.x0, -copy.y0)
         stamp = trail_stamp(here, psf, fwhm)
         flux = flux_of(here, stamp, image, usable, exposure.noise, correlation)
-        injected.append(_Injected(trail, flux, visible_share(usable, stamp)))
+        injected.append(_Injected(trail, flux, visible_stamp_share(usable, stamp)))
         stamps.append(stamp)
     before = image.copy()
     for one, stamp in zip(injected, stamps, strict=True):  # all noise is measured on what is there without them

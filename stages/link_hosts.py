@@ -8,12 +8,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from kernels.light_radius import directional_distance
-from kernels.position_merge import unit_vectors
-from kernels.sky import tangent_offsets
-from schemas.dia_link import DIA_LINK
+from kernels.sky.light_radius import directional_distance
+from kernels.sky.positions import unit_vectors
+from kernels.sky.projection import tangent_offsets
 from schemas.dia_source import DIA_SOURCE
-from schemas.object import OBJECT
+from schemas.objects import DIA_LINK, OBJECT
 from schemas.settings import LinkHostsSettings
 from schemas.stage import Context, Stage
 

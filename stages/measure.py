@@ -8,29 +8,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.detection import Detection
-from kernels.detection_set import confirmed_class, measure_candidates
-from kernels.duplicates import first_of_each
-from kernels.footprint import Segment
-from kernels.photometry import ab_magnitude, njy_per_unit
-from kernels.psf import moffat_mixture
-from kernels.residual import residual_features
-from kernels.sandwich import Noise
-from kernels.scene import Scene
-from kernels.sky import celestial_wcs, sky_trails
-from kernels.stamps import Fitted, candidate_stamps
-from kernels.static_light import static_light
-from kernels.usable import usable_pixels
-from kernels.verdict import feature_matrix
-from kernels.vetoes.counts import count_causes
-from kernels.vetoes.refusal import refused
-from schemas.dia_source import CAUSES, DIA_SOURCE, DetectionFlag
+from kernels.image.fit_errors import Noise
+from kernels.image.pixel_state import usable_pixels
+from kernels.measure.detection import Detection, confirmed_class, measure_candidates
+from kernels.measure.photometry import ab_magnitude, njy_per_unit
+from kernels.measure.reliability import FittedTrail, candidate_stamps, feature_matrix
+from kernels.measure.surroundings import residual_features, static_light
+from kernels.measure.vetoes.evidence import count_causes, refused
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.sky.projection import celestial_wcs, sky_trails
+from kernels.trails.geometry import Segment, first_of_each
+from kernels.trails.scene import Scene
+from schemas.dia_source import CAUSES, DIA_SOURCE, STREAK, DetectionFlag
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo
+from schemas.model_card import RESIDUALS
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE
-from schemas.reliability import RESIDUALS
 from schemas.stage import Context, Stage
-from schemas.streak import STREAK
 
 _MOST = 4096  # what the 12 bits of the rank hold
 
@@ -50,7 +44,7 @@ def measure(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     -------
     pyarrow.Table
         Of `DIA_SOURCE`. Its metadata ``causes`` say, as JSON, how many candidates had which known cause of false
-        streaks (`kernels.vetoes.counts`). What is fainter than ``min_snr`` or refused by `kernels.vetoes.refusal` is
+        streaks (`kernels.measure.vetoes.evidence`). What is fainter than ``min_snr`` or refused there is
         not given; trails with a class are, however unreliable.
 
     Raises
@@ -89,9 +83,9 @@ class Described(NamedTuple):
     table
         Of `DIA_SOURCE`, sorted by (y, x); diaSourceId and reliability are 0.
     features : (n, len(FEATURES)) float32
-        See `schemas.reliability`.
+        See `schemas.model_card`.
     stamps : (n, CHANNELS, SIDE, SIDE) float32
-        See `kernels.stamps`.
+        See `kernels.measure.reliability`.
     """
 
     table: pa.Table
@@ -125,7 +119,7 @@ def describe(inputs: Mapping[str, Any], context: Context) -> Described:
     """Measure every candidate that shines, as a network is to judge it.
 
     Dark residuals are left out, and so are candidates whose fit is that of one with a greater logitSum (see
-    `kernels.duplicates`). Parameters are those of `measure`; no model is needed.
+    `kernels.trails.geometry`). Parameters are those of `measure`; no model is needed.
     """
     info, streaks = _exposure(context), inputs["streak"]
     scene = _scene(inputs["difference"], inputs["mask"], info)
@@ -140,7 +134,7 @@ def describe(inputs: Mapping[str, Any], context: Context) -> Described:
     kept = [shining[i] for i in first_of_each([found[i].fit.segment for i in shining], info.psf.fwhm_px)]
     kept.sort(key=lambda i: (found[i].fit.segment.y, found[i].fit.segment.x))
     table = _table([found[i] for i in kept], streaks.take(pa.array(kept, pa.int64())), info)
-    fitted = [Fitted(found[i].fit.segment, found[i].trail.value, found[i].fit.level) for i in kept]
+    fitted = [FittedTrail(found[i].fit.segment, found[i].trail.value, found[i].fit.level) for i in kept]
     residuals = np.array([residual_features(scene, found[i].fit, found[i].trail.value) for i in kept], np.float32)
     static = static_light(scene, inputs.get("science"), [one.segment for one in fitted])
     features = feature_matrix(table, info.psf.fwhm_px, residuals.reshape(-1, len(RESIDUALS)), static)

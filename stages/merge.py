@@ -9,32 +9,29 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.candidates import Candidate, join_glints, unite
-from kernels.crop import Crop, cut_crop
-from kernels.footprint import Segment as Line
-from kernels.hit_groups import assign_hits, group_hits, split_hits
-from kernels.long_trail import Frame, LongTrail, erase_trail, grow_trail
-from kernels.matched_filter import filtered_noise
-from kernels.psf import moffat_mixture
-from kernels.pursuit import Optics, pursue_trails
-from kernels.sandwich import Noise
-from kernels.satellite import longest_asteroid, wing_radius
-from kernels.scene import Scene
-from kernels.segment import Segment, distance, overlap
-from kernels.sky import celestial_wcs, pixel_scale
-from kernels.trail_ascent import evenness
-from kernels.trail_bank import best_trail, longest_only, point_snr, trail_bank
-from kernels.trail_class import Classified, classify
-from kernels.trail_model import trail_image
-from kernels.usable import usable_pixels
-from kernels.vetoes.evidence import is_line_artefact
+from kernels.image.cutouts import Crop, cut_crop
+from kernels.image.fit_errors import Noise
+from kernels.image.pixel_state import usable_pixels
+from kernels.measure.vetoes.evidence import is_line_artefact
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.sky.projection import celestial_wcs, pixel_scale
+from kernels.trails.candidates import Candidate, assign_hits, group_hits, join_glints, split_hits, unite
+from kernels.trails.geometry import DetectedSegment, distance, overlap
+from kernels.trails.geometry import Segment as Line
+from kernels.trails.long_trail import Frame, LongTrail, erase_trail, grow_trail
+from kernels.trails.matched_filter import filtered_noise
+from kernels.trails.matching_pursuit import Optics, pursue_trails
+from kernels.trails.satellites import Classified, classify_satellites, longest_asteroid, wing_radius
+from kernels.trails.scene import Scene
+from kernels.trails.trail_ascent import evenness
+from kernels.trails.trail_bank import best_trail, longest_only, point_snr, trail_bank
+from kernels.trails.trail_model import trail_image
 from schemas.dataset import DatasetError
+from schemas.dia_source import HIT, STREAK
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo
-from schemas.hit import HIT
 from schemas.pixels import DIFFERENCE, MASK
 from schemas.stage import Context, Stage
-from schemas.streak import STREAK
 
 _MOST_HITS = 30_000  # as many as 5,000 sources light up
 _LINK = 14.0  # px between hits of one group
@@ -123,7 +120,7 @@ def merge(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     joined = join_glints(candidates, doubtful, exposure.psf.fwhm_px, float(np.prod(exposure.shape)))
     united = unite(joined, exposure.psf.fwhm_px)
     longest = longest_asteroid(exposure.exposure_time_s, _pixel_scale(united, exposure), exposure.shape)
-    return _table(classify(united, inputs["mask"], longest, scene.optics.psf, exposure.psf.fwhm_px))
+    return _table(classify_satellites(united, inputs["mask"], longest, scene.optics.psf, exposure.psf.fwhm_px))
 
 
 def _refuse_flood(count: int, most: int, what: str, exposure: ExposureInfo) -> None:
@@ -197,7 +194,7 @@ def _crop(scene: _Scene, hits: _Hits) -> tuple[Crop, NDArray[np.bool_]]:
 
 def _take_long(scene: _Scene, hits: _Hits) -> tuple[list[Candidate], _Hits]:
     """Find the trails that are longer than a cell, and make their pixels unusable; give them, and the hits left."""
-    long: list[Segment] = []
+    long: list[DetectedSegment] = []
     for group in _split(hits, group_hits(hits.row, hits.column, hits.steps(_LINK))):
         for cell in _cells(group) if _is_large(group) else []:
             long += _seek_long(scene, cell, long)
@@ -208,13 +205,13 @@ def _take_long(scene: _Scene, hits: _Hits) -> tuple[list[Candidate], _Hits]:
     return _with_hits(long, hits, owner), hits.take(owner < 0)
 
 
-def _seek_long(scene: _Scene, cell: _Hits, known: Sequence[Segment]) -> list[Segment]:
+def _seek_long(scene: _Scene, cell: _Hits, known: Sequence[DetectedSegment]) -> list[DetectedSegment]:
     """Find the long trails that begin in a cell or cross it."""
     bank, fwhm = longest_only(scene.optics.bank), scene.frame.fwhm_px
     crop, allowed = _crop(scene, cell)
     snr = np.clip(point_snr(crop.data, bank), -_SEED_CLIP, _SEED_CLIP)
     rows, columns = (np.arange(size, dtype=float) for size in snr.shape)
-    found: list[Segment] = []
+    found: list[DetectedSegment] = []
     for _ in range(_SEEDS):
         seed = best_trail(snr, allowed, bank)
         if seed.snr < _SEED_SNR:
@@ -232,7 +229,7 @@ def _seek_long(scene: _Scene, cell: _Hits, known: Sequence[Segment]) -> list[Seg
     return found
 
 
-def _is_wing(trail: Segment, brighter: Segment, fwhm_px: float) -> bool:
+def _is_wing(trail: DetectedSegment, brighter: DetectedSegment, fwhm_px: float) -> bool:
     """Tell whether a trail is what is left beside a much brighter one."""
     return trail.snr < 0.05 * brighter.snr and overlap(trail, brighter, 8 * fwhm_px) > 0.5
 
@@ -244,7 +241,7 @@ def _search_group(scene: _Scene, hits: _Hits, min_snr: float) -> list[Candidate]
     return _with_hits(trails, hits, assign_hits(hits.x, hits.y, hits.claim, trails))
 
 
-def _extended(scene: _Scene, trail: Segment) -> Segment:
+def _extended(scene: _Scene, trail: DetectedSegment) -> DetectedSegment:
     """Follow a trail that may be longer than the templates know."""
     if trail.length < _LONG:
         return trail
@@ -253,7 +250,7 @@ def _extended(scene: _Scene, trail: Segment) -> Segment:
     return grown.segment if better else trail
 
 
-def _with_hits(trails: Sequence[Segment], hits: _Hits, owner: NDArray[np.intp]) -> list[Candidate]:
+def _with_hits(trails: Sequence[DetectedSegment], hits: _Hits, owner: NDArray[np.intp]) -> list[Candidate]:
     """Candidates of the trails that own hits."""
     logits = (tuple(float(value) for value in hits.logit[owner == i]) for i in range(len(trails)))
     return [Candidate(trail, own) for trail, own in zip(trails, logits, strict=True) if own]

@@ -7,19 +7,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.class_model import ClassModel, ClassVerdict
-from kernels.class_shares import SKY_STARS, at_shares
-from kernels.colour_features import bands_present
-from kernels.object_photometry import object_photometry
-from kernels.superclass_verdict import judged, superclass_verdict
-from schemas.class_table import class_columns, class_table
+from kernels.objects.class_model import ClassModel, ClassVerdict, bands_present
+from kernels.objects.source_photometry import object_photometry
+from kernels.objects.superclass import SKY_STARS, at_shares, judged, superclass_verdict
+from schemas.class_table import SPECTRAL_CLASS, STAR_GALAXY, TYPE_COLUMNS, class_columns, class_table
+from schemas.classes import STELLAR_CLASSES, SUPERCLASSES
 from schemas.dataset import DatasetError
-from schemas.object import OBJECT
-from schemas.spectral_class import SPECTRAL_CLASS, TYPE_COLUMNS
+from schemas.objects import OBJECT
 from schemas.stage import Context, Stage
-from schemas.star_galaxy import STAR_GALAXY
-from schemas.stellar_class import STELLAR_CLASSES
-from schemas.superclass import SUPERCLASSES
 
 
 def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
@@ -30,7 +25,7 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     inputs
         ``object``, n rows; and ``star_galaxy``, as many in their order, where there is one.
     context
-        ``models["superclass"]`` and ``models["star_subclass"]``, each a `kernels.class_model.ClassModel` of
+        ``models["superclass"]`` and ``models["star_subclass"]``, each a `kernels.objects.class_model.ClassModel` of
         photometry alone: a night has no spectra. That of the superclass should know colours alone: how bright a
         survey's targets were says nothing of a night. Probabilities are given at the shares of the sky.
 

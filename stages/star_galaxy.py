@@ -5,13 +5,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.class_table import class_columns, class_table
-from schemas.cutouts import CUTOUTS
+from schemas.class_table import CLASSES, STAR_GALAXY, class_columns, class_table
 from schemas.dataset import DatasetError
 from schemas.errors import Misconfigured
-from schemas.object import OBJECT
+from schemas.objects import CUTOUTS, OBJECT
 from schemas.stage import Context, Stage
-from schemas.star_galaxy import CLASSES, STAR_GALAXY
 
 
 def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
@@ -23,7 +21,7 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
         ``object``, n rows, and ``cutouts``, (n, 2 bands, side, side) float32: an image and a PSF of each band, NaN
         where a band is missing. The units do not matter.
     context
-        ``models["star_galaxy"]``, see `kernels.star_galaxy_model.StarGalaxyModel`.
+        ``models["star_galaxy"]``, see `kernels.objects.star_galaxy_model.StarGalaxyModel`.
 
     Raises
     ------

@@ -9,7 +9,7 @@ import psutil
 from benchmarks.faults.fault import Fault
 from benchmarks.faults.processes import workers
 from benchmarks.faults.scene import NotAvailable, Scene
-from flows.adapters.ledger import Ledger
+from flows.storage.ledger import Ledger
 
 LIBRARY = "*/faketime/libfaketimeMT.so.1"
 """Below /usr/lib; Debian's package `faketime`."""

@@ -10,7 +10,7 @@ import psutil
 from benchmarks.faults.fault import Fault
 from benchmarks.faults.scene import Scene
 from benchmarks.moto_server import free_port
-from flows.worker_config import environment
+from flows.nights.cluster.local import environment
 
 ENDING_S = 120.0
 """How long workers may take to end after their scheduler, s."""

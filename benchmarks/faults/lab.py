@@ -10,12 +10,16 @@ from pathlib import Path
 from time import monotonic
 
 from benchmarks.faults.published import Published, published
-from flows.simulation.night import Night, simulate_night
+from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
 
 ROOT = Path(__file__).parents[2]
-CLI = (sys.executable, "-c", "from flows.cli import app; app()")
-BOTH_WAYS = (sys.executable, "-c", "import flows.night; flows.night.MANY = 1; from flows.cli import app; app()")
+CLI = (sys.executable, "-c", "from flows.cli.app import app; app()")
+BOTH_WAYS = (
+    sys.executable,
+    "-c",
+    "import flows.nights.nightly; flows.nights.nightly.MANY = 1; from flows.cli.app import app; app()",
+)
 """The command as in a night of many exposures, of which most are one task each and the last are shared out."""
 
 
@@ -26,7 +30,7 @@ class Size:
     Attributes
     ----------
     visits, detectors, shape, streaks
-        As in `flows.simulation.night.Night` and `find_preset`.
+        As in `flows.simulation.night.SimulatedNight` and `find_preset`.
     down_s
         Of the object store, s.
     """
@@ -97,12 +101,12 @@ def lab(folder: Path, size: Size, seed: int, api: str | None = None) -> Iterator
     """
     folder.chmod(0o755)  # PostgreSQL runs as another user
     raw, out = folder / "raw", folder / "undisturbed"
-    simulate_night(Night(find_preset("ztf", size.streaks, size.shape), seed, size.visits, size.detectors, raw))
+    simulate_night(SimulatedNight(find_preset("ztf", size.streaks, size.shape), seed, size.visits, size.detectors, raw))
     for name in ("truth.parquet", "truth_objects.parquet"):
         (raw / name).unlink(missing_ok=True)
     surroundings = environment(folder, folder / "tmp", api)
     if api is None:  # the first start of a server makes its database, which is no part of a night
-        first = "from flows.prefect_server import PrefectServer as P; s = P(); s.wait(); s.stop()"
+        first = "from flows.nights.cluster.prefect_server import PrefectServer as P; s = P(); s.wait(); s.stop()"
         subprocess.run([sys.executable, "-c", first], env=surroundings, cwd=ROOT, check=True, timeout=900)
     start = monotonic()
     run = subprocess.run(

@@ -8,9 +8,9 @@ from benchmarks.faults.fault import Fault
 from benchmarks.faults.lab import Lab
 from benchmarks.faults.scene import NotAvailable, NotHappened, Scene
 from benchmarks.moto_server import free_port
-from flows.services.folder import ServiceFolder, made
-from flows.services.orchestrator import Server
-from flows.services.postgres import Postgres
+from flows.nights.services.folder import ServiceFolder, made
+from flows.nights.services.processes import Postgres
+from flows.nights.services.stack import Server
 from schemas.errors import Misconfigured
 
 WORDS: dict[Callable[[ServiceFolder], Postgres | Server], str] = {Server: "the Prefect server", Postgres: "PostgreSQL"}

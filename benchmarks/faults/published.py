@@ -12,9 +12,9 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flows.adapters.atomic import leftovers
-from flows.adapters.ledger import Ledger
-from flows.verify import verify
+from flows.results.verify import verify_output
+from flows.storage.atomic import leftovers
+from flows.storage.ledger import Ledger
 from schemas.dataset import TableOf
 from stages import PIPELINE
 
@@ -85,7 +85,7 @@ def differences(expected: Published, found: Published) -> dict[str, int]:
 
 def problems(out: Path) -> int:
     """Count what `nightstride verify` finds."""
-    return len(verify(out, TABLES).problems)
+    return len(verify_output(out, TABLES).problems)
 
 
 def left_behind(out: Path, tmp: Path) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import psutil
 
 from benchmarks.faults.lab import BOTH_WAYS, ROOT, Lab, environment
 from benchmarks.faults.published import differences, left_behind, problems, published, using
-from flows.adapters.ledger import Ledger
+from flows.storage.ledger import Ledger
 
 POLL_S = 0.02
 PATIENCE_S = 1800.0

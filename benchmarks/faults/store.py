@@ -11,8 +11,8 @@ from benchmarks.faults.fault import Fault
 from benchmarks.faults.fault_proxy import FaultProxy, Faults
 from benchmarks.faults.scene import Scene, stop
 from benchmarks.moto_server import put_folder, start_moto
-from flows.adapters.bucket_path import located
-from flows.adapters.object_store import configure
+from flows.storage.bucket_path import located
+from flows.storage.object_store import configure
 from schemas.settings import StoreSettings
 
 ENOUGH = 5

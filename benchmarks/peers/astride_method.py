@@ -13,7 +13,7 @@ from astropy.stats import SigmaClip
 from photutils.background import Background2D, MedianBackground
 from skimage.measure import find_contours
 
-from flows.evaluation.evaluate import Detections, wrapped
+from flows.results.evaluation.evaluate import Detections, wrapped
 
 BOX = 50
 CONTOUR = 3.0

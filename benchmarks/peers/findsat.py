@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 from astropy.nddata import block_reduce
 
-from flows.evaluation.evaluate import Detections
+from flows.results.evaluation.evaluate import Detections
 
 BIN = 4
 

@@ -1,7 +1,7 @@
 """Our own way, in this process: the search of a run, merge, measure, all settings as they come."""
 
-from flows.copy_search import CopySearch
-from flows.evaluation.published import detections_of
+from flows.pipeline.stage_run import CopySearch
+from flows.results.evaluation.published import detections_of
 from schemas.settings import Settings
 
 SEARCH = CopySearch(Settings())

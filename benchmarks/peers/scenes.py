@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from flows.adapters.sources import list_sources
-from flows.bench.exposure import BenchExposure
-from flows.evaluation.truth_table import Truth, read_truth
-from flows.ingest import prepare
-from flows.simulation.night import Night, simulate_night
+from flows.inputs.ingest import prepare
+from flows.inputs.sources import list_sources
+from flows.results.evaluation.truth_table import Truth, read_truth
+from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
+from flows.training.bench.exposure import BenchExposure
 from schemas.settings import Settings
 
 
@@ -26,7 +26,7 @@ def true_scenes(preset, count, seed, shape=None):
     settings = Settings()
     with TemporaryDirectory(prefix="nightstride-bench-") as scratch:
         folder = Path(scratch)
-        simulate_night(Night(find_preset(preset, shape=shape), seed, 1, count, folder))
+        simulate_night(SimulatedNight(find_preset(preset, shape=shape), seed, 1, count, folder))
         truth = read_truth([folder / "truth.parquet"])
         scenes = []
         for source in list_sources([scratch], settings):

@@ -7,7 +7,7 @@ arguments. The score is the S/N of the pixels above the threshold.
 import numpy as np
 import sep
 
-from flows.evaluation.evaluate import Detections
+from flows.results.evaluation.evaluate import Detections
 
 THRESHOLD = 3.0
 """Of the noise; sep's tutorial takes 1.5, which gives thousands of false sources on a difference image."""

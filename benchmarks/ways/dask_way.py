@@ -6,9 +6,9 @@ import dask.array as da
 import numpy as np
 import torch
 
-from flows.bench.pixels import Pixels
-from flows.bench.unfold_way import unfold_logits
-from schemas.tiles import Tiling
+from flows.training.bench.exposure import Pixels
+from flows.training.bench.ways import unfold_logits
+from schemas.pixels import Tiling
 
 CHUNK = 1008
 

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
-from flows.simulation.canvas import Canvas, Footprint, Row
+from flows.simulation.canvas import Canvas, DrawnFootprint, Row
 from flows.simulation.conditions import Conditions
 from flows.simulation.truth import source_row
-from kernels.matched_filter import filtered_noise
-from schemas.mask import MaskPlane
+from kernels.trails.matched_filter import filtered_noise
+from schemas.pixels import MaskPlane
 
 _AEROPLANE = 0.06  # chance per image
 _KNOWN = 0.5  # chance that upstream marked a satellite: information, not a fault
@@ -75,7 +75,7 @@ def _add_line(canvas: Canvas, conditions: Conditions, line: Line, style: str, rn
     lit = along[light > 0.05 * line.peak]
     if len(lit):
         row = _satellite_row(conditions, line, (float(lit.min()), float(lit.max())), light)
-        canvas.truth.append((row, Footprint(rows, columns, light, float(light.sum(dtype=np.float64)))))
+        canvas.truth.append((row, DrawnFootprint(rows, columns, light, float(light.sum(dtype=np.float64)))))
         if rng.uniform() < _KNOWN:
             bright = light > 2 * conditions.noise.sigma
             canvas.mask[rows[bright], columns[bright]] |= np.uint16(MaskPlane.STREAK)

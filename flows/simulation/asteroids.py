@@ -1,13 +1,15 @@
-"""Asteroids: where they are, how fast they go, how bright they are."""
+"""What is really there: asteroids and variable stars."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from flows.simulation.canvas import Canvas, PsfStamp, add_stamp
 from flows.simulation.conditions import Conditions, conditions_of
-from flows.simulation.psf import Stamp
-from flows.simulation.streams import stream
-from kernels.matched_filter import template_snr
+from flows.simulation.presets import random_stream
+from flows.simulation.stars import Stars
+from flows.simulation.truth import source_row, stamp_footprint
+from kernels.trails.matched_filter import template_snr
 
 _DRAWS = 200  # of a position, until the object was nowhere in the field before
 
@@ -96,7 +98,7 @@ def _draw(visits: list[Conditions], step: int, place: int) -> Asteroid:
     now, preset = visits[step], visits[step].preset
     length = _length(now, place)
     key = (now.seed, now.visit_index, now.detector, place)
-    rng = stream(f"{preset.name}/asteroid", *key)
+    rng = random_stream(f"{preset.name}/asteroid", *key)
     ny, nx = preset.shape
     for _ in range(_DRAWS):
         x, y = rng.uniform(0, nx - 1), rng.uniform(0, ny - 1)
@@ -108,7 +110,7 @@ def _draw(visits: list[Conditions], step: int, place: int) -> Asteroid:
 
 def _length(conditions: Conditions, place: int) -> float:
     preset = conditions.preset
-    rng = stream(f"{preset.name}/lengths", conditions.seed, conditions.field, conditions.detector, place)
+    rng = random_stream(f"{preset.name}/lengths", conditions.seed, conditions.field, conditions.detector, place)
     low, high = preset.lengths
     if preset.whole_lengths:
         return float(rng.integers(int(low), int(high) + 1))
@@ -118,7 +120,9 @@ def _length(conditions: Conditions, place: int) -> float:
 def _magnitude(trail: Trail, conditions: Conditions, place: int) -> float:
     """Draw the magnitude, or the S/N that the object is to have when it is first seen."""
     preset = conditions.preset
-    rng = stream(f"{preset.name}/brightness", conditions.seed, conditions.visit_index, conditions.detector, place)
+    rng = random_stream(
+        f"{preset.name}/brightness", conditions.seed, conditions.visit_index, conditions.detector, place
+    )
     if preset.magnitudes is not None:
         return float(rng.uniform(*preset.magnitudes))
     low, high = preset.snr or (0.0, 0.0)
@@ -148,7 +152,47 @@ def _moving(conditions: Conditions, place: int, x: float, y: float, length: floa
     )
 
 
-def unit_snr(conditions: Conditions, template: Stamp, x: float, y: float) -> float:
+def unit_snr(conditions: Conditions, template: PsfStamp, x: float, y: float) -> float:
     """Give the matched-filter S/N of a source of flux 1 at (x, y) in the noise as it is."""
     sigma = float(conditions.noise.sigma_at(x, y))
     return template_snr(1.0, template.pixels, sigma, conditions.noise.correlation)
+
+
+_VARIABLE_SNR = (4.0, 80.0)
+
+
+def add_asteroids(canvas: Canvas, conditions: Conditions) -> None:
+    """Draw the asteroids of an exposure."""
+    for trail in trails_on(conditions):
+        stamp = conditions.psf.trail(trail.x, trail.y, trail.length, trail.angle)
+        flux = conditions.flux_of(trail.asteroid.magnitude)
+        _add(canvas, conditions, stamp, flux)
+        snr = flux * unit_snr(conditions, stamp, trail.x, trail.y)
+        shape = (trail.length, trail.angle)
+        row = source_row("streak", trail.asteroid.name, conditions, (trail.x, trail.y), flux, snr, shape)
+        canvas.truth.append((row, stamp_footprint(stamp, canvas.shape)))
+
+
+def add_variables(canvas: Canvas, conditions: Conditions, stars: Stars) -> None:
+    """Draw variable stars, brighter or fainter than on the template."""
+    fixed, rng = conditions.field_stream("variables"), conditions.stream("variables")
+    preset = conditions.preset
+    number = fixed.poisson(fixed.uniform(*preset.variables) * preset.area)
+    ny, nx = preset.shape
+    for index, star in enumerate(fixed.choice(len(stars.x), min(number, len(stars.x)), replace=False)):
+        x, y = float(stars.x[star]), float(stars.y[star])
+        snr = float(np.exp(rng.uniform(*np.log(_VARIABLE_SNR)))) * (1 if rng.uniform() < 0.6 else -1)
+        if not (0 <= x <= nx - 1 and 0 <= y <= ny - 1):
+            continue
+        stamp = conditions.psf.trail(x, y, 0.0, 0.0)
+        flux = snr / unit_snr(conditions, stamp, x, y)
+        _add(canvas, conditions, stamp, flux)
+        name = f"variable-{conditions.seed}-{conditions.field_id}-{conditions.detector}-{index:02d}"
+        row = source_row("point", name, conditions, (x, y), flux, snr)
+        canvas.truth.append((row, stamp_footprint(stamp, canvas.shape)))
+
+
+def _add(canvas: Canvas, conditions: Conditions, stamp: PsfStamp, flux: float) -> None:
+    light = (flux * stamp.pixels).astype(np.float32)
+    add_stamp(canvas.signal, light, stamp.y0, stamp.x0)
+    add_stamp(canvas.excess, np.abs(light) / np.float32(conditions.preset.gain), stamp.y0, stamp.x0)

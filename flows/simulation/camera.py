@@ -4,8 +4,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from flows.simulation.presets import Preset
-from flows.simulation.streams import stream
+from flows.simulation.presets import Preset, random_stream
 
 _CCD_STEP = (1.80, 1.87)  # deg between the CCDs of the ZTF mosaic, in x and y
 _QUADRANT_OFFSET = {0: (1, 1), 1: (-1, 1), 2: (-1, -1), 3: (1, -1)}  # from the centre of the CCD, in half quadrants
@@ -36,7 +35,7 @@ def _tpv(preset: Preset, detector: int, pointing: tuple[float, float]) -> fits.H
     ccd, quadrant = divmod(detector, 4)
     row, column = divmod(ccd, 4)
     ra, dec = _offset(pointing, (column - 1.5) * _CCD_STEP[0], (row - 1.5) * _CCD_STEP[1])
-    rng = stream(f"{preset.layout}/camera", detector)
+    rng = random_stream(f"{preset.layout}/camera", detector)
     scale = preset.pixel_scale / 3600
     ny, nx = preset.shape
     half_y, half_x = (side / 2 + 15 for side in preset.full_shape)
@@ -61,7 +60,7 @@ def _tpv(preset: Preset, detector: int, pointing: tuple[float, float]) -> fits.H
 def _sip(preset: Preset, detector: int, pointing: tuple[float, float]) -> fits.Header:
     row, column = divmod(detector, 14)
     ra, dec = _offset(pointing, (column - 6.5) * _LSST_STEP, (row - 6.5) * _LSST_STEP)
-    rng = stream(f"{preset.layout}/camera", detector)
+    rng = random_stream(f"{preset.layout}/camera", detector)
     scale = preset.pixel_scale / 3600
     ny, nx = preset.shape
     header = _frame(("RA---TAN-SIP", "DEC--TAN-SIP"), (ra, dec))

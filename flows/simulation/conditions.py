@@ -10,10 +10,9 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from flows.simulation.camera import detector_count, projection, solution
+from flows.simulation.canvas import SimulatedPsfField, draw_psf_field
 from flows.simulation.noise import NoiseField, draw_noise_field
-from flows.simulation.presets import Preset
-from flows.simulation.psf import PsfField, draw_psf_field
-from flows.simulation.streams import stream
+from flows.simulation.presets import Preset, random_stream
 from schemas.errors import Misconfigured
 
 _FIRST_NIGHT = 58210  # MJD
@@ -59,7 +58,7 @@ class Conditions:
     mjd_utc: float
     band: str
     zero_point: float
-    psf: PsfField
+    psf: SimulatedPsfField
     noise: NoiseField
     header: fits.Header
 
@@ -86,11 +85,11 @@ class Conditions:
 
     def stream(self, purpose: str) -> np.random.Generator:
         """Random numbers of this exposure for one purpose."""
-        return stream(f"{self.preset.name}/{purpose}", self.seed, self.visit_index, self.detector)
+        return random_stream(f"{self.preset.name}/{purpose}", self.seed, self.visit_index, self.detector)
 
     def field_stream(self, purpose: str) -> np.random.Generator:
         """Random numbers that all visits of the field share, for one purpose."""
-        return stream(f"{self.preset.name}/{purpose}", self.seed, self.field, self.detector)
+        return random_stream(f"{self.preset.name}/{purpose}", self.seed, self.field, self.detector)
 
     def to_sky(self, x: NDArray[np.floating] | float, y: NDArray[np.floating] | float) -> tuple[Floats, Floats]:
         """Give (ra, dec), deg, of 0-based pixel positions."""
@@ -129,12 +128,12 @@ def conditions_of(preset: Preset, seed: int, visit_index: int, detector: int) ->
     night, field_id, pointing = _field(preset, seed, field)
     fwhm, sigma = _weather(preset, seed, field, detector)
     mjd = _start(preset, seed, night, field, number)
-    rng = stream(f"{preset.name}/visit", seed, visit_index)
+    rng = random_stream(f"{preset.name}/visit", seed, visit_index)
     fwhm *= np.exp(rng.normal(0, 0.07))
     sigma *= np.exp(rng.normal(0, 0.05))
     dimming = abs(rng.normal(0, 0.06)) if preset.pixel_unit == "adu" else 0.0
     nudge = rng.normal(0, 3 / 3600, 2)
-    rng = stream(f"{preset.name}/conditions", seed, visit_index, detector)
+    rng = random_stream(f"{preset.name}/conditions", seed, visit_index, detector)
     fwhm = float(np.clip(fwhm * np.exp(rng.normal(0, 0.02)), *preset.fwhm))
     sigma = float(np.clip(sigma * np.exp(rng.normal(0, 0.04)), *preset.noise))
     return Conditions(
@@ -163,7 +162,7 @@ def _band(preset: Preset, field: int, number: int) -> str:
 def _field(preset: Preset, seed: int, field: int) -> tuple[int, int, tuple[float, float]]:
     """Night (MJD), field id and pointing (deg) of a field."""
     night = _FIRST_NIGHT + (seed * 211 + field // (_BLOCKS * _FIELDS)) % _NIGHTS
-    rng = stream(f"{preset.name}/field", seed, field)
+    rng = random_stream(f"{preset.name}/field", seed, field)
     pointing = float(rng.uniform(0, 360)), float(rng.uniform(-15, 55))
     return night, int(rng.integers(202, 880)), pointing
 
@@ -173,7 +172,7 @@ def _weather(preset: Preset, seed: int, field: int, detector: int) -> tuple[floa
 
     Detectors differ as much as nights do, which is more than real ones: so a few exposures cover a survey's range.
     """
-    rng = stream(f"{preset.name}/weather", seed, field, detector)
+    rng = random_stream(f"{preset.name}/weather", seed, field, detector)
     low, high = np.log(preset.fwhm)
     # Seeing is mostly good: a power of a uniform number piles up at the low end.
     fwhm = float(np.exp(low + 0.08 + (high - low - 0.16) * rng.uniform() ** 1.5))
@@ -183,7 +182,7 @@ def _weather(preset: Preset, seed: int, field: int, detector: int) -> tuple[floa
 def _start(preset: Preset, seed: int, night: int, field: int, number: int) -> float:
     """Start of the exposure, MJD UTC: fields take turns, so that visits of one are `cadence_min` apart."""
     block, slot = divmod(field % (_BLOCKS * _FIELDS), _FIELDS)
-    rng = stream(f"{preset.name}/cadence", seed, field // _FIELDS)
+    rng = random_stream(f"{preset.name}/cadence", seed, field // _FIELDS)
     steps = rng.uniform(*preset.cadence_min, preset.visits_per_field)[:number] * 60
     length = preset.visits_per_field * preset.cadence_min[1] * 60
     # Whole seconds, so that the fraction of a day in a file name tells visits apart.

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
 
-from flows.adapters.writable_folder import writable_folder
 from flows.simulation.cutout_field import draw_field
 from flows.simulation.cutout_survey import DEEP, CutoutSurvey
+from flows.storage.layout import writable_folder
 from flows.training.examples import map_in_processes
 from schemas.errors import Misconfigured
 

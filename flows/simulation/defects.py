@@ -1,11 +1,12 @@
-"""What the detector adds: cosmic rays, bad columns, hot pixels, borders."""
+"""What detector and optics add: cosmic rays, bad columns, saturated stars."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.simulation.canvas import Canvas
+from flows.simulation.canvas import Canvas, add_stamp
 from flows.simulation.conditions import Conditions
-from schemas.mask import MaskPlane
+from flows.simulation.stars import Stars
+from schemas.pixels import MaskPlane
 
 _CR_FOUND = 0.25  # share of cosmic rays that the upstream pipeline masked
 _CR_ELECTRONS = (400.0, 30_000.0)  # of a track in all
@@ -79,3 +80,122 @@ def _mask_edge(mask: NDArray[np.uint16], width: int, rng: np.random.Generator) -
     for left in range(0, mask.shape[1], 12):
         if rng.uniform() < 0.35:
             mask[width : width + int(rng.integers(2, 12)), left : left + int(rng.integers(6, 14))] |= plane
+
+
+DISC_STEPS = 5.7
+"""Magnitudes above saturation from which a whole disc is masked."""
+
+_UNMASKED = 0.12  # share of saturated stars whose core the upstream pipeline left unmasked
+
+
+def add_saturated(canvas: Canvas, stars: Stars, conditions: Conditions) -> None:
+    """Mask the cores of saturated stars and draw what shows beside the masks.
+
+    ``stars`` are the saturated ones, in the same order at every visit of the field.
+    """
+    fixed, rng = conditions.field_stream("saturated"), conditions.stream("saturated")
+    limit = conditions.preset.saturated_magnitude
+    width = conditions.psf.fwhm / 2
+    for x, y, magnitude in zip(stars.x, stars.y, stars.magnitude, strict=True):
+        excess = max(limit - magnitude, 0.0)
+        masked = fixed.uniform() > _UNMASKED or excess > 2
+        half = (7 + 2.2 * excess + fixed.uniform(-1, 2)) * width
+        bleed = half * (1.15 + 0.25 * excess**1.3 * fixed.uniform(0.5, 1.5))
+        radius = fixed.uniform(60, 370) if excess > DISC_STEPS else 0.0
+        _add_spikes(canvas, x, y, excess, half, conditions, rng)
+        _add_bleed(canvas, x, y, bleed, masked, conditions, rng)
+        if masked:
+            _mask_core(canvas, x, y, half, bleed, excess)
+        else:
+            _add_core(canvas, x, y, half / 2, conditions, rng)
+        if radius:
+            _mask_disc(canvas, x, y, min(radius, min(canvas.shape) / 3))
+
+
+def _mask_core(canvas: Canvas, x: float, y: float, half: float, bleed: float, excess: float) -> None:
+    """Mask a rounded box with a bar along the column and, around the brightest, a short one along the row."""
+    tall = 1.2 * half
+    canvas.block(y - tall, y + tall, x - half + 2, x + half - 2, MaskPlane.SAT)
+    canvas.block(y - tall + 2, y + tall - 2, x - half, x + half, MaskPlane.SAT)
+    if excess > 0.8:
+        canvas.block(y - bleed, y + bleed, x - 0.45 * half, x + 0.45 * half, MaskPlane.SAT)
+    if excess > 1.5:
+        canvas.block(y - 3, y + 3, x - 1.6 * half, x + 2.0 * half, MaskPlane.SAT)
+
+
+def _mask_disc(canvas: Canvas, x: float, y: float, radius: float) -> None:
+    ny, nx = canvas.shape
+    top, bottom = max(int(y - radius), 0), min(int(y + radius) + 2, ny)
+    left, right = max(int(x - radius), 0), min(int(x + radius) + 2, nx)
+    if top < bottom and left < right:
+        rows, columns = np.ogrid[top:bottom, left:right]
+        inside = (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
+        canvas.mask[top:bottom, left:right][inside] |= np.uint16(MaskPlane.SAT)
+
+
+def _add_core(
+    canvas: Canvas, x: float, y: float, half: float, conditions: Conditions, rng: np.random.Generator
+) -> None:
+    """Draw the chaos that is left of an unmasked saturated core: large values of both signs."""
+    size = 2 * int(np.ceil(half)) + 1
+    offset = np.arange(size) - size // 2
+    shape = np.exp(-(offset[:, None] ** 2 + offset[None, :] ** 2) / (2 * (half / 2) ** 2))
+    depth = conditions.noise.sigma * rng.uniform(40, 200)
+    pixels = depth * shape * rng.normal(rng.choice([-0.4, 0.4]), 1.0, (size, size))
+    add_stamp(canvas.signal, pixels.astype(np.float32), round(y) - size // 2, round(x) - size // 2)
+
+
+def _add_bleed(
+    canvas: Canvas, x: float, y: float, bleed: float, masked: bool, conditions: Conditions, rng: np.random.Generator
+) -> None:
+    """Draw charge along the column, beyond the mask or instead of it."""
+    reach = int(bleed * (1.4 if masked else 1.0)) + 1
+    rows = np.arange(-reach, reach + 1)
+    level = conditions.noise.sigma * rng.uniform(1, 12) * rng.choice([-1.0, 1.0, 1.0])
+    fall = np.exp(-np.maximum(np.abs(rows) - 0.8 * bleed, 0) / (0.25 * bleed + 1))
+    across = np.array([0.3, 1.0, 0.9, 0.2])
+    pixels = (level * fall[:, None] * across[None, :]).astype(np.float32)
+    add_stamp(canvas.signal, pixels, round(y) - reach, round(x) - 2)
+
+
+def _add_spikes(
+    canvas: Canvas,
+    x: float,
+    y: float,
+    excess: float,
+    half: float,
+    conditions: Conditions,
+    rng: np.random.Generator,
+) -> None:
+    """Draw four arms that fade outwards, each of its own sign: spikes do not subtract cleanly."""
+    reach = 2.2 * half + 14 * excess + rng.uniform(0, 20)
+    base = conditions.preset.spike_angle + rng.normal(0, 1.0)
+    for arm in range(4):
+        level = conditions.noise.sigma * rng.normal(0, 4 + 5 * excess)
+        angle = np.deg2rad(base + 90 * arm)
+        distance = np.arange(0, reach, 0.5)
+        light = 0.5 * level * np.exp(-distance / (0.35 * reach))
+        for side, share in ((-1.0, 0.25), (0.0, 0.5), (1.0, 0.25)):
+            _splat(
+                canvas.signal,
+                x + distance * np.cos(angle) - side * np.sin(angle),
+                y + distance * np.sin(angle) + side * np.cos(angle),
+                light * share,
+            )
+
+
+def _splat(
+    image: NDArray[np.float32], x: NDArray[np.float64], y: NDArray[np.float64], light: NDArray[np.float64]
+) -> None:
+    """Add points of light to ``image``, shared among the four pixels around each."""
+    ny, nx = image.shape
+    column, row = np.floor(x).astype(int), np.floor(y).astype(int)
+    right, up = x - column, y - row
+    for dy, dx, share in (
+        (0, 0, (1 - up) * (1 - right)),
+        (0, 1, (1 - up) * right),
+        (1, 0, up * (1 - right)),
+        (1, 1, up * right),
+    ):
+        inside = (row + dy >= 0) & (row + dy < ny) & (column + dx >= 0) & (column + dx < nx)
+        np.add.at(image, (row[inside] + dy, column[inside] + dx), (light * share)[inside].astype(np.float32))

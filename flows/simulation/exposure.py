@@ -7,16 +7,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from flows.simulation.artefacts import add_background, add_ghosts, add_satellites
-from flows.simulation.canvas import Canvas, blank_canvas
+from flows.simulation.asteroids import add_asteroids, add_variables
+from flows.simulation.canvas import Canvas, add_stamp, blank_canvas, moffat
 from flows.simulation.conditions import Conditions, conditions_of
-from flows.simulation.defects import add_bad_pixels, add_border, add_cosmic_rays
+from flows.simulation.defects import add_bad_pixels, add_border, add_cosmic_rays, add_saturated
 from flows.simulation.galaxies import draw_galaxies, galaxies_on
 from flows.simulation.presets import Preset, find_preset
-from flows.simulation.saturation import add_saturated
-from flows.simulation.sources import add_asteroids, add_variables
 from flows.simulation.stars import Stars, add_residuals, mismatch_of, stars_on
 from flows.simulation.truth import truth_table
-from schemas.mask import UNUSABLE, MaskPlane
+from schemas.pixels import UNUSABLE, MaskPlane
 
 
 @dataclass(frozen=True)
@@ -110,3 +109,41 @@ def draw_layers(conditions: Conditions, stars: Stars) -> Canvas:
     add_cosmic_rays(canvas, conditions)
     add_border(canvas, conditions)
     return canvas
+
+
+_SKY = 25.0  # times the noise: level of the science image's sky
+_TEMPLATE_NOISE = 0.2  # times that of the difference
+_REACH = (6, 12, 24, 60)
+
+
+def science_and_template(exposure: SimulatedExposure) -> dict[str, NDArray[np.float32]]:
+    """Give the planes ``science`` and ``template``, float32, pixel units, NaN where the difference is.
+
+    The template holds the stars and little noise; the science image is template + difference + sky.
+    """
+    conditions = exposure.conditions
+    sigma = conditions.noise.sigma
+    bands = conditions.preset.field_bands
+    rng = conditions.field_stream(f"template/{conditions.band}" if bands else "template")
+    template = rng.standard_normal(conditions.preset.shape, dtype=np.float32) * np.float32(_TEMPLATE_NOISE * sigma)
+    _draw_stars(template, exposure)
+    if exposure.galaxies is not None:
+        template += exposure.galaxies
+    template[np.isnan(exposure.difference)] = np.nan
+    return {"science": template + exposure.difference + np.float32(_SKY * sigma), "template": template}
+
+
+def _draw_stars(image: NDArray[np.float32], exposure: SimulatedExposure) -> None:
+    psf, stars = exposure.conditions.psf, exposure.stars
+    limit = np.float32(exposure.conditions.preset.saturation)
+    zero = np.zeros(1)
+    for x, y, flux in zip(stars.x, stars.y, stars.flux, strict=True):
+        edges = flux * moffat(np.array(_REACH, float) * psf.fwhm / 2, zero, np.array(psf.fwhm), psf.beta, zero, zero)
+        step = min(int(np.sum(edges > 0.1 * exposure.conditions.noise.sigma)), len(_REACH) - 1)
+        half = int(np.ceil(_REACH[step] * psf.fwhm / 2))
+        offset = np.arange(-half, half + 1.0)
+        g1, g2 = psf.shear_at(x, y)
+        star = moffat(
+            offset[None, :] + round(x) - x, offset[:, None] + round(y) - y, psf.fwhm_at(x, y), psf.beta, g1, g2
+        )
+        add_stamp(image, np.minimum(flux * star, limit).astype(np.float32), round(y) - half, round(x) - half)

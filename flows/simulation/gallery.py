@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import label
 
 from flows.simulation.canvas import Canvas
+from flows.simulation.defects import DISC_STEPS
 from flows.simulation.exposure import SimulatedExposure, draw_layers, simulate_exposure
-from flows.simulation.saturation import DISC_STEPS
-from schemas.mask import UNUSABLE, MaskPlane
+from schemas.pixels import UNUSABLE, MaskPlane
 
 Place = tuple[str, float, float]
 _HALF = 32  # px
@@ -45,14 +45,14 @@ def gallery(preset: str, seed: int, path: Path) -> None:
             _show(axes, exposure.difference[::5, ::5], exposure.conditions.noise.sigma, f"{preset}, seed {seed}")
     panels = list(right.subplots(5, 3).flat)
     for axes, (exposure, (name, x, y)) in zip(panels, found.values(), strict=False):
-        _show(axes, cutout(exposure.difference, x, y), exposure.conditions.noise.sigma, name)
+        _show(axes, gallery_cutout(exposure.difference, x, y), exposure.conditions.noise.sigma, name)
     for axes in panels[len(found) :]:
         axes.set_axis_off()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=60, metadata={"Software": None})
 
 
-def cutout(image: NDArray[np.float32], x: float, y: float) -> NDArray[np.float32]:
+def gallery_cutout(image: NDArray[np.float32], x: float, y: float) -> NDArray[np.float32]:
     """Give the (64, 64) pixels around (x, y), NaN beyond the image."""
     padded = np.pad(image, _HALF, constant_values=np.nan)
     row, column = round(y), round(x)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from flows.simulation.streams import stream
+from flows.simulation.presets import random_stream
 from schemas.errors import Misconfigured
 
 PER_FILE = 100
@@ -98,7 +98,7 @@ def _injected(truth: pa.Table) -> Any:
     rows = []
     for place, row in enumerate(streaks):
         # Which way it moves along its trail shows in the challenge's angles, and nowhere on the image.
-        turned = 180.0 * int(stream("llnl/direction", row["visit"], place).integers(2))
+        turned = 180.0 * int(random_stream("llnl/direction", row["visit"], place).integers(2))
         length = round(row["length_px"])
         side = length + _BOX
         left, low = (round(row[axis] + 1 - side / 2) for axis in "xy")

@@ -12,15 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from flows.adapters.writable_folder import writable_folder
 from flows.simulation.camera import detector_count
-from flows.simulation.exposure import simulate_exposure
+from flows.simulation.exposure import science_and_template, simulate_exposure
+from flows.simulation.fits_files import write_rubin, write_ztf
 from flows.simulation.llnl_files import write_llnl
-from flows.simulation.planes import science_and_template
 from flows.simulation.presets import Preset
-from flows.simulation.rubin_files import write_rubin
-from flows.simulation.truth_objects import night_objects
-from flows.simulation.ztf_files import write_ztf
+from flows.simulation.truth import night_objects
+from flows.storage.layout import writable_folder
 from schemas.errors import Misconfigured
 
 Result = TypeVar("Result")
@@ -30,7 +28,7 @@ OBJECTS = "truth_objects.parquet"
 
 
 @dataclass(frozen=True)
-class Night:
+class SimulatedNight:
     """What to simulate, and where to.
 
     Attributes
@@ -68,7 +66,9 @@ class Written:
     streaks: int
 
 
-def simulate_night(night: Night, workers: int = 1, progress: Callable[[int], None] = lambda done: None) -> Written:
+def simulate_night(
+    night: SimulatedNight, workers: int = 1, progress: Callable[[int], None] = lambda done: None
+) -> Written:
     """Simulate and write a night.
 
     Parameters
@@ -117,10 +117,10 @@ def simulate_night(night: Night, workers: int = 1, progress: Callable[[int], Non
     return Written(tuple(files[0] for files in paths if files), everything, target, len(cases), streaks)
 
 
-Case = tuple[Night, int, int]
+Case = tuple[SimulatedNight, int, int]
 
 
-def _written(night: Night, cases: list[Case], workers: int) -> Iterator[tuple[tuple[Path, ...], pa.Table]]:
+def _written(night: SimulatedNight, cases: list[Case], workers: int) -> Iterator[tuple[tuple[Path, ...], pa.Table]]:
     if night.form == "fits":
         return _run(_write_fits, cases, workers)
     return write_llnl(_run(_pixels, cases, workers), len(cases), night.folder)

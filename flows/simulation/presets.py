@@ -1,6 +1,9 @@
-"""What each simulated survey is like."""
+"""What each simulated survey is like, and the random numbers of its parts."""
 
+import zlib
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from schemas.errors import Misconfigured
 
@@ -262,3 +265,16 @@ def find_preset(
             )
         preset = replace(preset, shape=shape)
     return preset if bands is None else in_bands(preset, bands)
+
+
+def random_stream(purpose: str, *key: int) -> np.random.Generator:
+    """Give the random generator for one purpose and key, the same in every process.
+
+    Parameters
+    ----------
+    purpose
+        What is drawn, e.g. ``"ztf/stars"``.
+    key
+        Non-negative integers that identify the case: seed, visit index, detector.
+    """
+    return np.random.default_rng(np.random.SeedSequence([zlib.crc32(purpose.encode()), *key]))

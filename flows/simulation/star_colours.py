@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.archive_columns import BANDS
-from schemas.stellar_class import STELLAR_CLASSES
+from schemas.classes import STELLAR_CLASSES
 
 _UBV = {
     "O": ((-1.175, -0.62, -0.26), (-1.130, -0.62, -0.25), (-1.110, -0.62, -0.24)),
@@ -72,7 +72,7 @@ def star_table(
     seed
         Of everything.
     classes
-        Of `schemas.stellar_class.STELLAR_CLASSES`.
+        Of `schemas.classes.STELLAR_CLASSES`.
     bright, faint
         r before extinction, mag, uniform.
 

@@ -1,1 +1,1 @@
-"""Training and evaluation of the models."""
+"""Training and evaluation of the models, on simulated nights and archives."""

@@ -1,4 +1,4 @@
-"""Candidates of an exposure as a detector and the stages behind it give them, and which of them are real."""
+"""Candidates of an exposure as a detector and the stages behind it give them, labelled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,21 +10,40 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from flows.adapters.weights import load_model
-from flows.adapters.zarr_tiles import TileStore
-from flows.search_grid import search_grid
-from flows.training.examples import Example
-from flows.training.level import false_level
-from kernels.detector import Detector
-from kernels.matching import Targets, match_detections, on_satellite
+from flows.pipeline.models import load_model
+from flows.pipeline.stage_run import search_grid
+from flows.storage.zarr_tiles import TileStore
+from flows.training.examples import Example, truth_targets
+from kernels.search.detector import Detector
+from kernels.statistics.matching import Targets, match_detections, on_satellite
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.reliability import FEATURES, STATIC, UNKNOWN
+from schemas.model_card import FEATURES, STATIC, UNKNOWN
 from schemas.settings import DetectSettings, MeasureSettings, MergeSettings
 from schemas.stage import Context
 from stages.detect import STAGE as DETECT
 from stages.measure import Described, describe
 from stages.merge import STAGE as MERGE
+
+
+def false_level(scores: Sequence[NDArray[np.floating]], false_per_image: float) -> float:
+    """Give the least score at which there are at most ``false_per_image`` false ones per image.
+
+    Parameters
+    ----------
+    scores
+        Of the false ones of each image.
+    false_per_image
+        How many are allowed.
+
+    Returns
+    -------
+    float
+        Minus infinity if there are never more.
+    """
+    ordered = np.sort(np.concatenate(scores))[::-1]  # of their own type: what is next to a number depends on it
+    allowed = int(false_per_image * len(scores))
+    return float(np.nextafter(ordered[allowed], np.inf)) if allowed < len(ordered) else float("-inf")
 
 
 @dataclass(frozen=True)
@@ -35,7 +54,7 @@ class Labelled:
     ----------
     features : (n, len(FEATURES)) float32
     stamps : (n, CHANNELS, SIDE, SIDE) float16
-        See `kernels.stamps`.
+        See `kernels.measure.reliability`.
     label : (n,)
         1 found a streak, 2 lies on a satellite (real, but not asked for), 0 false, -1 neither (a point source, a
         streak mostly hidden, a second find).
@@ -81,7 +100,7 @@ def candidates(example: Example, detector: str, wrong_psf: bool) -> list[Labelle
     }
     found = []
     for info in (store.info, misjudged(store.info)) if wrong_psf else (store.info,):
-        hits = search(planes, info, detector)
+        hits = search_example(planes, info, detector)
         streaks = MERGE({"hit": hits, **planes}, Context(info, None, MergeSettings()))
         described = describe({"streak": streaks, **planes}, Context(info, None, MeasureSettings()))
         found.append(label_candidates(described, example.truth))
@@ -98,7 +117,7 @@ def unless_flooded(example: Example, detector: str, wrong_psf: bool) -> list[Lab
         return []
 
 
-def search(planes: dict[str, NDArray[np.generic]], info: ExposureInfo, detector: str) -> pa.Table:
+def search_example(planes: dict[str, NDArray[np.generic]], info: ExposureInfo, detector: str) -> pa.Table:
     """Give the hits of a whole exposure, searched as one tile."""
     settings = DetectSettings(model=detector)
     tile = search_grid(settings).whole(info.shape)
@@ -131,7 +150,7 @@ def without_science(one: Labelled, share: float = 1.0, seed: int = 0) -> Labelle
 
 def label_candidates(described: Described, truth: pa.Table) -> Labelled:
     """Label measured candidates by the truth of their exposure; the greater summed logit has first choice."""
-    targets, table = targets_of(truth), described.table
+    targets, table = truth_targets(truth), described.table
     x, y, score = (table[name].to_numpy().astype(np.float64) for name in ("x", "y", "logitSum"))
     matches = match_detections(x, y, score, targets)
     label = np.where(matches.target >= 0, 1, np.where(matches.false, 0, -1))
@@ -140,18 +159,14 @@ def label_candidates(described: Described, truth: pa.Table) -> Labelled:
     return Labelled(described.features, stamps, label, matches.target, targets, snr)
 
 
-def targets_of(truth: pa.Table) -> Targets:
-    """Take what `match_detections` needs from a `TRUTH` table of one exposure."""
-    columns = (truth[name].to_numpy().astype(np.float64) for name in ("x", "y", "length_px", "angle_deg", "visible"))
-    return Targets(np.array(truth["kind"].to_pylist(), dtype=np.str_), *columns)
-
-
-def threshold_at(examples: Sequence[Labelled], scores: Sequence[NDArray[np.floating]], false_per_image: float) -> float:
+def candidate_threshold(
+    examples: Sequence[Labelled], scores: Sequence[NDArray[np.floating]], false_per_image: float
+) -> float:
     """Give the least score at which there are at most ``false_per_image`` false candidates per image."""
     return false_level([score[one.label == 0] for one, score in zip(examples, scores, strict=True)], false_per_image)
 
 
-def completeness(
+def candidate_completeness(
     examples: Sequence[Labelled], scores: Sequence[NDArray[np.floating]], threshold: float, least_snr: float
 ) -> tuple[int, int, float]:
     """Give streaks found and present at or above ``least_snr``, and false candidates per image, at a threshold."""

@@ -9,17 +9,145 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from flows.adapters.weights import write_model
-from flows.training.candidates import cached_detector
-from flows.training.cell_crops import CropPlan
-from flows.training.cell_fit import CellFit, fit_cells
-from flows.training.cell_scan import bright_places, hard_places, spots_on
-from flows.training.examples import Example, map_in_processes
-from flows.training.field import open_field
-from flows.training.recovery import Recovery, recovery
-from kernels.dense_search import DenseSearch, dense_grid
+from flows.pipeline.weights import write_model
+from flows.training.candidates import cached_detector, false_level
+from flows.training.cell_fit import CellFit, CropPlan, fit_cells
+from flows.training.examples import Example, TrainingField, map_in_processes, open_field
+from kernels.image.search_image import Places, SearchImage
 from kernels.nets.streak_net import CELL, PLANES, StreakNet
+from kernels.search.dense_search import DenseSearch, dense_grid
+from kernels.statistics.completeness import Share
+from kernels.statistics.matching import Targets, match_detections, segment_distance
+
+_CLEAR_PX = 10.0  # from every source, to be a hard place
+_SPREAD = 4.0  # below its peak, log odds still belong to a place
+
+
+@dataclass(frozen=True)
+class Spots:
+    """Connected cells above a floor: (n,) centre, px, highest log odds."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    peak: NDArray[np.float64]
+
+
+def spots_on(search: DenseSearch, field: TrainingField, floor: float) -> Spots:
+    """Search an exposure and give what stands out.
+
+    Parameters
+    ----------
+    search
+        The network.
+    field
+        The exposure.
+    floor
+        Least log odds of a cell.
+    """
+    ny, nx = field.pixels.shape
+    plane = SearchImage.of(field.info, np.asarray(field.pixels), np.asarray(field.usable))
+    logits, _ = search.search(plane, Places(0, 0, ny // CELL, nx // CELL, CELL))
+    return spots(logits.reshape(ny // CELL, nx // CELL), floor)
+
+
+def spots(logits: NDArray[np.float32], floor: float) -> Spots:
+    """Join neighbouring cells of (rows, columns) log odds to spots; their centre is that of the brightest cells."""
+    label, count = ndimage.label(logits > floor, np.ones((3, 3)))
+    row, column = np.nonzero(label)
+    of, value = label[row, column] - 1, logits[row, column].astype(np.float64)
+    peak = np.full(count, -np.inf)
+    np.maximum.at(peak, of, value)
+    weight = np.where(value > peak[of] - _SPREAD, 1 / (1 + np.exp(-value)), 0.0)
+    total = np.bincount(of, weight, count)
+    x, y = (np.bincount(of, weight * place, count) / total * CELL + (CELL - 1) / 2 for place in (column, row))
+    return Spots(x, y, peak)
+
+
+def hard_places(search: DenseSearch, field: TrainingField, floor: float) -> NDArray[np.float64]:
+    """Give what looks like a trail and is none, (n, 3): x, y, px, and how often to show it."""
+    found = spots_on(search, field, floor)
+    free = np.ones(len(found.x), bool)
+    targets = field.targets
+    for n in np.flatnonzero(~field.dark):
+        line = (targets.x[n], targets.y[n], targets.length[n], targets.angle[n])
+        free &= segment_distance(found.x, found.y, *line) > _CLEAR_PX
+    often = 1 / (1 + np.exp(-(found.peak[free] - 1.0))) + 0.03
+    return np.column_stack([found.x[free], found.y[free], often])
+
+
+def bright_places(field: TrainingField, snr: float) -> NDArray[np.float64]:
+    """Give peaks of the smoothed image as hard places of a network that knows nothing yet; see `hard_places`."""
+    info = field.info
+    values = np.where(field.usable, (field.pixels - info.background) / info.noise, 0).astype(np.float32)
+    smooth = torch.from_numpy(ndimage.gaussian_filter(values, info.psf.fwhm_px / 2.355))
+    smooth = smooth / (1.4826 * smooth.abs().median())
+    highest = torch.nn.functional.max_pool2d(smooth[None, None], 5, 1, 2)[0, 0]
+    y, x = ((smooth == highest) & (smooth > snr)).nonzero(as_tuple=True)
+    return np.column_stack([x.numpy(), y.numpy(), np.ones(len(x))]).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class RecoveryCurve:
+    """Scored positions on one exposure, against the truth.
+
+    Attributes
+    ----------
+    snr : (streaks,)
+        Matched-filter S/N of the streaks that are asked for.
+    score : (streaks,)
+        Of the position that found each; minus infinity if none did.
+    false : (n,)
+        Scores of the positions that found nothing.
+    """
+
+    snr: NDArray[np.float64]
+    score: NDArray[np.float64]
+    false: NDArray[np.float64]
+
+    @staticmethod
+    def of(
+        x: NDArray[np.float64],
+        y: NDArray[np.float64],
+        score: NDArray[np.float64],
+        targets: Targets,
+        snr: NDArray[np.float64],
+    ) -> "RecoveryCurve":
+        """Match positions (px) and their scores with what is there."""
+        matches = match_detections(x, y, score, targets)
+        best = np.full(len(snr), -np.inf)
+        hit = matches.target >= 0
+        best[matches.target[hit]] = score[hit]
+        asked = targets.counted
+        return RecoveryCurve(snr[asked], best[asked], score[matches.false])
+
+
+def level_at(found: Sequence[RecoveryCurve], false_per_image: float) -> float:
+    """Give the least score at which there are at most ``false_per_image`` false positions per image."""
+    return false_level([one.false for one in found], false_per_image)
+
+
+def share_found(found: Sequence[RecoveryCurve], level: float, least: float, below: float = np.inf) -> Share:
+    """Give the share of the streaks with ``least`` <= S/N < ``below`` that scored at least ``level``."""
+    snr, score = (np.concatenate([getattr(one, name) for one in found]) for name in ("snr", "score"))
+    asked = (snr >= least) & (snr < below)
+    # Where no false position is left, the level is minus infinity; so is the score of a streak that nothing found.
+    passed = (score >= level) & (score > -np.inf)
+    return Share(int((asked & passed).sum()), int(asked.sum()))
+
+
+def recovery(found: Sequence[RecoveryCurve], rates: tuple[float, ...] = (0.5, 1.0, 10.0)) -> dict[str, Any]:
+    """Give completeness for S/N >= 7 and >= 10 at some numbers of false positions per image."""
+    return {
+        f"at {rate:g} false": {
+            f"c{least:g}": [share.found, share.n]
+            for least in (7.0, 10.0)
+            for share in [share_found(found, level_at(found, rate), least)]
+        }
+        for rate in rates
+    }
+
 
 Say = Callable[[str], None]
 
@@ -120,7 +248,7 @@ def _write(out: Path, net: StreakNet, plan: CellPlan, about: dict[str, Any], fig
             "planes": PLANES,
             "cell": CELL,
             "dtype": "float32",
-            "normalisation": "in units of the noise; see kernels.dense_input",
+            "normalisation": "in units of the noise; see kernels.search.dense_search",
             "grid": vars(grid),
         },
         "classes": ("nothing", "trail"),
@@ -143,10 +271,10 @@ def _hard(weights: Path, example: Example) -> tuple[str, NDArray[np.float64]]:
     return field.name, hard_places(_search(weights), field, _MINED)
 
 
-def _recovered(weights: Path, example: Example) -> Recovery:
+def _recovered(weights: Path, example: Example) -> RecoveryCurve:
     field = open_field(example)
     spots = spots_on(_search(weights), field, _MINED)
-    return Recovery.of(spots.x, spots.y, spots.peak, field.targets, field.snr)
+    return RecoveryCurve.of(spots.x, spots.y, spots.peak, field.targets, field.snr)
 
 
 def _search(weights: Path) -> DenseSearch:

@@ -12,11 +12,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import StratifiedGroupKFold
 
 from flows.training.spectral_sample import Sample
-from kernels.class_model import LEAST_BANDS
-from kernels.class_trees import ClassTrees, class_logits
-from kernels.colour_features import bands_present
-from kernels.nearest_colour import class_means
-from kernels.novelty import novelty
+from kernels.objects.class_model import LEAST_BANDS, ClassTrees, bands_present, class_logits, class_means, novelty
 from schemas.archive_columns import BANDS
 
 _BANDS = len(BANDS)
@@ -58,14 +54,14 @@ def fit_class_model(sample: Sample, features: tuple[str, ...], plan: ClassFit, s
     sample
         Training rows of at least three classes.
     features
-        See `schemas.class_features`.
+        See `schemas.archive_columns`.
     plan, seed
         How, and of everything random.
 
     Returns
     -------
     dict
-        Of `kernels.class_model.class_model`.
+        Of `kernels.objects.class_model.class_model`.
     """
     codes, bands, logits, far = [], [], [], []
     for fit, judge in _folds(sample, seed):

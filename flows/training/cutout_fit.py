@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from flows.training.verdict_fit import turned
+from flows.training.reliability_fit import turned
 from schemas.errors import Misconfigured
 
 Inputs = tuple[torch.Tensor, ...]
@@ -38,7 +38,7 @@ class CutoutFit:
 
 
 @dataclass(frozen=True)
-class Epoch:
+class CutoutEpoch:
     """Mean loss and accuracy of one pass, on the training and on the validation cutouts."""
 
     loss: float
@@ -55,7 +55,7 @@ def fit_cutouts(
     seed: int,
     change: Change = lambda inputs, _: inputs,
     say: Callable[[str], None] = lambda line: None,
-) -> tuple[Epoch, ...]:
+) -> tuple[CutoutEpoch, ...]:
     """Fit ``net`` in place, keep the weights of the best pass, give its history.
 
     Parameters
@@ -89,7 +89,7 @@ def fit_cutouts(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, plan.rate, total_steps=plan.epochs * steps, pct_start=0.15
     )
-    history: list[Epoch] = []
+    history: list[CutoutEpoch] = []
     best: dict[str, Any] = {}
     for number in range(plan.epochs):
         net.train()
@@ -109,7 +109,7 @@ def fit_cutouts(
             sums += [float(loss.detach()) * len(part), float(right)]
         checked = apply(net, validation[0])
         held = torch.from_numpy(validation[1])
-        epoch = Epoch(
+        epoch = CutoutEpoch(
             sums[0] / len(label),
             sums[1] / len(label),
             float(_loss(torch.from_numpy(checked), held, weight)),

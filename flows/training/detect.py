@@ -8,20 +8,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-from flows.adapters.weights import read_card
-from flows.adapters.writable_folder import writable_folder
-from flows.training.boosted_fit import TreeFit
-from flows.training.boosted_train import BOOSTED, Examples, train_boosted
-from flows.training.candidate_card import write_matched_filter
+from flows.pipeline.weights import read_card
+from flows.storage.layout import writable_folder
+from flows.training.boosted import BOOSTED, Examples, TreeFit, train_boosted
+from flows.training.candidate_set import write_matched_filter
 from flows.training.cell_fit import CellFit
 from flows.training.cells import CellPlan, train_cells
 from flows.training.examples import Example, Wanted, make_sets
 from flows.training.region_fit import RegionFit
-from flows.training.region_train import RegionPlan, train_region
-from flows.training.two_stage_fit import NetFit
-from flows.training.two_stage_train import TwoStagePlan, train_two_stage
-from flows.training.verdict import Sets, VerdictPlan, calibrate_verdict, require_verdict, train_verdict
-from flows.training.verdict_fit import VerdictFit
+from flows.training.regions import RegionPlan, train_region
+from flows.training.reliability import Sets, VerdictPlan, calibrate_verdict, require_verdict, train_verdict
+from flows.training.reliability_fit import VerdictFit
+from flows.training.two_stage import NetFit, TwoStagePlan, train_two_stage
 from flows.training.windows import WindowPlan, train_windows
 
 Say = Callable[[str], None]
@@ -73,7 +71,7 @@ class TrainPlan:
     seed: int = 1
 
 
-def quick_plan(seed: int) -> TrainPlan:
+def quick_search_plan(seed: int) -> TrainPlan:
     """Give a plan that is done in minutes, to see that everything runs."""
     few = (Wanted("ztf", 2), Wanted("llnl", 1))
     fit = CellFit(40)

@@ -11,17 +11,23 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from flows.adapters.probe import probe
-from flows.adapters.sources import Source, list_sources
-from flows.adapters.zarr_tiles import write_exposure
-from flows.ingest import prepare
-from flows.simulation.night import Night, simulate_night
+from flows.inputs.ingest import prepare
+from flows.inputs.probe import probe
+from flows.inputs.source import Source
+from flows.inputs.sources import list_sources
+from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import crowded, find_preset
+from flows.storage.zarr_tiles import TileStore, write_exposure
+from kernels.statistics.matching import LEAST_VISIBLE, Targets
 from schemas.errors import Misconfigured
+from schemas.exposure import ExposureInfo
+from schemas.pixels import UNUSABLE
 from schemas.settings import Settings
 
 Item = TypeVar("Item")
@@ -88,7 +94,7 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
             )
     else:
         preset = crowded(find_preset(wanted.preset, wanted.streaks, wanted.shape), wanted.crowding)
-        simulate_night(Night(preset, seed, visits=1, detectors=wanted.count, folder=raw), workers)
+        simulate_night(SimulatedNight(preset, seed, visits=1, detectors=wanted.count, folder=raw), workers)
     truth = pq.read_table(raw / "truth.parquet")
     sources = list_sources([str(raw)], Settings())
     stores = list(map_in_processes(partial(_tile, folder), sources, workers))
@@ -156,3 +162,61 @@ def _tile(folder: Path, source: Source) -> tuple[Path, int, int]:
     if not path.exists():
         write_exposure(path, *prepare(source, settings), settings.tiles, "training")
     return path, key.visit, key.detector
+
+
+def truth_targets(truth: pa.Table) -> Targets:
+    """Take what `match_detections` needs from a `TRUTH` table of one exposure."""
+    columns = (truth[name].to_numpy().astype(np.float64) for name in ("x", "y", "length_px", "angle_deg", "visible"))
+    return Targets(np.array(truth["kind"].to_pylist(), dtype=np.str_), *columns)
+
+
+_BRIGHT_ENOUGH = 4.2  # S/N: fainter ones teach only doubt
+
+
+@dataclass(frozen=True)
+class TrainingField:
+    """Pixels of an exposure, mapped from disk, and what is on it.
+
+    Attributes
+    ----------
+    name
+        Of the exposure.
+    info
+        Its noise, PSF and gain.
+    pixels : (ny, nx) float32
+        Pixel units.
+    usable : (ny, nx) bool
+        Pixels that count.
+    targets, snr
+        Sources; their matched-filter S/N, negative for one that is fainter than on the template.
+    """
+
+    name: str
+    info: ExposureInfo
+    pixels: NDArray[np.float32]
+    usable: NDArray[np.bool_]
+    targets: Targets
+    snr: NDArray[np.float64]
+
+    @property
+    def wanted(self) -> NDArray[np.bool_]:
+        """Sources that the network should find, (sources,)."""
+        clear = (self.targets.visible >= LEAST_VISIBLE) & (self.snr >= _BRIGHT_ENOUGH)
+        return (self.targets.kind == "streak") & clear
+
+    @property
+    def dark(self) -> NDArray[np.bool_]:
+        """Sources that are holes in the image: nothing to be found, (sources,)."""
+        return self.snr < 0
+
+
+def open_field(example: Example) -> TrainingField:
+    """Map the pixels of an example; they are unpacked beside its tiles the first time."""
+    store = TileStore.open(example.store)
+    paths = [example.store.with_suffix(f".{name}.npy") for name in ("pixels", "usable")]
+    if not paths[1].exists():
+        np.save(paths[0], store.read_all("difference"))
+        np.save(paths[1], (store.read_all("mask") & np.uint16(UNUSABLE)) == 0)
+    pixels, usable = (np.load(path, mmap_mode="r") for path in paths)
+    targets, snr = truth_targets(example.truth), example.truth["snr"].to_numpy().astype(np.float64)
+    return TrainingField(example.store.stem, store.info, pixels, usable, targets, snr)

@@ -5,14 +5,68 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from flows.training.examples import Example
-from flows.training.field import Field, open_field
-from flows.training.region_truth import Sources, sources_of
-from kernels.dense_input import dense_input
+from flows.training.examples import Example, TrainingField, open_field
+from kernels.image.search_image import SearchImage
 from kernels.nets.streak_net import CELL
-from kernels.plane import Plane
+from kernels.search.dense_search import dense_input
+
+Floats = NDArray[np.float64]
+
+
+class Sources(NamedTuple):
+    """What is on an image, or a square crop of it.
+
+    Attributes
+    ----------
+    boxes : (n, 4)
+        Of trails to be found: x0, y0, x1, y1, px.
+    lines : (m, 4)
+        Of what counts neither way, such as point sources: x, y, length, px, and angle, deg.
+    """
+
+    boxes: Floats
+    lines: Floats
+
+    def cropped(self, x0: int, y0: int, side: int, border: float) -> "Sources":
+        """Give those on a crop; trails whose middle is nearer than ``border`` px to its rim count neither way."""
+        first = np.array([x0, y0], float)
+        boxes, lines = self.boxes - np.tile(first, 2), self.lines - np.array([x0, y0, 0, 0])
+        middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+        inner = ((middle > border) & (middle < side - 1 - border)).all(1)
+        touching = ((middle + half > 0) & (middle - half < side - 1)).all(1) & ~inner
+        # A box knows no angle: a line as long as its longer side, along x, stands for the trail.
+        added = np.concatenate([middle, 2 * half.max(1, keepdims=True, initial=0), np.zeros((len(half), 1))], 1)
+        reach = lines[:, 2] / 2 + 20
+        close = ((lines[:, :2] > -reach[:, None]) & (lines[:, :2] < side + reach[:, None])).all(1)
+        return Sources(boxes[inner], np.concatenate([lines[close], added[touching]]))
+
+    def turned(self, turns: int, mirror: bool, side: int) -> "Sources":
+        """Give those on a crop that ``np.rot90(..., turns)`` has turned and, if asked, transposition mirrored."""
+        boxes, lines = self.boxes, self.lines
+        for _ in range(turns):
+            boxes = np.stack([boxes[:, 1], side - 1 - boxes[:, 2], boxes[:, 3], side - 1 - boxes[:, 0]], 1)
+            lines = np.stack([lines[:, 1], side - 1 - lines[:, 0], lines[:, 2], lines[:, 3] - 90], 1)
+        if mirror:
+            boxes = boxes[:, [1, 0, 3, 2]]
+            lines = np.stack([lines[:, 1], lines[:, 0], lines[:, 2], 90 - lines[:, 3]], 1)
+        return Sources(boxes, lines)
+
+
+def sources_of(truth: pa.Table, field: TrainingField) -> Sources:
+    """Take the boxes of the trails to be found from a truth table, and lines of all else that is there."""
+    targets, wanted = field.targets, field.wanted
+    lines = np.stack([targets.x, targets.y, targets.length, targets.angle], 1)
+    return Sources(true_boxes(truth)[wanted], lines[~wanted & ~field.dark])
+
+
+def true_boxes(truth: pa.Table) -> Floats:
+    """Take the boxes of all sources from a truth table, (sources, 4): to the edges of their outermost pixels."""
+    edges = [truth[f"box_{name}"].to_numpy().astype(np.float64) for name in ("xmin", "ymin", "xmax", "ymax")]
+    return np.stack(edges, 1) + np.array([-0.5, -0.5, 0.5, 0.5])
+
 
 SIDE = 224
 """Of a crop, px."""
@@ -23,7 +77,7 @@ BORDER = 5
 _MISJUDGED = 0.08  # standard deviation of ln FWHM between what the network is told and what is
 
 
-class Crop(NamedTuple):
+class RegionCrop(NamedTuple):
     """Described cells of a crop, (rows, columns, 48), and what is on it."""
 
     cells: NDArray[np.float32]
@@ -60,20 +114,20 @@ class CropDraw:
         """Say which places are hard: per exposure, (n, 2) x and y, px."""
         self._hard, self._shares = hard, shares
 
-    def crops(self, count: int) -> list[Crop]:
+    def crops(self, count: int) -> list[RegionCrop]:
         """Draw some."""
         return [self._crop() for _ in range(count)]
 
-    def _crop(self) -> Crop:
+    def _crop(self) -> RegionCrop:
         rng = self._rng
         n = int(rng.integers(len(self._fields)))
         x, y = self._middle(self._fields[n], self._sources[n].boxes)
         ny, nx = self._fields[n].pixels.shape
         corner = np.array([x, y]) - rng.uniform(BORDER * CELL + 4, SIDE - BORDER * CELL - 4, 2)
         x0, y0 = (int(value) for value in np.clip(corner, 0, np.array([nx, ny]) - SIDE))
-        return cut_crop(self._fields[n], self._sources[n], (x0, y0), rng)
+        return cut_region_crop(self._fields[n], self._sources[n], (x0, y0), rng)
 
-    def _middle(self, field: Field, boxes: NDArray[np.float64]) -> tuple[float, float]:
+    def _middle(self, field: TrainingField, boxes: NDArray[np.float64]) -> tuple[float, float]:
         rng, shares = self._rng, self._shares
         kind, hard = rng.uniform(), self._hard.get(field.name, np.empty((0, 2)))
         if kind < shares.trail and len(boxes):
@@ -86,7 +140,9 @@ class CropDraw:
         return rng.uniform(0, nx), rng.uniform(0, ny)
 
 
-def cut_crop(field: Field, sources: Sources, corner: tuple[int, int], rng: np.random.Generator) -> Crop:
+def cut_region_crop(
+    field: TrainingField, sources: Sources, corner: tuple[int, int], rng: np.random.Generator
+) -> RegionCrop:
     """Cut a crop whose first pixel is (x, y), and turn or mirror it: one of the eight symmetries."""
     x0, y0 = corner
     rows, columns = slice(y0, y0 + SIDE), slice(x0, x0 + SIDE)
@@ -96,8 +152,8 @@ def cut_crop(field: Field, sources: Sources, corner: tuple[int, int], rng: np.ra
         values = np.rot90(values, turns)
         return np.ascontiguousarray(values.T if mirror else values)
 
-    plane = Plane.of(field.info, turned(field.pixels[rows, columns]), turned(field.usable[rows, columns]))
+    plane = SearchImage.of(field.info, turned(field.pixels[rows, columns]), turned(field.usable[rows, columns]))
     fwhm = plane.fwhm_px * float(np.exp(rng.normal(0, _MISJUDGED)))
     plane = plane._replace(correlation=turned(plane.correlation), fwhm_px=fwhm)
     cells = dense_input(plane, 0, 0, SIDE // CELL, SIDE // CELL)
-    return Crop(cells, sources.cropped(x0, y0, SIDE, float(BORDER * CELL)).turned(turns, mirror, SIDE))
+    return RegionCrop(cells, sources.cropped(x0, y0, SIDE, float(BORDER * CELL)).turned(turns, mirror, SIDE))

@@ -1,4 +1,4 @@
-"""Fit a `RegionNet` to crops."""
+"""Which boxes hold a trail, and which of them are learnt from."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,60 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from flows.training.region_crops import BORDER, SIDE, Crop, CropDraw
-from flows.training.region_labels import balanced, label_boxes
-from flows.training.region_truth import Sources
-from kernels.boxes import encode
+from flows.training.region_crops import BORDER, SIDE, CropDraw, RegionCrop, Sources
 from kernels.nets.region_net import ANCHORS, UNIT, RegionNet
 from kernels.nets.streak_net import CELL
-from kernels.region_search import FURTHEST, anchor_boxes, look, propose
+from kernels.search.boxes import box_overlap, encode
+from kernels.search.region_search import FURTHEST, anchor_boxes, look_at_boxes, propose
+from kernels.statistics.matching import segment_distance
+
+BESIDE_PX = 8.0
+"""Boxes whose middle is so near to what counts neither way count neither way."""
+
+
+def label_boxes(
+    boxes: NDArray[np.float64], sources: Sources, positive: float, negative: float, best: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Tell what boxes are.
+
+    Parameters
+    ----------
+    boxes : (n, 4)
+        px.
+    sources
+        What is there.
+    positive, negative
+        Intersection over union from which on a box holds a trail, and below which it does not.
+    best
+        Whether the box that fits a trail best holds it, however badly it fits.
+
+    Returns
+    -------
+    label : (n,)
+        1 a trail, 0 none, -1 neither.
+    trail : (n,)
+        Index of the trail that fits best; 0 if there is none.
+    """
+    shared = box_overlap(boxes, sources.boxes)
+    most = shared.max(1, initial=0.0)
+    label = np.where(most >= positive, 1, np.where(most < negative, 0, -1))
+    trail = shared.argmax(1) if shared.shape[1] else np.zeros(len(boxes), np.int64)
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    for line in sources.lines:
+        label[(label == 0) & (segment_distance(middle[:, 0], middle[:, 1], *line) <= BESIDE_PX)] = -1
+    if best and len(boxes):
+        found = shared.max(0, initial=0.0) > 0
+        chosen = shared.argmax(0)[found]
+        label[chosen], trail[chosen] = 1, np.flatnonzero(found)
+    return label, trail
+
+
+def balanced(label: NDArray[np.int64], count: int, share: float, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draw boxes to learn from: at most ``share`` of ``count`` of label 1, the rest of label 0 (Ren et al. 2015)."""
+    trails, others = (rng.permutation(np.flatnonzero(label == kind)) for kind in (1, 0))
+    trails = trails[: int(share * count)]
+    return np.concatenate([trails, others[: count - len(trails)]])
+
 
 _SHOWN = 100  # batches between two reports
 _CELLS = SIDE // CELL
@@ -76,7 +123,7 @@ def fit_regions(net: RegionNet, draw: CropDraw, fit: RegionFit, seed: int, say: 
     return tuple(shown)
 
 
-def crop_losses(net: RegionNet, crops: Sequence[Crop], rng: np.random.Generator) -> torch.Tensor:
+def crop_losses(net: RegionNet, crops: Sequence[RegionCrop], rng: np.random.Generator) -> torch.Tensor:
     """Give the losses of a batch, (4,): is there a trail, and where, of the anchors; the same of the head."""
     cells = torch.from_numpy(np.stack([crop.cells for crop in crops])).permute(0, 3, 1, 2)
     features = net.features(cells)
@@ -89,7 +136,7 @@ def _anchor_losses(
     net: RegionNet,
     features: torch.Tensor,
     objectness: torch.Tensor,
-    crops: Sequence[Crop],
+    crops: Sequence[RegionCrop],
     rng: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     parts = [_anchor_sample(crop.sources, rng) for crop in crops]
@@ -126,7 +173,7 @@ def _head_losses(
     net: RegionNet,
     features: torch.Tensor,
     objectness: torch.Tensor,
-    crops: Sequence[Crop],
+    crops: Sequence[RegionCrop],
     rng: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     image, boxes = _proposals(net, features.detach(), objectness.detach(), crops, rng)
@@ -138,7 +185,7 @@ def _head_losses(
         shifts[of[hit]] = encode(crop.sources.boxes[trail[hit]], boxes[of[hit]])
     kept = label >= 0
     image, boxes, label, shifts = image[kept], boxes[kept], label[kept], shifts[kept]
-    odds, said = look(net, features, image, [crop.cells for crop in crops], boxes)
+    odds, said = look_at_boxes(net, features, image, [crop.cells for crop in crops], boxes)
     verdict = nn.functional.binary_cross_entropy_with_logits(odds, torch.from_numpy(label.astype(np.float32)))
     of = label == 1
     wanted = torch.from_numpy(shifts[of] * np.array(UNIT, np.float32))
@@ -146,7 +193,11 @@ def _head_losses(
 
 
 def _proposals(
-    net: RegionNet, features: torch.Tensor, objectness: torch.Tensor, crops: Sequence[Crop], rng: np.random.Generator
+    net: RegionNet,
+    features: torch.Tensor,
+    objectness: torch.Tensor,
+    crops: Sequence[RegionCrop],
+    rng: np.random.Generator,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Give the likeliest proposals of each crop, and its true boxes, moved a little."""
     best = objectness.amax(1)[:, BORDER:-BORDER, BORDER:-BORDER]

@@ -1,17 +1,160 @@
-"""Fit a screen: a small network that says about what the linear layers of a window network say."""
+"""Fit a screen, and find where it lets windows pass."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from flows.training.screen_rows import Rows
-from kernels.fused_net import Dense
+from flows.pipeline.models import load_model
+from flows.training.examples import Example
+from flows.training.windows import pixels
+from kernels.search.fused_net import Dense
+from kernels.search.fused_search import FusedSearch, Screen
+from kernels.statistics.completeness import binomial_interval
 from schemas.errors import Misconfigured
+from schemas.settings import DetectSettings
+
+WORST = 30
+"""Hits with the lowest guesses that tell how the guesses of further hits would fall off."""
+FOLDS = 3.0
+"""How many times the guesses' fall-off the level lies below the lowest: exp(3) = 20 times fewer hits are expected
+below than one in as many as it was calibrated on."""
+
+
+@dataclass(frozen=True)
+class Guessed:
+    """Guesses of the windows of one exposure, and what they were of: (n,) float32 both."""
+
+    guess: NDArray[np.float32]
+    logits: NDArray[np.float32]
+
+
+def safe_level(examples: list[Guessed], floor: float) -> float:
+    """Give the level that no hit of these exposures, and hardly one of others, is guessed below.
+
+    Parameters
+    ----------
+    examples
+        Exposures that the screen was not fitted on, with `WORST` hits or more in all.
+    floor
+        Log odds of a hit.
+
+    Raises
+    ------
+    Misconfigured
+        There are fewer hits.
+
+    Returns
+    -------
+    level
+        Log odds, ``floor`` at most: the lowest guess of a hit, less three times the mean distance by which the lowest
+        thirty lie below the highest of them (of an exponential tail, its scale).
+    """
+    hits = np.concatenate([one.guess[one.logits >= floor] for one in examples]).astype(np.float64)
+    if len(hits) < WORST:
+        raise Misconfigured(
+            "few_hits",
+            "the simulated exposures",
+            f"hold {len(hits)} hits of this network, {WORST} are needed to set a level.",
+            "train the network further, or give it a lower threshold.",
+        )
+    guess = np.sort(hits)[:WORST]
+    return float(min(guess[0] - FOLDS * (guess[-1] - guess[:-1]).mean(), floor))
+
+
+def screen_figures(examples: list[Guessed], presets: list[str], floor: float, level: float) -> dict[str, Any]:
+    """Count hits, hits lost and windows that pass, per preset, with 95 % intervals.
+
+    Parameters
+    ----------
+    examples
+        Exposures that neither the screen nor its level has seen.
+    presets
+        Of each of them.
+    floor, level
+        Log odds of a hit, and from which guesses pass.
+    """
+    figures: dict[str, Any] = {}
+    for preset in sorted(set(presets)):
+        mine = [one for one, name in zip(examples, presets, strict=True) if name == preset]
+        guess, logits = (np.concatenate([getattr(one, name) for one in mine]) for name in ("guess", "logits"))
+        hit, passed = logits >= floor, guess >= level
+        hits, lost = int(hit.sum()), int((hit & ~passed).sum())
+        figures[preset] = {
+            "exposures": len(mine),
+            "windows": len(guess),
+            "windows_passed": _share(int(passed.sum()), len(guess)),
+            "hits": hits,
+            "hits_lost": lost,
+            "share_lost_interval": list(binomial_interval(lost, hits)),
+            "lowest_guess_of_a_hit": round(float(guess[hit].min()), 4) if hits else None,
+        }
+    return figures
+
+
+def _share(count: int, of: int) -> dict[str, Any]:
+    low, high = binomial_interval(count, of)
+    return {"count": count, "share": round(count / max(of, 1), 5), "interval": [round(low, 5), round(high, 5)]}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Windows: features (n, features) float32 and exact log odds (n,) float32."""
+
+    features: NDArray[np.float32]
+    logits: NDArray[np.float32]
+
+    def take(self, index: NDArray[np.integer] | NDArray[np.bool_]) -> "Rows":
+        """Give some of them."""
+        return Rows(self.features[index], self.logits[index])
+
+    @classmethod
+    def join(cls, parts: "list[Rows]") -> "Rows":
+        """Put several into one."""
+        return cls(np.concatenate([part.features for part in parts]), np.concatenate([part.logits for part in parts]))
+
+
+def scored_rows(example: Example, model: str) -> Rows:
+    """Give all windows of an example that are scored, in order of the grid."""
+    search, settings = exact_search(model), DetectSettings()
+    image, usable, background = pixels(example)
+    rows, columns = ((n - settings.window) // settings.stride + 1 for n in image.shape)
+    features, scored = search.features(image[None], usable, background, (rows, columns), settings.stride)
+    return Rows(features[scored], search.log_odds(features[scored]))
+
+
+def telling_rows(example: Example, model: str, low: float, share: float) -> Rows:
+    """Give the windows of an example whose log odds are above ``low``, and a share of the others."""
+    rows = scored_rows(example, model)
+    drawn = np.random.default_rng(0).random(len(rows.logits)) < share
+    return rows.take((rows.logits > low) | drawn)
+
+
+def guessed(example: Example, model: str, layers: tuple[Dense, ...]) -> Guessed:
+    """Give what a screen of these layers guesses of all scored windows of an example, and their log odds."""
+    rows = scored_rows(example, model)
+    return Guessed(Screen(layers, -np.inf)(rows.features), rows.logits)
+
+
+@cache
+def exact_search(model: str) -> FusedSearch:
+    """Load the search with a network, in float32 on the processor.
+
+    Parameters
+    ----------
+    model
+        Shipped name, folder or URL.
+    """
+    scorer = load_model("detect", model)
+    search: FusedSearch = scorer.windows
+    return search
+
 
 Exact = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import pyplot as plt  # the backend comes first
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
@@ -15,13 +16,11 @@ from sklearn.inspection import permutation_importance
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from flows.training.spectral_compare import Compared, split
-from flows.training.spectral_models import pipeline
+from flows.training.spectral_compare import Compared, pipeline, split
 from flows.training.spectral_sample import Sample
-from kernels.multiclass_scores import ClassScores
+from kernels.statistics.class_scores import ClassScores
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # the backend comes first
 
 _DOTS = 4000
 _IMPORTANCE_ROWS = 4000
@@ -59,7 +58,7 @@ def importances(
     return found.importances_mean, found.importances_std
 
 
-def draw(
+def draw_comparison(
     sample: Sample,
     features: tuple[str, ...],
     found: Sequence[Compared],

@@ -8,16 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.adapters.archive_table import read_archive
+from flows.inputs.archive_table import read_archive
 from flows.simulation.star_colours import star_table
-from kernels.colour_features import colour_features
-from schemas.archive_columns import BANDS
-from schemas.class_features import columns_of
+from kernels.objects.class_model import colour_features
+from schemas.archive_columns import BANDS, columns_of
+from schemas.classes import (
+    GALAXY_CLASSES,
+    STELLAR_CLASSES,
+    SUPERCLASSES,
+    galaxy_class,
+    map_labels,
+    stellar_class,
+    superclass,
+)
 from schemas.errors import BadInput
-from schemas.galaxy_class import GALAXY_CLASSES, galaxy_class
-from schemas.label_map import map_labels
-from schemas.stellar_class import STELLAR_CLASSES, stellar_class
-from schemas.superclass import SUPERCLASSES, superclass
 
 TASKS = {
     "superclass": ("class", superclass, SUPERCLASSES),
@@ -70,7 +74,7 @@ def archive_sample(path: Path, task: str, features: tuple[str, ...]) -> Sample:
     Parameters
     ----------
     path
-        See `flows.adapters.archive_table`.
+        See `flows.inputs.archive_table`.
     task
         Of `TASKS`. Labels without a class are counted and left out.
     features
@@ -175,7 +179,7 @@ def with_stars(sample: Sample, count: int, seed: int) -> Sample:
     return replace(sample, columns=columns, code=code, group=group, notes={**sample.notes, "simulated_stars": count})
 
 
-def held_out(sample: Sample, share: float, seed: int) -> NDArray[np.bool_]:
+def held_out_rows(sample: Sample, share: float, seed: int) -> NDArray[np.bool_]:
     """Mark the groups that training never sees, about ``share`` of the rows, (n,) bool."""
     groups, place, size = np.unique(sample.group, return_inverse=True, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(groups))

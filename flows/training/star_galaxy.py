@@ -7,23 +7,26 @@ from typing import Any
 
 import torch
 
-from flows.adapters.cutout_files import CLASSES
-from flows.adapters.cutout_ztf import read_ztf_cutouts
-from flows.adapters.writable_folder import writable_folder
-from flows.digest import file_digest
+from flows.inputs.cutout_files import CLASSES, read_ztf_cutouts
 from flows.simulation.cutout_set import CutoutSet
 from flows.simulation.cutout_survey import DEEP, NIGHT
+from flows.storage.digest import file_digest
+from flows.storage.layout import writable_folder
 from flows.training.cutout_fit import CutoutFit
-from flows.training.cutout_sets import challenge, simulated
-from flows.training.star_galaxy_inputs import CONFIGURATIONS
-from flows.training.star_galaxy_multi import OURS, Splits, fit_multi
-from flows.training.star_galaxy_own import OwnPlan, Say
-from flows.training.star_galaxy_pictures import draw_confusion, draw_curves, draw_scores
-from flows.training.star_galaxy_planes import fit_models
-from flows.training.star_galaxy_real import train_single
-from flows.training.star_galaxy_report import OF_NIGHTS, difference, figures_of, require_planes, table_of
-from flows.training.star_galaxy_rivals import RivalPlan, fit_rivals, store_planes
-from flows.training.star_galaxy_single import SinglePlan
+from flows.training.star_galaxy_inputs import CONFIGURATIONS, challenge, simulated
+from flows.training.star_galaxy_own import OURS, OwnPlan, Say, Splits, fit_multi
+from flows.training.star_galaxy_planes import RivalPlan, fit_models, fit_rivals, store_planes
+from flows.training.star_galaxy_report import (
+    OF_NIGHTS,
+    comparison_table,
+    difference,
+    draw_confusion,
+    draw_curves,
+    draw_scores,
+    figures_of,
+    require_planes,
+)
+from flows.training.star_galaxy_single import SinglePlan, train_single
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class StarGalaxyPlan:
     single: SinglePlan = field(default_factory=SinglePlan)
 
 
-def quick_plan() -> StarGalaxyPlan:
+def quick_star_galaxy_plan() -> StarGalaxyPlan:
     """Give a plan that runs every step on little; its weights are weak."""
     short = CutoutFit(epochs=2, patience=2, rate=2e-3)
     trees = OwnPlan().trees
@@ -129,7 +132,7 @@ def train_star_galaxy(
     draw_scores(
         out / "star_galaxy_scores.png", {name: some["all"] for name, some in said.items()}, of_all, deep["test"].label
     )
-    tables = [table_of(figures["simulated"]), table_of(figures["nights"])]
+    tables = [comparison_table(figures["simulated"]), comparison_table(figures["nights"])]
     (out / "star_galaxy.md").write_text("Test cutouts:\n\n{}\nOf nights:\n\n{}".format(*tables))
     figures["real"] = train_single(out, work / "ztf", real, plan.single, seed, workers, say)
     (out / "star_galaxy.json").write_text(json.dumps(figures, indent=1) + "\n")

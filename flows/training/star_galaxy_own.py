@@ -1,24 +1,29 @@
-"""Fit our network for stars and galaxies, its calibration, its limits, and the baselines beside it."""
+"""Our network for stars and galaxies of several bands, and the baselines beside it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 
-from flows.adapters.star_galaxy_models import Baselines, new_net
-from flows.training.boosted_fit import TreeFit, fit_trees
-from flows.training.cutout_fit import Change, CutoutFit, Epoch, Inputs, fit_cutouts
-from flows.training.star_galaxy_inputs import hide_bands
-from flows.training.verdict_fit import calibrate
-from kernels.cutout_features import FEATURES, BandViews
-from kernels.locus_cut import fit_locus, locus
-from kernels.moment_trees import SETS, MomentTrees, moments_of
-from kernels.nets.band_set_net import BandSetNet
-from kernels.star_galaxy_model import Known, Raw, locate
-from kernels.star_galaxy_net import apply_nets, with_trees
+from flows.inputs.cutout_files import LabelledCutouts
+from flows.pipeline.star_galaxy_models import Baselines, arrays_of, new_net
+from flows.pipeline.weights import write_model
+from flows.simulation.cutout_survey import DEEP
+from flows.training.boosted import TreeFit, fit_trees
+from flows.training.cutout_fit import Change, CutoutEpoch, CutoutFit, Inputs, fit_cutouts
+from flows.training.reliability_fit import calibrate
+from flows.training.star_galaxy_inputs import CONFIGURATIONS, chosen_bands, hide_bands, views_of
+from flows.training.star_galaxy_report import OF_NIGHTS, figures_of
+from kernels.nets.cutout_nets import BandSetNet
+from kernels.objects.cutout_features import FEATURES, BandViews
+from kernels.objects.star_galaxy_baselines import SETS, MomentTrees, fit_locus, locus, moments_of
+from kernels.objects.star_galaxy_model import Known, Raw, apply_nets, locate_signal, with_trees
 
 _BATCH = 1000
 _OUTSIDE = 1e-3  # share of the validation objects beyond the limits
@@ -47,33 +52,33 @@ class OwnPlan:
     share: float = 0.3
 
 
-class Sample(NamedTuple):
+class CutoutSample(NamedTuple):
     """Inputs of the network and labels, 1 for a star."""
 
     inputs: Inputs
     label: NDArray[np.int64]
 
-    def take(self, rows: NDArray[Any]) -> "Sample":
+    def take(self, rows: NDArray[Any]) -> "CutoutSample":
         """Give some of the rows."""
         chosen = torch.from_numpy(rows)
-        return Sample(tuple(one[chosen] for one in self.inputs), self.label[rows])
+        return CutoutSample(tuple(one[chosen] for one in self.inputs), self.label[rows])
 
-    def joined(self, other: "Sample") -> "Sample":
+    def joined(self, other: "CutoutSample") -> "CutoutSample":
         """Give these and those of another sample."""
         inputs = tuple(torch.cat(pair) for pair in zip(self.inputs, other.inputs, strict=True))
-        return Sample(inputs, np.concatenate([self.label, other.label]))
+        return CutoutSample(inputs, np.concatenate([self.label, other.label]))
 
 
-class Fitted(NamedTuple):
+class FittedNet(NamedTuple):
     """Networks and their histories."""
 
     nets: tuple[BandSetNet, ...]
-    histories: tuple[tuple[Epoch, ...], ...]
+    histories: tuple[tuple[CutoutEpoch, ...], ...]
 
 
 def fit_own(
-    train: Sample, validation: Sample, plan: OwnPlan, seed: int, say: Say, change: Change = hide_bands
-) -> Fitted:
+    train: CutoutSample, validation: CutoutSample, plan: OwnPlan, seed: int, say: Say, change: Change = hide_bands
+) -> FittedNet:
     """Fit networks that differ in their seed alone."""
     nets, histories = [], []
     for n in range(plan.networks):
@@ -82,10 +87,10 @@ def fit_own(
         _standardise(net, train)
         histories.append(fit_cutouts(net, train, validation, plan.fit, seed + n, change, say))
         nets.append(net)
-    return Fitted(tuple(nets), tuple(histories))
+    return FittedNet(tuple(nets), tuple(histories))
 
 
-def fit_baselines(train: Sample, plan: OwnPlan, seed: int) -> Baselines:
+def fit_baselines(train: CutoutSample, plan: OwnPlan, seed: int) -> Baselines:
     """Fit the locus cut, which sees all bands, and the trees on moments, which see them hidden too."""
     features, has_psf = train.inputs[1].numpy(), train.inputs[3].numpy()
     cut = fit_locus(*locus(features, has_psf), train.label == 1)
@@ -97,7 +102,7 @@ def fit_baselines(train: Sample, plan: OwnPlan, seed: int) -> Baselines:
 
 
 def limits(
-    judge: Callable[[Inputs], Raw], train: Sample, validation: Sample, seed: int, hide: Change = hide_bands
+    judge: Callable[[Inputs], Raw], train: CutoutSample, validation: CutoutSample, seed: int, hide: Change = hide_bands
 ) -> tuple[Known, float, float]:
     """Find where the training objects lie, and calibrate on the validation objects: all bands, and some hidden.
 
@@ -113,11 +118,11 @@ def limits(
     Returns
     -------
     Known, slope, offset
-        See `kernels.star_galaxy_model.StarGalaxyModel`.
+        See `kernels.objects.star_galaxy_model.StarGalaxyModel`.
     """
     generator = torch.Generator().manual_seed(seed)
     learnt = judge(hide(train.inputs, generator))
-    centres, whitening = locate(learnt.codes, train.label)
+    centres, whitening = locate_signal(learnt.codes, train.label)
     parts = [judge(hide(validation.inputs, generator)), judge(validation.inputs)]
     checked = Raw(*(np.concatenate(one) for one in zip(*parts, strict=True)))
     known = Known(centres, whitening, 1.0, 0.0)
@@ -181,8 +186,104 @@ def calibrated_card(
     }
 
 
-def _standardise(net: BandSetNet, train: Sample) -> None:
+def _standardise(net: BandSetNet, train: CutoutSample) -> None:
     _, features, usable, _ = train.inputs
     seen = features[usable]
     net.mean.copy_(seen.mean(0))
     net.scale.copy_(seen.std(0) + 1e-3)
+
+
+Splits = dict[str, LabelledCutouts]
+
+OURS = "band_set_net"
+VERSION = "3"
+ON_CARD = ("n", "accuracy", "accuracy_interval", "auc", "ece", "confusion")
+"""Scores that go on a card."""
+
+
+class Own(NamedTuple):
+    """What our network and the baselines say of the test cutouts, deep and of nights, and how it came to be."""
+
+    said: dict[str, dict[str, NDArray[np.float64]]]
+    nights: dict[str, dict[str, NDArray[np.float64]]]
+    history: tuple[CutoutEpoch, ...]
+    baselines: Baselines
+
+
+def fit_multi(
+    out: Path,
+    sets: Splits,
+    nights: Splits,
+    plan: OwnPlan,
+    training: dict[str, Any],
+    seed: int,
+    say: Say,
+) -> Own:
+    """Fit our network and the baselines to deep cutouts and to those of nights together; write folder ``multi_band``.
+
+    Parameters
+    ----------
+    out
+        Gets the model.
+    sets, nights
+        Deep cutouts and those of nights, by split.
+    plan, seed, say
+        Of the fits.
+    training
+        What the card says of how the model came about.
+    """
+    bands, side = len(DEEP.bands), DEEP.side
+    samples, of_nights = (
+        {split: CutoutSample(views_of(data, bands, side), data.label) for split, data in some.items()}
+        for some in (sets, nights)
+    )
+    train, validation = (samples[split].joined(of_nights[split]) for split in ("train", "validation"))
+    fitted = fit_own(train, validation, plan, seed, say)
+    baselines = fit_baselines(train, plan, seed)
+    known, slope, offset = limits(
+        partial(said_of, fitted.nets, baselines=baselines, share=plan.share), train, validation, seed
+    )
+    net = _Multi(fitted.nets, known, slope, offset, baselines, plan.share)
+    said, outside = _said_about(net, samples["test"])
+    of_test_nights, _ = _said_about(net, of_nights["test"])
+    metrics: dict[str, Any] = _metrics(figures_of(said, sets["test"]))
+    night = _metrics(figures_of({OURS: of_test_nights[OURS]}, nights["test"], OF_NIGHTS))
+    metrics |= {"of nights": night[OURS], "share_beyond_the_limits": outside}
+    card = card_of("multi_band", VERSION, "with", side, len(fitted.nets), known, slope, offset, plan.share)
+    card |= {"training": training | {"epochs": len(fitted.histories[0])}, "metrics": metrics}
+    write_model(out / "multi_band", arrays_of(fitted.nets, known, baselines), card)
+    return Own(said, of_test_nights, fitted.histories[0], baselines)
+
+
+class _Multi(NamedTuple):
+    nets: tuple[BandSetNet, ...]
+    known: Known
+    slope: float
+    offset: float
+    baselines: Baselines
+    share: float
+
+
+def _said_about(one: _Multi, test: CutoutSample) -> tuple[dict[str, dict[str, NDArray[np.float64]]], dict[str, float]]:
+    """Give probabilities by way and configuration, and the share beyond the limits by configuration."""
+    ours: dict[str, NDArray[np.float64]] = {}
+    trees: dict[str, NDArray[np.float64]] = {}
+    outside: dict[str, float] = {}
+    for name, planes in CONFIGURATIONS.items():
+        inputs = chosen_bands(test.inputs, planes)
+        raw = said_of(one.nets, inputs, one.baselines, one.share)
+        trees[name] = expit(one.baselines.trees.log_odds(*(field.numpy() for field in inputs[1:])))
+        ours[name] = expit(one.slope * raw.log_odds.astype(np.float64) + one.offset)
+        outside[name] = round(float((one.known.outlier(raw) > 1).mean()), 5)
+    features, _, has_psf = (field.numpy() for field in test.inputs[1:])
+    cut = {"all": expit(one.baselines.locus.log_odds(features, has_psf))}
+    return {OURS: ours, "locus cut": cut, "boosted moments": trees}, outside
+
+
+def on_card(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the scores that go on a card."""
+    return {key: scores[key] for key in ON_CARD}
+
+
+def _metrics(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: {planes: on_card(one) for planes, one in some.items()} for name, some in figures.items()}

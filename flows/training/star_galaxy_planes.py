@@ -1,5 +1,8 @@
-"""The source's networks as models of the stage: all planes, cutouts deep and of nights, bands hidden at random."""
+"""The source's networks, in its configurations of bands."""
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,27 +12,103 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import nn
 
-from flows.adapters.cutout_files import LabelledCutouts
-from flows.adapters.star_galaxy_models import PLANE_NETS, Baselines, plane_arrays_of
-from flows.adapters.weights import write_model
+from flows.inputs.cutout_files import LabelledCutouts
+from flows.pipeline.star_galaxy_models import PLANE_NETS, Baselines, plane_arrays_of
+from flows.pipeline.weights import write_model
 from flows.simulation.cutout_survey import DEEP
-from flows.training.cutout_fit import CutoutFit, Inputs, fit_cutouts
-from flows.training.star_galaxy_inputs import hide_bands
-from flows.training.star_galaxy_multi import Splits, on_card
-from flows.training.star_galaxy_own import Sample, Say, calibrated_card, limits
-from flows.training.star_galaxy_rivals import RivalPlan
-from kernels.class_scores import class_scores
-from kernels.cutout_features import band_views
-from kernels.cutout_planes import make_planes
-from kernels.plane_net import said_of_planes, z_scored
-from kernels.star_galaxy_model import SIGNAL, Known, Raw, best_signal
-from schemas.cutouts import SIDE
+from flows.training.cutout_fit import CutoutEpoch, CutoutFit, Inputs, apply, fit_cutouts
+from flows.training.examples import map_in_processes
+from flows.training.star_galaxy_inputs import CONFIGURATIONS, hide_bands, standardised
+from flows.training.star_galaxy_own import CutoutSample, Say, Splits, calibrated_card, limits, on_card
+from kernels.objects.cutout_features import band_views, make_planes
+from kernels.objects.star_galaxy_model import SIGNAL, Known, Raw, best_signal, said_of_planes, z_scored
+from kernels.statistics.class_scores import binary_scores
+from schemas.objects import SIDE
+
+
+@dataclass(frozen=True)
+class RivalPlan:
+    """Fit of each network, by its name."""
+
+    fits: dict[str, CutoutFit] = field(
+        default_factory=lambda: {
+            "basic_cnn": CutoutFit(epochs=30, patience=8, rate=2e-3),
+            "resnet": CutoutFit(epochs=20, patience=6, rate=4e-3),
+            "mlp": CutoutFit(epochs=30, patience=8, rate=1e-3),
+        }
+    )
+
+
+class Result(NamedTuple):
+    """Probability of a star of each test object, and how the network came to be."""
+
+    probability: NDArray[np.float64]
+    history: tuple[CutoutEpoch, ...]
+
+
+def store_planes(folder: Path, sets: dict[str, LabelledCutouts]) -> None:
+    """Write each split z-scored per plane and cutout, where fits in other processes can map it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, data in sets.items():
+        np.save(folder / f"{split}.npy", standardised(data.cutouts).numpy())
+        np.save(folder / f"{split}-label.npy", data.label)
+
+
+def fit_rivals(
+    folder: Path, plan: RivalPlan, seed: int, workers: int, say: Callable[[str], None]
+) -> dict[str, dict[str, Result]]:
+    """Fit every network in every configuration; give results by network and configuration.
+
+    Parameters
+    ----------
+    folder
+        What `store_planes` wrote. What is fitted there already, with the same plan, is used as it is.
+    plan, seed
+        Of the fits.
+    workers
+        Processes, each with one fit at a time.
+    say
+        Told of each fit.
+    """
+    cases = [(name, planes) for name in plan.fits for planes in CONFIGURATIONS]
+    found: dict[str, dict[str, Result]] = {name: {} for name in plan.fits}
+    done: Iterable[Result] = map_in_processes(partial(_fit, folder, plan, seed), cases, workers)
+    for (name, planes), result in zip(cases, done, strict=True):
+        found[name][planes] = result
+        say(f"{name}, bands {planes}: {len(result.history)} passes, loss {result.history[-1].validation_loss:.4f}")
+    return found
+
+
+def _fit(folder: Path, plan: RivalPlan, seed: int, case: tuple[str, str]) -> Result:
+    name, configuration = case
+    fit = plan.fits[name]
+    place = list(CONFIGURATIONS).index(configuration)
+    kept = folder / f"{name}-{place}-{fit.epochs}-{fit.batch}-{fit.rate:g}-{seed}.npz"
+    if kept.exists():
+        with np.load(kept) as data:
+            return Result(data["probability"], tuple(CutoutEpoch(*row) for row in data["history"].tolist()))
+    planes = CONFIGURATIONS[configuration]
+    pixels, label = {}, {}
+    for split in ("train", "validation", "test"):
+        mapped = np.load(folder / f"{split}.npy", mmap_mode="r")
+        pixels[split] = (torch.from_numpy(np.ascontiguousarray(mapped[:, list(planes)])),)
+        label[split] = np.load(folder / f"{split}-label.npy")
+    torch.manual_seed(seed)
+    net = PLANE_NETS[name](len(planes))
+    history = fit_cutouts(
+        net, (pixels["train"], label["train"]), (pixels["validation"], label["validation"]), fit, seed
+    )
+    probability = expit(apply(net, pixels["test"]).astype(np.float64))
+    rows = np.array([[one.loss, one.accuracy, one.validation_loss, one.validation_accuracy] for one in history])
+    np.savez(kept, probability=probability, history=rows)
+    return Result(probability, history)
+
 
 VERSION = "1"
 _PART = 1000  # cutouts prepared, or judged, at a time
 
 
-class Fitted(NamedTuple):
+class FittedPlanes(NamedTuple):
     """A network, the limits of what it knows, and its calibration."""
 
     net: Any
@@ -37,9 +116,9 @@ class Fitted(NamedTuple):
     slope: float
     offset: float
 
-    def star(self, test: Sample) -> NDArray[np.float64]:
+    def star(self, test: CutoutSample) -> NDArray[np.float64]:
         """Give the probability of a star."""
-        return expit(self.slope * judged(self.net, test.inputs).log_odds.astype(np.float64) + self.offset)
+        return expit(self.slope * judged_planes(self.net, test.inputs).log_odds.astype(np.float64) + self.offset)
 
 
 def fit_models(
@@ -61,7 +140,7 @@ def fit_models(
         fitted = fit_plane_net(network, train, validation, fit, seed, say)
         stars = {"simulated": fitted.star(samples["test"]), "nights": fitted.star(of_nights["test"])}
         scored = {
-            name: class_scores(star, test.label)
+            name: binary_scores(star, test.label)
             for (name, star), test in zip(stars.items(), (deep["test"], nights["test"]), strict=True)
         }
         metrics = {name: on_card(scores) for name, scores in scored.items()}
@@ -71,7 +150,7 @@ def fit_models(
     return said
 
 
-def plane_sample(data: LabelledCutouts, bands: int) -> Sample:
+def plane_sample(data: LabelledCutouts, bands: int) -> CutoutSample:
     """Give z-scored planes (float16), which of them are there, and the S/N of each band (arcsinh)."""
     pixels, there, signal = [], [], []
     for first in range(0, len(data), _PART):
@@ -80,10 +159,12 @@ def plane_sample(data: LabelledCutouts, bands: int) -> Sample:
         there.append(np.concatenate([planes.usable, planes.has_psf], 1))
         signal.append(band_views(planes).features[..., SIGNAL])
     inputs = tuple(torch.from_numpy(np.concatenate(one)) for one in (pixels, there, signal))
-    return Sample(inputs, data.label)
+    return CutoutSample(inputs, data.label)
 
 
-def fit_plane_net(network: str, train: Sample, validation: Sample, plan: CutoutFit, seed: int, say: Say) -> Fitted:
+def fit_plane_net(
+    network: str, train: CutoutSample, validation: CutoutSample, plan: CutoutFit, seed: int, say: Say
+) -> FittedPlanes:
     """Fit one of `PLANE_NETS`, find its limits, and calibrate it."""
     torch.manual_seed(seed)
     net = PLANE_NETS[network](train.inputs[1].shape[1])
@@ -93,7 +174,7 @@ def fit_plane_net(network: str, train: Sample, validation: Sample, plan: CutoutF
     net.load_state_dict(
         {name: value.half().float() if value.is_floating_point() else value for name, value in net.state_dict().items()}
     )
-    return Fitted(net, *limits(lambda inputs: judged(net, inputs), train, validation, seed, hide_planes))
+    return FittedPlanes(net, *limits(lambda inputs: judged_planes(net, inputs), train, validation, seed, hide_planes))
 
 
 def hide_planes(inputs: Inputs, generator: torch.Generator) -> Inputs:
@@ -104,7 +185,7 @@ def hide_planes(inputs: Inputs, generator: torch.Generator) -> Inputs:
     return pixels, torch.cat([seen, psf], 1), signal
 
 
-def judged(net: Any, inputs: Inputs) -> Raw:
+def judged_planes(net: Any, inputs: Inputs) -> Raw:
     """Apply a fitted network to many objects, a part at a time."""
     found = []
     for pixels, there, signal in zip(*(torch.split(one, _PART) for one in inputs), strict=True):
@@ -116,7 +197,7 @@ def judged(net: Any, inputs: Inputs) -> Raw:
 def write_plane_model(
     folder: Path,
     network: str,
-    fitted: Fitted,
+    fitted: FittedPlanes,
     bands: int,
     baselines: Baselines,
     training: dict[str, Any],

@@ -1,19 +1,30 @@
-"""Train the model of one band and no PSF: on simulated cutouts, then on real ones, split by frame."""
+"""The model of a single band: simulated cutouts first, then real ones, split by frame."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 
-from flows.adapters.star_galaxy_models import new_net
-from flows.evaluation.star_galaxy import baselines_of
-from flows.training.boosted_fit import TreeFit
+from flows.inputs.cutout_files import CLASSES, LabelledCutouts, frames_digest, read_ztf_cutouts
+from flows.pipeline.star_galaxy_models import arrays_of, new_net
+from flows.pipeline.weights import write_model
+from flows.results.evaluation.star_galaxy import baselines_of
+from flows.simulation.cutout_set import CutoutSet
+from flows.simulation.cutout_survey import ZTF
+from flows.training.boosted import TreeFit
 from flows.training.cutout_fit import CutoutFit, fit_cutouts
-from flows.training.star_galaxy_own import OwnPlan, Sample, Say, fit_baselines, said_of
-from kernels.nets.band_set_net import BandSetNet
+from flows.training.reliability_fit import calibrate
+from flows.training.star_galaxy_inputs import simulated, views_of
+from flows.training.star_galaxy_own import CutoutSample, OwnPlan, Say, card_of, fit_baselines, fit_own, limits, said_of
+from flows.training.star_galaxy_report import difference, draw_confusion, draw_mistakes
+from kernels.nets.cutout_nets import BandSetNet
+from kernels.statistics.class_scores import binary_scores, class_report
 
 HELD_OUT = 6
 """Every sixth frame by name is never learnt from."""
@@ -63,7 +74,7 @@ class CrossValidated(NamedTuple):
 
 
 def cross_validate(
-    start: BandSetNet, data: Sample, group: NDArray[np.int64], plan: SinglePlan, seed: int, say: Say
+    start: BandSetNet, data: CutoutSample, group: NDArray[np.int64], plan: SinglePlan, seed: int, say: Say
 ) -> CrossValidated:
     """Judge each frame by models tuned, or fitted, on other frames alone."""
     ours, alone = np.full((2, len(data.label)), np.nan)
@@ -83,7 +94,7 @@ def cross_validate(
 
 
 def tune(
-    start: BandSetNet, data: Sample, group: NDArray[np.int64], plan: SinglePlan, seed: int
+    start: BandSetNet, data: CutoutSample, group: NDArray[np.int64], plan: SinglePlan, seed: int
 ) -> tuple[BandSetNet, ...]:
     """Tune copies of a network to real cutouts, each stopped by frames of its own that it does not learn from."""
     nets = []
@@ -113,7 +124,112 @@ def by_group(group: NDArray[np.int64], folds: int, seed: int) -> Iterator[tuple[
             yield np.flatnonzero(of_row != number), np.flatnonzero(of_row == number)
 
 
-def held_out(group: NDArray[np.int64]) -> NDArray[np.bool_]:
+def held_out_frames(group: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Tell which rows are of frames that the shipped model never learns from."""
     names = np.unique(group)
     return np.isin(group, names[HELD_OUT // 2 :: HELD_OUT])
+
+
+VERSION = "2"
+
+
+def train_single(
+    out: Path, work: Path, real: Path | None, plan: SinglePlan, seed: int, workers: int, say: Say
+) -> dict[str, Any]:
+    """Train the model of a single band and write folder ``single_band``; give its figures on real frames.
+
+    Parameters
+    ----------
+    out, work
+        For model and pictures; for simulated cutouts.
+    real
+        Folder of the real cutouts, or None.
+    plan, seed, workers, say
+        As of `flows.training.star_galaxy.train_star_galaxy`.
+    """
+    drawn = simulated(CutoutSet(ZTF, seed + 1, plan.count, work), workers, say)
+    made = {split: _sample(data) for split, data in drawn.items()}
+    fitted = fit_own(made["train"], made["validation"], plan.own, seed, say, lambda inputs, _: inputs)
+    of_drawn = binary_scores(expit(said_of(fitted.nets, made["test"].inputs).log_odds), made["test"].label)
+    say(f"single band, simulated: accuracy {of_drawn['accuracy']}")
+    if real is None:
+        _write(out, fitted.nets, made["train"], made["validation"], plan, seed, {"simulated": of_drawn}, None, {})
+        return {"simulated": of_drawn}
+    data = read_ztf_cutouts(real)
+    sample, out_of = _sample(data), held_out_frames(data.group)
+    crossed = cross_validate(fitted.nets[0], sample, data.group, plan, seed, say)
+    learn = np.flatnonzero(~out_of)
+    nets = tune(fitted.nets[0], sample.take(learn), data.group[learn], plan, seed)
+    slope, offset = calibrate(crossed.ours[learn], data.label[learn] == 1)
+    held = sample.take(np.flatnonzero(out_of))
+    baselines = fit_baselines(sample.take(learn), plan.own, seed)
+    ways = {"ours": expit(slope * crossed.ours + offset)} | {
+        name: expit(odds) for name, odds in crossed.baselines.items()
+    }
+    others = baselines_of(baselines, *(one.numpy() for one in held.inputs[1:]))
+    said = (1 - plan.share) * said_of(nets, held.inputs).log_odds + plan.share * others["boosted_moments"]
+    own = expit(slope * said + offset)
+    figures = {
+        "simulated": of_drawn,
+        "cross_validated": {name: _scores(probability, data.label) for name, probability in ways.items()},
+        "networks_alone": binary_scores(expit(crossed.networks), data.label),
+        "without_real_cutouts": binary_scores(expit(crossed.simulated_only), data.label),
+        "ours_against": {name: difference(ways["ours"], ways[name], data.label) for name in crossed.baselines},
+        "held_out_frames": {"ours": binary_scores(own, held.label)}
+        | {name: binary_scores(expit(odds), held.label) for name, odds in others.items()},
+        "frames": len(np.unique(data.group)),
+        "frames_held_out": np.unique(data.group[out_of]).tolist(),
+    }
+    draw_confusion(out / "star_galaxy_real.png", figures["cross_validated"], CLASSES)
+    draw_mistakes(out / "star_galaxy_mistakes.png", data.cutouts, data.label, crossed.ours)
+    about = {"data": "star and galaxy cutouts of ZTF i-band frames", "sha256": frames_digest(real), "licence": "MIT"}
+    everything = _joined(made["train"], sample.take(learn))
+    _write(out, nets, everything, sample.take(learn), plan, seed, figures, (slope, offset), {"real": about})
+    return figures
+
+
+def _scores(probability: NDArray[np.float64], label: NDArray[np.int64]) -> dict[str, Any]:
+    scores = binary_scores(probability, label)
+    return scores | {"report": class_report(scores["confusion"], CLASSES)}
+
+
+def _write(
+    out: Path,
+    nets: tuple[BandSetNet, ...],
+    train: CutoutSample,
+    validation: CutoutSample,
+    plan: SinglePlan,
+    seed: int,
+    figures: dict[str, Any],
+    calibration: tuple[float, float] | None,
+    about: dict[str, Any],
+) -> None:
+    """Write the model; its limits are set on ``validation``, and its calibration too unless one is given."""
+    known, slope, offset = limits(partial(said_of, nets), train, validation, seed)
+    slope, offset = calibration or (slope, offset)
+    baselines = fit_baselines(validation if about else train, plan.own, seed)
+    card = card_of(
+        "single_band", VERSION, "without", ZTF.side, len(nets), known, slope, offset, plan.share if about else 0.0
+    )
+    card |= {
+        "training": about
+        | {
+            "simulated": f"{plan.count} cutouts like ZTF's i band, seed {seed + 1}",
+            "split": "by frame; limits and calibration by cross-validation on frames that are not held out",
+            "seed": seed,
+            "command": "nightstride train star-galaxy",
+        },
+        "metrics": figures,
+    }
+    write_model(out / "single_band", arrays_of(nets, known, baselines), card)
+
+
+def _sample(data: LabelledCutouts) -> CutoutSample:
+    """Take the image alone: no PSF is known."""
+    images = LabelledCutouts(data.cutouts[:, :1], data.label, data.group, data.magnitude)
+    return CutoutSample(views_of(images, 1, ZTF.side), data.label)
+
+
+def _joined(one: CutoutSample, other: CutoutSample) -> CutoutSample:
+    inputs = tuple(torch.cat(pair) for pair in zip(one.inputs, other.inputs, strict=True))
+    return CutoutSample(inputs, np.concatenate([one.label, other.label]))

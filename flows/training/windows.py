@@ -7,16 +7,134 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from flows.adapters.weights import write_model
+from flows.pipeline.weights import write_model
+from flows.storage.zarr_tiles import TileStore
+from flows.training.candidates import search_example
 from flows.training.examples import Example, map_in_processes
-from flows.training.scan import hard_negatives, pixels
-from flows.training.window_fit import Epoch, FitPlan, fit_windows
-from flows.training.window_report import draw_history, window_metrics
-from flows.training.window_sample import cut_windows, empty_corners, streak_corners
+from flows.training.window_fit import Epoch, FitPlan, draw_history, fit_windows, window_metrics
 from kernels.nets.basic_cnn import BasicCnn
+from kernels.search.windows import fill_windows
+from kernels.statistics.matching import LEAST_VISIBLE, segment_distance
+from schemas.pixels import UNUSABLE
+from schemas.settings import DetectSettings
+
+SIDE = 26
+LEAST_SNR = 4.0
+"""Fainter streaks are noise to a window: they teach nothing."""
+CLEARANCE_PX = 24.0
+"""From the centre of an empty window to the axis of anything real: beyond the window's corner and a PSF."""
+
+
+def streak_corners(truth: pa.Table, shape: tuple[int, int], per_streak: int, seed: int) -> NDArray[np.int64]:
+    """Draw first pixels of windows that hold a good part of a streak.
+
+    Parameters
+    ----------
+    truth
+        `TRUTH` rows of the image; streaks below S/N 4 or less than half visible are left out.
+    shape
+        (ny, nx) of the image, px.
+    per_streak
+        Windows per streak.
+    seed
+        Of the draw.
+
+    Returns
+    -------
+    (n, 2) int64
+        (y0, x0). A window is centred on a point of the trail, uniform along it, give or take 8 px in x and y.
+    """
+    rng = np.random.default_rng(seed)
+    is_streak = np.array(truth["kind"].to_pylist(), dtype=np.str_) == "streak"
+    x, y, length, angle, snr, visible = (
+        truth[name].to_numpy() for name in ("x", "y", "length_px", "angle_deg", "snr", "visible")
+    )
+    chosen = np.flatnonzero(is_streak & (snr >= LEAST_SNR) & (visible >= LEAST_VISIBLE))
+    index = np.repeat(chosen, per_streak)
+    # A window must hold more than a trail's tip: stay 6 px inside the ends of a long one.
+    along = rng.uniform(-0.5, 0.5, len(index)) * np.maximum(length[index] - 12, 0)
+    direction = np.radians(angle[index])
+    jitter = rng.uniform(-8, 8, (2, len(index)))
+    centre_y = y[index] + along * np.sin(direction) + jitter[1]
+    centre_x = x[index] + along * np.cos(direction) + jitter[0]
+    corners = np.round(np.stack([centre_y, centre_x], 1) - (SIDE - 1) / 2).astype(np.int64)
+    inside: NDArray[np.bool_] = np.all((corners >= 0) & (corners <= np.subtract(shape, SIDE)), axis=1)
+    return corners[inside]
+
+
+def empty_corners(truth: pa.Table, shape: tuple[int, int], count: int, seed: int) -> NDArray[np.int64]:
+    """Draw first pixels of windows that hold nothing real.
+
+    Parameters
+    ----------
+    truth, shape, seed
+        See `streak_corners`.
+    count
+        Windows to draw; fewer come back, since those near a source are dropped.
+
+    Returns
+    -------
+    (n, 2) int64
+        (y0, x0).
+    """
+    rng = np.random.default_rng(seed)
+    corners = np.stack([rng.integers(0, shape[0] - SIDE + 1, count), rng.integers(0, shape[1] - SIDE + 1, count)], 1)
+    return corners[away(truth, corners)]
+
+
+def away(truth: pa.Table, corners: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which windows keep their centre 24 px from the axis of every real source, (n, 2) -> (n,)."""
+    y, x = (corners + (SIDE - 1) / 2).T
+    clear = np.ones(len(corners), bool)
+    for x0, y0, length, angle in zip(
+        *(truth[name].to_numpy() for name in ("x", "y", "length_px", "angle_deg")), strict=True
+    ):
+        clear &= segment_distance(x, y, x0, y0, length, angle) > CLEARANCE_PX
+    return clear
+
+
+def cut_windows(
+    image: NDArray[np.float32], usable: NDArray[np.bool_], background: float, corners: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Cut and z-score windows as the search does; those that cannot be scored are left out, -> (n, 1, 26, 26)."""
+    out = np.empty((len(corners), 1, SIDE, SIDE), np.float32)
+    kept = np.zeros(len(corners), bool)
+    for n, (y0, x0) in enumerate(corners):
+        box = (slice(y0, y0 + SIDE), slice(x0, x0 + SIDE))
+        pixels, good = np.ascontiguousarray(image[box])[None], np.ascontiguousarray(usable[box])
+        kept[n] = fill_windows(pixels, good, background, (1, 1), 1, 0, out[n : n + 1])[1][0]
+    return out[kept]
+
+
+def hard_negatives(example: Example, weights: Path, most: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Give windows that the network takes for asteroids and that hold nothing real: worst first, ``most`` at most.
+
+    Returns
+    -------
+    windows : (n, 1, 26, 26) float32
+    corners : (n, 2) int64
+        Their first pixels.
+    """
+    store = TileStore.open(example.store)
+    planes = {name: store.read_all(name) for name in ("difference", "mask")}
+    hits = search_example(planes, store.info, str(weights))
+    corners = np.stack([hits["row"].to_numpy(), hits["column"].to_numpy()], 1).astype(np.int64)
+    order = np.argsort(-hits["logit"].to_numpy(), kind="stable")
+    corners = corners[order] * DetectSettings().stride
+    corners = corners[away(example.truth, corners)][:most]
+    return cut_windows(*pixels(example), corners), corners
+
+
+def pixels(example: Example) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:
+    """Give image, usable pixels and background of an example."""
+    store = TileStore.open(example.store)
+    usable = (store.read_all("mask") & np.uint16(UNUSABLE)) == 0
+    return store.read_all("difference"), usable, store.info.background
+
 
 Say = Callable[[str], None]
 
@@ -46,7 +164,7 @@ class WindowPlan:
 
 
 @dataclass(frozen=True)
-class Windows:
+class TrainingWindows:
     """Windows with their labels: (n, 1, 26, 26) float32, z-scored, and (n,) 1 for a streak."""
 
     windows: NDArray[np.float32]
@@ -128,13 +246,13 @@ def _fit_rounds(
             new.append(windows[fresh])
         hard = np.concatenate(new)
         say(f"round {number}: {sum(map(len, new))} new false windows in {len(train)} exposures")
-        data = Windows(
+        data = TrainingWindows(
             np.concatenate([data.windows, hard]), np.concatenate([data.labels, np.zeros(len(hard), np.int64)])
         )
     return net, history
 
 
-def _sample(examples: list[Example], plan: WindowPlan, seed: int, part: int) -> Windows:
+def _sample(examples: list[Example], plan: WindowPlan, seed: int, part: int) -> TrainingWindows:
     """Windows at streaks, and as many away from everything."""
     real, empty = [], []
     for n, example in enumerate(examples):
@@ -147,7 +265,7 @@ def _sample(examples: list[Example], plan: WindowPlan, seed: int, part: int) -> 
     positive, negative = np.concatenate(real), np.concatenate(empty)
     negative = negative[np.random.default_rng(part).permutation(len(negative))[: len(positive)]]
     labels = np.repeat([1, 0], [len(positive), len(negative)])
-    return Windows(np.concatenate([positive, negative]), labels)
+    return TrainingWindows(np.concatenate([positive, negative]), labels)
 
 
 def _arrays(net: BasicCnn) -> dict[str, NDArray[Any]]:

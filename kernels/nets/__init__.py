@@ -1,1 +1,1 @@
-"""Networks, one per file."""
+"""Networks and tree ensembles, as their weights describe them."""

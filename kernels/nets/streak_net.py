@@ -10,7 +10,7 @@ CELL = 4
 """Side of the cells that are scored, px."""
 
 PLANES = 3
-"""What is known of each pixel; see `kernels.dense_input`."""
+"""What is known of each pixel; see `kernels.search.dense_search`."""
 
 
 class StreakNet(nn.Module):

@@ -6,9 +6,9 @@ import torch
 
 from benchmarks import bench_gpu
 from benchmarks.bench_gpu import DETECTORS, SHAPE, images, measure, parse
-from kernels.fused_search import MARGIN
-from kernels.fused_torch import TorchSearch
-from tests.kernels.torch_support import lively_net
+from kernels.search.fused_search import MARGIN
+from kernels.search.torch_search import TorchSearch
+from tests.support.torch_nets import lively_net
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -3,7 +3,7 @@ import numpy as np
 from benchmarks.bench_object_store import BY_S3FS, WORK, compare
 from schemas.settings import TileSettings
 
-pytest_plugins = ("tests.flows.s3_fixture",)
+pytest_plugins = ("tests.support.s3_fixture",)
 
 
 def test_every_step_is_measured_and_gives_back_its_pixels(out):

@@ -6,8 +6,8 @@ import pytest
 
 from benchmarks.capacity_model import SURVEYS, Constants, constants, flow_bytes, need, worker_bytes, workers_for
 from benchmarks.exposure_cost import exposure_costs
-from flows.night import LEAST_TASKS
-from flows.simulation.night import Night, simulate_night
+from flows.nights.nightly import LEAST_TASKS
+from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
 from schemas.settings import Settings
 
@@ -75,7 +75,7 @@ def test_memory_grows_with_the_exposures_only_where_it_was_found_to():
 @pytest.mark.slow
 def test_the_model_tells_what_an_exposure_takes(tmp_path):
     """Of a size that none of the constants was measured on, through all that workers and flow do with it."""
-    simulate_night(Night(find_preset("rubin", 3, (400, 400)), 31, 2, 1, tmp_path / "raw", science=False))
+    simulate_night(SimulatedNight(find_preset("rubin", 3, (400, 400)), 31, 2, 1, tmp_path / "raw", science=False))
     told = need((400, 400), constants("rubin", science=False), Settings())
     _, cost = exposure_costs(tmp_path / "raw", tmp_path / "out", Settings())  # the first one compiles
     for name, size in told.bytes.items():

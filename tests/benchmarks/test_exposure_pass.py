@@ -1,7 +1,7 @@
 from benchmarks.exposure_pass import SETTINGS, Clock, finish, search
-from flows.adapters.zarr_tiles import write_exposure
-from flows.bench.exposure import bench_exposure
-from flows.copy_search import CopySearch
+from flows.pipeline.stage_run import CopySearch
+from flows.storage.zarr_tiles import write_exposure
+from flows.training.bench.exposure import bench_exposure
 
 
 def test_what_is_timed_is_the_search_of_a_run(tmp_path):

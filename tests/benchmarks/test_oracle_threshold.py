@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.oracle_threshold import SIDE, THRESHOLDS, fit, peaks
-from kernels.oracle import false_alarms
+from kernels.trails.matched_filter import false_alarms
 
 
 def test_fit_recovers_the_law_behind_the_counts():

@@ -5,11 +5,11 @@ import pytest
 
 from benchmarks.rubin_overhead import FLAT_KIB, Growth, Overhead, run, too_much
 from benchmarks.rubin_visits import CADENCE_S, write_visits
-from flows.adapters.probe import probe
-from flows.adapters.sources import Source
+from flows.inputs.probe import probe
+from flows.inputs.source import Source
 from schemas.settings import Settings
 
-pytest_plugins = ("tests.flows.night_fixture",)
+pytest_plugins = ("tests.support.night_fixture",)
 
 
 def overhead(scheduler=3.0, high=0.0):

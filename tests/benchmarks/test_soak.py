@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from benchmarks.soak import Sample, deliver, growth, is_flat, soak
-from flows.adapters.probe import probe
-from flows.adapters.sources import Source
+from flows.inputs.probe import probe
+from flows.inputs.source import Source
 from schemas.settings import Settings
-from tests.flows.night_support import settings_of
+from tests.support.night import settings_of
 
-pytest_plugins = ("tests.flows.night_fixture",)
+pytest_plugins = ("tests.support.night_fixture",)
 
 
 def samples(kib, files, exposures=500):

@@ -9,17 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flows.adapters.weights import load_model, read_card
-from flows.adapters.zarr_tiles import PLANES
-from flows.copy_search import CopySearch
-from flows.model_cache import model_name
-from schemas.cutouts import CUTOUTS, SIDE
+from flows.pipeline.models import load_model, model_name
+from flows.pipeline.stage_run import CopySearch
+from flows.pipeline.weights import read_card
+from flows.storage.zarr_tiles import PLANES
 from schemas.dataset import ArrayOf, DatasetError, TableOf
 from schemas.exposure import ExposureInfo, PsfModel
+from schemas.objects import CUTOUTS, SIDE
 from schemas.settings import DetectSettings, InjectSettings, Settings
 from schemas.stage import Context
 from stages import PIPELINE
-from tests.flows.model_support import tile_of, write_cells, write_verdict
+from tests.support.models import tile_of, write_cells, write_verdict
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (117, 138)

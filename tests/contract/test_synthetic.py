@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.graph import resolve
+from flows.pipeline.graph import resolve
 from schemas.dataset import TableOf
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
@@ -15,7 +15,7 @@ from schemas.stage import Stage
 from stages import PIPELINE
 
 ROOT = Path(__file__).parents[2]
-READERS = {"stages/inject.py", "flows/evaluation/recovery.py"}
+READERS = {"stages/inject.py", "flows/results/evaluation/recovery.py"}
 """Who may know the dataset: it is made in the one, and added up in the other."""
 
 

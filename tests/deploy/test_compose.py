@@ -11,7 +11,7 @@ import yaml
 from prefect.settings import Settings as PrefectSettings
 from pydantic import ValidationError
 
-from flows.services.folder import POOL
+from flows.nights.services.folder import POOL
 from schemas.settings import Settings
 
 FOLDER = Path(__file__).parents[2] / "deploy"

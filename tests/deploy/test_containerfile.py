@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.software import code_digest
-from flows.worker_config import environment
+from flows.nights.cluster.local import environment
+from flows.nights.cluster.worker_check import code_digest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("schemas", "kernels", "stages", "flows")

@@ -6,8 +6,8 @@ import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from tests.deploy.exported import exported
-from tests.deploy.promql import asked, grouped
+from tests.support.exported import exported
+from tests.support.promql import asked, grouped
 
 TEXT = (Path(__file__).parents[2] / "deploy/grafana/nightstride.json").read_text()
 PANELS = [panel for panel in json.loads(TEXT)["panels"] if panel["type"] != "row"]

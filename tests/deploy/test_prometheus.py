@@ -11,13 +11,13 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from tests.deploy.exported import exported
-from tests.deploy.promql import asked, filled
 from tests.deploy.test_grafana import TARGETS
-from tests.flows.night_support import DETECTORS, VISITS
-from tests.flows.observe.test_seen_night import free_port
+from tests.flows.nights.test_seen_night import free_port
+from tests.support.exported import exported
+from tests.support.night import DETECTORS, VISITS
+from tests.support.promql import asked, filled
 
-pytest_plugins = ("tests.flows.night_fixture",)
+pytest_plugins = ("tests.support.night_fixture",)
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/prometheus"
 RULES = yaml.safe_load((FOLDER / "nightstride.rules.yml").read_text())["groups"][0]["rules"]

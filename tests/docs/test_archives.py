@@ -4,9 +4,9 @@ from pathlib import Path
 
 from typer.main import get_command
 
-from flows.adapters.butler_repository import sibling_types
-from flows.cli import app
-from flows.fetch.archive_client import PASSWORD, USER
+from flows.cli.app import app
+from flows.inputs.archive.client import PASSWORD, USER
+from flows.inputs.butler_repository import sibling_types
 from schemas.settings import ButlerSettings, FetchSettings
 
 PAGE = (Path(__file__).parents[2] / "docs/archives.md").read_text()

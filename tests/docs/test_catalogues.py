@@ -4,7 +4,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from flows.adapters.catalog_store import CatalogStore
+from flows.storage.catalog_store import CatalogStore
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureKey
 

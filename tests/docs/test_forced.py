@@ -1,17 +1,16 @@
 import re
 from pathlib import Path
 
-from flows.forced.cells import UNITS
-from flows.forced.target_file import read_target_file
-from flows.forced.targets import targets_of
-from schemas.forced_source import FORCED_SOURCE, ForcedFlag
+from flows.results.forced.target_file import UNITS, read_target_file
+from flows.results.forced.targets import forced_targets
+from schemas.forced import FORCED_SOURCE, ForcedFlag
 
 PAGE = (Path(__file__).parents[2] / "docs/forced.md").read_text()
 
 
 def test_example_is_a_list_of_targets(tmp_path):
     (tmp_path / "list.csv").write_text(re.findall(r"^```\n(name,.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[0])
-    targets, bad = targets_of(read_target_file(tmp_path / "list.csv"))
+    targets, bad = forced_targets(read_target_file(tmp_path / "list.csv"))
     assert bad == ()
     assert targets.name.tolist() == ["(433) Eros", "2021 AB12"]
     assert targets.rate.tolist() == [(112.0**2 + 40.5**2) ** 0.5, (31.2**2 + 12.9**2) ** 0.5]

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from flows.adapters.atomic import new_folder, remove, write_file
-from flows.adapters.bucket_path import files_below, located
-from flows.adapters.bucket_records import read_record, write_record
-from flows.adapters.files import read_bytes
-from flows.adapters.lease import lease
-from flows.adapters.object_store import configure
-from flows.adapters.sources import list_sources
+from flows.inputs.files import read_bytes
+from flows.inputs.sources import list_sources
+from flows.storage.atomic import new_folder, remove, write_file
+from flows.storage.bucket_path import files_below, located
+from flows.storage.conditional import read_record, write_record
+from flows.storage.lease import lease
+from flows.storage.object_store import configure
 from schemas.errors import Misconfigured
 from schemas.settings import Settings, StoreSettings
-from tests.flows.s3_support import WORKER_KEY, WORKER_SECRET
+from tests.support.s3 import WORKER_KEY, WORKER_SECRET
 
-pytest_plugins = ("tests.flows.s3_fixture",)
+pytest_plugins = ("tests.support.s3_fixture",)
 PAGE = Path(__file__).parents[2] / "docs/object_store.md"
 (POLICY,) = re.findall(r"^```json\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 (SETTINGS,) = re.findall(r"^```toml\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)

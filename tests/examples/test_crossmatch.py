@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flows.adapters.catalog_store import CatalogStore
-from flows.export.hats import write_hats
-from schemas.object import OBJECT
-from tests.flows.export.export_support import publish
+from flows.results.export import write_hats
+from flows.storage.catalog_store import CatalogStore
+from schemas.objects import OBJECT
+from tests.support.export import publish
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "crossmatch.py"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from flows.adapters.sources import Source
+from flows.inputs.source import Source
 
 ZTF_CARDS = {
     "ORIGIN": "Zwicky Transient Facility",

@@ -4,7 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.class_table import UNKNOWN, class_columns, class_dataset, class_table, probability_column
+from schemas.class_table import CLASSES as CLASSES_STAR_GALAXY
+from schemas.class_table import (
+    SPECTRAL_CLASS,
+    STAR_GALAXY,
+    TYPE_COLUMNS,
+    UNKNOWN,
+    class_columns,
+    class_dataset,
+    class_table,
+    probability_column,
+)
+from schemas.classes import STELLAR_CLASSES
 from schemas.dataset import DatasetError, column
 
 CLASSES = ("star", "galaxy")
@@ -77,3 +88,21 @@ def test_further_columns_come_before_the_version():
 
 def test_names_of_columns():
     assert [probability_column(one) for one in ("star", "SBa", "O")] == ["pStar", "pSBa", "pO"]
+
+
+def test_has_a_probability_for_each_class():
+    names = STAR_GALAXY.schema.names
+    assert [probability_column(one) for one in CLASSES_STAR_GALAXY] == ["pStar", "pGalaxy"]
+    assert {"objectId", "classLabel", "pStar", "pGalaxy", "classScore", "outlierScore", "modelVersion"} == set(names)
+
+
+def test_a_column_for_each_class_and_each_type():
+    names = SPECTRAL_CLASS.schema.names
+    assert {"pStar", "pGalaxy", "pQuasar", "classLabel", "typeLabel", "modelVersion", "typeModelVersion"} <= set(names)
+    assert tuple(TYPE_COLUMNS) == STELLAR_CLASSES
+    assert set(TYPE_COLUMNS.values()) <= set(names)
+
+
+def test_names_differ_in_more_than_case():
+    names = [name.lower() for name in SPECTRAL_CLASS.schema.names]
+    assert len(names) == len(set(names))

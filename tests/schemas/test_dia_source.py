@@ -1,7 +1,10 @@
+import numpy as np
+import pyarrow as pa
 from astropy import units as u
 
-from flows.adapters.catalog_store import unit_of
-from schemas.dia_source import DIA_SOURCE, DetectionFlag
+from flows.storage.catalog_store import unit_of
+from schemas.dia_source import DIA_SOURCE, HIT, STREAK, DetectionFlag
+from schemas.pixels import Tiling
 
 RUBIN = {
     "diaSourceId", "visit", "detector", "midpointMjdTai", "ra", "dec", "x", "y", "raErr", "decErr", "ra_dec_Cov",
@@ -35,3 +38,20 @@ def test_what_a_missing_wcs_or_zero_point_leaves_open_may_be_null():
         assert DIA_SOURCE.schema.field(name).nullable
     for name in ("x", "y", "snr", "trailLengthPx", "reliability", "flags"):
         assert not DIA_SOURCE.schema.field(name).nullable
+
+
+def test_what_passes_on_to_detections_has_the_same_form_there():
+    for name in ("logitSum", "logitPeak", "nHits", "x", "y"):
+        assert STREAK.schema.field(name).type == DIA_SOURCE.schema.field(name).type
+        assert STREAK.schema.field(name).metadata[b"unit"] == DIA_SOURCE.schema.field(name).metadata[b"unit"]
+
+
+def test_nothing_about_a_candidate_may_be_missing():
+    assert not any(field.nullable for field in STREAK.schema)
+
+
+def test_rows_of_the_largest_camera_fit():
+    rows, columns = Tiling((20_000, 20_000), 7, 26, 7).grid
+    table = pa.table({"row": [rows], "column": [columns], "logit": np.float32([1.5])}, schema=HIT.schema)
+    HIT.check(table)
+    assert table["row"].to_pylist() == [rows]

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from flows.adapters.weights import read_card
-from schemas.model_card import ModelCard
+from flows.pipeline.weights import read_card
+from schemas.dia_source import CAUSES, DIA_SOURCE
+from schemas.model_card import FEATURES, RESIDUALS, STATIC, UNKNOWN, ModelCard
 
 SHIPPED = sorted(
     (path.parent.name, path.stem)
@@ -38,3 +39,14 @@ def test_a_verdict_may_have_another_threshold_without_science_images():
 def test_incomplete_card_is_refused():
     with pytest.raises(ValidationError, match="sha256"):
         ModelCard.model_validate({"stage": "detect"})
+
+
+def test_every_feature_has_a_name_of_its_own():
+    assert len(set(FEATURES)) == len(FEATURES)
+    assert FEATURES[-len(RESIDUALS + STATIC) :] == RESIDUALS + STATIC
+    assert len(UNKNOWN) == len(STATIC)
+
+
+def test_every_cause_counts_by_its_column_of_the_catalogue():
+    columns = {f"{name}Evidence" for name, _, _ in CAUSES}
+    assert columns == {name for name in FEATURES if name in DIA_SOURCE.schema.names}

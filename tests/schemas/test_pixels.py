@@ -1,6 +1,22 @@
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from schemas.pixels import DIFFERENCE, MASK, SCIENCE, TEMPLATE, VARIANCE
+from schemas.errors import Misconfigured
+from schemas.pixels import DIFFERENCE, MASK, SCIENCE, TEMPLATE, UNUSABLE, VARIANCE, MaskPlane, SearchGrid, Tiling
+
+
+def test_bits_are_distinct_and_fit_the_stored_plane():
+    values = [plane.value for plane in MaskPlane]
+    assert len(set(values)) == len(values)
+    assert all(value & (value - 1) == 0 for value in values)
+    assert sum(values) <= np.iinfo(np.uint16).max
+
+
+def test_information_is_not_a_fault():
+    assert not UNUSABLE & (MaskPlane.DETECTED | MaskPlane.DETECTED_NEGATIVE | MaskPlane.STREAK)
+    assert UNUSABLE & MaskPlane.NO_DATA
 
 
 def test_planes_are_images_with_names_of_their_own():
@@ -9,3 +25,79 @@ def test_planes_are_images_with_names_of_their_own():
     for plane in planes:
         plane.check(np.zeros((3, 4), plane.dtype))
         assert plane.dims == ("y", "x")
+
+
+@given(
+    shape=st.tuples(st.integers(1, 200), st.integers(1, 200)),
+    window=st.integers(1, 30),
+    stride=st.integers(1, 30),
+    steps=st.integers(1, 20),
+)
+def test_every_window_has_one_owner_that_reads_all_of_it(shape, window, stride, steps):
+    if stride > window:
+        with pytest.raises(Misconfigured, match="must be a multiple of stride"):
+            Tiling(shape, steps * stride, window, stride)
+        return
+    tiling = Tiling(shape, steps * stride, window, stride)
+    rows, columns = tiling.grid
+    owners = np.zeros((rows, columns), int)
+    for tile in tiling.tiles():
+        owners[tile.row0 : tile.row0 + tile.rows, tile.column0 : tile.column0 + tile.columns] += 1
+        assert (tile.y0, tile.x0) == (tile.row0 * stride, tile.column0 * stride)
+        assert tile.y1 == (tile.row0 + tile.rows - 1) * stride + window <= shape[0]
+        assert tile.x1 == (tile.column0 + tile.columns - 1) * stride + window <= shape[1]
+        assert tile.y1 - tile.y0 <= steps * stride + window - stride
+    assert (owners == 1).all()
+
+
+def test_quadrant_has_the_published_number_of_windows():
+    tiling = Tiling((3080, 3072))
+    assert tiling.grid == (437, 436)
+    assert sum(tile.rows * tile.columns for tile in tiling.tiles()) == 190_532
+
+
+def test_refuses_a_tile_that_is_no_multiple_of_the_stride():
+    with pytest.raises(Misconfigured, match=r"tile 1000 must be a multiple of stride 7.* To fix, choose"):
+        Tiling((100, 100), 1000)
+
+
+@given(
+    shape=st.tuples(st.integers(4, 300), st.integers(4, 300)),
+    steps=st.integers(1, 40),
+    reach=st.integers(0, 60),
+)
+def test_every_place_lies_in_one_tile_that_holds_what_it_sees(shape, steps, reach):
+    grid = SearchGrid(window=4, stride=4, reach=reach, claim=16)
+    seen = []
+    for tile in grid.tiling(shape, 4 * steps).tiles():
+        for row in range(tile.row0, tile.row0 + tile.rows):
+            for column in range(tile.column0, tile.column0 + tile.columns):
+                seen.append((row, column))
+                assert tile.y0 <= max(0, 4 * row - reach)
+                assert min(shape[0], 4 * row + 4 + reach) <= tile.y1
+                assert tile.x0 <= max(0, 4 * column - reach)
+                assert min(shape[1], 4 * column + 4 + reach) <= tile.x1
+    assert sorted(seen) == [(row, column) for row in range(shape[0] // 4) for column in range(shape[1] // 4)]
+
+
+def test_of_windows_of_their_own():
+    tiling = SearchGrid().tiling((3080, 3072), 1008)
+    assert (tiling.window, tiling.stride, tiling.grid) == (26, 7, (437, 436))
+
+
+def test_a_tile_holds_whole_steps():
+    with pytest.raises(Misconfigured, match="multiple of stride"):
+        SearchGrid(window=4, stride=4).tiling((100, 100), 62)
+
+
+@given(shape=st.tuples(st.integers(26, 400), st.integers(26, 400)), stride=st.integers(1, 26), reach=st.integers(0, 60))
+def test_the_whole_image_is_one_tile(shape, stride, reach):
+    grid = SearchGrid(stride=stride, reach=reach)
+    tile = grid.whole(shape)
+    assert (tile.rows, tile.columns) == grid.tiling(shape, stride).grid
+    assert (tile.y0, tile.x0, tile.row0, tile.column0) == (0, 0, 0, 0)
+
+
+def test_an_image_without_places_has_no_tile():
+    with pytest.raises(ValueError, match="not enough values"):
+        SearchGrid().whole((25, 400))

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from schemas.summary import ExposureCounts, RunSummary, Trouble
+from schemas.summary import CauseCount, ExposureCounts, RunSummary, Trouble
 
 COUNTS = {"seen": 4, "done": 1, "skipped": 1, "quarantined": 1, "failed": 1}
 
@@ -40,3 +40,12 @@ def test_counts_must_add_up(name):
 )
 def test_exit_code(counts, code):
     assert summary(exposures=counts).exit_code == code
+
+
+def test_counts_add_up():
+    assert CauseCount(refused=3, published=1) + CauseCount(published=4) == CauseCount(refused=3, published=5)
+
+
+def test_is_never_negative():
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        CauseCount(refused=-1)

@@ -2,8 +2,8 @@ import pytest
 from astropy.io.votable.ucd import check_ucd
 
 from schemas.dataset import TableOf
-from schemas.forced_source import FORCED_SOURCE
-from schemas.truth_object import TRUTH_OBJECT
+from schemas.forced import FORCED_SOURCE
+from schemas.truth import TRUTH_OBJECT
 from schemas.ucd import ucd_of
 from stages import PIPELINE
 

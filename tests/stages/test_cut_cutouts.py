@@ -3,13 +3,11 @@ import pyarrow as pa
 import pytest
 from astropy.wcs import WCS
 
-from schemas.cutouts import CENTRE, SIDE
-from schemas.object import OBJECT
+from schemas.objects import CENTRE, OBJECT, SIDE, SOURCE
 from schemas.settings import CutCutoutsSettings
-from schemas.source import SOURCE
 from schemas.stage import Context
 from stages.cut_cutouts import STAGE
-from tests.stages.science_night import SHAPE, FakeNight, _cards, exposure, science
+from tests.support.science_night import SHAPE, FakeNight, _cards, exposure, science
 
 NJY = 10 ** ((31.4 - 26) / 2.5)
 XY = np.array([(60.0, 70.0), (3.0, 80.0), (120.2, 90.4), (400.0, 400.0)])

@@ -5,14 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.nets.basic_cnn import BasicCnn
-from kernels.scorer import WindowScorer
+from kernels.search.detector import WindowScorer
 from schemas.dataset import DatasetError
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.mask import MaskPlane
 from schemas.model_card import ModelCard
+from schemas.pixels import MaskPlane, Tiling
 from schemas.settings import DetectSettings
 from schemas.stage import Context
-from schemas.tiles import Tiling
 from stages.detect import STAGE
 
 CARD = ModelCard(

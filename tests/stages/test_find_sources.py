@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from schemas.errors import BadInput, Misconfigured
-from schemas.mask import MaskPlane
+from schemas.objects import SourceFlag
+from schemas.pixels import MaskPlane
 from schemas.settings import FindSourcesSettings
-from schemas.source import SourceFlag
 from schemas.stage import Context
 from stages.find_sources import STAGE
-from tests.stages.science_night import SHAPE, ZERO_POINT, exposure, science, sky_grid
+from tests.support.science_night import SHAPE, ZERO_POINT, exposure, science, sky_grid
 
 RA, DEC = sky_grid()
 PLACES = [(a, d, 2e4 * 0.9**n, 4.0 * (n % 2)) for n, (a, d) in enumerate(zip(RA, DEC, strict=True))]

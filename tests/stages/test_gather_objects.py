@@ -2,15 +2,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from kernels.position_merge import object_ids
+from kernels.sky.positions import object_ids
 from schemas.errors import NoWork
-from schemas.object import OBJECT
+from schemas.objects import OBJECT, SOURCE
 from schemas.settings import FindSourcesSettings, GatherObjectsSettings
-from schemas.source import SOURCE
 from schemas.stage import Context
 from stages import find_sources
 from stages.gather_objects import STAGE
-from tests.stages.science_night import SHAPE, FakeNight, exposure, science, sky_grid
+from tests.support.science_night import SHAPE, FakeNight, exposure, science, sky_grid
 
 RA, DEC = sky_grid()
 FLUX = 8e3 * 0.9 ** np.arange(len(RA))

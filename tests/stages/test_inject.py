@@ -2,15 +2,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from kernels.psf import moffat_mixture
-from kernels.segment import Segment, distance
-from kernels.trail_model import trail_image
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails.geometry import DetectedSegment, distance
+from kernels.trails.trail_model import trail_image
 from schemas.dataset import DatasetError
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.injection import INJECTION
-from schemas.mask import MaskPlane
-from schemas.search_grid import SearchGrid
+from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import InjectSettings
 from schemas.stage import Context
 from stages.inject import STAGE
@@ -118,8 +117,8 @@ def test_light_falls_on_the_science_image_too_and_on_nothing_else(inputs):
 
 def test_streaks_keep_clear_of_detections_and_of_each_other(inputs):
     rows = run(inputs, settings=InjectSettings(share=1.0, streaks=20))[0].to_pylist()
-    lines = [Segment(row["x"], row["y"], row["length"], row["angle"], 0.0) for row in rows]
-    known = [Segment(300.0, 900.0, 0.0, 0.0, 8.0), Segment(800.0, 200.0, 0.0, 0.0, 8.0)]
+    lines = [DetectedSegment(row["x"], row["y"], row["length"], row["angle"], 0.0) for row in rows]
+    known = [DetectedSegment(300.0, 900.0, 0.0, 0.0, 8.0), DetectedSegment(800.0, 200.0, 0.0, 0.0, 8.0)]
     for i, line in enumerate(lines):
         x, y = line.points(1.0).T
         assert min(distance(x, y, other).min() for other in (*known, *lines[:i])) > 2 * 26
@@ -170,7 +169,7 @@ def test_copies_lie_on_the_grid_of_the_windows_and_hold_all_that_sees_a_streak()
         assert (y0 % 7, x0 % 7) == (0, 0)
         assert own.shape == planes["difference"].shape == planes["mask"].shape
         for row in (row for row in rows if row["tile"] == tile):
-            ends = Segment(row["x"], row["y"], row["length"], row["angle"], 0.0).points(100.0)
+            ends = DetectedSegment(row["x"], row["y"], row["length"], row["angle"], 0.0).points(100.0)
             for place, low, high, size in zip(ends.T, (x0, y0), np.add((x0, y0), own.shape[::-1]), shape, strict=True):
                 assert low == 0 or (place - low > 26).all()
                 assert high == size or (high - place > 26).all()

@@ -3,9 +3,8 @@ import pyarrow as pa
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
-from schemas.dia_link import DIA_LINK
 from schemas.dia_source import DIA_SOURCE
-from schemas.object import OBJECT
+from schemas.objects import DIA_LINK, OBJECT
 from schemas.settings import LinkHostsSettings
 from schemas.stage import Context
 from stages.link_hosts import STAGE

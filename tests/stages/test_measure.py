@@ -11,15 +11,14 @@ from astropy.io.fits import Header, getdata
 from astropy.wcs import WCS
 
 from benchmarks.pulls import correlated_noise
-from kernels.psf import moffat_mixture
-from kernels.trail_model import trail_image
-from schemas.dia_source import DIA_SOURCE, DetectionFlag
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails.trail_model import trail_image
+from schemas.dia_source import DIA_SOURCE, STREAK, DetectionFlag
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.reliability import FEATURES, STATIC, UNKNOWN
+from schemas.model_card import FEATURES, STATIC, UNKNOWN
 from schemas.settings import MeasureSettings
 from schemas.stage import Context
-from schemas.streak import STREAK
 from stages.measure import STAGE, describe, measure_all
 
 SHAPE = (200, 220)

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.signal import fftconvolve
 
-from kernels.matched_filter import filtered_noise
-from kernels.psf import moffat_mixture
-from kernels.trail_bank import point_snr, trail_bank
-from kernels.trail_model import trail_image
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails.matched_filter import filtered_noise
+from kernels.trails.trail_bank import point_snr, trail_bank
+from kernels.trails.trail_model import trail_image
 from schemas.dataset import DatasetError
+from schemas.dia_source import HIT
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.hit import HIT
-from schemas.mask import MaskPlane
+from schemas.pixels import MaskPlane
 from schemas.settings import MergeSettings
 from schemas.stage import Context
 from stages.merge import STAGE

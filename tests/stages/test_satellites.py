@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.satellite_images import Sky, blinking, exposure
 from schemas.dia_source import DetectionFlag
-from schemas.mask import MaskPlane
+from schemas.pixels import MaskPlane
 from schemas.settings import MeasureSettings, MergeSettings
 from schemas.stage import Context
 from stages.measure import STAGE as MEASURE

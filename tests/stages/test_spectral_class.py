@@ -2,13 +2,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flows.adapters.weights import load_model
-from schemas.class_table import UNKNOWN, class_columns, class_table
+from flows.pipeline.models import load_model
+from schemas.class_table import CLASSES, SPECTRAL_CLASS, STAR_GALAXY, TYPE_COLUMNS, UNKNOWN, class_columns, class_table
 from schemas.dataset import DatasetError
-from schemas.object import OBJECT
-from schemas.spectral_class import SPECTRAL_CLASS, TYPE_COLUMNS
+from schemas.objects import OBJECT
 from schemas.stage import Context
-from schemas.star_galaxy import CLASSES, STAR_GALAXY
 from stages.spectral_class import STAGE
 
 SUN = {"u": 17.93, "g": 16.5, "r": 16.05, "i": 15.93, "z": 15.9}

@@ -2,15 +2,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flows.adapters.weights import load_model
-from schemas.class_table import UNKNOWN
+from flows.pipeline.models import load_model
+from schemas.class_table import STAR_GALAXY, UNKNOWN
 from schemas.dataset import DatasetError
 from schemas.errors import BadInput, Misconfigured
-from schemas.object import OBJECT
+from schemas.objects import OBJECT
 from schemas.stage import Context
-from schemas.star_galaxy import STAR_GALAXY
 from stages.star_galaxy import STAGE
-from tests.flows.training.star_galaxy_support import cutouts, write_small
+from tests.support.star_galaxy import cutouts, write_small
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,12 @@ from random import Random
 import pytest
 
 from benchmarks.faults.corruption import KINDS, another_visit, corrupt
-from flows.adapters.sources import Source
-from flows.ingest import prepare
+from flows.inputs.ingest import prepare
+from flows.inputs.source import Source
 from schemas.errors import BadInput
 from schemas.settings import Settings
 
-pytest_plugins = ("tests.flows.night_fixture",)
+pytest_plugins = ("tests.support.night_fixture",)
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from benchmarks.faults.driver import FAULTS, suffer
 from benchmarks.faults.fault import Fault
 from benchmarks.faults.lab import SMALL, lab
 from benchmarks.faults.table import summary
-from flows.adapters.ledger import Ledger
-from tests.flows.services.services_support import place
+from flows.storage.ledger import Ledger
+from tests.support.services import place
 
-pytest_plugins = ("tests.flows.night_fixture",)
+pytest_plugins = ("tests.support.night_fixture",)
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 SEED = 11
 

@@ -3,7 +3,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from flows.adapters.cutout_files import read_cutout_set
+from flows.inputs.cutout_files import read_cutout_set
 from flows.simulation.cutout_set import PER_FIELD, SPLITS, CutoutSet, write_cutout_set
 from flows.simulation.cutout_survey import ZTF
 from schemas.errors import Misconfigured

@@ -1,6 +1,17 @@
+import galsim
+import numpy as np
 import pytest
 
-from flows.simulation.cutout_survey import DEEP, NIGHT, ZTF
+from flows.simulation.cutout_survey import (
+    DEEP,
+    MODEL_ERRORS,
+    NIGHT,
+    ZTF,
+    draw_band_psfs,
+    pixel_waves,
+    render_profiles,
+    waves,
+)
 
 
 @pytest.mark.parametrize("survey", [DEEP, NIGHT, ZTF], ids=lambda survey: survey.name)
@@ -17,3 +28,66 @@ def test_those_of_nights_are_what_the_stage_is_given():
     assert (NIGHT.bands, NIGHT.side) == (DEEP.bands, DEEP.side)
     assert NIGHT.psf_error > DEEP.psf_error
     assert NIGHT.seeing[2] / NIGHT.scale < DEEP.seeing[2] / DEEP.scale
+
+
+@pytest.fixture(scope="module")
+def psfs():
+    return [draw_band_psfs(DEEP, np.random.default_rng(seed)) for seed in range(12)]
+
+
+def test_every_band_has_its_own(psfs):
+    for field in psfs:
+        assert len({one.fwhm for one in field}) == len(DEEP.bands)
+
+
+def test_seeing_is_about_that_of_the_survey(psfs):
+    seen = np.array([[one.fwhm for one in field] for field in psfs])
+    np.testing.assert_allclose(np.median(seen, 0), DEEP.seeing, rtol=0.15)
+
+
+def test_images_hold_nearly_all_light_and_widen(psfs):
+    for one in psfs[0]:
+        assert one.images.shape == (len(MODEL_ERRORS), DEEP.side, DEEP.side)
+        sums = one.images.sum((1, 2))
+        assert ((sums > 0.9) & (sums < 1.0)).all()
+        peaks = one.images.max((1, 2))
+        assert (np.diff(peaks) < 0).all()
+
+
+def test_a_source_at_the_depth_has_signal_to_noise_5(psfs):
+    for one, depth in zip(psfs[0], DEEP.depth, strict=True):
+        flux = 10 ** (0.4 * (31.4 - depth))
+        snr = flux * np.sqrt((one.images[2].astype(float) ** 2).sum()) / one.sky_sigma
+        assert 5 * 10**-0.25 < snr < 5 * 10**0.25  # the depth of a field scatters by 0.15 mag
+
+
+def test_none_is_symmetric(psfs):
+    for one in psfs[0]:
+        image = one.images[2][1:, 1:]  # an odd number of pixels about the centre
+        assert np.abs(image - image[::-1, ::-1]).max() > 1e-3 * image.max()
+
+
+@pytest.mark.parametrize("survey", [DEEP, NIGHT], ids=lambda survey: survey.name)
+def test_what_is_known_of_the_psf_is_wrong_by_as_much_as_the_survey_says(survey):
+    """The peak of a PSF falls with the square of its width, more slowly once it is as narrow as a pixel."""
+    middle = survey.side // 2
+    peaks = [one.images[:, middle, middle] for one in draw_band_psfs(survey, np.random.default_rng(3))]
+    span = np.mean([peak[0] / peak[-1] for peak in peaks]) - 1
+    most = ((1 + survey.psf_error) / (1 - survey.psf_error)) ** 2 - 1
+    assert 0.6 * most < span <= most
+
+
+@pytest.mark.parametrize(("x", "y"), [(0.0, 0.0), (0.3, -0.4), (-5.2, 6.7)])
+@pytest.mark.parametrize("side", [20, 26])
+def test_draws_what_galsim_draws(side, x, y):
+    psf = galsim.Moffat(beta=3.0, fwhm=0.7).shear(g1=0.03, g2=-0.02)
+    profile = galsim.Convolve(galsim.Exponential(scale_radius=0.4).shear(g1=0.3, g2=0.1), psf)
+    ours = render_profiles(waves(profile, 0.2) * pixel_waves(0.2), side, x, y)
+    theirs = profile.drawImage(nx=side, ny=side, scale=0.2, offset=(x + 0.5, y + 0.5)).array
+    np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+def test_transforms_of_psf_and_galaxy_multiply():
+    psf, disc = galsim.Kolmogorov(fwhm=0.8), galsim.Exponential(scale_radius=0.5)
+    apart = waves(psf, 0.2) * waves(disc, 0.2)
+    np.testing.assert_allclose(apart, waves(galsim.Convolve(psf, disc), 0.2), atol=1e-4)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from flows.simulation.conditions import conditions_of
-from flows.simulation.exposure import draw_layers, simulate_exposure
+from flows.simulation.exposure import draw_layers, science_and_template, simulate_exposure
 from flows.simulation.presets import find_preset
 from flows.simulation.stars import stars_on
-from schemas.mask import UNUSABLE, MaskPlane
+from schemas.pixels import UNUSABLE, MaskPlane
 from schemas.truth import TRUTH
 
 ZTF, RUBIN = (find_preset(name, shape=(500, 600)) for name in ("ztf", "rubin"))
@@ -64,3 +64,23 @@ def test_content_of_a_whole_quadrant() -> None:
     assert 500 < np.count_nonzero(0.05 * peak > 2 * noise.sigma) < 5000
     saturated = np.count_nonzero(exposure.stars.magnitude < 13.8)
     assert 50 < saturated < 400
+
+
+EXPOSURE = simulate_exposure(find_preset("ztf", shape=(300, 400)), 2, 0, 0)
+
+
+def test_science_less_template_is_the_difference_above_a_flat_sky() -> None:
+    planes = science_and_template(EXPOSURE)
+    rest = planes["science"] - planes["template"] - EXPOSURE.difference
+    assert np.nanmin(rest) == pytest.approx(np.nanmax(rest), abs=0.05)
+    assert np.array_equal(np.isnan(planes["template"]), np.isnan(EXPOSURE.difference))
+
+
+def test_template_holds_the_stars() -> None:
+    template = np.nan_to_num(science_and_template(EXPOSURE)["template"])
+    stars = EXPOSURE.stars
+    inside = (stars.x > 5) & (stars.x < 394) & (stars.y > 5) & (stars.y < 294) & (stars.magnitude > 14.5)
+    brightest = np.flatnonzero(inside)[np.argsort(stars.magnitude[inside])[:10]]
+    for index in brightest:
+        row, column = round(stars.y[index]), round(stars.x[index])
+        assert template[row - 1 : row + 2, column - 1 : column + 2].max() > 20 * EXPOSURE.conditions.noise.sigma

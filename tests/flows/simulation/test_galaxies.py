@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flows.simulation.conditions import conditions_of
-from flows.simulation.galaxies import draw_galaxies, galaxies_on
+from flows.simulation.galaxies import BANDS, draw_galaxies, galaxies_on, galaxy_colours, star_colours
 from flows.simulation.presets import find_preset
 
 PRESET = replace(find_preset("ztf", 0, (300, 320), ("g", "r", "i", "z")), galaxies=(2000.0, 2000.0))
@@ -59,3 +59,22 @@ def test_the_major_axis_points_where_it_says_on_the_sky():
     tip = here.to_sky(160 + 8 * np.cos(theta), 150 + 8 * np.sin(theta))
     east, north = (tip[0][0] - ra[0]) * np.cos(np.radians(dec[0])), tip[1][0] - dec[0]
     assert np.degrees(np.arctan2(east, north)) % 180 == pytest.approx(35, abs=3)
+
+
+def test_stars_lie_along_the_locus():
+    found = star_colours(20_000, np.random.default_rng(1))
+    assert set(found) == set(BANDS)
+    assert not found["r"].any()
+    gr, ri = found["g"], -found["i"]
+    blue = gr < 1.2
+    slope, offset = np.polyfit(gr[blue], ri[blue], 1)
+    assert (slope, offset) == pytest.approx((0.42, -0.06), abs=0.02)
+    assert gr[ri > 0.8].mean() == pytest.approx(1.42, abs=0.02)  # M dwarfs differ in r - i, not in g - r
+
+
+def test_early_galaxies_are_redder():
+    early = np.arange(4000) % 2 == 0
+    found = galaxy_colours(early, np.random.default_rng(1))
+    for blue, red in (("u", "g"), ("g", "r"), ("r", "i"), ("i", "z")):
+        colour = found[blue] - found[red]
+        assert colour[early].mean() > colour[~early].mean() + 0.1

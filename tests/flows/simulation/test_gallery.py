@@ -5,14 +5,14 @@ import pytest
 from matplotlib.image import imread
 
 from flows.simulation.exposure import draw_layers, simulate_exposure
-from flows.simulation.gallery import cutout, features, gallery
+from flows.simulation.gallery import features, gallery, gallery_cutout
 from flows.simulation.presets import find_preset
 
 
 def test_cutout_reaches_beyond_the_image() -> None:
     image = np.arange(10_000, dtype=np.float32).reshape(100, 100)
-    assert cutout(image, 50.2, 40.0)[32, 32] == image[40, 50]
-    corner = cutout(image, 0.0, 0.0)
+    assert gallery_cutout(image, 50.2, 40.0)[32, 32] == image[40, 50]
+    corner = gallery_cutout(image, 0.0, 0.0)
     assert corner.shape == (64, 64)
     assert np.isnan(corner[:32]).all()
     assert corner[32, 32] == 0

@@ -1,6 +1,9 @@
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from flows.simulation.presets import PRESETS, find_preset
+from flows.simulation.presets import PRESETS, find_preset, random_stream
 from schemas.errors import Misconfigured
 
 
@@ -54,3 +57,18 @@ def test_a_night_in_several_bands_leaves_the_others_as_they_are():
 def test_refuses_bands_that_the_camera_does_not_have(bands):
     with pytest.raises(Misconfigured, match="--bands"):
         find_preset("ztf", bands=bands)
+
+
+keys = st.tuples(st.integers(0, 2**31), st.integers(0, 1000), st.integers(0, 200))
+
+
+@given(keys)
+def test_same_purpose_and_key_same_numbers(key: tuple[int, int, int]) -> None:
+    assert np.array_equal(random_stream("stars", *key).uniform(size=4), random_stream("stars", *key).uniform(size=4))
+
+
+@given(keys, keys)
+def test_other_key_or_purpose_other_numbers(one: tuple[int, int, int], other: tuple[int, int, int]) -> None:
+    drawn = random_stream("stars", *one).uniform(size=4)
+    assert not np.array_equal(drawn, random_stream("noise", *one).uniform(size=4))
+    assert np.array_equal(drawn, random_stream("stars", *other).uniform(size=4)) == (one == other)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from flows.simulation.star_colours import star_sequence, star_table
-from schemas.stellar_class import STELLAR_CLASSES
+from schemas.classes import STELLAR_CLASSES
 
 LOCUS = {"A": (1.1, -0.15), "F": (1.15, 0.25), "G": (1.4, 0.48), "K": (2.2, 0.9), "M": (2.6, 1.45)}
 """u-g and g-r in the middle of each class, by eye from the SDSS stellar locus (Covey et al. 2007, AJ 134, 2398)."""

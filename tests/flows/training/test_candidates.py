@@ -4,32 +4,34 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from tests_support import truth_table
+from hypothesis import given
+from hypothesis import strategies as st
 
-from flows.adapters.zarr_tiles import TileStore
+from flows.storage.zarr_tiles import TileStore
 from flows.training.candidates import (
     brighter,
     cached_detector,
+    candidate_completeness,
+    candidate_threshold,
     candidates,
-    completeness,
+    false_level,
     label_candidates,
     misjudged,
-    search,
+    search_example,
     stamp_of,
-    targets_of,
-    threshold_at,
     unless_flooded,
     without_science,
 )
-from flows.training.scan import pixels
-from flows.training.window_sample import cut_windows
+from flows.training.examples import truth_targets
+from flows.training.windows import cut_windows, pixels
 from kernels.nets.basic_cnn import BasicCnn
-from kernels.stamps import CHANNELS, SIDE
+from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE
 from schemas.errors import BadInput
-from schemas.reliability import FEATURES, STATIC, UNKNOWN
-from schemas.tiles import Tiling
+from schemas.model_card import FEATURES, STATIC, UNKNOWN
+from schemas.pixels import Tiling
 from stages.measure import Described
-from tests.flows.model_support import write_bright, write_cells, write_windows
+from tests.support.models import write_bright, write_cells, write_windows
+from tests.support.truth import truth_table
 
 ROWS = [
     ("streak", 100.0, 100.0, 3.0, 20.0, 10.0, 1.0),
@@ -48,7 +50,10 @@ def planes_of(example):
 def labelled(positions):
     x, y, score = map(np.array, zip(*positions, strict=True))
     table = pa.table({"x": x, "y": y, "logitSum": score})
-    features, stamps = np.zeros((len(x), 2), np.float32), np.zeros((len(x), CHANNELS, SIDE, SIDE), np.float32)
+    features, stamps = (
+        np.zeros((len(x), 2), np.float32),
+        np.zeros((len(x), STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE), np.float32),
+    )
     return label_candidates(Described(table, features, stamps), truth_table(ROWS))
 
 
@@ -71,7 +76,7 @@ def test_labels():
 
 
 def test_targets_are_the_rows_of_the_truth():
-    targets = targets_of(truth_table(ROWS))
+    targets = truth_targets(truth_table(ROWS))
     assert targets.kind.tolist() == [row[0] for row in ROWS]
     np.testing.assert_array_equal(targets.angle, [20, 120, 0, 0, 0])
     assert targets.counted.tolist() == [True, True, False, False, False]
@@ -95,9 +100,9 @@ def test_a_share_of_the_candidates_can_be_seen_without_science_image():
 def test_completeness_counts_what_was_asked_for():
     one = labelled([(101.0, 100.0, 9.0), (300.0, 201.0, 8.0), (150.0, 150.0, 7.0)])
     score = np.array([0.9, 0.4, 0.6])
-    assert completeness([one], [score], 0.5, 3.0) == (1, 2, 1.0)
-    assert completeness([one], [score], 0.3, 3.0) == (2, 2, 1.0)
-    assert completeness([one], [score], 0.7, 7.0) == (1, 1, 0.0)
+    assert candidate_completeness([one], [score], 0.5, 3.0) == (1, 2, 1.0)
+    assert candidate_completeness([one], [score], 0.3, 3.0) == (2, 2, 1.0)
+    assert candidate_completeness([one], [score], 0.7, 7.0) == (1, 1, 0.0)
 
 
 @pytest.mark.parametrize(("wanted", "left"), [(0.0, 0), (0.5, 2), (1.0, 4), (100.0, 12)])
@@ -105,13 +110,13 @@ def test_threshold_leaves_the_wanted_number_of_false(wanted, left):
     rng = np.random.default_rng(0)
     examples = [labelled([(150.0 + 40 * n, 150.0, 1.0) for n in range(3)]) for _ in range(4)]
     scores = [rng.random(3) for _ in examples]
-    threshold = threshold_at(examples, scores, wanted)
+    threshold = candidate_threshold(examples, scores, wanted)
     assert sum(int((score >= threshold).sum()) for score in scores) == left
 
 
 def test_search_scores_windows_as_cut(examples, tmp_path):
     write_windows(tmp_path, threshold=1e-6)
-    hits = search(*planes_of(examples[0]), str(tmp_path))
+    hits = search_example(*planes_of(examples[0]), str(tmp_path))
     image, usable, background = pixels(examples[0])
     rows, columns = Tiling(image.shape).grid
     assert 0.5 * rows * columns < len(hits) <= rows * columns
@@ -126,7 +131,7 @@ def test_search_scores_windows_as_cut(examples, tmp_path):
 def test_search_of_cells_looks_at_all_of_them(examples, tmp_path):
     write_cells(tmp_path, threshold=1e-30)
     planes, info = planes_of(examples[0])
-    hits = search(planes, info, str(tmp_path))
+    hits = search_example(planes, info, str(tmp_path))
     rows, columns = info.shape[0] // 4, info.shape[1] // 4
     assert int(hits.schema.metadata[b"windows"]) == rows * columns == len(hits) + int(hits.schema.metadata[b"unscored"])
 
@@ -135,7 +140,7 @@ def test_new_weights_in_a_folder_are_loaded(examples, tmp_path):
     found = []
     for seed in (1, 2):
         write_cells(tmp_path, threshold=1e-30, seed=seed)
-        found.append(search(*planes_of(examples[0]), str(tmp_path))["logit"].to_numpy())
+        found.append(search_example(*planes_of(examples[0]), str(tmp_path))["logit"].to_numpy())
     assert not np.array_equal(*found)
     assert stamp_of("basic_cnn") == 0
     assert cached_detector(str(tmp_path)) is cached_detector(str(tmp_path))
@@ -148,7 +153,7 @@ def test_candidates_come_with_the_right_and_with_another_psf(examples, tmp_path)
         count = len(part.label)
         assert count > 3
         assert part.features.shape == (count, len(FEATURES))
-        assert part.stamps.shape == (count, CHANNELS, SIDE, SIDE)
+        assert part.stamps.shape == (count, STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE)
         assert np.isfinite(part.features).all()
         assert np.isfinite(part.stamps).all()
     assert (one.label == 1).any()
@@ -174,7 +179,7 @@ def test_faint_candidates_can_be_left_out():
     np.testing.assert_array_equal(kept.label, one.label[1:])
     np.testing.assert_array_equal(kept.target, one.target[1:])
     assert len(kept.stamps) == 2
-    assert completeness([kept], [np.ones(2)], 0.5, 0.0)[:2] == (1, 2)
+    assert candidate_completeness([kept], [np.ones(2)], 0.5, 0.0)[:2] == (1, 2)
 
 
 @pytest.mark.slow
@@ -185,3 +190,19 @@ def test_what_a_night_would_quarantine_teaches_nothing(examples, tmp_path, monke
     assert unless_flooded(examples[0], str(tmp_path), wrong_psf=False) == []
     with pytest.raises(BadInput, match="windows above the threshold, more than 0"):
         candidates(examples[0], str(tmp_path), wrong_psf=False)
+
+
+scores = st.lists(st.lists(st.floats(-50, 50, width=32), max_size=12), min_size=1, max_size=5)
+
+
+@given(scores, st.sampled_from((0.0, 0.25, 0.5, 1.0, 3.0)), st.sampled_from((np.float32, np.float64)))
+def test_no_more_pass_than_allowed_and_no_lower_level_would_do(images, rate, kind):
+    images = [np.array(part, kind) for part in images]
+    level = false_level(images, rate)
+    everything = np.concatenate(images)
+    assert (everything >= level).sum() <= rate * len(images)
+    if np.isfinite(level):
+        below = everything[everything < level].max()
+        assert (everything >= below).sum() > int(rate * len(images))
+    else:
+        assert len(everything) <= rate * len(images)

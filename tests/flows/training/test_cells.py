@@ -1,10 +1,33 @@
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from flows.adapters.weights import load_model, read_card
+from flows.pipeline.models import load_model
+from flows.pipeline.weights import read_card
 from flows.training.cell_fit import CellFit
-from flows.training.cells import CellPlan, train_cells
-from kernels.dense_search import dense_grid
+from flows.training.cells import (
+    CellPlan,
+    RecoveryCurve,
+    bright_places,
+    hard_places,
+    level_at,
+    recovery,
+    share_found,
+    spots,
+    spots_on,
+    train_cells,
+)
+from flows.training.examples import open_field, truth_targets
+from kernels.image.search_image import Places, SearchImage
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.search.dense_search import DenseSearch, dense_grid
+from kernels.statistics.completeness import Share
+from kernels.trails.trail_model import trail_image
+from tests.support.field import field_of
+from tests.support.models import bright_net
+from tests.support.truth import truth_table
 
 PLAN = CellPlan(channels=8, dilations=(1, 2), first=CellFit(4), later=CellFit(3), rounds=1, threshold=0.4)
 
@@ -28,3 +51,144 @@ def test_mines_its_own_false_alarms_and_writes_what_loads(examples, tmp_path):
     rounds = [line for line in lines if "hard places" in line]
     assert len(rounds) == 2
     assert int(rounds[0].split(", ")[1].split()[0]) > 0
+
+
+PSF = moffat_mixture(2.2, 3.0)
+
+
+@pytest.fixture(scope="module")
+def search():
+    return DenseSearch(bright_net(), torch.device("cpu"), None)
+
+
+def test_cells_that_touch_are_one_spot_centred_on_the_brightest():
+    logits = np.full((30, 40), -5.0, np.float32)
+    logits[4, 6], logits[5, 7] = 2.0, 2.0
+    logits[20, 10:15] = [-1.5, 3.0, 9.0, 3.0, -1.5]
+    logits[0, 39] = -1.9
+    found = spots(logits, -2.0)
+    order = np.argsort(found.y)
+    np.testing.assert_allclose(found.y[order], [1.5, 4.5 * 4 + 1.5, 20 * 4 + 1.5])
+    np.testing.assert_allclose(found.x[order], [39 * 4 + 1.5, 6.5 * 4 + 1.5, 12 * 4 + 1.5])
+    np.testing.assert_allclose(found.peak[order], [-1.9, 2.0, 9.0])
+
+
+def test_nothing_above_the_floor():
+    found = spots(np.full((5, 6), -9.0, np.float32), -2.0)
+    assert len(found.x) == len(found.y) == len(found.peak) == 0
+
+
+def test_spots_of_a_search_lie_on_what_shines(search):
+    places = [(40.0, 52.0), (150.3, 90.8), (30.0, 120.0)]
+    pixels = sum(80 * trail_image((140, 200), x, y, 0.0, 0.0, PSF) for x, y in places)
+    found = spots_on(search, field_of(pixels), 0.0)
+    assert len(found.x) == 3
+    for x, y in places:
+        assert np.hypot(found.x - x, found.y - y).min() < 4
+    field = field_of(pixels)
+    plane = SearchImage(field.pixels, field.usable, 0.0, 1.0, np.array(field.info.noise_correlation), 2.2)
+    logits, _ = search.search(plane, Places(0, 0, 35, 50, 4))
+    assert found.peak.max() == pytest.approx(logits.max())
+
+
+def test_hard_places_hold_nothing_real_and_all_else(search):
+    places = [(40.0, 52.0), (150.3, 90.8), (30.0, 120.0), (90.0, 30.0)]
+    pixels = sum(80 * trail_image((140, 200), x, y, 0.0, 0.0, PSF) for x, y in places)
+    rows = [
+        ("streak", 150.0, 91.0, 0.0, 0.0, 20.0, 1.0),  # found
+        ("point", 31.0, 119.0, 0.0, 0.0, 20.0, 1.0),  # real, if not asked for
+        ("streak", 91.0, 31.0, 0.0, 0.0, -20.0, 1.0),  # a hole: what shines there is false
+    ]
+    found = hard_places(search, field_of(pixels, rows), 0.0)
+    assert found.shape == (2, 3)
+    order = np.argsort(found[:, 0])
+    np.testing.assert_allclose(found[order, :2], [[40, 52], [90, 30]], atol=3)
+    assert ((found[:, 2] > 0) & (found[:, 2] < 1.1)).all()
+
+
+def test_hard_places_of_an_exposure_are_clear_of_its_sources(search, examples):
+    field = open_field(examples[0])
+    found = hard_places(search, field, -2.0)
+    assert len(found) > 5
+    for n in np.flatnonzero(~field.dark):
+        along = np.linspace(-0.5, 0.5, 401) * field.targets.length[n]
+        theta = np.radians(field.targets.angle[n])
+        xs, ys = field.targets.x[n] + along * np.cos(theta), field.targets.y[n] + along * np.sin(theta)
+        assert np.hypot(found[:, :1] - xs, found[:, 1:2] - ys).min() > 9.99
+
+
+def test_bright_places_are_the_peaks_of_the_smoothed_image():
+    places = np.array([(40, 52), (150, 90), (30, 120), (100, 20)])
+    pixels = np.random.default_rng(0).normal(0, 1, (140, 200))
+    pixels += sum(60 * trail_image((140, 200), x, y, 0.0, 0.0, PSF) for x, y in places)
+    usable = np.ones(pixels.shape, bool)
+    usable[10:30, 90:110] = False
+    found = bright_places(field_of(pixels, usable=usable), 4.5)
+    assert len(found) <= 5
+    for x, y in places[:3]:
+        assert np.abs(found[:, :2] - [x, y]).max(1).min() <= 1
+    assert np.hypot(*(found[:, :2] - places[3]).T).min() > 8
+    assert (found[:, 2] == 1).all()
+
+
+def one(found=(), false=(), snr=None):
+    score = np.array(found, float)
+    snr = np.full(len(score), 20.0) if snr is None else np.array(snr, float)
+    return RecoveryCurve(snr, score, np.array(false, float))
+
+
+def test_streaks_get_the_score_of_what_found_them():
+    truth = truth_table(
+        [
+            ("streak", 100.0, 100.0, 3.0, 20.0, 10.0, 1.0),
+            ("streak", 300.0, 200.0, 60.0, 120.0, 5.0, 1.0),
+            ("streak", 10.0, 10.0, 3.0, 0.0, 20.0, 0.1),
+            ("point", 50.0, 300.0, 0.0, 0.0, 30.0, 1.0),
+        ]
+    )
+    x, y, score = np.array([(101.0, 100.0, 2.0), (99.0, 99.0, 5.0), (50.0, 301.0, 9.0), (200.0, 10.0, 1.0)]).T
+    found = RecoveryCurve.of(x, y, score, truth_targets(truth), truth["snr"].to_numpy())
+    np.testing.assert_array_equal(found.score, [5.0, -np.inf])
+    np.testing.assert_array_equal(found.snr, [10.0, 5.0])
+    assert sorted(found.false) == [1.0, 2.0]
+
+
+@given(
+    st.lists(st.lists(st.integers(-5, 5), max_size=8), min_size=1, max_size=5),
+    st.floats(0, 6),
+)
+def test_the_level_is_the_least_that_leaves_so_few(false, rate):
+    found = [one(false=part) for part in false]
+    level = level_at(found, rate)
+    every = np.concatenate([np.array(part, float) for part in false])
+    assert (every >= level).sum() <= rate * len(found)
+    if np.isfinite(level):
+        lower = np.nextafter(level, -np.inf)
+        assert (every >= lower).sum() > rate * len(found) - 1e-9
+
+
+def test_share_by_brute_force():
+    rng = np.random.default_rng(0)
+    found = [one(rng.normal(size=9), snr=rng.uniform(3, 15, 9)) for _ in range(4)]
+    for level, least, below in ((0.0, 7.0, np.inf), (0.5, 4.0, 9.0), (-np.inf, 0.0, 5.0)):
+        asked = [(s, v) for part in found for s, v in zip(part.snr, part.score, strict=True) if least <= s < below]
+        share = share_found(found, level, least, below)
+        assert (share.found, share.n) == (sum(v >= level for _, v in asked), len(asked))
+
+
+def test_what_nothing_found_is_not_found_at_any_level():
+    assert share_found([one([1.0, -np.inf])], -np.inf, 0.0) == Share(1, 2)
+
+
+def test_figures_at_equal_numbers_of_false():
+    found = [one([3.0, 1.0, -np.inf], [2.0, 0.0], [8.0, 12.0, 9.0]), one([0.5], [], [6.0])]
+    figures = recovery(found, (0.5, 1.0))
+    assert figures == {
+        "at 0.5 false": {"c7": [2, 3], "c10": [1, 1]},
+        "at 1 false": {"c7": [2, 3], "c10": [1, 1]},
+    }
+    assert recovery(found, (0.0,))["at 0 false"]["c7"] == [1, 3]
+
+
+def test_without_false_ones_every_level_will_do():
+    assert level_at([one([1.0])], 0.5) == -np.inf

@@ -4,8 +4,8 @@ import pytest
 from flows.simulation.star_colours import star_table
 from flows.training.class_fit import ClassFit, fit_class_model, thinned
 from flows.training.spectral_sample import Sample
-from kernels.class_model import class_model
-from schemas.class_features import FEATURE_SETS
+from kernels.objects.class_model import class_model
+from schemas.archive_columns import FEATURE_SETS
 from schemas.model_card import ModelCard
 
 CLASSES = ("A", "G", "K", "M")

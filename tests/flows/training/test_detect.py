@@ -2,18 +2,18 @@ import json
 
 import pytest
 
-from flows.adapters.weights import load_model, read_card, read_weights, write_model
-from flows.training.boosted_fit import TreeFit
+from flows.pipeline.models import load_model
+from flows.pipeline.weights import read_card, read_weights, write_model
+from flows.training.boosted import TreeFit
 from flows.training.cell_fit import CellFit
 from flows.training.cells import CellPlan
-from flows.training.detect import TrainPlan, quick_plan, train_detect
+from flows.training.detect import TrainPlan, quick_search_plan, train_detect
 from flows.training.examples import Wanted
 from flows.training.region_fit import RegionFit
-from flows.training.region_train import RegionPlan
-from flows.training.two_stage_fit import NetFit
-from flows.training.two_stage_train import TwoStagePlan
-from flows.training.verdict import VerdictPlan
-from flows.training.verdict_fit import VerdictFit
+from flows.training.regions import RegionPlan
+from flows.training.reliability import VerdictPlan
+from flows.training.reliability_fit import VerdictFit
+from flows.training.two_stage import NetFit, TwoStagePlan
 from flows.training.window_fit import FitPlan
 from flows.training.windows import WindowPlan
 from schemas.errors import Misconfigured
@@ -86,10 +86,10 @@ def test_calibrates_what_is_shipped(tmp_path, work):
 def test_plans_can_be_written_on_a_card():
     from dataclasses import asdict
 
-    for plan in (TrainPlan(), quick_plan(3)):
+    for plan in (TrainPlan(), quick_search_plan(3)):
         assert json.loads(json.dumps(asdict(plan)))["seed"] == plan.seed
-    assert quick_plan(3).seed == 3
-    quick, whole = (sum(part.count for part in plan.train) for plan in (quick_plan(1), TrainPlan()))
+    assert quick_search_plan(3).seed == 3
+    quick, whole = (sum(part.count for part in plan.train) for plan in (quick_search_plan(1), TrainPlan()))
     assert quick < whole / 10
 
 

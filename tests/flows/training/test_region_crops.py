@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from flows.training.field import open_field
-from flows.training.region_crops import BORDER, SIDE, CropDraw, CropShares, cut_crop
-from flows.training.region_truth import sources_of
-from kernels.squash import squash
+from flows.training.examples import open_field
+from flows.training.region_crops import BORDER, CropDraw, CropShares, Sources, cut_region_crop, sources_of, true_boxes
+from flows.training.region_crops import SIDE as SIDE_REGION_CROPS
+from kernels.image.search_image import squash
 
 
 def plane_of(cells, number):
@@ -20,20 +20,22 @@ def test_pixels_and_boxes_are_turned_alike(examples):
     x0, y0 = 120, 90
     value = np.where(field.usable, (field.pixels - field.info.background) / field.info.noise, 0).astype(np.float32)
     squash(value)
-    value = value[y0 : y0 + SIDE, x0 : x0 + SIDE]
-    straight = sources.cropped(x0, y0, SIDE, float(4 * BORDER))
+    value = value[y0 : y0 + SIDE_REGION_CROPS, x0 : x0 + SIDE_REGION_CROPS]
+    straight = sources.cropped(x0, y0, SIDE_REGION_CROPS, float(4 * BORDER))
     assert len(straight.boxes)
     seen = set()
     for seed in range(64):
-        crop = cut_crop(field, sources, (x0, y0), np.random.default_rng(seed))
-        assert crop.cells.shape == (SIDE // 4, SIDE // 4, 48)
+        crop = cut_region_crop(field, sources, (x0, y0), np.random.default_rng(seed))
+        assert crop.cells.shape == (SIDE_REGION_CROPS // 4, SIDE_REGION_CROPS // 4, 48)
         image = plane_of(crop.cells, 0)
         for turns in range(4):
             for mirror in (False, True):
                 turned = np.rot90(value, turns)
                 if np.allclose(image, turned.T if mirror else turned, atol=1e-3):
                     seen.add((turns, mirror))
-                    np.testing.assert_allclose(crop.sources.boxes, straight.turned(turns, mirror, SIDE).boxes)
+                    np.testing.assert_allclose(
+                        crop.sources.boxes, straight.turned(turns, mirror, SIDE_REGION_CROPS).boxes
+                    )
     assert len(seen) == 8
 
 
@@ -44,7 +46,7 @@ def test_crops_show_what_is_asked_for(examples):
     assert np.mean([len(crop.sources.boxes) > 0 for crop in crops]) > 0.8
     boxes = np.concatenate([crop.sources.boxes for crop in crops])
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-    assert ((middle > 4 * BORDER) & (middle < SIDE - 1 - 4 * BORDER)).all()
+    assert ((middle > 4 * BORDER) & (middle < SIDE_REGION_CROPS - 1 - 4 * BORDER)).all()
 
 
 def test_hard_places_are_shown(examples):
@@ -72,3 +74,58 @@ def test_the_same_seed_draws_the_same_crops(examples):
     np.testing.assert_array_equal(first[1].cells, second[1].cells)
     with pytest.raises(AssertionError):
         np.testing.assert_array_equal(first[1].cells, other[1].cells)
+
+
+NONE = np.empty((0, 4))
+SIDE = 40
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("mirror", [False, True])
+def test_turned_boxes_hold_the_turned_pixels(turns, mirror):
+    image = np.zeros((SIDE, SIDE))
+    image[7:12, 20:34] = 1
+    image[30, 3:14] = 2  # a line from (3, 30) to (13, 30)
+    sources = Sources(np.array([[19.5, 6.5, 33.5, 11.5]]), np.array([[8.0, 30, 10, 0]])).turned(turns, mirror, SIDE)
+    image = np.rot90(image, turns)
+    image = image.T if mirror else image
+    rows, columns = np.nonzero(image == 1)
+    expected = [columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5]
+    np.testing.assert_allclose(sources.boxes, [expected])
+    x, y, length, angle = sources.lines[0]
+    along = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))]) * length / 2
+    ends = sorted(tuple(np.round([x, y] + sign * along, 9).tolist()) for sign in (-1, 1))
+    rows, columns = np.nonzero(image == 2)
+    found = sorted(zip(columns.tolist(), rows.tolist(), strict=True))
+    assert ends == [pytest.approx(found[0]), pytest.approx(found[-1])]
+
+
+def test_crops_keep_what_lies_well_inside():
+    boxes = np.array([[110.0, 120, 120, 130], [98, 120, 108, 130], [300, 300, 310, 310]])
+    lines = np.array([[105.0, 140, 0, 0], [95, 120, 60, 0], [400, 400, 0, 0]])
+    cropped = Sources(boxes, lines).cropped(100, 100, 60, 8.0)
+    np.testing.assert_array_equal(cropped.boxes, [[10, 20, 20, 30]])
+    # What is cut by the rim counts neither way, and so does what reaches in from outside.
+    np.testing.assert_array_equal(cropped.lines, [[5, 40, 0, 0], [-5, 20, 60, 0], [3, 25, 10, 0]])
+
+
+def test_boxes_of_the_truth_hold_their_trails(examples):
+    truth = examples[0].truth
+    boxes = true_boxes(truth)
+    inner = ((boxes[:, :2] > 0) & (boxes[:, 2:] < [449, 419])).all(1)
+    assert inner.sum() > 8
+    length, angle, fwhm = (truth[name].to_numpy() for name in ("length_px", "angle_deg", "fwhm_px"))
+    half = length[:, None] / 2 * np.abs(np.stack([np.cos(np.radians(angle)), np.sin(np.radians(angle))], 1))
+    centre = np.stack([truth["x"].to_numpy(), truth["y"].to_numpy()], 1)
+    # To whole pixels, with two widths of the PSF.
+    low, high = (centre - half - boxes[:, :2])[inner], (boxes[:, 2:] - centre - half)[inner]
+    for margin in (low, high):
+        assert (margin >= 2 * fwhm[inner, None] + 0.49).all()
+        assert (margin <= 2 * fwhm[inner, None] + 1.51).all()
+
+
+def test_sources_are_trails_to_be_found_and_all_else(examples):
+    field = open_field(examples[0])
+    sources = sources_of(examples[0].truth, field)
+    assert len(sources.boxes) == field.wanted.sum() > 0
+    assert len(sources.boxes) + len(sources.lines) + field.dark.sum() == len(field.snr)

@@ -3,9 +3,9 @@ from matplotlib.image import imread
 
 from flows.simulation.star_colours import star_table
 from flows.training.spectral_compare import compare
-from flows.training.spectral_pictures import draw, draw_regression, importances, principal_components
+from flows.training.spectral_pictures import draw_comparison, draw_regression, importances, principal_components
 from flows.training.spectral_sample import Sample
-from schemas.class_features import FEATURE_SETS
+from schemas.archive_columns import FEATURE_SETS
 
 CLASSES = ("A", "G", "M")
 FEATURES = FEATURE_SETS["n5"]
@@ -35,7 +35,7 @@ def test_what_decides_is_important_and_noise_is_not():
 def test_pictures_show_something(tmp_path):
     rows = stars()
     found = compare(rows, FEATURES, "none", 1, lambda _: None, ("majority", "tree"))
-    shares = draw(rows, FEATURES, found, (np.arange(5.0), np.ones(5)), tmp_path / "a.png", 1)
+    shares = draw_comparison(rows, FEATURES, found, (np.arange(5.0), np.ones(5)), tmp_path / "a.png", 1)
     assert len(shares) == 5
     kelvin = np.linspace(3000, 30000, 50)
     draw_regression(kelvin, 5040 / kelvin, np.array([1.0, 0.0]), ("B-V", "R"), tmp_path / "b.png")

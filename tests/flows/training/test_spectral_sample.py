@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from flows.training.spectral_sample import Sample, archive_sample, filtered, held_out, large_classes, with_stars
-from schemas.class_features import FEATURE_SETS
+from flows.training.spectral_sample import Sample, archive_sample, filtered, held_out_rows, large_classes, with_stars
+from schemas.archive_columns import FEATURE_SETS
 from schemas.errors import BadInput
 
 FEATURES = FEATURE_SETS["n5"]
@@ -77,11 +77,11 @@ def test_filters_of_brightness_and_size():
 def test_held_out_rows_are_whole_groups():
     groups = np.random.default_rng(1).integers(0, 40, 1000)
     rows = sample(np.zeros(1000, int), group=groups)
-    held = held_out(rows, 0.2, 3)
+    held = held_out_rows(rows, 0.2, 3)
     assert not set(groups[held]) & set(groups[~held])
     assert 0.12 < held.mean() <= 0.2
-    np.testing.assert_array_equal(held, held_out(rows, 0.2, 3))
-    assert (held != held_out(rows, 0.2, 4)).any()
+    np.testing.assert_array_equal(held, held_out_rows(rows, 0.2, 3))
+    assert (held != held_out_rows(rows, 0.2, 4)).any()
 
 
 def test_simulated_stars_are_added_to_those_of_the_table():

@@ -3,16 +3,16 @@ from dataclasses import replace
 
 import pytest
 
-from flows.adapters.weights import load_model
-from flows.digest import file_digest
+from flows.pipeline.models import load_model
+from flows.storage.digest import file_digest
 from flows.training.cutout_fit import CutoutFit
-from flows.training.star_galaxy import StarGalaxyPlan, quick_plan, train_star_galaxy
+from flows.training.star_galaxy import StarGalaxyPlan, quick_star_galaxy_plan, train_star_galaxy
 from flows.training.star_galaxy_inputs import CONFIGURATIONS
-from flows.training.star_galaxy_multi import OURS
-from flows.training.star_galaxy_rivals import RivalPlan
+from flows.training.star_galaxy_own import OURS
+from flows.training.star_galaxy_planes import RivalPlan
 from schemas.errors import BadInput, Misconfigured
-from tests.flows.evaluation.test_star_galaxy import galstar
-from tests.flows.training.star_galaxy_support import cutouts
+from tests.flows.results.evaluation.test_star_galaxy import galstar
+from tests.support.star_galaxy import cutouts
 
 
 def test_the_full_plan_is_that_of_the_source():
@@ -20,7 +20,7 @@ def test_the_full_plan_is_that_of_the_source():
     assert plan.count == 34_000
     assert set(plan.rivals.fits) == {"mlp", "basic_cnn", "resnet"}
     assert all(fit.batch == 64 for fit in plan.rivals.fits.values())
-    assert quick_plan().count < plan.count
+    assert quick_star_galaxy_plan().count < plan.count
 
 
 def test_what_cannot_be_used_is_told_before_anything_is_made(tmp_path):
@@ -31,14 +31,14 @@ def test_what_cannot_be_used_is_told_before_anything_is_made(tmp_path):
         (BadInput, tmp_path / "out", None, tmp_path / "nowhere.csv"),
     ):
         with pytest.raises(error):
-            train_star_galaxy(out, tmp_path / "work", real, quick_plan(), 1, 1, pytest.fail, galstar_path)
+            train_star_galaxy(out, tmp_path / "work", real, quick_star_galaxy_plan(), 1, 1, pytest.fail, galstar_path)
     assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.slow
 def test_the_challenge_takes_the_place_of_the_deep_cutouts(tmp_path):
     data = cutouts(4)
-    path, plan = galstar(tmp_path / "galstar.csv", data), quick_plan()
+    path, plan = galstar(tmp_path / "galstar.csv", data), quick_star_galaxy_plan()
     one = replace(plan, rivals=RivalPlan({"basic_cnn": CutoutFit(epochs=1)}))
     figures = train_star_galaxy(tmp_path / "out", tmp_path / "work", None, one, 1, 1, lambda line: None, path)
     assert figures["cutouts"].startswith(
@@ -54,7 +54,9 @@ def test_the_challenge_takes_the_place_of_the_deep_cutouts(tmp_path):
 
 @pytest.mark.slow
 def test_everything_is_trained_and_written(tmp_path):
-    figures = train_star_galaxy(tmp_path / "out", tmp_path / "work", None, quick_plan(), 1, 1, lambda line: None)
+    figures = train_star_galaxy(
+        tmp_path / "out", tmp_path / "work", None, quick_star_galaxy_plan(), 1, 1, lambda line: None
+    )
     assert set(figures["simulated"]) == {"mlp", "basic_cnn", "resnet", OURS, "locus cut", "boosted moments"}
     assert set(figures["nights"]) == {"mlp", "basic_cnn", "resnet", OURS, "locus cut", "boosted moments"}
     assert set(figures["models_on_simulated"]) == {"mlp", "basic_cnn", "resnet"}

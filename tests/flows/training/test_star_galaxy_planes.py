@@ -2,16 +2,26 @@ import numpy as np
 import pytest
 import torch
 
-from flows.adapters.star_galaxy_models import PLANE_NETS
-from flows.adapters.weights import load_model
+from flows.pipeline.models import load_model
+from flows.pipeline.star_galaxy_models import PLANE_NETS
 from flows.training.cutout_fit import CutoutFit
+from flows.training.star_galaxy_inputs import CONFIGURATIONS
 from flows.training.star_galaxy_own import fit_baselines
-from flows.training.star_galaxy_planes import fit_plane_net, hide_planes, judged, plane_sample, write_plane_model
+from flows.training.star_galaxy_planes import (
+    RivalPlan,
+    fit_plane_net,
+    fit_rivals,
+    hide_planes,
+    judged_planes,
+    plane_sample,
+    store_planes,
+    write_plane_model,
+)
 from schemas.class_table import UNKNOWN
 from schemas.stage import Context
 from stages.star_galaxy import STAGE
-from tests.flows.training.star_galaxy_support import PLAN, cutouts, sample
 from tests.stages.test_star_galaxy import objects
+from tests.support.star_galaxy import PLAN, cutouts, sample
 
 
 @pytest.mark.parametrize("network", PLANE_NETS)
@@ -44,6 +54,29 @@ def test_hidden_planes_do_not_count():
     assert torch.equal(pixels, data.inputs[0])
     net = PLANE_NETS["mlp"](8).eval()
     scrambled = torch.where(there[..., None, None], pixels, torch.randn(pixels.shape).half())
-    before, after = judged(net, (pixels, there, signal)), judged(net, (scrambled, there, signal))
+    before, after = judged_planes(net, (pixels, there, signal)), judged_planes(net, (scrambled, there, signal))
     np.testing.assert_array_equal(before.log_odds, after.log_odds)
     np.testing.assert_array_equal(before.signal, after.signal)
+
+
+@pytest.mark.parametrize("name", PLANE_NETS)
+@pytest.mark.parametrize("planes", [2, 4, 8])
+def test_every_network_takes_every_number_of_planes(name, planes):
+    net = PLANE_NETS[name](planes).eval()
+    assert net(torch.zeros(2, planes, 26, 26)).shape == (2, 2)
+
+
+def test_every_network_is_fitted_in_every_configuration_and_kept(tmp_path):
+    sets = {"train": cutouts(2), "validation": cutouts(1, 6), "test": cutouts(1, 7)}
+    store_planes(tmp_path, sets)
+    plan = RivalPlan({name: CutoutFit(epochs=1) for name in ("basic_cnn", "resnet")})
+    said: list[str] = []
+    found = fit_rivals(tmp_path, plan, 1, 1, said.append)
+    assert {name: list(some) for name, some in found.items()} == {name: list(CONFIGURATIONS) for name in plan.fits}
+    assert all(one.probability.shape == (50,) for some in found.values() for one in some.values())
+    assert len(said) == 2 * len(CONFIGURATIONS)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-*-*.npz")}
+    again = fit_rivals(tmp_path, plan, 1, 1, said.append)
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-*-*.npz")}
+    np.testing.assert_array_equal(again["resnet"]["all"].probability, found["resnet"]["all"].probability)
+    assert again["resnet"]["all"].history == found["resnet"]["all"].history

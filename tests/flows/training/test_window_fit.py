@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import confusion_matrix
 
-from flows.training.window_fit import FitPlan, fit_windows
+from flows.training.window_fit import Epoch, FitPlan, draw_history, fit_windows, window_metrics
 from kernels.nets.basic_cnn import BasicCnn
 
 
@@ -41,3 +42,28 @@ def test_learns_and_says_how_well():
 def test_same_seed_same_weights():
     one, other = fit(3)[0].state_dict(), fit(3)[0].state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+class Sum(torch.nn.Module):
+    """Takes the sum of a window for its log odds."""
+
+    def forward(self, windows):
+        odds = windows.sum((1, 2, 3))
+        return torch.stack([torch.zeros_like(odds), odds], 1)
+
+
+def test_metrics_against_sklearn(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 500)
+    windows = np.zeros((500, 1, 26, 26), np.float32)
+    windows[:, 0, 0, 0] = rng.normal(2 * labels - 1, 1.5)
+    metrics = window_metrics(Sum(), windows, labels)
+    said = windows[:, 0, 0, 0] >= 0
+    assert metrics["at_0.5"]["confusion"] == confusion_matrix(labels, said).tolist()
+    strict = windows[:, 0, 0, 0] >= np.log(99)
+    assert metrics["at_0.99"]["confusion"] == confusion_matrix(labels, strict).tolist()
+    low, high = metrics["at_0.5"]["interval"]
+    assert metrics["at_0.5"]["accuracy"] == pytest.approx((said == labels).mean(), abs=1e-4)
+    assert low < metrics["at_0.5"]["accuracy"] < high
+    draw_history(tmp_path / "history.png", [[Epoch(1, 0.5, 1, 0.5)] * 3, [Epoch(0.5, 0.8, 0.6, 0.7)] * 2], metrics)
+    assert (tmp_path / "history.png").read_bytes()[:4] == b"\x89PNG"

@@ -1,9 +1,25 @@
+import numpy as np
 import pytest
 
-from flows.adapters.weights import load_model, read_card
+from flows.pipeline.models import load_model
+from flows.pipeline.weights import read_card
+from flows.storage.zarr_tiles import TileStore
+from flows.training.candidates import search_example
 from flows.training.window_fit import FitPlan
-from flows.training.windows import WindowPlan, train_windows
-from schemas.search_grid import SearchGrid
+from flows.training.windows import (
+    SIDE,
+    WindowPlan,
+    away,
+    cut_windows,
+    empty_corners,
+    hard_negatives,
+    pixels,
+    streak_corners,
+    train_windows,
+)
+from schemas.pixels import UNUSABLE, SearchGrid
+from tests.support.models import write_windows
+from tests.support.truth import truth_table
 
 FIT = FitPlan(epochs=1, device="cpu")
 
@@ -22,3 +38,92 @@ def test_mines_its_own_false_alarms_and_writes_what_loads(examples, tmp_path):
     first, second = (int(line.split(" fit on ")[1].split()[0]) for line in lines if " fit on " in line)
     new = int(next(line for line in lines if "new false windows" in line).split(": ")[1].split()[0])
     assert second == first + new
+
+
+SHAPE = (400, 500)
+
+
+STREAKS = truth_table(
+    [
+        ("streak", 100.0, 100.0, 3.0, 20.0, 10.0, 1.0),
+        ("streak", 300.0, 200.0, 60.0, 120.0, 20.0, 1.0),
+        ("streak", 400.0, 300.0, 5.0, 0.0, 3.0, 1.0),
+        ("streak", 450.0, 350.0, 5.0, 0.0, 30.0, 0.2),
+        ("point", 50.0, 300.0, 0.0, 0.0, 30.0, 1.0),
+    ]
+)
+
+
+def test_windows_at_streaks_hold_a_part_of_them():
+    corners = streak_corners(STREAKS, SHAPE, 200, 1)
+    centre = corners[:, ::-1] + (SIDE - 1) / 2
+    near_first = np.hypot(*(centre - [100, 100]).T) < 15
+    along = (centre - [300, 200]) @ [np.cos(np.radians(120)), np.sin(np.radians(120))]
+    across = (centre - [300, 200]) @ [-np.sin(np.radians(120)), np.cos(np.radians(120))]
+    near_second = (np.abs(along) < 24 + 12) & (np.abs(across) < 12)
+    assert (near_first | near_second).all()
+    assert near_first.sum() == near_second.sum() == 200
+    assert np.ptp(along[near_second]) > 50
+
+
+def test_faint_and_hidden_streaks_and_points_teach_nothing():
+    corners = streak_corners(STREAKS, SHAPE, 50, 1)
+    assert len(corners) == 100
+
+
+def test_windows_stay_inside_the_image():
+    corners = streak_corners(truth_table([("streak", 12.0, 388.0, 3.0, 0.0, 10.0, 1.0)]), SHAPE, 500, 2)
+    assert len(corners)
+    assert (corners >= 0).all()
+    assert (corners[:, 0] <= SHAPE[0] - SIDE).all()
+
+
+def test_empty_windows_are_clear_of_everything_real():
+    corners = empty_corners(STREAKS, SHAPE, 3000, 3)
+    assert 2000 < len(corners) < 3000
+    centre = corners + (SIDE - 1) / 2
+    for x, y in ((100, 100), (400, 300), (450, 350), (50, 300), (300 + 20 * np.cos(2.094), 200 + 20 * np.sin(2.094))):
+        assert np.hypot(centre[:, 1] - x, centre[:, 0] - y).min() > 23.9
+
+
+def test_without_sources_everything_is_clear():
+    assert away(truth_table([]), np.zeros((4, 2), np.int64)).all()
+
+
+def test_seed_decides():
+    assert (streak_corners(STREAKS, SHAPE, 9, 4) == streak_corners(STREAKS, SHAPE, 9, 4)).all()
+    assert (streak_corners(STREAKS, SHAPE, 9, 4) != streak_corners(STREAKS, SHAPE, 9, 5)).any()
+
+
+def test_cut_windows_are_z_scored_and_masked_ones_left_out():
+    image = np.random.default_rng(0).normal(50, 3, SHAPE).astype(np.float32)
+    usable = np.ones(SHAPE, bool)
+    usable[:100] = False
+    windows = cut_windows(image, usable, 50.0, np.array([[0, 0], [150, 20], [374, 474]]))
+    assert windows.shape == (2, 1, SIDE, SIDE)
+    box = image[150:176, 20:46].astype(float)
+    np.testing.assert_allclose(windows[0, 0], (box - box.mean()) / box.std(), atol=1e-5)
+    assert windows[1].mean() == pytest.approx(0, abs=1e-5)
+
+
+def test_hard_negatives_are_the_worst_and_hold_nothing_real(examples, tmp_path):
+    write_windows(tmp_path, threshold=1e-6)
+    windows, corners = hard_negatives(examples[1], tmp_path, 50)
+    assert windows.shape == (50, 1, 26, 26)
+    np.testing.assert_array_equal(windows, cut_windows(*pixels(examples[1]), corners))
+    assert away(examples[1].truth, corners).all()
+    store = TileStore.open(examples[1].store)
+    planes = {name: store.read_all(name) for name in ("difference", "mask")}
+    hits = search_example(planes, store.info, str(tmp_path))
+    every = 7 * np.stack([hits["row"].to_numpy(), hits["column"].to_numpy()], 1).astype(np.int64)
+    clear = np.sort(hits["logit"].to_numpy()[away(examples[1].truth, every)])[::-1]
+    by_place = dict(zip(map(tuple, every.tolist()), hits["logit"].to_pylist(), strict=True))
+    np.testing.assert_allclose([by_place[tuple(corner)] for corner in corners.tolist()], clear[:50])
+
+
+def test_pixels_are_those_of_the_tiles(examples):
+    store = TileStore.open(examples[0].store)
+    image, usable, background = pixels(examples[0])
+    np.testing.assert_array_equal(image, store.read_all("difference"))
+    np.testing.assert_array_equal(usable, (store.read_all("mask") & UNUSABLE) == 0)
+    assert background == store.info.background

@@ -1,7 +1,9 @@
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kernels.nets.basic_cnn import BasicCnn
+from kernels.nets.basic_cnn import BasicCnn, max_pool_4_2
 
 
 def test_published_shape():
@@ -41,3 +43,9 @@ def test_dropout_only_while_training():
     net, windows = BasicCnn(), torch.randn(4, 1, 26, 26)
     assert not torch.equal(net.train()(windows), net(windows))
     assert torch.equal(net.eval()(windows), net(windows))
+
+
+@given(h=st.integers(4, 30), w=st.integers(4, 30), seed=st.integers(0, 100))
+def test_equals_torch(h, w, seed):
+    maps = torch.randn(2, 3, h, w, generator=torch.Generator().manual_seed(seed))
+    assert torch.equal(max_pool_4_2(maps), torch.nn.functional.max_pool2d(maps, 4, 2))

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.boxes import overlap
 from kernels.nets.region_net import ANCHORS, BINS, CUT, RegionNet
+from kernels.search.boxes import box_overlap
 
 
 def test_features_reach_as_far_as_it_says():
@@ -41,6 +41,6 @@ def test_an_anchor_fits_every_trail(fwhm):
     half = length[:, None] / 2 * np.abs(np.stack([np.cos(angle), np.sin(angle)], 1)) + 2 * fwhm + 0.5
     # The middle of the nearest cell is at most 2 px off, along x and y.
     away, anchor = rng.uniform(-2, 2, (2000, 2)), np.array(ANCHORS) / 2
-    shared = overlap(np.concatenate([away - half, away + half], 1), np.concatenate([-anchor, anchor], 1)).max(1)
+    shared = box_overlap(np.concatenate([away - half, away + half], 1), np.concatenate([-anchor, anchor], 1)).max(1)
     assert shared.min() > 0.4
     assert (shared > 0.5).mean() > 0.95

@@ -1,0 +1,190 @@
+"""Structure of the product code, measured from its own imports: ``python -m benchmarks.structure``.
+
+Prints a table; ``tests/contract/test_structure.py`` holds its limits. Imports inside functions count as much as those
+at the top of a file. A file of five lines or less, such as the ``__init__`` of a room, is no module here.
+"""
+
+import ast
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("schemas", "kernels", "stages", "flows")
+SMALL = 5
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What is measured.
+
+    Attributes
+    ----------
+    files, lines
+        Of all packages; files of more than five lines.
+    per_package
+        Package -> files.
+    median_lines, longest_file
+        Lines per file.
+    loose
+        Package -> files at its root that lie in no room.
+    one_importer
+        Modules that a single other module imports.
+    longest_chain
+        Modules on the longest chain of imports, cycles taken as one.
+    cycles
+        Groups of modules that import each other.
+    classes_twice
+        Public class names that are defined in more than one module.
+    import_lines
+        Share of all lines that imports take.
+    """
+
+    files: int
+    lines: int
+    per_package: dict[str, int]
+    median_lines: float
+    longest_file: int
+    loose: dict[str, int]
+    one_importer: int
+    longest_chain: int
+    cycles: list[list[str]]
+    classes_twice: dict[str, list[str]]
+    import_lines: float
+
+
+def modules(root: Path = ROOT) -> dict[str, Path]:
+    """Module name -> file, of the product's packages."""
+    paths = [path for package in PACKAGES for path in sorted((root / package).rglob("*.py"))]
+    return {_name(path, root): path for path in paths}
+
+
+def imports(root: Path = ROOT) -> dict[str, set[str]]:
+    """Module -> modules of the product that it imports, at the top or inside a function."""
+    known = modules(root)
+    found: dict[str, set[str]] = {}
+    for name, path in known.items():
+        wanted = set(_imported(ast.parse(path.read_text()), known))
+        found[name] = {one for one in wanted if one != name}
+    return found
+
+
+def measure(root: Path = ROOT) -> Structure:
+    """Measure the packages of a checkout."""
+    files = modules(root)
+    trees = {name: ast.parse(path.read_text()) for name, path in files.items()}
+    sizes = {name: len(path.read_text().splitlines()) for name, path in files.items()}
+    real = {name for name, size in sizes.items() if size > SMALL}
+    uses = {name: set(_imported(tree, files)) - {name} for name, tree in trees.items()}
+    used_by = Counter(target for targets in uses.values() for target in targets)
+    groups = components(uses)
+    spent = sum(
+        (node.end_lineno or node.lineno) - node.lineno + 1
+        for tree in trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    )
+    return Structure(
+        files=len(real),
+        lines=sum(sizes.values()),
+        per_package={package: sum(name.startswith(f"{package}.") for name in real) for package in PACKAGES},
+        median_lines=median(sizes[name] for name in real),
+        longest_file=max(sizes.values()),
+        loose={package: sum(name.count(".") == 1 for name in real if name.startswith(package)) for package in PACKAGES},
+        one_importer=sum(used_by[name] == 1 for name in real),
+        longest_chain=longest_chain(uses, groups),
+        cycles=[sorted(group) for group in groups if len(group) > 1],
+        classes_twice=_classes_twice(trees),
+        import_lines=round(spent / sum(sizes.values()), 3),
+    )
+
+
+def components(uses: Mapping[str, set[str]]) -> list[set[str]]:
+    """Strongly connected components (Tarjan 1972, SIAM J. Comput. 1, 146), dependencies first."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[set[str]] = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for target in sorted(uses.get(name, ())):
+            if target not in index:
+                visit(target)
+                low[name] = min(low[name], low[target])
+            elif target in stack:
+                low[name] = min(low[name], index[target])
+        if low[name] == index[name]:
+            group = {stack.pop()}
+            while name not in group:
+                group.add(stack.pop())
+            found.append(group)
+
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, 10 * len(uses) + 100))
+    try:
+        for name in sorted(uses):
+            if name not in index:
+                visit(name)
+    finally:
+        sys.setrecursionlimit(limit)
+    return found
+
+
+def longest_chain(uses: Mapping[str, set[str]], groups: list[set[str]]) -> int:
+    """Count the modules on the longest chain of imports; a cycle counts as one."""
+    return len(chain(uses, groups))
+
+
+def chain(uses: Mapping[str, set[str]], groups: list[set[str]]) -> list[str]:
+    """List the modules on the longest chain of imports, importers first."""
+    home = {name: number for number, group in enumerate(groups) for name in group}
+    below: dict[int, set[int]] = defaultdict(set)
+    for name, targets in uses.items():
+        below[home[name]] |= {home[target] for target in targets} - {home[name]}
+
+    @cache
+    def longest(number: int) -> tuple[int, ...]:
+        rest = max((longest(other) for other in sorted(below[number])), key=len, default=())
+        return (number, *rest)
+
+    best = max((longest(number) for number in range(len(groups))), key=len, default=())
+    return [min(groups[number]) for number in best]
+
+
+def _imported(tree: ast.AST, known: Mapping[str, Path]) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for one in node.names:
+                full = f"{node.module}.{one.name}"
+                if full in known:
+                    yield full
+                elif node.module in known:
+                    yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (one.name for one in node.names if one.name in known)
+
+
+def _classes_twice(trees: Mapping[str, ast.Module]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, tree in trees.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found[node.name].append(name)
+    return {name: places for name, places in found.items() if len(places) > 1}
+
+
+def _name(path: Path, root: Path) -> str:
+    return path.relative_to(root).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT
+    print(json.dumps(asdict(measure(root)), indent=2))
+    print("longest chain:", " > ".join(chain(imports(root), components(imports(root)))))

@@ -1,1 +1,0 @@
-"""Ports to the world: readers, tiles, catalogues, ledger."""

@@ -1,1 +1,0 @@
-"""How fast the search is, beside other ways of doing the same."""

@@ -1,0 +1,1 @@
+"""Commands: arguments in, exit code out. Heavy imports wait until a command runs."""

@@ -1,0 +1,42 @@
+"""The command line: one file in flows/commands per command."""
+
+import typer
+
+from flows.cli import bench, evaluate, fetch, train
+from flows.cli import serve as services
+from flows.cli.backfill import backfill
+from flows.cli.doctor import doctor
+from flows.cli.look import explain, models, quality, report, status, verify
+from flows.cli.output import export, forced, prune
+from flows.cli.run import run
+from flows.cli.serve import deploy
+from flows.cli.simulate import simulate
+from flows.cli.watch import watch
+
+app = typer.Typer(
+    name="nightstride",
+    help="Difference images in, a measured catalogue of moving objects and a night page out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+app.command()(run)
+app.command()(backfill)
+app.command()(watch)
+app.command()(deploy)
+app.command()(simulate)
+app.command()(forced)
+app.command()(verify)
+app.command()(status)
+app.command()(explain)
+app.command()(models)
+app.command()(quality)
+app.command()(prune)
+app.command()(export)
+app.command()(report)
+app.command()(doctor)
+app.add_typer(fetch.app, name="fetch")
+app.add_typer(services.app, name="services")
+app.add_typer(train.app, name="train")
+app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(bench.app, name="bench")

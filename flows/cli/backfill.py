@@ -1,0 +1,127 @@
+"""Command `nightstride backfill`: search an archive of nights."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options import (
+    LogFormat,
+    Metrics,
+    MetricsFile,
+    cluster_overrides,
+    conclude,
+    observe_overrides,
+    output_folder,
+    refusals,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from flows.nights.stream.backfill import Archive
+    from schemas.settings import Settings
+
+
+def _night(value: str | None) -> str | None:
+    from datetime import datetime
+
+    if value is not None:
+        try:
+            datetime.strptime(value, "%Y%m%d")
+        except ValueError as error:
+            raise typer.BadParameter(f"{value!r} is no night; nights are written YYYYMMDD.") from error
+    return value
+
+
+def backfill(
+    out: Annotated[Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL.")],
+    archive: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Folders (with all below them), URLs, manifests or files; with --searched-with by default those that "
+            "the ledger names."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--searched-with", help="Only what OUT has from this model: name, 'name version' or SHA-256."),
+    ] = None,
+    first: Annotated[str | None, typer.Option("--from", callback=_night, help="First night, YYYYMMDD.")] = None,
+    last: Annotated[str | None, typer.Option("--to", callback=_night, help="Last night, included.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask scheduler, tcp://… or tls://…; default: own workers.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
+    nice: Annotated[int, typer.Option(min=0, max=19, help="How far this gives way to other processes.")] = 10,
+    pause: Annotated[float, typer.Option(min=0, help="Rest between nights, s; a run that waits gets in.")] = 5.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and why.")] = False,
+    metrics: Metrics = None,
+    metrics_file: MetricsFile = None,
+    log_format: LogFormat = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Search the nights of an archive that are not searched yet, or were with other settings; behind the nightly run.
+
+    It may be stopped at any moment: the same command goes on where it was. Exit code 0: every exposure is published; 1:
+    some were quarantined or failed, or nothing could be done now but may be later; 2: bad usage or configuration.
+    """
+    from rich.console import Console
+
+    from flows.nights.observation import observation
+    from flows.nights.stream.backfill import Backfill
+    from flows.runtime.settings import load_settings
+    from flows.storage.object_store import configure
+
+    console = Console(stderr=True)
+    out = out.resolve()
+    with refusals(as_json):
+        overrides = observe_overrides(metrics, metrics_file, log_format)
+        settings = load_settings(config, {**cluster_overrides(scheduler, workers), **overrides})
+        with observation(settings, console) as seen:
+            configure(settings.store)
+            nights = _survey(archive or [], model, out, settings, first, last)
+            if dry_run:
+                _forecast(nights, out, settings, console if as_json else Console(), as_json)
+                return
+            if any(nights.open.values()):
+                _give_way(nice)
+            summary = Backfill(out, settings, console, pause, meter=seen.meter).run(nights)
+            seen.ended(summary, summary.exit_code, out)
+    conclude(summary, as_json)
+
+
+def _survey(
+    archive: list[str], model: str | None, out: Path, settings: "Settings", first: str | None, last: str | None
+) -> "Archive":
+    from flows.inputs.sources import list_sources
+    from flows.nights.stream.backfill import survey
+    from flows.results.model_use import recorded_sources, searched_with
+    from schemas.errors import Misconfigured
+
+    if first is not None and last is not None and last < first:
+        raise Misconfigured("dates", "--to", f"{last} is before --from {first}.", "name the earlier night first.")
+    if model is None and not archive:
+        raise typer.BadParameter("name an archive, or a model with --searched-with.")
+    wanted = searched_with(out, model) if model is not None else None
+    sources = list_sources(archive, settings) if archive or wanted is None else recorded_sources(out, wanted, settings)
+    return survey(sources, out, settings, first, last, wanted)
+
+
+def _forecast(nights: "Archive", out: Path, settings: "Settings", console: "Console", as_json: bool) -> None:
+    from flows.nights.stream import backfill as forecast
+
+    found = [one for _, sources in nights.portions for one in forecast.forecast(sources, out, settings)]
+    found += forecast.failing(nights.missing)
+    forecast.show_forecast(found, console)
+    if as_json:
+        typer.echo(json.dumps(forecast.as_json(found)))
+
+
+def _give_way(nice: int) -> None:
+    """Lower the priority of this process, and so of its workers and servers: they are started by it."""
+    import os
+
+    os.nice(max(0, nice - os.nice(0)))

@@ -1,0 +1,83 @@
+"""`nightstride bench`: how fast this machine searches."""
+
+import json
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options import refusals
+
+if TYPE_CHECKING:
+    from flows.training.bench.search import SearchFigures
+
+
+app = typer.Typer(help="Measure how fast this machine searches.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Measure how fast this machine searches."""
+
+
+@app.command("search")
+def search(
+    size: Annotated[
+        tuple[int, int] | None, typer.Option(help="NY NX of the simulated image, px; default: 3080 3072.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 5,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads; default: one per core.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
+) -> None:
+    """Time the fused search beside the plain way, torch's unfold and the arithmetic limit, in turns in one process.
+
+    The image is a simulated ZTF exposure. It is also checked that all ways find the same. Takes about a minute.
+    """
+    from flows.runtime.settings import load_settings
+    from flows.training.bench.exposure import bench_exposure, use_threads
+    from flows.training.bench.search import compare_search
+
+    used = use_threads(threads or len(os.sched_getaffinity(0)))
+    with refusals(as_json):
+        load_settings(None, {})  # what is wrong in the environment is said as everywhere
+        typer.echo(f"{repeats} rounds of every way to search: about a minute for a full image.", err=True)
+        figures = compare_search(bench_exposure(size), repeats, used)
+    if as_json:
+        typer.echo(json.dumps(figures.as_json()))
+    else:
+        _show(figures)
+
+
+def _show(figures: "SearchFigures") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    threads = f"{figures.threads} thread{'s' if figures.threads > 1 else ''}"
+    table = Table(title=f"{figures.windows:,} windows, {threads}, median of {figures.repeats}")
+    for heading in ("search", "s", "plain / this", "this / limit"):
+        table.add_column(heading, justify="left" if heading == "search" else "right")
+    for label, seconds, limit in _rows(figures):
+        share = f"{seconds / limit:.2f}" if limit else ""
+        table.add_row(label, f"{seconds:.3f}", f"{figures.plain_s / seconds:.1f}", share)
+    console = Console()
+    console.print(table)
+    console.print(
+        f"Probabilities: float32 differs from the plain way by {figures.max_dprob_f32:.1e} at most; "
+        f"bfloat16 by {figures.p99_dprob_bf16:.1e} (99 %), {figures.max_dprob_bf16:.1e} at most.\n"
+        f"{figures.hits} hits, {figures.detections} detections; the same in both precisions: "
+        f"{'yes' if figures.same_detections else 'NO'}; behind the screen: "
+        f"{'yes' if figures.same_hits_screened else 'NO'}.",
+        highlight=False,
+    )
+
+
+def _rows(figures: "SearchFigures") -> list[tuple[str, float, float | None]]:
+    return [
+        ("plain way: loop, batches of 64", figures.plain_s, None),
+        ("torch unfold, batches of 1,024", figures.unfold_s, None),
+        ("fused, float32", figures.fused_f32_s, figures.gemm_limit_f32_s),
+        ("fused, bfloat16", figures.fused_bf16_s, figures.gemm_limit_bf16_s),
+        ("fused, float32 behind the screen", figures.screened_s, None),
+        ("limit, float32: matrix products alone", figures.gemm_limit_f32_s, None),
+        ("limit, bfloat16", figures.gemm_limit_bf16_s, None),
+    ]

@@ -1,0 +1,181 @@
+"""Is this machine fit to run? One check per function, each with its remedy."""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import psutil
+import typer
+from packaging.version import Version
+
+Verdict = Literal["pass", "warn", "fail"]
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; ``remedy`` is empty when the verdict is pass."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    remedy: str = ""
+
+
+def examine(folder: Path) -> tuple[Finding, ...]:
+    """Check versions, imports, cores, memory, GPU, threads and write access.
+
+    Parameters
+    ----------
+    folder
+        Where output would go.
+    """
+    return (
+        check_python(),
+        *check_versions(),
+        *check_imports(Path(__file__).resolve().parents[2]),
+        check_cores(os.cpu_count() or 1),
+        check_memory(psutil.virtual_memory().available / GIB, os.cpu_count() or 1),
+        check_gpu(),
+        *check_threads(dict(os.environ), os.cpu_count() or 1),
+        check_writable("output folder", folder),
+        check_writable("temporary folder", Path(tempfile.gettempdir())),
+        check_disk(folder),
+    )
+
+
+def check_python() -> Finding:
+    """Ask for Python 3.11 to 3.13."""
+    found = ".".join(map(str, sys.version_info[:3]))
+    if (3, 11) <= sys.version_info[:2] < (3, 14):
+        return Finding("python", "pass", found)
+    return Finding("python", "fail", found, "use Python 3.11, 3.12 or 3.13.")
+
+
+def check_versions() -> Iterator[Finding]:
+    """Look for packages that must be there, and pins without which Prefect breaks without a word."""
+    for name in ("nightstride", "numpy", "numba", "torch", "astropy", "photutils", "zarr", "dask", "prefect"):
+        try:
+            yield Finding(name, "pass", importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(
+                name, "fail", "not installed", "run `make setup`, or pip install with deploy/constraints.txt."
+            )
+    yield _below("fastapi", "0.151", "Prefect's server fails to start with later ones")
+    yield _below("sqlalchemy", "2.1", "Prefect's scheduler schedules nothing with later ones")
+
+
+def _below(name: str, limit: str, why: str) -> Finding:
+    try:
+        found = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, "fail", "not installed", "run `make setup`.")
+    if Version(found) < Version(limit):
+        return Finding(name, "pass", found)
+    return Finding(name, "fail", found, f"pip install '{name}<{limit}': {why}.")
+
+
+def check_imports(root: Path) -> Iterator[Finding]:
+    """See that our top-level packages are ours: PyPI has another one called ``kernels``."""
+    for name in ("schemas", "kernels", "stages", "flows"):
+        spec = importlib.util.find_spec(name)
+        origin = Path(spec.origin) if spec and spec.origin else None
+        if origin and origin.resolve() == root / name / "__init__.py":
+            yield Finding(f"import {name}", "pass", str(origin))
+        else:
+            remedy = f"pip uninstall {name}: another package of that name hides ours."
+            yield Finding(f"import {name}", "fail", str(origin), remedy)
+
+
+def check_cores(cores: int) -> Finding:
+    """Ask for two cores: one worker process each."""
+    if cores >= 2:
+        return Finding("cores", "pass", str(cores))
+    return Finding("cores", "warn", str(cores), "expect about 15 s for a quadrant; use a machine with more cores.")
+
+
+def check_memory(available_gib: float, cores: int) -> Finding:
+    """Ask for 1.5 GiB per worker, and 1.5 GiB for the rest."""
+    needed = 1.5 * (cores + 1)
+    found = f"{available_gib:.1f} GiB available, {needed:.1f} GiB needed for {cores} workers"
+    if available_gib >= needed:
+        return Finding("memory", "pass", found)
+    fit = max(int(available_gib / 1.5) - 1, 0)
+    if fit:
+        return Finding("memory", "warn", found, f"run with --workers {fit}.")
+    return Finding("memory", "fail", found, "free memory, or use a machine with at least 3 GiB.")
+
+
+def check_gpu() -> Finding:
+    """Name the GPU; none is needed."""
+    try:
+        import torch
+    except ImportError:
+        return Finding("gpu", "warn", "torch cannot be imported", "run `make setup`.")
+    if torch.cuda.is_available():
+        return Finding("gpu", "pass", torch.cuda.get_device_name(0))
+    return Finding("gpu", "pass", "none: the search runs on the processor")
+
+
+def check_threads(environment: dict[str, str], cores: int) -> Iterator[Finding]:
+    """Look at thread variables that a user may have set; workers run with one thread each whatever they say."""
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        value = environment.get(name)
+        if value is None:
+            yield Finding(name, "pass", "not set")
+        elif value.isdigit() and 1 <= int(value) <= cores:
+            yield Finding(name, "pass", value)
+        else:
+            yield Finding(name, "warn", value, f"unset it, or set it between 1 and {cores}.")
+
+
+def check_writable(name: str, folder: Path) -> Finding:
+    """Make a file in the folder, or in the nearest parent that exists."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            return Finding(name, "pass", f"{place} is writable")
+    except OSError as error:
+        return Finding(name, "fail", f"{place}: {error.strerror}", "choose a folder that you may write to.")
+
+
+def check_disk(folder: Path) -> Finding:
+    """Ask for room for the tiles of a small night: 50 MB an exposure."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / GIB
+    if free >= 5:
+        return Finding("disk", "pass", f"{free:.0f} GiB free")
+    return Finding("disk", "warn", f"{free:.1f} GiB free", "an exposure needs about 0.05 GiB: free some space.")
+
+
+def doctor(
+    out: Annotated[Path, typer.Option(help="Where output would go.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
+) -> None:
+    """Check versions, imports, cores, memory, GPU, threads and write access; exit code 1 if something fails."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    findings = examine(out)
+    if as_json:
+        typer.echo(json.dumps({"findings": [asdict(finding) for finding in findings]}))
+    else:
+        console = Console(soft_wrap=True)
+        colour = {"pass": "green", "warn": "yellow", "fail": "red"}
+        for finding in findings:
+            remedy = f"  To fix, {finding.remedy}" if finding.remedy else ""
+            verdict = f"[{colour[finding.verdict]}]{finding.verdict}[/]"
+            console.print(f"{verdict}  {finding.name:<22}{escape(finding.found + remedy)}", highlight=False)
+    raise typer.Exit(1 if any(finding.verdict == "fail" for finding in findings) else 0)

@@ -1,0 +1,136 @@
+"""`nightstride evaluate`: results against the truth."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.options import output_folder, refusals
+from schemas.errors import Misconfigured
+
+app = typer.Typer(help="Compare results with the truth.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Compare results with the truth."""
+
+
+@app.command("detect")
+def detect(
+    out: Annotated[
+        Path | None, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")
+    ] = None,
+    more_truth: Annotated[list[Path] | None, typer.Argument(metavar="TRUTH", help="Further truth tables.")] = None,
+    truth: Annotated[
+        list[Path] | None, typer.Option(help="Truth table: Parquet, CSV or ECSV; may be repeated.")
+    ] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for pictures.")] = None,
+    stamps: Annotated[
+        list[Path] | None,
+        typer.Option(help="Instead of a night: folder or tarball of ZTF alert packets; may be repeated."),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings, for --stamps.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Evaluate the search: completeness and false detections against the truth, beside the oracle matched filter."""
+    with refusals(as_json):
+        if stamps:
+            figures = _stamps(stamps, config, pictures, as_json)
+        else:
+            figures = _night(out, [*(truth or ()), *(more_truth or ())], pictures, as_json)
+    if as_json:
+        typer.echo(json.dumps(figures, allow_nan=False))
+
+
+@app.command("spectral-class")
+def spectral_class(
+    data: Annotated[Path, typer.Option(help="CSV or FITS of SDSS with u, g, r, i, z, class and perhaps redshift.")],
+    redshift: Annotated[str, typer.Option(help="Model with redshift: shipped name or folder.")] = "redshift",
+    photometry: Annotated[str, typer.Option(help="Model without: shipped name or folder.")] = "photometry",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Evaluate star, galaxy or quasar on a labelled table, beside the simplest rivals."""
+    from flows.results.evaluation.spectral import evaluate_spectral, spectral_table
+
+    with refusals(as_json):
+        figures = evaluate_spectral(data, {"redshift": redshift, "photometry": photometry})
+    if as_json:
+        typer.echo(json.dumps(figures, allow_nan=False))
+    else:
+        _print([spectral_table(figures)])
+
+
+@app.command("star-galaxy")
+def star_galaxy(
+    data: Annotated[
+        Path,
+        typer.Option(help='npz file: X (n, [planes,] height, width), y n times "star" or "galaxy"; or galstar.csv.'),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Shipped name, folder or URL; default: single_band, of galstar.csv multi_band."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Evaluate a model for stars and galaxies on labelled cutouts, beside locus cut and boosted trees on moments."""
+    from flows.results.evaluation.star_galaxy import evaluate_star_galaxy
+
+    with refusals(as_json):
+        figures = evaluate_star_galaxy(data, model)
+    typer.echo(json.dumps(figures, allow_nan=False) if as_json else json.dumps(figures, indent=2))
+
+
+def _night(out: Path | None, truth: list[Path], pictures: Path | None, quiet: bool) -> dict[str, Any]:
+    from flows.results.evaluation.evaluate import evaluate
+    from flows.results.evaluation.published import read_image, require_common, searched_exposures
+    from flows.results.evaluation.summary import night_tables, summarise
+    from flows.results.evaluation.truth_table import read_truth
+
+    if out is None or not truth:
+        raise Misconfigured(
+            "no_truth", "evaluate detect", "needs a run and its truth.", "give OUT and --truth FILE, or --stamps PATH."
+        )
+    known, keys = read_truth(truth), searched_exposures(out)
+    require_common(known, keys, out)
+    evaluation = evaluate(read_image(out, key, known) for key in keys)
+    missed = known.images - {(key.visit, key.detector) for key in keys}
+    figures = summarise(evaluation) | {"images_with_truth_not_searched": len(missed)}
+    if not quiet:
+        _print(night_tables(figures))
+    if pictures is not None:
+        from flows.results.evaluation.pictures import draw
+
+        _name(draw(evaluation, figures, pictures))
+    return figures
+
+
+def _stamps(paths: list[Path], config: Path | None, pictures: Path | None, quiet: bool) -> dict[str, Any]:
+    from flows.results.evaluation.packets import read_stamps
+    from flows.results.evaluation.stamps import default_reliability, score_stamps, summarise_stamps
+    from flows.results.evaluation.summary import stamp_tables
+    from flows.runtime.settings import load_settings
+
+    settings = load_settings(config)
+    scored = score_stamps(tuple(stamp for path in paths for stamp in read_stamps(path)), settings)
+    figures = summarise_stamps(scored, default_reliability(settings))
+    if not quiet:
+        _print(stamp_tables(figures))
+    if pictures is not None:
+        from flows.results.evaluation.pictures import draw_stamps
+
+        _name([draw_stamps(figures, pictures)])
+    return figures
+
+
+def _print(tables: list[Any]) -> None:
+    from rich.console import Console
+
+    for table in tables:
+        Console().print(table)
+
+
+def _name(written: list[Path]) -> None:
+    for path in written:
+        typer.echo(str(path), err=True)

@@ -1,0 +1,118 @@
+"""Options, errors and endings that commands share."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from schemas.errors import Misconfigured, NightstrideError, Retryable
+
+if TYPE_CHECKING:
+    from schemas.summary import RunSummary
+
+
+def cluster_overrides(scheduler: str | None, workers: int | None, **execution: object) -> dict[str, dict[str, object]]:
+    """Give the settings that ``--scheduler`` and ``--workers`` stand for, and others of ``execution``.
+
+    A scheduler goes before ``cluster.kind`` of the settings file. A value of None was not given.
+    """
+    kind = None if scheduler is None else "address"
+    return {"cluster": {"kind": kind, "address": scheduler}, "execution": {"workers": workers, **execution}}
+
+
+Metrics = Annotated[
+    str | None, typer.Option(metavar="[HOST:]PORT", help="Where Prometheus finds metrics; default: nowhere.")
+]
+MetricsFile = Annotated[
+    str | None, typer.Option(metavar="FILE.prom", help="Written at the end, for node_exporter's textfile collector.")
+]
+LogFormat = Annotated[
+    str | None, typer.Option(metavar="text|json", help="What is written to standard error: words, or JSON lines.")
+]
+
+
+def observe_overrides(
+    metrics: str | None, metrics_file: str | None, log_format: str | None
+) -> dict[str, dict[str, object]]:
+    """Give the settings that the options stand for; a value of None was not given."""
+    return {"observe": {"metrics": metrics, "metrics_file": metrics_file, "log_format": log_format}}
+
+
+def output_folder(given: str) -> Path:
+    """Give the path of a local folder or of an ``s3://`` URL.
+
+    Raises
+    ------
+    typer.BadParameter
+        It can be no place for results.
+    """
+    from flows.storage.bucket_path import located
+
+    try:
+        return located(str(given))
+    except Misconfigured as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+CAN_SUCCEED_LATER, REFUSED = 1, 2
+
+
+def complain(error: NightstrideError) -> None:
+    """Say what a command was ended by."""
+    # Imported here: commands that fail at once should not pay for it.
+    from flows.runtime.log import LOGGER, run_name
+    from flows.runtime.secrets import without_secrets
+
+    if run_name() is None:
+        typer.echo(without_secrets(f"nightstride: {error}"), err=True)
+    else:
+        LOGGER.error(str(error), extra={"code": error.code})
+
+
+@contextmanager
+def refusals(as_json: bool = False) -> Iterator[None]:
+    """Say an error of ours in one line on standard error, as JSON where logs are, and end the command.
+
+    Parameters
+    ----------
+    as_json
+        The last line of standard output is ``{"error": {"code", "where", "problem", "remedy"}}`` besides.
+
+    Raises
+    ------
+    typer.Exit
+        1 if the same command may succeed later (a store that is down), 2 otherwise.
+    """
+    try:
+        yield
+    except NightstrideError as error:
+        complain(error)
+        if as_json:
+            named = {name: getattr(error, name) for name in ("code", "where", "problem", "remedy")}
+            typer.echo(json.dumps({"error": named}))
+        raise typer.Exit(CAN_SUCCEED_LATER if isinstance(error, Retryable) else REFUSED) from error
+
+
+def conclude(summary: "RunSummary", as_json: bool) -> NoReturn:
+    """Show the summary (``as_json``: on standard error, and as the last line of standard output), and exit.
+
+    Where logs are JSON it is their last line; nothing else goes to standard error then.
+    """
+    from rich.console import Console
+
+    from flows.results.summary_table import show_summary
+    from flows.runtime.log import LOGGER, run_name
+
+    if run_name() is not None:
+        level = logging.WARNING if summary.exit_code else logging.INFO
+        fields = {"summary": summary.model_dump(mode="json"), "exit_code": summary.exit_code}
+        LOGGER.log(level, "run ended", extra=fields)
+    if run_name() is None or not as_json:
+        show_summary(summary, Console(stderr=as_json))
+    if as_json:
+        typer.echo(summary.model_dump_json())
+    raise typer.Exit(summary.exit_code)

@@ -1,0 +1,197 @@
+"""Commands that add to an output folder, take from it, or bring it to other programs."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.options import output_folder, refusals
+
+if TYPE_CHECKING:
+    from flows.results.prune import Removal, Room
+    from schemas.settings import Settings
+
+
+class Format(StrEnum):
+    """What to write."""
+
+    VOTABLE = "votable"
+    HATS = "hats"
+
+
+def export(
+    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
+    to: Annotated[Path, typer.Option(help="File (votable) or folder (hats) to write.")],
+    dataset: Annotated[str, typer.Option(help="Name of the dataset: object, dia_source, ...")] = "object",
+    form: Annotated[
+        Format, typer.Option("--format", help="votable: TOPCAT, Aladin; hats: LSDB, needs the extra hats.")
+    ] = Format.VOTABLE,
+    night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Write all that is published of a dataset in a format that other programs read.
+
+    Exit code 0: written; 2: there is no such dataset or folder, or it cannot be written.
+    """
+    from flows.pipeline.graph import declared_tables
+    from flows.results.export import published_files, published_table
+    from flows.storage.layout import writable_folder
+
+    tables = declared_tables()
+    with refusals(as_json):
+        files = published_files(out, dataset, tables, night)
+        writable_folder(to.absolute().parent, "--to")
+        if form is Format.HATS:
+            from flows.results.export import write_hats
+
+            rows = write_hats(to, tables[dataset], files)
+        else:
+            from flows.results.export import write_votable
+
+            table = published_table(files, tables[dataset])
+            write_votable(to, tables[dataset], table)
+            rows = len(table)
+    typer.echo(f"{rows} rows of {dataset}, {len(files)} files: {to}", err=as_json)
+    if as_json:
+        typer.echo(json.dumps({"dataset": dataset, "format": form.value, "rows": rows, "path": str(to)}))
+
+
+def forced(
+    targets: Annotated[Path, typer.Argument(help="List of targets: CSV, ECSV or Parquet; see docs/forced.md.")],
+    out: Annotated[
+        Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL of a run, with its tiles.")
+    ],
+    night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
+    sigma: Annotated[
+        float, typer.Option(min=1.0, max=10.0, help="Of the upper limits; what has this S/N is a detection.")
+    ] = 3.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Measure the flux of each target on every exposure that covers it, seen or not, and publish it.
+
+    Exit code 0: all done; 1: some rows of the list or some exposures could not be used; 2: bad usage or list.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from flows.results.forced.run import (
+        FirstRows,
+        forced_exposures,
+        measure_night,
+        show_forced,
+        summarise_targets,
+        tell_forced,
+    )
+    from flows.results.forced.target_file import read_target_file
+    from flows.results.forced.targets import forced_targets
+    from flows.storage.lease import lease
+
+    console, rows = Console(stderr=True), FirstRows()
+    with refusals(as_json):
+        known, left_out = forced_targets(read_target_file(targets))
+        forced_exposures(out, night)  # before the lease, which would make the folder
+        with lease(out.resolve()):
+            records = forced_exposures(out, night)
+            measured = measure_night(out, known, records, sigma)
+            shown = track(measured, "exposures", len(records), console=console, disable=not console.is_terminal)
+            summary = summarise_targets(known, left_out, shown, rows)
+    tell_forced(summary, console)
+    show_forced(summary, rows.table, console if as_json else Console())
+    if as_json:
+        typer.echo(summary.model_dump_json())
+    raise typer.Exit(summary.exit_code)
+
+
+def prune(
+    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
+    keep: Annotated[int | None, typer.Option(min=0, help="Leave the latest so many nights alone.")] = None,
+    older_than: Annotated[int | None, typer.Option(min=0, help="Only nights more than so many days ago.")] = None,
+    irreplaceable: Annotated[
+        bool, typer.Option("--irreplaceable", help="Also what cannot be made again: catalogues, records, reports.")
+    ] = False,
+    yes_really: Annotated[bool, typer.Option("--yes-really", help="Consent to the above.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list it.")] = False,
+    config: Annotated[Path | None, typer.Option(help="Settings file (TOML), as that of the run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Remove tiles of nights that are not needed any more, if they can be made again, and what killed runs left.
+
+    Exit code 0: done; 2: bad usage, no such folder, or no consent to remove what cannot be made again.
+    """
+    from flows.runtime.settings import load_settings
+    from flows.storage.object_store import configure
+
+    if keep is None and older_than is None:
+        raise typer.BadParameter("give --keep NIGHTS or --older-than DAYS, or both.")
+    with refusals(as_json):
+        settings = load_settings(config)
+        configure(settings.store)
+        result = _prune(out.resolve(), keep, older_than, irreplaceable, yes_really, dry_run, settings)
+    if as_json:
+        typer.echo(json.dumps(result))
+    raise typer.Exit(0 if result["removed"] or dry_run or not result["listed"] else 2)
+
+
+def _prune(
+    out: Path,
+    keep: int | None,
+    older_than: int | None,
+    irreplaceable: bool,
+    consent: bool,
+    dry_run: bool,
+    settings: "Settings",
+) -> dict[str, Any]:
+    from datetime import UTC, datetime
+
+    from flows.results.prune import kept_tiles, nights_to_prune, removals, room_of, total
+
+    nights = nights_to_prune(out, keep, older_than, datetime.now(UTC).date())
+    listed = removals(out, nights, settings, irreplaceable)
+    kept = [] if irreplaceable else kept_tiles(out, nights, settings)
+    rooms = [room_of(out, one) for one in listed]
+    _show(listed, rooms, "remove")
+    _show(kept, [room_of(out, one) for one in kept], "keep")
+    room = total(rooms)
+    what = f"{_counted(listed, 'item')} of {_counted(nights, 'night')}: {room}"
+    if dry_run:
+        _say(f"Dry run: nothing was removed. Without --dry-run it would remove {what}.")
+    removed = not dry_run and _remove(out, listed, what, refused=irreplaceable and not consent)
+    return {
+        "nights": list(nights),
+        "listed": [asdict(one) | asdict(room) for one, room in zip(listed, rooms, strict=True)],
+        "kept": [asdict(one) for one in kept],
+        "removed": removed,
+        **asdict(room),
+    }
+
+
+def _remove(out: Path, listed: "Sequence[Removal]", what: str, *, refused: bool) -> bool:
+    """Remove what is listed, if there is consent to it, and say so."""
+    from flows.results.prune import take_out
+    from flows.storage.lease import lease
+
+    if refused and any(not one.reproducible for one in listed):
+        _say(f"Nothing was removed of {what}: part of it cannot be made again. To fix, add --yes-really.")
+        return False
+    if listed:
+        with lease(out):
+            take_out(out, listed)
+    _say(f"Removed {what}.")
+    return bool(listed)
+
+
+def _show(found: "Sequence[Removal]", rooms: "Sequence[Room]", action: str) -> None:
+    for one, room in zip(found, rooms, strict=True):
+        _say(f"{action:<7}{one.kind:<11}{one.path}  ({room}; {one.why})")
+
+
+def _counted(things: Sequence[object], name: str) -> str:
+    return f"{len(things):,} {name}{'' if len(things) == 1 else 's'}"
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,119 @@
+"""Command `nightstride run`: search a night of exposures."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options import (
+    LogFormat,
+    Metrics,
+    MetricsFile,
+    cluster_overrides,
+    conclude,
+    observe_overrides,
+    output_folder,
+    refusals,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+
+    from schemas.summary import RunSummary
+
+
+def run(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="EXPOSURE|FOLDER|URL|MANIFEST|butler:REPO...", help="Difference images, or where they are."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL; a rerun does what is left to do.")
+    ],
+    config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask scheduler, tcp://… or tls://…; default: own workers.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
+    where: Annotated[str | None, typer.Option(help='Of butler:REPO: expression, e.g. "visit > 3".')] = None,
+    collections: Annotated[str | None, typer.Option(help="Of butler:REPO: in this order, with commas.")] = None,
+    dataset_type: Annotated[str | None, typer.Option(help="Of butler:REPO: names or patterns, with commas.")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="How long to wait for another run that holds OUT, s.")] = 0.0,
+    metrics: Metrics = None,
+    metrics_file: MetricsFile = None,
+    log_format: LogFormat = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Search difference images for moving objects, measure and publish what is found, and draw the night's page.
+
+    Exit code 0: every exposure is published; 1: some were quarantined or failed, or nothing could be done now but may
+    be later (a store is down); 2: bad usage or configuration.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with refusals(as_json):
+        overrides = {**cluster_overrides(scheduler, workers), **observe_overrides(metrics, metrics_file, log_format)}
+        overrides["butler"] = _of_butler(inputs, where, collections, dataset_type)
+        summary = _run(inputs, out, config, overrides, wait, console)
+    conclude(summary, as_json)
+
+
+def _of_butler(
+    inputs: list[str], where: str | None, collections: str | None, dataset_type: str | None
+) -> dict[str, object]:
+    """Give the settings of a repository; refuse them where there is none, which would search all of a folder."""
+    from flows.inputs.butler_repository import PREFIX, is_repository
+    from schemas.errors import Misconfigured
+
+    given: dict[str, object] = {
+        "where": where,
+        "collections": _split(collections),
+        "dataset_types": _split(dataset_type),
+    }
+    if any(value is not None for value in given.values()) and not any(map(is_repository, inputs)):
+        raise Misconfigured(
+            "option",
+            "--where, --collections, --dataset-type",
+            f"are of Butler repositories, and none is among {', '.join(inputs)}.",
+            f"write {PREFIX}REPO, or leave them out.",
+        )
+    return given
+
+
+def _split(names: str | None) -> list[str] | None:
+    return None if names is None else [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _run(
+    inputs: list[str],
+    out: Path,
+    config: Path | None,
+    overrides: "Mapping[str, Mapping[str, object]]",
+    wait_s: float,
+    console: "Console",
+) -> "RunSummary":
+    """Read settings and sources, plan under the lease, and run what is to be done."""
+    from flows.inputs.sources import list_sources
+    from flows.nights.observation import observation
+    from flows.nights.run import search_exposures
+    from flows.runtime.log import tell
+    from flows.runtime.settings import load_settings
+    from flows.storage.lease import patient_lease
+    from flows.storage.object_store import configure
+
+    # Workers may have another working folder.
+    out = out.resolve()
+    settings = load_settings(config, overrides)
+    with observation(settings, console) as seen:
+        configure(settings.store)
+        sources = list_sources(inputs, settings)
+        with patient_lease(out, wait_s, partial(tell, console)):
+            summary = search_exposures(sources, out, settings, console, seen.meter)
+        seen.ended(summary, summary.exit_code, out)
+        return summary

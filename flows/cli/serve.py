@@ -1,0 +1,128 @@
+"""Commands for scheduled nights and the services behind them."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options import output_folder, refusals
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from flows.nights.schedule.register import Deployment
+
+
+def deploy(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="As of `run`; {night} is YYYYMMDD.")],
+    out: Annotated[Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL.")],
+    timezone: Annotated[str, typer.Option(help="Of the observatory, e.g. America/Los_Angeles.")],
+    cron: Annotated[str, typer.Option(help="When, by its clock: minute, hour, day, month, weekday.")] = "0 9 * * *",
+    name: Annotated[str, typer.Option(help="One of the same name is replaced.")] = "nightly",
+    config: Annotated[Path | None, typer.Option(help="Settings file (TOML).")] = None,
+    retries: Annotated[int, typer.Option(min=0, help="Of a night of which something failed.")] = 2,
+    retry_delay: Annotated[float, typer.Option(min=0, help="Before each of them, s.")] = 600.0,
+    wait: Annotated[float, typer.Option(min=0, help="How long to wait for another run that holds OUT, s.")] = 3600.0,
+    pages: Annotated[str | None, typer.Option(help="URL under which OUT/reports is served, for links.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="For Prefect's pages.")] = None,
+    services: Annotated[
+        Path | None, typer.Option(help="Folder of `nightstride services`; default: PREFECT_API_URL.")
+    ] = None,
+) -> None:
+    """Have a Prefect server search a night every night: one run at a time, tried again when something fails.
+
+    The night of a run is from noon to noon by the clock of the observatory, named by its evening.
+    """
+    from flows.nights.schedule.register import Deployment
+
+    with refusals():
+        made = Deployment(
+            name, tuple(_absolute(one) for one in inputs), str(out.resolve()), timezone, cron,
+            None if config is None else str(config.resolve()), retries, retry_delay, wait, pages, tuple(tag or ()),
+        )  # fmt: skip
+        identity = _registered(made, config, services)
+    typer.echo(f"deployment scheduled-night/{name} ({identity}): {cron} in {timezone}", err=True)
+
+
+def _absolute(given: str) -> str:
+    """Give an input as it is found from every working folder."""
+    return given if "://" in given or ":" in given.partition("/")[0] else str(Path(given).absolute())
+
+
+def _registered(made: "Deployment", config: Path | None, services: Path | None) -> "UUID":
+    from flows.nights.cluster.prefect_server import PRIVATE
+    from flows.nights.services.folder import opened
+    from flows.runtime.settings import load_settings
+    from schemas.errors import Misconfigured
+
+    load_settings(config)
+    os.environ.update(PRIVATE if services is None else opened(services).client)
+    if "PREFECT_API_URL" not in os.environ:
+        raise Misconfigured(
+            "prefect",
+            "PREFECT_API_URL",
+            "is not set, so there is no server to tell.",
+            "set it, or name --services DIR.",
+        )
+    # Prefect reads the environment when it is imported.
+    from flows.nights.schedule.register import register
+
+    return register(made)
+
+
+app = typer.Typer(
+    help="PostgreSQL, a Prefect server on it and a worker, on this machine (docs/deployment.md).", no_args_is_help=True
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the services.")]
+
+
+@app.command("up")
+def up_(
+    folder: Folder,
+    host: Annotated[str | None, typer.Option(help="Address of the Prefect server; default: 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Its port; default: 4200.")] = None,
+    postgres_port: Annotated[int | None, typer.Option(help="Of PostgreSQL on 127.0.0.1; default: 5442.")] = None,
+) -> None:
+    """Start what does not run, and wait until all are healthy. The options count the first time."""
+    from flows.nights.services.folder import made
+    from flows.nights.services.stack import up
+
+    with refusals():
+        services = made(folder, {"host": host, "port": port, "postgres_port": postgres_port})
+        up(services, _say)
+    _say(f"Prefect's pages: {services.api.removesuffix('/api')}, user and password in {services.path / 'api-password'}")
+    _say(f"clients: set -a; . {services.path / 'client.env'}")
+
+
+@app.command("down")
+def down_(
+    folder: Folder,
+    parts: Annotated[list[str] | None, typer.Argument(metavar="[postgres|server|worker]...", help="All.")] = None,
+) -> None:
+    """Stop services. A run of the worker that is on its way is ended with it; the next run of the night goes on."""
+    from flows.nights.services.folder import opened
+    from flows.nights.services.stack import down
+
+    with refusals():
+        down(opened(folder), parts or (), _say)
+
+
+@app.command("status")
+def status_(
+    folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False
+) -> None:
+    """Say how the services are. Exit code 1 if not all are healthy."""
+    from flows.nights.services.folder import opened
+    from flows.nights.services.stack import states
+
+    with refusals(as_json):
+        found = states(opened(folder))
+    typer.echo(json.dumps(found) if as_json else "\n".join(f"{name}: {state}" for name, state in found.items()))
+    raise typer.Exit(int(set(found.values()) != {"healthy"}))
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,105 @@
+"""``nightstride simulate``: difference images with known truth."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from flows.cli.options import refusals
+
+if TYPE_CHECKING:
+    from flows.simulation.night import SimulatedNight, Written
+
+
+def simulate(
+    preset: Annotated[
+        str, typer.Option(help="What it looks like: llnl, ztf or rubin; star-galaxy: cutouts of stars and galaxies.")
+    ] = "ztf",
+    visits: Annotated[int, typer.Option(help="Visits of the night; each field is visited three times.")] = 3,
+    detectors: Annotated[int, typer.Option(help="Detectors of each visit.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the images and truth.parquet.")] = Path("simulated"),
+    streaks: Annotated[int | None, typer.Option(help="Asteroids per image; 0: none. Default: the preset's.")] = None,
+    science: Annotated[
+        bool, typer.Option(help="Write the science images too, which show what is a star; FITS only.")
+    ] = True,
+    template: Annotated[bool, typer.Option(help="Write the template images too; FITS only.")] = False,
+    size: Annotated[tuple[int, int] | None, typer.Option(help="NY NX, px: smaller images.")] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="e.g. g,r,i,z: all visits of a field in turn; stars have colours, and galaxies.")
+    ] = None,
+    form: Annotated[
+        Literal["fits", "npz"], typer.Option("--format", help="npz: the LLNL challenge's stacks instead of FITS.")
+    ] = "fits",
+    count: Annotated[int, typer.Option(help="Cutouts of star-galaxy, a multiple of 100.")] = 34_000,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per core.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")] = False,
+) -> None:
+    """Simulate a night of difference images, in the archive's own format, with the truth about them.
+
+    Or, with --preset star-galaxy, a set of cutouts: then only --seed, --count, --out, --workers and --json count.
+    """
+    if preset == "star-galaxy":
+        _cutouts(out, seed, count, workers or os.cpu_count() or 1, as_json)
+        return
+    from flows.simulation.night import SimulatedNight
+    from flows.simulation.presets import find_preset
+
+    started = time.monotonic()
+    with refusals(as_json):
+        chosen = find_preset(preset, streaks, size, tuple(bands.split(",")) if bands else None)
+        night = SimulatedNight(chosen, seed, visits, detectors, out, science, template, form)
+        written = _with_progress(night, workers or os.cpu_count() or 1, quiet=as_json)
+    _report(written, time.monotonic() - started, as_json)
+
+
+def _cutouts(out: Path, seed: int, count: int, workers: int, as_json: bool) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from flows.simulation.cutout_set import CutoutSet, write_cutout_set
+
+    started = time.monotonic()
+    console = Console(stderr=True)
+    with refusals(as_json), Progress(console=console, disable=as_json or not console.is_terminal) as bar:
+        task = bar.add_task("cutouts", total=count)
+        wanted = CutoutSet(seed=seed, count=count, folder=out)
+        truth = write_cutout_set(wanted, workers, lambda done: bar.update(task, completed=done))
+    seconds = round(time.monotonic() - started, 2)
+    if as_json:
+        typer.echo(json.dumps({"cutouts": count, "truth": str(truth), "seconds": seconds}))
+    else:
+        typer.echo(f"{count} cutouts in {out} ({seconds} s); truth in {truth}")
+
+
+def _with_progress(night: "SimulatedNight", workers: int, *, quiet: bool) -> "Written":
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from flows.simulation.night import simulate_night
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task("exposures", total=night.visits * night.detectors)
+        return simulate_night(night, workers, lambda done: bar.update(task, completed=done))
+
+
+def _report(written: "Written", seconds: float, as_json: bool) -> None:
+    if as_json:
+        summary = {
+            "exposures": [str(path) for path in written.exposures],
+            "images": written.images,
+            "files": len(written.files),
+            "truth": str(written.truth),
+            "streaks": written.streaks,
+            "seconds": round(seconds, 2),
+        }
+        typer.echo(json.dumps(summary))
+    else:
+        typer.echo(
+            f"{written.images} exposures with {written.streaks} streaks in {written.truth.parent} "
+            f"({seconds:.1f} s); truth in {written.truth}"
+        )

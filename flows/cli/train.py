@@ -1,0 +1,174 @@
+"""`nightstride train`: make weights anew."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.options import refusals
+
+app = typer.Typer(help="Train the models of a stage; weights, cards and pictures go to a folder.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Train the models of a stage; weights, cards and pictures go to a folder."""
+
+
+@app.command("detect")
+def detect(
+    model: Annotated[
+        str,
+        typer.Option(
+            help="streak_net, basic_cnn, region_proposal, two_stage, boosted or matched_filter; "
+            "any other, by name or folder, gets a verdict alone."
+        ),
+    ] = "streak_net",
+    verdict_only: Annotated[
+        bool, typer.Option("--verdict-only", help="Take the shipped detector as it is; train its verdict.")
+    ] = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Take detector and verdict as they are; set the thresholds anew.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for weights, cards and pictures.")] = Path("models/detect"),
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for the simulated exposures (about 20 GB); used again if it is there.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything.")] = 1,
+    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
+    quick: Annotated[bool, typer.Option(help="A few small rounds, to see that it runs; weak weights.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
+) -> None:
+    """Train a detector and the verdict on its candidates on simulated exposures; no data are needed.
+
+    Simulates exposures, fits the detector, adds its false alarms over whole exposures to the next round, then fits
+    the verdict on the merged, measured candidates of other exposures, calibrates it, sets its threshold and reports on
+    exposures of its own.
+    """
+    from flows.training.detect import Part, TrainPlan, quick_search_plan, train_detect
+
+    plan = quick_search_plan(seed) if quick else TrainPlan(seed=seed)
+    if verdict_only and calibrate:
+        raise typer.BadParameter("--verdict-only and --calibrate exclude each other.")
+    part: Part = "calibration" if calibrate else "verdict" if verdict_only else "all"
+    _report(lambda folder: train_detect(out, folder, model, plan, workers or _cores(), _say, part), work, as_json)
+
+
+@app.command("screen")
+def screen(
+    model: Annotated[str, typer.Option(help="Network of the search: shipped name, folder or URL.")] = "basic_cnn",
+    out: Annotated[Path, typer.Option(help="Folder for weights and card: the network's, if it has one.")] = Path(
+        "models/screen"
+    ),
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for the simulated exposures (about 3 GB); used again if it is there.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything.")] = 1,
+    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
+) -> None:
+    """Train a screen for the network of the search, which leaves few windows to it; no data are needed.
+
+    Simulates exposures, fits a small network to guess what the large one says, sets the level below which windows are
+    left out so that no hit is lost, and reports on exposures of its own.
+    """
+    from flows.training.screen import ScreenPlan, train_screen
+
+    plan = ScreenPlan(seed=seed)
+    _report(lambda folder: train_screen(out, folder, model, plan, workers or _cores(), _say), work, as_json)
+
+
+@app.command("spectral-class")
+def spectral_class(
+    table: Annotated[
+        Path | None, typer.Argument(help="CSV or FITS of SDSS, or a table of stars or galaxies; none: simulated stars.")
+    ] = None,
+    task: Annotated[
+        str, typer.Option(help="superclass, star, galaxy; kind: types in a table of stars or galaxies.")
+    ] = "superclass",
+    features: Annotated[str, typer.Option(help="n5, n8, photometry[-redshift] or colours.")] = "photometry-redshift",
+    rebalance: Annotated[str, typer.Option(help="Of training rows alone: none, smote or rarest.")] = "none",
+    least_class: Annotated[int, typer.Option(help="Leave out classes with fewer rows.")] = 20,
+    brighter: Annotated[float | None, typer.Option(help="Only rows brighter than this in r, mag.")] = None,
+    larger: Annotated[float | None, typer.Option(help="Only rows of a larger Petrosian radius, arcsec.")] = None,
+    stars: Annotated[int, typer.Option(min=0, help="Add so many simulated stars to the rows of a table.")] = 0,
+    models: Annotated[str, typer.Option(help="Classifiers to compare, by comma; all, or none.")] = "all",
+    name: Annotated[str | None, typer.Option(help="Also make a model of this name for the pipeline.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for tables, pictures, weights and card.")] = Path(
+        "models/spectral_class"
+    ),
+    seed: Annotated[int, typer.Option(help="Of everything.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
+) -> None:
+    """Compare classifiers of catalogue rows, and make the one that the pipeline uses.
+
+    Each is fitted to folds of the table and scored on rows it has not seen; rows of one spectroscopic plate stay
+    together. Writes comparison.md, comparison.json and comparison.png.
+    """
+    from flows.training.spectral import SpectralPlan, train_spectral
+    from flows.training.spectral_compare import MODELS
+
+    chosen = tuple(MODELS) if models == "all" else tuple(one for one in models.split(",") if one not in ("", "none"))
+    plan = SpectralPlan(task, features, rebalance, least_class, brighter, larger, chosen, stars, name, seed)
+    _report(lambda _: train_spectral(table, out, plan, _say), None, as_json)
+
+
+@app.command("star-galaxy")
+def star_galaxy(
+    out: Annotated[Path, typer.Option(help="Folder for weights, cards, figures and pictures.")] = Path(
+        "models/star_galaxy"
+    ),
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for simulated cutouts and fits (2 GB); used again if it is there.")
+    ] = None,
+    real: Annotated[
+        Path | None, typer.Option(help="Folder of the real ZTF cutouts; default: that in NIGHTSTRIDE_DATA, if any.")
+    ] = None,
+    galstar: Annotated[
+        Path | None, typer.Option(help="The challenge's galstar.csv, in place of the deep simulated cutouts.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything.")] = 1,
+    workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
+    quick: Annotated[bool, typer.Option(help="A little of everything, to see that it runs; weak weights.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
+) -> None:
+    """Train and compare the networks for stars and galaxies, in six configurations of bands.
+
+    Simulates cutouts, fits MLP, basic_cnn and ResNet in each configuration and our network once, beside locus cut and
+    boosted trees on moments; then the first three as models of the stage; then the model of a single band, on
+    simulated and on real cutouts, split by frame.
+    """
+    from flows.training.star_galaxy import StarGalaxyPlan, quick_star_galaxy_plan, train_star_galaxy
+
+    plan = quick_star_galaxy_plan() if quick else StarGalaxyPlan()
+    found = real or _real_cutouts()
+    processes = workers or _cores()
+    _report(lambda folder: train_star_galaxy(out, folder, found, plan, seed, processes, _say, galstar), work, as_json)
+
+
+def _real_cutouts() -> Path | None:
+    folder = Path(os.environ.get("NIGHTSTRIDE_DATA", "")) / "05_star_galaxy_cutouts/ztf_llnl"
+    return folder if "NIGHTSTRIDE_DATA" in os.environ and folder.is_dir() else None
+
+
+def _report(train: Callable[[Path], dict[str, Any]], work: Path | None, as_json: bool) -> None:
+    """Train with a folder for exposures, a temporary one if there is none; print the figures."""
+    from flows.storage.layout import writable_folder
+
+    with tempfile.TemporaryDirectory(prefix="nightstride-train-") as scratch, refusals(as_json):
+        if work is not None:
+            writable_folder(work, "--work")
+        figures = train(work or Path(scratch))
+    typer.echo(json.dumps(figures) if as_json else json.dumps(figures, indent=2))
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1

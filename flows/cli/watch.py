@@ -1,0 +1,113 @@
+"""Command `nightstride watch`: search exposures as they arrive."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options import (
+    LogFormat,
+    Metrics,
+    MetricsFile,
+    cluster_overrides,
+    conclude,
+    observe_overrides,
+    output_folder,
+    refusals,
+)
+
+if TYPE_CHECKING:
+    from flows.inputs.folder_arrivals import Arrivals
+    from flows.nights.progress import StreamProgress
+    from flows.nights.stream.stream import Bounds
+    from schemas.settings import Settings
+    from schemas.summary import RunSummary
+
+
+def watch(
+    source: Annotated[str, typer.Argument(metavar="FOLDER|URL", help="Where they arrive; or kafka://HOST:PORT/TOPIC.")],
+    out: Annotated[Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL.")],
+    config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask scheduler, tcp://… or tls://…; default: own workers.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
+    deadline: Annotated[float | None, typer.Option(help="From a visit's first arrival until it is shed, s.")] = None,
+    still: Annotated[float, typer.Option(min=0, help="A file is ready when unchanged for so long, s.")] = 2.0,
+    done_suffix: Annotated[
+        str | None, typer.Option(help="Or: when there is a file of its name and this suffix, e.g. .done.")
+    ] = None,
+    poll: Annotated[float, typer.Option(min=0.05, help="Between two looks, s.")] = 1.0,
+    queue: Annotated[int, typer.Option(min=1, help="Files taken at a time, at most; the rest waits where it is.")] = 64,
+    quiet: Annotated[
+        float, typer.Option(min=0, help="Without arrivals so long, nights are brought together, s.")
+    ] = 60.0,
+    idle_exit: Annotated[float | None, typer.Option(min=0, help="Without arrivals so long, it ends, s.")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="How long to wait for another run that holds OUT, s.")] = 0.0,
+    metrics: Metrics = None,
+    metrics_file: MetricsFile = None,
+    log_format: LogFormat = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Search exposures as they arrive, until SIGTERM or Ctrl-C.
+
+    Then what is on its way is finished; a second signal ends it at once.
+
+    Exit code 0: every exposure is published; 1: some were quarantined, shed or failed, or nothing could be done now but
+    may be later; 2: bad usage or configuration.
+    """
+    from rich.console import Console
+
+    from flows.nights.observation import observation
+    from flows.nights.progress import StreamProgress
+    from flows.nights.stream.stream import Bounds
+    from flows.runtime.settings import load_settings
+    from flows.storage.object_store import configure
+
+    console = Console(stderr=True)
+    with refusals(as_json):
+        overrides = cluster_overrides(scheduler, workers, visit_deadline_s=deadline)
+        settings = load_settings(config, {**overrides, **observe_overrides(metrics, metrics_file, log_format)})
+        bounds = Bounds(queue, poll, quiet, idle_exit)
+        with observation(settings, console) as seen:
+            configure(settings.store)
+            progress = StreamProgress(console, seen.meter)
+            summary = _watch(source, still, done_suffix, bounds, out.resolve(), settings, wait, progress)
+            seen.ended(summary, summary.exit_code, out.resolve())
+    conclude(summary, as_json)
+
+
+def _watch(
+    source: str,
+    still: float,
+    done_suffix: str | None,
+    bounds: "Bounds",
+    out: Path,
+    settings: "Settings",
+    wait: float,
+    progress: "StreamProgress",
+) -> "RunSummary":
+    from flows.nights.stream.stream import run_stream
+    from flows.runtime.secrets import refuse_credentials
+    from flows.storage.lease import patient_lease
+
+    refuse_credentials(source, "the URL to watch")
+    arrivals = _arrivals(source, still, done_suffix)
+    with patient_lease(out, wait, progress.say):
+        return run_stream(source, arrivals, bounds, out, settings, progress)
+
+
+def _arrivals(source: str, still: float, done_suffix: str | None) -> "Arrivals":
+    from schemas.errors import Misconfigured
+
+    if not source.startswith("kafka://"):
+        from flows.inputs.folder_arrivals import FolderArrivals
+
+        return FolderArrivals(source, still, done_suffix)
+    try:
+        from flows.inputs.kafka_arrivals import KafkaArrivals
+    except ModuleNotFoundError as error:
+        raise Misconfigured(
+            "extra", source, f"{error.name} is not installed.", "pip install 'nightstride[kafka]'."
+        ) from error
+    return KafkaArrivals(source)

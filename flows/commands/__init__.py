@@ -1,1 +1,0 @@
-"""Commands, one per file: arguments in, exit code out. Heavy imports wait until a command runs."""

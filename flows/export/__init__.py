@@ -1,1 +1,0 @@
-"""Published catalogues in the formats of other programs."""

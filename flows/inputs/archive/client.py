@@ -1,0 +1,308 @@
+"""HTTP with an archive: one request at a time, its failures sorted."""
+
+import asyncio
+import base64
+import hashlib
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
+from schemas.settings import FetchSettings
+
+
+def stated_digest(headers: Mapping[str, str], *, whole: bool) -> tuple[str, str] | None:
+    """Read the digest of the file, if one is stated (RFC 9530, RFC 3230; RFC 1864, of what is sent)."""
+    for field in (headers.get("Repr-Digest", ""), headers.get("Digest", "")):
+        for entry in field.split(","):
+            name, _, value = entry.strip().partition("=")
+            algorithm = {"sha-256": "sha256", "sha-512": "sha512", "md5": "md5"}.get(name.lower())
+            if algorithm and (digest := _hexadecimal(value.strip(":"), algorithm)):
+                return algorithm, digest
+    if whole and (digest := _hexadecimal(headers.get("Content-MD5", ""), "md5")):
+        return "md5", digest
+    return None
+
+
+def _hexadecimal(encoded: str, algorithm: str) -> str | None:
+    """Undo base64; None for what is no digest of this kind: some servers write hexadecimal digits."""
+    try:
+        digest = base64.b64decode(encoded)
+    except ValueError:
+        return None
+    return digest.hex() if len(digest) == hashlib.new(algorithm).digest_size else None
+
+
+USER, PASSWORD = "NIGHTSTRIDE_ARCHIVE_USER", "NIGHTSTRIDE_ARCHIVE_PASSWORD"
+"""Environment variables with the credentials for data that are not public."""
+
+_PASSING = (408, 425, 429)  # and all from 500 on
+_LONGEST_WAIT = 300.0  # s, whatever the archive asks for
+_CHUNK = 2**20  # bytes
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+class TryAgain(Exception):
+    """Raised when a request failed in a way that may pass.
+
+    Parameters
+    ----------
+    error
+        What to say if it does not.
+    wait_s
+        How long the archive asks to wait, s; None: it does not say.
+    """
+
+    def __init__(self, error: NightstrideError, wait_s: float | None = None) -> None:
+        super().__init__(error, wait_s)
+        self.error, self.wait_s = error, wait_s
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file in the archive, as it is now.
+
+    Attributes
+    ----------
+    url
+        Its address.
+    size
+        bytes
+    validator
+        Strong ETag or time of last change, by which a later version is told; None: the archive does not say.
+    """
+
+    url: str
+    size: int
+    validator: str | None
+
+    @property
+    def version(self) -> str:
+        """Eight digits that differ between versions."""
+        return sha256(f"{self.url} {self.size} {self.validator}".encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The beginning of a file that is being sent.
+
+    Attributes
+    ----------
+    start
+        Place of its first byte in the file.
+    digest
+        (algorithm, hex) of the whole file; None: the archive does not say.
+    chunks
+        The bytes.
+    """
+
+    start: int
+    digest: tuple[str, str] | None
+    chunks: AsyncIterator[bytes]
+
+
+class ArchiveClient:
+    """A connection to an archive, to be used in ``async with``.
+
+    Parameters
+    ----------
+    settings
+        Section ``fetch``. User and password come from the environment, `USER` and `PASSWORD`; they are sent to the
+        archive's own host only, and to no log.
+
+    Raises
+    ------
+    Misconfigured
+        ``credentials``: half of them are set, they stand in the address, or they would travel unencrypted.
+    """
+
+    def __init__(self, settings: FetchSettings) -> None:
+        self.settings = settings
+        self.received = 0  # bytes of files
+        self._authorization = _authorization(settings.url)
+
+    async def __aenter__(self) -> Self:
+        # Without Accept-Encoding the bytes that are sent are those of the file.
+        self._session = aiohttp.ClientSession(
+            headers={"Accept-Encoding": "identity", "User-Agent": "nightstride", **self._authorization},
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=self.settings.timeout_s, sock_read=self.settings.timeout_s
+            ),
+            connector=aiohttp.TCPConnector(limit=self.settings.connections),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def text(self, path: str, query: Mapping[str, str]) -> str:
+        """Ask a question, again if need be.
+
+        Raises
+        ------
+        Misconfigured
+            ``refused``: without the right credentials; ``bad_answer``: the archive does not understand the question;
+            ``no_such_service``: the address is not that of an archive.
+        Retryable
+            ``archive_error``: it cannot be reached, or is out of order.
+        """
+        url = f"{self.settings.url}/{path}"
+        for failed in range(self.settings.retries + 1):
+            try:
+                async with self._request(url, query=query) as response:
+                    return await response.text(errors="replace")
+            except TryAgain as again:
+                last = again
+                if failed < self.settings.retries:
+                    await self.pause(failed + 1, again)
+            except BadInput as error:
+                raise Misconfigured(error.code, error.where, error.problem, error.remedy) from error
+            except _NotThere as error:
+                raise Misconfigured(
+                    "no_such_service",
+                    url,
+                    "there is no image search.",
+                    "check fetch.url: it must be that of the archive.",
+                ) from error
+        raise last.error
+
+    async def probe(self, path: str) -> RemoteFile | None:
+        """Ask for the size of a file, by its first byte; None: there is no such file.
+
+        Raises
+        ------
+        BadInput
+            ``refused``, or ``bad_answer``.
+        Retryable
+            ``archive_error``.
+        """
+        url = f"{self.settings.url}/data/ztf/products/{path}"
+        for failed in range(self.settings.retries + 1):
+            try:
+                async with self._request(url, {"Range": "bytes=0-0"}) as response:
+                    return _remote(url, response)
+            except _NotThere:
+                return None
+            except TryAgain as again:
+                last = again
+                if failed < self.settings.retries:
+                    await self.pause(failed + 1, again)
+        raise last.error
+
+    @asynccontextmanager
+    async def read(self, file: RemoteFile, start: int) -> AsyncIterator[Answer]:
+        """Have a file sent from byte ``start`` on, or from its beginning if it is another version by now.
+
+        Raises
+        ------
+        TryAgain
+            Also while the bytes are read.
+        BadInput
+            ``refused``, ``bad_answer``, or ``gone``: there is no such file any more.
+        """
+        ranged = {"Range": f"bytes={start}-", **({"If-Range": file.validator} if file.validator else {})}
+        try:
+            async with self._request(file.url, ranged if start else {}) as response:
+                partial = response.status == 206
+                first = _range_of(file.url, response)[0] if partial else 0
+                yield Answer(first, stated_digest(response.headers, whole=not partial), self._counted(response))
+        except _NotThere as error:
+            raise BadInput(
+                "gone", file.url, "the archive does not have it any more.", "run the command again."
+            ) from error
+
+    async def _counted(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            self.received += len(chunk)
+            yield chunk
+
+    async def pause(self, failed: int, again: TryAgain) -> None:
+        """Wait after so many failures in a row: as long as the archive asks, else twice as long each time."""
+        wait = self.settings.backoff_s * 2 ** (failed - 1) if again.wait_s is None else again.wait_s
+        await asyncio.sleep(min(wait, _LONGEST_WAIT))
+
+    @asynccontextmanager
+    async def _request(
+        self, url: str, headers: Mapping[str, str] | None = None, query: Mapping[str, str] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        try:
+            async with self._session.get(url, headers=headers, params=query) as response:
+                _require_success(response, url)
+                yield response
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            problem = f"the connection failed: {type(error).__name__}: {error}."
+            raise TryAgain(Retryable("archive_error", url, problem, "run the command again; it goes on.")) from error
+
+
+class _NotThere(Exception):
+    """Raised for a file that the archive does not have."""
+
+
+def _require_success(response: aiohttp.ClientResponse, url: str) -> None:
+    status = response.status
+    if status in (200, 206):
+        return
+    said = f"the archive answers {status} {response.reason}."
+    if status in (404, 410):
+        raise _NotThere(url)
+    if status in _PASSING or status >= 500:
+        wait = response.headers.get("Retry-After", "")
+        raise TryAgain(
+            Retryable("archive_error", url, said, "run the command again later; it goes on."),
+            float(wait) if wait.isdigit() else None,
+        )
+    if status in (401, 403):
+        raise BadInput("refused", url, said, f"set {USER} and {PASSWORD} to those of an account that may read it.")
+    raise BadInput("bad_answer", url, said, "check fetch.url: it must be that of the archive.")
+
+
+def _remote(url: str, response: aiohttp.ClientResponse) -> RemoteFile:
+    size = _range_of(url, response)[1] if response.status == 206 else response.content_length
+    if not size:
+        raise BadInput("bad_answer", url, "the archive does not say how long the file is.", "check fetch.url.")
+    tag = response.headers.get("ETag", "")
+    strong = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
+    return RemoteFile(url, size, strong)
+
+
+def _range_of(url: str, response: aiohttp.ClientResponse) -> tuple[int, int]:
+    """Give first byte and size of the whole file from ``Content-Range: bytes 0-0/1234``."""
+    stated = response.headers.get("Content-Range", "")
+    try:
+        unit, _, rest = stated.partition(" ")
+        span, _, size = rest.partition("/")
+        if unit != "bytes":
+            raise ValueError(unit)
+        return int(span.split("-")[0]), int(size)
+    except ValueError as error:
+        raise BadInput(
+            "bad_answer", url, f"Content-Range is {stated!r}.", "check fetch.url, and proxies between."
+        ) from error
+
+
+def _authorization(url: str) -> dict[str, str]:
+    """Give the header with the credentials, which aiohttp leaves out where another host is redirected to."""
+    parts = urlsplit(url)
+    if parts.username is not None:  # not shown: it may hold the password
+        raise Misconfigured(
+            "credentials", "fetch.url", "holds a user or password.", f"set {USER} and {PASSWORD} instead."
+        )
+    user, password = os.environ.get(USER, ""), os.environ.get(PASSWORD, "")
+    if not user and not password:
+        return {}
+    if not user or not password:
+        raise Misconfigured("credentials", f"{USER}, {PASSWORD}", "only one of them is set.", "set both, or none.")
+    if parts.scheme != "https" and parts.hostname not in _LOCAL:
+        raise Misconfigured(
+            "credentials", "fetch.url", f"{url} would send the password unencrypted.", "use https://, or unset them."
+        )
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}

@@ -1,0 +1,213 @@
+"""ZTF's products: their names in the archive, and questions to its table of exposures.
+
+Names and places of ZTF's products in the archive.
+https://irsa.ipac.caltech.edu/docs/program_interface/ztf_metadata.html; Masci et al. 2019, PASP 131, 018003.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from flows.inputs.fits_ztf import PALOMAR_LONGITUDE
+from kernels.sky.times import night_begin
+from schemas.errors import Misconfigured
+
+COLUMNS = ("field", "ccdid", "qid", "filtercode", "imgtypecode", "filefracday")
+"""Of the archive's table of science exposures; all that the names of files are made of."""
+
+_SUFFIXES = {
+    "difference": "scimrefdiffimg.fits.fz",
+    "science": "sciimg.fits",
+    "mask": "mskimg.fits",
+    "psf": "diffimgpsf.fits",
+}
+_FORM = {
+    "field": r"\d{1,6}",
+    "ccdid": r"0?[1-9]|1[0-6]",
+    "qid": r"[1-4]",
+    "filtercode": r"z[gri]",
+    "imgtypecode": r"[a-z]",
+    "filefracday": r"\d{14}",
+}
+
+
+@dataclass(frozen=True, order=True)
+class ZtfQuadrant:
+    """One quadrant of one exposure: an image of its own in the archive.
+
+    Attributes
+    ----------
+    filefracday
+        YYYYMMDD and the fraction of the day, UTC, when the shutter opened: 14 digits.
+    field
+        Number of the field on the sky.
+    filter_code
+        zg, zr or zi.
+    ccd, quadrant
+        1 to 16, 1 to 4.
+    kind
+        Letter of the kind of image; o: on the sky.
+    """
+
+    filefracday: str
+    field: int
+    filter_code: str
+    ccd: int
+    quadrant: int
+    kind: str = "o"
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, str | None], where: str) -> "ZtfQuadrant":
+        """Take it from a row of the archive's table.
+
+        Raises
+        ------
+        Misconfigured
+            ``bad_answer``: a column is missing or holds what cannot be part of a file name.
+        """
+        values = {name: (row.get(name) or "").strip() for name in COLUMNS}
+        for name, form in _FORM.items():
+            if not re.fullmatch(form, values[name]):
+                raise Misconfigured(
+                    "bad_answer",
+                    where,
+                    f"column {name} of the archive's table holds {values[name]!r}, must look like {form}.",
+                    "check fetch.url: it must be that of the archive.",
+                )
+        return cls(
+            filefracday=values["filefracday"],
+            field=int(values["field"]),
+            filter_code=values["filtercode"],
+            ccd=int(values["ccdid"]),
+            quadrant=int(values["qid"]),
+            kind=values["imgtypecode"],
+        )
+
+    @property
+    def stem(self) -> str:
+        """What the names of its files begin with."""
+        return (
+            f"ztf_{self.filefracday}_{self.field:06d}_{self.filter_code}_c{self.ccd:02d}_{self.kind}_q{self.quadrant}"
+        )
+
+    @property
+    def folder(self) -> str:
+        """Where its files are, below the archive's products."""
+        day = self.filefracday
+        return f"sci/{day[:4]}/{day[4:8]}/{day[8:]}"
+
+    def path(self, product: str) -> str:
+        """Give the place of a product below the archive's products: difference, science, mask, psf, template."""
+        if product == "template":
+            field, channel = f"{self.field:06d}", f"{self.filter_code}/ccd{self.ccd:02d}/q{self.quadrant}"
+            return f"ref/{field[:3]}/field{field}/{channel}/{self.template_name}"
+        return f"{self.folder}/{self.stem}_{_SUFFIXES[product]}"
+
+    @property
+    def template_name(self) -> str:
+        """Name of the reference image, which all exposures of its field share."""
+        return f"ztf_{self.field:06d}_{self.filter_code}_c{self.ccd:02d}_q{self.quadrant}_refimg.fits"
+
+
+SEARCH = "search/ztf/products/sci"
+"""Where the archive's image search of ZTF's science exposures is, below its address."""
+
+_JD_OF_MJD_0 = 2400000.5
+
+
+@dataclass(frozen=True)
+class ZtfSearch:
+    """Which quadrants are wanted; empty: all.
+
+    Attributes
+    ----------
+    first, last
+        Nights: dates of their evenings at Palomar, both included.
+    fields, ccds, quadrants
+        Numbers.
+    bands
+        g, r, i.
+    """
+
+    first: date
+    last: date
+    fields: tuple[int, ...] = ()
+    bands: tuple[str, ...] = ()
+    ccds: tuple[int, ...] = ()
+    quadrants: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.last < self.first:
+            raise Misconfigured(
+                "dates", "--to", f"{self.last} is before --from {self.first}.", "name the earlier night first."
+            )
+        _require("--field", self.fields, range(1_000_000))
+        _require("--filter", self.bands, ("g", "r", "i"))
+        _require("--ccdid", self.ccds, range(1, 17))
+        _require("--qid", self.quadrants, range(1, 5))
+
+    @property
+    def nights(self) -> tuple[date, ...]:
+        """All of them, in order: each is one question, so that no answer is too long."""
+        return tuple(self.first + timedelta(days) for days in range((self.last - self.first).days + 1))
+
+    def query(self, night: date) -> dict[str, str]:
+        """Give the parameters of the question for one night: a condition in SQL, the columns, and CSV as the answer."""
+        begin = _JD_OF_MJD_0 + night_begin(night, PALOMAR_LONGITUDE)
+        conditions = [
+            f"obsjd>={begin:.5f}",
+            f"obsjd<{begin + 1:.5f}",
+            "imgtypecode='o'",
+            *_any_of("field", self.fields),
+            *_any_of("filtercode", [f"'z{band}'" for band in self.bands]),
+            *_any_of("ccdid", self.ccds),
+            *_any_of("qid", self.quadrants),
+        ]
+        return {"WHERE": " AND ".join(conditions), "COLUMNS": ",".join(COLUMNS), "ct": "csv"}
+
+
+def read_answer(text: str, where: str) -> tuple[ZtfQuadrant, ...]:
+    """Read the archive's table.
+
+    Parameters
+    ----------
+    text
+        CSV with a line of column names.
+    where
+        Address that was asked, for messages.
+
+    Raises
+    ------
+    Misconfigured
+        ``bad_answer``: it is something else, e.g. a page that says what is wrong with the question.
+    """
+    try:
+        lines = list(csv.reader(io.StringIO(text), skipinitialspace=True))
+    except csv.Error:  # a line longer than a field may be: no table
+        lines = []
+    columns = [name.strip() for name in lines[0]] if lines else []
+    if not set(COLUMNS) <= set(columns):
+        raise Misconfigured(
+            "bad_answer",
+            where,
+            f"the archive's answer is no table with the columns {', '.join(COLUMNS)}: it begins {text[:80]!r}.",
+            "check fetch.url, and try later if the archive is down.",
+        )
+    rows = (dict(zip(columns, row, strict=False)) for row in lines[1:] if row)
+    return tuple(sorted({ZtfQuadrant.of_row(row, where) for row in rows}))
+
+
+def _any_of(column: str, values: Iterable[int | str]) -> Iterator[str]:
+    listed = ",".join(map(str, values))
+    if listed:
+        yield f"{column} IN ({listed})"
+
+
+def _require(option: str, values: Iterable[int | str], allowed: range | tuple[str, ...]) -> None:
+    for value in values:
+        if value not in allowed:
+            rule = f"{allowed[0]} to {allowed[-1]}" if isinstance(allowed, range) else f"one of {', '.join(allowed)}"
+            raise Misconfigured("option", option, f"{value} was given, must be {rule}.", "correct it.")

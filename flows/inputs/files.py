@@ -1,0 +1,140 @@
+"""Bytes from local paths and URLs, with their failures sorted and their sizes bounded."""
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic, sleep
+from typing import IO, Any, TypeVar
+
+import aiohttp
+from botocore.exceptions import BotoCoreError
+from fsspec.core import url_to_fs
+
+from flows.storage.object_store import PROTOCOL, configured
+from schemas.errors import BadInput, Retryable
+
+Found = TypeVar("Found")
+
+OUTSIDE = (OSError, aiohttp.ClientError, BotoCoreError)
+"""What file systems raise."""
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 10.0
+
+_PROBE_BLOCK = 2**16  # s3fs would fetch 50 MB for a header
+_LASTING = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
+
+
+def file_system(uri: str) -> tuple[Any, str]:
+    """Give the fsspec file system of a path or URL, and the path in it."""
+    if uri.startswith(PROTOCOL):
+        configured()
+    return url_to_fs(uri)
+
+
+@contextmanager
+def read_failures(uri: str) -> Iterator[None]:
+    """Turn failures of a file system into ours.
+
+    Raises
+    ------
+    BadInput
+        ``unreadable_file``: there is no such file, or it may not be read.
+    Retryable
+        ``io_error``: anything else, e.g. a time-out or a broken connection.
+    """
+    try:
+        yield
+    except OUTSIDE as error:
+        lasting = isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError))
+        if lasting or getattr(error, "errno", None) in _LASTING:
+            raise BadInput(
+                "unreadable_file",
+                uri,
+                f"cannot be read: {type(error).__name__}: {error}.",
+                "check that the file exists and may be read.",
+            ) from error
+        raise Retryable(
+            "io_error", uri, f"reading failed: {type(error).__name__}: {error}.", "try again later."
+        ) from error
+
+
+def read_bytes(uri: str) -> bytes:
+    """Read a whole file in one transfer, from an object store with patience.
+
+    Raises
+    ------
+    BadInput, Retryable
+        See `read_failures`.
+    """
+
+    def once() -> bytes:
+        with read_failures(uri):
+            fs, path = file_system(uri)
+            return bytes(fs.cat_file(path))
+
+    return patient(uri, once)
+
+
+def patient(uri: str, read: Callable[[], Found]) -> Found:
+    """Call ``read``; if it failed in a way that may pass and ``uri`` is in an object store, again and again.
+
+    Raises
+    ------
+    Retryable
+        It still fails after ``store.patience_s``, or ``uri`` is not in an object store.
+    """
+    end = monotonic() + (configured().patience_s if uri.startswith(PROTOCOL) else 0)
+    wait = _FIRST_WAIT_S
+    while True:
+        try:
+            return read()
+        except Retryable:
+            if monotonic() + wait > end:
+                raise
+        sleep(wait)
+        wait = min(2 * wait, _LONGEST_WAIT_S)
+
+
+@contextmanager
+def open_part(uri: str) -> Iterator[IO[bytes]]:
+    """Open a file of which little will be read: small blocks, and only those that are asked for.
+
+    Raises
+    ------
+    BadInput, Retryable
+        See `read_failures`.
+    """
+    with read_failures(uri):
+        fs, path = file_system(uri)
+        with fs.open(path, "rb", block_size=_PROBE_BLOCK) as file:
+            yield file
+
+
+LARGEST = 4 * 2**30
+"""Bytes: a mosaic of 32,768 x 32,768 px in float32."""
+
+
+def require_allowed(size: int, where: str, what: str) -> None:
+    """Refuse what would be larger than `LARGEST` before anything of it is unpacked.
+
+    Parameters
+    ----------
+    size
+        Bytes, unpacked.
+    where
+        Uri, for messages.
+    what
+        Which part of the file it is.
+
+    Raises
+    ------
+    BadInput
+        ``too_large``.
+    """
+    if size > LARGEST:
+        raise BadInput(
+            "too_large",
+            where,
+            f"{what} unpacks to {size / 2**30:.1f} GiB or more, the limit is {LARGEST / 2**30:.0f} GiB.",
+            "if it is an image and no attack, cut it into detectors first.",
+        )

@@ -1,0 +1,280 @@
+"""What a FITS header says of an exposure: its keywords, its identity, its time."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+from astropy.io import fits
+from astropy.time import Time, TimeDelta
+from erfa import ErfaWarning  # type: ignore[import-untyped]  # comes with astropy
+from numpy.typing import NDArray
+
+from kernels.sky.times import night_label, tai
+from schemas.errors import BadInput
+from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
+from schemas.keyword_mapping import KeywordMapping
+
+Headers = tuple[fits.Header, ...]
+
+
+class Identity(NamedTuple):
+    """Which exposure it is, and when and how it was made."""
+
+    key: ExposureKey
+    instrument: str
+    band: str
+    midpoint_mjd_tai: float
+    exposure_time_s: float
+
+
+class HeaderCalibration(NamedTuple):
+    """What the pixel values mean; None where the header does not say."""
+
+    pixel_unit: str
+    zero_point: float | None
+    zero_point_err: float | None
+    gain: float | None
+    saturation: float | None
+    psf: PsfModel | None
+
+
+@dataclass(frozen=True)
+class FitsFormat:
+    """One kind of FITS file.
+
+    Parameters
+    ----------
+    name
+        For messages.
+    matches
+        Whether headers are of this kind, judged by keywords alone.
+    layout
+        Plane -> index of its HDU; ``difference`` always.
+    identity
+        Headers, uri, mapping -> `Identity`.
+    calibration
+        Headers, uri, mapping, WCS cards -> `HeaderCalibration`.
+    mask_bits
+        A mask of this kind and its header -> bits of `MaskPlane`.
+    wcs_required
+        Whether an image without WCS is bad input, or just flagged.
+    """
+
+    name: str
+    matches: Callable[[Headers], bool]
+    layout: Callable[[Headers, str, KeywordMapping], Mapping[str, int]]
+    identity: Callable[[Headers, str, KeywordMapping], Identity]
+    calibration: Callable[[Headers, str, KeywordMapping, str | None], HeaderCalibration]
+    mask_bits: Callable[[NDArray[Any], fits.Header], NDArray[Any]]
+    wcs_required: bool
+
+
+@dataclass(frozen=True)
+class Keywords:
+    """Headers of a file, in the order in which they are asked.
+
+    Attributes
+    ----------
+    where
+        Uri, for messages.
+    headers
+        The image's own header first, then the primary one.
+    """
+
+    where: str
+    headers: tuple[fits.Header, ...]
+
+    def find(self, *names: str) -> tuple[str, Any] | None:
+        """Give the first of ``names`` that is there and not empty, with its value."""
+        return next(self._found(names), None)
+
+    def has(self, *names: str) -> bool:
+        """Tell whether any of ``names`` is there and not empty."""
+        return self.find(*names) is not None
+
+    def required(self, *names: str) -> tuple[str, Any]:
+        """Give the first of ``names`` that is there and not empty, with its value.
+
+        Raises
+        ------
+        BadInput
+            ``missing_keyword``.
+        """
+        found = self.find(*names)
+        if found is None:
+            raise BadInput(
+                "missing_keyword",
+                self.where,
+                f"the header has no keyword {' or '.join(names)}.",
+                "add it to the file's header, or map another one in the settings, section [fits].",
+            )
+        return found
+
+    def text(self, *names: str) -> str:
+        """Give a value as text without blanks around it.
+
+        Raises
+        ------
+        BadInput
+            ``missing_keyword``.
+        """
+        return str(self.required(*names)[1]).strip()
+
+    def number(self, *names: str, least: float = -math.inf, most: float = math.inf) -> float:
+        """Give a finite number within [least, most].
+
+        Raises
+        ------
+        BadInput
+            ``missing_keyword``; ``invalid_keyword`` if it is no such number.
+        """
+        name, value = self.required(*names)
+        return as_number(value, name, self.where, least, most)
+
+    def integer(self, *names: str, below: int) -> int:
+        """Give a whole number in [0, below).
+
+        Raises
+        ------
+        BadInput
+            ``missing_keyword``; ``invalid_keyword`` if it is no such number.
+        """
+        name, value = self.required(*names)
+        return as_integer(value, name, self.where, below)
+
+    def optional(self, *names: str, least: float = -math.inf) -> float | None:
+        """Give a finite number above ``least``, or None: what is not essential costs no exposure."""
+        found = self.find(*names)
+        if found is None:
+            return None
+        try:
+            number = float(found[1])
+        except (TypeError, ValueError):
+            return None
+        return number if math.isfinite(number) and number > least else None
+
+    def _found(self, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+        for name in names:
+            for header in self.headers:
+                value = header.get(name)
+                if value is not None and not isinstance(value, fits.card.Undefined) and str(value).strip():
+                    yield name, value
+
+
+def as_number(value: Any, name: str, where: str, least: float = -math.inf, most: float = math.inf) -> float:
+    """Give ``value`` as a finite float within [least, most].
+
+    Raises
+    ------
+    BadInput
+        ``invalid_keyword``.
+    """
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isfinite(number) and least <= number <= most:
+        return number
+    raise BadInput(
+        "invalid_keyword",
+        where,
+        f"{name} is {value!r}, must be a number{_range(least, most)}.",
+        f"correct {name} in the header.",
+    )
+
+
+def as_integer(value: Any, name: str, where: str, below: int) -> int:
+    """Give ``value`` as an int in [0, below).
+
+    Raises
+    ------
+    BadInput
+        ``invalid_keyword``.
+    """
+    number = as_number(value, name, where)
+    # Not through float: a visit has up to 42 bits, but text may hold more than float's 53.
+    whole = int(value) if isinstance(value, int) else int(number)
+    if whole == number and 0 <= whole < below:
+        return whole
+    raise BadInput(
+        "invalid_keyword",
+        where,
+        f"{name} is {value!r}, must be a whole number from 0 to {below - 1}.",
+        f"correct {name} in the header.",
+    )
+
+
+def _range(least: float, most: float) -> str:
+    if math.isinf(least) and math.isinf(most):
+        return ""
+    if math.isinf(most):
+        return f" of at least {least:g}"
+    return f" from {least:g} to {most:g}"
+
+
+_FIRST, _LAST = 40587.0, 88069.0
+"""MJD of 1970 and 2100: a survey image dated outside has a wrong header, not a place in a catalogue."""
+
+
+class When(NamedTuple):
+    """Middle of an exposure, MJD TAI, and the night it belongs to."""
+
+    midpoint_mjd_tai: float
+    night: str
+
+
+def middle(
+    value: float | str,
+    *,
+    name: str,
+    where: str,
+    exposure_time_s: float,
+    longitude_deg: float,
+    form: Literal["mjd", "jd", "isot"] = "mjd",
+    scale: Literal["utc", "tai"] = "utc",
+    at: Literal["start", "middle", "end"] = "start",
+) -> When:
+    """Find the middle of an exposure.
+
+    Parameters
+    ----------
+    value, name, where
+        What the header says under which keyword of which file.
+    exposure_time_s
+        s
+    longitude_deg
+        Of the site, east.
+    form, scale, at
+        How ``value`` is written, and of which moment.
+
+    Raises
+    ------
+    BadInput
+        ``invalid_keyword``: no date, or not between 1970 and 2100.
+    """
+    try:
+        with warnings.catch_warnings():
+            # "dubious year": later than the leap seconds known; they are added as known, which is all that can be done.
+            warnings.simplefilter("ignore", ErfaWarning)
+            moment = tai(value, form, scale)
+            if not _FIRST <= moment.mjd <= _LAST:
+                raise ValueError(f"MJD {moment.mjd:.1f} is not between 1970 and 2100")
+            days = exposure_time_s / 86400 * {"start": 0.5, "middle": 0.0, "end": -0.5}[at]
+            midpoint = moment + TimeDelta(days, format="jd", scale="tai")
+            return When(float(midpoint.mjd), night_label(float(midpoint.utc.mjd), longitude_deg))
+    except (TypeError, ValueError) as error:
+        raise BadInput(
+            "invalid_keyword",
+            where,
+            f"{name} is {value!r}, must be a date ({form}, {scale}): {error}.",
+            f"correct {name} in the header, or the format of the time in the settings, section [fits.time].",
+        ) from error
+
+
+def exposure_end(info: ExposureInfo) -> datetime:
+    """Give the end of an exposure, UTC: half of its duration after the middle."""
+    end = Time(info.midpoint_mjd_tai, format="mjd", scale="tai") + TimeDelta(info.exposure_time_s / 2, format="sec")
+    return end.utc.to_datetime(timezone=UTC)

@@ -1,0 +1,237 @@
+"""FITS bytes: headers without pixels, pixels with every doubt raised first."""
+
+import gzip
+import io
+import math
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import aiohttp
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
+from numpy.typing import NDArray
+
+from flows.inputs import files as content_limit
+from schemas.errors import BadInput
+
+_GZIP = b"\x1f\x8b"
+_FITS = b"SIMPLE  ="
+_ZIP = b"PK\x03\x04"
+_MOST_AXES = 999  # FITS 4.0, section 4.4.1
+
+
+def content_kind(start: bytes, where: str) -> str:
+    """Tell from a file's first bytes what it is: ``fits``, ``gzip`` or ``zip`` (an npz).
+
+    Raises
+    ------
+    BadInput
+        ``empty_file``, or ``not_fits``.
+    """
+    for magic, kind in ((_FITS, "fits"), (_GZIP, "gzip"), (_ZIP, "zip")):
+        if start.startswith(magic):
+            return kind
+    if not start:
+        raise BadInput("empty_file", where, "the file has no bytes.", "fetch it again.")
+    raise BadInput(
+        "not_fits",
+        where,
+        f"is neither FITS, gzip-compressed FITS nor npz: it begins with {start[:9]!r}.",
+        "name an image file.",
+    )
+
+
+def read_headers(file: IO[bytes], where: str) -> tuple[fits.Header, ...]:
+    """Read the headers of all HDUs as they stand in the file, skipping the pixels.
+
+    Tile-compressed images are the binary tables that they are stored as (``ZIMAGE``, ``ZNAXIS``).
+
+    Raises
+    ------
+    BadInput
+        ``empty_file``, ``not_fits``, ``truncated`` or ``damaged``.
+    """
+    zipped = content_kind(file.read(len(_FITS)), where) == "gzip"
+    file.seek(0)
+    with gzip.GzipFile(fileobj=file) if zipped else _kept_open(file) as plain, _damage(where):
+        size = None if zipped else plain.seek(0, io.SEEK_END)
+        plain.seek(0)
+        if zipped:
+            content_kind(plain.read(len(_FITS)), where)
+            plain.seek(0)
+        # Not through a path: astropy would map or decompress the file as a whole.
+        with fits.open(plain, mode="readonly", memmap=False, lazy_load_hdus=True, disable_image_compression=True) as f:
+            headers = tuple(hdu.header.copy() for hdu in f)
+            if size is not None:
+                _require_whole(f, range(len(headers)), size, where)
+    return headers
+
+
+def unzipped(data: bytes, where: str) -> bytes:
+    """Undo gzip, if the file is compressed as a whole.
+
+    Raises
+    ------
+    BadInput
+        ``truncated``; ``bad_checksum`` if gzip's CRC does not fit; ``too_large`` (see `content_limit`).
+    """
+    if not data.startswith(_GZIP):
+        return data
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            plain = file.read(content_limit.LARGEST + 1)
+    except EOFError as error:
+        raise _truncated(where, str(error)) from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise _bad_checksum(where, f"gzip: {error}") from error
+    content_limit.require_allowed(len(plain), where, "the file")
+    return plain
+
+
+class FitsContent:
+    """The HDUs of one file that is wholly in memory.
+
+    Parameters
+    ----------
+    data
+        The file's bytes, not gzipped.
+    where
+        Uri, for messages.
+    verify
+        Compare CHECKSUM and DATASUM of every HDU that is read, where it has them.
+    """
+
+    def __init__(self, data: bytes, where: str, *, verify: bool = True) -> None:
+        self._data, self._where, self._verify = data, where, verify
+        content_kind(data[: len(_FITS)], where)
+        self.headers = read_headers(io.BytesIO(data), where)
+
+    def image(self, index: int) -> NDArray[Any]:
+        """Give the pixels of an image, as stored: any dtype, any rank.
+
+        Raises
+        ------
+        BadInput
+            ``truncated``, ``bad_checksum`` or ``damaged``; ``no_image`` if the HDU holds none; ``too_large`` (see
+            `content_limit`).
+        """
+        with _damage(self._where):
+            size = _unpacked_bytes(self.headers[index])
+        content_limit.require_allowed(size, self._where, f"HDU {index}")
+        with _damage(self._where):
+            if self._verify:
+                self._verify_sums(index)
+            with fits.open(io.BytesIO(self._data), memmap=False) as file:
+                hdu = file[index]
+                pixels = None if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) else hdu.data
+        if pixels is None:
+            raise no_image(self._where)
+        blank = self.headers[index].get("BLANK")
+        if blank is not None and pixels.dtype.kind in "iu":
+            pixels = np.where(pixels == blank, np.float32(np.nan), pixels)
+        return pixels
+
+    def check(self) -> None:
+        """Compare CHECKSUM and DATASUM of every HDU that has them; no pixel is decoded.
+
+        Raises
+        ------
+        BadInput
+            ``bad_checksum`` or ``damaged``.
+        """
+        with _damage(self._where):
+            for index in range(len(self.headers)):
+                self._verify_sums(index)
+
+    def _verify_sums(self, index: int) -> None:
+        # The sums are of the bytes on disk: for a compressed image, of its binary table.
+        with fits.open(io.BytesIO(self._data), memmap=False, disable_image_compression=True) as file:
+            hdu = file[index]
+            wrong = [
+                name
+                for name, verdict in (("DATASUM", hdu.verify_datasum()), ("CHECKSUM", hdu.verify_checksum()))
+                if verdict == 0
+            ]
+        if wrong:
+            raise _bad_checksum(self._where, f"{' and '.join(wrong)} of HDU {index}")
+
+
+def is_image(header: fits.Header) -> bool:
+    """Tell whether an HDU holds pixels."""
+    if header.get("ZIMAGE"):
+        return True
+    kind = str(header.get("XTENSION", "IMAGE")).strip()
+    return kind == "IMAGE" and int(header.get("NAXIS", 0)) > 0
+
+
+def _unpacked_bytes(header: fits.Header) -> int:
+    prefix = "Z" if header.get("ZIMAGE") else ""
+    axes = int(header.get(f"{prefix}NAXIS", 0))
+    if not 0 <= axes <= _MOST_AXES:
+        raise ValueError(f"{prefix}NAXIS = {axes}")
+    sides = [int(header.get(f"{prefix}NAXIS{axis}", 0)) for axis in range(1, axes + 1)]
+    if min(sides, default=0) < 0:
+        raise ValueError(f"negative axis among {sides}")
+    return math.prod(sides) * abs(int(header.get(f"{prefix}BITPIX", 8))) // 8 if sides else 0
+
+
+def no_image(where: str) -> BadInput:
+    """Give the error for a file without an image."""
+    return BadInput(
+        "no_image", where, "the HDU holds no image.", "name the image's extension in the settings, fits.extension."
+    )
+
+
+@contextmanager
+def _kept_open(file: IO[bytes]) -> Iterator[IO[bytes]]:
+    yield file
+
+
+@contextmanager
+def _damage(where: str) -> Iterator[None]:
+    """Turn what astropy raises into `BadInput`, and keep its warnings off: what they say is checked here."""
+    with warnings.catch_warnings():
+        # Real headers break rules that do not matter here (IRAF dates, lower-case units, missing padding).
+        warnings.simplefilter("ignore", AstropyWarning)
+        try:
+            yield
+        except (BadInput, aiohttp.ClientError):
+            raise
+        except Exception as error:  # damaged bytes make astropy and its decoders raise errors of every kind
+            if isinstance(error, OSError) and not _is_about_bytes(error):
+                raise
+            raise BadInput(
+                "damaged",
+                where,
+                f"its bytes cannot be decoded: {type(error).__name__}: {error}.",
+                "fetch the file again.",
+            ) from error
+
+
+def _is_about_bytes(error: OSError) -> bool:
+    """Tell astropy's and gzip's errors from those of the file system, which have a number or a class of their own."""
+    return isinstance(error, gzip.BadGzipFile) or (type(error) is OSError and error.errno is None)
+
+
+def _require_whole(file: fits.HDUList, indices: range, size: int, where: str) -> None:
+    for index in indices:
+        end = file.fileinfo(index)["datLoc"] + file[index].size
+        if end > size:
+            raise _truncated(where, f"HDU {index} ends at byte {end}, the file has {size}")
+
+
+def _truncated(where: str, detail: str) -> BadInput:
+    return BadInput("truncated", where, f"the file ends too early: {detail}.", "fetch it again.")
+
+
+def _bad_checksum(where: str, detail: str) -> BadInput:
+    return BadInput(
+        "bad_checksum",
+        where,
+        f"the bytes do not fit their checksum: {detail}.",
+        'fetch the file again, or set fits.checksum = "ignore" if it was edited on purpose.',
+    )

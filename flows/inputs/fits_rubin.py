@@ -1,0 +1,119 @@
+"""Rubin-style difference images: one multi-extension file with image, mask and variance."""
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+from flows.inputs.fits_header import FitsFormat, HeaderCalibration, Headers, Identity, Keywords, When, middle
+from flows.inputs.mask_bits import rubin_mask
+from schemas.errors import BadInput
+from schemas.exposure import ExposureKey, PsfModel
+from schemas.keyword_mapping import KeywordMapping
+
+PACHON_LONGITUDE = -70.7494
+NANOJANSKY_ZERO_POINT = 31.4
+"""AB magnitude of 1 nJy (Oke & Gunn 1983, ApJ 266, 713: 3631 Jy has magnitude 0)."""
+
+_PLANES = {"IMAGE": "difference", "MASK": "mask", "VARIANCE": "variance"}
+_VISIT = ("LSST BUTLER DATAID VISIT", "VISIT", "IDNUM", "EXPID")
+_DETECTOR = ("LSST BUTLER DATAID DETECTOR", "DETECTOR", "DET-ID", "CCDNUM")
+_BAND = ("LSST BUTLER DATAID BAND", "BAND", "FILTBAND", "FILTER")
+_TIMES: dict[str, tuple[Literal["isot", "mjd"], Literal["start", "middle"]]] = {
+    "DATE-AVG": ("isot", "middle"),
+    "MJD-AVG": ("mjd", "middle"),
+    "DATE-BEG": ("isot", "start"),
+    "MJD-BEG": ("mjd", "start"),
+    "DATE-OBS": ("isot", "start"),
+    "MJD-OBS": ("mjd", "start"),
+    "MJD": ("mjd", "start"),
+}
+_FWHM = ("PSF_FWHM", "PSFFWHM")
+_SIGMA_TO_FWHM = 2 * math.sqrt(2 * math.log(2))
+
+
+def _by_name(headers: Headers) -> dict[str, int]:
+    names = [str(header.get("EXTNAME", "")).strip().upper() for header in headers]
+    return {_PLANES[name]: index for index, name in reversed(list(enumerate(names))) if name in _PLANES}
+
+
+def _matches(headers: Headers) -> bool:
+    planes = _by_name(headers)
+    return "difference" in planes and "mask" in planes and any(key.startswith("MP_") for key in headers[planes["mask"]])
+
+
+def _layout(headers: Headers, _where: str, _mapping: KeywordMapping) -> Mapping[str, int]:
+    return _by_name(headers)
+
+
+def _keywords(headers: Headers, where: str) -> Keywords:
+    return Keywords(where, (headers[_by_name(headers)["difference"]], headers[0]))
+
+
+def _identity(headers: Headers, where: str, _mapping: KeywordMapping) -> Identity:
+    words = _keywords(headers, where)
+    exposure_time = words.number("EXPTIME", least=0, most=1e5)
+    when = _when(words, exposure_time)
+    key = ExposureKey(
+        night=when.night, visit=words.integer(*_VISIT, below=2**42), detector=words.integer(*_DETECTOR, below=2**9)
+    )
+    band = words.text(*_BAND).split("_")[0]
+    found = words.find("INSTRUMENT", "INSTRUME", "LSST BUTLER DATAID INSTRUMENT")
+    return Identity(key, str(found[1]) if found else "LSSTCam", band, when.midpoint_mjd_tai, exposure_time)
+
+
+def _when(words: Keywords, exposure_time: float) -> When:
+    """Middle of the exposure from its own date, or from its beginning; TAI unless TIMESYS says UTC."""
+    name, value = words.required(*_TIMES)
+    form, at = _TIMES[name]
+    place = words.optional("OBS-LONG", "OBSLON")
+    system = words.find("TIMESYS")
+    return middle(
+        str(value).strip() if form == "isot" else words.number(name),
+        name=name,
+        where=words.where,
+        exposure_time_s=exposure_time,
+        longitude_deg=PACHON_LONGITUDE if place is None else place,
+        form=form,
+        scale="utc" if system and str(system[1]).strip().upper() == "UTC" else "tai",
+        at=at,
+    )
+
+
+def _calibration(headers: Headers, where: str, _mapping: KeywordMapping, _wcs: str | None) -> HeaderCalibration:
+    words = _keywords(headers, where)
+    unit = str((words.find("BUNIT") or ("", "adu"))[1]).strip()
+    nano = unit.lower() == "njy"
+    return HeaderCalibration(
+        "nJy" if nano else "adu",
+        NANOJANSKY_ZERO_POINT if nano else _zero_point(words),
+        0.0 if nano else words.optional("MAGZPUNC", least=-1e-9),
+        # GAIN and SATURATE are of the raw counts (e-/ADU, ADU) also where the pixels are nJy.
+        words.optional("GAINNJY" if nano else "GAIN", least=0),
+        words.optional(*(("SATNJY",) if nano else ("SATURATE", "SATLEVEL")), least=0),
+        _psf(words),
+    )
+
+
+def _zero_point(words: Keywords) -> float:
+    """From MAGZERO, or from FLUXMAG0, the counts of magnitude 0."""
+    zero_point, counts = words.optional("MAGZERO", "MAGZP"), words.optional("FLUXMAG0", least=0)
+    if zero_point is None and counts is not None:
+        zero_point = 2.5 * math.log10(counts)
+    if zero_point is None:
+        raise BadInput(
+            "missing_zero_point",
+            words.where,
+            "BUNIT is not nJy, and the header has neither MAGZERO nor FLUXMAG0.",
+            "calibrate the image to nJy first.",
+        )
+    return zero_point
+
+
+def _psf(words: Keywords) -> PsfModel | None:
+    fwhm, sigma = words.optional(*_FWHM, least=0), words.optional("PSFSIGMA", "PSF_SIGMA", least=0)
+    if fwhm is None and sigma is not None:
+        fwhm = _SIGMA_TO_FWHM * sigma
+    return PsfModel(fwhm_px=fwhm, source="header") if fwhm else None
+
+
+RUBIN = FitsFormat("Rubin", _matches, _layout, _identity, _calibration, rubin_mask, wcs_required=True)

@@ -1,0 +1,154 @@
+"""Exposures that arrive: in a folder, or under a prefix of an object store."""
+
+import posixpath
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from flows.inputs.files import OUTSIDE, file_system
+from flows.inputs.source import uri_of
+from flows.inputs.sources import SUFFIXES, is_sibling, siblings
+from schemas.errors import Misconfigured, Retryable
+
+
+class Arrivals(Protocol):
+    """Image files that arrive one after the other. What is not asked for stays where it is."""
+
+    @property
+    def waiting(self) -> int:
+        """Files that are known to be ready and were not taken yet; 0 where that is not known."""
+
+    def poll(self, room: int) -> list[str]:
+        """Give at most ``room`` paths or URLs that are ready, each once for each state of the file; may give none.
+
+        Raises
+        ------
+        Retryable
+            The place cannot be looked at for now.
+        """
+
+    def finished(self, uri: str) -> None:
+        """Be told that what a file holds is published, or recorded as not: it need not be given again."""
+
+    def close(self) -> None:
+        """Let go of what was not taken."""
+
+
+Signature = tuple[int, str]
+"""Size, bytes, and what the file system says of the last change."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A file as it was last seen: its signature, since when it is so, and whether that was handed over."""
+
+    signature: Signature
+    since: float
+    taken: bool = False
+
+
+class FolderArrivals:
+    """Watches a folder, with all below it, by listing it.
+
+    A file is ready when neither its size nor its time has changed for ``still_s``, and so are the files that go with it
+    by the archive's names; or, with ``done_suffix``, as soon as there is a file of its name and that suffix. Hidden
+    files, and such whose suffix is not that of an image, are left alone: a file may be written as ``name.part`` and
+    renamed. One that changes after it was handed over is handed over again.
+
+    Parameters
+    ----------
+    uri
+        Folder, or URL of a prefix.
+    still_s
+        How long a file has to be unchanged, s.
+    done_suffix
+        Suffix of the files that say that another is complete; None: stillness decides.
+    clock
+        Time, s.
+
+    Raises
+    ------
+    Misconfigured
+        There is no such folder.
+    """
+
+    def __init__(
+        self, uri: str, still_s: float, done_suffix: str | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._uri, self._still_s, self._done, self._clock = uri, still_s, done_suffix, clock
+        self._fs, self._path = file_system(uri)
+        self._seen: dict[str, _Seen] = {}
+        self._waiting = 0
+        if "://" not in uri and not self._fs.isdir(self._path):
+            raise Misconfigured("no_such_input", uri, "there is no such folder.", "make it, or correct the path.")
+
+    @property
+    def waiting(self) -> int:
+        """Images that were there at the last look and not taken: ready, or still being written."""
+        return self._waiting
+
+    def poll(self, room: int) -> list[str]:
+        """List the folder and give the paths or URLs of at most ``room`` images that are ready, by name.
+
+        Raises
+        ------
+        Retryable
+            It cannot be listed.
+        """
+        files, now = self._files(), self._clock()
+        self._seen = {path: self._look(path, signature, now) for path, signature in files.items()}
+        unready = self._unready(files, now)
+        new = [path for path in sorted(files) if _is_image(path) and not self._seen[path].taken]
+        if self._done is not None:
+            new = [path for path in new if path not in unready]
+        ready = [path for path in new if path not in unready and not self._waits_for(path, unready)]
+        taken, self._waiting = ready[:room], len(new) - len(ready[:room])
+        for path in taken:
+            self._seen[path] = replace(self._seen[path], taken=True)
+        return [uri_of(self._fs, path, self._uri) for path in taken]
+
+    def finished(self, uri: str) -> None:
+        """Nothing is to be done: the file stays, and the ledger knows it."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _files(self) -> dict[str, Signature]:
+        """Path -> signature of all files, hidden ones excepted."""
+        try:
+            self._fs.invalidate_cache()
+            found = self._fs.find(self._path, detail=True)
+        except OUTSIDE as error:
+            raise Retryable(
+                "io_error", self._uri, f"cannot be listed: {type(error).__name__}: {error}.", "check the place."
+            ) from error
+        return {
+            path: _signature(entry) for path, entry in found.items() if not posixpath.basename(path).startswith(".")
+        }
+
+    def _look(self, path: str, signature: Signature, now: float) -> _Seen:
+        before = self._seen.get(path)
+        return before if before is not None and before.signature == signature else _Seen(signature, now)
+
+    def _unready(self, files: dict[str, Signature], now: float) -> set[str]:
+        """Files that may still be being written."""
+        if self._done is not None:
+            return {path for path in files if path + self._done not in files}
+        return {path for path, seen in self._seen.items() if not seen.taken and now - seen.since < self._still_s}
+
+    def _waits_for(self, path: str, unready: set[str]) -> bool:
+        """Tell whether a file that goes with an image is still being written; with a suffix, the image says it all."""
+        if self._done is not None:
+            return False
+        folder, name = posixpath.split(path)
+        return bool(siblings(name, [posixpath.basename(one) for one in unready if posixpath.dirname(one) == folder]))
+
+
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(SUFFIXES) and not is_sibling(path)
+
+
+def _signature(entry: dict[str, Any]) -> Signature:
+    changed = entry.get("mtime") or entry.get("LastModified") or entry.get("last_modified") or entry.get("created")
+    return int(entry.get("size") or 0), f"{changed} {entry.get('ETag', '')}"

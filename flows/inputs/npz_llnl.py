@@ -1,0 +1,230 @@
+"""The LLNL challenge's stacks of difference images, read one image at a time."""
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import PurePosixPath
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from flows.inputs.files import open_part, require_allowed
+from flows.inputs.source import RawExposure
+from schemas.errors import BadInput
+from schemas.exposure import ExposureKey
+
+_BLOCK = 2**18
+_LOCAL_HEADER = 30  # bytes of a zip local file header before name and extra field (APPNOTE 4.3.7)
+
+
+@dataclass(frozen=True)
+class StackForm:
+    """Shape (n, ny, nx) and dtype of a stack, and the bytes of the npy header before it."""
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    header_bytes: int
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of one image."""
+        return self.shape[1] * self.shape[2] * self.dtype.itemsize
+
+
+def stack_form(file: IO[bytes], where: str, member: str = "data") -> StackForm:
+    """Read the form of a stack without its pixels.
+
+    Raises
+    ------
+    BadInput
+        ``damaged``: not a readable zip or npy; ``missing_member``; ``wrong_dimensions``; ``wrong_dtype``;
+        ``too_large`` (see `content_limit`).
+    """
+    with zip_damage(where), _archive(file, where, member) as archive, archive.open(f"{member}.npy") as start:
+        return _form(start, where)
+
+
+def stack_image(file: IO[bytes], where: str, index: int, member: str = "data") -> NDArray[Any]:
+    """Read image ``index`` of a stack; no more than that image is in memory.
+
+    A stored member is entered by a seek, so the archive's CRC, which covers all images, is not checked; a deflated
+    one has to be inflated up to the image.
+
+    Returns
+    -------
+    (ny, nx) array of the stack's dtype
+
+    Raises
+    ------
+    BadInput
+        As `stack_form`; ``no_such_image``; ``truncated``.
+    """
+    with zip_damage(where), _archive(file, where, member) as archive:
+        info = archive.getinfo(f"{member}.npy")
+        with archive.open(info) as start:
+            form = _form(start, where)
+        if not 0 <= index < form.shape[0]:
+            raise BadInput(
+                "no_such_image", where, f"there is no image {index} among {form.shape[0]}.", "name another index."
+            )
+        offset = form.header_bytes + index * form.image_bytes
+        if info.compress_type == zipfile.ZIP_STORED:
+            file.seek(info.header_offset)
+            local = file.read(_LOCAL_HEADER)
+            names = int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
+            file.seek(info.header_offset + _LOCAL_HEADER + names + offset)
+            return _pixels(file, form, where)
+        with archive.open(info) as inflated:
+            _skip(inflated, offset, where)
+            return _pixels(inflated, form, where)
+
+
+@contextmanager
+def zip_damage(where: str) -> Iterator[None]:
+    """Turn what zipfile and numpy raise on damaged bytes into `BadInput`."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, NotImplementedError) as error:
+        raise BadInput(
+            "damaged",
+            where,
+            f"cannot be read as npz: {type(error).__name__}: {error}.",
+            "fetch the file again, or write it with numpy.savez.",
+        ) from error
+
+
+@contextmanager
+def _archive(file: IO[bytes], where: str, member: str) -> Iterator[zipfile.ZipFile]:
+    with zipfile.ZipFile(file) as archive:
+        if f"{member}.npy" not in archive.namelist():
+            raise BadInput(
+                "missing_member",
+                where,
+                f"the npz has no array {member!r}, only {', '.join(archive.namelist()) or 'nothing'}.",
+                f"store the images (n, ny, nx) under the key {member!r}.",
+            )
+        yield archive
+
+
+def _form(start: IO[bytes], where: str) -> StackForm:
+    version = npy.read_magic(start)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, by_columns, dtype = read(start)
+    if len(shape) != 3 or by_columns:
+        raise BadInput(
+            "wrong_dimensions",
+            where,
+            f"the array has shape {shape}{' in column order' if by_columns else ''}, must be (n, ny, nx) by rows.",
+            "store a stack of images as a C-ordered array.",
+        )
+    if dtype.hasobject or dtype.kind not in "fiu":
+        raise BadInput("wrong_dtype", where, f"pixels are {dtype}, must be real numbers.", "store them as float32.")
+    form = StackForm((shape[0], shape[1], shape[2]), dtype, start.tell())
+    require_allowed(form.image_bytes, where, "an image of the stack")
+    return form
+
+
+def _skip(file: IO[bytes], count: int, where: str) -> None:
+    """Read past ``count`` bytes; zipfile's own seek would hold 32 MB at a time."""
+    while count:
+        block = file.read(min(_BLOCK, count))
+        if not block:
+            raise BadInput("truncated", where, "the member ends before the image.", "fetch the file again.")
+        count -= len(block)
+
+
+def _pixels(file: IO[bytes], form: StackForm, where: str) -> NDArray[Any]:
+    data = bytearray(form.image_bytes)
+    view, filled = memoryview(data), 0
+    while filled < len(data):
+        block = file.read(min(_BLOCK, len(data) - filled))
+        if not block:
+            raise BadInput(
+                "truncated", where, f"the image ends after {filled} of {len(data)} bytes.", "fetch the file again."
+            )
+        view[filled : filled + len(block)] = block
+        filled += len(block)
+    return np.frombuffer(data, form.dtype).reshape(form.shape[1:])
+
+
+_NIGHT, _MIDPOINT = "20000101", 51544.5
+"""Assumed: the files say nothing of time."""
+
+_IMAGES = 1000  # room for the images of one file in the visit numbers
+
+
+def is_truth(uri: str) -> bool:
+    """Tell whether a file is the table of injected asteroids that goes with a stack."""
+    return PurePosixPath(uri).name.startswith("asteroid_injected_information")
+
+
+def image_count(uri: str) -> int:
+    """Give how many images a stack holds.
+
+    Raises
+    ------
+    BadInput, Retryable
+        See `stack_form` and `failures`.
+    """
+    with open_part(uri) as file:
+        return stack_form(file, uri).shape[0]
+
+
+def stack_key(uri: str, index: int | None) -> ExposureKey:
+    """Name image ``index`` of a stack: the visit is 1000 i + index for ``..._<i>.npz``.
+
+    A file without a number gets one from the CRC-32 of its name. Night and detector are always the same.
+
+    Raises
+    ------
+    BadInput
+        ``no_such_image``: no index, or one above 999.
+    """
+    if index is None or not 0 <= index < _IMAGES:
+        raise BadInput(
+            "no_such_image", uri, f"image {index} of a stack, must be 0 to {_IMAGES - 1}.", "split the stack."
+        )
+    stem = PurePosixPath(uri).stem
+    number = re.search(r"(\d{1,9})$", stem)
+    file_number = int(number[1]) if number else zlib.crc32(stem.encode())
+    return ExposureKey(night=_NIGHT, visit=file_number * _IMAGES + index, detector=0)
+
+
+def read_stack_image(uri: str, index: int | None) -> RawExposure:
+    """Read one image of a stack.
+
+    Raises
+    ------
+    BadInput, Retryable
+        See `stack_image`, `stack_key` and `failures`.
+    """
+    key = stack_key(uri, index)
+    with open_part(uri) as file:
+        pixels = stack_image(file, uri, index or 0)
+    digest = sha256(repr((pixels.shape, pixels.dtype.str)).encode() + pixels.tobytes()).hexdigest()
+    with np.errstate(over="ignore"):
+        difference = pixels.astype(np.float32)
+    return RawExposure(
+        key=key,
+        instrument="LLNL challenge",
+        band="unknown",
+        midpoint_mjd_tai=_MIDPOINT,
+        exposure_time_s=0.0,
+        zero_point=None,
+        zero_point_err=None,
+        gain=None,
+        saturation=None,
+        wcs_header=None,
+        psf=None,
+        pixel_unit="adu",
+        planes={"difference": difference, "mask": np.zeros(difference.shape, np.uint16)},
+        flags=("no_time", "no_wcs", "no_zero_point"),
+        source_uri=f"{uri}[{index}]",
+        source_sha256=digest,
+    )

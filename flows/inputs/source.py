@@ -1,0 +1,85 @@
+"""One exposure among the inputs: where its files are, and what was read from them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fsspec.core import split_protocol
+from numpy.typing import NDArray
+
+from schemas.exposure import ExposureKey, PsfModel
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files of one exposure.
+
+    Attributes
+    ----------
+    uri
+        Of the difference image: local path or fsspec URL. One that ends in ``/`` is a folder that could not be listed.
+    siblings
+        (plane, uri) of ``science``, ``template``, ``mask``, ``variance`` and ``psf`` in files of their own.
+    index
+        Which image of an npz stack; None for other files.
+    overrides
+        (field, value) from a manifest, in place of what the header says: ``visit``, ``detector``, ``band``, ...
+    """
+
+    uri: str
+    siblings: tuple[tuple[str, str], ...] = ()
+    index: int | None = None
+    overrides: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it stands for a folder that could not be listed; probing it gives the reason."""
+        return self.uri.endswith("/")
+
+
+def uri_of(fs: Any, path: str, given: str) -> str:
+    """Write a path of ``fs`` as it can be opened again: local ones plain, others with their protocol."""
+    if split_protocol(given)[0] in (None, "file", "local"):
+        return path
+    url = str(fs.unstrip_protocol(path))
+    # fsspec writes memory:///x for memory://x.
+    return url if ":///" in given else url.replace(":///", "://", 1)
+
+
+def name_of(source: Source) -> str:
+    """Give the uri of a source, with the place in a stack; equals the ``source_uri`` of the exposure read from it."""
+    return source.uri if source.index is None else f"{source.uri}[{source.index}]"
+
+
+@dataclass(frozen=True)
+class RawExposure:
+    """Pixels and what the header says of them.
+
+    Attributes
+    ----------
+    planes
+        ``difference`` (float32, may hold NaN and infinities) and ``mask`` (uint16, bits of `MaskPlane`) always;
+        ``variance``, ``science`` and ``template`` (float32) where there are any. All (ny, nx).
+    flags
+        What is not known or was assumed: no_wcs, no_zero_point, no_time, template_not_aligned.
+    source_sha256
+        Of the bytes of all files, in the order difference, then siblings by plane; for an image of a stack, of its
+        own bytes.
+    """
+
+    key: ExposureKey
+    instrument: str
+    band: str
+    midpoint_mjd_tai: float
+    exposure_time_s: float
+    zero_point: float | None
+    zero_point_err: float | None
+    gain: float | None
+    saturation: float | None
+    wcs_header: str | None
+    psf: PsfModel | None
+    pixel_unit: str
+    planes: Mapping[str, NDArray[Any]]
+    flags: tuple[str, ...]
+    source_uri: str
+    source_sha256: str

@@ -1,0 +1,101 @@
+"""What is known of a source without making an exposure of it: size and time, digest, whether it changed."""
+
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+from flows.inputs.source import Source, name_of
+from flows.inputs.sources import list_sources
+from schemas.errors import BadInput, NightstrideError, Retryable
+from schemas.ledger import SourceStat
+from schemas.settings import Settings
+
+
+def stat_of(source: Source) -> SourceStat | None:
+    """Give total size and last change of the files of an exposure; None if the file system does not tell.
+
+    A source whose stat is as remembered is not read again. It changes with each single file: also if one is replaced by
+    an older one of the same size.
+    """
+    try:
+        found = [_stat(uri) for uri in (source.uri, *(uri for _, uri in source.siblings))]
+    except (OSError, ValueError, BadInput, Retryable):
+        return None
+    told = [(size, mtime_ns) for size, mtime_ns in found if mtime_ns is not None]
+    if len(told) < len(found):
+        return None
+    each = sha256(repr(told).encode()).hexdigest()
+    return SourceStat(size=sum(size for size, _ in told), mtime_ns=max(time for _, time in told), each=each)
+
+
+def _stat(uri: str) -> tuple[int, int | None]:
+    if "://" not in uri and "::" not in uri:
+        entry = Path(uri).stat()
+        return entry.st_size, entry.st_mtime_ns
+    # Imported here: a rerun on local files should not pay for it.
+    from flows.inputs.files import file_system, patient, read_failures
+
+    def once() -> dict[str, Any]:
+        with read_failures(uri):
+            fs, path = file_system(uri)
+            return dict(fs.info(path))
+
+    info = patient(uri, once)
+    changed = info.get("mtime") or info.get("LastModified") or info.get("last_modified")
+    if isinstance(changed, datetime):
+        changed = changed.timestamp()
+    return int(info["size"]), None if changed is None else int(float(changed) * 1e9)
+
+
+def sha256_of(source: Source, settings: Settings) -> str:
+    """Give the SHA-256 of an exposure's files: difference, then siblings by plane; of an image of a stack, its own.
+
+    Equal to the ``source_sha256`` of the exposure that is read from it.
+
+    Raises
+    ------
+    BadInput, Retryable
+        A file cannot be read.
+    """
+    if source.index is not None:
+        from flows.inputs.probe import read
+
+        return read(source, settings).source_sha256
+    from flows.inputs.files import read_bytes
+
+    total = sha256()
+    for uri in (source.uri, *(uri for _, uri in sorted(source.siblings))):
+        total.update(read_bytes(uri))
+    return total.hexdigest()
+
+
+State = Literal["unchanged", "changed", "unreachable"]
+
+
+def source_state(uri: str, sha256: str, settings: Settings, stat: SourceStat | None = None) -> State:
+    """Compare the files of an exposure with what was searched.
+
+    Parameters
+    ----------
+    uri, sha256
+        Name of the source, and of the bytes of its files when it was searched.
+    settings
+        With which it was read.
+    stat
+        What the file system said then: files with the same size and time are not read again. None: they are.
+    """
+    try:
+        for source in _candidates(uri, settings):
+            if (stat is not None and stat_of(source) == stat) or sha256_of(source, settings) == sha256:
+                return "unchanged"
+    except NightstrideError:
+        return "unreachable"
+    return "changed"
+
+
+def _candidates(uri: str, settings: Settings) -> list[Source]:
+    """Give what the name of a source may stand for: its file with those beside it, and alone."""
+    file = uri.rpartition("[")[0] if uri.endswith("]") else uri
+    found = [source for source in list_sources([file], settings) if name_of(source) == uri]
+    return [*found, *(Source(source.uri, index=source.index) for source in found if source.siblings)]

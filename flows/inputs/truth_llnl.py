@@ -1,0 +1,189 @@
+"""The asteroids injected into the LLNL challenge's images, as a truth table."""
+
+import importlib
+import io
+import pickle
+import re
+import zipfile
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.lib import format as npy
+
+from flows.inputs.files import open_part
+from flows.inputs.npz_llnl import stack_key, zip_damage
+from schemas.errors import BadInput
+from schemas.truth import TRUTH
+
+_ALLOWED = {
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy._core.numeric", "_frombuffer"),
+    ("numpy.core.numeric", "_frombuffer"),
+    ("galsim.bounds", "BoundsI"),
+    ("galsim.position", "PositionI"),
+    ("galsim.position", "PositionD"),
+    ("__builtin__", "slice"),  # as protocol 2 calls it
+    ("__builtin__", "bytearray"),
+    ("builtins", "slice"),
+    ("builtins", "bytearray"),
+    ("_codecs", "encode"),  # how protocols 0 to 2 write bytes
+    ("pandas", "DataFrame"),
+    ("pandas.core.frame", "DataFrame"),
+    ("pandas.core.internals.managers", "BlockManager"),
+    ("pandas._libs.internals", "_unpickle_block"),
+    ("pandas", "Index"),
+    ("pandas", "RangeIndex"),
+    ("pandas", "StringDtype"),
+    ("pandas.core.indexes.base", "Index"),
+    ("pandas.core.indexes.base", "_new_Index"),
+    ("pandas.core.indexes.range", "RangeIndex"),
+    ("pandas.arrays", "ArrowStringArray"),
+    ("pyarrow", "py_buffer"),
+    ("pyarrow.lib", "py_buffer"),
+    ("pyarrow.lib", "_restore_array"),
+    ("pyarrow.lib", "type_for_alias"),
+}
+"""What numpy arrays, galsim bounds and pandas tables of numbers and text are made of."""
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not allowed")
+        return getattr(importlib.import_module(module.replace("__builtin__", "builtins")), name)
+
+
+def load_restricted(data: bytes, where: str) -> Any:
+    """Unpickle arrays, galsim bounds and pandas tables.
+
+    Parameters
+    ----------
+    data
+        The pickle.
+    where
+        Uri, for messages.
+
+    Raises
+    ------
+    BadInput
+        ``unsafe_pickle``: it asks for any other object; ``damaged``; ``missing_package``: pandas is not installed.
+    """
+    try:
+        return _Unpickler(io.BytesIO(data)).load()
+    except pickle.UnpicklingError as error:
+        raise BadInput(
+            "unsafe_pickle", where, f"was not unpickled: {error}.", "store plain numpy arrays, or Parquet."
+        ) from error
+    except ModuleNotFoundError as error:
+        raise BadInput(
+            "missing_package", where, f"needs the package {error.name!r}.", f"install {error.name}."
+        ) from error
+    except Exception as error:  # a damaged pickle can raise whatever its constructors do
+        raise BadInput(
+            "damaged", where, f"cannot be unpickled: {type(error).__name__}: {error}.", "fetch the file again."
+        ) from error
+
+
+_COLUMNS = ("magnitude", "length", "angle", "box")
+_LARGEST = 2**28  # bytes of a table that is unpickled; the challenge's hold some 2,000 rows
+
+
+def read_llnl_truth(uri: str) -> pa.Table:
+    """Read ``asteroid_injected_information_<i>.npz``.
+
+    Its array ``data`` has two entries per image; the second of each (1, 3, 5, ...) is a table of magnitude, length,
+    angle and box (`galsim.BoundsI`). Visits are those that the reader gives ``asteroid_difference_images_<i>.npz``.
+
+    Returns
+    -------
+    pyarrow.Table
+        Schema `TRUTH`. The files do not tell flux, S/N, PSF or visibility: these are NaN, but for visible = 1. Centres
+        are those of the boxes, shifted from FITS's 1-based pixels to ours.
+
+    Raises
+    ------
+    BadInput
+        The file cannot be read, holds other objects, or a table has other columns.
+    Retryable
+        Reading failed in a way that may pass.
+    """
+    images = re.sub("injected_information", "difference_images", uri)
+    tables = _entries(uri)[1::2]
+    rows = [
+        _row(cells, stack_key(images, index).visit, uri)
+        for index, table in enumerate(tables)
+        for cells in _records(table, uri)
+    ]
+    return pa.Table.from_pylist(rows, schema=TRUTH.schema)
+
+
+def _entries(uri: str) -> list[Any]:
+    with open_part(uri) as file, zip_damage(uri), zipfile.ZipFile(file) as archive, archive.open("data.npy") as member:
+        version = npy.read_magic(member)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        if not read(member)[2].hasobject:
+            raise _bad(uri, "its array 'data' holds numbers, not tables")
+        pickled = member.read(_LARGEST + 1)
+    if len(pickled) > _LARGEST:
+        raise _bad(uri, f"its tables take more than {_LARGEST} bytes")
+    loaded = load_restricted(pickled, uri)
+    if not isinstance(loaded, np.ndarray):
+        raise _bad(uri, f"its array 'data' is {type(loaded).__name__}")
+    return list(loaded)
+
+
+def _records(table: Any, uri: str) -> list[dict[str, Any]]:
+    """Rows of one image's table: a DataFrame, a structured array, a mapping of columns, or rows in order."""
+    if hasattr(table, "to_dict") and hasattr(table, "columns"):
+        records = table.to_dict("records")
+    elif isinstance(table, dict):
+        records = [dict(zip(table, cells, strict=True)) for cells in zip(*table.values(), strict=True)]
+    elif isinstance(table, np.ndarray) and table.dtype.names:
+        records = [dict(zip(table.dtype.names, cells, strict=True)) for cells in table.tolist()]
+    elif isinstance(table, np.ndarray | list | tuple) and all(len(cells) == len(_COLUMNS) for cells in table):
+        records = [dict(zip(_COLUMNS, cells, strict=True)) for cells in table]
+    else:
+        raise _bad(uri, f"a table of {type(table).__name__} has no columns {', '.join(_COLUMNS)}")
+    for record in records:
+        if missing := [name for name in _COLUMNS if name not in record]:
+            raise _bad(uri, f"a table has no column {', '.join(missing)}, only {', '.join(map(str, record))}")
+    return records
+
+
+def _row(cells: dict[str, Any], visit: int, uri: str) -> dict[str, Any]:
+    box = cells["box"]
+    try:
+        edges = [int(getattr(box, name)) - 1 for name in ("xmin", "xmax", "ymin", "ymax")]
+        magnitude, length, angle = (float(cells[name]) for name in ("magnitude", "length", "angle"))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _bad(uri, f"a row {cells} is no asteroid ({error})") from error
+    nan = float("nan")
+    return {
+        "kind": "streak",
+        "objectName": "",
+        "visit": visit,
+        "detector": 0,
+        "x": (edges[0] + edges[1]) / 2,
+        "y": (edges[2] + edges[3]) / 2,
+        "ra": None,
+        "dec": None,
+        "magnitude": magnitude,
+        "flux": nan,
+        "snr": nan,
+        "length_px": length,
+        "angle_deg": angle % 180,
+        "visible": 1.0,
+        "fwhm_px": nan,
+        "beta": nan,
+        **dict(zip(("box_xmin", "box_xmax", "box_ymin", "box_ymax"), edges, strict=True)),
+    }
+
+
+def _bad(uri: str, problem: str) -> BadInput:
+    return BadInput("bad_truth", uri, f"{problem}.", "use the challenge's own file, or a truth table in Parquet.")

@@ -1,0 +1,223 @@
+"""The cluster of a run: workers of our own, in jobs, or somewhere else; and what they must have before they start."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+from distributed import Client, WorkerPlugin
+from distributed.security import Security
+from distributed.worker import Worker
+
+from flows.nights.cluster.local import local_cluster, local_memory, local_workers, without_failures_of_tasks
+from flows.nights.cluster.memory import host_memory, tell_gpu_memory
+from flows.nights.cluster.security import security_of
+from flows.nights.cluster.slurm import queue_state, slurm_cluster
+from flows.nights.cluster.warm_up import warm_up_worker
+from flows.nights.cluster.worker_check import WorkerTerms, admission, require_admitted
+from flows.pipeline.graph import OF_EXPOSURE
+from flows.pipeline.models import models_of
+from flows.runtime.log import log_as_json, run_name
+from flows.runtime.traces import start_traces, stop_traces, wanted
+from flows.storage.object_store import configure
+from schemas.errors import Misconfigured, NightstrideError
+from schemas.settings import Settings
+from stages import PIPELINE
+
+ANSWER_S = 60.0
+"""How long a cluster that is there may take to have a worker, s."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster.
+
+    Attributes
+    ----------
+    address, security
+        Where its scheduler is, and certificates to connect with; None: without encryption.
+    workers
+        How many tasks it runs at a time, at most.
+    memory_bytes
+        Of its smallest worker.
+    terms
+        What workers are asked for before each task; None: they are forked from what runs here.
+    """
+
+    address: str
+    workers: int
+    memory_bytes: int
+    security: Security | None = None
+    terms: WorkerTerms | None = None
+
+    def client(self, **options: Any) -> Client:
+        """Give a new client, which is not that of the process."""
+        return Client(self.address, security=self.security, set_as_default=False, **options)
+
+
+@contextmanager
+def cluster(settings: Settings, out: Path) -> Iterator[Cluster]:
+    """Start the workers that the settings ask for, or connect to those that are there.
+
+    Parameters
+    ----------
+    settings
+        Sections ``cluster`` and ``execution``.
+    out
+        Output folder, which all workers must see.
+
+    Raises
+    ------
+    Misconfigured
+        The scheduler does not answer, has no workers, or has workers with other software, without the output folder
+        or without a resource that tasks need; no job is started; a certificate is unfit.
+    """
+    kind = settings.cluster.kind
+    if kind == "local":
+        with local_cluster(settings) as address:
+            yield Cluster(address, local_workers(settings), local_memory(settings))
+    elif kind == "slurm":
+        slurm = settings.cluster.slurm
+        with slurm_cluster(settings.cluster) as (address, security), admission(out, settings.store) as terms:
+            joined = _joined(Cluster(address, 0, 0, security, terms), settings, slurm.start_timeout_s)
+            yield Cluster(address, slurm.maximum_jobs * slurm.cores, joined.memory_bytes, security, terms)
+    else:
+        address = str(settings.cluster.address)
+        with admission(out, settings.store) as terms:
+            yield _joined(Cluster(address, 0, 0, security_of(settings.cluster), terms), settings, ANSWER_S)
+
+
+def warm_up(running: Cluster, settings: Settings) -> None:
+    """Have every worker load its models, those that replace killed ones too."""
+    with running.client() as client:
+        client.register_plugin(Warm(settings, run_name(), wanted()))
+
+
+def _joined(running: Cluster, settings: Settings, patience_s: float) -> Cluster:
+    """Wait for workers, see that they are fit, and give the cluster with their number and memory."""
+    try:
+        with running.client(timeout="10s") as client:
+            client.wait_for_workers(1, timeout=patience_s)
+            if running.terms is not None:
+                require_admitted(client, running.terms)
+            _wait_for_resources(client, settings, patience_s)
+            limits = _memory_limits(client)
+            workers = sum(client.nthreads().values())
+            return Cluster(running.address, workers, min(limits), running.security, running.terms)
+    except (OSError, TimeoutError) as error:
+        raise _no_workers(running, settings, error) from error
+
+
+def _no_workers(running: Cluster, settings: Settings, error: Exception) -> Misconfigured:
+    if settings.cluster.kind == "slurm":
+        waited = settings.cluster.slurm.start_timeout_s
+        return Misconfigured(
+            "slurm",
+            "cluster.slurm",
+            f"no worker within start_timeout_s = {waited:g} s; squeue: {queue_state()}.",
+            "read the logs of the jobs in cluster.slurm.folder, ask for less, or wait longer.",
+        )
+    if "certificate" in str(error):
+        return Misconfigured(
+            "tls",
+            "cluster.tls_ca",
+            f"the certificate of {running.address} is not of the authority in {settings.cluster.tls_ca}.",
+            "name the CA file that the scheduler was started with.",
+        )
+    return Misconfigured(
+        "scheduler",
+        running.address,
+        f"no Dask scheduler with workers answers: {error}.",
+        "start one there, correct --scheduler (tls://… if it was started with certificates, signed by the authority "
+        "of ours), or leave it out for a cluster on this machine.",
+    )
+
+
+def _wait_for_resources(client: Client, settings: Settings, patience_s: float) -> None:
+    """Let workers of another kind join later than the first."""
+    end = monotonic() + patience_s
+    while True:
+        try:
+            return _require_resources(client, settings)
+        except Misconfigured:
+            if monotonic() > end:
+                raise
+            sleep(1)
+
+
+def _require_resources(client: Client, settings: Settings) -> None:
+    offered = {name for worker in _workers(client).values() for name in worker["resources"]}
+    for field in ("inference_resource", "other_resource"):
+        wanted = getattr(settings.cluster, field)
+        if wanted is not None and wanted not in offered:
+            raise Misconfigured(
+                "resource",
+                f"cluster.{field}",
+                f"no worker offers {wanted!r}; offered: {', '.join(sorted(offered)) or 'nothing'}.",
+                f"start workers with --resources '{wanted}=1'.",
+            )
+
+
+def _memory_limits(client: Client) -> list[int]:
+    """Memory of each thread of each worker, bytes; of a worker without a limit, the memory of its host is shared."""
+    workers = _workers(client)
+    unlimited = [address for address, worker in workers.items() if not worker["memory_limit"]]
+    hosts = client.run(host_memory, workers=unlimited) if unlimited else {}
+    return [(hosts.get(at) or worker["memory_limit"]) // worker["nthreads"] for at, worker in workers.items()]
+
+
+def _workers(client: Client) -> dict[str, Any]:
+    return dict(client.scheduler_info(n_workers=-1)["workers"])
+
+
+class Warm(WorkerPlugin):
+    """Loads models and compiled code once per worker, before its first task; and lets it log and trace as the run does.
+
+    Parameters
+    ----------
+    settings
+        Of the run.
+    run
+        Its name in logs; None: they are words.
+    traced
+        Whether it is traced; a worker sends spans to where its own environment says.
+    """
+
+    name = "nightstride"
+
+    def __init__(self, settings: Settings, run: str | None = None, traced: bool = False) -> None:
+        self._settings, self._run, self._traced = settings, run, traced
+
+    def setup(self, worker: Worker) -> None:
+        """Run in each worker as it starts, and in those that replace killed ones."""
+        import torch
+
+        if self._run is not None:
+            log_as_json(self._run)
+        if self._settings.cluster.kind == "local":
+            without_failures_of_tasks()
+        if self._traced:
+            start_traces()
+        tell_gpu_memory(worker)
+        configure(self._settings.store)
+        torch.set_num_threads(1)
+        settings = self._here(worker)
+        for stage in PIPELINE:
+            if stage.per in OF_EXPOSURE:  # those of whole nights run elsewhere
+                models_of(stage, settings)
+        with suppress(NightstrideError):
+            warm_up_worker(settings)
+
+    def teardown(self, worker: Worker) -> None:
+        """Send the last spans."""
+        stop_traces()
+
+    def _here(self, worker: Worker) -> Settings:
+        """Give the settings for this worker: one that runs no networks needs no GPU."""
+        resource = self._settings.cluster.inference_resource
+        if resource is None or resource in worker.state.total_resources:
+            return self._settings
+        detect = self._settings.detect.model_copy(update={"device": "cpu"})
+        return self._settings.model_copy(update={"detect": detect})

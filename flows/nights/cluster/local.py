@@ -1,0 +1,180 @@
+"""Workers on this machine, which end with the run.
+
+The process that workers are forked from: it imports what they need once for all of them.
+A worker that starts by itself takes 4 s of processor time to import its libraries. One that is forked has them at once,
+also one that replaces a killed worker, and they share the memory. Nothing is computed in this process, so that numba,
+BLAS and torch have no threads to lose when it is forked.
+"""
+
+import logging
+import multiprocessing
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
+from pathlib import Path
+
+import dask
+from distributed import LocalCluster
+
+from schemas.settings import Settings
+
+METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+"""How worker processes are started."""
+
+THREADS = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS"), "1"
+)
+"""One thread per worker process: workers x threads never exceeds the cores."""
+
+MALLOC = {
+    # Dask's own value of the first, 64 KiB, gives every activation of the network back to the kernel and fetches it
+    # again, page by page: half of the time of the search.
+    "MALLOC_TRIM_THRESHOLD_": str(2**27),
+    "MALLOC_MMAP_THRESHOLD_": str(2**26),
+}
+"""Environment of the allocator, which reads it when a process starts."""
+
+_MODULES = [
+    "flows.cli.app",
+    "flows.nights.cluster.cluster",
+    "flows.nights.exposure_work",
+    "flows.inputs.ingest",
+    "torch",
+]
+
+
+def start_worker_server() -> None:
+    """Begin to import what workers need; returns at once. A second call does nothing.
+
+    Notes
+    -----
+    What the libraries of a worker read while they are imported has to be in the environment before: it is set while
+    the process starts, and as it was afterwards, because numba would read it here too.
+    """
+    if METHOD == "forkserver":
+        before = {name: os.environ.get(name) for name in THREADS | MALLOC}
+        os.environ.update(THREADS | MALLOC)
+        try:
+            multiprocessing.get_context(METHOD).set_forkserver_preload(_MODULES)
+            forkserver.ensure_running()
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+
+WORKERS = {
+    # Tasks are sized to fit (flows/nights/cluster/memory.py) and nothing big stays on a worker, so there is nothing to
+    # spill; a paused worker would wait for ever for memory that the allocator keeps.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+    # How often each process asks itself whether it still answers. At Dask's 20 ms that takes 1.6 % of a core of every
+    # scheduler, worker and nanny for nothing.
+    "distributed.admin.tick.interval": "500ms",
+}
+
+PATIENCE = {"distributed.comm.timeouts.connect": "120s", "distributed.comm.timeouts.tcp": "300s"}
+"""On a machine that is busy with other work, processes take longer to answer than Dask expects."""
+
+
+def environment() -> dict[str, str]:
+    """Give the environment of a worker that somebody else starts: threads, allocator, and Dask's settings above."""
+    dask = {f"DASK_{name.replace('.', '__').replace('-', '_').upper()}": str(value) for name, value in WORKERS.items()}
+    return {**THREADS, **MALLOC, **dask}
+
+
+def exports() -> list[str]:
+    """Give `environment` as lines of a shell script."""
+    return [f"export {name}={shlex.quote(value)}" for name, value in environment().items()]
+
+
+@contextmanager
+def warnings_alone() -> Iterator[None]:
+    """Keep Dask's infos in this process off the terminal, also those of its end.
+
+    Set on the logger: Dask silences its own handlers, and Prefect may have put one elsewhere.
+    """
+    log = logging.getLogger("distributed")
+    before = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+def without_failures_of_tasks() -> None:
+    """Keep failures of tasks out of the log of this worker: the command is told of each, and says so itself."""
+    log = logging.getLogger("distributed.worker")
+    if _is_news not in log.filters:
+        log.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Compute Failed")
+
+
+GPU_CONTROL = Path("/dev/nvidiactl")
+"""There if, and only if, this machine (or container) has a GPU that torch can use; looking costs nothing."""
+
+GPU_HOST = 4 * 2**30
+"""Generous: torch's CUDA build maps up to 3 GiB of libraries and context."""
+
+CLOSE_S = 60.0
+"""How long workers may take to close, s."""
+
+
+@contextmanager
+def local_cluster(settings: Settings) -> Iterator[str]:
+    """Start workers on this machine; give the address of their scheduler."""
+    start_worker_server()
+    own = {
+        "distributed.nanny.pre-spawn-environ": MALLOC,
+        "distributed.worker.multiprocessing-method": METHOD,
+        # What scheduler and workers remember of tasks that are over: a stream has no end, and nobody reads it.
+        "distributed.admin.log-length": 100,
+        "distributed.admin.low-level-log-length": 100,
+    }
+    with dask.config.set({**WORKERS, **PATIENCE, **own}), warnings_alone():
+        local = LocalCluster(
+            n_workers=local_workers(settings),
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=local_memory(settings) + gpu_host_bytes(settings),
+            dashboard_address="127.0.0.1:0",  # None would take port 8787 or warn
+            silence_logs=logging.WARNING,
+            env=THREADS,
+        )
+        try:
+            yield local.scheduler_address
+        finally:
+            # All results are published by now: workers that are slow to close end with this process.
+            with suppress(TimeoutError, OSError):
+                local.close(timeout=CLOSE_S)
+
+
+def local_workers(settings: Settings) -> int:
+    """Give the number of worker processes: one per core that this process may use."""
+    return settings.execution.workers or len(os.sched_getaffinity(0))
+
+
+def local_memory(settings: Settings) -> int:
+    """Memory of a worker, bytes."""
+    return int(settings.execution.worker_memory_gib * 2**30)
+
+
+def gpu_host_bytes(settings: Settings) -> int:
+    """Host memory that CUDA's libraries and context take in a worker that computes on a GPU, bytes; no task's share."""
+    uses_gpu = settings.detect.device == "cuda" or (settings.detect.device == "auto" and GPU_CONTROL.exists())
+    return GPU_HOST if uses_gpu else 0
+
+
+if __name__ == "__main__":
+    print(*exports(), sep="\n")

@@ -1,0 +1,137 @@
+"""The embedded Prefect server: a child process that ends with its parent, however the parent ends.
+
+Prefect can start a temporary server by itself; that one survives a parent that is killed, and starts only when the
+first flow does, seconds later than it could.
+"""
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from functools import cache
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from flows.storage.layout import writable_folder
+from schemas.errors import Misconfigured
+
+START_S = 600.0
+"""How long a server of our own may take to answer, s. Its first start sets up its database: 13 s on an idle machine."""
+
+ANSWER_S = 30.0
+"""How long a server of the user's may take, s."""
+
+PRIVATE = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+"""Nothing leaves the machine."""
+
+QUIET = {
+    **PRIVATE,
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_CLI_PROMPT": "false",
+    "PREFECT_API_REQUEST_TIMEOUT": "300",
+}
+"""Our own summary is the only output, and a busy machine is no error."""
+
+
+class PrefectServer:
+    """A server of our own, or none where the user has one (``PREFECT_API_URL``).
+
+    Sets ``os.environ`` for the libraries imported later; variables that the user set stay as they are.
+    """
+
+    def __init__(self) -> None:
+        for name, value in {**QUIET, "PREFECT_HOME": str(default_home())}.items():
+            os.environ.setdefault(name, value)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = os.environ.get("PREFECT_API_URL")
+        if self.url is None:
+            port = _free_port()
+            self.url = f"http://127.0.0.1:{port}/api"
+            writable_folder(Path(os.environ["PREFECT_HOME"]), "PREFECT_HOME")
+            own = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "flows.nights.cluster.prefect_server", str(port)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **own},
+            )
+            os.environ["PREFECT_API_URL"] = self.url
+            # Registered before Prefect is imported, so run after Prefect has sent its last events at exit.
+            atexit.register(self.stop)
+
+    def wait(self) -> None:
+        """Return when the server answers.
+
+        Raises
+        ------
+        Misconfigured
+            It ended, or did not answer in time.
+        """
+        patience = ANSWER_S if self._process is None else START_S
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            if self._process is not None and self._process.poll() is not None:
+                break
+            try:
+                with urlopen(f"{self.url}/health", timeout=5) as answer:
+                    if answer.status == 200:
+                        return
+            except (URLError, OSError):
+                time.sleep(0.1)
+        raise Misconfigured(
+            "prefect",
+            str(self.url),
+            f"no Prefect server answers within {patience:.0f} s, or it ended at once.",
+            "check PREFECT_API_URL; without it, remove the folder PREFECT_HOME "
+            f"({os.environ.get('PREFECT_HOME')}), which holds nothing that is needed.",
+        )
+
+    def stop(self) -> None:
+        """End our own server."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            self._process.wait()
+
+
+@cache
+def prefect_server() -> PrefectServer:
+    """Give this process's server, started on the first call; it answers only after `PrefectServer.wait`."""
+    return PrefectServer()
+
+
+def default_home() -> Path:
+    """Folder of the embedded server's database: a cache, and nothing but."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "nightstride" / "prefect"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _serve(port: int) -> None:
+    """Serve until the parent closes our standard input, by closing it or by dying."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    uvicorn.run(create_app(), host="127.0.0.1", port=port, log_level="critical", lifespan="on")
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))

@@ -1,0 +1,195 @@
+"""What a worker must have before it may work for a run: our software, and the output folder."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from socket import gethostname
+from typing import Any
+from uuid import uuid4
+
+from distributed import Client
+from distributed.worker import get_worker
+from packaging.version import Version
+
+from flows.storage.atomic import write_file
+from flows.storage.object_store import configure
+from schemas.errors import Misconfigured, NightstrideError, Retryable
+from schemas.settings import StoreSettings
+
+CODE = "nightstride code"
+"""Name under which the digest of our own files goes."""
+
+LIBRARIES = (
+    "numpy", "scipy", "numba", "llvmlite", "torch", "astropy", "astropy-healpix", "photutils", "sep", "zarr", "zarrs",
+    "numcodecs", "pyarrow", "safetensors", "pydantic", "dask", "distributed",
+)  # fmt: skip
+"""What computes, reads or writes, and what carries tasks between processes."""
+
+_FOLDERS = ("schemas", "kernels", "stages", "flows")
+_KINDS = frozenset({".py", ".json", ".safetensors"})
+
+
+@cache
+def software() -> dict[str, str]:
+    """Give the versions of this process: of Python, of `LIBRARIES`, and the digest of our own code and weights.
+
+    Of Python the first two numbers count. What a build says of itself behind a plus sign does not: torch has the same
+    version with and without CUDA.
+    """
+    found = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
+    for name in LIBRARIES:
+        try:
+            found[name] = Version(version(name)).public
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return {**found, CODE: code_digest(Path(__file__).resolve().parents[3])}
+
+
+def code_digest(root: Path) -> str:
+    """Give the first 16 hexadecimal digits of the SHA-256 over names and bytes of our files below ``root``."""
+    total = sha256()
+    files = (path for folder in _FOLDERS for path in (root / folder).rglob("*") if path.suffix in _KINDS)
+    for name, path in sorted((path.relative_to(root).as_posix(), path) for path in files):
+        content = path.read_bytes()
+        total.update(f"{len(name)} {name} {len(content)} ".encode() + content)
+    return total.hexdigest()[:16]
+
+
+TOKEN = "token"
+"""Beginning of the name of the file by which workers show that they see the output folder."""
+
+
+@dataclass(frozen=True)
+class WorkerTerms:
+    """Terms of a run.
+
+    Attributes
+    ----------
+    software
+        Versions by name, as `flows.nights.cluster.worker_check.software` gives them.
+    token, content
+        File in the output folder that the client has written, and what it holds.
+    store
+        How to reach it if it is in a bucket.
+    """
+
+    software: tuple[tuple[str, str], ...]
+    token: Path
+    content: bytes
+    store: StoreSettings
+
+
+@contextmanager
+def admission(out: Path, store: StoreSettings) -> Iterator[WorkerTerms]:
+    """Write the token of a run; it is there as long as the block lasts.
+
+    Parameters
+    ----------
+    out
+        Output folder, or its place in a bucket.
+    store
+        How workers reach buckets.
+
+    Raises
+    ------
+    Misconfigured, Retryable
+        The output folder cannot be written.
+    """
+    content = uuid4().hex.encode()
+    token = out / "staging" / f"{TOKEN}-{content.decode()}"
+    write_file(token, content, out / "staging")
+    try:
+        yield WorkerTerms(tuple(software().items()), token, content, store)
+    finally:
+        with suppress(OSError, NightstrideError):
+            token.unlink(missing_ok=True)
+
+
+def require_admitted(client: Client, terms: WorkerTerms) -> None:
+    """See that every worker that is there now meets the terms of a run.
+
+    Raises
+    ------
+    Misconfigured
+        One does not; the message names it, what it lacks, and what to do.
+    """
+    names = {at: worker["name"] for at, worker in client.scheduler_info(n_workers=-1)["workers"].items()}
+    answers: Mapping[str, Any] = client.run(look_at_worker, terms, on_error="return")
+    for address, answer in answers.items():
+        who = f"worker {names.get(address, '')} at {address}"
+        if isinstance(answer, NightstrideError):
+            raise answer
+        if isinstance(answer, Exception):  # Dask gives what a worker cannot even load as text
+            problem = f"cannot run our code: {answer}."
+            raise Misconfigured("worker_software", who, problem, _SAME_SOFTWARE) from answer
+        versions, sees = answer
+        _judge(who, terms, versions, sees)
+
+
+def admitted(terms: WorkerTerms, task: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a task in a worker that meets the terms of the run; workers that join late are looked at here.
+
+    Raises
+    ------
+    Misconfigured
+        This worker does not meet them: as in `require_admitted`.
+    """
+    configure(terms.store)  # each time: a worker may serve several runs
+    _looked_at(terms)
+    return task(*arguments)
+
+
+def require_running(terms: WorkerTerms) -> None:
+    """See that the run of the terms goes on: its token goes with it, or with the next run's lease.
+
+    Raises
+    ------
+    Retryable
+        It does not.
+    """
+    if not _sees(terms):
+        raise Retryable("run_over", str(terms.token), "is gone: the run that asked for this is over.", "run again.")
+
+
+def look_at_worker(terms: WorkerTerms) -> tuple[dict[str, str], bool]:
+    """Give the versions of this process, and whether it sees the token."""
+    configure(terms.store)
+    return software(), _sees(terms)
+
+
+def _sees(terms: WorkerTerms) -> bool:
+    try:
+        return terms.token.read_bytes() == terms.content
+    except OSError:
+        return False
+
+
+@lru_cache(4)
+def _looked_at(terms: WorkerTerms) -> None:
+    _judge(f"worker {get_worker().name} on {gethostname()}", terms, *look_at_worker(terms))
+
+
+def _judge(who: str, terms: WorkerTerms, versions: Mapping[str, str], sees: bool) -> None:
+    for name, ours in terms.software:
+        theirs = versions.get(name, "not known")
+        if theirs != ours:
+            what = f"package {name}" if name != CODE else f"the digest of the {name}"
+            raise Misconfigured("worker_software", who, f"{what} is {theirs} there, {ours} here.", _SAME_SOFTWARE)
+    if not sees:
+        raise Misconfigured(
+            "output_not_shared",
+            who,
+            f"does not see the output folder: no file {terms.token} with what was written to it from here.",
+            "put --out on a file system that is mounted at the same path everywhere, or in an object store.",
+        )
+
+
+_SAME_SOFTWARE = (
+    "install the same version of nightstride with deploy/constraints.txt, or the same image, "
+    "on the workers and here, and start the workers again."
+)

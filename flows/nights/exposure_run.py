@@ -1,0 +1,226 @@
+"""One exposure's way through the cluster: all at once, or store, search tile by tile, measure and publish."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from dask.utils import funcname
+from distributed import Client
+
+from flows.inputs.fits_header import exposure_end
+from flows.nights.cluster.worker_check import WorkerTerms, admitted
+from flows.nights.exposure_work import (
+    Published,
+    Searched,
+    Stored,
+    Worked,
+    finish_exposure,
+    inject_exposure,
+    left_of,
+    search_exposure,
+    search_tiles,
+    store_exposure,
+    worked,
+)
+from flows.nights.progress import Progress
+from flows.nights.recorder import Recorder
+from flows.pipeline.outcome import Outcome, trouble_of
+from flows.pipeline.plan import Item
+from flows.runtime.log import observed, origin
+from flows.runtime.traces import bound, note, of_exposure, span
+from flows.storage.layout import tile_path
+from schemas.dataset import TableOf
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.ledger import DatasetRecord
+from schemas.pixels import Tile
+from schemas.settings import Settings
+from stages import PIPELINE
+
+BACKOFF_S = 0.5
+"""Wait before the first retry of a retryable failure; it doubles with each further one."""
+
+SYNTHETIC = tuple(stage.gives.name for stage in PIPELINE if isinstance(stage.gives, TableOf) and stage.gives.synthetic)
+"""Datasets for which copies are put through the networks again."""
+
+# What finishes an exposure goes before what begins another: few are on the way at any time.
+_STORE, _SEARCH, _FINISH = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class ExposureRun:
+    """Drives exposures through one Dask client.
+
+    Parameters
+    ----------
+    client
+        Asynchronous client of the cluster.
+    out, settings
+        Of the run.
+    books
+        Where results are written down.
+    progress
+        Told of each step.
+    tasks
+        Among so many the tiles of an exposure are shared out; where it is one, the same does all else of it.
+    terms
+        What workers must meet; None: nothing.
+    """
+
+    client: Client
+    out: Path
+    settings: Settings
+    books: Recorder
+    progress: Progress
+    tasks: int = 1
+    terms: WorkerTerms | None = None
+
+    async def __call__(self, item: Item) -> Outcome:
+        """Search one exposure; whatever goes wrong with it alone becomes its outcome.
+
+        Raises
+        ------
+        Misconfigured
+            No exposure could succeed.
+        """
+        fields = of_exposure(item.key)
+        with bound(fields), span("exposure", fields):
+            try:
+                outcome = await self._judged(item)
+            except Misconfigured:
+                raise
+            except Exception as error:  # KilledWorker, a full disk, or a defect: this exposure fails, the night goes on
+                outcome = self.books.failed(item, trouble_of(item, error))
+            note("status", outcome.status)
+            self.progress.finished(outcome)
+        return outcome
+
+    async def _judged(self, item: Item) -> Outcome:
+        try:
+            return await self._search(item)
+        except BadInput as error:
+            return self.books.quarantined(item, error)
+
+    async def _search(self, item: Item) -> Outcome:
+        try:
+            return await self._attempt(item)
+        except BadInput as error:
+            if error.code not in ("damaged_tiles", "unreadable_catalogue"):
+                raise
+            # What was kept from an earlier run turned out to be damaged: make it again.
+            return await self._attempt(replace(item, sha256=None))
+
+    async def _attempt(self, item: Item) -> Outcome:
+        done = await (self._shared(item) if self._shares else self._alone(item))
+        outcome = Outcome(
+            item,
+            "done",
+            searched=done.searched,
+            windows=done.windows,
+            unscored=done.unscored,
+            detections=done.datasets[DIA_SOURCE.name].rows,
+            causes=done.causes,
+            seconds=done.seconds,
+            not_run=done.not_run,
+            shutter_closed=exposure_end(done.stored.info),
+        )
+        self.books.done(item, done.stored, done.datasets, outcome)
+        return outcome
+
+    @property
+    def _shares(self) -> bool:
+        """Whether several tasks do an exposure: for other workers, or because a visit that is late has to stop soon."""
+        cluster, late = self.settings.cluster, self.settings.execution.visit_deadline_s
+        return self.tasks > 1 or cluster.inference_resource != cluster.other_resource or late is not None
+
+    async def _alone(self, item: Item) -> Worked:
+        """Have one worker do it all: a scheduler has a third of the work, and bytes stay where they are."""
+        given = (item.source, item.key, item.sha256, item.record, self.out, self.settings, self.terms)
+        try:
+            done: Worked = await self._submit(_SEARCH, search_exposure, *given, inference=True, retries=0)
+        except Retryable:
+            # Step by step, what is done need not be done again, and each step has its own retries.
+            return await self._shared(item)
+        self.books.stored(item, done.stored)
+        self.progress.stored(done.windows)
+        self.progress.searched(done.windows)
+        return done
+
+    async def _shared(self, item: Item) -> Worked:
+        stored: Stored = await self._submit(
+            _STORE, store_exposure, item.source, item.key, item.sha256, self.out, self.settings
+        )
+        self.books.stored(item, stored)
+        left = left_of(stored, item.record, self.out, self.settings)
+        self.progress.stored(left.windows)
+        path = tile_path(self.out, item.key)
+        searches = [asyncio.ensure_future(self._searched(path, part)) for part in shared_out(left.tiles, self.tasks)]
+        try:
+            searched = await asyncio.gather(*searches)
+        except BaseException:
+            for one in searches:
+                one.cancel()
+            raise
+        return worked(stored, item.record, left, searched, await self._finished(path, searched, stored, left.kept))
+
+    async def _searched(self, path: Path, tiles: Sequence[Tile]) -> Searched:
+        found: Searched = await self._submit(_SEARCH, search_tiles, path, tiles, self.settings, inference=True)
+        self.progress.searched(found.windows)
+        return found
+
+    async def _finished(
+        self, path: Path, searched: Sequence[Searched], stored: Stored, kept: Mapping[str, DatasetRecord]
+    ) -> list[Published]:
+        """Measure and publish; what runs networks again, on workers for that if there are any."""
+        rest: Sequence[Any] = (stored.lineage, self.out, self.settings)
+        apart = self.settings.cluster.inference_resource is not None and any(name not in kept for name in SYNTHETIC)
+        later = SYNTHETIC if apart else ()
+        measured: Published = await self._submit(_FINISH, finish_exposure, path, searched, *rest, kept, later)
+        if not apart:
+            return [measured]
+        return [measured, await self._submit(_FINISH, inject_exposure, path, *rest, measured.datasets, inference=True)]
+
+    async def _submit(
+        self,
+        priority: int,
+        task: Callable[..., Any],
+        *arguments: Any,
+        inference: bool = False,
+        retries: int | None = None,
+    ) -> Any:
+        """Run a task on a worker; retry with backoff what may succeed later."""
+        left, wait = self.settings.execution.retries if retries is None else retries, BACKOFF_S
+        came = origin()
+        call: tuple[Any, ...] = (task,) if came is None else (observed, came, task)
+        if self.terms is not None:
+            call = (admitted, self.terms, *call)
+        resources = self._resources(inference)
+        while True:
+            key = f"{funcname(task)}-{uuid4().hex}"
+            future = self.client.submit(*call, *arguments, key=key, priority=priority, resources=resources)
+            try:
+                return await future
+            except Retryable:
+                if left == 0:
+                    raise
+            finally:
+                # Nobody else waits for it: on an error, a time-out or at the end of the run it is dropped.
+                future.release()
+            await asyncio.sleep(wait)
+            left, wait = left - 1, 2 * wait
+
+    def _resources(self, inference: bool) -> dict[str, int] | None:
+        cluster = self.settings.cluster
+        name = cluster.inference_resource if inference else cluster.other_resource
+        return {name: 1} if name is not None else None
+
+
+def shared_out(tiles: Sequence[Tile], tasks: int) -> list[Sequence[Tile]]:
+    """Cut the tiles of an exposure into runs of neighbours, at most ``tasks`` of them and as equal as can be."""
+    count = min(tasks, len(tiles))
+    ends = [len(tiles) * place // count for place in range(count + 1)] if count else [0]
+    return [tiles[start:end] for start, end in pairwise(ends)]

@@ -1,0 +1,354 @@
+"""What workers do for one exposure: store it, search its tiles, measure and publish."""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from flows.inputs.source import Source, name_of
+from flows.nights.cluster.worker_check import WorkerTerms, require_running
+from flows.pipeline.graph import OF_EXPOSURE, Graph, resolve
+from flows.pipeline.lineage import Lineage, remaining, trace, up_to_date
+from flows.pipeline.models import model_digests
+from flows.pipeline.outcome import total_seconds
+from flows.pipeline.stage_run import CopySearch, gathered, joined, run_stages, search_grid, table_of
+from flows.runtime.traces import Timer
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.layout import tile_path
+from flows.storage.zarr_tiles import TileStore, write_exposure
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput
+from schemas.exposure import ExposureInfo, ExposureKey
+from schemas.ledger import DatasetRecord, ExposureRecord
+from schemas.pixels import Tile
+from schemas.settings import Settings
+from schemas.stage import Stage
+from schemas.summary import CauseCount
+from stages import PIPELINE
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An exposure in its tile store, and the digests of what will come of it."""
+
+    info: ExposureInfo
+    lineage: Lineage
+    reused: bool
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What the stages of some tiles of one exposure gave."""
+
+    tables: Mapping[str, pa.Table]
+    windows: int
+    unscored: int
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Published:
+    """Files of one exposure, as they are now published, and its candidates by known cause of false streaks.
+
+    Files kept from an earlier run are among them; causes are those of candidates measured now.
+    """
+
+    datasets: Mapping[str, DatasetRecord]
+    seconds: Mapping[str, float]
+    causes: Mapping[str, CauseCount] = field(default_factory=dict)
+
+
+def store_exposure(source: Source, key: ExposureKey, sha256: str | None, out: Path, settings: Settings) -> Stored:
+    """Read an exposure and store its pixels as tiles; tiles that are already there are kept.
+
+    Parameters
+    ----------
+    source, key
+        The exposure, as planned.
+    sha256
+        Of its files, if that is known: then tiles made from them need not be made again.
+    out, settings
+        Of the run.
+
+    Raises
+    ------
+    BadInput
+        The exposure cannot be used.
+    Retryable
+        It cannot be read or written now.
+    """
+    laps = Timer()
+    path, models = tile_path(out, key), model_digests(PIPELINE, settings)
+    if sha256 is not None:
+        lineage = trace(source, sha256, PIPELINE, models, settings)
+        if (info := _stored(path, lineage.tiles)) is not None:
+            return Stored(info, lineage, True, laps.seconds())
+    from flows.inputs.ingest import described
+    from flows.inputs.probe import read
+
+    laps.lap("other")
+    raw = read(source, settings)
+    laps.lap("read")
+    info, planes = described(raw, settings)
+    laps.lap("inspect")
+    if (info.night, info.visit, info.detector) != (key.night, key.visit, key.detector):
+        raise BadInput(
+            "changed_meanwhile",
+            name_of(source),
+            f"was exposure {key.name} of night {key.night} when the run was planned, is {info.name} of {info.night}.",
+            "run again when the file is no longer being written.",
+        )
+    lineage = trace(source, info.source_sha256, PIPELINE, models, settings)
+    laps.lap("other")
+    write_exposure(path, info, planes, settings.tiles, lineage.tiles)
+    laps.lap("write tiles")
+    return Stored(info, lineage, False, laps.seconds())
+
+
+def search_tiles(path: Path, tiles: Sequence[Tile], settings: Settings) -> Searched:
+    """Run the stages of a tile on each of some tiles, on its own padded pixels.
+
+    Raises
+    ------
+    BadInput
+        The stored tiles are damaged.
+    """
+    laps = Timer()
+    opened = TileStore.open(path)
+    graph = resolve(PIPELINE, opened.planes, OF_EXPOSURE)
+    stages, names = graph.at("tile"), _planes(graph.at("tile"), opened)
+    found: dict[str, list[pa.Table]] = {stage.gives.name: [] for stage in stages}
+    for tile in tiles:
+        laps.lap("other")
+        inputs: dict[str, Any] = {name: opened.read(name, tile.y0, tile.x0, tile.y1, tile.x1) for name in names}
+        laps.lap("read tiles")
+        run_stages(stages, inputs, opened.info, tile, settings, laps)
+        for name, tables in found.items():
+            tables.append(inputs[name])
+    windows, unscored = (_count(found, name) for name in (b"windows", b"unscored"))
+    return Searched({name: joined(tables) for name, tables in found.items()}, windows, unscored, laps.seconds())
+
+
+def finish_exposure(
+    path: Path,
+    parts: Sequence[Searched],
+    lineage: Lineage,
+    out: Path,
+    settings: Settings,
+    kept: Mapping[str, DatasetRecord] | None = None,
+    later: Collection[str] = (),
+) -> Published:
+    """Run the stages of a whole exposure on what its tiles gave, and publish.
+
+    Parameters
+    ----------
+    path, parts
+        Its tiles, and what the search of them gave: nothing, if no stage that has to run needs it.
+    lineage, out, settings
+        Digests of what is made, and where it goes.
+    kept
+        Published files that are up to date: they stay as they are, and what only they need is not run.
+    later
+        Datasets that another task makes, and what only they need.
+
+    Raises
+    ------
+    BadInput
+        The stored tiles or a file that is kept are damaged, or there are more detections than any sky gives.
+    """
+    laps = Timer()
+    kept = kept or {}
+    opened = TileStore.open(path)
+    graph = remaining(opened.planes, {*kept, *later})
+    names = _planes(graph.at("exposure"), opened)
+    laps.lap("other")
+    inputs: dict[str, Any] = {name: opened.read_all(name) for name in names}
+    laps.lap("read tiles")
+    for stage in graph.at("tile"):
+        inputs[stage.gives.name] = gathered(stage, [part.tables[stage.gives.name] for part in parts])
+    inputs |= _read_kept(opened, kept, out)
+    run_stages(graph.at("exposure"), inputs, opened.info, None, settings, laps, CopySearch(settings))
+    made = {
+        stage.gives.name: _publish(stage, inputs[stage.gives.name], opened.info, lineage, out, settings)
+        for stage in resolve(PIPELINE, opened.planes, OF_EXPOSURE).results("exposure")
+        if stage.gives.name not in {*kept, *later}
+    }
+    laps.lap("publish")
+    causes = _causes(inputs[stage.gives.name] for stage in graph.at("exposure"))
+    return Published({**kept, **made}, laps.seconds(), causes)
+
+
+def inject_exposure(
+    path: Path, lineage: Lineage, out: Path, settings: Settings, kept: Mapping[str, DatasetRecord]
+) -> Published:
+    """Make and publish what `finish_exposure` has left for later, from what is published; errors as there."""
+    return finish_exposure(path, (), lineage, out, settings, kept)
+
+
+def _stored(path: Path, digest: str) -> ExposureInfo | None:
+    """Metadata of the tiles at ``path`` if they are there, whole, and made from the same."""
+    try:
+        opened = TileStore.open(path)
+    except BadInput as error:
+        if error.code == "other_version":
+            raise
+        return None
+    return opened.info if opened.digest == digest else None
+
+
+def _read_kept(opened: TileStore, kept: Collection[str], out: Path) -> dict[str, pa.Table]:
+    """Read the published catalogues that need not be made again: stages may need them."""
+    producers = {stage.gives.name: stage for stage in PIPELINE}
+    return {name: CatalogStore(out).read(table_of(producers[name]), opened.info) for name in kept}
+
+
+def _planes(stages: Sequence[Stage], opened: TileStore) -> list[str]:
+    wanted = {dataset.name for stage in stages for dataset in (*stage.needs, *stage.optional)}
+    return [name for name in opened.planes if name in wanted]
+
+
+def _publish(
+    stage: Stage, table: pa.Table, info: ExposureInfo, lineage: Lineage, out: Path, settings: Settings
+) -> DatasetRecord:
+    form = table_of(stage)
+    if form.name == DIA_SOURCE.name and len(table) > settings.execution.max_detections:
+        raise BadInput(
+            "flood",
+            info.source_uri,
+            f"{len(table)} rows of {stage.gives.name}, more than execution.max_detections = "
+            f"{settings.execution.max_detections}.",
+            "look at the image: its subtraction or its mask is at fault; if it is not, raise the limit.",
+        )
+    catalogue = CatalogStore(out)
+    key = ExposureKey(night=info.night, visit=info.visit, detector=info.detector)
+    return catalogue.record(catalogue.publish(form, key, table, lineage.datasets[form.name]))
+
+
+def _count(found: Mapping[str, Sequence[pa.Table]], name: bytes) -> int:
+    return sum(int((table.schema.metadata or {}).get(name, 0)) for tables in found.values() for table in tables)
+
+
+def _causes(tables: Iterable[pa.Table]) -> dict[str, CauseCount]:
+    """Read what a stage has counted from the metadata of its table."""
+    written = [(table.schema.metadata or {}).get(b"causes", b"{}") for table in tables]
+    return {name: CauseCount(**counts) for text in written for name, counts in json.loads(text).items()}
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is left to do of a stored exposure.
+
+    Attributes
+    ----------
+    kept
+        Published files that stay as they are.
+    graph
+        Stages that have to run.
+    tiles
+        To be searched: all of the exposure's, or none.
+    """
+
+    kept: Mapping[str, DatasetRecord]
+    graph: Graph
+    tiles: tuple[Tile, ...]
+
+    @property
+    def windows(self) -> int:
+        """Windows of the tiles."""
+        return sum(tile.rows * tile.columns for tile in self.tiles)
+
+
+@dataclass(frozen=True)
+class Worked:
+    """An exposure that is done, and what that took.
+
+    Attributes
+    ----------
+    stored, datasets
+        Its tiles, and its published files.
+    windows, unscored
+        Windows searched now, and those of them that could not be scored.
+    searched
+        Whether there was anything to search for: what was found before may have been kept.
+    causes
+        Known cause of false streaks -> candidates that had it.
+    seconds
+        Stage -> worker time, s.
+    not_run
+        Stage -> why it had nothing to work on.
+    """
+
+    stored: Stored
+    datasets: Mapping[str, DatasetRecord]
+    windows: int
+    unscored: int
+    searched: bool
+    causes: Mapping[str, CauseCount]
+    seconds: Mapping[str, float]
+    not_run: Mapping[str, str]
+
+
+def search_exposure(
+    source: Source,
+    key: ExposureKey,
+    sha256: str | None,
+    record: ExposureRecord | None,
+    out: Path,
+    settings: Settings,
+    terms: WorkerTerms | None = None,
+) -> Worked:
+    """Store an exposure, search its tiles, measure and publish.
+
+    Parameters
+    ----------
+    source, key, sha256
+        As of `flows.nights.exposure_work.store_exposure`.
+    record
+        What the ledger holds of it.
+    out, settings
+        Of the run.
+    terms
+        Of the run, if its workers may outlive it: nothing is published once it is over.
+
+    Raises
+    ------
+    BadInput, Retryable
+        As the tasks of `flows.nights.exposure_work` do; Retryable: the run is over.
+    """
+    stored = store_exposure(source, key, sha256, out, settings)
+    left = left_of(stored, record, out, settings)
+    path = tile_path(out, key)
+    searched = [search_tiles(path, left.tiles, settings)] if left.tiles else []
+    if terms is not None:
+        require_running(terms)
+    published = finish_exposure(path, searched, stored.lineage, out, settings, left.kept, ())
+    return worked(stored, record, left, searched, [published])
+
+
+def left_of(stored: Stored, record: ExposureRecord | None, out: Path, settings: Settings) -> Left:
+    """Say what is left to do, given what the ledger holds of an exposure."""
+    kept = up_to_date(record, stored.lineage, out)
+    graph = remaining(("difference", "mask", *stored.info.planes), kept)
+    tiling = search_grid(settings.detect).tiling(stored.info.shape, settings.tiles.tile)
+    return Left(kept, graph, tiling.tiles() if graph.at("tile") else ())
+
+
+def worked(
+    stored: Stored, record: ExposureRecord | None, left: Left, searched: Sequence[Searched], steps: Sequence[Published]
+) -> Worked:
+    """Add up what was done of an exposure: the last step of publishing knows all files, the first the causes."""
+    kept = record is not None and DIA_SOURCE.name in left.kept
+    return Worked(
+        stored,
+        steps[-1].datasets,
+        windows=sum(one.windows for one in searched),
+        unscored=sum(one.unscored for one in searched),
+        searched=bool(left.graph.at("tile")),
+        causes=record.causes if record is not None and kept else steps[0].causes,
+        seconds=total_seconds([stored.seconds, *(one.seconds for one in searched), *(one.seconds for one in steps)]),
+        not_run=dict(left.graph.not_run),
+    )

@@ -1,0 +1,241 @@
+"""The flow of a night: one Prefect task per visit, one or a few Dask tasks per exposure."""
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import groupby
+from math import ceil
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.inputs.source import name_of
+from flows.nights.cluster.cluster import Cluster
+from flows.nights.exposure_run import ExposureRun
+from flows.nights.progress import Progress
+from flows.nights.recorder import Recorder
+from flows.nights.totals import NightTotals
+from flows.pipeline.outcome import Outcome
+from flows.pipeline.plan import Item
+from flows.runtime.traces import Fields, bound, span
+from schemas.settings import Settings
+from schemas.summary import Trouble
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Shutdown:
+    """Whether a run has been asked to stop."""
+
+    def __init__(self) -> None:
+        self._asked = asyncio.Event()
+
+    @property
+    def asked(self) -> bool:
+        """Whether it was."""
+        return self._asked.is_set()
+
+    def ask(self) -> None:
+        """Ask it to stop."""
+        self._asked.set()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, but not longer than until it is asked to stop."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._asked.wait()
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Listen to SIGTERM and SIGINT in the running loop; the second one ends the process at once.
+
+        Prefect's own handler would raise wherever the process happens to be. Outside of the main thread, where Python
+        handles no signals, nothing is listened to.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self._heard, number)
+        try:
+            yield
+        finally:
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
+                signal.signal(number, before[number])
+
+    def _heard(self, number: int) -> None:
+        if self.asked:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.ask()
+
+
+LEAST_TASKS = 4
+"""Tasks that search one exposure: few cost little, and the last exposures of a night still occupy several workers."""
+
+MANY = 16
+"""Exposures left for each worker from which on these alone keep all workers busy: one task searches each of them."""
+
+
+class NightRun:
+    """What the flow works on.
+
+    No dataclass, and with slots: Prefect would walk through it for each task, and store a copy of all of it as the
+    parameters of the flow.
+
+    Parameters
+    ----------
+    items
+        Exposures to search, by night and visit.
+    out, settings, books, progress, cluster
+        Where results go, and what does the work.
+
+    Attributes
+    ----------
+    drain
+        Whether it has been asked to stop.
+    tally
+        What became of the exposures that are finished. Kept here and not returned, so that it outlives a flow that ends
+        in an error.
+    """
+
+    __slots__ = ("books", "cluster", "drain", "items", "out", "progress", "settings", "tally")
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        out: Path,
+        settings: Settings,
+        books: Recorder,
+        progress: Progress,
+        cluster: Cluster,
+    ) -> None:
+        self.items, self.out, self.settings = items, out, settings
+        self.books, self.progress, self.cluster = books, progress, cluster
+        self.tally = NightTotals()
+        self.drain = Shutdown()
+
+    @property
+    def draining(self) -> bool:
+        """Whether no further exposure is to be begun."""
+        return self.drain.asked
+
+    def finished(self, outcome: Outcome) -> None:
+        """Take in what became of an exposure."""
+        self.tally.add(outcome)
+
+    @property
+    def tasks(self) -> int:
+        """Tasks among which the tiles of an exposure are shared out; more where workers outnumber exposures."""
+        left, workers = len(self.items) - len(self.tally.finished), self.cluster.workers
+        return 1 if left >= MANY * workers else max(LEAST_TASKS, ceil(workers / max(left, 1)))
+
+
+# Says at exit, whatever the logging level, that it is still sending events.
+logging.getLogger("EventsWorker").setLevel(logging.CRITICAL)
+
+
+@flow(name="nightly", validate_parameters=False)
+async def nightly(night: NightRun) -> None:
+    """Search all exposures of ``night``; what becomes of them is in ``night.tally``.
+
+    Visits begin in order, each when the one before has handed out all its exposures: they overlap at their ends, so
+    that every worker has work, and what is on its way at any time is bounded, and memory and disk with it. Asked to
+    stop by a signal, it finishes what is on its way and begins nothing more.
+
+    Raises
+    ------
+    ExceptionGroup of Misconfigured
+        No exposure could succeed.
+    """
+    night.progress.begin()
+    slots = asyncio.Semaphore(night.cluster.workers + 1)
+    with night.drain.on_signals(), span("nightly", {"exposures": len(night.items)}):
+        await _visits(night, slots)
+
+
+async def _visits(night: NightRun, slots: asyncio.Semaphore) -> None:
+    async with asyncio.TaskGroup() as group:
+        for _, items in groupby(night.items, key=lambda item: (item.key.night, item.key.visit)):
+            handed_out = asyncio.Event()
+            budget = night.settings.execution.visit_deadline_s
+            group.create_task(turn(night, list(items), slots, handed_out, budget))
+            await handed_out.wait()
+            if night.draining:
+                return
+
+
+async def turn(
+    night: NightRun, items: list[Item], slots: asyncio.Semaphore, handed_out: asyncio.Event, budget_s: float | None
+) -> None:
+    """Run the task of a visit; ``handed_out`` is set when it ends, however it does. Parameters as in `visit`."""
+    try:
+        key = items[0].key
+        named = visit.with_options(task_run_name=f"visit {key.visit}")
+        fields: Fields = {"night": key.night, "visit": key.visit}
+        with bound(fields), span("visit", fields):
+            await named(night, items, slots, handed_out, budget_s)
+    finally:
+        handed_out.set()
+
+
+@task(name="visit", cache_policy=NO_CACHE)
+async def visit(
+    night: NightRun, items: list[Item], slots: asyncio.Semaphore, handed_out: asyncio.Event, budget_s: float | None
+) -> None:
+    """Search the exposures of one visit within its time budget; record what is shed when that is used up.
+
+    Parameters
+    ----------
+    night, items
+        The night, and those of its exposures that are of this visit.
+    slots
+        One is held for each exposure on its way.
+    handed_out
+        Set as soon as none of the exposures waits for a slot.
+    budget_s
+        How long the visit may still take, s; None: as long as it does.
+    """
+    left = {item.key: item for item in items}
+    async with night.cluster.client(asynchronous=True) as client:
+
+        async def one(item: Item) -> None:
+            # Made for each: towards the end of a night, and of a large visit, exposures are shared out.
+            run = ExposureRun(
+                client, night.out, night.settings, night.books, night.progress, night.tasks, night.cluster.terms
+            )
+            night.finished(await run(item))
+            left.pop(item.key)
+
+        try:
+            async with asyncio.timeout(budget_s), asyncio.TaskGroup() as group:
+                for item in items:
+                    await slots.acquire()
+                    if night.draining:
+                        slots.release()
+                        break
+                    # Not in the task itself: one that is cancelled before it begins would keep its slot.
+                    group.create_task(one(item)).add_done_callback(lambda _: slots.release())
+                handed_out.set()
+        except TimeoutError:
+            for item in left.values():
+                outcome = night.books.failed(item, _shed(item, night.settings))
+                night.finished(outcome)
+                night.progress.finished(outcome)
+
+
+def _shed(item: Item, settings: Settings) -> Trouble:
+    return Trouble(
+        uri=name_of(item.source),
+        code="deadline",
+        message=f"{name_of(item.source)}: visit {item.key.visit} was not done within execution.visit_deadline_s = "
+        f"{settings.execution.visit_deadline_s} s. To fix, run again, allow more time or add workers.",
+    )

@@ -1,0 +1,144 @@
+"""What a run writes down about its exposures. One process writes: the holder of the lease."""
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+from flows.inputs.source import name_of
+from flows.inputs.source_state import sha256_of
+from flows.nights.exposure_work import Stored
+from flows.pipeline.lineage import trace, verdict_digest
+from flows.pipeline.models import model_digests
+from flows.pipeline.outcome import Outcome, trouble_of
+from flows.pipeline.plan import Item, remember
+from flows.pipeline.provenance import provenance_of
+from flows.pipeline.unpublish import unpublish
+from flows.storage.ledger import Ledger
+from flows.storage.quarantine import Quarantine
+from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.ledger import PREVIOUS, DatasetRecord, ExposureRecord, Previous
+from schemas.settings import Settings
+from schemas.stage import Stage
+from schemas.summary import Trouble
+
+PASSING = frozenset({"damaged_tiles", "unreadable_catalogue", "changed_meanwhile"})
+"""Codes of failures that say nothing about the bytes of the file: the exposure is tried again by the next run."""
+
+
+class Recorder:
+    """Ledger, memory of sources and quarantine of the output folder of a run."""
+
+    def __init__(self, out: Path, settings: Settings, pipeline: Sequence[Stage]) -> None:
+        self._out, self._settings, self._pipeline = out, settings, pipeline
+        self._ledger, self._quarantine = Ledger(out), Quarantine(out)
+        self._models = model_digests(pipeline, settings)
+
+    @cached_property
+    def _provenance(self) -> str:
+        return self._ledger.put_provenance(provenance_of(self._pipeline, self._settings))
+
+    def stored(self, item: Item, stored: Stored) -> None:
+        """Remember what a source holds, now that all of it has been read."""
+        remember(self._ledger, item, stored.info.source_sha256, self._settings)
+
+    def done(self, item: Item, stored: Stored, datasets: Mapping[str, DatasetRecord], outcome: Outcome) -> None:
+        """Record a published exposure. From here on a rerun skips it."""
+        # Before the record: a run that is killed in between is told again by the next plan.
+        self._withdraw_superseded(item)
+        record = self._record(item, stored.info.source_sha256, stored.lineage.final, outcome)
+        self._ledger.put(record.model_copy(update={"datasets": dict(datasets)}))
+        self._withdraw(item, keep={dataset.path for dataset in datasets.values()})
+        if self._quarantine.path(name_of(item.source)).exists():
+            self._quarantine.clear(name_of(item.source))
+
+    def quarantined(self, item: Item, error: BadInput) -> Outcome:
+        """Put an exposure in quarantine, and withdraw what was published of an earlier content of its file."""
+        outcome = Outcome(item, "quarantined", trouble=trouble_of(item, error))
+        self._quarantine.put(error, name_of(item.source), item.key)
+        self._withdraw_superseded(item)
+        self._withdraw(item)
+        self._ledger.remove(item.key)
+        if error.code not in PASSING:
+            self._remember_verdict(item, outcome)
+        return outcome
+
+    def failed(self, item: Item, trouble: Trouble) -> Outcome:
+        """Record that an exposure was given up on, and why. What was published of it before stays."""
+        outcome = Outcome(item, "failed", trouble=trouble)
+        reason = f"{trouble.code}: {trouble.message}"
+        with suppress(Retryable, Misconfigured, OSError):  # the disk is full: the summary has it all the same
+            if item.record is not None and item.record.status == "done":
+                record = item.record.model_copy(update={"reason": reason})
+            else:
+                record = self._record(item, item.sha256 or "", "", outcome)
+            self._ledger.put(record)
+        return outcome
+
+    def _withdraw_superseded(self, item: Item) -> None:
+        """Remove what was published of other exposures that the source was taken for."""
+        for record in item.superseded:
+            unpublish(record, self._out)
+
+    def _withdraw(self, item: Item, keep: Collection[str] = ()) -> None:
+        """Remove what was published of an earlier state of an exposure, and is not any more."""
+        for dataset in item.record.datasets.values() if item.record else ():
+            if dataset.path not in keep:
+                (self._out / dataset.path).unlink(missing_ok=True)
+
+    def _remember_verdict(self, item: Item, outcome: Outcome) -> None:
+        """Record a verdict on the bytes of a file, so that a rerun does not read it again to find the same."""
+        try:
+            sha256 = item.sha256 or sha256_of(item.source, self._settings)
+        except (BadInput, Retryable):
+            return
+        remember(self._ledger, item, sha256, self._settings)
+        final = trace(item.source, sha256, self._pipeline, self._models, self._settings).final
+        self._ledger.put(self._record(item, sha256, verdict_digest(final, self._settings), outcome))
+
+    def _record(self, item: Item, sha256: str, digest: str, outcome: Outcome) -> ExposureRecord:
+        windows, unscored = outcome.windows, outcome.unscored
+        if not outcome.searched and item.record is not None:
+            # Its detections were kept: they come from windows that were searched before.
+            windows, unscored = item.record.windows, item.record.windows_unscored
+        return ExposureRecord(
+            **item.key.model_dump(),
+            source_uri=name_of(item.source),
+            source_sha256=sha256,
+            source_stat=item.stat,
+            digest=digest,
+            windows=windows,
+            windows_unscored=unscored,
+            detections=outcome.detections,
+            causes=dict(outcome.causes),
+            seconds={stage: round(value, 4) for stage, value in outcome.seconds.items()},
+            status=outcome.status,
+            reason=f"{outcome.trouble.code}: {outcome.trouble.message}" if outcome.trouble else None,
+            software=version("nightstride"),
+            shutter_closed_at=_text(outcome.shutter_closed),
+            provenance=self._provenance,
+            previous=_previous(item.record, digest),
+            finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+
+def _previous(record: ExposureRecord | None, digest: str) -> tuple[Previous, ...]:
+    """Give what was published of an exposure before, the latest first."""
+    if record is None:
+        return ()
+    if record.status != "done" or record.digest == digest:
+        return record.previous
+    replaced = Previous(
+        digest=record.digest,
+        provenance=record.provenance,
+        files={name: entry.sha256 for name, entry in record.datasets.items()},
+        detections=record.detections,
+        finished_at=record.finished_at,
+    )
+    return (replaced, *record.previous)[:PREVIOUS]
+
+
+def _text(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat(timespec="milliseconds")

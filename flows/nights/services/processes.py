@@ -1,0 +1,220 @@
+"""Processes that outlive the command that starts them, PostgreSQL among them."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from pydantic import ValidationError
+
+from flows.nights.services.folder import DATABASE, ServiceFolder
+from flows.storage.atomic import write_file
+from flows.storage.lease import Holder, myself, runs
+from schemas.errors import Misconfigured
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A process in the background.
+
+    Attributes
+    ----------
+    record
+        File that says which process it is.
+    log
+        File that gets what it says.
+    """
+
+    record: Path
+    log: Path
+
+    @property
+    def process(self) -> psutil.Process | None:
+        """The process; None if it does not run."""
+        try:
+            known = Holder.model_validate_json(self.record.read_bytes())
+        except (OSError, ValidationError):
+            return None
+        # Numbers mean nothing after a reboot, or in another container.
+        return psutil.Process(known.pid) if known.boot == myself().boot and runs(known) else None
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start it, in a session of its own; the caller has seen that it does not run."""
+        with os.fdopen(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
+                cwd=self.record.parent, preexec_fn=_hear_interrupts,
+            )  # fmt: skip
+        try:
+            started = psutil.Process(process.pid).create_time()
+            known = myself().model_copy(update={"pid": process.pid, "started": started})
+            write_file(self.record, known.model_dump_json(indent=1).encode(), self.record.parent)
+        except BaseException:
+            process.kill()  # nobody would find it again
+            process.wait()
+            raise
+        # It is not ours to wait for: it lives on.
+        process.returncode = 0
+
+    def stop(self, patience_s: float) -> None:
+        """End it: SIGTERM, and SIGKILL when that takes too long; then SIGKILL to all that it has started."""
+        process = self.process
+        if process is not None:
+            family = {process, *process.children(recursive=True)}
+            process.terminate()
+            with suppress(psutil.TimeoutExpired):
+                process.wait(patience_s)
+            for one in tuple(family):
+                with suppress(psutil.NoSuchProcess):
+                    family.update(one.children(recursive=True))  # started meanwhile
+            for one in family:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+        self.record.unlink(missing_ok=True)
+
+
+def _hear_interrupts() -> None:
+    """Undo what a shell does to its background jobs: a worker of Prefect's ends by SIGINT, and would ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+PACKAGES = Path("/usr/lib/postgresql")
+"""Where Debian keeps a folder for each version."""
+
+USER = "postgres"
+"""Who runs it where root asks for it: it refuses to run as root."""
+
+START_S = 120
+"""How long it may take to start, with a recovery after a crash, s."""
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """The database server of a folder.
+
+    It listens on 127.0.0.1 and nowhere else, without a socket; who connects needs a password (SCRAM). Its superuser has
+    none, so that nobody can connect as such.
+
+    Attributes
+    ----------
+    folder
+        Of the services.
+    """
+
+    folder: ServiceFolder
+
+    @property
+    def data(self) -> Path:
+        """What it keeps."""
+        return self.folder.path / "postgres" / "data"
+
+    def start(self) -> None:
+        """Start it, made if it is not there.
+
+        Raises
+        ------
+        Misconfigured
+            It is not installed, or cannot be made or started here.
+        """
+        if not self.data.exists():
+            self._make()
+        self._run("pg_ctl", "start", "-w", "-t", str(START_S), "-D", str(self.data), "-l", f"{self._log}", "-o",
+                  " ".join(self._options))  # fmt: skip
+
+    def stop(self) -> None:
+        """End it: sessions are closed, and what they have committed is on disk."""
+        if self.running:
+            self._run("pg_ctl", "stop", "-w", "-t", str(START_S), "-m", "fast", "-D", str(self.data))
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self.data.exists() and _called([self._program("pg_ctl"), "status", "-D", str(self.data)]).returncode == 0
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the role of the Prefect server gets an answer."""
+        where = ["-h", "127.0.0.1", "-p", str(self.folder.addresses.postgres_port), "-U", DATABASE, "-d", DATABASE]
+        secret = {"PGPASSWORD": self.folder.database_password, "PGCONNECT_TIMEOUT": "5"}
+        return _called([self._program("psql"), *where, "-Atc", "SELECT 1"], secret).stdout.strip() == "1"
+
+    @property
+    def _log(self) -> Path:
+        return self.data.parent / "log"
+
+    @property
+    def _options(self) -> list[str]:
+        port = self.folder.addresses.postgres_port
+        return [f"-c {one}" for one in ("listen_addresses=127.0.0.1", f"port={port}", "unix_socket_directories=")]
+
+    def _make(self) -> None:
+        """Make the database in a folder that gets its name when it is complete."""
+        home, new = self.data.parent, self.data.with_name("new")
+        self._program("initdb")  # its package also makes the user
+        home.mkdir(mode=0o700, exist_ok=True)
+        if os.geteuid() == 0:
+            shutil.chown(home, USER)
+        shutil.rmtree(new, ignore_errors=True)
+        self._run(
+            "initdb", "-D", str(new), "-U", "postgres", "--auth-local=peer", "--auth-host=scram-sha-256",
+            "--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums",
+        )  # fmt: skip
+        password = self.folder.database_password.replace("'", "''")
+        # Nothing listens, and the password is on no command line.
+        role = f"CREATE ROLE {DATABASE} LOGIN PASSWORD '{password}'"
+        statements = f"{role}\nCREATE DATABASE {DATABASE} OWNER {DATABASE}\n"
+        single = ["--single", "-D", str(new), "-c", "exit_on_error=on", "-c", "log_min_error_statement=panic"]
+        self._run("postgres", *single, "postgres", stdin=statements)
+        new.rename(self.data)
+
+    def _run(self, name: str, *arguments: str, stdin: str = "") -> None:
+        ended = _called([self._program(name), *arguments], stdin=stdin)
+        if ended.returncode != 0:
+            said = (ended.stderr or ended.stdout).strip()
+            raise Misconfigured(
+                "postgres",
+                str(self.data.parent),
+                f"{name} ends with {ended.returncode}: {said[-500:]}.",
+                f"see {self._log}; user {_user()} must be able to reach the folder, and port "
+                f"{self.folder.addresses.postgres_port} must be free.",
+            )
+
+    def _program(self, name: str) -> str:
+        """Find a program: of the version that made the data, or of the newest that is installed."""
+        version = self.data / "PG_VERSION"
+        installed = sorted((path for path in PACKAGES.glob("*/bin") if path.is_dir()), key=_version)
+        places: Sequence[Path] = installed[-1:]
+        if version.exists():
+            places = [PACKAGES / version.read_text().strip() / "bin"]
+        found = shutil.which(name, path=":".join(map(str, places))) or (None if places else shutil.which(name))
+        if found is None:
+            raise Misconfigured(
+                "postgres", name, f"is not installed in {', '.join(map(str, places)) or PACKAGES}.",
+                "apt-get install postgresql; data of an older version are taken along by pg_upgrade.",
+            )  # fmt: skip
+        return found
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    return tuple(int(part) for part in path.parent.name.split(".") if part.isdecimal())
+
+
+def _user() -> str:
+    return USER if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+
+
+def _called(
+    command: Sequence[str], secret: Mapping[str, str] | None = None, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    root = os.geteuid() == 0
+    return subprocess.run(
+        command, input=stdin, capture_output=True, text=True, check=False, cwd="/",
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **(secret or {})},
+        user=USER if root else None, group=USER if root else None, extra_groups=[] if root else None,
+    )  # fmt: skip

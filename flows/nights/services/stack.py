@@ -1,0 +1,254 @@
+"""All services of a folder: brought up, taken down and looked at in their order."""
+
+import json
+import os
+import socket
+import sys
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic, sleep
+from typing import Any, Literal, Protocol
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from dotenv import dotenv_values
+
+from flows.nights.cluster.prefect_server import PRIVATE
+from flows.nights.services.folder import POOL, ServiceFolder, alone
+from flows.nights.services.processes import Daemon, Postgres
+from schemas.errors import Misconfigured
+
+STOP_S = 20.0
+"""How long the server may take to end, s."""
+
+DRAIN_S = 120.0
+"""How long a worker may take to end the runs that it has started, s."""
+
+ANSWER_S = 5.0
+"""How long an answer may take, s."""
+
+PATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "8"}
+"""Of a worker and its runs: a server may be away for 2 + 4 + ... + 256 s, eight minutes, and not for one."""
+
+PLAIN = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
+"""What the server gets of our environment; a worker gets nearly all, as its runs may need keys of object stores."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """The Prefect server of a folder: API, pages and scheduler in one process.
+
+    Attributes
+    ----------
+    folder
+        Of the services.
+    """
+
+    folder: ServiceFolder
+
+    @property
+    def daemon(self) -> Daemon:
+        """Its process."""
+        return Daemon(self.folder.path / "server.json", self.folder.log("server"))
+
+    def start(self) -> None:
+        """Start it; its first start makes its tables."""
+        at = self.folder.addresses
+        command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+        own = {
+            **PRIVATE,
+            "PREFECT_HOME": str(self.folder.home),
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.folder.database_url,
+            "PREFECT_SERVER_API_AUTH_STRING": self.folder.auth,
+            "PREFECT_SERVER_API_HOST": at.host,
+            "PREFECT_SERVER_API_PORT": str(at.port),
+            "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(self.folder.home / "pages"),
+            "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+            # The newer pages have browsers ask a server of Amplitude's, analytics or not.
+            "PREFECT_SERVER_UI_V2_ENABLED": "false",
+            # In memory they would be lost with the server, and runs end whose lease is unknown.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            "PREFECT__SERVER_FINAL": "1",
+        }
+        plain = {name: os.environ[name] for name in PLAIN if name in os.environ}
+        options = ["--host", at.host, "--port", str(at.port), "--log-level", "warning"]
+        self.daemon.start([*command, *options, "--timeout-graceful-shutdown", "5"], {**plain, **own})
+
+    def stop(self) -> None:
+        """End it."""
+        self.daemon.stop(STOP_S)
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self.daemon.process is not None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it answers, and its database does."""
+        return self.running and _answer(self.folder, "ready") is not None
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker of Prefect's type `process`: it runs what is scheduled, each run in a process of its own.
+
+    Attributes
+    ----------
+    folder
+        Of the services.
+    """
+
+    folder: ServiceFolder
+
+    @property
+    def daemon(self) -> Daemon:
+        """Its process."""
+        return Daemon(self.folder.path / "worker.json", self.folder.log("worker"))
+
+    def start(self) -> None:
+        """Start it; it makes the work pool if there is none.
+
+        Its environment is ours without what tells Prefect of another server or to be silent (``PREFECT_*``), then
+        ``worker.env`` of the folder (lines ``NAME=VALUE``), then what it needs.
+        """
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        given = {name: value for name, value in dotenv_values(self.folder.path / "worker.env").items() if value}
+        own = {**self.folder.client, **PATIENT, "PREFECT_HOME": str(self.folder.home), "PREFECT_CLI_PROMPT": "false"}
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+        self.daemon.start([*command, "--name", socket.gethostname()], {**ours, **given, **own})
+
+    def stop(self) -> None:
+        """End it, and with it the runs that it has started."""
+        self.daemon.stop(DRAIN_S)
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self.daemon.process is not None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the server has heard of it lately, of this one and not of one before."""
+        process = self.daemon.process
+        known = None if process is None else _answer(self.folder, f"work_pools/{POOL}/workers/filter", {})
+        if process is None or known is None:
+            return False
+        ours = [one for one in known if one["name"] == socket.gethostname() and one["status"] == "ONLINE"]
+        heard = [datetime.fromisoformat(one["last_heartbeat_time"]).timestamp() for one in ours]
+        return max(heard, default=0.0) > process.create_time()
+
+
+def _answer(folder: ServiceFolder, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    """Ask the API; None if it does not answer, or not what it should."""
+    headers = {
+        "Authorization": f"Basic {b64encode(folder.auth.encode()).decode()}",
+        "Content-Type": "application/json",
+    }
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with urlopen(Request(f"{folder.api}/{path}", data, headers), timeout=ANSWER_S) as answer:
+            return json.load(answer)
+    except (URLError, OSError, ValueError):
+        return None
+
+
+HEALTHY_S = 600.0
+"""How long a service may take to be healthy, s; the first start of the server makes some hundred tables."""
+
+POLL_S = 0.2
+"""Between two looks, s."""
+
+State = Literal["healthy", "unhealthy", "down"]
+
+
+class Service(Protocol):
+    """What can be started, stopped and looked at."""
+
+    def start(self) -> None:
+        """Start it; it does not run."""
+
+    def stop(self) -> None:
+        """End it, if it runs."""
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it does what it is for."""
+
+
+def services(folder: ServiceFolder) -> dict[str, Service]:
+    """Give the services by name, each after those that it needs."""
+    return {"postgres": Postgres(folder), "server": Server(folder), "worker": Worker(folder)}
+
+
+def up(folder: ServiceFolder, say: Callable[[str], None], healthy_s: float = HEALTHY_S) -> None:
+    """Start what does not run, and return when all are healthy; what runs is left alone.
+
+    Raises
+    ------
+    Misconfigured
+        A service cannot be started, ends at once, or is not healthy in time.
+    """
+    with alone(folder.path):
+        for name, service in services(folder).items():
+            if service.running:
+                say(f"{name} runs")
+            else:
+                say(f"{name} is started")
+                service.start()
+            _wait(folder, name, service, healthy_s)
+
+
+def down(folder: ServiceFolder, parts: Sequence[str], say: Callable[[str], None]) -> None:
+    """End services, those first that need others.
+
+    Parameters
+    ----------
+    folder
+        Of the services.
+    parts
+        Names of `services`; none: all.
+    say
+        Told of each.
+
+    Raises
+    ------
+    Misconfigured
+        There is no such service, or PostgreSQL does not end.
+    """
+    known = services(folder)
+    if unknown := set(parts) - set(known):
+        raise Misconfigured("services", " ".join(sorted(unknown)), "is no service.", f"use {', '.join(known)}.")
+    with alone(folder.path):
+        for name, service in reversed(known.items()):
+            if not parts or name in parts:
+                say(f"{name} is stopped" if service.running else f"{name} does not run")
+                service.stop()
+
+
+def states(folder: ServiceFolder) -> dict[str, State]:
+    """Give the state of each service."""
+    return {
+        name: "healthy" if service.healthy else "unhealthy" if service.running else "down"
+        for name, service in services(folder).items()
+    }
+
+
+def _wait(folder: ServiceFolder, name: str, service: Service, healthy_s: float) -> None:
+    end = monotonic() + healthy_s
+    while not service.healthy:
+        if not service.running or monotonic() > end:
+            problem = f"is not healthy after {healthy_s:g} s." if service.running else "ended at once."
+            raise Misconfigured(
+                "services",
+                name,
+                problem,
+                f"see the log of {name} in {folder.path}; are the ports of services.json free?",
+            )
+        sleep(POLL_S)

@@ -1,0 +1,289 @@
+"""An archive of nights, one after the other, behind whatever else wants the output folder."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter, sleep
+from typing import TYPE_CHECKING, Any, Literal
+
+from flows.inputs.source import Source, name_of
+from flows.nights.run import planner, search_exposures
+from flows.nights.totals import NightTotals, combined, summarise_run
+from flows.pipeline.plan import Plan
+from flows.pipeline.unpublish import Name, name_tuple
+from flows.runtime.log import tell
+from flows.storage.lease import patient_lease
+from flows.storage.ledger import Ledger
+from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
+from schemas.ledger import ExposureRecord
+from schemas.settings import Settings
+from schemas.summary import Trouble
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from flows.nights.observation import Meter
+    from flows.pipeline.plan import Item, Planner
+    from schemas.exposure import ExposureKey
+    from schemas.summary import RunSummary
+
+
+READERS = 8
+"""Headers that are read at the same time: most of the time is spent waiting for a disk or a network."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What an archive holds of a range of nights.
+
+    Attributes
+    ----------
+    nights
+        Night -> its exposures, the earliest night first.
+    nameless
+        Sources that do not say which night they are of: they cannot be used, whatever the range.
+    open
+        Night -> how many of its exposures are to be searched, judged by the ledger alone.
+    missing
+        Exposures that are asked for, and that no source could be read for: they fail.
+    """
+
+    nights: Mapping[str, tuple[Source, ...]]
+    nameless: tuple[Source, ...]
+    open: Mapping[str, int]
+    missing: tuple[Trouble, ...] = ()
+
+    @property
+    def portions(self) -> Iterator[tuple[str, tuple[Source, ...]]]:
+        """What is worked on at a time: sources without a night, which cost nothing, then night by night."""
+        if self.nameless:
+            yield "unknown", self.nameless
+        yield from self.nights.items()
+
+
+def survey(
+    sources: Sequence[Source],
+    out: Path,
+    settings: Settings,
+    first: str | None = None,
+    last: str | None = None,
+    wanted: Callable[[ExposureRecord], bool] | None = None,
+) -> Archive:
+    """Sort the exposures of an archive by night; headers are read of those that the ledger does not know.
+
+    Parameters
+    ----------
+    sources
+        All exposures of the archive.
+    out, settings
+        Of the run. Nothing is written.
+    first, last
+        Range of nights, YYYYMMDD, both included; None: no limit.
+    wanted
+        Test of the ledger record of an exposure: others, and those without a record, are left out; those that pass and
+        have no source are told as missing. None: all are in.
+
+    Raises
+    ------
+    Misconfigured
+        The archive has no exposure in the range.
+    """
+    plan = planner(out, settings, dry=True)
+    nights: dict[str, list[Source]] = {}
+    still: dict[str, int] = {}
+    nameless: list[Source] = []
+    errors: dict[str, NightstrideError] = {}
+    matched: set[Name] = set()
+    with ThreadPoolExecutor(READERS) as pool:
+        for source, known in zip(sources, pool.map(lambda one: _identified(plan, one), sources), strict=True):
+            if isinstance(known, NightstrideError):
+                nameless += [source] if wanted is None else []
+                errors[name_of(source)] = known
+                continue
+            if wanted is not None and not (known.record is not None and wanted(known.record)):
+                continue
+            matched.add(name_tuple(known.key))
+            night, is_open = known.key.night, plan.outdated(known) is not None
+            nights.setdefault(night, []).append(source)
+            still[night] = still.get(night, 0) + is_open
+    chosen = [night for night in sorted(nights) if (first or night) <= night <= (last or night)]
+    if not chosen and nights:
+        raise Misconfigured(
+            "no_exposures",
+            f"--from {first or '-'} --to {last or '-'}",
+            f"the archive has no exposure of these nights; it has {min(nights)} to {max(nights)}.",
+            "name nights between those.",
+        )
+    asked = Ledger(out).records() if wanted is not None else []
+    missing = tuple(
+        _missing(record, errors.get(record.source_uri))
+        for record in asked
+        if (first or record.night) <= record.night <= (last or record.night)
+        and wanted is not None
+        and wanted(record)
+        and name_tuple(record.key) not in matched
+    )
+    return Archive({night: tuple(nights[night]) for night in chosen}, tuple(nameless), still, missing)
+
+
+def _identified(plan: "Planner", source: Source) -> "Item | NightstrideError":
+    """Give the exposure of a source; the error if it does not say which it is."""
+    try:
+        return plan.identify(source)
+    except (BadInput, Retryable) as error:
+        return error
+
+
+def _missing(record: ExposureRecord, error: NightstrideError | None) -> Trouble:
+    if error is not None:
+        return Trouble(uri=record.source_uri, code=error.code, message=str(error))
+    message = (
+        f"{record.source_uri}: exposure {record.name} of night {record.night} is asked for, and nothing that was given "
+        "holds it. To fix, give what it was searched from."
+    )
+    return Trouble(uri=record.source_uri, code="no_source", message=message)
+
+
+@dataclass
+class Backfill:
+    """Works through an archive.
+
+    Parameters
+    ----------
+    out, settings, console
+        Of the run.
+    pause_s
+        Rest after each night that was worked on, s, without the lease: a run that waits for it gets in.
+    pause
+        How to rest.
+    meter
+        Told of each step; None: nobody asks for figures.
+    """
+
+    out: Path
+    settings: Settings
+    console: "Console"
+    pause_s: float
+    pause: Callable[[float], None] = sleep
+    meter: "Meter | None" = None
+    _spent: float = field(default=0.0, init=False)
+    _searched: int = field(default=0, init=False)
+
+    def run(self, archive: Archive) -> "RunSummary":
+        """Do what is left to be done, night by night; what is published is skipped, so that it can be stopped anywhere.
+
+        Raises
+        ------
+        Misconfigured
+            No exposure could succeed.
+        """
+        summaries, left = [], sum(archive.open[night] for night in archive.nights)
+        portions = list(archive.portions)
+        for number, (night, sources) in enumerate(portions, 1):
+            is_open = archive.open.get(night, 0)
+            if is_open:
+                self._say(f"night {night} ({number} of {len(portions)}): {is_open} of {len(sources)} exposures to do")
+            summaries.append(self._one(sources))
+            if summaries[-1].stopped:
+                break
+            left -= is_open
+            done = summaries[-1].exposures.done
+            self._searched += done
+            if done:
+                self._say(f"night {night} done; {left} exposures left, {self._time_left(left)}")
+                if left:
+                    self.pause(self.pause_s)
+        return combined([*summaries, summarise_run(Plan((), (), 0, failed=archive.missing), NightTotals())])
+
+    def _one(self, sources: Sequence[Source]) -> "RunSummary":
+        with patient_lease(self.out, None, self._say):
+            start = perf_counter()
+            try:
+                return search_exposures(sources, self.out, self.settings, self.console, self.meter)
+            finally:
+                self._spent += perf_counter() - start
+
+    def _time_left(self, exposures: int) -> str:
+        seconds = exposures * self._spent / self._searched
+        return f"about {int(seconds // 3600)} h {int(seconds % 3600 // 60)} min {int(seconds % 60)} s"
+
+    def _say(self, text: str) -> None:
+        tell(self.console, text)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What would become of one exposure.
+
+    Attributes
+    ----------
+    uri, night, visit, detector
+        Which; the last three are None where the file does not say.
+    action
+        search: it would be searched; skip: what is published is up to date; quarantine: it cannot be used; fail: it
+        cannot be read at the moment.
+    code, why
+        The reason, for machines and for people.
+    """
+
+    uri: str
+    night: str | None
+    visit: int | None
+    detector: int | None
+    action: Literal["search", "skip", "quarantine", "fail"]
+    code: str
+    why: str
+
+    @property
+    def line(self) -> str:
+        """The forecast in words."""
+        name = f"{self.night} {self.visit}-{self.detector}" if self.night else "unknown exposure"
+        return f"{self.action:<10} {name}  {self.why}  ({self.uri})"
+
+
+def forecast(sources: Sequence[Source], out: Path, settings: Settings) -> list[Forecast]:
+    """Say what a run on these sources would do with each: by the planner that such a run uses.
+
+    Further copies of an exposure are left out.
+
+    Raises
+    ------
+    Misconfigured
+        A model or the ledger cannot be used.
+    """
+    plan = planner(out, settings, dry=True).plan(sources)
+    found = [_of(name_of(item.source), item.key, "search", item.why.code, item.why.text) for item in plan.todo]
+    found += [_of(one.source_uri, one.key, "skip", "current", "published and up to date") for one in plan.published]
+    found += [_of(one.uri, None, "quarantine", one.code, one.message) for one in plan.quarantined]
+    found += failing(plan.failed)
+    return sorted(found, key=lambda one: (one.night or "", one.visit or 0, one.detector or 0, one.uri))
+
+
+def failing(troubles: Sequence["Trouble"]) -> list[Forecast]:
+    """Give what is known of exposures that would fail."""
+    return [_of(one.uri, None, "fail", one.code, one.message) for one in troubles]
+
+
+def show_forecast(forecasts: Sequence[Forecast], console: "Console") -> None:
+    """Print one line per exposure, and the counts."""
+    for one in forecasts:
+        console.print(one.line, highlight=False, markup=False, soft_wrap=True)
+    counts = ", ".join(f"{name} {number}" for name, number in _counts(forecasts).items())
+    console.print(f"Dry run, nothing was changed: {counts or 'nothing found'}.", highlight=False)
+
+
+def as_json(forecasts: Sequence[Forecast]) -> dict[str, Any]:
+    """Give everything as values that JSON knows."""
+    return {"counts": _counts(forecasts), "exposures": [asdict(one) for one in forecasts]}
+
+
+def _counts(forecasts: Sequence[Forecast]) -> dict[str, int]:
+    return dict(Counter(one.action for one in forecasts))
+
+
+def _of(uri: str, key: "ExposureKey | None", action: Any, code: str, why: str) -> Forecast:
+    if key is None:
+        return Forecast(uri, None, None, None, action, code, why)
+    return Forecast(uri, key.night, key.visit, key.detector, action, code, why)

@@ -1,0 +1,212 @@
+"""From files that arrive to exposures that are to be searched."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from threading import Lock
+
+from flows.inputs.folder_arrivals import Arrivals
+from flows.inputs.source import Source, name_of
+from flows.inputs.sources import list_sources
+from flows.pipeline.plan import Item, Plan, Planner
+from flows.pipeline.unpublish import Name, SourceIndex, name_tuple
+from flows.runtime.secrets import without_credentials
+from flows.storage.quarantine import Quarantine
+from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
+from schemas.settings import Settings
+from schemas.summary import Trouble
+
+Arrived = frozenset[str]
+"""What the place where files arrive calls those that an exposure came in."""
+
+
+@dataclass
+class Intake:
+    """Takes what has arrived, and plans it.
+
+    One thread may take while another says what is finished.
+
+    Parameters
+    ----------
+    arrivals
+        Where files come from.
+    planner
+        Decides what is to be done with each.
+    index
+        The planner's, to be kept up to date.
+    quarantine
+        Keeps why what arrived names nothing that can be read.
+    settings
+        Of the run.
+    clock
+        Time, s.
+
+    Attributes
+    ----------
+    unread
+        What could not be looked at the last time; it is tried again the next.
+    """
+
+    arrivals: Arrivals
+    planner: Planner
+    index: SourceIndex
+    quarantine: Quarantine
+    settings: Settings
+    clock: Callable[[], float] = time.monotonic
+    unread: tuple[Trouble, ...] = field(default=(), init=False)
+    _unlisted: list[str] = field(default_factory=list, init=False)
+    _waiting: dict[Source, Arrived] = field(default_factory=dict, init=False)
+    _held: int = field(default=0, init=False)
+    _flying: dict[Name, Arrived] = field(default_factory=dict, init=False)
+    _since: dict[tuple[str, int], float] = field(default_factory=dict, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False)
+
+    @property
+    def on_the_way(self) -> int:
+        """Exposures handed out and not finished, and second deliveries that wait for their end."""
+        return len(self._flying) + self._held
+
+    def take(self, room: int) -> Plan:
+        """Plan what has arrived: at most ``room`` files are held here without being handed out.
+
+        A delivery of an exposure that is on its way waits until that is finished; then the ledger says whether it is
+        the same. What cannot be read now waits too, is in ``unread``, and in no plan.
+
+        Raises
+        ------
+        Retryable
+            The place where files arrive, or the ledger, cannot be looked at.
+        Misconfigured
+            A model or the ledger cannot be used.
+        """
+        free = room - len(set().union(self._unlisted, *self._waiting.values()))
+        if free > 0:
+            self._unlisted = [*self._unlisted, *self.arrivals.poll(free)]
+        arrived = set(self._unlisted).union(*self._waiting.values())
+        refused = self._list()
+        # Before planning: what is finished meanwhile may or may not have been in the ledger when that was read.
+        with self._lock:
+            flying = set(self._flying)
+        plan = self._planned()
+        todo = tuple(item for item in plan.todo if name_tuple(item.key) not in flying)
+        self._keep(todo, {item.source for item in plan.todo} - {item.source for item in todo}, plan.failed)
+        self._settle(sorted(arrived))
+        return replace(plan, todo=todo, quarantined=(*plan.quarantined, *refused), failed=())
+
+    def waited(self, item: Item) -> float:
+        """How long ago the first exposure of a visit arrived, of those that are on their way, s."""
+        now = self.clock()
+        return now - self._since.get((item.key.night, item.key.visit), now)
+
+    def oldest_s(self) -> float:
+        """How long ago the first exposure arrived of the visit that is on its way longest, s; 0: none is."""
+        now = self.clock()
+        with self._lock:
+            return now - min(self._since.values(), default=now)
+
+    def finished(self, item: Item) -> None:
+        """Be told that an exposure that was handed out has its outcome."""
+        self.index.add(name_of(item.source), item.key)
+        visit = item.key.night, item.key.visit
+        with self._lock:
+            arrived = self._flying.pop(name_tuple(item.key), frozenset())
+            if not any(name[:2] == visit for name in self._flying):
+                self._since.pop(visit, None)
+        self._settle(sorted(arrived))
+
+    def _list(self) -> list[Trouble]:
+        """Look for exposures in what has arrived; give what names none and is quarantined."""
+        waiting, left, refused, unread = dict(self._waiting), [], [], []
+        for uri in self._unlisted:
+            try:
+                found = _sources(uri, self.settings)
+            except Retryable as error:
+                left.append(uri)
+                unread.append(_trouble(uri, error))
+                continue
+            except (BadInput, Misconfigured) as error:
+                found = []
+                try:
+                    self.quarantine.put(error, _shown(uri))
+                    refused.append(_trouble(uri, error))
+                except Retryable as full:  # the disk
+                    left.append(uri)
+                    unread.append(_trouble(uri, full))
+            for source in found:
+                waiting[source] = waiting.get(source, frozenset()) | {uri}
+        with self._lock:
+            self._waiting, self._unlisted, self.unread = waiting, left, tuple(unread)
+        return refused
+
+    def _planned(self) -> Plan:
+        if not self._waiting:
+            return Plan((), (), 0)
+        try:
+            return self.planner.plan(self._waiting)
+        except Retryable as error:
+            self._held = 0
+            self.unread += tuple(_trouble(name_of(source), error) for source in self._waiting)
+            raise
+
+    def _keep(self, todo: Sequence[Item], held: set[Source], failed: Sequence[Trouble]) -> None:
+        """Take in what is handed out now, and what waits."""
+        names, now = {trouble.uri for trouble in failed}, self.clock()
+        with self._lock:
+            for item in todo:
+                self._flying[name_tuple(item.key)] = self._waiting[item.source]
+                self._since.setdefault((item.key.night, item.key.visit), now)
+            self._waiting = {
+                source: arrived
+                for source, arrived in self._waiting.items()
+                if source in held or name_of(source) in names
+            }
+            self._held = len(held)
+        self.unread += tuple(failed)
+
+    def _settle(self, uris: Sequence[str]) -> None:
+        """Tell the place of those files of which nothing is on its way or waits."""
+        with self._lock:
+            still = set(self._unlisted).union(*self._waiting.values(), *self._flying.values())
+        for uri in uris:
+            if uri not in still:
+                self.arrivals.finished(uri)
+
+
+def _sources(uri: str, settings: Settings) -> list[Source]:
+    """Give the exposures in what arrived: what a message names may be anything.
+
+    Raises
+    ------
+    Retryable
+        It cannot be looked at now.
+    BadInput, Misconfigured
+        It names nothing that can be read.
+    """
+    try:
+        if not uri:  # that would be the current folder
+            raise BadInput("no_such_input", _shown(uri), "names no file.", "send a path or URL.")
+        return list_sources([uri], settings)
+    except Misconfigured as error:
+        if error.code == "no_exposures":
+            return []
+        if error.code == "unreadable_input":
+            raise Retryable(error.code, error.where, error.problem, error.remedy) from error
+        raise
+    except NightstrideError:
+        raise
+    except OSError as error:
+        raise Retryable(
+            "unreadable_input", _shown(uri), f"cannot be looked at: {type(error).__name__}.", "check the place."
+        ) from error
+    except Exception as error:  # file systems of all kinds, and their ways to refuse a URL
+        raise BadInput(
+            "no_such_input", _shown(uri), f"is no path or URL that can be read: {type(error).__name__}.", "correct it."
+        ) from error
+
+
+def _shown(uri: str) -> str:
+    return without_credentials(uri) or "an empty message"
+
+
+def _trouble(uri: str, error: NightstrideError) -> Trouble:
+    return Trouble(uri=_shown(uri), code=error.code, message=str(error))

@@ -1,0 +1,123 @@
+"""What the exposures of a run came to, added up."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import chain
+
+from flows.pipeline.outcome import Outcome, total_causes, total_seconds
+from flows.pipeline.plan import Plan
+from schemas.exposure import ExposureKey
+from schemas.summary import CauseCount, ExposureCounts, RunSummary, Trouble
+
+
+class NightTotals:
+    """Adds up outcomes as they come; of each exposure only its key is kept, and its trouble: nights are long.
+
+    Parameters
+    ----------
+    outcomes
+        To begin with.
+
+    Attributes
+    ----------
+    finished
+        Exposures with an outcome.
+    done, windows, unscored, detections
+        Exposures done, windows searched, those of them that could not be scored, rows of `dia_source` published.
+    quarantined, failed
+        Why the others are not done.
+    causes
+        Known cause of false streaks -> candidates that had it.
+    not_run
+        Stage -> why it had nothing to work on.
+    seconds
+        Stage -> worker time, s.
+    """
+
+    def __init__(self, outcomes: Iterable[Outcome] = ()) -> None:
+        self.finished: set[ExposureKey] = set()
+        self.quarantined: list[Trouble] = []
+        self.failed: list[Trouble] = []
+        self.causes: dict[str, CauseCount] = {}
+        self.not_run: dict[str, str] = {}
+        self.seconds: dict[str, float] = {}
+        self.done = self.windows = self.unscored = self.detections = 0
+        for outcome in outcomes:
+            self.add(outcome)
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in what became of an exposure."""
+        self.finished.add(outcome.item.key)
+        if outcome.trouble is not None:
+            (self.quarantined if outcome.status == "quarantined" else self.failed).append(outcome.trouble)
+        self.done += outcome.status == "done"
+        self.windows += outcome.windows
+        self.unscored += outcome.unscored
+        self.detections += outcome.detections
+        self.causes = total_causes((self.causes, outcome.causes))
+        self.not_run |= outcome.not_run
+        self.seconds = total_seconds((self.seconds, outcome.seconds))
+
+
+def summarise_run(plan: Plan, tally: NightTotals, warnings: Iterable[str] = ()) -> RunSummary:
+    """Add up a plan and what became of its work; the counts must agree, or the summary is refused."""
+    return RunSummary(
+        exposures=ExposureCounts(
+            seen=plan.seen,
+            done=tally.done,
+            skipped=plan.skipped,
+            quarantined=len(plan.quarantined) + len(tally.quarantined),
+            failed=len(plan.failed) + len(tally.failed),
+        ),
+        windows=tally.windows,
+        unscored=tally.unscored,
+        detections=tally.detections + sum(one.detections for one in plan.published),
+        causes=total_causes([tally.causes, *(one.causes for one in plan.published)]),
+        not_run=dict(tally.not_run),
+        seconds=rounded_seconds(tally.seconds),
+        report=None,
+        nights=_nights(plan),
+        quarantined=(*plan.quarantined, *tally.quarantined),
+        failed=(*plan.failed, *tally.failed),
+        warnings=tuple(warnings),
+    )
+
+
+def combined(summaries: Iterable[RunSummary]) -> RunSummary:
+    """Add up what several runs came to, each of other exposures than the others."""
+    parts = list(summaries)
+    catalogues, seconds = Counter[str](), Counter[str]()
+    for one in parts:
+        catalogues.update(one.catalogues)
+        seconds.update(one.seconds)
+    counts = (name for name in ExposureCounts.model_fields)
+    return RunSummary(
+        exposures=ExposureCounts(**{name: sum(getattr(one.exposures, name) for one in parts) for name in counts}),
+        windows=sum(one.windows for one in parts),
+        unscored=sum(one.unscored for one in parts),
+        detections=sum(one.detections for one in parts),
+        causes=total_causes(one.causes for one in parts),
+        catalogues=dict(catalogues),
+        not_run={stage: reason for one in parts for stage, reason in one.not_run.items()},
+        seconds=rounded_seconds(seconds),
+        report=next((one.report for one in reversed(parts) if one.report), None),
+        nights=tuple(sorted({night for one in parts for night in one.nights})),
+        injection=tuple(chain.from_iterable(one.injection for one in parts)),
+        quarantined=tuple(chain.from_iterable(one.quarantined for one in parts)),
+        failed=tuple(chain.from_iterable(one.failed for one in parts)),
+        night_failed=tuple(chain.from_iterable(one.night_failed for one in parts)),
+        quality={night: verdicts for one in parts for night, verdicts in one.quality.items()},
+        quality_failed=tuple(chain.from_iterable(one.quality_failed for one in parts)),
+        warnings=tuple(chain.from_iterable(one.warnings for one in parts)),
+        stopped=any(one.stopped for one in parts),
+    )
+
+
+def rounded_seconds(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Round times to milliseconds."""
+    return {name: round(value, 3) for name, value in seconds.items()}
+
+
+def _nights(plan: Plan) -> tuple[str, ...]:
+    records = [*plan.published, *plan.withdrawn, *(record for item in plan.todo for record in item.superseded)]
+    return tuple(sorted({item.key.night for item in plan.todo} | {record.night for record in records}))

@@ -1,1 +1,0 @@
-"""How a running command is seen from outside: logs, metrics, traces."""

@@ -1,0 +1,159 @@
+"""Which stages can run on what an exposure brings, and in which order."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from schemas.dataset import TableOf
+from schemas.errors import Misconfigured
+from schemas.forced import FORCED_SOURCE
+from schemas.pixels import DIFFERENCE, MASK, SCIENCE, TEMPLATE, VARIANCE
+from schemas.stage import Stage
+from stages import PIPELINE
+
+PLANES = frozenset(plane.name for plane in (DIFFERENCE, MASK, VARIANCE, SCIENCE, TEMPLATE))
+"""Datasets that an exposure may bring, rather than a stage."""
+
+LEVELS = ("tile", "exposure", "visit", "night")
+"""What one call of a stage covers, from small to large: a stage reads from its own level or a smaller one."""
+
+OF_EXPOSURE = ("tile", "exposure")
+"""Levels of the stages that run on one exposure, whatever else the night holds."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Stages that run, sorted so that each comes after those it reads from, and why the others do not."""
+
+    stages: tuple[Stage, ...]
+    not_run: Mapping[str, str]
+
+    def at(self, level: str) -> tuple[Stage, ...]:
+        """Stages that run at a level, in order."""
+        return tuple(stage for stage in self.stages if stage.per == level)
+
+    def results(self, level: str) -> tuple[Stage, ...]:
+        """Stages of a level whose dataset is published: products, and what no stage of that level consumes."""
+        consumed = {dataset.name for stage in self.at(level) for dataset in stage.needs}
+        return tuple(stage for stage in self.at(level) if _is_product(stage) or stage.gives.name not in consumed)
+
+    def towards(self, wanted: Collection[str], given: Collection[str] = ()) -> tuple[Stage, ...]:
+        """Stages that have to run for some datasets, in order, where others are there already."""
+        needed, chosen = set(wanted), []
+        for stage in reversed(self.stages):
+            if stage.gives.name in needed - set(given):
+                chosen.append(stage)
+                needed |= {dataset.name for dataset in (*stage.needs, *stage.optional)}
+        return tuple(reversed(chosen))
+
+
+def resolve(pipeline: Sequence[Stage], present: Collection[str], levels: Collection[str] = LEVELS) -> Graph:
+    """Sort a pipeline by what its stages need and give.
+
+    Parameters
+    ----------
+    pipeline
+        Stages in any order.
+    present
+        Names of the planes that the exposure brings; and of the datasets that are there already.
+    levels
+        Stages of other levels are left out, and are no reason for anything.
+
+    Raises
+    ------
+    Misconfigured
+        A stage needs what nothing could ever give, or reads synthetic rows; two give the same, or wait for each other.
+    """
+    producers = _producers(pipeline)
+    ordered = _sorted(pipeline, producers)
+    available, runs, not_run = set(present), [], dict[str, str]()
+    for stage in ordered:
+        if stage.per not in levels:
+            continue
+        missing = sorted(dataset.name for dataset in stage.needs if dataset.name not in available)
+        if missing:
+            not_run[stage.name] = "; ".join(_why(name, producers) for name in missing)
+        else:
+            runs.append(stage)
+            available.add(stage.gives.name)
+    return Graph(tuple(runs), not_run)
+
+
+def _why(name: str, producers: Mapping[str, Stage]) -> str:
+    if name in producers:
+        return f"no {name}: stage {producers[name].name} did not run"
+    return f"no {name} in the input"
+
+
+def _producers(pipeline: Sequence[Stage]) -> dict[str, Stage]:
+    producers: dict[str, Stage] = {}
+    for stage in pipeline:
+        name = stage.gives.name
+        if name in producers or name in PLANES:
+            other = f"stage {producers[name].name!r}" if name in producers else "the input"
+            raise Misconfigured(
+                "two_producers", f"stage {stage.name!r}", f"gives {name!r}, as {other} does.", "keep one of them."
+            )
+        producers[name] = stage
+    _refuse_synthetic(pipeline)
+    for stage in pipeline:
+        for dataset in stage.needs:
+            producer = producers.get(dataset.name)
+            if producer is None and dataset.name not in PLANES:
+                raise Misconfigured(
+                    "no_producer",
+                    f"stage {stage.name!r}",
+                    f"needs {dataset.name!r}, which no stage of the pipeline and no input gives.",
+                    "add the stage that gives it to the pipeline.",
+                )
+            if producer is not None and LEVELS.index(producer.per) > LEVELS.index(stage.per):
+                raise Misconfigured(
+                    "level",
+                    f"stage {stage.name!r}",
+                    f"works per {stage.per} but needs {dataset.name!r}, which is made per {producer.per}.",
+                    f"make it work per {producer.per}.",
+                )
+    return producers
+
+
+def _refuse_synthetic(pipeline: Sequence[Stage]) -> None:
+    """Refuse a stage that reads what we put in ourselves: from there it could get into what we report."""
+    for stage in pipeline:
+        for dataset in (*stage.needs, *stage.optional):
+            if isinstance(dataset, TableOf) and dataset.synthetic:
+                raise Misconfigured(
+                    "synthetic_input",
+                    f"stage {stage.name!r}",
+                    f"reads {dataset.name!r}, whose rows are synthetic.",
+                    "let it read 'dia_source'; synthetic rows are for the evaluation alone.",
+                )
+
+
+def _is_product(stage: Stage) -> bool:
+    return isinstance(stage.gives, TableOf) and stage.gives.product
+
+
+def _sorted(pipeline: Sequence[Stage], producers: Mapping[str, Stage]) -> list[Stage]:
+    """Stable: of the stages that could come next, the first of the pipeline does."""
+    ordered: list[Stage] = []
+    waiting = list(pipeline)
+    while waiting:
+        open_names = {stage.gives.name for stage in waiting}
+        ready = next(
+            (stage for stage in waiting if not open_names & {d.name for d in (*stage.needs, *stage.optional)}), None
+        )
+        if ready is None:
+            raise Misconfigured(
+                "cycle",
+                "pipeline",
+                f"stages {sorted(stage.name for stage in waiting)} wait for each other's results.",
+                "make one of them need something else.",
+            )
+        waiting.remove(ready)
+        ordered.append(ready)
+    return ordered
+
+
+def declared_tables() -> dict[str, TableOf]:
+    """Return the declared form of each table that is published, by its name."""
+    published = (*(stage.gives for stage in PIPELINE), FORCED_SOURCE)
+    return {dataset.name: dataset for dataset in published if isinstance(dataset, TableOf)}

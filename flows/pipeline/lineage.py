@@ -1,0 +1,189 @@
+"""What each result of an exposure is made from, as digests, and which published files are out of date."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from flows.inputs.source import Source, name_of
+from flows.pipeline.graph import OF_EXPOSURE, PLANES, Graph, resolve
+from flows.storage.digest import digest, file_digest, folder_digest, stage_digest
+from schemas.ledger import DatasetRecord, ExposureRecord
+from schemas.settings import Settings
+from schemas.stage import Stage
+from stages import PIPELINE
+
+INGEST_VERSION = "1"
+"""Changes whenever the same file would be stored as other pixels or other metadata."""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Digests of one exposure's results.
+
+    Attributes
+    ----------
+    tiles
+        Of the stored pixels and their metadata.
+    datasets
+        Of each stage's dataset.
+    final
+        Of everything that is published: it changes if, and only if, the exposure must be done again.
+    """
+
+    tiles: str
+    datasets: Mapping[str, str]
+    final: str
+
+
+def trace(
+    source: Source, sha256: str, pipeline: Sequence[Stage], models: Mapping[str, str], settings: Settings
+) -> Lineage:
+    """Chain the digests from an exposure's file to what is published.
+
+    Parameters
+    ----------
+    source, sha256
+        The exposure, and the SHA-256 of the bytes of its files.
+    pipeline
+        All stages, also those that will have nothing to work on: what a file brings is a matter of its bytes.
+    models
+        SHA-256 of the weights, by the names that the stages use.
+    settings
+        Of the run; a stage depends on the section of its own name.
+    """
+    graph = resolve(pipeline, PLANES, OF_EXPOSURE)
+    tiles = digest("ingest", INGEST_VERSION, sha256, _reading(source, settings), settings.tiles)
+    made = dict.fromkeys(PLANES, tiles)
+    for stage in graph.stages:
+        inputs = [made[dataset.name] for dataset in (*stage.needs, *stage.optional) if dataset.name in made]
+        weights = [models[name] for name in stage.weights]
+        made[stage.gives.name] = stage_digest(inputs, stage, weights, getattr(settings, stage.name, None))
+    datasets = {stage.gives.name: made[stage.gives.name] for stage in graph.stages}
+    return Lineage(tiles, datasets, _final(graph, datasets))
+
+
+def verdict_digest(final: str, settings: Settings) -> str:
+    """Digest of the verdict that an exposure cannot be used: it also depends on the flood guard."""
+    return digest("quarantined", final, {"max_detections": settings.execution.max_detections})
+
+
+def memo_name(source: Source, settings: Settings) -> str:
+    """Name under which the ledger remembers what a source held, as read with these settings."""
+    files = [list(sibling) for sibling in source.siblings]
+    return f"{name_of(source)} {digest(_reading(source, settings), {'siblings': files})[:16]}"
+
+
+def _reading(source: Source, settings: Settings) -> str:
+    """Digest of what decides how a file is read, beside its bytes."""
+    planes = sorted(plane for plane, _ in source.siblings)  # not where they are: a night may move
+    return digest({"fits": settings.fits, "index": source.index, "overrides": list(source.overrides), "planes": planes})
+
+
+def _final(graph: Graph, datasets: Mapping[str, str]) -> str:
+    published = [datasets[stage.gives.name] for stage in graph.results("exposure")]
+    return published[0] if len(published) == 1 else digest(*published)
+
+
+def is_whole(path: Path, sha256: str) -> bool:
+    """Tell whether a file, or a folder of files, is there with the bytes that were published."""
+    try:
+        return (folder_digest(path) if path.suffix == ".zarr" else file_digest(path)) == sha256
+    except OSError:
+        return False
+
+
+def up_to_date(record: ExposureRecord | None, lineage: Lineage, out: Path) -> dict[str, DatasetRecord]:
+    """Give the published files that were made from the same, and are whole.
+
+    Parameters
+    ----------
+    record
+        What the ledger holds of the exposure.
+    lineage
+        Digests of what is to come of it.
+    out
+        Output folder.
+    """
+    published = record.datasets.items() if record is not None else ()
+    return {
+        name: entry
+        for name, entry in published
+        if entry.digest == lineage.datasets.get(name) and is_whole(out / entry.path, entry.sha256)
+    }
+
+
+def remaining(planes: Collection[str], kept: Collection[str]) -> Graph:
+    """Give the stages that have to run for what is published of an exposure.
+
+    Parameters
+    ----------
+    planes
+        Names of those that it brings.
+    kept
+        Published datasets that are up to date.
+    """
+    graph = resolve(PIPELINE, planes, OF_EXPOSURE)
+    wanted = [stage.gives.name for stage in graph.results("exposure") if stage.gives.name not in kept]
+    return Graph(graph.towards(wanted, kept), graph.not_run)
+
+
+@dataclass(frozen=True)
+class Stale:
+    """Why an exposure is to be done: a code for machines, a text for people."""
+
+    code: Literal["new", "failed", "input", "outdated", "damaged"]
+    text: str
+
+
+NEW = Stale("new", "not in the ledger yet")
+"""Of an exposure that was never done."""
+
+
+def outdated(
+    source: Source,
+    sha256: str | None,
+    record: ExposureRecord | None,
+    pipeline: Sequence[Stage],
+    models: Mapping[str, str],
+    settings: Settings,
+) -> Stale | None:
+    """Compare an exposure with its record by digests alone: no published file is looked at.
+
+    Parameters
+    ----------
+    source, sha256
+        The exposure; None if the bytes of its files are not known to be those of the last run.
+    record
+        What the ledger holds of it.
+    pipeline, models, settings
+        What it would be done with: stages, digests of the models, settings.
+
+    Returns
+    -------
+    Redo or None
+        None if what the record says is what would be made now.
+    """
+    if record is None:
+        return NEW
+    if record.status == "failed":
+        return Stale("failed", f"given up on before: {record.reason}")
+    if sha256 is None or record.source_sha256 != sha256:
+        return Stale("input", "its files have other bytes than those that were searched")
+    lineage = trace(source, sha256, pipeline, models, settings)
+    if record.status != "done":
+        if record.digest == verdict_digest(lineage.final, settings):
+            return None
+        return Stale("outdated", "put in quarantine with other settings, models or stages")
+    if record.digest == lineage.final:
+        return None
+    stale = [name for name, entry in record.datasets.items() if entry.digest != lineage.datasets.get(name)]
+    return Stale("outdated", f"settings, models or stages changed: {', '.join(stale) or 'all'} to be made again")
+
+
+def damaged(record: ExposureRecord, out: Path) -> Stale | None:
+    """Compare the published files of an exposure with its record; None if all are there and whole."""
+    if record.status != "done":
+        return None
+    broken = [entry.path for entry in record.datasets.values() if not is_whole(out / entry.path, entry.sha256)]
+    return Stale("damaged", f"missing or changed since it was published: {', '.join(broken)}") if broken else None

@@ -1,0 +1,105 @@
+"""What a run has to do for whole nights: decided from the ledger, before anything is started."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.inputs.dust_map import dust_digest
+from flows.pipeline.graph import Graph, resolve
+from flows.pipeline.lineage import is_whole
+from flows.pipeline.models import model_digests
+from flows.storage.digest import digest, stage_digest
+from flows.storage.ledger import Ledger
+from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord
+from schemas.settings import Settings
+from schemas.stage import Stage
+
+
+@dataclass(frozen=True)
+class NightWork:
+    """What there is to be made of a night.
+
+    Attributes
+    ----------
+    night, records
+        Which, and what the ledger holds of its published exposures, by visit and detector.
+    graph
+        Its stages in order, and why the others do not run.
+    digests
+        Of the datasets that those make.
+    record
+        What the ledger holds of the night.
+    kept
+        Published datasets of the night that are up to date.
+    """
+
+    night: str
+    records: tuple[ExposureRecord, ...]
+    graph: Graph
+    digests: Mapping[str, str]
+    record: NightRecord | None
+    kept: Mapping[str, DatasetRecord]
+
+    @property
+    def idle(self) -> dict[str, str]:
+        """Datasets that an earlier run found to have nothing to be made of, and why."""
+        known = self.record.idle.items() if self.record is not None else ()
+        return {name: reason for name, (digest, reason) in known if self.digests.get(name) == digest}
+
+    @property
+    def not_run(self) -> dict[str, str]:
+        """Stage -> why it has nothing to work on."""
+        idle = self.idle
+        reasons = {stage.name: idle[stage.gives.name] for stage in self.graph.stages if stage.gives.name in idle}
+        return {**self.graph.not_run, **reasons}
+
+    @property
+    def outdated(self) -> bool:
+        """Whether something has to be made, or taken back."""
+        published = self.record.datasets.keys() if self.record is not None else set()
+        return self.digests.keys() != self.kept.keys() | self.idle.keys() or published != self.kept.keys()
+
+
+def plan_nights(
+    nights: Iterable[str], out: Path, settings: Settings, pipeline: Sequence[Stage]
+) -> tuple[NightWork, ...]:
+    """Compare what is published of nights with what their exposures give now.
+
+    All published exposures of a night count, whether this run was given them or not.
+
+    Raises
+    ------
+    Misconfigured
+        A model or the ledger cannot be used.
+    """
+    models = model_digests(pipeline, settings)
+    return tuple(_plan(night, out, settings, pipeline, models) for night in sorted(nights))
+
+
+def _plan(night: str, out: Path, settings: Settings, pipeline: Sequence[Stage], models: Mapping[str, str]) -> NightWork:
+    ledger = Ledger(out)
+    records = tuple(record for record in ledger.records(night) if record.status == "done")
+    made = _inputs(records)
+    graph = resolve(pipeline, made, ("night",))
+    for stage in graph.stages:
+        read = [made[dataset.name] for dataset in (*stage.needs, *stage.optional) if dataset.name in made]
+        weights = [*(models[name] for name in stage.weights), *dust_digest(stage, settings)]
+        made[stage.gives.name] = stage_digest(read, stage, weights, getattr(settings, stage.name, None))
+    digests = {stage.gives.name: made[stage.gives.name] for stage in graph.stages}
+    record = ledger.night(night)
+    published = record.datasets if record is not None else {}
+    kept = {
+        name: entry
+        for name, entry in published.items()
+        if entry.digest == digests.get(name) and is_whole(out / entry.path, entry.sha256)
+    }
+    return NightWork(night, records, graph, digests, record, kept)
+
+
+def _inputs(records: Sequence[ExposureRecord]) -> dict[str, str]:
+    """Digest of each dataset of the exposures, over those that have it."""
+    names = sorted({name for record in records for name in record.datasets})
+    return {
+        name: digest({record.name: record.datasets[name].digest for record in records if name in record.datasets})
+        for name in names
+    }

@@ -1,0 +1,87 @@
+"""Taking back what was published of an exposure that its file does not hold any more."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from flows.storage.atomic import remove, writing
+from flows.storage.ledger import Ledger
+from schemas.exposure import ExposureKey
+from schemas.ledger import ExposureRecord
+
+Name = tuple[str, int, int]
+"""Night, visit and detector: what tells an exposure from the others."""
+
+
+def name_tuple(key: ExposureKey) -> Name:
+    """Give what tells an exposure from the others."""
+    return key.night, key.visit, key.detector
+
+
+class SourceIndex:
+    """Which exposures the ledger has from which source.
+
+    All records are read once, and little is kept of them: a stream asks every few seconds.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._of: dict[str, set[Name]] = {}
+        for record in ledger.records():
+            self.add(record.source_uri, record.key)
+
+    def add(self, source_uri: str, key: ExposureKey) -> None:
+        """Take in an exposure that was recorded since."""
+        self._of.setdefault(source_uri, set()).add(name_tuple(key))
+
+    def records(self, source_uri: str) -> list[ExposureRecord]:
+        """Give the records that are from a source now, by night, visit and detector."""
+        keys = [
+            ExposureKey(night=night, visit=visit, detector=detector)
+            for night, visit, detector in sorted(self._of.get(source_uri, ()))
+        ]
+        found = [self._ledger.get(key) for key in keys]
+        return [record for record in found if record is not None and record.source_uri == source_uri]
+
+
+class Superseded:
+    """Finds records whose source is now another exposure, or none.
+
+    Parameters
+    ----------
+    index
+        Of the ledger.
+    claimed
+        Exposures that another source stands for, whatever becomes of the source in their record.
+    """
+
+    def __init__(self, index: SourceIndex, claimed: Collection[Name]) -> None:
+        self._index, self._claimed = index, claimed
+
+    def by(self, source_uri: str, key: ExposureKey | None) -> tuple[ExposureRecord, ...]:
+        """Give the records that came from a source, other than that of the exposure which it holds now."""
+        left_out = {*self._claimed, *(() if key is None else (name_tuple(key),))}
+        return tuple(one for one in self._index.records(source_uri) if name_tuple(one) not in left_out)
+
+
+def unpublish(record: ExposureRecord, out: Path) -> None:
+    """Remove an exposure's catalogues and tiles, and its record last, so that a kill in between leaves it to be found.
+
+    Nothing is removed if the ledger by now has the exposure from another source.
+
+    Raises
+    ------
+    Retryable, Misconfigured
+        As in `flows.storage.atomic.write_file`.
+    """
+    # Imported here: a rerun with nothing to withdraw should not pay for it.
+    from flows.storage.layout import tile_path
+
+    ledger = Ledger(out)
+    now = ledger.get(record.key)
+    if now is None or now.source_uri != record.source_uri:
+        return
+    with writing(ledger.path(record.key)):
+        for dataset in now.datasets.values():
+            remove(out / dataset.path)
+        remove(tile_path(out, record.key))
+        ledger.remove(record.key)

@@ -1,0 +1,139 @@
+"""Weights of models, found by name, folder or URL and checked against their cards."""
+
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+from pydantic import ValidationError
+
+from flows.runtime.settings import choice
+from schemas.errors import Misconfigured
+from schemas.model_card import ModelCard
+
+CLASS_MODELS = ("superclass", "star_subclass")
+"""Models of catalogue rows (`kernels.objects.class_model`)."""
+
+
+def _shipped() -> Path:
+    # Found, not imported: a rerun with nothing to do reads cards, and should not pay for importing the stages.
+    spec = importlib.util.find_spec("stages")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return Path(spec.submodule_search_locations[0]) / "weights"
+
+
+def read_card(stage: str, name: str) -> ModelCard:
+    """Read the card of a model.
+
+    Parameters
+    ----------
+    stage
+        Name of the model in `Stage.weights`.
+    name
+        Shipped name, a folder, or an fsspec URL of a folder; holds ``<stage>.json`` or, if shipped, ``<name>.json``.
+
+    Raises
+    ------
+    Misconfigured
+        There is no such card, or it cannot be read.
+    """
+    location = _location(stage, name) + ".json"
+    try:
+        with fsspec.open(location, "rb") as file:
+            card = ModelCard.model_validate_json(file.read())
+    except FileNotFoundError as error:
+        raise Misconfigured(
+            "missing_model",
+            location,
+            f"there is no model {name!r} for stage {stage!r}.",
+            f"name a folder, or {choice(name, sorted(path.stem for path in (_shipped() / stage).glob('*.json')))}",
+        ) from error
+    except ValidationError as error:
+        raise Misconfigured(
+            "bad_card", location, f"is not a model card: {error.errors()[0]['loc']}.", "train the model anew."
+        ) from error
+    if card.stage != stage:
+        raise Misconfigured(
+            "wrong_model", location, f"is a model for stage {card.stage!r}, not {stage!r}.", "name another model."
+        )
+    return card
+
+
+def read_weights(stage: str, name: str) -> tuple[ModelCard, dict[str, np.ndarray[Any, Any]]]:
+    """Read a model's card and arrays.
+
+    Raises
+    ------
+    Misconfigured
+        A file is missing, or the weights are not those that the card describes.
+    """
+    card = read_card(stage, name)
+    location = _location(stage, name) + ".safetensors"
+    try:
+        with fsspec.open(location, "rb") as file:
+            data = file.read()
+    except FileNotFoundError as error:
+        raise Misconfigured(
+            "missing_model", location, "the weights of this model are missing.", "put them beside their card."
+        ) from error
+    if (found := hashlib.sha256(data).hexdigest()) != card.sha256:
+        raise Misconfigured(
+            "model_mismatch",
+            location,
+            f"sha256 is {found[:16]}..., but its card says {card.sha256[:16]}....",
+            "restore the weights that belong to the card, or train the model anew.",
+        )
+    import safetensors.numpy
+
+    return card, safetensors.numpy.load(data)
+
+
+def read_screen_card(name: str) -> ModelCard:
+    """Read the card of the screen in front of a search's network; it lies where the network does.
+
+    Parameters
+    ----------
+    name
+        Of the network, as for `read_card`.
+
+    Raises
+    ------
+    Misconfigured
+        There is no screen for this network, or it was made for other weights.
+    """
+    location, network = _location("screen", name), read_card("detect", name)
+    remedy = f"make one: nightstride train screen --model {name} --out FOLDER, or set detect.screen = false."
+    try:
+        card = read_card("screen", name)
+    except Misconfigured as error:
+        if error.code != "missing_model":
+            raise
+        raise Misconfigured("missing_screen", error.where, f"there is no screen for {name!r}.", remedy) from error
+    if card.input.get("detect_sha256") != network.sha256 or "threshold" not in card.input:
+        raise Misconfigured("other_screen", f"{location}.json", "belongs to other weights of the search.", remedy)
+    return card
+
+
+def write_model(
+    folder: Path, arrays: dict[str, np.ndarray[Any, Any]], card: dict[str, Any], name: str | None = None
+) -> ModelCard:
+    """Write ``<name>.safetensors`` and ``<name>.json`` (default: the stage's name); the card gets their digest."""
+    import safetensors.numpy
+
+    data = safetensors.numpy.save({key: np.ascontiguousarray(value) for key, value in sorted(arrays.items())})
+    made = ModelCard.model_validate(card | {"sha256": hashlib.sha256(data).hexdigest()})
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = name or made.stage
+    (folder / f"{stem}.safetensors").write_bytes(data)
+    (folder / f"{stem}.json").write_text(json.dumps(made.model_dump(mode="json"), indent=2, sort_keys=True) + "\n")
+    return made
+
+
+def _location(stage: str, name: str) -> str:
+    if (_shipped() / stage / f"{name}.json").exists() or ("/" not in name and not Path(name).exists()):
+        return str(_shipped() / stage / name)
+    return f"{name.rstrip('/')}/{stage}"

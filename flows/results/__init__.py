@@ -1,0 +1,1 @@
+"""What can be seen, checked and taken from an output folder."""

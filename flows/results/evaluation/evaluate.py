@@ -1,0 +1,178 @@
+"""Detections against the truth: who was found, what was false, how well it was measured."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.results.evaluation.truth_table import Truth
+from kernels.statistics.matching import match_detections
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a search reports on one image.
+
+    Attributes
+    ----------
+    x, y
+        Centres, 0-based px.
+    score
+        Higher is surer.
+    snr, length, angle
+        Measured; NaN where the search does not say. Length px, angle deg from +x towards +y.
+    """
+
+    x: Floats
+    y: Floats
+    score: Floats
+    snr: Floats
+    length: Floats
+    angle: Floats
+
+    @classmethod
+    def of(cls, x: Floats, y: Floats, score: Floats) -> "Detections":
+        """Make the detections of a search that gives no more than place and score."""
+        unknown = np.full(len(x), np.nan)
+        return cls(x, y, score, unknown, unknown, unknown)
+
+
+@dataclass(frozen=True)
+class Image:
+    """One searched image.
+
+    Attributes
+    ----------
+    detections, truth
+        What was reported, and what is there.
+    oracle_snr
+        What the filter that knows the truth measures at each row of ``truth``; NaN where it is not known.
+    oracle_area_px
+        Usable area of the image; NaN where it is not known.
+    """
+
+    detections: Detections
+    truth: Truth
+    oracle_snr: Floats | None = None
+    oracle_area_px: float = np.nan
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The streaks that count, and the false detections, of a set of images.
+
+    Attributes
+    ----------
+    images
+        Number of images searched.
+    snr, length
+        True values of each streak that counts, px.
+    score
+        Of the detection that found it; minus infinity if none did.
+    dx, dy, length_error, angle_error
+        Measured less true, px and deg (-90 to 90); NaN where it was not found or not measured.
+    oracle_snr, oracle_area_px
+        See `Image`; the area is the mean per image.
+    false_score, false_snr
+        Of each false detection.
+    uncounted
+        Detections on something that is there but does not count.
+    """
+
+    images: int
+    snr: Floats
+    length: Floats
+    score: Floats
+    dx: Floats
+    dy: Floats
+    length_error: Floats
+    angle_error: Floats
+    oracle_snr: Floats
+    oracle_area_px: float
+    false_score: Floats
+    false_snr: Floats
+    uncounted: int
+
+    @cached_property
+    def found(self) -> Bools:
+        """Whether each streak was found."""
+        return self.score > -np.inf
+
+    @property
+    def false_per_image(self) -> float:
+        """False detections per image."""
+        return len(self.false_score) / self.images if self.images else 0.0
+
+    @property
+    def purity(self) -> float | None:
+        """Share of streaks among the detections that count; None if there are none."""
+        found = int(self.found.sum())
+        return found / (found + len(self.false_score)) if found + len(self.false_score) else None
+
+
+def evaluate(images: Iterable[Image]) -> Evaluation:
+    """Match the detections of each image to its truth, and gather the outcome.
+
+    Parameters
+    ----------
+    images
+        Every image searched, those without detections or without truth too.
+    """
+    outcomes = [_outcome(image) for image in images]
+
+    def gathered(name: str) -> Floats:
+        return np.concatenate([np.asarray(outcome[name], float) for outcome in outcomes]) if outcomes else np.empty(0)
+
+    columns = ("snr", "length", "score", "dx", "dy", "length_error", "angle_error", "oracle_snr")
+    area = np.array([outcome["area"] for outcome in outcomes], float)
+    return Evaluation(
+        images=len(outcomes),
+        oracle_area_px=float(np.mean(area)) if len(area) else np.nan,
+        false_score=gathered("false_score"),
+        false_snr=gathered("false_snr"),
+        uncounted=int(gathered("uncounted").sum()),
+        **{name: gathered(name) for name in columns},
+    )
+
+
+def _outcome(image: Image) -> dict[str, Floats | float]:
+    detections, truth = image.detections, image.truth
+    targets = truth.targets
+    matches = match_detections(detections.x, detections.y, detections.score, targets)
+    finder = np.full(len(truth), -1)
+    matched = np.flatnonzero(matches.target >= 0)
+    finder[matches.target[matched]] = matched
+    finder = finder[targets.counted]
+    streaks = truth.take(targets.counted)
+    oracle = np.full(len(truth), np.nan) if image.oracle_snr is None else image.oracle_snr
+    unmatched = (matches.target < 0) & ~matches.false
+    return {
+        "snr": streaks.snr,
+        "length": streaks.length,
+        "score": _of_finder(detections.score, finder, -np.inf),
+        "dx": _of_finder(detections.x, finder) - streaks.x,
+        "dy": _of_finder(detections.y, finder) - streaks.y,
+        "length_error": _of_finder(detections.length, finder) - streaks.length,
+        "angle_error": wrapped(_of_finder(detections.angle, finder) - streaks.angle),
+        "oracle_snr": oracle[targets.counted],
+        "area": image.oracle_area_px,
+        "false_score": detections.score[matches.false],
+        "false_snr": detections.snr[matches.false],
+        "uncounted": np.array([unmatched.sum()], float),
+    }
+
+
+def _of_finder(values: Floats, finder: NDArray[np.int64], missing: float = np.nan) -> Floats:
+    found = np.full(len(finder), missing)
+    found[finder >= 0] = values[finder[finder >= 0]]
+    return found
+
+
+def wrapped(angle: Floats) -> Floats:
+    """Give the same direction modulo 180 in [-90, 90), deg."""
+    return (angle + 90) % 180 - 90

@@ -1,0 +1,117 @@
+"""The published catalogues of a night beside its truth and its pixels."""
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from flows.results.evaluation.evaluate import Detections, Image
+from flows.results.evaluation.truth_table import Truth
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.ledger import Ledger
+from flows.storage.zarr_tiles import TileStore
+from kernels.psf.gaussian_mixture import GaussianMixture, moffat_mixture
+from kernels.trails.matched_filter import oracle_snr
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput, Misconfigured
+from schemas.exposure import ExposureInfo, ExposureKey
+from schemas.pixels import UNUSABLE
+
+_PIXEL_VARIANCE = 1 / 12
+_REACH_FWHM = 5.0
+"""Half of a cutout beyond the ends of the trail, in FWHM."""
+
+
+def searched_exposures(out: Path) -> tuple[ExposureKey, ...]:
+    """Give the exposures of OUT that were searched, whatever was found on them.
+
+    Raises
+    ------
+    Misconfigured
+        There is none.
+    """
+    keys = tuple(record.key for record in Ledger(out).records() if record.status == "done")
+    if not keys:
+        raise Misconfigured(
+            "nothing_searched",
+            str(out),
+            "has no exposure that was searched.",
+            "give the --out folder of a `nightstride run` that has finished.",
+        )
+    return keys
+
+
+def read_image(out: Path, key: ExposureKey, truth: Truth) -> Image:
+    """Give one exposure with its detections, its truth, and what the oracle measures on its pixels.
+
+    Raises
+    ------
+    BadInput
+        Its catalogue cannot be read.
+    """
+    here = truth.on(key.visit, key.detector)
+    detections = detections_of(CatalogStore(out).read(DIA_SOURCE, key))
+    try:
+        store = TileStore.open(out / "tiles" / key.night / f"{key.name}.zarr")
+    except BadInput:  # tiles are pruned before catalogues are
+        return Image(detections, here)
+    area = store.info.shape[0] * store.info.shape[1] * (1 - store.info.masked_fraction)
+    return Image(detections, here, np.array(list(_oracle(store, here)), float), area)
+
+
+def detections_of(table: pa.Table) -> Detections:
+    """Give the columns of `dia_source` that the evaluation looks at."""
+    names = ("x", "y", "reliability", "snr", "trailLengthPx", "trailAnglePx")
+    return Detections(*(table[name].to_numpy().astype(np.float64) for name in names))
+
+
+def _oracle(store: TileStore, truth: Truth) -> Iterator[float]:
+    correlation = np.array(store.info.noise_correlation, float)
+    for i in range(len(truth)):
+        if truth.kind[i] != "streak":
+            yield np.nan
+            continue
+        psf = _psf(store.info, truth.fwhm[i], truth.beta[i])
+        pixels, usable, place = _cutout(store, truth.x[i], truth.y[i], truth.length[i])
+        yield oracle_snr(pixels, usable, place, truth.length[i], truth.angle[i], psf, store.info.noise, correlation)
+
+
+def _psf(info: ExposureInfo, fwhm: float, beta: float) -> GaussianMixture:
+    """PSF of the truth; of the exposure where the truth does not tell."""
+    if not np.isfinite(fwhm):
+        return moffat_mixture(info.psf.fwhm_px, info.psf.beta)
+    weights, sigmas = moffat_mixture(fwhm, beta if np.isfinite(beta) else info.psf.beta)
+    # The width in the truth is that in the image: it has the pixels in it already.
+    return GaussianMixture(weights, np.sqrt(np.square(sigmas) - _PIXEL_VARIANCE))
+
+
+def _cutout(
+    store: TileStore, x: float, y: float, length: float
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], tuple[float, float]]:
+    """Pixels less background around a streak, which of them are usable, and its place among them."""
+    (ny, nx), half = store.info.shape, int(np.ceil(length / 2 + _REACH_FWHM * store.info.psf.fwhm_px)) + 1
+    column, row = round(float(np.clip(x, 0, nx - 1))), round(float(np.clip(y, 0, ny - 1)))
+    box = (max(row - half, 0), max(column - half, 0), min(row + half + 1, ny), min(column + half + 1, nx))
+    pixels = store.read("difference", *box).astype(np.float64) - store.info.background
+    usable = np.isfinite(pixels) & ((store.read("mask", *box) & UNUSABLE) == 0)
+    return pixels, usable, (x - box[1], y - box[0])
+
+
+def require_common(truth: Truth, keys: Collection[ExposureKey], out: Path) -> None:
+    """Refuse a truth table that says nothing about any image that was searched.
+
+    Raises
+    ------
+    Misconfigured
+        Truth and night have no image in common.
+    """
+    if truth.images and truth.images.isdisjoint({(key.visit, key.detector) for key in keys}):
+        visit, detector = min(truth.images)
+        raise Misconfigured(
+            "other_truth",
+            "--truth",
+            f"holds none of the {len(keys)} images of {out}; its first is visit {visit}, detector {detector}.",
+            "give the truth of this night.",
+        )

@@ -1,0 +1,142 @@
+"""How good the shipped models of spectral classes are on a table of the archive."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from flows.inputs.archive_table import read_archive
+from flows.pipeline.models import load_model
+from kernels.objects.class_model import ClassModel
+from kernels.statistics.class_scores import calibration_error, class_scores, macro_area, rounded
+from schemas.archive_columns import BANDS
+from schemas.classes import SUPERCLASSES, map_labels, superclass
+from schemas.errors import BadInput
+
+_GALAXY_FROM = 0.0033
+"""Redshift of 1,000 km/s: no star of the Galaxy is as fast."""
+
+_QUASAR_FROM = 0.4
+"""Redshift beyond which the baseline of cuts calls everything a quasar."""
+
+
+def evaluate_spectral(path: Path, models: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Score the models of the superclass on a labelled table.
+
+    Parameters
+    ----------
+    path
+        SkyServer columns u, g, r, i, z, class, and redshift where there is one.
+    models
+        Shipped names or folders, by what they look at: ``redshift`` and ``photometry``.
+
+    Returns
+    -------
+    dict
+        ``n``, ``accuracy``, ``accuracy_interval``, ``auc`` (mean of each class against the rest), ``macro_f1``,
+        ``confusion`` (true class, given class; in the order of ``classes``) and more of the model with redshift, or of
+        the other if there is no redshift; the same of each under ``models``, and of each one's simplest rivals under
+        its ``baselines``. ``trained_on`` names the models that four fifths of this very file made: their figures are
+        then no test.
+
+    Raises
+    ------
+    BadInput
+        The table cannot be used, or no row has one of the three classes.
+    """
+    names = {"redshift": "redshift", "photometry": "photometry"} | dict(models or {})
+    table = read_archive(path, (*BANDS, "class"), ("redshift", "objid"))
+    mapped = map_labels(table.words["class"], superclass, SUPERCLASSES)
+    known = mapped.code >= 0
+    if not known.any():
+        problem = f"no row has a class of {list(SUPERCLASSES)}; labels are {list(mapped.unknown)[:5]}."
+        raise BadInput("no_labels", str(path), problem, "give the column `class` of the archive.")
+    columns = {name: values[known] for name, values in table.numbers.items()}
+    code = mapped.code[known].astype(np.int64)
+    loaded: dict[str, ClassModel] = {what: load_model("superclass", name) for what, name in names.items()}
+    found = {}
+    if "redshift" in columns and np.isfinite(columns["redshift"]).any():
+        found["redshift"] = _figures(loaded["redshift"], columns, code, redshift=True)
+    found["photometry"] = _figures(loaded["photometry"], columns, code, redshift=False)
+    first = next(iter(found.values()))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {
+        **first,
+        "classes": list(SUPERCLASSES),
+        "rows": table.rows,
+        "duplicates": table.duplicates,
+        "labels_without_class": dict(list(mapped.unknown.items())[:20]),
+        "trained_on": sorted(w for w, one in loaded.items() if one.card.training["data_sha256"] == digest),
+        "models": found,
+    }
+
+
+def _figures(
+    model: ClassModel, columns: Mapping[str, NDArray[np.float32]], code: NDArray[np.int64], *, redshift: bool
+) -> dict[str, Any]:
+    """Score a model and its rivals on the rows it can say something of."""
+    probability, outlier = model(columns)
+    judged = np.isfinite(probability[:, 0])
+    if redshift:
+        judged &= np.isfinite(columns["redshift"])
+    true, inside = code[judged], outlier[judged] <= 1
+    rivals = {"nearest_colour": model.by_nearest_colour(columns), "majority": _majority(model, len(code))}
+    if redshift:
+        rivals["redshift_cuts"] = redshift_cuts(columns["redshift"])
+    best = probability[judged].argmax(1)
+    return {
+        **_scored(true, probability[judged]),
+        "model": f"superclass/{model.version}",
+        "unjudged": int((~judged).sum()),
+        "unknown": int((~inside).sum()),
+        "accuracy_within_training": round(float((best == true)[inside].mean()), 4) if inside.any() else None,
+        "calibration_error": round(calibration_error(true, probability[judged]), 4) if len(true) else None,
+        "baselines": {name: _scored(true, values[judged]) for name, values in rivals.items()},
+    }
+
+
+def _scored(true: NDArray[np.int64], probability: NDArray[np.floating]) -> dict[str, Any]:
+    if not len(true):
+        return {"n": 0}
+    area = macro_area(true, probability)
+    scores = rounded(class_scores(true, probability.argmax(1), probability.shape[1]))
+    return scores | {"auc": None if area is None else round(area, 5)}
+
+
+def redshift_cuts(redshift: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Give star below 1,000 km/s, galaxy up to redshift 0.4, quasar beyond, as (n, 3) scores of 0 and 1."""
+    with np.errstate(invalid="ignore"):
+        place = np.where(redshift < _GALAXY_FROM, 0, np.where(redshift < _QUASAR_FROM, 1, 2))
+    return np.eye(3)[place]
+
+
+def _majority(model: ClassModel, rows: int) -> NDArray[np.float64]:
+    count = np.array([model.card.training["rows_per_class"][name] for name in SUPERCLASSES], float)
+    return np.tile(count / count.sum(), (rows, 1))
+
+
+def spectral_table(figures: Mapping[str, Any]) -> Table:
+    """Give a row per model and per rival of `flows.results.evaluation.spectral.evaluate_spectral`."""
+    table = Table(title=f"{figures['n']} rows: {', '.join(figures['classes'])}")
+    for name in ("model", "n", "accuracy", "95 %", "macro F1", "AUC"):
+        table.add_column(name)
+    for what, one in figures["models"].items():
+        _row(table, what, one)
+        for rival, scores in one["baselines"].items():
+            _row(table, f"  {rival}", scores)
+    return table
+
+
+def _row(table: Table, name: str, scores: Mapping[str, Any]) -> None:
+    if not scores["n"]:
+        table.add_row(name, "0")
+        return
+    low, high = scores["accuracy_interval"]
+    area = "" if scores["auc"] is None else f"{scores['auc']:.4f}"
+    table.add_row(
+        name, str(scores["n"]), f"{scores['accuracy']:.4f}", f"{low:.4f}-{high:.4f}", f"{scores['macro_f1']:.4f}", area
+    )

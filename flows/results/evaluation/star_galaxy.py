@@ -1,0 +1,99 @@
+"""Models for stars and galaxies against labelled cutouts, beside their baselines."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from flows.inputs.cutout_files import LabelledCutouts, read_cutout_npz, read_galstar
+from flows.pipeline.star_galaxy_models import Baselines, build_baselines, build_star_galaxy
+from flows.pipeline.weights import read_weights
+from flows.storage.digest import file_digest
+from kernels.objects.cutout_features import band_views, make_planes
+from kernels.objects.star_galaxy_model import StarGalaxyModel
+from kernels.statistics.class_scores import binary_scores
+
+BASELINES = ("locus_cut", "boosted_moments")
+
+_PART = 500
+
+
+def evaluate_star_galaxy(path: Path, model: str | None = None) -> dict[str, Any]:
+    """Score a model on labelled cutouts.
+
+    Parameters
+    ----------
+    path
+        ``.npz`` file, see `flows.inputs.cutout_files.read_cutout_npz`; or, with the ending ``.csv``, the challenge's
+        ``galstar.csv``.
+    model
+        Shipped name or folder. `single_band` takes every plane for an image, without PSFs. Default: `single_band`, of
+        ``galstar.csv`` `multi_band`.
+
+    Returns
+    -------
+    dict
+        Those of `kernels.statistics.class_scores.binary_scores` with star as class 1
+        (``confusion`` is ``[truth][said]`` in the
+        order galaxy, star), ``classes``, ``unknown``: cutouts beyond the limits of the training data (scored all the
+        same), ``unjudged``: without a usable band (they count as galaxies), ``trained_on``: whether the model, and the
+        baselines, learnt from this very file, ``baselines``: the same scores for each, ``model``.
+
+    Raises
+    ------
+    BadInput
+        The file cannot be read, or the model cannot take its cutouts.
+    Misconfigured
+        There is no such model.
+    """
+    data, usual = _read(path)
+    card, arrays = read_weights("star_galaxy", model or usual)
+    net, baselines = build_star_galaxy(card, arrays), build_baselines(arrays)
+    verdicts = net(data.cutouts)
+    star = verdicts.probability[:, 0].astype(np.float64)
+    unjudged = np.isnan(star)
+    scores = binary_scores(np.where(unjudged, 0.0, star), data.label)
+    others = baseline_odds(net, baselines, data.cutouts)
+    return scores | {
+        "classes": ["galaxy", "star"],
+        "unknown": int((np.nan_to_num(verdicts.outlier, nan=0.0) > 1).sum()),
+        "unjudged": int(unjudged.sum()),
+        "trained_on": _trained_on(path, card.training),
+        "baselines": {name: binary_scores(expit(odds), data.label) for name, odds in others.items()},
+        "model": net.version,
+    }
+
+
+def _trained_on(path: Path, training: dict[str, Any]) -> bool:
+    return file_digest(path) == training.get("real", {}).get("sha256")
+
+
+def _read(path: Path) -> tuple[LabelledCutouts, str]:
+    """Give cutouts and the model that suits them."""
+    if path.suffix == ".csv":
+        return read_galstar(path), "multi_band"
+    return read_cutout_npz(path), "single_band"
+
+
+def baseline_odds(
+    model: StarGalaxyModel, baselines: Baselines, cutouts: NDArray[np.float32]
+) -> dict[str, NDArray[np.float64]]:
+    """Give the log odds of a star by each baseline, with the measurements that the model makes."""
+    bands = model.bands_of(cutouts)
+    parts = [
+        band_views(make_planes(cutouts[first : first + _PART], bands, model.side))[1:]
+        for first in range(0, len(cutouts), _PART)
+    ]
+    return baselines_of(baselines, *(np.concatenate(one) for one in zip(*parts, strict=True)))
+
+
+def baselines_of(
+    baselines: Baselines, features: NDArray[np.float32], usable: NDArray[np.bool_], has_psf: NDArray[np.bool_]
+) -> dict[str, NDArray[np.float64]]:
+    """Give the same of measurements (n, bands, features): see `kernels.objects.cutout_features.BandViews`."""
+    return {
+        BASELINES[0]: baselines.locus.log_odds(features, has_psf),
+        BASELINES[1]: baselines.trees.log_odds(features, usable, has_psf),
+    }

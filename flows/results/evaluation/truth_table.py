@@ -1,0 +1,196 @@
+"""Truth tables, from our own simulator or from another's."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from flows.runtime.settings import require_there
+from kernels.statistics.matching import Targets
+from schemas.errors import Misconfigured
+
+KINDS = ("streak", "point", "satellite")
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What was put into images; one entry per source and image.
+
+    Attributes
+    ----------
+    kind
+        streak | point | satellite.
+    visit, detector
+        Image it is on.
+    x, y
+        Centre, 0-based px.
+    snr
+        Of the true template in the noise as it is.
+    length, angle
+        Before convolution with the PSF, px; from +x towards +y, deg.
+    visible
+        Share of the template on usable pixels; 1 where the table does not say.
+    fwhm, beta
+        Moffat PSF at its place, px; NaN where the table does not say.
+    """
+
+    kind: NDArray[np.str_]
+    visit: Ints
+    detector: Ints
+    x: Floats
+    y: Floats
+    snr: Floats
+    length: Floats
+    angle: Floats
+    visible: Floats
+    fwhm: Floats
+    beta: Floats
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def take(self, rows: NDArray[np.bool_] | Ints) -> Self:
+        """Give some of the rows."""
+        return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    def on(self, visit: int, detector: int) -> Self:
+        """Give what is on one image."""
+        return self.take((self.visit == visit) & (self.detector == detector))
+
+    @property
+    def images(self) -> frozenset[tuple[int, int]]:
+        """Images that have any truth, as (visit, detector)."""
+        return frozenset(zip(self.visit.tolist(), self.detector.tolist(), strict=True))
+
+    @property
+    def targets(self) -> Targets:
+        """What detections are matched to."""
+        return Targets(self.kind, self.x, self.y, self.length, self.angle, self.visible)
+
+
+_COLUMNS = {
+    "kind": "kind",
+    "visit": "visit",
+    "detector": "detector",
+    "x": "x",
+    "y": "y",
+    "snr": "snr",
+    "length": "length_px",
+    "angle": "angle_deg",
+    "visible": "visible",
+    "fwhm": "fwhm_px",
+    "beta": "beta",
+}
+_DEFAULTS = {"visible": 1.0, "fwhm": np.nan, "beta": np.nan}
+
+
+def read_truth(paths: Iterable[Path]) -> Truth:
+    """Read truth tables: Parquet, CSV or ECSV, told apart by their content.
+
+    Columns may come in any order and numeric type, and others are ignored. ``visible``, ``fwhm_px`` and ``beta`` may be
+    missing or null, and so may be length and angle of a point, and S/N of what is no streak.
+
+    Raises
+    ------
+    Misconfigured
+        A file is not there, cannot be read, lacks a column, or has a value that cannot be one.
+    """
+    parts = [_truth(path, _read(path)) for path in paths]
+    return Truth(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Truth)))
+
+
+def _read(path: Path) -> pa.Table:
+    require_there(path, "another truth table with --truth.")
+    try:
+        content = path.read_bytes()
+        if content[:4] == b"PAR1":
+            return pq.read_table(BytesIO(content))
+        if content.startswith(b"# %ECSV"):
+            return _read_ecsv(content)
+        return pc.read_csv(BytesIO(content))
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        raise Misconfigured(
+            "unreadable_truth",
+            str(path),
+            f"cannot be read as Parquet, ECSV or CSV: {error}.",
+            "give --truth the truth table of the images.",
+        ) from error
+
+
+def _read_ecsv(content: bytes) -> pa.Table:
+    from astropy.table import Column, Table
+
+    table = Table.read(content.decode(), format="ascii.ecsv")
+    # Coordinates and times are no plain columns, and none of ours; tolist makes masked values None.
+    return pa.table({name: table[name].tolist() for name in table.colnames if isinstance(table[name], Column)})
+
+
+def _truth(path: Path, table: pa.Table) -> Truth:
+    required = [column for name, column in _COLUMNS.items() if name not in _DEFAULTS]
+    if missing := [column for column in required if column not in table.column_names]:
+        raise Misconfigured(
+            "missing_column",
+            str(path),
+            f"has no column {', '.join(missing)}; its columns are {', '.join(table.column_names)}.",
+            f"name its columns {', '.join(_COLUMNS.values())}.",
+        )
+    values = {}
+    for name, column in _COLUMNS.items():
+        if column not in table.column_names:
+            values[name] = np.full(len(table), _DEFAULTS[name])
+            continue
+        try:
+            values[name] = _CASTS[name](table[column])
+        except (ValueError, TypeError, pa.ArrowException) as error:
+            raise _bad_value(path, column, str(error)) from error
+        if name in _DEFAULTS:
+            values[name] = np.where(np.isnan(values[name]), _DEFAULTS[name], values[name])
+    for name in ("length", "angle"):
+        values[name] = np.where((values["kind"] == "point") & np.isnan(values[name]), 0.0, values[name])
+    _check(path, values)
+    return Truth(**values)
+
+
+def _check(path: Path, values: dict[str, NDArray[Any]]) -> None:
+    if unknown := sorted(set(values["kind"].tolist()) - set(KINDS)):
+        raise _bad_value(path, "kind", f"{', '.join(map(repr, unknown))}, must be one of {', '.join(KINDS)}")
+    streak = values["kind"] == "streak"
+    for name in ("x", "y", "length", "angle", "snr"):
+        rows = streak if name == "snr" else slice(None)
+        if not np.isfinite(values[name][rows].astype(float)).all():
+            raise _bad_value(path, _COLUMNS[name], "null or not finite")
+
+
+def _bad_value(path: Path, column: str, value: str) -> Misconfigured:
+    return Misconfigured("bad_value", f"{path}: {column}", f"has a value that cannot be used: {value}.", "correct it.")
+
+
+def _text(values: pa.ChunkedArray) -> NDArray[np.str_]:
+    if values.null_count:
+        raise ValueError("null")
+    return np.array([str(value).strip() for value in values.to_pylist()], str)
+
+
+def _whole(values: pa.ChunkedArray) -> Ints:
+    if values.null_count:
+        raise ValueError("null")
+    return values.cast(pa.int64()).to_numpy().astype(np.int64)
+
+
+def _number(values: pa.ChunkedArray) -> Floats:
+    return values.cast(pa.float64()).to_numpy().astype(np.float64)
+
+
+_CASTS: dict[str, Callable[[pa.ChunkedArray], NDArray[Any]]] = {
+    name: {"kind": _text, "visit": _whole, "detector": _whole}.get(name, _number) for name in _COLUMNS
+}

@@ -1,0 +1,165 @@
+"""From the id of a detection back to its pixels, and to all that made it what it is."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from flows.inputs.source_state import State, source_state
+from flows.pipeline.provenance import recorded_settings, search_models
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.layout import tile_path
+from flows.storage.ledger import Ledger
+from flows.storage.zarr_tiles import TileStore
+from schemas.dia_source import DIA_SOURCE, exposure_of
+from schemas.errors import BadInput, Misconfigured
+from schemas.exposure import ExposureKey
+from schemas.ledger import ExposureRecord, ProvenanceRecord
+from schemas.settings import Settings
+
+
+@dataclass(frozen=True)
+class PixelCutout:
+    """The pixels of a detection: first and one past the last, 0-based, in x and y; and as a FITS image section."""
+
+    x: tuple[int, int]
+    y: tuple[int, int]
+    section: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where a detection comes from.
+
+    Attributes
+    ----------
+    detection
+        Its row of `dia_source`.
+    source_uri, source_sha256, source_state
+        File of the exposure, SHA-256 of the bytes that were searched, and whether the file still has them.
+    cutout
+        Its pixels in that file.
+    tiles, tiles_digest
+        The tile store, relative to the output folder, and the digest in it; None where it was pruned.
+    catalogues
+        Dataset -> file, relative to the output folder, and digest.
+    record
+        The ledger record of the exposure.
+    provenance
+        Models that had a say in it with their cards, settings, versions of stages and of the code; None if the ledger
+        has none.
+    """
+
+    detection: dict[str, Any]
+    source_uri: str
+    source_sha256: str
+    source_state: State
+    cutout: PixelCutout
+    tiles: str
+    tiles_digest: str | None
+    catalogues: dict[str, tuple[str, str]]
+    record: ExposureRecord
+    provenance: ProvenanceRecord | None
+
+    def values(self) -> dict[str, Any]:
+        """Everything, as values that JSON knows."""
+        made = self.provenance.model_dump(mode="json") if self.provenance else None
+        given = {**self.__dict__, "record": None, "provenance": None}
+        return {**asdict(Explanation(**given)), "record": self.record.model_dump(mode="json"), "provenance": made}
+
+
+def explain_detection(out: Path, source_id: int) -> Explanation:
+    """Follow a `diaSourceId` back to pixels, models, settings and code.
+
+    Parameters
+    ----------
+    out
+        Output folder.
+    source_id
+        Of a published detection.
+
+    Raises
+    ------
+    Misconfigured
+        There is no such detection.
+    BadInput
+        A catalogue cannot be read.
+    """
+    visit, detector = exposure_of(source_id)
+    ledger = Ledger(out)
+    for file in ledger.files():
+        if file.stem == f"{visit}-{detector}" and (
+            found := _in(out, ledger, file.parent.name, visit, detector, source_id)
+        ):
+            return found
+    raise Misconfigured(
+        "no_detection",
+        str(out),
+        f"holds no detection {source_id} (exposure {visit}-{detector}).",
+        "give the diaSourceId of a published row; `nightstride status OUT` says what there is.",
+    )
+
+
+def _in(out: Path, ledger: Ledger, night: str, visit: int, detector: int, source_id: int) -> Explanation | None:
+    record = ledger.get(ExposureKey(night=night, visit=visit, detector=detector))
+    if record is None or DIA_SOURCE.name not in record.datasets:
+        return None
+    table = CatalogStore(out).read(DIA_SOURCE, record.key)
+    rows = table.filter(pc.equal(table["diaSourceId"], source_id)).to_pylist()
+    if not rows:
+        return None
+    tiles = tile_path(out, record.key)
+    provenance = ledger.provenance(record.provenance)
+    settings = recorded_settings(provenance) if provenance else Settings()
+    return Explanation(
+        detection=rows[0],
+        source_uri=record.source_uri,
+        source_sha256=record.source_sha256,
+        source_state=source_state(record.source_uri, record.source_sha256, settings),
+        cutout=cutout_of(rows[0]["x"], rows[0]["y"], rows[0]["bboxSize"]),
+        tiles=tiles.relative_to(out).as_posix(),
+        tiles_digest=_tiles_digest(tiles),
+        catalogues={name: (entry.path, entry.digest) for name, entry in record.datasets.items()},
+        record=record,
+        provenance=provenance and provenance.model_copy(update={"models": search_models(provenance)}),
+    )
+
+
+def cutout_of(x: float, y: float, size: int) -> PixelCutout:
+    """Give the square of a side about a position, 0-based px; at the edge it reaches beyond the image.
+
+    The FITS section counts from 1, and both its ends belong to it.
+    """
+    x0, y0 = round(x - (size - 1) / 2), round(y - (size - 1) / 2)
+    return PixelCutout((x0, x0 + size), (y0, y0 + size), f"[{x0 + 1}:{x0 + size},{y0 + 1}:{y0 + size}]")
+
+
+def _tiles_digest(path: Path) -> str | None:
+    try:
+        return TileStore.open(path).digest
+    except BadInput:
+        return None
+
+
+def settings_changes(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the settings of a record that differ from the defaults: name, with its section, to value.
+
+    Parameters
+    ----------
+    recorded
+        Section -> key -> value, as a `schemas.ledger.ProvenanceRecord` has them; a key that this version does not know
+        counts as changed.
+    """
+    defaults = dict(_flat({name: field.default for name, field in Settings.model_fields.items()}))
+    return {name: value for name, value in _flat(recorded) if name not in defaults or defaults[name] != value}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        plain = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+        if isinstance(plain, Mapping) and plain:
+            yield from _flat(plain, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", plain

@@ -1,0 +1,181 @@
+"""Forced photometry on one exposure, reading no more of its pixels than lie around the targets."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from flows.results.forced.targets import ForcedTargets, Sky
+from flows.storage.zarr_tiles import TileStore
+from kernels.image.fit_errors import Noise
+from kernels.image.pixel_state import usable_pixels
+from kernels.measure.forced import ForcedFlux, forced_flux, reach, upper_limit
+from kernels.measure.photometry import ab_magnitude, njy_per_unit
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.sky.projection import PlacedTrails, celestial_wcs, place_trails
+from kernels.trails.geometry import Segment
+from kernels.trails.scene import Scene
+from schemas.errors import BadInput, NoWork
+from schemas.exposure import ExposureInfo
+from schemas.forced import FORCED_SOURCE, ForcedFlag
+
+_CELL = 1008  # px; targets whose centres lie in one cell are read together
+_NJY_ZERO_POINT = 31.4
+
+Box = tuple[int, int, int, int]
+
+
+def measure_exposure(store: TileStore, targets: ForcedTargets, sigma: float) -> pa.Table:
+    """Measure each target that an exposure covers.
+
+    Parameters
+    ----------
+    store
+        The exposure.
+    targets
+        Wherever they are; one row is given for each whose place at mid-exposure lies on the image.
+    sigma
+        Standard errors of the upper limits, and least S/N of a detection.
+
+    Returns
+    -------
+    pyarrow.Table
+        Of `FORCED_SOURCE`, by name.
+
+    Raises
+    ------
+    NoWork
+        It has no WCS: nobody knows where on it a target is.
+    BadInput
+        Its tiles are damaged, or its WCS cannot be read.
+    """
+    info = store.info
+    sky = targets.at(info.midpoint_mjd_tai)
+    length = targets.rate * info.exposure_time_s / 3600
+    placed = _placed(info, sky, length)
+    covered = np.flatnonzero(np.isfinite(placed.x))
+    segments = [Segment(*(float(part[i]) for part in placed)) for i in covered]
+    fluxes = _measured(store, segments)
+    columns = _columns(info, fluxes, sigma) | {
+        "targetName": targets.name[covered],
+        "ra": sky.ra[covered],
+        "dec": sky.dec[covered],
+        "x": placed.x[covered],
+        "y": placed.y[covered],
+        "trailLength": length[covered],
+        "trailAngle": np.where(length[covered] > 0, sky.angle[covered] % 180, 0.0),
+        "trailLengthPx": placed.length[covered],
+        "trailAnglePx": placed.angle[covered],
+    }
+    # NaN stands for what is not known: null in the catalogue.
+    arrays = [pa.array(columns[field.name], field.type, from_pandas=True) for field in FORCED_SOURCE.schema]
+    return pa.Table.from_arrays(arrays, schema=FORCED_SOURCE.schema)
+
+
+def _placed(info: ExposureInfo, sky: Sky, length: NDArray[np.float64]) -> PlacedTrails:
+    where = f"exposure {info.name} of night {info.night}"
+    if info.wcs_header is None:
+        raise NoWork("no_wcs", where, "has no WCS, so no target can be placed on it.", "give its header a WCS.")
+    try:
+        wcs = celestial_wcs(info.wcs_header)
+    except ValueError as error:
+        raise BadInput("bad_wcs", where, f"{error}.", "correct the header of the exposure.") from error
+    return place_trails(wcs, info.shape, sky.ra, sky.dec, length, sky.angle)
+
+
+def _measured(store: TileStore, segments: Sequence[Segment]) -> list[ForcedFlux]:
+    """Fluxes in the order of the segments; one piece of the image is in memory at a time."""
+    info = store.info
+    found: dict[int, ForcedFlux] = {}
+    boxes = [_box(one, info) for one in segments]
+    near = _neighbours(segments, reach(0.0, info.psf.fwhm_px))
+    for cell in _cells(segments):
+        whole = _union([boxes[i] for i in cell])
+        pixels, mask = store.read("difference", *whole), store.read("mask", *whole)
+        usable = usable_pixels(pixels, mask)
+        for i in cell:
+            top, left, bottom, right = boxes[i]
+            part = np.s_[top - whole[0] : bottom - whole[0], left - whole[1] : right - whole[1]]
+            scene = _scene(pixels[part], usable[part], info)
+            place, *others = (
+                segments[j]._replace(x=segments[j].x - left, y=segments[j].y - top) for j in (i, *near[i])
+            )
+            found[i] = forced_flux(scene, mask[part], place, others)
+    return [found[i] for i in range(len(segments))]
+
+
+def _scene(pixels: NDArray[np.float32], usable: NDArray[np.bool_], info: ExposureInfo) -> Scene:
+    noise = Noise(info.noise, np.array(info.noise_correlation), np.inf if info.gain is None else info.gain)
+    return Scene(pixels, usable, moffat_mixture(info.psf.fwhm_px, info.psf.beta), info.psf.fwhm_px, noise)
+
+
+def _cells(segments: Sequence[Segment]) -> Iterator[list[int]]:
+    """Numbers of the segments, cell by cell."""
+    cells: dict[tuple[int, int], list[int]] = {}
+    for i, one in enumerate(segments):
+        cells.setdefault((int(one.y // _CELL), int(one.x // _CELL)), []).append(i)
+    for _, members in sorted(cells.items()):
+        yield members
+
+
+def _box(segment: Segment, info: ExposureInfo) -> Box:
+    """Pixels y0, x0, y1, x1 that matter to a trail, half open."""
+    x1, y1, x2, y2 = segment.ends()
+    (ny, nx), margin = info.shape, reach(0.0, info.psf.fwhm_px)
+    return (
+        max(int(min(y1, y2)) - margin, 0),
+        max(int(min(x1, x2)) - margin, 0),
+        min(int(max(y1, y2)) + margin + 2, ny),
+        min(int(max(x1, x2)) + margin + 2, nx),
+    )
+
+
+def _union(boxes: Sequence[Box]) -> Box:
+    low, high = np.min(boxes, axis=0), np.max(boxes, axis=0)
+    return int(low[0]), int(low[1]), int(high[2]), int(high[3])
+
+
+def _neighbours(segments: Sequence[Segment], margin: int) -> list[list[int]]:
+    """For each segment those whose boxes, grown by half of ``margin``, touch its own."""
+    ends = np.array([one.ends() for one in segments]).reshape(-1, 2, 2)
+    low, high = ends.min(axis=1) - margin / 2, ends.max(axis=1) + margin / 2
+    near = []
+    for i in range(len(segments)):
+        touching = np.flatnonzero(((low <= high[i]) & (high >= low[i])).all(axis=1))
+        near.append([int(j) for j in touching if j != i])
+    return near
+
+
+def _columns(info: ExposureInfo, fluxes: Sequence[ForcedFlux], sigma: float) -> dict[str, Any]:
+    count = len(fluxes)
+    zero_point = _NJY_ZERO_POINT if info.zero_point is None and info.pixel_unit == "nJy" else info.zero_point
+    scale = np.nan if zero_point is None else njy_per_unit(zero_point)
+    trail, psf = (np.array([getattr(one, kind) for one in fluxes], float).reshape(-1, 3) for kind in ("trail", "psf"))
+    flux, error, snr = scale * trail[:, 0], scale * trail[:, 1], trail[:, 0] / trail[:, 1]
+    upper = upper_limit(flux, error, sigma)
+    with np.errstate(invalid="ignore"):
+        seen = np.where(snr >= sigma, flux, np.nan)
+    magnitude, magnitude_err = ab_magnitude(seen, error)
+    absent = ForcedFlag.NO_ZERO_POINT if zero_point is None else ForcedFlag(0)
+    return {
+        "visit": np.full(count, info.visit),
+        "detector": np.full(count, info.detector),
+        "band": [info.band] * count,
+        "midpointMjdTai": np.full(count, info.midpoint_mjd_tai),
+        "psfFlux": scale * psf[:, 0],
+        "psfFluxErr": scale * psf[:, 1],
+        "trailFlux": flux,
+        "trailFluxErr": error,
+        "trailFluxUpper": upper,
+        "magAB": magnitude,
+        "magABErr": magnitude_err,
+        "magABLimit": ab_magnitude(upper, error)[0],
+        "limitSigma": np.full(count, sigma),
+        "snr": snr,
+        "trailChi2": trail[:, 2],
+        "trailNdata": np.array([one.ndata for one in fluxes], np.int32),
+        "maskedFraction": np.array([1 - one.visible for one in fluxes], float),
+        "flags": np.array([int(one.flags | absent) for one in fluxes], np.int32),
+    }

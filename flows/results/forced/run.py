@@ -1,0 +1,240 @@
+"""Forced photometry on what an output folder holds, published beside the other catalogues."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows.results.forced.exposure import measure_exposure
+from flows.results.forced.targets import ForcedTargets
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.digest import digest
+from flows.storage.ledger import Ledger
+from flows.storage.zarr_tiles import TileStore
+from schemas.errors import BadInput, Misconfigured, NoWork
+from schemas.forced import FORCED_SOURCE, ForcedFlag, ForcedSummary, Note
+from schemas.ledger import ExposureRecord
+
+FORCED_VERSION = "1"
+"""Of the measurement; raised when its results change."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one exposure gave: its rows and the file they are in, or why it gave none."""
+
+    table: pa.Table
+    path: str | None = None
+    not_run: Note | None = None
+    quarantined: Note | None = None
+
+
+def forced_exposures(out: Path, night: str | None) -> tuple[ExposureRecord, ...]:
+    """Give the exposures of an output folder, of one night or of all.
+
+    Raises
+    ------
+    Misconfigured
+        There is none.
+    """
+    records = tuple(record for record in Ledger(out).records(night) if record.status == "done")
+    if not records:
+        raise Misconfigured(
+            "no_exposures",
+            str(out),
+            f"has no exposure that was searched{f' in night {night}' if night else ''}.",
+            "give the --out folder of a `nightstride run` that has finished, and a night that is in it.",
+        )
+    return records
+
+
+def measure_night(
+    out: Path, targets: ForcedTargets, records: tuple[ExposureRecord, ...], sigma: float
+) -> Iterator[Measured]:
+    """Measure targets on exposures, one after the other, and publish what each gives.
+
+    An exposure that covers no target has no file; one from an earlier list of targets is withdrawn.
+
+    Parameters
+    ----------
+    out
+        Output folder; the caller holds its lease.
+    targets, records, sigma
+        What to measure, on which exposures; standard errors of the upper limits.
+
+    Raises
+    ------
+    Retryable, Misconfigured
+        A catalogue cannot be written: see `flows.storage.atomic.write_file`.
+    """
+    asked = digest("forced", FORCED_VERSION, targets.digest, {"sigma": float(sigma)})
+    for record in records:
+        try:
+            store = _opened(out, record)
+            table = measure_exposure(store, targets, sigma)
+        except NoWork as error:
+            yield Measured(FORCED_SOURCE.empty(), not_run=Note.of(error))
+        except BadInput as error:
+            yield Measured(FORCED_SOURCE.empty(), quarantined=Note.of(error))
+        else:
+            yield Measured(table, _publish(out, record, table, digest(asked, store.digest)))
+
+
+def _opened(out: Path, record: ExposureRecord) -> TileStore:
+    path = out / "tiles" / record.night / f"{record.name}.zarr"
+    if not path.exists():
+        raise BadInput(
+            "no_tiles",
+            str(path),
+            "is not there: the pixels of this exposure were removed.",
+            f"remove its catalogue dia_source/night={record.night}/{record.name}.parquet and run the night again: "
+            "both are made anew.",
+        )
+    return TileStore.open(path)
+
+
+def _publish(out: Path, record: ExposureRecord, table: pa.Table, made_from: str) -> str | None:
+    """Publish the rows of an exposure and put the file into its record, so that it goes where its pixels go."""
+    catalogues, name = CatalogStore(out), FORCED_SOURCE.name
+    datasets = {key: one for key, one in record.datasets.items() if key != name}
+    path = None
+    if len(table):
+        datasets[name] = catalogues.record(catalogues.publish(FORCED_SOURCE, record.key, table, made_from))
+        path = datasets[name].path
+    if datasets != record.datasets:
+        Ledger(out).put(record.model_copy(update={"datasets": datasets}))
+    if path is None:
+        catalogues.path(FORCED_SOURCE, record.key).unlink(missing_ok=True)
+    return path
+
+
+def summarise_targets(
+    targets: ForcedTargets,
+    left_out: tuple[BadInput, ...],
+    measured: Iterable[Measured],
+    seen: Callable[[pa.Table], None],
+) -> ForcedSummary:
+    """Count what is measured as it comes.
+
+    Parameters
+    ----------
+    targets, left_out
+        The list, and what is wrong with its other rows.
+    measured
+        From `measure_night`.
+    seen
+        Told of the rows of each exposure.
+    """
+    counts, found, files = np.zeros(3, int), set(), []
+    not_run, quarantined, exposures = [], [], 0
+    for one in measured:
+        exposures += 1
+        seen(one.table)
+        counts += _counts(one.table)
+        found.update(one.table["targetName"].to_pylist())
+        files += [one.path] if one.path else []
+        not_run += [one.not_run] if one.not_run else []
+        quarantined += [one.quarantined] if one.quarantined else []
+    detections, limits, not_measured = counts.tolist()
+    return ForcedSummary(
+        targets=len(targets),
+        exposures=exposures,
+        rows=detections + limits + not_measured,
+        detections=detections,
+        limits=limits,
+        not_measured=not_measured,
+        not_covered=tuple(name for name in targets.name.tolist() if name not in found),
+        files=tuple(files),
+        left_out=tuple(Note.of(error) for error in left_out),
+        not_run=tuple(not_run),
+        quarantined=tuple(quarantined),
+    )
+
+
+def _counts(table: pa.Table) -> NDArray[np.int64]:
+    """Count detections, upper limits and rows that are not measured."""
+    lost = (table["flags"].to_numpy() & int(ForcedFlag.NOT_MEASURED)) > 0
+    snr = table["snr"].to_numpy(zero_copy_only=False).astype(float)
+    detected = ~lost & (snr >= table["limitSigma"].to_numpy())
+    return np.array([detected.sum(), (~lost & ~detected).sum(), lost.sum()])
+
+
+MOST = 50
+"""So many rows, names and notes are listed; the rest are counted."""
+
+
+class FirstRows:
+    """Keeps the first rows of many tables, so that memory does not grow with the night."""
+
+    def __init__(self) -> None:
+        self.table = FORCED_SOURCE.empty()
+
+    def __call__(self, table: pa.Table) -> None:
+        """Take what there is still room for."""
+        self.table = pa.concat_tables([self.table, table.slice(0, MOST - len(self.table))])
+
+
+def show_forced(summary: ForcedSummary, rows: pa.Table, console: Console) -> None:
+    """Print the rows and what they come to."""
+    table = Table(title="Forced photometry", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("target", no_wrap=True)
+    for heading in ("visit-detector", "band", "AB mag", "S/N"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("flags", min_width=12)
+    for row in rows.to_pylist():
+        table.add_row(*_cells(row))
+    if len(rows):
+        console.print(table)
+    if summary.rows > len(rows):
+        console.print(f"{summary.rows - len(rows):,} rows more, see the catalogues.", highlight=False)
+    console.print(
+        f"{summary.targets:,} targets, {summary.exposures:,} exposures: {summary.detections:,} detections, "
+        f"{summary.limits:,} upper limits, {summary.not_measured:,} not measured; {len(summary.not_covered):,} targets "
+        "on none of them.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def tell_forced(summary: ForcedSummary, console: Console) -> None:
+    """Print what was left out, and why."""
+    for title, notes in (
+        ("left out", summary.left_out),
+        ("not run", summary.not_run),
+        ("quarantined", summary.quarantined),
+    ):
+        _list(title, notes, console)
+
+
+def _list(title: str, notes: tuple[Note, ...], console: Console) -> None:
+    for note in notes[:MOST]:
+        console.print(f"{title}: {note}", highlight=False, markup=False, soft_wrap=True)
+    if len(notes) > MOST:
+        console.print(f"{title}: {len(notes) - MOST} more, see --json.", highlight=False)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    flags = ForcedFlag(row["flags"])
+    return (
+        escape(str(row["targetName"])),
+        f"{row['visit']}-{row['detector']}",
+        escape(str(row["band"])),
+        _magnitude(row),
+        "" if row["snr"] is None else f"{row['snr']:.1f}",
+        " ".join(flag.name or "" for flag in flags),
+    )
+
+
+def _magnitude(row: dict[str, Any]) -> str:
+    """Magnitude of a detection, limit of anything else."""
+    if row["magAB"] is not None:
+        return f"{row['magAB']:.2f} ± {row['magABErr']:.2f}"
+    return "" if row["magABLimit"] is None else f"> {row['magABLimit']:.2f}"

@@ -1,0 +1,211 @@
+"""Lists of targets as files, and their cells as values in our units."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from astropy.units import Unit
+
+from flows.runtime.settings import require_there
+from kernels.sky.times import tai
+from schemas.errors import BadInput, Misconfigured
+
+
+@dataclass(frozen=True)
+class TargetFile:
+    """What a file holds, not looked at yet.
+
+    Attributes
+    ----------
+    path
+        Of the file.
+    columns
+        Cells by column, one per row; text in a CSV file, None where there is none.
+    units
+        Of those columns for which the file states one, in astropy's spelling.
+    """
+
+    path: Path
+    columns: Mapping[str, Sequence[Any]]
+    units: Mapping[str, str]
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.columns.values()), ()))
+
+
+def read_target_file(path: Path) -> TargetFile:
+    """Read a list of targets.
+
+    Parquet may state units in the field metadata ``unit``, as our own catalogues do; ECSV in its header. A row of
+    a CSV file that is too short lacks the last cells, and what a row has too much is not read.
+
+    Raises
+    ------
+    Misconfigured
+        There is no such file, it cannot be read as any of the three, or has no columns.
+    """
+    require_there(path, "another list of targets.")
+    try:
+        content = path.read_bytes()
+        if content[:4] == b"PAR1":
+            columns, units = _parquet(content)
+        elif content.startswith(b"# %ECSV"):
+            columns, units = _ecsv(content)
+        else:
+            columns, units = _csv(content.decode("utf-8-sig")), {}
+    except (OSError, ValueError, TypeError, csv.Error, pa.ArrowException) as error:
+        raise Misconfigured(
+            "unreadable_targets",
+            str(path),
+            f"cannot be read as Parquet, ECSV or CSV: {error}.",
+            "give the list of targets in one of these formats.",
+        ) from error
+    if not columns:
+        raise Misconfigured("empty_targets", str(path), "has no columns.", "name its columns in the first line.")
+    return TargetFile(path, columns, units)
+
+
+def _parquet(content: bytes) -> tuple[dict[str, Sequence[Any]], dict[str, str]]:
+    table = pq.read_table(BytesIO(content))
+    stated = {field.name: (field.metadata or {}).get(b"unit", b"").decode() for field in table.schema}
+    columns = {name: table[name].to_pylist() for name in table.column_names}
+    return columns, {name: unit for name, unit in stated.items() if unit}
+
+
+def _ecsv(content: bytes) -> tuple[dict[str, Sequence[Any]], dict[str, str]]:
+    from astropy.table import Column, Table
+
+    table = Table.read(content.decode(), format="ascii.ecsv")
+    # Coordinates and times are no plain columns; tolist makes masked values None.
+    plain = [name for name in table.colnames if isinstance(table[name], Column)]
+    units = {name: str(table[name].unit) for name in plain if table[name].unit is not None}
+    return {name: table[name].tolist() for name in plain}, units
+
+
+def _csv(text: str) -> dict[str, Sequence[Any]]:
+    reader = csv.DictReader(StringIO(text, newline=""), skipinitialspace=True, strict=True)
+    rows = list(reader)
+    names = [name for name in reader.fieldnames or () if name]
+    return {name.strip(): [row[name] for row in rows] for name in names}
+
+
+UNITS = {
+    "ra": "deg",
+    "dec": "deg",
+    "epoch": "d",
+    "epoch_utc": "d",
+    "rate_ra_cosdec": "arcsec / h",
+    "rate_dec": "arcsec / h",
+    "rate": "arcsec / h",
+    "position_angle": "deg",
+}
+"""Units of the columns; others are converted where the file states them."""
+
+_FIRST, _LAST = 41317.0, 88069.0  # MJD of 1972, when UTC began to be what it is, and 2100
+
+
+class Cells:
+    """Looks up one cell at a time.
+
+    Parameters
+    ----------
+    file
+        Where they are.
+
+    Raises
+    ------
+    Misconfigured
+        A column has a unit that cannot be converted to ours.
+    """
+
+    def __init__(self, file: TargetFile) -> None:
+        self._file = file
+        self._scale = {name: _scale(file, name) for name in UNITS if name in file.columns}
+
+    def has(self, column: str) -> bool:
+        """Tell whether there is such a column."""
+        return column in self._file.columns
+
+    def text(self, row: int, column: str) -> str:
+        """Give a text that is not empty.
+
+        Raises
+        ------
+        BadInput
+            It is empty, or more than one line.
+        """
+        cell = self._cell(row, column)
+        text = "" if cell is None else str(cell).strip()
+        if not text or not text.isprintable():
+            raise self.bad(row, column, cell, "must be a printable text of one line", "name the target.")
+        return text
+
+    def number(self, row: int, column: str, low: float, high: float) -> float:
+        """Give a number from ``low`` to ``high``, in our unit.
+
+        Raises
+        ------
+        BadInput
+            It is missing, no number, or outside.
+        """
+        cell = self._cell(row, column)
+        try:
+            value = float(cell) * self._scale[column]
+        except (TypeError, ValueError):
+            value = math.nan
+        if not (low <= value <= high and math.isfinite(value)):
+            span = f" from {low:g} to {high:g}" if math.isfinite(low) and math.isfinite(high) else ""
+            span = f" of at least {low:g}" if math.isfinite(low) and not span else span
+            raise self.bad(row, column, cell, f"must be a number{span} ({UNITS[column]})", "correct it.")
+        return value
+
+    def epoch(self, row: int, *, needed: bool) -> float:
+        """Give when the position holds, MJD TAI; NaN where that is not said and need not be.
+
+        Raises
+        ------
+        BadInput
+            It is missing or no date.
+        """
+        column = next((name for name in ("epoch", "epoch_utc") if self.has(name)), None)
+        if column is None or (not needed and _is_blank(self._cell(row, column))):
+            return math.nan
+        mjd = self.number(row, column, _FIRST, _LAST)
+        return float(tai(mjd, "mjd", "utc").mjd) if column == "epoch_utc" else mjd
+
+    def bad(self, row: int, column: str, cell: Any, rule: str, remedy: str) -> BadInput:
+        """Give the error of one cell; rows are counted from 1, the header not counted."""
+        return BadInput(
+            "bad_target", f"{self._file.path}: row {row + 1}, column {column}", f"is {cell!r}, {rule}.", remedy
+        )
+
+    def _cell(self, row: int, column: str) -> Any:
+        return self._file.columns[column][row]
+
+
+def _is_blank(cell: Any) -> bool:
+    """Tell whether nothing stands there; dataframe libraries write NaN for that."""
+    return cell is None or not str(cell).strip() or cell != cell
+
+
+def _scale(file: TargetFile, column: str) -> float:
+    stated = file.units.get(column)
+    if stated is None:
+        return 1.0
+    try:
+        return float(Unit(stated).to(Unit(UNITS[column])))
+    except (ValueError, TypeError) as error:  # unknown, or of something else
+        raise Misconfigured(
+            "bad_unit",
+            f"{file.path}: column {column}",
+            f"has the unit {stated!r}, which is not one of {UNITS[column]}.",
+            f"give it in {UNITS[column]}, or in a unit that converts to it.",
+        ) from error

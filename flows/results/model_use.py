@@ -1,0 +1,192 @@
+"""Which exposures were searched with which model."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flows.inputs.source import Source, name_of
+from flows.inputs.sources import list_sources
+from flows.pipeline.lineage import memo_name, trace
+from flows.pipeline.provenance import NIGHT_MODELS, night_models, recorded_settings, search_models
+from flows.storage.digest import digest
+from flows.storage.layout import require_output
+from flows.storage.ledger import Ledger, load_night
+from schemas.errors import Misconfigured
+from schemas.ledger import ExposureRecord, ProvenanceRecord
+from schemas.model_card import ModelCard
+from schemas.settings import Settings
+from stages import PIPELINE
+
+LEAST_DIGITS = 8
+"""Of a SHA-256, to name a model by."""
+
+
+@dataclass
+class ModelUse:
+    """What an output folder has of a model.
+
+    Attributes
+    ----------
+    model, name, version, sha256
+        As stages call it; name, version and digest of the weights, of its card. Empty: not recorded.
+    nights
+        Nights with exposures that it was the last to search; of a model of a stage of whole nights, the nights that
+        it judged last.
+    exposures, detections
+        How many of them are published, and their rows of `dia_source`; detections are not a night's model's.
+    quarantined, failed
+        How many of them are not: what was published before may have been withdrawn for it.
+    replaced
+        Exposures of which it made results that were replaced since.
+    """
+
+    model: str
+    name: str
+    version: str
+    sha256: str
+    nights: set[str] = field(default_factory=set)
+    exposures: int = 0
+    detections: int = 0
+    quarantined: int = 0
+    failed: int = 0
+    replaced: int = 0
+
+    @property
+    def total(self) -> int:
+        """Number of exposures that it was the last to search."""
+        return self.exposures + self.quarantined + self.failed
+
+
+def model_uses(out: Path) -> tuple[ModelUse, ...]:
+    """List the models that exposures were last searched with, and of what was replaced; nothing is changed.
+
+    Raises
+    ------
+    Misconfigured
+        It is no output folder, or was written by a later version.
+    """
+    require_output(out)
+    ledger, uses = Ledger(out), dict[tuple[str, str, str, str], ModelUse]()
+    known: dict[str | None, list[ModelUse]] = {}
+
+    def of(provenance: str | None) -> list[ModelUse]:
+        if provenance not in known:
+            names = _names(ledger.provenance(provenance))
+            known[provenance] = [uses.setdefault(one, ModelUse(*one)) for one in names]
+        return known[provenance]
+
+    for night in map(load_night, ledger.night_files()):
+        for model, card in night_models(ledger.provenance(night.provenance)).items():
+            use = uses.setdefault(_of(model, card), ModelUse(*_of(model, card)))
+            use.nights.add(night.night)
+            use.exposures += night.exposures
+    for record in ledger.records():
+        for use in of(record.provenance):
+            use.nights.add(record.night)
+            use.exposures += record.status == "done"
+            use.quarantined += record.status == "quarantined"
+            use.failed += record.status == "failed"
+            use.detections += record.detections if record.status == "done" else 0
+        for use in {id(one): one for before in record.previous for one in of(before.provenance)}.values():
+            use.replaced += 1
+    return tuple(uses[one] for one in sorted(uses))
+
+
+def searched_with(out: Path, wanted: str) -> Callable[[ExposureRecord], bool]:
+    """Give the test whether a model was the last to search an exposure, whatever came of it.
+
+    Parameters
+    ----------
+    out
+        Output folder.
+    wanted
+        Name; name and version, with a space between; or the first digits of the SHA-256 of its weights.
+
+    Raises
+    ------
+    Misconfigured
+        No exposure was last searched with such a model.
+    """
+    require_output(out)
+    ledger, uses = Ledger(out), model_uses(out)
+    searching = [use for use in uses if use.total and use.model not in NIGHT_MODELS]
+    if not any(_is(use, wanted) for use in searching):
+        there = ", ".join(sorted({f"{use.name} {use.version} ({use.sha256[:12]})" for use in searching}))
+        raise Misconfigured(
+            "no_such_model",
+            f"--searched-with {wanted}",
+            f"no exposure of {out} was last searched with it; its models: {there or 'none'}.",
+            "name one of these, by its name, 'name version' or SHA-256; see `nightstride models OUT`.",
+        )
+    known: dict[str | None, bool] = {}
+
+    def test(record: ExposureRecord) -> bool:
+        if record.provenance not in known:
+            names = _names(ledger.provenance(record.provenance))
+            known[record.provenance] = any(_is(ModelUse(*one), wanted) for one in names)
+        return known[record.provenance]
+
+    return test
+
+
+def recorded_sources(out: Path, test: Callable[[ExposureRecord], bool], settings: Settings) -> list[Source]:
+    """Give the sources of exposures of the ledger, from where they were when they were searched.
+
+    Raises
+    ------
+    Misconfigured
+        One of them is not there any more, or was read with more than its name tells: mask, PSF, band, zero point.
+    """
+    ledger = Ledger(out)
+    records = {record.source_uri: record for record in ledger.records() if test(record)}
+    listed = list_sources(sorted({_file(uri) for uri in records}), settings)
+    found = [source for source in listed if name_of(source) in records]
+    made = {one: ledger.provenance(one) for one in {record.provenance for record in records.values()} if one}
+    pairs = [(source, records[name_of(source)]) for source in found]
+    others = [
+        record.source_uri
+        for source, record in pairs
+        if not _is_read_alike(source, record, made.get(record.provenance or ""), ledger)
+    ]
+    if others:
+        raise Misconfigured(
+            "read_otherwise",
+            others[0],
+            f"{len(others)} of {len(found)} exposures were read with more or other than what lies beside the file, as "
+            "from a manifest or a Butler; or it is not known how.",
+            "give ARCHIVE: what they were searched from.",
+        )
+    return found
+
+
+def _is_read_alike(source: Source, record: ExposureRecord, made: ProvenanceRecord | None, ledger: Ledger) -> bool:
+    """Tell whether a source, as it is listed now, was read for a record: same planes, and nothing given beside."""
+    if made is None:
+        return False
+    settings = recorded_settings(made)
+    same_stages = made.stages == {stage.name: stage.version for stage in PIPELINE}
+    if record.status == "done" and same_stages and not settings.detect.screen:  # cards of screens are not recorded
+        digests = {model: digest(card) for model, card in made.models.items()}
+        return trace(source, record.source_sha256, PIPELINE, digests, settings).final == record.digest
+    # The digests cannot be had again: what is remembered of the source tells as well, unless it was read in two ways.
+    memo = ledger.remembered(memo_name(source, settings))
+    return memo is not None and memo.key == record.key and record.source_sha256 in ("", memo.sha256)
+
+
+def _file(uri: str) -> str:
+    return uri.rpartition("[")[0] if uri.endswith("]") else uri
+
+
+def _names(made: ProvenanceRecord | None) -> Iterable[tuple[str, str, str, str]]:
+    if made is None:
+        return [("not recorded", "", "", "")]
+    return [_of(model, card) for model, card in search_models(made).items()]
+
+
+def _of(model: str, card: ModelCard) -> tuple[str, str, str, str]:
+    return model, card.name, card.version, card.sha256
+
+
+def _is(use: ModelUse, wanted: str) -> bool:
+    digits = len(wanted) >= LEAST_DIGITS and use.sha256.startswith(wanted.lower())
+    return bool(use.name) and (wanted in (use.name, f"{use.name} {use.version}") or digits)

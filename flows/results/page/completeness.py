@@ -1,0 +1,163 @@
+"""What was found of what was put in, beside the filter that knows the truth."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flows.results.evaluation.evaluate import Evaluation, evaluate
+from flows.results.evaluation.published import read_image
+from flows.results.evaluation.summary import summarise
+from flows.results.evaluation.truth_table import Truth
+from flows.results.page.chart import Bars, ChartFrame, Points, bar_chart, point_chart, value_ticks
+from flows.results.page.headline import Figure
+from flows.results.page.night import PublishedNight
+from flows.results.page.words import NOTHING, count, number
+from schemas.errors import BadInput
+
+_TENTHS = tuple(np.round(np.linspace(0, 1, 11), 1).tolist())
+
+
+@dataclass(frozen=True)
+class Completeness:
+    """Figures, charts as (name, SVG), and the numbers behind the first chart as lines of cells."""
+
+    figures: tuple[Figure, ...]
+    charts: tuple[tuple[str, str], ...]
+    lines: tuple[tuple[str, ...], ...]
+    accuracy: str
+
+
+def completeness_of(out: Path, night: PublishedNight, truth: Truth) -> Completeness | None:
+    """Hold the catalogues of a night against the truth; None if nothing was searched.
+
+    Parameters
+    ----------
+    out
+        Output folder, for the pixels on which the oracle measures.
+    truth
+        Of this night, at least.
+    """
+    images = []
+    for exposure in night.exposures:
+        try:
+            images.append(read_image(out, exposure.record.key, truth))
+        except BadInput:  # the page says so at its head
+            continue
+    return section(evaluate(images)) if images else None
+
+
+def section(evaluation: Evaluation) -> Completeness:
+    """Describe an evaluation in figures and charts."""
+    told = summarise(evaluation)
+    return Completeness(_figures(told), _charts(evaluation, told), tuple(_lines(told)), _accuracy(told))
+
+
+def _figures(told: Mapping[str, Any]) -> tuple[Figure, ...]:
+    oracle = told["oracle"] or {}
+    found = [
+        Figure(
+            f"Completeness, S/N ≥ {snr}",
+            number(told[f"c{snr}"], 2),
+            f"{_range(told[f'c{snr}_interval'])}; oracle {number(oracle.get(f'c{snr}'), 2)}",
+        )
+        for snr in (7, 10)
+    ]
+    half = Figure("S/N of half completeness", number(told["s50"]), f"oracle {number(oracle.get('s50'))}")
+    false = Figure("False streaks per image", number(told["false_per_image"], 2), count(told["images"], "image"))
+    purity = Figure("Purity", number(told["purity"], 2), f"{count(told['n_streaks'], 'streak')} in the truth")
+    return (*found, half, false, purity)
+
+
+def _charts(evaluation: Evaluation, told: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    oracle = told["oracle"] or {}
+    by_reliability, _ = np.histogram(evaluation.false_score, _TENTHS)
+    per_image = by_reliability / max(evaluation.images, 1)
+    return (
+        ("Completeness against S/N", _share_chart(told, oracle, "completeness_by_snr", "true signal to noise")),
+        ("Completeness against length", _share_chart(told, oracle, "completeness_by_length", "true length, px")),
+        ("False streaks against S/N", _false_chart(told["false_by_snr"], "measured signal to noise")),
+        (
+            "False streaks against reliability",
+            _false_chart(
+                [
+                    {"lo": low, "hi": high, "per_image": float(value)}
+                    for low, high, value in zip(_TENTHS[:-1], _TENTHS[1:], per_image, strict=True)
+                ],
+                "reliability",
+            ),
+        ),
+    )
+
+
+def _share_chart(told: Mapping[str, Any], oracle: Mapping[str, Any], which: str, across: str) -> str:
+    series = []
+    for name, style, bins in (("oracle", "oracle", oracle.get(which)), ("nightstride", "ours", told[which])):
+        if bins:
+            values = tuple(each["completeness"] for each in bins)
+            intervals = tuple(_pair(each["interval"]) if each["n"] and style == "ours" else None for each in bins)
+            series.append(Points(name, style, values, intervals))
+    title = f"Completeness against {across}: " + "; ".join(
+        f"{_span(each)}: {number(each['completeness'], 2)} of {each['n']}" for each in told[which]
+    )
+    return point_chart(
+        ChartFrame(_edges(told[which]), 1.0, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), title, across, "share found"), series
+    )
+
+
+def _false_chart(bins: Sequence[Mapping[str, Any]], across: str) -> str:
+    heights = tuple(float(each["per_image"]) for each in bins)
+    ticks = value_ticks(max(heights))
+    title = f"False streaks per image against {across}: " + "; ".join(
+        f"{_span(each)}: {number(each['per_image'], 2)}" for each in bins
+    )
+    frame = ChartFrame(_edges(bins), ticks[-1], ticks, title, across, "false per image")
+    return bar_chart(frame, [Bars("false per image", "false", heights)])
+
+
+def _lines(told: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    oracle = (told["oracle"] or {}).get("completeness_by_snr") or [{}] * len(told["completeness_by_snr"])
+    return [
+        (
+            _span(each),
+            count(each["n"]),
+            count(each["found"]),
+            number(each["completeness"], 2),
+            _range(each["interval"]) if each["n"] else NOTHING,
+            number(ideal.get("completeness"), 2),
+        )
+        for each, ideal in zip(told["completeness_by_snr"], oracle, strict=True)
+    ]
+
+
+def _accuracy(told: Mapping[str, Any]) -> str:
+    bright = told["accuracy_bright_long"]
+    if not bright["position_px"]["n"]:
+        return ""
+    return (
+        f"Median errors of the {count(bright['position_px']['n'], 'streak')} found with S/N ≥ 10 and length ≥ 8 px: "
+        f"position {number(bright['position_px']['median'], 2)} px, length {number(bright['length_px']['median'], 2)} "
+        f"px, angle {number(bright['angle_deg']['median'], 2)}°."
+    )
+
+
+def _edges(bins: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    return (*(_edge(each["lo"]) for each in bins), _edge(bins[-1]["hi"]))
+
+
+def _edge(value: float | None) -> str:
+    return "∞" if value is None or value == float("inf") else f"{value:g}"
+
+
+def _span(each: Mapping[str, Any]) -> str:
+    return f"{_edge(each['lo'])} to {_edge(each['hi'])}"
+
+
+def _pair(interval: Sequence[float]) -> tuple[float, float]:
+    return float(interval[0]), float(interval[1])
+
+
+def _range(interval: Sequence[float]) -> str:
+    return f"{number(interval[0], 2)} to {number(interval[1], 2)}"

@@ -1,0 +1,169 @@
+"""What stands still: objects of the night, what they are called, and their colours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from flows.results.page.chart import stacked_bar
+from flows.results.page.headline import Figure
+from flows.results.page.scatter import Axis, Dots, scatter_chart
+from flows.results.page.words import count
+from flows.storage.catalog_store import CatalogStore
+from schemas.class_table import CLASSES, SPECTRAL_CLASS, STAR_GALAXY, UNKNOWN
+from schemas.classes import SUPERCLASSES
+from schemas.dataset import TableOf
+from schemas.objects import BANDS, OBJECT
+
+MOST = 4000
+"""Objects in the picture: the brightest."""
+
+_STYLES = {"star": "part-0", "galaxy": "part-2", "quasar": "part-3", UNKNOWN: "part-other"}
+_STANDS_FOR = ("part-0", "object")
+_WORST = 0.3  # mag: colours that are less certain are not drawn
+_FEWEST = 10
+_EDGES = (1.0, 99.0)  # per cent of the points within the axes, before they are widened
+
+
+@dataclass(frozen=True)
+class ObjectVerdicts:
+    """Counts of one stage: name, bar, and (label, style, number, share) of each verdict; the same in words."""
+
+    name: str
+    bar: str
+    parts: tuple[tuple[str, str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Figures, verdicts, and the picture with its caption; an empty picture if too few objects have colours."""
+
+    lead: str
+    figures: tuple[Figure, ...]
+    verdicts: tuple[ObjectVerdicts, ...]
+    picture: str
+    caption: str
+    key: tuple[tuple[str, str], ...]
+
+
+def objects_of(out: Path, night: str) -> Objects | None:
+    """Describe the objects of a night; None if none are published.
+
+    Raises
+    ------
+    BadInput
+        A catalogue is damaged.
+    """
+    objects = _table(out, OBJECT, night)
+    if objects is None:
+        return None
+    found = {dataset.name: _table(out, dataset, night) for dataset in (STAR_GALAXY, SPECTRAL_CLASS)}
+    labels = {
+        name: np.array(table["classLabel"].to_pylist(), dtype=object)
+        for name, table in found.items()
+        if table is not None and len(table) == len(objects)
+    }
+    known = {STAR_GALAXY.name: ("Star or galaxy", CLASSES), SPECTRAL_CLASS.name: ("Superclass", SUPERCLASSES)}
+    verdicts = tuple(_verdicts(known[name][0], label, known[name][1]) for name, label in labels.items())
+    label = labels.get(STAR_GALAXY.name, labels.get(SPECTRAL_CLASS.name))
+    picture, caption = _picture(objects, label)
+    drawn = [] if label is None else [one for one in _STYLES if (label == one).any()]
+    return Objects(
+        lead=_lead(objects),
+        figures=_figures(objects),
+        verdicts=verdicts,
+        picture=picture,
+        caption=caption,
+        key=tuple((_STYLES[one], one) for one in drawn) or (_STANDS_FOR,),
+    )
+
+
+def _table(out: Path, dataset: TableOf, night: str) -> pa.Table | None:
+    store = CatalogStore(out)
+    path = store.night_path(dataset, night)
+    return store.read_path(path, dataset) if path.exists() else None
+
+
+def _lead(objects: pa.Table) -> str:
+    bands = [band for band in BANDS if objects[f"{band}_apMag"].null_count < len(objects)]
+    seen = f" in {', '.join(bands)}" if bands else ""
+    return f"{count(len(objects), 'object')} on the science images{seen}."
+
+
+def _figures(objects: pa.Table) -> tuple[Figure, ...]:
+    bands = objects["nBands"].to_numpy()
+    several = Figure("In two bands or more", count(int((bands > 1).sum())), "found as a source")
+    return (Figure("Objects", count(len(objects)), "by position, all bands"), several)
+
+
+def _verdicts(name: str, label: NDArray[np.object_], classes: Sequence[str]) -> ObjectVerdicts:
+    numbers = {one: int((label == one).sum()) for one in (*classes, UNKNOWN)}
+    total = max(len(label), 1)
+    told = tuple((one, _STYLES[one], count(number), f"{100 * number / total:.0f} %") for one, number in numbers.items())
+    title = f"{name}: " + ", ".join(f"{one} {number}" for one, _, number, _ in told)
+    return ObjectVerdicts(
+        name, stacked_bar([(one, _STYLES[one], number) for one, number in numbers.items()], title), told
+    )
+
+
+def _picture(objects: pa.Table, label: NDArray[np.object_] | None) -> tuple[str, str]:
+    """Draw two colours against each other or, if there are not three bands in a row, a colour and a magnitude."""
+    colours = [(a, b) for a, b in pairwise(BANDS) if _certain(objects, a, b).sum() >= _FEWEST]
+    for (blue, middle), (again, red) in pairwise(colours):
+        certain = _certain(objects, blue, middle) & _certain(objects, middle, red)
+        if middle == again and certain.sum() >= _FEWEST:
+            x, y = _values(objects, _name(blue, middle)), _values(objects, _name(middle, red))
+            return _drawn(x, y, f"{blue} - {middle}", f"{middle} - {red}", certain, objects, middle, label)
+    if not colours:
+        return "", f"Fewer than {_FEWEST} objects have a colour with an error up to {_WORST} mag."
+    blue, red = colours[0]
+    x, y = _values(objects, _name(blue, red)), _values(objects, f"{red}_apMag")
+    return _drawn(x, y, f"{blue} - {red}", red, _certain(objects, blue, red), objects, red, label)
+
+
+def _drawn(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    across: str,
+    upward: str,
+    certain: NDArray[np.bool_],
+    objects: pa.Table,
+    band: str,
+    label: NDArray[np.object_] | None,
+) -> tuple[str, str]:
+    rows = np.flatnonzero(certain)
+    rows = rows[np.argsort(_values(objects, f"{band}_apMag")[rows], kind="stable")][:MOST]
+    vertical = _axis(f"{upward}, mag", y[rows])
+    if upward == band:  # a magnitude: bright is up
+        vertical = Axis(vertical.name, vertical.high, vertical.low)
+    kinds = {_STANDS_FOR[0]: rows}
+    if label is not None:
+        kinds = {_STYLES[one]: rows[label[rows] == one] for one in (UNKNOWN, "star", "galaxy", "quasar")}
+    series = [Dots(style, x[chosen], y[chosen]) for style, chosen in kinds.items()]
+    title = f"{upward} against {across} of {count(len(rows), 'object')}"
+    left = int(certain.sum()) - len(rows)
+    caption = f"{count(len(rows), 'object')} with errors up to {_WORST} mag in each colour, of {count(len(x))}"
+    caption += f"; {count(left)} fainter ones are left out." if left else "."
+    return scatter_chart(_axis(f"{across}, mag", x[rows]), vertical, series, title), caption
+
+
+def _axis(name: str, values: NDArray[np.float64]) -> Axis:
+    low, high = np.percentile(values, _EDGES)
+    margin = max(0.05 * (high - low), 0.05)
+    return Axis(name, float(low - margin), float(high + margin))
+
+
+def _name(blue: str, red: str) -> str:
+    return f"{blue}Minus{red.upper()}"
+
+
+def _certain(objects: pa.Table, blue: str, red: str) -> NDArray[np.bool_]:
+    return np.asarray(_values(objects, f"{_name(blue, red)}Err") <= _WORST)
+
+
+def _values(objects: pa.Table, name: str) -> NDArray[np.float64]:
+    return np.asarray(objects[name].to_numpy(), np.float64)

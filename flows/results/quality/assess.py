@@ -1,0 +1,126 @@
+"""Measuring and judging a night, and keeping that in the ledger."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+from flows.storage.digest import digest
+from flows.storage.ledger import Ledger
+from schemas.ledger import ExposureRecord
+from schemas.quality import QUALITY_VERSION, BandMeasures, BandQuality, QualityRecord, Verdict, worst
+from schemas.quality_settings import QualitySettings
+from schemas.recovery import Recovery
+
+READ_AT_MOST = 4
+"""Records of earlier nights that are read, in units of those that are compared: not every night has every band."""
+
+
+def assess(
+    out: Path,
+    night: str,
+    settings: QualitySettings,
+    recoveries: tuple[Recovery, ...] | None = None,
+    *,
+    again: bool = False,
+) -> QualityRecord | None:
+    """Measure a night where that is not done, judge it by the earlier ones, and write that down.
+
+    Parameters
+    ----------
+    out, night, settings
+        Of the run; the caller holds the lease of ``out``.
+    recoveries
+        What came back of its synthetic streaks; None: they are added up.
+    again
+        Whether it is judged by the earlier nights as they are now, even if it was judged before.
+
+    Returns
+    -------
+    QualityRecord or None
+        None of a night without published exposures.
+
+    Raises
+    ------
+    Misconfigured, Retryable
+        Something was written by a later version, or the record cannot be written.
+    """
+    ledger = Ledger(out)
+    records = [record for record in ledger.records(night) if record.status == "done"]
+    if not records:
+        ledger.remove_quality(night)
+        return None
+    before, made_of, rules = ledger.quality(night), quality_digest(records), digest(settings)
+    if before is not None and (before.digest, before.rules) == (made_of, rules) and not again:
+        return before
+    # Imported here: a rerun with nothing to do should not pay for it.
+    from flows.results.quality.judge import judge
+
+    note = ""
+    if before is not None and before.digest == made_of:
+        measured = before.measured
+    else:
+        measured, readable, wanted = _measured(out, night, records, recoveries)
+        if before is not None and readable < wanted and readable <= sum(one.exposures for one in before.measured):
+            # Most tiles were pruned: what is left of the night is no measure of it.
+            made_of, measured = before.digest, before.measured
+            note = f"measured before the night changed: of {wanted} exposures {readable} can be read now"
+    nights = [one for one in ledger.quality_nights() if one < night][-READ_AT_MOST * settings.history_nights :]
+    earlier = [record for one in nights if (record := ledger.quality(one)) is not None]
+    found = QualityRecord(
+        night=night,
+        digest=made_of,
+        rules=rules,
+        measured=measured,
+        judged=_noted(judge(measured, earlier, settings), note),
+        software=version("nightstride"),
+    )
+    ledger.put_quality(found)
+    return found
+
+
+def _noted(judged: tuple[BandQuality, ...], note: str) -> tuple[BandQuality, ...]:
+    return tuple(one.model_copy(update={"notes": (*one.notes, note)}) for one in judged) if note else judged
+
+
+def _measured(
+    out: Path, night: str, records: list[ExposureRecord], recoveries: tuple[Recovery, ...] | None
+) -> tuple[tuple[BandMeasures, ...], int, int]:
+    """Measure what can be read of a night; give also of how many exposures, and of how many it should be."""
+    from flows.results.evaluation.recovery import read_recoveries
+    from flows.results.quality.measure import MOST, look_at_exposures, measure_quality
+
+    looked = look_at_exposures(out, records)
+    measured = measure_quality(looked, read_recoveries(out, night) if recoveries is None else recoveries)
+    return measured, len(looked), min(len(records), MOST)
+
+
+def quality_digest(records: list[ExposureRecord]) -> str:
+    """Digest of the published exposures of a night."""
+    return digest(str(QUALITY_VERSION), {record.name: record.digest for record in records})
+
+
+def verdict_on(out: Path, night: str, band: str | None = None, instrument: str | None = None) -> Verdict:
+    """Give the verdict on a night: for whoever sends something out and asks first.
+
+    Parameters
+    ----------
+    out, night
+        Output folder and label.
+    band, instrument
+        Of these alone; None: the worst of all.
+
+    Returns
+    -------
+    Verdict
+        ``no_history`` also of a night that was not judged.
+    """
+    record = Ledger(out).quality(night)
+    judged = record.judged if record is not None else ()
+    chosen = [one for one in judged if band in (None, one.band) and instrument in (None, one.instrument)]
+    return worst(tuple(one.verdict for one in chosen))
+
+
+def told(quality: BandQuality) -> list[str]:
+    """Say what is wrong in a band, a line each."""
+    lines = [f"{one.verdict} {one.metric}: {one.problem} To fix, {one.remedy}" for one in quality.gates if one.problem]
+    features = [one for one in quality.drifts if one.problem]
+    return lines + [f"warn drift of {one.feature}: {one.problem} To fix, {one.remedy}" for one in features]

@@ -1,0 +1,279 @@
+"""What a night measures in each band of each instrument."""
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from flows.storage.bucket_path import BucketPath, side_by_side
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.digest import digest
+from flows.storage.layout import tile_path
+from flows.storage.ledger import Ledger
+from flows.storage.zarr_tiles import TileStore
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.statistics.drift import FEATURES
+from kernels.trails.matched_filter import filtered_noise
+from kernels.trails.trail_model import trail_image
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput
+from schemas.exposure import ExposureInfo
+from schemas.ledger import ExposureRecord, ProvenanceRecord
+from schemas.quality import BandMeasures, Measure, Sketch
+from schemas.recovery import Limit, Recovery
+
+MOST = 2000
+"""Exposures of a night that are looked at; of more, so many, evenly spread."""
+
+SEARCH_MODELS = ("detect", "reliability")
+SEARCH_STAGES = ("detect", "merge", "measure")
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A published exposure: its record, metadata and detections, and what it was searched with."""
+
+    record: ExposureRecord
+    info: ExposureInfo
+    sources: pa.Table
+    search: str
+    models: tuple[str, ...]
+
+
+def look_at_exposures(out: Path, records: Sequence[ExposureRecord]) -> list[Looked]:
+    """Read exposures of a night; those whose tiles or detections cannot be read are left out."""
+    chosen = [records[place * len(records) // MOST] for place in range(MOST)] if len(records) > MOST else list(records)
+    ledger = Ledger(out)
+    digests = sorted({record.provenance for record in chosen if record.provenance})
+    known = {one: _search(ledger.provenance(one)) for one in digests}
+
+    def read(record: ExposureRecord) -> Looked | None:
+        try:
+            info = TileStore.open(tile_path(out, record.key)).info
+            sources = CatalogStore(out).read(DIA_SOURCE, record.key)
+        except BadInput:
+            return None
+        return Looked(record, info, sources, *known.get(record.provenance or "", ("", ())))
+
+    found = side_by_side(read, chosen, isinstance(out, BucketPath))
+    return [one for one in found if one is not None]
+
+
+def _search(made: ProvenanceRecord | None) -> tuple[str, tuple[str, ...]]:
+    """Give a digest of all that detections depend on beside the pixels, and the models in words."""
+    if made is None:
+        return "", ()
+    cards = {name: made.models[name] for name in SEARCH_MODELS if name in made.models}
+    stages = {name: made.stages.get(name, "") for name in SEARCH_STAGES}
+    sections = {name: made.settings.get(name) or {} for name in SEARCH_STAGES}
+    words = tuple(f"{name} {card.name} {card.version} ({card.sha256[:12]})" for name, card in cards.items())
+    return digest(cards, stages, sections), words
+
+
+@dataclass(frozen=True)
+class Compass:
+    """Directions at the middle of an exposure, in pixels.
+
+    Attributes
+    ----------
+    scale
+        Side of a pixel, arcsec.
+    north, east
+        Unit vectors (x, y).
+    """
+
+    scale: float
+    north: tuple[float, float]
+    east: tuple[float, float]
+
+
+def compass(info: ExposureInfo) -> Compass | None:
+    """Directions and scale of ``info``, None without a WCS that can be read."""
+    if info.wcs_header is None:
+        return None
+    centre = np.array([(info.shape[1] - 1) / 2, (info.shape[0] - 1) / 2])
+    try:
+        wcs = _wcs(info.wcs_header)
+        if not wcs.has_celestial:
+            return None
+        ra, dec = (float(angle) for angle in wcs.all_pix2world(centre[None], 0)[0])
+        step = 1.0 / 3600
+        ends = [[ra, dec], [ra, dec + step], [ra + step / np.cos(np.radians(dec)), dec]]
+        origin, north, east = wcs.all_world2pix(ends, 0, quiet=True)
+    except (ValueError, KeyError, ArithmeticError):  # what astropy raises for headers of every sort of wrong
+        return None
+    toward_north, toward_east = north - origin, east - origin
+    lengths = np.hypot(*toward_north), np.hypot(*toward_east)
+    if not (np.isfinite(lengths).all() and min(lengths) > 0):
+        return None
+    scale = 1 / np.sqrt(abs(toward_north[0] * toward_east[1] - toward_north[1] * toward_east[0]))
+    return Compass(float(scale), _unit(toward_north), _unit(toward_east))
+
+
+def depth(info: ExposureInfo) -> float | None:
+    """AB magnitude of a point source of S/N 5, null without a zero point.
+
+    The noise of the PSF-weighted flux is that of the image as it is, correlated: 5 std(m-filtered noise) / sum(m^2)
+    for the PSF m.
+    """
+    if info.zero_point is None:
+        return None
+    reach = int(np.ceil(3 * info.psf.fwhm_px)) + 1
+    side = 2 * reach + 1
+    psf = moffat_mixture(info.psf.fwhm_px, info.psf.beta)
+    profile = trail_image((side, side), reach, reach, 0.0, 0.0, psf)
+    noise = filtered_noise(profile, info.noise, np.array(info.noise_correlation))
+    flux = 5 * noise / float(np.sum(profile**2))
+    return info.zero_point - 2.5 * float(np.log10(flux))
+
+
+def _wcs(cards: str) -> WCS:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)  # of dates and cards that play no part here
+        return WCS(fits.Header.fromstring(cards, sep="\n"))
+
+
+def _unit(vector: NDArray[np.float64]) -> tuple[float, float]:
+    x, y = vector / np.hypot(*vector)
+    return float(x), float(y)
+
+
+Floats = NDArray[np.float64]
+
+
+def measure_quality(exposures: Sequence[Looked], recoveries: Sequence[Recovery]) -> tuple[BandMeasures, ...]:
+    """Measure a night.
+
+    Parameters
+    ----------
+    exposures
+        Those of the night that are looked at.
+    recoveries
+        What came back of its synthetic streaks.
+
+    Returns
+    -------
+    tuple
+        By instrument and band.
+    """
+    groups: dict[tuple[str, str], list[Looked]] = {}
+    for one in exposures:
+        groups.setdefault((one.info.instrument, one.info.band), []).append(one)
+    limits = {one.band: one for one in recoveries if one.band is not None and one.detector is None}
+    alone = len({instrument for instrument, _ in groups}) == 1
+    return tuple(
+        _band(instrument, band, groups[instrument, band], limits.get(band) if alone else None)
+        for instrument, band in sorted(groups)
+    )
+
+
+def _band(instrument: str, band: str, exposures: list[Looked], recovery: Recovery | None) -> BandMeasures:
+    searches = {one.search for one in exposures}
+    return BandMeasures(
+        instrument=instrument,
+        band=band,
+        exposures=len(exposures),
+        search=searches.pop() if len(searches) == 1 else "",
+        models=tuple(sorted({model for one in exposures for model in one.models})),
+        measures=(*_of_images(exposures), *_of_copies(recovery), *_of_detections(exposures)),
+        sketches=tuple(_sketches(exposures)),
+    )
+
+
+def _of_images(exposures: list[Looked]) -> Iterator[Measure]:
+    infos = [one.info for one in exposures]
+    told = [info for info in infos if info.psf.source != "assumed"]
+    scales = [directions.scale if (directions := compass(info)) else None for info in told]
+    if any(scale is None for scale in scales):
+        yield _median("seeing", "px", [info.psf.fwhm_px for info in told], "the PSFs are assumed")
+    else:
+        widths = [info.psf.fwhm_px * (scale or 0) for info, scale in zip(told, scales, strict=True)]
+        yield _median("seeing", "arcsec", widths, "the PSFs are assumed")
+    depths = [deep for info in infos if (deep := depth(info)) is not None]
+    yield _median("depth", "mag", depths, "no zero point")
+    yield _median("zero_point", "mag", [info.zero_point for info in infos if info.zero_point is not None], "not given")
+    yield _median("noise", infos[0].pixel_unit, [info.noise for info in infos], "")
+
+
+def _median(metric: str, unit: str, values: Sequence[float], reason: str) -> Measure:
+    """Give the median with its standard error, that of a Gaussian sample: sqrt(pi / 2) std / sqrt(n)."""
+    if not values:
+        return Measure(metric=metric, unit=unit, n=0, reason=reason)
+    error = math.sqrt(math.pi / 2 / len(values)) * float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Measure(metric=metric, unit=unit, n=len(values), value=float(np.median(values)), error=error)
+
+
+def _of_copies(recovery: Recovery | None) -> Iterator[Measure]:
+    magnitudes = recovery.magnitude[:1] if recovery is not None else ()
+    yield _limit("limiting_magnitude", "mag", magnitudes[0].limit if magnitudes else None)
+    yield _limit("snr_of_half", "", recovery.snr if recovery is not None else None)
+
+
+def _limit(metric: str, unit: str, limit: Limit | None) -> Measure:
+    if limit is None or limit.value is None or limit.interval is None:
+        reason = limit.reason if limit is not None else "no synthetic streaks"
+        return Measure(metric=metric, unit=unit, n=limit.n if limit is not None else 0, reason=reason)
+    error = (limit.interval[1] - limit.interval[0]) / (2 * 1.96)  # half of a 95 % interval, in sigma
+    return Measure(metric=metric, unit=unit, n=limit.n, value=limit.value, error=error)
+
+
+def _of_detections(exposures: list[Looked]) -> Iterator[Measure]:
+    rows = _rows(exposures)
+    # Satellites are published whatever their reliability: that of theirs says nothing of the search.
+    streaks = rows.filter(pc.equal(rows["trailClass"], ""))
+    doubt = 1 - streaks["reliability"].to_numpy().astype(np.float64)
+    yield _rate("detections", rows.num_rows, math.sqrt(rows.num_rows), len(exposures))
+    yield _rate("expected_false", float(doubt.sum()), math.sqrt(float(doubt.sum())), len(exposures))
+    if any(not one.record.causes for one in exposures):
+        for metric in ("refused", "cosmic_rays"):
+            yield Measure(metric=metric, unit="per exposure", n=0, reason="the causes were not counted")
+        return
+    causes = [{name: counted.refused for name, counted in one.record.causes.items()} for one in exposures]
+    for metric, counts in (("refused", _sums(causes)), ("cosmic_rays", [one.get("cosmic_ray", 0) for one in causes])):
+        yield _rate(metric, sum(counts), math.sqrt(sum(counts)), len(exposures))
+
+
+def _sums(causes: Sequence[Mapping[str, int]]) -> list[int]:
+    return [sum(one.values()) for one in causes]
+
+
+def _rate(metric: str, total: float, error: float, exposures: int) -> Measure:
+    """Give a number per exposure, with the error of counting; of nothing it is that of one."""
+    return Measure(
+        metric=metric,
+        unit="per exposure",
+        n=exposures,
+        value=total / exposures,
+        error=max(error, 1.0) / exposures,
+    )
+
+
+def _rows(exposures: list[Looked]) -> pa.Table:
+    return pa.concat_tables([one.sources for one in exposures])
+
+
+def _sketches(exposures: list[Looked]) -> Iterator[Sketch]:
+    rows = _rows(exposures)
+    rows = rows.filter(pc.equal(rows["trailClass"], ""))
+    values: dict[str, Floats] = {
+        name: rows[name].to_numpy(zero_copy_only=False).astype(np.float64)
+        for name in FEATURES
+        if name in rows.column_names
+    }
+    chi2, pixels = (
+        rows[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("trailChi2", "trailNdata")
+    )
+    values["reducedChi2"] = chi2[pixels > 5] / (pixels[pixels > 5] - 5)  # five parameters are fitted
+    for name, bins in FEATURES.items():
+        counts = bins.histogram(values[name])
+        filled = np.flatnonzero(counts)
+        yield Sketch(feature=name, counts=tuple((int(place), int(counts[place])) for place in filled))

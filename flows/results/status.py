@@ -1,0 +1,293 @@
+"""Status of an output folder, night by night."""
+
+import math
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.pipeline.provenance import night_models, search_models
+from flows.results.quality.assess import told
+from flows.runtime.settings import choice
+from flows.storage.layout import require_output
+from flows.storage.lease import Holder, holder_of
+from flows.storage.ledger import Ledger
+from flows.storage.quarantine import Quarantine
+from schemas.errors import Misconfigured
+from schemas.ledger import ExposureRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
+from schemas.quality import BandQuality
+from schemas.summary import Trouble
+
+LATEST = 10_000
+"""Of so many exposures the percentiles are: what a survey takes in some hours, and little memory."""
+
+
+class Lag:
+    """The latest durations, s."""
+
+    def __init__(self) -> None:
+        self._latest: deque[float] = deque(maxlen=LATEST)
+
+    def add(self, seconds: float) -> None:
+        """Take in a duration."""
+        self._latest.append(seconds)
+
+    def percentiles(self) -> Percentiles | None:
+        """Median and 99th percentile; None without any."""
+        return percentiles(self._latest)
+
+
+def lag_since(shutter_closed: datetime) -> float:
+    """Give the time from the end of an exposure until now, s."""
+    return (datetime.now(UTC) - shutter_closed).total_seconds()
+
+
+def percentiles(seconds: Sequence[float]) -> Percentiles | None:
+    """Give median and 99th percentile of durations: of each, the least that so many are not above (nearest rank).
+
+    None if there are none.
+    """
+    if not seconds:
+        return None
+    ordered = sorted(seconds)
+    return Percentiles(n=len(ordered), p50=_rank(ordered, 0.50), p99=_rank(ordered, 0.99))
+
+
+def _rank(ordered: Sequence[float], share: float) -> float:
+    return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 3)
+
+
+UNKNOWN = "unknown"
+"""Night of inputs that do not say which night they are of."""
+
+
+@dataclass(frozen=True)
+class NightStatus:
+    """How it stands with one night.
+
+    Attributes
+    ----------
+    night
+        Label; `UNKNOWN` of inputs that do not say.
+    exposures
+        State (done, outdated, quarantined, failed) -> how many exposures. Outdated: what is published is of an earlier
+        state, and the attempt to do it again failed.
+    detections
+        Rows of `dia_source` published.
+    lag_s
+        From the end of an exposure to its catalogue, s: median and 99th percentile.
+    models
+        Model and version -> exposures that were searched with it.
+    troubles
+        What is not as it should be, with the reason.
+    quality
+        Verdicts on its bands.
+    """
+
+    night: str
+    exposures: dict[str, int]
+    detections: int
+    lag_s: Percentiles | None
+    models: dict[str, int]
+    troubles: tuple[Trouble, ...]
+    quality: tuple[BandQuality, ...] = ()
+
+
+@dataclass(frozen=True)
+class Status:
+    """Status of an output folder: its nights, who holds it, the stream that watches for it, if any."""
+
+    nights: tuple[NightStatus, ...]
+    holder: Holder | None
+    watch: WatchRecord | None
+
+    def values(self) -> dict[str, Any]:
+        """Everything, as values that JSON knows."""
+        nights = [
+            {**asdict(one), "lag_s": _values(one.lag_s)}
+            | {"troubles": list(map(_values, one.troubles)), "quality": list(map(_values, one.quality))}
+            for one in self.nights
+        ]
+        known = {"holder": _values(self.holder), "watch": _values(self.watch)}
+        return {"nights": nights, **known}
+
+
+def read_status(out: Path, night: str | None = None) -> Status:
+    """Read how it stands with an output folder. Nothing is changed, and no catalogue is opened.
+
+    Parameters
+    ----------
+    out
+        Output folder.
+    night
+        One night; None: all.
+
+    Raises
+    ------
+    Misconfigured
+        It is no output folder, holds no such night, or was written by another version.
+    """
+    require_output(out)
+    ledger = Ledger(out)
+    records: dict[str, list[ExposureRecord]] = {}
+    for record in ledger.records(night):
+        records.setdefault(record.night, []).append(record)
+    unusable: dict[str, list[QuarantineRecord]] = {}
+    for one in Quarantine(out).list():
+        unusable.setdefault(one.key.night if one.key else UNKNOWN, []).append(one)
+    labels = sorted(records.keys() | unusable.keys() if night is None else {night} & (records.keys() | unusable.keys()))
+    if night is not None and not labels:
+        held = sorted(records.keys() | unusable.keys() | {record.night for record in ledger.records()})
+        remedy = choice(night, held) if held else "see `nightstride status OUT`."
+        raise Misconfigured("no_night", str(out), f"holds nothing of night {night}.", remedy)
+    known: dict[str | None, ProvenanceRecord | None] = {}
+    nights = tuple(_of(label, records.get(label, ()), unusable.get(label, ()), ledger, known) for label in labels)
+    return Status(nights, holder_of(out), ledger.watch())
+
+
+def state_of(record: ExposureRecord) -> str:
+    """Give the state of an exposure."""
+    return "outdated" if record.status == "done" and record.reason else record.status
+
+
+def _of(
+    night: str,
+    records: Sequence[ExposureRecord],
+    unusable: Sequence[QuarantineRecord],
+    ledger: Ledger,
+    known: dict[str | None, ProvenanceRecord | None],
+) -> NightStatus:
+    recorded = {record.source_uri for record in records if record.status == "quarantined"}
+    rest = [one for one in unusable if one.source_uri not in recorded]
+    states = Counter(state_of(record) for record in records)
+    states["quarantined"] += len(rest)
+    troubles = [_trouble(record) for record in records if record.reason]
+    troubles += [
+        Trouble(uri=one.source_uri, code=one.code, message=f"{one.where}: {one.problem} To fix, {one.remedy}")
+        for one in rest
+    ]
+    done = [record for record in records if record.status == "done"]
+    quality = ledger.quality(night)
+    lags = [lag for lag in map(lag_of, done) if lag is not None]
+    return NightStatus(
+        night,
+        {state: count for state, count in sorted(states.items()) if count},
+        sum(record.detections for record in done),
+        percentiles(lags),
+        dict(Counter(name for record in done for name in _models(record, ledger, known))) | _of_night(night, ledger),
+        tuple(troubles),
+        quality.judged if quality is not None else (),
+    )
+
+
+def lag_of(record: ExposureRecord) -> float | None:
+    """From the end of the exposure to its catalogue, s; None if the ledger does not know."""
+    if record.shutter_closed_at is None:
+        return None
+    return (_time(record.finished_at) - _time(record.shutter_closed_at)).total_seconds()
+
+
+def _models(record: ExposureRecord, ledger: Ledger, known: dict[str | None, ProvenanceRecord | None]) -> list[str]:
+    if record.provenance not in known:
+        known[record.provenance] = ledger.provenance(record.provenance)
+    made = known[record.provenance]
+    if made is None:
+        return ["not recorded"]
+    return [f"{name}: {card.name} {card.version}" for name, card in search_models(made).items()]
+
+
+def _of_night(night: str, ledger: Ledger) -> dict[str, int]:
+    """Give the models of stages of the whole night, each with the number of exposures it was brought together from."""
+    record = ledger.night(night)
+    if record is None:
+        return {}
+    cards = night_models(ledger.provenance(record.provenance))
+    return {f"{name}: {card.name} {card.version}": record.exposures for name, card in cards.items()}
+
+
+def _trouble(record: ExposureRecord) -> Trouble:
+    code, _, message = (record.reason or "").partition(": ")
+    return Trouble(uri=record.source_uri, code=code, message=message)
+
+
+def _time(text: str) -> datetime:
+    read = datetime.fromisoformat(text)
+    return read if read.tzinfo else read.replace(tzinfo=UTC)
+
+
+def _values(model: Any) -> Any:
+    return None if model is None else model.model_dump(mode="json")
+
+
+STATES = ("done", "outdated", "quarantined", "failed")
+MOST = 20
+"""So many troubles of a night are listed; the rest are counted."""
+
+LIVE_S = 7 * 86400.0
+"""Exposures of which half became catalogues later than this after their shutter closed count as an archive, s."""
+
+
+def show_status(status: Status, console: Console) -> None:
+    """Print a table of the nights, what is wrong, and what is running."""
+    table = Table("night", *STATES, "detections", "lag p50 / p99")
+    for column in table.columns[1:6]:
+        column.justify = "right"
+    for one in status.nights:
+        counts = (str(one.exposures.get(state, 0)) for state in STATES)
+        table.add_row(one.night, *counts, f"{one.detections:,}", _lag(one.lag_s))
+    console.print(table)
+    for one in status.nights:
+        for model, count in one.models.items():
+            _say(f"{one.night} {model}: {count} exposures", console)
+        for band in one.quality:
+            _say(f"{one.night} quality of {band.instrument} {band.band}: {band.verdict.replace('_', ' ')}", console)
+            for line in (*band.notes, *told(band)):
+                _say(f"{one.night} {band.band} {line}", console)
+        _list(one.night, one.troubles, console)
+    if status.holder is not None:
+        _say(f"held by process {status.holder.pid} on {status.holder.host}, since {status.holder.since}", console)
+    if status.watch is not None:
+        _say(_stream(status.watch), console)
+
+
+def _stream(watch: WatchRecord) -> str:
+    counts = watch.exposures
+    return (
+        f"watch of {watch.source}: {watch.state} at {watch.updated_at}; {watch.on_the_way} on the way, {watch.waiting} "
+        f"waiting; {counts.done} done, {counts.skipped} skipped, {counts.quarantined} quarantined, "
+        f"{counts.failed} failed; "
+        f"from shutter close {_lag(watch.lag_s)}, from arrival {_percentiles(watch.turnaround_s)}"
+    )
+
+
+def _lag(lag: Percentiles | None) -> str:
+    """Give the time from the end of an exposure to its catalogue; for an archive it says nothing of how fast we are."""
+    return "archive" if lag is not None and lag.p50 > LIVE_S else _percentiles(lag)
+
+
+def _percentiles(found: Percentiles | None) -> str:
+    return "-" if found is None else f"{_duration(found.p50)} / {_duration(found.p99)}"
+
+
+def _duration(seconds: float) -> str:
+    """Give a duration in the unit that suits it."""
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _list(night: str, troubles: Sequence[Trouble], console: Console) -> None:
+    for trouble in troubles[:MOST]:
+        _say(f"{night} {trouble.code}: {trouble.message}", console)
+    if len(troubles) > MOST:
+        _say(f"{night}: {len(troubles) - MOST} more, see --json", console)
+
+
+def _say(text: str, console: Console) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

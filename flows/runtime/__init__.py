@@ -1,0 +1,1 @@
+"""Settings, secrets, logs, traces and figures of any command."""

@@ -1,0 +1,141 @@
+"""What a command says, and where its tasks come from: words on the terminal, or a JSON object per line."""
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from flows.runtime.secrets import without_secrets
+from flows.runtime.traces import Fields, bound, span, trace_id, traceparent, where
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+LOGGER = logging.getLogger("nightstride")
+
+_run: str | None = None
+
+
+def log_as_json(run: str | None = None) -> str:
+    """From here on, write a JSON object per line to standard error, whoever says something; give the name of the run.
+
+    Parameters
+    ----------
+    run
+        Its name; None: a new one. A worker is told that of the command.
+    """
+    global _run
+    first, _run = _run is None, run or _run or uuid4().hex
+    if first:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_formatter())
+        logging.getLogger().handlers[:] = [handler]
+        logging.captureWarnings(True)
+        LOGGER.setLevel(logging.INFO)
+        sys.excepthook = _uncaught
+    for name in ("distributed", "bokeh", "tornado"):  # Dask gives them handlers of their own
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.WARNING)
+    return _run
+
+
+def run_name() -> str | None:
+    """Give the name of the run; None if logs are words."""
+    return _run
+
+
+def tell(console: "Console", text: str, level: int = logging.INFO, **fields: Any) -> None:
+    """Say a line: on the console, or to the log, with fields, where that is JSON."""
+    if _run is None:
+        console.print(without_secrets(text), highlight=False, markup=False, soft_wrap=True)
+    else:
+        LOGGER.log(level, text, extra=fields)
+
+
+def _formatter() -> logging.Formatter:
+    # Imported here: most commands do without.
+    from pythonjsonlogger.json import JsonFormatter
+
+    class JsonLines(JsonFormatter):
+        """The time first, then what, where and who."""
+
+        def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+            """Put our own names before what else a record brings."""
+            log_data["time"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+            log_data["level"] = record.levelname.lower()
+            log_data["event"] = record.getMessage()
+            log_data |= {"run": _run, **where(), "trace": trace_id(), "logger": record.name, "pid": record.process}
+            super().add_fields(log_data, record, message_dict)
+            log_data.pop("message", None)
+
+        def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+            """Take secrets out, wherever they stand, and fields without a value."""
+            return {name: _clean(value) for name, value in log_data.items() if value is not None}
+
+    return JsonLines()
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_secrets(value)
+    if isinstance(value, Mapping):
+        return {name: _clean(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(one) for one in value]
+    return value
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    LOGGER.critical("ended by an error", exc_info=(kind, error, trace))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a worker is told of the command that a task belongs to.
+
+    Attributes
+    ----------
+    run
+        Name of the run; None: logs are words.
+    fields
+        What is worked on.
+    parent
+        W3C traceparent of the exposure; None: it is not traced.
+    """
+
+    run: str | None
+    fields: Fields
+    parent: str | None
+
+
+def origin() -> Origin | None:
+    """Give the origin of a task that is handed out here; None if a worker need not know."""
+    run, parent = run_name(), traceparent()
+    return None if run is None and parent is None else Origin(run, dict(where()), parent)
+
+
+def observed(came: Origin, task: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a task in a worker, as part of the trace that it belongs to; log how it ended if logs are JSON."""
+    start = perf_counter()
+    run = {} if came.run is None else {"run": came.run}
+    with bound({**came.fields, **run}), span(task.__name__, came.fields, came.parent):
+        try:
+            result = task(*arguments)
+        except Exception as error:
+            _log(came, logging.WARNING, f"{task.__name__} failed: {error}", task, start)
+            raise
+        _log(came, logging.INFO, f"{task.__name__} done", task, start)
+        return result
+
+
+def _log(came: Origin, level: int, event: str, task: Callable[..., Any], start: float) -> None:
+    if came.run is not None:
+        LOGGER.log(level, event, extra={"task": task.__name__, "seconds": round(perf_counter() - start, 4)})

@@ -1,0 +1,140 @@
+"""Figures for Prometheus: where they are served, and what a run leaves for the textfile collector.
+
+What a run came to, as a file for node_exporter's textfile collector.
+Prometheus cannot ask a command that has ended. These are gauges, also what counts something: each run starts anew, and
+of two runs with nearly the same count nobody could tell how much was done.
+"""
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import time
+
+from prometheus_client import CollectorRegistry, Gauge, start_http_server, write_to_textfile
+
+from schemas.errors import Misconfigured
+from schemas.ledger import Percentiles, ProvenanceRecord
+from schemas.observe_settings import ObserveSettings
+from schemas.summary import RunSummary
+
+
+def add_build_info(registry: CollectorRegistry, made: ProvenanceRecord) -> None:
+    """Add what exposures are searched with to figures."""
+    build = Gauge("nightstride_build_info", "Version and digest of the code.", ["version", "code"], registry=registry)
+    build.labels(made.software, made.code[:12]).set(1)
+    models = Gauge("nightstride_model_info", "Version of each model.", ["role", "name", "version"], registry=registry)
+    for role, card in made.models.items():
+        models.labels(role, card.name, card.version).set(1)
+
+
+@contextmanager
+def metrics_server(settings: ObserveSettings, registry: CollectorRegistry) -> Iterator[int]:
+    """Serve figures over HTTP, or HTTPS with certificates, as long as the block lasts; give the port.
+
+    Raises
+    ------
+    Misconfigured
+        Somebody else has the port, the host is none of ours, or a certificate is unfit.
+    """
+    assert settings.address is not None
+    host, port = settings.address
+    certificate, key, authority = (
+        None if path is None else str(path)
+        for path in (settings.metrics_cert, settings.metrics_key, settings.metrics_ca)
+    )
+    try:
+        if certificate is not None:  # before the port is taken, which would stay so
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate, key)
+            context.load_verify_locations(authority or certificate)
+        server, thread = start_http_server(
+            port, host, registry, certificate, key, authority, client_auth_required=authority is not None
+        )
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise Misconfigured(
+            "metrics",
+            "observe.metrics",
+            f"figures cannot be served at {settings.metrics}: {error}.",
+            "name a free port of this machine, certificates that fit each other, or leave it out.",
+        ) from error
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def run_figures(
+    summary: RunSummary | None, exit_code: int, made: ProvenanceRecord | None, lag: Percentiles | None
+) -> CollectorRegistry:
+    """Give the figures of a run that has ended.
+
+    Parameters
+    ----------
+    summary
+        What it came to; None: an error ended it.
+    exit_code
+        Its exit code.
+    made
+        What its exposures were searched with.
+    lag
+        From the end of an exposure to its catalogue, of its last night.
+    """
+    registry = CollectorRegistry()
+    _gauge(registry, "end_timestamp_seconds", "When it ended.").set(time())
+    _gauge(registry, "exit_code", "0: all is published; 1: some is not; 2: refused.").set(exit_code)
+    if made is not None:
+        add_build_info(registry, made)
+    if summary is None:
+        return registry
+    exposures = _gauge(registry, "exposures", "Exposures by what became of them.", "state")
+    for state, count in summary.exposures.model_dump(exclude={"seen"}).items():
+        exposures.labels(state).set(count)
+    _gauge(registry, "windows", "Windows searched.").set(summary.windows)
+    _gauge(registry, "windows_unscored", "Of these, not scored.").set(summary.unscored)
+    _gauge(registry, "detections", "In the catalogues of the exposures seen.").set(summary.detections)
+    _gauge(registry, "night_failed", "Stages of whole nights that failed.").set(len(summary.night_failed))
+    worked = _gauge(registry, "worker_seconds", "Worker time by what it went to.", "part")
+    for part, seconds in summary.worker_seconds.items():
+        worked.labels(part).set(seconds)
+    if "wall" in summary.seconds:
+        _gauge(registry, "duration_seconds", "From its start to its end.").set(summary.seconds["wall"])
+    if lag is not None:
+        lags = _gauge(registry, "lag_seconds", "From the end of an exposure to its catalogue.", "quantile")
+        lags.labels("0.5").set(lag.p50)
+        lags.labels("0.99").set(lag.p99)
+    return registry
+
+
+def write_figures(path: Path, registry: CollectorRegistry) -> None:
+    """Replace a file of figures in one step.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    write_to_textfile(str(path), registry)
+
+
+def require_folder(path: Path) -> None:
+    """See that a file of figures can be written, before there is anything to be lost.
+
+    Raises
+    ------
+    Misconfigured
+        Its folder is not there.
+    """
+    if not path.parent.is_dir():
+        raise Misconfigured(
+            "metrics_file",
+            "observe.metrics_file",
+            f"there is no folder {path.parent}.",
+            "name the folder that node_exporter was given with --collector.textfile.directory.",
+        )
+
+
+def _gauge(registry: CollectorRegistry, name: str, what: str, *labels: str) -> Gauge:
+    return Gauge(f"nightstride_run_{name}", what, labels, registry=registry)

@@ -1,0 +1,58 @@
+"""Passwords and signatures, kept out of what is written."""
+
+import os
+import re
+from functools import lru_cache
+
+from schemas.errors import Misconfigured
+
+
+def refuse_credentials(url: str, where: str) -> None:
+    """Refuse a URL that holds a password or a signature: it would end up in logs and in the ledger.
+
+    Raises
+    ------
+    Misconfigured
+        It does. The message does not say which.
+    """
+    authority = url.partition("://")[2].partition("/")[0]
+    if "@" in authority or re.search(r"[?&](X-Amz-(Signature|Credential|Security-Token)|AWSAccessKeyId|sig)=", url):
+        raise Misconfigured(
+            "credentials_in_url",
+            where,
+            "a URL holds a password or a signature.",
+            "leave it out, and set what the service reads from the environment; of S3 AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or a profile.",
+        )
+
+
+def without_credentials(url: str) -> str:
+    """Give a URL as it may be shown and kept: without user, password and query."""
+    return re.sub(r"://[^/]*@", "://", re.sub(r"(?s)[?&].*", "", url)) if "://" in url else url
+
+
+def without_passwords(text: str) -> str:
+    """Give a text in which no URL has a user, a password or a query: what may be secret in it."""
+    plain = re.sub(r"://[^\s'\"]*@", "://", text)
+    return re.sub(r"(://[^\s'\"?]*)\?[^\s'\"]*", r"\1?...", plain)
+
+
+_SIGNED = re.compile(
+    r"(?i)((?:X-Amz-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|Signature|sig|password)=)[^&\s'\"]+"
+)
+_SECRET = re.compile(r"(?i)(secret|password|session_token|otlp_(\w+_)?headers|private_key)")
+_SHORTEST = 6
+"""A shorter value of a variable is no secret, and would be found in ordinary words."""
+
+
+def without_secrets(text: str) -> str:
+    """Give a text without users and passwords in URLs, signatures, and values of secret environment variables."""
+    text = _SIGNED.sub(r"\1***", without_passwords(text))
+    for value in _values(tuple(value for name, value in os.environ.items() if _SECRET.search(name))):
+        text = text.replace(value, "***")
+    return text
+
+
+@lru_cache(4)
+def _values(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True))

@@ -1,0 +1,204 @@
+"""Settings from where users put them: file < environment < command line."""
+
+import os
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import EnvSettingsSource
+
+from flows.runtime.secrets import without_passwords
+from schemas.errors import Misconfigured
+from schemas.settings import Settings
+
+
+def require_there(path: Path, what: str) -> None:
+    """See that a file or folder is there, before it is said to be no good.
+
+    Parameters
+    ----------
+    path
+        As it was given.
+    what
+        What it should be, and how it is given: the end of the sentence "To fix, correct the path, or name ...".
+
+    Raises
+    ------
+    Misconfigured
+        It is not there (``no_such_file``).
+    """
+    if not path.exists():
+        raise Misconfigured("no_such_file", str(path), "does not exist.", f"correct the path, or name {what}")
+
+
+def choice(given: str, known: Iterable[str]) -> str:
+    """Give the end of the sentence "To fix, ..." for a name that is not known: the nearest one, and all.
+
+    >>> choice("ztg", ["llnl", "ztf"])
+    "write 'ztf'; known are llnl, ztf."
+    >>> choice("?", ["llnl", "ztf"])
+    'choose one of llnl, ztf.'
+    """
+    names = list(known)
+    near = get_close_matches(given, names, 1)
+    return f"write {near[0]!r}; known are {', '.join(names)}." if near else f"choose one of {', '.join(names)}."
+
+
+Place = tuple[int | str, ...]
+"""Section, key and so on."""
+
+_RULES = {
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text, in quotes",
+    "path_type": "must be a path, in quotes",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a table of keys and values",
+    "model_type": "must be a table of keys and values",
+    "missing": "must be given",
+}
+"""Type of an error of pydantic -> the rule in our words. Of others the message itself is plain."""
+
+
+def misconfigured(errors: Sequence[ErrorDetails]) -> Misconfigured:
+    """Make one error of ours of all that pydantic found: each with its name, value and rule.
+
+    Parameters
+    ----------
+    errors
+        Of `schemas.settings.Settings`.
+    """
+    everywhere = "correct it in the settings file, the environment (NIGHTSTRIDE_<SECTION>__<KEY>) or the command line."
+    faults = [(_name(error["loc"]), *_fault(error)) for error in errors]
+    if len(faults) == 1:
+        ((name, problem, remedy),) = faults
+        return Misconfigured("setting", name, f"{problem}.", remedy or everywhere)
+    lines = [f"\n  {name}: {problem}{f'; to fix, {remedy}' if remedy else '.'}" for name, problem, remedy in faults]
+    return Misconfigured(
+        "setting", "settings", f"{len(faults)} are wrong:{''.join(lines)}\n", everywhere.replace("it", "them", 1)
+    )
+
+
+def _fault(error: ErrorDetails) -> tuple[str, str]:
+    """Give what is wrong, and a remedy of its own if there is one."""
+    place = error["loc"]
+    if error["type"] == "extra_forbidden":
+        return _unknown(place)
+    got = "" if isinstance(error["input"], dict | BaseModel) else f", got {without_passwords(repr(error['input']))}"
+    rule = _RULES.get(error["type"], error["msg"].removeprefix("Value error, ").replace("Input should be", "must be"))
+    return f"{rule}{got if error['type'] != 'missing' else ''}", ""
+
+
+def _unknown(place: Place) -> tuple[str, str]:
+    name = str(place[-1])
+    what = f"there is no setting of this name in [{_name(place[:-1])}]" if place[:-1] else "there is no such section"
+    elsewhere = [section for section, keys in _sections() if name in keys and (section,) != place[:-1]]
+    if elsewhere:
+        return what, f"write it under {' or '.join(f'[{section}]' for section in elsewhere)}."
+    return what, choice(name, _known(place[:-1]))
+
+
+def _sections() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for section in Settings.model_fields:
+        yield section, _known((section,))
+
+
+def _known(place: Place) -> tuple[str, ...]:
+    """Give the names that there are at a place."""
+    model: type[BaseModel] | None = Settings
+    for part in place:
+        field = model.model_fields.get(str(part)) if model is not None else None
+        model = None if field is None else _model_of(field.annotation)
+    return tuple(model.model_fields) if model is not None else ()
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    for one in (annotation, *get_args(annotation)):
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            return one
+    return None
+
+
+def _name(place: Place) -> str:
+    return ".".join(map(str, place)) or "settings"
+
+
+DEFAULT_FILE = Path("nightstride.toml")
+"""Read from the working folder when no file is named."""
+
+_PREFIX = "NIGHTSTRIDE_"
+
+
+def load_settings(config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
+    """Read the settings of a command.
+
+    Parameters
+    ----------
+    config
+        TOML file; None: ``nightstride.toml`` in the working folder, if there is one.
+    overrides
+        Section -> key -> value from the command line; a value of None was not given.
+
+    Raises
+    ------
+    Misconfigured
+        The file is not there or cannot be read, or values break rules; the message names all of them.
+    """
+    _refuse_unknown_sections()
+    given = {
+        name: {key: value for key, value in section.items() if value is not None}
+        for name, section in (overrides or {}).items()
+    }
+    try:
+        environment = EnvSettingsSource(Settings)()
+        return Settings(**_merged(_merged(_from_file(config), environment), given))
+    except ValidationError as error:
+        raise misconfigured(error.errors()) from error
+
+
+def _from_file(config: Path | None) -> dict[str, Any]:
+    path = config or DEFAULT_FILE
+    if config is None and not path.exists():
+        return {}
+    require_there(path, "another settings file (TOML) with --config.")
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Misconfigured(
+            "settings_file",
+            str(path),
+            f"cannot be read as TOML: {error}.",
+            "correct it, or name another file.",
+        ) from error
+
+
+def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """``low`` with the values of ``high`` put over it, section by section."""
+    merged = dict(low)
+    for name, value in high.items():
+        below = merged.get(name)
+        merged[name] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _refuse_unknown_sections() -> None:
+    # pydantic-settings looks up the names that it knows, so a misspelt section would be ignored in silence.
+    for name in os.environ:
+        section, nested, _ = name.removeprefix(_PREFIX).partition("__")
+        if name.startswith(_PREFIX) and nested and section.lower() not in Settings.model_fields:
+            raise Misconfigured(
+                "setting",
+                name,
+                f"no section {section.lower()!r} in the settings.",
+                choice(section.lower(), Settings.model_fields),
+            )

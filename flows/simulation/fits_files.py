@@ -1,0 +1,228 @@
+"""Exposures written as the ZTF archive and Rubin's pipelines do."""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.time import Time
+from numpy.typing import NDArray
+
+from flows.simulation.canvas import SimulatedPsfField
+from flows.simulation.conditions import Conditions
+from flows.simulation.exposure import SimulatedExposure
+from schemas.pixels import MaskPlane
+
+PLANES = {
+    "BAD": 0,
+    "SAT": 1,
+    "INTRP": 2,
+    "CR": 3,
+    "EDGE": 4,
+    "DETECTED": 5,
+    "DETECTED_NEGATIVE": 6,
+    "SUSPECT": 7,
+    "NO_DATA": 8,
+    "STREAK": 9,
+}
+"""Bit number of each mask plane, as the headers say it in ``MP_<plane>``."""
+
+
+def rubin_name(conditions: Conditions, product: str = "difference") -> str:
+    """Give the file name of a product: difference, science or template."""
+    return f"{product}Exp_LSSTCam_{conditions.band}_{conditions.visit}_{conditions.detector:03d}.fits"
+
+
+def write_rubin(exposure: SimulatedExposure, folder: Path, planes: dict[str, NDArray[np.float32]]) -> tuple[Path, ...]:
+    """Write the difference image with its mask and variance, and the planes given as files of their own.
+
+    Returns
+    -------
+    tuple of Path
+        The difference image first.
+    """
+    conditions = exposure.conditions
+    products = {"difference": exposure.difference, **planes}
+    paths = []
+    for product, pixels in products.items():
+        wcs = conditions.header
+        mask = fits.ImageHDU(_bits(exposure.mask), wcs, name="MASK")
+        for plane, bit in PLANES.items():
+            mask.header[_keyword(f"MP_{plane}")] = bit
+        image = fits.ImageHDU(pixels, wcs, name="IMAGE")
+        image.header["BUNIT"] = "nJy"
+        variance = fits.ImageHDU(exposure.variance, wcs, name="VARIANCE")
+        variance.header["BUNIT"] = "nJy2"
+        path = folder / rubin_name(conditions, product)
+        primary = fits.PrimaryHDU(header=rubin_header(conditions))
+        fits.HDUList([primary, image, mask, variance]).writeto(path, overwrite=True)
+        paths.append(path)
+    return tuple(paths)
+
+
+def _keyword(name: str) -> str:
+    """Keyword of any length: beyond eight characters FITS needs the HIERARCH convention."""
+    return name if len(name) <= 8 else f"HIERARCH {name}"
+
+
+def _bits(mask: NDArray[np.uint16]) -> NDArray[np.int32]:
+    out = np.zeros(mask.shape, np.int32)
+    for plane, bit in PLANES.items():
+        out |= np.where(mask & np.uint16(MaskPlane[plane]), np.int32(1 << bit), np.int32(0))
+    return out
+
+
+def rubin_header(conditions: Conditions) -> fits.Header:
+    """Give the primary header: who took the visit, when, and how it is calibrated."""
+    preset = conditions.preset
+    half = preset.exposure_time / 2 / 86400
+    middle = conditions.midpoint_mjd_tai
+    header = fits.Header()
+    header["INSTRUME"] = preset.instrument
+    header["TELESCOP"] = "Simonyi Survey Telescope"
+    header["SIMULATE"] = (True, "Simulated by nightstride")
+    header["HIERARCH LSST BUTLER DATAID INSTRUMENT"] = preset.instrument
+    header["HIERARCH LSST BUTLER DATAID VISIT"] = conditions.visit
+    header["HIERARCH LSST BUTLER DATAID DETECTOR"] = conditions.detector
+    header["HIERARCH LSST BUTLER DATAID BAND"] = conditions.band
+    header["DETECTOR"] = conditions.detector
+    header["DAY_OBS"] = conditions.visit // 100_000
+    header["TIMESYS"] = ("TAI", "Time scale of the dates here")
+    for name, mjd in (("BEG", middle - half), ("AVG", middle), ("END", middle + half)):
+        header[f"DATE-{name}"] = Time(mjd, format="mjd", scale="tai").isot
+        header[f"MJD-{name}"] = mjd
+    header["EXPTIME"] = (preset.exposure_time, "s")
+    header["FILTER"] = f"{conditions.band}_01"
+    header["BAND"] = conditions.band
+    header["BUNIT"] = "nJy"
+    header["MAGZERO"] = (conditions.zero_point, "AB magnitude of 1 nJy")
+    header["GAINNJY"] = (preset.gain, "electrons per nJy")
+    header["SATNJY"] = (preset.saturation, "Saturation level [nJy]")
+    header["PSF_FWHM"] = (round(conditions.psf.fwhm, 3), "FWHM [pixels]")
+    return header
+
+
+_QUANTIZE = 4.0  # steps per standard deviation of the noise
+_DITHER_SEED = 42
+_PSF_HALF = 12
+_FILTERS = {"g": 1, "r": 2, "i": 3, "z": 4}  # the fourth is not ZTF's
+_TYPES = {
+    "difference": "scimrefdiffimg.fits.fz",
+    "psf": "diffimgpsf.fits",
+    "science": "sciimg.fits",
+    "template": "refimg.fits",
+}
+
+
+def ztf_name(conditions: Conditions, product: str) -> str:
+    """Give the archive's file name of a product: difference, psf, science or template."""
+    day = Time(np.floor(conditions.mjd_utc), format="mjd").strftime("%Y%m%d")
+    fraction = round(conditions.mjd_utc % 1 * 1e6)
+    ccd, quadrant = divmod(conditions.detector, 4)
+    return (
+        f"ztf_{day}{fraction:06d}_{conditions.field_id:06d}_z{conditions.band}_c{ccd + 1:02d}_o_q{quadrant + 1}_"
+        f"{_TYPES[product]}"
+    )
+
+
+def write_ztf(exposure: SimulatedExposure, folder: Path, planes: dict[str, NDArray[np.float32]]) -> tuple[Path, ...]:
+    """Write the difference image and its PSF, and the planes given: ``science``, ``template``.
+
+    Returns
+    -------
+    tuple of Path
+        The difference image first.
+    """
+    conditions = exposure.conditions
+    header = ztf_header(conditions)
+    paths = {product: folder / ztf_name(conditions, product) for product in ("difference", "psf", *planes)}
+    image = fits.CompImageHDU(
+        exposure.difference,
+        header,
+        compression_type="RICE_1",
+        quantize_level=_QUANTIZE,
+        quantize_method=1,
+        dither_seed=_DITHER_SEED,
+    )
+    _write_with_checksum(image, paths["difference"])
+    fits.PrimaryHDU(psf_stamp(conditions.psf)).writeto(paths["psf"], overwrite=True)
+    for name, pixels in planes.items():
+        fits.PrimaryHDU(pixels, header).writeto(paths[name], overwrite=True)
+    return tuple(paths.values())
+
+
+def _write_with_checksum(image: fits.CompImageHDU, path: Path) -> None:
+    """Write a compressed image with the checksum of its compressed form, and without the time of day in it."""
+    plain = BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), image]).writeto(plain)
+    with fits.open(BytesIO(_without_time(plain.getvalue())), disable_image_compression=True) as hdus:
+        for hdu in hdus:
+            hdu.add_checksum(when="")
+        hdus.writeto(path, overwrite=True)
+
+
+def _without_time(content: bytes) -> bytes:
+    """Blank the times in a compressed image.
+
+    Rows that are all NaN cannot be quantised and are kept by gzip, whose header holds the time (RFC 1952). They are
+    found by their descriptors in the table (FITS standard 4.0, section 7.3.5).
+    """
+    with fits.open(BytesIO(content), disable_image_compression=True) as hdus:
+        start, header = hdus[1].fileinfo()["datLoc"], hdus[1].header
+        place = hdus[1].data.dtype.fields["GZIP_COMPRESSED_DATA"][1]
+    width, rows = header["NAXIS1"], header["NAXIS2"]
+    descriptors = np.ndarray((rows, 2), ">i4", content, start + place, (width, 4))
+    changed, heap = bytearray(content), start + header.get("THEAP", width * rows)
+    for size, offset in descriptors.tolist():
+        if size:
+            changed[heap + offset + 4 : heap + offset + 8] = bytes(4)
+    return bytes(changed)
+
+
+def psf_stamp(psf: SimulatedPsfField) -> NDArray[np.float32]:
+    """Give the PSF at the centre of the image, (25, 25), centred on its middle pixel, of unit sum."""
+    ny, nx = psf.shape
+    drawn = psf.trail((nx - 1) // 2, (ny - 1) // 2, 0.0, 0.0).pixels
+    side = 2 * _PSF_HALF + 1
+    grown = np.pad(drawn, max(0, _PSF_HALF - min(drawn.shape) // 2))
+    top, left = (grown.shape[0] - side) // 2, (grown.shape[1] - side) // 2
+    stamp = grown[top : top + side, left : left + side]
+    return (stamp / stamp.sum()).astype(np.float32)
+
+
+def ztf_header(conditions: Conditions) -> fits.Header:
+    """Give the header of the archive's products: keywords and their meaning are the archive's."""
+    preset = conditions.preset
+    ccd, quadrant = divmod(conditions.detector, 4)
+    header = fits.Header()
+    header["BUNIT"] = "Data Value"
+    header["ORIGIN"] = ("Zwicky Transient Facility", "Data origin (simulated)")
+    header["INSTRUME"] = (preset.instrument, "Instrument name")
+    header["SIMULATE"] = (True, "Simulated by nightstride")
+    header["IMGTYPE"] = "object"
+    header["EXPOSURE"] = (preset.exposure_time, "Total Exposure Time (s)")
+    header["EXPTIME"] = (preset.exposure_time, "Requested Exposure Time (s)")
+    header["PIXSCALE"] = (preset.pixel_scale, "Pixel scale, in arcsec per pixel")
+    header["FIELDID"] = (conditions.field_id, "ZTF field ID number")
+    header["FILTERID"] = (_FILTERS[conditions.band], "Filter ID code")
+    header["FILTER"] = (f"ZTF_{conditions.band}", "Filter name")
+    header["OBSJD"] = (round(conditions.mjd_utc + 2400000.5, 7), "Julian day corresponds to UTC-OBS (day)")
+    header["OBSMJD"] = (round(conditions.mjd_utc, 7), "MJD corresponds to UTC-OBS (day)")
+    header["OBSLON"] = (-116.8598, "Observatory longitude (deg)")
+    header["OBSLAT"] = (33.3573, "Observatory latitude (deg)")
+    header["CCD_ID"] = (ccd + 1, "ID value of CCD detector")
+    header["GAIN"] = (preset.gain, "Gain e-/adu")
+    header["READNOI"] = (preset.read_noise, "Read noise e-")
+    header.extend(conditions.header.cards)
+    header["MAGZP"] = (conditions.zero_point, "Magnitude zero point for PSF-photometry [mag]")
+    header["MAGZPUNC"] = (1.1e-5, "Magnitude zero point uncertainty [mag]")
+    header["MAGZPRMS"] = (0.028, "Magnitude zero point RMS deviation [mag]")
+    header["SATURATE"] = (preset.saturation, "Saturation value [DN]")
+    header["CCDID"] = ccd + 1
+    header["QID"] = quadrant + 1
+    header["RCID"] = conditions.detector
+    header["EXPID"] = conditions.visit
+    header["SEEING"] = (round(conditions.psf.fwhm, 3), "seeing FWHM [pixels]")
+    header["INFOBITS"] = (0, "infoBits string; bit(s) = null")
+    header["STATUS"] = (1, "overall processing flag: 0 = bad; 1 = usable")
+    return header

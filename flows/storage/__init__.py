@@ -1,0 +1,1 @@
+"""Everything under an output folder, on disk and in buckets."""

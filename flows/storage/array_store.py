@@ -1,0 +1,176 @@
+"""Arrays of whole nights as sharded Zarr: one group per dataset and night, whole or absent."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryFile, gettempdir
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from flows.storage.atomic import new_folder, writing
+from flows.storage.bucket_path import BucketPath, local_copy
+from flows.storage.digest import folder_digest
+from flows.storage.zarr_tiles import compressors
+from schemas.dataset import ArrayOf
+from schemas.errors import BadInput, Misconfigured
+from schemas.ledger import DatasetRecord
+
+ARRAY_VERSION = 1
+"""Of the layout and the attributes. A reader refuses a later one."""
+
+CHUNK = 128
+"""Rows that are compressed together."""
+
+SHARD = 32 * CHUNK
+"""Rows of a file. One call writes it, whole."""
+
+_IN_MEMORY = 64 * 2**20  # bytes; what is larger is mapped from a file
+
+
+class ArrayAttributes(BaseModel):
+    """Attributes of the group of an array."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = ARRAY_VERSION
+    dataset: str
+    digest: str
+    rows: int
+    settings: dict[str, Any]
+
+
+class ArrayStore:
+    """Groups ``OUT/catalogs/<dataset>/night=<night>/<dataset>.zarr``: the array, and the ids of its rows.
+
+    A group appears under its name only when it is complete, and replaces an earlier one in one step.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+
+    def path(self, dataset: ArrayOf, night: str) -> Path:
+        """Where an array of a whole night is."""
+        return self._out / "catalogs" / dataset.name / f"night={night}" / f"{dataset.name}.zarr"
+
+    def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """Give an array of zeros: in memory or, if it is large, mapped from a file that vanishes with the array."""
+        if int(np.prod(shape)) * np.dtype(dtype).itemsize <= _IN_MEMORY:
+            return np.zeros(shape, dtype)
+        staging = Path(gettempdir()) if isinstance(self._out, BucketPath) else self._out / "staging"
+        with writing(staging):
+            staging.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=staging) as file:
+                return np.memmap(file, dtype, "w+", shape=shape)
+
+    def publish(
+        self,
+        dataset: ArrayOf,
+        night: str,
+        values: NDArray[Any],
+        digest: str,
+        ids: Mapping[str, NDArray[np.int64]] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> DatasetRecord:
+        """Write an array of a whole night, shard by shard, and describe it for the ledger.
+
+        Parameters
+        ----------
+        dataset
+            Its declared form.
+        night
+            YYYYMMDD.
+        values
+            Its first axis runs over the rows.
+        digest
+            Of what it was made from.
+        ids : (n,) each
+            Of the rows, by name; stored beside it.
+        settings
+            Section of the settings that it was made with.
+
+        Raises
+        ------
+        DatasetError
+            The array does not have the declared form.
+        Retryable, Misconfigured
+            It cannot be written: see `flows.storage.atomic.write_file`.
+        """
+        dataset.check(values)
+        path = self.path(dataset, night)
+        attributes = ArrayAttributes(
+            dataset=dataset.name, digest=digest, rows=len(values), settings=dict(settings or {})
+        )
+        with new_folder(path) as staged:
+            group = zarr.create_group(staged, zarr_format=3, attributes=attributes.model_dump(mode="json"))
+            for name, column in (ids or {}).items():
+                _write(group, name, column, (dataset.dims[0],), "")
+            _write(group, dataset.name, values, dataset.dims, dataset.unit)
+        return self.record(path)
+
+    def record(self, path: Path) -> DatasetRecord:
+        """Describe a published array for the ledger; errors as in `read_attributes`."""
+        found = read_attributes(path)
+        name = path.relative_to(self._out).as_posix()
+        return DatasetRecord(path=name, digest=found.digest, rows=found.rows, sha256=folder_digest(path))
+
+    def read_path(self, path: Path, dataset: ArrayOf) -> NDArray[Any]:
+        """Give a published array; one that is large is mapped from a file. Errors as in `read_attributes`."""
+        read_attributes(path)
+        try:
+            with local_copy(path) as folder:
+                stored = zarr.open_array(folder / dataset.name, mode="r")
+                values = self.allocate(stored.shape, dataset.dtype)
+                for start in range(0, len(values), SHARD):
+                    values[start : start + SHARD] = stored[start : start + SHARD]
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise _damaged(path, f"cannot be read: {type(error).__name__}: {error}.") from error
+        dataset.check(values)
+        return values
+
+
+def read_attributes(path: Path) -> ArrayAttributes:
+    """Read what a published array says of itself.
+
+    Raises
+    ------
+    BadInput
+        It is missing or damaged.
+    Misconfigured
+        It was written by another version.
+    """
+    try:
+        found = json.loads((path / "zarr.json").read_bytes())["attributes"]
+        if int(str(found["schema_version"])) != ARRAY_VERSION:
+            raise Misconfigured(
+                "other_version",
+                str(path),
+                f"has schema version {found['schema_version']}, this nightstride reads version {ARRAY_VERSION}.",
+                "use the version of nightstride that wrote it, or another --out.",
+            )
+        return ArrayAttributes.model_validate(found)
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise _damaged(path, f"metadata cannot be read: {type(error).__name__}: {error}.") from error
+
+
+def _write(group: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, ...], unit: str) -> None:
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=(CHUNK, *values.shape[1:]),
+        shards=(SHARD, *values.shape[1:]),
+        compressors=compressors("lz4", values.dtype),
+        fill_value=-1,  # no chunk is full of it, so none is left out
+        dimension_names=dims,
+        attributes={"unit": unit},
+    )
+    for start in range(0, len(values), SHARD):
+        array[start : start + SHARD] = np.asarray(values[start : start + SHARD])
+
+
+def _damaged(path: Path, problem: str) -> BadInput:
+    return BadInput("damaged_array", str(path), problem, "remove the folder and run the night again.")

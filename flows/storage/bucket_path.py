@@ -1,0 +1,295 @@
+"""Places in a bucket, with the methods of `pathlib.Path` by which the output folder is read and written."""
+
+import posixpath
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+
+from flows.runtime.secrets import refuse_credentials
+from flows.storage.object_store import PROTOCOL, patiently, store_failures, store_of
+from schemas.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from obstore.store import S3Store
+
+    # To whoever is given one, it is a Path. It does not inherit what a Path does on this machine's disk.
+    _Path = Path
+else:
+    _Path = PurePosixPath
+
+Given = TypeVar("Given")
+Found = TypeVar("Found")
+
+SIDE_BY_SIDE = 16
+"""Requests on their way at a time."""
+
+
+class Versioned(NamedTuple):
+    """Content of an object, its version (ETag) and, by the store's clock, when it was written."""
+
+    content: bytes
+    version: str
+    written: "datetime"
+
+
+class BucketPath(_Path):
+    """``s3://bucket/prefix/name``: an object, or what others call a folder: the objects whose names begin with it.
+
+    There is no folder without an object in it. An object appears whole, by one put, and replaces an earlier one in the
+    same step; it is read whole.
+    """
+
+    def __str__(self) -> str:
+        # PurePosixPath takes two slashes for one.
+        text = super().__str__()
+        return f"{PROTOCOL}{text[4:]}" if text.startswith("s3:/") else text
+
+    def __fspath__(self) -> str:
+        raise Misconfigured(
+            "local_folder", str(self), "is in an object store; this needs a folder on this machine.", "copy it there."
+        )
+
+    def resolve(self, strict: bool = False) -> Self:
+        """Give itself: it is absolute."""
+        return self
+
+    def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        """Do nothing: a folder is there as soon as something is in it."""
+
+    def read_bytes(self) -> bytes:
+        """Read the object; errors as in `flows.storage.object_store.store_failures`."""
+        store, key = self._object()
+        return patiently(str(self), lambda: bytes(store.get(key).bytes()))
+
+    def open(self, mode: str = "r", **_: Any) -> IO[Any]:  # type: ignore[override]
+        """Give the object, read whole, as a file; ``mode`` must be "rb". Errors as in `read_bytes`."""
+        if mode != "rb":
+            raise ValueError(f"an object is opened in mode 'rb', not {mode!r}")
+        return BytesIO(self.read_bytes())
+
+    def read_versioned(self) -> Versioned:
+        """Read the object and its version; errors as in `read_bytes`."""
+        store, key = self._object()
+
+        def once() -> Versioned:
+            found = store.get(key)
+            return Versioned(bytes(found.bytes()), found.meta["e_tag"] or "", found.meta["last_modified"])
+
+        return patiently(str(self), once)
+
+    def write(self, content: bytes, replaces: str | None = None, *, create: bool = False) -> str:
+        """Put the object; give its version.
+
+        Parameters
+        ----------
+        content
+            All of it.
+        replaces
+            Version that must be there now, written as the store wants it; None: any, or none.
+        create
+            There must be none.
+
+        Raises
+        ------
+        FileExistsError
+            There is another version, or one.
+        Misconfigured, Retryable
+            As in `flows.storage.object_store.store_failures`.
+        """
+        store, key = self._object()
+        mode: Any = "create" if create else "overwrite" if replaces is None else {"e_tag": replaces}
+
+        def once() -> str:
+            # Never in parts: a put is one step, and may carry a condition.
+            return store.put(key, content, mode=mode, use_multipart=False)["e_tag"] or ""
+
+        if mode == "overwrite":
+            return patiently(str(self), once)
+        with store_failures(str(self)):  # it may have come through: whoever asked for it has to look
+            return once()
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Remove the object. One that is not there is removed already."""
+        store, key = self._object()
+        with suppress(FileNotFoundError):
+            patiently(str(self), lambda: store.delete(key))
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        """Tell whether it is an object."""
+        store, key = self._object()
+        try:
+            patiently(str(self), lambda: store.head(key))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        """Tell whether there are objects below it."""
+        store, prefix = self._object()
+        return bool(patiently(str(self), lambda: next(store.list(prefix or None, chunk_size=1), None)))
+
+    def exists(self, *, follow_symlinks: bool = True) -> bool:
+        """Tell whether it is an object, or objects are below it."""
+        return self.is_file() or self.is_dir()
+
+    def iterdir(self) -> Generator[Self, None, None]:
+        """Give objects and folders right below."""
+        store, prefix = self._object()
+        found = patiently(str(self), lambda: store.list_with_delimiter(prefix or None))
+        names = [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
+        yield from (self / posixpath.basename(name.rstrip("/")) for name in names)
+
+    def glob(self, pattern: str, **_: Any) -> Generator[Self, None, None]:
+        """Give what is below and matches, level by level; ``**`` is not known, and the last level is a pattern."""
+        found = [self]
+        for part in PurePosixPath(pattern).parts:
+            if any(sign in part for sign in "*?["):
+                found = [one for folder in found for one in folder.iterdir() if fnmatchcase(one.name, part)]
+            else:
+                found = [folder / part for folder in found]
+        yield from found
+
+    def rglob(self, pattern: str, **_: Any) -> Generator[Self, None, None]:
+        """Give all objects below; the one pattern is ``*``."""
+        if pattern != "*":
+            raise ValueError(f"objects are listed by '*', not {pattern!r}")
+        bucket = type(self)(PROTOCOL + self.parts[1])
+        store, prefix = self._object()
+        pages = patiently(str(self), lambda: list(store.list(prefix or None)))
+        yield from (bucket / one["path"] for page in pages for one in page)
+
+    def sizes(self) -> list[int]:
+        """Give the size of the object, or of every object below, bytes."""
+        store, key = self._object()
+        try:
+            return [patiently(str(self), lambda: store.head(key))["size"]]
+        except FileNotFoundError:
+            pages = patiently(str(self), lambda: list(store.list(key or None)))
+            return [one["size"] for page in pages for one in page]
+
+    def _object(self) -> "tuple[S3Store, str]":
+        return store_of(self.parts[1]), "/".join(self.parts[2:])
+
+
+def located(text: str) -> Path:
+    """Give the path of a folder as it is named on the command line: local, or ``s3://bucket/prefix``.
+
+    Raises
+    ------
+    Misconfigured
+        Another protocol; no bucket; credentials in the URL.
+    """
+    protocol, separator, rest = text.partition("://")
+    if not separator:
+        return Path(text)
+    refuse_credentials(text, "the URL of a folder")
+    if protocol != "s3" or not rest.strip("/") or ".." in PurePosixPath(rest).parts:
+        raise Misconfigured("no_such_folder", text, "is no place for results.", "name a folder, or s3://BUCKET/PREFIX.")
+    return BucketPath(text.rstrip("/"))
+
+
+def read_files(paths: Iterable[Path]) -> list[bytes | FileNotFoundError]:
+    """Read files, those in a bucket side by side: the content of each, or that it is not there.
+
+    Raises
+    ------
+    OSError, Misconfigured, Retryable
+        As reading one does, but for `FileNotFoundError`.
+    """
+    listed = list(paths)
+    return side_by_side(_read, listed, any(isinstance(path, BucketPath) for path in listed))
+
+
+def side_by_side(function: Callable[[Given], Found], items: Sequence[Given], remote: bool) -> list[Found]:
+    """Call a function on items, in order; if each call waits for another machine, some at a time."""
+    if not remote or len(items) < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(min(SIDE_BY_SIDE, len(items))) as pool:
+        return list(pool.map(function, items))
+
+
+def remove_objects(paths: Sequence[Path]) -> None:
+    """Remove objects, side by side; errors as in `BucketPath.unlink`."""
+    side_by_side(lambda path: path.unlink(missing_ok=True), paths, remote=True)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Give all files below a folder, sorted."""
+    if isinstance(folder, BucketPath):
+        return sorted(folder.rglob("*"))
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def file_sizes(path: Path) -> list[int]:
+    """Give the size of a file, or of every file below a folder, bytes; nothing if there is neither."""
+    if isinstance(path, BucketPath):
+        return path.sizes()
+    return [one.stat().st_size for one in ([path] if path.is_file() else files_below(path))]
+
+
+def _read(path: Path) -> bytes | FileNotFoundError:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        return error
+
+
+ROOT = "zarr.json"
+"""Without it a group cannot be opened: written last, removed first."""
+
+
+def publish_group(folder: Path, path: BucketPath) -> None:
+    """Put the files of a Zarr group below ``path``; what was there before is replaced.
+
+    Until the last object is there, the group has no root and is missing to its readers; never are two states mixed
+    for who opens it.
+
+    Raises
+    ------
+    Misconfigured, Retryable
+        As in `BucketPath.write`. The group is missing then, and the next attempt writes it anew.
+    """
+    new = {path / file.relative_to(folder).as_posix(): file for file in files_below(folder)}
+    old = set(files_below(path))
+    root = path / ROOT
+    if root in old:
+        root.unlink()
+    side_by_side(lambda name: name.write(new[name].read_bytes()), sorted(new.keys() - {root}), remote=True)
+    remove_objects(sorted(old - new.keys()))
+    root.write(new[root].read_bytes())
+
+
+def remove_group(path: BucketPath) -> None:
+    """Remove all objects below ``path``, the root of the group first; errors as in `BucketPath.unlink`."""
+    (path / ROOT).unlink()
+    remove_objects(files_below(path))
+
+
+@contextmanager
+def local_copy(path: Path) -> Iterator[Path]:
+    """Give a folder on this machine with the files below ``path``: itself, or a copy that goes with the block.
+
+    Raises
+    ------
+    OSError, Misconfigured, Retryable
+        It cannot be read.
+    """
+    if not isinstance(path, BucketPath):
+        yield path
+        return
+    with TemporaryDirectory(prefix="nightstride-") as folder:
+
+        def fetch(file: Path) -> None:
+            there = Path(folder) / file.relative_to(path).as_posix()
+            there.parent.mkdir(parents=True, exist_ok=True)
+            there.write_bytes(file.read_bytes())
+
+        side_by_side(fetch, files_below(path), remote=True)
+        yield Path(folder)

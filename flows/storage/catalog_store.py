@@ -1,0 +1,240 @@
+"""Catalogues as Parquet files: one per dataset and exposure, whole or absent, the same bytes for the same table."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flows.storage.atomic import write_file
+from flows.storage.bucket_path import BucketPath
+from flows.storage.digest import file_digest
+from schemas.dataset import TableOf
+from schemas.errors import BadInput, Misconfigured
+from schemas.exposure import ExposureKey
+from schemas.ledger import DatasetRecord
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+
+CATALOG_VERSION = 1
+"""Of the layout and the metadata of the files. A reader refuses a later one."""
+
+_DIGEST, _DATASET, _VERSION = b"nightstride.digest", b"nightstride.dataset", b"nightstride.schema_version"
+
+
+class CatalogStore:
+    """Files ``OUT/catalogs/<dataset>/night=<night>/<visit>-<detector>.parquet``; ``<dataset>.parquet`` of a night.
+
+    A file appears under its name only when it is complete, and replaces an earlier one in one step.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+
+    def path(self, dataset: TableOf, key: ExposureKey) -> Path:
+        """Where the catalogue of an exposure is."""
+        return self._out / "catalogs" / dataset.name / f"night={key.night}" / f"{key.name}.parquet"
+
+    def night_path(self, dataset: TableOf, night: str) -> Path:
+        """Where the catalogue of a whole night is."""
+        return self._out / "catalogs" / dataset.name / f"night={night}" / f"{dataset.name}.parquet"
+
+    def publish(self, dataset: TableOf, key: ExposureKey | str, table: pa.Table, digest: str) -> Path:
+        """Write the catalogue of an exposure or of a whole night.
+
+        Parameters
+        ----------
+        dataset
+            Its declared form; names, types, units and meanings go into the file.
+        key
+            Exposure, or night.
+        table
+            Rows in the order in which they are to be stored.
+        digest
+            Of what it was made from; goes into the file's metadata.
+
+        Raises
+        ------
+        DatasetError
+            The table does not have the declared form.
+        Retryable, Misconfigured
+            It cannot be written: see `flows.storage.atomic.write_file`.
+        """
+        dataset.check(table)
+        path = self.night_path(dataset, key) if isinstance(key, str) else self.path(dataset, key)
+        write_file(path, _encode(dataset, table, digest), self._out / "staging")
+        return path
+
+    def read(self, dataset: TableOf, key: ExposureKey) -> pa.Table:
+        """Give a published catalogue, with the declared schema; errors as in `read_table`."""
+        return read_table(self.path(dataset, key), dataset)
+
+    def read_path(self, path: Path, dataset: TableOf) -> pa.Table:
+        """Give a published catalogue by its path; errors as in `read_table`."""
+        return read_table(path, dataset)
+
+    def digest_of(self, path: Path) -> str:
+        """Give the digest in a file's own metadata; errors as in `read_table`."""
+        return read_metadata(path)[1]
+
+    def record(self, path: Path) -> DatasetRecord:
+        """Describe a published file for the ledger; errors as in `read_table`."""
+        _, digest, rows = read_metadata(path)
+        return DatasetRecord(
+            path=path.relative_to(self._out).as_posix(), digest=digest, rows=rows, sha256=file_digest(path)
+        )
+
+    def list(self, dataset: TableOf, night: str | None = None) -> "list[Path]":
+        """Give the published files of a dataset, sorted: of one night or of all."""
+        return sorted((self._out / "catalogs" / dataset.name).glob(f"night={night or '*'}/*.parquet"))
+
+
+def read_table(path: Path, dataset: TableOf) -> pa.Table:
+    """Read a catalogue of a declared form.
+
+    Raises
+    ------
+    BadInput
+        The file is missing, damaged, of another dataset or of another form.
+    Misconfigured
+        It was written by another version.
+    """
+    (name, _, _), table = _read(path)
+    if name != dataset.name or not table.schema.equals(dataset.schema):
+        ours = {f"{field.name}: {field.type}" for field in dataset.schema}
+        theirs = {f"{field.name}: {field.type}" for field in table.schema}
+        raise BadInput(
+            "catalogue_form",
+            str(path),
+            f"is {name!r} where {dataset.name!r} is expected: missing {sorted(ours - theirs)}, "
+            f"unexpected {sorted(theirs - ours)}.",
+            "run the night again.",
+        )
+    return pa.Table.from_arrays(table.columns, schema=dataset.schema)
+
+
+def read_stored(path: Path) -> pa.Table:
+    """Read a catalogue in the form in which it is stored, whatever that is; errors as in `read_table`."""
+    return _read(path)[1]
+
+
+def read_metadata(path: Path) -> tuple[str, str, int]:
+    """Give the name of the dataset, the digest and the number of rows of a catalogue; errors as in `read_table`."""
+    with _opened(path) as file:
+        return _metadata(path, file)
+
+
+def _metadata(path: Path, file: pq.ParquetFile) -> tuple[str, str, int]:
+    metadata, rows = file.schema_arrow.metadata or {}, file.metadata.num_rows
+    if _VERSION not in metadata or _DIGEST not in metadata or _DATASET not in metadata:
+        raise BadInput("no_catalogue", str(path), "is Parquet, but no catalogue of nightstride.", "remove the file.")
+    if (version := int(metadata[_VERSION])) != CATALOG_VERSION:
+        raise Misconfigured(
+            "other_version",
+            str(path),
+            f"has schema version {version}, this nightstride reads version {CATALOG_VERSION}.",
+            "use the version of nightstride that wrote it, or another --out.",
+        )
+    return metadata[_DATASET].decode(), metadata[_DIGEST].decode(), rows
+
+
+def read_qtable(path: Path) -> "QTable":
+    """Read a catalogue into an astropy table whose columns carry their units.
+
+    Nulls are NaN, or masked in columns that are not floating point. Lists become 2-d columns. What a column means is
+    in ``table[name].info.description``.
+
+    Raises
+    ------
+    BadInput, Misconfigured
+        As in `read_table`.
+    """
+    from astropy.table import QTable
+
+    _, table = _read(path)
+    found = QTable(meta={key.decode(): value.decode() for key, value in table.schema.metadata.items()})
+    for field, values in zip(table.schema, table.columns, strict=True):
+        found[field.name] = _quantity(values.combine_chunks(), field.metadata[b"unit"].decode())
+        found[field.name].info.description = field.metadata[b"doc"].decode()
+    return found
+
+
+def unit_of(name: str) -> Any:
+    """Give the astropy unit of a field; ``pixel_unit`` is the unit of an exposure's pixels, whatever that is."""
+    from astropy import units
+
+    with units.add_enabled_units([units.def_unit("pixel_unit")]):
+        return units.Unit(name)
+
+
+def _quantity(values: pa.Array, unit: str) -> Any:
+    from astropy.table import Column, MaskedColumn
+    from astropy.units import Quantity
+
+    numbers: Any
+    if pa.types.is_fixed_size_list(values.type):
+        blank = [np.nan] * values.type.list_size
+        rows = [blank if row is None else row for row in values.to_pylist()]
+        numbers = np.array(rows, float).reshape(-1, values.type.list_size)
+    elif pa.types.is_floating(values.type):
+        numbers = values.to_numpy(zero_copy_only=False)
+    elif pa.types.is_string(values.type):
+        numbers = np.array(values.fill_null("").to_pylist(), str)
+    else:
+        numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
+    if unit:
+        return Quantity(numbers, unit_of(unit), dtype=numbers.dtype, subok=True)
+    if values.null_count and not np.issubdtype(numbers.dtype, np.floating):
+        return MaskedColumn(numbers, mask=values.is_null().to_numpy(zero_copy_only=False))
+    return Column(numbers)
+
+
+def _encode(dataset: TableOf, table: pa.Table, digest: str) -> bytes:
+    """Give a catalogue as the bytes of a Parquet file; they depend on nothing but the arguments."""
+    own = {_DATASET: dataset.name, _DIGEST: digest, _VERSION: str(CATALOG_VERSION)}
+    whole = pa.Table.from_arrays(
+        [column.combine_chunks() for column in table.columns], schema=dataset.schema.with_metadata(own)
+    )
+    sink = BytesIO()
+    # Everything the layout depends on is fixed here, so that a library's new default changes no bytes.
+    pq.write_table(
+        whole,
+        sink,
+        version="2.6",
+        data_page_version="1.0",
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=False,
+        row_group_size=1 << 20,
+        write_statistics=True,
+        write_page_checksum=True,
+        store_schema=True,
+    )
+    return sink.getvalue()
+
+
+def _read(path: Path) -> tuple[tuple[str, str, int], pa.Table]:
+    """Read metadata and rows at one go: a bucket is asked once."""
+    with _opened(path) as file:
+        return _metadata(path, file), file.read()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        content = pa.BufferReader(path.read_bytes()) if isinstance(path, BucketPath) else path
+        with pq.ParquetFile(content, page_checksum_verification=True) as file:
+            yield file
+    except (OSError, pa.ArrowException) as error:
+        raise BadInput(
+            "unreadable_catalogue",
+            str(path),
+            f"cannot be read as Parquet: {error}.",
+            "run the night again: a missing or damaged file is made anew.",
+        ) from error

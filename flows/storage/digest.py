@@ -1,0 +1,105 @@
+"""What a result was made from, as one number: two results with the same digest are the same."""
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from flows.storage.bucket_path import files_below
+from schemas.stage import Stage
+
+
+def digest(*parts: str | bytes | BaseModel | Mapping[str, Any]) -> str:
+    """Give the SHA-256 of ``parts``, in order, as 64 hexadecimal digits.
+
+    Parameters
+    ----------
+    *parts
+        Text, bytes, models and mappings; within the last two also numbers, booleans, None and sequences. A mapping's
+        order does not matter, a sequence's does. A model counts as the mapping of its JSON values.
+
+    Raises
+    ------
+    TypeError
+        A value of another type, or a key that is not text.
+
+    Notes
+    -----
+    Every value is written as a type letter, the length of its content and the content, so that no two different
+    inputs share an encoding: ``("ab", "c")`` is not ``("a", "bc")``, ``1`` is neither ``1.0`` nor ``"1"`` nor True.
+    """
+    return sha256(_encode(parts)).hexdigest()
+
+
+def stage_digest(inputs: Sequence[str], stage: Stage, models: Sequence[str], settings: BaseModel | None) -> str:
+    """Give the digest of what ``stage`` makes.
+
+    Parameters
+    ----------
+    inputs
+        Digests of the datasets it reads, in the order in which it declares them.
+    stage
+        Its name and version count, not its code: a stage whose results change gets a new version.
+    models
+        Digests of the models it uses, cards and all, in the order of ``stage.weights``.
+    settings
+        Its own section of the settings.
+    """
+    return digest(
+        {
+            "inputs": list(inputs),
+            "stage": stage.name,
+            "version": stage.version,
+            "models": list(models),
+            "settings": settings,
+        }
+    )
+
+
+def file_digest(path: Path) -> str:
+    """Give the SHA-256 of a file's bytes, read 1 MiB at a time."""
+    total = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            total.update(block)
+    return total.hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """Give the SHA-256 over names and bytes of all files below a folder."""
+    files = files_below(folder)
+    return digest({path.relative_to(folder).as_posix(): file_digest(path) for path in files})
+
+
+def _encode(value: Any) -> bytes:
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    match value:
+        case None:
+            return _item(b"n", b"")
+        case bool():
+            return _item(b"b", b"1" if value else b"0")
+        case int():
+            return _item(b"i", str(int(value)).encode())
+        case float():
+            return _item(b"f", float(value).hex().encode())
+        case str():
+            return _item(b"s", str(value).encode())
+        case bytes():
+            return _item(b"y", value)
+        case Mapping():
+            if unnamed := [key for key in value if not isinstance(key, str)]:
+                raise TypeError(f"the keys of a mapping in a digest must be text, got {unnamed[0]!r}")
+            return _item(b"m", b"".join(_encode(key) + _encode(value[key]) for key in sorted(value)))
+        case list() | tuple():
+            return _item(b"l", b"".join(map(_encode, value)))
+        case _:
+            raise TypeError(
+                f"a digest takes text, bytes, numbers, models, mappings and lists, got {type(value).__name__}"
+            )
+
+
+def _item(kind: bytes, content: bytes) -> bytes:
+    return kind + str(len(content)).encode() + b":" + content

@@ -1,0 +1,356 @@
+"""One run per output folder: who holds it, and waiting for it."""
+
+import fcntl
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event, Thread
+from time import monotonic, sleep
+from uuid import uuid4
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flows.storage.atomic import sweep, write_file, writing
+from flows.storage.bucket_path import BucketPath
+from flows.storage.conditional import WriteConditions, forbid, permit, write_conditions
+from flows.storage.layout import writable_folder
+from schemas.errors import Misconfigured, NightstrideError, Retryable
+
+
+class Holder(BaseModel):
+    """The process that holds a lease, told apart from a later one with the same number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str
+    boot: str = Field(description="Boot and process namespace: within one, process numbers can be compared.")
+    pid: int
+    started: float = Field(description="Start of the process, s since 1970.")
+    since: str = Field(description="When it took the lease, UTC.")
+
+
+def myself() -> Holder:
+    """Give this process, as of now."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    names = Path("/proc/self/ns/pid")
+    return Holder(
+        host=socket.gethostname(),
+        boot=f"{boot.read_text().strip()} {names.readlink()}" if boot.exists() else str(psutil.boot_time()),
+        pid=os.getpid(),
+        started=psutil.Process().create_time(),
+        since=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def runs(holder: Holder) -> bool:
+    """Tell whether a holder on this host is alive."""
+    try:
+        process = psutil.Process(holder.pid)
+        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - holder.started) < 2.0
+    except psutil.NoSuchProcess:
+        return False
+
+
+def locked(out: Path, holder: Holder) -> Misconfigured:
+    """Give the error of a second run."""
+    return Misconfigured(
+        "locked",
+        str(out),
+        f"another run holds it: process {holder.pid} on {holder.host}, since {holder.since}.",
+        "wait for that run to end, or choose another --out.",
+    )
+
+
+logger = logging.getLogger("nightstride")
+
+SETTLE_S = 2.0
+"""Where the store knows no conditions: who has put a lease looks after so long whether it is still there, s."""
+
+
+class BucketLease:
+    """The lease object of an output folder, and what its store can do."""
+
+    def __init__(self, out: BucketPath, stale_s: float) -> None:
+        self.out, self._path, self._stale_s = out, out / "lease.json", stale_s
+        self._conditions = WriteConditions()
+        self._version = ""
+
+    def take(self) -> Holder:
+        """Take it.
+
+        Raises
+        ------
+        Misconfigured
+            Another run holds it (``locked``), or the bucket may not be written.
+        Retryable
+            The store does not answer.
+        """
+        self._conditions = write_conditions(self.out)
+        if not self._conditions.enforced:
+            logger.warning(
+                "%s: the store ignores conditions on writes, so that the lease only keeps out runs that start more "
+                "than %g s apart.",
+                self.out,
+                SETTLE_S,
+            )
+        me = myself()
+        content = me.model_dump_json(indent=1).encode()
+        while True:
+            before, version = self._living()
+            if before is not None:
+                raise locked(self.out, before)
+            try:
+                self._version = self._conditions.write(self._path, content, version)
+                break
+            except FileExistsError:  # somebody else has taken it meanwhile
+                continue
+        if not self._conditions.enforced:
+            sleep(SETTLE_S)
+            if (other := self._read()) is not None and other != me:
+                raise locked(self.out, other)
+        return me
+
+    def beat(self, me: Holder) -> bool:
+        """Show that the holder is alive; give False if somebody else has the lease now."""
+        try:
+            self._version = self._conditions.write(self._path, me.model_dump_json(indent=1).encode(), self._version)
+        except FileExistsError:
+            return False
+        return True
+
+    def give_back(self, me: Holder) -> None:
+        """Remove it, if it is still ours."""
+        if self._read() == me:
+            self._path.unlink()
+
+    def holder(self) -> Holder | None:
+        """Give the living holder; None if there is none."""
+        if not self._path.is_file():
+            return None
+        return self._living()[0]
+
+    def _living(self) -> tuple[Holder | None, str | None]:
+        """Give the living holder, and the version of what is there; None for what is not."""
+        try:
+            found = self._path.read_versioned()
+        except FileNotFoundError:
+            return None, None
+        holder = _parsed(found.content)
+        if holder is None:
+            return None, found.version
+        me = myself()
+        if (holder.host, holder.boot) == (me.host, me.boot):
+            return (holder if runs(holder) else None), found.version
+        age = (self._now() - found.written).total_seconds()
+        return (holder if age < self._stale_s else None), found.version
+
+    def _now(self) -> datetime:
+        """Give the time by the clock of the store, which all hosts share."""
+        clock = self.out / "staging" / f"clock-{uuid4().hex}"
+        clock.write(b"")
+        try:
+            return clock.read_versioned().written
+        finally:
+            clock.unlink()
+
+    def _read(self) -> Holder | None:
+        try:
+            return _parsed(self._path.read_bytes())
+        except FileNotFoundError:
+            return None
+
+
+@contextmanager
+def bucket_lease(out: BucketPath, heartbeat_s: float, stale_s: float) -> Iterator[Holder]:
+    """Hold the output folder ``out`` in a bucket for one run; see `flows.storage.lease.lease`.
+
+    Raises
+    ------
+    Misconfigured
+        Another run holds it (``locked``), or it may not be written.
+    Retryable
+        The store does not answer.
+    """
+    held = BucketLease(out, stale_s)
+    me = held.take()
+    permit(out)
+    ended = Event()
+    heart = Thread(target=_beat, args=(held, me, heartbeat_s, stale_s, ended), name="lease", daemon=True)
+    heart.start()
+    try:
+        yield me
+    finally:
+        ended.set()
+        heart.join()
+        with suppress(Retryable):  # nobody is kept out: on this host the process is looked up, elsewhere it grows stale
+            held.give_back(me)
+
+
+def _beat(held: BucketLease, me: Holder, heartbeat_s: float, stale_s: float, ended: Event) -> None:
+    last = monotonic()
+    while not ended.wait(heartbeat_s):
+        try:
+            if not held.beat(me):
+                forbid(held.out)
+                logger.error(
+                    "The lease was taken over by another run, %.0f s after the last sign of this one.",
+                    monotonic() - last,
+                )
+                return
+            last = monotonic()
+        except NightstrideError as error:
+            if monotonic() - last > stale_s:
+                logger.warning("No sign of life could be given for %.0f s: %s", monotonic() - last, error)
+
+
+def _parsed(content: bytes) -> Holder | None:
+    try:
+        return Holder.model_validate_json(content)
+    except ValidationError:
+        return None
+
+
+HEARTBEAT_S = 10.0
+"""How often the holder shows that it is alive, s."""
+
+STALE_S = 120.0
+"""After how long without a heartbeat a holder that cannot be looked at (another host) counts as dead, s."""
+
+
+@contextmanager
+def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S) -> Iterator[Holder]:
+    """Hold the output folder ``out`` for one run; clear what killed runs and workers left unpublished there.
+
+    The lease is ``out/lease.json``; the time of its last change is the heartbeat. A lease whose holder is dead is
+    taken over: on this host that is known from the process; elsewhere from ``stale_s`` without a heartbeat. Who looks
+    at a lease in order to take it holds a file lock meanwhile, which the kernel drops with the process, so that no two
+    can take it and none can block it. In a bucket a conditional put takes its place, and the age of the object is the
+    heartbeat: see `flows.storage.lease`.
+
+    Raises
+    ------
+    Misconfigured
+        Another run holds the folder (``locked``), or it may not be written.
+    """
+    if isinstance(out, BucketPath):
+        with bucket_lease(out, heartbeat_s, stale_s) as me:
+            yield me
+        return
+    writable_folder(out)
+    path = out / "lease.json"
+    me = myself()
+    with _guard(out) as now:
+        if (holder := _living(path, now, stale_s)) is not None:
+            raise locked(out, holder)
+        write_file(path, me.model_dump_json(indent=1).encode(), out / "staging")
+        sweep(out)
+    ended = Event()
+    # The heart beats on the file this process wrote, not on the name: after a takeover it touches nothing.
+    descriptor = os.open(path, os.O_RDONLY)
+    heart = Thread(target=_beat_local, args=(descriptor, heartbeat_s, ended), name="lease", daemon=True)
+    heart.start()
+    try:
+        yield me
+    finally:
+        ended.set()
+        heart.join()
+        with _guard(out):
+            if _read(path) == me:
+                with suppress(OSError):  # what stays, the next run removes
+                    sweep(out)
+                path.unlink()
+        os.close(descriptor)
+
+
+def holder_of(out: Path, stale_s: float = STALE_S) -> Holder | None:
+    """Give the living holder of ``out``; None if there is none."""
+    if isinstance(out, BucketPath):
+        return BucketLease(out, stale_s).holder()
+    if not (out / "lease.json").exists():
+        return None
+    with _guard(out) as now:
+        return _living(out / "lease.json", now, stale_s)
+
+
+@contextmanager
+def _guard(out: Path) -> Iterator[float]:
+    """Be alone with the lease; give the time by the clock of the file system, which all hosts share."""
+    with writing(out):
+        descriptor = os.open(out / "lease.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.utime(descriptor)
+        yield os.fstat(descriptor).st_mtime
+    finally:
+        os.close(descriptor)
+
+
+def _living(path: Path, now: float, stale_s: float) -> Holder | None:
+    holder = _read(path)
+    if holder is None:
+        return None
+    me = myself()
+    if (holder.host, holder.boot) == (me.host, me.boot):
+        return holder if runs(holder) else None
+    return holder if now - path.stat().st_mtime < stale_s else None
+
+
+def _read(path: Path) -> Holder | None:
+    try:
+        return Holder.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def _beat_local(descriptor: int, heartbeat_s: float, ended: Event) -> None:
+    while not ended.wait(heartbeat_s):
+        with suppress(OSError):
+            os.utime(descriptor)
+
+
+POLL_S = 1.0
+"""How often a run that waits looks whether the folder is free, s."""
+
+
+@contextmanager
+def patient_lease(
+    out: Path, wait_s: float | None, say: Callable[[str], None], poll_s: float = POLL_S
+) -> Iterator[Holder]:
+    """Hold the output folder as `flows.storage.lease.lease` does, once whoever holds it has let it go.
+
+    Parameters
+    ----------
+    out
+        Output folder.
+    wait_s
+        How long to wait at most, s; None: as long as it takes.
+    say
+        Told once who is waited for.
+    poll_s
+        How often to look, s.
+
+    Raises
+    ------
+    Misconfigured
+        The folder is still held after ``wait_s`` (``locked``), or it may not be written.
+    """
+    deadline = None if wait_s is None else monotonic() + wait_s
+    told = False
+    with ExitStack() as stack:
+        while True:
+            try:
+                holder = stack.enter_context(lease(out))
+                break
+            except Misconfigured as error:
+                if error.code != "locked" or (deadline is not None and monotonic() >= deadline):
+                    raise
+                if not told:
+                    say(f"Waiting: {error.where}: {error.problem}")
+                    told = True
+            sleep(poll_s)
+        yield holder

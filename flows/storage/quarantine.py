@@ -1,0 +1,74 @@
+"""Inputs that cannot be used, each with the reason and the remedy."""
+
+import re
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+
+from pydantic import ValidationError
+
+from flows.storage.atomic import write_file
+from schemas.errors import NightstrideError
+from schemas.exposure import ExposureKey
+from schemas.ledger import QuarantineRecord
+
+
+class Quarantine:
+    """Records under ``OUT/quarantine/``, one file per source."""
+
+    def __init__(self, out: Path) -> None:
+        self._root = out / "quarantine"
+        self._staging = out / "staging"
+
+    def put(self, error: NightstrideError, source_uri: str, key: ExposureKey | None = None) -> QuarantineRecord:
+        """Keep why ``source_uri`` cannot be used; replaces an earlier reason.
+
+        Parameters
+        ----------
+        error
+            The failure.
+        source_uri
+            Input at fault.
+        key
+            Exposure it holds, where that is known.
+        """
+        record = QuarantineRecord(
+            code=error.code,
+            where=error.where,
+            problem=error.problem,
+            remedy=error.remedy,
+            source_uri=source_uri,
+            key=key,
+            when=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        write_file(self.path(source_uri), record.model_dump_json(indent=1).encode(), self._staging)
+        return record
+
+    def path(self, source_uri: str) -> Path:
+        """Where the record of a source is: the source's own name, made unique and safe."""
+        stem = re.sub(r"[^A-Za-z0-9._-]", "_", PurePosixPath(source_uri).name)[-80:].lstrip(".") or "source"
+        return self._root / f"{stem}-{sha256(source_uri.encode()).hexdigest()[:10]}.json"
+
+    def clear(self, source_uri: str, key: ExposureKey | None = None) -> int:
+        """Remove the records of a source, and of an exposure wherever it came from; give how many there were."""
+        gone = [
+            file
+            for file, record in self._found()
+            if record.source_uri == source_uri or (key is not None and record.key == key)
+        ]
+        for file in gone:
+            file.unlink(missing_ok=True)
+        return len(gone)
+
+    def _found(self) -> "list[tuple[Path, QuarantineRecord]]":
+        found = []
+        for file in sorted(self._root.glob("*.json")):
+            try:
+                found.append((file, QuarantineRecord.model_validate_json(file.read_bytes())))
+            except (FileNotFoundError, ValidationError):
+                continue
+        return found
+
+    def list(self) -> "list[QuarantineRecord]":
+        """Give all records that can be read, by source."""
+        return sorted((record for _, record in self._found()), key=lambda record: record.source_uri)

@@ -1,0 +1,258 @@
+"""Exposures as sharded Zarr: one group per exposure, one array per plane, one shard per tile."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal, Self
+
+import numpy as np
+import zarr
+from pydantic import BaseModel, ConfigDict, ValidationError
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from flows.storage.atomic import new_folder
+from flows.storage.shards import ShardedArray
+from schemas.dataset import ArrayOf
+from schemas.errors import BadInput, Misconfigured
+from schemas.exposure import SCHEMA_VERSION, ExposureInfo
+from schemas.pixels import DIFFERENCE, MASK, SCIENCE, TEMPLATE, VARIANCE
+from schemas.settings import TileSettings
+
+PLANES = {plane.name: plane for plane in (DIFFERENCE, MASK, VARIANCE, SCIENCE, TEMPLATE)}
+"""Planes that an exposure may have; the first two it must have."""
+
+_PIPELINE = Lock()
+
+
+class TileAttributes(BaseModel):
+    """Attributes of the group of an exposure."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    digest: str
+    exposure: ExposureInfo
+
+
+def write_exposure(
+    path: Path, info: ExposureInfo, planes: Mapping[str, np.ndarray], settings: TileSettings, digest: str
+) -> None:
+    """Write an exposure to ``path`` in one step; what was there before is replaced.
+
+    Every shard is written once and whole, by this call: two tasks that write parts of one shard lose data without a
+    word (https://github.com/zarr-developers/zarr-python/issues/3682). Every chunk carries a CRC-32C.
+
+    Parameters
+    ----------
+    path
+        ``OUT/tiles/<night>/<visit>-<detector>.zarr``.
+    info
+        Metadata, stored as attributes.
+    planes
+        ``difference`` and ``mask``, and any of ``variance``, ``science``, ``template``: (ny, nx) of ``info.shape``,
+        dtypes as in `schemas.pixels`.
+    settings
+        Side of a shard and of a chunk, px, and compression.
+    digest
+        Of what the exposure was made from.
+
+    Raises
+    ------
+    BadInput
+        A plane is missing, or is not of the declared form.
+    Misconfigured
+        Chunks do not fill a tile, or the folder may not be written.
+    Retryable
+        The disk is full.
+    """
+    _check(path, info, planes, settings)
+    with new_folder(path) as staged:
+        attributes = TileAttributes(digest=digest, exposure=info).model_dump(mode="json")
+        group = zarr.create_group(staged, zarr_format=3, attributes=attributes)
+        for name in sorted(planes):
+            array = _create(group, PLANES[name], info, settings)
+            write_block(array, 0, 0, planes[name])
+
+
+def write_block(array: zarr.Array[Any], y0: int, x0: int, block: np.ndarray) -> None:
+    """Write ``block`` at pixel (y0, x0) of ``array``, if it covers whole shards.
+
+    Raises
+    ------
+    Misconfigured
+        The block covers a part of a shard: writing that is a lost update if another task writes the rest.
+    """
+    shard = array.shards or array.chunks
+    starts, ends = (y0, x0), (y0 + block.shape[0], x0 + block.shape[1])
+    for start, end, side, length in zip(starts, ends, shard, array.shape, strict=True):
+        if start % side or (end % side and end != length) or not 0 <= start < end <= length:
+            raise Misconfigured(
+                "partial_shard",
+                str(array.store_path),
+                f"pixels {start} to {end} of an axis of {length} do not cover whole shards of {side}: several tasks "
+                "that write to one shard lose data.",
+                "let one task write each shard, from one multiple of its side to the next.",
+            )
+    array[y0 : ends[0], x0 : ends[1]] = block
+
+
+def compressors(codec: Literal["none", "lz4", "zstd"], dtype: str | np.dtype[Any]) -> list[BloscCodec | Crc32cCodec]:
+    """Give what a chunk goes through: compression of the shuffled bytes, then a checksum."""
+    checksum = Crc32cCodec()
+    if codec == "none":
+        return [checksum]
+    return [BloscCodec(cname=codec, clevel=5, shuffle="shuffle", typesize=np.dtype(dtype).itemsize), checksum]
+
+
+class TileStore:
+    """One stored exposure, open for reading; cheap to open, safe to open in many processes.
+
+    Attributes
+    ----------
+    path
+        Folder of the Zarr group.
+    info
+        Metadata of the exposure.
+    digest
+        Of what it was made from.
+    """
+
+    def __init__(self, path: Path, attributes: TileAttributes, arrays: Mapping[str, ShardedArray]) -> None:
+        self.path, self.info, self.digest = path, attributes.exposure, attributes.digest
+        self._arrays = arrays
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the exposure at ``path``.
+
+        Raises
+        ------
+        BadInput
+            It is missing, incomplete or damaged, or was written by another version.
+        """
+        attributes = _attributes(path)
+        info = attributes.exposure
+        arrays = {name: _open_array(path, PLANES[name], info) for name in (DIFFERENCE.name, MASK.name, *info.planes)}
+        return cls(path, attributes, arrays)
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """Names of the planes it has; ``difference`` and ``mask`` come first."""
+        return tuple(self._arrays)
+
+    def read(self, plane: str, y0: int, x0: int, y1: int, x1: int) -> np.ndarray:
+        """Give the pixels [y0:y1, x0:x1] of a plane, half open.
+
+        Raises
+        ------
+        KeyError
+            The exposure has no such plane.
+        ValueError
+            The range is not within the image.
+        BadInput
+            A shard is missing, or a chunk does not match its checksum.
+        """
+        array, (ny, nx) = self._arrays[plane], self.info.shape
+        if not (0 <= y0 <= y1 <= ny and 0 <= x0 <= x1 <= nx):
+            raise ValueError(f"[{y0}:{y1}, {x0}:{x1}] is not within an image of {ny} x {nx} px")
+        try:
+            return array.read(y0, x0, y1, x1)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise _damaged(self.path, f"pixels [{y0}:{y1}, {x0}:{x1}] of {plane} cannot be read: {error}.") from error
+
+    def read_all(self, plane: str) -> np.ndarray:
+        """Give a whole plane; errors as in `read`."""
+        return self.read(plane, 0, 0, *self.info.shape)
+
+
+def _check(path: Path, info: ExposureInfo, planes: Mapping[str, np.ndarray], settings: TileSettings) -> None:
+    if settings.tile % settings.chunk:
+        raise Misconfigured(
+            "tile_chunk",
+            "tiles.chunk",
+            f"chunks of {settings.chunk} px do not fill a tile of {settings.tile} px.",
+            f"choose a chunk that divides {settings.tile}, e.g. 252 for 1008.",
+        )
+    expected = {DIFFERENCE.name, MASK.name, *info.planes}
+    if set(planes) != expected:
+        raise BadInput(
+            "planes",
+            str(path),
+            f"planes {sorted(planes)} where {sorted(expected)} are announced.",
+            "give one array for each plane of the exposure.",
+        )
+    for name, plane in planes.items():
+        if plane.dtype != PLANES[name].dtype or plane.shape != info.shape:
+            raise BadInput(
+                "plane_form",
+                f"{path}: {name}",
+                f"is {plane.dtype} {plane.shape}, must be {PLANES[name].dtype} {info.shape}.",
+                "convert the plane before it is stored.",
+            )
+
+
+def _create(group: zarr.Group, plane: ArrayOf, info: ExposureInfo, settings: TileSettings) -> zarr.Array[Any]:
+    with _zarrs():
+        return group.create_array(
+            plane.name,
+            shape=info.shape,
+            dtype=plane.dtype,
+            chunks=(settings.chunk, settings.chunk),
+            shards=(settings.tile, settings.tile),
+            compressors=compressors(settings.codec, plane.dtype),
+            fill_value=_fill(plane),
+            dimension_names=plane.dims,
+            attributes={"unit": plane.unit.replace("pixel_unit", info.pixel_unit)},
+        )
+
+
+def _fill(plane: ArrayOf) -> float:
+    """Give a value that no chunk is full of.
+
+    Chunks full of the fill value are not stored, and a shard without any is no file; so with 0 a lost shard could not
+    be told from an empty one.
+    """
+    dtype = np.dtype(plane.dtype)
+    return float(np.finfo(dtype).min) if dtype.kind == "f" else int(np.iinfo(dtype).max)
+
+
+def _attributes(path: Path) -> TileAttributes:
+    try:
+        attributes = json.loads((path / "zarr.json").read_bytes())["attributes"]
+        version = attributes["exposure"]["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise BadInput(
+                "other_version",
+                str(path),
+                f"has schema version {version}, this nightstride reads version {SCHEMA_VERSION}.",
+                "use the version of nightstride that wrote it, or run the exposure again into another --out.",
+            )
+        return TileAttributes.model_validate(attributes)
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise _damaged(path, f"metadata cannot be read: {type(error).__name__}: {error}.") from error
+
+
+def _open_array(path: Path, plane: ArrayOf, info: ExposureInfo) -> ShardedArray:
+    try:
+        array = ShardedArray.open(path / plane.name)
+    except (OSError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise _damaged(path, f"plane {plane.name} cannot be opened: {type(error).__name__}: {error}.") from error
+    if array.shape != info.shape or array.dtype != plane.dtype:
+        raise _damaged(path, f"plane {plane.name} is {array.dtype} {array.shape}, not {plane.dtype} {info.shape}.")
+    return array
+
+
+def _damaged(path: Path, problem: str) -> BadInput:
+    return BadInput("damaged_tiles", str(path), problem, "remove the folder and run the exposure again.")
+
+
+@contextmanager
+def _zarrs() -> Iterator[None]:
+    """Let arrays that are made or opened in this block use the zarrs codecs, without a change for anybody else.
+
+    ``strict``: what zarrs cannot do is an error, not a slow path taken in silence. The lock is there because zarr's
+    settings belong to the process, not to the thread.
+    """
+    with _PIPELINE, zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "codec_pipeline.strict": True}):
+        yield

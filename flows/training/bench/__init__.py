@@ -1,0 +1,1 @@
+"""Speed of the search, beside other ways of doing the same."""

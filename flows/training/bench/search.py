@@ -1,0 +1,169 @@
+"""The fused search beside the plain way, a batched unfold and the arithmetic limit, all in this process."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from flows.pipeline.models import load_model
+from flows.training.bench.exposure import BenchExposure, Pixels, catalogue_of, interleaved, shipped_net
+from flows.training.bench.ways import GemmRates, chain_flops, gemm_rates, plain_logits, unfold_logits
+from kernels.nets.basic_cnn import BasicCnn
+from kernels.search.detector import WindowScorer, WindowSearch
+from kernels.search.fused_net import FusedNet, fuse
+from kernels.search.fused_search import FusedSearch
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SearchFigures:
+    """What the comparison found; times are medians in seconds.
+
+    Attributes
+    ----------
+    windows, threads, repeats
+        Of the image; of the processor; rounds timed.
+    plain_s, unfold_s
+        Loop over windows in batches of 64; torch's unfold in batches of 1,024.
+    fused_f32_s, fused_bf16_s
+        The fused search, the second with windows near the threshold scored anew in float32.
+    screened_s
+        The fused search with the shipped screen in front of the linear layers.
+    gemm_limit_f32_s, gemm_limit_bf16_s
+        The bare matrix products of the fully connected chain at the best rate measured.
+    gemm_default_f32_gflops, gemm_onednn_f32_gflops, gemm_bf16_gflops
+        Those rates, 10^9 operations per second; the float32 limit takes the better of the first two.
+    max_dprob_f32
+        Greatest difference in probability between the float32 search and the plain way.
+    p99_dprob_bf16, max_dprob_bf16
+        The same of bfloat16 scores, none of them scored anew: 99th percentile and greatest.
+    same_detections
+        Whether float32 and bfloat16 give the same hits, bit for bit, and the same catalogue.
+    same_hits_as_plain, same_hits_screened
+        Whether float32 gives the hits of the plain way; whether the screen loses none of float32's.
+    hits, detections
+        How many there are.
+    """
+
+    windows: int
+    threads: int
+    repeats: int
+    plain_s: float
+    unfold_s: float
+    fused_f32_s: float
+    fused_bf16_s: float
+    screened_s: float
+    gemm_limit_f32_s: float
+    gemm_limit_bf16_s: float
+    gemm_default_f32_gflops: float
+    gemm_onednn_f32_gflops: float
+    gemm_bf16_gflops: float
+    max_dprob_f32: float
+    p99_dprob_bf16: float
+    max_dprob_bf16: float
+    same_detections: bool
+    same_hits_as_plain: bool
+    same_hits_screened: bool
+    hits: int
+    detections: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the figures as JSON can hold them, times and rates to four digits."""
+        return {
+            name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in asdict(self).items()
+        }
+
+
+def compare_search(exposure: BenchExposure, repeats: int, threads: int) -> SearchFigures:
+    """Time the ways of searching an exposure in turns, and compare what they find.
+
+    Parameters
+    ----------
+    exposure
+        What to search.
+    repeats
+        Rounds; the medians are reported.
+    threads
+        That torch and numba have been given (`flows.training.bench.exposure.use_threads`).
+    """
+    net, card = shipped_net()
+    pixels, floor = exposure.pixels, float(logit(card.threshold))
+    variants = search_variants(pixels, net, floor)
+    for name, variant in variants.items():
+        if name not in ("plain", "unfold"):
+            variant()  # compiles
+    timed = interleaved(variants, repeats)
+    rates = gemm_rates(net)
+    names = ("plain", "fused_f32", "fused_bf16", "screened")
+    plain, single, half, screened = (timed.results[name] for name in names)
+    raw = fused_logits(pixels, FusedSearch(fused_net(net), "bfloat16", None))
+    catalogues = [catalogue_of(exposure, found, floor) for found in (single, half)]
+    bf16_error = probability_error(raw, single)
+    return SearchFigures(
+        windows=len(plain),
+        threads=threads,
+        repeats=repeats,
+        **{f"{name}_s": seconds for name, seconds in timed.medians.items()},
+        **_limits(rates, len(plain) * chain_flops(net)),
+        max_dprob_f32=float(probability_error(single, plain).max()),
+        p99_dprob_bf16=float(np.percentile(bf16_error, 99)),
+        max_dprob_bf16=float(bf16_error.max()),
+        same_detections=same_hits(single, half, floor) and catalogues[0].equals(catalogues[1]),
+        same_hits_as_plain=np.array_equal(single >= floor, plain >= floor),
+        same_hits_screened=same_hits(single, screened, floor),
+        hits=int((single >= floor).sum()),
+        detections=len(catalogues[0]),
+    )
+
+
+def search_variants(pixels: Pixels, net: BasicCnn, floor: float) -> dict[str, Callable[[], Logits]]:
+    """Give the ways of searching an image that are compared, by name; each gives the log odds of all windows."""
+    fused = fused_net(net)
+    single, half = FusedSearch(fused, "float32", None), FusedSearch(fused, "bfloat16", floor)
+    scorer = load_model("detect", "basic_cnn", screen=True)
+    assert isinstance(scorer, WindowScorer)
+    return {
+        "plain": lambda: plain_logits(pixels, net),
+        "unfold": lambda: unfold_logits(pixels, net),
+        "fused_f32": lambda: fused_logits(pixels, single),
+        "fused_bf16": lambda: fused_logits(pixels, half),
+        "screened": lambda: fused_logits(pixels, scorer.windows),
+    }
+
+
+def fused_net(net: BasicCnn) -> FusedNet:
+    """Take a network apart that is known to be of the right shape."""
+    fused = fuse(net)
+    assert fused is not None
+    return fused
+
+
+def fused_logits(pixels: Pixels, search: WindowSearch) -> Logits:
+    """Log odds of all windows by the fused search."""
+    logits, _ = search.search(pixels.image, pixels.usable, pixels.background, pixels.grid, pixels.stride)
+    return logits
+
+
+def same_hits(a: Logits, b: Logits, threshold: float) -> bool:
+    """Tell whether the same windows reach a threshold, with the same bits."""
+    return np.array_equal(a >= threshold, b >= threshold) and np.array_equal(a[a >= threshold], b[b >= threshold])
+
+
+def probability_error(a: Logits, b: Logits) -> NDArray[np.float64]:
+    """Differences in probability of the windows that either scored."""
+    either = np.isfinite(a) | np.isfinite(b)
+    return np.abs(expit(a[either].astype(np.float64)) - expit(b[either].astype(np.float64)))
+
+
+def _limits(rates: GemmRates, flops: int) -> dict[str, float]:
+    return {
+        "gemm_limit_f32_s": flops / rates.f32,
+        "gemm_limit_bf16_s": flops / rates.bf16,
+        "gemm_default_f32_gflops": rates.default_f32 / 1e9,
+        "gemm_onednn_f32_gflops": rates.onednn_f32 / 1e9,
+        "gemm_bf16_gflops": rates.bf16 / 1e9,
+    }

@@ -1,0 +1,277 @@
+"""Train the verdict on the candidates of a detector."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flows.pipeline.models import TREES, load_model
+from flows.pipeline.weights import read_card, write_model
+from flows.training.boosted import TreeFit, fit_trees
+from flows.training.candidates import (
+    Labelled,
+    brighter,
+    candidate_threshold,
+    candidates,
+    unless_flooded,
+    without_science,
+)
+from flows.training.examples import Example, map_in_processes
+from flows.training.reliability_fit import (
+    Rank,
+    ScoredCandidates,
+    VerdictFit,
+    calibrate,
+    fit_verdict,
+    measured,
+    report_verdict,
+    rivals,
+    summed_logit,
+)
+from kernels.measure.reliability import VerdictNet, reliability_of
+from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE, VerdictCnn
+from kernels.nets.tree_ensemble import TreeEnsemble
+from schemas.errors import Misconfigured
+from schemas.model_card import FEATURES, ModelCard
+from schemas.settings import NOISE_ALONE
+
+Say = Callable[[str], None]
+TOLD = 10
+"""Exposures between two words of how far the search for candidates is."""
+
+
+@dataclass(frozen=True)
+class VerdictPlan:
+    """How the verdict is trained.
+
+    Attributes
+    ----------
+    fit, trees
+        Of the networks and of the trees.
+    hidden
+        Share of the candidates that it learns from without what the science image shows: not every night brings any.
+    false_per_image
+        At its threshold, on the validation exposures; with science images and without each has its own.
+    min_snr
+        Of the candidates by which it is calibrated and judged: what is fainter is not published.
+    enough
+        Candidates to learn from: no more exposures are searched when there are as many. The matched filter alone has so
+        many.
+    """
+
+    fit: VerdictFit = field(default_factory=VerdictFit)
+    trees: TreeFit = field(default_factory=lambda: TreeFit(trees=500, rate=0.05))
+    hidden: float = 0.4
+    false_per_image: float = 0.3
+    min_snr: float = NOISE_ALONE
+    enough: int = 60_000
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Exposures to learn from, to set calibration and threshold on, and to report on, by preset where it matters."""
+
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    test: Mapping[str, Sequence[Example]]
+
+
+def train_verdict(
+    out: Path, detector: str, sets: Sets, plan: VerdictPlan, about: dict[str, Any], seed: int, workers: int, say: Say
+) -> dict[str, Any]:
+    """Train the verdict on a detector's candidates, and write ``reliability.*`` and a picture to a folder.
+
+    Parameters
+    ----------
+    out
+        Gets weights, card and picture.
+    detector
+        Shipped name or folder.
+    sets
+        Exposures that the detector has not learnt from.
+    plan
+        What to do.
+    about
+        What the card says of the training data.
+    seed
+        Of everything.
+    workers
+        Processes, and threads of the fit.
+    say
+        Told of each step.
+
+    Returns
+    -------
+    dict
+        The figures on the test exposures, as in the card.
+    """
+    find = partial(_find, detector=detector, workers=workers, say=say)
+    pairs = find(sets.train, crowded=True, enough=plan.enough)
+    found = [one for pair in pairs for one in pair]
+    if left_out := pairs.count([]):
+        say(f"{left_out} left out: too many candidates, a night would quarantine them")
+    learn = [without_science(one, plan.hidden, seed + n) for n, one in enumerate(found)]
+    torch.set_num_threads(workers)
+    nets = fit_verdict(learn, plan.fit, seed, say)
+    trees = fit_trees(*measured(learn), plan.trees, seed)
+    learnt = about | {"candidates_of": f"the first {len(pairs)} of {len(sets.train)} exposures"}
+    judges = VerdictNet(nets, trees, 1.0, 0.0, _card(detector, learnt, plan))
+    return _calibrated(out, judges, sets, plan, find, rivals(learn, seed))
+
+
+def calibrate_verdict(
+    out: Path, detector: str, sets: Sets, plan: VerdictPlan, about: dict[str, Any], workers: int, say: Say
+) -> dict[str, Any]:
+    """Set calibration and thresholds of a detector's verdict anew, and report: as `train_verdict`, without learning.
+
+    Weights stay as they are. ``about`` joins what the card says of the training, as ``calibrated``.
+
+    Raises
+    ------
+    Misconfigured
+        The verdict is of another detector.
+    """
+    require_verdict(detector)
+    verdict: VerdictNet = load_model("reliability", detector)
+    find = partial(_find, detector=detector, workers=workers, say=say)
+    card = verdict.card.model_copy(update={"training": verdict.card.training | {"calibrated": about}})
+    return _calibrated(out, replace(verdict, card=card), sets, plan, find, {})
+
+
+def require_verdict(detector: str) -> None:
+    """See, from the cards alone, that a detector has a verdict of its own.
+
+    Raises
+    ------
+    Misconfigured
+        There is no such detector, it has no verdict, or one of another detector.
+    """
+    searched, verdict = read_card("detect", detector).sha256, read_card("reliability", detector)
+    judged = verdict.input["detector_sha256"]
+    if judged != searched:
+        raise Misconfigured(
+            "other_detector",
+            f"verdict {verdict.name!r}",
+            f"was trained on the candidates of the detector {judged[:12]}…, not of {searched[:12]}….",
+            "train it: leave out --calibrate.",
+        )
+
+
+def _calibrated(
+    out: Path,
+    judges: VerdictNet,
+    sets: Sets,
+    plan: VerdictPlan,
+    find: Callable[..., list[list[Labelled]]],
+    others: Mapping[str, Rank],
+) -> dict[str, Any]:
+    """Calibrate on the candidates found, report on the test exposures, and write weights, card and picture."""
+    out.mkdir(parents=True, exist_ok=True)
+    known = [brighter(one, plan.min_snr) for (one,) in find(sets.validation, wrong_psf=False)]
+    chosen = known + [without_science(one) for one in known]
+    odds = [_odds(judges, one) for one in chosen]
+    asked = np.concatenate([(one.label == 0) | (one.label == 1) for one in chosen])
+    slope, offset = calibrate(np.concatenate(odds)[asked], np.concatenate([one.label == 1 for one in chosen])[asked])
+    scores: list[NDArray[np.floating]] = [reliability_of(one, slope, offset) for one in odds]
+    threshold, blind = (
+        max(candidate_threshold(known, part, plan.false_per_image), 0.0)
+        for part in (scores[: len(known)], scores[len(known) :])
+    )
+    ranked = replace(judges, slope=slope, offset=offset)
+    scored: list[ScoredCandidates] = []
+    variants: dict[str, tuple[list[ScoredCandidates], float]] = {
+        "psf_misjudged": ([], threshold),
+        "without_science": ([], blind),
+    }
+    for preset, examples in sets.test.items():
+        pairs = ([brighter(one, plan.min_snr) for one in pair] for pair in find(examples))
+        own, wrong = zip(*pairs, strict=True)
+        scored.append(_scored(preset, own, ranked, {"summed logit": summed_logit} | dict(others)))
+        variants["psf_misjudged"][0].append(_scored(preset, wrong, ranked, {}))
+        variants["without_science"][0].append(_scored(preset, list(map(without_science, own)), ranked, {}))
+    figures = report_verdict(out, scored, variants, threshold)
+    calibration = {
+        "kind": "logistic in the mean log odds of the ensemble, fitted on the validation exposures",
+        "slope": slope,
+        "offset": offset,
+        "threshold_without_science": blind,
+        "expected_calibration_error": figures["calibration_error"],
+    }
+    card = judges.card.model_copy(
+        update={
+            "metrics": figures,
+            "calibration": calibration,
+            "threshold": threshold,
+            "false_alarm_rate": f"{plan.false_per_image} false detections per image on the validation exposures",
+        }
+    )
+    write_model(out, _arrays(judges.nets, judges.trees), card.model_dump(exclude={"sha256"}))
+    return figures
+
+
+def _find(
+    examples: Sequence[Example],
+    detector: str,
+    workers: int,
+    say: Say,
+    wrong_psf: bool = True,
+    crowded: bool = False,
+    enough: int | None = None,
+) -> list[list[Labelled]]:
+    search = partial(unless_flooded if crowded else candidates, detector=detector, wrong_psf=wrong_psf)
+    found, count = [], 0
+    for one in map_in_processes(search, examples, workers):
+        found.append(one)
+        count += sum(len(part.label) for part in one)
+        full = enough is not None and count >= enough
+        if len(found) % TOLD == 0 or len(found) == len(examples) or full:
+            say(f"{count} candidates of {len(found)} of {len(examples)} exposures")
+        if full:
+            break
+    return found
+
+
+def _odds(net: VerdictNet, one: Labelled) -> NDArray[np.float64]:
+    return net.log_odds(one.features, one.stamps.astype(np.float32))
+
+
+def _scored(preset: str, examples: Sequence[Labelled], net: VerdictNet, others: Mapping[str, Rank]) -> ScoredCandidates:
+    scores = {"verdict": [net(one.features, one.stamps.astype(np.float32)) for one in examples]}
+    return ScoredCandidates(
+        preset, list(examples), scores | {name: [rank(one) for one in examples] for name, rank in others.items()}
+    )
+
+
+def _arrays(nets: Sequence[VerdictCnn], trees: TreeEnsemble) -> dict[str, NDArray[Any]]:
+    return {f"{TREES}{name}": value for name, value in trees._asdict().items()} | {
+        f"{n}.{name}": value.detach().numpy() for n, net in enumerate(nets) for name, value in net.state_dict().items()
+    }
+
+
+def _card(detector: str, about: dict[str, Any], plan: VerdictPlan) -> ModelCard:
+    """Give the card of a verdict that is not calibrated and has no weights yet."""
+    search = read_card("detect", detector)
+    return ModelCard(
+        stage="reliability",
+        name=search.name,
+        version=f"{search.name}-{search.version}/verdict-3",
+        sha256="0" * 64,
+        input={
+            "features": list(FEATURES),
+            "stamps": [STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE],
+            "dtype": "float32",
+            "normalisation": "mean and scale of the features in the weights; stamps in units of the noise",
+            "detector_sha256": search.sha256,
+            "networks": plan.fit.networks,
+        },
+        classes=("false", "real"),
+        training=about,
+        metrics={},
+        threshold=0.0,
+        false_alarm_rate="not calibrated yet",
+    )

@@ -1,0 +1,253 @@
+"""Fit the reliability of candidates, and measure it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib import pyplot as plt  # the backend comes first
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from flows.training.candidates import Labelled, candidate_completeness, candidate_threshold
+from kernels.nets.candidate_nets import VerdictCnn
+from kernels.statistics.class_scores import reliability_diagram
+from kernels.statistics.completeness import binomial_interval
+from schemas.model_card import FEATURES
+
+
+@dataclass(frozen=True)
+class VerdictFit:
+    """Networks of the ensemble, passes over the candidates, size of a batch, largest learning rate, weight decay."""
+
+    networks: int = 2
+    epochs: int = 8
+    batch: int = 128
+    rate: float = 2e-3
+    decay: float = 1e-3
+
+
+def fit_verdict(
+    examples: Sequence[Labelled], plan: VerdictFit, seed: int, say: Callable[[str], None]
+) -> tuple[VerdictCnn, ...]:
+    """Fit an ensemble: single networks differ by several per cent in what they find.
+
+    Parameters
+    ----------
+    examples
+        Candidates of the exposures to learn from; those that are neither real nor false are left out.
+    plan
+        AdamW under a one-cycle schedule.
+    seed
+        Of the start values, the order and the symmetries.
+    say
+        Told of the loss.
+    """
+    known = [one.known for one in examples]
+    features = np.concatenate([one.features[use] for one, use in zip(examples, known, strict=True)])
+    stamps = np.concatenate([one.stamps[use] for one, use in zip(examples, known, strict=True)])
+    real = np.concatenate([one.label[use] > 0 for one, use in zip(examples, known, strict=True)]).astype(np.float32)
+    say(f"verdict on {len(real)} candidates, {int(real.sum())} of them real")
+    data = torch.from_numpy(features), torch.from_numpy(stamps), torch.from_numpy(real)
+    return tuple(_fit_one(*data, plan, seed + n, say) for n in range(plan.networks))
+
+
+def _fit_one(
+    features: torch.Tensor,
+    stamps: torch.Tensor,
+    real: torch.Tensor,
+    plan: VerdictFit,
+    seed: int,
+    say: Callable[[str], None],
+) -> VerdictCnn:
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    net = VerdictCnn(features.shape[1])
+    net.mean.copy_(features.mean(0))
+    net.scale.copy_(features.std(0) + 1e-3)
+    steps = max(1, len(real) // plan.batch)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=plan.rate, weight_decay=plan.decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, plan.rate, total_steps=plan.epochs * steps, pct_start=0.15
+    )
+    net.train()
+    for epoch in range(plan.epochs):
+        total = 0.0
+        for chosen in np.array_split(rng.permutation(len(real)), steps):
+            part = torch.from_numpy(chosen)
+            odds = net(turned(stamps[part].float(), int(rng.integers(8))), features[part])
+            loss = nn.functional.binary_cross_entropy_with_logits(odds, real[part])
+            optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimiser.step()
+            schedule.step()
+            total += float(loss.detach())
+        say(f"network {seed}, pass {epoch + 1} of {plan.epochs}: loss {total / steps:.4f}")
+    return net.eval()
+
+
+def turned(stamps: torch.Tensor, symmetry: int) -> torch.Tensor:
+    """Turn pictures by quarters, and mirror them from number 4 on: one of the eight symmetries of the square."""
+    stamps = torch.rot90(stamps, symmetry % 4, (2, 3))
+    return (stamps.transpose(2, 3) if symmetry >= 4 else stamps).contiguous()
+
+
+def calibrate(log_odds: NDArray[np.floating], real: NDArray[np.bool_]) -> tuple[float, float]:
+    """Fit slope and offset of `kernels.measure.reliability.reliability_of` to candidates by maximum likelihood.
+
+    Parameters
+    ----------
+    log_odds : (n,)
+        Of the ensemble.
+    real : (n,) bool
+        What the candidates are.
+
+    Notes
+    -----
+    Each class's target is off 0 and 1 by the share that one more candidate would have (Platt 1999), so that a perfect
+    separation does not give an infinite slope.
+    """
+    positive, negative = int(real.sum()), int((~real).sum())
+    target = np.where(real, (positive + 1) / (positive + 2), 1 / (negative + 2))
+
+    def loss(parameters: NDArray[np.float64]) -> float:
+        z = parameters[0] * log_odds + parameters[1]
+        return float(np.mean(np.logaddexp(0, z) - target * z))
+
+    slope, offset = minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead").x
+    return float(slope), float(offset)
+
+
+mpl.use("Agg")
+
+SCAN = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0, 3.0, 5.0, 10.0)
+"""False detections per image at which completeness is drawn."""
+
+Scores = list[NDArray[np.floating]]
+
+Rank = Callable[[Labelled], Any]
+"""A way to rank candidates: gives their scores."""
+
+
+@dataclass(frozen=True)
+class ScoredCandidates:
+    """Exposures of one preset with their candidates and the scores of several ways to rank these."""
+
+    preset: str
+    examples: list[Labelled]
+    scores: Mapping[str, Scores]
+
+
+def summed_logit(one: Labelled) -> NDArray[np.float64]:
+    """Rank candidates by the summed log odds of their hits: what the detector itself says."""
+    return one.features[:, FEATURES.index("log_logit_sum")].astype(np.float64)
+
+
+def rivals(train: Sequence[Labelled], seed: int) -> Mapping[str, Rank]:
+    """Fit the simplest ways to learn to judge a candidate, by its measurements alone.
+
+    Returns
+    -------
+    mapping
+        Name -> callable from a `Labelled` to scores: logistic regression, and boosted trees with scikit-learn's
+        defaults.
+    """
+    features, real = measured(train)
+    scaler = StandardScaler().fit(features)
+    line = LogisticRegression(max_iter=2000).fit(scaler.transform(features), real)
+    trees = HistGradientBoostingClassifier(random_state=seed).fit(features, real)
+    return {
+        "logistic regression": lambda one: line.decision_function(scaler.transform(one.features)),
+        "boosted trees": lambda one: trees.decision_function(one.features),
+    }
+
+
+def measured(examples: Sequence[Labelled]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Give features and label (1 real, 0 false) of all candidates that are either."""
+    features = np.concatenate([one.features[one.known] for one in examples])
+    return features, np.concatenate([one.label[one.known] > 0 for one in examples]).astype(np.int64)
+
+
+def report_verdict(
+    out: Path,
+    scored: Sequence[ScoredCandidates],
+    variants: Mapping[str, tuple[Sequence[ScoredCandidates], float]],
+    threshold: float,
+) -> dict[str, Any]:
+    """Measure on the test exposures, per preset; draw ``training_verdict.png``; give the figures for the card.
+
+    Parameters
+    ----------
+    out
+        Folder of the picture.
+    scored
+        Test exposures; the ranking called ``verdict`` holds calibrated probabilities.
+    variants
+        The same exposures in other circumstances (measured with another PSF than theirs, without science images), and
+        the threshold there.
+    threshold
+        Least reliability of a detection.
+    """
+    figures: dict[str, Any] = {}
+    _, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    for n, one in enumerate(scored):
+        figures[one.preset] = _figures(one, threshold) | {
+            name: _at_threshold(others[n].examples, others[n].scores["verdict"], level)
+            for name, (others, level) in variants.items()
+        }
+        for (name, scores), style in zip(one.scores.items(), ("-", ":", "-.", "--"), strict=False):
+            c7 = [_at(one.examples, scores, false, 7.0) for false in SCAN]
+            axes[0].plot(SCAN, c7, style, marker="o", ms=3, label=f"{one.preset}, {name}")
+    label = np.concatenate([example.label for one in scored for example in one.examples])
+    score = np.concatenate([value for one in scored for value in one.scores["verdict"]])
+    asked = (label == 0) | (label == 1)
+    stated, seen, share = reliability_diagram(score[asked], label[asked])
+    figures["calibration_error"] = round(float((np.abs(stated - seen) * share).sum()), 4)
+    axes[1].plot([0, 1], [0, 1], color="0.7", lw=1)
+    axes[1].plot(stated, seen, "o-")
+    axes[1].set(xlabel="reliability", ylabel="share that is real", title="test exposures")
+    axes[0].set(xscale="log", xlabel="false detections per image", ylabel="completeness, S/N ≥ 7", ylim=(0, 1.02))
+    axes[0].legend(frameon=False, fontsize=7)
+    plt.savefig(out / "training_verdict.png", dpi=110)
+    plt.close()
+    return figures
+
+
+def _figures(scored: ScoredCandidates, threshold: float) -> dict[str, Any]:
+    figures: dict[str, Any] = {"exposures": len(scored.examples)}
+    figures |= _at_threshold(scored.examples, scored.scores["verdict"], threshold)
+    for name, scores in scored.scores.items():
+        figures[f"{name}, at 1 false"] = {
+            f"c{least:.0f}": round(_at(scored.examples, scores, 1.0, least), 4) for least in (7.0, 10.0)
+        }
+    real = np.concatenate([one.label for one in scored.examples])
+    passed = np.concatenate(scored.scores["verdict"]) >= threshold
+    figures["confusion_candidates"] = {
+        "real_passed": int(((real == 1) & passed).sum()),
+        "real_dropped": int(((real == 1) & ~passed).sum()),
+        "false_passed": int(((real == 0) & passed).sum()),
+        "false_dropped": int(((real == 0) & ~passed).sum()),
+    }
+    return figures
+
+
+def _at_threshold(examples: list[Labelled], scores: Scores, threshold: float) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for least in (7.0, 10.0):
+        found, present, false = candidate_completeness(examples, scores, threshold, least)
+        low, high = binomial_interval(found, present)
+        figures[f"c{least:.0f}"] = {"found": found, "present": present, "interval": [round(low, 4), round(high, 4)]}
+        figures["false_per_image"] = round(false, 3)
+    return figures
+
+
+def _at(examples: list[Labelled], scores: Scores, false: float, least: float) -> float:
+    found, present, _ = candidate_completeness(examples, scores, candidate_threshold(examples, scores, false), least)
+    return found / max(present, 1)

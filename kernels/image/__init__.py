@@ -1,0 +1,1 @@
+"""Images: which pixels count, their noise, pieces of them."""

@@ -1,0 +1,179 @@
+"""Background and noise of an image, and how the noise of neighbouring pixels correlates."""
+
+from bisect import bisect_left
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+from scipy.ndimage import maximum_filter
+
+_SAMPLE = 1_000_000  # of this many pixels the median is known to 0.1 % of sigma
+_CLIP = 4.0  # sigma; leaves 99.994 % of a Gaussian
+_MAD_TO_SIGMA = 1.482602218505602  # 1 / quantile(3/4) of the normal distribution
+
+
+def background_and_noise(image: NDArray[np.float32], usable: NDArray[np.bool_]) -> tuple[float, float]:
+    """Give the median of an image and the standard deviation of its pixels about it, both robust.
+
+    Parameters
+    ----------
+    image : (ny, nx)
+        Any unit; finite where usable.
+    usable : (ny, nx)
+        Pixels to take into account.
+
+    Returns
+    -------
+    background, noise
+        Median, and 1.4826 times the median absolute deviation, of the pixels within 4 sigma; unit of ``image``.
+        Images of more than a million pixels are sampled on a regular grid.
+
+    Raises
+    ------
+    ValueError
+        No pixel is usable.
+    """
+    step = max(1, round((image.size / _SAMPLE) ** 0.5))
+    sampled = image[::step, ::step][usable[::step, ::step]]
+    # A grid may miss what little is usable.
+    values: NDArray[np.floating] = sampled if sampled.size > 1000 else image[usable]
+    if not values.size:
+        raise ValueError("no pixel is usable")
+    if (values == np.rint(values)).all():
+        # Counts: their median and MAD come in whole numbers, too coarse for a noise of a few. Spread over the unit
+        # that each stands for (always alike), they do not.
+        values = values + np.random.default_rng(0).uniform(-0.5, 0.5, values.size)
+    # Sorted once, medians and what lies within a limit are a matter of a few looks.
+    ordered = np.sort(values).astype(np.float64)
+    centre, spread = _moments(ordered)
+    for _ in range(10):
+        kept = _within(ordered, centre, _CLIP * spread)
+        if kept.size == ordered.size or not spread:
+            break
+        ordered = kept
+        centre, spread = _moments(ordered)
+    return centre, spread
+
+
+def _within(ordered: NDArray[np.float64], centre: float, reach: float) -> NDArray[np.float64]:
+    first = bisect_left(ordered, True, key=lambda value: centre - value <= reach)
+    return ordered[first : bisect_left(ordered, True, first, key=lambda value: value - centre > reach)]
+
+
+def _moments(ordered: NDArray[np.float64]) -> tuple[float, float]:
+    """Median, and the scaled median absolute deviation from it, of sorted values."""
+    middle = (ordered.size - 1) // 2, ordered.size // 2
+    centre = float(ordered[middle[0]] + ordered[middle[1]]) / 2
+    deviations = [_deviation(ordered, centre, rank) for rank in middle]
+    return centre, _MAD_TO_SIGMA * (sum(deviations) / 2)
+
+
+def _deviation(ordered: NDArray[np.float64], centre: float, rank: int) -> float:
+    """Absolute deviation from ``centre`` that ``rank`` of the sorted values stay below.
+
+    The ``rank + 1`` values nearest to the centre are neighbours; of all such runs it is the one whose ends are equally
+    far away, or as nearly as can be.
+    """
+
+    def right_end_is_farther(first: int) -> bool:
+        return bool(ordered[first + rank] - centre >= centre - ordered[first])
+
+    runs = range(ordered.size - rank)
+    first = bisect_left(runs, True, key=right_end_is_farther)
+    ends = [ordered[first + rank] - centre] if first < len(runs) else []
+    return float(min([*ends, *([centre - ordered[first - 1]] if first else [])]))
+
+
+_SIDE = 64
+_PATCHES = 144
+_CORRELATION_CLIP, _SOURCE = 3.5, 5.0  # sigma: left out; left out with its neighbours
+_QUIET = 0.75  # share of the patches that is used
+
+
+def noise_correlation(
+    image: NDArray[np.float32], usable: NDArray[np.bool_], background: float, noise: float, reach: int = 5
+) -> NDArray[np.float64]:
+    """Estimate the autocorrelation of the noise of an image.
+
+    Parameters
+    ----------
+    image, usable : (ny, nx)
+        See `kernels.image.noise.background_and_noise`.
+    background, noise
+        Its results.
+    reach
+        Largest lag, px.
+
+    Returns
+    -------
+    (2 L + 1, 2 L + 1)
+        At lags -L..L in y and x, L <= ``reach`` as small as holds all of it; 1 at the centre, symmetric about it,
+        0 where it is within three standard errors of 0.
+
+    Notes
+    -----
+    Mean product of all pairs of unmasked pixels at each lag, over up to 144 patches of 64 px, each about its own mean
+    so that slow gradients do not count; pixels beyond 3.5 sigma, and the surroundings of those beyond 5, are masked,
+    and so are the patches with most of them. Division by the number of pairs makes it unbiased whatever the mask.
+    Computed with zero-padded Fourier transforms (Wiener-Khinchin). Standard errors by Bartlett's formula:
+    sum(rho^2) / pairs (Bartlett 1946, Suppl. J. R. Stat. Soc. 8, 27).
+    """
+    values, weights = _patches(image, usable, background, noise)
+    if not weights.any():
+        return np.ones((1, 1))
+    size = [fft.next_fast_len(side + reach, real=True) for side in values.shape[1:]]
+    products = _lagged(values, size, reach)
+    pairs = _lagged(weights, size, reach)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        covariance = np.where(pairs > 0.5, products / pairs, 0.0)
+    if covariance[reach, reach] <= 0:
+        return np.ones((1, 1))
+    rho = covariance / covariance[reach, reach]
+    rho = (rho + rho[::-1, ::-1]) / 2
+    error = np.sqrt(np.sum(np.square(rho)) / np.maximum(pairs, 1))
+    rho[np.abs(rho) < 3 * error] = 0.0
+    rho[reach, reach] = 1.0
+    return _trimmed(rho, reach)
+
+
+def _patches(
+    image: NDArray[np.float32], usable: NDArray[np.bool_], background: float, noise: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Residuals in units of the noise, 0 where left out, and weights 0 or 1; (patches, side, side)."""
+    sides = [min(_SIDE, extent) for extent in image.shape]
+    corners = [
+        (y, x)
+        for y in range(0, image.shape[0] - sides[0] + 1, sides[0])
+        for x in range(0, image.shape[1] - sides[1] + 1, sides[1])
+    ]
+    chosen = np.linspace(0, len(corners) - 1, min(_PATCHES, len(corners))).round().astype(int)
+    boxes = [np.s_[corners[i][0] : corners[i][0] + sides[0], corners[i][1] : corners[i][1] + sides[1]] for i in chosen]
+    good = np.stack([usable[box] for box in boxes])
+    scaled = np.where(good, (np.stack([image[box] for box in boxes]).astype(np.float64) - background) / noise, 0.0)
+    # About the patch's own level first: on a gradient, clipping about the global one would cut into the noise.
+    scaled -= _level(scaled, good)
+    bright = maximum_filter(np.abs(scaled) * good > _SOURCE, size=(1, 5, 5))
+    kept = good & ~bright & (np.abs(scaled) < _CORRELATION_CLIP)
+    lost = (~kept).sum(axis=(1, 2))
+    quiet = np.argsort(lost, kind="stable")[: max(1, round(_QUIET * len(lost)))]
+    scaled, kept = scaled[quiet], kept[quiet]
+    return np.where(kept, scaled - _level(scaled, kept), 0.0), kept.astype(np.float64)
+
+
+def _level(values: NDArray[np.float64], weights: NDArray[np.bool_]) -> NDArray[np.float64]:
+    inside = weights & (np.abs(values) < _CORRELATION_CLIP)
+    total = np.where(inside, values, 0.0).sum(axis=(1, 2), keepdims=True)
+    return total / np.maximum(inside.sum(axis=(1, 2), keepdims=True), 1)
+
+
+def _lagged(stack: NDArray[np.float64], size: list[int], reach: int) -> NDArray[np.float64]:
+    """Sum over the stack of the products of values that lie -reach..reach apart."""
+    power = np.square(np.abs(fft.rfft2(stack, size))).sum(axis=0)
+    lags = np.arange(-reach, reach + 1)
+    return fft.irfft2(power, size)[np.ix_(lags, lags)]
+
+
+def _trimmed(rho: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
+    away = np.abs(np.argwhere(rho != 0) - reach).max()
+    inner = slice(reach - away, reach + away + 1)
+    return np.ascontiguousarray(rho[inner, inner])

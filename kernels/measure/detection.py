@@ -1,0 +1,180 @@
+"""Everything that is measured on the pixels of the candidates of an exposure."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.measure.photometry import Flux, aperture_flux, fit_flux
+from kernels.measure.surroundings import blob_pixels, lobes, sharpness
+from kernels.measure.vetoes.evidence import Evidence, weigh
+from kernels.trails.geometry import Segment, comes_near, erase_stadium, stadium
+from kernels.trails.scene import Scene
+from kernels.trails.trail_fit import TrailFit, fit_trail, robust_level, unfitted
+from schemas.dia_source import DetectionFlag
+from schemas.pixels import MaskPlane
+
+_DARK_FRACTION = 2.0  # negative over positive light
+_BLOB_PIXELS = 9
+_TOO_LONG = 0.25  # of the image's shorter side
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What is measured of one candidate, in pixel units.
+
+    Attributes
+    ----------
+    fit
+        Trail fit.
+    trail
+        Its flux with error and chi squared; where the fit failed, the flux at the first estimate.
+    psf, aperture
+        Fluxes of a point-source fit at the centre and inside the aperture.
+    sharpness, negative_fraction, masked_fraction
+        See `schemas.dia_source`; NaN if not known.
+    evidence
+        What speaks for known causes of false streaks.
+    flags
+        What can be told from the pixels.
+    """
+
+    fit: TrailFit
+    trail: Flux
+    psf: Flux
+    aperture: Flux
+    sharpness: float
+    negative_fraction: float
+    masked_fraction: float
+    evidence: Evidence
+    flags: DetectionFlag
+
+    @property
+    def shines(self) -> bool:
+        """Whether it is a source: of positive flux, and not the rim of a dark residual."""
+        dark = self.negative_fraction > _DARK_FRACTION
+        return self.trail.value > 0 and math.isfinite(self.trail.error) and not dark
+
+
+def measure_candidate(
+    scene: Scene, mask: NDArray[np.uint16], start: Segment, half_width: float, least_length: float = 0.0
+) -> Detection:
+    """Measure one candidate.
+
+    Parameters
+    ----------
+    scene, mask
+        Image with its PSF and noise, and its mask plane, (ny, nx).
+    start
+        First estimate of its place, px.
+    half_width
+        Of the aperture, px.
+    least_length
+        A fit that ends shorter has failed, px: the model is a line of one brightness, which flashes in line are not.
+    """
+    fit = fit_trail(scene, start)
+    if fit.segment.length < least_length:
+        fit = unfitted(scene, start)
+    segment = fit.segment
+    trail = Flux(fit.flux, float(fit.errors[0]), fit.chi2) if fit.converged else fit_flux(scene, fit.seen, segment)
+    # The level of the fit is drawn down by a negative lobe.
+    level = robust_level(fit.seen)
+    light = lobes(scene, segment, level)
+    evidence = weigh(scene, mask, segment, trail.value, level, light)
+    masked_fraction, flags = _footprint_flags(scene, mask, segment, half_width)
+    level_err = fit.level_err if fit.converged else 0.0
+    return Detection(
+        fit=fit,
+        trail=trail,
+        psf=fit_flux(scene, fit.seen, segment._replace(length=0.0)),
+        aperture=aperture_flux(scene, segment, half_width, fit.level, level_err),
+        sharpness=sharpness(scene, fit),
+        negative_fraction=light.fraction,
+        masked_fraction=masked_fraction,
+        evidence=evidence,
+        flags=flags | evidence.flags | _fit_flags(scene, fit),
+    )
+
+
+def _footprint_flags(
+    scene: Scene, mask: NDArray[np.uint16], segment: Segment, margin: float
+) -> tuple[float, DetectionFlag]:
+    """Share of unusable pixels under the aperture, and what they mean."""
+    ny, nx = scene.shape
+    x1, y1, x2, y2 = segment.ends()
+    area = stadium((ny, nx), segment, margin)
+    planes = mask[area.y, area.x]
+    unusable = ~scene.usable[area.y, area.x]
+    flags = DetectionFlag(0)
+    outside = min(x1, x2) < margin or min(y1, y2) < margin or max(x1, x2) > nx - 1 - margin
+    if outside or max(y1, y2) > ny - 1 - margin or np.any(planes & np.uint16(MaskPlane.EDGE)):
+        flags |= DetectionFlag.EDGE
+    if np.any(planes & np.uint16(MaskPlane.SAT)):
+        flags |= DetectionFlag.SATURATED
+    if np.any(unusable & ((planes & np.uint16(MaskPlane.SAT | MaskPlane.EDGE)) == 0)):
+        flags |= DetectionFlag.MASKED
+    border = min(x1, x2, y1, y2, nx - 1 - max(x1, x2), ny - 1 - max(y1, y2))
+    leaves = border < scene.fwhm_px / 2 and segment.length > 2 * scene.fwhm_px
+    if leaves or segment.length > _TOO_LONG * min(ny, nx):
+        flags |= DetectionFlag.CROSSES_DETECTOR
+    return float(unusable.mean()) if unusable.size else 1.0, flags
+
+
+def _fit_flags(scene: Scene, fit: TrailFit) -> DetectionFlag:
+    flags = DetectionFlag(0)
+    if blob_pixels(scene.usable, fit.segment, 10 + 2.5 * scene.fwhm_px) >= _BLOB_PIXELS:
+        flags |= DetectionFlag.NEAR_BRIGHT_STAR
+    if not fit.converged:
+        flags |= DetectionFlag.FIT_FAILED
+    return flags
+
+
+_KEPT = 0.7  # of a satellite's length: a fit that keeps less has settled on a piece of it
+_SHARP = DetectionFlag.COSMIC_RAY | DetectionFlag.HOT_COLUMN
+_LONG_ARTEFACTS = DetectionFlag.BLEED | DetectionFlag.GHOST | DetectionFlag.EDGE
+
+
+def measure_candidates(
+    scene: Scene, mask: NDArray[np.uint16], starts: Sequence[Segment], widths: Sequence[float], aperture: float
+) -> list[Detection]:
+    """Measure satellites first; their light is no part of the other detections.
+
+    Parameters
+    ----------
+    scene, mask
+        Image with its PSF and noise, and its mask plane, (ny, nx).
+    starts
+        First estimates, px.
+    widths
+        How far from each its light spoils others, px: 0 if it is no satellite.
+    aperture
+        Half width of the aperture, px.
+
+    Returns
+    -------
+    list of Detection
+        In the order given. Those that come within one FWHM of a satellite's light have the flag SATELLITE.
+    """
+    found: dict[int, Detection] = {}
+    spoiled = scene._replace(usable=scene.usable.copy()) if any(widths) else scene
+    satellites: list[tuple[Segment, float]] = []
+    for i in np.flatnonzero(np.asarray(widths)).tolist():
+        found[i] = measure_candidate(scene, mask, starts[i], aperture, least_length=_KEPT * starts[i].length)
+        satellites.append((found[i].fit.segment, widths[i] + scene.fwhm_px))
+    for segment, reach in satellites:
+        erase_stadium(spoiled.usable, segment, reach - scene.fwhm_px)
+    for i, start in enumerate(starts):
+        if i not in found:
+            one = measure_candidate(spoiled, mask, start, aperture)
+            across = any(comes_near(one.fit.segment, other, reach) for other, reach in satellites)
+            found[i] = replace(one, flags=one.flags | DetectionFlag.SATELLITE) if across else one
+    return [found[i] for i in range(len(starts))]
+
+
+def confirmed_class(found: Detection, trail_class: str) -> str:
+    """Give the class of a candidate, or none if it is something else that is as long as a satellite's trail."""
+    # What speaks for the other causes says nothing of a line that is dark for the most part.
+    other = _SHARP if trail_class == "glint_trail" else _SHARP | _LONG_ARTEFACTS
+    return "" if found.evidence.flags & other else trail_class

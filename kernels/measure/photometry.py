@@ -1,0 +1,139 @@
+"""Fluxes at a place that is known, and their units."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from kernels.image.fit_errors import fit_covariance, variance
+from kernels.trails.geometry import Segment, stadium
+from kernels.trails.scene import Scene, View, trail_shape
+
+_FIFTHS = 5  # a pixel at the border of an aperture counts by 5 x 5 points
+_AB_OF_NJY = 31.4  # AB magnitude of 1 nJy (Oke & Gunn 1983, ApJ 266, 713)
+
+
+class Flux(NamedTuple):
+    """A flux, its standard error, and chi squared of the fit behind it (NaN without one)."""
+
+    value: float
+    error: float
+    chi2: float = math.nan
+
+
+def fit_flux(scene: Scene, seen: View, segment: Segment, others: Sequence[NDArray[np.float64]] = ()) -> Flux:
+    """Fit the flux of a trail, or of a point source (length 0), at a given place, and the level it lies on.
+
+    Parameters
+    ----------
+    scene, seen
+        Image, and which of its pixels are fitted.
+    segment
+        Place and extent of the source, px.
+    others : (n,) each
+        Images of further sources in the pixels of ``seen``, whose fluxes are fitted at the same time.
+
+    Returns
+    -------
+    Flux
+        Pixel units; NaN if no usable pixel lies under the source.
+    """
+    shape = trail_shape(scene, seen.footprint, segment)
+    if not np.any(seen.use * shape > 1e-6):
+        return Flux(math.nan, math.nan)
+    design = np.stack([shape, np.ones_like(shape), *others], axis=1)
+    solution = np.linalg.lstsq(design * seen.use[:, None], seen.values * seen.use, rcond=None)[0]
+    light = solution[0] * shape
+    for value, other in zip(solution[2:], others, strict=True):
+        light = light + value * other
+    covariance = fit_covariance(design, seen.use, light, seen.footprint, scene.noise)
+    squares = seen.use * np.square(seen.values - light - solution[1]) / variance(light, scene.noise)
+    return Flux(float(solution[0]), float(np.sqrt(covariance[0, 0])), float(squares.sum()))
+
+
+def aperture_flux(
+    scene: Scene, segment: Segment, half_width: float, level: float = 0.0, level_err: float = 0.0
+) -> Flux:
+    """Sum the light inside a rectangle along a trail.
+
+    Parameters
+    ----------
+    scene
+        Image. A pixel that is not usable, or lies outside, adds nothing.
+    segment, half_width
+        The rectangle is ``length + 2 half_width`` long and ``2 half_width`` wide, px.
+    level, level_err
+        Local background and its standard error, pixel units.
+
+    Returns
+    -------
+    Flux
+        Pixel units.
+
+    Notes
+    -----
+    The border is a fifth of a pixel exact. The variance of the sum is that of the
+    correlated noise, sum over lags of rho(lag) times the area that the rectangle shares with itself displaced by the
+    lag, plus the Poisson noise of the light, plus that of the level.
+    """
+    long, wide, theta = segment.length + 2 * half_width, 2 * half_width, math.radians(segment.angle)
+    around = stadium(scene.shape, segment, math.sqrt(2) * half_width + 1)
+    box = (float(segment.x), float(segment.y), theta, 0.5 * long, 0.5 * wide)
+    total, area = _sum_inside(scene.pixels, scene.usable, around.y, around.x, box, float(level))
+    share = area / (long * wide)
+    correlated = share * scene.noise.sigma**2 * _shared_area(long, wide, theta, scene.noise.correlation)
+    return Flux(total, math.sqrt(correlated + max(total, 0.0) / scene.noise.gain + (area * level_err) ** 2))
+
+
+@njit(cache=True, nogil=True)
+def _sum_inside(
+    pixels: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    y: NDArray[np.int32],
+    x: NDArray[np.int32],
+    box: tuple[float, float, float, float, float],
+    level: float,
+) -> tuple[float, float]:
+    """Light above the level and area (px) of the usable part of a box: centre x and y, angle, half length and width."""
+    x0, y0, theta, half_long, half_wide = box
+    cosine, sine = math.cos(theta), math.sin(theta)
+    total = area = 0.0
+    for i in range(y.shape[0]):
+        if not usable[y[i], x[i]]:
+            continue
+        inside = 0
+        for j in range(_FIFTHS * _FIFTHS):
+            dx = x[i] - x0 + (j % _FIFTHS - (_FIFTHS - 1) / 2) / _FIFTHS
+            dy = y[i] - y0 + (j // _FIFTHS - (_FIFTHS - 1) / 2) / _FIFTHS
+            along, across = dx * cosine + dy * sine, dy * cosine - dx * sine
+            inside += abs(along) < half_long and abs(across) < half_wide
+        weight = inside / _FIFTHS**2
+        total += weight * (pixels[y[i], x[i]] - level)
+        area += weight
+    return total, area
+
+
+def _shared_area(long: float, wide: float, theta: float, correlation: NDArray[np.float64]) -> float:
+    """Sum over lags of the autocorrelation times a rectangle's overlap with itself, px."""
+    reach_y, reach_x = correlation.shape[0] // 2, correlation.shape[1] // 2
+    dy, dx = np.mgrid[-reach_y : reach_y + 1, -reach_x : reach_x + 1]
+    along = np.abs(dx * math.cos(theta) + dy * math.sin(theta))
+    across = np.abs(dy * math.cos(theta) - dx * math.sin(theta))
+    shared = np.maximum(long - along, 0) * np.maximum(wide - across, 0)
+    return max(float(np.sum(correlation * shared)), 0.0)
+
+
+def njy_per_unit(zero_point: float) -> float:
+    """Give the nJy of one pixel unit of flux from the AB magnitude of one."""
+    return 10 ** ((_AB_OF_NJY - zero_point) / 2.5)
+
+
+def ab_magnitude(
+    flux: NDArray[np.float64], error: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give AB magnitudes and their standard errors from fluxes in nJy; NaN where the flux is not positive."""
+    positive = np.where(flux > 0, flux, np.nan)
+    return _AB_OF_NJY - 2.5 * np.log10(positive), 2.5 / math.log(10) * error / positive

@@ -1,0 +1,227 @@
+"""Reliability of a candidate: its measurements and pictures, judged by trees and small networks."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numba import njit
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from kernels.image.gaussian import FAST
+from kernels.image.search_image import squash
+from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE, VerdictCnn
+from kernels.nets.tree_ensemble import TreeEnsemble, tree_logits
+from kernels.trails.geometry import Segment
+from kernels.trails.scene import Scene
+from kernels.trails.trail_model import trail_image
+from schemas.dia_source import CAUSES, DetectionFlag
+from schemas.model_card import FEATURES, RESIDUALS, STATIC, ModelCard
+
+
+def feature_matrix(
+    table: pa.Table, fwhm_px: float, residuals: NDArray[np.float32], static: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Give what the model ``reliability`` sees of each candidate.
+
+    Parameters
+    ----------
+    table
+        Measured candidates, columns of `schemas.dia_source`; N rows.
+    fwhm_px
+        FWHM of the exposure's PSF, px.
+    residuals : (N, len(RESIDUALS)) float32
+        See `kernels.measure.surroundings`.
+    static : (N, len(STATIC)) float32
+        See `kernels.measure.surroundings`.
+
+    Returns
+    -------
+    (N, len(FEATURES)) float32
+        In the order and by the rules of `schemas.model_card`.
+    """
+
+    def values(name: str) -> NDArray[np.float64]:
+        return np.nan_to_num(table[name].to_numpy().astype(float), nan=0.0, posinf=0.0, neginf=0.0)
+
+    flags = table["flags"].to_numpy()
+    pixels = np.maximum(values("trailNdata"), 1)
+    by_name = {
+        "log_logit_sum": np.log1p(np.maximum(values("logitSum"), 0)),
+        "logit_peak": values("logitPeak"),
+        "log_hits": np.log1p(values("nHits")),
+        "log_snr": np.log1p(np.maximum(values("snr"), 0)),
+        "log_length": np.log1p(values("trailLengthPx") / fwhm_px),
+        "trail_misfit": _misfit(values("trailChi2"), pixels, values("snr")),
+        "psf_misfit": _misfit(values("psfChi2"), pixels, values("snr")),
+        "log_sharpness": np.log1p(np.maximum(values("sharpness"), 0)),
+        "negative_fraction": values("negativeFraction"),
+        "masked_fraction": values("maskedFraction"),
+        "near_bright_star": (flags & DetectionFlag.NEAR_BRIGHT_STAR) != 0,
+        "dipole": (flags & DetectionFlag.DIPOLE) != 0,
+        "fit_failed": (flags & DetectionFlag.FIT_FAILED) != 0,
+        "log_fwhm": np.full(len(table), np.log(fwhm_px)),
+    }
+    by_name |= {f"{name}Evidence": values(f"{name}Evidence") for name, _, _ in CAUSES}
+    by_name |= dict(zip(RESIDUALS, residuals.T, strict=True)) | dict(zip(STATIC, static.T, strict=True))
+    return np.stack([by_name[name] for name in FEATURES], axis=1).astype(np.float32)
+
+
+def _misfit(chi2: NDArray[np.float64], pixels: NDArray[np.float64], snr: NDArray[np.float64]) -> NDArray[np.float64]:
+    excess = np.sqrt(np.maximum(chi2 - pixels - 3 * np.sqrt(2 * pixels), 0.0))
+    return np.minimum(excess / np.maximum(snr, 3.0), 3.0)
+
+
+_BATCH = 32
+"""Candidates at a time, always as many, so that a candidate's answer does not depend on its company."""
+
+
+@dataclass(frozen=True)
+class VerdictNet:
+    """Trees and networks, whose log odds are averaged, with a calibration.
+
+    Parameters
+    ----------
+    nets
+        Networks, in evaluation mode.
+    trees
+        See `kernels.nets.tree_ensemble`.
+    slope, offset
+        Of the calibrated log odds over those of `log_odds`; see `reliability_of`.
+    card
+        What is known of the weights.
+    """
+
+    nets: tuple[VerdictCnn, ...]
+    trees: TreeEnsemble
+    slope: float
+    offset: float
+    card: ModelCard
+
+    def __call__(self, features: NDArray[np.float32], stamps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give the probability of being real.
+
+        Parameters
+        ----------
+        features : (n, features) float32
+            See `schemas.model_card`.
+        stamps : (n, CHANNELS, SIDE, SIDE) float32
+            See `kernels.measure.reliability`.
+
+        Returns
+        -------
+        (n,) float32
+            0 to 1.
+        """
+        return reliability_of(self.log_odds(features, stamps), self.slope, self.offset)
+
+    def log_odds(self, features: NDArray[np.float32], stamps: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Give the mean of the trees' log odds and of the networks' mean, before calibration, (n,)."""
+        count = len(features)
+        whole = -(-count // _BATCH) * _BATCH
+        padded = [
+            torch.from_numpy(np.concatenate([part, np.zeros((whole - count, *part.shape[1:]), np.float32)]))
+            for part in (stamps, features)
+        ]
+        found = np.zeros(whole)
+        with torch.inference_mode():
+            for start in range(0, whole, _BATCH):
+                batch = [part[start : start + _BATCH] for part in padded]
+                odds = torch.stack([net(*batch) for net in self.nets]).double().mean(0)
+                found[start : start + _BATCH] = odds.numpy()
+        return 0.5 * (found[:count] + tree_logits(features, self.trees))
+
+
+def reliability_of(log_odds: NDArray[np.float64], slope: float, offset: float) -> NDArray[np.float32]:
+    """Give calibrated probabilities, ``1 / (1 + exp(-(slope log_odds + offset)))``.
+
+    Notes
+    -----
+    Platt 1999, *Advances in Large Margin Classifiers*, 61; with offset 0 it is the temperature scaling of Guo et al.
+    2017, ICML, 1321. Unlike isotonic regression it keeps the order of the candidates without ties.
+    """
+    return expit(slope * log_odds + offset).astype(np.float32)
+
+
+COARSE = 3
+"""Side of the squares that the coarse pictures add up, px."""
+
+
+class FittedTrail(NamedTuple):
+    """A candidate as fitted: trail, flux and level, pixel units."""
+
+    segment: Segment
+    flux: float
+    level: float
+
+
+def candidate_stamps(scene: Scene, found: list[FittedTrail]) -> NDArray[np.float32]:
+    """Draw the pictures of some candidates.
+
+    Parameters
+    ----------
+    scene
+        Image with its PSF and noise.
+    found
+        Candidates.
+
+    Returns
+    -------
+    (n, CHANNELS, SIDE, SIDE) float32
+        About the pixel of the centre (row and column 16): the image less the level of the fit, in units of the noise;
+        the same less the fitted trail; that trail; 1 where a pixel does not count. Then, of squares of 3 x 3 px: the
+        sum of the first over 3, and the share that does not count. Brightness goes through
+        `kernels.image.search_image.squash`.
+    """
+    out = np.zeros((len(found), STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE), np.float32)
+    per_noise = 1 / scene.noise.sigma
+    for picture, (segment, flux, level) in zip(out, found, strict=True):
+        x, y = math.floor(segment.x + 0.5), math.floor(segment.y + 0.5)
+        half = STAMP_SIDE // 2
+        model = trail_image(
+            (STAMP_SIDE, STAMP_SIDE),
+            segment.x - x + half,
+            segment.y - y + half,
+            segment.length,
+            segment.angle,
+            scene.psf,
+        )
+        picture[2] = model * (flux * per_noise)
+        _fill(scene.pixels, scene.usable, np.float32(level), np.float32(per_noise), y, x, picture)
+        picture[1] = np.where(picture[3] > 0, np.float32(0), picture[0] - picture[2])
+        for channel in (0, 1, 2, 4):
+            squash(picture[channel])
+    return out
+
+
+@njit(**FAST)
+def _fill(
+    pixels: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    level: np.float32,
+    per_noise: np.float32,
+    y: int,
+    x: int,
+    picture: NDArray[np.float32],
+) -> None:
+    """Fill channels 0, 3, 4 and 5."""
+    ny, nx = pixels.shape
+    half = STAMP_SIDE // 2
+    for j in range(STAMP_SIDE):
+        for i in range(STAMP_SIDE):
+            r, c = y + j - half, x + i - half
+            if 0 <= r < ny and 0 <= c < nx and usable[r, c]:
+                picture[0, j, i] = (pixels[r, c] - level) * per_noise
+            else:
+                picture[3, j, i] = 1
+    first = half * COARSE + COARSE // 2
+    for j in range(STAMP_SIDE * COARSE):
+        for i in range(STAMP_SIDE * COARSE):
+            r, c = y + j - first, x + i - first
+            if 0 <= r < ny and 0 <= c < nx and usable[r, c]:
+                picture[4, j // COARSE, i // COARSE] += (pixels[r, c] - level) * per_noise * np.float32(1 / COARSE)
+            else:
+                picture[5, j // COARSE, i // COARSE] += np.float32(1 / COARSE**2)

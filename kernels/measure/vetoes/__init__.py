@@ -1,0 +1,1 @@
+"""Evidence for known causes of false streaks."""

@@ -1,0 +1,94 @@
+"""Networks that judge candidates by their pictures and measurements."""
+
+import torch
+from torch import nn
+
+LINE_CHANNELS = 3
+
+
+class CandidateCnn(nn.Module):
+    """Small convolutional network over a turned cutout, joined with the shape features.
+
+    3 x 3 convolutions to 16, 16, 32 and 32 channels with ReLU, a max-pool of 2 after the first and of 2 after the
+    third, then mean and maximum over the picture. Joined with the features, standardised: linear layers to 48 and one
+    log odds. About 26,000 weights.
+
+    Parameters
+    ----------
+    features
+        Number of shape features.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.body = nn.Sequential(
+            nn.Conv2d(LINE_CHANNELS, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(),
+        )  # fmt: skip
+        self.joined = nn.Sequential(nn.Linear(2 * 32 + features, 48), nn.ReLU(), nn.Dropout(0.2), nn.Linear(48, 1))
+
+    def forward(self, cutouts: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Give the log odds of being real, (n, CHANNELS, WIDE, LONG) and (n, features) -> (n,)."""
+        maps = self.body(cutouts)
+        shape = torch.clamp((features - self.mean) / self.scale, -5, 5)
+        return self.joined(torch.cat([maps.mean((2, 3)), maps.amax((2, 3)), shape], 1))[:, 0]
+
+
+STAMP_SIDE = 32
+"""Of a picture."""
+
+
+STAMP_CHANNELS = 6
+"""Pictures of a candidate."""
+
+
+_FINE = 4  # pictures at the scale of the pixels; the others are coarse
+
+
+class VerdictCnn(nn.Module):
+    """Two small convolutional branches, one for each scale, joined with the measurements.
+
+    Each branch: 3 x 3 convolutions to 16, 16, 32, 32 and 32 channels with ReLU and two max-pools of 2 between, then
+    mean and maximum over the picture. Joined with the measurements, standardised: linear layers to 64, 32 and one
+    log odds.
+
+    Parameters
+    ----------
+    features
+        Number of measurements.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.fine, self.coarse = _branch(_FINE), _branch(STAMP_CHANNELS - _FINE)
+        self.joined = nn.Sequential(
+            nn.Linear(4 * 32 + features, 64), nn.ReLU(), nn.Dropout(0.2), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1)
+        )
+
+    def forward(self, stamps: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Give the log odds of being real, (n, CHANNELS, SIDE, SIDE) and (n, features) -> (n,)."""
+        parts = [(features - self.mean) / self.scale]
+        for branch, pictures in ((self.fine, stamps[:, :_FINE]), (self.coarse, stamps[:, _FINE:])):
+            maps = branch(pictures)
+            parts += [maps.mean((2, 3)), maps.amax((2, 3))]
+        return self.joined(torch.cat(parts, 1))[:, 0]
+
+
+def _branch(channels: int) -> nn.Sequential:
+    assert STAMP_SIDE % 4 == 0
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Sources and objects on science images: shapes, fluxes, cutouts, classes."""

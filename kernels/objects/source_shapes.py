@@ -1,0 +1,184 @@
+"""Sources on a science image: where they are and what shape they have."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import sep
+from numba import njit
+from numpy.typing import NDArray
+
+from kernels.image.science_image import ScienceImage
+
+_PIXELS = 1_000_000  # above the threshold that sep holds at a time
+_PARTS = 8192  # of one source that sep may take apart
+_STEP = 1.25  # of the radii of a Petrosian profile; annuli run from r / 1.25 to 1.25 r
+_FIRST, _STEPS = 0.5, 14  # their first, in half-light radii, and their number
+_PETROSIAN = 0.2  # Petrosian ratio of SDSS
+_TRIES = 6
+
+
+class Shapes(NamedTuple):
+    """Sources, (n,) each, sorted by (y, x).
+
+    Attributes
+    ----------
+    x, y
+        Windowed centres, px, 0-based.
+    half_light, petrosian
+        Radii, px; NaN where they cannot be measured.
+    elongation
+        Major over minor axis of the second moments.
+    angle
+        Of the major axis, deg from +x towards +y, 0 to 180.
+    box : (n, 4)
+        First and last row and column above the threshold.
+    blended, truncated
+        Whether it was taken apart from a neighbour; whether the image cuts it.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    half_light: NDArray[np.float64]
+    petrosian: NDArray[np.float64]
+    elongation: NDArray[np.float64]
+    angle: NDArray[np.float64]
+    box: NDArray[np.int64]
+    blended: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+
+
+def find_shapes(image: ScienceImage, fwhm_px: float, threshold: float, min_area: int, contrast: float) -> Shapes:
+    """Find sources and measure their shapes, with `sep`.
+
+    Parameters
+    ----------
+    image
+        Less its sky.
+    fwhm_px
+        Of the PSF: the image is filtered with a Gaussian as wide.
+    threshold
+        S/N of a pixel of the filtered image above which it is of a source, as if the noise were white.
+    min_area
+        Least number of such pixels.
+    contrast
+        Least share of the light of a source that is taken apart from it (32 levels).
+
+    Notes
+    -----
+    Pixels of other sources do not count, and are made up for by those about (`sep`'s segmentation map).
+    Half-light radius: of the light in an ellipse of 2.5 Kron (1980, ApJS 43, 305) radii. Petrosian radius: where the
+    brightness in the annulus from 0.8 r to 1.25 r is a fifth of the mean within r (Blanton et al. 2001, AJ 121, 2358).
+    """
+    found, segments = _extracted(image, fwhm_px, threshold, min_area, contrast)
+    order = np.lexsort((found["x"], found["y"]))
+    found, own = found[order], {"segmap": segments, "seg_id": (order + 1).astype(np.int32)}
+    x, y = found["x"].astype(float), found["y"].astype(float)
+    if not len(found):
+        nothing, none = np.zeros(0), np.zeros(0, np.bool_)
+        return Shapes(x, y, nothing, nothing, nothing, nothing, np.zeros((0, 4), np.int64), none, none)
+    a, b = np.maximum(found["a"], 0.3), np.maximum(found["b"], 0.3)
+    angle = np.clip(found["theta"], -math.pi / 2, math.pi / 2)
+    kron, _ = sep.kron_radius(image.pixels, x, y, a, b, angle, 6.0, mask=image.bad, **own)
+    kron = np.clip(np.nan_to_num(kron), 1.4, 8.0)
+    total, _, _ = sep.sum_ellipse(image.pixels, x, y, a, b, angle, 2.5 * kron, mask=image.bad, subpix=1, **own)
+    reach = np.clip(2.5 * kron * a, 3.0, 200.0)
+    half, bad = sep.flux_radius(image.pixels, x, y, reach, 0.5, normflux=total, mask=image.bad, subpix=5, **own)
+    lost = (bad & (sep.APER_ALLMASKED | sep.APER_NONPOSITIVE)) != 0
+    half = np.where(~lost & (total > 0) & (half > 0), half, np.nan)
+    guess = np.where(np.isfinite(half), half, fwhm_px / 2)
+    across, down, stuck = sep.winpos(image.pixels, x, y, 2 * guess / math.sqrt(8 * math.log(2)), mask=image.bad)
+    settled = (stuck == 0) & (np.hypot(across - x, down - y) < np.maximum(1.0, guess))
+    x, y = np.where(settled, across, x), np.where(settled, down, y)
+    box = np.stack([found["ymin"], found["ymax"], found["xmin"], found["xmax"]], axis=1).astype(np.int64)
+    return Shapes(
+        x, y, half, petrosian_radii(image, x, y, guess, **own), a / b, np.degrees(angle) % 180, box,
+        (found["flag"] & sep.OBJ_MERGED) != 0, (found["flag"] & sep.OBJ_TRUNC) != 0,
+    )  # fmt: skip
+
+
+def _extracted(
+    image: ScienceImage, fwhm_px: float, threshold: float, min_area: int, contrast: float
+) -> tuple[NDArray[np.void], NDArray[np.int32]]:
+    """Find sources, and whose each pixel is (from 1 on).
+
+    Where more pixels are above the threshold than there is memory for, it is doubled.
+    """
+    sep.set_extract_pixstack(_PIXELS)
+    sep.set_sub_object_limit(_PARTS)
+    kernel = _gaussian(fwhm_px)
+    for attempt in range(_TRIES):
+        try:
+            return sep.extract(
+                image.pixels, threshold * 2**attempt, err=image.noise, mask=image.bad, minarea=min_area,
+                filter_kernel=kernel, filter_type="matched", deblend_nthresh=32, deblend_cont=contrast,
+                segmentation_map=True,
+            )  # fmt: skip
+        except Exception as error:  # sep raises nothing more special
+            if attempt == _TRIES - 1 or not any(word in str(error) for word in ("full", "overflow")):
+                raise
+    raise AssertionError("unreachable")
+
+
+def _gaussian(fwhm_px: float) -> NDArray[np.float32]:
+    half = max(1, round(fwhm_px))
+    offset = np.arange(-half, half + 1.0)
+    profile = np.exp(-4 * math.log(2) * np.square(offset / fwhm_px))
+    return np.outer(profile, profile).astype(np.float32)
+
+
+def petrosian_radii(
+    image: ScienceImage,
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    half_light: NDArray[np.float64],
+    **own: NDArray[np.int32],
+) -> NDArray[np.float64]:
+    """Give the Petrosian radius of each source, px; NaN where the profile does not fall to a fifth of the mean.
+
+    Parameters
+    ----------
+    image
+        Less its sky.
+    x, y, half_light : (n,)
+        Centres and half-light radii, px; the profile runs from half of the latter on to 8 times it.
+    **own
+        ``segmap`` and ``seg_id``, as of `sep`: pixels of other sources do not count.
+    """
+    radii = _FIRST * half_light[:, None] * _STEP ** np.arange(_STEPS)
+    light = np.stack(
+        [
+            sep.sum_circle(image.pixels, x, y, radii[:, n], mask=image.bad, subpix=5 if n < _STEPS // 2 else 1, **own)[
+                0
+            ]
+            for n in range(_STEPS)
+        ],
+        axis=1,
+    )
+    area = math.pi * np.square(radii)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        annulus = (light[:, 2:] - light[:, :-2]) / (area[:, 2:] - area[:, :-2])
+        ratio = annulus / (light[:, 1:-1] / area[:, 1:-1])
+    ratio = np.where(light[:, 1:-1] > 0, ratio, np.nan)
+    return np.array([_crossing(radii[n, 1:-1], ratio[n]) for n in range(len(x))]).reshape(-1)
+
+
+def _crossing(radii: NDArray[np.float64], ratio: NDArray[np.float64]) -> float:
+    """Radius at which a profile first falls below the Petrosian ratio, between radii by their logarithm."""
+    below = np.flatnonzero(ratio < _PETROSIAN)
+    if not below.size:
+        return math.nan
+    n = int(below[0])
+    if n == 0 or not ratio[n - 1] >= _PETROSIAN:
+        return float(radii[n]) if n == 0 else math.nan
+    share = (ratio[n - 1] - _PETROSIAN) / (ratio[n - 1] - ratio[n])
+    return float(radii[n - 1] * (radii[n] / radii[n - 1]) ** share)
+
+
+@njit(cache=True, nogil=True)
+def any_in_boxes(pixels: NDArray[np.bool_], box: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell for each box (first and last row and column) whether any of its pixels is true."""
+    out = np.zeros(len(box), np.bool_)
+    for n in range(len(box)):
+        out[n] = pixels[box[n, 0] : box[n, 1] + 1, box[n, 2] : box[n, 3] + 1].any()
+    return out

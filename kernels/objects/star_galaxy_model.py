@@ -1,0 +1,277 @@
+"""Models of stars and galaxies: calibration, limits of what they know, and the networks behind them."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from kernels.nets.cutout_nets import BandSetNet
+from kernels.objects.cutout_features import BandViews, Planes, band_views, make_planes
+from kernels.objects.star_galaxy_baselines import MomentTrees
+from schemas.errors import BadInput
+from schemas.model_card import ModelCard
+
+LEAST_SIDE = 16
+"""Of a cutout, px: less does not hold a source and the sky around it."""
+
+SIGNAL = 0
+"""Place among the features of the arcsinh of S/N."""
+
+_BATCH = 512
+_DIRECTIONS = 48  # of the codes, those of most spread: more would only make the whitening large
+
+
+class Raw(NamedTuple):
+    """What a network says of n objects: log odds of a star, what stands for the object, arcsinh of the best S/N."""
+
+    log_odds: NDArray[np.float32]
+    codes: NDArray[np.float32]
+    signal: NDArray[np.float32]
+
+
+class Verdicts(NamedTuple):
+    """Calibrated probability of (star, galaxy), (n, 2), and outlier score, (n,); NaN without a usable band."""
+
+    probability: NDArray[np.float32]
+    outlier: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Where the training objects lie among the codes of a network.
+
+    Attributes
+    ----------
+    centres : (2, codes)
+        Mean of each class.
+    whitening : (codes, directions)
+        Makes the common covariance that of a unit sphere.
+    limit
+        Distance from the nearer centre that one in a thousand of the validation objects exceeds.
+    signal
+        arcsinh of the best band's S/N that one in a thousand of them falls below.
+    """
+
+    centres: NDArray[np.float32]
+    whitening: NDArray[np.float32]
+    limit: float
+    signal: float
+
+    def distance(self, codes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give the Mahalanobis distance from the nearer class (Lee et al. 2018, NeurIPS 31), (n,)."""
+        away = (codes[:, None] - self.centres) @ self.whitening
+        return np.sqrt((away**2).sum(2).min(1))
+
+    def outlier(self, raw: Raw) -> NDArray[np.float32]:
+        """Give the outlier score, 1 at the limit: too far away, or too faint to be anything."""
+        faint = self.signal / np.maximum(raw.signal, 1e-3)
+        return np.maximum(self.distance(raw.codes) / self.limit, faint).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class StarGalaxyModel(ABC):
+    """A model ready for use.
+
+    Attributes
+    ----------
+    known
+        See `Known`.
+    slope, offset
+        Of the calibrated log odds (Platt 1999).
+    psf
+        ``with``: the second half of the planes are PSFs; ``without``: every plane is an image.
+    side
+        Cutouts are cropped or padded to it, px.
+    card
+        Of the model.
+    """
+
+    known: Known
+    slope: float
+    offset: float
+    psf: Literal["with", "without"]
+    side: int
+    card: ModelCard
+
+    @property
+    def version(self) -> str:
+        """Name and version, for the rows of the catalogue."""
+        return f"{self.card.name}-{self.card.version}"
+
+    def __call__(self, cutouts: NDArray[np.float32]) -> Verdicts:
+        """Judge cutouts.
+
+        Parameters
+        ----------
+        cutouts : (n, planes, height, width) float
+            Images of the bands, in any unit; then, of a model with PSFs, as many PSF images. NaN is missing; a band
+            that is all NaN does not count.
+
+        Raises
+        ------
+        BadInput
+            A shape or type that the model cannot take.
+        """
+        bands = self.bands_of(cutouts)
+        found = Verdicts(np.full((len(cutouts), 2), np.nan, np.float32), np.full(len(cutouts), np.nan, np.float32))
+        for first in range(0, len(cutouts), _BATCH):
+            part = slice(first, first + _BATCH)
+            planes = make_planes(cutouts[part], bands, self.side)
+            seen = np.asarray(planes.usable.any(1))
+            if not seen.any():
+                continue
+            planes = planes.take(seen)
+            raw = self.raw(planes, band_views(planes))
+            star = expit(self.slope * raw.log_odds + self.offset)
+            found.probability[part][seen] = np.stack([star, 1 - star], 1)
+            found.outlier[part][seen] = self.known.outlier(raw)
+        return found
+
+    @abstractmethod
+    def raw(self, planes: Planes, views: BandViews) -> Raw:
+        """Judge objects that have a usable band each, by their images or by what is measured on them."""
+
+    def bands_of(self, cutouts: NDArray[np.float32]) -> int:
+        """Give the number of bands of cutouts; raise `BadInput` where they cannot be judged."""
+        where = "cutouts"
+        if cutouts.dtype.kind != "f" or cutouts.ndim != 4:
+            problem = f"are {cutouts.dtype} {cutouts.shape}, not floating-point numbers (n, planes, height, width)."
+            raise BadInput("bad_cutouts", where, problem, "give them in this form.")
+        if min(cutouts.shape[2:]) < LEAST_SIDE:
+            problem = f"are {cutouts.shape[2]} x {cutouts.shape[3]} px, less than {LEAST_SIDE} px."
+            raise BadInput("small_cutouts", where, problem, "cut them larger.")
+        planes = cutouts.shape[1]
+        if not planes or (self.psf == "with" and planes % 2):
+            problem = f"have {planes} planes, but {self.version} takes the images of its bands and a PSF for each."
+            raise BadInput("band_count", where, problem, "give as many PSFs as images; a missing one is all NaN.")
+        return planes // 2 if self.psf == "with" else planes
+
+
+def signals(views: BandViews) -> NDArray[np.float32]:
+    """Give the arcsinh of the S/N of each object in its best usable band, (n,)."""
+    return best_signal(views.features[..., SIGNAL], views.usable)
+
+
+def best_signal(signal: NDArray[np.float32], usable: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Give the highest among the usable bands: (n, bands) -> (n,)."""
+    return np.where(usable, signal, -np.inf).max(1).astype(np.float32)
+
+
+def locate_signal(
+    codes: NDArray[np.float32], label: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give `Known.centres` and `Known.whitening` of the codes (n, codes) of training objects of both classes.
+
+    The covariance within the classes is widened by 1e-3 of its mean, so that codes that never vary do not count. Of
+    more than 48 codes the 48 directions of most spread count.
+    """
+    centres = np.stack([codes[label == kind].mean(0) for kind in (0, 1)])
+    away = (codes - centres[label]).astype(np.float64)
+    covariance = away.T @ away / len(codes)
+    covariance += 1e-3 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    value, vector = np.linalg.eigh(covariance)
+    return centres.astype(np.float32), (vector / np.sqrt(value)).astype(np.float32)[:, -_DIRECTIONS:]
+
+
+@dataclass(frozen=True)
+class StarGalaxyNet(StarGalaxyModel):
+    """Networks, and trees beside them; any number of bands, in any order.
+
+    Attributes
+    ----------
+    nets
+        Members; their log odds are averaged, the codes of the first tell outliers.
+    trees, share
+        Trees on moments, and the weight of their log odds beside those of the networks, 0 to 1.
+    """
+
+    nets: tuple[BandSetNet, ...]
+    trees: MomentTrees
+    share: float
+
+    def raw(self, planes: Planes, views: BandViews) -> Raw:
+        """Apply networks and trees to objects that have a usable band each."""
+        return with_trees(apply_nets(self.nets, views), views, self.trees, self.share)
+
+
+def with_trees(said: Raw, views: BandViews, trees: MomentTrees, share: float) -> Raw:
+    """Mix the log odds of trees into those of networks, with the weight ``share``."""
+    if not share:
+        return said
+    odds = (1 - share) * said.log_odds + share * trees.log_odds(views.features, views.usable, views.has_psf)
+    return said._replace(log_odds=odds.astype(np.float32))
+
+
+def apply_nets(nets: tuple[BandSetNet, ...], views: BandViews) -> Raw:
+    """Give the mean log odds of networks, the codes of the first, and the best S/N of each object."""
+    inputs = tuple(torch.from_numpy(np.ascontiguousarray(one)) for one in views)
+    with torch.inference_mode():
+        said = [net(*inputs) for net in nets]
+    odds = torch.stack([one[0] for one in said]).mean(0)
+    return Raw(odds.numpy(), said[0][1].numpy(), signals(views))
+
+
+class PlaneClassifier(Protocol):
+    """A network whose last layer, from codes to the scores of galaxy and star, can be had by itself."""
+
+    @property
+    def head(self) -> torch.nn.Module:
+        """The last layer."""
+
+    def codes(self, cutouts: torch.Tensor, /) -> torch.Tensor:
+        """Give what goes into it, (n, planes, side, side) -> (n, codes)."""
+
+
+@dataclass(frozen=True)
+class PlaneNet(StarGalaxyModel):
+    """A network with a place for each band.
+
+    Attributes
+    ----------
+    net
+        Takes (n, 2 bands, side, side).
+    bands
+        Number of bands, in the order of the training cutouts. A missing one is all NaN: its planes are zeros.
+    """
+
+    net: PlaneClassifier
+    bands: int
+
+    def raw(self, planes: Planes, views: BandViews) -> Raw:
+        """Apply the network to objects that have a usable band each."""
+        said = said_of_planes(self.net, torch.from_numpy(z_scored(planes)))
+        return Raw(*said, signals(views))
+
+    def bands_of(self, cutouts: NDArray[np.float32]) -> int:
+        """Give the number of bands of cutouts; raise `BadInput` where they cannot be judged."""
+        bands = super().bands_of(cutouts)
+        if bands != self.bands:
+            problem = f"have {cutouts.shape[1]} planes, but {self.version} takes {2 * self.bands}."
+            remedy = "give these bands, missing ones all NaN, or take the model multi_band, which takes any."
+            raise BadInput("band_count", "cutouts", problem, remedy)
+        return bands
+
+
+def z_scored(planes: Planes) -> NDArray[np.float32]:
+    """Give images, then PSFs, each with mean 0 and standard deviation 1 (ddof 0): (n, 2 bands, side, side).
+
+    A plane that is missing or not usable is all zeros; so is the PSF of a band that is not usable. A missing pixel has
+    the value of the background.
+    """
+    pixels = np.concatenate([planes.image, planes.psf], 1)
+    away = pixels - pixels.mean((2, 3), keepdims=True)
+    spread = away.std((2, 3), keepdims=True)
+    kept = np.concatenate([planes.usable, planes.has_psf], 1)[..., None, None] & (spread > 0)
+    return np.divide(away, spread, out=np.zeros_like(away), where=kept)
+
+
+def said_of_planes(net: PlaneClassifier, pixels: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give log odds of a star, (n,), and codes, (n, codes), of z-scored planes."""
+    with torch.inference_mode():
+        codes = net.codes(pixels)
+        scores = net.head(codes)
+    return (scores[:, 1] - scores[:, 0]).numpy(), codes.numpy()

@@ -1,0 +1,1 @@
+"""The point-spread function: models, width, variation over an image."""

@@ -1,0 +1,177 @@
+"""Width of the PSF from the stars in an image."""
+
+import numpy as np
+import sep
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+_BETA = (1.1, 20.0)  # beyond 20 a Moffat profile is a Gaussian to 1 %
+_SUBPIXELS = 5
+
+
+def fit_moffat(stamp: NDArray[np.floating]) -> tuple[float, float]:
+    """Fit ``A (1 + (r / alpha)^2)^-beta + B``, averaged over each pixel, by least squares.
+
+    Parameters
+    ----------
+    stamp : (ny, nx)
+        Image of one point source near the middle, any unit; not finite pixels are left out.
+
+    Returns
+    -------
+    fwhm_px, beta
+        Full width at half maximum before the pixels blur it, px, and slope, 1.1 to 20
+        (Moffat 1969, A&A 3, 455).
+
+    Raises
+    ------
+    ValueError
+        The stamp holds no positive source, or is smaller than 5 x 5 px.
+    """
+    good = np.isfinite(stamp)
+    if min(stamp.shape) < 5 or good.sum() < 25:
+        raise ValueError(f"a stamp of {stamp.shape} with {int(good.sum())} finite pixels is too small")
+    data = np.where(good, stamp, 0).astype(np.float64)
+    peak = float(data.max())
+    base = float(np.median(data[good]))
+    if peak <= base:
+        raise ValueError("the stamp has no peak above its median")
+    data = (data - base) / (peak - base)
+    y0, x0 = np.unravel_index(np.argmax(np.where(good, data, -np.inf)), data.shape)
+    above = max(float((data[good] > 0.5).sum()), 1.0)
+    start = [1.0, 0.0, float(x0), float(y0), 2 * np.sqrt(above / np.pi), 3.0]
+    bounds = (
+        [0.2, -0.5, x0 - 2.0, y0 - 2.0, 0.3, _BETA[0]],
+        [20.0, 0.5, x0 + 2.0, y0 + 2.0, 2.0 * max(stamp.shape), _BETA[1]],
+    )
+    start[4] = float(np.clip(start[4], 0.5, max(stamp.shape)))
+
+    def residuals(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (_profile(parameters, data.shape) - data)[good]
+
+    fitted = least_squares(residuals, start, bounds=bounds, x_scale=[1, 0.1, 1, 1, 1, 1], max_nfev=200).x
+    return float(fitted[4]), float(fitted[5])
+
+
+def _profile(parameters: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    amplitude, base, x0, y0, fwhm, beta = parameters
+    alpha = 0.5 * fwhm / np.sqrt(2 ** (1 / beta) - 1)
+    offsets = (np.arange(_SUBPIXELS) + 0.5) / _SUBPIXELS - 0.5
+    y = (np.arange(shape[0])[:, None] + offsets).ravel()[:, None] - y0
+    x = (np.arange(shape[1])[:, None] + offsets).ravel()[None, :] - x0
+    fine = (1 + (x * x + y * y) / alpha**2) ** -beta
+    coarse = fine.reshape(shape[0], _SUBPIXELS, shape[1], _SUBPIXELS).mean(axis=(1, 3))
+    return amplitude * coarse + base
+
+
+_HALF = 10  # half the side of a stamp, px
+_STARS = 25
+_LEAST = 3  # stars, for a median to mean something
+
+
+def estimate_psf(
+    image: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    background: float,
+    noise: float,
+    saturation: float | None = None,
+) -> tuple[float, float] | None:
+    """Estimate FWHM and beta of a Moffat PSF from the brightest round, positive, isolated sources.
+
+    Parameters
+    ----------
+    image, usable : (ny, nx)
+        Direct or difference image, any unit; finite where usable.
+    background, noise
+        See `kernels.image.noise.background_and_noise`.
+    saturation
+        Sources that reach 0.8 of it are left out; unit of ``image``.
+
+    Returns
+    -------
+    (fwhm_px, beta) or None
+        Medians of fits to up to 25 sources; None if fewer than 3 are fit for it.
+    """
+    stars = _candidates(image, usable, background, noise, saturation)
+    fits = np.array([fit_moffat(stamp) for stamp in stars]) if stars else np.empty((0, 2))
+    # Narrower than a pixel: a cosmic ray or a hot pixel; as wide as the stamp: a galaxy or a ghost.
+    fits = fits[(fits[:, 0] > 0.9) & (fits[:, 0] < _HALF)]
+    if len(fits) < _LEAST:
+        return None
+    fwhm, beta = np.median(fits, axis=0)
+    return float(fwhm), float(beta)
+
+
+def _candidates(
+    image: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    background: float,
+    noise: float,
+    saturation: float | None,
+) -> list[NDArray[np.float32]]:
+    data = np.where(usable, image - np.float32(background), np.float32(0))
+    try:
+        found = sep.extract(data, 8.0, err=noise, minarea=5, mask=~usable, deblend_cont=1.0)
+    except Exception:  # sep raises bare Exception when its pixel stack is full: a frame of nothing but sources
+        return []
+    limit = np.inf if saturation is None else 0.8 * saturation - background
+    elongation = found["a"] / np.maximum(found["b"], 1e-3)
+    found = found[(found["flag"] == 0) & (elongation < 1.4) & (found["peak"] > 20 * noise) & (found["peak"] < limit)]
+    stamps = []
+    for source in np.sort(found, order="peak")[::-1]:
+        y, x = round(float(source["y"])), round(float(source["x"]))
+        box = np.s_[y - _HALF : y + _HALF + 1, x - _HALF : x + _HALF + 1]
+        stamp = data[box]
+        inside = min(y, x) >= _HALF and stamp.shape == (2 * _HALF + 1, 2 * _HALF + 1) and usable[box].all()
+        # A dipole has a hole beside it; a neighbour would be fitted as wings.
+        if inside and stamp.min() > -5 * noise - 0.1 * source["peak"] and _alone(stamp, float(source["peak"])):
+            stamps.append(stamp)
+        if len(stamps) == _STARS:
+            break
+    return stamps
+
+
+def _alone(stamp: NDArray[np.float32], peak: float) -> bool:
+    y, x = np.mgrid[-_HALF : _HALF + 1, -_HALF : _HALF + 1]
+    return bool(stamp[np.hypot(y, x) > 0.7 * _HALF].max() < 0.3 * peak)
+
+
+_STAMP_HALF = 7  # half the side of what is fitted, px
+_LEAST_PEAK = 12.0  # sigma
+_LEAST_WIDTH, _MOST_WIDTH = 0.9, 7.0  # px: a cosmic ray; a galaxy
+
+
+def fit_stars(
+    image: NDArray[np.float32], usable: NDArray[np.bool_], background: float, noise: float
+) -> NDArray[np.float64]:
+    """Fit a Moffat profile to each bright, round, isolated, positive source.
+
+    Parameters
+    ----------
+    image, usable : (ny, nx)
+        Any unit; finite where usable.
+    background, noise
+        See `kernels.image.noise.background_and_noise`.
+
+    Returns
+    -------
+    (n, 4) float64
+        x and y, 0-based px; FWHM before the pixels, px; beta. Brightest first.
+    """
+    data = np.where(usable, image - np.float32(background), np.float32(0))
+    found = sep.extract(data, 8.0, err=noise, minarea=5, mask=~usable, deblend_cont=1.0)
+    found = found[np.argsort(-found["flux"], kind="stable")]
+    stars = []
+    for i, source in enumerate(found):
+        y, x = round(float(source["y"])), round(float(source["x"]))
+        box = np.s_[y - _STAMP_HALF : y + _STAMP_HALF + 1, x - _STAMP_HALF : x + _STAMP_HALF + 1]
+        whole = min(y, x) >= _STAMP_HALF and data[box].shape == (2 * _STAMP_HALF + 1,) * 2 and usable[box].all()
+        near = np.hypot(found["x"] - source["x"], found["y"] - source["y"]) < 1.5 * _STAMP_HALF
+        alone = found["flux"][near].sum() - source["flux"] < 0.1 * source["flux"]
+        round_one = source["flag"] == 0 and source["a"] < 1.4 * source["b"]
+        if not (whole and alone and round_one and source["peak"] > _LEAST_PEAK * noise):
+            continue
+        fwhm, beta = fit_moffat(data[box])
+        if _LEAST_WIDTH < fwhm < _MOST_WIDTH:
+            stars.append((found["x"][i], found["y"][i], fwhm, beta))
+    return np.array(stars, float).reshape(-1, 4)

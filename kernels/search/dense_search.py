@@ -1,0 +1,257 @@
+"""Log odds of every cell of an image, by a `StreakNet`."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from kernels.image.gaussian import FAST
+from kernels.image.search_image import Places, SearchImage, squash
+from kernels.nets.streak_net import CELL, PLANES, StreakNet
+from kernels.psf.gaussian_mixture import seen_variance
+from kernels.search.linear_chain import Precision
+from kernels.search.windows import require_on_image
+from kernels.trails.matched_filter import filtered_noise
+from schemas.model_card import ModelCard
+from schemas.pixels import SearchGrid
+
+RADIUS = 8
+"""Half side of the matched filter, px."""
+
+_BAND = 16  # rows of cells that one thread fills at a time: its pixels stay in the cache
+
+
+def dense_input(plane: SearchImage, y: int, x: int, rows: int, columns: int) -> NDArray[np.float32]:
+    """Give the numbers that describe each cell of a region; the region may reach beyond the plane.
+
+    Parameters
+    ----------
+    plane
+        Image with its noise and the width of its PSF.
+    y, x
+        First pixel of the region on the plane.
+    rows, columns
+        Of cells.
+
+    Returns
+    -------
+    (rows, columns, 48) float32
+        For each of the 4 x 4 px of a cell, row by row: its value in units of the noise; the S/N of a point source
+        there, from a matched filter with a Gaussian of the PSF's width, in the noise as it is; 1 where it does not
+        count, or is no part of the plane. Both S/N go through `kernels.image.search_image.squash`.
+    """
+    taps = filter_taps(plane.fwhm_px)
+    scale = 1 / filtered_noise(np.outer(taps, taps), 1.0, plane.correlation)
+    out = np.empty((rows, columns, PLANES * CELL**2), np.float32)
+    _fill(
+        plane.pixels,
+        plane.usable,
+        np.float32(plane.background),
+        np.float32(1 / plane.noise),
+        taps,
+        np.float32(scale),
+        y,
+        x,
+        out,
+    )
+    return out
+
+
+def filter_taps(fwhm_px: float) -> NDArray[np.float32]:
+    """Give a Gaussian as wide as a PSF of ``fwhm_px`` px seen through the pixels, (2 RADIUS + 1,), sum 1."""
+    taps = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * seen_variance(fwhm_px)))
+    return (taps / taps.sum()).astype(np.float32)
+
+
+@njit(**FAST, parallel=True)
+def _fill(
+    pixels: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    background: np.float32,
+    per_noise: np.float32,
+    taps: NDArray[np.float32],
+    scale: np.float32,
+    y: int,
+    x: int,
+    out: NDArray[np.float32],
+) -> None:
+    rows, columns = out.shape[:2]
+    for band in prange((rows + _BAND - 1) // _BAND):
+        first = band * _BAND
+        count = min(_BAND, rows - first)
+        top, tall, wide = y + first * CELL, count * CELL, columns * CELL
+        value = np.zeros((tall + 2 * RADIUS, wide + 2 * RADIUS), np.float32)
+        _take(pixels, usable, background, per_noise, top - RADIUS, x - RADIUS, value)
+        found = np.zeros((tall, wide), np.float32)
+        _filter(value, taps, scale, found)
+        squash(found)
+        squash(value)
+        for r in range(count):
+            for c in range(columns):
+                cell = out[first + r, c]
+                for dy in range(CELL):
+                    for dx in range(CELL):
+                        j, i = r * CELL + dy, c * CELL + dx
+                        cell[dy * CELL + dx] = value[j + RADIUS, i + RADIUS]
+                        cell[16 + dy * CELL + dx] = found[j, i]
+                        cell[32 + dy * CELL + dx] = _hidden(usable, top + j, x + i)
+
+
+@njit(**FAST)
+def _hidden(usable: NDArray[np.bool_], j: int, i: int) -> np.float32:
+    inside = 0 <= j < usable.shape[0] and 0 <= i < usable.shape[1]
+    return np.float32(0) if inside and usable[j, i] else np.float32(1)
+
+
+@njit(**FAST)
+def _take(
+    pixels: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    background: np.float32,
+    per_noise: np.float32,
+    y: int,
+    x: int,
+    value: NDArray[np.float32],
+) -> None:
+    """Fill ``value``, whose first pixel is (y, x) of the plane, with values in units of the noise."""
+    left, right = max(0, -x), min(value.shape[1], pixels.shape[1] - x)
+    for j in range(max(0, -y), min(value.shape[0], pixels.shape[0] - y)):
+        for i in range(left, right):
+            deviation = (pixels[y + j, x + i] - background) * per_noise
+            # A comparison with what is not a number is false.
+            known = usable[y + j, x + i] and abs(deviation) < np.float32(1e30)
+            value[j, i] = deviation if known else np.float32(0)
+
+
+@njit(**FAST)
+def _filter(
+    value: NDArray[np.float32], taps: NDArray[np.float32], scale: np.float32, found: NDArray[np.float32]
+) -> None:
+    """Filter along columns, then along rows."""
+    width = found.shape[1]
+    line = np.empty(value.shape[1], np.float32)
+    for j in range(found.shape[0]):
+        line[:] = 0
+        for k in range(taps.shape[0]):
+            tap, row = taps[k] * scale, value[j + k]
+            for i in range(line.shape[0]):
+                line[i] += tap * row[i]
+        target = found[j]
+        for k in range(taps.shape[0]):
+            tap, row = taps[k], line[k : k + width]
+            for i in range(width):
+                target[i] += tap * row[i]
+
+
+_CLAIM = 16  # px: a cell lights up within 3 px of a trail, or a little farther from a bright one
+_CORE = 126
+"""Cells along the side of a block: half a tile of 1008 px, so that nothing is left over, and small enough for the
+processor's cache."""
+
+
+@dataclass(frozen=True)
+class DenseSearch:
+    """Search of all cells of an image.
+
+    Parameters
+    ----------
+    net
+        The network, in evaluation mode, on ``device``, in float32 or bfloat16.
+    device
+        Where it lies.
+    card
+        What is known of its weights.
+    """
+
+    net: StreakNet
+    device: torch.device
+    card: ModelCard
+
+    @property
+    def precision(self) -> Precision:
+        """Of weights and activations, the network's own. bfloat16 keeps 8 bits; log odds move by some hundredths."""
+        return "bfloat16" if self._type == torch.bfloat16 else "float32"
+
+    @property
+    def _type(self) -> torch.dtype:
+        return self.net.first.weight.dtype
+
+    @property
+    def grid(self) -> SearchGrid:
+        """Where its cells lie."""
+        return dense_grid(self.net.reach)
+
+    def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
+        """Give the log odds of every cell, and how many could not be scored.
+
+        Parameters
+        ----------
+        plane
+            Pixels of the cells and ``grid.reach`` px around them, as far as the image goes.
+        places
+            The cells; their stride is `CELL`.
+
+        Returns
+        -------
+        logits : (rows * columns,) float32
+            -inf for cells without a usable pixel.
+        unscored : int
+            How many those are.
+
+        Raises
+        ------
+        ValueError
+            The cells do not lie on the plane.
+
+        Notes
+        -----
+        On the processor, a cell's log odds do not depend, to the bit, on the part of the image that is searched with it
+        or on the number of threads: every block has the same size, whatever is left of the image, and is computed by
+        one thread (several that share a convolution add up in another order), without padding (`StreakNet.inside`).
+        """
+        y, x, rows, columns, _ = places
+        require_on_image(plane.pixels[None, y:, x:].shape, (rows, columns), CELL, CELL)
+        halo = self.net.reach
+        side = _CORE + 2 * halo
+        tall, wide = (_whole(count, _CORE) for count in (rows, columns))
+        cells = dense_input(plane, y - halo * CELL, x - halo * CELL, tall + 2 * halo, wide + 2 * halo)
+        logits = np.empty((tall, wide), np.float32)
+        channels = torch.from_numpy(cells).permute(2, 0, 1)[None]
+
+        def score(top: int, left: int) -> None:
+            with torch.inference_mode():
+                block = channels[:, :, top : top + side, left : left + side].to(self.device, self._type)
+                logits[top : top + _CORE, left : left + _CORE] = self.net.inside(block)[0].float().cpu().numpy()
+
+        corners = [(top, left) for top in range(0, tall, _CORE) for left in range(0, wide, _CORE)]
+        _share_out(score, corners, torch.get_num_threads() if self.device.type == "cpu" else 1)
+        hidden = cells[halo : halo + rows, halo : halo + columns, 2 * CELL**2 :].all(2)
+        scored = np.where(hidden, np.float32(-np.inf), logits[:rows, :columns])
+        return scored.ravel(), int(hidden.sum())
+
+
+def dense_grid(reach: int) -> SearchGrid:
+    """Give the grid of a `StreakNet` that looks ``reach`` cells far."""
+    return SearchGrid(CELL, CELL, reach * CELL + RADIUS, _CLAIM)
+
+
+def _share_out(work: Callable[[int, int], None], corners: Sequence[tuple[int, int]], threads: int) -> None:
+    """Do the work at all corners, on so many threads; each of them is torch's only one."""
+    if threads < 2:
+        for corner in corners:
+            work(*corner)
+        return
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(work, *zip(*corners, strict=True)))
+    finally:
+        # Threads that are new to torch take the number that was set last, whoever set it.
+        torch.set_num_threads(threads)
+
+
+def _whole(count: int, step: int) -> int:
+    return -(-count // step) * step

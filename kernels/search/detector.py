@@ -1,0 +1,136 @@
+"""What every detector can do, and window classifiers that can do it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from kernels.image.search_image import Places, SearchImage
+from kernels.search.fused_net import fuse
+from kernels.search.fused_search import FusedSearch, Screen
+from kernels.search.linear_chain import Precision
+from kernels.search.windows import WindowedSearch
+from schemas.model_card import ModelCard
+from schemas.pixels import SearchGrid
+
+
+class Detector(Protocol):
+    """Scores places on an image: a network that looks at windows or cells, or a finder of candidates."""
+
+    @property
+    def card(self) -> ModelCard:
+        """What is known of its weights, with the threshold of a hit."""
+
+    @property
+    def grid(self) -> SearchGrid:
+        """Where its scores lie."""
+
+    def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
+        """Give the log odds that a trail lies at each place, and how many places could not be scored.
+
+        Parameters
+        ----------
+        plane
+            Pixels of the places and ``grid.reach`` px around them, as far as the image goes.
+        places
+            Rows and columns of places, and the pixel of the plane at which the first begins.
+
+        Returns
+        -------
+        logits : (rows * columns,) float32
+            Row by row; -inf where a place cannot be scored, or nothing was found.
+        unscored : int
+        """
+
+
+class WindowSearch(Protocol):
+    """A way to score every window of an image; see `FusedSearch.search`."""
+
+    def search(
+        self,
+        image: NDArray[np.float32],
+        usable: NDArray[np.bool_],
+        background: float,
+        grid: tuple[int, int],
+        stride: int,
+    ) -> tuple[NDArray[np.float32], int]:
+        """Give the log odds of every window, and how many could not be scored."""
+
+
+@dataclass(frozen=True)
+class WindowScorer:
+    """Network on its device, with its card.
+
+    Parameters
+    ----------
+    net
+        Maps (n, bands, side, side) windows to (n, 2) class scores; in evaluation mode.
+    card
+        What is known of its weights.
+    device
+        Where it lies.
+    precision
+        Of the linear layers in a search of whole images; float32 where the network is not one that can be fused.
+    floor
+        Log odds from which a window is a hit: a search promises those, and those above, in float32.
+    batch
+        Windows per call of the network.
+    screen
+        Of a search on the processor by a network that can be fused; see `FusedSearch`.
+    stride
+        Step between windows, px.
+    """
+
+    net: nn.Module
+    card: ModelCard
+    device: torch.device
+    precision: Precision = "float32"
+    floor: float | None = None
+    batch: int = 1024
+    screen: Screen | None = None
+    stride: int = 7
+
+    @property
+    def grid(self) -> SearchGrid:
+        """Where its windows lie."""
+        side = int(self.card.input.get("side", 26))
+        return SearchGrid(side, self.stride, 0, side)
+
+    def __call__(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give the log odds of an asteroid in each window, (n, bands, side, side) float32 -> (n,) float32.
+
+        The last bit of a row may depend on the size of the batch it comes in: callers that promise equal answers send
+        batches of one size.
+        """
+        with torch.inference_mode():
+            scores = self.net(torch.from_numpy(windows).to(self.device))
+            return (scores[:, 1] - scores[:, 0]).cpu().numpy()
+
+    def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
+        """Give the log odds of the windows at some places, (rows * columns,), and how many could not be scored."""
+        pixels, usable = plane.pixels[places.y :, places.x :], plane.usable[places.y :, places.x :]
+        grid = (places.rows, places.columns)
+        return self.windows.search(pixels[None], usable, plane.background, grid, places.stride)
+
+    @cached_property
+    def windows(self) -> WindowSearch:
+        """The fastest search of whole images that the network and the device allow."""
+        fused = fuse(self.net)
+        if fused is None:
+            return WindowedSearch(self, int(self.card.input["side"]), self.batch)
+        if self.device.type == "cpu":
+            return FusedSearch(fused, self.precision, self.floor, self.batch, self.screen)
+        from kernels.search.torch_search import TorchSearch
+
+        return TorchSearch(fused, self.device, self.precision, self.floor)
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Give the device for ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)

@@ -1,0 +1,105 @@
+"""The linear layers of a window network, in batches of one size, on the processor."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from kernels.search.fused_net import Dense
+
+Precision = Literal["float32", "bfloat16"]
+
+_ROWS = 64
+"""Batches are filled up to a multiple of this."""
+
+
+@dataclass(frozen=True)
+class LinearChain:
+    """Linear layers with ReLU between them, up to one log odds per window.
+
+    Parameters
+    ----------
+    layers
+        In order; the last gives one value.
+    precision
+        Of weights and activations; sums run in float32. bfloat16 keeps 8 bits of a number. The first layer is always
+        float32: it is small, and eight of nine parts of what bfloat16 loses it would lose there.
+    batch
+        Windows at a time. A window's log odds do not depend on where in the batch it lies.
+    """
+
+    layers: tuple[Dense, ...]
+    precision: Precision
+    batch: int
+
+    def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give the log odds of each row of (n, features) float32, (n,) float32."""
+        logits = np.empty(len(features), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(features), self.batch):
+                part = torch.from_numpy(features[start : start + self.batch])
+                count = len(part)
+                values = functional.pad(part, (0, 0, 0, self._padded(count) - count))
+                for layer in self._packed:
+                    values = layer(values.to(layer.bias.dtype))
+                logits[start : start + count] = values[:count, 0].float().numpy()
+        return logits
+
+    def _padded(self, count: int) -> int:
+        """Rows of a batch that holds ``count`` windows.
+
+        oneDNN gives a row the same bits in a batch of any size. Of other libraries nothing is known: there all batches
+        have one size.
+        """
+        return -(-count // _ROWS) * _ROWS if self._packed[0].packed else self.batch
+
+    @cached_property
+    def _packed(self) -> "tuple[_Linear, ...]":
+        small = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+        behind = len(self.layers) - 1
+        activations, kinds = [*["relu"] * behind, "none"], [torch.float32, *[small] * behind]
+        return tuple(
+            _Linear.pack(layer, activation, kind, self.batch)
+            for layer, activation, kind in zip(self.layers, activations, kinds, strict=True)
+        )
+
+
+def has_bfloat16() -> bool:
+    """Tell whether this processor multiplies bfloat16 itself: where it does not, bfloat16 is slower than float32."""
+    # Private to torch, and the only place where it tells; without it, float32 is right too.
+    tests = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return any(test is not None and test() for test in tests)
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """A linear layer with its weight laid out for oneDNN, which adds bias and ReLU as it writes.
+
+    On processors other than Intel's, torch's default (MKL) keeps to vectors of 256 bits and takes twice as long.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    activation: str
+    packed: bool
+
+    @classmethod
+    def pack(cls, layer: Dense, activation: str, kind: torch.dtype, batch: int) -> "_Linear":
+        weight, bias = torch.from_numpy(layer.weight).to(kind), torch.from_numpy(layer.bias).to(kind)
+        packed = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+        if packed:
+            weight = torch.ops.mkldnn._reorder_linear_weight(weight, batch)
+        return cls(weight, bias, activation, packed)
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        if self.packed:
+            out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+                values, self.weight, self.bias, self.activation, [], ""
+            )
+            return out
+        made = functional.linear(values, self.weight, self.bias)
+        return torch.relu(made) if self.activation == "relu" else made

@@ -1,0 +1,263 @@
+"""Boxes around the trails of an image, by a `RegionNet`, as log odds of cells."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kernels.image.search_image import Places, SearchImage
+from kernels.nets.region_net import ANCHORS, BINS, CUT, UNIT, RegionNet
+from kernels.nets.streak_net import CELL, PLANES
+from kernels.search.boxes import decode, outdone, rival_reach, roi_align
+from kernels.search.dense_search import RADIUS, dense_input
+from kernels.search.windows import require_on_image
+from schemas.model_card import ModelCard
+from schemas.pixels import SearchGrid
+
+
+def cut_pixels(
+    cells: NDArray[np.float32], x: NDArray[np.floating], y: NDArray[np.floating], side: int
+) -> NDArray[np.float32]:
+    """Give ``side`` x ``side`` px about points, as `kernels.search.dense_search.dense_input` describes them.
+
+    Parameters
+    ----------
+    cells : (rows, columns, 48) float32
+        The first begins at pixel 0.
+    x, y : (n,)
+        Points, px; rounded down to pixels.
+    side
+        Even; the point's pixel is the first behind the middle.
+
+    Returns
+    -------
+    (n, 3, side, side) float32
+
+    Raises
+    ------
+    ValueError
+        A square does not lie on the cells.
+    """
+    steps = np.arange(side) - side // 2
+    row, column = (np.floor(place).astype(np.int64)[:, None] + steps for place in (y, x))
+    for place, count in ((row, cells.shape[0]), (column, cells.shape[1])):
+        if place.size and not 0 <= place.min() <= place.max() < count * CELL:
+            raise ValueError(f"squares of pixels {place.min()} to {place.max()} on {count} cells of {CELL} px")
+    row, column = row[:, None, :, None], column[:, None, None, :]
+    plane = np.arange(PLANES)[:, None, None] * CELL**2
+    return cells[row // CELL, column // CELL, plane + row % CELL * CELL + column % CELL]
+
+
+LONGEST = 80.0
+"""Longest side of a box, px."""
+
+FURTHEST = 8.0
+"""How far the middle of a box may move in each of its two shifts, along x or y, px."""
+
+SHARE = 0.4
+"""Of two boxes that share more of their union, the one of higher score is kept."""
+
+_CLAIM = 16  # px
+_CORE = 96  # cells along the side of a block whose features are kept
+_BATCH = 64  # boxes judged at a time
+
+# Cells around a place: where proposals lie that have a say in it, and the features of their boxes.
+_RIVALS = math.ceil((rival_reach(LONGEST, SHARE) + 2 * FURTHEST) / CELL) + 1
+_MARGIN = _RIVALS + math.ceil((FURTHEST + LONGEST / 2) / CELL) + 2
+
+
+class RegionHits(NamedTuple):
+    """Boxes around what may be trails.
+
+    Attributes
+    ----------
+    boxes : (n, 4) float64
+        x0, y0, x1, y1, px; the edge of the first pixel of the first place is at -0.5.
+    logits : (n,) float32
+        Log odds that it is one.
+    """
+
+    boxes: NDArray[np.float64]
+    logits: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RegionSearch:
+    """Search of an image for boxes around trails.
+
+    Parameters
+    ----------
+    net
+        The network, in evaluation mode, on ``device``.
+    device
+        Where it lies.
+    card
+        What is known of its weights.
+    floor
+        Log odds above which a proposal is judged.
+    """
+
+    net: RegionNet
+    device: torch.device
+    card: ModelCard
+    floor: float
+
+    @property
+    def grid(self) -> SearchGrid:
+        """Where the middles of its boxes lie."""
+        return region_grid(self.net.reach)
+
+    def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
+        """Give the log odds of the boxes whose middle lies in each cell, and how many cells could not be searched.
+
+        Parameters
+        ----------
+        plane
+            Pixels of the cells and ``grid.reach`` px around them, as far as the image goes.
+        places
+            The cells; their stride is `CELL`.
+
+        Returns
+        -------
+        logits : (rows * columns,) float32
+            The highest of the boxes in a cell; -inf without one.
+        unscored : int
+            Cells without a usable pixel.
+
+        Raises
+        ------
+        ValueError
+            The cells do not lie on the plane.
+
+        Notes
+        -----
+        On the processor, the answer does not depend, to the bit, on the part of the image that is searched with a cell:
+        blocks and batches have one size, and boxes have no say farther than ``grid.reach``.
+        """
+        found, hidden = self.boxes(plane, places)
+        logits = np.full(hidden.shape, -np.inf, np.float32)
+        column, row = np.floor((found.boxes[:, :2] + found.boxes[:, 2:] + 1) / (2 * CELL)).astype(np.int64).T
+        inside = (row >= 0) & (row < places.rows) & (column >= 0) & (column < places.columns)
+        np.maximum.at(logits, (row[inside], column[inside]), found.logits[inside])
+        logits[hidden] = -np.inf
+        return logits.ravel(), int(hidden.sum())
+
+    def boxes(self, plane: SearchImage, places: Places) -> tuple[RegionHits, NDArray[np.bool_]]:
+        """Give the boxes about the cells, those a little outside too, and cells without a usable pixel."""
+        y, x, rows, columns, _ = places
+        require_on_image(plane.pixels[None, y:, x:].shape, (rows, columns), CELL, CELL)
+        halo = self.net.reach
+        tall, wide = (_whole(count + 2 * _MARGIN, _CORE) for count in (rows, columns))
+        skip = (halo + _MARGIN) * CELL
+        cells = dense_input(plane, y - skip, x - skip, tall + 2 * halo, wide + 2 * halo)
+        inner = cells[halo : halo + tall, halo : halo + wide]
+        hidden = np.asarray(inner[:, :, 2 * CELL**2 :].all(2))
+        with torch.inference_mode():
+            features, proposed = self._features(cells)
+            proposed[hidden] = -np.inf
+            near = _near_places(proposed.shape, rows, columns)
+            found = self._judged(features, inner, *np.nonzero(_peaks(proposed, self.floor) & near))
+        kept = ~outdone(found.boxes, found.logits, SHARE)
+        place = hidden[_MARGIN : _MARGIN + rows, _MARGIN : _MARGIN + columns]
+        return RegionHits(found.boxes[kept] - float(_MARGIN * CELL), found.logits[kept]), place
+
+    def _features(self, cells: NDArray[np.float32]) -> tuple[torch.Tensor, NDArray[np.float32]]:
+        """Give the features of all cells but the halo, (1, channels, rows, columns), and their best proposal."""
+        halo = self.net.reach
+        tall, wide = (count - 2 * halo for count in cells.shape[:2])
+        features = torch.empty((1, self.net.channels, tall, wide), device=self.device).contiguous(
+            memory_format=torch.channels_last
+        )
+        proposed = np.empty((tall, wide), np.float32)
+        channels = torch.from_numpy(cells).permute(2, 0, 1)[None]
+        for top in range(0, tall, _CORE):
+            for left in range(0, wide, _CORE):
+                side = _CORE + 2 * halo
+                block = self.net.features(channels[:, :, top : top + side, left : left + side].to(self.device))
+                core = block[:, :, halo : halo + _CORE, halo : halo + _CORE]
+                features[:, :, top : top + _CORE, left : left + _CORE] = core
+                best = self.net.objectness(core).amax(1)[0]
+                proposed[top : top + _CORE, left : left + _CORE] = best.cpu().numpy()
+        return features, proposed
+
+    def _judged(
+        self, features: torch.Tensor, cells: NDArray[np.float32], row: NDArray[np.intp], column: NDArray[np.intp]
+    ) -> RegionHits:
+        """Give the boxes proposed at some cells, and what the head says of them, batch by batch."""
+        boxes, logits = [np.empty((0, 4))], [np.empty(0, np.float32)]
+        for start in range(0, len(row), _BATCH):
+            part = slice(start, start + _BATCH)
+            count = len(row[part])
+            # Of one size, so that sums always run in the same order.
+            rows, columns = (np.resize(place[part], _BATCH) for place in (row, column))
+            proposals = propose(self.net, features, np.zeros(_BATCH, np.int64), rows, columns)
+            odds, moved = look_at_boxes(self.net, features, np.zeros(_BATCH, np.int64), [cells], proposals)
+            shifts = moved.cpu().numpy() / np.array(UNIT)
+            boxes.append(decode(shifts, proposals, FURTHEST, LONGEST)[:count])
+            logits.append(odds.cpu().numpy()[:count])
+        return RegionHits(np.concatenate(boxes), np.concatenate(logits))
+
+
+def region_grid(reach: int) -> SearchGrid:
+    """Give the grid of a `RegionNet` whose features look ``reach`` cells far."""
+    return SearchGrid(CELL, CELL, (_MARGIN + reach) * CELL + RADIUS, _CLAIM)
+
+
+def anchor_boxes(row: NDArray[np.integer], column: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Give the anchors of cells, (k,) -> (k, anchors, 4), px."""
+    middle = np.stack([column, row], 1)[:, None] * float(CELL) + (CELL - 1) / 2
+    half = np.array(ANCHORS)[None] / 2
+    return np.concatenate([middle - half, middle + half], 2)
+
+
+def propose(
+    net: RegionNet,
+    features: torch.Tensor,
+    image: NDArray[np.integer],
+    row: NDArray[np.integer],
+    column: NDArray[np.integer],
+) -> NDArray[np.float64]:
+    """Give the most likely box of some cells of (n, channels, rows, columns) features, (k, 4) px."""
+    chosen = features.permute(0, 2, 3, 1)[image, row, column]
+    best = net.objectness(chosen[:, :, None, None])[:, :, 0, 0].argmax(1).cpu().numpy()
+    each = np.arange(len(best))
+    shifts = net.shifts(chosen).cpu().numpy()[each, best]
+    return decode(shifts, anchor_boxes(row, column)[each, best], FURTHEST, LONGEST)
+
+
+def look_at_boxes(
+    net: RegionNet,
+    features: torch.Tensor,
+    image: NDArray[np.integer],
+    cells: list[NDArray[np.float32]],
+    boxes: NDArray[np.float64],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give what the head says of boxes on some images, whose cells and features both begin at pixel 0."""
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    pixels = np.empty((len(boxes), 3, CUT, CUT), np.float32)
+    for n, one in enumerate(cells):
+        of = image == n
+        pixels[of] = cut_pixels(one, middle[of, 0] + 0.5, middle[of, 1] + 0.5, CUT)
+    device = features.device
+    regions = roi_align(features, torch.from_numpy(image).to(device), torch.from_numpy(boxes).to(device), BINS)
+    sides = torch.from_numpy((boxes[:, 2:] - boxes[:, :2]).astype(np.float32)).to(device)
+    return net.judge(regions, torch.from_numpy(pixels).to(device), sides)
+
+
+def _peaks(proposed: NDArray[np.float32], floor: float) -> NDArray[np.bool_]:
+    """Tell which cells are at least as likely as their eight neighbours, and likely enough."""
+    around = torch.nn.functional.max_pool2d(torch.from_numpy(proposed)[None, None], 3, 1, 1)[0, 0].numpy()
+    return (proposed == around) & (proposed > floor)
+
+
+def _near_places(shape: tuple[int, ...], rows: int, columns: int) -> NDArray[np.bool_]:
+    near, first = np.zeros(shape, np.bool_), _MARGIN - _RIVALS
+    near[first : _MARGIN + rows + _RIVALS, first : _MARGIN + columns + _RIVALS] = True
+    return near
+
+
+def _whole(count: int, step: int) -> int:
+    return -(-count // step) * step

@@ -1,0 +1,318 @@
+"""Search of whole images with a window network, on a torch device."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import pad
+
+from kernels.search.fused_net import Dense, FusedNet
+from kernels.search.fused_search import MARGIN
+from kernels.search.linear_chain import Precision
+from kernels.search.torch_maps import DenseConvolution, SecondConvolution, shared_maps, single_maps, window_moments
+from kernels.search.windows import FLAT, require_on_image
+
+ALIGNED = 8
+"""Widths are padded with zeros to a multiple of this: matrix units want rows of whole 16 byte words."""
+
+
+class Chain:
+    """From the features of windows to their log odds.
+
+    Parameters
+    ----------
+    net
+        The network.
+    device
+        Where to compute.
+    dtype
+        float32 or bfloat16: what weights and activations are stored in; products are summed in float32 either way, if
+        `full_precision` is in force. The first layer is always float32: it has 0.26 % of the arithmetic, and eight of
+        nine parts of what bfloat16 loses it would lose there.
+    batch
+        Windows that pass together. Their widest activations should stay in the device's cache; a batch of fixed size,
+        the last one padded, also makes a window's result independent of how many others there are.
+    """
+
+    def __init__(self, net: FusedNet, device: torch.device, dtype: torch.dtype, batch: int) -> None:
+        self._batch = batch
+        kinds = [torch.float32, *[dtype] * len(net.hidden)]
+        self._layers = [
+            _padded(layer, device, kind) for layer, kind in zip((*net.hidden, net.last), kinds, strict=True)
+        ]
+
+    def __call__(self, features: torch.Tensor) -> torch.Tensor:
+        """Give the log odds of windows, (n, features) float32 -> (n,) float32."""
+        logits = torch.empty(len(features), device=features.device)
+        spare = len(self._layers[0][0]) - features.shape[1]
+        for start in range(0, len(features), self._batch):
+            part = features[start : start + self._batch]
+            count = len(part)
+            part = pad(part, (0, spare, 0, self._batch - count))
+            for matrix, bias in self._layers[:-1]:
+                part = torch.addmm(bias, part.to(matrix.dtype), matrix).relu_()
+            matrix, bias = self._layers[-1]
+            logits[start : start + count] = torch.addmm(bias, part.to(matrix.dtype), matrix)[:count, 0]
+        return logits
+
+
+def _padded(layer: Dense, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Matrix (inputs, outputs) and bias; what is added is zero, and stays so through the ReLU."""
+    matrix, bias = torch.from_numpy(layer.weight).T, torch.from_numpy(layer.bias)
+    down, across = (-size % ALIGNED for size in matrix.shape)
+    return pad(matrix, (0, across, 0, down)).contiguous().to(device, dtype), pad(bias, (0, across)).to(device, dtype)
+
+
+def single_windows(
+    image: torch.Tensor, usable: torch.Tensor, background: float, origin: tuple[torch.Tensor, torch.Tensor], side: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cut windows out and z-score them in float64 in two passes, by the rules of `kernels.search.windows`.
+
+    Parameters
+    ----------
+    image : (bands, ny, nx) float32
+        Pixels.
+    usable : (ny, nx) bool
+        Pixels that count.
+    background
+        What stands in for those that do not.
+    origin : two of (n,) int64
+        y and x of the first pixel of each window.
+    side
+        Of the windows, pixels.
+
+    Returns
+    -------
+    windows : (n, bands, side, side) float32
+        Zero where not ``scored``.
+    scored : (n,) bool
+        In every band the usable pixels have spread.
+    """
+    y, x = origin
+    good = usable.unfold(0, side, 1).unfold(1, side, 1)[y, x][:, None]
+    raw = image.unfold(1, side, 1).unfold(2, side, 1)[:, y, x].movedim(0, 1).double()
+    values = torch.where(good, raw, 0.0)
+    count = good.sum((2, 3), keepdim=True).clamp_min(1)
+    mean = values.sum((2, 3), keepdim=True) / count
+    centred = torch.where(good, raw, background) - mean
+    std = (torch.where(good, centred, 0.0).square().sum((2, 3), keepdim=True) / count).sqrt()
+    spread = (std > FLAT * values.abs().amax((2, 3), keepdim=True)).all(1, keepdim=True)
+    windows = torch.where(spread, centred / std, 0.0).float()
+    return windows, spread.flatten()
+
+
+PROCESSOR = 256 * 2**20
+"""Budget on the processor, bytes: enough for matrix products at full speed, too little to be noticed."""
+
+SHARE = 0.5
+"""Of a GPU's free memory that is taken: the allocator's pieces do not always fit each other."""
+
+LARGEST = 8 * 2**30
+"""More than this at once gains nothing; indices stay below 2^31."""
+
+
+def chunk_rows(net: FusedNet, device: torch.device, columns: int, nx: int, stride: int) -> int:
+    """Give the rows of windows to search at once, 1 or more.
+
+    Parameters
+    ----------
+    net
+        The network.
+    device
+        Its free memory counts, what torch holds in reserve included.
+    columns, nx
+        Windows in a row, and the width of the image, pixels.
+    stride
+        Step between windows, pixels.
+    """
+    budget = PROCESSOR
+    if device.type == "cuda":
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        budget = min(LARGEST, int(SHARE * (torch.cuda.mem_get_info(device)[0] + idle)))
+    row = columns * window_bytes(net) + stride * nx * pixel_bytes(net)
+    halo = (net.side - stride) * nx * pixel_bytes(net)
+    return max(1, (budget - halo) // row)
+
+
+def pixel_bytes(net: FusedNet) -> int:
+    """Give the most that a pixel takes while its image is measured and convolved."""
+    channels, _, kernel, _ = net.first_weight.shape
+    moments = 8 * (2 * net.bands + 1)  # float64 pixels, their squares, the mask
+    patches = 4 * kernel * (kernel + 7) // 8 + 8
+    maps = 4 * channels * (3 if net.bands == 1 else net.bands)  # a pool holds its input and two steps
+    return moments + patches + maps + 8 * net.bands
+
+
+def window_bytes(net: FusedNet) -> int:
+    """Give the most that a window takes after the first convolution."""
+    channels = net.first_weight.shape[0]
+    values = net.pooled_side**2 * channels
+    results = net.second_weight.shape[0] * (net.pooled_side - net.second_weight.shape[2] + 1) ** 2
+    summed = 0 if net.bands == 1 else 2 * channels * (2 * net.pooled_side + 2) ** 2  # before and while pooling
+    return 4 * (max(summed, 2 * results) + values) + 128
+
+
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Keep products of float32 from TF32 and bfloat16, and sums of bfloat16 products from anything below float32.
+
+    These are choices of the whole process, so that one thread at a time is let in; the process's own come back
+    at the end.
+    """
+    with _LOCK:
+        rounding = [one for one in _choices() if getattr(one[0], one[1]) not in one[2]]
+        chosen = [getattr(owner, name) for owner, name, _ in rounding]
+        try:
+            for owner, name, harmless in rounding:
+                setattr(owner, name, harmless[0])
+            yield
+        finally:
+            for (owner, name, _), value in zip(rounding, chosen, strict=True):
+                setattr(owner, name, value)
+
+
+def _choices() -> list[tuple[Any, str, tuple[Any, ...]]]:
+    """Where they are kept, under which name, and the values that round nothing."""
+    backends: Any = torch.backends
+    matmul = backends.cuda.matmul
+    sums = matmul, "allow_bf16_reduced_precision_reduction", (False,)
+    exact = "fp32_precision", ("ieee", "none")
+    return [sums, (matmul, *exact), (backends.mkldnn.matmul, *exact)]
+
+
+BATCH = {"cuda": 16384, "cpu": 1024}
+"""Windows that pass the linear layers together: 1,500 activations of 2 bytes for 16,384 of them are 49 MB, the size of
+an H200's second-level cache; fewer would be bound by the time it takes to start so many products."""
+
+SINGLE = 2048
+"""Windows that are cut out at once; one takes 60 kB and band."""
+
+
+class TorchSearch:
+    """A network that searches images without ever cutting windows out; see `shared_maps` for why that is exact.
+
+    Threads may call it at the same time; they take turns.
+
+    Parameters
+    ----------
+    net
+        The network.
+    device
+        ``cpu`` or ``cuda``.
+    precision
+        Of the linear layers behind the first, where nearly all arithmetic is. Statistics are float64 and all else is
+        float32 in any case.
+    floor
+        Log odds that matter. With bfloat16, windows that reach ``floor - MARGIN`` are scored again in float32, so that
+        what reaches the floor is what float32 finds.
+    batch
+        Windows that pass the linear layers together; None chooses by device.
+    """
+
+    def __init__(
+        self,
+        net: FusedNet,
+        device: torch.device,
+        precision: Precision = "float32",
+        floor: float | None = None,
+        batch: int | None = None,
+    ) -> None:
+        self.net, self.device, self.precision, self.floor = net, device, precision, floor
+        self._dense, self._second = DenseConvolution(net, device), SecondConvolution(net, device)
+        size = batch if batch is not None else BATCH[device.type]
+        self._exact = Chain(net, device, torch.float32, size)
+        self._chain = self._exact if precision == "float32" else Chain(net, device, torch.bfloat16, size)
+
+    def search(
+        self,
+        image: NDArray[np.float32],
+        usable: NDArray[np.bool_],
+        background: float,
+        grid: tuple[int, int],
+        stride: int,
+    ) -> tuple[NDArray[np.float32], int]:
+        """Score every window of an image.
+
+        Parameters
+        ----------
+        image : (bands, ny, nx) float32
+            Pixels, any unit.
+        usable : (ny, nx) bool
+            Pixels that count. Values under ``~usable`` are not read; those that are not finite never count.
+        background
+            What stands in for pixels that do not count.
+        grid
+            Rows and columns of windows. Window n starts at pixel (n // columns * stride, n % columns * stride).
+        stride
+            Step between windows, pixels.
+
+        Returns
+        -------
+        logits : (rows * columns,) float32
+            Log odds; -inf where more than half of the window is not usable or, in any band, there is no spread.
+        unscored : int
+            Number of those.
+
+        Raises
+        ------
+        ValueError
+            The windows of the grid do not lie on the image.
+        """
+        there = host_tensor(image).to(self.device), host_tensor(usable).to(self.device)
+        logits = self.score(*there, background, grid, stride)
+        return logits.cpu().numpy(), int(torch.isneginf(logits).sum())
+
+    @torch.inference_mode()
+    def score(
+        self, image: torch.Tensor, usable: torch.Tensor, background: float, grid: tuple[int, int], stride: int
+    ) -> torch.Tensor:
+        """Score every window of an image that lies on the device already; see `search`. (rows * columns,) float32."""
+        require_on_image(tuple(image.shape), grid, stride, self.net.side)
+        rows, columns = grid
+        logits = torch.empty(rows * columns, device=self.device)
+        if not len(logits):
+            return logits
+        step = chunk_rows(self.net, self.device, columns, image.shape[2], stride)
+        with full_precision():
+            for row in range(0, rows, step):
+                count = min(step, rows - row)
+                box = slice(row * stride, (row + count - 1) * stride + self.net.side)
+                logits[row * columns : (row + count) * columns] = self._chunk(
+                    image[:, box], usable[box], float(np.float32(background)), stride, columns
+                )
+        return logits
+
+    def _chunk(
+        self, image: torch.Tensor, usable: torch.Tensor, background: float, stride: int, columns: int
+    ) -> torch.Tensor:
+        # An image may be wider than its windows ask for.
+        width = (columns - 1) * stride + self.net.side
+        image = image[:, :, :width]
+        usable = usable[:, :width] & torch.isfinite(image).all(0)
+        pixels = torch.where(usable, image.double() - background, 0.0)
+        moments = window_moments(pixels, usable, background, self.net.side, stride)
+        planes = pixels.float()
+        del pixels
+        features = self._second(shared_maps(self.net, self._dense, planes, moments, stride))
+        logits = torch.where(moments.enough.flatten(), self._chain(features), -torch.inf)
+        if self.floor is not None and self._chain is not self._exact:
+            near = (logits >= self.floor - MARGIN).nonzero()[:, 0]
+            logits[near] = self._exact(features[near])
+        for index in torch.split((moments.enough & ~moments.shared).flatten().nonzero()[:, 0], SINGLE):
+            origin = index // columns * stride, index % columns * stride
+            windows, scored = single_windows(image, usable, background, origin, self.net.side)
+            found = self._exact(self._second(single_maps(self.net, self._dense, windows[scored])))
+            logits[index] = torch.full_like(logits[index], -torch.inf).masked_scatter(scored, found)
+        return logits
+
+
+def host_tensor(values: NDArray[Any]) -> torch.Tensor:
+    """See an array as a tensor; one that must not be written to is copied, because tensors cannot promise that."""
+    return torch.from_numpy(np.require(values, requirements="W"))

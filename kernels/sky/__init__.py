@@ -1,0 +1,1 @@
+"""Positions and times on the sky."""

@@ -1,0 +1,146 @@
+"""Positions on the sphere: steady motion, and one object of many sources."""
+
+import numpy as np
+from astropy_healpix import HEALPix
+from numba import njit
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+Floats = NDArray[np.float64]
+
+
+def along_great_circle(ra: Floats, dec: Floats, angle: Floats, arc: Floats) -> tuple[Floats, Floats, Floats]:
+    """Go along a great circle.
+
+    Parameters
+    ----------
+    ra, dec : (n,)
+        Where to start, deg.
+    angle : (n,)
+        Which way: position angle there, from north through east, deg.
+    arc : (n,)
+        How far, deg; backwards where negative.
+
+    Returns
+    -------
+    ra, dec, angle : (n,)
+        Place and position angle at the end of the way, deg; ra in [0, 360), angle in [0, 360).
+
+    Notes
+    -----
+    With n the direction of the start and t that of the motion, both unit vectors, the end lies at n cos(arc) +
+    t sin(arc), and the motion there is t cos(arc) - n sin(arc). No formula of spherical trigonometry loses digits
+    then, near the poles and for short ways either.
+    """
+    start, way, s = _unit(ra, dec), _tangent(ra, dec, angle), np.radians(arc)
+    end, onward = start * np.cos(s) + way * np.sin(s), way * np.cos(s) - start * np.sin(s)
+    ra_end = np.degrees(np.arctan2(end[1], end[0])) % 360
+    dec_end = np.degrees(np.arctan2(end[2], np.hypot(end[0], end[1])))
+    east, north = (np.sum(onward * _tangent(ra_end, dec_end, np.full_like(s, side)), axis=0) for side in (90.0, 0.0))
+    return ra_end, dec_end, np.degrees(np.arctan2(east, north)) % 360
+
+
+def separation(ra: Floats, dec: Floats, ra0: float, dec0: float) -> Floats:
+    """Give the angle between directions and one of them, deg; all arguments in deg."""
+    here, there = _unit(ra, dec), _unit(np.atleast_1d(ra0), np.atleast_1d(dec0))
+    return np.degrees(2 * np.arcsin(np.minimum(np.linalg.norm(here - there, axis=0) / 2, 1.0)))
+
+
+def _unit(ra: Floats, dec: Floats) -> Floats:
+    """Give unit vectors, (3, n)."""
+    a, d = np.radians(ra), np.radians(dec)
+    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)])
+
+
+def _tangent(ra: Floats, dec: Floats, angle: Floats) -> Floats:
+    """Give unit vectors towards a position angle, (3, n)."""
+    a, d, p = np.radians(ra), np.radians(dec), np.radians(angle)
+    east = np.stack([-np.sin(a), np.cos(a), np.zeros_like(a)])
+    north = np.stack([-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)])
+    return east * np.sin(p) + north * np.cos(p)
+
+
+_ORDER = 29
+
+
+def unit_vectors(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the directions (n, 3) of positions in deg."""
+    a, d = np.radians(ra), np.radians(dec)
+    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
+
+
+def sky_position(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give (ra, dec), deg, of directions (n, 3) of any length but 0."""
+    x, y, z = np.moveaxis(vectors, -1, 0)
+    return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))
+
+
+def merge_positions(
+    vectors: NDArray[np.float64], exposure: NDArray[np.int64], weight: NDArray[np.float64], radius: float
+) -> NDArray[np.int64]:
+    """Give each source the number of its object.
+
+    The source of greatest weight that is not taken begins an object, and takes from each other exposure the nearest
+    source within the radius that is not taken; and so on. Two sources of one exposure are never one object.
+
+    Parameters
+    ----------
+    vectors : (n, 3)
+        Directions.
+    exposure, weight : (n,)
+        Number of the exposure of each; what decides which come first. Of equal ones the first of the list does.
+    radius
+        arcsec.
+
+    Returns
+    -------
+    (n,) int64
+        0, 1, 2, ... in the order in which the objects began.
+    """
+    if not len(vectors):
+        return np.zeros(0, np.int64)
+    chord = 2 * np.sin(np.radians(radius / 3600) / 2)
+    pairs = cKDTree(vectors).query_pairs(chord, output_type="ndarray")
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    distance = np.sum(np.square(vectors[both[:, 0]] - vectors[both[:, 1]]), axis=1)
+    order = np.lexsort((both[:, 1], distance, both[:, 0]))
+    starts = np.searchsorted(both[order, 0], np.arange(len(vectors) + 1))
+    first = np.argsort(-weight, kind="stable")
+    return _claimed(first, starts, both[order, 1].astype(np.int64), exposure, int(exposure.max()) + 1)
+
+
+@njit(cache=True, nogil=True)
+def _claimed(
+    first: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    neighbours: NDArray[np.int64],
+    exposure: NDArray[np.int64],
+    exposures: int,
+) -> NDArray[np.int64]:
+    """Go through sources in order; the neighbours of each are sorted by distance."""
+    found = np.full(len(first), -1, np.int64)
+    taken_from = np.full(exposures, -1, np.int64)
+    count = 0
+    for source in first:
+        if found[source] >= 0:
+            continue
+        found[source] = count
+        taken_from[exposure[source]] = count
+        for place in range(starts[source], starts[source + 1]):
+            other = neighbours[place]
+            if found[other] < 0 and taken_from[exposure[other]] != count:
+                found[other] = count
+                taken_from[exposure[other]] = count
+        count += 1
+    return found
+
+
+def object_ids(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Give the order-29 nested HEALPix index (Gorski et al. 2005, ApJ 622, 759) of positions in deg.
+
+    A cell has a side of 0.4 milliarcseconds: different objects have different ids.
+    """
+    from astropy import units
+
+    grid = HEALPix(nside=2**_ORDER, order="nested")
+    return np.asarray(grid.lonlat_to_healpix(ra * units.deg, dec * units.deg), np.int64).reshape(-1)

@@ -1,0 +1,1 @@
+"""Shares, scores, matches and drifts."""

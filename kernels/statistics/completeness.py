@@ -1,0 +1,252 @@
+"""Completeness and other shares, their intervals, and how they depend on signal to noise."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, xlog1py, xlogy
+from scipy.stats import beta, chi2
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+SNR_EDGES = (3.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0)
+LENGTH_EDGES = (0.0, 2.0, 5.0, 10.0, 20.0, 35.0, 60.0)
+_LEAST_FOR_FIT = 20
+
+
+@dataclass(frozen=True)
+class Share:
+    """``found`` of ``n``, with the 95 % interval of Clopper & Pearson 1934 (Biometrika 26, 404)."""
+
+    found: int
+    n: int
+
+    @property
+    def value(self) -> float | None:
+        """Share found; None of nothing."""
+        return self.found / self.n if self.n else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Lower and upper bound; (0, 1) of nothing."""
+        return binomial_interval(self.found, self.n)
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Share of the sources with ``lo`` <= value < ``hi`` that were found."""
+
+    lo: float
+    hi: float
+    share: Share
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """Completeness ``ceiling / (1 + exp(-slope (ln snr - centre)))``.
+
+    Attributes
+    ----------
+    ceiling
+        Completeness of the brightest, 0 to 1.
+    slope
+        Steepness, per unit of ln S/N.
+    centre
+        ln S/N at half of the ceiling.
+    """
+
+    ceiling: float
+    slope: float
+    centre: float
+
+    def at(self, snr: Floats) -> Floats:
+        """Completeness at a signal to noise."""
+        return self.ceiling * expit(self.slope * (np.log(snr) - self.centre))
+
+    @property
+    def s50(self) -> float | None:
+        """Signal to noise at a completeness of 0.5; None if the curve never gets there."""
+        if self.ceiling <= 0.5:
+            return None
+        return float(np.exp(self.centre - np.log(2 * self.ceiling - 1) / self.slope))
+
+
+def binomial_interval(found: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Give the interval of Clopper & Pearson for a share: it covers at least ``confidence``, however small n is.
+
+    Parameters
+    ----------
+    found, n
+        Successes and trials.
+    confidence
+        Of the two-sided interval, 0 to 1.
+    """
+    tail = (1 - confidence) / 2
+    low = float(beta.ppf(tail, found, n - found + 1)) if found else 0.0
+    high = float(beta.ppf(1 - tail, found + 1, n - found)) if found < n else 1.0
+    return low, high
+
+
+def share_above(value: Floats, found: Bools, least: float) -> Share:
+    """Give the share found among the sources of at least ``least``."""
+    above = value >= least
+    return Share(int(found[above].sum()), int(above.sum()))
+
+
+def binned(value: Floats, found: Bools, edges: tuple[float, ...]) -> tuple[Bin, ...]:
+    """Give the share found per bin; the last bin holds its upper edge too.
+
+    Parameters
+    ----------
+    value : (n,)
+        Signal to noise or length of each source.
+    found : (n,) bool
+        Whether it was found.
+    edges
+        Increasing bounds of the bins, unit of ``value``.
+    """
+    bins = []
+    for lo, hi in pairwise(edges):
+        inside = (value >= lo) & ((value < hi) | ((hi == edges[-1]) & (value == hi)))
+        bins.append(Bin(lo, hi, Share(int(found[inside].sum()), int(inside.sum()))))
+    return tuple(bins)
+
+
+def fit_completeness(snr: Floats, found: Bools) -> Logistic | None:
+    """Fit a logistic in ln S/N with a free ceiling, by maximum likelihood.
+
+    Parameters
+    ----------
+    snr : (n,)
+        Signal to noise of each source; those that are not positive are left out.
+    found : (n,) bool
+        Whether it was found.
+
+    Returns
+    -------
+    Logistic or None
+        None where the data do not define it: fewer than 20 sources, all or none found, or a 50 % point outside the
+        range of S/N that the sources cover.
+    """
+    usable = snr > 0
+    log_snr, hit = np.log(snr[usable]), found[usable]
+    if len(hit) < _LEAST_FOR_FIT or hit.all() or not hit.any():
+        return None
+
+    def loss(parameters: Floats) -> float:
+        model = _logistic(parameters).at(np.exp(log_snr))
+        chance = np.clip(np.where(hit, model, 1 - model), 1e-12, 1.0)
+        return -float(np.log(chance).sum())
+
+    starts = [(2.0, np.log(slope), np.quantile(log_snr, q)) for slope in (2.0, 8.0) for q in (0.25, 0.5, 0.75)]
+    best = min((minimize(loss, start, method="Nelder-Mead") for start in starts), key=lambda fit: float(fit.fun))
+    curve = _logistic(best.x)
+    inside = curve.s50 is not None and snr[usable].min() <= curve.s50 <= snr[usable].max()
+    return curve if inside else None
+
+
+def _logistic(parameters: Floats) -> Logistic:
+    """Logistic from unbounded parameters: logit of the ceiling, log of the slope (at most 150), centre."""
+    ceiling, slope, centre = parameters
+    return Logistic(float(expit(ceiling)), float(np.exp(min(slope, 5.0))), float(centre))
+
+
+LEAST = 20
+"""Sources below which nothing is said."""
+
+_POINTS = 241  # of the grid of half points
+_BINS = 64  # into which sources are put
+_SLOPES = np.geomspace(1.0, 60.0, 12)
+_CEILINGS = np.array([0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 1.0])
+_LEAST_CHANCE = 1e-6  # a source against all expectation is not the end of it
+
+
+class HalfPoint(NamedTuple):
+    """Brightness at which half of the sources is found.
+
+    Attributes
+    ----------
+    value, low, high
+        The point and the ends of its 95 % interval; None where the sources do not define it.
+    reason
+        Why they do not; empty where they do.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    reason: str
+
+
+def half_point(brightness: NDArray[np.float64], found: NDArray[np.bool_]) -> HalfPoint:
+    """Find where completeness is 0.5, and how well that is known.
+
+    Parameters
+    ----------
+    brightness : (n,)
+        Signal to noise or flux of each source, > 0, any unit.
+    found : (n,) bool
+        Whether it was found.
+
+    Returns
+    -------
+    HalfPoint
+        Without a value for fewer than 20 sources, if none or all were found, and if the point or an end of its interval
+        is not within the range of the sources: nothing is said about sources that were not tried.
+
+    Notes
+    -----
+    The model is that of `fit_completeness`: ``ceiling / (1 + exp(-slope (ln b - centre)))`` with a
+    ceiling above 0.5. Its likelihood is computed on a grid of half points, slopes and ceilings; the interval holds the
+    half points whose likelihood, at the best slope and ceiling of each, is within 1.92 of the largest, and one step of
+    the grid either side (profile likelihood; Wilks 1938, Ann. Math. Stat. 9, 60).
+    """
+    if len(brightness) < LEAST:
+        return _nothing(f"fewer than {LEAST} streaks")
+    if not found.any() or found.all():
+        return _nothing("all were recovered" if found.any() else "none was recovered")
+    log = np.log(brightness)
+    points = np.linspace(log.min(), log.max(), _POINTS)
+    profile = _profile(points, *_binned(log, found))
+    best = int(np.argmax(profile))
+    inside = np.flatnonzero(profile >= profile[best] - chi2.ppf(0.95, 1) / 2)
+    low, high = int(inside[0]) - 1, int(inside[-1]) + 1
+    if low < 0 or high >= _POINTS:
+        return _nothing("its interval reaches beyond the streaks put in")
+    value, lower, upper = np.exp(points[[best, low, high]]).tolist()
+    return HalfPoint(value, lower, upper, "")
+
+
+def _nothing(reason: str) -> HalfPoint:
+    return HalfPoint(None, None, None, reason)
+
+
+def _binned(
+    log: NDArray[np.float64], found: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Mean of the logarithm, sources found and sources lost, in narrow bins."""
+    edges = np.linspace(log.min(), log.max(), _BINS + 1)
+    place = np.clip(np.searchsorted(edges, log, "right") - 1, 0, _BINS - 1)
+    count, hits, total = (
+        np.bincount(place, weights, _BINS).astype(np.float64) for weights in (np.ones(len(log)), found, log)
+    )
+    filled = count > 0
+    return total[filled] / count[filled], hits[filled], (count - hits)[filled]
+
+
+def _profile(
+    points: NDArray[np.float64], log: NDArray[np.float64], hits: NDArray[np.float64], lost: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Log likelihood of each half point at the slope and ceiling that suit it best."""
+    best = np.full(len(points), -np.inf)
+    for ceiling in _CEILINGS:
+        for slope in _SLOPES:
+            centre = points + np.log(2 * ceiling - 1) / slope
+            chance = ceiling * expit(slope * (log - centre[:, None]))
+            chance = np.clip(chance, _LEAST_CHANCE, 1 - _LEAST_CHANCE)
+            best = np.maximum(best, (xlogy(hits, chance) + xlog1py(lost, -chance)).sum(axis=1))
+    return best

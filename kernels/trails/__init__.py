@@ -1,0 +1,1 @@
+"""Trails: their geometry, models, fits and templates, and the grouping of hits into candidates."""

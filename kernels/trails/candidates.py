@@ -1,0 +1,178 @@
+"""From groups of hits to candidates: trails with the hits that they explain."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from kernels.trails.geometry import DetectedSegment, between, in_line, overlap, union
+from kernels.trails.glint_trail import find_glint_trails
+from kernels.trails.matching_pursuit import lies_on
+
+_INSIDE = 0.8  # share of a candidate in the light of a satellite
+
+
+class Candidate(NamedTuple):
+    """A trail, the logits of its hits, and whether it consists of flashes in line."""
+
+    trail: DetectedSegment
+    logits: tuple[float, ...]
+    flashes: bool = False
+
+
+def unite(candidates: Sequence[Candidate], fwhm_px: float) -> list[Candidate]:
+    """Make one of candidates that are the same trail, or pieces of it.
+
+    Parameters
+    ----------
+    candidates
+        In any order.
+    fwhm_px
+        Of the PSF.
+
+    Returns
+    -------
+    list of Candidate
+        By falling S/N. Two trails become one where the weaker lies on the stronger, and where two trails of at least
+        5 FWHM are collinear with a gap shorter than both together, as those of a blinking aeroplane.
+    """
+    ordered = sorted(candidates, key=lambda each: (-each.trail.snr, each.trail))
+    kept: list[Candidate] = []
+    reach = np.empty((len(ordered), 3))  # x, y and how far a candidate of its line may lie
+    for candidate in ordered:
+        trail = candidate.trail
+        known = reach[: len(kept)]
+        apart = np.hypot(known[:, 0] - trail.x, known[:, 1] - trail.y)
+        place = len(kept)
+        for i in np.flatnonzero(apart <= known[:, 2] + 2 * trail.length):
+            joined = _joined(kept[i].trail, trail, fwhm_px)
+            if joined is not None:
+                place, candidate = int(i), _both(kept[i], candidate, joined)
+                break
+        kept[place : place + 1] = [candidate]
+        united = candidate.trail
+        reach[place] = united.x, united.y, 2 * united.length + 4 * fwhm_px
+    return kept
+
+
+def join_glints(
+    candidates: Sequence[Candidate], doubtful: Sequence[bool], fwhm_px: float, area_px: float
+) -> list[Candidate]:
+    """Make one of candidates that are flashes of one object; see `kernels.trails.glint_trail`.
+
+    Parameters
+    ----------
+    candidates
+        In any order.
+    doubtful
+        Which of them are no flashes: the spikes of two stars in line are in line, too.
+    fwhm_px, area_px
+        Of the PSF, px, and of the image, px^2.
+    """
+    known = [i for i, doubt in enumerate(doubtful) if not doubt]
+    found = find_glint_trails([candidates[i].trail for i in known], fwhm_px, area_px)
+    sets = [[known[i] for i in one.members] for one in found]
+    joined = [
+        Candidate(one.segment, tuple(logit for i in members for logit in candidates[i].logits), True)
+        for one, members in zip(found, sets, strict=True)
+    ]
+    taken = {i for members in sets for i in members}
+    return joined + [candidate for i, candidate in enumerate(candidates) if i not in taken]
+
+
+def absorb(spoiling: Candidate, radius: float, others: Sequence[Candidate]) -> tuple[Candidate, list[Candidate]]:
+    """Give a satellite the hits of what lies in its light, to four fifths within ``radius`` px of it; and the rest."""
+    inside = [overlap(one.trail, spoiling.trail, radius) >= _INSIDE for one in others]
+    logits = tuple(logit for one, lies in zip(others, inside, strict=True) if lies for logit in one.logits)
+    rest = [one for one, lies in zip(others, inside, strict=True) if not lies]
+    return spoiling._replace(logits=spoiling.logits + logits), rest
+
+
+def _both(stronger: Candidate, weaker: Candidate, trail: DetectedSegment) -> Candidate:
+    return Candidate(trail, stronger.logits + weaker.logits, stronger.flashes or weaker.flashes)
+
+
+def _joined(stronger: DetectedSegment, trail: DetectedSegment, fwhm_px: float) -> DetectedSegment | None:
+    """One trail of two, or None if they are two."""
+    if lies_on(trail, stronger, fwhm_px):
+        return stronger
+    both_long = min(trail.length, stronger.length) >= 5 * fwhm_px
+    # The angles of two pieces may differ by a degree.
+    radius = 1.2 * fwhm_px + 0.02 * math.hypot(trail.x - stronger.x, trail.y - stronger.y)
+    if both_long and in_line(trail, stronger, radius):
+        gap = between(trail, stronger).length
+        return union(stronger, trail) if gap <= trail.length + stronger.length else None
+    return None
+
+
+def group_hits(row: NDArray[np.integer], column: NDArray[np.integer], reach: int) -> NDArray[np.intp]:
+    """Label hits that are linked by steps of at most ``reach`` in row and column.
+
+    Parameters
+    ----------
+    row, column : (N,)
+        Places on the grid of windows.
+    reach
+        Longest step; 1 is 8-connected, 2 bridges a gap of one window.
+
+    Returns
+    -------
+    (N,) int
+        0, 1, ... in the order in which the groups first appear.
+    """
+    if not len(row):
+        return np.empty(0, np.intp)
+    pairs = cKDTree(np.column_stack([row, column])).query_pairs(reach + 0.5, p=np.inf, output_type="ndarray")
+    links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(len(row), len(row)))
+    return _renumbered(connected_components(links, directed=False)[1])
+
+
+def split_hits(row: NDArray[np.integer], column: NDArray[np.integer], side: int) -> NDArray[np.intp]:
+    """Label hits by the ``side`` x ``side`` cell of the grid they lie in, in the order of first appearance."""
+    cell = np.asarray(row, np.int64) // side * (1 << 32) + np.asarray(column, np.int64) // side
+    return _renumbered(np.unique(cell, return_inverse=True)[1])
+
+
+def _renumbered(labels: NDArray[np.integer]) -> NDArray[np.intp]:
+    first = np.unique(labels, return_index=True)[1]
+    rank = np.empty(len(first), np.intp)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[labels]
+
+
+def assign_hits(
+    x: NDArray[np.float64], y: NDArray[np.float64], window: int, trails: Sequence[DetectedSegment]
+) -> NDArray[np.intp]:
+    """Give each window the trail that is most significant inside it.
+
+    Parameters
+    ----------
+    x, y : (N,)
+        Centres of the windows, px.
+    window
+        Side of a window, px.
+    trails
+        Candidates. A trail's S/N in a window is that of the part inside, and counts less towards the edge of the
+        window: a network sees best what is near the centre, and so two trails that share most of their windows both
+        keep those that are centred on them.
+
+    Returns
+    -------
+    (N,) int
+        Index of the trail, -1 where none is inside.
+    """
+    strength = np.zeros((len(trails), len(x)))
+    for i, trail in enumerate(trails):
+        points = trail.points(2.0)
+        apart = np.maximum(np.abs(x[:, None] - points[:, 0]), np.abs(y[:, None] - points[:, 1])) / window
+        weight = np.clip((0.56 - apart) / 0.26, 0.0, 1.0)  # whole within 0.3 of a window's side from its centre
+        strength[i] = trail.snr * np.sqrt(np.mean(np.square(weight), 1))
+    if not len(trails):
+        return np.full(len(x), -1, np.intp)
+    best = strength.argmax(0)
+    return np.where(strength.max(0) > 0, best, -1)

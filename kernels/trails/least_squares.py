@@ -1,0 +1,270 @@
+"""Least squares of a trail on a level background, compiled."""
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from kernels.image.gaussian import FAST
+from kernels.trails.geometry import Footprint, Segment
+from kernels.trails.trail_model import BLOCK, PARAMETERS, trail_gradient, trail_rows
+
+_DAMPING = 1e-2
+_MOST_DAMPING = 1e12
+_ITERATIONS = 60
+_SHORTEST = 0.01
+"""Length at which a trail is a point, px: at 0 it has no angle, and the last digit would say where the fit goes."""
+_MOST_TURN = 0.5
+"""Furthest that a step may turn a trail, radians."""
+_MOST_CUT = 0.75
+"""Largest part of its length that a step may take."""
+
+
+def vector(flux: float, segment: Segment, level: float) -> NDArray[np.float64]:
+    """Give the six parameters of a fit."""
+    return np.array([flux, segment.x, segment.y, segment.length, math.radians(segment.angle), level])
+
+
+def jacobian(
+    footprint: Footprint, p: NDArray[np.float64], weights: NDArray[np.float64], sigmas: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Evaluate the unit-flux trail, and the derivatives of the whole model by its six parameters.
+
+    Parameters
+    ----------
+    footprint
+        n pixels.
+    p : (6,)
+        Flux, x, y, length, angle (radians), level.
+    weights, sigmas
+        Of the PSF.
+
+    Returns
+    -------
+    shape, derivatives : (n,), (n, 6)
+    """
+    rows = trail_rows(footprint.x - p[1], footprint.y - p[2], p[3], p[4], weights, sigmas)
+    derivatives = np.empty((rows.shape[1], PARAMETERS))
+    derivatives[:, 0], derivatives[:, 1:5], derivatives[:, 5] = rows[0], p[0] * rows[1:].T, 1.0
+    return rows[0], derivatives
+
+
+@njit(cache=True, nogil=True)
+def minimise(
+    values: NDArray[np.float64],
+    use: NDArray[np.float64],
+    footprint: Footprint,
+    start: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    sigmas: NDArray[np.float64],
+    shape: tuple[int, int],
+    reach: float,
+    free: int,
+    tolerance: float,
+) -> tuple[NDArray[np.float64], float, bool]:
+    """Fit by Levenberg's and Marquardt's method (Marquardt 1963, J. SIAM 11, 431).
+
+    Parameters
+    ----------
+    values, use : (n,)
+        Pixels of the footprint, and their weights.
+    footprint
+        Which pixels they are.
+    start : (6,)
+        First estimate, see `jacobian`.
+    weights, sigmas
+        Of the PSF.
+    shape
+        (ny, nx) of the image. Ends are kept inside: what lies beyond has no say.
+    reach
+        Furthest that one step may carry an end of the trail, px: further off lie false minima.
+    free
+        How many of the parameters are fitted: 6, or 5 to hold the level.
+    tolerance
+        Relative change of the sum of squares at which it has converged.
+
+    Returns
+    -------
+    parameters, squares, converged
+        (6,); the weighted sum of squared residuals; whether it stopped by itself.
+    """
+    p, damping = _inside(start, shape), _DAMPING
+    data = _pixels(values, use, footprint)
+    normal, slope = np.empty((PARAMETERS, PARAMETERS)), np.empty(PARAMETERS)
+    new_normal, new_slope = np.empty((PARAMETERS, PARAMETERS)), np.empty(PARAMETERS)
+    squares = _equations(data, p, weights, sigmas, normal, slope)
+    for _ in range(_ITERATIONS):
+        step, solved = _damped_step(normal, slope, damping, free)
+        step[3], step[4] = max(step[3], -_MOST_CUT * p[3]), min(max(step[4], -_MOST_TURN), _MOST_TURN)
+        trial = _inside(p + step, shape)
+        new = np.inf
+        if solved and _stride(p, trial) <= reach:
+            new = _equations(data, trial, weights, sigmas, new_normal, new_slope)
+        if new <= squares:
+            done = squares - new <= tolerance * squares
+            p, squares, damping = trial, new, max(damping / 8, 1e-9)
+            normal, new_normal, slope, new_slope = new_normal, normal, new_slope, slope
+            if done:
+                return p, squares, True
+        else:
+            damping *= 6
+            if damping > _MOST_DAMPING:
+                return p, squares, True
+    return p, squares, False
+
+
+@njit(cache=True, nogil=True)
+def _inside(p: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Make the length positive, and cut a trail off at the border of the image, at constant surface brightness."""
+    length, cosine, sine = max(abs(p[3]), _SHORTEST), math.cos(p[4]), math.sin(p[4])  # the model is even in length
+    low, high = -0.5 * length, 0.5 * length
+    if abs(cosine) > 1e-12:
+        left, right = (-0.5 - p[1]) / cosine, (shape[1] - 0.5 - p[1]) / cosine
+        low, high = max(low, min(left, right)), min(high, max(left, right))
+    if abs(sine) > 1e-12:
+        left, right = (-0.5 - p[2]) / sine, (shape[0] - 0.5 - p[2]) / sine
+        low, high = max(low, min(left, right)), min(high, max(left, right))
+    out = p.copy()
+    out[3] = length
+    if low < high < length + low:
+        middle = 0.5 * (low + high)
+        out[0] *= (high - low) / length
+        out[1] += middle * cosine
+        out[2] += middle * sine
+        out[3] = high - low
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _stride(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """Bound on how far the ends are carried, px."""
+    return math.hypot(q[1] - p[1], q[2] - p[2]) + 0.5 * (abs(q[3] - p[3]) + p[3] * abs(q[4] - p[4]))
+
+
+@njit(cache=True, nogil=True)
+def _pixels(values: NDArray[np.float64], use: NDArray[np.float64], footprint: Footprint) -> NDArray[np.float64]:
+    """Blocks of the pixels with a weight: rows of x, y, value and weight."""
+    count = np.count_nonzero(use)
+    data = np.zeros((-(-count // BLOCK), 4, BLOCK))
+    place = 0
+    for i in range(use.shape[0]):
+        if use[i] != 0.0:
+            block, k = data[place // BLOCK], place % BLOCK
+            block[0, k], block[1, k], block[2, k], block[3, k] = footprint.x[i], footprint.y[i], values[i], use[i]
+            place += 1
+    for i in range(count, data.shape[0] * BLOCK):  # what fills up the last block has no weight
+        data[-1, 0, i % BLOCK], data[-1, 1, i % BLOCK] = data[-1, 0, 0], data[-1, 1, 0]
+    return data
+
+
+@njit(cache=True, nogil=True)
+def _equations(
+    data: NDArray[np.float64],
+    p: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    sigmas: NDArray[np.float64],
+    normal: NDArray[np.float64],
+    slope: NDArray[np.float64],
+) -> float:
+    """Fill in J'WJ (its lower triangle) and J'Wr; give r'Wr. ``data`` is that of `_pixels`."""
+    normal[:] = 0.0
+    slope[:] = 0.0
+    rows, squares = np.empty((PARAMETERS + 1, BLOCK)), 0.0
+    for block in data:
+        if trail_gradient(block[0], block[1], p[1], p[2], p[3], p[4], weights, sigmas, rows):
+            squares += _add_lit(rows, block[2], block[3], p[0], p[5], normal, slope)
+        else:
+            squares += _add_dark(block[2], block[3], p[5], normal, slope)
+    for a in range(1, 5):  # so far of unit flux
+        slope[a] *= p[0]
+        for b in range(PARAMETERS):
+            normal[a, b] *= p[0]
+            normal[b, a] *= p[0]
+    return squares
+
+
+_SUMS = FAST | {"fastmath": {"contract", "nsz", "reassoc"}}
+
+
+@njit(**_SUMS)
+def _add_lit(
+    rows: NDArray[np.float64],
+    values: NDArray[np.float64],
+    use: NDArray[np.float64],
+    flux: float,
+    level: float,
+    normal: NDArray[np.float64],
+    slope: NDArray[np.float64],
+) -> float:
+    """Add a block of pixels to the equations; ``rows`` has room for the residuals."""
+    squares = 0.0
+    for i in range(BLOCK):
+        residual = values[i] - flux * rows[0, i] - level
+        rows[PARAMETERS, i] = use[i] * residual
+        squares += use[i] * residual * residual
+    for a in range(PARAMETERS):
+        total = 0.0
+        for i in range(BLOCK):
+            total += rows[a, i] * rows[PARAMETERS, i]
+        slope[a] += total
+        for b in range(a + 1):
+            total = 0.0
+            for i in range(BLOCK):
+                total += rows[a, i] * rows[b, i] * use[i]
+            normal[a, b] += total
+    return squares
+
+
+@njit(**_SUMS)
+def _add_dark(
+    values: NDArray[np.float64],
+    use: NDArray[np.float64],
+    level: float,
+    normal: NDArray[np.float64],
+    slope: NDArray[np.float64],
+) -> float:
+    """Add a block on which no light of the trail falls."""
+    weight = total = squares = 0.0
+    for i in range(BLOCK):
+        residual = values[i] - level
+        weight += use[i]
+        total += use[i] * residual
+        squares += use[i] * residual * residual
+    normal[5, 5] += weight
+    slope[5] += total
+    return squares
+
+
+@njit(cache=True, nogil=True)
+def _damped_step(
+    normal: NDArray[np.float64], slope: NDArray[np.float64], damping: float, free: int
+) -> tuple[NDArray[np.float64], bool]:
+    """Solve (N + damping diag N) step = slope by Cholesky's decomposition; N's lower triangle is read."""
+    scale, low, step = np.ones(PARAMETERS), np.zeros((PARAMETERS, PARAMETERS)), np.zeros(PARAMETERS)
+    for a in range(free):
+        scale[a] = math.sqrt(normal[a, a]) if normal[a, a] > 0 else 1.0
+    for a in range(free):
+        for b in range(a + 1):
+            value = normal[a, b] / (scale[a] * scale[b])
+            if a == b:
+                value = 1.0 + damping
+            for k in range(b):
+                value -= low[a, k] * low[b, k]
+            if a != b:
+                low[a, b] = value / low[b, b]
+            elif value > 0:
+                low[a, a] = math.sqrt(value)
+            else:
+                return step, False
+    for a in range(free):
+        value = slope[a] / scale[a]
+        for k in range(a):
+            value -= low[a, k] * step[k]
+        step[a] = value / low[a, a]
+    for a in range(free - 1, -1, -1):
+        value = step[a]
+        for k in range(a + 1, free):
+            value -= low[k, a] * step[k]
+        step[a] = value / low[a, a]
+    return step / scale, True

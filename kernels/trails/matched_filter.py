@@ -1,0 +1,139 @@
+"""Signal to noise of a template in noise as it is, and the filter that knows the truth."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.signal import fftconvolve
+
+from kernels.psf.gaussian_mixture import GaussianMixture
+from kernels.trails.trail_model import trail_image
+
+
+def filtered_noise(template: NDArray[np.floating], noise: float, correlation: NDArray[np.floating]) -> float:
+    """Give the standard deviation of stationary, correlated noise filtered by ``template``.
+
+    Parameters
+    ----------
+    template : (ny, nx)
+        Filter m.
+    noise
+        Standard deviation of one pixel, any unit.
+    correlation : (2L + 1, 2L + 1)
+        Autocorrelation rho of the noise at lags -L..L in y and x; 1 at the centre. ``[[1.0]]`` is white noise.
+
+    Returns
+    -------
+    float
+        noise * sqrt(sum over lags of (m star m)(lag) rho(lag)), in the unit of ``noise``.
+
+    Notes
+    -----
+    Variance of a linear filter of a stationary process, e.g. Papoulis 1991, *Probability, Random Variables and
+    Stochastic Processes*, ch. 10. For white noise it is noise * sqrt(sum(m^2)).
+    """
+    reach = correlation.shape[0] // 2
+    padded = np.pad(np.asarray(template, float), reach)
+    own = fftconvolve(padded, np.asarray(template, float)[::-1, ::-1], mode="valid")
+    return float(noise * np.sqrt(max(float(np.sum(own * correlation)), 0.0)))
+
+
+def template_snr(flux: float, template: NDArray[np.floating], noise: float, correlation: NDArray[np.floating]) -> float:
+    """Give the matched-filter signal to noise ``flux * sum(m^2) / std(m-filtered noise)``.
+
+    Parameters
+    ----------
+    flux
+        Flux of the source whose image is ``flux * template``; unit of ``noise``.
+    template : (ny, nx)
+        Unit-flux image m of the source.
+    noise, correlation
+        See `filtered_noise`.
+    """
+    return flux * float(np.sum(np.square(template))) / filtered_noise(template, noise, correlation)
+
+
+ALARM_DENSITY_PER_PX = 0.004828
+ALARM_POWER = 3.382
+"""Measured by ``python -m benchmarks.oracle_threshold``; see `false_alarms`."""
+
+_SHIFTS = (-1.0, 0.0, 1.0)
+
+
+def oracle_snr(
+    image: NDArray[np.floating],
+    usable: NDArray[np.bool_],
+    place: tuple[float, float],
+    length: float,
+    angle: float,
+    psf: GaussianMixture,
+    noise: float,
+    correlation: NDArray[np.floating],
+) -> float:
+    """Give the signal to noise of the true template on the image, the best of nine positions within 1 px.
+
+    Parameters
+    ----------
+    image : (ny, nx)
+        Pixels less the background, around the streak.
+    usable : (ny, nx) bool
+        Pixels to be trusted; the template is cut to them.
+    place
+        (x, y) of the streak's true centre on ``image``, 0-based px.
+    length, angle
+        True length before convolution, px, and angle from +x towards +y, deg.
+    psf
+        True PSF with the response of a pixel included.
+    noise, correlation
+        Of the image; see `kernels.trails.matched_filter.filtered_noise`.
+
+    Returns
+    -------
+    float
+        sum(m image) / std(m-filtered noise); minus infinity where no pixel is usable.
+    """
+    pixels = np.where(usable, image, 0.0)
+    best = -np.inf
+    for dy in _SHIFTS:
+        for dx in _SHIFTS:
+            template = trail_image(pixels.shape, place[0] + dx, place[1] + dy, length, angle, psf)
+            template[~usable] = 0.0
+            if (spread := filtered_noise(template, noise, correlation)) > 0:
+                best = max(best, float(np.sum(template * pixels)) / spread)
+    return best
+
+
+def false_alarms(threshold: float, area_px: float) -> float:
+    """Give the number of peaks above ``threshold`` that a bank of trail templates has on pure noise.
+
+    Parameters
+    ----------
+    threshold
+        Signal to noise, at least 4.
+    area_px
+        Searched area, px.
+
+    Notes
+    -----
+    ``density area t^power exp(-t^2 / 2)``: the form of the expected number of peaks of a Gaussian random field
+    (Adler 1981, *The Geometry of Random Fields*, ch. 6; the power grows with the number of parameters searched), its
+    two constants measured on correlated noise with a bank of 203 trails of 0 to 60 px: 1 per 3080 x 3072 px at 5.77.
+    """
+    return ALARM_DENSITY_PER_PX * area_px * threshold**ALARM_POWER * float(np.exp(-(threshold**2) / 2))
+
+
+def oracle_threshold(false_per_image: float, area_px: float) -> float:
+    """Give the signal to noise above which the bank has ``false_per_image`` peaks on pure noise (from 4 to 12).
+
+    Parameters
+    ----------
+    false_per_image
+        Allowed, > 0.
+    area_px
+        Of one image, px.
+    """
+    low, high = 4.0, 12.0
+    if false_alarms(low, area_px) <= false_per_image:
+        return low
+    if false_alarms(high, area_px) >= false_per_image:
+        return high
+    return float(brentq(lambda t: np.log(false_alarms(t, area_px) / false_per_image), low, high))

@@ -1,0 +1,168 @@
+"""Trails in a small image, one after the other."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.psf.gaussian_mixture import GaussianMixture
+from kernels.trails.geometry import DetectedSegment, between, in_line, overlap, union
+from kernels.trails.long_trail import erase_trail
+from kernels.trails.trail_ascent import brightest_point, evenness, refine_point, refine_trail, trail_snr
+from kernels.trails.trail_bank import TrailBank, best_trail, point_snr
+from kernels.trails.trail_model import trail_image
+
+_HALO = 0.02  # share of a trail that wings unlike the model's may leave within 4 FWHM
+_EVEN = 0.6  # share of a trail that must be bright
+_RESIDUE = 0.1  # share of a trail that its imperfect subtraction may leave
+
+
+class Optics(NamedTuple):
+    """What the filters of an exposure are made from, and the filters."""
+
+    psf: GaussianMixture
+    fwhm_px: float
+    bank: TrailBank
+
+
+def pursue_trails(
+    image: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    allowed: NDArray[np.bool_],
+    optics: Optics,
+    min_snr: float,
+    limit: int,
+) -> list[DetectedSegment]:
+    """Find the trails in a crop: the most significant, then, with that subtracted, the next.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32
+        Background subtracted, pixel units.
+    usable : (ny, nx) bool
+        Pixels that count.
+    allowed : (ny, nx) bool
+        Where a trail's centre may lie; at least ``optics.bank.reach`` px from the borders.
+    optics
+        PSF and filters.
+    min_snr
+        Smallest matched-filter S/N.
+    limit
+        Most trails to try.
+
+    Returns
+    -------
+    list of Segment
+        In the order found. What an accepted trail's imperfect subtraction leaves is not a trail: neither peaks on its
+        line or beyond its ends, nor any that are weaker than a tenth of it at that place, or than 2 % of it nearby.
+
+    Notes
+    -----
+    Matching pursuit (Mallat & Zhang 1993, IEEE Trans. Signal Process. 41, 3397) with refined atoms.
+    """
+    data, alive = np.where(usable, image, np.float32(0)), usable.copy()
+    found: list[DetectedSegment] = []
+    models: list[NDArray[np.float32]] = []
+    for _ in range(limit):
+        snr = point_snr(data, optics.bank)
+        start = best_trail(snr, allowed, optics.bank)
+        if start.snr < min_snr:
+            break
+        trail = _refined(snr, start, optics)
+        model = trail_model(trail, data.shape, optics)
+        data -= model
+        erase_trail(alive, trail, core_radius(trail.snr, optics.fwhm_px))
+        data[~alive] = 0
+        if not _is_residue(trail, found, models, optics, min_snr):
+            found.append(trail)
+            models.append(model)
+    return _bridged(found, alive, optics.fwhm_px)
+
+
+def _refined(snr: NDArray[np.float32], start: DetectedSegment, optics: Optics) -> DetectedSegment:
+    """Refine a trail, or, if its light comes from a few spots, the brightest of these."""
+    trail = refine_trail(snr, optics.bank.lags, start)
+    if trail.length < 3 * optics.fwhm_px or evenness(snr, trail) >= _EVEN:
+        return trail
+    return refine_point(snr, optics.bank.lags, brightest_point(snr, trail))
+
+
+def trail_model(trail: DetectedSegment, shape: tuple[int, ...], optics: Optics) -> NDArray[np.float32]:
+    """Draw a trail with the flux that its S/N stands for, pixel units; zero beyond the reach of the PSF's stamp."""
+    cosine, sine = trail.direction
+    reach = optics.bank.stamp.shape[0] // 2
+    half_x, half_y = (0.5 * trail.length * abs(part) + reach for part in (cosine, sine))
+    x0, x1 = max(0, math.floor(trail.x - half_x)), min(shape[1], math.ceil(trail.x + half_x) + 1)
+    y0, y1 = max(0, math.floor(trail.y - half_y)), min(shape[0], math.ceil(trail.y + half_y) + 1)
+    model = np.zeros(shape, np.float32)
+    if x0 < x1 and y0 < y1:
+        unit = trail_image((y1 - y0, x1 - x0), trail.x - x0, trail.y - y0, trail.length, trail.angle, optics.psf)
+        response = point_snr(unit.astype(np.float32), optics.bank)
+        unit_snr = _line_snr(response, trail.shifted(-x0, -y0), optics)
+        if unit_snr > 0:
+            model[y0:y1, x0:x1] = unit * (trail.snr / unit_snr)
+    return model
+
+
+def _line_snr(snr: NDArray[np.float32], trail: DetectedSegment, optics: Optics) -> float:
+    (x1, y1), (x2, y2) = trail.points(max(trail.length, 1.0))[[0, -1]]
+    return float(trail_snr(snr, optics.bank.lags, x1, y1, x2, y2))
+
+
+def _is_residue(
+    trail: DetectedSegment,
+    found: list[DetectedSegment],
+    models: list[NDArray[np.float32]],
+    optics: Optics,
+    min_snr: float,
+) -> bool:
+    """Tell whether a peak is what the subtraction of an earlier trail has left."""
+    for earlier, model in zip(found, models, strict=True):
+        if lies_on(trail, earlier, optics.fwhm_px):
+            return True
+        if trail.snr < _HALO * earlier.snr and overlap(trail, earlier, 4 * optics.fwhm_px) > 0.5:
+            return True
+        if _RESIDUE * earlier.snr > min_snr:
+            there = _line_snr(point_snr(model, optics.bank), trail, optics)
+            if trail.snr < _RESIDUE * there:
+                return True
+    return False
+
+
+def _bridged(found: list[DetectedSegment], alive: NDArray[np.bool_], fwhm_px: float) -> list[DetectedSegment]:
+    """Join pieces of one line if hardly anything between them can be seen."""
+    joined: list[DetectedSegment] = []
+    for trail in found:
+        for i, stronger in enumerate(joined):
+            aligned = max(trail.length, stronger.length) >= 3 * fwhm_px and in_line(
+                trail, stronger, core_radius(0.0, fwhm_px)
+            )
+            if aligned and _seen(between(trail, stronger), alive) <= 2 * fwhm_px:
+                joined[i] = union(stronger, trail)
+                break
+        else:
+            joined.append(trail)
+    return joined
+
+
+def _seen(segment: DetectedSegment, alive: NDArray[np.bool_]) -> float:
+    """Length of the part of a segment that lies on pixels that count, px."""
+    column, row = np.rint(segment.points(1.0)).astype(np.intp).T
+    inside = (row >= 0) & (column >= 0) & (row < alive.shape[0]) & (column < alive.shape[1])
+    return segment.length * float(np.mean(alive[row[inside], column[inside]])) if inside.any() else 0.0
+
+
+def lies_on(trail: DetectedSegment, stronger: DetectedSegment, fwhm_px: float) -> bool:
+    """Tell whether a trail lies on a stronger one, or just beyond its ends."""
+    beyond = 4 * fwhm_px if stronger.length >= 3 * fwhm_px else 0.0
+    longer = stronger._replace(length=stronger.length + beyond)
+    return overlap(trail, longer, core_radius(stronger.snr, fwhm_px)) > 0.5
+
+
+def core_radius(snr: float, fwhm_px: float) -> float:
+    """Give how close to a trail everything is that trail, px.
+
+    1.2 FWHM, and more above S/N 30, because the wings of the real PSF differ from those of the model.
+    """
+    return fwhm_px * (1.2 + 0.6 * math.log10(max(snr / 30, 1.0)))

@@ -1,0 +1,307 @@
+"""Fit of a trail with its PSF to an image, with errors that hold in correlated noise."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from kernels.image.fit_errors import fit_covariance, variance
+from kernels.image.order_statistic import median, quantile
+from kernels.trails.geometry import Segment, grow
+from kernels.trails.least_squares import jacobian, minimise, vector
+from kernels.trails.scene import Scene, View, trail_shape, view
+from kernels.trails.trail_model import PARAMETERS, trail_rows
+
+_OUTLIER = 5.0  # sigma
+_MISFIT = 0.5  # of the model: a wrong PSF or profile makes no outliers
+_MOST_CLIPPED = 0.4  # share of the weight: more is no neighbour but the source itself
+
+
+def capped(seen: View, sigma: float) -> View:
+    """Cut off what is brighter than a long trail: stars. A trail fills more than a twentieth of its surroundings."""
+    known = seen.values[seen.use > 0]
+    middle, high = median(known), quantile(known, 0.95)
+    return seen._replace(values=np.minimum(seen.values, middle + max(_OUTLIER * sigma, 1.5 * (high - middle))))
+
+
+def starts(scene: Scene, seen: View, first: Segment) -> list[NDArray[np.float64]]:
+    """Give first estimates of the six parameters.
+
+    Parameters
+    ----------
+    scene, seen
+        Image, and the pixels to be fitted.
+    first
+        First estimate of the trail. Shorter than two FWHM, it may point anywhere: three directions are given.
+    """
+    turns = (0.0, 60.0, 120.0) if first.length < 2 * scene.fwhm_px else (0.0,)
+    length, level = max(first.length, scene.fwhm_px), robust_level(seen)
+    out = []
+    for turn in turns:
+        segment = first._replace(length=length, angle=first.angle + turn)
+        shape = trail_shape(scene, seen.footprint, segment) * seen.use
+        flux = float(shape @ (seen.values - level)) / max(float(shape @ shape), 1e-30)
+        # From a negative flux the fit would walk away from the trail.
+        out.append(vector(max(flux, 5 * scene.noise.sigma * scene.fwhm_px), segment, level))
+    return out
+
+
+def robust_level(seen: View) -> float:
+    """Give the median without what is above or below it by 2.5 sigma; 0 where no pixel is usable."""
+    return float(_clipped_median(seen.values, seen.use))
+
+
+@njit(cache=True, nogil=True)
+def _clipped_median(values: NDArray[np.float64], use: NDArray[np.float64]) -> float:
+    kept, count = np.empty(values.shape[0]), 0
+    for i in range(values.shape[0]):
+        if use[i] > 0:
+            kept[count] = values[i]
+            count += 1
+    if not count:
+        return 0.0
+    deviation = np.empty(count)
+    for _ in range(3):
+        middle = median(kept[:count])
+        for i in range(count):
+            deviation[i] = abs(kept[i] - middle)
+        limit, before, count = 2.5 * 1.4826 * median(deviation[:count]), count, 0
+        for i in range(before):
+            if deviation[i] <= limit:
+                kept[count] = kept[i]
+                count += 1
+    return median(kept[:count])
+
+
+def without_outliers(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> View:
+    """Leave out the pixels with something else in them than the trail, and their neighbours.
+
+    Parameters
+    ----------
+    scene, seen
+        Image, and the pixels to be fitted.
+    parameters : (6,)
+        Trail as fitted so far.
+    """
+    p = parameters
+    shape = trail_rows(seen.footprint.x - p[1], seen.footprint.y - p[2], p[3], p[4], *scene.psf)[0]
+    marked = _outliers(seen, p, shape, scene.noise.sigma**2, scene.noise.gain, scene.fwhm_px)
+    weight = np.square(shape) * seen.use
+    if weight[marked].sum() > _MOST_CLIPPED * weight.sum():
+        return seen
+    return seen._replace(use=seen.use * ~marked)
+
+
+@njit(cache=True, nogil=True)
+def _outliers(
+    seen: View, p: NDArray[np.float64], shape: NDArray[np.float64], noise: float, gain: float, fwhm_px: float
+) -> NDArray[np.bool_]:
+    """Mark outliers and their neighbours; ``noise`` is the variance of the sky."""
+    marked, cosine, sine = np.zeros(shape.shape[0], np.bool_), math.cos(p[4]), math.sin(p[4])
+    for i in range(shape.shape[0]):
+        dx, dy = seen.footprint.x[i] - p[1], seen.footprint.y[i] - p[2]
+        along, across = dx * cosine + dy * sine, dy * cosine - dx * sine
+        # What lies straight ahead of its ends may be more of the trail.
+        ahead = abs(along) > p[3] / 2 - fwhm_px and abs(across) < fwhm_px
+        model, excess = p[0] * shape[i], seen.values[i] - p[5]
+        threshold = _OUTLIER * math.sqrt(noise + max(model, 0.0) / gain)
+        # A pixel below the model says that the model is wrong there; one far below nothing, that something else is.
+        above = excess - model > max(threshold, _MISFIT * model) and not ahead
+        marked[i] = seen.use[i] > 0 and (above or excess < -threshold)
+    return grow(marked, seen.footprint, math.ceil(fwhm_px / 2))
+
+
+_RADIUS_FWHM = 3.5  # pixels so near the trail are fitted
+_LEAST_PIXELS = 12
+_PASSES = 10
+_TOLERANCE, _FIRST_TOLERANCE = 1e-6, 1e-3  # relative change of chi squared
+_STILL = 0.3  # px; ends that move less have arrived
+_STRAY_FWHM = 3.0  # a trail that passes the first estimate further off is another one
+_LONG_FWHM = 8.0  # longer trails may run over stars, and need to be steadied against them at the start
+_BLUR_FWHM = 0.8  # a model blurred at first is drawn in from further off
+_WANDER = 8.0  # see the notes of `fit_trail`
+
+
+@dataclass(frozen=True)
+class TrailFit:
+    """Result of `fit_trail`.
+
+    Attributes
+    ----------
+    flux
+        Pixel units.
+    segment
+        Centre (px), length (px, before the PSF), angle (deg, modulo 180).
+    level
+        Local background beside the trail, pixel units.
+    covariance : (5, 5)
+        Of (flux, x, y, length, angle in deg); NaN if the fit failed.
+    level_err
+        Standard error of ``level``; NaN if the fit failed.
+    chi2, ndata
+        Of the fit, and its number of pixels.
+    converged
+        Whether the fit did; if not, ``segment`` is the first estimate.
+    seen
+        Pixels fitted.
+    """
+
+    flux: float
+    segment: Segment
+    level: float
+    covariance: NDArray[np.float64]
+    level_err: float
+    chi2: float
+    ndata: int
+    converged: bool
+    seen: View
+
+    @property
+    def errors(self) -> NDArray[np.float64]:
+        """Standard errors of (flux, x, y, length, angle)."""
+        return np.sqrt(np.diag(self.covariance))
+
+
+def fit_trail(scene: Scene, start: Segment) -> TrailFit:
+    """Fit flux, centre, length and angle of a trail, and the level it lies on.
+
+    Parameters
+    ----------
+    scene
+        Image with its PSF and noise.
+    start
+        First estimate. Its length may be 0.
+
+    Returns
+    -------
+    TrailFit
+
+    Notes
+    -----
+    Model: Vereš et al. 2012 (PASP 124, 1197). Pixels weigh alike; errors: `kernels.image.fit_errors`. Pixels
+    beyond 5 sigma and beyond half the model itself (stars on and beside the trail) are left out with their
+    neighbours, and the fit is repeated until its ends rest.
+    A trail that leaves the image ends at the border. A fit that strays from the first estimate has failed.
+    The model depends on the square q of a short length, so the error given is the greater of sqrt(q + err(q)) - length
+    and half of length - sqrt(q - 2 err(q)): the usual one for a resolved trail, for a point such that its length lies
+    within two errors of 0. Errors of the angle end at 90 degrees. The ends of a
+    faint trail wander from one peak of the noise to the next, which no linear error sees: the errors of the length and
+    of the centre along the trail are raised by sqrt(1 + 8 / s^2), s the S/N of one FWHM of the trail; 8 is measured on
+    simulated trails (``benchmarks/pulls.py``).
+    """
+    seen = view(scene, start, _radius(scene))
+    if seen.use.sum() < _LEAST_PIXELS:
+        return unfitted(scene, start)
+    parameters = _first_fit(scene, start)
+    ahead = 0.0  # px; how far beyond its ends to look for more of the trail
+    for turn in range(_PASSES):
+        before = _segment(parameters)
+        seen = view(scene, before._replace(length=before.length + 2 * ahead), _radius(scene))
+        if seen.use.sum() < _LEAST_PIXELS:
+            break
+        seen = without_outliers(scene, seen, parameters)
+        parameters, converged = _best(scene, seen, [parameters], PARAMETERS)
+        after = _segment(parameters)
+        growing = after.length > before.length + _radius(scene) / 2
+        # Late in the day, ends that swing to and fro a little, as outliers come and go, will do.
+        still = _STILL if turn < _PASSES - 3 else scene.fwhm_px
+        if converged and not growing and not ahead and _moved(before, after) < still:
+            if after.distance(start.x, start.y) > max(_STRAY_FWHM * scene.fwhm_px, 6.0):
+                break
+            return _result(scene, seen, parameters)
+        ahead = max(2 * ahead, 2 * _radius(scene)) if growing else 0.0
+    return unfitted(scene, start)
+
+
+def _radius(scene: Scene) -> float:
+    return max(_RADIUS_FWHM * scene.fwhm_px, 6.0)
+
+
+def _first_fit(scene: Scene, start: Segment) -> NDArray[np.float64]:
+    """Come near the trail from a rough estimate, at a fixed level."""
+    long, short = start.length > _LONG_FWHM * scene.fwhm_px, start.length < 2 * scene.fwhm_px
+    seen = view(scene, start, _radius(scene) + (0.03 * start.length if long else 0.0))
+    if long:
+        seen = capped(seen, scene.noise.sigma)
+    return _best(scene, seen, starts(scene, seen, start), PARAMETERS - 1, 0.0 if short else _BLUR_FWHM)[0]
+
+
+def _best(
+    scene: Scene, seen: View, first: list[NDArray[np.float64]], free: int, blur_fwhm: float = 0.0
+) -> tuple[NDArray[np.float64], bool]:
+    """Best fit from several first estimates, and whether it converged."""
+    weights, sigmas = scene.psf.weights, np.hypot(scene.psf.sigmas, blur_fwhm * scene.fwhm_px)
+    reach, tolerance = 2 * scene.fwhm_px, _TOLERANCE if free == PARAMETERS else _FIRST_TOLERANCE
+    fits = [
+        minimise(seen.values, seen.use, seen.footprint, p, weights, sigmas, scene.shape, reach, free, tolerance)
+        for p in first
+    ]
+    parameters, _, converged = min(fits, key=lambda fit: fit[1])
+    return parameters, converged
+
+
+def _segment(parameters: NDArray[np.float64]) -> Segment:
+    _, x, y, length, theta, _ = parameters.tolist()
+    return Segment(x, y, abs(length), math.degrees(theta) % 180)
+
+
+def _moved(one: Segment, other: Segment) -> float:
+    """Largest displacement of an end point, px; segments have no direction."""
+    a, b = np.reshape(one.ends(), (2, 2)), np.reshape(other.ends(), (2, 2))
+    return float(min(np.hypot(*(a - b).T).max(), np.hypot(*(a - b[::-1]).T).max()))
+
+
+def _result(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailFit:
+    segment = _segment(parameters)
+    model = parameters[0] * trail_shape(scene, seen.footprint, segment)
+    # At length 0 the derivatives by length and angle vanish: they are taken where the trail begins to show.
+    resolved = parameters.copy()
+    resolved[3] = max(parameters[3], float(scene.psf.weights @ scene.psf.sigmas) / 2)
+    _, derivatives = jacobian(seen.footprint, resolved, scene.psf.weights, scene.psf.sigmas)
+    covariance = fit_covariance(derivatives, seen.use, model, seen.footprint, scene.noise)
+    if not (np.diag(covariance) > 0).all():
+        return unfitted(scene, segment)
+    stretch = _honest(covariance, parameters, resolved[3], scene.fwhm_px)
+    squares = seen.use * np.square(seen.values - model - parameters[5]) / variance(model, scene.noise)
+    return TrailFit(
+        flux=float(parameters[0]),
+        segment=segment,
+        level=float(parameters[5]),
+        covariance=stretch @ covariance[:5, :5] @ stretch.T,
+        level_err=float(np.sqrt(covariance[5, 5])),
+        chi2=float(squares.sum()),
+        ndata=int(seen.use.sum()),
+        converged=True,
+        seen=seen,
+    )
+
+
+def _honest(
+    covariance: NDArray[np.float64], parameters: NDArray[np.float64], resolved: float, fwhm_px: float
+) -> NDArray[np.float64]:
+    """Matrix that turns the linear errors into those of `fit_trail`'s notes, and radians into degrees."""
+    flux, _, _, length, theta, _ = parameters.tolist()
+    errors = np.sqrt(np.diag(covariance))
+    square, square_err = length**2, 2 * resolved * errors[3]
+    length_err = max(
+        math.sqrt(square + square_err) - length, (length - math.sqrt(max(square - 2 * square_err, 0.0))) / 2
+    )
+    angle_err = min(math.degrees(errors[4]) * (resolved / max(length, 1e-3)) ** 2, 90.0)
+    snr = max(flux / errors[0], 0.1) * math.sqrt(fwhm_px / max(length, fwhm_px))
+    wander = math.sqrt(1 + _WANDER / snr**2) if length > fwhm_px else 1.0
+    stretch = np.diag([1.0, 1.0, 1.0, wander * length_err / errors[3], angle_err / errors[4]])
+    along = np.array([math.cos(theta), math.sin(theta)])
+    stretch[1:3, 1:3] += (wander - 1) * np.outer(along, along)
+    return stretch
+
+
+def unfitted(scene: Scene, start: Segment) -> TrailFit:
+    """Keep the first estimate of a trail, with the best flux for it, as a fit that failed."""
+    seen = view(scene, start, _radius(scene))
+    shape = trail_shape(scene, seen.footprint, start)
+    design = np.stack([shape, np.ones_like(shape)], axis=1) * seen.use[:, None]
+    flux, level = np.linalg.lstsq(design, seen.values * seen.use, rcond=None)[0].tolist()
+    unknown = np.full((5, 5), np.nan)
+    return TrailFit(flux, start, level, unknown, math.nan, math.nan, int(seen.use.sum()), False, seen)

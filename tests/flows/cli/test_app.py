@@ -1,0 +1,87 @@
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.app import app
+
+HEAVY = {
+    *("astropy", "dask", "distributed", "galsim", "matplotlib", "multiprocessing", "numba", "numcodecs", "numpy"),
+    *("pandas", "photutils", "prefect", "pyarrow", "s3fs", "scipy", "sep", "sqlalchemy", "torch", "zarr"),
+}
+
+COMMANDS = (
+    "run",
+    "backfill",
+    "watch",
+    "status",
+    "explain",
+    "prune",
+    "simulate",
+    "forced",
+    "evaluate",
+    "report",
+    "verify",
+    "train",
+    "doctor",
+    "bench",
+)
+
+
+def test_help_lists_every_command():
+    result = CliRunner().invoke(app, ["--help"])
+    assert result.exit_code == 0
+    assert all(command in result.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(command):
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["evaluate", "detect", "--help"], ["forced", "--help"]]
+)
+def test_help_loads_nothing_but_what_prints_it(arguments):
+    code = f"""
+import sys
+from contextlib import suppress
+from flows.cli import app
+with suppress(SystemExit):
+    app({arguments})
+print(*{{name.split(".")[0] for name in sys.modules}}, file=sys.stderr)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Usage" in run.stdout
+    assert HEAVY & set(run.stderr.split()) == set()
+
+
+def test_bad_usage_is_exit_code_2():
+    assert CliRunner().invoke(app, ["nonsense"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run FILE --out PLACE",
+        "simulate --visits 1 --out PLACE",
+        "simulate --preset star-galaxy --count 100 --out PLACE",
+        "train detect --quick --out PLACE",
+        "train detect --quick --out GOOD --work PLACE",
+        "train screen --out PLACE",
+        "train spectral-class --task star --features photometry --models none --out PLACE",
+        "train star-galaxy --quick --work PLACE",
+        "fetch ztf --from 2018-04-01 --out PLACE",
+        "services up PLACE",
+    ],
+)
+def test_a_place_that_takes_no_folder_is_said_at_once(tmp_path, command):
+    (tmp_path / "file.fits").write_text("mine")
+    place = tmp_path / "file.fits" / "out"
+    named = {"FILE": str(tmp_path / "file.fits"), "PLACE": str(place), "GOOD": str(tmp_path / "good")}
+    result = CliRunner().invoke(app, [named.get(word, word) for word in command.split()])
+    assert result.exit_code == 2
+    assert f"{place}: the folder cannot be made there: {tmp_path}/file.fits is a file. To fix, choose" in result.stderr

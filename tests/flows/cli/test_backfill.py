@@ -1,0 +1,58 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.cli.backfill import _give_way
+
+NIGHTSTRIDE = Path(sys.executable).with_name("nightstride")
+
+
+def run(*arguments, cwd):
+    return subprocess.run(
+        [NIGHTSTRIDE, "backfill", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "Missing option"),
+        (("--out", "x"), "name an archive"),
+        (("--out", "x", "--searched-with", "m"), "no output folder"),
+        (("archive",), "--out"),
+        (("archive", "--out", "x", "--from", "2025-01-01"), "is no night"),
+        (("archive", "--out", "x", "--to", "20251341"), "is no night"),
+        (("archive", "--out", "x", "--from", "20250102", "--to", "20250101"), "20250101 is before --from 20250102."),
+        (("nowhere", "--out", "x"), "nowhere"),
+    ],
+)
+def test_bad_usage_ends_with_2(tmp_path, arguments, says):
+    ended = run(*arguments, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert says in ended.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_dry_run_says_what_would_be_done_and_changes_nothing(tmp_path, write_ztf):
+    write_ztf()
+    ended = run(tmp_path, "--out", tmp_path / "out", "--dry-run", "--json", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    answer = json.loads(ended.stdout.splitlines()[-1])
+    assert answer["counts"] == {"search": 1}
+    (only,) = answer["exposures"]
+    assert (only["night"], only["visit"], only["detector"], only["code"]) == ("20190921", 99429086, 59, "new")
+    assert "not in the ledger yet" in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_it_gives_way_to_other_processes():
+    child = os.fork()
+    if child == 0:
+        _give_way(7)
+        _give_way(3)  # never back up
+        os._exit(os.nice(0))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == max(7, os.nice(0))

@@ -1,0 +1,279 @@
+import json
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.app import app
+from flows.pipeline.provenance import provenance_of
+from flows.results import explain as module
+from flows.results.explain import Explanation, cutout_of
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.ledger import Ledger
+from flows.storage.quarantine import Quarantine
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput
+from schemas.exposure import ExposureKey
+from schemas.ledger import ExposureRecord
+from schemas.settings import Settings
+from stages import PIPELINE
+from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish
+
+
+@pytest.fixture
+def out(tmp_path):
+    record = ExposureRecord(
+        night="20260101", visit=1, detector=0, source_uri="1.fits", source_sha256="s", digest="d", software="0",
+        finished_at="2026-01-02T03:00:00+00:00",
+    )  # fmt: skip
+    Ledger(tmp_path).put(record)
+    return tmp_path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["status", *map(str, arguments)])
+
+
+def test_all_well_is_0(out):
+    ended = run(out, "20260101", "--json")
+    assert ended.exit_code == 0
+    assert json.loads(ended.stdout.splitlines()[-1])["nights"][0]["exposures"] == {"done": 1}
+
+
+def test_something_failed_is_1(out):
+    record = Ledger(out).records()[0]
+    Ledger(out).put(record.model_copy(update={"visit": 2, "status": "failed", "reason": "deadline: late"}))
+    ended = run(out)
+    assert ended.exit_code == 1
+    assert "deadline: late" in ended.stdout
+
+
+def test_no_such_folder_or_night_is_2(out):
+    assert run(out / "none").exit_code == 2
+    assert run(out, "20300101").exit_code == 2
+
+
+def run_explain(*arguments):
+    return CliRunner().invoke(app, ["explain", *map(str, arguments)])
+
+
+@pytest.fixture
+def explained(monkeypatch):
+    known = SimpleNamespace(state="unchanged")
+    record = ExposureRecord(
+        night="20260101", visit=1, detector=2, source_uri="1.fits", source_sha256="s", digest="d", software="0",
+        finished_at="now",
+    )  # fmt: skip
+    row = {"diaSourceId": 7, "x": 10.0, "y": 20.0, "snr": 9.0, "reliability": 0.5}
+
+    def explain(out, source_id):
+        made = provenance_of(PIPELINE, Settings(detect={"stride": 5}))
+        catalogues = {"dia_source": ("a.parquet", "d")}
+        return Explanation(row, "1.fits", "s", known.state, cutout_of(10, 20, 5), "t", None, catalogues, record, made)
+
+    monkeypatch.setattr(module, "explain", explain)
+    return known
+
+
+def test_everything_is_told(explained):
+    ended = run_explain("out", 7)
+    assert ended.exit_code == 0
+    for text in ("FITS section [9:13,19:23]", "1.fits (unchanged)", "streak_net 1", "none: not there", "detect 3"):
+        assert text in ended.stdout
+    assert "setting detect.stride 5\n" in ended.stdout
+    assert "settings              all others are the defaults of this version; --json has them\n" in ended.stdout
+    assert max(map(len, ended.stdout.splitlines())) < 200
+    assert json.loads(run_explain("out", 7, "--json").stdout.splitlines()[-1])["detection"]["diaSourceId"] == 7
+
+
+def test_a_changed_file_is_1(explained):
+    explained.state = "changed"
+    assert run_explain("out", 7).exit_code == 1
+
+
+def test_no_such_detection_is_2(tmp_path):
+    ended = run_explain(tmp_path, 12345)
+    assert ended.exit_code == 2
+    assert "holds no detection 12345" in ended.stderr
+
+
+@pytest.fixture
+def out_quality(tmp_path):
+    info = make_info((60, 70))
+    publish(tmp_path / "out", info, make_rows(info, 4, 1), 1)
+    (tmp_path / "limits.toml").write_text("[quality.limits.all]\nseeing = [0, 1]\n")
+    return tmp_path / "out"
+
+
+def run_quality(*arguments):
+    return CliRunner().invoke(app, ["quality", *map(str, arguments)])
+
+
+def test_a_night_that_passes_is_0_and_one_that_fails_is_1(out_quality):
+    assert run_quality(out_quality).exit_code == 0
+    ended = run_quality(out_quality, NIGHT, "--config", out_quality.parent / "limits.toml", "--json")
+    assert ended.exit_code == 1
+    (band,) = json.loads(ended.stdout.splitlines()[-1])["nights"][NIGHT]
+    assert (band["band"], band["verdict"]) == ("r", "fail")
+    assert Ledger(out_quality).quality(NIGHT).judged[0].verdict == "fail"
+    status = CliRunner().invoke(app, ["status", str(out_quality), "--json"])
+    assert json.loads(status.stdout.splitlines()[-1])["nights"][0]["quality"][0]["verdict"] == "fail"
+
+
+def test_no_such_night_is_2(out_quality):
+    assert run_quality(out_quality, "20300101").exit_code == 2
+
+
+KEY = ExposureKey(night="20260101", visit=5, detector=0)
+
+
+@pytest.fixture
+def out_verify(tmp_path):
+    store = CatalogStore(tmp_path)
+    path = store.publish(DIA_SOURCE, KEY, DIA_SOURCE.empty(), "d")
+    values = {"source_uri": "x", "source_sha256": "ab", "digest": "d", "software": "0", "finished_at": "now"}
+    record = ExposureRecord(**KEY.model_dump(), **values, datasets={DIA_SOURCE.name: store.record(path)})
+    Ledger(tmp_path).put(record)
+    return tmp_path
+
+
+def run_verify(*words):
+    return CliRunner().invoke(app, ["verify", *map(str, words)])
+
+
+def test_all_is_well(out_verify):
+    result = run_verify(out_verify)
+    assert result.exit_code == 0
+    assert result.stdout == "1 exposures, 0 nights, 1 files, 0 tile stores: all is well.\n"
+
+
+def test_problems_are_listed_with_their_remedies(out_verify):
+    path = CatalogStore(out_verify).path(DIA_SOURCE, KEY)
+    path.unlink()
+    result = run_verify(out_verify)
+    assert result.exit_code == 1
+    first, last = result.stdout.splitlines()
+    assert first.startswith(f"{path}: cannot be read as Parquet")
+    assert "To fix, run the night again" in first
+    assert last == "1 exposures, 0 nights, 1 files, 0 tile stores: 1 problems."
+
+
+def test_json_is_the_last_line_and_all_of_stdout(out_verify):
+    (out_verify / "catalogs/stranger").touch()
+    result = run_verify(out_verify, "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert [problem["code"] for problem in found["problems"]] == ["unknown_file"]
+    assert (found["exposures"], found["files"], found["tiles"], found["running"]) == (1, 1, 0, None)
+
+
+def test_form_of_the_catalogue_is_checked(out_verify):
+    path = CatalogStore(out_verify).path(DIA_SOURCE, KEY)
+    schema = pa.schema([pa.field("n", pa.int32())], pq.read_schema(path).metadata)
+    pq.write_table(schema.empty_table(), path)
+    assert "is 'dia_source' where 'dia_source' is expected: missing" in run_verify(out_verify).stdout
+
+
+def test_no_such_folder(tmp_path):
+    result = run_verify(tmp_path / "absent")
+    assert result.exit_code == 2
+    assert "is no output folder" in result.stderr
+    assert result.stdout == ""
+
+
+def run_models(*arguments):
+    return CliRunner().invoke(app, ["models", *map(str, arguments)])
+
+
+def test_models_are_listed(tmp_path):
+    ledger = Ledger(tmp_path)
+    made = ledger.put_provenance(provenance_of(PIPELINE, Settings()))
+    ledger.put(
+        ExposureRecord(
+            night="20260101",
+            visit=1,
+            detector=0,
+            source_uri="1.fits",
+            source_sha256="s",
+            digest="d",
+            detections=7,
+            provenance=made,
+            software="0",
+            finished_at="now",
+        )
+    )
+    ended = run_models(tmp_path, "--json")
+    assert ended.exit_code == 0
+    found = json.loads(ended.stdout.splitlines()[-1])["models"]
+    detect = next(one for one in found if one["model"] == "detect")
+    assert (detect["name"], detect["nights"], detect["exposures"], detect["detections"]) == (
+        "streak_net", ["20260101"], 1, 7,
+    )  # fmt: skip
+    first, second, *_ = run_models(tmp_path).stdout.splitlines()
+    assert first == f"detect: streak_net 1, SHA-256 {detect['sha256'][:12]}"
+    assert second == "  night 20260101: 1 exposures, 7 detections, 0 quarantined, 0 failed, 0 replaced"
+
+
+def test_a_folder_with_nothing_but_a_quarantine(tmp_path):
+    Quarantine(tmp_path).put(BadInput("not_fits", "a.fits", "is no image.", "name one."), "a.fits")
+    ended = run_models(tmp_path)
+    assert (ended.exit_code, ended.stdout) == (0, "No exposure was searched.\n")
+
+
+def test_models_that_were_not_recorded(tmp_path):
+    for night in ("20260101", "20260103"):
+        Ledger(tmp_path).put(
+            ExposureRecord(
+                night=night, visit=1, detector=0, source_uri="1.fits", source_sha256="s", digest="d", software="0",
+                finished_at="now",
+            )
+        )  # fmt: skip
+    assert run_models(tmp_path).stdout.splitlines() == [
+        "model not recorded",
+        "  2 nights, 20260101 to 20260103: 2 exposures, 0 detections, 0 quarantined, 0 failed, 0 replaced",
+    ]
+
+
+def test_no_such_folder_is_2(tmp_path):
+    assert run_models(tmp_path / "none").exit_code == 2
+
+
+@pytest.fixture
+def out_report(tmp_path):
+    for night in ("20261103", "20261104"):
+        key = ExposureKey(night=night, visit=1, detector=1)
+        Quarantine(tmp_path).put(BadInput("code", "where", "problem.", "remedy."), f"file:///{night}", key)
+    return tmp_path
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, ["report", *map(str, arguments)])
+
+
+def test_makes_the_page_of_every_night(out_report):
+    result = call(out_report)
+    pages = [out_report / "reports" / night / "index.html" for night in ("20261103", "20261104")]
+    assert result.exit_code == 0
+    assert result.stdout.split() == [str(page) for page in pages]
+    assert all("remedy." in page.read_text() for page in pages)
+
+
+def test_makes_the_page_of_one_night(out_report):
+    assert call(out_report, "--night", "20261104").exit_code == 0
+    assert [path.name for path in (out_report / "reports").iterdir()] == ["20261104"]
+
+
+@pytest.mark.parametrize("arguments", [("--night", "20200101"), ()])
+def test_there_is_no_such_night(tmp_path, out_report, arguments):
+    result = call(out_report if arguments else tmp_path / "none", *arguments)
+    assert result.exit_code == 2
+    assert ("holds no night 20200101" if arguments else "there is no folder of this name") in result.stderr
+
+
+def test_a_truth_that_cannot_be_read(out_report):
+    result = call(out_report, "--truth", out_report / "none.parquet")
+    assert result.exit_code == 2
+    assert "none.parquet" in result.output
+    assert not (out_report / "reports").exists()

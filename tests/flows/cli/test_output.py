@@ -1,0 +1,168 @@
+import json
+
+import pyarrow.parquet as pq
+import pytest
+from astropy.table import Table
+from typer.testing import CliRunner
+
+from flows.cli.app import app
+from flows.storage.lease import lease
+from flows.storage.ledger import Ledger
+from schemas.ledger import ExposureRecord
+from tests.support.export import NIGHTS, publish
+from tests.support.forced import MJD, at_pixel, plain_info, plain_planes, store
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["export", *map(str, arguments)])
+
+
+def test_writes_a_votable_of_all_nights_or_one(tmp_path):
+    publish(tmp_path)
+    result = run(tmp_path, "--to", tmp_path / "o.vot", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout.splitlines()[-1])["rows"] == 60
+    assert len(Table.read(tmp_path / "o.vot")) == 60
+    assert "30 rows of object, 1 files" in run(tmp_path, "--to", tmp_path / "n.vot", "--night", NIGHTS[0]).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--dataset", "nothing"), "'nothing' is no dataset"),
+        (("--dataset", "dia_source"), "holds no catalogue 'dia_source'"),
+        (("--format", "fits"), "votable"),
+    ],
+)
+def test_bad_usage_ends_with_2(tmp_path, arguments, says):
+    publish(tmp_path)
+    result = run(tmp_path, "--to", tmp_path / "x", *arguments)
+    assert result.exit_code == 2
+    assert says in result.stderr
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    publish(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    for form in ("votable", "hats"):
+        result = run(tmp_path, "--to", tmp_path / "file/x", "--format", form)
+        assert result.exit_code == 2
+        assert "file: the folder cannot be made there" in result.stderr
+        assert "choose another --to" in result.stderr
+    folder = run(tmp_path, "--to", tmp_path / "catalogs")
+    assert folder.exit_code == 2
+    assert "catalogs: is a folder; a VOTable is one file. To fix, name a file with --to." in folder.stderr
+
+
+@pytest.fixture
+def out(tmp_path):
+    store(tmp_path / "out", plain_info(), plain_planes((100.0, 60.0, 12.0, 0.0, 6000.0)))
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def listed(tmp_path):
+    def write(*rows):
+        lines = ["name,ra,dec,epoch,rate_ra_cosdec,rate_dec", *(",".join(map(str, row)) for row in rows)]
+        path = tmp_path / "targets.csv"
+        path.write_text("\n".join(lines))
+        return path
+
+    return write
+
+
+MOVES = ("moves", *at_pixel(88, 60), MJD - 1 / 2400, -1200.0, 0.0)  # 12 px west of there 36 s later
+STANDS = ("stands", *at_pixel(200, 200), "", 0, 0)
+
+
+def forced(*words):
+    return CliRunner().invoke(app, ["forced", *map(str, words)])
+
+
+def test_targets_are_measured_published_and_shown(out, listed):
+    result = forced(listed(MOVES, STANDS), "--out", out)
+    assert result.exit_code == 0
+    assert "2 targets, 1 exposures: 1 detections, 1 upper limits" in result.stdout
+    rows = pq.read_table(out / "catalogs/forced_source/night=20260101/7-0.parquet").to_pylist()
+    assert [row["targetName"] for row in rows] == ["moves", "stands"]
+    assert (rows[0]["x"], rows[0]["y"]) == pytest.approx((100, 60), abs=0.01)
+    assert rows[0]["trailFlux"] == pytest.approx(6000 * 10**2.16, abs=4 * rows[0]["trailFluxErr"])
+    assert not (out / "lease.json").exists()
+
+
+def test_json_is_the_last_line_and_all_of_stdout(out, listed):
+    result = forced(listed(MOVES, STANDS, ("wrong", "x", 1, MJD, 1, 1)), "--out", out, "--json", "--sigma", 5)
+    summary = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert (summary["targets"], summary["rows"], summary["detections"], summary["limits"]) == (2, 2, 1, 1)
+    assert summary["left_out"][0]["where"].endswith("targets.csv: row 3, column ra")
+    assert "left out: " in result.stderr
+    assert "is 'x', must be a number from 0 to 360 (deg). To fix, correct it." in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{list}", "--out", "{out}/nowhere"], "has no exposure that was searched"),
+        (["{list}", "--out", "{out}", "--night", "20990101"], "has no exposure that was searched in night 20990101"),
+        (["{out}/absent", "--out", "{out}"], "absent: does not exist"),
+        (["{out}/ledger/20260101/7-0.json", "--out", "{out}"], "cannot be read as Parquet, ECSV or CSV: ',' expected"),
+        (["{list}", "--out", "{out}", "--sigma", "0"], "sigma"),
+    ],
+)
+def test_usage_errors_are_exit_code_2(out, listed, words, message):
+    path = listed(STANDS)
+    result = forced(*(word.format(out=out, list=path) for word in words))
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (out / "nowhere").exists()
+
+
+def test_folder_of_a_run_that_goes_on_is_left_alone(out, listed):
+    with lease(out):
+        result = forced(listed(STANDS), "--out", out)
+    assert result.exit_code == 2
+    assert "another run holds it" in result.stderr
+    assert not (out / "catalogs").exists()
+
+
+@pytest.fixture
+def out_prune(tmp_path):
+    record = ExposureRecord(
+        night="20200101", visit=1, detector=0, source_uri="1.fits", source_sha256="s", digest="d", software="0",
+        finished_at="2020-01-02T03:00:00+00:00",
+    )  # fmt: skip
+    Ledger(tmp_path).put(record)
+    return tmp_path
+
+
+def run_prune(*arguments):
+    return CliRunner().invoke(app, ["prune", *map(str, arguments)])
+
+
+def test_without_a_choice_of_nights_it_is_bad_usage(out_prune):
+    assert run_prune(out_prune).exit_code == 2
+    assert run_prune(out_prune / "none", "--keep", "1").exit_code == 2
+
+
+def test_what_cannot_be_made_again_needs_consent(out_prune):
+    listed = run_prune(out_prune, "--keep", "0", "--irreplaceable", "--json")
+    assert listed.exit_code == 2
+    assert "add --yes-really" in listed.stderr
+    size = Ledger(out_prune).files()[0].stat().st_size
+    assert f"Nothing was removed of 1 item of 1 night: 1 files, {size / 1e6:.1f} MB" in listed.stderr
+    assert json.loads(listed.stdout)["listed"][0]["bytes"] == json.loads(listed.stdout)["bytes"] == size
+    assert "exposure" in listed.stderr
+    assert json.loads(listed.stdout)["removed"] is False
+    assert len(Ledger(out_prune).files()) == 1
+    assert run_prune(out_prune, "--keep", "0").exit_code == 0
+    dry = run_prune(out_prune, "--keep", "0", "--irreplaceable", "--dry-run")
+    assert dry.exit_code == 0
+    assert "Dry run: nothing was removed. Without --dry-run it would remove 1 item of 1 night: 1 files" in dry.stderr
+    assert len(Ledger(out_prune).files()) == 1
+    done = run_prune(out_prune, "--keep", "0", "--irreplaceable", "--yes-really", "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["removed"] is True
+    assert Ledger(out_prune).files() == []
+    assert "Removed 1 item of 1 night: 1 files" in done.stderr
+    assert "Removed 0 items of 0 nights: 0 files, 0.0 MB." in run_prune(out_prune, "--keep", "0").stderr

@@ -1,0 +1,53 @@
+from typer.testing import CliRunner
+
+from flows.cli.app import app
+
+
+def test_help_names_the_options():
+    result = CliRunner().invoke(app, ["train", "detect", "--help"], env={"COLUMNS": "160"})
+    assert result.exit_code == 0
+    assert all(option in result.stdout for option in ("--out", "--work", "--seed", "--quick", "--json"))
+
+
+def test_unknown_stage_is_bad_usage():
+    assert CliRunner().invoke(app, ["train", "nonsense"]).exit_code == 2
+
+
+def test_training_and_calibrating_exclude_each_other():
+    result = CliRunner().invoke(app, ["train", "detect", "--verdict-only", "--calibrate"], env={"COLUMNS": "160"})
+    assert result.exit_code == 2
+    assert "exclude each other" in result.stderr
+
+
+def test_help_of_the_screen_names_the_options():
+    result = CliRunner().invoke(app, ["train", "screen", "--help"], env={"COLUMNS": "160"})
+    assert result.exit_code == 0
+    assert all(option in result.stdout for option in ("--model", "--out", "--work", "--seed", "--json"))
+
+
+def test_screen_of_an_unknown_network_is_bad_configuration(tmp_path):
+    result = CliRunner().invoke(app, ["train", "screen", "--model", "no_such", "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "there is no model 'no_such'" in result.stderr
+
+
+def test_help_of_the_classes_names_the_options():
+    result = CliRunner().invoke(app, ["train", "spectral-class", "--help"], env={"COLUMNS": "160"})
+    assert result.exit_code == 0
+    assert all(option in result.stdout for option in ("--task", "--features", "--rebalance", "--least-class", "--name"))
+
+
+def test_a_table_that_cannot_be_used_is_said_in_one_line(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("u,g,r\n18,17,16\n")
+    result = CliRunner().invoke(app, ["train", "spectral-class", str(table), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert "columns ['i', 'z', 'redshift', 'class']" in result.stderr
+    wrong = CliRunner().invoke(app, ["train", "spectral-class", str(table), "--rebalance", "adasyn"])
+    assert wrong.exit_code == 2
+
+
+def test_help_of_stars_and_galaxies_names_the_options():
+    result = CliRunner().invoke(app, ["train", "star-galaxy", "--help"], env={"COLUMNS": "160"})
+    assert result.exit_code == 0
+    assert all(option in result.stdout for option in ("--out", "--work", "--real", "--seed", "--quick", "--json"))

@@ -1,0 +1,132 @@
+import gzip
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flows.inputs.archive_table import read_archive
+from schemas.archive_columns import BANDS
+from schemas.errors import BadInput, Misconfigured
+
+WANTED = (*BANDS, "class")
+HEADER = "objid,u,g,r,i,z,class,redshift"
+ROWS = [
+    "1237648720693755918,19.1,17.9,17.3,17.0,16.8,GALAXY,0.08",
+    "1237648720693755919,18.9,17.6,17.1,16.9,16.8,STAR,0.0001",
+    "1237648720693755920,18.5,18.4,18.3,18.2,18.1,QSO,1.4",
+]
+
+
+def write(tmp_path, *lines, name="table.csv"):
+    path = tmp_path / name
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_csv_as_skyserver_gives_it(tmp_path):
+    table = read_archive(write(tmp_path, "#Table1", HEADER, *ROWS), WANTED, ("redshift", "objid"))
+    assert table.rows == 3
+    np.testing.assert_allclose(table.numbers["u"], [19.1, 18.9, 18.5], rtol=1e-6)
+    assert table.numbers["u"].dtype == np.float32
+    assert table.words["class"].to_pylist() == ["GALAXY", "STAR", "QSO"]
+    assert set(table.cleaned.values()) == {0}
+
+
+def test_csv_that_is_compressed(tmp_path):
+    path = tmp_path / "table.csv.gz"
+    path.write_bytes(gzip.compress("\n".join([HEADER, *ROWS]).encode()))
+    assert read_archive(path, WANTED).rows == 3
+
+
+def test_fits_as_casjobs_gives_it(tmp_path):
+    rows = [row.split(",") for row in ROWS]
+    columns = {f"psfMag_{band}": np.array([row[n + 1] for row in rows], ">f4") for n, band in enumerate(BANDS)}
+    columns |= {"z": np.array([row[7] for row in rows], ">f4"), "class": [row[6].ljust(8) for row in rows]}
+    columns["psfMag_u"][1] = -9999
+    Table(columns).write(tmp_path / "table.fits")
+    table = read_archive(tmp_path / "table.fits", WANTED, ("redshift",))
+    assert table.columns["redshift"] == "z"
+    np.testing.assert_allclose(table.numbers["u"], [19.1, np.nan, 18.5], rtol=1e-6)
+    assert table.words["class"].to_pylist() == ["GALAXY", "STAR", "QSO"]
+    assert table.cleaned["u"] == 1
+
+
+@pytest.mark.parametrize(
+    "sentinel", ["-9999", "-9999.0", "-99", "99", "99.0", "99.99", "999", "NaN", "nan", "", "null", "inf"]
+)
+def test_sentinels_are_no_values(tmp_path, sentinel):
+    table = read_archive(write(tmp_path, HEADER, *ROWS, f"5,{sentinel},17,17,17,17,STAR,0"), WANTED, ("redshift",))
+    assert np.isnan(table.numbers["u"]).tolist() == [False, False, False, True]
+    assert table.cleaned["u"] == 1
+    assert table.cleaned["g"] == 0
+
+
+def test_rows_with_one_id_count_once(tmp_path):
+    table = read_archive(write(tmp_path, HEADER, ROWS[1], *ROWS, ROWS[0]), WANTED, ("objid",))
+    assert table.duplicates == 2
+    assert table.words["class"].to_pylist() == ["STAR", "GALAXY", "QSO"]
+    np.testing.assert_allclose(table.numbers["r"], [17.1, 17.3, 18.3], rtol=1e-6)
+
+
+def test_ids_may_be_words_and_may_be_missing(tmp_path):
+    rows = [row.replace("1237648720693755", "id") for row in ROWS]
+    lines = [*rows, rows[0], f",{ROWS[0].split(',', 1)[1]}", f",{ROWS[0].split(',', 1)[1]}"]
+    assert read_archive(write(tmp_path, HEADER, *lines), WANTED, ("objid",)).duplicates == 1
+
+
+def test_ids_that_a_spreadsheet_has_rounded_are_of_no_use(tmp_path):
+    rows = ["1.23765E+18," + row.split(",", 1)[1] for row in ROWS]
+    table = read_archive(write(tmp_path, HEADER, *rows), WANTED, ("objid",))
+    assert table.ids_rounded
+    assert table.rows == 3
+
+
+@pytest.mark.parametrize(("scale", "unit"), [(3631, "Jy"), (3.631e12, "nJy"), (1, "maggies"), (1e9, "nanomaggies")])
+def test_fluxes_are_no_magnitudes(tmp_path, scale, unit):
+    rng = np.random.default_rng(1)
+    flux = scale * 10 ** (-0.4 * rng.uniform(15, 20, (50, 5)))
+    path = write(tmp_path, "u,g,r,i,z,class", *(",".join([*map(repr, map(float, row)), "STAR"]) for row in flux))
+    with pytest.raises(BadInput, match=r"must hold AB magnitudes.*To fix, convert them") as error:
+        read_archive(path, WANTED)
+    assert error.value.code == "wrong_units", unit
+
+
+def test_units_of_a_fits_column_are_believed(tmp_path):
+    table = Table({band: np.full(3, 18.0) for band in BANDS} | {"class": ["STAR"] * 3})
+    table["g"].unit = "Jy"
+    table.write(tmp_path / "table.fits")
+    with pytest.raises(BadInput, match=r"column .g. .* got \w+ with a median of 18"):
+        read_archive(tmp_path / "table.fits", WANTED)
+
+
+def test_names_every_missing_column(tmp_path):
+    with pytest.raises(BadInput, match=r"columns \['i', 'z', 'class'\]"):
+        read_archive(write(tmp_path, "u,g,r", "1,2,3"), WANTED)
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ([HEADER], "has no rows"),
+        ([HEADER, ROWS[0].replace("17.9", "faint")], "is no number"),
+        ([HEADER, ROWS[0] + ",1,2"], "Expected 8 columns, got 10"),
+    ],
+)
+def test_says_what_is_wrong_with_the_file(tmp_path, lines, problem):
+    with pytest.raises(BadInput, match=problem):
+        read_archive(write(tmp_path, *lines), WANTED)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(Misconfigured, match=r"none\.csv: does not exist"):
+        read_archive(tmp_path / "none.csv", WANTED)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(6, 29, width=32), min_size=5, max_size=5))
+def test_values_come_back_as_float32(tmp_path_factory, magnitudes):
+    line = ",".join([*map(repr, magnitudes), "STAR"])
+    table = read_archive(write(tmp_path_factory.mktemp("t"), "u,g,r,i,z,class", line), WANTED)
+    assert [table.numbers[band][0] for band in BANDS] == [np.float32(one) for one in magnitudes]

@@ -1,0 +1,65 @@
+import errno
+
+import aiohttp
+import fsspec
+import pytest
+
+from flows.inputs.files import LARGEST, open_part, read_bytes, read_failures, require_allowed
+from schemas.errors import BadInput, Retryable
+
+
+@pytest.fixture
+def both(tmp_path):
+    """The same bytes under a path and a URL."""
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"0123456789" * 1000)
+    with fsspec.open("memory://files/file.bin", "wb") as file:
+        file.write(path.read_bytes())
+    return [str(path), path.as_uri(), "memory://files/file.bin"]
+
+
+def test_whole_and_in_part(both):
+    for uri in both:
+        assert read_bytes(uri) == b"0123456789" * 1000
+        with open_part(uri) as file:
+            file.seek(5004)
+            assert file.read(3) == b"456"
+
+
+@pytest.mark.parametrize("uri", ["/nowhere/file.fits", "memory://nowhere/file.fits"])
+def test_a_missing_file_is_bad_input(uri):
+    with pytest.raises(BadInput, match="cannot be read") as caught:
+        read_bytes(uri)
+    assert caught.value.where == uri
+    with pytest.raises(BadInput), open_part(uri):
+        pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TimeoutError("timed out"),
+        ConnectionResetError("reset by peer"),
+        OSError(errno.EIO, "Input/output error"),
+        aiohttp.ClientPayloadError("payload is not completed"),
+    ],
+)
+def test_what_may_pass_is_retryable(error):
+    with pytest.raises(Retryable, match="try again"), read_failures("s3://bucket/x.fits"):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError(errno.EACCES, "denied"), OSError(errno.ELOOP, "loop"), IsADirectoryError(errno.EISDIR, "dir")],
+)
+def test_what_will_not_pass_is_bad_input(error):
+    with pytest.raises(BadInput), read_failures("x.fits"):
+        raise error
+
+
+def test_the_limit_itself_is_allowed_and_a_byte_more_is_not():
+    require_allowed(LARGEST, "x.fits", "HDU 1")
+    with pytest.raises(BadInput, match=r"x\.fits: HDU 1 unpacks to 4\.0 GiB or more, the limit is 4 GiB") as caught:
+        require_allowed(LARGEST + 1, "x.fits", "HDU 1")
+    assert caught.value.code == "too_large"

@@ -1,0 +1,157 @@
+import inspect
+import os
+
+import pytest
+
+from flows.inputs.folder_arrivals import Arrivals, FolderArrivals
+from flows.inputs.kafka_arrivals import KafkaArrivals
+from schemas.errors import Misconfigured, Retryable
+
+
+@pytest.mark.parametrize("kind", [FolderArrivals, KafkaArrivals])
+def test_every_place_offers_what_a_stream_asks_for(kind):
+    for name, wanted in vars(Arrivals).items():
+        if not name.startswith("_") and inspect.isfunction(wanted):
+            assert (
+                inspect.signature(getattr(kind, name)).parameters.keys() == inspect.signature(wanted).parameters.keys()
+            )
+    assert isinstance(inspect.getattr_static(kind, "waiting"), property)
+
+
+STEM = "ztf_20190922290868_000397_zi_c15_o_q4"
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def arrivals(tmp_path, clock):
+    return FolderArrivals(str(tmp_path), 2.0, clock=clock)
+
+
+def write(folder, name, text="x"):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_file_is_given_once_when_it_has_been_still(tmp_path, arrivals, clock):
+    path = write(tmp_path, "night/a.fits")
+    assert arrivals.poll(9) == []
+    assert arrivals.waiting == 1
+    clock.now = 1.9
+    assert arrivals.poll(9) == []
+    clock.now = 2.0
+    assert arrivals.poll(9) == [path]
+    assert arrivals.waiting == 0
+    clock.now = 99.0
+    assert arrivals.poll(9) == []
+
+
+def test_one_that_grows_is_waited_for(tmp_path, arrivals, clock):
+    for second in range(5):
+        path = write(tmp_path, "a.fits", "x" * (1 + second))
+        clock.now = float(second)
+        assert arrivals.poll(9) == []
+    clock.now = 6.0
+    assert arrivals.poll(9) == [path]
+
+
+def test_one_that_changes_afterwards_is_given_again(tmp_path, arrivals, clock):
+    path = write(tmp_path, "a.fits")
+    arrivals.poll(9)
+    clock.now = 2.0
+    assert arrivals.poll(9) == [path]
+    write(tmp_path, "a.fits", "longer")
+    clock.now = 3.0
+    assert arrivals.poll(9) == []
+    clock.now = 5.0
+    assert arrivals.poll(9) == [path]
+
+
+def test_a_changed_time_alone_counts_as_change(tmp_path, arrivals, clock):
+    path = write(tmp_path, "a.fits")
+    arrivals.poll(9)
+    os.utime(path, (1, 1))
+    clock.now = 2.0
+    assert arrivals.poll(9) == []
+
+
+def test_no_more_than_there_is_room_for_is_taken(tmp_path, arrivals, clock):
+    paths = [write(tmp_path, f"{name}.fits") for name in "cab"]
+    arrivals.poll(9)
+    clock.now = 2.0
+    assert arrivals.poll(2) == sorted(paths)[:2]
+    assert arrivals.waiting == 1
+    assert arrivals.poll(2) == sorted(paths)[2:]
+
+
+def test_an_image_waits_for_what_goes_with_it(tmp_path, arrivals, clock):
+    image = write(tmp_path, f"{STEM}_scimrefdiffimg.fits.fz")
+    other = write(tmp_path, "other.fits")
+    arrivals.poll(9)
+    clock.now = 2.0
+    write(tmp_path, f"{STEM}_mskimg.fits")
+    assert arrivals.poll(9) == [other]
+    clock.now = 4.0
+    assert arrivals.poll(9) == [image]  # and the mask is no exposure of its own
+
+
+def test_what_is_hidden_temporary_or_no_image_is_left_alone(tmp_path, arrivals, clock):
+    for name in (".a.fits", "a.fits.part", "a.fits.tmp", "notes.txt", "exposures.csv"):
+        write(tmp_path, name)
+    arrivals.poll(9)
+    clock.now = 9.0
+    assert arrivals.poll(9) == []
+    (tmp_path / "a.fits.part").rename(tmp_path / "a.fits")
+    arrivals.poll(9)
+    clock.now = 11.0
+    assert arrivals.poll(9) == [str(tmp_path / "a.fits")]
+
+
+def test_with_a_suffix_the_writer_decides(tmp_path, clock):
+    arrivals = FolderArrivals(str(tmp_path), 2.0, ".done", clock)
+    path = write(tmp_path, "a.fits")
+    arrivals.poll(9)
+    clock.now = 99.0
+    assert arrivals.poll(9) == []
+    assert arrivals.waiting == 0
+    write(tmp_path, "a.fits.done")
+    assert arrivals.poll(9) == [path]
+    assert arrivals.poll(9) == []
+
+
+def test_a_folder_that_is_not_there_is_refused_and_one_that_goes_is_waited_for(tmp_path, monkeypatch, arrivals):
+    with pytest.raises(Misconfigured, match="no such folder"):
+        FolderArrivals(str(tmp_path / "none"), 2.0)
+
+    def broken(*_, **__):
+        raise ConnectionError("cut")
+
+    monkeypatch.setattr(arrivals._fs, "find", broken)
+    with pytest.raises(Retryable, match="cut"):
+        arrivals.poll(9)
+
+
+def test_a_prefix_of_another_store_is_watched_alike(clock):
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    store.pipe("/arriving/2025/a.fits", b"x")
+    arrivals = FolderArrivals("memory://arriving", 2.0, clock=clock)
+    arrivals.poll(9)
+    clock.now = 2.0
+    assert arrivals.poll(9) == ["memory://arriving/2025/a.fits"]
+    arrivals.finished("memory://arriving/2025/a.fits")
+    arrivals.close()
+    assert store.exists("/arriving/2025/a.fits")

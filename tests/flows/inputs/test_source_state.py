@@ -1,0 +1,106 @@
+import os
+from hashlib import sha256
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from flows.inputs.probe import read
+from flows.inputs.source import Source
+from flows.inputs.source_state import sha256_of, source_state, stat_of
+from schemas.settings import Settings
+
+
+def test_sums_sizes_and_takes_the_last_change(tmp_path):
+    for name, size, when in [("a", 10, 5), ("b", 7, 9)]:
+        (tmp_path / name).write_bytes(bytes(size))
+        os.utime(tmp_path / name, ns=(when, when))
+    source = Source(str(tmp_path / "a"), siblings=(("mask", str(tmp_path / "b")),))
+    assert stat_of(source).model_dump(exclude={"each"}) == {"size": 17, "mtime_ns": 9}
+    assert stat_of(Source(str(tmp_path / "a"))).model_dump(exclude={"each"}) == {"size": 10, "mtime_ns": 5}
+
+
+@pytest.mark.parametrize("change", [{"a": (7, 5), "b": (10, 9)}, {"a": (10, 3), "b": (7, 9)}])
+def test_a_change_of_any_file_shows(tmp_path, change):
+    source = Source(str(tmp_path / "a"), siblings=(("mask", str(tmp_path / "b")),))
+    found = []
+    for state in ({"a": (10, 5), "b": (7, 9)}, change, {"a": (10, 5), "b": (7, 9)}):
+        for name, (size, when) in state.items():
+            (tmp_path / name).write_bytes(bytes(size))
+            os.utime(tmp_path / name, ns=(when, when))
+        found.append(stat_of(source))
+    before, changed, after = found
+    assert (before.size, before.mtime_ns) == (changed.size, changed.mtime_ns)
+    assert changed != before == after
+
+
+def test_of_what_is_not_there_or_does_not_tell_nothing_is_known(tmp_path):
+    assert stat_of(Source(str(tmp_path / "none"))) is None
+    assert stat_of(Source("memory://night/none.fits")) is None
+
+
+def test_of_a_url(tmp_path):
+    (tmp_path / "a").write_bytes(b"four")
+    found = stat_of(Source((tmp_path / "a").as_uri()))
+    assert found.size == 4
+    assert abs(found.mtime_ns - (tmp_path / "a").stat().st_mtime_ns) < 10**6
+    with fsspec.open("memory://night/a.fits", "wb") as file:
+        file.write(b"12345")
+    unsure = stat_of(Source("memory://night/a.fits"))
+    assert unsure is None or unsure.size == 5
+
+
+SETTINGS = Settings()
+
+
+@pytest.fixture
+def image(write_ztf):
+    return write_ztf()
+
+
+def digest(*paths):
+    total = sha256()
+    for path in paths:
+        total.update(Path(path).read_bytes())
+    return total.hexdigest()
+
+
+def test_the_same_bytes_are_unchanged(image):
+    assert source_state(image, digest(image), SETTINGS) == "unchanged"
+    assert source_state(image, "other", SETTINGS) == "changed"
+
+
+def test_what_was_searched_alone_may_have_company_now(image):
+    alone = digest(image)
+    mask = image.replace("scimrefdiffimg.fits.fz", "mskimg.fits")
+    Path(mask).write_bytes(b"x")
+    assert source_state(image, alone, SETTINGS) == "unchanged"
+    assert source_state(image, digest(image, mask), SETTINGS) == "unchanged"
+
+
+def test_an_unchanged_stat_is_believed_and_another_looked_into(image):
+    stat = stat_of(Source(image))
+    assert source_state(image, "other", SETTINGS, stat) == "unchanged"
+    os.utime(image, (1, 1))
+    assert source_state(image, "other", SETTINGS, stat) == "changed"
+    assert source_state(image, digest(image), SETTINGS, stat) == "unchanged"
+
+
+def test_what_is_gone_is_unreachable(tmp_path):
+    assert source_state(str(tmp_path / "gone.fits"), "s", SETTINGS) == "unreachable"
+
+
+def test_equals_what_the_reader_records(write_ztf, sky, tmp_path):
+    uri = write_ztf()
+    science = write_ztf(product="sciimg", compressed=False)
+    for source in (Source(uri), Source(uri, siblings=(("science", science),))):
+        assert sha256_of(source, Settings()) == read(source, Settings()).source_sha256
+
+
+def test_order_of_siblings_does_not_matter(tmp_path):
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    a, b, c = (str(tmp_path / name) for name in "abc")
+    one = sha256_of(Source(a, siblings=(("science", b), ("mask", c))), Settings())
+    assert one == sha256_of(Source(a, siblings=(("mask", c), ("science", b))), Settings())
+    assert one != sha256_of(Source(a, siblings=(("science", c), ("mask", b))), Settings())

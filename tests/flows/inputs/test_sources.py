@@ -1,0 +1,248 @@
+import gzip
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from flows.inputs.source import Source
+from flows.inputs.sources import is_sibling, list_sources, siblings
+from schemas.errors import Misconfigured
+from schemas.settings import Settings
+
+SETTINGS = Settings()
+FITS = b"SIMPLE  =                    T" + b" " * 2850
+
+
+def names(*inputs):
+    return [Path(source.uri).name for source in list_sources([str(one) for one in inputs], SETTINGS)]
+
+
+def place(folder, *files):
+    for name in files:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(FITS)
+    return folder
+
+
+def refused(code, *inputs):
+    with pytest.raises(Misconfigured) as caught:
+        list_sources([str(one) for one in inputs], SETTINGS)
+    assert caught.value.code == code
+    return str(caught.value)
+
+
+def test_a_folder_is_searched_to_its_depth_in_order(tmp_path):
+    place(tmp_path, "b/2.fits", "b/deep/1.fits.fz", "a/3.fit", "a/.hidden.fits")
+    (tmp_path / "a" / "notes.txt").write_text("clouds at midnight")
+    (tmp_path / "a" / "truth.parquet").write_bytes(b"PAR1")
+    assert names(tmp_path) == ["3.fit", "2.fits", "1.fits.fz"]
+
+
+def test_content_counts_where_the_name_says_nothing(tmp_path):
+    place(tmp_path, "exposure-17")
+    assert names(tmp_path) == ["exposure-17"]
+
+
+def test_a_stack_goes_by_its_content(tmp_path):
+    np.savez(tmp_path / "made.npz", data=np.zeros((2, 30, 30), np.float32))
+    stack = (tmp_path / "made.npz").rename(tmp_path / "stack.dat")
+    for given in (stack, tmp_path):
+        assert list_sources([str(given)], SETTINGS) == [Source(str(stack), index=index) for index in (0, 1)]
+
+
+def test_gzip_and_zip_files_count_if_they_hold_images(tmp_path):
+    (tmp_path / "exposure").write_bytes(gzip.compress(FITS))
+    (tmp_path / "table").write_bytes(gzip.compress(b"kind,visit"))
+    (tmp_path / "cut").write_bytes(gzip.compress(FITS)[:8])
+    (tmp_path / "no-gzip").write_bytes(b"\x1f\x8b and nothing more")
+    (tmp_path / "no-zip").write_bytes(b"PK\x03\x04 and nothing more")
+    for name, arrays in {
+        "other": {"weights": np.zeros((2, 30, 30))},
+        "information": {"data": np.array([None, []], object)},
+        "flat": {"data": np.zeros((30, 30))},
+    }.items():
+        np.savez(tmp_path / "made.npz", **arrays)
+        (tmp_path / "made.npz").rename(tmp_path / name)
+    assert names(tmp_path) == ["exposure"]
+
+
+def test_files_globs_and_repetitions(tmp_path):
+    place(tmp_path, "x1.fits", "x2.fits", "y.fits")
+    assert names(tmp_path / "y.fits", tmp_path / "x*.fits", tmp_path) == ["y.fits", "x1.fits", "x2.fits"]
+
+
+def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path):
+    place(tmp_path, "night[1].fits", "night1.fits")
+    assert names(tmp_path / "night[1].fits") == ["night[1].fits"]
+
+
+def test_siblings_go_with_their_difference_image(tmp_path):
+    stem = "ztf_20190922290868_000397_zi_c15_o_q4"
+    products = ("scimrefdiffimg.fits.fz", "sciimg.fits", "mskimg.fits", "diffimgpsf.fits")
+    place(tmp_path, *(f"{stem}_{product}" for product in products), "ztf_000397_zi_c15_q4_refimg.fits")
+    place(tmp_path, "ztf_20190922290868_000397_zi_c15_o_q3_sciimg.fits")
+    expected = {
+        "mask": f"{stem}_mskimg.fits",
+        "psf": f"{stem}_diffimgpsf.fits",
+        "science": f"{stem}_sciimg.fits",
+        "template": "ztf_000397_zi_c15_q4_refimg.fits",
+    }
+    for given in (tmp_path, tmp_path / f"{stem}_scimrefdiffimg.fits.fz", tmp_path / "*.fits*"):
+        (source,) = list_sources([str(given)], SETTINGS)
+        assert {plane: Path(uri).name for plane, uri in source.siblings} == expected
+        assert all(Path(uri).is_file() for _, uri in source.siblings)
+
+
+def test_stacks_give_one_source_an_image(tmp_path):
+    np.savez(tmp_path / "asteroid_difference_images_2.npz", data=np.zeros((3, 30, 30), np.float32))
+    np.savez(tmp_path / "asteroid_injected_information_2.npz", data=np.array([None, []], object))
+    found = list_sources([str(tmp_path)], SETTINGS)
+    assert [source.index for source in found] == [0, 1, 2]
+
+
+def test_a_broken_stack_is_listed_so_that_it_is_quarantined(tmp_path):
+    (tmp_path / "asteroid_difference_images_3.npz").write_bytes(b"PK\x03\x04 and nothing more")
+    assert list_sources([str(tmp_path)], SETTINGS) == [Source(str(tmp_path / "asteroid_difference_images_3.npz"))]
+
+
+def test_urls_stay_urls(tmp_path):
+    for name in ("n1/a.fits", "n1/b/c.fits"):
+        with fsspec.open(f"memory://listing/{name}", "wb") as file:
+            file.write(FITS)
+    found = [source.uri for source in list_sources(["memory://listing"], SETTINGS)]
+    assert found == ["memory://listing/n1/a.fits", "memory://listing/n1/b/c.fits"]
+    assert [source.uri for source in list_sources(["memory://listing/n1/*.fits"], SETTINGS)] == found[:1]
+    for uri in found:
+        with fsspec.open(uri, "rb") as file:
+            assert file.read() == FITS
+
+
+def test_a_manifest_in_a_folder_speaks_for_it(tmp_path):
+    place(tmp_path, "diff.fits", "sci.fits", "other.fits")
+    (tmp_path / "exposures.csv").write_text("difference,science,band\ndiff.fits,sci.fits,g\n")
+    for given in (tmp_path, tmp_path / "exposures.csv"):
+        (source,) = list_sources([str(given)], SETTINGS)
+        assert source == Source(
+            str(tmp_path / "diff.fits"), (("science", str(tmp_path / "sci.fits")),), None, (("band", "g"),)
+        )
+
+
+def test_what_does_not_exist(tmp_path):
+    assert "gone" in refused("no_such_input", tmp_path / "gone")
+    refused("no_such_input", tmp_path / "*.fits")
+    refused("no_such_input", "nonsense://bucket/x")
+
+
+def test_nothing_to_do(tmp_path):
+    (tmp_path / "notes.txt").write_text("clouded out")
+    refused("no_exposures", tmp_path)
+    refused("no_exposures")
+
+
+LIST = """
+import os, sys
+from flows.adapters.probe import probe
+from flows.adapters.sources import list_sources
+from schemas.errors import BadInput
+from schemas.settings import Settings
+os.seteuid(65534)
+for source in list_sources(sys.argv[1:], Settings()):
+    try:
+        print(source.uri)
+        source.is_folder and probe(source, Settings())
+    except BadInput as error:
+        print(error.code, error)
+"""
+
+
+def listed_by_another(root, locked, *inputs):
+    """Lines of what someone sees who may not list ``locked``."""
+    locked.chmod(0o311)
+    script = LIST if os.geteuid() == 0 else LIST.replace("os.seteuid(65534)", "")
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, inputs)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[3],
+        check=False,
+    )
+    locked.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.replace(str(root), "R").splitlines()
+
+
+@pytest.fixture
+def night():
+    # Not tmp_path: pytest keeps what is above it to itself, and root has to become someone else here.
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield place(Path(made), "a.fits", "deep/b.fits", "z/c.fits")
+
+
+def test_a_folder_that_may_not_be_read_is_a_source_that_is_refused(night):
+    """To lack its exposures silently would be worse, and so would be to lack the rest of the night."""
+    first, folder, reason, last = listed_by_another(night, night / "deep", night)
+    assert (first, folder, last) == ("R/a.fits", "R/deep/", "R/z/c.fits")
+    assert reason.startswith("unreadable_folder R/deep/: the folder cannot be listed")
+    assert "Permission denied" in reason
+    assert "chmod" in reason
+    folder, reason = listed_by_another(night, night, night)
+    assert (folder, reason.split(": ")[0]) == ("R/", "unreadable_folder R/")
+
+
+def test_a_named_file_needs_no_list_of_its_folder(night):
+    assert listed_by_another(night, night / "deep", night / "deep" / "b.fits") == ["R/deep/b.fits"]
+
+
+STEM = "ztf_20190922290868_000397_zi_c15_o_q4"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (f"{STEM}_scimrefdiffimg.fits.fz", False),
+        (f"/data/{STEM}_sciimg.fits", True),
+        (f"s3://bucket/{STEM}_mskimg.fits", True),
+        (f"{STEM}_diffimgpsf.fits", True),
+        (f"{STEM}_psfcat.fits", True),
+        ("ztf_000397_zi_c15_q4_refimg.fits", True),
+        ("differenceExp_LSSTCam_g_2019122600000_000.fits", False),
+        ("scienceExp_LSSTCam_g_2019122600000_000.fits", True),
+        ("templateExp_LSSTCam_g_2019122600000_000.fits", True),
+        ("FinalDifference.fits", False),
+        ("my_sciimg.fits", False),
+    ],
+)
+def test_tells_exposures_from_what_goes_with_them(name, expected):
+    assert is_sibling(name) is expected
+
+
+def test_only_the_same_exposure_counts():
+    beside = [
+        f"{STEM}_sciimg.fits",
+        f"{STEM[:-1]}3_sciimg.fits",
+        "ztf_000397_zi_c15_q3_refimg.fits",
+        "ztf_000397_zr_c15_q4_refimg.fits",
+        f"{STEM}_psfcat.fits",
+    ]
+    assert siblings(f"{STEM}_scimrefdiffimg.fits.fz", beside) == (("science", f"{STEM}_sciimg.fits"),)
+
+
+def test_rubin_planes_share_the_rest_of_the_name():
+    tail = "LSSTCam_g_2019122600000_000.fits"
+    beside = [f"scienceExp_{tail}", f"templateExp_{tail}", "scienceExp_LSSTCam_g_2019122600000_001.fits"]
+    assert siblings(f"differenceExp_{tail}", beside) == (
+        ("science", f"scienceExp_{tail}"),
+        ("template", f"templateExp_{tail}"),
+    )
+
+
+def test_other_names_have_none():
+    assert siblings("FinalDifference.fits", [f"{STEM}_sciimg.fits"]) == ()
+    assert siblings(f"{STEM}_sciimg.fits", [f"{STEM}_mskimg.fits"]) == ()

@@ -1,0 +1,135 @@
+import os
+import pickle
+
+import galsim
+import numpy as np
+import pandas as pd
+import pytest
+
+from flows.inputs.npz_llnl import stack_key
+from flows.inputs.truth_llnl import load_restricted, read_llnl_truth
+from schemas.errors import BadInput
+from schemas.truth import TRUTH
+
+ROWS = [(16.5, 2.0, 200.0, galsim.BoundsI(11, 36, 101, 126)), (18.0, 1.0, 30.0, galsim.BoundsI(1, 26, 1, 26))]
+NAMES = ("magnitude", "length", "angle", "box")
+
+
+def columns(rows):
+    return {name: [row[i] for row in rows] for i, name in enumerate(NAMES)}
+
+
+def write(tmp_path, tables):
+    entries = np.empty(2 * len(tables), dtype=object)
+    for index, table in enumerate(tables):
+        entries[2 * index], entries[2 * index + 1] = np.zeros((2, 2)), table
+    path = tmp_path / "asteroid_injected_information_4.npz"
+    np.savez(path, data=entries)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [pd.DataFrame, dict, lambda given: [list(row) for row in zip(*given.values(), strict=True)]],
+    ids=["pandas", "columns", "rows"],
+)
+def test_every_form_of_table_gives_the_same_truth(tmp_path, form):
+    table = read_llnl_truth(write(tmp_path, [form(columns(ROWS)), form(columns(ROWS[:1]))]))
+    assert table.schema.equals(TRUTH.schema)
+    TRUTH.check(table)
+    assert table["visit"].to_pylist() == [4000, 4000, 4001]
+    assert table["visit"][2].as_py() == stack_key("/x/asteroid_difference_images_4.npz", 1).visit
+    first = table.to_pylist()[0]
+    # GalSim's bounds count from 1: 11..36 are our 10..35.
+    assert (first["x"], first["y"]) == (22.5, 112.5)
+    assert (first["box_xmin"], first["box_xmax"], first["box_ymin"], first["box_ymax"]) == (10, 35, 100, 125)
+    assert (first["magnitude"], first["length_px"], first["angle_deg"], first["kind"]) == (16.5, 2, 20, "streak")
+
+
+def test_no_asteroid_no_row(tmp_path):
+    assert read_llnl_truth(write(tmp_path, [[], []])).num_rows == 0
+
+
+@pytest.mark.parametrize(
+    "table", [pd.DataFrame({"mag": [1.0]}), [(1.0, 2.0)], 5, [(1.0, 2.0, 3.0, None)], [("x", 2.0, 3.0, ROWS[0][3])]]
+)
+def test_other_tables_are_refused(tmp_path, table):
+    with pytest.raises(BadInput, match="asteroid_injected") as caught:
+        read_llnl_truth(write(tmp_path, [table]))
+    assert caught.value.code == "bad_truth"
+
+
+def test_images_are_no_truth(tmp_path):
+    path = tmp_path / "asteroid_injected_information_1.npz"
+    np.savez(path, data=np.zeros((2, 3, 3)))
+    with pytest.raises(BadInput, match="holds numbers"):
+        read_llnl_truth(str(path))
+
+
+class Evil:
+    def __reduce__(self):
+        return eval, ("1 + 1",)
+
+
+def test_malice_is_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"eval, which is not allowed"):
+        read_llnl_truth(write(tmp_path, [Evil()]))
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_tables_come_back(protocol):
+    box = galsim.BoundsI(3, 40, 5, 60)
+    frame = pd.DataFrame({"magnitude": [16.5, 17.25], "length": [1, 2], "box": [box, box]})
+    array = np.array([np.arange(3.0), frame, [box, (1, 2.5, "x")], np.float64(2.5)], dtype=object)
+    numbers, table, rows, scalar = load_restricted(pickle.dumps(array, protocol), "x")
+    np.testing.assert_array_equal(numbers, [0, 1, 2])
+    assert table["magnitude"].tolist() == [16.5, 17.25]
+    assert table["box"][1] == box
+    assert rows[0].xmax == 40
+    assert scalar == 2.5
+
+
+class Evil2:
+    def __init__(self, call, *arguments):
+        self.reduced = call, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        Evil2(os.system, "touch {}"),
+        Evil2(eval, "__import__('pathlib').Path({!r}).touch()"),
+        Evil2(exec, "open({!r}, 'w')"),
+        Evil2(getattr, os, "system"),
+        Evil2(pd.read_pickle, "{}"),
+        Evil2(np.load, "{}"),
+    ],
+    ids=lambda evil: evil.reduced[0].__name__,
+)
+def test_nothing_is_run(tmp_path, evil):
+    target = tmp_path / "owned"
+    arguments = tuple(one.format(str(target)) if isinstance(one, str) else one for one in evil.reduced[1])
+    try:
+        data = pickle.dumps(np.array([1, Evil2(evil.reduced[0], *arguments)], object))
+    except TypeError:  # modules cannot be pickled by value: the same attack by name
+        data = b"cbuiltins\ngetattr\n(cos\nsystem\nS'x'\ntR."
+    with pytest.raises(BadInput) as caught:
+        load_restricted(data, "x.npz")
+    assert caught.value.code == "unsafe_pickle"
+    assert not target.exists()
+
+
+def test_names_with_dots_do_not_reach_through():
+    """Protocol 4 resolves dotted names: numpy.dtype.x.y must not lead anywhere."""
+    data = b"\x80\x04\x8c\x05numpy\x8c\x0ecore.os.system\x93."
+    with pytest.raises(BadInput, match="not allowed"):
+        load_restricted(data, "x.npz")
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", pickle.dumps(np.arange(5))[:-4]])
+def test_damaged_pickles(data):
+    with pytest.raises(BadInput):
+        load_restricted(data, "x.npz")

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.inputs.wcs_cards import pixel_scale_arcsec, same_grid, wcs_cards
+from schemas.errors import BadInput
+
+SHAPE = (3080, 3072)
+TAN = {
+    "CTYPE1": "RA---TAN",
+    "CTYPE2": "DEC--TAN",
+    "CRPIX1": 1051.5,
+    "CRPIX2": -1509.5,
+    "CRVAL1": 8.25,
+    "CRVAL2": -0.23,
+    "CD1_1": -2.8e-4,
+    "CD1_2": 8.3e-7,
+    "CD2_1": -8.4e-7,
+    "CD2_2": -2.8e-4,
+}
+TPV = {
+    **TAN,
+    "CTYPE1": "RA---TPV",
+    "CTYPE2": "DEC--TPV",
+    "PV1_0": 1.8e-5,
+    "PV1_1": 0.99999,
+    "PV1_5": 2e-3,
+    "PV2_1": 1.0001,
+    "PV2_10": -2e-3,
+}
+SIP = {
+    **TAN,
+    "CTYPE1": "RA---TAN-SIP",
+    "CTYPE2": "DEC--TAN-SIP",
+    "A_ORDER": 2,
+    "B_ORDER": 2,
+    "A_2_0": 3e-7,
+    "B_1_1": -2e-7,
+}
+
+
+def cards_of(keys, **more):
+    return wcs_cards((fits.Header({**keys, **more}),), "x.fits", SHAPE)
+
+
+@pytest.mark.parametrize("keys", [TAN, TPV, SIP], ids=["TAN", "TPV", "SIP"])
+@given(x=st.floats(0, 3071), y=st.floats(0, 3079))
+def test_the_sky_is_where_the_whole_header_puts_it(keys, x, y):
+    cards = cards_of(keys, EXPTIME=30.0, OBJECT="field")
+    assert "EXPTIME" not in cards
+    ours = WCS(fits.Header.fromstring(cards, sep="\n")).all_pix2world([[x, y]], 0)
+    np.testing.assert_allclose(ours, WCS(fits.Header(keys)).all_pix2world([[x, y]], 0), atol=1e-11)
+
+
+def test_iraf_leftovers_beside_the_matrix_are_dropped():
+    cards = cards_of(TAN, CROTA1=0, CDELT1=1.0, WAT0_001="system=image", EPOCH=2000)
+    assert "CROTA" not in cards
+    assert "WAT" not in cards
+    assert pixel_scale_arcsec(cards) == pytest.approx(2.8e-4 * 3600, rel=1e-4)
+
+
+def test_scale_and_rotation_do_in_place_of_a_matrix():
+    keys = {key: value for key, value in TAN.items() if not key.startswith("CD")}
+    cards = cards_of(keys, CDELT1=-1e-4, CDELT2=1e-4, CROTA2=30.0)
+    assert pixel_scale_arcsec(cards) == pytest.approx(0.36)
+
+
+def test_no_keyword_at_all_is_no_wcs():
+    assert cards_of({"EXPTIME": 30.0}) is None
+
+
+def test_the_primary_header_serves_where_the_image_has_none():
+    assert wcs_cards((fits.Header({"GAIN": 1.0}), fits.Header(TAN)), "x.fits", SHAPE) == cards_of(TAN)
+
+
+@pytest.mark.parametrize("key", ["CTYPE1", "CTYPE2", "CRVAL1", "CRPIX2"])
+def test_a_missing_keyword_is_named(key):
+    with pytest.raises(BadInput, match=key) as caught:
+        cards_of({one: value for one, value in TAN.items() if one != key})
+    assert caught.value.code == "missing_wcs"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"CD1_1": 0.0, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 0.0},
+        {"CD1_1": 1e-4, "CD1_2": 1e-4, "CD2_1": 1e-4, "CD2_2": 1e-4},
+        {"CTYPE1": "XPIXEL", "CTYPE2": "YPIXEL"},
+        {"CTYPE1": "RA---TAN", "CTYPE2": "RA---TAN"},
+        {"CRVAL2": 200.0},
+    ],
+)
+def test_what_cannot_be_inverted_is_refused(wrong):
+    with pytest.raises(BadInput) as caught:
+        cards_of({**TAN, **wrong})
+    assert caught.value.code == "singular_wcs"
+
+
+@pytest.mark.parametrize(("shift", "same"), [(0.0, True), (0.3, True), (0.8, False), (300.0, False)])
+def test_grids_are_compared_to_half_a_pixel(shift, same):
+    assert same_grid(cards_of(TPV), cards_of({**TPV, "CRPIX1": 1051.5 + shift}), SHAPE) is same
+
+
+def test_a_grid_on_the_other_side_of_the_sky_is_another():
+    assert not same_grid(cards_of(TAN), cards_of({**TAN, "CRVAL1": 188.25}), SHAPE)

@@ -1,0 +1,201 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from distributed import Client, LocalCluster, SchedulerPlugin
+from distributed.system import MEMORY_LIMIT
+
+from flows.nights.cluster.cluster import Warm, cluster, warm_up
+from flows.nights.cluster.local import MALLOC, THREADS
+from schemas.cluster_settings import ClusterSettings
+from schemas.errors import Misconfigured
+from schemas.settings import DetectSettings, ExecutionSettings, Settings
+from tests.support.cluster import commands, make_certificates, scheduler, worker
+from tests.support.night import DETECTORS, VISITS, catalogues
+
+pytest_plugins = ("tests.support.night_fixture",)
+ALL = VISITS * DETECTORS
+
+
+def looks():
+    """What a task sees of its worker: threads, and whether models are loaded."""
+    import os
+
+    import numba
+    import torch
+
+    from flows.pipeline.models import _loaded
+
+    given = {name: os.environ.get(name) for name in THREADS | MALLOC}
+    return given, torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS, _loaded.cache_info().currsize
+
+
+def at(address, **files):
+    return Settings(cluster=ClusterSettings(kind="address", address=address, **files))
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    return make_certificates(tmp_path_factory.mktemp("certificates") / "ours")
+
+
+@pytest.fixture(scope="module")
+def encrypted(certificates, tmp_path_factory):
+    """Address of a cluster of two workers that asks for certificates."""
+    folder = tmp_path_factory.mktemp("encrypted")
+    with (
+        scheduler(folder, certificates) as address,
+        worker(address, "one", folder, files=certificates),
+        worker(address, "two", folder, files=certificates),
+    ):
+        yield address
+
+
+def test_a_worker_has_one_thread_of_everything_and_warm_models(tmp_path):
+    settings = Settings(execution=ExecutionSettings(workers=1, worker_memory_gib=1.25))
+    with cluster(settings, tmp_path) as running, running.client() as client:
+        assert (running.workers, running.memory_bytes) == (1, 1.25 * 2**30)
+        client.register_plugin(Warm(settings))
+        given, torch_threads, numba_threads, models = client.submit(looks).result()
+        assert given == THREADS | MALLOC
+        assert (torch_threads, numba_threads, models) == (1, 1, 2)
+        with cluster(at(running.address), tmp_path) as existing:
+            assert (existing.address, existing.workers) == (running.address, 1)
+            assert existing.memory_bytes >= 1.25 * 2**30
+
+
+def test_a_worker_without_a_limit_has_the_memory_of_its_host(tmp_path):
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0") as made,
+        cluster(at(made.scheduler_address), tmp_path) as existing,
+    ):
+        assert existing.memory_bytes == MEMORY_LIMIT > 2**30
+
+
+def test_a_scheduler_that_does_not_answer_is_named(tmp_path):
+    silent = at("tcp://127.0.0.1:9")
+    with (
+        pytest.raises(Misconfigured, match=r"tcp://127.0.0.1:9: no Dask scheduler.*To fix"),
+        cluster(silent, tmp_path),
+    ):
+        pass
+
+
+def test_workers_started_as_the_page_says_are_set_like_ours(encrypted, certificates, tmp_path):
+    settings = at(encrypted, **certificates)
+    with cluster(settings, tmp_path) as running, running.client() as client:
+        assert (running.workers, running.memory_bytes) == (2, 2 * 2**30)
+        warm_up(running, settings)
+        given, torch_threads, numba_threads, models = client.submit(looks).result()
+        assert given == THREADS | MALLOC
+        assert (torch_threads, numba_threads, models) == (1, 1, 2)
+        assert client.run(lambda dask_worker: dask_worker.memory_manager.memory_pause_fraction) == dict.fromkeys(
+            client.nthreads(), False
+        )
+    assert list((tmp_path / "staging").iterdir()) == []
+
+
+def test_a_client_without_a_certificate_is_refused(encrypted, tmp_path):
+    plain = encrypted.replace("tls://", "tcp://")
+    with pytest.raises(OSError, match=r"in <TCP \(closed\)"):
+        Client(plain, set_as_default=False, timeout="10s")
+    with (
+        pytest.raises(Misconfigured, match=r"no Dask scheduler with workers answers: .*correct --scheduler \(tls://"),
+        cluster(at(plain), tmp_path),
+    ):
+        pass
+
+
+def test_a_scheduler_of_another_authority_is_not_believed(encrypted, tmp_path):
+    others = make_certificates(tmp_path / "others")
+    says = rf"cluster\.tls_ca: the certificate of {encrypted} is not of the authority in {others['tls_ca']}"
+    with pytest.raises(Misconfigured, match=says), cluster(at(encrypted, **others), tmp_path):
+        pass
+
+
+def test_a_client_of_another_authority_is_refused(encrypted, certificates, tmp_path):
+    others = make_certificates(tmp_path / "others")
+    mixed = at(encrypted, **{**others, "tls_ca": certificates["tls_ca"]})
+    with pytest.raises(Misconfigured, match="no Dask scheduler with workers answers"), cluster(mixed, tmp_path):
+        pass
+
+
+def test_a_night_on_it_is_that_of_our_own_workers(
+    nightstride_run, raw_night, uninterrupted, encrypted, certificates, tmp_path
+):
+    files = {f"NIGHTSTRIDE_CLUSTER__{name.upper()}": path for name, path in certificates.items()}
+    run = nightstride_run(raw_night, "--out", tmp_path / "out", "--scheduler", encrypted, **files)
+    assert run.counts == (ALL, ALL, 0, 0, 0), run.stderr
+    assert catalogues(tmp_path / "out") == catalogues(uninterrupted[1])
+    assert list((tmp_path / "out" / "staging").iterdir()) == []
+
+
+def test_a_resource_that_nobody_offers_stops_the_run(encrypted, certificates, tmp_path):
+    wanted = ClusterSettings(kind="address", address=encrypted, inference_resource="GPU", **certificates)
+    with (
+        pytest.raises(Misconfigured, match=r"cluster\.inference_resource: no worker offers 'GPU'.*--resources 'GPU=1'"),
+        cluster(Settings(cluster=wanted), tmp_path),
+    ):
+        pass
+
+
+def test_networks_run_where_they_should_and_nothing_else_does(nightstride_run, raw_night, uninterrupted, tmp_path):
+    ran = {}
+    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as made:
+        address = made.scheduler_address
+        made.scheduler.add_plugin(Recorder(ran, made.scheduler))
+        with (
+            worker(address, "processor", tmp_path, "--resources", "CPU=1"),
+            worker(address, "accelerator", tmp_path, "--resources", "GPU=1"),
+        ):
+            run = nightstride_run(
+                raw_night, "--out", tmp_path / "out", "--scheduler", address,
+                NIGHTSTRIDE_CLUSTER__INFERENCE_RESOURCE="GPU", NIGHTSTRIDE_CLUSTER__OTHER_RESOURCE="CPU",
+            )  # fmt: skip
+    assert run.counts == (ALL, ALL, 0, 0, 0), run.stderr
+    assert ran == {
+        "store": {"processor"},
+        "search": {"accelerator"},
+        "finish": {"processor"},
+        "inject": {"accelerator"},
+    }
+    assert catalogues(tmp_path / "out") == catalogues(uninterrupted[1])
+    assert run.summary["injection"] == uninterrupted[0].summary["injection"]
+
+
+def test_a_worker_that_runs_no_networks_needs_no_gpu(tmp_path):
+    settings = Settings(
+        cluster=ClusterSettings(kind="address", address="tcp://h:1", inference_resource="GPU"),
+        detect=DetectSettings(device="cuda"),
+    )
+    with (
+        scheduler(tmp_path) as address,
+        worker(address, "processor", tmp_path, "--resources", "CPU=1"),
+        Client(address, set_as_default=False) as client,
+    ):
+        client.register_plugin(Warm(settings))
+        assert client.submit(looks).result()[3] == 2
+
+
+def test_the_page_starts_workers_with_what_they_need():
+    lines = commands("eval").splitlines()
+    assert lines[0] == 'eval "$(python -m flows.nights.cluster.local)"'
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where the page's python is
+    asked = ["bash", "-c", f"set -e; {lines[0]}; env"]
+    told = subprocess.run(
+        asked, capture_output=True, text=True, check=True, env={**os.environ, "PATH": path}
+    ).stdout.splitlines()
+    assert {f"{name}={value}" for name, value in (THREADS | MALLOC).items()} <= set(told)
+
+
+class Recorder(SchedulerPlugin):
+    """Notes which worker does which kind of task."""
+
+    def __init__(self, ran, scheduler):
+        self.ran, self.scheduler = ran, scheduler
+
+    def transition(self, key, start, finish, *args, worker=None, **kwargs):
+        if start == "processing" and finish == "memory":
+            self.ran.setdefault(key.rpartition("-")[0], set()).add(self.scheduler.workers[worker].name)

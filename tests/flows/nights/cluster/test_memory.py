@@ -1,0 +1,273 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from distributed import Client, LocalCluster
+from prometheus_client import CollectorRegistry
+
+from flows.inputs.source import Source
+from flows.nights.cluster.memory import (
+    BASE,
+    GPU,
+    WorkerMemory,
+    families,
+    host_memory,
+    projected_bytes,
+    projected_night_bytes,
+    require_fit,
+    require_night_fit,
+    tell_gpu_memory,
+)
+from schemas.cluster_settings import ClusterSettings, SlurmSettings
+from schemas.errors import Misconfigured
+from schemas.settings import DetectSettings, InjectSettings, Settings, TileSettings
+
+QUADRANT = (3080, 3072)
+
+MEASURE = """
+import json, sys
+from pathlib import Path
+from flows.adapters.probe import probe
+from flows.adapters.sources import list_sources
+from flows.exposure_tasks import finish, search, store, tile_path
+from flows.model_cache import models_of
+from schemas.settings import InjectSettings, Settings
+from schemas.tiles import Tiling
+from stages import PIPELINE
+
+def peak(task, *arguments):
+    Path("/proc/self/clear_refs").write_text("5")
+    result = task(*arguments)
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    return result, int(status["VmHWM"].split()[0]) * 1024
+
+settings, out = Settings(inject=InjectSettings(share=0)), Path(sys.argv[2])
+every_tile = Settings(inject=InjectSettings(share=1))
+source = list_sources([sys.argv[1]], settings)[0]
+key = probe(source, settings)
+for stage in PIPELINE:
+    models_of(stage, settings)
+for _ in range(2):  # the first round loads and compiles; a worker's later tasks find all that in memory
+    stored, ingest = peak(store, source, key, None, out, settings)
+    path, tile = tile_path(out, key), Tiling(stored.info.shape).tiles()[0]
+    searched, search_peak = peak(search, path, [tile], settings)
+    _, finish_peak = peak(finish, path, [searched], stored.lineage, out, settings)
+    published, _ = peak(finish, path, [searched], stored.lineage, out, every_tile)
+    kept = {"dia_source": published.datasets["dia_source"]}
+    _, inject_peak = peak(finish, path, [], stored.lineage, out, every_tile, kept)
+peaks = {"ingest": ingest, "search of a tile": search_peak, "merge and measure": finish_peak, "inject": inject_peak}
+print(json.dumps(peaks))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are measured through Linux's /proc")
+@pytest.mark.parametrize("siblings", [0, 1])
+def test_projects_no_less_than_is_measured_and_not_twice_as_much(write_ztf, tmp_path, siblings):
+    noise = np.random.default_rng(3).normal(0, 7, QUADRANT).astype(np.float32)
+    if siblings:
+        write_ztf(noise + 300, compressed=False, product="sciimg")
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURE, write_ztf(noise), str(tmp_path / "out")], capture_output=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    measured = json.loads(run.stdout)
+    projected = projected_bytes(QUADRANT, siblings, Settings())
+    assert projected.keys() == measured.keys()
+    for task, size in measured.items():
+        assert size <= projected[task] <= 2 * size, f"{task}: {size / 2**20:.0f} of {projected[task] / 2**20:.0f} MiB"
+
+
+def test_a_quadrant_and_a_rubin_detector_fit_the_default_worker():
+    worker = Settings().execution.worker_memory_gib * 2**30
+    for shape, siblings in ((QUADRANT, 4), ((4072, 4000), 0)):
+        assert max(projected_bytes(shape, siblings, Settings()).values()) < worker
+
+
+def test_grows_with_what_a_task_holds():
+    base = projected_bytes(QUADRANT, 0, Settings())
+    larger = projected_bytes(QUADRANT, 0, Settings(tiles=TileSettings(tile=2016)))
+    batch = projected_bytes(QUADRANT, 0, Settings(detect=DetectSettings(batch=8192)))
+    siblings = projected_bytes(QUADRANT, 2, Settings())
+    assert larger["search of a tile"] > base["search of a tile"]
+    assert batch["search of a tile"] > base["search of a tile"]
+    assert siblings["ingest"] > base["ingest"]
+    assert batch["inject"] > base["inject"]
+    assert base.keys() - projected_bytes(QUADRANT, 0, Settings(inject=InjectSettings(share=0))).keys() == {"inject"}
+    assert projected_bytes((10, 10), 0, Settings())["search of a tile"] >= BASE
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        (Settings(detect=DetectSettings(batch=65536)), r"or a smaller tiles.tile \(1008\) or detect.batch \(65536\)\."),
+        (Settings(), r"set execution.worker_memory_gib to 0\.\d with fewer workers"),
+        (
+            Settings(cluster=ClusterSettings(kind="address", address="tcp://there:8786")),
+            r"^tcp://there:8786: .*start the workers of tcp://there:8786 with a memory limit of 0\.\d GiB or more,",
+        ),
+        (
+            Settings(cluster=ClusterSettings(kind="slurm", slurm=SlurmSettings(cores=4))),
+            r"^cluster.slurm.memory_gib: .*set cluster.slurm.memory_gib to 4 times 0\.\d or more,",
+        ),
+    ],
+)
+def test_refuses_to_start_with_both_figures_and_the_remedy(write_ztf, settings, remedy):
+    source = Source(write_ztf())
+    with pytest.raises(Misconfigured, match=remedy) as caught:
+        require_fit(source, settings, int(0.5 * 2**30))
+    assert "a worker has 0.50 GiB" in str(caught.value)
+    assert "200 x 220 px takes up to" in str(caught.value)
+    require_fit(source, settings, 8 * 2**30)
+
+
+def test_leaves_a_bad_file_to_the_quarantine(tmp_path):
+    (tmp_path / "bad.fits").write_text("x")
+    require_fit(Source(str(tmp_path / "bad.fits")), Settings(), 1)
+
+
+NIGHT = """
+import json, sys, threading, time
+from pathlib import Path
+import numpy as np
+import pyarrow as pa
+from flows.adapters.array_store import ArrayStore
+from flows.model_cache import models_of
+from schemas.dia_source import DIA_SOURCE
+from schemas.settings import Settings
+from schemas.source import SOURCE
+from schemas.stage import Context
+from stages import PIPELINE
+from tests.stages.science_night import FakeNight
+
+def anonymous():  # what is mapped from a file does not count: the system takes it back when it needs to
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
+
+def sources(count, visits):
+    sky = np.random.default_rng(1)
+    ra, dec = np.tile(sky.uniform(0, 40, count), visits), np.tile(sky.uniform(-20, 20, count), visits)
+    columns = {"ra": ra, "dec": dec, "visit": np.repeat(np.arange(visits), count)}
+    made = []
+    for field in SOURCE.schema:
+        text = pa.types.is_string(field.type)
+        values = columns.get(field.name, np.full(count * visits, "r" if text else 1))
+        made.append(pa.array(values).cast(field.type))
+    return pa.Table.from_arrays(made, schema=SOURCE.schema)
+
+def night(count, visits):
+    settings, night, store = Settings(), FakeNight({}, []), ArrayStore(Path(sys.argv[1]))
+    inputs = {"source": sources(count, visits), "dia_source": DIA_SOURCE.empty()}
+    for stage in PIPELINE:
+        if stage.per == "night":
+            section, models = getattr(settings, stage.name, None), models_of(stage, settings)
+            context = Context(settings=section, models=models, pixels=night, allocate=store.allocate)
+            read = {one.name: inputs[one.name] for one in (*stage.needs, *stage.optional)}
+            inputs[stage.gives.name] = stage(read, context)
+    assert len(inputs["object"]) == len(inputs["spectral_class"]) == count
+
+def peak(*arguments):
+    seen, done = [anonymous()], threading.Event()
+    def watch():
+        while not done.wait(0.002):
+            seen.append(anonymous())
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    night(*arguments)
+    done.set()
+    watcher.join()
+    return max(seen)
+
+night(100, 2)  # loads and compiles
+print(json.dumps([peak(1000, 4), peak(100_000, 1)]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are measured through Linux's /proc")
+def test_a_night_grows_no_more_than_is_projected(tmp_path):
+    run = subprocess.run([sys.executable, "-c", NIGHT, str(tmp_path)], capture_output=True, check=False)
+    assert run.returncode == 0, run.stderr
+    little, much = json.loads(run.stdout)
+    small, large = projected_night_bytes((0, 0), 4000, 0), projected_night_bytes((0, 0), 100_000, 0)
+    assert little <= small
+    assert much <= large
+    assert much - little <= large - small <= 5 * (much - little)  # a batch of cutouts hides some of the growth
+
+
+def test_a_night_grows_with_its_sources_and_detections():
+    few = projected_night_bytes(QUADRANT, 1000, 100)
+    assert few >= BASE
+    assert projected_night_bytes(QUADRANT, 2_000_000, 100) - few > 2**30
+    assert projected_night_bytes(QUADRANT, 1000, 1_000_000) - few > 2**30
+    assert projected_night_bytes((6000, 6000), 1000, 100) > few
+
+
+def test_refuses_a_night_that_would_not_fit_with_both_figures_and_the_remedy():
+    remedy = r"To fix, run it with 10\.\d GiB, or parts of the sky each with an --out of its own"
+    with pytest.raises(Misconfigured, match=remedy) as caught:
+        require_night_fit("20260101", QUADRANT, 5_000_000, 1000, 2**33)
+    assert "night 20260101: bringing together 5,000,000 sources and 1,000 detections takes up to 10." in str(
+        caught.value
+    )
+    assert "this process has 8.00 GiB" in str(caught.value)
+    require_night_fit("20260101", QUADRANT, 1_000_000, 1000, 2**33)
+
+
+def test_knows_the_memory_of_this_machine():
+    assert 2**28 < host_memory() < 2**45
+
+
+GIB = 2**30
+
+
+def samples(workers):
+    return {
+        (sample.name.removeprefix("nightstride_"), sample.labels.get("worker")): sample.value
+        for family in families(workers)
+        for sample in family.samples
+    }
+
+
+def worker(name, memory, limit=2 * GIB, **metrics):
+    return {"name": name, "memory_limit": limit, "metrics": {"memory": memory, **metrics}}
+
+
+def test_each_worker_has_its_memory_and_limit_and_gpu_memory_only_where_there_is_any():
+    found = samples({"tcp://a": worker(0, 5, limit=0), "tcp://b": worker("gpu", 7, **{GPU: 3})})
+    assert found == {
+        ("workers", None): 2, ("worker_memory_bytes", "0"): 5, ("worker_memory_bytes", "gpu"): 7,
+        ("worker_memory_limit_bytes", "gpu"): 2 * GIB, ("worker_gpu_memory_bytes", "gpu"): 3,
+    }  # fmt: skip
+    without = [family.name for family in families({"tcp://a": worker(0, 5)})]
+    assert "nightstride_worker_gpu_memory_bytes" not in without
+
+
+def test_a_worker_tells_of_its_gpu_if_it_has_one(monkeypatch):
+    plain = SimpleNamespace(metrics={})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    tell_gpu_memory(plain)
+    assert plain.metrics == {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 5 * GIB)
+    tell_gpu_memory(plain)
+    assert plain.metrics[GPU](plain) == 5 * GIB
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_scheduler_is_asked_and_one_that_is_gone_gives_nothing():
+    registry = CollectorRegistry()
+    with LocalCluster(n_workers=2, processes=False, dashboard_address=None, memory_limit=GIB) as cluster:
+        client = Client(cluster.scheduler_address, set_as_default=False)
+        registry.register(WorkerMemory(client))
+        found = {sample.name: sample.value for family in registry.collect() for sample in family.samples}
+        assert found["nightstride_workers"] == 2
+        assert found["nightstride_worker_memory_bytes"] > 0
+        assert found["nightstride_worker_memory_limit_bytes"] == GIB
+        client.close()
+    assert list(registry.collect()) == []

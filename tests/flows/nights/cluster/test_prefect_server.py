@@ -1,0 +1,54 @@
+import os
+import subprocess
+import sys
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+from flows.nights.cluster import prefect_server
+from flows.nights.cluster.prefect_server import PrefectServer, default_home
+from schemas.errors import Misconfigured
+
+pytest_plugins = ("tests.support.night_fixture",)
+
+
+def test_a_server_of_our_own_answers_and_ends_with_its_parent(prefect_api):
+    assert urlopen(f"{prefect_api}/health").status == 200
+    code = (
+        "import os, signal\nfrom flows.nights.cluster.prefect_server import PrefectServer\n"
+        "server = PrefectServer()\nserver.wait()\nprint(server.url, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    url = run.stdout.strip()
+    assert url.startswith("http://127.0.0.1:"), run.stderr
+    for _ in range(600):
+        try:
+            urlopen(f"{url}/health", timeout=1)
+        except (URLError, OSError):
+            break
+    else:
+        pytest.fail("the server outlives its parent")
+
+
+def test_a_server_of_the_users_is_honoured(monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "INFO")
+    monkeypatch.setattr(prefect_server, "ANSWER_S", 0.05)
+    server = PrefectServer()
+    assert server.url == "http://127.0.0.1:9/api"
+    assert os.environ["PREFECT_LOGGING_LEVEL"] == "INFO"
+    with pytest.raises(Misconfigured, match="no Prefect server answers") as caught:
+        server.wait()
+    assert caught.value.where == server.url
+    server.stop()
+    assert os.environ["PREFECT_API_URL"] == server.url
+
+
+def test_home_is_a_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_home() == tmp_path / "nightstride" / "prefect"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_home() == tmp_path / ".cache" / "nightstride" / "prefect"

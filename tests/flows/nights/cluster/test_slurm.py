@@ -1,0 +1,117 @@
+import os
+import re
+import subprocess
+import time
+import tomllib
+
+import pytest
+
+from flows.nights.cluster.cluster import cluster
+from schemas.errors import Misconfigured
+from schemas.settings import Settings
+from tests.support.cluster import PAGE, ask, require_slurm, slurm
+from tests.support.night import DETECTORS, VISITS, catalogues
+
+pytest_plugins = ("tests.support.night_fixture",)
+pytestmark = pytest.mark.services
+ALL = VISITS * DETECTORS
+
+BLOCKS = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+SETTINGS = next(block for block in BLOCKS if 'kind = "slurm"' in block)
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory):
+    """Environment of a SLURM of this machine alone."""
+    require_slurm()
+    with slurm(tmp_path_factory.mktemp("slurm") / "slurm") as environment:
+        yield environment
+
+
+@pytest.fixture
+def here(batch, monkeypatch):
+    for name, value in batch.items():
+        monkeypatch.setenv(name, value)
+
+
+def configured(folder, **changed):
+    given = tomllib.loads(SETTINGS)["cluster"]
+    return Settings(cluster={**given, "slurm": {**given["slurm"], "interface": "lo", "folder": folder, **changed}})
+
+
+def test_a_night_in_jobs_is_that_of_our_own_workers(nightstride_run, raw_night, uninterrupted, batch, tmp_path):
+    (tmp_path / "night.toml").write_text(f'{SETTINGS}\ninterface = "lo"\nfolder = "{tmp_path / "shared"}"\n')
+    run = nightstride_run(raw_night, "--out", tmp_path / "out", "--config", tmp_path / "night.toml", **batch)
+    assert run.counts == (ALL, ALL, 0, 0, 0), run.stderr
+    assert catalogues(tmp_path / "out") == catalogues(uninterrupted[1])
+    logs = [path.read_text() for path in (tmp_path / "shared" / "logs").iterdir()]
+    assert any("Registered to:" in text and "tls://" in text for text in logs)
+    assert not [path for path in (tmp_path / "shared").iterdir() if path.name != "logs"]  # no key is left
+    assert _states(batch) == set()
+
+
+def test_jobs_are_added_while_there_is_work_and_replaced_when_killed(here, batch, tmp_path):
+    settings = configured(tmp_path / "shared", maximum_jobs=2)
+    with cluster(settings, tmp_path / "out") as running, running.client() as client:
+        assert running.workers == 2
+        assert running.address.startswith("tls://")
+        (keys,) = (tmp_path / "shared").glob("keys-*")
+        assert keys.stat().st_mode & 0o777 == 0o700
+        first = _jobs(batch)
+        assert len(first) == 1
+        futures = client.map(_slow, range(60), pure=False)
+        _until(lambda: len(_jobs(batch)) == 2)
+        ask(batch, "scancel", "--signal=KILL", "--full", first.pop())
+        assert sorted(client.gather(futures)) == list(range(60))
+    _until(lambda: _states(batch) == set())
+
+
+def test_a_job_that_cannot_be_is_refused_before_any_work(here, tmp_path):
+    with (
+        pytest.raises(Misconfigured, match=r"sbatch refuses the job: .*invalid partition.*To fix, correct queue"),
+        cluster(configured(tmp_path / "shared", queue="nowhere"), tmp_path / "out"),
+    ):
+        pass
+
+
+def test_jobs_that_do_not_start_are_told_of_with_what_slurm_says(here, batch, tmp_path):
+    waiting = configured(tmp_path / "shared", directives=["--begin=now+1hour"], start_timeout_s=6.0)
+    with (
+        pytest.raises(Misconfigured, match=r"no worker within start_timeout_s = 6 s; squeue: PENDING BeginTime"),
+        cluster(waiting, tmp_path / "out"),
+    ):
+        pass
+    _until(lambda: _states(batch) == set())
+
+
+def test_without_slurm_there_is_a_remedy(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with (
+        pytest.raises(Misconfigured, match=r"cannot run sbatch: .*To fix, run where jobs can be submitted"),
+        cluster(configured(tmp_path / "shared"), tmp_path / "out"),
+    ):
+        pass
+
+
+def _slow(value):
+    time.sleep(0.5)
+    return value
+
+
+def _jobs(batch):
+    return set(ask(batch, "squeue", "--noheader", "--format=%i", "--states=PENDING,RUNNING").split())
+
+
+def _states(batch):
+    told = subprocess.run(
+        ["squeue", "--noheader", "--format=%T"], capture_output=True, text=True, env={**os.environ, **batch}, check=True
+    )
+    return set(told.stdout.split()) - {"COMPLETING"}
+
+
+def _until(condition):
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.2)
+    raise AssertionError("it did not happen")

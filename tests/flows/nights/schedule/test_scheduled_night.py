@@ -1,0 +1,237 @@
+"""A night by a worker of a Prefect server on PostgreSQL: its bytes are those of a run, and people see how it went."""
+
+import json
+import logging
+import shutil
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prefect.states import Failed
+from rich.console import Console
+
+from flows.nights.schedule.scheduled_night import (
+    RunLog,
+    _may_succeed_later,
+    inputs_of,
+    observing_night,
+    search_scheduled,
+    verdict,
+)
+from flows.nights.services.stack import Worker, down, up
+from schemas.errors import Misconfigured, Retryable
+from schemas.summary import ExposureCounts, RunSummary, Trouble
+from tests.support.deployed import asked, start, until
+from tests.support.night import DETECTORS, VISITS, catalogues
+
+pytest_plugins = ("tests.support.night_fixture", "tests.support.services_fixture", "tests.support.deployed_fixture")
+
+
+NIGHT = "2025-01-21"
+ALL = VISITS * DETECTORS
+
+
+def summary(**changed):
+    counts = {"seen": 3, "done": 3, "skipped": 0, "quarantined": 0, "failed": 0} | changed.pop("counts", {})
+    return RunSummary(
+        exposures=ExposureCounts(**counts), windows=1, unscored=0, detections=7, not_run={}, seconds={}, report=None,
+        nights=("20250121",), **changed,
+    )  # fmt: skip
+
+
+def test_a_state_says_how_the_night_went():
+    fine = verdict(summary())
+    assert (fine.type, fine.name, fine.message) == ("COMPLETED", "Completed", "20250121: 3 exposures, 7 detections")
+    bad = Trouble(uri="x.fits", code="truncated", message="x.fits: ends early.")
+    some = verdict(summary(counts={"done": 2, "quarantined": 1}, quarantined=(bad,)))
+    assert (some.type, some.name) == ("COMPLETED", "Quarantined")
+    assert some.message.endswith("1 quarantined: x.fits: ends early.")
+    poor = verdict(summary(quality_failed=(bad,)))
+    assert (poor.type, poor.name) == ("FAILED", "PoorQuality")
+    ended = verdict(summary(stopped=True))
+    assert (ended.type, ended.name) == ("CRASHED", "Stopped")
+
+
+def test_only_what_may_succeed_later_is_tried_again():
+    def tried(error):
+        return _may_succeed_later(search_scheduled, None, Failed(data=error))
+
+    assert tried(Retryable("failed", "/out", "1 failed.", "run it again."))
+    assert tried(MemoryError())
+    assert not tried(Misconfigured("setting", "detect.threshold", "is 7.", "correct it."))
+    assert tried(Misconfigured("prefect", "http://127.0.0.1:4200/api", "does not answer.", "start it."))
+
+
+@pytest.mark.slow
+@pytest.mark.services
+class TestDeployment:
+    def test_it_is_known_to_the_server(self, deployed):
+        known = asked(deployed.folder, "deployments/name/scheduled-night/nightly")
+        (schedule,) = known["schedules"]
+        assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("0 9 * * *", "America/Los_Angeles")
+        assert known["global_concurrency_limit"]["limit"] == 1
+        assert known["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+        assert known["tags"] == ["nightstride", "test"]
+        assert known["parameters"]["inputs"] == [str(deployed.place / "raw" / "{night}")]
+        only = {"deployment_id": {"any_": [known["id"]]}, "state": {"type": {"any_": ["SCHEDULED"]}}}
+        due = until(lambda: asked(deployed.folder, "flow_runs/filter", {"flow_runs": only}))
+        assert {datetime.fromisoformat(one["expected_start_time"]).minute for one in due} == {0}
+
+    def test_its_bytes_are_those_of_a_run_and_a_second_one_waits(self, deployed, uninterrupted):
+        deployed.told.clear()
+        first, second = (start(deployed.folder, "nightly", night=NIGHT) for _ in range(2))
+        assert first.ended()[:2] == second.ended()[:2] == ("COMPLETED", "Completed")
+        assert catalogues(deployed.place / "out") == catalogues(uninterrupted[1])
+        times = sorted((one.known["start_time"], one.known["end_time"]) for one in (first, second))
+        assert times[0][1] <= times[1][0]
+        assert deployed.told == []
+        busy = max((first, second), key=lambda one: one.said.count(" done: "))
+        assert busy.said.count(" done: ") == ALL
+        assert busy.known["name"] == "nightly 2025-01-21"
+        self.shows(busy)
+
+    def shows(self, run):
+        left = run.artifacts
+        rows = {row["what"]: row["how much"] for row in json.loads(left["table"]["data"])}
+        assert (rows["exposures seen"], rows["exposures done"]) == (str(ALL), str(ALL))
+        assert left["table"]["key"] == "nightly-summary"
+        assert "https://nights.test/20240809/index.html" in left["markdown"]["data"]
+        assert left["image"]["data"].startswith("data:image/png;base64,")
+
+    def test_what_is_quarantined_is_seen_and_told(self, deployed):
+        shutil.copytree(deployed.place / "raw" / "20250121", deployed.place / "raw" / "20250122")
+        broken = deployed.place / "raw" / "20250122" / "broken_[x](y).fits"
+        broken.write_bytes(b"SIMPLE  =                    T")
+        deployed.told.clear()
+        run = start(deployed.folder, "nightly", night="2025-01-22")
+        kind, name, message = run.ended()
+        assert (kind, name) == ("COMPLETED", "Quarantined")
+        assert "1 quarantined" in message
+        assert "broken" in message
+        (told,) = until(lambda: deployed.told)
+        assert (told["state"], told["flow_run"]) == ("Quarantined", "nightly 2025-01-22")
+        assert told["url"].endswith(run.identity)
+        assert "secret-token" not in run.said
+
+    def test_a_night_without_exposures_is_seen_and_told(self, deployed):
+        deployed.told.clear()
+        run = start(deployed.folder, "nightly", night="2025-01-23")
+        assert run.ended()[:2] == ("COMPLETED", "NoExposures")
+        assert [one["state"] for one in until(lambda: deployed.told)] == ["NoExposures"]
+
+    def test_what_cannot_succeed_fails_at_once_and_what_may_is_tried_again(self, deployed):
+        deployed.told.clear()
+        run = start(deployed.folder, "nightly", night=NIGHT, config="/nowhere.toml")
+        kind, _, message = run.ended()
+        assert kind == "FAILED"
+        assert "/nowhere.toml: does not exist" in message
+        assert [one["state"] for one in until(lambda: deployed.told)] == ["Failed"]
+        assert self.attempts(deployed, run) == 1
+        hurried, text = deployed.place / "hurried.toml", (deployed.place / "night.toml").read_text()
+        hurried.write_text(text.replace("workers = 2", "workers = 2\nvisit_deadline_s = 0.001"))
+        out = str(deployed.place / "hurried")
+        run = start(deployed.folder, "nightly", night=NIGHT, config=str(hurried), out=out)
+        kind, _, message = run.ended()
+        assert kind == "FAILED"
+        assert f"{ALL} failed, the first: " in message
+        assert self.attempts(deployed, run) == 2
+
+    def attempts(self, deployed, run):
+        only = {"flow_runs": {"id": {"any_": [run.identity]}}}
+        tasks = until(lambda: asked(deployed.folder, "task_runs/filter", only))
+        return next(one["run_count"] for one in tasks if one["name"].startswith("search"))
+
+    def test_server_and_database_may_be_away_in_the_middle(self, deployed, uninterrupted):
+        out = deployed.place / "restarted"
+        run = start(deployed.folder, "nightly", night=NIGHT, out=str(out))
+        run.says(" done: ")
+        down(deployed.folder, ["server", "postgres"], print)
+        up(deployed.folder, print)
+        assert run.ended()[:2] == ("COMPLETED", "Completed")
+        assert catalogues(out) == catalogues(uninterrupted[1])
+        self.shows(run)
+
+    def test_a_killed_run_is_told_and_the_next_one_goes_on(self, deployed, uninterrupted):
+        out = deployed.place / "killed"
+        deployed.told.clear()
+        run = start(deployed.folder, "nightly", night=NIGHT, out=str(out))
+        run.says("starting the workers")
+        family = Worker(deployed.folder).daemon.process.children(recursive=True)
+        next(one for one in family if "prefect.engine" in one.cmdline()).kill()
+        psutil.wait_procs(family, timeout=120)
+        assert run.ended()[0] == "CRASHED"
+        assert [one["state"] for one in until(lambda: deployed.told)] == ["Crashed"]
+        again = start(deployed.folder, "nightly", night=NIGHT, out=str(out))
+        assert again.ended()[:2] == ("COMPLETED", "Completed")
+        assert catalogues(out) == catalogues(uninterrupted[1])
+
+
+def test_each_line_is_logged_when_it_ends(caplog):
+    with caplog.at_level(logging.INFO):
+        log = RunLog(logging.getLogger("night"))
+        log.write("one\n\ntwo, 100 % [bold]")
+        assert caplog.messages == ["one"]
+        log.write(" and more\nthree")
+        assert caplog.messages == ["one", "two, 100 % [bold] and more"]
+
+
+def test_a_console_writes_to_it(caplog):
+    with caplog.at_level(logging.INFO):
+        Console(file=RunLog(logging.getLogger("night")), width=200).print("exposure 1-0 done: 7 detections")
+    assert caplog.messages == ["exposure 1-0 done: 7 detections"]
+
+
+PALOMAR, PACHON = "America/Los_Angeles", "America/Santiago"
+
+
+@pytest.mark.parametrize(
+    ("moment", "timezone", "night"),
+    [
+        ("2025-01-22T17:00:00+00:00", PALOMAR, "20250121"),  # 09:00 in the morning after
+        ("2025-01-22T19:59:59+00:00", PALOMAR, "20250121"),
+        ("2025-01-22T20:00:00+00:00", PALOMAR, "20250122"),  # noon
+        ("2025-01-22T03:00:00+00:00", PALOMAR, "20250121"),  # still the evening before, there
+        ("2025-01-01T12:00:00+00:00", PACHON, "20241231"),
+        ("2025-03-09T18:59:59+00:00", PALOMAR, "20250308"),  # clocks were put forward in this night
+        ("2025-03-09T19:00:00+00:00", PALOMAR, "20250309"),
+        ("2025-11-02T19:59:59+00:00", PALOMAR, "20251101"),  # and back
+        ("2025-01-21T23:30:00+00:00", "Pacific/Kiritimati", "20250122"),
+    ],
+)
+def test_a_night_is_from_noon_to_noon_and_named_by_its_evening(moment, timezone, night):
+    assert observing_night(datetime.fromisoformat(moment), timezone) == datetime.strptime(night, "%Y%m%d").date()
+
+
+@given(
+    st.datetimes(datetime(2000, 1, 1), datetime(2060, 1, 1), timezones=st.just(UTC)), st.sampled_from([PALOMAR, PACHON])
+)
+def test_its_label_is_that_of_the_headers(moment, timezone):
+    """By `floor(MJD + longitude / 360 - 1/2)` (docs/input.md), at a longitude in the middle of its zone."""
+    local = moment.astimezone(ZoneInfo(timezone))
+    days = (moment - datetime(1858, 11, 17, tzinfo=UTC)) / timedelta(days=1)
+    longitude = local.utcoffset() / timedelta(days=1)
+    assert observing_night(moment, timezone) == date(1858, 11, 17) + timedelta(days=(days + longitude - 0.5) // 1)
+
+
+def test_inputs_name_the_night():
+    patterns = ["/data/{night}", "s3://bucket/{night:%Y/%m%d}/*_{night}_*.fits.fz", "/data/all"]
+    assert inputs_of(patterns, date(2025, 1, 2)) == [
+        "/data/20250102",
+        "s3://bucket/2025/0102/*_20250102_*.fits.fz",
+        "/data/all",
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["/data/{date}", "/data/{night", "/data/{night!r}", "/data/{}", "/data/{night:}"])
+def test_other_braces_are_refused(pattern):
+    with pytest.raises(Misconfigured, match=r"has braces that are no night.*\{night:%Y-%m-%d\}"):
+        inputs_of([pattern], date(2025, 1, 2))
+
+
+def test_what_is_no_zone_is_refused():
+    for timezone in ("Palomar", "", "../etc/passwd", "/etc/localtime"):
+        with pytest.raises(Misconfigured, match="is no time zone of the IANA"):
+            observing_night(datetime.now(UTC), timezone)

@@ -1,0 +1,242 @@
+import asyncio
+import io
+import shutil
+import signal
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from rich.console import Console
+
+from benchmarks.faults.kafka_broker import Broker
+from flows.nights.observation import Meter
+from flows.nights.progress import StreamProgress
+from flows.nights.stream import stream
+from flows.nights.stream import stream as stream_run
+from flows.nights.stream.stream import Bounds, StreamNight
+from flows.results.status import read_status
+from flows.results.verify import verify_output
+from flows.storage.ledger import Ledger
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import Misconfigured, Retryable
+from schemas.injection import INJECTION
+from schemas.ledger import WatchRecord
+from schemas.settings import Settings
+from schemas.summary import ExposureCounts
+from tests.support.night import DETECTORS, VISITS, catalogues
+
+pytest_plugins = ("tests.support.night_fixture",)
+
+
+ALL = VISITS * DETECTORS
+TABLES = {"dia_source": DIA_SOURCE, "injection": INJECTION}
+
+
+@pytest.fixture(scope="module")
+def watch(nightstride_run):
+    """Ends by itself when nothing has arrived for a while."""
+    options = ("--still", "0.2", "--poll", "0.1", "--quiet", "600", "--idle-exit", "4")
+    return replace(nightstride_run, verb="watch", arguments=options)
+
+
+@pytest.fixture
+def arriving(tmp_path):
+    folder = tmp_path / "arriving"
+    folder.mkdir()
+    return folder
+
+
+def deliver(raw, folder, keep=lambda name: True):
+    """Move files in as a careful writer does: under another name first, what goes with an image before the image."""
+    for path in sorted(raw.glob("ztf_*"), key=lambda path: "scimrefdiffimg" in path.name):
+        if keep(path.name):
+            shutil.copyfile(path, folder / f".{path.name}")
+            (folder / f".{path.name}").rename(folder / path.name)
+
+
+def wait_until(condition, process):
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def test_what_arrives_in_pieces_and_twice_gives_the_bytes_of_a_run(watch, raw_night, uninterrupted, arriving, tmp_path):
+    out = tmp_path / "out"
+    process = watch.start(arriving, "--out", out)
+    wait_until((out / "ledger" / "watch.json").exists, process)
+    deliver(raw_night, arriving, lambda name: "_q1_" in name)
+    wait_until(lambda: len(Ledger(out).files()) == VISITS, process)
+    deliver(raw_night, arriving, lambda name: "_q2_" in name)
+    first = min(raw_night.glob("*scimrefdiffimg*"))
+    shutil.copyfile(first, arriving / f"again_{first.name}")
+    (arriving / "half.fits").write_bytes(first.read_bytes()[:5000])
+    _, stderr = process.communicate(timeout=1800)
+    assert process.returncode == 1, stderr  # for the half file
+    assert catalogues(out) == catalogues(uninterrupted[1])
+    assert verify_output(out, TABLES).problems == ()
+    status = read_status(out)
+    assert [one.exposures for one in status.nights if one.night != "unknown"] == [{"done": ALL}]
+    counts = status.watch.exposures
+    assert (counts.seen, counts.done, counts.skipped, counts.quarantined) == (ALL + 2, ALL, 1, 1)
+    assert (status.watch.state, status.watch.on_the_way, status.watch.waiting) == ("ended", 0, 0)
+    assert status.watch.lag_s.n == status.watch.turnaround_s.n == ALL
+    assert 0 < status.watch.turnaround_s.p50 <= status.watch.turnaround_s.p99
+
+
+@pytest.mark.slow
+def test_a_signal_lets_finish_what_is_on_its_way_and_the_next_watch_does_the_rest(
+    watch, raw_night, uninterrupted, arriving, tmp_path
+):
+    out = tmp_path / "out"
+    deliver(raw_night, arriving)
+    process = watch.start(arriving, "--out", out, "--queue", "1", NIGHTSTRIDE_EXECUTION__WORKERS="1")
+    wait_until(lambda: list(out.glob("tiles/*/*.zarr")), process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=1800)
+    assert process.returncode == 0, stderr
+    _, left = psutil.wait_procs(children, timeout=60)
+    assert left == []
+    done = len(Ledger(out).files())
+    assert 0 < done < ALL
+    assert f'"done":{done}' in stdout
+    assert verify_output(out, TABLES).problems == ()
+    again = watch(arriving, "--out", out)
+    assert again.counts == (ALL, ALL - done, done, 0, 0), again.stderr
+    assert catalogues(out) == catalogues(uninterrupted[1])
+
+
+@pytest.mark.slow
+def test_what_is_too_late_is_shed_and_recorded_and_a_run_does_it(
+    watch, nightstride_run, raw_night, uninterrupted, arriving, tmp_path
+):
+    out = tmp_path / "out"
+    deliver(raw_night, arriving)
+    run = watch(arriving, "--out", out, "--deadline", "0.001")
+    assert run.counts == (ALL, 0, 0, 0, ALL), run.stderr
+    assert {one["code"] for one in run.summary["failed"]} == {"deadline"}
+    (night,) = read_status(out).nights
+    assert night.exposures == {"failed": ALL}
+    assert {trouble.code for trouble in night.troubles} == {"deadline"}
+    assert nightstride_run(raw_night, "--out", out).counts == (ALL, ALL, 0, 0, 0)
+    assert catalogues(out) == catalogues(uninterrupted[1])
+
+
+@pytest.mark.slow
+def test_a_topic_announces_exposures_twice_and_nonsense_and_is_read_once(watch, raw_night, uninterrupted, tmp_path):
+    broker, out = Broker(), tmp_path / "out"
+    files = [str(path) for path in sorted(raw_night.glob("*scimrefdiffimg*"))]
+    broker.send("exposures", *files, *files[:2], "no such file")
+    source = f"kafka://{broker.address}/exposures?group=night"
+    run = watch(source, "--out", out)
+    assert run.code == 1, run.stderr
+    assert run.counts == (ALL + 1 + run.counts[2], ALL, run.counts[2], 1, 0)
+    assert [one["code"] for one in run.summary["quarantined"]] == ["no_such_input"]
+    assert catalogues(out) == catalogues(uninterrupted[1])
+    again = watch(source, "--out", out)
+    assert again.counts == (0, 0, 0, 0, 0), again.stderr  # everything was committed
+
+
+def failing(error):
+    async def flow(night):
+        async with asyncio.TaskGroup():
+            raise error
+
+    return flow
+
+
+def test_what_no_exposure_could_survive_is_told_as_it_is(monkeypatch):
+    monkeypatch.setattr(stream, "stream", failing(Misconfigured("memory", "here", "too little.", "add some.")))
+    with pytest.raises(Misconfigured, match="too little"):
+        stream_run._search(SimpleNamespace())
+
+
+def test_a_failing_orchestrator_is_something_to_try_again(monkeypatch):
+    monkeypatch.setattr(stream, "stream", failing(ConnectionError("the server went away")))
+    with pytest.raises(Retryable, match=r"the server went away.*To fix, start it again"):
+        stream_run._search(SimpleNamespace())
+
+
+def test_what_fails_at_the_end_is_said_and_hides_nothing():
+    said, asked = [], []
+
+    def close():
+        raise RuntimeError("gone")
+
+    def record(state):
+        asked.append(state)
+        raise Retryable("full", "disk", "is full.", "make room.")
+
+    arrivals = SimpleNamespace(close=close)
+    stream_run._let_go(
+        SimpleNamespace(
+            feed=SimpleNamespace(arrivals=arrivals), record=record, progress=SimpleNamespace(say=said.append)
+        )
+    )
+    assert asked == ["ended"]
+    assert ["gone" in said[0], "disk is full" in said[1].replace(":", "")] == [True, True]
+
+
+@pytest.mark.parametrize("error", [Retryable("full", "disk", "is full.", "make room."), OSError("disk full")])
+def test_how_it_goes_is_written_down_again_after_a_failure(monkeypatch, error):
+    monkeypatch.setattr(stream, "TICK_S", 0.0)
+    states = []
+
+    def record(state):
+        states.append(state)
+        if len(states) == 1:
+            raise error
+        if len(states) == 3:
+            raise EOFError
+
+    night = SimpleNamespace(record=record, drain=SimpleNamespace(asked=False))
+    with pytest.raises(EOFError):
+        asyncio.run(stream._tick(night))
+    assert states == ["running"] * 3
+
+
+COUNTS = ExposureCounts(seen=0, done=0, skipped=0, quarantined=0, failed=0)
+
+
+@pytest.mark.parametrize("meter", [None, Meter()])
+def test_outcomes_are_handed_on_and_not_kept(tmp_path, meter):
+    told = []
+    feed = SimpleNamespace(
+        waited=lambda item: 7.0,
+        finished=told.append,
+        on_the_way=3,
+        arrivals=SimpleNamespace(waiting=2),
+        oldest_s=lambda: 8.5,
+    )
+
+    def record(state, on_the_way, waiting):
+        return WatchRecord(
+            state=state, source="in", host="h", pid=1, since="now", updated_at="now", on_the_way=on_the_way,
+            waiting=waiting, exposures=COUNTS,
+        )  # fmt: skip
+
+    book = SimpleNamespace(finished=lambda *given: told.append(given), record=record)
+    cluster = SimpleNamespace(workers=2)
+    progress = StreamProgress(Console(file=io.StringIO()), meter)
+    night = StreamNight(feed, book, Bounds(1, 1, 1, None), tmp_path, Settings(), None, progress, cluster)
+    outcome = SimpleNamespace(item="item", status="done")
+    night.finished(outcome)
+    assert told == [(outcome, 7.0), "item"]
+    assert not night.tally.finished
+    night.record("draining")
+    written = Ledger(tmp_path).watch()
+    assert (written.state, written.on_the_way, written.waiting) == ("draining", 3, 2)
+    if meter is not None:
+        figures = {"on_the_way": 3, "waiting": 2, "oldest_seconds": 8.5}
+        for name, value in figures.items():
+            assert meter.registry.get_sample_value(f"nightstride_stream_{name}") == value
+        assert meter.registry.get_sample_value("nightstride_turnaround_seconds_sum") == 7.0
+    assert not night.draining
+    asyncio.run(_ask(night))
+    assert night.draining
+
+
+async def _ask(night):
+    night.drain.ask()

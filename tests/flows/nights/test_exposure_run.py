@@ -1,0 +1,214 @@
+import asyncio
+import io
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from distributed import Client
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from flows.inputs.source import Source
+from flows.nights import exposure_run, exposure_work
+from flows.nights.exposure_run import ExposureRun, shared_out
+from flows.nights.exposure_work import Published, Searched, Stored
+from flows.nights.progress import Progress
+from flows.nights.recorder import Recorder
+from flows.pipeline.lineage import trace
+from flows.pipeline.models import model_digests
+from flows.pipeline.plan import Item
+from flows.storage.digest import file_digest
+from flows.storage.ledger import Ledger
+from schemas.dia_source import HIT
+from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
+from schemas.ledger import DatasetRecord, ExposureRecord
+from schemas.settings import ExecutionSettings, Settings
+from stages import PIPELINE
+
+KEY = ExposureKey(night="20260101", visit=7, detector=3)
+SETTINGS = Settings(execution=ExecutionSettings(retries=2))
+PROBLEM = ("where", "is wrong.", "mend it.")
+
+
+def attempts(log, task):
+    """Count, in a file that tasks share, how often a task has begun."""
+    with (log / task).open("a") as file:
+        file.write("x")
+    return len((log / task).read_text())
+
+
+def store(log, fails, source, key, sha256, out, settings):
+    number = attempts(log, "store")
+    if "store" in fails and number <= fails["store"][0]:
+        raise fails["store"][1]
+    info = ExposureInfo(
+        **KEY.model_dump(), instrument="test", band="g", midpoint_mjd_tai=6e4, exposure_time_s=30, shape=(60, 60),
+        psf=PsfModel(fwhm_px=2), background=0, noise=1, source_uri=source.uri, source_sha256="bytes",
+    )  # fmt: skip
+    lineage = trace(source, "bytes", PIPELINE, model_digests(PIPELINE, settings), settings)
+    return Stored(info, lineage, sha256 is not None, {"read": 1.0})
+
+
+def search(log, fails, path, tiles, settings):
+    number = attempts(log, "search")
+    if "search" in fails and number <= fails["search"][0]:
+        raise fails["search"][1]
+    return Searched({"hit": HIT.empty()}, 25, 1, {"detect": 2.0})
+
+
+def finish(log, fails, path, tiles, lineage, out, settings, kept, later):
+    number = attempts(log, "finish")
+    if "finish" in fails and number <= fails["finish"][0]:
+        raise fails["finish"][1]
+    assert all(isinstance(tile.tables["hit"], pa.Table) for tile in tiles)
+    return Published({"dia_source": entry("d", 4), "injection": entry("i", 9), **kept}, {"publish": 0.5})
+
+
+def entry(digest, rows, path="x", sha256="0" * 64):
+    return DatasetRecord(path=path, digest=digest, rows=rows, sha256=sha256)
+
+
+@pytest.fixture(params=[1, 2], ids=["alone", "shared"])
+def drive(tmp_path, monkeypatch, request):
+    """Drive one exposure whose steps fail as told: step -> (how often, with what)."""
+
+    def run(record=None, **fails):
+        for name, task in (("store", store), ("search", search), ("finish", finish)):
+            for module in (exposure_run, exposure_work):
+                monkeypatch.setattr(module, name, partial(task, tmp_path, fails))
+        monkeypatch.setattr(exposure_run, "BACKOFF_S", 0.001)
+        (tmp_path / "a.fits").write_text("content")
+        item = Item(Source(str(tmp_path / "a.fits")), KEY, None, sha256="bytes", record=record)
+
+        async def one():
+            async with Client(
+                processes=False, asynchronous=True, set_as_default=False, dashboard_address="127.0.0.1:0"
+            ) as client:
+                books = Recorder(tmp_path / "out", SETTINGS, PIPELINE)
+                progress = Progress(Console(file=io.StringIO()), 1)
+                return await ExposureRun(client, tmp_path / "out", SETTINGS, books, progress, request.param)(item)
+
+        return asyncio.run(one())
+
+    run.alone = request.param == 1
+    return run
+
+
+@given(tiles=st.integers(0, 40), tasks=st.integers(1, 50))
+def test_every_tile_is_searched_by_one_task_and_the_tasks_are_alike(tiles, tasks):
+    parts = shared_out(range(tiles), tasks)
+    assert [tile for part in parts for tile in part] == list(range(tiles))
+    assert len(parts) == min(tiles, tasks)
+    assert not parts or max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def begun(folder, task):
+    path = Path(folder) / task
+    return len(path.read_text()) if path.exists() else 0
+
+
+def test_adds_up_and_records_what_was_done(drive, tmp_path):
+    outcome = drive()
+    assert (outcome.status, outcome.searched, outcome.windows, outcome.unscored) == ("done", True, 25, 1)
+    assert outcome.detections == 4  # what was put into copies is none
+    assert outcome.seconds == {"read": 1.0, "detect": 2.0, "publish": 0.5}
+    record = Ledger(tmp_path / "out").get(KEY)
+    assert (record.status, record.windows, record.source_sha256) == ("done", 25, "bytes")
+
+
+@pytest.fixture
+def published(tmp_path):
+    """Record of an exposure whose detections are published and up to date, and its synthetic streaks are not."""
+    path = tmp_path / "out" / "catalogue"
+    path.parent.mkdir()
+    path.write_text("detections")
+    digest = trace(Source("a"), "bytes", PIPELINE, model_digests(PIPELINE, SETTINGS), SETTINGS).datasets["dia_source"]
+    return ExposureRecord(
+        **KEY.model_dump(), source_uri="a", source_sha256="bytes", digest="old", windows=77, windows_unscored=5,
+        datasets={"dia_source": entry(digest, 3, "catalogue", file_digest(path)), "injection": entry("old", 2)},
+        software="0", finished_at="now",
+    )  # fmt: skip
+
+
+def test_what_is_published_and_up_to_date_is_not_searched_for_again(drive, published, tmp_path):
+    outcome = drive(published)
+    assert begun(tmp_path, "search") == 0
+    assert (outcome.status, outcome.searched, outcome.windows, outcome.detections) == ("done", False, 0, 3)
+    record = Ledger(tmp_path / "out").get(KEY)
+    assert (record.windows, record.windows_unscored, record.detections) == (77, 5, 3)
+    assert record.datasets["dia_source"] == published.datasets["dia_source"]
+
+
+def test_a_published_file_that_turns_out_to_be_damaged_is_made_again(drive, published, tmp_path):
+    outcome = drive(published, finish=(1, BadInput("unreadable_catalogue", *PROBLEM)))
+    assert outcome.status == "done"
+    assert begun(tmp_path, "finish") == 2
+
+
+@pytest.mark.parametrize("task", ["store", "search", "finish"])
+def test_what_may_succeed_later_is_tried_again(drive, tmp_path, task):
+    assert drive(**{task: (2, Retryable("io_error", *PROBLEM))}).status == "done"
+    assert begun(tmp_path, task) == 3
+
+
+def test_each_step_has_its_own_retries(drive):
+    trouble = Retryable("io_error", *PROBLEM)
+    assert drive(store=(2, trouble), search=(2, trouble), finish=(2, trouble)).status == "done"
+
+
+def test_a_visit_that_may_be_late_is_done_step_by_step(drive, tmp_path, monkeypatch):
+    """What runs in a worker cannot be stopped: with a deadline, no more than one step goes on after it."""
+    late = ExecutionSettings(retries=2, visit_deadline_s=1000)
+    monkeypatch.setattr(f"{__name__}.SETTINGS", Settings(execution=late))
+    monkeypatch.setattr(exposure_run, "work", None)
+    assert drive().status == "done"
+
+
+def test_what_goes_on_failing_fails_and_is_recorded_as_such(drive, tmp_path):
+    outcome = drive(store=(9, Retryable("disk_full", *PROBLEM)))
+    assert (outcome.status, outcome.trouble.code) == ("failed", "disk_full")
+    # What fails in one task is tried step by step.
+    assert begun(tmp_path, "store") == drive.alone + 1 + SETTINGS.execution.retries
+    record = Ledger(tmp_path / "out").get(KEY)
+    assert (record.status, record.reason.partition(":")[0], record.datasets) == ("failed", "disk_full", {})
+
+
+def test_a_bad_exposure_is_quarantined_once_and_for_all(drive, tmp_path):
+    outcome = drive(store=(9, BadInput("all_nan", *PROBLEM)))
+    assert (outcome.status, outcome.trouble.code) == ("quarantined", "all_nan")
+    assert begun(tmp_path, "store") == 1
+    assert Ledger(tmp_path / "out").get(KEY).status == "quarantined"
+    assert len(list((tmp_path / "out" / "quarantine").iterdir())) == 1
+
+
+def test_damaged_tiles_are_made_again_once(drive, tmp_path):
+    damage = BadInput("damaged_tiles", *PROBLEM)
+    assert drive(search=(1, damage)).status == "done"
+    assert (begun(tmp_path, "store"), begun(tmp_path, "search")) == (2, 2)
+
+
+def test_tiles_that_stay_damaged_are_no_verdict_on_the_file(drive, tmp_path):
+    assert drive(search=(9, BadInput("damaged_tiles", *PROBLEM))).status == "quarantined"
+    assert Ledger(tmp_path / "out").get(KEY) is None
+
+
+def test_a_defect_fails_the_exposure_alone(drive):
+    outcome = drive(search=(9, ZeroDivisionError("oops")))
+    assert (outcome.status, outcome.trouble.message) == ("failed", "ZeroDivisionError: oops")
+
+
+def test_a_mistake_in_the_configuration_stops_the_run(drive):
+    with pytest.raises(Misconfigured, match="is wrong"):
+        drive(store=(9, Misconfigured("not_writable", *PROBLEM)))
+
+
+def test_a_reason_that_cannot_be_written_fails_the_exposure_alone(drive, monkeypatch):
+    def full(*_):
+        raise Retryable("disk_full", *PROBLEM)
+
+    monkeypatch.setattr(Recorder, "quarantined", full)
+    outcome = drive(store=(9, BadInput("all_nan", *PROBLEM)))
+    assert (outcome.status, outcome.trouble.code) == ("failed", "disk_full")

@@ -1,0 +1,179 @@
+import pyarrow as pa
+import pytest
+
+from flows.inputs.probe import probe
+from flows.nights import exposure_work as exposure_tasks
+from flows.nights.cluster.worker_check import admission
+from flows.nights.exposure_run import shared_out
+from flows.nights.exposure_work import finish_exposure, left_of, search_exposure, search_tiles, store_exposure, worked
+from flows.nights.recorder import Recorder
+from flows.pipeline.outcome import Outcome
+from flows.pipeline.plan import Item
+from flows.pipeline.stage_run import gathered
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.digest import file_digest
+from flows.storage.layout import tile_path
+from flows.storage.ledger import Ledger
+from flows.storage.zarr_tiles import TileStore
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput, Retryable
+from schemas.exposure import ExposureKey
+from schemas.injection import INJECTION
+from schemas.pixels import Tiling
+from schemas.settings import DetectSettings, ExecutionSettings, InjectSettings, Settings, TileSettings
+from stages import PIPELINE
+from stages.detect import STAGE as DETECT
+
+SETTINGS = Settings(tiles=TileSettings(tile=112, chunk=28), detect=DetectSettings(model="basic_cnn", threshold=0.2))
+
+
+@pytest.fixture
+def key(source):
+    return probe(source, SETTINGS)
+
+
+def shared(source, key, out):
+    """Do the same as several tasks, for an exposure of which nothing is known."""
+    stored = store_exposure(source, key, None, out, SETTINGS)
+    left, path = left_of(stored, None, out, SETTINGS), tile_path(out, key)
+    parts = [search_tiles(path, tiles, SETTINGS) for tiles in shared_out(left.tiles, 3)]
+    assert len(parts) == 3
+    return worked(stored, None, left, parts, [finish_exposure(path, parts, stored.lineage, out, SETTINGS)])
+
+
+def test_one_task_publishes_the_bytes_that_several_do(source, key, tmp_path):
+    alone = search_exposure(source, key, None, None, tmp_path / "a", SETTINGS)
+    several = shared(source, key, tmp_path / "b")
+    assert alone.datasets == several.datasets
+    for record in alone.datasets.values():
+        assert file_digest(tmp_path / "a" / record.path) == file_digest(tmp_path / "b" / record.path) == record.sha256
+    assert alone.datasets["dia_source"].rows > 0
+    same = ("windows", "unscored", "searched", "causes", "not_run")
+    assert [getattr(alone, name) for name in same] == [getattr(several, name) for name in same]
+    assert alone.windows > 0
+    assert alone.seconds.keys() == several.seconds.keys() >= {"read", "write tiles", "detect", "measure", "publish"}
+
+
+def test_what_is_published_stays_and_is_not_searched_again(source, key, tmp_path):
+    first = search_exposure(source, key, None, None, tmp_path, SETTINGS)
+    item = Item(source, key, None)
+    Recorder(tmp_path, SETTINGS, PIPELINE).done(item, first.stored, first.datasets, Outcome(item, "done"))
+    record = Ledger(tmp_path).get(key)
+    (tmp_path / first.datasets["injection"].path).unlink()
+    again = search_exposure(source, key, first.stored.info.source_sha256, record, tmp_path, SETTINGS)
+    assert (again.stored.reused, again.searched, again.windows) == (True, False, 0)
+    assert again.datasets == first.datasets
+    assert again.causes == record.causes
+
+
+def test_nothing_is_published_for_a_run_that_is_over(source, key, tmp_path):
+    with admission(tmp_path, SETTINGS.store) as terms:
+        pass
+    with pytest.raises(Retryable, match="is over"):
+        search_exposure(source, key, None, None, tmp_path, SETTINGS, terms)
+    assert not list((tmp_path / "catalogs").rglob("*.parquet"))
+    with admission(tmp_path, SETTINGS.store) as terms:
+        assert search_exposure(source, key, None, None, tmp_path, SETTINGS, terms).datasets
+
+
+def searched(path, shape, each=1):
+    tiles = Tiling(shape, SETTINGS.tiles.tile, 26, 7).tiles()
+    return [search_tiles(path, tiles[start : start + each], SETTINGS) for start in range(0, len(tiles), each)]
+
+
+def test_stores_once_and_keeps_what_is_the_same(source, key, tmp_path):
+    first = store_exposure(source, key, None, tmp_path, SETTINGS)
+    assert not first.reused
+    opened = TileStore.open(tile_path(tmp_path, key))
+    assert (opened.info, opened.digest) == (first.info, first.lineage.tiles)
+    again = store_exposure(source, key, first.info.source_sha256, tmp_path, SETTINGS)
+    assert (again.reused, again.info, again.lineage) == (True, first.info, first.lineage)
+    smaller = Settings(tiles=TileSettings(tile=56, chunk=28))
+    assert not store_exposure(source, key, first.info.source_sha256, tmp_path, smaller).reused
+
+
+def test_a_file_that_changed_its_identity_is_refused(source, key, tmp_path):
+    planned = ExposureKey(night=key.night, visit=key.visit + 1, detector=key.detector)
+    with pytest.raises(BadInput, match="run again when the file is no longer being written") as caught:
+        store_exposure(source, planned, None, tmp_path, SETTINGS)
+    assert caught.value.code == "changed_meanwhile"
+
+
+def test_searches_every_window_once_and_publishes(source, key, tmp_path):
+    stored = store_exposure(source, key, None, tmp_path, SETTINGS)
+    path = tile_path(tmp_path, key)
+    tiles = searched(path, stored.info.shape)
+    rows, columns = Tiling(stored.info.shape).grid
+    assert sum(tile.windows for tile in tiles) == rows * columns
+    published = finish_exposure(path, tiles, stored.lineage, tmp_path, SETTINGS)
+    assert published.datasets.keys() == {"dia_source", "injection"}
+    assert {"spike", "cosmic_ray", "satellite"} <= published.causes.keys()
+    record = published.datasets["dia_source"]
+    assert record.digest == stored.lineage.datasets["dia_source"]
+    assert len(CatalogStore(tmp_path).read(DIA_SOURCE, key)) == record.rows
+    assert stored.seconds.keys() == {"read", "inspect", "write tiles", "other"}
+    assert tiles[0].seconds.keys() == {"read tiles", "detect", "other"}
+    assert published.seconds.keys() == {"read tiles", "merge", "measure", "inject", "publish", "other"}
+    backwards = finish_exposure(path, tiles[::-1], stored.lineage, tmp_path, SETTINGS)
+    assert backwards.datasets == published.datasets
+
+
+def hits_of(parts):
+    return gathered(DETECT, [part.tables["hit"] for part in parts])
+
+
+def test_tiles_may_be_shared_out_among_tasks_in_any_way(source, key, tmp_path):
+    stored = store_exposure(source, key, None, tmp_path, SETTINGS)
+    path = tile_path(tmp_path, key)
+    ones = searched(path, stored.info.shape)
+    expected = hits_of(ones)
+    assert len(expected)
+    for each in (2, 3, len(ones)):
+        parts = searched(path, stored.info.shape, each)
+        assert hits_of(parts).equals(expected)
+        for count in ("windows", "unscored"):
+            assert sum(getattr(part, count) for part in parts) == sum(getattr(one, count) for one in ones)
+
+
+def test_more_detections_than_allowed_are_a_flood_and_nothing_is_published(source, key, tmp_path, monkeypatch):
+    stored = store_exposure(source, key, None, tmp_path, SETTINGS)
+    row = {field.name: {pa.string(): "g"}.get(field.type, 1) for field in DIA_SOURCE.schema}
+    row["trailCov"] = [0.0] * 25
+    two = pa.Table.from_pylist([row, row], DIA_SOURCE.schema)
+    monkeypatch.setattr(exposure_tasks, "run_stages", lambda stages, inputs, *rest: inputs.update(dia_source=two))
+    tight = Settings(execution=ExecutionSettings(max_detections=1))
+    with pytest.raises(BadInput, match=r"2 rows of dia_source, more than execution.max_detections = 1") as caught:
+        finish_exposure(tile_path(tmp_path, key), [], stored.lineage, tmp_path, tight)
+    assert caught.value.code == "flood"
+    assert not (tmp_path / "catalogs").exists()
+
+
+def test_synthetic_streaks_are_no_flood(source, key, tmp_path):
+    many = InjectSettings(share=1, streaks=64)
+    settings = SETTINGS.model_copy(update={"execution": ExecutionSettings(max_detections=1), "inject": many})
+    stored = store_exposure(source, key, None, tmp_path, settings)
+    published = finish_exposure(
+        tile_path(tmp_path, key), [search_all(stored, key, tmp_path)], stored.lineage, tmp_path, settings
+    )
+    assert published.datasets["dia_source"].rows <= 1 < published.datasets["injection"].rows
+
+
+def search_all(stored, key, out):
+    tiles = Tiling(stored.info.shape, SETTINGS.tiles.tile, 26, 7).tiles()
+    return search_tiles(tile_path(out, key), tiles, SETTINGS)
+
+
+def test_what_is_up_to_date_is_kept_and_what_only_it_needs_is_not_run(source, key, tmp_path):
+    stored = store_exposure(source, key, None, tmp_path, SETTINGS)
+    path = tile_path(tmp_path, key)
+    first = finish_exposure(path, [search_all(stored, key, tmp_path)], stored.lineage, tmp_path, SETTINGS)
+    changed = SETTINGS.model_copy(update={"inject": InjectSettings(share=1)})
+    again = store_exposure(source, key, stored.info.source_sha256, tmp_path, changed)
+    kept = {"dia_source": first.datasets["dia_source"]}
+    second = finish_exposure(path, [], again.lineage, tmp_path, changed, kept)
+    assert second.seconds.keys() == {"read tiles", "inject", "publish", "other"}
+    assert second.datasets["dia_source"] == first.datasets["dia_source"]
+    assert second.datasets["injection"].digest == again.lineage.datasets["injection"]
+    assert len(CatalogStore(tmp_path).read(INJECTION, key)) > 0
+    whole = finish_exposure(path, [search_all(stored, key, tmp_path)], again.lineage, tmp_path, changed)
+    assert whole.datasets == second.datasets

@@ -1,0 +1,252 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import zarr
+
+from flows.nights import night_stages
+from flows.nights.night_stages import StoredNight, run_nights
+from flows.pipeline.night_plan import plan_nights
+from flows.results.verify import verify_output
+from flows.storage.atomic import sweep
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.ledger import Ledger
+from flows.storage.zarr_tiles import write_exposure
+from schemas.errors import BadInput, Misconfigured, NoWork
+from schemas.exposure import ExposureInfo, PsfModel
+from schemas.ledger import ExposureRecord
+from schemas.settings import Settings, TileSettings
+from tests.support.night import catalogues
+from tests.support.whole_night import NIGHT, PIPELINE, SEEN, SHAPES, THING, TOTAL, publish
+
+SETTINGS = Settings()
+TABLES = {table.name: table for table in (SEEN, THING, TOTAL)}
+
+
+def run(out, pipeline=PIPELINE):
+    return run_nights(plan_nights([NIGHT], out, SETTINGS, pipeline), out, SETTINGS).get(NIGHT)
+
+
+@pytest.fixture
+def out(tmp_path):
+    publish(tmp_path, 2, [3.0])
+    publish(tmp_path, 1, [1.0, 2.0])
+    return tmp_path
+
+
+def test_runs_stages_on_what_all_exposures_gave_and_publishes_each(out):
+    result = run(out)
+    assert (result.failed, result.not_run) == ([], {})
+    table = CatalogStore(out).read_path(CatalogStore(out).night_path(THING, NIGHT), THING)
+    assert table["twice"].to_pylist() == [2.0, 4.0, 6.0]  # by visit
+    group = zarr.open_group(out / "catalogs/shapes" / f"night={NIGHT}" / "shapes.zarr", mode="r")
+    assert group["thingId"][:].tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(group["shapes"][:], np.repeat([[2.0], [4], [6]], 3, 1))
+    record = Ledger(out).night(NIGHT)
+    assert record.exposures == 2
+    assert {name: one.rows for name, one in record.datasets.items()} == {"thing": 3, "shapes": 3, "total": 1}
+    assert {"gather", "cut", "add"} <= record.seconds.keys()
+    assert verify_output(out, TABLES).problems == ()
+
+
+def test_a_rerun_makes_nothing_and_another_folder_gives_the_same_bytes(out, tmp_path_factory):
+    run(out)
+    before = catalogues(out)
+    assert run(out) is None
+    other = tmp_path_factory.mktemp("other")
+    publish(other, 1, [1.0, 2.0])
+    publish(other, 2, [3.0])
+    run(other)
+    assert catalogues(other) == catalogues(out) == before
+
+
+def test_a_later_stage_reads_what_was_kept(out):
+    from dataclasses import replace
+
+    run(out)
+    before = catalogues(out)
+    result = run(out, (*PIPELINE[:3], replace(PIPELINE[3], version="2")))
+    assert set(result.seconds) >= {"add"}
+    assert "gather" not in result.seconds
+    after = catalogues(out)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {f"total/night={NIGHT}/total.parquet"}  # its digest is in it
+
+
+def test_a_failing_stage_is_reported_and_takes_only_what_needs_it(out):
+    run(out)
+    publish(out, 2, [-9.0])
+    result = run(out)
+    assert [one.message for one in result.failed] == [
+        f"night {NIGHT}, stage add: ZeroDivisionError: a defect of the stage"
+    ]
+    assert set(result.datasets) == {"thing", "shapes"}
+    assert not (out / "catalogs/total" / f"night={NIGHT}" / "total.parquet").exists()  # of other exposures
+    assert len(CatalogStore(out).list(SEEN)) == 2
+    assert verify_output(out, TABLES).problems == ()
+    assert run(out).failed  # tried again
+
+
+def test_what_needs_a_failed_stage_is_not_run(out):
+    def broken(inputs, context):
+        raise RuntimeError("broken")
+
+    from dataclasses import replace
+
+    result = run(out, (*PIPELINE[:2], replace(PIPELINE[2], run=broken), PIPELINE[3]))
+    assert [one.code for one in result.failed] == ["RuntimeError"]
+    assert result.not_run == {"add": "no shapes: stage cut did not run"}
+    assert set(result.datasets) == {"thing"}
+
+
+def test_what_would_read_a_failed_stage_waits_for_it(out):
+    """Made without, it would have the digest of what is made with it, and never be made again."""
+    from dataclasses import replace
+
+    def broken(inputs, context):
+        raise RuntimeError("broken")
+
+    lax = replace(PIPELINE[3], needs=(THING,), optional=(SHAPES,), run=lambda inputs, context: total(len(inputs)))
+    result = run(out, (*PIPELINE[:2], replace(PIPELINE[2], run=broken), lax))
+    assert result.not_run == {"add": "no shapes: stage cut did not run"}
+    idle = replace(PIPELINE[2], run=nothing_to_cut)
+    result = run(out, (*PIPELINE[:2], idle, lax))
+    assert set(result.not_run) == {"cut"}
+    assert CatalogStore(out).read_path(CatalogStore(out).night_path(TOTAL, NIGHT), TOTAL)["total"].to_pylist() == [1]
+
+
+def total(value):
+    return pa.table({"total": [float(value)]}, schema=TOTAL.schema)
+
+
+def nothing_to_cut(inputs, context):
+    raise NoWork("nothing", "stage cut", "nothing to cut.", "look elsewhere.")
+
+
+def test_a_night_that_would_not_fit_is_refused_before_anything_is_made(out, monkeypatch):
+    from dataclasses import replace
+
+    from schemas.dataset import TableOf
+
+    ours = TableOf("source", SEEN.schema, product=True)
+    for record in Ledger(out).records(NIGHT):
+        datasets = {"source": record.datasets["seen"], **record.datasets}
+        Ledger(out).put(record.model_copy(update={"datasets": datasets}))
+    monkeypatch.setattr(night_stages, "host_memory", lambda: 2**20)
+    monkeypatch.setattr(StoredNight, "exposures", lambda night: ())
+    reader = replace(PIPELINE[1], optional=(ours,))
+    result = run(out, (PIPELINE[0], reader, *PIPELINE[2:]))  # no error: other nights may be smaller
+    assert [one.code for one in result.failed] == ["memory"]
+    assert re.search(r"bringing together 3 sources and 0 detections takes .* has 0\.00 GiB", result.failed[0].message)
+    assert {name.partition("/")[0] for name in catalogues(out)} == {"seen"}
+
+
+def test_what_no_night_could_survive_stops_the_run(out):
+    from dataclasses import replace
+
+    def refused(inputs, context):
+        raise Misconfigured("code", "where", "problem.", "remedy.")
+
+    with pytest.raises(Misconfigured, match="remedy"):
+        run(out, (*PIPELINE[:1], replace(PIPELINE[1], run=refused)))
+
+
+def test_a_night_that_lost_its_exposures_loses_its_catalogues(out):
+    run(out)
+    for visit in (1, 2):
+        publish(out, visit, None)
+    run(out)
+    assert {name.partition("/")[0] for name in catalogues(out)} == {"seen"}
+    assert Ledger(out).night(NIGHT) is None
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from flows.night_plan import plan_nights
+from flows.night_stages import run_nights
+from schemas.settings import Settings
+from tests.flows.whole_night_support import NIGHT, PIPELINE
+out = Path(sys.argv[1])
+print("ready", flush=True)
+run_nights(plan_nights([NIGHT], out, Settings(), PIPELINE), out, Settings())
+"""
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_bytes(out, tmp_path_factory):
+    values = np.random.default_rng(1).normal(5, 1, 40_000).tolist()
+    publish(out, 3, values)
+    whole = tmp_path_factory.mktemp("whole")
+    for visit, one in ((1, [1.0, 2.0]), (2, [3.0]), (3, values)):
+        publish(whole, visit, one)
+    run(whole)
+    root = Path(__file__).parents[3]
+    environment = {**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}"}
+    for delay in (0.0, 0.02, 0.05, 0.1):
+        command = [sys.executable, "-c", DRIVER, str(out)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, cwd=root) as process:
+            assert process.stdout.readline() == b"ready\n"
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        for name, content in catalogues(out).items():
+            if "/." not in name:
+                assert catalogues(whole)[name] == content
+    sweep(out)
+    run(out)
+    assert catalogues(out) == catalogues(whole)
+    assert verify_output(out, TABLES).problems == ()
+
+
+def test_the_rows_of_an_array_carry_the_settings_it_was_made_with(out):
+    run(out)
+    text = (out / "catalogs/shapes" / f"night={NIGHT}" / "shapes.zarr" / "zarr.json").read_text()
+    assert json.loads(text)["attributes"]["rows"] == 3
+
+
+def test_synthetic_ids_are_refused(out):
+    def negative(inputs, context):
+        return pa.table({"thingId": [-1], "twice": [0.0]}, schema=THING.schema)
+
+    from dataclasses import replace
+
+    result = run(out, (*PIPELINE[:1], replace(PIPELINE[1], run=negative)))
+    assert "synthetic row" in result.failed[0].message
+
+
+def stored(out, visit, planes):
+    info = ExposureInfo(
+        night="20260101", visit=visit, detector=0, instrument="test", band="r", midpoint_mjd_tai=61000.0,
+        exposure_time_s=30, shape=(40, 50), psf=PsfModel(fwhm_px=2.2), background=0.0, noise=1.0,
+        source_uri="memory://none", source_sha256="0" * 64, planes=planes,
+    )  # fmt: skip
+    pixels = {name: np.full(info.shape, visit, np.float32) for name in ("difference", *planes)}
+    pixels["mask"] = np.zeros(info.shape, np.uint16)
+    write_exposure(out / "tiles" / info.night / f"{info.name}.zarr", info, pixels, TileSettings(tile=56, chunk=28), "d")
+    return ExposureRecord(
+        night="20260101", visit=visit, detector=0, source_uri="a", source_sha256="s", digest="d", software="0",
+        finished_at="now",
+    )  # fmt: skip
+
+
+def test_gives_the_exposures_with_a_science_image_and_reads_a_plane_at_a_time(tmp_path):
+    records = [stored(tmp_path, 1, ("science",)), stored(tmp_path, 2, ()), stored(tmp_path, 3, ("science",))]
+    night = StoredNight(tmp_path, records)
+    assert [info.visit for info in night.exposures()] == [1, 3]
+    np.testing.assert_array_equal(night.read(night.exposures()[1], "science"), np.full((40, 50), 3, np.float32))
+    assert night.read(night.exposures()[0], "mask").dtype == np.uint16
+
+
+def test_missing_tiles_are_bad_input(tmp_path):
+    record = stored(tmp_path, 1, ("science",))
+    night = StoredNight(tmp_path / "elsewhere", [record])
+    with pytest.raises(BadInput, match="run the exposure again"):
+        night.exposures()

@@ -1,0 +1,325 @@
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from flows.inputs.source import Source
+from flows.nights import nightly
+from flows.nights.cluster.cluster import Cluster
+from flows.nights.nightly import NightRun, Shutdown
+from flows.pipeline.plan import Item
+from flows.results.verify import verify_output
+from flows.storage.ledger import Ledger
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import Misconfigured
+from schemas.exposure import ExposureKey
+from schemas.injection import INJECTION
+from schemas.settings import Settings
+from schemas.summary import RunSummary
+from tests.support.night import DETECTORS, VISITS, Command, catalogues, of_exposures
+
+pytest_plugins = ("tests.support.night_fixture",)
+
+
+ALL = VISITS * DETECTORS
+
+
+@pytest.fixture
+def out(uninterrupted, tmp_path):
+    """A copy of a finished night, to be spoilt."""
+    return shutil.copytree(uninterrupted[1], tmp_path / "out")
+
+
+def windows_of(height, width):
+    return (1 + (height - 26) // 7) * (1 + (width - 26) // 7)
+
+
+def test_every_exposure_is_searched_measured_and_published(uninterrupted):
+    run, out = uninterrupted
+    assert run.code == 0, run.stderr
+    assert run.counts == (ALL, ALL, 0, 0, 0)
+    assert run.summary["windows"] == ALL * windows_of(200, 210)
+    assert 0 <= run.summary["unscored"] < run.summary["windows"]
+    assert run.summary["not_run"] == {}
+    summary = RunSummary.model_validate(run.summary)
+    assert set(summary.worker_seconds) == {
+        "read", "inspect", "write tiles", "read tiles", "detect", "merge", "measure", "inject", "find_sources",
+        "publish", "other", "waiting",
+    }  # fmt: skip
+    assert set(summary.seconds) - set(summary.worker_seconds) == {"startup", "search", "objects", "report", "wall"}
+    assert sum(summary.worker_seconds.values()) == pytest.approx(2 * summary.seconds["search"], abs=0.01)
+    assert len(of_exposures(out)) == 3 * ALL
+    night = f"night={run.summary['nights'][0]}"
+    assert {f"object/{night}/object.parquet", f"dia_link/{night}/dia_link.parquet"} <= catalogues(out).keys()
+    assert summary.catalogues["object"] == summary.catalogues["cutouts"] > 0
+    assert summary.catalogues["dia_link"] == run.summary["detections"]
+    tables = [pq.read_table(path, partitioning=None) for path in (out / "catalogs/dia_source").rglob("*.parquet")]
+    assert all(table.schema.equals(DIA_SOURCE.schema) for table in tables)
+    assert sum(map(len, tables)) == run.summary["detections"] > 0
+    assert (out / "reports" / run.summary["nights"][0] / "index.html").samefile(run.summary["report"])
+    assert verify_output(out, {"dia_source": DIA_SOURCE, "injection": INJECTION}).problems == ()
+    assert list((out / "staging").iterdir()) == []
+    assert not (out / "lease.json").exists()
+
+
+def test_the_last_line_is_the_summary_and_nothing_else_is_on_stdout(uninterrupted):
+    run, _ = uninterrupted
+    assert len(run.stdout.splitlines()) == 1
+    assert RunSummary.model_validate_json(run.stdout).exit_code == run.code
+    assert f"[{ALL}/{ALL}] exposure" in run.stderr
+    assert "detections published" in run.stderr
+
+
+def test_a_rerun_has_nothing_to_do(nightstride_run, raw_night, uninterrupted, out):
+    before = catalogues(out)
+    again = nightstride_run(raw_night, "--out", out)
+    assert again.code == 0, again.stderr
+    assert "Nothing to do" in again.stderr
+    assert again.counts == (ALL, 0, ALL, 0, 0)
+    assert (again.summary["windows"], again.summary["detections"]) == (0, uninterrupted[0].summary["detections"])
+    assert catalogues(out) == before
+
+
+def test_a_rerun_starts_nothing(night_models, raw_night, out, monkeypatch):
+    for name in ("DETECT", "MEASURE"):
+        monkeypatch.setenv(f"NIGHTSTRIDE_{name}__MODEL", str(night_models))
+    monkeypatch.setenv("NIGHTSTRIDE_TILES__TILE", "112")
+    monkeypatch.setenv("NIGHTSTRIDE_TILES__CHUNK", "28")
+    monkeypatch.setenv("NIGHTSTRIDE_INJECT__SHARE", "1")
+    monkeypatch.setenv("NIGHTSTRIDE_INJECT__STREAKS", "64")
+    code = (
+        "import sys\nfrom flows.cli.app import app\n"
+        f"try:\n    app(['run', {str(raw_night)!r}, '--out', {str(out)!r}])\nexcept SystemExit as end:\n"
+        "    print(end.code, sorted({'prefect', 'dask', 'distributed', 'torch', 'zarr'} & set(sys.modules)))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stdout.splitlines()[-1] == "0 []", run.stderr
+
+
+def test_a_changed_setting_redoes_the_stages_behind_it_only(nightstride_run, raw_night, out):
+    tiles = {path: path.stat().st_mtime_ns for path in (out / "tiles").rglob("zarr.json")}
+    before = catalogues(out)
+    again = nightstride_run(raw_night, "--out", out, NIGHTSTRIDE_MERGE__MIN_SNR="6")
+    assert again.counts == (ALL, ALL, 0, 0, 0), again.stderr
+    assert {path: path.stat().st_mtime_ns for path in (out / "tiles").rglob("zarr.json")} == tiles
+    assert catalogues(out).keys() == before.keys()
+    assert catalogues(out) != before
+
+
+def test_synthetic_streaks_leave_no_trace_in_what_was_seen(nightstride_run, raw_night, uninterrupted, tmp_path):
+    run, with_streaks = uninterrupted
+    without = tmp_path / "out"
+    plain = nightstride_run(raw_night, "--out", without, NIGHTSTRIDE_INJECT__SHARE="0")
+    assert plain.counts == (ALL, ALL, 0, 0, 0), plain.stderr
+    assert plain.summary["injection"] == []
+    assert plain.summary["detections"] == run.summary["detections"]
+    night, *rest = run.summary["injection"]
+    assert 0 < night["n"] + night["hidden"] <= 3 * ALL  # images of a 24th of a tile, and full of detections
+    assert [one["detector"] for one in rest if one["detector"] is not None]
+    put_in = [
+        pq.read_table(path, partitioning=None) for path in (with_streaks / "catalogs/injection").rglob("*.parquet")
+    ]
+    assert sum(map(len, put_in)) == night["n"] + night["hidden"]
+    # Detections, tiles and all: the same bytes.
+    for folder in ("catalogs/dia_source", "tiles"):
+        files = [path for path in (with_streaks / folder).rglob("*") if path.is_file()]
+        assert files
+        for path in files:
+            assert (without / path.relative_to(with_streaks)).read_bytes() == path.read_bytes()
+
+
+def test_other_synthetic_streaks_do_not_repeat_the_search(nightstride_run, raw_night, uninterrupted, out):
+    before = catalogues(out)
+    times = {path: path.stat().st_mtime_ns for path in (out / "catalogs/dia_source").rglob("*.parquet")}
+    windows = [record.windows for record in Ledger(out).records()]
+    again = nightstride_run(raw_night, "--out", out, NIGHTSTRIDE_INJECT__SNR="[9.0, 12.0]")
+    assert again.counts == (ALL, ALL, 0, 0, 0), again.stderr
+    assert (again.summary["windows"], again.summary["detections"]) == (0, uninterrupted[0].summary["detections"])
+    assert {"detect", "merge", "measure"}.isdisjoint(again.summary["seconds"])
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    after = catalogues(out)
+    assert after.keys() == before.keys()
+    assert {name.split("/")[0] for name in after if after[name] != before[name]} == {"injection"}
+    assert [record.windows for record in Ledger(out).records()] == windows
+    assert verify_output(out, {"dia_source": DIA_SOURCE, "injection": INJECTION}).problems == ()
+
+
+@pytest.mark.parametrize("tile", [1008])
+def test_the_tiling_changes_no_number(nightstride_run, raw_night, uninterrupted, tmp_path, tile):
+    environment = {"NIGHTSTRIDE_TILES__TILE": str(tile), "NIGHTSTRIDE_TILES__CHUNK": str(tile // 4)}
+    one = nightstride_run(raw_night, "--out", tmp_path / "out", "--workers", "1", **environment)
+    assert one.summary["windows"] == uninterrupted[0].summary["windows"], one.stderr
+    for path in (uninterrupted[1] / "catalogs").rglob("*.parquet"):
+        other = tmp_path / "out" / path.relative_to(uninterrupted[1])
+        assert pq.read_table(other, partitioning=None).equals(pq.read_table(path, partitioning=None))
+
+
+def test_a_spoilt_or_missing_catalogue_is_made_again(nightstride_run, raw_night, out):
+    before = catalogues(out)
+    first, second, *_ = sorted((out / "catalogs/dia_source").rglob("*.parquet"))
+    first.write_bytes(first.read_bytes()[:-9])
+    second.unlink()
+    again = nightstride_run(raw_night, "--out", out)
+    assert again.counts == (ALL, 2, ALL - 2, 0, 0), again.stderr
+    assert catalogues(out) == before
+
+
+def test_spoilt_tiles_are_made_again(nightstride_run, raw_night, out):
+    before = catalogues(out)
+    for store in (out / "tiles").rglob("*.zarr"):
+        shard = max((store / "difference" / "c").rglob("*"))
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 3] ^= 255
+        shard.write_bytes(content)
+    shutil.rmtree(out / "ledger" / next((out / "ledger").glob("2*")).name)
+    again = nightstride_run(raw_night, "--out", out)
+    assert again.counts == (ALL, ALL, 0, 0, 0), again.stderr
+    assert catalogues(out) == before
+
+
+def test_a_night_that_moved_is_not_done_again_and_what_changed_is(nightstride_run, raw_night, tmp_path, out):
+    raw = shutil.move(shutil.copytree(raw_night, tmp_path / "raw"), tmp_path / "moved")
+    moved = nightstride_run(raw, "--out", out)
+    assert moved.counts == (ALL, 0, ALL, 0, 0), moved.stderr
+    # The PSF stamp belongs to the exposure: without it, all of it is measured anew.
+    max(Path(raw).glob("*diffimgpsf*")).unlink()
+    assert nightstride_run(raw, "--out", out).counts[1:3] == (0, ALL)
+    records = Ledger(out).records()
+    for record in records:
+        Ledger(out).put(record.model_copy(update={"source_uri": record.source_uri.replace(str(raw_night), str(raw))}))
+    assert nightstride_run(raw, "--out", out).counts == (ALL, 1, ALL - 1, 0, 0)
+
+
+def test_the_models_that_are_shipped_find_what_was_put_in(nightstride_run, raw_night, prefect_api, tmp_path):
+    shipped = Command(None, {"PREFECT_API_URL": prefect_api})
+    run = shipped(raw_night, "--out", tmp_path / "out")
+    assert run.counts == (ALL, ALL, 0, 0, 0), run.stderr
+    truth = pq.read_table(raw_night.parent / "truth.parquet").to_pandas()
+    bright = truth[(truth.kind == "streak") & (truth.snr > 15) & (truth.visible > 0.9)]
+    found = pq.read_table(tmp_path / "out" / "catalogs" / "dia_source", partitioning=None).to_pandas()
+    near = [
+        np.hypot(found.x - one.x, found.y - one.y)[(found.visit == one.visit) & (found.detector == one.detector)].min()
+        for one in bright.itertuples()
+    ]
+    assert len(bright) > 0
+    assert sum(distance < 5 for distance in near) > len(bright) / 2
+
+
+def test_an_exposure_that_is_cancelled_before_it_begins_gives_its_slot_back(monkeypatch):
+    async def fails(item):
+        await asyncio.sleep(0)
+        raise Misconfigured("not_writable", "where", "is wrong.", "mend it.")
+
+    monkeypatch.setattr(nightly, "ExposureRun", lambda *_: fails)
+    items = [Item(Source(str(n)), ExposureKey(night="20260101", visit=1, detector=n), None) for n in range(3)]
+    night = SimpleNamespace(
+        settings=Settings(),
+        out=None,
+        books=None,
+        progress=None,
+        outcomes=[],
+        cluster=SimpleNamespace(client=lambda **_: contextlib.nullcontext(), terms=None),
+        tasks=1,
+        draining=False,
+    )
+
+    async def one_slot():
+        slots = asyncio.Semaphore(1)
+        with pytest.raises(ExceptionGroup):
+            await nightly.visit.fn(night, items, slots, asyncio.Event(), None)
+        await asyncio.sleep(0)
+        return slots.locked()
+
+    assert asyncio.run(one_slot()) is False
+
+
+def test_holds_a_tally_and_nothing_that_was_not_declared():
+    night = NightRun([], None, None, None, None, None)
+    assert not night.tally.finished
+    assert not hasattr(night, "__dict__")  # Prefect would store a copy of all of it
+    with pytest.raises(AttributeError):
+        night.surprise = 1
+
+
+@pytest.mark.parametrize(
+    ("workers", "exposures", "tasks"), [(2, 6, 4), (64, 6, 11), (16, 1, 16), (1, 0, 4), (2, 31, 4), (2, 32, 1)]
+)
+def test_few_tasks_search_an_exposure_unless_workers_would_have_nothing_to_do(workers, exposures, tasks):
+    cluster = Cluster("tcp://here", workers, 2**30)
+    assert NightRun([None] * exposures, None, None, None, None, cluster).tasks == tasks
+
+
+def test_the_last_exposures_of_a_long_night_are_shared_out_again():
+    night = NightRun([None] * 100, None, None, None, None, Cluster("tcp://here", 4, 2**30))
+    assert night.tasks == 1
+    night.tally.finished |= set(range(37))
+    assert night.tasks == 4
+    night.tally.finished |= set(range(99))
+    assert night.tasks == 4
+
+
+def test_a_signal_asks_and_ends_the_sleep():
+    async def run():
+        drain = Shutdown()
+        with drain.on_signals():
+            asyncio.get_running_loop().call_later(0.01, os.kill, os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(drain.sleep(600), 60)
+        return drain.asked
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert asyncio.run(run())
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_without_a_signal_it_sleeps():
+    async def run():
+        drain = Shutdown()
+        await drain.sleep(0.01)
+        return drain.asked
+
+    assert not asyncio.run(run())
+
+
+def test_the_second_signal_ends_the_process():
+    code = """
+import asyncio, os, signal
+from flows.drain import Drain
+
+async def run():
+    drain = Drain()
+    with drain.on_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        await drain.sleep(600)
+        print("asked", drain.asked, flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(600)
+
+asyncio.run(run())
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
+    assert ended.stdout == "asked True\n"
+    assert ended.returncode == -signal.SIGTERM
+
+
+def test_in_another_thread_nothing_is_listened_to():
+    found = []
+
+    async def run():
+        drain = Shutdown()
+        with drain.on_signals():
+            found.append(drain.asked)
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    thread.join(60)
+    assert found == [False]

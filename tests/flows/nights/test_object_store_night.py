@@ -1,0 +1,126 @@
+"""A night in an object store, from its exposures to its page."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.faults.fault_proxy import FaultProxy, Faults
+from benchmarks.moto_server import KEY, SECRET, put_folder
+from tests.support.night import DETECTORS, VISITS, catalogues
+
+pytest_plugins = ("tests.support.night_fixture", "tests.support.s3_fixture")
+ALL = VISITS * DETECTORS
+
+
+def published(client, bucket, prefix):
+    """Objects below a prefix: name -> bytes."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    keys = [one["Key"] for page in pages for one in page.get("Contents", ())]
+    return {key.removeprefix(prefix): client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+
+
+def command(*arguments, **environment):
+    return subprocess.run(
+        [Path(sys.executable).with_name("nightstride"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def bucket(server, raw_night):
+    name = server.new_bucket()
+    put_folder(server.client, name, raw_night, "raw")
+    return name
+
+
+@pytest.fixture(scope="module")
+def night(server, bucket, nightstride_run):
+    """A run from bucket to bucket."""
+    return nightstride_run(f"s3://{bucket}/raw", "--out", f"s3://{bucket}/out", **server.environment)
+
+
+def test_catalogues_are_those_of_a_local_run(server, bucket, night, uninterrupted):
+    assert night.code == 0, night.stderr
+    assert night.counts == (ALL, ALL, 0, 0, 0)
+    assert published(server.client, bucket, "out/catalogs/") == catalogues(uninterrupted[1])
+    assert night.summary["report"].startswith(f"s3://{bucket}/out/reports/")
+    names = published(server.client, bucket, "out/")
+    assert f"{night.summary['report'].removeprefix(f's3://{bucket}/out/')}" in names
+    assert not [name for name in names if name.startswith(("staging/", "lease"))]
+
+
+def test_second_run_does_no_work(server, bucket, night, nightstride_run):
+    before = published(server.client, bucket, "out/")
+    again = nightstride_run(
+        f"s3://{bucket}/raw", "--out", f"s3://{bucket}/out", PREFECT_API_URL="http://127.0.0.1:9/none",
+        **server.environment,
+    )  # fmt: skip
+    assert (again.code, again.counts) == (0, (ALL, 0, ALL, 0, 0)), again.stderr
+    assert published(server.client, bucket, "out/") == before
+
+
+def test_no_secret_is_written_anywhere(server, bucket, night):
+    texts = [night.stdout, night.stderr]
+    texts += [content.decode("latin-1") for content in published(server.client, bucket, "out/").values()]
+    assert not [text[:200] for text in texts if SECRET in text or KEY in text]
+
+
+def test_other_commands_read_it(server, bucket, night, raw_night, tmp_path):
+    out = f"s3://{bucket}/out"
+    verified = command("verify", out, "--json", **server.environment)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert json.loads(verified.stdout.splitlines()[-1])["exposures"] == ALL
+    truth = raw_night.parent / "truth.parquet"
+    evaluated = command("evaluate", "detect", out, "--truth", truth, "--json", **server.environment)
+    assert evaluated.returncode == 0, evaluated.stderr
+    target = pq.read_table(raw_night.parent / "truth.parquet").to_pylist()[0]
+    (tmp_path / "targets.csv").write_text(f"name,ra,dec\none,{target['ra']},{target['dec']}\n")
+    forced = command("forced", tmp_path / "targets.csv", "--out", out, "--json", **server.environment)
+    assert forced.returncode == 0, forced.stderr
+    assert json.loads(forced.stdout.splitlines()[-1])["exposures"] == ALL
+    report = command("report", out, "--truth", truth, **server.environment)
+    assert report.returncode == 0, report.stderr
+    exported = command("export", out, "--dataset", "dia_source", "--to", tmp_path / "d.vot", **server.environment)
+    assert exported.returncode == 0, exported.stderr
+
+
+@pytest.mark.slow
+def test_a_disturbed_night_is_that_of_an_undisturbed_one(moto, nightstride_run, uninterrupted, raw_night):
+    """Slow answers, refusals, connections cut in the middle of answers and of what is sent."""
+    name = moto.new_bucket()
+    put_folder(moto.client, name, raw_night, "raw")
+    with FaultProxy("127.0.0.1", moto.port, Faults(refuse=7, cut=11, cut_request=13, latency_s=0.02)) as proxy:
+        behind = moto.environment | {"AWS_ENDPOINT_URL": proxy.endpoint}
+        run = nightstride_run(f"s3://{name}/raw", "--out", f"s3://{name}/out", **behind)
+        done = proxy.faults.done
+    assert (run.code, run.counts) == (0, (ALL, ALL, 0, 0, 0)), run.stderr
+    assert published(moto.client, name, "out/catalogs/") == catalogues(uninterrupted[1])
+    assert min(done["refused"], done["cut"], done["cut_request"]) >= 5
+
+
+def test_damage_is_found_and_made_good(server, night, nightstride_run, raw_night):
+    """In a copy of the night: a catalogue is changed, one removed, a shard is lost; verify tells, a run mends."""
+    client, name = server.client, server.new_bucket()
+    put = nightstride_run(raw_night, "--out", f"s3://{name}/out", **server.environment)
+    assert put.code == 0, put.stderr
+    whole = published(client, name, "out/catalogs/")
+    first, second = [key for key in whole if key.startswith("dia_source/")][:2]
+    client.put_object(Bucket=name, Key=f"out/catalogs/{first}", Body=whole[first][:-100])
+    client.delete_object(Bucket=name, Key=f"out/catalogs/{second}")
+    shard = next(key for key in published(client, name, "out/tiles/") if "/difference/c/" in key)
+    client.delete_object(Bucket=name, Key=f"out/tiles/{shard}")
+    verified = command("verify", f"s3://{name}/out", "--json", **server.environment)
+    problems = {one["code"] for one in json.loads(verified.stdout.splitlines()[-1])["problems"]}
+    assert verified.returncode == 1
+    assert problems == {"unreadable_catalogue", "damaged_tiles"}
+    mended = nightstride_run(raw_night, "--out", f"s3://{name}/out", **server.environment)
+    assert mended.code == 0, mended.stderr
+    assert published(client, name, "out/catalogs/") == whole

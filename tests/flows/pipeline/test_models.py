@@ -1,0 +1,210 @@
+import numpy as np
+import pytest
+import torch
+from scipy.special import logit
+
+from flows.pipeline.models import (
+    KINDS,
+    NET,
+    TREES,
+    build_detector,
+    build_verdict,
+    load_model,
+    model_digests,
+    model_name,
+    models_of,
+)
+from flows.pipeline.weights import read_card, read_weights, write_model
+from flows.training.candidate_set import candidate_card
+from kernels.image.search_image import Places, SearchImage
+from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE, CandidateCnn, VerdictCnn
+from kernels.search.candidate_search import CANDIDATE_GRID
+from kernels.search.dense_search import DenseSearch, dense_grid
+from kernels.search.detector import WindowScorer
+from kernels.search.linear_chain import has_bfloat16
+from kernels.search.shape_features import FEATURES
+from schemas.errors import Misconfigured
+from schemas.model_card import FEATURES as FEATURES_VERDICTS
+from schemas.pixels import SearchGrid
+from schemas.settings import DetectSettings, MeasureSettings, Settings
+from stages import PIPELINE
+from tests.support.models import CARD, one_leaf, write_cells, write_screen, write_verdict, write_windows
+
+DETECT, MERGE, MEASURE = (
+    next(stage for stage in PIPELINE if stage.name == name) for name in ("detect", "merge", "measure")
+)
+SHIPPED = Settings(detect=DetectSettings(model="basic_cnn"))
+
+
+def copied(folder, **changes):
+    """Put the shipped network into a folder, with another card."""
+    card, arrays = read_weights("detect", "basic_cnn")
+    write_model(folder, arrays, card.model_dump() | changes)
+    return Settings(detect=DetectSettings(model=str(folder)))
+
+
+def test_another_threshold_or_other_weights_are_another_model(tmp_path):
+    same = copied(tmp_path / "same")
+    assert model_digests([DETECT], same) == model_digests([DETECT], SHIPPED)
+    assert model_digests([DETECT], copied(tmp_path / "threshold", threshold=0.7)) != model_digests([DETECT], same)
+    assert model_digests([DETECT], copied(tmp_path / "version", version="2")) != model_digests([DETECT], same)
+    assert model_digests([MERGE], SHIPPED) == {}
+
+
+def test_a_model_that_changes_in_its_folder_is_loaded_again(tmp_path):
+    before = models_of(DETECT, copied(tmp_path))["detect"]
+    after = models_of(DETECT, copied(tmp_path, threshold=0.9))["detect"]
+    assert (before.card.threshold, after.card.threshold) == (0.5, 0.9)
+
+
+def test_with_a_screen_the_search_is_another_model_and_so_it_is_with_another_screen(tmp_path):
+    plain, card = copied(tmp_path), read_card("detect", "basic_cnn")
+    write_screen(tmp_path, card.sha256, level=0.3)
+    settings = Settings(detect=plain.detect.model_copy(update={"screen": True}))
+    first = model_digests([DETECT], settings)
+    assert first != model_digests([DETECT], plain) == model_digests([DETECT], SHIPPED)
+    loaded = models_of(DETECT, settings)["detect"]
+    write_screen(tmp_path, card.sha256, level=0.2)
+    assert model_digests([DETECT], settings) != first
+    assert models_of(DETECT, settings)["detect"].screen.level < loaded.screen.level
+    assert models_of(DETECT, plain)["detect"].screen is None
+
+
+def test_each_stage_gets_its_models_loaded_once(tmp_path):
+    write_cells(tmp_path)
+    write_verdict(tmp_path)
+    settings, others = (Settings(detect=DetectSettings(model=str(tmp_path), batch=batch)) for batch in (1024, 7))
+    assert models_of(MERGE, settings) == {}
+    first, second = models_of(MEASURE, settings), models_of(MEASURE, others)
+    assert first.keys() == {"reliability"}
+    assert first["reliability"] is second["reliability"]
+    assert models_of(DETECT, settings)["detect"] is models_of(DETECT, settings)["detect"]
+    assert models_of(DETECT, settings)["detect"].card.stage == "detect"
+
+
+def test_the_verdict_is_the_detectors_own_unless_another_is_named():
+    detect = DetectSettings(model="somewhere")
+    assert model_name("reliability", Settings(detect=detect)) == "somewhere"
+    assert model_name("detect", Settings(detect=detect, measure=MeasureSettings(model="other"))) == "somewhere"
+    assert model_name("reliability", Settings(detect=detect, measure=MeasureSettings(model="other"))) == "other"
+
+
+def test_a_model_that_is_not_there_is_named():
+    settings = Settings(detect=DetectSettings(model="no_such"))
+    with pytest.raises(Misconfigured, match="no_such"):
+        model_digests(PIPELINE, settings)
+    with pytest.raises(Misconfigured, match="no_such"):
+        models_of(DETECT, settings)
+
+
+def test_stars_and_galaxies_have_a_model_of_their_own():
+    assert model_name("star_galaxy", Settings()) == "multi_band"
+    other = Settings.model_validate({"star_galaxy": {"model": "folder"}})
+    assert model_name("star_galaxy", other) == "folder"
+
+
+@pytest.fixture
+def plane():
+    pixels = np.random.default_rng(1).normal(0, 2, (60, 80)).astype(np.float32)
+    return SearchImage(pixels, np.ones(pixels.shape, bool), 0.0, 2.0, np.ones((1, 1)), 2.2)
+
+
+def test_a_card_of_windows_makes_a_window_scorer(tmp_path, plane):
+    card = write_windows(tmp_path, threshold=0.3)
+    detector = load_model("detect", str(tmp_path), threshold=0.2, stride=9, precision="float32")
+    assert isinstance(detector, WindowScorer)
+    assert detector.card == card
+    assert detector.grid == SearchGrid(26, 9, 0, 26)
+    assert detector.floor == pytest.approx(logit(0.2))
+    assert load_model("detect", str(tmp_path)).floor == pytest.approx(logit(0.3))
+    automatic = load_model("detect", str(tmp_path), precision="auto").precision
+    assert automatic == ("bfloat16" if has_bfloat16() else "float32")
+    assert np.isfinite(detector.search(plane, Places(0, 0, 4, 7, 9))[0]).all()
+
+
+def test_a_card_of_cells_makes_a_dense_search(tmp_path, plane):
+    card = write_cells(tmp_path, dilations=(1, 2), channels=12)
+    detector = load_model("detect", str(tmp_path))
+    assert isinstance(detector, DenseSearch)
+    assert not detector.net.training
+    assert detector.card == card
+    assert detector.grid == dense_grid(4) == SearchGrid(**card.input["grid"])
+    _, arrays = read_weights("detect", str(tmp_path))
+    assert arrays.keys() == detector.net.state_dict().keys()
+    for name, value in detector.net.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), arrays[name])
+    assert np.isfinite(detector.search(plane, Places(0, 0, 15, 20, 4))[0]).all()
+    automatic = load_model("detect", str(tmp_path), precision="auto").precision
+    assert automatic == ("bfloat16" if has_bfloat16() else "float32")
+
+
+def test_cells_have_no_screen(tmp_path):
+    write_cells(tmp_path)
+    with pytest.raises(Misconfigured, match=r"detect.screen: .* has no windows to leave out. To fix, set it to false"):
+        load_model("detect", str(tmp_path), screen=True)
+
+
+def test_a_kind_of_the_future_is_refused(tmp_path):
+    card = write_cells(tmp_path)
+    card = card.model_copy(update={"input": card.input | {"kind": "strings"}})
+    with pytest.raises(Misconfigured, match=r"is a detector of kind 'strings', which this version does not know"):
+        build_detector(card, {}, "folder", "cpu", "auto", None, 1024, False, 7)
+
+
+ARRAYS = {
+    "root": np.array([0], np.int32),
+    "feature": np.array([-1], np.int16),
+    "limit": np.zeros(1),
+    "left": np.zeros(1, np.int32),
+    "right": np.zeros(1, np.int32),
+    "value": np.array([2.0]),
+    "base": np.array([0.5]),
+    "floor": np.array([4.5]),
+}
+
+
+def arrays():
+    torch.manual_seed(1)
+    return ARRAYS | {NET + key: value.numpy() for key, value in CandidateCnn(len(FEATURES)).state_dict().items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_detector_made_of_its_files_searches(tmp_path, kind):
+    card = candidate_card(kind, {"kind": kind, "share": 0.0, "tree_floor": 0.0}, {}, {}, 0.5)
+    write_model(tmp_path, arrays(), card)
+    detector = load_model("detect", str(tmp_path))
+    assert detector.grid == CANDIDATE_GRID
+    assert detector.card.name == kind
+    image = np.zeros((120, 120), np.float32)
+    image[58:61, 60:63] = 12
+    plane = SearchImage(image, np.ones(image.shape, bool), 0.0, 1.0, np.array([[1.0]]), 2.3)
+    logits, _ = detector.search(plane, Places(0, 0, 30, 30, 4))
+    assert np.isfinite(logits).sum() >= 1
+    if kind != "matched_filter":
+        assert logits.max() == pytest.approx(2.5)
+
+
+def test_members_and_calibration_come_back(tmp_path):
+    nets = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        nets.append(VerdictCnn(len(FEATURES_VERDICTS)).eval())
+    arrays = {f"{n}.{name}": value.numpy() for n, net in enumerate(nets) for name, value in net.state_dict().items()}
+    arrays |= {f"{TREES}{name}": value for name, value in one_leaf(0.75)._asdict().items()}
+    given = {"stage": "reliability", "input": {"features": list(FEATURES_VERDICTS), "networks": 2}, "threshold": 0.4}
+    card = write_model(tmp_path, arrays, CARD | given | {"calibration": {"slope": 0.5, "offset": 1.5}})
+    verdict = build_verdict(card, arrays)
+    assert (verdict.slope, verdict.offset, verdict.card) == (0.5, 1.5, card)
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(5, len(FEATURES_VERDICTS))).astype(np.float32)
+    stamps = rng.normal(size=(5, STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE)).astype(np.float32)
+    with torch.no_grad():
+        odds = sum(net(torch.from_numpy(stamps), torch.from_numpy(features)).numpy() for net in nets) / 2
+    odds = (odds + 0.75) / 2
+    np.testing.assert_allclose(verdict.log_odds(features, stamps), odds, atol=1e-5)
+    np.testing.assert_array_equal(load_model("reliability", str(tmp_path))(features, stamps), verdict(features, stamps))
+
+
+def test_more_than_ten_members_are_told_apart(tmp_path):
+    write_verdict(tmp_path, networks=11)
+    assert len(load_model("reliability", str(tmp_path)).nets) == 11

@@ -1,0 +1,332 @@
+import json
+import os
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from flows.inputs.source import Source
+from flows.pipeline.lineage import trace, verdict_digest
+from flows.pipeline.models import model_digests
+from flows.pipeline.plan import Planner
+from flows.storage.ledger import Ledger
+from flows.storage.quarantine import Quarantine
+from schemas.errors import BadInput, Retryable
+from schemas.exposure import ExposureKey
+from schemas.keyword_mapping import KeywordMapping
+from schemas.ledger import DatasetRecord, ExposureRecord
+from schemas.settings import ExecutionSettings, MergeSettings, Settings, TileSettings
+from stages import PIPELINE
+
+
+class World:
+    """Text files "<visit> <detector> <pixels>" as exposures, and an output folder."""
+
+    def __init__(self, folder, models):
+        self.raw, self.out = folder / "raw", folder / "out"
+        self.raw.mkdir()
+        self.settings = Settings(detect={"model": str(models)}, measure={"model": str(models)})
+        self.probed, self.hashed = [], []
+
+    def source(self, name, text):
+        path = self.raw / name
+        path.write_text(text)
+        # Later than before, whatever the clock's resolution: a changed file has a changed time.
+        later = time.time_ns() + len(self.probed) * 10**9
+        os.utime(path, ns=(later, later))
+        return Source(str(path))
+
+    def probe(self, source, settings):
+        self.probed.append(Path(source.uri).name)
+        visit, detector, *_ = Path(source.uri).read_text().split()
+        if not visit.isdigit():
+            raise BadInput("missing_keyword", source.uri, "the header has no keyword EXPID.", "add it.")
+        return ExposureKey(night="20260101", visit=int(visit), detector=int(detector))
+
+    def sha256_of(self, source, settings):
+        self.hashed.append(Path(source.uri).name)
+        return sha256(Path(source.uri).read_bytes()).hexdigest()
+
+    def plan(self, *sources, settings=None):
+        self.probed, self.hashed = [], []
+        return Planner(self.out, settings or self.settings, PIPELINE, self.probe, self.sha256_of).plan(sources)
+
+    def kept(self):
+        """Codes in the quarantine folder."""
+        return [json.loads(path.read_text())["code"] for path in sorted((self.out / "quarantine").glob("*.json"))]
+
+    def publish(self, item, status="done", settings=None):
+        """Write what a run would leave of an exposure."""
+        settings = settings or self.settings
+        sha = self.sha256_of(item.source, settings)
+        lineage = trace(item.source, sha, PIPELINE, model_digests(PIPELINE, settings), settings)
+        path = self.out / "catalogs" / f"{item.key.name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(lineage.final)
+        file = DatasetRecord(
+            path=f"catalogs/{path.name}", digest=lineage.final, rows=3, sha256=sha256(path.read_bytes()).hexdigest()
+        )
+        Ledger(self.out).put(
+            ExposureRecord(
+                **item.key.model_dump(),
+                source_uri=item.source.uri,
+                source_sha256=sha,
+                source_stat=item.stat,
+                digest=lineage.final if status == "done" else verdict_digest(lineage.final, settings),
+                datasets={"dia_source": file} if status == "done" else {},
+                detections=3,
+                status=status,
+                reason=None if status == "done" else "flood: too many rows",
+                software="0",
+                finished_at="now",
+            )
+        )
+        return path
+
+
+@pytest.fixture
+def world(tmp_path, card_folder):
+    return World(tmp_path, card_folder)
+
+
+@pytest.fixture(scope="module")
+def card_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cards")
+    for name in ("detect", "reliability"):
+        (folder / f"{name}.json").write_text(
+            f'{{"stage": "{name}", "name": "{name}", "version": "0", "sha256": "{name}", "input": {{}}, "classes": [], '
+            '"training": {}, "metrics": {}, "threshold": 0.5, "false_alarm_rate": "none"}'
+        )
+    return folder
+
+
+def names(items):
+    return [Path(item.source.uri).name for item in items]
+
+
+def codes(plan):
+    return [(Path(one.uri).name, one.code) for one in plan.quarantined]
+
+
+def test_what_is_new_is_done_in_order_of_visit_and_detector(world):
+    sources = [world.source(name, text) for name, text in [("a", "9 0 x"), ("b", "1 1 x"), ("c", "1 0 x")]]
+    plan = world.plan(*sources)
+    assert names(plan.todo) == ["c", "b", "a"]
+    assert (plan.seen, plan.skipped, plan.quarantined) == (3, 0, ())
+    assert world.hashed == []  # a new file is read once, by the worker that stores it
+
+
+def test_what_is_published_is_skipped_and_remembered(world):
+    source = world.source("a", "1 0 x")
+    world.publish(world.plan(source).todo[0])
+    plan = world.plan(source)
+    assert (plan.todo, plan.skipped, [record.detections for record in plan.published]) == ((), 1, [3])
+    assert (world.probed, world.hashed) == (["a"], ["a"])
+    assert world.plan(source).skipped == 1
+    assert (world.probed, world.hashed) == ([], [])
+
+
+def test_a_touched_file_is_read_but_not_done_again_and_a_changed_one_is(world):
+    source = world.source("a", "1 0 x")
+    world.publish(world.plan(source).todo[0])
+    world.plan(source)
+    world.source("a", "1 0 x")
+    assert world.plan(source).skipped == 1
+    assert world.hashed == ["a"]
+    world.source("a", "1 0 other")
+    assert names(world.plan(source).todo) == ["a"]
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_text("x")])
+def test_a_missing_or_spoilt_catalogue_is_made_again(world, spoil):
+    source = world.source("a", "1 0 x")
+    spoil(world.publish(world.plan(source).todo[0]))
+    assert names(world.plan(source).todo) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"merge": MergeSettings(min_snr=9)},
+        {"tiles": TileSettings(tile=504)},
+        {"fits": KeywordMapping(checksum="ignore")},
+    ],
+)
+def test_changed_settings_redo(world, change):
+    source = world.source("a", "1 0 x")
+    world.publish(world.plan(source).todo[0])
+    assert names(world.plan(source, settings=world.settings.model_copy(update=change)).todo) == ["a"]
+
+
+def test_settings_that_change_no_result_redo_nothing(world):
+    source = world.source("a", "1 0 x")
+    world.publish(world.plan(source).todo[0])
+    changed = world.settings.model_copy(update={"execution": ExecutionSettings(workers=7, retries=0)})
+    assert world.plan(source, settings=changed).skipped == 1
+
+
+def test_new_weights_redo(world, tmp_path, card_folder):
+    source = world.source("a", "1 0 x")
+    world.publish(world.plan(source).todo[0])
+    for card in card_folder.iterdir():
+        (tmp_path / card.name).write_text(card.read_text().replace('"sha256": "reliability"', '"sha256": "retrained"'))
+    changed = Settings(detect={"model": str(tmp_path)}, measure={"model": str(tmp_path)})
+    assert names(world.plan(source, settings=changed).todo) == ["a"]
+
+
+def test_a_copy_is_counted_as_skipped(world):
+    sources = [world.source(name, "1 0 x") for name in ("b", "a", "c")]
+    plan = world.plan(*sources)
+    assert (names(plan.todo), plan.skipped, plan.quarantined) == (["a"], 2, ())
+    world.publish(plan.todo[0])
+    plan = world.plan(*sources)
+    assert (plan.todo, plan.skipped, len(plan.published)) == ((), 3, 1)
+
+
+def test_of_two_that_differ_the_first_wins_and_the_other_names_both(world):
+    sources = [world.source("b", "1 0 x"), world.source("a", "1 0 other")]
+    plan = world.plan(*sources)
+    assert (names(plan.todo), plan.skipped, codes(plan)) == (["a"], 0, [("b", "conflict")])
+    assert sources[0].uri in plan.quarantined[0].message
+    assert sources[1].uri in plan.quarantined[0].message
+    assert world.kept() == ["conflict"]
+
+
+def test_of_two_that_differ_the_one_in_the_ledger_wins(world):
+    published = world.source("b", "1 0 x")
+    world.publish(world.plan(published).todo[0])
+    late = world.source("a", "1 0 other")
+    for sources in ([published, late], [late]):
+        plan = world.plan(*sources)
+        assert plan.todo == ()
+        assert codes(plan) == [("a", "conflict")]
+        assert published.uri in plan.quarantined[0].message
+
+
+def test_a_file_that_moved_is_not_done_again(world):
+    old = world.source("b", "1 0 x")
+    world.publish(world.plan(old).todo[0])
+    new = world.source("a", "1 0 x")
+    Path(old.uri).unlink()
+    plan = world.plan(new)
+    assert (plan.todo, plan.skipped, plan.quarantined) == ((), 1, ())
+    redo = world.plan(new, settings=world.settings.model_copy(update={"merge": MergeSettings(min_snr=9)}))
+    assert names(redo.todo) == ["a"]
+
+
+def test_what_cannot_be_identified_is_quarantined_and_the_rest_goes_on(world):
+    plan = world.plan(world.source("a", "no 0 x"), world.source("b", "1 0 x"))
+    assert (names(plan.todo), codes(plan), plan.seen) == (["b"], [("a", "missing_keyword")], 2)
+    assert plan.quarantined[0].message.endswith("To fix, add it.")
+    assert world.kept() == ["missing_keyword"]
+
+
+def test_a_known_verdict_is_not_sought_again_until_its_reasons_change(world):
+    source = world.source("a", "1 0 x")
+    world.publish(world.plan(source).todo[0], status="quarantined")
+    plan = world.plan(source)
+    assert (plan.todo, codes(plan)) == ((), [("a", "flood")])
+    assert plan.quarantined[0].message == "too many rows"
+    more = world.settings.model_copy(update={"execution": ExecutionSettings(max_detections=9)})
+    assert names(world.plan(source, settings=more).todo) == ["a"]
+    world.source("a", "1 0 better")
+    assert names(world.plan(source).todo) == ["a"]
+
+
+def test_a_copy_without_what_lay_beside_the_original_is_a_copy(world):
+    original = world.source("a", "1 0 x")
+    mask = world.source("mask", "mask")
+    whole = Source(original.uri, siblings=(("mask", mask.uri),))
+    plan = world.plan(whole, world.source("z", "1 0 x"), world.source("y", "1 0 other"))
+    assert (names(plan.todo), plan.skipped, codes(plan)) == (["a"], 1, [("y", "conflict")])
+
+
+@pytest.mark.parametrize("step", ["probe", "sha256_of"])
+def test_what_cannot_be_read_this_time_has_failed_and_is_no_bad_input(world, monkeypatch, step):
+    sources = [world.source("a", "1 0 x"), world.source("b", "1 0 x"), world.source("c", "2 0 x")]
+
+    given = getattr(world, step)
+
+    def broken(source, settings):
+        if source.uri.endswith("b"):
+            raise Retryable("io_error", source.uri, "timed out.", "try again later.")
+        return given(source, settings)
+
+    monkeypatch.setattr(world, step, broken)
+    plan = world.plan(*sources)
+    assert (names(plan.todo), plan.skipped, plan.quarantined) == (["a", "c"], 0, ())
+    assert [one.code for one in plan.failed] == ["io_error"]
+    assert plan.seen == 3
+    assert world.kept() == []
+
+
+def test_a_record_that_cannot_be_read_counts_for_nothing(world):
+    source = world.source("a", "1 0 x")
+    item = world.plan(source).todo[0]
+    world.publish(item)
+    Ledger(world.out).path(item.key).write_text("{")
+    assert names(world.plan(source).todo) == ["a"]
+
+
+def test_other_planes_from_the_same_bytes_redo(world):
+    source, plane = world.source("a", "1 0 x"), world.source("plane", "plane")
+    world.publish(world.plan(Source(source.uri, siblings=(("mask", plane.uri),))).todo[0])
+    assert world.plan(Source(source.uri, siblings=(("mask", plane.uri),))).skipped == 1
+    assert names(world.plan(Source(source.uri, siblings=(("variance", plane.uri),))).todo) == ["a"]
+
+
+def test_a_corrected_identity_names_what_it_supersedes(world):
+    source = world.source("a", "1 0 x")
+    world.publish(world.plan(source).todo[0])
+    world.source("a", "2 0 x")
+    (item,) = world.plan(source).todo
+    assert (item.key.visit, [one.visit for one in item.superseded]) == (2, [1])
+    # A copy of the old content stands for the old exposure: it stays.
+    (item,) = world.plan(source, world.source("b", "1 0 x")).todo
+    assert (item.key.visit, item.superseded) == (2, ())
+
+
+def test_what_was_published_of_a_file_that_went_bad_is_withdrawn(world):
+    source = world.source("a", "1 0 x")
+    catalogue = world.publish(world.plan(source).todo[0])
+    world.source("a", "no 0 x")
+    plan = world.plan(source)
+    assert (codes(plan), [one.visit for one in plan.withdrawn]) == ([("a", "missing_keyword")], [1])
+    assert not catalogue.exists()
+    assert Ledger(world.out).records() == []
+
+
+def test_what_was_published_of_a_file_that_cannot_be_reached_stays(world, monkeypatch):
+    source = world.source("a", "1 0 x")
+    catalogue = world.publish(world.plan(source).todo[0])
+    Path(source.uri).unlink()
+
+    def gone(source, settings):
+        raise BadInput("unreadable_file", source.uri, "is not there.", "find it.")
+
+    monkeypatch.setattr(world, "probe", gone)
+    assert codes(world.plan(source)) == [("a", "unreadable_file")]
+    assert catalogue.exists()
+    assert len(Ledger(world.out).records()) == 1
+
+
+def test_a_reason_that_cannot_be_written_fails_its_source_alone(world, monkeypatch):
+    def full(*_):
+        raise Retryable("disk_full", "quarantine", "could not be written.", "free space.")
+
+    monkeypatch.setattr(Quarantine, "put", full)
+    plan = world.plan(world.source("a", "no 0 x"), world.source("b", "1 0 x"))
+    assert (names(plan.todo), plan.quarantined, [one.code for one in plan.failed]) == (["b"], (), ["disk_full"])
+    assert plan.seen == 2
+
+
+def test_a_dry_plan_is_the_same_and_leaves_no_trace(world):
+    world.publish(world.plan(world.source("a", "1 0 x")).todo[0])
+    sources = [world.source("a", "1 0 y"), world.source("b", "odd 0 x"), world.source("c", "2 0 x")]
+    before = {path: path.read_bytes() for path in world.out.rglob("*") if path.is_file()}
+    dry = Planner(world.out, world.settings, PIPELINE, world.probe, world.sha256_of, dry=True).plan(sources)
+    assert {path: path.read_bytes() for path in world.out.rglob("*") if path.is_file()} == before
+    assert [(item.key.visit, item.why.code) for item in dry.todo] == [(1, "input"), (2, "new")]
+    plan = world.plan(*sources)
+    assert (dry.todo, dry.quarantined, dry.seen) == (plan.todo, plan.quarantined, plan.seen)

@@ -1,0 +1,55 @@
+from flows.pipeline.unpublish import SourceIndex, Superseded, unpublish
+from flows.storage.layout import tile_path
+from flows.storage.ledger import Ledger
+from schemas.exposure import ExposureKey
+from schemas.ledger import DatasetRecord, ExposureRecord
+
+
+def record(visit, source_uri):
+    file = DatasetRecord(path=f"catalogs/{visit}.parquet", digest="d", rows=3, sha256="s")
+    return ExposureRecord(
+        night="20260101", visit=visit, detector=0, source_uri=source_uri, source_sha256="s", digest="d",
+        datasets={"dia_source": file}, software="0", finished_at="now",
+    )  # fmt: skip
+
+
+def publish(out, one):
+    """Write what a run leaves of an exposure."""
+    for path in (out / one.datasets["dia_source"].path, tile_path(out, one.key) / "zarr.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("content")
+    Ledger(out).put(one)
+
+
+def left(out):
+    return sorted(path.name for path in out.rglob("*") if path.is_file())
+
+
+def test_takes_back_files_tiles_and_record_of_one_exposure_alone(tmp_path):
+    for visit in (1, 2):
+        publish(tmp_path, record(visit, f"{visit}.fits"))
+    unpublish(record(1, "1.fits"), tmp_path)
+    assert len(left(tmp_path)) == 3
+    assert [one.visit for one in Ledger(tmp_path).records()] == [2]
+    unpublish(record(1, "1.fits"), tmp_path)
+
+
+def test_what_by_now_came_from_another_source_stays(tmp_path):
+    publish(tmp_path, record(1, "new.fits"))
+    unpublish(record(1, "old.fits"), tmp_path)
+    assert len(left(tmp_path)) == 3
+
+
+def test_a_source_supersedes_what_it_was_before_unless_another_stands_for_it(tmp_path):
+    records = [record(1, "a"), record(2, "a"), record(3, "b"), record(4, "a")]
+    for one in records[1:]:
+        Ledger(tmp_path).put(one)
+    index = SourceIndex(Ledger(tmp_path))
+    Ledger(tmp_path).put(records[0])
+    index.add("a", records[0].key)
+    index.add("a", records[2].key)  # by now from another source
+    found = Superseded(index, claimed={("20260101", 4, 0)})
+    assert [one.visit for one in found.by("a", records[1].key)] == [1]
+    assert [one.visit for one in found.by("a", None)] == [1, 2]
+    assert found.by("a", ExposureKey(night="20260101", visit=9, detector=0)) == tuple(records[:2])
+    assert found.by("c", None) == ()

@@ -1,0 +1,133 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from flows.pipeline.models import load_model
+from flows.pipeline.weights import read_card, read_screen_card, read_weights, write_model
+from kernels.nets.basic_cnn import BasicCnn
+from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE
+from schemas.errors import Misconfigured
+from schemas.model_card import FEATURES
+from tests.support.models import write_screen, write_verdict
+
+CARD = {
+    "stage": "detect", "name": "test", "version": "1", "input": {"bands": 1, "side": 26},
+    "classes": ("nothing", "asteroid"), "training": {"seed": 0}, "metrics": {}, "threshold": 0.5,
+    "false_alarm_rate": "not set",
+}  # fmt: skip
+
+
+@pytest.fixture
+def model(tmp_path):
+    torch.manual_seed(1)
+    net = BasicCnn().eval()
+    write_model(tmp_path, {key: value.numpy() for key, value in net.state_dict().items()}, CARD)
+    return tmp_path, net
+
+
+def test_round_trip(model):
+    folder, net = model
+    windows = np.random.default_rng(0).normal(size=(4, 1, 26, 26)).astype(np.float32)
+    loaded = load_model("detect", str(folder))
+    with torch.no_grad():
+        scores = net(torch.from_numpy(windows)).numpy()
+    np.testing.assert_array_equal(loaded(windows), scores[:, 1] - scores[:, 0])
+    assert loaded.card.name == "test"
+
+
+def test_url_of_a_folder(model):
+    folder, _ = model
+    assert read_card("detect", f"file://{folder}") == read_card("detect", str(folder))
+
+
+def test_weights_that_are_not_the_cards_are_refused(model):
+    folder, _ = model
+    path = folder / "detect.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(Misconfigured, match=r"sha256 is .* but its card says .* To fix, restore"):
+        read_weights("detect", str(folder))
+
+
+def test_missing_weights(model):
+    folder, _ = model
+    (folder / "detect.safetensors").unlink()
+    with pytest.raises(Misconfigured, match="weights of this model are missing"):
+        load_model("detect", str(folder))
+
+
+def test_unknown_name_lists_what_there_is():
+    with pytest.raises(Misconfigured, match="there is no model 'nonsense' for stage 'detect'"):
+        read_card("detect", "nonsense")
+
+
+def test_card_with_unknown_field_is_refused(model):
+    folder, _ = model
+    path = folder / "detect.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"surprise": 1}))
+    with pytest.raises(Misconfigured, match=r"is not a model card: .*surprise"):
+        read_card("detect", str(folder))
+
+
+def test_card_of_another_stage_is_refused(model):
+    folder, _ = model
+    for suffix in ("json", "safetensors"):
+        (folder / f"detect.{suffix}").rename(folder / f"reliability.{suffix}")
+    with pytest.raises(Misconfigured, match="is a model for stage 'detect', not 'reliability'"):
+        read_card("reliability", str(folder))
+
+
+def test_verdict_is_what_was_written(tmp_path):
+    card = write_verdict(tmp_path, gain=4.0, offset=-2.0)
+    features = np.random.default_rng(4).random((7, len(FEATURES))).astype(np.float32)
+    loaded = load_model("reliability", str(tmp_path))
+    odds = 4 * features[:, FEATURES.index("log_snr")] - 2
+    found = loaded(features, np.ones((7, STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE), np.float32))
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-odds)), rtol=1e-5)
+    assert loaded.card == card
+
+
+def test_verdict_of_another_version_is_refused(tmp_path):
+    write_verdict(tmp_path, features=list(FEATURES[:-1]))
+    with pytest.raises(Misconfigured, match=r"was trained on the features .* To fix, train it anew"):
+        load_model("reliability", str(tmp_path))
+
+
+def test_a_screen_is_found_beside_its_network(model):
+    folder, _ = model
+    write_screen(folder, read_card("detect", str(folder)).sha256, level=0.25)
+    screen = load_model("detect", str(folder), screen=True).screen
+    assert screen.level == pytest.approx(np.log(0.25 / 0.75))
+    assert [layer.weight.shape for layer in screen.layers] == [(4, 12), (1, 4)]
+    assert load_model("detect", str(folder)).screen is None
+
+
+def test_a_screen_of_other_weights_is_refused(model):
+    folder, _ = model
+    write_screen(folder, "0" * 64)
+    with pytest.raises(Misconfigured, match=r"belongs to other weights of the search. To fix, make one: nightstride"):
+        read_screen_card(str(folder))
+
+
+def test_a_screen_that_is_not_there_is_named_with_the_command_that_makes_it(model):
+    folder, _ = model
+    with pytest.raises(Misconfigured, match=r"there is no screen for .* train screen --model .* detect.screen = false"):
+        load_model("detect", str(folder), screen=True)
+
+
+def test_a_screen_works_at_its_threshold_and_above_and_on_the_processor(model):
+    folder, _ = model
+    write_screen(folder, read_card("detect", str(folder)).sha256)
+    load_model("detect", str(folder), threshold=0.9, screen=True)
+    with pytest.raises(Misconfigured, match=r"detect.threshold: is 0.3, but the screen knows windows from 0.5 on"):
+        load_model("detect", str(folder), threshold=0.3, screen=True)
+    with pytest.raises(Misconfigured, match=r"detect.screen: works on the processor only"):
+        load_model("detect", str(folder), "cuda", screen=True)
+
+
+def test_the_shipped_screen_belongs_to_the_shipped_network():
+    scorer = load_model("detect", "basic_cnn", screen=True)
+    assert read_screen_card("basic_cnn").input["detect_sha256"] == scorer.card.sha256
+    assert scorer.screen.level < 0
+    assert scorer.windows.screen is scorer.screen

@@ -1,0 +1,106 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from flows.results.evaluation.spectral import evaluate_spectral, redshift_cuts, spectral_table
+from schemas.errors import BadInput
+
+KEYS = {"n", "accuracy", "accuracy_interval", "auc", "macro_f1", "confusion"}
+
+
+def table(tmp_path, rows=60, redshift=True, labels=("STAR", "GALAXY", "QSO")):
+    """Rows with the colours that stars, galaxies and quasars of SDSS have at 17th magnitude."""
+    rng = np.random.default_rng(1)
+    colours = {"STAR": (1.1, 0.4, 0.13, 0.05), "GALAXY": (1.6, 0.85, 0.38, 0.3), "QSO": (0.15, 0.1, 0.12, 0.05)}
+    shift = {"STAR": 0.0, "GALAXY": 0.08, "QSO": 1.4}
+    lines = ["#Table1", "u,g,r,i,z,class" + (",redshift" if redshift else "")]
+    for n in range(rows):
+        name = labels[n % len(labels)]
+        ug, gr, ri, iz = np.array(colours.get(name, colours["STAR"])) + rng.normal(0, 0.03, 4)
+        r = rng.uniform(16.5, 18)
+        values = [r + gr + ug, r + gr, r, r - ri, r - ri - iz]
+        text = ",".join(f"{value:.4f}" for value in values) + f",{name}"
+        lines.append(text + (f",{shift.get(name, 0) + rng.normal(0, 1e-4):.6f}" if redshift else ""))
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_both_models_and_their_rivals_have_the_same_keys(tmp_path):
+    figures = evaluate_spectral(table(tmp_path))
+    assert set(figures["models"]) == {"redshift", "photometry"}
+    scores = [figures, *figures["models"].values()]
+    scores += [one for model in figures["models"].values() for one in model["baselines"].values()]
+    assert all(one.keys() >= KEYS for one in scores)
+    assert set(figures["models"]["redshift"]["baselines"]) == {"nearest_colour", "majority", "redshift_cuts"}
+    assert figures["accuracy"] == figures["models"]["redshift"]["accuracy"] > 0.95
+    assert figures["models"]["photometry"]["accuracy"] > 0.9
+    assert np.sum(figures["confusion"]) == figures["n"] == 60
+    assert figures["trained_on"] == []
+    json.dumps(figures, allow_nan=False)
+
+
+def test_without_redshift_there_is_one_model(tmp_path):
+    figures = evaluate_spectral(table(tmp_path, redshift=False))
+    assert list(figures["models"]) == ["photometry"]
+    assert "redshift_cuts" not in figures["baselines"]
+
+
+def test_labels_of_no_class_are_counted(tmp_path):
+    figures = evaluate_spectral(table(tmp_path, labels=("STAR", "QSO", "SKY")))
+    assert figures["n"] == 40
+    assert figures["labels_without_class"] == {"SKY": 20}
+    with pytest.raises(BadInput, match="no row has a class"):
+        evaluate_spectral(table(tmp_path, labels=("SKY",)))
+
+
+def test_one_class_has_no_area(tmp_path):
+    figures = evaluate_spectral(table(tmp_path, labels=("STAR",)))
+    assert figures["auc"] is None
+    assert figures["n"] == 60
+    json.dumps(figures, allow_nan=False)
+
+
+def test_a_row_without_bands_is_not_judged_and_a_strange_one_unknown(tmp_path):
+    path = table(tmp_path)
+    lines = path.read_text().splitlines()
+    lines[2] = "-9999,-9999,17.0,-9999,99,STAR,0.0"
+    lines[3] = "17.0,24.0,17.0,24.0,17.0,STAR,0.0"
+    path.write_text("\n".join(lines))
+    figures = evaluate_spectral(path)
+    assert figures["unjudged"] == 1
+    assert figures["n"] == 59
+    assert figures["unknown"] >= 1
+
+
+def test_cuts_in_redshift():
+    cuts = redshift_cuts(np.array([-0.001, 0.0032, 0.01, 0.39, 0.41], np.float32))
+    assert cuts.argmax(1).tolist() == [0, 0, 1, 1, 2]
+
+
+@pytest.mark.skipif("NIGHTSTRIDE_DATA" not in os.environ, reason="NIGHTSTRIDE_DATA is not set")
+def test_the_real_table_says_that_it_is_no_test():
+    path = Path(os.environ["NIGHTSTRIDE_DATA"]) / "03_sdss_tables/skyserver_dr14.csv"
+    figures = evaluate_spectral(path)
+    assert figures["trained_on"] == ["photometry", "redshift"]
+    models = figures["models"]
+    assert models["redshift"]["accuracy"] > models["redshift"]["baselines"]["redshift_cuts"]["accuracy"]
+    assert models["photometry"]["accuracy"] > models["photometry"]["baselines"]["nearest_colour"]["accuracy"] + 0.1
+
+
+SCORES = {"n": 10, "accuracy": 0.9, "accuracy_interval": [0.55, 0.9975], "macro_f1": 0.8123, "auc": None}
+
+
+def test_a_row_for_each_model_and_each_rival():
+    models = {"redshift": SCORES | {"baselines": {"nearest_colour": SCORES | {"auc": 0.75}, "silent": {"n": 0}}}}
+    console = Console(record=True, width=120)
+    console.print(spectral_table(SCORES | {"classes": ["star", "galaxy"], "models": models}))
+    text = console.export_text()
+    assert "10 rows: star, galaxy" in text
+    assert text.index("redshift") < text.index("nearest_colour") < text.index("silent")
+    assert "0.5500-0.9975" in text
+    assert "0.7500" in text

@@ -1,0 +1,161 @@
+import numpy as np
+import pytest
+
+from flows.results.evaluation.packets import PacketStamp
+from flows.results.evaluation.stamps import (
+    CANVAS,
+    CENTRE,
+    ScoredStamps,
+    common_correlation,
+    default_reliability,
+    group,
+    on_canvas,
+    psf_of_images,
+    score_stamps,
+    summarise_stamps,
+)
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails.trail_model import trail_image
+from schemas.pixels import UNUSABLE
+from schemas.settings import DetectSettings, Settings
+from tests.support.models import write_verdict, write_windows
+
+PSF = moffat_mixture(2.3, 3.0)
+
+
+def stamp_of(pixels, x=31.0, y=31.0, *, positive=True, known=True, rb=0.9, image=5, jd=2459000.5, science=None):
+    sky = np.full((63, 63), np.nan) if science is None else science
+    pixels, sky = np.asarray(pixels, np.float32), np.asarray(sky, np.float32)
+    return PacketStamp(1, image, pixels, sky, x, y, positive, known, rb, jd, "1")
+
+
+def noisy(seed, *sources):
+    """63 x 63 noise with sources of (flux, x, y)."""
+    pixels = np.random.default_rng(seed).normal(0, 5, (63, 63))
+    for flux, x, y in sources:
+        pixels += flux * trail_image((63, 63), x, y, 0.0, 0.0, PSF)
+    return pixels
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """Settings with a network whose every window is a hit, and a verdict that is the S/N alone."""
+    write_windows(tmp_path, threshold=1e-30)
+    write_verdict(tmp_path, gain=4.0, offset=-4.0 * np.log1p(10.0), threshold=0.5)
+    return Settings(detect=DetectSettings(model=str(tmp_path)))
+
+
+def test_search_finds_what_shines_at_the_alert(trained):
+    bright, faint, elsewhere, dark = score_stamps(
+        [
+            stamp_of(noisy(1, (1500, 31.4, 30.7))),
+            stamp_of(noisy(2)),
+            stamp_of(noisy(3, (1500, 45, 45))),
+            stamp_of(noisy(4, (-1500, 31, 31))),
+        ],
+        trained,
+    )
+    assert bright.reliability > 0.9
+    assert faint.reliability < 0.5
+    assert elsewhere.candidates >= 1
+    assert elsewhere.reliability < 0.5
+    assert dark.reliability < 0.5
+    assert default_reliability(trained) == 0.5
+
+
+def test_a_stamp_cut_by_the_edge_is_searched_too(trained):
+    right = noisy(1, (1500, 31, 31))[:, :45]
+    left = noisy(1, (1500, 31, 31))[:, 20:]
+    scored = score_stamps([stamp_of(right), stamp_of(left, x=11.0)], trained)
+    assert [each.reliability > 0.9 for each in scored] == [True, True]
+
+
+def test_a_stamp_without_pixels_does_not_pass(trained):
+    blank, _ = score_stamps([stamp_of(np.full((63, 63), np.nan)), stamp_of(noisy(1))], trained)
+    assert (blank.reliability, blank.candidates) == (-np.inf, 0)
+
+
+@pytest.mark.parametrize(("columns", "x"), [(slice(0, 63), 31.0), (slice(0, 40), 31.0), (slice(20, 63), 11.0)])
+def test_the_alert_lies_in_the_middle_of_the_canvas(columns, x):
+    pixels = np.zeros((63, 63))
+    pixels[31, 31] = 7.0
+    stamp = stamp_of(pixels[:, columns], x=x)
+    canvas, mask = on_canvas(stamp, stamp.pixels)
+    assert canvas.shape == mask.shape == (CANVAS, CANVAS)
+    assert canvas[CENTRE, CENTRE] == 7.0
+    assert ((mask & UNUSABLE) == 0).sum() == 63 * pixels[:, columns].shape[1]
+    assert np.isnan(canvas[(mask & UNUSABLE) > 0]).all()
+
+
+def test_a_window_of_the_grid_is_centred_on_the_alert():
+    middles = np.arange(0, CANVAS - 26 + 1, 7) + 12.5
+    assert np.abs(middles - CENTRE).min() == 0.5
+
+
+def test_correlation_is_that_of_the_noise():
+    rng = np.random.default_rng(7)
+    kernel = np.array([0.5, 1.0, 0.5])
+    stamps = []
+    for scale in np.linspace(2, 9, 40):
+        white = rng.standard_normal((63, 65))
+        stamps.append(stamp_of(scale * sum(k * white[:, i : i + 63] for i, k in enumerate(kernel)) + 3 * scale))
+    rho = common_correlation(stamps)
+    middle = rho.shape[0] // 2
+    expected = np.correlate(kernel, kernel, "full")[2:] / np.sum(kernel**2)
+    np.testing.assert_allclose(rho[middle, middle : middle + 3], expected, atol=0.03)
+    assert abs(rho[middle + 1, middle]) < 0.03
+
+
+def star(fwhm, x, y):
+    rng = np.random.default_rng(1)
+    return 200 + rng.normal(0, 5, (63, 63)) + 9000 * trail_image((63, 63), x, y, 0.0, 0.0, moffat_mixture(fwhm, 3.0))
+
+
+def test_psf_is_that_of_the_stars_of_the_image():
+    found = psf_of_images(
+        [
+            stamp_of(noisy(1), image=1, science=star(2.0, 12, 14)),
+            stamp_of(noisy(1), image=2, jd=2459010.5, science=star(3.5, 45.3, 16.2)),
+            stamp_of(noisy(1), image=2, jd=2459010.5),
+        ]
+    )
+    assert found[1].fwhm_px == pytest.approx(2.0, rel=0.05)
+    assert found[2].fwhm_px == pytest.approx(3.5, rel=0.05)
+    assert found[2].source == "image"
+
+
+def test_psf_of_an_image_without_stars_is_that_of_the_next_in_time():
+    blank = [stamp_of(noisy(1), image=3, jd=2459003.5), stamp_of(noisy(1), image=4, jd=2459008.5)]
+    stars = [
+        stamp_of(noisy(1), image=1, science=star(2.0, 12, 14)),
+        stamp_of(noisy(1), image=2, jd=2459010.5, science=star(3.5, 45, 16)),
+    ]
+    found = psf_of_images(stars + blank)
+    assert (found[3], found[4]) == (found[1], found[2])
+    assert psf_of_images(blank)[3].source == "assumed"
+
+
+def test_groups():
+    pixels = np.zeros((3, 3))
+    assert group(stamp_of(pixels)) == "known_asteroids"
+    assert group(stamp_of(pixels, rb=0.1)) == "known_asteroids"
+    assert group(stamp_of(pixels, known=False, rb=0.1)) == "low_rb"
+    assert group(stamp_of(pixels, known=False, rb=0.5)) == "high_rb"
+    assert group(stamp_of(pixels, positive=False)) == "fainter"
+
+
+def test_counts():
+    pixels = np.zeros((63, 63))
+    known, low = stamp_of(pixels), stamp_of(pixels[:50], known=False, rb=0.1)
+    scored = [ScoredStamps(known, r, 1) for r in (0.2, 0.6, 0.8, -np.inf)] + [
+        ScoredStamps(low, r, 1) for r in (0.7, -np.inf)
+    ]
+    figures = summarise_stamps(scored, 0.6)
+    assert (figures["stamps"], figures["truncated"]) == (6, 2)
+    groups = figures["at_default"]["groups"]
+    assert (groups["known_asteroids"]["found"], groups["known_asteroids"]["n"]) == (2, 4)
+    assert (groups["low_rb"]["found"], groups["low_rb"]["n"]) == (1, 2)
+    assert groups["fainter"]["completeness"] is None
+    passed = [row["groups"]["known_asteroids"]["found"] for row in figures["thresholds"]]
+    assert passed == sorted(passed, reverse=True)
+    assert passed[0] == 3

@@ -1,0 +1,209 @@
+from io import StringIO
+from shutil import rmtree
+
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from flows.results.forced.run import (
+    MOST,
+    FirstRows,
+    forced_exposures,
+    measure_night,
+    show_forced,
+    summarise_targets,
+    tell_forced,
+)
+from flows.results.verify import verify_output
+from flows.storage.catalog_store import CatalogStore, read_metadata
+from flows.storage.ledger import Ledger
+from schemas.errors import BadInput, Misconfigured
+from schemas.forced import FORCED_SOURCE, ForcedSummary, Note
+from tests.support.forced import plain_info, plain_planes, record_of, store, targets
+
+TABLES = {FORCED_SOURCE.name: FORCED_SOURCE}
+TRAIL = (100.0, 60.0, 12.0, 0.0, 6000.0)
+
+
+@pytest.fixture
+def out(tmp_path):
+    """Give an output folder of two nights: two visits of a field and one without WCS; one more visit."""
+    store(tmp_path, plain_info(visit=1), plain_planes(TRAIL))
+    store(tmp_path, plain_info(visit=2), plain_planes())
+    store(tmp_path, plain_info(visit=3, wcs_header=None), plain_planes())
+    store(tmp_path, plain_info(visit=4, night="20260102"), plain_planes())
+    return tmp_path
+
+
+def run(out, known, night=None, sigma=3.0, left_out=()):
+    tables = []
+    summary = summarise_targets(
+        known, left_out, measure_night(out, known, forced_exposures(out, night), sigma), tables.append
+    )
+    return summary, tables
+
+
+def files(out):
+    return {path.name: path.read_bytes() for path in (out / "catalogs").rglob("*.parquet")}
+
+
+def test_counts_add_up(out):
+    error = BadInput("bad_target", "list: row 3", "is bad.", "correct it.")
+    summary, tables = run(out, targets(a=(100, 60, 1200.0), b=(200, 200), far=(9999.0, 0.0)), left_out=(error,))
+    assert (summary.targets, summary.exposures) == (3, 4)
+    assert (summary.rows, summary.detections, summary.limits, summary.not_measured) == (6, 1, 5, 0)
+    assert summary.rows == sum(len(table) for table in tables)
+    assert summary.not_covered == ("far",)
+    assert [note.code for note in summary.not_run] == ["no_wcs"]
+    assert [note.code for note in summary.left_out] == ["bad_target"]
+    assert summary.exit_code == 1
+    assert list(summary.files) == [
+        f"catalogs/forced_source/night={night}/{visit}-0.parquet"
+        for visit, night in ((1, 20260101), (2, 20260101), (4, 20260102))
+    ]
+
+
+def test_one_night_is_enough(out):
+    summary, _ = run(out, targets(a=(100, 60)), night="20260102")
+    assert (summary.exposures, summary.rows, len(summary.files)) == (1, 1, 1)
+    with pytest.raises(Misconfigured, match="has no exposure that was searched in night 20260103"):
+        forced_exposures(out, "20260103")
+
+
+def test_same_targets_give_the_same_bytes_and_others_another_digest(out):
+    known = targets(a=(100, 60, 1200.0), b=(200, 200))
+    run(out, known)
+    first = files(out)
+    run(out, known)
+    assert files(out) == first
+    path = out / "catalogs/forced_source/night=20260101/1-0.parquet"
+    _, digest, rows = read_metadata(path)
+    assert rows == 2
+    run(out, known, sigma=5.0)
+    assert read_metadata(path)[1] != digest
+    run(out, targets(a=(100, 60)))
+    assert read_metadata(path)[1] != digest
+
+
+def test_what_is_published_is_in_the_ledger_and_verified(out):
+    run(out, targets(a=(100, 60)))
+    assert verify_output(out, TABLES).problems == ()
+    record = Ledger(out).records("20260101")[0]
+    assert record.datasets["forced_source"].rows == 1
+    CatalogStore(out).path(FORCED_SOURCE, record.key).unlink()
+    assert [problem.code for problem in verify_output(out, TABLES).problems] == ["unreadable_catalogue"]
+
+
+def test_file_of_an_earlier_list_goes_when_the_exposure_covers_no_target(out):
+    run(out, targets(a=(100, 60)))
+    summary, tables = run(out, targets(far=(9999.0, 0.0)))
+    assert summary.not_covered == ("far",)
+    assert files(out) == {}
+    assert sum(map(len, tables)) == 0
+    assert verify_output(out, TABLES).problems == ()
+
+
+def test_other_catalogues_of_the_exposure_stay_in_its_record(out):
+    key = record_of(plain_info(visit=1)).key
+    store_ = CatalogStore(out)
+    other = store_.record(store_.publish(FORCED_SOURCE, key, FORCED_SOURCE.empty(), "d"))
+    Ledger(out).put(record_of(plain_info(visit=1), datasets={"other": other}))
+    run(out, targets(a=(100, 60)))
+    assert set(Ledger(out).get(key).datasets) == {"other", "forced_source"}
+    run(out, targets(far=(9999.0, 0.0)))
+    assert set(Ledger(out).get(key).datasets) == {"other"}
+
+
+def test_damaged_exposure_does_not_take_the_rest_down(out):
+    (out / "tiles/20260101/1-0.zarr/difference/zarr.json").unlink()
+    summary, _ = run(out, targets(a=(100, 60)))
+    assert [note.code for note in summary.quarantined] == ["damaged_tiles"]
+    assert "1-0.zarr" in str(summary.quarantined[0])
+    assert (summary.rows, summary.exit_code) == (2, 1)
+
+
+def test_exposure_without_its_tiles_keeps_what_was_measured(out):
+    run(out, targets(a=(100, 60)))
+    before = files(out)
+    rmtree(out / "tiles/20260101/1-0.zarr")
+    summary, _ = run(out, targets(a=(100, 60)))
+    assert [note.code for note in summary.quarantined] == ["no_tiles"]
+    assert "run the night again" in summary.quarantined[0].remedy
+    assert files(out) == before
+
+
+def test_exposures_that_are_quarantined_are_none(out):
+    info = plain_info(visit=1)
+    Ledger(out).put(record_of(info, status="quarantined", reason="flood"))
+    assert [record.visit for record in forced_exposures(out, None)] == [2, 3, 4]
+
+
+def test_folder_without_a_night_is_refused(tmp_path):
+    with pytest.raises(Misconfigured, match="has no exposure that was searched"):
+        forced_exposures(tmp_path, None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_catalogue_is_read_like_any_other(out):
+    run(out, targets(a=(100, 60, 1200.0)))
+    schema = pq.read_schema(out / "catalogs/forced_source/night=20260101/1-0.parquet")
+    assert schema.field("trailFluxUpper").metadata[b"unit"] == b"nJy"
+
+
+@pytest.fixture
+def measured(tmp_path):
+    planes = plain_planes(TRAIL)
+    planes["mask"][200:, :] = 1
+    store(tmp_path, plain_info(), planes)
+    known, tables = targets(**{"[a]": (100, 60, 1200.0), "b": (150, 100), "c": (60, 250)}), []
+    return summarise_targets(
+        known, (), measure_night(tmp_path, known, forced_exposures(tmp_path, None), 3.0), tables.append
+    ), tables
+
+
+def printed(function, *arguments):
+    console = Console(file=StringIO(), width=100)
+    function(*arguments, console)
+    return console.file.getvalue()
+
+
+def test_detections_have_a_magnitude_and_the_rest_a_limit(measured):
+    summary, (rows,) = measured
+    lines = {line.split()[0]: line.split() for line in printed(show_forced, summary, rows).splitlines() if line.split()}
+    (first, _, third), row = rows.to_pylist(), lines["[a]"]
+    assert row[1:4] == ["7-0", "r", f"{first['magAB']:.2f}"]
+    assert row[-1] == f"{first['snr']:.1f}"
+    assert lines["b"][3] == ">"
+    assert lines["c"][3:] == ["MASKED", "NOT_MEASURED"]
+    assert third["snr"] is None
+    assert (
+        "3 targets, 1 exposures: 1 detections, 1 upper limits, 1 not measured; 0 targets on none of them."
+        in printed(show_forced, summary, rows)
+    )
+
+
+def test_first_rows_are_kept_and_the_rest_counted(measured):
+    _, (rows,) = measured
+    first = FirstRows()
+    for _ in range(MOST):
+        first(rows)
+    assert len(first.table) == MOST
+    assert first.table.slice(0, 3).equals(rows)
+    text = printed(show_forced, ForcedSummary(targets=3, exposures=MOST, rows=3 * MOST), first.table)
+    assert f"{2 * MOST} rows more" in text
+
+
+def test_without_rows_there_is_no_table():
+    text = printed(show_forced, ForcedSummary(targets=1, exposures=1, not_covered=("a",)), FORCED_SOURCE.empty())
+    assert text == "1 targets, 1 exposures: 0 detections, 0 upper limits, 0 not measured; 1 targets on none of them.\n"
+
+
+def test_what_was_left_out_is_told_with_its_remedy():
+    notes = tuple(
+        Note(code="bad", where=f"list: row {k}", problem="is [b].", remedy="correct it.") for k in range(MOST + 2)
+    )
+    text = printed(tell_forced, ForcedSummary(targets=1, exposures=1, left_out=notes, quarantined=notes[:1]))
+    lines = text.splitlines()
+    assert lines[0] == "left out: list: row 0: is [b]. To fix, correct it."
+    assert lines[MOST] == "left out: 2 more, see --json."
+    assert lines[-1].startswith("quarantined: list: row 0")

@@ -1,0 +1,142 @@
+import base64
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from flows.results.page.detection import (
+    LEAST_SIDE,
+    MOST_PICTURE,
+    MOST_SIDE,
+    cutout_box,
+    detection_cutout,
+    detections,
+    place_mark,
+)
+
+
+def test_the_most_reliable_comes_first(kit):
+    rows = kit.rows(kit.info(), 30, 7)
+    found = detections(kit.table(rows))
+    assert [one.rank for one in found] == list(range(1, 31))
+    assert [one.reliability for one in found] == sorted((one.reliability for one in found), reverse=True)
+    assert {one.id for one in found} == {row["diaSourceId"] for row in rows}
+
+
+def test_ties_go_by_signal_to_noise_and_id(kit):
+    rows = kit.rows(kit.info(), 3, 7)
+    for row, snr in zip(rows, (5.0, 9.0, 9.0), strict=True):
+        row |= {"reliability": 0.5, "snr": snr}
+    first, second, third = detections(kit.table(rows[::-1]))
+    assert (first.snr, second.snr, third.snr) == (9, 9, 5)
+    assert first.id < second.id
+
+
+def test_facts_carry_units_and_leave_out_what_is_not_known(kit):
+    full, _, _, bare = kit.rows(kit.info(), 4, 7)
+    full |= {"trailLengthPx": 6.0, "trailLength": 6.2, "trailAnglePx": 120.4, "dec": -20.02, "snr": 12.34}
+    bare |= {"trailLengthPx": 0.0, "trailAnglePx": 10.0}
+    told = {one.id: dict(one.facts) for one in detections(kit.table([full, bare]))}
+    known, unknown = told[full["diaSourceId"]], told[bare["diaSourceId"]]
+    assert known["Length"] == "6.0 px, 6.2″"
+    assert known["Angle"] == "120°, PA 33°"
+    assert known["mag r"] == "19.40 ± 0.06"
+    assert (known["RA"], known["Dec"], known["S/N"]) == ("150.01000°", "−20.02000°", "12.3")
+    assert (unknown["Length"], unknown["Angle"]) == ("0.0 px", "10°")
+    assert {unknown[name] for name in ("RA", "Dec", "mag r")} == {"–"}
+
+
+def test_a_length_that_is_no_number_is_drawn_as_a_point(kit):
+    (row,) = kit.rows(kit.info(), 1, 7)
+    (one,) = detections(kit.table([row | {"trailLengthPx": float("nan"), "trailAnglePx": float("nan")}]))
+    assert (one.length, one.angle) == (0, 0)
+    assert dict(one.facts)["Length"].startswith("–")
+
+
+def test_summary_says_what_it_is(kit):
+    (row,) = kit.rows(kit.info(), 1, 7)
+    row |= {"reliability": 0.987, "snr": 8.25, "trailLengthPx": 14.0, "x": 10.0, "y": 300.26}
+    (one,) = detections(kit.table([row]))
+    assert one.summary == "Detection 1: reliability 0.99, S/N 8.2, length 14.0 px at (10.0, 300.3)"
+    assert one.anchor == f"d{row['diaSourceId']}"
+
+
+def test_nothing_gives_nothing(kit):
+    assert detections(kit.table([])) == ()
+
+
+@pytest.mark.parametrize(("flags", "words"), [(0, ()), (1 | 128, ("at the edge", "no zero point"))])
+def test_flags_are_words(kit, flags, words):
+    (row,) = kit.rows(kit.info(), 1, 7)
+    assert detections(kit.table([row | {"flags": flags}]))[0].flags == words
+
+
+def pixels(picture):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.uri.split(",")[1]))).convert("RGB")).astype(int)
+
+
+@pytest.fixture
+def one(kit):
+    (found,) = detections(kit.table(kit.rows(kit.info(), 1, 7)))
+    return found
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 4000), st.floats(-20, 5000), st.floats(-20, 5000))
+def test_box_is_odd_within_bounds_and_centred(one, side, x, y):
+    y0, x0, width = cutout_box(replace(one, side=side, x=x, y=y))
+    assert width % 2 == 1
+    assert LEAST_SIDE <= width <= MOST_SIDE + 1
+    assert width >= min(1.4 * side, MOST_SIDE)
+    assert abs(x0 + width // 2 - x) <= 0.5
+    assert abs(y0 + width // 2 - y) <= 0.5
+
+
+@pytest.mark.parametrize(("x", "y"), [(100.3, 61.8), (3.0, 200.0), (377.0, 418.0), (0.0, 0.0)])
+@pytest.mark.parametrize("side", [20, 90, 300])
+def test_the_mark_lies_on_the_source(kit, one, x, y, side):
+    info = kit.info()
+    rng = np.random.default_rng(5)
+    difference = rng.normal(kit.SKY, kit.NOISE, info.shape).astype(np.float32)
+    rows, columns = np.indices(info.shape)
+    difference += (4000 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 8)).astype(np.float32)
+    drawn = detection_cutout(difference, np.zeros(info.shape, np.uint16), replace(one, x=x, y=y, side=side), info)
+    picture = pixels(drawn.picture).sum(axis=2)
+    factor = drawn.width // picture.shape[0]
+    brightest = np.argwhere(picture >= picture.max() - 3).mean(axis=0)
+    # The centroid of what is white: half of the star may lie beyond the border.
+    assert np.hypot(*(brightest * factor + factor / 2 - (drawn.mark.y, drawn.mark.x))) < 4 + factor
+    assert max(picture.shape) <= MOST_PICTURE
+
+
+def test_what_lies_beyond_the_border_has_a_colour_of_its_own(kit, one):
+    info = kit.info()
+    difference, mask = kit.pixels(info.shape, 3)
+    drawn = detection_cutout(difference, mask, replace(one, x=0.0, y=0.0, side=10), info)
+    picture = pixels(drawn.picture)
+    assert len({tuple(colour) for colour in picture[22:, :18].reshape(-1, 3)}) == 1  # below and to the left
+    assert len({tuple(colour) for colour in picture[:20, 27:].reshape(-1, 3)}) > 50  # the sky
+    assert len({tuple(colour) for colour in picture[:20, 21:26].reshape(-1, 3)}) == 1  # the masked border
+
+
+def test_size_follows_the_detection(kit, one):
+    info = kit.info(shape=(900, 900))
+    difference, mask = kit.pixels(info.shape, 3)
+    sides = [detection_cutout(difference, mask, replace(one, side=side), info).side for side in (5, 60, 200, 2000)]
+    assert sides == [41, 85, 281, 481]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.floats(-10, 4000), st.floats(-10, 4000), st.floats(0, 180), st.integers(-50, 50), st.integers(-50, 50))
+def test_pixels_upwards_become_a_drawing_downwards(kit, x, y, angle, x0, y0):
+    (one,) = detections(kit.table(kit.rows(kit.info(), 1, 7)))
+    mark = place_mark(replace(one, x=x, y=y, angle=angle), (x0, y0), 100, 5)
+    # The first pixel is [0, 1) across, and the last stretch [99, 100) from the top.
+    assert (mark.x, mark.y) == pytest.approx((x - x0 + 0.5, 100 - (y - y0) - 0.5))
+    assert mark.angle == -angle
+    assert mark.label[0] > mark.x
+    assert mark.label[1] < mark.y

@@ -1,0 +1,299 @@
+import json
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flows.results.evaluation.truth_table import read_truth
+from flows.results.page.content import LIMITS
+from flows.results.page.page import write_report
+from schemas.truth import TRUTH
+from tests.support.page import object_table, put_objects, spectral_table, star_galaxy_table
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+
+
+class Tags(HTMLParser):
+    """Tags in order, and what is open at the end."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.seen = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.seen.append((tag, dict(attributes)))
+        if tag not in {"meta", "link", "img", "br", "input"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.seen.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def values(self, name):
+        return [attributes[name] for _, attributes in self.seen if name in attributes]
+
+
+def make_truth(kit, path):
+    rows = [row for visit in (101, 102) for row in kit.rows(kit.info(visit=visit), 9, 10 * visit + 3)]
+    base = dict.fromkeys(TRUTH.schema.names, 0)
+    base |= {"kind": "streak", "objectName": "", "visible": 1.0, "fwhm_px": 2.2, "beta": 3.0}
+    streaks = [
+        base
+        | {name: row[name] for name in ("visit", "detector", "x", "y", "snr")}
+        | {"length_px": row["trailLengthPx"], "angle_deg": row["trailAnglePx"]}
+        for row in rows[::2]
+    ]
+    pq.write_table(pa.Table.from_pylist(streaks, schema=TRUTH.schema), path)
+
+
+@pytest.fixture(scope="module")
+def out(kit, tmp_path_factory):
+    """A night of two exposures and their objects, one more in quarantine, with the truth."""
+    folder = tmp_path_factory.mktemp("out")
+    kit.night(folder, visits=2)
+    kit.quarantine(folder)
+    rng = np.random.default_rng(1)
+    bands = {band: 19.0 + rng.normal(0, 0.3, 40) for band in "gri"}
+    labels = ["star", "galaxy", "quasar", "unknown"] * 10
+    put_objects(folder, kit.NIGHT, object_table(bands), star_galaxy_table([0.9, 0.2] * 20), spectral_table(labels))
+    make_truth(kit, folder / "truth.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def full(kit, out):
+    return write_report(out, kit.NIGHT, kit.summary(3, 1), read_truth([out / "truth.parquet"]))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM:
+        if os.environ.get("NIGHTSTRIDE_REQUIRE_SERVICES") == "1":
+            pytest.fail("chromium is not installed, and NIGHTSTRIDE_REQUIRE_SERVICES=1 asks for it.")
+        pytest.skip("chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield launched
+        launched.close()
+
+
+def visit(browser, page, viewport, scheme="light"):
+    """Open a page, and gather what it asks of the network and what it complains of."""
+    tab = browser.new_page(viewport=viewport, color_scheme=scheme)
+    asked, complaints = [], []
+    tab.on("request", lambda request: asked.append(request.url) if not request.url.startswith("data:") else None)
+    tab.on("console", lambda message: complaints.append(message.text))
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("requestfailed", lambda request: complaints.append(f"failed: {request.url[:80]}"))
+    tab.goto(page.as_uri())
+    return tab, asked, complaints
+
+
+def test_the_page_is_where_it_belongs_and_the_same_each_time(kit, out, full):
+    assert full == out / "reports" / kit.NIGHT / "index.html"
+    before = full.read_bytes()
+    truth = read_truth([out / "truth.parquet"])
+    assert write_report(out, kit.NIGHT, kit.summary(3, 1), truth).read_bytes() == before
+    assert not list((out / "staging").iterdir())
+
+
+def test_the_page_is_whole_and_needs_nothing_else(full):
+    text = full.read_text()
+    tags = Tags(text)
+    assert tags.open == []
+    outside = [value for value in tags.values("href") + tags.values("src") if not value.startswith(("#", "data:"))]
+    assert outside == []
+    assert "script" not in {tag for tag, _ in tags.seen}
+    assert not re.search(r"url\(|@import", text)
+
+
+def test_anchors_lead_somewhere_and_ids_are_unique(full):
+    tags = Tags(full.read_text())
+    ids = tags.values("id")
+    assert len(ids) == len(set(ids))
+    targets = [value[1:] for value in tags.values("href") if value.startswith("#")]
+    targets += tags.values("aria-labelledby")
+    assert set(targets) <= set(ids)
+
+
+def test_who_cannot_see_is_told(full):
+    tags = Tags(full.read_text())
+    images = [attributes for tag, attributes in tags.seen if tag == "img"]
+    assert len(images) == 2 + 18
+    assert all(len(attributes["alt"]) > 20 for attributes in images)
+    for tag, attributes in tags.seen:
+        if tag == "svg":
+            assert attributes.get("aria-hidden") == "true" or attributes["aria-label"]
+        if tag == "th":
+            assert attributes["scope"] in {"col", "row"}
+
+
+def test_text_from_outside_is_escaped(full):
+    text = full.read_text()
+    assert "MAGZP: is &lt;missing&gt; &amp; needed." in text
+    assert "<missing>" not in text
+
+
+def test_what_the_page_says(full):
+    text = re.sub(r"<[^>]+>", " ", full.read_text())
+    for words in (
+        "Night of 3 November 2026",
+        "2 visits of 1 detector",
+        "Exposures published",
+        "= 3 seen by this run",
+        "To fix,",
+        "add the keyword.",
+        "False streaks against reliability",
+        "40 objects on the science images in g, r, i.",
+        "means a reliability below 0.5",
+        "near bright star",
+    ):
+        assert words in text, words
+
+
+def test_a_page_at_its_limits_stays_small(kit, tmp_path):
+    """One exposure at its limits takes less than its share of 25 MB: there are `LIMITS.panels` of them at most."""
+    info = kit.info(shape=(900, 900))
+    rows = kit.rows(info, 500, 1)
+    for row in rows:
+        row |= {"bboxSize": 480, "trailLengthPx": 300.0, "flags": 511, "snr": 0.0}
+    kit.publish(tmp_path, info, rows, 1)
+    page = write_report(tmp_path, kit.NIGHT)
+    assert len(re.findall("data:image/png", page.read_text())) == LIMITS.cutouts_each
+    assert page.stat().st_size < 25e6 / LIMITS.panels
+
+
+@pytest.mark.parametrize("case", ["nothing", "quarantined", "no detection", "bare"])
+def test_poor_nights_render(kit, tmp_path, browser, case):
+    if case == "quarantined":
+        kit.quarantine(tmp_path)
+    if case == "no detection":
+        kit.publish(tmp_path, kit.info(), [], 1)
+    if case == "bare":
+        info = kit.info(wcs_header=None, zero_point=None, flags=("no_wcs", "no_zero_point"))
+        rows = kit.rows(info, 5, 3)
+        for row in rows:
+            row |= dict.fromkeys(("ra", "dec", "magAB", "magABErr", "trailLength", "trailAngle"))
+        kit.publish(tmp_path, info, rows, 1)
+    page = write_report(tmp_path, kit.NIGHT, kit.summary(1, 1) if case == "quarantined" else None)
+    tab, asked, complaints = visit(browser, page, PHONE)
+    assert (asked, complaints) == ([page.as_uri()], [])
+    body = tab.inner_text("body")
+    expected = {
+        "nothing": "There is no exposure to show.",
+        "quarantined": "1 quarantined",
+        "no detection": "Nothing was detected here.",
+        "bare": "no zero point",
+    }
+    assert expected[case] in body
+    assert "None" not in body
+    assert "nan" not in body.split()
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_renders_without_a_complaint(browser, full, viewport, scheme):
+    tab, asked, complaints = visit(browser, full, viewport, scheme)
+    assert asked == [full.as_uri()]
+    assert complaints == []
+    sizes = tab.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth, i.clientWidth])")
+    assert len(sizes) == 20
+    assert all(complete and natural > 0 and shown > 0 for complete, natural, shown in sizes)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+
+
+def test_marks_can_be_hidden(browser, full):
+    tab, _, _ = visit(browser, full, DESKTOP)
+    mark = tab.locator(".card svg.overlay").first
+    assert mark.is_visible()
+    tab.get_by_label("Show marks").uncheck()
+    assert not mark.is_visible()
+    assert not tab.locator(".frame svg.overlay").first.is_visible()
+    tab.get_by_label("Show marks").check()
+    assert mark.is_visible()
+
+
+def test_a_mark_leads_to_its_cutout_and_back(browser, full):
+    tab, _, _ = visit(browser, full, DESKTOP)
+    link = tab.locator("a.mark").nth(3)
+    target = link.get_attribute("href")
+    link.focus()
+    tab.keyboard.press("Enter")
+    tab.wait_for_function("target => location.hash === target", arg=target)
+    card = tab.locator(f'[id="{target[1:]}"]')
+    tab.wait_for_function(
+        "id => { const box = document.getElementById(id).getBoundingClientRect();"
+        " return box.top >= 0 && box.bottom <= innerHeight; }",
+        arg=target[1:],
+    )
+    card.locator(".top a").click()
+    tab.wait_for_function("() => location.hash.startsWith('#p')")
+
+
+def test_a_click_on_a_source_hits_its_mark(browser, full):
+    tab, _, _ = visit(browser, full, DESKTOP)
+    tab.locator("a.mark rect").first.click()
+    tab.wait_for_function("() => location.hash.startsWith('#d')")
+
+
+def test_text_can_be_read(browser, full):
+    """WCAG 2.2: contrast of 4.5 to 1 for text, in both schemes."""
+    for scheme in ("light", "dark"):
+        tab, _, _ = visit(browser, full, DESKTOP, scheme)
+        for selector in (".figures dt", ".figures small", ".card dt", ".pill", ".flags span", ".code", "thead th", "a"):
+            for text, ground in json.loads(tab.evaluate(COLOURS, selector)):
+                assert contrast(text, ground) >= 4.5, (scheme, selector, text, ground)
+
+
+COLOURS = """selector => JSON.stringify([...document.querySelectorAll(selector)]
+  .filter(e => !e.closest('svg, .skip, .masthead')).slice(0, 30).map(e => {
+    const numbers = colour => {
+      const found = colour.match(/[0-9.]+/g).map(Number);
+      return colour.startsWith('color(') ? found.map((v, i) => i < 3 ? 255 * v : v) : found;
+    };
+    let ground = e;
+    while (ground && (numbers(getComputedStyle(ground).backgroundColor)[3] === 0)) ground = ground.parentElement;
+    return [getComputedStyle(e).color, getComputedStyle(ground).backgroundColor].map(c => numbers(c).slice(0, 3));
+  }))"""
+
+
+def contrast(first, second):
+    """Ratio of relative luminances, WCAG 2.2."""
+
+    def luminance(colour):
+        scaled = np.array(colour) / 255
+        linear = np.where(scaled <= 0.04045, scaled / 12.92, ((scaled + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    bright, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def test_prints_without_the_bar(browser, full):
+    tab, _, _ = visit(browser, full, DESKTOP)
+    tab.emulate_media(media="print")
+    assert not tab.locator(".topbar").is_visible()
+    assert tab.locator(".card").first.is_visible()
+    assert len(tab.pdf()) > 100_000
+
+
+def test_shows_what_was_refused_and_why(kit, tmp_path):
+    info = kit.info()
+    causes = {"cosmic_ray": {"refused": 1234, "published": 2}, "ghost": {"refused": 0, "published": 0}}
+    kit.publish(tmp_path, info, kit.rows(info, 3, 1), 1, causes=causes)
+    page = write_report(tmp_path, kit.NIGHT).read_text()
+    assert "Known causes of false streaks" in page
+    assert '<th scope="row">cosmic ray</th><td>1,234</td><td>2</td>' in page
+    assert "ghost</th>" not in page
+    assert "<td>cosmic ray 1,234</td>" in page

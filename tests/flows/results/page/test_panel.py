@@ -1,0 +1,109 @@
+import base64
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from flows.results.page.detection import COLUMNS, detections
+from flows.results.page.night import Exposure
+from flows.results.page.panel import LIMIT, MARKS, SIDE, overview, panel, share_cutouts
+from flows.results.quality.measure import compass
+from schemas.pixels import MaskPlane
+
+
+def grey(picture):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.uri.split(",")[1]))).convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize("shape", [(300, 250), (1700, 1003), (26, 2001)])
+def test_marks_lie_on_their_sources(kit, shape):
+    rng = np.random.default_rng(1)
+    rows = kit.rows(kit.info(shape), 3, 2)
+    difference = rng.normal(size=shape).astype(np.float32)
+    y, x = np.indices(shape)
+    for row, (ry, rx) in zip(rows, [(0.2, 0.3), (0.8, 0.4), (0.5, 0.9)], strict=True):
+        row |= {"y": ry * shape[0], "x": rx * shape[1]}
+        difference[np.hypot(y - row["y"], x - row["x"]) < 4] = 500
+    drawn = overview(difference, np.zeros(shape, np.uint16), detections(kit.table(rows)), None)
+    picture = grey(drawn.picture).sum(axis=2)
+    assert max(picture.shape) <= SIDE
+    assert (drawn.width, drawn.height) == (picture.shape[1] * drawn.factor, picture.shape[0] * drawn.factor)
+    for mark in drawn.marks:
+        # A marked source shines beside the median of the picture.
+        assert picture[int(mark.y / drawn.factor), int(mark.x / drawn.factor)] > np.median(picture) + 200
+    assert len(drawn.picture.uri) <= LIMIT
+
+
+def test_masked_areas_are_blue(kit):
+    difference, mask = kit.pixels((200, 200), 3)
+    mask[:100] = MaskPlane.NO_DATA
+    picture = grey(overview(difference, mask, (), None).picture)
+    below, above = picture[110:190, 10:95], picture[10:90, 10:95]  # the first row is at the bottom
+    assert (below[..., 2] - below[..., 0] > 30).mean() > 0.95
+    assert (above[..., 2] - above[..., 0] > 30).mean() < 0.05
+
+
+def test_a_flood_is_marked_in_part_and_says_so(kit):
+    found = detections(kit.table(kit.rows(kit.info(), MARKS + 7, 2)))
+    drawn = overview(*kit.pixels((100, 100), 3), found, None)
+    assert len(drawn.marks) == MARKS
+    assert "7 more are not marked" in drawn.caption
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0, 7.0])
+def test_an_image_without_spread_is_drawn(value):
+    drawn = overview(np.full((40, 30), value, np.float32), np.zeros((40, 30), np.uint16), (), None)
+    assert (drawn.width, drawn.height, drawn.factor) == (30, 40, 1)
+    assert "full resolution" in drawn.caption
+
+
+def test_arrows_point_up_and_left(kit):
+    info = kit.info()
+    drawn = overview(*kit.pixels(info.shape, 3), (), compass(info))
+    (north, nx, ny), (east, ex, ey) = drawn.arrows
+    assert (north, east) == ("N", "E")
+    assert (nx, ny, ex, ey) == pytest.approx((0, -1, -1, 0), abs=1e-3)
+
+
+@given(st.lists(st.integers(0, 60), max_size=30), st.integers(0, 30), st.integers(0, 400))
+def test_cutouts_are_shared_fairly_and_all_used(wanted, each, total):
+    shares = share_cutouts(wanted, each, total)
+    limits = [min(want, each) for want in wanted]
+    assert sum(shares) == min(total, sum(limits))
+    assert all(share <= limit for share, limit in zip(shares, limits, strict=True))
+    # Who has less than another, by more than one, has all that it wants.
+    assert all(
+        share >= max(shares, default=0) - 1 or share == limit for share, limit in zip(shares, limits, strict=True)
+    )
+
+
+def exposure(kit, tmp_path, n):
+    info = kit.info()
+    rows = kit.rows(info, n, 4)
+    record = kit.publish(tmp_path, info, rows, 4)
+    table = kit.table(rows).select(COLUMNS)
+    return info, Exposure(record, table)
+
+
+def test_the_most_reliable_get_a_cutout(kit, tmp_path):
+    info, taken = exposure(kit, tmp_path, 9)
+    drawn = panel(taken, info, *kit.pixels(info.shape, 4), 5)
+    best = sorted(taken.sources["reliability"].to_pylist(), reverse=True)[:5]
+    assert [cutout.mark.detection.reliability for cutout in drawn.cutouts] == best
+    assert drawn.shown == {cutout.mark.detection.id for cutout in drawn.cutouts}
+    assert len(drawn.overview.marks) == 9
+    assert drawn.left_out == 4
+    assert drawn.caption.endswith("Cutouts: the 5 most reliable; 4 are left out.")
+    assert (drawn.title, drawn.subtitle) == ("Visit 101, detector 3", "r · 2026-11-03 07:12:49 UTC")
+
+
+def test_an_exposure_without_detections(kit, tmp_path):
+    info, taken = exposure(kit, tmp_path, 0)
+    assert isinstance(taken.sources, pa.Table)
+    drawn = panel(taken, info, *kit.pixels(info.shape, 4), 5)
+    assert (drawn.cutouts, drawn.left_out, drawn.overview.marks) == ((), 0, ())
+    assert drawn.caption == "380 × 420 px, full resolution; 0 detections marked."

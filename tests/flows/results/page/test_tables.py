@@ -1,0 +1,151 @@
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.results.page.night import read_night
+from flows.results.page.tables import (
+    HEADINGS,
+    CauseRow,
+    TroubleRow,
+    cause_rows,
+    cause_words,
+    exposure_row,
+    refused_words,
+    timing,
+    troubles,
+)
+from flows.results.quality.measure import depth
+from kernels.measure.vetoes.evidence import count_causes
+from schemas.summary import CauseCount
+from schemas.summary import Trouble as Failure
+
+COUNTS = {
+    "spike": CauseCount(refused=1200, published=1),
+    "bleed": CauseCount(),
+    "cosmic_ray": CauseCount(refused=3),
+    "satellite": CauseCount(published=2),
+}
+
+
+def test_night_sums_its_exposures_and_leaves_out_what_did_not_occur(kit, tmp_path):
+    kit.night(tmp_path, visits=3)
+    night = read_night(tmp_path, kit.NIGHT, None)
+    exposures = tuple(
+        replace(one, record=one.record.model_copy(update={"causes": COUNTS})) for one in night.exposures[:2]
+    )
+    assert cause_rows(replace(night, exposures=exposures)) == (
+        CauseRow("diffraction spike", "2,400", "2"),
+        CauseRow("cosmic ray", "6", "0"),
+        CauseRow("satellite", "0", "4"),
+    )
+
+
+def test_a_line_names_what_was_refused():
+    assert refused_words(COUNTS) == "diffraction spike 1,200, cosmic ray 3"
+    assert refused_words({}) == "–"
+
+
+def test_every_cause_that_is_counted_has_words():
+    import numpy as np
+
+    for name in count_causes(np.zeros(0, int), np.zeros(0, bool)):
+        assert cause_words(name)
+    assert cause_words("a_later_cause") == "a later cause"
+
+
+def test_failures_come_before_the_quarantine(kit, tmp_path):
+    kit.quarantine(tmp_path)
+    failure = Failure(uri="s3://bucket/x/late.fits.fz", code="deadline", message="the visit was out of time.")
+    summary = kit.summary(2, 1).model_copy(update={"failed": (failure,)})
+    assert troubles(read_night(tmp_path, kit.NIGHT, summary)) == (
+        TroubleRow("failed", "late.fits.fz", "deadline", "the visit was out of time.", ""),
+        TroubleRow(
+            "quarantined",
+            "bad.fits.fz",
+            "missing_keyword",
+            "bad.fits.fz: MAGZP: is <missing> & needed.",
+            "add the keyword.",
+        ),
+    )
+
+
+def test_no_trouble(kit, tmp_path):
+    assert troubles(read_night(tmp_path, kit.NIGHT, None)) == ()
+
+
+@given(
+    st.dictionaries(st.sampled_from(["read", "detect", "merge", "other", "waiting"]), st.floats(0.001, 1e4), min_size=1)
+)
+def test_stages_share_the_bar(seconds):
+    found = timing(seconds)
+    assert [stage.stage for stage in found.stages] == list(seconds)
+    widths = [float(rect.get("width")) for rect in ElementTree.fromstring(found.bar).iter("rect")]
+    assert widths == pytest.approx([1000 * time / sum(seconds.values()) for time in seconds.values()], abs=0.006)
+
+
+def test_elapsed_time_is_no_worker_time():
+    found = timing(
+        {"wall": 100.0, "startup": 5.0, "search": 4.0, "report": 2.0, "read": 1.0, "detect": 3.0, "merge": 0.0}
+    )
+    assert [(stage.stage, stage.time, stage.share) for stage in found.stages] == [
+        ("read", "1.0 s", "25 %"),
+        ("detect", "3.0 s", "75 %"),
+    ]
+    assert found.total == "4.0 s"
+
+
+def test_what_is_no_stage_has_a_colour_of_its_own():
+    found = timing({"detect": 3.0, "other": 1.0, "waiting": 2.0})
+    assert [stage.style for stage in found.stages] == ["part-0", "part-other", "part-waiting"]
+
+
+def test_nothing_timed():
+    assert timing({"wall": 3.0}) is None
+
+
+@pytest.fixture
+def exposure(kit, tmp_path):
+    kit.night(tmp_path, visits=1)
+    return read_night(tmp_path, kit.NIGHT, None).exposures[0]
+
+
+def told(exposure, info):
+    row = exposure_row(exposure, info)
+    return dict(zip((name for name, _ in HEADINGS), row.cells, strict=True))
+
+
+def test_all_is_known(kit, exposure):
+    info = kit.info()
+    assert told(exposure, info) == {
+        "Visit": "101",
+        "Detector": "3",
+        "Band": "r",
+        "Middle": "2026-11-03 07:12:49",
+        "Seeing": "2.20″",
+        "Noise": "12.00 adu",
+        "Zero point": "26.300",
+        "Depth": f"{depth(info):.2f}",
+        "Masked": "0.0 %",
+        "Windows": "3,000",
+        "Unscored": "40",
+        "Detections": "9",
+        "Refused": "–",
+        "Worker time": "6.4",
+        "Notes": "",
+    }
+
+
+def test_no_sky_and_no_zero_point(kit, exposure):
+    bare = kit.info(wcs_header=None, zero_point=None, flags=("no_wcs", "no_zero_point", "odd_thing"))
+    cells = told(exposure, bare)
+    assert (cells["Seeing"], cells["Zero point"], cells["Depth"]) == ("2.20 px", "–", "–")
+    assert cells["Notes"] == "no WCS, no zero point, odd thing"
+
+
+def test_tiles_are_gone(exposure):
+    cells = told(exposure, None)
+    assert {cells[name] for name in ("Band", "Middle", "Seeing", "Noise", "Zero point", "Depth", "Masked")} == {"–"}
+    assert (cells["Windows"], cells["Notes"]) == ("3,000", "tiles are gone")

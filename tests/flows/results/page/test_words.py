@@ -1,0 +1,74 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.results.page.words import FLAG_WORDS, GRADES, count, duration, flag_words, grade, night_words, number, utc
+from schemas.dia_source import DetectionFlag
+
+
+def test_every_flag_has_words_of_its_own():
+    assert set(FLAG_WORDS) == set(DetectionFlag)
+    assert len(set(FLAG_WORDS.values())) == len(DetectionFlag)
+
+
+@given(st.integers(0, 2**31 - 1))
+def test_one_word_for_each_bit(flags):
+    words = flag_words(flags)
+    assert len(words) == flags.bit_count() == len(set(words))
+
+
+def test_unknown_bits_are_named():
+    assert flag_words(8 + 2**20) == ("dipole", "bit 1048576")
+
+
+@given(st.floats(0, 1))
+def test_grade_is_the_highest_class_reached(reliability):
+    reached = [letter for letter, least, _ in GRADES if reliability >= least]
+    assert grade(reliability) == reached[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(None, "–"), (float("nan"), "–"), (float("-inf"), "–"), (-3.14159, "−3.14 px"), (12345.678, "12345.68 px")],
+)
+def test_number(value, words):
+    assert number(value, 2, " px" if words != "–" else "") == words
+
+
+def test_count():
+    assert [count(1, "visit"), count(0, "visit"), count(1234567)] == ["1 visit", "0 visits", "1,234,567"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min 00 s"),
+        (192, "3 min 12 s"),
+        (3599.7, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+    ],
+)
+def test_duration(seconds, words):
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(("label", "words"), [("20261103", "3 November 2026"), ("20261399", "20261399")])
+def test_night_words(label, words):
+    assert night_words(label) == words
+
+
+def test_utc_knows_leap_seconds():
+    # IERS Bulletin C 52: TAI - UTC = 36 s until the end of 2016, 37 s after it.
+    assert utc(57754 + 36.0 / 86400) == "2016-12-31 23:59:60"
+    assert utc(57754 + 37.0 / 86400) == "2017-01-01 00:00:00"
+
+
+@given(st.integers(58000 * 86400, 61500 * 86400))
+def test_utc_is_37_seconds_behind_since_2017(seconds):
+    moment = datetime(1858, 11, 17, tzinfo=UTC) + timedelta(seconds=seconds - 37)
+    assert utc(seconds / 86400) == moment.strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,142 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from flows.pipeline.provenance import provenance_of
+from flows.results.evaluation.recovery import read_recoveries
+from flows.results.quality import measure as exposures
+from flows.results.quality.measure import compass, depth, look_at_exposures, measure_quality
+from flows.storage.ledger import Ledger
+from schemas.exposure import PsfModel
+from schemas.settings import Settings
+from schemas.summary import CauseCount
+from stages import PIPELINE
+from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish, put_in
+
+CAUSES = {"cosmic_ray": CauseCount(refused=6, published=1), "spike": CauseCount(refused=2)}
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("out")
+    for visit, width, band in ((101, 2.0, "r"), (102, 2.4, "r"), (103, 3.0, "r"), (104, 2.2, "g")):
+        info = make_info((120, 130), visit, band=band, psf=PsfModel(fwhm_px=width))
+        rows = make_rows(info, 8, visit)
+        rows[0]["trailClass"] = "satellite"
+        put_in(folder, publish(folder, info, rows, visit, causes=CAUSES), 400, visit)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def measured(out):
+    return measure_quality(look_at_exposures(out, Ledger(out).records(NIGHT)), read_recoveries(out, NIGHT))
+
+
+def test_bands_are_measured_apart(measured):
+    assert [(one.instrument, one.band, one.exposures) for one in measured] == [("ZTF", "g", 1), ("ZTF", "r", 3)]
+
+
+def test_values_are_those_of_the_exposures(out, measured):
+    band = measured[1]
+    seeing = band.measure("seeing")
+    assert (seeing.unit, seeing.n) == ("arcsec", 3)
+    assert seeing.value == pytest.approx(2.4, rel=1e-3)  # pixels of 1 arcsec
+    assert seeing.error == pytest.approx(np.sqrt(np.pi / 2 / 3) * np.std([2.0, 2.4, 3.0], ddof=1), rel=1e-3)
+    assert band.measure("depth").value == pytest.approx(depth(make_info((120, 130), psf=PsfModel(fwhm_px=2.4))))
+    assert band.measure("zero_point").value == 26.3
+    assert band.measure("noise").value == 12.0
+    recovery = next(one for one in read_recoveries(out, NIGHT) if one.band == "r" and one.detector is None)
+    assert band.measure("snr_of_half").value == recovery.snr.value
+
+
+def test_rates_are_per_exposure_and_satellites_do_not_count_as_false(out, measured):
+    sources = [one.sources for one in look_at_exposures(out, Ledger(out).records(NIGHT)) if one.info.band == "r"]
+    doubt = sum((1 - table["reliability"].to_numpy()[1:].astype(float)).sum() for table in sources)
+    band = measured[1]
+    assert band.measure("detections").value == 8
+    assert band.measure("expected_false").value == pytest.approx(doubt / 3)
+    assert band.measure("refused").value == 8
+    assert band.measure("cosmic_rays").value == 6
+    assert band.measure("cosmic_rays").error == pytest.approx(np.sqrt(18) / 3)
+    assert next(one for one in band.sketches if one.feature == "snr").n == 21
+
+
+def test_what_is_not_known_has_no_value(tmp_path):
+    info = make_info((120, 130), zero_point=None, wcs_header=None, psf=PsfModel(fwhm_px=2.0, source="assumed"))
+    (band,) = measure_quality(look_at_exposures(tmp_path, [publish(tmp_path, info, [], 1)]), ())
+    reasons = {one.metric: one.reason for one in band.measures if one.value is None}
+    assert reasons == {
+        "seeing": "the PSFs are assumed", "depth": "no zero point", "zero_point": "not given",
+        "limiting_magnitude": "no synthetic streaks", "snr_of_half": "no synthetic streaks",
+        "refused": "the causes were not counted", "cosmic_rays": "the causes were not counted",
+    }  # fmt: skip
+    assert band.search == ""
+
+
+def night(out, **given):
+    for visit in range(101, 107):
+        info = make_info((60, 70), visit)
+        publish(out, info, make_rows(info, 3, visit), visit, **given)
+    return Ledger(out).records(NIGHT)
+
+
+def test_a_large_night_is_looked_at_in_part_evenly(tmp_path, monkeypatch):
+    records = night(tmp_path)
+    monkeypatch.setattr(exposures, "MOST", 3)
+    assert [one.record.visit for one in look_at_exposures(tmp_path, records)] == [101, 103, 105]
+
+
+def test_exposures_without_tiles_are_left_out(tmp_path):
+    records = night(tmp_path)
+    shutil.rmtree(tmp_path / "tiles" / NIGHT / "102-3.zarr")
+    assert len(look_at_exposures(tmp_path, records)) == 5
+
+
+def test_search_is_known_by_models_settings_and_stages(tmp_path):
+    def search(**settings):
+        ledger = Ledger(tmp_path)
+        made = ledger.put_provenance(provenance_of(PIPELINE, Settings(**settings)))
+        return look_at_exposures(tmp_path, night(tmp_path, provenance=made))[0]
+
+    first, same, other = search(), search(tiles={"chunk": 126}), search(measure={"min_snr": 7})
+    assert first.search == same.search != other.search
+    assert first.models[0].startswith("detect streak_net 1 (")
+
+
+SINGULAR = "CTYPE1  = 'RA---TAN'\nCTYPE2  = 'DEC--TAN'\nCD1_1   = 1.0\nCD1_2   = 1.0\nCD2_1   = 1.0\nCD2_2   = 1.0"
+
+
+@pytest.mark.parametrize("turn", [0.0, 30.0, 90.0, 200.0])
+def test_compass_of_a_turned_field(kit, turn):
+    found = compass(kit.info(wcs_header=kit.cards((420, 380), turn)))
+    angle = np.radians(turn)
+    assert found.scale == pytest.approx(1.0, rel=1e-4)
+    assert found.north == pytest.approx((-np.sin(angle), np.cos(angle)), abs=1e-3)
+    assert found.east == pytest.approx((-np.cos(angle), -np.sin(angle)), abs=1e-3)
+
+
+@pytest.mark.parametrize("cards", [None, "CTYPE1  = 'RA---TAN'", "no cards at all", SINGULAR])
+def test_no_compass_without_a_sky(kit, cards):
+    assert compass(kit.info(wcs_header=cards)) is None
+
+
+def test_depth_of_a_gaussian_in_white_noise(kit):
+    # sum(m^2) of a well sampled unit Gaussian is 1 / (4 pi sigma^2); King 1983, PASP 95, 163.
+    fwhm, noise, zero_point = 8.0, 3.0, 25.0
+    sigma = fwhm / np.sqrt(8 * np.log(2))
+    expected = zero_point - 2.5 * np.log10(5 * noise * np.sqrt(4 * np.pi) * sigma)
+    found = depth(kit.info(psf=PsfModel(fwhm_px=fwhm, beta=100.0), noise=noise, zero_point=zero_point))
+    assert found == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.parametrize("rho", [0.1, 0.3])
+def test_correlated_noise_costs_depth(kit, rho):
+    correlation = ((rho**2, rho, rho**2), (rho, 1.0, rho), (rho**2, rho, rho**2))
+    white, correlated = depth(kit.info()), depth(kit.info(noise_correlation=correlation))
+    # The filtered noise grows by less than the square root of the summed correlation.
+    assert 0 < white - correlated < 2.5 * np.log10(1 + 2 * rho)
+
+
+def test_no_depth_without_a_zero_point(kit):
+    assert depth(kit.info(zero_point=None)) is None

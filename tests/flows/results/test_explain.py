@@ -1,0 +1,115 @@
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits
+
+from flows.results.explain import cutout_of, explain_detection, settings_changes
+from flows.storage.ledger import Ledger
+from schemas.errors import Misconfigured
+from schemas.settings import Settings
+from tests.support.night import settings_of
+
+pytest_plugins = ("tests.support.night_fixture",)
+
+
+@pytest.fixture(scope="module")
+def published(uninterrupted):
+    """Rows of `dia_source` of the night."""
+    files = sorted((uninterrupted[1] / "catalogs" / "dia_source").rglob("*.parquet"))
+    return [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]
+
+
+def test_a_detection_is_followed_to_pixels_models_settings_and_code(published, uninterrupted, night_models):
+    _, out = uninterrupted
+    for row in published:
+        found = explain_detection(out, row["diaSourceId"])
+        assert found.detection == row
+        assert (found.record.visit, found.record.detector) == (row["visit"], row["detector"])
+        assert found.source_state == "unchanged"
+        with fits.open(found.source_uri) as hdus:
+            assert hdus[1].header["EXPID"] == row["visit"]
+    assert Settings.model_validate(found.provenance.settings) == settings_of(night_models)
+    assert found.provenance.models["detect"].stage == "detect"
+    assert found.record.datasets["dia_source"].digest == found.catalogues["dia_source"][1]
+    assert (out / found.catalogues["dia_source"][0]).exists()
+    assert (out / found.tiles).is_dir()
+    assert len(found.tiles_digest) == 64
+    values = json.loads(json.dumps(found.values()))
+    assert values["cutout"]["section"] == found.cutout.section
+    assert values["provenance"]["models"]["detect"]["sha256"] == found.provenance.models["detect"].sha256
+
+
+def test_the_cutout_holds_the_pixels_about_the_position():
+    assert cutout_of(10.0, 20.0, 5).x == (8, 13)
+    assert cutout_of(10.0, 20.0, 5).y == (18, 23)
+    image = np.zeros((40, 30))
+    image[20, 10] = 1
+    cutout = cutout_of(10.2, 19.8, 5)
+    cut = image[slice(*cutout.y), slice(*cutout.x)]
+    assert cut.shape == (5, 5)
+    assert cut[2, 2] == 1
+    assert cutout.section == "[9:13,19:23]"  # FITS: from 1, both ends included
+
+
+def test_a_file_that_changed_or_went_is_said_to(published, uninterrupted, tmp_path):
+    row = published[0]
+    out = shutil.copytree(uninterrupted[1], tmp_path / "out")
+    record = explain_detection(out, row["diaSourceId"]).record
+    gone = record.model_copy(update={"source_uri": str(tmp_path / "gone.fits.fz")})
+    Ledger(out).put(gone)
+    assert explain_detection(out, row["diaSourceId"]).source_state == "unreachable"
+    shutil.copyfile(record.source_uri, gone.source_uri)
+    with fits.open(gone.source_uri, mode="update") as hdus:
+        hdus[1].header["OBSERVER"] = "somebody else"
+    assert explain_detection(out, row["diaSourceId"]).source_state == "changed"
+
+
+def test_without_tiles_and_provenance_the_rest_is_told(published, uninterrupted, tmp_path):
+    row = published[0]
+    out = shutil.copytree(uninterrupted[1], tmp_path / "out")
+    record = explain_detection(out, row["diaSourceId"]).record
+    Ledger(out).put(record.model_copy(update={"provenance": None}))
+    shutil.rmtree(out / "tiles")
+    found = explain_detection(out, row["diaSourceId"])
+    assert (found.tiles_digest, found.provenance) == (None, None)
+    assert found.detection == row
+
+
+@pytest.mark.parametrize("other", [lambda number: number + 4095, lambda number: 7])
+def test_an_id_that_nothing_has_is_refused(published, uninterrupted, other):
+    with pytest.raises(Misconfigured, match="holds no detection"):
+        explain_detection(uninterrupted[1], other(published[0]["diaSourceId"] & ~0xFFF))
+
+
+def recorded(**sections):
+    return Settings(**sections).model_dump(mode="json")
+
+
+def test_defaults_are_no_changes():
+    assert settings_changes(recorded()) == {}
+
+
+def test_the_environment_is_no_default(monkeypatch):
+    before = recorded()
+    monkeypatch.setenv("NIGHTSTRIDE_DETECT__STRIDE", "9")
+    assert settings_changes(before) == {}
+    assert settings_changes(recorded()) == {"detect.stride": 9}
+
+
+def test_what_was_set_is_named_however_deep_it_is():
+    made = recorded(
+        detect={"stride": 5},
+        fits={"visit": {"keyword": "EXPID"}},
+        inject={"snr": (4, 9)},
+        cluster={"slurm": {"cores": 3}},
+    )
+    assert settings_changes(made) == {
+        "detect.stride": 5, "fits.visit.keyword": "EXPID", "inject.snr": [4.0, 9.0], "cluster.slurm.cores": 3,
+    }  # fmt: skip
+
+
+def test_what_an_older_version_knew_is_told():
+    assert settings_changes({"detect": {"stride": 7, "gone": None}, "old": {}}) == {"detect.gone": None, "old": {}}

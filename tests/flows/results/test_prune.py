@@ -1,0 +1,135 @@
+import shutil
+from datetime import date
+
+import pytest
+
+from flows.results.prune import Room, kept_tiles, nights_to_prune, removals, room_of, take_out, total
+from flows.results.verify import verify_output
+from flows.storage.ledger import Ledger
+from flows.storage.quarantine import Quarantine
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput, Misconfigured
+from schemas.injection import INJECTION
+from tests.support.night import DETECTORS, VISITS, catalogues, settings_of
+
+pytest_plugins = ("tests.support.night_fixture",)
+
+
+ALL = VISITS * DETECTORS
+TABLES = {"dia_source": DIA_SOURCE, "injection": INJECTION}
+
+
+@pytest.fixture
+def out(uninterrupted, tmp_path):
+    """A copy of a finished night."""
+    return shutil.copytree(uninterrupted[1], tmp_path / "out")
+
+
+@pytest.fixture
+def night(uninterrupted):
+    return uninterrupted[0].summary["nights"][0]
+
+
+@pytest.fixture
+def settings(night_models):
+    return settings_of(night_models)
+
+
+def stores(out):
+    return sorted(path.name for path in (out / "tiles").glob("*/*.zarr"))
+
+
+def test_tiles_go_and_all_else_stays(out, night, settings):
+    before = catalogues(out), [path.read_bytes() for path in Ledger(out).files()]
+    (out / "staging" / "left").write_text("by a killed run")
+    listed = removals(out, [night], settings, irreplaceable=False)
+    assert [one.kind for one in listed] == ["leftover"] + ["tiles"] * ALL
+    assert all(one.reproducible for one in listed)
+    assert len(stores(out)) == ALL  # listing changes nothing
+    take_out(out, listed)
+    assert stores(out) == []
+    assert (catalogues(out), [path.read_bytes() for path in Ledger(out).files()]) == before
+    (out / "staging" / "left").unlink()
+    assert verify_output(out, TABLES).problems == ()
+    assert removals(out, [night], settings, irreplaceable=False) == []
+
+
+def test_pruned_tiles_are_made_again_when_they_are_needed(
+    nightstride_run, raw_night, uninterrupted, out, night, settings
+):
+    take_out(out, removals(out, [night], settings, irreplaceable=False))
+    assert nightstride_run(raw_night, "--out", out).counts == (ALL, 0, ALL, 0, 0)
+    shutil.rmtree(out / "catalogs" / "dia_source")
+    again = nightstride_run(raw_night, "--out", out)
+    assert again.counts == (ALL, ALL, 0, 0, 0), again.stderr
+    assert catalogues(out) == catalogues(uninterrupted[1])
+    assert len(stores(out)) == ALL
+
+
+def test_tiles_whose_source_is_gone_are_kept(out, night, settings, tmp_path):
+    record = Ledger(out).records()[0]
+    Ledger(out).put(record.model_copy(update={"source_uri": str(tmp_path / "gone.fits")}))
+    (kept,) = kept_tiles(out, [night], settings)
+    assert kept.path == f"tiles/{night}/{record.name}.zarr"
+    assert kept.why.endswith("gone.fits is unreachable")
+    take_out(out, removals(out, [night], settings, irreplaceable=False))
+    assert stores(out) == [f"{record.name}.zarr"]
+
+
+def test_with_consent_nothing_is_left_of_the_night(out, night, settings):
+    key = Ledger(out).records()[0].key
+    Quarantine(out).put(BadInput("conflict", "other.fits", "differs.", "choose."), "other.fits", key)
+    listed = removals(out, [night], settings, irreplaceable=True)
+    kinds = [one.kind for one in listed]
+    assert {kind: kinds.count(kind) for kind in kinds} == {"night": 1, "exposure": ALL, "quarantine": 1, "report": 1}
+    assert not any(one.reproducible for one in listed)
+    take_out(out, listed)
+    assert (stores(out), catalogues(out), Ledger(out).files(), Ledger(out).night_files()) == ([], {}, [], [])
+    assert Quarantine(out).list() == []
+    assert list((out / "reports").iterdir()) == []
+    assert verify_output(out, TABLES).problems == ()
+
+
+def test_one_step_after_the_other_leaves_a_true_folder(out, night, settings):
+    """As a kill between any two steps would: what is listed again is what is left."""
+    listed = removals(out, [night], settings, irreplaceable=True)
+    for number, one in enumerate(listed):
+        assert removals(out, [night], settings, irreplaceable=True) == listed[number:]
+        assert verify_output(out, TABLES).problems == ()
+        take_out(out, [one])
+
+
+def test_nights_are_chosen_by_number_and_by_age(out, night):
+    for label in ("20200101", "20200110", "20200120"):
+        (out / "tiles" / label).mkdir(parents=True)
+    labels = sorted({night, "20200101", "20200110", "20200120"})
+    today = date(2020, 1, 20)
+    assert nights_to_prune(out, 1, None, today) == tuple(labels[:-1])
+    assert nights_to_prune(out, 0, None, today) == tuple(labels)
+    assert nights_to_prune(out, 9, None, today) == ()
+    assert nights_to_prune(out, None, 10, today) == ("20200101",)
+    assert nights_to_prune(out, None, 9, today) == ("20200101", "20200110")
+    assert nights_to_prune(out, len(labels) - 1, 9, today) == ("20200101",)
+    with pytest.raises(Misconfigured, match="no output folder"):
+        nights_to_prune(out / "none", 1, None, today)
+
+
+def weighed(folder):
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return Room(len(sizes), sum(sizes))
+
+
+@pytest.mark.parametrize("irreplaceable", [False, True])
+def test_what_is_told_is_what_becomes_free(uninterrupted, night_models, tmp_path, irreplaceable):
+    out = shutil.copytree(uninterrupted[1], tmp_path / "out")
+    (out / "staging").mkdir(exist_ok=True)
+    (out / "staging/left").write_bytes(b"by a killed run")
+    night = Ledger(out).records()[0].night
+    listed = removals(out, [night], settings_of(night_models), irreplaceable)
+    told = total(room_of(out, one) for one in listed)
+    before = weighed(out)
+    take_out(out, listed)
+    (out / "staging/left").unlink()  # by the lease that a prune holds
+    after = weighed(out)
+    assert told == Room(before.files - after.files, before.bytes - after.bytes)
+    assert told.bytes > 100_000

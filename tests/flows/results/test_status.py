@@ -1,0 +1,188 @@
+import io
+import json
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from flows.pipeline.provenance import provenance_of
+from flows.results.status import (
+    LATEST,
+    MOST,
+    UNKNOWN,
+    Lag,
+    NightStatus,
+    Status,
+    lag_since,
+    percentiles,
+    read_status,
+    show_status,
+)
+from flows.storage.lease import lease
+from flows.storage.ledger import Ledger
+from flows.storage.quarantine import Quarantine
+from schemas.errors import BadInput, Misconfigured
+from schemas.exposure import ExposureKey
+from schemas.ledger import ExposureRecord, Percentiles, WatchRecord
+from schemas.settings import Settings
+from schemas.summary import ExposureCounts, Trouble
+from stages import PIPELINE
+
+NIGHT = "20260101"
+
+
+def record(visit, **given):
+    known = {
+        "night": NIGHT, "visit": visit, "detector": 0, "source_uri": f"{visit}.fits", "source_sha256": "s",
+        "digest": "d", "detections": 3, "software": "0", "shutter_closed_at": "2026-01-02T03:00:00.000+00:00",
+        "finished_at": f"2026-01-02T03:00:{10 * visit}+00:00",
+    }  # fmt: skip
+    return ExposureRecord(**(known | given))
+
+
+@pytest.fixture
+def out(tmp_path):
+    ledger = Ledger(tmp_path)
+    made = ledger.put_provenance(provenance_of(PIPELINE, Settings()))
+    ledger.put(record(1, provenance=made))
+    ledger.put(record(2, provenance=made))
+    ledger.put(record(3, reason="disk_full: no space"))
+    ledger.put(record(4, status="failed", reason="deadline: late", detections=0))
+    ledger.put(record(5, status="quarantined", reason="flood: too many", detections=0))
+    ledger.put(record(1, night="20260103", detector=1, shutter_closed_at=None))
+    bad = BadInput("not_fits", "odd.fits", "is no FITS file.", "leave it out.")
+    Quarantine(tmp_path).put(bad, "odd.fits")
+    # As a run leaves it: a record in the quarantine and one in the ledger.
+    key = ExposureKey(night=NIGHT, visit=5, detector=0)
+    Quarantine(tmp_path).put(BadInput("flood", "5.fits", "too many.", "look."), "5.fits", key)
+    return tmp_path
+
+
+def test_exposures_are_counted_by_state_and_reason(out):
+    first, second, unknown = read_status(out).nights
+    assert first.night == NIGHT
+    assert first.exposures == {"done": 2, "outdated": 1, "quarantined": 1, "failed": 1}
+    assert first.detections == 9
+    assert [(one.uri, one.code, one.message) for one in first.troubles] == [
+        ("3.fits", "disk_full", "no space"),
+        ("4.fits", "deadline", "late"),
+        ("5.fits", "flood", "too many"),
+    ]
+    assert (second.night, second.exposures, second.troubles) == ("20260103", {"done": 1}, ())
+    assert (unknown.night, unknown.exposures, unknown.troubles[0].code) == (UNKNOWN, {"quarantined": 1}, "not_fits")
+
+
+def test_lag_is_from_the_end_of_the_exposure_to_its_record(out):
+    first, second, _ = read_status(out).nights
+    assert (first.lag_s.n, first.lag_s.p50, first.lag_s.p99) == (3, 20.0, 30.0)
+    assert second.lag_s is None
+
+
+def test_models_are_named_with_their_exposures(out):
+    models = read_status(out).nights[0].models
+    assert models["detect: streak_net 1"] == 2
+    assert models["not recorded"] == 1
+
+
+def test_one_night_alone(out):
+    assert [one.night for one in read_status(out, "20260103").nights] == ["20260103"]
+    with pytest.raises(Misconfigured, match=r"nothing of night 2026-01-03\. To fix, write '20260103'; known are"):
+        read_status(out, "2026-01-03")
+
+
+def test_what_is_no_output_folder_is_refused(tmp_path):
+    with pytest.raises(Misconfigured, match="no output folder"):
+        read_status(tmp_path / "none")
+
+
+def test_who_holds_it_and_what_watches_is_told(out):
+    counts = ExposureCounts(seen=2, done=2, skipped=0, quarantined=0, failed=0)
+    watch = WatchRecord(
+        state="running", source="in", host="h", pid=1, since="then", updated_at="now", on_the_way=2, waiting=9,
+        exposures=counts,
+    )  # fmt: skip
+    Ledger(out).put_watch(watch)
+    assert read_status(out).holder is None
+    with lease(out) as holder:
+        status = read_status(out)
+    assert (status.holder, status.watch) == (holder, watch)
+    values = json.loads(json.dumps(status.values()))
+    assert values["watch"]["waiting"] == 9
+    assert values["holder"]["pid"] == holder.pid
+    assert values["nights"][0]["lag_s"]["p50"] == 20.0
+    assert values["nights"][0]["troubles"][0]["code"] == "disk_full"
+
+
+def shown(status):
+    console = Console(file=io.StringIO(), width=200)
+    show_status(status, console)
+    return console.file.getvalue()
+
+
+def test_a_night_is_a_row_with_its_troubles_below():
+    troubles = tuple(Trouble(uri=f"{number}", code="deadline", message=f"late {number}") for number in range(MOST + 2))
+    lag = Percentiles(n=3, p50=31.24, p99=600)
+    night = NightStatus("20260101", {"done": 7, "failed": 22}, 1234, lag, {"detect: net 1": 7}, troubles)
+    text = shown(Status((night,), None, None))
+    row = next(line for line in text.splitlines() if "20260101" in line)
+    assert [cell.strip() for cell in row.strip("│ ").split("│")] == [
+        "20260101", "7", "0", "0", "22", "1,234", "31.2 s / 10.0 min",
+    ]  # fmt: skip
+    assert "20260101 detect: net 1: 7 exposures" in text
+    assert f"late {MOST - 1}" in text
+    assert f"late {MOST}\n" not in text
+    assert "2 more, see --json" in text
+
+
+def test_a_stream_is_told_in_a_line():
+    counts = ExposureCounts(seen=5, done=3, skipped=1, quarantined=1, failed=0)
+    watch = WatchRecord(
+        state="running", source="in", host="h", pid=1, since="then", updated_at="now", on_the_way=2, waiting=9,
+        exposures=counts, lag_s=Percentiles(n=3, p50=90000.0, p99=9e5), turnaround_s=Percentiles(n=3, p50=1.0, p99=2.0),
+    )  # fmt: skip
+    text = shown(Status((), None, watch))
+    assert "watch of in: running at now; 2 on the way, 9 waiting; 3 done, 1 skipped, 1 quarantined, 0 failed" in text
+    assert "from shutter close 25.0 h / 10.4 d, from arrival 1.0 s / 2.0 s" in text
+
+
+def test_the_lag_of_an_archive_is_not_told():
+    def row(p50, p99):
+        night = NightStatus("20260101", {"done": 9}, 1, Percentiles(n=9, p50=p50, p99=p99), {}, ())
+        return next(line for line in shown(Status((night,), None, None)).splitlines() if "20260101" in line)
+
+    assert "│ archive " in row(8 * 86400.0, 9 * 86400.0)
+    assert "│ 6.0 d / 2000.0 d " in row(6 * 86400.0, 2000 * 86400.0)  # one straggler does not hide how late a night was
+    counts = ExposureCounts(seen=5, done=5, skipped=0, quarantined=0, failed=0)
+    watch = WatchRecord(
+        state="running", source="in", host="h", pid=1, since="then", updated_at="now", on_the_way=0, waiting=0,
+        exposures=counts, lag_s=Percentiles(n=3, p50=1e8, p99=1e8), turnaround_s=Percentiles(n=3, p50=1.0, p99=2.0),
+    )  # fmt: skip
+    assert "from shutter close archive, from arrival 1.0 s / 2.0 s" in shown(Status((), None, watch))
+
+
+def test_they_are_those_of_numpy_by_nearest_rank():
+    values = np.random.default_rng(4).exponential(10.0, 1234)
+    found = percentiles(values.tolist())
+    for share, value in ((50, found.p50), (99, found.p99)):
+        assert value == pytest.approx(np.percentile(values, share, method="inverted_cdf"), abs=5e-4)
+    assert found.n == 1234
+
+
+def test_of_one_and_of_none():
+    assert (percentiles([3.0]).p50, percentiles([3.0]).p99) == (3.0, 3.0)
+    assert percentiles([]) is None
+    assert Lag().percentiles() is None
+
+
+def test_only_the_latest_count():
+    lag = Lag()
+    for value in [1000.0] * 10 + [1.0] * LATEST:
+        lag.add(value)
+    assert lag.percentiles().p99 == 1.0
+    assert lag.percentiles().n == LATEST
+
+
+def test_it_is_counted_until_now_wherever_the_clock_stands():
+    east = (datetime.now(UTC) - timedelta(hours=1)).astimezone()
+    assert 3600 <= lag_since(east) < 3700

@@ -1,0 +1,69 @@
+import io
+
+from rich.console import Console
+
+from flows.results.evaluation.recovery import recoveries
+from flows.results.summary_table import MOST, show_summary
+from schemas.summary import RunSummary, Trouble
+from tests.flows.results.evaluation.test_recovery import injection
+
+
+def shown(**change):
+    values = {
+        "exposures": {"seen": 1, "done": 1, "skipped": 0, "quarantined": 0, "failed": 0}, "windows": 190532,
+        "unscored": 0, "detections": 3, "not_run": {}, "seconds": {"detect": 9.87}, "report": None,
+    }  # fmt: skip
+    text = io.StringIO()
+    show_summary(RunSummary(**{**values, **change}), Console(file=text, width=100))
+    return text.getvalue()
+
+
+def test_shows_counts_times_and_page():
+    seconds = {"detect": 9.87, "waiting": 3.29, "wall": 7.0}
+    text = shown(report="out/reports/20260101/index.html", nights=("20260101",), seconds=seconds)
+    for word in (
+        "190,532",
+        "detect, worker s",
+        "9.9 ( 75%)",
+        "3.3 ( 25%)",
+        "wall, s",
+        "7.0",
+        "20260101",
+        "page: out/reports/20260101/index.html",
+    ):
+        assert word in text
+    assert "Nothing to do" not in text
+
+
+def test_tells_how_deep_the_night_saw_or_why_that_is_not_known():
+    told = recoveries("20260101", injection(300))
+    low, high = told[0].snr.interval
+    text = " ".join(shown(injection=told).split())
+    assert f"{told[0].recovered} of 300" in text
+    assert f"{told[0].snr.value:.1f} ({low:.1f} to {high:.1f})" in text
+    assert text.count("synthetic streaks recovered") == 1
+    assert "- (fewer than 20 streaks)" in " ".join(shown(injection=recoveries("20260101", injection(5))).split())
+    assert "synthetic" not in shown()
+
+
+def test_says_when_there_was_nothing_to_do():
+    counts = {"seen": 2, "done": 0, "skipped": 2, "quarantined": 0, "failed": 0}
+    assert shown(exposures=counts).startswith("Nothing to do: every exposure is published already.")
+
+
+def test_names_troubles_and_counts_those_beyond():
+    troubles = tuple(Trouble(uri=str(n), code="x", message=f"[{n}] is bad") for n in range(MOST + 3))
+    counts = {"seen": MOST + 3, "done": 0, "skipped": 0, "quarantined": MOST + 3, "failed": 0}
+    text = shown(exposures=counts, quarantined=troubles, not_run={"vet": "no science"}, warnings=("no page",))
+    assert "quarantined: [0] is bad" in text
+    assert f"[{MOST}] is bad" not in text
+    assert "quarantined: 3 more" in text
+    assert "vet not run" in text
+    assert "warning: no page" in text
+
+
+def test_counts_candidates_by_cause_and_leaves_out_what_did_not_occur():
+    text = shown(causes={"cosmic_ray": {"refused": 1204, "published": 2}, "ghost": {"refused": 0, "published": 0}})
+    assert "candidates, cosmic ray" in text
+    assert "1,204 refused, 2 published" in text
+    assert "ghost" not in text

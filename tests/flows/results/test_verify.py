@@ -1,0 +1,179 @@
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from flows.results.verify import verify_output
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.lease import lease
+from flows.storage.ledger import Ledger
+from flows.storage.quarantine import Quarantine
+from flows.storage.zarr_tiles import write_exposure
+from schemas.dataset import TableOf, column
+from schemas.dia_source import HIT
+from schemas.errors import BadInput, Misconfigured
+from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
+from schemas.ledger import LEDGER_VERSION, ExposureRecord
+from schemas.settings import TileSettings
+
+TABLES = {"hit": HIT}
+KEYS = [ExposureKey(night="20260101", visit=visit, detector=detector) for visit in (5, 6) for detector in (0, 1)]
+TILES = "tiles/20260101/5-0.zarr"
+CATALOGUE = "catalogs/hit/night=20260101/5-0.parquet"
+RECORD = "ledger/20260101/5-0.json"
+
+
+def catalogue(n, shift=0):
+    numbers = np.arange(n, dtype=np.int32) + shift
+    return pa.table({"row": numbers, "column": numbers, "logit": numbers.astype(np.float32)}, schema=HIT.schema)
+
+
+@pytest.fixture
+def out(tmp_path):
+    """Give an output folder of four exposures, one of them quarantined, one with its tiles."""
+    store, ledger = CatalogStore(tmp_path), Ledger(tmp_path)
+    for key in KEYS[:3]:
+        path = store.publish(HIT, key, catalogue(20), f"digest {key.name}")
+        values = {"source_uri": key.name, "source_sha256": "ab", "digest": "d", "software": "0", "finished_at": "now"}
+        ledger.put(ExposureRecord(**key.model_dump(), **values, datasets={"hit": store.record(path)}))
+    ledger.put(ExposureRecord(**KEYS[3].model_dump(), **values, status="quarantined", reason="not FITS"))
+    info = ExposureInfo(
+        **KEYS[0].model_dump(),
+        instrument="test",
+        band="r",
+        midpoint_mjd_tai=61041.25,
+        exposure_time_s=30.0,
+        shape=(60, 60),
+        psf=PsfModel(fwhm_px=2.0),
+        background=0.0,
+        noise=1.0,
+        source_uri="5-0",
+        source_sha256="ab",
+    )
+    planes = {"difference": np.ones((60, 60), np.float32), "mask": np.zeros((60, 60), np.uint16)}
+    write_exposure(tmp_path / TILES, info, planes, TileSettings(tile=112, chunk=28), "d")
+    return tmp_path
+
+
+def test_all_is_well(out):
+    result = verify_output(out, TABLES)
+    assert (result.exposures, result.files, result.tiles, result.running, result.problems) == (4, 3, 1, None, ())
+    assert json.loads(json.dumps(result.summary())) == asdict(result) | {"problems": []}
+
+
+def rewrite(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "file lost": (lambda out: (out / CATALOGUE).unlink(), "unreadable_catalogue", CATALOGUE),
+    "file cut": (lambda out: (out / CATALOGUE).write_bytes(b"PAR1"), "unreadable_catalogue", CATALOGUE),
+    "bit flipped": (lambda out: flip(out / CATALOGUE), "not_as_recorded", CATALOGUE),
+    "other content, same digest": (
+        lambda out: CatalogStore(out).publish(HIT, KEYS[0], catalogue(20, 1), "digest 5-0"),
+        "not_as_recorded",
+        CATALOGUE,
+    ),
+    "record lost": (lambda out: (out / RECORD).unlink(), "unknown_file", CATALOGUE),
+    "record damaged": (lambda out: (out / RECORD).write_text("{"), "damaged_record", RECORD),
+    "record of the future": (
+        lambda out: rewrite(out / RECORD, f'"schema_version": {LEDGER_VERSION}', '"schema_version": 99'),
+        "other_version",
+        RECORD,
+    ),
+    "record misfiled": (
+        lambda out: (out / RECORD).rename(out / "ledger/20260101/9-9.json"),
+        "misfiled_record",
+        "ledger/20260101/9-9.json",
+    ),
+    "stranger": (lambda out: (out / "catalogs/notes.txt").touch(), "unknown_file", "catalogs/notes.txt"),
+    "unpublished file": (lambda out: (out / "staging/x.staging").touch(), "leftover", "staging/x.staging"),
+    "unpublished tiles": (
+        lambda out: (out / "tiles/20260101/.x.staging").mkdir(),
+        "leftover",
+        "tiles/20260101/.x.staging",
+    ),
+    "shard lost": (lambda out: (out / TILES / "mask/c/0/0").unlink(), "damaged_tiles", TILES),
+    "shard flipped": (lambda out: flip(out / TILES / "difference/c/0/0"), "damaged_tiles", TILES),
+    "tiles misfiled": (
+        lambda out: (out / TILES).rename(out / "tiles/20260101/6-0.zarr"),
+        "misfiled_tiles",
+        "tiles/20260101/6-0.zarr",
+    ),
+    "tiles of another source": (
+        lambda out: rewrite(out / TILES / "zarr.json", '"source_sha256": "ab"', '"source_sha256": "cd"'),
+        "stale_tiles",
+        TILES,
+    ),
+    "tiles of the future": (
+        lambda out: rewrite(out / TILES / "zarr.json", '"schema_version": 1', '"schema_version": 9'),
+        "other_version",
+        TILES,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_each_damage_is_found_where_it_is(out, case):
+    damage, code, where = DAMAGE[case]
+    damage(out)
+    problems = verify_output(out, TABLES).problems
+    assert (code, str(out / where)) in {(problem.code, problem.where) for problem in problems}
+    assert {problem.where for problem in problems} <= {str(out / name) for name in (where, CATALOGUE)}
+    assert all(problem.remedy.endswith(".") for problem in problems)
+
+
+def test_says_what_differs(out):
+    CatalogStore(out).publish(HIT, KEYS[0], catalogue(21), "newer")
+    (problem,) = verify_output(out, TABLES).problems
+    assert problem.problem.startswith(
+        "differs from its ledger record: digest newer, recorded digest 5-0; rows 21, recorded 20; sha256 "
+    )
+
+
+def test_form_of_a_known_dataset_is_checked(out):
+    grown = TableOf("hit", HIT.schema.append(column("score", pa.float32(), "", "New.")))
+    assert {problem.code for problem in verify_output(out, {"hit": grown}).problems} == {"catalogue_form"}
+    assert verify_output(out, {}).problems == ()
+
+
+def test_what_a_run_is_writing_is_left_out(out):
+    (out / "catalogs/hit/night=20260101/9-9.parquet").touch()
+    with lease(out) as holder:
+        (out / "staging/half.staging").touch()
+        result = verify_output(out, TABLES)
+    assert result.problems == ()
+    assert result.running.startswith(f"process {holder.pid} on ")
+    # What was staged goes with the lease.
+    assert [problem.code for problem in verify_output(out, TABLES).problems] == ["unknown_file"]
+
+
+def test_changes_nothing(out):
+    def content():
+        return {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    before = content()
+    verify_output(out, TABLES)
+    assert content() == before
+
+
+@pytest.mark.parametrize("name", [".", "absent"])
+def test_no_output_folder(tmp_path, name):
+    with pytest.raises(Misconfigured, match="is no output folder"):
+        verify_output(tmp_path / name, TABLES)
+
+
+def test_a_folder_with_nothing_but_a_quarantine(tmp_path):
+    Quarantine(tmp_path).put(BadInput("not_fits", "a.fits", "is no image.", "name one."), "a.fits")
+    result = verify_output(tmp_path, TABLES)
+    assert (result.exposures, result.quarantined, result.problems) == (0, 1, ())

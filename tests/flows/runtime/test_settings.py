@@ -1,0 +1,167 @@
+import pickle
+
+import pytest
+from pydantic import ValidationError
+
+from flows.runtime.settings import choice, load_settings, misconfigured, require_there
+from schemas.errors import Misconfigured
+from schemas.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_command_line_over_environment_over_file(tmp_path, monkeypatch):
+    (tmp_path / "night.toml").write_text("[detect]\nstride = 5\nbatch = 64\n[execution]\nworkers = 3\nretries = 1\n")
+    monkeypatch.setenv("NIGHTSTRIDE_DETECT__BATCH", "128")
+    monkeypatch.setenv("NIGHTSTRIDE_EXECUTION__WORKERS", "4")
+    settings = load_settings(tmp_path / "night.toml", {"execution": {"workers": 5, "retries": None}})
+    assert (settings.detect.stride, settings.detect.batch) == (5, 128)
+    assert (settings.execution.workers, settings.execution.retries) == (5, 1)
+    assert settings.detect.window == 26
+
+
+def test_reads_the_file_of_the_working_folder(tmp_path):
+    assert load_settings().tiles.tile == 1008
+    (tmp_path / "nightstride.toml").write_text("[tiles]\ntile = 504\n")
+    assert load_settings().tiles.tile == 504
+
+
+def test_other_variables_of_ours_are_no_settings(monkeypatch):
+    monkeypatch.setenv("NIGHTSTRIDE_DATA", "/data")
+    load_settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "says"),
+    [
+        ("[tiles]\ntile = -1\n", "tiles.tile", "greater than 0, got -1"),
+        ("[tiles]\nsize = 4\n", "tiles.size", r"in \[tiles\]\. To fix, choose one of tile, chunk, codec"),
+        ("[tils]\ntile = 4\n", "tils", r"no such section\. To fix, write 'tiles'; known are fits, tiles,"),
+        ("[tiles\n", "bad.toml", "cannot be read as TOML"),
+    ],
+)
+def test_names_the_setting_at_fault(tmp_path, text, where, says):
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(Misconfigured, match=says) as caught:
+        load_settings(tmp_path / "bad.toml")
+    assert caught.value.where.endswith(where)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(Misconfigured, match=r"none\.toml: does not exist\. To fix, correct the path"):
+        load_settings(tmp_path / "none.toml")
+
+
+def test_a_misspelt_section_in_the_environment(monkeypatch):
+    monkeypatch.setenv("NIGHTSTRIDE_DETEKT__BATCH", "3")
+    with pytest.raises(Misconfigured, match=r"NIGHTSTRIDE_DETEKT__BATCH: no section 'detekt'"):
+        load_settings()
+
+
+def test_settings_travel_to_a_worker_as_they_are(monkeypatch):
+    settings = load_settings(overrides={"detect": {"batch": 7}})
+    monkeypatch.setenv("NIGHTSTRIDE_DETECT__BATCH", "9")
+    assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+def test_a_password_in_a_wrong_value_is_not_shown(tmp_path):
+    path = tmp_path / "nightstride.toml"
+    path.write_text('[fetch]\nurl = "https://observer:hunter2@archive.org/ibe?x"\n')
+    with pytest.raises(Misconfigured, match=r"got 'https://archive\.org") as caught:
+        load_settings(path)
+    assert "hunter2" not in str(caught.value)
+
+
+def told(**sections):
+    with pytest.raises(ValidationError) as caught:
+        Settings(**sections)
+    return misconfigured(caught.value.errors())
+
+
+@pytest.mark.parametrize(
+    ("section", "given", "where", "says"),
+    [
+        ("tiles", {"tile": -1}, "tiles.tile", "must be greater than 0, got -1."),
+        ("detect", {"device": "gpu"}, "detect.device", "must be 'auto', 'cpu' or 'cuda', got 'gpu'."),
+        ("detect", {"stride": "x"}, "detect.stride", "must be a whole number, got 'x'."),
+        ("merge", {"max_candidates": 1.5}, "merge.max_candidates", "must be a whole number, got 1.5."),
+        ("detect", {"screen": "maybe"}, "detect.screen", "must be true or false, got 'maybe'."),
+        ("detect", {"model": 3}, "detect.model", "must be a text, in quotes, got 3."),
+        ("execution", 3, "execution", "must be a table of keys and values, got 3."),
+        ("inject", {"snr": [5, 2]}, "inject.snr", "must be two positive numbers, the smaller first, got [5.0, 2.0]"),
+        (
+            "cluster",
+            {"slurm": {"minimum_jobs": 9, "maximum_jobs": 1}},
+            "cluster.slurm",
+            "minimum_jobs = 9 is more than",
+        ),
+    ],
+)
+def test_a_rule_in_our_words_with_the_value(section, given, where, says):
+    error = told(**{section: given})
+    assert error.where == where
+    assert error.problem.startswith(says)
+    assert error.remedy.startswith("correct it in the settings file")
+    assert "Input" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("section", "given", "says"),
+    [
+        ("detect", {"strid": 5}, "detect.strid: there is no setting of this name in [detect]. To fix, write 'stride';"),
+        ("cluster", {"slurm": {"foldr": 2}}, "cluster.slurm.foldr: there is no setting of this name in "
+         "[cluster.slurm]. To fix, write 'folder';"),
+        ("dtect", {"stride": 5}, "dtect: there is no such section. To fix, write 'detect'; known are fits, tiles,"),
+        ("workers", 3, "workers: there is no such section. To fix, write it under [execution]."),
+        ("tiles", {"stride": 7}, "tiles.stride: there is no setting of this name in [tiles]. "
+         "To fix, write it under [detect]."),
+    ],
+)  # fmt: skip
+def test_an_unknown_name_is_told_with_the_nearest(section, given, says):
+    assert str(told(**{section: given})).startswith(says)
+
+
+def test_everything_that_is_wrong_is_told_at_once():
+    error = told(tiles={"tile": -1, "chunck": 4}, fetch={"url": "https://observer:hunter2@archive.org/x?y"}, tils={})
+    first, *lines, last = str(error).split("\n")
+    assert first == "settings: 4 are wrong:"
+    assert sorted(line.strip().partition(": ")[0] for line in lines) == [
+        "fetch.url",
+        "tiles.chunck",
+        "tiles.tile",
+        "tils",
+    ]
+    assert any(line.startswith("  tiles.chunck: there is") and "to fix, write 'chunk';" in line for line in lines)
+    assert "  tiles.tile: must be greater than 0, got -1." in lines
+    assert last.strip().startswith("To fix, correct them in the settings file")
+    assert "hunter2" not in str(error)
+
+
+def test_what_is_there_passes(tmp_path):
+    (tmp_path / "list.csv").touch()
+    for path in (tmp_path, tmp_path / "list.csv"):
+        require_there(path, "another.")
+
+
+def test_what_is_not_there_is_named_with_what_to_do(tmp_path):
+    with pytest.raises(
+        Misconfigured, match=r"list\.csv: does not exist\. To fix, correct the path, or name a list\."
+    ) as e:
+        require_there(tmp_path / "list.csv", "a list.")
+    assert e.value.code == "no_such_file"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("stride_px", "write 'stride'; known are window, stride."),
+        ("Window", "write 'window'; known are window, stride."),
+        ("zzz", "choose one of window, stride."),
+        ("", "choose one of window, stride."),
+    ],
+)
+def test_the_nearest_name_comes_first(given, says):
+    assert choice(given, ("window", "stride")) == says

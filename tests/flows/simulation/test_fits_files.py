@@ -1,0 +1,158 @@
+import gzip
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.time import Time
+from astropy.wcs import WCS
+
+from flows.simulation.exposure import SimulatedExposure, science_and_template, simulate_exposure
+from flows.simulation.fits_files import psf_stamp, write_rubin, write_ztf, ztf_name
+from flows.simulation.presets import find_preset
+from schemas.pixels import MaskPlane
+
+
+@pytest.fixture(scope="module")
+def exposure() -> SimulatedExposure:
+    return simulate_exposure(find_preset("rubin", shape=(300, 400)), 4, 1, 94)
+
+
+@pytest.fixture(scope="module")
+def paths(exposure: SimulatedExposure, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    return write_rubin(exposure, tmp_path_factory.mktemp("rubin"), science_and_template(exposure))
+
+
+def test_planes_are_the_exposures(exposure: SimulatedExposure, paths: tuple[Path, ...]) -> None:
+    assert len({path.name for path in paths}) == 3
+    with fits.open(paths[0]) as hdus:
+        assert [hdu.name for hdu in hdus] == ["PRIMARY", "IMAGE", "MASK", "VARIANCE"]
+        assert np.array_equal(hdus["IMAGE"].data, exposure.difference, equal_nan=True)
+        assert np.array_equal(hdus["VARIANCE"].data, exposure.variance)
+        assert hdus["IMAGE"].header["BUNIT"] == "nJy"
+        mask, header = hdus["MASK"].data, hdus["MASK"].header
+    assert mask.dtype.kind == "i"
+    for plane in ("BAD", "SAT", "INTRP", "CR", "EDGE", "DETECTED", "DETECTED_NEGATIVE", "NO_DATA", "STREAK"):
+        there = (mask >> header[f"MP_{plane}"]) & 1 == 1
+        assert np.array_equal(there, (exposure.mask & np.uint16(MaskPlane[plane])) != 0)
+
+
+def test_header_names_the_visit_and_its_time(exposure: SimulatedExposure, paths: tuple[Path, ...]) -> None:
+    header = fits.getheader(paths[0])
+    conditions = exposure.conditions
+    assert header["LSST BUTLER DATAID VISIT"] == conditions.visit
+    assert header["DETECTOR"] == 94
+    assert header["TIMESYS"] == "TAI"
+    middle = Time(header["DATE-AVG"], scale="tai")
+    assert middle.mjd == pytest.approx(conditions.midpoint_mjd_tai, abs=1e-7)
+    assert (Time(header["DATE-END"], scale="tai") - Time(header["DATE-BEG"], scale="tai")).sec == pytest.approx(30)
+    assert (header["GAINNJY"], header["SATNJY"]) == (conditions.preset.gain, conditions.preset.saturation)
+    assert "GAIN" not in header
+    assert "SATURATE" not in header
+    assert header["PSF_FWHM"] == pytest.approx(conditions.psf.fwhm, abs=1e-3)
+
+
+def test_truth_lies_where_the_written_wcs_says(exposure: SimulatedExposure, paths: tuple[Path, ...]) -> None:
+    with fits.open(paths[0]) as hdus:
+        wcs = WCS(hdus["IMAGE"].header)
+    for row in exposure.truth.to_pylist():
+        x, y = wcs.all_world2pix(row["ra"], row["dec"], 0)
+        assert (float(x), float(y)) == pytest.approx((row["x"], row["y"]), abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def exposure_ztf_files() -> SimulatedExposure:
+    return simulate_exposure(find_preset("ztf", shape=(300, 400)), 4, 1, 6)
+
+
+@pytest.fixture(scope="module")
+def paths_ztf_files(
+    exposure_ztf_files: SimulatedExposure, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, ...]:
+    return write_ztf(exposure_ztf_files, tmp_path_factory.mktemp("ztf"), science_and_template(exposure_ztf_files))
+
+
+def test_names_are_the_archives(exposure_ztf_files: SimulatedExposure, paths_ztf_files: tuple[Path, ...]) -> None:
+    stem = r"ztf_\d{14}_\d{6}_z[gri]_c02_o_q3_"
+    kinds = ("scimrefdiffimg.fits.fz", "diffimgpsf.fits", "sciimg.fits", "refimg.fits")
+    assert [bool(re.fullmatch(stem + kind, path.name)) for kind, path in zip(kinds, paths_ztf_files, strict=True)] == [
+        True
+    ] * 4
+    fraction = int(ztf_name(exposure_ztf_files.conditions, "psf")[12:18])
+    assert fraction / 1e6 == pytest.approx(exposure_ztf_files.conditions.mjd_utc % 1, abs=1e-6)
+
+
+def test_pixels_come_back_within_the_quantisation(
+    exposure_ztf_files: SimulatedExposure, paths_ztf_files: tuple[Path, ...]
+) -> None:
+    with fits.open(paths_ztf_files[0]) as hdus:
+        pixels = hdus[1].data
+    assert np.array_equal(np.isnan(pixels), np.isnan(exposure_ztf_files.difference))
+    error = np.nanstd(pixels - exposure_ztf_files.difference)
+    assert 0 < error < 0.15 * exposure_ztf_files.conditions.noise.sigma
+    assert pixels.dtype == np.float32
+
+
+def test_header_says_what_the_archives_header_says(
+    exposure_ztf_files: SimulatedExposure, paths_ztf_files: tuple[Path, ...]
+) -> None:
+    header = fits.getheader(paths_ztf_files[0], 1)
+    conditions = exposure_ztf_files.conditions
+    assert (header["CCDID"], header["QID"], header["RCID"]) == (2, 3, 6)
+    assert header["EXPID"] == conditions.visit
+    assert header["OBSJD"] - 2400000.5 == pytest.approx(header["OBSMJD"], abs=1e-6)
+    assert header["FILTER"] == f"ZTF_{conditions.band}"
+    assert {"g": 1, "r": 2, "i": 3}[conditions.band] == header["FILTERID"]
+    assert header["SEEING"] == pytest.approx(conditions.psf.fwhm, abs=1e-3)
+    assert header["MAGZP"] == conditions.zero_point
+    for keyword in ("EXPTIME", "FIELDID", "MAGZPUNC", "GAIN", "READNOI", "SATURATE", "PIXSCALE"):
+        assert float(header[keyword]) > 0
+    assert "DATE" not in header
+
+
+def test_ztf_files_truth_lies_where_the_written_wcs_says(
+    exposure_ztf_files: SimulatedExposure, paths_ztf_files: tuple[Path, ...]
+) -> None:
+    header = fits.getheader(paths_ztf_files[0], 1)
+    assert (header["CTYPE1"], header["CTYPE2"]) == ("RA---TPV", "DEC--TPV")
+    wcs = WCS(header)
+    rows = exposure_ztf_files.truth.to_pylist()
+    x, y = wcs.all_world2pix([row["ra"] for row in rows], [row["dec"] for row in rows], 0)
+    assert x == pytest.approx([row["x"] for row in rows], abs=1e-3)
+    assert y == pytest.approx([row["y"] for row in rows], abs=1e-3)
+
+
+def test_checksum_holds_and_fails_on_a_changed_byte(paths_ztf_files: tuple[Path, ...], tmp_path: Path) -> None:
+    with fits.open(paths_ztf_files[0], disable_image_compression=True) as hdus:
+        assert hdus[1].verify_checksum() == hdus[1].verify_datasum() == 1
+        assert hdus[0].verify_checksum() == 1
+    content = bytearray(paths_ztf_files[0].read_bytes())
+    content[-5000] ^= 1
+    broken = tmp_path / "broken.fits.fz"
+    broken.write_bytes(content)
+    with fits.open(broken, disable_image_compression=True) as hdus:
+        assert hdus[1].verify_datasum() == 0
+
+
+def test_the_bytes_do_not_know_the_time(
+    exposure_ztf_files: SimulatedExposure, paths_ztf_files: tuple[Path, ...]
+) -> None:
+    # Rows that are all NaN are kept by gzip, whose header holds the time of compression.
+    with fits.open(paths_ztf_files[0], disable_image_compression=True) as hdus:
+        members = [member for member in hdus[1].data["GZIP_COMPRESSED_DATA"] if len(member)]
+    assert members
+    assert all(gzip.decompress(member.tobytes()) and not member[4:8].any() for member in members)
+
+
+def test_psf_is_a_centred_stamp_of_unit_sum(
+    exposure_ztf_files: SimulatedExposure, paths_ztf_files: tuple[Path, ...]
+) -> None:
+    stamp = fits.getdata(paths_ztf_files[1])
+    assert stamp.shape == (25, 25)
+    assert stamp.sum() == pytest.approx(1, rel=1e-5)
+    rows, columns = np.indices(stamp.shape)
+    assert ((stamp * rows).sum(), (stamp * columns).sum()) == pytest.approx((12, 12), abs=0.02)
+    assert np.array_equal(stamp, psf_stamp(exposure_ztf_files.conditions.psf))
+    wide = simulate_exposure(find_preset("rubin", shape=(100, 100)), 1, 0, 0).conditions.psf
+    assert psf_stamp(wide).shape == (25, 25)

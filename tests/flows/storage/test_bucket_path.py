@@ -1,0 +1,160 @@
+import pickle
+
+import pytest
+
+from flows.storage.bucket_path import (
+    BucketPath,
+    file_sizes,
+    files_below,
+    local_copy,
+    located,
+    publish_group,
+    read_files,
+    remove_group,
+)
+from schemas.errors import Misconfigured, Retryable
+
+pytest_plugins = ("tests.support.s3_fixture",)
+
+
+NAMES = ("a.json", "b/c=1/d.parquet", "b/c=2/d.parquet", "b/e", "ü #?%+ x.json")
+
+
+@pytest.fixture
+def filled(bucket):
+    for name in NAMES:
+        (bucket / name).write(name.encode())
+    return bucket
+
+
+def test_is_named_like_a_path():
+    out = located("s3://bucket/some/out/")
+    assert isinstance(out, BucketPath)
+    assert str(out / "x") == "s3://bucket/some/out/x"
+    assert (out / "a/b.json").relative_to(out).as_posix() == "a/b.json"
+    assert (out / "a.json").stem == "a"
+    assert (out / "a/b").parent == out / "a"
+    assert pickle.loads(pickle.dumps(out)) == out.resolve() == located("s3://bucket/some/out")
+    assert sorted([out / "b", out / "a"]) == [out / "a", out / "b"]
+
+
+def test_a_local_folder_is_a_path(tmp_path):
+    assert located(str(tmp_path)) == tmp_path
+    assert type(located("out")) is type(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["s3://", "s3:///", "gs://bucket/out", "s3://bucket/../other", "http://host/x"])
+def test_no_place_for_results(text):
+    with pytest.raises(Misconfigured, match="no place for results"):
+        located(text)
+
+
+def test_nothing_takes_it_for_a_local_file():
+    with pytest.raises(Misconfigured, match="a folder on this machine") as caught:
+        open(located("s3://bucket/out") / "x")  # noqa: PTH123, SIM115
+    assert caught.value.code == "local_folder"
+
+
+def test_reads_what_was_written(filled):
+    for name in NAMES:
+        assert (filled / name).read_bytes() == name.encode()
+        assert (filled / name).open("rb").read() == name.encode()
+    assert read_files(filled / name for name in NAMES) == [name.encode() for name in NAMES]
+    (missing,) = read_files([filled / "missing"])
+    assert isinstance(missing, FileNotFoundError)
+    with pytest.raises(FileNotFoundError, match="missing"):
+        (filled / "missing").read_bytes()
+
+
+def test_lists_like_a_folder(filled):
+    assert sorted(filled.rglob("*")) == sorted(filled / name for name in NAMES)
+    assert sorted(path.name for path in filled.iterdir()) == ["a.json", "b", "ü #?%+ x.json"]
+    assert list((filled / "nowhere").iterdir()) == []
+    assert sorted(filled.glob("b/c=*/*.parquet")) == [filled / "b/c=1/d.parquet", filled / "b/c=2/d.parquet"]
+    assert list(filled.glob("*/c=1*")) == [filled / "b/c=1"]
+    assert list((filled / "b").glob("c=[0-1]/*")) == [filled / "b/c=1/d.parquet"]
+
+
+def test_knows_how_large_files_are(filled, tmp_path):
+    assert file_sizes(filled / "b/e") == [3]
+    assert sorted(file_sizes(filled / "b")) == [3, 15, 15]
+    assert file_sizes(filled / "absent") == []
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/file").write_bytes(b"1234")
+    assert file_sizes(tmp_path) == file_sizes(tmp_path / "folder/file") == [4]
+    assert file_sizes(tmp_path / "absent") == []
+
+
+def test_knows_files_from_folders(filled):
+    assert (filled / "a.json").is_file()
+    assert not (filled / "a.json").is_dir()
+    assert (filled / "b").is_dir()
+    assert not (filled / "b").is_file()
+    assert (filled / "b").exists()
+    assert (filled / "a.json").exists()
+    assert not (filled / "a").exists()  # a name that others begin with
+    (filled / "a.json").unlink()
+    (filled / "a.json").unlink(missing_ok=True)
+    assert not (filled / "a.json").exists()
+
+
+def test_many_objects_are_listed(bucket):
+    from concurrent.futures import ThreadPoolExecutor
+
+    paths = [bucket / f"{n:04d}" for n in range(1100)]  # more than a page
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda path: path.write(b""), paths))
+    assert sorted(bucket.rglob("*")) == paths
+    assert len(list(bucket.iterdir())) == 1100
+
+
+def test_a_missing_bucket_is_named(s3):
+    with pytest.raises(Misconfigured, match="no such bucket"):
+        located("s3://no-such-bucket-here/out").joinpath("x").write(b"")
+
+
+@pytest.fixture
+def group(tmp_path):
+    for name in ("zarr.json", "plane/zarr.json", "plane/c/0/0", "plane/c/0/1"):
+        (tmp_path / "group" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "group" / name).write_text(name)
+    return tmp_path / "group"
+
+
+def test_root_is_first_to_go_and_last_to_come(bucket, group, monkeypatch):
+    path, order = bucket / "x.zarr", []
+    publish_group(group, path)
+    (group / "plane/c/0/1").unlink()
+    write, unlink = BucketPath.write, BucketPath.unlink
+    monkeypatch.setattr(BucketPath, "write", lambda self, *a: (order.append(("+", self.name)), write(self, *a)))
+    monkeypatch.setattr(BucketPath, "unlink", lambda self, **k: (order.append(("-", self.name)), unlink(self, **k)))
+    publish_group(group, path)
+    assert order[0] == ("-", "zarr.json")
+    assert order[-2:] == [("-", "1"), ("+", "zarr.json")]
+    with local_copy(path) as folder:
+        found = {one.relative_to(folder).as_posix(): one.read_text() for one in files_below(folder)}
+    assert found == {name: name for name in ("zarr.json", "plane/zarr.json", "plane/c/0/0")}
+    order.clear()
+    remove_group(path)
+    assert order[0] == ("-", "zarr.json")
+    assert files_below(path) == []
+
+
+def test_group_that_cannot_be_written_is_missing(bucket, group, monkeypatch):
+    path, write = bucket / "x.zarr", BucketPath.write
+    publish_group(group, path)
+
+    def broken(self, *arguments):
+        if self.name == "1":
+            raise Retryable("object_store", str(self), "is down.", "wait.")
+        return write(self, *arguments)
+
+    monkeypatch.setattr(BucketPath, "write", broken)
+    with pytest.raises(Retryable):
+        publish_group(group, path)
+    assert not (path / "zarr.json").exists()
+
+
+def test_a_local_folder_is_its_own_copy(group):
+    with local_copy(group) as folder:
+        assert folder == group

@@ -1,0 +1,413 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.faults.fault_proxy import FaultProxy, Faults
+from flows.storage.bucket_path import files_below, located
+from flows.storage.conditional import write_record
+from flows.storage.lease import BucketLease, Holder, holder_of, lease, locked, myself, patient_lease, runs
+from flows.storage.object_store import configure
+from schemas.errors import Misconfigured
+from schemas.settings import StoreSettings
+
+pytest_plugins = ("tests.support.s3_fixture",)
+
+
+CONTENDER = """
+import sys
+from pathlib import Path
+from flows.adapters.lease import lease
+from schemas.errors import Misconfigured
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    with lease(Path(sys.argv[1]), stale_s=60):
+        print("held", flush=True)
+        sys.stdin.readline()
+except Misconfigured as error:
+    print(error.code, error, flush=True)
+"""
+
+
+def contender(out):
+    process = subprocess.Popen(
+        [sys.executable, "-c", CONTENDER, out], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def go(process):
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def end(process):
+    process.stdin.close()
+    process.stdout.close()
+    process.wait()
+
+
+def plant(out, **changes):
+    """Leave the lease of another process behind."""
+    with lease(out) as me:
+        holder = me.model_copy(update=changes)
+    (out / "lease.json").write_text(holder.model_dump_json())
+    return holder
+
+
+def age(out, seconds):
+    now = (out / "lease.json").stat().st_mtime
+    os.utime(out / "lease.json", (now - seconds, now - seconds))
+
+
+def test_second_run_is_told_who_holds_it_and_since_when(tmp_path):
+    with lease(tmp_path) as me:
+        assert holder_of(tmp_path) == me
+        with pytest.raises(Misconfigured) as caught, lease(tmp_path):
+            pass
+        assert caught.value.code == "locked"
+        assert f"process {os.getpid()} on {me.host}, since {me.since}" in str(caught.value)
+        assert holder_of(tmp_path) == me  # the attempt changed nothing
+    assert holder_of(tmp_path) is None
+    with lease(tmp_path):
+        pass
+
+
+def test_is_given_back_when_the_run_fails(tmp_path):
+    with pytest.raises(ZeroDivisionError), lease(tmp_path / "new/out"):
+        _ = 1 / 0
+    assert holder_of(tmp_path / "new/out") is None
+
+
+def test_of_several_runs_one_gets_it(tmp_path):
+    others = [contender(tmp_path) for _ in range(5)]
+    for process in others:
+        go(process)
+    said = [process.stdout.readline().split()[0] for process in others]
+    for process in others:
+        end(process)
+    assert sorted(said) == ["held"] + ["locked"] * 4
+
+
+def test_of_several_takers_of_a_dead_lease_one_gets_it(tmp_path):
+    dead = contender(tmp_path)
+    go(dead)
+    assert dead.stdout.readline() == "held\n"
+    others = [contender(tmp_path) for _ in range(5)]
+    dead.send_signal(signal.SIGKILL)
+    end(dead)
+    assert (tmp_path / "lease.json").exists()
+    for process in others:
+        go(process)
+    said = [process.stdout.readline() for process in others]
+    for process in others:
+        end(process)
+    winner = next(process.pid for process, line in zip(others, said, strict=True) if line == "held\n")
+    assert [line.split()[0] for line in said].count("locked") == 4
+    assert all(f"process {winner} on" in line for line in said if line.startswith("locked"))
+
+
+def test_number_of_a_dead_process_used_again(tmp_path):
+    started = psutil.Process(os.getppid()).create_time()
+    plant(tmp_path, pid=os.getppid(), started=started)
+    with pytest.raises(Misconfigured, match="another run holds it"), lease(tmp_path):
+        pass
+    plant_again = plant(tmp_path / "other", pid=os.getppid(), started=started - 100)
+    assert holder_of(tmp_path / "other") is None
+    with lease(tmp_path / "other") as me:
+        assert me != plant_again
+
+
+def test_zombie_holds_nothing(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    started = psutil.Process(child.pid).create_time()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, but not yet buried
+    plant(tmp_path, pid=child.pid, started=started)
+    assert holder_of(tmp_path) is None
+    child.wait()
+
+
+@pytest.mark.parametrize("elsewhere", [{"host": "another-host"}, {"boot": "another boot, or another container"}])
+def test_holder_elsewhere_lives_by_its_heartbeat(tmp_path, elsewhere):
+    plant(tmp_path, **elsewhere)
+    with pytest.raises(Misconfigured, match="another run holds it"), lease(tmp_path, stale_s=60):
+        pass
+    age(tmp_path, 61)
+    with lease(tmp_path, stale_s=60) as me:
+        assert holder_of(tmp_path) == me
+
+
+def test_heart_beats(tmp_path):
+    with lease(tmp_path, heartbeat_s=0.01):
+        age(tmp_path, 1000)
+        old = (tmp_path / "lease.json").stat().st_mtime
+        while (tmp_path / "lease.json").stat().st_mtime == old:
+            pass
+
+
+def test_one_that_was_taken_over_is_left_alone(tmp_path):
+    with lease(tmp_path, heartbeat_s=0.01), (tmp_path / "lease.json").open() as own:
+        (tmp_path / "lease.json").unlink()  # as a taker on another host does it: by a new file
+        other = plant(tmp_path, host="another-host")
+        age(tmp_path, 1000)
+        old = (tmp_path / "lease.json").stat().st_mtime
+        beat = os.fstat(own.fileno()).st_mtime
+        while os.fstat(own.fileno()).st_mtime == beat:
+            pass
+    assert (tmp_path / "lease.json").stat().st_mtime == old
+    assert Holder.model_validate_json((tmp_path / "lease.json").read_text()) == other
+
+
+def test_damaged_lease_holds_nothing(tmp_path):
+    (tmp_path / "lease.json").write_text("{")
+    with lease(tmp_path) as me:
+        assert holder_of(tmp_path) == me
+
+
+def test_clears_what_a_killed_run_left(tmp_path):
+    (tmp_path / "staging").mkdir()
+    (tmp_path / "staging/half.parquet.staging").touch()
+    (tmp_path / "tiles/20260101/.1-2.zarr.abc.staging").mkdir(parents=True)
+    with lease(tmp_path):
+        assert list((tmp_path / "staging").iterdir()) == []
+        assert list((tmp_path / "tiles/20260101").iterdir()) == []
+
+
+def test_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(Misconfigured, match="cannot be made there"), lease(Path(tmp_path / "file/out")):
+        pass
+
+
+def test_an_output_path_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "out").write_text("notes")
+    with (
+        pytest.raises(Misconfigured, match=r"out is a file\..* choose another --out"),
+        lease(tmp_path / "out"),
+    ):
+        pass
+    assert (tmp_path / "out").read_text() == "notes"
+
+
+def test_what_a_killed_worker_left_is_swept_away_at_the_end(tmp_path):
+    with lease(tmp_path):
+        (tmp_path / "tiles/20260101/.1-2.zarr.abc.staging").mkdir(parents=True)
+        (tmp_path / "tiles/20260101/1-3.zarr").mkdir()
+    assert [path.name for path in tmp_path.glob("tiles/*/*")] == ["1-3.zarr"]
+
+
+def test_who_has_lost_the_folder_sweeps_nothing(tmp_path):
+    with lease(tmp_path) as me:
+        (tmp_path / "lease.json").write_text(me.model_copy(update={"pid": me.pid + 1}).model_dump_json())
+        (tmp_path / "tiles/20260101/.1-2.zarr.abc.staging").mkdir(parents=True)
+    assert len(list(tmp_path.glob("tiles/*/.*"))) == 1
+
+
+def test_this_process_runs():
+    me = myself()
+    assert me.pid == os.getpid()
+    assert runs(me)
+
+
+def test_a_number_used_again_is_another_process():
+    assert not runs(myself().model_copy(update={"started": myself().started - 100}))
+
+
+def test_a_process_that_has_ended_does_not_run():
+    code = "from flows.storage.lease import myself; print(myself().model_dump_json())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not runs(type(myself()).model_validate_json(done.stdout))
+
+
+def test_says_who(tmp_path):
+    error = locked(tmp_path, myself())
+    assert error.code == "locked"
+    assert str(tmp_path) in str(error)
+
+
+CONTENDER_BUCKET_LEASE = """
+import sys
+from flows.adapters.bucket_path import located
+from flows.adapters.lease import lease
+from schemas.errors import Misconfigured
+from flows.adapters.conditional import conditions_of
+out = located(sys.argv[1])
+conditions_of(out)
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    with lease(out, stale_s=60):
+        print("held", flush=True)
+        sys.stdin.readline()
+except Misconfigured as error:
+    print(error.code, flush=True)
+"""
+
+
+def contenders(out, count):
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", CONTENDER_BUCKET_LEASE, str(out)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(count)
+    ]
+    for process in started:
+        assert process.stdout.readline() == "ready\n"
+    return started
+
+
+def contest(started):
+    """Let them go together; give what each says, when all have said it."""
+    for process in started:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.stdout.readline().strip() for process in started]
+    for process in started:
+        process.communicate("\n")
+    return sorted(said)
+
+
+def write_on_and_on(path, out, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        write_record(path, f"{time.monotonic()}".encode(), out)
+        time.sleep(0.05)
+
+
+def plant_bucket_lease(out, **changes):
+    """Leave the lease of another process behind."""
+    holder = myself().model_copy(update=changes)
+    (out / "lease.json").write(holder.model_dump_json().encode())
+    return holder
+
+
+def test_bucket_lease_of_several_runs_one_gets_it(bucket):
+    started = contenders(bucket, 4)
+    assert contest(started) == ["held", "locked", "locked", "locked"]
+    assert files_below(bucket) == []
+
+
+def test_bucket_lease_of_several_takers_of_a_dead_lease_one_gets_it(bucket):
+    plant_bucket_lease(bucket, started=1.0)
+    assert contest(contenders(bucket, 4)) == ["held", "locked", "locked", "locked"]
+
+
+def test_a_holder_on_another_host_lives_as_long_as_its_heart_beats(bucket):
+    other = plant_bucket_lease(bucket, host="elsewhere")
+    assert holder_of(bucket) == other
+    with pytest.raises(Misconfigured, match="on elsewhere"), lease(bucket):
+        pass
+    time.sleep(2.1)  # the store's clock counts in seconds
+    with lease(bucket, stale_s=1.0) as me:
+        assert holder_of(bucket) == me
+
+
+def test_the_heart_beats(bucket):
+    with lease(bucket, heartbeat_s=0.2):
+        first = (bucket / "lease.json").read_versioned().written
+        end = time.monotonic() + 60
+        while (bucket / "lease.json").read_versioned().written == first:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+
+
+def test_a_lease_that_was_taken_over_is_left_alone(bucket):
+    held = BucketLease(bucket, 60.0)
+    me = held.take()
+    other = plant_bucket_lease(bucket, host="elsewhere")
+    assert not held.beat(me)
+    held.give_back(me)
+    assert holder_of(bucket) == other
+
+
+def test_who_has_lost_the_lease_writes_no_records(bucket):
+    with lease(bucket, heartbeat_s=0.1):
+        write_record(bucket / "ledger/a.json", b"mine", bucket)
+        plant_bucket_lease(bucket, host="elsewhere")
+        with pytest.raises(Misconfigured, match="another run has taken the folder over"):
+            write_on_and_on(bucket / "ledger/a.json", bucket)
+    (bucket / "lease.json").unlink()
+    with lease(bucket):
+        write_record(bucket / "ledger/a.json", b"again", bucket)
+    assert (bucket / "ledger/a.json").read_bytes() == b"again"
+
+
+def test_a_damaged_lease_is_nobodys(bucket):
+    (bucket / "lease.json").write(b"{")
+    with lease(bucket) as me:
+        assert holder_of(bucket) == me
+
+
+def test_a_store_without_conditions_is_warned_about_and_keeps_late_comers_out(moto, monkeypatch, caplog):
+    for name, value in moto.environment.items():
+        monkeypatch.setenv(name, value)
+    out = located(f"s3://{moto.new_bucket()}/out")
+    with FaultProxy("127.0.0.1", moto.port, Faults(unconditional=True)) as proxy:
+        configure(StoreSettings(endpoint=proxy.endpoint, patience_s=20))
+        with lease(out):
+            assert "ignores conditions" in caplog.text
+            with pytest.raises(Misconfigured, match="another run"), lease(out):
+                pass
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        assert contest(contenders(out, 2)) == ["held", "locked"]
+    configure(StoreSettings())
+
+
+def test_a_free_folder_is_taken_at_once(tmp_path):
+    said = []
+    with patient_lease(tmp_path, 0.0, said.append) as holder:
+        assert holder_of(tmp_path) == holder
+    assert holder_of(tmp_path) is None
+    assert said == []
+
+
+def test_without_patience_the_holder_is_named(tmp_path):
+    with lease(tmp_path) as holder, pytest.raises(Misconfigured, match=f"process {holder.pid}"):
+        patient_lease(tmp_path, 0.0, pytest.fail).__enter__()
+
+
+def test_patience_ends(tmp_path):
+    said = []
+    with lease(tmp_path), pytest.raises(Misconfigured, match="another run holds it"):
+        patient_lease(tmp_path, 0.05, said.append, poll_s=0.01).__enter__()
+    assert len(said) == 1
+
+
+def test_it_gets_in_when_the_holder_lets_go(tmp_path):
+    waiting, said = threading.Event(), []
+    released = []
+
+    def say(text):
+        said.append(text)
+        waiting.set()
+
+    def wait():
+        with patient_lease(tmp_path, None, say, poll_s=0.01):
+            released.append(True)
+
+    with lease(tmp_path):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert waiting.wait(60)
+        assert released == []
+    thread.join(60)
+    assert released == [True]
+    assert "another run holds it" in said[0]
+
+
+def test_other_failures_are_not_waited_for(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Misconfigured) as caught:
+        patient_lease(tmp_path / "file", None, pytest.fail).__enter__()
+    assert caught.value.code == "not_writable"

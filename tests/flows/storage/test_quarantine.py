@@ -1,0 +1,62 @@
+import pytest
+
+from flows.storage.quarantine import Quarantine
+from schemas.errors import BadInput
+from schemas.exposure import ExposureKey
+
+ERROR = BadInput("missing_keyword", "a.fits", "has no OBSMJD.", "add it, or map another keyword in the settings.")
+KEY = ExposureKey(night="20260101", visit=5, detector=3)
+
+
+def test_keeps_reason_and_remedy(tmp_path):
+    Quarantine(tmp_path).put(ERROR, "/data/a.fits", KEY)
+    (record,) = Quarantine(tmp_path).list()
+    assert (record.code, record.where, record.problem, record.remedy) == (
+        ERROR.code,
+        ERROR.where,
+        ERROR.problem,
+        ERROR.remedy,
+    )
+    assert (record.source_uri, record.key) == ("/data/a.fits", KEY)
+    assert record.when.endswith("+00:00")
+
+
+def test_one_record_per_source(tmp_path):
+    quarantine = Quarantine(tmp_path)
+    quarantine.put(ERROR, "/data/a.fits")
+    quarantine.put(BadInput("not_fits", "a.fits", "is no FITS.", "fetch it again."), "/data/a.fits")
+    assert [record.code for record in quarantine.list()] == ["not_fits"]
+
+
+@pytest.mark.parametrize(
+    "uri", ["../../etc/passwd", "/data/.hidden", "s3://b/ü ö?.fits#1", "/" + "x" * 300, "", "/data/", "a\nb\0c"]
+)
+def test_any_name_makes_a_file_in_the_folder(tmp_path, uri):
+    quarantine = Quarantine(tmp_path)
+    quarantine.put(ERROR, uri)
+    assert [record.source_uri for record in quarantine.list()] == [uri]
+    assert [file.parent for file in tmp_path.rglob("*.json")] == [tmp_path / "quarantine"]
+
+
+def test_same_name_in_two_folders(tmp_path):
+    quarantine = Quarantine(tmp_path)
+    quarantine.put(ERROR, "/one/a.fits")
+    quarantine.put(ERROR, "/two/a.fits")
+    assert [record.source_uri for record in quarantine.list()] == ["/one/a.fits", "/two/a.fits"]
+
+
+def test_success_clears_the_source_and_the_exposure(tmp_path):
+    quarantine = Quarantine(tmp_path)
+    other = KEY.model_copy(update={"detector": 4})
+    quarantine.put(ERROR, "/old/place/a.fits", KEY)
+    quarantine.put(ERROR, "/data/a.fits")
+    quarantine.put(ERROR, "/data/b.fits", other)
+    quarantine.put(ERROR, "/data/c.fits")
+    assert quarantine.clear("/data/a.fits", KEY) == 2
+    assert [record.source_uri for record in quarantine.list()] == ["/data/b.fits", "/data/c.fits"]
+    assert quarantine.clear("/data/a.fits", KEY) == 0
+
+
+def test_nothing_there_yet(tmp_path):
+    assert Quarantine(tmp_path).list() == []
+    assert Quarantine(tmp_path).clear("a") == 0

@@ -1,0 +1,102 @@
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec
+
+from flows.storage.shards import ShardedArray
+
+EMPTY = 60_000
+
+CHECKED = [BloscCodec(cname="lz4", shuffle="shuffle", typesize=4), Crc32cCodec()]
+
+
+def write(folder, pixels, shard=32, chunk=16, codecs=CHECKED):
+    """Write as zarr itself does; no chunk is full of the fill value."""
+    array = zarr.create_array(
+        folder,
+        shape=pixels.shape,
+        dtype=pixels.dtype,
+        chunks=(chunk, chunk),
+        shards=(shard, shard),
+        compressors=codecs,
+        fill_value=EMPTY,
+    )
+    array[:] = pixels
+    return folder
+
+
+def noise(shape, dtype=np.float32):
+    return np.random.default_rng(1).normal(100, 7, shape).astype(dtype)
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_reads_what_zarr_reads(data):
+    shape = data.draw(st.tuples(st.integers(1, 80), st.integers(1, 80)))
+    chunk, chunks = data.draw(st.integers(3, 20)), data.draw(st.integers(1, 3))
+    codecs = data.draw(st.sampled_from([CHECKED, CHECKED[1:]]))
+    pixels = noise(shape, data.draw(st.sampled_from([np.float32, np.uint16])))
+    y0, x0 = (data.draw(st.integers(0, side)) for side in shape)
+    y1, x1 = data.draw(st.integers(y0, shape[0])), data.draw(st.integers(x0, shape[1]))
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / "a", pixels, chunk * chunks, chunk, codecs)
+        found = ShardedArray.open(path).read(y0, x0, y1, x1)
+        theirs = zarr.open_array(path, mode="r")[y0:y1, x0:x1]
+    assert found.dtype == theirs.dtype
+    assert found.flags.c_contiguous
+    assert found.flags.writeable
+    np.testing.assert_array_equal(found, theirs)
+
+
+@settings(deadline=None, max_examples=100)
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), codecs=st.sampled_from([CHECKED, CHECKED[1:]]))
+def test_no_flipped_bit_is_read_as_a_pixel(place, bit, codecs):
+    pixels = noise((40, 40))
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / "a", pixels, codecs=codecs)
+        shard = path / "c/1/1"  # reaches beyond the image: zarrs would read it without checking
+        np.testing.assert_array_equal(ShardedArray.open(path).read(0, 0, 40, 40), pixels)
+        content = bytearray(shard.read_bytes())
+        content[int(place * len(content))] ^= 1 << bit
+        shard.write_bytes(content)
+        # A damaged chunk that lies wholly beyond the image is not read, and does not matter.
+        with suppress(ValueError):
+            np.testing.assert_array_equal(ShardedArray.open(path).read(0, 0, 40, 40), pixels)
+
+
+@pytest.mark.parametrize("length", [0, 10, 67, 68, 500])
+def test_a_shard_that_is_too_short(tmp_path, length):
+    path = write(tmp_path / "a", noise((32, 32)))
+    shard = path / "c/0/0"
+    shard.write_bytes(shard.read_bytes()[:length])
+    with pytest.raises(ValueError, match=r"shorter than its index|do not match their checksum"):
+        ShardedArray.open(path).read(0, 0, 32, 32)
+
+
+def test_a_missing_shard(tmp_path):
+    path = write(tmp_path / "a", noise((32, 64)))
+    (path / "c/0/1").unlink()
+    array = ShardedArray.open(path)
+    np.testing.assert_array_equal(array.read(0, 0, 32, 32), noise((32, 64))[:, :32])
+    with pytest.raises(FileNotFoundError):
+        array.read(0, 31, 32, 33)
+
+
+def test_a_chunk_that_was_never_written(tmp_path):
+    pixels = noise((32, 32))
+    pixels[:16, 16:] = EMPTY  # zarr stores no chunk that is full of the fill value
+    path = write(tmp_path / "a", pixels)
+    with pytest.raises(ValueError, match="chunk 0, 1 of a shard is not in its file"):
+        ShardedArray.open(path).read(0, 0, 32, 32)
+
+
+@pytest.mark.parametrize("codecs", [GzipCodec(), [GzipCodec(), Crc32cCodec()], [CHECKED[0]], [*CHECKED, Crc32cCodec()]])
+def test_arrays_of_another_form_are_refused(tmp_path, codecs):
+    with pytest.raises(ValueError, match="its codecs are"):
+        ShardedArray.open(write(tmp_path / "a", noise((32, 32)), codecs=codecs))

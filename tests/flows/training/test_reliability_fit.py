@@ -1,0 +1,145 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from flows.training.candidates import candidate_completeness, candidate_threshold
+from flows.training.reliability_fit import (
+    ScoredCandidates,
+    VerdictFit,
+    calibrate,
+    fit_verdict,
+    report_verdict,
+    rivals,
+    summed_logit,
+    turned,
+)
+from kernels.measure.reliability import reliability_of
+from kernels.statistics.class_scores import reliability_diagram
+from schemas.model_card import FEATURES
+from tests.support.candidates import exposure
+
+FIT = VerdictFit(networks=2, epochs=16, batch=32, rate=4e-3)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    lines = []
+    return fit_verdict([exposure(n) for n in range(4)], FIT, 0, lines.append), lines
+
+
+def odds_of(nets, one):
+    stamps, features = torch.from_numpy(one.stamps.astype(np.float32)), torch.from_numpy(one.features)
+    with torch.no_grad():
+        return sum(net(stamps, features) for net in nets).numpy() / len(nets)
+
+
+def test_learns_what_is_real(fitted):
+    nets, lines = fitted
+    assert len(nets) == FIT.networks
+    assert not any(net.training for net in nets)
+    assert len(lines) == 1 + FIT.networks * FIT.epochs
+    assert lines[0] == "verdict on 220 candidates, 60 of them real"
+    fresh = exposure(50, 60, 60)
+    assert ((odds_of(nets, fresh) > 0) == (fresh.label == 1)).mean() > 0.9
+
+
+def test_members_differ_and_the_seed_decides(fitted):
+    nets, _ = fitted
+    again = fit_verdict([exposure(n) for n in range(4)], FIT, 0, lambda line: None)
+    for one, other in zip(nets, again, strict=True):
+        assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+    assert not torch.equal(nets[0].joined[0].weight, nets[1].joined[0].weight)
+
+
+def test_what_is_neither_real_nor_false_teaches_nothing():
+    one, fit = exposure(0), VerdictFit(networks=1, epochs=1, batch=16)
+    doubt = np.where(np.arange(len(one.label)) % 5 == 0, -1, one.label)
+    spoilt = one.features.copy()
+    spoilt[doubt < 0] = 1e6
+    (clean,) = fit_verdict([replace(one, label=doubt)], fit, 0, lambda line: None)
+    (other,) = fit_verdict([replace(one, label=doubt, features=spoilt)], fit, 0, lambda line: None)
+    assert torch.equal(clean.joined[0].weight, other.joined[0].weight)
+    np.testing.assert_allclose(clean.mean.numpy(), one.features[doubt >= 0].mean(0), atol=1e-5)
+
+
+def test_the_eight_symmetries():
+    stamp = torch.arange(16.0).reshape(1, 1, 4, 4)
+    all_eight = {tuple(turned(stamp, n).flatten().tolist()) for n in range(8)}
+    square = stamp[0, 0].numpy()
+    expected = {tuple(np.rot90(way, k).ravel().tolist()) for k in range(4) for way in (square, square[:, ::-1])}
+    assert all_eight == expected
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(0.4, 1.5), (2.0, -1.0)])
+def test_calibration_recovers_a_known_slope_and_offset(slope, offset):
+    rng = np.random.default_rng(0)
+    log_odds = rng.normal(0, 3, 40_000)
+    real = rng.random(40_000) < 1 / (1 + np.exp(-(slope * log_odds + offset)))
+    assert calibrate(log_odds, real) == pytest.approx((slope, offset), abs=0.06)
+
+
+def test_the_expected_calibration_error_falls():
+    rng = np.random.default_rng(1)
+    log_odds = rng.normal(0, 4, 20_000)
+    real = rng.random(20_000) < 1 / (1 + np.exp(-(0.4 * log_odds - 0.7)))
+
+    def error(parameters, part):
+        stated, seen, share = reliability_diagram(reliability_of(log_odds[part], *parameters), real[part].astype(int))
+        return (np.abs(stated - seen) * share).sum()
+
+    first, second = slice(0, 10_000), slice(10_000, None)
+    found = calibrate(log_odds[first], real[first])
+    assert error((1.0, 0.0), second) > 0.1
+    assert error(found, second) < 0.02
+
+
+def test_a_perfect_separation_has_a_finite_slope():
+    odds = np.array([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0])
+    slope, _ = calibrate(odds, odds > 0)
+    assert 0 < slope < 10
+
+
+def good(one):
+    return 1 / (1 + np.exp(-(one.features[:, 0] + 2 * one.features[:, 1] - 5)))
+
+
+def scored(preset, examples, rank=good):
+    ways = {"verdict": [rank(one) for one in examples], "summed logit": [one.features[:, 0] for one in examples]}
+    return ScoredCandidates(preset, examples, ways)
+
+
+def test_report_counts_what_the_threshold_does(tmp_path):
+    tests = {"ztf": [exposure(20), exposure(21)], "llnl": [exposure(22)]}
+    right = [scored(preset, examples) for preset, examples in tests.items()]
+    wrong = [scored(preset, examples, lambda one: good(one) / 2) for preset, examples in tests.items()]
+    figures = report_verdict(tmp_path, right, {"psf_misjudged": (wrong, 0.5), "easier": (wrong, 0.25)}, 0.5)
+    confusion = figures["ztf"]["confusion_candidates"]
+    assert confusion["real_passed"] + confusion["real_dropped"] == 30
+    assert confusion["false_passed"] + confusion["false_dropped"] == 80
+    assert figures["ztf"]["c7"]["found"] == confusion["real_passed"]
+    assert figures["ztf"]["c7"]["present"] == 30
+    assert figures["ztf"]["false_per_image"] == confusion["false_passed"] / 2
+    assert figures["ztf"]["verdict, at 1 false"]["c7"] > figures["ztf"]["summed logit, at 1 false"]["c7"]
+    assert figures["llnl"]["exposures"] == 1
+    assert figures["llnl"]["psf_misjudged"]["c10"]["found"] == 0
+    assert figures["llnl"]["easier"] == {name: figures["llnl"][name] for name in ("c7", "c10", "false_per_image")}
+    assert 0 <= figures["calibration_error"] < 0.3
+    json.dumps(figures)
+    assert (tmp_path / "training_verdict.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_rivals_rank_by_measurements_alone():
+    found = rivals([exposure(n) for n in range(4)], 0)
+    fresh = [exposure(30 + n) for n in range(3)]
+    shares = {}
+    for name, rank in {**found, "summed logit": summed_logit}.items():
+        scores = [rank(one) for one in fresh]
+        hit, present, _ = candidate_completeness(fresh, scores, candidate_threshold(fresh, scores, 1.0), 7.0)
+        shares[name] = hit / present
+    np.testing.assert_allclose(summed_logit(fresh[0]), fresh[0].features[:, FEATURES.index("log_logit_sum")], rtol=1e-6)
+    assert found.keys() == {"logistic regression", "boosted trees"}
+    assert shares["logistic regression"] > 0.9 > shares["summed logit"]
+    assert shares["boosted trees"] > 0.8

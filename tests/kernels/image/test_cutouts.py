@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels.image.cutouts import cut, cut_crop
+
+IMAGE = np.random.default_rng(4).normal(100, 5, (50, 60)).astype(np.float32)
+
+
+def test_inside_it_is_the_image_less_its_median():
+    crop = cut_crop(IMAGE, np.ones(IMAGE.shape, bool), 0.0, (10, 30, 20, 45))
+    piece = IMAGE[10:30, 20:45]
+    np.testing.assert_allclose(crop.data, piece - np.median(piece), rtol=1e-6)
+    assert crop.usable.all()
+    assert (crop.x0, crop.y0) == (20, 10)
+
+
+@pytest.mark.parametrize("box", [(-5, 15, -7, 13), (40, 60, 50, 70), (-30, -10, 0, 20), (80, 90, 80, 90)])
+def test_beyond_the_image_is_zero_and_unusable(box):
+    crop = cut_crop(IMAGE, np.ones(IMAGE.shape, bool), 100.0, box)
+    y, x = np.mgrid[box[0] : box[1], box[2] : box[3]]
+    inside = (y >= 0) & (x >= 0) & (y < 50) & (x < 60)
+    np.testing.assert_array_equal(crop.usable, inside)
+    assert (crop.data[~inside] == 0).all()
+
+
+def test_unusable_pixels_are_zero_and_do_not_count_for_the_sky():
+    image, usable = IMAGE.copy(), np.ones(IMAGE.shape, bool)
+    usable[:, ::2] = False
+    image[~usable] = np.nan
+    crop = cut_crop(image, usable, 0.0, (0, 50, 0, 60))
+    assert (crop.data[~usable] == 0).all()
+    assert np.median(crop.data[usable]) == pytest.approx(0, abs=1e-4)
+
+
+def test_background_of_the_exposure_where_too_little_is_known():
+    usable = np.zeros(IMAGE.shape, bool)
+    usable[3, 3] = True
+    crop = cut_crop(IMAGE, usable, 90.0, (0, 20, 0, 20))
+    assert crop.data[3, 3] == pytest.approx(IMAGE[3, 3] - 90)
+
+
+IMAGE_CUTOUTS = np.random.default_rng(1).normal(0, 1, (60, 70)).astype(np.float32)
+BAD = np.random.default_rng(2).uniform(size=IMAGE_CUTOUTS.shape) < 0.05
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(-40, 100), st.integers(-40, 110), st.sampled_from([8, 9, 26]))
+def test_is_a_padded_slice(y, x, side):
+    out = np.zeros((3, 2, side, side), np.float32)
+    cut(IMAGE_CUTOUTS, BAD, 2.0, np.array([y]), np.array([x]), np.array([1]), 1, out)
+    padded = np.pad(np.where(BAD, np.nan, 2 * IMAGE_CUTOUTS), 200, constant_values=np.nan)
+    top, left = y - side // 2 + 200, x - side // 2 + 200
+    expected = padded[max(top, 0) : top + side, max(left, 0) : left + side]
+    np.testing.assert_array_equal(out[1, 1], expected)
+    assert not out[[0, 2]].any()
+    assert not out[1, 0].any()
+
+
+def test_the_named_pixel_lies_right_of_the_middle():
+    out = np.zeros((1, 1, 26, 26), np.float32)
+    cut(IMAGE_CUTOUTS, np.zeros_like(BAD), 1.0, np.array([30]), np.array([40]), np.array([0]), 0, out)
+    assert out[0, 0, 13, 13] == IMAGE_CUTOUTS[30, 40]

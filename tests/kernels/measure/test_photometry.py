@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from astropy import units as u
+from photutils.aperture import RectangularAperture
+
+from benchmarks.pulls import correlated_noise
+from kernels.image.fit_errors import Noise
+from kernels.measure.photometry import ab_magnitude, aperture_flux, fit_flux, njy_per_unit
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails.geometry import Segment
+from kernels.trails.scene import Scene, trail_shape, view
+from kernels.trails.trail_model import trail_image
+
+PSF = moffat_mixture(2.3, 3.0)
+SHAPE = (70, 80)
+TRAIL = Segment(40.3, 33.8, 15.0, 35.0)
+
+
+def scene(pixels, usable=None):
+    _, correlation = correlated_noise(np.random.default_rng(0), (5, 5))
+    usable = np.ones(SHAPE, bool) if usable is None else usable
+    return Scene(pixels.astype(np.float32), usable, PSF, 2.3, Noise(10.0, correlation))
+
+
+def realisations(n, flux=0.0):
+    rng = np.random.default_rng(12)
+    for _ in range(n):
+        yield scene(10 * correlated_noise(rng, SHAPE)[0] + flux * trail_image(SHAPE, *TRAIL, PSF))
+
+
+def test_rectangle_holds_the_area_it_says():
+    flux = aperture_flux(scene(np.ones(SHAPE)), TRAIL, 3.5)
+    assert flux.value == pytest.approx((15 + 7) * 7, rel=0.01)
+    assert aperture_flux(scene(np.ones(SHAPE)), TRAIL, 3.5, level=1.0).value == pytest.approx(0, abs=1e-6)
+
+
+def test_long_aperture_in_pieces_is_the_sum_over_the_rectangle():
+    rng = np.random.default_rng(2)
+    pixels = rng.normal(5, 1, (200, 200))
+    there = Scene(pixels.astype(np.float32), np.ones((200, 200), bool), PSF, 2.3, Noise(1.0, np.array([[1.0]])))
+    segment = Segment(99.2, 101.7, 170, 32)
+    fine = (np.mgrid[: 200 * 8, : 200 * 8] + 0.5) / 8 - 0.5  # brute force, an eighth of a pixel
+    theta = np.radians(32)
+    along = (fine[1] - 99.2) * np.cos(theta) + (fine[0] - 101.7) * np.sin(theta)
+    across = (fine[0] - 101.7) * np.cos(theta) - (fine[1] - 99.2) * np.sin(theta)
+    cover = ((np.abs(along) < 88.5) & (np.abs(across) < 3.5)).reshape(200, 8, 200, 8).mean(axis=(1, 3))
+    assert aperture_flux(there, segment, 3.5).value == pytest.approx((cover * pixels).sum(), rel=2e-3)
+
+
+@pytest.mark.parametrize("segment", [TRAIL, Segment(3.2, 33.0, 0.0, 0.0), Segment(70.0, 60.0, 40.0, 118.0)])
+def test_aperture_is_that_of_photutils(segment):
+    rng = np.random.default_rng(6)
+    there = scene(rng.normal(40, 9, SHAPE), rng.random(SHAPE) > 0.2)
+    theirs = RectangularAperture((segment.x, segment.y), segment.length + 7, 7.0, theta=np.radians(segment.angle))
+    cover = theirs.to_mask(method="subpixel", subpixels=5).to_image(SHAPE)
+    ours = aperture_flux(there, segment, 3.5, 30.0)
+    assert ours.value == pytest.approx((cover * there.usable * (there.pixels - 30.0)).sum(), rel=1e-5)
+
+
+def test_aperture_error_is_the_scatter_in_correlated_noise():
+    fluxes = [aperture_flux(one, TRAIL, 3.5) for one in realisations(400)]
+    assert np.std([flux.value for flux in fluxes]) == pytest.approx(fluxes[0].error, rel=0.12)
+
+
+@pytest.mark.parametrize("segment", [TRAIL, TRAIL._replace(length=0.0)])
+def test_fitted_flux_has_the_scatter_it_says(segment):
+    values, errors = [], []
+    for one in realisations(400):
+        flux = fit_flux(one, view(one, segment, 8.0), segment)
+        values.append(flux.value)
+        errors.append(flux.error)
+    assert np.std(values) == pytest.approx(np.mean(errors), rel=0.12)
+    assert abs(np.mean(values)) < 4 * np.mean(errors) / 20
+
+
+def test_fitted_flux_is_that_of_the_source_on_any_level():
+    there = scene(4000 * trail_image(SHAPE, *TRAIL, PSF) + 25)
+    flux = fit_flux(there, view(there, TRAIL, 8.0), TRAIL)
+    assert flux.value == pytest.approx(4000, rel=1e-4)
+    point = fit_flux(there, view(there, TRAIL, 8.0), TRAIL._replace(length=0.0))
+    assert point.chi2 > 10 * flux.chi2 + 100
+
+
+def test_sources_fitted_together_do_not_disturb_each_other():
+    beside = TRAIL._replace(x=TRAIL.x + 4, y=TRAIL.y + 5, length=0.0)
+    there = scene(4000 * trail_image(SHAPE, *TRAIL, PSF) + 9000 * trail_image(SHAPE, *beside, PSF) + 25)
+    seen = view(there, TRAIL, 8.0)
+    other = trail_shape(there, seen.footprint, beside)
+    assert fit_flux(there, seen, TRAIL, [other]).value == pytest.approx(4000, rel=1e-3)
+    assert fit_flux(there, seen, TRAIL).value > 5000
+
+
+def test_source_without_usable_pixels_has_no_flux():
+    there = scene(np.zeros(SHAPE), np.zeros(SHAPE, bool))
+    assert np.isnan(fit_flux(there, view(there, TRAIL, 8.0), TRAIL).value)
+
+
+def test_units_are_those_of_astropy():
+    for zero_point in (20.0, 26.3, 31.4):
+        assert njy_per_unit(zero_point) == pytest.approx((zero_point * u.ABmag).to_value(u.nJy), rel=2e-4)
+    magnitude, error = ab_magnitude(np.array([3631e9, 100.0, -5.0, 0.0]), np.array([1.0, 1.0, 1.0, 1.0]))
+    assert magnitude[:2] == pytest.approx((np.array([3631e9, 100.0]) * u.nJy).to_value(u.ABmag), abs=2e-4)
+    assert error[1] == pytest.approx(2.5 * np.log10(1.01), rel=0.01)
+    assert np.isnan(magnitude[2:]).all()

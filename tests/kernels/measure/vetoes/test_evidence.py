@@ -1,0 +1,96 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from benchmarks import veto_images
+from kernels.measure.surroundings import lobes
+from kernels.measure.vetoes.evidence import (
+    COUNTED,
+    FLAGS,
+    LEAST_EVIDENCE,
+    REFUSING,
+    Evidence,
+    count_causes,
+    is_line_artefact,
+    refused,
+    weigh,
+)
+from schemas.dia_source import CAUSES, DetectionFlag
+from schemas.dia_source import DetectionFlag as Flag
+from schemas.summary import CauseCount
+
+
+def weighed(picture, flux=3000.0):
+    scene = picture.scene()
+    return weigh(scene, picture.mask, picture.trail, flux, 0.0, lobes(scene, picture.trail, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        ("spike", DetectionFlag.SPIKE),
+        ("bleed", DetectionFlag.BLEED),
+        ("dipole", DetectionFlag.DIPOLE),
+        ("cosmic_ray", DetectionFlag.COSMIC_RAY),
+        ("hot_column", DetectionFlag.HOT_COLUMN),
+        ("ghost", DetectionFlag.GHOST),
+        ("edge", DetectionFlag.EDGE),
+    ],
+)
+def test_each_cause_raises_its_flag_on_its_own_image(name, flag):
+    assert weighed(getattr(veto_images, name)()).flags & flag
+
+
+@pytest.mark.parametrize("length", [0.0, 8.0, 25.0, 50.0])
+@pytest.mark.parametrize("angle", [0.0, 37.0, 90.0])
+def test_an_asteroid_raises_none(length, angle):
+    assert weighed(veto_images.asteroid(length=length, angle=angle, flux=3000.0)).flags == 0
+
+
+def test_fields_are_the_causes_in_order():
+    assert [name.replace("_", "") for name in Evidence._fields] == [name.lower() for name, _, _ in CAUSES]
+    assert tuple(flag for _, flag, _ in CAUSES) == FLAGS
+
+
+def test_a_flag_is_set_from_1_on():
+    assert Evidence(0.99, 1.0, 0, 0, 0, 2.5, 0).flags == DetectionFlag.BLEED | DetectionFlag.GHOST
+
+
+def test_artefacts_that_are_in_line_with_others_of_their_kind():
+    for name, expected in (("spike", True), ("bleed", True), ("hot_column", True), ("asteroid", False)):
+        picture = getattr(veto_images, name)()
+        assert is_line_artefact(picture.scene(), picture.mask, picture.trail) is expected
+
+
+def test_one_with_two_flags_counts_under_both_and_others_not_at_all():
+    flags = np.array([Flag.SPIKE | Flag.BLEED, Flag.SPIKE, Flag.MASKED | Flag.SATELLITE, Flag.SPIKE, 0])
+    counts = count_causes(flags, np.array([False, True, True, False, False]))
+    assert counts["spike"] == CauseCount(refused=2, published=1)
+    assert counts["bleed"] == CauseCount(refused=1)
+    assert counts["satellite"] == CauseCount(published=1)
+    assert counts["cosmic_ray"] == CauseCount()
+    assert len(counts) == len(COUNTED)
+
+
+def test_without_candidates_all_is_zero():
+    assert set(count_causes(np.empty(0, np.int32), np.empty(0, bool)).values()) == {CauseCount()}
+
+
+def table(rows):
+    names = [f"{name}Evidence" for name, _, _ in CAUSES] + ["trailClass"]
+    blank = dict.fromkeys(names[:-1], 0.0) | {"trailClass": ""}
+    columns = {name: [(blank | row)[name] for row in rows] for name in names}
+    return pa.table({name: pa.array(values) for name, values in columns.items()})
+
+
+def test_only_sure_evidence_for_certain_causes_refuses():
+    rows = [{}, {"ghostEvidence": LEAST_EVIDENCE}, {"ghostEvidence": 1.4}, {"spikeEvidence": 2.0}, {"edgeEvidence": 2}]
+    np.testing.assert_array_equal(refused(table(rows)), [False, True, False, False, False])
+
+
+def test_satellites_are_never_refused():
+    assert not refused(table([{"bleedEvidence": 2.0, "trailClass": "satellite"}])).any()
+
+
+def test_causes_are_known():
+    assert set(REFUSING) <= {name for name, _, _ in CAUSES}

@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.special import softmax
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.neighbors import NearestCentroid
+
+from flows.training.class_fit import trees_of
+from kernels.objects.class_model import (
+    Calibration,
+    ClassModel,
+    ClassTrees,
+    bands_present,
+    calibrated,
+    class_logits,
+    class_means,
+    class_model,
+    class_trees,
+    colour_features,
+    nearest_colour,
+    novelty,
+)
+from schemas.archive_columns import FEATURE_SETS
+from schemas.model_card import ModelCard
+
+CARD = ModelCard(
+    stage="superclass", name="toy", version="3", sha256="", input={"features": ["g-r", "r"]}, classes=("a", "b", "c"),
+    training={}, metrics={}, threshold=1.0, false_alarm_rate="",
+)  # fmt: skip
+ARRAYS = {
+    "root": np.array([[0, 3, 4]], np.int32),
+    "feature": np.array([0, -1, -1, -1, -1], np.int16),
+    "limit": np.array([0.5, 0, 0, 0, 0], np.float32),
+    "missing_left": np.zeros(5, np.uint8),
+    "left": np.array([1, 0, 0, 0, 0], np.int32),
+    "right": np.array([2, 0, 0, 0, 0], np.int32),
+    "value": np.array([0, -3, 3, 1, 0], np.float32),
+    "base": np.zeros(3),
+    "slope": np.ones(6),
+    "offset": np.zeros((6, 3)),
+    "novelty_limit": np.full(6, 0.5),
+    "reference": np.array([[0.2, 17.0]] * 3, np.float32),
+    "scale": np.ones(2, np.float32),
+    "centroid": np.array([[0.9, 17], [0.1, 17], [0.1, 20]], np.float32),
+}
+
+
+def magnitudes(**bands):
+    return {band: np.array(values, np.float32) for band, values in bands.items()}
+
+
+@pytest.fixture
+def model():
+    return class_model(CARD, ARRAYS)
+
+
+def test_is_made_of_the_arrays_of_its_file(model):
+    assert isinstance(model, ClassModel)
+    assert isinstance(model.trees, ClassTrees)
+    assert model.version == "toy 3"
+    assert model.features == ("g-r", "r")
+
+
+def test_judges_by_trees_and_calibration(model):
+    probability, outlier = model(magnitudes(g=[17.2, 18.0], r=[17.0, 17.0]))
+    np.testing.assert_allclose(probability, softmax([[-3, 1, 0], [3, 1, 0]], axis=1), rtol=1e-6)
+    np.testing.assert_allclose(outlier, [0, np.sqrt(0.8**2 / 2) / 0.5], atol=1e-5)
+    assert model.by_nearest_colour(magnitudes(g=[17.1, 17.9], r=[17.0, 17.0])).argmax(1).tolist() == [1, 0]
+
+
+def test_one_band_says_nothing(model):
+    probability, outlier = model(magnitudes(g=[np.nan, 17.0], r=[17.0, 17.0]))
+    assert np.isnan(probability[0]).all()
+    assert np.isnan(outlier[0])
+    assert np.isfinite(probability[1]).all()
+
+
+def test_calibration_depends_on_the_number_of_bands():
+    logits = np.array([[2.0, 0.0], [2.0, 0.0]])
+    offset = np.zeros((6, 2))
+    offset[3] = [0, 2.0]
+    slope = np.ones(6)
+    slope[2] = 0.5
+    found = calibrated(logits, np.array([2, 3]), Calibration(slope, offset, np.ones(6)))
+    np.testing.assert_allclose(found, [softmax([1.0, 0.0]), [0.5, 0.5]])
+
+
+def test_adds_up_leaves_and_sends_missing_values_where_it_is_told():
+    trees = ClassTrees(
+        root=np.array([[0, 3]], np.int32),
+        feature=np.array([0, -1, -1, 1, -1, -1], np.int16),
+        limit=np.array([0.5, 0, 0, 2.0, 0, 0], np.float32),
+        missing_left=np.array([1, 0, 0, 0, 0, 0], np.uint8),
+        left=np.array([1, 0, 0, 4, 0, 0], np.int32),
+        right=np.array([2, 0, 0, 5, 0, 0], np.int32),
+        value=np.array([0, 1, 10, 0, 100, 1000], np.float32),
+        base=np.array([0.25, 0.5]),
+    )
+    rows = np.array([[0.5, 2.0], [0.6, 2.1], [np.nan, np.nan]], np.float32)
+    np.testing.assert_array_equal(class_logits(rows, trees), [[1.25, 100.5], [10.25, 1000.5], [1.25, 1000.5]])
+    again = class_trees({name: np.asarray(value) for name, value in trees._asdict().items()})
+    np.testing.assert_array_equal(class_logits(rows, again), class_logits(rows, trees))
+    assert class_logits(rows[:0], trees).shape == (0, 2)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_agrees_with_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(0, 1, (600, 4)).astype(np.float32)
+    rows[rng.random(rows.shape) < 0.1] = np.nan
+    code = np.where(np.isnan(rows[:, 0]), 2, (rows[:, 0] + np.nan_to_num(rows[:, 1]) > 0).astype(int))
+    model = HistGradientBoostingClassifier(max_iter=20, random_state=seed).fit(rows, code)
+    logits = class_logits(rows, trees_of(model))
+    np.testing.assert_allclose(logits, model.decision_function(rows), atol=1e-5)
+    np.testing.assert_array_equal(logits.argmax(1), model.predict(rows))
+
+
+MAGNITUDES = arrays(np.float32, (5, 4), elements=st.floats(10, 25, width=32) | st.just(np.nan))
+
+
+def table(values):
+    return dict(zip("ugriz", values, strict=True))
+
+
+@given(MAGNITUDES)
+def test_photometry_is_ten_colours_and_a_magnitude(values):
+    matrix = colour_features(table(values), FEATURE_SETS["photometry"])
+    expected = [values[i] - values[j] for i in range(5) for j in range(i + 1, 5)] + [values[2]]
+    np.testing.assert_array_equal(matrix, np.stack(expected, axis=1))
+    assert matrix.dtype == np.float32
+
+
+@given(MAGNITUDES)
+def test_counts_bands_with_a_magnitude(values):
+    np.testing.assert_array_equal(bands_present(table(values)), np.isfinite(values).sum(0))
+
+
+def test_gives_the_class_that_scikit_learn_gives():
+    rng = np.random.default_rng(1)
+    rows, code = rng.normal(0, 1, (200, 3)).astype(np.float32), rng.integers(0, 3, 200)
+    rows += code[:, None]
+    centroid = class_means(rows, code, 3)
+    scores = nearest_colour(rows, centroid, np.ones(3, np.float32))
+    np.testing.assert_array_equal(scores.argmax(1), NearestCentroid().fit(rows, code).predict(rows))
+    np.testing.assert_allclose(scores.sum(1), 1)
+
+
+def test_what_is_missing_does_not_count():
+    rows = np.array([[np.nan, 0.9], [5.0, np.nan]], np.float32)
+    centroid = np.array([[5.0, 0.0], [0.0, 1.0]], np.float32)
+    assert nearest_colour(rows, centroid, np.ones(2, np.float32)).argmax(1).tolist() == [1, 0]
+    means = class_means(np.array([[1, np.nan], [3, 4.0], [0, 0]], np.float32), np.array([0, 0, 1]), 2)
+    np.testing.assert_array_equal(means, [[2, 4], [0, 0]])
+
+
+@settings(deadline=None)  # the first example compiles
+@given(st.integers(0, 99))
+def test_agrees_with_plain_numpy(seed):
+    rng = np.random.default_rng(seed)
+    rows, reference = rng.normal(0, 1, (7, 3)).astype(np.float32), rng.normal(0, 1, (20, 3)).astype(np.float32)
+    rows[0, 1] = np.nan
+    scale = np.array([1.0, 2.0, 0.5], np.float32)
+    far = np.sqrt(np.nanmean(((rows[:, None] - reference) / scale) ** 2, axis=2))
+    np.testing.assert_allclose(novelty(rows, reference, scale), np.sort(far, axis=1)[:, 2], rtol=1e-4)
+
+
+def test_a_row_without_any_value_is_infinitely_far():
+    rows = np.full((1, 2), np.nan, np.float32)
+    assert np.isinf(novelty(rows, np.zeros((5, 2), np.float32), np.ones(2, np.float32)))[0]
+    assert np.isinf(novelty(np.zeros((1, 2), np.float32), np.zeros((2, 2), np.float32), np.ones(2, np.float32)))[0]

@@ -1,0 +1,155 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from photutils.aperture import CircularAperture, aperture_photometry
+
+from kernels.objects.source_photometry import (
+    COEFFICIENTS,
+    WORST,
+    Fluxes,
+    FluxSum,
+    aperture_fluxes,
+    dereddened,
+    encircled,
+    object_photometry,
+    psf_fluxes,
+)
+from kernels.psf.gaussian_mixture import moffat_mixture
+from tests.support.science import BETA, FWHM, SIGMA, bare, drawn
+
+PSF = moffat_mixture(FWHM, BETA)
+WHITE = np.array([[1.0]])
+GRID = [(14.3 + 25 * i, 16.8 + 25 * j) for i in range(12) for j in range(12)]
+X, Y = np.array(GRID).T
+FLUX = 900.0
+
+
+@pytest.fixture(scope="module")
+def image():
+    return bare(drawn([(x, y, FLUX, 0, 1, 0) for x, y in GRID], (320, 320)))
+
+
+def test_fluxes_of_point_sources_are_true_within_their_errors(image):
+    point = psf_fluxes(image, X, Y, PSF, FWHM, WHITE, np.inf)
+    circle = aperture_fluxes(image, X, Y, 2 * FWHM, PSF, WHITE, np.inf)
+    for found, share in ((point, 0.02), (circle, 0.03)):
+        pull = (found.value - FLUX) / found.error
+        assert np.mean(found.value) == pytest.approx(FLUX, rel=share)
+        assert 0.8 < pull.std() < 1.25
+        assert (found.seen > 0.999).all()
+    assert point.error.mean() < 0.6 * circle.error.mean()
+
+
+def test_an_aperture_is_what_photutils_sums(image):
+    found = aperture_fluxes(image, X, Y, 4.0, PSF, WHITE, np.inf)
+    theirs = aperture_photometry(image.pixels, CircularAperture(np.array(GRID), 4.0))["aperture_sum"]
+    np.testing.assert_allclose(found.value * encircled(PSF, 4.0), theirs, rtol=0.005)
+
+
+def test_the_source_itself_adds_noise_and_correlation_adds_more(image):
+    quiet = psf_fluxes(image, X, Y, PSF, FWHM, WHITE, np.inf)
+    poisson = psf_fluxes(image, X, Y, PSF, FWHM, WHITE, 2.0)
+    smooth = np.outer([0.4, 1, 0.4], [0.4, 1, 0.4])
+    correlated = psf_fluxes(image, X, Y, PSF, FWHM, smooth, np.inf)
+    np.testing.assert_array_equal(quiet.value, poisson.value)
+    assert (poisson.error > quiet.error).all()
+    assert (correlated.error > 1.3 * quiet.error).all()
+    np.testing.assert_array_equal(poisson.sky_error, quiet.sky_error)
+
+
+def test_correlated_noise_scatters_as_its_errors_say():
+    white = np.random.default_rng(3).normal(0, SIGMA, (420, 420))
+    noise = sum(np.roll(white, (j, i), (0, 1)) for i in (0, 1) for j in (0, 1)) / 2
+    pair = np.array([0.5, 1, 0.5])
+    places = np.stack(np.meshgrid(np.arange(12.2, 400, 9), np.arange(12.7, 400, 9)), -1).reshape(-1, 2)
+    found = psf_fluxes(bare(noise), *places.T, PSF, FWHM, np.outer(pair, pair), np.inf)
+    assert (found.value / found.error).std() == pytest.approx(1, abs=0.05)
+
+
+def test_a_masked_core_gives_no_flux_and_a_masked_wing_the_right_one():
+    pixels = drawn([(40.0, 40.0, 3e4, 0, 1, 0), (90.0, 40.0, 3e4, 0, 1, 0)])
+    bad = np.zeros(pixels.shape, np.bool_)
+    bad[38:43, 38:43] = True
+    bad[:, 92] = True
+    found = psf_fluxes(bare(pixels, bad), np.array([40.0, 90]), np.array([40.0, 40]), PSF, FWHM, WHITE, np.inf)
+    assert np.isnan(found.value[0])
+    assert np.isnan(found.error[0])
+    assert found.seen[0] < 0.5
+    assert found.value[1] == pytest.approx(3e4, rel=0.03)
+    assert 0.5 < found.seen[1] < 1
+
+
+def test_places_off_the_image_or_not_a_number_have_no_flux(image):
+    x, y = np.array([-50.0, np.nan, 40.0]), np.array([40.0, 40.0, 1e5])
+    for found in (
+        psf_fluxes(image, x, y, PSF, FWHM, WHITE, np.inf),
+        aperture_fluxes(image, x[::2], y[::2], 5.0, PSF, WHITE, np.inf),
+        aperture_fluxes(image, x[:0], y[:0], 5.0, PSF, WHITE, np.inf),
+    ):
+        assert np.isnan(found.value).all()
+
+
+def test_encircled_light_grows_to_all():
+    assert encircled(PSF, 0.0) == 0
+    assert encircled(PSF, 100.0) == pytest.approx(1, abs=1e-3)
+    assert encircled(PSF, FWHM / 2) < encircled(PSF, FWHM) < encircled(PSF, 2 * FWHM)
+
+
+def fluxes(value, sky, error=None):
+    value, sky = np.array(value, float), np.array(sky, float)
+    return Fluxes(value, sky if error is None else np.array(error, float), sky, np.ones(len(value)))
+
+
+def test_the_mean_is_weighted_by_the_noise_of_the_sky():
+    total = FluxSum(3)
+    total.add(np.array([0, 2]), fluxes([10, 5], [1, 1]), 1.0)
+    total.add(np.array([0]), fluxes([16], [2]), 1.0)
+    found = total.mean()
+    assert found.value[0] == pytest.approx((10 + 16 / 4) / 1.25)
+    assert found.error[0] == pytest.approx(1.25**-0.5)
+    assert found.value[2] == 5
+    assert np.isnan(found.value[1])
+    assert found.exposures.tolist() == [2, 0, 1]
+
+
+def test_units_are_taken_care_of_and_what_is_not_measured_left_out():
+    total = FluxSum(2)
+    total.add(np.array([0, 1]), fluxes([10, np.nan], [1, np.nan]), 3.0)
+    found = total.mean()
+    assert (found.value[0], found.error[0]) == pytest.approx((30, 3))
+    assert found.exposures.tolist() == [1, 0]
+
+
+def test_bright_and_faint_draws_of_one_flux_average_without_bias():
+    rng = np.random.default_rng(1)
+    total, flux = FluxSum(4000), 100.0
+    for _ in range(4):
+        value = rng.normal(flux, 10, 4000)
+        total.add(np.arange(4000), fluxes(value, np.full(4000, 5.0), np.sqrt(25 + np.maximum(value, 0) * 0.75)), 1.0)
+    found = total.mean()
+    assert found.value.mean() == pytest.approx(flux, abs=0.3)
+    assert ((found.value - flux) / found.error).std() == pytest.approx(1, abs=0.06)
+
+
+def test_takes_magnitudes_with_a_small_enough_error():
+    table = pa.table(
+        {
+            "g_apMag": pa.array([20.0, 21.0, None], pa.float32()),
+            "g_apMagErr": pa.array([0.1, WORST + 0.01, None], pa.float32()),
+        }
+    )
+    columns = object_photometry(table)
+    np.testing.assert_array_equal(columns["g"], np.array([20.0, np.nan, np.nan], np.float32))
+    assert set(columns) == set("ugriz")
+    assert np.isnan(columns["u"]).all()
+
+
+def test_dust_takes_more_of_the_blue():
+    values = list(COEFFICIENTS.values())
+    assert values == sorted(values, reverse=True)
+
+
+def test_takes_off_what_the_table_says_and_keeps_what_is_not_known():
+    found = dereddened(np.array([20.0, 20.0]), "g", np.array([0.1, np.nan]))
+    assert found[0] == pytest.approx(20 - 0.3237)
+    assert np.isnan(found[1])

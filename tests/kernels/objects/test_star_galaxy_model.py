@@ -1,0 +1,247 @@
+import numpy as np
+import pytest
+import torch
+
+from flows.pipeline.star_galaxy_models import PLANE_NETS, build_star_galaxy
+from flows.training.star_galaxy_inputs import standardised
+from kernels.objects.cutout_features import band_views, make_planes
+from kernels.objects.star_galaxy_model import (
+    SIGNAL,
+    Known,
+    PlaneNet,
+    Raw,
+    apply_nets,
+    best_signal,
+    locate_signal,
+    said_of_planes,
+    with_trees,
+    z_scored,
+)
+from schemas.errors import BadInput
+from schemas.model_card import ModelCard
+from schemas.objects import SIDE
+from tests.support.star_galaxy import cutouts, small
+
+
+def model(psf="with"):
+    arrays, card = small(psf)
+    return build_star_galaxy(ModelCard.model_validate(card | {"sha256": "0" * 64}), arrays)
+
+
+@pytest.fixture(scope="module")
+def net():
+    return model()
+
+
+@pytest.fixture
+def data():
+    return cutouts(2, 20)
+
+
+def test_tells_stars_from_galaxies_it_has_not_seen(net, data):
+    verdicts = net(data.cutouts)
+    assert ((verdicts.probability[:, 0] > 0.5) == (data.label == 1)).mean() > 0.85
+    np.testing.assert_allclose(verdicts.probability.sum(1), 1, atol=1e-6)
+    assert (verdicts.outlier > 1).mean() < 0.1
+
+
+def test_no_usable_band_has_no_verdict(net, data):
+    given = data.cutouts[:4].copy()
+    given[1, :4] = np.nan
+    given[2, :4] = 5.0
+    given[3, :4, 11:16, 11:16] = given[3].max() * 2  # saturated: clipped in every band
+    verdicts = net(given)
+    assert np.isnan(verdicts.outlier).tolist() == [False, True, True, True]
+    assert np.isnan(verdicts.probability[1:]).all()
+
+
+def test_an_empty_cutout_is_an_outlier(net, data):
+    empty = data.cutouts[:50].copy()
+    empty[:, :4] = np.random.default_rng(1).normal(0, 10, (50, 4, 26, 26))
+    assert (net(empty).outlier > 1).mean() > 0.8
+
+
+def test_what_is_neither_star_nor_galaxy_is_an_outlier(net, data):
+    trail = data.cutouts[:20].copy()
+    rng = np.random.default_rng(2)
+    trail[:, :4] = rng.normal(0, 1, (20, 4, 26, 26))
+    trail[:, :4, ::2, :] += 300  # stripes
+    trail[:, :4, 13, 13] += 5000 * rng.random(20)[:, None]
+    assert np.median(net(trail).outlier) > np.median(net(data.cutouts).outlier) * 2
+
+
+@pytest.mark.parametrize("side", [16, 21, 40])
+def test_takes_any_side_from_16_px_on(net, data, side):
+    given = np.full((3, 8, side, side), np.nan, np.float32)
+    if side <= 26:
+        first = 13 - side // 2
+        given[:] = data.cutouts[:3, :, first : first + side, first : first + side]
+    else:
+        first = side // 2 - 13
+        given[:, :, first : first + 26, first : first + 26] = data.cutouts[:3]
+    verdicts = net(given)
+    assert np.isfinite(verdicts.probability).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "match"),
+    [
+        ((2, 7, 26, 26), "have 7 planes"),
+        ((2, 0, 26, 26), "have 0 planes"),
+        ((2, 8, 15, 26), "less than 16 px"),
+        ((2, 26, 26), "not floating-point numbers"),
+    ],
+)
+def test_refuses_other_shapes(net, shape, match):
+    with pytest.raises(BadInput, match=match):
+        net(np.zeros(shape, np.float32))
+
+
+def test_refuses_other_types(net):
+    with pytest.raises(BadInput, match="int64"):
+        net(np.zeros((1, 8, 26, 26), np.int64))
+
+
+def test_nothing_gives_nothing(net):
+    assert net(np.zeros((0, 8, 26, 26), np.float32)).probability.shape == (0, 2)
+
+
+def test_without_psf_every_plane_is_an_image(data):
+    single = model("without")
+    verdicts = single(np.ascontiguousarray(data.cutouts[:, 2:3]))
+    assert ((verdicts.probability[:, 0] > 0.5) == (data.label == 1)).mean() > 0.75
+    assert single.bands_of(data.cutouts[:, :3]) == 3
+
+
+def test_distance_is_that_of_mahalanobis():
+    rng = np.random.default_rng(3)
+    label = np.repeat([0, 1], 4000)
+    codes = (rng.normal(size=(8000, 3)) * [1, 2, 4] + np.array([[0, 0, 0], [9, 0, 0]])[label]).astype(np.float32)
+    known = Known(*locate_signal(codes, label), limit=4.0, signal=2.0)
+    distance = known.distance(np.array([[0, 0, 0], [0, 2, 0], [0, 0, 8], [9, 6, 0]], np.float32))
+    np.testing.assert_allclose(distance, [0, 1, 2, 3], atol=0.15)
+    outlier = known.outlier(Raw(np.zeros(2), np.array([[0, 0, 12], [0, 0, 0]], np.float32), np.array([5.0, 1.0])))
+    np.testing.assert_allclose(outlier, [0.75, 2.0], atol=0.05)
+
+
+def model_star_galaxy_net(share):
+    arrays, card = small()
+    changed = card | {"sha256": "0" * 64, "input": card["input"] | {"share_of_trees": share}}
+    return build_star_galaxy(ModelCard.model_validate(changed), arrays)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_log_odds_of_networks_and_trees_are_mixed_by_their_share(share):
+    net = model_star_galaxy_net(share)
+    planes = make_planes(cutouts(1, 30).cutouts[:20], 4, 26)
+    views = band_views(planes)
+    raw = net.raw(planes, views)
+    networks = apply_nets(net.nets, views)
+    trees = net.trees.log_odds(views.features, views.usable, views.has_psf)
+    np.testing.assert_allclose(raw.log_odds, (1 - share) * networks.log_odds + share * trees, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(raw.codes, networks.codes)
+    np.testing.assert_array_equal(with_trees(networks, views, net.trees, share).log_odds, raw.log_odds)
+
+
+def test_members_are_averaged():
+    net = model_star_galaxy_net(0.0)
+    views = band_views(make_planes(cutouts(1, 30).cutouts[:20], 4, 26))
+    other = model_star_galaxy_net(0.0).nets[0]
+    for weight in other.parameters():
+        weight.data *= 0.9
+    one, two = (apply_nets((member,), views).log_odds for member in (net.nets[0], other))
+    assert not np.allclose(one, two)
+    np.testing.assert_allclose(apply_nets((net.nets[0], other), views).log_odds, (one + two) / 2, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_neither_order_nor_number_of_absent_bands_matters(share):
+    net, data = model_star_galaxy_net(share), cutouts(2, 20)
+    part = np.ascontiguousarray(data.cutouts[:, [1, 2, 5, 6]])
+    turned = np.ascontiguousarray(data.cutouts[:, [2, 1, 6, 5]])
+    absent = data.cutouts.copy()
+    absent[:, [0, 3, 4, 7]] = np.nan
+    expected = net(part).probability
+    np.testing.assert_allclose(net(turned).probability, expected, atol=1e-5)
+    np.testing.assert_allclose(net(absent).probability, expected, atol=1e-5)
+
+
+CARD = ModelCard(
+    stage="star_galaxy", name="basic_cnn", version="1", sha256="0", input={}, classes=("star", "galaxy"),
+    training={}, metrics={}, threshold=0.5, false_alarm_rate="",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model_plane_net():
+    torch.manual_seed(1)
+    net = PLANE_NETS["basic_cnn"](8).eval()
+    data = cutouts(2, 20)
+    pixels = torch.from_numpy(z_scored(make_planes(data.cutouts, 4, SIDE)))
+    _, codes = said_of_planes(net, pixels)
+    known = Known(*locate_signal(codes, data.label), 8.0, 1.0)
+    return PlaneNet(known=known, slope=1.0, offset=0.0, psf="with", side=SIDE, card=CARD, net=net, bands=4)
+
+
+def test_planes_are_z_scored_as_for_the_comparison():
+    data = cutouts(1, 20)
+    ours = z_scored(make_planes(data.cutouts, 4, SIDE))
+    np.testing.assert_allclose(ours, standardised(data.cutouts).float().numpy(), atol=4e-3)  # that is float16
+
+
+def test_a_missing_band_is_all_zeros_and_its_psf_with_it():
+    given = cutouts(1, 20).cutouts.copy()
+    given[:, 1] = np.nan
+    given[:, 6] = np.nan
+    planes = z_scored(make_planes(given, 4, SIDE))
+    assert not planes[:, [1, 5, 6]].any()
+    assert planes[:, [0, 2, 3, 4, 7]].any((2, 3)).all()
+
+
+@pytest.mark.parametrize("network", PLANE_NETS)
+def test_codes_and_last_layer_are_the_whole_network(network):
+    torch.manual_seed(2)
+    net = PLANE_NETS[network](8).eval()
+    pixels = torch.randn(5, 8, SIDE, SIDE)
+    odds, codes = said_of_planes(net, pixels)
+    with torch.no_grad():
+        scores = net(pixels)
+    np.testing.assert_allclose(odds, (scores[:, 1] - scores[:, 0]).numpy(), rtol=1e-5, atol=1e-6)
+    assert codes.shape == (5, {"basic_cnn": 1000, "resnet": 64, "mlp": 64}[network])
+
+
+def test_any_band_may_be_missing(model_plane_net):
+    given = cutouts(1, 20).cutouts.copy()
+    for band in range(4):
+        some = given.copy()
+        some[:, [band, band + 4]] = np.nan
+        verdicts = model_plane_net(some)
+        assert np.isfinite(verdicts.probability).all()
+        assert np.isfinite(verdicts.outlier).all()
+    given[0, :4] = np.nan
+    assert np.isnan(model_plane_net(given).probability[0]).all()
+    assert np.isfinite(model_plane_net(given).probability[1:]).all()
+
+
+@pytest.mark.parametrize("planes", [2, 6, 10])
+def test_another_number_of_bands_is_refused(model_plane_net, planes):
+    with pytest.raises(BadInput, match=rf"have {planes} planes, but basic_cnn-1 takes 8.*multi_band") as error:
+        model_plane_net(np.zeros((2, planes, 26, 26), np.float32))
+    assert error.value.code == "band_count"
+
+
+def test_of_many_codes_the_directions_of_most_spread_count():
+    rng = np.random.default_rng(1)
+    codes = (rng.normal(size=(2000, 60)) * np.linspace(0.1, 6, 60)).astype(np.float32)
+    centres, whitening = locate_signal(codes, np.arange(2000) % 2)
+    assert centres.shape == (2, 60)
+    assert whitening.shape == (60, 48)
+    spread = ((codes - centres[0]) @ whitening).std(0)
+    np.testing.assert_allclose(spread, 1, atol=0.1)
+    assert np.abs(whitening[:10]).max() < np.abs(whitening[50:]).max()
+
+
+def test_the_best_usable_band_tells_how_bright():
+    signal = np.array([[3.0, 9.0], [3.0, 1.0]], np.float32)
+    np.testing.assert_array_equal(best_signal(signal, np.array([[True, False], [True, True]])), [3.0, 3.0])
+    assert SIGNAL == 0

@@ -1,0 +1,195 @@
+import numpy as np
+import pytest
+import torch
+from scipy.signal import correlate2d
+
+from kernels.image.search_image import Places, SearchImage
+from kernels.nets.candidate_nets import LINE_CHANNELS, CandidateCnn
+from kernels.nets.tree_ensemble import TreeEnsemble, tree_logits
+from kernels.psf.gaussian_mixture import GaussianMixture, moffat_mixture
+from kernels.search.candidate_search import (
+    CANDIDATE_GRID,
+    CELL,
+    LONG,
+    NOISE_ALONE,
+    WIDE,
+    CandidateSearch,
+    TreeJudge,
+    TwoStageJudge,
+    find_candidates,
+    line_cutouts,
+    line_score,
+    lines_of,
+    net_logits,
+)
+from kernels.search.shape_features import FEATURES, shape_features
+from kernels.trails.matched_filter import filtered_noise, oracle_threshold, template_snr
+from kernels.trails.trail_model import trail_image
+from schemas.model_card import ModelCard
+
+CARD = ModelCard(
+    stage="detect", name="test", version="1", sha256="", input={}, classes=("nothing", "streak"), training={},
+    metrics={}, threshold=0.5, false_alarm_rate="none",
+)  # fmt: skip
+SHAPE = (400, 424)
+TREES = TreeEnsemble(
+    np.array([0], np.int32),
+    np.array([2, -1, -1], np.int16),
+    np.array([6.0, 0, 0]),
+    np.array([1, 0, 0], np.int32),
+    np.array([2, 0, 0], np.int32),
+    np.array([0, -1.0, 3.0]),
+    np.zeros(1),
+)
+
+
+def plane(box=np.s_[:, :]):
+    image = np.random.default_rng(1).normal(size=SHAPE)
+    image += 100 * trail_image(SHAPE, 201.0, 190.0, 25.0, 40.0, moffat_mixture(2.3, 3.0))
+    usable = np.ones(SHAPE, bool)
+    usable[:8, :12] = False
+    return SearchImage(image.astype(np.float32)[box], usable[box], 0.0, 1.0, np.array([[1.0]]), 2.3)
+
+
+@pytest.mark.parametrize("judge", [line_score, TreeJudge(TREES)])
+def test_the_cell_of_a_trail_has_the_highest_score(judge):
+    search = CandidateSearch(judge, 4.5, CARD)
+    logits, unscored = search.search(plane(), Places(0, 0, SHAPE[0] // CELL, SHAPE[1] // CELL, CELL))
+    assert logits.dtype == np.float32
+    assert unscored == 6
+    cells = logits.reshape(SHAPE[0] // CELL, -1)
+    row, column = np.unravel_index(cells.argmax(), cells.shape)
+    assert abs(row * CELL + 1.5 - 190) <= CANDIDATE_GRID.claim / 2
+    assert abs(column * CELL + 1.5 - 201) <= CANDIDATE_GRID.claim / 2
+    assert np.isneginf(cells).mean() > 0.99
+
+
+@pytest.mark.parametrize("judge", [line_score, TreeJudge(TREES)])
+def test_same_bits_however_the_image_is_cut(judge):
+    search, reach = CandidateSearch(judge, 3.8, CARD), CANDIDATE_GRID.reach
+    whole = search.search(plane(), Places(0, 0, 100, 106, CELL))[0].reshape(100, 106)
+    y0, x0, rows, columns = 160, 140, 20, 25
+    top, left = y0 - reach, x0 - reach
+    cut = plane(np.s_[top : y0 + rows * CELL + reach, left : x0 + columns * CELL + reach])
+    part = search.search(cut, Places(reach, reach, rows, columns, CELL))[0].reshape(rows, columns)
+    np.testing.assert_array_equal(part, whole[y0 // CELL :, x0 // CELL :][:rows, :columns])
+    assert np.isfinite(part).sum() >= 2
+
+
+def test_cells_off_the_plane_are_refused():
+    with pytest.raises(ValueError, match="do not fit"):
+        CandidateSearch(line_score, 4.5, CARD).search(plane(), Places(0, 0, 101, 106, CELL))
+
+
+TREES_CANDIDATE_JUDGES = TreeEnsemble(
+    np.array([0], np.int32),
+    np.array([2, -1, -1], np.int16),
+    np.array([4.5, 0, 0]),
+    np.array([1, 0, 0], np.int32),
+    np.array([2, 0, 0], np.int32),
+    np.array([0, -8.0, 3.0]),
+    np.zeros(1),
+)
+CPU = torch.device("cpu")
+
+
+def network():
+    torch.manual_seed(1)
+    return CandidateCnn(len(FEATURES)).eval()
+
+
+def candidates():
+    image = np.random.default_rng(1).normal(size=(300, 300)).astype(np.float32)
+    plane = SearchImage(image, np.ones(image.shape, bool), 0.0, 1.0, np.array([[1.0]]), 2.3)
+    return plane, *find_candidates(plane, 3.8)
+
+
+def test_trees_judge_the_shape():
+    plane, snr, peaks = candidates()
+    features = shape_features(plane, snr, peaks, lines_of(plane, snr, peaks))
+    np.testing.assert_array_equal(
+        TreeJudge(TREES_CANDIDATE_JUDGES)(plane, snr, peaks), tree_logits(features, TREES_CANDIDATE_JUDGES)
+    )
+
+
+def test_the_network_is_asked_where_the_trees_doubt():
+    plane, snr, peaks = candidates()
+    trees = TreeJudge(TREES_CANDIDATE_JUDGES)(plane, snr, peaks)
+    asked = trees >= 0
+    assert 0 < asked.sum() < len(asked)
+    half = TwoStageJudge(TREES_CANDIDATE_JUDGES, 0.0, network(), 0.5, CPU)(plane, snr, peaks)
+    alone = TwoStageJudge(TREES_CANDIDATE_JUDGES, 0.0, network(), 1.0, CPU)(plane, snr, peaks)
+    np.testing.assert_array_equal(half[~asked], trees[~asked] - 10)
+    np.testing.assert_allclose(half[asked], (alone[asked] + trees[asked]) / 2, rtol=1e-6)
+    assert half[~asked].max() < half[asked].min()
+
+
+def test_scores_do_not_depend_on_what_else_is_asked():
+    rng = np.random.default_rng(2)
+    pictures = rng.normal(size=(150, LINE_CHANNELS, WIDE, LONG)).astype(np.float32)
+    features = rng.normal(size=(150, len(FEATURES))).astype(np.float32)
+    net = network()
+    whole = net_logits(net, pictures, features, CPU)
+    for part in (np.s_[3:4], np.s_[60:131], np.s_[149:150]):
+        np.testing.assert_array_equal(net_logits(net, pictures[part], features[part], CPU), whole[part])
+
+
+@pytest.mark.parametrize("angle", [0.0, 37.0, 90.0, 151.0])
+def test_a_trail_lies_along_the_rows(angle):
+    image = (300 * trail_image((180, 180), 90.0, 90.0, 40.0, angle, moffat_mixture(2.3, 3.0))).astype(np.float32)
+    usable = np.ones(image.shape, bool)
+    plane = SearchImage(image, usable, 0.0, 1.0, np.array([[1.0]]), 2.3)
+    snr, peaks = find_candidates(plane, 4.5)
+    lines = lines_of(plane, snr, peaks)
+    best = int(peaks.snr.argmax())
+    cutout = line_cutouts(plane, snr, peaks, lines)[best]
+    assert cutout.shape == (LINE_CHANNELS, WIDE, LONG)
+    light = np.maximum(cutout[0], 0)
+    across = light.sum(1) @ np.arange(WIDE) / light.sum()
+    assert across == pytest.approx((WIDE - 1) / 2, abs=0.7)
+    assert light[8:16].sum() > 0.75 * light.sum()
+    assert (cutout[2] == 0).all()
+
+
+def test_beyond_the_plane_nothing_counts():
+    image = (100 * trail_image((60, 60), 3.0, 30.0, 0.0, 0.0, moffat_mixture(2.3, 3.0))).astype(np.float32)
+    plane = SearchImage(image, np.ones(image.shape, bool), 0.0, 1.0, np.array([[1.0]]), 2.3)
+    snr, peaks = find_candidates(plane, 4.5)
+    cutouts = line_cutouts(plane, snr, peaks, lines_of(plane, snr, peaks))
+    assert cutouts[0, 2].max() == pytest.approx(1)
+    assert 0.2 < cutouts[0, 2].mean() < 0.6
+
+
+NEAR = np.array([[0.1, 0.3, 0.1], [0.3, 1.0, 0.3], [0.1, 0.3, 0.1]])
+PSF = GaussianMixture(np.array([1.0]), np.array([np.sqrt((2.3 / np.sqrt(8 * np.log(2))) ** 2 + 1 / 12)]))
+
+
+def plane_of(image):
+    return SearchImage(image.astype(np.float32), np.ones(image.shape, bool), 0.0, 1.0, NEAR, 2.3)
+
+
+@pytest.mark.parametrize(("length", "angle"), [(0, 0), (10, 30), (25, 110), (45, 68), (58, 140)])
+def test_score_is_that_of_direct_correlation_with_the_templates_image(length, angle):
+    template = trail_image((160, 160), 80.0, 80.0, length, angle, PSF)
+    image = 60 / template_snr(1.0, template, 1.0, NEAR) * template
+    image += np.random.default_rng(1).normal(0, 0.3, image.shape)
+    plane = plane_of(image)
+    snr, peaks = find_candidates(plane, 4.5)
+    score = line_score(plane, snr, peaks)
+    small = trail_image((101, 101), 50.0, 50.0, length, angle, PSF)
+    direct = correlate2d(image, small, mode="same") / filtered_noise(small, 1.0, NEAR)
+    reached = np.sqrt(2 * score.max() + NOISE_ALONE**2)
+    assert 0.8 < reached / direct[74:87, 74:87].max() < 1.02
+
+
+def test_score_is_even_at_the_highest_peak_of_noise_alone():
+    assert pytest.approx(oracle_threshold(1.0, 3080 * 3072), abs=0.01) == NOISE_ALONE
+
+
+def test_brighter_is_better():
+    template = trail_image((160, 160), 80.0, 80.0, 12.0, 30.0, PSF)
+    best = []
+    for snr in (8, 20, 100):
+        plane = plane_of(snr / template_snr(1.0, template, 1.0, NEAR) * template)
+        best.append(line_score(plane, *find_candidates(plane, 4.5)).max())
+    assert best[0] < best[1] < best[2]

@@ -1,0 +1,215 @@
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import correlate1d
+
+from kernels.image.search_image import Places, SearchImage
+from kernels.nets.streak_net import CELL, StreakNet
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.search.dense_search import RADIUS, DenseSearch, dense_grid, dense_input, filter_taps
+from kernels.trails.matched_filter import filtered_noise
+from kernels.trails.trail_model import trail_image
+from schemas.model_card import ModelCard
+
+SHAPE = (96, 120)
+
+
+@pytest.fixture
+def plane():
+    rng = np.random.default_rng(5)
+    pixels = rng.normal(7.0, 3.0, SHAPE).astype(np.float32)
+    usable = rng.random(SHAPE) > 0.03
+    pixels[~usable] = rng.choice([np.nan, np.inf, -1e30, 4.0], (~usable).sum())
+    correlation = np.array([[0.02, 0.1, 0.02], [0.1, 1.0, 0.1], [0.02, 0.1, 0.02]])
+    return SearchImage(pixels, usable, 7.0, 3.0, correlation, 2.2)
+
+
+def by_scipy(plane):
+    value = np.where(plane.usable, (plane.pixels.astype(np.float64) - plane.background) / plane.noise, 0)
+    taps = filter_taps(plane.fwhm_px).astype(np.float64)
+    smooth = correlate1d(correlate1d(value, taps, 0, mode="constant"), taps, 1, mode="constant")
+    smooth /= filtered_noise(np.outer(taps, taps), 1.0, plane.correlation)
+
+    def level(s):
+        size = np.minimum(np.abs(s), 128)
+        return np.sign(s) * size * (1 + size / 64) / (1 + size / 4)
+
+    return np.stack([level(value), level(smooth), ~plane.usable])
+
+
+def in_cells(planes):
+    """(3, ny, nx) -> (rows, columns, 48), pixel by pixel."""
+    ny, nx = planes.shape[1:]
+    out = np.empty((ny // 4, nx // 4, 48))
+    for plane in range(3):
+        for dy in range(4):
+            for dx in range(4):
+                out[:, :, plane * 16 + dy * 4 + dx] = planes[plane, dy::4, dx::4]
+    return out
+
+
+def test_against_scipy(plane):
+    expected = in_cells(by_scipy(plane))
+    np.testing.assert_allclose(dense_input(plane, 0, 0, 24, 30), expected, atol=2e-4)
+
+
+def test_beyond_the_plane_nothing_counts(plane):
+    around = dense_input(plane, -40, -20, 50, 45)
+    assert (around[:10, :, 32:] == 1).all()
+    assert (around[:10, :, :16] == 0).all()
+    np.testing.assert_array_equal(around[10:34, 5:35], dense_input(plane, 0, 0, 24, 30))
+
+
+def test_a_cell_does_not_depend_on_what_is_cut_with_it(plane):
+    whole = dense_input(plane, 0, 0, 24, 30)
+    part = plane._replace(pixels=plane.pixels[20:80, 8:], usable=plane.usable[20:80, 8:])
+    found = dense_input(part, RADIUS, RADIUS, 10, 12)
+    np.testing.assert_array_equal(found, whole[7:17, 4:16])
+
+
+def test_second_plane_is_the_snr_of_a_point_source():
+    psf = moffat_mixture(2.5, 100.0)
+    point = trail_image((64, 64), 32.0, 32.0, 0.0, 0.0, psf)
+    plane = SearchImage((50 * point).astype(np.float32), np.ones((64, 64), bool), 0.0, 1.0, np.ones((1, 1)), 2.5)
+    cells = dense_input(plane, 0, 0, 16, 16)
+    expected = 50 * np.sqrt(np.sum(point**2))
+    size = expected * (1 + expected / 64) / (1 + expected / 4)
+    assert cells[8, 8, 16] == pytest.approx(size, rel=0.02)
+
+
+SHAPE_DENSE_SEARCH = (600, 700)
+GRID = (SHAPE_DENSE_SEARCH[0] // CELL, SHAPE_DENSE_SEARCH[1] // CELL)
+CARD = ModelCard(
+    stage="detect", name="test", version="1", sha256="", input={}, classes=("nothing", "trail"),
+    training={}, metrics={}, threshold=0.5, false_alarm_rate="not set",
+)  # fmt: skip
+
+
+def untrained(channels, dilations, precision="float32"):
+    torch.manual_seed(2)
+    net = StreakNet(channels, dilations).eval().to(getattr(torch, precision), memory_format=torch.channels_last)
+    return DenseSearch(net, torch.device("cpu"), CARD)
+
+
+@contextmanager
+def torch_threads(count):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def search():
+    return untrained(16, (1, 2))
+
+
+@pytest.fixture(scope="module")
+def plane_dense_search():
+    rng = np.random.default_rng(6)
+    pixels = rng.normal(0, 2, SHAPE_DENSE_SEARCH).astype(np.float32)
+    usable = rng.random(SHAPE_DENSE_SEARCH) > 0.02
+    usable[100:160, 200:300] = False
+    return SearchImage(pixels, usable, 0.0, 2.0, np.ones((1, 1)), 2.0)
+
+
+@pytest.fixture(scope="module")
+def whole(search, plane_dense_search):
+    return search.search(plane_dense_search, Places(0, 0, *GRID, CELL))[0].reshape(GRID)
+
+
+def test_against_the_network_on_the_whole_image(search, plane_dense_search, whole):
+    cells = torch.from_numpy(dense_input(plane_dense_search, 0, 0, *GRID)).permute(2, 0, 1)[None]
+    halo = search.net.reach
+    padded = dense_input(plane_dense_search, -halo * CELL, -halo * CELL, GRID[0] + 2 * halo, GRID[1] + 2 * halo)
+    with torch.no_grad():
+        expected = search.net(torch.from_numpy(padded).permute(2, 0, 1)[None])[0, halo:-halo, halo:-halo].numpy()
+        inner = search.net(cells)[0, halo:-halo, halo:-halo].numpy()
+    scored = np.isfinite(whole)
+    np.testing.assert_allclose(whole[scored], expected[scored], atol=1e-5)
+    np.testing.assert_allclose(expected[halo:-halo, halo:-halo], inner, atol=1e-5)
+
+
+def test_cells_without_a_usable_pixel_are_not_scored(search, plane_dense_search, whole):
+    logits, unscored = search.search(plane_dense_search, Places(0, 0, *GRID, CELL))
+    hidden = ~plane_dense_search.usable.reshape(GRID[0], CELL, GRID[1], CELL).any((1, 3))
+    assert hidden.any()
+    assert unscored == hidden.sum()
+    np.testing.assert_array_equal(np.isneginf(logits.reshape(GRID)), hidden)
+
+
+def of_a_part(search, plane_dense_search, row, column, rows, columns):
+    """Log odds of some cells, from a plane that holds no more than they need."""
+    reach = search.grid.reach
+    y0, x0 = max(0, row * CELL - reach), max(0, column * CELL - reach)
+    box = np.s_[y0 : (row + rows) * CELL + reach, x0 : (column + columns) * CELL + reach]
+    part = plane_dense_search._replace(pixels=plane_dense_search.pixels[box], usable=plane_dense_search.usable[box])
+    found, _ = search.search(part, Places(row * CELL - y0, column * CELL - x0, rows, columns, CELL))
+    return found.reshape(rows, columns)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_any_part_of_the_image_gives_the_same_bits(search, plane_dense_search, whole, data):
+    row = data.draw(st.integers(0, GRID[0] - 1))
+    column = data.draw(st.integers(0, GRID[1] - 1))
+    rows = data.draw(st.integers(1, GRID[0] - row))
+    columns = data.draw(st.integers(1, GRID[1] - column))
+    with torch_threads(data.draw(st.integers(1, 3))):
+        found = of_a_part(search, plane_dense_search, row, column, rows, columns)
+    np.testing.assert_array_equal(found, whole[row : row + rows, column : column + columns])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@settings(max_examples=8, deadline=None)
+@example(
+    channels=24, half=[3], corner=(0, 1)
+)  # padded convolutions of this one add up in two orders where registers hold 512 bits
+@given(
+    channels=st.sampled_from((8, 12, 24, 32)),
+    half=st.lists(st.integers(1, 5), min_size=1, max_size=2),
+    corner=st.tuples(st.integers(0, 60), st.integers(0, 60)),
+)
+def test_so_it_does_with_networks_of_any_reach(plane_dense_search, precision, channels, half, corner):
+    search = untrained(channels, half + half, precision)
+    with torch_threads(2):
+        whole = search.search(plane_dense_search, Places(0, 0, *GRID, CELL))[0].reshape(GRID)
+    with torch_threads(1):
+        found = of_a_part(search, plane_dense_search, *corner, 50, 60)
+    np.testing.assert_array_equal(found, whole[corner[0] : corner[0] + 50, corner[1] : corner[1] + 60])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("grid", [GRID, (20, 30)], ids=["many blocks", "one block"])
+def test_the_number_of_threads_changes_no_bit_and_stays_as_it_is(search, plane_dense_search, whole, grid, threads):
+    with torch_threads(threads):
+        found, _ = search.search(plane_dense_search, Places(0, 0, *grid, CELL))
+        assert torch.get_num_threads() == threads
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == threads
+    np.testing.assert_array_equal(found.reshape(grid), whole[: grid[0], : grid[1]])
+
+
+def test_bfloat16_moves_log_odds_by_little(search, plane_dense_search, whole):
+    found, unscored = untrained(16, (1, 2), "bfloat16").search(plane_dense_search, Places(0, 0, *GRID, CELL))
+    scored = np.isfinite(whole)
+    assert unscored == (~scored).sum()
+    np.testing.assert_array_equal(np.isfinite(found.reshape(GRID)), scored)
+    np.testing.assert_allclose(found.reshape(GRID)[scored], whole[scored], atol=0.05)
+
+
+def test_cells_must_lie_on_the_plane(search, plane_dense_search):
+    with pytest.raises(ValueError, match="grid"):
+        search.search(plane_dense_search, Places(4, 0, *GRID, CELL))
+
+
+def test_grid_holds_all_that_a_cell_sees(search):
+    assert search.grid == dense_grid(search.net.reach)
+    assert search.grid.reach == (1 + 1 + 2) * CELL + 8

@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from kernels.psf.gaussian_mixture import GaussianMixture
+from kernels.search.line_peaks import APART, PEAK_REACH, line_peaks, refine_lines
+from kernels.search.line_search import best_lines, line_bank, point_map
+from kernels.trails.matched_filter import false_alarms, template_snr
+from kernels.trails.trail_model import trail_image
+
+WHITE = np.array([[1.0]])
+BANK = line_bank(2.3, WHITE)
+PSF = GaussianMixture(np.array([1.0]), np.array([np.sqrt((2.3 / np.sqrt(8 * np.log(2))) ** 2 + 1 / 12)]))
+
+
+def peaks_of(image, floor=4.5, bank=BANK):
+    snr = point_map(image.astype(np.float32), np.ones(image.shape, bool), 0.0, 1.0, bank)
+    return line_peaks(*best_lines(snr, bank, 6.0), snr, bank.scale, floor)
+
+
+def trail(x, y, length, angle, snr, shape=(200, 200)):
+    template = trail_image(shape, x, y, length, angle, PSF)
+    return snr / template_snr(1.0, template, 1.0, WHITE) * template
+
+
+@pytest.mark.parametrize(("length", "angle"), [(0, 0), (12, 30), (30, 100), (50, 45), (60, 170)])
+def test_one_trail_is_one_peak_where_it_is(length, angle):
+    found = peaks_of(trail(101.4, 97.2, length, angle, 12))
+    best = found.snr.argmax()
+    x, y, size, turn = found.lines[best]
+    assert np.hypot(x - 101.4, y - 97.2) < 3
+    assert abs(size - length) < 0.35 * length + 5
+    if length > 20:
+        assert abs((turn - angle + 90) % 180 - 90) < 6
+    assert len(found.y) == 1
+
+
+def test_two_parallel_trails_are_two():
+    found = peaks_of(trail(100, 95, 30, 20, 10) + trail(100, 106, 30, 20, 8))
+    assert len(found.y) == 2
+
+
+def test_a_line_through_two_stars_hides_neither():
+    found = peaks_of(trail(90, 100, 0, 0, 30) + trail(110, 100, 0, 0, 20))
+    for x in (90, 110):
+        assert np.hypot(found.x - x, found.y - 100).min() <= 2
+
+
+def test_peaks_are_apart_and_sorted():
+    found = peaks_of(np.random.default_rng(1).normal(size=(400, 400)), floor=3.0)
+    order = np.lexsort((found.x, found.y))
+    np.testing.assert_array_equal(order, np.arange(len(order)))
+    gap = np.maximum(np.abs(found.x[:, None] - found.x), np.abs(found.y[:, None] - found.y))
+    assert gap[~np.eye(len(gap), dtype=bool)].min() > APART
+
+
+def test_correlated_noise_alone_gives_as_many_as_it_should():
+    rng, side, images = np.random.default_rng(7), 1100, 4
+    kernel = np.zeros((11, 11))
+    kernel[5, 5] = 1
+    kernel = gaussian_filter(kernel, 0.6)
+    kernel /= np.sqrt(np.sum(kernel**2))
+    from scipy.signal import fftconvolve
+
+    correlation = fftconvolve(kernel, kernel[::-1, ::-1])[7:14, 7:14]
+    bank = line_bank(2.3, correlation)
+    inner, count = side - 100, 0
+    for _ in range(images):
+        image = fftconvolve(rng.normal(size=(side, side)), kernel, mode="same")
+        found = peaks_of(image, 4.6, bank)
+        inside = (np.minimum(found.x, found.y) >= 50) & (np.maximum(found.x, found.y) < side - 50)
+        count += int(inside.sum())
+    # 32 directions and 8 lengths are a bank as fine as the one behind the formula, to a factor.
+    expected = images * false_alarms(4.6, inner**2)
+    assert 0.5 * expected < count < 1.6 * expected
+
+
+def test_the_same_wherever_the_image_is_cut():
+    image = np.random.default_rng(5).normal(size=(360, 380))
+    image += trail(190, 180, 40, 30, 15, image.shape) + trail(215, 200, 20, 120, 12, image.shape)
+    whole, part = peaks_of(image, 3.5), peaks_of(image[31:350, 17:371], 3.5)
+
+    def inner(found, dy, dx):
+        rows = zip(
+            (found.y + dy).tolist(), (found.x + dx).tolist(), found.code.tolist(), found.snr.tolist(), strict=True
+        )
+        low, high = (31 + PEAK_REACH, 17 + PEAK_REACH), (350 - PEAK_REACH, 371 - PEAK_REACH)
+        return [row for row in rows if low[0] <= row[0] < high[0] and low[1] <= row[1] < high[1]]
+
+    assert inner(whole, 0, 0) == inner(part, 31, 17)
+    assert len(inner(whole, 0, 0)) > 10
+
+
+def refined(image):
+    snr = point_map(image.astype(np.float32), np.ones(image.shape, bool), 0.0, 1.0, BANK)
+    peaks = line_peaks(*best_lines(snr, BANK, 6.0), snr, BANK.scale, 4.5)
+    return peaks, refine_lines(snr, peaks, BANK, 6.0)
+
+
+@pytest.mark.parametrize("length", [20.0, 37.0, 55.0])
+@pytest.mark.parametrize("angle", [3.0, 41.0, 86.0, 128.0])
+def test_line_is_nearer_to_the_trail_than_the_bank_has_it(length, angle):
+    peaks, lines = refined(8 * length * trail_image((180, 180), 91.3, 88.6, length, angle, PSF))
+    best = int(peaks.snr.argmax())
+    dx, dy, size, turn, snr = lines[best]
+    assert np.hypot(peaks.x[best] + dx - 91.3, peaks.y[best] + dy - 88.6) < 1.5
+    assert abs((turn - angle + 90) % 180 - 90) < 1.5
+    assert abs(size - length) < 4
+    assert snr >= peaks.snr[best] * 0.95
+
+
+def test_no_candidates_no_lines():
+    _, lines = refined(np.zeros((100, 100)))
+    assert lines.shape == (0, 5)

@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kernels.search.fused_net import fuse
+from kernels.search.linear_chain import LinearChain, has_bfloat16
+from tests.support.fused_fixture import network
+
+
+def chain_of_torch(net, features):
+    with torch.no_grad():
+        values = torch.from_numpy(features)
+        for layer in (net.fc1, net.fc2, net.fc3):
+            values = torch.relu(layer(values))
+        scores = net.fc4(values).numpy()
+    return scores[:, 1] - scores[:, 0]
+
+
+def dense(net):
+    fused = fuse(net)
+    return (*fused.hidden, fused.last)
+
+
+def some(n):
+    return np.random.default_rng(0).uniform(0, 2, (n, 12)).astype(np.float32)
+
+
+@pytest.mark.parametrize("batch", [7, 64, 1024])
+def test_log_odds_are_those_of_torch(batch):
+    net, features = network(), some(300)
+    made = LinearChain(dense(net), "float32", batch)(features)
+    np.testing.assert_allclose(made, chain_of_torch(net, features), atol=1e-6)
+
+
+def test_bfloat16_loses_little():
+    net, features = network(), some(2000)
+    made, exact = LinearChain(dense(net), "bfloat16", 512)(features), chain_of_torch(net, features)
+    assert 0 < np.abs(made - exact).max() < 0.02 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_log_odds_do_not_depend_on_the_place_in_a_batch_or_on_threads(precision):
+    features, chain = some(700), LinearChain(dense(network()), precision, 256)
+    order = np.random.default_rng(1).permutation(700)
+    before = torch.get_num_threads()
+    found = chain(features)
+    assert (chain(features[order]) == found[order]).all()
+    for count in (1, 3, 64, 200, 257):
+        assert (chain(features[:count]) == found[:count]).all()
+    for batch in (64, 512, 1024):
+        assert (LinearChain(dense(network()), precision, batch)(features) == found).all()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            assert (LinearChain(dense(network()), precision, 256)(features) == found).all()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_without_onednn_torch_itself_is_used(monkeypatch):
+    monkeypatch.setattr(torch._C, "_has_mkldnn", False)
+    net, features = network(), some(100)
+    np.testing.assert_allclose(
+        LinearChain(dense(net), "float32", 64)(features), chain_of_torch(net, features), atol=1e-6
+    )
+
+
+def test_no_windows_give_no_log_odds():
+    assert LinearChain(dense(network()), "float32", 64)(some(0)).shape == (0,)
+
+
+def test_bfloat16_is_told_from_the_processor():
+    flags = Path("/proc/cpuinfo").read_text().split()
+    assert has_bfloat16() == bool({"avx512_bf16", "amx_bf16"} & set(flags))

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels.search.window_statistics import window_statistics
+from tests.support.fused_fixture import cut, grid_of, sky
+
+
+def statistics_of(image, usable, background=0.0, stride=7):
+    return window_statistics(image, usable, background, grid_of(usable.shape, 26, stride), stride, 26)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 99), pedestal=st.sampled_from([0.0, 40.0, 1e4, -1e6]), stride=st.integers(1, 12))
+def test_mean_and_spread_are_those_of_numpy(seed, pedestal, stride):
+    image, usable = sky((60, 75), 2, seed, 0.3, pedestal)
+    image[:, 5, 5], usable[5, 5] = np.nan, False
+    found = statistics_of(image, usable, 3.0, stride)
+    for row in range(found.scored.shape[0]):
+        for column in range(found.scored.shape[1]):
+            box = (slice(row * stride, row * stride + 26), slice(column * stride, column * stride + 26))
+            pixels = image[:, *box][:, usable[box]].astype(np.float64)
+            assert found.scored[row, column]
+            np.testing.assert_allclose(found.mean[:, row, column] + 3.0, pixels.mean(1), rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(found.inverse[:, row, column], 1 / pixels.std(1), rtol=1e-6)
+
+
+def test_a_pedestal_costs_no_digits():
+    image, usable = sky((100, 100), bad=0.0)
+    raised = (image.astype(np.float64) + 10_000).astype(np.float32)
+    exact = np.lib.stride_tricks.sliding_window_view(raised[0].astype(np.float64), (26, 26))[::7, ::7].std((2, 3))
+    for background in (10_000.0, 0.0, 9_000.0, 1e5):
+        found = statistics_of(raised, usable, background)
+        np.testing.assert_allclose(1 / found.inverse[0], exact, rtol=1e-7)
+
+
+@pytest.mark.parametrize("level", [0.0, 3.3, 1e4, -1e6])
+@pytest.mark.parametrize("background", [0.0, 7.0, 1e4])
+def test_windows_without_spread_are_not_scored(level, background):
+    image, usable = sky((60, 120))
+    image[:, :, :60] = level
+    found = statistics_of(image, usable, background)
+    assert (found.scored.ravel() == cut(image, usable, background)[1]).all()
+    assert not found.scored[:, :5].any()
+    assert found.scored[:, -5:].all()
+    assert (found.inverse[0] > 0).tolist() == found.scored.tolist()
+
+
+def test_windows_more_than_half_masked_are_not_scored():
+    image, usable = sky((40, 200), bad=0.0)
+    usable[:, 100:] = False
+    image[:, :, 100:] = np.nan
+    found = statistics_of(image, usable)
+    assert found.scored.tolist() == [[column * 7 + 13 <= 100 for column in range(found.scored.shape[1])]] * 3
+
+
+def test_only_windows_far_from_the_background_are_far():
+    image, usable = sky((60, 200), bad=0.0)
+    image[:, :, 100:] += 5000
+    far = statistics_of(image, usable).far
+    assert not far[:, :10].any()
+    assert far[:, 15:].all()
+    assert not statistics_of(image, usable, 5000.0).far[:, 15:].any()
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e34])
+def test_windows_beyond_the_range_of_float32_products_are_far(scale):
+    image, usable = sky((40, 60), bad=0.0)
+    found = statistics_of((image * scale).astype(np.float32), usable)
+    assert found.scored.all()
+    assert found.far.all()

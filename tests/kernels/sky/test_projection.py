@@ -1,0 +1,198 @@
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.wcs import WCS
+
+from kernels.sky.positions import along_great_circle
+from kernels.sky.projection import celestial_wcs, pixel_scale, place_trails, sky_trails
+
+SCALE = 1.01 / 3600
+
+
+def header(matrix, dec=35.0, extra=""):
+    names = ("CD1_1", "CD1_2", "CD2_1", "CD2_2")
+    cards = [f"{name:8}= {value:.12f}" for name, value in zip(names, np.ravel(matrix), strict=True)]
+    cards += ["CTYPE1  = 'RA---TPV'", "CTYPE2  = 'DEC--TPV'", "CRPIX1  = 1500.5", "CRPIX2  = 1400.5"]
+    cards += ["CRVAL1  = 359.95", f"CRVAL2  = {dec}", "CUNIT1  = 'deg'", "CUNIT2  = 'deg'", "RADESYS = 'ICRS'"]
+    cards += ["PV1_0   = 0.0", "PV1_1   = 1.0002", "PV1_2   = 3e-4", "PV1_4   = 2e-3", "PV2_1   = 0.9997"]
+    return "\n".join(card.ljust(80) for card in (*cards, *extra.splitlines()))
+
+
+NORMAL = np.array([[-SCALE, 0.02 * SCALE], [0.02 * SCALE, SCALE]])  # north up, east left
+FLIPPED = np.array([[SCALE, 0.0], [0.0, SCALE]])  # east right: the other parity
+TURNED = SCALE * np.array([[-0.6, 0.8], [0.8, 0.6]])
+
+
+def trails(text, n=25, seed=1):
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(0, 3000, (2, n))
+    length, angle = rng.uniform(0, 90, n), rng.uniform(0, 180, n)
+    root = rng.normal(size=(n, 4, 4)) * 0.1
+    covariance = root @ np.swapaxes(root, 1, 2)
+    return x, y, length, angle, covariance, sky_trails(celestial_wcs(text), x, y, length, angle, covariance)
+
+
+def ends(text, x, y, length, angle):
+    wcs, theta = celestial_wcs(text), np.radians(angle)
+    dx, dy = 0.5 * length * np.cos(theta), 0.5 * length * np.sin(theta)
+    return (SkyCoord(*wcs.all_pix2world(x + s * dx, y + s * dy, 0), unit="deg") for s in (-1, 0, 1))
+
+
+@pytest.mark.parametrize("matrix", [NORMAL, FLIPPED, TURNED])
+@pytest.mark.parametrize("dec", [35.0, -70.0, 89.5])
+def test_length_and_angle_are_those_of_the_ends_on_the_sky(matrix, dec):
+    text = header(matrix, dec)
+    x, y, length, angle, _, sky = trails(text)
+    tail, centre, head = ends(text, x, y, np.maximum(length, 2), angle)
+    np.testing.assert_allclose(sky.ra, centre.ra.deg, rtol=1e-12)
+    np.testing.assert_allclose(sky.dec, centre.dec.deg, rtol=1e-12)
+    difference = (centre.position_angle(head).deg - sky.angle + 90) % 180 - 90
+    assert np.abs(difference).max() < 0.05
+    share = length / np.maximum(length, 2)
+    np.testing.assert_allclose(sky.length, tail.separation(head).arcsec * share, rtol=1e-4)
+
+
+def test_a_trail_to_the_north_points_to_0_and_one_to_the_east_to_90():
+    zero = np.zeros((2, 4, 4))
+    for matrix, east in ((NORMAL, 180.0), (FLIPPED, 0.0)):
+        plain = header(np.diag(np.diag(matrix))).replace("TPV", "TAN").split("PV1_0")[0]
+        where = np.full(2, 1499.5), np.full(2, 1399.5)
+        sky = sky_trails(celestial_wcs(plain), *where, np.full(2, 20.0), np.array([90.0, east]), zero)
+        assert (sky.angle[0] + 1) % 180 == pytest.approx(1, abs=0.01)
+        assert sky.angle[1] == pytest.approx(90, abs=0.01)
+        np.testing.assert_allclose(sky.length, 20 * 1.01, rtol=1e-4)
+
+
+@pytest.mark.parametrize("matrix", [NORMAL, FLIPPED, TURNED])
+def test_errors_are_those_of_many_displaced_trails(matrix):
+    text = header(matrix)
+    x, y, length, angle, covariance, sky = trails(text, n=3, seed=8)
+    wcs, rng = celestial_wcs(text), np.random.default_rng(5)
+    for n in range(3):
+        draws = rng.multivariate_normal([x[n], y[n]], covariance[n, :2, :2], 4000)
+        there = SkyCoord(*wcs.all_pix2world(*draws.T, 0), unit="deg")
+        offsets = np.stack(SkyCoord(sky.ra[n], sky.dec[n], unit="deg").spherical_offsets_to(there))
+        expected = np.cov(u.Quantity(offsets, "deg").value)
+        spread = np.sqrt(np.diag(expected))
+        np.testing.assert_allclose(
+            sky.covariance[n] / np.outer(spread, spread), expected / np.outer(spread, spread), atol=0.1
+        )
+        longer = ends(text, x[n], y[n], length[n] + 1, angle[n])
+        tail, _, head = longer
+        slope = tail.separation(head).arcsec - sky.length[n]
+        assert sky.length_err[n] == pytest.approx(np.sqrt(covariance[n, 2, 2]) * slope, rel=0.01)
+
+
+def test_point_has_length_0():
+    x = np.array([100.0])
+    sky = sky_trails(celestial_wcs(header(NORMAL)), x, x, np.zeros(1), np.array([30.0]), np.full((1, 4, 4), np.nan))
+    assert sky.length == 0
+    assert np.isnan([sky.length_err[0], sky.angle_err[0], sky.covariance[0, 0, 0]]).all()
+
+
+def test_fk5_is_carried_to_icrs():
+    x = np.array([700.0])
+    zero = np.zeros((1, 4, 4))
+    text = header(NORMAL)
+    fk5 = sky_trails(celestial_wcs(text.replace("'ICRS'", "'FK5' ")), x, x, x / 100, x, zero)
+    there = SkyCoord(*celestial_wcs(text).all_pix2world(700, 700, 0), unit="deg", frame="fk5").icrs
+    assert SkyCoord(fk5.ra, fk5.dec, unit="deg").separation(there).arcsec < 1e-6
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", header(np.full((2, 2), SCALE)), header(NORMAL).replace("RA---TPV", "RA---XYZ"), "CTYPE1  = 'FREQ'".ljust(80)],
+)
+def test_what_is_no_wcs_is_refused(text):
+    with pytest.raises(ValueError, match="WCS"):
+        celestial_wcs(text)
+
+
+@pytest.mark.parametrize("matrix", [NORMAL, FLIPPED, TURNED])
+def test_pixel_scale_is_the_distance_of_neighbouring_pixels(matrix):
+    wcs = celestial_wcs(header(matrix))
+    here, there = wcs.pixel_to_world([1499.0, 1500.0], [1400.0, 1400.0])
+    assert pixel_scale(wcs) == pytest.approx(here.separation(there).arcsec, rel=2e-3)
+
+
+SHAPE = (3000, 3100)
+SIP = "\n".join(
+    line.ljust(80)
+    for line in (
+        "A_ORDER =                    2",
+        "B_ORDER =                    2",
+        "A_2_0   = 2.0E-06",
+        "B_0_2   = -3.0E-06",
+    )
+)
+
+
+def sip():
+    """A WCS with SIP polynomials: 5 px of distortion in the corners."""
+    text = header(NORMAL).replace("RA---TPV", "RA---TAN-SIP").replace("DEC--TPV", "DEC--TAN-SIP")
+    return "\n".join(line[:80] for line in text.split("PV1_0")[0].rstrip().splitlines()) + "\n" + SIP
+
+
+def trails_placement(n=60, seed=2):
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(0, SHAPE[1] - 1, n), rng.uniform(0, SHAPE[0] - 1, n)
+    return x, y, rng.uniform(2, 60, n), rng.uniform(0, 180, n)
+
+
+@pytest.mark.parametrize("matrix", [NORMAL, FLIPPED, TURNED])
+@pytest.mark.parametrize("dec", [35.0, -70.0, 89.5])
+def test_leads_back_to_the_pixels_that_the_sky_came_from(matrix, dec):
+    wcs, (x, y, length, angle) = celestial_wcs(header(matrix, dec)), trails_placement()
+    sky = sky_trails(wcs, x, y, length, angle, np.zeros((len(x), 4, 4)))
+    placed = place_trails(wcs, SHAPE, sky.ra, sky.dec, sky.length, sky.angle)
+    np.testing.assert_allclose(placed.x, x, atol=1e-4)
+    np.testing.assert_allclose(placed.y, y, atol=1e-4)
+    np.testing.assert_allclose(placed.length, length, rtol=1e-3)
+    assert np.abs((placed.angle - angle + 90) % 180 - 90).max() < 0.05
+
+
+def test_distortion_by_polynomials_is_undone():
+    wcs = celestial_wcs(sip())
+    x, y, length, angle = trails_placement()
+    assert wcs.sip is not None
+    sky = sky_trails(wcs, x, y, length, angle, np.zeros((len(x), 4, 4)))
+    placed = place_trails(wcs, SHAPE, sky.ra, sky.dec, sky.length, sky.angle)
+    np.testing.assert_allclose(np.hypot(placed.x - x, placed.y - y), 0, atol=1e-3)
+
+
+def test_length_is_rate_times_time_over_the_pixel_scale():
+    plain = header(np.diag(np.diag(NORMAL))).replace("TPV", "TAN").split("PV1_0")[0]
+    middle = celestial_wcs(plain).pixel_to_world(1499.5, 1399.5).icrs
+    where = (np.array([middle.ra.deg] * 3), np.array([middle.dec.deg] * 3))
+    placed = place_trails(celestial_wcs(plain), SHAPE, *where, np.array([0.0, 10.1, 20.2]), np.array([40.0, 0.0, 90.0]))
+    np.testing.assert_allclose(placed.length, [0.0, 10.0, 20.0], atol=1e-5)  # 1.01 arcsec / px
+    np.testing.assert_allclose((placed.angle + 1) % 180, [1.0, 91.0, 1.0], atol=1e-5)  # a point has angle 0
+
+
+def test_what_is_not_on_the_image_is_nan():
+    wcs = celestial_wcs(header(NORMAL))
+    corner = wcs.pixel_to_world([-0.6, -0.4, SHAPE[1] - 0.4, SHAPE[1] - 0.6, 50], [9, 9, 9, 9, SHAPE[0] - 0.4]).icrs
+    far = SkyCoord([10.0, 180.0, 359.95, 0.0], [35.0, -35.0, 37.0, 90.0], unit="deg")
+    ra, dec = (np.concatenate([getattr(one, name).deg for one in (corner, far)]) for name in ("ra", "dec"))
+    placed = place_trails(wcs, SHAPE, ra, dec, np.full(9, 5.0), np.zeros(9))
+    assert np.isfinite(placed.x).tolist() == [False, True, False, True, *[False] * 5]
+    assert all(np.isnan(part[~np.isfinite(placed.x)]).all() for part in placed)
+
+
+def test_no_trails_are_no_trouble():
+    assert len(place_trails(celestial_wcs(header(NORMAL)), SHAPE, *[np.empty(0)] * 4).x) == 0
+
+
+def test_other_frames_than_icrs_are_converted():
+    galactic = WCS(naxis=2)
+    galactic.wcs.ctype = "GLON-TAN", "GLAT-TAN"
+    galactic.wcs.crval, galactic.wcs.crpix, galactic.wcs.cdelt = (30.0, 40.0), (50.5, 50.5), (-1e-4, 1e-4)
+    ra, dec = (
+        SkyCoord(30 * u.deg, 40 * u.deg, frame="galactic").icrs.ra.deg,
+        SkyCoord(30 * u.deg, 40 * u.deg, frame="galactic").icrs.dec.deg,
+    )
+    ends = along_great_circle(np.full(2, ra), np.full(2, dec), np.zeros(2), np.array([0.0, 2e-3]))
+    placed = place_trails(galactic, (100, 100), ends[0], ends[1], np.array([0.0, 1.0]), ends[2])
+    assert (placed.x[0], placed.y[0]) == pytest.approx((49.5, 49.5), abs=1e-3)
+    assert np.hypot(placed.x[1] - 49.5, placed.y[1] - 49.5) == pytest.approx(20, abs=1e-2)

@@ -1,0 +1,165 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp
+
+from kernels.statistics.drift import (
+    FEATURES,
+    Bins,
+    adjusted,
+    departure,
+    distance_p,
+    distribution_distance,
+    least_distance,
+    stability_index,
+    usual_distance,
+)
+
+
+def counts(rng, shift=0.0, n=2000, bins=40):
+    return np.histogram(np.clip(rng.normal(shift, 1, n), -4, 4), bins, (-4, 4))[0]
+
+
+def test_index_of_equal_samples_is_what_counting_makes_of_it():
+    rng = np.random.default_rng(1)
+    found = [stability_index(counts(rng), counts(rng, n=20_000)) for _ in range(200)]
+    # 4 / 10 % of 2000: the groups are of equal content only roughly, so a little less than 9 degrees of freedom
+    assert np.mean(found) == pytest.approx(9 * (1 / 2000 + 1 / 20_000), rel=0.15)
+
+
+def test_index_is_that_of_its_definition():
+    night, reference = np.array([10, 20, 70]), np.array([30, 30, 40])
+    p, q = (night + 0.5) / 101.5, (reference + 0.5) / 101.5
+    assert stability_index(night, reference) == pytest.approx(np.sum((p - q) * np.log(p / q)))
+    assert stability_index(np.array([0, 0, 5]), np.array([5, 0, 0])) < np.inf
+
+
+def test_distance_and_its_probability_are_those_of_scipy():
+    rng = np.random.default_rng(5)
+    a, b = rng.integers(0, 30, 800), rng.integers(0, 31, 4000)
+    known = ks_2samp(a, b, method="asymp")
+    found = distribution_distance(np.bincount(a, minlength=31), np.bincount(b, minlength=31))
+    assert found == pytest.approx(known.statistic)
+    assert distance_p(found, 800, 4000) == pytest.approx(known.pvalue, rel=0.1)
+    assert distribution_distance(np.zeros(3, int), np.ones(3, int)) == 0
+    assert distance_p(0.5, 0, 10) == 1
+
+
+def test_equal_samples_are_hardly_called_different():
+    rng = np.random.default_rng(6)
+    p = [
+        [
+            distance_p(distribution_distance(counts(rng), (b := counts(rng, n=9000))), 2000, int(b.sum()))
+            for _ in range(5)
+        ]
+        for _ in range(300)
+    ]
+    assert np.mean([adjusted(np.array(one)).min() < 0.05 for one in p]) < 0.05
+
+
+def test_shifted_samples_are():
+    rng = np.random.default_rng(7)
+    assert distance_p(distribution_distance(counts(rng, 0.3), counts(rng)), 2000, 2000) < 1e-6
+    assert stability_index(counts(rng, 0.6), counts(rng)) > 0.2
+
+
+def test_nights_that_differ_have_a_larger_usual_distance():
+    rng = np.random.default_rng(8)
+    calm = usual_distance(np.array([counts(rng) for _ in range(20)]), 2000, 3, 0.05)
+    wild = usual_distance(np.array([counts(rng, rng.normal(0, 0.5)) for _ in range(20)]), 2000, 3, 0.05)
+    assert 0.05 <= calm < 0.15 < wild < 1
+    assert len(adjusted(np.array([]))) == 0
+
+
+def test_what_nights_differ_by_is_found_whatever_the_number_of_their_values():
+    """Centres scatter by 0.3: 3 sigma is a distance of 2 Phi(0.45) - 1 = 0.35, to which chance adds in quadrature."""
+    rng = np.random.default_rng(9)
+    for n in (100, 2000):
+        found = [
+            usual_distance(np.array([counts(rng, rng.normal(0, 0.3), n) for _ in range(30)]), n, 3, 1e-3)
+            for _ in range(60)
+        ]
+        assert np.median(found) == pytest.approx(0.35, abs=0.04)
+
+
+@pytest.mark.parametrize("n", [10, 20, 40])
+def test_of_equal_nights_with_few_values_hardly_more_is_usual_than_chance(n):
+    rng = np.random.default_rng(10)
+    least = least_distance(0.01, 7, n)
+    found = [usual_distance(np.array([counts(rng, n=n) for _ in range(30)]), n, 5, least) for _ in range(100)]
+    assert np.median(found) < min(1.1 * least, 0.7)
+    assert np.quantile(found, 0.95) < 0.95
+
+
+def test_a_night_of_more_values_than_the_reference_is_allowed_what_that_does_not_resolve():
+    rng = np.random.default_rng(11)
+    few = np.array([counts(rng, n=20) for _ in range(30)])
+    assert usual_distance(few, 100_000, 5, least_distance(0.01, 7, 600)) > 0.35
+
+
+def test_nights_without_values_do_not_count():
+    rng = np.random.default_rng(12)
+    some = np.array([counts(rng, n=30) for _ in range(15)])
+    with_empty = np.concatenate([some, np.zeros((15, some.shape[1]), int)])
+    assert usual_distance(with_empty, 30, 5, 0.3) == usual_distance(some, 30, 5, 0.3)
+
+
+def test_least_distance_is_that_of_the_adjusted_level():
+    least = least_distance(0.01, 4, 25)
+    p = distance_p(least, 50, 50)
+    assert adjusted(np.array([p, 1, 1, 1])).min() == pytest.approx(0.01)
+    assert least_distance(0.01, 7, 3) == 1
+
+
+def test_scatter_of_one_more_gaussian_value_is_right():
+    rng = np.random.default_rng(3)
+    found = [departure(rng.normal(), 0.0, rng.normal(size=400)) for _ in range(400)]
+    assert np.mean([one.sigma for one in found]) == pytest.approx(1.0, abs=0.01)
+    assert np.std([one.score for one in found]) == pytest.approx(1.0, abs=0.1)
+
+
+def test_outliers_hardly_matter():
+    earlier = np.r_[np.random.default_rng(4).normal(20, 0.1, 30), [15.0, 16.0, 30.0]]
+    found = departure(19.0, 0.0, earlier)
+    assert found.median == pytest.approx(20, abs=0.06)
+    assert found.score < -5
+
+
+def test_error_adds_to_the_scatter_in_quadrature():
+    assert departure(3.0, 0.5, [2.0] * 10).score == 2.0
+    earlier = [1.0, 2.0, 3.0] * 10
+    scatter = departure(2.0, 0.0, earlier).sigma
+    assert departure(2.0, 0.5, earlier).sigma == pytest.approx(math.hypot(scatter, 0.5))
+
+
+def test_sigma_is_no_less_than_its_floor():
+    assert departure(27.0001, 0.0, [27.0] * 30, 0.01).score == pytest.approx(0.01)
+    assert departure(27.0, 0.2, [27.0] * 30, 0.01).sigma == 0.2
+
+
+def test_values_that_do_not_scatter():
+    assert departure(2.0, 0.0, [2.0] * 10).score == 0
+    assert departure(1.0, 0.0, [2.0] * 10).score == -math.inf
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_each_finite_value_is_counted_once(name):
+    values = np.r_[np.random.default_rng(1).lognormal(0, 3, 1000), -5.0, 0.0, np.nan, np.inf]
+    counts = FEATURES[name].histogram(values)
+    assert len(counts) == FEATURES[name].count
+    assert counts.sum() == 1002
+
+
+def test_bins_are_those_of_numpy():
+    values = np.random.default_rng(2).uniform(0, 1, 5000)
+    np.testing.assert_array_equal(Bins(0, 1, 50).histogram(values), np.histogram(values, np.linspace(0, 1, 51))[0])
+    values = np.exp(np.random.default_rng(3).uniform(np.log(3), np.log(300), 5000))
+    np.testing.assert_array_equal(
+        Bins(3, 300, 80, log=True).histogram(values),
+        np.histogram(np.log(values), np.linspace(np.log(3), np.log(300), 81))[0],
+    )
+
+
+def test_what_lies_beyond_is_in_the_end_bins():
+    assert Bins(0, 1, 4).histogram([-3, 0.1, 7, 8]).tolist() == [2, 0, 0, 2]

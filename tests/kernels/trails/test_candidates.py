@@ -1,0 +1,158 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from kernels.trails.candidates import Candidate, absorb, assign_hits, group_hits, join_glints, split_hits, unite
+from kernels.trails.geometry import DetectedSegment
+
+FWHM = 2.3
+
+
+def candidate(x, y, length, angle, snr, logits=(1.0,)):
+    return Candidate(DetectedSegment(x, y, length, angle, snr), logits)
+
+
+def test_same_source_found_twice_is_one_with_all_hits():
+    (one,) = unite(
+        [candidate(50.0, 50.0, 0.0, 0.0, 9.0, (3.0,)), candidate(50.8, 50.3, 0.0, 0.0, 10.0, (1.0, 2.0))], FWHM
+    )
+    assert one.trail.snr == 10
+    assert sorted(one.logits) == [1, 2, 3]
+
+
+def test_neighbours_stay_apart():
+    for other in (candidate(60.0, 50.0, 0.0, 0.0, 9.0), candidate(50.0, 50.0, 40.0, 90.0, 9.0)):
+        assert len(unite([candidate(50.0, 50.0, 40.0 if other.trail.length else 0.0, 0.0, 10.0), other], FWHM)) == 2
+    parallel = [candidate(50.0, 50.0, 60.0, 0.0, 10.0), candidate(50.0, 60.0, 60.0, 0.0, 10.0)]
+    assert len(unite(parallel, FWHM)) == 2
+
+
+def test_blinking_trail_is_one():
+    theta = math.radians(30)
+    dashes = [
+        candidate(
+            200 + k * 60 * math.cos(theta), 200 + k * 60 * math.sin(theta), 35.0, 30.0 + 0.3 * (-1) ** k, 20.0 + k
+        )
+        for k in range(4)
+    ]
+    (one,) = unite(dashes, FWHM)
+    assert one.trail.length == pytest.approx(3 * 60 + 35, abs=2)
+    assert len(one.logits) == 4
+
+
+def test_pieces_far_apart_are_two():
+    assert len(unite([candidate(50.0, 50.0, 20.0, 0.0, 9.0), candidate(150.0, 50.0, 20.0, 0.0, 9.0)], FWHM)) == 2
+
+
+def test_flashes_in_line_are_one_but_for_those_in_doubt():
+    flashes = [candidate(300.0 + 200 * k, 500.0, 20.0, 0.0, 30.0, (float(k),)) for k in range(5)]
+    (one,) = join_glints(flashes, [False] * 5, FWHM, 1e7)
+    assert one.flashes
+    assert sorted(one.logits) == [0, 1, 2, 3, 4]
+    assert one.trail.length == pytest.approx(820)
+    assert join_glints(flashes, [True, True, True, False, False], FWHM, 1e7) == flashes
+
+
+def test_what_a_trail_of_flashes_is_united_with_is_one_too():
+    line = candidate(500.0, 500.0, 800.0, 0.0, 60.0)._replace(flashes=True)
+    (one,) = unite([line, candidate(400.0, 500.5, 10.0, 0.0, 9.0)], FWHM)
+    assert one.flashes
+    assert len(one.logits) == 2
+
+
+def test_a_satellite_absorbs_what_lies_in_its_light():
+    line = candidate(500.0, 500.0, 800.0, 0.0, 500.0)
+    inside, crossing, beside = (
+        candidate(400.0, 506.0, 5.0, 0.0, 9.0, (7.0,)),
+        candidate(450.0, 500.0, 60.0, 80.0, 9.0),
+        candidate(400.0, 530.0, 5.0, 0.0, 9.0),
+    )
+    whole, rest = absorb(line, 8.0, [inside, crossing, beside])
+    assert rest == [crossing, beside]
+    assert whole.logits == (1.0, 7.0)
+
+
+pieces = st.builds(
+    candidate,
+    st.floats(0, 200),
+    st.floats(0, 200),
+    st.sampled_from([0.0, 5.0, 20.0, 60.0]),
+    st.floats(0, 179),
+    st.floats(5, 50),
+    st.tuples(st.floats(-1, 5)),
+)
+
+
+@settings(max_examples=50)
+@given(st.lists(pieces, max_size=12), st.randoms(use_true_random=False))
+def test_no_hit_is_lost_and_order_does_not_matter(candidates, random):
+    united = unite(candidates, FWHM)
+    assert sorted(value for each in united for value in each.logits) == sorted(
+        value for each in candidates for value in each.logits
+    )
+    again = unite(random.sample(candidates, len(candidates)), FWHM)
+    assert [each.trail for each in again] == [each.trail for each in united]
+
+
+def partition(labels, places):
+    groups = {}
+    for label, place in zip(labels, places, strict=True):
+        groups.setdefault(int(label), set()).add(place)
+    return {frozenset(group) for group in groups.values()}
+
+
+grids = st.sets(st.tuples(st.integers(0, 14), st.integers(0, 14)), max_size=40)
+
+
+@given(grids)
+def test_step_of_one_is_8_connectivity(places):
+    places = sorted(places)
+    grid = np.zeros((15, 15), int)
+    for place in places:
+        grid[place] = 1
+    theirs, _ = ndimage.label(grid, np.ones((3, 3)))
+    row, column = np.array(places, int).reshape(-1, 2).T
+    ours = group_hits(row, column, 1)
+    assert partition(ours, places) == partition([theirs[place] for place in places], places)
+
+
+@settings(max_examples=50)
+@given(grids, st.randoms(use_true_random=False), st.integers(1, 3))
+def test_order_does_not_matter_and_labels_count_up(places, random, reach):
+    places = sorted(places)
+    shuffled = random.sample(places, len(places))
+    row, column = np.array(places, int).reshape(-1, 2).T
+    labels = group_hits(row, column, reach)
+    row2, column2 = np.array(shuffled, int).reshape(-1, 2).T
+    assert partition(labels, places) == partition(group_hits(row2, column2, reach), shuffled)
+    firsts = [int(label) for i, label in enumerate(labels) if label not in labels[:i]]
+    assert firsts == list(range(len(firsts)))
+
+
+@pytest.mark.parametrize(("reach", "groups"), [(1, 2), (2, 1)])
+def test_longer_step_bridges_a_gap(reach, groups):
+    assert group_hits(np.array([5, 5]), np.array([3, 5]), reach).max() + 1 == groups
+
+
+def test_cells_are_squares_of_the_grid():
+    labels = split_hits(np.array([0, 3, 4, 0]), np.array([0, 3, 0, 4]), 4)
+    np.testing.assert_array_equal(labels, [0, 0, 1, 2])
+
+
+def test_window_goes_to_the_trail_near_its_centre():
+    trails = [DetectedSegment(100.0, 100.0, 40.0, 0.0, 12.0), DetectedSegment(100.0, 110.0, 40.0, 0.0, 8.0)]
+    x, y = np.full(4, 100.0), np.array([94.0, 100.0, 113.0, 160.0])
+    np.testing.assert_array_equal(assign_hits(x, y, 26, trails), [0, 0, 1, -1])
+
+
+def test_no_trail_owns_nothing():
+    np.testing.assert_array_equal(assign_hits(np.zeros(3), np.zeros(3), 26, []), [-1, -1, -1])
+
+
+def test_of_two_at_the_same_place_the_more_significant_wins():
+    trails = [DetectedSegment(50.0, 50.0, 0.0, 0.0, 6.0), DetectedSegment(52.0, 50.0, 0.0, 0.0, 60.0)]
+    np.testing.assert_array_equal(assign_hits(np.array([50.0]), np.array([50.0]), 26, trails), [1])

@@ -1,0 +1,170 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import binary_dilation
+
+from kernels.trails.geometry import (
+    DetectedSegment,
+    Segment,
+    between,
+    comes_near,
+    distance,
+    erase_stadium,
+    first_of_each,
+    from_ends,
+    grow,
+    in_line,
+    overlap,
+    place,
+    same_trail,
+    stadium,
+    union,
+)
+
+segments = st.builds(
+    Segment, st.floats(-20, 60), st.floats(-20, 50), st.floats(0, 80), st.one_of(st.floats(0, 180), st.just(90.0))
+)
+
+
+def brute(shape, segment, radius):
+    x1, y1, x2, y2 = segment.ends()
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    square = (x2 - x1) ** 2 + (y2 - y1) ** 2
+    t = np.clip(((x - x1) * (x2 - x1) + (y - y1) * (y2 - y1)) / (square or 1), 0, 1)
+    return np.hypot(x - x1 - t * (x2 - x1), y - y1 - t * (y2 - y1))
+
+
+@settings(deadline=None)
+@given(segment=segments, radius=st.floats(0.5, 12))
+def test_pixels_are_those_within_the_radius(segment, radius):
+    footprint = stadium((37, 43), segment, radius)
+    distance = brute((37, 43), segment, radius)
+    inside = np.zeros((37, 43), bool)
+    inside[footprint.y, footprint.x] = True
+    assert len(footprint.y) == inside.sum()
+    assert inside[distance < radius - 1e-9].all()
+    assert not inside[distance > radius + 1e-9].any()
+
+
+@settings(deadline=None, max_examples=30)
+@given(segment=segments)
+def test_every_pixel_is_found_at_its_place_and_no_other(segment):
+    f = stadium((37, 43), segment, 4.0)
+    places = [[place(y, x, f.row0, f.left, f.first) for x in range(-2, 45)] for y in range(-2, 39)]
+    expected = np.full((41, 47), -1)
+    expected[f.y + 2, f.x + 2] = np.arange(len(f.y))
+    np.testing.assert_array_equal(places, expected)
+
+
+def test_growing_is_dilation_inside_the_footprint():
+    f = stadium((40, 40), Segment(20, 18, 25, 33), 5.0)
+    marked = np.random.default_rng(5).random(len(f.y)) < 0.03
+    full, inside = np.zeros((40, 40), bool), np.zeros((40, 40), bool)
+    full[f.y, f.x], inside[f.y, f.x] = marked, True
+    grown = binary_dilation(full, np.ones((5, 5))) & inside
+    np.testing.assert_array_equal(grow(marked, f, 2), grown[f.y, f.x])
+
+
+def test_distance_is_to_the_nearest_point_of_the_segment():
+    segment = Segment(10, 10, 10, 0)
+    assert [segment.distance(10, 13), segment.distance(18, 14), segment.distance(5, 10)] == [3, 5, 0]
+
+
+@settings(deadline=None, max_examples=40)
+@given(segment=segments, radius=st.floats(0.5, 12))
+def test_erased_are_the_pixels_within_the_radius(segment, radius):
+    usable = np.ones((37, 43), bool)
+    erase_stadium(usable, segment, radius)
+    distance = brute((37, 43), segment, radius)
+    assert usable[distance > radius + 1e-9].all()
+    assert not usable[distance < radius - 1e-9].any()
+
+
+def test_segments_come_near_where_they_cross_and_not_beyond_their_ends():
+    long = Segment(50, 50, 80, 0)
+    assert comes_near(Segment(50, 60, 30, 90), long, 1.0)
+    assert comes_near(Segment(95, 50, 0, 0), long, 5.5)
+    assert not comes_near(Segment(97, 50, 0, 0), long, 5.5)
+    assert not comes_near(Segment(50, 80, 30, 90), long, 14.0)
+
+
+coordinate = st.floats(-50, 50)
+
+
+@given(coordinate, coordinate, coordinate, coordinate)
+def test_ends_make_the_segment_that_has_them(x1, y1, x2, y2):
+    segment = from_ends(x1, y1, x2, y2, 5.0)
+    assert 0 <= segment.angle <= 180
+    points = segment.points(1.0)
+    ends = {tuple(np.round(point, 6) + 0.0) for point in (points[0], points[-1])}
+    if segment.length > 1e-3:
+        assert ends == {tuple(np.round(end, 6) + 0.0) for end in ([x1, y1], [x2, y2])}
+
+
+@given(coordinate, coordinate, st.floats(0, 60), st.floats(0, 180))
+def test_distance_is_that_of_the_nearest_of_many_points(x, y, length, angle):
+    segment = DetectedSegment(3.0, -4.0, length, angle, 1.0)
+    many = segment.points(0.01)
+    nearest = np.hypot(many[:, 0] - x, many[:, 1] - y).min()
+    assert distance(np.array(x), np.array(y), segment) == pytest.approx(nearest, abs=0.01)
+
+
+def test_points_of_a_point_are_one():
+    np.testing.assert_array_equal(DetectedSegment(1.0, 2.0, 0.0, 33.0, 1.0).points(1.0), [[1.0, 2.0]])
+
+
+def test_overlap_of_crossing_trails_is_small_and_of_shifted_ones_their_common_part():
+    trail = DetectedSegment(0.0, 0.0, 40.0, 0.0, 1.0)
+    assert overlap(trail._replace(angle=90.0), trail, 2.0) < 0.15
+    assert overlap(trail.shifted(20.0, 0.0), trail, 0.5) == pytest.approx(0.5, abs=0.03)
+    assert overlap(trail.shifted(0.0, 10.0), trail, 3.0) == 0
+
+
+def test_pieces_of_a_line_are_in_line_and_their_union_spans_both():
+    whole = from_ends(10.0, 20.0, 110.0, 70.0, 0.0)
+    cosine, sine = whole.direction
+    first = DetectedSegment(whole.x - 30 * cosine, whole.y - 30 * sine, 30.0, whole.angle, 3.0)
+    second = DetectedSegment(whole.x + 40 * cosine, whole.y + 40 * sine, 20.0, whole.angle, 4.0)
+    assert in_line(first, second, 0.1)
+    assert between(first, second).length == pytest.approx(70 - 15 - 10)
+    joined = union(first, second)
+    assert joined == union(second, first)
+    assert joined.length == pytest.approx(45 + 50)
+    assert joined.snr == 5
+    assert not in_line(first, second.shifted(-10 * sine, 10 * cosine), 3.0)
+
+
+def test_nothing_lies_between_segments_that_overlap():
+    trail = DetectedSegment(0.0, 0.0, 40.0, 30.0, 1.0)
+    assert between(trail, trail._replace(length=10.0)).length == 0
+
+
+def test_fits_that_came_to_one_place_are_one():
+    fits = [Segment(50, 50, 20, 30), Segment(50.8, 49.5, 18, 32), Segment(49, 50, 0, 0), Segment(90, 50, 20, 30)]
+    assert first_of_each(fits, 2.3) == [0, 3]
+
+
+@pytest.mark.parametrize("fwhm", [2.3, 4.0, 7.0])
+def test_parallel_trails_ten_pixels_apart_stay_two(fwhm):
+    assert first_of_each([Segment(50, 50, 40, 0), Segment(50, 60, 40, 0)], fwhm) == [0, 1]
+
+
+def test_pieces_of_a_long_trail_are_one():
+    whole = Segment(100, 100, 200, 0)
+    pieces = [Segment(40, 100.5, 60, 1), Segment(150, 99, 80, 179)]
+    assert first_of_each([whole, *pieces], 2.3) == [0]
+    assert first_of_each([pieces[0], whole], 2.3) == [0]
+
+
+def test_trails_that_cross_stay_two():
+    assert first_of_each([Segment(50, 50, 40, 10), Segment(50, 50, 40, 60)], 2.3) == [0, 1]
+
+
+def test_it_does_not_matter_which_is_asked_first():
+    one, other = Segment(50, 50, 30, 20), Segment(52, 51, 12, 25)
+    assert same_trail(one, other, 3.0) == same_trail(other, one, 3.0)
+
+
+def test_nothing_in_nothing_out():
+    assert first_of_each([], 2.3) == []

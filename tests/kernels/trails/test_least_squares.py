@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from scipy.optimize import least_squares
+
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails.geometry import Segment, stadium
+from kernels.trails.least_squares import jacobian, minimise, vector
+from kernels.trails.trail_model import trail_image
+
+PSF = moffat_mixture(2.3, 3.0)
+SEGMENT = Segment(30.4, 28.7, 14.0, 25.0)
+TRUTH = vector(900.0, SEGMENT, 3.0)
+
+
+@pytest.fixture
+def trail():
+    footprint = stadium((60, 60), SEGMENT, 8.0)
+    rng = np.random.default_rng(8)
+    image = 3.0 + 900 * trail_image((60, 60), *SEGMENT, PSF) + rng.normal(0, 2, (60, 60))
+    use = (rng.random(len(footprint.y)) > 0.1).astype(float)
+    return footprint, image[footprint.y, footprint.x], use
+
+
+def test_finds_the_same_minimum_as_scipy(trail):
+    footprint, values, use = trail
+    start = TRUTH + np.array([-200, 1.0, -0.8, 3.0, 0.1, -1.0])
+
+    def residuals(p):
+        shape, _ = jacobian(footprint, p, PSF.weights, PSF.sigmas)
+        return use * (values - p[0] * shape - p[5])
+
+    theirs = least_squares(residuals, start, x_scale="jac", xtol=1e-12, ftol=1e-12)
+    ours, squares, converged = minimise(values, use, footprint, start, PSF.weights, PSF.sigmas, (60, 60), 5.0, 6, 1e-10)
+    assert converged
+    assert squares == pytest.approx(2 * theirs.cost, rel=1e-7)
+    np.testing.assert_allclose(ours, theirs.x, atol=2e-3)
+
+
+def test_derivatives_are_those_of_differences(trail):
+    footprint = trail[0]
+    _, derivatives = jacobian(footprint, TRUTH, PSF.weights, PSF.sigmas)
+    for k, step in enumerate(np.diag([1e-2, 1e-4, 1e-4, 1e-4, 1e-5, 1e-2])):
+        up, down = (
+            p[0] * jacobian(footprint, p, PSF.weights, PSF.sigmas)[0] + p[5] for p in (TRUTH + step, TRUTH - step)
+        )
+        np.testing.assert_allclose(derivatives[:, k], (up - down) / (2 * step[k]), atol=1e-4)
+
+
+def test_held_level_stays(trail):
+    footprint, values, use = trail
+    start = vector(700.0, SEGMENT, 2.5)
+    p, _, converged = minimise(values, use, footprint, start, PSF.weights, PSF.sigmas, (60, 60), 5.0, 5, 1e-8)
+    assert converged
+    assert p[5] == 2.5
+    assert p[0] == pytest.approx(900, rel=0.1)
+
+
+def test_no_usable_pixel_gives_the_start_back(trail):
+    footprint, values, _ = trail
+    p, squares, _ = minimise(values, 0 * values, footprint, TRUTH, PSF.weights, PSF.sigmas, (60, 60), 5.0, 6, 1e-8)
+    np.testing.assert_array_equal(p, TRUTH)
+    assert squares == 0
+
+
+def test_ends_stay_inside_the_image_at_the_same_surface_brightness():
+    footprint = stadium((40, 60), Segment(30, 20, 60, 0), 8.0)
+    image = 12 * 80 * trail_image((40, 60), 30, 20, 80, 0, PSF)
+    start = vector(400, Segment(28, 20.4, 40, 2), 0)
+    p, _, converged = minimise(
+        image[footprint.y, footprint.x], np.ones(len(footprint.y)), footprint, start, *PSF, (40, 60), 5.0, 6, 1e-8
+    )
+    assert converged
+    assert p[1] - p[3] / 2 == pytest.approx(-0.5, abs=1e-3)
+    assert p[1] + p[3] / 2 == pytest.approx(59.5, abs=1e-3)
+    assert p[0] == pytest.approx(12 * 60, rel=0.01)
+
+
+@pytest.mark.parametrize(("flux", "length"), [(60, 0.5), (300, 1.0), (300, 3.0)])
+def test_a_fit_to_a_point_does_not_hang_on_the_last_digit(flux, length):
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        place = Segment(30 + rng.uniform(-0.5, 0.5), 30 + rng.uniform(-0.5, 0.5), 0.0, 0.0)
+        footprint = stadium((60, 60), place, 8.0)
+        image = flux * trail_image((60, 60), *place, PSF) + rng.normal(0, 2, (60, 60))
+        values, use = image[footprint.y, footprint.x], np.ones(len(footprint.y))
+        start = vector(0.8 * flux, Segment(30.0, 30.0, length, 40.0), 0.0)
+        (one, squares, _), (other, again, _) = (
+            minimise(values, use, footprint, begin, PSF.weights, PSF.sigmas, (60, 60), 5.0, 6, 1e-8)
+            for begin in (start, start + np.array([0, 1e-9, -1e-9, 0, 0, 0]))
+        )
+        assert squares == pytest.approx(again, rel=1e-8)
+        np.testing.assert_allclose(one[:4], other[:4], rtol=1e-4, atol=1e-4)

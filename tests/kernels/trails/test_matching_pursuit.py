@@ -1,0 +1,118 @@
+import math
+
+import numpy as np
+import pytest
+
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails.geometry import DetectedSegment
+from kernels.trails.matched_filter import filtered_noise
+from kernels.trails.matching_pursuit import Optics, lies_on, pursue_trails, trail_model
+from kernels.trails.trail_bank import trail_bank
+from kernels.trails.trail_model import trail_image
+
+WHITE = np.array([[1.0]])
+SHAPE = (150, 150)
+
+
+def optics(fwhm=2.3):
+    psf = moffat_mixture(fwhm, 3.0)
+    return Optics(psf, fwhm, trail_bank(psf, fwhm, 1.0, WHITE))
+
+
+OPTICS = optics()
+
+
+def scene(trails, seed, fwhm=2.3):
+    """White noise of 1 with trails (x, y, length, angle, S/N) in it."""
+    image = np.random.default_rng(seed).normal(size=SHAPE)
+    for x, y, length, angle, snr in trails:
+        template = trail_image(SHAPE, x, y, length, angle, moffat_mixture(fwhm, 3.0))
+        image += snr * filtered_noise(template, 1.0, WHITE) / np.sum(template**2) * template
+    return image.astype(np.float32)
+
+
+def pursue(image, usable=None, found_with=OPTICS, min_snr=5.0, limit=20):
+    allowed = np.zeros(SHAPE, bool)
+    allowed[45:105, 45:105] = True
+    usable = np.ones(SHAPE, bool) if usable is None else usable
+    return pursue_trails(image, usable, allowed, found_with, min_snr, limit)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("fwhm", [2.0, 2.5])
+def test_parallel_trails_10_px_apart_are_two(seed, fwhm):
+    angle, length = 17.0 + 43 * seed, (25.0, 40.0, 55.0, 20.0)[seed]
+    theta = math.radians(angle)
+    trails = [
+        (75.0, 75.0, length, angle, 12.0),
+        (75 - 10 * math.sin(theta), 75 + 10 * math.cos(theta), length, angle, 25.0),
+    ]
+    found = pursue(scene(trails, seed + 20, fwhm), found_with=optics(fwhm))
+    assert len(found) == 2
+    for x, y, *_ in trails:
+        assert min(math.hypot(each.x - x, each.y - y) for each in found) < 3
+
+
+@pytest.mark.parametrize("snr", [10.0, 100.0, 1000.0])
+@pytest.mark.parametrize("length", [0.0, 12.0, 40.0])
+@pytest.mark.parametrize("wrong", [0.85, 1.0, 1.15])
+def test_what_subtraction_leaves_is_no_trail(snr, length, wrong):
+    found = pursue(scene([(74.3, 76.1, length, 35.0, snr)], 5), found_with=optics(2.3 * wrong))
+    assert len(found) == 1
+    assert math.hypot(found[0].x - 74.3, found[0].y - 76.1) < 1.5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_crossing_trails_are_two(seed):
+    trails = [(75.0, 75.0, 45.0, 20.0 + 30 * seed, 30.0), (77.0, 72.0, 40.0, 95.0 + 30 * seed, 15.0)]
+    assert len(pursue(scene(trails, seed + 20))) == 2
+
+
+def test_point_sources_15_px_apart_are_two():
+    found = pursue(scene([(70.0, 75.0, 0.0, 0.0, 12.0), (85.0, 75.0, 0.0, 0.0, 9.0)], 2))
+    assert [each.length for each in found] == [0, 0]
+    assert [round(each.x) for each in found] == [70, 85]
+
+
+def test_only_what_is_positive_counts():
+    negative = [(75.0, 75.0, 20.0, 30.0, -40.0), (60.0, 90.0, 0.0, 0.0, -15.0)]
+    assert pursue(scene(negative, 3)) == []
+    (lobe,) = pursue(scene([(75.0, 75.0, 0.0, 0.0, 60.0), (78.0, 76.0, 0.0, 0.0, -60.0)], 3))
+    assert lobe.x < 75.5
+
+
+def test_bright_star_outside_does_not_draw_trails_towards_it():
+    found = pursue(scene([(75.0, 75.0, 20.0, 120.0, 15.0), (118.0, 75.0, 0.0, 0.0, 400.0)], 4))
+    assert sorted(round(each.length / 10) for each in found) == [0, 2]
+
+
+def test_trail_behind_a_mask_is_one():
+    usable = np.ones(SHAPE, bool)
+    usable[65:85, 70:82] = False
+    (found,) = pursue(scene([(75.0, 75.0, 60.0, 10.0, 40.0)], 6), usable)
+    assert found.length == pytest.approx(60, abs=6)
+
+
+def test_nothing_usable_gives_nothing():
+    assert pursue(scene([(75.0, 75.0, 0.0, 0.0, 50.0)], 7), np.zeros(SHAPE, bool)) == []
+
+
+def test_tries_no_more_than_it_is_told():
+    trails = [(60.0 + 15 * k, 75.0, 0.0, 0.0, 20.0) for k in range(3)]
+    assert len(pursue(scene(trails, 8), limit=2)) == 2
+
+
+@pytest.mark.parametrize("length", [0.0, 30.0])
+def test_model_has_the_flux_of_the_source(length):
+    template = trail_image(SHAPE, 70.2, 75.7, length, 50.0, OPTICS.psf)
+    snr = 1000 * np.sum(template**2) / filtered_noise(template, 1.0, WHITE)
+    model = trail_model(DetectedSegment(70.2, 75.7, length, 50.0, snr), SHAPE, OPTICS)
+    assert np.abs(model - 1000 * template).max() < 0.05 * 1000 * template.max()
+
+
+def test_same_means_on_it_or_where_it_ends():
+    trail = DetectedSegment(0.0, 0.0, 40.0, 0.0, 30.0)
+    assert lies_on(DetectedSegment(10.0, 1.0, 5.0, 20.0, 6.0), trail, 2.3)
+    assert lies_on(DetectedSegment(23.0, 0.0, 0.0, 0.0, 6.0), trail, 2.3)
+    assert not lies_on(DetectedSegment(0.0, 10.0, 40.0, 0.0, 6.0), trail, 2.3)
+    assert not lies_on(DetectedSegment(40.0, 0.0, 0.0, 0.0, 6.0), trail, 2.3)

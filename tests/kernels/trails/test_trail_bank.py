@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from scipy.signal import correlate2d
+
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails.matched_filter import filtered_noise, template_snr
+from kernels.trails.trail_bank import ANGLES, HALVES, best_trail, longest_only, point_snr, trail_bank
+from kernels.trails.trail_model import trail_image
+
+PSF = moffat_mixture(2.3, 3.0)
+WHITE = np.array([[1.0]])
+NEAR = np.array([[0.1, 0.3, 0.1], [0.3, 1.0, 0.3], [0.1, 0.3, 0.1]])
+
+
+@pytest.mark.parametrize("correlation", [WHITE, NEAR])
+def test_point_filter_is_the_plain_matched_filter(correlation):
+    bank = trail_bank(PSF, 2.3, 5.0, correlation)
+    image = np.random.default_rng(1).normal(0, 5, (40, 50)).astype(np.float32)
+    plain = correlate2d(image, bank.stamp, mode="same") / filtered_noise(bank.stamp, 5.0, correlation)
+    np.testing.assert_allclose(point_snr(image, bank), plain, atol=2e-4)
+
+
+@pytest.mark.parametrize("correlation", [WHITE, NEAR])
+@pytest.mark.parametrize("half", [0, 4, 11, 30])
+def test_noise_of_each_trail_is_that_of_its_template(correlation, half):
+    bank = trail_bank(PSF, 2.3, 5.0, correlation)
+    index = list(HALVES).index(half)
+    angle = ANGLES // 4 if half else 0
+    template = np.zeros((121, 121))
+    for dy, dx in np.concatenate([bank.offsets[angle, :half], [[0, 0]], -bank.offsets[angle, :half]]):
+        radius = bank.stamp.shape[0] // 2
+        template[60 + dy - radius : 61 + dy + radius, 60 + dx - radius : 61 + dx + radius] += bank.stamp
+    expected = bank.noise / filtered_noise(template, 5.0, correlation)
+    assert bank.scale[angle, index] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("length", [0, 8, 22, 44, 60])
+@pytest.mark.parametrize("angle", [3.0, 48.0, 120.0])
+def test_finds_a_trail_where_it_is_with_nearly_its_whole_signal(length, angle):
+    bank = trail_bank(PSF, 2.3, 1.0, WHITE)
+    template = trail_image((140, 140), 71.0, 68.0, length, angle, PSF)
+    allowed = np.zeros((140, 140), bool)
+    allowed[50:90, 50:90] = True
+    found = best_trail(point_snr((1000 * template).astype(np.float32), bank), allowed, bank)
+    assert found.snr > 0.86 * template_snr(1000, template, 1.0, WHITE)
+    assert np.hypot(found.x - 71, found.y - 68) <= 2
+    assert abs(found.length - length) <= 0.3 * length + 2
+    if length > 8:
+        assert abs((found.angle - angle + 90) % 180 - 90) <= 8
+
+
+def test_noise_has_the_significance_that_it_should():
+    bank = trail_bank(PSF, 2.3, 1.0, WHITE)
+    noise = np.random.default_rng(3).normal(size=(300, 300)).astype(np.float32)
+    snr = point_snr(noise, bank)[20:-20, 20:-20]
+    assert snr.std() == pytest.approx(1, abs=0.05)
+
+
+def test_negative_image_gives_nothing_positive():
+    bank = trail_bank(PSF, 2.3, 1.0, WHITE)
+    image = -100 * trail_image((120, 120), 60.0, 60.0, 20.0, 30.0, PSF)
+    snr = np.minimum(point_snr(image.astype(np.float32), bank), 0)
+    allowed = np.zeros(snr.shape, bool)
+    allowed[40:80, 40:80] = True
+    assert best_trail(snr, allowed, bank).snr <= 0
+
+
+def test_nothing_allowed_gives_nothing():
+    bank = trail_bank(PSF, 2.3, 1.0, WHITE)
+    assert best_trail(np.ones((80, 80), np.float32), np.zeros((80, 80), bool), bank).snr == 0
+
+
+def test_longest_only_sees_lines_not_points():
+    bank = longest_only(trail_bank(PSF, 2.3, 1.0, WHITE))
+    image = gaussian_filter(np.eye(130, dtype=np.float32), 1.0)
+    allowed = np.zeros(image.shape, bool)
+    allowed[50:80, 50:80] = True
+    found = best_trail(image, allowed, bank)
+    assert found.length == 2 * HALVES[-1]
+    assert found.angle == pytest.approx(45)

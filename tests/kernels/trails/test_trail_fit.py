@@ -1,0 +1,192 @@
+import numpy as np
+import pytest
+
+from benchmarks.pulls import GAIN, SIDE, SIGMA, correlated_noise, galsim_trail, one, pulls
+from kernels.image.fit_errors import Noise
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails.geometry import Segment
+from kernels.trails.least_squares import vector
+from kernels.trails.scene import Scene, view
+from kernels.trails.trail_fit import capped, fit_trail, starts, without_outliers
+from kernels.trails.trail_model import trail_image
+
+PSF = moffat_mixture(2.3, 3.0)
+
+
+def scene(pixels, usable=None, fwhm=2.3):
+    _, correlation = correlated_noise(np.random.default_rng(0), (5, 5))
+    usable = np.ones(pixels.shape, bool) if usable is None else usable
+    return Scene(pixels.astype(np.float32), usable, moffat_mixture(fwhm, 3.0), fwhm, Noise(SIGMA, correlation, GAIN))
+
+
+def field(seed, shape=(SIDE, SIDE)):
+    return SIGMA * correlated_noise(np.random.default_rng(seed), shape)[0]
+
+
+def apart(one, other):
+    """Largest displacement of an end."""
+    a, b = np.reshape(one.ends(), (2, 2)), np.reshape(other.ends(), (2, 2))
+    return min(np.hypot(*(a - b).T).max(), np.hypot(*(a - b[::-1]).T).max())
+
+
+def test_errors_are_honest():
+    rows, failed = pulls(400, seed=11)
+    assert failed <= 2
+    spread = rows[:, 2:].std(axis=0)
+    assert ((spread > 0.8) & (spread < 1.2)).all(), spread
+    assert (np.abs(rows[:, 2:].mean(axis=0)) < 0.2).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lengths", "snrs"), [((4, 8), (8, 50)), ((8, 20), (8, 50)), ((20, 60), (15, 50)), ((4, 60), (15, 50))]
+)
+def test_errors_are_honest_for_short_and_long_faint_and_bright(lengths, snrs):
+    spread = pulls(400, seed=5, lengths=lengths, snrs=snrs)[0][:, 2:].std(axis=0)
+    assert ((spread > 0.8) & (spread < 1.2)).all(), spread
+
+
+def test_recovers_a_trail_without_noise():
+    truth = Segment(44.7, 45.9, 17.0, 123.0)
+    pixels = 5000 * galsim_trail((SIDE, SIDE), *truth, 2.3, 3.0) + 7
+    fit = fit_trail(scene(pixels), Segment(46, 45, 12, 110))
+    assert fit.converged
+    assert fit.flux == pytest.approx(5000, rel=3e-3)
+    assert fit.level == pytest.approx(7, abs=0.3)
+    assert apart(fit.segment, truth) < 0.05
+
+
+@pytest.mark.parametrize("snr", [8, 20, 50])
+def test_point_source_has_an_upper_limit_and_no_direction(snr):
+    rng = np.random.default_rng(snr)
+    fits = [one(rng, 0.0, snr)[0] for _ in range(60)]
+    assert all(fit.converged for fit in fits)
+    length, error = np.array([(fit.segment.length, fit.errors[3]) for fit in fits]).T
+    assert np.isfinite(error).all()
+    assert np.mean(length > 2 * error) < 0.3
+    assert np.mean(length > 4 * error) < 0.1
+    angle_err = np.array([fit.errors[4] for fit in fits])
+    assert (angle_err < 90.001).all()
+    assert (angle_err[length < 0.5] > 45).all()
+    assert np.median(angle_err) > 15
+
+
+def test_length_error_shrinks_with_signal():
+    errors = [one(np.random.default_rng(2), 12.0, snr)[0].errors[3] for snr in (10, 20, 40)]
+    assert errors[0] > 1.7 * errors[1] > 2.5 * errors[2]
+
+
+@pytest.mark.parametrize("turn", [-2.0, 0.0, 2.0])
+def test_long_trail_is_followed_past_stars(turn):
+    rng = np.random.default_rng(4)
+    truth = Segment(180.0, 120.0, 310.0, 174.0)
+    pixels = field(4, (240, 360)) + 60 * truth.length * trail_image((240, 360), *truth, PSF)
+    for x in (60, 140, 171, 260, 300):  # on the trail and just beside it, up to thirty times as bright
+        y = 120 - (x - 180) * np.tan(np.radians(6)) + rng.uniform(-4, 4)
+        pixels += rng.uniform(3e3, 3e4) * trail_image((240, 360), x, y, 0, 0, PSF)
+    fit = fit_trail(scene(pixels), Segment(184, 122, 270, truth.angle + turn))
+    assert fit.converged
+    assert apart(fit.segment, truth) < 2
+    assert abs(fit.segment.angle - truth.angle) < 0.3
+
+
+def test_parallel_trails_ten_pixels_apart_stay_two():
+    one_trail, other = Segment(45, 40, 30, 20), Segment(45, 50, 30, 20)
+    pixels = field(6) + sum(4000 * trail_image((SIDE, SIDE), *s, PSF) for s in (one_trail, other))
+    for truth in (one_trail, other):
+        fit = fit_trail(scene(pixels), truth._replace(x=46, length=26, angle=23))
+        assert apart(fit.segment, truth) < 1.5
+        assert fit.flux == pytest.approx(4000, rel=0.1)
+
+
+def test_trail_that_leaves_the_image_ends_at_its_border():
+    pixels = field(7) + 200 * 300 * trail_image((SIDE, SIDE), 45, 45, 300, 30, PSF)
+    fit = fit_trail(scene(pixels), Segment(45, 45, 60, 28))
+    assert fit.converged
+    x1, _, x2, _ = fit.segment.ends()
+    assert sorted((x1, x2)) == pytest.approx([-0.5, SIDE - 0.5], abs=0.5)
+    assert fit.flux == pytest.approx(200 * fit.segment.length, rel=0.05)
+    assert fit.segment.angle == pytest.approx(30, abs=0.3)
+
+
+def test_first_estimate_may_be_a_piece_of_the_trail():
+    truth = Segment(100, 100, 150, 40)
+    pixels = field(8, (200, 200)) + 80 * 150 * trail_image((200, 200), *truth, PSF)
+    fit = fit_trail(scene(pixels), Segment(112, 111, 30, 44))
+    assert apart(fit.segment, truth) < 1.5
+
+
+def test_masked_pixels_change_nothing_but_the_errors():
+    truth = Segment(45, 45, 20, 60)
+    pixels = field(9) + 5000 * trail_image((SIDE, SIDE), *truth, PSF)
+    usable = np.ones((SIDE, SIDE), bool)
+    usable[43:47] = False
+    whole = fit_trail(scene(pixels), truth)
+    pixels[43:47] = np.nan
+    fit = fit_trail(scene(pixels, usable), truth)
+    assert fit.converged
+    assert apart(fit.segment, truth) < 1
+    assert fit.errors[0] > whole.errors[0]
+
+
+def test_what_cannot_be_fitted_keeps_the_first_estimate():
+    start = Segment(45, 45, 10, 30)
+    fit = fit_trail(scene(field(1), np.zeros((SIDE, SIDE), bool)), start)
+    assert not fit.converged
+    assert fit.segment == start
+    assert np.isnan(fit.covariance).all()
+    assert fit.ndata == 0
+
+
+def test_fit_that_strays_to_another_source_has_failed():
+    start = Segment(40, 40, 6, 0)
+    pixels = field(5) - 6000 * trail_image((SIDE, SIDE), *start, PSF)
+    pixels += 9000 * trail_image((SIDE, SIDE), 49, 47, 12, 120, PSF)
+    fit = fit_trail(scene(pixels), start)
+    assert not fit.converged
+    assert fit.segment == start
+    assert fit.flux < 0
+
+
+TRAIL = Segment(50, 40, 60, 10)
+
+
+def scene_trail_start(*stars, level=20.0):
+    pixels = np.random.default_rng(3).normal(level, 5, (80, 100)) + 4000 * trail_image((80, 100), *TRAIL, PSF)
+    for x, y, flux in stars:
+        pixels += flux * trail_image((80, 100), x, y, 0, 0, PSF)
+    return Scene(pixels.astype(np.float32), np.ones((80, 100), bool), PSF, 2.3, Noise(5.0, np.array([[1.0]])))
+
+
+def test_stars_are_marked_and_the_trail_is_not():
+    there = scene_trail_start((40, 45, 3000), (65, 43, 3000))
+    seen = view(there, TRAIL, 8)
+    left = without_outliers(there, seen, vector(4000, TRAIL, 20))
+    f = seen.footprint
+    near = np.minimum(np.hypot(f.x - 40, f.y - 45), np.hypot(f.x - 65, f.y - 43))
+    assert (left.use[near < 1.5] == 0).all()
+    assert (left.use[near > 7] == 1).all()
+
+
+def test_a_source_brighter_than_the_model_is_not_its_own_outlier():
+    there = scene_trail_start()
+    seen = view(there, TRAIL, 8)
+    assert (without_outliers(there, seen, vector(2500, TRAIL, 20)).use == 1).all()
+
+
+def test_cap_lies_above_the_trail_and_below_a_star():
+    there = scene_trail_start((40, 39, 30000))
+    values = view(there, TRAIL, 8).values
+    cap = capped(view(there, TRAIL, 8), 5.0).values.max()
+    crest = 20 + 4000 * trail_image((80, 100), *TRAIL, PSF).max()
+    assert crest < cap < values.max() / 5
+
+
+def test_short_trails_start_in_three_directions_at_the_level_of_the_sky():
+    there = scene_trail_start()
+    (only,) = starts(there, view(there, TRAIL, 8), TRAIL)
+    assert abs(only[5] - 20) < 2.5
+    assert 3000 < only[0] < 5000
+    turned = starts(there, view(there, TRAIL, 8), TRAIL._replace(length=0))
+    assert np.allclose(np.diff([p[4] for p in turned]), np.radians(60))
+    assert all(p[0] > 0 for p in turned)

@@ -1,0 +1,48 @@
+"""Services of a machine's own packages in folders that their users can reach."""
+
+import os
+import shutil
+import socket
+import tempfile
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from flows.nights.services.folder import made
+from flows.nights.services.processes import PACKAGES
+
+
+def require_postgres():
+    """Skip, or fail where services are required, if PostgreSQL is not installed."""
+    if not list(PACKAGES.glob("*/bin/initdb")) and shutil.which("initdb") is None:
+        reason = "PostgreSQL is not installed: apt-get install postgresql"
+        if os.environ.get("NIGHTSTRIDE_REQUIRE_SERVICES") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@contextmanager
+def place():
+    """Give an empty folder that the user of PostgreSQL can reach, unlike those of pytest."""
+    path = Path(tempfile.mkdtemp(prefix="nightstride-"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+def new_services(path):
+    """Give a folder of services on free ports."""
+    port, postgres_port = free_ports(2)
+    return made(path / "services", {"port": port, "postgres_port": postgres_port})
+
+
+def free_ports(count):
+    """Give ports on which nothing listens."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
