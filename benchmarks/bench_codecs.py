@@ -93,7 +93,7 @@ def measure(case: Case, plane: np.ndarray, folder: Path, layout: TileSettings) -
 
 
 def compare(shape: tuple[int, int], rounds: int, layout: TileSettings) -> Iterator[Case]:
-    """Give the best of ``rounds`` for every case; within a round all take turns."""
+    """Return the best of ``rounds`` for every case; within a round all take turns."""
     difference = image(shape)
     quantised = np.round(difference * (8 / NOISE)) * np.float32(NOISE / 8)
     planes = {"difference": difference, "quantised": quantised, "mask": mask(shape)}

@@ -31,7 +31,7 @@ MONTHS = 12
 
 
 def size(count: float) -> str:
-    """Give bytes in the largest unit that leaves at least one."""
+    """Return bytes in the largest unit that leaves at least one."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

@@ -30,7 +30,7 @@ PARTS = (4, 2)
 
 
 def measure(survey: str, science: bool) -> dict[str, dict[str, float]]:
-    """Give the line of each quantity: what an exposure takes whatever its size, and for each pixel."""
+    """Return the line of each quantity: what an exposure takes whatever its size, and for each pixel."""
     full = find_preset(survey)
     ny, nx = full.shape
     small, large = (_medians(replace(full, shape=(ny // part, nx // part)), science) for part in PARTS)

@@ -29,7 +29,7 @@ class DaskCluster:
     workers: int
 
     def counts(self) -> dict[str, int]:
-        """Give how often tasks of each kind came to their end on a worker."""
+        """Return how often tasks of each kind came to their end on a worker."""
         with Client(self.address, set_as_default=False) as client:
             return dict(client.run_on_scheduler(_finished))
 

@@ -90,7 +90,7 @@ def look(name: str, examples: Sequence[Example]) -> Found:
 
 
 def search(detector: Detector, info: ExposureInfo, planes: Mapping[str, Any]) -> tuple[pa.Table, float]:
-    """Give the hits of an exposure, searched as one tile, and the seconds of processor time that it takes."""
+    """Return the hits of an exposure, searched as one tile, and the seconds of processor time that it takes."""
     tile = detector.grid.whole(info.shape)
     parts = {plane: values[tile.y0 : tile.y1, tile.x0 : tile.x1] for plane, values in planes.items()}
     start = time.process_time()

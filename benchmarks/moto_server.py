@@ -54,7 +54,7 @@ class Server:
 
 
 def free_port():
-    """Give a port on which nothing listens."""
+    """Return a port on which nothing listens."""
     with socket.socket() as made:
         made.bind(("127.0.0.1", 0))
         return made.getsockname()[1]

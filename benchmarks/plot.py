@@ -7,7 +7,7 @@ from flows.results.evaluation.pictures import GRID
 
 
 def panels(rows, columns):
-    """Give an empty figure and its panels, as rows."""
+    """Return an empty figure and its panels, as rows."""
     figure = Figure(figsize=(5.0 * columns, 3.6 * rows), layout="constrained", dpi=130)
     made = [[figure.add_subplot(rows, columns, row * columns + i + 1) for i in range(columns)] for row in range(rows)]
     for panel in (panel for row in made for panel in row):

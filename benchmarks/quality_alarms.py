@@ -47,7 +47,7 @@ def searched(work, visits):
 
 
 def dimmed(exposure, by):
-    """Give an exposure with a zero point that is wrong by so many mag; fluxes follow."""
+    """Return an exposure with a zero point that is wrong by so many mag; fluxes follow."""
     one, injected = exposure
     info = one.info.model_copy(update={"zero_point": one.info.zero_point - by})
     flux = pa.array(injected["flux"].to_numpy() * 10 ** (0.4 * by), pa.float32())
@@ -56,14 +56,14 @@ def dimmed(exposure, by):
 
 
 def blurred(exposure, times):
-    """Give an exposure with a PSF so many times as wide."""
+    """Return an exposure with a PSF so many times as wide."""
     one, injected = exposure
     psf = one.info.psf.model_copy(update={"fwhm_px": times * one.info.psf.fwhm_px})
     return replace(one, info=one.info.model_copy(update={"psf": psf})), injected
 
 
 def hit(exposure, times):
-    """Give an exposure with so many times the candidates refused as cosmic rays."""
+    """Return an exposure with so many times the candidates refused as cosmic rays."""
     one, injected = exposure
     rays = one.record.causes["cosmic_ray"]
     more = rays.model_copy(update={"refused": times * rays.refused})

@@ -58,7 +58,7 @@ class Row:
 
 
 def ways(model):
-    """Give the searches that are compared, by name."""
+    """Return the searches that are compared, by name."""
     return {
         "float32": load_model("detect", model, "cpu", "float32"),
         "as it comes": load_model("detect", model, "cpu", "auto"),
@@ -148,7 +148,7 @@ def interval(share):
 
 
 def report(rows, threads, command):
-    """Give the Markdown of what was measured."""
+    """Return the Markdown of what was measured."""
     headings = ("search", "processor s", "elapsed s", "hits lost", "detections changed",
                 "completeness (95 %)", "S/N ≥ 10", "false per image")  # fmt: skip
     counts = {preset: sum(row.preset == preset for row in rows) for preset in dict.fromkeys(PRESETS)}

@@ -113,7 +113,7 @@ def _sample(pid: int, done: int) -> Sample | None:
 
 
 def growth(samples: list[Sample], exposures: int) -> tuple[Growth, ...]:
-    """Give the growth of memory, KiB, and of open files, per exposure, once the libraries have settled."""
+    """Return the growth of memory, KiB, and of open files, per exposure, once the libraries have settled."""
     late = [one for one in samples if SETTLED * exposures <= one.done < exposures]
     done = [one.done for one in late]
     memory, files = (theilslopes([getattr(one, name) for one in late], done) for name in ("kib", "files"))
@@ -121,7 +121,7 @@ def growth(samples: list[Sample], exposures: int) -> tuple[Growth, ...]:
 
 
 def is_flat(memory: Growth, files: Growth) -> bool:
-    """Tell whether neither grows: the upper ends of the intervals are within what passes for flat."""
+    """Return whether neither grows: the upper ends of the intervals are within what passes for flat."""
     return bool(memory.high <= FLAT_KIB and files.high <= FLAT_FILES)
 
 

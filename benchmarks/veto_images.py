@@ -25,7 +25,7 @@ class Picture(NamedTuple):
     trail: Segment
 
     def scene(self, fwhm: float = FWHM) -> Scene:
-        """Give what measurement works on."""
+        """Return what measurement works on."""
         pixels = np.where(self.mask & np.uint16(MaskPlane.SAT | MaskPlane.EDGE), np.nan, self.pixels).astype(np.float32)
         white = Noise(SIGMA, np.ones((1, 1)))
         return Scene(pixels, usable_pixels(pixels, self.mask), moffat_mixture(fwhm, BETA), fwhm, white)

@@ -11,7 +11,7 @@ import pandas as pd
 
 
 def crossmatch(objects: str, mine: str, radius: float) -> pd.DataFrame:
-    """Give the rows of ``mine`` (CSV with columns ra and dec, deg) with the nearest object within ``radius`` arcsec."""
+    """Return rows of ``mine`` (CSV with columns ra and dec, deg) with the nearest object within ``radius`` arcsec."""
     catalogue = lsdb.open_catalog(objects, columns=["objectId", "ra", "dec", "r_psfMag", "gMinusR", "halfLightRadius"])
     rows = pd.read_csv(mine)
     if missing := sorted({"ra", "dec"} - set(rows.columns)):

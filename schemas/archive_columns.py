@@ -111,5 +111,5 @@ against; ``photometry`` needs no spectrum; ``colours`` know nothing of how brigh
 
 
 def columns_of(features: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the columns of a table that features are made of, in the order of their first use."""
+    """Return the columns of a table that features are made of, in the order of their first use."""
     return tuple(dict.fromkeys(column for feature in features for column in feature.split("-")))

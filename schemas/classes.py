@@ -14,7 +14,7 @@ _NAMES = {"STAR": "star", "GALAXY": "galaxy", "QSO": "quasar", "QUASAR": "quasar
 
 
 def superclass(raw: str) -> str | None:
-    """Give the superclass of an SDSS ``class`` (``STAR``, ``GALAXY``, ``QSO``, in any case); None if it is none."""
+    """Return the superclass of an SDSS ``class`` (``STAR``, ``GALAXY``, ``QSO``, in any case); None if it is none."""
     return _NAMES.get(raw.strip().upper())
 
 
@@ -29,7 +29,7 @@ _LETTER = re.compile(r"^(?:sd:?|esd|usd|d(?=[FGKM]))?([OBAFGKM])(?=B?$|\d|[IV]|[
 
 
 def stellar_class(raw: str) -> str | None:
-    """Give the class of an SDSS ``subClass`` or of an MK type; None if it names no star of the ten classes.
+    """Return the class of an SDSS ``subClass`` or of an MK type; None if it names no star of the ten classes.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ _CLASS = re.compile(
 
 
 def galaxy_class(raw: str) -> str | None:
-    """Give the class of a Galaxy Zoo 2 ``gz2class``; None if it is none, as ``A`` (a star or an artefact).
+    """Return the class of a Galaxy Zoo 2 ``gz2class``; None if it is none, as ``A`` (a star or an artefact).
 
     Notes
     -----

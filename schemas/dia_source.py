@@ -32,7 +32,7 @@ def _float(name: str, unit: str, doc: str, *, nullable: bool = True) -> pa.Field
 
 
 def exposure_of(source_id: int) -> tuple[int, int]:
-    """Give visit and detector of a diaSourceId."""
+    """Return visit and detector of a diaSourceId."""
     return source_id >> 21, source_id >> 12 & 0x1FF
 
 

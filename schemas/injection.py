@@ -49,7 +49,7 @@ INJECTION = TableOf(
 
 
 def injection_ids(visit: int, detector: int, count: int) -> NDArray[np.int64]:
-    """Give the ids of the streaks of an exposure; none could be a ``diaSourceId``, which is never below 0.
+    """Return the ids of the streaks of an exposure; none could be a ``diaSourceId``, which is never below 0.
 
     Raises
     ------

@@ -26,7 +26,7 @@ class ModelCard(BaseModel):
     licence: str = "BSD-3-Clause"
 
     def least_reliability(self, science: bool) -> float:
-        """Give the threshold of a verdict on an exposure with a science image, or on one without.
+        """Return the threshold of a verdict on an exposure with a science image, or on one without.
 
         Without, more is in doubt, and as many false detections per image pass at a higher threshold.
         """

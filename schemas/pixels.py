@@ -156,7 +156,7 @@ class SearchGrid:
         return Tiling(shape, tile, self.window, self.stride, self.reach)
 
     def whole(self, shape: tuple[int, int]) -> Tile:
-        """Give the one tile that owns all places on an image of (ny, nx) px, at least ``window`` on each side.
+        """Return the one tile that owns all places on an image of (ny, nx) px, at least ``window`` on each side.
 
         Raises
         ------

@@ -132,7 +132,7 @@ class BandMeasures(QualityPart):
     sketches: tuple[Sketch, ...]
 
     def measure(self, metric: str) -> Measure | None:
-        """Give the measure of a metric."""
+        """Return the measure of a metric."""
         return next((one for one in self.measures if one.metric == metric), None)
 
 
@@ -189,10 +189,10 @@ class QualityRecord(QualityPart):
     software: Annotated[str, Field(description="Version of nightstride.")]
 
     def of(self, instrument: str, band: str) -> BandMeasures | None:
-        """Give what was measured in a band."""
+        """Return what was measured in a band."""
         return next((one for one in self.measured if (one.instrument, one.band) == (instrument, band)), None)
 
 
 def worst(verdicts: tuple[Verdict, ...]) -> Verdict:
-    """Give the most severe of some verdicts; `no_history` of none."""
+    """Return the most severe of some verdicts; `no_history` of none."""
     return max(verdicts, key=SEVERITY.index, default="no_history")

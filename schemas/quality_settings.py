@@ -39,7 +39,7 @@ class QualitySettings(BaseModel):
     @field_validator("limits", mode="before")
     @classmethod
     def _finite(cls, value: Any) -> Any:
-        """Give infinite bounds as none: JSON, in which settings are kept, has no infinity."""
+        """Return infinite bounds as none: JSON, in which settings are kept, has no infinity."""
         if not isinstance(value, Mapping):
             return value
         return {
@@ -59,7 +59,7 @@ class QualitySettings(BaseModel):
         return value
 
     def bounds(self, band: str, metric: str) -> Bounds:
-        """Give least and largest value of a metric in a band; None: no limit."""
+        """Return least and largest value of a metric in a band; None: no limit."""
         for key in (band, EVERY_BAND):
             if metric in self.limits.get(key, {}):
                 return self.limits[key][metric]

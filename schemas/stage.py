@@ -23,17 +23,17 @@ class Search(Protocol):
         """Where it puts its scores: copies that begin at multiples of its stride are scored at the same places."""
 
     def __call__(self, planes: Mapping[str, Any], exposure: ExposureInfo) -> pa.Table:
-        """Give the `DIA_SOURCE` rows of an image: of the planes by name, all of ``exposure.shape``."""
+        """Return the `DIA_SOURCE` rows of an image: of the planes by name, all of ``exposure.shape``."""
 
 
 class NightPixels(Protocol):
     """Pixels of the exposures of a night, for a stage that works on all of them and can hold one at a time."""
 
     def exposures(self) -> Sequence[ExposureInfo]:
-        """Give the exposures that have a science image, by visit and detector."""
+        """Return the exposures that have a science image, by visit and detector."""
 
     def read(self, exposure: ExposureInfo, plane: str) -> Any:
-        """Give a plane of one of them, (ny, nx)."""
+        """Return a plane of one of them, (ny, nx)."""
 
 
 @dataclass(frozen=True)

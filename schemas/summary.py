@@ -18,7 +18,7 @@ class CauseCount(BaseModel):
     published: Annotated[int, Field(ge=0, description="Published with the flag.")] = 0
 
     def __add__(self, other: "CauseCount") -> "CauseCount":
-        """Give the sum."""
+        """Return the sum."""
         return CauseCount(refused=self.refused + other.refused, published=self.published + other.published)
 
 

@@ -95,7 +95,7 @@ _RULES = (
 
 
 def ucd_of(name: str) -> str:
-    """Give the UCD of a column by its name; "" if the name says nothing.
+    """Return the UCD of a column by its name; "" if the name says nothing.
 
     ``<name>Err`` is the error of ``<name>``; ``<band>_<name>`` is that of ``<name>`` in a band.
     """

@@ -65,7 +65,7 @@ def _is_usable(info: ExposureInfo, band: str) -> bool:
 def _chosen(
     infos: Sequence[ExposureInfo], ra: NDArray[np.float64], dec: NDArray[np.float64]
 ) -> list[tuple[ExposureInfo, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-    """Give the exposures of a band with the objects to cut out of each and their pixels (x, y)."""
+    """Return the exposures of a band with the objects to cut out of each and their pixels (x, y)."""
     ranked = sorted(infos, key=lambda info: (_arcsec(info), info.noise, info.visit, info.detector))
     free = np.ones(len(ra), np.bool_)
     placed: list[tuple[ExposureInfo, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []

@@ -15,7 +15,7 @@ from schemas.stage import Context, Stage
 
 
 def detect(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Give the places of a tile whose log odds reach the threshold.
+    """Return the places of a tile whose log odds reach the threshold.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ class _Injected:
 
 
 def inject(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Give the synthetic streaks of an exposure, each with what the search makes of it.
+    """Return the synthetic streaks of an exposure, each with what the search makes of it.
 
     Parameters
     ----------

@@ -57,12 +57,12 @@ class _Hits:
     stride: int
 
     def take(self, chosen: NDArray[Any]) -> "_Hits":
-        """Give some of them."""
+        """Return some of them."""
         row, column, logit = self.row[chosen], self.column[chosen], self.logit[chosen]
         return _Hits(row, column, logit, self.x[chosen], self.y[chosen], self.claim, self.stride)
 
     def steps(self, distance: float) -> int:
-        """Give the number of steps of the grid in a distance, px."""
+        """Return the number of steps of the grid in a distance, px."""
         return max(1, round(distance / self.stride))
 
 
@@ -75,7 +75,7 @@ class _Scene(NamedTuple):
 
 
 def merge(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Give the candidates behind the hits.
+    """Return the candidates behind the hits.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def _seek_long(scene: _Scene, cell: _Hits, known: Sequence[DetectedSegment]) -> 
 
 
 def _is_wing(trail: DetectedSegment, brighter: DetectedSegment, fwhm_px: float) -> bool:
-    """Tell whether a trail is what is left beside a much brighter one."""
+    """Return whether a trail is what is left beside a much brighter one."""
     return trail.snr < 0.05 * brighter.snr and overlap(trail, brighter, 8 * fwhm_px) > 0.5
 
 
@@ -257,14 +257,14 @@ def _with_hits(trails: Sequence[DetectedSegment], hits: _Hits, owner: NDArray[np
 
 
 def _doubtful(candidates: Sequence[Candidate], seen: _Scene, mask: NDArray[np.uint16]) -> list[bool]:
-    """Tell which candidates are spikes, bleeds or columns: these may be in line, and are no flashes."""
+    """Return which candidates are spikes, bleeds or columns: these may be in line, and are no flashes."""
     (image, usable, noise, fwhm), white = seen.frame, np.ones((1, 1))
     scene = Scene(image, usable, seen.optics.psf, fwhm, Noise(noise, white), seen.background)
     return [is_line_artefact(scene, mask, Line(*candidate.trail[:4])) for candidate in candidates]
 
 
 def _pixel_scale(candidates: Sequence[Candidate], exposure: ExposureInfo) -> float | None:
-    """Give arcsec per px; None if it is not known, or not needed."""
+    """Return arcsec per px; None if it is not known, or not needed."""
     if exposure.wcs_header is None or all(one.trail.length < _LONG for one in candidates):
         return None
     try:

@@ -18,7 +18,7 @@ from schemas.stage import Context, Stage
 
 
 def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Give each object the probability of each superclass, and each star those of the stellar classes.
+    """Return each object the probability of each superclass, and each star those of the stellar classes.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 
 def _shares(model: ClassModel, classes: tuple[str, ...]) -> NDArray[np.float64]:
-    """Give the shares of the classes among the rows that a model was trained on."""
+    """Return the shares of the classes among the rows that a model was trained on."""
     count = model.card.training["rows_per_class"]
     return np.array([count[name] for name in classes]) / sum(count.values())
 
@@ -75,7 +75,7 @@ def _shares(model: ClassModel, classes: tuple[str, ...]) -> NDArray[np.float64]:
 def _of_image(
     verdicts: pa.Table | None, ids: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[str]]:
-    """Give the probability of a point source, how unusual the image is, and its judge; "" where that does not count."""
+    """Return probability of a point source, how unusual the image is, and its judge; "" where that does not count."""
     if verdicts is None:
         nothing = np.full(len(ids), np.nan, np.float32)
         return nothing, nothing, [""] * len(ids)

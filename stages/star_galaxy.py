@@ -13,7 +13,7 @@ from schemas.stage import Context, Stage
 
 
 def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Give each object its probability of being a star, or a galaxy, or say that the model does not know.
+    """Return each object its probability of being a star, or a galaxy, or say that the model does not know.
 
     Parameters
     ----------

@@ -62,7 +62,7 @@ class DaskCluster:
 
 @contextmanager
 def dask_cluster(scene: Scene) -> Iterator[DaskCluster]:
-    """Give a cluster that is ended with the block."""
+    """Return a cluster that is ended with the block."""
     cluster = DaskCluster(scene)
     try:
         yield cluster

@@ -120,7 +120,7 @@ def lab(folder: Path, size: Size, seed: int, api: str | None = None) -> Iterator
 
 
 def environment(folder: Path, tmp: Path, api: str | None) -> dict[str, str]:
-    """Give the environment of a command: temporary files where they can be counted, and nothing of the caller's."""
+    """Return the environment of a command: temporary files where they can be counted, and nothing of the caller's."""
     tmp.mkdir(parents=True, exist_ok=True)
     foreign = ("NIGHTSTRIDE_", "PREFECT_", "AWS_", "DASK_", "FAKETIME")
     plain = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}

@@ -20,7 +20,7 @@ HEALTHY_S = 300.0
 
 
 def services(lab: Lab) -> ServiceFolder:
-    """Give the folder of a server and its database, which run; they end with the lab.
+    """Return the folder of a server and its database, which run; they end with the lab.
 
     Raises
     ------

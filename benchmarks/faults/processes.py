@@ -13,7 +13,7 @@ from benchmarks.faults.scene import NotHappened, Scene
 
 
 def workers(command: psutil.Popen) -> list[psutil.Process]:
-    """Give the workers of a command on this machine.
+    """Return the workers of a command on this machine.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def workers(command: psutil.Popen) -> list[psutil.Process]:
 
 
 def scheduler_of(command: psutil.Popen) -> str:
-    """Give the address of a command's own scheduler: where its workers are connected to."""
+    """Return the address of a command's own scheduler: where its workers are connected to."""
     listening = {one.laddr.port for one in command.net_connections("tcp") if one.status == psutil.CONN_LISTEN}
     remote = [one.raddr.port for worker in workers(command) for one in worker.net_connections("tcp") if one.raddr]
     ports = Counter(port for port in remote if port in listening)

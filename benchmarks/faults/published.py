@@ -57,7 +57,7 @@ def published(out: Path) -> Published:
 
 
 def _ids(content: bytes) -> list[int]:
-    """Give the rows of a catalogue; one that cannot be read has none."""
+    """Return the rows of a catalogue; one that cannot be read has none."""
     try:
         return list(pq.read_table(io.BytesIO(content))["diaSourceId"].to_pylist())
     except pa.ArrowException:
@@ -98,7 +98,7 @@ def left_behind(out: Path, tmp: Path) -> tuple[str, ...]:
 
 
 def _named(process: psutil.Process) -> str | None:
-    """Give number and command line of a process; None: it has ended, and whoever adopted it has not asked for that."""
+    """Return number and command line of a process; None if it has ended and its parent has not asked for that."""
     try:
         if process.status() != psutil.STATUS_ZOMBIE:
             return f"process {process.pid}: {' '.join(process.cmdline())}"
@@ -108,7 +108,7 @@ def _named(process: psutil.Process) -> str | None:
 
 
 def using(tmp: Path) -> list[psutil.Process]:
-    """Give the processes whose temporary files are there."""
+    """Return the processes whose temporary files are there."""
     found = []
     for process in psutil.process_iter():
         try:

@@ -88,7 +88,7 @@ class Scene:
         return self.folder / f"stderr-{len(self.exits)}"
 
     def summary(self, number: int) -> dict[str, Any]:
-        """Give the summary of a command that has ended, the first being 0."""
+        """Return the summary of a command that has ended, the first being 0."""
         lines = (self.folder / f"stdout-{number}").read_text().splitlines()
         return dict(json.loads(lines[-1])) if lines else {}
 
@@ -176,7 +176,7 @@ class Scene:
             }
 
     def said(self, number: int) -> str:
-        """Give all that a command said."""
+        """Return all that a command said."""
         return "".join((self.folder / f"{name}-{number}").read_text() for name in ("stdout", "stderr"))
 
     def close(self) -> None:

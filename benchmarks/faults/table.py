@@ -17,7 +17,7 @@ HEADINGS = (
 
 
 def cells(outcome: Outcome) -> list[str]:
-    """Give one row of the table."""
+    """Return one row of the table."""
     recovery = "" if outcome.recovery_s is None else f"{outcome.recovery_s:.1f}"
     counts = (
         outcome.rows_lost, outcome.rows_duplicated, outcome.exposures_lost, outcome.exposures_duplicated,
@@ -29,7 +29,7 @@ def cells(outcome: Outcome) -> list[str]:
 
 
 def terminal(outcomes: Sequence[Outcome]) -> Table:
-    """Give the table for a terminal, rows that say nothing or tell of damage in red."""
+    """Return the table for a terminal, rows that say nothing or tell of damage in red."""
     shown = Table(*HEADINGS)
     for outcome in outcomes:
         shown.add_row(*cells(outcome), style=None if outcome.survived else "red")
@@ -37,7 +37,7 @@ def terminal(outcomes: Sequence[Outcome]) -> Table:
 
 
 def summary(lab: Lab, seed: int, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Give everything as values that JSON knows."""
+    """Return everything as values that JSON knows."""
     night = {
         "exposures": lab.size.exposures, "shape": lab.size.shape, "rows": lab.expected.rows.total(),
         "files": len(lab.expected.files), "seconds": round(lab.elapsed_s, 1),
@@ -47,6 +47,6 @@ def summary(lab: Lab, seed: int, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def markdown(outcomes: Sequence[Outcome]) -> str:
-    """Give the tables of the page: the figures, and how each fault was done."""
+    """Return the tables of the page: the figures, and how each fault was done."""
     how = table(("fault", "what is done", "what shows that it was"), [(o.name, o.how, o.evidence) for o in outcomes])
     return f"{table(HEADINGS, [cells(one) for one in outcomes])}\n\n{how.replace('---: |', '--- |')}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def cluster_overrides(scheduler: str | None, workers: int | None, **execution: object) -> dict[str, dict[str, object]]:
-    """Give the settings that ``--scheduler`` and ``--workers`` stand for, and others of ``execution``.
+    """Return the settings that ``--scheduler`` and ``--workers`` stand for, and others of ``execution``.
 
     A scheduler goes before ``cluster.kind`` of the settings file. A value of None was not given.
     """
@@ -38,12 +38,12 @@ LogFormat = Annotated[
 def observe_overrides(
     metrics: str | None, metrics_file: str | None, log_format: str | None
 ) -> dict[str, dict[str, object]]:
-    """Give the settings that the options stand for; a value of None was not given."""
+    """Return the settings that the options stand for; a value of None was not given."""
     return {"observe": {"metrics": metrics, "metrics_file": metrics_file, "log_format": log_format}}
 
 
 def output_folder(given: str) -> Path:
-    """Give the path of a local folder or of an ``s3://`` URL.
+    """Return the path of a local folder or of an ``s3://`` URL.
 
     Raises
     ------

@@ -67,7 +67,7 @@ def run(
 def _of_butler(
     inputs: list[str], where: str | None, collections: str | None, dataset_type: str | None
 ) -> dict[str, object]:
-    """Give the settings of a repository; refuse them where there is none, which would search all of a folder."""
+    """Return the settings of a repository; refuse them where there is none, which would search all of a folder."""
     from flows.inputs.butler_repository import PREFIX, is_repository
     from schemas.errors import Misconfigured
 

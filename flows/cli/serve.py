@@ -47,7 +47,7 @@ def deploy(
 
 
 def _absolute(given: str) -> str:
-    """Give an input as it is found from every working folder."""
+    """Return an input as it is found from every working folder."""
     return given if "://" in given or ":" in given.partition("/")[0] else str(Path(given).absolute())
 
 

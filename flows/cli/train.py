@@ -38,7 +38,7 @@ def detect(
     work: Annotated[
         Path | None, typer.Option(help="Folder for the simulated exposures (about 20 GB); used again if it is there.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything.")] = 1,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
     quick: Annotated[bool, typer.Option(help="A few small rounds, to see that it runs; weak weights.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
@@ -67,7 +67,7 @@ def screen(
     work: Annotated[
         Path | None, typer.Option(help="Folder for the simulated exposures (about 3 GB); used again if it is there.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything.")] = 1,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
 ) -> None:
@@ -101,7 +101,7 @@ def spectral_class(
     out: Annotated[Path, typer.Option(help="Folder for tables, pictures, weights and card.")] = Path(
         "models/spectral_class"
     ),
-    seed: Annotated[int, typer.Option(help="Of everything.")] = 1,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
 ) -> None:
     """Compare classifiers of catalogue rows, and make the one that the pipeline uses.
@@ -131,7 +131,7 @@ def star_galaxy(
     galstar: Annotated[
         Path | None, typer.Option(help="The challenge's galstar.csv, in place of the deep simulated cutouts.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything.")] = 1,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
     quick: Annotated[bool, typer.Option(help="A little of everything, to see that it runs; weak weights.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,

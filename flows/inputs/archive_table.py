@@ -159,7 +159,7 @@ def _is_text(name: str) -> bool:
 
 
 def _typed(name: str, values: Any) -> Any:
-    """Give a block's column as float32 numbers or as strings."""
+    """Return a block's column as float32 numbers or as strings."""
     if isinstance(values, np.ndarray):
         if _is_text(name):
             return pa.array(np.char.strip(values.astype(str)).tolist(), pa.string())
@@ -201,7 +201,7 @@ def _no_magnitude(middle: float, beyond: NDArray[np.bool_], absent: NDArray[np.b
 
 
 def _ids(parts: list[pa.Array]) -> tuple[NDArray[np.int64] | None, bool]:
-    """Give the ids; None if they are of no use, and whether a spreadsheet has rounded them."""
+    """Return the ids; None if they are of no use, and whether a spreadsheet has rounded them."""
     sample = [text for text in parts[0].slice(0, 100).to_pylist() if text]
     if sample and any(_ROUNDED.match(text) for text in sample):
         return None, True

@@ -36,7 +36,7 @@ class _Place(NamedTuple):
 
 
 def is_repository(given: str) -> bool:
-    """Tell whether an input is ``butler:REPO``."""
+    """Return whether an input is ``butler:REPO``."""
     return given.startswith(PREFIX)
 
 
@@ -92,7 +92,7 @@ def butler_exposures(given: str, wanted: ButlerSettings) -> list[ButlerExposure]
 
 
 def sibling_types(name: str) -> dict[str, tuple[str, ...]]:
-    """Give the dataset types that go with one of difference images: plane -> names, the best first.
+    """Return the dataset types that go with one of difference images: plane -> names, the best first.
 
     ``goodSeeingDiff_differenceExp`` is made from ``calexp`` and ``goodSeeingDiff_matchedExp``; ``difference_image``
     from ``visit_image`` or ``preliminary_visit_image`` and ``template_matched`` or ``template_detector``. What comes
@@ -196,7 +196,7 @@ def _first_uri(
 
 
 def _uris(butler: Any, refs: Sequence[Any], given: str) -> dict[Any, str]:
-    """Give the address of each dataset that the datastore holds, as fsspec opens it: id -> uri."""
+    """Return the address of each dataset that the datastore holds, as fsspec opens it: id -> uri."""
     return {
         ref.id: _address(found.primaryURI, ref, given)
         for ref, found in butler.get_many_uris(refs, allow_missing=True).items()
@@ -224,7 +224,7 @@ def _address(uri: Any, ref: Any, given: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Give what an error says, and where in an expression the parser stopped."""
+    """Return what an error says, and where in an expression the parser stopped."""
     return ": ".join(str(one).rstrip(".") for one in (error, error.__cause__) if one is not None)
 
 

@@ -48,7 +48,7 @@ class LabelledCutouts:
         return len(self.label)
 
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "LabelledCutouts":
-        """Give some of the rows."""
+        """Return some of the rows."""
         return LabelledCutouts(self.cutouts[rows], self.label[rows], self.group[rows], self.magnitude[rows])
 
 
@@ -89,7 +89,7 @@ def read_cutout_set(folder: Path, split: str, limit: int | None = None) -> Label
 
 
 def labels_of(names: Sequence[str], where: str) -> NDArray[np.int64]:
-    """Give 1 for "star" and 0 for "galaxy".
+    """Return 1 for "star" and 0 for "galaxy".
 
     Raises
     ------

@@ -27,7 +27,7 @@ class DustMap:
         self._grid = HEALPix(nside=round((len(values) / 12) ** 0.5), order=order)
 
     def __call__(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Give the reddening at some positions, (n,)."""
+        """Return the reddening at some positions, (n,)."""
         from astropy.coordinates import SkyCoord
 
         place = SkyCoord(ra, dec, unit="deg", frame="icrs")
@@ -68,7 +68,7 @@ def read_dust_map(path: Path) -> DustMap:
 
 
 def dust_digest(stage: Stage, settings: Settings) -> tuple[str, ...]:
-    """Give the digest of the dust map that a stage uses; nothing if it uses none.
+    """Return the digest of the dust map that a stage uses; nothing if it uses none.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def dust_digest(stage: Stage, settings: Settings) -> tuple[str, ...]:
 
 
 def dust_of(stage: Stage, settings: Settings) -> Mapping[str, Callable[..., Any]]:
-    """Give the dust map for the context of a stage; nothing if it uses none. Errors as in `read_dust_map`."""
+    """Return the dust map for the context of a stage; nothing if it uses none. Errors as in `read_dust_map`."""
     path = _path(stage, settings)
     return {} if path is None else {"dust_map": _loaded(path, file_digest(path))}
 

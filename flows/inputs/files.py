@@ -25,7 +25,7 @@ _LASTING = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR
 
 
 def file_system(uri: str) -> tuple[Any, str]:
-    """Give the fsspec file system of a path or URL, and the path in it."""
+    """Return the fsspec file system of a path or URL, and the path in it."""
     if uri.startswith(PROTOCOL):
         configured()
     return url_to_fs(uri)

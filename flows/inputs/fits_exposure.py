@@ -26,7 +26,7 @@ _LEAST = {"zero_point": -100.0, "gain": 1e-9, "saturation": 0.0, "psf_fwhm_px": 
 
 
 def changed_identity(identity: Identity, source: Source) -> Identity:
-    """Give the identity with visit, detector and band of the manifest.
+    """Return the identity with visit, detector and band of the manifest.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def changed_identity(identity: Identity, source: Source) -> Identity:
 
 
 def changed_calibration(calibration: HeaderCalibration, source: Source) -> HeaderCalibration:
-    """Give the calibration with zero point, gain, saturation and PSF of the manifest.
+    """Return the calibration with zero point, gain, saturation and PSF of the manifest.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def read_fits(source: Source, mapping: KeywordMapping) -> RawExposure:
 
 
 def real_image(pixels: NDArray[Any], where: str) -> NDArray[np.float32]:
-    """Give pixels as a float32 image.
+    """Return pixels as a float32 image.
 
     Raises
     ------
@@ -175,7 +175,7 @@ def _foreign_mask(pixels: NDArray[Any], headers: Headers, header: fits.Header) -
 
 
 def _aligned(wcs: str | None, headers: Headers, uri: str, shape: tuple[int, ...]) -> bool:
-    """Tell whether a template lies on the grid of the difference image; unknown without WCS, then taken for granted."""
+    """Return whether a template lies on the grid of the difference image; without WCS it is assumed to."""
     theirs = wcs_cards(headers, uri, (shape[0], shape[-1]))
     return wcs is None or theirs is None or same_grid(wcs, theirs, (shape[0], shape[-1]))
 

@@ -88,15 +88,15 @@ class Keywords:
     headers: tuple[fits.Header, ...]
 
     def find(self, *names: str) -> tuple[str, Any] | None:
-        """Give the first of ``names`` that is there and not empty, with its value."""
+        """Return the first of ``names`` that is there and not empty, with its value."""
         return next(self._found(names), None)
 
     def has(self, *names: str) -> bool:
-        """Tell whether any of ``names`` is there and not empty."""
+        """Return whether any of ``names`` is there and not empty."""
         return self.find(*names) is not None
 
     def required(self, *names: str) -> tuple[str, Any]:
-        """Give the first of ``names`` that is there and not empty, with its value.
+        """Return the first of ``names`` that is there and not empty, with its value.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class Keywords:
         return found
 
     def text(self, *names: str) -> str:
-        """Give a value as text without blanks around it.
+        """Return a value as text without blanks around it.
 
         Raises
         ------
@@ -124,7 +124,7 @@ class Keywords:
         return str(self.required(*names)[1]).strip()
 
     def number(self, *names: str, least: float = -math.inf, most: float = math.inf) -> float:
-        """Give a finite number within [least, most].
+        """Return a finite number within [least, most].
 
         Raises
         ------
@@ -135,7 +135,7 @@ class Keywords:
         return as_number(value, name, self.where, least, most)
 
     def integer(self, *names: str, below: int) -> int:
-        """Give a whole number in [0, below).
+        """Return a whole number in [0, below).
 
         Raises
         ------
@@ -146,7 +146,7 @@ class Keywords:
         return as_integer(value, name, self.where, below)
 
     def optional(self, *names: str, least: float = -math.inf) -> float | None:
-        """Give a finite number above ``least``, or None: what is not essential costs no exposure."""
+        """Return a finite number above ``least``, or None: what is not essential costs no exposure."""
         found = self.find(*names)
         if found is None:
             return None
@@ -165,7 +165,7 @@ class Keywords:
 
 
 def as_number(value: Any, name: str, where: str, least: float = -math.inf, most: float = math.inf) -> float:
-    """Give ``value`` as a finite float within [least, most].
+    """Return ``value`` as a finite float within [least, most].
 
     Raises
     ------
@@ -187,7 +187,7 @@ def as_number(value: Any, name: str, where: str, least: float = -math.inf, most:
 
 
 def as_integer(value: Any, name: str, where: str, below: int) -> int:
-    """Give ``value`` as an int in [0, below).
+    """Return ``value`` as an int in [0, below).
 
     Raises
     ------
@@ -275,6 +275,6 @@ def middle(
 
 
 def exposure_end(info: ExposureInfo) -> datetime:
-    """Give the end of an exposure, UTC: half of its duration after the middle."""
+    """Return the end of an exposure, UTC: half of its duration after the middle."""
     end = Time(info.midpoint_mjd_tai, format="mjd", scale="tai") + TimeDelta(info.exposure_time_s / 2, format="sec")
     return end.utc.to_datetime(timezone=UTC)

@@ -25,7 +25,7 @@ _MOST_AXES = 999  # FITS 4.0, section 4.4.1
 
 
 def content_kind(start: bytes, where: str) -> str:
-    """Tell from a file's first bytes what it is: ``fits``, ``gzip`` or ``zip`` (an npz).
+    """Return from a file's first bytes what it is: ``fits``, ``gzip`` or ``zip`` (an npz).
 
     Raises
     ------
@@ -111,7 +111,7 @@ class FitsContent:
         self.headers = read_headers(io.BytesIO(data), where)
 
     def image(self, index: int) -> NDArray[Any]:
-        """Give the pixels of an image, as stored: any dtype, any rank.
+        """Return the pixels of an image, as stored: any dtype, any rank.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class FitsContent:
 
 
 def is_image(header: fits.Header) -> bool:
-    """Tell whether an HDU holds pixels."""
+    """Return whether an HDU holds pixels."""
     if header.get("ZIMAGE"):
         return True
     kind = str(header.get("XTENSION", "IMAGE")).strip()
@@ -180,7 +180,7 @@ def _unpacked_bytes(header: fits.Header) -> int:
 
 
 def no_image(where: str) -> BadInput:
-    """Give the error for a file without an image."""
+    """Return the error for a file without an image."""
     return BadInput(
         "no_image", where, "the HDU holds no image.", "name the image's extension in the settings, fits.extension."
     )

@@ -97,7 +97,7 @@ def _calibration(headers: Headers, where: str, mapping: KeywordMapping, _wcs: st
 
 
 def is_ztf_mask(header: fits.Header) -> bool:
-    """Tell whether a mask image has ZTF's bits."""
+    """Return whether a mask image has ZTF's bits."""
     return _matches((header,)) or "BIT00" in header
 
 

@@ -20,7 +20,7 @@ class Arrivals(Protocol):
         """Files that are known to be ready and were not taken yet; 0 where that is not known."""
 
     def poll(self, room: int) -> list[str]:
-        """Give at most ``room`` paths or URLs that are ready, each once for each state of the file; may give none.
+        """Return at most ``room`` paths or URLs that are ready, each once for each state of the file; may give none.
 
         Raises
         ------
@@ -138,7 +138,7 @@ class FolderArrivals:
         return {path for path, seen in self._seen.items() if not seen.taken and now - seen.since < self._still_s}
 
     def _waits_for(self, path: str, unready: set[str]) -> bool:
-        """Tell whether a file that goes with an image is still being written; with a suffix, the image says it all."""
+        """Return whether a file that goes with an image is still being written; with a suffix the image decides."""
         if self._done is not None:
             return False
         folder, name = posixpath.split(path)

@@ -151,7 +151,7 @@ def _bad(code: str, raw: RawExposure, problem: str) -> BadInput:
 
 
 def shape_of(source: Source) -> tuple[int, int]:
-    """Give (ny, nx) of the largest image in a source.
+    """Return (ny, nx) of the largest image in a source.
 
     Raises
     ------

@@ -75,7 +75,7 @@ class KafkaArrivals:
         return ahead
 
     def poll(self, room: int) -> list[str]:
-        """Give what at most ``room`` messages name.
+        """Return what at most ``room`` messages name.
 
         Raises
         ------
@@ -147,7 +147,7 @@ class KafkaArrivals:
 
 
 def _parsed(url: str) -> tuple[str, str, str]:
-    """Give brokers, topic and group of a URL."""
+    """Return brokers, topic and group of a URL."""
     parts = urlsplit(url)
     topic = parts.path.strip("/")
     query = parse_qs(parts.query)
@@ -164,7 +164,7 @@ def _from_environment() -> dict[str, str]:
 
 
 def _uri(value: bytes) -> str:
-    """Give what a message names; one that makes no sense names itself, and is quarantined as unreadable."""
+    """Return what a message names; one that makes no sense names itself, and is quarantined as unreadable."""
     text = value.decode(errors="replace").strip()
     try:
         named = json.loads(text)["uri"]

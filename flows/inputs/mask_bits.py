@@ -56,7 +56,7 @@ def plain_mask(mask: NDArray[Any], _header: fits.Header) -> NDArray[np.uint16]:
 
 
 def translated(mask: NDArray[Any], bits: Mapping[int, MaskPlane]) -> NDArray[np.uint16]:
-    """Give a mask in our bits.
+    """Return a mask in our bits.
 
     Parameters
     ----------

@@ -160,12 +160,12 @@ _IMAGES = 1000  # room for the images of one file in the visit numbers
 
 
 def is_truth(uri: str) -> bool:
-    """Tell whether a file is the table of injected asteroids that goes with a stack."""
+    """Return whether a file is the table of injected asteroids that goes with a stack."""
     return PurePosixPath(uri).name.startswith("asteroid_injected_information")
 
 
 def image_count(uri: str) -> int:
-    """Give how many images a stack holds.
+    """Return how many images a stack holds.
 
     Raises
     ------

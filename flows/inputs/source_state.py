@@ -13,7 +13,7 @@ from schemas.settings import Settings
 
 
 def stat_of(source: Source) -> SourceStat | None:
-    """Give total size and last change of the files of an exposure; None if the file system does not tell.
+    """Return total size and last change of the files of an exposure; None if the file system does not tell.
 
     A source whose stat is as remembered is not read again. It changes with each single file: also if one is replaced by
     an older one of the same size.
@@ -49,7 +49,7 @@ def _stat(uri: str) -> tuple[int, int | None]:
 
 
 def sha256_of(source: Source, settings: Settings) -> str:
-    """Give the SHA-256 of an exposure's files: difference, then siblings by plane; of an image of a stack, its own.
+    """Return the SHA-256 of an exposure's files: difference, then siblings by plane; of an image of a stack, its own.
 
     Equal to the ``source_sha256`` of the exposure that is read from it.
 
@@ -95,7 +95,7 @@ def source_state(uri: str, sha256: str, settings: Settings, stat: SourceStat | N
 
 
 def _candidates(uri: str, settings: Settings) -> list[Source]:
-    """Give what the name of a source may stand for: its file with those beside it, and alone."""
+    """Return what the name of a source may stand for: its file with those beside it, and alone."""
     file = uri.rpartition("[")[0] if uri.endswith("]") else uri
     found = [source for source in list_sources([file], settings) if name_of(source) == uri]
     return [*found, *(Source(source.uri, index=source.index) for source in found if source.siblings)]

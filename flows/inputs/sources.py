@@ -30,7 +30,7 @@ _RUBIN = re.compile(r"(?P<product>difference|science|template)Exp_(?P<stem>.+)\.
 
 
 def is_sibling(path: str) -> bool:
-    """Tell whether a file name is that of a product which goes with a difference image."""
+    """Return whether a file name is that of a product which goes with a difference image."""
     name = PurePosixPath(path).name
     if ztf := _ZTF.fullmatch(name):
         return ztf["product"] != "scimrefdiffimg"
@@ -241,7 +241,7 @@ def _kind(fs: Any, path: str) -> str | None:
 
 
 def _holds_images(fs: Any, path: str, given: str) -> bool:
-    """Tell whether a file whose name says nothing holds images; other gzip and zip files are left alone."""
+    """Return whether a file whose name says nothing holds images; other gzip and zip files are left alone."""
     kind, uri = _kind(fs, path), uri_of(fs, path, given)
     try:
         if kind == "gzip":

@@ -74,12 +74,12 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
 
 
 def pixel_scale_arcsec(cards: str) -> float:
-    """Give the side of a pixel at the reference point, arcsec, from the cards of `wcs_cards`."""
+    """Return the side of a pixel at the reference point, arcsec, from the cards of `wcs_cards`."""
     return float(np.mean(proj_plane_pixel_scales(_world(cards).celestial))) * 3600
 
 
 def same_grid(cards: str, others: str, shape: tuple[int, int]) -> bool:
-    """Tell whether two WCS put the corners and the centre of an image (ny, nx) within half a pixel of each other."""
+    """Return whether two WCS put the corners and the centre of an image (ny, nx) within half a pixel of each other."""
     far_y, far_x = shape[0] - 1, shape[1] - 1
     points = np.array([(0, 0), (far_x, 0), (0, far_y), (far_x, far_y), (far_x / 2, far_y / 2)], float)
     there = _world(cards).all_world2pix(_world(others).all_pix2world(points, 0), 0, quiet=True)

@@ -53,7 +53,7 @@ class StoredNight:
         self._infos: tuple[ExposureInfo, ...] | None = None
 
     def exposures(self) -> tuple[ExposureInfo, ...]:
-        """Give the exposures that have a science image, by visit and detector.
+        """Return the exposures that have a science image, by visit and detector.
 
         Raises
         ------
@@ -66,7 +66,7 @@ class StoredNight:
         return self._infos
 
     def read(self, exposure: ExposureInfo, plane: str) -> Any:
-        """Give a plane of one of them, (ny, nx); errors as in `TileStore.read`."""
+        """Return a plane of one of them, (ny, nx); errors as in `TileStore.read`."""
         return self._open(exposure.night, exposure.name).read_all(plane)
 
     def _open(self, night: str, name: str) -> TileStore:
@@ -174,7 +174,7 @@ class NightStages:
         laps.lap("publish")
 
     def _input(self, dataset: Dataset) -> Any:
-        """Give a dataset: made just now, kept from an earlier run, or of all exposures; None if there is none."""
+        """Return a dataset: made just now, kept from an earlier run, or of all exposures; None if there is none."""
         name = dataset.name
         if name not in self._inputs:
             if name in self._work.kept:

@@ -125,7 +125,7 @@ class Recorder:
 
 
 def _previous(record: ExposureRecord | None, digest: str) -> tuple[Previous, ...]:
-    """Give what was published of an exposure before, the latest first."""
+    """Return what was published of an exposure before, the latest first."""
     if record is None:
         return ()
     if record.status != "done" or record.digest == digest:

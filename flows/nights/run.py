@@ -116,14 +116,14 @@ def _unfinished(item: Item, stopped: bool, warnings: Sequence[str]) -> Trouble:
 
 
 def first_of(error: BaseException, kind: type[Kind]) -> Kind | None:
-    """Give the first error of a kind in a group, however deep it lies, or the error itself; None if there is none."""
+    """Return the first error of a kind in a group, however deep it lies, or the error itself; None if there is none."""
     if isinstance(error, BaseExceptionGroup):
         return next((found for one in error.exceptions if (found := first_of(one, kind)) is not None), None)
     return error if isinstance(error, kind) else None
 
 
 def planner(out: Path, settings: Settings, *, dry: bool = False, index: "SourceIndex | None" = None) -> "Planner":
-    """Give the planner of the pipeline, on real files; errors as in `flows.pipeline.plan.Planner`."""
+    """Return the planner of the pipeline, on real files; errors as in `flows.pipeline.plan.Planner`."""
     from flows.inputs.probe import probe
     from flows.inputs.source_state import sha256_of
     from flows.pipeline.plan import Planner

@@ -86,7 +86,7 @@ def _final(graph: Graph, datasets: Mapping[str, str]) -> str:
 
 
 def is_whole(path: Path, sha256: str) -> bool:
-    """Tell whether a file, or a folder of files, is there with the bytes that were published."""
+    """Return whether a file, or a folder of files, is there with the bytes that were published."""
     try:
         return (folder_digest(path) if path.suffix == ".zarr" else file_digest(path)) == sha256
     except OSError:
@@ -94,7 +94,7 @@ def is_whole(path: Path, sha256: str) -> bool:
 
 
 def up_to_date(record: ExposureRecord | None, lineage: Lineage, out: Path) -> dict[str, DatasetRecord]:
-    """Give the published files that were made from the same, and are whole.
+    """Return the published files that were made from the same, and are whole.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def up_to_date(record: ExposureRecord | None, lineage: Lineage, out: Path) -> di
 
 
 def remaining(planes: Collection[str], kept: Collection[str]) -> Graph:
-    """Give the stages that have to run for what is published of an exposure.
+    """Return the stages that have to run for what is published of an exposure.
 
     Parameters
     ----------

@@ -239,7 +239,7 @@ class Planner:
         return winner, len(rest) - len(conflicts)
 
     def _is_copy(self, one: Source, other: Source) -> bool:
-        """Tell whether the difference images have the same bytes, whatever lies beside them."""
+        """Return whether the difference images have the same bytes, whatever lies beside them."""
         try:
             first, second = (
                 self._sha256_of(Source(source.uri, index=source.index), self._settings) for source in (one, other)

@@ -24,7 +24,7 @@ PACKAGES = ("schemas", "kernels", "stages", "flows")
 
 
 def provenance_of(pipeline: Sequence[Stage], settings: Settings) -> ProvenanceRecord:
-    """Give settings, cards of the models, versions of stages and of the code.
+    """Return settings, cards of the models, versions of stages and of the code.
 
     Raises
     ------
@@ -42,17 +42,17 @@ def provenance_of(pipeline: Sequence[Stage], settings: Settings) -> ProvenanceRe
 
 
 def search_models(made: ProvenanceRecord) -> dict[str, ModelCard]:
-    """Give the models that have a say in what is found on an exposure: not those of stages of a whole night."""
+    """Return the models that have a say in what is found on an exposure: not those of stages of a whole night."""
     return {name: card for name, card in made.models.items() if name not in NIGHT_MODELS}
 
 
 def night_models(made: ProvenanceRecord | None) -> dict[str, ModelCard]:
-    """Give the models of stages of a whole night; none where they are not known."""
+    """Return the models of stages of a whole night; none where they are not known."""
     return {name: card for name, card in made.models.items() if name in NIGHT_MODELS} if made else {}
 
 
 def recorded_settings(made: ProvenanceRecord) -> Settings:
-    """Give the settings of a record, as far as this version has them: an older one had others."""
+    """Return the settings of a record, as far as this version has them: an older one had others."""
     sections: dict[str, Any] = {}
     for name, section in made.settings.items():
         known = Settings.model_fields.get(name)
@@ -69,7 +69,7 @@ def recorded_settings(made: ProvenanceRecord) -> Settings:
 
 @cache
 def code_digest() -> str:
-    """Give the SHA-256 over names and bytes of the source files of our packages."""
+    """Return the SHA-256 over names and bytes of the source files of our packages."""
     root = Path(__file__).parents[2]
     files = sorted(path for package in PACKAGES for path in (root / package).rglob("*.py"))
     return digest({path.relative_to(root).as_posix(): file_digest(path) for path in files})

@@ -62,7 +62,7 @@ def gathered(stage: Stage, tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def table_of(stage: Stage) -> TableOf:
-    """Give the declared form of the table that a stage gives.
+    """Return the declared form of the table that a stage gives.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def table_of(stage: Stage) -> TableOf:
 
 
 def search_grid(settings: DetectSettings) -> SearchGrid:
-    """Give the grid of the detector that the settings name: its card's, or, of a search of windows, the settings' own.
+    """Return grid of the detector that the settings name: its card's, or, of a search of windows, the settings' own.
 
     Raises
     ------
@@ -104,7 +104,7 @@ class CopySearch:
         return search_grid(self.settings.detect)
 
     def __call__(self, planes: Mapping[str, Any], exposure: ExposureInfo) -> pa.Table:
-        """Give the `DIA_SOURCE` rows of ``planes``, but with ids below 0, as no ``diaSourceId`` is."""
+        """Return the `DIA_SOURCE` rows of ``planes``, but with ids below 0, as no ``diaSourceId`` is."""
         whole = resolve(PIPELINE, planes, OF_EXPOSURE)
         graph = Graph(whole.towards({DIA_SOURCE.name}), whole.not_run)
         inputs = {**planes, **self._of_tiles(graph, planes, exposure)}

@@ -40,7 +40,7 @@ class Baselines(NamedTuple):
 
 
 def new_net() -> BandSetNet:
-    """Give an untrained network for the pictures and measurements that we make."""
+    """Return an untrained network for the pictures and measurements that we make."""
     return BandSetNet(CHANNELS, len(FEATURES), (PICTURES_OF_PSF, OF_PSF))
 
 
@@ -96,13 +96,13 @@ def build_baselines(arrays: Arrays) -> Baselines:
 
 
 def arrays_of(nets: tuple[BandSetNet, ...], known: Known, baselines: Baselines) -> dict[str, NDArray[Any]]:
-    """Give the arrays of our model to store."""
+    """Return the arrays of our model to store."""
     arrays = {f"{n}.{key}": value.numpy() for n, net in enumerate(nets) for key, value in net.state_dict().items()}
     return arrays | _beside(known, baselines)
 
 
 def plane_arrays_of(net: torch.nn.Module, known: Known, baselines: Baselines) -> dict[str, NDArray[Any]]:
-    """Give those of a model of `PLANE_NETS`; its weights as float16, for these networks are large."""
+    """Return those of a model of `PLANE_NETS`; its weights as float16, for these networks are large."""
     weights = {
         _NET + key: value.half() if value.is_floating_point() else value for key, value in net.state_dict().items()
     }

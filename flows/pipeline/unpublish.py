@@ -13,7 +13,7 @@ Name = tuple[str, int, int]
 
 
 def name_tuple(key: ExposureKey) -> Name:
-    """Give what tells an exposure from the others."""
+    """Return what tells an exposure from the others."""
     return key.night, key.visit, key.detector
 
 
@@ -34,7 +34,7 @@ class SourceIndex:
         self._of.setdefault(source_uri, set()).add(name_tuple(key))
 
     def records(self, source_uri: str) -> list[ExposureRecord]:
-        """Give the records that are from a source now, by night, visit and detector."""
+        """Return the records that are from a source now, by night, visit and detector."""
         keys = [
             ExposureKey(night=night, visit=visit, detector=detector)
             for night, visit, detector in sorted(self._of.get(source_uri, ()))
@@ -58,7 +58,7 @@ class Superseded:
         self._index, self._claimed = index, claimed
 
     def by(self, source_uri: str, key: ExposureKey | None) -> tuple[ExposureRecord, ...]:
-        """Give the records that came from a source, other than that of the exposure which it holds now."""
+        """Return the records that came from a source, other than that of the exposure which it holds now."""
         left_out = {*self._claimed, *(() if key is None else (name_tuple(key),))}
         return tuple(one for one in self._index.records(source_uri) if name_tuple(one) not in left_out)
 

@@ -128,7 +128,7 @@ def _in(out: Path, ledger: Ledger, night: str, visit: int, detector: int, source
 
 
 def cutout_of(x: float, y: float, size: int) -> PixelCutout:
-    """Give the square of a side about a position, 0-based px; at the edge it reaches beyond the image.
+    """Return the square of a side about a position, 0-based px; at the edge it reaches beyond the image.
 
     The FITS section counts from 1, and both its ends belong to it.
     """
@@ -144,7 +144,7 @@ def _tiles_digest(path: Path) -> str | None:
 
 
 def settings_changes(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the settings of a record that differ from the defaults: name, with its section, to value.
+    """Return the settings of a record that differ from the defaults: name, with its section, to value.
 
     Parameters
     ----------

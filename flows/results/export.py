@@ -94,7 +94,7 @@ def _placed(files: list[Path], folder: Path) -> int:
 
 
 def published_files(out: Path, name: str, tables: Mapping[str, TableOf], night: str | None = None) -> list[Path]:
-    """Give the files of a dataset, of one night or of all.
+    """Return the files of a dataset, of one night or of all.
 
     Parameters
     ----------

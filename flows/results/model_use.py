@@ -93,7 +93,7 @@ def model_uses(out: Path) -> tuple[ModelUse, ...]:
 
 
 def searched_with(out: Path, wanted: str) -> Callable[[ExposureRecord], bool]:
-    """Give the test whether a model was the last to search an exposure, whatever came of it.
+    """Return the test whether a model was the last to search an exposure, whatever came of it.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def searched_with(out: Path, wanted: str) -> Callable[[ExposureRecord], bool]:
 
 
 def recorded_sources(out: Path, test: Callable[[ExposureRecord], bool], settings: Settings) -> list[Source]:
-    """Give the sources of exposures of the ledger, from where they were when they were searched.
+    """Return the sources of exposures of the ledger, from where they were when they were searched.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def recorded_sources(out: Path, test: Callable[[ExposureRecord], bool], settings
 
 
 def _is_read_alike(source: Source, record: ExposureRecord, made: ProvenanceRecord | None, ledger: Ledger) -> bool:
-    """Tell whether a source, as it is listed now, was read for a record: same planes, and nothing given beside."""
+    """Return whether a source, as it is listed now, was read for a record: same planes, and nothing given beside."""
     if made is None:
         return False
     settings = recorded_settings(made)

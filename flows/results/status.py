@@ -43,12 +43,12 @@ class Lag:
 
 
 def lag_since(shutter_closed: datetime) -> float:
-    """Give the time from the end of an exposure until now, s."""
+    """Return the time from the end of an exposure until now, s."""
     return (datetime.now(UTC) - shutter_closed).total_seconds()
 
 
 def percentiles(seconds: Sequence[float]) -> Percentiles | None:
-    """Give median and 99th percentile of durations: of each, the least that so many are not above (nearest rank).
+    """Return median and 99th percentile of durations: of each, the least that so many are not above (nearest rank).
 
     None if there are none.
     """
@@ -151,7 +151,7 @@ def read_status(out: Path, night: str | None = None) -> Status:
 
 
 def state_of(record: ExposureRecord) -> str:
-    """Give the state of an exposure."""
+    """Return the state of an exposure."""
     return "outdated" if record.status == "done" and record.reason else record.status
 
 
@@ -202,7 +202,7 @@ def _models(record: ExposureRecord, ledger: Ledger, known: dict[str | None, Prov
 
 
 def _of_night(night: str, ledger: Ledger) -> dict[str, int]:
-    """Give the models of stages of the whole night, each with the number of exposures it was brought together from."""
+    """Return models of stages of the whole night, each with the number of exposures it was brought together from."""
     record = ledger.night(night)
     if record is None:
         return {}
@@ -266,7 +266,7 @@ def _stream(watch: WatchRecord) -> str:
 
 
 def _lag(lag: Percentiles | None) -> str:
-    """Give the time from the end of an exposure to its catalogue; for an archive it says nothing of how fast we are."""
+    """Return time from the end of an exposure to its catalogue; for an archive it says nothing of how fast we are."""
     return "archive" if lag is not None and lag.p50 > LIVE_S else _percentiles(lag)
 
 
@@ -275,7 +275,7 @@ def _percentiles(found: Percentiles | None) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Give a duration in the unit that suits it."""
+    """Return a duration in the unit that suits it."""
     for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"

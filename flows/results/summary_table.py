@@ -38,7 +38,7 @@ def show_summary(summary: RunSummary, console: Console) -> None:
 
 
 def lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
-    """Give what a run came to, line by line: what, and how much."""
+    """Return what a run came to, line by line: what, and how much."""
     yield "night", " ".join(summary.nights) or "-"
     for name, count in summary.exposures.model_dump().items():
         yield f"exposures {name}", f"{count:,}"
@@ -69,7 +69,7 @@ def lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
 
 
 def _limit(limit: Limit) -> str:
-    """Give a limit with its interval, or the reason why there is none."""
+    """Return a limit with its interval, or the reason why there is none."""
     if limit.value is None or limit.interval is None:
         return f"- ({limit.reason})"
     return f"{limit.value:.1f} ({limit.interval[0]:.1f} to {limit.interval[1]:.1f})"

@@ -48,7 +48,7 @@ def log_as_json(run: str | None = None) -> str:
 
 
 def run_name() -> str | None:
-    """Give the name of the run; None if logs are words."""
+    """Return the name of the run; None if logs are words."""
     return _run
 
 
@@ -117,7 +117,7 @@ class Origin:
 
 
 def origin() -> Origin | None:
-    """Give the origin of a task that is handed out here; None if a worker need not know."""
+    """Return the origin of a task that is handed out here; None if a worker need not know."""
     run, parent = run_name(), traceparent()
     return None if run is None and parent is None else Origin(run, dict(where()), parent)
 

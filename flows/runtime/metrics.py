@@ -69,7 +69,7 @@ def metrics_server(settings: ObserveSettings, registry: CollectorRegistry) -> It
 def run_figures(
     summary: RunSummary | None, exit_code: int, made: ProvenanceRecord | None, lag: Percentiles | None
 ) -> CollectorRegistry:
-    """Give the figures of a run that has ended.
+    """Return the figures of a run that has ended.
 
     Parameters
     ----------

@@ -27,12 +27,12 @@ def refuse_credentials(url: str, where: str) -> None:
 
 
 def without_credentials(url: str) -> str:
-    """Give a URL as it may be shown and kept: without user, password and query."""
+    """Return a URL as it may be shown and kept: without user, password and query."""
     return re.sub(r"://[^/]*@", "://", re.sub(r"(?s)[?&].*", "", url)) if "://" in url else url
 
 
 def without_passwords(text: str) -> str:
-    """Give a text in which no URL has a user, a password or a query: what may be secret in it."""
+    """Return a text in which no URL has a user, a password or a query: what may be secret in it."""
     plain = re.sub(r"://[^\s'\"]*@", "://", text)
     return re.sub(r"(://[^\s'\"?]*)\?[^\s'\"]*", r"\1?...", plain)
 
@@ -46,7 +46,7 @@ _SHORTEST = 6
 
 
 def without_secrets(text: str) -> str:
-    """Give a text without users and passwords in URLs, signatures, and values of secret environment variables."""
+    """Return a text without users and passwords in URLs, signatures, and values of secret environment variables."""
     text = _SIGNED.sub(r"\1***", without_passwords(text))
     for value in _values(tuple(value for name, value in os.environ.items() if _SECRET.search(name))):
         text = text.replace(value, "***")

@@ -36,7 +36,7 @@ def require_there(path: Path, what: str) -> None:
 
 
 def choice(given: str, known: Iterable[str]) -> str:
-    """Give the end of the sentence "To fix, ..." for a name that is not known: the nearest one, and all.
+    """Return the end of the sentence "To fix, ..." for a name that is not known: the nearest one, and all.
 
     >>> choice("ztg", ["llnl", "ztf"])
     "write 'ztf'; known are llnl, ztf."
@@ -90,7 +90,7 @@ def misconfigured(errors: Sequence[ErrorDetails]) -> Misconfigured:
 
 
 def _fault(error: ErrorDetails) -> tuple[str, str]:
-    """Give what is wrong, and a remedy of its own if there is one."""
+    """Return what is wrong, and a remedy of its own if there is one."""
     place = error["loc"]
     if error["type"] == "extra_forbidden":
         return _unknown(place)
@@ -114,7 +114,7 @@ def _sections() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _known(place: Place) -> tuple[str, ...]:
-    """Give the names that there are at a place."""
+    """Return the names that there are at a place."""
     model: type[BaseModel] | None = Settings
     for part in place:
         field = model.model_fields.get(str(part)) if model is not None else None

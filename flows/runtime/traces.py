@@ -26,7 +26,7 @@ _fields: ContextVar[Fields] = ContextVar("nightstride_where", default={})  # noq
 
 
 def where() -> Fields:
-    """Give the fields that are bound here."""
+    """Return the fields that are bound here."""
     return _fields.get()
 
 
@@ -41,7 +41,7 @@ def bound(fields: Fields) -> Iterator[None]:
 
 
 def of_exposure(key: ExposureKey) -> Fields:
-    """Give the fields of an exposure."""
+    """Return the fields of an exposure."""
     return {"night": key.night, "visit": key.visit, "detector": key.detector, "exposure": key.name}
 
 
@@ -154,7 +154,7 @@ def part(name: str, seconds: float) -> None:
 
 
 def traceparent() -> str | None:
-    """Give what is measured here, for another process; None if nothing is."""
+    """Return what is measured here, for another process; None if nothing is."""
     if _tracer is None:
         return None
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -165,7 +165,7 @@ def traceparent() -> str | None:
 
 
 def trace_id() -> str | None:
-    """Give the trace that what is done here belongs to, 32 hexadecimal digits; None if it belongs to none."""
+    """Return the trace that what is done here belongs to, 32 hexadecimal digits; None if it belongs to none."""
     parent = traceparent()
     return parent.split("-")[1] if parent is not None else None
 

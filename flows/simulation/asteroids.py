@@ -59,7 +59,7 @@ class Trail:
 
 
 def trail_of(asteroid: Asteroid, conditions: Conditions) -> Trail:
-    """Give the straight trail between where the object is when the shutter opens and when it closes."""
+    """Return the straight trail between where the object is when the shutter opens and when it closes."""
     opens = conditions.mjd_utc
     ends = [asteroid.at(mjd) for mjd in (opens, opens + conditions.preset.exposure_time / 86400)]
     x, y = conditions.to_pixels(np.array([end[0] for end in ends]), np.array([end[1] for end in ends]))
@@ -68,7 +68,7 @@ def trail_of(asteroid: Asteroid, conditions: Conditions) -> Trail:
 
 
 def trails_on(conditions: Conditions) -> list[Trail]:
-    """Give the asteroids of an exposure, ``preset.streaks`` of them.
+    """Return the asteroids of an exposure, ``preset.streaks`` of them.
 
     Each has a place in the list that stands for a trail length. It keeps it from visit to visit until it has left
     the image; then another of the same length takes the place, one that was not on any earlier image of the field.
@@ -132,7 +132,7 @@ def _magnitude(trail: Trail, conditions: Conditions, place: int) -> float:
 
 
 def _moving(conditions: Conditions, place: int, x: float, y: float, length: float, angle: float) -> Asteroid:
-    """Give the object whose trail is ``length`` px long, at ``angle`` deg about (x, y)."""
+    """Return the object whose trail is ``length`` px long, at ``angle`` deg about (x, y)."""
     along = length / 2 * np.array([-1.0, 1.0])
     ends = conditions.to_sky(x + along * np.cos(np.deg2rad(angle)), y + along * np.sin(np.deg2rad(angle)))
     ra, dec = (np.deg2rad(part) for part in ends)
@@ -153,7 +153,7 @@ def _moving(conditions: Conditions, place: int, x: float, y: float, length: floa
 
 
 def unit_snr(conditions: Conditions, template: PsfStamp, x: float, y: float) -> float:
-    """Give the matched-filter S/N of a source of flux 1 at (x, y) in the noise as it is."""
+    """Return the matched-filter S/N of a source of flux 1 at (x, y) in the noise as it is."""
     sigma = float(conditions.noise.sigma_at(x, y))
     return template_snr(1.0, template.pixels, sigma, conditions.noise.correlation)
 

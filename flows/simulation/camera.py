@@ -13,12 +13,12 @@ _TPV_TERMS = (4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16)
 
 
 def detector_count(preset: Preset) -> int:
-    """Give how many detectors the camera has."""
+    """Return how many detectors the camera has."""
     return 64 if preset.layout == "ztf" else 189
 
 
 def projection(preset: Preset, detector: int, pointing: tuple[float, float]) -> fits.Header:
-    """Give the WCS cards of a detector for the telescope pointing at (ra, dec), deg.
+    """Return the WCS cards of a detector for the telescope pointing at (ra, dec), deg.
 
     ZTF-like headers are TPV with quadratic and cubic PV terms about the centre of the CCD; Rubin-like ones TAN-SIP.
     The distortion belongs to the detector: it is the same at every visit.
@@ -27,7 +27,7 @@ def projection(preset: Preset, detector: int, pointing: tuple[float, float]) -> 
 
 
 def solution(header: fits.Header) -> WCS:
-    """Give the astropy WCS of the cards of `projection`."""
+    """Return the astropy WCS of the cards of `projection`."""
     return WCS(header)
 
 

@@ -63,7 +63,7 @@ class Canvas:
 
 
 def blank_canvas(shape: tuple[int, int]) -> Canvas:
-    """Give a canvas of (ny, nx) px without anything on it."""
+    """Return a canvas of (ny, nx) px without anything on it."""
     signal, excess, sharp = (np.zeros(shape, np.float32) for _ in range(3))
     return Canvas(signal, excess, sharp, np.zeros(shape, np.uint16))
 
@@ -113,12 +113,12 @@ class SimulatedPsfField:
         return np.clip(u, -1.1, 1.1), np.clip(v, -1.1, 1.1)
 
     def fwhm_at(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Give the full width at half maximum there, px."""
+        """Return the full width at half maximum there, px."""
         u, v = self._relative(x, y)
         return self.fwhm * (1 + self.slope[0] * u + self.slope[1] * v + self.bowl * (u**2 + v**2) / 2)
 
     def shear_at(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[Floats, Floats]:
-        """Give the reduced shear (g1, g2) there."""
+        """Return the reduced shear (g1, g2) there."""
         u, v = self._relative(x, y)
         return self.shear[0] + self.shear_slope[0] * u, self.shear[1] + self.shear_slope[1] * v
 
@@ -156,7 +156,7 @@ def moffat(
     g1: NDArray[np.floating],
     g2: NDArray[np.floating],
 ) -> NDArray[np.float32]:
-    """Give a sheared Moffat profile of unit flux at offsets from its centre; all arguments broadcast.
+    """Return a sheared Moffat profile of unit flux at offsets from its centre; all arguments broadcast.
 
     Moffat 1969, A&A 3, 455; shear as in Bernstein & Jarvis 2002, AJ 123, 583: area is kept.
     """

@@ -92,12 +92,12 @@ class Conditions:
         return random_stream(f"{self.preset.name}/{purpose}", self.seed, self.field, self.detector)
 
     def to_sky(self, x: NDArray[np.floating] | float, y: NDArray[np.floating] | float) -> tuple[Floats, Floats]:
-        """Give (ra, dec), deg, of 0-based pixel positions."""
+        """Return (ra, dec), deg, of 0-based pixel positions."""
         ra, dec = self.wcs.all_pix2world(np.atleast_1d(x).astype(float), np.atleast_1d(y).astype(float), 0)
         return ra, dec
 
     def to_pixels(self, ra: NDArray[np.floating] | float, dec: NDArray[np.floating] | float) -> tuple[Floats, Floats]:
-        """Give 0-based pixel positions (x, y) of sky positions, deg."""
+        """Return 0-based pixel positions (x, y) of sky positions, deg."""
         return self.wcs.all_world2pix(np.atleast_1d(ra), np.atleast_1d(dec), 0, tolerance=1e-5, maxiter=40, quiet=True)
 
     def flux_of(self, magnitude: float) -> float:
@@ -110,7 +110,7 @@ class Conditions:
 
 
 def conditions_of(preset: Preset, seed: int, visit_index: int, detector: int) -> Conditions:
-    """Give the conditions of one exposure; they depend on these four values alone.
+    """Return the conditions of one exposure; they depend on these four values alone.
 
     Raises
     ------

@@ -70,7 +70,7 @@ def cutout_galaxy_colours(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def magnitudes(i: float, colours: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give g, r, i, z of an i magnitude and the colours g-r, r-i, i-z."""
+    """Return g, r, i, z of an i magnitude and the colours g-r, r-i, i-z."""
     return np.array([i + colours[1] + colours[0], i + colours[1], i, i - colours[2]])
 
 

@@ -92,7 +92,7 @@ def write_cutout_set(wanted: CutoutSet, workers: int = 1, progress: Callable[[in
 
 
 def description(wanted: CutoutSet) -> dict[str, Any]:
-    """Give the parameters of a set, as its ``dataset.json`` holds them."""
+    """Return the parameters of a set, as its ``dataset.json`` holds them."""
     numbers = {"seed": wanted.seed, "count": wanted.count, "fields": wanted.count // PER_FIELD}
     return asdict(wanted.survey) | numbers
 

@@ -104,7 +104,7 @@ _FINE = 2  # samples per px: what a PSF passes beyond that is nothing
 
 
 def waves(profile: galsim.GSObject, scale: float) -> NDArray[np.complex64]:
-    """Give the Fourier transform of a profile, (128, 65), at the waves of a grid of 64 x 64 px.
+    """Return the Fourier transform of a profile, (128, 65), at the waves of a grid of 64 x 64 px.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def waves(profile: galsim.GSObject, scale: float) -> NDArray[np.complex64]:
 
 
 def pixel_waves(scale: float) -> NDArray[np.complex64]:
-    """Give the transform of a square pixel, like `waves`."""
+    """Return the transform of a square pixel, like `waves`."""
     return waves(galsim.Pixel(scale), scale)
 
 

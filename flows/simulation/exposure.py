@@ -117,7 +117,7 @@ _REACH = (6, 12, 24, 60)
 
 
 def science_and_template(exposure: SimulatedExposure) -> dict[str, NDArray[np.float32]]:
-    """Give the planes ``science`` and ``template``, float32, pixel units, NaN where the difference is.
+    """Return the planes ``science`` and ``template``, float32, pixel units, NaN where the difference is.
 
     The template holds the stars and little noise; the science image is template + difference + sky.
     """

@@ -29,7 +29,7 @@ PLANES = {
 
 
 def rubin_name(conditions: Conditions, product: str = "difference") -> str:
-    """Give the file name of a product: difference, science or template."""
+    """Return the file name of a product: difference, science or template."""
     return f"{product}Exp_LSSTCam_{conditions.band}_{conditions.visit}_{conditions.detector:03d}.fits"
 
 
@@ -73,7 +73,7 @@ def _bits(mask: NDArray[np.uint16]) -> NDArray[np.int32]:
 
 
 def rubin_header(conditions: Conditions) -> fits.Header:
-    """Give the primary header: who took the visit, when, and how it is calibrated."""
+    """Return the primary header: who took the visit, when, and how it is calibrated."""
     preset = conditions.preset
     half = preset.exposure_time / 2 / 86400
     middle = conditions.midpoint_mjd_tai
@@ -115,7 +115,7 @@ _TYPES = {
 
 
 def ztf_name(conditions: Conditions, product: str) -> str:
-    """Give the archive's file name of a product: difference, psf, science or template."""
+    """Return the archive's file name of a product: difference, psf, science or template."""
     day = Time(np.floor(conditions.mjd_utc), format="mjd").strftime("%Y%m%d")
     fraction = round(conditions.mjd_utc % 1 * 1e6)
     ccd, quadrant = divmod(conditions.detector, 4)
@@ -180,7 +180,7 @@ def _without_time(content: bytes) -> bytes:
 
 
 def psf_stamp(psf: SimulatedPsfField) -> NDArray[np.float32]:
-    """Give the PSF at the centre of the image, (25, 25), centred on its middle pixel, of unit sum."""
+    """Return the PSF at the centre of the image, (25, 25), centred on its middle pixel, of unit sum."""
     ny, nx = psf.shape
     drawn = psf.trail((nx - 1) // 2, (ny - 1) // 2, 0.0, 0.0).pixels
     side = 2 * _PSF_HALF + 1
@@ -191,7 +191,7 @@ def psf_stamp(psf: SimulatedPsfField) -> NDArray[np.float32]:
 
 
 def ztf_header(conditions: Conditions) -> fits.Header:
-    """Give the header of the archive's products: keywords and their meaning are the archive's."""
+    """Return the header of the archive's products: keywords and their meaning are the archive's."""
     preset = conditions.preset
     ccd, quadrant = divmod(conditions.detector, 4)
     header = fits.Header()

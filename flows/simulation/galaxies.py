@@ -80,7 +80,7 @@ class Galaxies:
 
 
 def galaxies_on(conditions: Conditions, reference: Conditions) -> Galaxies:
-    """Give the galaxies of the field on this exposure; the same on every visit and in every band.
+    """Return the galaxies of the field on this exposure; the same on every visit and in every band.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def _stamp(
 
 
 def _north(conditions: Conditions) -> tuple[float, float]:
-    """Give the angle of the north from +x towards +y, deg, and the sense in which position angles run (1 or -1)."""
+    """Return the angle of the north from +x towards +y, deg, and the sense in which position angles run (1 or -1)."""
     ny, nx = conditions.preset.shape
     centre = (nx - 1) / 2, (ny - 1) / 2
     ra, dec = conditions.to_sky(*centre)

@@ -53,7 +53,7 @@ def gallery(preset: str, seed: int, path: Path) -> None:
 
 
 def gallery_cutout(image: NDArray[np.float32], x: float, y: float) -> NDArray[np.float32]:
-    """Give the (64, 64) pixels around (x, y), NaN beyond the image."""
+    """Return the (64, 64) pixels around (x, y), NaN beyond the image."""
     padded = np.pad(image, _HALF, constant_values=np.nan)
     row, column = round(y), round(x)
     return padded[row : row + 2 * _HALF, column : column + 2 * _HALF]

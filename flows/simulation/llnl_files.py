@@ -85,7 +85,7 @@ def _renamed(truth: pa.Table, visit: int) -> pa.Table:
 
 
 def _injected(truth: pa.Table) -> Any:
-    """Give the table of injected asteroids of one image."""
+    """Return the table of injected asteroids of one image."""
     try:
         import pandas as pd
     except ImportError as error:

@@ -12,7 +12,7 @@ _LOBES = 3
 
 
 def resampling_taps(shift: float, smoothing: float) -> NDArray[np.float64]:
-    """Give the one-dimensional kernel that resampling applies to the noise, of unit sum of squares.
+    """Return the one-dimensional kernel that resampling applies to the noise, of unit sum of squares.
 
     Parameters
     ----------
@@ -56,14 +56,14 @@ class NoiseField:
         return np.outer(along_y, along_x)
 
     def sigma_at(self, x: NDArray[np.floating] | float, y: NDArray[np.floating] | float) -> NDArray[np.float64]:
-        """Give the standard deviation of a pixel there, pixel units."""
+        """Return the standard deviation of a pixel there, pixel units."""
         ny, nx = self.shape
         along_x = self.slope[0] * (2 * np.asarray(x, float) / max(nx - 1, 1) - 1)
         along_y = self.slope[1] * (2 * np.asarray(y, float) / max(ny - 1, 1) - 1)
         return self.sigma * (1 + along_x + along_y)
 
     def sigma_map(self) -> NDArray[np.float32]:
-        """Give the standard deviation of every pixel, (ny, nx), pixel units."""
+        """Return the standard deviation of every pixel, (ny, nx), pixel units."""
         ny, nx = self.shape
         return self.sigma_at(np.arange(nx, dtype=float)[None, :], np.arange(ny, dtype=float)[:, None]).astype(
             np.float32

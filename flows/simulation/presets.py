@@ -185,7 +185,7 @@ PRESETS = {preset.name: preset for preset in (LLNL, ZTF, RUBIN)}
 
 
 def crowded(preset: Preset, times: float) -> Preset:
-    """Give a preset with so many times the stars, cosmic rays and defects, but no more asteroids."""
+    """Return a preset with so many times the stars, cosmic rays and defects, but no more asteroids."""
 
     def more(numbers: Range) -> Range:
         return numbers[0] * times, numbers[1] * times
@@ -206,7 +206,7 @@ _ROUNDS = 3  # of a field through its bands
 
 
 def in_bands(preset: Preset, bands: tuple[str, ...]) -> Preset:
-    """Give a preset whose fields are each visited in several bands, with coloured stars and galaxies on them.
+    """Return a preset whose fields are each visited in several bands, with coloured stars and galaxies on them.
 
     Raises
     ------
@@ -229,7 +229,7 @@ def find_preset(
     shape: tuple[int, int] | None = None,
     bands: tuple[str, ...] | None = None,
 ) -> Preset:
-    """Give a preset by its name, with another number of streaks or another image size if asked for.
+    """Return a preset by its name, with another number of streaks or another image size if asked for.
 
     Parameters
     ----------
@@ -268,7 +268,7 @@ def find_preset(
 
 
 def random_stream(purpose: str, *key: int) -> np.random.Generator:
-    """Give the random generator for one purpose and key, the same in every process.
+    """Return the random generator for one purpose and key, the same in every process.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ _REDDENING = 0.04  # mean E(B-V), exponential
 
 
 def star_sequence(name: str) -> NDArray[np.float64]:
-    """Give the colours of a class along its types, (types, 4): u-g, g-r, r-i, i-z.
+    """Return the colours of a class along its types, (types, 4): u-g, g-r, r-i, i-z.
 
     Notes
     -----

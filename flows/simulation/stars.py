@@ -25,12 +25,12 @@ class Stars:
     flux: NDArray[np.float64]
 
     def where(self, chosen: NDArray[np.bool_]) -> "Stars":
-        """Give some of them."""
+        """Return some of them."""
         return Stars(self.x[chosen], self.y[chosen], self.magnitude[chosen], self.flux[chosen])
 
 
 def stars_on(conditions: Conditions, reference: Conditions) -> Stars:
-    """Give the stars of the field on this exposure.
+    """Return the stars of the field on this exposure.
 
     Parameters
     ----------

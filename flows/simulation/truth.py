@@ -24,7 +24,7 @@ def source_row(
     snr: float,
     trail: tuple[float, float] = (0.0, 0.0),
 ) -> Row:
-    """Give the row of one source, all but ``visible``.
+    """Return the row of one source, all but ``visible``.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def source_row(
 
 
 def stamp_footprint(stamp: PsfStamp, shape: tuple[int, int]) -> DrawnFootprint:
-    """Give the footprint of a template on an image of (ny, nx) px."""
+    """Return the footprint of a template on an image of (ny, nx) px."""
     height, width = stamp.pixels.shape
     rows, columns = np.mgrid[stamp.y0 : stamp.y0 + height, stamp.x0 : stamp.x0 + width]
     inside = (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
@@ -78,20 +78,20 @@ def stamp_footprint(stamp: PsfStamp, shape: tuple[int, int]) -> DrawnFootprint:
 
 
 def visible_share(mask: NDArray[np.uint16], footprint: DrawnFootprint) -> float:
-    """Give the share of a source's light on pixels that exist and may be used."""
+    """Return the share of a source's light on pixels that exist and may be used."""
     usable = (mask[footprint.rows, footprint.columns] & np.uint16(UNUSABLE)) == 0
     seen = float(footprint.light[usable].sum(dtype=np.float64))
     return min(max(seen / footprint.total, 0.0), 1.0)
 
 
 def truth_table(canvas: Canvas) -> pa.Table:
-    """Give the truth about a finished canvas as a table of schema `TRUTH`."""
+    """Return the truth about a finished canvas as a table of schema `TRUTH`."""
     rows = [row | {"visible": visible_share(canvas.mask, footprint)} for row, footprint in canvas.truth]
     return pa.Table.from_pylist(rows, schema=TRUTH.schema)
 
 
 def night_objects(preset: Preset, seed: int, visits: int, detectors: int) -> pa.Table:
-    """Give a table of schema `TRUTH_OBJECT`: stars and galaxies of each field and detector that lie on its image.
+    """Return a table of schema `TRUTH_OBJECT`: stars and galaxies of each field and detector that lie on its image.
 
     Parameters
     ----------

@@ -57,7 +57,7 @@ class ArrayStore:
         return self._out / "catalogs" / dataset.name / f"night={night}" / f"{dataset.name}.zarr"
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Give an array of zeros: in memory or, if it is large, mapped from a file that vanishes with the array."""
+        """Return an array of zeros: in memory or, if it is large, mapped from a file that vanishes with the array."""
         if int(np.prod(shape)) * np.dtype(dtype).itemsize <= _IN_MEMORY:
             return np.zeros(shape, dtype)
         staging = Path(gettempdir()) if isinstance(self._out, BucketPath) else self._out / "staging"
@@ -118,7 +118,7 @@ class ArrayStore:
         return DatasetRecord(path=name, digest=found.digest, rows=found.rows, sha256=folder_digest(path))
 
     def read_path(self, path: Path, dataset: ArrayOf) -> NDArray[Any]:
-        """Give a published array; one that is large is mapped from a file. Errors as in `read_attributes`."""
+        """Return a published array; one that is large is mapped from a file. Errors as in `read_attributes`."""
         read_attributes(path)
         try:
             with local_copy(path) as folder:

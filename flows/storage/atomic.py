@@ -67,7 +67,7 @@ def publish_file(staged: Path, path: Path) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Give a hidden folder beside ``path`` to fill; when the block ends well it becomes ``path`` in one step.
+    """Return a hidden folder beside ``path`` to fill; when the block ends well it becomes ``path`` in one step.
 
     What was at ``path`` before is replaced. If the block fails, nothing is left of the new folder. In a bucket it is a
     Zarr group, filled on this machine first: see `flows.storage.bucket_path`. Errors as in `write_file`.
@@ -128,7 +128,7 @@ def sweep(out: Path) -> int:
 
 
 def leftovers(out: Path) -> list[Path]:
-    """Give what lies unpublished under ``out``: all of ``staging/``, and folders that were never finished.
+    """Return what lies unpublished under ``out``: all of ``staging/``, and folders that were never finished.
 
     In a bucket nothing does: what is not finished there is replaced when it is made again.
     """

@@ -57,7 +57,7 @@ class BucketPath(_Path):
         )
 
     def resolve(self, strict: bool = False) -> Self:
-        """Give itself: it is absolute."""
+        """Return itself: it is absolute."""
         return self
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
@@ -69,7 +69,7 @@ class BucketPath(_Path):
         return patiently(str(self), lambda: bytes(store.get(key).bytes()))
 
     def open(self, mode: str = "r", **_: Any) -> IO[Any]:  # type: ignore[override]
-        """Give the object, read whole, as a file; ``mode`` must be "rb". Errors as in `read_bytes`."""
+        """Return the object, read whole, as a file; ``mode`` must be "rb". Errors as in `read_bytes`."""
         if mode != "rb":
             raise ValueError(f"an object is opened in mode 'rb', not {mode!r}")
         return BytesIO(self.read_bytes())
@@ -122,7 +122,7 @@ class BucketPath(_Path):
             patiently(str(self), lambda: store.delete(key))
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        """Tell whether it is an object."""
+        """Return whether it is an object."""
         store, key = self._object()
         try:
             patiently(str(self), lambda: store.head(key))
@@ -131,23 +131,23 @@ class BucketPath(_Path):
         return True
 
     def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        """Tell whether there are objects below it."""
+        """Return whether there are objects below it."""
         store, prefix = self._object()
         return bool(patiently(str(self), lambda: next(store.list(prefix or None, chunk_size=1), None)))
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
-        """Tell whether it is an object, or objects are below it."""
+        """Return whether it is an object, or objects are below it."""
         return self.is_file() or self.is_dir()
 
     def iterdir(self) -> Generator[Self, None, None]:
-        """Give objects and folders right below."""
+        """Return objects and folders right below."""
         store, prefix = self._object()
         found = patiently(str(self), lambda: store.list_with_delimiter(prefix or None))
         names = [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
         yield from (self / posixpath.basename(name.rstrip("/")) for name in names)
 
     def glob(self, pattern: str, **_: Any) -> Generator[Self, None, None]:
-        """Give what is below and matches, level by level; ``**`` is not known, and the last level is a pattern."""
+        """Return what is below and matches, level by level; ``**`` is not known, and the last level is a pattern."""
         found = [self]
         for part in PurePosixPath(pattern).parts:
             if any(sign in part for sign in "*?["):
@@ -157,7 +157,7 @@ class BucketPath(_Path):
         yield from found
 
     def rglob(self, pattern: str, **_: Any) -> Generator[Self, None, None]:
-        """Give all objects below; the one pattern is ``*``."""
+        """Return all objects below; the one pattern is ``*``."""
         if pattern != "*":
             raise ValueError(f"objects are listed by '*', not {pattern!r}")
         bucket = type(self)(PROTOCOL + self.parts[1])
@@ -166,7 +166,7 @@ class BucketPath(_Path):
         yield from (bucket / one["path"] for page in pages for one in page)
 
     def sizes(self) -> list[int]:
-        """Give the size of the object, or of every object below, bytes."""
+        """Return the size of the object, or of every object below, bytes."""
         store, key = self._object()
         try:
             return [patiently(str(self), lambda: store.head(key))["size"]]
@@ -179,7 +179,7 @@ class BucketPath(_Path):
 
 
 def located(text: str) -> Path:
-    """Give the path of a folder as it is named on the command line: local, or ``s3://bucket/prefix``.
+    """Return the path of a folder as it is named on the command line: local, or ``s3://bucket/prefix``.
 
     Raises
     ------
@@ -221,14 +221,14 @@ def remove_objects(paths: Sequence[Path]) -> None:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Give all files below a folder, sorted."""
+    """Return all files below a folder, sorted."""
     if isinstance(folder, BucketPath):
         return sorted(folder.rglob("*"))
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def file_sizes(path: Path) -> list[int]:
-    """Give the size of a file, or of every file below a folder, bytes; nothing if there is neither."""
+    """Return the size of a file, or of every file below a folder, bytes; nothing if there is neither."""
     if isinstance(path, BucketPath):
         return path.sizes()
     return [one.stat().st_size for one in ([path] if path.is_file() else files_below(path))]
@@ -274,7 +274,7 @@ def remove_group(path: BucketPath) -> None:
 
 @contextmanager
 def local_copy(path: Path) -> Iterator[Path]:
-    """Give a folder on this machine with the files below ``path``: itself, or a copy that goes with the block.
+    """Return a folder on this machine with the files below ``path``: itself, or a copy that goes with the block.
 
     Raises
     ------

@@ -72,15 +72,15 @@ class CatalogStore:
         return path
 
     def read(self, dataset: TableOf, key: ExposureKey) -> pa.Table:
-        """Give a published catalogue, with the declared schema; errors as in `read_table`."""
+        """Return a published catalogue, with the declared schema; errors as in `read_table`."""
         return read_table(self.path(dataset, key), dataset)
 
     def read_path(self, path: Path, dataset: TableOf) -> pa.Table:
-        """Give a published catalogue by its path; errors as in `read_table`."""
+        """Return a published catalogue by its path; errors as in `read_table`."""
         return read_table(path, dataset)
 
     def digest_of(self, path: Path) -> str:
-        """Give the digest in a file's own metadata; errors as in `read_table`."""
+        """Return the digest in a file's own metadata; errors as in `read_table`."""
         return read_metadata(path)[1]
 
     def record(self, path: Path) -> DatasetRecord:
@@ -91,7 +91,7 @@ class CatalogStore:
         )
 
     def list(self, dataset: TableOf, night: str | None = None) -> "list[Path]":
-        """Give the published files of a dataset, sorted: of one night or of all."""
+        """Return the published files of a dataset, sorted: of one night or of all."""
         return sorted((self._out / "catalogs" / dataset.name).glob(f"night={night or '*'}/*.parquet"))
 
 
@@ -125,7 +125,7 @@ def read_stored(path: Path) -> pa.Table:
 
 
 def read_metadata(path: Path) -> tuple[str, str, int]:
-    """Give the name of the dataset, the digest and the number of rows of a catalogue; errors as in `read_table`."""
+    """Return the name of the dataset, the digest and the number of rows of a catalogue; errors as in `read_table`."""
     with _opened(path) as file:
         return _metadata(path, file)
 
@@ -166,7 +166,7 @@ def read_qtable(path: Path) -> "QTable":
 
 
 def unit_of(name: str) -> Any:
-    """Give the astropy unit of a field; ``pixel_unit`` is the unit of an exposure's pixels, whatever that is."""
+    """Return the astropy unit of a field; ``pixel_unit`` is the unit of an exposure's pixels, whatever that is."""
     from astropy import units
 
     with units.add_enabled_units([units.def_unit("pixel_unit")]):
@@ -196,7 +196,7 @@ def _quantity(values: pa.Array, unit: str) -> Any:
 
 
 def _encode(dataset: TableOf, table: pa.Table, digest: str) -> bytes:
-    """Give a catalogue as the bytes of a Parquet file; they depend on nothing but the arguments."""
+    """Return a catalogue as the bytes of a Parquet file; they depend on nothing but the arguments."""
     own = {_DATASET: dataset.name, _DIGEST: digest, _VERSION: str(CATALOG_VERSION)}
     whole = pa.Table.from_arrays(
         [column.combine_chunks() for column in table.columns], schema=dataset.schema.with_metadata(own)

@@ -90,7 +90,7 @@ def probe_store(out: BucketPath) -> WriteConditions:
 
 
 def write_conditions(out: BucketPath) -> WriteConditions:
-    """Give what the store of ``out`` does about conditions, which is found out once; errors as in `probe_store`."""
+    """Return what the store of ``out`` does about conditions, which is found out once; errors as in `probe_store`."""
     return _probed(out, configured())
 
 
@@ -100,7 +100,7 @@ def _probed(out: BucketPath, _: StoreSettings) -> WriteConditions:
 
 
 def _version_of(path: BucketPath, content: bytes) -> str | None:
-    """Give the version of an object if it has this content."""
+    """Return the version of an object if it has this content."""
     try:
         found = path.read_versioned()
     except FileNotFoundError:

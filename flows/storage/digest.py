@@ -12,7 +12,7 @@ from schemas.stage import Stage
 
 
 def digest(*parts: str | bytes | BaseModel | Mapping[str, Any]) -> str:
-    """Give the SHA-256 of ``parts``, in order, as 64 hexadecimal digits.
+    """Return the SHA-256 of ``parts``, in order, as 64 hexadecimal digits.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def digest(*parts: str | bytes | BaseModel | Mapping[str, Any]) -> str:
 
 
 def stage_digest(inputs: Sequence[str], stage: Stage, models: Sequence[str], settings: BaseModel | None) -> str:
-    """Give the digest of what ``stage`` makes.
+    """Return the digest of what ``stage`` makes.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def stage_digest(inputs: Sequence[str], stage: Stage, models: Sequence[str], set
 
 
 def file_digest(path: Path) -> str:
-    """Give the SHA-256 of a file's bytes, read 1 MiB at a time."""
+    """Return the SHA-256 of a file's bytes, read 1 MiB at a time."""
     total = sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -68,7 +68,7 @@ def file_digest(path: Path) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """Give the SHA-256 over names and bytes of all files below a folder."""
+    """Return the SHA-256 over names and bytes of all files below a folder."""
     files = files_below(folder)
     return digest({path.relative_to(folder).as_posix(): file_digest(path) for path in files})
 

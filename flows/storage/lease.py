@@ -35,7 +35,7 @@ class Holder(BaseModel):
 
 
 def myself() -> Holder:
-    """Give this process, as of now."""
+    """Return this process, as of now."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     names = Path("/proc/self/ns/pid")
     return Holder(
@@ -48,7 +48,7 @@ def myself() -> Holder:
 
 
 def runs(holder: Holder) -> bool:
-    """Tell whether a holder on this host is alive."""
+    """Return whether a holder on this host is alive."""
     try:
         process = psutil.Process(holder.pid)
         return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - holder.started) < 2.0
@@ -57,7 +57,7 @@ def runs(holder: Holder) -> bool:
 
 
 def locked(out: Path, holder: Holder) -> Misconfigured:
-    """Give the error of a second run."""
+    """Return the error of a second run."""
     return Misconfigured(
         "locked",
         str(out),
@@ -129,13 +129,13 @@ class BucketLease:
             self._path.unlink()
 
     def holder(self) -> Holder | None:
-        """Give the living holder; None if there is none."""
+        """Return the living holder; None if there is none."""
         if not self._path.is_file():
             return None
         return self._living()[0]
 
     def _living(self) -> tuple[Holder | None, str | None]:
-        """Give the living holder, and the version of what is there; None for what is not."""
+        """Return the living holder, and the version of what is there; None for what is not."""
         try:
             found = self._path.read_versioned()
         except FileNotFoundError:
@@ -150,7 +150,7 @@ class BucketLease:
         return (holder if age < self._stale_s else None), found.version
 
     def _now(self) -> datetime:
-        """Give the time by the clock of the store, which all hosts share."""
+        """Return the time by the clock of the store, which all hosts share."""
         clock = self.out / "staging" / f"clock-{uuid4().hex}"
         clock.write(b"")
         try:
@@ -268,7 +268,7 @@ def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S)
 
 
 def holder_of(out: Path, stale_s: float = STALE_S) -> Holder | None:
-    """Give the living holder of ``out``; None if there is none."""
+    """Return the living holder of ``out``; None if there is none."""
     if isinstance(out, BucketPath):
         return BucketLease(out, stale_s).holder()
     if not (out / "lease.json").exists():

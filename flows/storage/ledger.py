@@ -30,7 +30,7 @@ class Ledger:
         return self._root / key.night / f"{key.name}.json"
 
     def get(self, key: ExposureKey) -> ExposureRecord | None:
-        """Give the record of an exposure; None if there is none or it cannot be read, so that it is done again.
+        """Return the record of an exposure; None if there is none or it cannot be read, so that it is done again.
 
         Raises
         ------
@@ -51,11 +51,11 @@ class Ledger:
         remove_record(self.path(key))
 
     def files(self, night: str | None = None) -> list[Path]:
-        """Give the files of the records, sorted: of one night or of all."""
+        """Return the files of the records, sorted: of one night or of all."""
         return sorted(self._root.glob(f"{night or '[0-9]' * 8}/*.json"))
 
     def records(self, night: str | None = None) -> list[ExposureRecord]:
-        """Give the records that can be read, by night, visit and detector; errors as in `get`."""
+        """Return the records that can be read, by night, visit and detector; errors as in `get`."""
         found = []
         for file, content in read_records(self.files(night)):
             try:
@@ -69,11 +69,11 @@ class Ledger:
         return self._root / "nights" / f"{night}.json"
 
     def night_files(self) -> list[Path]:
-        """Give the files of the records of whole nights, sorted."""
+        """Return the files of the records of whole nights, sorted."""
         return sorted((self._root / "nights").glob("*.json"))
 
     def night(self, night: str) -> NightRecord | None:
-        """Give what is published of a whole night; as `get`."""
+        """Return what is published of a whole night; as `get`."""
         try:
             return load_night(self.night_path(night))
         except (FileNotFoundError, BadInput):
@@ -92,11 +92,11 @@ class Ledger:
         return self._root / "quality" / f"{night}.json"
 
     def quality_nights(self) -> list[str]:
-        """Give the nights whose quality is recorded, sorted."""
+        """Return the nights whose quality is recorded, sorted."""
         return sorted(path.stem for path in (self._root / "quality").glob("*.json"))
 
     def quality(self, night: str) -> QualityRecord | None:
-        """Give how good a night is; as `get`."""
+        """Return how good a night is; as `get`."""
         try:
             return load_quality(self.quality_path(night))
         except (FileNotFoundError, BadInput):
@@ -111,7 +111,7 @@ class Ledger:
         remove_record(self.quality_path(night))
 
     def remembered(self, source_uri: str) -> SourceMemo | None:
-        """Give what a source held when it was last read; None if that is not known."""
+        """Return what a source held when it was last read; None if that is not known."""
         try:
             memo = SourceMemo.model_validate_json(self._memo(source_uri).read_bytes())
         except (FileNotFoundError, ValidationError):
@@ -123,7 +123,7 @@ class Ledger:
         write_file(self._memo(memo.uri), memo.model_dump_json().encode(), self._out / "staging")
 
     def provenance(self, digest: str | None) -> ProvenanceRecord | None:
-        """Give what exposures were searched with; None if that is not known, or no digest is."""
+        """Return what exposures were searched with; None if that is not known, or no digest is."""
         if digest is None:
             return None
         return self._read(self._root / "provenance" / f"{digest}.json", ProvenanceRecord)
@@ -138,7 +138,7 @@ class Ledger:
         return digest
 
     def watch(self) -> WatchRecord | None:
-        """Give how the last stream goes, or went; None if there was none."""
+        """Return how the last stream goes, or went; None if there was none."""
         return self._read(self._root / "watch.json", WatchRecord)
 
     def put_watch(self, record: WatchRecord) -> None:

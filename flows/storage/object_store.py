@@ -51,7 +51,7 @@ def configure(settings: StoreSettings) -> None:
 
 
 def configured() -> StoreSettings:
-    """Give the settings of this process; those of settings file and environment if nobody has set others."""
+    """Return the settings of this process; those of settings file and environment if nobody has set others."""
     if _current is None:
         # Imported here: only commands that were given a URL and no settings come by.
         from flows.runtime.settings import load_settings
@@ -62,7 +62,7 @@ def configured() -> StoreSettings:
 
 
 def store_of(bucket: str) -> "S3Store":
-    """Give the store of a bucket; errors of its operations are sorted by `store_failures`.
+    """Return the store of a bucket; errors of its operations are sorted by `store_failures`.
 
     Raises
     ------
@@ -205,7 +205,7 @@ class _Credentials:
             )
 
     def __call__(self) -> "S3Credential":
-        """Give the credentials of the moment; asked for again before they expire."""
+        """Return the credentials of the moment; asked for again before they expire."""
         from datetime import UTC
 
         now = self._credentials.get_frozen_credentials()

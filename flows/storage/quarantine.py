@@ -70,5 +70,5 @@ class Quarantine:
         return found
 
     def list(self) -> "list[QuarantineRecord]":
-        """Give all records that can be read, by source."""
+        """Return all records that can be read, by source."""
         return sorted((record for _, record in self._found()), key=lambda record: record.source_uri)

@@ -79,7 +79,7 @@ class ShardedArray:
         return cls(folder, (ny, nx), (rows, columns), (height, width), dtype, packed, fetched)
 
     def read(self, y0: int, x0: int, y1: int, x1: int) -> NDArray[Any]:
-        """Give the pixels [y0:y1, x0:x1], half open; they lie within the array.
+        """Return the pixels [y0:y1, x0:x1], half open; they lie within the array.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class FetchedBytes:
         self._kept: dict[tuple[int, int], bytes] = {}
 
     def first(self, cells: Sequence[tuple[int, int]]) -> bytes:
-        """Give the bytes of the first shard; those after it are asked for at the same time.
+        """Return the bytes of the first shard; those after it are asked for at the same time.
 
         Raises
         ------
@@ -169,7 +169,7 @@ class _Shard:
         self._index = np.frombuffer(self._checked(self._end, length), "<u8").reshape(rows, columns, 2)
 
     def chunk(self, row: int, column: int) -> bytes:
-        """Give the bytes of a chunk, without its checksum."""
+        """Return the bytes of a chunk, without its checksum."""
         offset, length = self._index[row, column].tolist()
         if offset + length > self._end:  # also where a chunk was never written
             raise ValueError(f"chunk {row}, {column} of a shard is not in its file")
@@ -205,7 +205,7 @@ def _cells(side: tuple[int, int], y0: int, x0: int, y1: int, x1: int) -> Iterato
 def _overlap(
     start: tuple[int, int], side: tuple[int, int], box: tuple[int, int, int, int]
 ) -> tuple[int, int, int, int]:
-    """Give what a cell and a range of pixels share: y0, x0, y1, x1."""
+    """Return what a cell and a range of pixels share: y0, x0, y1, x1."""
     return (
         max(start[0], box[0]),
         max(start[1], box[1]),

@@ -98,7 +98,7 @@ def write_block(array: zarr.Array[Any], y0: int, x0: int, block: np.ndarray) -> 
 
 
 def compressors(codec: Literal["none", "lz4", "zstd"], dtype: str | np.dtype[Any]) -> list[BloscCodec | Crc32cCodec]:
-    """Give what a chunk goes through: compression of the shuffled bytes, then a checksum."""
+    """Return what a chunk goes through: compression of the shuffled bytes, then a checksum."""
     checksum = Crc32cCodec()
     if codec == "none":
         return [checksum]
@@ -142,7 +142,7 @@ class TileStore:
         return tuple(self._arrays)
 
     def read(self, plane: str, y0: int, x0: int, y1: int, x1: int) -> np.ndarray:
-        """Give the pixels [y0:y1, x0:x1] of a plane, half open.
+        """Return the pixels [y0:y1, x0:x1] of a plane, half open.
 
         Raises
         ------
@@ -162,7 +162,7 @@ class TileStore:
             raise _damaged(self.path, f"pixels [{y0}:{y1}, {x0}:{x1}] of {plane} cannot be read: {error}.") from error
 
     def read_all(self, plane: str) -> np.ndarray:
-        """Give a whole plane; errors as in `read`."""
+        """Return a whole plane; errors as in `read`."""
         return self.read(plane, 0, 0, *self.info.shape)
 
 
@@ -208,7 +208,7 @@ def _create(group: zarr.Group, plane: ArrayOf, info: ExposureInfo, settings: Til
 
 
 def _fill(plane: ArrayOf) -> float:
-    """Give a value that no chunk is full of.
+    """Return a value that no chunk is full of.
 
     Chunks full of the fill value are not stored, and a shard without any is no file; so with 0 a lost shard could not
     be told from an empty one.

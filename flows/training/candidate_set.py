@@ -63,12 +63,12 @@ class CandidateSet:
     snr: NDArray[np.float64]
 
     def matches(self, score: NDArray[np.floating]) -> Matches:
-        """Give the verdict on each candidate, best score first."""
+        """Return the verdict on each candidate, best score first."""
         return match_detections(self.x, self.y, score.astype(np.float64), self.targets)
 
 
 def candidate_set(example: Example) -> CandidateSet:
-    """Give the candidates of an example."""
+    """Return the candidates of an example."""
     plane, snr, peaks, lines = find_on(example)
     x, y = peaks.x + lines[:, 0], peaks.y + lines[:, 1]
     targets, true_snr = truth_targets(example.truth), example.truth["snr"].to_numpy().astype(np.float64)
@@ -77,7 +77,7 @@ def candidate_set(example: Example) -> CandidateSet:
 
 
 def candidate_cutouts(example: Example, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Give the cutouts of some of an example's candidates, by their places in its `CandidateSet`."""
+    """Return the cutouts of some of an example's candidates, by their places in its `CandidateSet`."""
     plane, snr, peaks, lines = find_on(example)
     return line_cutouts(plane, snr, peaks.take(chosen), lines[chosen])
 
@@ -176,7 +176,7 @@ Scores = Sequence[NDArray[np.floating]]
 
 
 def threshold_at(sets: Sequence[CandidateSet], scores: Scores, false_per_image: float) -> float:
-    """Give the least score above which there are at most ``false_per_image`` false candidates per exposure."""
+    """Return the least score above which there are at most ``false_per_image`` false candidates per exposure."""
     false = [score[one.matches(score).false] for one, score in zip(sets, scores, strict=True)]
     # No lower than any score: cards and reports hold no infinity.
     return max(false_level(false, false_per_image), float(min(score.min(initial=0.0) for score in scores)))
@@ -185,7 +185,7 @@ def threshold_at(sets: Sequence[CandidateSet], scores: Scores, false_per_image: 
 def found_above(
     sets: Sequence[CandidateSet], scores: Scores, threshold: float, least_snr: float
 ) -> tuple[int, int, float]:
-    """Give streaks found and present at or above ``least_snr``, and false candidates per exposure, at a threshold."""
+    """Return streaks found and present at or above ``least_snr``, and false candidates per exposure, at a threshold."""
     found = present = false = 0
     for one, score in zip(sets, scores, strict=True):
         matches, asked = one.matches(score), one.targets.counted & (one.snr >= least_snr)
@@ -199,7 +199,7 @@ def found_above(
 def report_candidates(
     chosen: tuple[Sequence[CandidateSet], Scores], shown: tuple[Sequence[CandidateSet], Scores]
 ) -> dict[str, Any]:
-    """Give completeness on ``shown`` at thresholds from ``chosen``.
+    """Return completeness on ``shown`` at thresholds from ``chosen``.
 
     Returns
     -------

@@ -27,7 +27,7 @@ from stages.merge import STAGE as MERGE
 
 
 def false_level(scores: Sequence[NDArray[np.floating]], false_per_image: float) -> float:
-    """Give the least score at which there are at most ``false_per_image`` false ones per image.
+    """Return the least score at which there are at most ``false_per_image`` false ones per image.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class Labelled:
 
 
 def candidates(example: Example, detector: str, wrong_psf: bool) -> list[Labelled]:
-    """Give the candidates of an example: as measured with the PSF it has and, if asked for, with another.
+    """Return the candidates of an example: as measured with the PSF it has and, if asked for, with another.
 
     A header does not always give the PSF that the image has. The verdict must not break then, so it learns from
     both; see `misjudged`.
@@ -108,7 +108,7 @@ def candidates(example: Example, detector: str, wrong_psf: bool) -> list[Labelle
 
 
 def unless_flooded(example: Example, detector: str, wrong_psf: bool) -> list[Labelled]:
-    """Give what `candidates` gives, or nothing of an exposure that a night would quarantine: it has too many."""
+    """Return what `candidates` gives, or nothing of an exposure that a night would quarantine: it has too many."""
     try:
         return candidates(example, detector, wrong_psf)
     except BadInput as error:
@@ -118,7 +118,7 @@ def unless_flooded(example: Example, detector: str, wrong_psf: bool) -> list[Lab
 
 
 def search_example(planes: dict[str, NDArray[np.generic]], info: ExposureInfo, detector: str) -> pa.Table:
-    """Give the hits of a whole exposure, searched as one tile."""
+    """Return the hits of a whole exposure, searched as one tile."""
     settings = DetectSettings(model=detector)
     tile = search_grid(settings).whole(info.shape)
     box = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
@@ -127,20 +127,20 @@ def search_example(planes: dict[str, NDArray[np.generic]], info: ExposureInfo, d
 
 
 def misjudged(info: ExposureInfo) -> ExposureInfo:
-    """Give the exposure with a PSF 12 % wider or narrower (one standard deviation), and with wings of any strength."""
+    """Return exposure with a PSF 12 % wider or narrower (one standard deviation), and with wings of any strength."""
     rng = np.random.default_rng([info.visit, info.detector])
     fwhm = info.psf.fwhm_px * float(np.exp(rng.normal(0, 0.12)))
     return info.model_copy(update={"psf": PsfModel(fwhm_px=fwhm, beta=float(rng.choice([2.5, 3.0, 4.0, 100.0])))})
 
 
 def brighter(one: Labelled, least_snr: float) -> Labelled:
-    """Give the candidates whose measured S/N is ``least_snr`` or more."""
+    """Return the candidates whose measured S/N is ``least_snr`` or more."""
     kept = np.expm1(one.features[:, FEATURES.index("log_snr")].astype(np.float64)) >= least_snr
     return replace(one, **{name: getattr(one, name)[kept] for name in ("features", "stamps", "label", "target")})
 
 
 def without_science(one: Labelled, share: float = 1.0, seed: int = 0) -> Labelled:
-    """Give the candidates as if a share of them, drawn at random, lay where there is no science image."""
+    """Return the candidates as if a share of them, drawn at random, lay where there is no science image."""
     hidden = np.random.default_rng(seed).random(len(one.label)) < share
     features = one.features.copy()
     for name, value in zip(STATIC, UNKNOWN, strict=True):
@@ -162,14 +162,14 @@ def label_candidates(described: Described, truth: pa.Table) -> Labelled:
 def candidate_threshold(
     examples: Sequence[Labelled], scores: Sequence[NDArray[np.floating]], false_per_image: float
 ) -> float:
-    """Give the least score at which there are at most ``false_per_image`` false candidates per image."""
+    """Return the least score at which there are at most ``false_per_image`` false candidates per image."""
     return false_level([score[one.label == 0] for one, score in zip(examples, scores, strict=True)], false_per_image)
 
 
 def candidate_completeness(
     examples: Sequence[Labelled], scores: Sequence[NDArray[np.floating]], threshold: float, least_snr: float
 ) -> tuple[int, int, float]:
-    """Give streaks found and present at or above ``least_snr``, and false candidates per image, at a threshold."""
+    """Return streaks found and present at or above ``least_snr``, and false candidates per image, at a threshold."""
     found = present = false = 0
     for one, score in zip(examples, scores, strict=True):
         asked = one.targets.counted & (one.snr >= least_snr)
@@ -186,7 +186,7 @@ def cached_detector(detector: str) -> Detector:
 
 
 def stamp_of(detector: str) -> int:
-    """Give when a folder's card was written, so that new weights are loaded anew; 0 for a shipped name."""
+    """Return when a folder's card was written, so that new weights are loaded anew; 0 for a shipped name."""
     card = Path(detector) / "detect.json"
     return card.stat().st_mtime_ns if card.exists() else 0
 

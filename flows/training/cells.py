@@ -66,7 +66,7 @@ def spots(logits: NDArray[np.float32], floor: float) -> Spots:
 
 
 def hard_places(search: DenseSearch, field: TrainingField, floor: float) -> NDArray[np.float64]:
-    """Give what looks like a trail and is none, (n, 3): x, y, px, and how often to show it."""
+    """Return what looks like a trail and is none, (n, 3): x, y, px, and how often to show it."""
     found = spots_on(search, field, floor)
     free = np.ones(len(found.x), bool)
     targets = field.targets
@@ -78,7 +78,7 @@ def hard_places(search: DenseSearch, field: TrainingField, floor: float) -> NDAr
 
 
 def bright_places(field: TrainingField, snr: float) -> NDArray[np.float64]:
-    """Give peaks of the smoothed image as hard places of a network that knows nothing yet; see `hard_places`."""
+    """Return peaks of the smoothed image as hard places of a network that knows nothing yet; see `hard_places`."""
     info = field.info
     values = np.where(field.usable, (field.pixels - info.background) / info.noise, 0).astype(np.float32)
     smooth = torch.from_numpy(ndimage.gaussian_filter(values, info.psf.fwhm_px / 2.355))
@@ -124,12 +124,12 @@ class RecoveryCurve:
 
 
 def level_at(found: Sequence[RecoveryCurve], false_per_image: float) -> float:
-    """Give the least score at which there are at most ``false_per_image`` false positions per image."""
+    """Return the least score at which there are at most ``false_per_image`` false positions per image."""
     return false_level([one.false for one in found], false_per_image)
 
 
 def share_found(found: Sequence[RecoveryCurve], level: float, least: float, below: float = np.inf) -> Share:
-    """Give the share of the streaks with ``least`` <= S/N < ``below`` that scored at least ``level``."""
+    """Return the share of the streaks with ``least`` <= S/N < ``below`` that scored at least ``level``."""
     snr, score = (np.concatenate([getattr(one, name) for one in found]) for name in ("snr", "score"))
     asked = (snr >= least) & (snr < below)
     # Where no false position is left, the level is minus infinity; so is the score of a streak that nothing found.
@@ -138,7 +138,7 @@ def share_found(found: Sequence[RecoveryCurve], level: float, least: float, belo
 
 
 def recovery(found: Sequence[RecoveryCurve], rates: tuple[float, ...] = (0.5, 1.0, 10.0)) -> dict[str, Any]:
-    """Give completeness for S/N >= 7 and >= 10 at some numbers of false positions per image."""
+    """Return completeness for S/N >= 7 and >= 10 at some numbers of false positions per image."""
     return {
         f"at {rate:g} false": {
             f"c{least:g}": [share.found, share.n]

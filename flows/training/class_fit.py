@@ -139,7 +139,7 @@ def trees_of(model: Any) -> ClassTrees:
 
 
 def _rounded_down(limit: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Give the largest float32 up to each limit: float32 values go the same way at it."""
+    """Return the largest float32 up to each limit: float32 values go the same way at it."""
     near = limit.astype(np.float32)
     return np.where(near > limit, np.nextafter(near, np.float32(-np.inf)), near).astype(np.float32)
 
@@ -147,7 +147,7 @@ def _rounded_down(limit: NDArray[np.float64]) -> NDArray[np.float32]:
 def _familiar(
     sample: Sample, features: tuple[str, ...], plan: ClassFit, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give rows, each class as the rest in equal number as far as there are, and the scale of each feature."""
+    """Return rows, each class as the rest in equal number as far as there are, and the scale of each feature."""
     rng, matrix = np.random.default_rng(seed), sample.matrix(features)
     share = plan.reference // len(sample.classes)
     rows = [rng.permutation(np.flatnonzero(sample.code == k))[:share] for k in range(len(sample.classes))]

@@ -137,7 +137,7 @@ def require_both(label: NDArray[np.int64]) -> None:
 
 
 def apply(net: nn.Module, inputs: Inputs, batch: int = 512) -> NDArray[np.float32]:
-    """Give the log odds of class 1, (n,)."""
+    """Return the log odds of class 1, (n,)."""
     net.eval()
     with torch.inference_mode():
         parts = zip(*(torch.split(one, batch) for one in inputs), strict=True)
@@ -145,7 +145,7 @@ def apply(net: nn.Module, inputs: Inputs, batch: int = 512) -> NDArray[np.float3
 
 
 def log_odds(scores: Any) -> torch.Tensor:
-    """Give the log odds of class 1, of two class scores or of a tuple that begins with them."""
+    """Return the log odds of class 1, of two class scores or of a tuple that begins with them."""
     if isinstance(scores, tuple):
         return scores[0]
     return scores[:, 1] - scores[:, 0]

@@ -72,7 +72,7 @@ class TrainPlan:
 
 
 def quick_search_plan(seed: int) -> TrainPlan:
-    """Give a plan that is done in minutes, to see that everything runs."""
+    """Return a plan that is done in minutes, to see that everything runs."""
     few = (Wanted("ztf", 2), Wanted("llnl", 1))
     fit = CellFit(40)
     cells = CellPlan(first=fit, later=fit)

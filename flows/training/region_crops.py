@@ -31,7 +31,7 @@ class Sources(NamedTuple):
     lines: Floats
 
     def cropped(self, x0: int, y0: int, side: int, border: float) -> "Sources":
-        """Give those on a crop; trails whose middle is nearer than ``border`` px to its rim count neither way."""
+        """Return those on a crop; trails whose middle is nearer than ``border`` px to its rim count neither way."""
         first = np.array([x0, y0], float)
         boxes, lines = self.boxes - np.tile(first, 2), self.lines - np.array([x0, y0, 0, 0])
         middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
@@ -44,7 +44,7 @@ class Sources(NamedTuple):
         return Sources(boxes[inner], np.concatenate([lines[close], added[touching]]))
 
     def turned(self, turns: int, mirror: bool, side: int) -> "Sources":
-        """Give those on a crop that ``np.rot90(..., turns)`` has turned and, if asked, transposition mirrored."""
+        """Return those on a crop that ``np.rot90(..., turns)`` has turned and, if asked, transposition mirrored."""
         boxes, lines = self.boxes, self.lines
         for _ in range(turns):
             boxes = np.stack([boxes[:, 1], side - 1 - boxes[:, 2], boxes[:, 3], side - 1 - boxes[:, 0]], 1)

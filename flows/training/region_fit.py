@@ -124,7 +124,7 @@ def fit_regions(net: RegionNet, draw: CropDraw, fit: RegionFit, seed: int, say: 
 
 
 def crop_losses(net: RegionNet, crops: Sequence[RegionCrop], rng: np.random.Generator) -> torch.Tensor:
-    """Give the losses of a batch, (4,): is there a trail, and where, of the anchors; the same of the head."""
+    """Return the losses of a batch, (4,): is there a trail, and where, of the anchors; the same of the head."""
     cells = torch.from_numpy(np.stack([crop.cells for crop in crops])).permute(0, 3, 1, 2)
     features = net.features(cells)
     objectness = net.objectness(features)
@@ -199,7 +199,7 @@ def _proposals(
     crops: Sequence[RegionCrop],
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Give the likeliest proposals of each crop, and its true boxes, moved a little."""
+    """Return the likeliest proposals of each crop, and its true boxes, moved a little."""
     best = objectness.amax(1)[:, BORDER:-BORDER, BORDER:-BORDER]
     highest = nn.functional.max_pool2d(best, 3, 1, 1)
     ranked = torch.where(best == highest, best, -torch.inf).flatten(1).topk(_PROPOSALS).indices.numpy()

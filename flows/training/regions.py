@@ -81,12 +81,12 @@ def judge_boxes(found: RegionHits, example: Example) -> Judged:
 
 
 def region_figures(judged: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:
-    """Give completeness with intervals at some false boxes per image, and how well boxes fit, per preset."""
+    """Return completeness with intervals at some false boxes per image, and how well boxes fit, per preset."""
     return {name: _figures(group) for name, group in judged.items() if group}
 
 
 def region_level(judged: Sequence[Judged], false_per_image: float) -> float:
-    """Give the least log odds at which there are at most so many false boxes per image."""
+    """Return the least log odds at which there are at most so many false boxes per image."""
     false = [one.score[one.false] for one in judged]
     # No lower than any false one: cards and reports hold no infinity.
     return max(false_level(false, false_per_image), float(min(part.min(initial=0.0) for part in false)))
@@ -113,7 +113,7 @@ def _completeness(judged: Sequence[Judged], level: float, least: float) -> dict[
 
 
 def _fit(judged: Sequence[Judged], level: float) -> dict[str, Any]:
-    """Give how the boxes of the trails found fit the true ones, in quantiles."""
+    """Return how the boxes of the trails found fit the true ones, in quantiles."""
     shared, apart = (
         np.concatenate([getattr(one, name)[(one.score >= level) & (one.target >= 0)] for one in judged])
         for name in ("shared", "apart")

@@ -254,7 +254,7 @@ def _arrays(nets: Sequence[VerdictCnn], trees: TreeEnsemble) -> dict[str, NDArra
 
 
 def _card(detector: str, about: dict[str, Any], plan: VerdictPlan) -> ModelCard:
-    """Give the card of a verdict that is not calibrated and has no weights yet."""
+    """Return the card of a verdict that is not calibrated and has no weights yet."""
     search = read_card("detect", detector)
     return ModelCard(
         stage="reliability",

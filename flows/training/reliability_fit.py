@@ -170,7 +170,7 @@ def rivals(train: Sequence[Labelled], seed: int) -> Mapping[str, Rank]:
 
 
 def measured(examples: Sequence[Labelled]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Give features and label (1 real, 0 false) of all candidates that are either."""
+    """Return features and label (1 real, 0 false) of all candidates that are either."""
     features = np.concatenate([one.features[one.known] for one in examples])
     return features, np.concatenate([one.label[one.known] > 0 for one in examples]).astype(np.int64)
 

@@ -36,7 +36,7 @@ class Guessed:
 
 
 def safe_level(examples: list[Guessed], floor: float) -> float:
-    """Give the level that no hit of these exposures, and hardly one of others, is guessed below.
+    """Return the level that no hit of these exposures, and hardly one of others, is guessed below.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class Rows:
     logits: NDArray[np.float32]
 
     def take(self, index: NDArray[np.integer] | NDArray[np.bool_]) -> "Rows":
-        """Give some of them."""
+        """Return some of them."""
         return Rows(self.features[index], self.logits[index])
 
     @classmethod
@@ -121,7 +121,7 @@ class Rows:
 
 
 def scored_rows(example: Example, model: str) -> Rows:
-    """Give all windows of an example that are scored, in order of the grid."""
+    """Return all windows of an example that are scored, in order of the grid."""
     search, settings = exact_search(model), DetectSettings()
     image, usable, background = pixels(example)
     rows, columns = ((n - settings.window) // settings.stride + 1 for n in image.shape)
@@ -130,14 +130,14 @@ def scored_rows(example: Example, model: str) -> Rows:
 
 
 def telling_rows(example: Example, model: str, low: float, share: float) -> Rows:
-    """Give the windows of an example whose log odds are above ``low``, and a share of the others."""
+    """Return the windows of an example whose log odds are above ``low``, and a share of the others."""
     rows = scored_rows(example, model)
     drawn = np.random.default_rng(0).random(len(rows.logits)) < share
     return rows.take((rows.logits > low) | drawn)
 
 
 def guessed(example: Example, model: str, layers: tuple[Dense, ...]) -> Guessed:
-    """Give what a screen of these layers guesses of all scored windows of an example, and their log odds."""
+    """Return what a screen of these layers guesses of all scored windows of an example, and their log odds."""
     rows = scored_rows(example, model)
     return Guessed(Screen(layers, -np.inf)(rows.features), rows.logits)
 
@@ -191,7 +191,7 @@ class ScreenFit:
 def fit_screen(
     rows: Rows, exact: Exact, floor: float, plan: ScreenFit, say: Callable[[str], None]
 ) -> tuple[Dense, ...]:
-    """Give the layers of a screen that guesses the log odds of these windows.
+    """Return the layers of a screen that guesses the log odds of these windows.
 
     Parameters
     ----------

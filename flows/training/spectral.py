@@ -154,7 +154,7 @@ def _sample(path: Path | None, plan: SpectralPlan) -> tuple[Sample, tuple[str, .
 
 
 def simulated_stars(count: int, seed: int) -> Sample:
-    """Give stars of the ten classes, as `flows.simulation.star_colours` makes them."""
+    """Return stars of the ten classes, as `flows.simulation.star_colours` makes them."""
     columns, code = star_table(count, seed)
     notes = {"table": "simulated", "rows": count, "recipe": "flows/simulation/star_colours.py", "split_by": "row"}
     return Sample(columns, code, STELLAR_CLASSES, np.arange(count), notes)

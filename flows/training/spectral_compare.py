@@ -64,7 +64,7 @@ class ClusterLabels(ClassifierMixin, BaseEstimator):
         return self
 
     def predict(self, features: NDArray[np.floating]) -> NDArray[np.integer]:
-        """Give the class of the nearest cluster."""
+        """Return the class of the nearest cluster."""
         return self.label_[self.means_.predict(features)]
 
 
@@ -84,7 +84,7 @@ class Thinned(ClassifierMixin, BaseEstimator):
         return self
 
     def predict(self, features: NDArray[np.floating]) -> NDArray[np.integer]:
-        """Give the inner classifier's answer."""
+        """Return the inner classifier's answer."""
         return self.inner.predict(features)
 
 
@@ -156,7 +156,7 @@ def pipeline(name: str, code: NDArray[np.integer], rebalance: str, seed: int) ->
 
 
 def smote_neighbours(smallest: int) -> int:
-    """Give the neighbours that SMOTE draws between: 5, or as many as the smallest class allows.
+    """Return the neighbours that SMOTE draws between: 5, or as many as the smallest class allows.
 
     Raises
     ------
@@ -198,7 +198,7 @@ class Compared:
     seconds: float
 
     def figures(self) -> dict[str, Any]:
-        """Give the row of the table."""
+        """Return the row of the table."""
         return {
             "model": self.name,
             "seconds": round(self.seconds, 2),
@@ -248,7 +248,7 @@ def compare(
 
 
 def split(sample: Sample, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Give rows to fit and rows to validate: five folds, or of more than 50,000 rows one fifth held out."""
+    """Return rows to fit and rows to validate: five folds, or of more than 50,000 rows one fifth held out."""
     if len(sample.code) > _FOLDED:
         held = held_out_rows(sample, 1 / _FOLDS, seed)
         yield np.flatnonzero(~held), np.flatnonzero(held)
@@ -287,7 +287,7 @@ def _one(
 
 
 def table(found: Sequence[Compared]) -> str:
-    """Give the comparison as a Markdown table."""
+    """Return the comparison as a Markdown table."""
     lines = [
         "| model | run time, s | train: accuracy | macro F1 | validation: accuracy (95 %) | precision | recall "
         "| macro F1 (95 %) |",

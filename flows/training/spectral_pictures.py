@@ -29,7 +29,7 @@ _IMPORTANCE_ROWS = 4000
 def principal_components(
     matrix: NDArray[np.float32], seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Give two principal components of standardised features, the share of variance of each component, and the rows.
+    """Return two principal components of standardised features, the share of variance of each component, and the rows.
 
     At most 200,000 rows, drawn at random, are looked at.
     """
@@ -41,7 +41,7 @@ def principal_components(
 def importances(
     sample: Sample, features: tuple[str, ...], rebalance: str, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give how much accuracy boosted trees lose when one feature of unseen rows is shuffled, and its scatter.
+    """Return how much accuracy boosted trees lose when one feature of unseen rows is shuffled, and its scatter.
 
     Notes
     -----

@@ -59,12 +59,12 @@ class Sample:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def take(self, rows: NDArray[Any]) -> "Sample":
-        """Give the rows of a mask or of indices."""
+        """Return the rows of a mask or of indices."""
         columns = {name: values[rows] for name, values in self.columns.items()}
         return replace(self, columns=columns, code=self.code[rows], group=self.group[rows])
 
     def matrix(self, features: tuple[str, ...]) -> NDArray[np.float32]:
-        """Give the features, (n, features) float32."""
+        """Return the features, (n, features) float32."""
         return colour_features(self.columns, features)
 
 

@@ -41,7 +41,7 @@ class StarGalaxyPlan:
 
 
 def quick_star_galaxy_plan() -> StarGalaxyPlan:
-    """Give a plan that runs every step on little; its weights are weak."""
+    """Return a plan that runs every step on little; its weights are weak."""
     short = CutoutFit(epochs=2, patience=2, rate=2e-3)
     trees = OwnPlan().trees
     return StarGalaxyPlan(
@@ -142,7 +142,7 @@ def train_star_galaxy(
 def _deep(
     galstar: Path | None, work: Path, plan: StarGalaxyPlan, seed: int, workers: int, say: Say
 ) -> tuple[Splits, Path, str]:
-    """Give the splits of the deep cutouts, the folder for what is fitted to them, and what they are."""
+    """Return the splits of the deep cutouts, the folder for what is fitted to them, and what they are."""
     if galstar is None:
         folder = work / "deep"
         command = f"nightstride simulate --preset star-galaxy --seed {seed}"

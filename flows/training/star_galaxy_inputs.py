@@ -29,7 +29,7 @@ _PART = 1000  # cutouts prepared at a time
 
 
 def standardised(cutouts: NDArray[np.float32]) -> torch.Tensor:
-    """Give each plane of each cutout mean 0 and standard deviation 1 (ddof 0), as float16; missing pixels are 0."""
+    """Return each plane of each cutout mean 0 and standard deviation 1 (ddof 0), as float16; missing pixels are 0."""
     parts = []
     for first in range(0, len(cutouts), _PART):
         part = cutouts[first : first + _PART].astype(np.float32)
@@ -43,7 +43,7 @@ def standardised(cutouts: NDArray[np.float32]) -> torch.Tensor:
 
 
 def views_of(data: LabelledCutouts, bands: int, side: int) -> Inputs:
-    """Give the inputs of `kernels.nets.cutout_nets.BandSetNet`; pictures as float16."""
+    """Return the inputs of `kernels.nets.cutout_nets.BandSetNet`; pictures as float16."""
     found = []
     for first in range(0, len(data), _PART):
         views = band_views(make_planes(data.cutouts[first : first + _PART], bands, side))
@@ -71,7 +71,7 @@ def hide_bands(inputs: Inputs, generator: torch.Generator) -> Inputs:
 
 
 def chosen_bands(inputs: Inputs, planes: tuple[int, ...]) -> Inputs:
-    """Give the inputs as if only some planes were there: those of images 0 to 3, those of PSFs 4 to 7."""
+    """Return the inputs as if only some planes were there: those of images 0 to 3, those of PSFs 4 to 7."""
     pictures, features, usable, has_psf = inputs
     bands = usable.shape[1]
     seen = usable & torch.tensor([band in planes for band in range(bands)])
@@ -133,7 +133,7 @@ def challenge(path: Path, seed: int) -> dict[str, LabelledCutouts]:
 
 
 def _recorded(path: Path) -> dict[str, Any]:
-    """Give what a set says of itself; nothing if it cannot be read."""
+    """Return what a set says of itself; nothing if it cannot be read."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):

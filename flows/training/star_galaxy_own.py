@@ -59,12 +59,12 @@ class CutoutSample(NamedTuple):
     label: NDArray[np.int64]
 
     def take(self, rows: NDArray[Any]) -> "CutoutSample":
-        """Give some of the rows."""
+        """Return some of the rows."""
         chosen = torch.from_numpy(rows)
         return CutoutSample(tuple(one[chosen] for one in self.inputs), self.label[rows])
 
     def joined(self, other: "CutoutSample") -> "CutoutSample":
-        """Give these and those of another sample."""
+        """Return these and those of another sample."""
         inputs = tuple(torch.cat(pair) for pair in zip(self.inputs, other.inputs, strict=True))
         return CutoutSample(inputs, np.concatenate([self.label, other.label]))
 
@@ -155,7 +155,7 @@ def card_of(
     offset: float,
     share: float = 0.0,
 ) -> dict[str, Any]:
-    """Give what the card of our model holds besides training and metrics."""
+    """Return what the card of our model holds besides training and metrics."""
     own = {
         "networks": networks,
         "share_of_trees": share,
@@ -168,7 +168,7 @@ def card_of(
 def calibrated_card(
     name: str, version: str, own: dict[str, Any], known: Known, slope: float, offset: float
 ) -> dict[str, Any]:
-    """Give the same of any model of the stage; ``own`` is what its input has of its own."""
+    """Return the same of any model of the stage; ``own`` is what its input has of its own."""
     return {
         "stage": "star_galaxy",
         "name": name,
@@ -265,7 +265,7 @@ class _Multi(NamedTuple):
 
 
 def _said_about(one: _Multi, test: CutoutSample) -> tuple[dict[str, dict[str, NDArray[np.float64]]], dict[str, float]]:
-    """Give probabilities by way and configuration, and the share beyond the limits by configuration."""
+    """Return probabilities by way and configuration, and the share beyond the limits by configuration."""
     ours: dict[str, NDArray[np.float64]] = {}
     trees: dict[str, NDArray[np.float64]] = {}
     outside: dict[str, float] = {}
@@ -281,7 +281,7 @@ def _said_about(one: _Multi, test: CutoutSample) -> tuple[dict[str, dict[str, ND
 
 
 def on_card(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the scores that go on a card."""
+    """Return the scores that go on a card."""
     return {key: scores[key] for key in ON_CARD}
 
 

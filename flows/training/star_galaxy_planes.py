@@ -117,7 +117,7 @@ class FittedPlanes(NamedTuple):
     offset: float
 
     def star(self, test: CutoutSample) -> NDArray[np.float64]:
-        """Give the probability of a star."""
+        """Return the probability of a star."""
         return expit(self.slope * judged_planes(self.net, test.inputs).log_odds.astype(np.float64) + self.offset)
 
 
@@ -151,7 +151,7 @@ def fit_models(
 
 
 def plane_sample(data: LabelledCutouts, bands: int) -> CutoutSample:
-    """Give z-scored planes (float16), which of them are there, and the S/N of each band (arcsinh)."""
+    """Return z-scored planes (float16), which of them are there, and the S/N of each band (arcsinh)."""
     pixels, there, signal = [], [], []
     for first in range(0, len(data), _PART):
         planes = make_planes(data.cutouts[first : first + _PART], bands, SIDE)

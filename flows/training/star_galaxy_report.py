@@ -47,7 +47,7 @@ def figures_of(
 def by_magnitude(
     probability: NDArray[np.float64], test: LabelledCutouts, magnitudes: tuple[float, ...] = MAGNITUDES
 ) -> list[dict[str, Any]]:
-    """Give accuracy with interval, and precision and recall of stars, in bins of magnitude."""
+    """Return accuracy with interval, and precision and recall of stars, in bins of magnitude."""
     right = (probability >= 0.5) == (test.label == 1)
     rows = []
     for bin_, (lo, hi) in zip(binned(test.magnitude, right, magnitudes), pairwise(magnitudes), strict=True):

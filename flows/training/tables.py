@@ -93,7 +93,7 @@ def star_sample(path: Path, task: str) -> tuple[Sample, tuple[str, ...]]:
 
 
 def temperature_and_colour(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
-    """Give temperature (K) and colour of the stars that have both, and what the colour is.
+    """Return temperature (K) and colour of the stars that have both, and what the colour is.
 
     Notes
     -----
@@ -114,7 +114,7 @@ def temperature_and_colour(path: Path) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def type_temperature(spectral_type: str, *, giant: bool) -> float:
-    """Give the effective temperature of a spectral type, K; NaN if it has no letter and digit.
+    """Return the effective temperature of a spectral type, K; NaN if it has no letter and digit.
 
     Giants hotter than G0 have the temperature of dwarfs.
     """

@@ -156,7 +156,7 @@ mpl.use("Agg")
 
 
 def window_metrics(net: nn.Module, windows: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Any]:
-    """Give accuracy with a 95 % interval and the confusion matrix (rows: truth) at probability 0.5 and 0.99."""
+    """Return accuracy with a 95 % interval and the confusion matrix (rows: truth) at probability 0.5 and 0.99."""
     with torch.inference_mode():
         scores = torch.cat([net(part) for part in torch.split(torch.from_numpy(windows), 4096)])
     probability = torch.softmax(scores, 1)[:, 1].numpy()

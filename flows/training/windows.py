@@ -87,7 +87,7 @@ def empty_corners(truth: pa.Table, shape: tuple[int, int], count: int, seed: int
 
 
 def away(truth: pa.Table, corners: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell which windows keep their centre 24 px from the axis of every real source, (n, 2) -> (n,)."""
+    """Return which windows keep their centre 24 px from the axis of every real source, (n, 2) -> (n,)."""
     y, x = (corners + (SIDE - 1) / 2).T
     clear = np.ones(len(corners), bool)
     for x0, y0, length, angle in zip(
@@ -111,7 +111,7 @@ def cut_windows(
 
 
 def hard_negatives(example: Example, weights: Path, most: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Give windows that the network takes for asteroids and that hold nothing real: worst first, ``most`` at most.
+    """Return windows that the network takes for asteroids and that hold nothing real: worst first, ``most`` at most.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def hard_negatives(example: Example, weights: Path, most: int) -> tuple[NDArray[
 
 
 def pixels(example: Example) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:
-    """Give image, usable pixels and background of an example."""
+    """Return image, usable pixels and background of an example."""
     store = TileStore.open(example.store)
     usable = (store.read_all("mask") & np.uint16(UNUSABLE)) == 0
     return store.read_all("difference"), usable, store.info.background

@@ -39,7 +39,7 @@ def fit_covariance(
     footprint: Footprint,
     noise: Noise,
 ) -> NDArray[np.float64]:
-    """Give the covariance of the parameters of a least-squares fit.
+    """Return the covariance of the parameters of a least-squares fit.
 
     Parameters
     ----------

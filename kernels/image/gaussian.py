@@ -27,7 +27,7 @@ _A, _B = 6.953125, -1.78125
 
 @njit(**FAST)
 def gaussian(x: float) -> float:
-    """Give exp(-x^2), for 0 <= x <= `FURTHEST`, to 2e-13 of its value (compiled).
+    """Return exp(-x^2), for 0 <= x <= `FURTHEST`, to 2e-13 of its value (compiled).
 
     A polynomial for a 64th of the exponent, squared six times: no table, no branch.
     """
@@ -45,7 +45,7 @@ def gaussian(x: float) -> float:
 
 @njit(**FAST)
 def error_function(x: float, decay: float) -> float:
-    """Give erf(x), for 0 <= x <= `FURTHEST`, to 2e-13 (compiled).
+    """Return erf(x), for 0 <= x <= `FURTHEST`, to 2e-13 (compiled).
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ _MAD_TO_SIGMA = 1.482602218505602  # 1 / quantile(3/4) of the normal distributio
 
 
 def background_and_noise(image: NDArray[np.float32], usable: NDArray[np.bool_]) -> tuple[float, float]:
-    """Give the median of an image and the standard deviation of its pixels about it, both robust.
+    """Return the median of an image and the standard deviation of its pixels about it, both robust.
 
     Parameters
     ----------

@@ -12,13 +12,13 @@ _PER_BUCKET, _MOST_BUCKETS = 4, 4096
 
 @njit(cache=True, nogil=True)
 def median(values: NDArray[np.float64]) -> float:
-    """Give the median of finite numbers, as numpy does; NaN of none."""
+    """Return the median of finite numbers, as numpy does; NaN of none."""
     return quantile(values, 0.5)
 
 
 @njit(cache=True, nogil=True)
 def quantile(values: NDArray[np.float64], share: float) -> float:
-    """Give a quantile of finite numbers, interpolated linearly as numpy does by default.
+    """Return a quantile of finite numbers, interpolated linearly as numpy does by default.
 
     Parameters
     ----------

@@ -154,7 +154,7 @@ def pixel_state(
 
 
 def filled(image: NDArray[np.float32], mask: NDArray[np.uint16], value: float) -> NDArray[np.float32]:
-    """Give an image (ny, nx) with ``value`` where the mask says NO_DATA."""
+    """Return an image (ny, nx) with ``value`` where the mask says NO_DATA."""
     whole = np.empty(image.shape, np.float32)
     _fill(np.ascontiguousarray(image).ravel(), mask.ravel(), np.float32(value), whole.ravel())
     return whole
@@ -204,7 +204,7 @@ def _fill(image: NDArray[np.float32], mask: NDArray[np.uint16], value: np.float3
 
 
 def usable_pixels(pixels: NDArray[np.float32], mask: NDArray[np.uint16]) -> NDArray[np.bool_]:
-    """Give the pixels that are finite and not masked as unusable.
+    """Return the pixels that are finite and not masked as unusable.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ class SearchImage(NamedTuple):
 
     @classmethod
     def of(cls, info: ExposureInfo, pixels: NDArray[np.float32], usable: NDArray[np.bool_]) -> "SearchImage":
-        """Give the pixels of an exposure, or of a part of it."""
+        """Return the pixels of an exposure, or of a part of it."""
         return cls(pixels, usable, info.background, info.noise, np.array(info.noise_correlation), info.psf.fwhm_px)
 
 

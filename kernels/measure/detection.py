@@ -174,7 +174,7 @@ def measure_candidates(
 
 
 def confirmed_class(found: Detection, trail_class: str) -> str:
-    """Give the class of a candidate, or none if it is something else that is as long as a satellite's trail."""
+    """Return the class of a candidate, or none if it is something else that is as long as a satellite's trail."""
     # What speaks for the other causes says nothing of a line that is dark for the most part.
     other = _SHARP if trail_class == "glint_trail" else _SHARP | _LONG_ARTEFACTS
     return "" if found.evidence.flags & other else trail_class

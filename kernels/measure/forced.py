@@ -53,7 +53,7 @@ class ForcedFlux(NamedTuple):
 
 
 def reach(length: float, fwhm_px: float) -> int:
-    """Give how far from the centre of a trail pixels matter to `forced_flux`, px."""
+    """Return how far from the centre of a trail pixels matter to `forced_flux`, px."""
     return math.ceil(length / 2 + _radius(fwhm_px)) + _MARGIN
 
 
@@ -102,7 +102,7 @@ def forced_flux(
 
 
 def upper_limit(flux: NDArray[np.float64], error: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    """Give the flux below which the true one lies with the one-sided confidence of ``sigma`` standard errors.
+    """Return the flux below which the true one lies with the one-sided confidence of ``sigma`` standard errors.
 
     Notes
     -----

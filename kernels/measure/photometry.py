@@ -127,13 +127,13 @@ def _shared_area(long: float, wide: float, theta: float, correlation: NDArray[np
 
 
 def njy_per_unit(zero_point: float) -> float:
-    """Give the nJy of one pixel unit of flux from the AB magnitude of one."""
+    """Return the nJy of one pixel unit of flux from the AB magnitude of one."""
     return 10 ** ((_AB_OF_NJY - zero_point) / 2.5)
 
 
 def ab_magnitude(
     flux: NDArray[np.float64], error: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give AB magnitudes and their standard errors from fluxes in nJy; NaN where the flux is not positive."""
+    """Return AB magnitudes and their standard errors from fluxes in nJy; NaN where the flux is not positive."""
     positive = np.where(flux > 0, flux, np.nan)
     return _AB_OF_NJY - 2.5 * np.log10(positive), 2.5 / math.log(10) * error / positive

@@ -25,7 +25,7 @@ from schemas.model_card import FEATURES, RESIDUALS, STATIC, ModelCard
 def feature_matrix(
     table: pa.Table, fwhm_px: float, residuals: NDArray[np.float32], static: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Give what the model ``reliability`` sees of each candidate.
+    """Return what the model ``reliability`` sees of each candidate.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class VerdictNet:
     card: ModelCard
 
     def __call__(self, features: NDArray[np.float32], stamps: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the probability of being real.
+        """Return the probability of being real.
 
         Parameters
         ----------
@@ -119,7 +119,7 @@ class VerdictNet:
         return reliability_of(self.log_odds(features, stamps), self.slope, self.offset)
 
     def log_odds(self, features: NDArray[np.float32], stamps: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Give the mean of the trees' log odds and of the networks' mean, before calibration, (n,)."""
+        """Return the mean of the trees' log odds and of the networks' mean, before calibration, (n,)."""
         count = len(features)
         whole = -(-count // _BATCH) * _BATCH
         padded = [
@@ -136,7 +136,7 @@ class VerdictNet:
 
 
 def reliability_of(log_odds: NDArray[np.float64], slope: float, offset: float) -> NDArray[np.float32]:
-    """Give calibrated probabilities, ``1 / (1 + exp(-(slope log_odds + offset)))``.
+    """Return calibrated probabilities, ``1 / (1 + exp(-(slope log_odds + offset)))``.
 
     Notes
     -----

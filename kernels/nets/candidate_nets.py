@@ -34,7 +34,7 @@ class CandidateCnn(nn.Module):
         self.joined = nn.Sequential(nn.Linear(2 * 32 + features, 48), nn.ReLU(), nn.Dropout(0.2), nn.Linear(48, 1))
 
     def forward(self, cutouts: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """Give the log odds of being real, (n, CHANNELS, WIDE, LONG) and (n, features) -> (n,)."""
+        """Return the log odds of being real, (n, CHANNELS, WIDE, LONG) and (n, features) -> (n,)."""
         maps = self.body(cutouts)
         shape = torch.clamp((features - self.mean) / self.scale, -5, 5)
         return self.joined(torch.cat([maps.mean((2, 3)), maps.amax((2, 3)), shape], 1))[:, 0]
@@ -77,7 +77,7 @@ class VerdictCnn(nn.Module):
         )
 
     def forward(self, stamps: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """Give the log odds of being real, (n, CHANNELS, SIDE, SIDE) and (n, features) -> (n,)."""
+        """Return the log odds of being real, (n, CHANNELS, SIDE, SIDE) and (n, features) -> (n,)."""
         parts = [(features - self.mean) / self.scale]
         for branch, pictures in ((self.fine, stamps[:, :_FINE]), (self.coarse, stamps[:, _FINE:])):
             maps = branch(pictures)

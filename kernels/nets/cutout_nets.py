@@ -26,11 +26,11 @@ class CutoutMlp(nn.Module):
         return self.layers[-1]
 
     def codes(self, cutouts: torch.Tensor) -> torch.Tensor:
-        """Give what stands for each cutout before the last layer, (n, planes, side, side) -> (n, 64)."""
+        """Return what stands for each cutout before the last layer, (n, planes, side, side) -> (n, 64)."""
         return self.layers[:-1](cutouts)
 
     def forward(self, cutouts: torch.Tensor) -> torch.Tensor:
-        """Give the two class scores of each cutout, (n, planes, side, side) -> (n, 2)."""
+        """Return the two class scores of each cutout, (n, planes, side, side) -> (n, 2)."""
         return self.layers(cutouts)
 
 
@@ -60,11 +60,11 @@ class CutoutResnet(nn.Module):
         return self.last
 
     def codes(self, cutouts: torch.Tensor) -> torch.Tensor:
-        """Give what stands for each cutout before the last layer, (n, planes, side, side) -> (n, 64)."""
+        """Return what stands for each cutout before the last layer, (n, planes, side, side) -> (n, 64)."""
         return self.blocks(self.stem(cutouts)).mean((2, 3))
 
     def forward(self, cutouts: torch.Tensor) -> torch.Tensor:
-        """Give the two class scores of each cutout, (n, planes, side, side) -> (n, 2)."""
+        """Return the two class scores of each cutout, (n, planes, side, side) -> (n, 2)."""
         return self.last(self.codes(cutouts))
 
 
@@ -123,7 +123,7 @@ class BandSetNet(nn.Module):
     def forward(
         self, pictures: torch.Tensor, features: torch.Tensor, usable: torch.Tensor, has_psf: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give the log odds of a star and what stands for the object.
+        """Return the log odds of a star and what stands for the object.
 
         Parameters
         ----------

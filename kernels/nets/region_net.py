@@ -73,20 +73,20 @@ class RegionNet(nn.Module):
         return 1 + sum(self.dilations)
 
     def features(self, cells: torch.Tensor) -> torch.Tensor:
-        """Give the features of cells, (n, 48, rows, columns) -> (n, channels, rows, columns); zeros surround them."""
+        """Return the features of cells, (n, 48, rows, columns) -> (n, channels, rows, columns); zeros surround them."""
         x = torch.relu(self.first(cells))
         for n in range(0, len(self.body), 2):
             x = torch.relu(x + self.body[n + 1](torch.relu(self.body[n](x))))
         return x
 
     def shifts(self, features: torch.Tensor) -> torch.Tensor:
-        """Give the shifts of the anchors of some cells, (k, channels) -> (k, anchors, 4), as `encode` does."""
+        """Return the shifts of the anchors of some cells, (k, channels) -> (k, anchors, 4), as `encode` does."""
         return self.shift(features).reshape(len(features), len(ANCHORS), 4)
 
     def judge(
         self, regions: torch.Tensor, pixels: torch.Tensor, sides: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give the log odds of boxes, (k,), and their last shifts times `UNIT`, (k, 4).
+        """Return the log odds of boxes, (k,), and their last shifts times `UNIT`, (k, 4).
 
         Parameters
         ----------

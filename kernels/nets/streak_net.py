@@ -46,14 +46,14 @@ class StreakNet(nn.Module):
         return 1 + sum(self.dilations)
 
     def forward(self, cells: torch.Tensor) -> torch.Tensor:
-        """Give the log odds of each cell, (n, 48, rows, columns) -> (n, rows, columns); zeros surround the input."""
+        """Return the log odds of each cell, (n, 48, rows, columns) -> (n, rows, columns); zeros surround the input."""
         x = torch.relu(self.first(cells))
         for n in range(0, len(self.body), 2):
             x = torch.relu(x + self.body[n + 1](torch.relu(self.body[n](x))))
         return self.last(torch.relu(self.head(x)))[:, 0]
 
     def inside(self, cells: torch.Tensor) -> torch.Tensor:
-        """Give the log odds of the cells whose whole surroundings are in the input.
+        """Return the log odds of the cells whose whole surroundings are in the input.
 
         The same sums as `forward`, without a value that is thrown away, and nothing is padded: where a library leaves
         out what zeros would add, it may add the rest in another order.

@@ -44,7 +44,7 @@ def tree_ensemble(arrays: Mapping[str, NDArray[Any]]) -> TreeEnsemble:
 
 
 def tree_logits(features: NDArray[np.float32], trees: TreeEnsemble) -> NDArray[np.float32]:
-    """Give the log odds of each row of finite features, (n, features) -> (n,) float32.
+    """Return the log odds of each row of finite features, (n, features) -> (n,) float32.
 
     Notes
     -----

@@ -51,7 +51,7 @@ def class_trees(arrays: Mapping[str, NDArray[Any]]) -> ClassTrees:
 
 
 def class_logits(features: NDArray[np.float32], trees: ClassTrees) -> NDArray[np.float64]:
-    """Give the log odds of each class, up to a constant, of rows of features.
+    """Return the log odds of each class, up to a constant, of rows of features.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ Floats = NDArray[np.float32]
 
 
 def colour_features(columns: Mapping[str, Floats], features: Sequence[str]) -> Floats:
-    """Give the features of n rows.
+    """Return the features of n rows.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def bands_present(columns: Mapping[str, Floats]) -> NDArray[np.int64]:
 def nearest_colour(
     features: NDArray[np.float32], centroid: NDArray[np.float32], scale: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Give a score for each class that falls with the distance to its mean, (n, classes), summing to 1.
+    """Return a score for each class that falls with the distance to its mean, (n, classes), summing to 1.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def nearest_colour(
 
 
 def class_means(features: NDArray[np.float32], code: NDArray[np.integer], classes: int) -> NDArray[np.float32]:
-    """Give the mean of each class over the rows that have a value, (classes, features) float32."""
+    """Return the mean of each class over the rows that have a value, (classes, features) float32."""
     return np.stack([np.nanmean(features[code == k], axis=0) for k in range(classes)]).astype(np.float32)
 
 
@@ -149,7 +149,7 @@ NEIGHBOURS = 3
 def novelty(
     features: NDArray[np.float32], reference: NDArray[np.float32], scale: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Give the distance to the third nearest of some training rows.
+    """Return the distance to the third nearest of some training rows.
 
     Parameters
     ----------
@@ -264,17 +264,17 @@ class ClassModel:
         return ClassVerdict(probability, np.where(silent, np.nan, outlier))
 
     def matrix(self, columns: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Give the features of rows, (n, features) float32."""
+        """Return the features of rows, (n, features) float32."""
         absent = np.full(len(next(iter(columns.values()))), np.nan, np.float32)
         return colour_features({name: columns.get(name, absent) for name in columns_of(self.features)}, self.features)
 
     def by_nearest_colour(self, columns: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
-        """Give what the simplest classifier, of the same training rows, says: `kernels.objects.class_model`."""
+        """Return what the simplest classifier, of the same training rows, says: `kernels.objects.class_model`."""
         return nearest_colour(self.matrix(columns), self.centroid, self.scale)
 
 
 def calibrated(logits: NDArray[np.float64], bands: NDArray[np.int64], calibration: Calibration) -> NDArray[np.float64]:
-    """Give probabilities (n, classes): the softmax of slope x logits + offset.
+    """Return probabilities (n, classes): the softmax of slope x logits + offset.
 
     Notes
     -----

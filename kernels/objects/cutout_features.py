@@ -34,7 +34,7 @@ class Planes(NamedTuple):
     has_psf: NDArray[np.bool_]
 
     def take(self, rows: NDArray[np.bool_]) -> "Planes":
-        """Give some of the cutouts."""
+        """Return some of the cutouts."""
         return Planes(self.image[rows], self.psf[rows], self.usable[rows], self.has_psf[rows])
 
 
@@ -119,7 +119,7 @@ def _ring(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _quartiles(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give median and lower quartile along the last axis, of what is not NaN; NaN of nothing."""
+    """Return median and lower quartile along the last axis, of what is not NaN; NaN of nothing."""
     ordered = np.sort(values, -1)  # NaN last
     count = np.isfinite(ordered).sum(-1)
     found = []
@@ -228,7 +228,7 @@ def _moment_features(source: Moments, point: Moments, with_psf: NDArray[np.bool_
 
 
 def _smooth_peak(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give the highest mean of 2 x 2 px in the middle 8 x 8 px."""
+    """Return the highest mean of 2 x 2 px in the middle 8 x 8 px."""
     first = images.shape[1] // 2 - 4
     part = images[:, first : first + 8, first : first + 8]
     return ((part[:, 1:, 1:] + part[:, :-1, 1:] + part[:, 1:, :-1] + part[:, :-1, :-1]) / 4).max((1, 2))

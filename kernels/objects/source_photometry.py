@@ -111,7 +111,7 @@ def aperture_fluxes(
 
 
 def encircled(psf: GaussianMixture, radius: float) -> float:
-    """Give the share of a point source's light within ``radius`` px."""
+    """Return the share of a point source's light within ``radius`` px."""
     return float(np.sum(psf.weights * -np.expm1(-0.5 * np.square(radius / psf.sigmas))))
 
 
@@ -207,7 +207,7 @@ class FluxSum:
         self._count[which] += 1
 
     def mean(self) -> BandFlux:
-        """Give the weighted means."""
+        """Return the weighted means."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return BandFlux(self._light / self._weight, np.sqrt(self._variance) / self._weight, self._count)
 
@@ -217,7 +217,7 @@ WORST = 0.3
 
 
 def object_photometry(objects: pa.Table) -> dict[str, NDArray[np.float32]]:
-    """Give the magnitudes in the bands of ugriz.
+    """Return the magnitudes in the bands of ugriz.
 
     Parameters
     ----------
@@ -249,5 +249,5 @@ Finkbeiner 2011, ApJ 737, 103, table 6. Those of SDSS and DECam are within 4 % b
 
 
 def dereddened(magnitude: NDArray[np.float64], band: str, ebv: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give magnitudes without the extinction of a reddening of ``ebv``, mag; NaN where that is not known."""
+    """Return magnitudes without the extinction of a reddening of ``ebv``, mag; NaN where that is not known."""
     return magnitude - COEFFICIENTS[band] * ebv

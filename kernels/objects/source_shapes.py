@@ -134,7 +134,7 @@ def petrosian_radii(
     half_light: NDArray[np.float64],
     **own: NDArray[np.int32],
 ) -> NDArray[np.float64]:
-    """Give the Petrosian radius of each source, px; NaN where the profile does not fall to a fifth of the mean.
+    """Return the Petrosian radius of each source, px; NaN where the profile does not fall to a fifth of the mean.
 
     Parameters
     ----------

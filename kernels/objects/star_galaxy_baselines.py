@@ -29,7 +29,7 @@ class MomentTrees(NamedTuple):
 def moments_of(
     features: NDArray[np.float32], usable: NDArray[np.bool_], has_psf: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Give one set of moments for all bands, whatever their number and order.
+    """Return one set of moments for all bands, whatever their number and order.
 
     Parameters
     ----------
@@ -74,13 +74,13 @@ class LocusCut(NamedTuple):
     slope: float
 
     def log_odds(self, features: NDArray[np.float32], has_psf: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Give how far below the cut each object lies, (n, bands, features) -> (n,)."""
+        """Return how far below the cut each object lies, (n, bands, features) -> (n,)."""
         signal, size = locus(features, has_psf)
         return self.level + self.slope * signal - size
 
 
 def locus(features: NDArray[np.float32], has_psf: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give signal and size of each object in its best band."""
+    """Return signal and size of each object in its best band."""
     best = features[..., MOMENTS.index("signal")].argmax(1)
     row = features[np.arange(len(features)), best].astype(np.float64)
     ratio = row[:, MOMENTS.index("size_ratio")]

@@ -62,12 +62,12 @@ class Known:
     signal: float
 
     def distance(self, codes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the Mahalanobis distance from the nearer class (Lee et al. 2018, NeurIPS 31), (n,)."""
+        """Return the Mahalanobis distance from the nearer class (Lee et al. 2018, NeurIPS 31), (n,)."""
         away = (codes[:, None] - self.centres) @ self.whitening
         return np.sqrt((away**2).sum(2).min(1))
 
     def outlier(self, raw: Raw) -> NDArray[np.float32]:
-        """Give the outlier score, 1 at the limit: too far away, or too faint to be anything."""
+        """Return the outlier score, 1 at the limit: too far away, or too faint to be anything."""
         faint = self.signal / np.maximum(raw.signal, 1e-3)
         return np.maximum(self.distance(raw.codes) / self.limit, faint).astype(np.float32)
 
@@ -136,7 +136,7 @@ class StarGalaxyModel(ABC):
         """Judge objects that have a usable band each, by their images or by what is measured on them."""
 
     def bands_of(self, cutouts: NDArray[np.float32]) -> int:
-        """Give the number of bands of cutouts; raise `BadInput` where they cannot be judged."""
+        """Return the number of bands of cutouts; raise `BadInput` where they cannot be judged."""
         where = "cutouts"
         if cutouts.dtype.kind != "f" or cutouts.ndim != 4:
             problem = f"are {cutouts.dtype} {cutouts.shape}, not floating-point numbers (n, planes, height, width)."
@@ -152,19 +152,19 @@ class StarGalaxyModel(ABC):
 
 
 def signals(views: BandViews) -> NDArray[np.float32]:
-    """Give the arcsinh of the S/N of each object in its best usable band, (n,)."""
+    """Return the arcsinh of the S/N of each object in its best usable band, (n,)."""
     return best_signal(views.features[..., SIGNAL], views.usable)
 
 
 def best_signal(signal: NDArray[np.float32], usable: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Give the highest among the usable bands: (n, bands) -> (n,)."""
+    """Return the highest among the usable bands: (n, bands) -> (n,)."""
     return np.where(usable, signal, -np.inf).max(1).astype(np.float32)
 
 
 def locate_signal(
     codes: NDArray[np.float32], label: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give `Known.centres` and `Known.whitening` of the codes (n, codes) of training objects of both classes.
+    """Return `Known.centres` and `Known.whitening` of the codes (n, codes) of training objects of both classes.
 
     The covariance within the classes is widened by 1e-3 of its mean, so that codes that never vary do not count. Of
     more than 48 codes the 48 directions of most spread count.
@@ -207,7 +207,7 @@ def with_trees(said: Raw, views: BandViews, trees: MomentTrees, share: float) ->
 
 
 def apply_nets(nets: tuple[BandSetNet, ...], views: BandViews) -> Raw:
-    """Give the mean log odds of networks, the codes of the first, and the best S/N of each object."""
+    """Return the mean log odds of networks, the codes of the first, and the best S/N of each object."""
     inputs = tuple(torch.from_numpy(np.ascontiguousarray(one)) for one in views)
     with torch.inference_mode():
         said = [net(*inputs) for net in nets]
@@ -223,7 +223,7 @@ class PlaneClassifier(Protocol):
         """The last layer."""
 
     def codes(self, cutouts: torch.Tensor, /) -> torch.Tensor:
-        """Give what goes into it, (n, planes, side, side) -> (n, codes)."""
+        """Return what goes into it, (n, planes, side, side) -> (n, codes)."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ class PlaneNet(StarGalaxyModel):
         return Raw(*said, signals(views))
 
     def bands_of(self, cutouts: NDArray[np.float32]) -> int:
-        """Give the number of bands of cutouts; raise `BadInput` where they cannot be judged."""
+        """Return the number of bands of cutouts; raise `BadInput` where they cannot be judged."""
         bands = super().bands_of(cutouts)
         if bands != self.bands:
             problem = f"have {cutouts.shape[1]} planes, but {self.version} takes {2 * self.bands}."
@@ -257,7 +257,7 @@ class PlaneNet(StarGalaxyModel):
 
 
 def z_scored(planes: Planes) -> NDArray[np.float32]:
-    """Give images, then PSFs, each with mean 0 and standard deviation 1 (ddof 0): (n, 2 bands, side, side).
+    """Return images, then PSFs, each with mean 0 and standard deviation 1 (ddof 0): (n, 2 bands, side, side).
 
     A plane that is missing or not usable is all zeros; so is the PSF of a band that is not usable. A missing pixel has
     the value of the background.
@@ -270,7 +270,7 @@ def z_scored(planes: Planes) -> NDArray[np.float32]:
 
 
 def said_of_planes(net: PlaneClassifier, pixels: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give log odds of a star, (n,), and codes, (n, codes), of z-scored planes."""
+    """Return log odds of a star, (n,), and codes, (n, codes), of z-scored planes."""
     with torch.inference_mode():
         codes = net.codes(pixels)
         scores = net.head(codes)

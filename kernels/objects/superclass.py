@@ -25,7 +25,7 @@ star (of that order: Green 2013, ApJ 765, 12) or a brown dwarf, right within a f
 def at_shares(
     probability: NDArray[np.floating], training: NDArray[np.floating], shares: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Give probabilities as they are where the classes have other shares.
+    """Return probabilities as they are where the classes have other shares.
 
     Parameters
     ----------
@@ -95,5 +95,5 @@ def superclass_verdict(
 
 
 def judged(point: NDArray[np.floating], point_outlier: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Tell which sources the judge of the image has an opinion of, (n,) bool."""
+    """Return which sources the judge of the image has an opinion of, (n,) bool."""
     return np.isfinite(point) & (point_outlier <= 1)

@@ -92,18 +92,18 @@ def _frozen(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def brightness(psf: GaussianMixture, squared: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Give the profile at squared distances from its centre, px2, up to a constant factor."""
+    """Return the profile at squared distances from its centre, px2, up to a constant factor."""
     variances = np.square(psf.sigmas)
     return np.exp(-0.5 * squared[..., None] / variances) @ (psf.weights / variances)
 
 
 def seen_variance(fwhm_px: float) -> float:
-    """Give the variance, px^2, along an axis of a Gaussian PSF of ``fwhm_px`` px that is seen through square pixels."""
+    """Return variance, px^2, along an axis of a Gaussian PSF of ``fwhm_px`` px that is seen through square pixels."""
     return (fwhm_px / math.sqrt(8 * math.log(2))) ** 2 + _PIXEL_VARIANCE
 
 
 def fwhm_before_pixels(fwhm_px: float, beta: float) -> float:
-    """Give the FWHM of a Moffat profile of slope ``beta`` before square pixels blurred it to ``fwhm_px``, px.
+    """Return the FWHM of a Moffat profile of slope ``beta`` before square pixels blurred it to ``fwhm_px``, px.
 
     Headers state the width seen in the image, which has the pixels in it; `moffat_mixture` puts them in itself.
 

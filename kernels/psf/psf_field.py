@@ -46,7 +46,7 @@ class PsfShape(NamedTuple):
     e2: Floats
 
     def inverse(self) -> Floats:
-        """Give xx, yy, xy, (n, 3): xx dx2 + yy dy2 + xy dx dy is the squared distance as the image's PSF has it."""
+        """Return xx, yy, xy, (n, 3): xx dx2 + yy dy2 + xy dx dy is the squared distance as the image's PSF has it."""
         scale = 1 / (np.sqrt(1 - self.e1**2 - self.e2**2) * self.width**2)
         return np.stack([(1 - self.e1) * scale, (1 + self.e1) * scale, -2 * self.e2 * scale], 1)
 
@@ -72,7 +72,7 @@ class PsfField(NamedTuple):
     box: Floats
 
     def at(self, x: NDArray[Any], y: NDArray[Any]) -> PsfShape:
-        """Give the PSF there."""
+        """Return the PSF there."""
         place = np.clip(_relative(x, y, self.shape), *self.box)
         terms = _terms(place)[:, : self.coefficients.shape[1]]
         change, e1, e2 = self.coefficients @ terms.T
@@ -81,7 +81,7 @@ class PsfField(NamedTuple):
 
 
 def constant(shape: tuple[int, int]) -> PsfField:
-    """Give a field without change."""
+    """Return a field without change."""
     return PsfField(np.zeros((3, 1)), shape, 0, np.array([[-1.0, -1.0], [1.0, 1.0]]))
 
 
@@ -178,7 +178,7 @@ def draw_psfs(psf: GaussianMixture, at: PsfShape, side: int) -> NDArray[np.float
 
 
 def _relative(x: NDArray[Any], y: NDArray[Any], shape: tuple[int, int]) -> Floats:
-    """Give u and v, (n, 2): -1 to 1 over the image."""
+    """Return u and v, (n, 2): -1 to 1 over the image."""
     sides = ((x, shape[1]), (y, shape[0]))
     return np.stack([2 * np.asarray(one, float) / max(size - 1, 1) - 1 for one, size in sides], 1)
 
@@ -189,7 +189,7 @@ def _terms(place: Floats) -> Floats:
 
 
 def _measured(stamps: NDArray[np.float32], psf: GaussianMixture) -> Floats:
-    """Give ln width, e1 and e2 of each against the PSF, (n, 3); NaN where nothing was measured."""
+    """Return ln width, e1 and e2 of each against the PSF, (n, 3); NaN where nothing was measured."""
     side = stamps.shape[1]
     tries = PsfShape(np.array([1.0, 1 + _STEP, 1.0]), np.array([0.0, 0.0, _STEP]), np.zeros(3))
     plain = adaptive_moments(draw_psfs(psf, tries, side))
@@ -213,7 +213,7 @@ def _densest(seen: Floats) -> NDArray[np.bool_]:
 
 
 def _size(stars: NDArray[np.bool_]) -> int:
-    """Give the number of terms that so many stars can tell; 0 of too few."""
+    """Return the number of terms that so many stars can tell; 0 of too few."""
     return (0, 1, 3, 6)[int(np.searchsorted(_LEAST, stars.sum(), "right"))]
 
 
@@ -243,7 +243,7 @@ LEAST_SNR = 30.0
 
 
 def psf_stars(sources: pa.Table, info: ExposureInfo) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give x and y (px) of the bright sources of an exposure that no flag doubts, brightest first.
+    """Return x and y (px) of the bright sources of an exposure that no flag doubts, brightest first.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ Boxes = NDArray[np.floating]
 
 
 def box_overlap(first: Boxes, second: Boxes) -> NDArray[np.float64]:
-    """Give intersection over union of each box of ``first`` with each of ``second``, (n, 4), (m, 4) -> (n, m)."""
+    """Return intersection over union of each box of ``first`` with each of ``second``, (n, 4), (m, 4) -> (n, m)."""
     a, b = first[:, None].astype(np.float64), second[None].astype(np.float64)
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     shared = np.maximum(sides, 0).prod(-1)
@@ -21,7 +21,7 @@ def box_overlap(first: Boxes, second: Boxes) -> NDArray[np.float64]:
 
 
 def encode(boxes: Boxes, anchors: Boxes) -> NDArray[np.float32]:
-    """Give boxes as seen from anchors: shift of the centre by the anchor's sides, log of the ratio of the sides.
+    """Return boxes as seen from anchors: shift of the centre by the anchor's sides, log of the ratio of the sides.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def decode(shifts: NDArray[np.floating], anchors: Boxes, furthest: float, longes
 
 
 def outdone(boxes: Boxes, scores: NDArray[np.floating], share: float) -> NDArray[np.bool_]:
-    """Tell which boxes share more than ``share`` of their union with one of a higher score, (n,).
+    """Return which boxes share more than ``share`` of their union with one of a higher score, (n,).
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def outdone(boxes: Boxes, scores: NDArray[np.floating], share: float) -> NDArray
 
 
 def rival_reach(longest: float, share: float) -> float:
-    """Give how far apart, along x or y, the centres of boxes can be that share so much; their sides are ``longest``."""
+    """Return how far apart, in x or y, centres of boxes with sides ``longest`` can be that overlap this much."""
     return longest * (1 - share) / (1 + share)
 
 
@@ -102,7 +102,7 @@ SAMPLES = 2
 
 
 def roi_align(maps: torch.Tensor, image: torch.Tensor, boxes: torch.Tensor, bins: int) -> torch.Tensor:
-    """Give the mean of each map in each of ``bins`` x ``bins`` parts of each box (He et al. 2017, ICCV, 2980).
+    """Return the mean of each map in each of ``bins`` x ``bins`` parts of each box (He et al. 2017, ICCV, 2980).
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def roi_align(maps: torch.Tensor, image: torch.Tensor, boxes: torch.Tensor, bins
 
 
 def _points(start: torch.Tensor, end: torch.Tensor, bins: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the cell before each point along one side, and how far behind its centre the point lies."""
+    """Return the cell before each point along one side, and how far behind its centre the point lies."""
     begin = (start - (CELL - 1) / 2) / CELL
     whole = torch.floor(begin)
     steps = (torch.arange(bins * SAMPLES, dtype=torch.float64, device=start.device) + 0.5) / (bins * SAMPLES)

@@ -55,7 +55,7 @@ class CandidateSearch:
         return CANDIDATE_GRID
 
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
-        """Give each cell the log odds of the best candidate whose middle lies in it.
+        """Return each cell the log odds of the best candidate whose middle lies in it.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class CandidateSearch:
 
 
 def find_candidates(plane: SearchImage, floor: float) -> tuple[NDArray[np.float32], Peaks]:
-    """Give the S/N of a point at each pixel of a plane, (ny, nx) float32, and the candidates above a floor."""
+    """Return the S/N of a point at each pixel of a plane, (ny, nx) float32, and the candidates above a floor."""
     bank = line_bank(plane.fwhm_px, plane.correlation)
     snr = point_map(plane.pixels, plane.usable, plane.background, plane.noise, bank)
     value, code = best_lines(snr, bank, CLIP)
@@ -182,7 +182,7 @@ class TreeJudge:
     trees: TreeEnsemble
 
     def __call__(self, plane: SearchImage, snr: NDArray[np.float32], peaks: Peaks) -> NDArray[np.float32]:
-        """Give the log odds of candidates: see `kernels.search.candidate_search.Judge`."""
+        """Return the log odds of candidates: see `kernels.search.candidate_search.Judge`."""
         return tree_logits(shape_features(plane, snr, peaks, lines_of(plane, snr, peaks)), self.trees)
 
 
@@ -211,7 +211,7 @@ class TwoStageJudge:
     device: torch.device
 
     def __call__(self, plane: SearchImage, snr: NDArray[np.float32], peaks: Peaks) -> NDArray[np.float32]:
-        """Give the log odds of candidates: see `kernels.search.candidate_search.Judge`."""
+        """Return the log odds of candidates: see `kernels.search.candidate_search.Judge`."""
         lines = lines_of(plane, snr, peaks)
         features = shape_features(plane, snr, peaks, lines)
         odds = tree_logits(features, self.trees)
@@ -224,14 +224,14 @@ class TwoStageJudge:
 
 
 def lines_of(plane: SearchImage, snr: NDArray[np.float32], peaks: Peaks) -> NDArray[np.float64]:
-    """Give the refined lines of candidates, (n, 5): see `kernels.search.line_peaks.refine_lines`."""
+    """Return the refined lines of candidates, (n, 5): see `kernels.search.line_peaks.refine_lines`."""
     return refine_lines(snr, peaks, line_bank(plane.fwhm_px, plane.correlation), CLIP)
 
 
 def net_logits(
     net: CandidateCnn, cutouts: NDArray[np.float32], features: NDArray[np.float32], device: torch.device
 ) -> NDArray[np.float32]:
-    """Give the network's log odds of candidates, (n,) float32, batch by batch of one size.
+    """Return the network's log odds of candidates, (n,) float32, batch by batch of one size.
 
     Batches are filled up with zeros: equal sizes give equal bits, however many candidates a tile has.
     """
@@ -247,7 +247,7 @@ def net_logits(
 
 
 def line_score(plane: SearchImage, snr: NDArray[np.float32], peaks: Peaks) -> NDArray[np.float32]:
-    """Give candidates the log odds of a trail against noise alone.
+    """Return candidates the log odds of a trail against noise alone.
 
     Parameters
     ----------
@@ -272,7 +272,7 @@ def line_score(plane: SearchImage, snr: NDArray[np.float32], peaks: Peaks) -> ND
 
 @lru_cache(maxsize=1)
 def _pixels() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give steps (dx, dy) of all lines, (codes, longest, 2), and their numbers of pixels, (codes,)."""
+    """Return steps (dx, dy) of all lines, (codes, longest, 2), and their numbers of pixels, (codes,)."""
     count = np.tile(LENGTHS, len(FRAMES) * (STEPS + 1))
     steps = np.zeros((len(count), int(LENGTHS[-1]), 2), np.int64)
     for code, length in enumerate(count.tolist()):

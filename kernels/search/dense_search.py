@@ -26,7 +26,7 @@ _BAND = 16  # rows of cells that one thread fills at a time: its pixels stay in 
 
 
 def dense_input(plane: SearchImage, y: int, x: int, rows: int, columns: int) -> NDArray[np.float32]:
-    """Give the numbers that describe each cell of a region; the region may reach beyond the plane.
+    """Return the numbers that describe each cell of a region; the region may reach beyond the plane.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def dense_input(plane: SearchImage, y: int, x: int, rows: int, columns: int) -> 
 
 
 def filter_taps(fwhm_px: float) -> NDArray[np.float32]:
-    """Give a Gaussian as wide as a PSF of ``fwhm_px`` px seen through the pixels, (2 RADIUS + 1,), sum 1."""
+    """Return a Gaussian as wide as a PSF of ``fwhm_px`` px seen through the pixels, (2 RADIUS + 1,), sum 1."""
     taps = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * seen_variance(fwhm_px)))
     return (taps / taps.sum()).astype(np.float32)
 
@@ -186,7 +186,7 @@ class DenseSearch:
         return dense_grid(self.net.reach)
 
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
-        """Give the log odds of every cell, and how many could not be scored.
+        """Return the log odds of every cell, and how many could not be scored.
 
         Parameters
         ----------
@@ -235,7 +235,7 @@ class DenseSearch:
 
 
 def dense_grid(reach: int) -> SearchGrid:
-    """Give the grid of a `StreakNet` that looks ``reach`` cells far."""
+    """Return the grid of a `StreakNet` that looks ``reach`` cells far."""
     return SearchGrid(CELL, CELL, reach * CELL + RADIUS, _CLAIM)
 
 

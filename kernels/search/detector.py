@@ -30,7 +30,7 @@ class Detector(Protocol):
         """Where its scores lie."""
 
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
-        """Give the log odds that a trail lies at each place, and how many places could not be scored.
+        """Return the log odds that a trail lies at each place, and how many places could not be scored.
 
         Parameters
         ----------
@@ -58,7 +58,7 @@ class WindowSearch(Protocol):
         grid: tuple[int, int],
         stride: int,
     ) -> tuple[NDArray[np.float32], int]:
-        """Give the log odds of every window, and how many could not be scored."""
+        """Return the log odds of every window, and how many could not be scored."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class WindowScorer:
         return SearchGrid(side, self.stride, 0, side)
 
     def __call__(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the log odds of an asteroid in each window, (n, bands, side, side) float32 -> (n,) float32.
+        """Return the log odds of an asteroid in each window, (n, bands, side, side) float32 -> (n,) float32.
 
         The last bit of a row may depend on the size of the batch it comes in: callers that promise equal answers send
         batches of one size.
@@ -111,7 +111,7 @@ class WindowScorer:
             return (scores[:, 1] - scores[:, 0]).cpu().numpy()
 
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
-        """Give the log odds of the windows at some places, (rows * columns,), and how many could not be scored."""
+        """Return the log odds of the windows at some places, (rows * columns,), and how many could not be scored."""
         pixels, usable = plane.pixels[places.y :, places.x :], plane.usable[places.y :, places.x :]
         grid = (places.rows, places.columns)
         return self.windows.search(pixels[None], usable, plane.background, grid, places.stride)
@@ -130,7 +130,7 @@ class WindowScorer:
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Give the device for ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``."""
+    """Return the device for ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``."""
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(wanted)

@@ -23,7 +23,7 @@ CONTRACT = {"contract"}
 
 @nb.njit(cache=True)
 def scratch(size: int) -> NDArray[np.float32]:
-    """Give ``size`` zeros that begin at a cache line: vectors of 512 bits are then loaded in one piece."""
+    """Return ``size`` zeros that begin at a cache line: vectors of 512 bits are then loaded in one piece."""
     raw = np.zeros(size + 15, np.float32)
     skip = -raw.ctypes.data % 64 // 4
     return raw[skip : skip + size]
@@ -168,7 +168,7 @@ def second_maps(
 
 @nb.njit(cache=True)
 def _pool(rows: NDArray[np.float32], y: int, x: int, lanes: int, out: NDArray[np.float32]) -> None:
-    """Give the greatest of 0 and box (y, x) of 4 x 4 values at stride 2, for each lane."""
+    """Return the greatest of 0 and box (y, x) of 4 x 4 values at stride 2, for each lane."""
     best = np.zeros(lanes, np.float32)
     for row in range(2 * y, 2 * y + 4):
         for column in range(2 * x, 2 * x + 4):

@@ -71,7 +71,7 @@ def features_of_band(
 def _pool(
     maps: NDArray[np.float32], channel: int, tall: NDArray[np.float32], stride: int, out: NDArray[np.float32]
 ) -> None:
-    """Give the greatest of 4 x 4 values at every pixel; ``maps`` are four rows, in any order."""
+    """Return the greatest of 4 x 4 values at every pixel; ``maps`` are four rows, in any order."""
     length = tall.shape[1]
     row = maps.shape[1] * stride * length
     first = channel * stride * length
@@ -90,7 +90,7 @@ def _normalise(
     pooled: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
-    """Give every window of a row its own first maps, (channels, side, side, lanes)."""
+    """Return every window of a row its own first maps, (channels, side, side, lanes)."""
     ring, channels, plane = pooled.shape
     stride, side, lanes = windows.stride, out.shape[1], out.shape[3]
     length = plane // stride
@@ -181,7 +181,7 @@ def _add_bands(
 
 @nb.njit(cache=True)
 def _pool_bands(summed: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    """Give the greatest of 0 and 4 x 4 values at stride 2, for each lane."""
+    """Return the greatest of 0 and 4 x 4 values at stride 2, for each lane."""
     side, lanes = out.shape[0], out.shape[2]
     for i in range(side):
         for j in range(side):
@@ -202,7 +202,7 @@ SEGMENT = 16
 
 
 def window_features(windows: WindowGrid, layers: Layers) -> NDArray[np.float32]:
-    """Give the flattened second maps of every window.
+    """Return the flattened second maps of every window.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def window_features(windows: WindowGrid, layers: Layers) -> NDArray[np.float32]:
 
 
 def crop_features(crops: NDArray[np.float32], layers: Layers) -> NDArray[np.float32]:
-    """Give the features of windows that are already cut out and z-scored.
+    """Return the features of windows that are already cut out and z-scored.
 
     Parameters
     ----------

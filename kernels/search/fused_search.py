@@ -33,7 +33,7 @@ class Screen:
     batch: int = 4096
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the guessed log odds of each row of (n, features) float32, (n,) float32.
+        """Return the guessed log odds of each row of (n, features) float32, (n,) float32.
 
         A guess does not depend, to the bit, on the rows around it.
         """
@@ -100,7 +100,7 @@ class FusedSearch:
         grid: tuple[int, int],
         stride: int,
     ) -> tuple[NDArray[np.float32], int]:
-        """Give the log odds of every window, and how many could not be scored.
+        """Return the log odds of every window, and how many could not be scored.
 
         Parameters
         ----------
@@ -154,7 +154,7 @@ class FusedSearch:
         grid: tuple[int, int],
         stride: int,
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Give what the linear layers get, (windows, features) float32, and which windows are scored, (windows,).
+        """Return what the linear layers get, (windows, features) float32, and which windows are scored, (windows,).
 
         Parameters are those of `search`. Features of windows that are not scored have no meaning.
         """
@@ -169,7 +169,7 @@ class FusedSearch:
         return features, statistics.scored.ravel()
 
     def log_odds(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the log odds of each row of features, (n, features) -> (n,) float32."""
+        """Return the log odds of each row of features, (n, features) -> (n,) float32."""
         if self.screen is not None:
             logits = self.screen(features)
             passed = np.flatnonzero(logits >= self.screen.level)

@@ -52,7 +52,7 @@ class Peaks(NamedTuple):
         return lines
 
     def take(self, chosen: NDArray[np.bool_] | NDArray[np.integer]) -> "Peaks":
-        """Give some of them."""
+        """Return some of them."""
         return Peaks(self.y[chosen], self.x[chosen], self.code[chosen], self.snr[chosen])
 
 
@@ -63,7 +63,7 @@ def line_peaks(
     scale: NDArray[np.float32],
     floor: float,
 ) -> Peaks:
-    """Give the peaks above a floor that are no part of a higher one.
+    """Return the peaks above a floor that are no part of a higher one.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def _uncovered(
     point: NDArray[np.float32],
     ends: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """Tell which peaks lie on the line of no higher one; they are sorted by y."""
+    """Return which peaks lie on the line of no higher one; they are sorted by y."""
     kept = np.ones(y.shape[0], np.bool_)
     first = 0
     longest = 1.5 * HALF + COVER_PX
@@ -160,7 +160,7 @@ _MOST = 2 * int(LENGTHS[-1]) + 2 * BEYOND  # more points than any line has
 
 
 def refine_lines(snr: NDArray[np.float32], peaks: Peaks, bank: LineBank, clip: float) -> NDArray[np.float64]:
-    """Give the segments of highest S/N about candidates.
+    """Return the segments of highest S/N about candidates.
 
     Parameters
     ----------

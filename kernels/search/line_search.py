@@ -77,7 +77,7 @@ def _line_bank(fwhm_px: float, correlation: bytes, side: int) -> LineBank:
 
 
 def line_pixels(length: int, rise: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the pixels of a sum from its first one on: steps along and across the frame's axis, (length,) each.
+    """Return the pixels of a sum from its first one on: steps along and across the frame's axis, (length,) each.
 
     Eight pixels rise by ``rise`` px, rounded; the next eight are the same ones over again.
     """
@@ -94,14 +94,14 @@ def in_image(
 
 
 def middle_pixels(frame: int, rise: int, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the pixels of a sum as steps (dx, dy) from the one on which it is centred, (length,) each."""
+    """Return the pixels of a sum as steps (dx, dy) from the one on which it is centred, (length,) each."""
     along, across = line_pixels(length, rise)
     return in_image(frame, along - along[length // 2], across - across[length // 2])
 
 
 @lru_cache(maxsize=1)
 def every_line() -> NDArray[np.float64]:
-    """Give the lines of all codes of `kernels.search.line_search.best_lines`.
+    """Return the lines of all codes of `kernels.search.line_search.best_lines`.
 
     Returns
     -------
@@ -136,7 +136,7 @@ _FRAMES = np.array(FRAMES)
 def point_map(
     pixels: NDArray[np.float32], usable: NDArray[np.bool_], background: float, noise: float, bank: LineBank
 ) -> NDArray[np.float32]:
-    """Give the S/N of a point source at each pixel, (ny, nx) float32; what is not usable or not finite counts as 0."""
+    """Return S/N of a point source at each pixel, (ny, nx) float32; what is not usable or not finite counts as 0."""
     out = np.empty(pixels.shape, np.float32)
     taps, gain = bank.taps, np.float32(bank.gain)
     _filter(pixels, usable, np.float32(background), np.float32(1 / noise), taps, gain, out)
@@ -181,7 +181,7 @@ def _filter(
 
 
 def best_lines(snr: NDArray[np.float32], bank: LineBank, clip: float) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Give the S/N of the best line centred on each pixel, and which it is.
+    """Return the S/N of the best line centred on each pixel, and which it is.
 
     Parameters
     ----------

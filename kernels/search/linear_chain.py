@@ -37,7 +37,7 @@ class LinearChain:
     batch: int
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the log odds of each row of (n, features) float32, (n,) float32."""
+        """Return the log odds of each row of (n, features) float32, (n,) float32."""
         logits = np.empty(len(features), np.float32)
         with torch.inference_mode():
             for start in range(0, len(features), self.batch):
@@ -69,7 +69,7 @@ class LinearChain:
 
 
 def has_bfloat16() -> bool:
-    """Tell whether this processor multiplies bfloat16 itself: where it does not, bfloat16 is slower than float32."""
+    """Return whether this processor multiplies bfloat16 itself: where it does not, bfloat16 is slower than float32."""
     # Private to torch, and the only place where it tells; without it, float32 is right too.
     tests = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
     return any(test is not None and test() for test in tests)

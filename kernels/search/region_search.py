@@ -21,7 +21,7 @@ from schemas.pixels import SearchGrid
 def cut_pixels(
     cells: NDArray[np.float32], x: NDArray[np.floating], y: NDArray[np.floating], side: int
 ) -> NDArray[np.float32]:
-    """Give ``side`` x ``side`` px about points, as `kernels.search.dense_search.dense_input` describes them.
+    """Return ``side`` x ``side`` px about points, as `kernels.search.dense_search.dense_input` describes them.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class RegionSearch:
         return region_grid(self.net.reach)
 
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
-        """Give the log odds of the boxes whose middle lies in each cell, and how many cells could not be searched.
+        """Return the log odds of the boxes whose middle lies in each cell, and how many cells could not be searched.
 
         Parameters
         ----------
@@ -146,7 +146,7 @@ class RegionSearch:
         return logits.ravel(), int(hidden.sum())
 
     def boxes(self, plane: SearchImage, places: Places) -> tuple[RegionHits, NDArray[np.bool_]]:
-        """Give the boxes about the cells, those a little outside too, and cells without a usable pixel."""
+        """Return the boxes about the cells, those a little outside too, and cells without a usable pixel."""
         y, x, rows, columns, _ = places
         require_on_image(plane.pixels[None, y:, x:].shape, (rows, columns), CELL, CELL)
         halo = self.net.reach
@@ -165,7 +165,7 @@ class RegionSearch:
         return RegionHits(found.boxes[kept] - float(_MARGIN * CELL), found.logits[kept]), place
 
     def _features(self, cells: NDArray[np.float32]) -> tuple[torch.Tensor, NDArray[np.float32]]:
-        """Give the features of all cells but the halo, (1, channels, rows, columns), and their best proposal."""
+        """Return the features of all cells but the halo, (1, channels, rows, columns), and their best proposal."""
         halo = self.net.reach
         tall, wide = (count - 2 * halo for count in cells.shape[:2])
         features = torch.empty((1, self.net.channels, tall, wide), device=self.device).contiguous(
@@ -186,7 +186,7 @@ class RegionSearch:
     def _judged(
         self, features: torch.Tensor, cells: NDArray[np.float32], row: NDArray[np.intp], column: NDArray[np.intp]
     ) -> RegionHits:
-        """Give the boxes proposed at some cells, and what the head says of them, batch by batch."""
+        """Return the boxes proposed at some cells, and what the head says of them, batch by batch."""
         boxes, logits = [np.empty((0, 4))], [np.empty(0, np.float32)]
         for start in range(0, len(row), _BATCH):
             part = slice(start, start + _BATCH)
@@ -202,12 +202,12 @@ class RegionSearch:
 
 
 def region_grid(reach: int) -> SearchGrid:
-    """Give the grid of a `RegionNet` whose features look ``reach`` cells far."""
+    """Return the grid of a `RegionNet` whose features look ``reach`` cells far."""
     return SearchGrid(CELL, CELL, (_MARGIN + reach) * CELL + RADIUS, _CLAIM)
 
 
 def anchor_boxes(row: NDArray[np.integer], column: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Give the anchors of cells, (k,) -> (k, anchors, 4), px."""
+    """Return the anchors of cells, (k,) -> (k, anchors, 4), px."""
     middle = np.stack([column, row], 1)[:, None] * float(CELL) + (CELL - 1) / 2
     half = np.array(ANCHORS)[None] / 2
     return np.concatenate([middle - half, middle + half], 2)
@@ -220,7 +220,7 @@ def propose(
     row: NDArray[np.integer],
     column: NDArray[np.integer],
 ) -> NDArray[np.float64]:
-    """Give the most likely box of some cells of (n, channels, rows, columns) features, (k, 4) px."""
+    """Return the most likely box of some cells of (n, channels, rows, columns) features, (k, 4) px."""
     chosen = features.permute(0, 2, 3, 1)[image, row, column]
     best = net.objectness(chosen[:, :, None, None])[:, :, 0, 0].argmax(1).cpu().numpy()
     each = np.arange(len(best))
@@ -235,7 +235,7 @@ def look_at_boxes(
     cells: list[NDArray[np.float32]],
     boxes: NDArray[np.float64],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give what the head says of boxes on some images, whose cells and features both begin at pixel 0."""
+    """Return what the head says of boxes on some images, whose cells and features both begin at pixel 0."""
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     pixels = np.empty((len(boxes), 3, CUT, CUT), np.float32)
     for n, one in enumerate(cells):
@@ -248,7 +248,7 @@ def look_at_boxes(
 
 
 def _peaks(proposed: NDArray[np.float32], floor: float) -> NDArray[np.bool_]:
-    """Tell which cells are at least as likely as their eight neighbours, and likely enough."""
+    """Return which cells are at least as likely as their eight neighbours, and likely enough."""
     around = torch.nn.functional.max_pool2d(torch.from_numpy(proposed)[None, None], 3, 1, 1)[0, 0].numpy()
     return (proposed == around) & (proposed > floor)
 

@@ -90,13 +90,13 @@ class SecondConvolution:
         self._bias = torch.from_numpy(net.second_bias).repeat_interleave(outside * outside).to(device)
 
     def __call__(self, maps: torch.Tensor) -> torch.Tensor:
-        """Give the features of windows, (n, side, side, channels) float32 maps -> (n, features) float32."""
+        """Return the features of windows, (n, side, side, channels) float32 maps -> (n, features) float32."""
         results = torch.addmm(self._bias, maps.flatten(1), self._matrix)
         return max_pool_4_2(results.view(-1, *self._shape)).relu_().flatten(1)
 
 
 def pool_everywhere(maps: torch.Tensor) -> torch.Tensor:
-    """Give the maxima of 4 x 4 boxes at every pixel, (ny, nx, channels) -> (ny - 3, nx - 3, channels)."""
+    """Return the maxima of 4 x 4 boxes at every pixel, (ny, nx, channels) -> (ny - 3, nx - 3, channels)."""
     pooled = torch.maximum(maps[:-1], maps[1:])
     pooled = torch.maximum(pooled[:-2], pooled[2:])
     pooled = torch.maximum(pooled[:, :-1], pooled[:, 1:])
@@ -213,7 +213,7 @@ def _box_sums(planes: torch.Tensor, side: int, stride: int) -> torch.Tensor:
 def shared_maps(
     net: FusedNet, dense: DenseConvolution, planes: torch.Tensor, moments: TorchMoments, stride: int
 ) -> torch.Tensor:
-    """Give the maps that the second convolution gets to see, all windows sharing one convolution of the image.
+    """Return the maps that the second convolution gets to see, all windows sharing one convolution of the image.
 
     Convolution, max-pool and ReLU commute with the z-score, an affine map with a positive slope per window and band.
     With one band the windows share the max-pool, too; with several, whose slopes differ, the pool follows the sum over
@@ -255,7 +255,7 @@ def shared_maps(
 
 
 def single_maps(net: FusedNet, dense: DenseConvolution, windows: torch.Tensor) -> torch.Tensor:
-    """Give the first pooled maps of windows, (n, bands, side, side) float32 -> (n, pooled, pooled, channels)."""
+    """Return the first pooled maps of windows, (n, bands, side, side) float32 -> (n, pooled, pooled, channels)."""
     convolved = sum(dense(windows[:, band], band) for band in range(net.bands))
     assert isinstance(convolved, torch.Tensor)
     used = 2 * net.pooled_side + 2
@@ -264,5 +264,5 @@ def single_maps(net: FusedNet, dense: DenseConvolution, windows: torch.Tensor) -
 
 
 def pool_windows(maps: torch.Tensor) -> torch.Tensor:
-    """Give the maxima of 4 x 4 boxes at stride 2, (n, side, side, channels) -> the same with (side - 2) // 2."""
+    """Return the maxima of 4 x 4 boxes at stride 2, (n, side, side, channels) -> the same with (side - 2) // 2."""
     return max_pool_4_2(maps.movedim(-1, 1)).movedim(1, -1).contiguous()

@@ -46,7 +46,7 @@ class Chain:
         ]
 
     def __call__(self, features: torch.Tensor) -> torch.Tensor:
-        """Give the log odds of windows, (n, features) float32 -> (n,) float32."""
+        """Return the log odds of windows, (n, features) float32 -> (n,) float32."""
         logits = torch.empty(len(features), device=features.device)
         spare = len(self._layers[0][0]) - features.shape[1]
         for start in range(0, len(features), self._batch):
@@ -116,7 +116,7 @@ LARGEST = 8 * 2**30
 
 
 def chunk_rows(net: FusedNet, device: torch.device, columns: int, nx: int, stride: int) -> int:
-    """Give the rows of windows to search at once, 1 or more.
+    """Return the rows of windows to search at once, 1 or more.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def chunk_rows(net: FusedNet, device: torch.device, columns: int, nx: int, strid
 
 
 def pixel_bytes(net: FusedNet) -> int:
-    """Give the most that a pixel takes while its image is measured and convolved."""
+    """Return the most that a pixel takes while its image is measured and convolved."""
     channels, _, kernel, _ = net.first_weight.shape
     moments = 8 * (2 * net.bands + 1)  # float64 pixels, their squares, the mask
     patches = 4 * kernel * (kernel + 7) // 8 + 8
@@ -148,7 +148,7 @@ def pixel_bytes(net: FusedNet) -> int:
 
 
 def window_bytes(net: FusedNet) -> int:
-    """Give the most that a window takes after the first convolution."""
+    """Return the most that a window takes after the first convolution."""
     channels = net.first_weight.shape[0]
     values = net.pooled_side**2 * channels
     results = net.second_weight.shape[0] * (net.pooled_side - net.second_weight.shape[2] + 1) ** 2

@@ -46,7 +46,7 @@ def window_statistics(
     stride: int,
     side: int,
 ) -> WindowStatistics:
-    """Give mean and spread of every window of the grid, over its usable pixels.
+    """Return mean and spread of every window of the grid, over its usable pixels.
 
     Parameters
     ----------

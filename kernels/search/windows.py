@@ -164,7 +164,7 @@ class WindowedSearch:
         grid: tuple[int, int],
         stride: int,
     ) -> tuple[NDArray[np.float32], int]:
-        """Give the log odds of every window, and how many could not be scored; see `FusedSearch.search`."""
+        """Return the log odds of every window, and how many could not be scored; see `FusedSearch.search`."""
         require_on_image(image.shape, grid, stride, self.side)
         good = usable & np.isfinite(image).all(0)
         batch = np.empty((self.batch, len(image), self.side, self.side), np.float32)

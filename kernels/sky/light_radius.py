@@ -11,7 +11,7 @@ def directional_distance(
     elongation: NDArray[np.float64],
     position_angle: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Give the separation over the directional light radius.
+    """Return the separation over the directional light radius.
 
     Parameters
     ----------

@@ -41,19 +41,19 @@ def along_great_circle(ra: Floats, dec: Floats, angle: Floats, arc: Floats) -> t
 
 
 def separation(ra: Floats, dec: Floats, ra0: float, dec0: float) -> Floats:
-    """Give the angle between directions and one of them, deg; all arguments in deg."""
+    """Return the angle between directions and one of them, deg; all arguments in deg."""
     here, there = _unit(ra, dec), _unit(np.atleast_1d(ra0), np.atleast_1d(dec0))
     return np.degrees(2 * np.arcsin(np.minimum(np.linalg.norm(here - there, axis=0) / 2, 1.0)))
 
 
 def _unit(ra: Floats, dec: Floats) -> Floats:
-    """Give unit vectors, (3, n)."""
+    """Return unit vectors, (3, n)."""
     a, d = np.radians(ra), np.radians(dec)
     return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)])
 
 
 def _tangent(ra: Floats, dec: Floats, angle: Floats) -> Floats:
-    """Give unit vectors towards a position angle, (3, n)."""
+    """Return unit vectors towards a position angle, (3, n)."""
     a, d, p = np.radians(ra), np.radians(dec), np.radians(angle)
     east = np.stack([-np.sin(a), np.cos(a), np.zeros_like(a)])
     north = np.stack([-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)])
@@ -64,13 +64,13 @@ _ORDER = 29
 
 
 def unit_vectors(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the directions (n, 3) of positions in deg."""
+    """Return the directions (n, 3) of positions in deg."""
     a, d = np.radians(ra), np.radians(dec)
     return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
 
 
 def sky_position(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give (ra, dec), deg, of directions (n, 3) of any length but 0."""
+    """Return (ra, dec), deg, of directions (n, 3) of any length but 0."""
     x, y, z = np.moveaxis(vectors, -1, 0)
     return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))
 
@@ -78,7 +78,7 @@ def sky_position(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDA
 def merge_positions(
     vectors: NDArray[np.float64], exposure: NDArray[np.int64], weight: NDArray[np.float64], radius: float
 ) -> NDArray[np.int64]:
-    """Give each source the number of its object.
+    """Return each source the number of its object.
 
     The source of greatest weight that is not taken begins an object, and takes from each other exposure the nearest
     source within the radius that is not taken; and so on. Two sources of one exposure are never one object.
@@ -136,7 +136,7 @@ def _claimed(
 
 
 def object_ids(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Give the order-29 nested HEALPix index (Gorski et al. 2005, ApJ 622, 759) of positions in deg.
+    """Return the order-29 nested HEALPix index (Gorski et al. 2005, ApJ 622, 759) of positions in deg.
 
     A cell has a side of 0.4 milliarcseconds: different objects have different ids.
     """

@@ -70,7 +70,7 @@ def celestial_wcs(header: str) -> WCS:
 
 
 def pixel_scale(wcs: WCS) -> float:
-    """Give the side of a pixel at the WCS's reference point, arcsec: the root of its area."""
+    """Return the side of a pixel at the WCS's reference point, arcsec: the root of its area."""
     return float(3600 * math.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))))
 
 
@@ -164,7 +164,7 @@ def sky_trails(
 def tangent_offsets(
     ra: NDArray[np.float64], dec: NDArray[np.float64], ra0: NDArray[np.float64], dec0: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the offsets to the east and north of ``(ra0, dec0)`` in the tangent plane there, deg."""
+    """Return the offsets to the east and north of ``(ra0, dec0)`` in the tangent plane there, deg."""
     a, d, d0 = np.radians(ra - ra0), np.radians(dec), np.radians(dec0)
     depth = np.sin(d) * np.sin(d0) + np.cos(d) * np.cos(d0) * np.cos(a)
     east = np.cos(d) * np.sin(a) / depth

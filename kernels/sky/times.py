@@ -11,7 +11,7 @@ _MJD_0 = date(1858, 11, 17).toordinal()
 
 
 def night_label(mjd_utc: float, longitude_deg: float) -> str:
-    """Give the date of the local evening on which the night began.
+    """Return the date of the local evening on which the night began.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def night_label(mjd_utc: float, longitude_deg: float) -> str:
 
 
 def night_begin(night: date, longitude_deg: float) -> float:
-    """Give the time when a night begins, MJD UTC: local mean noon before its evening.
+    """Return the time when a night begins, MJD UTC: local mean noon before its evening.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def night_begin(night: date, longitude_deg: float) -> float:
 
 
 def tai(value: float | str, form: Literal["mjd", "jd", "isot"], scale: Literal["utc", "tai"]) -> Time:
-    """Give a time in TAI.
+    """Return a time in TAI.
 
     Parameters
     ----------

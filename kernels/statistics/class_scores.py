@@ -21,7 +21,7 @@ class Area(NamedTuple):
 
 
 def area_under_roc(positive: NDArray[np.floating], negative: NDArray[np.floating]) -> Area | None:
-    """Give the chance that a positive scores above a negative, ties counting half.
+    """Return the chance that a positive scores above a negative, ties counting half.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def binary_scores(probability: NDArray[np.floating], truth: NDArray[np.int64]) -
 
 
 def binary_calibration_error(probability: NDArray[np.floating], truth: NDArray[np.integer]) -> float:
-    """Give the expected calibration error in ten bins of equal width (Naeini et al. 2015, AAAI, 2901)."""
+    """Return the expected calibration error in ten bins of equal width (Naeini et al. 2015, AAAI, 2901)."""
     stated, seen, share = reliability_diagram(probability, truth)
     return float((share * np.abs(stated - seen)).sum())
 
@@ -99,7 +99,7 @@ def binary_calibration_error(probability: NDArray[np.floating], truth: NDArray[n
 def reliability_diagram(
     probability: NDArray[np.floating], truth: NDArray[np.integer]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Give mean probability, share of class 1, and share of the objects, of each of ten bins that is not empty."""
+    """Return mean probability, share of class 1, and share of the objects, of each of ten bins that is not empty."""
     place = np.minimum((probability * _BINS).astype(int), _BINS - 1)
     used = [place == n for n in range(_BINS) if (place == n).any()]
     parts = ([probability[b] for b in used], [truth[b] for b in used], used)
@@ -108,7 +108,7 @@ def reliability_diagram(
 
 
 def class_report(confusion: list[list[int]], names: tuple[str, str]) -> dict[str, dict[str, float]]:
-    """Give precision, recall, F1 and number of each class, and their micro, macro and weighted means."""
+    """Return precision, recall, F1 and number of each class, and their micro, macro and weighted means."""
     table = np.array(confusion, float)
     rows = {}
     for kind, name in enumerate(names):
@@ -173,7 +173,7 @@ def class_scores(true: NDArray[np.integer], given: NDArray[np.integer], classes:
 
 
 def macro_area(true: NDArray[np.integer], probability: NDArray[np.floating]) -> float | None:
-    """Give the mean area under the ROC curve of each class against the rest; None if there is one class only.
+    """Return the mean area under the ROC curve of each class against the rest; None if there is one class only.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def calibration_error(true: NDArray[np.integer], probability: NDArray[np.floatin
 
 
 def rounded(scores: ClassScores, digits: int = 4) -> dict[str, Any]:
-    """Give scores as they go into JSON."""
+    """Return scores as they go into JSON."""
     figures: dict[str, Any] = {}
     for name, value in scores._asdict().items():
         if isinstance(value, np.ndarray):

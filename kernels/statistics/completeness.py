@@ -76,7 +76,7 @@ class Logistic:
 
 
 def binomial_interval(found: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Give the interval of Clopper & Pearson for a share: it covers at least ``confidence``, however small n is.
+    """Return the interval of Clopper & Pearson for a share: it covers at least ``confidence``, however small n is.
 
     Parameters
     ----------
@@ -92,13 +92,13 @@ def binomial_interval(found: int, n: int, confidence: float = 0.95) -> tuple[flo
 
 
 def share_above(value: Floats, found: Bools, least: float) -> Share:
-    """Give the share found among the sources of at least ``least``."""
+    """Return the share found among the sources of at least ``least``."""
     above = value >= least
     return Share(int(found[above].sum()), int(above.sum()))
 
 
 def binned(value: Floats, found: Bools, edges: tuple[float, ...]) -> tuple[Bin, ...]:
-    """Give the share found per bin; the last bin holds its upper edge too.
+    """Return the share found per bin; the last bin holds its upper edge too.
 
     Parameters
     ----------

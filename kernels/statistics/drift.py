@@ -14,7 +14,7 @@ GROUPS = 10
 
 
 def stability_index(night: Counts, reference: Counts, groups: int = GROUPS) -> float:
-    """Give the population stability index, the symmetric Kullback-Leibler divergence of two histograms.
+    """Return the population stability index, the symmetric Kullback-Leibler divergence of two histograms.
 
     Parameters
     ----------
@@ -38,14 +38,14 @@ def stability_index(night: Counts, reference: Counts, groups: int = GROUPS) -> f
 
 
 def distribution_distance(night: Counts, reference: Counts) -> float:
-    """Give the largest difference of the two cumulative shares (Kolmogorov & Smirnov), at the limits of the bins."""
+    """Return the largest difference of the two cumulative shares (Kolmogorov & Smirnov), at the limits of the bins."""
     if not night.sum() or not reference.sum():
         return 0.0
     return float(np.abs(np.cumsum(night) / night.sum() - np.cumsum(reference) / reference.sum()).max())
 
 
 def distance_p(value: float, n: int, m: int) -> float:
-    """Give the probability of a distance no smaller, for equal distributions; binned values make it larger than it is.
+    """Return probability of a distance no smaller, for equal distributions; binned values make it larger than it is.
 
     Asymptotic (Smirnov 1948, Ann. Math. Statist. 19, 279).
     """
@@ -58,7 +58,7 @@ def adjusted(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def least_distance(alpha: float, features: int, n: float) -> float:
-    """Give the distance that is no chance, of several features tested together; 1: none is that large.
+    """Return the distance that is no chance, of several features tested together; 1: none is that large.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def least_distance(alpha: float, features: int, n: float) -> float:
 
 
 def usual_distance(reference: Counts, n: int, sigmas: float, least: float) -> float:
-    """Give the distance that a night which only differs as earlier ones do hardly exceeds; below 1.
+    """Return the distance that a night which only differs as earlier ones do hardly exceeds; below 1.
 
     Each night of the reference is compared with all others. What chance adds to a distance falls with the number of
     values, what differs from night to night does not: they are told apart, so that nights of few values and of many

@@ -68,7 +68,7 @@ class Matches:
 
 
 def match_detections(x: Floats, y: Floats, score: Floats, targets: Targets) -> Matches:
-    """Give each streak at most one detection, best score first.
+    """Return each streak at most one detection, best score first.
 
     A detection takes the nearest streak not yet taken whose centre is within ``max(3 px, length / 2 + 2 px)``.
     What is left is false, unless it lies as near to a point source or to a streak mostly hidden, or within 6 px of
@@ -122,7 +122,7 @@ def _on_uncounted(x: Floats, y: Floats, targets: Targets) -> Bools:
 
 
 def on_satellite(x: Floats, y: Floats, targets: Targets) -> Bools:
-    """Tell which points lie within 6 px of the line of a satellite, (n,) px each -> (n,)."""
+    """Return which points lie within 6 px of the line of a satellite, (n,) px each -> (n,)."""
     on = np.zeros(len(x), bool)
     for i in np.flatnonzero(targets.kind == "satellite"):
         line = (targets.x[i], targets.y[i], targets.length[i], targets.angle[i])
@@ -131,7 +131,7 @@ def on_satellite(x: Floats, y: Floats, targets: Targets) -> Bools:
 
 
 def segment_distance(x: Floats, y: Floats, x0: float, y0: float, length: float, angle: float) -> Floats:
-    """Give the distance of points from a segment centred on (x0, y0).
+    """Return the distance of points from a segment centred on (x0, y0).
 
     Parameters
     ----------

@@ -86,7 +86,7 @@ def join_glints(
 
 
 def absorb(spoiling: Candidate, radius: float, others: Sequence[Candidate]) -> tuple[Candidate, list[Candidate]]:
-    """Give a satellite the hits of what lies in its light, to four fifths within ``radius`` px of it; and the rest."""
+    """Merge what lies to four fifths within ``radius`` px of a satellite into it; return it and the rest."""
     inside = [overlap(one.trail, spoiling.trail, radius) >= _INSIDE for one in others]
     logits = tuple(logit for one, lies in zip(others, inside, strict=True) if lies for logit in one.logits)
     rest = [one for one, lies in zip(others, inside, strict=True) if not lies]
@@ -148,7 +148,7 @@ def _renumbered(labels: NDArray[np.integer]) -> NDArray[np.intp]:
 def assign_hits(
     x: NDArray[np.float64], y: NDArray[np.float64], window: int, trails: Sequence[DetectedSegment]
 ) -> NDArray[np.intp]:
-    """Give each window the trail that is most significant inside it.
+    """Return each window the trail that is most significant inside it.
 
     Parameters
     ----------

@@ -87,7 +87,7 @@ def erase_stadium(usable: NDArray[np.bool_], segment: Segment, radius: float) ->
 
 
 def comes_near(segment: Segment, other: Segment, radius: float) -> bool:
-    """Tell whether any point of a segment lies within ``radius`` px of another."""
+    """Return whether any point of a segment lies within ``radius`` px of another."""
     theta = math.radians(segment.angle)
     steps = max(1, math.ceil(segment.length))
     return any(
@@ -209,11 +209,11 @@ class DetectedSegment(NamedTuple):
         return math.cos(theta), math.sin(theta)
 
     def shifted(self, dx: float, dy: float) -> "DetectedSegment":
-        """Give the same segment elsewhere."""
+        """Return the same segment elsewhere."""
         return self._replace(x=self.x + dx, y=self.y + dy)
 
     def points(self, step: float) -> NDArray[np.float64]:
-        """Give points (n, 2), columns x and y, spread evenly over it at ``step`` px or less; a point gives one."""
+        """Return points (n, 2), columns x and y, spread evenly over it at ``step`` px or less; a point gives one."""
         cosine, sine = self.direction
         n = math.ceil(self.length / step)
         along = (np.arange(n + 1) / max(n, 1) - 0.5 * (n > 0)) * self.length
@@ -221,13 +221,13 @@ class DetectedSegment(NamedTuple):
 
 
 def from_ends(x1: float, y1: float, x2: float, y2: float, snr: float) -> DetectedSegment:
-    """Give the segment between two points, px."""
+    """Return the segment between two points, px."""
     angle = math.degrees(math.atan2(y2 - y1, x2 - x1)) % 180.0
     return DetectedSegment(0.5 * (x1 + x2), 0.5 * (y1 + y2), math.hypot(x2 - x1, y2 - y1), angle, snr)
 
 
 def distance(x: NDArray[np.float64], y: NDArray[np.float64], segment: DetectedSegment) -> NDArray[np.float64]:
-    """Give the distance of points from a segment, px; any shapes that broadcast."""
+    """Return the distance of points from a segment, px; any shapes that broadcast."""
     cosine, sine = segment.direction
     along = (x - segment.x) * cosine + (y - segment.y) * sine
     across = (y - segment.y) * cosine - (x - segment.x) * sine
@@ -236,19 +236,19 @@ def distance(x: NDArray[np.float64], y: NDArray[np.float64], segment: DetectedSe
 
 
 def overlap(inner: DetectedSegment, outer: DetectedSegment, radius: float) -> float:
-    """Give the share of ``inner`` that lies within ``radius`` px of ``outer``, 0 to 1."""
+    """Return the share of ``inner`` that lies within ``radius`` px of ``outer``, 0 to 1."""
     points = inner.points(1.0)
     return float(np.mean(distance(points[:, 0], points[:, 1], outer) <= radius))
 
 
 def in_line(first: DetectedSegment, second: DetectedSegment, radius: float) -> bool:
-    """Tell whether both ends of the shorter segment lie within ``radius`` px of the line through the longer."""
+    """Return whether both ends of the shorter segment lie within ``radius`` px of the line through the longer."""
     _, across = _along_longer(first, second)
     return bool(np.all(np.abs(across) <= radius))
 
 
 def between(first: DetectedSegment, second: DetectedSegment) -> DetectedSegment:
-    """Give the gap between two segments in line, along the longer; of length 0 if they overlap. Its S/N is 0."""
+    """Return the gap between two segments in line, along the longer; of length 0 if they overlap. Its S/N is 0."""
     longer = _longer(first, second)[0]
     along, _ = _along_longer(first, second)
     side = 1.0 if along.sum() >= 0 else -1.0
@@ -257,7 +257,7 @@ def between(first: DetectedSegment, second: DetectedSegment) -> DetectedSegment:
 
 
 def union(first: DetectedSegment, second: DetectedSegment) -> DetectedSegment:
-    """Give the segment along the longer one that reaches over both; its S/N is theirs added in quadrature."""
+    """Return the segment along the longer one that reaches over both; its S/N is theirs added in quadrature."""
     longer = _longer(first, second)[0]
     along, _ = _along_longer(first, second)
     low, high = min(-0.5 * longer.length, float(along.min())), max(0.5 * longer.length, float(along.max()))
@@ -269,7 +269,7 @@ def _longer(first: DetectedSegment, second: DetectedSegment) -> tuple[DetectedSe
 
 
 def _along_longer(first: DetectedSegment, second: DetectedSegment) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the ends of the shorter segment, along and across the longer, from its centre."""
+    """Return the ends of the shorter segment, along and across the longer, from its centre."""
     longer, shorter = _longer(first, second)
     cosine, sine = longer.direction
     x, y = shorter.points(max(shorter.length, 1.0)).T

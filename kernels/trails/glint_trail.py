@@ -95,7 +95,7 @@ def _lines(
 def _is_no_chance(
     allowed: NDArray[np.float64], chosen: NDArray[np.intp], line: DetectedSegment, fwhm_px: float, area_px: float
 ) -> bool:
-    """Tell whether pieces that lie anywhere, in any direction, would hardly ever give such a set."""
+    """Return whether pieces that lie anywhere, in any direction, would hardly ever give such a set."""
     if len(chosen) < _LEAST:
         return True
     fits = np.minimum(allowed[chosen] / 90, 1.0)  # share of the directions

@@ -105,7 +105,7 @@ def flux_of(
     noise: float,
     correlation: NDArray[np.float64],
 ) -> float:
-    """Give the flux at which a trail has its S/N in the noise as it is.
+    """Return the flux at which a trail has its S/N in the noise as it is.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def add_light(
 
 
 def visible_stamp_share(usable: NDArray[np.bool_], stamp: TrailStamp) -> float:
-    """Give the share of a trail's light that falls on usable pixels of an image, 0 to 1."""
+    """Return the share of a trail's light that falls on usable pixels of an image, 0 to 1."""
     inside, part = _overlap(usable.shape, stamp)
     return min(float(stamp.pixels[part][usable[inside]].sum() / stamp.pixels.sum()), 1.0)
 

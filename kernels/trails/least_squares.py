@@ -22,7 +22,7 @@ _MOST_CUT = 0.75
 
 
 def vector(flux: float, segment: Segment, level: float) -> NDArray[np.float64]:
-    """Give the six parameters of a fit."""
+    """Return the six parameters of a fit."""
     return np.array([flux, segment.x, segment.y, segment.length, math.radians(segment.angle), level])
 
 

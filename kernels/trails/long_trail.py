@@ -75,7 +75,7 @@ def _sample(
 
 
 def sky_level(strip: NDArray[np.float32], inner: int) -> NDArray[np.float32]:
-    """Give the sky at each column of a strip: the median, over blocks of columns, of rows beyond ``inner`` px.
+    """Return the sky at each column of a strip: the median, over blocks of columns, of rows beyond ``inner`` px.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def _sky(strip: NDArray[np.float32], inner: int) -> NDArray[np.float32]:
 
 
 def cross_filtered(strip: NDArray[np.float32], fwhm_px: float, swing: float) -> NDArray[np.float32]:
-    """Give the brightness of a trail parallel to a strip, at each offset across and each column along.
+    """Return the brightness of a trail parallel to a strip, at each offset across and each column along.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def cross_filtered(strip: NDArray[np.float32], fwhm_px: float, swing: float) -> 
 
 
 def half_width(strip: NDArray[np.float32], offsets: NDArray[np.floating], limit: float, noise: float) -> float:
-    """Give how far across the light of a trail reaches before it falls to 2 % of its peak, or rises again.
+    """Return how far across the light of a trail reaches before it falls to 2 % of its peak, or rises again.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from kernels.trails.trail_model import trail_image
 
 
 def filtered_noise(template: NDArray[np.floating], noise: float, correlation: NDArray[np.floating]) -> float:
-    """Give the standard deviation of stationary, correlated noise filtered by ``template``.
+    """Return the standard deviation of stationary, correlated noise filtered by ``template``.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def filtered_noise(template: NDArray[np.floating], noise: float, correlation: ND
 
 
 def template_snr(flux: float, template: NDArray[np.floating], noise: float, correlation: NDArray[np.floating]) -> float:
-    """Give the matched-filter signal to noise ``flux * sum(m^2) / std(m-filtered noise)``.
+    """Return the matched-filter signal to noise ``flux * sum(m^2) / std(m-filtered noise)``.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def oracle_snr(
     noise: float,
     correlation: NDArray[np.floating],
 ) -> float:
-    """Give the signal to noise of the true template on the image, the best of nine positions within 1 px.
+    """Return the signal to noise of the true template on the image, the best of nine positions within 1 px.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def oracle_snr(
 
 
 def false_alarms(threshold: float, area_px: float) -> float:
-    """Give the number of peaks above ``threshold`` that a bank of trail templates has on pure noise.
+    """Return the number of peaks above ``threshold`` that a bank of trail templates has on pure noise.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def false_alarms(threshold: float, area_px: float) -> float:
 
 
 def oracle_threshold(false_per_image: float, area_px: float) -> float:
-    """Give the signal to noise above which the bank has ``false_per_image`` peaks on pure noise (from 4 to 12).
+    """Return the signal to noise above which the bank has ``false_per_image`` peaks on pure noise (from 4 to 12).
 
     Parameters
     ----------

@@ -117,7 +117,7 @@ def _is_residue(
     optics: Optics,
     min_snr: float,
 ) -> bool:
-    """Tell whether a peak is what the subtraction of an earlier trail has left."""
+    """Return whether a peak is what the subtraction of an earlier trail has left."""
     for earlier, model in zip(found, models, strict=True):
         if lies_on(trail, earlier, optics.fwhm_px):
             return True
@@ -154,14 +154,14 @@ def _seen(segment: DetectedSegment, alive: NDArray[np.bool_]) -> float:
 
 
 def lies_on(trail: DetectedSegment, stronger: DetectedSegment, fwhm_px: float) -> bool:
-    """Tell whether a trail lies on a stronger one, or just beyond its ends."""
+    """Return whether a trail lies on a stronger one, or just beyond its ends."""
     beyond = 4 * fwhm_px if stronger.length >= 3 * fwhm_px else 0.0
     longer = stronger._replace(length=stronger.length + beyond)
     return overlap(trail, longer, core_radius(stronger.snr, fwhm_px)) > 0.5
 
 
 def core_radius(snr: float, fwhm_px: float) -> float:
-    """Give how close to a trail everything is that trail, px.
+    """Return how close to a trail everything is that trail, px.
 
     1.2 FWHM, and more above S/N 30, because the wings of the real PSF differ from those of the model.
     """

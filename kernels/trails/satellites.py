@@ -23,7 +23,7 @@ _WIDEST = 25.0  # px
 
 
 def longest_asteroid(exposure_time_s: float, arcsec_per_px: float | None, shape: tuple[int, int]) -> float:
-    """Give the length of the longest trail that a Solar System object leaves, px.
+    """Return the length of the longest trail that a Solar System object leaves, px.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def longest_asteroid(exposure_time_s: float, arcsec_per_px: float | None, shape:
 
 
 def is_satellite(trail: DetectedSegment, mask: NDArray[np.uint16], longest: float, fwhm_px: float) -> bool:
-    """Tell whether a trail is longer than any asteroid's, or enters the image and leaves it again.
+    """Return whether a trail is longer than any asteroid's, or enters the image and leaves it again.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def is_satellite(trail: DetectedSegment, mask: NDArray[np.uint16], longest: floa
 
 
 def _at_border(mask: NDArray[np.uint16], x: float, y: float, dx: float, dy: float, fwhm_px: float) -> bool:
-    """Tell whether the border is within 2 FWHM of a place, in a direction."""
+    """Return whether the border is within 2 FWHM of a place, in a direction."""
     scale = 1 / math.hypot(dx, dy)
     for step in range(math.ceil(2 * fwhm_px) + 1):
         row, column = round(y + step * dy * scale), round(x + step * dx * scale)
@@ -75,7 +75,7 @@ def _at_border(mask: NDArray[np.uint16], x: float, y: float, dx: float, dy: floa
 
 
 def wing_radius(trail: DetectedSegment, psf: GaussianMixture, fwhm_px: float) -> float:
-    """Give how far from a long trail its light exceeds the noise of a pixel, px.
+    """Return how far from a long trail its light exceeds the noise of a pixel, px.
 
     Parameters
     ----------

@@ -51,13 +51,13 @@ def refine_point(snr: NDArray[np.float32], lags: NDArray[np.float64], start: Det
 
 
 def evenness(snr: NDArray[np.float32], trail: DetectedSegment) -> float:
-    """Give the share of a trail that is brighter than 0.4 of its mean: about 1 for a trail, less for two sources."""
+    """Return the share of a trail that is brighter than 0.4 of its mean: about 1 for a trail, less for two sources."""
     values = _along(snr, trail.points(1.0))
     return float(np.mean(values > 0.4 * values.mean()))
 
 
 def brightest_point(snr: NDArray[np.float32], trail: DetectedSegment) -> DetectedSegment:
-    """Give the brightest point on a trail."""
+    """Return the brightest point on a trail."""
     points = trail.points(1.0)
     values = _along(snr, points)
     i = int(values.argmax())
@@ -74,7 +74,7 @@ def _along(snr: NDArray[np.float32], points: NDArray[np.float64]) -> NDArray[np.
 
 @njit(cache=True, nogil=True)
 def trail_snr(snr: NDArray[np.float32], lags: NDArray[np.float64], x1: float, y1: float, x2: float, y2: float) -> float:
-    """Give the S/N of the trail between two points (compiled); outside the image the signal is 0."""
+    """Return the S/N of the trail between two points (compiled); outside the image the signal is 0."""
     length = math.hypot(x2 - x1, y2 - y1)
     n = max(1, math.ceil(length))
     total = 0.0
@@ -86,7 +86,7 @@ def trail_snr(snr: NDArray[np.float32], lags: NDArray[np.float64], x1: float, y1
 
 @njit(cache=True, nogil=True)
 def line_noise(lags: NDArray[np.float64], dx: float, dy: float) -> float:
-    """Give the standard deviation of the mean along a line (dx, dy) of noise with autocorrelation ``lags`` (compiled).
+    """Return standard deviation of the mean along a line (dx, dy) of noise with autocorrelation ``lags`` (compiled).
 
     Variance of a mean of a stationary process: 2 / L^2 times the integral of (L - tau) c(tau) over 0 < tau < L.
     """

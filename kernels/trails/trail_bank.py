@@ -89,7 +89,7 @@ def trail_bank(
 
 
 def longest_only(bank: TrailBank) -> TrailBank:
-    """Give the bank without its shorter trails."""
+    """Return the bank without its shorter trails."""
     scale = np.zeros_like(bank.scale)
     scale[:, -1] = bank.scale[:, -1]
     return bank._replace(scale=scale)
@@ -108,7 +108,7 @@ def _covariance(pixels: NDArray[np.int64], lags: NDArray[np.float64]) -> float:
 
 
 def point_snr(image: NDArray[np.float32], bank: TrailBank) -> NDArray[np.float32]:
-    """Give the S/N of a point source at each pixel, from an image without background whose unusable pixels are 0.
+    """Return the S/N of a point source at each pixel, from an image without background whose unusable pixels are 0.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def _search(
 
 @njit(cache=True, nogil=True)
 def _barrier(allowed: NDArray[np.bool_], box: tuple[int, int, int, int]) -> NDArray[np.float32]:
-    """Give what S/N has to climb over in a box: 0 where a trail's centre may lie, else infinity."""
+    """Return what S/N has to climb over in a box: 0 where a trail's centre may lie, else infinity."""
     y0, y1, x0, x1 = box
     out = np.zeros((y1 - y0, x1 - x0), np.float32)
     for y in range(y0, y1):

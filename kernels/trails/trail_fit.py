@@ -27,7 +27,7 @@ def capped(seen: View, sigma: float) -> View:
 
 
 def starts(scene: Scene, seen: View, first: Segment) -> list[NDArray[np.float64]]:
-    """Give first estimates of the six parameters.
+    """Return first estimates of the six parameters.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def starts(scene: Scene, seen: View, first: Segment) -> list[NDArray[np.float64]
 
 
 def robust_level(seen: View) -> float:
-    """Give the median without what is above or below it by 2.5 sigma; 0 where no pixel is usable."""
+    """Return the median without what is above or below it by 2.5 sigma; 0 where no pixel is usable."""
     return float(_clipped_median(seen.values, seen.use))
 
 

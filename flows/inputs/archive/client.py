@@ -275,7 +275,7 @@ def _remote(url: str, response: aiohttp.ClientResponse) -> RemoteFile:
 
 
 def _range_of(url: str, response: aiohttp.ClientResponse) -> tuple[int, int]:
-    """Give first byte and size of the whole file from ``Content-Range: bytes 0-0/1234``."""
+    """Return first byte and size of the whole file from ``Content-Range: bytes 0-0/1234``."""
     stated = response.headers.get("Content-Range", "")
     try:
         unit, _, rest = stated.partition(" ")
@@ -290,7 +290,7 @@ def _range_of(url: str, response: aiohttp.ClientResponse) -> tuple[int, int]:
 
 
 def _authorization(url: str) -> dict[str, str]:
-    """Give the header with the credentials, which aiohttp leaves out where another host is redirected to."""
+    """Return the header with the credentials, which aiohttp leaves out where another host is redirected to."""
     parts = urlsplit(url)
     if parts.username is not None:  # not shown: it may hold the password
         raise Misconfigured(

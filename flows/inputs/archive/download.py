@@ -62,7 +62,7 @@ async def download(client: ArchiveClient, file: RemoteFile, target: Path, tell: 
 
 
 def _part(target: Path, file: RemoteFile) -> Path:
-    """Give the path of what there is of this version of a file; remove what there is of others."""
+    """Return the path of what there is of this version of a file; remove what there is of others."""
     part = target.with_name(f".{target.name}.{file.version}{PART}")
     for other in target.parent.glob(f".{target.name}.*{PART}"):
         if other != part:

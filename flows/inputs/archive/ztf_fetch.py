@@ -260,7 +260,7 @@ async def _fetch(client: ArchiveClient, piece: Piece, done: Fetched, tell: Calla
 
 
 def _link(source: Path, target: Path) -> None:
-    """Give a shared file a second name, or a copy where the file system has no links."""
+    """Return a shared file a second name, or a copy where the file system has no links."""
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         staged = target.with_name(f".{target.name}.link")

@@ -100,7 +100,7 @@ class ZtfQuadrant:
         return f"sci/{day[:4]}/{day[4:8]}/{day[8:]}"
 
     def path(self, product: str) -> str:
-        """Give the place of a product below the archive's products: difference, science, mask, psf, template."""
+        """Return the place of a product below the archive's products: difference, science, mask, psf, template."""
         if product == "template":
             field, channel = f"{self.field:06d}", f"{self.filter_code}/ccd{self.ccd:02d}/q{self.quadrant}"
             return f"ref/{field[:3]}/field{field}/{channel}/{self.template_name}"
@@ -155,7 +155,7 @@ class ZtfSearch:
         return tuple(self.first + timedelta(days) for days in range((self.last - self.first).days + 1))
 
     def query(self, night: date) -> dict[str, str]:
-        """Give the parameters of the question for one night: a condition in SQL, the columns, and CSV as the answer."""
+        """Return parameters of the question for one night: a condition in SQL, the columns, and CSV as the answer."""
         begin = _JD_OF_MJD_0 + night_begin(night, PALOMAR_LONGITUDE)
         conditions = [
             f"obsjd>={begin:.5f}",

@@ -53,7 +53,7 @@ class Cluster:
     terms: WorkerTerms | None = None
 
     def client(self, **options: Any) -> Client:
-        """Give a new client, which is not that of the process."""
+        """Return a new client, which is not that of the process."""
         return Client(self.address, security=self.security, set_as_default=False, **options)
 
 
@@ -215,7 +215,7 @@ class Warm(WorkerPlugin):
         stop_traces()
 
     def _here(self, worker: Worker) -> Settings:
-        """Give the settings for this worker: one that runs no networks needs no GPU."""
+        """Return the settings for this worker: one that runs no networks needs no GPU."""
         resource = self._settings.cluster.inference_resource
         if resource is None or resource in worker.state.total_resources:
             return self._settings

@@ -85,13 +85,13 @@ PATIENCE = {"distributed.comm.timeouts.connect": "120s", "distributed.comm.timeo
 
 
 def environment() -> dict[str, str]:
-    """Give the environment of a worker that somebody else starts: threads, allocator, and Dask's settings above."""
+    """Return the environment of a worker that somebody else starts: threads, allocator, and Dask's settings above."""
     dask = {f"DASK_{name.replace('.', '__').replace('-', '_').upper()}": str(value) for name, value in WORKERS.items()}
     return {**THREADS, **MALLOC, **dask}
 
 
 def exports() -> list[str]:
-    """Give `environment` as lines of a shell script."""
+    """Return `environment` as lines of a shell script."""
     return [f"export {name}={shlex.quote(value)}" for name, value in environment().items()]
 
 
@@ -161,7 +161,7 @@ def local_cluster(settings: Settings) -> Iterator[str]:
 
 
 def local_workers(settings: Settings) -> int:
-    """Give the number of worker processes: one per core that this process may use."""
+    """Return the number of worker processes: one per core that this process may use."""
     return settings.execution.workers or len(os.sched_getaffinity(0))
 
 

@@ -200,7 +200,7 @@ class WorkerMemory(Collector):
         self._client = client
 
     def describe(self) -> Iterable[Metric]:
-        """Give nothing: names are known when somebody asks."""
+        """Return nothing: names are known when somebody asks."""
         return ()
 
     def collect(self) -> Iterable[Metric]:

@@ -103,7 +103,7 @@ class PrefectServer:
 
 @cache
 def prefect_server() -> PrefectServer:
-    """Give this process's server, started on the first call; it answers only after `PrefectServer.wait`."""
+    """Return this process's server, started on the first call; it answers only after `PrefectServer.wait`."""
     return PrefectServer()
 
 

@@ -13,7 +13,7 @@ from schemas.errors import Misconfigured
 
 
 def security_of(settings: ClusterSettings) -> Security | None:
-    """Give the TLS configuration of all parts of a cluster; None if the settings name no certificates.
+    """Return the TLS configuration of all parts of a cluster; None if the settings name no certificates.
 
     Both sides of a connection show a certificate of the same authority: who has none cannot submit work.
 
@@ -53,7 +53,7 @@ def made_for_a_run(folder: Path) -> Iterator[Security]:
 
 
 def in_files(ca: Path, cert: Path, key: Path) -> Security:
-    """Give the configuration in which all parts of a cluster show the same certificate."""
+    """Return the configuration in which all parts of a cluster show the same certificate."""
     files = {"cert": str(cert.resolve()), "key": str(key.resolve())}
     return Security(
         require_encryption=True,

@@ -36,7 +36,7 @@ _KINDS = frozenset({".py", ".json", ".safetensors"})
 
 @cache
 def software() -> dict[str, str]:
-    """Give the versions of this process: of Python, of `LIBRARIES`, and the digest of our own code and weights.
+    """Return the versions of this process: of Python, of `LIBRARIES`, and the digest of our own code and weights.
 
     Of Python the first two numbers count. What a build says of itself behind a plus sign does not: torch has the same
     version with and without CUDA.
@@ -51,7 +51,7 @@ def software() -> dict[str, str]:
 
 
 def code_digest(root: Path) -> str:
-    """Give the first 16 hexadecimal digits of the SHA-256 over names and bytes of our files below ``root``."""
+    """Return the first 16 hexadecimal digits of the SHA-256 over names and bytes of our files below ``root``."""
     total = sha256()
     files = (path for folder in _FOLDERS for path in (root / folder).rglob("*") if path.suffix in _KINDS)
     for name, path in sorted((path.relative_to(root).as_posix(), path) for path in files):
@@ -157,7 +157,7 @@ def require_running(terms: WorkerTerms) -> None:
 
 
 def look_at_worker(terms: WorkerTerms) -> tuple[dict[str, str], bool]:
-    """Give the versions of this process, and whether it sees the token."""
+    """Return the versions of this process, and whether it sees the token."""
     configure(terms.store)
     return software(), _sees(terms)
 

@@ -101,7 +101,7 @@ def leave(summary: RunSummary, deployment: str, pages: str | None) -> None:
 
 
 def page_url(report: str, pages: str | None) -> str:
-    """Give the URL of a night page.
+    """Return the URL of a night page.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def notify(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
 
 
 def _message(flow_run: FlowRun, state: State) -> dict[str, str | None]:
-    """Give what is sent: ``text`` is what chats show, the rest is for machines."""
+    """Return what is sent: ``text`` is what chats show, the rest is for machines."""
     pages = get_current_settings().ui_url
     page = f"{pages}/runs/flow-run/{flow_run.id}" if pages else None
     said = state.message or ""

@@ -48,7 +48,7 @@ _FORMAT = "%Y%m%d"
 
 
 def observing_night(moment: datetime, timezone: str) -> date:
-    """Give the night that a moment belongs to: from local noon to local noon, named by its evening.
+    """Return the night that a moment belongs to: from local noon to local noon, named by its evening.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def observing_night(moment: datetime, timezone: str) -> date:
 
 
 def zone(timezone: str) -> ZoneInfo:
-    """Give a time zone.
+    """Return a time zone.
 
     Raises
     ------
@@ -212,7 +212,7 @@ def search_scheduled(inputs: list[str], out: str, config: str | None, wait_s: fl
 
 
 def verdict(summary: RunSummary) -> State[Any]:
-    """Give the state that a night ends in."""
+    """Return the state that a night ends in."""
     counts = summary.exposures
     said = f"{' '.join(summary.nights) or 'no night'}: {counts.seen} exposures, {summary.detections} detections"
     if summary.stopped:

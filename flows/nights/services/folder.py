@@ -88,7 +88,7 @@ class ServiceFolder:
 
 
 def opened(path: Path) -> ServiceFolder:
-    """Give a folder that `made` has made.
+    """Return a folder that `made` has made.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def opened(path: Path) -> ServiceFolder:
 
 
 def made(path: Path, wanted: dict[str, object]) -> ServiceFolder:
-    """Give the folder, made if it is not there.
+    """Return the folder, made if it is not there.
 
     Parameters
     ----------

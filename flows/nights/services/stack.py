@@ -183,7 +183,7 @@ class Service(Protocol):
 
 
 def services(folder: ServiceFolder) -> dict[str, Service]:
-    """Give the services by name, each after those that it needs."""
+    """Return the services by name, each after those that it needs."""
     return {"postgres": Postgres(folder), "server": Server(folder), "worker": Worker(folder)}
 
 
@@ -233,7 +233,7 @@ def down(folder: ServiceFolder, parts: Sequence[str], say: Callable[[str], None]
 
 
 def states(folder: ServiceFolder) -> dict[str, State]:
-    """Give the state of each service."""
+    """Return the state of each service."""
     return {
         name: "healthy" if service.healthy else "unhealthy" if service.running else "down"
         for name, service in services(folder).items()

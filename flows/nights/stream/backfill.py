@@ -129,7 +129,7 @@ def survey(
 
 
 def _identified(plan: "Planner", source: Source) -> "Item | NightstrideError":
-    """Give the exposure of a source; the error if it does not say which it is."""
+    """Return the exposure of a source; the error if it does not say which it is."""
     try:
         return plan.identify(source)
     except (BadInput, Retryable) as error:
@@ -262,7 +262,7 @@ def forecast(sources: Sequence[Source], out: Path, settings: Settings) -> list[F
 
 
 def failing(troubles: Sequence["Trouble"]) -> list[Forecast]:
-    """Give what is known of exposures that would fail."""
+    """Return what is known of exposures that would fail."""
     return [_of(one.uri, None, "fail", one.code, one.message) for one in troubles]
 
 
@@ -275,7 +275,7 @@ def show_forecast(forecasts: Sequence[Forecast], console: "Console") -> None:
 
 
 def as_json(forecasts: Sequence[Forecast]) -> dict[str, Any]:
-    """Give everything as values that JSON knows."""
+    """Return everything as values that JSON knows."""
     return {"counts": _counts(forecasts), "exposures": [asdict(one) for one in forecasts]}
 
 

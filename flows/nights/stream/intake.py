@@ -173,7 +173,7 @@ class Intake:
 
 
 def _sources(uri: str, settings: Settings) -> list[Source]:
-    """Give the exposures in what arrived: what a message names may be anything.
+    """Return the exposures in what arrived: what a message names may be anything.
 
     Raises
     ------

@@ -84,12 +84,12 @@ class StreamRecorder:
             self._nights[night] = made
 
     def summary(self) -> RunSummary:
-        """Give everything so far."""
+        """Return everything so far."""
         nights = {*self._nights, *self._touched, *self._listed}
         return combined([self._tally, *self._nights.values()]).model_copy(update={"nights": tuple(sorted(nights))})
 
     def record(self, state: Literal["running", "draining", "ended"], on_the_way: int, waiting: int) -> WatchRecord:
-        """Give how the stream goes.
+        """Return how the stream goes.
 
         Parameters
         ----------

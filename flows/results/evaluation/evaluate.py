@@ -174,5 +174,5 @@ def _of_finder(values: Floats, finder: NDArray[np.int64], missing: float = np.na
 
 
 def wrapped(angle: Floats) -> Floats:
-    """Give the same direction modulo 180 in [-90, 90), deg."""
+    """Return the same direction modulo 180 in [-90, 90), deg."""
     return (angle + 90) % 180 - 90

@@ -41,7 +41,7 @@ def draw(evaluation: Evaluation, figures: dict[str, Any], folder: Path) -> list[
 
 
 def new_figure(columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Give an empty figure with panels side by side."""
+    """Return an empty figure with panels side by side."""
     figure = Figure(figsize=(6.4 if columns == 1 else 4.2 * columns, 4.4), layout="constrained", dpi=130)
     panels = [figure.add_subplot(1, columns, i + 1) for i in range(columns)]
     for panel in panels:

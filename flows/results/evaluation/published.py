@@ -25,7 +25,7 @@ _REACH_FWHM = 5.0
 
 
 def searched_exposures(out: Path) -> tuple[ExposureKey, ...]:
-    """Give the exposures of OUT that were searched, whatever was found on them.
+    """Return the exposures of OUT that were searched, whatever was found on them.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def searched_exposures(out: Path) -> tuple[ExposureKey, ...]:
 
 
 def read_image(out: Path, key: ExposureKey, truth: Truth) -> Image:
-    """Give one exposure with its detections, its truth, and what the oracle measures on its pixels.
+    """Return one exposure with its detections, its truth, and what the oracle measures on its pixels.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def read_image(out: Path, key: ExposureKey, truth: Truth) -> Image:
 
 
 def detections_of(table: pa.Table) -> Detections:
-    """Give the columns of `dia_source` that the evaluation looks at."""
+    """Return the columns of `dia_source` that the evaluation looks at."""
     names = ("x", "y", "reliability", "snr", "trailLengthPx", "trailAnglePx")
     return Detections(*(table[name].to_numpy().astype(np.float64) for name in names))
 

@@ -108,7 +108,7 @@ def _scored(true: NDArray[np.int64], probability: NDArray[np.floating]) -> dict[
 
 
 def redshift_cuts(redshift: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Give star below 1,000 km/s, galaxy up to redshift 0.4, quasar beyond, as (n, 3) scores of 0 and 1."""
+    """Return star below 1,000 km/s, galaxy up to redshift 0.4, quasar beyond, as (n, 3) scores of 0 and 1."""
     with np.errstate(invalid="ignore"):
         place = np.where(redshift < _GALAXY_FROM, 0, np.where(redshift < _QUASAR_FROM, 1, 2))
     return np.eye(3)[place]
@@ -120,7 +120,7 @@ def _majority(model: ClassModel, rows: int) -> NDArray[np.float64]:
 
 
 def spectral_table(figures: Mapping[str, Any]) -> Table:
-    """Give a row per model and per rival of `flows.results.evaluation.spectral.evaluate_spectral`."""
+    """Return a row per model and per rival of `flows.results.evaluation.spectral.evaluate_spectral`."""
     table = Table(title=f"{figures['n']} rows: {', '.join(figures['classes'])}")
     for name in ("model", "n", "accuracy", "95 %", "macro F1", "AUC"):
         table.add_column(name)

@@ -103,7 +103,7 @@ def _score(stamp: PacketStamp, exposure: ExposureInfo, settings: Settings) -> Sc
 
 
 def on_canvas(stamp: PacketStamp, cut: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """Give an image of the stamp on a square of masked pixels, its alert at `CENTRE`, and the mask."""
+    """Return an image of the stamp on a square of masked pixels, its alert at `CENTRE`, and the mask."""
     pixels = np.full((CANVAS, CANVAS), np.nan, np.float32)
     y0, x0 = CENTRE - int(stamp.y), CENTRE - int(stamp.x)
     pixels[y0 : y0 + cut.shape[0], x0 : x0 + cut.shape[1]] = cut
@@ -111,7 +111,7 @@ def on_canvas(stamp: PacketStamp, cut: NDArray[np.float32]) -> tuple[NDArray[np.
 
 
 def common_correlation(stamps: Sequence[PacketStamp]) -> NDArray[np.float64]:
-    """Give the autocorrelation of the noise of all stamps together, each in units of its own noise."""
+    """Return the autocorrelation of the noise of all stamps together, each in units of its own noise."""
     row = np.full((_PATCH, _PATCH * len(stamps)), np.nan, np.float32)
     for i, stamp in enumerate(stamps):
         background, noise = _level(stamp)
@@ -131,7 +131,7 @@ def _level(stamp: PacketStamp) -> tuple[float, float]:
 
 
 def psf_of_images(stamps: Sequence[PacketStamp]) -> dict[int, PsfModel]:
-    """Give the PSF of each image that stamps were cut from: the median star on their science stamps.
+    """Return the PSF of each image that stamps were cut from: the median star on their science stamps.
 
     What the alert is about counts too, if it is a star there: it is as wide as the others (on ZTF packets 1.00 to 1.03
     times), and often the only one. The ``fwhm`` in packets does not serve: on bright known asteroids it is 1.2 to 1.3
@@ -187,7 +187,7 @@ def _exposure(stamp: PacketStamp, psf: PsfModel, correlation: NDArray[np.float64
 
 
 def summarise_stamps(scored: Sequence[ScoredStamps], default: float) -> dict[str, Any]:
-    """Give the share of each group of stamps that passes, at the default reliability and at others.
+    """Return the share of each group of stamps that passes, at the default reliability and at others.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def summarise_stamps(scored: Sequence[ScoredStamps], default: float) -> dict[str
 
 
 def group(stamp: PacketStamp) -> str:
-    """Give the group that a stamp counts in."""
+    """Return the group that a stamp counts in."""
     if not stamp.positive:
         return "fainter"
     if stamp.known_asteroid:

@@ -71,7 +71,7 @@ def _trained_on(path: Path, training: dict[str, Any]) -> bool:
 
 
 def _read(path: Path) -> tuple[LabelledCutouts, str]:
-    """Give cutouts and the model that suits them."""
+    """Return cutouts and the model that suits them."""
     if path.suffix == ".csv":
         return read_galstar(path), "multi_band"
     return read_cutout_npz(path), "single_band"
@@ -80,7 +80,7 @@ def _read(path: Path) -> tuple[LabelledCutouts, str]:
 def baseline_odds(
     model: StarGalaxyModel, baselines: Baselines, cutouts: NDArray[np.float32]
 ) -> dict[str, NDArray[np.float64]]:
-    """Give the log odds of a star by each baseline, with the measurements that the model makes."""
+    """Return the log odds of a star by each baseline, with the measurements that the model makes."""
     bands = model.bands_of(cutouts)
     parts = [
         band_views(make_planes(cutouts[first : first + _PART], bands, model.side))[1:]
@@ -92,7 +92,7 @@ def baseline_odds(
 def baselines_of(
     baselines: Baselines, features: NDArray[np.float32], usable: NDArray[np.bool_], has_psf: NDArray[np.bool_]
 ) -> dict[str, NDArray[np.float64]]:
-    """Give the same of measurements (n, bands, features): see `kernels.objects.cutout_features.BandViews`."""
+    """Return the same of measurements (n, bands, features): see `kernels.objects.cutout_features.BandViews`."""
     return {
         BASELINES[0]: baselines.locus.log_odds(features, has_psf),
         BASELINES[1]: baselines.trees.log_odds(features, usable, has_psf),

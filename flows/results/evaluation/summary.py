@@ -19,7 +19,7 @@ _CURVE_POINTS = 200
 
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
-    """Give the figures of an evaluation.
+    """Return the figures of an evaluation.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def found_figures(evaluation: Evaluation, found: Bools, known: Bools | None = None) -> dict[str, Any]:
-    """Give completeness: c7, c10 (S/N >= 7, >= 10), s50, by S/N and by length, with 95 % intervals.
+    """Return completeness: c7, c10 (S/N >= 7, >= 10), s50, by S/N and by length, with 95 % intervals.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def found_figures(evaluation: Evaluation, found: Bools, known: Bools | None = No
 
 
 def oracle_figures(evaluation: Evaluation) -> dict[str, Any] | None:
-    """Give the same of the filter that knows the truth, at as many false detections per image; None if not known."""
+    """Return the same of the filter that knows the truth, at as many false detections per image; None if not known."""
     known = ~np.isnan(evaluation.oracle_snr)
     if not known.any() or not np.isfinite(evaluation.oracle_area_px):
         return None
@@ -92,7 +92,7 @@ def oracle_figures(evaluation: Evaluation) -> dict[str, Any] | None:
 
 
 def accuracy(evaluation: Evaluation, rows: Bools) -> dict[str, Any]:
-    """Give bias and scatter of position, length and angle of the streaks found among ``rows``.
+    """Return bias and scatter of position, length and angle of the streaks found among ``rows``.
 
     The angle of a trail without length is left out.
     """
@@ -137,12 +137,12 @@ def _spread(errors: Floats) -> dict[str, Any]:
 
 
 def _robust(deviations: Floats) -> float:
-    """Give the standard deviation of the normal distribution with the same median absolute value."""
+    """Return the standard deviation of the normal distribution with the same median absolute value."""
     return 1.4826 * float(np.median(np.abs(deviations)))
 
 
 def false_by_snr(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Give the false detections per image by measured S/N; those of no known S/N are left out."""
+    """Return the false detections per image by measured S/N; those of no known S/N are left out."""
     edges = (0.0, *SNR_EDGES, np.inf)
     counts, _ = np.histogram(evaluation.false_snr[np.isfinite(evaluation.false_snr)], np.array(edges))
     return [
@@ -152,7 +152,7 @@ def false_by_snr(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def curve(evaluation: Evaluation) -> list[dict[str, float | None]]:
-    """Give completeness against false detections per image as the score above which one counts is raised.
+    """Return completeness against false detections per image as the score above which one counts is raised.
 
     Returns
     -------
@@ -167,7 +167,7 @@ def curve(evaluation: Evaluation) -> list[dict[str, float | None]]:
 
 
 def at_false_rate(evaluation: Evaluation, rate: float) -> dict[str, float | None] | None:
-    """Give completeness at the lowest threshold with at most ``rate`` false detections per image.
+    """Return completeness at the lowest threshold with at most ``rate`` false detections per image.
 
     Returns
     -------
@@ -202,12 +202,12 @@ def _bin(each: Bin) -> dict[str, Any]:
 
 
 def night_tables(figures: dict[str, Any]) -> list[Table]:
-    """Give the tables of `flows.results.evaluation.summary.summarise`."""
+    """Return the tables of `flows.results.evaluation.summary.summarise`."""
     return [_overview(figures), _by(figures, "snr", "S/N"), _by(figures, "length", "length, px"), _accuracy(figures)]
 
 
 def stamp_tables(figures: dict[str, Any]) -> list[Table]:
-    """Give the tables of `flows.results.evaluation.stamps.summarise_stamps`."""
+    """Return the tables of `flows.results.evaluation.stamps.summarise_stamps`."""
     table = Table(title=f"{figures['stamps']} stamps, {figures['truncated']} of them cut by the edge of the image")
     table.add_column("least reliability", justify="right")
     groups = figures["at_default"]["groups"]
@@ -225,7 +225,7 @@ def stamp_tables(figures: dict[str, Any]) -> list[Table]:
 
 
 def share_text(share: dict[str, Any]) -> str:
-    """Give a share with its interval, in words a table can hold."""
+    """Return a share with its interval, in words a table can hold."""
     if share["completeness"] is None:
         return "-"
     low, high = share["interval"]

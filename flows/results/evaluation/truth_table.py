@@ -60,11 +60,11 @@ class Truth:
         return len(self.kind)
 
     def take(self, rows: NDArray[np.bool_] | Ints) -> Self:
-        """Give some of the rows."""
+        """Return some of the rows."""
         return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     def on(self, visit: int, detector: int) -> Self:
-        """Give what is on one image."""
+        """Return what is on one image."""
         return self.take((self.visit == visit) & (self.detector == detector))
 
     @property

@@ -38,7 +38,7 @@ class Measured:
 
 
 def forced_exposures(out: Path, night: str | None) -> tuple[ExposureRecord, ...]:
-    """Give the exposures of an output folder, of one night or of all.
+    """Return the exposures of an output folder, of one night or of all.
 
     Raises
     ------

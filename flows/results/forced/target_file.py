@@ -131,11 +131,11 @@ class Cells:
         self._scale = {name: _scale(file, name) for name in UNITS if name in file.columns}
 
     def has(self, column: str) -> bool:
-        """Tell whether there is such a column."""
+        """Return whether there is such a column."""
         return column in self._file.columns
 
     def text(self, row: int, column: str) -> str:
-        """Give a text that is not empty.
+        """Return a text that is not empty.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class Cells:
         return text
 
     def number(self, row: int, column: str, low: float, high: float) -> float:
-        """Give a number from ``low`` to ``high``, in our unit.
+        """Return a number from ``low`` to ``high``, in our unit.
 
         Raises
         ------
@@ -168,7 +168,7 @@ class Cells:
         return value
 
     def epoch(self, row: int, *, needed: bool) -> float:
-        """Give when the position holds, MJD TAI; NaN where that is not said and need not be.
+        """Return when the position holds, MJD TAI; NaN where that is not said and need not be.
 
         Raises
         ------
@@ -182,7 +182,7 @@ class Cells:
         return float(tai(mjd, "mjd", "utc").mjd) if column == "epoch_utc" else mjd
 
     def bad(self, row: int, column: str, cell: Any, rule: str, remedy: str) -> BadInput:
-        """Give the error of one cell; rows are counted from 1, the header not counted."""
+        """Return the error of one cell; rows are counted from 1, the header not counted."""
         return BadInput(
             "bad_target", f"{self._file.path}: row {row + 1}, column {column}", f"is {cell!r}, {rule}.", remedy
         )
@@ -192,7 +192,7 @@ class Cells:
 
 
 def _is_blank(cell: Any) -> bool:
-    """Tell whether nothing stands there; dataframe libraries write NaN for that."""
+    """Return whether nothing stands there; dataframe libraries write NaN for that."""
     return cell is None or not str(cell).strip() or cell != cell
 
 

@@ -70,13 +70,13 @@ class ForcedTargets:
         return digest("targets", {field.name: getattr(self, field.name).tolist() for field in fields(self)})
 
     def at(self, mjd_tai: float) -> Sky:
-        """Give where they are at a time, MJD TAI."""
+        """Return where they are at a time, MJD TAI."""
         hours = np.where(self.rate > 0, (mjd_tai - self.epoch) * 24, 0.0)
         return Sky(*along_great_circle(self.ra, self.dec, self.angle, self.rate / 3600 * hours))
 
 
 def forced_targets(file: TargetFile) -> tuple[ForcedTargets, tuple[BadInput, ...]]:
-    """Give the targets of a file, sorted by name, and what is wrong with the rows that are left out.
+    """Return the targets of a file, sorted by name, and what is wrong with the rows that are left out.
 
     Raises
     ------

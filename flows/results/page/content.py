@@ -140,7 +140,7 @@ def content(out: Path, night: PublishedNight, limits: Limits, truth: Truth | Non
 
 
 def _objects(out: Path, night: PublishedNight) -> tuple[Objects | None, tuple[str, ...]]:
-    """Give the part about objects, or what is wrong with their catalogues."""
+    """Return the part about objects, or what is wrong with their catalogues."""
     try:
         return objects_of(out, night.label), ()
     except BadInput as error:

@@ -83,13 +83,13 @@ class PublishedNight:
 
 
 def known_nights(out: Path) -> tuple[str, ...]:
-    """Give the nights of which the output folder holds an exposure, published or quarantined."""
+    """Return the nights of which the output folder holds an exposure, published or quarantined."""
     published = {file.parent.name for file in Ledger(out).files()}
     return tuple(sorted(published | {record.key.night for record in Quarantine(out).list() if record.key}))
 
 
 def chosen_nights(out: Path, night: str | None) -> tuple[str, ...]:
-    """Give the nights of an output folder, or the one that is asked for.
+    """Return the nights of an output folder, or the one that is asked for.
 
     Raises
     ------

@@ -67,7 +67,7 @@ def _figures(night: Recovery, bands: Sequence[Recovery]) -> Iterator[Figure]:
 
 
 def _told(limit: Limit, digits: int, what: str = "") -> tuple[str, str]:
-    """Give a limit with its interval and number, or the reason why there is none."""
+    """Return a limit with its interval and number, or the reason why there is none."""
     streaks = count(limit.n, "streak") + (f", {what}" if what else "")
     if limit.value is None or limit.interval is None:
         return NOTHING, f"{limit.reason}; {streaks}"

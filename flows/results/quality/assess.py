@@ -99,7 +99,7 @@ def quality_digest(records: list[ExposureRecord]) -> str:
 
 
 def verdict_on(out: Path, night: str, band: str | None = None, instrument: str | None = None) -> Verdict:
-    """Give the verdict on a night: for whoever sends something out and asks first.
+    """Return the verdict on a night: for whoever sends something out and asks first.
 
     Parameters
     ----------

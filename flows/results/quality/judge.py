@@ -94,7 +94,7 @@ def _no_history(one: Sketch) -> Drift:
 
 
 def _stacked(feature: str, reference: Sequence[BandMeasures]) -> Counts:
-    """Give the counts of the nights that have values of a feature."""
+    """Return the counts of the nights that have values of a feature."""
     found = [one for night in reference for one in night.sketches if one.feature == feature and one.n]
     return np.array([_counts(one) for one in found]).reshape(len(found), FEATURES[feature].count)
 

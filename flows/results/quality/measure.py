@@ -69,7 +69,7 @@ def look_at_exposures(out: Path, records: Sequence[ExposureRecord]) -> list[Look
 
 
 def _search(made: ProvenanceRecord | None) -> tuple[str, tuple[str, ...]]:
-    """Give a digest of all that detections depend on beside the pixels, and the models in words."""
+    """Return a digest of all that detections depend on beside the pixels, and the models in words."""
     if made is None:
         return "", ()
     cards = {name: made.models[name] for name in SEARCH_MODELS if name in made.models}
@@ -205,7 +205,7 @@ def _of_images(exposures: list[Looked]) -> Iterator[Measure]:
 
 
 def _median(metric: str, unit: str, values: Sequence[float], reason: str) -> Measure:
-    """Give the median with its standard error, that of a Gaussian sample: sqrt(pi / 2) std / sqrt(n)."""
+    """Return the median with its standard error, that of a Gaussian sample: sqrt(pi / 2) std / sqrt(n)."""
     if not values:
         return Measure(metric=metric, unit=unit, n=0, reason=reason)
     error = math.sqrt(math.pi / 2 / len(values)) * float(np.std(values, ddof=1)) if len(values) > 1 else None
@@ -247,7 +247,7 @@ def _sums(causes: Sequence[Mapping[str, int]]) -> list[int]:
 
 
 def _rate(metric: str, total: float, error: float, exposures: int) -> Measure:
-    """Give a number per exposure, with the error of counting; of nothing it is that of one."""
+    """Return a number per exposure, with the error of counting; of nothing it is that of one."""
     return Measure(
         metric=metric,
         unit="per exposure",

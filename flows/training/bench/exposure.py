@@ -56,7 +56,7 @@ class Pixels:
 
     @classmethod
     def of(cls, info: ExposureInfo, image: NDArray[np.float32], mask: NDArray[np.uint16]) -> "Pixels":
-        """Give the pixels of an exposure with one band."""
+        """Return the pixels of an exposure with one band."""
         usable = np.ascontiguousarray((mask & np.uint16(UNUSABLE)) == 0)
         return cls(np.ascontiguousarray(image[None]), usable, info.background)
 
@@ -137,7 +137,7 @@ def catalogue_of(exposure: BenchExposure, logits: NDArray[np.float32], threshold
 
 
 def hits_of(logits: NDArray[np.float32], columns: int, threshold: float) -> pa.Table:
-    """Give the windows that reach a threshold as a table of `HIT`."""
+    """Return the windows that reach a threshold as a table of `HIT`."""
     hit = np.flatnonzero(logits >= threshold)
     row, column = np.divmod(hit, columns)
     return pa.table(
@@ -146,7 +146,7 @@ def hits_of(logits: NDArray[np.float32], columns: int, threshold: float) -> pa.T
 
 
 def shipped_net() -> tuple[BasicCnn, ModelCard]:
-    """Give the network, in evaluation mode on the processor, and its card."""
+    """Return the network, in evaluation mode on the processor, and its card."""
     scorer = load_model("detect", "basic_cnn")
     assert isinstance(scorer, WindowScorer)
     assert isinstance(scorer.net, BasicCnn)

@@ -72,7 +72,7 @@ class SearchFigures:
     detections: int
 
     def as_json(self) -> dict[str, Any]:
-        """Give the figures as JSON can hold them, times and rates to four digits."""
+        """Return the figures as JSON can hold them, times and rates to four digits."""
         return {
             name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in asdict(self).items()
         }
@@ -121,7 +121,7 @@ def compare_search(exposure: BenchExposure, repeats: int, threads: int) -> Searc
 
 
 def search_variants(pixels: Pixels, net: BasicCnn, floor: float) -> dict[str, Callable[[], Logits]]:
-    """Give the ways of searching an image that are compared, by name; each gives the log odds of all windows."""
+    """Return the ways of searching an image that are compared, by name; each gives the log odds of all windows."""
     fused = fused_net(net)
     single, half = FusedSearch(fused, "float32", None), FusedSearch(fused, "bfloat16", floor)
     scorer = load_model("detect", "basic_cnn", screen=True)
@@ -149,7 +149,7 @@ def fused_logits(pixels: Pixels, search: WindowSearch) -> Logits:
 
 
 def same_hits(a: Logits, b: Logits, threshold: float) -> bool:
-    """Tell whether the same windows reach a threshold, with the same bits."""
+    """Return whether the same windows reach a threshold, with the same bits."""
     return np.array_equal(a >= threshold, b >= threshold) and np.array_equal(a[a >= threshold], b[b >= threshold])
 
 

@@ -149,7 +149,7 @@ class GemmRates:
 
 
 def chain_flops(net: BasicCnn) -> int:
-    """Give the floating-point operations of the fully connected layers per window: 1,126,880 for one band."""
+    """Return the floating-point operations of the fully connected layers per window: 1,126,880 for one band."""
     _, _, dense = net.layers()
     return sum(2 * layer.in_features * layer.out_features for layer in dense)
 

@@ -57,7 +57,7 @@ def cosmic_ray_evidence(scene: Scene, trail: Segment, flux: float, level: float)
 
 
 def neighbour_share(psf: GaussianMixture, distance: float) -> float:
-    """Give the brightness of a star ``distance`` px from its centre over that at the centre."""
+    """Return the brightness of a star ``distance`` px from its centre over that at the centre."""
     peak = psf.weights / np.square(psf.sigmas)
     return float((peak * np.exp(-0.5 * np.square(distance / psf.sigmas))).sum() / peak.sum())
 

@@ -68,7 +68,7 @@ def weigh(scene: Scene, mask: NDArray[np.uint16], trail: Segment, flux: float, l
 
 
 def is_line_artefact(scene: Scene, mask: NDArray[np.uint16], trail: Segment) -> bool:
-    """Tell whether a trail, not fitted yet, is a spike, a bleed or a column: where one is, another may be in line."""
+    """Return whether a trail, not fitted yet, is a spike, a bleed or a column: where one is, another may be in line."""
     level = scene.background
     return (
         spike_evidence(scene, mask, trail, level) >= 1

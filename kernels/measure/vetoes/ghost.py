@@ -51,7 +51,7 @@ def ghost_evidence(scene: Scene, trail: Segment, flux: float) -> float:
 
 
 def ridge_brightness(psf: GaussianMixture, length: float) -> float:
-    """Give the brightness at the centre of a trail of unit flux, per px^2."""
+    """Return the brightness at the centre of a trail of unit flux, per px^2."""
     widths = psf.sigmas
     reach = np.array([math.erf(length / (2 * math.sqrt(2) * s)) for s in widths]) if length > 0.01 else np.zeros(0)
     along = reach / length if len(reach) else 1 / (math.sqrt(2 * math.pi) * widths)
