@@ -47,7 +47,7 @@ def cell_ways(exposure):
     plane, kinds = SearchImage.of(exposure.info, exposure.difference, exposure.pixels.usable), ("float32", "bfloat16")
     found = {}
     for name, precision in zip(CELLS, kinds, strict=True):
-        detector = load_model("detect", "streak_net", "cpu", precision)
+        detector = load_model("detect", "streak_net", precision=precision)
         step = detector.grid.stride
         places = Places(0, 0, *detector.grid.tiling(exposure.info.shape, step).grid, step)
         found[name] = partial(_odds, detector, plane, places)

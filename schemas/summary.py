@@ -1,6 +1,7 @@
 """What a night or a run came to."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,6 +21,13 @@ class CauseCount(BaseModel):
     def __add__(self, other: "CauseCount") -> "CauseCount":
         """Return the sum."""
         return CauseCount(refused=self.refused + other.refused, published=self.published + other.published)
+
+
+@dataclass(frozen=True)
+class Causes:
+    """Candidates of an exposure by known cause of false streaks: name of the flag in lower case -> counts."""
+
+    counts: Mapping[str, CauseCount]
 
 
 ELAPSED = ("startup", "search", "objects", "report", "wall")

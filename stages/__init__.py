@@ -1,5 +1,6 @@
-"""The pipeline: one file per stage."""
+"""The pipeline: one file per stage, and the stages that other packages register."""
 
+from schemas.stage import registered_stages
 from stages import (
     cut_cutouts,
     detect,
@@ -24,4 +25,5 @@ PIPELINE = (
     link_hosts.STAGE,
     star_galaxy.STAGE,
     spectral_class.STAGE,
+    *registered_stages(),
 )

@@ -57,8 +57,8 @@ def trace(
     made = dict.fromkeys(PLANES, tiles)
     for stage in graph.stages:
         inputs = [made[dataset.name] for dataset in (*stage.needs, *stage.optional) if dataset.name in made]
-        weights = [models[name] for name in stage.weights]
-        made[stage.gives.name] = stage_digest(inputs, stage, weights, getattr(settings, stage.name, None))
+        weights = [models[model.name] for model in stage.models]
+        made[stage.gives.name] = stage_digest(inputs, stage, weights, stage.section(settings))
     datasets = {stage.gives.name: made[stage.gives.name] for stage in graph.stages}
     return Lineage(tiles, datasets, _final(graph, datasets))
 

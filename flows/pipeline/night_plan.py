@@ -83,8 +83,8 @@ def _plan(night: str, out: Path, settings: Settings, pipeline: Sequence[Stage], 
     graph = resolve(pipeline, made, ("night",))
     for stage in graph.stages:
         read = [made[dataset.name] for dataset in (*stage.needs, *stage.optional) if dataset.name in made]
-        weights = [*(models[name] for name in stage.weights), *dust_digest(stage, settings)]
-        made[stage.gives.name] = stage_digest(read, stage, weights, getattr(settings, stage.name, None))
+        weights = [*(models[model.name] for model in stage.models), *dust_digest(stage, settings)]
+        made[stage.gives.name] = stage_digest(read, stage, weights, stage.section(settings))
     digests = {stage.gives.name: made[stage.gives.name] for stage in graph.stages}
     record = ledger.night(night)
     published = record.datasets if record is not None else {}

@@ -43,7 +43,7 @@ def stage_digest(inputs: Sequence[str], stage: Stage, models: Sequence[str], set
     stage
         Its name and version count, not its code: a stage whose results change gets a new version.
     models
-        Digests of the models it uses, cards and all, in the order of ``stage.weights``.
+        Digests of the models it uses, cards and all, in the order of ``stage.models``.
     settings
         Its own section of the settings.
     """

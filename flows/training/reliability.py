@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flows.pipeline.models import TREES, load_model
+from flows.pipeline.models import load_model
 from flows.pipeline.weights import read_card, write_model
 from flows.training.boosted import TreeFit, fit_trees
 from flows.training.candidates import (
@@ -33,11 +33,13 @@ from flows.training.reliability_fit import (
     rivals,
     summed_logit,
 )
-from kernels.measure.reliability import VerdictNet, reliability_of
-from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE, VerdictCnn
+from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
+from kernels.measure.reliability_net import TREES, VerdictNet, reliability_of
+from kernels.nets.candidate_nets import VerdictCnn
 from kernels.nets.tree_ensemble import TreeEnsemble
+from schemas.dia_source import FEATURES
 from schemas.errors import Misconfigured
-from schemas.model_card import FEATURES, ModelCard
+from schemas.model_card import ModelCard
 from schemas.settings import NOISE_ALONE
 
 Say = Callable[[str], None]

@@ -20,7 +20,7 @@ from flows.training.candidates import Labelled, candidate_completeness, candidat
 from kernels.nets.candidate_nets import VerdictCnn
 from kernels.statistics.class_scores import reliability_diagram
 from kernels.statistics.completeness import binomial_interval
-from schemas.model_card import FEATURES
+from schemas.dia_source import FEATURES
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def turned(stamps: torch.Tensor, symmetry: int) -> torch.Tensor:
 
 
 def calibrate(log_odds: NDArray[np.floating], real: NDArray[np.bool_]) -> tuple[float, float]:
-    """Fit slope and offset of `kernels.measure.reliability.reliability_of` to candidates by maximum likelihood.
+    """Fit slope and offset of `kernels.measure.reliability_net.reliability_of` to candidates by maximum likelihood.
 
     Parameters
     ----------

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from flows.inputs.cutout_files import LabelledCutouts
-from flows.pipeline.star_galaxy_models import Baselines, arrays_of, new_net
 from flows.pipeline.weights import write_model
 from flows.simulation.cutout_survey import DEEP
 from flows.training.boosted import TreeFit, fit_trees
@@ -24,6 +23,7 @@ from kernels.nets.cutout_nets import BandSetNet
 from kernels.objects.cutout_features import FEATURES, BandViews
 from kernels.objects.star_galaxy_baselines import SETS, MomentTrees, fit_locus, locus, moments_of
 from kernels.objects.star_galaxy_model import Known, Raw, apply_nets, locate_signal, with_trees
+from kernels.objects.star_galaxy_weights import Baselines, arrays_of, new_net
 
 _BATCH = 1000
 _OUTSIDE = 1e-3  # share of the validation objects beyond the limits

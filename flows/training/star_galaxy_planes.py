@@ -13,7 +13,6 @@ from scipy.special import expit
 from torch import nn
 
 from flows.inputs.cutout_files import LabelledCutouts
-from flows.pipeline.star_galaxy_models import PLANE_NETS, Baselines, plane_arrays_of
 from flows.pipeline.weights import write_model
 from flows.simulation.cutout_survey import DEEP
 from flows.training.cutout_fit import CutoutEpoch, CutoutFit, Inputs, apply, fit_cutouts
@@ -22,6 +21,7 @@ from flows.training.star_galaxy_inputs import CONFIGURATIONS, hide_bands, standa
 from flows.training.star_galaxy_own import CutoutSample, Say, Splits, calibrated_card, limits, on_card
 from kernels.objects.cutout_features import band_views, make_planes
 from kernels.objects.star_galaxy_model import SIGNAL, Known, Raw, best_signal, said_of_planes, z_scored
+from kernels.objects.star_galaxy_weights import PLANE_NETS, Baselines, plane_arrays_of
 from kernels.statistics.class_scores import binary_scores
 from schemas.objects import SIDE
 

@@ -121,7 +121,7 @@ def hard_negatives(example: Example, weights: Path, most: int) -> tuple[NDArray[
     """
     store = TileStore.open(example.store)
     planes = {name: store.read_all(name) for name in ("difference", "mask")}
-    hits = search_example(planes, store.info, str(weights))
+    hits = search_example(planes, store.info, str(weights)).rows
     corners = np.stack([hits["row"].to_numpy(), hits["column"].to_numpy()], 1).astype(np.int64)
     order = np.argsort(-hits["logit"].to_numpy(), kind="stable")
     corners = corners[order] * DetectSettings().stride

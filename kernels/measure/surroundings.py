@@ -13,7 +13,7 @@ from kernels.trails.geometry import Footprint, Segment, stadium
 from kernels.trails.scene import Scene, trail_shape
 from kernels.trails.trail_fit import TrailFit
 from kernels.trails.trail_model import trail_rows
-from schemas.model_card import RESIDUALS, STATIC, UNKNOWN
+from schemas.dia_source import RESIDUALS, STATIC, UNKNOWN
 
 _CORE = 0.75  # px from the axis of the trail
 _BEYOND = 2.0  # sigma
@@ -185,7 +185,7 @@ def residual_features(scene: Scene, fit: TrailFit, flux: float) -> NDArray[np.fl
     Returns
     -------
     (len(RESIDUALS),) float32
-        As listed in `schemas.model_card.RESIDUALS`; zeros if nothing was seen.
+        As listed in `schemas.dia_source.RESIDUALS`; zeros if nothing was seen.
     """
     footprint, use = fit.seen.footprint, fit.seen.use > 0
     if not use.any():
@@ -277,7 +277,7 @@ def static_light(scene: Scene, science: NDArray[np.float32] | None, segments: Se
     Returns
     -------
     (n, len(STATIC)) float32
-        As listed in `schemas.model_card.STATIC`.
+        As listed in `schemas.dia_source.STATIC`.
     """
     found = [UNKNOWN if science is None else _under(scene, science, segment) for segment in segments]
     return np.array(found, np.float32).reshape(-1, len(STATIC))

@@ -6,6 +6,7 @@ The figures are rounded up from peaks measured on Linux with numpy 2.4, torch 2.
 """
 
 from collections.abc import Iterable, Mapping
+from math import prod
 from typing import Any
 
 from distributed import Client
@@ -15,9 +16,12 @@ from prometheus_client.registry import Collector
 
 from flows.inputs.ingest import shape_of
 from flows.inputs.source import Source
+from flows.pipeline.graph import OF_EXPOSURE
 from flows.pipeline.stage_run import search_grid
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.settings import Settings
+from schemas.stage import EXPOSURE_PIXEL, Stage
+from stages import PIPELINE
 
 BASE = 640 * 2**20
 """A worker with all libraries, models and compiled code, bytes (600 MiB measured)."""
@@ -27,23 +31,6 @@ INGEST_PIXEL = 24
 
 INGEST_SIBLING_PIXEL = 8
 """A pixel of each further plane: its file and its image."""
-
-WINDOW = 64 * 2**10
-"""A window of a batch: its pixels and the activations of the network (45 kB measured for `basic_cnn`)."""
-
-TILE_PIXEL = 128
-"""A pixel of a tile with its halo: image, mask, copies, what a network sees, its share of the logits (7 measured), and
-what the threads that compute its blocks leave in the allocator (up to 75 more where cores are shared)."""
-
-EXPOSURE_PIXEL = 30
-"""A pixel of a whole exposure while candidates are merged and measured (13 measured), and while sources are found on
-its science image (28). Stages of a whole night hold one exposure at a time, and less of it."""
-
-HELD_PIXEL = 12
-"""A pixel of a whole exposure while copies of its tiles are searched: image, mask and science image."""
-
-COPY_SIDE = 1700
-"""Side of the largest copied tile with its margins, px (`stages/inject.py`: 1,512 px and twice 85)."""
 
 NIGHT_SOURCE = 600
 """A source while all of a night are merged: its row, and what is made of its columns, bytes (450 measured)."""
@@ -77,17 +64,18 @@ def projected_bytes(shape: tuple[int, int], siblings: int, settings: Settings) -
         Task -> bytes.
     """
     tiles = search_grid(settings.detect).tiling(shape, settings.tiles.tile).tiles()
-    tile_pixels = max(((tile.y1 - tile.y0) * (tile.x1 - tile.x0) for tile in tiles), default=0)
-    pixels = shape[0] * shape[1]
-    batch = settings.detect.batch * WINDOW
-    copied = min(shape[0], COPY_SIDE) * min(shape[1], COPY_SIDE)
-    inject = {"inject": BASE + SPARE + pixels * HELD_PIXEL + copied * EXPOSURE_PIXEL + tile_pixels * TILE_PIXEL + batch}
-    return {
-        "ingest": BASE + SPARE + pixels * (INGEST_PIXEL + siblings * INGEST_SIBLING_PIXEL),
-        "search of a tile": BASE + SPARE + tile_pixels * TILE_PIXEL + batch,
-        "merge and measure": BASE + SPARE + pixels * EXPOSURE_PIXEL,
-        **(inject if settings.inject.share else {}),
-    }
+    sides = [(tile.y1 - tile.y0, tile.x1 - tile.x0) for tile in tiles]
+    tile = max(sides, key=prod, default=(0, 0))
+    searching = max((_of_call(stage, tile, settings) for stage in PIPELINE if stage.per == "tile"), default=0)
+    found = {"ingest": shape[0] * shape[1] * (INGEST_PIXEL + siblings * INGEST_SIBLING_PIXEL)}
+    for stage in PIPELINE:
+        if stage.per in OF_EXPOSURE and (own := _of_call(stage, tile if stage.per == "tile" else shape, settings)):
+            found[stage.name] = own + (searching if stage.searches else 0)
+    return {task: BASE + SPARE + size for task, size in found.items()}
+
+
+def _of_call(stage: Stage, shape: tuple[int, int], settings: Settings) -> int:
+    return 0 if stage.memory is None else stage.memory(shape, stage.section(settings))
 
 
 def projected_night_bytes(shape: tuple[int, int], sources: int, detections: int) -> int:
@@ -177,7 +165,7 @@ def _remedy(task: str, projected: Mapping[str, int], settings: Settings) -> str:
         enough = f"start the workers of {settings.cluster.address} with a memory limit of {gib} GiB or more"
     elif settings.cluster.kind == "slurm":
         enough = f"set cluster.slurm.memory_gib to {settings.cluster.slurm.cores} times {gib} or more"
-    if task in ("search of a tile", "inject"):
+    if task in ("detect", "inject"):
         return f"{enough}, or a smaller tiles.tile ({settings.tiles.tile}) or detect.batch ({settings.detect.batch})."
     return f"{enough}."
 

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from flows.inputs.ingest import prepare
 from flows.inputs.sources import list_sources
 from flows.pipeline.models import load_model
+from flows.pipeline.stage_run import search_grid
 from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.search.detector import WindowScorer
-from schemas.dia_source import HIT
+from schemas.dia_source import HIT, SearchCounts
 from schemas.exposure import ExposureInfo
 from schemas.model_card import ModelCard
 from schemas.pixels import UNUSABLE, Tiling
@@ -131,9 +132,12 @@ def catalogue_of(exposure: BenchExposure, logits: NDArray[np.float32], threshold
     settings, pixels = Settings(), exposure.pixels
     planes = {"difference": exposure.difference, "mask": exposure.mask}
     hits = hits_of(logits, pixels.grid[1], threshold)
-    streaks = MERGE({"hit": hits, **planes}, Context(exposure.info, None, settings.merge))
+    numbers = {
+        "hit": SearchCounts(len(logits), 0, search_grid(settings.detect.model_copy(update={"model": "basic_cnn"})))
+    }
+    streaks = MERGE({"hit": hits, **planes}, Context(exposure.info, None, settings.merge, numbers=numbers)).rows
     models = {"reliability": load_model("reliability", "basic_cnn")}
-    return MEASURE({"streak": streaks, **planes}, Context(exposure.info, None, settings.measure, models))
+    return MEASURE({"streak": streaks, **planes}, Context(exposure.info, None, settings.measure, models)).rows
 
 
 def hits_of(logits: NDArray[np.float32], columns: int, threshold: float) -> pa.Table:

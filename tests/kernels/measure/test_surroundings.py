@@ -12,7 +12,7 @@ from kernels.trails.geometry import Segment, stadium
 from kernels.trails.scene import Scene, view
 from kernels.trails.trail_fit import TrailFit, fit_trail
 from kernels.trails.trail_model import trail_image
-from schemas.model_card import RESIDUALS, STATIC, UNKNOWN
+from schemas.dia_source import RESIDUALS, STATIC, UNKNOWN
 
 PSF = moffat_mixture(2.3, 3.0)
 SHAPE = (60, 70)

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from flows.pipeline.star_galaxy_models import PLANE_NETS, build_star_galaxy
 from flows.training.star_galaxy_inputs import standardised
 from kernels.objects.cutout_features import band_views, make_planes
 from kernels.objects.star_galaxy_model import (
@@ -17,6 +16,7 @@ from kernels.objects.star_galaxy_model import (
     with_trees,
     z_scored,
 )
+from kernels.objects.star_galaxy_weights import PLANE_NETS, build_star_galaxy
 from schemas.errors import BadInput
 from schemas.model_card import ModelCard
 from schemas.objects import SIDE

@@ -60,7 +60,7 @@ for _ in range(2):  # the first round loads and compiles; a worker's later tasks
     published, _ = peak(finish, path, [searched], stored.lineage, out, every_tile)
     kept = {"dia_source": published.datasets["dia_source"]}
     _, inject_peak = peak(finish, path, [], stored.lineage, out, every_tile, kept)
-peaks = {"ingest": ingest, "search of a tile": search_peak, "merge and measure": finish_peak, "inject": inject_peak}
+peaks = {"ingest": ingest, "detect": search_peak, "merge and measure": finish_peak, "inject": inject_peak}
 print(json.dumps(peaks))
 """
 
@@ -94,12 +94,12 @@ def test_grows_with_what_a_task_holds():
     larger = projected_bytes(QUADRANT, 0, Settings(tiles=TileSettings(tile=2016)))
     batch = projected_bytes(QUADRANT, 0, Settings(detect=DetectSettings(batch=8192)))
     siblings = projected_bytes(QUADRANT, 2, Settings())
-    assert larger["search of a tile"] > base["search of a tile"]
-    assert batch["search of a tile"] > base["search of a tile"]
+    assert larger["detect"] > base["detect"]
+    assert batch["detect"] > base["detect"]
     assert siblings["ingest"] > base["ingest"]
     assert batch["inject"] > base["inject"]
     assert base.keys() - projected_bytes(QUADRANT, 0, Settings(inject=InjectSettings(share=0))).keys() == {"inject"}
-    assert projected_bytes((10, 10), 0, Settings())["search of a tile"] >= BASE
+    assert projected_bytes((10, 10), 0, Settings())["detect"] >= BASE
 
 
 @pytest.mark.parametrize(

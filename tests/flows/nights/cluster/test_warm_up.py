@@ -41,7 +41,7 @@ print(json.dumps([sum(before.values()), {name: n for name, n in after.items() if
 @pytest.mark.parametrize("stride", [7, 9, 26])
 def test_every_trail_is_measured(stride):
     chosen = Settings(measure=MeasureSettings(min_reliability=0), detect=DetectSettings(stride=stride))
-    assert warm_up_worker(chosen) == len(TRAILS)
+    assert warm_up_worker(chosen)["dia_source"] == len(TRAILS)
 
 
 @pytest.mark.slow
