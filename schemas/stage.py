@@ -154,7 +154,8 @@ class Stage:
         Pure function ``run(inputs, context)`` of a mapping from dataset names and a `Context`; it returns the dataset,
         or a `Result` if numbers go with it.
     settings
-        Class of its section of the settings, which has the stage's name; None if there is nothing to be set.
+        Class of its section of the settings, a `schemas.settings.Section`, which has the stage's name; None if there
+        is nothing to be set.
     models
         Models it expects in ``context.models``. The caller loads them, once per worker.
     numbers

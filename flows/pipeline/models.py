@@ -93,7 +93,7 @@ def _known(name: str) -> Model:
     known = models_in(PIPELINE)
     if name not in known:
         problem = "is used by no stage of the pipeline."
-        raise Misconfigured("unknown_model", f"model {name!r}", problem, f"name {choice(name, sorted(known))}")
+        raise Misconfigured("unknown_model", f"model {name!r}", problem, choice(name, sorted(known)))
     return known[name]
 
 

@@ -14,7 +14,7 @@ from pydantic_settings import EnvSettingsSource
 
 from flows.runtime.secrets import without_passwords
 from schemas.errors import Misconfigured
-from schemas.settings import Settings
+from schemas.settings import Section, Settings
 from schemas.stage import registered_stages
 
 
@@ -25,7 +25,7 @@ def settings_class() -> type[Settings]:
     Raises
     ------
     Misconfigured
-        A section of another package has a name that is taken, or fields without a default.
+        A section of another package is no `Section`, has a name that is taken, or fields without a default.
     """
     fields: dict[str, Any] = {}
     for stage in registered_stages():
@@ -34,6 +34,9 @@ def settings_class() -> type[Settings]:
         where, remedy = f"stage {stage.name!r}", "correct the package that registers it."
         if stage.name in Settings.model_fields or stage.name in fields:
             raise Misconfigured("bad_stage", where, f"there is a section [{stage.name}] already.", remedy)
+        if not issubclass(stage.settings, Section):
+            problem = f"its settings {stage.settings.__name__} are no schemas.settings.Section."
+            raise Misconfigured("bad_stage", where, problem, remedy)
         try:
             fields[stage.name] = (stage.settings, stage.settings())
         except ValidationError as error:

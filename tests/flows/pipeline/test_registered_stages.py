@@ -1,6 +1,5 @@
 """A stage of another package, found by its entry point: a night runs with it."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -74,10 +73,11 @@ def test_explain_shows_its_version_its_model_and_its_settings(finished):
     number = pq.read_table(file)["diaSourceId"][0].as_py()
     explained = Command(None, environment, "explain")(out, number)
     assert explained.code == 0, explained.stderr
-    text = json.dumps(explained.summary)
-    assert '"toy": "7"' in text
-    assert '"toy.factor"' in text or '"factor": 2.0' in text
-    assert explained.summary["models"]["toy"]["stage"] == "toy"
+    made = explained.summary["provenance"]
+    assert made["stages"]["toy"] == "7"
+    assert made["settings"]["toy"]["factor"] == 2.0
+    assert "toy" in explained.summary["catalogues"]
+    assert made["models"]["toy"]["stage"] == "toy"
 
 
 def test_its_settings_are_refused_by_name_like_any_other(package):
@@ -96,4 +96,4 @@ def test_what_is_no_stage_is_named_with_its_package(package, tmp_path, target, p
     register(tmp_path, target)
     run = python("import stages", tmp_path)
     assert f"entry point 'toy' of nightstride.stages: {problem}" in run.stderr
-    assert "To fix, correct or uninstall the package toy." in run.stderr
+    assert "To fix, correct or uninstall the package 'toy'." in run.stderr

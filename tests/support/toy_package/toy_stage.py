@@ -1,16 +1,16 @@
 """A stage of another package: it counts the detections of an exposure, with a model and a setting of its own."""
 
 import pyarrow as pa
-from pydantic import BaseModel
 
 from schemas.dataset import TableOf, column
 from schemas.dia_source import DIA_SOURCE
+from schemas.settings import Section
 from schemas.stage import Model, Stage, as_found
 
 TOY = TableOf("toy", pa.schema([column("total", pa.float64(), "", "Detections, weighed.", ucd="meta.number")]))
 
 
-class ToySettings(BaseModel):
+class ToySettings(Section):
     """Settings of the toy."""
 
     model: str = "toy"
