@@ -116,7 +116,7 @@ class ProvenanceRecord(Record):
     models: Annotated[dict[str, ModelCard], Field(description="Model, as stages call it -> its card.")]
     stages: Annotated[dict[str, str], Field(description="Stage -> version.")]
     software: Annotated[str, Field(description="Version of nightstride.")]
-    code: Annotated[str, Field(description="SHA-256 over the source files of schemas, kernels, stages and flows.")]
+    code: Annotated[str, Field(description="SHA-256 over code, cards and weights of schemas, kernels, stages, flows.")]
 
 
 class Percentiles(Record):

@@ -1,16 +1,14 @@
 """What exposures are searched, and nights brought together, with."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from flows.pipeline.models import model_name
 from flows.pipeline.weights import read_card
-from flows.storage.digest import digest, file_digest
+from flows.storage.digest import our_code
 from schemas.ledger import ProvenanceRecord
 from schemas.model_card import ModelCard
 from schemas.settings import Settings
@@ -19,8 +17,6 @@ from stages import PIPELINE
 
 NIGHT_MODELS = frozenset(weight for stage in PIPELINE if stage.per == "night" for weight in stage.weights)
 """Of stages of a whole night, as stages call them."""
-
-PACKAGES = ("schemas", "kernels", "stages", "flows")
 
 
 def provenance_of(pipeline: Sequence[Stage], settings: Settings) -> ProvenanceRecord:
@@ -37,7 +33,7 @@ def provenance_of(pipeline: Sequence[Stage], settings: Settings) -> ProvenanceRe
         models={weight: read_card(weight, model_name(weight, settings)) for weight in weights},
         stages={stage.name: stage.version for stage in pipeline},
         software=version("nightstride"),
-        code=code_digest(),
+        code=our_code(),
     )
 
 
@@ -65,11 +61,3 @@ def recorded_settings(made: ProvenanceRecord) -> Settings:
         return Settings.model_validate(sections)
     except ValidationError:  # a value that this version refuses
         return Settings()
-
-
-@cache
-def code_digest() -> str:
-    """Return the SHA-256 over names and bytes of the source files of our packages."""
-    root = Path(__file__).parents[2]
-    files = sorted(path for package in PACKAGES for path in (root / package).rglob("*.py"))
-    return digest({path.relative_to(root).as_posix(): file_digest(path) for path in files})

@@ -1,6 +1,7 @@
 """What a result was made from, as one number: two results with the same digest are the same."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,15 @@ from pydantic import BaseModel
 
 from flows.storage.bucket_path import files_below
 from schemas.stage import Stage
+
+ROOT = Path(__file__).resolve().parents[2]
+"""Where our packages lie."""
+
+PACKAGES = ("schemas", "kernels", "stages", "flows")
+"""Of our own code."""
+
+OURS = frozenset({".py", ".json", ".safetensors"})
+"""Kinds of files in them that results depend on: code, cards and weights."""
 
 
 def digest(*parts: str | bytes | BaseModel | Mapping[str, Any]) -> str:
@@ -71,6 +81,18 @@ def folder_digest(folder: Path) -> str:
     """Return the SHA-256 over names and bytes of all files below a folder."""
     files = files_below(folder)
     return digest({path.relative_to(folder).as_posix(): file_digest(path) for path in files})
+
+
+@cache
+def our_code() -> str:
+    """Return the digest of the code that runs here, taken once."""
+    return code_digest(ROOT)
+
+
+def code_digest(root: Path) -> str:
+    """Return the SHA-256 over names and bytes of our own source files, cards and weights below ``root``."""
+    files = (path for package in PACKAGES for path in (root / package).rglob("*") if path.suffix in OURS)
+    return digest({path.relative_to(root).as_posix(): file_digest(path) for path in files})
 
 
 def _encode(value: Any) -> bytes:
