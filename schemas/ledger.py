@@ -2,23 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from schemas.exposure import ExposureKey
 from schemas.model_card import ModelCard
-from schemas.summary import CauseCount, ExposureCounts
+from schemas.summary import CauseCount, ExposureCounts, Record
 
 LEDGER_VERSION = 1
 """Version of the records below. A reader refuses any other."""
 
 PREVIOUS = 8
 """So many replaced results of an exposure are remembered."""
-
-
-class Record(BaseModel):
-    """A small frozen record; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SourceStat(Record):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.image.fit_errors import Noise
+from kernels.image.noise import Noise
 from kernels.image.pixel_state import usable_pixels
 from kernels.measure.detection import Detection, confirmed_class, measure_candidates
 from kernels.measure.photometry import ab_magnitude, njy_per_unit
@@ -19,10 +19,9 @@ from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.sky.projection import celestial_wcs, sky_trails
 from kernels.trails.geometry import Segment, first_of_each
 from kernels.trails.scene import Scene
-from schemas.dia_source import CAUSES, DIA_SOURCE, STREAK, DetectionFlag
+from schemas.dia_source import CAUSES, DIA_SOURCE, RESIDUALS, STREAK, DetectionFlag
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo
-from schemas.model_card import RESIDUALS
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE
 from schemas.stage import Context, Stage
 

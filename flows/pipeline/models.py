@@ -22,8 +22,9 @@ from kernels.search.detector import Detector, WindowScorer, choose_device
 from kernels.search.fused_search import Screen, screen_layers
 from kernels.search.linear_chain import Precision, has_bfloat16
 from kernels.search.region_search import RegionSearch
+from schemas.dia_source import FEATURES
 from schemas.errors import Misconfigured
-from schemas.model_card import FEATURES, ModelCard
+from schemas.model_card import ModelCard
 from schemas.settings import DetectSettings, Settings
 from schemas.stage import Stage
 

@@ -16,7 +16,7 @@ from flows.training.examples import Example, truth_targets
 from flows.training.windows import pixels
 from kernels.image.search_image import SearchImage
 from kernels.search.candidate_search import CANDIDATE_GRID, find_candidates, line_cutouts, lines_of
-from kernels.search.line_peaks import Peaks
+from kernels.search.line_search import Peaks
 from kernels.search.shape_features import shape_features
 from kernels.statistics.completeness import binomial_interval
 from kernels.statistics.matching import Matches, Targets, match_detections, segment_distance

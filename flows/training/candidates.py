@@ -16,9 +16,9 @@ from flows.storage.zarr_tiles import TileStore
 from flows.training.examples import Example, truth_targets
 from kernels.search.detector import Detector
 from kernels.statistics.matching import Targets, match_detections, on_satellite
+from schemas.dia_source import FEATURES, STATIC, UNKNOWN
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.model_card import FEATURES, STATIC, UNKNOWN
 from schemas.settings import DetectSettings, MeasureSettings, MergeSettings
 from schemas.stage import Context
 from stages.detect import STAGE as DETECT

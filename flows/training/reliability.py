@@ -36,8 +36,9 @@ from flows.training.reliability_fit import (
 from kernels.measure.reliability import VerdictNet, reliability_of
 from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE, VerdictCnn
 from kernels.nets.tree_ensemble import TreeEnsemble
+from schemas.dia_source import FEATURES
 from schemas.errors import Misconfigured
-from schemas.model_card import FEATURES, ModelCard
+from schemas.model_card import ModelCard
 from schemas.settings import NOISE_ALONE
 
 Say = Callable[[str], None]

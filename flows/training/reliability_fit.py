@@ -20,7 +20,7 @@ from flows.training.candidates import Labelled, candidate_completeness, candidat
 from kernels.nets.candidate_nets import VerdictCnn
 from kernels.statistics.class_scores import reliability_diagram
 from kernels.statistics.completeness import binomial_interval
-from schemas.model_card import FEATURES
+from schemas.dia_source import FEATURES
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,18 @@ from flows.training.star_galaxy_inputs import CONFIGURATIONS, chosen_bands, hide
 from flows.training.star_galaxy_report import OF_NIGHTS, figures_of
 from kernels.nets.cutout_nets import BandSetNet
 from kernels.objects.cutout_features import FEATURES, BandViews
-from kernels.objects.star_galaxy_baselines import SETS, MomentTrees, fit_locus, locus, moments_of
-from kernels.objects.star_galaxy_model import Known, Raw, apply_nets, locate_signal, with_trees
+from kernels.objects.star_galaxy_model import (
+    SETS,
+    Known,
+    MomentTrees,
+    Raw,
+    apply_nets,
+    fit_locus,
+    locate_signal,
+    locus,
+    moments_of,
+    with_trees,
+)
 
 _BATCH = 1000
 _OUTSIDE = 1e-3  # share of the validation objects beyond the limits

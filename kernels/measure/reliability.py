@@ -18,8 +18,8 @@ from kernels.nets.tree_ensemble import TreeEnsemble, tree_logits
 from kernels.trails.geometry import Segment
 from kernels.trails.scene import Scene
 from kernels.trails.trail_model import trail_image
-from schemas.dia_source import CAUSES, DetectionFlag
-from schemas.model_card import FEATURES, RESIDUALS, STATIC, ModelCard
+from schemas.dia_source import CAUSES, FEATURES, RESIDUALS, STATIC, DetectionFlag
+from schemas.model_card import ModelCard
 
 
 def feature_matrix(

@@ -10,9 +10,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from kernels.trails.geometry import DetectedSegment, between, in_line, overlap, union
+from kernels.trails.geometry import DetectedSegment, between, in_line, lies_on, overlap, union
 from kernels.trails.glint_trail import find_glint_trails
-from kernels.trails.matching_pursuit import lies_on
 
 _INSIDE = 0.8  # share of a candidate in the light of a satellite
 

@@ -13,10 +13,9 @@ from astropy.wcs import WCS
 from benchmarks.pulls import correlated_noise
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.trail_model import trail_image
-from schemas.dia_source import DIA_SOURCE, STREAK, DetectionFlag
+from schemas.dia_source import DIA_SOURCE, FEATURES, STATIC, STREAK, UNKNOWN, DetectionFlag
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.model_card import FEATURES, STATIC, UNKNOWN
 from schemas.settings import MeasureSettings
 from schemas.stage import Context
 from stages.measure import STAGE, describe, measure_all

@@ -11,7 +11,7 @@ from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE, VerdictCnn
 from kernels.nets.streak_net import CELL, PLANES, StreakNet
 from kernels.nets.tree_ensemble import TreeEnsemble
 from kernels.search.dense_search import dense_grid
-from schemas.model_card import FEATURES
+from schemas.dia_source import FEATURES
 from schemas.settings import DetectSettings
 
 CARD = {

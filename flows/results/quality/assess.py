@@ -6,8 +6,7 @@ from pathlib import Path
 from flows.storage.digest import digest
 from flows.storage.ledger import Ledger
 from schemas.ledger import ExposureRecord
-from schemas.quality import QUALITY_VERSION, BandMeasures, BandQuality, QualityRecord, Verdict, worst
-from schemas.quality_settings import QualitySettings
+from schemas.quality import QUALITY_VERSION, BandMeasures, BandQuality, QualityRecord, QualitySettings, Verdict, worst
 from schemas.recovery import Recovery
 
 READ_AT_MOST = 4

@@ -26,11 +26,11 @@ from schemas.quality import (
     Gate,
     Measure,
     QualityRecord,
+    QualitySettings,
     Sketch,
     Verdict,
     worst,
 )
-from schemas.quality_settings import QualitySettings
 
 OUT_OF_REACH = 0.95
 """Distance that no drift can be asked to exceed: what needs a larger one is not judged."""

@@ -23,8 +23,8 @@ from kernels.search.dense_search import DenseSearch, dense_grid
 from kernels.search.detector import WindowScorer
 from kernels.search.linear_chain import has_bfloat16
 from kernels.search.shape_features import FEATURES
+from schemas.dia_source import FEATURES as FEATURES_VERDICTS
 from schemas.errors import Misconfigured
-from schemas.model_card import FEATURES as FEATURES_VERDICTS
 from schemas.pixels import SearchGrid
 from schemas.settings import DetectSettings, MeasureSettings, Settings
 from stages import PIPELINE

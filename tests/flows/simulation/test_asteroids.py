@@ -13,7 +13,7 @@ from flows.simulation.conditions import conditions_of
 from flows.simulation.presets import find_preset
 from flows.simulation.stars import stars_on
 from flows.simulation.truth import truth_table
-from kernels.trails.matched_filter import filtered_noise
+from kernels.image.noise import filtered_noise
 
 ZTF = find_preset("ztf")
 

@@ -18,7 +18,7 @@ from flows.training.reliability_fit import (
 )
 from kernels.measure.reliability import reliability_of
 from kernels.statistics.class_scores import reliability_diagram
-from schemas.model_card import FEATURES
+from schemas.dia_source import FEATURES
 from tests.support.candidates import exposure
 
 FIT = VerdictFit(networks=2, epochs=16, batch=32, rate=4e-3)
