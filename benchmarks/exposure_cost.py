@@ -17,8 +17,7 @@ from flows.nights.recorder import Recorder
 from flows.nights.run import planner
 from flows.pipeline.lineage import memo_name
 from flows.pipeline.models import models_of
-from flows.pipeline.outcome import Outcome
-from flows.pipeline.plan import Item
+from flows.pipeline.outcome import Item, Outcome
 from flows.pipeline.stage_run import search_grid
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from flows.inputs.files import open_part
-from flows.inputs.fits_io import is_image, read_headers
+from flows.inputs.fits_header import is_image
+from flows.inputs.fits_io import read_headers
 from flows.inputs.npz_llnl import stack_form
 from flows.inputs.probe import read
 from flows.inputs.source import RawExposure, Source

@@ -16,7 +16,6 @@ from flows.nights.cluster.worker_check import WorkerTerms, admitted
 from flows.nights.exposure_work import (
     Published,
     Searched,
-    Stored,
     Worked,
     finish_exposure,
     inject_exposure,
@@ -28,8 +27,8 @@ from flows.nights.exposure_work import (
 )
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
-from flows.pipeline.outcome import Outcome, trouble_of
-from flows.pipeline.plan import Item
+from flows.pipeline.lineage import Stored
+from flows.pipeline.outcome import Item, Outcome, trouble_of
 from flows.runtime.log import observed, origin
 from flows.runtime.traces import bound, note, of_exposure, span
 from flows.storage.layout import tile_path

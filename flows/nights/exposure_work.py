@@ -11,7 +11,7 @@ import pyarrow as pa
 from flows.inputs.source import Source, name_of
 from flows.nights.cluster.worker_check import WorkerTerms, require_running
 from flows.pipeline.graph import OF_EXPOSURE, Graph, resolve
-from flows.pipeline.lineage import Lineage, remaining, trace, up_to_date
+from flows.pipeline.lineage import Lineage, Stored, remaining, trace, up_to_date
 from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import total_seconds
 from flows.pipeline.stage_run import CopySearch, gathered, joined, run_stages, search_grid, table_of
@@ -28,16 +28,6 @@ from schemas.settings import Settings
 from schemas.stage import Stage
 from schemas.summary import CauseCount
 from stages import PIPELINE
-
-
-@dataclass(frozen=True)
-class Stored:
-    """An exposure in its tile store, and the digests of what will come of it."""
-
-    info: ExposureInfo
-    lineage: Lineage
-    reused: bool
-    seconds: Mapping[str, float]
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,11 @@ from pathlib import Path
 
 from flows.inputs.source import name_of
 from flows.inputs.source_state import sha256_of
-from flows.nights.exposure_work import Stored
-from flows.pipeline.lineage import trace, verdict_digest
+from flows.pipeline.lineage import Stored, memo_of, trace, verdict_digest
 from flows.pipeline.models import model_digests
-from flows.pipeline.outcome import Outcome, trouble_of
-from flows.pipeline.plan import Item, remember
+from flows.pipeline.outcome import Item, Outcome, trouble_of
 from flows.pipeline.provenance import provenance_of
-from flows.pipeline.unpublish import unpublish
-from flows.storage.ledger import Ledger
+from flows.storage.ledger import Ledger, unpublish
 from flows.storage.quarantine import Quarantine
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.ledger import PREVIOUS, DatasetRecord, ExposureRecord, Previous
@@ -42,7 +39,7 @@ class Recorder:
 
     def stored(self, item: Item, stored: Stored) -> None:
         """Remember what a source holds, now that all of it has been read."""
-        remember(self._ledger, item, stored.info.source_sha256, self._settings)
+        self._ledger.remember(memo_of(item, stored.info.source_sha256, self._settings))
 
     def done(self, item: Item, stored: Stored, datasets: Mapping[str, DatasetRecord], outcome: Outcome) -> None:
         """Record a published exposure. From here on a rerun skips it."""
@@ -94,7 +91,7 @@ class Recorder:
             sha256 = item.sha256 or sha256_of(item.source, self._settings)
         except (BadInput, Retryable):
             return
-        remember(self._ledger, item, sha256, self._settings)
+        self._ledger.remember(memo_of(item, sha256, self._settings))
         final = trace(item.source, sha256, self._pipeline, self._models, self._settings).final
         self._ledger.put(self._record(item, sha256, verdict_digest(final, self._settings), outcome))
 

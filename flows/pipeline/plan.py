@@ -1,58 +1,31 @@
 """What a run has to do: decided from file headers, the ledger and the published files, before anything is started."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import stat_of
-from flows.pipeline.lineage import NEW, Stale, damaged, memo_name, outdated
+from flows.pipeline.lineage import damaged, memo_name, memo_of, outdated
 from flows.pipeline.models import model_digests
-from flows.pipeline.unpublish import Name, SourceIndex, Superseded, name_tuple, unpublish
-from flows.storage.bucket_path import BucketPath, side_by_side
-from flows.storage.ledger import Ledger
+from flows.pipeline.outcome import Item, Plan, Stale
+from flows.pipeline.superseded import Name, SourceIndex, Superseded, name_tuple
+from flows.runtime.parallel import side_by_side
+from flows.storage.bucket_path import BucketPath
+from flows.storage.ledger import Ledger, unpublish
 from flows.storage.object_store import PROTOCOL
 from flows.storage.quarantine import Quarantine
 from schemas.errors import BadInput, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
-from schemas.ledger import ExposureRecord, SourceMemo, SourceStat
+from schemas.ledger import ExposureRecord, SourceStat
 from schemas.settings import Settings
 from schemas.stage import Stage
 from schemas.summary import Trouble
 
 UNREAD = frozenset({"unreadable_file"})
 """Codes of failures to reach a file: they say nothing about its bytes, and what is published of it stays."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """An exposure to be searched.
-
-    Attributes
-    ----------
-    source, key
-        Where it is, and which it is.
-    stat
-        Of its files when the run was planned.
-    sha256
-        Of the bytes of its files, if they are known.
-    record
-        What the ledger holds of it.
-    superseded
-        Records of other exposures that the source was taken for: they are withdrawn when it is done.
-    why
-        Why it has to be searched.
-    """
-
-    source: Source
-    key: ExposureKey
-    stat: SourceStat | None
-    sha256: str | None = None
-    record: ExposureRecord | None = None
-    superseded: tuple[ExposureRecord, ...] = ()
-    why: Stale = NEW
 
 
 class Rejected(NamedTuple):
@@ -129,39 +102,6 @@ class PutAway(NamedTuple):
     trouble: Trouble
     quarantined: bool
     withdrawn: tuple[ExposureRecord, ...] = ()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What becomes of each source.
-
-    Attributes
-    ----------
-    todo
-        To be searched, by night, visit and detector.
-    published
-        Records of exposures whose results are published and up to date; one for each, however often it was given.
-    skipped
-        How many sources need no work: published ones, and further copies of a source.
-    quarantined
-        Sources that cannot be used.
-    failed
-        Sources that could not be read this time.
-    withdrawn
-        Records of exposures that were published, and whose source cannot be used any more.
-    """
-
-    todo: tuple[Item, ...]
-    published: tuple[ExposureRecord, ...]
-    skipped: int
-    quarantined: tuple[Trouble, ...] = ()
-    failed: tuple[Trouble, ...] = ()
-    withdrawn: tuple[ExposureRecord, ...] = ()
-
-    @property
-    def seen(self) -> int:
-        """Number of sources."""
-        return len(self.todo) + self.skipped + len(self.quarantined) + len(self.failed)
 
 
 class Planner:
@@ -302,7 +242,7 @@ class Planner:
             return item
         sha256 = self._sha256_of(item.source, self._settings)
         if not self._dry:
-            remember(self._ledger, item, sha256, self._settings)
+            self._ledger.remember(memo_of(item, sha256, self._settings))
         return replace(item, sha256=sha256)
 
     def outdated(self, item: Item) -> Stale | None:
@@ -324,13 +264,6 @@ class Planner:
         except Retryable as error:  # the disk is full: the next run tries again, this one goes on
             return PutAway(_trouble(one.source, error), quarantined=False, withdrawn=tuple(withdrawn))
         return PutAway(trouble, quarantined=True, withdrawn=tuple(withdrawn))
-
-
-def remember(ledger: Ledger, item: Item, sha256: str, settings: Settings) -> None:
-    """Keep what a source holds, so that a rerun need not read it."""
-    if item.stat is not None:
-        name = memo_name(item.source, settings)
-        ledger.remember(SourceMemo(**item.stat.model_dump(), uri=name, sha256=sha256, key=item.key))
 
 
 def _attempt(source: Source, step: Callable[[], Item]) -> Item | Rejected | Unread:

@@ -18,7 +18,7 @@ from flows.simulation.fits_files import write_rubin, write_ztf
 from flows.simulation.llnl_files import write_llnl
 from flows.simulation.presets import Preset
 from flows.simulation.truth import night_objects
-from flows.storage.layout import writable_folder
+from flows.storage.folder import writable_folder
 from schemas.errors import Misconfigured
 
 Result = TypeVar("Result")

@@ -11,6 +11,7 @@ from scipy.special import expit
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from flows.pipeline.weights import write_model
+from flows.runtime.parallel import map_in_processes
 from flows.training.candidate_set import (
     FLOOR,
     HITS_FALSE,
@@ -20,7 +21,7 @@ from flows.training.candidate_set import (
     report_candidates,
     threshold_at,
 )
-from flows.training.examples import Example, map_in_processes
+from flows.training.examples import Example
 from kernels.nets.tree_ensemble import TreeEnsemble, tree_logits
 from kernels.search.shape_features import FEATURES
 

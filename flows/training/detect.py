@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flows.pipeline.weights import read_card
-from flows.storage.layout import writable_folder
+from flows.storage.folder import writable_folder
 from flows.training.boosted import BOOSTED, Examples, TreeFit, train_boosted
 from flows.training.candidate_set import write_matched_filter
 from flows.training.cell_fit import CellFit

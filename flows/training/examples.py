@@ -1,15 +1,10 @@
 """Simulated exposures to learn from, as tiles on disk with their truth."""
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +16,7 @@ from flows.inputs.ingest import prepare
 from flows.inputs.probe import probe
 from flows.inputs.source import Source
 from flows.inputs.sources import list_sources
+from flows.runtime.parallel import map_in_processes
 from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import crowded, find_preset
 from flows.storage.zarr_tiles import TileStore, write_exposure
@@ -29,9 +25,6 @@ from schemas.errors import Misconfigured
 from schemas.exposure import ExposureInfo
 from schemas.pixels import UNUSABLE
 from schemas.settings import Settings
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -114,45 +107,6 @@ def make_sets(
         say(f"{folder.name}: {part.count} exposures like {part.preset}")
         found += make_examples(folder / f"{n}-{part.preset}", part, seed + n, workers)
     return found
-
-
-def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Apply ``function`` in ``workers`` processes of one thread each; results in the order of the items.
-
-    One worker is this process: a new one takes seconds to import what it needs.
-    """
-    if workers == 1:
-        with single_thread():
-            yield from map(function, items)
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
-        yield from pool.map(function, items)
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Keep numba and torch to one thread, and give them theirs back."""
-    import numba
-    import torch
-
-    before = numba.get_num_threads(), torch.get_num_threads()
-    numba.set_num_threads(1)
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before[0])
-        torch.set_num_threads(before[1])
-
-
-def _one_thread() -> None:
-    import numba
-    import torch
-
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = "1"
-    numba.set_num_threads(1)
-    torch.set_num_threads(1)
 
 
 def _tile(folder: Path, source: Source) -> tuple[Path, int, int]:

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from flows.pipeline.weights import write_model
+from flows.runtime.parallel import map_in_processes
 from flows.storage.zarr_tiles import TileStore
 from flows.training.candidates import search_example
-from flows.training.examples import Example, map_in_processes
+from flows.training.examples import Example
 from flows.training.window_fit import Epoch, FitPlan, draw_history, fit_windows, window_metrics
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.search.windows import fill_windows

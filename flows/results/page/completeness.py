@@ -12,9 +12,8 @@ from flows.results.evaluation.published import read_image
 from flows.results.evaluation.summary import summarise
 from flows.results.evaluation.truth_table import Truth
 from flows.results.page.chart import Bars, ChartFrame, Points, bar_chart, point_chart, value_ticks
-from flows.results.page.headline import Figure
 from flows.results.page.night import PublishedNight
-from flows.results.page.words import NOTHING, count, number
+from flows.results.page.words import NOTHING, Figure, count, number
 from schemas.errors import BadInput
 
 _TENTHS = tuple(np.round(np.linspace(0, 1, 11), 1).tolist())

@@ -10,19 +10,10 @@ from numpy.typing import NDArray
 
 from flows.results.page.chart import Bars, ChartFrame, bar_chart, count_ticks, stacked_bar
 from flows.results.page.night import PublishedNight
-from flows.results.page.words import GRADES, count, duration, number, utc
+from flows.results.page.words import GRADES, Figure, count, duration, number, utc
 from flows.results.quality.measure import depth
 from schemas.exposure import ExposureInfo
 from schemas.summary import ExposureCounts
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A key figure."""
-
-    name: str
-    value: str
-    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from flows.results.page.chart import ChartFrame, Points, point_chart
-from flows.results.page.headline import Figure
-from flows.results.page.words import NOTHING, count, number
+from flows.results.page.words import NOTHING, Figure, count, number
 from schemas.recovery import Limit, RecoveredShare, Recovery
 
 _TENTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)

@@ -14,7 +14,8 @@ from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from flows.storage.bucket_path import BucketPath, side_by_side
+from flows.runtime.parallel import side_by_side
+from flows.storage.bucket_path import BucketPath
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.digest import digest
 from flows.storage.layout import tile_path

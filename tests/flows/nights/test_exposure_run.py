@@ -13,12 +13,12 @@ from rich.console import Console
 from flows.inputs.source import Source
 from flows.nights import exposure_run, exposure_work
 from flows.nights.exposure_run import ExposureRun, shared_out
-from flows.nights.exposure_work import Published, Searched, Stored
+from flows.nights.exposure_work import Published, Searched
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
-from flows.pipeline.lineage import trace
+from flows.pipeline.lineage import Stored, trace
 from flows.pipeline.models import model_digests
-from flows.pipeline.plan import Item
+from flows.pipeline.outcome import Item
 from flows.storage.digest import file_digest
 from flows.storage.ledger import Ledger
 from schemas.dia_source import HIT

@@ -7,8 +7,7 @@ from flows.nights.cluster.worker_check import admission
 from flows.nights.exposure_run import shared_out
 from flows.nights.exposure_work import finish_exposure, left_of, search_exposure, search_tiles, store_exposure, worked
 from flows.nights.recorder import Recorder
-from flows.pipeline.outcome import Outcome
-from flows.pipeline.plan import Item
+from flows.pipeline.outcome import Item, Outcome
 from flows.pipeline.stage_run import gathered
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.digest import file_digest

@@ -4,12 +4,10 @@ import pytest
 
 from flows.inputs.source import Source
 from flows.inputs.source_state import stat_of
-from flows.nights.exposure_work import Stored
 from flows.nights.recorder import PASSING, Recorder
-from flows.pipeline.lineage import memo_name, trace, verdict_digest
+from flows.pipeline.lineage import Stored, memo_name, trace, verdict_digest
 from flows.pipeline.models import model_digests
-from flows.pipeline.outcome import Outcome
-from flows.pipeline.plan import Item
+from flows.pipeline.outcome import Item, Outcome
 from flows.storage.ledger import Ledger
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel

@@ -9,15 +9,14 @@ from flows.inputs.source import Source
 from flows.inputs.source_state import sha256_of, stat_of
 from flows.inputs.sources import list_sources
 from flows.nights.exposure_run import ExposureRun
-from flows.nights.exposure_work import Stored
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.run import planner
 from flows.nights.stream.backfill import Backfill, failing, survey
-from flows.pipeline.lineage import trace
+from flows.pipeline.lineage import Stored, memo_of, trace
 from flows.pipeline.models import model_digests
-from flows.pipeline.outcome import Outcome
-from flows.pipeline.plan import Item, Planner, remember
+from flows.pipeline.outcome import Item, Outcome
+from flows.pipeline.plan import Planner
 from flows.pipeline.provenance import provenance_of
 from flows.results.model_use import model_uses, recorded_sources, searched_with
 from flows.storage.catalog_store import read_table
@@ -56,7 +55,7 @@ def out(tmp_path):
     ):
         (tmp_path / f"{visit}.fits").write_bytes(b"SIMPLE  = T")
         source, key = Source(str(tmp_path / f"{visit}.fits")), ExposureKey(night=night, visit=visit, detector=0)
-        remember(ledger, Item(source, key, stat_of(source)), "s", Settings())
+        ledger.remember(memo_of(Item(source, key, stat_of(source)), "s", Settings()))
         ledger.put(
             ExposureRecord(
                 night=night,
@@ -249,7 +248,7 @@ def test_of_other_stages_what_is_remembered_of_a_source_tells(out):
     source = Source(str(out.parent / "1.fits"), overrides=(("band", "r"),))
     for path in (out / "ledger" / "sources").rglob("*.json"):
         path.unlink()
-    remember(ledger, Item(source, ledger.records()[0].key, stat_of(source)), "s", Settings())
+    ledger.remember(memo_of(Item(source, ledger.records()[0].key, stat_of(source)), "s", Settings()))
     with pytest.raises(Misconfigured, match="3 of 3 exposures"):
         recorded_sources(out, searched_with(out, A), Settings())
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.storage.digest import ROOT, code_digest, digest, file_digest, our_code, stage_digest
+from flows.pipeline.lineage import stage_digest
+from flows.storage.digest import ROOT, code_digest, digest, file_digest, our_code
 from schemas.dia_source import HIT
 from schemas.pixels import DIFFERENCE
 from schemas.settings import DetectSettings, MergeSettings

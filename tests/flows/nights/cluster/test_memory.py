@@ -13,9 +13,6 @@ from prometheus_client import CollectorRegistry
 from flows.inputs.source import Source
 from flows.nights.cluster.memory import (
     BASE,
-    GPU,
-    WorkerMemory,
-    families,
     host_memory,
     projected_bytes,
     projected_night_bytes,
@@ -23,6 +20,7 @@ from flows.nights.cluster.memory import (
     require_night_fit,
     tell_gpu_memory,
 )
+from flows.runtime.metrics import GPU, WorkerMemory, families
 from schemas.cluster_settings import ClusterSettings, SlurmSettings
 from schemas.errors import Misconfigured
 from schemas.settings import DetectSettings, InjectSettings, Settings, TileSettings

@@ -4,9 +4,8 @@ import pyarrow as pa
 import pytest
 
 from flows.results.evaluation.recovery import recoveries
-from flows.results.page.content import content
 from flows.results.page.night import read_night
-from flows.results.page.page import render_page, write_report
+from flows.results.page.page import content, render_page, write_report
 from flows.results.page.recovery import recovered
 from tests.flows.results.evaluation.test_recovery import injection
 

@@ -2,7 +2,8 @@ import shutil
 
 import pytest
 
-from flows.results.quality.assess import assess, told, verdict_on
+from flows.results.quality.assess import assess, verdict_on
+from flows.results.quality.judge import told
 from flows.storage.ledger import Ledger
 from schemas.exposure import PsfModel
 from schemas.quality import QualitySettings
