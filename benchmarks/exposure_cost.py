@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from flows.inputs.source import Source
+from flows.inputs.source_state import sha256_of
 from flows.inputs.sources import list_sources
 from flows.nights.exposure_run import shared_out
 from flows.nights.exposure_work import finish_exposure, search_tiles, store_exposure
@@ -38,7 +39,7 @@ def exposure_costs(raw: Path, out: Path, settings: Settings) -> list[Cost]:
 
     The first pays for imports, compilation and models that are loaded: leave it out.
     """
-    books = Recorder(out, settings, PIPELINE)
+    books = Recorder(out, settings, PIPELINE, sha256_of)
     return [_cost(source, out, settings, books) for source in list_sources([str(raw)], settings)]
 
 

@@ -1,14 +1,13 @@
 """What a run writes down about its exposures. One process writes: the holder of the lease."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
-from flows.inputs.source import name_of
-from flows.inputs.source_state import sha256_of
+from flows.inputs.source import Source, name_of
 from flows.pipeline.lineage import Stored, memo_of, trace, verdict_digest
 from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import Item, Outcome, trouble_of
@@ -26,9 +25,24 @@ PASSING = frozenset({"damaged_tiles", "unreadable_catalogue", "changed_meanwhile
 
 
 class Recorder:
-    """Ledger, memory of sources and quarantine of the output folder of a run."""
+    """Ledger, memory of sources and quarantine of the output folder of a run.
 
-    def __init__(self, out: Path, settings: Settings, pipeline: Sequence[Stage]) -> None:
+    Parameters
+    ----------
+    out, settings, pipeline
+        Of the run.
+    sha256_of
+        Gives the digest of the bytes of the files of a source.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        settings: Settings,
+        pipeline: Sequence[Stage],
+        sha256_of: Callable[[Source, Settings], str],
+    ) -> None:
+        self._sha256_of = sha256_of
         self._out, self._settings, self._pipeline = out, settings, pipeline
         self._ledger, self._quarantine = Ledger(out), Quarantine(out)
         self._models = model_digests(pipeline, settings)
@@ -88,7 +102,7 @@ class Recorder:
     def _remember_verdict(self, item: Item, outcome: Outcome) -> None:
         """Record a verdict on the bytes of a file, so that a rerun does not read it again to find the same."""
         try:
-            sha256 = item.sha256 or sha256_of(item.source, self._settings)
+            sha256 = item.sha256 or self._sha256_of(item.source, self._settings)
         except (BadInput, Retryable):
             return
         self._ledger.remember(memo_of(item, sha256, self._settings))

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from flows.inputs.source import Source, name_of
+from flows.inputs.source_state import sha256_of
 from flows.nights.cluster.local import start_worker_server
 from flows.nights.cluster.prefect_server import prefect_server
 from flows.nights.progress import Progress
@@ -64,7 +65,7 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     with cluster(settings, out) as workers, progress.watched(workers):
         require_fit(plan.todo[0].source, settings, workers.memory_bytes)
         warm_up(workers, settings)
-        night = NightRun(plan.todo, out, settings, Recorder(out, settings, PIPELINE), progress, workers)
+        night = NightRun(plan.todo, out, settings, Recorder(out, settings, PIPELINE, sha256_of), progress, workers)
         server.wait()
         startup = perf_counter() - start
         warnings = _search(night)
@@ -128,7 +129,6 @@ def first_of(error: BaseException, kind: type[Kind]) -> Kind | None:
 def planner(out: Path, settings: Settings, *, dry: bool = False, index: "SourceIndex | None" = None) -> "Planner":
     """Return the planner of the pipeline, on real files; errors as in `flows.pipeline.plan.Planner`."""
     from flows.inputs.probe import probe
-    from flows.inputs.source_state import sha256_of
     from flows.pipeline.plan import Planner
     from stages import PIPELINE
 

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
-from flows.simulation.canvas import Canvas, DrawnFootprint, Row
+from flows.simulation.canvas import Canvas, DrawnFootprint, Row, source_row
 from flows.simulation.conditions import Conditions
-from flows.simulation.truth import source_row
 from kernels.image.noise import filtered_noise
 from schemas.pixels import MaskPlane
 

@@ -10,9 +10,9 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from flows.simulation.camera import detector_count, projection, solution
-from flows.simulation.canvas import SimulatedPsfField, draw_psf_field
 from flows.simulation.noise import NoiseField, draw_noise_field
 from flows.simulation.presets import Preset, random_stream
+from flows.simulation.psf import SimulatedPsfField, draw_psf_field
 from schemas.errors import Misconfigured
 
 _FIRST_NIGHT = 58210  # MJD

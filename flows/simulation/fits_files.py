@@ -8,9 +8,9 @@ from astropy.io import fits
 from astropy.time import Time
 from numpy.typing import NDArray
 
-from flows.simulation.canvas import SimulatedPsfField
 from flows.simulation.conditions import Conditions
 from flows.simulation.exposure import SimulatedExposure
+from flows.simulation.psf import SimulatedPsfField
 from schemas.pixels import MaskPlane
 
 PLANES = {

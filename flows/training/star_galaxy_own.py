@@ -15,9 +15,8 @@ from flows.inputs.cutout_files import LabelledCutouts
 from flows.pipeline.star_galaxy_models import Baselines, arrays_of, new_net
 from flows.pipeline.weights import write_model
 from flows.simulation.cutout_survey import DEEP
-from flows.training.boosted import TreeFit, fit_trees
 from flows.training.cutout_fit import Change, CutoutEpoch, CutoutFit, Inputs, fit_cutouts
-from flows.training.reliability_fit import calibrate
+from flows.training.fits import TreeFit, calibrate, fit_trees
 from flows.training.star_galaxy_inputs import CONFIGURATIONS, chosen_bands, hide_bands, views_of
 from flows.training.star_galaxy_report import OF_NIGHTS, figures_of
 from kernels.nets.cutout_nets import BandSetNet

@@ -15,7 +15,7 @@ from torch import nn
 from flows.pipeline.models import NET
 from flows.pipeline.weights import write_model
 from flows.runtime.parallel import map_in_processes
-from flows.training.boosted import BOOSTED, Examples, Say, TreeFit, fit_on, gather
+from flows.training.boosted import BOOSTED, Examples, Say, fit_on, gather
 from flows.training.candidate_set import (
     FLOOR,
     HITS_FALSE,
@@ -27,6 +27,7 @@ from flows.training.candidate_set import (
     threshold_at,
 )
 from flows.training.examples import Example
+from flows.training.fits import TreeFit
 from kernels.nets.candidate_nets import CandidateCnn
 from kernels.nets.tree_ensemble import tree_logits
 from kernels.search.candidate_search import net_logits

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from flows.inputs.source import Source
+from flows.inputs.source_state import sha256_of
 from flows.nights import exposure_run, exposure_work
 from flows.nights.exposure_run import ExposureRun, shared_out
 from flows.nights.exposure_work import Published, Searched
@@ -87,7 +88,7 @@ def drive(tmp_path, monkeypatch, request):
             async with Client(
                 processes=False, asynchronous=True, set_as_default=False, dashboard_address="127.0.0.1:0"
             ) as client:
-                books = Recorder(tmp_path / "out", SETTINGS, PIPELINE)
+                books = Recorder(tmp_path / "out", SETTINGS, PIPELINE, sha256_of)
                 progress = Progress(Console(file=io.StringIO()), 1)
                 return await ExposureRun(client, tmp_path / "out", SETTINGS, books, progress, request.param)(item)
 

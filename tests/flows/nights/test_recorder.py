@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from flows.inputs.source import Source
-from flows.inputs.source_state import stat_of
+from flows.inputs.source_state import sha256_of, stat_of
 from flows.nights.recorder import PASSING, Recorder
 from flows.pipeline.lineage import Stored, memo_name, trace, verdict_digest
 from flows.pipeline.models import model_digests
@@ -22,7 +22,7 @@ SETTINGS = Settings()
 
 @pytest.fixture
 def books(tmp_path):
-    return Recorder(tmp_path / "out", SETTINGS, PIPELINE)
+    return Recorder(tmp_path / "out", SETTINGS, PIPELINE, sha256_of)
 
 
 @pytest.fixture

@@ -139,7 +139,7 @@ def settings_with(folder, gain):
 
 def search(sources, out, settings):
     """Search what is outdated; give the names of the exposures."""
-    books = Recorder(out, settings, PIPELINE)
+    books = Recorder(out, settings, PIPELINE, sha256_of)
     run = ExposureRun(Inline(), out, settings, books, Progress(Console(file=io.StringIO()), 1))
     return [asyncio.run(run(item)).item.key.name for item in planner(out, settings).plan(sources).todo]
 
@@ -192,7 +192,7 @@ def published(tmp_path, source, settings, visit=1):
         **key.model_dump(), instrument="test", band="g", midpoint_mjd_tai=6e4, exposure_time_s=30, shape=(60, 60),
         psf=PsfModel(fwhm_px=2), background=0, noise=1, source_uri=source.uri, source_sha256=sha256,
     )  # fmt: skip
-    item, books = Item(source, key, stat_of(source)), Recorder(out, settings, PIPELINE)
+    item, books = Item(source, key, stat_of(source)), Recorder(out, settings, PIPELINE, sha256_of)
     stored = Stored(info, lineage, False, {})
     books.stored(item, stored)
     books.done(item, stored, {}, Outcome(item, "done", detections=3))

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
-from flows.simulation.canvas import PsfStamp, blank_canvas
+from flows.simulation.canvas import blank_canvas, source_row, stamp_footprint, truth_table, visible_share
 from flows.simulation.conditions import conditions_of
 from flows.simulation.exposure import science_and_template, simulate_exposure
 from flows.simulation.presets import find_preset
-from flows.simulation.truth import night_objects, source_row, stamp_footprint, truth_table, visible_share
+from flows.simulation.psf import PsfStamp
+from flows.simulation.truth import night_objects
 from schemas.pixels import MaskPlane
 from schemas.truth import TRUTH, TRUTH_OBJECT
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from flows.pipeline.star_galaxy_models import PLANE_NETS, build_star_galaxy
-from flows.training.boosted import TreeFit, fit_trees
+from flows.training.fits import TreeFit, fit_trees
 from flows.training.star_galaxy_inputs import standardised
 from kernels.objects.cutout_features import FEATURES, MOMENTS, OF_PSF, band_views, make_planes
 from kernels.objects.star_galaxy_model import (
