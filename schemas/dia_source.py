@@ -1,4 +1,4 @@
-"""Detections on a difference image: hits, candidates, measured rows."""
+"""Detections on a difference image: hits, candidates, measured rows, and the features a verdict reads."""
 
 from enum import IntFlag
 

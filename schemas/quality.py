@@ -1,4 +1,4 @@
-"""How good a night is in each band: what was measured, and the verdicts."""
+"""Quality of a night in each band: settings, what was measured, and the verdicts."""
 
 import math
 from collections.abc import Mapping

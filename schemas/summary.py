@@ -1,4 +1,4 @@
-"""What a night or a run came to."""
+"""Summaries: of a night, of a run, of what was fetched."""
 
 from collections.abc import Mapping
 from typing import Annotated

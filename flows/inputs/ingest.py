@@ -1,4 +1,4 @@
-"""From files to an exposure that is ready to be tiled."""
+"""From what was read to an exposure that is ready to be tiled."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""One exposure among the inputs: where its files are, and what was read from them."""
+"""One exposure among the inputs: where its files are, how large they may be, and what was read from them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Figures for Prometheus: where they are served, and what a run leaves for the textfile collector.
+"""Figures for Prometheus: where they are served, those of workers, and what a run leaves for the textfile collector.
 
 What a run came to, as a file for node_exporter's textfile collector.
 Prometheus cannot ask a command that has ended. These are gauges, also what counts something: each run starts anew, and

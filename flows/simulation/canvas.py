@@ -1,4 +1,4 @@
-"""What an exposure is drawn on, and the point spread function it is drawn with."""
+"""Canvas that an exposure is drawn on, with the truth about it."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple

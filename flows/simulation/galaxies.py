@@ -1,4 +1,4 @@
-"""Galaxies on science images, and colours of stars and galaxies."""
+"""Galaxies on science images."""
 
 from dataclasses import dataclass
 

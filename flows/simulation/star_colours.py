@@ -1,4 +1,4 @@
-"""Stars with the colours of their spectral types, in ugriz."""
+"""Colours of stars and galaxies."""
 
 from collections.abc import Sequence
 

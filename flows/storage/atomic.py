@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, on this machine and in buckets."""
+"""Files, folders and records that are there whole or not at all, on this machine and in buckets."""
 
 import ctypes
 import errno

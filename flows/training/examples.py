@@ -1,4 +1,4 @@
-"""Simulated exposures to learn from, as tiles on disk with their truth."""
+"""Exposures to learn from, as tiles on disk with their truth."""
 
 from dataclasses import dataclass
 from pathlib import Path

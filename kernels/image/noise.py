@@ -1,4 +1,4 @@
-"""Background and noise of an image, and how the noise of neighbouring pixels correlates."""
+"""Background and noise of an image, how neighbouring pixels correlate, and what a filter makes of it."""
 
 from bisect import bisect_left
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Models of stars and galaxies: calibration, limits of what they know, and the networks behind them."""
+"""Models of stars and galaxies: calibration, limits of what they know, networks, and simple rivals."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Least squares of a trail on a level background, compiled."""
+"""Least squares of a trail on a level background, compiled, and its honest errors in correlated noise."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The flow of a deployment: find the exposures of tonight, search them as `nightstride run` does, tell of it."""
+"""A deployment: its registration, and the flow that searches tonight's exposures as `nightstride run` does."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""A stream of exposures, searched as they arrive."""
+"""A stream of exposures, searched as they arrive, and what it has come to so far."""
 
 import asyncio
 import os

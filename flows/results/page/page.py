@@ -9,21 +9,25 @@ from markupsafe import Markup
 
 from flows.results.evaluation.recovery import read_recoveries
 from flows.results.evaluation.truth_table import Truth
-from flows.results.page.completeness import Completeness, completeness_of
-from flows.results.page.headline import Counts, counts, figures, lead, length_histogram, snr_histogram
+from flows.results.page.completeness import Completeness, Recovered, completeness_of, recovered
 from flows.results.page.night import Exposure, PublishedNight, read_night
 from flows.results.page.objects import Objects, objects_of
 from flows.results.page.panel import Panel, panel, share_cutouts
 from flows.results.page.quality import Band, quality_of
-from flows.results.page.recovery import Recovered, recovered
 from flows.results.page.tables import (
     HEADINGS,
     CauseRow,
+    Counts,
     ExposureRow,
     Timing,
     TroubleRow,
     cause_rows,
+    counts,
     exposure_row,
+    figures,
+    lead,
+    length_histogram,
+    snr_histogram,
     timing,
     troubles,
 )

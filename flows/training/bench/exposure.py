@@ -1,4 +1,4 @@
-"""What searches are timed on, and how."""
+"""The exposure that searches are timed on."""
 
 import tempfile
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Other ways of the search, and the limit that arithmetic sets."""
+"""Ways of the search side by side, how they are timed, and the limit that arithmetic sets."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

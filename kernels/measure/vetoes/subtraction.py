@@ -1,4 +1,4 @@
-"""What an imperfect subtraction leaves: dipoles, and borders of detector and template."""
+"""Traces of an imperfect subtraction: dark and bright lobes, dipoles, borders of detector and template."""
 
 import math
 from typing import NamedTuple

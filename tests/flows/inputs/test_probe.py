@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.inputs.manifest import FIELDS
 from flows.inputs.probe import fits_identity, probe, read, read_fits, real_image
 from flows.inputs.source import Source
+from flows.inputs.sources import FIELDS
 from schemas.errors import BadInput, Retryable
 from schemas.exposure import ExposureKey
 from schemas.keyword_mapping import KeywordMapping
