@@ -14,9 +14,9 @@ from benchmarks.ways.numpy_way import numpy_logits
 from benchmarks.ways.skimage_way import skimage_logits
 from flows.pipeline.models import load_model
 from flows.results.evaluation.pictures import new_figure, save
-from flows.training.bench.exposure import bench_exposure, interleaved, shipped_net
+from flows.training.bench.exposure import bench_exposure, shipped_net
 from flows.training.bench.search import probability_error, search_variants
-from flows.training.bench.ways import chain_flops, gemm_rates
+from flows.training.bench.ways import chain_flops, gemm_rates, interleaved
 from kernels.image.search_image import Places, SearchImage
 
 TOLERANCE = 1e-5

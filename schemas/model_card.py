@@ -1,4 +1,4 @@
-"""What a model's weights are and how they came about, and what the reliability is based on."""
+"""Card of a model: what its weights are and how they came about."""
 
 from typing import Any
 

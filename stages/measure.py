@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.image.fit_errors import Noise
+from kernels.image.noise import Noise
 from kernels.image.pixel_state import usable_pixels
 from kernels.measure.detection import Detection, confirmed_class, measure_candidates
 from kernels.measure.photometry import ab_magnitude, njy_per_unit

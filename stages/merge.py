@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kernels.image.cutouts import Crop, cut_crop
-from kernels.image.fit_errors import Noise
+from kernels.image.noise import Noise, filtered_noise
 from kernels.image.pixel_state import usable_pixels
 from kernels.measure.vetoes.evidence import is_line_artefact
 from kernels.psf.gaussian_mixture import moffat_mixture
@@ -19,7 +19,6 @@ from kernels.trails.candidates import Candidate, assign_hits, group_hits, join_g
 from kernels.trails.geometry import DetectedSegment, distance, overlap
 from kernels.trails.geometry import Segment as Line
 from kernels.trails.long_trail import Frame, LongTrail, erase_trail, grow_trail
-from kernels.trails.matched_filter import filtered_noise
 from kernels.trails.matching_pursuit import Optics, pursue_trails
 from kernels.trails.satellites import Classified, classify_satellites, longest_asteroid, wing_radius
 from kernels.trails.scene import Scene

@@ -7,9 +7,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.objects.class_model import ClassModel, ClassVerdict, bands_present, class_model
+from kernels.objects.class_model import (
+    SKY_STARS,
+    ClassModel,
+    ClassVerdict,
+    at_shares,
+    bands_present,
+    class_model,
+    judged,
+    superclass_verdict,
+)
 from kernels.objects.source_photometry import object_photometry
-from kernels.objects.superclass import SKY_STARS, at_shares, judged, superclass_verdict
 from schemas.class_table import SPECTRAL_CLASS, STAR_GALAXY, TYPE_COLUMNS, class_columns, class_table
 from schemas.classes import STELLAR_CLASSES, SUPERCLASSES
 from schemas.dataset import DatasetError

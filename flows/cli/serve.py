@@ -12,7 +12,7 @@ from flows.cli.options import output_folder, refusals
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from flows.nights.schedule.register import Deployment
+    from flows.nights.schedule.scheduled_night import Deployment
 
 
 def deploy(
@@ -35,7 +35,7 @@ def deploy(
 
     The night of a run is from noon to noon by the clock of the observatory, named by its evening.
     """
-    from flows.nights.schedule.register import Deployment
+    from flows.nights.schedule.scheduled_night import Deployment
 
     with refusals():
         made = Deployment(
@@ -67,7 +67,7 @@ def _registered(made: "Deployment", config: Path | None, services: Path | None) 
             "set it, or name --services DIR.",
         )
     # Prefect reads the environment when it is imported.
-    from flows.nights.schedule.register import register
+    from flows.nights.schedule.scheduled_night import register
 
     return register(made)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from flows.inputs.source import Source, name_of
 from flows.nights.cluster.worker_check import WorkerTerms, require_running
 from flows.pipeline.graph import OF_EXPOSURE, Graph, resolve
-from flows.pipeline.lineage import Lineage, remaining, trace, up_to_date
+from flows.pipeline.lineage import Lineage, Stored, remaining, trace, up_to_date
 from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import total_causes, total_seconds
 from flows.pipeline.stage_run import CopySearch, as_results, gathered, run_stages, search_grid, table_of
@@ -26,16 +26,6 @@ from schemas.settings import Settings
 from schemas.stage import Result, Stage
 from schemas.summary import CauseCount, Causes
 from stages import PIPELINE
-
-
-@dataclass(frozen=True)
-class Stored:
-    """An exposure in its tile store, and the digests of what will come of it."""
-
-    info: ExposureInfo
-    lineage: Lineage
-    reused: bool
-    seconds: Mapping[str, float]
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from flows.inputs.dust_map import dust_digest
 from flows.pipeline.graph import Graph, resolve
-from flows.pipeline.lineage import is_whole
+from flows.pipeline.lineage import is_whole, stage_digest
 from flows.pipeline.models import model_digests
-from flows.storage.digest import digest, stage_digest
+from flows.storage.digest import digest
 from flows.storage.ledger import Ledger
 from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord
 from schemas.settings import Settings

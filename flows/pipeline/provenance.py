@@ -1,16 +1,14 @@
 """What exposures are searched, and nights brought together, with."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from flows.pipeline.models import model_cards, models_in
 from flows.runtime.settings import settings_class
-from flows.storage.digest import digest, file_digest
+from flows.storage.digest import our_code
 from schemas.ledger import ProvenanceRecord
 from schemas.model_card import ModelCard
 from schemas.settings import Settings
@@ -19,8 +17,6 @@ from stages import PIPELINE
 
 NIGHT_MODELS = frozenset(models_in(stage for stage in PIPELINE if stage.per == "night"))
 """Of stages of a whole night, as stages call them."""
-
-PACKAGES = ("schemas", "kernels", "stages", "flows")
 
 
 def provenance_of(pipeline: Sequence[Stage], settings: Settings) -> ProvenanceRecord:
@@ -36,7 +32,7 @@ def provenance_of(pipeline: Sequence[Stage], settings: Settings) -> ProvenanceRe
         models=model_cards(pipeline, settings),
         stages={stage.name: stage.version for stage in pipeline},
         software=version("nightstride"),
-        code=code_digest(),
+        code=our_code(),
     )
 
 
@@ -64,11 +60,3 @@ def recorded_settings(made: ProvenanceRecord) -> Settings:
         return settings_class().model_validate(sections)
     except ValidationError:  # a value that this version refuses
         return settings_class()()
-
-
-@cache
-def code_digest() -> str:
-    """Return the SHA-256 over names and bytes of the source files of our packages."""
-    root = Path(__file__).parents[2]
-    files = sorted(path for package in PACKAGES for path in (root / package).rglob("*.py"))
-    return digest({path.relative_to(root).as_posix(): file_digest(path) for path in files})

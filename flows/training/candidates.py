@@ -14,6 +14,7 @@ from flows.pipeline.models import load_model
 from flows.pipeline.stage_run import search_grid
 from flows.storage.zarr_tiles import TileStore
 from flows.training.examples import Example, truth_targets
+from flows.training.fits import false_level
 from kernels.search.detector import Detector
 from kernels.statistics.matching import Targets, match_detections, on_satellite
 from schemas.dia_source import FEATURES, STATIC, UNKNOWN
@@ -24,26 +25,6 @@ from schemas.stage import Context, Result
 from stages.detect import STAGE as DETECT
 from stages.measure import Described, describe
 from stages.merge import STAGE as MERGE
-
-
-def false_level(scores: Sequence[NDArray[np.floating]], false_per_image: float) -> float:
-    """Return the least score at which there are at most ``false_per_image`` false ones per image.
-
-    Parameters
-    ----------
-    scores
-        Of the false ones of each image.
-    false_per_image
-        How many are allowed.
-
-    Returns
-    -------
-    float
-        Minus infinity if there are never more.
-    """
-    ordered = np.sort(np.concatenate(scores))[::-1]  # of their own type: what is next to a number depends on it
-    allowed = int(false_per_image * len(scores))
-    return float(np.nextafter(ordered[allowed], np.inf)) if allowed < len(ordered) else float("-inf")
 
 
 @dataclass(frozen=True)

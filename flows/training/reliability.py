@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flows.pipeline.models import load_model
 from flows.pipeline.weights import read_card, write_model
-from flows.training.boosted import TreeFit, fit_trees
+from flows.runtime.parallel import map_in_processes
 from flows.training.candidates import (
     Labelled,
     brighter,
@@ -21,12 +21,12 @@ from flows.training.candidates import (
     unless_flooded,
     without_science,
 )
-from flows.training.examples import Example, map_in_processes
+from flows.training.examples import Example
+from flows.training.fits import TreeFit, calibrate, fit_trees
 from flows.training.reliability_fit import (
     Rank,
     ScoredCandidates,
     VerdictFit,
-    calibrate,
     fit_verdict,
     measured,
     report_verdict,

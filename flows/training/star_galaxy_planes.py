@@ -14,9 +14,9 @@ from torch import nn
 
 from flows.inputs.cutout_files import LabelledCutouts
 from flows.pipeline.weights import write_model
+from flows.runtime.parallel import map_in_processes
 from flows.simulation.cutout_survey import DEEP
 from flows.training.cutout_fit import CutoutEpoch, CutoutFit, Inputs, apply, fit_cutouts
-from flows.training.examples import map_in_processes
 from flows.training.star_galaxy_inputs import CONFIGURATIONS, hide_bands, standardised
 from flows.training.star_galaxy_own import CutoutSample, Say, Splits, calibrated_card, limits, on_card
 from kernels.objects.cutout_features import band_views, make_planes

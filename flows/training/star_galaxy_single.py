@@ -16,9 +16,8 @@ from flows.pipeline.weights import write_model
 from flows.results.evaluation.star_galaxy import baselines_of
 from flows.simulation.cutout_set import CutoutSet
 from flows.simulation.cutout_survey import ZTF
-from flows.training.boosted import TreeFit
 from flows.training.cutout_fit import CutoutFit, fit_cutouts
-from flows.training.reliability_fit import calibrate
+from flows.training.fits import TreeFit, calibrate
 from flows.training.star_galaxy_inputs import simulated, views_of
 from flows.training.star_galaxy_own import CutoutSample, OwnPlan, Say, card_of, fit_baselines, fit_own, limits, said_of
 from flows.training.star_galaxy_report import difference, draw_confusion, draw_mistakes

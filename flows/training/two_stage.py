@@ -13,7 +13,8 @@ from scipy.special import expit
 from torch import nn
 
 from flows.pipeline.weights import write_model
-from flows.training.boosted import BOOSTED, Examples, Say, TreeFit, fit_on, gather
+from flows.runtime.parallel import map_in_processes
+from flows.training.boosted import BOOSTED, Examples, Say, fit_on, gather
 from flows.training.candidate_set import (
     FLOOR,
     HITS_FALSE,
@@ -24,7 +25,8 @@ from flows.training.candidate_set import (
     report_candidates,
     threshold_at,
 )
-from flows.training.examples import Example, map_in_processes
+from flows.training.examples import Example
+from flows.training.fits import TreeFit
 from kernels.nets.candidate_nets import CandidateCnn
 from kernels.nets.tree_ensemble import tree_logits
 from kernels.search.candidate_search import net_logits

@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from flows.pipeline.weights import write_model
+from flows.runtime.parallel import map_in_processes
 from flows.storage.zarr_tiles import TileStore
 from flows.training.candidates import search_example
-from flows.training.examples import Example, map_in_processes
+from flows.training.examples import Example, pixels
 from flows.training.window_fit import Epoch, FitPlan, draw_history, fit_windows, window_metrics
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.search.windows import fill_windows
 from kernels.statistics.matching import LEAST_VISIBLE, segment_distance
-from schemas.pixels import UNUSABLE
 from schemas.settings import DetectSettings
 
 SIDE = 26
@@ -127,13 +127,6 @@ def hard_negatives(example: Example, weights: Path, most: int) -> tuple[NDArray[
     corners = corners[order] * DetectSettings().stride
     corners = corners[away(example.truth, corners)][:most]
     return cut_windows(*pixels(example), corners), corners
-
-
-def pixels(example: Example) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:
-    """Return image, usable pixels and background of an example."""
-    store = TileStore.open(example.store)
-    usable = (store.read_all("mask") & np.uint16(UNUSABLE)) == 0
-    return store.read_all("difference"), usable, store.info.background
 
 
 Say = Callable[[str], None]

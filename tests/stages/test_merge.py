@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.signal import fftconvolve
 
+from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import moffat_mixture
-from kernels.trails.matched_filter import filtered_noise
 from kernels.trails.trail_bank import point_snr, trail_bank
 from kernels.trails.trail_model import trail_image
 from schemas.dataset import DatasetError

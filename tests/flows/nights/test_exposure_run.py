@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from flows.inputs.source import Source
+from flows.inputs.source_state import sha256_of
 from flows.nights import exposure_run, exposure_work
 from flows.nights.exposure_run import ExposureRun, shared_out
-from flows.nights.exposure_work import Published, Searched, Stored
+from flows.nights.exposure_work import Published, Searched
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
-from flows.pipeline.lineage import trace
+from flows.pipeline.lineage import Stored, trace
 from flows.pipeline.models import model_digests
-from flows.pipeline.plan import Item
+from flows.pipeline.outcome import Item
 from flows.storage.digest import file_digest
 from flows.storage.ledger import Ledger
 from schemas.dia_source import HIT
@@ -76,7 +77,7 @@ def drive(tmp_path, monkeypatch, request):
     """Drive one exposure whose steps fail as told: step -> (how often, with what)."""
 
     def run(record=None, **fails):
-        for name, task in (("store", store), ("search", search), ("finish", finish)):
+        for name, task in (("store_exposure", store), ("search_tiles", search), ("finish_exposure", finish)):
             for module in (exposure_run, exposure_work):
                 monkeypatch.setattr(module, name, partial(task, tmp_path, fails))
         monkeypatch.setattr(exposure_run, "BACKOFF_S", 0.001)
@@ -87,7 +88,7 @@ def drive(tmp_path, monkeypatch, request):
             async with Client(
                 processes=False, asynchronous=True, set_as_default=False, dashboard_address="127.0.0.1:0"
             ) as client:
-                books = Recorder(tmp_path / "out", SETTINGS, PIPELINE)
+                books = Recorder(tmp_path / "out", SETTINGS, PIPELINE, sha256_of)
                 progress = Progress(Console(file=io.StringIO()), 1)
                 return await ExposureRun(client, tmp_path / "out", SETTINGS, books, progress, request.param)(item)
 
@@ -163,7 +164,7 @@ def test_a_visit_that_may_be_late_is_done_step_by_step(drive, tmp_path, monkeypa
     """What runs in a worker cannot be stopped: with a deadline, no more than one step goes on after it."""
     late = ExecutionSettings(retries=2, visit_deadline_s=1000)
     monkeypatch.setattr(f"{__name__}.SETTINGS", Settings(execution=late))
-    monkeypatch.setattr(exposure_run, "work", None)
+    monkeypatch.setattr(exposure_run, "search_exposure", None)
     assert drive().status == "done"
 
 

@@ -2,13 +2,13 @@ import pyarrow as pa
 import pytest
 
 from flows.inputs.probe import probe
+from flows.inputs.source_state import sha256_of
 from flows.nights import exposure_work as exposure_tasks
 from flows.nights.cluster.worker_check import admission
 from flows.nights.exposure_run import shared_out
 from flows.nights.exposure_work import finish_exposure, left_of, search_exposure, search_tiles, store_exposure, worked
 from flows.nights.recorder import Recorder
-from flows.pipeline.outcome import Outcome
-from flows.pipeline.plan import Item
+from flows.pipeline.outcome import Item, Outcome
 from flows.pipeline.stage_run import gathered
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.digest import file_digest
@@ -58,7 +58,7 @@ def test_one_task_publishes_the_bytes_that_several_do(source, key, tmp_path):
 def test_what_is_published_stays_and_is_not_searched_again(source, key, tmp_path):
     first = search_exposure(source, key, None, None, tmp_path, SETTINGS)
     item = Item(source, key, None)
-    Recorder(tmp_path, SETTINGS, PIPELINE).done(item, first.stored, first.datasets, Outcome(item, "done"))
+    Recorder(tmp_path, SETTINGS, PIPELINE, sha256_of).done(item, first.stored, first.datasets, Outcome(item, "done"))
     record = Ledger(tmp_path).get(key)
     (tmp_path / first.datasets["injection"].path).unlink()
     again = search_exposure(source, key, first.stored.info.source_sha256, record, tmp_path, SETTINGS)

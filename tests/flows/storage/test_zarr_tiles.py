@@ -266,7 +266,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from flows.adapters.zarr_tiles import write_exposure
+from flows.storage.zarr_tiles import write_exposure
 from schemas.errors import NightstrideError
 from schemas.exposure import ExposureInfo
 from schemas.settings import TileSettings

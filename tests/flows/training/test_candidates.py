@@ -14,7 +14,6 @@ from flows.training.candidates import (
     candidate_completeness,
     candidate_threshold,
     candidates,
-    false_level,
     label_candidates,
     misjudged,
     search_example,
@@ -22,8 +21,9 @@ from flows.training.candidates import (
     unless_flooded,
     without_science,
 )
-from flows.training.examples import truth_targets
-from flows.training.windows import cut_windows, pixels
+from flows.training.examples import pixels, truth_targets
+from flows.training.fits import false_level
+from flows.training.windows import cut_windows
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
 from kernels.nets.basic_cnn import BasicCnn
 from schemas.dia_source import FEATURES, STATIC, UNKNOWN

@@ -5,8 +5,8 @@ import pytest
 
 from flows.pipeline.models import load_model
 from flows.pipeline.weights import read_card
-from flows.training.boosted import TreeFit
 from flows.training.candidates import brighter, candidate_threshold, candidates, without_science
+from flows.training.fits import TreeFit
 from flows.training.reliability import Sets, VerdictPlan, calibrate_verdict, train_verdict
 from flows.training.reliability_fit import VerdictFit
 from schemas.dia_source import FEATURES

@@ -6,15 +6,14 @@ import pytest
 import torch
 
 from flows.training.candidates import candidate_completeness, candidate_threshold
+from flows.training.fits import calibrate, turned
 from flows.training.reliability_fit import (
     ScoredCandidates,
     VerdictFit,
-    calibrate,
     fit_verdict,
     report_verdict,
     rivals,
     summed_logit,
-    turned,
 )
 from kernels.measure.reliability_net import reliability_of
 from kernels.statistics.class_scores import reliability_diagram

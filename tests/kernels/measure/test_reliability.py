@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.image.fit_errors import Noise
+from kernels.image.noise import Noise
 from kernels.image.search_image import squash
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE, FittedTrail, candidate_stamps, feature_matrix
 from kernels.measure.reliability_net import VerdictNet, reliability_of

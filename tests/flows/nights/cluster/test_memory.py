@@ -13,9 +13,6 @@ from prometheus_client import CollectorRegistry
 from flows.inputs.source import Source
 from flows.nights.cluster.memory import (
     BASE,
-    GPU,
-    WorkerMemory,
-    families,
     host_memory,
     projected_bytes,
     projected_night_bytes,
@@ -23,6 +20,7 @@ from flows.nights.cluster.memory import (
     require_night_fit,
     tell_gpu_memory,
 )
+from flows.runtime.metrics import GPU, WorkerMemory, families
 from schemas.cluster_settings import ClusterSettings, SlurmSettings
 from schemas.errors import Misconfigured
 from schemas.settings import DetectSettings, InjectSettings, Settings, TileSettings
@@ -32,12 +30,13 @@ QUADRANT = (3080, 3072)
 MEASURE = """
 import json, sys
 from pathlib import Path
-from flows.adapters.probe import probe
-from flows.adapters.sources import list_sources
-from flows.exposure_tasks import finish, search, store, tile_path
-from flows.model_cache import models_of
+from flows.inputs.probe import probe
+from flows.inputs.sources import list_sources
+from flows.nights.exposure_work import finish_exposure as finish, search_tiles as search, store_exposure as store
+from flows.storage.layout import tile_path
+from flows.pipeline.models import models_of
 from schemas.settings import InjectSettings, Settings
-from schemas.tiles import Tiling
+from schemas.pixels import Tiling
 from stages import PIPELINE
 
 def peak(task, *arguments):
@@ -136,14 +135,14 @@ import json, sys, threading, time
 from pathlib import Path
 import numpy as np
 import pyarrow as pa
-from flows.adapters.array_store import ArrayStore
-from flows.model_cache import models_of
+from flows.storage.array_store import ArrayStore
+from flows.pipeline.models import models_of
 from schemas.dia_source import DIA_SOURCE
 from schemas.settings import Settings
-from schemas.source import SOURCE
+from schemas.objects import SOURCE
 from schemas.stage import Context
 from stages import PIPELINE
-from tests.stages.science_night import FakeNight
+from tests.support.science_night import FakeNight
 
 def anonymous():  # what is mapped from a file does not count: the system takes it back when it needs to
     lines = Path("/proc/self/status").read_text().splitlines()
