@@ -39,7 +39,7 @@ class RivalPlan:
     )
 
 
-class Result(NamedTuple):
+class PlaneResult(NamedTuple):
     """Probability of a star of each test object, and how the network came to be."""
 
     probability: NDArray[np.float64]
@@ -56,7 +56,7 @@ def store_planes(folder: Path, sets: dict[str, LabelledCutouts]) -> None:
 
 def fit_rivals(
     folder: Path, plan: RivalPlan, seed: int, workers: int, say: Callable[[str], None]
-) -> dict[str, dict[str, Result]]:
+) -> dict[str, dict[str, PlaneResult]]:
     """Fit every network in every configuration; give results by network and configuration.
 
     Parameters
@@ -71,22 +71,22 @@ def fit_rivals(
         Told of each fit.
     """
     cases = [(name, planes) for name in plan.fits for planes in CONFIGURATIONS]
-    found: dict[str, dict[str, Result]] = {name: {} for name in plan.fits}
-    done: Iterable[Result] = map_in_processes(partial(_fit, folder, plan, seed), cases, workers)
+    found: dict[str, dict[str, PlaneResult]] = {name: {} for name in plan.fits}
+    done: Iterable[PlaneResult] = map_in_processes(partial(_fit, folder, plan, seed), cases, workers)
     for (name, planes), result in zip(cases, done, strict=True):
         found[name][planes] = result
         say(f"{name}, bands {planes}: {len(result.history)} passes, loss {result.history[-1].validation_loss:.4f}")
     return found
 
 
-def _fit(folder: Path, plan: RivalPlan, seed: int, case: tuple[str, str]) -> Result:
+def _fit(folder: Path, plan: RivalPlan, seed: int, case: tuple[str, str]) -> PlaneResult:
     name, configuration = case
     fit = plan.fits[name]
     place = list(CONFIGURATIONS).index(configuration)
     kept = folder / f"{name}-{place}-{fit.epochs}-{fit.batch}-{fit.rate:g}-{seed}.npz"
     if kept.exists():
         with np.load(kept) as data:
-            return Result(data["probability"], tuple(CutoutEpoch(*row) for row in data["history"].tolist()))
+            return PlaneResult(data["probability"], tuple(CutoutEpoch(*row) for row in data["history"].tolist()))
     planes = CONFIGURATIONS[configuration]
     pixels, label = {}, {}
     for split in ("train", "validation", "test"):
@@ -101,7 +101,7 @@ def _fit(folder: Path, plan: RivalPlan, seed: int, case: tuple[str, str]) -> Res
     probability = expit(apply(net, pixels["test"]).astype(np.float64))
     rows = np.array([[one.loss, one.accuracy, one.validation_loss, one.validation_accuracy] for one in history])
     np.savez(kept, probability=probability, history=rows)
-    return Result(probability, history)
+    return PlaneResult(probability, history)
 
 
 VERSION = "1"
