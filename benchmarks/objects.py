@@ -48,7 +48,7 @@ def cutting(rounds=7):
 
 def quadrant(folder):
     """Core seconds of each stage on a simulated ZTF quadrant, once in each of four bands."""
-    from flows.inputs.prepare import prepare
+    from flows.inputs.ingest import prepare
     from flows.inputs.sources import list_sources
     from flows.simulation.night import SimulatedNight, simulate_night
     from flows.simulation.presets import find_preset

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.coordinates import SkyCoord
 
-from flows.inputs.prepare import prepare
+from flows.inputs.ingest import prepare
 from flows.inputs.sources import list_sources
 from flows.simulation.night import OBJECTS
 from schemas.settings import Settings

@@ -87,7 +87,7 @@ def store_exposure(source: Source, key: ExposureKey, sha256: str | None, out: Pa
         lineage = trace(source, sha256, PIPELINE, models, settings)
         if (info := _stored(path, lineage.tiles)) is not None:
             return Stored(info, lineage, True, laps.seconds())
-    from flows.inputs.ingest import described
+    from flows.inputs.described import described
     from flows.inputs.probe import read
 
     laps.lap("other")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flows.inputs.prepare import prepare
+from flows.inputs.ingest import prepare
 from flows.inputs.probe import probe
 from flows.inputs.source import Source
 from flows.inputs.sources import list_sources

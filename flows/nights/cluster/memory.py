@@ -10,7 +10,7 @@ from math import prod
 
 from distributed.worker import Worker
 
-from flows.inputs.ingest import shape_of
+from flows.inputs.described import shape_of
 from flows.inputs.source import Source
 from flows.pipeline.graph import OF_EXPOSURE
 from flows.pipeline.stage_run import search_grid

@@ -6,7 +6,7 @@ Compiling takes half a minute once per installation; loading what is compiled ta
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.inputs.ingest import described
+from flows.inputs.described import described
 from flows.inputs.source import RawExposure
 from flows.pipeline.graph import OF_EXPOSURE, resolve
 from flows.pipeline.stage_run import as_results, run_stages, search_grid

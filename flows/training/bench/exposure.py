@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from flows.inputs.prepare import prepare
+from flows.inputs.ingest import prepare
 from flows.inputs.sources import list_sources
 from flows.pipeline.models import load_model
 from flows.pipeline.stage_run import search_grid
