@@ -147,8 +147,8 @@ def test_nothing_to_do(tmp_path):
 
 LIST = """
 import os, sys
-from flows.adapters.probe import probe
-from flows.adapters.sources import list_sources
+from flows.inputs.probe import probe
+from flows.inputs.sources import list_sources
 from schemas.errors import BadInput
 from schemas.settings import Settings
 os.seteuid(65534)

@@ -76,7 +76,7 @@ def drive(tmp_path, monkeypatch, request):
     """Drive one exposure whose steps fail as told: step -> (how often, with what)."""
 
     def run(record=None, **fails):
-        for name, task in (("store", store), ("search", search), ("finish", finish)):
+        for name, task in (("store_exposure", store), ("search_tiles", search), ("finish_exposure", finish)):
             for module in (exposure_run, exposure_work):
                 monkeypatch.setattr(module, name, partial(task, tmp_path, fails))
         monkeypatch.setattr(exposure_run, "BACKOFF_S", 0.001)
@@ -163,7 +163,7 @@ def test_a_visit_that_may_be_late_is_done_step_by_step(drive, tmp_path, monkeypa
     """What runs in a worker cannot be stopped: with a deadline, no more than one step goes on after it."""
     late = ExecutionSettings(retries=2, visit_deadline_s=1000)
     monkeypatch.setattr(f"{__name__}.SETTINGS", Settings(execution=late))
-    monkeypatch.setattr(exposure_run, "work", None)
+    monkeypatch.setattr(exposure_run, "search_exposure", None)
     assert drive().status == "done"
 
 

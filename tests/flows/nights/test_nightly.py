@@ -293,10 +293,10 @@ def test_without_a_signal_it_sleeps():
 def test_the_second_signal_ends_the_process():
     code = """
 import asyncio, os, signal
-from flows.drain import Drain
+from flows.nights.nightly import Shutdown
 
 async def run():
-    drain = Drain()
+    drain = Shutdown()
     with drain.on_signals():
         os.kill(os.getpid(), signal.SIGTERM)
         await drain.sleep(600)

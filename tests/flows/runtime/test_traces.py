@@ -82,10 +82,10 @@ def test_nothing_is_loaded_unless_it_is_asked_for(monkeypatch, off):
     for name, value in off.items():
         monkeypatch.setenv(name, value)
     code = (
-        "import sys\nfrom flows.observe import traces\nfrom flows.runtime.traces import Laps\n"
+        "import sys\nfrom flows.runtime import traces\nfrom flows.runtime.traces import Timer\n"
         "assert traces.start_traces() is None\n"
         "with traces.span('x', {}):\n"
-        "    traces.note('a', 1); Laps().lap('read'); assert traces.traceparent() is None\n"
+        "    traces.note('a', 1); Timer().lap('read'); assert traces.traceparent() is None\n"
         "traces.stop_traces()\n"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])\n"
     )

@@ -84,7 +84,7 @@ def test_limit_on_file_sizes(tmp_path):
     code = f"""
 import resource
 from pathlib import Path
-from flows.adapters.atomic import write_file
+from flows.storage.atomic import write_file
 from schemas.errors import Misconfigured
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 out = Path({str(tmp_path)!r})
@@ -110,7 +110,7 @@ def test_folder_that_may_not_be_written(tmp_path):
     code = f"""
 import os
 from pathlib import Path
-from flows.adapters.atomic import write_file
+from flows.storage.atomic import write_file
 from schemas.errors import Misconfigured
 os.setuid(65534)
 try:

@@ -23,7 +23,7 @@ pytest_plugins = ("tests.support.s3_fixture",)
 CONTENDER = """
 import sys
 from pathlib import Path
-from flows.adapters.lease import lease
+from flows.storage.lease import lease
 from schemas.errors import Misconfigured
 print("ready", flush=True)
 sys.stdin.readline()
@@ -235,12 +235,12 @@ def test_says_who(tmp_path):
 
 CONTENDER_BUCKET_LEASE = """
 import sys
-from flows.adapters.bucket_path import located
-from flows.adapters.lease import lease
+from flows.storage.bucket_path import located
+from flows.storage.lease import lease
 from schemas.errors import Misconfigured
-from flows.adapters.conditional import conditions_of
+from flows.storage.conditional import probe_store
 out = located(sys.argv[1])
-conditions_of(out)
+probe_store(out)
 print("ready", flush=True)
 sys.stdin.readline()
 try:

@@ -32,12 +32,13 @@ QUADRANT = (3080, 3072)
 MEASURE = """
 import json, sys
 from pathlib import Path
-from flows.adapters.probe import probe
-from flows.adapters.sources import list_sources
-from flows.exposure_tasks import finish, search, store, tile_path
-from flows.model_cache import models_of
+from flows.inputs.probe import probe
+from flows.inputs.sources import list_sources
+from flows.nights.exposure_work import finish_exposure, search_tiles, store_exposure
+from flows.pipeline.models import models_of
+from flows.storage.layout import tile_path
+from schemas.pixels import Tiling
 from schemas.settings import InjectSettings, Settings
-from schemas.tiles import Tiling
 from stages import PIPELINE
 
 def peak(task, *arguments):
@@ -53,13 +54,13 @@ key = probe(source, settings)
 for stage in PIPELINE:
     models_of(stage, settings)
 for _ in range(2):  # the first round loads and compiles; a worker's later tasks find all that in memory
-    stored, ingest = peak(store, source, key, None, out, settings)
+    stored, ingest = peak(store_exposure, source, key, None, out, settings)
     path, tile = tile_path(out, key), Tiling(stored.info.shape).tiles()[0]
-    searched, search_peak = peak(search, path, [tile], settings)
-    _, finish_peak = peak(finish, path, [searched], stored.lineage, out, settings)
-    published, _ = peak(finish, path, [searched], stored.lineage, out, every_tile)
+    searched, search_peak = peak(search_tiles, path, [tile], settings)
+    _, finish_peak = peak(finish_exposure, path, [searched], stored.lineage, out, settings)
+    published, _ = peak(finish_exposure, path, [searched], stored.lineage, out, every_tile)
     kept = {"dia_source": published.datasets["dia_source"]}
-    _, inject_peak = peak(finish, path, [], stored.lineage, out, every_tile, kept)
+    _, inject_peak = peak(finish_exposure, path, [], stored.lineage, out, every_tile, kept)
 peaks = {"ingest": ingest, "search of a tile": search_peak, "merge and measure": finish_peak, "inject": inject_peak}
 print(json.dumps(peaks))
 """
@@ -136,14 +137,14 @@ import json, sys, threading, time
 from pathlib import Path
 import numpy as np
 import pyarrow as pa
-from flows.adapters.array_store import ArrayStore
-from flows.model_cache import models_of
+from flows.pipeline.models import models_of
+from flows.storage.array_store import ArrayStore
 from schemas.dia_source import DIA_SOURCE
+from schemas.objects import SOURCE
 from schemas.settings import Settings
-from schemas.source import SOURCE
 from schemas.stage import Context
 from stages import PIPELINE
-from tests.stages.science_night import FakeNight
+from tests.support.science_night import FakeNight
 
 def anonymous():  # what is mapped from a file does not count: the system takes it back when it needs to
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -10,14 +10,15 @@ from schemas.settings import DetectSettings, MeasureSettings, Settings
 LOADED = """
 import json, sys
 from pathlib import Path
-from flows.adapters.probe import probe
-from flows.adapters.sources import list_sources
-from flows.exercise import exercise
-from flows.exposure_tasks import finish, search, store, tile_path
-from flows.simulation.night import Night, simulate_night
+from flows.inputs.probe import probe
+from flows.inputs.sources import list_sources
+from flows.nights.cluster.warm_up import warm_up_worker
+from flows.nights.exposure_work import finish_exposure, search_tiles, store_exposure
+from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
+from flows.storage.layout import tile_path
+from schemas.pixels import Tiling
 from schemas.settings import Settings
-from schemas.tiles import Tiling
 
 def loaded():
     kernels = [module for name, module in sys.modules.items() if name.startswith("kernels.")]
@@ -25,14 +26,15 @@ def loaded():
     return {f"{one.py_func.__module__}.{one.py_func.__name__}": len(one.overloads) for one in found.values()}
 
 settings, folder = Settings(), Path(sys.argv[1])
-exercise(settings)
+warm_up_worker(settings)
 before = loaded()
-simulate_night(Night(find_preset("ztf", 20, (700, 800)), 5, 1, 1, folder / "raw"))
+simulate_night(SimulatedNight(find_preset("ztf", 20, (700, 800)), 5, 1, 1, folder / "raw"))
 source = list_sources([str(folder / "raw")], settings)[0]
 key = probe(source, settings)
-stored = store(source, key, None, folder / "out", settings)
+stored = store_exposure(source, key, None, folder / "out", settings)
 path = tile_path(folder / "out", key)
-finish(path, [search(path, Tiling(stored.info.shape).tiles(), settings)], stored.lineage, folder / "out", settings)
+searched = search_tiles(path, Tiling(stored.info.shape).tiles(), settings)
+finish_exposure(path, [searched], stored.lineage, folder / "out", settings)
 after = loaded()
 print(json.dumps([sum(before.values()), {name: n for name, n in after.items() if n != before.get(name, 0)}]))
 """
