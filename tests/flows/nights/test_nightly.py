@@ -109,7 +109,7 @@ def test_a_rerun_starts_nothing(night_models, raw_night, out, monkeypatch):
 def test_a_changed_setting_redoes_the_stages_behind_it_only(nightstride_run, raw_night, out):
     tiles = {path: path.stat().st_mtime_ns for path in (out / "tiles").rglob("zarr.json")}
     before = catalogues(out)
-    again = nightstride_run(raw_night, "--out", out, NIGHTSTRIDE_MERGE__MIN_SNR="6")
+    again = nightstride_run.here(raw_night, "--out", out, NIGHTSTRIDE_MERGE__MIN_SNR="6")
     assert again.counts == (ALL, ALL, 0, 0, 0), again.stderr
     assert {path: path.stat().st_mtime_ns for path in (out / "tiles").rglob("zarr.json")} == tiles
     assert catalogues(out).keys() == before.keys()
@@ -119,7 +119,7 @@ def test_a_changed_setting_redoes_the_stages_behind_it_only(nightstride_run, raw
 def test_synthetic_streaks_leave_no_trace_in_what_was_seen(nightstride_run, raw_night, uninterrupted, tmp_path):
     run, with_streaks = uninterrupted
     without = tmp_path / "out"
-    plain = nightstride_run(raw_night, "--out", without, NIGHTSTRIDE_INJECT__SHARE="0")
+    plain = nightstride_run.here(raw_night, "--out", without, NIGHTSTRIDE_INJECT__SHARE="0")
     assert plain.counts == (ALL, ALL, 0, 0, 0), plain.stderr
     assert plain.summary["injection"] == []
     assert plain.summary["detections"] == run.summary["detections"]
@@ -142,7 +142,7 @@ def test_other_synthetic_streaks_do_not_repeat_the_search(nightstride_run, raw_n
     before = catalogues(out)
     times = {path: path.stat().st_mtime_ns for path in (out / "catalogs/dia_source").rglob("*.parquet")}
     windows = [record.windows for record in Ledger(out).records()]
-    again = nightstride_run(raw_night, "--out", out, NIGHTSTRIDE_INJECT__SNR="[9.0, 12.0]")
+    again = nightstride_run.here(raw_night, "--out", out, NIGHTSTRIDE_INJECT__SNR="[9.0, 12.0]")
     assert again.counts == (ALL, ALL, 0, 0, 0), again.stderr
     assert (again.summary["windows"], again.summary["detections"]) == (0, uninterrupted[0].summary["detections"])
     assert {"detect", "merge", "measure"}.isdisjoint(again.summary["seconds"])
