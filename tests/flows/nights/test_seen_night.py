@@ -189,7 +189,7 @@ def test_no_password_of_an_address_is_ever_said(nightstride_run, raw_night, tmp_
         environment["NIGHTSTRIDE_STORE__ENDPOINT"] = "http://me:hunter22@127.0.0.1:9"
     else:
         given[where] = "s3://me:hunter22@bucket/night"
-    run = nightstride_run(given["input"], "--out", given["out"], "--log-format", form, **environment)
+    run = nightstride_run.here(given["input"], "--out", given["out"], "--log-format", form, **environment)
     assert run.code == 2
     assert "hunter22" not in run.stdout + run.stderr
     assert run.stderr

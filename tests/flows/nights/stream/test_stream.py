@@ -103,7 +103,7 @@ def test_a_signal_lets_finish_what_is_on_its_way_and_the_next_watch_does_the_res
     assert 0 < done < ALL
     assert f'"done":{done}' in stdout
     assert verify_output(out, TABLES).problems == ()
-    again = watch(arriving, "--out", out)
+    again = watch.here(arriving, "--out", out)
     assert again.counts == (ALL, ALL - done, done, 0, 0), again.stderr
     assert catalogues(out) == catalogues(uninterrupted[1])
 
@@ -114,13 +114,13 @@ def test_what_is_too_late_is_shed_and_recorded_and_a_run_does_it(
 ):
     out = tmp_path / "out"
     deliver(raw_night, arriving)
-    run = watch(arriving, "--out", out, "--deadline", "0.001")
+    run = watch.here(arriving, "--out", out, "--deadline", "0.001")
     assert run.counts == (ALL, 0, 0, 0, ALL), run.stderr
     assert {one["code"] for one in run.summary["failed"]} == {"deadline"}
     (night,) = read_status(out).nights
     assert night.exposures == {"failed": ALL}
     assert {trouble.code for trouble in night.troubles} == {"deadline"}
-    assert nightstride_run(raw_night, "--out", out).counts == (ALL, ALL, 0, 0, 0)
+    assert nightstride_run.here(raw_night, "--out", out).counts == (ALL, ALL, 0, 0, 0)
     assert catalogues(out) == catalogues(uninterrupted[1])
 
 
@@ -130,12 +130,12 @@ def test_a_topic_announces_exposures_twice_and_nonsense_and_is_read_once(watch, 
     files = [str(path) for path in sorted(raw_night.glob("*scimrefdiffimg*"))]
     broker.send("exposures", *files, *files[:2], "no such file")
     source = f"kafka://{broker.address}/exposures?group=night"
-    run = watch(source, "--out", out)
+    run = watch.here(source, "--out", out)
     assert run.code == 1, run.stderr
     assert run.counts == (ALL + 1 + run.counts[2], ALL, run.counts[2], 1, 0)
     assert [one["code"] for one in run.summary["quarantined"]] == ["no_such_input"]
     assert catalogues(out) == catalogues(uninterrupted[1])
-    again = watch(source, "--out", out)
+    again = watch.here(source, "--out", out)
     assert again.counts == (0, 0, 0, 0, 0), again.stderr  # everything was committed
 
 
