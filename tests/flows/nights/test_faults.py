@@ -18,6 +18,7 @@ from schemas.injection import INJECTION
 from tests.support.night import DETECTORS, VISITS, catalogues, of_exposures
 
 pytest_plugins = ("tests.support.night_fixture",)
+pytestmark = pytest.mark.slow
 ALL = VISITS * DETECTORS
 
 
@@ -168,7 +169,6 @@ MOMENTS = {
 
 
 @pytest.mark.faults
-@pytest.mark.slow
 def test_killed_again_and_again_it_ends_with_the_same_bytes(nightstride_run, raw_night, uninterrupted, tmp_path):
     out = tmp_path / "out"
     for pattern in MOMENTS.values():

@@ -29,6 +29,7 @@ from schemas.summary import RunSummary
 from tests.support.night import DETECTORS, VISITS, Command, catalogues, of_exposures
 
 pytest_plugins = ("tests.support.night_fixture",)
+pytestmark = pytest.mark.slow
 
 
 ALL = VISITS * DETECTORS

@@ -11,6 +11,7 @@ from tests.support.cli import nightstride
 from tests.support.night import DETECTORS, VISITS, catalogues
 
 pytest_plugins = ("tests.support.night_fixture", "tests.support.s3_fixture")
+pytestmark = pytest.mark.slow
 ALL = VISITS * DETECTORS
 
 
@@ -79,7 +80,7 @@ def test_other_commands_read_it(server, bucket, night, raw_night, tmp_path):
     assert exported.code == 0, exported.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_disturbed_night_is_that_of_an_undisturbed_one(moto, nightstride_run, uninterrupted, raw_night):
     """Slow answers, refusals, connections cut in the middle of answers and of what is sent."""
     name = moto.new_bucket()

@@ -17,6 +17,7 @@ from tests.support.night import DETECTORS, VISITS, catalogues
 from tests.support.otlp import receiver
 
 pytest_plugins = ("tests.support.night_fixture",)
+pytestmark = pytest.mark.slow
 ALL = VISITS * DETECTORS
 
 

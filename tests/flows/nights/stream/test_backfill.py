@@ -25,6 +25,7 @@ from schemas.summary import ExposureCounts, RunSummary
 from tests.support.night import DETECTORS, VISITS, catalogues, later, settings_of
 
 pytest_plugins = ("tests.support.night_fixture",)
+pytestmark = pytest.mark.slow
 
 
 A_NIGHT = VISITS * DETECTORS
@@ -83,7 +84,7 @@ def test_nights_out_of_range_are_left_alone(backfill, archive, undisturbed, tmp_
     assert catalogues(tmp_path / "out") == expected
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_stopped_again_and_again_it_ends_with_the_same_bytes(backfill, archive, undisturbed, tmp_path):
     """Five times, by SIGKILL and by SIGTERM in turn, each time somewhere in its work."""
     out, moments = tmp_path / "out", random.Random(5)

@@ -28,6 +28,7 @@ from schemas.summary import ExposureCounts
 from tests.support.night import DETECTORS, VISITS, catalogues
 
 pytest_plugins = ("tests.support.night_fixture",)
+pytestmark = pytest.mark.slow
 
 
 ALL = VISITS * DETECTORS
@@ -85,7 +86,7 @@ def test_what_arrives_in_pieces_and_twice_gives_the_bytes_of_a_run(watch, raw_ni
     assert 0 < status.watch.turnaround_s.p50 <= status.watch.turnaround_s.p99
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_signal_lets_finish_what_is_on_its_way_and_the_next_watch_does_the_rest(
     watch, raw_night, uninterrupted, arriving, tmp_path
 ):
@@ -108,7 +109,6 @@ def test_a_signal_lets_finish_what_is_on_its_way_and_the_next_watch_does_the_res
     assert catalogues(out) == catalogues(uninterrupted[1])
 
 
-@pytest.mark.slow
 def test_what_is_too_late_is_shed_and_recorded_and_a_run_does_it(
     watch, nightstride_run, raw_night, uninterrupted, arriving, tmp_path
 ):
@@ -124,7 +124,6 @@ def test_what_is_too_late_is_shed_and_recorded_and_a_run_does_it(
     assert catalogues(out) == catalogues(uninterrupted[1])
 
 
-@pytest.mark.slow
 def test_a_topic_announces_exposures_twice_and_nonsense_and_is_read_once(watch, raw_night, uninterrupted, tmp_path):
     broker, out = Broker(), tmp_path / "out"
     files = [str(path) for path in sorted(raw_night.glob("*scimrefdiffimg*"))]
