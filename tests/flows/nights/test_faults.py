@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import time
 
 import numpy as np
 import psutil
@@ -16,6 +15,7 @@ from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE
 from schemas.injection import INJECTION
 from tests.support.night import DETECTORS, VISITS, catalogues, of_exposures
+from tests.support.wait import until
 
 pytest_plugins = ("tests.support.night_fixture",)
 pytestmark = pytest.mark.slow
@@ -152,12 +152,6 @@ def test_weights_that_do_not_match_their_card_stop_the_run(nightstride_run, nigh
     assert "its card says" in run.stderr
 
 
-def wait_until(condition, process):
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-
-
 MOMENTS = {
     "the lease is taken": "lease.json",
     "the first tiles are being written": "tiles/*/.*",
@@ -173,7 +167,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(nightstride_run, raw
     out = tmp_path / "out"
     for pattern in MOMENTS.values():
         process = nightstride_run.start(raw_night, "--out", out)
-        wait_until(lambda pattern=pattern: list(out.glob(pattern)), process)
+        until(lambda pattern=pattern: list(out.glob(pattern)), process=process)
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.communicate(timeout=60)

@@ -6,7 +6,6 @@ import socket
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
-from time import sleep
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -15,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.night import DETECTORS, VISITS, catalogues
 from tests.support.otlp import receiver
+from tests.support.wait import until
 
 pytest_plugins = ("tests.support.night_fixture",)
 pytestmark = pytest.mark.slow
@@ -70,9 +70,7 @@ def seen(nightstride_run, raw_night, tmp_path_factory):
             "--log-format", "json", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
             OTEL_EXPORTER_OTLP_HEADERS="authorization=swordfish", AWS_SECRET_ACCESS_KEY="hunter22hunter",
         )  # fmt: skip
-        while process.poll() is None:
-            scrapes += scrape(port)
-            sleep(0.1)
+        until(lambda: scrapes.extend(scrape(port)) or process.poll() is not None, every=0.1)
         stdout, stderr = process.communicate(timeout=1800)
         authorised = {headers["authorization"] for headers in collector.headers}
     assert authorised == {"swordfish"}

@@ -23,6 +23,7 @@ from schemas.injection import INJECTION
 from schemas.settings import InjectSettings, Settings
 from schemas.summary import ExposureCounts, RunSummary
 from tests.support.night import DETECTORS, VISITS, catalogues, later, settings_of
+from tests.support.wait import until
 
 pytest_plugins = ("tests.support.night_fixture",)
 pytestmark = pytest.mark.slow
@@ -92,8 +93,12 @@ def test_stopped_again_and_again_it_ends_with_the_same_bytes(backfill, archive, 
         process = backfill.start(archive, "--out", out)
         before = len(Ledger(out).files())
         wanted = before + more
-        while process.poll() is None and (len(Ledger(out).files()) < wanted or not (out / "lease.json").exists()):
-            time.sleep(0.01)
+
+        def reached(wanted=wanted, process=process):
+            there = len(Ledger(out).files()) >= wanted and (out / "lease.json").exists()
+            return there or process.poll() is not None
+
+        until(reached)
         time.sleep(moments.uniform(0, 0.5))
         children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.send_signal(signal.SIGTERM if attempt % 2 else signal.SIGKILL)

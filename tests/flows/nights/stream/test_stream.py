@@ -2,7 +2,6 @@ import asyncio
 import io
 import shutil
 import signal
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -26,6 +25,7 @@ from schemas.ledger import WatchRecord
 from schemas.settings import Settings
 from schemas.summary import ExposureCounts
 from tests.support.night import DETECTORS, VISITS, catalogues
+from tests.support.wait import until
 
 pytest_plugins = ("tests.support.night_fixture",)
 pytestmark = pytest.mark.slow
@@ -57,18 +57,12 @@ def deliver(raw, folder, keep=lambda name: True):
             (folder / f".{path.name}").rename(folder / path.name)
 
 
-def wait_until(condition, process):
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-
-
 def test_what_arrives_in_pieces_and_twice_gives_the_bytes_of_a_run(watch, raw_night, uninterrupted, arriving, tmp_path):
     out = tmp_path / "out"
     process = watch.start(arriving, "--out", out)
-    wait_until((out / "ledger" / "watch.json").exists, process)
+    until((out / "ledger" / "watch.json").exists, process=process)
     deliver(raw_night, arriving, lambda name: "_q1_" in name)
-    wait_until(lambda: len(Ledger(out).files()) == VISITS, process)
+    until(lambda: len(Ledger(out).files()) == VISITS, process=process)
     deliver(raw_night, arriving, lambda name: "_q2_" in name)
     first = min(raw_night.glob("*scimrefdiffimg*"))
     shutil.copyfile(first, arriving / f"again_{first.name}")
@@ -93,7 +87,7 @@ def test_a_signal_lets_finish_what_is_on_its_way_and_the_next_watch_does_the_res
     out = tmp_path / "out"
     deliver(raw_night, arriving)
     process = watch.start(arriving, "--out", out, "--queue", "1", NIGHTSTRIDE_EXECUTION__WORKERS="1")
-    wait_until(lambda: list(out.glob("tiles/*/*.zarr")), process)
+    until(lambda: list(out.glob("tiles/*/*.zarr")), process=process)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
     stdout, stderr = process.communicate(timeout=1800)
