@@ -13,8 +13,8 @@ from flows.results.evaluation.pictures import new_figure, save
 from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
 from flows.storage.zarr_tiles import TileStore
-from flows.training.bench.exposure import Pixels, shipped_net
-from flows.training.bench.ways import plain_logits
+from flows.training.bench.exposure import shipped_net
+from flows.training.bench.ways import Pixels, plain_logits
 
 COLOURS = ("#8a5aa8", "#b9a3cc", "#c8c8c8", "#1f5fa8", "#3d8f5f", "#c8791a")
 

@@ -14,9 +14,9 @@ from benchmarks.ways.numpy_way import numpy_logits
 from benchmarks.ways.skimage_way import skimage_logits
 from flows.pipeline.models import load_model
 from flows.results.evaluation.pictures import new_figure, save
-from flows.training.bench.exposure import bench_exposure, interleaved, shipped_net
+from flows.training.bench.exposure import bench_exposure, shipped_net
 from flows.training.bench.search import probability_error, search_variants
-from flows.training.bench.ways import chain_flops, gemm_rates
+from flows.training.bench.ways import chain_flops, gemm_rates, interleaved
 from kernels.image.search_image import Places, SearchImage
 
 TOLERANCE = 1e-5
@@ -47,7 +47,7 @@ def cell_ways(exposure):
     plane, kinds = SearchImage.of(exposure.info, exposure.difference, exposure.pixels.usable), ("float32", "bfloat16")
     found = {}
     for name, precision in zip(CELLS, kinds, strict=True):
-        detector = load_model("detect", "streak_net", "cpu", precision)
+        detector = load_model("detect", "streak_net", precision=precision)
         step = detector.grid.stride
         places = Places(0, 0, *detector.grid.tiling(exposure.info.shape, step).grid, step)
         found[name] = partial(_odds, detector, plane, places)

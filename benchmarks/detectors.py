@@ -32,7 +32,8 @@ from flows.pipeline.models import load_model
 from flows.results.evaluation.pictures import new_figure, save
 from flows.storage.zarr_tiles import TileStore
 from flows.training.cells import RecoveryCurve, level_at, share_found
-from flows.training.examples import Example, Wanted, make_examples, truth_targets
+from flows.training.example_sets import Wanted, make_examples
+from flows.training.examples import Example, truth_targets
 from kernels.measure.vetoes.evidence import refused
 from kernels.search.detector import Detector
 from kernels.statistics.completeness import SNR_EDGES, Share, fit_completeness
@@ -80,7 +81,7 @@ def look(name: str, examples: Sequence[Example]) -> Found:
         planes = {plane: store.read_all(plane) for plane in ("difference", "mask", "science")}
         hits, seconds = search(detector, store.info, planes)
         found.seconds.append(seconds)
-        planes["streak"] = MERGE({"hit": hits, **planes}, Context(store.info, None, MergeSettings()))
+        planes["streak"] = MERGE({"hit": hits, **planes}, Context(store.info, None, MergeSettings())).rows
         found.own.append(recovered(spots(hits, detector), example))
         found.detections.append(judge(planes, store.info, verdict))
         found.judged.append(recovered(found.detections[-1], example))
@@ -94,7 +95,7 @@ def search(detector: Detector, info: ExposureInfo, planes: Mapping[str, Any]) ->
     tile = detector.grid.whole(info.shape)
     parts = {plane: values[tile.y0 : tile.y1, tile.x0 : tile.x1] for plane, values in planes.items()}
     start = time.process_time()
-    hits = DETECT(parts, Context(info, tile, DetectSettings(), {"detect": detector}))
+    hits = DETECT(parts, Context(info, tile, DetectSettings(), {"detect": detector})).rows
     return hits, time.process_time() - start
 
 

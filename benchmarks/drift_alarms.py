@@ -12,8 +12,7 @@ import numpy as np
 
 from flows.results.quality.judge import drifts
 from kernels.statistics.drift import FEATURES
-from schemas.quality import BandMeasures, Sketch
-from schemas.quality_settings import QualitySettings
+from schemas.quality import BandMeasures, QualitySettings, Sketch
 
 WIDTH = 0.12
 NIGHTS = 30

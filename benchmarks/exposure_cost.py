@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from flows.inputs.source import Source
+from flows.inputs.source_state import sha256_of
 from flows.inputs.sources import list_sources
 from flows.nights.exposure_run import shared_out
 from flows.nights.exposure_work import finish_exposure, search_tiles, store_exposure
@@ -17,8 +18,7 @@ from flows.nights.recorder import Recorder
 from flows.nights.run import planner
 from flows.pipeline.lineage import memo_name
 from flows.pipeline.models import models_of
-from flows.pipeline.outcome import Outcome
-from flows.pipeline.plan import Item
+from flows.pipeline.outcome import Item, Outcome
 from flows.pipeline.stage_run import search_grid
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
@@ -39,7 +39,7 @@ def exposure_costs(raw: Path, out: Path, settings: Settings) -> list[Cost]:
 
     The first pays for imports, compilation and models that are loaded: leave it out.
     """
-    books = Recorder(out, settings, PIPELINE)
+    books = Recorder(out, settings, PIPELINE, sha256_of)
     return [_cost(source, out, settings, books) for source in list_sources([str(raw)], settings)]
 
 

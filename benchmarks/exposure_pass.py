@@ -2,7 +2,7 @@
 
 from time import perf_counter
 
-from flows.inputs.ingest import prepare
+from flows.inputs.prepare import prepare
 from flows.pipeline.models import models_of
 from flows.pipeline.stage_run import gathered, search_grid
 from flows.storage.zarr_tiles import TileStore, write_exposure

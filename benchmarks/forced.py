@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from benchmarks.pulls import GAIN, SIGMA, correlated_noise, galsim_trail
-from kernels.image.fit_errors import Noise
+from kernels.image.noise import Noise
 from kernels.measure.forced import forced_flux, reach, upper_limit
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment

@@ -16,8 +16,9 @@ import numpy as np
 from scipy.special import logit
 
 from benchmarks.page import processor
-from flows.training.bench.exposure import Pixels, interleaved, shipped_net, use_threads
+from flows.training.bench.exposure import shipped_net, use_threads
 from flows.training.bench.search import search_variants
+from flows.training.bench.ways import Pixels, interleaved
 from kernels.search.linear_chain import has_bfloat16
 
 RECORD = Path(__file__).with_name("gate.json")

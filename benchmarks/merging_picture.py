@@ -58,7 +58,7 @@ def panel(trails, masked, seed):
     )  # fmt: skip
     found = STAGE(
         {"hit": hits, "difference": image, "mask": mask}, Context(exposure=info, settings=MergeSettings())
-    ).to_pylist()
+    ).rows.to_pylist()
     return image, mask, hits.to_pylist(), found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from flows.pipeline.models import load_model
 from flows.training.spectral_sample import archive_sample, held_out_rows, with_stars
-from kernels.objects.superclass import superclass_verdict
+from kernels.objects.class_model import superclass_verdict
 from schemas.archive_columns import BANDS
 from schemas.classes import SUPERCLASSES
 

@@ -48,7 +48,7 @@ def cutting(rounds=7):
 
 def quadrant(folder):
     """Core seconds of each stage on a simulated ZTF quadrant, once in each of four bands."""
-    from flows.inputs.ingest import prepare
+    from flows.inputs.prepare import prepare
     from flows.inputs.sources import list_sources
     from flows.simulation.night import SimulatedNight, simulate_night
     from flows.simulation.presets import find_preset
@@ -73,7 +73,8 @@ def quadrant(folder):
         found = timed(
             attempt,
             lambda: [
-                find_sources.STAGE(planes, Context(info, settings=settings.find_sources)) for info, planes in prepared
+                find_sources.STAGE(planes, Context(info, settings=settings.find_sources)).rows
+                for info, planes in prepared
             ],
         )
     import pyarrow as pa
@@ -81,10 +82,10 @@ def quadrant(folder):
     inputs = {"source": pa.concat_tables(found)}
     for attempt in ("compiles", "gather_objects"):
         context = Context(settings=settings.gather_objects, pixels=night)
-        inputs["object"] = timed(attempt, lambda context=context: gather_objects.STAGE(inputs, context))
+        inputs["object"] = timed(attempt, lambda context=context: gather_objects.STAGE(inputs, context).rows)
     context = Context(settings=settings.cut_cutouts, pixels=night)
     for attempt in ("compiles", "cut_cutouts"):
-        timed(attempt, lambda: cut_cutouts.STAGE(inputs, context))
+        timed(attempt, lambda: cut_cutouts.STAGE(inputs, context).rows)
     del seconds["compiles"]
     return {"sources": len(inputs["source"]), "objects": len(inputs["object"]), "core_seconds": seconds}
 

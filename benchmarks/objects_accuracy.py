@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.coordinates import SkyCoord
 
-from flows.inputs.ingest import prepare
+from flows.inputs.prepare import prepare
 from flows.inputs.sources import list_sources
 from flows.simulation.night import OBJECTS
 from schemas.settings import Settings
@@ -28,10 +28,12 @@ def objects_of(folder):
     """Objects of a night of FITS files, by the stages themselves."""
     settings = Settings()
     prepared = [prepare(source, settings) for source in list_sources([str(folder)], settings)]
-    found = [find_sources.STAGE(planes, Context(info, settings=settings.find_sources)) for info, planes in prepared]
+    found = [
+        find_sources.STAGE(planes, Context(info, settings=settings.find_sources)).rows for info, planes in prepared
+    ]
     night = FakeNight({info.visit: planes for info, planes in prepared}, [info for info, _ in prepared])
     context = Context(settings=settings.gather_objects, pixels=night)
-    return gather_objects.STAGE({"source": pa.concat_tables(found)}, context).to_pandas()
+    return gather_objects.STAGE({"source": pa.concat_tables(found)}, context).rows.to_pandas()
 
 
 def spread(values):

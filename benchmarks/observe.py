@@ -28,7 +28,8 @@ from flows.runtime.traces import bound, of_exposure
 from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
 from flows.storage.layout import tile_path
-from flows.training.bench.exposure import interleaved, use_threads
+from flows.training.bench.exposure import use_threads
+from flows.training.bench.ways import interleaved
 from schemas.settings import Settings
 
 RECEIVER = """

@@ -12,7 +12,7 @@ import galsim
 import numpy as np
 from scipy.signal import fftconvolve
 
-from kernels.image.fit_errors import Noise
+from kernels.image.noise import Noise
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment
 from kernels.trails.matched_filter import template_snr

@@ -26,8 +26,7 @@ from flows.simulation.presets import ZTF
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from schemas.injection import INJECTION
-from schemas.quality import QualityRecord
-from schemas.quality_settings import QualitySettings
+from schemas.quality import QualityRecord, QualitySettings
 
 ORDINARY = replace(ZTF, shape=(1008, 1008), bands=("r",), streaks=6)
 

@@ -60,9 +60,9 @@ class Row:
 def ways(model):
     """Return the searches that are compared, by name."""
     return {
-        "float32": load_model("detect", model, "cpu", "float32"),
-        "as it comes": load_model("detect", model, "cpu", "auto"),
-        "with the screen": load_model("detect", model, "cpu", "auto", screen=True),
+        "float32": load_model("detect", model),
+        "as it comes": load_model("detect", model, precision="auto"),
+        "with the screen": load_model("detect", model, precision="auto", screen=True),
     }
 
 
@@ -73,7 +73,7 @@ def search(exposure, scorer):
         box = (slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
         planes = {"difference": exposure.difference[box], "mask": exposure.mask[box]}
         context = Context(exposure.info, tile, SETTINGS.detect, {"detect": scorer})
-        found.append(DETECT(planes, context))
+        found.append(DETECT(planes, context).rows)
     return gathered(DETECT, found)
 
 
@@ -83,9 +83,9 @@ def run(exposure, scorer, verdict):
     hits = search(exposure, scorer)
     wall, cpu = perf_counter() - wall, process_time() - cpu
     planes = {"difference": exposure.difference, "mask": exposure.mask}
-    streaks = MERGE({"hit": hits, **planes}, Context(exposure.info, None, SETTINGS.merge))
+    streaks = MERGE({"hit": hits, **planes}, Context(exposure.info, None, SETTINGS.merge)).rows
     context = Context(exposure.info, None, SETTINGS.measure, {"reliability": verdict})
-    return Outcome(hits, MEASURE({"streak": streaks, **planes}, context), wall, cpu)
+    return Outcome(hits, MEASURE({"streak": streaks, **planes}, context).rows, wall, cpu)
 
 
 def passed(exposure, scorer):

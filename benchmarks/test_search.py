@@ -52,7 +52,7 @@ def test_merge(benchmark):
 def test_measure(benchmark):
     exposure, _, floor = scene()
     hits = hits_of(reference(), exposure.pixels.grid[1], floor)
-    streaks = MERGE({"hit": hits, **planes(exposure)}, Context(exposure.info, None, SETTINGS.merge))
+    streaks = MERGE({"hit": hits, **planes(exposure)}, Context(exposure.info, None, SETTINGS.merge)).rows
     context = Context(exposure.info, None, SETTINGS.measure, {"reliability": load_model("reliability", "basic_cnn")})
     inputs = {"streak": streaks, **planes(exposure)}
     assert len(benchmark.pedantic(MEASURE, (inputs, context), rounds=5, warmup_rounds=1))

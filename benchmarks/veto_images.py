@@ -6,7 +6,7 @@ from typing import NamedTuple
 import galsim
 import numpy as np
 
-from kernels.image.fit_errors import Noise
+from kernels.image.noise import Noise
 from kernels.image.pixel_state import usable_pixels
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment

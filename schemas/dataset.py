@@ -1,5 +1,6 @@
-"""What flows between stages: tables and arrays with a declared form."""
+"""What the columns of catalogues are, in the words of the Virtual Observatory (UCD1+, IVOA Recommendation 1.5)."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,114 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.ucd import ucd_of
+_BAND = {"u": "em.opt.U", "g": "em.opt.B", "r": "em.opt.R", "i": "em.opt.I", "z": "em.opt.I", "y": "em.IR.J"}
+
+_NAMES = {
+    "diaSourceId": "meta.id;meta.main",
+    "objectId": "meta.id;meta.main",
+    "hostObjectId": "meta.id.assoc",
+    "diaObjectId": "meta.id.assoc",
+    "objectName": "meta.id",
+    "targetName": "meta.id",
+    "targetId": "meta.id",
+    "injectionId": "meta.id",
+    "visit": "meta.id;obs",
+    "detector": "meta.id;instr.det",
+    "band": "meta.id;instr.filter",
+    "refBand": "meta.id;instr.filter",
+    "kind": "meta.code.class",
+    "trailClass": "meta.code.class",
+    "classLabel": "meta.code.class",
+    "typeLabel": "meta.code.class",
+    "typeScore": "stat.probability",
+    "typeOutlierScore": "stat.value",
+    "typeModelVersion": "meta.version",
+    "classScore": "stat.probability",
+    "outlierScore": "stat.value",
+    "modelVersion": "meta.version",
+    "reliabilityVersion": "meta.version",
+    "reliability": "stat.probability",
+    "flags": "meta.code",
+    "midpointMjdTai": "time.epoch",
+    "ra": "pos.eq.ra;meta.main",
+    "dec": "pos.eq.dec;meta.main",
+    "trailRa": "pos.eq.ra",
+    "trailDec": "pos.eq.dec",
+    "ra_dec_Cov": "stat.covariance;pos.eq.ra;pos.eq.dec",
+    "x": "pos.cartesian.x;instr.det",
+    "y": "pos.cartesian.y;instr.det",
+    "x_y_Cov": "stat.covariance;pos.cartesian.x;pos.cartesian.y",
+    "trailCov": "stat.covariance",
+    "posErr": "stat.error;pos",
+    "snr": "stat.snr",
+    "separation": "pos.angDistance",
+    "hostSeparation": "pos.angDistance",
+    "hostDlr": "pos.angDistance;arith.ratio",
+    "halfLightRadius": "phys.angSize",
+    "petrosianRadius": "phys.angSize",
+    "elongation": "src.morph.param",
+    "axisRatio": "src.morph.param",
+    "sersic": "src.morph.param",
+    "positionAngle": "pos.posAng",
+    "angle_deg": "pos.posAng",
+    "anglePx": "pos.posAng;instr.det",
+    "trailAngle": "pos.posAng",
+    "trailAnglePx": "pos.posAng;instr.det",
+    "trailLength": "phys.angSize",
+    "trailLengthPx": "phys.angSize;instr.det",
+    "pixelScale": "instr.scale",
+    "fwhm": "instr.obsty.seeing",
+    "ebv": "phot.color.excess",
+    "sharpness": "src.morph.param",
+    "limitSigma": "stat.param",
+    "bboxSize": "phys.angSize;instr.det",
+    "logitSum": "stat.likelihood",
+    "logitPeak": "stat.likelihood",
+    "logit": "stat.likelihood",
+    "tile": "meta.id",
+    "recovered": "meta.code",
+    "length": "phys.angSize;instr.det",
+    "angle": "pos.posAng;instr.det",
+    "measuredSnr": "stat.snr",
+    "fluxRatio": "phot.flux.density;arith.ratio",
+    "xOffset": "pos.cartesian.x;arith.diff",
+    "yOffset": "pos.cartesian.y;arith.diff",
+    "lengthOffset": "phys.angSize;arith.diff",
+    "angleOffset": "pos.posAng;arith.diff",
+    "magAB": "phot.mag;em.opt",
+    "magABLimit": "phot.mag;stat.max;em.opt",
+}
+"""By the whole name."""
+
+_RULES = (
+    (r"(n|num)[A-Z]\w*|\w*Ndata|\w_nExposures", "meta.number"),
+    (r"p[A-Z]\w*(?<!Flux)(?<!FluxErr)(?<!Chi2)", "stat.probability"),
+    (r"\w*Chi2", "stat.fit.chi2"),
+    (r"\w*Evidence", "stat.likelihood"),
+    (r"\w*Fraction|visible", "stat.value"),
+    (r"\w*FluxUpper", "phot.flux.density;stat.max;em.opt"),
+    (r"[a-z]+Flux|flux", "phot.flux.density;em.opt"),
+    (r"[a-z]Minus[A-Z]", "phot.color"),
+)
+"""By a pattern that matches all of the name; the first that does counts."""
+
+
+def ucd_of(name: str) -> str:
+    """Return the UCD of a column by its name; "" if the name says nothing.
+
+    ``<name>Err`` is the error of ``<name>``; ``<band>_<name>`` is that of ``<name>`` in a band.
+    """
+    if name in _NAMES:
+        return _NAMES[name]
+    if found := re.fullmatch(r"([ugrizy])_(psf|ap)(Flux|Mag)0?(Err)?|([ugrizy])_mag", name):
+        kind = "phot.flux.density" if found[3] == "Flux" else "phot.mag"
+        band = _BAND[found[1] or found[5]]
+        return f"stat.error;{kind};{band}" if found[4] else f"{kind};{band}"
+    if found := re.fullmatch(r"([ugrizy])_fwhm", name):
+        return _NAMES["fwhm"]
+    if name.endswith("Err") and (of := ucd_of(name.removesuffix("Err"))):
+        return "stat.error;" + of.removesuffix(";meta.main")
+    return next((ucd for pattern, ucd in _RULES if re.fullmatch(pattern, name)), "")
 
 
 class DatasetError(TypeError):
@@ -76,6 +184,6 @@ class ArrayOf:
 Dataset = TableOf | ArrayOf
 
 
-def column(name: str, kind: pa.DataType, unit: str, doc: str, *, nullable: bool = False) -> pa.Field:
-    """Field of a catalogue, with its unit (astropy's spelling, "" if none), its meaning, and its UCD by its name."""
-    return pa.field(name, kind, nullable=nullable, metadata={"unit": unit, "doc": doc, "ucd": ucd_of(name)})
+def column(name: str, kind: pa.DataType, unit: str, doc: str, *, nullable: bool = False, ucd: str = "") -> pa.Field:
+    """Field of a catalogue, with its unit (astropy's spelling, "" if none), its meaning and its UCD (see `ucd_of`)."""
+    return pa.field(name, kind, nullable=nullable, metadata={"unit": unit, "doc": doc, "ucd": ucd or ucd_of(name)})

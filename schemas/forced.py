@@ -8,7 +8,7 @@ from pydantic import Field
 
 from schemas.dataset import TableOf, column
 from schemas.errors import NightstrideError
-from schemas.ledger import Record
+from schemas.summary import Record
 
 
 class ForcedFlag(IntFlag):

@@ -2,23 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from schemas.exposure import ExposureKey
 from schemas.model_card import ModelCard
-from schemas.summary import CauseCount, ExposureCounts
+from schemas.summary import CauseCount, ExposureCounts, Record
 
 LEDGER_VERSION = 1
 """Version of the records below. A reader refuses any other."""
 
 PREVIOUS = 8
 """So many replaced results of an exposure are remembered."""
-
-
-class Record(BaseModel):
-    """A small frozen record; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SourceStat(Record):
@@ -116,7 +110,7 @@ class ProvenanceRecord(Record):
     models: Annotated[dict[str, ModelCard], Field(description="Model, as stages call it -> its card.")]
     stages: Annotated[dict[str, str], Field(description="Stage -> version.")]
     software: Annotated[str, Field(description="Version of nightstride.")]
-    code: Annotated[str, Field(description="SHA-256 over the source files of schemas, kernels, stages and flows.")]
+    code: Annotated[str, Field(description="SHA-256 over code, cards and weights of schemas, kernels, stages, flows.")]
 
 
 class Percentiles(Record):

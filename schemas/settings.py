@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from schemas.cluster_settings import ClusterSettings
 from schemas.keyword_mapping import KeywordMapping
 from schemas.observe_settings import ObserveSettings
-from schemas.quality_settings import QualitySettings
+from schemas.quality import QualitySettings
 
 NOISE_ALONE = 5.77
 """S/N that the highest peak of an image of noise alone has on average: `kernels.trails.matched_filter`."""

@@ -2,14 +2,27 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from schemas.dataset import Dataset, DatasetError
+from schemas.errors import Misconfigured
 from schemas.exposure import ExposureInfo
+from schemas.model_card import ModelCard
 from schemas.pixels import SearchGrid, Tile
+
+EXPOSURE_PIXEL = 30
+"""Bytes that a pixel of a whole exposure takes while candidates are merged and measured (13 measured), and while
+sources are found on its science image (28)."""
+
+AUTO = "auto"
+"""Value of a setting that leaves the name of a model to another setting."""
 
 
 class Search(Protocol):
@@ -50,6 +63,8 @@ class Context:
         The stage's own section of the settings.
     models
         Loaded models by name (callables with a ``card``); loaded once per worker by the caller.
+    numbers
+        Numbers that came with the datasets that are given: dataset -> what the stage that made it declares.
     search
         The pipeline's own search. What a stage makes with it depends on all that the search depends on: such a stage
         must need `dia_source`, so that its digest does.
@@ -67,6 +82,57 @@ class Context:
     search: Search | None = None
     pixels: NightPixels | None = None
     allocate: Callable[[tuple[int, ...], str], Any] = np.zeros
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Result(NamedTuple):
+    """What a stage gives: its dataset, and the numbers that it declares, if any."""
+
+    rows: Any
+    numbers: Any = None
+
+
+class Weights(NamedTuple):
+    """Weights of a model as they are stored: its card, its arrays, where they lie, and those of its companion."""
+
+    card: ModelCard
+    arrays: Mapping[str, NDArray[Any]]
+    location: str = ""
+    companion: "Weights | None" = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model that a stage uses.
+
+    Parameters
+    ----------
+    name
+        In ``Context.models``; shipped weights lie in ``stages/weights/<name>/``.
+    setting
+        Setting that names it, as ``section.field``: a shipped name, a folder or a URL.
+    build
+        Module-level function that makes it of its `Weights` and the section of the setting.
+    otherwise
+        Setting that names it where ``setting`` is ``auto``.
+    companion
+        Weights that may lie beside it; used where the field of that name in the section says so.
+    """
+
+    name: str
+    setting: str
+    build: Callable[[Weights, Any], Any]
+    otherwise: str = ""
+    companion: str = ""
+
+    def named(self, settings: Any) -> str:
+        """Return the shipped name, folder or URL that the settings give for it."""
+        name = _setting(settings, self.setting)
+        return str(_setting(settings, self.otherwise) if name == AUTO and self.otherwise else name)
+
+    def section(self, settings: Any) -> Any:
+        """Return the section of the settings that says how it is used."""
+        return getattr(settings, self.setting.partition(".")[0])
 
 
 @dataclass(frozen=True)
@@ -85,9 +151,23 @@ class Stage:
     needs, optional, gives
         Datasets read, read if present, and made.
     run
-        Pure function ``run(inputs, context)`` of a mapping from dataset names and a `Context`.
-    weights
+        Pure function ``run(inputs, context)`` of a mapping from dataset names and a `Context`; it returns the dataset,
+        or a `Result` if numbers go with it.
+    settings
+        Class of its section of the settings, a `schemas.settings.Section`, which has the stage's name; None if there
+        is nothing to be set.
+    models
         Models it expects in ``context.models``. The caller loads them, once per worker.
+    numbers
+        Class of the numbers that go with its dataset.
+    memory
+        Bytes that a call takes for pixels (ny, nx) of what it works on, with the stage's section; None: next to none.
+        What ``context.search`` takes comes on top where ``searches`` says that it is used.
+    searches
+        Whether it puts images through ``context.search``.
+    warm_up
+        What the stages behind it get of its `Result` when a worker warms up on a small exposure with trails; None: it
+        is left out then.
     """
 
     name: str
@@ -97,26 +177,115 @@ class Stage:
     gives: Dataset
     run: Callable[[Mapping[str, Any], Context], Any]
     optional: tuple[Dataset, ...] = ()
-    weights: tuple[str, ...] = ()
+    settings: type[BaseModel] | None = None
+    models: tuple[Model, ...] = ()
+    numbers: type | None = None
+    memory: Callable[[tuple[int, int], Any], int] | None = None
+    searches: bool = False
+    warm_up: Callable[[Result, "Rehearsal"], Result] | None = None
 
-    def __call__(self, inputs: Mapping[str, Any], context: Context) -> Any:
-        """Run, having checked what goes in; give the result, having checked that too.
+    def __hash__(self) -> int:
+        """Hash what equal stages have in common; a schema takes long to hash."""
+        return hash((self.name, self.version, self.per))
+
+    def section(self, settings: Any) -> Any:
+        """Return its section of the settings; None if it has none.
+
+        Raises
+        ------
+        Misconfigured
+            The settings have no such section, or one of another class.
+        """
+        if self.settings is None:
+            return None
+        found = getattr(settings, self.name, None)
+        if not isinstance(found, self.settings):
+            raise Misconfigured(
+                "settings_section",
+                f"stage {self.name!r}",
+                f"declares settings of class {self.settings.__name__}, the section [{self.name}] is "
+                f"{'missing' if found is None else type(found).__name__}.",
+                "name the stage like its section, and load the settings with all stages known.",
+            )
+        return found
+
+    def __call__(self, inputs: Mapping[str, Any], context: Context) -> Result:
+        """Run, having checked what goes in; return the result, having checked that too.
 
         Raises
         ------
         DatasetError
-            A dataset or a model is missing, or a dataset has another form than declared.
+            A dataset or a model is missing, or a dataset or the numbers have another form than declared.
         """
         needed = {dataset.name: dataset for dataset in self.needs}
         if missing := sorted(needed.keys() - inputs.keys()):
             raise DatasetError(
                 f"stage {self.name!r} needs {missing}, got {sorted(inputs)}. To fix, run the stages that give them."
             )
-        if absent := sorted(set(self.weights) - context.models.keys()):
+        if absent := sorted({model.name for model in self.models} - context.models.keys()):
             raise DatasetError(f"stage {self.name!r} needs the models {absent}. To fix, load them into the context.")
         declared = needed | {dataset.name: dataset for dataset in self.optional if dataset.name in inputs}
         for name, dataset in declared.items():
             dataset.check(inputs[name])
-        result = self.run({name: inputs[name] for name in declared}, context)
-        self.gives.check(result)
+        made = self.run({name: inputs[name] for name in declared}, context)
+        result = made if isinstance(made, Result) else Result(made)
+        self.gives.check(result.rows)
+        if not isinstance(result.numbers, self.numbers or type(None)):
+            expected = self.numbers.__name__ if self.numbers else "none"
+            raise DatasetError(f"stage {self.name!r} declares numbers {expected}, got {type(result.numbers).__name__}")
         return result
+
+
+class Rehearsal(NamedTuple):
+    """What is known of the exposure that workers warm up on: where a search puts its scores, and the trails.
+
+    Attributes
+    ----------
+    grid
+        Of the search.
+    shape
+        (ny, nx), px.
+    trails
+        (x, y), length and angle (px, radians) of each trail.
+    """
+
+    grid: SearchGrid
+    shape: tuple[int, int]
+    trails: tuple[tuple[tuple[float, float], float, float], ...]
+
+
+def as_found(result: Result, rehearsal: Rehearsal) -> Result:
+    """Return a result as it is: the `Stage.warm_up` of a stage that only has to run."""
+    return result
+
+
+GROUP = "nightstride.stages"
+"""Entry points under which other packages register stages: each names a `Stage` value."""
+
+
+@cache
+def registered_stages() -> tuple[Stage, ...]:
+    """Return the stages that installed packages register, by the names of their entry points.
+
+    Raises
+    ------
+    Misconfigured
+        An entry point cannot be loaded, or is no stage.
+    """
+    found = []
+    for point in sorted(entry_points(group=GROUP), key=lambda one: one.name):
+        where = f"entry point {point.name!r} of {GROUP}"
+        remedy = f"correct or uninstall the package {point.dist.name if point.dist else point.value!r}."
+        try:
+            stage = point.load()
+        except (ImportError, AttributeError) as error:
+            raise Misconfigured("bad_stage", where, f"cannot be loaded: {error}.", remedy) from error
+        if not isinstance(stage, Stage):
+            raise Misconfigured("bad_stage", where, f"is {type(stage).__name__}, not a Stage.", remedy)
+        found.append(stage)
+    return tuple(found)
+
+
+def _setting(settings: Any, path: str) -> Any:
+    section, _, name = path.partition(".")
+    return getattr(getattr(settings, section), name)

@@ -1,6 +1,7 @@
-"""What a night or a run came to."""
+"""Summaries: of a night, of a run, of what was fetched."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,6 +21,13 @@ class CauseCount(BaseModel):
     def __add__(self, other: "CauseCount") -> "CauseCount":
         """Return the sum."""
         return CauseCount(refused=self.refused + other.refused, published=self.published + other.published)
+
+
+@dataclass(frozen=True)
+class Causes:
+    """Candidates of an exposure by known cause of false streaks: name of the flag in lower case -> counts."""
+
+    counts: Mapping[str, CauseCount]
 
 
 ELAPSED = ("startup", "search", "objects", "report", "wall")
@@ -113,3 +121,35 @@ class RunSummary(BaseModel):
     def worker_seconds(self) -> dict[str, float]:
         """The worker time among the seconds."""
         return {part: seconds for part, seconds in self.seconds.items() if part not in ELAPSED}
+
+
+class Record(BaseModel):
+    """A small frozen record; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FetchSummary(Record):
+    """Counts of exposures and files; those of exposures add up, or the summary is refused."""
+
+    nights: Annotated[int, Field(ge=0, description="Nights asked for.")]
+    exposures: Annotated[int, Field(ge=0, description="Quadrants that the archive's table lists.")]
+    whole: Annotated[int, Field(ge=0, description="Of which all that there is lies in the folder.")] = 0
+    not_in_archive: Annotated[int, Field(ge=0, description="Without a difference image: never subtracted.")] = 0
+    left: Annotated[int, Field(ge=0, description="To be fetched, in a call that only tells.")] = 0
+    files: Annotated[int, Field(ge=0, description="Fetched now, or to be fetched.")] = 0
+    bytes: Annotated[int, Field(ge=0, description="Of these files.")] = 0
+    received: Annotated[int, Field(ge=0, description="Bytes that came through the network.")] = 0
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+    failed: Annotated[tuple[Trouble, ...], Field(description="Exposures that could not be fetched.")] = ()
+
+    @model_validator(mode="after")
+    def _reconciled(self) -> "FetchSummary":
+        if self.exposures != self.whole + self.not_in_archive + self.left + len(self.failed):
+            raise ValueError(f"exposures must be whole + not_in_archive + left + failed, got {self!r}")
+        return self
+
+    @property
+    def exit_code(self) -> int:
+        """0: all that the archive has is there, or was listed; 1: some could not be fetched."""
+        return 1 if self.failed else 0

@@ -1,27 +1,21 @@
-"""The pipeline: one file per stage."""
+"""The pipeline: one file per stage, and the stages that other packages register."""
 
-from stages import (
-    cut_cutouts,
-    detect,
-    find_sources,
-    gather_objects,
-    inject,
-    link_hosts,
-    measure,
-    merge,
-    spectral_class,
-    star_galaxy,
-)
+from importlib import import_module
 
-PIPELINE = (
-    detect.STAGE,
-    merge.STAGE,
-    measure.STAGE,
-    inject.STAGE,
-    find_sources.STAGE,
-    gather_objects.STAGE,
-    cut_cutouts.STAGE,
-    link_hosts.STAGE,
-    star_galaxy.STAGE,
-    spectral_class.STAGE,
+from schemas.stage import Stage, registered_stages
+
+REGISTRY = (
+    "detect",
+    "merge",
+    "measure",
+    "inject",
+    "find_sources",
+    "gather_objects",
+    "cut_cutouts",
+    "link_hosts",
+    "star_galaxy",
+    "spectral_class",
 )
+"""Our own stages, by the names of their files: each holds one `STAGE`."""
+
+PIPELINE: tuple[Stage, ...] = (*(import_module(f"stages.{name}").STAGE for name in REGISTRY), *registered_stages())

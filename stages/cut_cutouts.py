@@ -122,4 +122,5 @@ STAGE = Stage(
     needs=(OBJECT, SOURCE),
     gives=CUTOUTS,
     run=cut_cutouts,
+    settings=CutCutoutsSettings,
 )

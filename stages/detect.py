@@ -9,12 +9,20 @@ from scipy.special import logit
 
 from kernels.image.search_image import Places, SearchImage
 from schemas.dataset import DatasetError
-from schemas.dia_source import HIT
+from schemas.dia_source import HIT, SearchCounts
 from schemas.pixels import DIFFERENCE, MASK, UNUSABLE
-from schemas.stage import Context, Stage
+from schemas.settings import DetectSettings
+from schemas.stage import Context, Model, Rehearsal, Result, Stage, Weights
+
+TILE_PIXEL = 128
+"""Bytes that a pixel of a tile with its halo takes: image, mask, copies, what a network sees, its share of the logits
+(7 measured), and what the threads that compute its blocks leave in the allocator (up to 75 more on shared cores)."""
+
+WINDOW = 64 * 2**10
+"""Bytes that a window of a batch takes: its pixels and the network's activations (45 kB measured for `basic_cnn`)."""
 
 
-def detect(inputs: Mapping[str, Any], context: Context) -> pa.Table:
+def detect(inputs: Mapping[str, Any], context: Context) -> Result:
     """Return the places of a tile whose log odds reach the threshold.
 
     Parameters
@@ -27,10 +35,8 @@ def detect(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
     Returns
     -------
-    table
-        `HIT` rows in order of the grid. Its metadata: ``windows``, how many places were searched; ``unscored``, how
-        many of them could not be scored (masked or without spread); and ``window``, ``stride`` and ``claim`` of the
-        `SearchGrid`.
+    Result
+        `HIT` rows in order of the grid, with `SearchCounts`.
 
     Raises
     ------
@@ -49,15 +55,39 @@ def detect(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     logits, unscored = model.search(plane, Places(*first, tile.rows, tile.columns, grid.stride))
     hit = np.flatnonzero(logits >= logit(model.card.threshold if threshold is None else threshold))
     row, column = np.divmod(hit, tile.columns)
-    numbers = {"windows": len(logits), "unscored": unscored, "window": grid.window, "stride": grid.stride}
-    return pa.table(
+    hits = pa.table(
         {
             "row": (row + tile.row0).astype(np.int32),
             "column": (column + tile.column0).astype(np.int32),
             "logit": logits[hit],
         },
         schema=HIT.schema,
-    ).replace_schema_metadata({key: str(value) for key, value in (numbers | {"claim": grid.claim}).items()})
+    )
+    return Result(hits, SearchCounts(len(logits), unscored, grid))
+
+
+def known_hits(result: Result, rehearsal: Rehearsal) -> Result:
+    """Return places that hold a piece of a trail: what is compiled behind the search must not depend on its weights."""
+    where, side = rehearsal.grid, min(rehearsal.shape)
+    grid = np.arange((side - where.window) // where.stride + 1) * where.stride + where.window / 2
+    found = set()
+    for (x0, y0), length, angle in rehearsal.trails:
+        for t in np.linspace(-length / 2, length / 2, 9):
+            row = int(np.abs(grid - y0 - t * np.sin(angle)).argmin())
+            found.add((row, int(np.abs(grid - x0 - t * np.cos(angle)).argmin())))
+    rows, columns = (np.array(values, np.int32) for values in zip(*sorted(found), strict=True))
+    logits = np.full(len(rows), 4.0, np.float32)
+    return result._replace(rows=pa.table({"row": rows, "column": columns, "logit": logits}, schema=HIT.schema))
+
+
+def _detector(weights: Weights, settings: DetectSettings) -> Any:
+    from kernels.search.detector_weights import build_detector  # torch is for those who search
+
+    return build_detector(weights, settings)
+
+
+def _memory(shape: tuple[int, int], settings: DetectSettings) -> int:
+    return shape[0] * shape[1] * TILE_PIXEL + settings.batch * WINDOW
 
 
 STAGE = Stage(
@@ -67,5 +97,9 @@ STAGE = Stage(
     needs=(DIFFERENCE, MASK),
     gives=HIT,
     run=detect,
-    weights=("detect",),
+    settings=DetectSettings,
+    models=(Model("detect", "detect.model", _detector, companion="screen"),),
+    numbers=SearchCounts,
+    memory=_memory,
+    warm_up=known_hits,
 )

@@ -185,4 +185,5 @@ STAGE = Stage(
     needs=(SOURCE,),
     gives=OBJECT,
     run=gather_objects,
+    settings=GatherObjectsSettings,
 )

@@ -29,9 +29,12 @@ from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo
 from schemas.injection import INJECTION, injection_ids
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE, SearchGrid
-from schemas.stage import Context, Search, Stage
+from schemas.settings import InjectSettings
+from schemas.stage import EXPOSURE_PIXEL, Context, Search, Stage
 
 _SIDE = 1008  # px; not that of the stored tiles: what is injected does not depend on how pixels are stored
+_COPY_SIDE = 1700  # px: the largest copied tile with its margins, 1,512 px and twice 85
+_HELD_PIXEL = 12  # bytes of image, mask and science image
 _PURPOSE = zlib.crc32(b"injection")
 _APART_FWHM = 8.0  # beyond what the search looks at: then neither it nor a fit sees two of them
 
@@ -248,6 +251,12 @@ def _outcome(
     }
 
 
+def _memory(shape: tuple[int, int], settings: InjectSettings) -> int:
+    """Image, mask and science image are held while a copy is merged and measured; none is made at a share of 0."""
+    copied = min(shape[0], _COPY_SIDE) * min(shape[1], _COPY_SIDE)
+    return shape[0] * shape[1] * _HELD_PIXEL + copied * EXPOSURE_PIXEL if settings.share else 0
+
+
 STAGE = Stage(
     name="inject",
     version="2",
@@ -256,4 +265,7 @@ STAGE = Stage(
     optional=(SCIENCE,),
     gives=INJECTION,
     run=inject,
+    settings=InjectSettings,
+    memory=_memory,
+    searches=True,
 )

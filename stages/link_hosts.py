@@ -95,4 +95,5 @@ STAGE = Stage(
     needs=(DIA_SOURCE, OBJECT),
     gives=DIA_LINK,
     run=link_hosts,
+    settings=LinkHostsSettings,
 )

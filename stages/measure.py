@@ -1,6 +1,5 @@
 """Measure candidates, and say how far each is to be trusted."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.image.fit_errors import Noise
+from kernels.image.noise import Noise
 from kernels.image.pixel_state import usable_pixels
 from kernels.measure.detection import Detection, confirmed_class, measure_candidates
 from kernels.measure.photometry import ab_magnitude, njy_per_unit
@@ -19,17 +18,18 @@ from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.sky.projection import celestial_wcs, sky_trails
 from kernels.trails.geometry import Segment, first_of_each
 from kernels.trails.scene import Scene
-from schemas.dia_source import CAUSES, DIA_SOURCE, STREAK, DetectionFlag
+from schemas.dia_source import CAUSES, DIA_SOURCE, RESIDUALS, STREAK, DetectionFlag
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo
-from schemas.model_card import RESIDUALS
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE
-from schemas.stage import Context, Stage
+from schemas.settings import MeasureSettings
+from schemas.stage import EXPOSURE_PIXEL, Context, Model, Result, Stage, Weights, as_found
+from schemas.summary import Causes
 
 _MOST = 4096  # what the 12 bits of the rank hold
 
 
-def measure(inputs: Mapping[str, Any], context: Context) -> pa.Table:
+def measure(inputs: Mapping[str, Any], context: Context) -> Result:
     """Measure the candidates of an exposure; give those that are reliable enough, sorted by (y, x).
 
     Parameters
@@ -42,10 +42,10 @@ def measure(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
     Returns
     -------
-    pyarrow.Table
-        Of `DIA_SOURCE`. Its metadata ``causes`` say, as JSON, how many candidates had which known cause of false
-        streaks (`kernels.measure.vetoes.evidence`). What is fainter than ``min_snr`` or refused there is
-        not given; trails with a class are, however unreliable.
+    Result
+        `DIA_SOURCE` rows, and how many candidates had which known cause of false streaks
+        (`kernels.measure.vetoes.evidence`). What is fainter than ``min_snr`` or refused there is not given; trails with
+        a class are, however unreliable.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def measure(inputs: Mapping[str, Any], context: Context) -> pa.Table:
         )
     ids = (info.visit << 21) | (info.detector << 12) | np.arange(len(table), dtype=np.int64)
     table = table.set_column(0, DIA_SOURCE.schema.field(0), pa.array(ids))
-    return table.replace_schema_metadata({"causes": json.dumps({k: v.model_dump() for k, v in causes.items()})})
+    return Result(table.replace_schema_metadata(None), Causes(causes))
 
 
 class Described(NamedTuple):
@@ -263,6 +263,16 @@ def _with(table: pa.Table, **columns: pa.Array) -> pa.Table:
     return table
 
 
+def _reliability(weights: Weights, settings: MeasureSettings) -> Any:
+    from kernels.measure.reliability_net import build_reliability  # torch is for those who search
+
+    return build_reliability(weights)
+
+
+def _memory(shape: tuple[int, int], settings: MeasureSettings) -> int:
+    return shape[0] * shape[1] * EXPOSURE_PIXEL
+
+
 STAGE = Stage(
     name="measure",
     version="5",
@@ -271,5 +281,9 @@ STAGE = Stage(
     optional=(SCIENCE,),
     gives=DIA_SOURCE,
     run=measure,
-    weights=("reliability",),
+    settings=MeasureSettings,
+    models=(Model("reliability", "measure.model", _reliability, otherwise="detect.model"),),
+    numbers=Causes,
+    memory=_memory,
+    warm_up=as_found,
 )

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kernels.image.cutouts import Crop, cut_crop
-from kernels.image.fit_errors import Noise
+from kernels.image.noise import Noise, filtered_noise
 from kernels.image.pixel_state import usable_pixels
 from kernels.measure.vetoes.evidence import is_line_artefact
 from kernels.psf.gaussian_mixture import moffat_mixture
@@ -19,7 +19,6 @@ from kernels.trails.candidates import Candidate, assign_hits, group_hits, join_g
 from kernels.trails.geometry import DetectedSegment, distance, overlap
 from kernels.trails.geometry import Segment as Line
 from kernels.trails.long_trail import Frame, LongTrail, erase_trail, grow_trail
-from kernels.trails.matched_filter import filtered_noise
 from kernels.trails.matching_pursuit import Optics, pursue_trails
 from kernels.trails.satellites import Classified, classify_satellites, longest_asteroid, wing_radius
 from kernels.trails.scene import Scene
@@ -27,11 +26,12 @@ from kernels.trails.trail_ascent import evenness
 from kernels.trails.trail_bank import best_trail, longest_only, point_snr, trail_bank
 from kernels.trails.trail_model import trail_image
 from schemas.dataset import DatasetError
-from schemas.dia_source import HIT, STREAK
+from schemas.dia_source import HIT, STREAK, SearchCounts
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo
-from schemas.pixels import DIFFERENCE, MASK
-from schemas.stage import Context, Stage
+from schemas.pixels import DIFFERENCE, MASK, SearchGrid
+from schemas.settings import MergeSettings
+from schemas.stage import EXPOSURE_PIXEL, Context, Stage, as_found
 
 _MOST_HITS = 30_000  # as many as 5,000 sources light up
 _LINK = 14.0  # px between hits of one group
@@ -80,11 +80,10 @@ def merge(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Parameters
     ----------
     inputs
-        ``hit``, whose metadata ``window`` and ``stride`` (px; 26 and 7 if absent) place the hits, and ``claim`` is the
-        side of the square about each in which the middle of a trail may lie (px; ``window`` if absent); ``difference``
-        and ``mask`` of the whole exposure.
+        ``hit``; ``difference`` and ``mask`` of the whole exposure.
     context
-        ``exposure`` (PSF, noise, background) and ``settings`` (`MergeSettings`).
+        ``exposure`` (PSF, noise, background), ``settings`` (`MergeSettings`), and ``numbers["hit"]`` (`SearchCounts`),
+        whose grid places the hits.
 
     Returns
     -------
@@ -97,7 +96,7 @@ def merge(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     BadInput
         Code ``flood``: more candidates than ``max_candidates``, or hits without end.
     DatasetError
-        The pixels do not have the shape of the exposure.
+        The pixels do not have the shape of the exposure, or nothing says where the hits lie.
     """
     exposure, settings = context.exposure, context.settings
     if exposure is None:
@@ -107,9 +106,12 @@ def merge(inputs: Mapping[str, Any], context: Context) -> pa.Table:
             f"exposure {exposure.name} is {exposure.shape}, got pixels of {inputs['difference'].shape} and a "
             f"mask of {inputs['mask'].shape}. To fix, give the whole exposure."
         )
-    hits = _read_hits(inputs["hit"])
-    if not len(hits.row):
+    if not len(inputs["hit"]):
         return STREAK.empty()
+    counts = context.numbers.get(HIT.name)
+    if not isinstance(counts, SearchCounts):
+        raise DatasetError("stage 'merge' needs the grid of the hits. To fix, give their SearchCounts in the context.")
+    hits = _read_hits(inputs["hit"], counts.grid)
     _refuse_flood(len(hits.row), _MOST_HITS, "windows above the threshold", exposure)
     scene = _scene(inputs["difference"], inputs["mask"], exposure)
     candidates, rest = _take_long(scene, hits)
@@ -133,15 +135,13 @@ def _refuse_flood(count: int, most: int, what: str, exposure: ExposureInfo) -> N
         )
 
 
-def _read_hits(table: pa.Table) -> _Hits:
-    metadata = table.schema.metadata or {}
-    window, stride = int(metadata.get(b"window", 26)), int(metadata.get(b"stride", 7))
+def _read_hits(table: pa.Table, grid: SearchGrid) -> _Hits:
     row, column, logit = (table[name].to_numpy() for name in ("row", "column", "logit"))
     order = np.lexsort((logit, column, row))
     row, column, logit = row[order], column[order], logit[order]
-    half = 0.5 * (window - 1)
-    x, y = column * float(stride) + half, row * float(stride) + half
-    return _Hits(row, column, logit, x, y, int(metadata.get(b"claim", window)), stride)
+    half = 0.5 * (grid.window - 1)
+    x, y = column * float(grid.stride) + half, row * float(grid.stride) + half
+    return _Hits(row, column, logit, x, y, grid.claim, grid.stride)
 
 
 def _scene(image: NDArray[np.float32], mask: NDArray[np.uint16], exposure: ExposureInfo) -> _Scene:
@@ -287,6 +287,10 @@ def _table(classified: Sequence[Classified]) -> pa.Table:
     return pa.table(columns, schema=STREAK.schema)
 
 
+def _memory(shape: tuple[int, int], settings: MergeSettings) -> int:
+    return shape[0] * shape[1] * EXPOSURE_PIXEL
+
+
 STAGE = Stage(
     name="merge",
     version="3",
@@ -294,4 +298,7 @@ STAGE = Stage(
     needs=(HIT, DIFFERENCE, MASK),
     gives=STREAK,
     run=merge,
+    settings=MergeSettings,
+    memory=_memory,
+    warm_up=as_found,
 )

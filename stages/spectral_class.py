@@ -7,14 +7,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.objects.class_model import ClassModel, ClassVerdict, bands_present
+from kernels.objects.class_model import (
+    SKY_STARS,
+    ClassModel,
+    ClassVerdict,
+    at_shares,
+    bands_present,
+    class_model,
+    judged,
+    superclass_verdict,
+)
 from kernels.objects.source_photometry import object_photometry
-from kernels.objects.superclass import SKY_STARS, at_shares, judged, superclass_verdict
 from schemas.class_table import SPECTRAL_CLASS, STAR_GALAXY, TYPE_COLUMNS, class_columns, class_table
 from schemas.classes import STELLAR_CLASSES, SUPERCLASSES
 from schemas.dataset import DatasetError
 from schemas.objects import OBJECT
-from schemas.stage import Context, Stage
+from schemas.settings import SpectralClassSettings
+from schemas.stage import Context, Model, Stage, Weights
 
 
 def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
@@ -104,6 +113,10 @@ def _types(verdict: ClassVerdict, stars: NDArray[np.bool_]) -> dict[str, pa.Arra
     }
 
 
+def _class_model(weights: Weights, settings: SpectralClassSettings) -> ClassModel:
+    return class_model(weights.card, weights.arrays)
+
+
 STAGE = Stage(
     name="spectral_class",
     version="4",
@@ -112,5 +125,9 @@ STAGE = Stage(
     optional=(STAR_GALAXY,),
     gives=SPECTRAL_CLASS,
     run=classify,
-    weights=("superclass", "star_subclass"),
+    settings=SpectralClassSettings,
+    models=(
+        Model("superclass", "spectral_class.model", _class_model),
+        Model("star_subclass", "spectral_class.star_model", _class_model),
+    ),
 )

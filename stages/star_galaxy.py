@@ -9,7 +9,8 @@ from schemas.class_table import CLASSES, STAR_GALAXY, class_columns, class_table
 from schemas.dataset import DatasetError
 from schemas.errors import Misconfigured
 from schemas.objects import CUTOUTS, OBJECT
-from schemas.stage import Context, Stage
+from schemas.settings import StarGalaxySettings
+from schemas.stage import Context, Model, Stage, Weights
 
 
 def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
@@ -46,6 +47,12 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     return class_table(STAR_GALAXY, class_columns(CLASSES, ids, verdicts.probability, verdicts.outlier, model.version))
 
 
+def _star_galaxy(weights: Weights, settings: StarGalaxySettings) -> Any:
+    from kernels.objects.star_galaxy_weights import build_star_galaxy  # torch is for those who classify
+
+    return build_star_galaxy(weights.card, weights.arrays)
+
+
 STAGE = Stage(
     name="star_galaxy",
     version="1",
@@ -53,5 +60,6 @@ STAGE = Stage(
     needs=(OBJECT, CUTOUTS),
     gives=STAR_GALAXY,
     run=classify,
-    weights=("star_galaxy",),
+    settings=StarGalaxySettings,
+    models=(Model("star_galaxy", "star_galaxy.model", _star_galaxy),),
 )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from flows.inputs.ingest import prepare
+from flows.inputs.prepare import prepare
 from flows.inputs.sources import list_sources
 from flows.results.evaluation.truth_table import Truth, read_truth
 from flows.simulation.night import SimulatedNight, simulate_night

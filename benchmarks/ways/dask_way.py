@@ -6,8 +6,7 @@ import dask.array as da
 import numpy as np
 import torch
 
-from flows.training.bench.exposure import Pixels
-from flows.training.bench.ways import unfold_logits
+from flows.training.bench.ways import Pixels, unfold_logits
 from schemas.pixels import Tiling
 
 CHUNK = 1008

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from flows.inputs.archive.client import ArchiveClient
     from flows.inputs.archive.ztf_fetch import FetchPlan
     from flows.inputs.archive.ztf_search import ZtfSearch
-    from schemas.fetch_summary import FetchSummary
     from schemas.settings import FetchSettings
+    from schemas.summary import FetchSummary
 
 
 app = typer.Typer(help="Download exposures from a public archive.", no_args_is_help=True)
@@ -89,7 +89,7 @@ async def _fetch(
     from flows.inputs.archive.client import ArchiveClient
     from flows.inputs.archive.ztf_fetch import require_room
     from flows.storage.lease import lease
-    from schemas.fetch_summary import FetchSummary
+    from schemas.summary import FetchSummary
 
     started = perf_counter()
     async with ArchiveClient(settings) as client:
@@ -132,7 +132,7 @@ async def _download(
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
     from flows.inputs.archive.ztf_fetch import fetch
-    from schemas.fetch_summary import FetchSummary
+    from schemas.summary import FetchSummary
 
     console.print(f"{summary.files} files, {summary.bytes / 1e6:.1f} MB, to be fetched.", highlight=False)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())

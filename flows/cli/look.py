@@ -99,7 +99,8 @@ def quality(
     night fails; 1: one does; 2: there is no such folder or night, or another run holds it.
     """
     from flows.results.page.night import chosen_nights
-    from flows.results.quality.assess import assess, told
+    from flows.results.quality.assess import assess
+    from flows.results.quality.judge import told
     from flows.runtime.settings import load_settings
     from flows.storage.lease import patient_lease
     from flows.storage.object_store import configure

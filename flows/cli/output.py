@@ -39,7 +39,7 @@ def export(
     """
     from flows.pipeline.graph import declared_tables
     from flows.results.export import published_files, published_table
-    from flows.storage.layout import writable_folder
+    from flows.storage.folder import writable_folder
 
     tables = declared_tables()
     with refusals(as_json):

@@ -33,7 +33,7 @@ def deploy(
     with refusals():
         _read_environment(config, services)
         # Prefect reads the environment when it is imported.
-        from flows.nights.schedule.register import Deployment, register
+        from flows.nights.schedule.scheduled_night import Deployment, register
 
         made = Deployment(
             name, tuple(_absolute(one) for one in inputs), str(out.resolve()), timezone, cron,

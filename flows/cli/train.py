@@ -157,7 +157,7 @@ def _real_cutouts() -> Path | None:
 
 def _report(train: Callable[[Path], dict[str, Any]], work: Path | None, as_json: bool) -> None:
     """Train with a folder for exposures, a temporary one if there is none; print the figures."""
-    from flows.storage.layout import writable_folder
+    from flows.storage.folder import writable_folder
 
     with tempfile.TemporaryDirectory(prefix="nightstride-train-") as scratch, refusals(as_json):
         if work is not None:

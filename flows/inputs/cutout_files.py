@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from flows.inputs.files import require_allowed
+from flows.inputs.source import require_allowed
 from kernels.objects.star_galaxy_model import LEAST_SIDE
 from schemas.errors import BadInput, Misconfigured
 
@@ -112,7 +112,7 @@ def read_cutout_npz(path: Path) -> LabelledCutouts:
     Raises
     ------
     BadInput
-        There is no such file, it is not of this form or too large (see `content_limit`), or cutouts are smaller than
+        There is no such file, it is not of this form or too large, or cutouts are smaller than
         16 px.
     """
     where = str(path)

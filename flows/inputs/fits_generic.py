@@ -12,9 +12,10 @@ from flows.inputs.fits_header import (
     When,
     as_integer,
     as_number,
+    is_image,
     middle,
+    no_image,
 )
-from flows.inputs.fits_io import is_image, no_image
 from flows.inputs.mask_bits import plain_mask
 from flows.inputs.wcs_cards import pixel_scale_arcsec
 from schemas.errors import BadInput, Misconfigured

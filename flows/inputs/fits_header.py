@@ -278,3 +278,18 @@ def exposure_end(info: ExposureInfo) -> datetime:
     """Return the end of an exposure, UTC: half of its duration after the middle."""
     end = Time(info.midpoint_mjd_tai, format="mjd", scale="tai") + TimeDelta(info.exposure_time_s / 2, format="sec")
     return end.utc.to_datetime(timezone=UTC)
+
+
+def is_image(header: fits.Header) -> bool:
+    """Return whether an HDU holds pixels."""
+    if header.get("ZIMAGE"):
+        return True
+    kind = str(header.get("XTENSION", "IMAGE")).strip()
+    return kind == "IMAGE" and int(header.get("NAXIS", 0)) > 0
+
+
+def no_image(where: str) -> BadInput:
+    """Return the error for a file without an image."""
+    return BadInput(
+        "no_image", where, "the HDU holds no image.", "name the image's extension in the settings, fits.extension."
+    )

@@ -15,7 +15,8 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
-from flows.inputs import files as content_limit
+from flows.inputs import source as given
+from flows.inputs.fits_header import no_image
 from schemas.errors import BadInput
 
 _GZIP = b"\x1f\x8b"
@@ -77,18 +78,19 @@ def unzipped(data: bytes, where: str) -> bytes:
     Raises
     ------
     BadInput
-        ``truncated``; ``bad_checksum`` if gzip's CRC does not fit; ``too_large`` (see `content_limit`).
+        ``truncated``; ``bad_checksum`` if gzip's CRC does not fit; ``too_large`` (see
+        `flows.inputs.source.require_allowed`).
     """
     if not data.startswith(_GZIP):
         return data
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            plain = file.read(content_limit.LARGEST + 1)
+            plain = file.read(given.LARGEST + 1)
     except EOFError as error:
         raise _truncated(where, str(error)) from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise _bad_checksum(where, f"gzip: {error}") from error
-    content_limit.require_allowed(len(plain), where, "the file")
+    given.require_allowed(len(plain), where, "the file")
     return plain
 
 
@@ -117,11 +119,11 @@ class FitsContent:
         ------
         BadInput
             ``truncated``, ``bad_checksum`` or ``damaged``; ``no_image`` if the HDU holds none; ``too_large`` (see
-            `content_limit`).
+            `flows.inputs.source.require_allowed`).
         """
         with _damage(self._where):
             size = _unpacked_bytes(self.headers[index])
-        content_limit.require_allowed(size, self._where, f"HDU {index}")
+        given.require_allowed(size, self._where, f"HDU {index}")
         with _damage(self._where):
             if self._verify:
                 self._verify_sums(index)
@@ -160,14 +162,6 @@ class FitsContent:
             raise _bad_checksum(self._where, f"{' and '.join(wrong)} of HDU {index}")
 
 
-def is_image(header: fits.Header) -> bool:
-    """Return whether an HDU holds pixels."""
-    if header.get("ZIMAGE"):
-        return True
-    kind = str(header.get("XTENSION", "IMAGE")).strip()
-    return kind == "IMAGE" and int(header.get("NAXIS", 0)) > 0
-
-
 def _unpacked_bytes(header: fits.Header) -> int:
     prefix = "Z" if header.get("ZIMAGE") else ""
     axes = int(header.get(f"{prefix}NAXIS", 0))
@@ -177,13 +171,6 @@ def _unpacked_bytes(header: fits.Header) -> int:
     if min(sides, default=0) < 0:
         raise ValueError(f"negative axis among {sides}")
     return math.prod(sides) * abs(int(header.get(f"{prefix}BITPIX", 8))) // 8 if sides else 0
-
-
-def no_image(where: str) -> BadInput:
-    """Return the error for a file without an image."""
-    return BadInput(
-        "no_image", where, "the HDU holds no image.", "name the image's extension in the settings, fits.extension."
-    )
 
 
 @contextmanager

@@ -4,8 +4,16 @@ from collections.abc import Mapping
 
 from astropy.io import fits
 
-from flows.inputs.fits_header import FitsFormat, HeaderCalibration, Headers, Identity, Keywords, middle
-from flows.inputs.fits_io import is_image, no_image
+from flows.inputs.fits_header import (
+    FitsFormat,
+    HeaderCalibration,
+    Headers,
+    Identity,
+    Keywords,
+    is_image,
+    middle,
+    no_image,
+)
 from flows.inputs.mask_bits import ztf_mask
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey, PsfModel

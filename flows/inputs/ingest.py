@@ -1,4 +1,4 @@
-"""From files to an exposure that is ready to be tiled."""
+"""From what was read to an exposure that is ready to be tiled."""
 
 import math
 from typing import Any
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from flows.inputs.files import open_part
-from flows.inputs.fits_io import is_image, read_headers
+from flows.inputs.fits_header import is_image
+from flows.inputs.fits_io import read_headers
 from flows.inputs.npz_llnl import stack_form
-from flows.inputs.probe import read
 from flows.inputs.source import RawExposure, Source
 from kernels.image.noise import background_and_noise, noise_correlation
 from kernels.image.pixel_state import PixelState, filled, pixel_state
@@ -21,21 +21,6 @@ from schemas.exposure import ExposureInfo, PsfModel
 from schemas.settings import Settings
 
 _ASSUMED_FWHM = 2.5
-
-
-def prepare(source: Source, settings: Settings) -> tuple[ExposureInfo, dict[str, NDArray[Any]]]:
-    """Read an exposure, check it, and find out what its noise is like.
-
-    Returns and raises what `described` does.
-
-    Raises
-    ------
-    BadInput
-        It cannot be read.
-    Retryable
-        Reading failed in a way that may pass.
-    """
-    return described(read(source, settings), settings)
 
 
 def described(raw: RawExposure, settings: Settings) -> tuple[ExposureInfo, dict[str, NDArray[Any]]]:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from flows.inputs.files import open_part, require_allowed
-from flows.inputs.source import RawExposure
+from flows.inputs.files import open_part
+from flows.inputs.source import RawExposure, require_allowed
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
 
@@ -44,7 +44,7 @@ def stack_form(file: IO[bytes], where: str, member: str = "data") -> StackForm:
     ------
     BadInput
         ``damaged``: not a readable zip or npy; ``missing_member``; ``wrong_dimensions``; ``wrong_dtype``;
-        ``too_large`` (see `content_limit`).
+        ``too_large`` (see `flows.inputs.source.require_allowed`).
     """
     with zip_damage(where), _archive(file, where, member) as archive, archive.open(f"{member}.npy") as start:
         return _form(start, where)

@@ -1,15 +1,41 @@
 """Reading an exposure of whatever format: its identity, or all of it."""
 
-from typing import NoReturn
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, NoReturn
 
-from flows.inputs.files import file_system, open_part, patient, read_failures
-from flows.inputs.fits_exposure import fits_identity, read_fits
-from flows.inputs.fits_io import content_kind
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from flows.inputs.files import file_system, open_part, patient, read_bytes, read_failures
+from flows.inputs.fits_generic import GENERIC
+from flows.inputs.fits_header import (
+    FitsFormat,
+    HeaderCalibration,
+    Headers,
+    Identity,
+    as_integer,
+    as_number,
+    is_image,
+    no_image,
+)
+from flows.inputs.fits_io import FitsContent, content_kind, read_headers, unzipped
+from flows.inputs.fits_rubin import RUBIN
+from flows.inputs.fits_ztf import ZTF, is_ztf_mask
+from flows.inputs.mask_bits import plain_mask, rubin_mask, ztf_mask
 from flows.inputs.npz_llnl import read_stack_image, stack_key
 from flows.inputs.source import RawExposure, Source
+from flows.inputs.wcs_cards import same_grid, wcs_cards
+from kernels.psf.seeing import fit_moffat
 from schemas.errors import BadInput, Retryable
-from schemas.exposure import ExposureKey
+from schemas.exposure import ExposureKey, PsfModel
+from schemas.keyword_mapping import KeywordMapping
 from schemas.settings import Settings
+
+_LEAST = {"zero_point": -100.0, "gain": 1e-9, "saturation": 0.0, "psf_fwhm_px": 1e-3}
+
+_FORMATS = (RUBIN, ZTF, GENERIC)
 
 
 def probe(source: Source, settings: Settings) -> ExposureKey:
@@ -70,3 +96,191 @@ def _refuse_folder(uri: str) -> NoReturn:
             "permit reading it (chmod u+rx), or leave it out.",
         ) from error
     raise Retryable("io_error", uri, "the folder could not be listed at first.", "run again.")
+
+
+def changed_identity(identity: Identity, source: Source) -> Identity:
+    """Return the identity with visit, detector and band of the manifest.
+
+    Raises
+    ------
+    BadInput
+        ``invalid_keyword``.
+    """
+    given = dict(source.overrides)
+    limits = {"visit": 2**42, "detector": 2**9}
+    numbers = {
+        name: as_integer(given[name], name, source.uri, below) for name, below in limits.items() if name in given
+    }
+    return identity._replace(key=identity.key.model_copy(update=numbers), band=given.get("band", identity.band))
+
+
+def changed_calibration(calibration: HeaderCalibration, source: Source) -> HeaderCalibration:
+    """Return the calibration with zero point, gain, saturation and PSF of the manifest.
+
+    Raises
+    ------
+    BadInput
+        ``invalid_keyword``.
+    """
+    given: dict[str, Any] = {
+        name: as_number(value, name, source.uri, _LEAST[name]) for name, value in source.overrides if name in _LEAST
+    }
+    if "psf_fwhm_px" in given:
+        given["psf"] = PsfModel(fwhm_px=given.pop("psf_fwhm_px"), source="header")
+    return calibration._replace(**given)
+
+
+def fits_identity(source: Source, mapping: KeywordMapping) -> Identity:
+    """Read from the headers alone which exposure this is.
+
+    Raises
+    ------
+    BadInput, Retryable
+        The file cannot be read; a keyword is missing or invalid.
+    """
+    with open_part(source.uri) as file:
+        headers = read_headers(file, source.uri)
+    return changed_identity(_format(headers).identity(headers, source.uri, mapping), source)
+
+
+def read_fits(source: Source, mapping: KeywordMapping) -> RawExposure:
+    """Read an exposure with all its planes.
+
+    Raises
+    ------
+    BadInput, Retryable
+        The file or a sibling cannot be read; its headers or pixels break a rule.
+    """
+    digest = sha256()
+    content = _content(source.uri, mapping, digest)
+    headers = content.headers
+    form = _format(headers)
+    identity = changed_identity(form.identity(headers, source.uri, mapping), source)
+    layout = form.layout(headers, source.uri, mapping)
+    difference = real_image(content.image(layout["difference"]), source.uri)
+    own = (headers[layout["difference"]], headers[0])
+    wcs = wcs_cards(own, source.uri, difference.shape)
+    if wcs is None and form.wcs_required:
+        raise BadInput("missing_wcs", source.uri, "the header has no keyword CTYPE1.", "solve its astrometry first.")
+    calibration = changed_calibration(form.calibration(headers, source.uri, mapping, wcs), source)
+    planes: dict[str, NDArray[Any]] = {"difference": difference, "mask": np.zeros(difference.shape, np.uint16)}
+    for plane, index in layout.items():
+        if plane != "difference":
+            planes[plane] = _plane(plane, content.image(index), headers[index], form, source.uri)
+    extra, psf, flags = _siblings(source, mapping, wcs, digest)
+    return _assembled(source, identity, calibration, wcs, psf, planes | extra, flags, digest.hexdigest())
+
+
+def real_image(pixels: NDArray[Any], where: str) -> NDArray[np.float32]:
+    """Return pixels as a float32 image.
+
+    Raises
+    ------
+    BadInput
+        ``wrong_dimensions``: not two axes; ``wrong_dtype``: not real numbers.
+    """
+    if pixels.ndim != 2:
+        raise BadInput(
+            "wrong_dimensions", where, f"the image has {pixels.ndim} axes {pixels.shape}, must have 2.", "cut it out."
+        )
+    if pixels.dtype.kind not in "fiu":
+        raise BadInput("wrong_dtype", where, f"pixels are {pixels.dtype}, must be real numbers.", "convert them.")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is masked as such
+        return np.ascontiguousarray(pixels, np.float32)
+
+
+def _format(headers: Headers) -> FitsFormat:
+    return next(form for form in _FORMATS if form.matches(headers))
+
+
+def _content(uri: str, mapping: KeywordMapping, digest: Any) -> FitsContent:
+    data = read_bytes(uri)
+    digest.update(data)
+    return FitsContent(unzipped(data, uri), uri, verify=mapping.checksum == "check")
+
+
+def _plane(plane: str, pixels: NDArray[Any], header: fits.Header, form: FitsFormat, where: str) -> NDArray[Any]:
+    image = pixels if plane == "mask" and pixels.dtype.kind in "iub" else real_image(pixels, where)
+    return form.mask_bits(image, header) if plane == "mask" else image
+
+
+def _siblings(
+    source: Source, mapping: KeywordMapping, wcs: str | None, digest: Any
+) -> tuple[dict[str, NDArray[Any]], PsfModel | None, tuple[str, ...]]:
+    """Read planes in files of their own, the PSF stamp among them."""
+    planes: dict[str, NDArray[Any]] = {}
+    psf: PsfModel | None = None
+    flags: tuple[str, ...] = ()
+    for plane, uri in sorted(source.siblings):
+        content = _content(uri, mapping, digest)
+        index = next((index for index, header in enumerate(content.headers) if is_image(header)), None)
+        if index is None:
+            raise no_image(uri)
+        pixels, header = content.image(index), content.headers[index]
+        if plane == "psf":
+            fwhm, beta = _stamp(real_image(pixels, uri), uri)
+            psf = PsfModel(fwhm_px=fwhm, beta=beta, source="stamp")
+        elif plane == "mask":
+            planes["mask"] = _foreign_mask(pixels, content.headers, header)
+        elif plane == "template" and not _aligned(wcs, content.headers, uri, pixels.shape):
+            flags = ("template_not_aligned",)
+        else:
+            planes[plane] = real_image(pixels, uri)
+    return planes, psf, flags
+
+
+def _stamp(stamp: NDArray[np.float32], where: str) -> tuple[float, float]:
+    try:
+        return fit_moffat(stamp)
+    except ValueError as error:
+        raise BadInput(
+            "bad_psf", where, f"no Moffat profile fits the PSF stamp: {error}.", "leave the PSF out."
+        ) from error
+
+
+def _foreign_mask(pixels: NDArray[Any], headers: Headers, header: fits.Header) -> NDArray[np.uint16]:
+    if any(key.startswith("MP_") for key in header):
+        return rubin_mask(pixels, header)
+    return ztf_mask(pixels, header) if any(is_ztf_mask(one) for one in headers) else plain_mask(pixels, header)
+
+
+def _aligned(wcs: str | None, headers: Headers, uri: str, shape: tuple[int, ...]) -> bool:
+    """Return whether a template lies on the grid of the difference image; without WCS it is assumed to."""
+    theirs = wcs_cards(headers, uri, (shape[0], shape[-1]))
+    return wcs is None or theirs is None or same_grid(wcs, theirs, (shape[0], shape[-1]))
+
+
+def _assembled(
+    source: Source,
+    identity: Identity,
+    calibration: HeaderCalibration,
+    wcs: str | None,
+    stamp: PsfModel | None,
+    planes: Mapping[str, NDArray[Any]],
+    flags: tuple[str, ...],
+    digest: str,
+) -> RawExposure:
+    shape = planes["difference"].shape
+    for plane, pixels in planes.items():
+        if pixels.shape != shape:
+            raise BadInput(
+                "wrong_dimensions",
+                dict(source.siblings).get(plane, source.uri),
+                f"plane {plane!r} has shape {pixels.shape}, the difference image {shape}.",
+                "use planes of the same image.",
+            )
+    missing = [flag for flag, value in (("no_wcs", wcs), ("no_zero_point", calibration.zero_point)) if value is None]
+    return RawExposure(
+        **identity._asdict(),
+        zero_point=calibration.zero_point,
+        zero_point_err=calibration.zero_point_err,
+        gain=calibration.gain,
+        saturation=calibration.saturation,
+        wcs_header=wcs,
+        psf=stamp or calibration.psf,
+        pixel_unit=calibration.pixel_unit,
+        planes=planes,
+        flags=tuple(sorted((*missing, *flags))),
+        source_uri=source.uri,
+        source_sha256=digest,
+    )

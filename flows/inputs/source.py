@@ -1,4 +1,4 @@
-"""One exposure among the inputs: where its files are, and what was read from them."""
+"""One exposure among the inputs: where its files are, how large they may be, and what was read from them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,11 @@ from typing import Any
 from fsspec.core import split_protocol
 from numpy.typing import NDArray
 
+from schemas.errors import BadInput
 from schemas.exposure import ExposureKey, PsfModel
+
+LARGEST = 4 * 2**30
+"""Bytes: a mosaic of 32,768 x 32,768 px in float32."""
 
 
 @dataclass(frozen=True)
@@ -83,3 +87,29 @@ class RawExposure:
     flags: tuple[str, ...]
     source_uri: str
     source_sha256: str
+
+
+def require_allowed(size: int, where: str, what: str) -> None:
+    """Refuse what would be larger than `LARGEST` before anything of it is unpacked.
+
+    Parameters
+    ----------
+    size
+        Bytes, unpacked.
+    where
+        Uri, for messages.
+    what
+        Which part of the file it is.
+
+    Raises
+    ------
+    BadInput
+        ``too_large``.
+    """
+    if size > LARGEST:
+        raise BadInput(
+            "too_large",
+            where,
+            f"{what} unpacks to {size / 2**30:.1f} GiB or more, the limit is {LARGEST / 2**30:.0f} GiB.",
+            "if it is an image and no attack, cut it into detectors first.",
+        )

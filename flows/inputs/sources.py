@@ -1,6 +1,8 @@
 """Which exposures the inputs of a command hold."""
 
+import csv
 import gzip
+import io
 import posixpath
 import re
 import zlib
@@ -8,17 +10,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from flows.inputs.butler_repository import butler_exposures, is_repository
-from flows.inputs.files import OUTSIDE, file_system, open_part
+from flows.inputs.files import OUTSIDE, file_system, open_part, read_bytes
 from flows.inputs.fits_io import content_kind
-from flows.inputs.manifest import MANIFEST, read_manifest
 from flows.inputs.npz_llnl import image_count, is_truth
 from flows.inputs.source import Source, uri_of
 from flows.runtime.secrets import refuse_credentials
 from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.settings import Settings
+
+MANIFEST = "exposures.csv"
+"""Name by which a folder's manifest is found."""
+
+PLANES = ("science", "template", "mask", "variance", "psf")
+
+FIELDS = ("visit", "detector", "band", "zero_point", "gain", "saturation", "psf_fwhm_px")
+"""Columns beside the planes; they take the place of what the header says."""
 
 _ZTF_PLANES = {"sciimg": "science", "mskimg": "mask", "diffimgpsf": "psf", "refimg": "template"}
 _ZTF = re.compile(
@@ -250,3 +259,57 @@ def _holds_images(fs: Any, path: str, given: str) -> bool:
         return kind == "fits" or (kind == "zip" and image_count(uri) > 0)
     except (NightstrideError, EOFError, zlib.error):
         return False
+
+
+class Row(NamedTuple):
+    """One exposure: uri of the difference image, (plane, uri) of others, (field, value)."""
+
+    difference: str
+    siblings: tuple[tuple[str, str], ...]
+    overrides: tuple[tuple[str, str], ...]
+
+
+def read_manifest(uri: str) -> list[Row]:
+    """Read a CSV file with the column ``difference`` and any of `PLANES` and `FIELDS`.
+
+    Paths are relative to the manifest; cells may be empty.
+
+    Raises
+    ------
+    Misconfigured
+        ``bad_manifest``: unreadable, an unknown column, or a row without a difference image.
+    Retryable
+        Reading failed in a way that may pass.
+    """
+    try:
+        text = read_bytes(uri).decode("utf-8-sig")
+    except (BadInput, UnicodeDecodeError) as error:
+        raise _bad(uri, f"cannot be read: {error}") from error
+    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    columns = [name.strip() for name in reader.fieldnames or ()]
+    known = {"difference", *PLANES, *FIELDS}
+    if "difference" not in columns or not known.issuperset(columns):
+        raise _bad(
+            uri, f"has the columns {columns}, must have 'difference' and may have {sorted(known - {'difference'})}"
+        )
+    return [_row(uri, line, dict(zip(columns, cells.values(), strict=False))) for line, cells in enumerate(reader, 2)]
+
+
+def _row(uri: str, line: int, cells: dict[str, str | None]) -> Row:
+    given = {name: cell.strip() for name, cell in cells.items() if cell and cell.strip()}
+    if "difference" not in given:
+        raise _bad(uri, f"line {line} names no difference image")
+    folder = posixpath.dirname(uri)
+
+    def located(path: str) -> str:
+        return path if "://" in path or path.startswith("/") else posixpath.join(folder, path)
+
+    return Row(
+        located(given["difference"]),
+        tuple((plane, located(given[plane])) for plane in sorted(PLANES) if plane in given),
+        tuple((name, given[name]) for name in FIELDS if name in given),
+    )
+
+
+def _bad(uri: str, problem: str) -> Misconfigured:
+    return Misconfigured("bad_manifest", uri, f"{problem}.", "correct the manifest; docs/input.md describes it.")

@@ -16,7 +16,6 @@ from flows.nights.cluster.worker_check import WorkerTerms, admitted
 from flows.nights.exposure_work import (
     Published,
     Searched,
-    Stored,
     Worked,
     finish_exposure,
     inject_exposure,
@@ -28,8 +27,8 @@ from flows.nights.exposure_work import (
 )
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
-from flows.pipeline.outcome import Outcome, trouble_of
-from flows.pipeline.plan import Item
+from flows.pipeline.lineage import Stored
+from flows.pipeline.outcome import Item, Outcome, trouble_of
 from flows.runtime.log import observed, origin
 from flows.runtime.traces import bound, note, of_exposure, span
 from flows.storage.layout import tile_path
@@ -46,6 +45,9 @@ BACKOFF_S = 0.5
 
 SYNTHETIC = tuple(stage.gives.name for stage in PIPELINE if isinstance(stage.gives, TableOf) and stage.gives.synthetic)
 """Datasets for which copies are put through the networks again."""
+
+DAMAGED = frozenset({"damaged_tiles", "unreadable_catalogue"})
+"""Codes of faults of what an earlier run had kept: the exposure is searched once more, from its source."""
 
 # What finishes an exposure goes before what begins another: few are on the way at any time.
 _STORE, _SEARCH, _FINISH = 0, 1, 2
@@ -89,46 +91,47 @@ class ExposureRun:
         """
         fields = of_exposure(item.key)
         with bound(fields), span("exposure", fields):
-            try:
-                outcome = await self._judged(item)
-            except Misconfigured:
-                raise
-            except Exception as error:  # KilledWorker, a full disk, or a defect: this exposure fails, the night goes on
-                outcome = self.books.failed(item, trouble_of(item, error))
+            outcome = await self._outcome(item)
             note("status", outcome.status)
             self.progress.finished(outcome)
         return outcome
 
-    async def _judged(self, item: Item) -> Outcome:
-        try:
-            return await self._search(item)
-        except BadInput as error:
-            return self.books.quarantined(item, error)
-
-    async def _search(self, item: Item) -> Outcome:
-        try:
-            return await self._attempt(item)
-        except BadInput as error:
-            if error.code not in ("damaged_tiles", "unreadable_catalogue"):
+    async def _outcome(self, item: Item) -> Outcome:
+        given = item
+        while True:
+            try:
+                return self._done(given, await (self._shared(given) if self._shares else self._alone(given)))
+            except Misconfigured:
                 raise
-            # What was kept from an earlier run turned out to be damaged: make it again.
-            return await self._attempt(replace(item, sha256=None))
+            except BadInput as error:
+                if error.code not in DAMAGED or given is not item:
+                    return self._quarantined(item, error)
+                given = replace(item, sha256=None)  # what was kept from an earlier run: make it again from the source
+            except Exception as error:  # KilledWorker, a full disk, or a defect: this exposure fails, the night goes on
+                return self.books.failed(item, trouble_of(item, error))
 
-    async def _attempt(self, item: Item) -> Outcome:
-        done = await (self._shared(item) if self._shares else self._alone(item))
+    def _quarantined(self, item: Item, error: BadInput) -> Outcome:
+        try:
+            return self.books.quarantined(item, error)
+        except Misconfigured:
+            raise
+        except Exception as worse:  # the disk is full
+            return self.books.failed(item, trouble_of(item, worse))
+
+    def _done(self, item: Item, work: Worked) -> Outcome:
         outcome = Outcome(
             item,
             "done",
-            searched=done.searched,
-            windows=done.windows,
-            unscored=done.unscored,
-            detections=done.datasets[DIA_SOURCE.name].rows,
-            causes=done.causes,
-            seconds=done.seconds,
-            not_run=done.not_run,
-            shutter_closed=exposure_end(done.stored.info),
+            searched=work.searched,
+            windows=work.windows,
+            unscored=work.unscored,
+            detections=work.datasets[DIA_SOURCE.name].rows,
+            causes=work.causes,
+            seconds=work.seconds,
+            not_run=work.not_run,
+            shutter_closed=exposure_end(work.stored.info),
         )
-        self.books.done(item, done.stored, done.datasets, outcome)
+        self.books.done(item, work.stored, work.datasets, outcome)
         return outcome
 
     @property

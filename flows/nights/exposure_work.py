@@ -1,53 +1,53 @@
 """What workers do for one exposure: store it, search its tiles, measure and publish."""
 
-import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from flows.inputs.source import Source, name_of
 from flows.nights.cluster.worker_check import WorkerTerms, require_running
 from flows.pipeline.graph import OF_EXPOSURE, Graph, resolve
-from flows.pipeline.lineage import Lineage, remaining, trace, up_to_date
+from flows.pipeline.lineage import Lineage, Stored, remaining, trace, up_to_date
 from flows.pipeline.models import model_digests
-from flows.pipeline.outcome import total_seconds
-from flows.pipeline.stage_run import CopySearch, gathered, joined, run_stages, search_grid, table_of
+from flows.pipeline.outcome import total_causes, total_seconds
+from flows.pipeline.stage_run import CopySearch, as_results, gathered, run_stages, search_grid, table_of
 from flows.runtime.traces import Timer
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from flows.storage.zarr_tiles import TileStore, write_exposure
-from schemas.dia_source import DIA_SOURCE
+from schemas.dia_source import DIA_SOURCE, SearchCounts
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey
 from schemas.ledger import DatasetRecord, ExposureRecord
 from schemas.pixels import Tile
 from schemas.settings import Settings
-from schemas.stage import Stage
-from schemas.summary import CauseCount
+from schemas.stage import Result, Stage
+from schemas.summary import CauseCount, Causes
 from stages import PIPELINE
 
 
 @dataclass(frozen=True)
-class Stored:
-    """An exposure in its tile store, and the digests of what will come of it."""
-
-    info: ExposureInfo
-    lineage: Lineage
-    reused: bool
-    seconds: Mapping[str, float]
-
-
-@dataclass(frozen=True)
 class Searched:
-    """What the stages of some tiles of one exposure gave."""
+    """What the stages of some tiles of one exposure gave: dataset -> result."""
 
-    tables: Mapping[str, pa.Table]
-    windows: int
-    unscored: int
+    results: Mapping[str, Result]
     seconds: Mapping[str, float]
+
+    @property
+    def windows(self) -> int:
+        """Places that were searched."""
+        return sum(counts.windows for counts in self._counts)
+
+    @property
+    def unscored(self) -> int:
+        """Places among them that could not be scored."""
+        return sum(counts.unscored for counts in self._counts)
+
+    @property
+    def _counts(self) -> list[SearchCounts]:
+        return [one.numbers for one in self.results.values() if isinstance(one.numbers, SearchCounts)]
 
 
 @dataclass(frozen=True)
@@ -121,16 +121,15 @@ def search_tiles(path: Path, tiles: Sequence[Tile], settings: Settings) -> Searc
     opened = TileStore.open(path)
     graph = resolve(PIPELINE, opened.planes, OF_EXPOSURE)
     stages, names = graph.at("tile"), _planes(graph.at("tile"), opened)
-    found: dict[str, list[pa.Table]] = {stage.gives.name: [] for stage in stages}
+    found: dict[str, list[Result]] = {stage.gives.name: [] for stage in stages}
     for tile in tiles:
         laps.lap("other")
-        inputs: dict[str, Any] = {name: opened.read(name, tile.y0, tile.x0, tile.y1, tile.x1) for name in names}
+        inputs = {name: opened.read(name, tile.y0, tile.x0, tile.y1, tile.x1) for name in names}
         laps.lap("read tiles")
-        run_stages(stages, inputs, opened.info, tile, settings, laps)
-        for name, tables in found.items():
-            tables.append(inputs[name])
-    windows, unscored = (_count(found, name) for name in (b"windows", b"unscored"))
-    return Searched({name: joined(tables) for name, tables in found.items()}, windows, unscored, laps.seconds())
+        results = run_stages(stages, as_results(inputs), opened.info, tile, settings, laps)
+        for name, parts in found.items():
+            parts.append(results[name])
+    return Searched({stage.gives.name: gathered(stage, found[stage.gives.name]) for stage in stages}, laps.seconds())
 
 
 def finish_exposure(
@@ -166,19 +165,20 @@ def finish_exposure(
     graph = remaining(opened.planes, {*kept, *later})
     names = _planes(graph.at("exposure"), opened)
     laps.lap("other")
-    inputs: dict[str, Any] = {name: opened.read_all(name) for name in names}
+    inputs = as_results({name: opened.read_all(name) for name in names})
     laps.lap("read tiles")
     for stage in graph.at("tile"):
-        inputs[stage.gives.name] = gathered(stage, [part.tables[stage.gives.name] for part in parts])
-    inputs |= _read_kept(opened, kept, out)
-    run_stages(graph.at("exposure"), inputs, opened.info, None, settings, laps, CopySearch(settings))
+        inputs[stage.gives.name] = gathered(stage, [part.results[stage.gives.name] for part in parts])
+    inputs |= as_results(_read_kept(opened, kept, out))
+    results = run_stages(graph.at("exposure"), inputs, opened.info, None, settings, laps, CopySearch(settings))
     made = {
-        stage.gives.name: _publish(stage, inputs[stage.gives.name], opened.info, lineage, out, settings)
+        stage.gives.name: _publish(stage, results[stage.gives.name].rows, opened.info, lineage, out, settings)
         for stage in resolve(PIPELINE, opened.planes, OF_EXPOSURE).results("exposure")
         if stage.gives.name not in {*kept, *later}
     }
     laps.lap("publish")
-    causes = _causes(inputs[stage.gives.name] for stage in graph.at("exposure"))
+    counted = (results[stage.gives.name].numbers for stage in graph.at("exposure"))
+    causes = total_causes(numbers.counts for numbers in counted if isinstance(numbers, Causes))
     return Published({**kept, **made}, laps.seconds(), causes)
 
 
@@ -226,16 +226,6 @@ def _publish(
     catalogue = CatalogStore(out)
     key = ExposureKey(night=info.night, visit=info.visit, detector=info.detector)
     return catalogue.record(catalogue.publish(form, key, table, lineage.datasets[form.name]))
-
-
-def _count(found: Mapping[str, Sequence[pa.Table]], name: bytes) -> int:
-    return sum(int((table.schema.metadata or {}).get(name, 0)) for tables in found.values() for table in tables)
-
-
-def _causes(tables: Iterable[pa.Table]) -> dict[str, CauseCount]:
-    """Read what a stage has counted from the metadata of its table."""
-    written = [(table.schema.metadata or {}).get(b"causes", b"{}") for table in tables]
-    return {name: CauseCount(**counts) for text in written for name, counts in json.loads(text).items()}
 
 
 @dataclass(frozen=True)

@@ -164,9 +164,9 @@ class NightStages:
         inputs = {name: value for name, value in inputs.items() if value is not None}
         models = {**models_of(stage, self._settings), **dust_of(stage, self._settings)}
         laps.lap("other")
-        section = getattr(self._settings, stage.name, None)
+        section = stage.section(self._settings)
         context = Context(settings=section, models=models, pixels=self._pixels, allocate=self._arrays.allocate)
-        made = stage(inputs, context)
+        made = stage(inputs, context).rows
         laps.lap(stage.name)
         self._inputs[stage.gives.name] = made
         self._result.datasets[stage.gives.name] = self._publish(stage, made)
@@ -197,7 +197,7 @@ class NightStages:
             # The rows of an array are those of the table that its first axis is named after.
             tables = [one for one in stage.needs if isinstance(one, TableOf) and one.name == dataset.dims[0]]
             ids = {one.ids: self._inputs[one.name][one.ids].to_numpy() for one in tables}
-            section = getattr(self._settings, stage.name, None)
+            section = stage.section(self._settings)
             settings = section.model_dump(mode="json") if section is not None else None
             return self._arrays.publish(dataset, night, made, digest, ids, settings)
         return self._tables.record(self._tables.publish(dataset, night, made, digest))

@@ -20,8 +20,7 @@ from flows.nights.exposure_run import ExposureRun
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.totals import NightTotals
-from flows.pipeline.outcome import Outcome
-from flows.pipeline.plan import Item
+from flows.pipeline.outcome import Item, Outcome
 from flows.runtime.traces import Fields, bound, span
 from schemas.settings import Settings
 from schemas.summary import Trouble

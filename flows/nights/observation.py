@@ -1,156 +1,23 @@
 """How a command is seen from outside, from its start to its end: logs, figures, traces."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import time
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.process_collector import ProcessCollector
-
-from flows.pipeline.outcome import Outcome
-from flows.results.status import lag_since
+from flows.nights.meter import Meter
 from flows.runtime.log import log_as_json, tell
-from flows.runtime.metrics import add_build_info
 from flows.runtime.traces import start_traces, stop_traces
 from schemas.errors import NightstrideError, Retryable
-from schemas.ledger import ProvenanceRecord
 from schemas.settings import Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from flows.nights.cluster.cluster import Cluster
-    from flows.pipeline.plan import Plan
     from schemas.ledger import Percentiles
     from schemas.summary import RunSummary
-
-
-SECONDS = (5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1200, 3600, 14400, 86400)
-"""Upper ends of the bins of durations, s: finest about the minute within which alerts are due."""
-
-
-class Meter:
-    """Counts what is told of, and is read by whoever asks.
-
-    Attributes
-    ----------
-    registry
-        All figures.
-    """
-
-    def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        self._windows = Counter("nightstride_windows", "Windows searched.", registry=registry)
-        self._exposures = Counter(
-            "nightstride_exposures", "Exposures by what became of them.", ["state"], registry=registry
-        )
-        for state in ("done", "skipped", "quarantined", "failed"):
-            self._exposures.labels(state)
-        self._detections = Counter("nightstride_detections", "Rows of dia_source of exposures done.", registry=registry)
-        self._worked = Counter(
-            "nightstride_worker_seconds", "Worker time by what it went to, of exposures done.", ["part"],
-            registry=registry,
-        )  # fmt: skip
-        self._lag = Histogram(
-            "nightstride_lag_seconds", "From the end of an exposure to its catalogue.",
-            registry=registry, buckets=SECONDS,
-        )  # fmt: skip
-        self._last = Gauge(
-            "nightstride_last_exposure_timestamp_seconds", "When an exposure was last done; 0: none.", registry=registry
-        )
-        self._left = Gauge("nightstride_exposures_left", "Planned and not finished.", registry=registry)
-        self._night = Gauge(
-            "nightstride_night_duration_seconds", "Of the last night that was finished; 0: none.", registry=registry
-        )
-
-    def describe(self, made: ProvenanceRecord) -> None:
-        """Take in what exposures are searched with."""
-        add_build_info(self.registry, made)
-
-    def planned(self, plan: "Plan") -> None:
-        """Count what needs no search."""
-        self._exposures.labels("skipped").inc(plan.skipped)
-        self._exposures.labels("quarantined").inc(len(plan.quarantined))
-        self._exposures.labels("failed").inc(len(plan.failed))
-
-    def left(self, count: Callable[[], float]) -> None:
-        """Ask here how many exposures are planned and not finished."""
-        self._left.set_function(count)
-
-    def searched(self, windows: int) -> None:
-        """Count windows."""
-        self._windows.inc(windows)
-
-    def finished(self, outcome: Outcome) -> None:
-        """Count an exposure with its outcome."""
-        self._exposures.labels(outcome.status).inc()
-        if outcome.status != "done":
-            return
-        self._detections.inc(outcome.detections)
-        self._last.set(time())
-        for part, seconds in outcome.seconds.items():
-            self._worked.labels(part).inc(seconds)
-        if outcome.shutter_closed is not None:
-            self._lag.observe(lag_since(outcome.shutter_closed))
-
-    def night_done(self, seconds: float) -> None:
-        """Take in how long a night took."""
-        self._night.set(seconds)
-
-    @contextmanager
-    def workers(self, running: "Cluster") -> Iterator[None]:
-        """Ask the scheduler for the memory of its workers whenever somebody asks here, as long as the block lasts."""
-        # Imported here: a rerun with nothing to do should not pay for Dask.
-        from flows.nights.cluster.memory import WorkerMemory
-
-        with running.client() as client:
-            memory = WorkerMemory(client)
-            self.registry.register(memory)
-            try:
-                yield
-            finally:
-                self.registry.unregister(memory)
-
-
-class StreamMeter:
-    """Adds to a meter what only streams have.
-
-    Parameters
-    ----------
-    meter
-        What it adds to.
-    on_the_way, waiting, oldest_s
-        Give the exposures taken and not finished, the files known to wait where they arrived, and how long ago the
-        first exposure of the oldest visit on its way arrived, s.
-    """
-
-    def __init__(
-        self,
-        meter: Meter,
-        on_the_way: Callable[[], float],
-        waiting: Callable[[], float],
-        oldest_s: Callable[[], float],
-    ) -> None:
-        registry = meter.registry
-        self._turnaround = Histogram(
-            "nightstride_turnaround_seconds", "From the first arrival of a visit to a catalogue.",
-            registry=registry, buckets=SECONDS,
-        )  # fmt: skip
-        for name, what, function in (
-            ("on_the_way", "Exposures taken and not finished.", on_the_way),
-            ("waiting", "Files known to wait where they arrived.", waiting),
-            ("oldest_seconds", "Since the first arrival of the oldest visit on its way; 0: none.", oldest_s),
-        ):
-            Gauge(f"nightstride_stream_{name}", what, registry=registry).set_function(function)
-
-    def turned_around(self, seconds: float) -> None:
-        """Count an exposure that is done, so long after its visit arrived."""
-        self._turnaround.observe(seconds)
 
 
 @dataclass(frozen=True)

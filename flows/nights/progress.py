@@ -14,10 +14,8 @@ from flows.runtime.log import run_name, tell
 from flows.runtime.traces import of_exposure
 
 if TYPE_CHECKING:
-    from flows.nights.cluster.cluster import Cluster
-    from flows.nights.observation import Meter
-    from flows.pipeline.outcome import Outcome
-    from flows.pipeline.plan import Plan
+    from flows.nights.meter import Meter, Running
+    from flows.pipeline.outcome import Outcome, Plan
 
 
 class Progress:
@@ -77,7 +75,7 @@ class Progress:
         if self.meter is not None:
             self.meter.planned(plan)
 
-    def watched(self, running: "Cluster") -> AbstractContextManager[None]:
+    def watched(self, running: "Running") -> AbstractContextManager[None]:
         """Look at the workers of a cluster as long as the block lasts."""
         return nullcontext() if self.meter is None else self.meter.workers(running)
 

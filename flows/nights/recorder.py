@@ -1,22 +1,18 @@
 """What a run writes down about its exposures. One process writes: the holder of the lease."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
-from flows.inputs.source import name_of
-from flows.inputs.source_state import sha256_of
-from flows.nights.exposure_work import Stored
-from flows.pipeline.lineage import trace, verdict_digest
+from flows.inputs.source import Source, name_of
+from flows.pipeline.lineage import Stored, memo_of, trace, verdict_digest
 from flows.pipeline.models import model_digests
-from flows.pipeline.outcome import Outcome, trouble_of
-from flows.pipeline.plan import Item, remember
+from flows.pipeline.outcome import Item, Outcome, trouble_of
 from flows.pipeline.provenance import provenance_of
-from flows.pipeline.unpublish import unpublish
-from flows.storage.ledger import Ledger
+from flows.storage.ledger import Ledger, unpublish
 from flows.storage.quarantine import Quarantine
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.ledger import PREVIOUS, DatasetRecord, ExposureRecord, Previous
@@ -29,9 +25,24 @@ PASSING = frozenset({"damaged_tiles", "unreadable_catalogue", "changed_meanwhile
 
 
 class Recorder:
-    """Ledger, memory of sources and quarantine of the output folder of a run."""
+    """Ledger, memory of sources and quarantine of the output folder of a run.
 
-    def __init__(self, out: Path, settings: Settings, pipeline: Sequence[Stage]) -> None:
+    Parameters
+    ----------
+    out, settings, pipeline
+        Of the run.
+    sha256_of
+        Gives the digest of the bytes of the files of a source.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        settings: Settings,
+        pipeline: Sequence[Stage],
+        sha256_of: Callable[[Source, Settings], str],
+    ) -> None:
+        self._sha256_of = sha256_of
         self._out, self._settings, self._pipeline = out, settings, pipeline
         self._ledger, self._quarantine = Ledger(out), Quarantine(out)
         self._models = model_digests(pipeline, settings)
@@ -42,7 +53,7 @@ class Recorder:
 
     def stored(self, item: Item, stored: Stored) -> None:
         """Remember what a source holds, now that all of it has been read."""
-        remember(self._ledger, item, stored.info.source_sha256, self._settings)
+        self._ledger.remember(memo_of(item, stored.info.source_sha256, self._settings))
 
     def done(self, item: Item, stored: Stored, datasets: Mapping[str, DatasetRecord], outcome: Outcome) -> None:
         """Record a published exposure. From here on a rerun skips it."""
@@ -91,10 +102,10 @@ class Recorder:
     def _remember_verdict(self, item: Item, outcome: Outcome) -> None:
         """Record a verdict on the bytes of a file, so that a rerun does not read it again to find the same."""
         try:
-            sha256 = item.sha256 or sha256_of(item.source, self._settings)
+            sha256 = item.sha256 or self._sha256_of(item.source, self._settings)
         except (BadInput, Retryable):
             return
-        remember(self._ledger, item, sha256, self._settings)
+        self._ledger.remember(memo_of(item, sha256, self._settings))
         final = trace(item.source, sha256, self._pipeline, self._models, self._settings).final
         self._ledger.put(self._record(item, sha256, verdict_digest(final, self._settings), outcome))
 

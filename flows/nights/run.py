@@ -1,22 +1,26 @@
 """A run of a night: plan, search on a cluster, stages of the whole night, pages."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from flows.inputs.source import Source, name_of
+from flows.inputs.source_state import sha256_of
 from flows.nights.cluster.local import start_worker_server
 from flows.nights.cluster.prefect_server import prefect_server
-from flows.nights.night_results import with_catalogues, with_reports
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.totals import rounded_seconds, summarise_run
-from flows.pipeline.outcome import Outcome, trouble_of
-from flows.pipeline.plan import Item, Plan
+from flows.pipeline.night_plan import NightWork, plan_nights
+from flows.pipeline.outcome import Item, Outcome, Plan, trouble_of
+from flows.results.quality.assess import assess
+from flows.results.quality.judge import told
 from flows.runtime.traces import span
 from schemas.errors import Misconfigured
+from schemas.recovery import Recovery
 from schemas.settings import Settings
 from schemas.summary import STOPPED, RunSummary, Trouble
 from stages import PIPELINE
@@ -24,10 +28,10 @@ from stages import PIPELINE
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from flows.nights.meter import Meter
     from flows.nights.nightly import NightRun
-    from flows.nights.observation import Meter
     from flows.pipeline.plan import Planner
-    from flows.pipeline.unpublish import SourceIndex
+    from flows.pipeline.superseded import SourceIndex
 
 
 Kind = TypeVar("Kind", bound=BaseException)
@@ -61,7 +65,7 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     with cluster(settings, out) as workers, progress.watched(workers):
         require_fit(plan.todo[0].source, settings, workers.memory_bytes)
         warm_up(workers, settings)
-        night = NightRun(plan.todo, out, settings, Recorder(out, settings, PIPELINE), progress, workers)
+        night = NightRun(plan.todo, out, settings, Recorder(out, settings, PIPELINE, sha256_of), progress, workers)
         server.wait()
         startup = perf_counter() - start
         warnings = _search(night)
@@ -125,7 +129,6 @@ def first_of(error: BaseException, kind: type[Kind]) -> Kind | None:
 def planner(out: Path, settings: Settings, *, dry: bool = False, index: "SourceIndex | None" = None) -> "Planner":
     """Return the planner of the pipeline, on real files; errors as in `flows.pipeline.plan.Planner`."""
     from flows.inputs.probe import probe
-    from flows.inputs.source_state import sha256_of
     from flows.pipeline.plan import Planner
     from stages import PIPELINE
 
@@ -165,7 +168,6 @@ def nothing_to_search(
     plan: "Plan", out: Path, settings: Settings, console: "Console", meter: "Meter | None" = None
 ) -> "RunSummary":
     """Bring up to date what whole nights have; and their pages, if something on them may have changed."""
-    from flows.nights.night_results import with_catalogues, with_quality
     from flows.nights.progress import Progress
     from flows.nights.totals import NightTotals, summarise_run
 
@@ -174,11 +176,123 @@ def nothing_to_search(
     summary = with_catalogues(summarise_run(plan, NightTotals()), out, settings, progress)
     if summary.nights and (plan.quarantined or "objects" in summary.seconds):
         # What was published of an exposure may be withdrawn: the page must not show it any more.
-        from flows.nights.night_results import with_reports
-
         return with_reports(summary, out, settings, progress)
     for night in summary.nights:
         summary = with_quality(summary, night, out, settings)
     pages = [out / "reports" / night / "index.html" for night in summary.nights]
     there = [str(page) for page in pages if page.exists()]
     return summary.model_copy(update={"report": there[-1] if there else None})
+
+
+def with_catalogues(summary: RunSummary, out: Path, settings: Settings, progress: Progress) -> RunSummary:
+    """Bring the datasets of whole nights up to date, and add them to what a run came to.
+
+    Raises
+    ------
+    Misconfigured
+        A model or the ledger cannot be used, or nothing may be written.
+    """
+    works = plan_nights(summary.nights, out, settings, PIPELINE)
+    rows: Counter[str] = Counter()
+    not_run = dict(summary.not_run)
+    for work in works:
+        if not work.outdated:
+            rows.update({name: entry.rows for name, entry in work.kept.items()})
+            not_run |= work.not_run
+    outdated = [work for work in works if work.outdated]
+    if not outdated:
+        return summary.model_copy(update={"catalogues": dict(rows), "not_run": not_run})
+    return _made(summary, outdated, rows, not_run, out, settings, progress)
+
+
+def _made(
+    summary: RunSummary,
+    works: list[NightWork],
+    rows: Counter[str],
+    not_run: dict[str, str],
+    out: Path,
+    settings: Settings,
+    progress: Progress,
+) -> RunSummary:
+    # Imported here: a rerun with nothing to do should not pay for it.
+    from flows.nights.night_stages import run_nights
+
+    start = perf_counter()
+    progress.say(f"Bringing together night {', '.join(work.night for work in works)}.")
+    with span("objects", {"nights": " ".join(work.night for work in works)}):
+        results = run_nights(works, out, settings)
+    failed = list(summary.night_failed)
+    for result in results.values():
+        rows.update({name: entry.rows for name, entry in result.datasets.items()})
+        not_run |= result.not_run
+        failed += result.failed
+    seconds = {**summary.seconds, "objects": round(perf_counter() - start, 3)}
+    return summary.model_copy(
+        update={"catalogues": dict(rows), "not_run": not_run, "night_failed": tuple(failed), "seconds": seconds}
+    )
+
+
+def with_quality(
+    summary: RunSummary, night: str, out: Path, settings: Settings, recoveries: tuple[Recovery, ...] | None = None
+) -> RunSummary:
+    """Add the verdicts on a night; that it cannot be judged is a warning, and withholds nothing.
+
+    Parameters
+    ----------
+    summary
+        Of the run.
+    night, out, settings
+        Which night, and where.
+    recoveries
+        What came back of its synthetic streaks, if that is added up already.
+    """
+    try:
+        record = assess(out, night, settings.quality, recoveries)
+    except Exception as error:
+        warning = f"quality of night {night} not judged: {type(error).__name__}: {error}"
+        return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
+    if record is None:
+        return summary
+    failed = [
+        Trouble(uri=f"night {night}", code="quality", message=f"night {night}, {one.instrument} {one.band}: {line}")
+        for one in record.judged
+        if settings.quality.fail_night and one.verdict == "fail"
+        for line in told(one)
+    ]
+    quality = {**summary.quality, night: record.judged}
+    return summary.model_copy(update={"quality": quality, "quality_failed": (*summary.quality_failed, *failed)})
+
+
+def with_reports(summary: RunSummary, out: Path, settings: Settings, progress: Progress) -> RunSummary:
+    """Add up what came back of each night, judge it, and make its page with the figures of the run."""
+    for night in summary.nights:
+        progress.say(f"Drawing the page of night {night}.")
+        summary = with_report(summary, night, out, settings, of_run=True)
+    return summary
+
+
+def with_report(summary: RunSummary, night: str, out: Path, settings: Settings, *, of_run: bool) -> RunSummary:
+    """Add up what came back of a night, judge it, and make its page; what fails is a warning, no failed night.
+
+    Parameters
+    ----------
+    summary
+        Of the run.
+    night, out, settings
+        Which night, and where.
+    of_run
+        Whether the page tells of the run, too: a stream has none that ends with the night.
+    """
+    from flows.results.evaluation.recovery import read_recoveries
+    from flows.results.page.page import write_report
+
+    try:
+        found = read_recoveries(out, night)
+        summary = summary.model_copy(update={"injection": (*summary.injection, *found)})
+        summary = with_quality(summary, night, out, settings, found)
+        with span("report", {"night": night}):
+            page = write_report(out, night, summary if of_run else None)
+    except Exception as error:
+        warning = f"no page of night {night}: {type(error).__name__}: {error}"
+        return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
+    return summary.model_copy(update={"report": str(page)})

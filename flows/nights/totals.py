@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import chain
 
-from flows.pipeline.outcome import Outcome, total_causes, total_seconds
-from flows.pipeline.plan import Plan
+from flows.pipeline.outcome import Outcome, Plan, total_causes, total_seconds
 from schemas.exposure import ExposureKey
 from schemas.summary import CauseCount, ExposureCounts, RunSummary, Trouble
 

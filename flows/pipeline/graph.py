@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from schemas.dataset import TableOf
 from schemas.errors import Misconfigured
@@ -63,6 +64,11 @@ def resolve(pipeline: Sequence[Stage], present: Collection[str], levels: Collect
     Misconfigured
         A stage needs what nothing could ever give, or reads synthetic rows; two give the same, or wait for each other.
     """
+    return _resolved(tuple(pipeline), frozenset(present), frozenset(levels))
+
+
+@lru_cache(64)
+def _resolved(pipeline: tuple[Stage, ...], present: frozenset[str], levels: frozenset[str]) -> Graph:
     producers = _producers(pipeline)
     ordered = _sorted(pipeline, producers)
     available, runs, not_run = set(present), [], dict[str, str]()

@@ -3,12 +3,16 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+
+from pydantic import BaseModel
 
 from flows.inputs.source import Source, name_of
 from flows.pipeline.graph import OF_EXPOSURE, PLANES, Graph, resolve
-from flows.storage.digest import digest, file_digest, folder_digest, stage_digest
-from schemas.ledger import DatasetRecord, ExposureRecord
+from flows.pipeline.outcome import NEW, Item, Stale
+from flows.storage.bucket_path import folder_digest
+from flows.storage.digest import digest, file_digest
+from schemas.exposure import ExposureInfo
+from schemas.ledger import DatasetRecord, ExposureRecord, SourceMemo
 from schemas.settings import Settings
 from schemas.stage import Stage
 from stages import PIPELINE
@@ -57,8 +61,8 @@ def trace(
     made = dict.fromkeys(PLANES, tiles)
     for stage in graph.stages:
         inputs = [made[dataset.name] for dataset in (*stage.needs, *stage.optional) if dataset.name in made]
-        weights = [models[name] for name in stage.weights]
-        made[stage.gives.name] = stage_digest(inputs, stage, weights, getattr(settings, stage.name, None))
+        weights = [models[model.name] for model in stage.models]
+        made[stage.gives.name] = stage_digest(inputs, stage, weights, stage.section(settings))
     datasets = {stage.gives.name: made[stage.gives.name] for stage in graph.stages}
     return Lineage(tiles, datasets, _final(graph, datasets))
 
@@ -128,18 +132,6 @@ def remaining(planes: Collection[str], kept: Collection[str]) -> Graph:
     return Graph(graph.towards(wanted, kept), graph.not_run)
 
 
-@dataclass(frozen=True)
-class Stale:
-    """Why an exposure is to be done: a code for machines, a text for people."""
-
-    code: Literal["new", "failed", "input", "outdated", "damaged"]
-    text: str
-
-
-NEW = Stale("new", "not in the ledger yet")
-"""Of an exposure that was never done."""
-
-
 def outdated(
     source: Source,
     sha256: str | None,
@@ -187,3 +179,45 @@ def damaged(record: ExposureRecord, out: Path) -> Stale | None:
         return None
     broken = [entry.path for entry in record.datasets.values() if not is_whole(out / entry.path, entry.sha256)]
     return Stale("damaged", f"missing or changed since it was published: {', '.join(broken)}") if broken else None
+
+
+def stage_digest(inputs: Sequence[str], stage: Stage, models: Sequence[str], settings: BaseModel | None) -> str:
+    """Return the digest of what ``stage`` makes.
+
+    Parameters
+    ----------
+    inputs
+        Digests of the datasets it reads, in the order in which it declares them.
+    stage
+        Its name and version count, not its code: a stage whose results change gets a new version.
+    models
+        Digests of the models it uses, cards and all, in the order of ``stage.models``.
+    settings
+        Its own section of the settings.
+    """
+    return digest(
+        {
+            "inputs": list(inputs),
+            "stage": stage.name,
+            "version": stage.version,
+            "models": list(models),
+            "settings": settings,
+        }
+    )
+
+
+def memo_of(item: Item, sha256: str, settings: Settings) -> SourceMemo | None:
+    """Return what to remember of a source, so that a rerun need not read it; None where its files were not seen."""
+    if item.stat is None:
+        return None
+    return SourceMemo(**item.stat.model_dump(), uri=memo_name(item.source, settings), sha256=sha256, key=item.key)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An exposure in its tile store, and the digests of what will come of it."""
+
+    info: ExposureInfo
+    lineage: Lineage
+    reused: bool
+    seconds: Mapping[str, float]

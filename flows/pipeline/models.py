@@ -1,203 +1,22 @@
-"""Models of the stages, made from their weights and cards, loaded once per process."""
+"""Models of the stages: named by settings, checked by digest, loaded once per process."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from numpy.typing import NDArray
-from scipy.special import logit
-
-from flows.pipeline.weights import CLASS_MODELS, _location, read_card, read_screen_card, read_weights
+from flows.pipeline.weights import location_of, read_card, read_screen_card, read_weights
+from flows.runtime.settings import choice, settings_class
 from flows.storage.digest import digest
-from kernels.measure.reliability import VerdictNet
-from kernels.nets.basic_cnn import BasicCnn
-from kernels.nets.candidate_nets import CandidateCnn, VerdictCnn
-from kernels.nets.region_net import RegionNet
-from kernels.nets.streak_net import StreakNet
-from kernels.nets.tree_ensemble import tree_ensemble
-from kernels.search.candidate_search import CandidateSearch, Judge, TreeJudge, TwoStageJudge, line_score
-from kernels.search.dense_search import DenseSearch
-from kernels.search.detector import Detector, WindowScorer, choose_device
-from kernels.search.fused_search import Screen, screen_layers
-from kernels.search.linear_chain import Precision, has_bfloat16
-from kernels.search.region_search import RegionSearch
 from schemas.errors import Misconfigured
-from schemas.model_card import FEATURES, ModelCard
-from schemas.settings import DetectSettings, Settings
-from schemas.stage import Stage
-
-KINDS = ("matched_filter", "boosted", "two_stage")
-"""What the card's input may name as ``kind``."""
-
-NET = "net."
-"""Prefix of the network's arrays beside those of the trees."""
+from schemas.model_card import ModelCard
+from schemas.settings import Settings
+from schemas.stage import Model, Stage, Weights
+from stages import PIPELINE
 
 
-def candidate_detector(card: ModelCard, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> CandidateSearch:
-    """Make a detector of one of `KINDS`."""
-    return CandidateSearch(_judge(card, arrays, device), float(arrays["floor"][0]), card)
-
-
-def _judge(card: ModelCard, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> Judge:
-    kind = card.input["kind"]
-    if kind == "matched_filter":
-        return line_score
-    trees = tree_ensemble(arrays)
-    if kind == "boosted":
-        return TreeJudge(trees)
-    state = {name.removeprefix(NET): value for name, value in arrays.items() if name.startswith(NET)}
-    net = CandidateCnn(len(state["mean"]))
-    net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state.items()})
-    share = float(card.input["share"])
-    return TwoStageJudge(trees, float(card.input["tree_floor"]), net.eval().to(device), share, device)
-
-
-Arrays = Mapping[str, NDArray[Any]]
-
-
-def build_detector(
-    card: ModelCard,
-    arrays: Arrays,
-    name: str,
-    device: str,
-    precision: Literal["auto", "float32", "bfloat16"],
-    threshold: float | None,
-    batch: int,
-    screen: bool,
-    stride: int,
-) -> Detector:
-    """Make a detector of the kind its card names; parameters are those of `flows.pipeline.models.load_model`.
-
-    Raises
-    ------
-    Misconfigured
-        The card names a kind that there is not; or a screen is asked for where there is none, or on a GPU.
-    """
-    where, kind = choose_device(device), card.input.get("kind", "windows")
-    if kind == "windows":
-        net = _with_weights(BasicCnn(int(card.input["bands"]), int(card.input.get("side", 26))), arrays)
-        threshold = card.threshold if threshold is None else threshold
-        screened = _load_screen(name, threshold, where.type) if screen else None
-        exact = _precision(precision, where)
-        return WindowScorer(net.to(where), card, where, exact, float(logit(threshold)), batch, screened, stride)
-    if screen:
-        raise Misconfigured(
-            "screen_kind", "detect.screen", f"{name!r} has no windows to leave out.", "set it to false."
-        )
-    if kind == "cells":
-        cells = StreakNet(int(card.input["channels"]), card.input["dilations"])
-        exact = _precision(precision, where)
-        net = _with_weights(cells, arrays).to(where, getattr(torch, exact), memory_format=torch.channels_last)
-        return DenseSearch(net, where, card)
-    if kind == "regions":
-        regions = RegionNet(int(card.input["channels"]), card.input["dilations"])
-        net = _with_weights(regions, arrays).to(where, memory_format=torch.channels_last)
-        return RegionSearch(net, where, card, float(card.input["floor"]))
-    if kind in KINDS:
-        return candidate_detector(card, arrays, where)
-    raise Misconfigured(
-        "unknown_kind",
-        name,
-        f"is a detector of kind {kind!r}, which this version does not know.",
-        "name another model.",
-    )
-
-
-def _with_weights(net: torch.nn.Module, arrays: Arrays) -> Any:
-    net.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in arrays.items()})
-    return net.eval()
-
-
-def _precision(wanted: Literal["auto", "float32", "bfloat16"], where: torch.device) -> Precision:
-    if wanted == "auto":
-        return "bfloat16" if where.type == "cuda" or has_bfloat16() else "float32"
-    return wanted
-
-
-def _load_screen(name: str, threshold: float, device: str) -> Screen:
-    card = read_screen_card(name)
-    if device != "cpu":
-        remedy = "set it to false, or detect.device = 'cpu'."
-        raise Misconfigured("screen_device", "detect.screen", "works on the processor only.", remedy)
-    if threshold < card.input["threshold"]:
-        known = f"is {threshold}, but the screen knows windows from {card.input['threshold']} on."
-        raise Misconfigured("screen_threshold", "detect.threshold", known, "raise it, or set detect.screen = false.")
-    _, arrays = read_weights("screen", name)
-    return Screen(screen_layers(arrays), float(logit(card.threshold)))
-
-
-TREES = "trees."
-"""What the names of the trees' arrays begin with; those of the networks with their number."""
-
-
-def build_verdict(card: ModelCard, arrays: Mapping[str, NDArray[Any]]) -> VerdictNet:
-    """Make a verdict of its weights, member by member, and the calibration on its card."""
-    nets = []
-    for n in range(int(card.input["networks"])):
-        own = {name: value for name, value in arrays.items() if name.startswith(f"{n}.")}
-        net = VerdictCnn(len(card.input["features"]))
-        net.load_state_dict({name.split(".", 1)[1]: torch.from_numpy(value.copy()) for name, value in own.items()})
-        nets.append(net.eval())
-    trees = tree_ensemble({name.removeprefix(TREES): value for name, value in arrays.items() if name.startswith(TREES)})
-    return VerdictNet(tuple(nets), trees, float(card.calibration["slope"]), float(card.calibration["offset"]), card)
-
-
-def load_model(
-    stage: str,
-    name: str,
-    device: str = "cpu",
-    precision: Literal["auto", "float32", "bfloat16"] = "float32",
-    threshold: float | None = None,
-    batch: int = 1024,
-    screen: bool = False,
-    stride: int = 7,
-) -> Any:
-    """Load a model ready for use.
-
-    Parameters
-    ----------
-    stage
-        ``"detect"``, ``"reliability"``, ``"star_galaxy"``, or one of `CLASS_MODELS`.
-    name
-        See `read_card`.
-    device
-        ``auto``, ``cpu`` or ``cuda``.
-    precision, threshold, batch, screen, stride
-        Of a search of whole images (`DetectSettings`); a threshold of None is the card's.
-
-    Returns
-    -------
-    `kernels.search.detector.Detector`, `VerdictNet`, `StarGalaxyModel` or `ClassModel`
-        All carry ``card``.
-
-    Raises
-    ------
-    Misconfigured
-        A file is missing, does not match the card, or belongs to another version of the pipeline. A screen is asked
-        for where there is none, or on a GPU.
-    """
-    card, arrays = read_weights(stage, name)
-    if stage == "reliability":
-        trained_on = tuple(card.input.get("features", ()))
-        if trained_on != FEATURES:
-            raise Misconfigured(
-                "other_features",
-                _location(stage, name) + ".json",
-                f"was trained on the features {list(trained_on)}, this version measures {list(FEATURES)}.",
-                "train it anew: nightstride train detect.",
-            )
-        return build_verdict(card, arrays)
-    if stage in CLASS_MODELS:
-        from kernels.objects.class_model import class_model
-
-        return class_model(card, arrays)
-    if stage == "star_galaxy":
-        from flows.pipeline.star_galaxy_models import build_star_galaxy
-
-        return build_star_galaxy(card, arrays)
-
-    return build_detector(card, arrays, name, device, precision, threshold, batch, screen, stride)
+def models_in(stages: Iterable[Stage]) -> dict[str, Model]:
+    """Return the models that stages use, by name."""
+    return {model.name: model for stage in stages for model in stage.models}
 
 
 def model_digests(stages: Iterable[Stage], settings: Settings) -> dict[str, str]:
@@ -210,7 +29,13 @@ def model_digests(stages: Iterable[Stage], settings: Settings) -> dict[str, str]
     Misconfigured
         A card is missing or cannot be read.
     """
-    return {weight: _digest(weight, settings) for weight in _weights(stages)}
+    return {name: _digest(model, settings) for name, model in sorted(models_in(stages).items())}
+
+
+def model_cards(stages: Iterable[Stage], settings: Settings) -> dict[str, ModelCard]:
+    """Return the card of each model that the stages use; errors as in `model_digests`."""
+    found = sorted(models_in(stages).items())
+    return {name: read_card(name, model.named(settings)) for name, model in found}
 
 
 def models_of(stage: Stage, settings: Settings) -> Mapping[str, Callable[..., Any]]:
@@ -221,41 +46,82 @@ def models_of(stage: Stage, settings: Settings) -> Mapping[str, Callable[..., An
     Misconfigured
         A model is missing, or does not match its card.
     """
-    found = {}
-    for weight in stage.weights:
-        name = model_name(weight, settings)
-        # By digest too: a worker may outlive the weights in a folder.
-        search = settings.detect if weight == "detect" else None
-        found[weight] = _loaded(weight, name, search, _digest(weight, settings))
-    return found
+    # By digest too: a worker may outlive the weights in a folder.
+    return {
+        model.name: _loaded(model, model.named(settings), model.section(settings), _digest(model, settings))
+        for model in stage.models
+    }
 
 
-def model_name(weight: str, settings: Settings) -> str:
-    """Shipped name, folder or URL that the settings give for a model."""
-    if weight in ("superclass", "star_subclass"):
-        section = settings.spectral_class
-        return section.model if weight == "superclass" else section.star_model
-    if weight == "star_galaxy":
-        return settings.star_galaxy.model
-    if weight == "detect" or settings.measure.model == "auto":
-        return settings.detect.model
-    return settings.measure.model
+def load_model(model: str, name: str, **changes: Any) -> Any:
+    """Load a model ready for use.
+
+    Parameters
+    ----------
+    model
+        What stages call it: ``"detect"``, ``"reliability"``, ``"star_galaxy"``, ...
+    name
+        See `read_card`.
+    changes
+        Fields of the section of its setting that are not as by default. A detector is loaded for the processor and in
+        float32 unless they say otherwise.
+
+    Returns
+    -------
+    `kernels.search.detector.Detector`, `VerdictNet`, `StarGalaxyModel`, `ClassModel` or what else its stage declares
+        All carry ``card``.
+
+    Raises
+    ------
+    Misconfigured
+        No stage has such a model; a file is missing, does not match the card, or belongs to another version of the
+        pipeline. A screen is asked for where there is none, or on a GPU.
+    """
+    known = _known(model)
+    section = known.section(settings_class()())
+    if model == "detect":
+        section = section.model_copy(update={"device": "cpu", "precision": "float32", "model": name})
+    return _built(known, name, section.model_copy(update=changes))
 
 
-def _digest(weight: str, settings: Settings) -> str:
-    name = model_name(weight, settings)
-    card = read_card(weight, name)
-    if weight == "detect" and settings.detect.screen:
+def model_name(model: str, settings: Settings) -> str:
+    """Return the shipped name, folder or URL that the settings give for a model; errors as in `load_model`."""
+    return _known(model).named(settings)
+
+
+def _known(name: str) -> Model:
+    known = models_in(PIPELINE)
+    if name not in known:
+        problem = "is used by no stage of the pipeline."
+        raise Misconfigured("unknown_model", f"model {name!r}", problem, choice(name, sorted(known)))
+    return known[name]
+
+
+def _digest(model: Model, settings: Settings) -> str:
+    name = model.named(settings)
+    card = read_card(model.name, name)
+    if _wants_companion(model, model.section(settings)):
         return digest(card, read_screen_card(name))
     return digest(card)
 
 
-def _weights(stages: Iterable[Stage]) -> list[str]:
-    return sorted({weight for stage in stages for weight in stage.weights})
-
-
 @lru_cache(8)
-def _loaded(weight: str, name: str, search: DetectSettings | None, card: str) -> Callable[..., Any]:
-    if search is None:
-        return load_model(weight, name)
-    return load_model(weight, name, **search.model_dump(exclude={"model", "window"}))
+def _loaded(model: Model, name: str, section: Any, card: str) -> Callable[..., Any]:
+    return _built(model, name, section)
+
+
+def _built(model: Model, name: str, section: Any) -> Any:
+    weights = _read(model.name, name)
+    if _wants_companion(model, section):
+        read_screen_card(name)  # it belongs to these weights
+        weights = weights._replace(companion=_read(model.companion, name))
+    return model.build(weights, section)
+
+
+def _wants_companion(model: Model, section: Any) -> bool:
+    return bool(model.companion) and bool(getattr(section, model.companion))
+
+
+def _read(model: str, name: str) -> Weights:
+    card, arrays = read_weights(model, name)
+    return Weights(card, arrays, location_of(model, name))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from flows.inputs.dust_map import dust_digest
 from flows.pipeline.graph import Graph, resolve
-from flows.pipeline.lineage import is_whole
+from flows.pipeline.lineage import is_whole, stage_digest
 from flows.pipeline.models import model_digests
-from flows.storage.digest import digest, stage_digest
+from flows.storage.digest import digest
 from flows.storage.ledger import Ledger
 from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord
 from schemas.settings import Settings
@@ -83,8 +83,8 @@ def _plan(night: str, out: Path, settings: Settings, pipeline: Sequence[Stage], 
     graph = resolve(pipeline, made, ("night",))
     for stage in graph.stages:
         read = [made[dataset.name] for dataset in (*stage.needs, *stage.optional) if dataset.name in made]
-        weights = [*(models[name] for name in stage.weights), *dust_digest(stage, settings)]
-        made[stage.gives.name] = stage_digest(read, stage, weights, getattr(settings, stage.name, None))
+        weights = [*(models[model.name] for model in stage.models), *dust_digest(stage, settings)]
+        made[stage.gives.name] = stage_digest(read, stage, weights, stage.section(settings))
     digests = {stage.gives.name: made[stage.gives.name] for stage in graph.stages}
     record = ledger.night(night)
     published = record.datasets if record is not None else {}

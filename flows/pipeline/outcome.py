@@ -1,4 +1,4 @@
-"""What became of one exposure."""
+"""Exposures of a run: what is to be done with them, and what became of them."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -6,10 +6,85 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from flows.inputs.source import name_of
-from flows.pipeline.plan import Item
+from flows.inputs.source import Source, name_of
 from schemas.errors import NightstrideError
+from schemas.exposure import ExposureKey
+from schemas.ledger import ExposureRecord, SourceStat
 from schemas.summary import CauseCount, Trouble
+
+
+@dataclass(frozen=True)
+class Stale:
+    """Why an exposure is to be done: a code for machines, a text for people."""
+
+    code: Literal["new", "failed", "input", "outdated", "damaged"]
+    text: str
+
+
+NEW = Stale("new", "not in the ledger yet")
+"""Of an exposure that was never done."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """An exposure to be searched.
+
+    Attributes
+    ----------
+    source, key
+        Where it is, and which it is.
+    stat
+        Of its files when the run was planned.
+    sha256
+        Of the bytes of its files, if they are known.
+    record
+        What the ledger holds of it.
+    superseded
+        Records of other exposures that the source was taken for: they are withdrawn when it is done.
+    why
+        Why it has to be searched.
+    """
+
+    source: Source
+    key: ExposureKey
+    stat: SourceStat | None
+    sha256: str | None = None
+    record: ExposureRecord | None = None
+    superseded: tuple[ExposureRecord, ...] = ()
+    why: Stale = NEW
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of each source.
+
+    Attributes
+    ----------
+    todo
+        To be searched, by night, visit and detector.
+    published
+        Records of exposures whose results are published and up to date; one for each, however often it was given.
+    skipped
+        How many sources need no work: published ones, and further copies of a source.
+    quarantined
+        Sources that cannot be used.
+    failed
+        Sources that could not be read this time.
+    withdrawn
+        Records of exposures that were published, and whose source cannot be used any more.
+    """
+
+    todo: tuple[Item, ...]
+    published: tuple[ExposureRecord, ...]
+    skipped: int
+    quarantined: tuple[Trouble, ...] = ()
+    failed: tuple[Trouble, ...] = ()
+    withdrawn: tuple[ExposureRecord, ...] = ()
+
+    @property
+    def seen(self) -> int:
+        """Number of sources."""
+        return len(self.todo) + self.skipped + len(self.quarantined) + len(self.failed)
 
 
 @dataclass(frozen=True)

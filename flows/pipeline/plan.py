@@ -1,22 +1,25 @@
 """What a run has to do: decided from file headers, the ledger and the published files, before anything is started."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import stat_of
-from flows.pipeline.lineage import NEW, Stale, damaged, memo_name, outdated
+from flows.pipeline.lineage import damaged, memo_name, memo_of, outdated
 from flows.pipeline.models import model_digests
-from flows.pipeline.unpublish import Name, SourceIndex, Superseded, name_tuple, unpublish
-from flows.storage.bucket_path import BucketPath, side_by_side
-from flows.storage.ledger import Ledger
+from flows.pipeline.outcome import Item, Plan, Stale
+from flows.pipeline.superseded import Name, SourceIndex, Superseded, name_tuple
+from flows.runtime.parallel import side_by_side
+from flows.storage.bucket_path import BucketPath
+from flows.storage.ledger import Ledger, unpublish
 from flows.storage.object_store import PROTOCOL
 from flows.storage.quarantine import Quarantine
 from schemas.errors import BadInput, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
-from schemas.ledger import ExposureRecord, SourceMemo, SourceStat
+from schemas.ledger import ExposureRecord, SourceStat
 from schemas.settings import Settings
 from schemas.stage import Stage
 from schemas.summary import Trouble
@@ -25,37 +28,7 @@ UNREAD = frozenset({"unreadable_file"})
 """Codes of failures to reach a file: they say nothing about its bytes, and what is published of it stays."""
 
 
-@dataclass(frozen=True)
-class Item:
-    """An exposure to be searched.
-
-    Attributes
-    ----------
-    source, key
-        Where it is, and which it is.
-    stat
-        Of its files when the run was planned.
-    sha256
-        Of the bytes of its files, if they are known.
-    record
-        What the ledger holds of it.
-    superseded
-        Records of other exposures that the source was taken for: they are withdrawn when it is done.
-    why
-        Why it has to be searched.
-    """
-
-    source: Source
-    key: ExposureKey
-    stat: SourceStat | None
-    sha256: str | None = None
-    record: ExposureRecord | None = None
-    superseded: tuple[ExposureRecord, ...] = ()
-    why: Stale = NEW
-
-
-@dataclass(frozen=True)
-class Rejected:
+class Rejected(NamedTuple):
     """A source that cannot be used, and the exposure that it says it is, if it does."""
 
     source: Source
@@ -63,37 +36,72 @@ class Rejected:
     key: ExposureKey | None
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What becomes of each source.
+class Unread(NamedTuple):
+    """A source that could not be read this time."""
+
+    source: Source
+    error: Retryable
+
+
+class Chosen(NamedTuple):
+    """An exposure that sources were given of, and the one among them that stands for it.
 
     Attributes
     ----------
-    todo
-        To be searched, by night, visit and detector.
-    published
-        Records of exposures whose results are published and up to date; one for each, however often it was given.
-    skipped
-        How many sources need no work: published ones, and further copies of a source.
-    quarantined
-        Sources that cannot be used.
-    failed
-        Sources that could not be read this time.
-    withdrawn
-        Records of exposures that were published, and whose source cannot be used any more.
+    name, record
+        Which exposure, and what the ledger holds of it.
+    winner
+        The source that stands for it, if one can.
+    copies
+        How many further copies of it there are.
+    refused
+        Sources that cannot be read, or say that they are the same exposure and are not.
+    why
+        Why it has to be searched; None: it is settled.
     """
 
-    todo: tuple[Item, ...]
-    published: tuple[ExposureRecord, ...]
-    skipped: int
-    quarantined: tuple[Trouble, ...] = ()
-    failed: tuple[Trouble, ...] = ()
-    withdrawn: tuple[ExposureRecord, ...] = ()
+    name: Name
+    record: ExposureRecord | None
+    winner: Item | None
+    copies: int = 0
+    refused: tuple[Rejected | Unread, ...] = ()
+    why: Stale | None = None
 
     @property
-    def seen(self) -> int:
-        """Number of sources."""
-        return len(self.todo) + self.skipped + len(self.quarantined) + len(self.failed)
+    def claimed(self) -> bool:
+        """Whether a source stands for the exposure."""
+        return self.winner is not None or self.copies > 0
+
+    @property
+    def published(self) -> bool:
+        """Whether what is published of the exposure holds."""
+        if self.record is None:
+            return False
+        return self.copies > 0 if self.winner is None else self.why is None and self.record.status == "done"
+
+    @property
+    def verdict(self) -> Trouble | None:
+        """What the ledger says is wrong with the source, if that still holds."""
+        if self.record is None or self.winner is None or self.why is not None or self.published:
+            return None
+        code, _, message = (self.record.reason or "").partition(": ")
+        return Trouble(uri=name_of(self.winner.source), code=code, message=message)
+
+
+class PutAway(NamedTuple):
+    """What became of a source that cannot be used.
+
+    Attributes
+    ----------
+    trouble, quarantined
+        What is wrong, and whether it is with the source: else it could not be put in quarantine.
+    withdrawn
+        Records of what was published of an earlier content of its file.
+    """
+
+    trouble: Trouble
+    quarantined: bool
+    withdrawn: tuple[ExposureRecord, ...] = ()
 
 
 class Planner:
@@ -127,10 +135,6 @@ class Planner:
         self._probe, self._sha256_of = probe, sha256_of
         self._ledger, self._quarantine = Ledger(out), Quarantine(out)
         self._models = model_digests(pipeline, settings)
-        self._quarantined: list[Trouble] = []
-        self._failed: list[Trouble] = []
-        self._rejected: list[Rejected] = []
-        self._withdrawn: list[ExposureRecord] = []
 
     def plan(self, sources: Iterable[Source]) -> Plan:
         """Decide what to do with each source; keep the reasons for those that cannot be used.
@@ -140,67 +144,52 @@ class Planner:
         Misconfigured
             A model or the ledger cannot be used.
         """
-        self._quarantined, self._failed, self._rejected, self._withdrawn = [], [], [], []
+        found = self._identified(sorted(set(sources), key=name_of))
         groups: dict[Name, list[Item]] = {}
-        for item in self._identified(sorted(set(sources), key=name_of)):
-            groups.setdefault(name_tuple(item.key), []).append(item)
-        todo, published, skipped, claimed = [], [], 0, set()
-        chosen = [(name, groups[name], *self._one_of(groups[name])) for name in sorted(groups)]
-        why = self._reasons([winner for _, _, winner, _ in chosen if winner is not None])
-        for name, group, winner, copies in chosen:
-            skipped += copies
-            if winner is not None or copies:
-                claimed.add(name)
-            if winner is None:
-                published += [record for record in (group[0].record,) if record is not None and copies]
-                continue
-            if winner.record is None or why[winner.key]:
-                todo.append(replace(winner, why=why[winner.key] or NEW))
-            elif winner.record.status == "done":
-                published.append(winner.record)
-                skipped += 1
-            else:
-                code, _, message = (winner.record.reason or "").partition(": ")
-                self._quarantined.append(Trouble(uri=name_of(winner.source), code=code, message=message))
-        todo = self._settle(todo, claimed)
-        troubles = tuple(self._quarantined), tuple(self._failed)
-        return Plan(tuple(todo), tuple(published), skipped, *troubles, tuple(self._withdrawn))
+        for item in found:
+            if isinstance(item, Item):
+                groups.setdefault(name_tuple(item.key), []).append(item)
+        chosen = self._with_reasons([self._chosen(name, groups[name]) for name in sorted(groups)])
+        unnamed = sorted((item for item in found if not isinstance(item, Item)), key=lambda one: name_of(one.source))
+        return self._applied(chosen, [*unnamed, *(refused for one in chosen for refused in one.refused)])
 
-    def _settle(self, todo: list[Item], claimed: set[Name]) -> list[Item]:
-        """Say of each source what it stood for before, now that it is known who stands for what; put away the bad."""
-        if not todo and not self._rejected:
-            return todo
-        superseded = Superseded(self._index or SourceIndex(self._ledger), claimed)
-        for one in self._rejected:
-            self._put_away(one, superseded)
-        return [replace(item, superseded=superseded.by(name_of(item.source), item.key)) for item in todo]
+    def _applied(self, chosen: Sequence[Chosen], refused: Sequence[Rejected | Unread]) -> Plan:
+        """Put away what cannot be used; return that, and what is to be done of the rest."""
+        todo = [replace(one.winner, why=one.why) for one in chosen if one.winner is not None and one.why is not None]
+        rejected = [one for one in refused if isinstance(one, Rejected)]
+        away: list[PutAway] = []
+        if todo or rejected:
+            claimed = {one.name for one in chosen if one.claimed}
+            superseded = Superseded(self._index or SourceIndex(self._ledger), claimed)
+            away = [self._put_away(one, superseded) for one in rejected]
+            # Only now that it is known who stands for what can be said what a source stood for before.
+            todo = [replace(item, superseded=superseded.by(name_of(item.source), item.key)) for item in todo]
+        known = [one.verdict for one in chosen if one.verdict is not None]
+        unread = [_trouble(one.source, one.error) for one in refused if isinstance(one, Unread)]
+        return Plan(
+            todo=tuple(todo),
+            published=tuple(one.record for one in chosen if one.published and one.record is not None),
+            skipped=sum(one.copies + (one.published and one.winner is not None) for one in chosen),
+            quarantined=(*known, *(one.trouble for one in away if one.quarantined)),
+            failed=(*unread, *(one.trouble for one in away if not one.quarantined)),
+            withdrawn=tuple(record for one in away for record in one.withdrawn),
+        )
 
-    def _identified(self, sources: Sequence[Source]) -> list[Item]:
+    def _identified(self, sources: Sequence[Source]) -> list[Item | Rejected | Unread]:
         """Name the exposures; what waits for an object store waits side by side."""
         remote = isinstance(self._out, BucketPath) or any(source.uri.startswith(PROTOCOL) for source in sources)
-        found = side_by_side(lambda source: self._attempt(source, self.identify, source), sources, remote)
-        self._rejected.sort(key=lambda one: name_of(one.source))
-        self._failed.sort(key=lambda one: one.uri)
-        return [item for item in found if item is not None]
+        return side_by_side(lambda source: _attempt(source, partial(self.identify, source)), sources, remote)
 
-    def _reasons(self, items: Sequence[Item]) -> dict[ExposureKey, Stale | None]:
-        """Say why each has to be searched; None: it is published and up to date."""
+    def _with_reasons(self, chosen: Sequence[Chosen]) -> list[Chosen]:
+        """Say why each has to be searched, or that it is settled."""
 
-        def reason(item: Item) -> Stale | None:
-            return self.outdated(item) or (damaged(item.record, self._out) if item.record is not None else None)
+        def reason(one: Chosen) -> Stale | None:
+            if one.winner is None:
+                return None
+            return self.outdated(one.winner) or (damaged(one.record, self._out) if one.record is not None else None)
 
-        reasons = side_by_side(reason, items, isinstance(self._out, BucketPath))
-        return {item.key: why for item, why in zip(items, reasons, strict=True)}
-
-    def _attempt(self, source: Source, step: Callable[[Any], Item], subject: Any) -> Item | None:
-        """Take a step that reads a source; what goes wrong is kept, and the source counted."""
-        try:
-            return step(subject)
-        except BadInput as error:
-            self._rejected.append(Rejected(source, error, None))
-        except Retryable as error:
-            self._failed.append(_trouble(source, error))
-        return None
+        reasons = side_by_side(reason, chosen, isinstance(self._out, BucketPath))
+        return [one._replace(why=why) for one, why in zip(chosen, reasons, strict=True)]
 
     def identify(self, source: Source) -> Item:
         """Name the exposure in a source, reading as little as possible; nothing is written.
@@ -217,15 +206,16 @@ class Planner:
         key = self._probe(source, self._settings)
         return Item(source, key, stat, None, self._ledger.get(key))
 
-    def _one_of(self, group: list[Item]) -> tuple[Item | None, int]:
+    def _chosen(self, name: Name, group: list[Item]) -> Chosen:
         """Choose among sources of one exposure: the one in the ledger, or the first; count copies, keep conflicts."""
         record = group[0].record
         if len(group) == 1 and (record is None or record.status == "failed"):
-            return group[0], 0
-        known = [self._attempt(item.source, self._hashed, item) for item in group]
-        hashed = [item for item in known if item is not None]
+            return Chosen(name, record, group[0])
+        known = [_attempt(item.source, partial(self._hashed, item)) for item in group]
+        hashed = [item for item in known if isinstance(item, Item)]
+        unusable = tuple(item for item in known if not isinstance(item, Item))
         if not hashed:
-            return None, 0
+            return Chosen(name, record, None, refused=unusable)
         holder = record.source_uri if record is not None and record.status == "done" else name_of(hashed[0].source)
         winner = next((item for item in hashed if name_of(item.source) == holder), None)
         if winner is None and record is not None:
@@ -233,10 +223,9 @@ class Planner:
             winner = next((item for item in hashed if item.sha256 == record.source_sha256), None)
         first = winner.source if winner is not None else Source(holder)
         rest = [item for item in hashed if item is not winner]
-        conflicts = [item for item in rest if not self._is_copy(item.source, first)]
-        for item in conflicts:
-            self._rejected.append(Rejected(item.source, _conflict(item, holder), item.key))
-        return winner, len(rest) - len(conflicts)
+        others = [item for item in rest if not self._is_copy(item.source, first)]
+        conflicts = tuple(Rejected(item.source, _conflict(item, holder), item.key) for item in others)
+        return Chosen(name, record, winner, len(rest) - len(others), (*unusable, *conflicts))
 
     def _is_copy(self, one: Source, other: Source) -> bool:
         """Return whether the difference images have the same bytes, whatever lies beside them."""
@@ -253,36 +242,38 @@ class Planner:
             return item
         sha256 = self._sha256_of(item.source, self._settings)
         if not self._dry:
-            remember(self._ledger, item, sha256, self._settings)
+            self._ledger.remember(memo_of(item, sha256, self._settings))
         return replace(item, sha256=sha256)
 
     def outdated(self, item: Item) -> Stale | None:
         """Tell by digests alone whether an exposure is to be done, and why: see `flows.pipeline.lineage.outdated`."""
         return outdated(item.source, item.sha256, item.record, self._pipeline, self._models, self._settings)
 
-    def _put_away(self, one: Rejected, superseded: Superseded) -> None:
+    def _put_away(self, one: Rejected, superseded: Superseded) -> PutAway:
         """Put a source in quarantine, and withdraw what was published of an earlier content of its file."""
-        uri = name_of(one.source)
+        uri, trouble = name_of(one.source), _trouble(one.source, one.error)
         if self._dry:
-            self._quarantined.append(_trouble(one.source, one.error))
-            return
+            return PutAway(trouble, quarantined=True)
+        withdrawn: list[ExposureRecord] = []
         try:
             if one.error.code not in UNREAD:
                 for record in superseded.by(uri, one.key):
                     unpublish(record, self._out)
-                    self._withdrawn.append(record)
+                    withdrawn.append(record)
             self._quarantine.put(one.error, uri, one.key)
         except Retryable as error:  # the disk is full: the next run tries again, this one goes on
-            self._failed.append(_trouble(one.source, error))
-        else:
-            self._quarantined.append(_trouble(one.source, one.error))
+            return PutAway(_trouble(one.source, error), quarantined=False, withdrawn=tuple(withdrawn))
+        return PutAway(trouble, quarantined=True, withdrawn=tuple(withdrawn))
 
 
-def remember(ledger: Ledger, item: Item, sha256: str, settings: Settings) -> None:
-    """Keep what a source holds, so that a rerun need not read it."""
-    if item.stat is not None:
-        name = memo_name(item.source, settings)
-        ledger.remember(SourceMemo(**item.stat.model_dump(), uri=name, sha256=sha256, key=item.key))
+def _attempt(source: Source, step: Callable[[], Item]) -> Item | Rejected | Unread:
+    """Take a step that reads a source."""
+    try:
+        return step()
+    except BadInput as error:
+        return Rejected(source, error, None)
+    except Retryable as error:
+        return Unread(source, error)
 
 
 def _trouble(source: Source, error: NightstrideError) -> Trouble:

@@ -1,26 +1,22 @@
 """What exposures are searched, and nights brought together, with."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from flows.pipeline.models import model_name
-from flows.pipeline.weights import read_card
-from flows.storage.digest import digest, file_digest
+from flows.pipeline.models import model_cards, models_in
+from flows.runtime.settings import settings_class
+from flows.storage.digest import our_code
 from schemas.ledger import ProvenanceRecord
 from schemas.model_card import ModelCard
 from schemas.settings import Settings
 from schemas.stage import Stage
 from stages import PIPELINE
 
-NIGHT_MODELS = frozenset(weight for stage in PIPELINE if stage.per == "night" for weight in stage.weights)
+NIGHT_MODELS = frozenset(models_in(stage for stage in PIPELINE if stage.per == "night"))
 """Of stages of a whole night, as stages call them."""
-
-PACKAGES = ("schemas", "kernels", "stages", "flows")
 
 
 def provenance_of(pipeline: Sequence[Stage], settings: Settings) -> ProvenanceRecord:
@@ -31,13 +27,12 @@ def provenance_of(pipeline: Sequence[Stage], settings: Settings) -> ProvenanceRe
     Misconfigured
         A card is missing or cannot be read.
     """
-    weights = sorted({weight for stage in pipeline for weight in stage.weights})
     return ProvenanceRecord(
         settings=settings.model_dump(mode="json"),
-        models={weight: read_card(weight, model_name(weight, settings)) for weight in weights},
+        models=model_cards(pipeline, settings),
         stages={stage.name: stage.version for stage in pipeline},
         software=version("nightstride"),
-        code=code_digest(),
+        code=our_code(),
     )
 
 
@@ -55,21 +50,13 @@ def recorded_settings(made: ProvenanceRecord) -> Settings:
     """Return the settings of a record, as far as this version has them: an older one had others."""
     sections: dict[str, Any] = {}
     for name, section in made.settings.items():
-        known = Settings.model_fields.get(name)
+        known = settings_class().model_fields.get(name)
         if known is None or not isinstance(section, Mapping):
             continue
         kind = known.annotation
         fields = kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
         sections[name] = {key: value for key, value in section.items() if key in fields}
     try:
-        return Settings.model_validate(sections)
+        return settings_class().model_validate(sections)
     except ValidationError:  # a value that this version refuses
-        return Settings()
-
-
-@cache
-def code_digest() -> str:
-    """Return the SHA-256 over names and bytes of the source files of our packages."""
-    root = Path(__file__).parents[2]
-    files = sorted(path for package in PACKAGES for path in (root / package).rglob("*.py"))
-    return digest({path.relative_to(root).as_posix(): file_digest(path) for path in files})
+        return settings_class()()

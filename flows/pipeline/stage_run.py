@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -16,49 +18,60 @@ from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo
 from schemas.pixels import SearchGrid, Tile
 from schemas.settings import DetectSettings, Settings
-from schemas.stage import Context, Search, Stage
+from schemas.stage import Context, Result, Search, Stage
 from stages import PIPELINE
 
 
 def run_stages(
     stages: Sequence[Stage],
-    inputs: dict[str, Any],
+    inputs: Mapping[str, Result],
     info: ExposureInfo,
     tile: Tile | None,
     settings: Settings,
     laps: Timer,
     search: Search | None = None,
-) -> None:
-    """Run stages in order and put what they give into ``inputs``.
+) -> dict[str, Result]:
+    """Run stages in order; return the results by dataset, those that were given among them.
 
     Parameters
     ----------
     stages, inputs
-        What to run, and the datasets by name that are there.
+        What to run, and what is there: dataset -> result.
     info, tile, settings, search
         For the contexts of the stages.
     laps
         Told of the time of each stage, under its name.
     """
+    found = dict(inputs)
     for stage in stages:
         # Loading a model is paid once per worker, and is no part of the stage's time.
         models = models_of(stage, settings)
-        section = getattr(settings, stage.name, None)
         laps.lap("other")
-        inputs[stage.gives.name] = stage(inputs, Context(info, tile, section, models, search))
+        rows = {name: result.rows for name, result in found.items()}
+        numbers = {name: result.numbers for name, result in found.items()}
+        context = Context(info, tile, stage.section(settings), models, search, numbers=numbers)
+        found[stage.gives.name] = stage(rows, context)
         laps.lap(stage.name)
+    return found
 
 
-def joined(tables: Sequence[pa.Table]) -> pa.Table:
-    """One table of those of several tiles, with the metadata of the first."""
-    whole = pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
-    return whole.replace_schema_metadata(tables[0].schema.metadata)
+def gathered(stage: Stage, parts: Sequence[Result]) -> Result:
+    """Join what a stage gave of all tiles: rows in an order that does not depend on the tiling, and their numbers.
+
+    Raises
+    ------
+    DatasetError
+        The stage gives pixels.
+    """
+    whole = pa.concat_tables([part.rows for part in parts]) if parts else table_of(stage).empty()
+    rows = whole.sort_by([(column, "ascending") for column in whole.column_names])
+    numbers = [part.numbers for part in parts if part.numbers is not None]
+    return Result(rows, reduce(add, numbers) if numbers else None)
 
 
-def gathered(stage: Stage, tables: Sequence[pa.Table]) -> pa.Table:
-    """One table of all tiles; its order does not depend on how the image was tiled."""
-    whole = joined(tables or [table_of(stage).empty()])
-    return whole.sort_by([(column, "ascending") for column in whole.column_names])
+def as_results(planes: Mapping[str, Any]) -> dict[str, Result]:
+    """Planes or catalogues, without numbers, as results."""
+    return {name: Result(rows) for name, rows in planes.items()}
 
 
 def table_of(stage: Stage) -> TableOf:
@@ -107,19 +120,19 @@ class CopySearch:
         """Return the `DIA_SOURCE` rows of ``planes``, but with ids below 0, as no ``diaSourceId`` is."""
         whole = resolve(PIPELINE, planes, OF_EXPOSURE)
         graph = Graph(whole.towards({DIA_SOURCE.name}), whole.not_run)
-        inputs = {**planes, **self._of_tiles(graph, planes, exposure)}
-        run_stages(graph.at("exposure"), inputs, exposure, None, self.settings, Timer(spans=False))
-        found: pa.Table = inputs[DIA_SOURCE.name]
+        inputs = as_results(planes) | self._of_tiles(graph, planes, exposure)
+        results = run_stages(graph.at("exposure"), inputs, exposure, None, self.settings, Timer(spans=False))
+        found: pa.Table = results[DIA_SOURCE.name].rows
         return found.set_column(0, DIA_SOURCE.schema.field(0), pa.array(-1 - found["diaSourceId"].to_numpy()))
 
-    def _of_tiles(self, graph: Graph, planes: Mapping[str, Any], exposure: ExposureInfo) -> dict[str, pa.Table]:
+    def _of_tiles(self, graph: Graph, planes: Mapping[str, Any], exposure: ExposureInfo) -> dict[str, Result]:
         """Run the stages of a tile on all of them, and gather what they give."""
         stages = graph.at("tile")
-        found: dict[str, list[pa.Table]] = {stage.gives.name: [] for stage in stages}
+        found: dict[str, list[Result]] = {stage.gives.name: [] for stage in stages}
         for tile in self.grid.tiling(exposure.shape, self.settings.tiles.tile).tiles():
             here = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
-            inputs = {name: np.ascontiguousarray(pixels[here]) for name, pixels in planes.items()}
-            run_stages(stages, inputs, exposure, tile, self.settings, Timer(spans=False))
-            for name, tables in found.items():
-                tables.append(inputs[name])
+            inputs = as_results({name: np.ascontiguousarray(pixels[here]) for name, pixels in planes.items()})
+            results = run_stages(stages, inputs, exposure, tile, self.settings, Timer(spans=False))
+            for name, parts in found.items():
+                parts.append(results[name])
         return {stage.gives.name: gathered(stage, found[stage.gives.name]) for stage in stages}

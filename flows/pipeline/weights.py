@@ -14,9 +14,6 @@ from flows.runtime.settings import choice
 from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
 
-CLASS_MODELS = ("superclass", "star_subclass")
-"""Models of catalogue rows (`kernels.objects.class_model`)."""
-
 
 def _shipped() -> Path:
     # Found, not imported: a rerun with nothing to do reads cards, and should not pay for importing the stages.
@@ -32,7 +29,7 @@ def read_card(stage: str, name: str) -> ModelCard:
     Parameters
     ----------
     stage
-        Name of the model in `Stage.weights`.
+        Name of the model in `Stage.models`.
     name
         Shipped name, a folder, or an fsspec URL of a folder; holds ``<stage>.json`` or, if shipped, ``<name>.json``.
 
@@ -41,7 +38,7 @@ def read_card(stage: str, name: str) -> ModelCard:
     Misconfigured
         There is no such card, or it cannot be read.
     """
-    location = _location(stage, name) + ".json"
+    location = location_of(stage, name) + ".json"
     try:
         with fsspec.open(location, "rb") as file:
             card = ModelCard.model_validate_json(file.read())
@@ -72,7 +69,7 @@ def read_weights(stage: str, name: str) -> tuple[ModelCard, dict[str, np.ndarray
         A file is missing, or the weights are not those that the card describes.
     """
     card = read_card(stage, name)
-    location = _location(stage, name) + ".safetensors"
+    location = location_of(stage, name) + ".safetensors"
     try:
         with fsspec.open(location, "rb") as file:
             data = file.read()
@@ -105,7 +102,7 @@ def read_screen_card(name: str) -> ModelCard:
     Misconfigured
         There is no screen for this network, or it was made for other weights.
     """
-    location, network = _location("screen", name), read_card("detect", name)
+    location, network = location_of("screen", name), read_card("detect", name)
     remedy = f"make one: nightstride train screen --model {name} --out FOLDER, or set detect.screen = false."
     try:
         card = read_card("screen", name)
@@ -133,7 +130,8 @@ def write_model(
     return made
 
 
-def _location(stage: str, name: str) -> str:
+def location_of(stage: str, name: str) -> str:
+    """Return where the files of a model lie, without their suffix."""
     if (_shipped() / stage / f"{name}.json").exists() or ("/" not in name and not Path(name).exists()):
         return str(_shipped() / stage / name)
     return f"{name.rstrip('/')}/{stage}"

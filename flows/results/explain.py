@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from flows.inputs.source_state import State, source_state
 from flows.pipeline.provenance import recorded_settings, search_models
+from flows.runtime.settings import settings_class
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
@@ -17,7 +18,6 @@ from schemas.dia_source import DIA_SOURCE, exposure_of
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord, ProvenanceRecord
-from schemas.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _in(out: Path, ledger: Ledger, night: str, visit: int, detector: int, source
         return None
     tiles = tile_path(out, record.key)
     provenance = ledger.provenance(record.provenance)
-    settings = recorded_settings(provenance) if provenance else Settings()
+    settings = recorded_settings(provenance) if provenance else settings_class()()
     return Explanation(
         detection=rows[0],
         source_uri=record.source_uri,
@@ -152,7 +152,7 @@ def settings_changes(recorded: Mapping[str, Any]) -> dict[str, Any]:
         Section -> key -> value, as a `schemas.ledger.ProvenanceRecord` has them; a key that this version does not know
         counts as changed.
     """
-    defaults = dict(_flat({name: field.default for name, field in Settings.model_fields.items()}))
+    defaults = dict(_flat({name: field.default for name, field in settings_class().model_fields.items()}))
     return {name: value for name, value in _flat(recorded) if name not in defaults or defaults[name] != value}
 
 

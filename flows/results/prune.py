@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from flows.inputs.source_state import source_state
-from flows.pipeline.unpublish import unpublish
 from flows.storage.atomic import leftovers, remove
 from flows.storage.bucket_path import file_sizes
 from flows.storage.layout import require_output, tile_path
-from flows.storage.ledger import Ledger, load, load_night
+from flows.storage.ledger import Ledger, load, load_night, unpublish
 from flows.storage.quarantine import Quarantine
 from flows.storage.zarr_tiles import TileStore
 from schemas.errors import BadInput

@@ -1,7 +1,6 @@
 """Status of an output folder, night by night."""
 
-import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -12,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.pipeline.provenance import night_models, search_models
-from flows.results.quality.assess import told
+from flows.results.quality.judge import told
+from flows.runtime.lag import percentiles
 from flows.runtime.settings import choice
 from flows.storage.layout import require_output
 from flows.storage.lease import Holder, holder_of
@@ -22,45 +22,6 @@ from schemas.errors import Misconfigured
 from schemas.ledger import ExposureRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
 from schemas.quality import BandQuality
 from schemas.summary import Trouble
-
-LATEST = 10_000
-"""Of so many exposures the percentiles are: what a survey takes in some hours, and little memory."""
-
-
-class Lag:
-    """The latest durations, s."""
-
-    def __init__(self) -> None:
-        self._latest: deque[float] = deque(maxlen=LATEST)
-
-    def add(self, seconds: float) -> None:
-        """Take in a duration."""
-        self._latest.append(seconds)
-
-    def percentiles(self) -> Percentiles | None:
-        """Median and 99th percentile; None without any."""
-        return percentiles(self._latest)
-
-
-def lag_since(shutter_closed: datetime) -> float:
-    """Return the time from the end of an exposure until now, s."""
-    return (datetime.now(UTC) - shutter_closed).total_seconds()
-
-
-def percentiles(seconds: Sequence[float]) -> Percentiles | None:
-    """Return median and 99th percentile of durations: of each, the least that so many are not above (nearest rank).
-
-    None if there are none.
-    """
-    if not seconds:
-        return None
-    ordered = sorted(seconds)
-    return Percentiles(n=len(ordered), p50=_rank(ordered, 0.50), p99=_rank(ordered, 0.99))
-
-
-def _rank(ordered: Sequence[float], share: float) -> float:
-    return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 3)
-
 
 UNKNOWN = "unknown"
 """Night of inputs that do not say which night they are of."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
-from flows.results.quality.assess import told
+from flows.results.quality.judge import told
 from schemas.recovery import Limit
 from schemas.summary import ELAPSED, CauseCount, RunSummary, Trouble
 

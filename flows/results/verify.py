@@ -7,8 +7,9 @@ from typing import Any
 
 from flows.storage.array_store import read_attributes
 from flows.storage.atomic import leftovers
+from flows.storage.bucket_path import folder_digest
 from flows.storage.catalog_store import read_metadata, read_table
-from flows.storage.digest import file_digest, folder_digest
+from flows.storage.digest import file_digest
 from flows.storage.layout import require_output
 from flows.storage.lease import holder_of
 from flows.storage.ledger import Ledger, load, load_night, load_quality

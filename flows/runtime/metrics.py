@@ -1,4 +1,4 @@
-"""Figures for Prometheus: where they are served, and what a run leaves for the textfile collector.
+"""Figures for Prometheus: where they are served, those of workers, and what a run leaves for the textfile collector.
 
 What a run came to, as a file for node_exporter's textfile collector.
 Prometheus cannot ask a command that has ended. These are gauges, also what counts something: each run starts anew, and
@@ -6,17 +6,29 @@ of two runs with nearly the same count nobody could tell how much was done.
 """
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import time
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Gauge, start_http_server, write_to_textfile
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from schemas.errors import Misconfigured
 from schemas.ledger import Percentiles, ProvenanceRecord
 from schemas.observe_settings import ObserveSettings
 from schemas.summary import RunSummary
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+GPU = "nightstride_gpu_memory"
+"""What workers call the memory of their GPU when they tell their scheduler."""
+
+ANSWER_S = 3.0
+"""How long the scheduler may take to answer, s: figures without those of the workers are better than none."""
 
 
 def add_build_info(registry: CollectorRegistry, made: ProvenanceRecord) -> None:
@@ -138,3 +150,48 @@ def require_folder(path: Path) -> None:
 
 def _gauge(registry: CollectorRegistry, name: str, what: str, *labels: str) -> Gauge:
     return Gauge(f"nightstride_run_{name}", what, labels, registry=registry)
+
+
+class WorkerMemory(Collector):
+    """Memory, its limit and GPU memory of each worker, as the workers told their scheduler last."""
+
+    def __init__(self, client: "Client") -> None:
+        self._client = client
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: names are known when somebody asks."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Ask the scheduler."""
+        scheduler = self._client.scheduler
+        if scheduler is None:  # connections are closed
+            return
+        try:
+            found = self._client.sync(scheduler.identity, n_workers=-1, callback_timeout=ANSWER_S)
+        except (OSError, TimeoutError):
+            return
+        yield from families(found["workers"])
+
+
+def families(workers: dict[str, Any]) -> Iterable[Metric]:
+    """Turn what a scheduler says of its workers into figures; GPU memory only if a worker has told any."""
+    yield GaugeMetricFamily("nightstride_workers", "Workers that there are.", len(workers))
+    memory = GaugeMetricFamily("nightstride_worker_memory_bytes", "Resident memory of a worker.", labels=["worker"])
+    limit = GaugeMetricFamily(
+        "nightstride_worker_memory_limit_bytes", "At which a worker is restarted.", labels=["worker"]
+    )
+    gpu = GaugeMetricFamily(
+        "nightstride_worker_gpu_memory_bytes", "GPU memory that torch holds for a worker.", labels=["worker"]
+    )
+    for worker in workers.values():
+        name, told = [str(worker["name"])], worker["metrics"]
+        memory.add_metric(name, told["memory"])
+        if worker["memory_limit"]:
+            limit.add_metric(name, worker["memory_limit"])
+        if told.get(GPU) is not None:
+            gpu.add_metric(name, told[GPU])
+    yield memory
+    yield limit
+    if gpu.samples:
+        yield gpu

@@ -4,16 +4,53 @@ import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource
 
 from flows.runtime.secrets import without_passwords
 from schemas.errors import Misconfigured
-from schemas.settings import Settings
+from schemas.settings import Section, Settings
+from schemas.stage import registered_stages
+
+
+@cache
+def settings_class() -> type[Settings]:
+    """Return the class of all settings: `Settings`, and a section for each stage of another package that declares one.
+
+    Raises
+    ------
+    Misconfigured
+        A section of another package is no `Section`, has a name that is taken, or fields without a default.
+    """
+    fields: dict[str, Any] = {}
+    for stage in registered_stages():
+        if stage.settings is None:
+            continue
+        where, remedy = f"stage {stage.name!r}", "correct the package that registers it."
+        if stage.name in Settings.model_fields or stage.name in fields:
+            raise Misconfigured("bad_stage", where, f"there is a section [{stage.name}] already.", remedy)
+        if not issubclass(stage.settings, Section):
+            problem = f"its settings {stage.settings.__name__} are no schemas.settings.Section."
+            raise Misconfigured("bad_stage", where, problem, remedy)
+        try:
+            fields[stage.name] = (stage.settings, stage.settings())
+        except ValidationError as error:
+            raise Misconfigured("bad_stage", where, f"its settings need a default each: {error}.", remedy) from error
+    if not fields:
+        return Settings
+    # Under this name pickle finds it, in workers too: see `__getattr__`.
+    return create_model("ExtendedSettings", __base__=Settings, __module__=__name__, **fields)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ExtendedSettings":
+        return settings_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def require_there(path: Path, what: str) -> None:
@@ -109,13 +146,13 @@ def _unknown(place: Place) -> tuple[str, str]:
 
 
 def _sections() -> Iterator[tuple[str, tuple[str, ...]]]:
-    for section in Settings.model_fields:
+    for section in settings_class().model_fields:
         yield section, _known((section,))
 
 
 def _known(place: Place) -> tuple[str, ...]:
     """Return the names that there are at a place."""
-    model: type[BaseModel] | None = Settings
+    model: type[BaseModel] | None = settings_class()
     for part in place:
         field = model.model_fields.get(str(part)) if model is not None else None
         model = None if field is None else _model_of(field.annotation)
@@ -160,8 +197,8 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, Mapping[st
         for name, section in (overrides or {}).items()
     }
     try:
-        environment = EnvSettingsSource(Settings)()
-        return Settings(**_merged(_merged(_from_file(config), environment), given))
+        environment = EnvSettingsSource(settings_class())()
+        return settings_class()(**_merged(_merged(_from_file(config), environment), given))
     except ValidationError as error:
         raise misconfigured(error.errors()) from error
 
@@ -195,10 +232,10 @@ def _refuse_unknown_sections() -> None:
     # pydantic-settings looks up the names that it knows, so a misspelt section would be ignored in silence.
     for name in os.environ:
         section, nested, _ = name.removeprefix(_PREFIX).partition("__")
-        if name.startswith(_PREFIX) and nested and section.lower() not in Settings.model_fields:
+        if name.startswith(_PREFIX) and nested and section.lower() not in settings_class().model_fields:
             raise Misconfigured(
                 "setting",
                 name,
                 f"no section {section.lower()!r} in the settings.",
-                choice(section.lower(), Settings.model_fields),
+                choice(section.lower(), settings_class().model_fields),
             )

@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
-from flows.simulation.canvas import Canvas, DrawnFootprint, Row
+from flows.simulation.canvas import Canvas, DrawnFootprint, Row, source_row
 from flows.simulation.conditions import Conditions
-from flows.simulation.truth import source_row
-from kernels.trails.matched_filter import filtered_noise
+from kernels.image.noise import filtered_noise
 from schemas.pixels import MaskPlane
 
 _AEROPLANE = 0.06  # chance per image

@@ -1,14 +1,16 @@
-"""What an exposure is drawn on, and the point spread function it is drawn with."""
+"""Canvas that an exposure is drawn on, with the truth about it."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import galsim
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from flows.simulation.presets import Preset
-from schemas.pixels import MaskPlane
+from flows.simulation.conditions import Conditions
+from flows.simulation.psf import PsfStamp
+from schemas.pixels import UNUSABLE, MaskPlane
+from schemas.truth import TRUTH
 
 Row = dict[str, Any]
 """Of the truth table."""
@@ -68,104 +70,7 @@ def blank_canvas(shape: tuple[int, int]) -> Canvas:
     return Canvas(signal, excess, sharp, np.zeros(shape, np.uint16))
 
 
-_TRAIL_WIDTH = 0.01  # px: a line, but with a width that GalSim can draw
-
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class PsfStamp:
-    """Unit-flux image of a source; ``y0``, ``x0`` is its first pixel in the exposure."""
-
-    pixels: NDArray[np.float64]
-    y0: int
-    x0: int
-
-
-@dataclass(frozen=True)
-class SimulatedPsfField:
-    """Elliptical Moffat profile whose width and shape vary over the image.
-
-    Attributes
-    ----------
-    fwhm, beta
-        At the centre of the image: full width at half maximum, px; slope.
-    slope, bowl
-        Relative change of the FWHM to the right and the upper edge, and to the corners.
-    shear, shear_slope
-        (g1, g2) at the centre, and its change from the centre to an edge.
-    shape
-        (ny, nx) of the image, px.
-    """
-
-    fwhm: float
-    beta: float
-    slope: tuple[float, float]
-    bowl: float
-    shear: tuple[float, float]
-    shear_slope: tuple[float, float]
-    shape: tuple[int, int]
-
-    def _relative(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[Floats, Floats]:
-        ny, nx = self.shape
-        u = 2 * np.asarray(x, float) / max(nx - 1, 1) - 1
-        v = 2 * np.asarray(y, float) / max(ny - 1, 1) - 1
-        return np.clip(u, -1.1, 1.1), np.clip(v, -1.1, 1.1)
-
-    def fwhm_at(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return the full width at half maximum there, px."""
-        u, v = self._relative(x, y)
-        return self.fwhm * (1 + self.slope[0] * u + self.slope[1] * v + self.bowl * (u**2 + v**2) / 2)
-
-    def shear_at(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[Floats, Floats]:
-        """Return the reduced shear (g1, g2) there."""
-        u, v = self._relative(x, y)
-        return self.shear[0] + self.shear_slope[0] * u, self.shear[1] + self.shear_slope[1] * v
-
-    def trail(self, x: float, y: float, length: float, angle: float) -> PsfStamp:
-        """Draw a trail of unit flux, a line convolved with the PSF; a point if ``length`` is 0.
-
-        Parameters
-        ----------
-        x, y
-            Centre, 0-based px.
-        length, angle
-            px; deg from +x towards +y.
-        """
-        fwhm = float(self.fwhm_at(np.asarray(x), np.asarray(y)))
-        g1, g2 = (float(part) for part in self.shear_at(np.asarray(x), np.asarray(y)))
-        profile = galsim.Moffat(beta=self.beta, fwhm=fwhm).shear(g1=g1, g2=g2)
-        if length > 0:
-            line = galsim.Box(length, _TRAIL_WIDTH).rotate(angle * galsim.degrees)
-            profile = galsim.Convolve(profile, line)
-        reach = np.deg2rad(angle)
-        half_x = int(np.ceil(length / 2 * abs(np.cos(reach)) + 5 * fwhm))
-        half_y = int(np.ceil(length / 2 * abs(np.sin(reach)) + 5 * fwhm))
-        column, row = round(x), round(y)
-        image = galsim.ImageD(2 * half_x + 1, 2 * half_y + 1, scale=1.0)
-        # The profile is the effective PSF, pixel included: sampled, not integrated again.
-        profile.drawImage(image=image, offset=(x - column, y - row), method="no_pixel")
-        return PsfStamp(image.array, row - half_y, column - half_x)
-
-
-def moffat(
-    dx: NDArray[np.floating],
-    dy: NDArray[np.floating],
-    fwhm: NDArray[np.floating],
-    beta: float,
-    g1: NDArray[np.floating],
-    g2: NDArray[np.floating],
-) -> NDArray[np.float32]:
-    """Return a sheared Moffat profile of unit flux at offsets from its centre; all arguments broadcast.
-
-    Moffat 1969, A&A 3, 455; shear as in Bernstein & Jarvis 2002, AJ 123, 583: area is kept.
-    """
-    alpha2 = fwhm**2 / (4 * (2 ** (1 / beta) - 1))
-    u = (1 - g1) * dx - g2 * dy
-    v = (1 + g1) * dy - g2 * dx
-    radius2 = (u**2 + v**2) / (1 - g1**2 - g2**2)
-    peak = (beta - 1) / (np.pi * alpha2)
-    return (peak * np.exp(-beta * np.log1p(radius2 / alpha2))).astype(np.float32)
 
 
 def add_stamp(image: NDArray[np.floating], pixels: NDArray[np.floating], y0: int, x0: int) -> None:
@@ -177,15 +82,76 @@ def add_stamp(image: NDArray[np.floating], pixels: NDArray[np.floating], y0: int
         image[top:bottom, left:right] += pixels[top - y0 : bottom - y0, left - x0 : right - x0]
 
 
-def draw_psf_field(preset: Preset, fwhm: float, rng: np.random.Generator) -> SimulatedPsfField:
-    """Draw how the PSF of one exposure varies; ``fwhm`` (px) holds at the centre."""
-    slope, shear, shear_slope = rng.uniform(-0.05, 0.05, 2), rng.uniform(-0.03, 0.03, 2), rng.uniform(-0.04, 0.04, 2)
-    return SimulatedPsfField(
-        fwhm=fwhm,
-        beta=float(rng.uniform(*preset.beta)),
-        slope=(float(slope[0]), float(slope[1])),
-        bowl=float(rng.uniform(0.0, 0.08)),
-        shear=(float(shear[0]), float(shear[1])),
-        shear_slope=(float(shear_slope[0]), float(shear_slope[1])),
-        shape=preset.shape,
-    )
+def source_row(
+    kind: str,
+    name: str,
+    conditions: Conditions,
+    centre: tuple[float, float],
+    flux: float,
+    snr: float,
+    trail: tuple[float, float] = (0.0, 0.0),
+) -> Row:
+    """Return the row of one source, all but ``visible``.
+
+    Parameters
+    ----------
+    kind, name
+        streak, point or satellite; name that it keeps over visits, or "".
+    conditions
+        The exposure.
+    centre
+        (x, y), 0-based px.
+    flux, snr
+        Pixel units; matched-filter S/N.
+    trail
+        Length (px) and angle (deg).
+    """
+    x, y = (float(part) for part in centre)
+    length, angle = trail
+    ra, dec = conditions.to_sky(x, y)
+    fwhm = float(conditions.psf.fwhm_at(np.asarray(x), np.asarray(y)))
+    reach_x = length / 2 * abs(np.cos(np.deg2rad(angle))) + 2 * fwhm
+    reach_y = length / 2 * abs(np.sin(np.deg2rad(angle))) + 2 * fwhm
+    ny, nx = conditions.preset.shape
+    return {
+        "kind": kind,
+        "objectName": name,
+        "visit": conditions.visit,
+        "detector": conditions.detector,
+        "x": x,
+        "y": y,
+        "ra": float(ra[0]),
+        "dec": float(dec[0]),
+        "magnitude": conditions.magnitude_of(flux) if flux > 0 else None,
+        "flux": flux,
+        "snr": snr,
+        "length_px": length,
+        "angle_deg": angle % 180,
+        "fwhm_px": fwhm,
+        "beta": conditions.psf.beta,
+        "box_xmin": int(np.clip(np.floor(x - reach_x), 0, nx - 1)),
+        "box_xmax": int(np.clip(np.ceil(x + reach_x), 0, nx - 1)),
+        "box_ymin": int(np.clip(np.floor(y - reach_y), 0, ny - 1)),
+        "box_ymax": int(np.clip(np.ceil(y + reach_y), 0, ny - 1)),
+    }
+
+
+def stamp_footprint(stamp: PsfStamp, shape: tuple[int, int]) -> DrawnFootprint:
+    """Return the footprint of a template on an image of (ny, nx) px."""
+    height, width = stamp.pixels.shape
+    rows, columns = np.mgrid[stamp.y0 : stamp.y0 + height, stamp.x0 : stamp.x0 + width]
+    inside = (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
+    return DrawnFootprint(rows[inside], columns[inside], stamp.pixels[inside], float(stamp.pixels.sum()))
+
+
+def visible_share(mask: NDArray[np.uint16], footprint: DrawnFootprint) -> float:
+    """Return the share of a source's light on pixels that exist and may be used."""
+    usable = (mask[footprint.rows, footprint.columns] & np.uint16(UNUSABLE)) == 0
+    seen = float(footprint.light[usable].sum(dtype=np.float64))
+    return min(max(seen / footprint.total, 0.0), 1.0)
+
+
+def truth_table(canvas: Canvas) -> pa.Table:
+    """Return the truth about a finished canvas as a table of schema `TRUTH`."""
+    rows = [row | {"visible": visible_share(canvas.mask, footprint)} for row, footprint in canvas.truth]
+    return pa.Table.from_pylist(rows, schema=TRUTH.schema)

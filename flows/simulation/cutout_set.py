@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
 
+from flows.runtime.parallel import map_in_processes
 from flows.simulation.cutout_field import draw_field
 from flows.simulation.cutout_survey import DEEP, CutoutSurvey
-from flows.storage.layout import writable_folder
-from flows.training.examples import map_in_processes
+from flows.storage.folder import writable_folder
 from schemas.errors import Misconfigured
 
 PER_FIELD = 100

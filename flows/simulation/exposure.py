@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from flows.simulation.artefacts import add_background, add_ghosts, add_satellites
 from flows.simulation.asteroids import add_asteroids, add_variables
-from flows.simulation.canvas import Canvas, add_stamp, blank_canvas, moffat
+from flows.simulation.canvas import Canvas, add_stamp, blank_canvas, truth_table
 from flows.simulation.conditions import Conditions, conditions_of
 from flows.simulation.defects import add_bad_pixels, add_border, add_cosmic_rays, add_saturated
 from flows.simulation.galaxies import draw_galaxies, galaxies_on
 from flows.simulation.presets import Preset, find_preset
+from flows.simulation.psf import moffat
 from flows.simulation.stars import Stars, add_residuals, mismatch_of, stars_on
-from flows.simulation.truth import truth_table
 from schemas.pixels import UNUSABLE, MaskPlane
 
 

@@ -1,11 +1,11 @@
-"""A whole simulated night, written in the archive's own format."""
+"""A whole simulated night with its truth, written in the archive's own format."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +13,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from flows.simulation.camera import detector_count
+from flows.simulation.conditions import Conditions, conditions_of
 from flows.simulation.exposure import science_and_template, simulate_exposure
-from flows.simulation.fits_files import write_rubin, write_ztf
-from flows.simulation.llnl_files import write_llnl
+from flows.simulation.files import write_llnl, write_rubin, write_ztf
+from flows.simulation.galaxies import galaxies_on
 from flows.simulation.presets import Preset
-from flows.simulation.truth import night_objects
-from flows.storage.layout import writable_folder
+from flows.simulation.star_colours import RUBIN_BANDS, star_colours
+from flows.simulation.stars import stars_on
+from flows.storage.folder import writable_folder
 from schemas.errors import Misconfigured
+from schemas.truth import TRUTH_OBJECT
 
 Result = TypeVar("Result")
 
@@ -149,3 +152,54 @@ def _pixels(case: Case) -> tuple[NDArray[np.float32], pa.Table]:
     night, visit, detector = case
     exposure = simulate_exposure(night.preset, night.seed, visit, detector)
     return exposure.difference, exposure.truth
+
+
+def night_objects(preset: Preset, seed: int, visits: int, detectors: int) -> pa.Table:
+    """Return a table of schema `TRUTH_OBJECT`: stars and galaxies of each field and detector that lie on its image.
+
+    Parameters
+    ----------
+    preset, seed, visits, detectors
+        As of `flows.simulation.night.SimulatedNight`; the preset has ``field_bands``.
+    """
+    starts = range(0, visits, preset.visits_per_field)
+    tables = [_field(conditions_of(preset, seed, start, one)) for start in starts for one in range(detectors)]
+    return pa.concat_tables(tables)
+
+
+def _field(first: Conditions) -> pa.Table:
+    stars, galaxies = stars_on(first, first), galaxies_on(first, first)
+    colours = star_colours(len(stars.x), first.field_stream("colours"))
+    ra, dec = first.to_sky(stars.x, stars.y)
+    here: dict[str, Any] = {
+        "kind": "star",
+        "ra": ra,
+        "dec": dec,
+        "halfLightRadius": 0.0,
+        "axisRatio": 1.0,
+        "positionAngle": 0.0,
+    }
+    magnitude = stars.magnitude - colours[first.band]
+    here |= {"sersic": 0.0} | {f"{band}_mag": magnitude + colours[band] for band in RUBIN_BANDS}
+    there: dict[str, Any] = {
+        "kind": "galaxy",
+        "ra": galaxies.ra,
+        "dec": galaxies.dec,
+        "halfLightRadius": galaxies.half_light,
+    }
+    there |= {"axisRatio": galaxies.axis_ratio, "positionAngle": galaxies.angle, "sersic": galaxies.sersic}
+    there |= {f"{band}_mag": galaxies.magnitudes[band] for band in RUBIN_BANDS}
+    ny, nx = first.preset.shape
+    inside = [(one.x >= 0) & (one.x <= nx - 1) & (one.y >= 0) & (one.y <= ny - 1) for one in (stars, galaxies)]
+    columns = {
+        field.name: np.concatenate(
+            [
+                np.broadcast_to(part.get(field.name, first.detector), on.shape)[on]
+                for part, on in zip((here, there), inside, strict=True)
+            ]
+        )
+        for field in TRUTH_OBJECT.schema
+    }
+    return pa.table({name: values.astype(str) if name == "kind" else values for name, values in columns.items()}).cast(
+        TRUTH_OBJECT.schema
+    )

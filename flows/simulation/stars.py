@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.simulation.canvas import Canvas, add_stamp, moffat
+from flows.simulation.canvas import Canvas, add_stamp
 from flows.simulation.conditions import Conditions
-from flows.simulation.galaxies import star_colours
 from flows.simulation.presets import Preset
+from flows.simulation.psf import moffat
+from flows.simulation.star_colours import star_colours
 
 _SLOPE = 0.25  # of log10 of star counts per magnitude, at intermediate galactic latitude
 _FAINT = 0.15  # sigma: what a stamp may leave out at its edge

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flows.storage.atomic import new_folder, writing
-from flows.storage.bucket_path import BucketPath, local_copy
-from flows.storage.digest import folder_digest
+from flows.storage.bucket_path import BucketPath, folder_digest, local_copy
 from flows.storage.zarr_tiles import compressors
 from schemas.dataset import ArrayOf
 from schemas.errors import BadInput, Misconfigured

@@ -1,16 +1,17 @@
 """Places in a bucket, with the methods of `pathlib.Path` by which the output folder is read and written."""
 
 import posixpath
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
+from flows.runtime.parallel import side_by_side
 from flows.runtime.secrets import refuse_credentials
+from flows.storage.digest import digest, file_digest
 from flows.storage.object_store import PROTOCOL, patiently, store_failures, store_of
 from schemas.errors import Misconfigured
 
@@ -23,12 +24,6 @@ if TYPE_CHECKING:
     _Path = Path
 else:
     _Path = PurePosixPath
-
-Given = TypeVar("Given")
-Found = TypeVar("Found")
-
-SIDE_BY_SIDE = 16
-"""Requests on their way at a time."""
 
 
 class Versioned(NamedTuple):
@@ -207,14 +202,6 @@ def read_files(paths: Iterable[Path]) -> list[bytes | FileNotFoundError]:
     return side_by_side(_read, listed, any(isinstance(path, BucketPath) for path in listed))
 
 
-def side_by_side(function: Callable[[Given], Found], items: Sequence[Given], remote: bool) -> list[Found]:
-    """Call a function on items, in order; if each call waits for another machine, some at a time."""
-    if not remote or len(items) < 2:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(min(SIDE_BY_SIDE, len(items))) as pool:
-        return list(pool.map(function, items))
-
-
 def remove_objects(paths: Sequence[Path]) -> None:
     """Remove objects, side by side; errors as in `BucketPath.unlink`."""
     side_by_side(lambda path: path.unlink(missing_ok=True), paths, remote=True)
@@ -293,3 +280,9 @@ def local_copy(path: Path) -> Iterator[Path]:
 
         side_by_side(fetch, files_below(path), remote=True)
         yield Path(folder)
+
+
+def folder_digest(folder: Path) -> str:
+    """Return the SHA-256 over names and bytes of all files below a folder."""
+    files = files_below(folder)
+    return digest({path.relative_to(folder).as_posix(): file_digest(path) for path in files})

@@ -1,14 +1,21 @@
 """What a result was made from, as one number: two results with the same digest are the same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from flows.storage.bucket_path import files_below
-from schemas.stage import Stage
+ROOT = Path(__file__).resolve().parents[2]
+"""Where our packages lie."""
+
+PACKAGES = ("schemas", "kernels", "stages", "flows")
+"""Of our own code."""
+
+OURS = frozenset({".py", ".json", ".safetensors"})
+"""Kinds of files in them that results depend on: code, cards and weights."""
 
 
 def digest(*parts: str | bytes | BaseModel | Mapping[str, Any]) -> str:
@@ -33,31 +40,6 @@ def digest(*parts: str | bytes | BaseModel | Mapping[str, Any]) -> str:
     return sha256(_encode(parts)).hexdigest()
 
 
-def stage_digest(inputs: Sequence[str], stage: Stage, models: Sequence[str], settings: BaseModel | None) -> str:
-    """Return the digest of what ``stage`` makes.
-
-    Parameters
-    ----------
-    inputs
-        Digests of the datasets it reads, in the order in which it declares them.
-    stage
-        Its name and version count, not its code: a stage whose results change gets a new version.
-    models
-        Digests of the models it uses, cards and all, in the order of ``stage.weights``.
-    settings
-        Its own section of the settings.
-    """
-    return digest(
-        {
-            "inputs": list(inputs),
-            "stage": stage.name,
-            "version": stage.version,
-            "models": list(models),
-            "settings": settings,
-        }
-    )
-
-
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, read 1 MiB at a time."""
     total = sha256()
@@ -67,10 +49,16 @@ def file_digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def folder_digest(folder: Path) -> str:
-    """Return the SHA-256 over names and bytes of all files below a folder."""
-    files = files_below(folder)
-    return digest({path.relative_to(folder).as_posix(): file_digest(path) for path in files})
+@cache
+def our_code() -> str:
+    """Return the digest of the code that runs here, taken once."""
+    return code_digest(ROOT)
+
+
+def code_digest(root: Path) -> str:
+    """Return the SHA-256 over names and bytes of our own source files, cards and weights below ``root``."""
+    files = (path for package in PACKAGES for path in (root / package).rglob("*") if path.suffix in OURS)
+    return digest({path.relative_to(root).as_posix(): file_digest(path) for path in files})
 
 
 def _encode(value: Any) -> bytes:

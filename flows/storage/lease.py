@@ -15,10 +15,9 @@ from uuid import uuid4
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flows.storage.atomic import sweep, write_file, writing
+from flows.storage.atomic import WriteConditions, forbid, permit, sweep, write_conditions, write_file, writing
 from flows.storage.bucket_path import BucketPath
-from flows.storage.conditional import WriteConditions, forbid, permit, write_conditions
-from flows.storage.layout import writable_folder
+from flows.storage.folder import writable_folder
 from schemas.errors import Misconfigured, NightstrideError, Retryable
 
 

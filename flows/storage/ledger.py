@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from flows.storage.atomic import write_file
-from flows.storage.conditional import read_record, read_records, remove_record, write_record
+from flows.storage.atomic import read_record, read_records, remove, remove_record, write_file, write_record, writing
+from flows.storage.layout import tile_path
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.ledger import LEDGER_VERSION, ExposureRecord, NightRecord, ProvenanceRecord, SourceMemo, WatchRecord
@@ -43,7 +43,7 @@ class Ledger:
             return None
 
     def put(self, record: ExposureRecord) -> None:
-        """Write or replace a record; errors as in `flows.storage.conditional.write_record`."""
+        """Write or replace a record; errors as in `flows.storage.atomic.write_record`."""
         write_record(self.path(record), record.model_dump_json(indent=1).encode(), self._out)
 
     def remove(self, key: ExposureKey) -> None:
@@ -118,8 +118,10 @@ class Ledger:
             return None
         return memo if memo.uri == source_uri else None
 
-    def remember(self, memo: SourceMemo) -> None:
-        """Keep what a source held, so that a rerun need not read it."""
+    def remember(self, memo: SourceMemo | None) -> None:
+        """Keep what a source held, so that a rerun need not read it; None: that is not known."""
+        if memo is None:
+            return
         write_file(self._memo(memo.uri), memo.model_dump_json().encode(), self._out / "staging")
 
     def provenance(self, digest: str | None) -> ProvenanceRecord | None:
@@ -203,3 +205,24 @@ def _parsed(path: Path, content: bytes, kind: type[Kept], known: int = LEDGER_VE
 
 class _Version(BaseModel):
     schema_version: int
+
+
+def unpublish(record: ExposureRecord, out: Path) -> None:
+    """Remove an exposure's catalogues and tiles, and its record last, so that a kill in between leaves it to be found.
+
+    Nothing is removed if the ledger by now has the exposure from another source.
+
+    Raises
+    ------
+    Retryable, Misconfigured
+        As in `flows.storage.atomic.write_file`.
+    """
+    ledger = Ledger(out)
+    now = ledger.get(record.key)
+    if now is None or now.source_uri != record.source_uri:
+        return
+    with writing(ledger.path(record.key)):
+        for dataset in now.datasets.values():
+            remove(out / dataset.path)
+        remove(tile_path(out, record.key))
+        ledger.remove(record.key)

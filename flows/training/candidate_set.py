@@ -11,12 +11,11 @@ from scipy.special import expit
 
 from flows.pipeline.weights import write_model
 from flows.storage.zarr_tiles import TileStore
-from flows.training.candidates import false_level
-from flows.training.examples import Example, truth_targets
-from flows.training.windows import pixels
+from flows.training.examples import Example, pixels, truth_targets
+from flows.training.fits import false_level
 from kernels.image.search_image import SearchImage
 from kernels.search.candidate_search import CANDIDATE_GRID, find_candidates, line_cutouts, lines_of
-from kernels.search.line_peaks import Peaks
+from kernels.search.line_search import Peaks
 from kernels.search.shape_features import shape_features
 from kernels.statistics.completeness import binomial_interval
 from kernels.statistics.matching import Matches, Targets, match_detections, segment_distance

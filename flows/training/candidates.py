@@ -14,36 +14,17 @@ from flows.pipeline.models import load_model
 from flows.pipeline.stage_run import search_grid
 from flows.storage.zarr_tiles import TileStore
 from flows.training.examples import Example, truth_targets
+from flows.training.fits import false_level
 from kernels.search.detector import Detector
 from kernels.statistics.matching import Targets, match_detections, on_satellite
+from schemas.dia_source import FEATURES, STATIC, UNKNOWN
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.model_card import FEATURES, STATIC, UNKNOWN
 from schemas.settings import DetectSettings, MeasureSettings, MergeSettings
-from schemas.stage import Context
+from schemas.stage import Context, Result
 from stages.detect import STAGE as DETECT
 from stages.measure import Described, describe
 from stages.merge import STAGE as MERGE
-
-
-def false_level(scores: Sequence[NDArray[np.floating]], false_per_image: float) -> float:
-    """Return the least score at which there are at most ``false_per_image`` false ones per image.
-
-    Parameters
-    ----------
-    scores
-        Of the false ones of each image.
-    false_per_image
-        How many are allowed.
-
-    Returns
-    -------
-    float
-        Minus infinity if there are never more.
-    """
-    ordered = np.sort(np.concatenate(scores))[::-1]  # of their own type: what is next to a number depends on it
-    allowed = int(false_per_image * len(scores))
-    return float(np.nextafter(ordered[allowed], np.inf)) if allowed < len(ordered) else float("-inf")
 
 
 @dataclass(frozen=True)
@@ -101,7 +82,8 @@ def candidates(example: Example, detector: str, wrong_psf: bool) -> list[Labelle
     found = []
     for info in (store.info, misjudged(store.info)) if wrong_psf else (store.info,):
         hits = search_example(planes, info, detector)
-        streaks = MERGE({"hit": hits, **planes}, Context(info, None, MergeSettings()))
+        numbers = {"hit": hits.numbers}
+        streaks = MERGE({"hit": hits.rows, **planes}, Context(info, None, MergeSettings(), numbers=numbers)).rows
         described = describe({"streak": streaks, **planes}, Context(info, None, MeasureSettings()))
         found.append(label_candidates(described, example.truth))
     return found
@@ -117,7 +99,7 @@ def unless_flooded(example: Example, detector: str, wrong_psf: bool) -> list[Lab
         return []
 
 
-def search_example(planes: dict[str, NDArray[np.generic]], info: ExposureInfo, detector: str) -> pa.Table:
+def search_example(planes: dict[str, NDArray[np.generic]], info: ExposureInfo, detector: str) -> Result:
     """Return the hits of a whole exposure, searched as one tile."""
     settings = DetectSettings(model=detector)
     tile = search_grid(settings).whole(info.shape)

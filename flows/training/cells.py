@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from flows.pipeline.weights import write_model
-from flows.training.candidates import cached_detector, false_level
+from flows.runtime.parallel import map_in_processes
+from flows.training.candidates import cached_detector
 from flows.training.cell_fit import CellFit, CropPlan, fit_cells
-from flows.training.examples import Example, TrainingField, map_in_processes, open_field
+from flows.training.examples import Example, TrainingField, open_field
+from flows.training.fits import false_level
 from kernels.image.search_image import Places, SearchImage
 from kernels.nets.streak_net import CELL, PLANES, StreakNet
 from kernels.search.dense_search import DenseSearch, dense_grid

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from flows.training.reliability_fit import turned
+from flows.training.fits import turned
 from schemas.errors import Misconfigured
 
 Inputs = tuple[torch.Tensor, ...]

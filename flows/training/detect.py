@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flows.pipeline.weights import read_card
-from flows.storage.layout import writable_folder
-from flows.training.boosted import BOOSTED, Examples, TreeFit, train_boosted
+from flows.storage.folder import writable_folder
+from flows.training.boosted import BOOSTED, Examples, train_boosted
 from flows.training.candidate_set import write_matched_filter
 from flows.training.cell_fit import CellFit
 from flows.training.cells import CellPlan, train_cells
-from flows.training.examples import Example, Wanted, make_sets
+from flows.training.example_sets import Wanted, make_sets
+from flows.training.examples import Example
+from flows.training.fits import TreeFit
 from flows.training.region_fit import RegionFit
 from flows.training.regions import RegionPlan, train_region
 from flows.training.reliability import Sets, VerdictPlan, calibrate_verdict, require_verdict, train_verdict

@@ -1,58 +1,16 @@
-"""Simulated exposures to learn from, as tiles on disk with their truth."""
+"""Exposures to learn from, as tiles on disk with their truth."""
 
-import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
-from multiprocessing import get_context
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from flows.inputs.ingest import prepare
-from flows.inputs.probe import probe
-from flows.inputs.source import Source
-from flows.inputs.sources import list_sources
-from flows.simulation.night import SimulatedNight, simulate_night
-from flows.simulation.presets import crowded, find_preset
-from flows.storage.zarr_tiles import TileStore, write_exposure
+from flows.storage.zarr_tiles import TileStore
 from kernels.statistics.matching import LEAST_VISIBLE, Targets
-from schemas.errors import Misconfigured
 from schemas.exposure import ExposureInfo
 from schemas.pixels import UNUSABLE
-from schemas.settings import Settings
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Exposures to simulate.
-
-    Attributes
-    ----------
-    preset, count
-        What they are like, and how many.
-    streaks, shape
-        If not the preset's: streaks on each, and (ny, nx), px.
-    crowding
-        How many times the preset's stars, cosmic rays and defects they have.
-    """
-
-    preset: str
-    count: int
-    streaks: int | None = None
-    shape: tuple[int, int] | None = None
-    crowding: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,107 +19,6 @@ class Example:
 
     store: Path
     truth: pa.Table
-
-
-def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list[Example]:
-    """Simulate exposures of different fields and cut them into tiles, through the archive's file format.
-
-    Parameters
-    ----------
-    folder
-        Where to put them. What is complete there already is used as it is.
-    wanted
-        How many of what. They are detectors of one visit: fields do not repeat.
-    seed
-        Of the simulation.
-    workers
-        Processes.
-
-    Raises
-    ------
-    Misconfigured
-        What is there was made for another plan or by an earlier version.
-    """
-    raw, done = folder / "raw", folder / "done"
-    asked = json.dumps(asdict(wanted) | {"seed": seed})
-    if done.exists():
-        if done.read_text() != asked:
-            raise Misconfigured(
-                "other_exposures",
-                str(folder),
-                f"holds other exposures than {asked}, or some that an earlier version made.",
-                "remove it, or name another --work folder.",
-            )
-    else:
-        preset = crowded(find_preset(wanted.preset, wanted.streaks, wanted.shape), wanted.crowding)
-        simulate_night(SimulatedNight(preset, seed, visits=1, detectors=wanted.count, folder=raw), workers)
-    truth = pq.read_table(raw / "truth.parquet")
-    sources = list_sources([str(raw)], Settings())
-    stores = list(map_in_processes(partial(_tile, folder), sources, workers))
-    done.write_text(asked)
-    return [
-        Example(path, truth.filter((pc.field("visit") == visit) & (pc.field("detector") == detector)))
-        for path, visit, detector in stores
-    ]
-
-
-def make_sets(
-    folder: Path, wanted: Sequence[Wanted], seed: int, workers: int, say: Callable[[str], None]
-) -> list[Example]:
-    """Make the exposures of several presets, each in a folder and with a seed of its own; tell of each preset."""
-    found = []
-    for n, part in enumerate(wanted):
-        say(f"{folder.name}: {part.count} exposures like {part.preset}")
-        found += make_examples(folder / f"{n}-{part.preset}", part, seed + n, workers)
-    return found
-
-
-def map_in_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Apply ``function`` in ``workers`` processes of one thread each; results in the order of the items.
-
-    One worker is this process: a new one takes seconds to import what it needs.
-    """
-    if workers == 1:
-        with single_thread():
-            yield from map(function, items)
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
-        yield from pool.map(function, items)
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Keep numba and torch to one thread, and give them theirs back."""
-    import numba
-    import torch
-
-    before = numba.get_num_threads(), torch.get_num_threads()
-    numba.set_num_threads(1)
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before[0])
-        torch.set_num_threads(before[1])
-
-
-def _one_thread() -> None:
-    import numba
-    import torch
-
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = "1"
-    numba.set_num_threads(1)
-    torch.set_num_threads(1)
-
-
-def _tile(folder: Path, source: Source) -> tuple[Path, int, int]:
-    settings = Settings()
-    key = probe(source, settings)
-    path = folder / f"{key.name}.zarr"
-    if not path.exists():
-        write_exposure(path, *prepare(source, settings), settings.tiles, "training")
-    return path, key.visit, key.detector
 
 
 def truth_targets(truth: pa.Table) -> Targets:
@@ -220,3 +77,10 @@ def open_field(example: Example) -> TrainingField:
     pixels, usable = (np.load(path, mmap_mode="r") for path in paths)
     targets, snr = truth_targets(example.truth), example.truth["snr"].to_numpy().astype(np.float64)
     return TrainingField(example.store.stem, store.info, pixels, usable, targets, snr)
+
+
+def pixels(example: Example) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:
+    """Return image, usable pixels and background of an example."""
+    store = TileStore.open(example.store)
+    usable = (store.read_all("mask") & np.uint16(UNUSABLE)) == 0
+    return store.read_all("difference"), usable, store.info.background

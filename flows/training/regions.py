@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from flows.pipeline.weights import write_model
-from flows.training.candidates import cached_detector, false_level
-from flows.training.examples import Example, map_in_processes, open_field, single_thread
+from flows.runtime.parallel import map_in_processes, single_thread
+from flows.training.candidates import cached_detector
+from flows.training.examples import Example, open_field
+from flows.training.fits import false_level
 from flows.training.region_crops import CropDraw, CropShares, true_boxes
 from flows.training.region_fit import RegionFit, fit_regions
 from kernels.image.search_image import Places, SearchImage

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flows.pipeline.models import TREES, load_model
+from flows.pipeline.models import load_model
 from flows.pipeline.weights import read_card, write_model
-from flows.training.boosted import TreeFit, fit_trees
+from flows.runtime.parallel import map_in_processes
 from flows.training.candidates import (
     Labelled,
     brighter,
@@ -21,23 +21,25 @@ from flows.training.candidates import (
     unless_flooded,
     without_science,
 )
-from flows.training.examples import Example, map_in_processes
+from flows.training.examples import Example
+from flows.training.fits import TreeFit, calibrate, fit_trees
 from flows.training.reliability_fit import (
     Rank,
     ScoredCandidates,
     VerdictFit,
-    calibrate,
     fit_verdict,
     measured,
     report_verdict,
     rivals,
     summed_logit,
 )
-from kernels.measure.reliability import VerdictNet, reliability_of
-from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE, VerdictCnn
+from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
+from kernels.measure.reliability_net import TREES, VerdictNet, reliability_of
+from kernels.nets.candidate_nets import VerdictCnn
 from kernels.nets.tree_ensemble import TreeEnsemble
+from schemas.dia_source import FEATURES
 from schemas.errors import Misconfigured
-from schemas.model_card import FEATURES, ModelCard
+from schemas.model_card import ModelCard
 from schemas.settings import NOISE_ALONE
 
 Say = Callable[[str], None]

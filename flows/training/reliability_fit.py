@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from matplotlib import pyplot as plt  # the backend comes first
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from flows.training.candidates import Labelled, candidate_completeness, candidate_threshold
+from flows.training.fits import SCAN, turned
 from kernels.nets.candidate_nets import VerdictCnn
 from kernels.statistics.class_scores import reliability_diagram
 from kernels.statistics.completeness import binomial_interval
-from schemas.model_card import FEATURES
+from schemas.dia_source import FEATURES
 
 
 @dataclass(frozen=True)
@@ -93,42 +93,8 @@ def _fit_one(
     return net.eval()
 
 
-def turned(stamps: torch.Tensor, symmetry: int) -> torch.Tensor:
-    """Turn pictures by quarters, and mirror them from number 4 on: one of the eight symmetries of the square."""
-    stamps = torch.rot90(stamps, symmetry % 4, (2, 3))
-    return (stamps.transpose(2, 3) if symmetry >= 4 else stamps).contiguous()
-
-
-def calibrate(log_odds: NDArray[np.floating], real: NDArray[np.bool_]) -> tuple[float, float]:
-    """Fit slope and offset of `kernels.measure.reliability.reliability_of` to candidates by maximum likelihood.
-
-    Parameters
-    ----------
-    log_odds : (n,)
-        Of the ensemble.
-    real : (n,) bool
-        What the candidates are.
-
-    Notes
-    -----
-    Each class's target is off 0 and 1 by the share that one more candidate would have (Platt 1999), so that a perfect
-    separation does not give an infinite slope.
-    """
-    positive, negative = int(real.sum()), int((~real).sum())
-    target = np.where(real, (positive + 1) / (positive + 2), 1 / (negative + 2))
-
-    def loss(parameters: NDArray[np.float64]) -> float:
-        z = parameters[0] * log_odds + parameters[1]
-        return float(np.mean(np.logaddexp(0, z) - target * z))
-
-    slope, offset = minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead").x
-    return float(slope), float(offset)
-
-
 mpl.use("Agg")
 
-SCAN = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0, 3.0, 5.0, 10.0)
-"""False detections per image at which completeness is drawn."""
 
 Scores = list[NDArray[np.floating]]
 

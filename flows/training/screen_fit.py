@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from flows.pipeline.models import load_model
-from flows.training.examples import Example
-from flows.training.windows import pixels
+from flows.training.examples import Example, pixels
 from kernels.search.fused_net import Dense
 from kernels.search.fused_search import FusedSearch, Screen
 from kernels.statistics.completeness import binomial_interval

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flows.pipeline.weights import write_model
 from flows.runtime.settings import choice
 from flows.simulation.star_colours import star_table
-from flows.storage.layout import writable_folder
+from flows.storage.folder import writable_folder
 from flows.training.class_fit import ClassFit, fit_class_model
 from flows.training.spectral_compare import MODELS, REBALANCING, Compared, compare, table
 from flows.training.spectral_sample import Sample, archive_sample, filtered, held_out_rows, large_classes, with_stars

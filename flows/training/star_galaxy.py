@@ -11,7 +11,7 @@ from flows.inputs.cutout_files import CLASSES, read_ztf_cutouts
 from flows.simulation.cutout_set import CutoutSet
 from flows.simulation.cutout_survey import DEEP, NIGHT
 from flows.storage.digest import file_digest
-from flows.storage.layout import writable_folder
+from flows.storage.folder import writable_folder
 from flows.training.cutout_fit import CutoutFit
 from flows.training.star_galaxy_inputs import CONFIGURATIONS, challenge, simulated
 from flows.training.star_galaxy_own import OURS, OwnPlan, Say, Splits, fit_multi

@@ -12,18 +12,27 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from flows.inputs.cutout_files import LabelledCutouts
-from flows.pipeline.star_galaxy_models import Baselines, arrays_of, new_net
 from flows.pipeline.weights import write_model
 from flows.simulation.cutout_survey import DEEP
-from flows.training.boosted import TreeFit, fit_trees
 from flows.training.cutout_fit import Change, CutoutEpoch, CutoutFit, Inputs, fit_cutouts
-from flows.training.reliability_fit import calibrate
+from flows.training.fits import TreeFit, calibrate, fit_trees
 from flows.training.star_galaxy_inputs import CONFIGURATIONS, chosen_bands, hide_bands, views_of
 from flows.training.star_galaxy_report import OF_NIGHTS, figures_of
 from kernels.nets.cutout_nets import BandSetNet
 from kernels.objects.cutout_features import FEATURES, BandViews
-from kernels.objects.star_galaxy_baselines import SETS, MomentTrees, fit_locus, locus, moments_of
-from kernels.objects.star_galaxy_model import Known, Raw, apply_nets, locate_signal, with_trees
+from kernels.objects.star_galaxy_model import (
+    SETS,
+    Known,
+    MomentTrees,
+    Raw,
+    apply_nets,
+    fit_locus,
+    locate_signal,
+    locus,
+    moments_of,
+    with_trees,
+)
+from kernels.objects.star_galaxy_weights import Baselines, arrays_of, new_net
 
 _BATCH = 1000
 _OUTSIDE = 1e-3  # share of the validation objects beyond the limits

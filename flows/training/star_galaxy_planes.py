@@ -13,15 +13,15 @@ from scipy.special import expit
 from torch import nn
 
 from flows.inputs.cutout_files import LabelledCutouts
-from flows.pipeline.star_galaxy_models import PLANE_NETS, Baselines, plane_arrays_of
 from flows.pipeline.weights import write_model
+from flows.runtime.parallel import map_in_processes
 from flows.simulation.cutout_survey import DEEP
 from flows.training.cutout_fit import CutoutEpoch, CutoutFit, Inputs, apply, fit_cutouts
-from flows.training.examples import map_in_processes
 from flows.training.star_galaxy_inputs import CONFIGURATIONS, hide_bands, standardised
 from flows.training.star_galaxy_own import CutoutSample, Say, Splits, calibrated_card, limits, on_card
 from kernels.objects.cutout_features import band_views, make_planes
 from kernels.objects.star_galaxy_model import SIGNAL, Known, Raw, best_signal, said_of_planes, z_scored
+from kernels.objects.star_galaxy_weights import PLANE_NETS, Baselines, plane_arrays_of
 from kernels.statistics.class_scores import binary_scores
 from schemas.objects import SIDE
 
@@ -39,7 +39,7 @@ class RivalPlan:
     )
 
 
-class Result(NamedTuple):
+class PlaneResult(NamedTuple):
     """Probability of a star of each test object, and how the network came to be."""
 
     probability: NDArray[np.float64]
@@ -56,7 +56,7 @@ def store_planes(folder: Path, sets: dict[str, LabelledCutouts]) -> None:
 
 def fit_rivals(
     folder: Path, plan: RivalPlan, seed: int, workers: int, say: Callable[[str], None]
-) -> dict[str, dict[str, Result]]:
+) -> dict[str, dict[str, PlaneResult]]:
     """Fit every network in every configuration; give results by network and configuration.
 
     Parameters
@@ -71,22 +71,22 @@ def fit_rivals(
         Told of each fit.
     """
     cases = [(name, planes) for name in plan.fits for planes in CONFIGURATIONS]
-    found: dict[str, dict[str, Result]] = {name: {} for name in plan.fits}
-    done: Iterable[Result] = map_in_processes(partial(_fit, folder, plan, seed), cases, workers)
+    found: dict[str, dict[str, PlaneResult]] = {name: {} for name in plan.fits}
+    done: Iterable[PlaneResult] = map_in_processes(partial(_fit, folder, plan, seed), cases, workers)
     for (name, planes), result in zip(cases, done, strict=True):
         found[name][planes] = result
         say(f"{name}, bands {planes}: {len(result.history)} passes, loss {result.history[-1].validation_loss:.4f}")
     return found
 
 
-def _fit(folder: Path, plan: RivalPlan, seed: int, case: tuple[str, str]) -> Result:
+def _fit(folder: Path, plan: RivalPlan, seed: int, case: tuple[str, str]) -> PlaneResult:
     name, configuration = case
     fit = plan.fits[name]
     place = list(CONFIGURATIONS).index(configuration)
     kept = folder / f"{name}-{place}-{fit.epochs}-{fit.batch}-{fit.rate:g}-{seed}.npz"
     if kept.exists():
         with np.load(kept) as data:
-            return Result(data["probability"], tuple(CutoutEpoch(*row) for row in data["history"].tolist()))
+            return PlaneResult(data["probability"], tuple(CutoutEpoch(*row) for row in data["history"].tolist()))
     planes = CONFIGURATIONS[configuration]
     pixels, label = {}, {}
     for split in ("train", "validation", "test"):
@@ -101,7 +101,7 @@ def _fit(folder: Path, plan: RivalPlan, seed: int, case: tuple[str, str]) -> Res
     probability = expit(apply(net, pixels["test"]).astype(np.float64))
     rows = np.array([[one.loss, one.accuracy, one.validation_loss, one.validation_accuracy] for one in history])
     np.savez(kept, probability=probability, history=rows)
-    return Result(probability, history)
+    return PlaneResult(probability, history)
 
 
 VERSION = "1"

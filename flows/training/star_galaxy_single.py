@@ -12,18 +12,17 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from flows.inputs.cutout_files import CLASSES, LabelledCutouts, frames_digest, read_ztf_cutouts
-from flows.pipeline.star_galaxy_models import arrays_of, new_net
 from flows.pipeline.weights import write_model
 from flows.results.evaluation.star_galaxy import baselines_of
 from flows.simulation.cutout_set import CutoutSet
 from flows.simulation.cutout_survey import ZTF
-from flows.training.boosted import TreeFit
 from flows.training.cutout_fit import CutoutFit, fit_cutouts
-from flows.training.reliability_fit import calibrate
+from flows.training.fits import TreeFit, calibrate
 from flows.training.star_galaxy_inputs import simulated, views_of
 from flows.training.star_galaxy_own import CutoutSample, OwnPlan, Say, card_of, fit_baselines, fit_own, limits, said_of
 from flows.training.star_galaxy_report import difference, draw_confusion, draw_mistakes
 from kernels.nets.cutout_nets import BandSetNet
+from kernels.objects.star_galaxy_weights import arrays_of, new_net
 from kernels.statistics.class_scores import binary_scores, class_report
 
 HELD_OUT = 6

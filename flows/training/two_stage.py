@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import nn
 
-from flows.pipeline.models import NET
 from flows.pipeline.weights import write_model
-from flows.training.boosted import BOOSTED, Examples, Say, TreeFit, fit_on, gather
+from flows.runtime.parallel import map_in_processes
+from flows.training.boosted import BOOSTED, Examples, Say, fit_on, gather
 from flows.training.candidate_set import (
     FLOOR,
     HITS_FALSE,
@@ -25,10 +25,12 @@ from flows.training.candidate_set import (
     report_candidates,
     threshold_at,
 )
-from flows.training.examples import Example, map_in_processes
+from flows.training.examples import Example
+from flows.training.fits import TreeFit
 from kernels.nets.candidate_nets import CandidateCnn
 from kernels.nets.tree_ensemble import tree_logits
 from kernels.search.candidate_search import net_logits
+from kernels.search.detector_weights import NET
 from kernels.search.shape_features import FEATURES
 
 _POSITIVE = 2.0  # weight of a streak in the loss

@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from flows.pipeline.weights import write_model
+from flows.runtime.parallel import map_in_processes
 from flows.storage.zarr_tiles import TileStore
 from flows.training.candidates import search_example
-from flows.training.examples import Example, map_in_processes
+from flows.training.examples import Example, pixels
 from flows.training.window_fit import Epoch, FitPlan, draw_history, fit_windows, window_metrics
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.search.windows import fill_windows
 from kernels.statistics.matching import LEAST_VISIBLE, segment_distance
-from schemas.pixels import UNUSABLE
 from schemas.settings import DetectSettings
 
 SIDE = 26
@@ -121,19 +121,12 @@ def hard_negatives(example: Example, weights: Path, most: int) -> tuple[NDArray[
     """
     store = TileStore.open(example.store)
     planes = {name: store.read_all(name) for name in ("difference", "mask")}
-    hits = search_example(planes, store.info, str(weights))
+    hits = search_example(planes, store.info, str(weights)).rows
     corners = np.stack([hits["row"].to_numpy(), hits["column"].to_numpy()], 1).astype(np.int64)
     order = np.argsort(-hits["logit"].to_numpy(), kind="stable")
     corners = corners[order] * DetectSettings().stride
     corners = corners[away(example.truth, corners)][:most]
     return cut_windows(*pixels(example), corners), corners
-
-
-def pixels(example: Example) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:
-    """Return image, usable pixels and background of an example."""
-    store = TileStore.open(example.store)
-    usable = (store.read_all("mask") & np.uint16(UNUSABLE)) == 0
-    return store.read_all("difference"), usable, store.info.background
 
 
 Say = Callable[[str], None]

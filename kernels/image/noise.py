@@ -1,11 +1,13 @@
-"""Background and noise of an image, and how the noise of neighbouring pixels correlates."""
+"""Background and noise of an image, how neighbouring pixels correlate, and what a filter makes of it."""
 
 from bisect import bisect_left
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 from scipy.ndimage import maximum_filter
+from scipy.signal import fftconvolve
 
 _SAMPLE = 1_000_000  # of this many pixels the median is known to 0.1 % of sigma
 _CLIP = 4.0  # sigma; leaves 99.994 % of a Gaussian
@@ -177,3 +179,54 @@ def _trimmed(rho: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
     away = np.abs(np.argwhere(rho != 0) - reach).max()
     inner = slice(reach - away, reach + away + 1)
     return np.ascontiguousarray(rho[inner, inner])
+
+
+class Noise(NamedTuple):
+    """What is known of the noise of an image.
+
+    Attributes
+    ----------
+    sigma
+        Standard deviation of a pixel, pixel units.
+    correlation : (2L + 1, 2L + 1)
+        Its autocorrelation at lags -L..L in y and x; 1 at the centre.
+    gain
+        Electrons per pixel unit; infinite if not known: the source then adds no noise of its own.
+    """
+
+    sigma: float
+    correlation: NDArray[np.float64]
+    gain: float = np.inf
+
+
+def variance(model: NDArray[np.float64], noise: Noise) -> NDArray[np.float64]:
+    """Variance of each pixel under a source: the noise's own and the Poisson noise of ``model`` (pixel units)."""
+    return noise.sigma**2 + np.maximum(model, 0.0) / noise.gain
+
+
+def filtered_noise(template: NDArray[np.floating], noise: float, correlation: NDArray[np.floating]) -> float:
+    """Return the standard deviation of stationary, correlated noise filtered by ``template``.
+
+    Parameters
+    ----------
+    template : (ny, nx)
+        Filter m.
+    noise
+        Standard deviation of one pixel, any unit.
+    correlation : (2L + 1, 2L + 1)
+        Autocorrelation rho of the noise at lags -L..L in y and x; 1 at the centre. ``[[1.0]]`` is white noise.
+
+    Returns
+    -------
+    float
+        noise * sqrt(sum over lags of (m star m)(lag) rho(lag)), in the unit of ``noise``.
+
+    Notes
+    -----
+    Variance of a linear filter of a stationary process, e.g. Papoulis 1991, *Probability, Random Variables and
+    Stochastic Processes*, ch. 10. For white noise it is noise * sqrt(sum(m^2)).
+    """
+    reach = correlation.shape[0] // 2
+    padded = np.pad(np.asarray(template, float), reach)
+    own = fftconvolve(padded, np.asarray(template, float)[::-1, ::-1], mode="valid")
+    return float(noise * np.sqrt(max(float(np.sum(own * correlation)), 0.0)))

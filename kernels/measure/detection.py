@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.measure.photometry import Flux, aperture_flux, fit_flux
-from kernels.measure.surroundings import blob_pixels, lobes, sharpness
+from kernels.measure.surroundings import blob_pixels, sharpness
 from kernels.measure.vetoes.evidence import Evidence, weigh
+from kernels.measure.vetoes.subtraction import lobes
 from kernels.trails.geometry import Segment, comes_near, erase_stadium, stadium
 from kernels.trails.scene import Scene
 from kernels.trails.trail_fit import TrailFit, fit_trail, robust_level, unfitted

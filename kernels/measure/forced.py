@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.image.fit_errors import variance
-from kernels.image.noise import background_and_noise
+from kernels.image.noise import background_and_noise, variance
 from kernels.measure.photometry import Flux, fit_flux
 from kernels.trails.geometry import Footprint, Segment, grow, stadium
 from kernels.trails.scene import Scene, View, trail_shape, view
@@ -79,7 +78,7 @@ def forced_flux(
     -----
     Linear least squares for the flux and the level beside the trail: nothing moves, so the flux is unbiased however
     faint the source, and negative as often as positive where there is none. Pixels weigh alike; the error is that of
-    the estimate in the correlated noise (`kernels.image.fit_errors`), whose standard deviation is taken from the
+    the estimate in the correlated noise (`kernels.trails.least_squares`), whose standard deviation is taken from the
     surroundings. Pixels that are 5 sigma off the fit, and by more than the trail's own light, are left out with their
     neighbours, and so on up to three times.
     """

@@ -8,8 +8,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.image.fit_errors import fit_covariance, variance
+from kernels.image.noise import variance
 from kernels.trails.geometry import Segment, stadium
+from kernels.trails.least_squares import fit_covariance
 from kernels.trails.scene import Scene, View, trail_shape
 
 _FIFTHS = 5  # a pixel at the border of an aperture counts by 5 x 5 points

@@ -1,25 +1,19 @@
 """Reliability of a candidate: its measurements and pictures, judged by trees and small networks."""
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numba import njit
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from kernels.image.gaussian import FAST
 from kernels.image.search_image import squash
-from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE, VerdictCnn
-from kernels.nets.tree_ensemble import TreeEnsemble, tree_logits
 from kernels.trails.geometry import Segment
 from kernels.trails.scene import Scene
 from kernels.trails.trail_model import trail_image
-from schemas.dia_source import CAUSES, DetectionFlag
-from schemas.model_card import FEATURES, RESIDUALS, STATIC, ModelCard
+from schemas.dia_source import CAUSES, FEATURES, RESIDUALS, STATIC, DetectionFlag
 
 
 def feature_matrix(
@@ -75,76 +69,11 @@ def _misfit(chi2: NDArray[np.float64], pixels: NDArray[np.float64], snr: NDArray
     return np.minimum(excess / np.maximum(snr, 3.0), 3.0)
 
 
-_BATCH = 32
-"""Candidates at a time, always as many, so that a candidate's answer does not depend on its company."""
+STAMP_SIDE = 32
+"""Side of a picture; two max-pools of 2 must divide it."""
 
-
-@dataclass(frozen=True)
-class VerdictNet:
-    """Trees and networks, whose log odds are averaged, with a calibration.
-
-    Parameters
-    ----------
-    nets
-        Networks, in evaluation mode.
-    trees
-        See `kernels.nets.tree_ensemble`.
-    slope, offset
-        Of the calibrated log odds over those of `log_odds`; see `reliability_of`.
-    card
-        What is known of the weights.
-    """
-
-    nets: tuple[VerdictCnn, ...]
-    trees: TreeEnsemble
-    slope: float
-    offset: float
-    card: ModelCard
-
-    def __call__(self, features: NDArray[np.float32], stamps: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the probability of being real.
-
-        Parameters
-        ----------
-        features : (n, features) float32
-            See `schemas.model_card`.
-        stamps : (n, CHANNELS, SIDE, SIDE) float32
-            See `kernels.measure.reliability`.
-
-        Returns
-        -------
-        (n,) float32
-            0 to 1.
-        """
-        return reliability_of(self.log_odds(features, stamps), self.slope, self.offset)
-
-    def log_odds(self, features: NDArray[np.float32], stamps: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the mean of the trees' log odds and of the networks' mean, before calibration, (n,)."""
-        count = len(features)
-        whole = -(-count // _BATCH) * _BATCH
-        padded = [
-            torch.from_numpy(np.concatenate([part, np.zeros((whole - count, *part.shape[1:]), np.float32)]))
-            for part in (stamps, features)
-        ]
-        found = np.zeros(whole)
-        with torch.inference_mode():
-            for start in range(0, whole, _BATCH):
-                batch = [part[start : start + _BATCH] for part in padded]
-                odds = torch.stack([net(*batch) for net in self.nets]).double().mean(0)
-                found[start : start + _BATCH] = odds.numpy()
-        return 0.5 * (found[:count] + tree_logits(features, self.trees))
-
-
-def reliability_of(log_odds: NDArray[np.float64], slope: float, offset: float) -> NDArray[np.float32]:
-    """Return calibrated probabilities, ``1 / (1 + exp(-(slope log_odds + offset)))``.
-
-    Notes
-    -----
-    Platt 1999, *Advances in Large Margin Classifiers*, 61; with offset 0 it is the temperature scaling of Guo et al.
-    2017, ICML, 1321. Unlike isotonic regression it keeps the order of the candidates without ties.
-    """
-    return expit(slope * log_odds + offset).astype(np.float32)
-
+STAMP_CHANNELS = 6
+"""Pictures of a candidate; `kernels.nets.candidate_nets.VerdictCnn` takes as many."""
 
 COARSE = 3
 """Side of the squares that the coarse pictures add up, px."""

@@ -2,93 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.image.fit_errors import Noise
 from kernels.trails.geometry import Footprint, Segment, stadium
 from kernels.trails.scene import Scene, trail_shape
 from kernels.trails.trail_fit import TrailFit
 from kernels.trails.trail_model import trail_rows
-from schemas.model_card import RESIDUALS, STATIC, UNKNOWN
+from schemas.dia_source import RESIDUALS, STATIC, UNKNOWN
 
 _CORE = 0.75  # px from the axis of the trail
-_BEYOND = 2.0  # sigma
-_NEAR_FWHM = 3.0
 _BLOB = 1  # px; what is left of a masked area when so much is taken off all around is a blob, not a column or a ray
-
-
-class Lobes(NamedTuple):
-    """Bright and dark light near a trail, in the smoothed image.
-
-    Attributes
-    ----------
-    positive, negative
-        Light beyond 2 sigma, sigma.
-    lowest
-        The darkest pixel, sigma.
-    beside
-        Share of the trail's length, in steps of about one FWHM, that has a pixel below -2 sigma beside it.
-    """
-
-    positive: float
-    negative: float
-    lowest: float
-    beside: float
-
-    @property
-    def fraction(self) -> float:
-        """Negative over positive light, 10 at most: about 1 for a dipole, near 0 for a source; NaN without light."""
-        if not self.positive and not self.negative:
-            return math.nan
-        return min(self.negative / max(self.positive, 1e-9), 10.0)
-
-
-def lobes(scene: Scene, segment: Segment, level: float) -> Lobes:
-    """Compare the light above and below the level near a trail.
-
-    Parameters
-    ----------
-    scene
-        Image. It is smoothed by a Gaussian as wide as its PSF first.
-    segment
-        The trail, px. Pixels within 3 FWHM of it are looked at.
-    level
-        Local background, pixel units.
-    """
-    sigma = scene.fwhm_px / 2.3548
-    reach = math.ceil(2.5 * sigma)
-    offsets = np.arange(-reach, reach + 1.0)
-    kernel = np.exp(-0.5 * np.square(offsets / sigma))
-    kernel /= kernel.sum()
-    area = stadium(scene.shape, segment, _NEAR_FWHM * scene.fwhm_px)
-    spread = _spread(kernel, scene.noise)
-    if not area.y.size or not spread > 0:
-        return Lobes(0.0, 0.0, 0.0, 0.0)
-    smooth = _smooth(scene.pixels, scene.usable, area.y, area.x, np.outer(kernel, kernel), float(level)) / spread
-    positive, negative = np.maximum(smooth - _BEYOND, 0).sum(), np.maximum(-smooth - _BEYOND, 0).sum()
-    return Lobes(float(positive), float(negative), float(smooth.min()), _beside(smooth, area, segment, scene.fwhm_px))
-
-
-def _beside(smooth: NDArray[np.float64], area: Footprint, segment: Segment, fwhm_px: float) -> float:
-    """Share of the steps of about one FWHM along a trail in which a pixel is below -2 sigma."""
-    dark = smooth < -_BEYOND
-    steps = max(1, round(segment.length / fwhm_px))
-    theta = math.radians(segment.angle)
-    along = (area.x[dark] - segment.x) * math.cos(theta) + (area.y[dark] - segment.y) * math.sin(theta)
-    step = np.floor((along / max(segment.length, 1e-9) + 0.5) * steps)
-    return len(np.unique(np.clip(step, 0, steps - 1))) / steps
-
-
-def _spread(kernel: NDArray[np.float64], noise: Noise) -> float:
-    """Return the filtered noise of `matched_filter` for the filter ``kernel`` along both axes, faster."""
-    reach = noise.correlation.shape[0] // 2
-    own = np.correlate(np.pad(kernel, reach), kernel, "full")
-    near = own[len(own) // 2 - reach : len(own) // 2 + reach + 1]
-    return noise.sigma * math.sqrt(max(float(near @ noise.correlation @ near), 0.0))
 
 
 def sharpness(scene: Scene, fit: TrailFit) -> float:
@@ -140,27 +66,6 @@ def _inner(usable: NDArray[np.bool_], y: NDArray[np.int32], x: NDArray[np.int32]
     return count
 
 
-@njit(cache=True, nogil=True)
-def _smooth(
-    image: NDArray[np.float32],
-    usable: NDArray[np.bool_],
-    y: NDArray[np.int32],
-    x: NDArray[np.int32],
-    template: NDArray[np.float64],
-    level: float,
-) -> NDArray[np.float64]:
-    """Filter the image, less its level, at the given pixels; what is not usable counts as level."""
-    reach = template.shape[0] // 2
-    out = np.zeros(y.shape[0])
-    for i in range(y.shape[0]):
-        for dy in range(-reach, reach + 1):
-            for dx in range(-reach, reach + 1):
-                row, column = y[i] + dy, x[i] + dx
-                if 0 <= row < image.shape[0] and 0 <= column < image.shape[1] and usable[row, column]:
-                    out[i] += template[dy + reach, dx + reach] * (image[row, column] - level)
-    return out
-
-
 _WIDER = (1.25, 2.5)  # times the PSF: of light that a mismatched width leaves, and of a halo
 _CAP = 20.0
 _RESIDUAL_FWHM = 1.0  # from the axis
@@ -185,7 +90,7 @@ def residual_features(scene: Scene, fit: TrailFit, flux: float) -> NDArray[np.fl
     Returns
     -------
     (len(RESIDUALS),) float32
-        As listed in `schemas.model_card.RESIDUALS`; zeros if nothing was seen.
+        As listed in `schemas.dia_source.RESIDUALS`; zeros if nothing was seen.
     """
     footprint, use = fit.seen.footprint, fit.seen.use > 0
     if not use.any():
@@ -277,7 +182,7 @@ def static_light(scene: Scene, science: NDArray[np.float32] | None, segments: Se
     Returns
     -------
     (n, len(STATIC)) float32
-        As listed in `schemas.model_card.STATIC`.
+        As listed in `schemas.dia_source.STATIC`.
     """
     found = [UNKNOWN if science is None else _under(scene, science, segment) for segment in segments]
     return np.array(found, np.float32).reshape(-1, len(STATIC))

@@ -40,14 +40,7 @@ class CandidateCnn(nn.Module):
         return self.joined(torch.cat([maps.mean((2, 3)), maps.amax((2, 3)), shape], 1))[:, 0]
 
 
-STAMP_SIDE = 32
-"""Of a picture."""
-
-
-STAMP_CHANNELS = 6
-"""Pictures of a candidate."""
-
-
+_PICTURES = 6  # of a candidate: see `kernels.measure.reliability`
 _FINE = 4  # pictures at the scale of the pixels; the others are coarse
 
 
@@ -71,7 +64,7 @@ class VerdictCnn(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
-        self.fine, self.coarse = _branch(_FINE), _branch(STAMP_CHANNELS - _FINE)
+        self.fine, self.coarse = _branch(_FINE), _branch(_PICTURES - _FINE)
         self.joined = nn.Sequential(
             nn.Linear(4 * 32 + features, 64), nn.ReLU(), nn.Dropout(0.2), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1)
         )
@@ -86,7 +79,6 @@ class VerdictCnn(nn.Module):
 
 
 def _branch(channels: int) -> nn.Sequential:
-    assert STAMP_SIDE % 4 == 0
     return nn.Sequential(
         nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+RADIUS = 8
+"""Half side of the matched filter, px."""
+
 _COMPONENTS = 5
 _PIXEL_VARIANCE = 1 / 12  # of a unit square, along each axis
 
@@ -115,3 +118,9 @@ def fwhm_before_pixels(fwhm_px: float, beta: float) -> float:
     """
     added = 8 * np.log(2) / 12 * (1 + 1.75 / beta)
     return float(np.sqrt(max(fwhm_px**2 - added, (fwhm_px / 2) ** 2)))
+
+
+def filter_taps(fwhm_px: float) -> NDArray[np.float32]:
+    """Return a Gaussian as wide as a PSF of ``fwhm_px`` px seen through the pixels, (2 RADIUS + 1,), sum 1."""
+    taps = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * seen_variance(fwhm_px)))
+    return (taps / taps.sum()).astype(np.float32)

@@ -14,8 +14,18 @@ from kernels.image.gaussian import FAST
 from kernels.image.search_image import Places, SearchImage, squash
 from kernels.nets.candidate_nets import LINE_CHANNELS, CandidateCnn
 from kernels.nets.tree_ensemble import TreeEnsemble, tree_logits
-from kernels.search.line_peaks import PEAK_REACH, Peaks, line_peaks, refine_lines
-from kernels.search.line_search import CLIP, FRAMES, LENGTHS, STEPS, best_lines, line_bank, middle_pixels, point_map
+from kernels.search.line_peaks import PEAK_REACH, line_peaks, refine_lines
+from kernels.search.line_search import (
+    CLIP,
+    FRAMES,
+    LENGTHS,
+    STEPS,
+    Peaks,
+    best_lines,
+    line_bank,
+    middle_pixels,
+    point_map,
+)
 from kernels.search.shape_features import shape_features
 from schemas.model_card import ModelCard
 from schemas.pixels import SearchGrid

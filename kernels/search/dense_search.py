@@ -10,17 +10,14 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from kernels.image.gaussian import FAST
+from kernels.image.noise import filtered_noise
 from kernels.image.search_image import Places, SearchImage, squash
 from kernels.nets.streak_net import CELL, PLANES, StreakNet
-from kernels.psf.gaussian_mixture import seen_variance
+from kernels.psf.gaussian_mixture import RADIUS, filter_taps
 from kernels.search.linear_chain import Precision
 from kernels.search.windows import require_on_image
-from kernels.trails.matched_filter import filtered_noise
 from schemas.model_card import ModelCard
 from schemas.pixels import SearchGrid
-
-RADIUS = 8
-"""Half side of the matched filter, px."""
 
 _BAND = 16  # rows of cells that one thread fills at a time: its pixels stay in the cache
 
@@ -59,12 +56,6 @@ def dense_input(plane: SearchImage, y: int, x: int, rows: int, columns: int) -> 
         out,
     )
     return out
-
-
-def filter_taps(fwhm_px: float) -> NDArray[np.float32]:
-    """Return a Gaussian as wide as a PSF of ``fwhm_px`` px seen through the pixels, (2 RADIUS + 1,), sum 1."""
-    taps = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * seen_variance(fwhm_px)))
-    return (taps / taps.sum()).astype(np.float32)
 
 
 @njit(**FAST, parallel=True)

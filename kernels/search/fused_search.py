@@ -10,7 +10,7 @@ from kernels.search.fused_features import crop_features, window_features
 from kernels.search.fused_net import Dense, FusedNet, Layers, WindowGrid, layers_of
 from kernels.search.linear_chain import LinearChain, Precision
 from kernels.search.window_statistics import window_statistics
-from kernels.search.windows import require_on_image
+from kernels.search.windows import MARGIN, require_on_image
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,6 @@ def screen_layers(arrays: dict[str, NDArray[np.float32]]) -> tuple[Dense, ...]:
     """Make the layers of a screen from their arrays; the inverse of `screen_arrays`."""
     return tuple(Dense(arrays[f"weight{n}"].copy(), arrays[f"bias{n}"].copy()) for n in range(len(arrays) // 2))
 
-
-MARGIN = 0.125
-"""How far below the floor a log odds in bfloat16 may lie and still be computed again in float32: eight times the
-largest error seen near the floor, on simulated exposures with the shipped weights."""
 
 SLAB = 65536
 """Windows whose features are held at a time."""

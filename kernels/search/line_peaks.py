@@ -1,14 +1,13 @@
 """Candidates where the best line of a `LineBank` stands out, and their lines refined."""
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
 from kernels.image.gaussian import FAST
-from kernels.search.line_search import HALF, LENGTHS, REACH, LineBank, every_line
+from kernels.search.line_search import HALF, LENGTHS, REACH, LineBank, Peaks, every_line
 
 APART = 3
 """A peak is the highest pixel of the square that reaches so far from it, px."""
@@ -23,37 +22,6 @@ _EXCESS, _MARGIN = (
 
 PEAK_REACH = REACH + 2 * APART + int(1.5 * HALF) + 4
 """How far around a pixel the image decides whether it is a candidate, px."""
-
-
-class Peaks(NamedTuple):
-    """Candidates in order of rows, then columns; (n,) each.
-
-    Attributes
-    ----------
-    y, x
-        Pixel of the middle, int64.
-    code
-        Which line, as in `kernels.search.line_search.best_lines`, int32.
-    snr
-        Of the line, float32.
-    """
-
-    y: NDArray[np.int64]
-    x: NDArray[np.int64]
-    code: NDArray[np.int32]
-    snr: NDArray[np.float32]
-
-    @property
-    def lines(self) -> NDArray[np.float64]:
-        """Their lines: x and y of the middle, length, px, and angle, deg; (n, 4)."""
-        lines = every_line()[self.code]
-        lines[:, 0] += self.x
-        lines[:, 1] += self.y
-        return lines
-
-    def take(self, chosen: NDArray[np.bool_] | NDArray[np.integer]) -> "Peaks":
-        """Return some of them."""
-        return Peaks(self.y[chosen], self.x[chosen], self.code[chosen], self.snr[chosen])
 
 
 def line_peaks(

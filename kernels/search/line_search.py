@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 
 from kernels.image.gaussian import FAST
-from kernels.search.dense_search import RADIUS, filter_taps
-from kernels.trails.matched_filter import filtered_noise
+from kernels.image.noise import filtered_noise
+from kernels.psf.gaussian_mixture import RADIUS, filter_taps
 
 LENGTHS = np.array([1, 4, 8, 12, 16, 24, 32, 48])
 """Pixels in a sum, counted along the axis nearest to the line: sums of 4, 8, 16 and 32 px share their halves."""
@@ -321,3 +321,34 @@ def _compare(
             v = (a48[i] + b48[i]) * scale[7]
             n, most = (code + np.int32(7) if v > most else n), max(v, most)
             top[i], kind[i] = most, n
+
+
+class Peaks(NamedTuple):
+    """Candidates in order of rows, then columns; (n,) each.
+
+    Attributes
+    ----------
+    y, x
+        Pixel of the middle, int64.
+    code
+        Which line, as in `kernels.search.line_search.best_lines`, int32.
+    snr
+        Of the line, float32.
+    """
+
+    y: NDArray[np.int64]
+    x: NDArray[np.int64]
+    code: NDArray[np.int32]
+    snr: NDArray[np.float32]
+
+    @property
+    def lines(self) -> NDArray[np.float64]:
+        """Their lines: x and y of the middle, length, px, and angle, deg; (n, 4)."""
+        lines = every_line()[self.code]
+        lines[:, 0] += self.x
+        lines[:, 1] += self.y
+        return lines
+
+    def take(self, chosen: NDArray[np.bool_] | NDArray[np.integer]) -> "Peaks":
+        """Return some of them."""
+        return Peaks(self.y[chosen], self.x[chosen], self.code[chosen], self.snr[chosen])

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from kernels.image.search_image import Places, SearchImage
 from kernels.nets.region_net import ANCHORS, BINS, CUT, UNIT, RegionNet
 from kernels.nets.streak_net import CELL, PLANES
+from kernels.psf.gaussian_mixture import RADIUS
 from kernels.search.boxes import decode, outdone, rival_reach, roi_align
-from kernels.search.dense_search import RADIUS, dense_input
+from kernels.search.dense_search import dense_input
 from kernels.search.windows import require_on_image
 from schemas.model_card import ModelCard
 from schemas.pixels import SearchGrid

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from kernels.image.gaussian import FAST
 from kernels.image.search_image import SearchImage
 from kernels.psf.gaussian_mixture import seen_variance
-from kernels.search.line_peaks import Peaks
+from kernels.search.line_search import Peaks
 
 FAR = 24
 """How far from a candidate, or from the ends of its line, its features look, px."""

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from torch.nn.functional import pad
 
 from kernels.search.fused_net import Dense, FusedNet
-from kernels.search.fused_search import MARGIN
 from kernels.search.linear_chain import Precision
 from kernels.search.torch_maps import DenseConvolution, SecondConvolution, shared_maps, single_maps, window_moments
-from kernels.search.windows import FLAT, require_on_image
+from kernels.search.windows import FLAT, MARGIN, require_on_image
 
 ALIGNED = 8
 """Widths are padded with zeros to a multiple of this: matrix units want rows of whole 16 byte words."""

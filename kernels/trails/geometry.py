@@ -320,3 +320,18 @@ def first_of_each(segments: Sequence[Segment], fwhm_px: float) -> list[int]:
         if not any(same_trail(segment, segments[kept[j]], tolerance) for j in np.flatnonzero(near)):
             kept.append(i)
     return kept
+
+
+def lies_on(trail: DetectedSegment, stronger: DetectedSegment, fwhm_px: float) -> bool:
+    """Return whether a trail lies on a stronger one, or just beyond its ends."""
+    beyond = 4 * fwhm_px if stronger.length >= 3 * fwhm_px else 0.0
+    longer = stronger._replace(length=stronger.length + beyond)
+    return overlap(trail, longer, core_radius(stronger.snr, fwhm_px)) > 0.5
+
+
+def core_radius(snr: float, fwhm_px: float) -> float:
+    """Return how close to a trail everything is that trail, px.
+
+    1.2 FWHM, and more above S/N 30, because the wings of the real PSF differ from those of the model.
+    """
+    return fwhm_px * (1.2 + 0.6 * math.log10(max(snr / 30, 1.0)))

@@ -116,7 +116,7 @@ def flux_of(
     noise
         Of a pixel of the exposure, for places where too few around the trail are usable.
     correlation
-        See `kernels.trails.matched_filter.filtered_noise`.
+        See `kernels.image.noise.filtered_noise`.
     """
     y, x = (np.clip(round(place), 0, size - 1) for place, size in zip((trail.y, trail.x), image.shape, strict=True))
     here = np.s_[max(y - _AROUND, 0) : y + _AROUND + 1, max(x - _AROUND, 0) : x + _AROUND + 1]

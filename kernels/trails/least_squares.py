@@ -1,4 +1,4 @@
-"""Least squares of a trail on a level background, compiled."""
+"""Least squares of a trail on a level background, compiled, and its honest errors in correlated noise."""
 
 import math
 
@@ -7,7 +7,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from kernels.image.gaussian import FAST
-from kernels.trails.geometry import Footprint, Segment
+from kernels.image.noise import Noise
+from kernels.trails.geometry import Footprint, Segment, place
 from kernels.trails.trail_model import BLOCK, PARAMETERS, trail_gradient, trail_rows
 
 _DAMPING = 1e-2
@@ -268,3 +269,75 @@ def _damped_step(
             value -= low[k, a] * step[k]
         step[a] = value / low[a, a]
     return step / scale, True
+
+
+def fit_covariance(
+    jacobian: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    model: NDArray[np.float64],
+    footprint: Footprint,
+    noise: Noise,
+) -> NDArray[np.float64]:
+    """Return the covariance of the parameters of a least-squares fit.
+
+    Parameters
+    ----------
+    jacobian : (n, p)
+        Derivatives of the model, by pixel of the footprint and parameter.
+    weights : (n,)
+        Weights of the fit: 1, or 0 for pixels left out.
+    model : (n,)
+        Source without background, pixel units.
+    footprint, noise
+        Which pixels they are, and what noise they have.
+
+    Returns
+    -------
+    (p, p)
+        ``N^-1 (J' W V W J) N^-1`` with ``N = J' W J``; NaN where N is singular.
+
+    Notes
+    -----
+    The fit weighs pixels alike, as if the noise were white; the estimator says how far off it is in the noise as it
+    is, V (Huber 1967; White 1980, Econometrica 48, 817). The Poisson noise of the source counts as white: resampling
+    smears it without changing its sum over a few pixels, which is what a flux feels.
+    """
+    weighted = jacobian * weights[:, None]
+    scale = np.sqrt(np.sum(np.square(weighted), axis=0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        unit = weighted / scale  # parameters differ by many powers of ten
+    if not np.isfinite(unit).all():
+        return np.full((jacobian.shape[1],) * 2, np.nan)
+    correlated = noise.sigma**2 * _between(unit, footprint, np.ascontiguousarray(noise.correlation, float))
+    poisson = (unit * (np.maximum(model, 0.0) / noise.gain)[:, None]).T @ unit
+    values, vectors = np.linalg.eigh(unit.T @ unit)
+    if not values[0] > 1e-12 * values[-1]:
+        return np.full(correlated.shape, np.nan)
+    bread = (vectors / values) @ vectors.T
+    covariance = bread @ (correlated + poisson) @ bread
+    return (covariance + covariance.T) / 2 / np.outer(scale, scale)
+
+
+@njit(cache=True, nogil=True)
+def _between(unit: NDArray[np.float64], footprint: Footprint, correlation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum over pairs of pixels of J_i rho(i - j) J_j."""
+    count, width = unit.shape
+    reach_y, reach_x = correlation.shape[0] // 2, correlation.shape[1] // 2
+    out = np.zeros((width, width))
+    nearby = np.empty(width)
+    for i in range(count):
+        nearby[:] = 0.0
+        for dy in range(-reach_y, reach_y + 1):
+            for dx in range(-reach_x, reach_x + 1):
+                rho = correlation[dy + reach_y, dx + reach_x]
+                if rho == 0.0:
+                    continue
+                row, column = footprint.y[i] + dy, footprint.x[i] + dx
+                j = place(row, column, footprint.row0, footprint.left, footprint.first)
+                if j >= 0:
+                    for k in range(width):
+                        nearby[k] += rho * unit[j, k]
+        for a in range(width):
+            for b in range(width):
+                out[a, b] += unit[i, a] * nearby[b]
+    return out

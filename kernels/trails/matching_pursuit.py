@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.psf.gaussian_mixture import GaussianMixture
-from kernels.trails.geometry import DetectedSegment, between, in_line, overlap, union
+from kernels.trails.geometry import DetectedSegment, between, core_radius, in_line, lies_on, overlap, union
 from kernels.trails.long_trail import erase_trail
 from kernels.trails.trail_ascent import brightest_point, evenness, refine_point, refine_trail, trail_snr
 from kernels.trails.trail_bank import TrailBank, best_trail, point_snr
@@ -151,18 +151,3 @@ def _seen(segment: DetectedSegment, alive: NDArray[np.bool_]) -> float:
     column, row = np.rint(segment.points(1.0)).astype(np.intp).T
     inside = (row >= 0) & (column >= 0) & (row < alive.shape[0]) & (column < alive.shape[1])
     return segment.length * float(np.mean(alive[row[inside], column[inside]])) if inside.any() else 0.0
-
-
-def lies_on(trail: DetectedSegment, stronger: DetectedSegment, fwhm_px: float) -> bool:
-    """Return whether a trail lies on a stronger one, or just beyond its ends."""
-    beyond = 4 * fwhm_px if stronger.length >= 3 * fwhm_px else 0.0
-    longer = stronger._replace(length=stronger.length + beyond)
-    return overlap(trail, longer, core_radius(stronger.snr, fwhm_px)) > 0.5
-
-
-def core_radius(snr: float, fwhm_px: float) -> float:
-    """Return how close to a trail everything is that trail, px.
-
-    1.2 FWHM, and more above S/N 30, because the wings of the real PSF differ from those of the model.
-    """
-    return fwhm_px * (1.2 + 0.6 * math.log10(max(snr / 30, 1.0)))

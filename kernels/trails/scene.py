@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.image.fit_errors import Noise
+from kernels.image.noise import Noise
 from kernels.psf.gaussian_mixture import GaussianMixture
 from kernels.trails.geometry import Footprint, Segment, stadium
 from kernels.trails.trail_model import trail_rows

@@ -11,9 +11,9 @@ from scipy import fft
 from scipy.signal import fftconvolve
 
 from kernels.image.gaussian import FAST
+from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import GaussianMixture
 from kernels.trails.geometry import DetectedSegment
-from kernels.trails.matched_filter import filtered_noise
 from kernels.trails.trail_model import trail_image
 
 HALVES = np.array([0, 2, 4, 7, 11, 16, 22, 30])
@@ -68,7 +68,7 @@ def trail_bank(
     fwhm_px
         Its full width at half maximum, px.
     noise, correlation
-        Of the image: see `kernels.trails.matched_filter.filtered_noise`.
+        Of the image: see `kernels.image.noise.filtered_noise`.
     angles
         Number of angles.
     """

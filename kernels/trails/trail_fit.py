@@ -7,10 +7,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.image.fit_errors import fit_covariance, variance
+from kernels.image.noise import variance
 from kernels.image.order_statistic import median, quantile
 from kernels.trails.geometry import Segment, grow
-from kernels.trails.least_squares import jacobian, minimise, vector
+from kernels.trails.least_squares import fit_covariance, jacobian, minimise, vector
 from kernels.trails.scene import Scene, View, trail_shape, view
 from kernels.trails.trail_model import PARAMETERS, trail_rows
 
@@ -180,7 +180,7 @@ def fit_trail(scene: Scene, start: Segment) -> TrailFit:
 
     Notes
     -----
-    Model: Vereš et al. 2012 (PASP 124, 1197). Pixels weigh alike; errors: `kernels.image.fit_errors`. Pixels
+    Model: Vereš et al. 2012 (PASP 124, 1197). Pixels weigh alike; errors: `kernels.trails.least_squares`. Pixels
     beyond 5 sigma and beyond half the model itself (stars on and beside the trail) are left out with their
     neighbours, and the fit is repeated until its ends rest.
     A trail that leaves the image ends at the border. A fit that strays from the first estimate has failed.

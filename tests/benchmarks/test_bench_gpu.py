@@ -6,8 +6,8 @@ import torch
 
 from benchmarks import bench_gpu
 from benchmarks.bench_gpu import DETECTORS, SHAPE, images, measure, parse
-from kernels.search.fused_search import MARGIN
 from kernels.search.torch_search import TorchSearch
+from kernels.search.windows import MARGIN
 from tests.support.torch_nets import lively_net
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.nights.cluster.local import environment
-from flows.nights.cluster.worker_check import code_digest
+from flows.storage.digest import code_digest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("schemas", "kernels", "stages", "flows")

@@ -8,9 +8,8 @@ import pytest
 
 from flows.inputs.files import read_bytes
 from flows.inputs.sources import list_sources
-from flows.storage.atomic import new_folder, remove, write_file
+from flows.storage.atomic import new_folder, read_record, remove, write_file, write_record
 from flows.storage.bucket_path import files_below, located
-from flows.storage.conditional import read_record, write_record
 from flows.storage.lease import lease
 from flows.storage.object_store import configure
 from schemas.errors import Misconfigured

@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from flows.pipeline.weights import read_card
-from schemas.dia_source import CAUSES, DIA_SOURCE
-from schemas.model_card import FEATURES, RESIDUALS, STATIC, UNKNOWN, ModelCard
+from schemas.dia_source import CAUSES, DIA_SOURCE, FEATURES, RESIDUALS, STATIC, UNKNOWN
+from schemas.model_card import ModelCard
 
 SHIPPED = sorted(
     (path.parent.name, path.stem)

@@ -1,7 +1,11 @@
+import json
+import tomllib
+
 import pytest
 from pydantic import ValidationError
 
-from schemas.quality import METRICS, BandMeasures, Measure, QualityRecord, Sketch, worst
+from schemas.quality import METRICS, BandMeasures, Measure, QualityRecord, QualitySettings, Sketch, worst
+from schemas.settings import Settings
 
 
 def test_worst_of_verdicts():
@@ -30,3 +34,32 @@ def test_record_survives_json_and_refuses_what_it_does_not_know():
 
 def test_every_metric_says_what_to_do():
     assert all(metric.words and metric.remedy.endswith(".") for metric in METRICS.values())
+
+
+def test_a_bands_own_limits_go_first():
+    text = "[limits.all]\nseeing = [0, 4.0]\ndepth = [20.0, inf]\n[limits.g]\ndepth = [20.5, inf]\n"
+    settings = QualitySettings.model_validate(tomllib.loads(text))
+    assert settings.bounds("g", "depth") == (20.5, None)
+    assert settings.bounds("r", "depth") == (20.0, None)
+    assert settings.bounds("g", "seeing") == (0, 4.0)
+    assert settings.bounds("g", "noise") == (None, None)
+
+
+def test_infinite_limits_survive_json():
+    settings = Settings(quality={"limits": {"all": {"depth": [20.0, float("inf")]}}})
+    again = Settings.model_validate(json.loads(json.dumps(settings.model_dump(mode="json"), allow_nan=False)))
+    assert again.quality == settings.quality
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"all": {"colour": [0, 1]}}, "all.colour is not measured; what is: seeing"),
+        ({"r": {"seeing": [4, 2]}}, "the least value 4.0 is above the largest 2.0"),
+        ({"r": {"seeing": 4}}, "limits.r.seeing"),
+        ({"r": 4}, "limits.r"),
+    ],
+)
+def test_limits_that_mean_nothing_are_refused(limits, words):
+    with pytest.raises(ValidationError, match=words):
+        QualitySettings(limits=limits)

@@ -1,9 +1,15 @@
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from pydantic import BaseModel
 
 from schemas.dataset import ArrayOf, DatasetError, TableOf, column
-from schemas.stage import Context, Stage
+from schemas.errors import Misconfigured
+from schemas.stage import Context, Model, Result, Stage
 
 PIXELS = ArrayOf("pixels", "float32", ("y", "x"), "adu")
 EXTRA = ArrayOf("extra", "float32", ("y", "x"), "adu")
@@ -15,19 +21,25 @@ def add(inputs, context):
     return pa.table({"value": [total]}, schema=SUM.schema)
 
 
+def build(weights, settings):
+    return lambda: 2.0
+
+
 def wrong(inputs, context):
     return pa.table({"other": [1]})
 
 
-STAGE = Stage("add", "1", "tile", (PIXELS,), SUM, add, optional=(EXTRA,), weights=("factor",))
+STAGE = Stage(
+    "add", "1", "tile", (PIXELS,), SUM, add, optional=(EXTRA,), models=(Model("factor", "some.setting", build),)
+)
 CONTEXT = Context(models={"factor": lambda: 2.0})
 ONES = np.ones((2, 2), np.float32)
 
 
 def test_runs_on_what_is_declared_and_nothing_else():
-    assert STAGE({"pixels": ONES}, CONTEXT)["value"].to_pylist() == [8.0]
-    assert STAGE({"pixels": ONES, "extra": ONES}, CONTEXT)["value"].to_pylist() == [16.0]
-    assert STAGE({"pixels": ONES, "unrelated": "not looked at"}, CONTEXT)["value"].to_pylist() == [8.0]
+    assert STAGE({"pixels": ONES}, CONTEXT).rows["value"].to_pylist() == [8.0]
+    assert STAGE({"pixels": ONES, "extra": ONES}, CONTEXT).rows["value"].to_pylist() == [16.0]
+    assert STAGE({"pixels": ONES, "unrelated": "not looked at"}, CONTEXT).rows["value"].to_pylist() == [8.0]
 
 
 def test_names_what_is_missing():
@@ -42,3 +54,44 @@ def test_checks_both_ways():
         STAGE({"pixels": ONES, "extra": ONES.astype(float)}, CONTEXT)
     with pytest.raises(DatasetError, match=r"'sum'.*missing"):
         Stage("wrong", "1", "tile", (PIXELS,), SUM, wrong)({"pixels": ONES}, CONTEXT)
+
+
+class Counts(NamedTuple):
+    pixels: int
+
+
+def counted(inputs, context):
+    return Result(pa.table({"value": [0.0]}, schema=SUM.schema), Counts(4))
+
+
+def test_numbers_are_declared_and_checked():
+    stage = Stage("counted", "1", "tile", (PIXELS,), SUM, counted, numbers=Counts)
+    assert stage({"pixels": ONES}, CONTEXT).numbers == Counts(4)
+    with pytest.raises(DatasetError, match="stage 'counted' declares numbers none, got Counts"):
+        replace(stage, numbers=None)({"pixels": ONES}, CONTEXT)
+    with pytest.raises(DatasetError, match="stage 'add' declares numbers Counts, got NoneType"):
+        replace(STAGE, numbers=Counts)({"pixels": ONES}, CONTEXT)
+
+
+class Own(BaseModel):
+    level: float = 1.0
+
+
+def test_a_section_is_the_one_that_is_declared():
+    stage = replace(STAGE, settings=Own)
+    assert STAGE.section(SimpleNamespace()) is None
+    assert stage.section(SimpleNamespace(add=Own(level=2.0))).level == 2.0
+    for settings, found in ((SimpleNamespace(), "missing"), (SimpleNamespace(add=3), "int")):
+        with pytest.raises(
+            Misconfigured, match=rf"'add': declares settings of class Own, the section \[add\] is {found}"
+        ):
+            stage.section(settings)
+
+
+def test_a_model_is_named_by_a_setting_or_by_the_one_it_is_left_to():
+    model = Model("m", "own.model", build, otherwise="other.model")
+    settings = SimpleNamespace(own=SimpleNamespace(model="auto"), other=SimpleNamespace(model="theirs"))
+    assert model.named(settings) == "theirs"
+    settings.own.model = "ours"
+    assert model.named(settings) == "ours"
+    assert model.section(settings) is settings.own

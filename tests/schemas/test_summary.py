@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from schemas.summary import CauseCount, ExposureCounts, RunSummary, Trouble
+from schemas.summary import CauseCount, ExposureCounts, FetchSummary, RunSummary, Trouble
 
 COUNTS = {"seen": 4, "done": 1, "skipped": 1, "quarantined": 1, "failed": 1}
 
@@ -49,3 +49,18 @@ def test_counts_add_up():
 def test_is_never_negative():
     with pytest.raises(ValidationError, match="greater than or equal to 0"):
         CauseCount(refused=-1)
+
+
+def test_exit_code_says_whether_all_came():
+    summary = FetchSummary(nights=1, exposures=3, whole=2, not_in_archive=1)
+    assert summary.exit_code == 0
+    trouble = Trouble(uri="ztf", code="damaged", message="ztf: damaged.")
+    assert summary.model_copy(update={"whole": 1, "failed": (trouble,)}).exit_code == 1
+    assert FetchSummary.model_validate_json(summary.model_dump_json()) == summary
+
+
+def test_exposures_add_up():
+    with pytest.raises(ValidationError, match="exposures must be whole"):
+        FetchSummary(nights=1, exposures=3, whole=2)
+    with pytest.raises(ValidationError):
+        FetchSummary(nights=1, exposures=-1, whole=-1)

@@ -33,7 +33,7 @@ def night(*infos):
 
 def cutouts(fake, table=None, **settings):
     context = Context(settings=CutCutoutsSettings(**settings), pixels=fake)
-    return STAGE({"object": objects() if table is None else table, "source": SOURCE.empty()}, context)
+    return STAGE({"object": objects() if table is None else table, "source": SOURCE.empty()}, context).rows
 
 
 def fwhm(info, value):
@@ -134,7 +134,7 @@ def test_the_psf_is_that_of_the_stars_not_of_the_header():
 
     def psf_of(source):
         context = Context(settings=CutCutoutsSettings(), pixels=FakeNight(planes, [wrong]))
-        return STAGE({"object": objects(), "source": source}, context)[0, 4]
+        return STAGE({"object": objects(), "source": source}, context).rows[0, 4]
 
     followed = psf_of(star_rows(wrong, x, y))
     assert followed.sum() == pytest.approx(1, abs=1e-4)

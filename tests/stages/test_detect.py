@@ -41,9 +41,8 @@ def search(image, mask, tile, chosen, background=0.0, model=None):
     for part in tiling.tiles():
         cut = (slice(part.y0, part.y1), slice(part.x0, part.x1))
         context = Context(exposure(image.shape, background), part, chosen, {"detect": model or scorer()})
-        table = STAGE({"difference": image[cut].copy(), "mask": mask[cut].copy()}, context)
-        windows += int(table.schema.metadata[b"windows"])
-        unscored += int(table.schema.metadata[b"unscored"])
+        table, counts = STAGE({"difference": image[cut].copy(), "mask": mask[cut].copy()}, context)
+        windows, unscored = windows + counts.windows, unscored + counts.unscored
         for row, column, logit in zip(*(table[name].to_pylist() for name in table.column_names), strict=True):
             assert (row, column) not in hits
             hits[row, column] = logit

@@ -15,7 +15,7 @@ PLACES = [(a, d, 2e4 * 0.9**n, 4.0 * (n % 2)) for n, (a, d) in enumerate(zip(RA,
 
 def found(info, pixels, mask=None, **settings):
     mask = np.zeros(SHAPE, np.uint16) if mask is None else mask
-    return STAGE({"science": pixels, "mask": mask}, Context(info, settings=FindSourcesSettings(**settings)))
+    return STAGE({"science": pixels, "mask": mask}, Context(info, settings=FindSourcesSettings(**settings))).rows
 
 
 @pytest.fixture(scope="module")

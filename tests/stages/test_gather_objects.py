@@ -27,13 +27,15 @@ def night(*infos):
 
 def sources_of(fake):
     context = FindSourcesSettings(min_snr=10)
-    tables = [find_sources.STAGE(fake.planes[info.visit], Context(info, settings=context)) for info in fake.exposures()]
+    tables = [
+        find_sources.STAGE(fake.planes[info.visit], Context(info, settings=context)).rows for info in fake.exposures()
+    ]
     return pa.concat_tables(tables)
 
 
 def gathered(fake, sources, models=None, **settings):
     context = Context(settings=GatherObjectsSettings(**settings), pixels=fake, models=models or {})
-    return STAGE({"source": sources}, context)
+    return STAGE({"source": sources}, context).rows
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ def inputs():
 
 def run(inputs, search=None, settings=ALL, **change):
     search = search or Copies()
-    return STAGE(inputs, Context(EXPOSURE.model_copy(update=change), None, settings, {}, search)), search
+    return STAGE(inputs, Context(EXPOSURE.model_copy(update=change), None, settings, {}, search)).rows, search
 
 
 def added(inputs, search):
@@ -142,7 +142,7 @@ def test_a_larger_share_holds_the_tiles_of_a_smaller_one():
     tables = {}
     for share in (0.0, 0.3, 0.7, 1.0):
         settings = InjectSettings(share=share, streaks=3)
-        tables[share] = STAGE(given, Context(exposure, None, settings, {}, Copies())).to_pylist()
+        tables[share] = STAGE(given, Context(exposure, None, settings, {}, Copies())).rows.to_pylist()
     assert tables[0.0] == []
     tiles = {share: {row["tile"] for row in rows} for share, rows in tables.items()}
     assert tiles[0.3] < tiles[0.7] < tiles[1.0] == set(range(9))
@@ -161,7 +161,7 @@ def test_copies_lie_on_the_grid_of_the_windows_and_hold_all_that_sees_a_streak()
     }
     search = Copies()
     exposure = EXPOSURE.model_copy(update={"shape": shape, "gain": None})
-    rows = STAGE(given, Context(exposure, None, InjectSettings(share=1.0), {}, search)).to_pylist()
+    rows = STAGE(given, Context(exposure, None, InjectSettings(share=1.0), {}, search)).rows.to_pylist()
     assert len(search.asked) == 4
     for tile, (planes, own) in enumerate(search.asked):
         first = planes["difference"][0, 0]

@@ -34,7 +34,9 @@ def link(detections, objects, **settings):
     ra, dec = at(places)
     shape = {"halfLightRadius": size, "elongation": elongation, "positionAngle": angle}
     known = rows(OBJECT, objectId=list(range(len(ra))), ra=ra, dec=dec, **shape)
-    return STAGE({"dia_source": found, "object": known}, Context(settings=LinkHostsSettings(**settings))).to_pylist()
+    return STAGE(
+        {"dia_source": found, "object": known}, Context(settings=LinkHostsSettings(**settings))
+    ).rows.to_pylist()
 
 
 def test_a_detection_sits_on_the_nearest_object_within_reach():
@@ -66,6 +68,6 @@ def test_nothing_far_beyond_its_light_is_a_host():
 
 def test_detections_without_a_position_are_left_out():
     found = rows(DIA_SOURCE, diaSourceId=[1, 2], ra=[None, 10.0], dec=[None, 60.0])
-    table = STAGE({"dia_source": found, "object": OBJECT.empty()}, Context(settings=LinkHostsSettings()))
+    table = STAGE({"dia_source": found, "object": OBJECT.empty()}, Context(settings=LinkHostsSettings())).rows
     assert table["diaSourceId"].to_pylist() == [2]
     assert table["objectId"].to_pylist() == [None]

@@ -1,4 +1,3 @@
-import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,12 +12,12 @@ from astropy.wcs import WCS
 from benchmarks.pulls import correlated_noise
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.trail_model import trail_image
-from schemas.dia_source import DIA_SOURCE, STREAK, DetectionFlag
+from schemas.dia_source import DIA_SOURCE, FEATURES, STATIC, STREAK, UNKNOWN, DetectionFlag
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.model_card import FEATURES, STATIC, UNKNOWN
 from schemas.settings import MeasureSettings
 from schemas.stage import Context
+from schemas.summary import CauseCount
 from stages.measure import STAGE, describe, measure_all
 
 SHAPE = (200, 220)
@@ -78,7 +77,7 @@ def context(info=None, settings=None):
 
 
 def test_trails_are_measured_and_sorted_and_numbered():
-    table = STAGE(inputs(), context())
+    table = STAGE(inputs(), context()).rows
     rows = table.to_pylist()
     truth = sorted(TRUTH, key=lambda one: one[1])
     assert [row["diaSourceId"] for row in rows] == [(70_000 << 21) | (3 << 12) | rank for rank in range(3)]
@@ -101,7 +100,7 @@ def test_trails_are_measured_and_sorted_and_numbered():
 
 
 def test_sky_is_that_of_astropy_on_a_mirrored_image():
-    row = STAGE(inputs(), context()).to_pylist()[2]
+    row = STAGE(inputs(), context()).rows.to_pylist()[2]
     wcs = WCS(Header.fromstring(wcs_cards(), sep="\n"))
     half = 0.5 * row["trailLengthPx"] * np.exp(1j * np.radians(row["trailAnglePx"]))
     ends = [wcs.pixel_to_world(row["x"] + s * half.real, row["y"] + s * half.imag) for s in (-1, 1)]
@@ -113,7 +112,7 @@ def test_sky_is_that_of_astropy_on_a_mirrored_image():
 
 
 def test_without_wcs_and_zero_point_those_columns_are_null():
-    table = STAGE(inputs(), context(exposure(wcs_header=None, zero_point=None)))
+    table = STAGE(inputs(), context(exposure(wcs_header=None, zero_point=None))).rows
     row = table.to_pylist()[0]
     null = {name for name, value in row.items() if value is None}
     assert null == {
@@ -126,22 +125,22 @@ def test_without_wcs_and_zero_point_those_columns_are_null():
 
 
 def test_pixels_in_njy_need_no_zero_point():
-    row = STAGE(inputs(), context(exposure(zero_point=None, pixel_unit="nJy"))).to_pylist()[2]
+    row = STAGE(inputs(), context(exposure(zero_point=None, pixel_unit="nJy"))).rows.to_pylist()[2]
     assert row["trailFlux"] == pytest.approx(4000, abs=5 * row["trailFluxErr"])
 
 
 def test_only_what_is_reliable_is_given_and_all_can_be_had():
     weak = (*CANDIDATES[:2], (*CANDIDATES[2][:4], 3.0))
-    assert len(STAGE(inputs(weak), context())) == 2
+    assert len(STAGE(inputs(weak), context()).rows) == 2
     every = measure_all(inputs(weak), context())
     assert sorted(every["reliability"].to_pylist()) == [0, 1, 1]
-    assert len(STAGE(inputs(weak), context(settings=MeasureSettings(min_reliability=0.0)))) == 3
+    assert len(STAGE(inputs(weak), context(settings=MeasureSettings(min_reliability=0.0))).rows) == 3
 
 
 def test_what_is_fainter_than_asked_for_is_not_given():
     every = measure_all(inputs(), context())
     second = sorted(every["snr"].to_pylist())[1]
-    given = STAGE(inputs(), context(settings=MeasureSettings(min_snr=second)))
+    given = STAGE(inputs(), context(settings=MeasureSettings(min_snr=second))).rows
     assert given.num_rows == 2 < every.num_rows
     assert min(given["snr"].to_pylist()) == second
 
@@ -154,8 +153,8 @@ def test_each_kind_of_exposure_has_its_own_threshold():
             return np.full(len(features), 0.5, np.float32)
 
     even = Context(exposure(), None, MeasureSettings(), {"reliability": Even()})
-    assert len(STAGE(inputs(), even)) == 0
-    assert len(STAGE(inputs() | {"science": inputs()["difference"] + 7}, even)) == 3
+    assert len(STAGE(inputs(), even).rows) == 0
+    assert len(STAGE(inputs() | {"science": inputs()["difference"] + 7}, even).rows) == 3
 
 
 def test_candidates_can_be_measured_before_there_is_a_verdict():
@@ -188,29 +187,28 @@ def test_a_science_image_tells_of_the_stars_beneath():
 def test_candidates_of_one_trail_become_one_and_the_strongest_counts():
     x, y, length, angle, _ = TRUTH[1]
     pieces = [(x + 3, y - 5, 12.0, angle, 11.0), (x, y, length, angle, 50.0), (x - 3, y + 5, 10.0, angle + 4, 30.0)]
-    rows = STAGE(inputs(pieces), context()).to_pylist()
+    rows = STAGE(inputs(pieces), context()).rows.to_pylist()
     assert [row["logitSum"] for row in rows] == [50.0]
 
 
 def test_parallel_trails_ten_pixels_apart_stay_two():
     pair = ((100.0, 100.0, 30.0, 0.0, 5000.0), (100.0, 110.0, 30.0, 0.0, 5000.0))
-    rows = STAGE(inputs([(*one[:4], 40.0) for one in pair], pair), context()).to_pylist()
+    rows = STAGE(inputs([(*one[:4], 40.0) for one in pair], pair), context()).rows.to_pylist()
     assert [round(row["y"]) for row in rows] == [100, 110]
 
 
 def test_what_is_dark_is_no_detection():
     dark = tuple((*place, -flux) for *place, flux in TRUTH)
-    assert len(STAGE(inputs(truth=dark), context())) == 0
+    assert len(STAGE(inputs(truth=dark), context()).rows) == 0
 
 
 def test_candidates_are_counted_by_cause_published_or_not():
     hit = pixels()
     hit[39:42, 60] += 900  # a cosmic ray, where nothing else is
     given = inputs((*CANDIDATES, (60.0, 40.0, 2.0, 90.0, 40.0))) | {"difference": hit}
-    table = STAGE(given, context())
-    causes = json.loads(table.schema.metadata[b"causes"])
-    assert causes["cosmic_ray"] == {"refused": 1, "published": 0}
-    assert causes["spike"] == causes["satellite"] == {"refused": 0, "published": 0}
+    table, causes = STAGE(given, context())
+    assert causes.counts["cosmic_ray"] == CauseCount(refused=1)
+    assert causes.counts["spike"] == causes.counts["satellite"] == CauseCount()
     assert len(table) == 3
     (ray,) = [row for row in measure_all(given, context()).to_pylist() if abs(row["x"] - 60) + abs(row["y"] - 40) < 3]
     assert ray["reliability"] == 1  # refused against the verdict
@@ -218,11 +216,11 @@ def test_candidates_are_counted_by_cause_published_or_not():
 
 
 def test_order_of_the_candidates_does_not_matter():
-    assert STAGE(inputs(CANDIDATES[::-1]), context()).equals(STAGE(inputs(), context()))
+    assert STAGE(inputs(CANDIDATES[::-1]), context()).rows.equals(STAGE(inputs(), context()).rows)
 
 
 def test_no_candidates_give_an_empty_catalogue():
-    assert STAGE(inputs(()), context()).equals(DIA_SOURCE.empty())
+    assert STAGE(inputs(()), context()).rows.equals(DIA_SOURCE.empty())
 
 
 def test_flood_is_refused(monkeypatch):
@@ -254,7 +252,7 @@ def test_long_streak_of_a_real_frame_is_followed_past_its_stars(first):
         noise_correlation=((1.0,),),
     )  # fmt: skip
     given = {"streak": streaks([(*first, 40.0)]), "difference": image, "mask": np.zeros(image.shape, np.uint16)}
-    (row,) = STAGE(given, context(info)).to_pylist()
+    (row,) = STAGE(given, context(info)).rows.to_pylist()
     half = 0.5 * row["trailLengthPx"] * np.exp(1j * np.radians(row["trailAnglePx"]))
     ends = sorted((row["x"] + s * half.real, row["y"] + s * half.imag) for s in (-1, 1))
     assert np.hypot(*np.subtract(ends, [(22, 338), (341, 310)]).T).max() < 5  # as the eye sees them

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.signal import fftconvolve
 
+from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import moffat_mixture
-from kernels.trails.matched_filter import filtered_noise
 from kernels.trails.trail_bank import point_snr, trail_bank
 from kernels.trails.trail_model import trail_image
 from schemas.dataset import DatasetError
-from schemas.dia_source import HIT
+from schemas.dia_source import HIT, SearchCounts
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.pixels import MaskPlane
+from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import MergeSettings
 from schemas.stage import Context
 from stages.merge import STAGE
@@ -73,10 +73,11 @@ def hits_over(trails, shape=SHAPE, within=9.0):
     return hit_table(row, column, 4 - apart[row, column] / 4)
 
 
-def merge(image, hits, info=None, mask=None, **chosen):
+def merge(image, hits, info=None, mask=None, grid=SearchGrid(), **chosen):  # noqa: B008
     mask = np.zeros(image.shape, np.uint16) if mask is None else mask
-    context = Context(exposure=info or exposure(image.shape), settings=MergeSettings(**chosen))
-    return STAGE({"hit": hits, "difference": image, "mask": mask}, context).to_pylist()
+    numbers = {"hit": SearchCounts(len(hits), 0, grid)}
+    context = Context(exposure=info or exposure(image.shape), settings=MergeSettings(**chosen), numbers=numbers)
+    return STAGE({"hit": hits, "difference": image, "mask": mask}, context).rows.to_pylist()
 
 
 def turned(angle, other):
@@ -231,12 +232,19 @@ def test_each_hit_counts_once(seed):
     assert all(each["nHits"] > 0 for each in found)
 
 
-def test_grid_is_that_of_the_table():
+def test_grid_is_that_of_the_search():
     trails = [(140.0, 130.0, 0.0, 0.0, 20.0)]
-    hits = hit_table([124 // 4], [134 // 4], [3.0]).replace_schema_metadata({"window": "16", "stride": "4"})
-    (found,) = merge(scene(trails), hits)
+    hits = hit_table([124 // 4], [134 // 4], [3.0])
+    (found,) = merge(scene(trails), hits, grid=SearchGrid(16, 4, 0, 16))
     assert (round(found["x"]), round(found["y"])) == (140, 130)
-    assert merge(scene(trails), hits.replace_schema_metadata(None).slice(0, 0)) == []
+    assert merge(scene(trails), hits.slice(0, 0), grid=SearchGrid(16, 4, 0, 16)) == []
+
+
+def test_hits_without_a_grid_are_refused():
+    image, hits = scene([]), hit_table([1], [1], [3.0])
+    context = Context(exposure=exposure(image.shape), settings=MergeSettings())
+    with pytest.raises(DatasetError, match="stage 'merge' needs the grid of the hits"):
+        STAGE({"hit": hits, "difference": image, "mask": np.zeros(image.shape, np.uint16)}, context)
 
 
 @pytest.mark.parametrize(("hits", "most"), [(MANY_HITS, 2), (pa.concat_tables([MANY_HITS] * 400), 4096)])

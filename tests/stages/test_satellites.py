@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks.satellite_images import Sky, blinking, exposure
-from schemas.dia_source import DetectionFlag
-from schemas.pixels import MaskPlane
+from schemas.dia_source import DetectionFlag, SearchCounts
+from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import MeasureSettings, MergeSettings
 from schemas.stage import Context
 from stages.measure import STAGE as MEASURE
@@ -29,9 +29,11 @@ class Verdict:
 def detections(sky, reliability=1.0):
     info = exposure(sky.image.shape)
     planes = {"difference": sky.image, "mask": sky.mask}
-    streaks = MERGE({"hit": sky.hits(), **planes}, Context(info, None, MergeSettings()))
+    hits = sky.hits()
+    numbers = {"hit": SearchCounts(len(hits), 0, SearchGrid())}
+    streaks = MERGE({"hit": hits, **planes}, Context(info, None, MergeSettings(), numbers=numbers)).rows
     context = Context(info, None, MeasureSettings(), {"reliability": Verdict(reliability)})
-    return MEASURE({"streak": streaks, **planes}, context).to_pylist()
+    return MEASURE({"streak": streaks, **planes}, context).rows.to_pylist()
 
 
 def turned(angle, other):

@@ -47,7 +47,7 @@ def image_verdicts(*points, outlier=0.3, first=0):
 
 def run(context, *magnitudes, image=None, **how):
     inputs = {"object": objects(*magnitudes, **how)}
-    return STAGE(inputs if image is None else inputs | {"star_galaxy": image}, context)
+    return STAGE(inputs if image is None else inputs | {"star_galaxy": image}, context).rows
 
 
 @pytest.mark.parametrize("n", [0, 1, 5])

@@ -29,7 +29,7 @@ def objects(n):
 
 @pytest.mark.parametrize("n", [0, 1, 40])
 def test_one_verdict_per_object_in_order(context, n):
-    verdicts = STAGE({"object": objects(n), "cutouts": cutouts(1, 30).cutouts[:n]}, context)
+    verdicts = STAGE({"object": objects(n), "cutouts": cutouts(1, 30).cutouts[:n]}, context).rows
     STAR_GALAXY.check(verdicts)
     assert verdicts["objectId"].to_pylist() == list(range(1, n + 1))
     assert set(verdicts["modelVersion"].to_pylist()) <= {"multi_band-7"}
@@ -38,7 +38,7 @@ def test_one_verdict_per_object_in_order(context, n):
 def test_says_unknown_where_there_is_no_band(context):
     given = cutouts(1, 30).cutouts[:3].copy()
     given[1] = np.nan
-    rows = STAGE({"object": objects(3), "cutouts": given}, context).to_pylist()
+    rows = STAGE({"object": objects(3), "cutouts": given}, context).rows.to_pylist()
     assert rows[1]["classLabel"] == UNKNOWN
     assert rows[1]["pStar"] is None
     assert rows[0]["pStar"] + rows[0]["pGalaxy"] == pytest.approx(1)

@@ -4,7 +4,8 @@ from functools import cache
 
 import numpy as np
 
-from flows.training.bench.exposure import Pixels, bench_exposure
+from flows.training.bench.exposure import bench_exposure
+from flows.training.bench.ways import Pixels
 from kernels.search.windows import fill_windows
 
 

@@ -2,10 +2,9 @@
 
 from prometheus_client import CollectorRegistry
 
-from flows.nights.cluster.memory import GPU, families
-from flows.nights.observation import Meter, StreamMeter
+from flows.nights.meter import Meter, StreamMeter
 from flows.pipeline.provenance import provenance_of
-from flows.runtime.metrics import run_figures
+from flows.runtime.metrics import GPU, families, run_figures
 from schemas.ledger import Percentiles
 from schemas.settings import Settings
 from stages import PIPELINE

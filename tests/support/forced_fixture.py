@@ -7,7 +7,7 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
-from flows.inputs.ingest import prepare
+from flows.inputs.prepare import prepare
 from flows.inputs.sources import list_sources
 from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from flows.inputs.ingest import prepare
+from flows.inputs.prepare import prepare
 from flows.inputs.sources import list_sources
 from flows.nights.cluster.prefect_server import PrefectServer
 from flows.pipeline.models import load_model

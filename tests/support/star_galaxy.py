@@ -5,14 +5,14 @@ from functools import cache, partial
 import numpy as np
 
 from flows.inputs.cutout_files import LabelledCutouts
-from flows.pipeline.star_galaxy_models import arrays_of
 from flows.pipeline.weights import write_model
 from flows.simulation.cutout_field import draw_field
 from flows.simulation.cutout_survey import DEEP
-from flows.training.boosted import TreeFit
 from flows.training.cutout_fit import CutoutFit
+from flows.training.fits import TreeFit
 from flows.training.star_galaxy_inputs import views_of
 from flows.training.star_galaxy_own import CutoutSample, OwnPlan, card_of, fit_baselines, fit_own, limits, said_of
+from kernels.objects.star_galaxy_weights import arrays_of
 
 PLAN = OwnPlan(CutoutFit(epochs=6, patience=6, batch=32, rate=4e-3), trees=TreeFit(trees=15, leaves=5, least=10))
 

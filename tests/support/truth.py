@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from flows.inputs.ingest import prepare
+from flows.inputs.prepare import prepare
 from flows.inputs.source import Source
 from schemas.errors import BadInput
 from schemas.settings import Settings

@@ -5,19 +5,20 @@ The figures are rounded up from peaks measured on Linux with numpy 2.4, torch 2.
 `tests/flows/nights/cluster/test_memory.py` measures them again.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from math import prod
 
-from distributed import Client
 from distributed.worker import Worker
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from flows.inputs.ingest import shape_of
 from flows.inputs.source import Source
+from flows.pipeline.graph import OF_EXPOSURE
 from flows.pipeline.stage_run import search_grid
+from flows.runtime.metrics import GPU
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.settings import Settings
+from schemas.stage import EXPOSURE_PIXEL, Stage
+from stages import PIPELINE
 
 BASE = 640 * 2**20
 """A worker with all libraries, models and compiled code, bytes (600 MiB measured)."""
@@ -27,23 +28,6 @@ INGEST_PIXEL = 24
 
 INGEST_SIBLING_PIXEL = 8
 """A pixel of each further plane: its file and its image."""
-
-WINDOW = 64 * 2**10
-"""A window of a batch: its pixels and the activations of the network (45 kB measured for `basic_cnn`)."""
-
-TILE_PIXEL = 128
-"""A pixel of a tile with its halo: image, mask, copies, what a network sees, its share of the logits (7 measured), and
-what the threads that compute its blocks leave in the allocator (up to 75 more where cores are shared)."""
-
-EXPOSURE_PIXEL = 30
-"""A pixel of a whole exposure while candidates are merged and measured (13 measured), and while sources are found on
-its science image (28). Stages of a whole night hold one exposure at a time, and less of it."""
-
-HELD_PIXEL = 12
-"""A pixel of a whole exposure while copies of its tiles are searched: image, mask and science image."""
-
-COPY_SIDE = 1700
-"""Side of the largest copied tile with its margins, px (`stages/inject.py`: 1,512 px and twice 85)."""
 
 NIGHT_SOURCE = 600
 """A source while all of a night are merged: its row, and what is made of its columns, bytes (450 measured)."""
@@ -77,17 +61,18 @@ def projected_bytes(shape: tuple[int, int], siblings: int, settings: Settings) -
         Task -> bytes.
     """
     tiles = search_grid(settings.detect).tiling(shape, settings.tiles.tile).tiles()
-    tile_pixels = max(((tile.y1 - tile.y0) * (tile.x1 - tile.x0) for tile in tiles), default=0)
-    pixels = shape[0] * shape[1]
-    batch = settings.detect.batch * WINDOW
-    copied = min(shape[0], COPY_SIDE) * min(shape[1], COPY_SIDE)
-    inject = {"inject": BASE + SPARE + pixels * HELD_PIXEL + copied * EXPOSURE_PIXEL + tile_pixels * TILE_PIXEL + batch}
-    return {
-        "ingest": BASE + SPARE + pixels * (INGEST_PIXEL + siblings * INGEST_SIBLING_PIXEL),
-        "search of a tile": BASE + SPARE + tile_pixels * TILE_PIXEL + batch,
-        "merge and measure": BASE + SPARE + pixels * EXPOSURE_PIXEL,
-        **(inject if settings.inject.share else {}),
-    }
+    sides = [(tile.y1 - tile.y0, tile.x1 - tile.x0) for tile in tiles]
+    tile = max(sides, key=prod, default=(0, 0))
+    searching = max((_of_call(stage, tile, settings) for stage in PIPELINE if stage.per == "tile"), default=0)
+    found = {"ingest": shape[0] * shape[1] * (INGEST_PIXEL + siblings * INGEST_SIBLING_PIXEL)}
+    for stage in PIPELINE:
+        if stage.per in OF_EXPOSURE and (own := _of_call(stage, tile if stage.per == "tile" else shape, settings)):
+            found[stage.name] = own + (searching if stage.searches else 0)
+    return {task: BASE + SPARE + size for task, size in found.items()}
+
+
+def _of_call(stage: Stage, shape: tuple[int, int], settings: Settings) -> int:
+    return 0 if stage.memory is None else stage.memory(shape, stage.section(settings))
 
 
 def projected_night_bytes(shape: tuple[int, int], sources: int, detections: int) -> int:
@@ -177,65 +162,13 @@ def _remedy(task: str, projected: Mapping[str, int], settings: Settings) -> str:
         enough = f"start the workers of {settings.cluster.address} with a memory limit of {gib} GiB or more"
     elif settings.cluster.kind == "slurm":
         enough = f"set cluster.slurm.memory_gib to {settings.cluster.slurm.cores} times {gib} or more"
-    if task in ("search of a tile", "inject"):
+    if task in ("detect", "inject"):
         return f"{enough}, or a smaller tiles.tile ({settings.tiles.tile}) or detect.batch ({settings.detect.batch})."
     return f"{enough}."
 
 
 def _gib(size: int) -> str:
     return f"{size / 2**30:.2f} GiB"
-
-
-GPU = "nightstride_gpu_memory"
-"""What workers call the memory of their GPU when they tell their scheduler."""
-
-ANSWER_S = 3.0
-"""How long the scheduler may take to answer, s: figures without those of the workers are better than none."""
-
-
-class WorkerMemory(Collector):
-    """Memory, its limit and GPU memory of each worker, as the workers told their scheduler last."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def describe(self) -> Iterable[Metric]:
-        """Return nothing: names are known when somebody asks."""
-        return ()
-
-    def collect(self) -> Iterable[Metric]:
-        """Ask the scheduler."""
-        scheduler = self._client.scheduler
-        if scheduler is None:  # connections are closed
-            return
-        try:
-            found = self._client.sync(scheduler.identity, n_workers=-1, callback_timeout=ANSWER_S)
-        except (OSError, TimeoutError):
-            return
-        yield from families(found["workers"])
-
-
-def families(workers: dict[str, Any]) -> Iterable[Metric]:
-    """Turn what a scheduler says of its workers into figures; GPU memory only if a worker has told any."""
-    yield GaugeMetricFamily("nightstride_workers", "Workers that there are.", len(workers))
-    memory = GaugeMetricFamily("nightstride_worker_memory_bytes", "Resident memory of a worker.", labels=["worker"])
-    limit = GaugeMetricFamily(
-        "nightstride_worker_memory_limit_bytes", "At which a worker is restarted.", labels=["worker"]
-    )
-    gpu = GaugeMetricFamily(
-        "nightstride_worker_gpu_memory_bytes", "GPU memory that torch holds for a worker.", labels=["worker"]
-    )
-    for worker in workers.values():
-        name, told = [str(worker["name"])], worker["metrics"]
-        memory.add_metric(name, told["memory"])
-        if worker["memory_limit"]:
-            limit.add_metric(name, worker["memory_limit"])
-        if told.get(GPU) is not None:
-            gpu.add_metric(name, told[GPU])
-    yield memory
-    yield limit
-    if gpu.samples:
-        yield gpu
 
 
 def tell_gpu_memory(worker: Worker) -> None:

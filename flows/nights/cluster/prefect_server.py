@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from flows.storage.layout import writable_folder
+from flows.storage.folder import writable_folder
 from schemas.errors import Misconfigured
 
 START_S = 600.0

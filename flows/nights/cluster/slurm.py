@@ -13,7 +13,7 @@ from distributed.security import Security
 
 from flows.nights.cluster.local import PATIENCE, exports, warnings_alone
 from flows.nights.cluster.security import made_for_a_run, security_of
-from flows.storage.layout import writable_folder
+from flows.storage.folder import writable_folder
 from schemas.cluster_settings import ClusterSettings, SlurmSettings
 from schemas.errors import Misconfigured
 

@@ -3,45 +3,48 @@
 Compiling takes half a minute once per installation; loading what is compiled takes a second once per process.
 """
 
-from typing import Any
-
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from flows.inputs.ingest import described
 from flows.inputs.source import RawExposure
-from flows.pipeline.models import models_of
-from flows.pipeline.stage_run import search_grid
-from schemas.dia_source import HIT
+from flows.pipeline.graph import OF_EXPOSURE, resolve
+from flows.pipeline.stage_run import as_results, run_stages, search_grid
+from flows.runtime.traces import Timer
 from schemas.exposure import ExposureKey
-from schemas.pixels import MaskPlane, SearchGrid
+from schemas.pixels import MaskPlane
 from schemas.settings import Settings
-from schemas.stage import Context
-from stages.detect import STAGE as DETECT
-from stages.find_sources import STAGE as FIND_SOURCES
-from stages.measure import STAGE as MEASURE
-from stages.merge import STAGE as MERGE
+from schemas.stage import Rehearsal
+from stages import PIPELINE
 
 SIDE = 320
 TRAILS = (((60.0, 60.0), 0.0, 0.0), ((60.0, 200.0), 12.0, 0.5), ((200.0, 120.0), 60.0, 2.5))
 """Centre (x, y) and length in pixels, angle in radians: a point, a short trail, one longer than a window."""
 
 
-def warm_up_worker(settings: Settings) -> int:
-    """Put a simulated image of three trails through ingest and every stage; give the number of detections."""
+def warm_up_worker(settings: Settings) -> dict[str, int]:
+    """Put a simulated image of three trails through ingest and every stage that wants to be warmed up.
+
+    Returns
+    -------
+    dict
+        Dataset -> rows that its stage made.
+    """
     info, planes = described(_exposure(), settings)
-    # Science and difference image are the same here; what is compiled does not depend on it.
-    FIND_SOURCES({name: planes[name] for name in ("science", "mask")}, Context(info, None, settings.find_sources))
-    inputs: dict[str, Any] = {name: planes[name] for name in ("difference", "mask")}
     grid = search_grid(settings.detect)
-    for tile in grid.tiling(info.shape, SIDE * grid.stride).tiles():
-        pixels = {name: plane[tile.y0 : tile.y1, tile.x0 : tile.x1] for name, plane in inputs.items()}
-        DETECT(pixels, Context(info, tile, settings.detect, models_of(DETECT, settings)))
-    # Where trails are is given, not found: what is compiled must not depend on the weights.
-    inputs["hit"] = _hits(grid)
-    inputs["streak"] = MERGE(inputs, Context(info, None, settings.merge))
-    return len(MEASURE(inputs, Context(info, None, settings.measure, models_of(MEASURE, settings))))
+    rehearsal = Rehearsal(grid, info.shape, TRAILS)
+    (tile,) = grid.tiling(info.shape, SIDE * grid.stride).tiles()
+    graph = resolve(PIPELINE, planes, OF_EXPOSURE)
+    results = as_results(planes)
+    for stage in graph.stages:
+        if stage.warm_up is not None:
+            here = (slice(tile.y0, tile.y1), slice(tile.x0, tile.x1)) if stage.per == "tile" else ...
+            inputs = {**results, **as_results({name: plane[here] for name, plane in planes.items()})}
+            made = run_stages(
+                [stage], inputs, info, tile if stage.per == "tile" else None, settings, Timer(spans=False)
+            )
+            results[stage.gives.name] = stage.warm_up(made[stage.gives.name], rehearsal)
+    return {name: len(result.rows) for name, result in results.items() if name not in planes}
 
 
 def _exposure() -> RawExposure:
@@ -75,25 +78,6 @@ def _trail(centre: tuple[float, float], length: float, angle: float) -> NDArray[
     along = np.clip(dx * np.cos(angle) + dy * np.sin(angle), -length / 2, length / 2)
     distance = (dx - along * np.cos(angle)) ** 2 + (dy - along * np.sin(angle)) ** 2
     return 20.0 * np.exp(-distance / 2)
-
-
-def _hits(where: SearchGrid) -> pa.Table:
-    """Places that hold a piece of a trail."""
-    grid = np.arange((SIDE - where.window) // where.stride + 1) * where.stride + where.window / 2
-    found = set()
-    for (x0, y0), length, angle in TRAILS:
-        for t in np.linspace(-length / 2, length / 2, 9):
-            row = int(np.abs(grid - y0 - t * np.sin(angle)).argmin())
-            found.add((row, int(np.abs(grid - x0 - t * np.cos(angle)).argmin())))
-    windows = sorted(found)
-    return pa.table(
-        {
-            "row": pa.array([row for row, _ in windows], pa.int32()),
-            "column": pa.array([column for _, column in windows], pa.int32()),
-            "logit": pa.array([4.0] * len(windows), pa.float32()),
-        },
-        schema=HIT.schema,
-    ).replace_schema_metadata({name: str(getattr(where, name)) for name in ("window", "stride", "claim")})
 
 
 if __name__ == "__main__":

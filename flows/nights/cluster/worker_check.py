@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from socket import gethostname
@@ -17,6 +16,7 @@ from distributed.worker import get_worker
 from packaging.version import Version
 
 from flows.storage.atomic import write_file
+from flows.storage.digest import our_code
 from flows.storage.object_store import configure
 from schemas.errors import Misconfigured, NightstrideError, Retryable
 from schemas.settings import StoreSettings
@@ -29,9 +29,6 @@ LIBRARIES = (
     "numcodecs", "pyarrow", "safetensors", "pydantic", "dask", "distributed",
 )  # fmt: skip
 """What computes, reads or writes, and what carries tasks between processes."""
-
-_FOLDERS = ("schemas", "kernels", "stages", "flows")
-_KINDS = frozenset({".py", ".json", ".safetensors"})
 
 
 @cache
@@ -47,17 +44,7 @@ def software() -> dict[str, str]:
             found[name] = Version(version(name)).public
         except PackageNotFoundError:
             found[name] = "not installed"
-    return {**found, CODE: code_digest(Path(__file__).resolve().parents[3])}
-
-
-def code_digest(root: Path) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 over names and bytes of our files below ``root``."""
-    total = sha256()
-    files = (path for folder in _FOLDERS for path in (root / folder).rglob("*") if path.suffix in _KINDS)
-    for name, path in sorted((path.relative_to(root).as_posix(), path) for path in files):
-        content = path.read_bytes()
-        total.update(f"{len(name)} {name} {len(content)} ".encode() + content)
-    return total.hexdigest()[:16]
+    return {**found, CODE: our_code()}
 
 
 TOKEN = "token"

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from flows.nights.cluster.prefect_server import PRIVATE
 from flows.runtime.settings import require_there
 from flows.storage.atomic import write_file, writing
-from flows.storage.layout import writable_folder
+from flows.storage.folder import writable_folder
 from schemas.errors import Misconfigured
 
 POOL = "nightstride"

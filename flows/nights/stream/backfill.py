@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from flows.inputs.source import Source, name_of
 from flows.nights.run import planner, search_exposures
 from flows.nights.totals import NightTotals, combined, summarise_run
-from flows.pipeline.plan import Plan
-from flows.pipeline.unpublish import Name, name_tuple
+from flows.pipeline.outcome import Plan
+from flows.pipeline.superseded import Name, name_tuple
 from flows.runtime.log import tell
 from flows.storage.lease import patient_lease
 from flows.storage.ledger import Ledger
@@ -24,8 +24,9 @@ from schemas.summary import Trouble
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from flows.nights.observation import Meter
-    from flows.pipeline.plan import Item, Planner
+    from flows.nights.meter import Meter
+    from flows.pipeline.outcome import Item
+    from flows.pipeline.plan import Planner
     from schemas.exposure import ExposureKey
     from schemas.summary import RunSummary
 

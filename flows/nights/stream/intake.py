@@ -8,8 +8,9 @@ from threading import Lock
 from flows.inputs.folder_arrivals import Arrivals
 from flows.inputs.source import Source, name_of
 from flows.inputs.sources import list_sources
-from flows.pipeline.plan import Item, Plan, Planner
-from flows.pipeline.unpublish import Name, SourceIndex, name_tuple
+from flows.pipeline.outcome import Item, Plan
+from flows.pipeline.plan import Planner
+from flows.pipeline.superseded import Name, SourceIndex, name_tuple
 from flows.runtime.secrets import without_credentials
 from flows.storage.quarantine import Quarantine
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable

@@ -1,9 +1,12 @@
-"""A stream of exposures, searched as they arrive."""
+"""A stream of exposures, searched as they arrive, and what it has come to so far."""
 
 import asyncio
+import os
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -13,26 +16,31 @@ from typing import Literal
 from prefect import flow
 
 from flows.inputs.folder_arrivals import Arrivals
+from flows.inputs.source_state import sha256_of
 from flows.nights.cluster.cluster import Cluster
 from flows.nights.cluster.local import start_worker_server
 from flows.nights.cluster.memory import require_fit
 from flows.nights.cluster.prefect_server import prefect_server
+from flows.nights.meter import StreamMeter
 from flows.nights.nightly import NightRun, turn
-from flows.nights.observation import StreamMeter
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
-from flows.nights.run import first_of, planner
+from flows.nights.run import first_of, planner, with_catalogues, with_report
 from flows.nights.stream.intake import Intake
-from flows.nights.stream.recorder import StreamRecorder
-from flows.pipeline.outcome import Outcome
-from flows.pipeline.plan import Item, Plan
-from flows.pipeline.unpublish import SourceIndex
+from flows.nights.totals import NightTotals, combined, summarise_run
+from flows.pipeline.outcome import Item, Outcome, Plan
+from flows.pipeline.superseded import SourceIndex
+from flows.runtime.lag import Lag, lag_since
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
 from schemas.errors import NightstrideError, Retryable
+from schemas.ledger import WatchRecord
 from schemas.settings import Settings
-from schemas.summary import RunSummary
+from schemas.summary import RunSummary, Trouble
 from stages import PIPELINE
+
+NOTHING = Plan((), (), 0)
+"""A plan without any source."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,109 @@ class Bounds:
     poll_s: float
     quiet_s: float
     idle_exit_s: float | None
+
+
+class StreamRecorder:
+    """Adds up what becomes of arriving exposures, and brings nights together when it is quiet.
+
+    Parameters
+    ----------
+    source
+        Where exposures arrive, as the user wrote it.
+    out, settings, progress
+        Of the run.
+    """
+
+    def __init__(self, source: str, out: Path, settings: Settings, progress: Progress) -> None:
+        self._source, self._out, self._settings, self._progress = source, out, settings, progress
+        self._since, self._said = _now(), ""
+        self._tally = summarise_run(NOTHING, NightTotals())
+        self._nights: dict[str, RunSummary] = {}
+        self._touched: set[str] = set()
+        self._listed: set[str] = set()
+        self._lag, self._turnaround = Lag(), Lag()
+
+    def planned(self, plan: Plan) -> None:
+        """Count what needs no search: published before, unusable, or not to be read now."""
+        self._progress.planned(plan)
+        self._add(summarise_run(replace(plan, todo=(), published=(), withdrawn=()), NightTotals()))
+        self._touched |= {record.night for item in plan.todo for record in item.superseded}
+        self._touched |= {record.night for record in plan.withdrawn}
+        self._listed |= {record.night for record in plan.published} - self._nights.keys()
+
+    def trouble(self, text: str) -> None:
+        """Say what is tried again: once, however often it fails."""
+        if text != self._said:
+            self._progress.say(f"waiting: {text}")
+        self._said = text
+
+    def finished(self, outcome: Outcome, waited_s: float) -> None:
+        """Count an exposure that has its outcome, so long after it arrived."""
+        self._add(summarise_run(Plan((outcome.item,), (), 0), NightTotals([outcome])))
+        self._touched.add(outcome.item.key.night)
+        if outcome.status == "done":
+            self._turnaround.add(waited_s)
+            if outcome.shutter_closed is not None:
+                self._lag.add(lag_since(outcome.shutter_closed))
+
+    def bring_together(self) -> None:
+        """Run the stages of whole nights that something has changed of, and draw their pages.
+
+        A night of which that fails is counted as failed; if it may succeed later, the next time tries again.
+        """
+        touched, nights = self._touched, sorted(self._touched | self._listed)
+        self._touched, self._listed = set(), set()
+        for night in nights:
+            empty = summarise_run(NOTHING, NightTotals()).model_copy(update={"nights": (night,)})
+            try:
+                made = with_catalogues(empty, self._out, self._settings, self._progress)
+            except NightstrideError as error:
+                self._nights[night] = self._not_made(empty, night, error)
+                continue
+            if night in touched or "objects" in made.seconds:
+                made = with_report(made, night, self._out, self._settings, of_run=False)
+            self._nights[night] = made
+
+    def summary(self) -> RunSummary:
+        """Return everything so far."""
+        nights = {*self._nights, *self._touched, *self._listed}
+        return combined([self._tally, *self._nights.values()]).model_copy(update={"nights": tuple(sorted(nights))})
+
+    def record(self, state: Literal["running", "draining", "ended"], on_the_way: int, waiting: int) -> WatchRecord:
+        """Return how the stream goes.
+
+        Parameters
+        ----------
+        state
+            What it is doing.
+        on_the_way, waiting
+            Exposures taken and not finished; files known to wait where they arrived.
+        """
+        return WatchRecord(
+            state=state,
+            source=self._source,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            since=self._since,
+            updated_at=_now(),
+            on_the_way=on_the_way,
+            waiting=waiting,
+            exposures=self._tally.exposures,
+            lag_s=self._lag.percentiles(),
+            turnaround_s=self._turnaround.percentiles(),
+        )
+
+    def _add(self, part: RunSummary) -> None:
+        self._tally = combined([self._tally, part])
+
+    def _not_made(self, summary: RunSummary, night: str, error: NightstrideError) -> RunSummary:
+        if isinstance(error, Retryable):
+            self._touched.add(night)
+            self.trouble(f"night {night}: {error}")
+        else:
+            self._progress.say(f"failed: night {night}: {error}")
+        trouble = Trouble(uri=f"night {night}", code=error.code, message=str(error))
+        return summary.model_copy(update={"night_failed": (trouble,)})
 
 
 class StreamNight(NightRun):
@@ -213,7 +324,9 @@ def run_stream(
         warm_up(workers, settings)
         index = SourceIndex(Ledger(out))
         feed = Intake(arrivals, planner(out, settings, index=index), index, Quarantine(out), settings)
-        night = StreamNight(feed, book, bounds, out, settings, Recorder(out, settings, PIPELINE), progress, workers)
+        night = StreamNight(
+            feed, book, bounds, out, settings, Recorder(out, settings, PIPELINE, sha256_of), progress, workers
+        )
         server.wait()
         progress.say(f"Watching {source} with {workers.workers} workers.")
         startup = perf_counter() - start
@@ -254,3 +367,7 @@ def _search(night: StreamNight) -> None:
             f"ended early: {type(error).__name__}: {error}.",
             "start it again: what is published is kept, and the rest is done.",
         ) from group
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from flows.results.evaluation.evaluate import Evaluation
-from flows.storage.layout import writable_folder
+from flows.storage.folder import writable_folder
 
 FOUND, ORACLE, FALSE, GRID = "#1f5fa8", "#c8791a", "#a83232", "#dddddd"
 

@@ -93,10 +93,12 @@ def _score(stamp: PacketStamp, exposure: ExposureInfo, settings: Settings) -> Sc
     hits = detect.STAGE(
         {name: plane[box] for name, plane in planes.items()}, Context(exposure, tile, settings.detect, models)
     )
-    streaks = merge.STAGE({"hit": hits, **planes}, Context(exposure, None, settings.merge))
+    numbers = {"hit": hits.numbers}
+    context = Context(exposure, None, settings.merge, numbers=numbers)
+    streaks = merge.STAGE({"hit": hits.rows, **planes}, context).rows
     context = Context(exposure, None, settings.measure, models_of(measure.STAGE, settings))
     science = on_canvas(stamp, stamp.science)[0]
-    sources = measure.STAGE({"streak": streaks, "science": science, **planes}, context)
+    sources = measure.STAGE({"streak": streaks, "science": science, **planes}, context).rows
     x, y, reliability = (sources[name].to_numpy() for name in ("x", "y", "reliability"))
     near = np.hypot(x - (CENTRE + stamp.x % 1), y - (CENTRE + stamp.y % 1)) <= WITHIN_PX
     return ScoredStamps(stamp, float(reliability[near].max()) if near.any() else -np.inf, len(x))

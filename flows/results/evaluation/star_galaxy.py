@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from flows.inputs.cutout_files import LabelledCutouts, read_cutout_npz, read_galstar
-from flows.pipeline.star_galaxy_models import Baselines, build_baselines, build_star_galaxy
 from flows.pipeline.weights import read_weights
 from flows.storage.digest import file_digest
 from kernels.objects.cutout_features import band_views, make_planes
 from kernels.objects.star_galaxy_model import StarGalaxyModel
+from kernels.objects.star_galaxy_weights import Baselines, build_baselines, build_star_galaxy
 from kernels.statistics.class_scores import binary_scores
 
 BASELINES = ("locus_cut", "boosted_moments")

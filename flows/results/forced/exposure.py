@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from flows.results.forced.targets import ForcedTargets, Sky
 from flows.storage.zarr_tiles import TileStore
-from kernels.image.fit_errors import Noise
+from kernels.image.noise import Noise
 from kernels.image.pixel_state import usable_pixels
 from kernels.measure.forced import ForcedFlux, forced_flux, reach, upper_limit
 from kernels.measure.photometry import ab_magnitude, njy_per_unit

@@ -10,9 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from flows.results.page.chart import stacked_bar
-from flows.results.page.headline import Figure
 from flows.results.page.scatter import Axis, Dots, scatter_chart
-from flows.results.page.words import count
+from flows.results.page.words import Figure, count
 from flows.storage.catalog_store import CatalogStore
 from schemas.class_table import CLASSES, SPECTRAL_CLASS, STAR_GALAXY, UNKNOWN
 from schemas.classes import SUPERCLASSES

@@ -1,15 +1,119 @@
 """The night page: one HTML file that needs nothing else."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from flows.results.evaluation.recovery import read_recoveries
 from flows.results.evaluation.truth_table import Truth
-from flows.results.page.content import LIMITS, Content, Limits, content
-from flows.results.page.night import read_night
+from flows.results.page.completeness import Completeness, Recovered, completeness_of, recovered
+from flows.results.page.night import Exposure, PublishedNight, read_night
+from flows.results.page.objects import Objects, objects_of
+from flows.results.page.panel import Panel, panel, share_cutouts
+from flows.results.page.quality import Band, quality_of
+from flows.results.page.tables import (
+    HEADINGS,
+    CauseRow,
+    Counts,
+    ExposureRow,
+    Timing,
+    TroubleRow,
+    cause_rows,
+    counts,
+    exposure_row,
+    figures,
+    lead,
+    length_histogram,
+    snr_histogram,
+    timing,
+    troubles,
+)
+from flows.results.page.words import GRADES, Figure, count, duration, night_words
 from flows.storage.atomic import write_file
+from flows.storage.zarr_tiles import TileStore
+from schemas.errors import BadInput
+from schemas.recovery import Recovery
 from schemas.summary import RunSummary
+
+_ELAPSED = {"startup": "to start", "search": "to search", "wall": "in all by the clock"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What keeps the page below 25 MB, however large the night.
+
+    Attributes
+    ----------
+    panels
+        Exposures shown in pictures.
+    cutouts_each, cutouts
+        Cutouts of one exposure, and of the page.
+    rows
+        Lines of the table of exposures, and of the list of troubles.
+    """
+
+    panels: int = 24
+    cutouts_each: int = 24
+    cutouts: int = 240
+    rows: int = 1000
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the template `night.html.j2` fills in; text only, but for the SVG and pictures it is given."""
+
+    title: str
+    lead: tuple[str, ...]
+    made_at: str
+    figures: tuple[Figure, ...]
+    counts: Counts | None
+    notes: tuple[str, ...]
+    quality: tuple[Band, ...]
+    histograms: tuple[tuple[str, str], ...]
+    causes: tuple[CauseRow, ...]
+    recovery: Recovered | None
+    truth: Completeness | None
+    objects: Objects | None
+    pictured: str
+    panels: tuple[Panel, ...]
+    timing: Timing | None
+    elapsed: str
+    rows: tuple[ExposureRow, ...]
+    rows_left_out: str
+    troubles: tuple[TroubleRow, ...]
+    troubles_left_out: str
+    colophon: str
+    headings: tuple[tuple[str, str], ...] = HEADINGS
+    grades: tuple[tuple[str, str], ...] = tuple((letter, words) for letter, _, words in GRADES)
+
+    @property
+    def panel_names(self) -> frozenset[str]:
+        """Names of the exposures that have a panel."""
+        return frozenset(panel.name for panel in self.panels)
+
+    @property
+    def sections(self) -> tuple[tuple[str, str], ...]:
+        """Anchor and name of each section that is there."""
+        there = (
+            ("summary", "Summary", True),
+            ("quality", "Quality", self.quality),
+            ("detections", "Detections", self.histograms),
+            ("causes", "Vetoes", self.causes),
+            ("depth", "Depth", self.recovery),
+            ("truth", "Truth", self.truth),
+            ("objects", "Objects", self.objects),
+            ("exposures", "Pictures", True),
+            ("timing", "Time", self.timing),
+            ("table", "Table", self.rows),
+            ("troubles", "Not searched", self.troubles),
+        )
+        return tuple((anchor, name) for anchor, name, present in there if present)
 
 
 def write_report(
@@ -63,3 +167,140 @@ def render_page(page: Content) -> str:
     )
     style = Markup(environment.get_template("night.css").render())
     return environment.get_template("night.html.j2").render(page=page, style=style) + "\n"
+
+
+def content(out: Path, night: PublishedNight, limits: Limits, truth: Truth | None) -> Content:
+    """Gather and draw what the page of ``night`` shows; tiles are read from ``out``."""
+    stores = {exposure.record.key.name: _store(out, exposure) for exposure in _described(night, limits)}
+    infos = {name: store.info for name, store in stores.items() if store is not None}
+    panels = _panels(_chosen(night, limits), stores, limits)
+    listed, trouble = night.exposures[: limits.rows], troubles(night)
+    objects, damage = _objects(out, night)
+    return Content(
+        title=night_words(night.label),
+        lead=lead(night, tuple(infos.values())),
+        made_at=f"As of {night.made_at[:19].replace('T', ' ')} UTC" if night.made_at else "",
+        figures=figures(night, tuple(infos.values())),
+        counts=counts(night.summary.exposures) if night.summary else None,
+        notes=_notes(night) + damage,
+        quality=quality_of(out, night.label),
+        histograms=_histograms(night),
+        causes=cause_rows(night),
+        recovery=recovered(_recoveries(out, night), limits.rows),
+        truth=None if truth is None else completeness_of(out, night, truth),
+        objects=objects,
+        pictured=_pictured(panels, night),
+        panels=panels,
+        timing=timing(_worker_seconds(night)),
+        elapsed=_elapsed(night),
+        rows=tuple(exposure_row(exposure, infos.get(exposure.record.key.name)) for exposure in listed),
+        rows_left_out=_left_out(len(listed), len(night.exposures), "exposures, by visit and detector"),
+        troubles=trouble[: limits.rows],
+        troubles_left_out=_left_out(min(limits.rows, len(trouble)), len(trouble), "inputs"),
+        colophon=_colophon(night),
+    )
+
+
+def _objects(out: Path, night: PublishedNight) -> tuple[Objects | None, tuple[str, ...]]:
+    """Return the part about objects, or what is wrong with their catalogues."""
+    try:
+        return objects_of(out, night.label), ()
+    except BadInput as error:
+        return None, (str(error),)
+
+
+def _recoveries(out: Path, night: PublishedNight) -> tuple[Recovery, ...]:
+    """By the summary of the run that asks for the page, which has just added them up; else from the catalogues."""
+    if night.summary is not None:
+        return tuple(one for one in night.summary.injection if one.night == night.label)
+    return read_recoveries(out, night.label)
+
+
+def _chosen(night: PublishedNight, limits: Limits) -> list[Exposure]:
+    """Exposures to picture: those in which most real detections are to be expected; in the night's own order."""
+    ranked = sorted(night.exposures, key=lambda exposure: -exposure.interest)  # stable: ties by visit and detector
+    names = {exposure.record.key.name for exposure in ranked[: limits.panels]}
+    return [exposure for exposure in night.exposures if exposure.record.key.name in names]
+
+
+def _described(night: PublishedNight, limits: Limits) -> list[Exposure]:
+    """Exposures whose metadata are read: those of the table, those in pictures, and the last one."""
+    return [*night.exposures[: limits.rows], *_chosen(night, limits), *night.exposures[-1:]]
+
+
+def _store(out: Path, exposure: Exposure) -> TileStore | None:
+    record = exposure.record
+    try:
+        return TileStore.open(out / "tiles" / record.night / f"{record.key.name}.zarr")
+    except BadInput:  # tiles may be pruned, the catalogue stays
+        return None
+
+
+def _panels(chosen: Sequence[Exposure], stores: Mapping[str, TileStore | None], limits: Limits) -> tuple[Panel, ...]:
+    shares = share_cutouts([len(exposure.sources) for exposure in chosen], limits.cutouts_each, limits.cutouts)
+    drawn = []
+    for exposure, share in zip(chosen, shares, strict=True):
+        store = stores[exposure.record.key.name]
+        if store is None:
+            continue
+        try:
+            difference, mask = store.read_all("difference"), store.read_all("mask")
+        except BadInput:
+            continue
+        drawn.append(panel(exposure, store.info, difference, mask, share))
+    return tuple(drawn)
+
+
+def _histograms(night: PublishedNight) -> tuple[tuple[str, str], ...]:
+    sources = night.sources
+    if not len(sources):
+        return ()
+    reliability = sources["reliability"].to_numpy()
+    return (
+        ("Signal to noise", snr_histogram(sources["snr"].to_numpy(), reliability)),
+        ("Trail length", length_histogram(sources["trailLengthPx"].to_numpy(), reliability)),
+    )
+
+
+def _pictured(panels: Sequence[Panel], night: PublishedNight) -> str:
+    published = len(night.exposures)
+    if not published:
+        return "There is no exposure to show."
+    if len(panels) == published:
+        return f"All {count(published, 'exposure')}, by visit and detector." if published > 1 else "The one exposure."
+    return (
+        f"{count(len(panels))} of {count(published, 'exposure')}: those whose detections have the largest sum of "
+        "reliabilities and whose tiles are there. The catalogue holds the detections of all."
+    )
+
+
+def _notes(night: PublishedNight) -> tuple[str, ...]:
+    if night.summary is None:
+        return night.damaged
+    not_run = tuple(f"Stage {stage} was not run: {reason}" for stage, reason in night.summary.not_run.items())
+    return (*night.damaged, *not_run, *night.summary.warnings)
+
+
+def _worker_seconds(night: PublishedNight) -> Mapping[str, float]:
+    """By the summary, which also knows of waiting, if the run made all of the night; else by the records."""
+    summary = night.summary
+    if summary is not None and summary.nights == (night.label,) and summary.exposures.done == len(night.exposures):
+        return summary.worker_seconds
+    return night.seconds
+
+
+def _elapsed(night: PublishedNight) -> str:
+    seconds = night.summary.seconds if night.summary else {}
+    told = [f"{duration(seconds[key])} {words}" for key, words in _ELAPSED.items() if key in seconds]
+    return ", ".join(told)
+
+
+def _left_out(shown: int, present: int, what: str) -> str:
+    return "" if shown == present else f"The first {count(shown)} of {count(present)} {what}."
+
+
+def _colophon(night: PublishedNight) -> str:
+    versions = sorted({f"nightstride {exposure.record.software}" for exposure in night.exposures})
+    models = sorted({str(version) for version in night.reliability_versions})
+    told = ", ".join(versions) or "nightstride"
+    return f"Made by {told}" + (f"; reliability from {', '.join(models)}." if models else ".")

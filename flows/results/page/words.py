@@ -1,5 +1,6 @@
 """Numbers, times and flags as a reader wants them."""
 
+from dataclasses import dataclass
 from datetime import date, datetime
 
 from astropy.time import Time
@@ -102,3 +103,12 @@ def utc(mjd_tai: float) -> str:
     """``YYYY-MM-DD hh:mm:ss`` UTC of a time in MJD TAI, to the nearest second."""
     moment = Time(round(mjd_tai * 86400) / 86400, format="mjd", scale="tai").utc
     return str(moment.strftime("%Y-%m-%d %H:%M:%S"))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A key figure."""
+
+    name: str
+    value: str
+    note: str = ""

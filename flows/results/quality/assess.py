@@ -6,8 +6,7 @@ from pathlib import Path
 from flows.storage.digest import digest
 from flows.storage.ledger import Ledger
 from schemas.ledger import ExposureRecord
-from schemas.quality import QUALITY_VERSION, BandMeasures, BandQuality, QualityRecord, Verdict, worst
-from schemas.quality_settings import QualitySettings
+from schemas.quality import QUALITY_VERSION, BandMeasures, BandQuality, QualityRecord, QualitySettings, Verdict, worst
 from schemas.recovery import Recovery
 
 READ_AT_MOST = 4
@@ -117,10 +116,3 @@ def verdict_on(out: Path, night: str, band: str | None = None, instrument: str |
     judged = record.judged if record is not None else ()
     chosen = [one for one in judged if band in (None, one.band) and instrument in (None, one.instrument)]
     return worst(tuple(one.verdict for one in chosen))
-
-
-def told(quality: BandQuality) -> list[str]:
-    """Say what is wrong in a band, a line each."""
-    lines = [f"{one.verdict} {one.metric}: {one.problem} To fix, {one.remedy}" for one in quality.gates if one.problem]
-    features = [one for one in quality.drifts if one.problem]
-    return lines + [f"warn drift of {one.feature}: {one.problem} To fix, {one.remedy}" for one in features]

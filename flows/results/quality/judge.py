@@ -26,11 +26,11 @@ from schemas.quality import (
     Gate,
     Measure,
     QualityRecord,
+    QualitySettings,
     Sketch,
     Verdict,
     worst,
 )
-from schemas.quality_settings import QualitySettings
 
 OUT_OF_REACH = 0.95
 """Distance that no drift can be asked to exceed: what needs a larger one is not judged."""
@@ -246,3 +246,10 @@ def _notes(now: BandMeasures, nights: Sequence[tuple[str, BandMeasures]]) -> tup
         f"searched with {', '.join(now.models)}; night {night} with {', '.join(before.models) or 'models not known'}: "
         "a new reference begins",
     )
+
+
+def told(quality: BandQuality) -> list[str]:
+    """Say what is wrong in a band, a line each."""
+    lines = [f"{one.verdict} {one.metric}: {one.problem} To fix, {one.remedy}" for one in quality.gates if one.problem]
+    features = [one for one in quality.drifts if one.problem]
+    return lines + [f"warn drift of {one.feature}: {one.problem} To fix, {one.remedy}" for one in features]

@@ -14,15 +14,16 @@ from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from flows.storage.bucket_path import BucketPath, side_by_side
+from flows.runtime.parallel import side_by_side
+from flows.storage.bucket_path import BucketPath
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.digest import digest
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
+from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.statistics.drift import FEATURES
-from kernels.trails.matched_filter import filtered_noise
 from kernels.trails.trail_model import trail_image
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput

@@ -1,13 +1,8 @@
-"""What searches are timed on, and how."""
+"""The exposure that searches are timed on."""
 
 import tempfile
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from statistics import median
-from time import perf_counter
-from typing import Any
 
 import numba
 import numpy as np
@@ -15,55 +10,22 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from flows.inputs.ingest import prepare
+from flows.inputs.prepare import prepare
 from flows.inputs.sources import list_sources
 from flows.pipeline.models import load_model
+from flows.pipeline.stage_run import search_grid
 from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
+from flows.training.bench.ways import Pixels
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.search.detector import WindowScorer
-from schemas.dia_source import HIT
+from schemas.dia_source import HIT, SearchCounts
 from schemas.exposure import ExposureInfo
 from schemas.model_card import ModelCard
-from schemas.pixels import UNUSABLE, Tiling
 from schemas.settings import Settings
 from schemas.stage import Context
 from stages.measure import STAGE as MEASURE
 from stages.merge import STAGE as MERGE
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """An image to be searched.
-
-    Attributes
-    ----------
-    image : (bands, ny, nx) float32
-        Finite.
-    usable : (ny, nx) bool
-        Pixels that count.
-    background
-        What stands in for those that do not.
-    side, stride
-        Of the windows, px.
-    """
-
-    image: NDArray[np.float32]
-    usable: NDArray[np.bool_]
-    background: float
-    side: int = 26
-    stride: int = 7
-
-    @classmethod
-    def of(cls, info: ExposureInfo, image: NDArray[np.float32], mask: NDArray[np.uint16]) -> "Pixels":
-        """Return the pixels of an exposure with one band."""
-        usable = np.ascontiguousarray((mask & np.uint16(UNUSABLE)) == 0)
-        return cls(np.ascontiguousarray(image[None]), usable, info.background)
-
-    @cached_property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of windows."""
-        return Tiling(self.usable.shape, self.stride, self.side, self.stride).grid
 
 
 @dataclass(frozen=True)
@@ -131,9 +93,12 @@ def catalogue_of(exposure: BenchExposure, logits: NDArray[np.float32], threshold
     settings, pixels = Settings(), exposure.pixels
     planes = {"difference": exposure.difference, "mask": exposure.mask}
     hits = hits_of(logits, pixels.grid[1], threshold)
-    streaks = MERGE({"hit": hits, **planes}, Context(exposure.info, None, settings.merge))
+    numbers = {
+        "hit": SearchCounts(len(logits), 0, search_grid(settings.detect.model_copy(update={"model": "basic_cnn"})))
+    }
+    streaks = MERGE({"hit": hits, **planes}, Context(exposure.info, None, settings.merge, numbers=numbers)).rows
     models = {"reliability": load_model("reliability", "basic_cnn")}
-    return MEASURE({"streak": streaks, **planes}, Context(exposure.info, None, settings.measure, models))
+    return MEASURE({"streak": streaks, **planes}, Context(exposure.info, None, settings.measure, models)).rows
 
 
 def hits_of(logits: NDArray[np.float32], columns: int, threshold: float) -> pa.Table:
@@ -159,44 +124,3 @@ def use_threads(wanted: int) -> int:
     torch.set_num_threads(used)
     numba.set_num_threads(used)
     return used
-
-
-@dataclass(frozen=True)
-class Timed:
-    """Seconds of each round, by name, and what the last round gave."""
-
-    rounds: Mapping[str, tuple[float, ...]]
-    results: Mapping[str, Any]
-
-    @property
-    def medians(self) -> dict[str, float]:
-        """Median seconds by name."""
-        return {name: median(seconds) for name, seconds in self.rounds.items()}
-
-    def ratio(self, slow: str, fast: str) -> float:
-        """Median over the rounds of how many times longer ``slow`` took."""
-        return median(a / b for a, b in zip(self.rounds[slow], self.rounds[fast], strict=True))
-
-
-def interleaved(
-    variants: Mapping[str, Callable[[], Any]], repeats: int, clock: Callable[[], float] = perf_counter
-) -> Timed:
-    """Run each variant once per round, so that what disturbs the machine disturbs all alike.
-
-    Parameters
-    ----------
-    variants
-        What to run, by name; run them once before, or the first round pays for compilation.
-    repeats
-        Rounds, 1 or more.
-    clock
-        Gives seconds.
-    """
-    rounds: dict[str, list[float]] = {name: [] for name in variants}
-    results: dict[str, Any] = {}
-    for _ in range(repeats):
-        for name, variant in variants.items():
-            start = clock()
-            results[name] = variant()
-            rounds[name].append(clock() - start)
-    return Timed({name: tuple(seconds) for name, seconds in rounds.items()}, results)

@@ -9,8 +9,16 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from flows.pipeline.models import load_model
-from flows.training.bench.exposure import BenchExposure, Pixels, catalogue_of, interleaved, shipped_net
-from flows.training.bench.ways import GemmRates, chain_flops, gemm_rates, plain_logits, unfold_logits
+from flows.training.bench.exposure import BenchExposure, catalogue_of, shipped_net
+from flows.training.bench.ways import (
+    GemmRates,
+    Pixels,
+    chain_flops,
+    gemm_rates,
+    interleaved,
+    plain_logits,
+    unfold_logits,
+)
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.search.detector import WindowScorer, WindowSearch
 from kernels.search.fused_net import FusedNet, fuse

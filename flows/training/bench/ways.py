@@ -1,8 +1,10 @@
-"""Other ways of the search, and the limit that arithmetic sets."""
+"""Ways of the search side by side, how they are timed, and the limit that arithmetic sets."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from statistics import median
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,45 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import linear
 
-from flows.training.bench.exposure import Pixels, interleaved
 from kernels.nets.basic_cnn import BasicCnn
+from schemas.exposure import ExposureInfo
+from schemas.pixels import UNUSABLE, Tiling
 
 BATCH = 64
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """An image to be searched.
+
+    Attributes
+    ----------
+    image : (bands, ny, nx) float32
+        Finite.
+    usable : (ny, nx) bool
+        Pixels that count.
+    background
+        What stands in for those that do not.
+    side, stride
+        Of the windows, px.
+    """
+
+    image: NDArray[np.float32]
+    usable: NDArray[np.bool_]
+    background: float
+    side: int = 26
+    stride: int = 7
+
+    @classmethod
+    def of(cls, info: ExposureInfo, image: NDArray[np.float32], mask: NDArray[np.uint16]) -> "Pixels":
+        """Return the pixels of an exposure with one band."""
+        usable = np.ascontiguousarray((mask & np.uint16(UNUSABLE)) == 0)
+        return cls(np.ascontiguousarray(image[None]), usable, info.background)
+
+    @cached_property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of windows."""
+        return Tiling(self.usable.shape, self.stride, self.side, self.stride).grid
 
 
 def plain_logits(pixels: Pixels, net: BasicCnn) -> NDArray[np.float32]:
@@ -185,3 +222,44 @@ def _products(layer: nn.Linear) -> Iterator[tuple[str, Product]]:
         if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
             packed = (x.to_mkldnn(), weight.to_mkldnn(), torch.zeros(outer).to_mkldnn())
             yield f"onednn_f32 {name}", (flops, partial(linear, *packed))
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of each round, by name, and what the last round gave."""
+
+    rounds: Mapping[str, tuple[float, ...]]
+    results: Mapping[str, Any]
+
+    @property
+    def medians(self) -> dict[str, float]:
+        """Median seconds by name."""
+        return {name: median(seconds) for name, seconds in self.rounds.items()}
+
+    def ratio(self, slow: str, fast: str) -> float:
+        """Median over the rounds of how many times longer ``slow`` took."""
+        return median(a / b for a, b in zip(self.rounds[slow], self.rounds[fast], strict=True))
+
+
+def interleaved(
+    variants: Mapping[str, Callable[[], Any]], repeats: int, clock: Callable[[], float] = perf_counter
+) -> Timed:
+    """Run each variant once per round, so that what disturbs the machine disturbs all alike.
+
+    Parameters
+    ----------
+    variants
+        What to run, by name; run them once before, or the first round pays for compilation.
+    repeats
+        Rounds, 1 or more.
+    clock
+        Gives seconds.
+    """
+    rounds: dict[str, list[float]] = {name: [] for name in variants}
+    results: dict[str, Any] = {}
+    for _ in range(repeats):
+        for name, variant in variants.items():
+            start = clock()
+            results[name] = variant()
+            rounds[name].append(clock() - start)
+    return Timed({name: tuple(seconds) for name, seconds in rounds.items()}, results)

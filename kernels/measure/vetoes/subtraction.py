@@ -1,19 +1,49 @@
-"""What an imperfect subtraction leaves: dipoles, and borders of detector and template."""
+"""Traces of an imperfect subtraction: dark and bright lobes, dipoles, borders of detector and template."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.measure.surroundings import Lobes
-from kernels.trails.geometry import Segment
+from kernels.image.noise import Noise
+from kernels.trails.geometry import Footprint, Segment, stadium
 from kernels.trails.scene import Scene
 from schemas.pixels import MaskPlane
+
+_BEYOND = 2.0  # sigma
+_LOBE_FWHM = 3.0  # of the light that is compared
 
 _FRACTION = 0.5  # dark over bright light
 _DEPTH = 4.0  # sigma of the smoothed image
 _BESIDE = 0.5  # share of the trail that must have dark light beside it
+
+
+class Lobes(NamedTuple):
+    """Bright and dark light near a trail, in the smoothed image.
+
+    Attributes
+    ----------
+    positive, negative
+        Light beyond 2 sigma, sigma.
+    lowest
+        The darkest pixel, sigma.
+    beside
+        Share of the trail's length, in steps of about one FWHM, that has a pixel below -2 sigma beside it.
+    """
+
+    positive: float
+    negative: float
+    lowest: float
+    beside: float
+
+    @property
+    def fraction(self) -> float:
+        """Negative over positive light, 10 at most: about 1 for a dipole, near 0 for a source; NaN without light."""
+        if not self.positive and not self.negative:
+            return math.nan
+        return min(self.negative / max(self.positive, 1e-9), 10.0)
 
 
 def dipole_evidence(light: Lobes) -> float:
@@ -77,3 +107,68 @@ def _borders(mask: NDArray[np.uint16], x: float, y: float) -> int:
     if row < 0 or column < 0 or row >= mask.shape[0] or column >= mask.shape[1]:
         return 1
     return 1 if mask[row, column] & _BORDER else 0
+
+
+def lobes(scene: Scene, segment: Segment, level: float) -> Lobes:
+    """Compare the light above and below the level near a trail.
+
+    Parameters
+    ----------
+    scene
+        Image. It is smoothed by a Gaussian as wide as its PSF first.
+    segment
+        The trail, px. Pixels within 3 FWHM of it are looked at.
+    level
+        Local background, pixel units.
+    """
+    sigma = scene.fwhm_px / 2.3548
+    reach = math.ceil(2.5 * sigma)
+    offsets = np.arange(-reach, reach + 1.0)
+    kernel = np.exp(-0.5 * np.square(offsets / sigma))
+    kernel /= kernel.sum()
+    area = stadium(scene.shape, segment, _LOBE_FWHM * scene.fwhm_px)
+    spread = _spread(kernel, scene.noise)
+    if not area.y.size or not spread > 0:
+        return Lobes(0.0, 0.0, 0.0, 0.0)
+    smooth = _smooth(scene.pixels, scene.usable, area.y, area.x, np.outer(kernel, kernel), float(level)) / spread
+    positive, negative = np.maximum(smooth - _BEYOND, 0).sum(), np.maximum(-smooth - _BEYOND, 0).sum()
+    return Lobes(float(positive), float(negative), float(smooth.min()), _beside(smooth, area, segment, scene.fwhm_px))
+
+
+def _beside(smooth: NDArray[np.float64], area: Footprint, segment: Segment, fwhm_px: float) -> float:
+    """Share of the steps of about one FWHM along a trail in which a pixel is below -2 sigma."""
+    dark = smooth < -_BEYOND
+    steps = max(1, round(segment.length / fwhm_px))
+    theta = math.radians(segment.angle)
+    along = (area.x[dark] - segment.x) * math.cos(theta) + (area.y[dark] - segment.y) * math.sin(theta)
+    step = np.floor((along / max(segment.length, 1e-9) + 0.5) * steps)
+    return len(np.unique(np.clip(step, 0, steps - 1))) / steps
+
+
+def _spread(kernel: NDArray[np.float64], noise: Noise) -> float:
+    """Return the filtered noise of `matched_filter` for the filter ``kernel`` along both axes, faster."""
+    reach = noise.correlation.shape[0] // 2
+    own = np.correlate(np.pad(kernel, reach), kernel, "full")
+    near = own[len(own) // 2 - reach : len(own) // 2 + reach + 1]
+    return noise.sigma * math.sqrt(max(float(near @ noise.correlation @ near), 0.0))
+
+
+@njit(cache=True, nogil=True)
+def _smooth(
+    image: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    y: NDArray[np.int32],
+    x: NDArray[np.int32],
+    template: NDArray[np.float64],
+    level: float,
+) -> NDArray[np.float64]:
+    """Filter the image, less its level, at the given pixels; what is not usable counts as level."""
+    reach = template.shape[0] // 2
+    out = np.zeros(y.shape[0])
+    for i in range(y.shape[0]):
+        for dy in range(-reach, reach + 1):
+            for dx in range(-reach, reach + 1):
+                row, column = y[i] + dy, x[i] + dx
+                if 0 <= row < image.shape[0] and 0 <= column < image.shape[1] and usable[row, column]:
+                    out[i] += template[dy + reach, dx + reach] * (image[row, column] - level)
+    return out

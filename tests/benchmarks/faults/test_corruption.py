@@ -3,7 +3,7 @@ from random import Random
 import pytest
 
 from benchmarks.faults.corruption import KINDS, another_visit, corrupt
-from flows.inputs.ingest import prepare
+from flows.inputs.prepare import prepare
 from flows.inputs.source import Source
 from schemas.errors import BadInput
 from schemas.settings import Settings

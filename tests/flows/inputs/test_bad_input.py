@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from flows.inputs.ingest import prepare
+from flows.inputs.prepare import prepare
 from flows.inputs.probe import probe
 from flows.inputs.source import Source
 from schemas.errors import BadInput

@@ -11,7 +11,7 @@ from lsst.daf.butler import Butler
 from moto.server import ThreadedMotoServer
 
 from flows.inputs.butler_repository import sibling_types
-from flows.inputs.ingest import prepare
+from flows.inputs.prepare import prepare
 from flows.inputs.probe import probe
 from flows.inputs.sources import list_sources
 from flows.simulation.night import SimulatedNight, simulate_night

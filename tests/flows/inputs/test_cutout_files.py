@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.inputs import files as content_limit
+from flows.inputs import source as content_limit
 from flows.inputs.cutout_files import (
     META,
     NPZ,

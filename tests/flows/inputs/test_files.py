@@ -4,7 +4,8 @@ import aiohttp
 import fsspec
 import pytest
 
-from flows.inputs.files import LARGEST, open_part, read_bytes, read_failures, require_allowed
+from flows.inputs.files import open_part, read_bytes, read_failures
+from flows.inputs.source import LARGEST, require_allowed
 from schemas.errors import BadInput, Retryable
 
 

@@ -3,7 +3,7 @@ import pytest
 from astropy.io import fits
 from astropy.time import Time
 
-from flows.inputs.ingest import prepare
+from flows.inputs.prepare import prepare
 from flows.inputs.source import Source
 from kernels.psf.gaussian_mixture import fwhm_before_pixels
 from schemas.errors import BadInput, Misconfigured

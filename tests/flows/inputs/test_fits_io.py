@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from flows.inputs import files as content_limit
-from flows.inputs.fits_io import FitsContent, content_kind, is_image, read_headers, unzipped
+from flows.inputs import source as content_limit
+from flows.inputs.fits_header import is_image
+from flows.inputs.fits_io import FitsContent, content_kind, read_headers, unzipped
 from schemas.errors import BadInput
 
 

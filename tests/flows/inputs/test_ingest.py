@@ -9,7 +9,8 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from flows.inputs.ingest import prepare, shape_of
+from flows.inputs.ingest import shape_of
+from flows.inputs.prepare import prepare
 from flows.inputs.probe import probe
 from flows.inputs.source import Source
 from kernels.psf.gaussian_mixture import fwhm_before_pixels

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib import format as npy
 
-from flows.inputs.ingest import prepare
 from flows.inputs.npz_llnl import image_count, is_truth, read_stack_image, stack_form, stack_image, stack_key
+from flows.inputs.prepare import prepare
 from flows.inputs.sources import list_sources
 from schemas.errors import BadInput
 from schemas.settings import Settings

@@ -3,10 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.inputs.probe import probe, read
+from flows.inputs.probe import fits_identity, probe, read, read_fits, real_image
 from flows.inputs.source import Source
+from flows.inputs.sources import FIELDS
 from schemas.errors import BadInput, Retryable
 from schemas.exposure import ExposureKey
+from schemas.keyword_mapping import KeywordMapping
 from schemas.settings import Settings
 
 SETTINGS = Settings()
@@ -53,3 +55,92 @@ def test_a_folder_that_could_not_be_listed(tmp_path):
     assert caught.value.code == "unreadable_folder"
     with pytest.raises(Retryable, match="run again"):
         probe(Source(f"{tmp_path}/"), SETTINGS)
+
+
+MAPPING = KeywordMapping()
+
+
+def test_headers_and_pixels_agree_on_what_it_is(write_ztf):
+    source = Source(write_ztf())
+    identity, raw = fits_identity(source, MAPPING), read_fits(source, MAPPING)
+    assert identity.key == raw.key
+    assert identity.midpoint_mjd_tai == raw.midpoint_mjd_tai
+
+
+def test_pixels_are_as_they_were_written(write_ztf, sky):
+    sky[3, 4], sky[5, 6] = np.nan, np.inf
+    raw = read_fits(Source(write_ztf(sky, compressed=False)), MAPPING)
+    np.testing.assert_array_equal(raw.planes["difference"], sky)
+    assert raw.planes["difference"].dtype == np.float32
+    assert raw.planes["difference"].dtype.isnative
+    assert not raw.planes["mask"].any()
+
+
+@pytest.mark.parametrize("dtype", [">f8", ">i2", "u1", "<i4"])
+def test_any_real_numbers_become_native_floats(dtype):
+    image = real_image(np.arange(12).reshape(3, 4).astype(dtype), "x")
+    np.testing.assert_array_equal(image, np.arange(12).reshape(3, 4))
+    assert image.dtype == np.float32
+    assert image.flags.c_contiguous
+
+
+def test_numbers_beyond_float32_become_infinite():
+    assert np.isinf(real_image(np.full((2, 2), 1e300), "x")).all()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "code"),
+    [
+        (np.zeros(9), "wrong_dimensions"),
+        (np.zeros((2, 3, 4)), "wrong_dimensions"),
+        (np.zeros((3, 3), complex), "wrong_dtype"),
+        (np.array([["a", "b"]]), "wrong_dtype"),
+    ],
+)
+def test_what_is_no_image_is_refused(pixels, code):
+    with pytest.raises(BadInput) as caught:
+        real_image(pixels, "x")
+    assert caught.value.code == code
+
+
+def test_a_bad_psf_stamp_is_named(write_ztf):
+    stamp = write_ztf(np.zeros((25, 25), np.float32), compressed=False, product="diffimgpsf")
+    with pytest.raises(BadInput, match="no Moffat profile fits") as caught:
+        read_fits(Source(write_ztf(), (("psf", stamp),)), MAPPING)
+    assert caught.value.where == stamp
+
+
+def test_a_sibling_that_cannot_be_read_is_named(write_ztf, tmp_path):
+    gone = str(tmp_path / "gone_mskimg.fits")
+    with pytest.raises(BadInput) as caught:
+        read_fits(Source(write_ztf(), (("mask", gone),)), MAPPING)
+    assert caught.value.where == gone
+
+
+GIVEN = {
+    "visit": "17",
+    "detector": "3",
+    "band": "z",
+    "zero_point": "25.5",
+    "gain": "2.5",
+    "saturation": "30000",
+    "psf_fwhm_px": "3.25",
+}
+
+
+def test_every_column_of_a_manifest_has_its_effect(write_ztf):
+    assert tuple(GIVEN) == FIELDS
+    source = Source(write_ztf(), overrides=tuple(GIVEN.items()))
+    key, raw = probe(source, Settings()), read(source, Settings())
+    assert key == raw.key
+    assert (key.visit, key.detector, raw.band) == (17, 3, "z")
+    assert (raw.zero_point, raw.gain, raw.saturation, raw.psf.fwhm_px) == (25.5, 2.5, 30000, 3.25)
+    assert key.night == probe(Source(source.uri), Settings()).night
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("visit", "-1"), ("detector", "512"), ("zero_point", "bright"), ("psf_fwhm_px", "0")]
+)
+def test_nonsense_is_named(write_ztf, field, value):
+    with pytest.raises(BadInput, match=field):
+        read(Source(write_ztf(), overrides=((field, value),)), Settings())

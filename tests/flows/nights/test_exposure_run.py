@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from flows.inputs.source import Source
+from flows.inputs.source_state import sha256_of
 from flows.nights import exposure_run, exposure_work
 from flows.nights.exposure_run import ExposureRun, shared_out
-from flows.nights.exposure_work import Published, Searched, Stored
+from flows.nights.exposure_work import Published, Searched
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
-from flows.pipeline.lineage import trace
+from flows.pipeline.lineage import Stored, trace
 from flows.pipeline.models import model_digests
-from flows.pipeline.plan import Item
+from flows.pipeline.outcome import Item
 from flows.storage.digest import file_digest
 from flows.storage.ledger import Ledger
 from schemas.dia_source import HIT
@@ -87,7 +88,7 @@ def drive(tmp_path, monkeypatch, request):
             async with Client(
                 processes=False, asynchronous=True, set_as_default=False, dashboard_address="127.0.0.1:0"
             ) as client:
-                books = Recorder(tmp_path / "out", SETTINGS, PIPELINE)
+                books = Recorder(tmp_path / "out", SETTINGS, PIPELINE, sha256_of)
                 progress = Progress(Console(file=io.StringIO()), 1)
                 return await ExposureRun(client, tmp_path / "out", SETTINGS, books, progress, request.param)(item)
 

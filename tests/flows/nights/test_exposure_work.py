@@ -2,13 +2,13 @@ import pyarrow as pa
 import pytest
 
 from flows.inputs.probe import probe
+from flows.inputs.source_state import sha256_of
 from flows.nights import exposure_work as exposure_tasks
 from flows.nights.cluster.worker_check import admission
 from flows.nights.exposure_run import shared_out
 from flows.nights.exposure_work import finish_exposure, left_of, search_exposure, search_tiles, store_exposure, worked
 from flows.nights.recorder import Recorder
-from flows.pipeline.outcome import Outcome
-from flows.pipeline.plan import Item
+from flows.pipeline.outcome import Item, Outcome
 from flows.pipeline.stage_run import gathered
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.digest import file_digest
@@ -21,6 +21,7 @@ from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
 from schemas.pixels import Tiling
 from schemas.settings import DetectSettings, ExecutionSettings, InjectSettings, Settings, TileSettings
+from schemas.stage import Result
 from stages import PIPELINE
 from stages.detect import STAGE as DETECT
 
@@ -57,7 +58,7 @@ def test_one_task_publishes_the_bytes_that_several_do(source, key, tmp_path):
 def test_what_is_published_stays_and_is_not_searched_again(source, key, tmp_path):
     first = search_exposure(source, key, None, None, tmp_path, SETTINGS)
     item = Item(source, key, None)
-    Recorder(tmp_path, SETTINGS, PIPELINE).done(item, first.stored, first.datasets, Outcome(item, "done"))
+    Recorder(tmp_path, SETTINGS, PIPELINE, sha256_of).done(item, first.stored, first.datasets, Outcome(item, "done"))
     record = Ledger(tmp_path).get(key)
     (tmp_path / first.datasets["injection"].path).unlink()
     again = search_exposure(source, key, first.stored.info.source_sha256, record, tmp_path, SETTINGS)
@@ -119,7 +120,7 @@ def test_searches_every_window_once_and_publishes(source, key, tmp_path):
 
 
 def hits_of(parts):
-    return gathered(DETECT, [part.tables["hit"] for part in parts])
+    return gathered(DETECT, [part.results["hit"] for part in parts]).rows
 
 
 def test_tiles_may_be_shared_out_among_tasks_in_any_way(source, key, tmp_path):
@@ -140,7 +141,9 @@ def test_more_detections_than_allowed_are_a_flood_and_nothing_is_published(sourc
     row = {field.name: {pa.string(): "g"}.get(field.type, 1) for field in DIA_SOURCE.schema}
     row["trailCov"] = [0.0] * 25
     two = pa.Table.from_pylist([row, row], DIA_SOURCE.schema)
-    monkeypatch.setattr(exposure_tasks, "run_stages", lambda stages, inputs, *rest: inputs.update(dia_source=two))
+    monkeypatch.setattr(
+        exposure_tasks, "run_stages", lambda stages, inputs, *rest: inputs | {"dia_source": Result(two)}
+    )
     tight = Settings(execution=ExecutionSettings(max_detections=1))
     with pytest.raises(BadInput, match=r"2 rows of dia_source, more than execution.max_detections = 1") as caught:
         finish_exposure(tile_path(tmp_path, key), [], stored.lineage, tmp_path, tight)

@@ -17,7 +17,7 @@ from flows.inputs.source import Source
 from flows.nights import nightly
 from flows.nights.cluster.cluster import Cluster
 from flows.nights.nightly import NightRun, Shutdown
-from flows.pipeline.plan import Item
+from flows.pipeline.outcome import Item
 from flows.results.verify import verify_output
 from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE

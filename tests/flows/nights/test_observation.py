@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 
 from flows.inputs.source import Source
-from flows.nights.observation import SECONDS, Meter, StreamMeter, observation
+from flows.nights.meter import SECONDS, Meter, StreamMeter
+from flows.nights.observation import observation
 from flows.nights.totals import NightTotals, summarise_run
-from flows.pipeline.outcome import Outcome
-from flows.pipeline.plan import Item, Plan
+from flows.pipeline.outcome import Item, Outcome, Plan
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.observe_settings import ObserveSettings

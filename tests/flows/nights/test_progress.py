@@ -6,8 +6,7 @@ from rich.console import Console
 
 from flows.inputs.source import Source
 from flows.nights.progress import Progress
-from flows.pipeline.outcome import Outcome
-from flows.pipeline.plan import Item
+from flows.pipeline.outcome import Item, Outcome
 from schemas.exposure import ExposureKey
 from schemas.summary import Trouble
 

@@ -3,13 +3,11 @@ from dataclasses import replace
 import pytest
 
 from flows.inputs.source import Source
-from flows.inputs.source_state import stat_of
-from flows.nights.exposure_work import Stored
+from flows.inputs.source_state import sha256_of, stat_of
 from flows.nights.recorder import PASSING, Recorder
-from flows.pipeline.lineage import memo_name, trace, verdict_digest
+from flows.pipeline.lineage import Stored, memo_name, trace, verdict_digest
 from flows.pipeline.models import model_digests
-from flows.pipeline.outcome import Outcome
-from flows.pipeline.plan import Item
+from flows.pipeline.outcome import Item, Outcome
 from flows.storage.ledger import Ledger
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
@@ -24,7 +22,7 @@ SETTINGS = Settings()
 
 @pytest.fixture
 def books(tmp_path):
-    return Recorder(tmp_path / "out", SETTINGS, PIPELINE)
+    return Recorder(tmp_path / "out", SETTINGS, PIPELINE, sha256_of)
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
 import io
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -6,15 +9,25 @@ from rich.console import Console
 
 import flows.nights.nightly
 from flows.inputs.source import Source
+from flows.nights import run as night_catalogues
 from flows.nights.nightly import NightRun
 from flows.nights.progress import Progress
-from flows.nights.run import _search, first_of, nothing_to_search
-from flows.pipeline.plan import Item, Plan
+from flows.nights.run import _search, first_of, nothing_to_search, with_catalogues, with_quality, with_reports
+from flows.pipeline.outcome import Item, Plan
+from flows.results.evaluation.recovery import read_recoveries
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.ledger import Ledger
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
+from schemas.injection import INJECTION
 from schemas.ledger import ExposureRecord
 from schemas.settings import Settings
-from schemas.summary import Trouble
+from schemas.summary import ExposureCounts, RunSummary, Trouble
+from tests.flows.results.evaluation.test_recovery import injection
+from tests.flows.results.page.conftest import NIGHT as NIGHT_NIGHT_QUALITY
+from tests.flows.results.page.conftest import make_info, make_rows, make_summary
+from tests.flows.results.page.conftest import publish as publish_night_quality
+from tests.support.whole_night import NIGHT, PIPELINE, publish
 
 
 def test_a_flow_that_ends_early_leaves_a_warning_and_every_exposure_an_outcome(tmp_path, monkeypatch):
@@ -62,3 +75,125 @@ def test_the_page_is_drawn_again_when_there_is_only_something_that_cannot_be_use
     summary = nothing_to_search(Plan((), (record,), 1, troubles), tmp_path, Settings(), Console(file=io.StringIO()))
     assert (summary.report, summary.exit_code) == (str(page), bad)
     assert (page.read_text() == "old") is not bool(bad)
+
+
+COUNTS = ExposureCounts(seen=0, done=0, skipped=0, quarantined=0, failed=0)
+EMPTY = RunSummary(
+    exposures=COUNTS, windows=0, unscored=0, detections=0, not_run={}, seconds={}, report=None, nights=(NIGHT,)
+)
+
+
+@pytest.fixture
+def brought(tmp_path, monkeypatch):
+    monkeypatch.setattr(night_catalogues, "PIPELINE", PIPELINE)
+
+    def bring(*values):
+        for visit, one in enumerate(values):
+            publish(tmp_path, visit, one)
+        return with_catalogues(EMPTY, tmp_path, Settings(), Progress(Console(file=io.StringIO()), 0))
+
+    return bring
+
+
+def test_counts_what_is_published_now_and_what_is_kept(brought):
+    first = brought([1.0, 2.0], [3.0])
+    assert first.catalogues == {"thing": 3, "shapes": 3, "total": 1}
+    assert first.seconds.keys() == {"objects"}
+    again = brought()
+    assert again.catalogues == first.catalogues
+    assert again.seconds == {}
+    assert (first.exit_code, again.exit_code) == (0, 0)
+
+
+def test_a_failing_stage_makes_the_exit_code_1(brought):
+    summary = brought([-1.0])
+    assert [one.code for one in summary.night_failed] == ["ZeroDivisionError"]
+    assert summary.exit_code == 1
+    assert summary.catalogues == {"thing": 1, "shapes": 1}
+
+
+def test_lists_what_does_not_run(brought):
+    assert brought(None).not_run["gather"] == "no seen: stage see did not run"
+    assert "nothing was seen" in brought([]).not_run["gather"]
+    assert "nothing was seen" in brought().not_run["gather"]
+
+
+def test_planning_loads_neither_torch_nor_dask_nor_zarr(tmp_path):
+    publish(tmp_path, 1, None)
+    code = (
+        "import io, sys\nfrom pathlib import Path\nfrom flows.pipeline.night_plan import plan_nights\n"
+        "from schemas.settings import Settings\nfrom stages import PIPELINE\n"
+        f"(work,) = plan_nights(['{NIGHT}'], Path({str(tmp_path)!r}), Settings(), PIPELINE)\n"
+        "print(work.outdated, sorted({'torch', 'dask', 'distributed', 'prefect', 'zarr'} & set(sys.modules)))"
+    )
+    root = Path(__file__).parents[3]
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert run.stdout.split() == ["False", "[]"]
+
+
+SUMMARY = RunSummary(
+    exposures=ExposureCounts(seen=0, done=0, skipped=0, quarantined=0, failed=0), windows=0, unscored=0, detections=0,
+    not_run={}, seconds={}, report=None, nights=("20260101",),
+)  # fmt: skip
+
+
+def progress():
+    return Progress(Console(file=io.StringIO()), 1)
+
+
+def test_page_of_each_night_is_made(tmp_path):
+    summary = with_reports(SUMMARY, tmp_path, Settings(), progress())
+    assert summary.warnings == ()
+    assert summary.report == str(tmp_path / "reports/20260101/index.html")
+    assert "<html" in (tmp_path / "reports/20260101/index.html").read_text()
+
+
+def test_what_came_back_is_added_up_in_the_summary(tmp_path):
+    store, key = CatalogStore(tmp_path), ExposureKey(night="20260101", visit=101, detector=3)
+    path = store.publish(INJECTION, key, injection(25), "d" * 64)
+    record = ExposureRecord(
+        **key.model_dump(), source_uri="a", source_sha256="0", digest="d", datasets={"injection": store.record(path)},
+        software="0", finished_at="now",
+    )  # fmt: skip
+    Ledger(tmp_path).put(record)
+    summary = with_reports(SUMMARY, tmp_path, Settings(), progress())
+    assert summary.warnings == ()
+    assert summary.injection == read_recoveries(tmp_path, "20260101") != ()
+
+
+def test_page_that_cannot_be_written_is_a_warning_and_no_failed_night(tmp_path):
+    (tmp_path / "reports").write_text("a file where the folder should be")
+    summary = with_reports(SUMMARY, tmp_path, Settings(), progress())
+    assert summary.report is None
+    assert summary.warnings[0].startswith("no page of night 20260101: ")
+    assert summary.exit_code == 0
+
+
+LIMITS = {"all": {"seeing": [0, 1]}}
+
+
+def judged(out, **settings) -> RunSummary:
+    info = make_info((60, 70))
+    publish_night_quality(out, info, make_rows(info, 4, 1), 1)
+    return with_quality(make_summary(1, 0), NIGHT_NIGHT_QUALITY, out, Settings(quality=settings))
+
+
+def test_a_failed_gate_is_told_and_fails_nothing(tmp_path):
+    summary = judged(tmp_path, limits=LIMITS)
+    assert summary.quality[NIGHT_NIGHT_QUALITY][0].verdict == "fail"
+    assert (summary.quality_failed, summary.exit_code) == ((), 0)
+
+
+def test_it_fails_the_night_where_the_settings_say_so(tmp_path):
+    summary = judged(tmp_path, limits=LIMITS, fail_night=True)
+    assert summary.exit_code == 1
+    assert f"night {NIGHT}, ZTF r: fail seeing" in summary.quality_failed[0].message
+    assert judged(tmp_path, fail_night=True).exit_code == 0
+
+
+def test_what_cannot_be_judged_is_a_warning(tmp_path):
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "ledger" / "quality").write_text("a file where the folder should be")
+    summary = judged(tmp_path)
+    assert summary.exit_code == 0
+    assert summary.warnings[0].startswith(f"quality of night {NIGHT} not judged: ")

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from flows.inputs.source import Source
 from flows.nights.totals import NightTotals, combined, summarise_run
-from flows.pipeline.outcome import Outcome
-from flows.pipeline.plan import Item, Plan
+from flows.pipeline.outcome import Item, Outcome, Plan
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord
 from schemas.summary import CauseCount, Trouble

@@ -4,18 +4,9 @@ from types import SimpleNamespace
 import pytest
 
 from flows.inputs.source import Source
-from flows.pipeline.lineage import (
-    NEW,
-    damaged,
-    is_whole,
-    memo_name,
-    outdated,
-    remaining,
-    trace,
-    up_to_date,
-    verdict_digest,
-)
+from flows.pipeline.lineage import damaged, is_whole, memo_name, outdated, remaining, trace, up_to_date, verdict_digest
 from flows.pipeline.models import model_digests
+from flows.pipeline.outcome import NEW
 from flows.storage.digest import digest, file_digest
 from schemas.keyword_mapping import KeywordMapping
 from schemas.ledger import DatasetRecord, ExposureRecord

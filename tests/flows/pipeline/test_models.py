@@ -3,30 +3,24 @@ import pytest
 import torch
 from scipy.special import logit
 
-from flows.pipeline.models import (
-    KINDS,
-    NET,
-    TREES,
-    build_detector,
-    build_verdict,
-    load_model,
-    model_digests,
-    model_name,
-    models_of,
-)
+from flows.pipeline.models import load_model, model_digests, model_name, models_of
 from flows.pipeline.weights import read_card, read_weights, write_model
 from flows.training.candidate_set import candidate_card
 from kernels.image.search_image import Places, SearchImage
-from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE, CandidateCnn, VerdictCnn
+from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
+from kernels.measure.reliability_net import TREES, build_reliability
+from kernels.nets.candidate_nets import CandidateCnn, VerdictCnn
 from kernels.search.candidate_search import CANDIDATE_GRID
 from kernels.search.dense_search import DenseSearch, dense_grid
 from kernels.search.detector import WindowScorer
+from kernels.search.detector_weights import KINDS, NET, build_detector
 from kernels.search.linear_chain import has_bfloat16
 from kernels.search.shape_features import FEATURES
+from schemas.dia_source import FEATURES as FEATURES_VERDICTS
 from schemas.errors import Misconfigured
-from schemas.model_card import FEATURES as FEATURES_VERDICTS
 from schemas.pixels import SearchGrid
 from schemas.settings import DetectSettings, MeasureSettings, Settings
+from schemas.stage import Weights
 from stages import PIPELINE
 from tests.support.models import CARD, one_leaf, write_cells, write_screen, write_verdict, write_windows
 
@@ -97,6 +91,12 @@ def test_a_model_that_is_not_there_is_named():
         models_of(DETECT, settings)
 
 
+def test_an_unknown_model_is_refused_and_never_taken_for_another():
+    for call in (lambda: load_model("reliabilty", "streak_net"), lambda: model_name("screen", Settings())):
+        with pytest.raises(Misconfigured, match=r"is used by no stage of the pipeline. To fix, (write|choose)"):
+            call()
+
+
 def test_stars_and_galaxies_have_a_model_of_their_own():
     assert model_name("star_galaxy", Settings()) == "multi_band"
     other = Settings.model_validate({"star_galaxy": {"model": "folder"}})
@@ -148,7 +148,7 @@ def test_a_kind_of_the_future_is_refused(tmp_path):
     card = write_cells(tmp_path)
     card = card.model_copy(update={"input": card.input | {"kind": "strings"}})
     with pytest.raises(Misconfigured, match=r"is a detector of kind 'strings', which this version does not know"):
-        build_detector(card, {}, "folder", "cpu", "auto", None, 1024, False, 7)
+        build_detector(Weights(card, {}), DetectSettings(model="folder"))
 
 
 ARRAYS = {
@@ -193,7 +193,7 @@ def test_members_and_calibration_come_back(tmp_path):
     arrays |= {f"{TREES}{name}": value for name, value in one_leaf(0.75)._asdict().items()}
     given = {"stage": "reliability", "input": {"features": list(FEATURES_VERDICTS), "networks": 2}, "threshold": 0.4}
     card = write_model(tmp_path, arrays, CARD | given | {"calibration": {"slope": 0.5, "offset": 1.5}})
-    verdict = build_verdict(card, arrays)
+    verdict = build_reliability(Weights(card, arrays))
     assert (verdict.slope, verdict.offset, verdict.card) == (0.5, 1.5, card)
     rng = np.random.default_rng(0)
     features = rng.normal(size=(5, len(FEATURES_VERDICTS))).astype(np.float32)

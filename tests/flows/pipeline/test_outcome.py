@@ -1,6 +1,5 @@
 from flows.inputs.source import Source
-from flows.pipeline.outcome import total_causes, total_seconds, trouble_of
-from flows.pipeline.plan import Item
+from flows.pipeline.outcome import Item, total_causes, total_seconds, trouble_of
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
 from schemas.summary import CauseCount

@@ -1,9 +1,10 @@
 import pytest
 
-from flows.pipeline.provenance import code_digest, provenance_of, recorded_settings
+from flows.pipeline.provenance import provenance_of, recorded_settings
 from flows.pipeline.weights import read_card
 from flows.results.model_use import model_uses, searched_with
 from flows.results.status import read_status
+from flows.storage.digest import our_code
 from flows.storage.ledger import Ledger
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
@@ -19,7 +20,7 @@ def test_it_holds_settings_cards_and_versions():
     assert made.models["detect"] == read_card("detect", settings.detect.model)
     assert made.stages == {stage.name: stage.version for stage in PIPELINE}
     assert len(made.code) == 64
-    assert made.code == code_digest()
+    assert made.code == our_code()
 
 
 def test_it_is_kept_once_for_all_that_have_it_in_common(tmp_path):

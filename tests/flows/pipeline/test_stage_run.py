@@ -12,11 +12,11 @@ from flows.storage.layout import tile_path
 from flows.storage.zarr_tiles import TileStore
 from kernels.search.dense_search import dense_grid
 from schemas.dataset import ArrayOf, DatasetError, TableOf
-from schemas.dia_source import DIA_SOURCE, HIT
+from schemas.dia_source import DIA_SOURCE, HIT, SearchCounts
 from schemas.errors import Misconfigured
 from schemas.pixels import MASK, SearchGrid, Tile, Tiling
 from schemas.settings import DetectSettings, InjectSettings, MeasureSettings, Settings, TileSettings
-from schemas.stage import Stage
+from schemas.stage import Result, Stage
 from stages import PIPELINE
 from stages.detect import STAGE as DETECT
 from stages.inject import STAGE
@@ -38,21 +38,22 @@ def sums(inputs, context):
 
 def test_runs_in_order_with_the_context_of_each_and_times_each_under_its_name():
     stages = (Stage("numbers", "1", "tile", (), NUMBERS, numbers), Stage("sums", "1", "tile", (NUMBERS,), SUMS, sums))
-    inputs, laps = {}, Timer()
-    run_stages(stages, inputs, EXPOSURE, TILE, Settings(), laps, search=10)
-    assert inputs["sums"].to_pylist() == [{"n": 14}]
+    laps = Timer()
+    results = run_stages(stages, {}, EXPOSURE, TILE, Settings(), laps, search=10)
+    assert results["sums"].rows.to_pylist() == [{"n": 14}]
     assert laps.seconds().keys() == {"numbers", "sums", "other"}
 
 
 def test_hits_of_tiles_are_put_in_the_order_of_the_grid():
     def tile(*rows):
-        return pa.Table.from_pylist(list(rows), HIT.schema).replace_schema_metadata({"stride": "7"})
+        return Result(pa.Table.from_pylist(list(rows), HIT.schema), SearchCounts(10, 1, SearchGrid()))
 
     rows = [{"row": row, "column": column, "logit": 1.0} for row in (0, 2) for column in (1, 5)]
     whole = gathered(DETECT, [tile(rows[3], rows[0]), tile(rows[2]), tile(rows[1])])
-    assert whole.to_pylist() == rows
-    assert whole.schema.metadata == {b"stride": b"7"}
-    assert gathered(DETECT, []).equals(HIT.empty())
+    assert whole.rows.to_pylist() == rows
+    assert whole.numbers == SearchCounts(30, 3, SearchGrid())
+    assert gathered(DETECT, []).rows.equals(HIT.empty())
+    assert gathered(DETECT, []).numbers is None
 
 
 def test_only_tables_are_gathered():

@@ -6,10 +6,10 @@ import torch
 
 from flows.pipeline.models import load_model
 from flows.pipeline.weights import read_card, read_screen_card, read_weights, write_model
+from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
 from kernels.nets.basic_cnn import BasicCnn
-from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE
+from schemas.dia_source import FEATURES
 from schemas.errors import Misconfigured
-from schemas.model_card import FEATURES
 from tests.support.models import write_screen, write_verdict
 
 CARD = {
@@ -90,7 +90,7 @@ def test_verdict_is_what_was_written(tmp_path):
 
 def test_verdict_of_another_version_is_refused(tmp_path):
     write_verdict(tmp_path, features=list(FEATURES[:-1]))
-    with pytest.raises(Misconfigured, match=r"was trained on the features .* To fix, train it anew"):
+    with pytest.raises(Misconfigured, match=r"was trained on the features .* To fix, train it again"):
         load_model("reliability", str(tmp_path))
 
 
@@ -123,7 +123,7 @@ def test_a_screen_works_at_its_threshold_and_above_and_on_the_processor(model):
     with pytest.raises(Misconfigured, match=r"detect.threshold: is 0.3, but the screen knows windows from 0.5 on"):
         load_model("detect", str(folder), threshold=0.3, screen=True)
     with pytest.raises(Misconfigured, match=r"detect.screen: works on the processor only"):
-        load_model("detect", str(folder), "cuda", screen=True)
+        load_model("detect", str(folder), device="cuda", screen=True)
 
 
 def test_the_shipped_screen_belongs_to_the_shipped_network():

@@ -9,15 +9,14 @@ from flows.inputs.source import Source
 from flows.inputs.source_state import sha256_of, stat_of
 from flows.inputs.sources import list_sources
 from flows.nights.exposure_run import ExposureRun
-from flows.nights.exposure_work import Stored
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.run import planner
 from flows.nights.stream.backfill import Backfill, failing, survey
-from flows.pipeline.lineage import trace
+from flows.pipeline.lineage import Stored, memo_of, trace
 from flows.pipeline.models import model_digests
-from flows.pipeline.outcome import Outcome
-from flows.pipeline.plan import Item, Planner, remember
+from flows.pipeline.outcome import Item, Outcome
+from flows.pipeline.plan import Planner
 from flows.pipeline.provenance import provenance_of
 from flows.results.model_use import model_uses, recorded_sources, searched_with
 from flows.storage.catalog_store import read_table
@@ -56,7 +55,7 @@ def out(tmp_path):
     ):
         (tmp_path / f"{visit}.fits").write_bytes(b"SIMPLE  = T")
         source, key = Source(str(tmp_path / f"{visit}.fits")), ExposureKey(night=night, visit=visit, detector=0)
-        remember(ledger, Item(source, key, stat_of(source)), "s", Settings())
+        ledger.remember(memo_of(Item(source, key, stat_of(source)), "s", Settings()))
         ledger.put(
             ExposureRecord(
                 night=night,
@@ -140,7 +139,7 @@ def settings_with(folder, gain):
 
 def search(sources, out, settings):
     """Search what is outdated; give the names of the exposures."""
-    books = Recorder(out, settings, PIPELINE)
+    books = Recorder(out, settings, PIPELINE, sha256_of)
     run = ExposureRun(Inline(), out, settings, books, Progress(Console(file=io.StringIO()), 1))
     return [asyncio.run(run(item)).item.key.name for item in planner(out, settings).plan(sources).todo]
 
@@ -193,7 +192,7 @@ def published(tmp_path, source, settings, visit=1):
         **key.model_dump(), instrument="test", band="g", midpoint_mjd_tai=6e4, exposure_time_s=30, shape=(60, 60),
         psf=PsfModel(fwhm_px=2), background=0, noise=1, source_uri=source.uri, source_sha256=sha256,
     )  # fmt: skip
-    item, books = Item(source, key, stat_of(source)), Recorder(out, settings, PIPELINE)
+    item, books = Item(source, key, stat_of(source)), Recorder(out, settings, PIPELINE, sha256_of)
     stored = Stored(info, lineage, False, {})
     books.stored(item, stored)
     books.done(item, stored, {}, Outcome(item, "done", detections=3))
@@ -249,7 +248,7 @@ def test_of_other_stages_what_is_remembered_of_a_source_tells(out):
     source = Source(str(out.parent / "1.fits"), overrides=(("band", "r"),))
     for path in (out / "ledger" / "sources").rglob("*.json"):
         path.unlink()
-    remember(ledger, Item(source, ledger.records()[0].key, stat_of(source)), "s", Settings())
+    ledger.remember(memo_of(Item(source, ledger.records()[0].key, stat_of(source)), "s", Settings()))
     with pytest.raises(Misconfigured, match="3 of 3 exposures"):
         recorded_sources(out, searched_with(out, A), Settings())
 

@@ -7,18 +7,8 @@ import pytest
 from rich.console import Console
 
 from flows.pipeline.provenance import provenance_of
-from flows.results.status import (
-    LATEST,
-    MOST,
-    UNKNOWN,
-    Lag,
-    NightStatus,
-    Status,
-    lag_since,
-    percentiles,
-    read_status,
-    show_status,
-)
+from flows.results.status import MOST, UNKNOWN, NightStatus, Status, read_status, show_status
+from flows.runtime.lag import LATEST, Lag, lag_since, percentiles
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine

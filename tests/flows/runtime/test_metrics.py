@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
 from flows.nights.totals import NightTotals, summarise_run
-from flows.pipeline.plan import Plan
+from flows.pipeline.outcome import Plan
 from flows.pipeline.provenance import provenance_of
 from flows.runtime.metrics import add_build_info, metrics_server, require_folder, run_figures, write_figures
 from schemas.errors import Misconfigured

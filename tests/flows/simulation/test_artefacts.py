@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from flows.simulation.artefacts import add_background, add_ghosts, add_satellites
-from flows.simulation.canvas import Canvas, blank_canvas
+from flows.simulation.canvas import Canvas, blank_canvas, truth_table
 from flows.simulation.conditions import Conditions, conditions_of
 from flows.simulation.presets import find_preset
-from flows.simulation.truth import truth_table
 
 PRESET = replace(find_preset("ztf", shape=(900, 1000)), satellites=1.5, ghosts=(1, 4))
 

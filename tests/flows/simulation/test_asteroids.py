@@ -8,12 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.simulation.asteroids import Asteroid, add_asteroids, add_variables, trail_of, trails_on, unit_snr
-from flows.simulation.canvas import blank_canvas
+from flows.simulation.canvas import blank_canvas, truth_table
 from flows.simulation.conditions import conditions_of
 from flows.simulation.presets import find_preset
 from flows.simulation.stars import stars_on
-from flows.simulation.truth import truth_table
-from kernels.trails.matched_filter import filtered_noise
+from kernels.image.noise import filtered_noise
 
 ZTF = find_preset("ztf")
 

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from flows.simulation.canvas import SimulatedPsfField, add_stamp, blank_canvas, moffat
+from flows.simulation.canvas import add_stamp, blank_canvas
+from flows.simulation.psf import SimulatedPsfField, moffat
 from schemas.pixels import MaskPlane
 
 

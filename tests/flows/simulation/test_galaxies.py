@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from flows.simulation.conditions import conditions_of
-from flows.simulation.galaxies import BANDS, draw_galaxies, galaxies_on, galaxy_colours, star_colours
+from flows.simulation.galaxies import draw_galaxies, galaxies_on
 from flows.simulation.presets import find_preset
+from flows.simulation.star_colours import RUBIN_BANDS, galaxy_colours, star_colours
 
 PRESET = replace(find_preset("ztf", 0, (300, 320), ("g", "r", "i", "z")), galaxies=(2000.0, 2000.0))
 
@@ -63,7 +64,7 @@ def test_the_major_axis_points_where_it_says_on_the_sky():
 
 def test_stars_lie_along_the_locus():
     found = star_colours(20_000, np.random.default_rng(1))
-    assert set(found) == set(BANDS)
+    assert set(found) == set(RUBIN_BANDS)
     assert not found["r"].any()
     gr, ri = found["g"], -found["i"]
     blue = gr < 1.2

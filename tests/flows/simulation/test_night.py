@@ -5,10 +5,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from flows.simulation.night import SimulatedNight, simulate_night
+from flows.simulation.canvas import blank_canvas, source_row, stamp_footprint, truth_table, visible_share
+from flows.simulation.conditions import conditions_of
+from flows.simulation.exposure import science_and_template, simulate_exposure
+from flows.simulation.night import SimulatedNight, night_objects, simulate_night
 from flows.simulation.presets import find_preset
+from flows.simulation.psf import PsfStamp
 from schemas.errors import Misconfigured
-from schemas.truth import TRUTH
+from schemas.pixels import MaskPlane
+from schemas.truth import TRUTH, TRUTH_OBJECT
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -66,3 +71,67 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path):
     night = SimulatedNight(find_preset("ztf", 1, (200, 200)), 1, 1, 1, tmp_path / "sky")
     with pytest.raises(Misconfigured, match=r"sky is a file. To fix, choose another --out"):
         simulate_night(night)
+
+
+SMALL = find_preset("ztf", shape=(100, 120))
+
+
+def test_visible_share_counts_usable_pixels_on_the_image() -> None:
+    mask = np.zeros((20, 20), np.uint16)
+    stamp = PsfStamp(np.full((10, 10), 0.01), 5, 15)  # half of it beyond the right border
+    assert visible_share(mask, stamp_footprint(stamp, mask.shape)) == pytest.approx(0.5)
+    mask[5:10] = MaskPlane.SAT
+    assert visible_share(mask, stamp_footprint(stamp, mask.shape)) == pytest.approx(0.25)
+    mask[:] = MaskPlane.DETECTED | MaskPlane.STREAK  # information only
+    assert visible_share(mask, stamp_footprint(stamp, mask.shape)) == pytest.approx(0.5)
+
+
+def test_a_source_beyond_the_image_is_not_visible() -> None:
+    outside = PsfStamp(np.ones((3, 3)), -10, 50)
+    assert visible_share(np.zeros((20, 20), np.uint16), stamp_footprint(outside, (20, 20))) == 0
+
+
+def test_table_has_the_schema_also_without_rows() -> None:
+    conditions = conditions_of(SMALL, 1, 0, 0)
+    canvas = blank_canvas(SMALL.shape)
+    TRUTH.check(truth_table(canvas))
+    row = source_row("streak", "a", conditions, (50.0, 60.0), 100.0, 9.0, (12.0, 200.0))
+    canvas.truth.append((row, stamp_footprint(conditions.psf.trail(50.0, 60.0, 12.0, 20.0), SMALL.shape)))
+    table = truth_table(canvas)
+    TRUTH.check(table)
+    (row,) = table.to_pylist()
+    assert row["angle_deg"] == pytest.approx(20)
+    assert (row["visit"], row["detector"]) == (conditions.visit, 0)
+    assert row["box_xmax"] - row["box_xmin"] > 12 * np.cos(np.deg2rad(20))
+
+
+BANDS = ("g", "r")
+PRESET = find_preset("ztf", 0, (300, 320), BANDS)
+
+
+def test_what_it_says_is_on_the_science_images_of_all_bands():
+    truth = night_objects(PRESET, 3, 2, 1)
+    TRUTH_OBJECT.check(truth)
+    assert set(truth["kind"].to_pylist()) == {"star", "galaxy"}
+    kind = np.array(truth["kind"].to_pylist())
+    assert not truth["halfLightRadius"].to_numpy()[kind == "star"].any()
+    for visit, band in enumerate(BANDS):
+        exposure = simulate_exposure(PRESET, 3, visit, 0)
+        assert exposure.conditions.band == band
+        image = science_and_template(exposure)["template"]  # the science image without what varies
+        magnitude = truth[f"{band}_mag"].to_numpy()
+        bright = (magnitude < 18) & (magnitude > 15)
+        stars = (kind == "star")[bright]
+        x, y = exposure.conditions.to_pixels(truth["ra"].to_numpy()[bright], truth["dec"].to_numpy()[bright])
+        on = (x > 3) & (x < 316) & (y > 3) & (y < 296)
+        light = image[np.rint(y[on]).astype(int), np.rint(x[on]).astype(int)] / exposure.conditions.noise.sigma
+        seen = np.isfinite(light)
+        assert (seen & stars[on]).sum() > 5
+        assert (light[seen & stars[on]] > 10).all()
+        assert (light[seen & ~stars[on]] > 1).all()
+
+
+def test_each_field_and_detector_has_its_own():
+    truth = night_objects(PRESET, 3, 7, 2)  # 6 visits of a field in 2 bands
+    assert set(truth["detector"].to_pylist()) == {0, 1}
+    assert len(truth) > 1.5 * len(night_objects(PRESET, 3, 6, 2))

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from hashlib import sha256
@@ -6,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.storage.digest import digest, file_digest, stage_digest
+from flows.pipeline.lineage import stage_digest
+from flows.storage.digest import ROOT, code_digest, digest, file_digest, our_code
 from schemas.dia_source import HIT
 from schemas.pixels import DIFFERENCE
 from schemas.settings import DetectSettings, MergeSettings
@@ -103,3 +105,25 @@ def test_file_digest_is_that_of_the_bytes(tmp_path):
     content = bytes(range(256)) * 5000
     (tmp_path / "file").write_bytes(content)
     assert file_digest(tmp_path / "file") == sha256(content).hexdigest()
+
+
+def test_code_digest_sees_every_change_of_our_files_and_nothing_else(tmp_path):
+    for name in ("schemas", "stages"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    first = code_digest(tmp_path)
+    assert (len(first), code_digest(tmp_path)) == (64, first)
+    (tmp_path / "schemas" / "__pycache__").mkdir()
+    (tmp_path / "schemas" / "__pycache__" / "pixels.pyc").write_bytes(b"compiled")
+    assert code_digest(tmp_path) == first
+    weights = next((tmp_path / "stages").rglob("*.safetensors"))
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert code_digest(tmp_path) != first
+    weights.write_bytes(content)
+    assert code_digest(tmp_path) == first
+    (tmp_path / "schemas" / "pixels.py").rename(tmp_path / "schemas" / "pixel.py")
+    assert code_digest(tmp_path) != first
+
+
+def test_our_code_is_that_of_the_tree_that_runs():
+    assert our_code() == code_digest(ROOT)

@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from benchmarks.faults.fault_proxy import FaultProxy, Faults
+from flows.storage.atomic import write_record
 from flows.storage.bucket_path import files_below, located
-from flows.storage.conditional import write_record
 from flows.storage.lease import BucketLease, Holder, holder_of, lease, locked, myself, patient_lease, runs
 from flows.storage.object_store import configure
 from schemas.errors import Misconfigured
@@ -237,9 +237,9 @@ import sys
 from flows.storage.bucket_path import located
 from flows.storage.lease import lease
 from schemas.errors import Misconfigured
-from flows.storage.conditional import probe_store
+from flows.storage.atomic import write_conditions
 out = located(sys.argv[1])
-probe_store(out)
+write_conditions(out)
 print("ready", flush=True)
 sys.stdin.readline()
 try:

@@ -1,6 +1,6 @@
 import pytest
 
-from flows.training.examples import Wanted, make_examples
+from flows.training.example_sets import Wanted, make_examples
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,9 @@ import numpy as np
 from scipy.special import expit
 
 from flows.pipeline.models import load_model
-from flows.training.boosted import Examples, TreeFit, fit_model, fit_on, fit_trees, gather, taken_from, train_boosted
+from flows.training.boosted import Examples, fit_on, gather, train_boosted
 from flows.training.candidate_set import find_on
+from flows.training.fits import TreeFit, fit_model, fit_trees, taken_from
 from kernels.image.search_image import Places
 from kernels.nets.tree_ensemble import tree_logits
 

@@ -14,7 +14,6 @@ from flows.training.candidates import (
     candidate_completeness,
     candidate_threshold,
     candidates,
-    false_level,
     label_candidates,
     misjudged,
     search_example,
@@ -22,12 +21,13 @@ from flows.training.candidates import (
     unless_flooded,
     without_science,
 )
-from flows.training.examples import truth_targets
-from flows.training.windows import cut_windows, pixels
+from flows.training.examples import pixels, truth_targets
+from flows.training.fits import false_level
+from flows.training.windows import cut_windows
+from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
 from kernels.nets.basic_cnn import BasicCnn
-from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE
+from schemas.dia_source import FEATURES, STATIC, UNKNOWN
 from schemas.errors import BadInput
-from schemas.model_card import FEATURES, STATIC, UNKNOWN
 from schemas.pixels import Tiling
 from stages.measure import Described
 from tests.support.models import write_bright, write_cells, write_windows

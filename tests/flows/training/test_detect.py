@@ -4,11 +4,11 @@ import pytest
 
 from flows.pipeline.models import load_model
 from flows.pipeline.weights import read_card, read_weights, write_model
-from flows.training.boosted import TreeFit
 from flows.training.cell_fit import CellFit
 from flows.training.cells import CellPlan
 from flows.training.detect import TrainPlan, quick_search_plan, train_detect
-from flows.training.examples import Wanted
+from flows.training.example_sets import Wanted
+from flows.training.fits import TreeFit
 from flows.training.region_fit import RegionFit
 from flows.training.regions import RegionPlan
 from flows.training.reliability import VerdictPlan

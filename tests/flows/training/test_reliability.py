@@ -5,12 +5,12 @@ import pytest
 
 from flows.pipeline.models import load_model
 from flows.pipeline.weights import read_card
-from flows.training.boosted import TreeFit
 from flows.training.candidates import brighter, candidate_threshold, candidates, without_science
+from flows.training.fits import TreeFit
 from flows.training.reliability import Sets, VerdictPlan, calibrate_verdict, train_verdict
 from flows.training.reliability_fit import VerdictFit
+from schemas.dia_source import FEATURES
 from schemas.errors import Misconfigured
-from schemas.model_card import FEATURES
 from tests.support.models import write_bright, write_cells
 
 PLAN = VerdictPlan(VerdictFit(networks=2, epochs=2, batch=16), TreeFit(trees=5, least=5), false_per_image=2.0)

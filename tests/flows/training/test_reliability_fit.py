@@ -6,19 +6,18 @@ import pytest
 import torch
 
 from flows.training.candidates import candidate_completeness, candidate_threshold
+from flows.training.fits import calibrate, turned
 from flows.training.reliability_fit import (
     ScoredCandidates,
     VerdictFit,
-    calibrate,
     fit_verdict,
     report_verdict,
     rivals,
     summed_logit,
-    turned,
 )
-from kernels.measure.reliability import reliability_of
+from kernels.measure.reliability_net import reliability_of
 from kernels.statistics.class_scores import reliability_diagram
-from schemas.model_card import FEATURES
+from schemas.dia_source import FEATURES
 from tests.support.candidates import exposure
 
 FIT = VerdictFit(networks=2, epochs=16, batch=32, rate=4e-3)

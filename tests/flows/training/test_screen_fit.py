@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from flows.pipeline.models import load_model
+from flows.training.examples import pixels
 from flows.training.screen_fit import (
     FOLDS,
     WORST,
@@ -16,7 +17,6 @@ from flows.training.screen_fit import (
     screen_figures,
     telling_rows,
 )
-from flows.training.windows import pixels
 from kernels.search.fused_net import Dense
 from kernels.search.fused_search import Screen
 from schemas.errors import Misconfigured

@@ -6,7 +6,7 @@ import pytest
 from flows.pipeline.models import load_model
 from flows.training.star_galaxy_inputs import CONFIGURATIONS
 from flows.training.star_galaxy_own import ON_CARD, OURS, card_of, fit_baselines, fit_multi, fit_own, limits, said_of
-from kernels.objects.star_galaxy_baselines import locus
+from kernels.objects.star_galaxy_model import locus
 from kernels.statistics.class_scores import binary_scores
 from schemas.model_card import ModelCard
 from tests.support.star_galaxy import PLAN, cutouts, sample

@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from flows.pipeline.models import load_model
-from flows.pipeline.star_galaxy_models import PLANE_NETS
 from flows.training.cutout_fit import CutoutFit
 from flows.training.star_galaxy_inputs import CONFIGURATIONS
 from flows.training.star_galaxy_own import fit_baselines
@@ -17,6 +16,7 @@ from flows.training.star_galaxy_planes import (
     store_planes,
     write_plane_model,
 )
+from kernels.objects.star_galaxy_weights import PLANE_NETS
 from schemas.class_table import UNKNOWN
 from schemas.stage import Context
 from stages.star_galaxy import STAGE
@@ -39,7 +39,7 @@ def test_what_is_fitted_judges_alike_once_written_and_runs_in_the_stage(tmp_path
     one_band[0] = np.nan
     rows = STAGE(
         {"object": objects(len(test)), "cutouts": one_band}, Context(models={"star_galaxy": model})
-    ).to_pylist()
+    ).rows.to_pylist()
     assert rows[0]["classLabel"] == UNKNOWN
     assert all(row["modelVersion"] == f"{network}-1" for row in rows[1:])
     assert all(row["pStar"] + row["pGalaxy"] == pytest.approx(1) for row in rows[1:])

@@ -4,11 +4,11 @@ import numpy as np
 
 from flows.inputs.cutout_files import META, NPZ
 from flows.pipeline.models import load_model
-from flows.pipeline.star_galaxy_models import new_net
 from flows.simulation.cutout_field import draw_field
 from flows.simulation.cutout_survey import ZTF
 from flows.training.cutout_fit import CutoutFit
 from flows.training.star_galaxy_single import SinglePlan, by_group, cross_validate, held_out_frames, train_single, tune
+from kernels.objects.star_galaxy_weights import new_net
 from tests.support.star_galaxy import PLAN, cutouts, images_alone, sample
 
 QUICK = SinglePlan(own=PLAN, tune=CutoutFit(epochs=2, batch=32, rate=3e-3), members=2, folds=3)

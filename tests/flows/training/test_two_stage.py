@@ -2,8 +2,9 @@ import numpy as np
 import torch
 
 from flows.pipeline.models import load_model
-from flows.training.boosted import Examples, TreeFit
+from flows.training.boosted import Examples
 from flows.training.candidate_set import find_on
+from flows.training.fits import TreeFit
 from flows.training.two_stage import Cutouts, NetFit, TwoStagePlan, fit_net, train_two_stage
 from kernels.image.search_image import Places
 from kernels.nets.candidate_nets import LINE_CHANNELS

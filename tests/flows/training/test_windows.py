@@ -5,6 +5,7 @@ from flows.pipeline.models import load_model
 from flows.pipeline.weights import read_card
 from flows.storage.zarr_tiles import TileStore
 from flows.training.candidates import search_example
+from flows.training.examples import pixels
 from flows.training.window_fit import FitPlan
 from flows.training.windows import (
     SIDE,
@@ -13,7 +14,6 @@ from flows.training.windows import (
     cut_windows,
     empty_corners,
     hard_negatives,
-    pixels,
     streak_corners,
     train_windows,
 )

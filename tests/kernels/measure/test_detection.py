@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.pulls import correlated_noise
 from benchmarks.veto_images import Picture, asteroid, blank, sky, trail
-from kernels.image.fit_errors import Noise
+from kernels.image.noise import Noise
 from kernels.image.pixel_state import usable_pixels
 from kernels.measure.detection import confirmed_class, measure_candidate, measure_candidates
 from kernels.psf.gaussian_mixture import moffat_mixture

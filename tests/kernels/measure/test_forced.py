@@ -8,7 +8,7 @@ from photutils.psf import CircularGaussianPRF, PSFPhotometry
 from scipy.special import ndtr
 
 from benchmarks.pulls import correlated_noise, galsim_trail
-from kernels.image.fit_errors import Noise
+from kernels.image.noise import Noise
 from kernels.measure.forced import forced_flux, reach, upper_limit
 from kernels.psf.gaussian_mixture import GaussianMixture, moffat_mixture
 from kernels.trails.geometry import Segment

@@ -4,7 +4,7 @@ from astropy import units as u
 from photutils.aperture import RectangularAperture
 
 from benchmarks.pulls import correlated_noise
-from kernels.image.fit_errors import Noise
+from kernels.image.noise import Noise
 from kernels.measure.photometry import ab_magnitude, aperture_flux, fit_flux, njy_per_unit
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment

@@ -5,18 +5,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.image.fit_errors import Noise
+from kernels.image.noise import Noise
 from kernels.image.search_image import squash
-from kernels.measure.reliability import FittedTrail, VerdictNet, candidate_stamps, feature_matrix, reliability_of
-from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE, VerdictCnn
+from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE, FittedTrail, candidate_stamps, feature_matrix
+from kernels.measure.reliability_net import VerdictNet, reliability_of
+from kernels.nets.candidate_nets import VerdictCnn
 from kernels.nets.tree_ensemble import TreeEnsemble
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment
 from kernels.trails.scene import Scene
 from kernels.trails.trail_model import trail_image
-from schemas.dia_source import CAUSES, DIA_SOURCE, DetectionFlag
-from schemas.model_card import FEATURES as FEATURES_VERDICT
-from schemas.model_card import RESIDUALS, STATIC, ModelCard
+from schemas.dia_source import CAUSES, DIA_SOURCE, RESIDUALS, STATIC, DetectionFlag
+from schemas.dia_source import FEATURES as FEATURES_VERDICT
+from schemas.model_card import ModelCard
 
 
 def rows(**columns):

@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 
 from benchmarks.pulls import correlated_noise
-from kernels.image.fit_errors import Noise
-from kernels.measure.surroundings import blob_pixels, lobes, residual_features, sharpness, static_light
+from kernels.image.noise import Noise
+from kernels.measure.surroundings import blob_pixels, residual_features, sharpness, static_light
+from kernels.measure.vetoes.subtraction import lobes
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment, stadium
 from kernels.trails.scene import Scene, view
 from kernels.trails.trail_fit import TrailFit, fit_trail
 from kernels.trails.trail_model import trail_image
-from schemas.model_card import RESIDUALS, STATIC, UNKNOWN
+from schemas.dia_source import RESIDUALS, STATIC, UNKNOWN
 
 PSF = moffat_mixture(2.3, 3.0)
 SHAPE = (60, 70)

@@ -1,6 +1,7 @@
 import torch
 
-from kernels.nets.candidate_nets import LINE_CHANNELS, STAMP_CHANNELS, STAMP_SIDE, CandidateCnn, VerdictCnn
+from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
+from kernels.nets.candidate_nets import LINE_CHANNELS, CandidateCnn, VerdictCnn
 from kernels.search.candidate_search import LONG, WIDE
 
 

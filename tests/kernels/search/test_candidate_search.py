@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy.signal import correlate2d
 
+from kernels.image.noise import filtered_noise
 from kernels.image.search_image import Places, SearchImage
 from kernels.nets.candidate_nets import LINE_CHANNELS, CandidateCnn
 from kernels.nets.tree_ensemble import TreeEnsemble, tree_logits
@@ -23,7 +24,7 @@ from kernels.search.candidate_search import (
     net_logits,
 )
 from kernels.search.shape_features import FEATURES, shape_features
-from kernels.trails.matched_filter import filtered_noise, oracle_threshold, template_snr
+from kernels.trails.matched_filter import oracle_threshold, template_snr
 from kernels.trails.trail_model import trail_image
 from schemas.model_card import ModelCard
 

@@ -8,11 +8,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import correlate1d
 
+from kernels.image.noise import filtered_noise
 from kernels.image.search_image import Places, SearchImage
 from kernels.nets.streak_net import CELL, StreakNet
-from kernels.psf.gaussian_mixture import moffat_mixture
-from kernels.search.dense_search import RADIUS, DenseSearch, dense_grid, dense_input, filter_taps
-from kernels.trails.matched_filter import filtered_noise
+from kernels.psf.gaussian_mixture import RADIUS, filter_taps, moffat_mixture
+from kernels.search.dense_search import DenseSearch, dense_grid, dense_input
 from kernels.trails.trail_model import trail_image
 from schemas.model_card import ModelCard
 

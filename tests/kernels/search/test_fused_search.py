@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.search.fused_net import Dense, fuse
-from kernels.search.fused_search import MARGIN, FusedSearch, Screen, screen_arrays, screen_layers
+from kernels.search.fused_search import FusedSearch, Screen, screen_arrays, screen_layers
+from kernels.search.windows import MARGIN
 from tests.support.fused_fixture import cut, grid_of, log_odds, network, sky
 
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from scipy.signal import correlate2d
 
-from kernels.psf.gaussian_mixture import GaussianMixture
-from kernels.search.dense_search import RADIUS, filter_taps
+from kernels.image.noise import filtered_noise
+from kernels.psf.gaussian_mixture import RADIUS, GaussianMixture, filter_taps
 from kernels.search.line_search import (
     FRAMES,
     HALF,
@@ -18,7 +18,7 @@ from kernels.search.line_search import (
     middle_pixels,
     point_map,
 )
-from kernels.trails.matched_filter import filtered_noise, template_snr
+from kernels.trails.matched_filter import template_snr
 from kernels.trails.trail_model import trail_image
 
 WHITE = np.array([[1.0]])

@@ -14,10 +14,9 @@ import kernels.search.torch_search
 import kernels.search.torch_search as memory
 from flows.pipeline.models import load_model
 from kernels.search.fused_net import fuse
-from kernels.search.fused_search import MARGIN
 from kernels.search.torch_maps import window_moments
 from kernels.search.torch_search import Chain, TorchSearch, full_precision, single_windows
-from kernels.search.windows import fill_windows
+from kernels.search.windows import MARGIN, fill_windows
 from schemas.pixels import Tiling
 from tests.support.torch_nets import DEVICES, lively_net, messy_image, plainly
 

@@ -4,8 +4,9 @@ from scipy.ndimage import convolve, gaussian_filter
 from scipy.signal import fftconvolve
 from scipy.stats import kstest, norm
 
+from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import moffat_mixture
-from kernels.trails.matched_filter import false_alarms, filtered_noise, oracle_snr, oracle_threshold, template_snr
+from kernels.trails.matched_filter import false_alarms, oracle_snr, oracle_threshold, template_snr
 from kernels.trails.trail_model import trail_image
 
 KERNEL = np.array([[0.1, 0.3, 0.1], [0.2, 1.0, 0.4], [0.0, 0.3, 0.1]])

@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 
+from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import moffat_mixture
-from kernels.trails.geometry import DetectedSegment
-from kernels.trails.matched_filter import filtered_noise
-from kernels.trails.matching_pursuit import Optics, lies_on, pursue_trails, trail_model
+from kernels.trails.geometry import DetectedSegment, lies_on
+from kernels.trails.matching_pursuit import Optics, pursue_trails, trail_model
 from kernels.trails.trail_bank import trail_bank
 from kernels.trails.trail_model import trail_image
 

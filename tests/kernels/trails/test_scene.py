@@ -1,6 +1,6 @@
 import numpy as np
 
-from kernels.image.fit_errors import Noise
+from kernels.image.noise import Noise
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment
 from kernels.trails.scene import Scene, trail_shape, view

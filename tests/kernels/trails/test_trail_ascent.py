@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import DetectedSegment
-from kernels.trails.matched_filter import filtered_noise, template_snr
+from kernels.trails.matched_filter import template_snr
 from kernels.trails.trail_ascent import brightest_point, evenness, line_noise, refine_point, refine_trail
 from kernels.trails.trail_bank import point_snr, trail_bank
 from kernels.trails.trail_model import trail_image

@@ -3,8 +3,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.signal import correlate2d
 
+from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import moffat_mixture
-from kernels.trails.matched_filter import filtered_noise, template_snr
+from kernels.trails.matched_filter import template_snr
 from kernels.trails.trail_bank import ANGLES, HALVES, best_trail, longest_only, point_snr, trail_bank
 from kernels.trails.trail_model import trail_image
 

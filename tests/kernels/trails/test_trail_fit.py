@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.pulls import GAIN, SIDE, SIGMA, correlated_noise, galsim_trail, one, pulls
-from kernels.image.fit_errors import Noise
+from kernels.image.noise import Noise
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment
 from kernels.trails.least_squares import vector

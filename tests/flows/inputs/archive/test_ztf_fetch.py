@@ -9,7 +9,7 @@ import pytest
 from flows.inputs.archive.client import ArchiveClient
 from flows.inputs.archive.ztf_fetch import FetchPlan, Piece, ToFetch, fetch, listed, plan_fetch, require_room
 from flows.inputs.archive.ztf_search import ZtfSearch
-from flows.inputs.ingest import prepare
+from flows.inputs.prepare import prepare
 from flows.inputs.sources import list_sources
 from schemas.errors import Misconfigured
 from schemas.settings import Settings

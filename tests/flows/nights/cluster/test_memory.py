@@ -13,9 +13,6 @@ from prometheus_client import CollectorRegistry
 from flows.inputs.source import Source
 from flows.nights.cluster.memory import (
     BASE,
-    GPU,
-    WorkerMemory,
-    families,
     host_memory,
     projected_bytes,
     projected_night_bytes,
@@ -23,6 +20,7 @@ from flows.nights.cluster.memory import (
     require_night_fit,
     tell_gpu_memory,
 )
+from flows.runtime.metrics import GPU, WorkerMemory, families
 from schemas.cluster_settings import ClusterSettings, SlurmSettings
 from schemas.errors import Misconfigured
 from schemas.settings import DetectSettings, InjectSettings, Settings, TileSettings
@@ -34,11 +32,11 @@ import json, sys
 from pathlib import Path
 from flows.inputs.probe import probe
 from flows.inputs.sources import list_sources
-from flows.nights.exposure_work import finish_exposure, search_tiles, store_exposure
-from flows.pipeline.models import models_of
+from flows.nights.exposure_work import finish_exposure as finish, search_tiles as search, store_exposure as store
 from flows.storage.layout import tile_path
-from schemas.pixels import Tiling
+from flows.pipeline.models import models_of
 from schemas.settings import InjectSettings, Settings
+from schemas.pixels import Tiling
 from stages import PIPELINE
 
 def peak(task, *arguments):
@@ -54,14 +52,14 @@ key = probe(source, settings)
 for stage in PIPELINE:
     models_of(stage, settings)
 for _ in range(2):  # the first round loads and compiles; a worker's later tasks find all that in memory
-    stored, ingest = peak(store_exposure, source, key, None, out, settings)
+    stored, ingest = peak(store, source, key, None, out, settings)
     path, tile = tile_path(out, key), Tiling(stored.info.shape).tiles()[0]
-    searched, search_peak = peak(search_tiles, path, [tile], settings)
-    _, finish_peak = peak(finish_exposure, path, [searched], stored.lineage, out, settings)
-    published, _ = peak(finish_exposure, path, [searched], stored.lineage, out, every_tile)
+    searched, search_peak = peak(search, path, [tile], settings)
+    _, finish_peak = peak(finish, path, [searched], stored.lineage, out, settings)
+    published, _ = peak(finish, path, [searched], stored.lineage, out, every_tile)
     kept = {"dia_source": published.datasets["dia_source"]}
-    _, inject_peak = peak(finish_exposure, path, [], stored.lineage, out, every_tile, kept)
-peaks = {"ingest": ingest, "search of a tile": search_peak, "merge and measure": finish_peak, "inject": inject_peak}
+    _, inject_peak = peak(finish, path, [], stored.lineage, out, every_tile, kept)
+peaks = {"ingest": ingest, "detect": search_peak, "merge and measure": finish_peak, "inject": inject_peak}
 print(json.dumps(peaks))
 """
 
@@ -95,12 +93,12 @@ def test_grows_with_what_a_task_holds():
     larger = projected_bytes(QUADRANT, 0, Settings(tiles=TileSettings(tile=2016)))
     batch = projected_bytes(QUADRANT, 0, Settings(detect=DetectSettings(batch=8192)))
     siblings = projected_bytes(QUADRANT, 2, Settings())
-    assert larger["search of a tile"] > base["search of a tile"]
-    assert batch["search of a tile"] > base["search of a tile"]
+    assert larger["detect"] > base["detect"]
+    assert batch["detect"] > base["detect"]
     assert siblings["ingest"] > base["ingest"]
     assert batch["inject"] > base["inject"]
     assert base.keys() - projected_bytes(QUADRANT, 0, Settings(inject=InjectSettings(share=0))).keys() == {"inject"}
-    assert projected_bytes((10, 10), 0, Settings())["search of a tile"] >= BASE
+    assert projected_bytes((10, 10), 0, Settings())["detect"] >= BASE
 
 
 @pytest.mark.parametrize(
@@ -137,11 +135,11 @@ import json, sys, threading, time
 from pathlib import Path
 import numpy as np
 import pyarrow as pa
-from flows.pipeline.models import models_of
 from flows.storage.array_store import ArrayStore
+from flows.pipeline.models import models_of
 from schemas.dia_source import DIA_SOURCE
-from schemas.objects import SOURCE
 from schemas.settings import Settings
+from schemas.objects import SOURCE
 from schemas.stage import Context
 from stages import PIPELINE
 from tests.support.science_night import FakeNight

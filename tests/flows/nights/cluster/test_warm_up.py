@@ -13,12 +13,12 @@ from pathlib import Path
 from flows.inputs.probe import probe
 from flows.inputs.sources import list_sources
 from flows.nights.cluster.warm_up import warm_up_worker
-from flows.nights.exposure_work import finish_exposure, search_tiles, store_exposure
-from flows.simulation.night import SimulatedNight, simulate_night
-from flows.simulation.presets import find_preset
+from flows.nights.exposure_work import finish_exposure as finish, search_tiles as search, store_exposure as store
 from flows.storage.layout import tile_path
-from schemas.pixels import Tiling
+from flows.simulation.night import SimulatedNight as Night, simulate_night
+from flows.simulation.presets import find_preset
 from schemas.settings import Settings
+from schemas.pixels import Tiling
 
 def loaded():
     kernels = [module for name, module in sys.modules.items() if name.startswith("kernels.")]
@@ -28,13 +28,12 @@ def loaded():
 settings, folder = Settings(), Path(sys.argv[1])
 warm_up_worker(settings)
 before = loaded()
-simulate_night(SimulatedNight(find_preset("ztf", 20, (700, 800)), 5, 1, 1, folder / "raw"))
+simulate_night(Night(find_preset("ztf", 20, (700, 800)), 5, 1, 1, folder / "raw"))
 source = list_sources([str(folder / "raw")], settings)[0]
 key = probe(source, settings)
-stored = store_exposure(source, key, None, folder / "out", settings)
+stored = store(source, key, None, folder / "out", settings)
 path = tile_path(folder / "out", key)
-searched = search_tiles(path, Tiling(stored.info.shape).tiles(), settings)
-finish_exposure(path, [searched], stored.lineage, folder / "out", settings)
+finish(path, [search(path, Tiling(stored.info.shape).tiles(), settings)], stored.lineage, folder / "out", settings)
 after = loaded()
 print(json.dumps([sum(before.values()), {name: n for name, n in after.items() if n != before.get(name, 0)}]))
 """
@@ -43,7 +42,7 @@ print(json.dumps([sum(before.values()), {name: n for name, n in after.items() if
 @pytest.mark.parametrize("stride", [7, 9, 26])
 def test_every_trail_is_measured(stride):
     chosen = Settings(measure=MeasureSettings(min_reliability=0), detect=DetectSettings(stride=stride))
-    assert warm_up_worker(chosen) == len(TRAILS)
+    assert warm_up_worker(chosen)["dia_source"] == len(TRAILS)
 
 
 @pytest.mark.slow

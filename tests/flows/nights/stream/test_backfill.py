@@ -145,7 +145,7 @@ def test_between_nights_another_run_gets_the_folder(monkeypatch, tmp_path):
         held.append(holder_of(out).pid)
         return summary
 
-    monkeypatch.setattr("flows.nights.stream.backfill.work", work)
+    monkeypatch.setattr("flows.nights.stream.backfill.search_exposures", work)
     archive = Archive({"20250101": (Source("a"),), "20250102": (Source("b"),)}, (), {"20250101": 1, "20250102": 1})
     free = []
 
@@ -167,7 +167,7 @@ def test_a_night_that_a_signal_ended_is_the_last(monkeypatch, tmp_path):
         done.append(sources)
         return _summary(stopped=True)
 
-    monkeypatch.setattr("flows.nights.stream.backfill.work", work)
+    monkeypatch.setattr("flows.nights.stream.backfill.search_exposures", work)
     archive = Archive({"20250101": (Source("a"),), "20250102": (Source("b"),)}, (), {"20250101": 1, "20250102": 1})
     total = Backfill(tmp_path, Settings(), Console(file=io.StringIO()), 0.0).run(archive)
     assert len(done) == 1

@@ -7,8 +7,8 @@ from flows.inputs.source import Source
 from flows.inputs.sources import list_sources
 from flows.nights.stream import intake as module
 from flows.nights.stream.intake import Intake
-from flows.pipeline.plan import Item, Plan
-from flows.pipeline.unpublish import SourceIndex
+from flows.pipeline.outcome import Item, Plan
+from flows.pipeline.superseded import SourceIndex
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
 from schemas.errors import Misconfigured, Retryable

@@ -6,10 +6,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.results.evaluation.evaluate import Detections, Image, evaluate
+from flows.results.evaluation.recovery import recoveries
 from flows.results.evaluation.truth_table import Truth, read_truth
-from flows.results.page.completeness import completeness_of, section
+from flows.results.page.completeness import completeness_of, recovered, section
 from flows.results.page.night import read_night
+from flows.results.page.page import content, render_page, write_report
 from schemas.truth import TRUTH
+from tests.flows.results.evaluation.test_recovery import injection
 
 SNR = np.array([4.0, 6.0, 6.5, 8.0, 9.0, 12.0, 20.0, 30.0])
 
@@ -123,3 +126,66 @@ def test_reads_catalogue_and_pixels_of_a_night(kit, tmp_path):
 
 def test_nothing_was_searched(kit, tmp_path):
     assert completeness_of(tmp_path, read_night(tmp_path, kit.NIGHT, None), truth()) is None
+
+
+@pytest.fixture(scope="module")
+def told_of_recovery():
+    table = pa.concat_tables([injection(300), injection(12, visit=102, detector=5, band="g")])
+    return recoveries("20261103", table)
+
+
+def test_every_limit_stands_with_its_interval_and_number_or_a_reason(told_of_recovery):
+    section = recovered(told_of_recovery, 100)
+    night = told_of_recovery[0]
+    figures = {figure.name: (figure.value, figure.note) for figure in section.figures}
+    low, high = night.snr.interval
+    assert figures["S/N of half recovered"] == (f"{night.snr.value:.1f}", f"{low:.1f} to {high:.1f}; 312 streaks")
+    assert figures["Limiting magnitude, g"] == ("–", "fewer than 20 streaks; 12 streaks, all lengths")
+    assert figures["Limiting magnitude, r"][1].endswith("; 300 streaks, all lengths")
+    for line in (*section.limits, *section.detectors):
+        notes = [cell for cell in line if "streaks" in cell]
+        assert notes
+        assert all(" to " in note or "fewer" in note or "reaches" in note for note in notes)
+    assert [line[:2] for line in section.limits][:4] == [
+        ("g", "all"), ("g", "0 to 3 px"), ("g", "3 to 15 px"), ("g", "15 px and more"),
+    ]  # fmt: skip
+
+
+def test_charts_show_shares_with_intervals(told_of_recovery):
+    for name, svg in recovered(told_of_recovery, 100).charts:
+        root = ElementTree.fromstring(svg)
+        space = "{http://www.w3.org/2000/svg}" if root.tag.startswith("{") else ""
+        intervals = [one for one in root.iter(f"{space}line") if one.get("class") == "interval ours"]
+        points = list(root.iter(f"{space}circle"))
+        shares = told_of_recovery[0].by_snr if "signal" in name else told_of_recovery[0].by_length
+        assert len(intervals) == len(points) == sum(one.n > 0 for one in shares)
+
+
+def test_says_how_many_came_back_and_lists_no_more_detectors_than_asked(told_of_recovery):
+    section = recovered(told_of_recovery, 1)
+    assert section.lead.startswith("312 synthetic streaks put into copies of tiles of 2 exposures, and the copies ")
+    assert f"{told_of_recovery[0].recovered} came back." in section.lead
+    assert len(section.detectors) == 1
+    assert len(section.shares) == len(told_of_recovery[0].by_snr) + len(told_of_recovery[0].by_length)
+    assert recovered((), 5) is None
+
+
+def test_the_page_shows_what_the_summary_tells(kit, tmp_path, told_of_recovery):
+    kit.night(tmp_path, visits=1)
+    summary = kit.summary(1, 0).model_copy(update={"injection": told_of_recovery})
+    page = content(tmp_path, read_night(tmp_path, kit.NIGHT, summary), kit.limits, None)
+    assert page.recovery == recovered(told_of_recovery, kit.limits.rows)
+    assert ("depth", "Depth") in page.sections
+    html = render_page(page)
+    assert html.count('id="depth"') == 1
+    assert "synthetic streaks put into copies" in html
+    other = summary.model_copy(
+        update={"injection": tuple(one.model_copy(update={"night": "20261104"}) for one in told_of_recovery)}
+    )
+    assert content(tmp_path, read_night(tmp_path, kit.NIGHT, other), kit.limits, None).recovery is None
+
+
+def test_a_page_made_afterwards_reads_the_catalogues(kit, tmp_path):
+    kit.night(tmp_path, visits=2, injections=30)
+    html = write_report(tmp_path, kit.NIGHT).read_text()
+    assert "60 synthetic streaks put into copies of tiles of 2 exposures" in html

@@ -2,7 +2,7 @@ from flows.results.page.page import write_report
 from flows.results.page.quality import quality_of
 from flows.results.quality.assess import assess
 from schemas.exposure import PsfModel
-from schemas.quality_settings import QualitySettings
+from schemas.quality import QualitySettings
 
 
 def history(kit, out, count=20):

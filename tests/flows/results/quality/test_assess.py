@@ -2,10 +2,11 @@ import shutil
 
 import pytest
 
-from flows.results.quality.assess import assess, told, verdict_on
+from flows.results.quality.assess import assess, verdict_on
+from flows.results.quality.judge import told
 from flows.storage.ledger import Ledger
 from schemas.exposure import PsfModel
-from schemas.quality_settings import QualitySettings
+from schemas.quality import QualitySettings
 from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish
 
 STRICT = QualitySettings(limits={"all": {"seeing": (0, 1)}})

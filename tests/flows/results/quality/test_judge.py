@@ -5,8 +5,7 @@ from benchmarks.drift_alarms import alarms
 from benchmarks.drift_alarms import night as ordinary
 from flows.results.quality.judge import drifts, gates, judge
 from kernels.statistics.drift import FEATURES
-from schemas.quality import BandMeasures, Measure, QualityRecord, Sketch
-from schemas.quality_settings import QualitySettings
+from schemas.quality import BandMeasures, Measure, QualityRecord, QualitySettings, Sketch
 
 SETTINGS = QualitySettings()
 

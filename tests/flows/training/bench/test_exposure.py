@@ -4,17 +4,8 @@ import pytest
 import torch
 
 from flows.pipeline.models import load_model
-from flows.training.bench.exposure import (
-    Pixels,
-    Timed,
-    bench_exposure,
-    catalogue_of,
-    hits_of,
-    interleaved,
-    shipped_net,
-    use_threads,
-)
-from flows.training.bench.ways import plain_logits
+from flows.training.bench.exposure import bench_exposure, catalogue_of, hits_of, shipped_net, use_threads
+from flows.training.bench.ways import Pixels, Timed, interleaved, plain_logits
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
 from tests.support.bench import small_exposure

@@ -1,8 +1,7 @@
 import pytest
 
 from benchmarks.veto_images import SIDE, Picture, asteroid, blank, dipole, edge, sky, trail
-from kernels.measure.surroundings import Lobes, lobes
-from kernels.measure.vetoes.subtraction import dipole_evidence, edge_evidence
+from kernels.measure.vetoes.subtraction import Lobes, dipole_evidence, edge_evidence, lobes
 from kernels.trails.geometry import Segment
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from flows.pipeline.models import load_model
-from flows.pipeline.star_galaxy_models import build_baselines, new_net
 from flows.pipeline.weights import read_card, read_weights, write_model
+from kernels.objects.star_galaxy_weights import build_baselines, new_net
 from schemas.errors import Misconfigured
 from tests.support.star_galaxy import cutouts, small, write_small
 

@@ -1,9 +1,7 @@
-"""Taking back what was published of an exposure that its file does not hold any more."""
+"""Records whose source is now another exposure, or none."""
 
 from collections.abc import Collection
-from pathlib import Path
 
-from flows.storage.atomic import remove, writing
 from flows.storage.ledger import Ledger
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord
@@ -61,27 +59,3 @@ class Superseded:
         """Return the records that came from a source, other than that of the exposure which it holds now."""
         left_out = {*self._claimed, *(() if key is None else (name_tuple(key),))}
         return tuple(one for one in self._index.records(source_uri) if name_tuple(one) not in left_out)
-
-
-def unpublish(record: ExposureRecord, out: Path) -> None:
-    """Remove an exposure's catalogues and tiles, and its record last, so that a kill in between leaves it to be found.
-
-    Nothing is removed if the ledger by now has the exposure from another source.
-
-    Raises
-    ------
-    Retryable, Misconfigured
-        As in `flows.storage.atomic.write_file`.
-    """
-    # Imported here: a rerun with nothing to withdraw should not pay for it.
-    from flows.storage.layout import tile_path
-
-    ledger = Ledger(out)
-    now = ledger.get(record.key)
-    if now is None or now.source_uri != record.source_uri:
-        return
-    with writing(ledger.path(record.key)):
-        for dataset in now.datasets.values():
-            remove(out / dataset.path)
-        remove(tile_path(out, record.key))
-        ledger.remove(record.key)

@@ -1,6 +1,6 @@
-from flows.pipeline.unpublish import SourceIndex, Superseded, unpublish
+from flows.pipeline.superseded import SourceIndex, Superseded
 from flows.storage.layout import tile_path
-from flows.storage.ledger import Ledger
+from flows.storage.ledger import Ledger, unpublish
 from schemas.exposure import ExposureKey
 from schemas.ledger import DatasetRecord, ExposureRecord
 

@@ -11,8 +11,15 @@ from kernels.nets.basic_cnn import BasicCnn
 from kernels.nets.cutout_nets import BandSetNet, CutoutMlp, CutoutResnet
 from kernels.nets.tree_ensemble import tree_ensemble
 from kernels.objects.cutout_features import CHANNELS, FEATURES, OF_PSF
-from kernels.objects.star_galaxy_baselines import SETS, LocusCut, MomentTrees
-from kernels.objects.star_galaxy_model import Known, PlaneNet, StarGalaxyModel, StarGalaxyNet
+from kernels.objects.star_galaxy_model import (
+    SETS,
+    Known,
+    LocusCut,
+    MomentTrees,
+    PlaneNet,
+    StarGalaxyModel,
+    StarGalaxyNet,
+)
 from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
 from schemas.objects import SIDE

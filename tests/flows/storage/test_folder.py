@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.storage import layout as module
-from flows.storage.layout import PARTS, require_output, writable_folder
+from flows.storage import folder as module
+from flows.storage.folder import writable_folder
+from flows.storage.layout import PARTS, require_output
 from flows.storage.lease import lease
 from schemas.errors import Misconfigured, Retryable
 

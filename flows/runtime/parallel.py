@@ -1,0 +1,61 @@
+"""Work side by side: in processes, and in threads that wait for other machines."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import TypeVar
+
+Given = TypeVar("Given")
+Found = TypeVar("Found")
+
+SIDE_BY_SIDE = 16
+"""Requests on their way at a time."""
+
+
+def map_in_processes(function: Callable[[Given], Found], items: Iterable[Given], workers: int) -> Iterator[Found]:
+    """Apply ``function`` in ``workers`` processes of one thread each; results in the order of the items.
+
+    One worker is this process: a new one takes seconds to import what it needs.
+    """
+    if workers == 1:
+        with single_thread():
+            yield from map(function, items)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
+        yield from pool.map(function, items)
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Keep numba and torch to one thread, and give them theirs back."""
+    import numba
+    import torch
+
+    before = numba.get_num_threads(), torch.get_num_threads()
+    numba.set_num_threads(1)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before[0])
+        torch.set_num_threads(before[1])
+
+
+def _one_thread() -> None:
+    import numba
+    import torch
+
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+    numba.set_num_threads(1)
+    torch.set_num_threads(1)
+
+
+def side_by_side(function: Callable[[Given], Found], items: Sequence[Given], remote: bool) -> list[Found]:
+    """Call a function on items, in order; if each call waits for another machine, some at a time."""
+    if not remote or len(items) < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(min(SIDE_BY_SIDE, len(items))) as pool:
+        return list(pool.map(function, items))

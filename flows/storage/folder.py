@@ -1,0 +1,51 @@
+"""A folder that takes files."""
+
+import errno
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from flows.storage.atomic import writing
+from schemas.errors import Misconfigured
+
+
+def writable_folder(path: Path, option: str = "--out", mode: int = 0o777) -> None:
+    """Make a folder with its parents, if it is not there, and see that files can be made in it.
+
+    Parameters
+    ----------
+    path
+        Of the folder, on this machine.
+    option
+        What the user gave it with.
+    mode
+        Of a folder that is made, less the bits of the umask.
+
+    Raises
+    ------
+    Misconfigured
+        It cannot be made there, or takes no files (``not_writable``).
+    Retryable
+        The disk is full.
+    """
+    with writing(path):
+        try:
+            path.mkdir(mode=mode, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _refused(path, "the folder cannot be made there", error, option) from error
+        try:
+            with TemporaryFile(dir=path):
+                pass
+        except OSError as error:
+            raise _refused(path, "no file can be made in this folder", error, option) from error
+
+
+def _refused(path: Path, what: str, error: OSError, option: str) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return error  # `writing` says how much is free
+    why = "its file system takes none" if error.errno == errno.ENOENT else error.strerror
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        file = next((one for one in (path, *path.parents) if one.exists() and not one.is_dir()), path)
+        why = f"{file} is a file" if file.exists() else f"{file} is a link to nothing"
+    return Misconfigured(
+        "not_writable", str(path), f"{what}: {why}.", f"choose another {option}, a folder where you may write."
+    )

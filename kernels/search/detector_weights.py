@@ -1,0 +1,125 @@
+"""Detectors, made from their weights and cards."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from numpy.typing import NDArray
+from scipy.special import logit
+
+from kernels.nets.basic_cnn import BasicCnn
+from kernels.nets.candidate_nets import CandidateCnn
+from kernels.nets.region_net import RegionNet
+from kernels.nets.streak_net import StreakNet
+from kernels.nets.tree_ensemble import tree_ensemble
+from kernels.search.candidate_search import CandidateSearch, Judge, TreeJudge, TwoStageJudge, line_score
+from kernels.search.dense_search import DenseSearch
+from kernels.search.detector import Detector, WindowScorer, choose_device
+from kernels.search.fused_search import Screen, screen_layers
+from kernels.search.linear_chain import Precision, has_bfloat16
+from kernels.search.region_search import RegionSearch
+from schemas.errors import Misconfigured
+from schemas.model_card import ModelCard
+from schemas.settings import DetectSettings
+from schemas.stage import Weights
+
+Arrays = Mapping[str, NDArray[Any]]
+
+KINDS = ("matched_filter", "boosted", "two_stage")
+"""What the card's input may name as ``kind``."""
+
+NET = "net."
+"""Prefix of the network's arrays beside those of the trees."""
+
+
+def candidate_detector(card: ModelCard, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> CandidateSearch:
+    """Make a detector of one of `KINDS`."""
+    return CandidateSearch(_judge(card, arrays, device), float(arrays["floor"][0]), card)
+
+
+def _judge(card: ModelCard, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> Judge:
+    kind = card.input["kind"]
+    if kind == "matched_filter":
+        return line_score
+    trees = tree_ensemble(arrays)
+    if kind == "boosted":
+        return TreeJudge(trees)
+    state = {name.removeprefix(NET): value for name, value in arrays.items() if name.startswith(NET)}
+    net = CandidateCnn(len(state["mean"]))
+    net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state.items()})
+    share = float(card.input["share"])
+    return TwoStageJudge(trees, float(card.input["tree_floor"]), net.eval().to(device), share, device)
+
+
+def build_detector(weights: Weights, settings: DetectSettings) -> Detector:
+    """Make a detector of the kind its card names.
+
+    Parameters
+    ----------
+    weights
+        Of the detector; its companion is the screen in front of a network of windows.
+    settings
+        Device, precision, threshold, batch and stride.
+
+    Raises
+    ------
+    Misconfigured
+        The card names a kind that there is not; or a screen is asked for where there is none, or on a GPU.
+    """
+    card, arrays, name = weights.card, weights.arrays, settings.model
+    where, kind = choose_device(settings.device), card.input.get("kind", "windows")
+    if kind == "windows":
+        return _window_scorer(weights, settings, where)
+    if settings.screen:
+        raise Misconfigured(
+            "screen_kind", "detect.screen", f"{name!r} has no windows to leave out.", "set it to false."
+        )
+    if kind == "cells":
+        cells = StreakNet(int(card.input["channels"]), card.input["dilations"])
+        exact = _precision(settings.precision, where)
+        net = _with_weights(cells, arrays).to(where, getattr(torch, exact), memory_format=torch.channels_last)
+        return DenseSearch(net, where, card)
+    if kind == "regions":
+        regions = RegionNet(int(card.input["channels"]), card.input["dilations"])
+        net = _with_weights(regions, arrays).to(where, memory_format=torch.channels_last)
+        return RegionSearch(net, where, card, float(card.input["floor"]))
+    if kind in KINDS:
+        return candidate_detector(card, arrays, where)
+    raise Misconfigured(
+        "unknown_kind",
+        name,
+        f"is a detector of kind {kind!r}, which this version does not know.",
+        "name another model.",
+    )
+
+
+def _window_scorer(weights: Weights, settings: DetectSettings, where: torch.device) -> WindowScorer:
+    card = weights.card
+    net = _with_weights(BasicCnn(int(card.input["bands"]), int(card.input.get("side", 26))), weights.arrays)
+    threshold = card.threshold if settings.threshold is None else settings.threshold
+    screen = _screen(weights.companion, threshold, where.type) if weights.companion is not None else None
+    exact = _precision(settings.precision, where)
+    floor = float(logit(threshold))
+    return WindowScorer(net.to(where), card, where, exact, floor, settings.batch, screen, settings.stride)
+
+
+def _with_weights(net: torch.nn.Module, arrays: Arrays) -> Any:
+    net.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in arrays.items()})
+    return net.eval()
+
+
+def _precision(wanted: Literal["auto", "float32", "bfloat16"], where: torch.device) -> Precision:
+    if wanted == "auto":
+        return "bfloat16" if where.type == "cuda" or has_bfloat16() else "float32"
+    return wanted
+
+
+def _screen(weights: Weights, threshold: float, device: str) -> Screen:
+    card = weights.card
+    if device != "cpu":
+        remedy = "set it to false, or detect.device = 'cpu'."
+        raise Misconfigured("screen_device", "detect.screen", "works on the processor only.", remedy)
+    if threshold < card.input["threshold"]:
+        known = f"is {threshold}, but the screen knows windows from {card.input['threshold']} on."
+        raise Misconfigured("screen_threshold", "detect.threshold", known, "raise it, or set detect.screen = false.")
+    return Screen(screen_layers(dict(weights.arrays)), float(logit(card.threshold)))
