@@ -12,28 +12,44 @@ SERVICES ?= services
 # Of the acceptance's visit, 4000 x 4072 px each: 189 take 52 GB of disk.
 RUBIN_DETECTORS ?= 189
 
+# At most two files of tests at a time, as a night of theirs keeps two processes busy; those that take longest first.
+TEST_PROCESSES ?= 2
+TESTS = $(BIN)/python -m pytest -q --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+
 # One process's worth of threads each: the flow starts as many processes as there are cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup night test lint types imports unit acceptance services services-stop services-status bench bench-suite gate audit weights clean
+.PHONY: help setup night test test-all quick lint types imports acceptance services services-stop services-status bench bench-suite gate audit weights clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: $(VENV)/.ready  ## Make .venv with exactly the pinned packages; does nothing when nothing changed
 
-$(VENV)/.ready: pyproject.toml deploy/constraints.txt
+# What installs only: pip's own words are shown when it fails.
+define install
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable '$(1)' --constraint deploy/constraints.txt \
+		> $(VENV)/pip.log 2>&1 || { cat $(VENV)/pip.log; exit 2; }
+endef
+
+# What a night needs, and nothing that only tests and benchmarks do.
+$(VENV)/.runtime: pyproject.toml deploy/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
 		{ echo "Python 3.11 to 3.13 is required, $(PYTHON) is another: make setup PYTHON=python3.11"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ echo "cannot make a virtual environment: apt-get install python3-venv"; exit 2; }
-	@echo "Installing pinned packages into $(VENV): about 2 GB, some minutes."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint deploy/constraints.txt
+	@echo "Installing pinned packages into $(VENV): about 2.3 GB, some minutes."
+	$(call install,.)
 	@echo "Compiling: half a minute."
 	@$(BIN)/python -m flows.nights.cluster.warm_up
 	@touch $@
 
-night: setup  ## Simulate a night of 3 visits x 2 detectors, search it, evaluate it, make its page
+$(VENV)/.ready: $(VENV)/.runtime
+	@echo "Installing what tests and training need: 3.6 GB with all of it, some minutes."
+	$(call install,.[dev])
+	@touch $@
+
+night: $(VENV)/.runtime  ## Simulate a night of 3 visits x 2 detectors, search it, evaluate it, make its page
 	rm -rf $(NIGHT)
 	$(BIN)/nightstride simulate --preset ztf --visits 3 --detectors 2 --seed $(SEED) --out $(NIGHT)/raw
 	$(BIN)/nightstride run $(NIGHT)/raw --out $(NIGHT)/out --json > $(NIGHT)/run.txt
@@ -43,7 +59,14 @@ night: setup  ## Simulate a night of 3 visits x 2 detectors, search it, evaluate
 	@echo; echo "The night page:"
 	@$(BIN)/nightstride report $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet
 
-test: lint types imports unit  ## Lint, types, import contracts, all tests
+test: lint types imports  ## Lint, types, import contracts, all tests but those of services and faults
+	$(TESTS) -m "not services and not faults"
+
+test-all: lint types imports  ## The same with all tests: they start servers and kill processes
+	$(TESTS)
+
+quick: setup  ## The tests that take no more than a second or so each
+	$(TESTS) -m "not slow and not services and not faults"
 
 lint: setup
 	$(BIN)/ruff check .
@@ -54,9 +77,6 @@ types: setup
 
 imports: setup
 	$(BIN)/lint-imports --no-logo
-
-unit: setup
-	$(BIN)/python -m pytest -q
 
 acceptance: setup  ## The nights behind the README's figures; a visit of Rubin's size; the screen on 10,000 streaks; 500 exposures through a stream; faults; overhead (hours)
 	for spec in ztf:10 llnl:6; do \
@@ -86,7 +106,7 @@ services-status: setup  ## Say how they are
 	@$(BIN)/nightstride services status $(SERVICES)
 
 bench: setup  ## Measure search, stages, peers and scaling; write tables and pictures into the docs (15 minutes)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]' --constraint deploy/constraints.txt
+	$(call install,.[bench])
 	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.bench_codecs
 	$(BIN)/python -m benchmarks.capacity_constants

@@ -3,16 +3,11 @@
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from flows.cli.options import output_folder, refusals
-
-if TYPE_CHECKING:
-    from uuid import UUID
-
-    from flows.nights.schedule.scheduled_night import Deployment
 
 
 def deploy(
@@ -35,14 +30,16 @@ def deploy(
 
     The night of a run is from noon to noon by the clock of the observatory, named by its evening.
     """
-    from flows.nights.schedule.scheduled_night import Deployment
-
     with refusals():
+        _read_environment(config, services)
+        # Prefect reads the environment when it is imported.
+        from flows.nights.schedule.scheduled_night import Deployment, register
+
         made = Deployment(
             name, tuple(_absolute(one) for one in inputs), str(out.resolve()), timezone, cron,
             None if config is None else str(config.resolve()), retries, retry_delay, wait, pages, tuple(tag or ()),
         )  # fmt: skip
-        identity = _registered(made, config, services)
+        identity = register(made)
     typer.echo(f"deployment scheduled-night/{name} ({identity}): {cron} in {timezone}", err=True)
 
 
@@ -51,7 +48,8 @@ def _absolute(given: str) -> str:
     return given if "://" in given or ":" in given.partition("/")[0] else str(Path(given).absolute())
 
 
-def _registered(made: "Deployment", config: Path | None, services: Path | None) -> "UUID":
+def _read_environment(config: Path | None, services: Path | None) -> None:
+    """Set the variables of the server, and refuse settings that a run would refuse."""
     from flows.nights.cluster.prefect_server import PRIVATE
     from flows.nights.services.folder import opened
     from flows.runtime.settings import load_settings
@@ -66,10 +64,6 @@ def _registered(made: "Deployment", config: Path | None, services: Path | None) 
             "is not set, so there is no server to tell.",
             "set it, or name --services DIR.",
         )
-    # Prefect reads the environment when it is imported.
-    from flows.nights.schedule.scheduled_night import register
-
-    return register(made)
 
 
 app = typer.Typer(

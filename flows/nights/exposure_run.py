@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from dask.utils import funcname
 from distributed import Client
 
 from flows.inputs.fits_header import exposure_end
@@ -144,7 +143,7 @@ class ExposureRun:
         """Have one worker do it all: a scheduler has a third of the work, and bytes stay where they are."""
         given = (item.source, item.key, item.sha256, item.record, self.out, self.settings, self.terms)
         try:
-            done: Worked = await self._submit(_SEARCH, search_exposure, *given, inference=True, retries=0)
+            done: Worked = await self._submit("work", _SEARCH, search_exposure, *given, inference=True, retries=0)
         except Retryable:
             # Step by step, what is done need not be done again, and each step has its own retries.
             return await self._shared(item)
@@ -155,7 +154,7 @@ class ExposureRun:
 
     async def _shared(self, item: Item) -> Worked:
         stored: Stored = await self._submit(
-            _STORE, store_exposure, item.source, item.key, item.sha256, self.out, self.settings
+            "store", _STORE, store_exposure, item.source, item.key, item.sha256, self.out, self.settings
         )
         self.books.stored(item, stored)
         left = left_of(stored, item.record, self.out, self.settings)
@@ -171,7 +170,9 @@ class ExposureRun:
         return worked(stored, item.record, left, searched, await self._finished(path, searched, stored, left.kept))
 
     async def _searched(self, path: Path, tiles: Sequence[Tile]) -> Searched:
-        found: Searched = await self._submit(_SEARCH, search_tiles, path, tiles, self.settings, inference=True)
+        found: Searched = await self._submit(
+            "search", _SEARCH, search_tiles, path, tiles, self.settings, inference=True
+        )
         self.progress.searched(found.windows)
         return found
 
@@ -182,28 +183,32 @@ class ExposureRun:
         rest: Sequence[Any] = (stored.lineage, self.out, self.settings)
         apart = self.settings.cluster.inference_resource is not None and any(name not in kept for name in SYNTHETIC)
         later = SYNTHETIC if apart else ()
-        measured: Published = await self._submit(_FINISH, finish_exposure, path, searched, *rest, kept, later)
+        measured: Published = await self._submit("finish", _FINISH, finish_exposure, path, searched, *rest, kept, later)
         if not apart:
             return [measured]
-        return [measured, await self._submit(_FINISH, inject_exposure, path, *rest, measured.datasets, inference=True)]
+        return [
+            measured,
+            await self._submit("inject", _FINISH, inject_exposure, path, *rest, measured.datasets, inference=True),
+        ]
 
     async def _submit(
         self,
+        name: str,
         priority: int,
         task: Callable[..., Any],
         *arguments: Any,
         inference: bool = False,
         retries: int | None = None,
     ) -> Any:
-        """Run a task on a worker; retry with backoff what may succeed later."""
+        """Run a task on a worker, where it has this name in logs and traces; retry with backoff what may succeed later."""
         left, wait = self.settings.execution.retries if retries is None else retries, BACKOFF_S
         came = origin()
-        call: tuple[Any, ...] = (task,) if came is None else (observed, came, task)
+        call: tuple[Any, ...] = (task,) if came is None else (observed, came, name, task)
         if self.terms is not None:
             call = (admitted, self.terms, *call)
         resources = self._resources(inference)
         while True:
-            key = f"{funcname(task)}-{uuid4().hex}"
+            key = f"{name}-{uuid4().hex}"
             future = self.client.submit(*call, *arguments, key=key, priority=priority, resources=resources)
             try:
                 return await future

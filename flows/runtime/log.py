@@ -122,20 +122,20 @@ def origin() -> Origin | None:
     return None if run is None and parent is None else Origin(run, dict(where()), parent)
 
 
-def observed(came: Origin, task: Callable[..., Any], *arguments: Any) -> Any:
+def observed(came: Origin, name: str, task: Callable[..., Any], *arguments: Any) -> Any:
     """Run a task in a worker, as part of the trace that it belongs to; log how it ended if logs are JSON."""
     start = perf_counter()
     run = {} if came.run is None else {"run": came.run}
-    with bound({**came.fields, **run}), span(task.__name__, came.fields, came.parent):
+    with bound({**came.fields, **run}), span(name, came.fields, came.parent):
         try:
             result = task(*arguments)
         except Exception as error:
-            _log(came, logging.WARNING, f"{task.__name__} failed: {error}", task, start)
+            _log(came, logging.WARNING, f"{name} failed: {error}", name, start)
             raise
-        _log(came, logging.INFO, f"{task.__name__} done", task, start)
+        _log(came, logging.INFO, f"{name} done", name, start)
         return result
 
 
-def _log(came: Origin, level: int, event: str, task: Callable[..., Any], start: float) -> None:
+def _log(came: Origin, level: int, event: str, task: str, start: float) -> None:
     if came.run is not None:
-        LOGGER.log(level, event, extra={"task": task.__name__, "seconds": round(perf_counter() - start, 4)})
+        LOGGER.log(level, event, extra={"task": task, "seconds": round(perf_counter() - start, 4)})

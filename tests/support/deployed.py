@@ -1,10 +1,11 @@
 """Runs of a deployment on real services, asked for and looked at through Prefect's API."""
 
 import json
-import time
 from base64 import b64encode
 from dataclasses import dataclass
 from urllib.request import Request, urlopen
+
+from tests.support.wait import until
 
 TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
@@ -15,15 +16,6 @@ def asked(folder, path, body=None):
     data = None if body is None else json.dumps(body).encode()
     with urlopen(Request(f"{folder.api}/{path}", data, headers), timeout=60) as answer:
         return json.load(answer)
-
-
-def until(condition, seconds=600):
-    """Wait for something; give what it gives."""
-    for _ in range(int(seconds / 0.2)):
-        if found := condition():
-            return found
-        time.sleep(0.2)
-    raise AssertionError("it did not happen")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Running ``nightstride`` on a small night, and looking at what it publishes."""
 
-import json
 import os
 import re
 import shutil
@@ -12,25 +11,9 @@ from pathlib import Path
 from astropy.io import fits
 
 from schemas.settings import Settings
+from tests.support.cli import Finished, nightstride
 
 VISITS, DETECTORS = 2, 2
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A run that has ended."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def summary(self):
-        return json.loads(self.stdout.splitlines()[-1])
-
-    @property
-    def counts(self):
-        return tuple(self.summary["exposures"][name] for name in ("seen", "done", "skipped", "quarantined", "failed"))
 
 
 @dataclass(frozen=True)
@@ -43,29 +26,34 @@ class Command:
     arguments: tuple[str, ...] = ()
 
     def start(self, *arguments, **environment):
-        given = {
-            "NIGHTSTRIDE_TILES__TILE": "112", "NIGHTSTRIDE_TILES__CHUNK": "28", "NIGHTSTRIDE_EXECUTION__WORKERS": "2",
-            "NIGHTSTRIDE_INJECT__SHARE": "1", "NIGHTSTRIDE_INJECT__STREAKS": "64",
-        }  # fmt: skip
-        if self.models is not None:
-            given |= {f"NIGHTSTRIDE_{stage}__MODEL": str(self.models) for stage in ("DETECT", "MEASURE")}
         return subprocess.Popen(
-            [
-                Path(sys.executable).with_name("nightstride"),
-                self.verb,
-                *map(str, (*arguments, *self.arguments)),
-                "--json",
-            ],
+            [Path(sys.executable).with_name("nightstride"), *self._line(arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **given, **self.environment, **environment},
+            env={**os.environ, **self._variables(environment)},
         )
 
     def __call__(self, *arguments, **environment):
         process = self.start(*arguments, **environment)
         stdout, stderr = process.communicate(timeout=1800)
         return Finished(process.returncode, stdout, stderr)
+
+    def here(self, *arguments, **environment):
+        """Run it in this process, which is quicker: where it does not matter which process it is."""
+        return nightstride(*self._line(arguments), **self._variables(environment))
+
+    def _line(self, arguments):
+        return [self.verb, *map(str, (*arguments, *self.arguments)), "--json"]
+
+    def _variables(self, environment):
+        given = {
+            "NIGHTSTRIDE_TILES__TILE": "112", "NIGHTSTRIDE_TILES__CHUNK": "28", "NIGHTSTRIDE_EXECUTION__WORKERS": "2",
+            "NIGHTSTRIDE_INJECT__SHARE": "1", "NIGHTSTRIDE_INJECT__STREAKS": "64",
+        }  # fmt: skip
+        if self.models is not None:
+            given |= {f"NIGHTSTRIDE_{stage}__MODEL": str(self.models) for stage in ("DETECT", "MEASURE")}
+        return {**given, **self.environment, **environment}
 
 
 def settings_of(models):

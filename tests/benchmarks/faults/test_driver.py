@@ -11,7 +11,7 @@ from flows.storage.ledger import Ledger
 from tests.support.services import place
 
 pytest_plugins = ("tests.support.night_fixture",)
-pytestmark = [pytest.mark.slow, pytest.mark.services]
+pytestmark = [pytest.mark.slow, pytest.mark.services, pytest.mark.faults]
 SEED = 11
 
 

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.faults import published as module
 from benchmarks.faults.fault import Outcome
 from benchmarks.faults.published import Published, differences, left_behind, published
+from tests.support.wait import until
 
 WHOLE = Published({"a": b"1", "b": b"2"}, Counter({7: 1, 8: 1}), Counter({(1, 0): 1, (1, 1): 1}))
 NOTHING = {
@@ -62,8 +63,7 @@ def test_a_process_that_has_ended_and_is_not_waited_for_is_not_left(tmp_path, mo
     careless = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         ended = psutil.Process(int(careless.stdout.readline()))
-        while ended.status() != psutil.STATUS_ZOMBIE:
-            pass
+        until(lambda: ended.status() == psutil.STATUS_ZOMBIE)
         monkeypatch.setattr(module, "using", lambda tmp: [ended])
         monkeypatch.setattr(module, "LEAVING_S", 0.1)
         assert left_behind(tmp_path / "out", tmp_path) == ()
@@ -94,8 +94,7 @@ def test_files_and_processes_that_are_left_are_named(tmp_path, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env={"TMPDIR": str(tmp)})
-    while psutil.Process(sleeper.pid).environ().get("TMPDIR") != str(tmp):
-        pass
+    until(lambda: psutil.Process(sleeper.pid).environ().get("TMPDIR") == str(tmp))
     try:
         found = left_behind(out, tmp)
     finally:

@@ -49,7 +49,7 @@ def test_help_loads_nothing_but_what_prints_it(arguments):
     code = f"""
 import sys
 from contextlib import suppress
-from flows.cli import app
+from flows.cli.app import app
 with suppress(SystemExit):
     app({arguments})
 print(*{{name.split(".")[0] for name in sys.modules}}, file=sys.stderr)

@@ -1,20 +1,14 @@
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from flows.cli.backfill import _give_way
-
-NIGHTSTRIDE = Path(sys.executable).with_name("nightstride")
+from tests.support.cli import nightstride
 
 
 def run(*arguments, cwd):
-    return subprocess.run(
-        [NIGHTSTRIDE, "backfill", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False
-    )
+    return nightstride("backfill", *arguments, cwd=cwd)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +26,7 @@ def run(*arguments, cwd):
 )
 def test_bad_usage_ends_with_2(tmp_path, arguments, says):
     ended = run(*arguments, cwd=tmp_path)
-    assert ended.returncode == 2
+    assert ended.code == 2
     assert says in ended.stderr
     assert not (tmp_path / "x").exists()
 
@@ -40,7 +34,7 @@ def test_bad_usage_ends_with_2(tmp_path, arguments, says):
 def test_a_dry_run_says_what_would_be_done_and_changes_nothing(tmp_path, write_ztf):
     write_ztf()
     ended = run(tmp_path, "--out", tmp_path / "out", "--dry-run", "--json", cwd=tmp_path)
-    assert ended.returncode == 0, ended.stderr
+    assert ended.code == 0, ended.stderr
     answer = json.loads(ended.stdout.splitlines()[-1])
     assert answer["counts"] == {"search": 1}
     (only,) = answer["exposures"]

@@ -1,16 +1,13 @@
 """The command against an archive on this machine."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from flows.inputs.archive.client import PASSWORD, USER
 from flows.storage.lease import lease
+from tests.support.cli import nightstride
 from tests.support.night import catalogues
 
 pytest_plugins = ("tests.support.night_fixture", "tests.support.archive_fixture")
@@ -18,16 +15,11 @@ NIGHT = ("--from", "2018-12-01")
 
 
 def fetch(archive, *arguments, **environment):
-    run = subprocess.run(
-        [Path(sys.executable).with_name("nightstride"), "fetch", "ztf", *map(str, arguments), "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={
-            **os.environ, "NIGHTSTRIDE_FETCH__URL": archive.url, "NIGHTSTRIDE_FETCH__BACKOFF_S": "0",
-            "NIGHTSTRIDE_FETCH__RETRIES": "1", **environment,
-        },
-    )  # fmt: skip
+    given = {
+        "NIGHTSTRIDE_FETCH__URL": archive.url, "NIGHTSTRIDE_FETCH__BACKOFF_S": "0",
+        "NIGHTSTRIDE_FETCH__RETRIES": "1", **environment,
+    }  # fmt: skip
+    run = nightstride("fetch", "ztf", *arguments, "--json", **given)
     last = run.stdout.splitlines()[-1] if run.stdout else ""
     return run, json.loads(last) if last.startswith("{") else None
 
@@ -35,7 +27,7 @@ def fetch(archive, *arguments, **environment):
 def test_dry_run_lists_what_then_comes_and_again_nothing_does(archive, tmp_path):
     out, sizes = tmp_path / "raw", {place: len(data) for place, data in archive.files.items()}
     dry, told = fetch(archive, *NIGHT, "--template", "--out", out, "--dry-run")
-    assert dry.returncode == 0, dry.stderr
+    assert dry.code == 0, dry.stderr
     assert dict(reversed(line.split()) for line in dry.stdout.splitlines()[:-1]) == {
         place: str(size) for place, size in sizes.items()
     }
@@ -43,7 +35,7 @@ def test_dry_run_lists_what_then_comes_and_again_nothing_does(archive, tmp_path)
     assert not out.exists()
 
     run, done = fetch(archive, *NIGHT, "--template", "--out", out)
-    assert run.returncode == 0, run.stderr
+    assert run.code == 0, run.stderr
     assert (done["whole"], done["left"], done["files"], done["bytes"]) == (4, 0, len(sizes), sum(sizes.values()))
     assert done["received"] == done["bytes"]
 
@@ -55,13 +47,15 @@ def test_dry_run_lists_what_then_comes_and_again_nothing_does(archive, tmp_path)
 def test_a_fetched_night_is_that_of_the_same_files(archive, ztf_night, nightstride_run, tmp_path):
     run, _ = fetch(archive, *NIGHT, "--to", "20181202", "--field", 464, "--filter", "g", "--ccdid", 1, "--qid", 1,
                    "--qid", 2, "--out", tmp_path / "raw")  # fmt: skip
-    assert run.returncode == 0, run.stderr
+    assert run.code == 0, run.stderr
     (tmp_path / "flat").mkdir()
     for path in ztf_night.iterdir():
         if not path.name.endswith("refimg.fits"):
             (tmp_path / "flat" / path.name).symlink_to(path)
     for name in ("raw", "flat"):
-        finished = nightstride_run(tmp_path / name, "--out", tmp_path / "out" / name, NIGHTSTRIDE_INJECT__SHARE="0")
+        finished = nightstride_run.here(
+            tmp_path / name, "--out", tmp_path / "out" / name, NIGHTSTRIDE_INJECT__SHARE="0"
+        )
         assert finished.counts == (4, 4, 0, 0, 0), finished.stderr
     assert finished.summary["detections"] > 0
     assert catalogues(tmp_path / "out" / "raw") == catalogues(tmp_path / "out" / "flat")
@@ -71,7 +65,7 @@ def test_what_fails_is_said_and_the_rest_comes(archive, tmp_path):
     bad = min(place for place in archive.files if "mskimg" in place)
     archive.trouble = lambda place, number, headers: 503 if place == bad else None
     run, done = fetch(archive, *NIGHT, "--no-science", "--out", tmp_path)
-    assert run.returncode == 1
+    assert run.code == 1
     assert (done["exposures"], done["whole"], len(done["failed"])) == (4, 3, 1)
     assert bad in done["failed"][0]["message"]
     assert "answers 503" in run.stderr
@@ -89,20 +83,20 @@ def test_what_fails_is_said_and_the_rest_comes(archive, tmp_path):
 )
 def test_bad_usage_ends_with_2(archive, tmp_path, arguments, says):
     run, _ = fetch(archive, *arguments, "--out", tmp_path / "raw")
-    assert run.returncode == 2
+    assert run.code == 2
     assert says in run.stderr
     assert not (tmp_path / "raw").exists()
 
 
 def test_limits_settings_and_locks_end_with_2(archive, tmp_path):
     run, _ = fetch(archive, *NIGHT, "--out", tmp_path, NIGHTSTRIDE_FETCH__MAX_GIB="0.0001")
-    assert (run.returncode, "raise the limit" in run.stderr) == (2, True)
+    assert (run.code, "raise the limit" in run.stderr) == (2, True)
     run, _ = fetch(archive, *NIGHT, "--out", tmp_path, NIGHTSTRIDE_FETCH__URL="https://ann:secret@irsa.example/ibe")
-    assert (run.returncode, "fetch.url" in run.stderr, "secret" in run.stderr) == (2, True, False)
+    assert (run.code, "fetch.url" in run.stderr, "secret" in run.stderr) == (2, True, False)
     archive.trouble = lambda place, number, headers: 401
     run, _ = fetch(archive, *NIGHT, "--out", tmp_path, **{USER: "ann", PASSWORD: "secret!"})
-    assert (run.returncode, f"set {USER}" in run.stderr, "secret!" in run.stderr) == (2, True, False)
+    assert (run.code, f"set {USER}" in run.stderr, "secret!" in run.stderr) == (2, True, False)
     with lease(tmp_path):
         run, _ = fetch(archive, *NIGHT, "--out", tmp_path)
-    assert (run.returncode, "another run holds it" in run.stderr) == (2, True)
+    assert (run.code, "another run holds it" in run.stderr) == (2, True)
     assert not list(tmp_path.rglob("*.fits*"))

@@ -1,10 +1,9 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-NIGHTSTRIDE = Path(sys.executable).with_name("nightstride")
+from tests.support.cli import nightstride
 
 
 def test_help_names_every_option_and_loads_nothing_heavy():
@@ -30,7 +29,7 @@ def test_help_names_every_option_and_loads_nothing_heavy():
     ],
 )
 def test_bad_usage_ends_with_2(tmp_path, arguments, says):
-    run = subprocess.run([NIGHTSTRIDE, "run", *arguments], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert run.returncode == 2
-    assert says in run.stderr
+    ended = nightstride("run", *arguments, cwd=tmp_path)
+    assert ended.code == 2
+    assert says in ended.stderr
     assert not (tmp_path / "x").exists()

@@ -1,10 +1,6 @@
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-NIGHTSTRIDE = Path(sys.executable).with_name("nightstride")
+from tests.support.cli import nightstride
 
 
 @pytest.mark.parametrize(
@@ -20,10 +16,8 @@ NIGHTSTRIDE = Path(sys.executable).with_name("nightstride")
     ],
 )
 def test_bad_usage_ends_with_2(tmp_path, arguments, says):
-    ended = subprocess.run(
-        [NIGHTSTRIDE, "watch", *arguments], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
-    assert ended.returncode == 2
+    ended = nightstride("watch", *arguments, cwd=tmp_path)
+    assert ended.code == 2
     assert says in ended.stderr
     assert "secret" not in ended.stderr
     assert not (tmp_path / "x").exists()

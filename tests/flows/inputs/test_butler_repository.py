@@ -1,7 +1,6 @@
 """Exposures in repositories that the middleware itself makes; files are read without the Rubin stack."""
 
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from flows.simulation.presets import find_preset
 from schemas.errors import BadInput, Misconfigured
 from schemas.settings import ButlerSettings, Settings
 from tests.support.butler import ingest, insert_records, make_repository
+from tests.support.cli import nightstride
 from tests.support.night import catalogues, of_exposures
 
 pytest_plugins = ("tests.support.night_fixture",)
@@ -61,8 +61,8 @@ def places(sources):
 
 def test_a_night_equals_that_of_the_same_files_in_a_folder(nightstride_run, repository, rubin_night, tmp_path):
     quick = {"NIGHTSTRIDE_INJECT__SHARE": "0"}
-    of_folder = nightstride_run(rubin_night, "--out", tmp_path / "a", **quick)
-    of_butler = nightstride_run(f"butler:{repository}", "--out", tmp_path / "b", **quick)
+    of_folder = nightstride_run.here(rubin_night, "--out", tmp_path / "a", **quick)
+    of_butler = nightstride_run.here(f"butler:{repository}", "--out", tmp_path / "b", **quick)
     assert (of_folder.code, of_butler.code) == (0, 0), of_butler.stderr
     assert of_butler.counts == of_folder.counts == (4, 4, 0, 0, 0)
     ours = catalogues(tmp_path / "b")
@@ -70,7 +70,7 @@ def test_a_night_equals_that_of_the_same_files_in_a_folder(nightstride_run, repo
     assert len(of_exposures(tmp_path / "b")) >= 8
     assert of_butler.summary["detections"] > 0
 
-    again = nightstride_run(f"butler:{repository}", "--out", tmp_path / "b", **quick)
+    again = nightstride_run.here(f"butler:{repository}", "--out", tmp_path / "b", **quick)
     assert again.counts == (4, 0, 4, 0, 0)
 
 
@@ -215,27 +215,18 @@ def test_without_the_extra_it_says_what_to_install(repository, monkeypatch):
     assert "pip install 'nightstride[butler]'" in refused("butler_not_installed", repository)
 
 
-def nightstride(*arguments):
-    return subprocess.run(
-        [Path(sys.executable).with_name("nightstride"), "run", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_options_of_the_command_reach_the_query(repository, tmp_path):
     done = nightstride(
-        f"butler:{repository}", "--out", tmp_path, "--where", "visit = 3", "--collections", "runs/one, runs/one",
+        "run", f"butler:{repository}", "--out", tmp_path, "--where", "visit = 3", "--collections", "runs/one, runs/one",
         "--dataset-type", "difference_image,*_differenceExp",
     )  # fmt: skip
-    assert done.returncode == 2
+    assert done.code == 2
     asked = "no dataset of type difference_image or *_differenceExp where 'visit = 3' in runs/one, runs/one"
     assert asked in done.stderr
 
 
 def test_options_of_a_repository_without_one_are_refused(rubin_night, tmp_path):
-    done = nightstride(rubin_night, "--out", tmp_path / "out", "--where", "visit = 3")
-    assert done.returncode == 2
+    done = nightstride("run", rubin_night, "--out", tmp_path / "out", "--where", "visit = 3")
+    assert done.code == 2
     assert "none is among" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import time
 
 import numpy as np
 import psutil
@@ -16,8 +15,10 @@ from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE
 from schemas.injection import INJECTION
 from tests.support.night import DETECTORS, VISITS, catalogues, of_exposures
+from tests.support.wait import until
 
 pytest_plugins = ("tests.support.night_fixture",)
+pytestmark = pytest.mark.slow
 ALL = VISITS * DETECTORS
 
 
@@ -55,7 +56,7 @@ def test_bad_files_are_quarantined_and_the_night_goes_on(nightstride_run, raw_ni
     rewritten(good[0], raw / "d_nan.fits.fz", lambda data: np.full_like(data, np.nan), EXPID=41)
     shutil.copyfile(good[0], raw / "zz_copy.fits.fz")
     rewritten(good[1], raw / "zz_other.fits.fz", lambda data: data + 1)
-    run = nightstride_run(raw, "--out", tmp_path / "out")
+    run = nightstride_run.here(raw, "--out", tmp_path / "out")
     assert run.code == 1, run.stderr
     assert run.counts == (ALL + 6, ALL, 1, 5, 0)
     codes = {trouble["uri"].rpartition("/")[2]: trouble["code"] for trouble in run.summary["quarantined"]}
@@ -68,7 +69,7 @@ def test_bad_files_are_quarantined_and_the_night_goes_on(nightstride_run, raw_ni
     assert "EXPID" in next(one["message"] for one in run.summary["quarantined"] if "c_no" in one["uri"])
     assert len(list((tmp_path / "out" / "quarantine").glob("*.json"))) == 5
     assert catalogues(tmp_path / "out") == catalogues(uninterrupted[1])
-    again = nightstride_run(raw, "--out", tmp_path / "out", PREFECT_API_URL="http://127.0.0.1:9/none")
+    again = nightstride_run.here(raw, "--out", tmp_path / "out", PREFECT_API_URL="http://127.0.0.1:9/none")
     assert again.code == 1
     assert again.counts == (ALL + 6, 0, ALL + 1, 5, 0), again.stderr
 
@@ -78,10 +79,10 @@ def test_a_flood_is_quarantined_and_a_higher_limit_lifts_it(nightstride_run, raw
     limit = sorted(rows.values())[ALL // 2 - 1]
     flooded = sum(count > limit for count in rows.values())
     assert flooded
-    run = nightstride_run(raw_night, "--out", bare, NIGHTSTRIDE_EXECUTION__MAX_DETECTIONS=str(limit))
+    run = nightstride_run.here(raw_night, "--out", bare, NIGHTSTRIDE_EXECUTION__MAX_DETECTIONS=str(limit))
     assert run.counts == (ALL, ALL - flooded, 0, flooded, 0), run.stderr
     assert {trouble["code"] for trouble in run.summary["quarantined"]} == {"flood"}
-    lifted = nightstride_run(raw_night, "--out", bare)
+    lifted = nightstride_run.here(raw_night, "--out", bare)
     assert lifted.counts == (ALL, flooded, ALL - flooded, 0, 0), lifted.stderr
     assert catalogues(bare) == catalogues(uninterrupted[1])
 
@@ -94,7 +95,7 @@ def test_a_file_that_goes_bad_takes_its_catalogue_with_it(nightstride_run, raw_n
     victim = min(raw.glob("*scimrefdiffimg*"))
     rewritten(victim, raw / "new.fits", lambda data: np.zeros_like(data))
     (raw / "new.fits").replace(victim)
-    run = nightstride_run(raw, "--out", out)
+    run = nightstride_run.here(raw, "--out", out)
     assert run.counts == (ALL, 0, ALL - 1, 1, 0), run.stderr
     assert len(of_exposures(out)) == 3 * (ALL - 1)
     assert verify_output(out, {"dia_source": DIA_SOURCE, "injection": INJECTION}).problems == ()
@@ -104,18 +105,18 @@ def test_what_does_not_fit_into_the_time_is_counted_and_done_by_the_next_run(
     nightstride_run, raw_night, uninterrupted, tmp_path
 ):
     out = tmp_path / "out"
-    run = nightstride_run(raw_night, "--out", out, NIGHTSTRIDE_EXECUTION__VISIT_DEADLINE_S="0.001")
+    run = nightstride_run.here(raw_night, "--out", out, NIGHTSTRIDE_EXECUTION__VISIT_DEADLINE_S="0.001")
     assert run.code == 1
     assert run.counts == (ALL, 0, 0, 0, ALL), run.stderr
     assert {trouble["code"] for trouble in run.summary["failed"]} == {"deadline"}
     assert run.summary["quarantined"] == []
-    assert nightstride_run(raw_night, "--out", out).counts == (ALL, ALL, 0, 0, 0)
+    assert nightstride_run.here(raw_night, "--out", out).counts == (ALL, ALL, 0, 0, 0)
     assert catalogues(out) == catalogues(uninterrupted[1])
 
 
 def test_a_second_run_on_the_folder_is_told_who_holds_it(nightstride_run, raw_night, tmp_path):
     with lease(tmp_path / "out") as holder:
-        run = nightstride_run(raw_night, "--out", tmp_path / "out")
+        run = nightstride_run.here(raw_night, "--out", tmp_path / "out")
     assert (run.code, [*json.loads(run.stdout)]) == (2, ["error"])
     assert f"process {holder.pid}" in run.stderr
 
@@ -134,7 +135,7 @@ def test_a_second_run_on_the_folder_is_told_who_holds_it(nightstride_run, raw_ni
 def test_what_no_exposure_could_survive_stops_the_run_before_any_work(
     nightstride_run, raw_night, tmp_path, arguments, environment, says
 ):
-    run = nightstride_run(raw_night, *arguments, "--out", tmp_path / "out", **environment)
+    run = nightstride_run.here(raw_night, *arguments, "--out", tmp_path / "out", **environment)
     assert (run.code, [*json.loads(run.stdout)]) == (2, ["error"]), run.stderr
     assert "To fix, " in run.stderr
     assert re.search(says, run.stderr.replace("\n", " "))
@@ -146,15 +147,9 @@ def test_weights_that_do_not_match_their_card_stop_the_run(nightstride_run, nigh
     content = bytearray((models / "detect.safetensors").read_bytes())
     content[-1] ^= 1
     (models / "detect.safetensors").write_bytes(content)
-    run = nightstride_run(raw_night, "--out", tmp_path / "out", NIGHTSTRIDE_DETECT__MODEL=str(models))
+    run = nightstride_run.here(raw_night, "--out", tmp_path / "out", NIGHTSTRIDE_DETECT__MODEL=str(models))
     assert (run.code, [*json.loads(run.stdout)]) == (2, ["error"]), run.stderr
     assert "its card says" in run.stderr
-
-
-def wait_until(condition, process):
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
 
 
 MOMENTS = {
@@ -167,12 +162,12 @@ MOMENTS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_killed_again_and_again_it_ends_with_the_same_bytes(nightstride_run, raw_night, uninterrupted, tmp_path):
     out = tmp_path / "out"
     for pattern in MOMENTS.values():
         process = nightstride_run.start(raw_night, "--out", out)
-        wait_until(lambda pattern=pattern: list(out.glob(pattern)), process)
+        until(lambda pattern=pattern: list(out.glob(pattern)), process=process)
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.communicate(timeout=60)
@@ -180,7 +175,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(nightstride_run, raw
         assert left == [], "workers must end with the run"
         for path in catalogues(out):
             assert catalogues(out)[path] == catalogues(uninterrupted[1])[path]
-    last = nightstride_run(raw_night, "--out", out)
+    last = nightstride_run.here(raw_night, "--out", out)
     assert last.code == 0, last.stderr
     assert catalogues(out) == catalogues(uninterrupted[1])
     assert verify_output(out, {"dia_source": DIA_SOURCE, "injection": INJECTION}).problems == ()

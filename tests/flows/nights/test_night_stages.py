@@ -171,10 +171,10 @@ def test_a_night_that_lost_its_exposures_loses_its_catalogues(out):
 DRIVER = """
 import sys
 from pathlib import Path
-from flows.night_plan import plan_nights
-from flows.night_stages import run_nights
+from flows.nights.night_stages import run_nights
+from flows.pipeline.night_plan import plan_nights
 from schemas.settings import Settings
-from tests.flows.whole_night_support import NIGHT, PIPELINE
+from tests.support.whole_night import NIGHT, PIPELINE
 out = Path(sys.argv[1])
 print("ready", flush=True)
 run_nights(plan_nights([NIGHT], out, Settings(), PIPELINE), out, Settings())

@@ -29,6 +29,7 @@ from schemas.summary import RunSummary
 from tests.support.night import DETECTORS, VISITS, Command, catalogues, of_exposures
 
 pytest_plugins = ("tests.support.night_fixture",)
+pytestmark = pytest.mark.slow
 
 
 ALL = VISITS * DETECTORS
@@ -82,7 +83,7 @@ def test_the_last_line_is_the_summary_and_nothing_else_is_on_stdout(uninterrupte
 
 def test_a_rerun_has_nothing_to_do(nightstride_run, raw_night, uninterrupted, out):
     before = catalogues(out)
-    again = nightstride_run(raw_night, "--out", out)
+    again = nightstride_run.here(raw_night, "--out", out)
     assert again.code == 0, again.stderr
     assert "Nothing to do" in again.stderr
     assert again.counts == (ALL, 0, ALL, 0, 0)
@@ -109,7 +110,7 @@ def test_a_rerun_starts_nothing(night_models, raw_night, out, monkeypatch):
 def test_a_changed_setting_redoes_the_stages_behind_it_only(nightstride_run, raw_night, out):
     tiles = {path: path.stat().st_mtime_ns for path in (out / "tiles").rglob("zarr.json")}
     before = catalogues(out)
-    again = nightstride_run(raw_night, "--out", out, NIGHTSTRIDE_MERGE__MIN_SNR="6")
+    again = nightstride_run.here(raw_night, "--out", out, NIGHTSTRIDE_MERGE__MIN_SNR="6")
     assert again.counts == (ALL, ALL, 0, 0, 0), again.stderr
     assert {path: path.stat().st_mtime_ns for path in (out / "tiles").rglob("zarr.json")} == tiles
     assert catalogues(out).keys() == before.keys()
@@ -119,7 +120,7 @@ def test_a_changed_setting_redoes_the_stages_behind_it_only(nightstride_run, raw
 def test_synthetic_streaks_leave_no_trace_in_what_was_seen(nightstride_run, raw_night, uninterrupted, tmp_path):
     run, with_streaks = uninterrupted
     without = tmp_path / "out"
-    plain = nightstride_run(raw_night, "--out", without, NIGHTSTRIDE_INJECT__SHARE="0")
+    plain = nightstride_run.here(raw_night, "--out", without, NIGHTSTRIDE_INJECT__SHARE="0")
     assert plain.counts == (ALL, ALL, 0, 0, 0), plain.stderr
     assert plain.summary["injection"] == []
     assert plain.summary["detections"] == run.summary["detections"]
@@ -142,7 +143,7 @@ def test_other_synthetic_streaks_do_not_repeat_the_search(nightstride_run, raw_n
     before = catalogues(out)
     times = {path: path.stat().st_mtime_ns for path in (out / "catalogs/dia_source").rglob("*.parquet")}
     windows = [record.windows for record in Ledger(out).records()]
-    again = nightstride_run(raw_night, "--out", out, NIGHTSTRIDE_INJECT__SNR="[9.0, 12.0]")
+    again = nightstride_run.here(raw_night, "--out", out, NIGHTSTRIDE_INJECT__SNR="[9.0, 12.0]")
     assert again.counts == (ALL, ALL, 0, 0, 0), again.stderr
     assert (again.summary["windows"], again.summary["detections"]) == (0, uninterrupted[0].summary["detections"])
     assert {"detect", "merge", "measure"}.isdisjoint(again.summary["seconds"])
@@ -157,7 +158,7 @@ def test_other_synthetic_streaks_do_not_repeat_the_search(nightstride_run, raw_n
 @pytest.mark.parametrize("tile", [1008])
 def test_the_tiling_changes_no_number(nightstride_run, raw_night, uninterrupted, tmp_path, tile):
     environment = {"NIGHTSTRIDE_TILES__TILE": str(tile), "NIGHTSTRIDE_TILES__CHUNK": str(tile // 4)}
-    one = nightstride_run(raw_night, "--out", tmp_path / "out", "--workers", "1", **environment)
+    one = nightstride_run.here(raw_night, "--out", tmp_path / "out", "--workers", "1", **environment)
     assert one.summary["windows"] == uninterrupted[0].summary["windows"], one.stderr
     for path in (uninterrupted[1] / "catalogs").rglob("*.parquet"):
         other = tmp_path / "out" / path.relative_to(uninterrupted[1])
@@ -169,7 +170,7 @@ def test_a_spoilt_or_missing_catalogue_is_made_again(nightstride_run, raw_night,
     first, second, *_ = sorted((out / "catalogs/dia_source").rglob("*.parquet"))
     first.write_bytes(first.read_bytes()[:-9])
     second.unlink()
-    again = nightstride_run(raw_night, "--out", out)
+    again = nightstride_run.here(raw_night, "--out", out)
     assert again.counts == (ALL, 2, ALL - 2, 0, 0), again.stderr
     assert catalogues(out) == before
 
@@ -182,27 +183,27 @@ def test_spoilt_tiles_are_made_again(nightstride_run, raw_night, out):
         content[len(content) // 3] ^= 255
         shard.write_bytes(content)
     shutil.rmtree(out / "ledger" / next((out / "ledger").glob("2*")).name)
-    again = nightstride_run(raw_night, "--out", out)
+    again = nightstride_run.here(raw_night, "--out", out)
     assert again.counts == (ALL, ALL, 0, 0, 0), again.stderr
     assert catalogues(out) == before
 
 
 def test_a_night_that_moved_is_not_done_again_and_what_changed_is(nightstride_run, raw_night, tmp_path, out):
     raw = shutil.move(shutil.copytree(raw_night, tmp_path / "raw"), tmp_path / "moved")
-    moved = nightstride_run(raw, "--out", out)
+    moved = nightstride_run.here(raw, "--out", out)
     assert moved.counts == (ALL, 0, ALL, 0, 0), moved.stderr
     # The PSF stamp belongs to the exposure: without it, all of it is measured anew.
     max(Path(raw).glob("*diffimgpsf*")).unlink()
-    assert nightstride_run(raw, "--out", out).counts[1:3] == (0, ALL)
+    assert nightstride_run.here(raw, "--out", out).counts[1:3] == (0, ALL)
     records = Ledger(out).records()
     for record in records:
         Ledger(out).put(record.model_copy(update={"source_uri": record.source_uri.replace(str(raw_night), str(raw))}))
-    assert nightstride_run(raw, "--out", out).counts == (ALL, 1, ALL - 1, 0, 0)
+    assert nightstride_run.here(raw, "--out", out).counts == (ALL, 1, ALL - 1, 0, 0)
 
 
 def test_the_models_that_are_shipped_find_what_was_put_in(nightstride_run, raw_night, prefect_api, tmp_path):
     shipped = Command(None, {"PREFECT_API_URL": prefect_api})
-    run = shipped(raw_night, "--out", tmp_path / "out")
+    run = shipped.here(raw_night, "--out", tmp_path / "out")
     assert run.counts == (ALL, ALL, 0, 0, 0), run.stderr
     truth = pq.read_table(raw_night.parent / "truth.parquet").to_pandas()
     bright = truth[(truth.kind == "streak") & (truth.snr > 15) & (truth.visible > 0.9)]
@@ -293,10 +294,10 @@ def test_without_a_signal_it_sleeps():
 def test_the_second_signal_ends_the_process():
     code = """
 import asyncio, os, signal
-from flows.drain import Drain
+from flows.nights.nightly import Shutdown
 
 async def run():
-    drain = Drain()
+    drain = Shutdown()
     with drain.on_signals():
         os.kill(os.getpid(), signal.SIGTERM)
         await drain.sleep(600)

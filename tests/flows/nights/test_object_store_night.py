@@ -1,19 +1,17 @@
 """A night in an object store, from its exposures to its page."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.faults.fault_proxy import FaultProxy, Faults
 from benchmarks.moto_server import KEY, SECRET, put_folder
+from tests.support.cli import nightstride
 from tests.support.night import DETECTORS, VISITS, catalogues
 
 pytest_plugins = ("tests.support.night_fixture", "tests.support.s3_fixture")
+pytestmark = pytest.mark.slow
 ALL = VISITS * DETECTORS
 
 
@@ -22,16 +20,6 @@ def published(client, bucket, prefix):
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     keys = [one["Key"] for page in pages for one in page.get("Contents", ())]
     return {key.removeprefix(prefix): client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
-
-
-def command(*arguments, **environment):
-    return subprocess.run(
-        [Path(sys.executable).with_name("nightstride"), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env={**os.environ, **environment},
-    )
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +47,7 @@ def test_catalogues_are_those_of_a_local_run(server, bucket, night, uninterrupte
 
 def test_second_run_does_no_work(server, bucket, night, nightstride_run):
     before = published(server.client, bucket, "out/")
-    again = nightstride_run(
+    again = nightstride_run.here(
         f"s3://{bucket}/raw", "--out", f"s3://{bucket}/out", PREFECT_API_URL="http://127.0.0.1:9/none",
         **server.environment,
     )  # fmt: skip
@@ -75,24 +63,24 @@ def test_no_secret_is_written_anywhere(server, bucket, night):
 
 def test_other_commands_read_it(server, bucket, night, raw_night, tmp_path):
     out = f"s3://{bucket}/out"
-    verified = command("verify", out, "--json", **server.environment)
-    assert verified.returncode == 0, verified.stdout + verified.stderr
+    verified = nightstride("verify", out, "--json", **server.environment)
+    assert verified.code == 0, verified.stdout + verified.stderr
     assert json.loads(verified.stdout.splitlines()[-1])["exposures"] == ALL
     truth = raw_night.parent / "truth.parquet"
-    evaluated = command("evaluate", "detect", out, "--truth", truth, "--json", **server.environment)
-    assert evaluated.returncode == 0, evaluated.stderr
+    evaluated = nightstride("evaluate", "detect", out, "--truth", truth, "--json", **server.environment)
+    assert evaluated.code == 0, evaluated.stderr
     target = pq.read_table(raw_night.parent / "truth.parquet").to_pylist()[0]
     (tmp_path / "targets.csv").write_text(f"name,ra,dec\none,{target['ra']},{target['dec']}\n")
-    forced = command("forced", tmp_path / "targets.csv", "--out", out, "--json", **server.environment)
-    assert forced.returncode == 0, forced.stderr
+    forced = nightstride("forced", tmp_path / "targets.csv", "--out", out, "--json", **server.environment)
+    assert forced.code == 0, forced.stderr
     assert json.loads(forced.stdout.splitlines()[-1])["exposures"] == ALL
-    report = command("report", out, "--truth", truth, **server.environment)
-    assert report.returncode == 0, report.stderr
-    exported = command("export", out, "--dataset", "dia_source", "--to", tmp_path / "d.vot", **server.environment)
-    assert exported.returncode == 0, exported.stderr
+    report = nightstride("report", out, "--truth", truth, **server.environment)
+    assert report.code == 0, report.stderr
+    exported = nightstride("export", out, "--dataset", "dia_source", "--to", tmp_path / "d.vot", **server.environment)
+    assert exported.code == 0, exported.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_disturbed_night_is_that_of_an_undisturbed_one(moto, nightstride_run, uninterrupted, raw_night):
     """Slow answers, refusals, connections cut in the middle of answers and of what is sent."""
     name = moto.new_bucket()
@@ -106,21 +94,21 @@ def test_a_disturbed_night_is_that_of_an_undisturbed_one(moto, nightstride_run, 
     assert min(done["refused"], done["cut"], done["cut_request"]) >= 5
 
 
-def test_damage_is_found_and_made_good(server, night, nightstride_run, raw_night):
+def test_damage_is_found_and_made_good(server, bucket, night, nightstride_run):
     """In a copy of the night: a catalogue is changed, one removed, a shard is lost; verify tells, a run mends."""
     client, name = server.client, server.new_bucket()
-    put = nightstride_run(raw_night, "--out", f"s3://{name}/out", **server.environment)
-    assert put.code == 0, put.stderr
+    for key in published(client, bucket, "out/"):
+        client.copy_object(Bucket=name, Key=f"out/{key}", CopySource={"Bucket": bucket, "Key": f"out/{key}"})
     whole = published(client, name, "out/catalogs/")
     first, second = [key for key in whole if key.startswith("dia_source/")][:2]
     client.put_object(Bucket=name, Key=f"out/catalogs/{first}", Body=whole[first][:-100])
     client.delete_object(Bucket=name, Key=f"out/catalogs/{second}")
     shard = next(key for key in published(client, name, "out/tiles/") if "/difference/c/" in key)
     client.delete_object(Bucket=name, Key=f"out/tiles/{shard}")
-    verified = command("verify", f"s3://{name}/out", "--json", **server.environment)
+    verified = nightstride("verify", f"s3://{name}/out", "--json", **server.environment)
     problems = {one["code"] for one in json.loads(verified.stdout.splitlines()[-1])["problems"]}
-    assert verified.returncode == 1
+    assert verified.code == 1
     assert problems == {"unreadable_catalogue", "damaged_tiles"}
-    mended = nightstride_run(raw_night, "--out", f"s3://{name}/out", **server.environment)
+    mended = nightstride_run(f"s3://{bucket}/raw", "--out", f"s3://{name}/out", **server.environment)
     assert mended.code == 0, mended.stderr
     assert published(client, name, "out/catalogs/") == whole

@@ -6,7 +6,6 @@ import socket
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
-from time import sleep
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -15,8 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.night import DETECTORS, VISITS, catalogues
 from tests.support.otlp import receiver
+from tests.support.wait import until
 
 pytest_plugins = ("tests.support.night_fixture",)
+pytestmark = pytest.mark.slow
 ALL = VISITS * DETECTORS
 
 
@@ -69,9 +70,7 @@ def seen(nightstride_run, raw_night, tmp_path_factory):
             "--log-format", "json", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
             OTEL_EXPORTER_OTLP_HEADERS="authorization=swordfish", AWS_SECRET_ACCESS_KEY="hunter22hunter",
         )  # fmt: skip
-        while process.poll() is None:
-            scrapes += scrape(port)
-            sleep(0.1)
+        until(lambda: scrapes.extend(scrape(port)) or process.poll() is not None, every=0.1)
         stdout, stderr = process.communicate(timeout=1800)
         authorised = {headers["authorization"] for headers in collector.headers}
     assert authorised == {"swordfish"}
@@ -189,7 +188,7 @@ def test_no_password_of_an_address_is_ever_said(nightstride_run, raw_night, tmp_
         environment["NIGHTSTRIDE_STORE__ENDPOINT"] = "http://me:hunter22@127.0.0.1:9"
     else:
         given[where] = "s3://me:hunter22@bucket/night"
-    run = nightstride_run(given["input"], "--out", given["out"], "--log-format", form, **environment)
+    run = nightstride_run.here(given["input"], "--out", given["out"], "--log-format", form, **environment)
     assert run.code == 2
     assert "hunter22" not in run.stdout + run.stderr
     assert run.stderr

@@ -58,9 +58,9 @@ def test_pruned_tiles_are_made_again_when_they_are_needed(
     nightstride_run, raw_night, uninterrupted, out, night, settings
 ):
     take_out(out, removals(out, [night], settings, irreplaceable=False))
-    assert nightstride_run(raw_night, "--out", out).counts == (ALL, 0, ALL, 0, 0)
+    assert nightstride_run.here(raw_night, "--out", out).counts == (ALL, 0, ALL, 0, 0)
     shutil.rmtree(out / "catalogs" / "dia_source")
-    again = nightstride_run(raw_night, "--out", out)
+    again = nightstride_run.here(raw_night, "--out", out)
     assert again.counts == (ALL, ALL, 0, 0, 0), again.stderr
     assert catalogues(out) == catalogues(uninterrupted[1])
     assert len(stores(out)) == ALL

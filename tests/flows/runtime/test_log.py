@@ -99,9 +99,9 @@ def test_it_takes_along_what_is_worked_on(monkeypatch):
 
 def test_a_task_gives_what_it_gives_and_its_end_is_logged(caplog):
     caplog.set_level(logging.INFO, "nightstride")
-    assert observed(Origin("abc", {"visit": 7}, None), double, 4) == 8
+    assert observed(Origin("abc", {"visit": 7}, None), "double", double, 4) == 8
     with pytest.raises(OSError, match="disk"):
-        observed(Origin("abc", {"visit": 7}, None), fail)
+        observed(Origin("abc", {"visit": 7}, None), "fail", fail)
     done, failed = caplog.records
     assert (done.levelname, done.message, done.task) == ("INFO", "double done", "double")
     assert (failed.levelname, failed.message) == ("WARNING", "fail failed: disk")
@@ -115,7 +115,7 @@ def test_a_task_is_a_span_of_what_handed_it_out(monkeypatch):
         with bound({"visit": 7}), traces.span("exposure", {}):
             came = origin()
         assert came.run is None
-        assert observed(came, double, 4) == 8
+        assert observed(came, "double", double, 4) == 8
         traces.stop_traces()
     (exposure,), (task,) = collector.named("exposure"), collector.named("double")
     assert (task.trace, task.parent) == (exposure.trace, exposure.id)

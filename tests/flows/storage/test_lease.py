@@ -16,6 +16,7 @@ from flows.storage.lease import BucketLease, Holder, holder_of, lease, locked, m
 from flows.storage.object_store import configure
 from schemas.errors import Misconfigured
 from schemas.settings import StoreSettings
+from tests.support.wait import until
 
 pytest_plugins = ("tests.support.s3_fixture",)
 
@@ -149,8 +150,7 @@ def test_heart_beats(tmp_path):
     with lease(tmp_path, heartbeat_s=0.01):
         age(tmp_path, 1000)
         old = (tmp_path / "lease.json").stat().st_mtime
-        while (tmp_path / "lease.json").stat().st_mtime == old:
-            pass
+        until(lambda: (tmp_path / "lease.json").stat().st_mtime != old)
 
 
 def test_one_that_was_taken_over_is_left_alone(tmp_path):
@@ -160,8 +160,7 @@ def test_one_that_was_taken_over_is_left_alone(tmp_path):
         age(tmp_path, 1000)
         old = (tmp_path / "lease.json").stat().st_mtime
         beat = os.fstat(own.fileno()).st_mtime
-        while os.fstat(own.fileno()).st_mtime == beat:
-            pass
+        until(lambda: os.fstat(own.fileno()).st_mtime != beat)
     assert (tmp_path / "lease.json").stat().st_mtime == old
     assert Holder.model_validate_json((tmp_path / "lease.json").read_text()) == other
 
@@ -316,10 +315,7 @@ def test_a_holder_on_another_host_lives_as_long_as_its_heart_beats(bucket):
 def test_the_heart_beats(bucket):
     with lease(bucket, heartbeat_s=0.2):
         first = (bucket / "lease.json").read_versioned().written
-        end = time.monotonic() + 60
-        while (bucket / "lease.json").read_versioned().written == first:
-            assert time.monotonic() < end
-            time.sleep(0.2)
+        until(lambda: (bucket / "lease.json").read_versioned().written != first, every=0.2)
 
 
 def test_a_lease_that_was_taken_over_is_left_alone(bucket):

@@ -66,7 +66,7 @@ def test_record_of_a_later_version_stops_the_run(tmp_path):
     file = ledger.path(record().key)
     later = f'"schema_version": {LEDGER_VERSION + 1}, "invented_later": 0'
     file.write_text(file.read_text().replace(f'"schema_version": {LEDGER_VERSION}', later))
-    told = rf"has schema version {LEDGER_VERSION + 1}, .* up to {LEDGER_VERSION}\. To fix, use the version"
+    told = rf"has schema version {LEDGER_VERSION + 1}, .* reads version {LEDGER_VERSION}\. To fix, use the version"
     for read in (lambda: ledger.get(record().key), ledger.records):
         with pytest.raises(Misconfigured, match=told) as caught:
             read()

@@ -212,7 +212,7 @@ def test_future_version_is_refused_with_the_remedy(tmp_path):
     metadata = json.loads((tmp_path / "x.zarr/zarr.json").read_text())
     metadata["attributes"]["exposure"] |= {"schema_version": 2, "invented_later": True}
     (tmp_path / "x.zarr/zarr.json").write_text(json.dumps(metadata))
-    with pytest.raises(BadInput, match=r"has schema version 2, .* up to 1. To fix, use the version") as caught:
+    with pytest.raises(BadInput, match=r"has schema version 2, .* reads version 1. To fix, use the version") as caught:
         TileStore.open(tmp_path / "x.zarr")
     assert caught.value.code == "other_version"
 

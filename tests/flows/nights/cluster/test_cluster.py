@@ -16,6 +16,7 @@ from tests.support.cluster import commands, make_certificates, scheduler, worker
 from tests.support.night import DETECTORS, VISITS, catalogues
 
 pytest_plugins = ("tests.support.night_fixture",)
+pytestmark = pytest.mark.slow
 ALL = VISITS * DETECTORS
 
 

@@ -26,8 +26,9 @@ from flows.nights.schedule.scheduled_night import (
 from flows.nights.services.stack import Worker, down, up
 from schemas.errors import Misconfigured, Retryable
 from schemas.summary import ExposureCounts, RunSummary, Trouble
-from tests.support.deployed import asked, start, until
+from tests.support.deployed import asked, start
 from tests.support.night import DETECTORS, VISITS, catalogues
+from tests.support.wait import until
 
 pytest_plugins = ("tests.support.night_fixture", "tests.support.services_fixture", "tests.support.deployed_fixture")
 

@@ -23,8 +23,10 @@ from schemas.injection import INJECTION
 from schemas.settings import InjectSettings, Settings
 from schemas.summary import ExposureCounts, RunSummary
 from tests.support.night import DETECTORS, VISITS, catalogues, later, settings_of
+from tests.support.wait import until
 
 pytest_plugins = ("tests.support.night_fixture",)
+pytestmark = pytest.mark.slow
 
 
 A_NIGHT = VISITS * DETECTORS
@@ -48,7 +50,7 @@ def backfill(nightstride_run):
 @pytest.fixture(scope="module")
 def undisturbed(backfill, archive, tmp_path_factory):
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    return backfill(archive, "--out", out), out
+    return backfill.here(archive, "--out", out), out
 
 
 def test_all_nights_are_done_in_order_with_time_left(undisturbed):
@@ -69,21 +71,21 @@ def test_all_nights_are_done_in_order_with_time_left(undisturbed):
 def test_a_second_run_has_nothing_to_do_and_starts_nothing(backfill, archive, undisturbed):
     _, out = undisturbed
     before = catalogues(out)
-    again = backfill(archive, "--out", out, PREFECT_API_URL="http://127.0.0.1:9/none")
+    again = backfill.here(archive, "--out", out, PREFECT_API_URL="http://127.0.0.1:9/none")
     assert again.counts == (NIGHTS * A_NIGHT, 0, NIGHTS * A_NIGHT, 0, 0), again.stderr
     assert catalogues(out) == before
 
 
 def test_nights_out_of_range_are_left_alone(backfill, archive, undisturbed, tmp_path):
     nights = undisturbed[0].summary["nights"]
-    run = backfill(archive, "--out", tmp_path / "out", "--from", nights[1], "--to", nights[1])
+    run = backfill.here(archive, "--out", tmp_path / "out", "--from", nights[1], "--to", nights[1])
     assert run.counts == (A_NIGHT, A_NIGHT, 0, 0, 0), run.stderr
     assert run.summary["nights"] == [nights[1]]
     expected = {name: content for name, content in catalogues(undisturbed[1]).items() if nights[1] in name}
     assert catalogues(tmp_path / "out") == expected
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_stopped_again_and_again_it_ends_with_the_same_bytes(backfill, archive, undisturbed, tmp_path):
     """Five times, by SIGKILL and by SIGTERM in turn, each time somewhere in its work."""
     out, moments = tmp_path / "out", random.Random(5)
@@ -91,8 +93,12 @@ def test_stopped_again_and_again_it_ends_with_the_same_bytes(backfill, archive, 
         process = backfill.start(archive, "--out", out)
         before = len(Ledger(out).files())
         wanted = before + more
-        while process.poll() is None and (len(Ledger(out).files()) < wanted or not (out / "lease.json").exists()):
-            time.sleep(0.01)
+
+        def reached(wanted=wanted, process=process):
+            there = len(Ledger(out).files()) >= wanted and (out / "lease.json").exists()
+            return there or process.poll() is not None
+
+        until(reached)
         time.sleep(moments.uniform(0, 0.5))
         children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.send_signal(signal.SIGTERM if attempt % 2 else signal.SIGKILL)
@@ -102,7 +108,7 @@ def test_stopped_again_and_again_it_ends_with_the_same_bytes(backfill, archive, 
         # SIGTERM while exposures are on their way lets them finish, and counts the others as not begun.
         ended = (1, -signal.SIGTERM) if attempt % 2 else (-signal.SIGKILL,)
         assert process.returncode in ended, stderr
-    last = backfill(archive, "--out", out)
+    last = backfill.here(archive, "--out", out)
     assert last.code == 0, last.stderr
     assert last.counts[0] == NIGHTS * A_NIGHT
     assert catalogues(out) == catalogues(undisturbed[1])
@@ -178,7 +184,7 @@ def _summary(**given):
 def test_what_says_no_night_is_quarantined_and_the_rest_goes_on(backfill, archive, undisturbed, tmp_path):
     mixed = shutil.copytree(archive / "2025" / "part0", tmp_path / "mixed")
     (mixed / "bad.fits").write_text("no image")
-    run = backfill(mixed, "--out", tmp_path / "out")
+    run = backfill.here(mixed, "--out", tmp_path / "out")
     assert run.code == 1
     assert run.counts == (A_NIGHT + 1, A_NIGHT, 0, 1, 0), run.stderr
     assert run.summary["quarantined"][0]["code"] == "not_fits"

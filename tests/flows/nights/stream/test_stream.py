@@ -2,7 +2,6 @@ import asyncio
 import io
 import shutil
 import signal
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -31,8 +30,10 @@ from schemas.ledger import WatchRecord
 from schemas.settings import Settings
 from schemas.summary import ExposureCounts, Trouble
 from tests.support.night import DETECTORS, VISITS, catalogues
+from tests.support.wait import until
 
 pytest_plugins = ("tests.support.night_fixture",)
+pytestmark = pytest.mark.slow
 
 
 ALL = VISITS * DETECTORS
@@ -61,18 +62,12 @@ def deliver(raw, folder, keep=lambda name: True):
             (folder / f".{path.name}").rename(folder / path.name)
 
 
-def wait_until(condition, process):
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-
-
 def test_what_arrives_in_pieces_and_twice_gives_the_bytes_of_a_run(watch, raw_night, uninterrupted, arriving, tmp_path):
     out = tmp_path / "out"
     process = watch.start(arriving, "--out", out)
-    wait_until((out / "ledger" / "watch.json").exists, process)
+    until((out / "ledger" / "watch.json").exists, process=process)
     deliver(raw_night, arriving, lambda name: "_q1_" in name)
-    wait_until(lambda: len(Ledger(out).files()) == VISITS, process)
+    until(lambda: len(Ledger(out).files()) == VISITS, process=process)
     deliver(raw_night, arriving, lambda name: "_q2_" in name)
     first = min(raw_night.glob("*scimrefdiffimg*"))
     shutil.copyfile(first, arriving / f"again_{first.name}")
@@ -90,14 +85,14 @@ def test_what_arrives_in_pieces_and_twice_gives_the_bytes_of_a_run(watch, raw_ni
     assert 0 < status.watch.turnaround_s.p50 <= status.watch.turnaround_s.p99
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_signal_lets_finish_what_is_on_its_way_and_the_next_watch_does_the_rest(
     watch, raw_night, uninterrupted, arriving, tmp_path
 ):
     out = tmp_path / "out"
     deliver(raw_night, arriving)
     process = watch.start(arriving, "--out", out, "--queue", "1", NIGHTSTRIDE_EXECUTION__WORKERS="1")
-    wait_until(lambda: list(out.glob("tiles/*/*.zarr")), process)
+    until(lambda: list(out.glob("tiles/*/*.zarr")), process=process)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
     stdout, stderr = process.communicate(timeout=1800)
@@ -108,39 +103,37 @@ def test_a_signal_lets_finish_what_is_on_its_way_and_the_next_watch_does_the_res
     assert 0 < done < ALL
     assert f'"done":{done}' in stdout
     assert verify_output(out, TABLES).problems == ()
-    again = watch(arriving, "--out", out)
+    again = watch.here(arriving, "--out", out)
     assert again.counts == (ALL, ALL - done, done, 0, 0), again.stderr
     assert catalogues(out) == catalogues(uninterrupted[1])
 
 
-@pytest.mark.slow
 def test_what_is_too_late_is_shed_and_recorded_and_a_run_does_it(
     watch, nightstride_run, raw_night, uninterrupted, arriving, tmp_path
 ):
     out = tmp_path / "out"
     deliver(raw_night, arriving)
-    run = watch(arriving, "--out", out, "--deadline", "0.001")
+    run = watch.here(arriving, "--out", out, "--deadline", "0.001")
     assert run.counts == (ALL, 0, 0, 0, ALL), run.stderr
     assert {one["code"] for one in run.summary["failed"]} == {"deadline"}
     (night,) = read_status(out).nights
     assert night.exposures == {"failed": ALL}
     assert {trouble.code for trouble in night.troubles} == {"deadline"}
-    assert nightstride_run(raw_night, "--out", out).counts == (ALL, ALL, 0, 0, 0)
+    assert nightstride_run.here(raw_night, "--out", out).counts == (ALL, ALL, 0, 0, 0)
     assert catalogues(out) == catalogues(uninterrupted[1])
 
 
-@pytest.mark.slow
 def test_a_topic_announces_exposures_twice_and_nonsense_and_is_read_once(watch, raw_night, uninterrupted, tmp_path):
     broker, out = Broker(), tmp_path / "out"
     files = [str(path) for path in sorted(raw_night.glob("*scimrefdiffimg*"))]
     broker.send("exposures", *files, *files[:2], "no such file")
     source = f"kafka://{broker.address}/exposures?group=night"
-    run = watch(source, "--out", out)
+    run = watch.here(source, "--out", out)
     assert run.code == 1, run.stderr
     assert run.counts == (ALL + 1 + run.counts[2], ALL, run.counts[2], 1, 0)
     assert [one["code"] for one in run.summary["quarantined"]] == ["no_such_input"]
     assert catalogues(out) == catalogues(uninterrupted[1])
-    again = watch(source, "--out", out)
+    again = watch.here(source, "--out", out)
     assert again.counts == (0, 0, 0, 0, 0), again.stderr  # everything was committed
 
 

@@ -1,0 +1,75 @@
+"""The command line in this process: what it says and how it ends, without the seconds that a new process takes."""
+
+import contextlib
+import json
+import logging
+import sys
+import traceback
+import warnings
+from dataclasses import dataclass
+
+from typer.testing import CliRunner
+
+from flows.cli.app import app
+from flows.runtime import log
+from flows.storage.object_store import configure
+from schemas.settings import StoreSettings
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def summary(self):
+        return json.loads(self.stdout.splitlines()[-1])
+
+    @property
+    def counts(self):
+        return tuple(self.summary["exposures"][name] for name in ("seen", "done", "skipped", "quarantined", "failed"))
+
+
+def nightstride(*arguments, cwd=".", **environment):
+    """Run ``nightstride`` with some arguments, in a folder and with variables of the environment of its own."""
+    with contextlib.chdir(cwd), _unchanged_process(environment.get("PREFECT_API_URL")):
+        result = CliRunner(env=environment).invoke(app, [str(one) for one in arguments], prog_name="nightstride")
+    stderr = result.stderr
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        stderr += "".join(traceback.format_exception(result.exception))
+    return Finished(result.exit_code, result.stdout, stderr)
+
+
+@contextlib.contextmanager
+def _unchanged_process(prefect_api):
+    """Keep what a command sets for the rest of its process from the tests after it, and their rules from it."""
+    root, hook, level = logging.getLogger(), sys.excepthook, log.LOGGER.level
+    handlers = root.handlers[:]
+    try:
+        with warnings.catch_warnings(), _prefect_at(prefect_api):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.handlers[:], sys.excepthook, log._run = handlers, hook, None
+        log.LOGGER.setLevel(level)
+        logging.captureWarnings(False)
+        configure(StoreSettings())
+
+
+@contextlib.contextmanager
+def _prefect_at(url):
+    """Have Prefect talk to the server with this address, whatever it was imported with."""
+    if url is None:
+        yield
+        return
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.nights.cluster.prefect_server import prefect_server
+
+    prefect_server.cache_clear()
+    with temporary_settings({PREFECT_API_URL: url}):
+        yield
+    prefect_server.cache_clear()
