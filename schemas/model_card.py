@@ -33,6 +33,12 @@ class ModelCard(BaseModel):
         return self.threshold if science else float(self.calibration.get("threshold_without_science", self.threshold))
 
 
+STAMP_SIDE = 32
+"""Side of a picture of a candidate, px."""
+
+STAMP_CHANNELS = 6
+"""Pictures of a candidate."""
+
 RESIDUALS = (
     "core_misfit",
     "peak_misfit",

@@ -2,9 +2,8 @@
 
 from typing import NoReturn
 
-from flows.inputs.files import file_system, open_part, patient, read_failures
+from flows.inputs.files import content_kind, file_system, open_part, patient, read_failures
 from flows.inputs.fits_exposure import fits_identity, read_fits
-from flows.inputs.fits_io import content_kind
 from flows.inputs.npz_llnl import read_stack_image, stack_key
 from flows.inputs.source import RawExposure, Source
 from schemas.errors import BadInput, Retryable

@@ -11,8 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from flows.inputs.butler_repository import butler_exposures, is_repository
-from flows.inputs.files import OUTSIDE, file_system, open_part
-from flows.inputs.fits_io import content_kind
+from flows.inputs.files import content_kind, file_system, open_part, outside
 from flows.inputs.manifest import MANIFEST, read_manifest
 from flows.inputs.npz_llnl import image_count, is_truth
 from flows.inputs.source import Source, uri_of
@@ -144,7 +143,7 @@ def _sources(given: str) -> Iterator[Source]:
             raise Misconfigured(
                 "no_such_input", given, "there is no such file or folder, or it may not be read.", "correct the path."
             )
-    except OUTSIDE as error:
+    except outside() as error:
         raise Misconfigured(
             "unreadable_input",
             given,
@@ -185,7 +184,7 @@ def _walk(fs: Any, folder: str) -> Iterator[tuple[str, bool]]:
     """
     try:
         entries = sorted(fs.ls(folder, detail=True), key=lambda entry: entry["name"].rstrip("/"))
-    except OUTSIDE:
+    except outside():
         yield folder.rstrip("/"), False
         return
     yield from ((entry["name"], True) for entry in entries if entry["type"] != "directory")
@@ -228,7 +227,7 @@ def _names(folder: str) -> tuple[str, ...]:
     fs, path = file_system(folder)
     try:
         return tuple(sorted(posixpath.basename(one) for one in fs.ls(path, detail=False)))
-    except OUTSIDE:  # a file may be read by its name where the folder may not be
+    except outside():  # a file may be read by its name where the folder may not be
         return ()
 
 
@@ -236,7 +235,7 @@ def _kind(fs: Any, path: str) -> str | None:
     """Tell from a file's first bytes what it is; None if they do not say, or cannot be read."""
     try:
         return content_kind(bytes(fs.cat_file(path, 0, _START)), path)
-    except (BadInput, *OUTSIDE):
+    except (BadInput, *outside()):
         return None
 
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.inputs.source import name_of
 from flows.inputs.source_state import sha256_of
-from flows.nights.exposure_work import Stored
 from flows.pipeline.lineage import trace, verdict_digest
 from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import Outcome, trouble_of
@@ -23,6 +23,9 @@ from schemas.ledger import PREVIOUS, DatasetRecord, ExposureRecord, Previous
 from schemas.settings import Settings
 from schemas.stage import Stage
 from schemas.summary import Trouble
+
+if TYPE_CHECKING:
+    from flows.nights.exposure_work import Stored
 
 PASSING = frozenset({"damaged_tiles", "unreadable_catalogue", "changed_meanwhile"})
 """Codes of failures that say nothing about the bytes of the file: the exposure is tried again by the next run."""
@@ -40,11 +43,11 @@ class Recorder:
     def _provenance(self) -> str:
         return self._ledger.put_provenance(provenance_of(self._pipeline, self._settings))
 
-    def stored(self, item: Item, stored: Stored) -> None:
+    def stored(self, item: Item, stored: "Stored") -> None:
         """Remember what a source holds, now that all of it has been read."""
         remember(self._ledger, item, stored.info.source_sha256, self._settings)
 
-    def done(self, item: Item, stored: Stored, datasets: Mapping[str, DatasetRecord], outcome: Outcome) -> None:
+    def done(self, item: Item, stored: "Stored", datasets: Mapping[str, DatasetRecord], outcome: Outcome) -> None:
         """Record a published exposure. From here on a rerun skips it."""
         # Before the record: a run that is killed in between is told again by the next plan.
         self._withdraw_superseded(item)

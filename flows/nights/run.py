@@ -17,6 +17,7 @@ from flows.pipeline.outcome import Outcome, trouble_of
 from flows.pipeline.plan import Item, Plan
 from flows.runtime.traces import span
 from schemas.errors import Misconfigured
+from schemas.exposure import ExposureKey
 from schemas.settings import Settings
 from schemas.summary import STOPPED, RunSummary, Trouble
 from stages import PIPELINE
@@ -122,14 +123,20 @@ def first_of(error: BaseException, kind: type[Kind]) -> Kind | None:
     return error if isinstance(error, kind) else None
 
 
+def _probe(source: Source, settings: Settings) -> ExposureKey:
+    """Return the identity of a source from its headers; what reads FITS is imported for the first that is not known."""
+    from flows.inputs.probe import probe
+
+    return probe(source, settings)
+
+
 def planner(out: Path, settings: Settings, *, dry: bool = False, index: "SourceIndex | None" = None) -> "Planner":
     """Return the planner of the pipeline, on real files; errors as in `flows.pipeline.plan.Planner`."""
-    from flows.inputs.probe import probe
     from flows.inputs.source_state import sha256_of
     from flows.pipeline.plan import Planner
     from stages import PIPELINE
 
-    return Planner(out, settings, PIPELINE, probe, sha256_of, dry=dry, index=index)
+    return Planner(out, settings, PIPELINE, _probe, sha256_of, dry=dry, index=index)
 
 
 def search_exposures(

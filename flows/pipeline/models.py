@@ -2,30 +2,26 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from numpy.typing import NDArray
-from scipy.special import logit
 
 from flows.pipeline.weights import CLASS_MODELS, _location, read_card, read_screen_card, read_weights
 from flows.storage.digest import digest
-from kernels.measure.reliability import VerdictNet
-from kernels.nets.basic_cnn import BasicCnn
-from kernels.nets.candidate_nets import CandidateCnn, VerdictCnn
-from kernels.nets.region_net import RegionNet
-from kernels.nets.streak_net import StreakNet
-from kernels.nets.tree_ensemble import tree_ensemble
-from kernels.search.candidate_search import CandidateSearch, Judge, TreeJudge, TwoStageJudge, line_score
-from kernels.search.dense_search import DenseSearch
-from kernels.search.detector import Detector, WindowScorer, choose_device
-from kernels.search.fused_search import Screen, screen_layers
-from kernels.search.linear_chain import Precision, has_bfloat16
-from kernels.search.region_search import RegionSearch
 from schemas.errors import Misconfigured
 from schemas.model_card import FEATURES, ModelCard
 from schemas.settings import DetectSettings, Settings
 from schemas.stage import Stage
+
+# Networks are imported where they are built: a process that only compares digests does without torch.
+if TYPE_CHECKING:
+    import torch
+
+    from kernels.measure.reliability import VerdictNet
+    from kernels.search.candidate_search import CandidateSearch, Judge
+    from kernels.search.detector import Detector
+    from kernels.search.fused_search import Screen
+    from kernels.search.linear_chain import Precision
 
 KINDS = ("matched_filter", "boosted", "two_stage")
 """What the card's input may name as ``kind``."""
@@ -34,12 +30,22 @@ NET = "net."
 """Prefix of the network's arrays beside those of the trees."""
 
 
-def candidate_detector(card: ModelCard, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> CandidateSearch:
+def candidate_detector(
+    card: ModelCard, arrays: Mapping[str, NDArray[Any]], device: "torch.device"
+) -> "CandidateSearch":
     """Make a detector of one of `KINDS`."""
+    from kernels.search.candidate_search import CandidateSearch
+
     return CandidateSearch(_judge(card, arrays, device), float(arrays["floor"][0]), card)
 
 
-def _judge(card: ModelCard, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> Judge:
+def _judge(card: ModelCard, arrays: Mapping[str, NDArray[Any]], device: "torch.device") -> "Judge":
+    import torch
+
+    from kernels.nets.candidate_nets import CandidateCnn
+    from kernels.nets.tree_ensemble import tree_ensemble
+    from kernels.search.candidate_search import TreeJudge, TwoStageJudge, line_score
+
     kind = card.input["kind"]
     if kind == "matched_filter":
         return line_score
@@ -66,7 +72,7 @@ def build_detector(
     batch: int,
     screen: bool,
     stride: int,
-) -> Detector:
+) -> "Detector":
     """Make a detector of the kind its card names; parameters are those of `flows.pipeline.models.load_model`.
 
     Raises
@@ -74,6 +80,16 @@ def build_detector(
     Misconfigured
         The card names a kind that there is not; or a screen is asked for where there is none, or on a GPU.
     """
+    import torch
+    from scipy.special import logit
+
+    from kernels.nets.basic_cnn import BasicCnn
+    from kernels.nets.region_net import RegionNet
+    from kernels.nets.streak_net import StreakNet
+    from kernels.search.dense_search import DenseSearch
+    from kernels.search.detector import WindowScorer, choose_device
+    from kernels.search.region_search import RegionSearch
+
     where, kind = choose_device(device), card.input.get("kind", "windows")
     if kind == "windows":
         net = _with_weights(BasicCnn(int(card.input["bands"]), int(card.input.get("side", 26))), arrays)
@@ -104,18 +120,26 @@ def build_detector(
     )
 
 
-def _with_weights(net: torch.nn.Module, arrays: Arrays) -> Any:
+def _with_weights(net: "torch.nn.Module", arrays: Arrays) -> Any:
+    import torch
+
     net.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in arrays.items()})
     return net.eval()
 
 
-def _precision(wanted: Literal["auto", "float32", "bfloat16"], where: torch.device) -> Precision:
+def _precision(wanted: Literal["auto", "float32", "bfloat16"], where: "torch.device") -> "Precision":
+    from kernels.search.linear_chain import has_bfloat16
+
     if wanted == "auto":
         return "bfloat16" if where.type == "cuda" or has_bfloat16() else "float32"
     return wanted
 
 
-def _load_screen(name: str, threshold: float, device: str) -> Screen:
+def _load_screen(name: str, threshold: float, device: str) -> "Screen":
+    from scipy.special import logit
+
+    from kernels.search.fused_search import Screen, screen_layers
+
     card = read_screen_card(name)
     if device != "cpu":
         remedy = "set it to false, or detect.device = 'cpu'."
@@ -131,8 +155,14 @@ TREES = "trees."
 """What the names of the trees' arrays begin with; those of the networks with their number."""
 
 
-def build_verdict(card: ModelCard, arrays: Mapping[str, NDArray[Any]]) -> VerdictNet:
+def build_verdict(card: ModelCard, arrays: Mapping[str, NDArray[Any]]) -> "VerdictNet":
     """Make a verdict of its weights, member by member, and the calibration on its card."""
+    import torch
+
+    from kernels.measure.reliability import VerdictNet
+    from kernels.nets.candidate_nets import VerdictCnn
+    from kernels.nets.tree_ensemble import tree_ensemble
+
     nets = []
     for n in range(int(card.input["networks"])):
         own = {name: value for name, value in arrays.items() if name.startswith(f"{n}.")}

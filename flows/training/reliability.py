@@ -34,10 +34,10 @@ from flows.training.reliability_fit import (
     summed_logit,
 )
 from kernels.measure.reliability import VerdictNet, reliability_of
-from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE, VerdictCnn
+from kernels.nets.candidate_nets import VerdictCnn
 from kernels.nets.tree_ensemble import TreeEnsemble
 from schemas.errors import Misconfigured
-from schemas.model_card import FEATURES, ModelCard
+from schemas.model_card import FEATURES, STAMP_CHANNELS, STAMP_SIDE, ModelCard
 from schemas.settings import NOISE_ALONE
 
 Say = Callable[[str], None]

@@ -5,7 +5,6 @@ from bisect import bisect_left
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
-from scipy.ndimage import maximum_filter
 
 _SAMPLE = 1_000_000  # of this many pixels the median is known to 0.1 % of sigma
 _CLIP = 4.0  # sigma; leaves 99.994 % of a Gaussian
@@ -140,6 +139,8 @@ def _patches(
     image: NDArray[np.float32], usable: NDArray[np.bool_], background: float, noise: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Residuals in units of the noise, 0 where left out, and weights 0 or 1; (patches, side, side)."""
+    from scipy.ndimage import maximum_filter
+
     sides = [min(_SIDE, extent) for extent in image.shape]
     corners = [
         (y, x)

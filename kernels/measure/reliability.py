@@ -2,24 +2,24 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numba import njit
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from kernels.image.gaussian import FAST
 from kernels.image.search_image import squash
-from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE, VerdictCnn
 from kernels.nets.tree_ensemble import TreeEnsemble, tree_logits
 from kernels.trails.geometry import Segment
 from kernels.trails.scene import Scene
 from kernels.trails.trail_model import trail_image
 from schemas.dia_source import CAUSES, DetectionFlag
-from schemas.model_card import FEATURES, RESIDUALS, STATIC, ModelCard
+from schemas.model_card import FEATURES, RESIDUALS, STAMP_CHANNELS, STAMP_SIDE, STATIC, ModelCard
+
+if TYPE_CHECKING:
+    from kernels.nets.candidate_nets import VerdictCnn
 
 
 def feature_matrix(
@@ -95,7 +95,7 @@ class VerdictNet:
         What is known of the weights.
     """
 
-    nets: tuple[VerdictCnn, ...]
+    nets: "tuple[VerdictCnn, ...]"
     trees: TreeEnsemble
     slope: float
     offset: float
@@ -120,6 +120,8 @@ class VerdictNet:
 
     def log_odds(self, features: NDArray[np.float32], stamps: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the mean of the trees' log odds and of the networks' mean, before calibration, (n,)."""
+        import torch
+
         count = len(features)
         whole = -(-count // _BATCH) * _BATCH
         padded = [
@@ -143,6 +145,8 @@ def reliability_of(log_odds: NDArray[np.float64], slope: float, offset: float) -
     Platt 1999, *Advances in Large Margin Classifiers*, 61; with offset 0 it is the temperature scaling of Guo et al.
     2017, ICML, 1321. Unlike isotonic regression it keeps the order of the candidates without ties.
     """
+    from scipy.special import expit
+
     return expit(slope * log_odds + offset).astype(np.float32)
 
 

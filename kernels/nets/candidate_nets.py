@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from schemas.model_card import STAMP_CHANNELS, STAMP_SIDE
+
 LINE_CHANNELS = 3
 
 
@@ -38,14 +40,6 @@ class CandidateCnn(nn.Module):
         maps = self.body(cutouts)
         shape = torch.clamp((features - self.mean) / self.scale, -5, 5)
         return self.joined(torch.cat([maps.mean((2, 3)), maps.amax((2, 3)), shape], 1))[:, 0]
-
-
-STAMP_SIDE = 32
-"""Of a picture."""
-
-
-STAMP_CHANNELS = 6
-"""Pictures of a candidate."""
 
 
 _FINE = 4  # pictures at the scale of the pixels; the others are coarse

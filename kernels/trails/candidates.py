@@ -6,9 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from kernels.trails.geometry import DetectedSegment, between, in_line, overlap, union
 from kernels.trails.glint_trail import find_glint_trails
@@ -125,6 +122,10 @@ def group_hits(row: NDArray[np.integer], column: NDArray[np.integer], reach: int
     (N,) int
         0, 1, ... in the order in which the groups first appear.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
     if not len(row):
         return np.empty(0, np.intp)
     pairs = cKDTree(np.column_stack([row, column])).query_pairs(reach + 0.5, p=np.inf, output_type="ndarray")

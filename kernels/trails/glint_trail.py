@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from kernels.trails.geometry import DetectedSegment, from_ends
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 _DIRECTED_FWHM = 2.0  # from this length on a piece has a direction
 _TURN = 1.0  # deg, besides half a FWHM over the length
@@ -112,6 +114,8 @@ def _is_set(length: NDArray[np.float64], line: DetectedSegment) -> bool:
 
 def _rows(trails: Sequence[DetectedSegment], points: list[int], area_px: float) -> list[tuple[int, ...]]:
     """Find sets of points at equal steps, the largest first."""
+    from scipy.spatial import cKDTree
+
     if len(points) < _LEAST:
         return []
     places = np.array([trails[i][:2] for i in points])
@@ -128,7 +132,7 @@ def _rows(trails: Sequence[DetectedSegment], points: list[int], area_px: float) 
     return sorted((tuple(points[i] for i in row) for row in sets), key=lambda one: (-len(one), one))
 
 
-def _row(places: NDArray[np.float64], tree: cKDTree, first: int, second: int) -> tuple[int, ...]:
+def _row(places: NDArray[np.float64], tree: "cKDTree", first: int, second: int) -> tuple[int, ...]:
     """Go on from two points at equal steps, both ways."""
     row = [int(first), int(second)]
     for ends in ((0, 1), (-1, -2)):

@@ -2,8 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.signal import fftconvolve
 
 from kernels.psf.gaussian_mixture import GaussianMixture
 from kernels.trails.trail_model import trail_image
@@ -31,6 +29,8 @@ def filtered_noise(template: NDArray[np.floating], noise: float, correlation: ND
     Variance of a linear filter of a stationary process, e.g. Papoulis 1991, *Probability, Random Variables and
     Stochastic Processes*, ch. 10. For white noise it is noise * sqrt(sum(m^2)).
     """
+    from scipy.signal import fftconvolve
+
     reach = correlation.shape[0] // 2
     padded = np.pad(np.asarray(template, float), reach)
     own = fftconvolve(padded, np.asarray(template, float)[::-1, ::-1], mode="valid")
@@ -131,6 +131,8 @@ def oracle_threshold(false_per_image: float, area_px: float) -> float:
     area_px
         Of one image, px.
     """
+    from scipy.optimize import brentq
+
     low, high = 4.0, 12.0
     if false_alarms(low, area_px) <= false_per_image:
         return low

@@ -8,7 +8,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy import fft
-from scipy.signal import fftconvolve
 
 from kernels.image.gaussian import FAST
 from kernels.psf.gaussian_mixture import GaussianMixture
@@ -72,6 +71,8 @@ def trail_bank(
     angles
         Number of angles.
     """
+    from scipy.signal import fftconvolve
+
     radius = math.ceil(2.5 * fwhm_px) + 1
     stamp = trail_image((2 * radius + 1, 2 * radius + 1), radius, radius, 0.0, 0.0, psf)
     point_noise = filtered_noise(stamp, noise, correlation)

@@ -4,8 +4,7 @@ import numpy as np
 
 from flows.training.candidates import Labelled
 from flows.training.examples import truth_targets
-from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE
-from schemas.model_card import FEATURES
+from schemas.model_card import FEATURES, STAMP_CHANNELS, STAMP_SIDE
 from tests.support.truth import truth_table
 
 

@@ -7,11 +7,11 @@ from flows.pipeline.models import TREES
 from flows.pipeline.stage_run import search_grid
 from flows.pipeline.weights import write_model
 from kernels.nets.basic_cnn import BasicCnn
-from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE, VerdictCnn
+from kernels.nets.candidate_nets import VerdictCnn
 from kernels.nets.streak_net import CELL, PLANES, StreakNet
 from kernels.nets.tree_ensemble import TreeEnsemble
 from kernels.search.dense_search import dense_grid
-from schemas.model_card import FEATURES
+from schemas.model_card import FEATURES, STAMP_CHANNELS, STAMP_SIDE
 from schemas.settings import DetectSettings
 
 CARD = {

@@ -16,9 +16,6 @@ from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from pathlib import Path
 
-import dask
-from distributed import LocalCluster
-
 from schemas.settings import Settings
 
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
@@ -134,6 +131,9 @@ CLOSE_S = 60.0
 @contextmanager
 def local_cluster(settings: Settings) -> Iterator[str]:
     """Start workers on this machine; give the address of their scheduler."""
+    import dask
+    from distributed import LocalCluster
+
     start_worker_server()
     own = {
         "distributed.nanny.pre-spawn-environ": MALLOC,

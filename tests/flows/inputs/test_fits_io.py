@@ -7,7 +7,8 @@ import pytest
 from astropy.io import fits
 
 from flows.inputs import files as content_limit
-from flows.inputs.fits_io import FitsContent, content_kind, is_image, read_headers, unzipped
+from flows.inputs.files import content_kind
+from flows.inputs.fits_io import FitsContent, is_image, read_headers, unzipped
 from schemas.errors import BadInput
 
 

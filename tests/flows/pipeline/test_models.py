@@ -17,7 +17,7 @@ from flows.pipeline.models import (
 from flows.pipeline.weights import read_card, read_weights, write_model
 from flows.training.candidate_set import candidate_card
 from kernels.image.search_image import Places, SearchImage
-from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE, CandidateCnn, VerdictCnn
+from kernels.nets.candidate_nets import CandidateCnn, VerdictCnn
 from kernels.search.candidate_search import CANDIDATE_GRID
 from kernels.search.dense_search import DenseSearch, dense_grid
 from kernels.search.detector import WindowScorer
@@ -25,6 +25,7 @@ from kernels.search.linear_chain import has_bfloat16
 from kernels.search.shape_features import FEATURES
 from schemas.errors import Misconfigured
 from schemas.model_card import FEATURES as FEATURES_VERDICTS
+from schemas.model_card import STAMP_CHANNELS, STAMP_SIDE
 from schemas.pixels import SearchGrid
 from schemas.settings import DetectSettings, MeasureSettings, Settings
 from stages import PIPELINE

@@ -7,9 +7,8 @@ import torch
 from flows.pipeline.models import load_model
 from flows.pipeline.weights import read_card, read_screen_card, read_weights, write_model
 from kernels.nets.basic_cnn import BasicCnn
-from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE
 from schemas.errors import Misconfigured
-from schemas.model_card import FEATURES
+from schemas.model_card import FEATURES, STAMP_CHANNELS, STAMP_SIDE
 from tests.support.models import write_screen, write_verdict
 
 CARD = {

@@ -25,9 +25,8 @@ from flows.training.candidates import (
 from flows.training.examples import truth_targets
 from flows.training.windows import cut_windows, pixels
 from kernels.nets.basic_cnn import BasicCnn
-from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE
 from schemas.errors import BadInput
-from schemas.model_card import FEATURES, STATIC, UNKNOWN
+from schemas.model_card import FEATURES, STAMP_CHANNELS, STAMP_SIDE, STATIC, UNKNOWN
 from schemas.pixels import Tiling
 from stages.measure import Described
 from tests.support.models import write_bright, write_cells, write_windows

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kernels.image.fit_errors import Noise
 from kernels.image.search_image import squash
 from kernels.measure.reliability import FittedTrail, VerdictNet, candidate_stamps, feature_matrix, reliability_of
-from kernels.nets.candidate_nets import STAMP_CHANNELS, STAMP_SIDE, VerdictCnn
+from kernels.nets.candidate_nets import VerdictCnn
 from kernels.nets.tree_ensemble import TreeEnsemble
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment
@@ -16,7 +16,7 @@ from kernels.trails.scene import Scene
 from kernels.trails.trail_model import trail_image
 from schemas.dia_source import CAUSES, DIA_SOURCE, DetectionFlag
 from schemas.model_card import FEATURES as FEATURES_VERDICT
-from schemas.model_card import RESIDUALS, STATIC, ModelCard
+from schemas.model_card import RESIDUALS, STAMP_CHANNELS, STAMP_SIDE, STATIC, ModelCard
 
 
 def rows(**columns):

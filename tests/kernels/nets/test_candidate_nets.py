@@ -1,7 +1,8 @@
 import torch
 
-from kernels.nets.candidate_nets import LINE_CHANNELS, STAMP_CHANNELS, STAMP_SIDE, CandidateCnn, VerdictCnn
+from kernels.nets.candidate_nets import LINE_CHANNELS, CandidateCnn, VerdictCnn
 from kernels.search.candidate_search import LONG, WIDE
+from schemas.model_card import STAMP_CHANNELS, STAMP_SIDE
 
 
 def test_is_small_and_gives_one_number_per_candidate():
