@@ -235,7 +235,9 @@ def _kind(fs: Any, path: str) -> str | None:
     """Tell from a file's first bytes what it is; None if they do not say, or cannot be read."""
     try:
         return content_kind(bytes(fs.cat_file(path, 0, _START)), path)
-    except (BadInput, *outside()):
+    except BadInput:
+        return None
+    except outside():
         return None
 
 

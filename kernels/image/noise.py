@@ -4,7 +4,6 @@ from bisect import bisect_left
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 _SAMPLE = 1_000_000  # of this many pixels the median is known to 0.1 % of sigma
 _CLIP = 4.0  # sigma; leaves 99.994 % of a Gaussian
@@ -117,6 +116,8 @@ def noise_correlation(
     Computed with zero-padded Fourier transforms (Wiener-Khinchin). Standard errors by Bartlett's formula:
     sum(rho^2) / pairs (Bartlett 1946, Suppl. J. R. Stat. Soc. 8, 27).
     """
+    from scipy import fft
+
     values, weights = _patches(image, usable, background, noise)
     if not weights.any():
         return np.ones((1, 1))
@@ -169,6 +170,8 @@ def _level(values: NDArray[np.float64], weights: NDArray[np.bool_]) -> NDArray[n
 
 def _lagged(stack: NDArray[np.float64], size: list[int], reach: int) -> NDArray[np.float64]:
     """Sum over the stack of the products of values that lie -reach..reach apart."""
+    from scipy import fft
+
     power = np.square(np.abs(fft.rfft2(stack, size))).sum(axis=0)
     lags = np.arange(-reach, reach + 1)
     return fft.irfft2(power, size)[np.ix_(lags, lags)]
