@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -64,6 +66,7 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
         warm_up(workers, settings)
         night = NightRun(plan.todo, out, settings, Recorder(out, settings, PIPELINE), progress, workers)
         server.wait()
+        Thread(target=_import_night_stages).start()
         startup = perf_counter() - start
         warnings = _search(night)
         elapsed = {"startup": startup, "search": perf_counter() - start - startup}
@@ -78,6 +81,18 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     report, wall = perf_counter() - done, perf_counter() - start
     progress.night_done(wall)
     return _timed(summary, {"report": report, "wall": wall})
+
+
+def _import_night_stages() -> None:
+    """Import what whole nights need, while the workers search: it takes seconds."""
+    with suppress(Exception):  # where it is needed the same error is raised again
+        import astropy.coordinates  # noqa: F401
+        import scipy.spatial  # noqa: F401
+
+        import flows.nights.night_stages
+        import flows.pipeline.star_galaxy_models
+        import flows.results.evaluation.recovery
+        import flows.results.page.page  # noqa: F401
 
 
 def _timed(summary: RunSummary, seconds: Mapping[str, float]) -> RunSummary:

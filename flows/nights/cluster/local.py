@@ -3,7 +3,7 @@
 The process that workers are forked from: it imports what they need once for all of them.
 A worker that starts by itself takes 4 s of processor time to import its libraries. One that is forked has them at once,
 also one that replaces a killed worker, and they share the memory. Nothing is computed in this process, so that numba,
-BLAS and torch have no threads to lose when it is forked.
+BLAS and torch have no threads to lose when it is forked (one compiled function is called, which starts none).
 """
 
 import logging
@@ -34,13 +34,7 @@ MALLOC = {
 }
 """Environment of the allocator, which reads it when a process starts."""
 
-_MODULES = [
-    "flows.cli.app",
-    "flows.nights.cluster.cluster",
-    "flows.nights.exposure_work",
-    "flows.inputs.ingest",
-    "torch",
-]
+_MODULES = ["flows.nights.cluster.worker_imports"]
 
 
 def start_worker_server() -> None:
