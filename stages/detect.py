@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy.special import logit
 
 from kernels.image.search_image import Places, SearchImage
 from schemas.dataset import DatasetError
@@ -43,6 +42,8 @@ def detect(inputs: Mapping[str, Any], context: Context) -> Result:
     DatasetError
         The pixels do not have the size of the tile.
     """
+    from scipy.special import logit
+
     tile, model = context.tile, context.models["detect"]
     if tile is None or context.exposure is None:
         raise DatasetError("stage 'detect' needs a tile and an exposure. To fix, give both in the context.")

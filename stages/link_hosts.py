@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from kernels.sky.light_radius import directional_distance
 from kernels.sky.positions import unit_vectors
@@ -62,6 +61,8 @@ def link_hosts(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 def _neighbours(detections: pa.Table, objects: pa.Table, reach: float) -> Any:
     """Yield for each detection that has any: its number, the objects within reach, separations, distances in DLR."""
+    from scipy.spatial import cKDTree
+
     if not len(detections) or not len(objects):
         return
     ra, dec, ra0, dec0 = (_numbers(table, name) for table in (objects, detections) for name in ("ra", "dec"))

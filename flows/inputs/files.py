@@ -3,11 +3,10 @@
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from time import monotonic, sleep
 from typing import IO, Any, TypeVar
 
-import aiohttp
-from botocore.exceptions import BotoCoreError
 from fsspec.core import url_to_fs
 
 from flows.storage.object_store import PROTOCOL, configured
@@ -15,13 +14,22 @@ from schemas.errors import BadInput, Retryable
 
 Found = TypeVar("Found")
 
-OUTSIDE = (OSError, aiohttp.ClientError, BotoCoreError)
-"""What file systems raise."""
+FITS, GZIP, _ZIP = b"SIMPLE  =", b"\x1f\x8b", b"PK\x03\x04"
+"""First bytes of files."""
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 10.0
 
 _PROBE_BLOCK = 2**16  # s3fs would fetch 50 MB for a header
 _LASTING = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
+
+
+@cache
+def outside() -> tuple[type[Exception], ...]:
+    """Return what file systems raise: of those over the network, only once something has been raised."""
+    import aiohttp
+    from botocore.exceptions import BotoCoreError
+
+    return OSError, aiohttp.ClientError, BotoCoreError
 
 
 def file_system(uri: str) -> tuple[Any, str]:
@@ -44,7 +52,7 @@ def read_failures(uri: str) -> Iterator[None]:
     """
     try:
         yield
-    except OUTSIDE as error:
+    except outside() as error:
         lasting = isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError))
         if lasting or getattr(error, "errno", None) in _LASTING:
             raise BadInput(
@@ -108,3 +116,24 @@ def open_part(uri: str) -> Iterator[IO[bytes]]:
         fs, path = file_system(uri)
         with fs.open(path, "rb", block_size=_PROBE_BLOCK) as file:
             yield file
+
+
+def content_kind(start: bytes, where: str) -> str:
+    """Return from a file's first bytes what it is: ``fits``, ``gzip`` or ``zip`` (an npz).
+
+    Raises
+    ------
+    BadInput
+        ``empty_file``, or ``not_fits``.
+    """
+    for magic, kind in ((FITS, "fits"), (GZIP, "gzip"), (_ZIP, "zip")):
+        if start.startswith(magic):
+            return kind
+    if not start:
+        raise BadInput("empty_file", where, "the file has no bytes.", "fetch it again.")
+    raise BadInput(
+        "not_fits",
+        where,
+        f"is neither FITS, gzip-compressed FITS nor npz: it begins with {start[:9]!r}.",
+        "name an image file.",
+    )

@@ -16,34 +16,11 @@ from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from flows.inputs import source as given
+from flows.inputs.files import FITS, GZIP, content_kind
 from flows.inputs.fits_header import no_image
 from schemas.errors import BadInput
 
-_GZIP = b"\x1f\x8b"
-_FITS = b"SIMPLE  ="
-_ZIP = b"PK\x03\x04"
 _MOST_AXES = 999  # FITS 4.0, section 4.4.1
-
-
-def content_kind(start: bytes, where: str) -> str:
-    """Return from a file's first bytes what it is: ``fits``, ``gzip`` or ``zip`` (an npz).
-
-    Raises
-    ------
-    BadInput
-        ``empty_file``, or ``not_fits``.
-    """
-    for magic, kind in ((_FITS, "fits"), (_GZIP, "gzip"), (_ZIP, "zip")):
-        if start.startswith(magic):
-            return kind
-    if not start:
-        raise BadInput("empty_file", where, "the file has no bytes.", "fetch it again.")
-    raise BadInput(
-        "not_fits",
-        where,
-        f"is neither FITS, gzip-compressed FITS nor npz: it begins with {start[:9]!r}.",
-        "name an image file.",
-    )
 
 
 def read_headers(file: IO[bytes], where: str) -> tuple[fits.Header, ...]:
@@ -56,13 +33,13 @@ def read_headers(file: IO[bytes], where: str) -> tuple[fits.Header, ...]:
     BadInput
         ``empty_file``, ``not_fits``, ``truncated`` or ``damaged``.
     """
-    zipped = content_kind(file.read(len(_FITS)), where) == "gzip"
+    zipped = content_kind(file.read(len(FITS)), where) == "gzip"
     file.seek(0)
     with gzip.GzipFile(fileobj=file) if zipped else _kept_open(file) as plain, _damage(where):
         size = None if zipped else plain.seek(0, io.SEEK_END)
         plain.seek(0)
         if zipped:
-            content_kind(plain.read(len(_FITS)), where)
+            content_kind(plain.read(len(FITS)), where)
             plain.seek(0)
         # Not through a path: astropy would map or decompress the file as a whole.
         with fits.open(plain, mode="readonly", memmap=False, lazy_load_hdus=True, disable_image_compression=True) as f:
@@ -81,7 +58,7 @@ def unzipped(data: bytes, where: str) -> bytes:
         ``truncated``; ``bad_checksum`` if gzip's CRC does not fit; ``too_large`` (see
         `flows.inputs.source.require_allowed`).
     """
-    if not data.startswith(_GZIP):
+    if not data.startswith(GZIP):
         return data
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
@@ -109,7 +86,7 @@ class FitsContent:
 
     def __init__(self, data: bytes, where: str, *, verify: bool = True) -> None:
         self._data, self._where, self._verify = data, where, verify
-        content_kind(data[: len(_FITS)], where)
+        content_kind(data[: len(FITS)], where)
         self.headers = read_headers(io.BytesIO(data), where)
 
     def image(self, index: int) -> NDArray[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from flows.inputs.files import OUTSIDE, file_system
+from flows.inputs.files import file_system, outside
 from flows.inputs.source import uri_of
 from flows.inputs.sources import SUFFIXES, is_sibling, siblings
 from schemas.errors import Misconfigured, Retryable
@@ -119,7 +119,7 @@ class FolderArrivals:
         try:
             self._fs.invalidate_cache()
             found = self._fs.find(self._path, detail=True)
-        except OUTSIDE as error:
+        except outside() as error:
             raise Retryable(
                 "io_error", self._uri, f"cannot be listed: {type(error).__name__}: {error}.", "check the place."
             ) from error

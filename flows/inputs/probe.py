@@ -8,7 +8,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from flows.inputs.files import file_system, open_part, patient, read_bytes, read_failures
+from flows.inputs.files import content_kind, file_system, open_part, patient, read_bytes, read_failures
 from flows.inputs.fits_generic import GENERIC
 from flows.inputs.fits_header import (
     FitsFormat,
@@ -20,7 +20,7 @@ from flows.inputs.fits_header import (
     is_image,
     no_image,
 )
-from flows.inputs.fits_io import FitsContent, content_kind, read_headers, unzipped
+from flows.inputs.fits_io import FitsContent, read_headers, unzipped
 from flows.inputs.fits_rubin import RUBIN
 from flows.inputs.fits_ztf import ZTF, is_ztf_mask
 from flows.inputs.mask_bits import plain_mask, rubin_mask, ztf_mask

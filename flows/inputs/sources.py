@@ -13,8 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from flows.inputs.butler_repository import butler_exposures, is_repository
-from flows.inputs.files import OUTSIDE, file_system, open_part, read_bytes
-from flows.inputs.fits_io import content_kind
+from flows.inputs.files import content_kind, file_system, open_part, outside, read_bytes
 from flows.inputs.npz_llnl import image_count, is_truth
 from flows.inputs.source import Source, uri_of
 from flows.runtime.secrets import refuse_credentials
@@ -153,7 +152,7 @@ def _sources(given: str) -> Iterator[Source]:
             raise Misconfigured(
                 "no_such_input", given, "there is no such file or folder, or it may not be read.", "correct the path."
             )
-    except OUTSIDE as error:
+    except outside() as error:
         raise Misconfigured(
             "unreadable_input",
             given,
@@ -194,7 +193,7 @@ def _walk(fs: Any, folder: str) -> Iterator[tuple[str, bool]]:
     """
     try:
         entries = sorted(fs.ls(folder, detail=True), key=lambda entry: entry["name"].rstrip("/"))
-    except OUTSIDE:
+    except outside():
         yield folder.rstrip("/"), False
         return
     yield from ((entry["name"], True) for entry in entries if entry["type"] != "directory")
@@ -237,7 +236,7 @@ def _names(folder: str) -> tuple[str, ...]:
     fs, path = file_system(folder)
     try:
         return tuple(sorted(posixpath.basename(one) for one in fs.ls(path, detail=False)))
-    except OUTSIDE:  # a file may be read by its name where the folder may not be
+    except outside():  # a file may be read by its name where the folder may not be
         return ()
 
 
@@ -245,7 +244,9 @@ def _kind(fs: Any, path: str) -> str | None:
     """Tell from a file's first bytes what it is; None if they do not say, or cannot be read."""
     try:
         return content_kind(bytes(fs.cat_file(path, 0, _START)), path)
-    except (BadInput, *OUTSIDE):
+    except BadInput:
+        return None
+    except outside():
         return None
 
 

@@ -3,7 +3,9 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,6 +22,7 @@ from flows.results.quality.assess import assess
 from flows.results.quality.judge import told
 from flows.runtime.traces import span
 from schemas.errors import Misconfigured
+from schemas.exposure import ExposureKey
 from schemas.recovery import Recovery
 from schemas.settings import Settings
 from schemas.summary import STOPPED, RunSummary, Trouble
@@ -67,6 +70,7 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
         warm_up(workers, settings)
         night = NightRun(plan.todo, out, settings, Recorder(out, settings, PIPELINE, sha256_of), progress, workers)
         server.wait()
+        Thread(target=_import_night_stages).start()
         startup = perf_counter() - start
         warnings = _search(night)
         elapsed = {"startup": startup, "search": perf_counter() - start - startup}
@@ -81,6 +85,17 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     report, wall = perf_counter() - done, perf_counter() - start
     progress.night_done(wall)
     return _timed(summary, {"report": report, "wall": wall})
+
+
+def _import_night_stages() -> None:
+    """Import what whole nights need, while the workers search: it takes seconds."""
+    with suppress(Exception):  # where it is needed the same error is raised again
+        import astropy.coordinates  # noqa: F401
+        import scipy.spatial  # noqa: F401
+
+        import flows.nights.night_stages
+        import flows.results.evaluation.recovery
+        import flows.results.page.page  # noqa: F401
 
 
 def _timed(summary: RunSummary, seconds: Mapping[str, float]) -> RunSummary:
@@ -126,13 +141,19 @@ def first_of(error: BaseException, kind: type[Kind]) -> Kind | None:
     return error if isinstance(error, kind) else None
 
 
+def _probe(source: Source, settings: Settings) -> ExposureKey:
+    """Return the identity of a source from its headers; what reads FITS is imported for the first that is not known."""
+    from flows.inputs.probe import probe
+
+    return probe(source, settings)
+
+
 def planner(out: Path, settings: Settings, *, dry: bool = False, index: "SourceIndex | None" = None) -> "Planner":
     """Return the planner of the pipeline, on real files; errors as in `flows.pipeline.plan.Planner`."""
-    from flows.inputs.probe import probe
     from flows.pipeline.plan import Planner
     from stages import PIPELINE
 
-    return Planner(out, settings, PIPELINE, probe, sha256_of, dry=dry, index=index)
+    return Planner(out, settings, PIPELINE, _probe, sha256_of, dry=dry, index=index)
 
 
 def search_exposures(

@@ -5,9 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
-from scipy.ndimage import maximum_filter
-from scipy.signal import fftconvolve
 
 _SAMPLE = 1_000_000  # of this many pixels the median is known to 0.1 % of sigma
 _CLIP = 4.0  # sigma; leaves 99.994 % of a Gaussian
@@ -120,6 +117,8 @@ def noise_correlation(
     Computed with zero-padded Fourier transforms (Wiener-Khinchin). Standard errors by Bartlett's formula:
     sum(rho^2) / pairs (Bartlett 1946, Suppl. J. R. Stat. Soc. 8, 27).
     """
+    from scipy import fft
+
     values, weights = _patches(image, usable, background, noise)
     if not weights.any():
         return np.ones((1, 1))
@@ -142,6 +141,8 @@ def _patches(
     image: NDArray[np.float32], usable: NDArray[np.bool_], background: float, noise: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Residuals in units of the noise, 0 where left out, and weights 0 or 1; (patches, side, side)."""
+    from scipy.ndimage import maximum_filter
+
     sides = [min(_SIDE, extent) for extent in image.shape]
     corners = [
         (y, x)
@@ -170,6 +171,8 @@ def _level(values: NDArray[np.float64], weights: NDArray[np.bool_]) -> NDArray[n
 
 def _lagged(stack: NDArray[np.float64], size: list[int], reach: int) -> NDArray[np.float64]:
     """Sum over the stack of the products of values that lie -reach..reach apart."""
+    from scipy import fft
+
     power = np.square(np.abs(fft.rfft2(stack, size))).sum(axis=0)
     lags = np.arange(-reach, reach + 1)
     return fft.irfft2(power, size)[np.ix_(lags, lags)]
@@ -226,6 +229,8 @@ def filtered_noise(template: NDArray[np.floating], noise: float, correlation: ND
     Variance of a linear filter of a stationary process, e.g. Papoulis 1991, *Probability, Random Variables and
     Stochastic Processes*, ch. 10. For white noise it is noise * sqrt(sum(m^2)).
     """
+    from scipy.signal import fftconvolve
+
     reach = correlation.shape[0] // 2
     padded = np.pad(np.asarray(template, float), reach)
     own = fftconvolve(padded, np.asarray(template, float)[::-1, ::-1], mode="valid")

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from kernels.image.gaussian import FAST
 from schemas.archive_columns import BANDS, columns_of
@@ -154,6 +153,8 @@ def nearest_colour(
     scale : (features,) float32
         Unit of each feature.
     """
+    from scipy.special import softmax
+
     step = (features[:, None, :].astype(np.float64) - centroid) / scale
     return np.asarray(softmax(-0.5 * np.nansum(step**2, axis=2), axis=1), np.float64)
 
@@ -301,6 +302,8 @@ def calibrated(logits: NDArray[np.float64], bands: NDArray[np.int64], calibratio
     -----
     Temperature with an offset per class (Guo et al. 2017, ICML, 1321: matrix scaling with a scalar matrix).
     """
+    from scipy.special import softmax
+
     scaled = logits * calibration.slope[bands, None] + calibration.offset[bands]
     return np.asarray(softmax(scaled, axis=1), np.float64)
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
 RADIUS = 8
 """Half side of the matched filter, px."""
@@ -66,6 +65,8 @@ def moffat_mixture(fwhm_px: float, beta: float) -> GaussianMixture:
 @lru_cache(maxsize=256)
 def _unit_mixture(beta: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weights and sigmas for FWHM 1."""
+    from scipy.optimize import least_squares
+
     alpha = 0.5 / np.sqrt(2 ** (1 / beta) - 1)
     radius = np.concatenate([np.linspace(0, 2, 81), np.geomspace(2.05, 12, 60)])
     profile = (1 + np.square(radius / alpha)) ** -beta

@@ -1,10 +1,8 @@
 """Positions on the sphere: steady motion, and one object of many sources."""
 
 import numpy as np
-from astropy_healpix import HEALPix
 from numba import njit
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 Floats = NDArray[np.float64]
 
@@ -97,6 +95,8 @@ def merge_positions(
     (n,) int64
         0, 1, 2, ... in the order in which the objects began.
     """
+    from scipy.spatial import cKDTree
+
     if not len(vectors):
         return np.zeros(0, np.int64)
     chord = 2 * np.sin(np.radians(radius / 3600) / 2)
@@ -141,6 +141,7 @@ def object_ids(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.
     A cell has a side of 0.4 milliarcseconds: different objects have different ids.
     """
     from astropy import units
+    from astropy_healpix import HEALPix
 
     grid = HEALPix(nside=2**_ORDER, order="nested")
     return np.asarray(grid.lonlat_to_healpix(ra * units.deg, dec * units.deg), np.int64).reshape(-1)

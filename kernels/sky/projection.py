@@ -3,17 +3,15 @@
 import math
 import warnings
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from astropy.coordinates import SkyCoord
-from astropy.io.fits import Header
-from astropy.utils.exceptions import AstropyWarning
-from astropy.wcs import WCS
-from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
 
 from kernels.sky.positions import along_great_circle, separation
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
 
 _SINGULAR = 1e-8  # determinant over squared norm
 
@@ -43,7 +41,7 @@ class SkyTrails(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def celestial_wcs(header: str) -> WCS:
+def celestial_wcs(header: str) -> "WCS":
     """Read a WCS.
 
     Parameters
@@ -56,6 +54,10 @@ def celestial_wcs(header: str) -> WCS:
     ValueError
         It holds no celestial WCS of two axes, or one whose matrix is singular.
     """
+    from astropy.io.fits import Header
+    from astropy.utils.exceptions import AstropyWarning
+    from astropy.wcs import WCS
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)  # about what it repairs
         try:
@@ -69,13 +71,13 @@ def celestial_wcs(header: str) -> WCS:
     return wcs
 
 
-def pixel_scale(wcs: WCS) -> float:
+def pixel_scale(wcs: "WCS") -> float:
     """Return the side of a pixel at the WCS's reference point, arcsec: the root of its area."""
     return float(3600 * math.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))))
 
 
 def pixels_of(
-    wcs: WCS, shape: tuple[int, int], ra: NDArray[np.float64], dec: NDArray[np.float64], margin: float = 0.0
+    wcs: "WCS", shape: tuple[int, int], ra: NDArray[np.float64], dec: NDArray[np.float64], margin: float = 0.0
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Find which positions lie on an image.
 
@@ -95,6 +97,8 @@ def pixels_of(
     x, y : (m,)
         Where, px, 0-based.
     """
+    from astropy.coordinates import SkyCoord
+
     ny, nx = shape
     corners = wcs.pixel_to_world([-0.5, nx, nx, -0.5], [-0.5, -0.5, ny, ny]).icrs
     centre = wcs.pixel_to_world((nx - 1) / 2, (ny - 1) / 2).icrs
@@ -109,7 +113,7 @@ def pixels_of(
 
 
 def sky_trails(
-    wcs: WCS,
+    wcs: "WCS",
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     length: NDArray[np.float64],
@@ -207,7 +211,7 @@ class PlacedTrails(NamedTuple):
 
 
 def place_trails(
-    wcs: WCS, shape: tuple[int, int], ra: Floats, dec: Floats, length: Floats, angle: Floats
+    wcs: "WCS", shape: tuple[int, int], ra: Floats, dec: Floats, length: Floats, angle: Floats
 ) -> PlacedTrails:
     """Carry trails from the sky to an image.
 
@@ -242,7 +246,7 @@ def place_trails(
     return placed
 
 
-def _near(wcs: WCS, shape: tuple[int, int], ra: Floats, dec: Floats) -> NDArray[np.bool_]:
+def _near(wcs: "WCS", shape: tuple[int, int], ra: Floats, dec: Floats) -> NDArray[np.bool_]:
     """Tell what lies within the circle around the image, or not far outside."""
     ny, nx = shape
     y, x = np.mgrid[-0.5 : ny - 0.5 : 3j, -0.5 : nx - 0.5 : 3j].reshape(2, -1)
@@ -252,8 +256,11 @@ def _near(wcs: WCS, shape: tuple[int, int], ra: Floats, dec: Floats) -> NDArray[
     return separation(ra, dec, *middle) <= _FARTHEST * radius
 
 
-def _pixels(wcs: WCS, ra: Floats, dec: Floats) -> tuple[Floats, Floats]:
+def _pixels(wcs: "WCS", ra: Floats, dec: Floats) -> tuple[Floats, Floats]:
     """Pixels of ICRS positions, deg; NaN where the distortion cannot be undone."""
+    from astropy.coordinates import SkyCoord
+    from astropy.wcs.utils import wcs_to_celestial_frame
+
     if not len(ra):
         return np.empty(0), np.empty(0)
     sky = SkyCoord(ra, dec, unit="deg").transform_to(wcs_to_celestial_frame(wcs)).spherical

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 POSITION_TOLERANCE_PX = 3.0
 LENGTH_SLACK_PX = 2.0
@@ -101,6 +100,8 @@ def match_detections(x: Floats, y: Floats, score: Floats, targets: Targets) -> M
 
 def _pairs_in_reach(x: Floats, y: Floats, targets: Targets) -> dict[int, list[int]]:
     """Streaks within tolerance of each detection, nearest first."""
+    from scipy.spatial import KDTree
+
     streaks = np.flatnonzero(targets.counted)
     if not len(x) or not len(streaks):
         return {}

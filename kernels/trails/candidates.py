@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from kernels.trails.geometry import DetectedSegment, between, from_ends, in_line, lies_on, overlap, union
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 _DIRECTED_FWHM = 2.0  # from this length on a piece has a direction
 
@@ -147,6 +147,9 @@ def group_hits(row: NDArray[np.integer], column: NDArray[np.integer], reach: int
     (N,) int
         0, 1, ... in the order in which the groups first appear.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     if not len(row):
         return np.empty(0, np.intp)
     pairs = cKDTree(np.column_stack([row, column])).query_pairs(reach + 0.5, p=np.inf, output_type="ndarray")
@@ -288,6 +291,8 @@ def _is_set(length: NDArray[np.float64], line: DetectedSegment) -> bool:
 
 def _rows(trails: Sequence[DetectedSegment], points: list[int], area_px: float) -> list[tuple[int, ...]]:
     """Find sets of points at equal steps, the largest first."""
+    from scipy.spatial import cKDTree
+
     if len(points) < _LEAST:
         return []
     places = np.array([trails[i][:2] for i in points])
@@ -304,7 +309,7 @@ def _rows(trails: Sequence[DetectedSegment], points: list[int], area_px: float) 
     return sorted((tuple(points[i] for i in row) for row in sets), key=lambda one: (-len(one), one))
 
 
-def _row(places: NDArray[np.float64], tree: cKDTree, first: int, second: int) -> tuple[int, ...]:
+def _row(places: NDArray[np.float64], tree: "cKDTree", first: int, second: int) -> tuple[int, ...]:
     """Go on from two points at equal steps, both ways."""
     row = [int(first), int(second)]
     for ends in ((0, 1), (-1, -2)):

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import GaussianMixture
@@ -103,6 +102,8 @@ def oracle_threshold(false_per_image: float, area_px: float) -> float:
     area_px
         Of one image, px.
     """
+    from scipy.optimize import brentq
+
     low, high = 4.0, 12.0
     if false_alarms(low, area_px) <= false_per_image:
         return low

@@ -7,8 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy import fft
-from scipy.signal import fftconvolve
 
 from kernels.image.gaussian import FAST
 from kernels.image.noise import filtered_noise
@@ -72,6 +70,8 @@ def trail_bank(
     angles
         Number of angles.
     """
+    from scipy.signal import fftconvolve
+
     radius = math.ceil(2.5 * fwhm_px) + 1
     stamp = trail_image((2 * radius + 1, 2 * radius + 1), radius, radius, 0.0, 0.0, psf)
     point_noise = filtered_noise(stamp, noise, correlation)
@@ -119,6 +119,8 @@ def point_snr(image: NDArray[np.float32], bank: TrailBank) -> NDArray[np.float32
     -------
     (ny, nx) float32
     """
+    from scipy import fft
+
     side = bank.stamp.shape[0]
     size = [fft.next_fast_len(extent + side - 1, real=True) for extent in image.shape]
     product = fft.rfft2(image, size) * _spectrum(bank.stamp.tobytes(), side, size[0], size[1])
@@ -130,6 +132,8 @@ def point_snr(image: NDArray[np.float32], bank: TrailBank) -> NDArray[np.float32
 @lru_cache(maxsize=32)
 def _spectrum(stamp: bytes, side: int, ny: int, nx: int) -> NDArray[np.complex64]:
     """Fourier transform of a stamp, padded; groups of hits of the same shape share it."""
+    from scipy import fft
+
     return np.asarray(fft.rfft2(np.frombuffer(stamp, np.float32).reshape(side, side), (ny, nx)))
 
 

@@ -3,7 +3,7 @@
 The process that workers are forked from: it imports what they need once for all of them.
 A worker that starts by itself takes 4 s of processor time to import its libraries. One that is forked has them at once,
 also one that replaces a killed worker, and they share the memory. Nothing is computed in this process, so that numba,
-BLAS and torch have no threads to lose when it is forked.
+BLAS and torch have no threads to lose when it is forked (one compiled function is called, which starts none).
 """
 
 import logging
@@ -15,9 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from pathlib import Path
-
-import dask
-from distributed import LocalCluster
 
 from schemas.settings import Settings
 
@@ -37,13 +34,7 @@ MALLOC = {
 }
 """Environment of the allocator, which reads it when a process starts."""
 
-_MODULES = [
-    "flows.cli.app",
-    "flows.nights.cluster.cluster",
-    "flows.nights.exposure_work",
-    "flows.inputs.ingest",
-    "torch",
-]
+_MODULES = ["flows.nights.cluster.worker_imports"]
 
 
 def start_worker_server() -> None:
@@ -134,6 +125,9 @@ CLOSE_S = 60.0
 @contextmanager
 def local_cluster(settings: Settings) -> Iterator[str]:
     """Start workers on this machine; give the address of their scheduler."""
+    import dask
+    from distributed import LocalCluster
+
     start_worker_server()
     own = {
         "distributed.nanny.pre-spawn-environ": MALLOC,

@@ -5,6 +5,7 @@ first flow does, seconds later than it could.
 """
 
 import atexit
+import gc
 import os
 import socket
 import subprocess
@@ -40,6 +41,15 @@ QUIET = {
 """Our own summary is the only output, and a busy machine is no error."""
 
 
+LIGHT = {
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+}
+"""A server of our own records what runs; it has no page, and nothing is set off by what happens."""
+
+
 class PrefectServer:
     """A server of our own, or none where the user has one (``PREFECT_API_URL``).
 
@@ -55,13 +65,12 @@ class PrefectServer:
             port = _free_port()
             self.url = f"http://127.0.0.1:{port}/api"
             writable_folder(Path(os.environ["PREFECT_HOME"]), "PREFECT_HOME")
-            own = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "flows.nights.cluster.prefect_server", str(port)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, **own},
+                env={**os.environ, **LIGHT},
             )
             os.environ["PREFECT_API_URL"] = self.url
             # Registered before Prefect is imported, so run after Prefect has sent its last events at exit.
@@ -127,10 +136,14 @@ def _serve(port: int) -> None:
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
+    gc.disable()  # what imports make is never garbage
     import uvicorn
     from prefect.server.api.server import create_app
 
-    uvicorn.run(create_app(), host="127.0.0.1", port=port, log_level="critical", lifespan="on")
+    app = create_app()
+    gc.freeze()
+    gc.enable()
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="critical", lifespan="on")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ import pytest
 from astropy.io import fits
 
 from flows.inputs import source as content_limit
+from flows.inputs.files import content_kind
 from flows.inputs.fits_header import is_image
-from flows.inputs.fits_io import FitsContent, content_kind, read_headers, unzipped
+from flows.inputs.fits_io import FitsContent, read_headers, unzipped
 from schemas.errors import BadInput
 
 

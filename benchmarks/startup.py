@@ -1,0 +1,130 @@
+"""How long a run on one image takes from the shell prompt to the catalogue, and a rerun with nothing to do:
+
+    python -m benchmarks.startup --runs 3
+
+simulates one ZTF quadrant, runs `nightstride run` on it as a user does, then twice as often again with nothing to do,
+and measures what they begin with on its own: interpreter, imports of the command, of the flow, of the workers and of
+the server, and the server until it answers. Prints JSON: of each the best seen wall time, and processor time of all
+processes, s. The first run, which compiles, is not counted. Exit code 1: a limit is exceeded; they hold for two quiet
+cores.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+RUN_S, RERUN_S = 7.0, 1.5
+"""From the prompt to the catalogue, and of a rerun with nothing to do, s."""
+
+PARTS = {
+    "interpreter": "pass",
+    "import of the command": "import flows.cli.app",
+    "import of the plan": "import flows.nights.run, flows.nights.observation, flows.inputs.sources",
+    "import of the flow": "import flows.nights.nightly, flows.nights.cluster.cluster",
+    "import of the workers": "import flows.nights.cluster.worker_imports",
+    "import of night stages": "from flows.nights.run import _import_night_stages as go; go()",
+    "Prefect server": "from flows.nights.cluster.prefect_server import PrefectServer as S; S().wait()",
+}
+"""What is measured on its own -> code that does it in a new interpreter."""
+
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
+
+
+@dataclass(frozen=True)
+class Took:
+    """Time of a command, s: on the clock, and of processors in all its processes."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def timed(command: Sequence[str]) -> tuple[Took, str]:
+    """Run a command to its end; return what it took, and its standard output.
+
+    Processes that outlive their parent are waited for, so that their processor time counts, but not on the clock. That
+    is done in a process of its own, which has no other children.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        It fails.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_timed, command).result()
+
+
+def _timed(command: Sequence[str]) -> tuple[Took, str]:
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+    start = time.perf_counter()
+    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+    wall = time.perf_counter() - start
+    while True:
+        try:
+            os.wait()
+        except ChildProcessError:
+            break
+    used = os.times()
+    return Took(round(wall, 3), round(used.children_user + used.children_system, 3)), run.stdout
+
+
+def best(times: Sequence[Took]) -> Took:
+    """Return the shortest time on the clock, and the least of the processors."""
+    return Took(min(one.wall_s for one in times), min(one.cpu_s for one in times))
+
+
+def measure(folder: Path, runs: int, shape: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Measure runs on one image, reruns, and their parts; keys are those of the JSON."""
+    from benchmarks.night_runs import quadrants
+
+    (image,) = quadrants(folder / "raw", 1, shape)
+    out = folder / "out"
+    nightstride = "from flows.cli.app import app; app()"
+    command = [sys.executable, "-c", nightstride, "run", str(image), "--out", str(out), "--json"]
+    searches, reruns, seconds = [], [], []
+    for _ in range(runs + 1):
+        rmtree(out, ignore_errors=True)
+        took, said = timed(command)
+        searches.append(took)
+        seconds.append(json.loads(said.splitlines()[-1])["seconds"])
+        reruns += [timed(command)[0] for _ in range(2)]
+    counted = searches[1:]
+    quickest = 1 + counted.index(min(counted, key=lambda one: one.wall_s))
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 1),
+        "run": asdict(best(counted)),
+        "run_parts_s": seconds[quickest],
+        "rerun": asdict(best(reruns[2:])),
+        "parts": {name: asdict(best([part(code) for _ in range(runs)])) for name, code in PARTS.items()},
+    }
+
+
+def part(code: str) -> Took:
+    """Return what some code takes in a new interpreter."""
+    return timed([sys.executable, "-c", code])[0]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=3, help="Runs that count; the best of them is told.")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(Path(folder), given.runs)
+    print(json.dumps(found, indent=2))
+    return int(found["run"]["wall_s"] > RUN_S or found["rerun"]["wall_s"] > RERUN_S)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

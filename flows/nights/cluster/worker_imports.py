@@ -1,0 +1,41 @@
+"""Imports of a worker: all that its tasks need, loaded once by the process that workers are forked from.
+
+Modules import heavy libraries where they use them; here these are named, so that no worker loads them by itself. What
+imports make is never garbage, and the collector, which would look through all of it again and again, waits meanwhile.
+"""
+
+# ruff: noqa: E402, F401
+import gc
+from contextlib import suppress
+
+gc.disable()
+
+import astropy.coordinates
+import astropy.wcs.utils
+import astropy_healpix
+import numpy as np
+import scipy.fft
+import scipy.ndimage
+import scipy.optimize
+import scipy.signal
+import scipy.sparse.csgraph
+import scipy.spatial
+import scipy.special
+import torch
+
+import flows.cli.app
+import flows.inputs.ingest
+import flows.nights.cluster.cluster
+import flows.nights.exposure_work
+import kernels.nets.streak_net
+import kernels.search.dense_search
+from kernels.image.order_statistic import median
+
+with suppress(ImportError):
+    import pandas  # pyarrow loads it if it is there
+
+# The first call of a compiled function loads half of numba; this one starts no threads, which a fork would lose.
+median(np.zeros(1))
+
+gc.freeze()
+gc.enable()
