@@ -15,17 +15,13 @@ import pyarrow as pa
 from benchmarks.page import machine, table
 from benchmarks.peers.scenes import true_scenes
 from flows.pipeline.models import load_model
-from flows.pipeline.stage_run import gathered
+from flows.pipeline.search_pixels import search_pixels
 from flows.results.evaluation.evaluate import Image, evaluate
 from flows.results.evaluation.published import detections_of
 from flows.simulation.presets import find_preset
 from flows.training.bench.exposure import use_threads
 from kernels.statistics.completeness import Share
 from schemas.settings import Settings
-from schemas.stage import Context
-from stages.detect import STAGE as DETECT
-from stages.measure import STAGE as MEASURE
-from stages.merge import STAGE as MERGE
 
 PRESETS = ("ztf", "ztf", "llnl")
 """Taken in turns."""
@@ -68,13 +64,8 @@ def ways(model):
 
 def search(exposure, scorer):
     """Search all tiles of an exposure."""
-    found = []
-    for tile in scorer.grid.tiling(exposure.info.shape, SETTINGS.tiles.tile).tiles():
-        box = (slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
-        planes = {"difference": exposure.difference[box], "mask": exposure.mask[box]}
-        context = Context(exposure.info, tile, SETTINGS.detect, {"detect": scorer})
-        found.append(DETECT(planes, context))
-    return gathered(DETECT, found)
+    models = {"detect": scorer}
+    return search_pixels(exposure.planes, exposure.info, SETTINGS, until="hit", models=models)["hit"]
 
 
 def run(exposure, scorer, verdict):
@@ -82,10 +73,9 @@ def run(exposure, scorer, verdict):
     wall, cpu = perf_counter(), process_time()
     hits = search(exposure, scorer)
     wall, cpu = perf_counter() - wall, process_time() - cpu
-    planes = {"difference": exposure.difference, "mask": exposure.mask}
-    streaks = MERGE({"hit": hits, **planes}, Context(exposure.info, None, SETTINGS.merge))
-    context = Context(exposure.info, None, SETTINGS.measure, {"reliability": verdict})
-    return Outcome(hits, MEASURE({"streak": streaks, **planes}, context), wall, cpu)
+    models = {"reliability": verdict}
+    found = search_pixels(exposure.planes, exposure.info, SETTINGS, given={"hit": hits}, models=models)
+    return Outcome(hits, found["dia_source"], wall, cpu)
 
 
 def passed(exposure, scorer):

@@ -14,7 +14,8 @@ from flows.pipeline.graph import OF_EXPOSURE, Graph, resolve
 from flows.pipeline.lineage import Lineage, remaining, trace, up_to_date
 from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import total_seconds
-from flows.pipeline.stage_run import CopySearch, gathered, joined, run_stages, search_grid, table_of
+from flows.pipeline.search_pixels import CopySearch
+from flows.pipeline.stage_run import gathered, joined, run_stages, search_grid, table_of
 from flows.runtime.traces import Timer
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path

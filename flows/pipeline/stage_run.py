@@ -1,23 +1,18 @@
-"""Running stages in order, on tiles, on whole exposures, and on copies of a piece of one."""
+"""Running stages in order, and bringing together what those of tiles give."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from flows.pipeline.graph import OF_EXPOSURE, Graph, resolve
 from flows.pipeline.models import models_of
 from flows.pipeline.weights import read_card
 from flows.runtime.traces import Timer
 from schemas.dataset import DatasetError, TableOf
-from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo
 from schemas.pixels import SearchGrid, Tile
 from schemas.settings import DetectSettings, Settings
 from schemas.stage import Context, Search, Stage
-from stages import PIPELINE
 
 
 def run_stages(
@@ -28,6 +23,7 @@ def run_stages(
     settings: Settings,
     laps: Timer,
     search: Search | None = None,
+    loaded: Mapping[str, Any] | None = None,
 ) -> None:
     """Run stages in order and put what they give into ``inputs``.
 
@@ -39,10 +35,13 @@ def run_stages(
         For the contexts of the stages.
     laps
         Told of the time of each stage, under its name.
+    loaded
+        Models by name: a stage all of whose models are among them gets these, others those that the settings name.
     """
+    ready = loaded or {}
     for stage in stages:
         # Loading a model is paid once per worker, and is no part of the stage's time.
-        models = models_of(stage, settings)
+        models = ready if ready.keys() >= set(stage.weights) else models_of(stage, settings)
         section = getattr(settings, stage.name, None)
         laps.lap("other")
         inputs[stage.gives.name] = stage(inputs, Context(info, tile, section, models, search))
@@ -84,42 +83,3 @@ def search_grid(settings: DetectSettings) -> SearchGrid:
     """
     own = read_card("detect", settings.model).input.get("grid")
     return SearchGrid(settings.window, settings.stride, 0, settings.window) if own is None else SearchGrid(**own)
-
-
-@dataclass(frozen=True)
-class CopySearch:
-    """A `schemas.stage.Search`: every stage that `dia_source` depends on, in order.
-
-    Parameters
-    ----------
-    settings
-        Of the run.
-    """
-
-    settings: Settings
-
-    @property
-    def grid(self) -> SearchGrid:
-        """Where the search puts its scores."""
-        return search_grid(self.settings.detect)
-
-    def __call__(self, planes: Mapping[str, Any], exposure: ExposureInfo) -> pa.Table:
-        """Return the `DIA_SOURCE` rows of ``planes``, but with ids below 0, as no ``diaSourceId`` is."""
-        whole = resolve(PIPELINE, planes, OF_EXPOSURE)
-        graph = Graph(whole.towards({DIA_SOURCE.name}), whole.not_run)
-        inputs = {**planes, **self._of_tiles(graph, planes, exposure)}
-        run_stages(graph.at("exposure"), inputs, exposure, None, self.settings, Timer(spans=False))
-        found: pa.Table = inputs[DIA_SOURCE.name]
-        return found.set_column(0, DIA_SOURCE.schema.field(0), pa.array(-1 - found["diaSourceId"].to_numpy()))
-
-    def _of_tiles(self, graph: Graph, planes: Mapping[str, Any], exposure: ExposureInfo) -> dict[str, pa.Table]:
-        """Run the stages of a tile on all of them, and gather what they give."""
-        stages = graph.at("tile")
-        found: dict[str, list[pa.Table]] = {stage.gives.name: [] for stage in stages}
-        for tile in self.grid.tiling(exposure.shape, self.settings.tiles.tile).tiles():
-            here = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
-            inputs = {name: np.ascontiguousarray(pixels[here]) for name, pixels in planes.items()}
-            run_stages(stages, inputs, exposure, tile, self.settings, Timer(spans=False))
-            for name, tables in found.items():
-                tables.append(inputs[name])
-        return {stage.gives.name: gathered(stage, found[stage.gives.name]) for stage in stages}

@@ -1,6 +1,6 @@
 """Candidates of an exposure as a detector and the stages behind it give them, labelled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -11,19 +11,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from flows.pipeline.models import load_model
-from flows.pipeline.stage_run import search_grid
+from flows.pipeline.search_pixels import search_pixels
 from flows.storage.zarr_tiles import TileStore
 from flows.training.examples import Example, truth_targets
 from kernels.search.detector import Detector
 from kernels.statistics.matching import Targets, match_detections, on_satellite
+from schemas.dia_source import HIT, STREAK
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.model_card import FEATURES, STATIC, UNKNOWN
-from schemas.settings import DetectSettings, MeasureSettings, MergeSettings
+from schemas.settings import MeasureSettings, Settings
 from schemas.stage import Context
-from stages.detect import STAGE as DETECT
 from stages.measure import Described, describe
-from stages.merge import STAGE as MERGE
 
 
 def false_level(scores: Sequence[NDArray[np.floating]], false_per_image: float) -> float:
@@ -100,8 +99,7 @@ def candidates(example: Example, detector: str, wrong_psf: bool) -> list[Labelle
     }
     found = []
     for info in (store.info, misjudged(store.info)) if wrong_psf else (store.info,):
-        hits = search_example(planes, info, detector)
-        streaks = MERGE({"hit": hits, **planes}, Context(info, None, MergeSettings()))
+        streaks = _searched(planes, info, detector, STREAK.name)
         described = describe({"streak": streaks, **planes}, Context(info, None, MeasureSettings()))
         found.append(label_candidates(described, example.truth))
     return found
@@ -119,11 +117,14 @@ def unless_flooded(example: Example, detector: str, wrong_psf: bool) -> list[Lab
 
 def search_example(planes: dict[str, NDArray[np.generic]], info: ExposureInfo, detector: str) -> pa.Table:
     """Return the hits of a whole exposure, searched as one tile."""
-    settings = DetectSettings(model=detector)
-    tile = search_grid(settings).whole(info.shape)
-    box = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
-    parts = {name: plane[box] for name, plane in planes.items()}
-    return DETECT(parts, Context(info, tile, settings, {"detect": cached_detector(detector)}))
+    return _searched(planes, info, detector, HIT.name)
+
+
+def _searched(planes: Mapping[str, Any], info: ExposureInfo, detector: str, until: str) -> pa.Table:
+    # Validated, not made: what is learned from does not depend on the environment.
+    settings = Settings.model_validate({})
+    models = {"detect": cached_detector(detector)}
+    return search_pixels(planes, info, settings, until=until, models=models, whole=True)[until]
 
 
 def misjudged(info: ExposureInfo) -> ExposureInfo:

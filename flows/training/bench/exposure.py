@@ -18,18 +18,16 @@ from numpy.typing import NDArray
 from flows.inputs.ingest import prepare
 from flows.inputs.sources import list_sources
 from flows.pipeline.models import load_model
+from flows.pipeline.search_pixels import search_pixels
 from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.search.detector import WindowScorer
-from schemas.dia_source import HIT
+from schemas.dia_source import DIA_SOURCE, HIT
 from schemas.exposure import ExposureInfo
 from schemas.model_card import ModelCard
 from schemas.pixels import UNUSABLE, Tiling
-from schemas.settings import Settings
-from schemas.stage import Context
-from stages.measure import STAGE as MEASURE
-from stages.merge import STAGE as MERGE
+from schemas.settings import DetectSettings, Settings
 
 
 @dataclass(frozen=True)
@@ -83,6 +81,11 @@ class BenchExposure:
     mask: NDArray[np.uint16]
 
     @property
+    def planes(self) -> dict[str, NDArray[Any]]:
+        """Its pixels by name, as stages get them."""
+        return {"difference": self.difference, "mask": self.mask}
+
+    @property
     def pixels(self) -> Pixels:
         """What a search is given."""
         return Pixels.of(self.info, self.difference, self.mask)
@@ -112,7 +115,7 @@ def bench_exposure(shape: tuple[int, int] | None = None, seed: int = 11, preset:
 
 
 def catalogue_of(exposure: BenchExposure, logits: NDArray[np.float32], threshold: float) -> pa.Table:
-    """Merge and measure the windows that reach a threshold, with the settings' defaults.
+    """Merge and measure the windows that reach a threshold, with the settings' defaults and the verdict of `basic_cnn`.
 
     Parameters
     ----------
@@ -128,12 +131,9 @@ def catalogue_of(exposure: BenchExposure, logits: NDArray[np.float32], threshold
     pyarrow.Table
         `dia_source`.
     """
-    settings, pixels = Settings(), exposure.pixels
-    planes = {"difference": exposure.difference, "mask": exposure.mask}
-    hits = hits_of(logits, pixels.grid[1], threshold)
-    streaks = MERGE({"hit": hits, **planes}, Context(exposure.info, None, settings.merge))
-    models = {"reliability": load_model("reliability", "basic_cnn")}
-    return MEASURE({"streak": streaks, **planes}, Context(exposure.info, None, settings.measure, models))
+    settings = Settings(detect=DetectSettings(model="basic_cnn"))
+    hits = hits_of(logits, exposure.pixels.grid[1], threshold)
+    return search_pixels(exposure.planes, exposure.info, settings, given={"hit": hits})[DIA_SOURCE.name]
 
 
 def hits_of(logits: NDArray[np.float32], columns: int, threshold: float) -> pa.Table:
