@@ -1,4 +1,4 @@
-"""Simulated exposures to learn from, as tiles on disk with their truth."""
+"""Exposures to learn from, as tiles on disk with their truth."""
 
 import json
 import os
@@ -97,8 +97,14 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
         simulate_night(SimulatedNight(preset, seed, visits=1, detectors=wanted.count, folder=raw), workers)
     truth = pq.read_table(raw / "truth.parquet")
     sources = list_sources([str(raw)], Settings())
-    stores = list(map_in_processes(partial(_tile, folder), sources, workers))
+    examples = as_tiles(folder, sources, truth, workers)
     done.write_text(asked)
+    return examples
+
+
+def as_tiles(folder: Path, sources: Iterable[Source], truth: pa.Table, workers: int) -> list[Example]:
+    """Cut exposures into tiles, kept where they are there already, and give each its part of the truth."""
+    stores = map_in_processes(partial(_tile, folder), sources, workers)
     return [
         Example(path, truth.filter((pc.field("visit") == visit) & (pc.field("detector") == detector)))
         for path, visit, detector in stores
