@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from flows.pipeline.models import model_name
-from flows.pipeline.weights import read_card
+from flows.pipeline.weights import find_screen, read_card
 from flows.storage.digest import digest, file_digest
 from schemas.ledger import ProvenanceRecord
 from schemas.model_card import ModelCard
@@ -19,6 +19,9 @@ from stages import PIPELINE
 
 NIGHT_MODELS = frozenset(weight for stage in PIPELINE if stage.per == "night" for weight in stage.weights)
 """Of stages of a whole night, as stages call them."""
+
+SCREEN = "screen"
+"""What stands in front of the network of windows; no stage names it, it is part of the search."""
 
 PACKAGES = ("schemas", "kernels", "stages", "flows")
 
@@ -32,13 +35,23 @@ def provenance_of(pipeline: Sequence[Stage], settings: Settings) -> ProvenanceRe
         A card is missing or cannot be read.
     """
     weights = sorted({weight for stage in pipeline for weight in stage.weights})
+    models = {weight: read_card(weight, model_name(weight, settings)) for weight in weights}
+    screen = find_screen(settings.detect.model, settings.detect.threshold) if "detect" in weights else None
     return ProvenanceRecord(
         settings=settings.model_dump(mode="json"),
-        models={weight: read_card(weight, model_name(weight, settings)) for weight in weights},
+        models=models if screen is None else {**models, SCREEN: screen},
         stages={stage.name: stage.version for stage in pipeline},
         software=version("nightstride"),
         code=code_digest(),
     )
+
+
+def recorded_digests(made: ProvenanceRecord) -> dict[str, str]:
+    """Return the digest of each model of a record, as `flows.pipeline.models.model_digests` gives them."""
+    parts = {name: [card] for name, card in made.models.items() if name != SCREEN}
+    if SCREEN in made.models and "detect" in parts:
+        parts["detect"].append(made.models[SCREEN])
+    return {name: digest(*cards) for name, cards in parts.items()}
 
 
 def search_models(made: ProvenanceRecord) -> dict[str, ModelCard]:

@@ -6,7 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flows.results.evaluation.truth_table import Truth
-from flows.results.page.content import LIMITS, Content, Limits, content
+from flows.results.page.content import LIMITS, Content, content
 from flows.results.page.night import read_night
 from flows.storage.atomic import write_file
 from schemas.summary import RunSummary
@@ -17,7 +17,6 @@ def write_report(
     night: str,
     summary: RunSummary | None = None,
     truth: Truth | None = None,
-    limits: Limits = LIMITS,
 ) -> Path:
     """Write ``OUT/reports/<night>/index.html``.
 
@@ -31,8 +30,6 @@ def write_report(
         Of the run that asks for the page; None if the page is made afterwards.
     truth
         What was put into the exposures; None if that is not known.
-    limits
-        How much to show.
 
     Returns
     -------
@@ -47,7 +44,7 @@ def write_report(
         The disk is full.
     """
     path = out / "reports" / night / "index.html"
-    page = content(out, read_night(out, night, summary), limits, truth)
+    page = content(out, read_night(out, night, summary), LIMITS, truth)
     write_file(path, render_page(page).encode(), out / "staging")
     return path
 

@@ -37,7 +37,7 @@ def test_the_pixels_tell_the_snr_that_the_files_do_not(stacks, examples):
         known = known.take(known.kind == "streak")
         expected, found = oracle_snrs(store, known), example.truth["snr"].to_numpy()
         seen = np.isfinite(expected)
-        np.testing.assert_allclose(found[seen], expected[seen], rtol=0.15, atol=1)
+        np.testing.assert_allclose(found[seen], expected[seen], rtol=0.25, atol=1)
         np.testing.assert_array_equal(example.truth["visible"].to_numpy()[seen], 1)
 
 
