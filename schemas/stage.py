@@ -92,7 +92,7 @@ class Stage:
 
     name: str
     version: str
-    per: Literal["tile", "exposure", "visit", "night"]
+    per: Literal["tile", "exposure", "night"]
     needs: tuple[Dataset, ...]
     gives: Dataset
     run: Callable[[Mapping[str, Any], Context], Any]

@@ -94,7 +94,7 @@ def store_exposure(source: Source, key: ExposureKey, sha256: str | None, out: Pa
     laps.lap("other")
     raw = read(source, settings)
     laps.lap("read")
-    info, planes = described(raw, settings)
+    info, planes = described(raw)
     laps.lap("inspect")
     if (info.night, info.visit, info.detector) != (key.night, key.visit, key.detector):
         raise BadInput(

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from flows.pipeline.weights import CLASS_MODELS, _location, read_card, read_screen_card, read_weights
+from flows.pipeline.weights import CLASS_MODELS, _location, find_screen, read_card, read_weights
 from flows.storage.digest import digest
 from kernels.measure.reliability import VerdictNet
 from kernels.nets.basic_cnn import BasicCnn
@@ -64,7 +64,6 @@ def build_detector(
     precision: Literal["auto", "float32", "bfloat16"],
     threshold: float | None,
     batch: int,
-    screen: bool,
     stride: int,
 ) -> Detector:
     """Make a detector of the kind its card names; parameters are those of `flows.pipeline.models.load_model`.
@@ -72,19 +71,14 @@ def build_detector(
     Raises
     ------
     Misconfigured
-        The card names a kind that there is not; or a screen is asked for where there is none, or on a GPU.
+        The card names a kind that there is not, or the weights of its screen are not those of its card.
     """
     where, kind = choose_device(device), card.input.get("kind", "windows")
     if kind == "windows":
         net = _with_weights(BasicCnn(int(card.input["bands"]), int(card.input.get("side", 26))), arrays)
-        threshold = card.threshold if threshold is None else threshold
-        screened = _load_screen(name, threshold, where.type) if screen else None
-        exact = _precision(precision, where)
-        return WindowScorer(net.to(where), card, where, exact, float(logit(threshold)), batch, screened, stride)
-    if screen:
-        raise Misconfigured(
-            "screen_kind", "detect.screen", f"{name!r} has no windows to leave out.", "set it to false."
-        )
+        screen = _load_screen(name, threshold) if where.type == "cpu" else None
+        exact, floor = _precision(precision, where), float(logit(card.threshold if threshold is None else threshold))
+        return WindowScorer(net.to(where), card, where, exact, floor, batch, screen, stride)
     if kind == "cells":
         cells = StreakNet(int(card.input["channels"]), card.input["dilations"])
         exact = _precision(precision, where)
@@ -115,15 +109,11 @@ def _precision(wanted: Literal["auto", "float32", "bfloat16"], where: torch.devi
     return wanted
 
 
-def _load_screen(name: str, threshold: float, device: str) -> Screen:
-    card = read_screen_card(name)
-    if device != "cpu":
-        remedy = "set it to false, or detect.device = 'cpu'."
-        raise Misconfigured("screen_device", "detect.screen", "works on the processor only.", remedy)
-    if threshold < card.input["threshold"]:
-        known = f"is {threshold}, but the screen knows windows from {card.input['threshold']} on."
-        raise Misconfigured("screen_threshold", "detect.threshold", known, "raise it, or set detect.screen = false.")
-    _, arrays = read_weights("screen", name)
+def _load_screen(name: str, threshold: float | None) -> Screen | None:
+    """Load the screen that may stand in front of a network of windows; None if there is none."""
+    if find_screen(name, threshold) is None:
+        return None
+    card, arrays = read_weights("screen", name)
     return Screen(screen_layers(arrays), float(logit(card.threshold)))
 
 
@@ -150,7 +140,6 @@ def load_model(
     precision: Literal["auto", "float32", "bfloat16"] = "float32",
     threshold: float | None = None,
     batch: int = 1024,
-    screen: bool = False,
     stride: int = 7,
 ) -> Any:
     """Load a model ready for use.
@@ -163,8 +152,9 @@ def load_model(
         See `read_card`.
     device
         ``auto``, ``cpu`` or ``cuda``.
-    precision, threshold, batch, screen, stride
-        Of a search of whole images (`DetectSettings`); a threshold of None is the card's.
+    precision, threshold, batch, stride
+        Of a search of whole images (`DetectSettings`); a threshold of None is the card's. On the processor a network of
+        windows gets the screen that fits it (`find_screen`).
 
     Returns
     -------
@@ -174,8 +164,7 @@ def load_model(
     Raises
     ------
     Misconfigured
-        A file is missing, does not match the card, or belongs to another version of the pipeline. A screen is asked
-        for where there is none, or on a GPU.
+        A file is missing, does not match the card, or belongs to another version of the pipeline.
     """
     card, arrays = read_weights(stage, name)
     if stage == "reliability":
@@ -197,13 +186,14 @@ def load_model(
 
         return build_star_galaxy(card, arrays)
 
-    return build_detector(card, arrays, name, device, precision, threshold, batch, screen, stride)
+    return build_detector(card, arrays, name, device, precision, threshold, batch, stride)
 
 
 def model_digests(stages: Iterable[Stage], settings: Settings) -> dict[str, str]:
     """Digest of each model that the stages use: of its card, which holds the weights' SHA-256 and the threshold.
 
-    That of the search covers the card of its screen, where there is one.
+    That of the search covers the card of its screen, where there is one; on a GPU too, where it is not used: what is
+    found does not depend on the device.
 
     Raises
     ------
@@ -245,9 +235,8 @@ def model_name(weight: str, settings: Settings) -> str:
 def _digest(weight: str, settings: Settings) -> str:
     name = model_name(weight, settings)
     card = read_card(weight, name)
-    if weight == "detect" and settings.detect.screen:
-        return digest(card, read_screen_card(name))
-    return digest(card)
+    screen = find_screen(name, settings.detect.threshold) if weight == "detect" else None
+    return digest(card) if screen is None else digest(card, screen)
 
 
 def _weights(stages: Iterable[Stage]) -> list[str]:
@@ -258,4 +247,4 @@ def _weights(stages: Iterable[Stage]) -> list[str]:
 def _loaded(weight: str, name: str, search: DetectSettings | None, card: str) -> Callable[..., Any]:
     if search is None:
         return load_model(weight, name)
-    return load_model(weight, name, **search.model_dump(exclude={"model", "window"}))
+    return load_model(weight, name, **search.model_dump(exclude={"model"}))

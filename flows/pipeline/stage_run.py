@@ -82,4 +82,4 @@ def search_grid(settings: DetectSettings) -> SearchGrid:
         There is no such detector.
     """
     own = read_card("detect", settings.model).input.get("grid")
-    return SearchGrid(settings.window, settings.stride, 0, settings.window) if own is None else SearchGrid(**own)
+    return SearchGrid(stride=settings.stride) if own is None else SearchGrid(**own)

@@ -30,7 +30,7 @@ TRAILS = (((60.0, 60.0), 0.0, 0.0), ((60.0, 200.0), 12.0, 0.5), ((200.0, 120.0),
 
 def warm_up_worker(settings: Settings) -> int:
     """Put a simulated image of three trails through ingest and every stage; give the number of detections."""
-    info, planes = described(_exposure(), settings)
+    info, planes = described(_exposure())
     # Science and difference image are the same here; what is compiled does not depend on it.
     FIND_SOURCES({name: planes[name] for name in ("science", "mask")}, Context(info, None, settings.find_sources))
     inputs: dict[str, Any] = {name: planes[name] for name in ("difference", "mask")}

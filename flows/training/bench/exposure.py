@@ -91,24 +91,24 @@ class BenchExposure:
         return Pixels.of(self.info, self.difference, self.mask)
 
 
-def bench_exposure(shape: tuple[int, int] | None = None, seed: int = 11, preset: str = "ztf") -> BenchExposure:
+def bench_exposure(shape: tuple[int, int] | None = None, seed: int = 11) -> BenchExposure:
     """Simulate one exposure and read it.
 
     Parameters
     ----------
     shape
         (ny, nx), px; by default the camera's, 3080 x 3072 for ztf.
-    seed, preset
+    seed
         Of the simulation.
 
     Raises
     ------
     Misconfigured
-        The camera has no such size, or there is no such preset.
+        The camera has no such size.
     """
     settings = Settings()
     with tempfile.TemporaryDirectory(prefix="nightstride-bench-") as scratch:
-        simulate_night(SimulatedNight(find_preset(preset, shape=shape), seed, 1, 1, Path(scratch), science=False))
+        simulate_night(SimulatedNight(find_preset("ztf", shape=shape), seed, 1, 1, Path(scratch), science=False))
         (source,) = list_sources([scratch], settings)
         info, planes = prepare(source, settings)
     return BenchExposure(info, planes["difference"], planes["mask"])
