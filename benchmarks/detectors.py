@@ -29,6 +29,7 @@ from scipy.stats import binomtest, norm
 
 from benchmarks.page import IMAGES, ROOT
 from flows.pipeline.models import load_model
+from flows.pipeline.search_pixels import search_pixels
 from flows.results.evaluation.pictures import new_figure, save
 from flows.storage.zarr_tiles import TileStore
 from flows.training.cells import RecoveryCurve, level_at, share_found
@@ -38,16 +39,15 @@ from kernels.measure.vetoes.evidence import refused
 from kernels.search.detector import Detector
 from kernels.statistics.completeness import SNR_EDGES, Share, fit_completeness
 from schemas.exposure import ExposureInfo
-from schemas.settings import NOISE_ALONE, DetectSettings, MeasureSettings, MergeSettings
+from schemas.settings import NOISE_ALONE, Settings
 from schemas.stage import Context
-from stages.detect import STAGE as DETECT
 from stages.measure import measure_all
-from stages.merge import STAGE as MERGE
 
 NAMES = sorted(card.stem for card in (ROOT / "stages" / "weights" / "detect").glob("*.json"))
 RATES = (0.5, 1.0)
 ENSEMBLE = ("streak_net", "two_stage")
 REFERENCE = "streak_net"
+SETTINGS = Settings.model_validate({})  # whatever the environment says
 _NEAR = 3.0  # px between detections of the same
 
 
@@ -79,10 +79,13 @@ def look(name: str, examples: Sequence[Example]) -> Found:
     for example in examples:
         store = TileStore.open(example.store)
         planes = {plane: store.read_all(plane) for plane in ("difference", "mask", "science")}
-        hits, seconds = search(detector, store.info, planes)
-        found.seconds.append(seconds)
-        planes["streak"] = MERGE({"hit": hits, **planes}, Context(store.info, None, MergeSettings())).rows
-        found.own.append(recovered(spots(hits, detector), example))
+        start = time.process_time()
+        hits = search_pixels(planes, store.info, SETTINGS, until="hit", models={"detect": detector}, whole=True)["hit"]
+        found.seconds.append(time.process_time() - start)
+        planes["streak"] = search_pixels(planes, store.info, SETTINGS, until="streak", given={"hit": hits})[
+            "streak"
+        ].rows
+        found.own.append(recovered(spots(hits.rows, detector), example))
         found.detections.append(judge(planes, store.info, verdict))
         found.judged.append(recovered(found.detections[-1], example))
         found.blind.append(recovered(judge(planes | {"science": None}, store.info, verdict), example))
@@ -90,18 +93,9 @@ def look(name: str, examples: Sequence[Example]) -> Found:
     return replace(found, published_false=false)
 
 
-def search(detector: Detector, info: ExposureInfo, planes: Mapping[str, Any]) -> tuple[pa.Table, float]:
-    """Return the hits of an exposure, searched as one tile, and the seconds of processor time that it takes."""
-    tile = detector.grid.whole(info.shape)
-    parts = {plane: values[tile.y0 : tile.y1, tile.x0 : tile.x1] for plane, values in planes.items()}
-    start = time.process_time()
-    hits = DETECT(parts, Context(info, tile, DetectSettings(), {"detect": detector})).rows
-    return hits, time.process_time() - start
-
-
 def judge(planes: Mapping[str, Any], info: ExposureInfo, verdict: Any) -> Detections:
     """Measure and judge candidates."""
-    settings = MeasureSettings()
+    settings = SETTINGS.measure
     inputs = {name: plane for name, plane in planes.items() if plane is not None}
     table = measure_all(inputs, Context(info, None, settings, {"reliability": verdict}))
     bright = table["snr"].to_numpy() >= settings.min_snr

@@ -3,17 +3,14 @@
 from time import perf_counter
 
 from flows.inputs.ingest import prepare
-from flows.pipeline.models import models_of
-from flows.pipeline.stage_run import gathered, search_grid
+from flows.nights.exposure_work import search_tiles
+from flows.pipeline.search_pixels import search_pixels
+from flows.pipeline.stage_run import search_grid
+from flows.runtime.traces import OTHER, Timer
 from flows.storage.zarr_tiles import TileStore, write_exposure
 from schemas.settings import Settings
-from schemas.stage import Context
-from stages.detect import STAGE as DETECT
-from stages.measure import STAGE as MEASURE
-from stages.merge import STAGE as MERGE
 
 SETTINGS = Settings()
-PLANES = ("difference", "mask")
 
 
 class Clock(dict):
@@ -26,6 +23,12 @@ class Clock(dict):
         self[step] = self.get(step, 0.0) + perf_counter() - start
         return result
 
+    def add(self, seconds):
+        """Add the seconds of steps that were timed elsewhere, but not what lies between them."""
+        for step, value in seconds.items():
+            if step != OTHER:
+                self[step] = self.get(step, 0.0) + value
+
 
 def ingest(source, path, clock):
     """Read an exposure, measure its noise, write its tiles."""
@@ -35,26 +38,18 @@ def ingest(source, path, clock):
 
 def search(path, clock):
     """Search an exposure tile by tile; give its hits."""
-    store = TileStore.open(path)
-    models = models_of(DETECT, SETTINGS)
-    hits = []
-    for tile in search_grid(SETTINGS.detect).tiling(store.info.shape, SETTINGS.tiles.tile).tiles():
-        box = (tile.y0, tile.x0, tile.y1, tile.x1)
-        planes = clock("read tiles", _read, store, PLANES, *box)
-        context = Context(store.info, tile, SETTINGS.detect, models)
-        hits.append(clock("detect", DETECT, planes, context))
-    return gathered(DETECT, hits)
+    shape = TileStore.open(path).info.shape
+    searched = search_tiles(path, search_grid(SETTINGS.detect).tiling(shape, SETTINGS.tiles.tile).tiles(), SETTINGS)
+    clock.add(searched.seconds)
+    return searched.results["hit"]
 
 
 def finish(path, hits, clock):
     """Merge and measure; give candidates and detections."""
     store = TileStore.open(path)
-    names = (*PLANES, *({"science"} & set(store.planes)))
-    planes = clock("read tiles", _read, store, names, 0, 0, *store.info.shape)
-    streaks = clock("merge", MERGE, {"hit": hits, **planes}, Context(store.info, None, SETTINGS.merge))
-    context = Context(store.info, None, SETTINGS.measure, models_of(MEASURE, SETTINGS))
-    return streaks, clock("measure", MEASURE, {"streak": streaks, **planes}, context)
-
-
-def _read(store, names, *box):
-    return {name: store.read(name, *box) for name in names}
+    names = [name for name in ("difference", "mask", "science") if name in store.planes]
+    planes = clock("read tiles", lambda: {name: store.read_all(name) for name in names})
+    laps = Timer(spans=False)
+    found = search_pixels(planes, store.info, SETTINGS, given={"hit": hits}, laps=laps)
+    clock.add(laps.seconds())
+    return found["streak"].rows, found["dia_source"].rows

@@ -6,7 +6,7 @@ exposure is new: training used other seeds. Only a search of windows can have a 
 
 import argparse
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter, process_time
 
@@ -15,17 +15,13 @@ import pyarrow as pa
 from benchmarks.page import machine, table
 from benchmarks.peers.scenes import true_scenes
 from flows.pipeline.models import load_model
-from flows.pipeline.stage_run import gathered
+from flows.pipeline.search_pixels import search_pixels
 from flows.results.evaluation.evaluate import Image, evaluate
 from flows.results.evaluation.published import detections_of
 from flows.simulation.presets import find_preset
 from flows.training.bench.exposure import use_threads
 from kernels.statistics.completeness import Share
 from schemas.settings import Settings
-from schemas.stage import Context
-from stages.detect import STAGE as DETECT
-from stages.measure import STAGE as MEASURE
-from stages.merge import STAGE as MERGE
 
 PRESETS = ("ztf", "ztf", "llnl")
 """Taken in turns."""
@@ -60,21 +56,16 @@ class Row:
 def ways(model):
     """Return the searches that are compared, by name."""
     return {
-        "float32": load_model("detect", model),
-        "as it comes": load_model("detect", model, precision="auto"),
-        "with the screen": load_model("detect", model, precision="auto", screen=True),
+        "float32": replace(load_model("detect", model), screen=None),
+        "fastest precision": replace(load_model("detect", model, precision="auto"), screen=None),
+        "with the screen": load_model("detect", model, precision="auto"),
     }
 
 
 def search(exposure, scorer):
     """Search all tiles of an exposure."""
-    found = []
-    for tile in scorer.grid.tiling(exposure.info.shape, SETTINGS.tiles.tile).tiles():
-        box = (slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
-        planes = {"difference": exposure.difference[box], "mask": exposure.mask[box]}
-        context = Context(exposure.info, tile, SETTINGS.detect, {"detect": scorer})
-        found.append(DETECT(planes, context).rows)
-    return gathered(DETECT, found)
+    models = {"detect": scorer}
+    return search_pixels(exposure.planes, exposure.info, SETTINGS, until="hit", models=models)["hit"]
 
 
 def run(exposure, scorer, verdict):
@@ -82,10 +73,9 @@ def run(exposure, scorer, verdict):
     wall, cpu = perf_counter(), process_time()
     hits = search(exposure, scorer)
     wall, cpu = perf_counter() - wall, process_time() - cpu
-    planes = {"difference": exposure.difference, "mask": exposure.mask}
-    streaks = MERGE({"hit": hits, **planes}, Context(exposure.info, None, SETTINGS.merge)).rows
-    context = Context(exposure.info, None, SETTINGS.measure, {"reliability": verdict})
-    return Outcome(hits, MEASURE({"streak": streaks, **planes}, context).rows, wall, cpu)
+    models = {"reliability": verdict}
+    found = search_pixels(exposure.planes, exposure.info, SETTINGS, given={"hit": hits}, models=models)
+    return Outcome(hits.rows, found["dia_source"].rows, wall, cpu)
 
 
 def passed(exposure, scorer):

@@ -1,6 +1,6 @@
 """Small timings to compare versions with: ``make bench-suite``. Not part of `make test`."""
 
-from functools import cache
+from functools import cache, partial
 
 import pytest
 from scipy.special import logit
@@ -8,11 +8,9 @@ from scipy.special import logit
 from benchmarks.bench_windows import CELLS, LABELS, TOLERANCE, cell_ways, ways
 from benchmarks.exposure_pass import SETTINGS
 from flows.pipeline.models import load_model
+from flows.pipeline.search_pixels import search_pixels
 from flows.training.bench.exposure import bench_exposure, hits_of, shipped_net
 from flows.training.bench.search import probability_error, search_variants
-from schemas.stage import Context
-from stages.measure import STAGE as MEASURE
-from stages.merge import STAGE as MERGE
 
 
 @cache
@@ -44,23 +42,28 @@ def test_search_of_cells(benchmark, name):
 
 def test_merge(benchmark):
     exposure, _, floor = scene()
-    inputs = {"hit": hits_of(reference(), exposure.pixels.grid[1], floor), **planes(exposure)}
-    context = Context(exposure.info, None, SETTINGS.merge)
-    assert len(benchmark.pedantic(MERGE, (inputs, context), rounds=5, warmup_rounds=1))
+    given = {"hit": hits_of(reference(), exposure.pixels.grid[1], floor)}
+    found = benchmark.pedantic(partial(searched, exposure, given, "streak"), rounds=5, warmup_rounds=1)
+    assert len(found["streak"].rows)
 
 
 def test_measure(benchmark):
     exposure, _, floor = scene()
-    hits = hits_of(reference(), exposure.pixels.grid[1], floor)
-    streaks = MERGE({"hit": hits, **planes(exposure)}, Context(exposure.info, None, SETTINGS.merge)).rows
-    context = Context(exposure.info, None, SETTINGS.measure, {"reliability": load_model("reliability", "basic_cnn")})
-    inputs = {"streak": streaks, **planes(exposure)}
-    assert len(benchmark.pedantic(MEASURE, (inputs, context), rounds=5, warmup_rounds=1))
+    given = searched(exposure, {"hit": hits_of(reference(), exposure.pixels.grid[1], floor)}, "streak")
+    found = benchmark.pedantic(partial(searched, exposure, given, "dia_source"), rounds=5, warmup_rounds=1)
+    assert len(found["dia_source"].rows)
 
 
-def planes(exposure):
-    """Pixels as stages get them."""
-    return {"difference": exposure.difference, "mask": exposure.mask}
+def searched(exposure, given, until):
+    """What the stages after those that gave ``given`` make of an exposure."""
+    models = {"reliability": verdict()}
+    return search_pixels(exposure.planes, exposure.info, SETTINGS, until=until, given=given, models=models)
+
+
+@cache
+def verdict():
+    """The verdict on candidates of `basic_cnn`."""
+    return load_model("reliability", "basic_cnn")
 
 
 def test_every_search_of_the_command_is_compared():

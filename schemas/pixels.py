@@ -26,6 +26,9 @@ UNUSABLE = MaskPlane.BAD | MaskPlane.SAT | MaskPlane.CR | MaskPlane.EDGE | MaskP
 """Pixels left out of window statistics and of fits."""
 
 
+WINDOW = 26
+"""Side of a window, px; an image smaller than one cannot be searched."""
+
 DIFFERENCE = ArrayOf("difference", "float32", ("y", "x"), "pixel_unit")
 MASK = ArrayOf("mask", "uint16", ("y", "x"), "")
 VARIANCE = ArrayOf("variance", "float32", ("y", "x"), "pixel_unit**2")
@@ -84,7 +87,7 @@ class Tiling:
 
     shape: tuple[int, int]
     tile: int = 1008
-    window: int = 26
+    window: int = WINDOW
     stride: int = 7
     reach: int = 0
 
@@ -140,10 +143,10 @@ class SearchGrid:
         Side of the square about the middle of a place in which the middle of a trail may lie that it has seen, px.
     """
 
-    window: int = 26
+    window: int = WINDOW
     stride: int = 7
     reach: int = 0
-    claim: int = 26
+    claim: int = WINDOW
 
     def tiling(self, shape: tuple[int, int], tile: int) -> Tiling:
         """Share out the places on an image of (ny, nx) px among tiles of side ``tile``, px.

@@ -34,10 +34,9 @@ class DetectSettings(Section):
     """The search of the whole image."""
 
     model: Annotated[str, Field(description="Detector: shipped name, folder or URL of its weights.")] = "streak_net"
-    window: Annotated[
-        int, Field(ge=26, le=26, description="Side of a window, px; of a detector that looks at windows.")
-    ] = 26
-    stride: Annotated[int, Field(gt=0, le=26, description="Step between its windows, px.")] = 7
+    stride: Annotated[
+        int, Field(gt=0, le=26, description="Step between windows, px; of a detector that looks at windows.")
+    ] = 7
     batch: Annotated[int, Field(gt=0, description="Windows per call of the network.")] = 1024
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
@@ -47,9 +46,6 @@ class DetectSettings(Section):
         float | None, Field(gt=0, lt=1, description="Window probability above which it is a hit; null: the card's.")
     ] = None
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="auto: the GPU if there is one.")] = "auto"
-    screen: Annotated[
-        bool, Field(description="Whether a small network takes out windows far below a hit first; processor only.")
-    ] = False
 
 
 class MergeSettings(Section):

@@ -116,7 +116,7 @@ class Model:
     otherwise
         Setting that names it where ``setting`` is ``auto``.
     companion
-        Weights that may lie beside it; used where the field of that name in the section says so.
+        Weights that may lie beside it: used where they are there and fit it.
     """
 
     name: str
@@ -172,7 +172,7 @@ class Stage:
 
     name: str
     version: str
-    per: Literal["tile", "exposure", "visit", "night"]
+    per: Literal["tile", "exposure", "night"]
     needs: tuple[Dataset, ...]
     gives: Dataset
     run: Callable[[Mapping[str, Any], Context], Any]

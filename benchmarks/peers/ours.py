@@ -1,12 +1,12 @@
 """Our own way, in this process: the search of a run, merge, measure, all settings as they come."""
 
-from flows.pipeline.stage_run import CopySearch
+from flows.pipeline.search_pixels import search_pixels
 from flows.results.evaluation.published import detections_of
 from schemas.settings import Settings
 
-SEARCH = CopySearch(Settings())
+SETTINGS = Settings()
 
 
 def ours(exposure):
     """Streaks on one exposure."""
-    return detections_of(SEARCH({"difference": exposure.difference, "mask": exposure.mask}, exposure.info))
+    return detections_of(search_pixels(exposure.planes, exposure.info, SETTINGS)["dia_source"].rows)

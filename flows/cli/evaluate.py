@@ -24,7 +24,8 @@ def detect(
     ] = None,
     more_truth: Annotated[list[Path] | None, typer.Argument(metavar="TRUTH", help="Further truth tables.")] = None,
     truth: Annotated[
-        list[Path] | None, typer.Option(help="Truth table: Parquet, CSV or ECSV; may be repeated.")
+        list[Path] | None,
+        typer.Option(help="Truth table: Parquet, CSV, ECSV or npz of the LLNL challenge; may be repeated."),
     ] = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder for pictures.")] = None,
     stamps: Annotated[

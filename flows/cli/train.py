@@ -38,6 +38,10 @@ def detect(
     work: Annotated[
         Path | None, typer.Option(help="Folder for the simulated exposures (about 20 GB); used again if it is there.")
     ] = None,
+    challenge: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the LLNL challenge's stacks and truth, used in place of simulated ones."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
     workers: Annotated[int | None, typer.Option(help="Processes; default: one per core.")] = None,
     quick: Annotated[bool, typer.Option(help="A few small rounds, to see that it runs; weak weights.")] = False,
@@ -55,7 +59,8 @@ def detect(
     if verdict_only and calibrate:
         raise typer.BadParameter("--verdict-only and --calibrate exclude each other.")
     part: Part = "calibration" if calibrate else "verdict" if verdict_only else "all"
-    _report(lambda folder: train_detect(out, folder, model, plan, workers or _cores(), _say, part), work, as_json)
+    cores = workers or _cores()
+    _report(lambda folder: train_detect(out, folder, model, plan, cores, _say, part, challenge), work, as_json)
 
 
 @app.command("screen")

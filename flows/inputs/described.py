@@ -18,20 +18,18 @@ from kernels.psf.gaussian_mixture import fwhm_before_pixels
 from kernels.psf.seeing import estimate_psf
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.settings import Settings
+from schemas.pixels import WINDOW
 
 _ASSUMED_FWHM = 2.5
 
 
-def described(raw: RawExposure, settings: Settings) -> tuple[ExposureInfo, dict[str, NDArray[Any]]]:
+def described(raw: RawExposure) -> tuple[ExposureInfo, dict[str, NDArray[Any]]]:
     """Check an exposure, and find out what its noise is like.
 
     Parameters
     ----------
     raw
         As it was read.
-    settings
-        Of the run.
 
     Returns
     -------
@@ -46,9 +44,9 @@ def described(raw: RawExposure, settings: Settings) -> tuple[ExposureInfo, dict[
         The exposure cannot be used; the message says why.
     """
     difference = raw.planes["difference"]
-    _require_size(difference, raw, settings.detect.window)
+    _require_size(difference, raw)
     state = pixel_state(difference, raw.planes["mask"], raw.planes.get("science"), raw.saturation)
-    _require_signal(state, raw, settings.detect.window)
+    _require_signal(state, raw)
     background, noise = background_and_noise(difference, state.usable)
     if not noise > 0:
         raise _bad("no_noise", raw, "more than half of its usable pixels have the same value, so it holds no sky.")
@@ -82,20 +80,20 @@ def _as_defined(psf: PsfModel) -> PsfModel:
     return psf.model_copy(update={"fwhm_px": fwhm_before_pixels(psf.fwhm_px, psf.beta)})
 
 
-def _require_size(difference: NDArray[np.float32], raw: RawExposure, window: int) -> None:
-    if min(difference.shape) < window:
+def _require_size(difference: NDArray[np.float32], raw: RawExposure) -> None:
+    if min(difference.shape) < WINDOW:
         raise _bad(
-            "wrong_dimensions", raw, f"the image is {difference.shape}, smaller than a search window of {window} px."
+            "wrong_dimensions", raw, f"the image is {difference.shape}, smaller than a search window of {WINDOW} px."
         )
 
 
-def _require_signal(state: PixelState, raw: RawExposure, window: int) -> None:
+def _require_signal(state: PixelState, raw: RawExposure) -> None:
     if not state.finite:
         raise _bad("all_nan", raw, "no pixel has a finite value.")
     if state.constant:
         difference = raw.planes["difference"]
         raise _bad("constant", raw, f"all pixels are {difference[np.isfinite(difference)][0]:g}.")
-    if state.good < window * window:
+    if state.good < WINDOW * WINDOW:
         raise _bad("all_masked", raw, f"{state.good} pixels are usable, fewer than one search window has.")
 
 

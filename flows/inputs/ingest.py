@@ -23,4 +23,4 @@ def prepare(source: Source, settings: Settings) -> tuple[ExposureInfo, dict[str,
     Retryable
         Reading failed in a way that may pass.
     """
-    return described(read(source, settings), settings)
+    return described(read(source, settings))

@@ -20,6 +20,7 @@ from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
 
 _BLOCK = 2**18
+_MEMBER = "data.npy"
 _LOCAL_HEADER = 30  # bytes of a zip local file header before name and extra field (APPNOTE 4.3.7)
 
 
@@ -37,7 +38,7 @@ class StackForm:
         return self.shape[1] * self.shape[2] * self.dtype.itemsize
 
 
-def stack_form(file: IO[bytes], where: str, member: str = "data") -> StackForm:
+def stack_form(file: IO[bytes], where: str) -> StackForm:
     """Read the form of a stack without its pixels.
 
     Raises
@@ -46,11 +47,11 @@ def stack_form(file: IO[bytes], where: str, member: str = "data") -> StackForm:
         ``damaged``: not a readable zip or npy; ``missing_member``; ``wrong_dimensions``; ``wrong_dtype``;
         ``too_large`` (see `flows.inputs.source.require_allowed`).
     """
-    with zip_damage(where), _archive(file, where, member) as archive, archive.open(f"{member}.npy") as start:
+    with zip_damage(where), _archive(file, where) as archive, archive.open(_MEMBER) as start:
         return _form(start, where)
 
 
-def stack_image(file: IO[bytes], where: str, index: int, member: str = "data") -> NDArray[Any]:
+def stack_image(file: IO[bytes], where: str, index: int) -> NDArray[Any]:
     """Read image ``index`` of a stack; no more than that image is in memory.
 
     A stored member is entered by a seek, so the archive's CRC, which covers all images, is not checked; a deflated
@@ -65,8 +66,8 @@ def stack_image(file: IO[bytes], where: str, index: int, member: str = "data") -
     BadInput
         As `stack_form`; ``no_such_image``; ``truncated``.
     """
-    with zip_damage(where), _archive(file, where, member) as archive:
-        info = archive.getinfo(f"{member}.npy")
+    with zip_damage(where), _archive(file, where) as archive:
+        info = archive.getinfo(_MEMBER)
         with archive.open(info) as start:
             form = _form(start, where)
         if not 0 <= index < form.shape[0]:
@@ -100,14 +101,14 @@ def zip_damage(where: str) -> Iterator[None]:
 
 
 @contextmanager
-def _archive(file: IO[bytes], where: str, member: str) -> Iterator[zipfile.ZipFile]:
+def _archive(file: IO[bytes], where: str) -> Iterator[zipfile.ZipFile]:
     with zipfile.ZipFile(file) as archive:
-        if f"{member}.npy" not in archive.namelist():
+        if _MEMBER not in archive.namelist():
             raise BadInput(
                 "missing_member",
                 where,
-                f"the npz has no array {member!r}, only {', '.join(archive.namelist()) or 'nothing'}.",
-                f"store the images (n, ny, nx) under the key {member!r}.",
+                f"the npz has no array 'data', only {', '.join(archive.namelist()) or 'nothing'}.",
+                "store the images (n, ny, nx) under the key 'data'.",
             )
         yield archive
 

@@ -1,8 +1,5 @@
 """The asteroids injected into the LLNL challenge's images, as a truth table."""
 
-import importlib
-import io
-import pickle
 import re
 import zipfile
 from typing import Any
@@ -13,89 +10,16 @@ from numpy.lib import format as npy
 
 from flows.inputs.files import open_part
 from flows.inputs.npz_llnl import stack_key, zip_damage
+from flows.inputs.restricted_pickle import load_restricted
 from schemas.errors import BadInput
 from schemas.truth import TRUTH
-
-_ALLOWED = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("galsim.bounds", "BoundsI"),
-    ("galsim.position", "PositionI"),
-    ("galsim.position", "PositionD"),
-    ("__builtin__", "slice"),  # as protocol 2 calls it
-    ("__builtin__", "bytearray"),
-    ("builtins", "slice"),
-    ("builtins", "bytearray"),
-    ("_codecs", "encode"),  # how protocols 0 to 2 write bytes
-    ("pandas", "DataFrame"),
-    ("pandas.core.frame", "DataFrame"),
-    ("pandas.core.internals.managers", "BlockManager"),
-    ("pandas._libs.internals", "_unpickle_block"),
-    ("pandas", "Index"),
-    ("pandas", "RangeIndex"),
-    ("pandas", "StringDtype"),
-    ("pandas.core.indexes.base", "Index"),
-    ("pandas.core.indexes.base", "_new_Index"),
-    ("pandas.core.indexes.range", "RangeIndex"),
-    ("pandas.arrays", "ArrowStringArray"),
-    ("pyarrow", "py_buffer"),
-    ("pyarrow.lib", "py_buffer"),
-    ("pyarrow.lib", "_restore_array"),
-    ("pyarrow.lib", "type_for_alias"),
-}
-"""What numpy arrays, galsim bounds and pandas tables of numbers and text are made of."""
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not allowed")
-        return getattr(importlib.import_module(module.replace("__builtin__", "builtins")), name)
-
-
-def load_restricted(data: bytes, where: str) -> Any:
-    """Unpickle arrays, galsim bounds and pandas tables.
-
-    Parameters
-    ----------
-    data
-        The pickle.
-    where
-        Uri, for messages.
-
-    Raises
-    ------
-    BadInput
-        ``unsafe_pickle``: it asks for any other object; ``damaged``; ``missing_package``: pandas is not installed.
-    """
-    try:
-        return _Unpickler(io.BytesIO(data)).load()
-    except pickle.UnpicklingError as error:
-        raise BadInput(
-            "unsafe_pickle", where, f"was not unpickled: {error}.", "store plain numpy arrays, or Parquet."
-        ) from error
-    except ModuleNotFoundError as error:
-        raise BadInput(
-            "missing_package", where, f"needs the package {error.name!r}.", f"install {error.name}."
-        ) from error
-    except Exception as error:  # a damaged pickle can raise whatever its constructors do
-        raise BadInput(
-            "damaged", where, f"cannot be unpickled: {type(error).__name__}: {error}.", "fetch the file again."
-        ) from error
-
 
 _COLUMNS = ("magnitude", "length", "angle", "box")
 _LARGEST = 2**28  # bytes of a table that is unpickled; the challenge's hold some 2,000 rows
 
 
 def read_llnl_truth(uri: str) -> pa.Table:
-    """Read ``asteroid_injected_information_<i>.npz``.
+    """Read ``asteroid_injected_information_<i>.npz``, from a path or a URL.
 
     Its array ``data`` has two entries per image; the second of each (1, 3, 5, ...) is a table of magnitude, length,
     angle and box (`galsim.BoundsI`). Visits are those that the reader gives ``asteroid_difference_images_<i>.npz``.
@@ -139,13 +63,11 @@ def _entries(uri: str) -> list[Any]:
 
 
 def _records(table: Any, uri: str) -> list[dict[str, Any]]:
-    """Rows of one image's table: a DataFrame, a structured array, a mapping of columns, or rows in order."""
+    """Rows of one image's table: a DataFrame, a mapping of columns, or rows in order."""
     if hasattr(table, "to_dict") and hasattr(table, "columns"):
         records = table.to_dict("records")
     elif isinstance(table, dict):
         records = [dict(zip(table, cells, strict=True)) for cells in zip(*table.values(), strict=True)]
-    elif isinstance(table, np.ndarray) and table.dtype.names:
-        records = [dict(zip(table.dtype.names, cells, strict=True)) for cells in table.tolist()]
     elif isinstance(table, np.ndarray | list | tuple) and all(len(cells) == len(_COLUMNS) for cells in table):
         records = [dict(zip(_COLUMNS, cells, strict=True)) for cells in table]
     else:

@@ -12,7 +12,8 @@ from flows.pipeline.graph import OF_EXPOSURE, Graph, resolve
 from flows.pipeline.lineage import Lineage, Stored, remaining, trace, up_to_date
 from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import total_causes, total_seconds
-from flows.pipeline.stage_run import CopySearch, as_results, gathered, run_stages, search_grid, table_of
+from flows.pipeline.search_pixels import CopySearch
+from flows.pipeline.stage_run import as_results, gathered, run_stages, search_grid, table_of
 from flows.runtime.traces import Timer
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
@@ -93,7 +94,7 @@ def store_exposure(source: Source, key: ExposureKey, sha256: str | None, out: Pa
     laps.lap("other")
     raw = read(source, settings)
     laps.lap("read")
-    info, planes = described(raw, settings)
+    info, planes = described(raw)
     laps.lap("inspect")
     if (info.night, info.visit, info.detector) != (key.night, key.visit, key.detector):
         raise BadInput(

@@ -14,7 +14,7 @@ from stages import PIPELINE
 PLANES = frozenset(plane.name for plane in (DIFFERENCE, MASK, VARIANCE, SCIENCE, TEMPLATE))
 """Datasets that an exposure may bring, rather than a stage."""
 
-LEVELS = ("tile", "exposure", "visit", "night")
+LEVELS = ("tile", "exposure", "night")
 """What one call of a stage covers, from small to large: a stage reads from its own level or a smaller one."""
 
 OF_EXPOSURE = ("tile", "exposure")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from flows.pipeline.weights import location_of, read_card, read_screen_card, read_weights
+from flows.pipeline.weights import find_screen, location_of, read_card, read_weights
 from flows.runtime.settings import choice, settings_class
 from flows.storage.digest import digest
 from schemas.errors import Misconfigured
@@ -22,7 +22,8 @@ def models_in(stages: Iterable[Stage]) -> dict[str, Model]:
 def model_digests(stages: Iterable[Stage], settings: Settings) -> dict[str, str]:
     """Digest of each model that the stages use: of its card, which holds the weights' SHA-256 and the threshold.
 
-    That of the search covers the card of its screen, where there is one.
+    That of the search covers the card of its screen, where there is one; on a GPU too, where it is not used: what is
+    found does not depend on the device.
 
     Raises
     ------
@@ -33,9 +34,25 @@ def model_digests(stages: Iterable[Stage], settings: Settings) -> dict[str, str]
 
 
 def model_cards(stages: Iterable[Stage], settings: Settings) -> dict[str, ModelCard]:
-    """Return the card of each model that the stages use; errors as in `model_digests`."""
-    found = sorted(models_in(stages).items())
-    return {name: read_card(name, model.named(settings)) for name, model in found}
+    """Return the card of each model that the stages use, and of what goes with it; errors as in `model_digests`."""
+    found: dict[str, ModelCard] = {}
+    for name, model in sorted(models_in(stages).items()):
+        found[name] = read_card(name, model.named(settings))
+        companion = _companion(model, model.named(settings), model.section(settings))
+        if companion is not None:
+            found[model.companion] = companion
+    return found
+
+
+def recorded_digests(cards: Mapping[str, ModelCard], stages: Iterable[Stage]) -> dict[str, str]:
+    """Return the digest of each recorded model, as `model_digests` gives them."""
+    used = models_in(stages)
+    beside = {name: model.companion for name, model in used.items() if model.companion in cards}
+    return {
+        name: digest(card, cards[beside[name]]) if name in beside else digest(card)
+        for name, card in cards.items()
+        if name not in beside.values()
+    }
 
 
 def models_of(stage: Stage, settings: Settings) -> Mapping[str, Callable[..., Any]]:
@@ -75,7 +92,7 @@ def load_model(model: str, name: str, **changes: Any) -> Any:
     ------
     Misconfigured
         No stage has such a model; a file is missing, does not match the card, or belongs to another version of the
-        pipeline. A screen is asked for where there is none, or on a GPU.
+        pipeline.
     """
     known = _known(model)
     section = known.section(settings_class()())
@@ -100,9 +117,8 @@ def _known(name: str) -> Model:
 def _digest(model: Model, settings: Settings) -> str:
     name = model.named(settings)
     card = read_card(model.name, name)
-    if _wants_companion(model, model.section(settings)):
-        return digest(card, read_screen_card(name))
-    return digest(card)
+    companion = _companion(model, name, model.section(settings))
+    return digest(card) if companion is None else digest(card, companion)
 
 
 @lru_cache(8)
@@ -112,14 +128,13 @@ def _loaded(model: Model, name: str, section: Any, card: str) -> Callable[..., A
 
 def _built(model: Model, name: str, section: Any) -> Any:
     weights = _read(model.name, name)
-    if _wants_companion(model, section):
-        read_screen_card(name)  # it belongs to these weights
+    if _companion(model, name, section) is not None:
         weights = weights._replace(companion=_read(model.companion, name))
     return model.build(weights, section)
 
 
-def _wants_companion(model: Model, section: Any) -> bool:
-    return bool(model.companion) and bool(getattr(section, model.companion))
+def _companion(model: Model, name: str, section: Any) -> ModelCard | None:
+    return find_screen(name, section.threshold) if model.companion else None
 
 
 def _read(model: str, name: str) -> Weights:

@@ -1,25 +1,20 @@
-"""Running stages in order, on tiles, on whole exposures, and on copies of a piece of one."""
+"""Running stages in order, and bringing together what those of tiles give."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from flows.pipeline.graph import OF_EXPOSURE, Graph, resolve
 from flows.pipeline.models import models_of
 from flows.pipeline.weights import read_card
 from flows.runtime.traces import Timer
 from schemas.dataset import DatasetError, TableOf
-from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo
 from schemas.pixels import SearchGrid, Tile
 from schemas.settings import DetectSettings, Settings
 from schemas.stage import Context, Result, Search, Stage
-from stages import PIPELINE
 
 
 def run_stages(
@@ -30,6 +25,7 @@ def run_stages(
     settings: Settings,
     laps: Timer,
     search: Search | None = None,
+    loaded: Mapping[str, Any] | None = None,
 ) -> dict[str, Result]:
     """Run stages in order; return the results by dataset, those that were given among them.
 
@@ -41,11 +37,14 @@ def run_stages(
         For the contexts of the stages.
     laps
         Told of the time of each stage, under its name.
+    loaded
+        Models by name: a stage all of whose models are among them gets these, others those that the settings name.
     """
-    found = dict(inputs)
+    found, ready = dict(inputs), loaded or {}
     for stage in stages:
         # Loading a model is paid once per worker, and is no part of the stage's time.
-        models = models_of(stage, settings)
+        names = {model.name for model in stage.models}
+        models = ready if ready.keys() >= names else models_of(stage, settings)
         laps.lap("other")
         rows = {name: result.rows for name, result in found.items()}
         numbers = {name: result.numbers for name, result in found.items()}
@@ -96,43 +95,4 @@ def search_grid(settings: DetectSettings) -> SearchGrid:
         There is no such detector.
     """
     own = read_card("detect", settings.model).input.get("grid")
-    return SearchGrid(settings.window, settings.stride, 0, settings.window) if own is None else SearchGrid(**own)
-
-
-@dataclass(frozen=True)
-class CopySearch:
-    """A `schemas.stage.Search`: every stage that `dia_source` depends on, in order.
-
-    Parameters
-    ----------
-    settings
-        Of the run.
-    """
-
-    settings: Settings
-
-    @property
-    def grid(self) -> SearchGrid:
-        """Where the search puts its scores."""
-        return search_grid(self.settings.detect)
-
-    def __call__(self, planes: Mapping[str, Any], exposure: ExposureInfo) -> pa.Table:
-        """Return the `DIA_SOURCE` rows of ``planes``, but with ids below 0, as no ``diaSourceId`` is."""
-        whole = resolve(PIPELINE, planes, OF_EXPOSURE)
-        graph = Graph(whole.towards({DIA_SOURCE.name}), whole.not_run)
-        inputs = as_results(planes) | self._of_tiles(graph, planes, exposure)
-        results = run_stages(graph.at("exposure"), inputs, exposure, None, self.settings, Timer(spans=False))
-        found: pa.Table = results[DIA_SOURCE.name].rows
-        return found.set_column(0, DIA_SOURCE.schema.field(0), pa.array(-1 - found["diaSourceId"].to_numpy()))
-
-    def _of_tiles(self, graph: Graph, planes: Mapping[str, Any], exposure: ExposureInfo) -> dict[str, Result]:
-        """Run the stages of a tile on all of them, and gather what they give."""
-        stages = graph.at("tile")
-        found: dict[str, list[Result]] = {stage.gives.name: [] for stage in stages}
-        for tile in self.grid.tiling(exposure.shape, self.settings.tiles.tile).tiles():
-            here = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
-            inputs = as_results({name: np.ascontiguousarray(pixels[here]) for name, pixels in planes.items()})
-            results = run_stages(stages, inputs, exposure, tile, self.settings, Timer(spans=False))
-            for name, parts in found.items():
-                parts.append(results[name])
-        return {stage.gives.name: gathered(stage, found[stage.gives.name]) for stage in stages}
+    return SearchGrid(stride=settings.stride) if own is None else SearchGrid(**own)

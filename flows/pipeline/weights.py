@@ -89,30 +89,39 @@ def read_weights(stage: str, name: str) -> tuple[ModelCard, dict[str, np.ndarray
     return card, safetensors.numpy.load(data)
 
 
-def read_screen_card(name: str) -> ModelCard:
-    """Read the card of the screen in front of a search's network; it lies where the network does.
+def find_screen(name: str, threshold: float | None) -> ModelCard | None:
+    """Read the card of the screen in front of a search's network, which lies where the network does.
 
     Parameters
     ----------
     name
         Of the network, as for `read_card`.
+    threshold
+        Probability of a hit; None: the network's own.
+
+    Returns
+    -------
+    ModelCard or None
+        None: the detector looks at no windows, there is no screen for it, the screen was made for other weights, or it
+        was calibrated at a higher threshold.
 
     Raises
     ------
     Misconfigured
-        There is no screen for this network, or it was made for other weights.
+        There is no such network, or a card cannot be read.
     """
-    location, network = location_of("screen", name), read_card("detect", name)
-    remedy = f"make one: nightstride train screen --model {name} --out FOLDER, or set detect.screen = false."
+    network = read_card("detect", name)
+    if network.input.get("kind", "windows") != "windows":
+        return None
     try:
         card = read_card("screen", name)
     except Misconfigured as error:
         if error.code != "missing_model":
             raise
-        raise Misconfigured("missing_screen", error.where, f"there is no screen for {name!r}.", remedy) from error
-    if card.input.get("detect_sha256") != network.sha256 or "threshold" not in card.input:
-        raise Misconfigured("other_screen", f"{location}.json", "belongs to other weights of the search.", remedy)
-    return card
+        return None
+    known = card.input.get("threshold", 1.0)
+    fits = card.input.get("detect_sha256") == network.sha256
+    return card if fits and (network.threshold if threshold is None else threshold) >= known else None
 
 
 def write_model(

@@ -7,8 +7,8 @@ from pathlib import Path
 from flows.inputs.source import Source, name_of
 from flows.inputs.sources import list_sources
 from flows.pipeline.lineage import memo_name, trace
+from flows.pipeline.models import recorded_digests
 from flows.pipeline.provenance import NIGHT_MODELS, night_models, recorded_settings, search_models
-from flows.storage.digest import digest
 from flows.storage.layout import require_output
 from flows.storage.ledger import Ledger, load_night
 from schemas.errors import Misconfigured
@@ -165,9 +165,11 @@ def _is_read_alike(source: Source, record: ExposureRecord, made: ProvenanceRecor
         return False
     settings = recorded_settings(made)
     same_stages = made.stages == {stage.name: stage.version for stage in PIPELINE}
-    if record.status == "done" and same_stages and not settings.detect.screen:  # cards of screens are not recorded
-        digests = {model: digest(card) for model, card in made.models.items()}
-        return trace(source, record.source_sha256, PIPELINE, digests, settings).final == record.digest
+    if record.status == "done" and same_stages:
+        return (
+            trace(source, record.source_sha256, PIPELINE, recorded_digests(made.models, PIPELINE), settings).final
+            == record.digest
+        )
     # The digests cannot be had again: what is remembered of the source tells as well, unless it was read in two ways.
     memo = ledger.remembered(memo_name(source, settings))
     return memo is not None and memo.key == record.key and record.source_sha256 in ("", memo.sha256)

@@ -79,10 +79,6 @@ class CatalogStore:
         """Return a published catalogue by its path; errors as in `read_table`."""
         return read_table(path, dataset)
 
-    def digest_of(self, path: Path) -> str:
-        """Return the digest in a file's own metadata; errors as in `read_table`."""
-        return read_metadata(path)[1]
-
     def record(self, path: Path) -> DatasetRecord:
         """Describe a published file for the ledger; errors as in `read_table`."""
         _, digest, rows = read_metadata(path)
@@ -117,11 +113,6 @@ def read_table(path: Path, dataset: TableOf) -> pa.Table:
             "run the night again.",
         )
     return pa.Table.from_arrays(table.columns, schema=dataset.schema)
-
-
-def read_stored(path: Path) -> pa.Table:
-    """Read a catalogue in the form in which it is stored, whatever that is; errors as in `read_table`."""
-    return _read(path)[1]
 
 
 def read_metadata(path: Path) -> tuple[str, str, int]:

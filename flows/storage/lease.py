@@ -266,14 +266,14 @@ def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S)
         os.close(descriptor)
 
 
-def holder_of(out: Path, stale_s: float = STALE_S) -> Holder | None:
+def holder_of(out: Path) -> Holder | None:
     """Return the living holder of ``out``; None if there is none."""
     if isinstance(out, BucketPath):
-        return BucketLease(out, stale_s).holder()
+        return BucketLease(out, STALE_S).holder()
     if not (out / "lease.json").exists():
         return None
     with _guard(out) as now:
-        return _living(out / "lease.json", now, stale_s)
+        return _living(out / "lease.json", now, STALE_S)
 
 
 @contextmanager

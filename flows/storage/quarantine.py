@@ -49,13 +49,9 @@ class Quarantine:
         stem = re.sub(r"[^A-Za-z0-9._-]", "_", PurePosixPath(source_uri).name)[-80:].lstrip(".") or "source"
         return self._root / f"{stem}-{sha256(source_uri.encode()).hexdigest()[:10]}.json"
 
-    def clear(self, source_uri: str, key: ExposureKey | None = None) -> int:
-        """Remove the records of a source, and of an exposure wherever it came from; give how many there were."""
-        gone = [
-            file
-            for file, record in self._found()
-            if record.source_uri == source_uri or (key is not None and record.key == key)
-        ]
+    def clear(self, source_uri: str) -> int:
+        """Remove the records of a source; give how many there were."""
+        gone = [file for file, record in self._found() if record.source_uri == source_uri]
         for file in gone:
             file.unlink(missing_ok=True)
         return len(gone)

@@ -1,6 +1,6 @@
 """Candidates of an exposure as a detector and the stages behind it give them, labelled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -11,20 +11,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from flows.pipeline.models import load_model
-from flows.pipeline.stage_run import search_grid
+from flows.pipeline.search_pixels import search_pixels
 from flows.storage.zarr_tiles import TileStore
 from flows.training.examples import Example, truth_targets
 from flows.training.fits import false_level
 from kernels.search.detector import Detector
 from kernels.statistics.matching import Targets, match_detections, on_satellite
-from schemas.dia_source import FEATURES, STATIC, UNKNOWN
+from schemas.dia_source import FEATURES, HIT, STATIC, STREAK, UNKNOWN
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.settings import DetectSettings, MeasureSettings, MergeSettings
+from schemas.settings import MeasureSettings, Settings
 from schemas.stage import Context, Result
-from stages.detect import STAGE as DETECT
 from stages.measure import Described, describe
-from stages.merge import STAGE as MERGE
 
 
 @dataclass(frozen=True)
@@ -81,9 +79,7 @@ def candidates(example: Example, detector: str, wrong_psf: bool) -> list[Labelle
     }
     found = []
     for info in (store.info, misjudged(store.info)) if wrong_psf else (store.info,):
-        hits = search_example(planes, info, detector)
-        numbers = {"hit": hits.numbers}
-        streaks = MERGE({"hit": hits.rows, **planes}, Context(info, None, MergeSettings(), numbers=numbers)).rows
+        streaks = _searched(planes, info, detector, STREAK.name).rows
         described = describe({"streak": streaks, **planes}, Context(info, None, MeasureSettings()))
         found.append(label_candidates(described, example.truth))
     return found
@@ -101,11 +97,14 @@ def unless_flooded(example: Example, detector: str, wrong_psf: bool) -> list[Lab
 
 def search_example(planes: dict[str, NDArray[np.generic]], info: ExposureInfo, detector: str) -> Result:
     """Return the hits of a whole exposure, searched as one tile."""
-    settings = DetectSettings(model=detector)
-    tile = search_grid(settings).whole(info.shape)
-    box = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
-    parts = {name: plane[box] for name, plane in planes.items()}
-    return DETECT(parts, Context(info, tile, settings, {"detect": cached_detector(detector)}))
+    return _searched(planes, info, detector, HIT.name)
+
+
+def _searched(planes: Mapping[str, Any], info: ExposureInfo, detector: str, until: str) -> Result:
+    # Validated, not made: what is learned from does not depend on the environment.
+    settings = Settings.model_validate({})
+    models = {"detect": cached_detector(detector)}
+    return search_pixels(planes, info, settings, until=until, models=models, whole=True)[until]
 
 
 def misjudged(info: ExposureInfo) -> ExposureInfo:

@@ -136,11 +136,11 @@ def require_both(label: NDArray[np.int64]) -> None:
         raise Misconfigured("one_class", "training cutouts", problem, "give cutouts of stars and of galaxies.")
 
 
-def apply(net: nn.Module, inputs: Inputs, batch: int = 512) -> NDArray[np.float32]:
+def apply(net: nn.Module, inputs: Inputs) -> NDArray[np.float32]:
     """Return the log odds of class 1, (n,)."""
     net.eval()
     with torch.inference_mode():
-        parts = zip(*(torch.split(one, batch) for one in inputs), strict=True)
+        parts = zip(*(torch.split(one, 512) for one in inputs), strict=True)
         return torch.cat([log_odds(net(part[0].float(), *part[1:])) for part in parts]).numpy()
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from flows.training.boosted import BOOSTED, Examples, train_boosted
 from flows.training.candidate_set import write_matched_filter
 from flows.training.cell_fit import CellFit
 from flows.training.cells import CellPlan, train_cells
+from flows.training.challenge import CHALLENGE, challenge_examples, share_challenge
 from flows.training.example_sets import Wanted, make_sets
 from flows.training.examples import Example
 from flows.training.fits import TreeFit
@@ -85,7 +86,14 @@ def quick_search_plan(seed: int) -> TrainPlan:
 
 
 def train_detect(
-    out: Path, work: Path, model: str, plan: TrainPlan, workers: int, say: Say, part: Part = "all"
+    out: Path,
+    work: Path,
+    model: str,
+    plan: TrainPlan,
+    workers: int,
+    say: Say,
+    part: Part = "all",
+    challenge: Path | None = None,
 ) -> dict[str, Any]:
     """Train a detector and its verdict.
 
@@ -105,6 +113,8 @@ def train_detect(
         Called with a line for every step.
     part
         What to make; of what is not one of `DETECTORS`, the detector is taken as it is.
+    challenge
+        Folder of the LLNL challenge's stacks with their truth, which stand in for exposures simulated like them.
 
     Returns
     -------
@@ -114,8 +124,8 @@ def train_detect(
     Raises
     ------
     Misconfigured
-        There is no such model, no verdict to calibrate, or ``out`` cannot be written: said before anything is
-        simulated.
+        There is no such model, no verdict to calibrate, too few exposures of the challenge, or ``out`` cannot be
+        written: said before anything is simulated.
     """
     if part == "all" and model not in DETECTORS:
         part = "verdict"
@@ -126,11 +136,20 @@ def train_detect(
     writable_folder(out)
     order = ("train", "validation", "verdict", "test")
     used = {"all": order, "verdict": order[1:], "calibration": ("validation", "test")}[part]
+    own: dict[str, list[Example]] = {name: [] for name in used}
+    if challenge is not None:
+        say(f"cutting the exposures of {challenge} into tiles")
+        wanted = {name: getattr(plan, name) for name in used}
+        shared, own = share_challenge(wanted, challenge_examples(challenge, work, workers), plan.seed)
+        plan = replace(plan, **shared)  # type: ignore[arg-type]
     sets = {
-        name: make_sets(work / name, getattr(plan, name), 1000 * plan.seed + 100 * order.index(name), workers, say)
+        name: make_sets(
+            work / name, _simulated(getattr(plan, name)), 1000 * plan.seed + 100 * order.index(name), workers, say
+        )
+        + own[name]
         for name in used
     }
-    about = _about(plan, model, sets, part)
+    about = _about(plan, model, sets, part, challenge is not None)
     judged = Sets(sets.get("verdict", []), sets["validation"], _by_preset(plan.test, sets["test"]))
     if part == "calibration":
         return {"detections": calibrate_verdict(out, model, judged, plan.judge, about, workers, say)}
@@ -166,21 +185,29 @@ def _train_detector(
     return dict(write_matched_filter(out).metrics)
 
 
+def _simulated(wanted: Sequence[Wanted]) -> list[Wanted]:
+    return [part for part in wanted if part.preset != CHALLENGE]
+
+
 def _by_preset(wanted: Sequence[Wanted], examples: Sequence[Example]) -> dict[str, list[Example]]:
     names = [part.preset for part in wanted for _ in range(part.count)]
     pairs = sorted(zip(names, range(len(examples)), strict=True))
     return {name: [examples[n] for _, n in group] for name, group in groupby(pairs, key=lambda pair: pair[0])}
 
 
-def _about(plan: TrainPlan, model: str, sets: dict[str, list[Example]], part: Part) -> dict[str, Any]:
+def _about(
+    plan: TrainPlan, model: str, sets: dict[str, list[Example]], part: Part, with_challenge: bool
+) -> dict[str, Any]:
+    simulated = "simulated exposures (nightstride simulate), "
     text = json.dumps(asdict(plan), sort_keys=True)
     return {
-        "data": "simulated exposures (nightstride simulate), no real data",
+        "data": simulated + ("and the LLNL challenge's own" if with_challenge else "no real data"),
         "licence": "BSD-3-Clause",
         "split": "by exposure: no field appears in two sets",
         "exposures": {name: len(examples) for name, examples in sets.items()},
         "plan": asdict(plan),
         "digest": hashlib.sha256(text.encode()).hexdigest(),
         "command": f"nightstride train detect --model {model}"
-        + {"all": "", "verdict": " --verdict-only", "calibration": " --calibrate"}[part],
+        + {"all": "", "verdict": " --verdict-only", "calibration": " --calibrate"}[part]
+        + (" --challenge FOLDER" if with_challenge else ""),
     }

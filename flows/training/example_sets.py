@@ -1,11 +1,12 @@
 """Sets of simulated exposures to learn from."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -77,8 +78,14 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
         simulate_night(SimulatedNight(preset, seed, visits=1, detectors=wanted.count, folder=raw), workers)
     truth = pq.read_table(raw / "truth.parquet")
     sources = list_sources([str(raw)], Settings())
-    stores = list(map_in_processes(partial(_tile, folder), sources, workers))
+    examples = as_tiles(folder, sources, truth, workers)
     done.write_text(asked)
+    return examples
+
+
+def as_tiles(folder: Path, sources: Iterable[Source], truth: pa.Table, workers: int) -> list[Example]:
+    """Cut exposures into tiles, kept where they are there already, and give each its part of the truth."""
+    stores = map_in_processes(partial(_tile, folder), sources, workers)
     return [
         Example(path, truth.filter((pc.field("visit") == visit) & (pc.field("detector") == detector)))
         for path, visit, detector in stores

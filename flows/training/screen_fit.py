@@ -1,7 +1,7 @@
 """Fit a screen, and find where it lets windows pass."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -17,6 +17,7 @@ from kernels.search.fused_net import Dense
 from kernels.search.fused_search import FusedSearch, Screen
 from kernels.statistics.completeness import binomial_interval
 from schemas.errors import Misconfigured
+from schemas.pixels import WINDOW
 from schemas.settings import DetectSettings
 
 WORST = 30
@@ -123,7 +124,7 @@ def scored_rows(example: Example, model: str) -> Rows:
     """Return all windows of an example that are scored, in order of the grid."""
     search, settings = exact_search(model), DetectSettings()
     image, usable, background = pixels(example)
-    rows, columns = ((n - settings.window) // settings.stride + 1 for n in image.shape)
+    rows, columns = ((n - WINDOW) // settings.stride + 1 for n in image.shape)
     features, scored = search.features(image[None], usable, background, (rows, columns), settings.stride)
     return Rows(features[scored], search.log_odds(features[scored]))
 
@@ -143,15 +144,14 @@ def guessed(example: Example, model: str, layers: tuple[Dense, ...]) -> Guessed:
 
 @cache
 def exact_search(model: str) -> FusedSearch:
-    """Load the search with a network, in float32 on the processor.
+    """Load the search with a network, in float32 on the processor, without a screen.
 
     Parameters
     ----------
     model
         Shipped name, folder or URL.
     """
-    scorer = load_model("detect", model)
-    search: FusedSearch = scorer.windows
+    search: FusedSearch = replace(load_model("detect", model), screen=None).windows
     return search
 
 

@@ -185,11 +185,11 @@ def draw_scores(
 
 
 def draw_mistakes(
-    path: Path, cutouts: NDArray[np.float32], label: NDArray[np.int64], odds: NDArray[np.float64], most: int = 24
+    path: Path, cutouts: NDArray[np.float32], label: NDArray[np.int64], odds: NDArray[np.float64]
 ) -> Path:
     """Draw real cutouts that are judged wrong, worst first: true class, probability of a star."""
     wrong = np.flatnonzero((odds > 0) != (label == 1))
-    wrong = wrong[np.argsort(-np.abs(odds[wrong]))][:most]
+    wrong = wrong[np.argsort(-np.abs(odds[wrong]))][:24]
     columns = 8
     rows = max(-(-len(wrong) // columns), 1)
     figure = Figure(figsize=(1.35 * columns, 1.55 * rows), layout="constrained", dpi=110)

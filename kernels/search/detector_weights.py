@@ -64,16 +64,12 @@ def build_detector(weights: Weights, settings: DetectSettings) -> Detector:
     Raises
     ------
     Misconfigured
-        The card names a kind that there is not; or a screen is asked for where there is none, or on a GPU.
+        The card names a kind that there is not.
     """
     card, arrays, name = weights.card, weights.arrays, settings.model
     where, kind = choose_device(settings.device), card.input.get("kind", "windows")
     if kind == "windows":
         return _window_scorer(weights, settings, where)
-    if settings.screen:
-        raise Misconfigured(
-            "screen_kind", "detect.screen", f"{name!r} has no windows to leave out.", "set it to false."
-        )
     if kind == "cells":
         cells = StreakNet(int(card.input["channels"]), card.input["dilations"])
         exact = _precision(settings.precision, where)
@@ -97,7 +93,7 @@ def _window_scorer(weights: Weights, settings: DetectSettings, where: torch.devi
     card = weights.card
     net = _with_weights(BasicCnn(int(card.input["bands"]), int(card.input.get("side", 26))), weights.arrays)
     threshold = card.threshold if settings.threshold is None else settings.threshold
-    screen = _screen(weights.companion, threshold, where.type) if weights.companion is not None else None
+    screen = _screen(weights.companion) if weights.companion is not None and where.type == "cpu" else None
     exact = _precision(settings.precision, where)
     floor = float(logit(threshold))
     return WindowScorer(net.to(where), card, where, exact, floor, settings.batch, screen, settings.stride)
@@ -114,12 +110,5 @@ def _precision(wanted: Literal["auto", "float32", "bfloat16"], where: torch.devi
     return wanted
 
 
-def _screen(weights: Weights, threshold: float, device: str) -> Screen:
-    card = weights.card
-    if device != "cpu":
-        remedy = "set it to false, or detect.device = 'cpu'."
-        raise Misconfigured("screen_device", "detect.screen", "works on the processor only.", remedy)
-    if threshold < card.input["threshold"]:
-        known = f"is {threshold}, but the screen knows windows from {card.input['threshold']} on."
-        raise Misconfigured("screen_threshold", "detect.threshold", known, "raise it, or set detect.screen = false.")
-    return Screen(screen_layers(dict(weights.arrays)), float(logit(card.threshold)))
+def _screen(weights: Weights) -> Screen:
+    return Screen(screen_layers(dict(weights.arrays)), float(logit(weights.card.threshold)))

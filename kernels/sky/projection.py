@@ -77,7 +77,7 @@ def pixel_scale(wcs: "WCS") -> float:
 
 
 def pixels_of(
-    wcs: "WCS", shape: tuple[int, int], ra: NDArray[np.float64], dec: NDArray[np.float64], margin: float = 0.0
+    wcs: "WCS", shape: tuple[int, int], ra: NDArray[np.float64], dec: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Find which positions lie on an image.
 
@@ -87,8 +87,6 @@ def pixels_of(
         Of the image; (ny, nx), px.
     ra, dec : (n,)
         ICRS, deg.
-    margin
-        How far beyond the border still counts, px.
 
     Returns
     -------
@@ -102,13 +100,12 @@ def pixels_of(
     ny, nx = shape
     corners = wcs.pixel_to_world([-0.5, nx, nx, -0.5], [-0.5, -0.5, ny, ny]).icrs
     centre = wcs.pixel_to_world((nx - 1) / 2, (ny - 1) / 2).icrs
-    reach = 1.2 * float(corners.separation(centre).deg.max()) + margin * pixel_scale(wcs) / 3600
+    reach = 1.2 * float(corners.separation(centre).deg.max())
     near = np.flatnonzero(_separation(ra, dec, centre.ra.deg, centre.dec.deg) <= reach)
     if not near.size:
         return near, np.zeros(0), np.zeros(0)
     x, y = wcs.world_to_pixel(SkyCoord(ra[near], dec[near], unit="deg", frame="icrs"))
-    least, last = -0.5 - margin, -0.5 + margin
-    on = (x >= least) & (x < nx + last) & (y >= least) & (y < ny + last)
+    on = (x >= -0.5) & (x < nx - 0.5) & (y >= -0.5) & (y < ny - 0.5)
     return near[on], x[on], y[on]
 
 

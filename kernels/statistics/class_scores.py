@@ -193,16 +193,16 @@ def calibration_error(true: NDArray[np.integer], probability: NDArray[np.floatin
     return binary_calibration_error(probability.max(1), right)
 
 
-def rounded(scores: ClassScores, digits: int = 4) -> dict[str, Any]:
-    """Return scores as they go into JSON."""
+def rounded(scores: ClassScores) -> dict[str, Any]:
+    """Return scores as they go into JSON: to four digits."""
     figures: dict[str, Any] = {}
     for name, value in scores._asdict().items():
         if isinstance(value, np.ndarray):
             figures[name] = value.tolist()
         elif isinstance(value, tuple):
-            figures[name] = [round(part, digits) for part in value]
+            figures[name] = [round(part, 4) for part in value]
         else:
-            figures[name] = value if isinstance(value, int) else round(value, digits)
+            figures[name] = value if isinstance(value, int) else round(value, 4)
     return figures
 
 

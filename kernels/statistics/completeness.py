@@ -75,17 +75,15 @@ class Logistic:
         return float(np.exp(self.centre - np.log(2 * self.ceiling - 1) / self.slope))
 
 
-def binomial_interval(found: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the interval of Clopper & Pearson for a share: it covers at least ``confidence``, however small n is.
+def binomial_interval(found: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of Clopper & Pearson for a share: it covers at least that, however small n is.
 
     Parameters
     ----------
     found, n
         Successes and trials.
-    confidence
-        Of the two-sided interval, 0 to 1.
     """
-    tail = (1 - confidence) / 2
+    tail = 0.025
     low = float(beta.ppf(tail, found, n - found + 1)) if found else 0.0
     high = float(beta.ppf(1 - tail, found + 1, n - found)) if found < n else 1.0
     return low, high

@@ -13,25 +13,23 @@ GROUPS = 10
 """Groups of about equal content that the population stability index is taken over."""
 
 
-def stability_index(night: Counts, reference: Counts, groups: int = GROUPS) -> float:
+def stability_index(night: Counts, reference: Counts) -> float:
     """Return the population stability index, the symmetric Kullback-Leibler divergence of two histograms.
 
     Parameters
     ----------
     night, reference : (bins,)
-        Counts on the same bins.
-    groups
-        The bins are brought together to so many groups, of about equal content in the reference.
+        Counts on the same bins. They are brought together to `GROUPS` groups, of about equal content in the reference.
 
     Notes
     -----
     sum((p - q) ln(p / q)) (Siddiqi 2006, Credit Risk Scorecards), with half a count added to each group, so that an
-    empty one gives no infinity. For equal distributions it is about (groups - 1) (1 / n + 1 / m).
+    empty one gives no infinity. For equal distributions it is about (GROUPS - 1) (1 / n + 1 / m).
     """
     below = np.cumsum(reference) - reference
-    group = np.minimum((below * groups) // max(1, int(reference.sum())), groups - 1)
+    group = np.minimum((below * GROUPS) // max(1, int(reference.sum())), GROUPS - 1)
     p, q = (
-        np.bincount(group, weights=counts, minlength=groups)[np.unique(group)] + 0.5 for counts in (night, reference)
+        np.bincount(group, weights=counts, minlength=GROUPS)[np.unique(group)] + 0.5 for counts in (night, reference)
     )
     p, q = p / p.sum(), q / q.sum()
     return float(np.sum((p - q) * np.log(p / q)))

@@ -54,9 +54,7 @@ class TrailBank(NamedTuple):
         return int(HALVES[-1]) + self.stamp.shape[0] // 2
 
 
-def trail_bank(
-    psf: GaussianMixture, fwhm_px: float, noise: float, correlation: NDArray[np.floating], angles: int = ANGLES
-) -> TrailBank:
+def trail_bank(psf: GaussianMixture, fwhm_px: float, noise: float, correlation: NDArray[np.floating]) -> TrailBank:
     """Prepare the filters for one exposure.
 
     Parameters
@@ -67,8 +65,6 @@ def trail_bank(
         Its full width at half maximum, px.
     noise, correlation
         Of the image: see `kernels.image.noise.filtered_noise`.
-    angles
-        Number of angles.
     """
     from scipy.signal import fftconvolve
 
@@ -76,13 +72,13 @@ def trail_bank(
     stamp = trail_image((2 * radius + 1, 2 * radius + 1), radius, radius, 0.0, 0.0, psf)
     point_noise = filtered_noise(stamp, noise, correlation)
     lags = fftconvolve(fftconvolve(stamp, stamp[::-1, ::-1]), correlation) * (noise / point_noise) ** 2
-    steps = np.arange(1, HALVES[-1] + 1)[None, :] * np.exp(1j * np.pi * np.arange(angles) / angles)[:, None]
+    steps = np.arange(1, HALVES[-1] + 1)[None, :] * np.exp(1j * np.pi * np.arange(ANGLES) / ANGLES)[:, None]
     offsets = np.stack([np.rint(steps.imag), np.rint(steps.real)], -1).astype(np.int64)
-    scale = np.zeros((angles, len(HALVES)), np.float32)
+    scale = np.zeros((ANGLES, len(HALVES)), np.float32)
     for i, half in enumerate(HALVES):
         # An angle is worth a template of its own if it moves the trail's ends by more than a pixel or so.
-        step = max(1, int(angles / max(1.0, 0.8 * math.pi * half)))
-        for angle in range(0, angles, step):
+        step = max(1, int(ANGLES / max(1.0, 0.8 * math.pi * half)))
+        for angle in range(0, ANGLES, step):
             pixels = np.concatenate([-offsets[angle, :half], [[0, 0]], offsets[angle, :half]])
             scale[angle, i] = 1 / math.sqrt(_covariance(pixels, lags))
     return TrailBank(stamp.astype(np.float32), point_noise, lags, offsets, scale)

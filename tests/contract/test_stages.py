@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from flows.pipeline.models import load_model, model_name
-from flows.pipeline.stage_run import CopySearch
+from flows.pipeline.search_pixels import CopySearch
 from flows.pipeline.weights import read_card
 from flows.storage.zarr_tiles import PLANES
 from schemas.dataset import ArrayOf, DatasetError, TableOf

@@ -30,7 +30,7 @@ def warm_up_worker(settings: Settings) -> dict[str, int]:
     dict
         Dataset -> rows that its stage made.
     """
-    info, planes = described(_exposure(), settings)
+    info, planes = described(_exposure())
     grid = search_grid(settings.detect)
     rehearsal = Rehearsal(grid, info.shape, TRAILS)
     (tile,) = grid.tiling(info.shape, SIDE * grid.stride).tiles()

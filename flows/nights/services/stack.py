@@ -187,7 +187,7 @@ def services(folder: ServiceFolder) -> dict[str, Service]:
     return {"postgres": Postgres(folder), "server": Server(folder), "worker": Worker(folder)}
 
 
-def up(folder: ServiceFolder, say: Callable[[str], None], healthy_s: float = HEALTHY_S) -> None:
+def up(folder: ServiceFolder, say: Callable[[str], None]) -> None:
     """Start what does not run, and return when all are healthy; what runs is left alone.
 
     Raises
@@ -202,7 +202,7 @@ def up(folder: ServiceFolder, say: Callable[[str], None], healthy_s: float = HEA
             else:
                 say(f"{name} is started")
                 service.start()
-            _wait(folder, name, service, healthy_s)
+            _wait(folder, name, service, HEALTHY_S)
 
 
 def down(folder: ServiceFolder, parts: Sequence[str], say: Callable[[str], None]) -> None:

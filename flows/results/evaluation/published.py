@@ -1,6 +1,7 @@
 """The published catalogues of a night beside its truth and its pixels."""
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,21 +51,50 @@ def read_image(out: Path, key: ExposureKey, truth: Truth) -> Image:
     ------
     BadInput
         Its catalogue cannot be read.
+    Misconfigured
+        The truth does not tell the S/N of its streaks, and the pixels that would are pruned.
     """
     here = truth.on(key.visit, key.detector)
     detections = detections_of(CatalogStore(out).read(DIA_SOURCE, key))
     try:
         store = TileStore.open(out / "tiles" / key.night / f"{key.name}.zarr")
-    except BadInput:  # tiles are pruned before catalogues are
+    except BadInput as error:  # tiles are pruned before catalogues are
+        if np.isnan(here.snr[here.kind == "streak"]).any():
+            raise Misconfigured(
+                "no_snr",
+                "--truth",
+                f"does not tell the S/N of the streaks on {key.name}, whose pixels are no longer there to tell it.",
+                "search it again, or give a truth table with a column snr.",
+            ) from error
         return Image(detections, here)
     area = store.info.shape[0] * store.info.shape[1] * (1 - store.info.masked_fraction)
-    return Image(detections, here, np.array(list(_oracle(store, here)), float), area)
+    seen = oracle_snrs(store, here)
+    return Image(detections, with_measured_snr(here, seen), seen, area)
+
+
+def with_measured_snr(truth: Truth, measured: NDArray[np.float64]) -> Truth:
+    """Return the truth of an image with the S/N that the oracle measures for streaks whose own is not known.
+
+    A streak without any usable pixel is not visible.
+    """
+    unknown = (truth.kind == "streak") & np.isnan(truth.snr)
+    seen = np.isfinite(measured)
+    return replace(
+        truth,
+        snr=np.where(unknown, np.where(seen, measured, 0.0), truth.snr),
+        visible=np.where(unknown & ~seen, 0.0, truth.visible),
+    )
 
 
 def detections_of(table: pa.Table) -> Detections:
     """Return the columns of `dia_source` that the evaluation looks at."""
     names = ("x", "y", "reliability", "snr", "trailLengthPx", "trailAnglePx")
     return Detections(*(table[name].to_numpy().astype(np.float64) for name in names))
+
+
+def oracle_snrs(store: TileStore, truth: Truth) -> NDArray[np.float64]:
+    """Return what the oracle measures for each source on the pixels of an exposure; NaN for what is no streak."""
+    return np.array(list(_oracle(store, truth)), float)
 
 
 def _oracle(store: TileStore, truth: Truth) -> Iterator[float]:
@@ -113,5 +143,5 @@ def require_common(truth: Truth, keys: Collection[ExposureKey], out: Path) -> No
             "other_truth",
             "--truth",
             f"holds none of the {len(keys)} images of {out}; its first is visit {visit}, detector {detector}.",
-            "give the truth of this night.",
+            "give the truth of this night; files of the LLNL challenge belong together by the number in their names.",
         )

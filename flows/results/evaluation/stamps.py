@@ -7,19 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.pipeline.models import model_name, models_of
-from flows.pipeline.stage_run import search_grid
+from flows.pipeline.models import model_name
+from flows.pipeline.search_pixels import search_pixels
 from flows.pipeline.weights import read_card
 from flows.results.evaluation.packets import SIDE, PacketStamp
 from kernels.image.noise import background_and_noise, noise_correlation
 from kernels.psf.seeing import fit_stars
 from kernels.statistics.class_scores import area_under_roc
 from kernels.statistics.completeness import Share
+from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.pixels import MaskPlane
 from schemas.settings import Settings
-from schemas.stage import Context
-from stages import detect, measure, merge
 
 CANVAS = 111
 CENTRE = 55
@@ -86,19 +85,8 @@ def default_reliability(settings: Settings) -> float:
 def _score(stamp: PacketStamp, exposure: ExposureInfo, settings: Settings) -> ScoredStamps:
     pixels, mask = on_canvas(stamp, stamp.pixels)
     planes = {"difference": np.where(np.isfinite(pixels), pixels, np.float32(exposure.background)), "mask": mask}
-    grid = search_grid(settings.detect)
-    tile = grid.whole((CANVAS, CANVAS))
-    box = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
-    models = models_of(detect.STAGE, settings)
-    hits = detect.STAGE(
-        {name: plane[box] for name, plane in planes.items()}, Context(exposure, tile, settings.detect, models)
-    )
-    numbers = {"hit": hits.numbers}
-    context = Context(exposure, None, settings.merge, numbers=numbers)
-    streaks = merge.STAGE({"hit": hits.rows, **planes}, context).rows
-    context = Context(exposure, None, settings.measure, models_of(measure.STAGE, settings))
-    science = on_canvas(stamp, stamp.science)[0]
-    sources = measure.STAGE({"streak": streaks, "science": science, **planes}, context).rows
+    planes["science"] = on_canvas(stamp, stamp.science)[0]
+    sources = search_pixels(planes, exposure, settings, whole=True)[DIA_SOURCE.name].rows
     x, y, reliability = (sources[name].to_numpy() for name in ("x", "y", "reliability"))
     near = np.hypot(x - (CENTRE + stamp.x % 1), y - (CENTRE + stamp.y % 1)) <= WITHIN_PX
     return ScoredStamps(stamp, float(reliability[near].max()) if near.any() else -np.inf, len(x))

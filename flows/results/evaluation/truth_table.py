@@ -12,11 +12,13 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from flows.inputs.truth_llnl import read_llnl_truth
 from flows.runtime.settings import require_there
 from kernels.statistics.matching import Targets
 from schemas.errors import Misconfigured
 
 KINDS = ("streak", "point", "satellite")
+_ZIP = b"PK\x03\x04"
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -95,34 +97,38 @@ _DEFAULTS = {"visible": 1.0, "fwhm": np.nan, "beta": np.nan}
 
 
 def read_truth(paths: Iterable[Path]) -> Truth:
-    """Read truth tables: Parquet, CSV or ECSV, told apart by their content.
+    """Read truth tables: Parquet, CSV, ECSV or the LLNL challenge's npz, told apart by their content.
 
     Columns may come in any order and numeric type, and others are ignored. ``visible``, ``fwhm_px`` and ``beta`` may be
-    missing or null, and so may be length and angle of a point, and S/N of what is no streak.
+    missing or null, and so may be length and angle of a point, and S/N of what is no streak. The challenge's files do
+    not tell any S/N: it is NaN, to be measured on the pixels (`flows.results.evaluation.published.with_measured_snr`).
 
     Raises
     ------
     Misconfigured
         A file is not there, cannot be read, lacks a column, or has a value that cannot be one.
     """
-    parts = [_truth(path, _read(path)) for path in paths]
+    parts = [truth_of(str(path), *_read(path)) for path in paths]
     return Truth(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Truth)))
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path) -> tuple[pa.Table, bool]:
+    """Return a table, and whether it tells the S/N of streaks."""
     require_there(path, "another truth table with --truth.")
     try:
         content = path.read_bytes()
         if content[:4] == b"PAR1":
-            return pq.read_table(BytesIO(content))
+            return pq.read_table(BytesIO(content)), True
+        if content[:4] == _ZIP:
+            return read_llnl_truth(str(path)), False
         if content.startswith(b"# %ECSV"):
-            return _read_ecsv(content)
-        return pc.read_csv(BytesIO(content))
+            return _read_ecsv(content), True
+        return pc.read_csv(BytesIO(content)), True
     except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         raise Misconfigured(
             "unreadable_truth",
             str(path),
-            f"cannot be read as Parquet, ECSV or CSV: {error}.",
+            f"cannot be read as Parquet, ECSV, CSV or npz of the LLNL challenge: {error}.",
             "give --truth the truth table of the images.",
         ) from error
 
@@ -135,12 +141,19 @@ def _read_ecsv(content: bytes) -> pa.Table:
     return pa.table({name: table[name].tolist() for name in table.colnames if isinstance(table[name], Column)})
 
 
-def _truth(path: Path, table: pa.Table) -> Truth:
+def truth_of(where: str, table: pa.Table, with_snr: bool = True) -> Truth:
+    """Return the truth of a table; ``where`` names it in messages, ``with_snr`` says whether streaks have their S/N.
+
+    Raises
+    ------
+    Misconfigured
+        It lacks a column, or has a value that cannot be one.
+    """
     required = [column for name, column in _COLUMNS.items() if name not in _DEFAULTS]
     if missing := [column for column in required if column not in table.column_names]:
         raise Misconfigured(
             "missing_column",
-            str(path),
+            where,
             f"has no column {', '.join(missing)}; its columns are {', '.join(table.column_names)}.",
             f"name its columns {', '.join(_COLUMNS.values())}.",
         )
@@ -152,27 +165,27 @@ def _truth(path: Path, table: pa.Table) -> Truth:
         try:
             values[name] = _CASTS[name](table[column])
         except (ValueError, TypeError, pa.ArrowException) as error:
-            raise _bad_value(path, column, str(error)) from error
+            raise _bad_value(where, column, str(error)) from error
         if name in _DEFAULTS:
             values[name] = np.where(np.isnan(values[name]), _DEFAULTS[name], values[name])
     for name in ("length", "angle"):
         values[name] = np.where((values["kind"] == "point") & np.isnan(values[name]), 0.0, values[name])
-    _check(path, values)
+    _check(where, values, ("x", "y", "length", "angle", *(("snr",) if with_snr else ())))
     return Truth(**values)
 
 
-def _check(path: Path, values: dict[str, NDArray[Any]]) -> None:
+def _check(where: str, values: dict[str, NDArray[Any]], finite: Iterable[str]) -> None:
     if unknown := sorted(set(values["kind"].tolist()) - set(KINDS)):
-        raise _bad_value(path, "kind", f"{', '.join(map(repr, unknown))}, must be one of {', '.join(KINDS)}")
+        raise _bad_value(where, "kind", f"{', '.join(map(repr, unknown))}, must be one of {', '.join(KINDS)}")
     streak = values["kind"] == "streak"
-    for name in ("x", "y", "length", "angle", "snr"):
+    for name in finite:
         rows = streak if name == "snr" else slice(None)
         if not np.isfinite(values[name][rows].astype(float)).all():
-            raise _bad_value(path, _COLUMNS[name], "null or not finite")
+            raise _bad_value(where, _COLUMNS[name], "null or not finite")
 
 
-def _bad_value(path: Path, column: str, value: str) -> Misconfigured:
-    return Misconfigured("bad_value", f"{path}: {column}", f"has a value that cannot be used: {value}.", "correct it.")
+def _bad_value(where: str, column: str, value: str) -> Misconfigured:
+    return Misconfigured("bad_value", f"{where}: {column}", f"has a value that cannot be used: {value}.", "correct it.")
 
 
 def _text(values: pa.ChunkedArray) -> NDArray[np.str_]:

@@ -121,7 +121,6 @@ def write_report(
     night: str,
     summary: RunSummary | None = None,
     truth: Truth | None = None,
-    limits: Limits = LIMITS,
 ) -> Path:
     """Write ``OUT/reports/<night>/index.html``.
 
@@ -135,8 +134,6 @@ def write_report(
         Of the run that asks for the page; None if the page is made afterwards.
     truth
         What was put into the exposures; None if that is not known.
-    limits
-        How much to show.
 
     Returns
     -------
@@ -151,7 +148,7 @@ def write_report(
         The disk is full.
     """
     path = out / "reports" / night / "index.html"
-    page = content(out, read_night(out, night, summary), limits, truth)
+    page = content(out, read_night(out, night, summary), LIMITS, truth)
     write_file(path, render_page(page).encode(), out / "staging")
     return path
 

@@ -3,6 +3,7 @@
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -13,19 +14,18 @@ from numpy.typing import NDArray
 from flows.inputs.ingest import prepare
 from flows.inputs.sources import list_sources
 from flows.pipeline.models import load_model
-from flows.pipeline.stage_run import search_grid
+from flows.pipeline.search_pixels import search_pixels
 from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
 from flows.training.bench.ways import Pixels
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.search.detector import WindowScorer
-from schemas.dia_source import HIT, SearchCounts
+from schemas.dia_source import DIA_SOURCE, HIT, SearchCounts
 from schemas.exposure import ExposureInfo
 from schemas.model_card import ModelCard
-from schemas.settings import Settings
-from schemas.stage import Context
-from stages.measure import STAGE as MEASURE
-from stages.merge import STAGE as MERGE
+from schemas.pixels import SearchGrid
+from schemas.settings import DetectSettings, Settings
+from schemas.stage import Result
 
 
 @dataclass(frozen=True)
@@ -45,36 +45,41 @@ class BenchExposure:
     mask: NDArray[np.uint16]
 
     @property
+    def planes(self) -> dict[str, NDArray[Any]]:
+        """Its pixels by name, as stages get them."""
+        return {"difference": self.difference, "mask": self.mask}
+
+    @property
     def pixels(self) -> Pixels:
         """What a search is given."""
         return Pixels.of(self.info, self.difference, self.mask)
 
 
-def bench_exposure(shape: tuple[int, int] | None = None, seed: int = 11, preset: str = "ztf") -> BenchExposure:
+def bench_exposure(shape: tuple[int, int] | None = None, seed: int = 11) -> BenchExposure:
     """Simulate one exposure and read it.
 
     Parameters
     ----------
     shape
         (ny, nx), px; by default the camera's, 3080 x 3072 for ztf.
-    seed, preset
+    seed
         Of the simulation.
 
     Raises
     ------
     Misconfigured
-        The camera has no such size, or there is no such preset.
+        The camera has no such size.
     """
     settings = Settings()
     with tempfile.TemporaryDirectory(prefix="nightstride-bench-") as scratch:
-        simulate_night(SimulatedNight(find_preset(preset, shape=shape), seed, 1, 1, Path(scratch), science=False))
+        simulate_night(SimulatedNight(find_preset("ztf", shape=shape), seed, 1, 1, Path(scratch), science=False))
         (source,) = list_sources([scratch], settings)
         info, planes = prepare(source, settings)
     return BenchExposure(info, planes["difference"], planes["mask"])
 
 
 def catalogue_of(exposure: BenchExposure, logits: NDArray[np.float32], threshold: float) -> pa.Table:
-    """Merge and measure the windows that reach a threshold, with the settings' defaults.
+    """Merge and measure the windows that reach a threshold, with the settings' defaults and the verdict of `basic_cnn`.
 
     Parameters
     ----------
@@ -90,24 +95,17 @@ def catalogue_of(exposure: BenchExposure, logits: NDArray[np.float32], threshold
     pyarrow.Table
         `dia_source`.
     """
-    settings, pixels = Settings(), exposure.pixels
-    planes = {"difference": exposure.difference, "mask": exposure.mask}
-    hits = hits_of(logits, pixels.grid[1], threshold)
-    numbers = {
-        "hit": SearchCounts(len(logits), 0, search_grid(settings.detect.model_copy(update={"model": "basic_cnn"})))
-    }
-    streaks = MERGE({"hit": hits, **planes}, Context(exposure.info, None, settings.merge, numbers=numbers)).rows
-    models = {"reliability": load_model("reliability", "basic_cnn")}
-    return MEASURE({"streak": streaks, **planes}, Context(exposure.info, None, settings.measure, models)).rows
+    settings = Settings(detect=DetectSettings(model="basic_cnn"))
+    hits = hits_of(logits, exposure.pixels.grid[1], threshold)
+    return search_pixels(exposure.planes, exposure.info, settings, given={"hit": hits})[DIA_SOURCE.name].rows
 
 
-def hits_of(logits: NDArray[np.float32], columns: int, threshold: float) -> pa.Table:
-    """Return the windows that reach a threshold as a table of `HIT`."""
+def hits_of(logits: NDArray[np.float32], columns: int, threshold: float) -> Result:
+    """Return the windows that reach a threshold as `HIT` rows, with their `SearchCounts`."""
     hit = np.flatnonzero(logits >= threshold)
     row, column = np.divmod(hit, columns)
-    return pa.table(
-        {"row": row.astype(np.int32), "column": column.astype(np.int32), "logit": logits[hit]}, schema=HIT.schema
-    )
+    columns_of_hit = {"row": row.astype(np.int32), "column": column.astype(np.int32), "logit": logits[hit]}
+    return Result(pa.table(columns_of_hit, schema=HIT.schema), SearchCounts(len(logits), 0, SearchGrid()))
 
 
 def shipped_net() -> tuple[BasicCnn, ModelCard]:

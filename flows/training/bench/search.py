@@ -132,7 +132,7 @@ def search_variants(pixels: Pixels, net: BasicCnn, floor: float) -> dict[str, Ca
     """Return the ways of searching an image that are compared, by name; each gives the log odds of all windows."""
     fused = fused_net(net)
     single, half = FusedSearch(fused, "float32", None), FusedSearch(fused, "bfloat16", floor)
-    scorer = load_model("detect", "basic_cnn", screen=True)
+    scorer = load_model("detect", "basic_cnn")
     assert isinstance(scorer, WindowScorer)
     return {
         "plain": lambda: plain_logits(pixels, net),

@@ -4,7 +4,7 @@ import torch
 from scipy.special import logit
 
 from flows.pipeline.models import load_model, model_digests, model_name, models_of
-from flows.pipeline.weights import read_card, read_weights, write_model
+from flows.pipeline.weights import find_screen, read_card, read_weights, write_model
 from flows.training.candidate_set import candidate_card
 from kernels.image.search_image import Places, SearchImage
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
@@ -39,7 +39,8 @@ def copied(folder, **changes):
 
 def test_another_threshold_or_other_weights_are_another_model(tmp_path):
     same = copied(tmp_path / "same")
-    assert model_digests([DETECT], same) == model_digests([DETECT], SHIPPED)
+    assert model_digests([DETECT], same) == model_digests([DETECT], copied(tmp_path / "again"))
+    assert model_digests([DETECT], same) != model_digests([DETECT], SHIPPED), "which has a screen"
     assert model_digests([DETECT], copied(tmp_path / "threshold", threshold=0.7)) != model_digests([DETECT], same)
     assert model_digests([DETECT], copied(tmp_path / "version", version="2")) != model_digests([DETECT], same)
     assert model_digests([MERGE], SHIPPED) == {}
@@ -52,16 +53,17 @@ def test_a_model_that_changes_in_its_folder_is_loaded_again(tmp_path):
 
 
 def test_with_a_screen_the_search_is_another_model_and_so_it_is_with_another_screen(tmp_path):
-    plain, card = copied(tmp_path), read_card("detect", "basic_cnn")
+    settings, card = copied(tmp_path), read_card("detect", "basic_cnn")
+    lower = Settings(detect=settings.detect.model_copy(update={"threshold": 0.4}))
+    plain, loaded = model_digests([DETECT], settings), models_of(DETECT, settings)["detect"]
+    assert loaded.screen is None
     write_screen(tmp_path, card.sha256, level=0.3)
-    settings = Settings(detect=plain.detect.model_copy(update={"screen": True}))
-    first = model_digests([DETECT], settings)
-    assert first != model_digests([DETECT], plain) == model_digests([DETECT], SHIPPED)
-    loaded = models_of(DETECT, settings)["detect"]
+    first, loaded = model_digests([DETECT], settings), models_of(DETECT, settings)["detect"]
+    assert first != plain == model_digests([DETECT], lower)
+    assert models_of(DETECT, lower)["detect"].screen is None
     write_screen(tmp_path, card.sha256, level=0.2)
-    assert model_digests([DETECT], settings) != first
+    assert model_digests([DETECT], settings) not in (first, plain)
     assert models_of(DETECT, settings)["detect"].screen.level < loaded.screen.level
-    assert models_of(DETECT, plain)["detect"].screen is None
 
 
 def test_each_stage_gets_its_models_loaded_once(tmp_path):
@@ -139,9 +141,9 @@ def test_a_card_of_cells_makes_a_dense_search(tmp_path, plane):
 
 
 def test_cells_have_no_screen(tmp_path):
-    write_cells(tmp_path)
-    with pytest.raises(Misconfigured, match=r"detect.screen: .* has no windows to leave out. To fix, set it to false"):
-        load_model("detect", str(tmp_path), screen=True)
+    write_screen(tmp_path, write_cells(tmp_path).sha256)
+    assert find_screen(str(tmp_path), None) is None
+    assert isinstance(load_model("detect", str(tmp_path)), DenseSearch)
 
 
 def test_a_kind_of_the_future_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 import pytest
 
+from flows.pipeline.models import model_digests, recorded_digests
 from flows.pipeline.provenance import provenance_of, recorded_settings
 from flows.pipeline.weights import read_card
 from flows.results.model_use import model_uses, searched_with
@@ -63,3 +64,11 @@ def test_models_of_whole_nights_are_those_of_the_last_run(tmp_path):
     (shown,) = read_status(tmp_path).nights
     assert shown.models["star_galaxy: basic_cnn 1"] == 1
     assert not any(name.startswith("star_galaxy: multi_band") for name in shown.models)
+
+
+@pytest.mark.parametrize("model", ["streak_net", "basic_cnn"])
+def test_the_digests_can_be_had_again_from_the_record_screens_too(model):
+    settings = Settings.model_validate({"detect": {"model": model}})
+    made = provenance_of(PIPELINE, settings)
+    assert ("screen" in made.models) == (model == "basic_cnn")
+    assert recorded_digests(made.models, PIPELINE) == model_digests(PIPELINE, settings)

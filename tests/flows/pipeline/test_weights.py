@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from flows.pipeline.models import load_model
-from flows.pipeline.weights import read_card, read_screen_card, read_weights, write_model
+from flows.pipeline.weights import find_screen, read_card, read_weights, write_model
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
 from kernels.nets.basic_cnn import BasicCnn
 from schemas.dia_source import FEATURES
@@ -94,40 +94,49 @@ def test_verdict_of_another_version_is_refused(tmp_path):
         load_model("reliability", str(tmp_path))
 
 
-def test_a_screen_is_found_beside_its_network(model):
+def test_a_screen_is_found_beside_its_network_and_used(model):
     folder, _ = model
+    assert find_screen(str(folder), None) is None
+    assert load_model("detect", str(folder)).screen is None
     write_screen(folder, read_card("detect", str(folder)).sha256, level=0.25)
-    screen = load_model("detect", str(folder), screen=True).screen
+    assert find_screen(str(folder), None) == read_card("screen", str(folder))
+    screen = load_model("detect", str(folder)).screen
     assert screen.level == pytest.approx(np.log(0.25 / 0.75))
     assert [layer.weight.shape for layer in screen.layers] == [(4, 12), (1, 4)]
+
+
+def test_a_screen_of_other_weights_is_not_used(model):
+    folder, _ = model
+    write_screen(folder, "0" * 64)
+    assert find_screen(str(folder), None) is None
     assert load_model("detect", str(folder)).screen is None
 
 
-def test_a_screen_of_other_weights_is_refused(model):
-    folder, _ = model
-    write_screen(folder, "0" * 64)
-    with pytest.raises(Misconfigured, match=r"belongs to other weights of the search. To fix, make one: nightstride"):
-        read_screen_card(str(folder))
-
-
-def test_a_screen_that_is_not_there_is_named_with_the_command_that_makes_it(model):
-    folder, _ = model
-    with pytest.raises(Misconfigured, match=r"there is no screen for .* train screen --model .* detect.screen = false"):
-        load_model("detect", str(folder), screen=True)
-
-
-def test_a_screen_works_at_its_threshold_and_above_and_on_the_processor(model):
+def test_a_screen_works_at_its_threshold_and_above(model):
     folder, _ = model
     write_screen(folder, read_card("detect", str(folder)).sha256)
-    load_model("detect", str(folder), threshold=0.9, screen=True)
-    with pytest.raises(Misconfigured, match=r"detect.threshold: is 0.3, but the screen knows windows from 0.5 on"):
-        load_model("detect", str(folder), threshold=0.3, screen=True)
-    with pytest.raises(Misconfigured, match=r"detect.screen: works on the processor only"):
-        load_model("detect", str(folder), device="cuda", screen=True)
+    assert load_model("detect", str(folder), threshold=0.9).screen is not None
+    assert load_model("detect", str(folder), threshold=0.3).screen is None
+
+
+def test_a_screen_works_on_the_processor_only(model, monkeypatch):
+    folder, _ = model
+    write_screen(folder, read_card("detect", str(folder)).sha256)
+    elsewhere = torch.device("meta")
+    monkeypatch.setattr("kernels.search.detector_weights.choose_device", lambda wanted: elsewhere)
+    assert load_model("detect", str(folder), device="cuda").screen is None
+    assert find_screen(str(folder), None) is not None  # what is found does not depend on the device
+
+
+def test_a_screen_whose_card_cannot_be_read_is_no_reason_to_search_without(model):
+    folder, _ = model
+    (folder / "screen.json").write_text("{}")
+    with pytest.raises(Misconfigured, match="is not a model card"):
+        load_model("detect", str(folder))
 
 
 def test_the_shipped_screen_belongs_to_the_shipped_network():
-    scorer = load_model("detect", "basic_cnn", screen=True)
-    assert read_screen_card("basic_cnn").input["detect_sha256"] == scorer.card.sha256
+    scorer = load_model("detect", "basic_cnn")
+    assert find_screen("basic_cnn", None).input["detect_sha256"] == scorer.card.sha256
     assert scorer.screen.level < 0
     assert scorer.windows.screen is scorer.screen

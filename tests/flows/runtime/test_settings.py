@@ -20,7 +20,7 @@ def test_command_line_over_environment_over_file(tmp_path, monkeypatch):
     settings = load_settings(tmp_path / "night.toml", {"execution": {"workers": 5, "retries": None}})
     assert (settings.detect.stride, settings.detect.batch) == (5, 128)
     assert (settings.execution.workers, settings.execution.retries) == (5, 1)
-    assert settings.detect.window == 26
+    assert settings.detect.stride == 7
 
 
 def test_reads_the_file_of_the_working_folder(tmp_path):
@@ -88,7 +88,7 @@ def told(**sections):
         ("detect", {"device": "gpu"}, "detect.device", "must be 'auto', 'cpu' or 'cuda', got 'gpu'."),
         ("detect", {"stride": "x"}, "detect.stride", "must be a whole number, got 'x'."),
         ("merge", {"max_candidates": 1.5}, "merge.max_candidates", "must be a whole number, got 1.5."),
-        ("detect", {"screen": "maybe"}, "detect.screen", "must be true or false, got 'maybe'."),
+        ("quality", {"fail_night": "maybe"}, "quality.fail_night", "must be true or false, got 'maybe'."),
         ("detect", {"model": 3}, "detect.model", "must be a text, in quotes, got 3."),
         ("execution", 3, "execution", "must be a table of keys and values, got 3."),
         ("inject", {"snr": [5, 2]}, "inject.snr", "must be two positive numbers, the smaller first, got [5.0, 2.0]"),

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import schemas
-from flows.storage.catalog_store import CatalogStore, read_qtable, read_table, unit_of
+from flows.storage.catalog_store import CatalogStore, read_metadata, read_qtable, read_table, unit_of
 from schemas.dataset import DatasetError, TableOf, column
 from schemas.dia_source import DIA_SOURCE, HIT
 from schemas.errors import BadInput, Misconfigured, Retryable
@@ -51,7 +51,7 @@ def test_gives_back_table_and_digest(tmp_path, table):
     assert read.equals(table)
     assert read.schema.equals(DIA_SOURCE.schema, check_metadata=True)
     DIA_SOURCE.check(read)
-    assert store.digest_of(path) == "the digest"
+    assert read_metadata(path)[1] == "the digest"
     record = store.record(path)
     assert (record.path, record.digest) == ("catalogs/dia_source/night=20260101/5-3.parquet", "the digest")
     assert (record.rows, record.sha256) == (len(table), sha256(path.read_bytes()).hexdigest())
@@ -123,7 +123,7 @@ def test_later_version_is_refused(tmp_path):
     path = store.publish(HIT, KEY, hits(2), "d")
     table = pq.read_table(path, partitioning=None)
     pq.write_table(table.replace_schema_metadata(table.schema.metadata | {b"nightstride.schema_version": b"2"}), path)
-    for read in (lambda: store.read(HIT, KEY), lambda: store.digest_of(path), lambda: read_qtable(path)):
+    for read in (lambda: store.read(HIT, KEY), lambda: read_metadata(path), lambda: read_qtable(path)):
         with pytest.raises(Misconfigured, match=r"has schema version 2, .* reads version 1. To fix, use") as caught:
             read()
         assert caught.value.code == "other_version"
@@ -169,7 +169,7 @@ def test_full_disk_keeps_the_old_catalogue(tmp_path):
         big = pa.table({"row": noise, "column": noise, "logit": noise.astype(np.float32)}, schema=HIT.schema)
         with pytest.raises(Retryable, match=r"bytes are free"):
             store.publish(HIT, KEY, big, "new")
-        assert store.digest_of(store.path(HIT, KEY)) == "old"
+        assert read_metadata(store.path(HIT, KEY))[1] == "old"
         assert not list((disk / "staging").iterdir())
     finally:
         subprocess.run(["umount", disk], check=True)

@@ -45,16 +45,13 @@ def test_same_name_in_two_folders(tmp_path):
     assert [record.source_uri for record in quarantine.list()] == ["/one/a.fits", "/two/a.fits"]
 
 
-def test_success_clears_the_source_and_the_exposure(tmp_path):
+def test_success_clears_the_source(tmp_path):
     quarantine = Quarantine(tmp_path)
-    other = KEY.model_copy(update={"detector": 4})
-    quarantine.put(ERROR, "/old/place/a.fits", KEY)
-    quarantine.put(ERROR, "/data/a.fits")
-    quarantine.put(ERROR, "/data/b.fits", other)
-    quarantine.put(ERROR, "/data/c.fits")
-    assert quarantine.clear("/data/a.fits", KEY) == 2
-    assert [record.source_uri for record in quarantine.list()] == ["/data/b.fits", "/data/c.fits"]
-    assert quarantine.clear("/data/a.fits", KEY) == 0
+    quarantine.put(ERROR, "/data/a.fits", KEY)
+    quarantine.put(ERROR, "/data/b.fits")
+    assert quarantine.clear("/data/a.fits") == 1
+    assert [record.source_uri for record in quarantine.list()] == ["/data/b.fits"]
+    assert quarantine.clear("/data/a.fits") == 0
 
 
 def test_nothing_there_yet(tmp_path):

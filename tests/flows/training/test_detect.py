@@ -1,9 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from flows.pipeline.models import load_model
 from flows.pipeline.weights import read_card, read_weights, write_model
+from flows.simulation.night import SimulatedNight, simulate_night
+from flows.simulation.presets import find_preset
 from flows.training.cell_fit import CellFit
 from flows.training.cells import CellPlan
 from flows.training.detect import TrainPlan, quick_search_plan, train_detect
@@ -81,6 +84,22 @@ def test_calibrates_what_is_shipped(tmp_path, work):
     assert anew.sha256 == shipped.sha256
     assert anew.training["calibrated"]["command"] == "nightstride train detect --model streak_net --calibrate"
     assert not (tmp_path / "detect.json").exists()
+
+
+@pytest.mark.slow
+def test_learns_from_the_challenges_own_exposures(tmp_path, work):
+    stacks = tmp_path / "stacks"
+    simulate_night(SimulatedNight(find_preset("llnl", 12, (640, 660)), 5, 1, 3, stacks, form="npz"))
+    both = (*SMALL, Wanted("llnl", 1, 25, (640, 660)))
+    plan = replace(PLAN, train=both, verdict=both, validation=both, test=both)
+    options = {"part": "verdict", "challenge": stacks}
+    figures = train_detect(tmp_path / "out", work, "matched_filter", plan, 1, lambda line: None, **options)
+    card = read_card("reliability", str(tmp_path / "out"))
+    assert card.training["exposures"] == {"validation": 3, "verdict": 3, "test": 3}
+    assert "the LLNL challenge's own" in card.training["data"]
+    assert card.training["command"].endswith("--verdict-only --challenge FOLDER")
+    assert figures["detections"].keys() >= {"ztf", "challenge"}
+    assert not list(work.rglob("*-llnl")), "none like them is simulated"
 
 
 def test_plans_can_be_written_on_a_card():

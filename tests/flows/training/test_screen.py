@@ -22,7 +22,7 @@ def test_makes_a_screen_that_the_search_can_load_and_that_loses_no_hit(tmp_path)
     assert figures["ztf"]["hits"] > 50
     assert figures["ztf"]["hits_lost"] == 0
     assert figures["ztf"]["windows_passed"]["share"] < 0.5
-    scorer = load_model("detect", model, screen=True)
+    scorer = load_model("detect", model)
     assert scorer.screen.level < 0
     screen_card, _ = read_weights("screen", model)
     assert screen_card.input["detect_sha256"] == card.sha256

@@ -91,7 +91,7 @@ def test_guesses_stand_beside_what_they_are_of(examples):
 
 
 def test_the_shipped_screen_keeps_every_hit_and_leaves_few_windows(examples):
-    scorer = load_model("detect", "basic_cnn", screen=True)
+    scorer = load_model("detect", "basic_cnn")
     for example in examples:
         rows = scored_rows(example, "basic_cnn")
         guess, hit = scorer.screen(rows.features), rows.logits >= scorer.floor

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -114,6 +116,21 @@ def test_oracle_measures_on_the_stored_pixels(tmp_path):
         template = trail_image(SHAPE, *STREAKS[i], psf)
         assert image.oracle_snr[i] == pytest.approx(template_snr(FLUX, template, NOISE, white), rel=0.01)
     assert image.oracle_area_px == pytest.approx(0.9 * SHAPE[0] * SHAPE[1])
+
+
+def test_the_oracle_tells_the_snr_that_the_truth_does_not(tmp_path):
+    pixels, mask = scene(), np.zeros(SHAPE, np.uint16)
+    mask[150:260, 300:] = MaskPlane.SAT
+    publish(tmp_path, key_of(1))
+    truth = replace(truth_of(), snr=np.array([np.nan, np.nan, 9.0, np.nan]))
+    with pytest.raises(Misconfigured, match="does not tell the S/N of the streaks") as caught:
+        read_image(tmp_path, key_of(1), truth)
+    assert caught.value.code == "no_snr"
+    store(tmp_path, key_of(1), pixels, mask)
+    image = read_image(tmp_path, key_of(1), truth)
+    np.testing.assert_array_equal(image.truth.snr[[0, 3]], image.oracle_snr[[0, 3]])
+    assert (image.truth.snr[2], image.truth.visible[2]) == (9.0, 1.0)
+    assert (image.truth.snr[1], image.truth.visible[1]) == (0.0, 0.0), "nothing of it is on usable pixels"
 
 
 def test_oracle_leaves_out_masked_pixels(tmp_path):

@@ -8,7 +8,9 @@ from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, QTable, Table
 
 from flows.results.evaluation.truth_table import read_truth
-from schemas.errors import Misconfigured
+from flows.simulation.night import SimulatedNight, simulate_night
+from flows.simulation.presets import find_preset
+from schemas.errors import BadInput, Misconfigured
 from schemas.truth import TRUTH
 
 COLUMNS = {
@@ -47,6 +49,25 @@ def test_reads_every_format_whatever_its_name(tmp_path, how):
         assert getattr(truth, name).tolist() == COLUMNS[column]
     assert truth.images == {(7, 0), (8, 1)}
     assert truth.on(7, 0).kind.tolist() == ["streak", "point"]
+
+
+def test_reads_the_challenges_own_files(tmp_path):
+    preset = find_preset("llnl", streaks=3, shape=(120, 130))
+    simulate_night(SimulatedNight(preset, 2, 1, 2, tmp_path, form="npz"))
+    truth = read_truth([tmp_path / "asteroid_injected_information_0.npz"])
+    simulated = read_truth([tmp_path / "truth.parquet"])
+    streaks = simulated.take(simulated.kind == "streak")
+    assert truth.visit.tolist() == streaks.visit.tolist()
+    np.testing.assert_allclose(truth.x, streaks.x, atol=1)
+    np.testing.assert_allclose(truth.angle, streaks.angle, atol=1e-6)
+    assert np.isnan(truth.snr).all()  # they do not say
+
+
+def test_images_of_the_challenge_are_no_truth(tmp_path):
+    path = tmp_path / "asteroid_difference_images_0.npz"
+    np.savez(path, data=np.zeros((1, 8, 8), np.float32))
+    with pytest.raises(BadInput, match=r"holds numbers, not tables\. To fix, use the challenge's own file"):
+        read_truth([path])
 
 
 @pytest.mark.parametrize("how", ["parquet", "csv", "ecsv"])
@@ -143,7 +164,7 @@ def test_names_the_column_of_a_bad_value(tmp_path, name, value):
 def test_unreadable_file(tmp_path, content):
     path = tmp_path / "t"
     path.write_bytes(content)
-    with pytest.raises(Misconfigured, match="cannot be read as Parquet, ECSV or CSV") as raised:
+    with pytest.raises(Misconfigured, match="cannot be read as Parquet, ECSV, CSV or npz") as raised:
         read_truth([path])
     assert raised.value.code == "unreadable_truth"
     with pytest.raises(Misconfigured, match="absent: does not exist"):

@@ -1,0 +1,127 @@
+"""The search of pixels in memory: the stages that lead to detections, in the order of the pipeline's graph.
+
+A night runs the same stages by the same `run_stages`, but tile by tile from its store and as several tasks
+(`flows.nights.exposure_work`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from flows.pipeline.graph import OF_EXPOSURE, Graph, resolve
+from flows.pipeline.stage_run import as_results, gathered, run_stages, search_grid
+from flows.runtime.traces import Timer
+from schemas.dia_source import DIA_SOURCE
+from schemas.exposure import ExposureInfo
+from schemas.pixels import SearchGrid
+from schemas.settings import Settings
+from schemas.stage import Result
+from stages import PIPELINE
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def search_pixels(
+    planes: Mapping[str, Any],
+    exposure: ExposureInfo,
+    settings: Settings,
+    *,
+    until: str = DIA_SOURCE.name,
+    given: Mapping[str, Result] = _NOTHING,
+    models: Mapping[str, Any] = _NOTHING,
+    whole: bool = False,
+    laps: Timer | None = None,
+) -> dict[str, Result]:
+    """Detect, merge and measure.
+
+    Parameters
+    ----------
+    planes
+        Pixels by name, all of ``exposure.shape``: ``difference`` and ``mask``; ``science``, where there is one.
+    exposure
+        With the PSF and the noise to be searched with.
+    settings
+        Of every stage, and of the tiles.
+    until
+        Dataset that is wanted; stages that it does not depend on are not run.
+    given
+        Datasets that are there already, by name: what only they need is not run.
+    models
+        Loaded models by name, used in place of those that the settings name.
+    whole
+        Search the image as one tile, rather than cut as the settings say. What is found does not depend on it.
+    laps
+        Told of the time of each stage, under its name.
+
+    Returns
+    -------
+    dict
+        Dataset -> result, of every stage that was run and of what was given.
+
+    Raises
+    ------
+    BadInput
+        There is more on the image than any sky gives.
+    Misconfigured
+        A model is missing; the side of a tile is no multiple of the stride.
+    """
+    watch = Timer(spans=False) if laps is None else laps
+    resolved = resolve(PIPELINE, planes, OF_EXPOSURE)
+    graph = Graph(resolved.towards({until}, given), resolved.not_run)
+    found = {**given, **_of_tiles(graph, planes, exposure, settings, models, whole, watch)}
+    inputs = as_results(planes) | found
+    results = run_stages(graph.at("exposure"), inputs, exposure, None, settings, watch, loaded=models)
+    return {name: result for name, result in results.items() if name not in planes}
+
+
+def _of_tiles(
+    graph: Graph,
+    planes: Mapping[str, Any],
+    exposure: ExposureInfo,
+    settings: Settings,
+    models: Mapping[str, Any],
+    whole: bool,
+    laps: Timer,
+) -> dict[str, Result]:
+    """Run the stages of a tile on all of them, and gather what they give."""
+    stages = graph.at("tile")
+    if not stages:
+        return {}
+    read = {dataset.name for stage in stages for dataset in (*stage.needs, *stage.optional)}
+    grid = models["detect"].grid if "detect" in models else search_grid(settings.detect)
+    tiles = (grid.whole(exposure.shape),) if whole else grid.tiling(exposure.shape, settings.tiles.tile).tiles()
+    found: dict[str, list[Result]] = {stage.gives.name: [] for stage in stages}
+    for tile in tiles:
+        here = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
+        inputs = {name: np.ascontiguousarray(pixels[here]) for name, pixels in planes.items() if name in read}
+        results = run_stages(stages, as_results(inputs), exposure, tile, settings, laps, loaded=models)
+        for name, parts in found.items():
+            parts.append(results[name])
+    return {stage.gives.name: gathered(stage, found[stage.gives.name]) for stage in stages}
+
+
+@dataclass(frozen=True)
+class CopySearch:
+    """A `schemas.stage.Search`: every stage that `dia_source` depends on, in order.
+
+    Parameters
+    ----------
+    settings
+        Of the run.
+    """
+
+    settings: Settings
+
+    @property
+    def grid(self) -> SearchGrid:
+        """Where the search puts its scores."""
+        return search_grid(self.settings.detect)
+
+    def __call__(self, planes: Mapping[str, Any], exposure: ExposureInfo) -> pa.Table:
+        """Return the `DIA_SOURCE` rows of ``planes``, but with ids below 0, as no ``diaSourceId`` is."""
+        found = search_pixels(planes, exposure, self.settings)[DIA_SOURCE.name].rows
+        return found.set_column(0, DIA_SOURCE.schema.field(0), pa.array(-1 - found["diaSourceId"].to_numpy()))
