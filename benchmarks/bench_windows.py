@@ -123,11 +123,11 @@ def main():
         f"torch's default {rates.default_f32 / 1e9:.0f}), bfloat16 {rates.bf16 / 1e9:.0f}. bfloat16's difference is "
         "that of windows below the threshold; the others must agree to "
         f"{TOLERANCE:.0e}, or the benchmark fails.\n\n"
-        "![Seconds of each way](images/bench_windows.png)"
+        "![Seconds of each way](../images/bench_windows.png)"
     )
     if chosen.write:
         draw(medians, limits)
-    publish("windows", text, chosen.write)
+    publish("windows", text, chosen.write, weights=("detect/basic_cnn", "detect/streak_net"))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def test_a_changed_page_is_noticed(tmp_path, monkeypatch, capsys):
 
 def test_settings_have_values_defaults_and_limits():
     page = PAGES["settings.md"]
-    assert "| `codec` | `none`, `lz4`, `zstd` | `\"lz4\"` | Compression of the tiles, lossless. |" in page
+    assert '| `codec` | `none`, `lz4`, `zstd` | `"lz4"` | Compression of the tiles, lossless. |' in page
     assert "(> 0, < 1) |" in page
     assert "`[fits.gain]`" in page
     assert "## `[cluster.slurm]`" in page
