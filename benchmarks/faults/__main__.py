@@ -45,7 +45,8 @@ def write_page(night: Lab, outcomes: list[Outcome]) -> None:
     machine = f"{processor()}, {len(os.sched_getaffinity(0))} cores"
     said = (
         f"Measured {datetime.now(UTC).date()}: {size.exposures} exposures of {size.shape[1]} x {size.shape[0]} px, "
-        f"{night.expected.rows.total()} rows, {len(night.expected.files)} published files; undisturbed {night.elapsed_s:.1f} s. {machine}."
+        f"{night.expected.rows.total()} rows, {len(night.expected.files)} published files; "
+        f"undisturbed {night.elapsed_s:.1f} s. {machine}."
     )
     before, _, rest = PAGE.read_text().partition(START)
     _, _, after = rest.partition(END)

@@ -65,3 +65,11 @@ def test_other_weights_are_noticed():
 def test_the_shipped_detector_is_named():
     named = {name for path in PAGES for name, _ in digests(path.read_text(), "weights")}
     assert {"detect/streak_net", "reliability/streak_net", "star_galaxy/multi_band", "superclass/colours"} <= named
+
+
+def test_figures_of_the_readme_are_the_measured_ones():
+    measured = (ROOT / "docs/measured/detection.md").read_text().splitlines()
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| ")]
+    headline = [row for row in rows if row.startswith(("| completeness", "| S/N at 50 %", "| false streaks"))]
+    assert len(headline) == 4
+    assert [row for row in headline if row not in measured] == []
