@@ -12,7 +12,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 CODE_FILE = re.compile(r"`((?:flows|kernels|stages|schemas|benchmarks|tests|deploy|examples)/[\w/.-]*[\w/])`")
 MODULE = re.compile(r"python3? -m ((?:benchmarks|flows)(?:\.\w+)+|benchmarks)")
-MENTION = re.compile(r"docs/[\w/]+\.(?:md|json|png)")
+MENTION = re.compile(r"docs/[\w/]+\.(?:md|json)")
 
 
 def prose(path):
