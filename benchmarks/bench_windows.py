@@ -29,7 +29,7 @@ LABELS = {
     "skimage": "scikit-image `view_as_windows`, batches of 1,024",
     "dask": "dask `map_overlap`, each chunk unfolded by torch",
     "fused_f32": "**ours, float32**",
-    "fused_bf16": "**ours, bfloat16, hits scored anew in float32**",
+    "fused_bf16": "**ours, bfloat16, hits scored again in float32**",
 }
 
 CELLS = {"cells_f32": "**`streak_net`, float32**", "cells_bf16": "**`streak_net`, bfloat16**"}

@@ -73,7 +73,7 @@ def workers_table(survey: Survey, found: Need) -> str:
         count = workers_for(survey, found, within)
         rows.append((f"each visit within {within} s of its shutter's close", "no number" if count is None else count))
     backlog = survey.exposures * survey.nights * YEARS * found.worker_s
-    rows.append((f"{YEARS} years searched anew in one", f"{backlog / YEAR_S:,.0f}"))
+    rows.append((f"{YEARS} years searched again in one", f"{backlog / YEAR_S:,.0f}"))
     return table(("", "workers"), rows)
 
 
