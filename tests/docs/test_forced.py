@@ -23,6 +23,6 @@ def test_every_column_and_unit_of_a_list_is_there():
 
 
 def test_flags_on_the_page_are_flags():
-    named = set(re.findall(r"flags? `([A-Z_]+)`", PAGE))
+    named = set(re.findall(r"flags?\s+`([A-Z_]+)`", PAGE))
     assert named == {"NOT_MEASURED", "BLENDED", "CONTAMINATED"}
     assert named <= {flag.name for flag in ForcedFlag}
