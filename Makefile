@@ -96,7 +96,7 @@ acceptance: setup  ## The nights behind the README's figures; a visit of Rubin's
 	$(BIN)/python -m benchmarks.orchestration
 	$(BIN)/python -m benchmarks.rubin_overhead
 
-services: setup  ## Start PostgreSQL, a Prefect server on it and a worker (docs/deployment.md); what runs is left alone
+services: setup  ## Start PostgreSQL, a Prefect server on it and a worker (docs/operate/deployment.md); what runs is left alone
 	$(BIN)/nightstride services up $(SERVICES)
 
 services-stop: setup  ## Stop them; their data stay in $(SERVICES)

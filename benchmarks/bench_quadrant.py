@@ -85,7 +85,7 @@ def main():
         f"{hits:,} hits, {streaks} candidates, {sources} detections. {machine(chosen.threads)}.\n\n"
         + table(("step", "s", "share"), rows)
         + f"\n\nPeak memory of the process, with the plain way's: {peak:.2f} GiB.\n\n"
-        "![Seconds of each step](images/bench_quadrant.png)"
+        "![Seconds of each step](../images/bench_quadrant.png)"
     )
     if chosen.write:
         draw(steps, plain)

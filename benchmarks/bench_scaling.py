@@ -168,7 +168,7 @@ def describe(found, counts, workers, chosen):
                 ("quadrants", *(str(count) for count in COUNTS), "exponent", "s / quadrant, last 56"),
                 [("s", *(f"{seconds:.1f}" for seconds in counts), law, f"{slope:.2f}")],
             ),
-            "![Scaling](images/bench_scaling.png)",
+            "![Scaling](../images/bench_scaling.png)",
         )
     )
 

@@ -129,7 +129,7 @@ def main():
         f"Completeness and false streaks on {images} (3080 x 3072 px, `--seed {SEED}`), median seconds from "
         f"pixels to list. {machine(chosen.threads)}.\n\n"
         + table((*headings, "satellites"), [row(name, outcomes) for name, outcomes in found.items()])
-        + "\n\n![Completeness against false streaks, and time](images/bench_streaks.png)"
+        + "\n\n![Completeness against false streaks, and time](../images/bench_streaks.png)"
     )
     if chosen.write:
         draw(found)

@@ -29,7 +29,7 @@ LABELS = {
     "skimage": "scikit-image `view_as_windows`, batches of 1,024",
     "dask": "dask `map_overlap`, each chunk unfolded by torch",
     "fused_f32": "**ours, float32**",
-    "fused_bf16": "**ours, bfloat16, hits scored anew in float32**",
+    "fused_bf16": "**ours, bfloat16, hits scored again in float32**",
 }
 
 CELLS = {"cells_f32": "**`streak_net`, float32**", "cells_bf16": "**`streak_net`, bfloat16**"}
@@ -123,11 +123,11 @@ def main():
         f"torch's default {rates.default_f32 / 1e9:.0f}), bfloat16 {rates.bf16 / 1e9:.0f}. bfloat16's difference is "
         "that of windows below the threshold; the others must agree to "
         f"{TOLERANCE:.0e}, or the benchmark fails.\n\n"
-        "![Seconds of each way](images/bench_windows.png)"
+        "![Seconds of each way](../images/bench_windows.png)"
     )
     if chosen.write:
         draw(medians, limits)
-    publish("windows", text, chosen.write)
+    publish("windows", text, chosen.write, weights=("detect/basic_cnn", "detect/streak_net"))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from benchmarks.capacity_model import (
 from benchmarks.page import ROOT, publish, table
 from schemas.settings import Settings
 
-PAGE = ROOT / "docs" / "capacity.md"
+PAGE = ROOT / "docs" / "measured" / "capacity.md"
 WITHIN_S = (60, 300, 780)
 """Rubin's alerts, five minutes, and what ZTF's own alerts take."""
 
@@ -73,7 +73,7 @@ def workers_table(survey: Survey, found: Need) -> str:
         count = workers_for(survey, found, within)
         rows.append((f"each visit within {within} s of its shutter's close", "no number" if count is None else count))
     backlog = survey.exposures * survey.nights * YEARS * found.worker_s
-    rows.append((f"{YEARS} years searched anew in one", f"{backlog / YEAR_S:,.0f}"))
+    rows.append((f"{YEARS} years searched again in one", f"{backlog / YEAR_S:,.0f}"))
     return table(("", "workers"), rows)
 
 
@@ -126,12 +126,12 @@ def main() -> None:
         "--core-hour", type=float, help="price of a core for an hour, in any currency: costs are printed in the same"
     )
     parser.add_argument("--gib-month", type=float, help="price of keeping a GiB for a month, in the same")
-    parser.add_argument("--write", action="store_true", help="put the figures into docs/capacity.md")
+    parser.add_argument("--write", action="store_true", help="put the figures into docs/measured/capacity.md")
     chosen = parser.parse_args()
     names = [chosen.survey] if chosen.survey else list(SURVEYS)
     prices = (chosen.core_hour, chosen.gib_month)
     texts = [section(SURVEYS[name], science, prices) for name in names for science in (False, True)]
-    publish("capacity", "\n\n".join((measured_on(), *texts)), chosen.write, PAGE)
+    publish("capacity", "\n\n".join((measured_on(), *texts)), chosen.write, PAGE, weights=())
 
 
 if __name__ == "__main__":

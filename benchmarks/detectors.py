@@ -2,7 +2,7 @@
 
 Simulates exposures that no training has seen, searches them with every detector of ``stages/weights/detect``, and
 prints completeness at equal numbers of false positions per image: by the detector's own scores, and by the verdict on
-what the stages behind it make of them. Writes ``docs/detectors.json`` and, for each preset,
+what the stages behind it make of them. Writes ``docs/measured/detectors.json`` and, for each preset,
 ``docs/images/detectors_PRESET.png``.
 """
 
@@ -195,7 +195,7 @@ def main() -> None:
                 folder, Wanted(preset, options.exposures // (n + 1)), options.seed + n, options.threads
             )
             figures[preset] = compare(preset, options.names, examples)
-    (ROOT / "docs" / "detectors.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (ROOT / "docs" / "measured" / "detectors.json").write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> dict[str, object]:

@@ -1,9 +1,11 @@
-"""Sections of docs/performance.md that the benchmarks write: what stands between their markers."""
+"""Sections of docs/measured/performance.md that the benchmarks write: what stands between their markers."""
 
 import argparse
+import hashlib
 import os
 import platform
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numba
@@ -12,8 +14,10 @@ import torch
 from flows.training.bench.exposure import use_threads
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "performance.md"
+PAGE = ROOT / "docs" / "measured" / "performance.md"
 IMAGES = ROOT / "docs" / "images"
+DEFAULT = ("detect/streak_net", "reliability/streak_net")
+"""Weights of the default detector and its verdict, on which most figures depend."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,24 @@ def options(description, repeats):
     return Options(use_threads(chosen.threads), chosen.repeats, not chosen.no_write)
 
 
-def publish(name, text, write, path=PAGE):
+def measured_with(weights):
+    """Return the date, and the digests of the weights that figures depend on."""
+    files = {name: (ROOT / "stages/weights" / f"{name}.safetensors").read_bytes() for name in weights}
+    named = ", ".join(f"{name} sha256:{hashlib.sha256(held).hexdigest()[:12]}" for name, held in files.items())
+    return f"Measured {datetime.now(UTC).date()}.\n\nweights: {named}"
+
+
+def publish(name, text, write, path=PAGE, weights=DEFAULT):
     """Print the Markdown of a section and, if wanted, put it between its markers in a page.
+
+    Date and digests of ``weights`` come first; without any the text stands alone.
 
     Raises
     ------
     ValueError
         The page has no such markers.
     """
+    text = f"{measured_with(weights)}\n\n{text}" if weights else text
     print(f"\n## {name}\n\n{text}\n", flush=True)
     if not write:
         return

@@ -1,8 +1,8 @@
 """Are the errors of the trail fit what they say? Errors in units of their standard errors, on simulated trails.
 
-``python -m benchmarks.pulls [--trails N] [--seed S]`` prints the table of docs/measurement.md. Trails are drawn by
-GalSim (a Moffat profile convolved with a line, integrated over pixels) at random places, in noise correlated as by
-resampling, with the Poisson noise of the trail itself; fits start from estimates as rough as those of a search.
+``python -m benchmarks.pulls [--trails N] [--seed S]`` prints the table of docs/measured/measurement.md. Trails are
+drawn by GalSim (a Moffat profile convolved with a line, integrated over pixels) at random places, in noise correlated
+as by resampling, with the Poisson noise of the trail itself; fits start from estimates as rough as those of a search.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 ``NIGHTSTRIDE_DATA=... python -m benchmarks.real_frames`` runs `nightstride run` on a direct frame with one long streak
 (YSTAR) and on a difference image with dipoles and no streak (DECam), prints the detections, and draws
-docs/images/real_frames.png; see docs/real_data.md.
+docs/images/real_frames.png; see docs/measured/detection.md.
 """
 
 import os

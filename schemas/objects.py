@@ -63,7 +63,8 @@ BANDS = ("u", "g", "r", "i", "z", "y")
 
 def _of_band(band: str) -> Iterator[pa.Field]:
     yield column(f"{band}_nExposures", pa.int32(), "", f"Exposures in {band} whose pixels were measured.")
-    for kind, what in (("psf", "a point source at its place"), ("ap", "a circle about its place, as docs/objects.md")):
+    photometry = (("psf", "a point source at its place"), ("ap", "a circle about its place (docs/method/objects.md)"))
+    for kind, what in photometry:
         yield _float(f"{band}_{kind}Flux", "nJy", f"{band} flux of {what}; mean of the exposures, by their errors.")
         yield _float(f"{band}_{kind}FluxErr", "nJy", "Its standard error.")
         yield _float(f"{band}_{kind}Mag", "mag(AB)", f"Its magnitude; null unless {band}_{kind}Flux is positive.")

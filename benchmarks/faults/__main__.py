@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -22,7 +23,7 @@ from benchmarks.faults.lab import LARGE, ROOT, SMALL, Lab, lab
 from benchmarks.faults.table import markdown, summary, terminal
 from benchmarks.page import processor
 
-PAGE = ROOT / "docs" / "faults.md"
+PAGE = ROOT / "docs" / "measured" / "faults.md"
 START, END = "<!-- written by python -m benchmarks.faults --docs -->", "<!-- end -->"
 
 
@@ -34,7 +35,7 @@ def options() -> argparse.Namespace:
     names = [fault.name for fault in FAULTS]
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of: {'; '.join(names)}")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    parser.add_argument("--docs", action="store_true", help="write the tables into docs/faults.md")
+    parser.add_argument("--docs", action="store_true", help="write the tables into docs/measured/faults.md")
     return parser.parse_args()
 
 
@@ -43,8 +44,9 @@ def write_page(night: Lab, outcomes: list[Outcome]) -> None:
     size = night.size
     machine = f"{processor()}, {len(os.sched_getaffinity(0))} cores"
     said = (
-        f"{size.exposures} exposures of {size.shape[1]} x {size.shape[0]} px, {night.expected.rows.total()} rows, "
-        f"{len(night.expected.files)} published files; undisturbed {night.elapsed_s:.1f} s. {machine}."
+        f"Measured {datetime.now(UTC).date()}: {size.exposures} exposures of {size.shape[1]} x {size.shape[0]} px, "
+        f"{night.expected.rows.total()} rows, {len(night.expected.files)} published files; "
+        f"undisturbed {night.elapsed_s:.1f} s. {machine}."
     )
     before, _, rest = PAGE.read_text().partition(START)
     _, _, after = rest.partition(END)

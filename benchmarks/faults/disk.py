@@ -64,7 +64,7 @@ def full(scene: Scene) -> None:
         scene.require(os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize < needed / 10, "the disk is full")
         again = list(command.args)
         scene.ended(command)
-        scene.require("No space left on device" in scene.said(0), "the command says so")
+        scene.require("No space left on device" in scene.said(0), "the command reports it")
         ballast.unlink()
         scene.finish(scene.again(again))
         scene.measure()

@@ -61,7 +61,7 @@ def export(
 
 
 def forced(
-    targets: Annotated[Path, typer.Argument(help="List of targets: CSV, ECSV or Parquet; see docs/forced.md.")],
+    targets: Annotated[Path, typer.Argument(help="List of targets: CSV, ECSV or Parquet; see docs/use/forced.md.")],
     out: Annotated[
         Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL of a run, with its tiles.")
     ],

@@ -67,7 +67,8 @@ def _read_environment(config: Path | None, services: Path | None) -> None:
 
 
 app = typer.Typer(
-    help="PostgreSQL, a Prefect server on it and a worker, on this machine (docs/deployment.md).", no_args_is_help=True
+    help="PostgreSQL, a Prefect server on it and a worker, on this machine (docs/operate/deployment.md).",
+    no_args_is_help=True,
 )
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the services.")]

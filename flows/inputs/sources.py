@@ -313,4 +313,4 @@ def _row(uri: str, line: int, cells: dict[str, str | None]) -> Row:
 
 
 def _bad(uri: str, problem: str) -> Misconfigured:
-    return Misconfigured("bad_manifest", uri, f"{problem}.", "correct the manifest; docs/input.md describes it.")
+    return Misconfigured("bad_manifest", uri, f"{problem}.", "correct the manifest; docs/use/input.md describes it.")

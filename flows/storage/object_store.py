@@ -144,7 +144,8 @@ def _denied(uri: str, error: Exception) -> Misconfigured:
         "access_denied",
         uri,
         f"the store refuses: {_reason(error)}.",
-        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or store.profile) to keys that may: docs/object_store.md.",
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or store.profile) to keys that may: "
+        "docs/operate/object_stores.md.",
     )
 
 

@@ -8,7 +8,7 @@ from flows.storage.catalog_store import CatalogStore
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureKey
 
-PAGE = Path(__file__).parents[2] / "docs/catalogues.md"
+PAGE = Path(__file__).parents[2] / "docs/use/catalogues.md"
 BLOCKS = re.findall(r"^## (.*?)$|^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 SPECIAL = {"band": "r", "reliabilityVersion": "1", "ra": 150.0, "dec": 2.0, "trailLength": 6.0, "psfFlux": 2500.0}

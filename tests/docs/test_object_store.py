@@ -17,7 +17,7 @@ from schemas.settings import Settings, StoreSettings
 from tests.support.s3 import WORKER_KEY, WORKER_SECRET
 
 pytest_plugins = ("tests.support.s3_fixture",)
-PAGE = Path(__file__).parents[2] / "docs/object_store.md"
+PAGE = Path(__file__).parents[2] / "docs/operate/object_stores.md"
 (POLICY,) = re.findall(r"^```json\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 (SETTINGS,) = re.findall(r"^```toml\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from schemas.quality import BandQuality
 from schemas.summary import RunSummary
 
-PAGE = (Path(__file__).parents[2] / "docs/running.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/use/running.md").read_text()
 
 
 def test_the_summary_has_every_key_and_no_other():

@@ -15,7 +15,7 @@ import pytest
 from flows.nights.cluster.local import environment
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/cluster.md").read_text()
+PAGE = (ROOT / "docs/operate/clusters.md").read_text()
 
 
 def commands(first):

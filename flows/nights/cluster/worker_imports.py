@@ -23,7 +23,6 @@ import scipy.spatial
 import scipy.special
 import torch
 
-import flows.cli.app
 import flows.inputs.ingest
 import flows.nights.cluster.cluster
 import flows.nights.exposure_work

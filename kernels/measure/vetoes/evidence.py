@@ -117,7 +117,7 @@ def count_causes(flags: NDArray[np.integer], published: NDArray[np.bool_]) -> di
 
 REFUSING = ("bleed", "cosmicRay", "hotColumn", "ghost")
 """Causes, as in `schemas.dia_source.CAUSES`, that alone are enough. Each of them costs fewer than 0.3 % of true streaks
-in every range of S/N and length (docs/vetoes.md); the others cost more, and only set a flag."""
+in every range of S/N and length (docs/measured/measurement.md); the others cost more, and only set a flag."""
 
 LEAST_EVIDENCE = 1.5
 """From here on; the flag is set from 1 on."""

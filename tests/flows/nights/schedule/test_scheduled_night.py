@@ -212,7 +212,7 @@ def test_a_night_is_from_noon_to_noon_and_named_by_its_evening(moment, timezone,
     st.datetimes(datetime(2000, 1, 1), datetime(2060, 1, 1), timezones=st.just(UTC)), st.sampled_from([PALOMAR, PACHON])
 )
 def test_its_label_is_that_of_the_headers(moment, timezone):
-    """By `floor(MJD + longitude / 360 - 1/2)` (docs/input.md), at a longitude in the middle of its zone."""
+    """By `floor(MJD + longitude / 360 - 1/2)` (docs/use/input.md), at a longitude in the middle of its zone."""
     local = moment.astimezone(ZoneInfo(timezone))
     days = (moment - datetime(1858, 11, 17, tzinfo=UTC)) / timedelta(days=1)
     longitude = local.utcoffset() / timedelta(days=1)

@@ -88,7 +88,7 @@ def test_the_page_has_the_part_or_says_what_is_wrong(kit, tmp_path):
     text = write_report(tmp_path, kit.NIGHT).read_text()
     assert '<section id="objects"' in text
     assert '<a href="#objects">Objects</a>' in text
-    assert "docs/star_galaxy.md" in text
+    assert "docs/method/star_galaxy.md" in text
     path = CatalogStore(tmp_path).night_path(OBJECT, kit.NIGHT)
     path.write_bytes(b"no catalogue")
     with pytest.raises(BadInput):
