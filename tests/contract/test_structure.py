@@ -60,7 +60,7 @@ def test_chains_are_measured_through_functions_and_packages(tmp_path):
     for package in PACKAGES:
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text("")
-    (tmp_path / "schemas" / "low.py").write_text("LOW = 1\n")
+    (tmp_path / "schemas" / "low.py").write_text("LOW = 1\n" + 5 * "\n")
     (tmp_path / "kernels" / "middle.py").write_text("def look():\n    from schemas import low\n    return low\n")
     (tmp_path / "flows" / "high.py").write_text("from kernels.middle import look\n")
     assert measure(tmp_path).longest_chain == 3
