@@ -200,7 +200,7 @@ class ExposureRun:
         inference: bool = False,
         retries: int | None = None,
     ) -> Any:
-        """Run a task on a worker, where it has this name in logs and traces; retry with backoff what may succeed later."""
+        """Run a task on a worker, by this name in logs and traces; retry with backoff what may succeed later."""
         left, wait = self.settings.execution.retries if retries is None else retries, BACKOFF_S
         came = origin()
         call: tuple[Any, ...] = (task,) if came is None else (observed, came, name, task)
