@@ -20,7 +20,7 @@ def test_command_line_over_environment_over_file(tmp_path, monkeypatch):
     settings = load_settings(tmp_path / "night.toml", {"execution": {"workers": 5, "retries": None}})
     assert (settings.detect.stride, settings.detect.batch) == (5, 128)
     assert (settings.execution.workers, settings.execution.retries) == (5, 1)
-    assert settings.detect.stride == 7
+    assert settings.detect.precision == "auto"
 
 
 def test_reads_the_file_of_the_working_folder(tmp_path):
