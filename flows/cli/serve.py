@@ -30,15 +30,17 @@ def deploy(
 
     The night of a run is from noon to noon by the clock of the observatory, named by its evening.
     """
-    with refusals():
-        _read_environment(config, services)
-        # Prefect reads the environment when it is imported.
-        from flows.nights.schedule.scheduled_night import Deployment, register
+    from flows.nights.schedule.deployment import Deployment
 
+    with refusals():
         made = Deployment(
             name, tuple(_absolute(one) for one in inputs), str(out.resolve()), timezone, cron,
             None if config is None else str(config.resolve()), retries, retry_delay, wait, pages, tuple(tag or ()),
         )  # fmt: skip
+        _read_environment(config, services)
+        # Prefect reads the environment when it is imported.
+        from flows.nights.schedule.scheduled_night import register
+
         identity = register(made)
     typer.echo(f"deployment scheduled-night/{name} ({identity}): {cron} in {timezone}", err=True)
 

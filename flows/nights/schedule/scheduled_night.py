@@ -3,14 +3,10 @@
 import asyncio
 import io
 import logging
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
@@ -20,6 +16,7 @@ from prefect.tasks import Task
 from rich.console import Console
 
 from flows.nights.schedule.artifacts import leave, notify
+from flows.nights.schedule.deployment import Deployment, inputs_of, observing_night
 from flows.nights.services.folder import POOL
 from schemas.errors import Misconfigured, Retryable
 from schemas.summary import RunSummary
@@ -45,61 +42,6 @@ class RunLog(io.StringIO):
             if line.strip():
                 self._logger.info("%s", line.rstrip())
         return len(text)
-
-
-_NIGHT = re.compile(r"\{night(?::([^{}]+))?\}")
-_FORMAT = "%Y%m%d"
-
-
-def observing_night(moment: datetime, timezone: str) -> date:
-    """Return the night that a moment belongs to: from local noon to local noon, named by its evening.
-
-    Parameters
-    ----------
-    moment
-        With its offset from UTC.
-    timezone
-        Of the observatory, as the IANA names it: ``America/Los_Angeles``.
-
-    Raises
-    ------
-    Misconfigured
-        There is no such time zone.
-    """
-    local = moment.astimezone(zone(timezone))
-    # On the clock at the wall: a night in which the clocks change still ends at noon.
-    return (local.replace(tzinfo=None) - timedelta(hours=12)).date()
-
-
-def zone(timezone: str) -> ZoneInfo:
-    """Return a time zone.
-
-    Raises
-    ------
-    Misconfigured
-        There is none of this name.
-    """
-    try:
-        return ZoneInfo(timezone)
-    except (KeyError, ValueError, OSError) as error:
-        raise Misconfigured(
-            "timezone", timezone, "is no time zone of the IANA.", "name one like America/Los_Angeles."
-        ) from error
-
-
-def inputs_of(patterns: Sequence[str], night: date) -> list[str]:
-    """Put a night into inputs: ``{night}`` is YYYYMMDD, ``{night:%Y/%m%d}`` what `date.strftime` makes of it.
-
-    Raises
-    ------
-    Misconfigured
-        An input has braces that name something else.
-    """
-    found = [_NIGHT.sub(lambda match: night.strftime(match[1] or _FORMAT), pattern) for pattern in patterns]
-    for pattern, given in zip(patterns, found, strict=True):
-        if "{" in given or "}" in given:
-            raise Misconfigured("input", pattern, "has braces that are no night.", "write {night} or {night:%Y-%m-%d}.")
-    return found
 
 
 NOTHING = ("no_such_input", "no_exposures")
@@ -233,52 +175,6 @@ def _tonight(timezone: str) -> date:
     return observing_night(runtime.flow_run.scheduled_start_time, timezone)
 
 
-@dataclass(frozen=True)
-class Deployment:
-    """A night that is searched every night.
-
-    Attributes
-    ----------
-    name
-        Tells deployments apart; one of the same name is replaced.
-    inputs, out, config, timezone, retries, retry_delay_s, wait_s, pages
-        Parameters of `flows.nights.schedule.scheduled_night.scheduled_night`.
-    cron
-        When, by the clock of ``timezone``.
-    tags
-        For Prefect's pages.
-
-    Raises
-    ------
-    Misconfigured
-        Time zone or inputs make no sense.
-    """
-
-    name: str
-    inputs: tuple[str, ...]
-    out: str
-    timezone: str
-    cron: str
-    config: str | None = None
-    retries: int = 2
-    retry_delay_s: float = 600.0
-    wait_s: float = 3600.0
-    pages: str | None = None
-    tags: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        zone(self.timezone)
-        inputs_of(self.inputs, date(2025, 1, 1))
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Parameters of each run."""
-        return {
-            "inputs": list(self.inputs), "out": self.out, "timezone": self.timezone, "config": self.config,
-            "retries": self.retries, "retry_delay_s": self.retry_delay_s, "wait_s": self.wait_s, "pages": self.pages,
-        }  # fmt: skip
-
-
 def register(deployment: Deployment) -> UUID:
     """Make a deployment on the server of ``PREFECT_API_URL``, or replace the one of its name.
 
@@ -299,8 +195,6 @@ def register(deployment: Deployment) -> UUID:
     from prefect.client.schemas.schedules import CronSchedule
     from prefect.deployments.runner import RunnerDeployment
     from prefect.types.entrypoint import EntrypointType
-
-    from flows.nights.schedule.scheduled_night import scheduled_night
 
     try:
         schedule = CronSchedule(cron=deployment.cron, timezone=deployment.timezone)

@@ -73,7 +73,7 @@ def explained(monkeypatch):
         catalogues = {"dia_source": ("a.parquet", "d")}
         return Explanation(row, "1.fits", "s", known.state, cutout_of(10, 20, 5), "t", None, catalogues, record, made)
 
-    monkeypatch.setattr(module, "explain", explain)
+    monkeypatch.setattr(module, "explain_detection", explain)
     return known
 
 

@@ -22,11 +22,13 @@ from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import Item
 from flows.storage.digest import file_digest
 from flows.storage.ledger import Ledger
-from schemas.dia_source import HIT
+from schemas.dia_source import HIT, SearchCounts
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
 from schemas.ledger import DatasetRecord, ExposureRecord
+from schemas.pixels import SearchGrid
 from schemas.settings import ExecutionSettings, Settings
+from schemas.stage import Result
 from stages import PIPELINE
 
 KEY = ExposureKey(night="20260101", visit=7, detector=3)
@@ -57,14 +59,14 @@ def search(log, fails, path, tiles, settings):
     number = attempts(log, "search")
     if "search" in fails and number <= fails["search"][0]:
         raise fails["search"][1]
-    return Searched({"hit": HIT.empty()}, 25, 1, {"detect": 2.0})
+    return Searched({"hit": Result(HIT.empty(), SearchCounts(25, 1, SearchGrid(26, 7, 0, 26)))}, {"detect": 2.0})
 
 
 def finish(log, fails, path, tiles, lineage, out, settings, kept, later):
     number = attempts(log, "finish")
     if "finish" in fails and number <= fails["finish"][0]:
         raise fails["finish"][1]
-    assert all(isinstance(tile.tables["hit"], pa.Table) for tile in tiles)
+    assert all(isinstance(tile.results["hit"].rows, pa.Table) for tile in tiles)
     return Published({"dia_source": entry("d", 4), "injection": entry("i", 9), **kept}, {"publish": 0.5})
 
 

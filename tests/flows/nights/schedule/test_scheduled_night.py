@@ -13,16 +13,8 @@ from hypothesis import strategies as st
 from prefect.states import Failed
 from rich.console import Console
 
-from flows.nights.schedule.scheduled_night import (
-    Deployment,
-    RunLog,
-    _may_succeed_later,
-    inputs_of,
-    observing_night,
-    register,
-    search_scheduled,
-    verdict,
-)
+from flows.nights.schedule.deployment import Deployment, inputs_of, observing_night
+from flows.nights.schedule.scheduled_night import RunLog, _may_succeed_later, register, search_scheduled, verdict
 from flows.nights.services.stack import Worker, down, up
 from schemas.errors import Misconfigured, Retryable
 from schemas.summary import ExposureCounts, RunSummary, Trouble
