@@ -49,7 +49,7 @@ def test_threads_and_allocator_are_among_it():
 
 SCRIPT = """
 import multiprocessing, os, sys
-from flows.worker_server import MALLOC, METHOD, THREADS, start_worker_server
+from flows.nights.cluster.local import MALLOC, METHOD, THREADS, start_worker_server
 
 def look(queue):
     imported = {"torch", "distributed", "flows.inputs.ingest"} <= sys.modules.keys()
