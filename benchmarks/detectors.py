@@ -33,8 +33,8 @@ from flows.pipeline.search_pixels import search_pixels
 from flows.results.evaluation.pictures import new_figure, save
 from flows.storage.zarr_tiles import TileStore
 from flows.training.cells import RecoveryCurve, level_at, share_found
-from flows.training.example_sets import Wanted, make_examples
-from flows.training.examples import Example, truth_targets
+from flows.training.example_sets import make_examples
+from flows.training.examples import Example, Wanted, truth_targets
 from kernels.measure.vetoes.evidence import refused
 from kernels.search.detector import Detector
 from kernels.statistics.completeness import SNR_EDGES, Share, fit_completeness

@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -36,7 +37,8 @@ MOST_EQUIVALENT = 0.05
 """Share of the drawn changes that may be listed as without effect."""
 
 EQUIVALENT = Path(__file__).with_name("mutants_equivalent.txt")
-QUICK = "not slow and not services and not faults"
+SLOW = ("slow", "services", "faults")
+"""Marks of tests that are not quick."""
 
 Verdict = Literal["killed", "survived", "timeout", "equivalent"]
 
@@ -185,7 +187,19 @@ class Overlay:
 
     def run(self, limit: float, tests: Sequence[str], without: Sequence[str]) -> Run:
         """Run quick tests of the copy until the first failure."""
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", QUICK, "-p", "no:cacheprovider", "--tb=no", "-rfE"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-m",
+            quick(self.root),
+            "-p",
+            "no:cacheprovider",
+            "--tb=no",
+            "-rfE",
+        ]
         command += ["--hypothesis-seed=0", *(f"--deselect={one}" for one in without), *tests]
         given = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
         settings = given | {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"}
@@ -200,6 +214,13 @@ class Overlay:
             process.communicate()
             return Run(None, "")
         return Run(process.returncode, first_failure(told))
+
+
+def quick(root: Path) -> str:
+    """Return the expression of pytest's marks that chooses the quick tests: of those marks that the tree declares."""
+    declared = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
+    names = {one.split(":")[0] for one in declared}
+    return " and ".join(f"not {name}" for name in SLOW if name in names)
 
 
 def first_failure(told: str) -> str:
@@ -245,6 +266,8 @@ class Judge:
         """Return whether tests pass without a change."""
         if tests not in self._clean:
             self._clean[tests] = self.run(tests, ())
+            if self._clean[tests].code in (3, 4):
+                raise RuntimeError(f"pytest cannot run {', '.join(tests)}")
         return self._clean[tests].passed
 
 

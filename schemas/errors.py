@@ -1,4 +1,7 @@
-"""Failures, sorted by what the caller does about them."""
+"""Failures, sorted by what the caller does about them, and the remedy for a name that is not known."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class NightstrideError(Exception):
@@ -39,3 +42,16 @@ class Retryable(NightstrideError):
 
 class Misconfigured(NightstrideError):
     """Raised when no exposure could succeed: the run stops before any work."""
+
+
+def choice(given: str, known: Iterable[str]) -> str:
+    """Return the end of the sentence "To fix, ..." for a name that is not known: the nearest one, and all.
+
+    >>> choice("ztg", ["llnl", "ztf"])
+    "write 'ztf'; known are llnl, ztf."
+    >>> choice("?", ["llnl", "ztf"])
+    'choose one of llnl, ztf.'
+    """
+    names = list(known)
+    near = get_close_matches(given, names, 1)
+    return f"write {near[0]!r}; known are {', '.join(names)}." if near else f"choose one of {', '.join(names)}."

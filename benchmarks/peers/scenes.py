@@ -6,7 +6,8 @@ from tempfile import TemporaryDirectory
 
 from flows.inputs.ingest import prepare
 from flows.inputs.sources import list_sources
-from flows.results.evaluation.truth_table import Truth, read_truth
+from flows.results.evaluation.evaluate import Truth
+from flows.results.evaluation.truth_table import read_truth
 from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
 from flows.training.bench.exposure import BenchExposure

@@ -43,7 +43,7 @@ def observe_overrides(
 
 
 def output_folder(given: str) -> Path:
-    """Return the path of a local folder or of an ``s3://`` URL.
+    """Return the path of a local folder, or of an ``s3://`` URL, reached by the settings of file and environment.
 
     Raises
     ------
@@ -51,8 +51,13 @@ def output_folder(given: str) -> Path:
         It can be no place for results.
     """
     from flows.storage.bucket_path import located
+    from flows.storage.object_store import PROTOCOL, configure
 
     try:
+        if str(given).startswith(PROTOCOL):
+            from flows.runtime.settings import load_settings
+
+            configure(load_settings().store)
         return located(str(given))
     except Misconfigured as error:
         raise typer.BadParameter(str(error)) from error

@@ -5,9 +5,9 @@ from functools import lru_cache
 from typing import Any
 
 from flows.pipeline.weights import find_screen, location_of, read_card, read_weights
-from flows.runtime.settings import choice, settings_class
+from flows.runtime.settings import settings_class
 from flows.storage.digest import digest
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, choice
 from schemas.model_card import ModelCard
 from schemas.settings import Settings
 from schemas.stage import Model, Stage, Weights

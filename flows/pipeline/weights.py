@@ -10,8 +10,7 @@ import fsspec
 import numpy as np
 from pydantic import ValidationError
 
-from flows.runtime.settings import choice
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, choice
 from schemas.model_card import ModelCard
 
 

@@ -13,12 +13,11 @@ from rich.table import Table
 from flows.pipeline.provenance import night_models, search_models
 from flows.results.quality.judge import told
 from flows.runtime.lag import percentiles
-from flows.runtime.settings import choice
 from flows.storage.layout import require_output
 from flows.storage.lease import Holder, holder_of
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, choice
 from schemas.ledger import ExposureRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
 from schemas.quality import BandQuality
 from schemas.summary import Trouble

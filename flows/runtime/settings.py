@@ -2,8 +2,7 @@
 
 import os
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -13,7 +12,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource
 
 from flows.runtime.secrets import without_passwords
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, choice
 from schemas.settings import Section, Settings
 from schemas.stage import registered_stages
 
@@ -70,19 +69,6 @@ def require_there(path: Path, what: str) -> None:
     """
     if not path.exists():
         raise Misconfigured("no_such_file", str(path), "does not exist.", f"correct the path, or name {what}")
-
-
-def choice(given: str, known: Iterable[str]) -> str:
-    """Return the end of the sentence "To fix, ..." for a name that is not known: the nearest one, and all.
-
-    >>> choice("ztg", ["llnl", "ztf"])
-    "write 'ztf'; known are llnl, ztf."
-    >>> choice("?", ["llnl", "ztf"])
-    'choose one of llnl, ztf.'
-    """
-    names = list(known)
-    near = get_close_matches(given, names, 1)
-    return f"write {near[0]!r}; known are {', '.join(names)}." if near else f"choose one of {', '.join(names)}."
 
 
 Place = tuple[int | str, ...]

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from flows.runtime.secrets import refuse_credentials
 from schemas.errors import Misconfigured, NightstrideError, Retryable
-from schemas.settings import StoreSettings
+from schemas.settings import Settings, StoreSettings
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential, S3Store
@@ -51,12 +51,9 @@ def configure(settings: StoreSettings) -> None:
 
 
 def configured() -> StoreSettings:
-    """Return the settings of this process; those of settings file and environment if nobody has set others."""
+    """Return the settings of this process; those of the environment if nobody has set others."""
     if _current is None:
-        # Imported here: only commands that were given a URL and no settings come by.
-        from flows.runtime.settings import load_settings
-
-        configure(load_settings().store)
+        configure(Settings().store)
     assert _current is not None
     return _current
 

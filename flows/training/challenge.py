@@ -16,8 +16,7 @@ from flows.runtime.parallel import map_in_processes
 from flows.runtime.settings import require_there
 from flows.storage.digest import digest
 from flows.storage.zarr_tiles import TileStore
-from flows.training.example_sets import Wanted, as_tiles
-from flows.training.examples import Example
+from flows.training.examples import Example, Wanted, as_tiles
 from schemas.errors import Misconfigured
 from schemas.settings import Settings
 from schemas.truth import TRUTH

@@ -15,8 +15,8 @@ from flows.training.candidate_set import write_matched_filter
 from flows.training.cell_fit import CellFit
 from flows.training.cells import CellPlan, train_cells
 from flows.training.challenge import CHALLENGE, challenge_examples, share_challenge
-from flows.training.example_sets import Wanted, make_sets
-from flows.training.examples import Example
+from flows.training.example_sets import make_sets
+from flows.training.examples import Example, Wanted
 from flows.training.fits import TreeFit
 from flows.training.region_fit import RegionFit
 from flows.training.regions import RegionPlan, train_region

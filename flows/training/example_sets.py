@@ -1,47 +1,18 @@
 """Sets of simulated exposures to learn from."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flows.inputs.ingest import prepare
-from flows.inputs.probe import probe
-from flows.inputs.source import Source
 from flows.inputs.sources import list_sources
-from flows.runtime.parallel import map_in_processes
 from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import crowded, find_preset
-from flows.storage.zarr_tiles import write_exposure
-from flows.training.examples import Example
+from flows.training.examples import Example, Wanted, as_tiles
 from schemas.errors import Misconfigured
 from schemas.settings import Settings
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Exposures to simulate.
-
-    Attributes
-    ----------
-    preset, count
-        What they are like, and how many.
-    streaks, shape
-        If not the preset's: streaks on each, and (ny, nx), px.
-    crowding
-        How many times the preset's stars, cosmic rays and defects they have.
-    """
-
-    preset: str
-    count: int
-    streaks: int | None = None
-    shape: tuple[int, int] | None = None
-    crowding: float = 1.0
 
 
 def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list[Example]:
@@ -83,15 +54,6 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
     return examples
 
 
-def as_tiles(folder: Path, sources: Iterable[Source], truth: pa.Table, workers: int) -> list[Example]:
-    """Cut exposures into tiles, kept where they are there already, and give each its part of the truth."""
-    stores = map_in_processes(partial(_tile, folder), sources, workers)
-    return [
-        Example(path, truth.filter((pc.field("visit") == visit) & (pc.field("detector") == detector)))
-        for path, visit, detector in stores
-    ]
-
-
 def make_sets(
     folder: Path, wanted: Sequence[Wanted], seed: int, workers: int, say: Callable[[str], None]
 ) -> list[Example]:
@@ -101,12 +63,3 @@ def make_sets(
         say(f"{folder.name}: {part.count} exposures like {part.preset}")
         found += make_examples(folder / f"{n}-{part.preset}", part, seed + n, workers)
     return found
-
-
-def _tile(folder: Path, source: Source) -> tuple[Path, int, int]:
-    settings = Settings()
-    key = probe(source, settings)
-    path = folder / f"{key.name}.zarr"
-    if not path.exists():
-        write_exposure(path, *prepare(source, settings), settings.tiles, "training")
-    return path, key.visit, key.detector

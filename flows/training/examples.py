@@ -1,16 +1,24 @@
 """Exposures to learn from, as tiles on disk with their truth."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from flows.storage.zarr_tiles import TileStore
+from flows.inputs.ingest import prepare
+from flows.inputs.probe import probe
+from flows.inputs.source import Source
+from flows.runtime.parallel import map_in_processes
+from flows.storage.zarr_tiles import TileStore, write_exposure
 from kernels.statistics.matching import LEAST_VISIBLE, Targets
 from schemas.exposure import ExposureInfo
 from schemas.pixels import UNUSABLE
+from schemas.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -84,3 +92,42 @@ def pixels(example: Example) -> tuple[NDArray[np.float32], NDArray[np.bool_], fl
     store = TileStore.open(example.store)
     usable = (store.read_all("mask") & np.uint16(UNUSABLE)) == 0
     return store.read_all("difference"), usable, store.info.background
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Exposures to simulate.
+
+    Attributes
+    ----------
+    preset, count
+        What they are like, and how many.
+    streaks, shape
+        If not the preset's: streaks on each, and (ny, nx), px.
+    crowding
+        How many times the preset's stars, cosmic rays and defects they have.
+    """
+
+    preset: str
+    count: int
+    streaks: int | None = None
+    shape: tuple[int, int] | None = None
+    crowding: float = 1.0
+
+
+def as_tiles(folder: Path, sources: Iterable[Source], truth: pa.Table, workers: int) -> list[Example]:
+    """Cut exposures into tiles, kept where they are there already, and give each its part of the truth."""
+    stores = map_in_processes(partial(_tile, folder), sources, workers)
+    return [
+        Example(path, truth.filter((pc.field("visit") == visit) & (pc.field("detector") == detector)))
+        for path, visit, detector in stores
+    ]
+
+
+def _tile(folder: Path, source: Source) -> tuple[Path, int, int]:
+    settings = Settings()
+    key = probe(source, settings)
+    path = folder / f"{key.name}.zarr"
+    if not path.exists():
+        write_exposure(path, *prepare(source, settings), settings.tiles, "training")
+    return path, key.visit, key.detector

@@ -14,8 +14,8 @@ from scipy.special import expit, logit
 from flows.pipeline.weights import read_card, write_model
 from flows.runtime.parallel import map_in_processes
 from flows.storage.folder import writable_folder
-from flows.training.example_sets import Wanted, make_sets
-from flows.training.examples import Example
+from flows.training.example_sets import make_sets
+from flows.training.examples import Example, Wanted
 from flows.training.screen_fit import (
     Guessed,
     Rows,

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.pipeline.weights import write_model
-from flows.runtime.settings import choice
 from flows.simulation.star_colours import star_table
 from flows.storage.folder import writable_folder
 from flows.training.class_fit import ClassFit, fit_class_model
@@ -22,7 +21,7 @@ from kernels.objects.class_model import ClassModel, class_model
 from kernels.statistics.class_scores import calibration_error, class_scores, macro_area, rounded
 from schemas.archive_columns import BANDS, FEATURE_SETS
 from schemas.classes import STELLAR_CLASSES
-from schemas.errors import BadInput, Misconfigured
+from schemas.errors import BadInput, Misconfigured, choice
 from schemas.model_card import ModelCard
 
 Say = Callable[[str], None]

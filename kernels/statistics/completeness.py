@@ -83,7 +83,7 @@ def binomial_interval(found: int, n: int) -> tuple[float, float]:
     found, n
         Successes and trials.
     """
-    tail = 0.025
+    tail = (1 - 0.95) / 2
     low = float(beta.ppf(tail, found, n - found + 1)) if found else 0.0
     high = float(beta.ppf(1 - tail, found + 1, n - found)) if found < n else 1.0
     return low, high

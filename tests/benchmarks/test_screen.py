@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.screen import PRESETS, Outcome, Row, missing, report
-from flows.results.evaluation.truth_table import Truth
+from flows.results.evaluation.evaluate import Truth
 
 NAMES = ("float32", "with the screen")
 

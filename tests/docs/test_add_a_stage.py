@@ -32,7 +32,7 @@ def test_the_stage_of_the_page_finds_the_brightest(names):
         for n in (3, 9, 5)
     ]
     found = names["STAGE"]({"dia_source": pa.Table.from_pylist(values, schema=DIA_SOURCE.schema)}, Context())
-    assert found.to_pylist() == [{"diaSourceId": 9, "snr": 9.0}]
+    assert found.rows.to_pylist() == [{"diaSourceId": 9, "snr": 9.0}]
 
 
 def _value(field, n):

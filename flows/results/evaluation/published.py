@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from flows.results.evaluation.evaluate import Detections, Image
-from flows.results.evaluation.truth_table import Truth
+from flows.results.evaluation.evaluate import Detections, Image, Truth
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore

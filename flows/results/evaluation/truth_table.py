@@ -1,10 +1,10 @@
 """Truth tables, from our own simulator or from another's."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,71 +13,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from flows.inputs.truth_llnl import read_llnl_truth
+from flows.results.evaluation.evaluate import Floats, Ints, Truth
 from flows.runtime.settings import require_there
-from kernels.statistics.matching import Targets
 from schemas.errors import Misconfigured
 
 KINDS = ("streak", "point", "satellite")
 _ZIP = b"PK\x03\x04"
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What was put into images; one entry per source and image.
-
-    Attributes
-    ----------
-    kind
-        streak | point | satellite.
-    visit, detector
-        Image it is on.
-    x, y
-        Centre, 0-based px.
-    snr
-        Of the true template in the noise as it is.
-    length, angle
-        Before convolution with the PSF, px; from +x towards +y, deg.
-    visible
-        Share of the template on usable pixels; 1 where the table does not say.
-    fwhm, beta
-        Moffat PSF at its place, px; NaN where the table does not say.
-    """
-
-    kind: NDArray[np.str_]
-    visit: Ints
-    detector: Ints
-    x: Floats
-    y: Floats
-    snr: Floats
-    length: Floats
-    angle: Floats
-    visible: Floats
-    fwhm: Floats
-    beta: Floats
-
-    def __len__(self) -> int:
-        return len(self.kind)
-
-    def take(self, rows: NDArray[np.bool_] | Ints) -> Self:
-        """Return some of the rows."""
-        return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
-
-    def on(self, visit: int, detector: int) -> Self:
-        """Return what is on one image."""
-        return self.take((self.visit == visit) & (self.detector == detector))
-
-    @property
-    def images(self) -> frozenset[tuple[int, int]]:
-        """Images that have any truth, as (visit, detector)."""
-        return frozenset(zip(self.visit.tolist(), self.detector.tolist(), strict=True))
-
-    @property
-    def targets(self) -> Targets:
-        """What detections are matched to."""
-        return Targets(self.kind, self.x, self.y, self.length, self.angle, self.visible)
 
 
 _COLUMNS = {

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from flows.results.evaluation.evaluate import Evaluation, evaluate
+from flows.results.evaluation.evaluate import Evaluation, Truth, evaluate
 from flows.results.evaluation.published import read_image
 from flows.results.evaluation.summary import summarise
-from flows.results.evaluation.truth_table import Truth
 from flows.results.page.chart import Bars, ChartFrame, Points, bar_chart, point_chart, value_ticks
 from flows.results.page.night import PublishedNight
 from flows.results.page.words import NOTHING, Figure, count, number

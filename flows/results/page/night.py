@@ -9,13 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.results.page.detection import COLUMNS
-from flows.runtime.settings import choice
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import require_output
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import BadInput, Misconfigured
+from schemas.errors import BadInput, Misconfigured, choice
 from schemas.ledger import ExposureRecord, QuarantineRecord
 from schemas.summary import RunSummary
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from flows.results.evaluation.evaluate import Truth
 from flows.results.evaluation.recovery import read_recoveries
-from flows.results.evaluation.truth_table import Truth
 from flows.results.page.completeness import Completeness, Recovered, completeness_of, recovered
 from flows.results.page.night import Exposure, PublishedNight, read_night
 from flows.results.page.objects import Objects, objects_of

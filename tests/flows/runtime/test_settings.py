@@ -3,8 +3,8 @@ import pickle
 import pytest
 from pydantic import ValidationError
 
-from flows.runtime.settings import choice, load_settings, misconfigured, require_there
-from schemas.errors import Misconfigured
+from flows.runtime.settings import load_settings, misconfigured, require_there
+from schemas.errors import Misconfigured, choice
 from schemas.settings import Settings
 
 

@@ -1,6 +1,7 @@
 import pytest
 
-from flows.training.example_sets import Wanted, make_examples
+from flows.training.example_sets import make_examples
+from flows.training.examples import Wanted
 
 
 @pytest.fixture(scope="session")

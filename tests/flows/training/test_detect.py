@@ -10,7 +10,7 @@ from flows.simulation.presets import find_preset
 from flows.training.cell_fit import CellFit
 from flows.training.cells import CellPlan
 from flows.training.detect import TrainPlan, quick_search_plan, train_detect
-from flows.training.example_sets import Wanted
+from flows.training.examples import Wanted
 from flows.training.fits import TreeFit
 from flows.training.region_fit import RegionFit
 from flows.training.regions import RegionPlan

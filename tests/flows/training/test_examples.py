@@ -6,8 +6,8 @@ import pytest
 
 from flows.runtime.parallel import map_in_processes
 from flows.storage.zarr_tiles import TileStore
-from flows.training.example_sets import Wanted, make_examples
-from flows.training.examples import open_field
+from flows.training.example_sets import make_examples
+from flows.training.examples import Wanted, open_field
 from schemas.errors import Misconfigured
 from schemas.pixels import UNUSABLE
 from tests.support.field import field_of

@@ -3,7 +3,7 @@ import pytest
 
 from flows.pipeline.models import load_model
 from flows.pipeline.weights import read_weights, write_model
-from flows.training.example_sets import Wanted
+from flows.training.examples import Wanted
 from flows.training.screen import ScreenPlan, train_screen
 from flows.training.screen_fit import ScreenFit
 from schemas.errors import Misconfigured

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from flows.results.evaluation.evaluate import Detections, Image, evaluate, wrapped
-from flows.results.evaluation.truth_table import Truth
+from flows.results.evaluation.evaluate import Detections, Image, Truth, evaluate, wrapped
 
 
 def truth_of(*rows):

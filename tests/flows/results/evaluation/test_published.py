@@ -3,9 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flows.results.evaluation.evaluate import evaluate
+from flows.results.evaluation.evaluate import Truth, evaluate
 from flows.results.evaluation.published import read_image, searched_exposures
-from flows.results.evaluation.truth_table import Truth
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import write_exposure

@@ -5,9 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.results.evaluation.evaluate import Detections, Image, evaluate
+from flows.results.evaluation.evaluate import Detections, Image, Truth, evaluate
 from flows.results.evaluation.recovery import recoveries
-from flows.results.evaluation.truth_table import Truth, read_truth
+from flows.results.evaluation.truth_table import read_truth
 from flows.results.page.completeness import completeness_of, recovered, section
 from flows.results.page.night import read_night
 from flows.results.page.page import content, render_page, write_report
