@@ -149,6 +149,7 @@ def group_hits(row: NDArray[np.integer], column: NDArray[np.integer], reach: int
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
 
     if not len(row):
         return np.empty(0, np.intp)
