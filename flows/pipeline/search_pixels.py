@@ -51,7 +51,8 @@ def search_pixels(
     given
         Datasets that are there already, by name: what only they need is not run.
     models
-        Loaded models by name, used in place of those that the settings name.
+        Loaded models by name, used in place of those that the settings name. A detector has to be loaded with the
+        threshold of the settings, where they give one: what it promises, it promises from there on.
     whole
         Search the image as one tile, rather than cut as the settings say. What is found does not depend on it.
     laps

@@ -76,7 +76,8 @@ def test_stops_where_it_is_told_and_goes_on_from_there(published, planes):
 def test_loaded_models_are_used_in_place_of_those_of_the_settings(published, planes, tmp_path):
     info, expected = published[0].info, search_pixels(planes, published[0].info, SETTINGS)
     elsewhere = SETTINGS.model_copy(update={"detect": DetectSettings(model=str(tmp_path), threshold=0.2)})
-    models = {"detect": load_model("detect", "basic_cnn"), "reliability": load_model("reliability", "basic_cnn")}
+    detector, verdict = load_model("detect", "basic_cnn", threshold=0.2), load_model("reliability", "basic_cnn")
+    models = {"detect": detector, "reliability": verdict}
     found = search_pixels(planes, info, elsewhere, models=models)
     assert found["dia_source"].rows.equals(expected["dia_source"].rows)
 
