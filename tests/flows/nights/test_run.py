@@ -24,9 +24,9 @@ from schemas.ledger import ExposureRecord
 from schemas.settings import Settings
 from schemas.summary import ExposureCounts, RunSummary, Trouble
 from tests.flows.results.evaluation.test_recovery import injection
-from tests.flows.results.page.conftest import NIGHT as NIGHT_NIGHT_QUALITY
+from tests.flows.results.page.conftest import NIGHT as QUALITY_NIGHT
 from tests.flows.results.page.conftest import make_info, make_rows, make_summary
-from tests.flows.results.page.conftest import publish as publish_night_quality
+from tests.flows.results.page.conftest import publish as publish_for_quality
 from tests.support.whole_night import NIGHT, PIPELINE, publish
 
 
@@ -174,20 +174,20 @@ LIMITS = {"all": {"seeing": [0, 1]}}
 
 def judged(out, **settings) -> RunSummary:
     info = make_info((60, 70))
-    publish_night_quality(out, info, make_rows(info, 4, 1), 1)
-    return with_quality(make_summary(1, 0), NIGHT_NIGHT_QUALITY, out, Settings(quality=settings))
+    publish_for_quality(out, info, make_rows(info, 4, 1), 1)
+    return with_quality(make_summary(1, 0), QUALITY_NIGHT, out, Settings(quality=settings))
 
 
 def test_a_failed_gate_is_told_and_fails_nothing(tmp_path):
     summary = judged(tmp_path, limits=LIMITS)
-    assert summary.quality[NIGHT_NIGHT_QUALITY][0].verdict == "fail"
+    assert summary.quality[QUALITY_NIGHT][0].verdict == "fail"
     assert (summary.quality_failed, summary.exit_code) == ((), 0)
 
 
 def test_it_fails_the_night_where_the_settings_say_so(tmp_path):
     summary = judged(tmp_path, limits=LIMITS, fail_night=True)
     assert summary.exit_code == 1
-    assert f"night {NIGHT}, ZTF r: fail seeing" in summary.quality_failed[0].message
+    assert f"night {QUALITY_NIGHT}, ZTF r: fail seeing" in summary.quality_failed[0].message
     assert judged(tmp_path, fail_night=True).exit_code == 0
 
 
@@ -196,4 +196,4 @@ def test_what_cannot_be_judged_is_a_warning(tmp_path):
     (tmp_path / "ledger" / "quality").write_text("a file where the folder should be")
     summary = judged(tmp_path)
     assert summary.exit_code == 0
-    assert summary.warnings[0].startswith(f"quality of night {NIGHT} not judged: ")
+    assert summary.warnings[0].startswith(f"quality of night {QUALITY_NIGHT} not judged: ")
