@@ -95,6 +95,7 @@ acceptance: setup  ## The nights behind the README's figures; a visit of Rubin's
 	$(BIN)/python -m benchmarks.faults
 	$(BIN)/python -m benchmarks.orchestration
 	$(BIN)/python -m benchmarks.rubin_overhead
+	$(BIN)/python -m benchmarks.mutants --count 200 --seed 1
 
 services: setup  ## Start PostgreSQL, a Prefect server on it and a worker (docs/operate/deployment.md); what runs is left alone
 	$(BIN)/nightstride services up $(SERVICES)

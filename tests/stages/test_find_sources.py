@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
 
+from kernels.image.science_image import science_image
+from kernels.objects.source_shapes import Shapes
 from schemas.errors import BadInput, Misconfigured
 from schemas.objects import SourceFlag
 from schemas.pixels import MaskPlane
 from schemas.settings import FindSourcesSettings
 from schemas.stage import Context
-from stages.find_sources import STAGE
+from stages.find_sources import STAGE, _flags
 from tests.support.science_night import SHAPE, ZERO_POINT, exposure, science, sky_grid
 
 RA, DEC = sky_grid()
@@ -61,6 +63,28 @@ def test_flags_say_what_is_wrong_with_a_source(info, pixels):
     assert SourceFlag.SATURATED in flag_at(places[0])
     assert SourceFlag.MASKED in flag_at(places[1])
     assert flag_at(places[2]) == SourceFlag(0)
+
+
+def test_a_source_in_the_outermost_row_or_column_is_at_the_edge(info, pixels):
+    ny, nx = SHAPE
+    boxes = {
+        (1, ny - 2, 1, nx - 2): False,  # first and last row, first and last column
+        (0, 9, 50, 60): True,
+        (40, 50, 0, 9): True,
+        (ny - 9, ny - 1, 50, 60): True,
+        (40, 50, nx - 9, nx - 1): True,
+        (ny - 9, ny - 2, nx - 9, nx - 2): False,
+        (1, 9, 1, 9): False,
+        (nx - 1 - (nx - ny), ny - 1, 1, 9): True,
+        (1, 9, ny - 9, ny - 1): False,  # the last row's number is no edge among the columns
+    }
+    none, unset = np.zeros(len(boxes)), np.zeros(len(boxes), bool)
+    shapes = Shapes(none, none, none, none, none, none, np.array(list(boxes)), unset, unset)
+    mask = np.zeros(SHAPE, np.uint16)
+    image = science_image(pixels, mask, FindSourcesSettings().mesh)
+    flags = _flags(image, mask, shapes, none + 1, info)
+    assert [SourceFlag.EDGE in SourceFlag(int(flag)) for flag in flags] == list(boxes.values())
+    assert all(_flags(image, mask, shapes._replace(truncated=~unset), none + 1, info) == SourceFlag.EDGE)
 
 
 def test_without_wcs_or_zero_point_those_columns_are_null(info, pixels):

@@ -22,7 +22,7 @@ from schemas.exposure import ExposureInfo, PsfModel
 from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import MergeSettings
 from schemas.stage import Context
-from stages.merge import STAGE
+from stages.merge import STAGE, _pieces, _read_hits
 
 WINDOW, STRIDE, SIGMA, SMOOTHING = 26, 7, 5.0, 0.6
 KERNEL = gaussian_filter(np.pad([[1.0]], 10), SMOOTHING)
@@ -238,6 +238,21 @@ def test_grid_is_that_of_the_search():
     (found,) = merge(scene(trails), hits, grid=SearchGrid(16, 4, 0, 16))
     assert (round(found["x"]), round(found["y"])) == (140, 130)
     assert merge(scene(trails), hits.slice(0, 0), grid=SearchGrid(16, 4, 0, 16)) == []
+
+
+@pytest.mark.parametrize(
+    ("stride", "columns", "groups"),
+    [
+        (2, [0, 7, 14], [[0, 7, 14]]),  # 14 px from hit to hit
+        (2, [0, 8, 15], [[0], [8, 15]]),  # 16 px
+        (5, [0, 3, 7], [[0, 3], [7]]),  # 15 px, the nearest number of steps; 20 px
+        (32, [0, 1, 3], [[0, 1], [3]]),  # neighbours on the grid belong together, however coarse it is
+    ],
+)
+def test_hits_are_of_one_group_up_to_14_px_or_as_neighbours(stride, columns, groups):
+    hits = _read_hits(hit_table([5] * len(columns), columns, [3.0] * len(columns)), SearchGrid(26, stride, 0, 26))
+    assert [group.column.tolist() for group in _pieces(hits)] == groups
+    assert [group.x.tolist() for group in _pieces(hits)] == [[12.5 + stride * n for n in group] for group in groups]
 
 
 def test_hits_without_a_grid_are_refused():

@@ -5,14 +5,14 @@ from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 
 from kernels.sky.positions import along_great_circle
-from kernels.sky.projection import celestial_wcs, pixel_scale, place_trails, sky_trails
+from kernels.sky.projection import celestial_wcs, pixel_scale, pixels_of, place_trails, sky_trails
 
 SCALE = 1.01 / 3600
 
 
 def header(matrix, dec=35.0, extra=""):
     names = ("CD1_1", "CD1_2", "CD2_1", "CD2_2")
-    cards = [f"{name:8}= {value:.12f}" for name, value in zip(names, np.ravel(matrix), strict=True)]
+    cards = [f"{name:8}= {value:.15E}" for name, value in zip(names, np.ravel(matrix), strict=True)]
     cards += ["CTYPE1  = 'RA---TPV'", "CTYPE2  = 'DEC--TPV'", "CRPIX1  = 1500.5", "CRPIX2  = 1400.5"]
     cards += ["CRVAL1  = 359.95", f"CRVAL2  = {dec}", "CUNIT1  = 'deg'", "CUNIT2  = 'deg'", "RADESYS = 'ICRS'"]
     cards += ["PV1_0   = 0.0", "PV1_1   = 1.0002", "PV1_2   = 3e-4", "PV1_4   = 2e-3", "PV2_1   = 0.9997"]
@@ -107,6 +107,37 @@ def test_fk5_is_carried_to_icrs():
 def test_what_is_no_wcs_is_refused(text):
     with pytest.raises(ValueError, match="WCS"):
         celestial_wcs(text)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e4])
+def test_a_matrix_is_singular_by_its_shape_and_not_by_its_size(size):
+    """Axes at 1e-3 rad make an image, if a narrow one; at 1e-9 rad they are one axis."""
+    for angle, fits in ((1e-3, True), (1e-9, False), (-1e-3, True), (-1e-9, False)):
+        text = header(size * SCALE * np.array([[1.0, np.cos(angle)], [0.0, np.sin(angle)]]))
+        if fits:
+            assert pixel_scale(celestial_wcs(text)) == pytest.approx(
+                size * 1.01 * np.sqrt(abs(np.sin(angle))), rel=1e-6
+            )
+        else:
+            with pytest.raises(ValueError, match="regular matrix"):
+                celestial_wcs(text)
+
+
+@pytest.mark.parametrize("margin", [0.0, 7.0])
+@pytest.mark.parametrize("matrix", [NORMAL, FLIPPED, TURNED])
+def test_positions_on_the_image_are_those_between_its_borders(matrix, margin):
+    wcs, (ny, nx) = celestial_wcs(header(matrix)), SHAPE
+    x, y = np.meshgrid(np.linspace(-30, nx + 30, 41), np.linspace(-30, ny + 30, 41))
+    near = [-0.5 - margin, -0.5 + margin]
+    x = np.append(x, [near[0] - 0.1, near[0] + 0.1, nx + near[1] - 0.1, nx + near[1] + 0.1, 50, 50, 50, 50])
+    y = np.append(y, [50, 50, 50, 50, near[0] - 0.1, near[0] + 0.1, ny + near[1] - 0.1, ny + near[1] + 0.1])
+    sky = wcs.pixel_to_world(x, y).icrs
+    which, there_x, there_y = pixels_of(wcs, SHAPE, sky.ra.deg, sky.dec.deg, margin)
+    inside = np.maximum(np.abs(x + 0.5 - nx / 2) - nx / 2, np.abs(y + 0.5 - ny / 2) - ny / 2) < margin
+    np.testing.assert_array_equal(which, np.flatnonzero(inside))
+    np.testing.assert_allclose(there_x, x[inside], atol=1e-4)
+    np.testing.assert_allclose(there_y, y[inside], atol=1e-4)
+    assert [len(part) for part in pixels_of(wcs, SHAPE, sky.ra.deg - 90, sky.dec.deg, margin)] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("matrix", [NORMAL, FLIPPED, TURNED])

@@ -16,6 +16,7 @@ from kernels.trails.trail_model import trail_image
 PSF = moffat_mixture(2.3, 3.0)
 WHITE = np.array([[1.0]])
 NEAR = np.array([[0.1, 0.3, 0.1], [0.3, 1.0, 0.3], [0.1, 0.3, 0.1]])
+SKEW = np.array([[0.0, 0.1, 0.3], [0.1, 1.0, 0.1], [0.3, 0.1, 0.0]])  # along one diagonal only
 BANK = trail_bank(PSF, 2.3, 1.0, WHITE)
 
 
@@ -23,9 +24,9 @@ def apart(angle, other):
     return abs((angle - other + 90) % 180 - 90)
 
 
-@pytest.mark.parametrize("correlation", [WHITE, NEAR])
+@pytest.mark.parametrize("correlation", [WHITE, NEAR, SKEW])
 @pytest.mark.parametrize("length", [0.0, 2.0, 9.0, 30.0, 80.0])
-@pytest.mark.parametrize("angle", [0.0, 37.0])
+@pytest.mark.parametrize("angle", [0.0, 37.0, 135.0])
 def test_noise_along_a_line_is_that_of_the_trail(correlation, length, angle):
     bank = trail_bank(PSF, 2.3, 5.0, correlation)
     template = trail_image((131, 131), 65.0, 65.0, length, angle, PSF)
@@ -33,6 +34,22 @@ def test_noise_along_a_line_is_that_of_the_trail(correlation, length, angle):
     theta = math.radians(angle)
     ours = line_noise(bank.lags, length * math.cos(theta), length * math.sin(theta))
     assert ours == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize("angle", [0.0, 45.0, 135.0, 110.0, 290.0])
+@pytest.mark.parametrize("length", [3.0, 12.0, 40.0])
+def test_noise_of_a_mean_is_the_mean_of_all_covariances(length, angle):
+    """Noise whose correlation is long along one diagonal: as for a mean of many correlated values."""
+    y, x = np.mgrid[-20:21, -20:21]
+
+    def correlation(dx, dy):
+        return np.exp(-np.square(dx - dy) / 60 - np.square(dx + dy) / 8)
+
+    dx, dy = length * math.cos(math.radians(angle)), length * math.sin(math.radians(angle))
+    t = (np.arange(400) + 0.5) / 400
+    apart = t[:, None] - t
+    expected = math.sqrt(np.mean(correlation(apart * dx, apart * dy)))
+    assert line_noise(9.0 * correlation(x, y), dx, dy) == pytest.approx(3 * expected, rel=0.02)
 
 
 @settings(deadline=None, max_examples=25)

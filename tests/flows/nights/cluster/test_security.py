@@ -22,6 +22,15 @@ def test_no_files_no_encryption():
     assert security_of(ClusterSettings()) is None
 
 
+@pytest.mark.parametrize("missing", ["tls_ca", "tls_cert", "tls_key"])
+def test_files_half_named_are_refused_and_never_opened(files, missing):
+    left = {name: path for name, path in files.items() if name != missing}
+    with pytest.raises(ValueError, match="go together: give all three or none"):
+        ClusterSettings(kind="address", address="tls://there:8786", **left)
+    whole = ClusterSettings(kind="address", address="tls://there:8786", **files)
+    assert security_of(whole.model_copy(update={missing: None})) is None  # copies are not validated
+
+
 @pytest.mark.parametrize("role", ["client", "scheduler", "worker"])
 def test_every_part_shows_and_asks_for_a_certificate(files, role):
     security = of(files)

@@ -131,6 +131,31 @@ def test_the_archive_is_sorted_by_night_with_what_is_open(archive, night_models,
     assert sum(done.open.values()) == 0
 
 
+@pytest.mark.parametrize(("wanted", "nameless"), [(None, 1), (lambda record: True, 0), (lambda record: False, 0)])
+def test_what_says_no_night_is_kept_only_if_everything_is_wanted(night_models, tmp_path, wanted, nameless):
+    (tmp_path / "bad.fits").write_text("no image")
+    bad = Source(str(tmp_path / "bad.fits"))
+    found = survey([bad], tmp_path / "out", settings_of(night_models), wanted=wanted)
+    assert found == Archive({}, (bad,) * nameless, {})
+    assert list(found.portions) == [("unknown", (bad,))] * nameless
+
+
+def test_only_what_is_wanted_is_left_of_an_archive(archive, night_models, undisturbed, tmp_path):
+    """Those of one visit; its copy that cannot be read is told as missing, others are not."""
+    settings, (_, out) = settings_of(night_models), undisturbed
+    asked = min(record.visit for record in Ledger(out).records())
+    sources = list_sources([str(archive)], settings)
+    found = survey(sources, out, settings, wanted=lambda record: record.visit == asked)
+    assert sum(map(len, found.nights.values())) == len([one for one in Ledger(out).records() if one.visit == asked])
+    assert found.missing == ()
+    gone = survey([], out, settings, wanted=lambda record: record.visit == asked)
+    assert sorted(one.uri for one in gone.missing) == sorted(
+        one.source_uri for one in Ledger(out).records() if one.visit == asked
+    )
+    assert {one.code for one in gone.missing} == {"no_source"}
+    assert survey(sources, tmp_path / "new", settings, wanted=lambda record: True).nights == {}
+
+
 def test_a_range_without_exposures_names_what_there_is(archive, night_models, tmp_path, undisturbed):
     settings, nights = settings_of(night_models), undisturbed[0].summary["nights"]
     with pytest.raises(Misconfigured, match=f"it has {nights[0]} to {nights[-1]}"):

@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+import torch
+from scipy.special import logit
+
+from kernels.image.search_image import Places, SearchImage
+from kernels.nets.basic_cnn import BasicCnn
+from kernels.nets.candidate_nets import CandidateCnn
+from kernels.nets.region_net import RegionNet
+from kernels.nets.tree_ensemble import TreeEnsemble
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.search.candidate_search import CELL, TreeJudge, TwoStageJudge, find_candidates, line_score
+from kernels.search.detector_weights import NET, build_detector
+from kernels.search.region_search import RegionSearch
+from kernels.search.shape_features import FEATURES
+from kernels.trails.trail_model import trail_image
+from schemas.errors import Misconfigured
+from schemas.model_card import ModelCard
+from schemas.settings import DetectSettings
+from schemas.stage import Weights
+
+SETTINGS = DetectSettings(model="ours", device="cpu", precision="float32")
+SHAPE = (120, 140)
+FLOOR, SHARE = 4.0, 0.75
+TREES = TreeEnsemble(
+    np.array([0], np.int32),
+    np.array([2, -1, -1], np.int16),
+    np.array([6.0, 0, 0]),
+    np.array([1, 0, 0], np.int32),
+    np.array([2, 0, 0], np.int32),
+    np.array([0, -8.0, 3.0]),
+    np.zeros(1),
+)
+
+
+def card(hit=0.5, **known):
+    return ModelCard(
+        stage="detect", name="test", version="1", sha256="", input=known, classes=("nothing", "streak"), training={},
+        metrics={}, threshold=hit, false_alarm_rate="none",
+    )  # fmt: skip
+
+
+def network():
+    torch.manual_seed(3)
+    return CandidateCnn(len(FEATURES)).eval()
+
+
+@pytest.fixture(scope="module")
+def plane():
+    image = np.random.default_rng(1).normal(size=SHAPE)
+    image += 100 * trail_image(SHAPE, 70.0, 60.0, 25.0, 40.0, moffat_mixture(2.3, 3.0))
+    return SearchImage(image.astype(np.float32), np.ones(SHAPE, bool), 0.0, 1.0, np.array([[1.0]]), 2.3)
+
+
+def candidates_detector(kind):
+    arrays = TREES._asdict() | {"floor": np.array([FLOOR])}
+    arrays |= {NET + name: value.numpy() for name, value in network().state_dict().items()}
+    given = {"kind": kind, "share": SHARE, "tree_floor": 0.0}
+    return build_detector(Weights(card(**given), arrays), SETTINGS)
+
+
+JUDGES = {
+    "matched_filter": line_score,
+    "boosted": TreeJudge(TREES),
+    "two_stage": TwoStageJudge(TREES, 0.0, network(), SHARE, torch.device("cpu")),
+}
+
+
+@pytest.mark.parametrize("kind", JUDGES)
+def test_each_kind_scores_candidates_by_its_own_judge(plane, kind):
+    """The best candidate of each cell, as the judge, made by hand of the same weights, scores it."""
+    rows, columns = (size // CELL for size in SHAPE)
+    logits, unscored = candidates_detector(kind).search(plane, Places(0, 0, rows, columns, CELL))
+    snr, peaks = find_candidates(plane, FLOOR)
+    expected = np.full((rows, columns), -np.inf, np.float32)
+    for y, x, score in zip(peaks.y, peaks.x, JUDGES[kind](plane, snr, peaks), strict=True):
+        expected[y // CELL, x // CELL] = max(expected[y // CELL, x // CELL], score)
+    assert unscored == 0
+    assert np.isfinite(expected).sum() > 3
+    np.testing.assert_array_equal(logits.reshape(rows, columns), expected)
+
+
+def test_the_judges_of_the_kinds_differ(plane):
+    places = Places(0, 0, SHAPE[0] // CELL, SHAPE[1] // CELL, CELL)
+    found = {kind: candidates_detector(kind).search(plane, places)[0] for kind in JUDGES}
+    assert len({scores.tobytes() for scores in found.values()}) == len(JUDGES)
+
+
+def test_only_the_network_of_two_stages_needs_one():
+    bare = dict(TREES._asdict()) | {"floor": np.array([FLOOR])}
+    for kind in ("matched_filter", "boosted"):
+        assert build_detector(Weights(card(kind=kind), bare), SETTINGS).floor == FLOOR
+    with pytest.raises(KeyError):
+        build_detector(Weights(card(kind="two_stage", share=SHARE, tree_floor=0.0), bare), SETTINGS)
+
+
+def windows(side=None, hit=0.3):
+    torch.manual_seed(1)
+    arrays = {name: value.numpy() for name, value in BasicCnn(1, side or 26).state_dict().items()}
+    known = {"bands": 1} if side is None else {"bands": 1, "side": side}
+    return Weights(card(hit, **known), arrays)
+
+
+def test_windows_are_what_a_card_without_a_kind_means():
+    plain = build_detector(windows(), SETTINGS)
+    assert (plain.net.side, plain.precision, plain.screen) == (26, "float32", None)
+    assert plain.floor == pytest.approx(logit(0.3))
+    assert not plain.net.training
+    assert build_detector(windows(side=32), SETTINGS).net.side == 32
+    given = SETTINGS.model_copy(update={"threshold": 0.6, "precision": "bfloat16", "batch": 5, "stride": 9})
+    changed = build_detector(windows(), given)
+    assert (changed.precision, changed.batch, changed.stride) == ("bfloat16", 5, 9)
+    assert changed.floor == pytest.approx(logit(0.6))
+
+
+def screened(threshold):
+    screen = Weights(card(0.1, threshold=0.2), {})
+    return build_detector(windows(hit=threshold)._replace(companion=screen), SETTINGS)
+
+
+def test_a_screen_serves_thresholds_from_its_own_on():
+    with pytest.raises(Misconfigured, match=r"is 0.19, but the screen knows windows from 0.2 on"):
+        screened(0.19)
+    assert [screened(threshold).screen.level for threshold in (0.2, 0.9)] == pytest.approx([logit(0.1)] * 2)
+
+
+@pytest.mark.parametrize("kind", ["matched_filter", "regions", "cells"])
+def test_a_screen_is_refused_where_there_are_no_windows(kind):
+    with pytest.raises(Misconfigured, match="no windows to leave out"):
+        build_detector(Weights(card(kind=kind), {}), SETTINGS.model_copy(update={"screen": True}))
+
+
+def test_regions_come_with_their_floor():
+    torch.manual_seed(2)
+    net = RegionNet(4, (1, 2))
+    arrays = {name: value.numpy() for name, value in net.state_dict().items()}
+    made = build_detector(Weights(card(kind="regions", channels=4, dilations=[1, 2], floor=-3.5), arrays), SETTINGS)
+    assert isinstance(made, RegionSearch)
+    assert made.floor == -3.5
+    assert (made.net.channels, made.net.dilations, made.net.training) == (4, (1, 2), False)
+
+
+def test_a_kind_of_the_future_is_refused():
+    with pytest.raises(Misconfigured, match="of kind 'strings', which this version does not know"):
+        build_detector(Weights(card(kind="strings"), {}), SETTINGS)
