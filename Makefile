@@ -124,7 +124,7 @@ audit: setup  ## Fail if a pinned package has a known vulnerability (asks ADVISO
 	$(BIN)/pip-audit --requirement deploy/constraints.txt --no-deps --disable-pip --progress-spinner off \
 		--vulnerability-service osv --osv-url $(ADVISORIES)
 
-weights: setup  ## Train the default detector and its verdict anew and put the weights where they are shipped
+weights: setup  ## Train the default detector and its verdict again and put the weights where they are shipped
 	$(BIN)/nightstride train detect --out models/streak_net
 	for kind in json safetensors; do \
 		cp models/streak_net/detect.$$kind stages/weights/detect/streak_net.$$kind; \

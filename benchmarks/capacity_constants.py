@@ -50,7 +50,7 @@ def _medians(preset, science: bool) -> Cost:
 
 
 def record(part: str, value: object) -> None:
-    """Write one part of the constants anew, with what they were measured on."""
+    """Write one part of the constants again, with what they were measured on."""
     known = json.loads(FILE.read_text()) if FILE.exists() else {}
     known[part] = value
     FILE.write_text(json.dumps(known, indent=1) + "\n")

@@ -63,7 +63,7 @@ def lost(found, recorded):
 def main():
     """Compare with the record, or write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--record", action="store_true", help="write gate.json anew")
+    parser.add_argument("--record", action="store_true", help="write gate.json again")
     chosen = parser.parse_args()
     found, here = ratios(), processor()
     if chosen.record:

@@ -17,7 +17,7 @@ HALF = 48
 
 
 def draw(axes, name):
-    """One test image, the candidate on it, and what speaks for the causes."""
+    """One test image, the candidate on it, and the evidence for its causes."""
     picture = getattr(veto_images, name)()
     scene = picture.scene()
     axes.imshow(scene.pixels, origin="lower", cmap=GREYS, vmin=-60, vmax=90, interpolation="nearest")

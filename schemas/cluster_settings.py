@@ -1,4 +1,4 @@
-"""Where workers run: on this machine, on a Dask cluster that is there, or in jobs of a batch system."""
+"""Settings of the cluster: this machine, a Dask cluster that is there, or jobs of a batch system."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self

@@ -1,4 +1,4 @@
-"""What the columns of catalogues are, in the words of the Virtual Observatory (UCD1+, IVOA Recommendation 1.5)."""
+"""Datasets that flow between stages: tables and arrays with a declared form, and the UCDs of columns."""
 
 import re
 from dataclasses import dataclass

@@ -112,7 +112,7 @@ the evidence is that of `kernels.measure.vetoes.evidence`; log_fwhm is the log o
 
 
 def _evidence(name: str, flag: DetectionFlag, meaning: str) -> pa.Field:
-    return _float(f"{name}Evidence", "", f"What speaks for {meaning}: 0 to 2.5, {flag.name} from 1 on.", nullable=False)
+    return _float(f"{name}Evidence", "", f"Evidence for {meaning}: 0 to 2.5, {flag.name} from 1 on.", nullable=False)
 
 
 DIA_SOURCE = TableOf(

@@ -1,4 +1,4 @@
-"""What is known of one exposure besides its pixels."""
+"""Metadata of one exposure."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Where the header of a FITS file of an unknown instrument keeps what we need."""
+"""Mapping of FITS keywords of an unknown instrument."""
 
 from typing import Annotated, Literal, Self
 

@@ -104,7 +104,7 @@ class NightRecord(Record):
 
 
 class ProvenanceRecord(Record):
-    """What exposures are searched, and nights brought together, with; kept once for all that have it in common."""
+    """What exposures are searched, and nights combined, with; kept once for all that have it in common."""
 
     settings: dict[str, Any]
     models: Annotated[dict[str, ModelCard], Field(description="Model, as stages call it -> its card.")]

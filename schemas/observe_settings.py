@@ -1,4 +1,4 @@
-"""What a long command tells about itself while it runs: metrics, logs."""
+"""Settings of metrics and logs."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How many of the synthetic streaks of a night came back."""
+"""Recovery of the synthetic streaks of a night."""
 
 from typing import Annotated
 

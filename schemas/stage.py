@@ -1,4 +1,4 @@
-"""What a pipeline stage is."""
+"""Stages of the pipeline, and what they declare."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What was put into simulated exposures."""
+"""Truth of simulated exposures."""
 
 import pyarrow as pa
 

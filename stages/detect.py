@@ -1,4 +1,4 @@
-"""Search every place of a tile for streaks."""
+"""Stage: search of every place of a tile for streaks."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Put synthetic streaks into copies of a few tiles, and see which of them come back."""
+"""Stage: synthetic streaks in copies of a few tiles, and which of them come back."""
 
 import math
 import zlib

@@ -1,4 +1,4 @@
-"""Stage: which detection sits on which object, and which may be its host."""
+"""Stage: objects that detections sit on, and possible hosts."""
 
 from collections.abc import Mapping
 from typing import Any

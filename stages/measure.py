@@ -1,4 +1,4 @@
-"""Measure candidates, and say how far each is to be trusted."""
+"""Stage: measurement and reliability of candidates."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

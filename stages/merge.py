@@ -1,4 +1,4 @@
-"""Make one candidate of all the windows that see the same streak."""
+"""Stage: one candidate of all the hits on the same streak."""
 
 import math
 from collections.abc import Mapping, Sequence

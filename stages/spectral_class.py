@@ -1,4 +1,4 @@
-"""Star, galaxy or quasar, and which kind of star, from the photometry of each object and its image's verdict."""
+"""Stage: star, galaxy or quasar, and the type of star, from the photometry and image of each object."""
 
 from collections.abc import Mapping
 from typing import Any

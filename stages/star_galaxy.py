@@ -1,4 +1,4 @@
-"""Star or galaxy, from the cutouts of each object."""
+"""Stage: star or galaxy, from the cutouts of each object."""
 
 from collections.abc import Mapping
 from typing import Any

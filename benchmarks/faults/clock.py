@@ -24,7 +24,7 @@ def jump(scene: Scene, seconds: int) -> None:
         raise NotAvailable("there is no libfaketime: apt-get install faketime")
     offset = scene.folder / "clock"
     _set(offset, 0)
-    # Read anew once a second; files keep the times that the kernel gave them.
+    # Read again once a second; files keep the times that the kernel gave them.
     scene.environment |= {
         "LD_PRELOAD": str(found[0]), "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_CACHE_DURATION": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_DISABLE_SHM": "1", "NO_FAKE_STAT": "1",

@@ -1,4 +1,4 @@
-"""The method of ASTRiDE (Kim 2016, ASCL 1605.009; Kim et al. 2005, JASS 22, 385), written anew from its documentation.
+"""The method of ASTRiDE (Kim 2016, ASCL 1605.009; Kim et al. 2005, JASS 22, 385), written again from its documentation.
 
 The package itself cannot be installed with current Python. Its steps, with the parameters that its documentation
 recommends to leave as they are: the background in boxes of 50 px with clipping is subtracted; contours are traced at 3

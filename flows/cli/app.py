@@ -1,4 +1,4 @@
-"""The command line: one file in flows/commands per command."""
+"""Command line: one function per command, grouped in files by what they are for."""
 
 import typer
 

@@ -1,4 +1,4 @@
-"""`nightstride bench`: how fast this machine searches."""
+"""Command `nightstride bench`: speed of the search on this machine."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Is this machine fit to run? One check per function, each with its remedy."""
+"""Command `nightstride doctor`: fitness of this machine to run. One check per function, each with its remedy."""
 
 import importlib.metadata
 import importlib.util

@@ -1,4 +1,4 @@
-"""`nightstride evaluate`: results against the truth."""
+"""Commands `nightstride evaluate`: results against the truth."""
 
 import json
 from pathlib import Path

@@ -159,7 +159,7 @@ def models(
 ) -> None:
     """List the models that searched what OUT has: nights, exposures by what came of them, detections, and the replaced.
 
-    What a model made is made anew, with the model of the settings, by `nightstride backfill --out OUT --searched-with
+    What a model made is made again, with the model of the settings, by `nightstride backfill --out OUT --searched-with
     MODEL`. Exit code 2: there is no such folder, or it cannot be read.
     """
     from flows.results.model_use import model_uses

@@ -67,7 +67,7 @@ def forced(
     ],
     night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
     sigma: Annotated[
-        float, typer.Option(min=1.0, max=10.0, help="Of the upper limits; what has this S/N is a detection.")
+        float, typer.Option(min=1.0, max=10.0, help="S/N of the upper limits, and of a detection.")
     ] = 3.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:

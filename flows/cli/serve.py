@@ -13,11 +13,11 @@ from flows.cli.options import output_folder, refusals
 def deploy(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="As of `run`; {night} is YYYYMMDD.")],
     out: Annotated[Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL.")],
-    timezone: Annotated[str, typer.Option(help="Of the observatory, e.g. America/Los_Angeles.")],
+    timezone: Annotated[str, typer.Option(help="Time zone of the observatory, e.g. America/Los_Angeles.")],
     cron: Annotated[str, typer.Option(help="When, by its clock: minute, hour, day, month, weekday.")] = "0 9 * * *",
     name: Annotated[str, typer.Option(help="One of the same name is replaced.")] = "nightly",
     config: Annotated[Path | None, typer.Option(help="Settings file (TOML).")] = None,
-    retries: Annotated[int, typer.Option(min=0, help="Of a night of which something failed.")] = 2,
+    retries: Annotated[int, typer.Option(min=0, help="Retries of a night of which something failed.")] = 2,
     retry_delay: Annotated[float, typer.Option(min=0, help="Before each of them, s.")] = 600.0,
     wait: Annotated[float, typer.Option(min=0, help="How long to wait for another run that holds OUT, s.")] = 3600.0,
     pages: Annotated[str | None, typer.Option(help="URL under which OUT/reports is served, for links.")] = None,
@@ -81,7 +81,7 @@ def up_(
     folder: Folder,
     host: Annotated[str | None, typer.Option(help="Address of the Prefect server; default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Its port; default: 4200.")] = None,
-    postgres_port: Annotated[int | None, typer.Option(help="Of PostgreSQL on 127.0.0.1; default: 5442.")] = None,
+    postgres_port: Annotated[int | None, typer.Option(help="Port of PostgreSQL on 127.0.0.1; default: 5442.")] = None,
 ) -> None:
     """Start what does not run, and wait until all are healthy. The options count the first time."""
     from flows.nights.services.folder import made

@@ -1,4 +1,4 @@
-"""``nightstride simulate``: difference images with known truth."""
+"""Command `nightstride simulate`: difference images with known truth."""
 
 import json
 import os

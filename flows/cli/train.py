@@ -1,4 +1,4 @@
-"""`nightstride train`: make weights anew."""
+"""Commands `nightstride train`: weights of the models."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def detect(
         bool, typer.Option("--verdict-only", help="Take the shipped detector as it is; train its verdict.")
     ] = False,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Take detector and verdict as they are; set the thresholds anew.")
+        bool, typer.Option("--calibrate", help="Take detector and verdict as they are; set the thresholds again.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for weights, cards and pictures.")] = Path("models/detect"),
     work: Annotated[
@@ -96,7 +96,7 @@ def spectral_class(
         str, typer.Option(help="superclass, star, galaxy; kind: types in a table of stars or galaxies.")
     ] = "superclass",
     features: Annotated[str, typer.Option(help="n5, n8, photometry[-redshift] or colours.")] = "photometry-redshift",
-    rebalance: Annotated[str, typer.Option(help="Of training rows alone: none, smote or rarest.")] = "none",
+    rebalance: Annotated[str, typer.Option(help="Balancing of the training rows: none, smote or rarest.")] = "none",
     least_class: Annotated[int, typer.Option(help="Leave out classes with fewer rows.")] = 20,
     brighter: Annotated[float | None, typer.Option(help="Only rows brighter than this in r, mag.")] = None,
     larger: Annotated[float | None, typer.Option(help="Only rows of a larger Petrosian radius, arcsec.")] = None,

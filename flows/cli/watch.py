@@ -39,9 +39,7 @@ def watch(
     ] = None,
     poll: Annotated[float, typer.Option(min=0.05, help="Between two looks, s.")] = 1.0,
     queue: Annotated[int, typer.Option(min=1, help="Files taken at a time, at most; the rest waits where it is.")] = 64,
-    quiet: Annotated[
-        float, typer.Option(min=0, help="Without arrivals so long, nights are brought together, s.")
-    ] = 60.0,
+    quiet: Annotated[float, typer.Option(min=0, help="Without arrivals so long, nights are combined, s.")] = 60.0,
     idle_exit: Annotated[float | None, typer.Option(min=0, help="Without arrivals so long, it ends, s.")] = None,
     wait: Annotated[float, typer.Option(min=0, help="How long to wait for another run that holds OUT, s.")] = 0.0,
     metrics: Metrics = None,

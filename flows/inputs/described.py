@@ -1,4 +1,4 @@
-"""From what was read to an exposure that is ready to be tiled."""
+"""Description of an exposure that was read: background, noise, PSF, usable pixels."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a FITS header says of an exposure: its keywords, its identity, its time."""
+"""FITS headers of an exposure: keywords, identity, time."""
 
 import math
 import warnings

@@ -1,4 +1,4 @@
-"""From a file to an exposure that is ready to be tiled, in one step."""
+"""Preparation of an exposure from its files, in one step."""
 
 from typing import Any
 

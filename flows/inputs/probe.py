@@ -1,4 +1,4 @@
-"""Reading an exposure of whatever format: its identity, or all of it."""
+"""Identity and content of an exposure of any format."""
 
 from collections.abc import Mapping
 from hashlib import sha256

@@ -1,4 +1,4 @@
-"""One exposure among the inputs: where its files are, how large they may be, and what was read from them."""
+"""Source of an exposure: its files, the sizes allowed, and the exposure as it was read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

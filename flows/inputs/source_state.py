@@ -1,4 +1,4 @@
-"""What is known of a source without making an exposure of it: size and time, digest, whether it changed."""
+"""State of a source without reading its pixels: size and time, digest, changes."""
 
 from datetime import datetime
 from hashlib import sha256

@@ -1,4 +1,4 @@
-"""Which exposures the inputs of a command hold."""
+"""Listing of the exposures among the inputs of a command."""
 
 import csv
 import gzip

@@ -1,4 +1,4 @@
-"""What workers do for one exposure: store it, search its tiles, measure and publish."""
+"""Tasks of workers for one exposure: store it, search its tiles, measure and publish."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field

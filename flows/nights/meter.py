@@ -1,4 +1,4 @@
-"""Figures of a run that goes on, for whoever asks."""
+"""Metrics of a run in progress."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager

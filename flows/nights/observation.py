@@ -1,4 +1,4 @@
-"""How a command is seen from outside, from its start to its end: logs, figures, traces."""
+"""Observation of a command from its start to its end: logs, metrics, traces."""
 
 import logging
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a run writes down about its exposures. One process writes: the holder of the lease."""
+"""Recorder of the exposures of a run. One process writes: the holder of the lease."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress

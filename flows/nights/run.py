@@ -239,7 +239,7 @@ def _made(
     from flows.nights.night_stages import run_nights
 
     start = perf_counter()
-    progress.say(f"Bringing together night {', '.join(work.night for work in works)}.")
+    progress.say(f"Combining night {', '.join(work.night for work in works)}.")
     with span("objects", {"nights": " ".join(work.night for work in works)}):
         results = run_nights(works, out, settings)
     failed = list(summary.night_failed)

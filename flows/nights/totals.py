@@ -1,4 +1,4 @@
-"""What the exposures of a run came to, added up."""
+"""Totals over the exposures of a run."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Which stages can run on what an exposure brings, and in which order."""
+"""Graph of the pipeline: which stages run on what an exposure brings, and in which order."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What each result of an exposure is made from, as digests, and which published files are out of date."""
+"""Lineage: digests of what each result is made from, and which published files are out of date."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

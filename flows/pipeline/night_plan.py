@@ -1,4 +1,4 @@
-"""What a run has to do for whole nights: decided from the ledger, before anything is started."""
+"""Plan of the work on whole nights, decided from the ledger before anything is started."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a run has to do: decided from file headers, the ledger and the published files, before anything is started."""
+"""Plan of a run, decided from file headers, the ledger and the published files before anything is started."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -116,7 +116,7 @@ class Planner:
     dry
         Whether to plan only: nothing is written down, put into quarantine or withdrawn.
     index
-        Which exposures the ledger has from which source, if somebody keeps that up to date; None: it is read anew.
+        Which exposures the ledger has from which source, if somebody keeps that up to date; None: it is read again.
     """
 
     def __init__(

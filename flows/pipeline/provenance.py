@@ -1,4 +1,4 @@
-"""What exposures are searched, and nights brought together, with."""
+"""Provenance of results: settings, models, stages and code."""
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""Running stages in order, and bringing together what those of tiles give."""
+"""Execution of stages in order, and joining of what those of tiles give."""
 
 from collections.abc import Mapping, Sequence
 from functools import reduce

@@ -50,7 +50,7 @@ def read_card(stage: str, name: str) -> ModelCard:
         ) from error
     except ValidationError as error:
         raise Misconfigured(
-            "bad_card", location, f"is not a model card: {error.errors()[0]['loc']}.", "train the model anew."
+            "bad_card", location, f"is not a model card: {error.errors()[0]['loc']}.", "train the model again."
         ) from error
     if card.stage != stage:
         raise Misconfigured(
@@ -81,7 +81,7 @@ def read_weights(stage: str, name: str) -> tuple[ModelCard, dict[str, np.ndarray
             "model_mismatch",
             location,
             f"sha256 is {found[:16]}..., but its card says {card.sha256[:16]}....",
-            "restore the weights that belong to the card, or train the model anew.",
+            "restore the weights that belong to the card, or train the model again.",
         )
     import safetensors.numpy
 

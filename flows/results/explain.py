@@ -1,4 +1,4 @@
-"""From the id of a detection back to its pixels, and to all that made it what it is."""
+"""Explanation of a detection: its pixels, models, settings and code."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass

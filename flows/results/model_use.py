@@ -1,4 +1,4 @@
-"""Which exposures were searched with which model."""
+"""Use of models: which exposures were searched with which."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field

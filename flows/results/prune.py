@@ -1,4 +1,4 @@
-"""What may be taken out of an output folder, and how much room that makes."""
+"""Pruning of an output folder, and the room that it makes."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -162,7 +162,7 @@ def _models(record: ExposureRecord, ledger: Ledger, known: dict[str | None, Prov
 
 
 def _of_night(night: str, ledger: Ledger) -> dict[str, int]:
-    """Return models of stages of the whole night, each with the number of exposures it was brought together from."""
+    """Return models of stages of the whole night, each with the number of exposures it was combined from."""
     record = ledger.night(night)
     if record is None:
         return {}

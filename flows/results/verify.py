@@ -1,4 +1,4 @@
-"""Compare every published file with the ledger."""
+"""Verification of every published file against the ledger."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -142,7 +142,7 @@ def _check_datasets(
                 "not_as_recorded",
                 str(path),
                 f"differs from its ledger record: {'; '.join(differences)}.",
-                "run the night again: it is made anew.",
+                "run the night again: it is made again.",
             )
 
 
@@ -214,7 +214,7 @@ def _check_tiles(path: Path, record: ExposureRecord | None) -> Iterator[Problem]
             "stale_tiles",
             str(path),
             f"was made from a source with sha256 {info.source_sha256}, the ledger has {record.source_sha256}.",
-            "run the night again: the exposure is done anew.",
+            "run the night again: the exposure is done again.",
         )
 
 

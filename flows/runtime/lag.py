@@ -1,4 +1,4 @@
-"""How late results are: durations, and their percentiles."""
+"""Lag of results: durations, and their percentiles."""
 
 import math
 from collections import deque

@@ -1,4 +1,4 @@
-"""What a command says, and where its tasks come from: words on the terminal, or a JSON object per line."""
+"""Log of a command and its workers: words on the terminal, or a JSON object per line."""
 
 import logging
 import sys

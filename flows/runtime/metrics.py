@@ -1,7 +1,7 @@
-"""Figures for Prometheus: where they are served, those of workers, and what a run leaves for the textfile collector.
+"""Metrics for Prometheus: the server, the figures of workers, and a file for the textfile collector.
 
 What a run came to, as a file for node_exporter's textfile collector.
-Prometheus cannot ask a command that has ended. These are gauges, also what counts something: each run starts anew, and
+Prometheus cannot ask a command that has ended. These are gauges, also what counts something: each run starts again, and
 of two runs with nearly the same count nobody could tell how much was done.
 """
 

@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry, what is being worked on, and where the time of a task goes."""
+"""Traces by OpenTelemetry, their context, and the timer of the parts of a task."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""What flies by and what the optics add: satellites, aeroplanes, glints, ghosts, an uneven background."""
+"""Satellites, aeroplanes, glints, ghosts and an uneven background."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What is really there: asteroids and variable stars."""
+"""Asteroids and variable stars."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""Where a detector lies on the focal plane, and its distorted projection onto the sky."""
+"""Camera: place of a detector on the focal plane, and its distorted projection onto the sky."""
 
 import numpy as np
 from astropy.io import fits

@@ -1,4 +1,4 @@
-"""What detector and optics add: cosmic rays, bad columns, saturated stars."""
+"""Defects of detector and optics: cosmic rays, bad columns, saturated stars."""
 
 import numpy as np
 from numpy.typing import NDArray

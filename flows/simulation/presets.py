@@ -1,4 +1,4 @@
-"""What each simulated survey is like, and the random numbers of its parts."""
+"""Presets of the simulated surveys, and the random numbers of their parts."""
 
 import zlib
 from dataclasses import dataclass, replace

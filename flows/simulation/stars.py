@@ -1,4 +1,4 @@
-"""Stars: what subtraction leaves of them."""
+"""Stars, and what subtraction leaves of them."""
 
 from dataclasses import dataclass
 

@@ -241,7 +241,7 @@ def publish_group(folder: Path, path: BucketPath) -> None:
     Raises
     ------
     Misconfigured, Retryable
-        As in `BucketPath.write`. The group is missing then, and the next attempt writes it anew.
+        As in `BucketPath.write`. The group is missing then, and the next attempt writes it again.
     """
     new = {path / file.relative_to(folder).as_posix(): file for file in files_below(folder)}
     old = set(files_below(path))

@@ -227,5 +227,5 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
             "unreadable_catalogue",
             str(path),
             f"cannot be read as Parquet: {error}.",
-            "run the night again: a missing or damaged file is made anew.",
+            "run the night again: a missing or damaged file is made again.",
         ) from error

@@ -1,4 +1,4 @@
-"""What a result was made from, as one number: two results with the same digest are the same."""
+"""Digests: two results with the same digest are the same."""
 
 from collections.abc import Mapping
 from functools import cache

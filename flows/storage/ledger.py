@@ -199,7 +199,7 @@ def _parsed(path: Path, content: bytes, kind: type[Kept], known: int = LEDGER_VE
             "damaged_record",
             str(path),
             f"is no ledger record ({error.error_count()} errors, the first: {error.errors()[0]['msg']}).",
-            "run the night again: what it is about is made anew.",
+            "run the night again: what it is about is made again.",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Train the detector of boosted trees on shape features."""
+"""Training of the detector of boosted trees on shape features."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -162,12 +162,12 @@ def candidate_completeness(
 
 
 def cached_detector(detector: str) -> Detector:
-    """Load a detector, shipped name or folder, once per process; anew where its card has been written anew."""
+    """Load a detector, shipped name or folder, once per process; again where its card has been written again."""
     return _loaded(detector, stamp_of(detector))
 
 
 def stamp_of(detector: str) -> int:
-    """Return when a folder's card was written, so that new weights are loaded anew; 0 for a shipped name."""
+    """Return when a folder's card was written, so that new weights are loaded again; 0 for a shipped name."""
     card = Path(detector) / "detect.json"
     return card.stat().st_mtime_ns if card.exists() else 0
 

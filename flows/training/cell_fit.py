@@ -1,4 +1,4 @@
-"""Fit a `StreakNet` to crops of exposures with trails put in."""
+"""Fit of a `StreakNet` to crops of exposures with trails put in."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

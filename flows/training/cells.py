@@ -1,4 +1,4 @@
-"""Train the network that scores cells."""
+"""Training of the network that scores cells."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Fit, calibrate and describe the classifier that judges catalogue rows."""
+"""Fit, calibration and description of the classifier of catalogue rows."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

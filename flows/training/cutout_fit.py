@@ -1,4 +1,4 @@
-"""Fit a network to cutouts, and stop when it gets no better."""
+"""Fit of a network to cutouts, with early stopping."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Train a search: its detector, then the verdict on the detector's candidates."""
+"""Training of a search: its detector, then the reliability of the detector's candidates."""
 
 import hashlib
 import json

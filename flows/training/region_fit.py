@@ -1,4 +1,4 @@
-"""Which boxes hold a trail, and which of them are learnt from."""
+"""Fit of a `RegionNet` to crops, and the boxes that it learns from."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

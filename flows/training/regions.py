@@ -1,4 +1,4 @@
-"""Train the detector that proposes regions."""
+"""Training of the detector that proposes regions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field

@@ -1,4 +1,4 @@
-"""Train the verdict on the candidates of a detector."""
+"""Training of the reliability of a detector's candidates."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -129,7 +129,7 @@ def train_verdict(
 def calibrate_verdict(
     out: Path, detector: str, sets: Sets, plan: VerdictPlan, about: dict[str, Any], workers: int, say: Say
 ) -> dict[str, Any]:
-    """Set calibration and thresholds of a detector's verdict anew, and report: as `train_verdict`, without learning.
+    """Set calibration and thresholds of a detector's verdict again, and report: as `train_verdict`, without learning.
 
     Weights stay as they are. ``about`` joins what the card says of the training, as ``calibrated``.
 

@@ -1,4 +1,4 @@
-"""Fit the reliability of candidates, and measure it."""
+"""Fit of the reliability of candidates, and its measures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Train a screen for the network of the search."""
+"""Training of the screen in front of a network of windows."""
 
 import hashlib
 import json

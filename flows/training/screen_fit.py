@@ -1,4 +1,4 @@
-"""Fit a screen, and find where it lets windows pass."""
+"""Fit of a screen, and the level below which it leaves windows out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

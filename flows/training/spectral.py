@@ -1,4 +1,4 @@
-"""Compare the classifiers of catalogue rows, and make the model that the pipeline uses."""
+"""Training and comparison of the classifiers of catalogue rows."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Train everything that tells stars from galaxies, and compare it."""
+"""Training of all models of stars and galaxies, and their comparison."""
 
 import json
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""What the networks for stars and galaxies learn from."""
+"""Training inputs of the networks for stars and galaxies."""
 
 import json
 from collections.abc import Callable, Mapping

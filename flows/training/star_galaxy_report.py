@@ -1,4 +1,4 @@
-"""How good the ways to tell stars from galaxies are: figures, tables, pictures."""
+"""Report on the ways to tell stars from galaxies: figures, tables, pictures."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

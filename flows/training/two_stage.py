@@ -1,4 +1,4 @@
-"""Train the two-stage detector: trees sort out what is plainly false, a network judges the rest."""
+"""Training of the two-stage detector: trees sort out the plainly false, a network judges the rest."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

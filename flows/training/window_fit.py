@@ -1,4 +1,4 @@
-"""Fit the window classifier, and say how good it is."""
+"""Fit of the window classifier, and its measures."""
 
 import logging
 import warnings

@@ -1,4 +1,4 @@
-"""Train the network that scores windows."""
+"""Training of the network that scores windows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

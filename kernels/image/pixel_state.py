@@ -1,4 +1,4 @@
-"""Which pixels of an image can be used."""
+"""State of the pixels of an image: usable, masked, saturated, without value."""
 
 import math
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Everything that is measured on the pixels of the candidates of an exposure."""
+"""Measurement of the candidates of an exposure on its pixels."""
 
 import math
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Detection:
     sharpness, negative_fraction, masked_fraction
         See `schemas.dia_source`; NaN if not known.
     evidence
-        What speaks for known causes of false streaks.
+        Evidence for known causes of false streaks.
     flags
         What can be told from the pixels.
     """
@@ -176,6 +176,6 @@ def measure_candidates(
 
 def confirmed_class(found: Detection, trail_class: str) -> str:
     """Return the class of a candidate, or none if it is something else that is as long as a satellite's trail."""
-    # What speaks for the other causes says nothing of a line that is dark for the most part.
+    # The evidence for other causes says nothing of a line that is dark for the most part.
     other = _SHARP if trail_class == "glint_trail" else _SHARP | _LONG_ARTEFACTS
     return "" if found.evidence.flags & other else trail_class

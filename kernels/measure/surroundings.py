@@ -1,4 +1,4 @@
-"""What a detection and its surroundings look like beyond the fit."""
+"""Surroundings of a detection, and what its fit leaves over."""
 
 import math
 from collections.abc import Sequence

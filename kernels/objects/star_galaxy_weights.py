@@ -62,11 +62,11 @@ def build_star_galaxy(card: ModelCard, arrays: Arrays) -> StarGalaxyModel:
     for name, ours in (("features", FEATURES), ("moments", SETS)):
         if tuple(card.input.get(name, ())) != ours:
             problem = f"was trained on the {name} {card.input.get(name)}, this version measures {list(ours)}."
-            raise Misconfigured("other_features", card.name, problem, "train it anew: nightstride train star-galaxy.")
+            raise Misconfigured("other_features", card.name, problem, "train it again: nightstride train star-galaxy.")
     network = card.input.get("network")
     if network is not None and network not in PLANE_NETS:
         problem = f"is the network {network!r}, not one of {sorted(PLANE_NETS)}."
-        raise Misconfigured("unknown_network", card.name, problem, "train it anew: nightstride train star-galaxy.")
+        raise Misconfigured("unknown_network", card.name, problem, "train it again: nightstride train star-galaxy.")
     scale = card.calibration
     known = Known(
         arrays[_KNOWN + "centres"], arrays[_KNOWN + "whitening"], float(scale["limit"]), float(scale["signal"])

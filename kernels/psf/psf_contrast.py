@@ -1,4 +1,4 @@
-"""What a source has that its PSF has not."""
+"""Contrast of a source with its PSF."""
 
 import numpy as np
 from numba import njit, prange

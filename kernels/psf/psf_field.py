@@ -1,4 +1,4 @@
-"""How the PSF varies over an image, from the stars on it."""
+"""Variation of the PSF over an image, from the stars on it."""
 
 from typing import Any, NamedTuple
 

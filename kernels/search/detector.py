@@ -1,4 +1,4 @@
-"""What every detector can do, and window classifiers that can do it."""
+"""Interface of detectors, and window classifiers that fulfil it."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""From an image to what the linear layers of a window network take, without cutting a single window.
+"""Features of windows for the linear layers of a window network, without cutting a single window.
 
 Features of windows of several bands.
 Every band has its own mean and spread, so pooling no longer commutes with their sum: the first convolution is still

@@ -1,4 +1,4 @@
-"""What the pixels about a candidate look like, in numbers."""
+"""Shape of the pixels about a candidate, in numbers."""
 
 import math
 

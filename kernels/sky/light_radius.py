@@ -1,4 +1,4 @@
-"""How far from an object a place is, in units of its size that way."""
+"""Directional distance of a place from an object, in units of its size that way."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""From pixels to the sky and back, with the full distortion of the image."""
+"""Projection from pixels to the sky and back, with the full distortion of the image."""
 
 import math
 import warnings

@@ -1,4 +1,4 @@
-"""Whether a night differs from earlier ones: distributions of features, and single values."""
+"""Drift of a night against earlier ones: distributions of features, and single values."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ def stability_index(night: Counts, reference: Counts) -> float:
     Parameters
     ----------
     night, reference : (bins,)
-        Counts on the same bins. They are brought together to `GROUPS` groups, of about equal content in the reference.
+        Counts on the same bins. They are combined into `GROUPS` groups, of about equal content in the reference.
 
     Notes
     -----

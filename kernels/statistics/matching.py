@@ -1,4 +1,4 @@
-"""Which detection belongs to which source that is known to be there."""
+"""Matching of detections to sources that are known to be there."""
 
 from dataclasses import dataclass
 

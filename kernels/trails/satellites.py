@@ -1,4 +1,4 @@
-"""Which candidates are satellites or aeroplanes, and what lies in their light."""
+"""Satellites and aeroplanes among the candidates, and what lies in their light."""
 
 import math
 from collections.abc import Sequence

@@ -23,7 +23,7 @@ async def download(client: ArchiveClient, file: RemoteFile, target: Path, tell: 
 
     What an earlier call left of the same version beside ``target`` is gone on with. The file gets its name when its
     size, the digest that the archive states, and CHECKSUM and DATASUM of its HDUs are right; if they are not, it is
-    fetched anew.
+    fetched again.
 
     Parameters
     ----------

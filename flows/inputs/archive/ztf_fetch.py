@@ -1,4 +1,4 @@
-"""Plan of what is to be fetched from ZTF's archive, and fetching it."""
+"""Plan and download of exposures from ZTF's archive."""
 
 import os
 import shutil

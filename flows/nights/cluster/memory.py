@@ -90,7 +90,7 @@ def projected_night_bytes(shape: tuple[int, int], sources: int, detections: int)
 
 
 def require_night_fit(night: str, shape: tuple[int, int], sources: int, detections: int, memory_bytes: int) -> None:
-    """Refuse to bring together a night that would not fit the memory of this process.
+    """Refuse to combine a night that would not fit the memory of this process.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def require_night_fit(night: str, shape: tuple[int, int], sources: int, detectio
         raise Misconfigured(
             "memory",
             f"night {night}",
-            f"bringing together {sources:,} sources and {detections:,} detections takes up to {_gib(projected)}, "
+            f"combining {sources:,} sources and {detections:,} detections takes up to {_gib(projected)}, "
             f"this process has {_gib(memory_bytes)}.",
             f"run it with {projected / 2**30 + 0.05:.1f} GiB, or parts of the sky each with an --out of its own, "
             "or with a larger find_sources.min_snr.",

@@ -1,4 +1,4 @@
-"""What a worker must have before it may work for a run: our software, and the output folder."""
+"""Conditions on workers: our software, and access to the output folder."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What is shown and told of a scheduled night: artifacts, a picture of its depth, a webhook."""
+"""Artifacts of a scheduled night: summary, picture of its depth, webhook."""
 
 import json
 import os

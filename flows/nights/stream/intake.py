@@ -1,4 +1,4 @@
-"""From files that arrive to exposures that are to be searched."""
+"""Intake of a stream: from files that arrive to exposures to be searched."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -54,7 +54,7 @@ class Bounds:
     poll_s
         Between two looks where nothing was found, s.
     quiet_s
-        Without an arrival for so long, nights are brought together and their pages drawn, s.
+        Without an arrival for so long, nights are combined and their pages drawn, s.
     idle_exit_s
         Without an arrival for so long, the stream ends, s; None: never.
     """

@@ -1,4 +1,4 @@
-"""How many of a night's synthetic streaks came back, from the catalogues `injection`."""
+"""Recovery of the synthetic streaks of a night, from the catalogues `injection`."""
 
 from collections.abc import Iterator
 from itertools import pairwise

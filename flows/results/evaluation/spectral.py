@@ -1,4 +1,4 @@
-"""How good the shipped models of spectral classes are on a table of the archive."""
+"""Evaluation of the shipped models of spectral classes on a table of the archive."""
 
 import hashlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The shipped detector on real difference stamps: who of the known asteroids passes, and who of the rest."""
+"""Evaluation of the shipped detector on real difference stamps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

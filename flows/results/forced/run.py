@@ -96,7 +96,7 @@ def _opened(out: Path, record: ExposureRecord) -> TileStore:
             str(path),
             "is not there: the pixels of this exposure were removed.",
             f"remove its catalogue dia_source/night={record.night}/{record.name}.parquet and run the night again: "
-            "both are made anew.",
+            "both are made again.",
         )
     return TileStore.open(path)
 

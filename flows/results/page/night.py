@@ -1,4 +1,4 @@
-"""What is known of a night: read from the output folder, nothing computed."""
+"""A night as read from the output folder; nothing is computed."""
 
 from collections import Counter
 from collections.abc import Mapping

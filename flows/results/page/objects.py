@@ -1,4 +1,4 @@
-"""What stands still: objects of the night, what they are called, and their colours."""
+"""Objects of the night: their classes and colours."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

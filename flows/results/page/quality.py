@@ -1,4 +1,4 @@
-"""How good the night is: verdicts, and how it lies among the nights before it."""
+"""Quality of the night on its page: verdicts, and its place among the nights before it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Measuring and judging a night, and keeping that in the ledger."""
+"""Assessment of a night: measures and verdicts, kept in the ledger."""
 
 from importlib.metadata import version
 from pathlib import Path

@@ -85,7 +85,7 @@ def _judged(one: Sketch, earlier: Counts, far: float, p: float, features: int, s
         f"distributed otherwise than on {len(earlier)} earlier nights: PSI {psi:.2f}, distance {far:.2f} (usual: up to "
         f"{usual:.2f}), p {p:.1g}, {one.n} values."
     )
-    remedy = "compare the page of the night with those before; if it stays so, measure the model anew."
+    remedy = "compare the page of the night with those before; if it stays so, measure the model again."
     return Drift(**known, verdict="warn", problem=problem, remedy=remedy)
 
 

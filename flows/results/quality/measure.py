@@ -1,4 +1,4 @@
-"""What a night measures in each band of each instrument."""
+"""Measures of a night in each band of each instrument."""
 
 import math
 import warnings

@@ -38,7 +38,7 @@ class SearchFigures:
     plain_s, unfold_s
         Loop over windows in batches of 64; torch's unfold in batches of 1,024.
     fused_f32_s, fused_bf16_s
-        The fused search, the second with windows near the threshold scored anew in float32.
+        The fused search, the second with windows near the threshold scored again in float32.
     screened_s
         The fused search with the shipped screen in front of the linear layers.
     gemm_limit_f32_s, gemm_limit_bf16_s
@@ -48,7 +48,7 @@ class SearchFigures:
     max_dprob_f32
         Greatest difference in probability between the float32 search and the plain way.
     p99_dprob_bf16, max_dprob_bf16
-        The same of bfloat16 scores, none of them scored anew: 99th percentile and greatest.
+        The same of bfloat16 scores, none of them scored again: 99th percentile and greatest.
     same_detections
         Whether float32 and bfloat16 give the same hits, bit for bit, and the same catalogue.
     same_hits_as_plain, same_hits_screened

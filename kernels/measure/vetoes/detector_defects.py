@@ -1,4 +1,4 @@
-"""What the detector adds: cosmic rays, hot and bad columns and rows."""
+"""Evidence for defects of the detector: cosmic rays, hot and bad columns and rows."""
 
 import math
 
@@ -19,7 +19,7 @@ _LEAST = 10.0  # sigma of a pixel, in all
 
 
 def cosmic_ray_evidence(scene: Scene, trail: Segment, flux: float, level: float) -> float:
-    """Say how much speaks for a cosmic ray: light that is sharper than any that came through the telescope.
+    """Return the evidence for a cosmic ray: light that is sharper than any that came through the telescope.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ _THIN = 0.5  # share of the light that the PSF would put on the neighbouring col
 
 
 def hot_column_evidence(scene: Scene, trail: Segment) -> float:
-    """Say how much speaks for a defect of a column or row: one pixel wide, and there beyond the ends of the trail too.
+    """Return the evidence for a defect of a column or row: one pixel wide, and there beyond the ends of the trail too.
 
     Parameters
     ----------

@@ -131,7 +131,7 @@ def refused(table: pa.Table) -> NDArray[np.bool_]:
 
 
 def ghost_evidence(scene: Scene, trail: Segment, flux: float) -> float:
-    """Say how much speaks for smooth light: a trail no brighter than its surroundings on both sides.
+    """Return the evidence for smooth light: a trail no brighter than its surroundings on both sides.
 
     Parameters
     ----------

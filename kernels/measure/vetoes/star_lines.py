@@ -18,7 +18,7 @@ _MOST = 2.0
 
 
 def star_on_axis(scene: Scene, mask: NDArray[np.uint16], axis: Segment, slack: float, level: float) -> float:
-    """Say how much speaks for a line of light that begins at a saturated star.
+    """Return the evidence for a line of light that begins at a saturated star.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ _SLACK = 0.6  # charge leaves a wide core beside its middle, too
 
 
 def bleed_evidence(scene: Scene, mask: NDArray[np.uint16], trail: Segment, level: float) -> float:
-    """Say how much speaks for charge that a saturated star has spilled along its column.
+    """Return the evidence for charge that a saturated star has spilled along its column.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ _SPIKE_SLACK = 0.3
 
 
 def spike_evidence(scene: Scene, mask: NDArray[np.uint16], trail: Segment, level: float) -> float:
-    """Say how much speaks for a diffraction spike: a trail that points at the middle of a masked star.
+    """Return the evidence for a diffraction spike: a trail that points at the middle of a masked star.
 
     Parameters
     ----------

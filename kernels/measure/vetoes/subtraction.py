@@ -47,7 +47,7 @@ class Lobes(NamedTuple):
 
 
 def dipole_evidence(light: Lobes) -> float:
-    """Say how much speaks for a dipole: dark light of comparable strength, along most of the bright light.
+    """Return the evidence for a dipole: dark light of comparable strength, along most of the bright light.
 
     Returns
     -------
@@ -68,7 +68,7 @@ _SHARE = 0.5  # of the trail
 
 
 def edge_evidence(scene: Scene, mask: NDArray[np.uint16], trail: Segment) -> float:
-    """Say how much speaks for an edge taken for a trail: one that runs along the border of the image.
+    """Return the evidence for an edge taken for a trail: one that runs along the border of the image.
 
     Parameters
     ----------

@@ -145,7 +145,7 @@ def test_a_night_that_would_not_fit_is_refused_before_anything_is_made(out, monk
     reader = replace(PIPELINE[1], optional=(ours,))
     result = run(out, (PIPELINE[0], reader, *PIPELINE[2:]))  # no error: other nights may be smaller
     assert [one.code for one in result.failed] == ["memory"]
-    assert re.search(r"bringing together 3 sources and 0 detections takes .* has 0\.00 GiB", result.failed[0].message)
+    assert re.search(r"combining 3 sources and 0 detections takes .* has 0\.00 GiB", result.failed[0].message)
     assert {name.partition("/")[0] for name in catalogues(out)} == {"seen"}
 
 

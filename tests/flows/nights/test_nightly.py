@@ -192,7 +192,7 @@ def test_a_night_that_moved_is_not_done_again_and_what_changed_is(nightstride_ru
     raw = shutil.move(shutil.copytree(raw_night, tmp_path / "raw"), tmp_path / "moved")
     moved = nightstride_run.here(raw, "--out", out)
     assert moved.counts == (ALL, 0, ALL, 0, 0), moved.stderr
-    # The PSF stamp belongs to the exposure: without it, all of it is measured anew.
+    # The PSF stamp belongs to the exposure: without it, all of it is measured again.
     max(Path(raw).glob("*diffimgpsf*")).unlink()
     assert nightstride_run.here(raw, "--out", out).counts[1:3] == (0, ALL)
     records = Ledger(out).records()

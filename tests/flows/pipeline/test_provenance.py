@@ -46,7 +46,7 @@ def test_settings_of_before_are_read_as_far_as_they_are_known():
 
 
 def test_models_of_whole_nights_are_those_of_the_last_run(tmp_path):
-    """Exposures keep what they were searched with; another model of stars and galaxies judges the night anew."""
+    """Exposures keep what they were searched with; another model of stars and galaxies judges the night again."""
     ledger, made = Ledger(tmp_path), provenance_of(PIPELINE, Settings())
     other = provenance_of(PIPELINE, Settings(star_galaxy=StarGalaxySettings(model="basic_cnn")))
     first, last = (ledger.put_provenance(one) for one in (made, other))

@@ -80,9 +80,9 @@ def test_trains_a_search_from_nothing(tmp_path, work, model, pictures):
 @pytest.mark.slow
 def test_calibrates_what_is_shipped(tmp_path, work):
     train_detect(tmp_path, work, "streak_net", PLAN, 1, lambda line: None, part="calibration")
-    shipped, anew = read_card("reliability", "streak_net"), read_card("reliability", str(tmp_path))
-    assert anew.sha256 == shipped.sha256
-    assert anew.training["calibrated"]["command"] == "nightstride train detect --model streak_net --calibrate"
+    shipped, again = read_card("reliability", "streak_net"), read_card("reliability", str(tmp_path))
+    assert again.sha256 == shipped.sha256
+    assert again.training["calibrated"]["command"] == "nightstride train detect --model streak_net --calibrate"
     assert not (tmp_path / "detect.json").exists()
 
 

@@ -211,9 +211,7 @@ def test_refuses_a_night_that_would_not_fit_with_both_figures_and_the_remedy():
     remedy = r"To fix, run it with 10\.\d GiB, or parts of the sky each with an --out of its own"
     with pytest.raises(Misconfigured, match=remedy) as caught:
         require_night_fit("20260101", QUADRANT, 5_000_000, 1000, 2**33)
-    assert "night 20260101: bringing together 5,000,000 sources and 1,000 detections takes up to 10." in str(
-        caught.value
-    )
+    assert "night 20260101: combining 5,000,000 sources and 1,000 detections takes up to 10." in str(caught.value)
     assert "this process has 8.00 GiB" in str(caught.value)
     require_night_fit("20260101", QUADRANT, 1_000_000, 1000, 2**33)
 
