@@ -210,9 +210,11 @@ class Overlay:
         try:
             told, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
             return Run(None, "")
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
         return Run(process.returncode, first_failure(told))
 
 
@@ -347,6 +349,7 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=300, help="time for the tests of a change, s, twice")
     parser.add_argument("--only", default="", help="how the paths of the changed files begin")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # tests under way and the copy go with it
     mutants = draw(given.count, given.seed, only=given.only)[given.skip :]
     results: list[Result] = []
     for one in _results(mutants, given.limit):
