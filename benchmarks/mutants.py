@@ -210,9 +210,11 @@ class Overlay:
         try:
             told, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
             return Run(None, "")
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
         return Run(process.returncode, first_failure(told))
 
 
@@ -246,6 +248,7 @@ class Judge:
         self, change: Callable[[], Any], parts: Sequence[Sequence[str]], say: Callable[[str], None]
     ) -> tuple[Verdict, str]:
         """Return the verdict on a change, and what it rests on; the parts of the tests are run one after the other."""
+        why = "" if any(parts) else "no test"
         for tests in (part for part in parts if part):
             without: list[str] = []
             while True:
@@ -256,11 +259,12 @@ class Judge:
                 asked = (result.failed,) if result.failed else tuple(tests)
                 if self._passes(asked):
                     return ("timeout", "time limit") if result.code is None else ("killed", result.failed or "crash")
+                why = "not seen to the end: the tests fail or take too long without the change as well"
                 say(f"{asked[0]} fails or takes too long without the change as well")
                 if not result.failed or result.failed in without:
                     break
                 without.append(result.failed)
-        return "survived", "" if any(parts) else "no test"
+        return "survived", why
 
     def _passes(self, tests: tuple[str, ...]) -> bool:
         """Return whether tests pass without a change."""
@@ -345,6 +349,7 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=300, help="time for the tests of a change, s, twice")
     parser.add_argument("--only", default="", help="how the paths of the changed files begin")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # tests under way and the copy go with it
     mutants = draw(given.count, given.seed, only=given.only)[given.skip :]
     results: list[Result] = []
     for one in _results(mutants, given.limit):

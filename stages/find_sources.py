@@ -92,7 +92,7 @@ def _flags(
 ) -> NDArray[np.int32]:
     saturated = (mask & np.uint16(MaskPlane.SAT)) != 0
     ny, nx = image.pixels.shape
-    first, last = found.box[:, ::2].min(axis=1), found.box[:, 1::2] >= [ny - 1, nx - 1]
+    first, last = found.box[:, ::2].min(axis=1, initial=ny), found.box[:, 1::2] >= [ny - 1, nx - 1]
     flags = np.zeros(len(found.x), np.int32)
     for flag, holds in (
         (SourceFlag.EDGE, (first <= 0) | last.any(axis=1) | found.truncated),

@@ -200,6 +200,18 @@ def test_flux_of_what_is_seen_stands_for_the_whole_trail(first, share):
     assert found.flags == (ForcedFlag.EDGE if first else ForcedFlag(0))
 
 
+@pytest.mark.parametrize("angle", [0.0, 90.0])
+@pytest.mark.parametrize(("nearest", "edge"), [(3.0, True), (3.9, False)])
+def test_a_trail_whose_aperture_reaches_a_border_is_flagged(nearest, edge, angle):
+    """Along any of the four borders of an image that is no square; the aperture is 1.5 FWHM wide: 3.45 px."""
+    ny, nx = 80, 100
+    for x, y in ((nearest, 40.0), (nx - 1 - nearest, 40.0), (50.0, nearest), (50.0, ny - 1 - nearest)):
+        mask = np.zeros((ny, nx), np.uint16)
+        beside = Segment(x, y, 0.0, angle)
+        found = forced_flux(scene(np.random.default_rng(3).normal(size=(ny, nx)), mask), mask, beside)
+        assert bool(found.flags & ForcedFlag.EDGE) == edge, (x, y)
+
+
 def test_less_than_half_in_sight_is_not_measured():
     pixels, segment, _ = drawn(np.random.default_rng(1), 30.0, 30.0)
     mask = CLEAN.copy()

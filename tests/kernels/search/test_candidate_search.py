@@ -23,6 +23,7 @@ from kernels.search.candidate_search import (
     lines_of,
     net_logits,
 )
+from kernels.search.line_search import Peaks
 from kernels.search.shape_features import FEATURES, shape_features
 from kernels.trails.matched_filter import oracle_threshold, template_snr
 from kernels.trails.trail_model import trail_image
@@ -123,6 +124,9 @@ def test_the_network_is_asked_where_the_trees_doubt():
     np.testing.assert_array_equal(half[~asked], trees[~asked] - 10)
     np.testing.assert_allclose(half[asked], (alone[asked] + trees[asked]) / 2, rtol=1e-6)
     assert half[~asked].max() < half[asked].min()
+    lines = lines_of(plane, snr, peaks)
+    pictures, features = line_cutouts(plane, snr, peaks, lines), shape_features(plane, snr, peaks, lines)
+    np.testing.assert_array_equal(alone[asked], net_logits(network(), pictures[asked], features[asked], CPU))
 
 
 def test_scores_do_not_depend_on_what_else_is_asked():
@@ -159,6 +163,25 @@ def test_beyond_the_plane_nothing_counts():
     cutouts = line_cutouts(plane, snr, peaks, lines_of(plane, snr, peaks))
     assert cutouts[0, 2].max() == pytest.approx(1)
     assert 0.2 < cutouts[0, 2].mean() < 0.6
+
+
+@pytest.mark.parametrize("angle", [0.0, 28.0, 90.0])
+def test_the_border_of_a_plane_is_as_good_as_pixels_that_do_not_count(angle):
+    """The same pictures to the last row and column, cut from a larger image that is masked all around."""
+    rng, wide, (ny, nx) = np.random.default_rng(4), 60, (30, 44)
+    pixels, snr = rng.normal(size=(2, ny, nx)).astype(np.float32)
+    y, x = np.array([0, ny - 1, 14, 15, 7]), np.array([20, 21, 0, nx - 1, 9])
+    lines = np.array([[0.3, 0.4, 20.0, angle, 9.0]] * len(y))
+
+    def cut(margin):
+        usable = np.pad(np.ones((ny, nx), bool), margin)
+        plane = SearchImage(np.pad(pixels, margin), usable, 0.0, 1.0, np.array([[1.0]]), 2.3)
+        zero = np.zeros(len(y), np.float32)
+        peaks = Peaks(y + margin, x + margin, *[zero] * (len(Peaks._fields) - 2))
+        return line_cutouts(plane, np.pad(snr, margin), peaks, lines)
+
+    np.testing.assert_array_equal(cut(0), cut(wide))
+    assert cut(0)[:, 2].max() == pytest.approx(1)
 
 
 NEAR = np.array([[0.1, 0.3, 0.1], [0.3, 1.0, 0.3], [0.1, 0.3, 0.1]])

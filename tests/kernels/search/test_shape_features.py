@@ -26,6 +26,12 @@ def test_a_clean_trail_fits_a_trail_and_no_point():
     assert found["off_axis"] == pytest.approx(25, abs=2)
 
 
+@pytest.mark.parametrize(("x", "y"), [(80.0, 80.0), (80.3, 79.6)])
+def test_a_star_fits_a_point_and_no_trail(x, y):
+    found = described(600 * trail_image((160, 160), x, y, 0.0, 0.0, PSF))
+    assert found["point_chi2"] < 0.1 * found["trail_chi2"]
+
+
 def test_a_single_hot_pixel_is_sharper_than_a_star():
     star = described(60 * trail_image((160, 160), 80.0, 80.0, 0.0, 0.0, PSF))
     image = np.zeros((160, 160))

@@ -84,6 +84,12 @@ def test_the_running_median_has_its_band_where_there_is_one():
     assert "polygon" not in trend_chart(nights(5, history=False), "Seeing", "arcsec")
 
 
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_the_last_night_stands_out_by_its_size(count):
+    radii = re.findall(r'<circle class="verdict-[^>]* r="(\d+)"', trend_chart(nights(count), "Seeing", "arcsec"))
+    assert radii == ["4"] * (count - 1) + ["6"]
+
+
 def test_verdicts_and_negative_values():
     svg = trend_chart(
         [TrendNight("20260101", -3.0, None, None, "fail"), TrendNight("20260102", None, None, None, "pass")],

@@ -12,7 +12,7 @@ from schemas.exposure import PsfModel
 from schemas.settings import Settings
 from schemas.summary import CauseCount
 from stages import PIPELINE
-from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish, put_in
+from tests.flows.results.page.conftest import NIGHT, make_info, make_rows, publish, put_in, wcs_cards
 
 CAUSES = {"cosmic_ray": CauseCount(refused=6, published=1), "spike": CauseCount(refused=2)}
 
@@ -108,8 +108,8 @@ SINGULAR = "CTYPE1  = 'RA---TAN'\nCTYPE2  = 'DEC--TAN'\nCD1_1   = 1.0\nCD1_2   =
 
 
 @pytest.mark.parametrize("turn", [0.0, 30.0, 90.0, 200.0])
-def test_compass_of_a_turned_field(kit, turn):
-    found = compass(kit.info(wcs_header=kit.cards((420, 380), turn)))
+def test_compass_of_a_turned_field(turn):
+    found = compass(make_info(wcs_header=wcs_cards((420, 380), turn)))
     angle = np.radians(turn)
     assert found.scale == pytest.approx(1.0, rel=1e-4)
     assert found.north == pytest.approx((-np.sin(angle), np.cos(angle)), abs=1e-3)
@@ -117,26 +117,26 @@ def test_compass_of_a_turned_field(kit, turn):
 
 
 @pytest.mark.parametrize("cards", [None, "CTYPE1  = 'RA---TAN'", "no cards at all", SINGULAR])
-def test_no_compass_without_a_sky(kit, cards):
-    assert compass(kit.info(wcs_header=cards)) is None
+def test_no_compass_without_a_sky(cards):
+    assert compass(make_info(wcs_header=cards)) is None
 
 
-def test_depth_of_a_gaussian_in_white_noise(kit):
+def test_depth_of_a_gaussian_in_white_noise():
     # sum(m^2) of a well sampled unit Gaussian is 1 / (4 pi sigma^2); King 1983, PASP 95, 163.
     fwhm, noise, zero_point = 8.0, 3.0, 25.0
     sigma = fwhm / np.sqrt(8 * np.log(2))
     expected = zero_point - 2.5 * np.log10(5 * noise * np.sqrt(4 * np.pi) * sigma)
-    found = depth(kit.info(psf=PsfModel(fwhm_px=fwhm, beta=100.0), noise=noise, zero_point=zero_point))
+    found = depth(make_info(psf=PsfModel(fwhm_px=fwhm, beta=100.0), noise=noise, zero_point=zero_point))
     assert found == pytest.approx(expected, abs=0.03)
 
 
 @pytest.mark.parametrize("rho", [0.1, 0.3])
-def test_correlated_noise_costs_depth(kit, rho):
+def test_correlated_noise_costs_depth(rho):
     correlation = ((rho**2, rho, rho**2), (rho, 1.0, rho), (rho**2, rho, rho**2))
-    white, correlated = depth(kit.info()), depth(kit.info(noise_correlation=correlation))
+    white, correlated = depth(make_info()), depth(make_info(noise_correlation=correlation))
     # The filtered noise grows by less than the square root of the summed correlation.
     assert 0 < white - correlated < 2.5 * np.log10(1 + 2 * rho)
 
 
-def test_no_depth_without_a_zero_point(kit):
-    assert depth(kit.info(zero_point=None)) is None
+def test_no_depth_without_a_zero_point():
+    assert depth(make_info(zero_point=None)) is None
