@@ -66,9 +66,7 @@ def forced(
         Path, typer.Option(parser=output_folder, help="Output folder or s3:// URL of a run, with its tiles.")
     ],
     night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
-    sigma: Annotated[
-        float, typer.Option(min=1.0, max=10.0, help="S/N of the upper limits, and of a detection.")
-    ] = 3.0,
+    sigma: Annotated[float, typer.Option(min=1.0, max=10.0, help="S/N of the upper limits, and of a detection.")] = 3.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
     """Measure the flux of each target on every exposure that covers it, seen or not, and publish it.

@@ -41,8 +41,12 @@ def run(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
     where: Annotated[str | None, typer.Option(help='Of butler:REPO: expression, e.g. "visit > 3".')] = None,
-    collections: Annotated[str | None, typer.Option(help="Collections of butler:REPO, in this order, with commas.")] = None,
-    dataset_type: Annotated[str | None, typer.Option(help="Dataset types of butler:REPO, names or patterns, with commas.")] = None,
+    collections: Annotated[
+        str | None, typer.Option(help="Collections of butler:REPO, in this order, with commas.")
+    ] = None,
+    dataset_type: Annotated[
+        str | None, typer.Option(help="Dataset types of butler:REPO, names or patterns, with commas.")
+    ] = None,
     wait: Annotated[float, typer.Option(min=0, help="How long to wait for another run that holds OUT, s.")] = 0.0,
     metrics: Metrics = None,
     metrics_file: MetricsFile = None,
