@@ -8,10 +8,12 @@ import traceback
 import warnings
 from dataclasses import dataclass
 
+import fsspec
 from typer.testing import CliRunner
 
 from flows.cli.app import app
 from flows.runtime import log
+from flows.storage import object_store
 from flows.storage.object_store import configure
 from schemas.settings import StoreSettings
 
@@ -56,7 +58,14 @@ def _unchanged_process(prefect_api):
         root.handlers[:], sys.excepthook, log._run = handlers, hook, None
         log.LOGGER.setLevel(level)
         logging.captureWarnings(False)
-        configure(StoreSettings())
+        _forget_stores()
+
+
+def _forget_stores():
+    """Leave no store behind: the next command may have another endpoint in its environment."""
+    object_store._store.cache_clear()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    configure(StoreSettings())
 
 
 @contextlib.contextmanager

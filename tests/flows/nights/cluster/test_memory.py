@@ -59,7 +59,8 @@ for _ in range(2):  # the first round loads and compiles; a worker's later tasks
     published, _ = peak(finish, path, [searched], stored.lineage, out, every_tile)
     kept = {"dia_source": published.datasets["dia_source"]}
     _, inject_peak = peak(finish, path, [], stored.lineage, out, every_tile, kept)
-peaks = {"ingest": ingest, "detect": search_peak, "merge and measure": finish_peak, "inject": inject_peak}
+finishing = dict.fromkeys(("merge", "measure", "find_sources"), finish_peak)  # one task runs them all
+peaks = {"ingest": ingest, "detect": search_peak, **finishing, "inject": inject_peak}
 print(json.dumps(peaks))
 """
 
@@ -167,7 +168,7 @@ def night(count, visits):
             section, models = getattr(settings, stage.name, None), models_of(stage, settings)
             context = Context(settings=section, models=models, pixels=night, allocate=store.allocate)
             read = {one.name: inputs[one.name] for one in (*stage.needs, *stage.optional)}
-            inputs[stage.gives.name] = stage(read, context)
+            inputs[stage.gives.name] = stage(read, context).rows
     assert len(inputs["object"]) == len(inputs["spectral_class"]) == count
 
 def peak(*arguments):
