@@ -58,10 +58,10 @@ def _unchanged_process(prefect_api):
         root.handlers[:], sys.excepthook, log._run = handlers, hook, None
         log.LOGGER.setLevel(level)
         logging.captureWarnings(False)
-        _forget_stores()
+        forget_stores()
 
 
-def _forget_stores():
+def forget_stores():
     """Leave no store behind: the next command may have another endpoint in its environment."""
     object_store._store.cache_clear()
     fsspec.get_filesystem_class("s3").clear_instance_cache()

@@ -19,7 +19,7 @@ from flows.simulation.presets import find_preset
 from schemas.errors import BadInput, Misconfigured
 from schemas.settings import ButlerSettings, Settings
 from tests.support.butler import ingest, insert_records, make_repository
-from tests.support.cli import nightstride
+from tests.support.cli import forget_stores, nightstride
 from tests.support.night import catalogues, of_exposures
 
 pytest_plugins = ("tests.support.night_fixture",)
@@ -180,6 +180,7 @@ def test_a_datastore_may_point_into_a_bucket(rubin_night, tmp_path, monkeypatch)
         monkeypatch.setenv(name, endpoint)
     for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "DEFAULT_REGION": "us-east-1"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
+    forget_stores()
     try:
         client = boto3.client("s3", endpoint_url=endpoint)
         client.create_bucket(Bucket="night")
@@ -196,6 +197,7 @@ def test_a_datastore_may_point_into_a_bucket(rubin_night, tmp_path, monkeypatch)
         assert probe(remote, Settings()) == probe(local, Settings())
     finally:
         server.stop()
+        forget_stores()
 
 
 def test_errors_say_what_is_wrong_and_what_to_do(repository, tmp_path):

@@ -116,7 +116,7 @@ def test_threshold_leaves_the_wanted_number_of_false(wanted, left):
 
 def test_search_scores_windows_as_cut(examples, tmp_path):
     write_windows(tmp_path, threshold=1e-6)
-    hits = search_example(*planes_of(examples[0]), str(tmp_path))
+    hits = search_example(*planes_of(examples[0]), str(tmp_path)).rows
     image, usable, background = pixels(examples[0])
     rows, columns = Tiling(image.shape).grid
     assert 0.5 * rows * columns < len(hits) <= rows * columns
@@ -131,16 +131,16 @@ def test_search_scores_windows_as_cut(examples, tmp_path):
 def test_search_of_cells_looks_at_all_of_them(examples, tmp_path):
     write_cells(tmp_path, threshold=1e-30)
     planes, info = planes_of(examples[0])
-    hits = search_example(planes, info, str(tmp_path))
+    hits, counts = search_example(planes, info, str(tmp_path))
     rows, columns = info.shape[0] // 4, info.shape[1] // 4
-    assert int(hits.schema.metadata[b"windows"]) == rows * columns == len(hits) + int(hits.schema.metadata[b"unscored"])
+    assert counts.windows == rows * columns == len(hits) + counts.unscored
 
 
 def test_new_weights_in_a_folder_are_loaded(examples, tmp_path):
     found = []
     for seed in (1, 2):
         write_cells(tmp_path, threshold=1e-30, seed=seed)
-        found.append(search_example(*planes_of(examples[0]), str(tmp_path))["logit"].to_numpy())
+        found.append(search_example(*planes_of(examples[0]), str(tmp_path)).rows["logit"].to_numpy())
     assert not np.array_equal(*found)
     assert stamp_of("basic_cnn") == 0
     assert cached_detector(str(tmp_path)) is cached_detector(str(tmp_path))

@@ -114,7 +114,7 @@ def test_hard_negatives_are_the_worst_and_hold_nothing_real(examples, tmp_path):
     assert away(examples[1].truth, corners).all()
     store = TileStore.open(examples[1].store)
     planes = {name: store.read_all(name) for name in ("difference", "mask")}
-    hits = search_example(planes, store.info, str(tmp_path))
+    hits = search_example(planes, store.info, str(tmp_path)).rows
     every = 7 * np.stack([hits["row"].to_numpy(), hits["column"].to_numpy()], 1).astype(np.int64)
     clear = np.sort(hits["logit"].to_numpy()[away(examples[1].truth, every)])[::-1]
     by_place = dict(zip(map(tuple, every.tolist()), hits["logit"].to_pylist(), strict=True))
