@@ -42,7 +42,8 @@ def test_pixels_of_an_exposure():
 
 def test_hits_reach_the_threshold():
     logits = np.array([-np.inf, 0.5, 1.0, 2.0, 0.9, 1.5], np.float32)
-    hits = hits_of(logits, columns=3, threshold=1.0)
+    hits, counts = hits_of(logits, columns=3, threshold=1.0)
+    assert counts.windows == len(logits)
     assert hits.to_pydict() == {"row": [0, 1, 1], "column": [2, 0, 2], "logit": [1.0, 2.0, 1.5]}
 
 
