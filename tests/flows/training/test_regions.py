@@ -70,8 +70,8 @@ def test_tiles_say_what_the_whole_exposure_says(trained, examples):
     hits = {}
     for tile in model.grid.tiling(store.info.shape, 252).tiles():
         planes = {name: store.read(name, tile.y0, tile.x0, tile.y1, tile.x1) for name in ("difference", "mask")}
-        table = DETECT(planes, Context(store.info, tile, settings, {"detect": model})).rows
-        assert table.schema.metadata[b"claim"] == b"16"
+        table, counts = DETECT(planes, Context(store.info, tile, settings, {"detect": model}))
+        assert counts.grid.claim == 16
         columns = (table[name].to_pylist() for name in ("row", "column", "logit"))
         hits |= {(row, column): logit for row, column, logit in zip(*columns, strict=True)}
     found = find_boxes(model, examples[0])
