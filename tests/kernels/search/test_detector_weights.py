@@ -113,21 +113,10 @@ def test_windows_are_what_a_card_without_a_kind_means():
     assert changed.floor == pytest.approx(logit(0.6))
 
 
-def screened(threshold):
-    screen = Weights(card(0.1, threshold=0.2), {})
-    return build_detector(windows(hit=threshold)._replace(companion=screen), SETTINGS)
-
-
-def test_a_screen_serves_thresholds_from_its_own_on():
-    with pytest.raises(Misconfigured, match=r"is 0.19, but the screen knows windows from 0.2 on"):
-        screened(0.19)
-    assert [screened(threshold).screen.level for threshold in (0.2, 0.9)] == pytest.approx([logit(0.1)] * 2)
-
-
-@pytest.mark.parametrize("kind", ["matched_filter", "regions", "cells"])
-def test_a_screen_is_refused_where_there_are_no_windows(kind):
-    with pytest.raises(Misconfigured, match="no windows to leave out"):
-        build_detector(Weights(card(kind=kind), {}), SETTINGS.model_copy(update={"screen": True}))
+def test_a_screen_that_comes_with_the_weights_works_at_its_own_level():
+    beside = windows()._replace(companion=Weights(card(0.1, threshold=0.2), {}))
+    assert build_detector(beside, SETTINGS).screen.level == pytest.approx(logit(0.1))
+    assert build_detector(windows(), SETTINGS).screen is None
 
 
 def test_regions_come_with_their_floor():
