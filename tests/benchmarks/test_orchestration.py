@@ -16,8 +16,9 @@ def test_the_rest_is_what_nothing_was_done_in():
 
 
 @pytest.mark.slow
-def test_times_of_a_night_add_up(tmp_path):
+def test_times_of_a_night_add_up(tmp_path, monkeypatch):
     """Whatever the machine does: shares of small images say nothing about large ones."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
     found = measure(tmp_path, 2, 2, (400, 400))
     assert sum(found.worker_s.values()) == pytest.approx(2 * found.search_s, rel=0.01)
     assert {"read", "write tiles", "detect", "measure", "publish", "waiting"} <= found.worker_s.keys()

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import os
 import sys
 import traceback
 import warnings
@@ -49,7 +50,7 @@ def nightstride(*arguments, cwd=".", **environment):
 def _unchanged_process(prefect_api):
     """Keep what a command sets for the rest of its process from the tests after it, and their rules from it."""
     root, hook, level = logging.getLogger(), sys.excepthook, log.LOGGER.level
-    handlers = root.handlers[:]
+    handlers, environment = root.handlers[:], dict(os.environ)
     try:
         with warnings.catch_warnings(), _prefect_at(prefect_api):
             warnings.simplefilter("ignore")
@@ -58,6 +59,8 @@ def _unchanged_process(prefect_api):
         root.handlers[:], sys.excepthook, log._run = handlers, hook, None
         log.LOGGER.setLevel(level)
         logging.captureWarnings(False)
+        os.environ.clear()
+        os.environ.update(environment)
         forget_stores()
 
 
