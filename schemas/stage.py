@@ -21,6 +21,12 @@ EXPOSURE_PIXEL = 30
 """Bytes that a pixel of a whole exposure takes while candidates are merged and measured (13 measured), and while
 sources are found on its science image (28)."""
 
+
+def exposure_memory(shape: tuple[int, int], settings: Any) -> int:
+    """Return the bytes that a call takes for a whole exposure of (ny, nx) px: the `Stage.memory` of such stages."""
+    return shape[0] * shape[1] * EXPOSURE_PIXEL
+
+
 AUTO = "auto"
 """Value of a setting that leaves the name of a model to another setting."""
 

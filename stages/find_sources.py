@@ -18,7 +18,7 @@ from schemas.exposure import ExposureInfo
 from schemas.objects import SOURCE, SourceFlag
 from schemas.pixels import MASK, SCIENCE, MaskPlane
 from schemas.settings import FindSourcesSettings
-from schemas.stage import EXPOSURE_PIXEL, Context, Stage, as_found
+from schemas.stage import Context, Stage, as_found, exposure_memory
 
 _PLACE, _PHASE = 1.1, 0.05  # of a windowed centre: in FWHM / snr; px, by where it lies between pixels
 _WHOLE = 0.98  # share of a point source's light; with less on usable pixels a source is MASKED
@@ -121,10 +121,6 @@ def _sky(found: Shapes, info: ExposureInfo) -> dict[str, NDArray[np.float64]]:
     return {"ra": sky.ra, "dec": sky.dec, "positionAngle": sky.angle, "pixelScale": scale}
 
 
-def _memory(shape: tuple[int, int], settings: FindSourcesSettings) -> int:
-    return shape[0] * shape[1] * EXPOSURE_PIXEL
-
-
 STAGE = Stage(
     name="find_sources",
     version="1",
@@ -133,6 +129,6 @@ STAGE = Stage(
     gives=SOURCE,
     run=find_sources,
     settings=FindSourcesSettings,
-    memory=_memory,
+    memory=exposure_memory,
     warm_up=as_found,
 )

@@ -23,7 +23,7 @@ from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE
 from schemas.settings import MeasureSettings
-from schemas.stage import EXPOSURE_PIXEL, Context, Model, Result, Stage, Weights, as_found
+from schemas.stage import Context, Model, Result, Stage, Weights, as_found, exposure_memory
 from schemas.summary import Causes
 
 _MOST = 4096  # what the 12 bits of the rank hold
@@ -269,10 +269,6 @@ def _reliability(weights: Weights, settings: MeasureSettings) -> Any:
     return build_reliability(weights)
 
 
-def _memory(shape: tuple[int, int], settings: MeasureSettings) -> int:
-    return shape[0] * shape[1] * EXPOSURE_PIXEL
-
-
 STAGE = Stage(
     name="measure",
     version="5",
@@ -284,6 +280,6 @@ STAGE = Stage(
     settings=MeasureSettings,
     models=(Model("reliability", "measure.model", _reliability, otherwise="detect.model"),),
     numbers=Causes,
-    memory=_memory,
+    memory=exposure_memory,
     warm_up=as_found,
 )

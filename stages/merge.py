@@ -31,7 +31,7 @@ from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo
 from schemas.pixels import DIFFERENCE, MASK, SearchGrid
 from schemas.settings import MergeSettings
-from schemas.stage import EXPOSURE_PIXEL, Context, Stage, as_found
+from schemas.stage import Context, Stage, as_found, exposure_memory
 
 _MOST_HITS = 30_000  # as many as 5,000 sources light up
 _LINK = 14.0  # px between hits of one group
@@ -287,10 +287,6 @@ def _table(classified: Sequence[Classified]) -> pa.Table:
     return pa.table(columns, schema=STREAK.schema)
 
 
-def _memory(shape: tuple[int, int], settings: MergeSettings) -> int:
-    return shape[0] * shape[1] * EXPOSURE_PIXEL
-
-
 STAGE = Stage(
     name="merge",
     version="3",
@@ -299,6 +295,6 @@ STAGE = Stage(
     gives=STREAK,
     run=merge,
     settings=MergeSettings,
-    memory=_memory,
+    memory=exposure_memory,
     warm_up=as_found,
 )

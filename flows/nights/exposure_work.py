@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -13,7 +14,7 @@ from flows.pipeline.lineage import Lineage, Stored, remaining, trace, up_to_date
 from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import total_causes, total_seconds
 from flows.pipeline.search_pixels import CopySearch
-from flows.pipeline.stage_run import as_results, gathered, run_stages, search_grid, table_of
+from flows.pipeline.stage_run import as_results, gathered, run_on_tiles, run_stages, search_grid, table_of
 from flows.runtime.traces import Timer
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
@@ -122,15 +123,14 @@ def search_tiles(path: Path, tiles: Sequence[Tile], settings: Settings) -> Searc
     opened = TileStore.open(path)
     graph = resolve(PIPELINE, opened.planes, OF_EXPOSURE)
     stages, names = graph.at("tile"), _planes(graph.at("tile"), opened)
-    found: dict[str, list[Result]] = {stage.gives.name: [] for stage in stages}
-    for tile in tiles:
+
+    def read(tile: Tile) -> Mapping[str, Any]:
         laps.lap("other")
-        inputs = {name: opened.read(name, tile.y0, tile.x0, tile.y1, tile.x1) for name in names}
+        pixels = {name: opened.read(name, tile.y0, tile.x0, tile.y1, tile.x1) for name in names}
         laps.lap("read tiles")
-        results = run_stages(stages, as_results(inputs), opened.info, tile, settings, laps)
-        for name, parts in found.items():
-            parts.append(results[name])
-    return Searched({stage.gives.name: gathered(stage, found[stage.gives.name]) for stage in stages}, laps.seconds())
+        return pixels
+
+    return Searched(run_on_tiles(stages, tiles, read, opened.info, settings, laps), laps.seconds())
 
 
 def finish_exposure(

@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from flows.pipeline.graph import OF_EXPOSURE, Graph, resolve
-from flows.pipeline.stage_run import as_results, gathered, run_stages, search_grid
+from flows.pipeline.stage_run import as_results, run_on_tiles, run_stages, search_grid
 from flows.runtime.traces import Timer
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo
-from schemas.pixels import SearchGrid
+from schemas.pixels import SearchGrid, Tile
 from schemas.settings import Settings
 from schemas.stage import Result
 from stages import PIPELINE
@@ -95,14 +95,12 @@ def _of_tiles(
     read = {dataset.name for stage in stages for dataset in (*stage.needs, *stage.optional)}
     grid = models["detect"].grid if "detect" in models else search_grid(settings.detect)
     tiles = (grid.whole(exposure.shape),) if whole else grid.tiling(exposure.shape, settings.tiles.tile).tiles()
-    found: dict[str, list[Result]] = {stage.gives.name: [] for stage in stages}
-    for tile in tiles:
+
+    def cut(tile: Tile) -> Mapping[str, Any]:
         here = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
-        inputs = {name: np.ascontiguousarray(pixels[here]) for name, pixels in planes.items() if name in read}
-        results = run_stages(stages, as_results(inputs), exposure, tile, settings, laps, loaded=models)
-        for name, parts in found.items():
-            parts.append(results[name])
-    return {stage.gives.name: gathered(stage, found[stage.gives.name]) for stage in stages}
+        return {name: np.ascontiguousarray(pixels[here]) for name, pixels in planes.items() if name in read}
+
+    return run_on_tiles(stages, tiles, cut, exposure, settings, laps, models)
 
 
 @dataclass(frozen=True)

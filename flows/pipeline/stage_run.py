@@ -1,6 +1,6 @@
 """Execution of stages in order, and joining of what those of tiles give."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from operator import add
 from typing import Any
@@ -52,6 +52,34 @@ def run_stages(
         found[stage.gives.name] = stage(rows, context)
         laps.lap(stage.name)
     return found
+
+
+def run_on_tiles(
+    stages: Sequence[Stage],
+    tiles: Iterable[Tile],
+    read: Callable[[Tile], Mapping[str, Any]],
+    info: ExposureInfo,
+    settings: Settings,
+    laps: Timer,
+    loaded: Mapping[str, Any] | None = None,
+) -> dict[str, Result]:
+    """Run the stages of a tile on each of some tiles; return what they give of all of them, gathered.
+
+    Parameters
+    ----------
+    stages, tiles
+        What to run, and where.
+    read
+        Gives the padded planes of a tile by name.
+    info, settings, laps, loaded
+        As of `run_stages`.
+    """
+    found: dict[str, list[Result]] = {stage.gives.name: [] for stage in stages}
+    for tile in tiles:
+        results = run_stages(stages, as_results(read(tile)), info, tile, settings, laps, loaded=loaded)
+        for name, parts in found.items():
+            parts.append(results[name])
+    return {stage.gives.name: gathered(stage, found[stage.gives.name]) for stage in stages}
 
 
 def gathered(stage: Stage, parts: Sequence[Result]) -> Result:

@@ -104,7 +104,7 @@ _TURN = 8.0  # deg that a long trail may be off the column
 _SHORT_FWHM = 3.0  # a trail shorter than this may lie on a column whatever its angle
 _REACH = 60  # px beyond the ends
 _COLUMN_LEAST = 15  # pixels
-_SHARE = 0.4  # of the trail's brightness that its column must have beyond its ends
+_COLUMN_SHARE = 0.4  # of the trail's brightness that its column must have beyond its ends
 _COLUMN_SURE = 5.0  # sigma
 _STRAIGHT = 1.5  # px that a trail which is a column may stray from it
 _LONG_FWHM = 5.0
@@ -177,7 +177,7 @@ def _defect(
             near, far = y + side * (half + margin), y + side * (half + margin + _REACH)
             beyond, count = _excess(pixels, usable, column, 2, min(near, far), max(near, far), 4 * noise + own)
             if count >= _COLUMN_LEAST:
-                best = max(best, min(beyond / (_SHARE * own), beyond * math.sqrt(count) / noise / _COLUMN_SURE))
+                best = max(best, min(beyond / (_COLUMN_SHARE * own), beyond * math.sqrt(count) / noise / _COLUMN_SURE))
     return best
 
 
