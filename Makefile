@@ -19,7 +19,7 @@ TESTS = $(BIN)/python -m pytest -q --numprocesses $(TEST_PROCESSES) --dist loadf
 # One process's worth of threads each: the flow starts as many processes as there are cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup night test test-all quick lint types imports acceptance services services-stop services-status bench bench-suite gate audit weights clean
+.PHONY: help setup night test test-all quick lint types imports acceptance services services-stop services-status bench bench-suite gate audit packages weights clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -96,6 +96,7 @@ acceptance: setup  ## The nights behind the README's figures; a visit of Rubin's
 	$(BIN)/python -m benchmarks.orchestration
 	$(BIN)/python -m benchmarks.rubin_overhead
 	$(BIN)/python -m benchmarks.mutants --count 200 --seed 1
+	$(MAKE) packages
 
 services: setup  ## Start PostgreSQL, a Prefect server on it and a worker (docs/operate/deployment.md); what runs is left alone
 	$(BIN)/nightstride services up $(SERVICES)
@@ -123,6 +124,9 @@ gate: setup  ## Fail if the search has lost more than a quarter of its speed bes
 audit: setup  ## Fail if a pinned package has a known vulnerability (asks ADVISORIES, a service of osv.dev's kind)
 	$(BIN)/pip-audit --requirement deploy/constraints.txt --no-deps --disable-pip --progress-spinner off \
 		--vulnerability-service osv --osv-url $(ADVISORIES)
+
+packages:  ## Build sdist and wheel; run a small night from the wheel, installed outside the checkout with PYTHON
+	PYTHON=$(PYTHON) .ci/packages
 
 weights: setup  ## Train the default detector and its verdict again and put the weights where they are shipped
 	$(BIN)/nightstride train detect --out models/streak_net
