@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from kernels.nets.candidate_nets import VerdictCnn
 from kernels.nets.tree_ensemble import TreeEnsemble, tree_ensemble, tree_logits
@@ -85,7 +85,7 @@ def reliability_of(log_odds: NDArray[np.float64], slope: float, offset: float) -
     Platt 1999, *Advances in Large Margin Classifiers*, 61; with offset 0 it is the temperature scaling of Guo et al.
     2017, ICML, 1321. Unlike isotonic regression it keeps the order of the candidates without ties.
     """
-    return expit(slope * log_odds + offset).astype(np.float32)
+    return scipy.special.expit(slope * log_odds + offset).astype(np.float32)
 
 
 def build_reliability(weights: Weights) -> VerdictNet:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from kernels.nets.cutout_nets import BandSetNet
 from kernels.nets.tree_ensemble import TreeEnsemble, tree_logits
@@ -143,7 +143,7 @@ class StarGalaxyModel(ABC):
                 continue
             planes = planes.take(seen)
             raw = self.raw(planes, band_views(planes))
-            star = expit(self.slope * raw.log_odds + self.offset)
+            star = scipy.special.expit(self.slope * raw.log_odds + self.offset)
             found.probability[part][seen] = np.stack([star, 1 - star], 1)
             found.outlier[part][seen] = self.known.outlier(raw)
         return found

@@ -1,9 +1,9 @@
 """Width of the PSF from the stars in an image."""
 
 import numpy as np
+import scipy
 import sep
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
 _BETA = (1.1, 20.0)  # beyond 20 a Moffat profile is a Gaussian to 1 %
 _SUBPIXELS = 5
@@ -49,7 +49,7 @@ def fit_moffat(stamp: NDArray[np.floating]) -> tuple[float, float]:
     def residuals(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         return (_profile(parameters, data.shape) - data)[good]
 
-    fitted = least_squares(residuals, start, bounds=bounds, x_scale=[1, 0.1, 1, 1, 1, 1], max_nfev=200).x
+    fitted = scipy.optimize.least_squares(residuals, start, bounds=bounds, x_scale=[1, 0.1, 1, 1, 1, 1], max_nfev=200).x
     return float(fitted[4]), float(fitted[5])
 
 

@@ -1,9 +1,9 @@
 """Boxes around sources, and what maps of features hold inside them."""
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 from torch import nn
 
 from kernels.nets.streak_net import CELL
@@ -75,7 +75,8 @@ def outdone(boxes: Boxes, scores: NDArray[np.floating], share: float) -> NDArray
     if len(boxes) < 2:
         return found
     centre, sides = _centres(boxes)
-    near = KDTree(centre).query_pairs(rival_reach(float(sides.max()), share) * 2**0.5 + 1e-6, output_type="ndarray")
+    reach = rival_reach(float(sides.max()), share) * 2**0.5 + 1e-6
+    near = scipy.spatial.KDTree(centre).query_pairs(reach, output_type="ndarray")
     if not len(near):
         return found
     first, second = boxes[near[:, 0]].astype(np.float64), boxes[near[:, 1]].astype(np.float64)

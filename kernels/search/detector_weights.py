@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy.special import logit
 
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.nets.candidate_nets import CandidateCnn
@@ -95,7 +95,7 @@ def _window_scorer(weights: Weights, settings: DetectSettings, where: torch.devi
     threshold = card.threshold if settings.threshold is None else settings.threshold
     screen = _screen(weights.companion) if weights.companion is not None and where.type == "cpu" else None
     exact = _precision(settings.precision, where)
-    floor = float(logit(threshold))
+    floor = float(scipy.special.logit(threshold))
     return WindowScorer(net.to(where), card, where, exact, floor, settings.batch, screen, settings.stride)
 
 
@@ -111,4 +111,4 @@ def _precision(wanted: Literal["auto", "float32", "bfloat16"], where: torch.devi
 
 
 def _screen(weights: Weights) -> Screen:
-    return Screen(screen_layers(dict(weights.arrays)), float(logit(weights.card.threshold)))
+    return Screen(screen_layers(dict(weights.arrays)), float(scipy.special.logit(weights.card.threshold)))

@@ -4,8 +4,8 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from kernels.statistics.completeness import binomial_interval
 
@@ -42,9 +42,9 @@ def area_under_roc(positive: NDArray[np.floating], negative: NDArray[np.floating
     n, m = len(positive), len(negative)
     if not n or not m:
         return None
-    ranks = rankdata(np.concatenate([positive, negative]))
-    above = (ranks[:n] - rankdata(positive)) / m  # share of the negatives that each positive exceeds
-    below = 1 - (ranks[n:] - rankdata(negative)) / n
+    ranks = scipy.stats.rankdata(np.concatenate([positive, negative]))
+    above = (ranks[:n] - scipy.stats.rankdata(positive)) / m  # share of the negatives that each positive exceeds
+    below = 1 - (ranks[n:] - scipy.stats.rankdata(negative)) / n
     value = float(above.mean())
     if value in (0.0, 1.0):
         edge = 0.025 ** (1 / min(n, m))

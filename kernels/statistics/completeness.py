@@ -5,10 +5,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import expit, xlog1py, xlogy
-from scipy.stats import beta, chi2
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -65,7 +63,7 @@ class Logistic:
 
     def at(self, snr: Floats) -> Floats:
         """Completeness at a signal to noise."""
-        return self.ceiling * expit(self.slope * (np.log(snr) - self.centre))
+        return self.ceiling * scipy.special.expit(self.slope * (np.log(snr) - self.centre))
 
     @property
     def s50(self) -> float | None:
@@ -84,8 +82,8 @@ def binomial_interval(found: int, n: int) -> tuple[float, float]:
         Successes and trials.
     """
     tail = (1 - 0.95) / 2
-    low = float(beta.ppf(tail, found, n - found + 1)) if found else 0.0
-    high = float(beta.ppf(1 - tail, found + 1, n - found)) if found < n else 1.0
+    low = float(scipy.stats.beta.ppf(tail, found, n - found + 1)) if found else 0.0
+    high = float(scipy.stats.beta.ppf(1 - tail, found + 1, n - found)) if found < n else 1.0
     return low, high
 
 
@@ -141,7 +139,8 @@ def fit_completeness(snr: Floats, found: Bools) -> Logistic | None:
         return -float(np.log(chance).sum())
 
     starts = [(2.0, np.log(slope), np.quantile(log_snr, q)) for slope in (2.0, 8.0) for q in (0.25, 0.5, 0.75)]
-    best = min((minimize(loss, start, method="Nelder-Mead") for start in starts), key=lambda fit: float(fit.fun))
+    fits = (scipy.optimize.minimize(loss, start, method="Nelder-Mead") for start in starts)
+    best = min(fits, key=lambda fit: float(fit.fun))
     curve = _logistic(best.x)
     inside = curve.s50 is not None and snr[usable].min() <= curve.s50 <= snr[usable].max()
     return curve if inside else None
@@ -150,7 +149,7 @@ def fit_completeness(snr: Floats, found: Bools) -> Logistic | None:
 def _logistic(parameters: Floats) -> Logistic:
     """Logistic from unbounded parameters: logit of the ceiling, log of the slope (at most 150), centre."""
     ceiling, slope, centre = parameters
-    return Logistic(float(expit(ceiling)), float(np.exp(min(slope, 5.0))), float(centre))
+    return Logistic(float(scipy.special.expit(ceiling)), float(np.exp(min(slope, 5.0))), float(centre))
 
 
 LEAST = 20
@@ -211,7 +210,7 @@ def half_point(brightness: NDArray[np.float64], found: NDArray[np.bool_]) -> Hal
     points = np.linspace(log.min(), log.max(), _POINTS)
     profile = _profile(points, *_binned(log, found))
     best = int(np.argmax(profile))
-    inside = np.flatnonzero(profile >= profile[best] - chi2.ppf(0.95, 1) / 2)
+    inside = np.flatnonzero(profile >= profile[best] - scipy.stats.chi2.ppf(0.95, 1) / 2)
     low, high = int(inside[0]) - 1, int(inside[-1]) + 1
     if low < 0 or high >= _POINTS:
         return _nothing("its interval reaches beyond the streaks put in")
@@ -244,7 +243,8 @@ def _profile(
     for ceiling in _CEILINGS:
         for slope in _SLOPES:
             centre = points + np.log(2 * ceiling - 1) / slope
-            chance = ceiling * expit(slope * (log - centre[:, None]))
+            chance = ceiling * scipy.special.expit(slope * (log - centre[:, None]))
             chance = np.clip(chance, _LEAST_CHANCE, 1 - _LEAST_CHANCE)
-            best = np.maximum(best, (xlogy(hits, chance) + xlog1py(lost, -chance)).sum(axis=1))
+            likelihood = scipy.special.xlogy(hits, chance) + scipy.special.xlog1py(lost, -chance)
+            best = np.maximum(best, likelihood.sum(axis=1))
     return best

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import false_discovery_control, halfnorm, kstwobign, median_abs_deviation, norm
 
 Counts = NDArray[np.int64]
 
@@ -47,12 +47,12 @@ def distance_p(value: float, n: int, m: int) -> float:
 
     Asymptotic (Smirnov 1948, Ann. Math. Statist. 19, 279).
     """
-    return float(kstwobign.sf(value * np.sqrt(n * m / (n + m)))) if n and m else 1.0
+    return float(scipy.stats.kstwobign.sf(value * np.sqrt(n * m / (n + m)))) if n and m else 1.0
 
 
 def adjusted(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """Adjust p-values of several features, however they depend on each other (Benjamini & Yekutieli 2001)."""
-    return np.asarray(false_discovery_control(p, method="by")) if len(p) else p
+    return np.asarray(scipy.stats.false_discovery_control(p, method="by")) if len(p) else p
 
 
 def least_distance(alpha: float, features: int, n: float) -> float:
@@ -68,7 +68,7 @@ def least_distance(alpha: float, features: int, n: float) -> float:
         Effective number of values, n m / (n + m).
     """
     together = features * float(np.sum(1 / np.arange(1, features + 1)))
-    return min(1.0, float(kstwobign.isf(alpha / together)) / float(np.sqrt(n)))
+    return min(1.0, float(scipy.stats.kstwobign.isf(alpha / together)) / float(np.sqrt(n)))
 
 
 def usual_distance(reference: Counts, n: int, sigmas: float, least: float) -> float:
@@ -100,16 +100,16 @@ def usual_distance(reference: Counts, n: int, sigmas: float, least: float) -> fl
     total, each = nights.sum(axis=0), nights.sum(axis=1)
     effective = each * (total.sum() - each) / total.sum()
     apart = _separation(np.array([distribution_distance(night, total - night) for night in nights]))
-    chance = 2 * np.pi * float(kstwobign.ppf(0.75)) ** 2 / effective
-    sigma = float(np.sqrt(max(np.quantile(apart**2 - chance, 0.75), 0))) / float(halfnorm.ppf(0.75))
+    chance = 2 * np.pi * float(scipy.stats.kstwobign.ppf(0.75)) ** 2 / effective
+    sigma = float(np.sqrt(max(np.quantile(apart**2 - chance, 0.75), 0))) / float(scipy.stats.halfnorm.ppf(0.75))
     here = n * total.sum() / (n + total.sum())
     coarser = max(1.0, float(np.sqrt(here / np.median(effective))))
     limit = np.hypot(sigmas * sigma, coarser * float(_separation(np.array(least))))
-    return float(2 * norm.cdf(limit / 2) - 1)
+    return float(2 * scipy.stats.norm.cdf(limit / 2) - 1)
 
 
 def _separation(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(2 * norm.ppf((1 + np.minimum(distances, 1 - 1e-6)) / 2))
+    return np.asarray(2 * scipy.stats.norm.ppf((1 + np.minimum(distances, 1 - 1e-6)) / 2))
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,8 @@ def departure(value: float, error: float, earlier: ArrayLike, floor: float = 0.0
     values = np.asarray(earlier, np.float64)
     n = len(values)
     median = float(np.median(values))
-    scatter = float(median_abs_deviation(values, scale="normal")) * n / (n - 0.8) * float(np.sqrt(1 + np.pi / (2 * n)))
+    deviation = float(scipy.stats.median_abs_deviation(values, scale="normal"))
+    scatter = deviation * n / (n - 0.8) * float(np.sqrt(1 + np.pi / (2 * n)))
     sigma = max(math.hypot(scatter, error), floor)
     if sigma == 0:
         return Departure(median, 0.0, 0.0 if value == median else float(np.copysign(np.inf, value - median)))
