@@ -52,7 +52,7 @@ def _beside(flat: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 @nb.njit(cache=True)
 def _block_moments(image: NDArray[np.float32], ny: int, nx: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each block; NaN if a pixel is not finite."""
+    """Return the mean and standard deviation of each block; NaN if a pixel is not finite."""
     level, scatter = np.empty((ny, nx)), np.empty((ny, nx))
     count = _BLOCK * _BLOCK
     for row in range(ny):
@@ -162,7 +162,7 @@ def filled(image: NDArray[np.float32], mask: NDArray[np.uint16], value: float) -
 
 @nb.njit(cache=True)
 def _first(values: NDArray[np.float32]) -> np.float32:
-    """First finite value, or NaN."""
+    """Return the first finite value, or NaN."""
     for value in values:
         if np.isfinite(value):
             return value

@@ -54,7 +54,7 @@ class Detection:
 
     @property
     def shines(self) -> bool:
-        """Whether it is a source: of positive flux, and not the rim of a dark residual."""
+        """Return whether it is a source: of positive flux, and not the rim of a dark residual."""
         dark = self.negative_fraction > _DARK_FRACTION
         return self.trail.value > 0 and math.isfinite(self.trail.error) and not dark
 

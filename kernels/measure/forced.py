@@ -127,7 +127,7 @@ def _visible(scene: Scene, seen: View, segment: Segment, shape: NDArray[np.float
 
 
 def _flags(scene: Scene, mask: NDArray[np.uint16], segment: Segment) -> ForcedFlag:
-    """Tell what the mask says of the pixels under the trail."""
+    """Return the flags of a trail, from the mask of the pixels under it."""
     ny, nx = scene.shape
     x1, y1, x2, y2 = segment.ends()
     margin = _APERTURE_FWHM * scene.fwhm_px
@@ -145,7 +145,7 @@ def _flags(scene: Scene, mask: NDArray[np.uint16], segment: Segment) -> ForcedFl
 
 
 def _local_noise(scene: Scene, under: Footprint) -> float:
-    """Robust standard deviation of the pixels around the fit; that of the exposure where there are too few."""
+    """Return the robust standard deviation of the pixels around the fit, or the exposure's where they are too few."""
     around = scene.usable.copy()
     around[under.y, under.x] = False
     if np.count_nonzero(around) < _LEAST_PIXELS:
@@ -156,7 +156,7 @@ def _local_noise(scene: Scene, under: Footprint) -> float:
 def _told_apart(
     scene: Scene, seen: View, shape: NDArray[np.float64], neighbours: Sequence[Segment]
 ) -> tuple[list[NDArray[np.float64]], bool]:
-    """Images of the neighbours that differ from the trail and from each other, and whether one is like the trail."""
+    """Return images of neighbours that differ from the trail and each other, and whether one is like the trail."""
     kept: list[NDArray[np.float64]] = []
     basis = [_unit(shape * seen.use)]
     blended = False

@@ -98,7 +98,10 @@ def _sum_inside(
     box: tuple[float, float, float, float, float],
     level: float,
 ) -> tuple[float, float]:
-    """Light above the level and area (px) of the usable part of a box: centre x and y, angle, half length and width."""
+    """Return the light above the level, and the area (px), of the usable part of a box.
+
+    A box is the x and y of its centre, its angle, half its length and half its width.
+    """
     x0, y0, theta, half_long, half_wide = box
     cosine, sine = math.cos(theta), math.sin(theta)
     total = area = 0.0

@@ -50,7 +50,7 @@ class BasicCnn(nn.Module):
 
     @property
     def head(self) -> nn.Linear:
-        """The last layer, from codes to class scores."""
+        """Return the last layer, from codes to class scores."""
         return self.fc4
 
     def codes(self, windows: torch.Tensor) -> torch.Tensor:

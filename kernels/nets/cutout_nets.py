@@ -22,7 +22,7 @@ class CutoutMlp(nn.Module):
 
     @property
     def head(self) -> nn.Module:
-        """The last layer, from codes to class scores."""
+        """Return the last layer, from codes to class scores."""
         return self.layers[-1]
 
     def codes(self, cutouts: torch.Tensor) -> torch.Tensor:
@@ -56,7 +56,7 @@ class CutoutResnet(nn.Module):
 
     @property
     def head(self) -> nn.Linear:
-        """The last layer, from codes to class scores."""
+        """Return the last layer, from codes to class scores."""
         return self.last
 
     def codes(self, cutouts: torch.Tensor) -> torch.Tensor:

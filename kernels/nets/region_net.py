@@ -69,7 +69,7 @@ class RegionNet(nn.Module):
 
     @property
     def reach(self) -> int:
-        """How many cells around a cell have a say in its features."""
+        """Return how many cells away from a cell still affect its features."""
         return 1 + sum(self.dilations)
 
     def features(self, cells: torch.Tensor) -> torch.Tensor:

@@ -267,7 +267,7 @@ class ClassModel:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Names of the features."""
+        """Return the names of the features."""
         return tuple(self.card.input["features"])
 
     @property

@@ -112,7 +112,7 @@ def _bordered(images: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 
 
 def _ring(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Pixels of the outermost 2 px, (n, bands, pixels)."""
+    """Return the pixels of the outermost 2 px, (n, bands, pixels)."""
     inside = np.ones(images.shape[2:], bool)
     inside[_RING:-_RING, _RING:-_RING] = False
     return images[:, :, inside]

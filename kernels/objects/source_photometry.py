@@ -122,7 +122,7 @@ def _noise_at(image: ScienceImage, x: NDArray[np.float64], y: NDArray[np.float64
 
 
 def _correlated(psf: GaussianMixture, radius: float, correlation: NDArray[np.float64]) -> float:
-    """Variance of a PSF-weighted sum in correlated noise over that in white noise."""
+    """Return the variance of a PSF-weighted sum in correlated noise over that in white noise."""
     half = math.ceil(radius)
     offset = np.square(np.arange(-half, half + 1))
     distance = offset[:, None] + offset[None, :]

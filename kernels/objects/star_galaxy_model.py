@@ -237,7 +237,7 @@ class PlaneClassifier(Protocol):
 
     @property
     def head(self) -> torch.nn.Module:
-        """The last layer."""
+        """Return the last layer."""
 
     def codes(self, cutouts: torch.Tensor, /) -> torch.Tensor:
         """Return what goes into it, (n, planes, side, side) -> (n, codes)."""

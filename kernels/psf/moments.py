@@ -100,7 +100,7 @@ def _sums(
     bell_x: NDArray[np.float32],
     bell_y: NDArray[np.float32],
 ) -> tuple[float, float, float, float, float, float, float]:
-    """Weighted sums of 1, x, y, x2, y2, xy and r4 about a centre."""
+    """Return the weighted sums of 1, x, y, x2, y2, xy and r4 about a centre."""
     side = image.shape[0]
     middle = (side - 1) / 2
     for i in range(side):

@@ -61,7 +61,7 @@ class CandidateSearch:
 
     @property
     def grid(self) -> SearchGrid:
-        """Where its cells lie."""
+        """Return the grid of its cells."""
         return CANDIDATE_GRID
 
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:

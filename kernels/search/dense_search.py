@@ -164,7 +164,10 @@ class DenseSearch:
 
     @property
     def precision(self) -> Precision:
-        """Of weights and activations, the network's own. bfloat16 keeps 8 bits; log odds move by some hundredths."""
+        """Return the network's precision, of weights and activations.
+
+        bfloat16 keeps 8 bits; log odds change by some hundredths.
+        """
         return "bfloat16" if self._type == torch.bfloat16 else "float32"
 
     @property
@@ -173,7 +176,7 @@ class DenseSearch:
 
     @property
     def grid(self) -> SearchGrid:
-        """Where its cells lie."""
+        """Return the grid of its cells."""
         return dense_grid(self.net.reach)
 
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:

@@ -23,11 +23,11 @@ class Detector(Protocol):
 
     @property
     def card(self) -> ModelCard:
-        """What is known of its weights, with the threshold of a hit."""
+        """Return the card of its weights, with the threshold of a hit."""
 
     @property
     def grid(self) -> SearchGrid:
-        """Where its scores lie."""
+        """Return the grid of its scores."""
 
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
         """Return the log odds that a trail lies at each place, and how many places could not be scored.
@@ -96,7 +96,7 @@ class WindowScorer:
 
     @property
     def grid(self) -> SearchGrid:
-        """Where its windows lie."""
+        """Return the grid of its windows."""
         side = int(self.card.input.get("side", 26))
         return SearchGrid(side, self.stride, 0, side)
 
@@ -118,7 +118,7 @@ class WindowScorer:
 
     @cached_property
     def windows(self) -> WindowSearch:
-        """The fastest search of whole images that the network and the device allow."""
+        """Return the fastest search of whole images that the network and the device allow."""
         fused = fuse(self.net)
         if fused is None:
             return WindowedSearch(self, int(self.card.input["side"]), self.batch)

@@ -21,7 +21,7 @@ class TwoConvolutions(Protocol):
     side: int
 
     def layers(self) -> tuple[nn.Conv2d, nn.Conv2d, tuple[nn.Linear, ...]]:
-        """Both convolutions and the linear layers, in order."""
+        """Return both convolutions and the linear layers, in order."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +60,23 @@ class FusedNet:
 
     @property
     def bands(self) -> int:
-        """Channels of a window."""
+        """Return the number of channels of a window."""
         return self.first_weight.shape[1]
 
     @property
     def pooled_side(self) -> int:
-        """Side of the first pooled map of a window that the second convolution gets to see."""
+        """Return the side of that part of a window's first pooled map which the second convolution uses."""
         return 2 * self.feature_side + 2 + self.second_weight.shape[2] - 1
 
     @property
     def feature_side(self) -> int:
-        """Side of the second pooled map of a window."""
+        """Return the side of the second pooled map of a window."""
         pooled = (self.side - self.first_weight.shape[2] + 1 - 2) // 2
         return (pooled - self.second_weight.shape[2] + 1 - 2) // 2
 
     @property
     def features(self) -> int:
-        """Values per window that the linear layers get."""
+        """Return the number of values per window that the linear layers get."""
         return self.second_weight.shape[0] * self.feature_side**2
 
 

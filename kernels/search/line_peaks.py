@@ -201,7 +201,7 @@ def _refine(
 
 @njit(**FAST)
 def _between(values: NDArray[np.float32], y0: int, x0: int, dx: float, dy: float) -> float:
-    """Value at a step (dx, dy) from a pixel, bilinear; 0 outside."""
+    """Return the value at a step (dx, dy) from a pixel, bilinear; 0 outside."""
     i, j = math.floor(dx), math.floor(dy)
     p, q = dx - i, dy - j
     x, y = x0 + i, y0 + j

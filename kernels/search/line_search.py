@@ -247,7 +247,7 @@ def _one_frame(
     best: NDArray[np.float32],
     which: NDArray[np.int32],
 ) -> None:
-    """Best of the lines that rise by ``rises[0]`` to ``rises[1]`` px in eight, over the core of a block."""
+    """Find the best of the lines that rise by ``rises[0]`` to ``rises[1]`` px in eight, over the core of a block."""
     best[:] = seen[HALF : HALF + _CORE, HALF : HALF + _CORE]
     which[:] = 0
     last = _SIDE - 1
@@ -343,7 +343,7 @@ class Peaks(NamedTuple):
 
     @property
     def lines(self) -> NDArray[np.float64]:
-        """Their lines: x and y of the middle, length, px, and angle, deg; (n, 4)."""
+        """Return their lines: x and y of the middle, length, px, and angle, deg; (n, 4)."""
         lines = every_line()[self.code]
         lines[:, 0] += self.x
         lines[:, 1] += self.y

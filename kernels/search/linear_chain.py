@@ -50,10 +50,10 @@ class LinearChain:
         return logits
 
     def _padded(self, count: int) -> int:
-        """Rows of a batch that holds ``count`` windows.
+        """Return the number of rows of a batch that holds ``count`` windows.
 
-        oneDNN gives a row the same bits in a batch of any size. Of other libraries nothing is known: there all batches
-        have one size.
+        oneDNN gives a row the same bits in a batch of any size. Other libraries do not promise
+        that: with them all batches have one size.
         """
         return -(-count // _ROWS) * _ROWS if self._packed[0].packed else self.batch
 

@@ -108,7 +108,7 @@ class RegionSearch:
 
     @property
     def grid(self) -> SearchGrid:
-        """Where the middles of its boxes lie."""
+        """Return the grid of the middles of its boxes."""
         return region_grid(self.net.reach)
 
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:

@@ -129,7 +129,10 @@ def window_views(maps: torch.Tensor, grid: tuple[int, int], stride: int, side: i
 
 
 def _banded(weight: torch.Tensor) -> torch.Tensor:
-    """Matrix from a block's pixels to its results, (channels, k, k) -> (k * (BLOCK + k - 1), BLOCK * channels)."""
+    """Return the matrix from a block's pixels to its results.
+
+    (channels, k, k) -> (k * (BLOCK + k - 1), BLOCK * channels)
+    """
     channels, side, _ = weight.shape
     matrix = torch.zeros(side, BLOCK + side - 1, BLOCK, channels)
     for pixel in range(BLOCK):

@@ -60,7 +60,7 @@ class Chain:
 
 
 def _padded(layer: Dense, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """Matrix (inputs, outputs) and bias; what is added is zero, and stays so through the ReLU."""
+    """Return matrix (inputs, outputs) and bias, padded with zeros, which stay zero through the ReLU."""
     matrix, bias = torch.from_numpy(layer.weight).T, torch.from_numpy(layer.bias)
     down, across = (-size % ALIGNED for size in matrix.shape)
     return pad(matrix, (0, across, 0, down)).contiguous().to(device, dtype), pad(bias, (0, across)).to(device, dtype)
@@ -178,7 +178,7 @@ def full_precision() -> Iterator[None]:
 
 
 def _choices() -> list[tuple[Any, str, tuple[Any, ...]]]:
-    """Where they are kept, under which name, and the values that round nothing."""
+    """Return the places and names of the settings, and the values that round nothing."""
     backends: Any = torch.backends
     matmul = backends.cuda.matmul
     sums = matmul, "allow_bf16_reduced_precision_reduction", (False,)

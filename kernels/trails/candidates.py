@@ -120,7 +120,7 @@ def _both(stronger: Candidate, weaker: Candidate, trail: DetectedSegment) -> Can
 
 
 def _joined(stronger: DetectedSegment, trail: DetectedSegment, fwhm_px: float) -> DetectedSegment | None:
-    """One trail of two, or None if they are two."""
+    """Return two detections joined to one trail, or None if they are two trails."""
     if lies_on(trail, stronger, fwhm_px):
         return stronger
     both_long = min(trail.length, stronger.length) >= 5 * fwhm_px
@@ -341,7 +341,7 @@ def _on_line(point: DetectedSegment, line: DetectedSegment, fwhm_px: float) -> b
 
 
 def _through(pieces: Sequence[DetectedSegment]) -> DetectedSegment:
-    """Line from end to end of all pieces: their principal axis, longer ones counting more."""
+    """Return the line from end to end of all pieces: their principal axis, longer ones counting more."""
     ends = np.concatenate([piece.points(max(piece.length, 1.0)) for piece in pieces])
     centre = ends.mean(0)
     axis = np.linalg.svd(ends - centre, full_matrices=False)[2][0]

@@ -155,7 +155,7 @@ def visible_stamp_share(usable: NDArray[np.bool_], stamp: TrailStamp) -> float:
 
 
 def _overlap(shape: tuple[int, ...], stamp: TrailStamp) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where a stamp lies on an image, and the part of the stamp that does."""
+    """Return the part of an image that a stamp covers, and the part of the stamp on the image."""
     spans = [
         (max(first, 0), max(min(first + extent, size), max(first, 0)), first)
         for first, extent, size in zip((stamp.y0, stamp.x0), stamp.pixels.shape, shape, strict=True)

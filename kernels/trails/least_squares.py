@@ -145,7 +145,7 @@ def _stride(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
 
 @njit(cache=True, nogil=True)
 def _pixels(values: NDArray[np.float64], use: NDArray[np.float64], footprint: Footprint) -> NDArray[np.float64]:
-    """Blocks of the pixels with a weight: rows of x, y, value and weight."""
+    """Return the pixels with a weight in blocks: rows of x, y, value and weight."""
     count = np.count_nonzero(use)
     data = np.zeros((-(-count // BLOCK), 4, BLOCK))
     place = 0

@@ -220,7 +220,7 @@ class LongTrail(NamedTuple):
 
     @property
     def is_trail(self) -> bool:
-        """Whether it is as continuous as a trail, and no row of stars; a long one may have gaps."""
+        """Return whether it is as continuous as a trail, not a row of stars; a long one may have gaps."""
         return self.coverage >= 0.85 - 0.25 * min(1.0, max(0.0, (self.segment.length - 75) / 150))
 
 
@@ -298,7 +298,7 @@ def _level(brightness: NDArray[np.float32]) -> float:
 
 
 def _best_path(profile: NDArray[np.float32], level: float, first: int) -> tuple[float, float]:
-    """Slope and intercept of the line of rows with the largest sum of clipped brightness; columns count from first."""
+    """Return slope and intercept of the line of the largest clipped sum; columns are numbered from ``first``."""
     clipped = np.clip(np.nan_to_num(profile, nan=0.0), -2 * level, 4 * level)
     left, right = _search_paths(np.ascontiguousarray(clipped.T))
     slope = (right - left) / max(1, profile.shape[1] - 1)
@@ -320,7 +320,7 @@ def _search_paths(clipped: NDArray[np.float32]) -> tuple[int, int]:
 
 
 def _ends(brightness: NDArray[np.float32], level: float) -> tuple[int, int, float]:
-    """First and last column of the trail, and its typical brightness, from a first guess of that."""
+    """Return the first and last column of a trail and its typical brightness, from a first guess of the latter."""
     known = np.isfinite(brightness)
     values = np.where(known, brightness, np.float32(0))
     first, last = 0, len(values) - 1
@@ -332,7 +332,7 @@ def _ends(brightness: NDArray[np.float32], level: float) -> tuple[int, int, floa
 
 
 def _heaviest_run(gain: NDArray[np.floating]) -> tuple[int, int]:
-    """First and last index of the run with the largest sum (Kadane's algorithm, Bentley 1984, CACM 27, 865)."""
+    """Return first and last index of the run with the largest sum (Kadane's algorithm, Bentley 1984, CACM 27, 865)."""
     total = np.concatenate([[0.0], np.cumsum(gain)])
     last = int(np.argmax(total - np.minimum.accumulate(total)))
     first = last - int(np.argmin(total[last::-1]))  # the latest of equals: unknown columns are no part of the trail

@@ -117,7 +117,7 @@ def classify_satellites(
     psf: GaussianMixture,
     fwhm_px: float,
 ) -> list[Classified]:
-    """Tell satellites from the rest, and give them what lies in their light.
+    """Separate satellites from the rest, and merge the candidates in their light into them.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def classify_satellites(
     mask : (ny, nx) uint16
         Mask plane.
     longest
-        Of an asteroid's trail, px; see `kernels.trails.satellites.longest_asteroid`.
+        Greatest length of an asteroid's trail, px; see `kernels.trails.satellites.longest_asteroid`.
     psf, fwhm_px
         Point-spread function, and its FWHM, px.
     """

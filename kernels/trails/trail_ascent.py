@@ -106,7 +106,7 @@ def line_noise(lags: NDArray[np.float64], dx: float, dy: float) -> float:
 
 @njit(cache=True, nogil=True)
 def _interpolated(image: NDArray[np.floating], y: float, x: float) -> float:
-    """Value between pixels by cubic convolution (Keys 1981, IEEE Trans. ASSP 29, 1153); 0 outside.
+    """Return the value between pixels by cubic convolution (Keys 1981, IEEE Trans. ASSP 29, 1153); 0 outside.
 
     Linear interpolation would have its maxima on pixels only, and draw trails to rows and columns.
     """
@@ -125,7 +125,7 @@ def _interpolated(image: NDArray[np.floating], y: float, x: float) -> float:
 
 @njit(cache=True, nogil=True)
 def _keys(t: float) -> tuple[float, float, float, float]:
-    """Weights of the four pixels about a place ``t`` between the middle two."""
+    """Return the weights of the four pixels about a place ``t`` between the middle two."""
     return (
         0.5 * t * (t * (2 - t) - 1),
         0.5 * (t * t * (3 * t - 5) + 2),

@@ -74,7 +74,7 @@ def _sharp_light(
     side: float,
     corner: float,
 ) -> tuple[float, float]:
-    """Light beyond 4 sigma, and the part of it that is too sharp."""
+    """Return the light beyond 4 sigma, and the part of it that is too sharp."""
     light, sharp = 0.0, 0.0
     for i in range(y.shape[0]):
         row, column = y[i], x[i]
@@ -146,7 +146,7 @@ def hot_column_evidence(scene: Scene, trail: Segment) -> float:
 
 
 def _line_share(psf: GaussianMixture) -> float:
-    """Brightness of a long trail 1 px beside its ridge over that on it."""
+    """Return the brightness of a long trail 1 px beside its ridge over that on it."""
     ridge = psf.weights / psf.sigmas
     return float((ridge * np.exp(-0.5 / np.square(psf.sigmas))).sum() / ridge.sum())
 
@@ -185,7 +185,7 @@ def _defect(
 def _excess(
     pixels: NDArray[np.float32], usable: NDArray[np.bool_], column: int, side: int, low: float, high: float, clip: float
 ) -> tuple[float, int]:
-    """Mean of a piece of a column above the columns ``side`` px away, clipped, and its number of pixels."""
+    """Return the mean excess, clipped, of a piece of a column over those ``side`` px away, and its number of pixels."""
     total, count = 0.0, 0
     for row in range(max(0, math.ceil(low)), min(pixels.shape[0] - 1, math.floor(high)) + 1):
         if usable[row, column] and usable[row, column - side] and usable[row, column + side]:

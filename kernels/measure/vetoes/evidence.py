@@ -41,7 +41,7 @@ class Evidence(NamedTuple):
 
     @property
     def flags(self) -> DetectionFlag:
-        """Causes that are more likely than not."""
+        """Return the causes that are more likely than not."""
         flags = DetectionFlag(0)
         for value, flag in zip(self, FLAGS, strict=True):
             if value >= 1:
@@ -124,7 +124,7 @@ LEAST_EVIDENCE = 1.5
 
 
 def refused(table: pa.Table) -> NDArray[np.bool_]:
-    """Tell which measured candidates, rows of `schemas.dia_source`, are refused; satellites never are."""
+    """Return which measured candidates, rows of `schemas.dia_source`, are refused; satellites never are."""
     evidence = np.stack([table[f"{name}Evidence"].to_numpy() for name in REFUSING])
     kept = np.array([name != "" for name in table["trailClass"].to_pylist()], np.bool_)
     return np.asarray((evidence >= LEAST_EVIDENCE).any(0) & ~kept)
@@ -185,7 +185,7 @@ def _sides(
     background: float,
     clip: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Mean level of the pixels further than ``near`` from a trail, either side of it, and their numbers."""
+    """Return the mean level of the pixels farther than ``near`` from a trail, on either side, and their numbers."""
     cosine, sine = math.cos(theta), math.sin(theta)
     total, count = np.zeros(2), np.zeros(2, np.int64)
     for i in range(y.shape[0]):

@@ -40,7 +40,7 @@ class Lobes(NamedTuple):
 
     @property
     def fraction(self) -> float:
-        """Negative over positive light, 10 at most: about 1 for a dipole, near 0 for a source; NaN without light."""
+        """Return negative over positive light, at most 10: near 1 for a dipole, 0 for a source; NaN without light."""
         if not self.positive and not self.negative:
             return math.nan
         return min(self.negative / max(self.positive, 1e-9), 10.0)
@@ -102,7 +102,7 @@ def _share(mask: NDArray[np.uint16], x: float, y: float, length: float, theta: f
 
 @njit(cache=True, nogil=True)
 def _borders(mask: NDArray[np.uint16], x: float, y: float) -> int:
-    """1 for the border and beyond, else 0."""
+    """Return 1 for the border and beyond, else 0."""
     row, column = math.floor(y + 0.5), math.floor(x + 0.5)
     if row < 0 or column < 0 or row >= mask.shape[0] or column >= mask.shape[1]:
         return 1
