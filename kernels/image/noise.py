@@ -1,4 +1,4 @@
-"""Background and noise of an image, how neighbouring pixels correlate, and what a filter makes of it."""
+"""Background and noise of an image, the correlation of neighbouring pixels, and the noise behind a filter."""
 
 from bisect import bisect_left
 from typing import NamedTuple
@@ -170,7 +170,7 @@ def _level(values: NDArray[np.float64], weights: NDArray[np.bool_]) -> NDArray[n
 
 
 def _lagged(stack: NDArray[np.float64], size: list[int], reach: int) -> NDArray[np.float64]:
-    """Sum over the stack of the products of values that lie -reach..reach apart."""
+    """Return the products of values that lie -reach..reach apart, summed over the stack."""
     from scipy import fft
 
     power = np.square(np.abs(fft.rfft2(stack, size))).sum(axis=0)
@@ -185,7 +185,7 @@ def _trimmed(rho: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
 
 
 class Noise(NamedTuple):
-    """What is known of the noise of an image.
+    """Noise of an image.
 
     Attributes
     ----------

@@ -30,7 +30,7 @@ class ScienceImage(NamedTuple):
 
 
 def science_image(science: NDArray[np.float32], mask: NDArray[np.uint16], mesh: int) -> ScienceImage | None:
-    """Take the sky off a science image.
+    """Subtract the sky from a science image.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ _TOO_LONG = 0.25  # of the image's shorter side
 
 @dataclass(frozen=True)
 class Detection:
-    """What is measured of one candidate, in pixel units.
+    """Measurements of one candidate, in pixel units.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Detection:
     evidence
         Evidence for known causes of false streaks.
     flags
-        What can be told from the pixels.
+        Flags that follow from the pixels.
     """
 
     fit: TrailFit
@@ -102,7 +102,7 @@ def measure_candidate(
 def _footprint_flags(
     scene: Scene, mask: NDArray[np.uint16], segment: Segment, margin: float
 ) -> tuple[float, DetectionFlag]:
-    """Share of unusable pixels under the aperture, and what they mean."""
+    """Return the share of unusable pixels under the aperture, and the flags that follow from them."""
     ny, nx = scene.shape
     x1, y1, x2, y2 = segment.ends()
     area = stadium((ny, nx), segment, margin)

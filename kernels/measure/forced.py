@@ -30,7 +30,7 @@ _NONE = Flux(math.nan, math.nan)
 
 
 class ForcedFlux(NamedTuple):
-    """What is measured at a given place, in pixel units.
+    """Measurements at a given place, in pixel units.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class ForcedFlux(NamedTuple):
     visible
         Share of the trail's light that falls on usable pixels.
     flags
-        What can be told from the pixels.
+        Flags that follow from the pixels.
     """
 
     trail: Flux
@@ -118,7 +118,7 @@ def _radius(fwhm_px: float) -> float:
 
 
 def _visible(scene: Scene, seen: View, segment: Segment, shape: NDArray[np.float64]) -> float:
-    """Share of the light within the fit radius that falls on usable pixels, out of what would on an endless image."""
+    """Return the share of a trail's light within the fit radius that falls on usable pixels of the image."""
     length = min(segment.length, _LONG)
     side = 2 * reach(length, scene.fwhm_px) + 1
     middle = Segment(side // 2 + segment.x % 1, side // 2 + segment.y % 1, length, segment.angle)
@@ -183,7 +183,7 @@ def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _cleaned(
     scene: Scene, seen: View, shape: NDArray[np.float64], others: Sequence[NDArray[np.float64]]
 ) -> tuple[View, bool]:
-    """Leave out what is not of the sources, unless that is most of the trail; tell whether there is any."""
+    """Leave out pixels with other light, unless they hold most of the trail; return whether there are any."""
     design, above = np.stack([shape, *others], axis=1), seen.values - robust_level(seen)
     cut: NDArray[np.bool_] = np.zeros(len(shape), np.bool_)
     for _ in range(_PASSES):

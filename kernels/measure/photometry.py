@@ -1,4 +1,4 @@
-"""Fluxes at a place that is known, and their units."""
+"""Fluxes at a known place, and their units."""
 
 import math
 from collections.abc import Sequence
@@ -121,7 +121,7 @@ def _sum_inside(
 
 
 def _shared_area(long: float, wide: float, theta: float, correlation: NDArray[np.float64]) -> float:
-    """Sum over lags of the autocorrelation times a rectangle's overlap with itself, px."""
+    """Return the sum over lags of the autocorrelation times a rectangle's overlap with itself, px."""
     reach_y, reach_x = correlation.shape[0] // 2, correlation.shape[1] // 2
     dy, dx = np.mgrid[-reach_y : reach_y + 1, -reach_x : reach_x + 1]
     along = np.abs(dx * math.cos(theta) + dy * math.sin(theta))

@@ -1,4 +1,4 @@
-"""Surroundings of a detection, and what its fit leaves over."""
+"""Surroundings of a detection, and the residual of its fit."""
 
 import math
 from collections.abc import Sequence
@@ -139,7 +139,7 @@ def _amplitude(left: NDArray[np.float64], pattern: NDArray[np.float64]) -> float
 
 
 def _without(pattern: NDArray[np.float64], model: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Take out of a pattern what a change of the trail's flux explains."""
+    """Return a pattern without the part that a change of the trail's flux explains."""
     size = float(np.sum(np.square(model)))
     return pattern - model * (float((pattern * model).sum()) / size) if size > 0 else pattern
 

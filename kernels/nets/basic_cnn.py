@@ -1,4 +1,4 @@
-"""The window classifier of Sun et al. (LLNL data science challenge, 2022), with its published layers."""
+"""Window classifier of Sun et al. (LLNL data science challenge, 2022), with its published layers."""
 
 import torch
 from torch import nn

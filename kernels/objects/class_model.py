@@ -1,4 +1,4 @@
-"""Classifier of catalogue rows: trees, calibration, a limit to what it has seen, and the class above."""
+"""Classifier of catalogue rows: trees, calibration, limit of novelty, and superclass."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class ClassTrees(NamedTuple):
 
 
 def class_trees(arrays: Mapping[str, NDArray[Any]]) -> ClassTrees:
-    """Take the trees from the arrays of a weights file."""
+    """Return the trees in the arrays of a weights file."""
     return ClassTrees(*(np.ascontiguousarray(arrays[name]) for name in ClassTrees._fields))
 
 
@@ -222,7 +222,7 @@ _MOST_BANDS = 5
 
 
 class ClassVerdict(NamedTuple):
-    """What a model says of n rows.
+    """Verdict of a model on n rows.
 
     Attributes
     ----------
@@ -237,14 +237,14 @@ class ClassVerdict(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """How log odds become probabilities, and the limit of novelty; a row for each number of bands, from 0 to 5.
+    """Map from log odds to probabilities, and the limit of novelty; a row for each number of bands, from 0 to 5.
 
     Attributes
     ----------
     slope : (6,)
-        Of the log odds.
+        Factor of the log odds.
     offset : (6, classes)
-        Added then.
+        Added after the slope is applied.
     limit : (6,)
         Novelty that counts as 1.
     """
@@ -272,7 +272,7 @@ class ClassModel:
 
     @property
     def version(self) -> str:
-        """Name and version, as catalogues give it."""
+        """Return the name and version, as catalogues give it."""
         return f"{self.card.name} {self.card.version}"
 
     def __call__(self, columns: Mapping[str, NDArray[np.float32]]) -> ClassVerdict:

@@ -39,7 +39,7 @@ class Planes(NamedTuple):
 
 
 def make_planes(cutouts: NDArray[np.float32], bands: int, side: int) -> Planes:
-    """Bring cutouts to a common form.
+    """Convert cutouts to a common form.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ CHANNELS = 4
 
 
 class BandViews(NamedTuple):
-    """What a network sees of each band.
+    """Inputs of a network, by band.
 
     Attributes
     ----------

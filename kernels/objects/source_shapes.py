@@ -1,4 +1,4 @@
-"""Sources on a science image: where they are and what shape they have."""
+"""Sources on a science image: their places and shapes."""
 
 import math
 from typing import NamedTuple

@@ -31,12 +31,12 @@ Floats = NDArray[np.float64]
 
 
 class PsfShape(NamedTuple):
-    """The PSF at n places, against the round PSF of the image: (n,) each.
+    """PSF at n places, relative to the round PSF of the image: (n,) each.
 
     Attributes
     ----------
     width
-        Over that of the image's PSF.
+        Width over that of the image's PSF.
     e1, e2
         (a2 - b2) / (a2 + b2) of its axes a > b, times the cosine and the sine of twice the angle of a from +x.
     """

@@ -1,4 +1,4 @@
-"""Boxes around sources, and what maps of features hold inside them."""
+"""Boxes around sources, and feature maps inside them."""
 
 import numpy as np
 import torch

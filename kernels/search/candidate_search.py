@@ -43,7 +43,7 @@ Judge = Callable[[SearchImage, NDArray[np.float32], Peaks], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class CandidateSearch:
-    """A detector that judges the peaks of a bank of trails.
+    """Detector that judges the peaks of a bank of trails.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ class TreeJudge:
 
 @dataclass(frozen=True)
 class TwoStageJudge:
-    """Boosted trees sort out what is plainly false; a network judges what is left.
+    """Judge in two stages: boosted trees drop what is plainly false, a network judges the rest.
 
     Parameters
     ----------

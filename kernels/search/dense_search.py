@@ -234,7 +234,7 @@ def dense_grid(reach: int) -> SearchGrid:
 
 
 def _share_out(work: Callable[[int, int], None], corners: Sequence[tuple[int, int]], threads: int) -> None:
-    """Do the work at all corners, on so many threads; each of them is torch's only one."""
+    """Run the work at all corners on several threads; torch uses one thread in each."""
     if threads < 2:
         for corner in corners:
             work(*corner)

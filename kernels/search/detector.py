@@ -1,4 +1,4 @@
-"""Interface of detectors, and window classifiers that fulfil it."""
+"""Interface of detectors, and its implementation by window classifiers."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +19,7 @@ from schemas.pixels import SearchGrid
 
 
 class Detector(Protocol):
-    """Scores places on an image: a network that looks at windows or cells, or a finder of candidates."""
+    """Detector, which scores places on an image: a network on windows or cells, or a finder of candidates."""
 
     @property
     def card(self) -> ModelCard:
@@ -48,7 +48,7 @@ class Detector(Protocol):
 
 
 class WindowSearch(Protocol):
-    """A way to score every window of an image; see `FusedSearch.search`."""
+    """Search that scores every window of an image; see `FusedSearch.search`."""
 
     def search(
         self,

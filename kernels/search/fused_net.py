@@ -1,4 +1,4 @@
-"""A window network as the fused search takes it: plain arrays of its layers."""
+"""Window network in the form of the fused search: plain arrays of its layers."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -11,7 +11,7 @@ from torch import nn
 
 @runtime_checkable
 class TwoConvolutions(Protocol):
-    """A network that the fused search understands: it says so by naming its layers.
+    """Network that the fused search supports: it names its layers.
 
     Convolution, ReLU, max-pool 4 stride 2, convolution, ReLU, max-pool 4 stride 2, flatten, linear layers with ReLU
     between them, two class scores at the end; neither padding nor stride in the convolutions. ``side`` is that of its
@@ -81,7 +81,7 @@ class FusedNet:
 
 
 def fuse(net: nn.Module) -> FusedNet | None:
-    """Take the layers of a network apart for the fused search.
+    """Return the layers of a network in the form of the fused search.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def _array(values: torch.Tensor | None) -> NDArray[np.float32]:
 
 
 class Layers(NamedTuple):
-    """Both convolutions of a `FusedNet`."""
+    """Convolutions of a `FusedNet`."""
 
     first: NDArray[np.float32]
     """(c1, bands, k1 * k1)."""
@@ -148,7 +148,7 @@ class Layers(NamedTuple):
 
 
 class WindowGrid(NamedTuple):
-    """Windows of an image, and what z-scores them."""
+    """Windows of an image, with the mean and standard deviation that standardise them."""
 
     image: NDArray[np.float32]
     """(bands, ny, nx)."""

@@ -15,7 +15,7 @@ from kernels.search.windows import MARGIN, require_on_image
 
 @dataclass(frozen=True)
 class Screen:
-    """A small network that says about what the linear layers of a window network would say.
+    """Small network that approximates the linear layers of a window network.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Screen:
 
 
 def screen_arrays(layers: tuple[Dense, ...]) -> dict[str, NDArray[np.float32]]:
-    """Name the arrays of a screen's layers, to be stored."""
+    """Return the arrays of a screen's layers by name, to be stored."""
     return {
         f"{kind}{n}": values
         for n, layer in enumerate(layers)
@@ -64,7 +64,7 @@ SLAB = 65536
 
 @dataclass(frozen=True)
 class FusedSearch:
-    """Search of all windows of an image that never makes a window.
+    """Search of all windows of an image that never cuts out a window.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Candidates where the best line of a `LineBank` stands out, and their lines refined."""
+"""Candidates at the peaks of a `LineBank`, and the refinement of their lines."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The best line of a bank of trails at each pixel of a PSF-filtered image."""
+"""Best line of a bank of trails at each pixel of a PSF-filtered image."""
 
 import math
 from functools import lru_cache
@@ -88,7 +88,7 @@ def line_pixels(length: int, rise: int) -> tuple[NDArray[np.int64], NDArray[np.i
 def in_image(
     frame: int, along: NDArray[np.int64], across: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Turn steps along and across the axis of a frame into steps (dx, dy) of the image."""
+    """Convert steps along and across the axis of a frame to steps (dx, dy) of the image."""
     across = -across if frame % 2 else across
     return (across, along) if frame >= 2 else (along, across)
 

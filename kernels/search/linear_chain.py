@@ -1,4 +1,4 @@
-"""The linear layers of a window network, in batches of one size, on the processor."""
+"""Linear layers of a window network, in batches of one size, on the processor."""
 
 from dataclasses import dataclass
 from functools import cached_property

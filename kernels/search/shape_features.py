@@ -1,4 +1,4 @@
-"""Shape of the pixels about a candidate, in numbers."""
+"""Features of the shape of the light about a candidate."""
 
 import math
 

@@ -20,7 +20,7 @@ ALIGNED = 8
 
 
 class Chain:
-    """From the features of windows to their log odds.
+    """Linear layers: from the features of windows to their log odds.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Chain:
     device
         Where to compute.
     dtype
-        float32 or bfloat16: what weights and activations are stored in; products are summed in float32 either way, if
+        float32 or bfloat16: type of the stored weights and activations; products are summed in float32 either way, if
         `full_precision` is in force. The first layer is always float32: it has 0.26 % of the arithmetic, and eight of
         nine parts of what bfloat16 loses it would lose there.
     batch
@@ -160,7 +160,7 @@ _LOCK = threading.Lock()
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Keep products of float32 from TF32 and bfloat16, and sums of bfloat16 products from anything below float32.
+    """Forbid TF32 and bfloat16 in products of float32, and anything below float32 in sums of bfloat16 products.
 
     These are choices of the whole process, so that one thread at a time is let in; the process's own come back
     at the end.
@@ -195,7 +195,7 @@ SINGLE = 2048
 
 
 class TorchSearch:
-    """A network that searches images without ever cutting windows out; see `shared_maps` for why that is exact.
+    """Network that searches images without ever cutting windows out; see `shared_maps` for why that is exact.
 
     Threads may call it at the same time; they take turns.
 
@@ -313,5 +313,5 @@ class TorchSearch:
 
 
 def host_tensor(values: NDArray[Any]) -> torch.Tensor:
-    """See an array as a tensor; one that must not be written to is copied, because tensors cannot promise that."""
+    """Return an array as a tensor; a read-only one is copied, because tensors cannot be read-only."""
     return torch.from_numpy(np.require(values, requirements="W"))

@@ -18,7 +18,7 @@ TINY, HUGE = 1e-30, 1e30
 
 @dataclass(frozen=True)
 class WindowStatistics:
-    """What z-scores every window of a grid.
+    """Mean and standard deviation that standardise every window of a grid.
 
     Parameters
     ----------

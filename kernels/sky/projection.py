@@ -117,7 +117,7 @@ def sky_trails(
     angle: NDArray[np.float64],
     covariance: NDArray[np.float64],
 ) -> SkyTrails:
-    """Carry trails from the image to the sky.
+    """Project trails from the image to the sky.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ class PlacedTrails(NamedTuple):
 def place_trails(
     wcs: "WCS", shape: tuple[int, int], ra: Floats, dec: Floats, length: Floats, angle: Floats
 ) -> PlacedTrails:
-    """Carry trails from the sky to an image.
+    """Project trails from the sky to an image.
 
     Parameters
     ----------

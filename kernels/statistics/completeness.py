@@ -1,4 +1,4 @@
-"""Completeness and other shares, their intervals, and how they depend on signal to noise."""
+"""Completeness and other shares, their intervals, and their dependence on signal to noise."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,7 +27,7 @@ class Share:
 
     @property
     def value(self) -> float | None:
-        """Share found; None of nothing."""
+        """Return the share found; None without sources."""
         return self.found / self.n if self.n else None
 
     @property

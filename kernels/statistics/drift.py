@@ -114,14 +114,14 @@ def _separation(distances: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Departure:
-    """Of a value from earlier ones.
+    """Departure of a value from earlier ones.
 
     Attributes
     ----------
     median
-        Of the earlier ones.
+        Median of the earlier ones.
     sigma
-        What such a value scatters about that median.
+        Scatter of such a value about that median.
     score
         How many sigma the value is above the median; infinite where nothing scatters and the value differs.
     """
@@ -160,7 +160,7 @@ def departure(value: float, error: float, earlier: ArrayLike, floor: float = 0.0
 
 @dataclass(frozen=True)
 class Bins:
-    """Equal steps from ``low`` to ``high``, or equal steps of the logarithm; what lies beyond is in the end bins."""
+    """Bins of equal width from ``low`` to ``high``, or in the logarithm; values beyond are in the end bins."""
 
     low: float
     high: float

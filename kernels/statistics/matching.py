@@ -1,4 +1,4 @@
-"""Matching of detections to sources that are known to be there."""
+"""Matching of detections to known sources."""
 
 from dataclasses import dataclass
 

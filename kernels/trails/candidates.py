@@ -205,7 +205,7 @@ def assign_hits(
 
 
 class GlintTrail(NamedTuple):
-    """Line from the first to the last flash, with the S/N of all; and which segments they are."""
+    """Line from the first to the last flash, with the S/N of all, and the indices of their segments."""
 
     segment: DetectedSegment
     members: tuple[int, ...]
@@ -311,7 +311,7 @@ def _rows(trails: Sequence[DetectedSegment], points: list[int], area_px: float) 
 
 
 def _row(places: NDArray[np.float64], tree: "cKDTree", first: int, second: int) -> tuple[int, ...]:
-    """Go on from two points at equal steps, both ways."""
+    """Extend a row of points from two of them at equal steps, both ways."""
     row = [int(first), int(second)]
     for ends in ((0, 1), (-1, -2)):
         while True:

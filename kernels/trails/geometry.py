@@ -1,4 +1,4 @@
-"""Line segments in an image, the pixels near them, and which of them repeat each other."""
+"""Line segments in an image, the pixels near them, and repeats among them."""
 
 import math
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class Segment(NamedTuple):
 
 
 class Footprint(NamedTuple):
-    """Pixels of a convex area, row by row; a list, because a box around a long oblique trail is nearly empty.
+    """Pixels of a convex area, listed row by row: a box around a long oblique trail is nearly empty.
 
     Attributes
     ----------
@@ -148,7 +148,7 @@ def _band(dy: float, x: float, length: float, theta: float, radius: float) -> tu
 
 @njit(cache=True, nogil=True)
 def place(row: int, column: int, row0: int, left: NDArray[np.int32], first: NDArray[np.int32]) -> int:
-    """Place of a pixel in the list of a `Footprint`, or -1 (compiled, for use in compiled loops)."""
+    """Return the place of a pixel in the list of a `Footprint`, or -1 (compiled, for use in compiled loops)."""
     r = row - row0
     if r < 0 or r >= left.shape[0]:
         return -1

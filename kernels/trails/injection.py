@@ -1,4 +1,4 @@
-"""Synthetic trails, put into pixels so that a search can be asked for them."""
+"""Synthetic trails added to pixels, to measure how many a search recovers."""
 
 import math
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class TrailStamp(NamedTuple):
 
 
 def cells(shape: tuple[int, int], side: int) -> list[tuple[int, int, int, int]]:
-    """Share an image out among nearly square cells, row by row.
+    """Divide an image into nearly square cells, row by row.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Least squares of a trail on a level background, compiled, and its honest errors in correlated noise."""
+"""Least squares of a trail on a level background, compiled, and its errors in correlated noise."""
 
 import math
 
@@ -320,7 +320,7 @@ def fit_covariance(
 
 @njit(cache=True, nogil=True)
 def _between(unit: NDArray[np.float64], footprint: Footprint, correlation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum over pairs of pixels of J_i rho(i - j) J_j."""
+    """Return the sum over pairs of pixels of J_i rho(i - j) J_j."""
     count, width = unit.shape
     reach_y, reach_x = correlation.shape[0] // 2, correlation.shape[1] // 2
     out = np.zeros((width, width))

@@ -180,7 +180,7 @@ _MARGIN = 60.0  # px that must have been looked at beyond both ends
 
 
 class Frame(NamedTuple):
-    """Whole image with what is known of its noise.
+    """Whole image with its noise.
 
     Attributes
     ----------
@@ -340,7 +340,7 @@ def _heaviest_run(gain: NDArray[np.floating]) -> tuple[int, int]:
 
 
 def _coverage(brightness: NDArray[np.float32], level: float) -> float:
-    """Share of usable columns above half of ``level``, after a running mean."""
+    """Return the share of usable columns above half of ``level``, after a running mean."""
     known = np.isfinite(brightness)
     if len(known) < len(_BOX) or not known.any():
         return 0.0

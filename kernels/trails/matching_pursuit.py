@@ -19,7 +19,7 @@ _RESIDUE = 0.1  # share of a trail that its imperfect subtraction may leave
 
 
 class Optics(NamedTuple):
-    """What the filters of an exposure are made from, and the filters."""
+    """Filters of an exposure, and their inputs."""
 
     psf: GaussianMixture
     fwhm_px: float

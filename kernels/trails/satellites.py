@@ -1,4 +1,4 @@
-"""Satellites and aeroplanes among the candidates, and what lies in their light."""
+"""Satellites and aeroplanes among the candidates, and candidates in their light."""
 
 import math
 from collections.abc import Sequence
@@ -100,7 +100,7 @@ def wing_radius(trail: DetectedSegment, psf: GaussianMixture, fwhm_px: float) ->
 
 
 class Classified(NamedTuple):
-    """A candidate with its class, and how far from it its light spoils other detections, px.
+    """Candidate with its class, and the distance up to which its light spoils other detections, px.
 
     The class is ``satellite``, ``glint_trail``, or empty.
     """

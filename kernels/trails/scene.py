@@ -1,4 +1,4 @@
-"""An image with what a fit has to know of it."""
+"""Image with the properties that a fit needs."""
 
 import math
 from typing import NamedTuple
@@ -62,7 +62,7 @@ class View(NamedTuple):
 
 
 def view(scene: Scene, segment: Segment, radius: float) -> View:
-    """Take the pixels within ``radius`` px of a segment."""
+    """Return the pixels within ``radius`` px of a segment."""
     footprint = stadium(scene.shape, segment, radius)
     return View(footprint, *_take(scene.pixels, scene.usable, footprint.y, footprint.x))
 

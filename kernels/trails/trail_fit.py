@@ -298,7 +298,7 @@ def _honest(
 
 
 def unfitted(scene: Scene, start: Segment) -> TrailFit:
-    """Keep the first estimate of a trail, with the best flux for it, as a fit that failed."""
+    """Return the first estimate of a trail, with its best flux, as a failed fit."""
     seen = view(scene, start, _radius(scene))
     shape = trail_shape(scene, seen.footprint, start)
     design = np.stack([shape, np.ones_like(shape)], axis=1) * seen.use[:, None]

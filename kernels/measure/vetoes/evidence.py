@@ -1,4 +1,4 @@
-"""Evidence for each known cause of false streaks, and what is refused for it."""
+"""Evidence for each known cause of false streaks, and the candidates refused for it."""
 
 import math
 from typing import NamedTuple
@@ -29,7 +29,7 @@ _LEAST = 30  # pixels
 
 
 class Evidence(NamedTuple):
-    """For each of `schemas.dia_source.CAUSES`, in that order, 0 to 2.5; at 1 and above its flag is set."""
+    """Evidence for each of `schemas.dia_source.CAUSES`, in that order, 0 to 2.5; at 1 and above its flag is set."""
 
     spike: float
     bleed: float
@@ -54,7 +54,7 @@ FLAGS = tuple(flag for _, flag, _ in CAUSES)
 
 
 def weigh(scene: Scene, mask: NDArray[np.uint16], trail: Segment, flux: float, level: float, light: Lobes) -> Evidence:
-    """Look for each cause.
+    """Measure the evidence for each cause.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Lines that saturated stars draw: bleed columns and diffraction spikes."""
+"""Lines of saturated stars: bleed columns and diffraction spikes."""
 
 import math
 

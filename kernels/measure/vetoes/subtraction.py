@@ -136,7 +136,7 @@ def lobes(scene: Scene, segment: Segment, level: float) -> Lobes:
 
 
 def _beside(smooth: NDArray[np.float64], area: Footprint, segment: Segment, fwhm_px: float) -> float:
-    """Share of the steps of about one FWHM along a trail in which a pixel is below -2 sigma."""
+    """Return the share of the steps of about one FWHM along a trail in which a pixel is below -2 sigma."""
     dark = smooth < -_BEYOND
     steps = max(1, round(segment.length / fwhm_px))
     theta = math.radians(segment.angle)
