@@ -52,7 +52,7 @@ class ArchiveTable:
 
     @property
     def rows(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(next(iter(self.numbers.values())))
 
 
@@ -170,7 +170,7 @@ def _typed(name: str, values: Any) -> Any:
 
 
 def _clean(values: NDArray[np.float32], name: str, path: Path, column: str, unit: str) -> int:
-    """Put NaN where there is no value, in place; give how many there are.
+    """Put NaN where there is no value, in place; return their number.
 
     Raises
     ------

@@ -18,14 +18,14 @@ _NEW_STYLE = re.compile(r"(?P<run>(?:\w+_)?)difference_image\w*")
 
 
 class ButlerExposure(NamedTuple):
-    """Where an exposure's files are: uri of the difference image, (plane, uri) of others."""
+    """Files of an exposure: uri of the difference image, (plane, uri) of others."""
 
     difference: str
     siblings: tuple[tuple[str, str], ...]
 
 
 class _Place(NamedTuple):
-    """Which detector of which visit a dataset is of."""
+    """Visit and detector of a dataset."""
 
     instrument: str
     visit: int
@@ -229,6 +229,6 @@ def _reason(error: Exception) -> str:
 
 
 def _asked(wanted: ButlerSettings) -> str:
-    """Say in words what was asked for."""
+    """Return in words what was asked for."""
     condition = f"where {wanted.where!r} " if wanted.where else ""
     return f"{condition}in {', '.join(wanted.collections) or 'all collections'}"

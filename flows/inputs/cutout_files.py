@@ -170,7 +170,7 @@ def read_ztf_cutouts(folder: Path) -> LabelledCutouts:
 
 
 def frames_digest(folder: Path) -> str:
-    """SHA-256 of the cutouts' file, for the card."""
+    """Return the SHA-256 of the cutouts' file, for the card."""
     return hashlib.sha256((folder / NPZ).read_bytes()).hexdigest()
 
 

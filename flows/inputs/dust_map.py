@@ -18,7 +18,7 @@ _REMEDY = "give a HEALPix FITS file with a column EBV (mag), ORDERING and NSIDE,
 
 
 class DustMap:
-    """A callable from (ra, dec), deg, ICRS, to E(B-V), mag: interpolated between the four nearest pixels."""
+    """Callable from (ra, dec), deg, ICRS, to E(B-V), mag: interpolated between the four nearest pixels."""
 
     def __init__(self, values: NDArray[np.float32], order: str, galactic: bool) -> None:
         from astropy_healpix import HEALPix

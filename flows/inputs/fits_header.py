@@ -21,7 +21,7 @@ Headers = tuple[fits.Header, ...]
 
 
 class Identity(NamedTuple):
-    """Which exposure it is, and when and how it was made."""
+    """Identity of an exposure, and when and how it was taken."""
 
     key: ExposureKey
     instrument: str
@@ -31,7 +31,7 @@ class Identity(NamedTuple):
 
 
 class HeaderCalibration(NamedTuple):
-    """What the pixel values mean; None where the header does not say."""
+    """Calibration of the pixel values; None where the header does not say."""
 
     pixel_unit: str
     zero_point: float | None

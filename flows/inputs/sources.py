@@ -138,7 +138,7 @@ def list_sources(inputs: Sequence[str], settings: Settings) -> list[Source]:
 
 
 def _sources(given: str) -> Iterator[Source]:
-    """Exposures of one input."""
+    """Yield the exposures of one input."""
     fs, path = _located(given)
     try:
         if fs.isdir(path):
@@ -186,10 +186,10 @@ def _folder(fs: Any, path: str, given: str) -> Iterator[Source]:
 
 
 def _walk(fs: Any, folder: str) -> Iterator[tuple[str, bool]]:
-    """Files of a folder and of those below it, in order, with True; and with False, folders that cannot be listed.
+    """Yield files of a folder and those below it, in order, with True; and folders that cannot be listed, with False.
 
     fsspec's own find and walk pass over folders below the first that they may not read; a night must not lack
-    exposures in silence.
+    exposures without notice.
     """
     try:
         entries = sorted(fs.ls(folder, detail=True), key=lambda entry: entry["name"].rstrip("/"))
@@ -241,7 +241,7 @@ def _names(folder: str) -> tuple[str, ...]:
 
 
 def _kind(fs: Any, path: str) -> str | None:
-    """Tell from a file's first bytes what it is; None if they do not say, or cannot be read."""
+    """Return the kind of a file, from its first bytes; None if they do not say, or cannot be read."""
     try:
         return content_kind(bytes(fs.cat_file(path, 0, _START)), path)
     except BadInput:

@@ -1,4 +1,4 @@
-"""The asteroids injected into the LLNL challenge's images, as a truth table."""
+"""Asteroids injected into the LLNL challenge's images, as a truth table."""
 
 import re
 import zipfile
@@ -63,7 +63,7 @@ def _entries(uri: str) -> list[Any]:
 
 
 def _records(table: Any, uri: str) -> list[dict[str, Any]]:
-    """Rows of one image's table: a DataFrame, a mapping of columns, or rows in order."""
+    """Return the rows of one image's table: a DataFrame, a mapping of columns, or rows in order."""
     if hasattr(table, "to_dict") and hasattr(table, "columns"):
         records = table.to_dict("records")
     elif isinstance(table, dict):

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Observation:
-    """What a running command tells.
+    """Logs, metrics and traces of a running command.
 
     Parameters
     ----------
     settings, console
         Of the run.
     meter
-        Told of each step; None: nobody asks for figures.
+        Receives each step; None: no metrics are wanted.
     """
 
     settings: Settings

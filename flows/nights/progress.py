@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Counts what is done, and shows it.
+    """Counts of what is done, and their display.
 
     Parameters
     ----------
@@ -76,11 +76,11 @@ class Progress:
             self.meter.planned(plan)
 
     def watched(self, running: "Running") -> AbstractContextManager[None]:
-        """Look at the workers of a cluster as long as the block lasts."""
+        """Watch the workers of a cluster as long as the block lasts."""
         return nullcontext() if self.meter is None else self.meter.workers(running)
 
     def night_done(self, seconds: float) -> None:
-        """Take in how long a night took."""
+        """Record how long a night took."""
         if self.meter is not None:
             self.meter.night_done(seconds)
 
@@ -142,7 +142,7 @@ class Progress:
 
 
 class StreamProgress(Progress):
-    """Shows a stream, whose exposures nobody can count beforehand: one line each."""
+    """Display of a stream, whose exposures cannot be counted beforehand: one line each."""
 
     def __init__(self, console: Console, meter: "Meter | None" = None) -> None:
         super().__init__(console, 0, meter)

@@ -103,7 +103,7 @@ def _timed(summary: RunSummary, seconds: Mapping[str, float]) -> RunSummary:
 
 
 def _search(night: "NightRun") -> list[str]:
-    """Run the flow; give what went wrong beside the exposures. Each exposure has an outcome afterwards."""
+    """Run the flow; return what went wrong beside the exposures. Each exposure has an outcome afterwards."""
     from flows.nights.nightly import nightly
 
     warnings = []
@@ -159,7 +159,7 @@ def planner(out: Path, settings: Settings, *, dry: bool = False, index: "SourceI
 def search_exposures(
     sources: Sequence[Source], out: Path, settings: Settings, console: "Console", meter: "Meter | None" = None
 ) -> "RunSummary":
-    """Do what is left to be done of some exposures; the caller holds the lease of ``out``.
+    """Complete the work on some exposures; the caller holds the lease of ``out``.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def search_exposures(
 def nothing_to_search(
     plan: "Plan", out: Path, settings: Settings, console: "Console", meter: "Meter | None" = None
 ) -> "RunSummary":
-    """Bring up to date what whole nights have; and their pages, if something on them may have changed."""
+    """Bring datasets of whole nights up to date, and their pages if something on them may have changed."""
     from flows.nights.progress import Progress
     from flows.nights.totals import NightTotals, summarise_run
 
@@ -206,7 +206,7 @@ def nothing_to_search(
 
 
 def with_catalogues(summary: RunSummary, out: Path, settings: Settings, progress: Progress) -> RunSummary:
-    """Bring the datasets of whole nights up to date, and add them to what a run came to.
+    """Bring the datasets of whole nights up to date, and add them to the summary of a run.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from schemas.summary import CauseCount, ExposureCounts, RunSummary, Trouble
 
 
 class NightTotals:
-    """Adds up outcomes as they come; of each exposure only its key is kept, and its trouble: nights are long.
+    """Sum of outcomes as they come; of each exposure only its key and its trouble are kept: nights are long.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class NightTotals:
             self.add(outcome)
 
     def add(self, outcome: Outcome) -> None:
-        """Take in what became of an exposure."""
+        """Add the outcome of an exposure."""
         self.finished.add(outcome.item.key)
         if outcome.trouble is not None:
             (self.quarantined if outcome.status == "quarantined" else self.failed).append(outcome.trouble)

@@ -1,4 +1,4 @@
-"""Graph of the pipeline: which stages run on what an exposure brings, and in which order."""
+"""Graph of the pipeline: the stages that can run on an exposure, and their order."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,16 +29,16 @@ class Graph:
     not_run: Mapping[str, str]
 
     def at(self, level: str) -> tuple[Stage, ...]:
-        """Stages that run at a level, in order."""
+        """Return the stages that run at a level, in order."""
         return tuple(stage for stage in self.stages if stage.per == level)
 
     def results(self, level: str) -> tuple[Stage, ...]:
-        """Stages of a level whose dataset is published: products, and what no stage of that level consumes."""
+        """Return the stages of a level whose dataset is published: products, or consumed by no stage of that level."""
         consumed = {dataset.name for stage in self.at(level) for dataset in stage.needs}
         return tuple(stage for stage in self.at(level) if _is_product(stage) or stage.gives.name not in consumed)
 
     def towards(self, wanted: Collection[str], given: Collection[str] = ()) -> tuple[Stage, ...]:
-        """Stages that have to run for some datasets, in order, where others are there already."""
+        """Return the stages that have to run for some datasets, in order, where others are there already."""
         needed, chosen = set(wanted), []
         for stage in reversed(self.stages):
             if stage.gives.name in needed - set(given):
@@ -139,7 +139,7 @@ def _is_product(stage: Stage) -> bool:
 
 
 def _sorted(pipeline: Sequence[Stage], producers: Mapping[str, Stage]) -> list[Stage]:
-    """Stable: of the stages that could come next, the first of the pipeline does."""
+    """Sort stages topologically and stably: of those that could come next, the first of the pipeline does."""
     ordered: list[Stage] = []
     waiting = list(pipeline)
     while waiting:

@@ -1,4 +1,4 @@
-"""The search of pixels in memory: the stages that lead to detections, in the order of the pipeline's graph.
+"""Search of pixels in memory: the stages that lead to detections, in the order of the pipeline's graph.
 
 A night runs the same stages by the same `run_stages`, but tile by tile from its store and as several tasks
 (`flows.nights.exposure_work`).
@@ -88,7 +88,7 @@ def _of_tiles(
     whole: bool,
     laps: Timer,
 ) -> dict[str, Result]:
-    """Run the stages of a tile on all of them, and gather what they give."""
+    """Run the stages of a tile on all tiles, and gather the results."""
     stages = graph.at("tile")
     if not stages:
         return {}
@@ -105,7 +105,7 @@ def _of_tiles(
 
 @dataclass(frozen=True)
 class CopySearch:
-    """A `schemas.stage.Search`: every stage that `dia_source` depends on, in order.
+    """`schemas.stage.Search` by every stage that `dia_source` depends on, in order.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class CopySearch:
 
     @property
     def grid(self) -> SearchGrid:
-        """Where the search puts its scores."""
+        """Return the grid of the scores."""
         return search_grid(self.settings.detect)
 
     def __call__(self, planes: Mapping[str, Any], exposure: ExposureInfo) -> pa.Table:

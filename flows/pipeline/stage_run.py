@@ -1,4 +1,4 @@
-"""Execution of stages in order, and joining of what those of tiles give."""
+"""Execution of stages in order, and joining of the results of tiles."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
@@ -63,7 +63,7 @@ def run_on_tiles(
     laps: Timer,
     loaded: Mapping[str, Any] | None = None,
 ) -> dict[str, Result]:
-    """Run the stages of a tile on each of some tiles; return what they give of all of them, gathered.
+    """Run the stages of a tile on each of some tiles; return the gathered results.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def gathered(stage: Stage, parts: Sequence[Result]) -> Result:
 
 
 def as_results(planes: Mapping[str, Any]) -> dict[str, Result]:
-    """Planes or catalogues, without numbers, as results."""
+    """Return planes or catalogues, without numbers, as results."""
     return {name: Result(rows) for name, rows in planes.items()}
 
 

@@ -16,7 +16,7 @@ def name_tuple(key: ExposureKey) -> Name:
 
 
 class SourceIndex:
-    """Which exposures the ledger has from which source.
+    """Index of the ledger's exposures by source.
 
     All records are read once, and little is kept of them: a stream asks every few seconds.
     """
@@ -28,7 +28,7 @@ class SourceIndex:
             self.add(record.source_uri, record.key)
 
     def add(self, source_uri: str, key: ExposureKey) -> None:
-        """Take in an exposure that was recorded since."""
+        """Add an exposure that was recorded since."""
         self._of.setdefault(source_uri, set()).add(name_tuple(key))
 
     def records(self, source_uri: str) -> list[ExposureRecord]:
@@ -42,7 +42,7 @@ class SourceIndex:
 
 
 class Superseded:
-    """Finds records whose source is now another exposure, or none.
+    """Search for records whose source is now another exposure, or none.
 
     Parameters
     ----------

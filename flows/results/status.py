@@ -28,7 +28,7 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class NightStatus:
-    """How it stands with one night.
+    """Status of one night.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class NightStatus:
     detections
         Rows of `dia_source` published.
     lag_s
-        From the end of an exposure to its catalogue, s: median and 99th percentile.
+        Lag from the end of an exposure to its catalogue, s: median and 99th percentile.
     models
         Model and version -> exposures that were searched with it.
     troubles
@@ -67,7 +67,7 @@ class Status:
     watch: WatchRecord | None
 
     def values(self) -> dict[str, Any]:
-        """Everything, as values that JSON knows."""
+        """Return everything as JSON-serialisable values."""
         nights = [
             {**asdict(one), "lag_s": _values(one.lag_s)}
             | {"troubles": list(map(_values, one.troubles)), "quality": list(map(_values, one.quality))}
@@ -146,7 +146,7 @@ def _of(
 
 
 def lag_of(record: ExposureRecord) -> float | None:
-    """From the end of the exposure to its catalogue, s; None if the ledger does not know."""
+    """Return the lag from the end of the exposure to its catalogue, s; None if the ledger has none."""
     if record.shutter_closed_at is None:
         return None
     return (_time(record.finished_at) - _time(record.shutter_closed_at)).total_seconds()

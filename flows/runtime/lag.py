@@ -12,17 +12,17 @@ LATEST = 10_000
 
 
 class Lag:
-    """The latest durations, s."""
+    """Latest durations, s."""
 
     def __init__(self) -> None:
         self._latest: deque[float] = deque(maxlen=LATEST)
 
     def add(self, seconds: float) -> None:
-        """Take in a duration."""
+        """Add a duration."""
         self._latest.append(seconds)
 
     def percentiles(self) -> Percentiles | None:
-        """Median and 99th percentile; None without any."""
+        """Return median and 99th percentile; None without durations."""
         return percentiles(self._latest)
 
 

@@ -1,4 +1,4 @@
-"""Exposures written as the ZTF archive, Rubin's pipelines and the LLNL set do."""
+"""Files of exposures in the forms of the ZTF archive, Rubin's pipelines and the LLNL set."""
 
 import io
 import pickle
@@ -77,7 +77,7 @@ def write_rubin(exposure: SimulatedExposure, folder: Path, planes: dict[str, NDA
 
 
 def _keyword(name: str) -> str:
-    """Keyword of any length: beyond eight characters FITS needs the HIERARCH convention."""
+    """Return a keyword of any length: beyond eight characters FITS needs the HIERARCH convention."""
     return name if len(name) <= 8 else f"HIERARCH {name}"
 
 

@@ -1,4 +1,4 @@
-"""Files from an archive: there whole or not at all, resumed where they stopped."""
+"""Download of files: each is there whole or not at all, and resumed where it stopped."""
 
 import asyncio
 import hashlib
@@ -124,7 +124,7 @@ T = TypeVar("T")
 
 
 async def few_at_a_time(items: Iterable[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
-    """Do ``work`` on each item, ``at_once`` at a time, in order; the first error stops all."""
+    """Run ``work`` on each item, ``at_once`` at a time, in order; the first error stops all."""
     waiting = iter(items)
 
     async def worker() -> None:

@@ -29,7 +29,7 @@ FORCED_VERSION = "1"
 
 @dataclass(frozen=True)
 class Measured:
-    """What one exposure gave: its rows and the file they are in, or why it gave none."""
+    """Result of one exposure: its rows and their file, or why it has none."""
 
     table: pa.Table
     path: str | None = None
@@ -172,13 +172,13 @@ MOST = 50
 
 
 class FirstRows:
-    """Keeps the first rows of many tables, so that memory does not grow with the night."""
+    """First rows of many tables: memory does not grow with the night."""
 
     def __init__(self) -> None:
         self.table = FORCED_SOURCE.empty()
 
     def __call__(self, table: pa.Table) -> None:
-        """Take what there is still room for."""
+        """Add rows while there is room."""
         self.table = pa.concat_tables([self.table, table.slice(0, MOST - len(self.table))])
 
 
@@ -234,7 +234,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _magnitude(row: dict[str, Any]) -> str:
-    """Magnitude of a detection, limit of anything else."""
+    """Return the magnitude of a detection, or the limit of anything else."""
     if row["magAB"] is not None:
         return f"{row['magAB']:.2f} ± {row['magABErr']:.2f}"
     return "" if row["magABLimit"] is None else f"> {row['magABLimit']:.2f}"

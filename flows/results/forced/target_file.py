@@ -19,7 +19,7 @@ from schemas.errors import BadInput, Misconfigured
 
 @dataclass(frozen=True)
 class TargetFile:
-    """What a file holds, not looked at yet.
+    """Content of a file, not checked yet.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class TargetFile:
 
     @property
     def rows(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(next(iter(self.columns.values()), ()))
 
 
@@ -113,7 +113,7 @@ _FIRST, _LAST = 41317.0, 88069.0  # MJD of 1972, when UTC began to be what it is
 
 
 class Cells:
-    """Looks up one cell at a time.
+    """Access to one cell at a time.
 
     Parameters
     ----------

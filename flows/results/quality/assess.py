@@ -93,7 +93,7 @@ def _measured(
 
 
 def quality_digest(records: list[ExposureRecord]) -> str:
-    """Digest of the published exposures of a night."""
+    """Return the digest of the published exposures of a night."""
     return digest(str(QUALITY_VERSION), {record.name: record.digest for record in records})
 
 

@@ -249,7 +249,7 @@ def _notes(now: BandMeasures, nights: Sequence[tuple[str, BandMeasures]]) -> tup
 
 
 def told(quality: BandQuality) -> list[str]:
-    """Say what is wrong in a band, a line each."""
+    """Return what is wrong in a band, a line each."""
     lines = [f"{one.verdict} {one.metric}: {one.problem} To fix, {one.remedy}" for one in quality.gates if one.problem]
     features = [one for one in quality.drifts if one.problem]
     return lines + [f"warn drift of {one.feature}: {one.problem} To fix, {one.remedy}" for one in features]
