@@ -1,4 +1,4 @@
-"""What a worker does with one exposure, step by step in this process, with the seconds of each step."""
+"""Work on one exposure, step by step in this process as in a worker, with the seconds of each step."""
 
 from time import perf_counter
 

@@ -1,4 +1,4 @@
-"""What neighbours do to PSF fluxes: stars of a field with eight times the usual number, by the nearest other object.
+"""Effect of neighbours on PSF fluxes: stars of a field with eight times the usual number, by the nearest other object.
 
 `python -m benchmarks.neighbours [--times 8] [--seed 5]`
 """

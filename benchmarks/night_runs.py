@@ -1,4 +1,4 @@
-"""`nightstride run` as a user starts it, on simulated quadrants."""
+"""Runs of `nightstride run` as a user starts it, on simulated quadrants."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ def quadrants(folder, count, shape=None):
 
 
 def searching_seconds(files, out, workers):
-    """Seconds that a run searches: without the start of its services and workers, and without its page."""
+    """Return the seconds that a run searches, without the start of its services and workers, and without its page."""
     nightstride = Path(sys.executable).with_name("nightstride")
     command = [nightstride, "run", *files, "--out", out, "--workers", workers, "--json"]
     run = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)

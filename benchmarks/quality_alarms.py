@@ -1,4 +1,4 @@
-"""How often do equal nights raise an alarm, and how often nights in which something is wrong?
+"""Rate of quality alarms on equal nights, and on nights in which something is wrong.
 
 ``python -m benchmarks.quality_alarms --work FOLDER [--visits 8] [--trials 200]`` simulates exposures of 1008 x 1008 px
 like ZTF's, and searches them. Nights are then drawn from these, so many exposures each, with replacement, with the
@@ -78,7 +78,7 @@ def night(rng, pool, size):
 
 
 def judged(rng, pool, earlier, size, trials, settings):
-    """Judge nights of a pool, each by other nights of the reference, and say how many raised an alarm, and which."""
+    """Judge nights of a pool, each by other nights of the reference, and return how many raised an alarm, and which."""
     gated = drifted = failed = 0
     what = Counter()
     for _ in range(trials):

@@ -101,5 +101,5 @@ class ClusterSettings(BaseModel):
 
     @property
     def encrypted(self) -> bool:
-        """Whether the address asks for TLS."""
+        """Return whether the address requests TLS."""
         return self.address is not None and self.address.startswith("tls://")

@@ -1,4 +1,4 @@
-"""All settings, in one frozen model."""
+"""Settings of everything, in one frozen model."""
 
 import math
 import re
@@ -17,7 +17,7 @@ NOISE_ALONE = 5.77
 
 
 class Section(BaseModel):
-    """A part of the settings; unknown keys are refused."""
+    """Section of the settings; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

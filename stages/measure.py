@@ -76,7 +76,7 @@ def measure(inputs: Mapping[str, Any], context: Context) -> Result:
 
 
 class Described(NamedTuple):
-    """Candidates that shine, and what the model ``reliability`` sees of them.
+    """Candidates that shine, and the inputs of the model ``reliability`` for them.
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ def _scene(pixels: NDArray[np.float32], mask: NDArray[np.uint16], info: Exposure
 
 
 def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) -> pa.Table:
-    """Rows of `DIA_SOURCE` in the order given, with reliability 0."""
+    """Return rows of `DIA_SOURCE` in the order given, with reliability 0."""
     count = len(found)
     columns = (
         _fit_columns(found)

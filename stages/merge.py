@@ -1,4 +1,4 @@
-"""Stage: one candidate of all the hits on the same streak."""
+"""Stage: one candidate for all the hits on the same streak."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -176,7 +176,7 @@ def _is_large(hits: _Hits) -> bool:
 
 
 def _crop(scene: _Scene, hits: _Hits) -> tuple[Crop, NDArray[np.bool_]]:
-    """Pixels around a group of hits, and which of them lie inside its windows."""
+    """Return the pixels around a group of hits, and which of them lie inside its windows."""
     half, margin = hits.claim // 2, scene.optics.bank.reach
     x, y = np.floor(hits.x).astype(int), np.floor(hits.y).astype(int)
     box = (
@@ -251,7 +251,7 @@ def _extended(scene: _Scene, trail: DetectedSegment) -> DetectedSegment:
 
 
 def _with_hits(trails: Sequence[DetectedSegment], hits: _Hits, owner: NDArray[np.intp]) -> list[Candidate]:
-    """Candidates of the trails that own hits."""
+    """Return the candidates of the trails that own hits."""
     logits = (tuple(float(value) for value in hits.logit[owner == i]) for i in range(len(trails)))
     return [Candidate(trail, own) for trail, own in zip(trails, logits, strict=True) if own]
 

@@ -1,4 +1,4 @@
-"""A disk that is full."""
+"""Full disk."""
 
 import errno
 import os

@@ -50,7 +50,7 @@ class CellLabels:
         self.weight = np.ones((cells, cells), np.float32)
 
     def ignore(self, x: float, y: float, length: float, angle: float) -> None:
-        """Let the cells about a source count for nothing, but those on a trail."""
+        """Set the weight of the cells around a source to 0, except for those on a trail."""
         near = self._distance(x, y, length, angle) < BESIDE_PX
         self.weight[near & (self.label == 0)] = 0
 
@@ -62,7 +62,7 @@ class CellLabels:
         self.weight[on] = np.maximum(_WEIGHT / np.sqrt(max(int(on.sum()), 1)), 1.4)
 
     def without_border(self, width: int) -> None:
-        """Let the outermost cells count for nothing: they do not see what lies outside."""
+        """Set the weight of the outermost cells to 0: they do not see what lies outside."""
         inner = np.zeros(self.weight.shape, bool)
         inner[width:-width, width:-width] = True
         self.weight[~inner] = 0
@@ -88,15 +88,15 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class CropPlan:
-    """What crops are centred on.
+    """Places that crops are centred on.
 
     Attributes
     ----------
     hard
-        Per exposure, (n, 3) float64: x, y, px, of places that look like a trail and are none, and how often each is
+        Per exposure, (n, 3) float64: x, y, px, of places that look like a trail but are not, and how often each is
         to be shown.
     shares
-        Of crops at a hard place, and at a trail; the rest lie anywhere.
+        Shares of crops at a hard place, and at a trail; the rest lie anywhere.
     batch
         Crops at a time.
     seed

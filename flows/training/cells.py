@@ -159,14 +159,14 @@ _MINED = -2.0  # log odds from which a place is a hard one
 
 @dataclass(frozen=True)
 class CellPlan:
-    """How the network is trained.
+    """Settings of the training of the network.
 
     Attributes
     ----------
     channels, dilations
         Of the network.
     first, later
-        Fit of the first round, and of each round with the false alarms of the one before.
+        Settings of the first fit, and of each later one with the false alarms of the one before.
     rounds
         Rounds of mining.
     threshold

@@ -1,4 +1,4 @@
-"""The LLNL challenge's own exposures to learn from, in place of those simulated like them."""
+"""Training exposures from the LLNL challenge itself, in place of those simulated like them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -74,16 +74,16 @@ def challenge_examples(raw: Path, work: Path, workers: int) -> list[Example]:
 def share_challenge(
     sets: Mapping[str, Sequence[Wanted]], examples: Sequence[Example], seed: int
 ) -> tuple[dict[str, tuple[Wanted, ...]], dict[str, list[Example]]]:
-    """Let the challenge's exposures stand in for those simulated like them.
+    """Replace simulated exposures like the challenge's by the challenge's own.
 
     Parameters
     ----------
     sets
-        What each set is to be made of.
+        Parts of each set.
     examples
         The challenge's exposures. No two sets get the same.
     seed
-        Of who gets which.
+        Seed of the assignment.
 
     Returns
     -------

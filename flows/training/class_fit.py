@@ -20,16 +20,16 @@ _BANDS = len(BANDS)
 
 @dataclass(frozen=True)
 class ClassFit:
-    """How the classifier is fitted.
+    """Settings of the fit of the classifier.
 
     Attributes
     ----------
     rounds, rate, leaves, ridge
-        Of the boosting.
+        Parameters of the boosting.
     drops
-        Copies of each row with some bands taken out, at least two remain; of half a row's weight each.
+        Copies of each row without some of its bands, of which at least two remain; of half a row's weight each.
     noise
-        Of the magnitudes of such copies, mag.
+        Noise of the magnitudes of such copies, mag.
     reference
         Rows kept to tell what is far from all of them.
     familiar

@@ -20,7 +20,7 @@ Change = Callable[[Inputs, torch.Generator], Inputs]
 
 @dataclass(frozen=True)
 class CutoutFit:
-    """How to fit.
+    """Settings of the fit.
 
     Attributes
     ----------

@@ -36,7 +36,7 @@ DETECTORS = ("streak_net", "basic_cnn", "region_proposal", "two_stage", "boosted
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """How a search is trained. Exposures of the four sets never share a field.
+    """Settings of the training of a search. Exposures of the four sets never share a field.
 
     Attributes
     ----------
@@ -44,11 +44,11 @@ class TrainPlan:
         Exposures per preset: for the detector to learn from; for the verdict to learn from; to choose calibration and
         threshold on; to report on. The first two also hold crowded fields, for what looks like a trail is rare.
     cells, windows, regions, two_stage, boosted
-        How a detector of each kind is trained.
+        Settings of the training of a detector of each kind.
     judge
-        How the verdict is.
+        Settings of the training of the verdict.
     seed
-        Of everything.
+        Random seed.
     """
 
     train: tuple[Wanted, ...] = (

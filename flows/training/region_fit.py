@@ -23,14 +23,14 @@ BESIDE_PX = 8.0
 def label_boxes(
     boxes: NDArray[np.float64], sources: Sources, positive: float, negative: float, best: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Tell what boxes are.
+    """Label boxes by the trails in them.
 
     Parameters
     ----------
     boxes : (n, 4)
         px.
     sources
-        What is there.
+        True sources.
     positive, negative
         Intersection over union from which on a box holds a trail, and below which it does not.
     best

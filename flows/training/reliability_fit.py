@@ -112,7 +112,7 @@ class ScoredCandidates:
 
 
 def summed_logit(one: Labelled) -> NDArray[np.float64]:
-    """Rank candidates by the summed log odds of their hits: what the detector itself says."""
+    """Rank candidates by the summed log odds of their hits, the detector's own score."""
     return one.features[:, FEATURES.index("log_logit_sum")].astype(np.float64)
 
 

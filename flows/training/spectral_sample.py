@@ -112,7 +112,7 @@ def archive_sample(path: Path, task: str, features: tuple[str, ...]) -> Sample:
 
 
 def large_classes(sample: Sample, least: int, where: str) -> Sample:
-    """Leave out classes with fewer rows than ``least``, and say which.
+    """Leave out classes with fewer rows than ``least``, and report which.
 
     Raises
     ------

@@ -31,7 +31,7 @@ from flows.training.star_galaxy_single import SinglePlan, train_single
 
 @dataclass(frozen=True)
 class StarGalaxyPlan:
-    """What is trained: deep cutouts and those of nights, the source's networks, ours, and that of a single band."""
+    """Plan of the training: numbers of deep and nights' cutouts, the source's networks, ours, the single-band one."""
 
     count: int = 34_000
     nights: int = 20_000

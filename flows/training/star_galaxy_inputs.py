@@ -53,7 +53,7 @@ def views_of(data: LabelledCutouts, bands: int, side: int) -> Inputs:
 
 
 def hide_bands(inputs: Inputs, generator: torch.Generator) -> Inputs:
-    """Hide bands and PSFs from a batch, so that a network learns to do without.
+    """Hide bands and PSFs in a batch: a network then learns to do without them.
 
     40 % of the cutouts keep all bands; of the others each band is there with probability 0.45, one at least. A quarter
     has no PSF.

@@ -1,4 +1,4 @@
-"""The source's networks, in its configurations of bands."""
+"""Networks of the source, in its configurations of bands."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ class RivalPlan:
 
 
 class PlaneResult(NamedTuple):
-    """Probability of a star of each test object, and how the network came to be."""
+    """Probability of a star for each test object, and the network's history."""
 
     probability: NDArray[np.float64]
     history: tuple[CutoutEpoch, ...]
@@ -109,7 +109,7 @@ _PART = 1000  # cutouts prepared, or judged, at a time
 
 
 class FittedPlanes(NamedTuple):
-    """A network, the limits of what it knows, and its calibration."""
+    """Network with its limits of novelty and its calibration."""
 
     net: Any
     known: Known
@@ -218,7 +218,7 @@ def write_plane_model(
 
 
 class _Hidden(nn.Module):
-    """A network behind planes that are not there."""
+    """Network that gets 0 in planes that are not there."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()

@@ -100,7 +100,7 @@ _APART = np.float32(10)  # below those that the network has seen; as in `kernels
 
 @dataclass(frozen=True)
 class TwoStagePlan:
-    """How the detector is trained.
+    """Settings of the training of the detector.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ class TwoStagePlan:
     floor
         Log odds of the trees from which on the network is asked.
     least_snr
-        Of the streaks that decide how much the network counts beside the trees.
+        S/N of the streaks that decide the weight of the network beside the trees.
     """
 
     trees: TreeFit = BOOSTED
@@ -209,5 +209,5 @@ def _joined(tree: NDArray[np.float32], judged: NDArray[np.float32], share: float
 
 
 def _found(sets: Sequence[CandidateSet], scores: list[NDArray[np.float32]], least_snr: float) -> int:
-    """Streaks found at half a false one and at one per image, together."""
+    """Return the number of streaks found at half a false one per image, plus that at one."""
     return sum(found_above(sets, scores, threshold_at(sets, scores, allowed), least_snr)[0] for allowed in (0.5, 1.0))

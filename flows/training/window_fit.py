@@ -32,7 +32,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class FitPlan:
-    """How to fit.
+    """Settings of the fit.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ def fit_windows(
     validation
         The same of exposures that training never sees.
     plan
-        How to fit.
+        Settings of the fit.
 
     Notes
     -----
