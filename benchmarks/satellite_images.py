@@ -66,7 +66,7 @@ class Sky:
 
 
 def blinking(period, duty, floor=0.0):
-    """Return dashes along a trail, with soft ends: ``duty`` of each ``period`` (px) at full brightness, else ``floor``."""
+    """Return dashes along a trail, soft ends: ``duty`` of each ``period`` (px) at full brightness, else ``floor``."""
 
     def rhythm(along):
         inside = (duty / 2 - np.abs((along / period + 0.31) % 1 - 0.5)) * period
