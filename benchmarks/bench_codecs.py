@@ -62,7 +62,7 @@ def mask(shape: tuple[int, int], seed: int = 1) -> np.ndarray:
 
 
 def measure(case: Case, plane: np.ndarray, folder: Path, layout: TileSettings) -> Case:
-    """Store ``plane`` once and read it back; give the case with what that took."""
+    """Store ``plane`` once and read it back; return the case with its cost."""
     with zarr.config.set({"codec_pipeline.path": PIPELINES[case.pipeline]}):
         start = perf_counter()
         array = zarr.create_array(

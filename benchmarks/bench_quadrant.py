@@ -1,4 +1,4 @@
-"""One 3080 x 3072 exposure step by step, and the plain way's search: ``python -m benchmarks.bench_quadrant``."""
+"""Times of a 3080 x 3072 exposure step by step, and the plain way's search: ``python -m benchmarks.bench_quadrant``."""
 
 import resource
 import tempfile

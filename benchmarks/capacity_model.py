@@ -75,7 +75,7 @@ class Constants:
     kib: Mapping[str, float]
 
     def of(self, quantity: str, pixels: int) -> float:
-        """Return what an exposure of so many pixels takes."""
+        """Return the cost of an exposure of ``pixels`` pixels."""
         line = self.lines[quantity]
         return line["fixed"] + line["per_pixel"] * pixels
 
@@ -126,7 +126,7 @@ class Need:
 
 
 def need(shape: tuple[int, int], known: Constants, settings: Settings, searches: int = 1) -> Need:
-    """Return what an exposure of a shape, (ny, nx) px, takes whose tiles are shared out among so many searches."""
+    """Return the cost of an exposure of (ny, nx) px whose tiles ``searches`` tasks share."""
     pixels = shape[0] * shape[1]
     return Need(
         bytes={name: known.of(name, pixels) for name in SIZES},

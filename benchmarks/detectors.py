@@ -199,7 +199,7 @@ def main() -> None:
 
 
 def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> dict[str, object]:
-    """Search with every detector; print the table, draw the picture, give the figures."""
+    """Search with every detector; print the table, draw the picture, return the figures."""
     table = Table(
         "detector", "score", *(f"c{least} at {rate:g}" for rate in RATES for least in (7, 10)), "S/N 50 %", "s"
     )

@@ -55,7 +55,7 @@ def ratios():
 
 def lost(found, recorded):
     """Return the precisions that have become too slow."""
-    # Where the processor has no bfloat16 of its own, its ratio says nothing.
+    # Where the processor has no bfloat16 of its own, its ratio is meaningless.
     known = recorded if has_bfloat16() else {key: value for key, value in recorded.items() if key != "bfloat16"}
     return [precision for precision, ratio in known.items() if found[precision] < (1 - LOSS) * ratio]
 

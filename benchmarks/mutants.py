@@ -310,7 +310,7 @@ def good(figures: Mapping[str, Any]) -> bool:
 
 
 def copy_tree(to: Path) -> Path:
-    """Copy what belongs to the tree: what git knows or would not ignore."""
+    """Copy what belongs to the tree: what git tracks or would not ignore."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
     for name in names:

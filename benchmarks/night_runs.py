@@ -10,7 +10,7 @@ from flows.simulation.presets import find_preset
 
 
 def quadrants(folder, count, shape=None):
-    """Simulate ``count`` quadrants of one visit; give their files, in order of the detector."""
+    """Simulate ``count`` quadrants of one visit; return their files, in order of the detector."""
     written = simulate_night(SimulatedNight(find_preset("ztf", shape=shape), 11, 1, count, folder), workers=2)
     return list(written.exposures)
 

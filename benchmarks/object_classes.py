@@ -42,7 +42,7 @@ def matched(night):
 
 
 def print_superclass(table):
-    """Print what `spectral_class` says, how often it is right, and how far its probabilities can be believed."""
+    """Print the classes by `spectral_class`, how often they are right, and the calibration of their probabilities."""
     for kind in ("star", "galaxy"):
         said = Counter(table["spectral_class"][table["kind"] == kind])
         print(f"superclass of {said.total()} of kind {kind}: {dict(said.most_common())}")

@@ -83,7 +83,7 @@ def shares(seconds: Mapping[str, float], exposures: int, workers: int, services_
 
 
 def measure(folder: Path, exposures: int, workers: int, shape: tuple[int, int] | None = None) -> Share:
-    """Search so many quadrants on services that are up already."""
+    """Search ``exposures`` quadrants on running services."""
     files = quadrants(folder / "raw", exposures, shape)
     start = time.perf_counter()
     with dask_cluster(folder, workers) as cluster, _prefect() as environment:

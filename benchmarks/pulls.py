@@ -61,7 +61,7 @@ def one(rng, length, snr, fwhm=2.3, beta=3.0):
 
 
 def pulls(trails, seed, lengths=(4.0, 60.0), snrs=(8.0, 50.0)):
-    """Simulate trails; give length, S/N and pulls of those whose fit converged, and the number of the others."""
+    """Simulate trails; return length, S/N and pulls of those whose fit converged, and the number of the others."""
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(trails):

@@ -32,7 +32,7 @@ ORDINARY = replace(ZTF, shape=(1008, 1008), bands=("r",), streaks=6)
 
 
 def searched(work, visits):
-    """Simulate and search exposures; give each with its synthetic streaks."""
+    """Simulate and search exposures; return each with its synthetic streaks."""
     raw, out = work / "raw", work / "out"
     if not (raw / "truth.parquet").exists():
         simulate_night(SimulatedNight(ORDINARY, 900, visits, 3, raw), 1, lambda done: None)
@@ -46,7 +46,7 @@ def searched(work, visits):
 
 
 def dimmed(exposure, by):
-    """Return an exposure with a zero point that is wrong by so many mag; fluxes follow."""
+    """Return an exposure with a zero point that is wrong by ``by`` mag; fluxes follow."""
     one, injected = exposure
     info = one.info.model_copy(update={"zero_point": one.info.zero_point - by})
     flux = pa.array(injected["flux"].to_numpy() * 10 ** (0.4 * by), pa.float32())
@@ -55,14 +55,14 @@ def dimmed(exposure, by):
 
 
 def blurred(exposure, times):
-    """Return an exposure with a PSF so many times as wide."""
+    """Return an exposure with a PSF ``times`` times as wide."""
     one, injected = exposure
     psf = one.info.psf.model_copy(update={"fwhm_px": times * one.info.psf.fwhm_px})
     return replace(one, info=one.info.model_copy(update={"psf": psf})), injected
 
 
 def hit(exposure, times):
-    """Return an exposure with so many times the candidates refused as cosmic rays."""
+    """Return an exposure with ``times`` times the candidates refused as cosmic rays."""
     one, injected = exposure
     rays = one.record.causes["cosmic_ray"]
     more = rays.model_copy(update={"refused": times * rays.refused})

@@ -88,7 +88,7 @@ class Overhead:
 def run(
     files: list[Path], folder: Path, workers: int, environment: dict[str, str] | None = None, period_s: float = 1.0
 ) -> Overhead:
-    """Search files on a cluster of their own; give what that took.
+    """Search files on a cluster of their own; return the cost.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ def deliver(original: Path, folder: Path, number: int) -> None:
 
 
 def soak(original: Path, folder: Path, exposures: int, environment: dict[str, str] | None = None) -> list[Sample]:
-    """Send exposures through a stream; give a sample for each second.
+    """Send exposures through a stream; return a sample for each second.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Structure of the product code, measured from its own imports: ``python -m benchmarks.structure``.
 
 Prints a table; ``tests/contract/test_structure.py`` holds its limits. Imports inside functions count as much as those
-at the top of a file. A file of five lines or less, such as the ``__init__`` of a room, is no module here.
+at the top of a file. A file of five lines or less, such as the ``__init__`` of a room, is not a module here.
 """
 
 import ast

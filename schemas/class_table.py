@@ -83,7 +83,7 @@ def class_columns(
     Raises
     ------
     DatasetError
-        Shapes that do not fit, or probabilities that are no probabilities.
+        Shapes that do not fit, or probabilities that are not probabilities.
     """
     shape = (len(object_id), len(classes))
     if probability.shape != shape or outlier.shape != shape[:1]:

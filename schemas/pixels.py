@@ -154,7 +154,7 @@ class SearchGrid:
         Raises
         ------
         Misconfigured
-            The side of a tile is no multiple of the stride.
+            The side of a tile is not a multiple of the stride.
         """
         return Tiling(shape, tile, self.window, self.stride, self.reach)
 

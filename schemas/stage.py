@@ -276,7 +276,7 @@ def registered_stages() -> tuple[Stage, ...]:
     Raises
     ------
     Misconfigured
-        An entry point cannot be loaded, or is no stage.
+        An entry point cannot be loaded, or is not a stage.
     """
     found = []
     for point in sorted(entry_points(group=GROUP), key=lambda one: one.name):

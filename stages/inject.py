@@ -142,8 +142,8 @@ def _copied(
 
 
 def _searched(copy: _Copy, injected: list[_Injected], exposure: ExposureInfo, search: Search) -> list[dict[str, Any]]:
-    """Search a copy, and give the rows of the streaks in it without their ids."""
-    # The sky is none of the copy's business: without WCS it has no positions that could be taken for real ones.
+    """Search a copy, and return the rows of the streaks in it without their ids."""
+    # The copy needs no sky: without WCS it has no positions that could be taken for real ones.
     own = exposure.model_copy(update={"shape": copy.planes[DIFFERENCE.name].shape, "wcs_header": None})
     found = search(copy.planes, own)
     x, y = (found[name].to_numpy() + start for name, start in (("x", copy.x0), ("y", copy.y0)))

@@ -96,7 +96,7 @@ def merge(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     BadInput
         Code ``flood``: more candidates than ``max_candidates``, or hits without end.
     DatasetError
-        The pixels do not have the shape of the exposure, or nothing says where the hits lie.
+        The pixels do not have the shape of the exposure, or the hits have no grid.
     """
     exposure, settings = context.exposure, context.settings
     if exposure is None:
@@ -193,7 +193,7 @@ def _crop(scene: _Scene, hits: _Hits) -> tuple[Crop, NDArray[np.bool_]]:
 
 
 def _take_long(scene: _Scene, hits: _Hits) -> tuple[list[Candidate], _Hits]:
-    """Find the trails that are longer than a cell, and make their pixels unusable; give them, and the hits left."""
+    """Find the trails that are longer than a cell, and make their pixels unusable; return them, and the hits left."""
     long: list[DetectedSegment] = []
     for group in _split(hits, group_hits(hits.row, hits.column, hits.steps(_LINK))):
         for cell in _cells(group) if _is_large(group) else []:
@@ -230,7 +230,7 @@ def _seek_long(scene: _Scene, cell: _Hits, known: Sequence[DetectedSegment]) -> 
 
 
 def _is_wing(trail: DetectedSegment, brighter: DetectedSegment, fwhm_px: float) -> bool:
-    """Return whether a trail is what is left beside a much brighter one."""
+    """Return whether a trail is the residual beside a much brighter one."""
     return trail.snr < 0.05 * brighter.snr and overlap(trail, brighter, 8 * fwhm_px) > 0.5
 
 
@@ -257,7 +257,7 @@ def _with_hits(trails: Sequence[DetectedSegment], hits: _Hits, owner: NDArray[np
 
 
 def _doubtful(candidates: Sequence[Candidate], seen: _Scene, mask: NDArray[np.uint16]) -> list[bool]:
-    """Return which candidates are spikes, bleeds or columns: these may be in line, and are no flashes."""
+    """Return which candidates are spikes, bleeds or columns: these may be in line, and are not flashes."""
     (image, usable, noise, fwhm), white = seen.frame, np.ones((1, 1))
     scene = Scene(image, usable, seen.optics.psf, fwhm, Noise(noise, white), seen.background)
     return [is_line_artefact(scene, mask, Line(*candidate.trail[:4])) for candidate in candidates]

@@ -17,7 +17,7 @@ SLOW_S = 1.0
 
 @dataclass
 class Faults:
-    """What happens to the n-th request, n = 1, 2, ...: every so many are refused, have their answer cut, or wait.
+    """Faults of the n-th request, n = 1, 2, ...: at fixed intervals one is refused, has its answer cut, or waits.
 
     ``cut_request`` cuts while the request is sent on, so that the server sees a part of it. ``unconditional``: headers
     with conditions are dropped, as by a server that does not know them. ``slow``: what is read comes in pieces, in

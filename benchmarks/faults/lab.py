@@ -105,7 +105,7 @@ def lab(folder: Path, size: Size, seed: int, api: str | None = None) -> Iterator
     for name in ("truth.parquet", "truth_objects.parquet"):
         (raw / name).unlink(missing_ok=True)
     surroundings = environment(folder, folder / "tmp", api)
-    if api is None:  # the first start of a server makes its database, which is no part of a night
+    if api is None:  # the first start of a server makes its database, which is not part of a night
         first = "from flows.nights.cluster.prefect_server import PrefectServer as P; s = P(); s.wait(); s.stop()"
         subprocess.run([sys.executable, "-c", first], env=surroundings, cwd=ROOT, check=True, timeout=900)
     start = monotonic()

@@ -22,7 +22,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; ``remedy`` is empty when the verdict is pass."""
+    """Line of the report; ``remedy`` is empty when the verdict is pass."""
 
     name: str
     verdict: Verdict
@@ -53,7 +53,7 @@ def examine(folder: Path) -> tuple[Finding, ...]:
 
 
 def check_python() -> Finding:
-    """Require Python 3.11 to 3.13."""
+    """Check for Python 3.11 to 3.13."""
     found = ".".join(map(str, sys.version_info[:3]))
     if (3, 11) <= sys.version_info[:2] < (3, 14):
         return Finding("python", "pass", found)
@@ -96,14 +96,14 @@ def check_imports(root: Path) -> Iterator[Finding]:
 
 
 def check_cores(cores: int) -> Finding:
-    """Require two cores: one worker process each."""
+    """Check for two cores: one worker process each."""
     if cores >= 2:
         return Finding("cores", "pass", str(cores))
     return Finding("cores", "warn", str(cores), "expect about 15 s for a quadrant; use a machine with more cores.")
 
 
 def check_memory(available_gib: float, cores: int) -> Finding:
-    """Require 1.5 GiB per worker, and 1.5 GiB for the rest."""
+    """Check for 1.5 GiB per worker, and 1.5 GiB for the rest."""
     needed = 1.5 * (cores + 1)
     found = f"{available_gib:.1f} GiB available, {needed:.1f} GiB needed for {cores} workers"
     if available_gib >= needed:
@@ -150,7 +150,7 @@ def check_writable(name: str, folder: Path) -> Finding:
 
 
 def check_disk(folder: Path) -> Finding:
-    """Require space for the tiles of a small night: 50 MB an exposure."""
+    """Check for space for the tiles of a small night: 50 MB an exposure."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent

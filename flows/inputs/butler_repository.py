@@ -54,7 +54,7 @@ def butler_exposures(given: str, wanted: ButlerSettings) -> list[ButlerExposure]
     -------
     list of ButlerExposure
         By visit and detector. A dataset that the registry knows and the datastore does not hold is named all the
-        same, so that it is quarantined and not missing in silence.
+        same, so that it is quarantined and not missing silently.
 
     Raises
     ------
@@ -224,7 +224,7 @@ def _address(uri: Any, ref: Any, given: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return what an error says, and where in an expression the parser stopped."""
+    """Return the message of an error, and where in an expression the parser stopped."""
     return ": ".join(str(one).rstrip(".") for one in (error, error.__cause__) if one is not None)
 
 

@@ -62,7 +62,7 @@ def read_cutout_set(folder: Path, split: str, limit: int | None = None) -> Label
     split
         ``train``, ``validation`` or ``test``.
     limit
-        At most so many cutouts, the first.
+        Largest number of cutouts; the first ones are read.
 
     Raises
     ------

@@ -47,7 +47,7 @@ def read_dust_map(path: Path) -> DustMap:
     Raises
     ------
     Misconfigured
-        It is missing, or is no such file.
+        It is missing, or is not such a file.
     """
     from astropy.io import fits
 

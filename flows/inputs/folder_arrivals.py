@@ -89,7 +89,7 @@ class FolderArrivals:
         return self._waiting
 
     def poll(self, room: int) -> list[str]:
-        """List the folder and give the paths or URLs of at most ``room`` images that are ready, by name.
+        """List the folder and return the paths or URLs of at most ``room`` images that are ready, by name.
 
         Raises
         ------

@@ -36,7 +36,7 @@ class KafkaArrivals:
     Raises
     ------
     Misconfigured
-        It is no such URL, or librdkafka refuses a setting.
+        It is not such a URL, or librdkafka refuses a setting.
     """
 
     def __init__(self, url: str) -> None:
@@ -51,7 +51,7 @@ class KafkaArrivals:
             "group.id": group,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
-            # Nothing is fetched while the workers are busy; that the process lives is told by its heartbeats.
+            # Nothing is fetched while the workers are busy; heartbeats show that the process lives.
             "max.poll.interval.ms": 86_400_000,
             **_from_environment(),
         }

@@ -1,4 +1,4 @@
-"""The LLNL challenge's stacks of difference images, read one image at a time."""
+"""Stacks of difference images of the LLNL challenge, read one image at a time."""
 
 import re
 import zipfile

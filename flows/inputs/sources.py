@@ -90,7 +90,7 @@ def _rubin_plane(name: str, other: str) -> str | None:
 
 SUFFIXES = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fit.gz", ".fts", ".fz", ".npz")
 """Endings of the names of image files."""
-_START = 9  # bytes that tell what a file is
+_START = 9  # bytes that identify the kind of a file
 _GLOB = ("*", "?", "[")
 
 
@@ -110,7 +110,7 @@ def list_sources(inputs: Sequence[str], settings: Settings) -> list[Source]:
     -------
     list of Source
         In the order of ``inputs``, sorted within each, each exposure once. Science, mask, PSF and reference images
-        that the ZTF archive's names tie to a difference image go with it, and are no exposures of their own. A folder
+        that the ZTF archive's names tie to a difference image go with it, and are not exposures of their own. A folder
         that cannot be listed is a source too, so that it is quarantined while the night goes on.
 
     Raises
@@ -263,7 +263,7 @@ def _holds_images(fs: Any, path: str, given: str) -> bool:
 
 
 class Row(NamedTuple):
-    """One exposure: uri of the difference image, (plane, uri) of others, (field, value)."""
+    """Row of a manifest: uri of the difference image, (plane, uri) of others, (field, value)."""
 
     difference: str
     siblings: tuple[tuple[str, str], ...]

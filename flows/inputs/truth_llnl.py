@@ -27,7 +27,7 @@ def read_llnl_truth(uri: str) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        Schema `TRUTH`. The files do not tell flux, S/N, PSF or visibility: these are NaN, but for visible = 1. Centres
+        Schema `TRUTH`. The files lack flux, S/N, PSF and visibility: these are NaN, but for visible = 1. Centres
         are those of the boxes, shifted from FITS's 1-based pixels to ours.
 
     Raises

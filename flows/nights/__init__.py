@@ -1,1 +1,1 @@
-"""A night from its plan to its page: runs, exposures, whole nights, records and progress."""
+"""Night from its plan to its page: runs, exposures, whole nights, records and progress."""

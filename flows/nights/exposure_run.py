@@ -1,4 +1,4 @@
-"""One exposure's way through the cluster: all at once, or store, search tile by tile, measure and publish."""
+"""Run of one exposure on the cluster: all at once, or store, search tile by tile, measure and publish."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -65,9 +65,9 @@ class ExposureRun:
     books
         Where results are written down.
     progress
-        Told of each step.
+        Receives each step.
     tasks
-        Among so many the tiles of an exposure are shared out; where it is one, the same does all else of it.
+        Number of tasks that share the tiles of an exposure; if it is one, that task does everything.
     terms
         What workers must meet; None: nothing.
     """

@@ -158,7 +158,7 @@ def finish_exposure(
     Raises
     ------
     BadInput
-        The stored tiles or a file that is kept are damaged, or there are more detections than any sky gives.
+        The stored tiles or a file that is kept are damaged, or there are more detections than on any sky.
     """
     laps = Timer()
     kept = kept or {}

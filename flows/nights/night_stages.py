@@ -86,8 +86,8 @@ class NightResult:
 class NightStages:
     """Stages of one night, run one after the other in this process.
 
-    A stage that fails takes those with it that read what it gives, and no others. What is published is replaced file
-    by file, each in one step; what the exposures do not give any more is taken back at the end.
+    When a stage fails, those that read its dataset fail too, and no others. What is published is replaced file
+    by file, each in one step; what has no input any more is withdrawn at the end.
 
     Parameters
     ----------

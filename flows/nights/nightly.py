@@ -44,7 +44,7 @@ class Shutdown:
         self._asked.set()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, but not longer than until it is asked to stop."""
+        """Wait, at most until the run is asked to stop."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._asked.wait()
@@ -102,7 +102,7 @@ class NightRun:
     drain
         Whether it has been asked to stop.
     tally
-        What became of the exposures that are finished. Kept here and not returned, so that it outlives a flow that ends
+        Outcomes of the exposures that are finished. Kept here and not returned, so that it outlives a flow that ends
         in an error.
     """
 
@@ -144,7 +144,7 @@ logging.getLogger("EventsWorker").setLevel(logging.CRITICAL)
 
 @flow(name="nightly", validate_parameters=False)
 async def nightly(night: NightRun) -> None:
-    """Search all exposures of ``night``; what becomes of them is in ``night.tally``.
+    """Search all exposures of ``night``; their outcomes are in ``night.tally``.
 
     Visits begin in order, each when the one before has handed out all its exposures: they overlap at their ends, so
     that every worker has work, and what is on its way at any time is bounded, and memory and disk with it. Asked to

@@ -28,7 +28,7 @@ class Progress:
     exposures
         How many there are to be searched.
     meter
-        Told of each step, too; None: nobody asks for figures.
+        Receives each step, too; None: no metrics are wanted.
     """
 
     def __init__(self, console: Console, exposures: int, meter: "Meter | None" = None) -> None:
@@ -85,7 +85,7 @@ class Progress:
             self.meter.night_done(seconds)
 
     def stored(self, windows: int) -> None:
-        """Count an exposure whose tiles are stored, with so many windows to search."""
+        """Count an exposure whose tiles are stored, and its windows to search."""
         self._stored += 1
         self._windows_known += windows
         self._show("ingest", completed=self._stored)
@@ -125,7 +125,7 @@ class Progress:
             self.meter.finished(outcome)
 
     def _log(self, outcome: "Outcome") -> None:
-        """Log an exposure with what came of it."""
+        """Log an exposure with its outcome."""
         fields: dict[str, Any] = {"status": outcome.status, **of_exposure(outcome.item.key)}
         if outcome.trouble is not None:
             fields |= {"code": outcome.trouble.code, "problem": outcome.trouble.message}

@@ -57,7 +57,7 @@ class Recorder:
 
     def done(self, item: Item, stored: Stored, datasets: Mapping[str, DatasetRecord], outcome: Outcome) -> None:
         """Record a published exposure. From here on a rerun skips it."""
-        # Before the record: a run that is killed in between is told again by the next plan.
+        # Before the record: a run that is killed in between is reported again by the next plan.
         self._withdraw_superseded(item)
         record = self._record(item, stored.info.source_sha256, stored.lineage.final, outcome)
         self._ledger.put(record.model_copy(update={"datasets": dict(datasets)}))

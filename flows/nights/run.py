@@ -1,4 +1,4 @@
-"""A run of a night: plan, search on a cluster, stages of the whole night, pages."""
+"""Run of a night: plan, search on a cluster, stages of the whole night, pages."""
 
 import asyncio
 from collections import Counter
@@ -48,7 +48,7 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     plan, out, settings
         The work. The caller holds the lease of ``out``.
     progress
-        Told of each step.
+        Receives each step.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def search_exposures(
     sources, out, settings
         The work.
     console, meter
-        Told of each step; no meter where nobody asks for figures.
+        Receive each step; no meter where no metrics are wanted.
 
     Raises
     ------

@@ -15,7 +15,7 @@ class NightTotals:
     Parameters
     ----------
     outcomes
-        To begin with.
+        First outcomes.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class NightTotals:
 
 
 def summarise_run(plan: Plan, tally: NightTotals, warnings: Iterable[str] = ()) -> RunSummary:
-    """Add up a plan and what became of its work; the counts must agree, or the summary is refused."""
+    """Add up a plan and the outcomes of its work; the counts must agree, or the summary is refused."""
     return RunSummary(
         exposures=ExposureCounts(
             seen=plan.seen,

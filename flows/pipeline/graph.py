@@ -48,7 +48,7 @@ class Graph:
 
 
 def resolve(pipeline: Sequence[Stage], present: Collection[str], levels: Collection[str] = LEVELS) -> Graph:
-    """Sort a pipeline by what its stages need and give.
+    """Sort a pipeline by the inputs and outputs of its stages.
 
     Parameters
     ----------
@@ -57,12 +57,12 @@ def resolve(pipeline: Sequence[Stage], present: Collection[str], levels: Collect
     present
         Names of the planes that the exposure brings; and of the datasets that are there already.
     levels
-        Stages of other levels are left out, and are no reason for anything.
+        Stages of other levels are left out, and do not count as a reason.
 
     Raises
     ------
     Misconfigured
-        A stage needs what nothing could ever give, or reads synthetic rows; two give the same, or wait for each other.
+        A stage needs what no stage makes, or reads synthetic rows; two make the same, or depend on each other.
     """
     return _resolved(tuple(pipeline), frozenset(present), frozenset(levels))
 

@@ -105,7 +105,7 @@ def up_to_date(record: ExposureRecord | None, lineage: Lineage, out: Path) -> di
     record
         What the ledger holds of the exposure.
     lineage
-        Digests of what is to come of it.
+        Digests of its results.
     out
         Output folder.
     """
@@ -154,7 +154,7 @@ def outdated(
     Returns
     -------
     Redo or None
-        None if what the record says is what would be made now.
+        None if the record agrees with what would be made now.
     """
     if record is None:
         return NEW
@@ -207,7 +207,7 @@ def stage_digest(inputs: Sequence[str], stage: Stage, models: Sequence[str], set
 
 
 def memo_of(item: Item, sha256: str, settings: Settings) -> SourceMemo | None:
-    """Return what to remember of a source, so that a rerun need not read it; None where its files were not seen."""
+    """Return what to remember of a source, which spares a rerun from reading it; None where its files were not seen."""
     if item.stat is None:
         return None
     return SourceMemo(**item.stat.model_dump(), uri=memo_name(item.source, settings), sha256=sha256, key=item.key)

@@ -63,7 +63,7 @@ class NightWork:
 def plan_nights(
     nights: Iterable[str], out: Path, settings: Settings, pipeline: Sequence[Stage]
 ) -> tuple[NightWork, ...]:
-    """Compare what is published of nights with what their exposures give now.
+    """Compare the published results of nights with what their exposures would give now.
 
     All published exposures of a night count, whether this run was given them or not.
 

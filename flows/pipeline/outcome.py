@@ -94,7 +94,7 @@ class Outcome:
     Attributes
     ----------
     item, status
-        Which exposure, and what became of it.
+        Exposure, and its outcome.
     windows, unscored, detections
         Windows searched, those of them that could not be scored, rows of `dia_source` published.
     seconds

@@ -56,7 +56,7 @@ def search_pixels(
     whole
         Search the image as one tile, rather than cut as the settings say. What is found does not depend on it.
     laps
-        Told of the time of each stage, under its name.
+        Receives the time of each stage, under its name.
 
     Returns
     -------
@@ -66,9 +66,9 @@ def search_pixels(
     Raises
     ------
     BadInput
-        There is more on the image than any sky gives.
+        There is more on the image than on any sky.
     Misconfigured
-        A model is missing; the side of a tile is no multiple of the stride.
+        A model is missing; the side of a tile is not a multiple of the stride.
     """
     watch = Timer(spans=False) if laps is None else laps
     resolved = resolve(PIPELINE, planes, OF_EXPOSURE)

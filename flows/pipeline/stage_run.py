@@ -36,13 +36,13 @@ def run_stages(
     info, tile, settings, search
         For the contexts of the stages.
     laps
-        Told of the time of each stage, under its name.
+        Receives the time of each stage, under its name.
     loaded
         Models by name: a stage all of whose models are among them gets these, others those that the settings name.
     """
     found, ready = dict(inputs), loaded or {}
     for stage in stages:
-        # Loading a model is paid once per worker, and is no part of the stage's time.
+        # Loading a model is paid once per worker, and is not part of the stage's time.
         names = {model.name for model in stage.models}
         models = ready if ready.keys() >= names else models_of(stage, settings)
         laps.lap("other")

@@ -11,7 +11,7 @@ Name = tuple[str, int, int]
 
 
 def name_tuple(key: ExposureKey) -> Name:
-    """Return what tells an exposure from the others."""
+    """Return what identifies an exposure."""
     return key.night, key.visit, key.detector
 
 
@@ -49,7 +49,7 @@ class Superseded:
     index
         Of the ledger.
     claimed
-        Exposures that another source stands for, whatever becomes of the source in their record.
+        Exposures that another source stands for, whatever the outcome of the source in their record.
     """
 
     def __init__(self, index: SourceIndex, claimed: Collection[Name]) -> None:

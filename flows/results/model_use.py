@@ -63,7 +63,7 @@ def model_uses(out: Path) -> tuple[ModelUse, ...]:
     Raises
     ------
     Misconfigured
-        It is no output folder, or was written by a later version.
+        It is not an output folder, or was written by a later version.
     """
     require_output(out)
     ledger, uses = Ledger(out), dict[tuple[str, str, str, str], ModelUse]()
@@ -93,7 +93,7 @@ def model_uses(out: Path) -> tuple[ModelUse, ...]:
 
 
 def searched_with(out: Path, wanted: str) -> Callable[[ExposureRecord], bool]:
-    """Return the test whether a model was the last to search an exposure, whatever came of it.
+    """Return a test of whether a model was the last to search an exposure, whatever the outcome.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def recorded_sources(out: Path, test: Callable[[ExposureRecord], bool], settings
     Raises
     ------
     Misconfigured
-        One of them is not there any more, or was read with more than its name tells: mask, PSF, band, zero point.
+        One of them is not there any more, or was read with more than its name shows: mask, PSF, band, zero point.
     """
     ledger = Ledger(out)
     records = {record.source_uri: record for record in ledger.records() if test(record)}

@@ -50,7 +50,7 @@ def nights_to_prune(out: Path, keep: int | None, older_than: int | None, today: 
     Raises
     ------
     Misconfigured
-        It is no output folder.
+        It is not an output folder.
     """
     require_output(out)
     labels = {path.parent.name for path in Ledger(out).files()}

@@ -90,7 +90,7 @@ def read_status(out: Path, night: str | None = None) -> Status:
     Raises
     ------
     Misconfigured
-        It is no output folder, holds no such night, or was written by another version.
+        It is not an output folder, holds no such night, or was written by another version.
     """
     require_output(out)
     ledger = Ledger(out)
@@ -226,7 +226,7 @@ def _stream(watch: WatchRecord) -> str:
 
 
 def _lag(lag: Percentiles | None) -> str:
-    """Return time from the end of an exposure to its catalogue; for an archive it says nothing of how fast we are."""
+    """Return time from the end of an exposure to its catalogue; for an archive it is no measure of our speed."""
     return "archive" if lag is not None and lag.p50 > LIVE_S else _percentiles(lag)
 
 

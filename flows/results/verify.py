@@ -60,7 +60,7 @@ class Verification:
 
 
 def verify_output(out: Path, tables: Mapping[str, TableOf]) -> Verification:
-    """Compare every file under ``out`` with the ledger and with what it says of itself. Nothing is changed.
+    """Compare every file under ``out`` with the ledger and with its own metadata. Nothing is changed.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def verify_output(out: Path, tables: Mapping[str, TableOf]) -> Verification:
     Raises
     ------
     Misconfigured
-        ``out`` is no output folder.
+        ``out`` is not an output folder.
     """
     require_output(out)
     quarantined = len(Quarantine(out).list())

@@ -32,7 +32,7 @@ def lag_since(shutter_closed: datetime) -> float:
 
 
 def percentiles(seconds: Sequence[float]) -> Percentiles | None:
-    """Return median and 99th percentile of durations: of each, the least that so many are not above (nearest rank).
+    """Return median and 99th percentile of durations, by nearest rank.
 
     None if there are none.
     """

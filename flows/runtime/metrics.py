@@ -42,7 +42,7 @@ def add_build_info(registry: CollectorRegistry, made: ProvenanceRecord) -> None:
 
 @contextmanager
 def metrics_server(settings: ObserveSettings, registry: CollectorRegistry) -> Iterator[int]:
-    """Serve figures over HTTP, or HTTPS with certificates, as long as the block lasts; give the port.
+    """Serve figures over HTTP, or HTTPS with certificates, as long as the block lasts; yield the port.
 
     Raises
     ------

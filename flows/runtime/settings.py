@@ -215,7 +215,7 @@ def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_unknown_sections() -> None:
-    # pydantic-settings looks up the names that it knows, so a misspelt section would be ignored in silence.
+    # pydantic-settings looks up the names that it knows, so a misspelt section would be ignored silently.
     for name in os.environ:
         section, nested, _ = name.removeprefix(_PREFIX).partition("__")
         if name.startswith(_PREFIX) and nested and section.lower() not in settings_class().model_fields:

@@ -153,7 +153,7 @@ def _moving(conditions: Conditions, place: int, x: float, y: float, length: floa
 
 
 def unit_snr(conditions: Conditions, template: PsfStamp, x: float, y: float) -> float:
-    """Return the matched-filter S/N of a source of flux 1 at (x, y) in the noise as it is."""
+    """Return the matched-filter S/N of a source of flux 1 at (x, y) in the actual noise."""
     sigma = float(conditions.noise.sigma_at(x, y))
     return template_snr(1.0, template.pixels, sigma, conditions.noise.correlation)
 

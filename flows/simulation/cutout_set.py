@@ -53,7 +53,7 @@ class CutoutSet:
 
 
 def write_cutout_set(wanted: CutoutSet, workers: int = 1, progress: Callable[[int], None] = lambda done: None) -> Path:
-    """Simulate and write a set of cutouts; give the truth table's path.
+    """Simulate and write a set of cutouts; return the truth table's path.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ PER_FILE = 100
 
 _BOX = 100  # px, beside the length: side of the box around an asteroid
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format's earliest: the time of day is no part of the data
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format's earliest: the time of day is not part of the data
 
 PLANES = {
     "BAD": 0,

@@ -185,7 +185,7 @@ PRESETS = {preset.name: preset for preset in (LLNL, ZTF, RUBIN)}
 
 
 def crowded(preset: Preset, times: float) -> Preset:
-    """Return a preset with so many times the stars, cosmic rays and defects, but no more asteroids."""
+    """Return a preset with ``times`` times the stars, cosmic rays and defects, but no more asteroids."""
 
     def more(numbers: Range) -> Range:
         return numbers[0] * times, numbers[1] * times

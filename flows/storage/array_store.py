@@ -132,7 +132,7 @@ class ArrayStore:
 
 
 def read_attributes(path: Path) -> ArrayAttributes:
-    """Read what a published array says of itself.
+    """Read the metadata of a published array.
 
     Raises
     ------

@@ -129,7 +129,7 @@ def remove(path: Path) -> None:
 
 
 def sweep(out: Path) -> int:
-    """Remove what killed runs left unpublished under ``out``; give the number of entries.
+    """Remove what killed runs left unpublished under ``out``; return the number of entries.
 
     Only for the holder of the lease: to anybody else these may be files that are being written.
     """

@@ -329,7 +329,7 @@ def patient_lease(
     wait_s
         How long to wait at most, s; None: as long as it takes.
     say
-        Told once who is waited for.
+        Called once with the holder waited for.
     poll_s
         How often to look, s.
 

@@ -50,7 +50,7 @@ class Quarantine:
         return self._root / f"{stem}-{sha256(source_uri.encode()).hexdigest()[:10]}.json"
 
     def clear(self, source_uri: str) -> int:
-        """Remove the records of a source; give how many there were."""
+        """Remove the records of a source; return how many there were."""
         gone = [file for file, record in self._found() if record.source_uri == source_uri]
         for file in gone:
             file.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 The format is Zarr's (sharding_indexed, https://zarr-specs.readthedocs.io, ZEP 2), and zarr reads the same files. It
 takes 0.2 ms of Python per chunk to do so, more than the chunk takes to decompress. The faster zarrs does not check the
 CRC of a chunk in a shard that is read in part, as any shard is that reaches beyond the image, and hands out damaged
-pixels without a word. Here every chunk that is read is checked.
+pixels silently. Here every chunk that is read is checked.
 """
 
 import json

@@ -210,8 +210,8 @@ def _create(group: zarr.Group, plane: ArrayOf, info: ExposureInfo, settings: Til
 def _fill(plane: ArrayOf) -> float:
     """Return a value that no chunk is full of.
 
-    Chunks full of the fill value are not stored, and a shard without any is no file; so with 0 a lost shard could not
-    be told from an empty one.
+    Chunks full of the fill value are not stored, and a shard without any has no file; with 0 a lost shard could not be
+    distinguished from an empty one.
     """
     dtype = np.dtype(plane.dtype)
     return float(np.finfo(dtype).min) if dtype.kind == "f" else int(np.iinfo(dtype).max)

@@ -81,7 +81,7 @@ _TRAILS = 1.3  # mean number injected
 _POINTS = 0.3  # share of them that are no longer than 3 px
 _SNR = (4.5, 40.0)
 _LONGEST = 60.0  # px
-_MISJUDGED = 0.08  # standard deviation of ln FWHM between what the network is told and what is
+_MISJUDGED = 0.08  # standard deviation of ln FWHM between what the network is given and what is
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -146,7 +146,7 @@ def _centre(field: TrainingField, plan: CropPlan, rng: np.random.Generator) -> t
 
 
 def draw_crop(field: TrainingField, x: float, y: float, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
-    """Cut a crop, put trails in, turn it at random; give its cells, labels and weights.
+    """Cut a crop, put trails in, turn it at random; return its cells, labels and weights.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def fit_cells(
     device: torch.device,
     say: Callable[[str], None],
 ) -> tuple[float, ...]:
-    """Fit, in place; give the mean loss of every 200 batches.
+    """Fit, in place; return the mean loss of every 200 batches.
 
     Parameters
     ----------
@@ -256,7 +256,7 @@ def fit_cells(
     device
         Where to compute.
     say
-        Told of the loss now and then.
+        Receives a message on the loss now and then.
     """
     batches = draw_batches(examples, crops)
     optimiser = torch.optim.AdamW(net.parameters(), lr=fit.rate, weight_decay=fit.decay)

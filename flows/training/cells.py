@@ -37,7 +37,7 @@ class Spots:
 
 
 def spots_on(search: DenseSearch, field: TrainingField, floor: float) -> Spots:
-    """Search an exposure and give what stands out.
+    """Search an exposure and return the peaks.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def hard_places(search: DenseSearch, field: TrainingField, floor: float) -> NDAr
 
 
 def bright_places(field: TrainingField, snr: float) -> NDArray[np.float64]:
-    """Return peaks of the smoothed image as hard places of a network that knows nothing yet; see `hard_places`."""
+    """Return peaks of the smoothed image as hard places of an untrained network; see `hard_places`."""
     info = field.info
     values = np.where(field.usable, (field.pixels - info.background) / info.noise, 0).astype(np.float32)
     smooth = torch.from_numpy(ndimage.gaussian_filter(values, info.psf.fwhm_px / 2.355))
@@ -208,7 +208,7 @@ def train_cells(
     workers
         Processes of a search, threads of a fit.
     say
-        Told of each step.
+        Receives a message on each step.
 
     Returns
     -------

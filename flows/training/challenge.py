@@ -29,7 +29,7 @@ CHALLENGE = "challenge"
 
 
 def challenge_examples(raw: Path, work: Path, workers: int) -> list[Example]:
-    """Cut the challenge's exposures into tiles, and let their pixels tell the S/N that its truth does not.
+    """Cut the challenge's exposures into tiles, and measure on their pixels the S/N that its truth lacks.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def share_challenge(
 
 
 def _measured(example: Example) -> Example:
-    """Return an example with the S/N of its streaks, and whether they are visible, as its pixels tell."""
+    """Return an example with the S/N of its streaks, and whether they are visible, from its pixels."""
     store = TileStore.open(example.store)
     truth = truth_of(str(example.store), example.truth, with_snr=False)
     truth = with_measured_snr(truth, oracle_snrs(store, truth))

@@ -31,7 +31,7 @@ class ClassFit:
     noise
         Noise of the magnitudes of such copies, mag.
     reference
-        Rows kept to tell what is far from all of them.
+        Rows kept to recognise what is far from all of them.
     familiar
         Share of unseen rows of the training table that lie within the limit.
     """
@@ -47,7 +47,7 @@ class ClassFit:
 
 
 def fit_class_model(sample: Sample, features: tuple[str, ...], plan: ClassFit, seed: int) -> dict[str, NDArray[Any]]:
-    """Fit trees to a sample, calibrate them on folds that they have not seen, and give the arrays of the model.
+    """Fit trees to a sample, calibrate them on folds that they have not seen, and return the arrays of the model.
 
     Parameters
     ----------

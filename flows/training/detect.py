@@ -112,9 +112,9 @@ def train_detect(
     say
         Called with a line for every step.
     part
-        What to make; of what is not one of `DETECTORS`, the detector is taken as it is.
+        What to make; of what is not one of `DETECTORS`, the detector is used unchanged.
     challenge
-        Folder of the LLNL challenge's stacks with their truth, which stand in for exposures simulated like them.
+        Folder of the LLNL challenge's stacks with their truth, which replace exposures simulated like them.
 
     Returns
     -------

@@ -116,7 +116,7 @@ class Wanted:
 
 
 def as_tiles(folder: Path, sources: Iterable[Source], truth: pa.Table, workers: int) -> list[Example]:
-    """Cut exposures into tiles, kept where they are there already, and give each its part of the truth."""
+    """Cut exposures into tiles, kept where they are there already, and assign to each its part of the truth."""
     stores = map_in_processes(partial(_tile, folder), sources, workers)
     return [
         Example(path, truth.filter((pc.field("visit") == visit) & (pc.field("detector") == detector)))

@@ -74,7 +74,7 @@ SIDE = 224
 BORDER = 5
 """Cells at its rim that are not judged."""
 
-_MISJUDGED = 0.08  # standard deviation of ln FWHM between what the network is told and what is
+_MISJUDGED = 0.08  # standard deviation of ln FWHM between what the network is given and what is
 
 
 class RegionCrop(NamedTuple):

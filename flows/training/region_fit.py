@@ -85,7 +85,7 @@ class RegionFit:
 
 
 def fit_regions(net: RegionNet, draw: CropDraw, fit: RegionFit, seed: int, say: Say) -> tuple[float, ...]:
-    """Fit both halves of the network together, in place; give the mean loss of every 100 batches.
+    """Fit both halves of the network together, in place; return the mean loss of every 100 batches.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def fit_regions(net: RegionNet, draw: CropDraw, fit: RegionFit, seed: int, say: 
     seed
         Of the boxes that are drawn.
     say
-        Told of the loss now and then.
+        Receives a message on the loss now and then.
     """
     rng = np.random.default_rng([seed, 1])
     optimiser = torch.optim.AdamW(net.parameters(), lr=fit.rate, weight_decay=fit.decay)

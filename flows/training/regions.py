@@ -88,7 +88,7 @@ def region_figures(judged: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:
 
 
 def region_level(judged: Sequence[Judged], false_per_image: float) -> float:
-    """Return the least log odds at which there are at most so many false boxes per image."""
+    """Return the least log odds with at most ``false_per_image`` false boxes per image."""
     false = [one.score[one.false] for one in judged]
     # No lower than any false one: cards and reports hold no infinity.
     return max(false_level(false, false_per_image), float(min(part.min(initial=0.0) for part in false)))

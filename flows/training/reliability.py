@@ -105,7 +105,7 @@ def train_verdict(
     workers
         Processes, and threads of the fit.
     say
-        Told of each step.
+        Receives a message on each step.
 
     Returns
     -------

@@ -85,7 +85,7 @@ def train_spectral(path: Path | None, out: Path, plan: SpectralPlan, say: Say) -
     plan
         See `SpectralPlan`.
     say
-        Told of the progress.
+        Receives a message on the progress.
 
     Raises
     ------

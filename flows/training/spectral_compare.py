@@ -228,7 +228,7 @@ def compare(
     seed
         Of everything.
     say
-        Told of each classifier's result.
+        Receives a message on each classifier's result.
     models
         Names.
 

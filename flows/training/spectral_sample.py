@@ -117,7 +117,7 @@ def large_classes(sample: Sample, least: int, where: str) -> Sample:
     Raises
     ------
     BadInput
-        Fewer than two classes are left (``one_class``): there is nothing to tell apart.
+        Fewer than two classes are left (``one_class``): there is nothing to separate.
     """
     count = np.bincount(sample.code, minlength=len(sample.classes))
     kept = [k for k, rows in enumerate(count) if rows >= least]

@@ -57,18 +57,18 @@ def store_planes(folder: Path, sets: dict[str, LabelledCutouts]) -> None:
 def fit_rivals(
     folder: Path, plan: RivalPlan, seed: int, workers: int, say: Callable[[str], None]
 ) -> dict[str, dict[str, PlaneResult]]:
-    """Fit every network in every configuration; give results by network and configuration.
+    """Fit every network in every configuration; return results by network and configuration.
 
     Parameters
     ----------
     folder
-        What `store_planes` wrote. What is fitted there already, with the same plan, is used as it is.
+        What `store_planes` wrote. What is fitted there already, with the same plan, is reused.
     plan, seed
         Of the fits.
     workers
         Processes, each with one fit at a time.
     say
-        Told of each fit.
+        Receives a message on each fit.
     """
     cases = [(name, planes) for name in plan.fits for planes in CONFIGURATIONS]
     found: dict[str, dict[str, PlaneResult]] = {name: {} for name in plan.fits}
@@ -131,7 +131,7 @@ def fit_models(
     seed: int,
     say: Say,
 ) -> dict[str, dict[str, dict[str, NDArray[np.float64]]]]:
-    """Fit the source's networks to cutouts deep and of nights, write them, and give what they say of the tests."""
+    """Fit the source's networks to cutouts deep and of nights, write them, and return what they say of the tests."""
     bands = len(DEEP.bands)
     samples, of_nights = ({split: plane_sample(data, bands) for split, data in some.items()} for some in (deep, nights))
     train, validation = (samples[split].joined(of_nights[split]) for split in ("train", "validation"))

@@ -109,7 +109,7 @@ def tune(
 
 
 def by_group(group: NDArray[np.int64], folds: int, seed: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Split rows into folds that divide no group and hold about as many rows each; give the others and the fold's."""
+    """Split rows into folds that divide no group and hold about as many rows each; yield the others and the fold's."""
     names, count = np.unique(group, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(names))
     sizes = np.zeros(folds)
@@ -135,7 +135,7 @@ VERSION = "2"
 def train_single(
     out: Path, work: Path, real: Path | None, plan: SinglePlan, seed: int, workers: int, say: Say
 ) -> dict[str, Any]:
-    """Train the model of a single band and write folder ``single_band``; give its figures on real frames.
+    """Train the model of a single band and write folder ``single_band``; return its figures on real frames.
 
     Parameters
     ----------

@@ -107,7 +107,7 @@ class TwoStagePlan:
     trees, net
         Fits of the two stages.
     floor
-        Log odds of the trees from which on the network is asked.
+        Log odds of the trees from which on the network is used.
     least_snr
         S/N of the streaks that decide the weight of the network beside the trees.
     """
@@ -193,7 +193,7 @@ def _judge(
     plan: TwoStagePlan,
     workers: int,
 ) -> list[NDArray[np.float32]]:
-    """Log odds of the network where it is asked."""
+    """Log odds of the network where it is used."""
     chosen = [np.flatnonzero(odd >= plan.floor) for odd in odds]
     ask = partial(net_logits, net, device=torch.device("cpu"))
     pictures = _pictures(examples, chosen, workers)

@@ -92,7 +92,7 @@ def fit_windows(
     validation: tuple[NDArray[np.float32], NDArray[np.int64]],
     plan: FitPlan,
 ) -> tuple[Epoch, ...]:
-    """Fit ``net`` in place; give its history.
+    """Fit ``net`` in place; return its history.
 
     Parameters
     ----------

@@ -192,7 +192,7 @@ def train_windows(
     workers
         Processes of a search, threads of a fit.
     say
-        Told of each step.
+        Receives a message on each step.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""An image to be searched, and its brightness as networks see it."""
+"""Image to be searched, and its brightness as networks see it."""
 
 from typing import NamedTuple
 

@@ -140,7 +140,7 @@ _LONG_ARTEFACTS = DetectionFlag.BLEED | DetectionFlag.GHOST | DetectionFlag.EDGE
 def measure_candidates(
     scene: Scene, mask: NDArray[np.uint16], starts: Sequence[Segment], widths: Sequence[float], aperture: float
 ) -> list[Detection]:
-    """Measure satellites first; their light is no part of the other detections.
+    """Measure satellites first; their light is not part of the other detections.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def measure_candidates(
     starts
         First estimates, px.
     widths
-        How far from each its light spoils others, px: 0 if it is no satellite.
+        How far from each its light spoils others, px: 0 if it is not a satellite.
     aperture
         Half width of the aperture, px.
 
@@ -176,6 +176,6 @@ def measure_candidates(
 
 def confirmed_class(found: Detection, trail_class: str) -> str:
     """Return the class of a candidate, or none if it is something else that is as long as a satellite's trail."""
-    # The evidence for other causes says nothing of a line that is dark for the most part.
+    # The evidence for other causes does not apply to a line that is dark for the most part.
     other = _SHARP if trail_class == "glint_trail" else _SHARP | _LONG_ARTEFACTS
     return "" if found.evidence.flags & other else trail_class

@@ -22,9 +22,9 @@ _LEAST_PIXELS = 500  # of fewer the noise is not known to 5 %
 _LEAST_VISIBLE = 0.5  # of the light
 _LONG = 200.0  # px; the share of a longer trail's light beyond the fit radius is that of one so long, to 0.1 %
 _OUTLIER = 5.0  # sigma
-_MOST_CUT = 0.5  # share of the light: more is no neighbour but the source itself
+_MOST_CUT = 0.5  # share of the light: more is not a neighbour but the source itself
 _PASSES = 3
-_APART = 0.2  # share of a source's light, squared, that is not like any other's: less cannot be told apart
+_APART = 0.2  # share of a source's light, squared, that is not like any other's: less cannot be separated
 
 _NONE = Flux(math.nan, math.nan)
 
@@ -92,7 +92,7 @@ def forced_flux(
     others, blended = _told_apart(scene, seen, shape, neighbours)
     seen, contaminated = _cleaned(scene, seen, shape, others)
     trail = fit_flux(scene, seen, segment, others)
-    if not math.isfinite(trail.error):  # too few pixels to tell the trail from a level
+    if not math.isfinite(trail.error):  # too few pixels to separate the trail from a level
         return ForcedFlux(_NONE, _NONE, 0, visible, flags | ForcedFlag.NOT_MEASURED)
     psf = trail if segment.length == 0 else fit_flux(scene, seen, segment._replace(length=0.0), others)
     flags |= ForcedFlag.BLENDED if blended else ForcedFlag(0)

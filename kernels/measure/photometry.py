@@ -18,7 +18,7 @@ _AB_OF_NJY = 31.4  # AB magnitude of 1 nJy (Oke & Gunn 1983, ApJ 266, 713)
 
 
 class Flux(NamedTuple):
-    """A flux, its standard error, and chi squared of the fit behind it (NaN without one)."""
+    """Flux, its standard error, and chi squared of the fit behind it (NaN without one)."""
 
     value: float
     error: float

@@ -1,4 +1,4 @@
-"""A network that proposes boxes around trails, and judges them."""
+"""Network that proposes boxes around trails, and judges them."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ CUT = 24
 UNIT = (10.0, 10.0, 5.0, 5.0)
 """What the last shifts of a box are multiplied by: they are small."""
 
-_SIZES = 2  # numbers that tell how large a box was
+_SIZES = 2  # numbers that describe how large a box was
 
 
 class RegionNet(nn.Module):

@@ -1,4 +1,4 @@
-"""A network that scores every 4 x 4 px of an image by what lies within 50 px."""
+"""Network that scores every 4 x 4 px of an image by what lies within 50 px."""
 
 from collections.abc import Sequence
 from typing import Any

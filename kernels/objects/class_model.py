@@ -291,7 +291,7 @@ class ClassModel:
         return colour_features({name: columns.get(name, absent) for name in columns_of(self.features)}, self.features)
 
     def by_nearest_colour(self, columns: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
-        """Return what the simplest classifier, of the same training rows, says: `kernels.objects.class_model`."""
+        """Return the verdict of the simplest classifier, of the same training rows: `kernels.objects.class_model`."""
         return nearest_colour(self.matrix(columns), self.centroid, self.scale)
 
 
@@ -364,7 +364,7 @@ def superclass_verdict(
 
     Notes
     -----
-    The image tells point sources from galaxies, colours tell stars from quasars among point sources:
+    The image separates point sources from galaxies, colours separate stars from quasars among point sources:
     P(galaxy) = 1 - p, P(star) = p w, P(quasar) = p (1 - w), where w / (1 - w) are the odds of star against quasar by
     the colours, at the shares `SKY`; without a colour, the odds of these shares. Without an image, colours alone at
     these shares. A change of shares multiplies each probability by new share / old share (Saerens et al. 2002, Neural

@@ -12,7 +12,7 @@ _RING = 2  # px: the border that tells background and noise
 _QUARTILE = 0.6744897501960817  # of a normal distribution, in standard deviations
 _RANGE = 1e-4  # noise is at least this share of the peak: images without noise stay finite
 _HOLE = 0.5  # share of a band's pixels that may be missing
-_CORE, _FLAT = 4, 4  # so many pixels of exactly the highest value, so near to the middle, are clipped
+_CORE, _FLAT = 4, 4  # as many pixels of exactly the highest value, this near to the middle, are clipped
 
 
 class Planes(NamedTuple):
@@ -107,7 +107,7 @@ def _fitted(images: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 
 
 def _bordered(images: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """Crop to ``side`` at most: the border of what is left tells the background."""
+    """Crop to ``side`` at most: the border of the rest gives the background."""
     return _fitted(np.asarray(images, np.float32), min(side, *images.shape[2:]))
 
 

@@ -45,7 +45,7 @@ def psf_fluxes(
     correlation: NDArray[np.float64],
     gain: float,
 ) -> Fluxes:
-    """Fit a point source at each place: least squares with equal weights, neighbours are not told apart.
+    """Fit a point source at each place: least squares with equal weights, neighbours are not separated.
 
     Parameters
     ----------

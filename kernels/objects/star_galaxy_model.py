@@ -201,7 +201,7 @@ class StarGalaxyNet(StarGalaxyModel):
     Attributes
     ----------
     nets
-        Members; their log odds are averaged, the codes of the first tell outliers.
+        Members; their log odds are averaged, the codes of the first identify outliers.
     trees, share
         Trees on moments, and the weight of their log odds beside those of the networks, 0 to 1.
     """

@@ -20,7 +20,7 @@ class Moments(NamedTuple):
     Attributes
     ----------
     flux
-        Weighted by a Gaussian of amplitude 1; not positive where there is no source: the others say nothing then.
+        Weighted by a Gaussian of amplitude 1; not positive where there is no source: the others are meaningless then.
     x, y
         Centre from the middle of the image, px.
     sigma

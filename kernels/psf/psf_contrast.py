@@ -43,8 +43,9 @@ def psf_contrast(
 
     Notes
     -----
-    The PSF is moved by cubic convolution (Keys 1981, IEEE Trans. ASSP 29, 1153). That the light beyond a PSF fit tells
-    galaxies from stars is the idea of SDSS's psfMag - modelMag and of spread_model (Desai et al. 2012, ApJ 757, 83).
+    The PSF is moved by cubic convolution (Keys 1981, IEEE Trans. ASSP 29, 1153). That the light beyond a PSF fit
+    separates galaxies from stars is the idea of SDSS's psfMag - modelMag and of spread_model (Desai et al. 2012, ApJ
+    757, 83).
     """
     for n in prange(images.shape[0]):
         if sigma[n] > 0:

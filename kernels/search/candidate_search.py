@@ -134,7 +134,7 @@ def line_cutouts(
     -------
     (n, CHANNELS, WIDE, LONG) float32
         Sampled between pixels, bilinear: value in units of the noise and S/N of a point, both through
-        `kernels.image.search_image.squash`; share that does not count or is no part of the plane.
+        `kernels.image.search_image.squash`; share that does not count or is not part of the plane.
     """
     out = np.zeros((len(peaks.y), LINE_CHANNELS, WIDE, LONG), np.float32)
     pixel = np.stack([peaks.y, peaks.x], 1)
@@ -205,7 +205,7 @@ class TwoStageJudge:
     trees
         The first stage.
     floor
-        Log odds of the trees from which on the network is asked; others keep theirs, less 10.
+        Log odds of the trees from which on the network is used; others keep theirs, less 10.
     net
         The second, in evaluation mode, on ``device``.
     share

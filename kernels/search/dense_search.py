@@ -38,8 +38,8 @@ def dense_input(plane: SearchImage, y: int, x: int, rows: int, columns: int) -> 
     -------
     (rows, columns, 48) float32
         For each of the 4 x 4 px of a cell, row by row: its value in units of the noise; the S/N of a point source
-        there, from a matched filter with a Gaussian of the PSF's width, in the noise as it is; 1 where it does not
-        count, or is no part of the plane. Both S/N go through `kernels.image.search_image.squash`.
+        there, from a matched filter with a Gaussian of the PSF's width, in the actual noise; 1 where it does not
+        count, or is not part of the plane. Both S/N go through `kernels.image.search_image.squash`.
     """
     taps = filter_taps(plane.fwhm_px)
     scale = 1 / filtered_noise(np.outer(taps, taps), 1.0, plane.correlation)

@@ -26,7 +26,7 @@ class TwoConvolutions(Protocol):
 
 @dataclass(frozen=True)
 class Dense:
-    """A linear layer: weight (outputs, inputs), bias (outputs,), float32."""
+    """Linear layer: weight (outputs, inputs), bias (outputs,), float32."""
 
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]

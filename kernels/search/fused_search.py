@@ -23,7 +23,7 @@ class Screen:
         Linear layers with ReLU between them, from the features of a window to a guess of its log odds.
     level
         Windows whose guess reaches it are worth the whole network. It is at most the log odds of a hit: a guess below
-        it is no hit.
+        it is not a hit.
     batch
         Windows at a time.
     """

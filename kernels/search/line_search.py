@@ -51,7 +51,7 @@ def line_bank(fwhm_px: float, correlation: NDArray[np.float64]) -> LineBank:
     Notes
     -----
     A trail is a point source smeared along a line, so its matched filter is the mean of the point source's along that
-    line. Each sum is scaled by its standard deviation in the noise as it is: the covariance of the filtered noise,
+    line. Each sum is scaled by its standard deviation in the actual noise: the covariance of the filtered noise,
     summed over all pairs of its pixels.
     """
     return _line_bank(fwhm_px, correlation.tobytes(), correlation.shape[0])

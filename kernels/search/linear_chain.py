@@ -77,7 +77,7 @@ def has_bfloat16() -> bool:
 
 @dataclass(frozen=True)
 class _Linear:
-    """A linear layer with its weight laid out for oneDNN, which adds bias and ReLU as it writes.
+    """Linear layer with its weight laid out for oneDNN, which adds bias and ReLU as it writes.
 
     On processors other than Intel's, torch's default (MKL) keeps to vectors of 256 bits and takes twice as long.
     """

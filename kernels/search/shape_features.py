@@ -54,8 +54,8 @@ def shape_features(
     -------
     (n, len(FEATURES)) float32
         Along the line, sampled every px: S/N of its points (peak, mean, spread, ...) and just beyond its ends; beside
-        it, means at so many px and differences of the two sides; residuals of a fitted trail and a fitted point; in
-        rings of so many px about the middle, S/N of points; the scene.
+        it, means at some distances, px, and differences of the two sides; residuals of a fitted trail and a fitted
+        point; in rings of some radii, px, about the middle, S/N of points; the scene.
     """
     out = np.zeros((len(peaks.y), len(FEATURES)), np.float32)
     reach = plane.correlation.shape[0] // 2

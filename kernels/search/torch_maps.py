@@ -216,7 +216,7 @@ def _box_sums(planes: torch.Tensor, side: int, stride: int) -> torch.Tensor:
 def shared_maps(
     net: FusedNet, dense: DenseConvolution, planes: torch.Tensor, moments: TorchMoments, stride: int
 ) -> torch.Tensor:
-    """Return the maps that the second convolution gets to see, all windows sharing one convolution of the image.
+    """Return the maps that the second convolution uses, all windows sharing one convolution of the image.
 
     Convolution, max-pool and ReLU commute with the z-score, an affine map with a positive slope per window and band.
     With one band the windows share the max-pool, too; with several, whose slopes differ, the pool follows the sum over

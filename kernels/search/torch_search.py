@@ -162,7 +162,7 @@ _LOCK = threading.Lock()
 def full_precision() -> Iterator[None]:
     """Forbid TF32 and bfloat16 in products of float32, and anything below float32 in sums of bfloat16 products.
 
-    These are choices of the whole process, so that one thread at a time is let in; the process's own come back
+    These are choices of the whole process, so one thread at a time is let in; the process's own come back
     at the end.
     """
     with _LOCK:

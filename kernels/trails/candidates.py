@@ -32,7 +32,7 @@ _ON_TIME = 2.0  # px by which a flash may be off its place
 
 _LINES_BY_CHANCE = 1e-2  # sets of pieces that chance may give in an image
 
-_BY_CHANCE = 1e-3  # rows of so many points that chance may give in an image
+_BY_CHANCE = 1e-3  # number of such rows of points that chance may give in an image
 
 _MOST = 600  # pieces looked at
 
@@ -40,7 +40,7 @@ _INSIDE = 0.8  # share of a candidate in the light of a satellite
 
 
 class Candidate(NamedTuple):
-    """A trail, the logits of its hits, and whether it consists of flashes in line."""
+    """Trail, the logits of its hits, and whether it consists of flashes in line."""
 
     trail: DetectedSegment
     logits: tuple[float, ...]
@@ -92,7 +92,7 @@ def join_glints(
     candidates
         In any order.
     doubtful
-        Which of them are no flashes: the spikes of two stars in line are in line, too.
+        Which of them are not flashes: the spikes of two stars in line are in line, too.
     fwhm_px, area_px
         Of the PSF, px, and of the image, px^2.
     """

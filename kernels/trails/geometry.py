@@ -182,7 +182,7 @@ def grow(marked: NDArray[np.bool_], footprint: Footprint, reach: int) -> NDArray
 
 
 class DetectedSegment(NamedTuple):
-    """A trail's middle line with its significance.
+    """Trail's middle line with its significance.
 
     Attributes
     ----------

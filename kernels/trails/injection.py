@@ -105,7 +105,7 @@ def flux_of(
     noise: float,
     correlation: NDArray[np.float64],
 ) -> float:
-    """Return the flux at which a trail has its S/N in the noise as it is.
+    """Return the flux at which a trail has its S/N in the actual noise.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ def minimise(
     weights, sigmas
         Of the PSF.
     shape
-        (ny, nx) of the image. Ends are kept inside: what lies beyond has no say.
+        (ny, nx) of the image. Ends are kept inside: what lies beyond has no effect.
     reach
         Furthest that one step may carry an end of the trail, px: further off lie false minima.
     free
@@ -168,7 +168,7 @@ def _equations(
     normal: NDArray[np.float64],
     slope: NDArray[np.float64],
 ) -> float:
-    """Fill in J'WJ (its lower triangle) and J'Wr; give r'Wr. ``data`` is that of `_pixels`."""
+    """Fill in J'WJ (its lower triangle) and J'Wr; return r'Wr. ``data`` is that of `_pixels`."""
     normal[:] = 0.0
     slope[:] = 0.0
     rows, squares = np.empty((PARAMETERS + 1, BLOCK)), 0.0
@@ -298,8 +298,8 @@ def fit_covariance(
 
     Notes
     -----
-    The fit weighs pixels alike, as if the noise were white; the estimator says how far off it is in the noise as it
-    is, V (Huber 1967; White 1980, Econometrica 48, 817). The Poisson noise of the source counts as white: resampling
+    The fit weighs pixels alike, as if the noise were white; the estimator gives its error in the actual noise,
+    V (Huber 1967; White 1980, Econometrica 48, 817). The Poisson noise of the source counts as white: resampling
     smears it without changing its sum over a few pixels, which is what a flux feels.
     """
     weighted = jacobian * weights[:, None]

@@ -201,7 +201,7 @@ class Frame(NamedTuple):
 
 
 class LongTrail(NamedTuple):
-    """A trail followed to its ends.
+    """Trail followed to its ends.
 
     Attributes
     ----------
@@ -245,7 +245,7 @@ def grow_trail(frame: Frame, seed: DetectedSegment) -> LongTrail:
     each strip the path across it with the largest sum of clipped cross-sections refines the line, and the ends are
     those of the run that maximises sum(F - A / 2), F the clipped brightness per px and A its median: for a box in
     white noise that is the maximum-likelihood run, and it bridges a gap that is shorter than what follows it.
-    Unusable pixels say nothing, either way.
+    Unusable pixels count neither way.
     """
     largest = math.hypot(*frame.image.shape)
     found = LongTrail(seed, 0.0, 0.0)
@@ -335,7 +335,7 @@ def _heaviest_run(gain: NDArray[np.floating]) -> tuple[int, int]:
     """Return first and last index of the run with the largest sum (Kadane's algorithm, Bentley 1984, CACM 27, 865)."""
     total = np.concatenate([[0.0], np.cumsum(gain)])
     last = int(np.argmax(total - np.minimum.accumulate(total)))
-    first = last - int(np.argmin(total[last::-1]))  # the latest of equals: unknown columns are no part of the trail
+    first = last - int(np.argmin(total[last::-1]))  # the latest of equals: unknown columns are not part of the trail
     return first, max(first, last - 1)
 
 

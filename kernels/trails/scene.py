@@ -14,7 +14,7 @@ from kernels.trails.trail_model import trail_rows
 
 
 class Scene(NamedTuple):
-    """A difference image.
+    """Difference image.
 
     Attributes
     ----------

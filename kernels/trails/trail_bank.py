@@ -38,7 +38,7 @@ class TrailBank(NamedTuple):
     offsets : (ANGLES, HALVES[-1], 2) int64
         Steps (dy, dx) from the centre to the pixels of one half of the trail; the other half is their mirror image.
     scale : (ANGLES, len(HALVES)) float32
-        Factor from the sum over a trail's pixels to S/N; 0 where the bank has no such trail, because a neighbouring
+        Factor from the sum over a trail's pixels to S/N; 0 where the bank lacks this trail, because a neighbouring
         angle is as good for its length.
     """
 

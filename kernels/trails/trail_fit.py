@@ -16,7 +16,7 @@ from kernels.trails.trail_model import PARAMETERS, trail_rows
 
 _OUTLIER = 5.0  # sigma
 _MISFIT = 0.5  # of the model: a wrong PSF or profile makes no outliers
-_MOST_CLIPPED = 0.4  # share of the weight: more is no neighbour but the source itself
+_MOST_CLIPPED = 0.4  # share of the weight: more is not a neighbour but the source itself
 
 
 def capped(seen: View, sigma: float) -> View:

@@ -76,7 +76,7 @@ class RemoteFile:
     size
         bytes
     validator
-        Strong ETag or time of last change, by which a later version is told; None: the archive does not say.
+        Strong ETag or time of last change, by which a later version is recognised; None: the archive does not say.
     """
 
     url: str
@@ -226,7 +226,7 @@ class ArchiveClient:
             yield chunk
 
     async def pause(self, failed: int, again: TryAgain) -> None:
-        """Wait after so many failures in a row: as long as the archive asks, else twice as long each time."""
+        """Wait after a number of failures in a row: as long as the archive asks, else twice as long each time."""
         wait = self.settings.backoff_s * 2 ** (failed - 1) if again.wait_s is None else again.wait_s
         await asyncio.sleep(min(wait, _LONGEST_WAIT))
 

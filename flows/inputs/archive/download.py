@@ -32,7 +32,7 @@ async def download(client: ArchiveClient, file: RemoteFile, target: Path, tell: 
     target
         Path to write.
     tell
-        Hears by how many bytes more the file has come; fewer, if some have to be given up.
+        Called with the number of further bytes of the file; fewer, if some have to be given up.
 
     Raises
     ------
@@ -103,7 +103,7 @@ async def _append(answer: Answer, part: Path, size: int, tell: Callable[[int], o
 
 
 def _check(part: Path, file: RemoteFile, digest: tuple[str, str] | None) -> None:
-    """Raise BadInput if a file is not what the archive says it is, or no whole FITS file."""
+    """Raise BadInput if a file is not what the archive says it is, or not a whole FITS file."""
     content = part.read_bytes()
     if len(content) < file.size:
         raise BadInput("cut", file.url, f"{len(content)} of {file.size} bytes came.", _AGAIN)

@@ -212,7 +212,7 @@ async def fetch(client: ArchiveClient, plan: FetchPlan, folder: Path, tell: Call
     client, plan, folder
         As in `plan_fetch`.
     tell
-        Hears of bytes that have come.
+        Called with the number of further bytes.
 
     Raises
     ------

@@ -36,7 +36,7 @@ _FORM = {
 
 @dataclass(frozen=True, order=True)
 class ZtfQuadrant:
-    """One quadrant of one exposure: an image of its own in the archive.
+    """Quadrant of an exposure, which is an image of its own in the archive.
 
     Attributes
     ----------
@@ -182,7 +182,7 @@ def read_answer(text: str, where: str) -> tuple[ZtfQuadrant, ...]:
     Raises
     ------
     Misconfigured
-        ``bad_answer``: it is something else, e.g. a page that says what is wrong with the question.
+        ``bad_answer``: it is something else, e.g. a page that says what is wrong with the query.
     """
     try:
         lines = list(csv.reader(io.StringIO(text), skipinitialspace=True))

@@ -119,7 +119,7 @@ def require_night_fit(night: str, shape: tuple[int, int], sources: int, detectio
 
 
 def require_fit(source: Source, settings: Settings, worker_bytes: int) -> None:
-    """Refuse to start where a task would not fit a worker's memory, as told by the first exposure of the night.
+    """Refuse to start where a task would not fit a worker's memory, by the first exposure of the night.
 
     Raises
     ------

@@ -173,7 +173,7 @@ def _message(flow_run: FlowRun, state: State) -> dict[str, str | None]:
 
 
 def _post(url: str, message: Mapping[str, str | None]) -> str | None:
-    """Send it; give why not, without the address, or None."""
+    """Send it; return why not, without the address, or None."""
     try:
         asked = Request(url, json.dumps(message).encode(), {"Content-Type": "application/json"})
         with urlopen(asked, timeout=TIMEOUT_S):

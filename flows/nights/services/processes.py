@@ -28,7 +28,7 @@ class Daemon:
     record
         File that says which process it is.
     log
-        File that gets what it says.
+        File with its output.
     """
 
     record: Path

@@ -111,7 +111,7 @@ class Worker:
     def start(self) -> None:
         """Start it; it makes the work pool if there is none.
 
-        Its environment is ours without what tells Prefect of another server or to be silent (``PREFECT_*``), then
+        Its environment is ours without the variables of another server or for silence (``PREFECT_*``), then
         ``worker.env`` of the folder (lines ``NAME=VALUE``), then what it needs.
         """
         ours = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
@@ -215,7 +215,7 @@ def down(folder: ServiceFolder, parts: Sequence[str], say: Callable[[str], None]
     parts
         Names of `services`; none: all.
     say
-        Told of each.
+        Called with a message on each.
 
     Raises
     ------

@@ -84,7 +84,7 @@ def survey(
         Range of nights, YYYYMMDD, both included; None: no limit.
     wanted
         Test of the ledger record of an exposure: others, and those without a record, are left out; those that pass and
-        have no source are told as missing. None: all are in.
+        have no source are reported as missing. None: all are in.
 
     Raises
     ------
@@ -160,7 +160,7 @@ class Backfill:
     pause
         How to rest.
     meter
-        Told of each step; None: nobody asks for figures.
+        Receives each step; None: no metrics are wanted.
     """
 
     out: Path
@@ -276,7 +276,7 @@ def show_forecast(forecasts: Sequence[Forecast], console: "Console") -> None:
 
 
 def as_json(forecasts: Sequence[Forecast]) -> dict[str, Any]:
-    """Return everything as values that JSON knows."""
+    """Return everything as JSON-serialisable values."""
     return {"counts": _counts(forecasts), "exposures": [asdict(one) for one in forecasts]}
 
 

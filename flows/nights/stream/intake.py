@@ -25,7 +25,7 @@ Arrived = frozenset[str]
 class Intake:
     """Intake of a stream: takes what has arrived, and plans it.
 
-    One thread may take while another says what is finished.
+    One thread may take while another reports what is finished.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Intake:
     def take(self, room: int) -> Plan:
         """Plan what has arrived: at most ``room`` files are held here without being handed out.
 
-        A delivery of an exposure that is on its way waits until that is finished; then the ledger says whether it is
+        A delivery of an exposure that is on its way waits until that is finished; then the ledger shows whether it is
         the same. What cannot be read now waits too, is in ``unread``, and in no plan.
 
         Raises

@@ -51,7 +51,7 @@ def read_image(out: Path, key: ExposureKey, truth: Truth) -> Image:
     BadInput
         Its catalogue cannot be read.
     Misconfigured
-        The truth does not tell the S/N of its streaks, and the pixels that would are pruned.
+        The truth lacks the S/N of its streaks, and the pixels to measure it on are pruned.
     """
     here = truth.on(key.visit, key.detector)
     detections = detections_of(CatalogStore(out).read(DIA_SOURCE, key))
@@ -92,7 +92,7 @@ def detections_of(table: pa.Table) -> Detections:
 
 
 def oracle_snrs(store: TileStore, truth: Truth) -> NDArray[np.float64]:
-    """Return what the oracle measures for each source on the pixels of an exposure; NaN for what is no streak."""
+    """Return what the oracle measures for each source on the pixels of an exposure; NaN for what is not a streak."""
     return np.array(list(_oracle(store, truth)), float)
 
 
@@ -129,7 +129,7 @@ def _cutout(
 
 
 def require_common(truth: Truth, keys: Collection[ExposureKey], out: Path) -> None:
-    """Refuse a truth table that says nothing about any image that was searched.
+    """Refuse a truth table without any of the images that were searched.
 
     Raises
     ------

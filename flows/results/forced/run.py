@@ -59,7 +59,7 @@ def forced_exposures(out: Path, night: str | None) -> tuple[ExposureRecord, ...]
 def measure_night(
     out: Path, targets: ForcedTargets, records: tuple[ExposureRecord, ...], sigma: float
 ) -> Iterator[Measured]:
-    """Measure targets on exposures, one after the other, and publish what each gives.
+    """Measure targets on exposures, one after the other, and publish the results of each.
 
     An exposure that covers no target has no file; one from an earlier list of targets is withdrawn.
 
@@ -131,7 +131,7 @@ def summarise_targets(
     measured
         From `measure_night`.
     seen
-        Told of the rows of each exposure.
+        Receives the rows of each exposure.
     """
     counts, found, files = np.zeros(3, int), set(), []
     not_run, quarantined, exposures = [], [], 0
@@ -183,7 +183,7 @@ class FirstRows:
 
 
 def show_forced(summary: ForcedSummary, rows: pa.Table, console: Console) -> None:
-    """Print the rows and what they come to."""
+    """Print the rows and their summary."""
     table = Table(title="Forced photometry", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("target", no_wrap=True)
     for heading in ("visit-detector", "band", "AB mag", "S/N"):

@@ -84,7 +84,7 @@ def _ecsv(content: bytes) -> tuple[dict[str, Sequence[Any]], dict[str, str]]:
     from astropy.table import Column, Table
 
     table = Table.read(content.decode(), format="ascii.ecsv")
-    # Coordinates and times are no plain columns; tolist makes masked values None.
+    # Coordinates and times are not plain columns; tolist makes masked values None.
     plain = [name for name in table.colnames if isinstance(table[name], Column)]
     units = {name: str(table[name].unit) for name in plain if table[name].unit is not None}
     return {name: table[name].tolist() for name in plain}, units

@@ -88,12 +88,12 @@ def known_nights(out: Path) -> tuple[str, ...]:
 
 
 def chosen_nights(out: Path, night: str | None) -> tuple[str, ...]:
-    """Return the nights of an output folder, or the one that is asked for.
+    """Return the nights of an output folder, or the requested one.
 
     Raises
     ------
     Misconfigured
-        It is no output folder, or holds no night, or not this one.
+        It is not an output folder, or it has no night, or not this one.
     """
     require_output(out)
     nights = known_nights(out)

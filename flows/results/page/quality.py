@@ -84,7 +84,7 @@ def _charts(band: BandQuality, nights: Sequence[QualityRecord]) -> Iterator[tupl
         known = [_place(record, band, gate) for record in nights]
         found = [one for one in known if one is not None]
         if len(found) < 2:
-            continue  # one night is no history: its values are in the table
+            continue  # one night is not a history: its values are in the table
         words = _capital(METRICS[gate.metric].words)
         yield words, trend_chart(found, f"{words} over {count(len(found), 'night')}", gate.unit or "S/N")
 

@@ -118,7 +118,7 @@ class Scale:
 
 
 def trend_chart(nights: Sequence[TrendNight], title: str, upward: str) -> str:
-    """Draw some nights, the earliest first, one of them with a value at least; the last is told from the others."""
+    """Draw some nights, the earliest first, one of them with a value at least; the last is marked."""
     ticks = _ticks(nights)
     scale = Scale(len(nights), ticks[0], ticks[-1])
     parts = [*_trend_axes(nights, scale, ticks, upward), *_band(nights, scale), *_points(nights, scale)]

@@ -229,7 +229,7 @@ def _limit(metric: str, unit: str, limit: Limit | None) -> Measure:
 
 def _of_detections(exposures: list[Looked]) -> Iterator[Measure]:
     rows = _rows(exposures)
-    # Satellites are published whatever their reliability: that of theirs says nothing of the search.
+    # Satellites are published whatever their reliability: theirs is no measure of the search.
     streaks = rows.filter(pc.equal(rows["trailClass"], ""))
     doubt = 1 - streaks["reliability"].to_numpy().astype(np.float64)
     yield _rate("detections", rows.num_rows, math.sqrt(rows.num_rows), len(exposures))

@@ -42,8 +42,8 @@ def cosmic_ray_evidence(scene: Scene, trail: Segment, flux: float, level: float)
     psf(d) / psf(0) of the pixel between them, wherever the source's centre lies and whatever its form. A pixel is too
     sharp if that fails in one of four directions, with a margin of 30 % and 2 sigma: the third condition of the
     search for cosmic rays of SDSS and LSST (R. H. Lupton), a Laplacian test (van Dokkum 2001, PASP 113, 1420) whose
-    limit is that of the PSF in hand, so that it holds for undersampled images as well.
-    A pair with a pixel below -3 sigma says nothing, lest the dark side of a residual pass for sharpness.
+    limit is that of the PSF in hand: it holds for undersampled images as well.
+    A pair with a pixel below -3 sigma is left out, lest the dark side of a residual pass for sharpness.
     """
     near = max(scene.fwhm_px, 2.0)
     area = stadium(scene.shape, trail, near)

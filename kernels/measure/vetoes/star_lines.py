@@ -12,7 +12,7 @@ from schemas.pixels import UNUSABLE, MaskPlane
 
 _BORDER, _UNUSABLE = np.uint16(MaskPlane.EDGE), np.uint16(UNUSABLE)
 _THINNEST = 5  # px: what is thinner is a bad column or a cosmic ray
-_WIDEST = 300  # px: what is wider is no star
+_WIDEST = 300  # px: what is wider is not a star
 _BRIDGE = 0.4  # share of the line's brightness that must go on up to the mask
 _MOST = 2.0
 
