@@ -149,7 +149,7 @@ def refine_lines(snr: NDArray[np.float32], peaks: Peaks, bank: LineBank, clip: f
         its length along, so that a candidate beside a trail does not become the trail; its ends up to 10 px beyond.
     """
     lines = every_line()[peaks.code]
-    # Scale of a sum of that many points of S/N: the bank's along a row, and beyond its longest as it grew last.
+    # Variance of a sum of that many points of S/N: the bank's along a row, and beyond its longest as it grew last.
     count = np.arange(_MOST)
     known = bank.scale[0, 0].astype(np.float64) ** -2.0
     variance = np.interp(count, LENGTHS, known)
