@@ -1,4 +1,4 @@
-"""Fail unless the night that `make night` has just run is as it should be."""
+"""Check of the night that `make night` has just run: it fails unless the night is as it should be."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def last_json(path: Path) -> dict:
-    """Give the JSON object on the last line of a file."""
+    """Return the JSON object on the last line of a file."""
     return json.loads(path.read_text().strip().splitlines()[-1])
 
 

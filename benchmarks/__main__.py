@@ -1,4 +1,4 @@
-"""Every comparison, one after the other; each writes its section of the docs: ``python -m benchmarks``."""
+"""Run of every comparison, one after the other; each writes its section of the docs: ``python -m benchmarks``."""
 
 import subprocess
 import sys

@@ -30,7 +30,7 @@ NOISE = 8.0
 
 @dataclass(frozen=True)
 class Case:
-    """What is stored, how, and what that took; times in ms, `ratio` is raw over stored size."""
+    """Case of a comparison: what is stored, how, and its cost; times in ms, `ratio` is raw over stored size."""
 
     data: str
     codec: str
@@ -42,7 +42,7 @@ class Case:
 
 
 def image(shape: tuple[int, int], seed: int = 1) -> np.ndarray:
-    """Noise as resampling leaves it (neighbours correlated by about 0.25), and stars."""
+    """Return an image of noise as after resampling (neighbours correlated by about 0.25), and stars."""
     rng = np.random.default_rng(seed)
     noise = gaussian_filter(rng.normal(size=shape).astype(np.float32), 0.6)
     noise *= NOISE / noise.std()
@@ -52,7 +52,7 @@ def image(shape: tuple[int, int], seed: int = 1) -> np.ndarray:
 
 
 def mask(shape: tuple[int, int], seed: int = 1) -> np.ndarray:
-    """Discs around stars and a bad column, about 1 % of the image."""
+    """Return a mask of discs around stars and a bad column, about 1 % of the image."""
     rng = np.random.default_rng(seed)
     plane = np.zeros(shape, np.uint16)
     for y, x in zip(rng.integers(0, shape[0], 60), rng.integers(0, shape[1], 60), strict=True):
@@ -62,7 +62,7 @@ def mask(shape: tuple[int, int], seed: int = 1) -> np.ndarray:
 
 
 def measure(case: Case, plane: np.ndarray, folder: Path, layout: TileSettings) -> Case:
-    """Store ``plane`` once and read it back; give the case with what that took."""
+    """Store ``plane`` once and read it back; return the case with its cost."""
     with zarr.config.set({"codec_pipeline.path": PIPELINES[case.pipeline]}):
         start = perf_counter()
         array = zarr.create_array(

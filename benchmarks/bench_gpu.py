@@ -1,4 +1,4 @@
-"""Search a visit of a large camera on a GPU: `python -m benchmarks.bench_gpu`. Prints one JSON object.
+"""Search of a visit of a large camera on a GPU: `python -m benchmarks.bench_gpu`. Prints one JSON object.
 
 Noise images with stars, trails and masks lie in host memory, a few different ones by turns until the visit is full
 (Rubin: 189 detectors of 4072 x 4000 px, 62 million windows). Measured, each over the whole visit: copies alone, search
@@ -32,7 +32,7 @@ STRIDE = 7
 
 
 class HostImage(NamedTuple):
-    """An image in host memory: pixels (bands, ny, nx), which of them count, background, and its grid of windows."""
+    """Image in host memory: pixels (bands, ny, nx), which of them count, background, and its grid of windows."""
 
     image: NDArray[np.float32]
     usable: NDArray[np.bool_]
@@ -41,7 +41,7 @@ class HostImage(NamedTuple):
 
 
 def images(shape: tuple[int, int], count: int, seed: int = 1) -> list[HostImage]:
-    """Noise of 5 on a background of 3, with a star, or a trail of 3 px to 40 px, per 30,000 px, and 1 % masked."""
+    """Return images of noise 5 on background 3, a star or trail of 3 to 40 px per 30,000 px, and 1 % masked."""
     return [_image(shape, np.random.default_rng((seed, number))) for number in range(count)]
 
 
@@ -60,7 +60,7 @@ def _image(shape: tuple[int, int], rng: np.random.Generator) -> HostImage:
 
 
 def timed(device: torch.device, task: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds until the device has done it, and what it gave."""
+    """Return the seconds until the device has finished a task, and the task's result."""
     module = torch.get_device_module(device)
     module.synchronize(device)
     start = perf_counter()
@@ -70,7 +70,7 @@ def timed(device: torch.device, task: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def gemm_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Multiply-adds per second of the best of a few large square products."""
+    """Return multiply-adds per second of the best of a few large square products."""
     side = 8192 if device.type == "cuda" else 1024
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     return side**3 / min(timed(device, lambda: left @ right)[0] for _ in range(6))
@@ -90,12 +90,12 @@ def copy_all(visit: Iterator[HostImage], device: torch.device) -> None:
 
 
 def upload(images: list[HostImage], device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Pixels and masks of the images, on the device."""
+    """Return pixels and masks of the images, on the device."""
     return [(torch.from_numpy(one.image).to(device), torch.from_numpy(one.usable).to(device)) for one in images]
 
 
 def score_seconds(search: TorchSearch, different: list[HostImage], count: int) -> float:
-    """Seconds to search as many images as the visit has, all of them on the device from the start."""
+    """Return the seconds to search as many images as the visit has, all on the device from the start."""
     there = upload(different, search.device)
 
     def score_all() -> None:
@@ -115,7 +115,7 @@ def search_all(search: TorchSearch, visit: Iterator[HostImage]) -> tuple[int, in
 
 
 def agreement(search: TorchSearch, one: HostImage) -> dict[str, Any]:
-    """How the scores of one image differ from those of float32, before windows near the floor are scored again."""
+    """Return by how much scores of one image differ from float32's, before windows near the floor are scored again."""
     net, device, floor = search.net, search.device, search.floor
     assert floor is not None
     exact, loose, final = (

@@ -39,7 +39,7 @@ BY_S3FS = ("s3fs: put tiles", "s3fs: get tiles")
 
 
 def info(shape: tuple[int, int]) -> ExposureInfo:
-    """Metadata of the exposure."""
+    """Return the metadata of the exposure."""
     return ExposureInfo(
         night="20260101", visit=5, detector=3, instrument="test", band="r", midpoint_mjd_tai=61041.25,
         exposure_time_s=30.0, shape=shape, psf=PsfModel(fwhm_px=2.2, beta=3.5, source="stamp"), background=0.0,
@@ -49,7 +49,7 @@ def info(shape: tuple[int, int]) -> ExposureInfo:
 
 
 def rounds(out: Path, planes: Mapping[str, np.ndarray], settings: TileSettings) -> dict[str, float]:
-    """Do everything once under ``out``; seconds by name."""
+    """Run every step once under ``out``; return seconds by name."""
     shape = planes["difference"].shape
     path, small = out / "tiles" / "20260101" / "5-3.zarr", [out / "ledger" / f"{n}.json" for n in range(SMALL)]
     content = os.urandom(20_000)
@@ -87,14 +87,14 @@ def by_s3fs(path: BucketPath) -> dict[str, float]:
 
 
 def timed(step: Callable[[], object]) -> float:
-    """Seconds that it takes."""
+    """Return the seconds that a step takes."""
     start = perf_counter()
     step()
     return perf_counter() - start
 
 
 def compare(outs: Mapping[str, Path], shape: tuple[int, int], count: int, settings: TileSettings) -> dict[str, dict]:
-    """Best of ``count`` rounds for each place: name -> step -> seconds."""
+    """Return the best of ``count`` rounds for each place: name -> step -> seconds."""
     planes = {"difference": image(shape), "mask": mask(shape)}
     best: dict[str, dict[str, float]] = {name: {} for name in outs}
     for _ in range(count):
@@ -106,7 +106,7 @@ def compare(outs: Mapping[str, Path], shape: tuple[int, int], count: int, settin
 
 @contextmanager
 def moto() -> Iterator[str]:
-    """Start moto's server on a port of its own and make a bucket; give a place in it."""
+    """Start moto's server on a port of its own and make a bucket; yield a place in it."""
     server, process = start_moto()
     os.environ.update(server.environment)
     try:

@@ -1,4 +1,4 @@
-"""One 3080 x 3072 exposure step by step, and the plain way's search: ``python -m benchmarks.bench_quadrant``."""
+"""Times of a 3080 x 3072 exposure step by step, and the plain way's search: ``python -m benchmarks.bench_quadrant``."""
 
 import resource
 import tempfile
@@ -20,7 +20,7 @@ COLOURS = ("#8a5aa8", "#b9a3cc", "#c8c8c8", "#1f5fa8", "#3d8f5f", "#c8791a")
 
 
 def one_pass(source, path):
-    """Take an exposure through every step; give seconds by step, hits, candidates and detections."""
+    """Run every step on an exposure; return seconds by step, hits, candidates and detections."""
     clock = Clock()
     ingest(source, path, clock)
     hits = search(path, clock)
@@ -29,7 +29,7 @@ def one_pass(source, path):
 
 
 def plain_seconds(path, net):
-    """Seconds of the plain way's search of the same pixels, with `basic_cnn`."""
+    """Return the seconds of the plain way's search of the same pixels, with `basic_cnn`."""
     store = TileStore.open(path)
     pixels = Pixels.of(store.info, store.read_all("difference"), store.read_all("mask"))
     start = perf_counter()
@@ -38,7 +38,7 @@ def plain_seconds(path, net):
 
 
 def measure(repeats):
-    """Medians of the steps, counts and the median of the plain way; exposure and plain way take turns."""
+    """Return medians of the steps, counts and the median of the plain way; exposure and plain way take turns."""
     net, _ = shipped_net()
     with tempfile.TemporaryDirectory(prefix="nightstride-bench-") as scratch:
         folder = Path(scratch)
@@ -55,7 +55,7 @@ def measure(repeats):
 
 
 def draw(steps, plain):
-    """One stacked bar, above that of the plain way's search."""
+    """Draw one stacked bar, above that of the plain way's search."""
     figure, (panel,) = new_figure()
     figure.set_size_inches(7.2, 2.6)
     left = 0.0

@@ -1,4 +1,4 @@
-"""How time and memory grow with image size, quadrants and workers: ``python -m benchmarks.bench_scaling``.
+"""Growth of time and memory with image size, quadrants and workers: ``python -m benchmarks.bench_scaling``.
 
 Image size: a simulated exposure repeated to 1,024 ... 8,192 px square, in tile stores; each is searched, merged and
 measured in a fresh process, the second time timed, and its peak memory read. No satellite crosses the exposure: cut up
@@ -85,13 +85,13 @@ def _size_pass(small, store, threads):
 
 
 def many_quadrants(folder, workers):
-    """Seconds for 1 to 64 small quadrants."""
+    """Return the seconds for 1 to 64 small quadrants."""
     files = quadrants(folder / "small", max(COUNTS), SMALL)
     return [searching_seconds(files[:count], folder / f"out-{count}", workers) for count in COUNTS]
 
 
 def per_quadrant(folder, workers, repeats):
-    """Seconds that one more full quadrant costs, by number of workers; medians over rounds that take turns."""
+    """Return the seconds for one more full quadrant, by number of workers; medians over rounds that take turns."""
     files = quadrants(folder / "full", MANY)
     searching_seconds(files[:1], folder / "warm", 1)  # compiles, fills the page cache
     rounds = {count: [] for count in workers}
@@ -106,7 +106,7 @@ def per_quadrant(folder, workers, repeats):
 
 
 def draw(found, counts, workers):
-    """Time and memory against size, time against quadrants, throughput against workers."""
+    """Draw time and memory against size, time against quadrants, throughput against workers."""
     figure, ((time, memory), (night, speed)) = panels(2, 2)
     pixels, names = np.array(SIDES, float) ** 2 / 1e6, [f"{side:,}²" for side in SIDES]
     for label, seconds, colour in (("search", found.search, "#1f5fa8"), ("merge, measure", found.finish, "#c8791a")):
@@ -130,14 +130,14 @@ def draw(found, counts, workers):
 
 
 def power_line(panel, x, y, label, colour):
-    """Points and the power law through them."""
+    """Draw points and the power law through them."""
     law = fit_power_law(x, y)
     panel.plot(x, y, "o", color=colour, label=f"{label}: exponent {law}")
     panel.plot(x, law(x), color=colour, linewidth=1)
 
 
 def describe(found, counts, workers, chosen):
-    """Markdown of the section."""
+    """Return the Markdown of the section."""
     pixels = np.array(SIDES, float) ** 2
     by_size = [
         (f"{side} x {side} px", f"{a:.2f}", f"{b:.2f}", f"{a + b:.2f}", f"{c:.0f}", f"{d:.0f}")

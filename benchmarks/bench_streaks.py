@@ -32,7 +32,7 @@ SEED = 4711
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one peer did on the images of one preset."""
+    """Result of one peer on the images of one preset."""
 
     seconds: float
     evaluation: object
@@ -40,7 +40,7 @@ class Outcome:
 
 
 def peers(threads):
-    """Every peer by name."""
+    """Return every peer by name."""
     found = {
         "**nightstride**": ours,
         "findsat_mrt (acstools)": partial(findsat_streaks, threads=threads),
@@ -67,13 +67,13 @@ def run(peer, scenes):
 
 
 def _satellites(found, truth):
-    """Satellites with a detection on their line, and all satellites."""
+    """Return the numbers of satellites with a detection on their line, and of all satellites."""
     lines = [truth.take(np.array([i])).targets for i in np.flatnonzero(truth.kind == "satellite")]
     return sum(bool(on_satellite(found.x, found.y, line).any()) for line in lines), len(lines)
 
 
 def row(name, outcomes):
-    """Row of the table."""
+    """Return the row of the table."""
     ztf, llnl = (summarise(outcomes[preset].evaluation) for preset in SCENES)
     found, there = np.sum([one.satellites for one in outcomes.values()], axis=0)
     return (
@@ -94,7 +94,7 @@ def _share(value):
 
 
 def draw(found):
-    """Completeness against false streaks, and seconds per image."""
+    """Draw completeness against false streaks, and seconds per image."""
     figure, (trade, time) = new_figure(2)
     colours = ("#1f5fa8", "#c8791a", "#3d8f5f", "#a83232", "#8a5aa8")
     for (name, outcomes), colour in zip(found.items(), colours, strict=False):

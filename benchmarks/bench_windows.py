@@ -1,4 +1,4 @@
-"""The window stage seven ways on one 3080 x 3072 image: ``python -m benchmarks.bench_windows``.
+"""Comparison of seven ways of the window stage on one 3080 x 3072 image: ``python -m benchmarks.bench_windows``.
 
 All use the weights of `basic_cnn` and the same rules for masked pixels, take turns in one process, and must give the
 same probabilities. Beside them, in turn: the search of cells by `streak_net`, another network.
@@ -36,7 +36,7 @@ CELLS = {"cells_f32": "**`streak_net`, float32**", "cells_bf16": "**`streak_net`
 
 
 def ways(pixels, net, floor):
-    """Every way of searching, by name, in the order of the table."""
+    """Return every way of searching, by name, in the order of the table."""
     others = {"numpy": numpy_logits, "skimage": skimage_logits, "dask": dask_logits}
     every = search_variants(pixels, net, floor) | {name: partial(way, pixels, net) for name, way in others.items()}
     return {name: every[name] for name in LABELS}
@@ -59,7 +59,7 @@ def _odds(detector, plane, places):
 
 
 def check(results):
-    """Greatest difference in probability from the plain way, by name.
+    """Return the greatest difference in probability from the plain way, by name.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def check(results):
 
 
 def draw(medians, limits):
-    """Bars of seconds, logarithmic, with the arithmetic limits."""
+    """Draw bars of seconds, logarithmic, with the arithmetic limits."""
     figure, (panel,) = new_figure()
     names = list(reversed(LABELS))
     seconds = [medians[name] for name in names]

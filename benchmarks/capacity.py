@@ -1,4 +1,4 @@
-"""What a survey takes, in bytes, seconds and workers: ``python -m benchmarks.capacity [--write]``.
+"""Capacity for a survey, in bytes, seconds and workers: ``python -m benchmarks.capacity [--write]``.
 
 Computed from capacity.json, which `benchmarks.capacity_constants` and `benchmarks.rubin_overhead --record` measure.
 """
@@ -40,7 +40,7 @@ def size(count: float) -> str:
 
 
 def bytes_table(survey: Survey, found: Need) -> str:
-    """Bytes of an exposure, a night, a year and all years."""
+    """Return the table of bytes of an exposure, a night, a year and all years."""
     totals = {**found.bytes, "**kept (all but input)**": sum(found.bytes.values()) - found.bytes["input"]}
     each = (1, survey.exposures, survey.exposures * survey.nights, survey.exposures * survey.nights * YEARS)
     rows = [(name, *(size(count * value) for count in each)) for name, value in totals.items()]
@@ -48,7 +48,7 @@ def bytes_table(survey: Survey, found: Need) -> str:
 
 
 def time_table(survey: Survey, found: Need, known: Constants, settings: Settings, science: bool) -> str:
-    """Processor time, tasks and memory."""
+    """Return the table of processor time, tasks and memory."""
     night = survey.exposures
     rows = [
         (f"{step}, core s", f"{found.seconds[step]:.3f}", f"{found.seconds[step] * night / 3600:,.1f} h")
@@ -67,7 +67,7 @@ def time_table(survey: Survey, found: Need, known: Constants, settings: Settings
 
 
 def workers_table(survey: Survey, found: Need) -> str:
-    """Workers by the time in which each visit is to be published, and for all years in one."""
+    """Return the table of workers by the time in which each visit is to be published, and for all years in one."""
     rows = []
     for within in WITHIN_S:
         count = workers_for(survey, found, within)
@@ -78,7 +78,7 @@ def workers_table(survey: Survey, found: Need) -> str:
 
 
 def price_line(survey: Survey, found: Need, core_hour: float | None, gib_month: float | None) -> str:
-    """What that costs at the prices given, in their currency."""
+    """Return the line of what that costs at the prices given, in their currency."""
     parts = []
     if core_hour is not None:
         hours = found.worker_s * survey.exposures / 3600
@@ -96,7 +96,7 @@ def price_line(survey: Survey, found: Need, core_hour: float | None, gib_month: 
 
 
 def section(survey: Survey, science: bool, prices: tuple[float | None, float | None] = (None, None)) -> str:
-    """Everything about a survey, as Markdown."""
+    """Return everything about a survey, as Markdown."""
     settings, known = Settings(), constants(survey.name, science)
     found = need(survey.shape, known, settings)
     kind = "with science images" if science else "difference images alone"
@@ -113,7 +113,7 @@ def section(survey: Survey, science: bool, prices: tuple[float | None, float | N
 
 
 def measured_on() -> str:
-    """Say what the constants were measured on."""
+    """Return in words what the constants were measured on."""
     known = json.loads(FILE.read_text())
     return "\n".join(f"- {part}: `{one['command']}`, {one['machine']}" for part, one in known.items())
 

@@ -1,4 +1,4 @@
-"""What an exposure takes, measured on simulated ones: ``python -m benchmarks.capacity_constants``.
+"""Constants of the capacity model, measured on simulated exposures: ``python -m benchmarks.capacity_constants``.
 
 Each survey's images of a quarter and of a sixteenth of their pixels; what the model extrapolates is the line through
 both. Seconds are processor time of one process with one thread, so what else the machine does hardly matters. Written

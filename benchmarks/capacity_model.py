@@ -1,4 +1,4 @@
-"""How much of everything a survey takes, from constants that were measured."""
+"""Capacity model of a survey, from measured constants."""
 
 import json
 from collections.abc import Mapping
@@ -17,20 +17,20 @@ YEARS = 10
 
 @dataclass(frozen=True)
 class Survey:
-    """What a survey takes in a night.
+    """Images of a survey in a night.
 
     Attributes
     ----------
     name
-        Of the survey, as of its simulation preset.
+        Name of the survey, as of its simulation preset.
     shape
         (ny, nx) of an image, px.
     detectors, visits
         Images of a visit, visits of a night.
     cadence_s
-        From one visit to the next, s.
+        Time from one visit to the next, s.
     nights
-        Of a year.
+        Nights of a year.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Survey:
 
     @property
     def exposures(self) -> int:
-        """Images of a night."""
+        """Return the number of images of a night."""
         return self.detectors * self.visits
 
 
@@ -57,7 +57,7 @@ ten years, so 275 nights a year (Ivezić et al. 2019, ApJ 873, 111); as many are
 
 @dataclass(frozen=True)
 class Constants:
-    """Measured: a line for each quantity of an exposure, and what handing it out takes.
+    """Measured constants: a line for each quantity of an exposure, and the cost of handing it out.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class Constants:
     kib: Mapping[str, float]
 
     def of(self, quantity: str, pixels: int) -> float:
-        """Return what an exposure of so many pixels takes."""
+        """Return the cost of an exposure of ``pixels`` pixels."""
         line = self.lines[quantity]
         return line["fixed"] + line["per_pixel"] * pixels
 
@@ -91,7 +91,7 @@ def constants(survey: str, science: bool) -> Constants:
 
 @dataclass(frozen=True)
 class Need:
-    """What an exposure takes.
+    """Cost of an exposure.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class Need:
     flop
         Floating-point operations of the network.
     tasks
-        Of Dask.
+        Tasks of Dask.
     scheduler_s, flow_s
         Processor time of scheduler and flow, s.
     """
@@ -116,17 +116,17 @@ class Need:
 
     @property
     def worker_s(self) -> float:
-        """Processor time of workers, s."""
+        """Return the processor time of workers, s."""
         return self.seconds["store"] + self.seconds["search"] + self.seconds["finish"]
 
     @property
     def path_s(self) -> float:
-        """Least time from file to catalogue, however many workers there are, s."""
+        """Return the least time from file to catalogue, however many workers there are, s."""
         return self.seconds["store"] + self.seconds["search"] / self.tasks.get("search", 1) + self.seconds["finish"]
 
 
 def need(shape: tuple[int, int], known: Constants, settings: Settings, searches: int = 1) -> Need:
-    """Return what an exposure of a shape, (ny, nx) px, takes whose tiles are shared out among so many searches."""
+    """Return the cost of an exposure of (ny, nx) px whose tiles ``searches`` tasks share."""
     pixels = shape[0] * shape[1]
     return Need(
         bytes={name: known.of(name, pixels) for name in SIZES},
@@ -139,20 +139,20 @@ def need(shape: tuple[int, int], known: Constants, settings: Settings, searches:
 
 
 def worker_bytes(shape: tuple[int, int], siblings: int, settings: Settings) -> int:
-    """Memory that a worker needs, bytes."""
+    """Return the memory that a worker needs, bytes."""
     return max(projected_bytes(shape, siblings, settings).values())
 
 
 def flow_bytes(exposures: int, known: Constants) -> float:
-    """Memory of the flow's process when it has done so many exposures, bytes."""
+    """Return the memory of the flow's process after a number of exposures, bytes."""
     return BASE + exposures * known.kib["flow"] * 1024
 
 
 def workers_for(survey: Survey, found: Need, within_s: float) -> int | None:
-    """Fewest workers with which each visit is published so long after its shutter closed; None: no number is enough.
+    """Return the fewest workers that publish each visit within ``within_s`` of its shutter's close; None: none do.
 
-    Whatever the order of the tasks, W workers end within total / W + path (Graham 1969, SIAM J. Appl. Math. 17, 416):
-    so many that this is in time, and that a visit is done before the next has come.
+    Whatever the order of the tasks, W workers end within total / W + path (Graham 1969, SIAM J. Appl. Math. 17, 416).
+    W is such that this is in time, and that a visit is done before the next has come.
     """
     total = survey.detectors * found.worker_s
     if within_s <= found.path_s or survey.detectors * found.flow_s > min(within_s, survey.cadence_s):

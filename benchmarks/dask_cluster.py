@@ -1,4 +1,4 @@
-"""A Dask cluster as an operator starts it: scheduler and workers, each in a process of its own."""
+"""Dask cluster as an operator starts it: scheduler and workers, each in a process of its own."""
 
 import os
 import subprocess

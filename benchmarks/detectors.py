@@ -1,4 +1,4 @@
-"""Compare the shipped detectors: ``python -m benchmarks.detectors``.
+"""Comparison of the shipped detectors: ``python -m benchmarks.detectors``.
 
 Simulates exposures that no training has seen, searches them with every detector of ``stages/weights/detect``, and
 prints completeness at equal numbers of false positions per image: by the detector's own scores, and by the verdict on
@@ -57,7 +57,7 @@ Detections = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Found:
-    """What a detector finds on some exposures: by its own scores, by the verdict with and without science images.
+    """Detections of a detector on some exposures: by its own scores, by the verdict with and without science images.
 
     ``published_false`` is counted at the threshold of the card; seconds are processor time of the detector, per image.
     """
@@ -106,7 +106,7 @@ def judge(planes: Mapping[str, Any], info: ExposureInfo, verdict: Any) -> Detect
 
 
 def recovered(found: Detections, example: Example) -> RecoveryCurve:
-    """Hold scored positions against the truth."""
+    """Compare scored positions with the truth."""
     return RecoveryCurve.of(*found, truth_targets(example.truth), example.truth["snr"].to_numpy().astype(np.float64))
 
 
@@ -140,7 +140,7 @@ def spots(hits: pa.Table, detector: Detector) -> tuple[NDArray[np.float64], ...]
 
 
 def ensemble(found: Sequence[Found], examples: Sequence[Example]) -> Found:
-    """Let two detectors vote."""
+    """Combine the detections of two detectors."""
     pairs = zip(*(one.detections for one in found), strict=True)
     both = [together(*pair) for pair in pairs]
     seconds = [sum(parts) for parts in zip(*(one.seconds for one in found), strict=True)]
@@ -164,7 +164,7 @@ def paired(reference: Sequence[RecoveryCurve], other: Sequence[RecoveryCurve], f
 
 
 def half_complete(found: Sequence[RecoveryCurve], false: float) -> float | None:
-    """S/N at which half of the streaks are found, at a number of false positions per image."""
+    """Return the S/N at which half of the streaks are found, at a number of false positions per image."""
     level = level_at(found, false)
     snr, score = (np.concatenate([getattr(one, name) for one in found]) for name in ("snr", "score"))
     fit = fit_completeness(snr, (score >= level) & (score > -np.inf))
@@ -172,7 +172,7 @@ def half_complete(found: Sequence[RecoveryCurve], false: float) -> float | None:
 
 
 def shown(share: Share) -> str:
-    """Share with its interval."""
+    """Return the share with its interval."""
     low, high = share.interval
     return f"{share.value:.3f} ({low:.2f}-{high:.2f})" if share.n else "-"
 
@@ -199,7 +199,7 @@ def main() -> None:
 
 
 def compare(preset: str, names: Sequence[str], examples: Sequence[Example]) -> dict[str, object]:
-    """Search with every detector; print the table, draw the picture, give the figures."""
+    """Search with every detector; print the table, draw the picture, return the figures."""
     table = Table(
         "detector", "score", *(f"c{least} at {rate:g}" for rate in RATES for least in (7, 10)), "S/N 50 %", "s"
     )

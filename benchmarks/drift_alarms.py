@@ -1,9 +1,9 @@
-"""How often does the drift of features raise an alarm on ordinary nights, and how often when one has drifted?
+"""Rate of drift alarms on ordinary nights, and on nights on which one feature has drifted.
 
 ``python -m benchmarks.drift_alarms [--trials 100] [--seed 7]`` draws 30 earlier nights and one to be judged, each with
 a Poisson number of detections, in all features independently: a Gaussian over the bins, of width 0.12 of their range,
 whose centre scatters from night to night by a share of that width. In the night that is judged the reliability is
-shifted. Printed are, of so many trials, warnings of the reliability, nights with any warning, and no verdicts.
+shifted. Printed are, out of a number of trials, warnings of the reliability, nights with any warning, and no verdicts.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What a worker takes for one exposure: processor seconds by step, bytes by kind; all in this process."""
+"""Cost of one exposure for a worker: processor seconds by step, bytes by kind; all in this process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +35,7 @@ SIZES = ("input", "tiles", "catalogues", "ledger")
 
 
 def exposure_costs(raw: Path, out: Path, settings: Settings) -> list[Cost]:
-    """Take exposures of a folder through all that is done with them, one after the other; give what each took.
+    """Process the exposures of a folder completely, one after the other; return the cost of each.
 
     The first pays for imports, compilation and models that are loaded: leave it out.
     """
@@ -44,7 +44,7 @@ def exposure_costs(raw: Path, out: Path, settings: Settings) -> list[Cost]:
 
 
 def tasks_of(shape: tuple[int, int], settings: Settings, searches: int) -> dict[str, int]:
-    """Tasks of an exposure, by kind, where its tiles are shared out among so many searches; one does all else too."""
+    """Return the tasks of an exposure, by kind, for a number of searches that share its tiles; 1: one task does all."""
     if searches == 1:
         return {"work": 1}
     tiles = search_grid(settings.detect).tiling(shape, settings.tiles.tile).tiles()
@@ -52,7 +52,7 @@ def tasks_of(shape: tuple[int, int], settings: Settings, searches: int) -> dict[
 
 
 def search_flop_per_pixel(settings: Settings) -> float:
-    """Floating-point operations of the network for each pixel, rims of its blocks included; a multiply-add is two."""
+    """Return floating-point operations of the network per pixel, rims of blocks included; a multiply-add is two."""
     net = models_of(DETECT, settings)["detect"].net.float()
     block = 126
     cells = torch.zeros(1, 48, block + 2 * net.reach, block + 2 * net.reach)

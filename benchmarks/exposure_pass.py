@@ -1,4 +1,4 @@
-"""What a worker does with one exposure, step by step in this process, with the seconds of each step."""
+"""Work on one exposure, step by step in this process as in a worker, with the seconds of each step."""
 
 from time import perf_counter
 
@@ -37,7 +37,7 @@ def ingest(source, path, clock):
 
 
 def search(path, clock):
-    """Search an exposure tile by tile; give its hits."""
+    """Search an exposure tile by tile; return its hits."""
     shape = TileStore.open(path).info.shape
     searched = search_tiles(path, search_grid(SETTINGS.detect).tiling(shape, SETTINGS.tiles.tile).tiles(), SETTINGS)
     clock.add(searched.seconds)
@@ -45,7 +45,7 @@ def search(path, clock):
 
 
 def finish(path, hits, clock):
-    """Merge and measure; give candidates and detections."""
+    """Merge and measure; return candidates and detections."""
     store = TileStore.open(path)
     names = [name for name in ("difference", "mask", "science") if name in store.planes]
     planes = clock("read tiles", lambda: {name: store.read_all(name) for name in names})

@@ -1,4 +1,4 @@
-"""Is forced photometry unbiased, are its errors and limits what they say, and how long does it take?
+"""Bias, errors, limits and speed of forced photometry.
 
 ``python -m benchmarks.forced [--trails N] [--seed S]`` prints the tables of docs/measured/measurement.md. Trails are
 drawn by GalSim as in benchmarks/pulls.py, in noise correlated as by resampling and with their own Poisson noise;

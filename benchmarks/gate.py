@@ -1,4 +1,4 @@
-"""Whether the search is still as fast as it was: ``python -m benchmarks.gate [--record]``.
+"""Gate against a slower search: ``python -m benchmarks.gate [--record]``.
 
 The plain way and the fused search take turns in one process of one thread, on a small image; what is compared is the
 ratio of their processor times, with the ratio recorded in gate.json. So neither other work on the machine nor the
@@ -31,7 +31,7 @@ PRECISIONS = {"float32": "fused_f32", "bfloat16": "fused_bf16"}
 
 
 def scene():
-    """Noise and some sources: what the search takes for a hit costs time too."""
+    """Return noise and some sources: what the search takes for a hit costs time too."""
     rng = np.random.default_rng(7)
     image = rng.normal(0, 5, (1, SIDE, SIDE)).astype(np.float32)
     for y, x in rng.integers(10, SIDE - 10, (20, 2)):
@@ -42,7 +42,7 @@ def scene():
 
 
 def ratios():
-    """Processor time of the plain way over that of the fused search, by precision."""
+    """Return the processor time of the plain way over that of the fused search, by precision."""
     use_threads(1)
     net, card = shipped_net()
     variants = search_variants(scene(), net, float(logit(card.threshold)))
@@ -54,8 +54,8 @@ def ratios():
 
 
 def lost(found, recorded):
-    """Precisions that have become too slow."""
-    # Where the processor has no bfloat16 of its own, its ratio says nothing.
+    """Return the precisions that have become too slow."""
+    # Where the processor has no bfloat16 of its own, its ratio is meaningless.
     known = recorded if has_bfloat16() else {key: value for key, value in recorded.items() if key != "bfloat16"}
     return [precision for precision, ratio in known.items() if found[precision] < (1 - LOSS) * ratio]
 

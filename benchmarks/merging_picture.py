@@ -1,4 +1,4 @@
-"""Draw docs/images/merging.png, typical groups with their candidates: `python -m benchmarks.merging_picture`."""
+"""Picture docs/images/merging.png, typical groups with their candidates: `python -m benchmarks.merging_picture`."""
 
 import math
 import sys
@@ -36,7 +36,7 @@ PANELS = {  # (x, y, length, angle, flux); noise 5 per px
 
 
 def panel(trails, masked, seed):
-    """Image, mask, hits (windows with a peak of S/N > 4.5 near their centre) and candidates."""
+    """Return image, mask, hits (windows with a peak of S/N > 4.5 near their centre) and candidates."""
     image = np.random.default_rng(seed).normal(0, 5, (SIDE, SIDE))
     for x, y, length, angle, flux in trails:
         image += flux * trail_image(image.shape, x, y, length, angle, PSF)

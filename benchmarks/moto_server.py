@@ -1,4 +1,4 @@
-"""An S3 server in a process of its own: moto's, an emulator."""
+"""S3 server in a process of its own: moto's, an emulator."""
 
 import socket
 import subprocess
@@ -17,18 +17,18 @@ KEY, SECRET = "NIGHTKEYNIGHTKEY", "secretSECRETsecretSECRETsecret12"
 
 @dataclass(frozen=True)
 class Server:
-    """An S3 server that answers."""
+    """Running S3 server."""
 
     endpoint: str
 
     @property
     def port(self):
-        """Where it listens."""
+        """Return the port that it listens on."""
         return int(self.endpoint.rpartition(":")[2])
 
     @property
     def environment(self):
-        """What a client of it needs."""
+        """Return the environment of its clients."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
@@ -36,7 +36,7 @@ class Server:
 
     @property
     def client(self):
-        """Another client, to compare with."""
+        """Return another client, to compare with."""
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
@@ -47,7 +47,7 @@ class Server:
         )
 
     def new_bucket(self):
-        """Names are used once: processes remember versions of objects."""
+        """Make a bucket and return its name; names are used once: processes remember versions of objects."""
         name = f"night-{uuid4().hex[:12]}"
         self.client.create_bucket(Bucket=name)
         return name
@@ -61,7 +61,7 @@ def free_port():
 
 
 def answers(server, seconds):
-    """Wait until a server answers, but not longer than so many seconds."""
+    """Wait until a server answers, but not longer than a number of seconds."""
     end = time.monotonic() + seconds
     while True:
         try:
@@ -75,7 +75,7 @@ def answers(server, seconds):
 
 
 def start_moto():
-    """Start moto's server in a process of its own; give it and the process."""
+    """Start moto's server in a process of its own; return it and the process."""
     port = free_port()
     process = subprocess.Popen(
         [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", str(port)],
@@ -88,7 +88,7 @@ def start_moto():
 
 
 def put_folder(client, bucket, folder, prefix):
-    """Put all files of a folder below a prefix."""
+    """Upload all files of a folder below a prefix."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             client.upload_file(str(path), bucket, f"{prefix}/{path.relative_to(folder).as_posix()}")

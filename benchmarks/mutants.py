@@ -1,4 +1,4 @@
-"""How many small faults the quick tests notice:
+"""Share of small faults that the quick tests notice:
 
     python -m benchmarks.mutants --count 200 --seed 1
 
@@ -45,7 +45,7 @@ Verdict = Literal["killed", "survived", "timeout", "equivalent"]
 
 @dataclass(frozen=True)
 class Mutant:
-    """A change and its file, relative to the tree."""
+    """Change and its file, relative to the tree."""
 
     file: str
     mutation: Mutation
@@ -53,7 +53,7 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a mutant.
+    """Verdict on a mutant.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Result:
     by
         The test that failed, or why it was not noticed.
     seconds
-        Of the tests.
+        Time of the tests.
     """
 
     file: str
@@ -79,20 +79,20 @@ class Result:
 
     @property
     def noticed(self) -> bool:
-        """Whether the tests told it from the product."""
+        """Return whether the tests noticed it."""
         return self.verdict in ("killed", "timeout")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run of pytest: its exit code, None if it ran out of time, and the first test or file that failed."""
+    """Run of pytest: its exit code, None if it ran out of time, and the first test or file that failed."""
 
     code: int | None
     failed: str
 
     @property
     def passed(self) -> bool:
-        """Whether no test failed; no test at all is no failure."""
+        """Return whether no test failed; no test at all is not a failure."""
         return self.code in (0, 5)
 
 
@@ -138,7 +138,7 @@ def _imported(path: Path) -> set[str]:
 
 @dataclass
 class Overlay:
-    """A copy of the tree, in which one file at a time is changed."""
+    """Copy of the tree, in which one file at a time is changed."""
 
     root: Path
     _importers: dict[str, set[str]] = field(init=False)
@@ -233,7 +233,7 @@ def first_failure(told: str) -> str:
 
 @dataclass
 class Judge:
-    """Says whether the tests notice a change.
+    """Judge of whether the tests notice a change.
 
     Parameters
     ----------
@@ -310,7 +310,7 @@ def good(figures: Mapping[str, Any]) -> bool:
 
 
 def copy_tree(to: Path) -> Path:
-    """Copy what belongs to the tree: what git knows or would not ignore."""
+    """Copy what belongs to the tree: what git tracks or would not ignore."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
     for name in names:

@@ -34,18 +34,18 @@ MESSAGES = frozenset({"debug", "info", "warning", "error", "exception", "tell", 
 
 @dataclass(frozen=True)
 class Mutation:
-    """One change of a file.
+    """Change of a file.
 
     Attributes
     ----------
     kind
-        Of what is changed.
+        Kind of what is changed.
     line
         Where it is, from 1.
     start, end
         Characters of the text that are replaced.
     old, new
-        What stands there, and what takes its place.
+        Text there, and its replacement.
     change
         The change in words: old -> new, with its number if the line holds ``old`` more than once.
     code
@@ -121,7 +121,7 @@ class _Source:
 
 
 def _tokens(text: str) -> Iterator[tokenize.TokenInfo]:
-    """Tokens of a piece of which a bracket stays open."""
+    """Yield the tokens of a piece of which a bracket stays open."""
     try:
         yield from tokenize.generate_tokens(io.StringIO(text).readline)
     except tokenize.TokenError:
@@ -129,7 +129,7 @@ def _tokens(text: str) -> Iterator[tokenize.TokenInfo]:
 
 
 def _code(node: ast.AST) -> Iterator[ast.AST]:
-    """Nodes that may be changed."""
+    """Yield the nodes that may be changed."""
     yield node
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "type_params"):
@@ -159,7 +159,7 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def _is_type(node: ast.AST) -> bool:
-    """Tell an operand of a union of types."""
+    """Return whether a node is an operand of a union of types."""
     if isinstance(node, ast.Constant):
         return node.value is None
     return isinstance(node, ast.Name) and node.id in ("int", "float", "str", "bytes", "bool", "Path")

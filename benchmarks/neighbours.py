@@ -1,4 +1,4 @@
-"""What neighbours do to PSF fluxes: stars of a field with eight times the usual number, by the nearest other object.
+"""Effect of neighbours on PSF fluxes: stars of a field with eight times the usual number, by the nearest other object.
 
 `python -m benchmarks.neighbours [--times 8] [--seed 5]`
 """
@@ -22,7 +22,7 @@ APART = (0.0, 1.0, 2.0, 3.0, 6.0, 99.0)  # FWHM of the r image
 
 
 def simulate(folder, times, seed):
-    """Write a night of four bands with so many times the stars."""
+    """Write a night of four bands with ``times`` times the stars."""
     preset = find_preset("ztf", None, SHAPE, ("g", "r", "i", "z"))
     crowd = replace(preset, stars=(preset.stars[0] * times, preset.stars[1] * times))
     simulate_night(SimulatedNight(crowd, seed, visits=4, detectors=1, folder=folder), 1)

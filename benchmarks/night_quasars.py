@@ -1,4 +1,4 @@
-"""How many quasars of SDSS the stage `spectral_class` would find on images, with and without u.
+"""Quasars of SDSS that the stage `spectral_class` would find on images, with and without u.
 
 `python -m benchmarks.night_quasars skyserver_dr14.csv`: the table that the model `colours` was made of, of which it
 never saw a fifth of the plates. The image is taken to say "point source" or "galaxy", rightly, with probability 0.95.
@@ -20,7 +20,7 @@ STARS, SEED, HELD = 4000, 1, 0.2  # of the model's training
 
 
 def unseen(model, path):
-    """Rows of the table that the model was neither fitted nor calibrated on."""
+    """Return the rows of the table that the model was neither fitted nor calibrated on."""
     table = archive_sample(path, "superclass", model.features)
     return table.take(held_out_rows(with_stars(table, STARS, SEED), HELD, SEED)[: len(table.code)])
 

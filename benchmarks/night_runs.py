@@ -1,4 +1,4 @@
-"""`nightstride run` as a user starts it, on simulated quadrants."""
+"""Runs of `nightstride run` as a user starts it, on simulated quadrants."""
 
 import json
 import subprocess
@@ -10,13 +10,13 @@ from flows.simulation.presets import find_preset
 
 
 def quadrants(folder, count, shape=None):
-    """Simulate ``count`` quadrants of one visit; give their files, in order of the detector."""
+    """Simulate ``count`` quadrants of one visit; return their files, in order of the detector."""
     written = simulate_night(SimulatedNight(find_preset("ztf", shape=shape), 11, 1, count, folder), workers=2)
     return list(written.exposures)
 
 
 def searching_seconds(files, out, workers):
-    """Seconds that a run searches: without the start of its services and workers, and without its page."""
+    """Return the seconds that a run searches, without the start of its services and workers, and without its page."""
     nightstride = Path(sys.executable).with_name("nightstride")
     command = [nightstride, "run", *files, "--out", out, "--workers", workers, "--json"]
     run = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)

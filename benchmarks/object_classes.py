@@ -1,4 +1,4 @@
-"""How many objects of simulated nights are told right as star or galaxy, and what they are called beyond that.
+"""Objects of simulated nights classified correctly as star or galaxy, and their further classes.
 
 `nightstride simulate --preset ztf --bands g,r,i,z --visits 4 --seed 5 --size 1000 1000 --out NIGHT/raw`
 `nightstride run NIGHT/raw --out NIGHT/out`
@@ -24,7 +24,7 @@ EDGES = (12.0, 15.0, 17.0, 18.0, 19.0, 20.0)  # r magnitude
 
 
 def matched(night):
-    """Objects of the night with their verdicts and the kind and magnitude of what was put there."""
+    """Return objects of the night with their verdicts and the kind and magnitude of what was put there."""
     (objects,) = (night / "out" / "catalogs" / "object").glob("night=*/object.parquet")
     table = pq.ParquetFile(objects).read().to_pandas()
     for stage in ("star_galaxy", "spectral_class"):
@@ -42,7 +42,7 @@ def matched(night):
 
 
 def print_superclass(table):
-    """Print what `spectral_class` says, how often it is right, and how far its probabilities can be believed."""
+    """Print the classes by `spectral_class`, how often they are right, and the calibration of their probabilities."""
     for kind in ("star", "galaxy"):
         said = Counter(table["spectral_class"][table["kind"] == kind])
         print(f"superclass of {said.total()} of kind {kind}: {dict(said.most_common())}")

@@ -22,7 +22,7 @@ BANDS = 4
 
 
 def cutting(rounds=7):
-    """Objects per second, all 8 planes of 26 x 26 px: into memory that is there, best and median of some rounds."""
+    """Return objects per second, all 8 planes of 26 x 26 px, into allocated memory: best and median of some rounds."""
     rng = np.random.default_rng(1)
     images = [rng.normal(0, 5, SHAPE).astype(np.float32) for _ in range(BANDS)]
     bad = rng.uniform(size=SHAPE) < 0.01
@@ -47,7 +47,7 @@ def cutting(rounds=7):
 
 
 def quadrant(folder):
-    """Core seconds of each stage on a simulated ZTF quadrant, once in each of four bands."""
+    """Return core seconds of each stage on a simulated ZTF quadrant, once in each of four bands."""
     from flows.inputs.ingest import prepare
     from flows.inputs.sources import list_sources
     from flows.simulation.night import SimulatedNight, simulate_night

@@ -1,4 +1,4 @@
-"""How good objects are, against the truth of a night that was simulated in several bands.
+"""Accuracy of objects against the truth of a night simulated in several bands.
 
 `nightstride simulate --preset ztf --bands g,r,i,z --visits 4 --seed 5 --size 1000 1000 --out NIGHT`
 `python -m benchmarks.objects_accuracy NIGHT`
@@ -25,7 +25,7 @@ NEAR = 1.5  # arcsec
 
 
 def objects_of(folder):
-    """Objects of a night of FITS files, by the stages themselves."""
+    """Return the objects of a night of FITS files, by the stages themselves."""
     settings = Settings()
     prepared = [prepare(source, settings) for source in list_sources([str(folder)], settings)]
     found = [
@@ -37,7 +37,7 @@ def objects_of(folder):
 
 
 def spread(values):
-    """Median and 1.4826 times the median absolute deviation, without NaN."""
+    """Return the median and 1.4826 times the median absolute deviation, without NaN."""
     values = np.asarray(values)[np.isfinite(values)]
     centre = np.median(values)
     return {
@@ -48,7 +48,7 @@ def spread(values):
 
 
 def accuracy(objects, truth):
-    """Completeness by kind and magnitude, magnitudes, pulls and positions of what has no flag."""
+    """Return completeness by kind and magnitude, and magnitudes, pulls and positions of objects without flags."""
     ours, theirs = (SkyCoord(one["ra"], one["dec"], unit="deg") for one in (objects, truth))
     index, offset, _ = ours.match_to_catalog_sky(theirs)
     _, missed, _ = theirs.match_to_catalog_sky(ours)

@@ -1,4 +1,4 @@
-"""Draw the objects of a night on its science images: `python -m benchmarks.objects_picture OUT PICTURE.png`."""
+"""Picture of the objects of a night on its science images: `python -m benchmarks.objects_picture OUT PICTURE.png`."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ ORANGE, BLUE = "#ff9d2e", "#53b4ff"
 
 
 def part_of(out):
-    """Sky-subtracted r image in units of its noise, its exposure, and the corner of its fullest part."""
+    """Return a sky-subtracted r image in units of its noise, its exposure, and the corner of its fullest part."""
     stores = [TileStore.open(path) for path in sorted((out / "tiles").glob("*/*.zarr"))]
     store = next(one for one in stores if one.info.band == "r")
     image = science_image(store.read_all("science"), store.read_all("mask"), 64)
@@ -56,7 +56,7 @@ def main(out, target):
 
 
 def pixel_angle(wcs, x, y, position_angle):
-    """Angle in the image, deg, of a position angle at a place."""
+    """Return the angle in the image, deg, of a position angle at a place."""
     ra, dec = (float(one) for one in wcs.all_pix2world(x, y, 0))
     step, theta = 1e-3, np.radians(position_angle)
     there = ra + step * np.sin(theta) / np.cos(np.radians(dec)), dec + step * np.cos(theta)
@@ -65,7 +65,7 @@ def pixel_angle(wcs, x, y, position_angle):
 
 
 def stamps(figure, out, objects, among):
-    """Cutouts of the object of each size, in all bands and with the PSF of the first."""
+    """Draw cutouts of an object of each size, in all bands and with the PSF of the first."""
     assert OBJECT.schema.names[0] == "objectId"
     cutouts = ArrayStore(out).read_path(next((out / "catalogs/cutouts").rglob("*.zarr")), CUTOUTS)
     bright = among[(objects["snr"].to_numpy()[among] > 25) & objects["halfLightRadius"].notna().to_numpy()[among]]

@@ -1,4 +1,4 @@
-"""What traces and JSON logs cost a worker: ``python -m benchmarks.observe [--rounds N]``.
+"""Cost of traces and JSON logs for a worker: ``python -m benchmarks.observe [--rounds N]``.
 
 The tasks of one exposure (store, search, finish; a simulated ZTF quadrant with shipped models) take turns in one
 process, with and without; a receiver in another process takes the spans in. Compared is processor time, that of the

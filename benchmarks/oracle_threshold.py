@@ -25,7 +25,7 @@ ANGLES = {0: 1, 2: 4, 4: 8, 7: 12, 11: 16, 16: 24, 24: 30, 35: 36, 48: 36, 60: 3
 
 
 def bank(fwhm):
-    """Fourier transforms of unit-flux trails about pixel (0, 0)."""
+    """Yield Fourier transforms of unit-flux trails about pixel (0, 0)."""
     psf = moffat_mixture(fwhm, 3.0)
     half = STAMP // 2
     for length, count in ANGLES.items():
@@ -36,7 +36,7 @@ def bank(fwhm):
 
 
 def peaks(seeds, fwhm, smoothing):
-    """Heights of the local maxima of the best template's S/N; noise and filters wrap around the edges."""
+    """Return heights of local maxima of the best template's S/N; noise and filters wrap around the edges."""
     noise = (np.random.default_rng(seed).standard_normal((SIDE, SIDE)).astype(np.float32) for seed in seeds)
     spectra = [rfft2(gaussian_filter(field, smoothing, mode="wrap") if smoothing else field) for field in noise]
     best = np.full((len(spectra), SIDE, SIDE), -np.inf, np.float32)
@@ -51,7 +51,7 @@ def peaks(seeds, fwhm, smoothing):
 
 
 def fit(counts, area):
-    """Density and power of the alarms, by Poisson likelihood of the counts between thresholds."""
+    """Return density and power of the alarms, by Poisson likelihood of the counts between thresholds."""
     observed = np.append(-np.diff(counts), counts[-1])
 
     def loss(parameters):

@@ -1,4 +1,4 @@
-"""What of a night's time is neither kernels nor reading and writing:
+"""Share of a night's time that is neither kernels nor reading and writing:
 
     python -m benchmarks.orchestration --exposures 12
 
@@ -38,16 +38,16 @@ REST = frozenset({"other", "waiting"})
 
 @dataclass(frozen=True)
 class Share:
-    """Where the time of a night went.
+    """Shares of the time of a night.
 
     Attributes
     ----------
     exposures, workers
-        How many.
+        Their numbers.
     services_s
         Start of Dask's cluster and Prefect's server, s.
     startup_s, search_s, after_s, wall_s
-        To the first exposure, of the search, of whole-night catalogues and page, and all of it, s.
+        Times to the first exposure, of the search, of whole-night catalogues and page, and in total, s.
     worker_s
         Part -> workers' time, s.
     rest
@@ -66,7 +66,7 @@ class Share:
 
 
 def shares(seconds: Mapping[str, float], exposures: int, workers: int, services_s: float) -> Share:
-    """Work out where time went from the `seconds` of a summary."""
+    """Return the shares of the time of a night, from the `seconds` of a summary."""
     worker_s = {name: value for name, value in seconds.items() if name not in APART}
     rest = sum(value for name, value in worker_s.items() if name in REST)
     return Share(
@@ -83,7 +83,7 @@ def shares(seconds: Mapping[str, float], exposures: int, workers: int, services_
 
 
 def measure(folder: Path, exposures: int, workers: int, shape: tuple[int, int] | None = None) -> Share:
-    """Search so many quadrants on services that are up already."""
+    """Search ``exposures`` quadrants on running services."""
     files = quadrants(folder / "raw", exposures, shape)
     start = time.perf_counter()
     with dask_cluster(folder, workers) as cluster, _prefect() as environment:
@@ -99,7 +99,7 @@ def measure(folder: Path, exposures: int, workers: int, shape: tuple[int, int] |
 
 @contextmanager
 def _prefect() -> Iterator[dict[str, str]]:
-    """Run a server; give the environment of those who are to use it."""
+    """Run a server; yield the environment of its clients."""
     ours = dict(os.environ)
     server = PrefectServer()  # it tells what is imported later by our environment
     theirs = dict(os.environ)

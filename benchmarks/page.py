@@ -1,4 +1,4 @@
-"""Sections of docs/measured/performance.md that the benchmarks write: what stands between their markers."""
+"""Sections of docs/measured/performance.md that the benchmarks write, between their markers."""
 
 import argparse
 import hashlib
@@ -22,7 +22,7 @@ DEFAULT = ("detect/streak_net", "reliability/streak_net")
 
 @dataclass(frozen=True)
 class Options:
-    """What every section is asked with."""
+    """Options that every section has."""
 
     threads: int
     repeats: int
@@ -76,13 +76,13 @@ def table(headings, rows):
 
 
 def machine(threads):
-    """Say what the figures were measured on."""
+    """Return in words what the figures were measured on."""
     versions = f"Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}, numba {numba.__version__}"
     return f"{processor()}, {threads} thread{'s' if threads > 1 else ''}; {versions}"
 
 
 def processor():
-    """Name the processor and the vector extensions that matter here."""
+    """Return the processor and the vector extensions that matter here."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     facts = dict(line.split(":", 1) for line in lines if ":" in line)
     facts = {key.strip(): value.strip() for key, value in facts.items()}

@@ -1,4 +1,4 @@
-"""y = a x^n fitted on log-log axes."""
+"""Power law y = a x^n, fitted on log-log axes."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class PowerLaw:
     factor: float
 
     def __call__(self, x):
-        """Value at x."""
+        """Return the value at x."""
         return self.factor * np.asarray(x, float) ** self.exponent
 
     def __str__(self):
@@ -23,6 +23,6 @@ class PowerLaw:
 
 
 def fit_power_law(x, y):
-    """Least squares of log y on log x."""
+    """Fit log y on log x by least squares."""
     line = linregress(np.log(x), np.log(y))
     return PowerLaw(float(line.slope), float(line.stderr), float(np.exp(line.intercept)))

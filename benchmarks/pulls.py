@@ -1,4 +1,4 @@
-"""Are the errors of the trail fit what they say? Errors in units of their standard errors, on simulated trails.
+"""Pulls of the trail fit: errors in units of their standard errors, on simulated trails.
 
 ``python -m benchmarks.pulls [--trails N] [--seed S]`` prints the table of docs/measured/measurement.md. Trails are
 drawn by GalSim (a Moffat profile convolved with a line, integrated over pixels) at random places, in noise correlated
@@ -37,7 +37,7 @@ def galsim_trail(shape, x, y, length, angle, fwhm, beta):
 
 
 def correlated_noise(rng, shape):
-    """Unit noise as a resampling leaves it, and its autocorrelation at lags -5..5."""
+    """Return unit noise as after resampling, and its autocorrelation at lags -5..5."""
     kernel = np.array([[0.05, 0.2, 0.05], [0.2, 1.0, 0.2], [0.05, 0.2, 0.05]])
     kernel /= np.sqrt(np.sum(kernel**2))
     noise = fftconvolve(rng.normal(size=(shape[0] + 2, shape[1] + 2)), kernel, mode="valid")
@@ -61,7 +61,7 @@ def one(rng, length, snr, fwhm=2.3, beta=3.0):
 
 
 def pulls(trails, seed, lengths=(4.0, 60.0), snrs=(8.0, 50.0)):
-    """Simulate trails; give length, S/N and pulls of those whose fit converged, and the number of the others."""
+    """Simulate trails; return length, S/N and pulls of those whose fit converged, and the number of the others."""
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(trails):

@@ -1,4 +1,4 @@
-"""How often do equal nights raise an alarm, and how often nights in which something is wrong?
+"""Rate of quality alarms on equal nights, and on nights in which something is wrong.
 
 ``python -m benchmarks.quality_alarms --work FOLDER [--visits 8] [--trials 200]`` simulates exposures of 1008 x 1008 px
 like ZTF's, and searches them. Nights are then drawn from these, so many exposures each, with replacement, with the
@@ -32,7 +32,7 @@ ORDINARY = replace(ZTF, shape=(1008, 1008), bands=("r",), streaks=6)
 
 
 def searched(work, visits):
-    """Simulate and search exposures; give each with its synthetic streaks."""
+    """Simulate and search exposures; return each with its synthetic streaks."""
     raw, out = work / "raw", work / "out"
     if not (raw / "truth.parquet").exists():
         simulate_night(SimulatedNight(ORDINARY, 900, visits, 3, raw), 1, lambda done: None)
@@ -46,7 +46,7 @@ def searched(work, visits):
 
 
 def dimmed(exposure, by):
-    """Return an exposure with a zero point that is wrong by so many mag; fluxes follow."""
+    """Return an exposure with a zero point that is wrong by ``by`` mag; fluxes follow."""
     one, injected = exposure
     info = one.info.model_copy(update={"zero_point": one.info.zero_point - by})
     flux = pa.array(injected["flux"].to_numpy() * 10 ** (0.4 * by), pa.float32())
@@ -55,14 +55,14 @@ def dimmed(exposure, by):
 
 
 def blurred(exposure, times):
-    """Return an exposure with a PSF so many times as wide."""
+    """Return an exposure with a PSF ``times`` times as wide."""
     one, injected = exposure
     psf = one.info.psf.model_copy(update={"fwhm_px": times * one.info.psf.fwhm_px})
     return replace(one, info=one.info.model_copy(update={"psf": psf})), injected
 
 
 def hit(exposure, times):
-    """Return an exposure with so many times the candidates refused as cosmic rays."""
+    """Return an exposure with ``times`` times the candidates refused as cosmic rays."""
     one, injected = exposure
     rays = one.record.causes["cosmic_ray"]
     more = rays.model_copy(update={"refused": times * rays.refused})
@@ -78,7 +78,7 @@ def night(rng, pool, size):
 
 
 def judged(rng, pool, earlier, size, trials, settings):
-    """Judge nights of a pool, each by other nights of the reference, and say how many raised an alarm, and which."""
+    """Judge nights of a pool, each by other nights of the reference, and return how many raised an alarm, and which."""
     gated = drifted = failed = 0
     what = Counter()
     for _ in range(trials):

@@ -1,4 +1,4 @@
-"""Run on two real frames and draw what is found.
+"""Run on two real frames, and picture of what is found.
 
 ``NIGHTSTRIDE_DATA=... python -m benchmarks.real_frames`` runs `nightstride run` on a direct frame with one long streak
 (YSTAR) and on a difference image with dipoles and no streak (DECam), prints the detections, and draws
@@ -32,7 +32,7 @@ FRAMES = {
 
 
 def search(file, config, out):
-    """Run on a file; give its pixels, metadata and detections."""
+    """Run on a file; return its pixels, metadata and detections."""
     command = [Path(sys.executable).parent / "nightstride", "run", file, "--config", ROOT / "examples" / config]
     subprocess.run([*command, "--out", out, "--json"], check=True, capture_output=True)
     store = TileStore.open(next((out / "tiles").glob("*/*.zarr")))

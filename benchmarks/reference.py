@@ -1,4 +1,4 @@
-"""The pages of docs/reference, generated from the code: ``python -m benchmarks.reference [--check]``.
+"""Pages of docs/reference, generated from the code: ``python -m benchmarks.reference [--check]``.
 
 Without ``--check`` the pages are written; with it nothing is, and the exit code is 1 if a page differs.
 """
@@ -120,7 +120,7 @@ def first_paragraph(thing: Any) -> str:
 
 
 def commands_page() -> str:
-    """Return the page of the commands; what several take in the same words is described once."""
+    """Return the page of the commands; options that several take in the same words are described once."""
     found = list(commands("nightstride", get_command(app)))
     count = Counter(option(one) for _, command in found for one in command.params if one.param_type_name == "option")
     names = {text.split("`")[1]: text for text, times in reversed(count.most_common()) if times >= COMMON}

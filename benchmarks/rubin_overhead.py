@@ -1,4 +1,4 @@
-"""What it costs to hand out and to book a detector, whatever is on it:
+"""Cost of handing out and recording a detector, whatever is on it:
 
     python -m benchmarks.rubin_overhead --visits 20 --detectors 189
 
@@ -58,22 +58,22 @@ class Growth:
 
 @dataclass(frozen=True)
 class Overhead:
-    """What a run took.
+    """Cost of a run.
 
     Attributes
     ----------
     exposures, tasks
         Detectors done, and how often tasks of each kind were.
     ms
-        Processor time for each detector, ms, by kind of process, without the start of the run.
+        Processor time per detector, ms, by kind of process, without the start of the run.
     kib
         Growth of memory for each detector, by kind of process.
     peak_mib
         Most memory of each kind of process, MiB.
     wall_s
-        Of the whole run, s.
+        Time of the whole run, s.
     summary
-        Of `nightstride run`.
+        Summary of `nightstride run`.
     """
 
     exposures: int
@@ -88,7 +88,7 @@ class Overhead:
 def run(
     files: list[Path], folder: Path, workers: int, environment: dict[str, str] | None = None, period_s: float = 1.0
 ) -> Overhead:
-    """Search files on a cluster of their own; give what that took.
+    """Search files on a cluster of their own; return the cost.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def _growth(done: list[int], kib: list[float]) -> Growth:
 
 
 def too_much(found: Overhead) -> list[str]:
-    """Say what of a run is beyond what it may take."""
+    """Return what a run takes beyond its limits."""
     said = []
     if found.ms["scheduler"] > SCHEDULER_MS:
         said.append(f"the scheduler takes {found.ms['scheduler']} ms a detector, more than {SCHEDULER_MS}")
@@ -183,7 +183,7 @@ def too_much(found: Overhead) -> list[str]:
 
 
 def main() -> int:
-    """Run the visits and say what came of it."""
+    """Run the visits and report the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--visits", type=int, default=20)
     parser.add_argument("--detectors", type=int, default=189)

@@ -13,7 +13,7 @@ WINDOW, STRIDE = 26, 7
 
 
 def exposure(shape):
-    """1 arcsec per px, 30 s: an asteroid's trail is at most 250 px long."""
+    """Return metadata of an exposure of 30 s with 1 arcsec per px: an asteroid's trail is at most 250 px long."""
     cards = ("CTYPE1  = 'RA---TAN'", "CTYPE2  = 'DEC--TAN'", "CRVAL1  = 150.0", "CRVAL2  = 10.0", "CRPIX1  = 1.0",
              "CRPIX2  = 1.0", f"CD1_1   = {-1 / 3600:.9f}", f"CD2_2   = {1 / 3600:.9f}")  # fmt: skip
     return ExposureInfo(
@@ -24,7 +24,7 @@ def exposure(shape):
 
 
 class Sky:
-    """An image to draw on, with the places that are lit."""
+    """Image to draw on, with the places that are lit."""
 
     def __init__(self, shape=(700, 700), seed=1):
         self.image = np.random.default_rng(seed).normal(0, SIGMA, shape).astype(np.float32)
@@ -53,7 +53,7 @@ class Sky:
         return self
 
     def hits(self):
-        """Windows whose middle sees something lit."""
+        """Return the windows whose middle sees something lit."""
         ny, nx = self.image.shape
         near = np.zeros((1 + (ny - WINDOW) // STRIDE, 1 + (nx - WINDOW) // STRIDE), bool)
         for px, py in np.concatenate(self._lit, axis=1).T:
@@ -66,7 +66,7 @@ class Sky:
 
 
 def blinking(period, duty, floor=0.0):
-    """Dashes: ``duty`` of each ``period`` (px) at full brightness, the rest at ``floor``; ends are soft."""
+    """Return dashes along a trail, soft ends: ``duty`` of each ``period`` (px) at full brightness, else ``floor``."""
 
     def rhythm(along):
         inside = (duty / 2 - np.abs((along / period + 0.31) % 1 - 0.5)) * period

@@ -1,4 +1,4 @@
-"""The search with its screen and without, on simulated exposures: ``python -m benchmarks.screen [--streaks 2000]``.
+"""Search with its screen and without, on simulated exposures: ``python -m benchmarks.screen [--streaks 2000]``.
 
 Both search the same tiles, in turns, in this process; both are merged, measured and matched to the truth. Every
 exposure is new: training used other seeds. Only a search of windows can have a screen.
@@ -34,7 +34,7 @@ SETTINGS = Settings()
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one way of searching found on one exposure, and the seconds of its search: elapsed, and of processors."""
+    """Detections of one way of searching on one exposure, and the seconds of its search: elapsed, and of processors."""
 
     hits: pa.Table
     sources: pa.Table
@@ -44,7 +44,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Row:
-    """One exposure: what each way made of it, and how many windows it has and the screen lets pass."""
+    """Exposure with the outcome of each way, its number of windows, and the number that the screen lets pass."""
 
     preset: str
     truth: object
@@ -104,7 +104,7 @@ def measure(model, wanted, per_image, seed):
 
 
 def summary(rows, name, exact):
-    """Row of the table for one way, compared with another."""
+    """Return the row of the table for one way, compared with another."""
     mine = [row.outcomes[name] for row in rows]
     judged = evaluate(Image(detections_of(one.sources), row.truth) for one, row in zip(mine, rows, strict=True))
     others = [row.outcomes[exact] for row in rows]
@@ -127,7 +127,7 @@ def summary(rows, name, exact):
 
 
 def missing(these, those):
-    """Rows of one table that another does not have, to the last bit."""
+    """Return the number of rows of one table that another does not have, to the last bit."""
     kept = set(map(repr, those.to_pylist()))
     return sum(repr(row) not in kept for row in these.to_pylist())
 

@@ -1,4 +1,4 @@
-"""Search one tile store in a fresh process and say what it took: ``python -m benchmarks.size_pass STORE THREADS``."""
+"""Cost of the search of one tile store in a fresh process: ``python -m benchmarks.size_pass STORE THREADS``."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from flows.training.bench.exposure import use_threads
 
 
 def peak_mib():
-    """Peak resident memory of this process so far; `getrusage` would give the parent's where that was greater."""
+    """Return the peak resident memory of this process so far; `getrusage` gives the parent's if that was greater."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 2**10
 
@@ -28,7 +28,7 @@ def main(small, store, threads):
 
 
 def _second(function, *arguments):
-    """Call a function twice; give the seconds of the second call, and its result."""
+    """Call a function twice; return the seconds of the second call, and its result."""
     function(*arguments, Clock())
     start = perf_counter()
     result = function(*arguments, Clock())

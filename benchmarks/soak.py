@@ -1,4 +1,4 @@
-"""Many small exposures through `nightstride watch`: is its memory flat, and are its open files?
+"""Soak test: memory and open files of `nightstride watch` over many small exposures.
 
     python -m benchmarks.soak --exposures 500
 
@@ -69,7 +69,7 @@ def deliver(original: Path, folder: Path, number: int) -> None:
 
 
 def soak(original: Path, folder: Path, exposures: int, environment: dict[str, str] | None = None) -> list[Sample]:
-    """Send exposures through a stream; give a sample for each second.
+    """Send exposures through a stream; return a sample for each second.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def is_flat(memory: Growth, files: Growth) -> bool:
 
 
 def main() -> None:
-    """Run the soak and say what came of it."""
+    """Run the soak test and report the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--exposures", type=int, default=500)
     exposures = parser.parse_args().exposures

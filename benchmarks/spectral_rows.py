@@ -64,7 +64,7 @@ def run(path, name, rebalance, out):
 
 
 def _peak():
-    """Peak of resident memory of this process, GiB."""
+    """Return the peak of resident memory of this process, GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "linux" else 1 << 30)
 
 

@@ -1,4 +1,4 @@
-"""Classes of 10,000 objects: ``python -m benchmarks.spectral_speed [--objects 10000]``.
+"""Speed of the classification of 10,000 objects: ``python -m benchmarks.spectral_speed [--objects 10000]``.
 
 Times the stage `spectral_class`, both its models and the table it gives, on simulated stars; loading and compiling are
 left out, for a worker does them once a night.
@@ -21,7 +21,7 @@ from stages.spectral_class import STAGE
 
 
 def objects(count):
-    """Objects with magnitudes in ugriz."""
+    """Return objects with magnitudes in ugriz."""
     columns, _ = star_table(count, 1)
     filled = []
     for field in OBJECT.schema:

@@ -1,4 +1,4 @@
-"""How many objects does the model for stars and galaxies judge in a second?
+"""Speed of the model for stars and galaxies, in objects per second.
 
 ``python -m benchmarks.star_galaxy [--objects N] [--threads T] [--device cuda]`` prints seconds of the processor and of
 the clock for cutouts of four bands with their PSFs, and of which steps they are. Seconds of the processor hold on a
@@ -21,7 +21,7 @@ PART = 500
 
 
 def timed(work, parts):
-    """Seconds of the clock and of the processor, over all parts."""
+    """Return seconds of the clock and of the processor, over all parts."""
     clock, processor = time.perf_counter(), time.process_time()
     for part in parts:
         work(part)
@@ -57,7 +57,7 @@ def main():
 
 
 def network(model, views, device):
-    """The networks alone, pictures copied to the device each time."""
+    """Return a function of the networks alone, pictures copied to the device each time."""
     nets = [net.to(device) for net in model.nets]
 
     def work(_):

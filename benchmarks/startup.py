@@ -1,4 +1,4 @@
-"""How long a run on one image takes from the shell prompt to the catalogue, and a rerun with nothing to do:
+"""Time of a run on one image from the shell prompt to the catalogue, and of a rerun with nothing to do:
 
     python -m benchmarks.startup --runs 3
 

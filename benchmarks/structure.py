@@ -1,7 +1,7 @@
 """Structure of the product code, measured from its own imports: ``python -m benchmarks.structure``.
 
 Prints a table; ``tests/contract/test_structure.py`` holds its limits. Imports inside functions count as much as those
-at the top of a file. A file of five lines or less, such as the ``__init__`` of a room, is no module here.
+at the top of a file. A file of five lines or less, such as the ``__init__`` of a room, is not a module here.
 """
 
 import ast
@@ -21,7 +21,7 @@ SMALL = 5
 
 @dataclass(frozen=True)
 class Structure:
-    """What is measured.
+    """Measures of the structure.
 
     Attributes
     ----------
@@ -59,13 +59,13 @@ class Structure:
 
 
 def modules(root: Path = ROOT) -> dict[str, Path]:
-    """Module name -> file, of the product's packages."""
+    """Return module name -> file, of the product's packages."""
     paths = [path for package in PACKAGES for path in sorted((root / package).rglob("*.py"))]
     return {_name(path, root): path for path in paths}
 
 
 def imports(root: Path = ROOT) -> dict[str, set[str]]:
-    """Module -> modules of the product that it imports, at the top or inside a function."""
+    """Return module -> modules of the product that it imports, at the top or inside a function."""
     known = modules(root)
     found: dict[str, set[str]] = {}
     for name, path in known.items():
@@ -105,7 +105,7 @@ def measure(root: Path = ROOT) -> Structure:
 
 
 def components(uses: Mapping[str, set[str]]) -> list[set[str]]:
-    """Strongly connected components (Tarjan 1972, SIAM J. Comput. 1, 146), dependencies first."""
+    """Return strongly connected components (Tarjan 1972, SIAM J. Comput. 1, 146), dependencies first."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []

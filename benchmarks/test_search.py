@@ -15,7 +15,7 @@ from flows.training.bench.search import probability_error, search_variants
 
 @cache
 def scene():
-    """A simulated image of 600 px, every way of searching it, and the threshold."""
+    """Return a simulated image of 600 px, every way of searching it, and the threshold."""
     exposure, (net, card) = bench_exposure((600, 600)), shipped_net()
     floor = float(logit(card.threshold))
     return exposure, ways(exposure.pixels, net, floor), floor
@@ -55,14 +55,14 @@ def test_measure(benchmark):
 
 
 def searched(exposure, given, until):
-    """What the stages after those that gave ``given`` make of an exposure."""
+    """Return what the stages after those that gave ``given`` make of an exposure."""
     models = {"reliability": verdict()}
     return search_pixels(exposure.planes, exposure.info, SETTINGS, until=until, given=given, models=models)
 
 
 @cache
 def verdict():
-    """The verdict on candidates of `basic_cnn`."""
+    """Return the verdict on candidates of `basic_cnn`."""
     return load_model("reliability", "basic_cnn")
 
 

@@ -32,7 +32,7 @@ class Picture(NamedTuple):
 
 
 def sky(seed: int = 3) -> np.ndarray:
-    """Noise."""
+    """Return an image of noise."""
     return np.random.default_rng(seed).normal(0, SIGMA, (SIDE, SIDE))
 
 
@@ -42,7 +42,7 @@ def blank() -> np.ndarray:
 
 
 def trail(x: float, y: float, length: float, angle: float, flux: float, fwhm: float = FWHM) -> np.ndarray:
-    """Asteroid, or star if the length is 0."""
+    """Return an asteroid's trail, or a star if the length is 0."""
     source = galsim.Moffat(beta=BETA, fwhm=fwhm)
     if length > 0:
         line = galsim.Box(width=length, height=1e-3).rotate(angle * galsim.degrees)
@@ -53,7 +53,7 @@ def trail(x: float, y: float, length: float, angle: float, flux: float, fwhm: fl
 
 
 def asteroid(x=80.3, y=79.8, length=25.0, angle=35.0, flux=4000.0, fwhm=FWHM) -> Picture:
-    """An asteroid on empty sky."""
+    """Return an asteroid on empty sky."""
     return Picture(sky() + trail(x, y, length, angle, flux, fwhm), blank(), Segment(x, y, length, angle))
 
 
@@ -64,7 +64,7 @@ def masked_star(x: float = 60.0, y: float = 80.0, radius: float = 12.0) -> np.nd
 
 
 def spike(angle: float = 25.0) -> Picture:
-    """A saturated star with four spikes that fade outwards; the candidate is the part of one beside the mask."""
+    """Return a saturated star with four spikes that fade outwards; the candidate is the part of one beside the mask."""
     pixels = sky()
     for arm in range(4):
         theta = math.radians(angle + 90 * arm)
@@ -77,20 +77,20 @@ def spike(angle: float = 25.0) -> Picture:
 
 
 def bleed() -> Picture:
-    """Charge along the column of a saturated star, three columns wide."""
+    """Return charge along the column of a saturated star, three columns wide."""
     fall = 90 * np.exp(-np.maximum(np.abs(Y - 80) - 19, 0) / 14)
     pixels = sky() + np.where(np.abs(X - 61) <= 1, fall, 0)
     return Picture(pixels, masked_star(), Segment(61.0, 110.0, 22.0, 90.0))
 
 
 def dipole() -> Picture:
-    """A star less its own image, 0.6 px away."""
+    """Return a star less its own image, 0.6 px away."""
     pixels = sky() + trail(80, 80, 0, 0, 9000) - trail(80.5, 80.35, 0, 0, 9000)
     return Picture(pixels, blank(), Segment(79.2, 79.4, 0.0, 0.0))
 
 
 def cosmic_ray(length: int = 14, slope: float = 0.45) -> Picture:
-    """A track of single pixels with uneven charge; of one pixel if its length is 1."""
+    """Return a track of single pixels with uneven charge; of one pixel if its length is 1."""
     pixels, rng = sky(), np.random.default_rng(8)
     for step in range(length):
         pixels[round(76 + slope * step), 74 + step] += 420 * rng.gamma(12, 1 / 12)
@@ -101,21 +101,21 @@ def cosmic_ray(length: int = 14, slope: float = 0.45) -> Picture:
 
 
 def hot_column(low: int = 30, high: int = 130) -> Picture:
-    """A column of a level of its own; the candidate is a piece of it."""
+    """Return a column of a level of its own; the candidate is a piece of it."""
     pixels = sky()
     pixels[low:high, 80] += 35
     return Picture(pixels, blank(), Segment(80.0, 80.0, 40.0, 90.0))
 
 
 def ghost() -> Picture:
-    """A ring of reflected light, 24 px wide; the candidate is a chord along it."""
+    """Return a ring of reflected light, 24 px wide; the candidate is a chord along it."""
     radius = np.hypot(X - 80, Y - 10)
     pixels = sky() + 14 / (1 + np.exp((np.abs(radius - 70) - 12) / 2))
     return Picture(pixels, blank(), Segment(80.0, 80.5, 40.0, 0.0))
 
 
 def edge() -> Picture:
-    """A border without full coverage, and a bright rim along it."""
+    """Return a border without full coverage, and a bright rim along it."""
     pixels = sky() + np.where(np.abs(X - 31) <= 1, 45, 0)
     mask = np.where(X < 30 + 2 * ((Y // 20) % 2), np.uint16(MaskPlane.EDGE), np.uint16(0))
     return Picture(pixels, mask, Segment(32.0, 80.0, 60.0, 90.0))

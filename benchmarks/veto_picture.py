@@ -1,4 +1,4 @@
-"""Draw docs/images/vetoes.png, the test image of each cause with its evidence: `python -m benchmarks.veto_picture`."""
+"""Picture docs/images/vetoes.png, a test image of each cause with evidence: `python -m benchmarks.veto_picture`."""
 
 import math
 import sys
@@ -17,7 +17,7 @@ HALF = 48
 
 
 def draw(axes, name):
-    """One test image, the candidate on it, and the evidence for its causes."""
+    """Draw one test image, the candidate on it, and the evidence for its causes."""
     picture = getattr(veto_images, name)()
     scene = picture.scene()
     axes.imshow(scene.pixels, origin="lower", cmap=GREYS, vmin=-60, vmax=90, interpolation="nearest")

@@ -1,1 +1,1 @@
-"""What runs, and the only code that knows the world."""
+"""Commands, runs and their input and output: the only code that touches files, networks and processes."""

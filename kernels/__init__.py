@@ -1,1 +1,1 @@
-"""Numbers in, numbers out: no I/O, no state."""
+"""Numerical kernels: numbers in, numbers out; no I/O, no state."""

@@ -1,1 +1,1 @@
-"""What things are: datasets, tiles, exposures, stages, settings, errors, model cards."""
+"""Types and forms: datasets, tiles, exposures, stages, settings, errors, model cards."""

@@ -1,4 +1,4 @@
-"""Columns of SDSS tables, and what classifiers of catalogue rows take of them."""
+"""Columns of SDSS tables, and those that classifiers of catalogue rows use."""
 
 from collections.abc import Collection, Sequence
 from itertools import combinations
@@ -27,14 +27,14 @@ NAMES = (*BANDS, *(f"err_{band}" for band in BANDS), *_OTHERS)
 
 
 def locate_columns(columns: Sequence[str], wanted: Collection[str], optional: Collection[str] = ()) -> dict[str, str]:
-    """Say under which name a table has each column.
+    """Find the name of each column in a table.
 
     Parameters
     ----------
     columns
         Names in the table; case is ignored where no name fits exactly.
     wanted, optional
-        Of `NAMES`: what there must be, and what is taken if it is there.
+        Names of `NAMES`: required ones, and those that are used if they are there.
 
     Returns
     -------

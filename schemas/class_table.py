@@ -1,4 +1,4 @@
-"""Verdicts on objects: what each is, how surely, and by which model."""
+"""Verdicts on objects: class, probabilities and model."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,19 +15,19 @@ UNKNOWN = "unknown"
 
 
 def probability_column(label: str) -> str:
-    """Name of the column that holds the probability of a class: ``p`` and the label, its first letter a capital."""
+    """Return the name of a class's column of probabilities: ``p`` and the label, its first letter a capital."""
     return f"p{label[:1].upper()}{label[1:]}"
 
 
 def class_dataset(name: str, classes: Sequence[str], more: Iterable[pa.Field] = ()) -> TableOf:
-    """Dataset of the verdicts of one stage: a row per object.
+    """Return the dataset of the verdicts of one stage: a row per object.
 
     Parameters
     ----------
     name
-        Of the dataset and of its stage.
+        Name of the dataset and of its stage.
     classes
-        Labels, two at least, as `classLabel` gives them; ``unknown`` is none of them.
+        Labels, two at least, as in `classLabel`; ``unknown`` is not among them.
     more
         Further columns, put before `modelVersion`.
 
@@ -83,7 +83,7 @@ def class_columns(
     Raises
     ------
     DatasetError
-        Shapes that do not fit, or probabilities that are no probabilities.
+        Shapes that do not fit, or probabilities that are not probabilities.
     """
     shape = (len(object_id), len(classes))
     if probability.shape != shape or outlier.shape != shape[:1]:

@@ -43,7 +43,7 @@ class SlurmSettings(BaseModel):
 
 
 class ClusterSettings(BaseModel):
-    """Where workers run, how they are reached, and which of them do what."""
+    """Place of the workers, access to them, and the work of each kind."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -101,5 +101,5 @@ class ClusterSettings(BaseModel):
 
     @property
     def encrypted(self) -> bool:
-        """Whether the address asks for TLS."""
+        """Return whether the address requests TLS."""
         return self.address is not None and self.address.startswith("tls://")

@@ -124,7 +124,7 @@ class DatasetError(TypeError):
 
 @dataclass(frozen=True)
 class TableOf:
-    """A catalogue. Field metadata hold ``unit`` and ``doc``; a field that is not nullable has no nulls.
+    """Catalogue. Field metadata hold ``unit`` and ``doc``; a field that is not nullable has no nulls.
 
     Attributes
     ----------
@@ -161,7 +161,7 @@ class TableOf:
             raise DatasetError(f"dataset {self.name!r}: {self.ids} {least} is that of a synthetic row, not of the sky")
 
     def empty(self) -> pa.Table:
-        """Table of this schema without rows."""
+        """Return a table of this schema without rows."""
         return self.schema.empty_table()
 
 
@@ -185,5 +185,5 @@ Dataset = TableOf | ArrayOf
 
 
 def column(name: str, kind: pa.DataType, unit: str, doc: str, *, nullable: bool = False, ucd: str = "") -> pa.Field:
-    """Field of a catalogue, with its unit (astropy's spelling, "" if none), its meaning and its UCD (see `ucd_of`)."""
+    """Return a field of a catalogue with its unit (astropy's spelling, "" if none), meaning and UCD (see `ucd_of`)."""
     return pa.field(name, kind, nullable=nullable, metadata={"unit": unit, "doc": doc, "ucd": ucd or ucd_of(name)})

@@ -1,4 +1,4 @@
-"""Detections on a difference image: hits, candidates, measured rows, and what their reliability is based on."""
+"""Detections on a difference image: hits, candidates, measured rows, and the basis of their reliability."""
 
 from dataclasses import dataclass
 from enum import IntFlag
@@ -241,14 +241,14 @@ HIT = TableOf(
 
 @dataclass(frozen=True)
 class SearchCounts:
-    """What goes with the hits of a tile, or of several.
+    """Counts that belong to the hits of a tile, or of several.
 
     Attributes
     ----------
     windows, unscored
-        Places that were searched, and those of them that could not be scored (masked or without spread).
+        Places searched, and those of them that could not be scored (masked or without spread).
     grid
-        Where the places lie.
+        Grid of the places.
     """
 
     windows: int

@@ -1,4 +1,4 @@
-"""Failures, sorted by what the caller does about them, and the remedy for a name that is not known."""
+"""Failures, classified by what the caller does about them, and the remedy for an unknown name."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

@@ -32,7 +32,7 @@ class ExposureKey(BaseModel):
 
     @property
     def name(self) -> str:
-        """``<visit>-<detector>``: stem of its files."""
+        """Return ``<visit>-<detector>``: the stem of its files."""
         return f"{self.visit}-{self.detector}"
 
 
@@ -69,5 +69,5 @@ class ExposureInfo(ExposureKey):
 
     @property
     def ab_zero_point(self) -> float | None:
-        """AB magnitude of 1 pixel unit of flux; known without a header where pixels are in nJy."""
+        """Return the AB magnitude of 1 pixel unit of flux; known without a header where pixels are in nJy."""
         return NJY_ZERO_POINT if self.zero_point is None and self.pixel_unit == "nJy" else self.zero_point

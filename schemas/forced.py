@@ -1,4 +1,4 @@
-"""Fluxes measured at given places, and what became of a list of targets."""
+"""Fluxes measured at given places, and the summary of a list of targets."""
 
 from enum import IntFlag
 from typing import Annotated
@@ -74,7 +74,7 @@ FORCED_SOURCE = TableOf(
 
 
 class Note(Record):
-    """One thing that was not measured, and why; the fields are those of `NightstrideError`."""
+    """Item that was not measured, and why; the fields are those of `NightstrideError`."""
 
     code: str
     where: str
@@ -107,5 +107,5 @@ class ForcedSummary(Record):
 
     @property
     def exit_code(self) -> int:
-        """0: all done; 1: rows of the list or exposures could not be used."""
+        """Return 0 if all is done, 1 if rows of the list or exposures could not be used."""
         return 1 if self.left_out or self.quarantined else 0

@@ -1,4 +1,4 @@
-"""Synthetic streaks put into copies of tiles, and whether they came back."""
+"""Synthetic streaks put into copies of tiles, and whether they were recovered."""
 
 import numpy as np
 import pyarrow as pa

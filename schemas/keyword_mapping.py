@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class FromHeader(BaseModel):
-    """One quantity: the value of a keyword, or a value given here; neither means not known."""
+    """Quantity by the value of a keyword, or a value given here; neither means not known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

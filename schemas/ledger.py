@@ -1,4 +1,4 @@
-"""Records of what was done: the ledger, its memory of sources, the quarantine."""
+"""Records of what was done: ledger, memory of sources, quarantine."""
 
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,7 @@ PREVIOUS = 8
 
 
 class SourceStat(Record):
-    """What a file system says of a source; a source whose stat is unchanged is not read again."""
+    """State of a source in its file system; a source whose stat is unchanged is not read again."""
 
     size: Annotated[int, Field(ge=0, description="bytes")]
     mtime_ns: Annotated[int, Field(description="Time of the last change, ns since 1970.")]
@@ -24,7 +24,7 @@ class SourceStat(Record):
 
 
 class SourceMemo(SourceStat):
-    """What a source held when it was last read."""
+    """Content of a source when it was last read."""
 
     uri: str
     sha256: Annotated[str, Field(description="Of the bytes of all files of the exposure, in order.")]
@@ -32,7 +32,7 @@ class SourceMemo(SourceStat):
 
 
 class DatasetRecord(Record):
-    """One published file."""
+    """Published file."""
 
     path: Annotated[str, Field(description="Relative to the output folder, with forward slashes.")]
     digest: Annotated[str, Field(description="Of what it was made from; stands in the file's own metadata as well.")]
@@ -41,7 +41,7 @@ class DatasetRecord(Record):
 
 
 class Previous(Record):
-    """Results of an exposure that were replaced. Their files are gone; the same models and settings make them again."""
+    """Replaced results of an exposure. Their files are gone; the same models and settings reproduce them."""
 
     digest: Annotated[str, Field(description="Of the final dataset.")]
     provenance: Annotated[str | None, Field(description="Digest of the `ProvenanceRecord`.")]
@@ -51,7 +51,7 @@ class Previous(Record):
 
 
 class ExposureRecord(ExposureKey):
-    """What became of one exposure. Times are allowed here; the catalogues hold none of the run's."""
+    """Outcome of one exposure. Times are allowed here; the catalogues hold none of the run's."""
 
     schema_version: int = LEDGER_VERSION
     source_uri: str
@@ -81,12 +81,12 @@ class ExposureRecord(ExposureKey):
 
     @property
     def key(self) -> ExposureKey:
-        """Which exposure this is about."""
+        """Return the key of the exposure."""
         return ExposureKey(night=self.night, visit=self.visit, detector=self.detector)
 
 
 class NightRecord(Record):
-    """What is published of a night as a whole."""
+    """Published datasets of a night as a whole."""
 
     schema_version: int = LEDGER_VERSION
     night: Annotated[str, Field(pattern=r"^\d{8}$", description="YYYYMMDD of the local evening.")]
@@ -104,7 +104,7 @@ class NightRecord(Record):
 
 
 class ProvenanceRecord(Record):
-    """What exposures are searched, and nights combined, with; kept once for all that have it in common."""
+    """Provenance of exposures and nights: models, settings and code; kept once for all that share it."""
 
     settings: dict[str, Any]
     models: Annotated[dict[str, ModelCard], Field(description="Model, as stages call it -> its card.")]
@@ -114,7 +114,7 @@ class ProvenanceRecord(Record):
 
 
 class Percentiles(Record):
-    """Of durations, s."""
+    """Percentiles of durations, s."""
 
     n: Annotated[int, Field(ge=1)]
     p50: float
@@ -122,7 +122,7 @@ class Percentiles(Record):
 
 
 class WatchRecord(Record):
-    """How a stream goes; replaced every few seconds."""
+    """State of a stream; replaced every few seconds."""
 
     state: Literal["running", "draining", "ended"]
     source: str
@@ -140,7 +140,7 @@ class WatchRecord(Record):
 
 
 class QuarantineRecord(Record):
-    """Why an input cannot be used, and what to do about it."""
+    """Reason why an input cannot be used, and the remedy."""
 
     code: str
     where: str

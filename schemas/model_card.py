@@ -1,4 +1,4 @@
-"""Card of a model: what its weights are and how they came about."""
+"""Card of a model: its weights and their origin."""
 
 from typing import Any
 

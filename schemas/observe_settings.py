@@ -58,7 +58,7 @@ class ObserveSettings(BaseModel):
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """Host and port of the metrics."""
+        """Return host and port of the metrics."""
         if self.metrics is None:
             return None
         host, _, port = self.metrics.rpartition(":")

@@ -1,4 +1,4 @@
-"""Pixel planes and mask bits of an exposure, its tiles, and the grid of places that are searched."""
+"""Pixel planes and mask bits of an exposure, its tiles, and the grid of places searched."""
 
 from dataclasses import dataclass
 from enum import IntFlag
@@ -8,7 +8,7 @@ from schemas.errors import Misconfigured
 
 
 class MaskPlane(IntFlag):
-    """Why a pixel is not to be trusted; names follow Rubin's mask planes."""
+    """Mask bits of pixels not to be trusted; names follow Rubin's mask planes."""
 
     BAD = 1  # dead or hot pixel, bad column
     SAT = 2  # saturated, or bled from a saturated pixel
@@ -38,7 +38,7 @@ TEMPLATE = ArrayOf("template", "float32", ("y", "x"), "pixel_unit")
 
 @dataclass(frozen=True, order=True)
 class Tile:
-    """One tile of a `Tiling`: its pixels, and the windows whose first pixel lies in it.
+    """Tile of a `Tiling`: its pixels, and the windows whose first pixel lies in it.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiling:
-    """How the windows of an image are shared out among tiles.
+    """Division of the windows of an image among tiles.
 
     Windows lie on one grid for the whole image (first pixels at multiples of ``stride``); the tile that holds a
     window's first pixel owns it, and reads ``window - stride`` px more to the right and below (or what is left of
@@ -76,8 +76,8 @@ class Tiling:
     window, stride
         Side and step of the search windows, pixels.
     reach
-        How far around its windows a search looks, pixels; a tile reads so much more on all sides, as far as there is
-        an image.
+        Distance around its windows that a search uses, pixels; a tile reads that much more on all sides, within the
+        image.
 
     Raises
     ------
@@ -103,14 +103,14 @@ class Tiling:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of windows; (0, 0) for an image smaller than a window."""
+        """Return rows and columns of windows; (0, 0) for an image smaller than a window."""
         ny, nx = self.shape
         if min(ny, nx) < self.window:
             return 0, 0
         return 1 + (ny - self.window) // self.stride, 1 + (nx - self.window) // self.stride
 
     def tiles(self) -> tuple[Tile, ...]:
-        """Tiles that own at least one window, row by row."""
+        """Return the tiles that own at least one window, row by row."""
         step = self.tile // self.stride
         rows, columns = self.grid
         return tuple(
@@ -124,21 +124,21 @@ class Tiling:
         return Tile(y0, x0, y1, x1, row, column, rows, columns)
 
     def _range(self, first: int, count: int, size: int) -> tuple[int, int]:
-        """Pixels that ``count`` windows from number ``first`` on need, along an axis of ``size`` px."""
+        """Return the pixels that ``count`` windows from number ``first`` on need, along an axis of ``size`` px."""
         last = (first + count - 1) * self.stride + self.window
         return max(0, first * self.stride - self.reach), min(size, last + self.reach)
 
 
 @dataclass(frozen=True)
 class SearchGrid:
-    """The places that a detector scores.
+    """Grid of the places that a detector scores.
 
     Attributes
     ----------
     window, stride
         Side and step of the places, px; the first pixel of a place is a multiple of ``stride``.
     reach
-        How far around a place the detector looks, px.
+        Distance around a place that the detector uses, px.
     claim
         Side of the square about the middle of a place in which the middle of a trail may lie that it has seen, px.
     """
@@ -149,12 +149,12 @@ class SearchGrid:
     claim: int = WINDOW
 
     def tiling(self, shape: tuple[int, int], tile: int) -> Tiling:
-        """Share out the places on an image of (ny, nx) px among tiles of side ``tile``, px.
+        """Divide the places on an image of (ny, nx) px among tiles of side ``tile``, px.
 
         Raises
         ------
         Misconfigured
-            The side of a tile is no multiple of the stride.
+            The side of a tile is not a multiple of the stride.
         """
         return Tiling(shape, tile, self.window, self.stride, self.reach)
 

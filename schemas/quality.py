@@ -1,4 +1,4 @@
-"""Quality of a night in each band: settings, what was measured, and the verdicts."""
+"""Quality of a night in each band: settings, measures and verdicts."""
 
 import math
 from collections.abc import Mapping
@@ -23,18 +23,18 @@ SEVERITY: tuple[Verdict, ...] = ("pass", "no_history", "warn", "fail")
 
 @dataclass(frozen=True)
 class Metric:
-    """Something that is measured of a night.
+    """Quantity measured of a night.
 
     Attributes
     ----------
     words
-        What it is.
+        Its description.
     worse
-        On which side of the usual a night is worse.
+        Side of the usual value on which a night is worse.
     of_search
-        Whether it depends on what the night was searched with.
+        Whether it depends on models and settings of the search.
     remedy
-        What to look at where it is off.
+        What to check if it is off.
     """
 
     words: str
@@ -99,13 +99,13 @@ METRICS = {
 
 
 class QualityPart(BaseModel):
-    """A part of a `QualityRecord`; unknown keys are refused."""
+    """Part of a `QualityRecord`; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Measure(QualityPart):
-    """A value of a night in a band. There is no value without a reason."""
+    """Value of a night in a band. A missing value has a reason."""
 
     metric: str
     unit: str
@@ -123,12 +123,12 @@ class Sketch(QualityPart):
 
     @property
     def n(self) -> int:
-        """Number of values."""
+        """Return the number of values."""
         return sum(count for _, count in self.counts)
 
 
 class BandMeasures(QualityPart):
-    """What was measured of a night in a band of an instrument."""
+    """Measures of a night in a band of an instrument."""
 
     instrument: str
     band: str
@@ -185,7 +185,7 @@ class BandQuality(QualityPart):
 
 
 class QualityRecord(QualityPart):
-    """How good a night is; ``OUT/ledger/quality/<night>.json``."""
+    """Quality of a night; ``OUT/ledger/quality/<night>.json``."""
 
     schema_version: int = QUALITY_VERSION
     night: Annotated[str, Field(pattern=r"^\d{8}$", description="YYYYMMDD of the local evening.")]

@@ -8,13 +8,13 @@ Interval = tuple[float, float]
 
 
 class RecoveryPart(BaseModel):
-    """A part of a `Recovery`; unknown keys are refused."""
+    """Part of a `Recovery`; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class RecoveredShare(RecoveryPart):
-    """Share of the streaks with ``lo`` <= value < ``hi`` that came back."""
+    """Share of the streaks with ``lo`` <= value < ``hi`` that were recovered."""
 
     lo: float
     hi: Annotated[float | None, Field(description="Null: without end.")]
@@ -24,12 +24,12 @@ class RecoveredShare(RecoveryPart):
 
     @property
     def value(self) -> float | None:
-        """The share; None of none."""
+        """Return the share; None without streaks."""
         return self.recovered / self.n if self.n else None
 
 
 class Limit(RecoveryPart):
-    """Where half of the streaks came back. There is no value without its interval, and none without its reason."""
+    """Value at which half of the streaks are recovered. A value has an interval, a missing one a reason."""
 
     n: Annotated[int, Field(ge=0, description="Streaks behind it.")]
     value: float | None = None
@@ -54,7 +54,7 @@ class MagnitudeLimit(RecoveryPart):
 
 
 class Recovery(RecoveryPart):
-    """Synthetic streaks of a night, of one of its bands, or of a detector in a band, and how many came back.
+    """Synthetic streaks of a night, of one of its bands, or of a detector in a band, and the shares recovered.
 
     Streaks of which less than half is on usable pixels are only counted.
     """

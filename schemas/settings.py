@@ -1,4 +1,4 @@
-"""All settings, in one frozen model."""
+"""Settings of all parts, in one frozen model."""
 
 import math
 import re
@@ -17,13 +17,13 @@ NOISE_ALONE = 5.77
 
 
 class Section(BaseModel):
-    """A part of the settings; unknown keys are refused."""
+    """Section of the settings; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class TileSettings(Section):
-    """How exposures are cut and stored."""
+    """Tiling and storage of exposures."""
 
     tile: Annotated[int, Field(gt=0, description="Side of a tile and of a shard, px; a multiple of the stride.")] = 1008
     chunk: Annotated[int, Field(gt=0, description="Side of a chunk, px; divides the tile.")] = 252
@@ -31,7 +31,7 @@ class TileSettings(Section):
 
 
 class DetectSettings(Section):
-    """The search of the whole image."""
+    """Search of the whole image."""
 
     model: Annotated[str, Field(description="Detector: shipped name, folder or URL of its weights.")] = "streak_net"
     stride: Annotated[
@@ -49,7 +49,7 @@ class DetectSettings(Section):
 
 
 class MergeSettings(Section):
-    """From hits to candidates."""
+    """Merging of hits to candidates."""
 
     min_snr: Annotated[float, Field(gt=0, description="Smallest matched-filter S/N of a candidate.")] = 5.0
     max_candidates: Annotated[int, Field(gt=0, description="More on one detector is a flood: quarantined.")] = 4096
@@ -71,7 +71,7 @@ class MeasureSettings(Section):
 
 
 class InjectSettings(Section):
-    """Synthetic streaks in copies of some tiles, and how many of them come back."""
+    """Synthetic streaks in copies of some tiles, and the share of them that is recovered."""
 
     share: Annotated[float, Field(ge=0, le=1, description="Share of the tiles that are copied; 0: none.")] = 0.1
     streaks: Annotated[int, Field(ge=1, le=64, description="Streaks per copied tile of about 1008 x 1008 px.")] = 16
@@ -149,7 +149,7 @@ class CutCutoutsSettings(Section):
 
 
 class LinkHostsSettings(Section):
-    """Which detection sits on which object."""
+    """Links between detections and objects."""
 
     on_arcsec: Annotated[float, Field(gt=0, description="A detection sits on an object within, arcsec.")] = 1.5
     search_arcsec: Annotated[float, Field(gt=0, description="How far away a host may be, arcsec.")] = 30.0
@@ -163,7 +163,7 @@ class StarGalaxySettings(Section):
 
 
 class ButlerSettings(Section):
-    """Which datasets of a Butler repository are searched."""
+    """Datasets of a Butler repository to be searched."""
 
     where: Annotated[str, Field(description="Expression of the Butler's query language; empty: all.")] = ""
     collections: Annotated[
@@ -197,7 +197,7 @@ class FetchSettings(Section):
 
 
 class ExecutionSettings(Section):
-    """Where and how the work runs."""
+    """Execution of the work."""
 
     workers: Annotated[int | None, Field(gt=0, description="Worker processes on this machine; null: one per core.")] = (
         None
@@ -229,7 +229,7 @@ class StoreSettings(Section):
 
 
 class Settings(BaseSettings):
-    """Everything that can be set: file < environment ``NIGHTSTRIDE_<SECTION>__<KEY>`` < command line."""
+    """All settings: file < environment ``NIGHTSTRIDE_<SECTION>__<KEY>`` < command line."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="NIGHTSTRIDE_", env_nested_delimiter="__")
 

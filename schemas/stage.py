@@ -32,21 +32,21 @@ AUTO = "auto"
 
 
 class Search(Protocol):
-    """All of the pipeline that leads to `dia_source`, for a stage that has to put an image through it.
+    """Search by all of the pipeline up to `dia_source`, for a stage that has to run it on an image.
 
-    Stages never import each other; so the caller, who knows them all, hands it in.
+    Stages never import each other; the caller, which knows them all, passes it in.
     """
 
     @property
     def grid(self) -> SearchGrid:
-        """Where it puts its scores: copies that begin at multiples of its stride are scored at the same places."""
+        """Return the grid of its scores: copies that begin at multiples of its stride are scored at the same places."""
 
     def __call__(self, planes: Mapping[str, Any], exposure: ExposureInfo) -> pa.Table:
         """Return the `DIA_SOURCE` rows of an image: of the planes by name, all of ``exposure.shape``."""
 
 
 class NightPixels(Protocol):
-    """Pixels of the exposures of a night, for a stage that works on all of them and can hold one at a time."""
+    """Pixels of the exposures of a night, for a stage that uses all of them, one at a time."""
 
     def exposures(self) -> Sequence[ExposureInfo]:
         """Return the exposures that have a science image, by visit and detector."""
@@ -57,14 +57,14 @@ class NightPixels(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage may know besides its datasets.
+    """Context of a stage: what it may know besides its datasets.
 
     Attributes
     ----------
     exposure
         WCS, PSF, gain, zero point, background, times; None for a night-level stage.
     tile
-        Which tile of the exposure, for a tile-level stage.
+        Tile of the exposure, for a tile-level stage.
     settings
         The stage's own section of the settings.
     models
@@ -78,7 +78,7 @@ class Context:
         Pixels of the night, for a night-level stage. What a stage makes with them depends on all of them: such a stage
         must need `source`, so that its digest does.
     allocate
-        Gives an array of a shape and a dtype to be filled with a result that may be larger than the memory.
+        Returns an array of a shape and a dtype to be filled with a result that may be larger than the memory.
     """
 
     exposure: ExposureInfo | None = None
@@ -92,7 +92,7 @@ class Context:
 
 
 class Result(NamedTuple):
-    """What a stage gives: its dataset, and the numbers that it declares, if any."""
+    """Result of a stage: its dataset, and the numbers that it declares, if any."""
 
     rows: Any
     numbers: Any = None
@@ -109,7 +109,7 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model that a stage uses.
+    """Trained model that a stage uses.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the pipeline: datasets in, one dataset out.
+    """Step of the pipeline: datasets in, one dataset out.
 
     A stage is a value: it can be compared and printed, and called in a test without Prefect, Dask or a file
     system. Its ``run`` is a module-level function, so what travels to a worker is a name, not code.
@@ -153,7 +153,7 @@ class Stage:
     name, version
         The file that defines it, and a string that changes whenever its results do.
     per
-        What one call covers.
+        Scope of one call.
     needs, optional, gives
         Datasets read, read if present, and made.
     run
@@ -167,12 +167,12 @@ class Stage:
     numbers
         Class of the numbers that go with its dataset.
     memory
-        Bytes that a call takes for pixels (ny, nx) of what it works on, with the stage's section; None: next to none.
+        Bytes that a call takes for an input of (ny, nx) pixels, with the stage's section; None: next to none.
         What ``context.search`` takes comes on top where ``searches`` says that it is used.
     searches
         Whether it puts images through ``context.search``.
     warm_up
-        What the stages behind it get of its `Result` when a worker warms up on a small exposure with trails; None: it
+        Result passed on to the next stages when a worker warms up on a small exposure with trails; None: the stage
         is left out then.
     """
 
@@ -243,12 +243,12 @@ class Stage:
 
 
 class Rehearsal(NamedTuple):
-    """What is known of the exposure that workers warm up on: where a search puts its scores, and the trails.
+    """Exposure that workers warm up on: grid of the scores, and trails.
 
     Attributes
     ----------
     grid
-        Of the search.
+        Grid of the search.
     shape
         (ny, nx), px.
     trails
@@ -276,7 +276,7 @@ def registered_stages() -> tuple[Stage, ...]:
     Raises
     ------
     Misconfigured
-        An entry point cannot be loaded, or is no stage.
+        An entry point cannot be loaded, or is not a stage.
     """
     found = []
     for point in sorted(entry_points(group=GROUP), key=lambda one: one.name):

@@ -1,4 +1,4 @@
-"""Summaries: of a night, of a run, of what was fetched."""
+"""Summaries of nights, runs and fetches."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ STOPPED = "stopped"
 
 
 class ExposureCounts(BaseModel):
-    """Exposures by what became of them; they add up, or the summary is refused."""
+    """Exposures by outcome; they add up, or the summary is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,7 +56,7 @@ class ExposureCounts(BaseModel):
 
 
 class Trouble(BaseModel):
-    """An exposure that was not searched, and why."""
+    """Exposure that was not searched, and why."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -112,19 +112,19 @@ class RunSummary(BaseModel):
 
     @property
     def exit_code(self) -> int:
-        """0 if every exposure and everything of whole nights is published and good enough, else 1."""
+        """Return 0 if every exposure and everything of whole nights is published and good enough, else 1."""
         counts = self.exposures
         failed = counts.quarantined or counts.failed or self.night_failed or self.quality_failed
         return int(bool(self.stopped or failed))
 
     @property
     def worker_seconds(self) -> dict[str, float]:
-        """The worker time among the seconds."""
+        """Return the worker time among the seconds."""
         return {part: seconds for part, seconds in self.seconds.items() if part not in ELAPSED}
 
 
 class Record(BaseModel):
-    """A small frozen record; unknown keys are refused."""
+    """Small frozen record; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -151,5 +151,5 @@ class FetchSummary(Record):
 
     @property
     def exit_code(self) -> int:
-        """0: all that the archive has is there, or was listed; 1: some could not be fetched."""
+        """Return 0 if all that the archive has is there, or was listed; 1 if some could not be fetched."""
         return 1 if self.failed else 0

@@ -1,4 +1,4 @@
-"""The pipeline: one file per stage, and the stages that other packages register."""
+"""Pipeline: one file per stage, and the stages that other packages register."""
 
 from importlib import import_module
 

@@ -32,7 +32,7 @@ def cut_cutouts(inputs: Mapping[str, Any], context: Context) -> NDArray[np.float
     Parameters
     ----------
     inputs
-        ``object``; and ``source``, whose stars tell the PSF, and whose digest covers the pixels.
+        ``object``; and ``source``, whose stars give the PSF, and whose digest covers the pixels.
     context
         The section `CutCutoutsSettings`, and the pixels of the night.
 

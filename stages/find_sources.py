@@ -107,7 +107,7 @@ def _flags(
 
 
 def _sky(found: Shapes, info: ExposureInfo) -> dict[str, NDArray[np.float64]]:
-    """Columns on the sky; NaN without a WCS."""
+    """Return the columns on the sky; NaN without a WCS."""
     count = len(found.x)
     if info.wcs_header is None:
         return {name: np.full(count, np.nan) for name in ("ra", "dec", "positionAngle", "pixelScale")}

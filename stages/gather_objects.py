@@ -68,7 +68,7 @@ def _numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
 
 
 def _merged(sources: pa.Table, match_fwhm: float) -> Columns:
-    """Columns of the objects but those of single bands, sorted by id."""
+    """Return the columns of the objects except those of single bands, sorted by id."""
     vectors = unit_vectors(_numbers(sources, "ra"), _numbers(sources, "dec"))
     names = np.stack([sources["visit"].to_numpy(), sources["detector"].to_numpy().astype(np.int64)], axis=1)
     _, exposure = np.unique(names, axis=0, return_inverse=True)
@@ -105,7 +105,7 @@ def _merged(sources: pa.Table, match_fwhm: float) -> Columns:
 
 
 class Seen(NamedTuple):
-    """What the exposures of a band show of the objects: fluxes in nJy, FWHM of the sharpest, arcsec; NaN for none."""
+    """Objects on the exposures of a band: fluxes in nJy, FWHM of the sharpest, arcsec; NaN for none."""
 
     psf: FluxSum
     aperture: FluxSum
@@ -152,7 +152,7 @@ def _measure(
 
 
 def _photometry(seen: Mapping[str, Seen], ebv: NDArray[np.float64]) -> Columns:
-    """Columns of the bands, and colours."""
+    """Return the columns of the bands, and colours."""
     columns: Columns = {}
     for band, one in seen.items():
         point = one.psf.mean()

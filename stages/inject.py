@@ -1,4 +1,4 @@
-"""Stage: synthetic streaks in copies of a few tiles, and which of them come back."""
+"""Stage: synthetic streaks in copies of a few tiles, and which of them are recovered."""
 
 import math
 import zlib
@@ -43,7 +43,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Copy:
-    """Pixels of a tile and of what its windows and fits see around it, on the exposure's grid of windows.
+    """Copy of the pixels of a tile and of what its windows and fits use around it, on the exposure's grid of windows.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class _Copy:
 
 @dataclass(frozen=True)
 class _Injected:
-    """A streak that was put in, in pixels of the exposure."""
+    """Streak that was put in, in pixels of the exposure."""
 
     trail: DetectedSegment
     flux: float
@@ -115,7 +115,7 @@ def inject(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 
 def _stream(exposure: ExposureInfo, tile: int) -> np.random.Generator:
-    """Random numbers of a tile: the same in every run and in every process."""
+    """Return the random numbers of a tile: the same in every run and in every process."""
     return np.random.default_rng([_PURPOSE, int(exposure.night), exposure.visit, exposure.detector, tile])
 
 
@@ -142,8 +142,8 @@ def _copied(
 
 
 def _searched(copy: _Copy, injected: list[_Injected], exposure: ExposureInfo, search: Search) -> list[dict[str, Any]]:
-    """Search a copy, and give the rows of the streaks in it without their ids."""
-    # The sky is none of the copy's business: without WCS it has no positions that could be taken for real ones.
+    """Search a copy, and return the rows of the streaks in it without their ids."""
+    # The copy needs no sky: without WCS it has no positions that could be taken for real ones.
     own = exposure.model_copy(update={"shape": copy.planes[DIFFERENCE.name].shape, "wcs_header": None})
     found = search(copy.planes, own)
     x, y = (found[name].to_numpy() + start for name, start in (("x", copy.x0), ("y", copy.y0)))
@@ -187,12 +187,12 @@ def _put_in(
 
 
 def _sight(grid: SearchGrid) -> int:
-    """Side of what the search looks at for one of its places, px."""
+    """Return the side of the area that the search uses for one of its places, px."""
     return grid.window + 2 * grid.reach
 
 
 def _number(streaks: int, box: tuple[int, int, int, int]) -> int:
-    """Streaks in proportion to the area, one at least."""
+    """Return a number of streaks in proportion to the area, one at least."""
     return max(1, round(streaks * (box[2] - box[0]) * (box[3] - box[1]) / _SIDE**2))
 
 
@@ -206,7 +206,7 @@ _REPORTED = ["reliability", "snr", "trailFlux", "trailLengthPx", "trailAnglePx"]
 
 
 def _row(one: _Injected, tile: int, exposure: ExposureInfo) -> dict[str, Any]:
-    """Say what was put in."""
+    """Return the columns of what was put in."""
     flux = None if exposure.ab_zero_point is None else one.flux * njy_per_unit(exposure.ab_zero_point)
     return {
         "visit": exposure.visit,
@@ -234,7 +234,7 @@ def _outcome(
     y: Floats,
     exposure: ExposureInfo,
 ) -> dict[str, Any]:
-    """Say what the search reports of it."""
+    """Return the columns of what the search reports of it."""
     if finder is None:
         return {"recovered": False}
     report, zero_point = reports[finder], exposure.ab_zero_point
@@ -252,7 +252,7 @@ def _outcome(
 
 
 def _memory(shape: tuple[int, int], settings: InjectSettings) -> int:
-    """Image, mask and science image are held while a copy is merged and measured; none is made at a share of 0."""
+    """Return the bytes held while a copy is merged and measured: image, mask, science image; none at a share of 0."""
     copied = min(shape[0], _COPY_SIDE) * min(shape[1], _COPY_SIDE)
     return shape[0] * shape[1] * _HELD_PIXEL + copied * EXPOSURE_PIXEL if settings.share else 0
 

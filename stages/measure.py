@@ -30,12 +30,12 @@ _MOST = 4096  # what the 12 bits of the rank hold
 
 
 def measure(inputs: Mapping[str, Any], context: Context) -> Result:
-    """Measure the candidates of an exposure; give those that are reliable enough, sorted by (y, x).
+    """Measure the candidates of an exposure; return those that are reliable enough, sorted by (y, x).
 
     Parameters
     ----------
     inputs
-        ``streak``, ``difference`` and ``mask``; and ``science``, if there is one, which tells what is a star.
+        ``streak``, ``difference`` and ``mask``; and ``science``, if there is one, which shows what is a star.
     context
         Its exposure, the section `MeasureSettings`, and ``models["reliability"]``, a callable from the (n, features)
         float32 matrix and the stamps of n candidates to n probabilities, with its `ModelCard` as ``card``.
@@ -76,7 +76,7 @@ def measure(inputs: Mapping[str, Any], context: Context) -> Result:
 
 
 class Described(NamedTuple):
-    """Candidates that shine, and what the model ``reliability`` sees of them.
+    """Candidates that shine, and the inputs of the model ``reliability`` for them.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class Described(NamedTuple):
 
 
 def measure_all(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Measure every candidate that shines, and give it its reliability.
+    """Measure every candidate that shines, and add its reliability.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def _scene(pixels: NDArray[np.float32], mask: NDArray[np.uint16], info: Exposure
 
 
 def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) -> pa.Table:
-    """Rows of `DIA_SOURCE` in the order given, with reliability 0."""
+    """Return rows of `DIA_SOURCE` in the order given, with reliability 0."""
     count = len(found)
     columns = (
         _fit_columns(found)

@@ -1,4 +1,4 @@
-"""Stage: one candidate of all the hits on the same streak."""
+"""Stage: one candidate for all the hits on the same streak."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -96,7 +96,7 @@ def merge(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     BadInput
         Code ``flood``: more candidates than ``max_candidates``, or hits without end.
     DatasetError
-        The pixels do not have the shape of the exposure, or nothing says where the hits lie.
+        The pixels do not have the shape of the exposure, or the hits have no grid.
     """
     exposure, settings = context.exposure, context.settings
     if exposure is None:
@@ -176,7 +176,7 @@ def _is_large(hits: _Hits) -> bool:
 
 
 def _crop(scene: _Scene, hits: _Hits) -> tuple[Crop, NDArray[np.bool_]]:
-    """Pixels around a group of hits, and which of them lie inside its windows."""
+    """Return the pixels around a group of hits, and which of them lie inside its windows."""
     half, margin = hits.claim // 2, scene.optics.bank.reach
     x, y = np.floor(hits.x).astype(int), np.floor(hits.y).astype(int)
     box = (
@@ -193,7 +193,7 @@ def _crop(scene: _Scene, hits: _Hits) -> tuple[Crop, NDArray[np.bool_]]:
 
 
 def _take_long(scene: _Scene, hits: _Hits) -> tuple[list[Candidate], _Hits]:
-    """Find the trails that are longer than a cell, and make their pixels unusable; give them, and the hits left."""
+    """Find the trails that are longer than a cell, and make their pixels unusable; return them, and the hits left."""
     long: list[DetectedSegment] = []
     for group in _split(hits, group_hits(hits.row, hits.column, hits.steps(_LINK))):
         for cell in _cells(group) if _is_large(group) else []:
@@ -230,7 +230,7 @@ def _seek_long(scene: _Scene, cell: _Hits, known: Sequence[DetectedSegment]) -> 
 
 
 def _is_wing(trail: DetectedSegment, brighter: DetectedSegment, fwhm_px: float) -> bool:
-    """Return whether a trail is what is left beside a much brighter one."""
+    """Return whether a trail is the residual beside a much brighter one."""
     return trail.snr < 0.05 * brighter.snr and overlap(trail, brighter, 8 * fwhm_px) > 0.5
 
 
@@ -251,13 +251,13 @@ def _extended(scene: _Scene, trail: DetectedSegment) -> DetectedSegment:
 
 
 def _with_hits(trails: Sequence[DetectedSegment], hits: _Hits, owner: NDArray[np.intp]) -> list[Candidate]:
-    """Candidates of the trails that own hits."""
+    """Return the candidates of the trails that own hits."""
     logits = (tuple(float(value) for value in hits.logit[owner == i]) for i in range(len(trails)))
     return [Candidate(trail, own) for trail, own in zip(trails, logits, strict=True) if own]
 
 
 def _doubtful(candidates: Sequence[Candidate], seen: _Scene, mask: NDArray[np.uint16]) -> list[bool]:
-    """Return which candidates are spikes, bleeds or columns: these may be in line, and are no flashes."""
+    """Return which candidates are spikes, bleeds or columns: these may be in line, and are not flashes."""
     (image, usable, noise, fwhm), white = seen.frame, np.ones((1, 1))
     scene = Scene(image, usable, seen.optics.psf, fwhm, Noise(noise, white), seen.background)
     return [is_line_artefact(scene, mask, Line(*candidate.trail[:4])) for candidate in candidates]

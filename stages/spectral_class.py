@@ -36,7 +36,7 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     context
         ``models["superclass"]`` and ``models["star_subclass"]``, each a `kernels.objects.class_model.ClassModel` of
         photometry alone: a night has no spectra. That of the superclass should know colours alone: how bright a
-        survey's targets were says nothing of a night. Probabilities are given at the shares of the sky.
+        survey's targets were does not apply to a night. Probabilities are given at the shares of the sky.
 
     Returns
     -------

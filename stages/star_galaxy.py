@@ -14,7 +14,7 @@ from schemas.stage import Context, Model, Stage, Weights
 
 
 def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
-    """Return each object its probability of being a star, or a galaxy, or say that the model does not know.
+    """Return the probabilities that each object is a star or a galaxy, or that the model does not know.
 
     Parameters
     ----------

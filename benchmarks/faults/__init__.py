@@ -1,1 +1,1 @@
-"""Faults that are really done to a night, and what is left of it: ``python -m benchmarks.faults``."""
+"""Faults done to a real run of a night, and their effects: ``python -m benchmarks.faults``."""

@@ -1,4 +1,4 @@
-"""Do each fault to a simulated night, and say what is lost, double, different or left behind.
+"""Run of each fault on a simulated night, with what is lost, duplicated, different or left behind.
 
     python -m benchmarks.faults [--small] [--only NAME]... [--json] [--docs]
 
@@ -40,7 +40,7 @@ def options() -> argparse.Namespace:
 
 
 def write_page(night: Lab, outcomes: list[Outcome]) -> None:
-    """Put the tables between their markers in the page."""
+    """Write the tables between their markers in the page."""
     size = night.size
     machine = f"{processor()}, {len(os.sched_getaffinity(0))} cores"
     said = (
@@ -54,7 +54,7 @@ def write_page(night: Lab, outcomes: list[Outcome]) -> None:
 
 
 def main() -> None:
-    """Do the faults and show the table."""
+    """Run the faults and show the table."""
     given = options()
     console = Console(stderr=given.json, width=200)
     folder = Path(tempfile.mkdtemp(prefix="nightstride-faults-"))

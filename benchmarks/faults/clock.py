@@ -1,4 +1,4 @@
-"""A clock that jumps, for the processes of one command: libfaketime's."""
+"""Wall clock that jumps, for the processes of one command, by libfaketime."""
 
 from datetime import datetime
 from functools import partial
@@ -18,7 +18,7 @@ DAY_S = 86400
 
 
 def jump(scene: Scene, seconds: int) -> None:
-    """Let the wall clock of a command and its workers jump; the monotonic one goes on."""
+    """Make the wall clock of a command and its workers jump; the monotonic one goes on."""
     found = sorted(Path("/usr/lib").glob(LIBRARY))
     if not found:
         raise NotAvailable("there is no libfaketime: apt-get install faketime")

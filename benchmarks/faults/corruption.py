@@ -1,4 +1,4 @@
-"""Ways in which a file is corrupt."""
+"""Kinds of corrupt files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,30 +32,30 @@ def truncated(content: bytes, rng: Random) -> bytes:
 
 
 def flipped(content: bytes, rng: Random) -> bytes:
-    """With a bit of its pixels turned over."""
+    """Return the content with a bit of its pixels flipped."""
     changed = bytearray(content)
     changed[_pixel(content, rng)] ^= 1 << rng.randrange(8)
     return bytes(changed)
 
 
 def zeroed(content: bytes, rng: Random) -> bytes:
-    """With 2 KiB of its pixels lost, as by a bad sector."""
+    """Return the content with 2 KiB of its pixels lost, as by a bad sector."""
     place = _pixel(content, rng)
     return content[:place] + bytes(2048) + content[place + 2048 :]
 
 
 def _pixel(content: bytes, rng: Random) -> int:
-    """Somewhere in the middle half, which is pixels: headers are before, padding behind."""
+    """Return a random place in the middle half, which is pixels: headers are before, padding behind."""
     return rng.randrange(len(content) // 4, 3 * len(content) // 4)
 
 
 def empty(content: bytes, rng: Random) -> bytes:
-    """Nothing."""
+    """Return an empty file."""
     return b""
 
 
 def answer(content: bytes, rng: Random) -> bytes:
-    """What a server said instead."""
+    """Return a server's error page in place of the content."""
     return b"<html><body>503 Service Unavailable</body></html>"
 
 

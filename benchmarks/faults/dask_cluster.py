@@ -1,4 +1,4 @@
-"""A Dask cluster as operators start it, whose scheduler is killed."""
+"""Dask cluster as operators start it, whose scheduler is killed."""
 
 import signal
 import sys
@@ -17,7 +17,7 @@ ENDING_S = 120.0
 
 
 class DaskCluster:
-    """A scheduler and two workers, each a process of its own.
+    """Scheduler and two workers, each a process of its own.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class DaskCluster:
         self.start()
 
     def start(self) -> None:
-        """Start all three; who needs them waits for them."""
+        """Start all three; commands that need them wait for them."""
         port = self.address.rpartition(":")[2]
         quiet = ("--dashboard-address", "127.0.0.1:0")
         self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", port, *quiet)

@@ -1,4 +1,4 @@
-"""A disk that is full."""
+"""Full disk."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ BLOCK = b"\0" * 2**16
 
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """Mount a file system of so many bytes.
+    """Mount a file system of ``size`` bytes.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def small_disk(folder: Path, size: int) -> Iterator[Path]:
 
 
 def fill(path: Path) -> int:
-    """Write until the disk is full; give the number of bytes.
+    """Write until the disk is full; return the number of bytes.
 
     Raises
     ------

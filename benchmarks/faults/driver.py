@@ -1,4 +1,4 @@
-"""Doing faults, one after the other."""
+"""Driver of the faults, one after the other."""
 
 import shutil
 from random import Random
@@ -18,7 +18,7 @@ FAULTS: tuple[Fault, ...] = tuple(
 
 
 def suffer(lab: Lab, fault: Fault, seed: int) -> Outcome:
-    """Do a fault to the night, bring it to its end, and measure what became of it."""
+    """Run a fault on the night, bring the night to its end, and measure the outcome."""
     folder = lab.folder / fault.name.replace(" ", "-").replace(",", "")
     folder.mkdir()
     scene = Scene(lab, folder, Random(f"{seed} {fault.name}"))

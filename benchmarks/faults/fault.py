@@ -1,4 +1,4 @@
-"""A fault: what is done to a night, and what came of it."""
+"""Fault of a night, and its outcome."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from benchmarks.faults.scene import Scene
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong.
+    """Fault: something that goes wrong.
 
     Attributes
     ----------
     name
-        Few words.
+        Name in a few words.
     how
         What is done in the middle of the work, and what the operator or supervisor does then.
     run
-        Does it, and brings the night to its end.
+        Function that does it, and brings the night to its end.
     codes
-        With which the commands end, in their order: a night that needs no restart must not have had one.
+        Exit codes of the commands, in their order: a night that needs no restart must not have had one.
     """
 
     name: str
@@ -30,36 +30,36 @@ class Fault:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a night that a fault was done to; compared with the same night undisturbed.
+    """Outcome of a night with a fault, compared with the same night undisturbed.
 
     Attributes
     ----------
     name, how
         Of the fault.
     rows_lost, rows_duplicated
-        Of ``dia_source``, by diaSourceId.
+        Rows of ``dia_source``, by diaSourceId.
     exposures_lost, exposures_duplicated
         By visit and detector, in the ledger and among the published files.
     files_differing
         Published files of exposures and of the whole night that are not the same to the byte, missing or too many.
     problems
-        That `nightstride verify` finds.
+        Problems that `nightstride verify` finds.
     leftovers
         Temporary files, and processes that still run.
     exit_codes
         Of all commands, in their order; -N: ended by signal N.
     recovery_s
-        From the fault until an exposure that was not done before is, s.
+        Time from the fault until another exposure is done, s.
     elapsed_s
-        From the first command's start to the last one's end, s.
+        Time from the first command's start to the last one's end, s.
     evidence
-        What shows that the fault took place.
+        Evidence that the fault took place.
     failure
-        Why the row says nothing: the fault did not take place, or the night did not end. None: it did.
+        Why the row is invalid: the fault did not take place, or the night did not end. None: it is valid.
     available
         Whether what the fault needs is there.
     codes
-        With which the commands have to end.
+        Exit codes that the commands must have.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Outcome:
 
     @property
     def survived(self) -> bool:
-        """Whether the fault took place, and nothing is lost, double, different or left behind."""
+        """Return whether the fault took place, and nothing is lost, duplicated, different or left behind."""
         wrong = (self.rows_lost, self.rows_duplicated, self.exposures_lost, self.exposures_duplicated)
         return (
             self.failure is None

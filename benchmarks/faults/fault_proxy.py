@@ -1,4 +1,4 @@
-"""A TCP proxy in front of an HTTP server that delays, refuses and cuts, by a plan that is the same every time."""
+"""TCP proxy in front of an HTTP server that delays, refuses and cuts, by a plan that is the same every time."""
 
 import asyncio
 import itertools
@@ -17,7 +17,7 @@ SLOW_S = 1.0
 
 @dataclass
 class Faults:
-    """What happens to the n-th request, n = 1, 2, ...: every so many are refused, have their answer cut, or wait.
+    """Faults of the n-th request, n = 1, 2, ...: at fixed intervals one is refused, has its answer cut, or waits.
 
     ``cut_request`` cuts while the request is sent on, so that the server sees a part of it. ``unconditional``: headers
     with conditions are dropped, as by a server that does not know them. ``slow``: what is read comes in pieces, in
@@ -38,7 +38,7 @@ class Faults:
 
 
 class FaultProxy:
-    """Listens on a port of its own; one connection carries one request (the answers say ``Connection: close``)."""
+    """Proxy on a port of its own; one connection carries one request (the answers say ``Connection: close``)."""
 
     def __init__(self, host, port, faults):
         self._host, self._port, self.faults = host, port, faults
@@ -82,7 +82,7 @@ class FaultProxy:
         writer.close()
 
     async def _exchange(self, reader, writer):
-        """Pass on one request and its answer; give whether the connection stays."""
+        """Pass on one request and its answer; return whether the connection stays."""
         head = await reader.readuntil(b"\r\n\r\n")
         if self.faults.down:
             return False
@@ -140,7 +140,7 @@ class FaultProxy:
 
 
 def length_of(head):
-    """Bytes of the body after a head."""
+    """Return the bytes of the body after a head."""
     for line in head.lower().split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name == b"content-length":

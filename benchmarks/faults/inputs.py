@@ -47,7 +47,7 @@ def half_written_watch(scene: Scene) -> None:
 
 
 def corrupt_exposures(scene: Scene) -> None:
-    """Have a tenth and more of the exposures corrupt."""
+    """Run with a tenth or more of the exposures corrupt."""
     bad, images = scene.folder / "bad", scene.lab.images
     bad.mkdir()
     count = max(len(KINDS), ceil(len(images) / 9))

@@ -1,10 +1,10 @@
-"""A Kafka broker inside this process: librdkafka's own mock cluster, spoken to over the network."""
+"""Kafka broker inside this process: librdkafka's own mock cluster, used over the network."""
 
 from confluent_kafka import Producer
 
 
 class Broker:
-    """Runs as long as it is kept; topics appear when they are written to."""
+    """Broker that runs as long as it is referenced; topics appear when they are written to."""
 
     def __init__(self):
         self._host = Producer({"bootstrap.servers": "localhost:1", "test.mock.num.brokers": 1})

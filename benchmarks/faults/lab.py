@@ -1,4 +1,4 @@
-"""What all faults share: a simulated night, and what an undisturbed run makes of it."""
+"""Setting of all faults: a simulated night, and the result of an undisturbed run."""
 
 import os
 import subprocess
@@ -25,14 +25,14 @@ BOTH_WAYS = (
 
 @dataclass(frozen=True)
 class Size:
-    """How large a night is, and for how long a store is down.
+    """Size of a night, and time for which a store is down.
 
     Attributes
     ----------
     visits, detectors, shape, streaks
         As in `flows.simulation.night.SimulatedNight` and `find_preset`.
     down_s
-        Of the object store, s.
+        Time for which the object store is down, s.
     """
 
     visits: int
@@ -43,7 +43,7 @@ class Size:
 
     @property
     def exposures(self) -> int:
-        """Of the night."""
+        """Return the number of exposures of the night."""
         return self.visits * self.detectors
 
 
@@ -53,7 +53,7 @@ LARGE = Size(16, 4, (300, 310), 12, 30.0)
 
 @dataclass(frozen=True)
 class Lab:
-    """A night, and the result of a run that nothing disturbed.
+    """Night with the result of an undisturbed run.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Lab:
 
     @property
     def images(self) -> list[Path]:
-        """Difference images."""
+        """Return the difference images."""
         return sorted(self.raw.glob("*_scimrefdiffimg.fits.fz"))
 
 
@@ -105,7 +105,7 @@ def lab(folder: Path, size: Size, seed: int, api: str | None = None) -> Iterator
     for name in ("truth.parquet", "truth_objects.parquet"):
         (raw / name).unlink(missing_ok=True)
     surroundings = environment(folder, folder / "tmp", api)
-    if api is None:  # the first start of a server makes its database, which is no part of a night
+    if api is None:  # the first start of a server makes its database, which is not part of a night
         first = "from flows.nights.cluster.prefect_server import PrefectServer as P; s = P(); s.wait(); s.stop()"
         subprocess.run([sys.executable, "-c", first], env=surroundings, cwd=ROOT, check=True, timeout=900)
     start = monotonic()

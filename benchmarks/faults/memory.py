@@ -1,4 +1,4 @@
-"""A task that takes all memory."""
+"""Task that takes all memory."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ STEP = 2**26
 
 
 def swallow(size: int) -> None:
-    """Begin to allocate ``size`` bytes beside whatever else this process does, and keep them."""
+    """Start allocating ``size`` bytes beside whatever else this process does, and keep them."""
     threading.Thread(target=_swallow, args=(size,), daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""A Prefect server on PostgreSQL, either of which is restarted under a run."""
+"""Prefect server on PostgreSQL, either of which is restarted during a run."""
 
 import time
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def _started(service: Postgres | Server, path: Path) -> None:
 
 
 def restarted(scene: Scene, which: Callable[[ServiceFolder], Postgres | Server]) -> None:
-    """Stop a service under a run, and start it again."""
+    """Stop a service during a run, and start it again."""
     folder = services(scene.lab)
     service = which(folder)
     scene.environment |= folder.client
@@ -72,7 +72,7 @@ def server_restarted(scene: Scene) -> None:
 
 
 def database_restarted(scene: Scene) -> None:
-    """Stop and start PostgreSQL under the Prefect server."""
+    """Stop and start PostgreSQL while the Prefect server runs."""
     restarted(scene, Postgres)
 
 

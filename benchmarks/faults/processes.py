@@ -58,7 +58,7 @@ def worker_killed(scene: Scene) -> None:
 
 
 def worker_out_of_memory(scene: Scene) -> None:
-    """Have one worker allocate more than it may have, until Dask's nanny kills it."""
+    """Make one worker allocate more than it may have, until Dask's nanny kills it."""
     command = scene.start()
     scene.middle(command)
     with Client(scheduler_of(command), set_as_default=False) as client:

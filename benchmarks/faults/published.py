@@ -1,4 +1,4 @@
-"""What a run has published, and in what two runs differ."""
+"""Published results of a run, and the differences between two runs."""
 
 import io
 import os
@@ -28,7 +28,7 @@ LEAVING_S = 300.0
 
 @dataclass(frozen=True)
 class Published:
-    """Catalogues, and the exposures that the ledger has as done.
+    """Catalogues, and the exposures that are done by the ledger.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ def problems(out: Path) -> int:
 
 
 def left_behind(out: Path, tmp: Path) -> tuple[str, ...]:
-    """Name temporary files, and the processes whose folder for them this is, which have a while to end."""
+    """Return temporary files, and the processes that keep theirs in this folder; these get a while to end."""
     found = [*leftovers(out), *(path for path in [out / "lease.json"] if path.exists())]
     # Dask keeps two empty lock files there, however it ends.
     found += [path for path in tmp.rglob("*") if path.is_file() and path.suffix != ".lock"]

@@ -1,4 +1,4 @@
-"""The place where one fault is done: commands, a moment in the middle of their work, and what is seen of them."""
+"""Scene of one fault: commands, a moment in the middle of their work, and observations of them."""
 
 import json
 import subprocess
@@ -24,32 +24,32 @@ ATTEMPTS = 3
 
 
 class NotHappened(Exception):
-    """The fault did not take place, or not in the middle of the work: its row would say nothing."""
+    """Raised when a fault did not take place, or not in the middle of the work: its row would be meaningless."""
 
 
 class NotAvailable(NotHappened):
-    """What the fault needs is not installed, or not allowed here."""
+    """Raised when what a fault needs is not installed, or not allowed here."""
 
 
 class Scene:
-    """One output folder, the commands that work on it, and the fault that is done to them.
+    """Output folder, the commands that work on it, and the fault that is done to them.
 
     Parameters
     ----------
     lab
-        The night, and what is expected of it.
+        Night and its expected result.
     folder
-        Of this fault alone.
+        Folder of this fault alone.
     rng
         Decides on the moment and the victim.
 
     Attributes
     ----------
     out, environment, poll_s, tmp
-        Where results go, how commands are started, how often is looked at them, s, and where their temporary files are;
+        Folder of the results, environment of the commands, time between checks of them, s, and their temporary folder;
         a fault may change the first three before it starts any.
     evidence, exits
-        What shows that the fault took place; exit codes.
+        Evidence that the fault took place; exit codes.
     recovery_s, elapsed_s, measured
         As in `benchmarks.faults.fault.Outcome`; None: not yet.
     """
@@ -84,7 +84,7 @@ class Scene:
 
     @property
     def stderr(self) -> Path:
-        """What the present command says."""
+        """Return the path of what the present command writes to standard error."""
         return self.folder / f"stderr-{len(self.exits)}"
 
     def summary(self, number: int) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Scene:
         return dict(json.loads(lines[-1])) if lines else {}
 
     def done(self) -> int:
-        """Number of exposures that are finished and published."""
+        """Return the number of exposures that are finished and published."""
         return sum(record.status == "done" for record in Ledger(self.out).records())
 
     def until(self, condition: Callable[[], object], *commands: psutil.Popen) -> None:
@@ -115,7 +115,7 @@ class Scene:
             time.sleep(self.poll_s)
 
     def middle(self, command: psutil.Popen) -> None:
-        """Wait for a moment in the middle of the work: so many exposures stored, or so many finished."""
+        """Wait for a moment in the middle of the work: a number of exposures stored, or finished."""
         wanted = self.rng.randint(1, self.lab.size.exposures // 2)
         stored = self.rng.random() < 0.5
         pattern = "tiles/*/*.zarr/zarr.json"
@@ -123,7 +123,7 @@ class Scene:
         self.evidence.append(f"with {wanted} of {self.lab.size.exposures} exposures {'stored' if stored else 'done'}")
 
     def strike(self, action: Callable[[], object]) -> None:
-        """Do the fault, now.
+        """Do the fault now.
 
         Raises
         ------
@@ -137,7 +137,7 @@ class Scene:
         action()
 
     def require(self, fact: object, evidence: str) -> None:
-        """Keep what shows that the fault took place.
+        """Record the evidence that the fault took place.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class Scene:
         self.evidence.append(evidence)
 
     def ended(self, command: psutil.Popen) -> int:
-        """Wait for the end of a command; give its exit code."""
+        """Wait for the end of a command; return its exit code."""
         self.until(lambda: command.poll() is not None)
         self._look()
         self._living.remove(command)
@@ -158,7 +158,7 @@ class Scene:
         return self.exits[-1]
 
     def finish(self, command: psutil.Popen, code: int = 0) -> None:
-        """Wait for its end, and start the same again until it ends as it should, as a supervisor would."""
+        """Wait for a command's end, and start it again until it ends as it should, as a supervisor would."""
         again = list(command.args)
         for _ in range(ATTEMPTS):
             if self.ended(command) == code:
@@ -167,7 +167,7 @@ class Scene:
         self.ended(command)
 
     def measure(self) -> None:
-        """Look at what is published and left; where that is gone with the fault's surroundings, before they go."""
+        """Measure what is published and left behind, before the fault's surroundings end if it would end with them."""
         if self.measured is None:
             self.measured = {
                 **differences(self.lab.expected, published(self.out)),
@@ -180,7 +180,7 @@ class Scene:
         return "".join((self.folder / f"{name}-{number}").read_text() for name in ("stdout", "stderr"))
 
     def close(self) -> None:
-        """End what a fault that failed has left running."""
+        """Stop what a failed fault has left running."""
         for command in self._living:
             family = [command, *command.children(recursive=True)] if command.poll() is None else []
             for one in family:

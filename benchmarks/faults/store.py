@@ -1,4 +1,4 @@
-"""An object store that is down, refuses, cuts and is slow."""
+"""Object store that is down, refuses, cuts and is slow."""
 
 import os
 import time

@@ -29,7 +29,7 @@ def cells(outcome: Outcome) -> list[str]:
 
 
 def terminal(outcomes: Sequence[Outcome]) -> Table:
-    """Return the table for a terminal, rows that say nothing or tell of damage in red."""
+    """Return the table for a terminal, invalid rows and rows with damage in red."""
     shown = Table(*HEADINGS)
     for outcome in outcomes:
         shown.add_row(*cells(outcome), style=None if outcome.survived else "red")
@@ -37,7 +37,7 @@ def terminal(outcomes: Sequence[Outcome]) -> Table:
 
 
 def summary(lab: Lab, seed: int, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Return everything as values that JSON knows."""
+    """Return everything as JSON-serialisable values."""
     night = {
         "exposures": lab.size.exposures, "shape": lab.size.shape, "rows": lab.expected.rows.total(),
         "files": len(lab.expected.files), "seconds": round(lab.elapsed_s, 1),

@@ -1,4 +1,4 @@
-"""The method of ASTRiDE (Kim 2016, ASCL 1605.009; Kim et al. 2005, JASS 22, 385), written again from its documentation.
+"""Method of ASTRiDE (Kim 2016, ASCL 1605.009; Kim et al. 2005, JASS 22, 385), rewritten from its documentation.
 
 The package itself cannot be installed with current Python. Its steps, with the parameters that its documentation
 recommends to leave as they are: the background in boxes of 50 px with clipping is subtracted; contours are traced at 3
@@ -25,7 +25,7 @@ CONNECTIVITY_ANGLE = 3.0
 
 
 def astride_streaks(exposure):
-    """Streaks on one exposure."""
+    """Return the streaks on one exposure."""
     level, image = _above_background(exposure)
     contours = find_contours(image, level, fully_connected="high")
     streaks = [row for contour in contours if (row := _streak(contour)) is not None]
@@ -48,7 +48,7 @@ def _above_background(exposure):
 
 
 def _streak(contour):
-    """Centre x and y, area, angle (deg) and length of a contour (points, (y, x)); None if it is no streak."""
+    """Return centre x and y, area, angle (deg) and length of a contour (points, (y, x)); None if it is not a streak."""
     if len(contour) < MIN_POINTS or not np.array_equal(contour[0], contour[-1]):
         return None
     y, x = contour[:-1].T
@@ -65,7 +65,7 @@ def _streak(contour):
 
 
 def _linked(streaks):
-    """Detections of streaks (n, 5), pieces of one line made one."""
+    """Return the detections of streaks (n, 5), pieces of one line joined."""
     x, y, _, angle, _ = streaks.T
     between = np.degrees(np.arctan2(y - y[:, None], x - x[:, None]))
     along = np.abs(wrapped(between - angle)) <= CONNECTIVITY_ANGLE
@@ -83,7 +83,7 @@ def _components(linked):
 
 
 def _one(pieces):
-    """Middle between the outermost ends, sum of areas, angle of the largest piece, length from end to end."""
+    """Return the middle of the outermost ends, sum of areas, angle of the largest piece, length from end to end."""
     x, y, area, angle, length = pieces.T
     main = np.radians(angle[area.argmax()])
     along = x * np.cos(main) + y * np.sin(main)

@@ -18,7 +18,7 @@ BIN = 4
 
 
 def findsat_streaks(exposure, threads):
-    """Trails on one exposure."""
+    """Return the trails on one exposure."""
     from acstools.findsat_mrt import TrailFinder
 
     for name in ("findsat_mrt", "utils_findsat_mrt"):

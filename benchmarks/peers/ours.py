@@ -1,4 +1,4 @@
-"""Our own way, in this process: the search of a run, merge, measure, all settings as they come."""
+"""Our own way, in this process: the search of a run, merge, measure, all settings at their defaults."""
 
 from flows.pipeline.search_pixels import search_pixels
 from flows.results.evaluation.published import detections_of
@@ -8,5 +8,5 @@ SETTINGS = Settings()
 
 
 def ours(exposure):
-    """Streaks on one exposure."""
+    """Return the streaks on one exposure."""
     return detections_of(search_pixels(exposure.planes, exposure.info, SETTINGS)["dia_source"].rows)

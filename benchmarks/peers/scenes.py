@@ -16,7 +16,7 @@ from schemas.settings import Settings
 
 @dataclass(frozen=True)
 class TrueScene:
-    """One exposure and what is on it."""
+    """Exposure with the truth about it."""
 
     exposure: BenchExposure
     truth: Truth

@@ -16,7 +16,7 @@ ELONGATION = 2.0
 
 
 def sep_streaks(exposure, threshold=THRESHOLD, elongation=ELONGATION):
-    """Elongated sources on one exposure."""
+    """Return the elongated sources on one exposure."""
     bad = ~exposure.pixels.usable
     image = np.ascontiguousarray(exposure.difference)
     background = sep.Background(image, mask=bad)

@@ -24,7 +24,7 @@ def score_view(windows, seen, net):
 
 
 def standardise(windows, seen):
-    """z-score (n, side, side) over the pixels ``seen``; tell which windows can be scored."""
+    """Return windows (n, side, side) z-scored over the pixels ``seen``, and which of them can be scored."""
     count = np.maximum(seen.sum((1, 2), keepdims=True, dtype=np.float32), 1)
     centred = windows - (windows * seen).sum((1, 2), keepdims=True) / count
     std = np.sqrt((np.square(centred) * seen).sum((1, 2), keepdims=True) / count)
@@ -33,5 +33,5 @@ def standardise(windows, seen):
 
 
 def filled(pixels):
-    """The image of one band, the background where a pixel does not count."""
+    """Return the image of one band, with the background where a pixel does not count."""
     return np.where(pixels.usable, pixels.image[0], np.float32(pixels.background))

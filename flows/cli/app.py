@@ -1,4 +1,4 @@
-"""Command line: one function per command, grouped in files by what they are for."""
+"""Command line: one function per command, grouped in files by purpose."""
 
 import typer
 

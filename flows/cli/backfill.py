@@ -121,7 +121,7 @@ def _forecast(nights: "Archive", out: Path, settings: "Settings", console: "Cons
 
 
 def _give_way(nice: int) -> None:
-    """Lower the priority of this process, and so of its workers and servers: they are started by it."""
+    """Lower the priority of this process, and so of the workers and servers that it starts."""
     import os
 
     os.nice(max(0, nice - os.nice(0)))

@@ -22,7 +22,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; ``remedy`` is empty when the verdict is pass."""
+    """Line of the report; ``remedy`` is empty when the verdict is pass."""
 
     name: str
     verdict: Verdict
@@ -53,7 +53,7 @@ def examine(folder: Path) -> tuple[Finding, ...]:
 
 
 def check_python() -> Finding:
-    """Ask for Python 3.11 to 3.13."""
+    """Check for Python 3.11 to 3.13."""
     found = ".".join(map(str, sys.version_info[:3]))
     if (3, 11) <= sys.version_info[:2] < (3, 14):
         return Finding("python", "pass", found)
@@ -61,7 +61,7 @@ def check_python() -> Finding:
 
 
 def check_versions() -> Iterator[Finding]:
-    """Look for packages that must be there, and pins without which Prefect breaks without a word."""
+    """Check for required packages, and for pins without which Prefect fails silently."""
     for name in ("nightstride", "numpy", "numba", "torch", "astropy", "photutils", "zarr", "dask", "prefect"):
         try:
             yield Finding(name, "pass", importlib.metadata.version(name))
@@ -84,7 +84,7 @@ def _below(name: str, limit: str, why: str) -> Finding:
 
 
 def check_imports(root: Path) -> Iterator[Finding]:
-    """See that our top-level packages are ours: PyPI has another one called ``kernels``."""
+    """Check that our top-level packages are ours: PyPI has another one called ``kernels``."""
     for name in ("schemas", "kernels", "stages", "flows"):
         spec = importlib.util.find_spec(name)
         origin = Path(spec.origin) if spec and spec.origin else None
@@ -96,14 +96,14 @@ def check_imports(root: Path) -> Iterator[Finding]:
 
 
 def check_cores(cores: int) -> Finding:
-    """Ask for two cores: one worker process each."""
+    """Check for two cores: one worker process each."""
     if cores >= 2:
         return Finding("cores", "pass", str(cores))
     return Finding("cores", "warn", str(cores), "expect about 15 s for a quadrant; use a machine with more cores.")
 
 
 def check_memory(available_gib: float, cores: int) -> Finding:
-    """Ask for 1.5 GiB per worker, and 1.5 GiB for the rest."""
+    """Check for 1.5 GiB per worker, and 1.5 GiB for the rest."""
     needed = 1.5 * (cores + 1)
     found = f"{available_gib:.1f} GiB available, {needed:.1f} GiB needed for {cores} workers"
     if available_gib >= needed:
@@ -115,7 +115,7 @@ def check_memory(available_gib: float, cores: int) -> Finding:
 
 
 def check_gpu() -> Finding:
-    """Name the GPU; none is needed."""
+    """Report the GPU; none is needed."""
     try:
         import torch
     except ImportError:
@@ -126,7 +126,7 @@ def check_gpu() -> Finding:
 
 
 def check_threads(environment: dict[str, str], cores: int) -> Iterator[Finding]:
-    """Look at thread variables that a user may have set; workers run with one thread each whatever they say."""
+    """Check thread variables that a user may have set; workers run with one thread each regardless of them."""
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         value = environment.get(name)
         if value is None:
@@ -150,7 +150,7 @@ def check_writable(name: str, folder: Path) -> Finding:
 
 
 def check_disk(folder: Path) -> Finding:
-    """Ask for room for the tiles of a small night: 50 MB an exposure."""
+    """Check for space for the tiles of a small night: 50 MB an exposure."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent

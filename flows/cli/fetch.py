@@ -157,7 +157,7 @@ def _list(plan: "FetchPlan", folder: Path) -> None:
 
 
 def _show(summary: "FetchSummary", dry_run: bool, console: "Console") -> None:
-    """Say what came of it, or what would."""
+    """Print what was fetched, or would be."""
     for trouble in summary.failed:
         console.print(f"failed: {trouble.message}", highlight=False, markup=False, soft_wrap=True)
     what = "would be fetched" if dry_run else "fetched"

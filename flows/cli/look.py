@@ -18,7 +18,7 @@ def status(
     night: Annotated[str | None, typer.Argument(help="YYYYMMDD; by default every night in OUT.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
-    """Say of each night how many exposures are done, outdated, quarantined and failed, how late, with which models.
+    """Count the done, outdated, quarantined and failed exposures of each night, with their lag and models.
 
     Exit code 0: nothing is outdated, quarantined or failed; 1: something is; 2: there is no such folder or night,
     or it cannot be read.
@@ -40,7 +40,7 @@ def explain(
     source_id: Annotated[int, typer.Argument(metavar="ID", help="diaSourceId of a published detection.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
-    """Say which pixels, models, settings and code a detection comes from.
+    """Show which pixels, models, settings and code a detection comes from.
 
     Exit code 0: the file still has the bytes that were searched; 1: it has others, or cannot be reached; 2: there is no
     such detection.
@@ -175,7 +175,7 @@ def models(
 
 
 def _say(use: "ModelUse", err: bool) -> None:
-    """Say in two lines, which fit a terminal, what there is of a model."""
+    """Print in two lines, which fit a terminal, what a model was used for."""
     nights = sorted(use.nights)
     when = f"night {nights[0] if nights else '-'}"
     if len(nights) > 1:

@@ -1,4 +1,4 @@
-"""Options, errors and endings that commands share."""
+"""Options, errors and exits that commands share."""
 
 import json
 import logging
@@ -67,7 +67,7 @@ CAN_SUCCEED_LATER, REFUSED = 1, 2
 
 
 def complain(error: NightstrideError) -> None:
-    """Say what a command was ended by."""
+    """Print the error that ended a command."""
     # Imported here: commands that fail at once should not pay for it.
     from flows.runtime.log import LOGGER, run_name
     from flows.runtime.secrets import without_secrets
@@ -80,7 +80,7 @@ def complain(error: NightstrideError) -> None:
 
 @contextmanager
 def refusals(as_json: bool = False) -> Iterator[None]:
-    """Say an error of ours in one line on standard error, as JSON where logs are, and end the command.
+    """Print an error of ours in one line on standard error, as JSON where logs are, and end the command.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Commands that add to an output folder, take from it, or bring it to other programs."""
+"""Commands that add to an output folder, remove from it, or export from it."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """What to write."""
+    """Format to write."""
 
     VOTABLE = "votable"
     HATS = "hats"

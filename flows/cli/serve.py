@@ -26,7 +26,7 @@ def deploy(
         Path | None, typer.Option(help="Folder of `nightstride services`; default: PREFECT_API_URL.")
     ] = None,
 ) -> None:
-    """Have a Prefect server search a night every night: one run at a time, tried again when something fails.
+    """Schedule the search of every night on a Prefect server: one run at a time, repeated when something fails.
 
     The night of a run is from noon to noon by the clock of the observatory, named by its evening.
     """
@@ -111,7 +111,7 @@ def down_(
 def status_(
     folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False
 ) -> None:
-    """Say how the services are. Exit code 1 if not all are healthy."""
+    """Show the state of the services. Exit code 1 if not all are healthy."""
     from flows.nights.services.folder import opened
     from flows.nights.services.stack import states
 

@@ -1,1 +1,1 @@
-"""From files, archives and announcements to exposures."""
+"""Exposures from files, archives and announcements."""

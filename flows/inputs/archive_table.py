@@ -36,7 +36,7 @@ class ArchiveTable:
     columns
         Our name -> the table's.
     cleaned
-        Name -> how many values were no values: sentinels, beyond all bounds, or not given.
+        Name -> number of invalid values: sentinels, beyond all bounds, or not given.
     duplicates
         Rows left out because an earlier one has their objid.
     ids_rounded
@@ -52,7 +52,7 @@ class ArchiveTable:
 
     @property
     def rows(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(next(iter(self.numbers.values())))
 
 
@@ -62,7 +62,7 @@ def read_archive(path: Path, wanted: Collection[str], optional: Collection[str] 
     Parameters
     ----------
     path
-        CSV (with or without a first line ``#Table1``; may be compressed) or FITS, told from the content.
+        CSV (with or without a first line ``#Table1``; may be compressed) or FITS, recognised by the content.
     wanted, optional
         Of `schemas.archive_columns.NAMES`.
 
@@ -71,7 +71,7 @@ def read_archive(path: Path, wanted: Collection[str], optional: Collection[str] 
     Misconfigured
         There is no such file.
     BadInput
-        The file cannot be read, columns are missing, there is no row, a value is no number, or magnitudes are in
+        The file cannot be read, columns are missing, there is no row, a value is not a number, or magnitudes are in
         another unit (``wrong_units``).
     """
     require_there(path, "another table.")
@@ -170,7 +170,7 @@ def _typed(name: str, values: Any) -> Any:
 
 
 def _clean(values: NDArray[np.float32], name: str, path: Path, column: str, unit: str) -> int:
-    """Put NaN where there is no value, in place; give how many there are.
+    """Put NaN where there is no value, in place; return their number.
 
     Raises
     ------

@@ -18,14 +18,14 @@ _NEW_STYLE = re.compile(r"(?P<run>(?:\w+_)?)difference_image\w*")
 
 
 class ButlerExposure(NamedTuple):
-    """Where an exposure's files are: uri of the difference image, (plane, uri) of others."""
+    """Files of an exposure: uri of the difference image, (plane, uri) of others."""
 
     difference: str
     siblings: tuple[tuple[str, str], ...]
 
 
 class _Place(NamedTuple):
-    """Which detector of which visit a dataset is of."""
+    """Visit and detector of a dataset."""
 
     instrument: str
     visit: int
@@ -54,7 +54,7 @@ def butler_exposures(given: str, wanted: ButlerSettings) -> list[ButlerExposure]
     -------
     list of ButlerExposure
         By visit and detector. A dataset that the registry knows and the datastore does not hold is named all the
-        same, so that it is quarantined and not missing in silence.
+        same, so that it is quarantined and not missing silently.
 
     Raises
     ------
@@ -224,11 +224,11 @@ def _address(uri: Any, ref: Any, given: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return what an error says, and where in an expression the parser stopped."""
+    """Return the message of an error, and where in an expression the parser stopped."""
     return ": ".join(str(one).rstrip(".") for one in (error, error.__cause__) if one is not None)
 
 
 def _asked(wanted: ButlerSettings) -> str:
-    """Say in words what was asked for."""
+    """Return in words what was asked for."""
     condition = f"where {wanted.where!r} " if wanted.where else ""
     return f"{condition}in {', '.join(wanted.collections) or 'all collections'}"

@@ -62,7 +62,7 @@ def read_cutout_set(folder: Path, split: str, limit: int | None = None) -> Label
     split
         ``train``, ``validation`` or ``test``.
     limit
-        At most so many cutouts, the first.
+        Largest number of cutouts; the first ones are read.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def read_ztf_cutouts(folder: Path) -> LabelledCutouts:
 
 
 def frames_digest(folder: Path) -> str:
-    """SHA-256 of the cutouts' file, for the card."""
+    """Return the SHA-256 of the cutouts' file, for the card."""
     return hashlib.sha256((folder / NPZ).read_bytes()).hexdigest()
 
 

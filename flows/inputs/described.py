@@ -74,7 +74,7 @@ def described(raw: RawExposure) -> tuple[ExposureInfo, dict[str, NDArray[Any]]]:
 
 
 def _as_defined(psf: PsfModel) -> PsfModel:
-    """Take the pixels out of a width that a header states; a fit to a stamp has done so."""
+    """Remove the pixels from a width that a header states; a fit to a stamp has done so already."""
     if psf.source != "header":
         return psf
     return psf.model_copy(update={"fwhm_px": fwhm_before_pixels(psf.fwhm_px, psf.beta)})

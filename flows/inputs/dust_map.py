@@ -18,7 +18,7 @@ _REMEDY = "give a HEALPix FITS file with a column EBV (mag), ORDERING and NSIDE,
 
 
 class DustMap:
-    """A callable from (ra, dec), deg, ICRS, to E(B-V), mag: interpolated between the four nearest pixels."""
+    """Callable from (ra, dec), deg, ICRS, to E(B-V), mag: interpolated between the four nearest pixels."""
 
     def __init__(self, values: NDArray[np.float32], order: str, galactic: bool) -> None:
         from astropy_healpix import HEALPix
@@ -47,7 +47,7 @@ def read_dust_map(path: Path) -> DustMap:
     Raises
     ------
     Misconfigured
-        It is missing, or is no such file.
+        It is missing, or is not such a file.
     """
     from astropy.io import fits
 

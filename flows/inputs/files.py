@@ -1,4 +1,4 @@
-"""Bytes from local paths and URLs, with their failures sorted and their sizes bounded."""
+"""Bytes from local paths and URLs, with their failures classified and their sizes bounded."""
 
 import errno
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ def file_system(uri: str) -> tuple[Any, str]:
 
 @contextmanager
 def read_failures(uri: str) -> Iterator[None]:
-    """Turn failures of a file system into ours.
+    """Convert failures of a file system to ours.
 
     Raises
     ------

@@ -21,7 +21,7 @@ Headers = tuple[fits.Header, ...]
 
 
 class Identity(NamedTuple):
-    """Which exposure it is, and when and how it was made."""
+    """Identity of an exposure, and when and how it was taken."""
 
     key: ExposureKey
     instrument: str
@@ -31,7 +31,7 @@ class Identity(NamedTuple):
 
 
 class HeaderCalibration(NamedTuple):
-    """What the pixel values mean; None where the header does not say."""
+    """Calibration of the pixel values; None where the header does not say."""
 
     pixel_unit: str
     zero_point: float | None
@@ -43,7 +43,7 @@ class HeaderCalibration(NamedTuple):
 
 @dataclass(frozen=True)
 class FitsFormat:
-    """One kind of FITS file.
+    """Kind of FITS file.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ class Keywords:
         Raises
         ------
         BadInput
-            ``missing_keyword``; ``invalid_keyword`` if it is no such number.
+            ``missing_keyword``; ``invalid_keyword`` if it is not such a number.
         """
         name, value = self.required(*names)
         return as_number(value, name, self.where, least, most)
@@ -140,7 +140,7 @@ class Keywords:
         Raises
         ------
         BadInput
-            ``missing_keyword``; ``invalid_keyword`` if it is no such number.
+            ``missing_keyword``; ``invalid_keyword`` if it is not such a number.
         """
         name, value = self.required(*names)
         return as_integer(value, name, self.where, below)

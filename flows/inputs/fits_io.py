@@ -1,4 +1,4 @@
-"""FITS bytes: headers without pixels, pixels with every doubt raised first."""
+"""FITS bytes: headers without pixels, and pixels after every check."""
 
 import gzip
 import io
@@ -72,7 +72,7 @@ def unzipped(data: bytes, where: str) -> bytes:
 
 
 class FitsContent:
-    """The HDUs of one file that is wholly in memory.
+    """HDUs of one file that is wholly in memory.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def _kept_open(file: IO[bytes]) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _damage(where: str) -> Iterator[None]:
-    """Turn what astropy raises into `BadInput`, and keep its warnings off: what they say is checked here."""
+    """Convert what astropy raises to `BadInput`, and silence its warnings: what they report is checked here."""
     with warnings.catch_warnings():
         # Real headers break rules that do not matter here (IRAF dates, lower-case units, missing padding).
         warnings.simplefilter("ignore", AstropyWarning)
@@ -177,7 +177,7 @@ def _damage(where: str) -> Iterator[None]:
 
 
 def _is_about_bytes(error: OSError) -> bool:
-    """Tell astropy's and gzip's errors from those of the file system, which have a number or a class of their own."""
+    """Return whether an error is astropy's or gzip's; those of the file system have a number or their own class."""
     return isinstance(error, gzip.BadGzipFile) or (type(error) is OSError and error.errno is None)
 
 

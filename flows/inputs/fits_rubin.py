@@ -62,7 +62,7 @@ def _identity(headers: Headers, where: str, _mapping: KeywordMapping) -> Identit
 
 
 def _when(words: Keywords, exposure_time: float) -> When:
-    """Middle of the exposure from its own date, or from its beginning; TAI unless TIMESYS says UTC."""
+    """Return the middle of the exposure from its own date, or from its beginning; TAI unless TIMESYS says UTC."""
     name, value = words.required(*_TIMES)
     form, at = _TIMES[name]
     place = words.optional("OBS-LONG", "OBSLON")
@@ -95,7 +95,7 @@ def _calibration(headers: Headers, where: str, _mapping: KeywordMapping, _wcs: s
 
 
 def _zero_point(words: Keywords) -> float:
-    """From MAGZERO, or from FLUXMAG0, the counts of magnitude 0."""
+    """Return the zero point from MAGZERO, or from FLUXMAG0, the counts of magnitude 0."""
     zero_point, counts = words.optional("MAGZERO", "MAGZP"), words.optional("FLUXMAG0", least=0)
     if zero_point is None and counts is not None:
         zero_point = 2.5 * math.log10(counts)

@@ -61,7 +61,7 @@ def _identity(headers: Headers, where: str, mapping: KeywordMapping) -> Identity
 
 
 def _detector(words: Keywords) -> int:
-    """Readout channel: RCID, else from CCD and quadrant."""
+    """Return the readout channel: RCID, else from CCD and quadrant."""
     if words.has("RCID"):
         return words.integer("RCID", below=64)
     ccd, quadrant = words.integer("CCDID", below=17), words.integer("QID", below=5)

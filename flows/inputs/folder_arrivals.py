@@ -13,11 +13,11 @@ from schemas.errors import Misconfigured, Retryable
 
 
 class Arrivals(Protocol):
-    """Image files that arrive one after the other. What is not asked for stays where it is."""
+    """Image files that arrive one after the other. Files that are not requested stay where they are."""
 
     @property
     def waiting(self) -> int:
-        """Files that are known to be ready and were not taken yet; 0 where that is not known."""
+        """Return the number of files known to be ready and not taken yet; 0 where that is not known."""
 
     def poll(self, room: int) -> list[str]:
         """Return at most ``room`` paths or URLs that are ready, each once for each state of the file; may give none.
@@ -29,10 +29,10 @@ class Arrivals(Protocol):
         """
 
     def finished(self, uri: str) -> None:
-        """Be told that what a file holds is published, or recorded as not: it need not be given again."""
+        """Mark a file as done: its content is published, or recorded as unusable; it need not be delivered again."""
 
     def close(self) -> None:
-        """Let go of what was not taken."""
+        """Release what was not taken."""
 
 
 Signature = tuple[int, str]
@@ -41,7 +41,7 @@ Signature = tuple[int, str]
 
 @dataclass(frozen=True)
 class _Seen:
-    """A file as it was last seen: its signature, since when it is so, and whether that was handed over."""
+    """File as last seen: its signature, the time since when it is unchanged, and whether it was handed over."""
 
     signature: Signature
     since: float
@@ -49,7 +49,7 @@ class _Seen:
 
 
 class FolderArrivals:
-    """Watches a folder, with all below it, by listing it.
+    """Arrivals in a folder, with all below it, found by listing it.
 
     A file is ready when neither its size nor its time has changed for ``still_s``, and so are the files that go with it
     by the archive's names; or, with ``done_suffix``, as soon as there is a file of its name and that suffix. Hidden
@@ -85,11 +85,11 @@ class FolderArrivals:
 
     @property
     def waiting(self) -> int:
-        """Images that were there at the last look and not taken: ready, or still being written."""
+        """Return the number of images found by the last listing and not taken: ready, or still being written."""
         return self._waiting
 
     def poll(self, room: int) -> list[str]:
-        """List the folder and give the paths or URLs of at most ``room`` images that are ready, by name.
+        """List the folder and return the paths or URLs of at most ``room`` images that are ready, by name.
 
         Raises
         ------
@@ -109,13 +109,13 @@ class FolderArrivals:
         return [uri_of(self._fs, path, self._uri) for path in taken]
 
     def finished(self, uri: str) -> None:
-        """Nothing is to be done: the file stays, and the ledger knows it."""
+        """Do nothing: the file stays, and the ledger knows it."""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
     def _files(self) -> dict[str, Signature]:
-        """Path -> signature of all files, hidden ones excepted."""
+        """Return path -> signature of all files, hidden ones excepted."""
         try:
             self._fs.invalidate_cache()
             found = self._fs.find(self._path, detail=True)
@@ -132,7 +132,7 @@ class FolderArrivals:
         return before if before is not None and before.signature == signature else _Seen(signature, now)
 
     def _unready(self, files: dict[str, Signature], now: float) -> set[str]:
-        """Files that may still be being written."""
+        """Return the files that may still be being written."""
         if self._done is not None:
             return {path for path in files if path + self._done not in files}
         return {path for path, seen in self._seen.items() if not seen.taken and now - seen.since < self._still_s}

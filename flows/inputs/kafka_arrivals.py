@@ -23,7 +23,7 @@ POLL_S = 0.2
 
 
 class KafkaArrivals:
-    """Reads messages that name files: the path or URL itself, or a JSON object with ``uri``.
+    """Arrivals by messages that name files: the path or URL itself, or a JSON object with ``uri``.
 
     The offset of a message is committed when what it names, and what all before it in its partition name, is finished:
     a process that is killed is given again what it had not finished, and does not do twice what it had.
@@ -36,7 +36,7 @@ class KafkaArrivals:
     Raises
     ------
     Misconfigured
-        It is no such URL, or librdkafka refuses a setting.
+        It is not such a URL, or librdkafka refuses a setting.
     """
 
     def __init__(self, url: str) -> None:
@@ -51,7 +51,7 @@ class KafkaArrivals:
             "group.id": group,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
-            # Nothing is fetched while the workers are busy; that the process lives is told by its heartbeats.
+            # Nothing is fetched while the workers are busy; heartbeats show that the process lives.
             "max.poll.interval.ms": 86_400_000,
             **_from_environment(),
         }
@@ -65,7 +65,7 @@ class KafkaArrivals:
 
     @property
     def waiting(self) -> int:
-        """Messages that the brokers are known to hold and that were not taken."""
+        """Return the number of messages that the brokers are known to hold and that were not taken."""
         ahead = 0
         with self._lock:
             following_of = dict(self._next)
@@ -105,7 +105,7 @@ class KafkaArrivals:
                         self._consumer.commit(offsets=[self._committable(partition)], asynchronous=True)
 
     def close(self) -> None:
-        """Leave the group; what is not finished is given to the next who reads."""
+        """Leave the group; what is not finished goes to its next reader."""
         with self._lock:
             offsets = [self._committable(partition) for partition in self._next]
         if offsets:
@@ -135,7 +135,7 @@ class KafkaArrivals:
         return TopicPartition(self._topic, partition, offset)
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        """Another reader has these partitions now: their offsets are its to commit."""
+        """Forget partitions that another reader has now: it commits their offsets."""
         with self._lock:
             for one in partitions:
                 self._open.pop(one.partition, None)

@@ -51,7 +51,7 @@ def rubin_mask(mask: NDArray[Any], header: fits.Header) -> NDArray[np.uint16]:
 
 
 def plain_mask(mask: NDArray[Any], _header: fits.Header) -> NDArray[np.uint16]:
-    """Take every pixel that is not 0 for bad."""
+    """Mark every pixel that is not 0 as bad."""
     return np.where(np.nan_to_num(mask, nan=1) != 0, MaskPlane.BAD.value, 0).astype(np.uint16)
 
 

@@ -1,4 +1,4 @@
-"""The LLNL challenge's stacks of difference images, read one image at a time."""
+"""Stacks of difference images of the LLNL challenge, read one image at a time."""
 
 import re
 import zipfile
@@ -34,7 +34,7 @@ class StackForm:
 
     @property
     def image_bytes(self) -> int:
-        """Bytes of one image."""
+        """Return the bytes of one image."""
         return self.shape[1] * self.shape[2] * self.dtype.itemsize
 
 
@@ -88,7 +88,7 @@ def stack_image(file: IO[bytes], where: str, index: int) -> NDArray[Any]:
 
 @contextmanager
 def zip_damage(where: str) -> Iterator[None]:
-    """Turn what zipfile and numpy raise on damaged bytes into `BadInput`."""
+    """Convert what zipfile and numpy raise on damaged bytes to `BadInput`."""
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, NotImplementedError) as error:
@@ -178,7 +178,7 @@ def image_count(uri: str) -> int:
 
 
 def stack_key(uri: str, index: int | None) -> ExposureKey:
-    """Name image ``index`` of a stack: the visit is 1000 i + index for ``..._<i>.npz``.
+    """Return the key of image ``index`` of a stack: the visit is 1000 i + index for ``..._<i>.npz``.
 
     A file without a number gets one from the CRC-32 of its name. Night and detector are always the same.
 

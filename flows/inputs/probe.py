@@ -39,7 +39,7 @@ _FORMATS = (RUBIN, ZTF, GENERIC)
 
 
 def probe(source: Source, settings: Settings) -> ExposureKey:
-    """Tell from the headers which exposure a source is; no pixel is read.
+    """Return the exposure of a source, from its headers; no pixel is read.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def _content_kind(uri: str) -> str:
 
 
 def _refuse_folder(uri: str) -> NoReturn:
-    """Say why a folder could not be listed: by trying again."""
+    """Raise the reason why a folder could not be listed, by trying again."""
     try:
         with read_failures(uri):
             fs, path = file_system(uri)

@@ -1,4 +1,4 @@
-"""Pickles of arrays and tables from strangers, unpickled without running what they ask for."""
+"""Pickles of arrays and tables from untrusted sources, unpickled without running what they name."""
 
 import importlib
 import io
@@ -86,7 +86,7 @@ _Python: Any = pickle._Unpickler
 
 
 class _Unpickler(_Python):
-    """The unpickler in Python: that in C gives states (BUILD) to whatever a pickle names, unseen."""
+    """Unpickler in Python: that in C sets the state (BUILD) of whatever a pickle names, unchecked."""
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(_Python.dispatch)
 
@@ -98,7 +98,7 @@ class _Unpickler(_Python):
         return getattr(importlib.import_module(module.replace("__builtin__", "builtins")), name)
 
     def load_build(self) -> None:
-        """Give an object its state, if both are of a kind that is known to be harmless."""
+        """Set the state of an object, if both are of a kind that is known to be harmless."""
         made, state = self.stack[-2:]
         if isinstance(made, type) or callable(made) or type(made).__module__.split(".")[0] not in _STATEFUL:
             raise pickle.UnpicklingError(f"it sets the state of {_named(made)}, which is not allowed")

@@ -37,7 +37,7 @@ class Source:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it stands for a folder that could not be listed; probing it gives the reason."""
+        """Return whether it stands for a folder that could not be listed; probing it gives the reason."""
         return self.uri.endswith("/")
 
 
@@ -57,7 +57,7 @@ def name_of(source: Source) -> str:
 
 @dataclass(frozen=True)
 class RawExposure:
-    """Pixels and what the header says of them.
+    """Pixels, and what the header says of them.
 
     Attributes
     ----------

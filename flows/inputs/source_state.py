@@ -13,7 +13,7 @@ from schemas.settings import Settings
 
 
 def stat_of(source: Source) -> SourceStat | None:
-    """Return total size and last change of the files of an exposure; None if the file system does not tell.
+    """Return total size and last change of the files of an exposure; None if the file system does not provide it.
 
     A source whose stat is as remembered is not read again. It changes with each single file: also if one is replaced by
     an older one of the same size.

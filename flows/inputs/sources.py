@@ -90,7 +90,7 @@ def _rubin_plane(name: str, other: str) -> str | None:
 
 SUFFIXES = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fit.gz", ".fts", ".fz", ".npz")
 """Endings of the names of image files."""
-_START = 9  # bytes that tell what a file is
+_START = 9  # bytes that identify the kind of a file
 _GLOB = ("*", "?", "[")
 
 
@@ -110,7 +110,7 @@ def list_sources(inputs: Sequence[str], settings: Settings) -> list[Source]:
     -------
     list of Source
         In the order of ``inputs``, sorted within each, each exposure once. Science, mask, PSF and reference images
-        that the ZTF archive's names tie to a difference image go with it, and are no exposures of their own. A folder
+        that the ZTF archive's names tie to a difference image go with it, and are not exposures of their own. A folder
         that cannot be listed is a source too, so that it is quarantined while the night goes on.
 
     Raises
@@ -138,7 +138,7 @@ def list_sources(inputs: Sequence[str], settings: Settings) -> list[Source]:
 
 
 def _sources(given: str) -> Iterator[Source]:
-    """Exposures of one input."""
+    """Yield the exposures of one input."""
     fs, path = _located(given)
     try:
         if fs.isdir(path):
@@ -186,10 +186,10 @@ def _folder(fs: Any, path: str, given: str) -> Iterator[Source]:
 
 
 def _walk(fs: Any, folder: str) -> Iterator[tuple[str, bool]]:
-    """Files of a folder and of those below it, in order, with True; and with False, folders that cannot be listed.
+    """Yield files of a folder and those below it, in order, with True; and folders that cannot be listed, with False.
 
     fsspec's own find and walk pass over folders below the first that they may not read; a night must not lack
-    exposures in silence.
+    exposures without notice.
     """
     try:
         entries = sorted(fs.ls(folder, detail=True), key=lambda entry: entry["name"].rstrip("/"))
@@ -241,7 +241,7 @@ def _names(folder: str) -> tuple[str, ...]:
 
 
 def _kind(fs: Any, path: str) -> str | None:
-    """Tell from a file's first bytes what it is; None if they do not say, or cannot be read."""
+    """Return the kind of a file, from its first bytes; None if they do not say, or cannot be read."""
     try:
         return content_kind(bytes(fs.cat_file(path, 0, _START)), path)
     except BadInput:
@@ -263,7 +263,7 @@ def _holds_images(fs: Any, path: str, given: str) -> bool:
 
 
 class Row(NamedTuple):
-    """One exposure: uri of the difference image, (plane, uri) of others, (field, value)."""
+    """Row of a manifest: uri of the difference image, (plane, uri) of others, (field, value)."""
 
     difference: str
     siblings: tuple[tuple[str, str], ...]

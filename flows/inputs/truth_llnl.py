@@ -1,4 +1,4 @@
-"""The asteroids injected into the LLNL challenge's images, as a truth table."""
+"""Asteroids injected into the LLNL challenge's images, as a truth table."""
 
 import re
 import zipfile
@@ -27,7 +27,7 @@ def read_llnl_truth(uri: str) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        Schema `TRUTH`. The files do not tell flux, S/N, PSF or visibility: these are NaN, but for visible = 1. Centres
+        Schema `TRUTH`. The files lack flux, S/N, PSF and visibility: these are NaN, but for visible = 1. Centres
         are those of the boxes, shifted from FITS's 1-based pixels to ours.
 
     Raises
@@ -63,7 +63,7 @@ def _entries(uri: str) -> list[Any]:
 
 
 def _records(table: Any, uri: str) -> list[dict[str, Any]]:
-    """Rows of one image's table: a DataFrame, a mapping of columns, or rows in order."""
+    """Return the rows of one image's table: a DataFrame, a mapping of columns, or rows in order."""
     if hasattr(table, "to_dict") and hasattr(table, "columns"):
         records = table.to_dict("records")
     elif isinstance(table, dict):

@@ -1,4 +1,4 @@
-"""The part of a header that maps pixels to the sky."""
+"""Part of a header that maps pixels to the sky."""
 
 import re
 import warnings
@@ -22,7 +22,7 @@ _SCALE = ("CD1_1", "CD1_2", "CD2_1", "CD2_2", "CDELT1", "CDELT2")
 
 
 def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, int]) -> str | None:
-    r"""Take the WCS out of a header, distortion (PV, SIP) included.
+    r"""Return the WCS cards of a header, distortion (PV, SIP) included.
 
     Parameters
     ----------

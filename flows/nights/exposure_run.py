@@ -1,4 +1,4 @@
-"""One exposure's way through the cluster: all at once, or store, search tile by tile, measure and publish."""
+"""Run of one exposure on the cluster: all at once, or store, search tile by tile, measure and publish."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -53,7 +53,7 @@ _STORE, _SEARCH, _FINISH = 0, 1, 2
 
 @dataclass(frozen=True)
 class ExposureRun:
-    """Drives exposures through one Dask client.
+    """Exposures of a run, processed through one Dask client.
 
     Parameters
     ----------
@@ -64,9 +64,9 @@ class ExposureRun:
     books
         Where results are written down.
     progress
-        Told of each step.
+        Receives each step.
     tasks
-        Among so many the tiles of an exposure are shared out; where it is one, the same does all else of it.
+        Number of tasks that share the tiles of an exposure; if it is one, that task does everything.
     terms
         What workers must meet; None: nothing.
     """
@@ -134,12 +134,12 @@ class ExposureRun:
 
     @property
     def _shares(self) -> bool:
-        """Whether several tasks do an exposure: for other workers, or because a visit that is late has to stop soon."""
+        """Return whether several tasks share an exposure: for more workers, or so that a late visit can stop soon."""
         cluster, late = self.settings.cluster, self.settings.execution.visit_deadline_s
         return self.tasks > 1 or cluster.inference_resource != cluster.other_resource or late is not None
 
     async def _alone(self, item: Item) -> Worked:
-        """Have one worker do it all: a scheduler has a third of the work, and bytes stay where they are."""
+        """Process an exposure in one task: the scheduler has a third of the work, and data stay on one worker."""
         given = (item.source, item.key, item.sha256, item.record, self.out, self.settings, self.terms)
         try:
             done: Worked = await self._submit("work", _SEARCH, search_exposure, *given, inference=True, retries=0)

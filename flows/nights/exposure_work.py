@@ -32,19 +32,19 @@ from stages import PIPELINE
 
 @dataclass(frozen=True)
 class Searched:
-    """What the stages of some tiles of one exposure gave: dataset -> result."""
+    """Results of the stages of some tiles of one exposure: dataset -> result."""
 
     results: Mapping[str, Result]
     seconds: Mapping[str, float]
 
     @property
     def windows(self) -> int:
-        """Places that were searched."""
+        """Return the number of places searched."""
         return sum(counts.windows for counts in self._counts)
 
     @property
     def unscored(self) -> int:
-        """Places among them that could not be scored."""
+        """Return the number of places searched that could not be scored."""
         return sum(counts.unscored for counts in self._counts)
 
     @property
@@ -158,7 +158,7 @@ def finish_exposure(
     Raises
     ------
     BadInput
-        The stored tiles or a file that is kept are damaged, or there are more detections than any sky gives.
+        The stored tiles or a file that is kept are damaged, or there are more detections than on any sky.
     """
     laps = Timer()
     kept = kept or {}
@@ -184,7 +184,7 @@ def finish_exposure(
 
 
 def _stored(path: Path, digest: str) -> ExposureInfo | None:
-    """Metadata of the tiles at ``path`` if they are there, whole, and made from the same."""
+    """Return the metadata of the tiles at ``path`` if they are there, whole, and made from the same input."""
     try:
         opened = TileStore.open(path)
     except BadInput as error:
@@ -224,7 +224,7 @@ def _publish(
 
 @dataclass(frozen=True)
 class Left:
-    """What is left to do of a stored exposure.
+    """Work left to do for a stored exposure.
 
     Attributes
     ----------
@@ -242,7 +242,7 @@ class Left:
 
     @property
     def windows(self) -> int:
-        """Windows of the tiles."""
+        """Return the number of windows of the tiles."""
         return sum(tile.rows * tile.columns for tile in self.tiles)
 
     @property
@@ -260,7 +260,7 @@ class Left:
 
 @dataclass(frozen=True)
 class Worked:
-    """An exposure that is done, and what that took.
+    """Finished exposure, and its cost.
 
     Attributes
     ----------
@@ -326,7 +326,7 @@ def search_exposure(
 
 
 def left_of(stored: Stored, record: ExposureRecord | None, out: Path, settings: Settings) -> Left:
-    """Say what is left to do, given what the ledger holds of an exposure."""
+    """Return what is left to do, given what the ledger holds of an exposure."""
     kept = up_to_date(record, stored.lineage, out)
     graph = remaining(("difference", "mask", *stored.info.planes), kept)
     tiling = search_grid(settings.detect).tiling(stored.info.shape, settings.tiles.tile)

@@ -21,14 +21,14 @@ SECONDS = (5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1200, 3600, 14400,
 
 
 class Running(Protocol):
-    """Workers that can be asked."""
+    """Workers that can be queried."""
 
     def client(self) -> AbstractContextManager["Client"]:
         """Return a new client of them."""
 
 
 class Meter:
-    """Counts what is told of, and is read by whoever asks.
+    """Counts of a run, added up as they are reported, and served as metrics.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Meter:
         )
 
     def describe(self, made: ProvenanceRecord) -> None:
-        """Take in what exposures are searched with."""
+        """Record what exposures are searched with."""
         add_build_info(self.registry, made)
 
     def planned(self, plan: Plan) -> None:
@@ -73,7 +73,7 @@ class Meter:
         self._exposures.labels("failed").inc(len(plan.failed))
 
     def left(self, count: Callable[[], float]) -> None:
-        """Ask here how many exposures are planned and not finished."""
+        """Set where to ask how many exposures are planned and not finished."""
         self._left.set_function(count)
 
     def searched(self, windows: int) -> None:
@@ -93,12 +93,12 @@ class Meter:
             self._lag.observe(lag_since(outcome.shutter_closed))
 
     def night_done(self, seconds: float) -> None:
-        """Take in how long a night took."""
+        """Record how long a night took."""
         self._night.set(seconds)
 
     @contextmanager
     def workers(self, running: Running) -> Iterator[None]:
-        """Ask the scheduler for the memory of its workers whenever somebody asks here, as long as the block lasts."""
+        """Query the scheduler for the memory of its workers at each collection of the metrics, within the block."""
         with running.client() as client:
             memory = WorkerMemory(client)
             self.registry.register(memory)
@@ -109,7 +109,7 @@ class Meter:
 
 
 class StreamMeter:
-    """Adds to a meter what only streams have.
+    """Meter of a stream.
 
     Parameters
     ----------

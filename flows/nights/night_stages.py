@@ -1,4 +1,4 @@
-"""Stages of a whole night, run on what its exposures gave."""
+"""Stages of a whole night, run on the results of its exposures."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,7 +39,7 @@ from stages import PIPELINE
 
 
 class StoredNight:
-    """A `schemas.stage.NightPixels`: reads from the tiles of published exposures.
+    """`schemas.stage.NightPixels` that reads from the tiles of published exposures.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class StoredNight:
 
 @dataclass
 class NightResult:
-    """What the stages of a night came to: files as published now, stages without work, failures, time by stage, s."""
+    """Result of the stages of a night: files as published now, stages without work, failures, time by stage, s."""
 
     datasets: dict[str, DatasetRecord]
     not_run: dict[str, str]
@@ -85,10 +85,10 @@ class NightResult:
 
 
 class NightStages:
-    """Runs the stages of one night, one after the other, in this process.
+    """Stages of one night, run one after the other in this process.
 
-    A stage that fails takes those with it that read what it gives, and no others. What is published is replaced file
-    by file, each in one step; what the exposures do not give any more is taken back at the end.
+    When a stage fails, those that read its dataset fail too, and no others. What is published is replaced file
+    by file, each in one step; what has no input any more is withdrawn at the end.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ class NightStages:
         require_night_fit(self._work.night, largest, rows[SOURCE.name], rows[DIA_SOURCE.name], memory_bytes)
 
     def _leave(self, stage: Stage, reason: str, idle: bool) -> None:
-        """Note why a stage does not run; where that follows from its inputs, a rerun need not find out again."""
+        """Record why a stage does not run; where that follows from its inputs, a rerun need not find out again."""
         self._result.not_run[stage.name] = reason
         if idle:
             self._idle[stage.gives.name] = self._work.digests[stage.gives.name], reason
@@ -236,7 +236,7 @@ class NightStages:
 
 
 def run_nights(works: Iterable[NightWork], out: Path, settings: Settings) -> dict[str, NightResult]:
-    """Run the stages of nights that are outdated; night -> what they came to. Errors as in `NightStages.run`."""
+    """Run the stages of nights that are outdated; return night -> result. Errors as in `NightStages.run`."""
     return {work.night: NightStages(out, settings, work).run() for work in works if work.outdated}
 
 
@@ -251,7 +251,7 @@ def fitting(works: Iterable[NightWork], out: Path, memory_bytes: int) -> list[Ni
 
 
 def _awaited(stage: Stage, idle: Mapping[str, tuple[str, str]]) -> list[str]:
-    """Name what a stage does not run without: also what it would read, unless there can be nothing of it.
+    """Return the datasets without which a stage does not run: also optional ones, unless there can be nothing of them.
 
     Its digest covers all that it reads; made without, it would pass for made with it.
     """

@@ -1,4 +1,4 @@
-"""The flow of a night: one Prefect task per visit, one or a few Dask tasks per exposure."""
+"""Flow of a night: one Prefect task per visit, one or a few Dask tasks per exposure."""
 
 import asyncio
 import logging
@@ -29,22 +29,22 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Shutdown:
-    """Whether a run has been asked to stop."""
+    """Request to stop a run."""
 
     def __init__(self) -> None:
         self._asked = asyncio.Event()
 
     @property
     def asked(self) -> bool:
-        """Whether it was."""
+        """Return whether the run was asked to stop."""
         return self._asked.is_set()
 
     def ask(self) -> None:
-        """Ask it to stop."""
+        """Ask the run to stop."""
         self._asked.set()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, but not longer than until it is asked to stop."""
+        """Wait, at most until the run is asked to stop."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._asked.wait()
@@ -85,9 +85,9 @@ MANY = 16
 
 
 class NightRun:
-    """What the flow works on.
+    """State that the flow of a night works on.
 
-    No dataclass, and with slots: Prefect would walk through it for each task, and store a copy of all of it as the
+    Not a dataclass, and with slots: Prefect would walk through it for each task, and store a copy of all of it as the
     parameters of the flow.
 
     Parameters
@@ -95,14 +95,14 @@ class NightRun:
     items
         Exposures to search, by night and visit.
     out, settings, books, progress, cluster
-        Where results go, and what does the work.
+        Destination of the results, and what does the work.
 
     Attributes
     ----------
     drain
         Whether it has been asked to stop.
     tally
-        What became of the exposures that are finished. Kept here and not returned, so that it outlives a flow that ends
+        Outcomes of the exposures that are finished. Kept here and not returned, so that it outlives a flow that ends
         in an error.
     """
 
@@ -124,16 +124,16 @@ class NightRun:
 
     @property
     def draining(self) -> bool:
-        """Whether no further exposure is to be begun."""
+        """Return whether no further exposure is to be begun."""
         return self.drain.asked
 
     def finished(self, outcome: Outcome) -> None:
-        """Take in what became of an exposure."""
+        """Record the outcome of an exposure."""
         self.tally.add(outcome)
 
     @property
     def tasks(self) -> int:
-        """Tasks among which the tiles of an exposure are shared out; more where workers outnumber exposures."""
+        """Return the number of tasks that share the tiles of an exposure; more where workers outnumber exposures."""
         left, workers = len(self.items) - len(self.tally.finished), self.cluster.workers
         return 1 if left >= MANY * workers else max(LEAST_TASKS, ceil(workers / max(left, 1)))
 
@@ -144,7 +144,7 @@ logging.getLogger("EventsWorker").setLevel(logging.CRITICAL)
 
 @flow(name="nightly", validate_parameters=False)
 async def nightly(night: NightRun) -> None:
-    """Search all exposures of ``night``; what becomes of them is in ``night.tally``.
+    """Search all exposures of ``night``; their outcomes are in ``night.tally``.
 
     Visits begin in order, each when the one before has handed out all its exposures: they overlap at their ends, so
     that every worker has work, and what is on its way at any time is bounded, and memory and disk with it. Asked to

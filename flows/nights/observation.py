@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Observation:
-    """What a running command tells.
+    """Logs, metrics and traces of a running command.
 
     Parameters
     ----------
     settings, console
         Of the run.
     meter
-        Told of each step; None: nobody asks for figures.
+        Receives each step; None: no metrics are wanted.
     """
 
     settings: Settings
@@ -55,12 +55,12 @@ class Observation:
 
 @contextmanager
 def observation(settings: Settings, console: "Console") -> Iterator[Observation]:
-    """Log as the settings say, serve figures if they name an address, and trace if the environment says so.
+    """Log as the settings say, serve metrics if they name an address, and trace if the environment says so.
 
     Raises
     ------
     Misconfigured
-        Figures cannot be served there, or there is no folder for their file.
+        Metrics cannot be served there, or there is no folder for their file.
     """
     if settings.observe.log_format == "json":
         log_as_json()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Counts what is done, and shows it.
+    """Counts of what is done, and their display.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class Progress:
     exposures
         How many there are to be searched.
     meter
-        Told of each step, too; None: nobody asks for figures.
+        Receives each step, too; None: no metrics are wanted.
     """
 
     def __init__(self, console: Console, exposures: int, meter: "Meter | None" = None) -> None:
@@ -76,16 +76,16 @@ class Progress:
             self.meter.planned(plan)
 
     def watched(self, running: "Running") -> AbstractContextManager[None]:
-        """Look at the workers of a cluster as long as the block lasts."""
+        """Watch the workers of a cluster as long as the block lasts."""
         return nullcontext() if self.meter is None else self.meter.workers(running)
 
     def night_done(self, seconds: float) -> None:
-        """Take in how long a night took."""
+        """Record how long a night took."""
         if self.meter is not None:
             self.meter.night_done(seconds)
 
     def stored(self, windows: int) -> None:
-        """Count an exposure whose tiles are stored, with so many windows to search."""
+        """Count an exposure whose tiles are stored, and its windows to search."""
         self._stored += 1
         self._windows_known += windows
         self._show("ingest", completed=self._stored)
@@ -125,7 +125,7 @@ class Progress:
             self.meter.finished(outcome)
 
     def _log(self, outcome: "Outcome") -> None:
-        """Log an exposure with what came of it."""
+        """Log an exposure with its outcome."""
         fields: dict[str, Any] = {"status": outcome.status, **of_exposure(outcome.item.key)}
         if outcome.trouble is not None:
             fields |= {"code": outcome.trouble.code, "problem": outcome.trouble.message}
@@ -142,7 +142,7 @@ class Progress:
 
 
 class StreamProgress(Progress):
-    """Shows a stream, whose exposures nobody can count beforehand: one line each."""
+    """Display of a stream, whose exposures cannot be counted beforehand: one line each."""
 
     def __init__(self, console: Console, meter: "Meter | None" = None) -> None:
         super().__init__(console, 0, meter)

@@ -57,7 +57,7 @@ class Recorder:
 
     def done(self, item: Item, stored: Stored, datasets: Mapping[str, DatasetRecord], outcome: Outcome) -> None:
         """Record a published exposure. From here on a rerun skips it."""
-        # Before the record: a run that is killed in between is told again by the next plan.
+        # Before the record: a run that is killed in between is reported again by the next plan.
         self._withdraw_superseded(item)
         record = self._record(item, stored.info.source_sha256, stored.lineage.final, outcome)
         self._ledger.put(record.model_copy(update={"datasets": dict(datasets)}))
@@ -66,7 +66,7 @@ class Recorder:
             self._quarantine.clear(name_of(item.source))
 
     def quarantined(self, item: Item, error: BadInput) -> Outcome:
-        """Put an exposure in quarantine, and withdraw what was published of an earlier content of its file."""
+        """Quarantine an exposure, and withdraw what was published of an earlier content of its file."""
         outcome = Outcome(item, "quarantined", trouble=trouble_of(item, error))
         self._quarantine.put(error, name_of(item.source), item.key)
         self._withdraw_superseded(item)
@@ -77,7 +77,7 @@ class Recorder:
         return outcome
 
     def failed(self, item: Item, trouble: Trouble) -> Outcome:
-        """Record that an exposure was given up on, and why. What was published of it before stays."""
+        """Record that an exposure was given up, and why. What was published of it before stays."""
         outcome = Outcome(item, "failed", trouble=trouble)
         reason = f"{trouble.code}: {trouble.message}"
         with suppress(Retryable, Misconfigured, OSError):  # the disk is full: the summary has it all the same
@@ -100,7 +100,7 @@ class Recorder:
                 (self._out / dataset.path).unlink(missing_ok=True)
 
     def _remember_verdict(self, item: Item, outcome: Outcome) -> None:
-        """Record a verdict on the bytes of a file, so that a rerun does not read it again to find the same."""
+        """Record a verdict on the bytes of a file, which spares a rerun from reading it again."""
         try:
             sha256 = item.sha256 or self._sha256_of(item.source, self._settings)
         except (BadInput, Retryable):

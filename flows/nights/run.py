@@ -1,4 +1,4 @@
-"""A run of a night: plan, search on a cluster, stages of the whole night, pages."""
+"""Run of a night: plan, search on a cluster, stages of the whole night, pages."""
 
 import asyncio
 from collections import Counter
@@ -50,7 +50,7 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     plan, out, settings
         The work. The caller holds the lease of ``out``.
     progress
-        Told of each step.
+        Receives each step.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def _timed(summary: RunSummary, seconds: Mapping[str, float]) -> RunSummary:
 
 
 def _search(night: "NightRun") -> list[str]:
-    """Run the flow; give what went wrong beside the exposures. Each exposure has an outcome afterwards."""
+    """Run the flow; return what went wrong beside the exposures. Each exposure has an outcome afterwards."""
     from flows.nights.nightly import nightly
 
     warnings = []
@@ -149,14 +149,14 @@ def planner(out: Path, settings: Settings, *, dry: bool = False, index: "SourceI
 def search_exposures(
     sources: Sequence[Source], out: Path, settings: Settings, console: "Console", meter: "Meter | None" = None
 ) -> "RunSummary":
-    """Do what is left to be done of some exposures; the caller holds the lease of ``out``.
+    """Complete the work on some exposures; the caller holds the lease of ``out``.
 
     Parameters
     ----------
     sources, out, settings
         The work.
     console, meter
-        Told of each step; no meter where nobody asks for figures.
+        Receive each step; no meter where no metrics are wanted.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def search_exposures(
 def nothing_to_search(
     plan: "Plan", out: Path, settings: Settings, console: "Console", meter: "Meter | None" = None
 ) -> "RunSummary":
-    """Bring up to date what whole nights have; and their pages, if something on them may have changed."""
+    """Bring datasets of whole nights up to date, and their pages if something on them may have changed."""
     from flows.nights.progress import Progress
     from flows.nights.totals import NightTotals, summarise_run
 
@@ -198,7 +198,7 @@ def nothing_to_search(
 def with_catalogues(
     summary: RunSummary, out: Path, settings: Settings, progress: Progress, workers: "Cluster | None" = None
 ) -> RunSummary:
-    """Bring the datasets of whole nights up to date, and add them to what a run came to.
+    """Bring the datasets of whole nights up to date, and add them to the summary of a run.
 
     Parameters
     ----------

@@ -10,12 +10,12 @@ from schemas.summary import CauseCount, ExposureCounts, RunSummary, Trouble
 
 
 class NightTotals:
-    """Adds up outcomes as they come; of each exposure only its key is kept, and its trouble: nights are long.
+    """Sum of outcomes as they come; of each exposure only its key and its trouble are kept: nights are long.
 
     Parameters
     ----------
     outcomes
-        To begin with.
+        First outcomes.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class NightTotals:
             self.add(outcome)
 
     def add(self, outcome: Outcome) -> None:
-        """Take in what became of an exposure."""
+        """Add the outcome of an exposure."""
         self.finished.add(outcome.item.key)
         if outcome.trouble is not None:
             (self.quarantined if outcome.status == "quarantined" else self.failed).append(outcome.trouble)
@@ -59,7 +59,7 @@ class NightTotals:
 
 
 def summarise_run(plan: Plan, tally: NightTotals, warnings: Iterable[str] = ()) -> RunSummary:
-    """Add up a plan and what became of its work; the counts must agree, or the summary is refused."""
+    """Add up a plan and the outcomes of its work; the counts must agree, or the summary is refused."""
     return RunSummary(
         exposures=ExposureCounts(
             seen=plan.seen,

@@ -1,1 +1,1 @@
-"""The pipeline as a graph: which stages run on what, from which inputs, with which models."""
+"""Pipeline as a graph: stages, their inputs and models."""

@@ -1,4 +1,4 @@
-"""Graph of the pipeline: which stages run on what an exposure brings, and in which order."""
+"""Graph of the pipeline: the stages that can run on an exposure, and their order."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,16 +29,16 @@ class Graph:
     not_run: Mapping[str, str]
 
     def at(self, level: str) -> tuple[Stage, ...]:
-        """Stages that run at a level, in order."""
+        """Return the stages that run at a level, in order."""
         return tuple(stage for stage in self.stages if stage.per == level)
 
     def results(self, level: str) -> tuple[Stage, ...]:
-        """Stages of a level whose dataset is published: products, and what no stage of that level consumes."""
+        """Return the stages of a level whose dataset is published: products, or consumed by no stage of that level."""
         consumed = {dataset.name for stage in self.at(level) for dataset in stage.needs}
         return tuple(stage for stage in self.at(level) if _is_product(stage) or stage.gives.name not in consumed)
 
     def towards(self, wanted: Collection[str], given: Collection[str] = ()) -> tuple[Stage, ...]:
-        """Stages that have to run for some datasets, in order, where others are there already."""
+        """Return the stages that have to run for some datasets, in order, where others are there already."""
         needed, chosen = set(wanted), []
         for stage in reversed(self.stages):
             if stage.gives.name in needed - set(given):
@@ -48,7 +48,7 @@ class Graph:
 
 
 def resolve(pipeline: Sequence[Stage], present: Collection[str], levels: Collection[str] = LEVELS) -> Graph:
-    """Sort a pipeline by what its stages need and give.
+    """Sort a pipeline by the inputs and outputs of its stages.
 
     Parameters
     ----------
@@ -57,12 +57,12 @@ def resolve(pipeline: Sequence[Stage], present: Collection[str], levels: Collect
     present
         Names of the planes that the exposure brings; and of the datasets that are there already.
     levels
-        Stages of other levels are left out, and are no reason for anything.
+        Stages of other levels are left out, and do not count as a reason.
 
     Raises
     ------
     Misconfigured
-        A stage needs what nothing could ever give, or reads synthetic rows; two give the same, or wait for each other.
+        A stage needs what no stage makes, or reads synthetic rows; two make the same, or depend on each other.
     """
     return _resolved(tuple(pipeline), frozenset(present), frozenset(levels))
 
@@ -139,7 +139,7 @@ def _is_product(stage: Stage) -> bool:
 
 
 def _sorted(pipeline: Sequence[Stage], producers: Mapping[str, Stage]) -> list[Stage]:
-    """Stable: of the stages that could come next, the first of the pipeline does."""
+    """Sort stages topologically and stably: of those that could come next, the first of the pipeline does."""
     ordered: list[Stage] = []
     waiting = list(pipeline)
     while waiting:

@@ -1,4 +1,4 @@
-"""Lineage: digests of what each result is made from, and which published files are out of date."""
+"""Lineage: digests of what each result is made from, and the published files that are out of date."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Lineage:
 def trace(
     source: Source, sha256: str, pipeline: Sequence[Stage], models: Mapping[str, str], settings: Settings
 ) -> Lineage:
-    """Chain the digests from an exposure's file to what is published.
+    """Return the digests of an exposure's results, chained from its file to what is published.
 
     Parameters
     ----------
@@ -68,18 +68,18 @@ def trace(
 
 
 def verdict_digest(final: str, settings: Settings) -> str:
-    """Digest of the verdict that an exposure cannot be used: it also depends on the flood guard."""
+    """Return the digest of the verdict that an exposure cannot be used: it also depends on the flood guard."""
     return digest("quarantined", final, {"max_detections": settings.execution.max_detections})
 
 
 def memo_name(source: Source, settings: Settings) -> str:
-    """Name under which the ledger remembers what a source held, as read with these settings."""
+    """Return the name under which the ledger keeps what a source held, as read with these settings."""
     files = [list(sibling) for sibling in source.siblings]
     return f"{name_of(source)} {digest(_reading(source, settings), {'siblings': files})[:16]}"
 
 
 def _reading(source: Source, settings: Settings) -> str:
-    """Digest of what decides how a file is read, beside its bytes."""
+    """Return the digest of what decides how a file is read, beside its bytes."""
     planes = sorted(plane for plane, _ in source.siblings)  # not where they are: a night may move
     return digest({"fits": settings.fits, "index": source.index, "overrides": list(source.overrides), "planes": planes})
 
@@ -105,7 +105,7 @@ def up_to_date(record: ExposureRecord | None, lineage: Lineage, out: Path) -> di
     record
         What the ledger holds of the exposure.
     lineage
-        Digests of what is to come of it.
+        Digests of its results.
     out
         Output folder.
     """
@@ -154,7 +154,7 @@ def outdated(
     Returns
     -------
     Redo or None
-        None if what the record says is what would be made now.
+        None if the record agrees with what would be made now.
     """
     if record is None:
         return NEW
@@ -207,7 +207,7 @@ def stage_digest(inputs: Sequence[str], stage: Stage, models: Sequence[str], set
 
 
 def memo_of(item: Item, sha256: str, settings: Settings) -> SourceMemo | None:
-    """Return what to remember of a source, so that a rerun need not read it; None where its files were not seen."""
+    """Return what to remember of a source, which spares a rerun from reading it; None where its files were not seen."""
     if item.stat is None:
         return None
     return SourceMemo(**item.stat.model_dump(), uri=memo_name(item.source, settings), sha256=sha256, key=item.key)
@@ -215,7 +215,7 @@ def memo_of(item: Item, sha256: str, settings: Settings) -> SourceMemo | None:
 
 @dataclass(frozen=True)
 class Stored:
-    """An exposure in its tile store, and the digests of what will come of it."""
+    """Exposure in its tile store, and the digests of its results."""
 
     info: ExposureInfo
     lineage: Lineage

@@ -20,7 +20,7 @@ def models_in(stages: Iterable[Stage]) -> dict[str, Model]:
 
 
 def model_digests(stages: Iterable[Stage], settings: Settings) -> dict[str, str]:
-    """Digest of each model that the stages use: of its card, which holds the weights' SHA-256 and the threshold.
+    """Return the digest of each model of the stages: of its card, with the weights' SHA-256 and the threshold.
 
     That of the search covers the card of its screen, where there is one; on a GPU too, where it is not used: what is
     found does not depend on the device.
@@ -56,7 +56,7 @@ def recorded_digests(cards: Mapping[str, ModelCard], stages: Iterable[Stage]) ->
 
 
 def models_of(stage: Stage, settings: Settings) -> Mapping[str, Callable[..., Any]]:
-    """Models for the context of a stage.
+    """Return the models for the context of a stage.
 
     Raises
     ------

@@ -17,16 +17,16 @@ from schemas.stage import Stage
 
 @dataclass(frozen=True)
 class NightWork:
-    """What there is to be made of a night.
+    """Work to be done on a night as a whole.
 
     Attributes
     ----------
     night, records
-        Which, and what the ledger holds of its published exposures, by visit and detector.
+        Label, and what the ledger holds of its published exposures, by visit and detector.
     graph
         Its stages in order, and why the others do not run.
     digests
-        Of the datasets that those make.
+        Digests of the datasets that those make.
     record
         What the ledger holds of the night.
     kept
@@ -42,20 +42,20 @@ class NightWork:
 
     @property
     def idle(self) -> dict[str, str]:
-        """Datasets that an earlier run found to have nothing to be made of, and why."""
+        """Return datasets without input, as an earlier run found, and why."""
         known = self.record.idle.items() if self.record is not None else ()
         return {name: reason for name, (digest, reason) in known if self.digests.get(name) == digest}
 
     @property
     def not_run(self) -> dict[str, str]:
-        """Stage -> why it has nothing to work on."""
+        """Return stage -> why it has nothing to work on."""
         idle = self.idle
         reasons = {stage.name: idle[stage.gives.name] for stage in self.graph.stages if stage.gives.name in idle}
         return {**self.graph.not_run, **reasons}
 
     @property
     def outdated(self) -> bool:
-        """Whether something has to be made, or taken back."""
+        """Return whether something has to be made or withdrawn."""
         published = self.record.datasets.keys() if self.record is not None else set()
         return self.digests.keys() != self.kept.keys() | self.idle.keys() or published != self.kept.keys()
 
@@ -63,7 +63,7 @@ class NightWork:
 def plan_nights(
     nights: Iterable[str], out: Path, settings: Settings, pipeline: Sequence[Stage]
 ) -> tuple[NightWork, ...]:
-    """Compare what is published of nights with what their exposures give now.
+    """Compare the published results of nights with what their exposures would give now.
 
     All published exposures of a night count, whether this run was given them or not.
 
@@ -97,7 +97,7 @@ def _plan(night: str, out: Path, settings: Settings, pipeline: Sequence[Stage], 
 
 
 def _inputs(records: Sequence[ExposureRecord]) -> dict[str, str]:
-    """Digest of each dataset of the exposures, over those that have it."""
+    """Return the digest of each dataset of the exposures, over those that have it."""
     names = sorted({name for record in records for name in record.datasets})
     return {
         name: digest({record.name: record.datasets[name].digest for record in records if name in record.datasets})

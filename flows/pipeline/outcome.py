@@ -1,4 +1,4 @@
-"""Exposures of a run: what is to be done with them, and what became of them."""
+"""Exposures of a run: plan and outcome."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ from schemas.summary import CauseCount, Trouble
 
 @dataclass(frozen=True)
 class Stale:
-    """Why an exposure is to be done: a code for machines, a text for people."""
+    """Reason why an exposure is to be done: a code for machines, a text for people."""
 
     code: Literal["new", "failed", "input", "outdated", "damaged"]
     text: str
@@ -27,7 +27,7 @@ NEW = Stale("new", "not in the ledger yet")
 
 @dataclass(frozen=True)
 class Item:
-    """An exposure to be searched.
+    """Exposure to be searched.
 
     Attributes
     ----------
@@ -56,16 +56,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of each source.
+    """Plan of what becomes of each source.
 
     Attributes
     ----------
     todo
-        To be searched, by night, visit and detector.
+        Exposures to be searched, by night, visit and detector.
     published
         Records of exposures whose results are published and up to date; one for each, however often it was given.
     skipped
-        How many sources need no work: published ones, and further copies of a source.
+        Number of sources that need no work: published ones, and further copies of a source.
     quarantined
         Sources that cannot be used.
     failed
@@ -83,7 +83,7 @@ class Plan:
 
     @property
     def seen(self) -> int:
-        """Number of sources."""
+        """Return the number of sources."""
         return len(self.todo) + self.skipped + len(self.quarantined) + len(self.failed)
 
 
@@ -94,7 +94,7 @@ class Outcome:
     Attributes
     ----------
     item, status
-        Which exposure, and what became of it.
+        Exposure, and its outcome.
     windows, unscored, detections
         Windows searched, those of them that could not be scored, rows of `dia_source` published.
     seconds
@@ -125,7 +125,7 @@ class Outcome:
 
 
 def trouble_of(item: Item, error: BaseException) -> Trouble:
-    """Say what went wrong with an exposure, in a line."""
+    """Describe in a line what went wrong with an exposure."""
     if isinstance(error, NightstrideError):
         return Trouble(uri=name_of(item.source), code=error.code, message=str(error))
     text = " ".join(str(error).split()) or "no message"

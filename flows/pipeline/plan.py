@@ -29,7 +29,7 @@ UNREAD = frozenset({"unreadable_file"})
 
 
 class Rejected(NamedTuple):
-    """A source that cannot be used, and the exposure that it says it is, if it does."""
+    """Source that cannot be used, and the exposure that it claims to be, if any."""
 
     source: Source
     error: BadInput
@@ -37,14 +37,14 @@ class Rejected(NamedTuple):
 
 
 class Unread(NamedTuple):
-    """A source that could not be read this time."""
+    """Source that could not be read this time."""
 
     source: Source
     error: Retryable
 
 
 class Chosen(NamedTuple):
-    """An exposure that sources were given of, and the one among them that stands for it.
+    """Exposure with sources, and the source that stands for it.
 
     Attributes
     ----------
@@ -69,19 +69,19 @@ class Chosen(NamedTuple):
 
     @property
     def claimed(self) -> bool:
-        """Whether a source stands for the exposure."""
+        """Return whether a source stands for the exposure."""
         return self.winner is not None or self.copies > 0
 
     @property
     def published(self) -> bool:
-        """Whether what is published of the exposure holds."""
+        """Return whether the published results of the exposure are still valid."""
         if self.record is None:
             return False
         return self.copies > 0 if self.winner is None else self.why is None and self.record.status == "done"
 
     @property
     def verdict(self) -> Trouble | None:
-        """What the ledger says is wrong with the source, if that still holds."""
+        """Return what is wrong with the source by the ledger, if that still holds."""
         if self.record is None or self.winner is None or self.why is not None or self.published:
             return None
         code, _, message = (self.record.reason or "").partition(": ")
@@ -89,7 +89,7 @@ class Chosen(NamedTuple):
 
 
 class PutAway(NamedTuple):
-    """What became of a source that cannot be used.
+    """Outcome of a source that cannot be used.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ class PutAway(NamedTuple):
 
 
 class Planner:
-    """Compares sources with what is published under ``out``.
+    """Planner: compares sources with what is published under ``out``.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ class Planner:
         return self._applied(chosen, [*unnamed, *(refused for one in chosen for refused in one.refused)])
 
     def _applied(self, chosen: Sequence[Chosen], refused: Sequence[Rejected | Unread]) -> Plan:
-        """Put away what cannot be used; return that, and what is to be done of the rest."""
+        """Quarantine what cannot be used; return that, and what is to be done of the rest."""
         todo = [replace(one.winner, why=one.why) for one in chosen if one.winner is not None and one.why is not None]
         rejected = [one for one in refused if isinstance(one, Rejected)]
         away: list[PutAway] = []
@@ -176,12 +176,12 @@ class Planner:
         )
 
     def _identified(self, sources: Sequence[Source]) -> list[Item | Rejected | Unread]:
-        """Name the exposures; what waits for an object store waits side by side."""
+        """Identify the exposures; requests to an object store run side by side."""
         remote = isinstance(self._out, BucketPath) or any(source.uri.startswith(PROTOCOL) for source in sources)
         return side_by_side(lambda source: _attempt(source, partial(self.identify, source)), sources, remote)
 
     def _with_reasons(self, chosen: Sequence[Chosen]) -> list[Chosen]:
-        """Say why each has to be searched, or that it is settled."""
+        """Add the reason why each has to be searched, or that it is settled."""
 
         def reason(one: Chosen) -> Stale | None:
             if one.winner is None:
@@ -192,7 +192,7 @@ class Planner:
         return [one._replace(why=why) for one, why in zip(chosen, reasons, strict=True)]
 
     def identify(self, source: Source) -> Item:
-        """Name the exposure in a source, reading as little as possible; nothing is written.
+        """Identify the exposure in a source, reading as little as possible; nothing is written.
 
         Raises
         ------
@@ -246,11 +246,11 @@ class Planner:
         return replace(item, sha256=sha256)
 
     def outdated(self, item: Item) -> Stale | None:
-        """Tell by digests alone whether an exposure is to be done, and why: see `flows.pipeline.lineage.outdated`."""
+        """Return why an exposure is to be done, if it is, by digests alone: see `flows.pipeline.lineage.outdated`."""
         return outdated(item.source, item.sha256, item.record, self._pipeline, self._models, self._settings)
 
     def _put_away(self, one: Rejected, superseded: Superseded) -> PutAway:
-        """Put a source in quarantine, and withdraw what was published of an earlier content of its file."""
+        """Quarantine a source, and withdraw what was published of an earlier content of its file."""
         uri, trouble = name_of(one.source), _trouble(one.source, one.error)
         if self._dry:
             return PutAway(trouble, quarantined=True)
@@ -267,7 +267,7 @@ class Planner:
 
 
 def _attempt(source: Source, step: Callable[[], Item]) -> Item | Rejected | Unread:
-    """Take a step that reads a source."""
+    """Run a step that reads a source, and return what it cannot do as a value."""
     try:
         return step()
     except BadInput as error:

@@ -37,7 +37,7 @@ def provenance_of(pipeline: Sequence[Stage], settings: Settings) -> ProvenanceRe
 
 
 def search_models(made: ProvenanceRecord) -> dict[str, ModelCard]:
-    """Return the models that have a say in what is found on an exposure: not those of stages of a whole night."""
+    """Return the models that take part in what is found on an exposure: not those of stages of a whole night."""
     return {name: card for name, card in made.models.items() if name not in NIGHT_MODELS}
 
 

@@ -1,4 +1,4 @@
-"""The search of pixels in memory: the stages that lead to detections, in the order of the pipeline's graph.
+"""Search of pixels in memory: the stages that lead to detections, in the order of the pipeline's graph.
 
 A night runs the same stages by the same `run_stages`, but tile by tile from its store and as several tasks
 (`flows.nights.exposure_work`).
@@ -56,7 +56,7 @@ def search_pixels(
     whole
         Search the image as one tile, rather than cut as the settings say. What is found does not depend on it.
     laps
-        Told of the time of each stage, under its name.
+        Receives the time of each stage, under its name.
 
     Returns
     -------
@@ -66,9 +66,9 @@ def search_pixels(
     Raises
     ------
     BadInput
-        There is more on the image than any sky gives.
+        There is more on the image than on any sky.
     Misconfigured
-        A model is missing; the side of a tile is no multiple of the stride.
+        A model is missing; the side of a tile is not a multiple of the stride.
     """
     watch = Timer(spans=False) if laps is None else laps
     resolved = resolve(PIPELINE, planes, OF_EXPOSURE)
@@ -88,7 +88,7 @@ def _of_tiles(
     whole: bool,
     laps: Timer,
 ) -> dict[str, Result]:
-    """Run the stages of a tile on all of them, and gather what they give."""
+    """Run the stages of a tile on all tiles, and gather the results."""
     stages = graph.at("tile")
     if not stages:
         return {}
@@ -105,7 +105,7 @@ def _of_tiles(
 
 @dataclass(frozen=True)
 class CopySearch:
-    """A `schemas.stage.Search`: every stage that `dia_source` depends on, in order.
+    """`schemas.stage.Search` by every stage that `dia_source` depends on, in order.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class CopySearch:
 
     @property
     def grid(self) -> SearchGrid:
-        """Where the search puts its scores."""
+        """Return the grid of the scores."""
         return search_grid(self.settings.detect)
 
     def __call__(self, planes: Mapping[str, Any], exposure: ExposureInfo) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Execution of stages in order, and joining of what those of tiles give."""
+"""Execution of stages in order, and joining of the results of tiles."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
@@ -36,13 +36,13 @@ def run_stages(
     info, tile, settings, search
         For the contexts of the stages.
     laps
-        Told of the time of each stage, under its name.
+        Receives the time of each stage, under its name.
     loaded
         Models by name: a stage all of whose models are among them gets these, others those that the settings name.
     """
     found, ready = dict(inputs), loaded or {}
     for stage in stages:
-        # Loading a model is paid once per worker, and is no part of the stage's time.
+        # Loading a model is paid once per worker, and is not part of the stage's time.
         names = {model.name for model in stage.models}
         models = ready if ready.keys() >= names else models_of(stage, settings)
         laps.lap("other")
@@ -63,7 +63,7 @@ def run_on_tiles(
     laps: Timer,
     loaded: Mapping[str, Any] | None = None,
 ) -> dict[str, Result]:
-    """Run the stages of a tile on each of some tiles; return what they give of all of them, gathered.
+    """Run the stages of a tile on each of some tiles; return the gathered results.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def gathered(stage: Stage, parts: Sequence[Result]) -> Result:
 
 
 def as_results(planes: Mapping[str, Any]) -> dict[str, Result]:
-    """Planes or catalogues, without numbers, as results."""
+    """Return planes or catalogues, without numbers, as results."""
     return {name: Result(rows) for name, rows in planes.items()}
 
 

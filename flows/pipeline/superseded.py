@@ -11,12 +11,12 @@ Name = tuple[str, int, int]
 
 
 def name_tuple(key: ExposureKey) -> Name:
-    """Return what tells an exposure from the others."""
+    """Return what identifies an exposure."""
     return key.night, key.visit, key.detector
 
 
 class SourceIndex:
-    """Which exposures the ledger has from which source.
+    """Index of the ledger's exposures by source.
 
     All records are read once, and little is kept of them: a stream asks every few seconds.
     """
@@ -28,7 +28,7 @@ class SourceIndex:
             self.add(record.source_uri, record.key)
 
     def add(self, source_uri: str, key: ExposureKey) -> None:
-        """Take in an exposure that was recorded since."""
+        """Add an exposure that was recorded since."""
         self._of.setdefault(source_uri, set()).add(name_tuple(key))
 
     def records(self, source_uri: str) -> list[ExposureRecord]:
@@ -42,14 +42,14 @@ class SourceIndex:
 
 
 class Superseded:
-    """Finds records whose source is now another exposure, or none.
+    """Search for records whose source is now another exposure, or none.
 
     Parameters
     ----------
     index
         Of the ledger.
     claimed
-        Exposures that another source stands for, whatever becomes of the source in their record.
+        Exposures that another source stands for, whatever the outcome of the source in their record.
     """
 
     def __init__(self, index: SourceIndex, claimed: Collection[Name]) -> None:

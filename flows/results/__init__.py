@@ -1,1 +1,1 @@
-"""What can be seen, checked and taken from an output folder."""
+"""Display, checks, export and pruning of an output folder."""

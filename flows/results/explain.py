@@ -22,7 +22,7 @@ from schemas.ledger import ExposureRecord, ProvenanceRecord
 
 @dataclass(frozen=True)
 class PixelCutout:
-    """The pixels of a detection: first and one past the last, 0-based, in x and y; and as a FITS image section."""
+    """Pixels of a detection: first and one past the last, 0-based, in x and y; and as a FITS image section."""
 
     x: tuple[int, int]
     y: tuple[int, int]
@@ -31,7 +31,7 @@ class PixelCutout:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Where a detection comes from.
+    """Origin of a detection.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Explanation:
     record
         The ledger record of the exposure.
     provenance
-        Models that had a say in it with their cards, settings, versions of stages and of the code; None if the ledger
+        Models that took part in it with their cards, settings, versions of stages and of the code; None if the ledger
         has none.
     """
 
@@ -64,14 +64,14 @@ class Explanation:
     provenance: ProvenanceRecord | None
 
     def values(self) -> dict[str, Any]:
-        """Everything, as values that JSON knows."""
+        """Return everything as JSON-serialisable values."""
         made = self.provenance.model_dump(mode="json") if self.provenance else None
         given = {**self.__dict__, "record": None, "provenance": None}
         return {**asdict(Explanation(**given)), "record": self.record.model_dump(mode="json"), "provenance": made}
 
 
 def explain_detection(out: Path, source_id: int) -> Explanation:
-    """Follow a `diaSourceId` back to pixels, models, settings and code.
+    """Trace a `diaSourceId` back to pixels, models, settings and code.
 
     Parameters
     ----------

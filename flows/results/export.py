@@ -78,7 +78,7 @@ def write_hats(path: Path, dataset: TableOf, files: list[Path]) -> int:
 
 
 def _placed(files: list[Path], folder: Path) -> int:
-    """Write the rows that have a position to ``folder``, a file for each file; give their number."""
+    """Write the rows that have a position to ``folder``, a file for each file; return their number."""
     count = 0
     for number, file in enumerate(files):
         table = pq.read_table(BytesIO(file.read_bytes()))

@@ -1,4 +1,4 @@
-"""Use of models: which exposures were searched with which."""
+"""Use of models: the exposures searched with each."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -23,19 +23,19 @@ LEAST_DIGITS = 8
 
 @dataclass
 class ModelUse:
-    """What an output folder has of a model.
+    """Use of a model in an output folder.
 
     Attributes
     ----------
     model, name, version, sha256
-        As stages call it; name, version and digest of the weights, of its card. Empty: not recorded.
+        Name used by the stages; name, version and digest of the weights, from its card. Empty: not recorded.
     nights
         Nights with exposures that it was the last to search; of a model of a stage of whole nights, the nights that
         it judged last.
     exposures, detections
-        How many of them are published, and their rows of `dia_source`; detections are not a night's model's.
+        Number of them published, and their rows of `dia_source`; a model of whole nights has no detections.
     quarantined, failed
-        How many of them are not: what was published before may have been withdrawn for it.
+        Numbers of them quarantined and failed: what was published before may have been withdrawn.
     replaced
         Exposures of which it made results that were replaced since.
     """
@@ -53,7 +53,7 @@ class ModelUse:
 
     @property
     def total(self) -> int:
-        """Number of exposures that it was the last to search."""
+        """Return the number of exposures that it was the last to search."""
         return self.exposures + self.quarantined + self.failed
 
 
@@ -63,7 +63,7 @@ def model_uses(out: Path) -> tuple[ModelUse, ...]:
     Raises
     ------
     Misconfigured
-        It is no output folder, or was written by a later version.
+        It is not an output folder, or was written by a later version.
     """
     require_output(out)
     ledger, uses = Ledger(out), dict[tuple[str, str, str, str], ModelUse]()
@@ -93,7 +93,7 @@ def model_uses(out: Path) -> tuple[ModelUse, ...]:
 
 
 def searched_with(out: Path, wanted: str) -> Callable[[ExposureRecord], bool]:
-    """Return the test whether a model was the last to search an exposure, whatever came of it.
+    """Return a test of whether a model was the last to search an exposure, whatever the outcome.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def recorded_sources(out: Path, test: Callable[[ExposureRecord], bool], settings
     Raises
     ------
     Misconfigured
-        One of them is not there any more, or was read with more than its name tells: mask, PSF, band, zero point.
+        One of them is not there any more, or was read with more than its name shows: mask, PSF, band, zero point.
     """
     ledger = Ledger(out)
     records = {record.source_uri: record for record in ledger.records() if test(record)}

@@ -1,4 +1,4 @@
-"""Pruning of an output folder, and the room that it makes."""
+"""Pruning of an output folder, and the space that it frees."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ from schemas.settings import Settings
 
 @dataclass(frozen=True)
 class Removal:
-    """One thing that may be removed.
+    """Item that may be removed.
 
     Attributes
     ----------
     path
         Relative to the output folder.
     night
-        Which it belongs to; empty for leftovers.
+        Night that it belongs to; empty for leftovers.
     kind
         tiles, leftover; and of those that cannot be made again exposure (its catalogues, tiles and record), night (what
         is published of a whole night), quarantine and report.
@@ -50,7 +50,7 @@ def nights_to_prune(out: Path, keep: int | None, older_than: int | None, today: 
     Raises
     ------
     Misconfigured
-        It is no output folder.
+        It is not an output folder.
     """
     require_output(out)
     labels = {path.parent.name for path in Ledger(out).files()}
@@ -139,7 +139,7 @@ def _all_of(out: Path, night: str, records: Sequence[ExposureRecord]) -> Iterato
 
 
 def _tiles(path: Path, records: Sequence[ExposureRecord], out: Path, settings: Settings) -> Removal:
-    """Judge a tile store: it can be made again if the file that it was made from still has the same bytes."""
+    """Judge a tile store: it is reproducible if the file that it was made from still has the same bytes."""
     record = next((one for one in records if one.name == path.stem and one.status == "done"), None)
     if record is not None:
         state = source_state(record.source_uri, record.source_sha256, settings, record.source_stat)

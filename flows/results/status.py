@@ -28,7 +28,7 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class NightStatus:
-    """How it stands with one night.
+    """Status of one night.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class NightStatus:
     detections
         Rows of `dia_source` published.
     lag_s
-        From the end of an exposure to its catalogue, s: median and 99th percentile.
+        Lag from the end of an exposure to its catalogue, s: median and 99th percentile.
     models
         Model and version -> exposures that were searched with it.
     troubles
@@ -67,7 +67,7 @@ class Status:
     watch: WatchRecord | None
 
     def values(self) -> dict[str, Any]:
-        """Everything, as values that JSON knows."""
+        """Return everything as JSON-serialisable values."""
         nights = [
             {**asdict(one), "lag_s": _values(one.lag_s)}
             | {"troubles": list(map(_values, one.troubles)), "quality": list(map(_values, one.quality))}
@@ -90,7 +90,7 @@ def read_status(out: Path, night: str | None = None) -> Status:
     Raises
     ------
     Misconfigured
-        It is no output folder, holds no such night, or was written by another version.
+        It is not an output folder, holds no such night, or was written by another version.
     """
     require_output(out)
     ledger = Ledger(out)
@@ -146,7 +146,7 @@ def _of(
 
 
 def lag_of(record: ExposureRecord) -> float | None:
-    """From the end of the exposure to its catalogue, s; None if the ledger does not know."""
+    """Return the lag from the end of the exposure to its catalogue, s; None if the ledger has none."""
     if record.shutter_closed_at is None:
         return None
     return (_time(record.finished_at) - _time(record.shutter_closed_at)).total_seconds()
@@ -226,7 +226,7 @@ def _stream(watch: WatchRecord) -> str:
 
 
 def _lag(lag: Percentiles | None) -> str:
-    """Return time from the end of an exposure to its catalogue; for an archive it says nothing of how fast we are."""
+    """Return time from the end of an exposure to its catalogue; for an archive it is no measure of our speed."""
     return "archive" if lag is not None and lag.p50 > LIVE_S else _percentiles(lag)
 
 

@@ -1,4 +1,4 @@
-"""The summary of a run as a table on the terminal."""
+"""Summary of a run as a table on the terminal."""
 
 from collections.abc import Iterator
 

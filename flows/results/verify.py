@@ -22,7 +22,7 @@ from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is not as it should be; the fields are those of `schemas.errors.NightstrideError`."""
+    """Problem found by the verification; the fields are those of `schemas.errors.NightstrideError`."""
 
     code: str
     where: str
@@ -32,14 +32,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was looked at, and what is wrong.
+    """Result of the verification: what was checked, and what is wrong.
 
     Attributes
     ----------
     exposures, nights, files, tiles
-        Ledger records of exposures and of whole nights, published catalogues and tile stores looked at.
+        Ledger records of exposures and of whole nights, published catalogues and tile stores checked.
     quarantined
-        Reasons of quarantines; those of files that tell no exposure are all that is known of them.
+        Reasons of quarantines; of files without an identifiable exposure nothing else is known.
     running
         Who holds the folder at the moment; None if nobody does. What a run is writing is left out of account.
     problems
@@ -55,12 +55,12 @@ class Verification:
     problems: tuple[Problem, ...]
 
     def summary(self) -> dict[str, Any]:
-        """Everything, as values that JSON knows."""
+        """Return everything as JSON-serialisable values."""
         return asdict(self)
 
 
 def verify_output(out: Path, tables: Mapping[str, TableOf]) -> Verification:
-    """Compare every file under ``out`` with the ledger and with what it says of itself. Nothing is changed.
+    """Compare every file under ``out`` with the ledger and with its own metadata. Nothing is changed.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def verify_output(out: Path, tables: Mapping[str, TableOf]) -> Verification:
     Raises
     ------
     Misconfigured
-        ``out`` is no output folder.
+        ``out`` is not an output folder.
     """
     require_output(out)
     quarantined = len(Quarantine(out).list())
@@ -147,7 +147,7 @@ def _check_datasets(
 
 
 def _differences(path: Path, name: str, entry: DatasetRecord, table: TableOf | None) -> list[str]:
-    """Say in what a published file differs from its record; raise if it cannot be read."""
+    """Return in what a published file differs from its record; raise if it cannot be read."""
     if path.suffix == ".zarr":
         return _of_array(path, name, entry)
     dataset, digest, rows = read_metadata(path)
@@ -176,7 +176,7 @@ def _compare(what: str, found: object, recorded: object) -> list[str]:
 
 
 def _strays(out: Path, expected: set[str]) -> Iterator[Problem]:
-    """Files in ``catalogs/`` that the ledger does not know, and what killed runs left unpublished."""
+    """Yield files in ``catalogs/`` that the ledger does not know, and what killed runs left unpublished."""
     for path in sorted((out / "catalogs").rglob("*")):
         names = {one.relative_to(out).as_posix() for one in (path, *path.parents) if out in one.parents}
         if path.is_file() and not names & expected:

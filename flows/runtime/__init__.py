@@ -1,1 +1,1 @@
-"""Settings, secrets, logs, traces and figures of any command."""
+"""Settings, secrets, logs, traces and metrics of any command."""

@@ -12,17 +12,17 @@ LATEST = 10_000
 
 
 class Lag:
-    """The latest durations, s."""
+    """Latest durations, s."""
 
     def __init__(self) -> None:
         self._latest: deque[float] = deque(maxlen=LATEST)
 
     def add(self, seconds: float) -> None:
-        """Take in a duration."""
+        """Add a duration."""
         self._latest.append(seconds)
 
     def percentiles(self) -> Percentiles | None:
-        """Median and 99th percentile; None without any."""
+        """Return median and 99th percentile; None without durations."""
         return percentiles(self._latest)
 
 
@@ -32,7 +32,7 @@ def lag_since(shutter_closed: datetime) -> float:
 
 
 def percentiles(seconds: Sequence[float]) -> Percentiles | None:
-    """Return median and 99th percentile of durations: of each, the least that so many are not above (nearest rank).
+    """Return median and 99th percentile of durations, by nearest rank.
 
     None if there are none.
     """

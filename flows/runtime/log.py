@@ -23,7 +23,7 @@ _run: str | None = None
 
 
 def log_as_json(run: str | None = None) -> str:
-    """From here on, write a JSON object per line to standard error, whoever says something; give the name of the run.
+    """Log from here on as one JSON object per line on standard error, whatever the source; return the name of the run.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def run_name() -> str | None:
 
 
 def tell(console: "Console", text: str, level: int = logging.INFO, **fields: Any) -> None:
-    """Say a line: on the console, or to the log, with fields, where that is JSON."""
+    """Report a line: on the console, or to the log, with fields, where that is JSON."""
     if _run is None:
         console.print(without_secrets(text), highlight=False, markup=False, soft_wrap=True)
     else:
@@ -65,10 +65,10 @@ def _formatter() -> logging.Formatter:
     from pythonjsonlogger.json import JsonFormatter
 
     class JsonLines(JsonFormatter):
-        """The time first, then what, where and who."""
+        """Formatter of JSON lines: the time first, then what, where and who."""
 
         def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
-            """Put our own names before what else a record brings."""
+            """Put our own fields before the others of a record."""
             log_data["time"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
             log_data["level"] = record.levelname.lower()
             log_data["event"] = record.getMessage()
@@ -77,7 +77,7 @@ def _formatter() -> logging.Formatter:
             log_data.pop("message", None)
 
         def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-            """Take secrets out, wherever they stand, and fields without a value."""
+            """Remove secrets, wherever they stand, and fields without a value."""
             return {name: _clean(value) for name, value in log_data.items() if value is not None}
 
     return JsonLines()
@@ -99,7 +99,7 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 @dataclass(frozen=True)
 class Origin:
-    """What a worker is told of the command that a task belongs to.
+    """Origin of a task: what a worker knows of its command.
 
     Attributes
     ----------

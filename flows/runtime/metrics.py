@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: the server, the figures of workers, and a file for the textfile collector.
+"""Metrics for Prometheus: server, metrics of workers, and a file for the textfile collector.
 
 What a run came to, as a file for node_exporter's textfile collector.
 Prometheus cannot ask a command that has ended. These are gauges, also what counts something: each run starts again, and
@@ -42,7 +42,7 @@ def add_build_info(registry: CollectorRegistry, made: ProvenanceRecord) -> None:
 
 @contextmanager
 def metrics_server(settings: ObserveSettings, registry: CollectorRegistry) -> Iterator[int]:
-    """Serve figures over HTTP, or HTTPS with certificates, as long as the block lasts; give the port.
+    """Serve figures over HTTP, or HTTPS with certificates, as long as the block lasts; yield the port.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def write_figures(path: Path, registry: CollectorRegistry) -> None:
 
 
 def require_folder(path: Path) -> None:
-    """See that a file of figures can be written, before there is anything to be lost.
+    """Check that a file of metrics can be written, before there is anything to lose.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def _gauge(registry: CollectorRegistry, name: str, what: str, *labels: str) -> G
 
 
 class WorkerMemory(Collector):
-    """Memory, its limit and GPU memory of each worker, as the workers told their scheduler last."""
+    """Memory, its limit and GPU memory of each worker, as last reported to the scheduler."""
 
     def __init__(self, client: "Client") -> None:
         self._client = client
@@ -163,7 +163,7 @@ class WorkerMemory(Collector):
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """Ask the scheduler."""
+        """Query the scheduler, and return its metrics."""
         scheduler = self._client.scheduler
         if scheduler is None:  # connections are closed
             return
@@ -175,7 +175,7 @@ class WorkerMemory(Collector):
 
 
 def families(workers: dict[str, Any]) -> Iterable[Metric]:
-    """Turn what a scheduler says of its workers into figures; GPU memory only if a worker has told any."""
+    """Convert a scheduler's data on its workers to metrics; GPU memory only if a worker has reported any."""
     yield GaugeMetricFamily("nightstride_workers", "Workers that there are.", len(workers))
     memory = GaugeMetricFamily("nightstride_worker_memory_bytes", "Resident memory of a worker.", labels=["worker"])
     limit = GaugeMetricFamily(

@@ -1,4 +1,4 @@
-"""Work side by side: in processes, and in threads that wait for other machines."""
+"""Parallel work: in processes, and in threads that wait for other machines."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,7 +29,7 @@ def map_in_processes(function: Callable[[Given], Found], items: Iterable[Given],
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """Keep numba and torch to one thread, and give them theirs back."""
+    """Limit numba and torch to one thread within the block, and restore their numbers."""
     import numba
     import torch
 

@@ -1,4 +1,4 @@
-"""Passwords and signatures, kept out of what is written."""
+"""Passwords and signatures, and their removal from what is written."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Settings from where users put them: file < environment < command line."""
+"""Settings from their sources: file < environment < command line."""
 
 import os
 import tomllib
@@ -53,7 +53,7 @@ def __getattr__(name: str) -> Any:
 
 
 def require_there(path: Path, what: str) -> None:
-    """See that a file or folder is there, before it is said to be no good.
+    """Check that a file or folder is there, before its content is judged.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def _from_file(config: Path | None) -> dict[str, Any]:
 
 
 def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    """``low`` with the values of ``high`` put over it, section by section."""
+    """Return ``low`` overridden by the values of ``high``, section by section."""
     merged = dict(low)
     for name, value in high.items():
         below = merged.get(name)
@@ -215,7 +215,7 @@ def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_unknown_sections() -> None:
-    # pydantic-settings looks up the names that it knows, so a misspelt section would be ignored in silence.
+    # pydantic-settings looks up the names that it knows, so a misspelt section would be ignored silently.
     for name in os.environ:
         section, nested, _ = name.removeprefix(_PREFIX).partition("__")
         if name.startswith(_PREFIX) and nested and section.lower() not in settings_class().model_fields:

@@ -59,13 +59,13 @@ _tracer: "Tracer | None" = None
 
 
 def wanted() -> bool:
-    """Whether the environment asks for traces."""
+    """Return whether the environment requests traces."""
     disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
     return not disabled and any(os.environ.get(name) for name in ENDPOINTS)
 
 
 def start_traces() -> str | None:
-    """Begin to send spans if the environment asks for it; a second call does nothing. Say what stands against it.
+    """Start sending spans if the environment requests it; return what prevents it. A second call does nothing.
 
     The provider is ours alone, not that of the process: Prefect would send spans of its own, and write to its server
     for each.
@@ -143,7 +143,7 @@ def note(name: str, value: str | int) -> None:
 
 
 def part(name: str, seconds: float) -> None:
-    """Record what has just been done, and took so long, as a part of what is measured around it."""
+    """Record what has just been done, with its duration, as a part of the surrounding measurement."""
     if _tracer is None:
         return
     from opentelemetry.trace import get_current_span
@@ -183,7 +183,7 @@ OTHER = "other"
 
 
 class Timer:
-    """A stop watch that runs from when it is made; each lap is of one part of the work, and a span of a trace.
+    """Stopwatch that runs from its creation; each lap is of one part of the work, and a span of a trace.
 
     Parameters
     ----------
@@ -205,6 +205,6 @@ class Timer:
         self._last = now
 
     def seconds(self) -> dict[str, float]:
-        """Part -> s; what no lap has been told about is `OTHER`."""
+        """Return part -> s; time outside all laps is `OTHER`."""
         self.lap(OTHER)
         return dict(self._seconds)

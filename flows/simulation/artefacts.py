@@ -18,7 +18,7 @@ _SAMPLE = 160  # px of a long trail from which its S/N is scaled up
 
 @dataclass(frozen=True)
 class Line:
-    """A straight trail: centre, length (px), angle (deg), peak (pixel units), width relative to the PSF's."""
+    """Straight trail: centre, length (px), angle (deg), peak (pixel units), width relative to the PSF's."""
 
     x: float
     y: float
@@ -83,7 +83,7 @@ def _add_line(canvas: Canvas, conditions: Conditions, line: Line, style: str, rn
 def _near(
     shape: tuple[int, int], line: Line, reach: float
 ) -> tuple[NDArray[np.int_], NDArray[np.int_], NDArray[np.floating], NDArray[np.floating]]:
-    """Rows and columns of the pixels within ``reach`` of a line, with their places along and across it."""
+    """Return the rows and columns of the pixels within ``reach`` of a line, with their places along and across it."""
     ny, nx = shape
     cos, sin = np.cos(np.deg2rad(line.angle)), np.sin(np.deg2rad(line.angle))
     steep = abs(sin) > abs(cos)
@@ -100,7 +100,7 @@ def _near(
 
 
 def _rhythm(along: NDArray[np.floating], style: str, fwhm: float, rng: np.random.Generator) -> NDArray[np.floating]:
-    """Brightness along the trail, 0 to 1: steady, blinking, or glints with dark between."""
+    """Return the brightness along the trail, 0 to 1: steady, blinking, or glints with dark between."""
     if style == "steady":
         return 1 + 0.2 * np.sin(2 * np.pi * along / rng.uniform(800, 4000) + rng.uniform(0, 6.3))
     period = rng.uniform(60, 400)
@@ -111,7 +111,7 @@ def _rhythm(along: NDArray[np.floating], style: str, fwhm: float, rng: np.random
 
 
 def _edge(inside: NDArray[np.floating], fwhm: float) -> NDArray[np.floating]:
-    """Share of light at a distance (px) inside an end that the PSF blurs: that of a Gaussian."""
+    """Return the share of light at a distance (px) inside an end that the PSF blurs: that of a Gaussian."""
     return 0.5 * (1 + erf(inside * np.sqrt(4 * np.log(2)) / fwhm))
 
 

@@ -16,7 +16,7 @@ _DRAWS = 200  # of a position, until the object was nowhere in the field before
 
 @dataclass(frozen=True)
 class Asteroid:
-    """An object on a great circle at a constant rate.
+    """Object on a great circle at a constant rate.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Asteroid:
     magnitude: float
 
     def at(self, mjd: float) -> tuple[float, float]:
-        """Position (ra, dec), deg, at a time, MJD UTC."""
+        """Return the position (ra, dec), deg, at a time, MJD UTC."""
         arc = np.deg2rad(self.rate / 3600 * (mjd - self.mjd) * 24)
         dec, angle = np.deg2rad(self.dec), np.deg2rad(self.position_angle)
         sin_new = np.sin(dec) * np.cos(arc) + np.cos(dec) * np.sin(arc) * np.cos(angle)
@@ -49,7 +49,7 @@ class Asteroid:
 
 @dataclass(frozen=True)
 class Trail:
-    """An asteroid as one exposure sees it: centre and length in px, angle in deg from +x towards +y."""
+    """Asteroid on one exposure: centre and length in px, angle in deg from +x towards +y."""
 
     asteroid: Asteroid
     x: float
@@ -153,7 +153,7 @@ def _moving(conditions: Conditions, place: int, x: float, y: float, length: floa
 
 
 def unit_snr(conditions: Conditions, template: PsfStamp, x: float, y: float) -> float:
-    """Return the matched-filter S/N of a source of flux 1 at (x, y) in the noise as it is."""
+    """Return the matched-filter S/N of a source of flux 1 at (x, y) in the actual noise."""
     sigma = float(conditions.noise.sigma_at(x, y))
     return template_snr(1.0, template.pixels, sigma, conditions.noise.correlation)
 

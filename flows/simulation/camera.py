@@ -90,7 +90,7 @@ def _frame(kinds: tuple[str, str], centre: tuple[float, float]) -> fits.Header:
 
 
 def _offset(pointing: tuple[float, float], east: float, north: float) -> tuple[float, float]:
-    """Point ``east``, ``north`` degrees away on the tangent plane (Calabretta & Greisen 2002, A&A 395, 1077)."""
+    """Return the point ``east``, ``north`` deg away on the tangent plane (Calabretta & Greisen 2002, A&A 395, 1077)."""
     ra, dec = np.deg2rad(pointing)
     xi, eta = np.deg2rad((east, north))
     across = np.cos(dec) - eta * np.sin(dec)

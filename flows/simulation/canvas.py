@@ -1,4 +1,4 @@
-"""Canvas that an exposure is drawn on, with the truth about it."""
+"""Canvas of an exposure, with the truth about it."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ class DrawnFootprint(NamedTuple):
 
 @dataclass
 class Canvas:
-    """Layers of one exposure while it is drawn; the one mutable thing of the simulation.
+    """Layers of one exposure while it is drawn; the only mutable state of the simulation.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Canvas:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(ny, nx), px."""
+        """Return (ny, nx), px."""
         ny, nx = self.signal.shape
         return ny, nx
 

@@ -1,4 +1,4 @@
-"""Conditions that an exposure is taken under, and its noise, known before any pixel is drawn."""
+"""Conditions of an exposure and its noise, known before any pixel is drawn."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,7 +52,7 @@ class NoiseField:
 
     @property
     def correlation(self) -> NDArray[np.float64]:
-        """Exact autocorrelation at lags -L..L in y and x, 1 at the centre."""
+        """Return the exact autocorrelation at lags -L..L in y and x, 1 at the centre."""
         along_y, along_x = (np.correlate(taps, taps, "full") for taps in (self.taps_y, self.taps_x))
         return np.outer(along_y, along_x)
 
@@ -125,31 +125,31 @@ class Conditions:
 
     @cached_property
     def wcs(self) -> WCS:
-        """Full, distorted WCS."""
+        """Return the full, distorted WCS."""
         return solution(self.header)
 
     @property
     def first(self) -> "Conditions":
-        """Those of the first visit of the field, on this detector."""
+        """Return the conditions of the first visit of the field, on this detector."""
         start = self.field * self.preset.visits_per_field
         return self if start == self.visit_index else conditions_of(self.preset, self.seed, start, self.detector)
 
     @property
     def midpoint_mjd_utc(self) -> float:
-        """Middle of the exposure, MJD UTC."""
+        """Return the middle of the exposure, MJD UTC."""
         return self.mjd_utc + self.preset.exposure_time / 2 / 86400
 
     @property
     def midpoint_mjd_tai(self) -> float:
-        """Middle of the exposure, MJD TAI."""
+        """Return the middle of the exposure, MJD TAI."""
         return float(Time(self.midpoint_mjd_utc, format="mjd", scale="utc").tai.mjd)
 
     def stream(self, purpose: str) -> np.random.Generator:
-        """Random numbers of this exposure for one purpose."""
+        """Return the random numbers of this exposure for one purpose."""
         return random_stream(f"{self.preset.name}/{purpose}", self.seed, self.visit_index, self.detector)
 
     def field_stream(self, purpose: str) -> np.random.Generator:
-        """Random numbers that all visits of the field share, for one purpose."""
+        """Return the random numbers that all visits of the field share, for one purpose."""
         return random_stream(f"{self.preset.name}/{purpose}", self.seed, self.field, self.detector)
 
     def to_sky(self, x: NDArray[np.floating] | float, y: NDArray[np.floating] | float) -> tuple[Floats, Floats]:
@@ -162,11 +162,11 @@ class Conditions:
         return self.wcs.all_world2pix(np.atleast_1d(ra), np.atleast_1d(dec), 0, tolerance=1e-5, maxiter=40, quiet=True)
 
     def flux_of(self, magnitude: float) -> float:
-        """Flux in pixel units of an AB magnitude."""
+        """Return the flux in pixel units of an AB magnitude."""
         return float(10 ** (-0.4 * (magnitude - self.zero_point)))
 
     def magnitude_of(self, flux: float) -> float:
-        """AB magnitude of a positive flux in pixel units."""
+        """Return the AB magnitude of a positive flux in pixel units."""
         return float(self.zero_point - 2.5 * np.log10(flux))
 
 
@@ -221,7 +221,7 @@ def _band(preset: Preset, field: int, number: int) -> str:
 
 
 def _field(preset: Preset, seed: int, field: int) -> tuple[int, int, tuple[float, float]]:
-    """Night (MJD), field id and pointing (deg) of a field."""
+    """Return night (MJD), field id and pointing (deg) of a field."""
     night = _FIRST_NIGHT + (seed * 211 + field // (_BLOCKS * _FIELDS)) % _NIGHTS
     rng = random_stream(f"{preset.name}/field", seed, field)
     pointing = float(rng.uniform(0, 360)), float(rng.uniform(-15, 55))
@@ -229,9 +229,9 @@ def _field(preset: Preset, seed: int, field: int) -> tuple[int, int, tuple[float
 
 
 def _weather(preset: Preset, seed: int, field: int, detector: int) -> tuple[float, float]:
-    """Typical FWHM (px) and noise (pixel units) of a field on a detector.
+    """Return the typical FWHM (px) and noise (pixel units) of a field on a detector.
 
-    Detectors differ as much as nights do, which is more than real ones: so a few exposures cover a survey's range.
+    Detectors differ as much as nights do, which is more than real ones: a few exposures cover a survey's range.
     """
     rng = random_stream(f"{preset.name}/weather", seed, field, detector)
     low, high = np.log(preset.fwhm)
@@ -241,7 +241,7 @@ def _weather(preset: Preset, seed: int, field: int, detector: int) -> tuple[floa
 
 
 def _start(preset: Preset, seed: int, night: int, field: int, number: int) -> float:
-    """Start of the exposure, MJD UTC: fields take turns, so that visits of one are `cadence_min` apart."""
+    """Return the start of the exposure, MJD UTC: fields take turns, so that visits of one are `cadence_min` apart."""
     block, slot = divmod(field % (_BLOCKS * _FIELDS), _FIELDS)
     rng = random_stream(f"{preset.name}/cadence", seed, field // _FIELDS)
     steps = rng.uniform(*preset.cadence_min, preset.visits_per_field)[:number] * 60

@@ -30,7 +30,7 @@ _SERSIC = np.arange(0.5, 4.01, 0.25)  # few indices: GalSim keeps a table for ea
 
 @dataclass(frozen=True)
 class Galaxy:
-    """A galaxy without its brightness.
+    """Galaxy without its brightness.
 
     Attributes
     ----------
@@ -185,7 +185,7 @@ def draw_field(survey: CutoutSurvey, seed: int, field: int, count: int) -> Cutou
 
 
 def bled(light: NDArray[np.float64], full: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Spread what is above the full well up and down its column, to pixels that fill to about that level."""
+    """Spread the light above the full well up and down its column, over pixels that fill to about that level."""
     excess = np.maximum(light - full, 0).sum(0)
     held = np.minimum(light, full)
     for column in np.flatnonzero(excess):

@@ -1,4 +1,4 @@
-"""A set of simulated cutouts, written as a documented dataset."""
+"""Set of simulated cutouts, written as a documented dataset."""
 
 import json
 from collections.abc import Callable
@@ -44,7 +44,7 @@ Stars and galaxies are alike in their distribution of magnitude, and their colou
 
 @dataclass(frozen=True)
 class CutoutSet:
-    """What to write: survey, seed, number of cutouts (a multiple of 100, the cutouts of a field) and folder."""
+    """Set to write: survey, seed, number of cutouts (a multiple of 100, the cutouts of a field) and folder."""
 
     survey: CutoutSurvey = DEEP
     seed: int = 0
@@ -53,7 +53,7 @@ class CutoutSet:
 
 
 def write_cutout_set(wanted: CutoutSet, workers: int = 1, progress: Callable[[int], None] = lambda done: None) -> Path:
-    """Simulate and write a set of cutouts; give the truth table's path.
+    """Simulate and write a set of cutouts; return the truth table's path.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def description(wanted: CutoutSet) -> dict[str, Any]:
 
 
 def shard_name(shard: int) -> str:
-    """Name of a file of cutouts."""
+    """Return the name of a file of cutouts."""
     return f"cutouts-{shard:03d}.safetensors"
 
 

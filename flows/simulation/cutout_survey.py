@@ -13,14 +13,14 @@ ZERO_POINT = 31.4
 
 @dataclass(frozen=True)
 class CutoutSurvey:
-    """What the cutouts of a survey are like; sequences hold one value per band.
+    """Properties of the cutouts of a survey; sequences hold one value per band.
 
     Attributes
     ----------
     name, bands
-        Of the survey, and its filters.
+        Name of the survey, and its filters.
     side, scale
-        Of a cutout, px; arcsec per px.
+        Side of a cutout, px; arcsec per px.
     seeing
         Median FWHM of the PSF, arcsec.
     depth
@@ -28,13 +28,13 @@ class CutoutSurvey:
     sky
         Brightness of the sky, AB mag / arcsec2: with the depth it gives the gain, hence a source's photon noise.
     magnitude
-        Range in i: stars and galaxies alike are uniform in it, so that brightness alone says nothing.
+        Range in i: stars and galaxies alike are uniform in it, so brightness alone is uninformative.
     galaxies
         Share of galaxies.
     saturation
         Magnitude of a point source whose peak fills its pixel, in median seeing.
     scatter
-        Of the seeing from field to field, natural logarithm.
+        Scatter of the seeing from field to field, natural logarithm.
     psf_error
         Largest relative error of the width of the PSF image that goes with an object.
     """
@@ -149,7 +149,7 @@ COARSE = galsim.GSParams(folding_threshold=1e-2, maxk_threshold=3e-3, kvalue_acc
 
 @dataclass(frozen=True)
 class BandPsf:
-    """One band of one field.
+    """PSF and noise of one band of one field.
 
     Attributes
     ----------
@@ -158,8 +158,8 @@ class BandPsf:
     fwhm
         Of the atmosphere, arcsec.
     images : (5, side, side) float32
-        As the pipeline may know it: through the pixels, sum 1 but for what lies outside; the third is right, the others
-        are too narrow or too wide.
+        PSF as the pipeline may know it: through the pixels, sum 1 but for what lies outside; the third is right, the
+        others are too narrow or too wide.
     sky_sigma
         Noise of a pixel of empty sky, nJy.
     gain

@@ -29,7 +29,7 @@ def add_cosmic_rays(canvas: Canvas, conditions: Conditions) -> None:
 
 
 def _track(x: float, y: float, length: float, rng: np.random.Generator) -> NDArray[np.int_]:
-    """Pixels (column, row) under a slightly bent track, several times where it stays longer."""
+    """Return pixels (column, row) under a slightly bent track, several times where it stays longer."""
     along = np.linspace(0, length, max(2, int(length * 4)))
     angle = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.01) * along
     return np.rint(np.stack([x + along * np.cos(angle), y + along * np.sin(angle)], axis=1)).astype(int)

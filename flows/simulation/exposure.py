@@ -1,4 +1,4 @@
-"""One simulated exposure, from its seed to its pixels."""
+"""Simulation of one exposure, from its seed to its pixels."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ from schemas.pixels import UNUSABLE, MaskPlane
 
 @dataclass(frozen=True)
 class SimulatedExposure:
-    """A difference image with everything that is known of it.
+    """Difference image with everything that is known of it.
 
     Attributes
     ----------

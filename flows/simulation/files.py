@@ -1,4 +1,4 @@
-"""Exposures written as the ZTF archive, Rubin's pipelines and the LLNL set do."""
+"""Files of exposures in the forms of the ZTF archive, Rubin's pipelines and the LLNL set."""
 
 import io
 import pickle
@@ -27,7 +27,7 @@ PER_FILE = 100
 
 _BOX = 100  # px, beside the length: side of the box around an asteroid
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format's earliest: the time of day is no part of the data
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format's earliest: the time of day is not part of the data
 
 PLANES = {
     "BAD": 0,
@@ -77,7 +77,7 @@ def write_rubin(exposure: SimulatedExposure, folder: Path, planes: dict[str, NDA
 
 
 def _keyword(name: str) -> str:
-    """Keyword of any length: beyond eight characters FITS needs the HIERARCH convention."""
+    """Return a keyword of any length: beyond eight characters FITS needs the HIERARCH convention."""
     return name if len(name) <= 8 else f"HIERARCH {name}"
 
 

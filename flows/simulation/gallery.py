@@ -1,4 +1,4 @@
-"""A picture of a simulated image: ``python -m flows.simulation.gallery``."""
+"""Picture of a simulated image: ``python -m flows.simulation.gallery``."""
 
 import argparse
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ def gallery_cutout(image: NDArray[np.float32], x: float, y: float) -> NDArray[np
 
 
 def features(exposure: SimulatedExposure, canvas: Canvas) -> Iterator[Place]:
-    """Name one place (0-based px) for each kind of thing on an image."""
+    """Yield one place (0-based px) for each kind of feature on an image."""
     rows = [row for row in exposure.truth.to_pylist() if row["visible"] > 0.98]
     bright = sorted(
         (row for row in rows if row["kind"] == "streak" and row["snr"] > 15), key=lambda row: row["length_px"]
@@ -99,7 +99,7 @@ def _stars(exposure: SimulatedExposure) -> Iterator[Place]:
 
 
 def _tracks(canvas: Canvas) -> Iterator[Place]:
-    """Places of sharp things: cosmic rays by size, a column."""
+    """Yield places of sharp features: cosmic rays by size, a column."""
     usable = (canvas.mask & np.uint16(UNUSABLE)) == 0
     groups, count = label((canvas.sharp > 0) & usable, structure=np.ones((3, 3)))
     sizes = np.bincount(groups.ravel(), minlength=count + 1)

@@ -1,4 +1,4 @@
-"""A whole simulated night with its truth, written in the archive's own format."""
+"""Whole simulated night with its truth, written in the archive's own format."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -32,7 +32,7 @@ OBJECTS = "truth_objects.parquet"
 
 @dataclass(frozen=True)
 class SimulatedNight:
-    """What to simulate, and where to.
+    """Night to simulate, and its folder.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class SimulatedNight:
     science, template
         Whether to write the science and the template images too.
     form
-        As the survey's archive writes files, or as the LLNL challenge did: see `write_llnl`.
+        Form of the files: the survey's archive's, or the LLNL challenge's: see `write_llnl`.
     """
 
     preset: Preset

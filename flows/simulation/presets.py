@@ -12,7 +12,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Preset:
-    """A survey: its camera, its sky and what moves across it.
+    """Survey: its camera, its sky and what moves across it.
 
     Ranges are (lowest, highest); counts are for ``full_shape`` and scale with the area of ``shape``, but for
     ``streaks``, which is a number per image whatever its size.
@@ -94,7 +94,7 @@ class Preset:
 
     @property
     def area(self) -> float:
-        """Area of the image in full images."""
+        """Return the area of the image in full images."""
         return self.shape[0] * self.shape[1] / (self.full_shape[0] * self.full_shape[1])
 
 
@@ -185,7 +185,7 @@ PRESETS = {preset.name: preset for preset in (LLNL, ZTF, RUBIN)}
 
 
 def crowded(preset: Preset, times: float) -> Preset:
-    """Return a preset with so many times the stars, cosmic rays and defects, but no more asteroids."""
+    """Return a preset with ``times`` times the stars, cosmic rays and defects, but no more asteroids."""
 
     def more(numbers: Range) -> Range:
         return numbers[0] * times, numbers[1] * times

@@ -1,4 +1,4 @@
-"""Stars, and what subtraction leaves of them."""
+"""Stars, and their residuals after subtraction."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ _REACH = (5, 8, 12, 20, 36)  # half sides of stamps, px at a FWHM of 2 px
 
 @dataclass(frozen=True)
 class Stars:
-    """Stars on one exposure: 0-based positions, AB magnitudes, fluxes in pixel units; and which of them saturate."""
+    """Stars on one exposure: 0-based positions, AB magnitudes, fluxes in pixel units, and which of them saturate."""
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
@@ -58,7 +58,7 @@ def stars_on(conditions: Conditions, reference: Conditions) -> Stars:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """How template and science image differ at each star: offset (px), relative width, relative flux, ringing."""
+    """Mismatch of template and science image at each star: offset (px), relative width, relative flux, ringing."""
 
     dx: NDArray[np.float64]
     dy: NDArray[np.float64]
@@ -104,7 +104,7 @@ def add_residuals(canvas: Canvas, stars: Stars, mismatch: Mismatch, conditions: 
 
 
 def _group(stars: Stars, conditions: Conditions, halves: NDArray[np.int_]) -> NDArray[np.int_]:
-    """Which stamp size each star needs: the smallest that leaves out only what the noise hides."""
+    """Return the stamp size of each star: the smallest that leaves out only what the noise hides."""
     beta, fwhm = conditions.psf.beta, conditions.psf.fwhm
     zero = np.zeros(1)
     edge = moffat(halves.astype(float), zero, np.array(fwhm), beta, zero, zero)

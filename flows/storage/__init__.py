@@ -1,1 +1,1 @@
-"""Everything under an output folder, on disk and in buckets."""
+"""Storage of everything in an output folder, on disk and in buckets."""

@@ -1,4 +1,4 @@
-"""Arrays of whole nights as sharded Zarr: one group per dataset and night, whole or absent."""
+"""Arrays of whole nights in sharded Zarr: one group per dataset and night, complete or absent."""
 
 import json
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ class ArrayAttributes(BaseModel):
 
 
 class ArrayStore:
-    """Groups ``OUT/catalogs/<dataset>/night=<night>/<dataset>.zarr``: the array, and the ids of its rows.
+    """Store of groups ``OUT/catalogs/<dataset>/night=<night>/<dataset>.zarr``: the array, and the ids of its rows.
 
     A group appears under its name only when it is complete, and replaces an earlier one in one step.
     """
@@ -52,7 +52,7 @@ class ArrayStore:
         self._out = out
 
     def path(self, dataset: ArrayOf, night: str) -> Path:
-        """Where an array of a whole night is."""
+        """Return the path of an array of a whole night."""
         return self._out / "catalogs" / dataset.name / f"night={night}" / f"{dataset.name}.zarr"
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
@@ -132,7 +132,7 @@ class ArrayStore:
 
 
 def read_attributes(path: Path) -> ArrayAttributes:
-    """Read what a published array says of itself.
+    """Read the metadata of a published array.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Files, folders and records that are there whole or not at all, on this machine and in buckets."""
+"""Files, folders and records that are complete or absent, on this machine and in buckets."""
 
 import ctypes
 import errno
@@ -70,7 +70,7 @@ def write_file(path: Path, content: bytes, staging: Path) -> None:
 
 
 def publish_file(staged: Path, path: Path) -> None:
-    """Put a file that is whole on disk, and move it to ``path`` in one step; both are on one file system.
+    """Flush a complete file to disk, and move it to ``path`` in one step; both are on one file system.
 
     Errors as in `write_file`.
     """
@@ -129,7 +129,7 @@ def remove(path: Path) -> None:
 
 
 def sweep(out: Path) -> int:
-    """Remove what killed runs left unpublished under ``out``; give the number of entries.
+    """Remove what killed runs left unpublished under ``out``; return the number of entries.
 
     Only for the holder of the lease: to anybody else these may be files that are being written.
     """
@@ -157,7 +157,7 @@ def leftovers(out: Path) -> list[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a full disk and a folder that may not be written into our own errors, which name ``path``."""
+    """Convert the errors of a full disk and of a folder without write permission to our own, which name ``path``."""
     try:
         yield
     except NightstrideError:
@@ -218,7 +218,7 @@ def _make_folder(path: Path) -> None:
 
 
 def _move_folder(staged: Path, path: Path) -> None:
-    """Put the folder ``staged`` at ``path``; if there was one, ``staged`` then holds it."""
+    """Move the folder ``staged`` to ``path``; if there was one, ``staged`` then holds it."""
     try:
         staged.rename(path)
     except OSError as error:
@@ -243,7 +243,7 @@ def _exchange(one: Path, other: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Put a file, or the names in a folder, on disk."""
+    """Flush a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -253,7 +253,7 @@ def _sync(path: Path) -> None:
 
 @dataclass(frozen=True)
 class WriteConditions:
-    """What a store does about conditions.
+    """Support of a store for conditions.
 
     Attributes
     ----------
@@ -267,7 +267,7 @@ class WriteConditions:
     quoted: bool = True
 
     def write(self, path: BucketPath, content: bytes, replaces: str | None) -> str:
-        """Put an object in place of the version ``replaces``, or where there is none; give its version.
+        """Write an object in place of the version ``replaces``, or where there is none; return its version.
 
         Where conditions are not enforced, it is put in place of anything.
 
@@ -350,12 +350,12 @@ def _refused(path: BucketPath, *, replaces: str | None = None, create: bool = Fa
 
 
 def forbid(out: BucketPath) -> None:
-    """Let nothing be written to the ledger of ``out`` by this process any more: it has lost the lease."""
+    """Forbid this process to write to the ledger of ``out``: it has lost the lease."""
     _lost.add(str(out))
 
 
 def permit(out: BucketPath) -> None:
-    """Take `forbid` back: this process has the lease again."""
+    """Undo `forbid`: this process has the lease again."""
     _lost.discard(str(out))
 
 

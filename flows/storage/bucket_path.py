@@ -35,7 +35,7 @@ class Versioned(NamedTuple):
 
 
 class BucketPath(_Path):
-    """``s3://bucket/prefix/name``: an object, or what others call a folder: the objects whose names begin with it.
+    """Path ``s3://bucket/prefix/name``: an object, or a folder, i.e. the objects whose names begin with it.
 
     There is no folder without an object in it. An object appears whole, by one put, and replaces an earlier one in the
     same step; it is read whole.
@@ -80,7 +80,7 @@ class BucketPath(_Path):
         return patiently(str(self), once)
 
     def write(self, content: bytes, replaces: str | None = None, *, create: bool = False) -> str:
-        """Put the object; give its version.
+        """Write the object; return its version.
 
         Parameters
         ----------
@@ -233,7 +233,7 @@ ROOT = "zarr.json"
 
 
 def publish_group(folder: Path, path: BucketPath) -> None:
-    """Put the files of a Zarr group below ``path``; what was there before is replaced.
+    """Upload the files of a Zarr group below ``path``; what was there before is replaced.
 
     Until the last object is there, the group has no root and is missing to its readers; never are two states mixed
     for who opens it.

@@ -1,4 +1,4 @@
-"""Catalogues as Parquet files: one per dataset and exposure, whole or absent, the same bytes for the same table."""
+"""Catalogues as Parquet files: one per dataset and exposure, complete or absent, the same bytes for the same table."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,11 +38,11 @@ class CatalogStore:
         self._out = out
 
     def path(self, dataset: TableOf, key: ExposureKey) -> Path:
-        """Where the catalogue of an exposure is."""
+        """Return the path of the catalogue of an exposure."""
         return self._out / "catalogs" / dataset.name / f"night={key.night}" / f"{key.name}.parquet"
 
     def night_path(self, dataset: TableOf, night: str) -> Path:
-        """Where the catalogue of a whole night is."""
+        """Return the path of the catalogue of a whole night."""
         return self._out / "catalogs" / dataset.name / f"night={night}" / f"{dataset.name}.parquet"
 
     def publish(self, dataset: TableOf, key: ExposureKey | str, table: pa.Table, digest: str) -> Path:

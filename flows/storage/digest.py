@@ -1,4 +1,4 @@
-"""Digests: two results with the same digest are the same."""
+"""Digests: results with the same digest are the same."""
 
 from collections.abc import Mapping
 from functools import cache

@@ -1,4 +1,4 @@
-"""A folder that takes files."""
+"""Folders that files are written to."""
 
 import errno
 from pathlib import Path

@@ -10,7 +10,7 @@ PARTS = ("ledger", "catalogs", "quarantine")
 
 
 def require_output(out: Path) -> None:
-    """See that a folder is the output folder of a run.
+    """Raise unless a folder is the output folder of a run.
 
     Raises
     ------
@@ -26,5 +26,5 @@ def require_output(out: Path) -> None:
 
 
 def tile_path(out: Path, key: ExposureKey) -> Path:
-    """Where the pixels of an exposure are."""
+    """Return the path of the pixels of an exposure."""
     return out / "tiles" / key.night / f"{key.name}.zarr"

@@ -1,4 +1,4 @@
-"""One run per output folder: who holds it, and waiting for it."""
+"""Lease of an output folder for one run at a time: its holder, and waiting for it."""
 
 import fcntl
 import logging
@@ -22,7 +22,7 @@ from schemas.errors import Misconfigured, NightstrideError, Retryable
 
 
 class Holder(BaseModel):
-    """The process that holds a lease, told apart from a later one with the same number."""
+    """Process that holds a lease, distinguished from a later one with the same number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,7 +72,7 @@ SETTLE_S = 2.0
 
 
 class BucketLease:
-    """The lease object of an output folder, and what its store can do."""
+    """Lease object of an output folder, and the capabilities of its store."""
 
     def __init__(self, out: BucketPath, stale_s: float) -> None:
         self.out, self._path, self._stale_s = out, out / "lease.json", stale_s
@@ -80,7 +80,7 @@ class BucketLease:
         self._version = ""
 
     def take(self) -> Holder:
-        """Take it.
+        """Take the lease.
 
         Raises
         ------
@@ -115,7 +115,7 @@ class BucketLease:
         return me
 
     def beat(self, me: Holder) -> bool:
-        """Show that the holder is alive; give False if somebody else has the lease now."""
+        """Renew the holder's sign of life; return False if another process has the lease now."""
         try:
             self._version = self._conditions.write(self._path, me.model_dump_json(indent=1).encode(), self._version)
         except FileExistsError:
@@ -278,7 +278,7 @@ def holder_of(out: Path) -> Holder | None:
 
 @contextmanager
 def _guard(out: Path) -> Iterator[float]:
-    """Be alone with the lease; give the time by the clock of the file system, which all hosts share."""
+    """Lock the lease; yield the time by the clock of the file system, which all hosts share."""
     with writing(out):
         descriptor = os.open(out / "lease.lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -320,7 +320,7 @@ POLL_S = 1.0
 def patient_lease(
     out: Path, wait_s: float | None, say: Callable[[str], None], poll_s: float = POLL_S
 ) -> Iterator[Holder]:
-    """Hold the output folder as `flows.storage.lease.lease` does, once whoever holds it has let it go.
+    """Hold the output folder as `flows.storage.lease.lease` does, once its present holder has released it.
 
     Parameters
     ----------
@@ -329,7 +329,7 @@ def patient_lease(
     wait_s
         How long to wait at most, s; None: as long as it takes.
     say
-        Told once who is waited for.
+        Called once with the holder waited for.
     poll_s
         How often to look, s.
 

@@ -1,4 +1,4 @@
-"""The ledger: one small record per exposure, which says what is done."""
+"""Ledger: one small record per exposure of what is done."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -26,7 +26,7 @@ class Ledger:
         self._out, self._root = out, out / "ledger"
 
     def path(self, key: ExposureKey) -> Path:
-        """Where the record of an exposure is."""
+        """Return the path of the record of an exposure."""
         return self._root / key.night / f"{key.name}.json"
 
     def get(self, key: ExposureKey) -> ExposureRecord | None:
@@ -65,7 +65,7 @@ class Ledger:
         return sorted(found, key=lambda record: (record.night, record.visit, record.detector))
 
     def night_path(self, night: str) -> Path:
-        """Where the record of a whole night is."""
+        """Return the path of the record of a whole night."""
         return self._root / "nights" / f"{night}.json"
 
     def night_files(self) -> list[Path]:
@@ -88,7 +88,7 @@ class Ledger:
         remove_record(self.night_path(night))
 
     def quality_path(self, night: str) -> Path:
-        """Where the record of a night's quality is."""
+        """Return the path of the record of a night's quality."""
         return self._root / "quality" / f"{night}.json"
 
     def quality_nights(self) -> list[str]:
@@ -119,7 +119,7 @@ class Ledger:
         return memo if memo.uri == source_uri else None
 
     def remember(self, memo: SourceMemo | None) -> None:
-        """Keep what a source held, so that a rerun need not read it; None: that is not known."""
+        """Record what a source held, which spares a rerun from reading it; None: that is not known."""
         if memo is None:
             return
         write_file(self._memo(memo.uri), memo.model_dump_json().encode(), self._out / "staging")
@@ -131,7 +131,7 @@ class Ledger:
         return self._read(self._root / "provenance" / f"{digest}.json", ProvenanceRecord)
 
     def put_provenance(self, record: ProvenanceRecord) -> str:
-        """Keep what exposures are searched with, once; give the digest that stands for it."""
+        """Record what exposures are searched with, once; return the digest that stands for it."""
         content = record.model_dump_json(indent=1).encode()
         digest = sha256(content).hexdigest()
         path = self._root / "provenance" / f"{digest}.json"

@@ -1,4 +1,4 @@
-"""The object store of this process: S3 by obstore, set up from settings and environment."""
+"""Object store of this process: S3 by obstore, set up from settings and environment."""
 
 import os
 import re
@@ -30,12 +30,12 @@ _current: StoreSettings | None = None
 
 
 def configure(settings: StoreSettings) -> None:
-    """Let this process reach object stores by these settings, our own stores and fsspec's ``s3://`` alike.
+    """Configure how this process reaches object stores, our own and fsspec's ``s3://`` alike.
 
     Raises
     ------
     Misconfigured
-        The endpoint is no URL, or holds a password.
+        The endpoint is not a URL, or holds a password.
     """
     global _current
     if settings.endpoint is not None:
@@ -71,7 +71,7 @@ def store_of(bucket: str) -> "S3Store":
 
 @contextmanager
 def store_failures(uri: str) -> Iterator[None]:
-    """Turn failures of the store into ours.
+    """Convert failures of the store to ours.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def store_failures(uri: str) -> Iterator[None]:
 
 
 def patiently(uri: str, operation: Callable[[], Found]) -> Found:
-    """Call what may be called twice; again, with backoff, if it failed in a way that may pass.
+    """Call a function that may be called twice, and again with backoff if it failed in a way that may pass.
 
     The store's own client tries again what fails before an answer begins; here is what is cut in the middle of one.
 
@@ -147,7 +147,7 @@ def _denied(uri: str, error: Exception) -> Misconfigured:
 
 
 def _reason(error: Exception) -> str:
-    """Say what went wrong without what the store said at length: that may hold keys and signatures."""
+    """Return what went wrong in short: the store's full message may hold keys and signatures."""
     text = str(error)
     code = re.search(r"<Code>(\w+)</Code>", text)
     status = re.search(r"\b([45]\d\d [A-Z][A-Za-z ]+)", text)
@@ -182,7 +182,7 @@ def _store(bucket: str, settings: StoreSettings) -> "S3Store":
 
 
 class _Credentials:
-    """Credentials as every tool of AWS finds them: environment, profile, role of the machine."""
+    """Credentials found as by AWS's tools: environment, profile, role of the machine."""
 
     def __init__(self, profile: str | None) -> None:
         from botocore.exceptions import ProfileNotFound

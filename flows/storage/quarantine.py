@@ -21,7 +21,7 @@ class Quarantine:
         self._staging = out / "staging"
 
     def put(self, error: NightstrideError, source_uri: str, key: ExposureKey | None = None) -> QuarantineRecord:
-        """Keep why ``source_uri`` cannot be used; replaces an earlier reason.
+        """Record why ``source_uri`` cannot be used; replaces an earlier reason.
 
         Parameters
         ----------
@@ -45,12 +45,12 @@ class Quarantine:
         return record
 
     def path(self, source_uri: str) -> Path:
-        """Where the record of a source is: the source's own name, made unique and safe."""
+        """Return the path of the record of a source: the source's own name, made unique and safe."""
         stem = re.sub(r"[^A-Za-z0-9._-]", "_", PurePosixPath(source_uri).name)[-80:].lstrip(".") or "source"
         return self._root / f"{stem}-{sha256(source_uri.encode()).hexdigest()[:10]}.json"
 
     def clear(self, source_uri: str) -> int:
-        """Remove the records of a source; give how many there were."""
+        """Remove the records of a source; return how many there were."""
         gone = [file for file, record in self._found() if record.source_uri == source_uri]
         for file in gone:
             file.unlink(missing_ok=True)

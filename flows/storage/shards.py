@@ -3,7 +3,7 @@
 The format is Zarr's (sharding_indexed, https://zarr-specs.readthedocs.io, ZEP 2), and zarr reads the same files. It
 takes 0.2 ms of Python per chunk to do so, more than the chunk takes to decompress. The faster zarrs does not check the
 CRC of a chunk in a shard that is read in part, as any shard is that reaches beyond the image, and hands out damaged
-pixels without a word. Here every chunk that is read is checked.
+pixels silently. Here every chunk that is read is checked.
 """
 
 import json
@@ -30,7 +30,7 @@ _CHECKSUM = {"name": "crc32c"}
 
 @dataclass(frozen=True)
 class ShardedArray:
-    """A two-dimensional array as `flows.storage.zarr_tiles` writes it.
+    """Two-dimensional array as `flows.storage.zarr_tiles` writes it.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class ShardedArray:
 
     @contextmanager
     def _opened(self, cells: Sequence[tuple[int, int]]) -> "Iterator[_Shard]":
-        """Open the first of some shards that are to be read; in a bucket the others are fetched beside it."""
+        """Open the first of some shards to be read; in a bucket the others are fetched concurrently."""
         if self.fetched is not None:
             content = self.fetched.first(cells)
             yield _Shard(lambda length, offset: content[offset : offset + length], len(content), self.shard, self.chunk)
@@ -155,7 +155,7 @@ class FetchedBytes:
 
 
 class _Shard:
-    """The bytes of one shard: chunks, then their index."""
+    """Bytes of one shard: chunks, then their index."""
 
     def __init__(
         self, read: Callable[[int, int], bytes], size: int, shard: tuple[int, int], chunk: tuple[int, int]
@@ -196,7 +196,7 @@ def _as_written(form: Mapping[str, Any], packed: bool) -> bool:
 
 
 def _cells(side: tuple[int, int], y0: int, x0: int, y1: int, x1: int) -> Iterator[tuple[int, int]]:
-    """Rows and columns of the cells of a grid that a range of pixels touches."""
+    """Yield the rows and columns of the cells of a grid that a range of pixels touches."""
     for row in range(y0 // side[0], -(-y1 // side[0]) if y1 > y0 and x1 > x0 else 0):
         for column in range(x0 // side[1], -(-x1 // side[1])):
             yield row, column

@@ -106,7 +106,7 @@ def compressors(codec: Literal["none", "lz4", "zstd"], dtype: str | np.dtype[Any
 
 
 class TileStore:
-    """One stored exposure, open for reading; cheap to open, safe to open in many processes.
+    """Stored exposure, open for reading; cheap to open, safe to open in many processes.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ class TileStore:
     info
         Metadata of the exposure.
     digest
-        Of what it was made from.
+        Digest of what it was made from.
     """
 
     def __init__(self, path: Path, attributes: TileAttributes, arrays: Mapping[str, ShardedArray]) -> None:
@@ -138,7 +138,7 @@ class TileStore:
 
     @property
     def planes(self) -> tuple[str, ...]:
-        """Names of the planes it has; ``difference`` and ``mask`` come first."""
+        """Return the names of the planes it has; ``difference`` and ``mask`` come first."""
         return tuple(self._arrays)
 
     def read(self, plane: str, y0: int, x0: int, y1: int, x1: int) -> np.ndarray:
@@ -210,8 +210,8 @@ def _create(group: zarr.Group, plane: ArrayOf, info: ExposureInfo, settings: Til
 def _fill(plane: ArrayOf) -> float:
     """Return a value that no chunk is full of.
 
-    Chunks full of the fill value are not stored, and a shard without any is no file; so with 0 a lost shard could not
-    be told from an empty one.
+    Chunks full of the fill value are not stored, and a shard without any has no file; with 0 a lost shard could not be
+    distinguished from an empty one.
     """
     dtype = np.dtype(plane.dtype)
     return float(np.finfo(dtype).min) if dtype.kind == "f" else int(np.iinfo(dtype).max)
@@ -249,9 +249,9 @@ def _damaged(path: Path, problem: str) -> BadInput:
 
 @contextmanager
 def _zarrs() -> Iterator[None]:
-    """Let arrays that are made or opened in this block use the zarrs codecs, without a change for anybody else.
+    """Use the zarrs codecs for arrays made or opened in this block, without a change elsewhere.
 
-    ``strict``: what zarrs cannot do is an error, not a slow path taken in silence. The lock is there because zarr's
+    ``strict``: what zarrs cannot do is an error, not a silent slow path. The lock is there because zarr's
     settings belong to the process, not to the thread.
     """
     with _PIPELINE, zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "codec_pipeline.strict": True}):

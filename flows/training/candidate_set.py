@@ -1,4 +1,4 @@
-"""Candidates to learn from, how well they are judged, and the cards of their judges."""
+"""Candidates to learn from, scores of their judges, and the cards of these."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -96,14 +96,14 @@ def candidate_labels(
     targets: Targets,
     snr: NDArray[np.float64],
 ) -> NDArray[np.int64]:
-    """Say of each candidate what it is.
+    """Label each candidate.
 
     Parameters
     ----------
     x, y, score : (n,)
         Middles, px, and S/N.
     targets, snr
-        What is there; sources of negative S/N are holes in the image.
+        Sources in the image, and their S/N; those of negative S/N are holes.
 
     Returns
     -------

@@ -54,7 +54,7 @@ class Labelled:
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """Candidates that are real or false, (n,)."""
+        """Return which candidates are real or false, not neither, (n,)."""
         return self.label >= 0
 
 

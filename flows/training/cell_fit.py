@@ -50,7 +50,7 @@ class CellLabels:
         self.weight = np.ones((cells, cells), np.float32)
 
     def ignore(self, x: float, y: float, length: float, angle: float) -> None:
-        """Let the cells about a source count for nothing, but those on a trail."""
+        """Set the weight of the cells around a source to 0, except for those on a trail."""
         near = self._distance(x, y, length, angle) < BESIDE_PX
         self.weight[near & (self.label == 0)] = 0
 
@@ -62,7 +62,7 @@ class CellLabels:
         self.weight[on] = np.maximum(_WEIGHT / np.sqrt(max(int(on.sum()), 1)), 1.4)
 
     def without_border(self, width: int) -> None:
-        """Let the outermost cells count for nothing: they do not see what lies outside."""
+        """Set the weight of the outermost cells to 0: they do not see what lies outside."""
         inner = np.zeros(self.weight.shape, bool)
         inner[width:-width, width:-width] = True
         self.weight[~inner] = 0
@@ -81,22 +81,22 @@ _TRAILS = 1.3  # mean number injected
 _POINTS = 0.3  # share of them that are no longer than 3 px
 _SNR = (4.5, 40.0)
 _LONGEST = 60.0  # px
-_MISJUDGED = 0.08  # standard deviation of ln FWHM between what the network is told and what is
+_MISJUDGED = 0.08  # standard deviation of ln FWHM between what the network is given and what is
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class CropPlan:
-    """What crops are centred on.
+    """Places that crops are centred on.
 
     Attributes
     ----------
     hard
-        Per exposure, (n, 3) float64: x, y, px, of places that look like a trail and are none, and how often each is
+        Per exposure, (n, 3) float64: x, y, px, of places that look like a trail but are not, and how often each is
         to be shown.
     shares
-        Of crops at a hard place, and at a trail; the rest lie anywhere.
+        Shares of crops at a hard place, and at a trail; the rest lie anywhere.
     batch
         Crops at a time.
     seed
@@ -146,7 +146,7 @@ def _centre(field: TrainingField, plan: CropPlan, rng: np.random.Generator) -> t
 
 
 def draw_crop(field: TrainingField, x: float, y: float, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
-    """Cut a crop, put trails in, turn it at random; give its cells, labels and weights.
+    """Cut a crop, put trails in, turn it at random; return its cells, labels and weights.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def fit_cells(
     device: torch.device,
     say: Callable[[str], None],
 ) -> tuple[float, ...]:
-    """Fit, in place; give the mean loss of every 200 batches.
+    """Fit, in place; return the mean loss of every 200 batches.
 
     Parameters
     ----------
@@ -256,7 +256,7 @@ def fit_cells(
     device
         Where to compute.
     say
-        Told of the loss now and then.
+        Receives a message on the loss now and then.
     """
     batches = draw_batches(examples, crops)
     optimiser = torch.optim.AdamW(net.parameters(), lr=fit.rate, weight_decay=fit.decay)

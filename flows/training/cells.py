@@ -37,7 +37,7 @@ class Spots:
 
 
 def spots_on(search: DenseSearch, field: TrainingField, floor: float) -> Spots:
-    """Search an exposure and give what stands out.
+    """Search an exposure and return the peaks.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def hard_places(search: DenseSearch, field: TrainingField, floor: float) -> NDAr
 
 
 def bright_places(field: TrainingField, snr: float) -> NDArray[np.float64]:
-    """Return peaks of the smoothed image as hard places of a network that knows nothing yet; see `hard_places`."""
+    """Return peaks of the smoothed image as hard places of an untrained network; see `hard_places`."""
     info = field.info
     values = np.where(field.usable, (field.pixels - info.background) / info.noise, 0).astype(np.float32)
     smooth = torch.from_numpy(ndimage.gaussian_filter(values, info.psf.fwhm_px / 2.355))
@@ -159,14 +159,14 @@ _MINED = -2.0  # log odds from which a place is a hard one
 
 @dataclass(frozen=True)
 class CellPlan:
-    """How the network is trained.
+    """Settings of the training of the network.
 
     Attributes
     ----------
     channels, dilations
         Of the network.
     first, later
-        Fit of the first round, and of each round with the false alarms of the one before.
+        Settings of the first fit, and of each later one with the false alarms of the one before.
     rounds
         Rounds of mining.
     threshold
@@ -208,7 +208,7 @@ def train_cells(
     workers
         Processes of a search, threads of a fit.
     say
-        Told of each step.
+        Receives a message on each step.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The LLNL challenge's own exposures to learn from, in place of those simulated like them."""
+"""Training exposures from the LLNL challenge itself, in place of those simulated like them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,7 +29,7 @@ CHALLENGE = "challenge"
 
 
 def challenge_examples(raw: Path, work: Path, workers: int) -> list[Example]:
-    """Cut the challenge's exposures into tiles, and let their pixels tell the S/N that its truth does not.
+    """Cut the challenge's exposures into tiles, and measure on their pixels the S/N that its truth lacks.
 
     Parameters
     ----------
@@ -74,16 +74,16 @@ def challenge_examples(raw: Path, work: Path, workers: int) -> list[Example]:
 def share_challenge(
     sets: Mapping[str, Sequence[Wanted]], examples: Sequence[Example], seed: int
 ) -> tuple[dict[str, tuple[Wanted, ...]], dict[str, list[Example]]]:
-    """Let the challenge's exposures stand in for those simulated like them.
+    """Replace simulated exposures like the challenge's by the challenge's own.
 
     Parameters
     ----------
     sets
-        What each set is to be made of.
+        Parts of each set.
     examples
         The challenge's exposures. No two sets get the same.
     seed
-        Of who gets which.
+        Seed of the assignment.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def share_challenge(
 
 
 def _measured(example: Example) -> Example:
-    """Return an example with the S/N of its streaks, and whether they are visible, as its pixels tell."""
+    """Return an example with the S/N of its streaks, and whether they are visible, from its pixels."""
     store = TileStore.open(example.store)
     truth = truth_of(str(example.store), example.truth, with_snr=False)
     truth = with_measured_snr(truth, oracle_snrs(store, truth))

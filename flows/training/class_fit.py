@@ -20,18 +20,18 @@ _BANDS = len(BANDS)
 
 @dataclass(frozen=True)
 class ClassFit:
-    """How the classifier is fitted.
+    """Settings of the fit of the classifier.
 
     Attributes
     ----------
     rounds, rate, leaves, ridge
-        Of the boosting.
+        Parameters of the boosting.
     drops
-        Copies of each row with some bands taken out, at least two remain; of half a row's weight each.
+        Copies of each row without some of its bands, of which at least two remain; of half a row's weight each.
     noise
-        Of the magnitudes of such copies, mag.
+        Noise of the magnitudes of such copies, mag.
     reference
-        Rows kept to tell what is far from all of them.
+        Rows kept to recognise what is far from all of them.
     familiar
         Share of unseen rows of the training table that lie within the limit.
     """
@@ -47,7 +47,7 @@ class ClassFit:
 
 
 def fit_class_model(sample: Sample, features: tuple[str, ...], plan: ClassFit, seed: int) -> dict[str, NDArray[Any]]:
-    """Fit trees to a sample, calibrate them on folds that they have not seen, and give the arrays of the model.
+    """Fit trees to a sample, calibrate them on folds that they have not seen, and return the arrays of the model.
 
     Parameters
     ----------

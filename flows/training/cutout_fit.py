@@ -20,7 +20,7 @@ Change = Callable[[Inputs, torch.Generator], Inputs]
 
 @dataclass(frozen=True)
 class CutoutFit:
-    """How to fit.
+    """Settings of the fit.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ def fit_cutouts(
     change: Change = lambda inputs, _: inputs,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[CutoutEpoch, ...]:
-    """Fit ``net`` in place, keep the weights of the best pass, give its history.
+    """Fit ``net`` in place, keep the weights of the best pass, return its history.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def fit_cutouts(
     change
         What else happens to a batch before it is learnt from.
     say
-        Told of each pass.
+        Receives a message on each pass.
 
     Raises
     ------

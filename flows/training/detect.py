@@ -36,7 +36,7 @@ DETECTORS = ("streak_net", "basic_cnn", "region_proposal", "two_stage", "boosted
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """How a search is trained. Exposures of the four sets never share a field.
+    """Settings of the training of a search. Exposures of the four sets never share a field.
 
     Attributes
     ----------
@@ -44,11 +44,11 @@ class TrainPlan:
         Exposures per preset: for the detector to learn from; for the verdict to learn from; to choose calibration and
         threshold on; to report on. The first two also hold crowded fields, for what looks like a trail is rare.
     cells, windows, regions, two_stage, boosted
-        How a detector of each kind is trained.
+        Settings of the training of a detector of each kind.
     judge
-        How the verdict is.
+        Settings of the training of the verdict.
     seed
-        Of everything.
+        Random seed.
     """
 
     train: tuple[Wanted, ...] = (
@@ -112,9 +112,9 @@ def train_detect(
     say
         Called with a line for every step.
     part
-        What to make; of what is not one of `DETECTORS`, the detector is taken as it is.
+        What to make; of what is not one of `DETECTORS`, the detector is used unchanged.
     challenge
-        Folder of the LLNL challenge's stacks with their truth, which stand in for exposures simulated like them.
+        Folder of the LLNL challenge's stacks with their truth, which replace exposures simulated like them.
 
     Returns
     -------

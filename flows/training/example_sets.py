@@ -21,7 +21,7 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
     Parameters
     ----------
     folder
-        Where to put them. What is complete there already is used as it is.
+        Where to put them. What is complete there already is reused.
     wanted
         How many of what. They are detectors of one visit: fields do not repeat.
     seed

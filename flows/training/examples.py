@@ -23,14 +23,14 @@ from schemas.settings import Settings
 
 @dataclass(frozen=True)
 class Example:
-    """One exposure: its tile store and what really is in it."""
+    """Exposure: its tile store and its true sources."""
 
     store: Path
     truth: pa.Table
 
 
 def truth_targets(truth: pa.Table) -> Targets:
-    """Take what `match_detections` needs from a `TRUTH` table of one exposure."""
+    """Return the targets of `match_detections` from a `TRUTH` table of one exposure."""
     columns = (truth[name].to_numpy().astype(np.float64) for name in ("x", "y", "length_px", "angle_deg", "visible"))
     return Targets(np.array(truth["kind"].to_pylist(), dtype=np.str_), *columns)
 
@@ -65,13 +65,13 @@ class TrainingField:
 
     @property
     def wanted(self) -> NDArray[np.bool_]:
-        """Sources that the network should find, (sources,)."""
+        """Return which sources the network should find, (sources,)."""
         clear = (self.targets.visible >= LEAST_VISIBLE) & (self.snr >= _BRIGHT_ENOUGH)
         return (self.targets.kind == "streak") & clear
 
     @property
     def dark(self) -> NDArray[np.bool_]:
-        """Sources that are holes in the image: nothing to be found, (sources,)."""
+        """Return which sources are holes in the image, not to be found, (sources,)."""
         return self.snr < 0
 
 
@@ -116,7 +116,7 @@ class Wanted:
 
 
 def as_tiles(folder: Path, sources: Iterable[Source], truth: pa.Table, workers: int) -> list[Example]:
-    """Cut exposures into tiles, kept where they are there already, and give each its part of the truth."""
+    """Cut exposures into tiles, kept where they are there already, and assign to each its part of the truth."""
     stores = map_in_processes(partial(_tile, folder), sources, workers)
     return [
         Example(path, truth.filter((pc.field("visit") == visit) & (pc.field("detector") == detector)))

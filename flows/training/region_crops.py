@@ -17,14 +17,14 @@ Floats = NDArray[np.float64]
 
 
 class Sources(NamedTuple):
-    """What is on an image, or a square crop of it.
+    """Sources on an image, or on a square crop of it.
 
     Attributes
     ----------
     boxes : (n, 4)
-        Of trails to be found: x0, y0, x1, y1, px.
+        Boxes of trails to be found: x0, y0, x1, y1, px.
     lines : (m, 4)
-        Of what counts neither way, such as point sources: x, y, length, px, and angle, deg.
+        Lines of what counts neither way, such as point sources: x, y, length, px, and angle, deg.
     """
 
     boxes: Floats
@@ -56,14 +56,14 @@ class Sources(NamedTuple):
 
 
 def sources_of(truth: pa.Table, field: TrainingField) -> Sources:
-    """Take the boxes of the trails to be found from a truth table, and lines of all else that is there."""
+    """Return boxes of the trails to be found, from a truth table, and lines of all other sources."""
     targets, wanted = field.targets, field.wanted
     lines = np.stack([targets.x, targets.y, targets.length, targets.angle], 1)
     return Sources(true_boxes(truth)[wanted], lines[~wanted & ~field.dark])
 
 
 def true_boxes(truth: pa.Table) -> Floats:
-    """Take the boxes of all sources from a truth table, (sources, 4): to the edges of their outermost pixels."""
+    """Return boxes of all sources, from a truth table, (sources, 4): to the edges of their outermost pixels."""
     edges = [truth[f"box_{name}"].to_numpy().astype(np.float64) for name in ("xmin", "ymin", "xmax", "ymax")]
     return np.stack(edges, 1) + np.array([-0.5, -0.5, 0.5, 0.5])
 
@@ -74,7 +74,7 @@ SIDE = 224
 BORDER = 5
 """Cells at its rim that are not judged."""
 
-_MISJUDGED = 0.08  # standard deviation of ln FWHM between what the network is told and what is
+_MISJUDGED = 0.08  # standard deviation of ln FWHM between what the network is given and what is
 
 
 class RegionCrop(NamedTuple):
@@ -86,14 +86,14 @@ class RegionCrop(NamedTuple):
 
 @dataclass(frozen=True)
 class CropShares:
-    """How many of the crops show a trail, and a hard place, somewhere; the rest lie anywhere."""
+    """Shares of the crops with a trail, and with a hard place, somewhere; the rest lie anywhere."""
 
     trail: float = 0.55
     hard: float = 0.0
 
 
 class CropDraw:
-    """Draws crops of exposures.
+    """Random crops of exposures.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class CropDraw:
         self._shares = CropShares()
 
     def show(self, hard: Mapping[str, NDArray[np.float64]], shares: CropShares) -> None:
-        """Say which places are hard: per exposure, (n, 2) x and y, px."""
+        """Set the hard places, per exposure (n, 2) x and y, px, and the shares of crops."""
         self._hard, self._shares = hard, shares
 
     def crops(self, count: int) -> list[RegionCrop]:

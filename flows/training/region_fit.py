@@ -23,14 +23,14 @@ BESIDE_PX = 8.0
 def label_boxes(
     boxes: NDArray[np.float64], sources: Sources, positive: float, negative: float, best: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Tell what boxes are.
+    """Label boxes by the trails in them.
 
     Parameters
     ----------
     boxes : (n, 4)
         px.
     sources
-        What is there.
+        True sources.
     positive, negative
         Intersection over union from which on a box holds a trail, and below which it does not.
     best
@@ -85,7 +85,7 @@ class RegionFit:
 
 
 def fit_regions(net: RegionNet, draw: CropDraw, fit: RegionFit, seed: int, say: Say) -> tuple[float, ...]:
-    """Fit both halves of the network together, in place; give the mean loss of every 100 batches.
+    """Fit both halves of the network together, in place; return the mean loss of every 100 batches.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def fit_regions(net: RegionNet, draw: CropDraw, fit: RegionFit, seed: int, say: 
     seed
         Of the boxes that are drawn.
     say
-        Told of the loss now and then.
+        Receives a message on the loss now and then.
     """
     rng = np.random.default_rng([seed, 1])
     optimiser = torch.optim.AdamW(net.parameters(), lr=fit.rate, weight_decay=fit.decay)

@@ -36,7 +36,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Judged:
-    """Boxes found on one exposure, and what they are.
+    """Boxes found on one exposure, and their matches.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ def find_boxes(search: RegionSearch, example: Example) -> RegionHits:
 
 
 def judge_boxes(found: RegionHits, example: Example) -> Judged:
-    """Say what boxes found on an exposure are: middles are matched to sources, best score first."""
+    """Match boxes found on an exposure to sources by their middles, best score first."""
     field, score = open_field(example), found.logits.astype(np.float64)
     x, y = (found.boxes[:, :2] + found.boxes[:, 2:]).T / 2
     matches = match_detections(x, y, score, field.targets)
@@ -88,7 +88,7 @@ def region_figures(judged: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:
 
 
 def region_level(judged: Sequence[Judged], false_per_image: float) -> float:
-    """Return the least log odds at which there are at most so many false boxes per image."""
+    """Return the least log odds with at most ``false_per_image`` false boxes per image."""
     false = [one.score[one.false] for one in judged]
     # No lower than any false one: cards and reports hold no infinity.
     return max(false_level(false, false_per_image), float(min(part.min(initial=0.0) for part in false)))
@@ -140,18 +140,18 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class RegionPlan:
-    """How the network is trained.
+    """Settings of the training of the network.
 
     Attributes
     ----------
     share
-        Of the exposures of each preset, to learn from; the rest reports.
+        Share of the exposures of each preset to learn from; the rest is for the report.
     first, later
-        Fit from nothing, and with the false alarms of the first over whole exposures.
+        Fit from scratch, and with the false alarms of the first over whole exposures.
     mined
         Exposures whose false alarms are sought.
     shares
-        Of the crops of the second fit.
+        Shares of the crops of the second fit.
     floor
         Log odds of a proposal above which it is judged.
     hard

@@ -49,21 +49,21 @@ TOLD = 10
 
 @dataclass(frozen=True)
 class VerdictPlan:
-    """How the verdict is trained.
+    """Settings of the training of the verdict.
 
     Attributes
     ----------
     fit, trees
-        Of the networks and of the trees.
+        Fits of the networks and of the trees.
     hidden
-        Share of the candidates that it learns from without what the science image shows: not every night brings any.
+        Share of the candidates that it learns from without the science image: not every night has any.
     false_per_image
-        At its threshold, on the validation exposures; with science images and without each has its own.
+        False detections at its threshold, on the validation exposures; with science images and without, each its own.
     min_snr
-        Of the candidates by which it is calibrated and judged: what is fainter is not published.
+        S/N of the candidates by which it is calibrated and judged: fainter ones are not published.
     enough
-        Candidates to learn from: no more exposures are searched when there are as many. The matched filter alone has so
-        many.
+        Candidates to learn from: when there are as many, no more exposures are searched. Only the matched filter
+        has so many.
     """
 
     fit: VerdictFit = field(default_factory=VerdictFit)
@@ -105,7 +105,7 @@ def train_verdict(
     workers
         Processes, and threads of the fit.
     say
-        Told of each step.
+        Receives a message on each step.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def calibrate_verdict(
 
 
 def require_verdict(detector: str) -> None:
-    """See, from the cards alone, that a detector has a verdict of its own.
+    """Raise, from the cards alone, unless a detector has a verdict of its own.
 
     Raises
     ------

@@ -48,7 +48,7 @@ def fit_verdict(
     seed
         Of the start values, the order and the symmetries.
     say
-        Told of the loss.
+        Receives a message on the loss.
     """
     known = [one.known for one in examples]
     features = np.concatenate([one.features[use] for one, use in zip(examples, known, strict=True)])
@@ -112,7 +112,7 @@ class ScoredCandidates:
 
 
 def summed_logit(one: Labelled) -> NDArray[np.float64]:
-    """Rank candidates by the summed log odds of their hits: what the detector itself says."""
+    """Rank candidates by the summed log odds of their hits, the detector's own score."""
     return one.features[:, FEATURES.index("log_logit_sum")].astype(np.float64)
 
 
@@ -147,7 +147,7 @@ def report_verdict(
     variants: Mapping[str, tuple[Sequence[ScoredCandidates], float]],
     threshold: float,
 ) -> dict[str, Any]:
-    """Measure on the test exposures, per preset; draw ``training_verdict.png``; give the figures for the card.
+    """Measure on the test exposures, per preset; draw ``training_verdict.png``; return the figures for the card.
 
     Parameters
     ----------

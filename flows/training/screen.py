@@ -41,16 +41,16 @@ SHARE = 0.05
 
 @dataclass(frozen=True)
 class ScreenPlan:
-    """How a screen is trained. Exposures of the three sets never share a field.
+    """Settings of the training of a screen. Exposures of the three sets never share a field.
 
     Attributes
     ----------
     fit, calibrate, test
         Exposures per preset: to learn from; to set the level on; to report on.
     how
-        The fit.
+        Settings of the fit.
     seed
-        Of everything.
+        Random seed.
     """
 
     fit: tuple[Wanted, ...] = (Wanted("ztf", 16, 60), Wanted("llnl", 8, 60), Wanted("rubin", 4, 60))

@@ -29,7 +29,7 @@ below than one in as many as it was calibrated on."""
 
 @dataclass(frozen=True)
 class Guessed:
-    """Guesses of the windows of one exposure, and what they were of: (n,) float32 both."""
+    """Guesses for the windows of one exposure, and their true values: (n,) float32 both."""
 
     guess: NDArray[np.float32]
     logits: NDArray[np.float32]
@@ -105,7 +105,7 @@ def _share(count: int, of: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Rows:
-    """Windows: features (n, features) float32 and exact log odds (n,) float32."""
+    """Training windows: features (n, features) float32 and exact log odds (n,) float32."""
 
     features: NDArray[np.float32]
     logits: NDArray[np.float32]
@@ -116,7 +116,7 @@ class Rows:
 
     @classmethod
     def join(cls, parts: "list[Rows]") -> "Rows":
-        """Put several into one."""
+        """Join several into one."""
         return cls(np.concatenate([part.features for part in parts]), np.concatenate([part.logits for part in parts]))
 
 
@@ -160,7 +160,7 @@ Exact = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class ScreenFit:
-    """How to fit.
+    """Settings of the fit.
 
     Attributes
     ----------
@@ -169,11 +169,11 @@ class ScreenFit:
     epochs, batch, rate, seed
         Passes over the windows, windows per step, Adam's peak learning rate, seed.
     low, high
-        Log odds from the floor between which guesses are asked to be right; beyond, only to be beyond.
+        Log odds from the floor between which guesses have to be right; beyond, they only have to be beyond.
     near
-        Windows so close to the floor count five times and are varied more.
+        Distance from the floor within which windows count five times and are varied more.
     made
-        Made-up windows, next to real ones.
+        Number of artificial windows, beside real ones.
     """
 
     hidden: tuple[int, ...] = (128, 64)
@@ -201,7 +201,7 @@ def fit_screen(
     floor
         Log odds of a hit.
     plan
-        How to fit.
+        Settings of the fit.
     say
         Called with a line for every epoch.
 
@@ -277,7 +277,7 @@ def _network(inputs: int, hidden: tuple[int, ...]) -> nn.Sequential:
 def _folded(
     net: nn.Sequential, mean: NDArray[np.float32], scale: NDArray[np.float32], floor: float
 ) -> tuple[Dense, ...]:
-    """Take the layers out, the normalisation of the features in the first and the floor in the last."""
+    """Return the layers, with the normalisation of the features in the first and the floor in the last."""
     layers = [
         (layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy())
         for layer in net

@@ -37,7 +37,7 @@ _DRAWS = 1000
 
 @dataclass(frozen=True)
 class SpectralPlan:
-    """What is compared, and on which rows.
+    """Models to compare, and the rows to compare them on.
 
     Attributes
     ----------
@@ -52,13 +52,13 @@ class SpectralPlan:
     brighter, larger
         Filters: r (mag) and Petrosian radius (arcsec); None: none.
     models
-        Of the comparison; none: no comparison.
+        Models of the comparison; none: no comparison.
     stars
         Simulated stars to be added to the rows of the superclass.
     name
-        Of the model for the pipeline; None: none is made.
+        Name of the model for the pipeline; None: none is made.
     seed
-        Of everything.
+        Random seed.
     """
 
     task: str = "superclass"
@@ -85,7 +85,7 @@ def train_spectral(path: Path | None, out: Path, plan: SpectralPlan, say: Say) -
     plan
         See `SpectralPlan`.
     say
-        Told of the progress.
+        Receives a message on the progress.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def train_spectral(path: Path | None, out: Path, plan: SpectralPlan, say: Say) -
 
 
 def require_names(plan: SpectralPlan) -> None:
-    """See that everything that a plan names is known.
+    """Raise unless everything that a plan names is known.
 
     Raises
     ------
@@ -225,7 +225,7 @@ def _ship(
 
 
 def _measured(model: ClassModel, test: Sample) -> Mapping[str, Any]:
-    """Score a model, and the simplest classifier beside it, on rows that training never saw."""
+    """Score a model, and beside it the simplest classifier, on rows not used in training."""
     verdict = model(test.columns)
     judged = np.isfinite(verdict.probability[:, 0])
     code, probability = test.code[judged].astype(np.int64), verdict.probability[judged]

@@ -47,7 +47,7 @@ _LEAST_STEPS = 250  # of the network's optimiser, however few the rows
 
 
 class ClusterLabels(ClassifierMixin, BaseEstimator):
-    """k-means, each cluster called by the most frequent class of its training rows."""
+    """Classifier by k-means: each cluster has the most frequent class of its training rows."""
 
     def __init__(self, clusters: int = 24, seed: int = 0) -> None:
         self.clusters, self.seed = clusters, seed
@@ -69,13 +69,13 @@ class ClusterLabels(ClassifierMixin, BaseEstimator):
 
 
 class Thinned(ClassifierMixin, BaseEstimator):
-    """Another classifier, fitted to at most ``most`` rows drawn at random."""
+    """Wrapper of a classifier, fitted to at most ``most`` rows drawn at random."""
 
     def __init__(self, inner: Any = None, most: int = KNN_MOST, seed: int = 0) -> None:
         self.inner, self.most, self.seed = inner, most, seed
 
     def fit(self, features: NDArray[np.floating], code: NDArray[np.integer]) -> "Thinned":
-        """Draw, and fit."""
+        """Draw rows, and fit."""
         if len(code) > self.most:
             kept = np.sort(np.random.default_rng(self.seed).permutation(len(code))[: self.most])
             features, code = features[kept], code[kept]
@@ -180,7 +180,7 @@ _SCORED = 50_000  # rows at most that a classifier is scored on, of the training
 
 @dataclass(frozen=True)
 class Compared:
-    """A classifier's scores.
+    """Scores of a classifier.
 
     Attributes
     ----------
@@ -228,7 +228,7 @@ def compare(
     seed
         Of everything.
     say
-        Told of each classifier's result.
+        Receives a message on each classifier's result.
     models
         Names.
 

@@ -45,7 +45,7 @@ def importances(
 
     Notes
     -----
-    Permutation importance (Breiman 2001, Machine Learning 45, 5). Features that say the same share it.
+    Permutation importance (Breiman 2001, Machine Learning 45, 5). Redundant features share it.
     """
     fit, validate = next(split(sample, seed))
     fit, validate = fit[:200_000], validate[:_IMPORTANCE_ROWS]
@@ -66,7 +66,7 @@ def draw_comparison(
     path: Path,
     seed: int,
 ) -> NDArray[np.float64]:
-    """Draw components, importances, scores and the confusion of the best; give each component's share of variance."""
+    """Draw components, importances, scores and the confusion of the best; return each component's share of variance."""
     figure, axes = plt.subplots(2, 2, figsize=(11, 9), layout="constrained")
     places, shares, rows = principal_components(sample.matrix(features), seed)
     _components(axes[0, 0], places, shares, sample.code[rows], sample.classes)

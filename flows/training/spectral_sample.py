@@ -112,12 +112,12 @@ def archive_sample(path: Path, task: str, features: tuple[str, ...]) -> Sample:
 
 
 def large_classes(sample: Sample, least: int, where: str) -> Sample:
-    """Leave out classes with fewer rows than ``least``, and say which.
+    """Leave out classes with fewer rows than ``least``, and report which.
 
     Raises
     ------
     BadInput
-        Fewer than two classes are left (``one_class``): there is nothing to tell apart.
+        Fewer than two classes are left (``one_class``): there is nothing to separate.
     """
     count = np.bincount(sample.code, minlength=len(sample.classes))
     kept = [k for k, rows in enumerate(count) if rows >= least]

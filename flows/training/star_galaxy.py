@@ -31,7 +31,7 @@ from flows.training.star_galaxy_single import SinglePlan, train_single
 
 @dataclass(frozen=True)
 class StarGalaxyPlan:
-    """What is trained: deep cutouts and those of nights, the source's networks, ours, and that of a single band."""
+    """Plan of the training: numbers of deep and nights' cutouts, the source's networks, ours, the single-band one."""
 
     count: int = 34_000
     nights: int = 20_000
@@ -79,7 +79,7 @@ def train_star_galaxy(
     workers
         Processes.
     say
-        Told of each step.
+        Receives a message on each step.
     galstar
         The challenge's file, whose cutouts then take the place of the deep simulated ones.
 
@@ -97,7 +97,7 @@ def train_star_galaxy(
     """
     writable_folder(out)
     if real is not None:
-        read_ztf_cutouts(real)  # last used, but a folder without them is told before an hour of training
+        read_ztf_cutouts(real)  # last used, but a folder without them is reported before an hour of training
     deep, place, about = _deep(galstar, work, plan, seed, workers, say)
     require_planes(deep["train"].cutouts, 2 * len(DEEP.bands))
     fits = place / "fits"  # of these cutouts: who removes them removes what was fitted to them

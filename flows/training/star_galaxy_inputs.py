@@ -53,7 +53,7 @@ def views_of(data: LabelledCutouts, bands: int, side: int) -> Inputs:
 
 
 def hide_bands(inputs: Inputs, generator: torch.Generator) -> Inputs:
-    """Hide bands and PSFs from a batch, so that a network learns to do without.
+    """Hide bands and PSFs in a batch: a network then learns to do without them.
 
     40 % of the cutouts keep all bands; of the others each band is there with probability 0.45, one at least. A quarter
     has no PSF.
@@ -83,12 +83,12 @@ _ENDS = (0.7, 0.8)  # of the shares of training and validation
 
 
 def simulated(wanted: CutoutSet, workers: int, say: Callable[[str], None]) -> dict[str, LabelledCutouts]:
-    """Simulate a set unless it is there; give its splits.
+    """Simulate a set unless it is there; return its splits.
 
     Parameters
     ----------
     wanted
-        Survey, seed, number, and the folder: what is complete there already is used as it is.
+        Survey, seed, number, and the folder: what is complete there already is reused.
     workers
         Processes.
     say
@@ -133,7 +133,7 @@ def challenge(path: Path, seed: int) -> dict[str, LabelledCutouts]:
 
 
 def _recorded(path: Path) -> dict[str, Any]:
-    """Return what a set says of itself; nothing if it cannot be read."""
+    """Return the metadata of a set; nothing if it cannot be read."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):

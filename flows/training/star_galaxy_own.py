@@ -1,4 +1,4 @@
-"""Our network for stars and galaxies of several bands, and the baselines beside it."""
+"""Own network for stars and galaxies of several bands, and the baselines beside it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -42,14 +42,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class OwnPlan:
-    """How our model is fitted.
+    """Settings of the fit of our model.
 
     Attributes
     ----------
     fit, networks
-        Of each network, and their number.
+        Fit of each network, and their number.
     trees, copies
-        Of the trees on moments; they see the cutouts as they are and so many times with bands hidden.
+        Fit of the trees on moments, and how many times they see the cutouts with bands hidden, beside the full ones.
     share
         Weight of the log odds of the trees beside those of the networks.
     """
@@ -211,7 +211,7 @@ ON_CARD = ("n", "accuracy", "accuracy_interval", "auc", "ece", "confusion")
 
 
 class Own(NamedTuple):
-    """What our network and the baselines say of the test cutouts, deep and of nights, and how it came to be."""
+    """Verdicts of our network and the baselines on the test cutouts, deep and of nights, and the network's history."""
 
     said: dict[str, dict[str, NDArray[np.float64]]]
     nights: dict[str, dict[str, NDArray[np.float64]]]

@@ -1,4 +1,4 @@
-"""The source's networks, in its configurations of bands."""
+"""Networks of the source, in its configurations of bands."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ class RivalPlan:
 
 
 class PlaneResult(NamedTuple):
-    """Probability of a star of each test object, and how the network came to be."""
+    """Probability of a star for each test object, and the network's history."""
 
     probability: NDArray[np.float64]
     history: tuple[CutoutEpoch, ...]
@@ -57,18 +57,18 @@ def store_planes(folder: Path, sets: dict[str, LabelledCutouts]) -> None:
 def fit_rivals(
     folder: Path, plan: RivalPlan, seed: int, workers: int, say: Callable[[str], None]
 ) -> dict[str, dict[str, PlaneResult]]:
-    """Fit every network in every configuration; give results by network and configuration.
+    """Fit every network in every configuration; return results by network and configuration.
 
     Parameters
     ----------
     folder
-        What `store_planes` wrote. What is fitted there already, with the same plan, is used as it is.
+        What `store_planes` wrote. What is fitted there already, with the same plan, is reused.
     plan, seed
         Of the fits.
     workers
         Processes, each with one fit at a time.
     say
-        Told of each fit.
+        Receives a message on each fit.
     """
     cases = [(name, planes) for name in plan.fits for planes in CONFIGURATIONS]
     found: dict[str, dict[str, PlaneResult]] = {name: {} for name in plan.fits}
@@ -109,7 +109,7 @@ _PART = 1000  # cutouts prepared, or judged, at a time
 
 
 class FittedPlanes(NamedTuple):
-    """A network, the limits of what it knows, and its calibration."""
+    """Network with its limits of novelty and its calibration."""
 
     net: Any
     known: Known
@@ -131,7 +131,7 @@ def fit_models(
     seed: int,
     say: Say,
 ) -> dict[str, dict[str, dict[str, NDArray[np.float64]]]]:
-    """Fit the source's networks to cutouts deep and of nights, write them, and give what they say of the tests."""
+    """Fit the source's networks to cutouts deep and of nights, write them, and return what they say of the tests."""
     bands = len(DEEP.bands)
     samples, of_nights = ({split: plane_sample(data, bands) for split, data in some.items()} for some in (deep, nights))
     train, validation = (samples[split].joined(of_nights[split]) for split in ("train", "validation"))
@@ -218,7 +218,7 @@ def write_plane_model(
 
 
 class _Hidden(nn.Module):
-    """A network behind planes that are not there."""
+    """Network that gets 0 in planes that are not there."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()

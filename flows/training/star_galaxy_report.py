@@ -1,4 +1,4 @@
-"""Report on the ways to tell stars from galaxies: figures, tables, pictures."""
+"""Report on the ways to separate stars from galaxies: figures, tables, pictures."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -99,7 +99,7 @@ def comparison_table(figures: Mapping[str, Any]) -> str:
 
 
 def require_planes(cutouts: NDArray[np.float32], planes: int) -> None:
-    """Raise `Misconfigured` unless training cutouts have so many planes."""
+    """Raise `Misconfigured` unless training cutouts have ``planes`` planes."""
     if cutouts.ndim != 4 or cutouts.shape[1] != planes:
         raise Misconfigured(
             "band_count",

@@ -1,4 +1,4 @@
-"""The model of a single band: simulated cutouts first, then real ones, split by frame."""
+"""Model of a single band: trained on simulated cutouts first, then on real ones, split by frame."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,20 +31,20 @@ HELD_OUT = 6
 
 @dataclass(frozen=True)
 class SinglePlan:
-    """How the model is trained.
+    """Settings of the training of the model.
 
     Attributes
     ----------
     count
-        Simulated cutouts.
+        Number of simulated cutouts.
     own
         Fit to these; its trees are those of the baseline on real frames.
     tune
-        Fit to real cutouts, from there on.
+        Fit to real cutouts, starting from that.
     members
-        Networks, each with other frames to stop by.
+        Number of networks, each with other frames for early stopping.
     folds
-        Of the cross-validation by frame.
+        Number of folds of the cross-validation by frame.
     share
         Weight of the log odds of the trees beside those of the networks.
     """
@@ -109,7 +109,7 @@ def tune(
 
 
 def by_group(group: NDArray[np.int64], folds: int, seed: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Split rows into folds that divide no group and hold about as many rows each; give the others and the fold's."""
+    """Split rows into folds that divide no group and hold about as many rows each; yield the others and the fold's."""
     names, count = np.unique(group, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(names))
     sizes = np.zeros(folds)
@@ -124,7 +124,7 @@ def by_group(group: NDArray[np.int64], folds: int, seed: int) -> Iterator[tuple[
 
 
 def held_out_frames(group: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell which rows are of frames that the shipped model never learns from."""
+    """Return which rows are of frames that the shipped model never learns from."""
     names = np.unique(group)
     return np.isin(group, names[HELD_OUT // 2 :: HELD_OUT])
 
@@ -135,7 +135,7 @@ VERSION = "2"
 def train_single(
     out: Path, work: Path, real: Path | None, plan: SinglePlan, seed: int, workers: int, say: Say
 ) -> dict[str, Any]:
-    """Train the model of a single band and write folder ``single_band``; give its figures on real frames.
+    """Train the model of a single band and write folder ``single_band``; return its figures on real frames.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def _write(
 
 
 def _sample(data: LabelledCutouts) -> CutoutSample:
-    """Take the image alone: no PSF is known."""
+    """Return a sample of the image alone: no PSF is known."""
     images = LabelledCutouts(data.cutouts[:, :1], data.label, data.group, data.magnitude)
     return CutoutSample(views_of(images, 1, ZTF.side), data.label)
 

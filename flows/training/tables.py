@@ -44,7 +44,7 @@ _TYPE = re.compile(r"^([OBAFGKM])(\d(?:\.\d)?)")
 
 
 def is_star_table(path: Path) -> bool:
-    """Whether a CSV file is one of the two tables, by its header."""
+    """Return whether a CSV file is one of the two tables, by its header."""
     header = _header(path)
     return "Temperature" in header or "SpType" in header
 
@@ -160,7 +160,7 @@ _SENTINEL = -999.0  # and below: the archive's word for no value
 
 
 def is_galaxy_table(path: Path) -> bool:
-    """Whether a file is such a table, by its ending."""
+    """Return whether a file is such a table, by its extension."""
     return path.suffix == ".npy"
 
 

@@ -100,16 +100,16 @@ _APART = np.float32(10)  # below those that the network has seen; as in `kernels
 
 @dataclass(frozen=True)
 class TwoStagePlan:
-    """How the detector is trained.
+    """Settings of the training of the detector.
 
     Attributes
     ----------
     trees, net
         Fits of the two stages.
     floor
-        Log odds of the trees from which on the network is asked.
+        Log odds of the trees from which on the network is used.
     least_snr
-        Of the streaks that decide how much the network counts beside the trees.
+        S/N of the streaks that decide the weight of the network beside the trees.
     """
 
     trees: TreeFit = BOOSTED
@@ -193,7 +193,7 @@ def _judge(
     plan: TwoStagePlan,
     workers: int,
 ) -> list[NDArray[np.float32]]:
-    """Log odds of the network where it is asked."""
+    """Log odds of the network where it is used."""
     chosen = [np.flatnonzero(odd >= plan.floor) for odd in odds]
     ask = partial(net_logits, net, device=torch.device("cpu"))
     pictures = _pictures(examples, chosen, workers)
@@ -209,5 +209,5 @@ def _joined(tree: NDArray[np.float32], judged: NDArray[np.float32], share: float
 
 
 def _found(sets: Sequence[CandidateSet], scores: list[NDArray[np.float32]], least_snr: float) -> int:
-    """Streaks found at half a false one and at one per image, together."""
+    """Return the number of streaks found at half a false one per image, plus that at one."""
     return sum(found_above(sets, scores, threshold_at(sets, scores, allowed), least_snr)[0] for allowed in (0.5, 1.0))

@@ -32,7 +32,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class FitPlan:
-    """How to fit.
+    """Settings of the fit.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ def fit_windows(
     validation: tuple[NDArray[np.float32], NDArray[np.int64]],
     plan: FitPlan,
 ) -> tuple[Epoch, ...]:
-    """Fit ``net`` in place; give its history.
+    """Fit ``net`` in place; return its history.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def fit_windows(
     validation
         The same of exposures that training never sees.
     plan
-        How to fit.
+        Settings of the fit.
 
     Notes
     -----

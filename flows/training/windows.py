@@ -134,7 +134,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """How the network is trained.
+    """Settings of the training of the network.
 
     Attributes
     ----------
@@ -192,7 +192,7 @@ def train_windows(
     workers
         Processes of a search, threads of a fit.
     say
-        Told of each step.
+        Receives a message on each step.
 
     Returns
     -------
@@ -246,7 +246,7 @@ def _fit_rounds(
 
 
 def _sample(examples: list[Example], plan: WindowPlan, seed: int, part: int) -> TrainingWindows:
-    """Windows at streaks, and as many away from everything."""
+    """Return windows at streaks, and as many away from everything."""
     real, empty = [], []
     for n, example in enumerate(examples):
         image, usable, background = pixels(example)

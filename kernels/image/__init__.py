@@ -1,1 +1,1 @@
-"""Images: which pixels count, their noise, pieces of them."""
+"""Images: state of their pixels, noise, cutouts."""

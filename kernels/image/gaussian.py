@@ -1,4 +1,4 @@
-"""The Gaussian and its integral, in a form that compilers turn into vector instructions."""
+"""Gaussian and its integral, in a form that compilers turn into vector instructions."""
 
 from numba import njit
 

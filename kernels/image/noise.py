@@ -1,4 +1,4 @@
-"""Background and noise of an image, how neighbouring pixels correlate, and what a filter makes of it."""
+"""Background and noise of an image, the correlation of neighbouring pixels, and the noise behind a filter."""
 
 from bisect import bisect_left
 from typing import NamedTuple
@@ -60,7 +60,7 @@ def _within(ordered: NDArray[np.float64], centre: float, reach: float) -> NDArra
 
 
 def _moments(ordered: NDArray[np.float64]) -> tuple[float, float]:
-    """Median, and the scaled median absolute deviation from it, of sorted values."""
+    """Return the median of sorted values and the scaled median absolute deviation from it."""
     middle = (ordered.size - 1) // 2, ordered.size // 2
     centre = float(ordered[middle[0]] + ordered[middle[1]]) / 2
     deviations = [_deviation(ordered, centre, rank) for rank in middle]
@@ -68,7 +68,7 @@ def _moments(ordered: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _deviation(ordered: NDArray[np.float64], centre: float, rank: int) -> float:
-    """Absolute deviation from ``centre`` that ``rank`` of the sorted values stay below.
+    """Return the absolute deviation from ``centre`` below which ``rank`` of the sorted values stay.
 
     The ``rank + 1`` values nearest to the centre are neighbours; of all such runs it is the one whose ends are equally
     far away, or as nearly as can be.
@@ -140,7 +140,7 @@ def noise_correlation(
 def _patches(
     image: NDArray[np.float32], usable: NDArray[np.bool_], background: float, noise: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Residuals in units of the noise, 0 where left out, and weights 0 or 1; (patches, side, side)."""
+    """Return residuals in units of the noise, 0 where left out, and weights 0 or 1; (patches, side, side)."""
     from scipy.ndimage import maximum_filter
 
     sides = [min(_SIDE, extent) for extent in image.shape]
@@ -170,7 +170,7 @@ def _level(values: NDArray[np.float64], weights: NDArray[np.bool_]) -> NDArray[n
 
 
 def _lagged(stack: NDArray[np.float64], size: list[int], reach: int) -> NDArray[np.float64]:
-    """Sum over the stack of the products of values that lie -reach..reach apart."""
+    """Return the products of values that lie -reach..reach apart, summed over the stack."""
     from scipy import fft
 
     power = np.square(np.abs(fft.rfft2(stack, size))).sum(axis=0)
@@ -185,7 +185,7 @@ def _trimmed(rho: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
 
 
 class Noise(NamedTuple):
-    """What is known of the noise of an image.
+    """Noise of an image.
 
     Attributes
     ----------
@@ -203,7 +203,7 @@ class Noise(NamedTuple):
 
 
 def variance(model: NDArray[np.float64], noise: Noise) -> NDArray[np.float64]:
-    """Variance of each pixel under a source: the noise's own and the Poisson noise of ``model`` (pixel units)."""
+    """Return the variance of each pixel under a source: the noise's and Poisson's of ``model`` (pixel units)."""
     return noise.sigma**2 + np.maximum(model, 0.0) / noise.gain
 
 

@@ -47,7 +47,7 @@ def quantile(values: NDArray[np.float64], share: float) -> float:
 
 @njit(cache=True, nogil=True)
 def _smallest(values: NDArray[np.float64], rank: int) -> float:
-    """Value of the given rank, 0 the least: sort into buckets, go on in the one that holds it."""
+    """Return the value of a rank, 0 the least: sort into buckets, then search the one that holds it."""
     left = values
     while left.shape[0] > _FEW:
         low, high = left[0], left[0]
@@ -75,7 +75,7 @@ def _smallest(values: NDArray[np.float64], rank: int) -> float:
 
 @njit(cache=True, nogil=True)
 def _sorted(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """By insertion: they are few."""
+    """Return a few values sorted, by insertion."""
     out = values.copy()
     for i in range(1, out.shape[0]):
         value, j = out[i], i
@@ -88,7 +88,7 @@ def _sorted(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @njit(cache=True, nogil=True)
 def _successor(values: NDArray[np.float64], rank: int, value: float) -> float:
-    """Value of the next rank."""
+    """Return the value of the next rank."""
     above, least = 0, math.inf
     for other in values:
         if other > value:

@@ -52,7 +52,7 @@ def _beside(flat: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 @nb.njit(cache=True)
 def _block_moments(image: NDArray[np.float32], ny: int, nx: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each block; NaN if a pixel is not finite."""
+    """Return the mean and standard deviation of each block; NaN if a pixel is not finite."""
     level, scatter = np.empty((ny, nx)), np.empty((ny, nx))
     count = _BLOCK * _BLOCK
     for row in range(ny):
@@ -99,7 +99,7 @@ _UNUSABLE = np.uint16(UNUSABLE)
 
 
 class PixelState(NamedTuple):
-    """What the values of an image say of its pixels.
+    """State of the pixels of an image, from their values.
 
     Attributes
     ----------
@@ -162,7 +162,7 @@ def filled(image: NDArray[np.float32], mask: NDArray[np.uint16], value: float) -
 
 @nb.njit(cache=True)
 def _first(values: NDArray[np.float32]) -> np.float32:
-    """First finite value, or NaN."""
+    """Return the first finite value, or NaN."""
     for value in values:
         if np.isfinite(value):
             return value
@@ -173,7 +173,7 @@ def _first(values: NDArray[np.float32]) -> np.float32:
 def _mark(
     values: NDArray[np.float32], limit: np.float32, first: np.float32, mask: NDArray[np.uint16]
 ) -> tuple[int, int, int]:
-    """Put what the values say into ``mask``; count the finite, the infinite, and the finite other than ``first``."""
+    """Mask pixels by their values; count the finite, the infinite, and the finite other than ``first``."""
     finite = infinite = others = 0
     # No branches: eight or sixteen pixels are done at a time.
     for i in range(values.size):
@@ -188,7 +188,7 @@ def _mark(
 
 @nb.njit(cache=True)
 def _settle(mask: NDArray[np.uint16], flat: NDArray[np.bool_], usable: NDArray[np.bool_]) -> int:
-    """Put flat regions into ``mask``, and what can be used then into ``usable``; count it."""
+    """Mark flat regions in ``mask``, and in ``usable`` the pixels that remain usable; count the latter."""
     count = 0
     for i in range(mask.size):
         mask[i] |= _NO_DATA if flat[i] else _NOTHING

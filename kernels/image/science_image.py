@@ -1,4 +1,4 @@
-"""A science image without its sky."""
+"""Science image without its sky."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ _NO_LIGHT = np.uint16(MaskPlane.BAD | MaskPlane.CR | MaskPlane.EDGE)  # NO_DATA 
 
 
 class ScienceImage(NamedTuple):
-    """A science image.
+    """Science image.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class ScienceImage(NamedTuple):
 
 
 def science_image(science: NDArray[np.float32], mask: NDArray[np.uint16], mesh: int) -> ScienceImage | None:
-    """Take the sky off a science image.
+    """Subtract the sky from a science image.
 
     Parameters
     ----------

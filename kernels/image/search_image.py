@@ -1,4 +1,4 @@
-"""An image to be searched, and its brightness as networks see it."""
+"""Image to be searched, and its brightness as networks see it."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from schemas.exposure import ExposureInfo
 
 
 class SearchImage(NamedTuple):
-    """Pixels of a difference image, or of a part of it, with what is known of the whole.
+    """Pixels of a difference image or of a part of it, with properties of the whole.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class SearchImage(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Places to be scored: ``rows`` x ``columns`` of them, ``stride`` px apart, the first at pixel (y, x).
+    """Grid of places to be scored: ``rows`` x ``columns``, ``stride`` px apart, the first at pixel (y, x).
 
     A plane holds the pixels around them, as far as there are any.
     """

@@ -1,1 +1,1 @@
-"""Measurement of candidates, and how far each is to be trusted."""
+"""Measurement of candidates, and their reliability."""

@@ -24,7 +24,7 @@ _TOO_LONG = 0.25  # of the image's shorter side
 
 @dataclass(frozen=True)
 class Detection:
-    """What is measured of one candidate, in pixel units.
+    """Measurements of one candidate, in pixel units.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Detection:
     evidence
         Evidence for known causes of false streaks.
     flags
-        What can be told from the pixels.
+        Flags that follow from the pixels.
     """
 
     fit: TrailFit
@@ -54,7 +54,7 @@ class Detection:
 
     @property
     def shines(self) -> bool:
-        """Whether it is a source: of positive flux, and not the rim of a dark residual."""
+        """Return whether it is a source: of positive flux, and not the rim of a dark residual."""
         dark = self.negative_fraction > _DARK_FRACTION
         return self.trail.value > 0 and math.isfinite(self.trail.error) and not dark
 
@@ -102,7 +102,7 @@ def measure_candidate(
 def _footprint_flags(
     scene: Scene, mask: NDArray[np.uint16], segment: Segment, margin: float
 ) -> tuple[float, DetectionFlag]:
-    """Share of unusable pixels under the aperture, and what they mean."""
+    """Return the share of unusable pixels under the aperture, and the flags that follow from them."""
     ny, nx = scene.shape
     x1, y1, x2, y2 = segment.ends()
     area = stadium((ny, nx), segment, margin)
@@ -140,7 +140,7 @@ _LONG_ARTEFACTS = DetectionFlag.BLEED | DetectionFlag.GHOST | DetectionFlag.EDGE
 def measure_candidates(
     scene: Scene, mask: NDArray[np.uint16], starts: Sequence[Segment], widths: Sequence[float], aperture: float
 ) -> list[Detection]:
-    """Measure satellites first; their light is no part of the other detections.
+    """Measure satellites first; their light is not part of the other detections.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def measure_candidates(
     starts
         First estimates, px.
     widths
-        How far from each its light spoils others, px: 0 if it is no satellite.
+        How far from each its light spoils others, px: 0 if it is not a satellite.
     aperture
         Half width of the aperture, px.
 
@@ -176,6 +176,6 @@ def measure_candidates(
 
 def confirmed_class(found: Detection, trail_class: str) -> str:
     """Return the class of a candidate, or none if it is something else that is as long as a satellite's trail."""
-    # The evidence for other causes says nothing of a line that is dark for the most part.
+    # The evidence for other causes does not apply to a line that is dark for the most part.
     other = _SHARP if trail_class == "glint_trail" else _SHARP | _LONG_ARTEFACTS
     return "" if found.evidence.flags & other else trail_class

@@ -22,15 +22,15 @@ _LEAST_PIXELS = 500  # of fewer the noise is not known to 5 %
 _LEAST_VISIBLE = 0.5  # of the light
 _LONG = 200.0  # px; the share of a longer trail's light beyond the fit radius is that of one so long, to 0.1 %
 _OUTLIER = 5.0  # sigma
-_MOST_CUT = 0.5  # share of the light: more is no neighbour but the source itself
+_MOST_CUT = 0.5  # share of the light: more is not a neighbour but the source itself
 _PASSES = 3
-_APART = 0.2  # share of a source's light, squared, that is not like any other's: less cannot be told apart
+_APART = 0.2  # share of a source's light, squared, that is not like any other's: less cannot be separated
 
 _NONE = Flux(math.nan, math.nan)
 
 
 class ForcedFlux(NamedTuple):
-    """What is measured at a given place, in pixel units.
+    """Measurements at a given place, in pixel units.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class ForcedFlux(NamedTuple):
     visible
         Share of the trail's light that falls on usable pixels.
     flags
-        What can be told from the pixels.
+        Flags that follow from the pixels.
     """
 
     trail: Flux
@@ -92,7 +92,7 @@ def forced_flux(
     others, blended = _told_apart(scene, seen, shape, neighbours)
     seen, contaminated = _cleaned(scene, seen, shape, others)
     trail = fit_flux(scene, seen, segment, others)
-    if not math.isfinite(trail.error):  # too few pixels to tell the trail from a level
+    if not math.isfinite(trail.error):  # too few pixels to separate the trail from a level
         return ForcedFlux(_NONE, _NONE, 0, visible, flags | ForcedFlag.NOT_MEASURED)
     psf = trail if segment.length == 0 else fit_flux(scene, seen, segment._replace(length=0.0), others)
     flags |= ForcedFlag.BLENDED if blended else ForcedFlag(0)
@@ -118,7 +118,7 @@ def _radius(fwhm_px: float) -> float:
 
 
 def _visible(scene: Scene, seen: View, segment: Segment, shape: NDArray[np.float64]) -> float:
-    """Share of the light within the fit radius that falls on usable pixels, out of what would on an endless image."""
+    """Return the share of a trail's light within the fit radius that falls on usable pixels of the image."""
     length = min(segment.length, _LONG)
     side = 2 * reach(length, scene.fwhm_px) + 1
     middle = Segment(side // 2 + segment.x % 1, side // 2 + segment.y % 1, length, segment.angle)
@@ -127,7 +127,7 @@ def _visible(scene: Scene, seen: View, segment: Segment, shape: NDArray[np.float
 
 
 def _flags(scene: Scene, mask: NDArray[np.uint16], segment: Segment) -> ForcedFlag:
-    """Tell what the mask says of the pixels under the trail."""
+    """Return the flags of a trail, from the mask of the pixels under it."""
     ny, nx = scene.shape
     x1, y1, x2, y2 = segment.ends()
     margin = _APERTURE_FWHM * scene.fwhm_px
@@ -145,7 +145,7 @@ def _flags(scene: Scene, mask: NDArray[np.uint16], segment: Segment) -> ForcedFl
 
 
 def _local_noise(scene: Scene, under: Footprint) -> float:
-    """Robust standard deviation of the pixels around the fit; that of the exposure where there are too few."""
+    """Return the robust standard deviation of the pixels around the fit, or the exposure's where they are too few."""
     around = scene.usable.copy()
     around[under.y, under.x] = False
     if np.count_nonzero(around) < _LEAST_PIXELS:
@@ -156,7 +156,7 @@ def _local_noise(scene: Scene, under: Footprint) -> float:
 def _told_apart(
     scene: Scene, seen: View, shape: NDArray[np.float64], neighbours: Sequence[Segment]
 ) -> tuple[list[NDArray[np.float64]], bool]:
-    """Images of the neighbours that differ from the trail and from each other, and whether one is like the trail."""
+    """Return images of neighbours that differ from the trail and each other, and whether one is like the trail."""
     kept: list[NDArray[np.float64]] = []
     basis = [_unit(shape * seen.use)]
     blended = False
@@ -183,7 +183,7 @@ def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _cleaned(
     scene: Scene, seen: View, shape: NDArray[np.float64], others: Sequence[NDArray[np.float64]]
 ) -> tuple[View, bool]:
-    """Leave out what is not of the sources, unless that is most of the trail; tell whether there is any."""
+    """Leave out pixels with other light, unless they hold most of the trail; return whether there are any."""
     design, above = np.stack([shape, *others], axis=1), seen.values - robust_level(seen)
     cut: NDArray[np.bool_] = np.zeros(len(shape), np.bool_)
     for _ in range(_PASSES):

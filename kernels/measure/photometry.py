@@ -1,4 +1,4 @@
-"""Fluxes at a place that is known, and their units."""
+"""Fluxes at a known place, and their units."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _AB_OF_NJY = 31.4  # AB magnitude of 1 nJy (Oke & Gunn 1983, ApJ 266, 713)
 
 
 class Flux(NamedTuple):
-    """A flux, its standard error, and chi squared of the fit behind it (NaN without one)."""
+    """Flux, its standard error, and chi squared of the fit behind it (NaN without one)."""
 
     value: float
     error: float
@@ -98,7 +98,10 @@ def _sum_inside(
     box: tuple[float, float, float, float, float],
     level: float,
 ) -> tuple[float, float]:
-    """Light above the level and area (px) of the usable part of a box: centre x and y, angle, half length and width."""
+    """Return the light above the level, and the area (px), of the usable part of a box.
+
+    A box is the x and y of its centre, its angle, half its length and half its width.
+    """
     x0, y0, theta, half_long, half_wide = box
     cosine, sine = math.cos(theta), math.sin(theta)
     total = area = 0.0
@@ -118,7 +121,7 @@ def _sum_inside(
 
 
 def _shared_area(long: float, wide: float, theta: float, correlation: NDArray[np.float64]) -> float:
-    """Sum over lags of the autocorrelation times a rectangle's overlap with itself, px."""
+    """Return the sum over lags of the autocorrelation times a rectangle's overlap with itself, px."""
     reach_y, reach_x = correlation.shape[0] // 2, correlation.shape[1] // 2
     dy, dx = np.mgrid[-reach_y : reach_y + 1, -reach_x : reach_x + 1]
     along = np.abs(dx * math.cos(theta) + dy * math.sin(theta))

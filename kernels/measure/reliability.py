@@ -80,7 +80,7 @@ COARSE = 3
 
 
 class FittedTrail(NamedTuple):
-    """A candidate as fitted: trail, flux and level, pixel units."""
+    """Candidate as fitted: trail, flux and level, pixel units."""
 
     segment: Segment
     flux: float

@@ -1,4 +1,4 @@
-"""Surroundings of a detection, and what its fit leaves over."""
+"""Surroundings of a detection, and the residual of its fit."""
 
 import math
 from collections.abc import Sequence
@@ -127,25 +127,25 @@ def residual_features(scene: Scene, fit: TrailFit, flux: float) -> NDArray[np.fl
 
 
 def _mean(values: NDArray[np.float64], weight: NDArray[np.floating] | NDArray[np.bool_]) -> float:
-    """Weighted mean, never quite 0; 1 without weight."""
+    """Return the weighted mean, at least 1e-3; 1 without weight."""
     total = float(weight.sum())
     return max(float((values * weight).sum()) / total, 1e-3) if total > 0 else 1.0
 
 
 def _amplitude(left: NDArray[np.float64], pattern: NDArray[np.float64]) -> float:
-    """How many standard deviations of white noise a pattern has in the residual."""
+    """Return the amplitude of a pattern in the residual, in standard deviations of white noise."""
     size = float(np.sqrt(np.sum(np.square(pattern))))
     return float((left * pattern).sum()) / size if size > 0 else 0.0
 
 
 def _without(pattern: NDArray[np.float64], model: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Take out of a pattern what a change of the trail's flux explains."""
+    """Return a pattern without the part that a change of the trail's flux explains."""
     size = float(np.sum(np.square(model)))
     return pattern - model * (float((pattern * model).sum()) / size) if size > 0 else pattern
 
 
 def _contrast(left: NDArray[np.float64], model: NDArray[np.float64], part: NDArray[np.bool_]) -> float:
-    """Difference of brightness between a part of the trail and the rest, in standard deviations of white noise."""
+    """Return by how much a part of the trail is brighter than the rest, in standard deviations of white noise."""
     weights = [float(np.sum(np.square(model[side]))) for side in (part, ~part)]
     if min(weights) <= 0:
         return 0.0
@@ -202,6 +202,6 @@ def _under(scene: Scene, science: NDArray[np.float32], segment: Segment) -> tupl
 
 
 def _light(scene: Scene, science: NDArray[np.float32], area: Footprint) -> NDArray[np.float64]:
-    """Science less difference; NaN where either does not count."""
+    """Return science less difference; NaN where either does not count."""
     light = science[area.y, area.x].astype(np.float64) - scene.pixels[area.y, area.x]
     return np.where(scene.usable[area.y, area.x] & np.isfinite(light), light, np.nan)

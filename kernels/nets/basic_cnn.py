@@ -1,4 +1,4 @@
-"""The window classifier of Sun et al. (LLNL data science challenge, 2022), with its published layers."""
+"""Window classifier of Sun et al. (LLNL data science challenge, 2022), with its published layers."""
 
 import torch
 from torch import nn
@@ -50,7 +50,7 @@ class BasicCnn(nn.Module):
 
     @property
     def head(self) -> nn.Linear:
-        """The last layer, from codes to class scores."""
+        """Return the last layer, from codes to class scores."""
         return self.fc4
 
     def codes(self, windows: torch.Tensor) -> torch.Tensor:

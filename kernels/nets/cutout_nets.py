@@ -5,7 +5,7 @@ from torch import nn
 
 
 class CutoutMlp(nn.Module):
-    """Flatten, fully connected 256 and 64 with ReLU and dropout 0.2, two class scores.
+    """Network of fully connected layers of 256 and 64 with ReLU and dropout 0.2, and two class scores.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class CutoutMlp(nn.Module):
 
     @property
     def head(self) -> nn.Module:
-        """The last layer, from codes to class scores."""
+        """Return the last layer, from codes to class scores."""
         return self.layers[-1]
 
     def codes(self, cutouts: torch.Tensor) -> torch.Tensor:
@@ -56,7 +56,7 @@ class CutoutResnet(nn.Module):
 
     @property
     def head(self) -> nn.Linear:
-        """The last layer, from codes to class scores."""
+        """Return the last layer, from codes to class scores."""
         return self.last
 
     def codes(self, cutouts: torch.Tensor) -> torch.Tensor:
@@ -86,13 +86,13 @@ WIDTH = 48
 
 
 class BandSetNet(nn.Module):
-    """One encoder for every band, then a pool over the bands that are there.
+    """Network of one encoder for every band and a pool over the bands that are there.
 
     Encoder: convolutions to 16 (4 x 4, stride 2), 16 (3 x 3), 32 (stride 2) and 32 channels with ReLU, mean and maximum
     over the picture, joined with the measurements of the band, standardised: linear layers to 48 and 48. Pool: a mean
     weighted by what the band seems worth, the sum over 4, the maximum. Then linear layers to 48 and one log odds.
 
-    No band has a place of its own, and what is said of an object does not depend on bands that are missing
+    No band has a place of its own, and the result for an object does not depend on bands that are missing
     (deep sets: Zaheer et al. 2017, NeurIPS 30).
 
     Parameters

@@ -1,4 +1,4 @@
-"""A network that proposes boxes around trails, and judges them."""
+"""Network that proposes boxes around trails, and judges them."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ CUT = 24
 UNIT = (10.0, 10.0, 5.0, 5.0)
 """What the last shifts of a box are multiplied by: they are small."""
 
-_SIZES = 2  # numbers that tell how large a box was
+_SIZES = 2  # numbers that describe how large a box was
 
 
 class RegionNet(nn.Module):
@@ -69,7 +69,7 @@ class RegionNet(nn.Module):
 
     @property
     def reach(self) -> int:
-        """How many cells around a cell have a say in its features."""
+        """Return how many cells away from a cell still affect its features."""
         return 1 + sum(self.dilations)
 
     def features(self, cells: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A network that scores every 4 x 4 px of an image by what lies within 50 px."""
+"""Network that scores every 4 x 4 px of an image by what lies within 50 px."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -42,7 +42,7 @@ class StreakNet(nn.Module):
 
     @property
     def reach(self) -> int:
-        """How many cells around a cell have a say in its score."""
+        """Return how many cells away from a cell still affect its score."""
         return 1 + sum(self.dilations)
 
     def forward(self, cells: torch.Tensor) -> torch.Tensor:

@@ -39,7 +39,7 @@ class TreeEnsemble(NamedTuple):
 
 
 def tree_ensemble(arrays: Mapping[str, NDArray[Any]]) -> TreeEnsemble:
-    """Take the trees from the arrays of a weights file."""
+    """Return the trees in the arrays of a weights file."""
     return TreeEnsemble(*(np.ascontiguousarray(arrays[name]) for name in TreeEnsemble._fields))
 
 

@@ -1,4 +1,4 @@
-"""Classifier of catalogue rows: trees, calibration, a limit to what it has seen, and the class above."""
+"""Classifier of catalogue rows: trees, calibration, limit of novelty, and superclass."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class ClassTrees(NamedTuple):
 
 
 def class_trees(arrays: Mapping[str, NDArray[Any]]) -> ClassTrees:
-    """Take the trees from the arrays of a weights file."""
+    """Return the trees in the arrays of a weights file."""
     return ClassTrees(*(np.ascontiguousarray(arrays[name]) for name in ClassTrees._fields))
 
 
@@ -222,7 +222,7 @@ _MOST_BANDS = 5
 
 
 class ClassVerdict(NamedTuple):
-    """What a model says of n rows.
+    """Verdict of a model on n rows.
 
     Attributes
     ----------
@@ -237,14 +237,14 @@ class ClassVerdict(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """How log odds become probabilities, and the limit of novelty; a row for each number of bands, from 0 to 5.
+    """Map from log odds to probabilities, and the limit of novelty; a row for each number of bands, from 0 to 5.
 
     Attributes
     ----------
     slope : (6,)
-        Of the log odds.
+        Factor of the log odds.
     offset : (6, classes)
-        Added then.
+        Added after the slope is applied.
     limit : (6,)
         Novelty that counts as 1.
     """
@@ -267,12 +267,12 @@ class ClassModel:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Names of the features."""
+        """Return the names of the features."""
         return tuple(self.card.input["features"])
 
     @property
     def version(self) -> str:
-        """Name and version, as catalogues give it."""
+        """Return the name and version, as catalogues give it."""
         return f"{self.card.name} {self.card.version}"
 
     def __call__(self, columns: Mapping[str, NDArray[np.float32]]) -> ClassVerdict:
@@ -291,7 +291,7 @@ class ClassModel:
         return colour_features({name: columns.get(name, absent) for name in columns_of(self.features)}, self.features)
 
     def by_nearest_colour(self, columns: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
-        """Return what the simplest classifier, of the same training rows, says: `kernels.objects.class_model`."""
+        """Return the verdict of the simplest classifier, of the same training rows: `kernels.objects.class_model`."""
         return nearest_colour(self.matrix(columns), self.centroid, self.scale)
 
 
@@ -364,7 +364,7 @@ def superclass_verdict(
 
     Notes
     -----
-    The image tells point sources from galaxies, colours tell stars from quasars among point sources:
+    The image separates point sources from galaxies, colours separate stars from quasars among point sources:
     P(galaxy) = 1 - p, P(star) = p w, P(quasar) = p (1 - w), where w / (1 - w) are the odds of star against quasar by
     the colours, at the shares `SKY`; without a colour, the odds of these shares. Without an image, colours alone at
     these shares. A change of shares multiplies each probability by new share / old share (Saerens et al. 2002, Neural

@@ -12,7 +12,7 @@ _RING = 2  # px: the border that tells background and noise
 _QUARTILE = 0.6744897501960817  # of a normal distribution, in standard deviations
 _RANGE = 1e-4  # noise is at least this share of the peak: images without noise stay finite
 _HOLE = 0.5  # share of a band's pixels that may be missing
-_CORE, _FLAT = 4, 4  # so many pixels of exactly the highest value, so near to the middle, are clipped
+_CORE, _FLAT = 4, 4  # as many pixels of exactly the highest value, this near to the middle, are clipped
 
 
 class Planes(NamedTuple):
@@ -39,7 +39,7 @@ class Planes(NamedTuple):
 
 
 def make_planes(cutouts: NDArray[np.float32], bands: int, side: int) -> Planes:
-    """Bring cutouts to a common form.
+    """Convert cutouts to a common form.
 
     Parameters
     ----------
@@ -107,12 +107,12 @@ def _fitted(images: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 
 
 def _bordered(images: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """Crop to ``side`` at most: the border of what is left tells the background."""
+    """Crop to ``side`` at most: the border of the rest gives the background."""
     return _fitted(np.asarray(images, np.float32), min(side, *images.shape[2:]))
 
 
 def _ring(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Pixels of the outermost 2 px, (n, bands, pixels)."""
+    """Return the pixels of the outermost 2 px, (n, bands, pixels)."""
     inside = np.ones(images.shape[2:], bool)
     inside[_RING:-_RING, _RING:-_RING] = False
     return images[:, :, inside]
@@ -158,7 +158,7 @@ CHANNELS = 4
 
 
 class BandViews(NamedTuple):
-    """What a network sees of each band.
+    """Inputs of a network, by band.
 
     Attributes
     ----------

@@ -45,7 +45,7 @@ def psf_fluxes(
     correlation: NDArray[np.float64],
     gain: float,
 ) -> Fluxes:
-    """Fit a point source at each place: least squares with equal weights, neighbours are not told apart.
+    """Fit a point source at each place: least squares with equal weights, neighbours are not separated.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def _noise_at(image: ScienceImage, x: NDArray[np.float64], y: NDArray[np.float64
 
 
 def _correlated(psf: GaussianMixture, radius: float, correlation: NDArray[np.float64]) -> float:
-    """Variance of a PSF-weighted sum in correlated noise over that in white noise."""
+    """Return the variance of a PSF-weighted sum in correlated noise over that in white noise."""
     half = math.ceil(radius)
     offset = np.square(np.arange(-half, half + 1))
     distance = offset[:, None] + offset[None, :]
@@ -147,7 +147,7 @@ def _fit(
     sigmas: NDArray[np.float64],
     radius: float,
 ) -> NDArray[np.float64]:
-    """Sum over the pixels about each place: PSF times light, PSF squared and cubed; and PSF squared without mask."""
+    """Return sums over pixels about each place: PSF times light, PSF squared and cubed; PSF squared without mask."""
     ny, nx = pixels.shape
     half = math.ceil(radius)
     out = np.zeros((len(x), 4))
@@ -173,7 +173,7 @@ def _fit(
 
 
 class BandFlux(NamedTuple):
-    """Mean flux of each object, its standard error, and from how many exposures; NaN and 0 where there is none."""
+    """Mean flux of each object, its standard error, and the number of exposures; NaN and 0 where there is none."""
 
     value: NDArray[np.float64]
     error: NDArray[np.float64]
@@ -181,7 +181,7 @@ class BandFlux(NamedTuple):
 
 
 class FluxSum:
-    """Adds up fluxes, one exposure at a time, weighted by the noise of the sky alone.
+    """Sum of fluxes, added one exposure at a time, weighted by the noise of the sky alone.
 
     Weights by the whole error, which grows with the flux, would favour low values.
 

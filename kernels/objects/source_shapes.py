@@ -1,4 +1,4 @@
-"""Sources on a science image: where they are and what shape they have."""
+"""Sources on a science image: their places and shapes."""
 
 import math
 from typing import NamedTuple
@@ -164,7 +164,7 @@ def petrosian_radii(
 
 
 def _crossing(radii: NDArray[np.float64], ratio: NDArray[np.float64]) -> float:
-    """Radius at which a profile first falls below the Petrosian ratio, between radii by their logarithm."""
+    """Return the radius where a profile first falls below the Petrosian ratio, interpolated in its logarithm."""
     below = np.flatnonzero(ratio < _PETROSIAN)
     if not below.size:
         return math.nan
@@ -177,7 +177,7 @@ def _crossing(radii: NDArray[np.float64], ratio: NDArray[np.float64]) -> float:
 
 @njit(cache=True, nogil=True)
 def any_in_boxes(pixels: NDArray[np.bool_], box: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell for each box (first and last row and column) whether any of its pixels is true."""
+    """Return for each box (first and last row and column) whether any of its pixels is true."""
     out = np.zeros(len(box), np.bool_)
     for n in range(len(box)):
         out[n] = pixels[box[n, 0] : box[n, 1] + 1, box[n, 2] : box[n, 3] + 1].any()

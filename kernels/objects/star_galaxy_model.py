@@ -1,4 +1,4 @@
-"""Models of stars and galaxies: calibration, limits of what they know, networks, and simple rivals."""
+"""Models of stars and galaxies: calibration, limits of novelty, networks, and simple alternatives."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ _DIRECTIONS = 48  # of the codes, those of most spread: more would only make the
 
 
 class MomentTrees(NamedTuple):
-    """Trees that were fitted to what `moments_of` gives."""
+    """Trees fitted to the results of `moments_of`."""
 
     trees: TreeEnsemble
 
@@ -43,7 +43,7 @@ class MomentTrees(NamedTuple):
 
 
 class Raw(NamedTuple):
-    """What a network says of n objects: log odds of a star, what stands for the object, arcsinh of the best S/N."""
+    """Output of a network for n objects: log odds of a star, code of the object, arcsinh of the best S/N."""
 
     log_odds: NDArray[np.float32]
     codes: NDArray[np.float32]
@@ -59,7 +59,7 @@ class Verdicts(NamedTuple):
 
 @dataclass(frozen=True)
 class Known:
-    """Where the training objects lie among the codes of a network.
+    """Region of the training objects among the codes of a network.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class Known:
 
 @dataclass(frozen=True)
 class StarGalaxyModel(ABC):
-    """A model ready for use.
+    """Model with its card, ready for use.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class StarGalaxyModel(ABC):
 
     @property
     def version(self) -> str:
-        """Name and version, for the rows of the catalogue."""
+        """Return the name and version, for the rows of the catalogue."""
         return f"{self.card.name}-{self.card.version}"
 
     def __call__(self, cutouts: NDArray[np.float32]) -> Verdicts:
@@ -201,7 +201,7 @@ class StarGalaxyNet(StarGalaxyModel):
     Attributes
     ----------
     nets
-        Members; their log odds are averaged, the codes of the first tell outliers.
+        Members; their log odds are averaged, the codes of the first identify outliers.
     trees, share
         Trees on moments, and the weight of their log odds beside those of the networks, 0 to 1.
     """
@@ -233,11 +233,11 @@ def apply_nets(nets: tuple[BandSetNet, ...], views: BandViews) -> Raw:
 
 
 class PlaneClassifier(Protocol):
-    """A network whose last layer, from codes to the scores of galaxy and star, can be had by itself."""
+    """Network with separate access to its last layer, from codes to the scores of galaxy and star."""
 
     @property
     def head(self) -> torch.nn.Module:
-        """The last layer."""
+        """Return the last layer."""
 
     def codes(self, cutouts: torch.Tensor, /) -> torch.Tensor:
         """Return what goes into it, (n, planes, side, side) -> (n, codes)."""
@@ -245,7 +245,7 @@ class PlaneClassifier(Protocol):
 
 @dataclass(frozen=True)
 class PlaneNet(StarGalaxyModel):
-    """A network with a place for each band.
+    """Network with a place for each band.
 
     Attributes
     ----------
@@ -332,7 +332,7 @@ def _mean(values: NDArray[np.float32], weight: NDArray[np.floating]) -> NDArray[
 
 
 class LocusCut(NamedTuple):
-    """A star is whatever is smaller than ``level + slope * signal``.
+    """Cut by size: a star is smaller than ``level + slope * signal``.
 
     ``signal`` is arcsinh of the S/N of the object's best band, size there is ln of its width, against the PSF's
     where one is known.

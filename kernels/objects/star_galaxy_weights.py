@@ -1,4 +1,4 @@
-"""Models for stars and galaxies, and the baselines beside them, made from weights and card."""
+"""Models for stars and galaxies, and their baselines, made from weights and card."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -40,7 +40,7 @@ _TREES, _KNOWN, _NET = "trees.", "known.", "net."
 
 
 class Baselines(NamedTuple):
-    """The simplest ways to the same verdict: locus cut, and trees on moments."""
+    """Simplest ways to the same verdict: locus cut, and trees on moments."""
 
     locus: LocusCut
     trees: MomentTrees

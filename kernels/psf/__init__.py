@@ -1,1 +1,1 @@
-"""The point-spread function: models, width, variation over an image."""
+"""Point-spread function: models, width, variation over an image."""

@@ -54,7 +54,7 @@ def moffat_mixture(fwhm_px: float, beta: float) -> GaussianMixture:
     Notes
     -----
     A Moffat profile is exactly a Gamma-weighted continuum of Gaussians: (1 + u)^-b = E[exp(-u t)], t ~ Gamma(b).
-    Five of them, fitted by least squares, do (multi-Gaussian expansion: Cappellari 2002, MNRAS 333, 400).
+    Five of them, fitted by least squares, suffice (multi-Gaussian expansion: Cappellari 2002, MNRAS 333, 400).
     """
     if not fwhm_px > 0 or not beta > 1:
         raise ValueError(f"a Moffat profile needs FWHM > 0 and beta > 1, got {fwhm_px} and {beta}")
@@ -64,7 +64,7 @@ def moffat_mixture(fwhm_px: float, beta: float) -> GaussianMixture:
 
 @lru_cache(maxsize=256)
 def _unit_mixture(beta: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights and sigmas for FWHM 1."""
+    """Return weights and sigmas for FWHM 1."""
     from scipy.optimize import least_squares
 
     alpha = 0.5 / np.sqrt(2 ** (1 / beta) - 1)

@@ -20,7 +20,7 @@ class Moments(NamedTuple):
     Attributes
     ----------
     flux
-        Weighted by a Gaussian of amplitude 1; not positive where there is no source: the others say nothing then.
+        Weighted by a Gaussian of amplitude 1; not positive where there is no source: the others are meaningless then.
     x, y
         Centre from the middle of the image, px.
     sigma
@@ -100,7 +100,7 @@ def _sums(
     bell_x: NDArray[np.float32],
     bell_y: NDArray[np.float32],
 ) -> tuple[float, float, float, float, float, float, float]:
-    """Weighted sums of 1, x, y, x2, y2, xy and r4 about a centre."""
+    """Return the weighted sums of 1, x, y, x2, y2, xy and r4 about a centre."""
     side = image.shape[0]
     middle = (side - 1) / 2
     for i in range(side):

@@ -43,8 +43,9 @@ def psf_contrast(
 
     Notes
     -----
-    The PSF is moved by cubic convolution (Keys 1981, IEEE Trans. ASSP 29, 1153). That the light beyond a PSF fit tells
-    galaxies from stars is the idea of SDSS's psfMag - modelMag and of spread_model (Desai et al. 2012, ApJ 757, 83).
+    The PSF is moved by cubic convolution (Keys 1981, IEEE Trans. ASSP 29, 1153). That the light beyond a PSF fit
+    separates galaxies from stars is the idea of SDSS's psfMag - modelMag and of spread_model (Desai et al. 2012, ApJ
+    757, 83).
     """
     for n in prange(images.shape[0]):
         if sigma[n] > 0:
@@ -101,7 +102,7 @@ def _apertures(
     bell_x: NDArray[np.float32],
     bell_y: NDArray[np.float32],
 ) -> tuple[float, float, float]:
-    """Weighted sums of what the fit leaves over, of its variance, and of the fit."""
+    """Return the weighted sums of what the fit leaves over, of its variance, and of the fit."""
     over = noise = fitted = 0.0
     for row in range(image.shape[0]):
         a = b = c = np.float32(0)
@@ -145,7 +146,7 @@ def _move(image: NDArray[np.float32], x: float, y: float, half: NDArray[np.float
 
 @njit(**FAST)
 def _cubic(t: float) -> tuple[float, float, float, float]:
-    """Weights of the pixels 1 before, at, 1 and 2 after a place t behind a pixel, from the far side on."""
+    """Return the weights of the pixels n + 1, n, n - 1 and n - 2 in the value at n - ``t``, 0 <= ``t`` < 1."""
     return (
         0.5 * (-t + 2 * t**2 - t**3),
         0.5 * (2 - 5 * t**2 + 3 * t**3),

@@ -18,9 +18,9 @@ from schemas.objects import SIDE
 _LEAST = (5, 15, 50)  # stars, for a polynomial of degree 0, 1, 2
 _MOST = 300  # sources measured, the brightest: among them most are stars
 _SEED = 0.05  # in ln of the width, and in ellipticity: stars lie so near together, noise and place included
-_APART = 0.2  # farther from the polynomial is no star
+_APART = 0.2  # what is farther from the polynomial is not a star
 _LOOSE = 0.06  # scatter of ln width about it: of galaxies, not of stars
-_CLIP = 3.0  # standard deviations, as told by the median deviation
+_CLIP = 3.0  # standard deviations, by the median deviation
 _ROUNDS = 8
 _STEP = 0.05  # for the response of what is measured to width and ellipticity
 _RESPONSE = (0.5, 2.0)  # of the measured width to that of the PSF; elsewhere the PSF is too narrow to be measured
@@ -31,12 +31,12 @@ Floats = NDArray[np.float64]
 
 
 class PsfShape(NamedTuple):
-    """The PSF at n places, against the round PSF of the image: (n,) each.
+    """PSF at n places, relative to the round PSF of the image: (n,) each.
 
     Attributes
     ----------
     width
-        Over that of the image's PSF.
+        Width over that of the image's PSF.
     e1, e2
         (a2 - b2) / (a2 + b2) of its axes a > b, times the cosine and the sine of twice the angle of a from +x.
     """
@@ -213,7 +213,7 @@ def _densest(seen: Floats) -> NDArray[np.bool_]:
 
 
 def _size(stars: NDArray[np.bool_]) -> int:
-    """Return the number of terms that so many stars can tell; 0 of too few."""
+    """Return the number of terms that the stars can constrain; 0 for too few."""
     return (0, 1, 3, 6)[int(np.searchsorted(_LEAST, stars.sum(), "right"))]
 
 

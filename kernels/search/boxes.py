@@ -1,4 +1,4 @@
-"""Boxes around sources, and what maps of features hold inside them."""
+"""Boxes around sources, and feature maps inside them."""
 
 import numpy as np
 import scipy
@@ -69,7 +69,7 @@ def outdone(boxes: Boxes, scores: NDArray[np.floating], share: float) -> NDArray
     Notes
     -----
     Boxes that are themselves outdone count, unlike in greedy suppression of what is not a maximum. There the fate of a
-    box hangs on a chain of others, however far; here on those within `rival_reach`.
+    box depends on a chain of others, however far; here on those within `rival_reach`.
     """
     found = np.zeros(len(boxes), bool)
     if len(boxes) < 2:

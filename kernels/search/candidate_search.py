@@ -43,7 +43,7 @@ Judge = Callable[[SearchImage, NDArray[np.float32], Peaks], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class CandidateSearch:
-    """A detector that judges the peaks of a bank of trails.
+    """Detector that judges the peaks of a bank of trails.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class CandidateSearch:
 
     @property
     def grid(self) -> SearchGrid:
-        """Where its cells lie."""
+        """Return the grid of its cells."""
         return CANDIDATE_GRID
 
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
@@ -134,7 +134,7 @@ def line_cutouts(
     -------
     (n, CHANNELS, WIDE, LONG) float32
         Sampled between pixels, bilinear: value in units of the noise and S/N of a point, both through
-        `kernels.image.search_image.squash`; share that does not count or is no part of the plane.
+        `kernels.image.search_image.squash`; share that does not count or is not part of the plane.
     """
     out = np.zeros((len(peaks.y), LINE_CHANNELS, WIDE, LONG), np.float32)
     pixel = np.stack([peaks.y, peaks.x], 1)
@@ -198,14 +198,14 @@ class TreeJudge:
 
 @dataclass(frozen=True)
 class TwoStageJudge:
-    """Boosted trees sort out what is plainly false; a network judges what is left.
+    """Judge in two stages: boosted trees drop what is plainly false, a network judges the rest.
 
     Parameters
     ----------
     trees
         The first stage.
     floor
-        Log odds of the trees from which on the network is asked; others keep theirs, less 10.
+        Log odds of the trees from which on the network is used; others keep theirs, less 10.
     net
         The second, in evaluation mode, on ``device``.
     share

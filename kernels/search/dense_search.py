@@ -38,8 +38,8 @@ def dense_input(plane: SearchImage, y: int, x: int, rows: int, columns: int) -> 
     -------
     (rows, columns, 48) float32
         For each of the 4 x 4 px of a cell, row by row: its value in units of the noise; the S/N of a point source
-        there, from a matched filter with a Gaussian of the PSF's width, in the noise as it is; 1 where it does not
-        count, or is no part of the plane. Both S/N go through `kernels.image.search_image.squash`.
+        there, from a matched filter with a Gaussian of the PSF's width, in the actual noise; 1 where it does not
+        count, or is not part of the plane. Both S/N go through `kernels.image.search_image.squash`.
     """
     taps = filter_taps(plane.fwhm_px)
     scale = 1 / filtered_noise(np.outer(taps, taps), 1.0, plane.correlation)
@@ -164,7 +164,10 @@ class DenseSearch:
 
     @property
     def precision(self) -> Precision:
-        """Of weights and activations, the network's own. bfloat16 keeps 8 bits; log odds move by some hundredths."""
+        """Return the network's precision, of weights and activations.
+
+        bfloat16 keeps 8 bits; log odds change by some hundredths.
+        """
         return "bfloat16" if self._type == torch.bfloat16 else "float32"
 
     @property
@@ -173,7 +176,7 @@ class DenseSearch:
 
     @property
     def grid(self) -> SearchGrid:
-        """Where its cells lie."""
+        """Return the grid of its cells."""
         return dense_grid(self.net.reach)
 
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
@@ -231,7 +234,7 @@ def dense_grid(reach: int) -> SearchGrid:
 
 
 def _share_out(work: Callable[[int, int], None], corners: Sequence[tuple[int, int]], threads: int) -> None:
-    """Do the work at all corners, on so many threads; each of them is torch's only one."""
+    """Run the work at all corners on several threads; torch uses one thread in each."""
     if threads < 2:
         for corner in corners:
             work(*corner)

@@ -1,4 +1,4 @@
-"""Interface of detectors, and window classifiers that fulfil it."""
+"""Interface of detectors, and its implementation by window classifiers."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,15 +19,15 @@ from schemas.pixels import SearchGrid
 
 
 class Detector(Protocol):
-    """Scores places on an image: a network that looks at windows or cells, or a finder of candidates."""
+    """Detector, which scores places on an image: a network on windows or cells, or a finder of candidates."""
 
     @property
     def card(self) -> ModelCard:
-        """What is known of its weights, with the threshold of a hit."""
+        """Return the card of its weights, with the threshold of a hit."""
 
     @property
     def grid(self) -> SearchGrid:
-        """Where its scores lie."""
+        """Return the grid of its scores."""
 
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
         """Return the log odds that a trail lies at each place, and how many places could not be scored.
@@ -48,7 +48,7 @@ class Detector(Protocol):
 
 
 class WindowSearch(Protocol):
-    """A way to score every window of an image; see `FusedSearch.search`."""
+    """Search that scores every window of an image; see `FusedSearch.search`."""
 
     def search(
         self,
@@ -96,7 +96,7 @@ class WindowScorer:
 
     @property
     def grid(self) -> SearchGrid:
-        """Where its windows lie."""
+        """Return the grid of its windows."""
         side = int(self.card.input.get("side", 26))
         return SearchGrid(side, self.stride, 0, side)
 
@@ -118,7 +118,7 @@ class WindowScorer:
 
     @cached_property
     def windows(self) -> WindowSearch:
-        """The fastest search of whole images that the network and the device allow."""
+        """Return the fastest search of whole images that the network and the device allow."""
         fused = fuse(self.net)
         if fused is None:
             return WindowedSearch(self, int(self.card.input["side"]), self.batch)

@@ -1,4 +1,4 @@
-"""A window network as the fused search takes it: plain arrays of its layers."""
+"""Window network in the form of the fused search: plain arrays of its layers."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -11,7 +11,7 @@ from torch import nn
 
 @runtime_checkable
 class TwoConvolutions(Protocol):
-    """A network that the fused search understands: it says so by naming its layers.
+    """Network that the fused search supports: it names its layers.
 
     Convolution, ReLU, max-pool 4 stride 2, convolution, ReLU, max-pool 4 stride 2, flatten, linear layers with ReLU
     between them, two class scores at the end; neither padding nor stride in the convolutions. ``side`` is that of its
@@ -21,12 +21,12 @@ class TwoConvolutions(Protocol):
     side: int
 
     def layers(self) -> tuple[nn.Conv2d, nn.Conv2d, tuple[nn.Linear, ...]]:
-        """Both convolutions and the linear layers, in order."""
+        """Return both convolutions and the linear layers, in order."""
 
 
 @dataclass(frozen=True)
 class Dense:
-    """A linear layer: weight (outputs, inputs), bias (outputs,), float32."""
+    """Linear layer: weight (outputs, inputs), bias (outputs,), float32."""
 
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
@@ -60,28 +60,28 @@ class FusedNet:
 
     @property
     def bands(self) -> int:
-        """Channels of a window."""
+        """Return the number of channels of a window."""
         return self.first_weight.shape[1]
 
     @property
     def pooled_side(self) -> int:
-        """Side of the first pooled map of a window that the second convolution gets to see."""
+        """Return the side of that part of a window's first pooled map which the second convolution uses."""
         return 2 * self.feature_side + 2 + self.second_weight.shape[2] - 1
 
     @property
     def feature_side(self) -> int:
-        """Side of the second pooled map of a window."""
+        """Return the side of the second pooled map of a window."""
         pooled = (self.side - self.first_weight.shape[2] + 1 - 2) // 2
         return (pooled - self.second_weight.shape[2] + 1 - 2) // 2
 
     @property
     def features(self) -> int:
-        """Values per window that the linear layers get."""
+        """Return the number of values per window that the linear layers get."""
         return self.second_weight.shape[0] * self.feature_side**2
 
 
 def fuse(net: nn.Module) -> FusedNet | None:
-    """Take the layers of a network apart for the fused search.
+    """Return the layers of a network in the form of the fused search.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def _array(values: torch.Tensor | None) -> NDArray[np.float32]:
 
 
 class Layers(NamedTuple):
-    """Both convolutions of a `FusedNet`."""
+    """Convolutions of a `FusedNet`."""
 
     first: NDArray[np.float32]
     """(c1, bands, k1 * k1)."""
@@ -148,7 +148,7 @@ class Layers(NamedTuple):
 
 
 class WindowGrid(NamedTuple):
-    """Windows of an image, and what z-scores them."""
+    """Windows of an image, with the mean and standard deviation that standardise them."""
 
     image: NDArray[np.float32]
     """(bands, ny, nx)."""

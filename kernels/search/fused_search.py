@@ -15,7 +15,7 @@ from kernels.search.windows import MARGIN, require_on_image
 
 @dataclass(frozen=True)
 class Screen:
-    """A small network that says about what the linear layers of a window network would say.
+    """Small network that approximates the linear layers of a window network.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class Screen:
         Linear layers with ReLU between them, from the features of a window to a guess of its log odds.
     level
         Windows whose guess reaches it are worth the whole network. It is at most the log odds of a hit: a guess below
-        it is no hit.
+        it is not a hit.
     batch
         Windows at a time.
     """
@@ -45,7 +45,7 @@ class Screen:
 
 
 def screen_arrays(layers: tuple[Dense, ...]) -> dict[str, NDArray[np.float32]]:
-    """Name the arrays of a screen's layers, to be stored."""
+    """Return the arrays of a screen's layers by name, to be stored."""
     return {
         f"{kind}{n}": values
         for n, layer in enumerate(layers)
@@ -64,7 +64,7 @@ SLAB = 65536
 
 @dataclass(frozen=True)
 class FusedSearch:
-    """Search of all windows of an image that never makes a window.
+    """Search of all windows of an image that never cuts out a window.
 
     Parameters
     ----------

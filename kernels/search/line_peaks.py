@@ -1,4 +1,4 @@
-"""Candidates where the best line of a `LineBank` stands out, and their lines refined."""
+"""Candidates at the peaks of a `LineBank`, and the refinement of their lines."""
 
 import math
 
@@ -31,7 +31,7 @@ def line_peaks(
     scale: NDArray[np.float32],
     floor: float,
 ) -> Peaks:
-    """Return the peaks above a floor that are no part of a higher one.
+    """Return the peaks above a floor that are not part of a higher one.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def refine_lines(snr: NDArray[np.float32], peaks: Peaks, bank: LineBank, clip: f
         its length along, so that a candidate beside a trail does not become the trail; its ends up to 10 px beyond.
     """
     lines = every_line()[peaks.code]
-    # Of a sum of so many points of S/N: the bank's along a row, and beyond its longest as it grew last.
+    # Variance of a sum of that many points of S/N: the bank's along a row, and beyond its longest as it grew last.
     count = np.arange(_MOST)
     known = bank.scale[0, 0].astype(np.float64) ** -2.0
     variance = np.interp(count, LENGTHS, known)
@@ -201,7 +201,7 @@ def _refine(
 
 @njit(**FAST)
 def _between(values: NDArray[np.float32], y0: int, x0: int, dx: float, dy: float) -> float:
-    """Value at a step (dx, dy) from a pixel, bilinear; 0 outside."""
+    """Return the value at a step (dx, dy) from a pixel, bilinear; 0 outside."""
     i, j = math.floor(dx), math.floor(dy)
     p, q = dx - i, dy - j
     x, y = x0 + i, y0 + j

@@ -1,4 +1,4 @@
-"""The best line of a bank of trails at each pixel of a PSF-filtered image."""
+"""Best line of a bank of trails at each pixel of a PSF-filtered image."""
 
 import math
 from functools import lru_cache
@@ -51,7 +51,7 @@ def line_bank(fwhm_px: float, correlation: NDArray[np.float64]) -> LineBank:
     Notes
     -----
     A trail is a point source smeared along a line, so its matched filter is the mean of the point source's along that
-    line. Each sum is scaled by its standard deviation in the noise as it is: the covariance of the filtered noise,
+    line. Each sum is scaled by its standard deviation in the actual noise: the covariance of the filtered noise,
     summed over all pairs of its pixels.
     """
     return _line_bank(fwhm_px, correlation.tobytes(), correlation.shape[0])
@@ -88,7 +88,7 @@ def line_pixels(length: int, rise: int) -> tuple[NDArray[np.int64], NDArray[np.i
 def in_image(
     frame: int, along: NDArray[np.int64], across: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Turn steps along and across the axis of a frame into steps (dx, dy) of the image."""
+    """Convert steps along and across the axis of a frame to steps (dx, dy) of the image."""
     across = -across if frame % 2 else across
     return (across, along) if frame >= 2 else (along, across)
 
@@ -247,7 +247,7 @@ def _one_frame(
     best: NDArray[np.float32],
     which: NDArray[np.int32],
 ) -> None:
-    """Best of the lines that rise by ``rises[0]`` to ``rises[1]`` px in eight, over the core of a block."""
+    """Find the best of the lines that rise by ``rises[0]`` to ``rises[1]`` px in eight, over the core of a block."""
     best[:] = seen[HALF : HALF + _CORE, HALF : HALF + _CORE]
     which[:] = 0
     last = _SIDE - 1
@@ -343,7 +343,7 @@ class Peaks(NamedTuple):
 
     @property
     def lines(self) -> NDArray[np.float64]:
-        """Their lines: x and y of the middle, length, px, and angle, deg; (n, 4)."""
+        """Return their lines: x and y of the middle, length, px, and angle, deg; (n, 4)."""
         lines = every_line()[self.code]
         lines[:, 0] += self.x
         lines[:, 1] += self.y

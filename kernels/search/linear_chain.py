@@ -1,4 +1,4 @@
-"""The linear layers of a window network, in batches of one size, on the processor."""
+"""Linear layers of a window network, in batches of one size, on the processor."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,10 +50,10 @@ class LinearChain:
         return logits
 
     def _padded(self, count: int) -> int:
-        """Rows of a batch that holds ``count`` windows.
+        """Return the number of rows of a batch that holds ``count`` windows.
 
-        oneDNN gives a row the same bits in a batch of any size. Of other libraries nothing is known: there all batches
-        have one size.
+        oneDNN gives a row the same bits in a batch of any size. Other libraries do not promise
+        that: with them all batches have one size.
         """
         return -(-count // _ROWS) * _ROWS if self._packed[0].packed else self.batch
 
@@ -77,7 +77,7 @@ def has_bfloat16() -> bool:
 
 @dataclass(frozen=True)
 class _Linear:
-    """A linear layer with its weight laid out for oneDNN, which adds bias and ReLU as it writes.
+    """Linear layer with its weight laid out for oneDNN, which adds bias and ReLU as it writes.
 
     On processors other than Intel's, torch's default (MKL) keeps to vectors of 256 bits and takes twice as long.
     """

@@ -108,7 +108,7 @@ class RegionSearch:
 
     @property
     def grid(self) -> SearchGrid:
-        """Where the middles of its boxes lie."""
+        """Return the grid of the middles of its boxes."""
         return region_grid(self.net.reach)
 
     def search(self, plane: SearchImage, places: Places) -> tuple[NDArray[np.float32], int]:
@@ -136,7 +136,7 @@ class RegionSearch:
         Notes
         -----
         On the processor, the answer does not depend, to the bit, on the part of the image that is searched with a cell:
-        blocks and batches have one size, and boxes have no say farther than ``grid.reach``.
+        blocks and batches have one size, and boxes have no effect farther than ``grid.reach``.
         """
         found, hidden = self.boxes(plane, places)
         logits = np.full(hidden.shape, -np.inf, np.float32)
@@ -187,7 +187,7 @@ class RegionSearch:
     def _judged(
         self, features: torch.Tensor, cells: NDArray[np.float32], row: NDArray[np.intp], column: NDArray[np.intp]
     ) -> RegionHits:
-        """Return the boxes proposed at some cells, and what the head says of them, batch by batch."""
+        """Return the boxes proposed at some cells, and the results of the head for them, batch by batch."""
         boxes, logits = [np.empty((0, 4))], [np.empty(0, np.float32)]
         for start in range(0, len(row), _BATCH):
             part = slice(start, start + _BATCH)
@@ -236,7 +236,7 @@ def look_at_boxes(
     cells: list[NDArray[np.float32]],
     boxes: NDArray[np.float64],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what the head says of boxes on some images, whose cells and features both begin at pixel 0."""
+    """Return the results of the head for boxes on some images, whose cells and features both begin at pixel 0."""
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     pixels = np.empty((len(boxes), 3, CUT, CUT), np.float32)
     for n, one in enumerate(cells):

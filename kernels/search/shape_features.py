@@ -1,4 +1,4 @@
-"""Shape of the pixels about a candidate, in numbers."""
+"""Features of the shape of the light about a candidate."""
 
 import math
 
@@ -54,8 +54,8 @@ def shape_features(
     -------
     (n, len(FEATURES)) float32
         Along the line, sampled every px: S/N of its points (peak, mean, spread, ...) and just beyond its ends; beside
-        it, means at so many px and differences of the two sides; residuals of a fitted trail and a fitted point; in
-        rings of so many px about the middle, S/N of points; the scene.
+        it, means at some distances, px, and differences of the two sides; residuals of a fitted trail and a fitted
+        point; in rings of some radii, px, about the middle, S/N of points; the scene.
     """
     out = np.zeros((len(peaks.y), len(FEATURES)), np.float32)
     reach = plane.correlation.shape[0] // 2
@@ -122,7 +122,7 @@ def _describe(
 
 @njit(**FAST)
 def _at(values: NDArray[np.float64], x: float, y: float) -> float:
-    """Value between pixels, bilinear."""
+    """Return the value between pixels, bilinear."""
     i, j = math.floor(x), math.floor(y)
     p, q = x - i, y - j
     upper = values[j, i] * (1 - p) + values[j, i + 1] * p
@@ -252,7 +252,7 @@ def _fits(
 
 @njit(**FAST)
 def _rings(point: NDArray[np.float64], x: float, y: float, row: NDArray[np.float32], k: int) -> int:
-    """Highest, lowest, mean and root mean square S/N of points in rings about the middle, at most 30 each."""
+    """Write highest, lowest, mean and root mean square S/N of points in rings about the middle, at most 30 each."""
     rings = len(_RINGS)
     most, least, total, square, count = (
         np.full(rings, -100.0), np.full(rings, 100.0), np.zeros(rings), np.zeros(rings), np.zeros(rings)
@@ -278,7 +278,7 @@ def _rings(point: NDArray[np.float64], x: float, y: float, row: NDArray[np.float
 def _surroundings(
     raw: NDArray[np.float64], masked: NDArray[np.bool_], x: float, y: float, row: NDArray[np.float32], k: int
 ) -> None:
-    """Masked pixels within 4 and 12 px; widths of the light within 7 px."""
+    """Write the number of masked pixels within 4 and 12 px, and the widths of the light within 7 px."""
     light, xx, yy, xy, sx, sy = 1e-6, 0.0, 0.0, 0.0, 0.0, 0.0
     for j in range(int(y) - 12, int(y) + 13):
         for i in range(int(x) - 12, int(x) + 13):

@@ -21,7 +21,7 @@ let a bright star change windows that do not hold it.
 
 
 class DenseConvolution:
-    """The first convolution of a network, without its bias, at every pixel.
+    """First convolution of a network, without its bias, at every pixel.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class DenseConvolution:
 
 
 class SecondConvolution:
-    """From the first pooled maps of windows to the features that the linear layers get, in float32.
+    """Second convolution: from the first pooled maps of windows to the features for the linear layers, in float32.
 
     One dense matrix from a window's maps to all its results: 486 x 108 for `BasicCnn`, five times the arithmetic of the
     convolution and 9 % of that of the linear layers. As a convolution it has 6 channels in and 3 out, for which
@@ -104,7 +104,7 @@ def pool_everywhere(maps: torch.Tensor) -> torch.Tensor:
 
 
 def window_views(maps: torch.Tensor, grid: tuple[int, int], stride: int, side: int, step: int) -> torch.Tensor:
-    """See the windows in a dense map, without a copy.
+    """Return views of the windows in a dense map, without a copy.
 
     Parameters
     ----------
@@ -129,7 +129,10 @@ def window_views(maps: torch.Tensor, grid: tuple[int, int], stride: int, side: i
 
 
 def _banded(weight: torch.Tensor) -> torch.Tensor:
-    """Matrix from a block's pixels to its results, (channels, k, k) -> (k * (BLOCK + k - 1), BLOCK * channels)."""
+    """Return the matrix from a block's pixels to its results.
+
+    (channels, k, k) -> (k * (BLOCK + k - 1), BLOCK * channels)
+    """
     channels, side, _ = weight.shape
     matrix = torch.zeros(side, BLOCK + side - 1, BLOCK, channels)
     for pixel in range(BLOCK):
@@ -213,7 +216,7 @@ def _box_sums(planes: torch.Tensor, side: int, stride: int) -> torch.Tensor:
 def shared_maps(
     net: FusedNet, dense: DenseConvolution, planes: torch.Tensor, moments: TorchMoments, stride: int
 ) -> torch.Tensor:
-    """Return the maps that the second convolution gets to see, all windows sharing one convolution of the image.
+    """Return the maps that the second convolution uses, all windows sharing one convolution of the image.
 
     Convolution, max-pool and ReLU commute with the z-score, an affine map with a positive slope per window and band.
     With one band the windows share the max-pool, too; with several, whose slopes differ, the pool follows the sum over

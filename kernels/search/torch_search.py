@@ -20,7 +20,7 @@ ALIGNED = 8
 
 
 class Chain:
-    """From the features of windows to their log odds.
+    """Linear layers: from the features of windows to their log odds.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Chain:
     device
         Where to compute.
     dtype
-        float32 or bfloat16: what weights and activations are stored in; products are summed in float32 either way, if
+        float32 or bfloat16: type of the stored weights and activations; products are summed in float32 either way, if
         `full_precision` is in force. The first layer is always float32: it has 0.26 % of the arithmetic, and eight of
         nine parts of what bfloat16 loses it would lose there.
     batch
@@ -60,7 +60,7 @@ class Chain:
 
 
 def _padded(layer: Dense, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """Matrix (inputs, outputs) and bias; what is added is zero, and stays so through the ReLU."""
+    """Return matrix (inputs, outputs) and bias, padded with zeros, which stay zero through the ReLU."""
     matrix, bias = torch.from_numpy(layer.weight).T, torch.from_numpy(layer.bias)
     down, across = (-size % ALIGNED for size in matrix.shape)
     return pad(matrix, (0, across, 0, down)).contiguous().to(device, dtype), pad(bias, (0, across)).to(device, dtype)
@@ -160,9 +160,9 @@ _LOCK = threading.Lock()
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Keep products of float32 from TF32 and bfloat16, and sums of bfloat16 products from anything below float32.
+    """Forbid TF32 and bfloat16 in products of float32, and anything below float32 in sums of bfloat16 products.
 
-    These are choices of the whole process, so that one thread at a time is let in; the process's own come back
+    These are choices of the whole process, so one thread at a time is let in; the process's own come back
     at the end.
     """
     with _LOCK:
@@ -178,7 +178,7 @@ def full_precision() -> Iterator[None]:
 
 
 def _choices() -> list[tuple[Any, str, tuple[Any, ...]]]:
-    """Where they are kept, under which name, and the values that round nothing."""
+    """Return the places and names of the settings, and the values that round nothing."""
     backends: Any = torch.backends
     matmul = backends.cuda.matmul
     sums = matmul, "allow_bf16_reduced_precision_reduction", (False,)
@@ -195,7 +195,7 @@ SINGLE = 2048
 
 
 class TorchSearch:
-    """A network that searches images without ever cutting windows out; see `shared_maps` for why that is exact.
+    """Network that searches images without ever cutting windows out; see `shared_maps` for why that is exact.
 
     Threads may call it at the same time; they take turns.
 
@@ -313,5 +313,5 @@ class TorchSearch:
 
 
 def host_tensor(values: NDArray[Any]) -> torch.Tensor:
-    """See an array as a tensor; one that must not be written to is copied, because tensors cannot promise that."""
+    """Return an array as a tensor; a read-only one is copied, because tensors cannot be read-only."""
     return torch.from_numpy(np.require(values, requirements="W"))

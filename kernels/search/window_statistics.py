@@ -18,7 +18,7 @@ TINY, HUGE = 1e-30, 1e30
 
 @dataclass(frozen=True)
 class WindowStatistics:
-    """What z-scores every window of a grid.
+    """Mean and standard deviation that standardise every window of a grid.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def _column_sums(
 def _two_passes(
     image: NDArray[np.float32], usable: NDArray[np.bool_], background: np.float32, y0: int, x0: int, side: int
 ) -> tuple[np.float64, np.float64]:
-    """Mean minus background, and standard deviation; 0 where float32 pixels of that size cannot resolve it."""
+    """Return mean minus background and standard deviation; 0 where float32 pixels of that size cannot resolve it."""
     total, largest, count = np.float64(0.0), np.float64(0.0), 0
     for y in range(y0, y0 + side):
         for x in range(x0, x0 + side):

@@ -1,4 +1,4 @@
-"""Directional distance of a place from an object, in units of its size that way."""
+"""Distance of a place from an object, in units of the object's size in that direction."""
 
 import numpy as np
 from numpy.typing import NDArray

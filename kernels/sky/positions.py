@@ -8,7 +8,7 @@ Floats = NDArray[np.float64]
 
 
 def along_great_circle(ra: Floats, dec: Floats, angle: Floats, arc: Floats) -> tuple[Floats, Floats, Floats]:
-    """Go along a great circle.
+    """Return positions along a great circle.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def _claimed(
     exposure: NDArray[np.int64],
     exposures: int,
 ) -> NDArray[np.int64]:
-    """Go through sources in order; the neighbours of each are sorted by distance."""
+    """Assign sources to objects, in order; the neighbours of each are sorted by distance."""
     found = np.full(len(first), -1, np.int64)
     taken_from = np.full(exposures, -1, np.int64)
     count = 0

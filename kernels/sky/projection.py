@@ -117,7 +117,7 @@ def sky_trails(
     angle: NDArray[np.float64],
     covariance: NDArray[np.float64],
 ) -> SkyTrails:
-    """Carry trails from the image to the sky.
+    """Project trails from the image to the sky.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def tangent_offsets(
 def _separation(
     ra1: NDArray[np.float64], dec1: NDArray[np.float64], ra2: NDArray[np.float64], dec2: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Angle between two directions, deg (haversine)."""
+    """Return the angle between two directions, deg (haversine)."""
     a, d1, d2 = np.radians(ra2 - ra1), np.radians(dec1), np.radians(dec2)
     root = np.square(np.sin((d2 - d1) / 2)) + np.cos(d1) * np.cos(d2) * np.square(np.sin(a / 2))
     return np.degrees(2 * np.arcsin(np.minimum(np.sqrt(root), 1)))
@@ -210,7 +210,7 @@ class PlacedTrails(NamedTuple):
 def place_trails(
     wcs: "WCS", shape: tuple[int, int], ra: Floats, dec: Floats, length: Floats, angle: Floats
 ) -> PlacedTrails:
-    """Carry trails from the sky to an image.
+    """Project trails from the sky to an image.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def place_trails(
 
 
 def _near(wcs: "WCS", shape: tuple[int, int], ra: Floats, dec: Floats) -> NDArray[np.bool_]:
-    """Tell what lies within the circle around the image, or not far outside."""
+    """Return which positions lie within the circle around the image, or not far outside."""
     ny, nx = shape
     y, x = np.mgrid[-0.5 : ny - 0.5 : 3j, -0.5 : nx - 0.5 : 3j].reshape(2, -1)
     sky = wcs.pixel_to_world(x, y).icrs
@@ -254,7 +254,7 @@ def _near(wcs: "WCS", shape: tuple[int, int], ra: Floats, dec: Floats) -> NDArra
 
 
 def _pixels(wcs: "WCS", ra: Floats, dec: Floats) -> tuple[Floats, Floats]:
-    """Pixels of ICRS positions, deg; NaN where the distortion cannot be undone."""
+    """Return the pixels of ICRS positions, deg; NaN where the distortion cannot be undone."""
     from astropy.coordinates import SkyCoord
     from astropy.wcs.utils import wcs_to_celestial_frame
 

@@ -68,7 +68,7 @@ def tai(value: float | str, form: Literal["mjd", "jd", "isot"], scale: Literal["
     Raises
     ------
     ValueError
-        ``value`` is no such time.
+        ``value`` is not such a time.
     """
     if form == "isot":
         text = str(value).strip().removesuffix("Z")

@@ -207,7 +207,7 @@ def rounded(scores: ClassScores) -> dict[str, Any]:
 
 
 def _means(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean precision, recall and F1 of confusion matrices, (draws, classes, classes) -> (3, draws)."""
+    """Return the mean precision, recall and F1 of confusion matrices, (draws, classes, classes) -> (3, draws)."""
     hits = np.einsum("dkk->dk", confusion).astype(float)
     true, given = confusion.sum(2), confusion.sum(1)
     there = true > 0

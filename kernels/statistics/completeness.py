@@ -1,4 +1,4 @@
-"""Completeness and other shares, their intervals, and how they depend on signal to noise."""
+"""Completeness and other shares, their intervals, and their dependence on signal to noise."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,12 +25,12 @@ class Share:
 
     @property
     def value(self) -> float | None:
-        """Share found; None of nothing."""
+        """Return the share found; None without sources."""
         return self.found / self.n if self.n else None
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Lower and upper bound; (0, 1) of nothing."""
+        """Return the lower and upper bound; (0, 1) without sources."""
         return binomial_interval(self.found, self.n)
 
 
@@ -62,12 +62,12 @@ class Logistic:
     centre: float
 
     def at(self, snr: Floats) -> Floats:
-        """Completeness at a signal to noise."""
+        """Return the completeness at a signal to noise."""
         return self.ceiling * scipy.special.expit(self.slope * (np.log(snr) - self.centre))
 
     @property
     def s50(self) -> float | None:
-        """Signal to noise at a completeness of 0.5; None if the curve never gets there."""
+        """Return the signal to noise at a completeness of 0.5; None if the curve never gets there."""
         if self.ceiling <= 0.5:
             return None
         return float(np.exp(self.centre - np.log(2 * self.ceiling - 1) / self.slope))
@@ -147,7 +147,7 @@ def fit_completeness(snr: Floats, found: Bools) -> Logistic | None:
 
 
 def _logistic(parameters: Floats) -> Logistic:
-    """Logistic from unbounded parameters: logit of the ceiling, log of the slope (at most 150), centre."""
+    """Return the logistic of unbounded parameters: logit of the ceiling, log of the slope (at most 150), centre."""
     ceiling, slope, centre = parameters
     return Logistic(float(scipy.special.expit(ceiling)), float(np.exp(min(slope, 5.0))), float(centre))
 
@@ -225,7 +225,7 @@ def _nothing(reason: str) -> HalfPoint:
 def _binned(
     log: NDArray[np.float64], found: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Mean of the logarithm, sources found and sources lost, in narrow bins."""
+    """Return the mean of the logarithm and the numbers of sources found and lost, in narrow bins."""
     edges = np.linspace(log.min(), log.max(), _BINS + 1)
     place = np.clip(np.searchsorted(edges, log, "right") - 1, 0, _BINS - 1)
     count, hits, total = (

@@ -56,7 +56,7 @@ def adjusted(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def least_distance(alpha: float, features: int, n: float) -> float:
-    """Return the distance that is no chance, of several features tested together; 1: none is that large.
+    """Return the distance that is not due to chance, of several features tested together; 1: none is that large.
 
     Parameters
     ----------
@@ -75,8 +75,8 @@ def usual_distance(reference: Counts, n: int, sigmas: float, least: float) -> fl
     """Return the distance that a night which only differs as earlier ones do hardly exceeds; below 1.
 
     Each night of the reference is compared with all others. What chance adds to a distance falls with the number of
-    values, what differs from night to night does not: they are told apart, so that nights of few values and of many
-    can be compared.
+    values, what differs from night to night does not: they are kept separate, to compare nights of few
+    values and of many.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def usual_distance(reference: Counts, n: int, sigmas: float, least: float) -> fl
     sigmas
         How rarely.
     least
-        Distance that is no chance for that night, see `least_distance`.
+        Distance that is not due to chance for that night, see `least_distance`.
 
     Notes
     -----
@@ -114,14 +114,14 @@ def _separation(distances: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Departure:
-    """Of a value from earlier ones.
+    """Departure of a value from earlier ones.
 
     Attributes
     ----------
     median
-        Of the earlier ones.
+        Median of the earlier ones.
     sigma
-        What such a value scatters about that median.
+        Scatter of such a value about that median.
     score
         How many sigma the value is above the median; infinite where nothing scatters and the value differs.
     """
@@ -161,7 +161,7 @@ def departure(value: float, error: float, earlier: ArrayLike, floor: float = 0.0
 
 @dataclass(frozen=True)
 class Bins:
-    """Equal steps from ``low`` to ``high``, or equal steps of the logarithm; what lies beyond is in the end bins."""
+    """Bins of equal width from ``low`` to ``high``, or in the logarithm; values beyond are in the end bins."""
 
     low: float
     high: float

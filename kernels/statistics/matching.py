@@ -1,4 +1,4 @@
-"""Matching of detections to sources that are known to be there."""
+"""Matching of detections to known sources."""
 
 from dataclasses import dataclass
 
@@ -41,12 +41,12 @@ class Targets:
 
     @property
     def counted(self) -> Bools:
-        """Streaks that a search is asked to find: the others count neither way."""
+        """Return which targets are streaks that a search is asked to find: the others count neither way."""
         return (self.kind == "streak") & (self.visible >= LEAST_VISIBLE)
 
     @property
     def tolerance(self) -> Floats:
-        """How far from the centre a detection may lie, px."""
+        """Return the largest distance of a detection from the centre, px."""
         return np.maximum(POSITION_TOLERANCE_PX, self.length / 2 + LENGTH_SLACK_PX)
 
 
@@ -99,7 +99,7 @@ def match_detections(x: Floats, y: Floats, score: Floats, targets: Targets) -> M
 
 
 def _pairs_in_reach(x: Floats, y: Floats, targets: Targets) -> dict[int, list[int]]:
-    """Streaks within tolerance of each detection, nearest first."""
+    """Return the streaks within tolerance of each detection, nearest first."""
     from scipy.spatial import KDTree
 
     streaks = np.flatnonzero(targets.counted)

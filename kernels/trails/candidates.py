@@ -32,7 +32,7 @@ _ON_TIME = 2.0  # px by which a flash may be off its place
 
 _LINES_BY_CHANCE = 1e-2  # sets of pieces that chance may give in an image
 
-_BY_CHANCE = 1e-3  # rows of so many points that chance may give in an image
+_BY_CHANCE = 1e-3  # number of such rows of points that chance may give in an image
 
 _MOST = 600  # pieces looked at
 
@@ -40,7 +40,7 @@ _INSIDE = 0.8  # share of a candidate in the light of a satellite
 
 
 class Candidate(NamedTuple):
-    """A trail, the logits of its hits, and whether it consists of flashes in line."""
+    """Trail, the logits of its hits, and whether it consists of flashes in line."""
 
     trail: DetectedSegment
     logits: tuple[float, ...]
@@ -92,7 +92,7 @@ def join_glints(
     candidates
         In any order.
     doubtful
-        Which of them are no flashes: the spikes of two stars in line are in line, too.
+        Which of them are not flashes: the spikes of two stars in line are in line, too.
     fwhm_px, area_px
         Of the PSF, px, and of the image, px^2.
     """
@@ -120,7 +120,7 @@ def _both(stronger: Candidate, weaker: Candidate, trail: DetectedSegment) -> Can
 
 
 def _joined(stronger: DetectedSegment, trail: DetectedSegment, fwhm_px: float) -> DetectedSegment | None:
-    """One trail of two, or None if they are two."""
+    """Return two detections joined to one trail, or None if they are two trails."""
     if lies_on(trail, stronger, fwhm_px):
         return stronger
     both_long = min(trail.length, stronger.length) >= 5 * fwhm_px
@@ -205,7 +205,7 @@ def assign_hits(
 
 
 class GlintTrail(NamedTuple):
-    """Line from the first to the last flash, with the S/N of all; and which segments they are."""
+    """Line from the first to the last flash, with the S/N of all, and the indices of their segments."""
 
     segment: DetectedSegment
     members: tuple[int, ...]
@@ -311,7 +311,7 @@ def _rows(trails: Sequence[DetectedSegment], points: list[int], area_px: float) 
 
 
 def _row(places: NDArray[np.float64], tree: "cKDTree", first: int, second: int) -> tuple[int, ...]:
-    """Go on from two points at equal steps, both ways."""
+    """Extend a row of points from two of them at equal steps, both ways."""
     row = [int(first), int(second)]
     for ends in ((0, 1), (-1, -2)):
         while True:
@@ -341,7 +341,7 @@ def _on_line(point: DetectedSegment, line: DetectedSegment, fwhm_px: float) -> b
 
 
 def _through(pieces: Sequence[DetectedSegment]) -> DetectedSegment:
-    """Line from end to end of all pieces: their principal axis, longer ones counting more."""
+    """Return the line from end to end of all pieces: their principal axis, longer ones counting more."""
     ends = np.concatenate([piece.points(max(piece.length, 1.0)) for piece in pieces])
     centre = ends.mean(0)
     axis = np.linalg.svd(ends - centre, full_matrices=False)[2][0]

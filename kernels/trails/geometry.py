@@ -1,4 +1,4 @@
-"""Line segments in an image, the pixels near them, and which of them repeat each other."""
+"""Line segments in an image, the pixels near them, and repeats among them."""
 
 import math
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ class Segment(NamedTuple):
     angle: float
 
     def ends(self) -> tuple[float, float, float, float]:
-        """``x1, y1, x2, y2`` of its end points, px."""
+        """Return ``x1, y1, x2, y2`` of its end points, px."""
         theta = math.radians(self.angle)
         dx, dy = 0.5 * self.length * math.cos(theta), 0.5 * self.length * math.sin(theta)
         return self.x - dx, self.y - dy, self.x + dx, self.y + dy
 
     def distance(self, x: float, y: float) -> float:
-        """Distance of a point from it, px."""
+        """Return the distance of a point from it, px."""
         theta = math.radians(self.angle)
         along = (x - self.x) * math.cos(theta) + (y - self.y) * math.sin(theta)
         across = (y - self.y) * math.cos(theta) - (x - self.x) * math.sin(theta)
@@ -42,7 +42,7 @@ class Segment(NamedTuple):
 
 
 class Footprint(NamedTuple):
-    """Pixels of a convex area, row by row; a list, because a box around a long oblique trail is nearly empty.
+    """Pixels of a convex area, listed row by row: a box around a long oblique trail is nearly empty.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ def comes_near(segment: Segment, other: Segment, radius: float) -> bool:
 def _list(
     ny: int, nx: int, x: float, y: float, length: float, theta: float, radius: float
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], int, NDArray[np.int32], NDArray[np.int32]]:
-    """Fields of the footprint."""
+    """Return the fields of the footprint."""
     half_x, half_y = 0.5 * length * math.cos(theta), 0.5 * length * math.sin(theta)
     row0 = max(0, math.ceil(y - abs(half_y) - radius))
     row1 = max(row0, min(ny - 1, math.floor(y + abs(half_y) + radius)) + 1)
@@ -124,7 +124,7 @@ def _list(
 
 @njit(cache=True, nogil=True)
 def _disc(dy: float, x: float, radius: float) -> tuple[float, float]:
-    """Columns of a disc in a row; the empty interval (inf, -inf) where there are none."""
+    """Return the columns of a disc in a row; the empty interval (inf, -inf) where there are none."""
     if abs(dy) > radius:
         return math.inf, -math.inf
     half = math.sqrt(radius**2 - dy**2)
@@ -133,7 +133,7 @@ def _disc(dy: float, x: float, radius: float) -> tuple[float, float]:
 
 @njit(cache=True, nogil=True)
 def _band(dy: float, x: float, length: float, theta: float, radius: float) -> tuple[float, float]:
-    """Columns of the rectangle between the two discs of a stadium."""
+    """Return the columns of the rectangle between the two discs of a stadium."""
     cosine, sine = math.cos(theta), math.sin(theta)
     low, high = -math.inf, math.inf
     # |dx * slope + offset| <= limit, along the segment and across it
@@ -148,7 +148,7 @@ def _band(dy: float, x: float, length: float, theta: float, radius: float) -> tu
 
 @njit(cache=True, nogil=True)
 def place(row: int, column: int, row0: int, left: NDArray[np.int32], first: NDArray[np.int32]) -> int:
-    """Place of a pixel in the list of a `Footprint`, or -1 (compiled, for use in compiled loops)."""
+    """Return the place of a pixel in the list of a `Footprint`, or -1 (compiled, for use in compiled loops)."""
     r = row - row0
     if r < 0 or r >= left.shape[0]:
         return -1
@@ -182,7 +182,7 @@ def grow(marked: NDArray[np.bool_], footprint: Footprint, reach: int) -> NDArray
 
 
 class DetectedSegment(NamedTuple):
-    """A trail's middle line with its significance.
+    """Trail's middle line with its significance.
 
     Attributes
     ----------
@@ -204,7 +204,7 @@ class DetectedSegment(NamedTuple):
 
     @property
     def direction(self) -> tuple[float, float]:
-        """Unit vector (x, y) along it."""
+        """Return the unit vector (x, y) along it."""
         theta = math.radians(self.angle)
         return math.cos(theta), math.sin(theta)
 
@@ -288,7 +288,7 @@ _MOST = 6.0  # px; trails further apart than this stay two, however wide the PSF
 
 
 def same_trail(one: Segment, other: Segment, tolerance: float) -> bool:
-    """Whether the centre and both ends of the shorter trail lie within ``tolerance`` px of the longer one."""
+    """Return whether the centre and both ends of the shorter trail lie within ``tolerance`` px of the longer one."""
     short, long = (one, other) if one.length <= other.length else (other, one)
     x1, y1, x2, y2 = short.ends()
     return all(long.distance(x, y) <= tolerance for x, y in ((short.x, short.y), (x1, y1), (x2, y2)))

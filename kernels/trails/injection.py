@@ -1,4 +1,4 @@
-"""Synthetic trails, put into pixels so that a search can be asked for them."""
+"""Synthetic trails added to pixels, to measure how many a search recovers."""
 
 import math
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class TrailStamp(NamedTuple):
 
 
 def cells(shape: tuple[int, int], side: int) -> list[tuple[int, int, int, int]]:
-    """Share an image out among nearly square cells, row by row.
+    """Divide an image into nearly square cells, row by row.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def flux_of(
     noise: float,
     correlation: NDArray[np.float64],
 ) -> float:
-    """Return the flux at which a trail has its S/N in the noise as it is.
+    """Return the flux at which a trail has its S/N in the actual noise.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def visible_stamp_share(usable: NDArray[np.bool_], stamp: TrailStamp) -> float:
 
 
 def _overlap(shape: tuple[int, ...], stamp: TrailStamp) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where a stamp lies on an image, and the part of the stamp that does."""
+    """Return the part of an image that a stamp covers, and the part of the stamp on the image."""
     spans = [
         (max(first, 0), max(min(first + extent, size), max(first, 0)), first)
         for first, extent, size in zip((stamp.y0, stamp.x0), stamp.pixels.shape, shape, strict=True)

@@ -1,4 +1,4 @@
-"""Least squares of a trail on a level background, compiled, and its honest errors in correlated noise."""
+"""Least squares of a trail on a level background, compiled, and its errors in correlated noise."""
 
 import math
 
@@ -77,7 +77,7 @@ def minimise(
     weights, sigmas
         Of the PSF.
     shape
-        (ny, nx) of the image. Ends are kept inside: what lies beyond has no say.
+        (ny, nx) of the image. Ends are kept inside: what lies beyond has no effect.
     reach
         Furthest that one step may carry an end of the trail, px: further off lie false minima.
     free
@@ -145,7 +145,7 @@ def _stride(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
 
 @njit(cache=True, nogil=True)
 def _pixels(values: NDArray[np.float64], use: NDArray[np.float64], footprint: Footprint) -> NDArray[np.float64]:
-    """Blocks of the pixels with a weight: rows of x, y, value and weight."""
+    """Return the pixels with a weight in blocks: rows of x, y, value and weight."""
     count = np.count_nonzero(use)
     data = np.zeros((-(-count // BLOCK), 4, BLOCK))
     place = 0
@@ -168,7 +168,7 @@ def _equations(
     normal: NDArray[np.float64],
     slope: NDArray[np.float64],
 ) -> float:
-    """Fill in J'WJ (its lower triangle) and J'Wr; give r'Wr. ``data`` is that of `_pixels`."""
+    """Fill in J'WJ (its lower triangle) and J'Wr; return r'Wr. ``data`` is that of `_pixels`."""
     normal[:] = 0.0
     slope[:] = 0.0
     rows, squares = np.empty((PARAMETERS + 1, BLOCK)), 0.0
@@ -298,8 +298,8 @@ def fit_covariance(
 
     Notes
     -----
-    The fit weighs pixels alike, as if the noise were white; the estimator says how far off it is in the noise as it
-    is, V (Huber 1967; White 1980, Econometrica 48, 817). The Poisson noise of the source counts as white: resampling
+    The fit weighs pixels alike, as if the noise were white; the estimator gives its error in the actual noise,
+    V (Huber 1967; White 1980, Econometrica 48, 817). The Poisson noise of the source counts as white: resampling
     smears it without changing its sum over a few pixels, which is what a flux feels.
     """
     weighted = jacobian * weights[:, None]
@@ -320,7 +320,7 @@ def fit_covariance(
 
 @njit(cache=True, nogil=True)
 def _between(unit: NDArray[np.float64], footprint: Footprint, correlation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum over pairs of pixels of J_i rho(i - j) J_j."""
+    """Return the sum over pairs of pixels of J_i rho(i - j) J_j."""
     count, width = unit.shape
     reach_y, reach_x = correlation.shape[0] // 2, correlation.shape[1] // 2
     out = np.zeros((width, width))

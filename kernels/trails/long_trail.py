@@ -180,7 +180,7 @@ _MARGIN = 60.0  # px that must have been looked at beyond both ends
 
 
 class Frame(NamedTuple):
-    """Whole image with what is known of its noise.
+    """Whole image with its noise.
 
     Attributes
     ----------
@@ -201,7 +201,7 @@ class Frame(NamedTuple):
 
 
 class LongTrail(NamedTuple):
-    """A trail followed to its ends.
+    """Trail followed to its ends.
 
     Attributes
     ----------
@@ -220,7 +220,7 @@ class LongTrail(NamedTuple):
 
     @property
     def is_trail(self) -> bool:
-        """Whether it is as continuous as a trail, and no row of stars; a long one may have gaps."""
+        """Return whether it is as continuous as a trail, not a row of stars; a long one may have gaps."""
         return self.coverage >= 0.85 - 0.25 * min(1.0, max(0.0, (self.segment.length - 75) / 150))
 
 
@@ -245,7 +245,7 @@ def grow_trail(frame: Frame, seed: DetectedSegment) -> LongTrail:
     each strip the path across it with the largest sum of clipped cross-sections refines the line, and the ends are
     those of the run that maximises sum(F - A / 2), F the clipped brightness per px and A its median: for a box in
     white noise that is the maximum-likelihood run, and it bridges a gap that is shorter than what follows it.
-    Unusable pixels say nothing, either way.
+    Unusable pixels count neither way.
     """
     largest = math.hypot(*frame.image.shape)
     found = LongTrail(seed, 0.0, 0.0)
@@ -298,7 +298,7 @@ def _level(brightness: NDArray[np.float32]) -> float:
 
 
 def _best_path(profile: NDArray[np.float32], level: float, first: int) -> tuple[float, float]:
-    """Slope and intercept of the line of rows with the largest sum of clipped brightness; columns count from first."""
+    """Return slope and intercept of the line of the largest clipped sum; columns are numbered from ``first``."""
     clipped = np.clip(np.nan_to_num(profile, nan=0.0), -2 * level, 4 * level)
     left, right = _search_paths(np.ascontiguousarray(clipped.T))
     slope = (right - left) / max(1, profile.shape[1] - 1)
@@ -320,7 +320,7 @@ def _search_paths(clipped: NDArray[np.float32]) -> tuple[int, int]:
 
 
 def _ends(brightness: NDArray[np.float32], level: float) -> tuple[int, int, float]:
-    """First and last column of the trail, and its typical brightness, from a first guess of that."""
+    """Return the first and last column of a trail and its typical brightness, from a first guess of the latter."""
     known = np.isfinite(brightness)
     values = np.where(known, brightness, np.float32(0))
     first, last = 0, len(values) - 1
@@ -332,15 +332,15 @@ def _ends(brightness: NDArray[np.float32], level: float) -> tuple[int, int, floa
 
 
 def _heaviest_run(gain: NDArray[np.floating]) -> tuple[int, int]:
-    """First and last index of the run with the largest sum (Kadane's algorithm, Bentley 1984, CACM 27, 865)."""
+    """Return first and last index of the run with the largest sum (Kadane's algorithm, Bentley 1984, CACM 27, 865)."""
     total = np.concatenate([[0.0], np.cumsum(gain)])
     last = int(np.argmax(total - np.minimum.accumulate(total)))
-    first = last - int(np.argmin(total[last::-1]))  # the latest of equals: unknown columns are no part of the trail
+    first = last - int(np.argmin(total[last::-1]))  # the latest of equals: unknown columns are not part of the trail
     return first, max(first, last - 1)
 
 
 def _coverage(brightness: NDArray[np.float32], level: float) -> float:
-    """Share of usable columns above half of ``level``, after a running mean."""
+    """Return the share of usable columns above half of ``level``, after a running mean."""
     known = np.isfinite(brightness)
     if len(known) < len(_BOX) or not known.any():
         return 0.0

@@ -1,4 +1,4 @@
-"""Signal to noise of a template in noise as it is, and the filter that knows the truth."""
+"""Signal to noise of a template in correlated noise, and the filter that knows the truth."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -19,7 +19,7 @@ _RESIDUE = 0.1  # share of a trail that its imperfect subtraction may leave
 
 
 class Optics(NamedTuple):
-    """What the filters of an exposure are made from, and the filters."""
+    """Filters of an exposure, and their inputs."""
 
     psf: GaussianMixture
     fwhm_px: float
@@ -147,7 +147,7 @@ def _bridged(found: list[DetectedSegment], alive: NDArray[np.bool_], fwhm_px: fl
 
 
 def _seen(segment: DetectedSegment, alive: NDArray[np.bool_]) -> float:
-    """Length of the part of a segment that lies on pixels that count, px."""
+    """Return the length of the part of a segment on pixels that count, px."""
     column, row = np.rint(segment.points(1.0)).astype(np.intp).T
     inside = (row >= 0) & (column >= 0) & (row < alive.shape[0]) & (column < alive.shape[1])
     return segment.length * float(np.mean(alive[row[inside], column[inside]])) if inside.any() else 0.0

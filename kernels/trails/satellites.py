@@ -1,4 +1,4 @@
-"""Satellites and aeroplanes among the candidates, and what lies in their light."""
+"""Satellites and aeroplanes among the candidates, and candidates in their light."""
 
 import math
 from collections.abc import Sequence
@@ -100,7 +100,7 @@ def wing_radius(trail: DetectedSegment, psf: GaussianMixture, fwhm_px: float) ->
 
 
 class Classified(NamedTuple):
-    """A candidate with its class, and how far from it its light spoils other detections, px.
+    """Candidate with its class, and the distance up to which its light spoils other detections, px.
 
     The class is ``satellite``, ``glint_trail``, or empty.
     """
@@ -117,7 +117,7 @@ def classify_satellites(
     psf: GaussianMixture,
     fwhm_px: float,
 ) -> list[Classified]:
-    """Tell satellites from the rest, and give them what lies in their light.
+    """Separate satellites from the rest, and merge the candidates in their light into them.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def classify_satellites(
     mask : (ny, nx) uint16
         Mask plane.
     longest
-        Of an asteroid's trail, px; see `kernels.trails.satellites.longest_asteroid`.
+        Greatest length of an asteroid's trail, px; see `kernels.trails.satellites.longest_asteroid`.
     psf, fwhm_px
         Point-spread function, and its FWHM, px.
     """

@@ -1,4 +1,4 @@
-"""An image with what a fit has to know of it."""
+"""Image with the properties that a fit needs."""
 
 import math
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from kernels.trails.trail_model import trail_rows
 
 
 class Scene(NamedTuple):
-    """A difference image.
+    """Difference image.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Scene(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(ny, nx), px."""
+        """Return (ny, nx), px."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
@@ -62,7 +62,7 @@ class View(NamedTuple):
 
 
 def view(scene: Scene, segment: Segment, radius: float) -> View:
-    """Take the pixels within ``radius`` px of a segment."""
+    """Return the pixels within ``radius`` px of a segment."""
     footprint = stadium(scene.shape, segment, radius)
     return View(footprint, *_take(scene.pixels, scene.usable, footprint.y, footprint.x))
 
@@ -71,7 +71,7 @@ def view(scene: Scene, segment: Segment, radius: float) -> View:
 def _take(
     pixels: NDArray[np.float32], usable: NDArray[np.bool_], y: NDArray[np.int32], x: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Values and weights of pixels."""
+    """Return the values and weights of pixels."""
     values, use = np.zeros(y.shape[0]), np.zeros(y.shape[0])
     for i in range(y.shape[0]):
         if usable[y[i], x[i]]:
@@ -80,6 +80,6 @@ def _take(
 
 
 def trail_shape(scene: Scene, footprint: Footprint, segment: Segment) -> NDArray[np.float64]:
-    """Unit-flux trail in the pixels of a footprint, (n,)."""
+    """Return the unit-flux trail in the pixels of a footprint, (n,)."""
     dx, dy = footprint.x - segment.x, footprint.y - segment.y
     return trail_rows(dx, dy, segment.length, math.radians(segment.angle), *scene.psf)[0]

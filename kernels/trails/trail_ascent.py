@@ -44,7 +44,7 @@ def refine_trail(snr: NDArray[np.float32], lags: NDArray[np.float64], start: Det
 
 
 def refine_point(snr: NDArray[np.float32], lags: NDArray[np.float64], start: DetectedSegment) -> DetectedSegment:
-    """Climb from the centre of ``start`` to the nearest point source; arguments as in `refine_trail`."""
+    """Return the point source nearest to the centre of ``start``; arguments as in `refine_trail`."""
     ends = np.array([start.x, start.y, start.x, start.y])
     value = _climb(snr, lags, ends, -1.0)
     return DetectedSegment(float(ends[0]), float(ends[1]), 0.0, start.angle, float(value))
@@ -106,7 +106,7 @@ def line_noise(lags: NDArray[np.float64], dx: float, dy: float) -> float:
 
 @njit(cache=True, nogil=True)
 def _interpolated(image: NDArray[np.floating], y: float, x: float) -> float:
-    """Value between pixels by cubic convolution (Keys 1981, IEEE Trans. ASSP 29, 1153); 0 outside.
+    """Return the value between pixels by cubic convolution (Keys 1981, IEEE Trans. ASSP 29, 1153); 0 outside.
 
     Linear interpolation would have its maxima on pixels only, and draw trails to rows and columns.
     """
@@ -125,7 +125,7 @@ def _interpolated(image: NDArray[np.floating], y: float, x: float) -> float:
 
 @njit(cache=True, nogil=True)
 def _keys(t: float) -> tuple[float, float, float, float]:
-    """Weights of the four pixels about a place ``t`` between the middle two."""
+    """Return the weights of the four pixels about a place ``t`` between the middle two."""
     return (
         0.5 * t * (t * (2 - t) - 1),
         0.5 * (t * t * (3 * t - 5) + 2),
@@ -136,7 +136,7 @@ def _keys(t: float) -> tuple[float, float, float, float]:
 
 @njit(cache=True, nogil=True)
 def _climb(snr: NDArray[np.float32], lags: NDArray[np.float64], ends: NDArray[np.float64], step: float) -> float:
-    """Move ``ends`` (x1, y1, x2, y2) in place to a maximum; give its S/N. A negative step keeps them together."""
+    """Move ``ends`` (x1, y1, x2, y2) in place to a maximum; return its S/N. A negative step keeps them together."""
     together = step < 0
     step = abs(step)
     best = trail_snr(snr, lags, ends[0], ends[1], ends[2], ends[3])

@@ -38,7 +38,7 @@ class TrailBank(NamedTuple):
     offsets : (ANGLES, HALVES[-1], 2) int64
         Steps (dy, dx) from the centre to the pixels of one half of the trail; the other half is their mirror image.
     scale : (ANGLES, len(HALVES)) float32
-        Factor from the sum over a trail's pixels to S/N; 0 where the bank has no such trail, because a neighbouring
+        Factor from the sum over a trail's pixels to S/N; 0 where the bank lacks this trail, because a neighbouring
         angle is as good for its length.
     """
 
@@ -50,7 +50,7 @@ class TrailBank(NamedTuple):
 
     @property
     def reach(self) -> int:
-        """How far from a pixel its answer depends on the image, px."""
+        """Return the distance from a pixel up to which its response depends on the image, px."""
         return int(HALVES[-1]) + self.stamp.shape[0] // 2
 
 
@@ -93,7 +93,7 @@ def longest_only(bank: TrailBank) -> TrailBank:
 
 @njit(cache=True, nogil=True)
 def _covariance(pixels: NDArray[np.int64], lags: NDArray[np.float64]) -> float:
-    """Variance of the sum over ``pixels`` of noise with autocorrelation ``lags``."""
+    """Return the variance of the sum over ``pixels`` of noise with autocorrelation ``lags``."""
     reach, total = lags.shape[0] // 2, 0.0
     for i in range(pixels.shape[0]):
         for j in range(pixels.shape[0]):
@@ -127,7 +127,7 @@ def point_snr(image: NDArray[np.float32], bank: TrailBank) -> NDArray[np.float32
 
 @lru_cache(maxsize=32)
 def _spectrum(stamp: bytes, side: int, ny: int, nx: int) -> NDArray[np.complex64]:
-    """Fourier transform of a stamp, padded; groups of hits of the same shape share it."""
+    """Return the Fourier transform of a stamp, padded; groups of hits of the same shape share it."""
     from scipy import fft
 
     return np.asarray(fft.rfft2(np.frombuffer(stamp, np.float32).reshape(side, side), (ny, nx)))
@@ -165,7 +165,7 @@ def _search(
     halves: NDArray[np.int64],
     scale: NDArray[np.float32],
 ) -> tuple[float, int, int, int, int]:
-    """Best (S/N, y, x, angle index, length index); the first of equals."""
+    """Return the best (S/N, y, x, angle index, length index); the first of equals."""
     y0, y1, x0, x1 = box
     width, pitch, flat = x1 - x0, snr.shape[1], snr.ravel()
     closed = _barrier(allowed, box)

@@ -16,7 +16,7 @@ from kernels.trails.trail_model import PARAMETERS, trail_rows
 
 _OUTLIER = 5.0  # sigma
 _MISFIT = 0.5  # of the model: a wrong PSF or profile makes no outliers
-_MOST_CLIPPED = 0.4  # share of the weight: more is no neighbour but the source itself
+_MOST_CLIPPED = 0.4  # share of the weight: more is not a neighbour but the source itself
 
 
 def capped(seen: View, sigma: float) -> View:
@@ -160,7 +160,7 @@ class TrailFit:
 
     @property
     def errors(self) -> NDArray[np.float64]:
-        """Standard errors of (flux, x, y, length, angle)."""
+        """Return the standard errors of (flux, x, y, length, angle)."""
         return np.sqrt(np.diag(self.covariance))
 
 
@@ -220,7 +220,7 @@ def _radius(scene: Scene) -> float:
 
 
 def _first_fit(scene: Scene, start: Segment) -> NDArray[np.float64]:
-    """Come near the trail from a rough estimate, at a fixed level."""
+    """Return the parameters of a first fit from a rough estimate, at a fixed level."""
     long, short = start.length > _LONG_FWHM * scene.fwhm_px, start.length < 2 * scene.fwhm_px
     seen = view(scene, start, _radius(scene) + (0.03 * start.length if long else 0.0))
     if long:
@@ -231,7 +231,7 @@ def _first_fit(scene: Scene, start: Segment) -> NDArray[np.float64]:
 def _best(
     scene: Scene, seen: View, first: list[NDArray[np.float64]], free: int, blur_fwhm: float = 0.0
 ) -> tuple[NDArray[np.float64], bool]:
-    """Best fit from several first estimates, and whether it converged."""
+    """Return the best fit from several first estimates, and whether it converged."""
     weights, sigmas = scene.psf.weights, np.hypot(scene.psf.sigmas, blur_fwhm * scene.fwhm_px)
     reach, tolerance = 2 * scene.fwhm_px, _TOLERANCE if free == PARAMETERS else _FIRST_TOLERANCE
     fits = [
@@ -248,7 +248,7 @@ def _segment(parameters: NDArray[np.float64]) -> Segment:
 
 
 def _moved(one: Segment, other: Segment) -> float:
-    """Largest displacement of an end point, px; segments have no direction."""
+    """Return the largest displacement of an end point, px; segments have no direction."""
     a, b = np.reshape(one.ends(), (2, 2)), np.reshape(other.ends(), (2, 2))
     return float(min(np.hypot(*(a - b).T).max(), np.hypot(*(a - b[::-1]).T).max()))
 
@@ -281,7 +281,7 @@ def _result(scene: Scene, seen: View, parameters: NDArray[np.float64]) -> TrailF
 def _honest(
     covariance: NDArray[np.float64], parameters: NDArray[np.float64], resolved: float, fwhm_px: float
 ) -> NDArray[np.float64]:
-    """Matrix that turns the linear errors into those of `fit_trail`'s notes, and radians into degrees."""
+    """Return the matrix from the linear errors to those of `fit_trail`'s notes, and from radians to degrees."""
     flux, _, _, length, theta, _ = parameters.tolist()
     errors = np.sqrt(np.diag(covariance))
     square, square_err = length**2, 2 * resolved * errors[3]
@@ -298,7 +298,7 @@ def _honest(
 
 
 def unfitted(scene: Scene, start: Segment) -> TrailFit:
-    """Keep the first estimate of a trail, with the best flux for it, as a fit that failed."""
+    """Return the first estimate of a trail, with its best flux, as a failed fit."""
     seen = view(scene, start, _radius(scene))
     shape = trail_shape(scene, seen.footprint, start)
     design = np.stack([shape, np.ones_like(shape)], axis=1) * seen.use[:, None]

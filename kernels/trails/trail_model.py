@@ -1,4 +1,4 @@
-"""A line segment of light seen through a PSF."""
+"""Line segment of light seen through a PSF."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""HTTP with an archive: one request at a time, its failures sorted."""
+"""HTTP client of an archive: one request at a time, its failures classified."""
 
 import asyncio
 import base64
@@ -32,7 +32,7 @@ def stated_digest(headers: Mapping[str, str], *, whole: bool) -> tuple[str, str]
 
 
 def _hexadecimal(encoded: str, algorithm: str) -> str | None:
-    """Undo base64; None for what is no digest of this kind: some servers write hexadecimal digits."""
+    """Return a base64 digest in hexadecimal; None for what is not one: some servers write hexadecimal digits."""
     try:
         digest = base64.b64decode(encoded)
     except ValueError:
@@ -67,7 +67,7 @@ class TryAgain(Exception):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file in the archive, as it is now.
+    """File in the archive, as it is now.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class RemoteFile:
     size
         bytes
     validator
-        Strong ETag or time of last change, by which a later version is told; None: the archive does not say.
+        Strong ETag or time of last change, by which a later version is recognised; None: the archive does not say.
     """
 
     url: str
@@ -85,13 +85,13 @@ class RemoteFile:
 
     @property
     def version(self) -> str:
-        """Eight digits that differ between versions."""
+        """Return eight digits that differ between versions."""
         return sha256(f"{self.url} {self.size} {self.validator}".encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The beginning of a file that is being sent.
+    """Beginning of a file that is being sent.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ class Answer:
 
 
 class ArchiveClient:
-    """A connection to an archive, to be used in ``async with``.
+    """Connection to an archive, to be used in ``async with``.
 
     Parameters
     ----------
@@ -145,12 +145,12 @@ class ArchiveClient:
         await self._session.close()
 
     async def text(self, path: str, query: Mapping[str, str]) -> str:
-        """Ask a question, again if need be.
+        """Return the answer to a query, which is repeated if need be.
 
         Raises
         ------
         Misconfigured
-            ``refused``: without the right credentials; ``bad_answer``: the archive does not understand the question;
+            ``refused``: without the right credentials; ``bad_answer``: the archive does not understand the query;
             ``no_such_service``: the address is not that of an archive.
         Retryable
             ``archive_error``: it cannot be reached, or is out of order.
@@ -176,7 +176,7 @@ class ArchiveClient:
         raise last.error
 
     async def probe(self, path: str) -> RemoteFile | None:
-        """Ask for the size of a file, by its first byte; None: there is no such file.
+        """Return a file as it is now, by a request for its first byte; None: there is no such file.
 
         Raises
         ------
@@ -200,7 +200,7 @@ class ArchiveClient:
 
     @asynccontextmanager
     async def read(self, file: RemoteFile, start: int) -> AsyncIterator[Answer]:
-        """Have a file sent from byte ``start`` on, or from its beginning if it is another version by now.
+        """Request a file from byte ``start`` on, or from its beginning if it has changed.
 
         Raises
         ------
@@ -226,7 +226,7 @@ class ArchiveClient:
             yield chunk
 
     async def pause(self, failed: int, again: TryAgain) -> None:
-        """Wait after so many failures in a row: as long as the archive asks, else twice as long each time."""
+        """Wait after a number of failures in a row: as long as the archive asks, else twice as long each time."""
         wait = self.settings.backoff_s * 2 ** (failed - 1) if again.wait_s is None else again.wait_s
         await asyncio.sleep(min(wait, _LONGEST_WAIT))
 

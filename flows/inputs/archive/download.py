@@ -1,4 +1,4 @@
-"""Files from an archive: there whole or not at all, resumed where they stopped."""
+"""Download of files: each is there whole or not at all, and resumed where it stopped."""
 
 import asyncio
 import hashlib
@@ -32,7 +32,7 @@ async def download(client: ArchiveClient, file: RemoteFile, target: Path, tell: 
     target
         Path to write.
     tell
-        Hears by how many bytes more the file has come; fewer, if some have to be given up.
+        Called with the number of further bytes of the file; fewer, if some have to be given up.
 
     Raises
     ------
@@ -103,7 +103,7 @@ async def _append(answer: Answer, part: Path, size: int, tell: Callable[[int], o
 
 
 def _check(part: Path, file: RemoteFile, digest: tuple[str, str] | None) -> None:
-    """Raise BadInput if a file is not what the archive says it is, or no whole FITS file."""
+    """Raise BadInput if a file is not what the archive says it is, or not a whole FITS file."""
     content = part.read_bytes()
     if len(content) < file.size:
         raise BadInput("cut", file.url, f"{len(content)} of {file.size} bytes came.", _AGAIN)
@@ -124,7 +124,7 @@ T = TypeVar("T")
 
 
 async def few_at_a_time(items: Iterable[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
-    """Do ``work`` on each item, ``at_once`` at a time, in order; the first error stops all."""
+    """Run ``work`` on each item, ``at_once`` at a time, in order; the first error stops all."""
     waiting = iter(items)
 
     async def worker() -> None:

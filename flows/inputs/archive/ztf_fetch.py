@@ -18,7 +18,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Piece:
-    """A file to be fetched, and where it goes."""
+    """File to be fetched, and its destination."""
 
     file: RemoteFile
     target: Path
@@ -26,12 +26,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class ToFetch:
-    """What is missing of an exposure.
+    """Missing files of an exposure.
 
     Attributes
     ----------
     quadrant
-        Which it is.
+        Its quadrant.
     pieces
         Its own files; the difference image last, so that a run sees the exposure when it is whole.
     template
@@ -45,18 +45,18 @@ class ToFetch:
 
 @dataclass(frozen=True)
 class FetchPlan:
-    """What becomes of each exposure that the archive lists.
+    """Plan of what becomes of each exposure that the archive lists.
 
     Attributes
     ----------
     todo
-        With something to fetch.
+        Exposures with something to fetch.
     whole
-        Number that lack nothing.
+        Number of exposures that lack nothing.
     absent
-        Number without a difference image in the archive.
+        Number of exposures without a difference image in the archive.
     failed
-        That the archive says nothing of.
+        Exposures that the archive gives no answer for.
     """
 
     todo: tuple[ToFetch, ...]
@@ -66,13 +66,13 @@ class FetchPlan:
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
-        """All files to be fetched, each once."""
+        """Return all files to be fetched, each once."""
         every = [piece for one in self.todo for piece in (*one.pieces, one.template) if piece is not None]
         return tuple({piece.target: piece for piece in every if not piece.target.exists()}.values())
 
     @property
     def bytes(self) -> int:
-        """Of all of them."""
+        """Return the bytes of all files to be fetched."""
         return sum(piece.file.size for piece in self.pieces)
 
 
@@ -175,7 +175,7 @@ async def _missing(
 async def _pieces(
     client: ArchiveClient, quadrant: ZtfQuadrant, products: Sequence[str], folder: Path
 ) -> tuple[Piece, ...]:
-    """Ask for the files of an exposure that are not there yet, and that the archive has."""
+    """Return the files of an exposure that are not there yet, and that the archive has."""
     paths = [path for path in map(quadrant.path, products) if not (folder / path).exists()]
     files = [(await client.probe(path), folder / path) for path in paths]
     return tuple(Piece(file, target) for file, target in files if file is not None)
@@ -195,7 +195,7 @@ async def _template(
 
 @dataclass
 class Fetched:
-    """What has come so far; grows while it is fetched."""
+    """Files fetched so far; grows during the fetch."""
 
     whole: int = 0
     files: list[Piece] = field(default_factory=list)
@@ -212,7 +212,7 @@ async def fetch(client: ArchiveClient, plan: FetchPlan, folder: Path, tell: Call
     client, plan, folder
         As in `plan_fetch`.
     tell
-        Hears of bytes that have come.
+        Called with the number of further bytes.
 
     Raises
     ------

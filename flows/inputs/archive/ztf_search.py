@@ -1,4 +1,4 @@
-"""ZTF's products: their names in the archive, and questions to its table of exposures.
+"""ZTF's products: their names in the archive, and queries of its table of exposures.
 
 Names and places of ZTF's products in the archive.
 https://irsa.ipac.caltech.edu/docs/program_interface/ztf_metadata.html; Masci et al. 2019, PASP 131, 018003.
@@ -36,7 +36,7 @@ _FORM = {
 
 @dataclass(frozen=True, order=True)
 class ZtfQuadrant:
-    """One quadrant of one exposure: an image of its own in the archive.
+    """Quadrant of an exposure, which is an image of its own in the archive.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class ZtfQuadrant:
 
     @classmethod
     def of_row(cls, row: Mapping[str, str | None], where: str) -> "ZtfQuadrant":
-        """Take it from a row of the archive's table.
+        """Return the quadrant of a row of the archive's table.
 
         Raises
         ------
@@ -88,14 +88,14 @@ class ZtfQuadrant:
 
     @property
     def stem(self) -> str:
-        """What the names of its files begin with."""
+        """Return the beginning of the names of its files."""
         return (
             f"ztf_{self.filefracday}_{self.field:06d}_{self.filter_code}_c{self.ccd:02d}_{self.kind}_q{self.quadrant}"
         )
 
     @property
     def folder(self) -> str:
-        """Where its files are, below the archive's products."""
+        """Return the folder of its files, below the archive's products."""
         day = self.filefracday
         return f"sci/{day[:4]}/{day[4:8]}/{day[8:]}"
 
@@ -108,7 +108,7 @@ class ZtfQuadrant:
 
     @property
     def template_name(self) -> str:
-        """Name of the reference image, which all exposures of its field share."""
+        """Return the name of the reference image, which all exposures of its field share."""
         return f"ztf_{self.field:06d}_{self.filter_code}_c{self.ccd:02d}_q{self.quadrant}_refimg.fits"
 
 
@@ -120,7 +120,7 @@ _JD_OF_MJD_0 = 2400000.5
 
 @dataclass(frozen=True)
 class ZtfSearch:
-    """Which quadrants are wanted; empty: all.
+    """Selection of quadrants; empty: all.
 
     Attributes
     ----------
@@ -151,7 +151,7 @@ class ZtfSearch:
 
     @property
     def nights(self) -> tuple[date, ...]:
-        """All of them, in order: each is one question, so that no answer is too long."""
+        """Return all nights, in order: each is one query, which keeps answers short."""
         return tuple(self.first + timedelta(days) for days in range((self.last - self.first).days + 1))
 
     def query(self, night: date) -> dict[str, str]:
@@ -182,7 +182,7 @@ def read_answer(text: str, where: str) -> tuple[ZtfQuadrant, ...]:
     Raises
     ------
     Misconfigured
-        ``bad_answer``: it is something else, e.g. a page that says what is wrong with the question.
+        ``bad_answer``: it is something else, e.g. a page that says what is wrong with the query.
     """
     try:
         lines = list(csv.reader(io.StringIO(text), skipinitialspace=True))

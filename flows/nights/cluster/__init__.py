@@ -1,1 +1,1 @@
-"""Where work runs: Dask workers here, in jobs or elsewhere, and the embedded Prefect server."""
+"""Dask workers on this machine, in jobs or elsewhere, and the embedded Prefect server."""

@@ -1,4 +1,4 @@
-"""The cluster of a run: workers of our own, in jobs, or somewhere else; and what they must have before they start."""
+"""Cluster of a run: workers of our own, in jobs, or elsewhere; and the resources that they need before they start."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -35,7 +35,7 @@ ANSWER_S = 60.0
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster.
+    """Running cluster.
 
     Attributes
     ----------
@@ -108,13 +108,13 @@ def cluster(settings: Settings, out: Path) -> Iterator[Cluster]:
 
 
 def warm_up(running: Cluster, settings: Settings) -> None:
-    """Have every worker load its models, those that replace killed ones too."""
+    """Load the models on every worker, including those that replace killed ones."""
     with running.client() as client:
         client.register_plugin(Warm(settings, run_name(), wanted()))
 
 
 def _joined(running: Cluster, settings: Settings, patience_s: float) -> Cluster:
-    """Wait for workers, see that they are fit, and give the cluster with their number and memory."""
+    """Wait for workers, check that they are fit, and return the cluster with their number and memory."""
     try:
         with running.client(timeout="10s") as client:
             client.wait_for_workers(1, timeout=patience_s)
@@ -154,7 +154,7 @@ def _no_workers(running: Cluster, settings: Settings, error: Exception) -> Misco
 
 
 def _wait_for_resources(client: Client, settings: Settings, patience_s: float) -> None:
-    """Let workers of another kind join later than the first."""
+    """Wait for workers of another kind, which may join later than the first."""
     end = monotonic() + patience_s
     while True:
         try:
@@ -179,7 +179,7 @@ def _require_resources(client: Client, settings: Settings) -> None:
 
 
 def _memory_limits(client: Client) -> list[int]:
-    """Memory of each thread of each worker, bytes; of a worker without a limit, the memory of its host is shared."""
+    """Return the memory of each thread of each worker, bytes; a worker without a limit has that of its host."""
     workers = _workers(client)
     unlimited = [address for address, worker in workers.items() if not worker["memory_limit"]]
     hosts = client.run(host_memory, workers=unlimited) if unlimited else {}
@@ -191,7 +191,7 @@ def _workers(client: Client) -> dict[str, Any]:
 
 
 class Warm(WorkerPlugin):
-    """Loads models and compiled code once per worker, before its first task; and lets it log and trace as the run does.
+    """Plugin of a worker: loads models and compiled code before its first task, and sets its logs and traces.
 
     Parameters
     ----------

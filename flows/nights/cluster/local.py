@@ -38,7 +38,7 @@ _MODULES = ["flows.nights.cluster.worker_imports"]
 
 
 def start_worker_server() -> None:
-    """Begin to import what workers need; returns at once. A second call does nothing.
+    """Start importing what workers need; returns at once. A second call does nothing.
 
     Notes
     -----
@@ -102,7 +102,7 @@ def warnings_alone() -> Iterator[None]:
 
 
 def without_failures_of_tasks() -> None:
-    """Keep failures of tasks out of the log of this worker: the command is told of each, and says so itself."""
+    """Keep failures of tasks out of the log of this worker: the command receives and reports each of them."""
     log = logging.getLogger("distributed.worker")
     if _is_news not in log.filters:
         log.addFilter(_is_news)
@@ -124,7 +124,7 @@ CLOSE_S = 60.0
 
 @contextmanager
 def local_cluster(settings: Settings) -> Iterator[str]:
-    """Start workers on this machine; give the address of their scheduler."""
+    """Start workers on this machine; yield the address of their scheduler."""
     import dask
     from distributed import LocalCluster
 
@@ -160,12 +160,12 @@ def local_workers(settings: Settings) -> int:
 
 
 def local_memory(settings: Settings) -> int:
-    """Memory of a worker, bytes."""
+    """Return the memory of a worker, bytes."""
     return int(settings.execution.worker_memory_gib * 2**30)
 
 
 def gpu_host_bytes(settings: Settings) -> int:
-    """Host memory that CUDA's libraries and context take in a worker that computes on a GPU, bytes; no task's share."""
+    """Return the host memory of CUDA's libraries and context in a worker with a GPU, bytes; it belongs to no task."""
     uses_gpu = settings.detect.device == "cuda" or (settings.detect.device == "auto" and GPU_CONTROL.exists())
     return GPU_HOST if uses_gpu else 0
 

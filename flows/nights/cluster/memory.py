@@ -44,7 +44,7 @@ SPARE = 32 * 2**20
 
 
 def projected_bytes(shape: tuple[int, int], siblings: int, settings: Settings) -> dict[str, int]:
-    """Peak memory of a worker for each kind of task.
+    """Return the peak memory of a worker for each kind of task.
 
     Parameters
     ----------
@@ -76,14 +76,14 @@ def _of_call(stage: Stage, shape: tuple[int, int], settings: Settings) -> int:
 
 
 def projected_night_bytes(shape: tuple[int, int], sources: int, detections: int) -> int:
-    """Peak memory of the process that makes what a night has as a whole, bytes.
+    """Return the peak memory of the process that makes what a night has as a whole, bytes.
 
     Parameters
     ----------
     shape
         (ny, nx) of an image, px: one is in memory at a time.
     sources, detections
-        Of all exposures of the night. How many objects they are is known too late: each source may be one.
+        Of all exposures of the night. The number of objects is known too late: each source may be one.
     """
     held = sources * (NIGHT_SOURCE + NIGHT_OBJECT) + detections * NIGHT_DETECTION
     return BASE + SPARE + shape[0] * shape[1] * EXPOSURE_PIXEL + held
@@ -119,7 +119,7 @@ def require_night_fit(night: str, shape: tuple[int, int], sources: int, detectio
 
 
 def require_fit(source: Source, settings: Settings, worker_bytes: int) -> None:
-    """Refuse to start where a task would not fit a worker's memory, as told by the first exposure of the night.
+    """Refuse to start where a task would not fit a worker's memory, by the first exposure of the night.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def require_fit(source: Source, settings: Settings, worker_bytes: int) -> None:
 
 
 def host_memory() -> int:
-    """Memory that the machine or container of this process has, bytes."""
+    """Return the memory of the machine or container of this process, bytes."""
     from distributed.system import MEMORY_LIMIT  # takes a while
 
     return int(MEMORY_LIMIT)
@@ -172,7 +172,7 @@ def _gib(size: int) -> str:
 
 
 def tell_gpu_memory(worker: Worker) -> None:
-    """Let a worker tell its scheduler how much GPU memory torch holds, if it has a GPU."""
+    """Report to the scheduler how much GPU memory torch holds in a worker, if it has a GPU."""
     import torch
 
     if torch.cuda.is_available():

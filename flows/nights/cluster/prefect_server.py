@@ -1,4 +1,4 @@
-"""The embedded Prefect server: a child process that ends with its parent, however the parent ends.
+"""Embedded Prefect server: a child process that ends with its parent, however the parent ends.
 
 Prefect can start a temporary server by itself; that one survives a parent that is killed, and starts only when the
 first flow does, seconds later than it could.
@@ -51,7 +51,7 @@ LIGHT = {
 
 
 class PrefectServer:
-    """A server of our own, or none where the user has one (``PREFECT_API_URL``).
+    """Prefect server of our own, or none where the user has one (``PREFECT_API_URL``).
 
     Sets ``os.environ`` for the libraries imported later; variables that the user set stay as they are.
     """
@@ -117,7 +117,7 @@ def prefect_server() -> PrefectServer:
 
 
 def default_home() -> Path:
-    """Folder of the embedded server's database: a cache, and nothing but."""
+    """Return the folder of the embedded server's database, which is only a cache."""
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "nightstride" / "prefect"
 

@@ -20,7 +20,7 @@ def security_of(settings: ClusterSettings) -> Security | None:
     Raises
     ------
     Misconfigured
-        A file cannot be read or is no certificate or key, or the key is not that of the certificate.
+        A file cannot be read or is not a certificate or key, or the key is not that of the certificate.
     """
     if settings.tls_ca is None or settings.tls_cert is None or settings.tls_key is None:
         return None

@@ -27,7 +27,7 @@ ANSWER_S = 120.0
 
 @contextmanager
 def slurm_cluster(settings: ClusterSettings) -> Iterator[tuple[str, Security]]:
-    """Start a scheduler in this process and jobs that work for it; give its address and the keys to it.
+    """Start a scheduler in this process and jobs that work for it; yield its address and the keys to it.
 
     Connections are encrypted, with keys made for this run where the settings name none. Jobs are added while there is
     more work than the running ones do in a few seconds, and end when there is less.
@@ -52,7 +52,7 @@ def slurm_cluster(settings: ClusterSettings) -> Iterator[tuple[str, Security]]:
 
 
 def queue_state() -> str:
-    """Say in a line what SLURM says of the user's jobs: states, and reasons of those that wait."""
+    """Return in a line the states of the user's SLURM jobs, and the reasons of those that wait."""
     asked = ["squeue", "--me", "--noheader", "--format=%T %r"]
     try:
         answer = subprocess.run(asked, capture_output=True, text=True, timeout=ANSWER_S, check=False)
@@ -88,7 +88,7 @@ def _jobs(slurm: SlurmSettings, folder: Path, security: Security) -> "SLURMClust
 
 
 def default_folder() -> Path:
-    """Folder in the user's home, which the nodes of most sites share."""
+    """Return a folder in the user's home, which the nodes of most sites share."""
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "nightstride" / "slurm"
 

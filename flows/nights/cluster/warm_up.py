@@ -1,4 +1,4 @@
-"""One small exposure through all compiled code, so that the first real one does not wait for it.
+"""Warm-up of a worker: one small exposure through all compiled code, for which the first real one need not wait.
 
 Compiling takes half a minute once per installation; loading what is compiled takes a second once per process.
 """
@@ -23,7 +23,7 @@ TRAILS = (((60.0, 60.0), 0.0, 0.0), ((60.0, 200.0), 12.0, 0.5), ((200.0, 120.0),
 
 
 def warm_up_worker(settings: Settings) -> dict[str, int]:
-    """Put a simulated image of three trails through ingest and every stage that wants to be warmed up.
+    """Run ingest and every stage with a warm-up on a simulated image of three trails.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def _exposure() -> RawExposure:
 
 
 def _trail(centre: tuple[float, float], length: float, angle: float) -> NDArray[np.float64]:
-    """Brightness of a trail with a Gaussian profile of 1 px, high enough to be fitted."""
+    """Return the brightness of a trail with a Gaussian profile of 1 px, high enough to be fitted."""
     y, x = np.mgrid[:SIDE, :SIDE]
     dx, dy = x - centre[0], y - centre[1]
     along = np.clip(dx * np.cos(angle) + dy * np.sin(angle), -length / 2, length / 2)

@@ -98,7 +98,7 @@ def admission(out: Path, store: StoreSettings) -> Iterator[WorkerTerms]:
 
 
 def require_admitted(client: Client, terms: WorkerTerms) -> None:
-    """See that every worker that is there now meets the terms of a run.
+    """Check that every present worker meets the terms of a run.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def require_admitted(client: Client, terms: WorkerTerms) -> None:
 
 
 def admitted(terms: WorkerTerms, task: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a task in a worker that meets the terms of the run; workers that join late are looked at here.
+    """Run a task in a worker that meets the terms of the run; workers that join late are checked here.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def admitted(terms: WorkerTerms, task: Callable[..., Any], *arguments: Any) -> A
 
 
 def require_running(terms: WorkerTerms) -> None:
-    """See that the run of the terms goes on: its token goes with it, or with the next run's lease.
+    """Raise unless the run of the terms goes on: its token ends with it, or with the next run's lease.
 
     Raises
     ------

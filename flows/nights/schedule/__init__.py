@@ -1,1 +1,1 @@
-"""A night that a Prefect server starts by itself, every night."""
+"""Nights scheduled by a Prefect server."""

@@ -75,7 +75,7 @@ def _span(share: RecoveredShare) -> str:
 
 
 def leave(summary: RunSummary, deployment: str, pages: str | None) -> None:
-    """Leave the artifacts of a night with the run that this is called in.
+    """Add the artifacts of a night to the run that this is called in.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def _listed(troubles: tuple[Trouble, ...]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Keep what stands in a message, names of files among it, from being taken for Markdown or HTML."""
+    """Escape a message, with its names of files, against Markdown and HTML."""
     return re.sub(r"([\\`*_{}\[\]<>#|!&])", r"\\\1", " ".join(text.split()))
 
 
@@ -140,9 +140,9 @@ TIMEOUT_S = 10.0
 
 
 def notify(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
-    """Tell the webhook how a run ended, if it has one and the run is not simply done; a hook of Prefect.
+    """Send the webhook, if there is one, how a run ended, unless it simply completed; a hook of Prefect.
 
-    It never fails: what became of the night does not hang on who is told.
+    It never fails: the outcome of the night does not depend on the notification.
     """
     url = os.environ.get(WEBHOOK)
     if not url or (state.is_completed() and state.name == "Completed"):
@@ -173,7 +173,7 @@ def _message(flow_run: FlowRun, state: State) -> dict[str, str | None]:
 
 
 def _post(url: str, message: Mapping[str, str | None]) -> str | None:
-    """Send it; give why not, without the address, or None."""
+    """Send it; return why not, without the address, or None."""
     try:
         asked = Request(url, json.dumps(message).encode(), {"Content-Type": "application/json"})
         with urlopen(asked, timeout=TIMEOUT_S):

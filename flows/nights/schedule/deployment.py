@@ -1,4 +1,4 @@
-"""What a deployment is asked to do, and its nights; without Prefect, which reads the environment on import."""
+"""Parameters of a deployment, and its nights; without Prefect, which reads the environment on import."""
 
 import re
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def zone(timezone: str) -> ZoneInfo:
 
 
 def inputs_of(patterns: Sequence[str], night: date) -> list[str]:
-    """Put a night into inputs: ``{night}`` is YYYYMMDD, ``{night:%Y/%m%d}`` what `date.strftime` makes of it.
+    """Insert a night into inputs: ``{night}`` is YYYYMMDD, ``{night:%Y/%m%d}`` what `date.strftime` makes of it.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def inputs_of(patterns: Sequence[str], night: date) -> list[str]:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A night that is searched every night.
+    """Search that is scheduled every night.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class Deployment:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Parameters of each run."""
+        """Return the parameters of each run."""
         return {
             "inputs": list(self.inputs), "out": self.out, "timezone": self.timezone, "config": self.config,
             "retries": self.retries, "retry_delay_s": self.retry_delay_s, "wait_s": self.wait_s, "pages": self.pages,

@@ -1,4 +1,4 @@
-"""A deployment: its registration, and the flow that searches tonight's exposures as `nightstride run` does."""
+"""Registration of a deployment, and its flow, which searches a night's exposures as `nightstride run` does."""
 
 import asyncio
 import io
@@ -23,7 +23,7 @@ from schemas.summary import RunSummary
 
 
 class RunLog(io.StringIO):
-    """A file whose lines go to a logger.
+    """File whose lines go to a logger.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class RunLog(io.StringIO):
         self._logger, self._rest = logger, ""
 
     def write(self, text: str) -> int:
-        """Take text; a line is logged when it ends."""
+        """Write text; a line is logged when it ends."""
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             if line.strip():
@@ -55,7 +55,7 @@ QUARANTINED, NO_EXPOSURES, POOR, STOPPED = "Quarantined", "NoExposures", "PoorQu
 
 
 def scheduled_run_name() -> str:
-    """Name a run by its night."""
+    """Return the name of a run, by its night."""
     given = runtime.flow_run.parameters
     try:
         return f"{runtime.deployment.name} {given.get('night') or _tonight(given['timezone'])}"
@@ -130,7 +130,7 @@ def _may_succeed_later(task: Task[..., Any], run: TaskRun, state: State[Any]) ->
 
 @task(name="search", cache_policy=NO_CACHE, retry_condition_fn=_may_succeed_later)
 def search_scheduled(inputs: list[str], out: str, config: str | None, wait_s: float, pages: str | None) -> RunSummary:
-    """Do what ``nightstride run`` does, and leave artifacts; parameters and errors as of `scheduled_night`."""
+    """Run ``nightstride run`` for a night, and add artifacts; parameters and errors as of `scheduled_night`."""
     from flows.inputs.sources import list_sources
     from flows.nights.run import search_exposures
     from flows.runtime.settings import load_settings

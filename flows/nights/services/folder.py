@@ -1,4 +1,4 @@
-"""The folder of the services: where they listen, their secrets and what clients need."""
+"""Folder of the services: their addresses and secrets, and the environment of clients."""
 
 import fcntl
 import os
@@ -26,7 +26,7 @@ DATABASE = "prefect"
 
 
 class Addresses(BaseModel):
-    """Where the services listen; kept in ``services.json``."""
+    """Addresses of the services; kept in ``services.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,7 +37,7 @@ class Addresses(BaseModel):
 
 @dataclass(frozen=True)
 class ServiceFolder:
-    """A folder with everything that the services keep.
+    """Folder with everything that the services keep.
 
     Attributes
     ----------
@@ -52,38 +52,38 @@ class ServiceFolder:
 
     @property
     def api(self) -> str:
-        """Address of Prefect's API, from this machine."""
+        """Return the address of Prefect's API, from this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.addresses.host, self.addresses.host)
         return f"http://{host}:{self.addresses.port}/api"
 
     @cached_property
     def database_password(self) -> str:
-        """Password of the role of the Prefect server."""
+        """Return the password of the role of the Prefect server."""
         return _secret(self.path / "database-password")
 
     @cached_property
     def auth(self) -> str:
-        """User and password of Prefect's API and pages, with a colon between them."""
+        """Return user and password of Prefect's API and pages, with a colon between them."""
         return f"nightstride:{_secret(self.path / 'api-password')}"
 
     @property
     def database_url(self) -> str:
-        """The database as SQLAlchemy names it, with its password."""
+        """Return SQLAlchemy's URL of the database, with its password."""
         password = quote(self.database_password, safe="")
         return f"postgresql+asyncpg://{DATABASE}:{password}@127.0.0.1:{self.addresses.postgres_port}/{DATABASE}"
 
     @property
     def client(self) -> dict[str, str]:
-        """Environment of whoever talks to the server."""
+        """Return the environment of clients of the server."""
         return {**PRIVATE, "PREFECT_API_URL": self.api, "PREFECT_API_AUTH_STRING": self.auth}
 
     @property
     def home(self) -> Path:
-        """What Prefect itself keeps on disk."""
+        """Return the folder of what Prefect itself keeps on disk."""
         return self.path / "prefect"
 
     def log(self, part: str) -> Path:
-        """File with what a service says."""
+        """Return the path of the log of a service."""
         return self.path / f"{part}.log"
 
 
@@ -143,7 +143,7 @@ def made(path: Path, wanted: dict[str, object]) -> ServiceFolder:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Wait until no other command makes this folder, or starts or stops its services."""
+    """Lock the folder: wait until no other command makes it, or starts or stops its services."""
     with writing(path), (path / "lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -21,14 +21,14 @@ from schemas.errors import Misconfigured
 
 @dataclass(frozen=True)
 class Daemon:
-    """A process in the background.
+    """Process in the background.
 
     Attributes
     ----------
     record
         File that says which process it is.
     log
-        File that gets what it says.
+        File with its output.
     """
 
     record: Path
@@ -36,7 +36,7 @@ class Daemon:
 
     @property
     def process(self) -> psutil.Process | None:
-        """The process; None if it does not run."""
+        """Return the process; None if it does not run."""
         try:
             known = Holder.model_validate_json(self.record.read_bytes())
         except (OSError, ValidationError):
@@ -45,7 +45,7 @@ class Daemon:
         return psutil.Process(known.pid) if known.boot == myself().boot and runs(known) else None
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start it, in a session of its own; the caller has seen that it does not run."""
+        """Start it, in a session of its own; the caller has checked that it does not run."""
         with os.fdopen(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
@@ -96,7 +96,7 @@ START_S = 120
 
 @dataclass(frozen=True)
 class Postgres:
-    """The database server of a folder.
+    """Database server of a folder.
 
     It listens on 127.0.0.1 and nowhere else, without a socket; who connects needs a password (SCRAM). Its superuser has
     none, so that nobody can connect as such.
@@ -104,18 +104,18 @@ class Postgres:
     Attributes
     ----------
     folder
-        Of the services.
+        Folder of the services.
     """
 
     folder: ServiceFolder
 
     @property
     def data(self) -> Path:
-        """What it keeps."""
+        """Return the folder of the database."""
         return self.folder.path / "postgres" / "data"
 
     def start(self) -> None:
-        """Start it, made if it is not there.
+        """Start it, and first create it if it is not there.
 
         Raises
         ------
@@ -134,12 +134,12 @@ class Postgres:
 
     @property
     def running(self) -> bool:
-        """Whether its process lives."""
+        """Return whether its process lives."""
         return self.data.exists() and _called([self._program("pg_ctl"), "status", "-D", str(self.data)]).returncode == 0
 
     @property
     def healthy(self) -> bool:
-        """Whether the role of the Prefect server gets an answer."""
+        """Return whether the role of the Prefect server gets an answer."""
         where = ["-h", "127.0.0.1", "-p", str(self.folder.addresses.postgres_port), "-U", DATABASE, "-d", DATABASE]
         secret = {"PGPASSWORD": self.folder.database_password, "PGCONNECT_TIMEOUT": "5"}
         return _called([self._program("psql"), *where, "-Atc", "SELECT 1"], secret).stdout.strip() == "1"

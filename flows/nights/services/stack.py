@@ -1,4 +1,4 @@
-"""All services of a folder: brought up, taken down and looked at in their order."""
+"""All services of a folder: started, stopped and checked in their order."""
 
 import json
 import os
@@ -38,19 +38,19 @@ PLAIN = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHO
 
 @dataclass(frozen=True)
 class Server:
-    """The Prefect server of a folder: API, pages and scheduler in one process.
+    """Prefect server of a folder: API, pages and scheduler in one process.
 
     Attributes
     ----------
     folder
-        Of the services.
+        Folder of the services.
     """
 
     folder: ServiceFolder
 
     @property
     def daemon(self) -> Daemon:
-        """Its process."""
+        """Return its process."""
         return Daemon(self.folder.path / "server.json", self.folder.log("server"))
 
     def start(self) -> None:
@@ -82,36 +82,36 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether its process lives."""
+        """Return whether its process lives."""
         return self.daemon.process is not None
 
     @property
     def healthy(self) -> bool:
-        """Whether it answers, and its database does."""
+        """Return whether it answers, and its database does."""
         return self.running and _answer(self.folder, "ready") is not None
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker of Prefect's type `process`: it runs what is scheduled, each run in a process of its own.
+    """Worker of Prefect's type `process`: it runs what is scheduled, each run in a process of its own.
 
     Attributes
     ----------
     folder
-        Of the services.
+        Folder of the services.
     """
 
     folder: ServiceFolder
 
     @property
     def daemon(self) -> Daemon:
-        """Its process."""
+        """Return its process."""
         return Daemon(self.folder.path / "worker.json", self.folder.log("worker"))
 
     def start(self) -> None:
         """Start it; it makes the work pool if there is none.
 
-        Its environment is ours without what tells Prefect of another server or to be silent (``PREFECT_*``), then
+        Its environment is ours without the variables of another server or for silence (``PREFECT_*``), then
         ``worker.env`` of the folder (lines ``NAME=VALUE``), then what it needs.
         """
         ours = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
@@ -126,12 +126,12 @@ class Worker:
 
     @property
     def running(self) -> bool:
-        """Whether its process lives."""
+        """Return whether its process lives."""
         return self.daemon.process is not None
 
     @property
     def healthy(self) -> bool:
-        """Whether the server has heard of it lately, of this one and not of one before."""
+        """Return whether the server has heard from this worker lately, not from an earlier one."""
         process = self.daemon.process
         known = None if process is None else _answer(self.folder, f"work_pools/{POOL}/workers/filter", {})
         if process is None or known is None:
@@ -142,7 +142,7 @@ class Worker:
 
 
 def _answer(folder: ServiceFolder, path: str, body: Mapping[str, Any] | None = None) -> Any:
-    """Ask the API; None if it does not answer, or not what it should."""
+    """Return the answer of the API; None if there is none, or not a valid one."""
     headers = {
         "Authorization": f"Basic {b64encode(folder.auth.encode()).decode()}",
         "Content-Type": "application/json",
@@ -165,7 +165,7 @@ State = Literal["healthy", "unhealthy", "down"]
 
 
 class Service(Protocol):
-    """What can be started, stopped and looked at."""
+    """Service that can be started, stopped and checked."""
 
     def start(self) -> None:
         """Start it; it does not run."""
@@ -175,11 +175,11 @@ class Service(Protocol):
 
     @property
     def running(self) -> bool:
-        """Whether its process lives."""
+        """Return whether its process lives."""
 
     @property
     def healthy(self) -> bool:
-        """Whether it does what it is for."""
+        """Return whether it works."""
 
 
 def services(folder: ServiceFolder) -> dict[str, Service]:
@@ -206,16 +206,16 @@ def up(folder: ServiceFolder, say: Callable[[str], None]) -> None:
 
 
 def down(folder: ServiceFolder, parts: Sequence[str], say: Callable[[str], None]) -> None:
-    """End services, those first that need others.
+    """Stop services, those first that need others.
 
     Parameters
     ----------
     folder
-        Of the services.
+        Folder of the services.
     parts
         Names of `services`; none: all.
     say
-        Told of each.
+        Called with a message on each.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""Exposures that keep coming: streams, and archives of nights searched behind everything else."""
+"""Streams of exposures, and archives of nights searched behind everything else."""

@@ -1,4 +1,4 @@
-"""An archive of nights, one after the other, behind whatever else wants the output folder."""
+"""Search of an archive, night by night, behind whatever else needs the output folder."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,18 +37,18 @@ READERS = 8
 
 @dataclass(frozen=True)
 class Archive:
-    """What an archive holds of a range of nights.
+    """Content of an archive within a range of nights.
 
     Attributes
     ----------
     nights
         Night -> its exposures, the earliest night first.
     nameless
-        Sources that do not say which night they are of: they cannot be used, whatever the range.
+        Sources that do not state their night: they cannot be used, whatever the range.
     open
-        Night -> how many of its exposures are to be searched, judged by the ledger alone.
+        Night -> number of its exposures to be searched, judged by the ledger alone.
     missing
-        Exposures that are asked for, and that no source could be read for: they fail.
+        Requested exposures for which no source could be read: they fail.
     """
 
     nights: Mapping[str, tuple[Source, ...]]
@@ -58,7 +58,7 @@ class Archive:
 
     @property
     def portions(self) -> Iterator[tuple[str, tuple[Source, ...]]]:
-        """What is worked on at a time: sources without a night, which cost nothing, then night by night."""
+        """Yield what is processed at a time: sources without a night, which cost nothing, then night by night."""
         if self.nameless:
             yield "unknown", self.nameless
         yield from self.nights.items()
@@ -84,7 +84,7 @@ def survey(
         Range of nights, YYYYMMDD, both included; None: no limit.
     wanted
         Test of the ledger record of an exposure: others, and those without a record, are left out; those that pass and
-        have no source are told as missing. None: all are in.
+        have no source are reported as missing. None: all are in.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def _missing(record: ExposureRecord, error: NightstrideError | None) -> Trouble:
 
 @dataclass
 class Backfill:
-    """Works through an archive.
+    """Search of an archive, night by night.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ class Backfill:
     pause
         How to rest.
     meter
-        Told of each step; None: nobody asks for figures.
+        Receives each step; None: no metrics are wanted.
     """
 
     out: Path
@@ -173,7 +173,7 @@ class Backfill:
     _searched: int = field(default=0, init=False)
 
     def run(self, archive: Archive) -> "RunSummary":
-        """Do what is left to be done, night by night; what is published is skipped, so that it can be stopped anywhere.
+        """Complete the work, night by night; what is published is skipped, so it can be stopped at any time.
 
         Raises
         ------
@@ -216,12 +216,12 @@ class Backfill:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What would become of one exposure.
+    """Forecast for one exposure.
 
     Attributes
     ----------
     uri, night, visit, detector
-        Which; the last three are None where the file does not say.
+        Identity; the last three are None where the file does not say.
     action
         search: it would be searched; skip: what is published is up to date; quarantine: it cannot be used; fail: it
         cannot be read at the moment.
@@ -239,13 +239,13 @@ class Forecast:
 
     @property
     def line(self) -> str:
-        """The forecast in words."""
+        """Return the forecast in words."""
         name = f"{self.night} {self.visit}-{self.detector}" if self.night else "unknown exposure"
         return f"{self.action:<10} {name}  {self.why}  ({self.uri})"
 
 
 def forecast(sources: Sequence[Source], out: Path, settings: Settings) -> list[Forecast]:
-    """Say what a run on these sources would do with each: by the planner that such a run uses.
+    """Return what a run on these sources would do with each, by the planner that such a run uses.
 
     Further copies of an exposure are left out.
 
@@ -276,7 +276,7 @@ def show_forecast(forecasts: Sequence[Forecast], console: "Console") -> None:
 
 
 def as_json(forecasts: Sequence[Forecast]) -> dict[str, Any]:
-    """Return everything as values that JSON knows."""
+    """Return everything as JSON-serialisable values."""
     return {"counts": _counts(forecasts), "exposures": [asdict(one) for one in forecasts]}
 
 

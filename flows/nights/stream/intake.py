@@ -1,4 +1,4 @@
-"""Intake of a stream: from files that arrive to exposures to be searched."""
+"""Intake of a stream, from files that arrive to exposures to be searched."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -23,9 +23,9 @@ Arrived = frozenset[str]
 
 @dataclass
 class Intake:
-    """Takes what has arrived, and plans it.
+    """Intake of a stream: takes what has arrived, and plans it.
 
-    One thread may take while another says what is finished.
+    One thread may take while another reports what is finished.
 
     Parameters
     ----------
@@ -64,13 +64,13 @@ class Intake:
 
     @property
     def on_the_way(self) -> int:
-        """Exposures handed out and not finished, and second deliveries that wait for their end."""
+        """Count exposures handed out and not finished, and second deliveries that wait for their end."""
         return len(self._flying) + self._held
 
     def take(self, room: int) -> Plan:
         """Plan what has arrived: at most ``room`` files are held here without being handed out.
 
-        A delivery of an exposure that is on its way waits until that is finished; then the ledger says whether it is
+        A delivery of an exposure that is on its way waits until that is finished; then the ledger shows whether it is
         the same. What cannot be read now waits too, is in ``unread``, and in no plan.
 
         Raises
@@ -95,18 +95,18 @@ class Intake:
         return replace(plan, todo=todo, quarantined=(*plan.quarantined, *refused), failed=())
 
     def waited(self, item: Item) -> float:
-        """How long ago the first exposure of a visit arrived, of those that are on their way, s."""
+        """Return how long ago the first exposure of a visit arrived, of those in progress, s."""
         now = self.clock()
         return now - self._since.get((item.key.night, item.key.visit), now)
 
     def oldest_s(self) -> float:
-        """How long ago the first exposure arrived of the visit that is on its way longest, s; 0: none is."""
+        """Return how long ago the first exposure arrived of the visit longest in progress, s; 0: none is."""
         now = self.clock()
         with self._lock:
             return now - min(self._since.values(), default=now)
 
     def finished(self, item: Item) -> None:
-        """Be told that an exposure that was handed out has its outcome."""
+        """Record that an exposure that was handed out has its outcome."""
         self.index.add(name_of(item.source), item.key)
         visit = item.key.night, item.key.visit
         with self._lock:
@@ -116,7 +116,7 @@ class Intake:
         self._settle(sorted(arrived))
 
     def _list(self) -> list[Trouble]:
-        """Look for exposures in what has arrived; give what names none and is quarantined."""
+        """List exposures in what has arrived; return what contains none and is quarantined."""
         waiting, left, refused, unread = dict(self._waiting), [], [], []
         for uri in self._unlisted:
             try:
@@ -150,7 +150,7 @@ class Intake:
             raise
 
     def _keep(self, todo: Sequence[Item], held: set[Source], failed: Sequence[Trouble]) -> None:
-        """Take in what is handed out now, and what waits."""
+        """Record what is handed out now, and what waits."""
         names, now = {trouble.uri for trouble in failed}, self.clock()
         with self._lock:
             for item in todo:
@@ -165,7 +165,7 @@ class Intake:
         self.unread += tuple(failed)
 
     def _settle(self, uris: Sequence[str]) -> None:
-        """Tell the place of those files of which nothing is on its way or waits."""
+        """Mark at their place the files of which no exposure is in progress or waits."""
         with self._lock:
             still = set(self._unlisted).union(*self._waiting.values(), *self._flying.values())
         for uri in uris:

@@ -1,4 +1,4 @@
-"""A stream of exposures, searched as they arrive, and what it has come to so far."""
+"""Stream of exposures, searched as they arrive, and its results so far."""
 
 import asyncio
 import os
@@ -66,7 +66,7 @@ class Bounds:
 
 
 class StreamRecorder:
-    """Adds up what becomes of arriving exposures, and brings nights together when it is quiet.
+    """Recorder of a stream: adds up outcomes, and completes whole nights when no exposures arrive.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class StreamRecorder:
         self._listed |= {record.night for record in plan.published} - self._nights.keys()
 
     def trouble(self, text: str) -> None:
-        """Say what is tried again: once, however often it fails."""
+        """Report what is tried again: once, however often it fails."""
         if text != self._said:
             self._progress.say(f"waiting: {text}")
         self._said = text
@@ -169,7 +169,7 @@ class StreamRecorder:
 
 
 class StreamNight(NightRun):
-    """Exposures as they arrive: what becomes of them is added up, and not kept.
+    """State of a stream: outcomes are added up, and not kept.
 
     Parameters
     ----------
@@ -260,7 +260,7 @@ async def _serve(night: StreamNight, slots: asyncio.Semaphore, group: asyncio.Ta
 
 
 async def _take(night: StreamNight) -> Plan:
-    """Plan what has arrived; a place that cannot be looked at is looked at again the next time."""
+    """Plan what has arrived; a place that cannot be listed is listed again the next time."""
     try:
         plan = await asyncio.to_thread(night.feed.take, night.bounds.queue)
     except Retryable as error:
@@ -275,7 +275,7 @@ async def _take(night: StreamNight) -> Plan:
 async def _hand_out(
     night: StreamNight, items: Sequence[Item], slots: asyncio.Semaphore, group: asyncio.TaskGroup
 ) -> None:
-    """Begin the visits of some exposures, each when the one before has handed out all of its own."""
+    """Start the visits of some exposures, each when the one before has handed out all its exposures."""
     deadline = night.settings.execution.visit_deadline_s
     for _, together in groupby(items, key=lambda item: (item.key.night, item.key.visit)):
         if night.drain.asked:
@@ -345,7 +345,7 @@ def run_stream(
 
 
 def _let_go(night: StreamNight) -> None:
-    """Leave the place where files arrive, and write down the end; what fails here must not hide why it ended."""
+    """Close the source of files, and record the end; a failure here must not hide why the stream ended."""
     for step in (night.feed.arrivals.close, partial(night.record, "ended")):
         try:
             step()

@@ -1,4 +1,4 @@
-"""Detections against the truth: who was found, what was false, how well it was measured."""
+"""Detections against the truth: completeness, false detections, errors of measurement."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -16,7 +16,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Truth:
-    """What was put into images; one entry per source and image.
+    """Sources put into images; one entry per source and image.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Truth:
     x, y
         Centre, 0-based px.
     snr
-        Of the true template in the noise as it is.
+        S/N of the true template in the correlated noise.
     length, angle
         Before convolution with the PSF, px; from +x towards +y, deg.
     visible
@@ -61,12 +61,12 @@ class Truth:
 
     @property
     def images(self) -> frozenset[tuple[int, int]]:
-        """Images that have any truth, as (visit, detector)."""
+        """Return the images that have any truth, as (visit, detector)."""
         return frozenset(zip(self.visit.tolist(), self.detector.tolist(), strict=True))
 
     @property
     def targets(self) -> Targets:
-        """What detections are matched to."""
+        """Return the targets that detections are matched to."""
         return Targets(self.kind, self.x, self.y, self.length, self.angle, self.visible)
 
 
@@ -75,7 +75,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Detections:
-    """What a search reports on one image.
+    """Detections of a search on one image.
 
     Attributes
     ----------
@@ -103,12 +103,12 @@ class Detections:
 
 @dataclass(frozen=True)
 class Image:
-    """One searched image.
+    """Searched image.
 
     Attributes
     ----------
     detections, truth
-        What was reported, and what is there.
+        Detections reported, and the truth.
     oracle_snr
         What the filter that knows the truth measures at each row of ``truth``; NaN where it is not known.
     oracle_area_px
@@ -123,7 +123,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The streaks that count, and the false detections, of a set of images.
+    """Streaks that count, and false detections, of a set of images.
 
     Attributes
     ----------
@@ -159,17 +159,17 @@ class Evaluation:
 
     @cached_property
     def found(self) -> Bools:
-        """Whether each streak was found."""
+        """Return whether each streak was found."""
         return self.score > -np.inf
 
     @property
     def false_per_image(self) -> float:
-        """False detections per image."""
+        """Return the number of false detections per image."""
         return len(self.false_score) / self.images if self.images else 0.0
 
     @property
     def purity(self) -> float | None:
-        """Share of streaks among the detections that count; None if there are none."""
+        """Return the share of streaks among the detections that count; None if there are none."""
         found = int(self.found.sum())
         return found / (found + len(self.false_score)) if found + len(self.false_score) else None
 

@@ -1,4 +1,4 @@
-"""Difference stamps out of ZTF alert packets."""
+"""Difference stamps from ZTF alert packets."""
 
 import gzip
 import tarfile
@@ -60,7 +60,7 @@ class PacketStamp:
 
     @property
     def truncated(self) -> bool:
-        """Whether the edge of the image cuts it."""
+        """Return whether the edge of the image cuts it."""
         return self.pixels.shape != (SIDE, SIDE)
 
 
@@ -143,7 +143,7 @@ def _number(value: float | None) -> float:
 
 
 def _place(position: float, size: int) -> float:
-    """Place of the alert along an axis: the middle, unless the low edge of the image cuts the stamp.
+    """Return the place of the alert along an axis: the middle, unless the low edge of the image cuts the stamp.
 
     ``position`` is that on the image, whose first pixel has coordinate 1.
     """

@@ -90,7 +90,7 @@ def _completeness(figures: dict[str, Any], by: str, label: str, folder: Path) ->
 
 
 def _steps(panel: Axes, bins: list[dict[str, Any]], colour: str, label: str, offset: float) -> None:
-    """One horizontal bar per bin with its interval; ``offset`` keeps two series apart."""
+    """Draw one horizontal bar per bin with its interval; ``offset`` keeps two series apart."""
     for each in (each for each in bins if each["n"]):
         lo, hi, share, (low, high) = each["lo"], each["hi"], each["completeness"], each["interval"]
         panel.plot([lo, hi], [share, share], color=colour, linewidth=2, solid_capstyle="butt")
@@ -180,7 +180,7 @@ def draw_stamps(figures: dict[str, Any], folder: Path) -> Path:
 
 
 def _series(rows: list[dict[str, Any]], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Share, and the lengths of its lower and upper bar; (3, rows)."""
+    """Return the share and the lengths of its lower and upper bar; (3, rows)."""
     shares = [row["groups"][name] for row in rows]
     value = np.array([share["completeness"] if share["n"] else np.nan for share in shares], float)
     low, high = np.array([share["interval"] for share in shares], float).T

@@ -1,4 +1,4 @@
-"""The published catalogues of a night beside its truth and its pixels."""
+"""Published catalogues of a night beside its truth and its pixels."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -51,7 +51,7 @@ def read_image(out: Path, key: ExposureKey, truth: Truth) -> Image:
     BadInput
         Its catalogue cannot be read.
     Misconfigured
-        The truth does not tell the S/N of its streaks, and the pixels that would are pruned.
+        The truth lacks the S/N of its streaks, and the pixels to measure it on are pruned.
     """
     here = truth.on(key.visit, key.detector)
     detections = detections_of(CatalogStore(out).read(DIA_SOURCE, key))
@@ -92,7 +92,7 @@ def detections_of(table: pa.Table) -> Detections:
 
 
 def oracle_snrs(store: TileStore, truth: Truth) -> NDArray[np.float64]:
-    """Return what the oracle measures for each source on the pixels of an exposure; NaN for what is no streak."""
+    """Return what the oracle measures for each source on the pixels of an exposure; NaN for what is not a streak."""
     return np.array(list(_oracle(store, truth)), float)
 
 
@@ -108,7 +108,7 @@ def _oracle(store: TileStore, truth: Truth) -> Iterator[float]:
 
 
 def _psf(info: ExposureInfo, fwhm: float, beta: float) -> GaussianMixture:
-    """PSF of the truth; of the exposure where the truth does not tell."""
+    """Return the PSF of the truth, or of the exposure where the truth has none."""
     if not np.isfinite(fwhm):
         return moffat_mixture(info.psf.fwhm_px, info.psf.beta)
     weights, sigmas = moffat_mixture(fwhm, beta if np.isfinite(beta) else info.psf.beta)
@@ -119,7 +119,7 @@ def _psf(info: ExposureInfo, fwhm: float, beta: float) -> GaussianMixture:
 def _cutout(
     store: TileStore, x: float, y: float, length: float
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], tuple[float, float]]:
-    """Pixels less background around a streak, which of them are usable, and its place among them."""
+    """Return the pixels around a streak less background, which of them are usable, and its place among them."""
     (ny, nx), half = store.info.shape, int(np.ceil(length / 2 + _REACH_FWHM * store.info.psf.fwhm_px)) + 1
     column, row = round(float(np.clip(x, 0, nx - 1))), round(float(np.clip(y, 0, ny - 1)))
     box = (max(row - half, 0), max(column - half, 0), min(row + half + 1, ny), min(column + half + 1, nx))
@@ -129,7 +129,7 @@ def _cutout(
 
 
 def require_common(truth: Truth, keys: Collection[ExposureKey], out: Path) -> None:
-    """Refuse a truth table that says nothing about any image that was searched.
+    """Refuse a truth table without any of the images that were searched.
 
     Raises
     ------

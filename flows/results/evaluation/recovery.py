@@ -104,7 +104,7 @@ def _snr_limit(snr: Floats, found: Bools) -> Limit:
 
 
 def _magnitudes(counted: pa.Table, length: Floats, found: Bools, *, whole: bool) -> tuple[MagnitudeLimit, ...]:
-    """Limits of all lengths together, and of each class unless the group is to be told as a whole."""
+    """Return the limits of all lengths together, and of each class unless the group is to be given as a whole."""
     flux = counted["flux"].to_numpy(zero_copy_only=False).astype(np.float64)
     classes = [(LENGTHS[0], LENGTHS[-1])]
     if not whole:

@@ -78,7 +78,7 @@ def evaluate_spectral(path: Path, models: Mapping[str, str] | None = None) -> di
 def _figures(
     model: ClassModel, columns: Mapping[str, NDArray[np.float32]], code: NDArray[np.int64], *, redshift: bool
 ) -> dict[str, Any]:
-    """Score a model and its rivals on the rows it can say something of."""
+    """Score a model and its rivals on the rows that it can classify."""
     probability, outlier = model(columns)
     judged = np.isfinite(probability[:, 0])
     if redshift:

@@ -34,14 +34,14 @@ _EXPOSURE_S = 30.0
 
 @dataclass(frozen=True)
 class ScoredStamps:
-    """What the search says of one stamp.
+    """Result of the search on one stamp.
 
     Attributes
     ----------
     stamp
         The stamp.
     reliability
-        Of the surest detection within 5 px of the alert; minus infinity if there is none.
+        Reliability of the most reliable detection within 5 px of the alert; minus infinity if there is none.
     candidates
         Detections anywhere on it, whatever their reliability.
     """
@@ -77,7 +77,7 @@ def score_stamps(stamps: Sequence[PacketStamp], settings: Settings) -> tuple[Sco
 
 
 def default_reliability(settings: Settings) -> float:
-    """Least reliability of a published detection under the settings, or the model's card."""
+    """Return the least reliability of a published detection, by the settings or the model's card."""
     own = settings.measure.min_reliability
     return own if own is not None else read_card("reliability", model_name("reliability", settings)).threshold
 
@@ -112,7 +112,7 @@ def common_correlation(stamps: Sequence[PacketStamp]) -> NDArray[np.float64]:
 
 
 def _level(stamp: PacketStamp) -> tuple[float, float]:
-    """Background and noise; 0 and 1 where there is no pixel to tell."""
+    """Return background and noise; 0 and 1 without usable pixels."""
     usable = np.isfinite(stamp.pixels)
     if not usable.any():
         return 0.0, 1.0
@@ -145,7 +145,7 @@ def psf_of_images(stamps: Sequence[PacketStamp]) -> dict[int, PsfModel]:
 
 
 def _stars(stamp: PacketStamp) -> NDArray[np.float64]:
-    """Stars on the science stamp, as `fit_stars` gives them."""
+    """Return stars on the science stamp, as `fit_stars` does."""
     usable = np.isfinite(stamp.science)
     background, noise = background_and_noise(stamp.science, usable) if usable.any() else (0.0, 0.0)
     if not noise > 0:

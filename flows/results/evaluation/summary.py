@@ -1,4 +1,4 @@
-"""An evaluation as figures for JSON and for the terminal."""
+"""Evaluation as figures for JSON and for the terminal."""
 
 from typing import Any
 

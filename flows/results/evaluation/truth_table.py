@@ -38,11 +38,11 @@ _DEFAULTS = {"visible": 1.0, "fwhm": np.nan, "beta": np.nan}
 
 
 def read_truth(paths: Iterable[Path]) -> Truth:
-    """Read truth tables: Parquet, CSV, ECSV or the LLNL challenge's npz, told apart by their content.
+    """Read truth tables: Parquet, CSV, ECSV or the LLNL challenge's npz, distinguished by their content.
 
     Columns may come in any order and numeric type, and others are ignored. ``visible``, ``fwhm_px`` and ``beta`` may be
-    missing or null, and so may be length and angle of a point, and S/N of what is no streak. The challenge's files do
-    not tell any S/N: it is NaN, to be measured on the pixels (`flows.results.evaluation.published.with_measured_snr`).
+    missing or null, and so may length and angle of a point, and S/N of what is not a streak. The challenge's files do
+    not hold any S/N: it is NaN, to be measured on the pixels (`flows.results.evaluation.published.with_measured_snr`).
 
     Raises
     ------
@@ -54,7 +54,7 @@ def read_truth(paths: Iterable[Path]) -> Truth:
 
 
 def _read(path: Path) -> tuple[pa.Table, bool]:
-    """Return a table, and whether it tells the S/N of streaks."""
+    """Return a table, and whether it has the S/N of streaks."""
     require_there(path, "another truth table with --truth.")
     try:
         content = path.read_bytes()
@@ -78,7 +78,7 @@ def _read_ecsv(content: bytes) -> pa.Table:
     from astropy.table import Column, Table
 
     table = Table.read(content.decode(), format="ascii.ecsv")
-    # Coordinates and times are no plain columns, and none of ours; tolist makes masked values None.
+    # Coordinates and times are not plain columns, and not ours; tolist makes masked values None.
     return pa.table({name: table[name].tolist() for name in table.colnames if isinstance(table[name], Column)})
 
 

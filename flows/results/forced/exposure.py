@@ -86,7 +86,7 @@ def _placed(info: ExposureInfo, sky: Sky, length: NDArray[np.float64]) -> Placed
 
 
 def _measured(store: TileStore, segments: Sequence[Segment]) -> list[ForcedFlux]:
-    """Fluxes in the order of the segments; one piece of the image is in memory at a time."""
+    """Return the fluxes in the order of the segments; one piece of the image is in memory at a time."""
     info = store.info
     found: dict[int, ForcedFlux] = {}
     boxes = [_box(one, info) for one in segments]
@@ -112,7 +112,7 @@ def _scene(pixels: NDArray[np.float32], usable: NDArray[np.bool_], info: Exposur
 
 
 def _cells(segments: Sequence[Segment]) -> Iterator[list[int]]:
-    """Numbers of the segments, cell by cell."""
+    """Yield the numbers of the segments, cell by cell."""
     cells: dict[tuple[int, int], list[int]] = {}
     for i, one in enumerate(segments):
         cells.setdefault((int(one.y // _CELL), int(one.x // _CELL)), []).append(i)
@@ -121,7 +121,7 @@ def _cells(segments: Sequence[Segment]) -> Iterator[list[int]]:
 
 
 def _box(segment: Segment, info: ExposureInfo) -> Box:
-    """Pixels y0, x0, y1, x1 that matter to a trail, half open."""
+    """Return the pixel range y0, x0, y1, x1 that matters to a trail, half open."""
     x1, y1, x2, y2 = segment.ends()
     (ny, nx), margin = info.shape, reach(0.0, info.psf.fwhm_px)
     return (
@@ -138,7 +138,7 @@ def _union(boxes: Sequence[Box]) -> Box:
 
 
 def _neighbours(segments: Sequence[Segment], margin: int) -> list[list[int]]:
-    """For each segment those whose boxes, grown by half of ``margin``, touch its own."""
+    """Return for each segment those whose boxes, grown by half of ``margin``, touch its own."""
     ends = np.array([one.ends() for one in segments]).reshape(-1, 2, 2)
     low, high = ends.min(axis=1) - margin / 2, ends.max(axis=1) + margin / 2
     near = []

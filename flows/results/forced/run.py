@@ -29,7 +29,7 @@ FORCED_VERSION = "1"
 
 @dataclass(frozen=True)
 class Measured:
-    """What one exposure gave: its rows and the file they are in, or why it gave none."""
+    """Result of one exposure: its rows and their file, or why it has none."""
 
     table: pa.Table
     path: str | None = None
@@ -59,7 +59,7 @@ def forced_exposures(out: Path, night: str | None) -> tuple[ExposureRecord, ...]
 def measure_night(
     out: Path, targets: ForcedTargets, records: tuple[ExposureRecord, ...], sigma: float
 ) -> Iterator[Measured]:
-    """Measure targets on exposures, one after the other, and publish what each gives.
+    """Measure targets on exposures, one after the other, and publish the results of each.
 
     An exposure that covers no target has no file; one from an earlier list of targets is withdrawn.
 
@@ -131,7 +131,7 @@ def summarise_targets(
     measured
         From `measure_night`.
     seen
-        Told of the rows of each exposure.
+        Receives the rows of each exposure.
     """
     counts, found, files = np.zeros(3, int), set(), []
     not_run, quarantined, exposures = [], [], 0
@@ -172,18 +172,18 @@ MOST = 50
 
 
 class FirstRows:
-    """Keeps the first rows of many tables, so that memory does not grow with the night."""
+    """First rows of many tables: memory does not grow with the night."""
 
     def __init__(self) -> None:
         self.table = FORCED_SOURCE.empty()
 
     def __call__(self, table: pa.Table) -> None:
-        """Take what there is still room for."""
+        """Add rows while there is room."""
         self.table = pa.concat_tables([self.table, table.slice(0, MOST - len(self.table))])
 
 
 def show_forced(summary: ForcedSummary, rows: pa.Table, console: Console) -> None:
-    """Print the rows and what they come to."""
+    """Print the rows and their summary."""
     table = Table(title="Forced photometry", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("target", no_wrap=True)
     for heading in ("visit-detector", "band", "AB mag", "S/N"):
@@ -234,7 +234,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _magnitude(row: dict[str, Any]) -> str:
-    """Magnitude of a detection, limit of anything else."""
+    """Return the magnitude of a detection, or the limit of anything else."""
     if row["magAB"] is not None:
         return f"{row['magAB']:.2f} ± {row['magABErr']:.2f}"
     return "" if row["magABLimit"] is None else f"> {row['magABLimit']:.2f}"

@@ -19,7 +19,7 @@ from schemas.errors import BadInput, Misconfigured
 
 @dataclass(frozen=True)
 class TargetFile:
-    """What a file holds, not looked at yet.
+    """Content of a file, not checked yet.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class TargetFile:
 
     @property
     def rows(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(next(iter(self.columns.values()), ()))
 
 
@@ -84,7 +84,7 @@ def _ecsv(content: bytes) -> tuple[dict[str, Sequence[Any]], dict[str, str]]:
     from astropy.table import Column, Table
 
     table = Table.read(content.decode(), format="ascii.ecsv")
-    # Coordinates and times are no plain columns; tolist makes masked values None.
+    # Coordinates and times are not plain columns; tolist makes masked values None.
     plain = [name for name in table.colnames if isinstance(table[name], Column)]
     units = {name: str(table[name].unit) for name in plain if table[name].unit is not None}
     return {name: table[name].tolist() for name in plain}, units
@@ -113,7 +113,7 @@ _FIRST, _LAST = 41317.0, 88069.0  # MJD of 1972, when UTC began to be what it is
 
 
 class Cells:
-    """Looks up one cell at a time.
+    """Access to one cell at a time.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Targets: what is to be measured, and where it is at any time."""
+"""Targets: objects to be measured, and their places at any time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -23,7 +23,7 @@ EPOCHS = ("epoch", "epoch_utc")
 
 @dataclass(frozen=True)
 class Sky:
-    """Where targets are at one time: arrays of one entry per target.
+    """Places of targets at one time: arrays of one entry per target.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Sky:
 
 @dataclass(frozen=True)
 class ForcedTargets:
-    """Things on great circles at constant rates; arrays of one entry per target, by name.
+    """Objects on great circles at constant rates; arrays of one entry per target, by name.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class ForcedTargets:
 
     @property
     def digest(self) -> str:
-        """Of all values: the same targets have the same digest, whatever file they came from."""
+        """Return the digest of all values: the same targets have the same one, whatever file they came from."""
         return digest("targets", {field.name: getattr(self, field.name).tolist() for field in fields(self)})
 
     def at(self, mjd_tai: float) -> Sky:
@@ -104,7 +104,7 @@ def _sorted(values: Mapping[str, tuple[Any, ...]]) -> ForcedTargets:
 
 
 def _target(cells: Cells, row: int) -> tuple[str, float, float, float, float, float]:
-    """Name, ra, dec, epoch, rate and angle of one row."""
+    """Return the name, ra, dec, epoch, rate and angle of one row."""
     name = cells.text(row, "name")
     ra, dec = cells.number(row, "ra", 0, 360), cells.number(row, "dec", -90, 90)
     rate, angle = _motion(cells, row)

@@ -1,1 +1,1 @@
-"""The night page: what a night gave, on one self-contained HTML file."""
+"""Night page: the results of a night in one self-contained HTML file."""

@@ -54,15 +54,15 @@ class ChartFrame:
 
     @property
     def bins(self) -> int:
-        """Number of bins."""
+        """Return the number of bins."""
         return len(self.edges) - 1
 
     def x(self, place: float) -> float:
-        """Pixel of ``place``, in bins from the left."""
+        """Return the pixel of ``place``, in bins from the left."""
         return _LEFT + (WIDTH - _LEFT - _RIGHT) * place / self.bins
 
     def y(self, value: float) -> float:
-        """Pixel of ``value``, held within the chart."""
+        """Return the pixel of ``value``, clipped to the chart."""
         share = min(max(value / self.top, 0.0), 1.0)
         return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * share
 
@@ -73,7 +73,7 @@ def count_ticks(largest: float) -> tuple[float, ...]:
 
 
 def value_ticks(largest: float, least_step: float = 0.0) -> tuple[float, ...]:
-    """Up to six round steps from 0 to no less than ``largest``: 1, 2 or 5 times a power of ten; to 1 for nothing."""
+    """Return up to six round steps from 0 to at least ``largest``: 1, 2 or 5 times a power of ten; to 1 for nothing."""
     largest = largest if largest > 0 else 1.0
     power = 10.0 ** math.floor(math.log10(largest / 5))
     step = max(
@@ -83,17 +83,17 @@ def value_ticks(largest: float, least_step: float = 0.0) -> tuple[float, ...]:
 
 
 def bar_chart(frame: ChartFrame, series: Sequence[Bars]) -> str:
-    """Stacked bars as an SVG element."""
+    """Return stacked bars as an SVG element."""
     return _svg(frame, [*_axes(frame), *_bars(frame, series)])
 
 
 def point_chart(frame: ChartFrame, series: Sequence[Points]) -> str:
-    """Points with intervals at the middles of the bins, as an SVG element; later series lie on top."""
+    """Return points with intervals at the middles of the bins, as an SVG element; later series lie on top."""
     return _svg(frame, [*_axes(frame), *(part for points in series for part in _points(frame, points))])
 
 
 def stacked_bar(parts: Sequence[tuple[str, str, float]], title: str) -> str:
-    """One bar shared out among (name, style, value) in proportion, as an SVG element."""
+    """Return one bar divided among (name, style, value) in proportion, as an SVG element."""
     total = sum(value for _, _, value in parts) or 1.0
     start, drawn = 0.0, []
     for name, style, value in parts:

@@ -1,4 +1,4 @@
-"""Completeness: of what was put in with the truth known, and of synthetic streaks."""
+"""Completeness against the truth of simulated nights, and of synthetic streaks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Completeness:
 
 
 def completeness_of(out: Path, night: PublishedNight, truth: Truth) -> Completeness | None:
-    """Hold the catalogues of a night against the truth; None if nothing was searched.
+    """Compare the catalogues of a night with the truth; None if nothing was searched.
 
     Parameters
     ----------

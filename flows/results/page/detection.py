@@ -23,7 +23,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class PageDetection:
-    """A row of `dia_source`, in words.
+    """Row of `dia_source`, in words.
 
     Attributes
     ----------
@@ -52,12 +52,12 @@ class PageDetection:
 
     @property
     def anchor(self) -> str:
-        """Name of its cutout on the page."""
+        """Return the name of its cutout on the page."""
         return f"d{self.id}"
 
     @property
     def summary(self) -> str:
-        """One line of text: for a tooltip, and for who cannot see the picture."""
+        """Return one line of text: for a tooltip, and for readers who cannot see the picture."""
         return (
             f"Detection {self.rank}: reliability {self.reliability:.2f}, S/N {number(self.snr)}, "
             f"length {number(self.length)} px at ({number(self.x)}, {number(self.y)})"
@@ -65,7 +65,7 @@ class PageDetection:
 
 
 def detections(table: pa.Table) -> tuple[PageDetection, ...]:
-    """Rows of a `dia_source` table of one exposure, the most reliable first, then by S/N, then by id."""
+    """Return the rows of one exposure's `dia_source` table, the most reliable first, then by S/N, then by id."""
     rows = table.select(COLUMNS).to_pylist()
     rows.sort(key=lambda row: (-row["reliability"], -row["snr"], row["diaSourceId"]))
     return tuple(_detection(row, rank) for rank, row in enumerate(rows, start=1))
@@ -114,7 +114,7 @@ def _finite(value: float) -> float:
 
 @dataclass(frozen=True)
 class Mark:
-    """A detection on a picture: a capsule around a line, in pixels of the exposure, y downwards from the top.
+    """Mark of a detection on a picture: a capsule around a line, in pixels of the exposure, y downwards from the top.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ class Mark:
 
     @property
     def label(self) -> tuple[float, float]:
-        """Where its number goes: to the upper right of the capsule."""
+        """Return the place of its number: to the upper right of the capsule."""
         return self.x + 0.8 * self.radius, self.y - 0.8 * self.radius
 
 
@@ -166,7 +166,7 @@ class DetectionCutout:
 
 
 def cutout_box(detection: PageDetection) -> tuple[int, int, int]:
-    """First row, first column and side of the square around ``detection``: odd, within bounds, 1.4 times its box."""
+    """Return first row, first column and side of the square around ``detection``: odd, bounded, 1.4 times its box."""
     side = min(max(math.ceil(1.4 * detection.side), LEAST_SIDE), MOST_SIDE) | 1
     return round(detection.y) - side // 2, round(detection.x) - side // 2, side
 

@@ -1,4 +1,4 @@
-"""A night as read from the output folder; nothing is computed."""
+"""Night as read from the output folder; nothing is computed."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -23,20 +23,20 @@ _EMPTY = pa.schema([DIA_SOURCE.schema.field(name) for name in COLUMNS]).empty_ta
 
 @dataclass(frozen=True)
 class Exposure:
-    """A published exposure: its record, and its rows of `dia_source` with the columns that the page reads."""
+    """Published exposure: its record, and its rows of `dia_source` with the columns that the page reads."""
 
     record: ExposureRecord
     sources: pa.Table
 
     @property
     def interest(self) -> float:
-        """Sum of the reliabilities: how many real detections are to be expected."""
+        """Return the sum of the reliabilities: the expected number of real detections."""
         return float(pc.sum(self.sources["reliability"]).as_py() or 0.0)
 
 
 @dataclass(frozen=True)
 class PublishedNight:
-    """A night as the ledger, the catalogues and the quarantine tell it.
+    """Night by its ledger, catalogues and quarantine.
 
     Attributes
     ----------
@@ -58,23 +58,23 @@ class PublishedNight:
 
     @property
     def sources(self) -> pa.Table:
-        """Rows of all exposures."""
+        """Return the rows of all exposures."""
         return pa.concat_tables([_EMPTY, *(exposure.sources for exposure in self.exposures)])
 
     @property
     def reliability_versions(self) -> list[str]:
-        """Models behind the reliabilities."""
+        """Return the models behind the reliabilities."""
         return list(pc.unique(self.sources["reliabilityVersion"]).to_pylist())
 
     @property
     def made_at(self) -> str:
-        """When the last of its exposures was finished: the page changes only when the night does."""
+        """Return when the last of its exposures was finished: the page changes only when the night does."""
         times = [exposure.record.finished_at for exposure in self.exposures]
         return max(times + [record.when for record in self.quarantined], default="")
 
     @property
     def seconds(self) -> Mapping[str, float]:
-        """Worker time by stage, summed over the exposures, s; in the order of the stages."""
+        """Return the worker time by stage, summed over the exposures, s; in the order of the stages."""
         total: Counter[str] = Counter()
         for exposure in self.exposures:
             total.update(exposure.record.seconds)
@@ -88,12 +88,12 @@ def known_nights(out: Path) -> tuple[str, ...]:
 
 
 def chosen_nights(out: Path, night: str | None) -> tuple[str, ...]:
-    """Return the nights of an output folder, or the one that is asked for.
+    """Return the nights of an output folder, or the requested one.
 
     Raises
     ------
     Misconfigured
-        It is no output folder, or holds no night, or not this one.
+        It is not an output folder, or it has no night, or not this one.
     """
     require_output(out)
     nights = known_nights(out)

@@ -1,4 +1,4 @@
-"""The night page: one HTML file that needs nothing else."""
+"""Night page: one HTML file that needs nothing else."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ _ELAPSED = {"startup": "to start", "search": "to search", "wall": "in all by the
 
 @dataclass(frozen=True)
 class Limits:
-    """What keeps the page below 25 MB, however large the night.
+    """Limits that keep the page below 25 MB, however large the night.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ LIMITS = Limits()
 
 @dataclass(frozen=True)
 class Content:
-    """What the template `night.html.j2` fills in; text only, but for the SVG and pictures it is given."""
+    """Content of the template `night.html.j2`: text only, except for SVG and pictures."""
 
     title: str
     lead: tuple[str, ...]
@@ -94,12 +94,12 @@ class Content:
 
     @property
     def panel_names(self) -> frozenset[str]:
-        """Names of the exposures that have a panel."""
+        """Return the names of the exposures that have a panel."""
         return frozenset(panel.name for panel in self.panels)
 
     @property
     def sections(self) -> tuple[tuple[str, str], ...]:
-        """Anchor and name of each section that is there."""
+        """Return anchor and name of each section that is there."""
         there = (
             ("summary", "Summary", True),
             ("quality", "Quality", self.quality),
@@ -207,21 +207,21 @@ def _objects(out: Path, night: PublishedNight) -> tuple[Objects | None, tuple[st
 
 
 def _recoveries(out: Path, night: PublishedNight) -> tuple[Recovery, ...]:
-    """By the summary of the run that asks for the page, which has just added them up; else from the catalogues."""
+    """Return the recoveries from the summary of the run, if it has just made them, else from the catalogues."""
     if night.summary is not None:
         return tuple(one for one in night.summary.injection if one.night == night.label)
     return read_recoveries(out, night.label)
 
 
 def _chosen(night: PublishedNight, limits: Limits) -> list[Exposure]:
-    """Exposures to picture: those in which most real detections are to be expected; in the night's own order."""
+    """Return the exposures to picture, those with the most expected real detections, in the night's own order."""
     ranked = sorted(night.exposures, key=lambda exposure: -exposure.interest)  # stable: ties by visit and detector
     names = {exposure.record.key.name for exposure in ranked[: limits.panels]}
     return [exposure for exposure in night.exposures if exposure.record.key.name in names]
 
 
 def _described(night: PublishedNight, limits: Limits) -> list[Exposure]:
-    """Exposures whose metadata are read: those of the table, those in pictures, and the last one."""
+    """Return the exposures whose metadata are read: those of the table, those in pictures, and the last one."""
     return [*night.exposures[: limits.rows], *_chosen(night, limits), *night.exposures[-1:]]
 
 
@@ -279,7 +279,7 @@ def _notes(night: PublishedNight) -> tuple[str, ...]:
 
 
 def _worker_seconds(night: PublishedNight) -> Mapping[str, float]:
-    """By the summary, which also knows of waiting, if the run made all of the night; else by the records."""
+    """Return worker time from the summary, with waiting, if the run made the whole night; else from the records."""
     summary = night.summary
     if summary is not None and summary.nights == (night.label,) and summary.exposures.done == len(night.exposures):
         return summary.worker_seconds

@@ -1,4 +1,4 @@
-"""The picture and the cutouts of one exposure."""
+"""Picture and cutouts of one exposure."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _SPREAD = 1.4826  # standard deviation of a Gaussian over its median absolute de
 
 @dataclass(frozen=True)
 class Overview:
-    """Picture of an exposure and what is drawn over it.
+    """Picture of an exposure and the marks drawn over it.
 
     Attributes
     ----------
@@ -48,12 +48,12 @@ class Overview:
 
     @property
     def lettering(self) -> float:
-        """Height of the numbers, px of the exposure."""
+        """Return the height of the numbers, px of the exposure."""
         return round(max(self.width, self.height) / 42, 1)
 
     @property
     def caption(self) -> str:
-        """What the picture shows, in words."""
+        """Return in words what the picture shows."""
         scale = "full resolution" if self.factor == 1 else f"means over {self.factor} × {self.factor} px"
         left_out = f"; {self.unmarked} more are not marked" if self.unmarked else ""
         return f"{self.width} × {self.height} px, {scale}; {len(self.marks)} detections marked{left_out}."
@@ -92,7 +92,7 @@ def _arrows(directions: Compass) -> list[tuple[str, float, float]]:
 
 
 def _level_and_noise(binned: NDArray[np.float64]) -> tuple[float, float]:
-    """Robust level and spread of the bins; those of nothing are 0 and 1."""
+    """Return robust level and spread of the bins; 0 and 1 without any."""
     values = binned[np.isfinite(binned)]
     if not values.size:
         return 0.0, 1.0
@@ -102,7 +102,7 @@ def _level_and_noise(binned: NDArray[np.float64]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Panel:
-    """What the page shows of one exposure.
+    """Part of the page about one exposure.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ class Panel:
 
     @property
     def caption(self) -> str:
-        """What is shown, and what is not."""
+        """Return in words what is shown, and what is not."""
         if not self.left_out:
             return self.overview.caption
         kept = f"Cutouts: the {len(self.cutouts)} most reliable" if self.cutouts else "Without cutouts"
@@ -127,7 +127,7 @@ class Panel:
 
     @property
     def shown(self) -> frozenset[int]:
-        """Ids of the detections that have a cutout."""
+        """Return the ids of the detections that have a cutout."""
         return frozenset(cutout.mark.detection.id for cutout in self.cutouts)
 
 
@@ -157,7 +157,7 @@ def panel(
 
 
 def share_cutouts(wanted: Sequence[int], each: int, total: int) -> tuple[int, ...]:
-    """Share ``total`` cutouts among exposures that want so many: at most ``each``, evenly, one after another.
+    """Share ``total`` cutouts among exposures by the numbers they want: at most ``each``, evenly, one after another.
 
     What an exposure does not need goes to the others.
     """

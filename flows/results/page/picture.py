@@ -1,4 +1,4 @@
-"""Pixels as pictures: robust stretch, masked areas in a colour of their own, a data URI."""
+"""Pictures of pixels: robust stretch, masked areas in a colour of their own, a data URI."""
 
 import base64
 import io
@@ -23,7 +23,7 @@ _MASKED_RGB, _OUTSIDE_RGB = (52, 78, 112), (120, 126, 138)
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded picture.
+    """Encoded picture.
 
     Attributes
     ----------
@@ -39,14 +39,14 @@ class Picture:
 
 
 def usable(difference: NDArray[np.float32], mask: NDArray[np.uint16]) -> NDArray[np.bool_]:
-    """Pixels with a finite value and no bit of `UNUSABLE`."""
+    """Return which pixels have a finite value and no bit of `UNUSABLE`."""
     return np.asarray(np.isfinite(difference) & ((mask & np.uint16(UNUSABLE)) == 0))
 
 
 def stretch(
     values: NDArray[np.floating], background: float, noise: float, low: float = -3.0, high: float = 8.0
 ) -> NDArray[np.uint8]:
-    """Levels 0 to 253 of ``values``.
+    """Return levels 0 to 253 of ``values``.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def stretch(
     background, noise
         Level and standard deviation of the sky, same unit.
     low, high
-        What becomes black and white, in units of ``noise`` from ``background``.
+        Values shown black and white, in units of ``noise`` from ``background``.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def stretch(
 
 
 def bin_mean(difference: NDArray[np.float32], good: NDArray[np.bool_], factor: int) -> NDArray[np.float64]:
-    """Mean of the good pixels of every ``factor`` x ``factor`` block.
+    """Return the mean of the good pixels of every ``factor`` x ``factor`` block.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def bin_mean(difference: NDArray[np.float32], good: NDArray[np.bool_], factor: i
 
 
 def _block_sums(values: NDArray[Any], factor: int) -> NDArray[Any]:
-    """Sum over blocks, as strided sums along one axis and then the other: twice as fast as summing a 4-d view."""
+    """Return sums over blocks, by strided sums along one axis, then the other: twice as fast as summing a 4-d view."""
     ny, nx = values.shape
     padded = np.pad(values, ((0, -ny % factor), (0, -nx % factor)))
     across = reduce(np.add, (padded[:, start::factor] for start in range(factor)))
@@ -101,14 +101,14 @@ def _block_sums(values: NDArray[Any], factor: int) -> NDArray[Any]:
 
 
 def png(levels: NDArray[np.uint8]) -> Picture:
-    """Lossless picture of ``levels``, the first row at the bottom."""
+    """Return a lossless picture of ``levels``, the first row at the bottom."""
     image = Image.fromarray(np.ascontiguousarray(levels[::-1]))
     image.putpalette(_palette().tobytes())
     return _encoded(image, "png", optimize=True)
 
 
 def jpeg(levels: NDArray[np.uint8], limit: int) -> Picture:
-    """Picture of ``levels``, the first row at the bottom, in the best of a few qualities below ``limit`` characters.
+    """Return a JPEG of ``levels``, the first row at the bottom, in the best quality below ``limit`` characters.
 
     The lowest quality is used whatever it comes to: 45,000 characters for 800 x 800 px of Gaussian noise.
     """

@@ -17,7 +17,7 @@ _WORDS: dict[Verdict, str] = {"pass": "pass", "warn": "warning", "fail": "fail",
 
 @dataclass(frozen=True)
 class QualityLine:
-    """A row of a table: cells, the verdict as a class of the style sheet and in words, what is wrong and what to do."""
+    """Row of a table: cells, the verdict as a class of the style sheet and in words, the problem and its remedy."""
 
     cells: tuple[str, ...]
     style: str
@@ -28,7 +28,7 @@ class QualityLine:
 
 @dataclass(frozen=True)
 class Band:
-    """A band of the night: verdict, notes, values, distributions, and charts of two nights or more as (name, SVG)."""
+    """Band of the night: verdict, notes, values, distributions, and charts of two nights or more as (name, SVG)."""
 
     name: str
     style: str
@@ -84,7 +84,7 @@ def _charts(band: BandQuality, nights: Sequence[QualityRecord]) -> Iterator[tupl
         known = [_place(record, band, gate) for record in nights]
         found = [one for one in known if one is not None]
         if len(found) < 2:
-            continue  # one night is no history: its values are in the table
+            continue  # one night is not a history: its values are in the table
         words = _capital(METRICS[gate.metric].words)
         yield words, trend_chart(found, f"{words} over {count(len(found), 'night')}", gate.unit or "S/N")
 

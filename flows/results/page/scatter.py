@@ -16,7 +16,7 @@ _TICKS = 5
 
 @dataclass(frozen=True)
 class Axis:
-    """What an axis measures and from where to where; ``low`` is at the left or at the bottom, whichever is larger."""
+    """Quantity and range of an axis; ``low`` is at the left or at the bottom, whichever is larger."""
 
     name: str
     low: float
@@ -31,7 +31,7 @@ class Axis:
         return tuple(step * place for place in range(math.ceil(first / step), math.floor(last / step) + 1))
 
     def share(self, value: NDArray[np.floating] | float) -> NDArray[np.float64]:
-        """Where values are along it, 0 to 1; beyond it at its end."""
+        """Return the places of values along it, 0 to 1; those beyond it are at its end."""
         return np.clip((np.asarray(value, np.float64) - self.low) / (self.high - self.low), 0, 1)
 
 
@@ -45,7 +45,7 @@ class Dots:
 
 
 def scatter_chart(across: Axis, upward: Axis, series: Sequence[Dots], title: str) -> str:
-    """Points as an SVG element; later series lie on top."""
+    """Return points as an SVG element; later series lie on top."""
     parts = [*_axes(across, upward), *(_dots(across, upward, dots) for dots in series if len(dots.x))]
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
@@ -80,7 +80,7 @@ def _axes(across: Axis, upward: Axis) -> Iterator[str]:
 
 
 def _dots(across: Axis, upward: Axis, dots: Dots) -> str:
-    """One path for all points: each a line of no length with round ends."""
+    """Return one path for all points: each a line of no length with round ends."""
     places = zip(_x(across.share(dots.x)), _y(upward.share(dots.y)), strict=True)
     return f'<path class="dots {dots.style}" d="{"".join(f"M{x:.0f} {y:.0f}h0" for x, y in places)}"/>'
 
@@ -90,7 +90,7 @@ _MOST_LABELS = 6
 
 @dataclass(frozen=True)
 class TrendNight:
-    """A night's value, the median of those before it with its scatter, and the verdict; null: not known."""
+    """Value of a night, the median of those before it with its scatter, and the verdict; null: not known."""
 
     label: str
     value: float | None
@@ -101,24 +101,24 @@ class TrendNight:
 
 @dataclass(frozen=True)
 class Scale:
-    """Where values lie in the chart: from ``low`` at the bottom to ``high`` at the top."""
+    """Scale of values in the chart: from ``low`` at the bottom to ``high`` at the top."""
 
     nights: int
     low: float
     high: float
 
     def x(self, place: int) -> float:
-        """Pixel of a night."""
+        """Return the pixel of a night."""
         return _LEFT + (WIDTH - _LEFT - _RIGHT) * (place + 0.5) / self.nights
 
     def y(self, value: float) -> float:
-        """Pixel of a value, held within the chart."""
+        """Return the pixel of a value, clipped to the chart."""
         share = min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
         return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * share
 
 
 def trend_chart(nights: Sequence[TrendNight], title: str, upward: str) -> str:
-    """Draw some nights, the earliest first, one of them with a value at least; the last is told from the others."""
+    """Draw some nights, the earliest first, one of them with a value at least; the last is marked."""
     ticks = _ticks(nights)
     scale = Scale(len(nights), ticks[0], ticks[-1])
     parts = [*_trend_axes(nights, scale, ticks, upward), *_band(nights, scale), *_points(nights, scale)]

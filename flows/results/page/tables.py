@@ -26,7 +26,7 @@ LENGTH_EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 @dataclass(frozen=True)
 class CauseRow:
-    """A cause, and how many candidates with it were refused, and published with its flag."""
+    """Cause, and the numbers of candidates with it that were refused, and published with its flag."""
 
     cause: str
     refused: str
@@ -44,20 +44,20 @@ def cause_rows(night: PublishedNight) -> tuple[CauseRow, ...]:
 
 
 def refused_words(causes: Mapping[str, CauseCount]) -> str:
-    """Candidates refused by cause, in a line; a dash if there are none."""
+    """Return the candidates refused by cause, in a line; a dash if there are none."""
     parts = [f"{cause_words(name)} {count(counted.refused)}" for name, counted in causes.items() if counted.refused]
     return ", ".join(parts) or NOTHING
 
 
 def cause_words(name: str) -> str:
-    """Words for a cause, which is the name of a flag in lower case; one that is not known is given as it is."""
+    """Return words for a cause, the name of a flag in lower case; one that is not known is returned as it is."""
     flag = DetectionFlag.__members__.get(name.upper())
     return name.replace("_", " ") if flag is None else FLAG_WORDS[flag]
 
 
 @dataclass(frozen=True)
 class TroubleRow:
-    """One input: where it is, what is wrong with it, the remedy ("" if none is known)."""
+    """Row of one input: its place, the problem, the remedy ("" if none is known)."""
 
     status: str
     source: str
@@ -103,7 +103,7 @@ class StageTime:
 
 @dataclass(frozen=True)
 class Timing:
-    """Bar and legend of the worker time by what it went to."""
+    """Bar and legend of the worker time by its use."""
 
     bar: str
     stages: tuple[StageTime, ...]
@@ -111,7 +111,7 @@ class Timing:
 
 
 def timing(seconds: Mapping[str, float]) -> Timing | None:
-    """Share out the worker time among the parts of the work; None if nothing was timed."""
+    """Divide the worker time among the parts of the work; None if nothing was timed."""
     spent = {stage: time for stage, time in seconds.items() if stage not in ELAPSED and time > 0}
     total = sum(spent.values())
     if not total:
@@ -149,7 +149,7 @@ _NOTES = {"no_wcs": "no WCS", "no_zero_point": "no zero point", "assumed_psf": "
 
 @dataclass(frozen=True)
 class ExposureRow:
-    """Cells in the order of `HEADINGS`."""
+    """Row of an exposure: cells in the order of `HEADINGS`."""
 
     name: str
     cells: tuple[str, ...]
@@ -191,7 +191,7 @@ def _described(info: ExposureInfo) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Counts:
-    """Exposures of a run by what became of them: a bar, its key as (name, style, number), and their sum."""
+    """Exposures of a run by outcome: a bar, its key as (name, style, number), and their sum."""
 
     bar: str
     parts: tuple[tuple[str, str, str], ...]
@@ -199,7 +199,7 @@ class Counts:
 
 
 def lead(night: PublishedNight, infos: Sequence[ExposureInfo]) -> tuple[str, ...]:
-    """Instrument, bands, size and times of a night."""
+    """Return instrument, bands, size and times of a night."""
     if not infos:
         return ("No exposure was published.",)
     instruments = " and ".join(sorted({info.instrument for info in infos}))
@@ -213,14 +213,14 @@ def lead(night: PublishedNight, infos: Sequence[ExposureInfo]) -> tuple[str, ...
 
 
 def _span(first: str, last: str) -> str:
-    """Two times to the minute, with nothing said twice."""
+    """Return two times to the minute, without repetition."""
     if first == last:
         return first
     return f"{first} to {last[11:] if first[:10] == last[:10] else last}"
 
 
 def figures(night: PublishedNight, infos: Sequence[ExposureInfo]) -> tuple[Figure, ...]:
-    """Key figures of a night; those of time only where a run tells them."""
+    """Return the key figures of a night; those of time only where a run has recorded them."""
     records = [exposure.record for exposure in night.exposures]
     windows, unscored = sum(r.windows for r in records), sum(r.windows_unscored for r in records)
     reliable = pc.sum(pc.greater_equal(night.sources["reliability"], GRADES[0][1])).as_py() or 0
@@ -245,7 +245,7 @@ def figures(night: PublishedNight, infos: Sequence[ExposureInfo]) -> tuple[Figur
 
 
 def counts(exposures: ExposureCounts) -> Counts:
-    """Share a run out by what became of its exposures."""
+    """Count the exposures of a run by outcome."""
     kinds = ("done", "skipped", "quarantined", "failed")
     values = {kind: getattr(exposures, kind) for kind in kinds}
     title = f"{count(exposures.seen, 'exposure')}: " + ", ".join(f"{value} {kind}" for kind, value in values.items())
@@ -255,18 +255,18 @@ def counts(exposures: ExposureCounts) -> Counts:
 
 
 def _rate(windows: int, night: PublishedNight, wall: float) -> str:
-    """Windows per second, where the run searched all of what the page is about."""
+    """Return the windows per second, where the run searched everything on the page."""
     searched = night.summary.windows if night.summary else 0
     return f"{count(round(searched / wall))} windows a second" if searched == windows and wall > 0 else ""
 
 
 def snr_histogram(snr: NDArray[np.floating], reliability: NDArray[np.floating]) -> str:
-    """SVG of the number of detections by S/N, shared out by class of reliability."""
+    """Return an SVG of the number of detections by S/N, divided by class of reliability."""
     return _histogram(snr, reliability, SNR_EDGES, "signal to noise")
 
 
 def length_histogram(length: NDArray[np.floating], reliability: NDArray[np.floating]) -> str:
-    """SVG of the number of detections by length in px, shared out by class of reliability."""
+    """Return an SVG of the number of detections by length in px, divided by class of reliability."""
     return _histogram(length, reliability, LENGTH_EDGES, "trail length, px")
 
 

@@ -1,4 +1,4 @@
-"""Numbers, times and flags as a reader wants them."""
+"""Numbers, times and flags in readable form."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -48,32 +48,32 @@ GRADES = (("a", 0.9, "0.9 and more"), ("b", 0.7, "0.7 to 0.9"), ("c", 0.5, "0.5 
 
 
 def flag_words(flags: int) -> tuple[str, ...]:
-    """Words for the bits set in ``flags``; a bit without a name is given as ``bit <value>``."""
+    """Return words for the bits set in ``flags``; a bit without a name becomes ``bit <value>``."""
     bits = [1 << place for place in range(flags.bit_length()) if flags >> place & 1]
     known = {flag.value: words for flag, words in FLAG_WORDS.items()}
     return tuple(known.get(bit, f"bit {bit}") for bit in bits)
 
 
 def grade(reliability: float) -> str:
-    """Letter of the class of `GRADES` that ``reliability`` (0 to 1) falls into."""
+    """Return the letter of the class of `GRADES` that ``reliability`` (0 to 1) falls into."""
     return next((letter for letter, least, _ in GRADES if reliability >= least), GRADES[-1][0])
 
 
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
-    """``value`` with ``digits`` decimals and its unit, a dash if it is null or not finite."""
+    """Return ``value`` with ``digits`` decimals and its unit, a dash if it is null or not finite."""
     if value is None or not abs(value) < float("inf"):
         return NOTHING
     return f"{value:.{digits}f}{unit}".replace("-", "−")
 
 
 def count(value: int, noun: str = "") -> str:
-    """``value`` with thousands marked, with its noun in the right number if one is given."""
+    """Return ``value`` with thousands separated, and with its noun in the right number if one is given."""
     words = f"{value:,}"
     return f"{words} {noun if value == 1 else noun + 's'}" if noun else words
 
 
 def duration(seconds: float) -> str:
-    """Length of time: 4.2 s, 48 s, 3 min 12 s, 2 h 05 min."""
+    """Return a length of time: 4.2 s, 48 s, 3 min 12 s, 2 h 05 min."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -86,7 +86,7 @@ def duration(seconds: float) -> str:
 
 
 def night_words(night: str) -> str:
-    """``20261103`` as ``3 November 2026``; the label itself if it is no date."""
+    """Return ``20261103`` as ``3 November 2026``; the label itself if it is not a date."""
     try:
         day = datetime.strptime(night, "%Y%m%d").date()
     except ValueError:
@@ -100,14 +100,14 @@ def day_words(day: date) -> str:
 
 
 def utc(mjd_tai: float) -> str:
-    """``YYYY-MM-DD hh:mm:ss`` UTC of a time in MJD TAI, to the nearest second."""
+    """Return ``YYYY-MM-DD hh:mm:ss`` UTC of a time in MJD TAI, to the nearest second."""
     moment = Time(round(mjd_tai * 86400) / 86400, format="mjd", scale="tai").utc
     return str(moment.strftime("%Y-%m-%d %H:%M:%S"))
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A key figure."""
+    """Key figure."""
 
     name: str
     value: str

@@ -59,7 +59,7 @@ def assess(
     else:
         measured, readable, wanted = _measured(out, night, records, recoveries)
         if before is not None and readable < wanted and readable <= sum(one.exposures for one in before.measured):
-            # Most tiles were pruned: what is left of the night is no measure of it.
+            # Most tiles were pruned: the rest of the night is not a measure of it.
             made_of, measured = before.digest, before.measured
             note = f"measured before the night changed: of {wanted} exposures {readable} can be read now"
     nights = [one for one in ledger.quality_nights() if one < night][-READ_AT_MOST * settings.history_nights :]
@@ -83,7 +83,7 @@ def _noted(judged: tuple[BandQuality, ...], note: str) -> tuple[BandQuality, ...
 def _measured(
     out: Path, night: str, records: list[ExposureRecord], recoveries: tuple[Recovery, ...] | None
 ) -> tuple[tuple[BandMeasures, ...], int, int]:
-    """Measure what can be read of a night; give also of how many exposures, and of how many it should be."""
+    """Measure what can be read of a night; return also the numbers of exposures read and expected."""
     from flows.results.evaluation.recovery import read_recoveries
     from flows.results.quality.measure import MOST, look_at_exposures, measure_quality
 
@@ -93,12 +93,12 @@ def _measured(
 
 
 def quality_digest(records: list[ExposureRecord]) -> str:
-    """Digest of the published exposures of a night."""
+    """Return the digest of the published exposures of a night."""
     return digest(str(QUALITY_VERSION), {record.name: record.digest for record in records})
 
 
 def verdict_on(out: Path, night: str, band: str | None = None, instrument: str | None = None) -> Verdict:
-    """Return the verdict on a night: for whoever sends something out and asks first.
+    """Return the verdict on a night: for whoever checks before sending something out.
 
     Parameters
     ----------

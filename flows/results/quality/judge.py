@@ -39,10 +39,10 @@ OUT_OF_REACH = 0.95
 def drifts(now: BandMeasures, reference: Sequence[BandMeasures], settings: QualitySettings) -> tuple[Drift, ...]:
     """Compare each feature of a band with its reference.
 
-    A feature drifts if three things hold: its Kolmogorov-Smirnov distance is no chance (with all features tested
-    together), its population stability index is large, and it is further from the reference than the nights of that
-    are from each other. The first alone would call any large night a drift, the second any small one, and both what is
-    usual from night to night.
+    A feature drifts if three things hold: its Kolmogorov-Smirnov distance is not due to chance (with all features
+    tested together), its population stability index is large, and it is farther from the reference than the nights of
+    that are from each other. The first alone would call any large night a drift, the second any small one, and both
+    what is usual from night to night.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ def _notes(now: BandMeasures, nights: Sequence[tuple[str, BandMeasures]]) -> tup
 
 
 def told(quality: BandQuality) -> list[str]:
-    """Say what is wrong in a band, a line each."""
+    """Return what is wrong in a band, a line each."""
     lines = [f"{one.verdict} {one.metric}: {one.problem} To fix, {one.remedy}" for one in quality.gates if one.problem]
     features = [one for one in quality.drifts if one.problem]
     return lines + [f"warn drift of {one.feature}: {one.problem} To fix, {one.remedy}" for one in features]

@@ -41,7 +41,7 @@ SEARCH_STAGES = ("detect", "merge", "measure")
 
 @dataclass(frozen=True)
 class Looked:
-    """A published exposure: its record, metadata and detections, and what it was searched with."""
+    """Published exposure: its record, metadata and detections, and what it was searched with."""
 
     record: ExposureRecord
     info: ExposureInfo
@@ -98,7 +98,7 @@ class Compass:
 
 
 def compass(info: ExposureInfo) -> Compass | None:
-    """Directions and scale of ``info``, None without a WCS that can be read."""
+    """Return directions and scale of ``info``, None without a readable WCS."""
     if info.wcs_header is None:
         return None
     centre = np.array([(info.shape[1] - 1) / 2, (info.shape[0] - 1) / 2])
@@ -121,7 +121,7 @@ def compass(info: ExposureInfo) -> Compass | None:
 
 
 def depth(info: ExposureInfo) -> float | None:
-    """AB magnitude of a point source of S/N 5, null without a zero point.
+    """Return the AB magnitude of a point source of S/N 5, None without a zero point.
 
     The noise of the PSF-weighted flux is that of the image as it is, correlated: 5 std(m-filtered noise) / sum(m^2)
     for the PSF m.
@@ -229,7 +229,7 @@ def _limit(metric: str, unit: str, limit: Limit | None) -> Measure:
 
 def _of_detections(exposures: list[Looked]) -> Iterator[Measure]:
     rows = _rows(exposures)
-    # Satellites are published whatever their reliability: that of theirs says nothing of the search.
+    # Satellites are published whatever their reliability: theirs is no measure of the search.
     streaks = rows.filter(pc.equal(rows["trailClass"], ""))
     doubt = 1 - streaks["reliability"].to_numpy().astype(np.float64)
     yield _rate("detections", rows.num_rows, math.sqrt(rows.num_rows), len(exposures))

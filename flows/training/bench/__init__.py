@@ -1,1 +1,1 @@
-"""Speed of the search, beside other ways of doing the same."""
+"""Speed of the search, beside other ways to do the same."""

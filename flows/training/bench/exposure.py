@@ -1,4 +1,4 @@
-"""The exposure that searches are timed on."""
+"""Exposure that searches are timed on."""
 
 import tempfile
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from schemas.stage import Result
 
 @dataclass(frozen=True)
 class BenchExposure:
-    """An exposure as a worker gets it: read from the archive's own format, checked, its noise measured.
+    """Exposure as a worker gets it: read from the archive's own format, checked, its noise measured.
 
     Attributes
     ----------
@@ -46,12 +46,12 @@ class BenchExposure:
 
     @property
     def planes(self) -> dict[str, NDArray[Any]]:
-        """Its pixels by name, as stages get them."""
+        """Return its pixels by name, as stages get them."""
         return {"difference": self.difference, "mask": self.mask}
 
     @property
     def pixels(self) -> Pixels:
-        """What a search is given."""
+        """Return the input of a search."""
         return Pixels.of(self.info, self.difference, self.mask)
 
 
@@ -117,7 +117,7 @@ def shipped_net() -> tuple[BasicCnn, ModelCard]:
 
 
 def use_threads(wanted: int) -> int:
-    """Let torch and numba use ``wanted`` threads, as far as numba was started with so many; give the number used."""
+    """Set the threads of torch and numba to ``wanted``, at most those numba was started with; return their number."""
     used = min(wanted, int(numba.config.NUMBA_NUM_THREADS))
     torch.set_num_threads(used)
     numba.set_num_threads(used)

@@ -1,4 +1,4 @@
-"""The fused search beside the plain way, a batched unfold and the arithmetic limit, all in this process."""
+"""Fused search beside the plain way, a batched unfold and the arithmetic limit, all in this process."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -29,7 +29,7 @@ Logits = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class SearchFigures:
-    """What the comparison found; times are medians in seconds.
+    """Figures of the comparison; times are medians in seconds.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class SearchFigures:
     same_hits_as_plain, same_hits_screened
         Whether float32 gives the hits of the plain way; whether the screen loses none of float32's.
     hits, detections
-        How many there are.
+        Their numbers.
     """
 
     windows: int
@@ -96,7 +96,7 @@ def compare_search(exposure: BenchExposure, repeats: int, threads: int) -> Searc
     repeats
         Rounds; the medians are reported.
     threads
-        That torch and numba have been given (`flows.training.bench.exposure.use_threads`).
+        Threads of torch and numba, already set (`flows.training.bench.exposure.use_threads`).
     """
     net, card = shipped_net()
     pixels, floor = exposure.pixels, float(logit(card.threshold))
@@ -144,7 +144,7 @@ def search_variants(pixels: Pixels, net: BasicCnn, floor: float) -> dict[str, Ca
 
 
 def fused_net(net: BasicCnn) -> FusedNet:
-    """Take a network apart that is known to be of the right shape."""
+    """Return a network of the right shape in the form of the fused search."""
     fused = fuse(net)
     assert fused is not None
     return fused
@@ -162,7 +162,7 @@ def same_hits(a: Logits, b: Logits, threshold: float) -> bool:
 
 
 def probability_error(a: Logits, b: Logits) -> NDArray[np.float64]:
-    """Differences in probability of the windows that either scored."""
+    """Return the differences in probability of the windows that either scored."""
     either = np.isfinite(a) | np.isfinite(b)
     return np.abs(expit(a[either].astype(np.float64)) - expit(b[either].astype(np.float64)))
 

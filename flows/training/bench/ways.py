@@ -1,4 +1,4 @@
-"""Ways of the search side by side, how they are timed, and the limit that arithmetic sets."""
+"""Ways of the search side by side, their timing, and the limit set by arithmetic."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Pixels:
-    """An image to be searched.
+    """Image to be searched.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Pixels:
 
     @cached_property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of windows."""
+        """Return the rows and columns of windows."""
         return Tiling(self.usable.shape, self.stride, self.side, self.stride).grid
 
 
@@ -115,7 +115,7 @@ UNFOLD_BATCH = 1024
 
 
 def unfold_logits(pixels: Pixels, net: BasicCnn) -> NDArray[np.float32]:
-    """Take windows from an unfolded view, z-score and score 1,024 at a time, all in torch.
+    """Score windows from an unfolded view: z-score and score 1,024 at a time, all in torch.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def unfold_logits(pixels: Pixels, net: BasicCnn) -> NDArray[np.float32]:
 
 
 def _standardised_windows(windows: torch.Tensor, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """z-score (n, bands, side, side) over the pixels ``seen`` (n, side, side); tell which windows can be scored."""
+    """Return windows (n, bands, side, side) z-scored over ``seen`` (n, side, side), and which of them can be scored."""
     weight = seen[:, None].float()
     count = weight.sum((2, 3), keepdim=True).clamp(min=1)
     centred = windows - (windows * weight).sum((2, 3), keepdim=True) / count
@@ -181,7 +181,7 @@ class GemmRates:
 
     @property
     def f32(self) -> float:
-        """The better of both float32 rates."""
+        """Return the better of both float32 rates."""
         return max(self.default_f32, self.onednn_f32)
 
 
@@ -226,25 +226,25 @@ def _products(layer: nn.Linear) -> Iterator[tuple[str, Product]]:
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds of each round, by name, and what the last round gave."""
+    """Seconds of each round, by name, and the results of the last round."""
 
     rounds: Mapping[str, tuple[float, ...]]
     results: Mapping[str, Any]
 
     @property
     def medians(self) -> dict[str, float]:
-        """Median seconds by name."""
+        """Return median seconds by name."""
         return {name: median(seconds) for name, seconds in self.rounds.items()}
 
     def ratio(self, slow: str, fast: str) -> float:
-        """Median over the rounds of how many times longer ``slow`` took."""
+        """Return the median over the rounds of how many times longer ``slow`` took."""
         return median(a / b for a, b in zip(self.rounds[slow], self.rounds[fast], strict=True))
 
 
 def interleaved(
     variants: Mapping[str, Callable[[], Any]], repeats: int, clock: Callable[[], float] = perf_counter
 ) -> Timed:
-    """Run each variant once per round, so that what disturbs the machine disturbs all alike.
+    """Run each variant once per round, so disturbances of the machine affect all alike.
 
     Parameters
     ----------

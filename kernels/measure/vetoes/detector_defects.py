@@ -42,8 +42,8 @@ def cosmic_ray_evidence(scene: Scene, trail: Segment, flux: float, level: float)
     psf(d) / psf(0) of the pixel between them, wherever the source's centre lies and whatever its form. A pixel is too
     sharp if that fails in one of four directions, with a margin of 30 % and 2 sigma: the third condition of the
     search for cosmic rays of SDSS and LSST (R. H. Lupton), a Laplacian test (van Dokkum 2001, PASP 113, 1420) whose
-    limit is that of the PSF in hand, so that it holds for undersampled images as well.
-    A pair with a pixel below -3 sigma says nothing, lest the dark side of a residual pass for sharpness.
+    limit is that of the PSF in hand: it holds for undersampled images as well.
+    A pair with a pixel below -3 sigma is left out, lest the dark side of a residual pass for sharpness.
     """
     near = max(scene.fwhm_px, 2.0)
     area = stadium(scene.shape, trail, near)
@@ -74,7 +74,7 @@ def _sharp_light(
     side: float,
     corner: float,
 ) -> tuple[float, float]:
-    """Light beyond 4 sigma, and the part of it that is too sharp."""
+    """Return the light beyond 4 sigma, and the part of it that is too sharp."""
     light, sharp = 0.0, 0.0
     for i in range(y.shape[0]):
         row, column = y[i], x[i]
@@ -146,7 +146,7 @@ def hot_column_evidence(scene: Scene, trail: Segment) -> float:
 
 
 def _line_share(psf: GaussianMixture) -> float:
-    """Brightness of a long trail 1 px beside its ridge over that on it."""
+    """Return the brightness of a long trail 1 px beside its ridge over that on it."""
     ridge = psf.weights / psf.sigmas
     return float((ridge * np.exp(-0.5 / np.square(psf.sigmas))).sum() / ridge.sum())
 
@@ -185,7 +185,7 @@ def _defect(
 def _excess(
     pixels: NDArray[np.float32], usable: NDArray[np.bool_], column: int, side: int, low: float, high: float, clip: float
 ) -> tuple[float, int]:
-    """Mean of a piece of a column above the columns ``side`` px away, clipped, and its number of pixels."""
+    """Return the mean excess, clipped, of a piece of a column over those ``side`` px away, and its number of pixels."""
     total, count = 0.0, 0
     for row in range(max(0, math.ceil(low)), min(pixels.shape[0] - 1, math.floor(high)) + 1):
         if usable[row, column] and usable[row, column - side] and usable[row, column + side]:

@@ -1,4 +1,4 @@
-"""Evidence for each known cause of false streaks, and what is refused for it."""
+"""Evidence for each known cause of false streaks, and the candidates refused for it."""
 
 import math
 from typing import NamedTuple
@@ -29,7 +29,7 @@ _LEAST = 30  # pixels
 
 
 class Evidence(NamedTuple):
-    """For each of `schemas.dia_source.CAUSES`, in that order, 0 to 2.5; at 1 and above its flag is set."""
+    """Evidence for each of `schemas.dia_source.CAUSES`, in that order, 0 to 2.5; at 1 and above its flag is set."""
 
     spike: float
     bleed: float
@@ -41,7 +41,7 @@ class Evidence(NamedTuple):
 
     @property
     def flags(self) -> DetectionFlag:
-        """Causes that are more likely than not."""
+        """Return the causes that are more likely than not."""
         flags = DetectionFlag(0)
         for value, flag in zip(self, FLAGS, strict=True):
             if value >= 1:
@@ -54,7 +54,7 @@ FLAGS = tuple(flag for _, flag, _ in CAUSES)
 
 
 def weigh(scene: Scene, mask: NDArray[np.uint16], trail: Segment, flux: float, level: float, light: Lobes) -> Evidence:
-    """Look for each cause.
+    """Measure the evidence for each cause.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ LEAST_EVIDENCE = 1.5
 
 
 def refused(table: pa.Table) -> NDArray[np.bool_]:
-    """Tell which measured candidates, rows of `schemas.dia_source`, are refused; satellites never are."""
+    """Return which measured candidates, rows of `schemas.dia_source`, are refused; satellites never are."""
     evidence = np.stack([table[f"{name}Evidence"].to_numpy() for name in REFUSING])
     kept = np.array([name != "" for name in table["trailClass"].to_pylist()], np.bool_)
     return np.asarray((evidence >= LEAST_EVIDENCE).any(0) & ~kept)
@@ -185,7 +185,7 @@ def _sides(
     background: float,
     clip: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Mean level of the pixels further than ``near`` from a trail, either side of it, and their numbers."""
+    """Return the mean level of the pixels farther than ``near`` from a trail, on either side, and their numbers."""
     cosine, sine = math.cos(theta), math.sin(theta)
     total, count = np.zeros(2), np.zeros(2, np.int64)
     for i in range(y.shape[0]):

@@ -1,4 +1,4 @@
-"""Lines that saturated stars draw: bleed columns and diffraction spikes."""
+"""Lines of saturated stars: bleed columns and diffraction spikes."""
 
 import math
 
@@ -12,7 +12,7 @@ from schemas.pixels import UNUSABLE, MaskPlane
 
 _BORDER, _UNUSABLE = np.uint16(MaskPlane.EDGE), np.uint16(UNUSABLE)
 _THINNEST = 5  # px: what is thinner is a bad column or a cosmic ray
-_WIDEST = 300  # px: what is wider is no star
+_WIDEST = 300  # px: what is wider is not a star
 _BRIDGE = 0.4  # share of the line's brightness that must go on up to the mask
 _MOST = 2.0
 
@@ -52,7 +52,7 @@ def star_on_axis(scene: Scene, mask: NDArray[np.uint16], axis: Segment, slack: f
 
 @njit(cache=True, nogil=True)
 def _state(mask: NDArray[np.uint16], x: float, y: float) -> int:
-    """0 for a usable pixel, 1 for a masked one, 2 for the border and beyond."""
+    """Return 0 for a usable pixel, 1 for a masked one, 2 for the border and beyond."""
     row, column = math.floor(y + 0.5), math.floor(x + 0.5)
     if row < 0 or column < 0 or row >= mask.shape[0] or column >= mask.shape[1] or mask[row, column] & _BORDER:
         return 2
@@ -61,7 +61,7 @@ def _state(mask: NDArray[np.uint16], x: float, y: float) -> int:
 
 @njit(cache=True, nogil=True)
 def _walk(mask: NDArray[np.uint16], x: float, y: float, dx: float, dy: float, most: int) -> int:
-    """Masked pixels from a place in a direction; -1 if they end at the border, or not within ``most``."""
+    """Count the masked pixels from a place in a direction; -1 if they end at the border, or not within ``most``."""
     for step in range(1, most + 1):
         state = _state(mask, x + step * dx, y + step * dy)
         if state == 2:
@@ -83,7 +83,7 @@ def _light(
     high: float,
     level: float,
 ) -> tuple[float, int]:
-    """Mean brightness of the usable pixels of a line, three wide, between two places on it; and their number."""
+    """Return the mean brightness and number of the usable pixels between two places on a line 3 px wide."""
     total, count = 0.0, 0
     for step in range(math.floor(high - low) + 1):
         for side in range(-1, 2):
@@ -149,7 +149,7 @@ def _evidence(
     level: float,
     noise: float,
 ) -> float:
-    """Evidence for the star whose mask begins ``rim`` px along the line, and is ``deep`` px deep there."""
+    """Return the evidence for a star whose mask begins ``rim`` px along the line and is ``deep`` px deep there."""
     middle_x, middle_y = x + (rim + 0.5 * deep) * dx, y + (rim + 0.5 * deep) * dy
     left = _walk(mask, middle_x, middle_y, -dy, dx, _WIDEST)
     right = _walk(mask, middle_x, middle_y, dy, -dx, _WIDEST)

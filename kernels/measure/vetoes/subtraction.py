@@ -40,7 +40,7 @@ class Lobes(NamedTuple):
 
     @property
     def fraction(self) -> float:
-        """Negative over positive light, 10 at most: about 1 for a dipole, near 0 for a source; NaN without light."""
+        """Return negative over positive light, at most 10: near 1 for a dipole, 0 for a source; NaN without light."""
         if not self.positive and not self.negative:
             return math.nan
         return min(self.negative / max(self.positive, 1e-9), 10.0)
@@ -102,7 +102,7 @@ def _share(mask: NDArray[np.uint16], x: float, y: float, length: float, theta: f
 
 @njit(cache=True, nogil=True)
 def _borders(mask: NDArray[np.uint16], x: float, y: float) -> int:
-    """1 for the border and beyond, else 0."""
+    """Return 1 for the border and beyond, else 0."""
     row, column = math.floor(y + 0.5), math.floor(x + 0.5)
     if row < 0 or column < 0 or row >= mask.shape[0] or column >= mask.shape[1]:
         return 1
@@ -136,7 +136,7 @@ def lobes(scene: Scene, segment: Segment, level: float) -> Lobes:
 
 
 def _beside(smooth: NDArray[np.float64], area: Footprint, segment: Segment, fwhm_px: float) -> float:
-    """Share of the steps of about one FWHM along a trail in which a pixel is below -2 sigma."""
+    """Return the share of the steps of about one FWHM along a trail in which a pixel is below -2 sigma."""
     dark = smooth < -_BEYOND
     steps = max(1, round(segment.length / fwhm_px))
     theta = math.radians(segment.angle)
