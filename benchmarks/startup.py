@@ -83,7 +83,7 @@ def best(times: Sequence[Took]) -> Took:
     return Took(min(one.wall_s for one in times), min(one.cpu_s for one in times))
 
 
-def measure(folder: Path, runs: int, shape: tuple[int, int] | None = None) -> dict[str, Any]:
+def measure(folder: Path, runs: int, shape: tuple[int, int] | None = None, uncounted: int = 1) -> dict[str, Any]:
     """Measure runs on one image, reruns, and their parts; keys are those of the JSON."""
     from benchmarks.night_runs import quadrants
 
@@ -92,20 +92,20 @@ def measure(folder: Path, runs: int, shape: tuple[int, int] | None = None) -> di
     nightstride = "from flows.cli.app import app; app()"
     command = [sys.executable, "-c", nightstride, "run", str(image), "--out", str(out), "--json"]
     searches, reruns, seconds = [], [], []
-    for _ in range(runs + 1):
+    for _ in range(uncounted + runs):
         rmtree(out, ignore_errors=True)
         took, said = timed(command)
         searches.append(took)
         seconds.append(json.loads(said.splitlines()[-1])["seconds"])
         reruns += [timed(command)[0] for _ in range(2)]
-    counted = searches[1:]
-    quickest = 1 + counted.index(min(counted, key=lambda one: one.wall_s))
+    counted = searches[uncounted:]
+    quickest = uncounted + counted.index(min(counted, key=lambda one: one.wall_s))
     return {
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 1),
         "run": asdict(best(counted)),
         "run_parts_s": seconds[quickest],
-        "rerun": asdict(best(reruns[2:])),
+        "rerun": asdict(best(reruns[2 * uncounted :])),
         "parts": {name: asdict(best([part(code) for _ in range(runs)])) for name, code in PARTS.items()},
     }
 

@@ -20,8 +20,10 @@ def broker():
 
 
 @pytest.fixture
-def topic(request, broker):
+def topic(request, broker, monkeypatch):
     """A topic of this test's own, with a reader of its own group."""
+    # The broker waits so long for a reader that has left.
+    monkeypatch.setenv("NIGHTSTRIDE_KAFKA_SESSION_TIMEOUT_MS", "6000")
     name = request.node.name.replace("[", "-").replace("]", "")
     opened = []
 

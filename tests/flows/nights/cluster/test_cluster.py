@@ -133,7 +133,8 @@ def test_a_night_on_it_is_that_of_our_own_workers(
     assert list((tmp_path / "out" / "staging").iterdir()) == []
 
 
-def test_a_resource_that_nobody_offers_stops_the_run(encrypted, certificates, tmp_path):
+def test_a_resource_that_nobody_offers_stops_the_run(encrypted, certificates, tmp_path, monkeypatch):
+    monkeypatch.setattr("flows.nights.cluster.cluster.ANSWER_S", 5.0)
     wanted = ClusterSettings(kind="address", address=encrypted, inference_resource="GPU", **certificates)
     with (
         pytest.raises(Misconfigured, match=r"cluster\.inference_resource: no worker offers 'GPU'.*--resources 'GPU=1'"),
