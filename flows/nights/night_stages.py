@@ -9,12 +9,14 @@ from functools import cached_property
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pyarrow as pa
 
 from flows.inputs.dust_map import dust_of
 from flows.nights.cluster.memory import host_memory, require_night_fit
+from flows.nights.exposure_run import BACKOFF_S
 from flows.pipeline.graph import Graph
 from flows.pipeline.models import models_of
 from flows.pipeline.night_plan import NightWork
@@ -128,7 +130,7 @@ class NightStages:
                 self._leave(stage, lost[missing[0]], all(one in self._idle for one in missing))
             else:
                 try:
-                    self._make(stage, laps)
+                    self._persistently(stage, laps)
                     continue
                 except NoWork as error:
                     self._leave(stage, str(error), idle=True)
@@ -160,6 +162,15 @@ class NightStages:
         self._result.not_run[stage.name] = reason
         if idle:
             self._idle[stage.gives.name] = self._work.digests[stage.gives.name], reason
+
+    def _persistently(self, stage: Stage, laps: Timer) -> None:
+        """Run a stage and publish what it gives; try again what may succeed later, as for exposures."""
+        for attempt in range(self._settings.execution.retries):
+            try:
+                return self._make(stage, laps)
+            except Retryable:
+                sleep(BACKOFF_S * 2**attempt)
+        return self._make(stage, laps)
 
     def _make(self, stage: Stage, laps: Timer) -> None:
         inputs = {dataset.name: self._input(dataset) for dataset in (*stage.needs, *stage.optional)}
@@ -240,12 +251,12 @@ def run_nights(works: Iterable[NightWork], out: Path, settings: Settings) -> dic
     return {work.night: NightStages(out, settings, work).run() for work in works if work.outdated}
 
 
-def fitting(works: Iterable[NightWork], out: Path, memory_bytes: int) -> list[NightWork]:
+def fitting(works: Iterable[NightWork], out: Path, settings: Settings, memory_bytes: int) -> list[NightWork]:
     """Return the nights whose stages fit a worker of so much memory."""
     found = []
     for work in works:
         with suppress(Misconfigured):
-            NightStages(out, Settings(), work).require_memory(memory_bytes)
+            NightStages(out, settings, work).require_memory(memory_bytes)
             found.append(work)
     return found
 

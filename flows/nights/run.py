@@ -247,7 +247,7 @@ def _combined(
     from flows.nights.night_stages import fitting, run_nights
 
     done: dict[str, NightResult] = {}
-    if workers is not None and (small := fitting(works, out, workers.memory_bytes)):
+    if workers is not None and (small := fitting(works, out, settings, workers.memory_bytes)):
         done = _on_worker(workers, "combine", run_nights, small, out, settings) or {}
     return done | run_nights([work for work in works if work.night not in done], out, settings)
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from flows.storage.atomic import sweep
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import write_exposure
-from schemas.errors import BadInput, Misconfigured, NoWork
+from schemas.errors import BadInput, Misconfigured, NoWork, Retryable
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.ledger import ExposureRecord
 from schemas.settings import Settings, TileSettings
@@ -69,8 +70,6 @@ def test_a_rerun_makes_nothing_and_another_folder_gives_the_same_bytes(out, tmp_
 
 
 def test_a_later_stage_reads_what_was_kept(out):
-    from dataclasses import replace
-
     run(out)
     before = catalogues(out)
     result = run(out, (*PIPELINE[:3], replace(PIPELINE[3], version="2")))
@@ -95,11 +94,25 @@ def test_a_failing_stage_is_reported_and_takes_only_what_needs_it(out):
     assert run(out).failed  # tried again
 
 
+@pytest.mark.parametrize(("failures", "fails"), [(SETTINGS.execution.retries, False), (99, True)])
+def test_what_may_succeed_later_is_tried_again(out, monkeypatch, failures, fails):
+    left, waits = [failures], []
+    monkeypatch.setattr(night_stages, "sleep", waits.append)
+
+    def store_is_down(inputs, context):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise Retryable("store", "s3://bucket", "does not answer.", "try again later.")
+        return PIPELINE[1].run(inputs, context)
+
+    result = run(out, (PIPELINE[0], replace(PIPELINE[1], run=store_is_down), *PIPELINE[2:]))
+    assert [one.code for one in result.failed] == ["store"] * fails
+    assert waits == [0.5, 1.0, 2.0]
+
+
 def test_what_needs_a_failed_stage_is_not_run(out):
     def broken(inputs, context):
         raise RuntimeError("broken")
-
-    from dataclasses import replace
 
     result = run(out, (*PIPELINE[:2], replace(PIPELINE[2], run=broken), PIPELINE[3]))
     assert [one.code for one in result.failed] == ["RuntimeError"]
@@ -109,7 +122,6 @@ def test_what_needs_a_failed_stage_is_not_run(out):
 
 def test_what_would_read_a_failed_stage_waits_for_it(out):
     """Made without, it would have the digest of what is made with it, and never be made again."""
-    from dataclasses import replace
 
     def broken(inputs, context):
         raise RuntimeError("broken")
@@ -132,8 +144,6 @@ def nothing_to_cut(inputs, context):
 
 
 def test_a_night_that_would_not_fit_is_refused_before_anything_is_made(out, monkeypatch):
-    from dataclasses import replace
-
     from schemas.dataset import TableOf
 
     ours = TableOf("source", SEEN.schema, product=True)
@@ -150,8 +160,6 @@ def test_a_night_that_would_not_fit_is_refused_before_anything_is_made(out, monk
 
 
 def test_what_no_night_could_survive_stops_the_run(out):
-    from dataclasses import replace
-
     def refused(inputs, context):
         raise Misconfigured("code", "where", "problem.", "remedy.")
 
@@ -215,8 +223,6 @@ def test_the_rows_of_an_array_carry_the_settings_it_was_made_with(out):
 def test_synthetic_ids_are_refused(out):
     def negative(inputs, context):
         return pa.table({"thingId": [-1], "twice": [0.0]}, schema=THING.schema)
-
-    from dataclasses import replace
 
     result = run(out, (*PIPELINE[:1], replace(PIPELINE[1], run=negative)))
     assert "synthetic row" in result.failed[0].message

@@ -99,6 +99,11 @@ def test_a_disturbed_night_is_that_of_an_undisturbed_one(moto, nightstride_run, 
     assert min(done["refused"], done["cut"], done["cut_request"]) >= 5
 
 
+def of_run(files):
+    """Leave out what another command made and a damaged exposure loses with its pixels."""
+    return {name: fingerprint(content) for name, content in files.items() if not name.startswith("forced_source/")}
+
+
 def test_damage_is_found_and_made_good(server, bucket, night, nightstride_run):
     """In a copy of the night: a catalogue is changed, one removed, a shard is lost; verify tells, a run mends."""
     client, name = server.client, server.new_bucket()
@@ -116,4 +121,4 @@ def test_damage_is_found_and_made_good(server, bucket, night, nightstride_run):
     assert problems == {"unreadable_catalogue", "damaged_tiles"}
     mended = nightstride_run(f"s3://{bucket}/raw", "--out", f"s3://{name}/out", **server.environment)
     assert mended.code == 0, mended.stderr
-    assert published(client, name, "out/catalogs/") == whole
+    assert of_run(published(client, name, "out/catalogs/")) == of_run(whole)
