@@ -21,6 +21,7 @@ from flows.pipeline.graph import Graph
 from flows.pipeline.models import models_of
 from flows.pipeline.night_plan import NightWork
 from flows.pipeline.provenance import provenance_of
+from flows.runtime.parallel import single_thread
 from flows.runtime.traces import Timer
 from flows.storage.array_store import ArrayStore
 from flows.storage.atomic import remove
@@ -248,7 +249,9 @@ class NightStages:
 
 def run_nights(works: Iterable[NightWork], out: Path, settings: Settings) -> dict[str, NightResult]:
     """Run the stages of nights that are outdated; return night -> result. Errors as in `NightStages.run`."""
-    return {work.night: NightStages(out, settings, work).run() for work in works if work.outdated}
+    # With one thread, as in a worker: sums of several threads differ in their last bits with the number of cores.
+    with single_thread():
+        return {work.night: NightStages(out, settings, work).run() for work in works if work.outdated}
 
 
 def fitting(works: Iterable[NightWork], out: Path, settings: Settings, memory_bytes: int) -> list[NightWork]:

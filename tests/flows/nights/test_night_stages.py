@@ -8,9 +8,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numba
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 import zarr
 
 from flows.nights import night_stages
@@ -92,6 +94,23 @@ def test_a_failing_stage_is_reported_and_takes_only_what_needs_it(out):
     assert len(CatalogStore(out).list(SEEN)) == 2
     assert verify_output(out, TABLES).problems == ()
     assert run(out).failed  # tried again
+
+
+def test_a_stage_has_one_thread_however_many_this_process_has(out):
+    """Sums of several threads differ in their last bits with their number."""
+    seen = []
+
+    def threads(inputs, context):
+        seen.append((numba.get_num_threads(), torch.get_num_threads()))
+        return PIPELINE[1].run(inputs, context)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run(out, (PIPELINE[0], replace(PIPELINE[1], run=threads), *PIPELINE[2:]))
+        assert (seen, torch.get_num_threads()) == ([(1, 1)], 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("failures", "fails"), [(SETTINGS.execution.retries, False), (99, True)])
