@@ -41,7 +41,9 @@ def test_every_bright_source_has_its_place_on_the_sky_and_its_flux(info, pixels)
     njy = 10 ** ((31.4 - ZERO_POINT) / 2.5)
     flux = table["psfFlux"].to_numpy()[nearest][::2] / njy  # of the point sources
     np.testing.assert_allclose(flux, [place[2] for place in PLACES][::2], rtol=0.06)
-    assert (table["snr"].to_numpy() >= 9).all()
+    snr, error = table["snr"].to_numpy(), table["psfFluxErr"].to_numpy()
+    assert (snr >= 9).all()
+    np.testing.assert_allclose(error * snr, table["psfFlux"].to_numpy(), rtol=1e-5)  # of one unit
     sizes = table["halfLightRadius"].to_numpy()[nearest]
     assert sizes[::2].max() < sizes[1::2].min()
 

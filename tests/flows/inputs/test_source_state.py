@@ -34,6 +34,13 @@ def test_a_change_of_any_file_shows(tmp_path, change):
     assert changed != before == after
 
 
+def test_times_of_files_on_this_machine_are_exact_to_the_nanosecond(tmp_path):
+    (tmp_path / "a").write_bytes(b"four")
+    for when in (1_790_000_000_123_456_789, 1_790_000_000_123_456_790):  # doubles are 238 ns apart there
+        os.utime(tmp_path / "a", ns=(when, when))
+        assert stat_of(Source(str(tmp_path / "a"))).mtime_ns == (tmp_path / "a").stat().st_mtime_ns
+
+
 def test_of_what_is_not_there_or_does_not_tell_nothing_is_known(tmp_path):
     assert stat_of(Source(str(tmp_path / "none"))) is None
     assert stat_of(Source("memory://night/none.fits")) is None

@@ -96,6 +96,16 @@ def test_spikes_and_bleed_show_beside_the_mask() -> None:
     assert elsewhere == 0
 
 
+def test_cores_of_stars_2_mag_above_saturation_are_all_masked_and_a_share_of_fainter_ones_is_not() -> None:
+    rows, columns = (place.ravel() for place in np.mgrid[30:1200:60, 30:1200:60].astype(float))
+    preset = find_preset("ztf", shape=(1200, 1200))
+    for above, low, high in ((1.9, 0.06, 0.18), (2.1, 0.0, 0.0)):  # 12 %, of 400 stars
+        canvas = blank_canvas(preset.shape)
+        magnitude = np.full(rows.size, preset.saturated_magnitude - above)
+        add_saturated(canvas, Stars(columns, rows, magnitude, np.full(rows.size, 1e5)), conditions_of(preset, 1, 0, 0))
+        assert low <= np.mean(canvas.mask[rows.astype(int), columns.astype(int)] == 0) <= high
+
+
 def test_some_cores_are_left_unmasked() -> None:
     masked = [bool(star(0.5, seed).mask.any()) for seed in range(60)]
     assert 0 < masked.count(False) < 20

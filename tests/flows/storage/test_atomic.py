@@ -15,6 +15,7 @@ from flows.storage.atomic import (
     publish_file,
     read_record,
     read_records,
+    remove,
     remove_record,
     sweep,
     write_conditions,
@@ -260,3 +261,27 @@ def test_a_record_that_is_new_to_this_process_is_looked_at_first(bucket):
     (bucket / "ledger/x.json").write(b"old")
     write_record(bucket / "ledger/x.json", b"new", bucket)
     assert (bucket / "ledger/x.json").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("name", ["catalogs/dia_source/1-2.parquet", "tiles/20260101/1-2.zarr", "reports"])
+def test_what_is_removed_is_gone_whole_and_may_be_gone_before(out, name):
+    beside = out / "catalogs" / "other" / "1-2.parquet"
+    write_file(beside, b"stays", out / "staging")
+    path = out / name
+    if name.endswith(".parquet"):
+        write_file(path, b"goes", out / "staging")
+    elif name.endswith(".zarr"):
+        with new_folder(path) as folder:
+            (folder / "zarr.json").write_text("{}")
+            (folder / "deep").mkdir()
+            (folder / "deep/file").write_text("goes")
+    else:
+        for file in ("a.html", "deep/b.html"):
+            write_file(path / file, b"goes", out / "staging")
+    for _ in range(2):
+        remove(path)
+        assert not path.exists()
+    assert beside.read_bytes() == b"stays"
+    if not isinstance(out, BucketPath):
+        assert files(out) == ["catalogs/other/1-2.parquet"]
+        assert leftovers(out) == []

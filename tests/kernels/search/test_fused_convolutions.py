@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.search.fused_convolutions import (
+    _pool,
     add_weighted,
     convolve_rows,
     extend_phases,
@@ -116,3 +117,18 @@ def test_features_are_those_of_torch(side):
     out = np.empty((len(windows), 3 * layers.feature_side**2), np.float32)
     second_maps(lanes, layers, np.empty((wide, wide * 32), np.float32), out)
     np.testing.assert_allclose(out, features(net, windows), atol=3e-6)
+
+
+@pytest.mark.parametrize("pool", [_pool, _pool.py_func], ids=["compiled", "python"])
+def test_a_pool_is_the_greatest_of_its_box_or_0_and_reads_nothing_beyond(pool):
+    """As compiled, and as plain Python, which checks bounds."""
+    lanes, wide = 16, 8  # three boxes of 4 x 4 at stride 2 along each side
+    values = np.random.default_rng(3).normal(-1.5, 1, (wide, wide, lanes)).astype(np.float32)
+    boxes = np.lib.stride_tricks.sliding_window_view(values, (4, 4), axis=(0, 1))[::2, ::2]
+    expected = np.maximum(boxes.max(axis=(-2, -1)), 0)
+    assert (expected == 0).any()
+    assert (expected > 0).any()
+    for y, x in np.ndindex(3, 3):
+        out = np.full(11, np.nan, np.float32)  # fewer windows than lanes
+        pool(values.reshape(wide, wide * lanes), y, x, lanes, out)
+        assert (out == expected[y, x, :11]).all()

@@ -3,8 +3,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from kernels.psf.gaussian_mixture import GaussianMixture
-from kernels.search.line_peaks import APART, PEAK_REACH, line_peaks, refine_lines
-from kernels.search.line_search import best_lines, line_bank, point_map
+from kernels.search.line_peaks import APART, COVER_PX, PEAK_REACH, line_peaks, refine_lines
+from kernels.search.line_search import LENGTHS, best_lines, every_line, line_bank, point_map
 from kernels.trails.matched_filter import false_alarms, template_snr
 from kernels.trails.trail_model import trail_image
 
@@ -44,6 +44,36 @@ def test_a_line_through_two_stars_hides_neither():
     found = peaks_of(trail(90, 100, 0, 0, 30) + trail(110, 100, 0, 0, 20))
     for x in (90, 110):
         assert np.hypot(found.x - x, found.y - 100).min() <= 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_peak_is_covered_within_its_reach_of_a_higher_line_unless_it_is_a_brighter_point(seed):
+    rng, side = np.random.default_rng(seed), 180
+    value, code, snr = np.zeros((side, side), np.float32), np.zeros((side, side), np.int32), np.zeros((side, side))
+    count, cells = 420, side // 5  # a peak in some of the squares of 5 px, and further apart than APART
+    places = np.array(np.divmod(rng.permutation(cells**2)[:count], cells)) * 5 + rng.integers(0, 2, (2, count))
+    y, x = places[:, np.lexsort(places[::-1])]
+    lines = np.flatnonzero(BANK.scale.ravel() > 0)
+    value[y, x] = np.round(rng.uniform(5, 60, count))  # some equal
+    code[y, x] = rng.choice(lines, count)
+    snr[y, x] = rng.uniform(0, 12, count)
+    # Independently: all pairs at once, the distance to a segment by its ends.
+    height, bank = value[y, x].astype(float), every_line()[code[y, x]]
+    half = 0.5 * bank[:, 2] * np.array([np.cos(np.radians(bank[:, 3])), np.sin(np.radians(bank[:, 3]))])
+    points = np.array([x, y], float)
+    first = (points - half)[:, :, None]
+    step = 2 * half[:, :, None]
+    size = np.maximum((step**2).sum(0), 1e-12)
+    share = np.clip(((points[:, None] - first) * step).sum(0) / size, 0, 1)
+    apart = np.hypot(*(points[:, None] - first - share * step))  # of each column's point from each row's line
+    earlier = np.arange(count)[:, None] < np.arange(count)
+    higher = (height[:, None] > height) | ((height[:, None] == height) & earlier)
+    pixels = np.tile(LENGTHS, BANK.scale.size // len(LENGTHS))[code[y, x]]
+    mean = height / (BANK.scale.ravel()[code[y, x]] * pixels)  # S/N of each pixel of an even line
+    covered = (higher & (apart <= COVER_PX) & (snr[y, x] <= 2 * mean[:, None] + 2)).any(0)
+    found = line_peaks(value, code, snr.astype(np.float32), BANK.scale, 1.0)
+    assert 20 < covered.sum() < count - 20
+    np.testing.assert_array_equal(np.stack([found.y, found.x]), np.stack([y, x])[:, ~covered])
 
 
 def test_peaks_are_apart_and_sorted():

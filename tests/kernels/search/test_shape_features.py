@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from scipy.ndimage import map_coordinates
+from scipy.special import erf
 
 from kernels.image.search_image import SearchImage
 from kernels.psf.gaussian_mixture import GaussianMixture
@@ -61,3 +63,89 @@ def test_noise_and_borders_give_finite_numbers():
     features = shape_features(plane, snr, peaks, lines_of(plane, snr, peaks))
     assert features.shape == (len(peaks.y), len(FEATURES))
     assert np.isfinite(features).all()
+
+
+def test_every_feature_has_a_name_of_its_own():
+    assert len(set(FEATURES)) == len(FEATURES)
+
+
+def expected(raw, snr, masked, x, y, length, angle):
+    """Return features of a line computed with numpy and scipy; all but what is copied."""
+    out = {}
+    ux, uy = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    half = max(round(length / 2), 1)
+    t = np.arange(-half, half + 1)
+
+    def on(values, t, across=0.0):
+        return map_coordinates(values, [y + t * uy + across * ux, x + t * ux - across * uy], order=1)
+
+    line, light = on(snr, t), on(raw, t)
+    size = max(abs(line.mean()), 0.3)
+    out["line_snr"], out["even_snr"] = line.sum() / len(t) ** 0.5, np.clip(line, -6, 6).sum() / len(t) ** 0.5
+    out["peak"], out["raw_peak"], out["mean"] = line.max(), light.max(), line.mean()
+    out["evenness"], out["spread"], out["lowest"] = line.max() / size, line.std() / size, line.min() / size
+    out["uneven_halves"] = abs(line[t < 0].sum() - line[t > 0].sum()) / half / size
+    out["middle"] = line[2 * abs(t) <= half].mean() / size
+    beyond = [on(snr, sign * np.arange(half + 3, half + 7)).mean() / size for sign in (1, -1)]
+    out["beyond_most"], out["beyond_least"] = max(beyond), min(beyond)
+    aside = [sum(on(raw, t, sign * d).sum() for sign in (1, -1)) / 2 for d in range(3)]
+    out["raw_middle"] = aside[0] / len(t)
+    out["raw_1"], out["raw_2"] = aside[1] / max(abs(aside[0]), 0.3), aside[2] / max(abs(aside[0]), 0.3)
+    i, j = np.rint(x + t * ux).astype(int), np.rint(y + t * uy).astype(int)
+    four = sum(raw[j + down, i + right] for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1))) / 4
+    out["sharpest"] = (raw[j, i] - four).max() / max(light.max(), 1)
+    for d in (1, 2, 3, 4, 6):
+        left, right = on(snr, t, d).sum(), on(snr, t, -d).sum()
+        out[f"across_{d}"] = (left + right) / 2 / max(abs(line.sum()), 1)
+        out[f"sides_{d}"] = abs(left - right) / max(abs(line.sum()), 1)
+    rows, columns = np.indices(raw.shape)
+    apart = np.hypot(columns - x, rows - y)
+    inner = -1.0
+    for n, outer in enumerate((2, 4, 7, 12, 24)):
+        ring, inner = snr[(apart > inner) & (apart <= outer)].astype(float), outer
+        out[f"most_{n}"], out[f"least_{n}"] = ring.max(), ring.min()
+        out[f"mean_{n}"], out[f"rms_{n}"] = ring.clip(-30, 30).mean(), np.square(ring.clip(-30, 30)).mean() ** 0.5
+    sigma = float(PSF.sigmas[0])
+    u, v = (columns - x) * ux + (rows - y) * uy, (rows - y) * ux - (columns - x) * uy
+    strip = (abs(u) <= length / 2 + 3 * sigma + 1) & (abs(v) <= 3 * sigma + 1) & ~masked
+    u, v, seen = u[strip] / sigma / 2**0.5, v[strip] / sigma / 2**0.5, raw[strip]
+    point = np.exp(-u * u - v * v)
+    ends = length / 2 / sigma / 2**0.5
+    trail = np.exp(-v * v) * (erf(u + ends) - erf(u - ends)) / 2 if length else point
+    for name, shape, amplitude in (("trail", trail, "amplitude"), ("point", point, "point_amplitude")):
+        out[amplitude] = np.linalg.lstsq(shape[:, None], seen, rcond=None)[0][0]
+        out[f"{name}_chi2"] = np.square(seen - out[amplitude] * shape).mean()
+    rest = seen - out["amplitude"] * trail
+    out["most_above"], out["most_below"] = max(rest.max(), 0), min(rest.min(), 0)
+    out["trail_share"] = 1 - np.square(rest).sum() / np.square(seen).sum()
+    out["off_axis"] = min(angle % 90, 90 - angle % 90)
+    out["masked_near"], out["masked_far"] = masked[apart <= 4].sum(), masked[apart <= 12].sum()
+    bright = (apart <= 7) & ~masked & (raw > 1)
+    axes = np.cov(columns[bright], rows[bright], aweights=raw[bright], ddof=0) if bright.any() else np.zeros((2, 2))
+    out["narrow"], out["wide"] = np.sqrt(np.maximum(np.linalg.eigvalsh(axes), 0))
+    return out
+
+
+def test_features_are_those_computed_with_numpy_and_scipy():
+    rng = np.random.default_rng(4)
+    image = rng.normal(7.0, 2.0, (150, 170))  # background, noise
+    for x, y, length, angle, light in ((80, 70, 30, 25, 500), (40, 110, 0, 0, 200), (120, 40, 14, 130, 300)):
+        image += light * trail_image(image.shape, x + 0.3, y - 0.2, length, angle, PSF)
+    image[100, 120] += 60
+    usable = rng.random(image.shape) > 0.01
+    correlation = np.array([[0.0, 0.1, 0.0], [0.2, 1.0, 0.2], [0.0, 0.1, 0.0]])
+    plane = SearchImage(image.astype(np.float32), usable, 7.0, 2.0, correlation, 2.3)
+    snr, peaks = find_candidates(plane, 4.0)
+    lines = lines_of(plane, snr, peaks)
+    features = shape_features(plane, snr, peaks, lines)
+    margin = 60
+    raw = np.pad(np.where(usable, (plane.pixels - 7.0) / 2.0, 0), margin)
+    point, masked = np.pad(snr, margin).astype(float), np.pad(~usable, margin, constant_values=True)
+    assert len(lines) > 5
+    found = zip(features, peaks.y, peaks.x, peaks.snr, lines, strict=True)
+    for row, y, x, best, (dx, dy, length, angle, fine) in found:
+        wanted = expected(raw, point, masked, margin + x + dx, margin + y + dy, length, angle)
+        wanted |= {"snr": best, "length": length, "fine_snr": fine, "fwhm": 2.3, "neighbour_correlation": 0.2}
+        assert wanted.keys() == set(FEATURES)
+        for name, value in zip(FEATURES, row, strict=True):
+            assert value == pytest.approx(wanted[name], rel=1e-3, abs=1e-3), name

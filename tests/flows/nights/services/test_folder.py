@@ -1,4 +1,6 @@
 import errno
+import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -33,6 +35,17 @@ def test_secrets_are_for_their_owner_alone(tmp_path):
     (folder.path / "api-password").chmod(0o644)
     with pytest.raises(Misconfigured, match=r"others may read this secret.*To fix, chmod 600"):
         _ = opened(folder.path).auth
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_others_may_pass_through_the_folder_and_write_nothing(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        folder = made(tmp_path / "s", {})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o755
+    assert stat.S_IMODE(folder.home.stat().st_mode) == 0o700
 
 
 def test_a_private_file_is_never_that_of_somebody_else(tmp_path):

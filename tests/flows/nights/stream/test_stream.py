@@ -33,7 +33,6 @@ from tests.support.night import DETECTORS, VISITS, catalogues
 from tests.support.wait import until
 
 pytest_plugins = ("tests.support.night_fixture",)
-pytestmark = pytest.mark.slow
 
 
 ALL = VISITS * DETECTORS
@@ -62,6 +61,7 @@ def deliver(raw, folder, keep=lambda name: True):
             (folder / f".{path.name}").rename(folder / path.name)
 
 
+@pytest.mark.slow
 def test_what_arrives_in_pieces_and_twice_gives_the_bytes_of_a_run(watch, raw_night, uninterrupted, arriving, tmp_path):
     out = tmp_path / "out"
     process = watch.start(arriving, "--out", out)
@@ -85,6 +85,7 @@ def test_what_arrives_in_pieces_and_twice_gives_the_bytes_of_a_run(watch, raw_ni
     assert 0 < status.watch.turnaround_s.p50 <= status.watch.turnaround_s.p99
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 def test_a_signal_lets_finish_what_is_on_its_way_and_the_next_watch_does_the_rest(
     watch, raw_night, uninterrupted, arriving, tmp_path
@@ -108,6 +109,7 @@ def test_a_signal_lets_finish_what_is_on_its_way_and_the_next_watch_does_the_res
     assert catalogues(out) == catalogues(uninterrupted[1])
 
 
+@pytest.mark.slow
 def test_what_is_too_late_is_shed_and_recorded_and_a_run_does_it(
     watch, nightstride_run, raw_night, uninterrupted, arriving, tmp_path
 ):
@@ -123,6 +125,7 @@ def test_what_is_too_late_is_shed_and_recorded_and_a_run_does_it(
     assert catalogues(out) == catalogues(uninterrupted[1])
 
 
+@pytest.mark.slow
 def test_a_topic_announces_exposures_twice_and_nonsense_and_is_read_once(watch, raw_night, uninterrupted, tmp_path):
     broker, out = Broker(), tmp_path / "out"
     files = [str(path) for path in sorted(raw_night.glob("*scimrefdiffimg*"))]
@@ -293,6 +296,39 @@ def test_nights_are_brought_together_once_and_pages_drawn_where_something_change
     book.bring_together()
     assert asked == [NIGHT, NIGHT]
     assert book.summary().catalogues == {"object": 3}
+
+
+def of_night(night):
+    return SimpleNamespace(night=night)
+
+
+def test_nights_that_lose_or_replace_an_exposure_are_changed_and_those_that_are_as_before_only_looked_at(
+    book, monkeypatch
+):
+    drawn, asked = [], []
+
+    def with_catalogues(summary, *_):
+        asked.extend(summary.nights)
+        again = {"objects": 1.0} if summary.nights == ("20260105",) else {}
+        return summary.model_copy(update={"seconds": again})
+
+    monkeypatch.setattr(stream_book, "with_catalogues", with_catalogues)
+    monkeypatch.setattr(
+        "flows.results.page.page.write_report", lambda out, night, _: drawn.append(night) or out / night
+    )
+    replacing = replace(item(1), superseded=(of_night("20260102"),))
+    kept = (of_night("20260104"), of_night("20260105"))  # of the second, objects were missing
+    book.planned(Plan((replacing,), kept, 2, withdrawn=(of_night("20260103"),)))
+    book.planned(Plan((), (), 0, withdrawn=(of_night("20260106"),)))
+    nights = [f"2026010{day}" for day in range(2, 7)]
+    assert list(book.summary().nights) == nights
+    assert book.summary().exposures.skipped == 2
+    book.bring_together()
+    assert asked == nights
+    assert drawn == ["20260102", "20260103", "20260105", "20260106"]
+    book.planned(Plan((), kept, 2))  # looked at before
+    book.bring_together()
+    assert asked == nights
 
 
 def test_no_page_is_a_warning(book, monkeypatch):

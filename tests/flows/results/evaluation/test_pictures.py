@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from flows.results.evaluation.evaluate import Evaluation
-from flows.results.evaluation.pictures import draw, draw_stamps
+from flows.results.evaluation.pictures import draw, draw_stamps, new_figure, plain_ticks
 from flows.results.evaluation.summary import summarise
 
 
@@ -75,3 +75,14 @@ def test_draws_a_sample_without_low_rb(tmp_path):
     one = row(0.5, 0.8, 0.3)
     one["groups"]["low_rb"] = empty
     assert draw_stamps({"at_default": one, "thresholds": [one], "low_rb": 0.5}, tmp_path).exists()
+
+
+def test_a_logarithmic_axis_has_1_2_and_5_of_each_decade_in_full():
+    figure, (panel,) = new_figure()
+    panel.set_xscale("log")
+    panel.set_xlim(0.08, 600)
+    plain_ticks(panel)
+    figure.draw_without_rendering()
+    seen = [label.get_text() for label in panel.get_xticklabels() if 0.08 <= label.get_position()[0] <= 600]
+    assert seen == ["0.1", "0.2", "0.5", "1", "2", "5", "10", "20", "50", "100", "200", "500"]
+    assert not any(label.get_text() for label in panel.get_xticklabels(minor=True))

@@ -1,8 +1,9 @@
 from flows.results.page.page import write_report
 from flows.results.page.quality import quality_of
 from flows.results.quality.assess import assess
+from flows.storage.ledger import Ledger
 from schemas.exposure import PsfModel
-from schemas.quality import QualitySettings
+from schemas.quality import BandQuality, Drift, QualityRecord, QualitySettings
 
 
 def history(kit, out, count=20):
@@ -43,3 +44,21 @@ def test_charts_begin_with_the_second_night(kit, tmp_path):
     assert "<figcaption>Zero point" not in write_report(tmp_path, "20261001").read_text()
     (second,) = quality_of(tmp_path, kit.NIGHT)
     assert dict(second.charts)["Zero point"].count("<circle") == 2
+
+
+def test_distributions_are_said_to_drift_where_that_is_a_warning(kit, tmp_path):
+    drifts = (
+        Drift(feature="snr", verdict="warn", n=1200, psi=0.4321, distance=0.25, p=0.004, usual=0.06, remedy="look."),
+        Drift(feature="trailLength", verdict="pass", n=7, psi=0.012, distance=0.1, p=1.0, usual=0.2),
+        Drift(feature="reliability", verdict="no_history", n=7),
+    )
+    judged = BandQuality(instrument="ZTF", band="r", verdict="warn", gates=(), drifts=drifts, reference=())
+    Ledger(tmp_path).put_quality(
+        QualityRecord(night=kit.NIGHT, digest="", rules="", measured=(), judged=(judged,), software="1")
+    )
+    (band,) = quality_of(tmp_path, kit.NIGHT)
+    drifting, steady = band.drifts  # the third was compared with nothing
+    assert (drifting.verdict, drifting.style, drifting.remedy) == ("drift", "verdict-warn", "look.")
+    assert drifting.cells[0] == "snr"
+    assert drifting.cells[2:] == ("0.432", "0.250", "0.060", "0.004")
+    assert (steady.verdict, steady.style, steady.cells[:2]) == ("as before", "verdict-pass", ("trailLength", "7"))

@@ -130,6 +130,16 @@ def test_depth_of_a_gaussian_in_white_noise():
     assert found == pytest.approx(expected, abs=0.03)
 
 
+@pytest.mark.parametrize("beta", [2.5, 3.0, 4.765])
+def test_depth_of_a_moffat_in_white_noise(beta):
+    # The integral of (beta - 1)^2 / (pi alpha^2)^2 (1 + r^2 / alpha^2)^(-2 beta) over the plane, with nothing cut off.
+    fwhm, noise, zero_point = 12.0, 3.0, 25.0
+    alpha = fwhm / (2 * np.sqrt(2 ** (1 / beta) - 1))
+    squares = (beta - 1) ** 2 / (np.pi * alpha**2 * (2 * beta - 1))
+    found = depth(make_info(psf=PsfModel(fwhm_px=fwhm, beta=beta), noise=noise, zero_point=zero_point))
+    assert found == pytest.approx(zero_point - 2.5 * np.log10(5 * noise / np.sqrt(squares)), abs=0.0025)
+
+
 @pytest.mark.parametrize("rho", [0.1, 0.3])
 def test_correlated_noise_costs_depth(rho):
     correlation = ((rho**2, rho, rho**2), (rho, 1.0, rho), (rho**2, rho, rho**2))
