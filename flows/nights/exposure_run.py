@@ -1,8 +1,7 @@
 """Run of one exposure on the cluster: all at once, or store, search tile by tile, measure and publish."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -161,12 +160,13 @@ class ExposureRun:
         self.progress.stored(left.windows)
         path = tile_path(self.out, item.key)
 
-        searches = [self._searched(path, part) for part in shared_out(left.tiles, self.tasks)]
+        async def search() -> tuple[list[Searched], list[Published]]:
+            searched = await _together([self._searched(path, part) for part in shared_out(left.tiles, self.tasks)])
+            return searched, await self._finished(path, searched, stored, left)
+
         beside = [self._of_pixels(path, stored, left)] if left.of_pixels else []
-        with _cancelling([*searches, *beside]) as tasks:
-            searched = await asyncio.gather(*tasks[: len(searches)])
-            steps = await self._finished(path, searched, stored, left)
-            return worked(stored, item.record, left, searched, steps + await asyncio.gather(*tasks[len(searches) :]))
+        (searched, steps), *rest = await _together([search(), *beside])
+        return worked(stored, item.record, left, searched, [*steps, *rest])
 
     async def _searched(self, path: Path, tiles: Sequence[Tile]) -> Searched:
         found: Searched = await self._submit(
@@ -188,13 +188,10 @@ class ExposureRun:
         return [measured, await self._submit(*inject, measured.datasets, left.of_pixels, inference=True)]
 
     async def _of_pixels(self, path: Path, stored: Stored, left: Left) -> Published:
-        """Make and publish what is of pixels alone, while the search goes on.
-
-        It takes longer than a part of the search, and a worker holds some of those: it begins after them.
-        """
+        """Make and publish what is of pixels alone, while the search goes on."""
         later = left.made - left.of_pixels
         made: Published = await self._submit(
-            "pixels", _STORE, finish_exposure, path, (), stored.lineage, self.out, self.settings, left.kept, later
+            "pixels", _FINISH, finish_exposure, path, (), stored.lineage, self.out, self.settings, left.kept, later
         )
         return made
 
@@ -234,12 +231,11 @@ class ExposureRun:
         return {name: 1} if name is not None else None
 
 
-@contextmanager
-def _cancelling(calls: Sequence[Coroutine[Any, Any, Any]]) -> Iterator[list[asyncio.Task[Any]]]:
-    """Start calls side by side; when the block is left by an error, cancel them."""
+async def _together(calls: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """Run calls side by side; where one fails, the others are cancelled."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
-        yield tasks
+        return await asyncio.gather(*tasks)
     except BaseException:
         for one in tasks:
             one.cancel()
