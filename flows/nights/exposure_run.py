@@ -1,7 +1,7 @@
 """Run of one exposure on the cluster: all at once, or store, search tile by tile, measure and publish."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,11 +13,11 @@ from distributed import Client
 from flows.inputs.fits_header import exposure_end
 from flows.nights.cluster.worker_check import WorkerTerms, admitted
 from flows.nights.exposure_work import (
-    Left,
     Published,
     Searched,
     Worked,
     finish_exposure,
+    inject_exposure,
     left_of,
     search_exposure,
     search_tiles,
@@ -34,6 +34,7 @@ from flows.storage.layout import tile_path
 from schemas.dataset import TableOf
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.ledger import DatasetRecord
 from schemas.pixels import Tile
 from schemas.settings import Settings
 from stages import PIPELINE
@@ -159,14 +160,14 @@ class ExposureRun:
         left = left_of(stored, item.record, self.out, self.settings)
         self.progress.stored(left.windows)
         path = tile_path(self.out, item.key)
-
-        async def search() -> tuple[list[Searched], list[Published]]:
-            searched = await _together([self._searched(path, part) for part in shared_out(left.tiles, self.tasks)])
-            return searched, await self._finished(path, searched, stored, left)
-
-        beside = [self._of_pixels(path, stored, left)] if left.of_pixels else []
-        (searched, steps), *rest = await _together([search(), *beside])
-        return worked(stored, item.record, left, searched, [*steps, *rest])
+        searches = [asyncio.ensure_future(self._searched(path, part)) for part in shared_out(left.tiles, self.tasks)]
+        try:
+            searched = await asyncio.gather(*searches)
+        except BaseException:
+            for one in searches:
+                one.cancel()
+            raise
+        return worked(stored, item.record, left, searched, await self._finished(path, searched, stored, left.kept))
 
     async def _searched(self, path: Path, tiles: Sequence[Tile]) -> Searched:
         found: Searched = await self._submit(
@@ -175,25 +176,20 @@ class ExposureRun:
         self.progress.searched(found.windows)
         return found
 
-    async def _finished(self, path: Path, searched: Sequence[Searched], stored: Stored, left: Left) -> list[Published]:
+    async def _finished(
+        self, path: Path, searched: Sequence[Searched], stored: Stored, kept: Mapping[str, DatasetRecord]
+    ) -> list[Published]:
         """Measure and publish; what runs networks again, on workers for that if there are any."""
         rest: Sequence[Any] = (stored.lineage, self.out, self.settings)
-        apart = self.settings.cluster.inference_resource is not None and any(name in left.made for name in SYNTHETIC)
-        later = {*left.of_pixels, *(SYNTHETIC if apart else ())}
-        finish = ("finish", _FINISH, finish_exposure, path, searched, *rest)
-        measured: Published = await self._submit(*finish, left.kept, later)
+        apart = self.settings.cluster.inference_resource is not None and any(name not in kept for name in SYNTHETIC)
+        later = SYNTHETIC if apart else ()
+        measured: Published = await self._submit("finish", _FINISH, finish_exposure, path, searched, *rest, kept, later)
         if not apart:
             return [measured]
-        inject = ("inject", _FINISH, finish_exposure, path, (), *rest)
-        return [measured, await self._submit(*inject, measured.datasets, left.of_pixels, inference=True)]
-
-    async def _of_pixels(self, path: Path, stored: Stored, left: Left) -> Published:
-        """Make and publish what is of pixels alone, while the search goes on."""
-        later = left.made - left.of_pixels
-        made: Published = await self._submit(
-            "pixels", _FINISH, finish_exposure, path, (), stored.lineage, self.out, self.settings, left.kept, later
-        )
-        return made
+        return [
+            measured,
+            await self._submit("inject", _FINISH, inject_exposure, path, *rest, measured.datasets, inference=True),
+        ]
 
     async def _submit(
         self,
@@ -229,17 +225,6 @@ class ExposureRun:
         cluster = self.settings.cluster
         name = cluster.inference_resource if inference else cluster.other_resource
         return {name: 1} if name is not None else None
-
-
-async def _together(calls: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
-    """Run calls side by side; where one fails, the others are cancelled."""
-    tasks = [asyncio.ensure_future(call) for call in calls]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for one in tasks:
-            one.cancel()
-        raise
 
 
 def shared_out(tiles: Sequence[Tile], tasks: int) -> list[Sequence[Tile]]:

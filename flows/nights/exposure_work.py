@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from flows.inputs.source import Source, name_of
 from flows.nights.cluster.worker_check import WorkerTerms, require_running
-from flows.pipeline.graph import OF_EXPOSURE, PLANES, Graph, resolve
+from flows.pipeline.graph import OF_EXPOSURE, Graph, resolve
 from flows.pipeline.lineage import Lineage, Stored, remaining, trace, up_to_date
 from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import total_causes, total_seconds
@@ -183,6 +183,13 @@ def finish_exposure(
     return Published({**kept, **made}, laps.seconds(), causes)
 
 
+def inject_exposure(
+    path: Path, lineage: Lineage, out: Path, settings: Settings, kept: Mapping[str, DatasetRecord]
+) -> Published:
+    """Make and publish what `finish_exposure` has left for later, from what is published; errors as there."""
+    return finish_exposure(path, (), lineage, out, settings, kept)
+
+
 def _stored(path: Path, digest: str) -> ExposureInfo | None:
     """Return the metadata of the tiles at ``path`` if they are there, whole, and made from the same input."""
     try:
@@ -244,18 +251,6 @@ class Left:
     def windows(self) -> int:
         """Return the number of windows of the tiles."""
         return sum(tile.rows * tile.columns for tile in self.tiles)
-
-    @property
-    def made(self) -> frozenset[str]:
-        """Datasets that stages of the whole exposure make."""
-        return frozenset(stage.gives.name for stage in self.graph.at("exposure"))
-
-    @property
-    def of_pixels(self) -> frozenset[str]:
-        """Those of them that are made of pixels alone, and that no other stage reads: none waits for the search."""
-        stages = self.graph.at("exposure")
-        reads = {stage.gives.name: {one.name for one in (*stage.needs, *stage.optional)} for stage in stages}
-        return frozenset(name for name in reads if reads[name] <= PLANES and name not in set().union(*reads.values()))
 
 
 @dataclass(frozen=True)
@@ -336,11 +331,11 @@ def left_of(stored: Stored, record: ExposureRecord | None, out: Path, settings: 
 def worked(
     stored: Stored, record: ExposureRecord | None, left: Left, searched: Sequence[Searched], steps: Sequence[Published]
 ) -> Worked:
-    """Add up what was done of an exposure; the first step of publishing knows the causes."""
+    """Add up what was done of an exposure: the last step of publishing knows all files, the first the causes."""
     kept = record is not None and DIA_SOURCE.name in left.kept
     return Worked(
         stored,
-        {name: entry for step in steps for name, entry in step.datasets.items()},
+        steps[-1].datasets,
         windows=sum(one.windows for one in searched),
         unscored=sum(one.unscored for one in searched),
         searched=bool(left.graph.at("tile")),

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -118,7 +117,7 @@ class NightStages:
             Nothing of this kind could succeed: a model is missing, the folder may not be written, ...
         """
         try:
-            self.require_memory(host_memory())
+            self._require_memory()
         except Misconfigured as error:  # other nights may be smaller
             self._result.failed.append(Trouble(uri=f"night {self._work.night}", code=error.code, message=str(error)))
             return self._result
@@ -144,8 +143,7 @@ class NightStages:
         self._withdraw()
         return self._result
 
-    def require_memory(self, memory_bytes: int) -> None:
-        """Refuse a night that does not fit some memory; raises Misconfigured."""
+    def _require_memory(self) -> None:
         rows: Counter[str] = Counter()
         for record in self._work.records:
             rows.update({name: entry.rows for name, entry in record.datasets.items()})
@@ -156,7 +154,7 @@ class NightStages:
         except (BadInput, Retryable):
             return  # the stages that read these pixels say so
         largest = max(shapes, key=prod, default=(0, 0))
-        require_night_fit(self._work.night, largest, rows[SOURCE.name], rows[DIA_SOURCE.name], memory_bytes)
+        require_night_fit(self._work.night, largest, rows[SOURCE.name], rows[DIA_SOURCE.name], host_memory())
 
     def _leave(self, stage: Stage, reason: str, idle: bool) -> None:
         """Record why a stage does not run; where that follows from its inputs, a rerun need not find out again."""
@@ -249,19 +247,9 @@ class NightStages:
 
 def run_nights(works: Iterable[NightWork], out: Path, settings: Settings) -> dict[str, NightResult]:
     """Run the stages of nights that are outdated; return night -> result. Errors as in `NightStages.run`."""
-    # With one thread, as in a worker: sums of several threads differ in their last bits with the number of cores.
+    # Sums of several threads differ in their last bits with the number of cores.
     with single_thread():
         return {work.night: NightStages(out, settings, work).run() for work in works if work.outdated}
-
-
-def fitting(works: Iterable[NightWork], out: Path, settings: Settings, memory_bytes: int) -> list[NightWork]:
-    """Return the nights whose stages fit a worker of so much memory."""
-    found = []
-    for work in works:
-        with suppress(Misconfigured):
-            NightStages(out, settings, work).require_memory(memory_bytes)
-            found.append(work)
-    return found
 
 
 def _awaited(stage: Stage, idle: Mapping[str, tuple[str, str]]) -> list[str]:

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import sha256_of
@@ -30,16 +31,13 @@ from stages import PIPELINE
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from flows.nights.cluster.cluster import Cluster
     from flows.nights.meter import Meter
-    from flows.nights.night_stages import NightResult
     from flows.nights.nightly import NightRun
     from flows.pipeline.plan import Planner
     from flows.pipeline.superseded import SourceIndex
 
 
 Kind = TypeVar("Kind", bound=BaseException)
-Kept = TypeVar("Kept")
 
 
 def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> RunSummary:
@@ -72,20 +70,32 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
         warm_up(workers, settings)
         night = NightRun(plan.todo, out, settings, Recorder(out, settings, PIPELINE, sha256_of), progress, workers)
         server.wait()
+        Thread(target=_import_night_stages).start()
         startup = perf_counter() - start
         warnings = _search(night)
         elapsed = {"startup": startup, "search": perf_counter() - start - startup}
-        summary = summarise_run(plan, night.tally, warnings)
-        waiting = max(0.0, workers.workers * elapsed["search"] - sum(summary.seconds.values()))
-        summary = _timed(summary, {"waiting": waiting, **elapsed})
-        if night.draining:  # whoever asked wants it to end: the next run combines the nights
-            return _timed(summary, {"wall": perf_counter() - start}).model_copy(update={"stopped": True})
-        summary = with_catalogues(summary, out, settings, progress, workers)
-        done = perf_counter()
-        summary = with_reports(summary, out, settings, progress, workers)
-        report, wall = perf_counter() - done, perf_counter() - start
+    summary = summarise_run(plan, night.tally, warnings)
+    waiting = max(0.0, workers.workers * elapsed["search"] - sum(summary.seconds.values()))
+    summary = _timed(summary, {"waiting": waiting, **elapsed})
+    if night.draining:  # whoever asked wants it to end: the next run brings the nights together
+        return _timed(summary, {"wall": perf_counter() - start}).model_copy(update={"stopped": True})
+    summary = with_catalogues(summary, out, settings, progress)
+    done = perf_counter()
+    summary = with_reports(summary, out, settings, progress)
+    report, wall = perf_counter() - done, perf_counter() - start
     progress.night_done(wall)
     return _timed(summary, {"report": report, "wall": wall})
+
+
+def _import_night_stages() -> None:
+    """Import what whole nights need, while the workers search: it takes seconds."""
+    with suppress(Exception):  # where it is needed the same error is raised again
+        import astropy.coordinates  # noqa: F401
+        import scipy.spatial  # noqa: F401
+
+        import flows.nights.night_stages
+        import flows.results.evaluation.recovery
+        import flows.results.page.page  # noqa: F401
 
 
 def _timed(summary: RunSummary, seconds: Mapping[str, float]) -> RunSummary:
@@ -195,19 +205,8 @@ def nothing_to_search(
     return summary.model_copy(update={"report": there[-1] if there else None})
 
 
-def with_catalogues(
-    summary: RunSummary, out: Path, settings: Settings, progress: Progress, workers: "Cluster | None" = None
-) -> RunSummary:
+def with_catalogues(summary: RunSummary, out: Path, settings: Settings, progress: Progress) -> RunSummary:
     """Bring the datasets of whole nights up to date, and add them to the summary of a run.
-
-    Parameters
-    ----------
-    summary
-        Of the run.
-    out, settings, progress
-        As of `run_night`.
-    workers
-        What does it, where it fits their memory; None: this process.
 
     Raises
     ------
@@ -224,10 +223,25 @@ def with_catalogues(
     outdated = [work for work in works if work.outdated]
     if not outdated:
         return summary.model_copy(update={"catalogues": dict(rows), "not_run": not_run})
-    start, names = perf_counter(), [work.night for work in outdated]
-    progress.say(f"Combining night {', '.join(names)}.")
-    with span("objects", {"nights": " ".join(names)}):
-        results = _combined(outdated, out, settings, workers)
+    return _made(summary, outdated, rows, not_run, out, settings, progress)
+
+
+def _made(
+    summary: RunSummary,
+    works: list[NightWork],
+    rows: Counter[str],
+    not_run: dict[str, str],
+    out: Path,
+    settings: Settings,
+    progress: Progress,
+) -> RunSummary:
+    # Imported here: a rerun with nothing to do should not pay for it.
+    from flows.nights.night_stages import run_nights
+
+    start = perf_counter()
+    progress.say(f"Combining night {', '.join(work.night for work in works)}.")
+    with span("objects", {"nights": " ".join(work.night for work in works)}):
+        results = run_nights(works, out, settings)
     failed = list(summary.night_failed)
     for result in results.values():
         rows.update({name: entry.rows for name, entry in result.datasets.items()})
@@ -237,30 +251,6 @@ def with_catalogues(
     return summary.model_copy(
         update={"catalogues": dict(rows), "not_run": not_run, "night_failed": tuple(failed), "seconds": seconds}
     )
-
-
-def _combined(
-    works: list[NightWork], out: Path, settings: Settings, workers: "Cluster | None"
-) -> "dict[str, NightResult]":
-    """Run the stages of whole nights: on a worker where they fit its memory, which has imported what they need."""
-    # Imported here: a rerun with nothing to do should not pay for it.
-    from flows.nights.night_stages import fitting, run_nights
-
-    done: dict[str, NightResult] = {}
-    if workers is not None and (small := fitting(works, out, settings, workers.memory_bytes)):
-        done = _on_worker(workers, "combine", run_nights, small, out, settings) or {}
-    return done | run_nights([work for work in works if work.night not in done], out, settings)
-
-
-def _on_worker(workers: "Cluster", name: str, task: Callable[..., Kept], *arguments: Any) -> Kept | None:
-    """Run a call on a worker of this machine; None on other clusters, and where workers are killed by it."""
-    from distributed import KilledWorker
-
-    if workers.terms is not None:  # their workers must not go on when this process is gone
-        return None
-    with suppress(KilledWorker):
-        return workers.call(name, task, *arguments)
-    return None
 
 
 def with_quality(
@@ -294,22 +284,15 @@ def with_quality(
     return summary.model_copy(update={"quality": quality, "quality_failed": (*summary.quality_failed, *failed)})
 
 
-def with_reports(
-    summary: RunSummary, out: Path, settings: Settings, progress: Progress, workers: "Cluster | None" = None
-) -> RunSummary:
-    """Add up what came back of each night, judge it, and make its page with the figures of the run.
-
-    Parameters as of `with_catalogues`.
-    """
+def with_reports(summary: RunSummary, out: Path, settings: Settings, progress: Progress) -> RunSummary:
+    """Add up what came back of each night, judge it, and make its page with the figures of the run."""
     for night in summary.nights:
         progress.say(f"Drawing the page of night {night}.")
-        call = (summary, night, out, settings)
-        drawn = None if workers is None else _on_worker(workers, "draw", with_report, *call)
-        summary = with_report(*call) if drawn is None else drawn
+        summary = with_report(summary, night, out, settings, of_run=True)
     return summary
 
 
-def with_report(summary: RunSummary, night: str, out: Path, settings: Settings, of_run: bool = True) -> RunSummary:
+def with_report(summary: RunSummary, night: str, out: Path, settings: Settings, *, of_run: bool) -> RunSummary:
     """Add up what came back of a night, judge it, and make its page; what fails is a warning, no failed night.
 
     Parameters

@@ -1,12 +1,11 @@
 """Cluster of a run: workers of our own, in jobs, or elsewhere; and the resources that they need before they start."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, TypeVar
-from uuid import uuid4
+from typing import Any
 
 from distributed import Client, WorkerPlugin
 from distributed.security import Security
@@ -20,14 +19,12 @@ from flows.nights.cluster.warm_up import warm_up_worker
 from flows.nights.cluster.worker_check import WorkerTerms, admission, require_admitted
 from flows.pipeline.graph import OF_EXPOSURE
 from flows.pipeline.models import models_of
-from flows.runtime.log import log_as_json, observed, origin, run_name
+from flows.runtime.log import log_as_json, run_name
 from flows.runtime.traces import start_traces, stop_traces, wanted
 from flows.storage.object_store import configure
 from schemas.errors import Misconfigured, NightstrideError
 from schemas.settings import Settings
 from stages import PIPELINE
-
-Given = TypeVar("Given")
 
 ANSWER_S = 60.0
 """How long a cluster that is there may take to have a worker, s."""
@@ -58,21 +55,6 @@ class Cluster:
     def client(self, **options: Any) -> Client:
         """Return a new client, which is not that of the process."""
         return Client(self.address, security=self.security, set_as_default=False, **options)
-
-    def call(self, name: str, task: Callable[..., Given], *arguments: Any) -> Given:
-        """Run a call on a worker, under a name in logs and traces, and wait for what it gives.
-
-        Raises
-        ------
-        distributed.KilledWorker
-            Every worker that tried it was killed.
-        Exception
-            What the call raises.
-        """
-        came = origin()
-        call: tuple[Any, ...] = (task,) if came is None else (observed, came, name, task)
-        with self.client() as client:
-            return client.submit(*call, *arguments, key=f"{name}-{uuid4().hex}").result()
 
 
 @contextmanager

@@ -50,7 +50,6 @@ def store(log, fails, source, key, sha256, out, settings):
     info = ExposureInfo(
         **KEY.model_dump(), instrument="test", band="g", midpoint_mjd_tai=6e4, exposure_time_s=30, shape=(60, 60),
         psf=PsfModel(fwhm_px=2), background=0, noise=1, source_uri=source.uri, source_sha256="bytes",
-        planes=("science",),
     )  # fmt: skip
     lineage = trace(source, "bytes", PIPELINE, model_digests(PIPELINE, settings), settings)
     return Stored(info, lineage, sha256 is not None, {"read": 1.0})
@@ -64,13 +63,11 @@ def search(log, fails, path, tiles, settings):
 
 
 def finish(log, fails, path, tiles, lineage, out, settings, kept, later):
-    name = "finish" if "source" in later or not later else "pixels"
-    number = attempts(log, name)
-    if name in fails and number <= fails[name][0]:
-        raise fails[name][1]
+    number = attempts(log, "finish")
+    if "finish" in fails and number <= fails["finish"][0]:
+        raise fails["finish"][1]
     assert all(isinstance(tile.results["hit"].rows, pa.Table) for tile in tiles)
-    made = {"dia_source": entry("d", 4), "injection": entry("i", 9), "source": entry("s", 40)}
-    return Published({**{one: made[one] for one in made if one not in later}, **kept}, {"publish": 0.5})
+    return Published({"dia_source": entry("d", 4), "injection": entry("i", 9), **kept}, {"publish": 0.5})
 
 
 def entry(digest, rows, path="x", sha256="0" * 64):
@@ -120,7 +117,7 @@ def test_adds_up_and_records_what_was_done(drive, tmp_path):
     outcome = drive()
     assert (outcome.status, outcome.searched, outcome.windows, outcome.unscored) == ("done", True, 25, 1)
     assert outcome.detections == 4  # what was put into copies is none
-    assert outcome.seconds == {"read": 1.0, "detect": 2.0, "publish": 0.5 if drive.alone else 1.0}
+    assert outcome.seconds == {"read": 1.0, "detect": 2.0, "publish": 0.5}
     record = Ledger(tmp_path / "out").get(KEY)
     assert (record.status, record.windows, record.source_sha256) == ("done", 25, "bytes")
 
@@ -152,19 +149,6 @@ def test_a_published_file_that_turns_out_to_be_damaged_is_made_again(drive, publ
     outcome = drive(published, finish=(1, BadInput("unreadable_catalogue", *PROBLEM)))
     assert outcome.status == "done"
     assert begun(tmp_path, "finish") == 2
-
-
-def test_sources_do_not_wait_for_the_search_and_are_recorded_with_what_it_gives(drive, tmp_path):
-    assert drive().status == "done"
-    record = Ledger(tmp_path / "out").get(KEY)
-    assert record.datasets.keys() == {"dia_source", "injection", "source"}
-    assert begun(tmp_path, "pixels") == (not drive.alone)
-
-
-@pytest.mark.parametrize("fails", [{"search": (9, ZeroDivisionError())}, {"pixels": (9, ZeroDivisionError())}])
-def test_what_fails_beside_the_rest_fails_the_exposure(drive, tmp_path, fails):
-    outcome = drive(**fails)
-    assert outcome.status == ("done" if drive.alone and "pixels" in fails else "failed")
 
 
 @pytest.mark.parametrize("task", ["store", "search", "finish"])

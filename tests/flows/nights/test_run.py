@@ -1,18 +1,15 @@
 import io
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from distributed import KilledWorker
 from rich.console import Console
 
 import flows.nights.nightly
 from flows.inputs.source import Source
 from flows.nights import run as night_catalogues
-from flows.nights.night_stages import StoredNight
 from flows.nights.nightly import NightRun
 from flows.nights.progress import Progress
 from flows.nights.run import _search, first_of, nothing_to_search, with_catalogues, with_quality, with_reports
@@ -23,7 +20,7 @@ from flows.storage.ledger import Ledger
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
-from schemas.ledger import DatasetRecord, ExposureRecord
+from schemas.ledger import ExposureRecord
 from schemas.settings import Settings
 from schemas.summary import ExposureCounts, RunSummary, Trouble
 from tests.flows.results.evaluation.test_recovery import injection
@@ -113,45 +110,6 @@ def test_a_failing_stage_makes_the_exit_code_1(brought):
     assert [one.code for one in summary.night_failed] == ["ZeroDivisionError"]
     assert summary.exit_code == 1
     assert summary.catalogues == {"thing": 1, "shapes": 1}
-
-
-@dataclass
-class Workers:
-    """Stands for a cluster of this machine: notes what it is asked for, and does it or loses its worker."""
-
-    memory_bytes: int = 2**31
-    terms: object = None
-    lost: bool = False
-    calls: list = field(default_factory=list)
-
-    def call(self, name, task, *arguments):
-        self.calls.append(name)
-        if self.lost:
-            raise KilledWorker(name, None, 4)
-        return task(*arguments)
-
-
-@pytest.mark.parametrize(
-    ("workers", "calls"),
-    [
-        (Workers(), ["combine", "draw"]),
-        (Workers(memory_bytes=2**29), ["draw"]),
-        (Workers(lost=True), ["combine", "draw"]),
-        (Workers(terms=object()), []),  # they may go on when this process is gone
-    ],
-    ids=["here", "small", "lost", "elsewhere"],
-)
-def test_a_night_is_combined_and_drawn_by_a_worker_or_by_this_process(tmp_path, monkeypatch, workers, calls):
-    monkeypatch.setattr(night_catalogues, "PIPELINE", PIPELINE)
-    monkeypatch.setattr(StoredNight, "exposures", lambda _: ())  # there are no tiles
-    publish(tmp_path, 1, [1.0, 2.0])
-    record = Ledger(tmp_path).records()[0]
-    rows = {"source": DatasetRecord(path="x", digest="d", rows=3, sha256="0" * 64)}
-    Ledger(tmp_path).put(record.model_copy(update={"datasets": record.datasets | rows}))
-    summary = with_catalogues(EMPTY, tmp_path, Settings(), progress(), workers)
-    assert summary.catalogues == {"thing": 2, "shapes": 2, "total": 1}
-    assert with_reports(summary, tmp_path, Settings(), progress(), workers).report is not None
-    assert workers.calls == calls
 
 
 def test_lists_what_does_not_run(brought):

@@ -108,9 +108,7 @@ def test_the_flow_logs_each_exposure_and_workers_each_task(seen):
     assert Counter(line["task"] for line in tasks)["store"] == ALL
     assert {line["pid"] for line in done} == {seen.pid}
     assert len({line["pid"] for line in tasks} - {seen.pid}) == 2
-    of_night = [line for line in tasks if line["task"] in ("combine", "draw")]
-    assert len(of_night) == 2
-    for line in done + [line for line in tasks if line not in of_night]:
+    for line in done + tasks:
         assert line["exposure"] == f"{line['visit']}-{line['detector']}"
         assert line["night"] == seen.summary["nights"][0]
         assert len(line["trace"]) == 32
@@ -122,9 +120,7 @@ def test_spans_of_workers_are_children_of_those_of_the_flow(seen):
     assert {one.trace for one in seen.spans} == {line["trace"] for line in seen.lines if "task" in line}
     assert parents["run", None] == parents["nightly", "run"] == 1
     assert parents["visit", "nightly"] == VISITS
-    for name, parent in (
-        ("exposure", "visit"), ("store", "exposure"), ("pixels", "exposure"), ("finish", "exposure"),
-    ):  # fmt: skip
+    for name, parent in (("exposure", "visit"), ("store", "exposure"), ("finish", "exposure")):
         assert parents[name, parent] == ALL
     assert parents["search", "exposure"] >= ALL
     for part, task in {
@@ -132,9 +128,8 @@ def test_spans_of_workers_are_children_of_those_of_the_flow(seen):
         "measure": "finish", "inject": "finish", "publish": "finish",
     }.items():  # fmt: skip
         assert parents[part, task] >= ALL
-        assert {pair for pair in parents if pair[0] == part} <= {(part, task), (part, "combine"), (part, "pixels")}
-    assert parents["objects", "run"] == parents["combine", "objects"] == 1
-    assert parents["draw", "run"] == parents["report", "draw"] == 1
+        assert {pair for pair in parents if pair[0] == part} <= {(part, task), (part, "objects")}
+    assert parents["objects", "run"] == parents["report", "run"] == 1
     pids = {
         one.name: {other.resource["process.pid"] for other in seen.spans if other.name == one.name}
         for one in seen.spans
