@@ -160,7 +160,6 @@ def test_networks_run_where_they_should_and_nothing_else_does(nightstride_run, r
     assert ran == {
         "store": {"processor"},
         "search": {"accelerator"},
-        "pixels": {"processor"},
         "finish": {"processor"},
         "inject": {"accelerator"},
     }
