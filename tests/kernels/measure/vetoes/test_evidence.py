@@ -150,7 +150,7 @@ def test_brightness_of_the_ridge_is_that_of_a_trail_drawn_by_galsim(length):
 
 def lit(trail, above, below, usable=True, fwhm=2.5, correlation=((1.0,),)):
     """Scene of one level on either side of a trail along x, without noise in its pixels."""
-    pixels = np.where(Y > trail.y, above, below).astype(np.float32)
+    pixels = np.where(trail.y < Y, above, below).astype(np.float32)
     seen = np.full(pixels.shape, True) & usable
     return Scene(pixels, seen, moffat_mixture(fwhm, 3.0), fwhm, Noise(10.0, np.array(correlation)), 2.0)
 
