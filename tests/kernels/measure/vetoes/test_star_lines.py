@@ -201,6 +201,15 @@ def test_light_between_line_and_star_counts_above_its_noise_as_a_share_of_the_li
     assert seen_from_all_sides(block((33, 53), (70, 90)), bright) == pytest.approx(2 * expected)
 
 
+def test_of_a_line_that_leaves_the_image_the_pixels_inside_count():
+    bright = np.where(X < 70, 20, 100) * (abs(Y - 80) <= 1)
+    bright[:, -1] *= 10
+    mean = (90 * 100 + 1000) / 91
+    expected = (20 - 10 / math.sqrt(3 * 16)) / mean / 0.4  # of 16 columns between the line and the mask
+    found = seen_from_all_sides(block((33, 53), (70, 90)), bright, Segment(120.0, 80.0, 100.0, 0.0))
+    assert found == pytest.approx(2 * expected)
+
+
 def test_no_light_is_needed_within_one_and_a_half_fwhm_and_none_means_nothing():
     bright = np.where(X >= 65, 100, 0) * (abs(Y - 80) <= 1)
     assert seen_from_all_sides(block((42, 62), (70, 90)), bright) == 2  # 3 px away
