@@ -219,9 +219,19 @@ def test_no_light_is_needed_within_one_and_a_half_fwhm_and_none_means_nothing():
     assert seen_from_all_sides(block((42, 62), (70, 90)), 0 * bright) == 2
 
 
-def test_a_second_star_behind_one_that_is_none_counts():
-    both = block((60, 62), (70, 90)) | block((36, 56), (70, 90))
+@pytest.mark.parametrize("columns", [(60, 62), (61, 61)])
+def test_a_second_star_behind_one_that_is_none_counts(columns):
+    both = block(columns, (70, 90)) | block((36, 56), (70, 90))
     assert seen_from_all_sides(both) == 2
+
+
+def test_a_line_may_pass_along_the_outermost_pixels_of_a_star():
+    assert seen_from_all_sides(block((50, 60), (80, 90))) == pytest.approx(2 / 5)  # 5 px beside its middle
+
+
+@pytest.mark.parametrize("columns", [(76, 86), (64, 74), (60, 90)])
+def test_a_star_may_lie_on_the_line_itself(columns):
+    assert seen_from_all_sides(block(columns, (75, 85))) == 2
 
 
 def test_a_star_that_touches_the_border_is_none():
