@@ -288,7 +288,7 @@ def united(*trails, fwhm=2.0):
 def test_pieces_in_line_are_one_trail_up_to_a_gap_as_long_as_both(second, count):
     first = (0.0, 20.0)
     for order in ((first, second), (second, first)):
-        found = united(*pieces(*((at, length + 1e-9) for at, length in order)))
+        found = united(*(DetectedSegment(at, 7.0, length, 0.0, 10.0) for at, length in order))
         assert len(found) == count
     if count == 1:
         assert found[0].trail.length == pytest.approx(abs(second[0]) + (20 + second[1]) / 2)
@@ -307,6 +307,7 @@ def test_what_is_united_flashes_if_one_of_both_does(flashes):
     (first, second) = pieces((0.0, 20.0), (40.0, 20.0))
     (found,) = unite([Candidate(first, (1.0,), flashes[0]), Candidate(second, (2.0, 3.0), flashes[1])], 2.0)
     assert found.flashes == any(flashes)
+    assert not Candidate(first, (1.0,)).flashes
     assert sorted(found.logits) == [1, 2, 3]
 
 
