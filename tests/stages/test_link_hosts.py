@@ -4,6 +4,7 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
+from kernels.sky.light_radius import directional_distance
 from kernels.sky.projection import tangent_offsets
 from schemas.dia_source import DIA_SOURCE
 from schemas.objects import DIA_LINK, OBJECT
@@ -85,7 +86,10 @@ def test_limits_of_distance_and_light_belong_to_the_object(angle):
         (found,) = link([(0.0, 0)], [object_], on_arcsec=one)
         assert found["objectId"] == on
         assert (found["separation"] is None) == (on is None)
-    for one, host in ((1.3 / 0.75 + 1e-9, 0), (1.3 / 0.75 - 1e-9, None)):
+    direction, shape = np.degrees(np.arctan2(east, north)), [np.array([one]) for one in object_[1:]]
+    radii = float(directional_distance(3600 * np.hypot(east, north), direction, *shape)[0])
+    assert radii == pytest.approx(1.3 / 0.75)
+    for one, host in ((radii, 0), (radii * (1 - 1e-12), None)):
         (found,) = link([(0.0, 0)], [object_], max_dlr=one, search_arcsec=5)
         assert found["hostObjectId"] == host
         assert (found["hostDlr"] is None) == (host is None)
