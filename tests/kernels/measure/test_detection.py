@@ -271,3 +271,14 @@ def test_what_shines_is_bright_with_an_error_and_at_most_twice_as_dark():
     ):
         one = replace(found, trail=flux._replace(value=value, error=error), negative_fraction=dark)
         assert one.shines == shines
+
+
+def test_a_fit_has_failed_where_it_ends_shorter_than_it_must():
+    pixels = 10 * NOISE + 3000 * trail_image(SHAPE, *TRAIL, PSF)
+    scene = EMPTY._replace(pixels=pixels.astype(np.float32), fwhm_px=2.3)
+    mask = np.zeros(SHAPE, np.uint16)
+    length = measure_candidate(scene, mask, TRAIL, 3.45).fit.segment.length
+    assert measure_candidate(scene, mask, TRAIL, 3.45, length).fit.converged
+    failed = measure_candidate(scene, mask, TRAIL, 3.45, np.nextafter(length, 99))
+    assert DetectionFlag.FIT_FAILED in failed.flags
+    assert failed.fit.segment == TRAIL
