@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -107,3 +109,33 @@ def test_says_what_it_cannot_use(info, pixels):
         found(info.model_copy(update={"wcs_header": "CTYPE1  = 'FREQ'"}), pixels)
     with pytest.raises(Misconfigured, match="works on one exposure"):
         found(None, pixels)
+
+
+def test_each_flag_of_a_source_stands_alone(info, pixels):
+    mask = np.zeros(SHAPE, np.uint16)
+    mask[30, 40] = MaskPlane.SAT
+    mask[31, 70] = MaskPlane.BAD
+    boxes = np.array([[20, 30, 30, 40], [30, 40, 40, 50], [20, 29, 30, 40], [31, 40, 30, 50], [20, 40, 60, 80]])
+    none, unset = np.zeros(5), np.zeros(5, bool)
+    shapes = Shapes(none, none, none, none, none, none, boxes, unset, unset)
+    image = science_image(pixels, mask, FindSourcesSettings().mesh)
+
+    def flags(seen=1.0, shapes=shapes, **changed):
+        return [
+            SourceFlag(int(one)) for one in _flags(image, mask, shapes, none + seen, info.model_copy(update=changed))
+        ]
+
+    nothing, saturated = SourceFlag(0), SourceFlag.SATURATED
+    assert flags() == [saturated, saturated, nothing, nothing, nothing]
+    assert flags(0.98)[2:] == [nothing] * 3  # with 2 % of its light on other pixels a source is whole
+    assert flags(0.979)[2:] == [SourceFlag.MASKED] * 3
+    assert flags(shapes=shapes._replace(blended=~unset))[2:] == [SourceFlag.BLENDED] * 3
+    assert flags(wcs_header=None)[2:] == [SourceFlag.NO_WCS] * 3
+    assert flags(zero_point=None)[2:] == [SourceFlag.NO_ZERO_POINT] * 3
+
+
+def test_a_place_is_as_uncertain_as_its_noise_and_its_phase_make_it(info, pixels):
+    table = found(info, pixels)
+    for row in table.to_pylist():  # 1.1 FWHM over the S/N, and 0.05 px, of 1 arcsec each
+        assert row["posErr"] == pytest.approx(math.hypot(1.1 * info.psf.fwhm_px / row["snr"], 0.05), rel=1e-4)
+    assert (table["y"].to_numpy()[1:] >= table["y"].to_numpy()[:-1]).all()

@@ -8,7 +8,7 @@ from schemas.objects import OBJECT, SOURCE
 from schemas.settings import FindSourcesSettings, GatherObjectsSettings
 from schemas.stage import Context
 from stages import find_sources
-from stages.gather_objects import STAGE
+from stages.gather_objects import STAGE, _merged
 from tests.support.science_night import SHAPE, FakeNight, exposure, science, sky_grid
 
 RA, DEC = sky_grid()
@@ -153,3 +153,55 @@ def test_without_any_position_there_is_nothing_to_do(fake, sources):
 
 def test_the_order_of_sources_does_not_matter_to_the_bytes_where_exposures_are_sorted(fake, sources, objects):
     assert gathered(fake, sources_of(fake)).equals(objects)
+
+
+def source(x, visit=1, detector=0, **columns):
+    """Row of a source ``x`` arcsec north of a place."""
+    row = {field.name: "r" if pa.types.is_string(field.type) else 1 for field in SOURCE.schema}
+    place = {"ra": 10.0, "dec": x / 3600, "visit": visit, "detector": detector, "flags": 0}
+    return row | place | {"fwhm": 2.0, "pixelScale": 0.5, "posErr": 0.1, "snr": 10.0, "band": "r"} | columns
+
+
+def merged(*rows, match_fwhm=1.0):
+    columns = _merged(pa.Table.from_pylist(list(rows), schema=SOURCE.schema), match_fwhm)
+    return {name: np.asarray(values) for name, values in columns.items()}
+
+
+def test_an_object_is_the_weighted_mean_of_its_sources_and_looks_like_the_brightest():
+    found = merged(
+        source(0.0, 1, posErr=0.1, snr=20, band="g", flags=1, halfLightRadius=3, petrosianRadius=7, elongation=2),
+        source(0.5, 2, posErr=0.2, snr=30, band="i", flags=8, halfLightRadius=4, petrosianRadius=9, elongation=3),
+        source(0.2, 2, 1, posErr=0.4, snr=5, band="g", flags=1, positionAngle=70, pixelScale=0.25),
+        source(60.0, 1, posErr=0.3, snr=7, band="u", flags=4, positionAngle=50),
+    )
+    order = np.argsort(-found["dec"])  # north first
+    found = {name: values[order[::-1]] for name, values in found.items()}
+    weight = np.array([1 / 0.1**2, 1 / 0.2**2, 1 / 0.4**2])
+    np.testing.assert_allclose(found["dec"] * 3600, [weight @ [0.0, 0.5, 0.2] / weight.sum(), 60], atol=1e-6)
+    np.testing.assert_allclose(found["posErr"], [weight.sum() ** -0.5, 0.3], rtol=1e-6)
+    for name, values in {
+        "nSources": [3, 1], "nBands": [2, 1], "refBand": ["i", "u"], "snr": [30, 7], "flags": [9, 4],
+        "halfLightRadius": [2.0, 0.5], "petrosianRadius": [4.5, 0.5], "elongation": [3, 1], "positionAngle": [1, 50],
+    }.items():  # fmt: skip
+        assert found[name].tolist() == values
+    np.testing.assert_array_equal(found["objectId"], object_ids(found["ra"], found["dec"]))
+
+
+def test_sources_within_the_median_fwhm_of_the_exposures_are_one_object():
+    seeings = [{"fwhm": 2.0}, {"fwhm": 3.0}, {"fwhm": 4.0, "pixelScale": 1.0}]  # 1, 1.5 and 4 arcsec
+    for apart, objects in ((1.49, 1), (1.51, 2)):
+        rows = [source(0.0, 1, **seeings[0]), source(apart, 2, **seeings[1]), source(90.0, 1, **seeings[2])]
+        assert len(merged(*rows)["ra"]) == objects + 1
+        assert len(merged(*rows, match_fwhm=2.0)["ra"]) == 2
+
+
+def test_two_sources_of_one_exposure_are_two_objects_but_those_of_two_detectors_may_be_one():
+    for visit, detector, objects in ((1, 0, 2), (1, 1, 1), (2, 0, 1)):
+        assert len(merged(source(0.0), source(0.3, visit, detector))["ra"]) == objects
+
+
+def test_bands_that_are_no_columns_are_left_out(fake, sources):
+    infos = [fake.infos[0].model_copy(update={"band": "white"}), *fake.infos[1:]]
+    found = gathered(FakeNight(fake.planes, infos), sources)
+    assert found["g_psfFlux"].null_count == len(found)
+    assert set(found["r_nExposures"].to_pylist()) == {2}

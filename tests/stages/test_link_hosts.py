@@ -1,8 +1,11 @@
 import numpy as np
 import pyarrow as pa
+import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
+from kernels.sky.light_radius import directional_distance
+from kernels.sky.projection import tangent_offsets
 from schemas.dia_source import DIA_SOURCE
 from schemas.objects import DIA_LINK, OBJECT
 from schemas.settings import LinkHostsSettings
@@ -71,3 +74,42 @@ def test_detections_without_a_position_are_left_out():
     table = STAGE({"dia_source": found, "object": OBJECT.empty()}, Context(settings=LinkHostsSettings())).rows
     assert table["diaSourceId"].to_pylist() == [2]
     assert table["objectId"].to_pylist() == [None]
+
+
+@pytest.mark.parametrize("angle", [0, 77, 200])
+def test_limits_of_distance_and_light_belong_to_the_object(angle):
+    object_ = ((1.3, angle), 0.75, 1.0, 0.0)
+    (ra, dec), (ra0, dec0) = at([object_[0]]), at([(0.0, 0)])
+    east, north = tangent_offsets(ra0[0], dec0[0], np.array(ra), np.array(dec))
+    limit = float(3600 * np.hypot(east, north)[0])
+    for one, on in ((limit, 0), (limit * (1 - 1e-12), None)):
+        (found,) = link([(0.0, 0)], [object_], on_arcsec=one)
+        assert found["objectId"] == on
+        assert (found["separation"] is None) == (on is None)
+    direction, shape = np.degrees(np.arctan2(east, north)), [np.array([one]) for one in object_[1:]]
+    radii = float(directional_distance(3600 * np.hypot(east, north), direction, *shape)[0])
+    assert radii == pytest.approx(1.3 / 0.75)
+    for one, host in ((radii, 0), (radii * (1 - 1e-12), None)):
+        (found,) = link([(0.0, 0)], [object_], max_dlr=one, search_arcsec=5)
+        assert found["hostObjectId"] == host
+        assert (found["hostDlr"] is None) == (host is None)
+        assert found["objectId"] == 0
+
+
+def test_directions_of_east_and_west_differ_for_an_oblique_host():
+    for direction, host in ((45, 0), (225, 0), (-45, None), (135, None)):
+        (found,) = link([(0.0, 0)], [((4.0, direction), 1.0, 4.0, 45.0)])  # 2 arcsec along, 1/2 across
+        assert found["hostObjectId"] == host
+        if host == 0:
+            assert found["hostDlr"] == pytest.approx(2.0, rel=1e-4)
+
+
+def test_each_detection_has_its_own_row_and_the_objects_of_no_other():
+    offsets = [(0.0, 0), (200.0, 90), (400.0, 90), (600.0, 90)]
+    objects = [((offset + 0.5, 90), 1.0, 1.0, 0.0) for offset in (600.0, 200.0)]
+    found = link(offsets, objects)
+    assert [one["objectId"] for one in found] == [None, 1, None, 0]
+    assert [one["hostObjectId"] for one in found] == [None, 1, None, 0]
+    for one in (found[1], found[3]):
+        assert one["separation"] == one["hostSeparation"] == pytest.approx(0.5, abs=1e-3)
+    assert [one["objectId"] for one in link(offsets[:1], objects[:1])] == [None]

@@ -258,3 +258,30 @@ def test_long_streak_of_a_real_frame_is_followed_past_its_stars(first):
     assert np.hypot(*np.subtract(ends, [(22, 338), (341, 310)]).T).max() < 5  # as the eye sees them
     assert row["trailAnglePx"] == pytest.approx(175, abs=2)
     assert row["flags"] & DetectionFlag.CROSSES_DETECTOR
+
+
+def test_what_is_given_is_reliable_and_bright_and_not_refused_or_has_a_class(monkeypatch):
+    (good,) = measure_all(inputs(), context()).slice(0, 1).to_pylist()
+    good |= {"reliability": 0.5, "snr": 6.0, "ghostEvidence": 0.0, "trailClass": ""}
+    cases = [
+        (good, True),  # each at its limit
+        (good | {"reliability": 0.4999}, False),
+        (good | {"snr": 5.999}, False),
+        (good | {"ghostEvidence": 1.5}, False),
+        (good | {"reliability": 0.0, "snr": 1.0, "ghostEvidence": 2.0, "trailClass": "satellite"}, True),
+    ]
+    rows = [row | {"nHits": n} for n, (row, _) in enumerate(cases)]
+    table = pa.Table.from_pylist(rows, schema=DIA_SOURCE.schema)
+    monkeypatch.setattr("stages.measure.measure_all", lambda *_: table)
+    found = STAGE(inputs(), context(settings=MeasureSettings(min_snr=6.0))).rows
+    assert found["nHits"].to_pylist() == [n for n, (_, given) in enumerate(cases) if given]
+    lower = STAGE(inputs(), context(settings=MeasureSettings(min_snr=6.0, min_reliability=0.0))).rows
+    assert lower["nHits"].to_pylist() == [0, 1, 4]
+
+
+def test_an_exposure_holds_4096_detections(monkeypatch):
+    many = pa.concat_tables([measure_all(inputs(), context()).slice(0, 1)] * 4096)
+    monkeypatch.setattr("stages.measure.measure_all", lambda *_: many)
+    ids = STAGE(inputs(), context()).rows["diaSourceId"].to_numpy()
+    assert len(np.unique(ids)) == 4096
+    assert set(ids >> 12) == {(70_000 << 9) | 3}

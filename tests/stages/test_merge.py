@@ -1,6 +1,7 @@
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,9 @@ from scipy.signal import fftconvolve
 
 from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails.candidates import Candidate
+from kernels.trails.geometry import DetectedSegment
+from kernels.trails.long_trail import LongTrail
 from kernels.trails.trail_bank import point_snr, trail_bank
 from kernels.trails.trail_model import trail_image
 from schemas.dataset import DatasetError
@@ -22,7 +26,8 @@ from schemas.exposure import ExposureInfo, PsfModel
 from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import MergeSettings
 from schemas.stage import Context
-from stages.merge import STAGE, _pieces, _read_hits
+from stages.merge import STAGE, _extended, _is_wing, _pieces, _pixel_scale, _read_hits
+from tests.support.science_night import exposure as science_night_exposure
 
 WINDOW, STRIDE, SIGMA, SMOOTHING = 26, 7, 5.0, 0.6
 KERNEL = gaussian_filter(np.pad([[1.0]], 10), SMOOTHING)
@@ -297,3 +302,98 @@ def test_real_frame_has_one_long_streak(fwhm):
     for each in found:
         across = (each["y"] - streak["y"]) * math.cos(theta) - (each["x"] - streak["x"]) * math.sin(theta)
         assert each is streak or abs(across) > 5 or not 22 < each["x"] < 341
+
+
+def hits_at(rows, columns, grid=None):
+    return _read_hits(hit_table(rows, columns, np.arange(len(rows))), grid or SearchGrid())
+
+
+def test_hits_are_read_in_order_of_row_column_and_logit_with_the_centres_of_their_windows():
+    hits = _read_hits(hit_table([3, 1, 3, 3], [4, 9, 2, 2], [1.0, 2.0, 5.0, 3.0]), SearchGrid(16, 5, 0, 14))
+    assert hits.row.tolist() == [1, 3, 3, 3]
+    assert hits.column.tolist() == [9, 2, 2, 4]
+    assert hits.logit.tolist() == [2, 3, 5, 1]
+    assert hits.x.tolist() == [9 * 5 + 7.5, 17.5, 17.5, 27.5]
+    assert hits.y.tolist() == [12.5, 22.5, 22.5, 22.5]
+    assert (hits.claim, hits.stride) == (14, 5)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_groups_of_112_px_are_cut_and_smaller_ones_are_not(upright):
+    for steps, pieces in ((15, 1), (16, 2)):  # of 7 px
+        line, none = np.arange(10, 11 + steps), np.full(steps + 1, 20)
+        found = _pieces(hits_at(line, none) if upright else hits_at(none, line))
+        assert len(found) == pieces
+        assert sum(len(piece.row) for piece in found) == steps + 1
+
+
+@given(st.sets(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=150))
+def test_pieces_hold_every_hit_once_and_stay_smaller_than_112_px(places):
+    rows, columns = np.array(sorted(places)).T
+    pieces = _pieces(hits_at(rows, columns))
+    held = [(row, column) for piece in pieces for row, column in zip(piece.row, piece.column, strict=True)]
+    assert sorted(held) == sorted(places)
+    for piece in pieces:
+        assert max(np.ptp(piece.x), np.ptp(piece.y)) < 112
+
+
+@pytest.mark.parametrize(
+    ("snr", "x", "y", "wing"),
+    [
+        (4.9, 100.0, 110.0, True),
+        (5.0, 100.0, 110.0, False),  # a twentieth as bright
+        (4.9, 100.0, 116.0, True),  # 8 FWHM away
+        (4.9, 100.0, 116.1, False),
+        (4.9, 166.0, 100.0, True),  # 11 of 21 px within 8 FWHM of the end of the other
+        (4.9, 168.0, 100.0, False),
+        (4.9, 100.0, 84.0, True),
+    ],
+)
+def test_wings_are_faint_beside_what_is_twenty_times_brighter_and_lie_near_it_for_the_most_part(snr, x, y, wing):
+    brighter = DetectedSegment(100.0, 100.0, 100.0, 0.0, 100.0)
+    assert _is_wing(DetectedSegment(x, y, 20.0, 0.0, snr), brighter, 2.0) == wing
+
+
+@pytest.mark.parametrize(
+    ("length", "grown", "coverage", "extended"),
+    [
+        (60.0, 54.0, 1.0, True),  # nine tenths of the first length
+        (60.0, 53.9, 1.0, False),
+        (60.0, 300.0, 0.0, False),  # a row of stars
+        (59.9, 300.0, 1.0, False),
+    ],
+)
+def test_trails_from_60_px_on_are_followed_where_that_gives_a_trail_as_long(
+    length, grown, coverage, extended, monkeypatch
+):
+    trail = DetectedSegment(100.0, 100.0, length, 0.0, 20.0)
+    followed = LongTrail(trail._replace(length=grown, x=90.0), 2.0, coverage)
+    monkeypatch.setattr("stages.merge.grow_trail", lambda frame, seed: followed)
+    assert _extended(SimpleNamespace(frame=None), trail) == (followed.segment if extended else trail)
+
+
+@pytest.mark.parametrize(("length", "known"), [(60.0, True), (59.9, False)])
+def test_the_scale_of_the_pixels_is_asked_for_where_a_trail_is_long(length, known):
+    info = science_night_exposure(1, "r")
+    candidates = [Candidate(DetectedSegment(9.0, 9.0, one, 0.0, 9.0), (1.0,)) for one in (5.0, length)]
+    scale = _pixel_scale(candidates, info)
+    assert (scale == pytest.approx(1.0, rel=1e-3)) if known else (scale is None)
+    assert _pixel_scale(candidates, info.model_copy(update={"wcs_header": None})) is None
+    assert _pixel_scale(candidates, info.model_copy(update={"wcs_header": "CTYPE1  = 'FREQ'"})) is None
+    assert _pixel_scale([], info) is None
+
+
+def test_as_many_candidates_as_allowed_are_no_flood():
+    candidates = len(merge(MANY_IMAGE, MANY_HITS))
+    assert len(merge(MANY_IMAGE, MANY_HITS, max_candidates=candidates)) == candidates
+
+
+def test_pixels_and_mask_are_those_of_the_exposure():
+    image, hits = scene([]), hit_table([1], [1], [3.0])
+    with pytest.raises(DatasetError, match="a mask of"):
+        merge(image, hits, mask=np.zeros((260, 281), np.uint16))
+    with pytest.raises(DatasetError, match="a mask of"):
+        merge(image, hits, exposure((260, 281)))
+    context = Context(exposure=None, settings=MergeSettings())
+    with pytest.raises(DatasetError, match="needs an exposure"):
+        STAGE({"hit": hits, "difference": image, "mask": np.zeros(SHAPE, np.uint16)}, context)

@@ -7,7 +7,13 @@ from benchmarks.pulls import correlated_noise
 from benchmarks.veto_images import Picture, asteroid, blank, sky, trail
 from kernels.image.noise import Noise
 from kernels.image.pixel_state import usable_pixels
-from kernels.measure.detection import confirmed_class, measure_candidate, measure_candidates
+from kernels.measure.detection import (
+    _fit_flags,
+    _footprint_flags,
+    confirmed_class,
+    measure_candidate,
+    measure_candidates,
+)
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment
 from kernels.trails.scene import Scene
@@ -172,3 +178,107 @@ def test_what_is_something_else_loses_its_class(cause, satellite, flashes):
     assert bool(confirmed_class(found, "satellite")) == satellite
     assert bool(confirmed_class(found, "glint_trail")) == flashes
     assert confirmed_class(found, "") == ""
+
+
+EMPTY = Scene(np.zeros(SHAPE, np.float32), np.ones(SHAPE, bool), PSF, 2.0, Noise(10.0, np.ones((1, 1))))
+
+
+def footprint(segment, planes=(), usable=(), scene=EMPTY, margin=3.0):
+    """Share of unusable pixels, and flags, for pixels (row, column) -> plane and others without a value."""
+    mask, seen = np.zeros(SHAPE, np.uint16), scene.usable.copy()
+    for (row, column), plane in dict(planes).items():
+        mask[row, column] = plane
+        seen[row, column] = False
+    for row, column in usable:
+        seen[row, column] = False
+    return _footprint_flags(scene._replace(usable=seen), mask, segment, margin)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("far", [False, True])
+def test_an_aperture_that_reaches_over_the_border_is_at_the_edge(turned, far):
+    ny, nx = SHAPE
+    size = ny if turned else nx
+    for distance, flags in ((3.0, DetectionFlag(0)), (2.99, DetectionFlag.EDGE)):
+        near = size - 1 - distance if far else distance
+        place = Segment(50.0, near, 6.0, 0.0) if turned else Segment(near, 50.0, 6.0, 90.0)
+        ends = near + (3.0 if not far else -3.0)
+        along = Segment(50.0, ends, 6.0, 90.0) if turned else Segment(ends, 50.0, 6.0, 0.0)
+        assert footprint(place)[1] == footprint(along)[1] == flags
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("far", [False, True])
+def test_a_trail_that_ends_within_half_a_fwhm_of_the_border_crosses_it(turned, far):
+    ny, nx = SHAPE
+    size = ny if turned else nx
+    for distance, length, crosses in ((0.99, 4.2, True), (1.01, 4.2, False), (0.5, 4.0, False), (0.99, 4.01, True)):
+        middle = size - 1 - distance - length / 2 if far else distance + length / 2
+        place = Segment(50.0, middle, length, 90.0) if turned else Segment(middle, 50.0, length, 0.0)
+        assert (DetectionFlag.CROSSES_DETECTOR in footprint(place)[1]) == crosses
+
+
+def test_a_trail_longer_than_a_quarter_of_the_shorter_side_crosses_the_detector():
+    for length, flags in ((27.5, DetectionFlag(0)), (27.6, DetectionFlag.CROSSES_DETECTOR)):
+        assert footprint(Segment(60.0, 55.0, length, 0.0))[1] == flags
+        assert footprint(Segment(60.0, 55.0, length, 90.0))[1] == flags
+
+
+def test_flags_of_a_footprint_are_those_of_the_pixels_within_the_aperture():
+    point = Segment(60.0, 50.0, 0.0, 0.0)
+    inside, outside = (53, 60), (54, 60)
+    count = np.count_nonzero(np.hypot(*np.mgrid[-5:6, -5:6]) <= 3)
+    for plane, flag in (
+        (MaskPlane.EDGE, DetectionFlag.EDGE),
+        (MaskPlane.SAT, DetectionFlag.SATURATED),
+        (MaskPlane.BAD, DetectionFlag.MASKED),
+    ):
+        assert footprint(point, {inside: plane}) == (pytest.approx(1 / count), flag)
+        assert footprint(point, {outside: plane}) == (0.0, DetectionFlag(0))
+    assert footprint(point, usable=[inside]) == (pytest.approx(1 / count), DetectionFlag.MASKED)
+    both = footprint(point, {inside: MaskPlane.SAT, (52, 60): MaskPlane.BAD})
+    assert both == (pytest.approx(2 / count), DetectionFlag.SATURATED | DetectionFlag.MASKED)
+    assert footprint(Segment(-50.0, -50.0, 0.0, 0.0))[0] == 1
+
+
+def test_nine_inner_pixels_of_a_masked_area_nearby_are_a_bright_star():
+    fit = replace(measure().fit, segment=Segment(60.0, 50.0, 0.0, 0.0), converged=True)
+    assert _fit_flags(EMPTY, replace(fit, converged=False)) == DetectionFlag.FIT_FAILED
+    for side, near in ((5, True), (4, False)):  # 3 by 3 or 2 by 2 with eight masked neighbours each
+        usable = np.ones(SHAPE, bool)
+        usable[50 : 50 + side, 66 : 66 + side] = False
+        flags = _fit_flags(EMPTY._replace(usable=usable), fit)
+        assert flags == (DetectionFlag.NEAR_BRIGHT_STAR if near else 0)
+    for column, near in ((71, True), (72, False)):  # all of the nine within 10 px and 2.5 FWHM, or not
+        usable = np.ones(SHAPE, bool)
+        usable[48:53, column : column + 5] = False
+        flags = _fit_flags(EMPTY._replace(usable=usable), fit)
+        assert (DetectionFlag.NEAR_BRIGHT_STAR in flags) == near
+
+
+def test_what_shines_is_bright_with_an_error_and_at_most_twice_as_dark():
+    found = measure()
+    flux = found.trail
+    for value, error, dark, shines in (
+        (1e-3, 1.0, 0.0, True),
+        (0.0, 1.0, 0.0, False),
+        (-1.0, 1.0, 0.0, False),
+        (5.0, np.inf, 0.0, False),
+        (5.0, np.nan, 0.0, False),
+        (5.0, 1.0, 2.0, True),
+        (5.0, 1.0, 2.01, False),
+        (5.0, 1.0, np.nan, True),  # neither bright nor dark pixels
+    ):
+        one = replace(found, trail=flux._replace(value=value, error=error), negative_fraction=dark)
+        assert one.shines == shines
+
+
+def test_a_fit_has_failed_where_it_ends_shorter_than_it_must():
+    pixels = 10 * NOISE + 3000 * trail_image(SHAPE, *TRAIL, PSF)
+    scene = EMPTY._replace(pixels=pixels.astype(np.float32), fwhm_px=2.3)
+    mask = np.zeros(SHAPE, np.uint16)
+    length = measure_candidate(scene, mask, TRAIL, 3.45).fit.segment.length
+    assert measure_candidate(scene, mask, TRAIL, 3.45, length).fit.converged
+    failed = measure_candidate(scene, mask, TRAIL, 3.45, np.nextafter(length, 99))
+    assert DetectionFlag.FIT_FAILED in failed.flags
+    assert failed.fit.segment == TRAIL

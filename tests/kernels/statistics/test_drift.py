@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, kstwobign
 
 from kernels.statistics.drift import (
     FEATURES,
@@ -163,3 +163,31 @@ def test_bins_are_those_of_numpy():
 
 def test_what_lies_beyond_is_in_the_end_bins():
     assert Bins(0, 1, 4).histogram([-3, 0.1, 7, 8]).tolist() == [2, 0, 0, 2]
+
+
+def test_one_empty_histogram_is_no_difference_of_distributions():
+    some, none = np.array([3, 4, 5]), np.zeros(3, int)
+    assert distribution_distance(some, none) == distribution_distance(none, some) == 0
+    assert distance_p(0.5, 10, 0) == distance_p(0.5, 0, 10) == 1
+    assert distance_p(1.0, 1, 1) == pytest.approx(kstwobign.sf(math.sqrt(0.5)))
+
+
+def test_a_value_above_others_that_do_not_scatter_is_infinitely_far():
+    assert departure(3.0, 0.0, [2.0] * 10).score == math.inf
+    assert departure(2.0, 0.0, [2.0] * 10).sigma == 0
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10])
+def test_scatter_of_few_values_is_enlarged_as_published(n):
+    """Croux & Rousseeuw 1992: n / (n - 0.8); and the scatter of a median of n values, sqrt(pi / 2n)."""
+    values = np.random.default_rng(n).normal(size=n)
+    mad = 1.482602 * np.median(np.abs(values - np.median(values)))
+    expected = mad * n / (n - 0.8) * math.sqrt(1 + math.pi / (2 * n))
+    assert departure(0.0, 0.0, values).sigma == pytest.approx(expected, rel=1e-6)
+    assert departure(0.0, 0.0, values).score == pytest.approx(-np.median(values) / expected, rel=1e-6)
+
+
+def test_a_value_at_the_limit_of_two_bins_belongs_to_the_upper():
+    assert Bins(0, 1, 4).histogram([0.0, 0.25, 0.5, 0.75, 1.0]).tolist() == [1, 1, 1, 2]
+    assert Bins(1, 16, 4, log=True).histogram([1e-9, 0.5, 1, 3, 9, 16, 99]).tolist() == [3, 1, 0, 3]
+    assert Bins(-2, 2, 2).histogram([-1.9, -0.1, 0.1, np.nan, -np.inf]).tolist() == [2, 1]

@@ -166,3 +166,40 @@ def test_nothing_to_match():
     assert matched([], []).target.shape == (0,)
     assert matched([], [("streak", 1, 1, 0, 0, 1)]).false.shape == (0,)
     assert matched([(1, 1, 1)], []).false.tolist() == [True]
+
+
+@settings(deadline=None)
+@given(scene)
+def test_false_is_what_found_nothing_and_lies_on_nothing(scene):
+    detections, targets = scene
+    found = matched(detections, targets)
+    for (x, y, _), target, false in zip(detections, found.target, found.false, strict=True):
+        on = [
+            segment_distance(np.array([x]), np.array([y]), x0, y0, length, angle)[0] <= 6
+            if kind == "satellite"
+            else math.hypot(x - x0, y - y0) <= reach(length) and (kind == "point" or visible < 0.5)
+            for kind, x0, y0, length, angle, visible in targets
+        ]
+        assert false == (target < 0 and not any(on))
+
+
+@pytest.mark.parametrize(
+    ("there", "reach"),
+    [
+        (("streak", 50, 50, 0, 90, 0.5), 3.0),
+        (("streak", 50, 50, 2, 90, 1), 3.0),
+        (("streak", 50, 50, 20, 90, 1), 12.0),
+        (("point", 50, 50, 0, 0, 1), 3.0),
+        (("streak", 50, 50, 20, 0, 0.49), 12.0),
+        (("satellite", 50, 50, 80, 90, 1), 6.0),
+    ],
+)
+@pytest.mark.parametrize("side", [-1, 1])
+def test_limits_belong_to_what_is_there(there, reach, side):
+    assert not matched([(50 + side * reach, 50, 1)], [there]).false[0]
+    assert matched([(50 + side * (reach + 1e-9), 50, 1)], [there]).false[0]
+
+
+def test_half_of_a_streak_must_be_visible_to_be_found():
+    for visible, target in ((0.5, 0), (0.49, -1)):
+        assert matched([(50, 50, 1)], [("streak", 50, 50, 0, 0, visible)]).target[0] == target

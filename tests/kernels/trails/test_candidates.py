@@ -262,3 +262,101 @@ def test_nothing_gives_nothing():
 
 def test_a_flood_is_bounded():
     assert len(find_glint_trails(crowd(3000, 1, (0, 2)), FWHM_OF_GLINT_TRAIL, AREA)) <= 2
+
+
+def pieces(*rows):
+    """Segments (middle, length) along a line through (1000, 2000) at 30 deg, px."""
+    c, s = math.cos(math.radians(30)), math.sin(math.radians(30))
+    return [DetectedSegment(1000 + at * c, 2000 + at * s, length, 30.0, 10.0) for at, length in rows]
+
+
+def united(*trails, fwhm=2.0):
+    return unite([Candidate(trail, (1.0,)) for trail in trails], fwhm)
+
+
+@pytest.mark.parametrize(
+    ("second", "count"),
+    [
+        ((60.0, 20.0), 1),  # a gap as long as both pieces, 40 px
+        ((60.1, 20.0), 2),
+        ((45.0, 10.0), 1),  # 5 FWHM are a piece
+        ((45.0, 9.9), 2),
+        ((-60.0, 20.0), 1),
+        ((-60.1, 20.0), 2),
+    ],
+)
+def test_pieces_in_line_are_one_trail_up_to_a_gap_as_long_as_both(second, count):
+    first = (0.0, 20.0)
+    for order in ((first, second), (second, first)):
+        found = united(*(DetectedSegment(at, 7.0, length, 0.0, 10.0) for at, length in order))
+        assert len(found) == count
+    if count == 1:
+        assert found[0].trail.length == pytest.approx(abs(second[0]) + (20 + second[1]) / 2)
+        assert found[0].trail.snr == pytest.approx(math.sqrt(200))
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_pieces_beside_each_other_are_one_up_to_1_2_fwhm_and_a_fiftieth_of_their_distance(side):
+    first = DetectedSegment(100.0, 100.0, 30.0, 0.0, 10.0)
+    for offset, count in ((3.59, 1), (3.62, 2)):  # 2.4 px, and a fiftieth of 60 px
+        assert len(united(first, first._replace(x=160.0, y=100 + side * offset, snr=9.0))) == count
+
+
+@pytest.mark.parametrize("flashes", [(False, False), (True, False), (False, True)])
+def test_what_is_united_flashes_if_one_of_both_does(flashes):
+    (first, second) = pieces((0.0, 20.0), (40.0, 20.0))
+    (found,) = unite([Candidate(first, (1.0,), flashes[0]), Candidate(second, (2.0, 3.0), flashes[1])], 2.0)
+    assert found.flashes == any(flashes)
+    assert not Candidate(first, (1.0,)).flashes
+    assert sorted(found.logits) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("start", "taken"), [(98.0, True), (99.0, False), (-7.0, True), (-8.0, False)])
+def test_what_lies_to_four_fifths_in_the_light_of_a_satellite_is_part_of_it(start, taken):
+    satellite = candidate(50.0, 20.0, 100.0, 0.0, 90.0, (5.0,))
+    other = candidate(start + 4.5, 20.0, 9.0, 0.0, 8.0, (1.0, 2.0))  # 8 of its 10 points, or 7, within 5 px
+    found, rest = absorb(satellite, 5.01, [other, candidate(50.0, 90.0, 0.0, 0.0, 9.0)])
+    assert found.logits == ((5.0, 1.0, 2.0) if taken else (5.0,))
+    assert len(rest) == (1 if taken else 2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        (((0, 10.0), (100, 10.0), (260, 40.0)), True),  # one piece four times as long as another
+        (((0, 10.0), (100, 10.0), (260, 40.1)), False),
+        (((0, 4.0), (100, 4.0), (260, 4.0)), True),  # 2 FWHM have a direction
+        (((0, 3.99), (100, 3.99), (260, 3.99)), False),
+        (((0, 100.0), (564, 30.0)), True),  # 499 px apart
+        (((0, 100.0), (566, 30.0)), False),
+        (((0, 99.9), (400, 30.0)), False),
+        (((0, 100.0), (400, 30.0)), True),
+        (((0, 30.0), (45.5, 30.0), (91, 30.0)), True),  # a quarter of it dark
+        (((0, 30.0), (44.5, 30.0), (89, 30.0)), False),
+        (((0, 10.0), (100, 10.0)), False),
+    ],
+)
+def test_limits_of_flashes_in_line(rows, found):
+    trails = pieces(*rows)
+    glints = find_glint_trails(trails, 2.0, 4000.0**2)
+    assert [sorted(glint.members) for glint in glints] == ([list(range(len(rows)))] if found else [])
+    if found:
+        ends = [at + sign * length / 2 for at, length in rows for sign in (-1, 1)]
+        assert glints[0].segment.length == pytest.approx(max(ends) - min(ends), abs=0.01)
+        assert glints[0].segment.snr == pytest.approx(10 * math.sqrt(len(rows)))
+
+
+@pytest.mark.parametrize(("turn", "found"), [(6.6, True), (-6.6, True), (6.9, False), (-6.9, False)])
+def test_flashes_point_along_their_line_to_a_degree_and_half_a_fwhm(turn, found):
+    trails = pieces((0, 10.0), (100, 10.0), (260, 10.0))  # half a FWHM over 10 px are 5.7 deg
+    trails[1] = trails[1]._replace(angle=30 + turn)
+    assert len(find_glint_trails(trails, 2.0, 4000.0**2)) == found
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_flashes_lie_within_three_quarters_of_a_fwhm_of_their_line(side):
+    for offset, found in ((1.58, True), (1.62, False)):  # 1.5 px, and a hundredth of its length
+        trails = pieces((0, 10.0), (100, 10.0), (200, 10.0))
+        trails = [one._replace(x=1000 + at, y=2000.0, angle=0.0) for one, at in zip(trails, (0, 100, 200), strict=True)]
+        trails[1] = trails[1]._replace(y=2000 + side * offset)
+        assert any(len(one.members) == 3 for one in find_glint_trails(trails, 2.0, 4000.0**2)) == found

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,12 +11,14 @@ from kernels.trails.geometry import (
     Segment,
     between,
     comes_near,
+    core_radius,
     distance,
     erase_stadium,
     first_of_each,
     from_ends,
     grow,
     in_line,
+    lies_on,
     overlap,
     place,
     same_trail,
@@ -168,3 +172,61 @@ def test_it_does_not_matter_which_is_asked_first():
 
 def test_nothing_in_nothing_out():
     assert first_of_each([], 2.3) == []
+
+
+@pytest.mark.parametrize(
+    ("snr", "fwhms"), [(1.0, 1.2), (30.0, 1.2), (300.0, 1.8), (3000.0, 2.4), (30 * math.sqrt(10), 1.5)]
+)
+def test_the_core_of_a_trail_is_wider_from_30_sigma_on(snr, fwhms):
+    assert core_radius(snr, 2.5) == pytest.approx(2.5 * fwhms)
+
+
+@pytest.mark.parametrize(
+    ("trail", "lies"),
+    [
+        ((0.0, 2.39, 0.0), True),  # within 1.2 FWHM
+        ((0.0, 2.41, 0.0), False),
+        ((26.39, 0.0, 0.0), True),  # 2 FWHM and 1.2 FWHM beyond the end
+        ((-26.39, 0.0, 0.0), True),
+        ((26.41, 0.0, 0.0), False),
+        ((26.0, 0.0, 1.0), False),  # one of its two ends: not more than half of it
+    ],
+)
+def test_what_lies_on_a_trail_is_within_its_core_for_the_most_part(trail, lies):
+    x, y, length = trail
+    stronger = DetectedSegment(0.0, 0.0, 40.0, 0.0, 20.0)
+    assert lies_on(DetectedSegment(x, y, length, 0.0, 5.0), stronger, 2.0) == lies
+
+
+def test_only_a_trail_of_three_fwhm_reaches_beyond_its_ends():
+    for length, lies in ((6.0, True), (5.99, False)):
+        point = DetectedSegment(length / 2 + 2.5, 0.0, 0.0, 0.0, 5.0)
+        assert lies_on(point, DetectedSegment(0.0, 0.0, length, 0.0, 20.0), 2.0) == lies
+
+
+@pytest.mark.parametrize("angle", [0.0, 50.0, 90.0, 179.0])
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize("flipped", [0.0, 180.0])
+def test_the_gap_between_two_pieces_begins_and_ends_at_theirs(angle, side, flipped):
+    first = DetectedSegment(5.0, 9.0, 30.0, angle, 3.0)
+    c, s = first.direction
+    second = DetectedSegment(5 + side * 50 * c, 9 + side * 50 * s, 20.0, angle + flipped, 4.0)
+    for one, other in ((first, second), (second, first)):
+        gap, whole = between(one, other), union(one, other)
+        assert (gap.length, gap.snr) == (pytest.approx(50 - 15 - 10), 0.0)
+        assert (gap.x, gap.y) == pytest.approx((5 + side * 27.5 * c, 9 + side * 27.5 * s))
+        assert (whole.length, whole.snr) == (pytest.approx(50 + 15 + 10), 5.0)
+        assert (whole.x, whole.y) == pytest.approx((5 + side * 22.5 * c, 9 + side * 22.5 * s))
+
+
+@pytest.mark.parametrize(("fwhm", "tolerance"), [(2.0, 3.0), (4.0, 6.0), (7.0, 6.0)])
+def test_fits_within_1_5_fwhm_and_6_px_repeat_each_other(fwhm, tolerance):
+    long = Segment(50.0, 50.0, 40.0, 0.0)
+    for repeat in (Segment(50.0, 50 + tolerance, 0.0, 0.0), Segment(60 + tolerance, 50.0, 20.0, 0.0)):
+        for fits in ([long, repeat], [repeat, long]):
+            assert first_of_each(fits, fwhm) == [0]
+    for other in (Segment(50.0, 50.01 + tolerance, 0.0, 0.0), Segment(60.01 + tolerance, 50.0, 20.0, 0.0)):
+        assert first_of_each([long, other], fwhm) == [0, 1]
+    turned = Segment(50.0, 50.0, 2 * tolerance, 90.0)
+    assert first_of_each([long, turned], fwhm) == [0]
+    assert first_of_each([long, turned._replace(length=2 * tolerance + 0.01)], fwhm) == [0, 1]

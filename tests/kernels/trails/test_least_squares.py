@@ -1,12 +1,24 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
 from benchmarks.pulls import correlated_noise
 from kernels.image.noise import Noise
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment, stadium
-from kernels.trails.least_squares import fit_covariance, jacobian, minimise, vector
+from kernels.trails.least_squares import (
+    _damped_step,
+    _equations,
+    _inside,
+    _pixels,
+    _stride,
+    fit_covariance,
+    jacobian,
+    minimise,
+    vector,
+)
 from kernels.trails.trail_model import trail_image
 
 PSF = moffat_mixture(2.3, 3.0)
@@ -136,3 +148,77 @@ def test_parameter_that_the_pixels_say_nothing_of_has_no_covariance(column):
     _, footprint, design, use, dark = setup()
     design[:, 1], design[:, 2] = column(len(use)), np.ones(len(use))
     assert np.isnan(fit_covariance(design, use, dark, footprint, Noise(2.0, np.array([[1.0]])))).all()
+
+
+@settings(max_examples=60)
+@given(
+    st.floats(-0.4, 42.4),
+    st.floats(-0.4, 29.4),
+    st.floats(-90, 90).filter(lambda length: abs(length) > 0.1),
+    st.floats(-7, 7),
+)
+def test_a_trail_is_cut_off_half_a_pixel_beyond_the_last(x, y, length, angle):
+    start = np.array([100.0, x, y, length, angle, 3.0])
+    cut = _inside(start, (30, 43))
+    along = np.linspace(-abs(length) / 2, abs(length) / 2, 20_001)
+    inside = (abs(x + along * np.cos(angle) - 21) <= 21.5) & (abs(y + along * np.sin(angle) - 14.5) <= 15)
+    low, high = along[inside][[0, -1]]
+    assert cut[3] == pytest.approx(high - low, abs=0.02)
+    assert cut[1] == pytest.approx(x + (low + high) / 2 * np.cos(angle), abs=0.02)
+    assert cut[2] == pytest.approx(y + (low + high) / 2 * np.sin(angle), abs=0.02)
+    assert cut[0] / cut[3] == pytest.approx(100 / abs(length))
+    assert (cut[4], cut[5]) == (angle, 3.0)
+    assert start.tolist() == [100.0, x, y, length, angle, 3.0]
+
+
+def test_a_trail_outside_of_the_image_is_left_as_it_is():
+    for place in ((-9.0, 10.0), (60.0, 10.0), (10.0, -9.0), (10.0, 60.0)):
+        start = np.array([100.0, *place, 4.0, 0.3, 3.0])
+        np.testing.assert_array_equal(_inside(start, (30, 43)), start)
+
+
+@pytest.mark.parametrize("free", [5, 6])
+@pytest.mark.parametrize("damping", [0.0, 1e-2, 7.0])
+def test_steps_solve_the_damped_equations(free, damping):
+    rng = np.random.default_rng(free)
+    design = rng.normal(size=(30, 6)) * [1e-3, 1, 1, 2, 1e3, 5]
+    normal, slope = design.T @ design, rng.normal(size=6) * [1e-3, 1, 1, 2, 1e3, 5]
+    part, expected = normal[:free, :free], np.zeros(6)
+    expected[:free] = np.linalg.solve(part + damping * np.diag(np.diag(part)), slope[:free])
+    step, solved = _damped_step(np.tril(normal), slope, damping, free)
+    assert solved
+    np.testing.assert_allclose(step, expected, rtol=1e-9)
+
+
+def test_equations_without_a_solution_give_no_step():
+    design = np.random.default_rng(2).normal(size=(4, 6))  # of four pixels
+    step, solved = _damped_step(design.T @ design, np.ones(6), -1e-3, 6)
+    assert not solved
+    assert not step.any()
+
+
+def test_a_stride_bounds_how_far_the_ends_are_carried():
+    rng = np.random.default_rng(4)
+    for p, q in rng.uniform([0, 0, 0, 1, -1, 0], [9, 9, 9, 30, 1, 1], (200, 2, 6)):
+        ends = [np.array([[1], [-1]]) * one[3] / 2 * [np.cos(one[4]), np.sin(one[4])] + one[1:3] for one in (p, q)]
+        assert np.hypot(*(ends[0] - ends[1]).T).max() <= _stride(p, q) + 1e-9
+    for axis, carried in ((1, 2.0), (2, 2.0), (3, 1.0), (4, 10.0), (0, 0.0), (5, 0.0)):
+        p = np.array([5.0, 1.0, 2.0, 10.0, 0.5, 3.0])
+        for sign in (1, -1):
+            assert _stride(p, p + sign * 2.0 * np.eye(6)[axis]) == pytest.approx(carried)
+
+
+def test_equations_are_those_of_the_jacobian(trail):
+    footprint, values, use = trail
+    use = use * np.random.default_rng(5).uniform(0.5, 2, len(use))
+    normal, slope = np.empty((6, 6)), np.empty(6)
+    squares = _equations(_pixels(values, use, footprint), TRUTH, PSF.weights, PSF.sigmas, normal, slope)
+    shape, derivatives = jacobian(footprint, TRUTH, PSF.weights, PSF.sigmas)
+    left = values - TRUTH[0] * shape - TRUTH[5]
+    assert squares == pytest.approx(use @ left**2, rel=1e-6)
+    expected = (derivatives * use[:, None]).T @ derivatives
+    scale = np.sqrt(np.diag(expected))
+    np.testing.assert_allclose(
+        np.tril(normal / np.outer(scale, scale)), np.tril(expected / np.outer(scale, scale)), atol=1e-6
+    )
+    np.testing.assert_allclose(slope / scale, derivatives.T @ (use * left) / scale, atol=1e-5 * np.sqrt(squares))

@@ -6,7 +6,7 @@ import pytest
 from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import DetectedSegment, lies_on
-from kernels.trails.matching_pursuit import Optics, pursue_trails, trail_model
+from kernels.trails.matching_pursuit import Optics, _bridged, _is_residue, pursue_trails, trail_model
 from kernels.trails.trail_bank import trail_bank
 from kernels.trails.trail_model import trail_image
 
@@ -116,3 +116,63 @@ def test_same_means_on_it_or_where_it_ends():
     assert lies_on(DetectedSegment(23.0, 0.0, 0.0, 0.0, 6.0), trail, 2.3)
     assert not lies_on(DetectedSegment(0.0, 10.0, 40.0, 0.0, 6.0), trail, 2.3)
     assert not lies_on(DetectedSegment(40.0, 0.0, 0.0, 0.0, 6.0), trail, 2.3)
+
+
+def bridged(first, second, alive=None):
+    """Number of trails that two pieces are, for a PSF of 2 px, on pixels that count or not."""
+    alive = np.ones(SHAPE, bool) if alive is None else alive
+    pieces = [DetectedSegment(*one, 9.0) for one in (first, second)]
+    found = [len(_bridged(order, alive, 2.0)) for order in (pieces, pieces[::-1])]
+    assert found[0] == found[1]
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "count"),
+    [
+        ((50, 50, 6.0, 0), (56, 50, 0, 0), 1),  # of 3 FWHM, and 3 px apart
+        ((50, 50, 5.99, 0), (56, 50, 0, 0), 2),
+        ((50, 50, 20, 0), (74, 50, 20, 0), 1),  # 4 px apart: 2 FWHM
+        ((50, 50, 20, 0), (74.1, 50, 20, 0), 2),
+        ((50, 50, 20, 90), (50, 74, 10, 90), 2),
+        ((50, 50, 20, 90), (50, 69, 10, 90), 1),
+        ((50, 50, 20, 0), (65, 52.39, 6, 0), 1),  # 1.2 FWHM beside it
+        ((50, 50, 20, 0), (65, 52.41, 6, 0), 2),
+        ((50, 50, 20, 0), (65, 47.59, 6, 0), 2),
+        ((141, 50, 18, 0), (200, 50, 18, 0), 1),  # what lies between is beyond the image
+    ],
+)
+def test_pieces_are_one_trail_if_less_than_two_fwhm_can_be_seen_between_them(first, second, count):
+    assert bridged(first, second) == count
+
+
+def test_what_lies_between_pieces_counts_where_it_can_be_seen():
+    for seen, count in ((4, 1), (5, 2)):  # of 31 places along a gap of 30 px
+        alive = np.zeros(SHAPE, bool)
+        alive[50, 70 : 70 + seen] = True
+        assert bridged((50, 50, 20, 0), (100, 50, 20, 0), alive) == count
+        assert bridged((50, 50, 20, 90), (50, 100, 20, 90), alive.T.copy()) == count
+
+
+def residue(trail, earlier, min_snr=5.0):
+    earlier = DetectedSegment(*earlier)
+    return _is_residue(DetectedSegment(*trail), [earlier], [trail_model(earlier, SHAPE, OPTICS)], OPTICS, min_snr)
+
+
+BRIGHT = (75.0, 75.0, 30.0, 0.0, 1000.0)
+
+
+@pytest.mark.parametrize(
+    ("snr", "x", "y", "is_residue"),
+    [
+        (19.9, 75.0, 84.0, True),  # less than 2 % within 4 FWHM, which are 9.2 px
+        (20.0, 75.0, 84.0, False),
+        (19.9, 75.0, 84.3, False),
+        (19.9, 75.0, 66.0, True),
+        (19.9, 99.0, 75.0, True),
+        (900.0, 80.0, 75.0, True),  # on the trail itself
+    ],
+)
+def test_peaks_near_a_bright_trail_are_its_residue(snr, x, y, is_residue):
+    assert residue((x, y, 0.0, 0.0, snr), BRIGHT) == is_residue
+    assert not _is_residue(DetectedSegment(x, y, 0.0, 0.0, snr), [], [], OPTICS, 5.0)

@@ -97,3 +97,32 @@ def test_a_satellite_takes_what_lies_in_its_light_with_its_hits():
 def test_what_crosses_it_stays():
     found = classes(candidate(300, 300, 400, snr=300.0), candidate(300, 300, 40, angle=70.0))
     assert len(found) == 2
+
+
+def crosses(*ends, fwhm=2.0, border=None, longest=500.0):
+    mask = np.zeros((80, 120), np.uint16)
+    if border is not None:
+        mask[border] = MaskPlane.EDGE
+    found = [is_satellite(from_ends(*one, 9.0), mask, longest, fwhm) for one in (ends, ends[2:] + ends[:2])]
+    assert found[0] == found[1]
+    return found[0]
+
+
+def test_both_ends_of_what_crosses_the_image_are_within_two_fwhm_of_its_border():
+    for left, right, crossing in ((3, 116, True), (4, 116, False), (3, 115, False)):  # 4 px on is beyond the image
+        assert crosses(left, 40, right, 40) == crossing
+    for low, high, crossing in ((3, 76, True), (4, 76, False), (3, 75, False)):
+        assert crosses(60, low, 60, high) == crossing
+    assert crosses(30, 40, 116, 40, border=(slice(None), 26))
+    assert not crosses(30, 40, 116, 40, border=(slice(None), 25))
+
+
+def test_what_is_shorter_than_ten_fwhm_crosses_nothing():
+    assert crosses(3, 20, 3, 76, fwhm=2.0, border=(slice(0, 17), slice(None)))
+    assert crosses(3, 56, 3, 76, fwhm=2.0, border=(slice(0, 53), slice(None)))
+    assert not crosses(3, 56.01, 3, 76, fwhm=2.0, border=(slice(0, 53), slice(None)))
+
+
+def test_only_what_is_longer_than_any_asteroid_is_a_satellite_for_its_length():
+    assert not crosses(30, 40, 80, 40, longest=50.0)
+    assert crosses(30, 40, 80.01, 40, longest=50.0)

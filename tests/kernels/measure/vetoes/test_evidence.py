@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks import veto_images
 from benchmarks.veto_images import SIGMA, Picture, X, Y, asteroid, blank, ghost, sky
+from kernels.image.noise import Noise
 from kernels.measure.vetoes.evidence import (
     COUNTED,
     FLAGS,
@@ -21,6 +22,7 @@ from kernels.measure.vetoes.evidence import (
 from kernels.measure.vetoes.subtraction import lobes
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment
+from kernels.trails.scene import Scene
 from schemas.dia_source import CAUSES, DetectionFlag
 from schemas.dia_source import DetectionFlag as Flag
 from schemas.summary import CauseCount
@@ -144,3 +146,74 @@ def test_brightness_of_the_ridge_is_that_of_a_trail_drawn_by_galsim(length):
         source = galsim.Convolve(source, galsim.Box(width=length, height=1e-3))
     image = source.drawImage(nx=81, ny=31, scale=1.0).array
     assert ridge_brightness(moffat_mixture(2.3, 3.0), length) == pytest.approx(image[15, 40], rel=0.02)
+
+
+def lit(trail, above, below, usable=True, fwhm=2.5, correlation=((1.0,),)):
+    """Scene of one level on either side of a trail along x, without noise in its pixels."""
+    pixels = np.where(trail.y < Y, above, below).astype(np.float32)
+    seen = np.full(pixels.shape, True) & usable
+    return Scene(pixels, seen, moffat_mixture(fwhm, 3.0), fwhm, Noise(10.0, np.array(correlation)), 2.0)
+
+
+def sides(trail, fwhm):
+    """Pixels 2 to 5 FWHM from a trail along x, above it and not."""
+    beyond = np.maximum(np.abs(X - trail.x) - trail.length / 2, 0)
+    apart = np.square(beyond) + np.square(Y - trail.y)
+    ring = (apart >= (2 * fwhm) ** 2) & (apart <= (5 * fwhm) ** 2)
+    return ring & (trail.y < Y), ring & (trail.y >= Y)
+
+
+CHORD = Segment(80.0, 80.0, 20.0, 0.0)
+
+
+@pytest.mark.parametrize(("above", "below", "level"), [(9, 16, 7), (16, 9, 7), (32, 99, 30), (99, 40, 30), (-5, 20, 0)])
+def test_a_ghost_is_as_bright_as_its_darker_side_over_the_ridge(above, below, level):
+    flux = 20 / ridge_brightness(moffat_mixture(2.5, 3.0), 20.0)  # of a ridge of 20
+    found = ghost_evidence(lit(CHORD, above, below), CHORD, flux)  # the background is 2; 3 sigma are the most
+    assert found == pytest.approx(min(level / 7, 2))
+
+
+@pytest.mark.parametrize("correlation", [((1.0,),), ((0.2, 1.0, 0.3),), ((-0.3, 1.0, -0.2),)])
+def test_a_faint_ghost_counts_by_the_noise_of_the_side_with_fewer_pixels(correlation):
+    flux = 0.1 / ridge_brightness(moffat_mixture(2.5, 3.0), 20.0)
+    for hidden in (Y > 88, Y < 72):
+        above, below = sides(CHORD, 2.5)
+        count = min((above & ~hidden).sum(), (below & ~hidden).sum())
+        error = 10 * np.sqrt(max(np.sum(correlation), 1) / count)
+        found = ghost_evidence(lit(CHORD, 3.0, 3.0, ~hidden, correlation=correlation), CHORD, flux)
+        assert found == pytest.approx(min(1.0 / error / 4, 2))
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_thirty_pixels_on_either_side_tell_of_a_ghost(side):
+    ring = sides(CHORD, 2.5)[side]
+    for count, known in ((30, True), (29, False)):
+        usable = ~ring
+        usable[tuple(np.argwhere(ring)[:count].T)] = True
+        assert (ghost_evidence(lit(CHORD, 30.0, 30.0, usable), CHORD, 10.0) > 0) == known
+    for flux in (0.0, -1.0):
+        assert ghost_evidence(lit(CHORD, 30.0, 30.0), CHORD, flux) == 0
+
+
+def test_a_ghost_is_seen_in_any_direction():
+    upright = CHORD._replace(x=79.5, angle=90.0)  # between two columns
+    flux = 20 / ridge_brightness(moffat_mixture(2.5, 3.0), 20.0)
+    for left, right in ((9, 16), (16, 9)):
+        scene = lit(CHORD, 0, 0)._replace(pixels=np.where(X < 80, left, right).astype(np.float32))
+        assert ghost_evidence(scene, upright, flux) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["spike", "bleed", "hot_column"])
+def test_one_cause_that_is_as_likely_as_not_makes_an_artefact_of_a_line(name, monkeypatch):
+    picture = asteroid()
+    for value, expected in ((1.0, True), (0.999, False)):
+        for cause in ("spike", "bleed", "hot_column"):
+            found = value if cause == name else 0.0
+            monkeypatch.setattr(f"kernels.measure.vetoes.evidence.{cause}_evidence", lambda *_, found=found: found)
+        assert is_line_artefact(picture.scene(), picture.mask, picture.trail) is expected
+
+
+@pytest.mark.parametrize("name", REFUSING)
+def test_each_of_the_certain_causes_refuses_from_one_and_a_half_on(name):
+    rows = [{f"{name}Evidence": value, "trailClass": kind} for kind in ("", "satellite") for value in (1.5, 1.499)]
+    assert refused(table(rows)).tolist() == [True, False, False, False]

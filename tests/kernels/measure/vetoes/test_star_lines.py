@@ -1,9 +1,14 @@
+import math
+
 import numpy as np
 import pytest
 
 from benchmarks.veto_images import SIDE, Picture, X, Y, asteroid, blank, bleed, masked_star, sky, spike, trail
+from kernels.image.noise import Noise
 from kernels.measure.vetoes.star_lines import bleed_evidence, spike_evidence, star_on_axis
+from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment
+from kernels.trails.scene import Scene
 from schemas.pixels import MaskPlane
 
 
@@ -120,3 +125,142 @@ def test_no_star_no_spike():
 
 def test_a_point_has_no_direction():
     assert evidence_spike(spike()._replace(trail=Segment(80.0, 89.0, 1.0, 25.0))) == 0
+
+
+def block(columns, rows, plane=MaskPlane.SAT):
+    """Mask of a rectangle: first and last column, first and last row."""
+    inside = (columns[0] <= X) & (columns[1] >= X) & (rows[0] <= Y) & (rows[1] >= Y)
+    return np.where(inside, np.uint16(plane), np.uint16(0))
+
+
+LINE = Segment(75.0, 80.0, 20.0, 0.0)  # from x = 65 to 85
+
+
+def seen_from_all_sides(mask, pixels=None, axis=LINE, slack=0.3, fwhm=2.0):
+    """Evidence, which is the same in whichever of four directions the star lies, and in a mirror."""
+    pixels = np.where(abs(Y - 80) <= 1, 50, 0) if pixels is None else pixels
+    found = []
+    for mirrored in (False, True):
+        for turns in range(4):
+            turned = [np.rot90(one[::-1] if mirrored else one, turns).copy() for one in (pixels, mask)]
+            place = (axis.x - 80 + (80 - axis.y if mirrored else axis.y - 80) * 1j) * (-1j) ** turns
+            angle = (-axis.angle if mirrored else axis.angle) - 90 * turns
+            there = Segment(place.real + 80, place.imag + 80, axis.length, angle)
+            usable = turned[1] == 0
+            scene = Scene(turned[0].astype(np.float32), usable, moffat_mixture(fwhm, 3.0), fwhm, Noise(10.0, np.eye(1)))
+            found.append(star_on_axis(scene, turned[1], there, slack, 0.0))
+    assert found == pytest.approx([found[0]] * 8)
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "expected"),
+    [
+        ((56, 60), (76, 84), 2.0),
+        ((57, 60), (76, 84), 0.0),  # 4 px deep
+        ((52, 60), (78, 82), 2.0),
+        ((52, 60), (79, 82), 0.0),  # 4 px wide
+    ],
+)
+def test_a_star_is_at_least_5_px_thick_both_ways(columns, rows, expected):
+    assert seen_from_all_sides(block(columns, rows)) == expected
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2, 3, 4, 8])
+def test_evidence_falls_with_the_distance_from_the_middle_of_the_star(offset):
+    # 21 px wide: 0.3 of its half width is allowed, and twice that over the offset is given.
+    assert seen_from_all_sides(block((40, 60), (70 + offset, 90 + offset))) == pytest.approx(
+        min(2, 3.15 / max(offset, 1))
+    )
+
+
+def test_small_stars_may_be_a_fwhm_beside_the_line():
+    assert seen_from_all_sides(block((52, 60), (76, 90)), slack=0.1, fwhm=3.0) == pytest.approx(1)  # 3 px beside it
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "fwhm", "found"),
+    [
+        ((40, 53), (76, 84), 3.0, True),  # 12 px from the line: 4 FWHM
+        ((46, 52), (77, 83), 3.0, False),
+        ((37, 47), (77, 83), 2.0, False),  # 18 px: more than 15, which are 1.5 times its depth
+        ((35, 47), (77, 83), 2.0, True),
+        ((41, 47), (74, 86), 2.0, True),  # and its width
+        ((41, 47), (75, 86), 2.0, False),
+    ],
+)
+def test_a_star_is_as_near_as_one_and_a_half_times_its_width_or_4_fwhm(columns, rows, fwhm, found):
+    assert (seen_from_all_sides(block(columns, rows), fwhm=fwhm) > 0) == found
+
+
+@pytest.mark.parametrize("between", [0.0, 5.0, 10.0, 20.0, 45.0])
+def test_light_between_line_and_star_counts_above_its_noise_as_a_share_of_the_line(between):
+    bright = np.where(X < 65, between, 100) * (abs(Y - 80) <= 1)
+    count = 3 * 11  # from half a FWHM beyond the line, 64 to 54, to the mask at 53
+    expected = min(max(between - 10 / math.sqrt(count), 0) / 40, 1)
+    assert seen_from_all_sides(block((33, 53), (70, 90)), bright) == pytest.approx(2 * expected)
+
+
+def test_of_a_line_that_leaves_the_image_the_pixels_inside_count():
+    bright = np.where(X < 70, 20, 100) * (abs(Y - 80) <= 1)
+    bright[:, -1] *= 10
+    mean = (90 * 100 + 1000) / 91
+    expected = (20 - 10 / math.sqrt(3 * 16)) / mean / 0.4  # of 16 columns between the line and the mask
+    found = seen_from_all_sides(block((33, 53), (70, 90)), bright, Segment(120.0, 80.0, 100.0, 0.0))
+    assert found == pytest.approx(2 * expected)
+
+
+def test_no_light_is_needed_within_one_and_a_half_fwhm_and_none_means_nothing():
+    bright = np.where(X >= 65, 100, 0) * (abs(Y - 80) <= 1)
+    assert seen_from_all_sides(block((42, 62), (70, 90)), bright) == 2  # 3 px away
+    assert seen_from_all_sides(block((41, 61), (70, 90)), bright) == 0
+    assert seen_from_all_sides(block((41, 61), (70, 90)), 0 * bright) == 0
+    assert seen_from_all_sides(block((41, 61), (70, 90)), np.where(X >= 65, 0, 100)) == 0
+    assert seen_from_all_sides(block((42, 62), (70, 90)), 0 * bright) == 2
+
+
+@pytest.mark.parametrize("columns", [(60, 62), (61, 61)])
+def test_a_second_star_behind_one_that_is_none_counts(columns):
+    both = block(columns, (70, 90)) | block((36, 56), (70, 90))
+    assert seen_from_all_sides(both) == 2
+
+
+def test_a_line_may_pass_along_the_outermost_pixels_of_a_star():
+    assert seen_from_all_sides(block((50, 60), (80, 90))) == pytest.approx(2 / 5)  # 5 px beside its middle
+
+
+@pytest.mark.parametrize("columns", [(76, 86), (64, 74), (60, 90)])
+def test_a_star_may_lie_on_the_line_itself(columns):
+    assert seen_from_all_sides(block(columns, (75, 85))) == 2
+
+
+def test_a_star_that_touches_the_border_is_none():
+    axis = Segment(25.0, 80.0, 20.0, 0.0)
+    assert seen_from_all_sides(block((1, 12), (74, 86)), axis=axis) == 2
+    assert seen_from_all_sides(block((0, 12), (74, 86)), axis=axis) == 0
+    beside = Segment(25.0, 6.0, 20.0, 0.0)
+    light = np.full(X.shape, 50)
+    assert seen_from_all_sides(block((2, 12), (1, 11)), light, beside) == 2
+    assert seen_from_all_sides(block((2, 12), (0, 12)), light, beside) == 0
+
+
+def column_of_charge(length, angle):
+    scene = Picture(np.where(abs(X - 80) <= 1, 50, 0), block((70, 90), (40, 60)), LINE).scene(2.0)
+    mask = block((70, 90), (40, 60))
+    return bleed_evidence(scene, mask, Segment(80.0, 75.0, length, angle), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("length", "off", "found"),
+    [(30.0, 3.99, True), (30.0, 4.01, False), (20.0, 5.7, True), (20.0, 5.8, False), (1.9, 90.0, True)],
+)
+def test_a_bleed_is_4_degrees_off_its_column_at_most_unless_it_is_within_a_fwhm_of_it(length, off, found):
+    for angle in (90 + off, 90 - off, 270 + off):
+        assert (column_of_charge(length, angle) > 0) == found
+
+
+def test_a_spike_is_at_least_one_and_a_half_fwhm_long():
+    scene = Picture(np.where(abs(Y - 80) <= 1, 50, 0), block((50, 70), (70, 90)), LINE).scene(2.0)
+    mask = block((50, 70), (70, 90))
+    assert spike_evidence(scene, mask, Segment(75.0, 80.0, 3.0, 0.0), 0.0) == 2
+    assert spike_evidence(scene, mask, Segment(75.0, 80.0, 2.99, 0.0), 0.0) == 0
