@@ -21,7 +21,9 @@ def test_without_a_host_figures_stay_on_this_machine(given, address):
     assert ObserveSettings(metrics=given).address == address
 
 
-@pytest.mark.parametrize("given", ["", "host", "host:", ":9464", "host:99999", "65536", "http://host:1", "user:pw@host:1"])
+@pytest.mark.parametrize(
+    "given", ["", "host", "host:", ":9464", "host:99999", "65536", "http://host:1", "user:pw@host:1"]
+)
 def test_what_is_no_address_is_refused(given):
     with pytest.raises(ValidationError, match="must be PORT or HOST:PORT"):
         ObserveSettings(metrics=given)
