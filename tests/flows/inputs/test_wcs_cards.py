@@ -158,9 +158,8 @@ def test_grids_are_the_same_in_each_corner(right, top, turn, same):
     The shear goes over all 20 pixels of the width, and all 10 of the height.
     """
     x, y = (1, -1)[right], (1, -1)[top]
-    keys = {**TAN, "CRPIX1": 21.0 if x > 0 else 1.0, "CRPIX2": 11.0 if y > 0 else 1.0}
-    for place, value in zip(MATRIX, (1e-4, 0.0, 0.0, 1e-4), strict=True):
-        keys[place] = value
+    square = dict(zip(MATRIX, (1e-4, 0.0, 0.0, 1e-4), strict=True))
+    keys = {**TAN, **square, "CRPIX1": 21.0 if x > 0 else 1.0, "CRPIX2": 11.0 if y > 0 else 1.0}
     sheared = {**keys, "CD1_1": 1e-4 * (1 + turn / 20), "CD1_2": 1e-4 * x * y * turn / 10}
     assert same_grid(cards_of(keys), cards_of(sheared), (11, 21)) is same
 
