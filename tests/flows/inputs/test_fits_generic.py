@@ -214,9 +214,11 @@ def test_an_extension_goes_by_its_number_or_its_name():
 @pytest.mark.parametrize(
     ("field", "keyword", "least", "beyond"),
     [
-        ("zero_point_err", "ZPE", 0.0, -5e-324), ("gain", "EGAIN", 1e-9, 0.9e-9), ("saturation", "SATLEVEL", 0.0, -1e-9),
+        ("zero_point_err", "ZPE", 0.0, -5e-324),
+        ("gain", "EGAIN", 1e-9, 0.9e-9),
+        ("saturation", "SATLEVEL", 0.0, -1e-9),
     ],
-)  # fmt: skip
+)
 def test_what_is_mapped_is_at_least_what_it_can_be(field, keyword, least, beyond):
     for how in ({"keyword": keyword}, {"value": least}):
         assert getattr(calibration(mapped(**{field: how}), **{keyword: least}), field) == least
