@@ -256,6 +256,8 @@ def test_keywords_of_counts_are_not_those_of_nanojansky(unit):
 )
 def test_the_zero_point_of_counts_is_given_or_that_of_so_many(cards, zero_point):
     assert calibration(**cards).zero_point == pytest.approx(zero_point)
+    assert calibration(MAGZPUNC=0.0, **cards).zero_point_err == 0.0
+    assert calibration(MAGZPUNC=-0.1, **cards).zero_point_err is None
     for nothing in ({}, {"FLUXMAG0": 0.0}):
         with pytest.raises(BadInput, match="neither MAGZERO nor FLUXMAG0"):
             calibration(**nothing)
