@@ -34,6 +34,31 @@ def test_names_all_that_is_missing():
     assert error.value.code == "missing_columns"
 
 
+def test_a_kind_of_magnitudes_is_used_only_if_it_has_all_bands_that_are_asked_for():
+    families = ["modelMag_u", "modelMag_g", "psfMag_u", "psfMag_g", "psfMag_r"]
+    assert locate_columns(families, ("u", "g")) == {"u": "modelMag_u", "g": "modelMag_g"}
+    assert locate_columns(families, ("u", "g", "r")) == {"u": "psfMag_u", "g": "psfMag_g", "r": "psfMag_r"}
+    assert locate_columns(families, ("u",), ("r",)) == {"u": "psfMag_u", "r": "psfMag_r"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        (["z", "redshift"], "redshift"), (["specz", "z_spec"], "specz"), (["z"], None), (["psfMag_z", "Z"], None),
+        (["Z", "z1"], "z1"), (["psfMag_z"], None),
+    ],
+)  # fmt: skip
+def test_redshift_has_several_names_and_z_alone_is_the_magnitude(columns, found):
+    names = locate_columns(columns, (), ("z", "redshift"))
+    assert names.get("redshift") == found
+
+
+def test_the_first_of_columns_that_differ_in_case_counts():
+    assert locate_columns(["Plate", "PLATE"], ("plate",)) == {"plate": "Plate"}
+    assert locate_columns([" plate "], ("plate",)) == {"plate": " plate "}
+    assert locate_columns(["err_G", "psfMagErr_g"], ("err_g",)) == {"err_g": "err_G"}
+
+
 def test_optional_columns_may_be_absent():
     assert locate_columns(["g"], ("g",), ("err_g", "redshift")) == {"g": "g"}
     assert locate_columns(["g", "psfMagErr_g"], ("g",), ("err_g",))["err_g"] == "psfMagErr_g"

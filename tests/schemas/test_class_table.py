@@ -65,9 +65,48 @@ def test_refuses_what_are_no_probabilities(bad):
         verdicts([[1.0, 0.0], bad], [0, 0])
 
 
+@pytest.mark.parametrize(
+    ("row", "right"),
+    [
+        ([0.5, 0.5009], True), ([0.5, 0.4991], True), ([0.5, 0.5011], False), ([0.5, 0.4989], False),
+        ([1.0, 0.0], True), ([1.0005, -0.0005], False), ([-0.0005, 1.0005], False),
+    ],
+)  # fmt: skip
+def test_probabilities_sum_to_one_within_a_thousandth_and_none_is_below_zero(row, right):
+    if right:
+        assert len(verdicts([[1.0, 0.0], row], [0, 0])["pStar"]) == 2
+    else:
+        with pytest.raises(DatasetError, match="in row 1"):
+            verdicts([[1.0, 0.0], row], [0, 0])
+
+
+@pytest.mark.parametrize("probability", [[np.nan, 0.5], [0.5, np.nan], [0.9, 0.1]])
+@pytest.mark.parametrize("outlier", [0.0, 1.0, np.nan, np.inf])
+def test_what_is_not_known_in_full_is_not_said_in_part(probability, outlier):
+    columns = verdicts([[0.2, 0.8], probability], [0.3, outlier])
+    known = np.isfinite([*probability, outlier]).all()
+    assert columns["classLabel"].to_pylist() == ["galaxy", "star" if known else UNKNOWN]
+    for name in ("pStar", "pGalaxy", "classScore", "outlierScore"):
+        assert [one is None for one in columns[name].to_pylist()] == [False, not known]
+
+
+@pytest.mark.parametrize(("outlier", "label"), [(1.0, "star"), (1 + 2**-52, UNKNOWN)])
+def test_the_limit_of_what_was_trained_on_is_known(outlier, label):
+    columns = verdicts([[0.9, 0.1]], [outlier])
+    assert columns["classLabel"].to_pylist() == [label]
+    assert columns["classScore"].to_pylist() == [pytest.approx(0.9)]
+
+
+def test_verdicts_are_published_wherever_they_are_read():
+    assert DATASET.product
+    assert not DATASET.synthetic
+
+
 def test_refuses_shapes_that_do_not_fit():
     with pytest.raises(DatasetError, match=r"must be \(2, 2\) and \(2,\), got \(2, 3\)"):
         class_columns(CLASSES, np.arange(2), np.full((2, 3), 1 / 3), np.zeros(2), "1")
+    with pytest.raises(DatasetError, match=r"got \(2, 2\) and \(3,\)"):
+        class_columns(CLASSES, np.arange(2), np.full((2, 2), 1 / 2), np.zeros(3), "1")
 
 
 @pytest.mark.parametrize("classes", [("star",), ("star", UNKNOWN)])

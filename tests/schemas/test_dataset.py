@@ -55,6 +55,39 @@ def test_ids_of_what_was_seen_are_never_below_zero():
         seen.check(pa.table({"id": [4, -3]}, schema=seen.schema))
 
 
+@pytest.mark.parametrize(("least", "right"), [(-1, False), (0, True), (1, True), (2**62, True)])
+def test_an_id_of_zero_is_of_the_sky(least, right):
+    seen = TableOf("seen", pa.schema([column("id", pa.int64(), "", "Which.")]), ids="id")
+    table = pa.table({"id": [2**62, least]}, schema=seen.schema)
+    if right:
+        seen.check(table)
+    else:
+        with pytest.raises(DatasetError, match="synthetic row"):
+            seen.check(table)
+    TableOf("seen", seen.schema).check(table)  # where no column is named, none is looked at
+
+
+@pytest.mark.parametrize(
+    ("value", "right"),
+    [
+        (np.zeros((2, 3), np.float32), True), (np.zeros((0, 0), np.float32), True),
+        (np.zeros((2, 3), np.float64), False), (np.zeros(3, np.float32), False),
+        (np.zeros((1, 2, 3), np.float32), False), (None, False),
+    ],
+)  # fmt: skip
+def test_an_array_has_its_type_and_its_axes(value, right):
+    if right:
+        PIXELS.check(value)
+    else:
+        with pytest.raises(DatasetError, match="'pixels' must be"):
+            PIXELS.check(value)
+
+
+def test_a_table_is_neither_published_nor_synthetic_unless_told():
+    assert (TABLE.product, TABLE.synthetic, TABLE.ids) == (False, False, "")
+    assert TABLE.empty().num_rows == 0
+
+
 PUBLISHED = [stage.gives for stage in PIPELINE if isinstance(stage.gives, TableOf) and stage.per != "tile"]
 PUBLISHED = [one for one in PUBLISHED if one.name != "streak"] + [FORCED_SOURCE, TRUTH_OBJECT]
 FIELDS = [pytest.param(one, field, id=f"{one.name}.{field.name}") for one in PUBLISHED for field in one.schema]

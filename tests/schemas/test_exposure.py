@@ -20,7 +20,8 @@ def test_survives_json_unchanged():
     ("field", "value"),
     [
         ("night", "2026-01-01"), ("visit", 2**42), ("visit", -1), ("detector", 512), ("noise", 0.0), ("gain", 0.0),
-        ("exposure_time_s", -1), ("masked_fraction", 1.1), ("surprise", 1),
+        ("exposure_time_s", -1), ("masked_fraction", 1.1), ("masked_fraction", -0.1), ("zero_point_err", -0.1),
+        ("surprise", 1),
     ],
 )  # fmt: skip
 def test_refuses_what_cannot_be(field, value):
@@ -28,10 +29,23 @@ def test_refuses_what_cannot_be(field, value):
         ExposureInfo(**(GIVEN | {field: value}))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("visit", 0), ("visit", 2**42 - 1), ("detector", 0), ("detector", 511), ("noise", 5e-324), ("gain", 5e-324),
+        ("exposure_time_s", 0.0), ("masked_fraction", 0.0), ("masked_fraction", 1.0), ("zero_point_err", 0.0),
+    ],
+)  # fmt: skip
+def test_takes_what_is_just_possible(field, value):
+    assert getattr(ExposureInfo(**(GIVEN | {field: value})), field) == value
+
+
 def test_is_frozen_and_hashable():
     key = ExposureKey(night="20260101", visit=1, detector=2)
     with pytest.raises(ValidationError, match="frozen"):
         key.visit = 3
+    with pytest.raises(ValidationError, match="frozen"):
+        PsfModel(fwhm_px=2.0).beta = 2.0
     assert len({key, ExposureKey(night="20260101", visit=1, detector=2)}) == 1
 
 
@@ -39,6 +53,10 @@ def test_is_frozen_and_hashable():
 def test_psf_must_have_a_finite_flux(given):
     with pytest.raises(ValidationError, match="greater than"):
         PsfModel(**given)
+
+
+def test_psf_takes_any_slope_with_a_finite_flux():
+    assert PsfModel(fwhm_px=5e-324, beta=1 + 2**-52).beta > 1
 
 
 def test_the_zero_point_of_pixels_in_njy_is_known():

@@ -4,7 +4,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schemas.exposure import ExposureKey
-from schemas.ledger import DatasetRecord, ExposureRecord, QuarantineRecord, SourceMemo
+from schemas.ledger import (
+    DatasetRecord,
+    ExposureRecord,
+    NightRecord,
+    Percentiles,
+    Previous,
+    QuarantineRecord,
+    SourceMemo,
+    SourceStat,
+)
 
 VALUES = {
     "night": "20260101",
@@ -47,6 +56,48 @@ def test_goes_through_json_unchanged(visit, detector, seconds, rows):
 def test_refuses_what_is_out_of_range(change):
     with pytest.raises(ValidationError, match=next(iter(change))):
         ExposureRecord(**(VALUES | change))
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "counts", "least"),
+    [
+        (SourceStat, {"size": 0, "mtime_ns": -1}, ["size"], 0),
+        (DatasetRecord, {"path": "a", "digest": "d", "rows": 0, "sha256": "s"}, ["rows"], 0),
+        (
+            Previous,
+            {"digest": "d", "provenance": None, "files": {}, "detections": 0, "finished_at": "now"},
+            ["detections"],
+            0,
+        ),
+        (ExposureRecord, VALUES, ["windows", "windows_unscored", "detections"], 0),
+        (
+            NightRecord,
+            {"night": "20260101", "exposures": 0, "software": "0", "finished_at": "now"},
+            ["exposures"],
+            0,
+        ),
+        (Percentiles, {"n": 1, "p50": 0.0, "p99": 0.0}, ["n"], 1),
+    ],
+)
+def test_counts_go_down_to_nothing_and_no_further(kind, given, counts, least):
+    for name in counts:
+        assert getattr(kind(**(given | {name: least})), name) == least
+        with pytest.raises(ValidationError, match=name):
+            kind(**(given | {name: least - 1}))
+
+
+def test_what_an_exposure_holds_to_begin_with_is_nothing():
+    record = ExposureRecord(**VALUES)
+    assert (record.windows, record.windows_unscored, record.detections) == (0, 0, 0)
+    assert (record.status, record.reason, record.datasets, record.previous) == ("done", None, {}, ())
+
+
+@pytest.mark.parametrize("night", ["2026-01-01", "2026010", "202601011", "x20260101", "20260101x"])
+def test_a_night_is_eight_digits(night):
+    with pytest.raises(ValidationError, match="night"):
+        NightRecord(night=night, exposures=0, software="0", finished_at="now")
+    with pytest.raises(ValidationError, match="night"):
+        ExposureKey(night=night, visit=1, detector=1)
 
 
 def test_records_cannot_be_changed():

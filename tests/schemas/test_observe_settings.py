@@ -13,6 +13,7 @@ from schemas.observe_settings import ObserveSettings
         ("0.0.0.0:9464", ("0.0.0.0", 9464)),
         ("[::1]:80", ("::1", 80)),
         ("node-3.site:1", ("node-3.site", 1)),
+        ("65535", ("127.0.0.1", 65535)),
         (None, None),
     ],
 )
@@ -20,7 +21,9 @@ def test_without_a_host_figures_stay_on_this_machine(given, address):
     assert ObserveSettings(metrics=given).address == address
 
 
-@pytest.mark.parametrize("given", ["", "host", "host:", ":9464", "host:99999", "http://host:1", "user:pw@host:1"])
+@pytest.mark.parametrize(
+    "given", ["", "host", "host:", ":9464", "host:99999", "65536", "http://host:1", "user:pw@host:1"]
+)
 def test_what_is_no_address_is_refused(given):
     with pytest.raises(ValidationError, match="must be PORT or HOST:PORT"):
         ObserveSettings(metrics=given)
@@ -40,6 +43,29 @@ def test_what_is_no_address_is_refused(given):
 def test_what_does_not_fit_is_refused(given, rule):
     with pytest.raises(ValidationError, match=rule):
         ObserveSettings(**given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"metrics": "127.0.0.1:1"},
+        {"metrics": "127.0.0.1:1", "metrics_cert": Path("a"), "metrics_key": Path("b")},
+        {"metrics": "127.0.0.1:1", "metrics_cert": Path("a"), "metrics_key": Path("b"), "metrics_ca": Path("c")},
+        {"metrics_file": Path("a.prom"), "log_format": "json"},
+    ],
+)
+def test_what_fits_is_kept_as_it_is(given):
+    assert ObserveSettings(**given).model_dump(exclude_unset=True) == given
+
+
+def test_settings_do_not_change():
+    with pytest.raises(ValidationError, match="frozen"):
+        ObserveSettings().log_format = "json"
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(ValidationError, match="surprise"):
+        ObserveSettings(surprise=1)
 
 
 def test_nothing_is_told_unless_asked():

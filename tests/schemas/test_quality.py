@@ -1,4 +1,5 @@
 import json
+import math
 import tomllib
 
 import pytest
@@ -49,6 +50,60 @@ def test_infinite_limits_survive_json():
     settings = Settings(quality={"limits": {"all": {"depth": [20.0, float("inf")]}}})
     again = Settings.model_validate(json.loads(json.dumps(settings.model_dump(mode="json"), allow_nan=False)))
     assert again.quality == settings.quality
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ([2.0, 2.0], (2.0, 2.0)), ([0, 1], (0, 1)), ([None, 4.0], (None, 4.0)), ([4.0, None], (4.0, None)),
+        ([-math.inf, 4.0], (None, 4.0)), ([4.0, math.inf], (4.0, None)), ([-math.inf, math.inf], (None, None)),
+        ((math.inf, -math.inf), (None, None)),
+    ],
+)  # fmt: skip
+def test_limits_may_be_equal_or_missing(given, kept):
+    settings = QualitySettings(limits={"r": {"seeing": given}})
+    assert settings.bounds("r", "seeing") == kept
+    assert settings.bounds("g", "seeing") == settings.bounds("r", "depth") == (None, None)
+
+
+def test_a_record_of_another_instrument_is_another():
+    bands = [
+        BandMeasures(instrument=name, band=band, exposures=1, search="s", models=(), measures=(), sketches=())
+        for name in ("ZTF", "LSSTCam")
+        for band in "gr"
+    ]
+    record = QualityRecord(night="20260101", digest="d", rules="r", measured=bands, judged=(), software="0")
+    assert [record.of(one.instrument, one.band) for one in bands] == bands
+    assert record.of("DECam", "g") is None
+
+
+@pytest.mark.parametrize(
+    ("part", "given"),
+    [
+        (Measure, {"metric": "seeing", "unit": "", "n": 0, "error": 0.0}),
+        (Sketch, {"feature": "snr", "counts": ()}),
+        (QualitySettings, {"fail_night": True}),
+    ],
+)
+def test_parts_do_not_change(part, given):
+    made = part(**given)
+    name = next(iter(given))
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(made, name, given[name])
+    for wrong in ({"n": -1}, {"error": -5e-324}):
+        if part is Measure:
+            with pytest.raises(ValidationError, match="greater than or equal to 0"):
+                part(**(given | wrong))
+
+
+def test_a_night_fails_nothing_unless_told():
+    assert not QualitySettings().fail_night
+
+
+@pytest.mark.parametrize("night", ["2026010", "202601011", "2026-01-01", "2026010a"])
+def test_a_night_is_eight_digits(night):
+    with pytest.raises(ValidationError, match="night"):
+        QualityRecord(night=night, digest="d", rules="r", measured=(), judged=(), software="0")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,36 @@
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from schemas.settings import FetchSettings, InjectSettings, Settings
+from schemas.settings import CutCutoutsSettings, FetchSettings, InjectSettings, Settings
+
+TINY = 5e-324
+"""The least number above 0."""
+
+LIMITS = [
+    *((f"tiles.{key}", 1, 0) for key in ("tile", "chunk")),
+    *(("detect.stride", 1, 0), ("detect.stride", 26, 27), ("detect.batch", 1, 0)),
+    *(("detect.threshold", TINY, 0.0), ("detect.threshold", 1 - 2**-53, 1.0)),
+    *(("merge.min_snr", TINY, 0.0), ("merge.max_candidates", 1, 0)),
+    *(("measure.min_reliability", 0.0, -TINY), ("measure.min_reliability", 1.0, 1 + 2**-52)),
+    *(("measure.min_snr", 0.0, -TINY), ("measure.aperture_fwhm", TINY, 0.0)),
+    *(("inject.share", 0.0, -TINY), ("inject.share", 1.0, 1 + 2**-52)),
+    *(("inject.streaks", 1, 0), ("inject.streaks", 64, 65)),
+    *((f"{section}.mesh", 8, 7) for section in ("find_sources", "gather_objects", "cut_cutouts")),
+    *(("find_sources.threshold", TINY, 0.0), ("find_sources.min_area", 1, 0), ("find_sources.min_snr", 0.0, -TINY)),
+    *(("find_sources.contrast", TINY, 0.0), ("find_sources.contrast", 1.0, 1 + 2**-52)),
+    *((f"gather_objects.{key}", TINY, 0.0) for key in ("match_fwhm", "aperture_fwhm")),
+    *((f"link_hosts.{key}", TINY, 0.0) for key in ("on_arcsec", "search_arcsec", "max_dlr")),
+    *(("fetch.connections", 1, 0), ("fetch.connections", 64, 65), ("fetch.retries", 0, -1)),
+    *(("fetch.max_gib", TINY, 0.0), ("fetch.backoff_s", 0.0, -TINY), ("fetch.timeout_s", TINY, 0.0)),
+    *(("execution.workers", 1, 0), ("execution.worker_memory_gib", TINY, 0.0), ("execution.retries", 0, -1)),
+    *(("execution.visit_deadline_s", TINY, 0.0), ("store.timeout_s", TINY, 0.0)),
+    *(("execution.max_detections", 1, 0), ("execution.max_detections", 4096, 4097)),
+    *(("store.patience_s", 0.0, -TINY), ("store.patience_s", 299.999, 300.0)),
+    *(("quality.history_nights", 1, 0), ("quality.least_nights", 7, 6)),
+    *((f"quality.{key}", TINY, 0.0) for key in ("warn_sigma", "fail_sigma", "drift_alpha", "drift_psi")),
+    ("quality.drift_alpha", 1 - 2**-53, 1.0),
+]
+"""Setting, the last value at one end that means something, and the next one beyond, which means nothing."""
 
 
 def sections(model):
@@ -23,6 +52,27 @@ def test_every_setting_says_what_it_is():
         for key, field in section.model_fields.items():
             nested = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
             assert field.description or nested or name == "fits", f"{name}.{key}"
+
+
+@pytest.mark.parametrize(("name", "last", "beyond"), LIMITS)
+def test_a_value_beyond_its_limit_is_refused_and_the_limit_itself_is_not(name, last, beyond):
+    section, key = name.split(".")
+    assert getattr(getattr(Settings(**{section: {key: last}}), section), key) == last
+    with pytest.raises(ValidationError, match=key):
+        Settings(**{section: {key: beyond}})
+
+
+def test_bands_of_cutouts_are_all_different_and_at_least_one():
+    assert CutCutoutsSettings(bands=("r", "g")).bands == ("r", "g")
+    assert CutCutoutsSettings(bands=("r",)).bands == ("r",)
+    for wrong, words in ((("g", "r", "g"), "must all be different"), ((), "at least 1 item")):
+        with pytest.raises(ValidationError, match=words):
+            CutCutoutsSettings(bands=wrong)
+
+
+def test_a_detector_of_windows_sees_every_pixel_and_chunks_fill_a_tile():
+    tiles, stride = Settings().tiles, Settings().detect.stride
+    assert tiles.tile % stride == tiles.tile % tiles.chunk == 0
 
 
 @pytest.mark.parametrize("key", ["snr", "length"])
@@ -51,3 +101,5 @@ def test_environment(monkeypatch):
 def test_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         Settings().detect.batch = 3
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().detect = Settings().detect

@@ -3,10 +3,12 @@ import pytest
 from astropy.io import fits
 from astropy.time import Time
 
+from flows.inputs.fits_generic import GENERIC
 from flows.inputs.ingest import prepare
 from flows.inputs.source import Source
 from kernels.psf.gaussian_mixture import fwhm_before_pixels
 from schemas.errors import BadInput, Misconfigured
+from schemas.keyword_mapping import KeywordMapping
 from schemas.pixels import MaskPlane
 from schemas.settings import Settings
 
@@ -181,3 +183,90 @@ def test_tables_are_no_images(tmp_path):
     fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns([column])]).writeto(path)
     refused("no_image", Source(str(path)))
     refused("no_image", Source(str(path)), extension=1)
+
+
+UNMAPPED = KeywordMapping()
+IMAGE = {"NAXIS": 2, **CARDS}
+
+
+def mapped(**mapping):
+    return KeywordMapping(**{**MAPPING, **mapping})
+
+
+def calibration(mapping, wcs=None, **cards):
+    return GENERIC.calibration((fits.Header({**IMAGE, **cards}),), "x", mapping, wcs)
+
+
+def test_an_extension_goes_by_its_number_or_its_name():
+    headers = tuple(
+        fits.Header({"XTENSION": "IMAGE", "NAXIS": axes, **name})
+        for axes, name in ((0, {}), (2, {"EXTNAME": "SCI "}), (2, {"EXTNAME": "ERR"}), (2, {}))
+    )
+    for wanted, index in ((None, 1), (1, 1), ("SCI", 1), (2, 2), ("ERR", 2), (3, 3)):
+        found = GENERIC.layout(headers, "x", KeywordMapping(extension=wanted, planes={"variance": 3}))
+        assert found == {"difference": index, "variance": 3}
+    for wanted, code in ((0, "no_image"), (4, "missing_extension"), ("1", "missing_extension")):
+        with pytest.raises(BadInput) as caught:
+            GENERIC.layout(headers, "x", KeywordMapping(extension=wanted))
+        assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("field", "keyword", "least", "beyond"),
+    [
+        ("zero_point_err", "ZPE", 0.0, -5e-324),
+        ("gain", "EGAIN", 1e-9, 0.9e-9),
+        ("saturation", "SATLEVEL", 0.0, -1e-9),
+    ],
+)
+def test_what_is_mapped_is_at_least_what_it_can_be(field, keyword, least, beyond):
+    for how in ({"keyword": keyword}, {"value": least}):
+        assert getattr(calibration(mapped(**{field: how}), **{keyword: least}), field) == least
+    for how in ({"keyword": keyword}, {"value": beyond}):
+        with pytest.raises(BadInput, match=keyword if "keyword" in how else f"fits.{field}.value"):
+            calibration(mapped(**{field: how}), **{keyword: beyond})
+
+
+def test_what_is_not_mapped_is_not_known():
+    assert calibration(UNMAPPED) == ("adu", None, None, None, None, None)
+    assert calibration(mapped(zero_point={"value": 0.0})).zero_point == 0.0
+    assert calibration(mapped(zero_point={"value": "27.5"})).zero_point == 27.5
+
+
+def test_a_width_is_above_nothing_and_in_arcsec_only_with_astrometry():
+    with pytest.raises(BadInput, match=r"FWHM is 0\.0009"):
+        calibration(mapped(), FWHM=0.0009)
+    assert calibration(mapped(), FWHM=0.001).psf.fwhm_px == 0.001
+    both = {"keywords": ["FWHM", "FWHMV"], "value": 9.0}
+    assert calibration(mapped(psf_fwhm=both), FWHMV=4.0).psf.fwhm_px == 3.0  # keywords go first
+    cards = fits.Header(TAN).tostring(sep="\n", endcard=False, padding=False)
+    for unit, wcs, fwhm in (("px", None, 2.0), ("px", cards, 2.0), ("arcsec", cards, 2.0 / 0.36)):
+        given = mapped(psf_fwhm={"keywords": ["FWHM"], "unit": unit})
+        assert calibration(given, wcs).psf.fwhm_px == pytest.approx(fwhm)
+
+
+def identity(mapping=UNMAPPED, **cards):
+    given = {key: value for key, value in {**IMAGE, "DATE-OBS": "2024-03-01T22:00:00", **cards}.items() if value != ""}
+    return GENERIC.identity((fits.Header(given),), "x", mapping)
+
+
+def test_an_instrument_is_a_name_only():
+    assert identity().instrument == "Camera"
+    assert identity(INSTRUME="").instrument == "unknown"
+    assert identity(KeywordMapping(instrument={"value": "Mine"})).instrument == "Mine"
+
+
+@pytest.mark.parametrize(("visit", "detector"), [(0, 0), (2**42 - 1, 511)])
+def test_numbers_are_kept_up_to_their_limits(visit, detector):
+    assert identity(mapped(), RUN=visit, CHIP=detector).key.name == f"{visit}-{detector}"
+    fixed = mapped(visit={"value": visit}, detector={"value": detector})
+    assert identity(fixed).key.name == f"{visit}-{detector}"
+    for card in ({"RUN": 2**42}, {"CHIP": 512}, {"RUN": -1}, {"CHIP": -1}):
+        with pytest.raises(BadInput, match=next(iter(card))):
+            identity(mapped(), **card)
+
+
+def test_an_exposure_may_last_no_time():
+    assert identity(EXPTIME=0.0).exposure_time_s == 0.0
+    with pytest.raises(BadInput, match="EXPTIME"):
+        identity(EXPTIME=-5e-324)

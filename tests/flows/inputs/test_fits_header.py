@@ -1,12 +1,13 @@
+import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from astropy.io import fits
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flows.inputs.fits_generic import GENERIC
-from flows.inputs.fits_header import Keywords, as_integer, as_number, exposure_end, middle
+from flows.inputs.fits_header import Keywords, as_integer, as_number, exposure_end, is_image, middle
 from flows.inputs.fits_rubin import RUBIN
 from flows.inputs.fits_ztf import ZTF
 from schemas.errors import BadInput
@@ -44,6 +45,17 @@ def test_the_first_name_that_is_there_counts():
     assert words({"EXPOSURE": 31.0, "EXPTIME": 30.0}).number("EXPTIME", "EXPOSURE") == 30
 
 
+def test_a_name_goes_before_the_next_one_in_whichever_header_it_is():
+    assert words({"EXPOSURE": 31.0}, {"EXPTIME": 30.0}).required("EXPTIME", "EXPOSURE") == ("EXPTIME", 30.0)
+    assert words({"EXPOSURE": 31.0}).has("EXPTIME", "EXPOSURE")
+    assert words({"EXPOSURE": 31.0}).find("EXPTIME", "GAIN") is None
+
+
+def test_zero_is_a_value():
+    assert words({"DETECTOR": 0, "FLAG": False}).integer("DETECTOR", below=1) == 0
+    assert words({"FLAG": False}).required("FLAG") == ("FLAG", False)
+
+
 def test_empty_values_are_no_values():
     assert not words({"DETECTOR": "        ", "BAND": None}).has("DETECTOR", "BAND")
     assert words({"DETECTOR": "   "}, {"DETECTOR": 4}).integer("DETECTOR", below=10) == 4
@@ -63,6 +75,35 @@ def test_limits_are_said():
     assert "at least 0" in refused("invalid_keyword", lambda: as_number(-1, "N", "x", 0))
 
 
+def test_the_limit_that_there_is_is_said():
+    assert refused("invalid_keyword", lambda: as_number("a", "N", "x")).count("must be a number.") == 1
+    assert "from -inf to 10" in refused("invalid_keyword", lambda: as_number(11, "N", "x", most=10))
+    assert "from 0 to 7" in refused("invalid_keyword", lambda: as_integer(8, "N", "x", 8))
+
+
+@given(
+    value=st.floats(allow_nan=False, allow_infinity=False),
+    least=st.floats(allow_nan=False),
+    most=st.floats(allow_nan=False),
+)
+@example(value=1.0, least=1.0, most=1.0)
+@example(value=1.0, least=math.nextafter(1, 2), most=2.0)
+@example(value=1.0, least=0.0, most=math.nextafter(1, 0))
+def test_a_number_is_taken_from_the_least_to_the_most(value, least, most):
+    if value < least or value > most:
+        refused("invalid_keyword", lambda: as_number(value, "N", "x", least, most))
+        refused("invalid_keyword", lambda: words({"N": value}).number("N", least=least, most=most))
+    else:
+        assert as_number(value, "N", "x", least, most) == value
+        assert words({"N": value}).number("N", least=least, most=most) == value
+
+
+@pytest.mark.parametrize("value", [0, 1, 8, 9, 9.0, "9"])
+def test_a_whole_number_is_taken_from_zero_to_the_last_below(value):
+    assert as_integer(value, "N", "x", 10) == int(value)
+    refused("invalid_keyword", lambda: as_integer(value, "N", "x", int(value)))
+
+
 @given(value=st.integers(0, 2**42 - 1))
 def test_whole_numbers_come_back_from_any_form(value):
     for form in (value, str(value), float(value)):
@@ -74,7 +115,13 @@ def test_what_is_no_id_is_refused(value):
     refused("invalid_keyword", lambda: as_integer(value, "VISIT", "x", 2**42))
 
 
-@pytest.mark.parametrize("value", ["unknown", 0.0, -5.0, "nan"])
+def test_optional_numbers_lie_above_the_least():
+    assert words({"GAIN": 5e-324}).optional("GAIN", least=0) == 5e-324
+    assert words({"GAIN": "-7.5"}).optional("GAIN") == -7.5
+    assert words({"GAIN": 1.0}).optional("ZP") is None
+
+
+@pytest.mark.parametrize("value", ["unknown", 0.0, -5.0, "nan", "inf"])
 def test_optional_nonsense_counts_as_not_known(value):
     assert words({"GAIN": value}).optional("GAIN", least=0) is None
 
@@ -114,6 +161,37 @@ def test_nonsense_names_the_keyword(value, form):
     with pytest.raises(BadInput, match="T is") as caught:
         when(value, form=form)
     assert caught.value.code == "invalid_keyword"
+
+
+@pytest.mark.parametrize(
+    ("first", "last"), [("1970-01-01T00:00:00", "2100-01-01T00:00:00"), (40587.0, 88069.0), (2440587.5, 2488069.5)]
+)
+def test_dates_from_1970_to_2100_are_possible(first, last):
+    """The Unix epoch is MJD 40587; from it to 2100 are 130 years of 365 days and 32 leap days."""
+    form = "isot" if isinstance(first, str) else "jd" if first > 1e6 else "mjd"
+    for limit, other in ((first, 40586.99999), (last, 88069.00001)):
+        assert when(limit, form=form, scale="tai", at="middle").midpoint_mjd_tai in (40587, 40587 + 365 * 130 + 32)
+        with pytest.raises(BadInput, match="not between 1970 and 2100"):
+            when(other, scale="tai", at="middle")
+
+
+@pytest.mark.parametrize(
+    ("cards", "image"),
+    [
+        ({"XTENSION": "IMAGE   ", "NAXIS": 2}, True),
+        ({"XTENSION": "IMAGE", "NAXIS": 1}, True),
+        ({"XTENSION": "IMAGE", "NAXIS": 0}, False),
+        ({"SIMPLE": True, "NAXIS": 2}, True),
+        ({"SIMPLE": True, "NAXIS": 0}, False),
+        ({"SIMPLE": True}, False),
+        ({"XTENSION": "BINTABLE", "NAXIS": 2}, False),
+        ({"XTENSION": "BINTABLE", "NAXIS": 2, "ZIMAGE": True}, True),
+        ({"XTENSION": "BINTABLE", "NAXIS": 2, "ZIMAGE": False}, False),
+    ],
+)
+def test_pixels_are_in_images_and_in_tables_that_say_so(cards, image):
+    """FITS standard 4.0: an image has axes (4.4.1); a table with ZIMAGE = T is a compressed one (10.1)."""
+    assert is_image(fits.Header(cards)) is image
 
 
 def test_it_is_half_an_exposure_after_the_middle_in_utc():

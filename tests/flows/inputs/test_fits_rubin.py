@@ -5,11 +5,13 @@ import pytest
 from astropy.io import fits
 from astropy.time import Time
 
+from flows.inputs.fits_rubin import RUBIN
 from flows.inputs.ingest import prepare
 from flows.inputs.probe import read
 from flows.inputs.source import Source
 from kernels.psf.gaussian_mixture import fwhm_before_pixels
 from schemas.errors import BadInput
+from schemas.keyword_mapping import KeywordMapping
 from schemas.pixels import MaskPlane
 from schemas.settings import Settings
 
@@ -154,3 +156,120 @@ def test_a_detector_number_that_does_not_fit_is_refused(write):
 def test_astrometry_is_required(write):
     with pytest.raises(BadInput, match="CTYPE1"):
         prepare(write(None, dict.fromkeys(WCS_CARDS)), Settings())
+
+
+def planes(*names, mp=True, **cards):
+    """Headers of a file: the primary one with ``cards``, then an HDU for each name."""
+    given = {"HIERARCH LSST BUTLER DATAID VISIT": 7, "DETECTOR": 3, "BAND": "r", "EXPTIME": 30.0, **cards}
+    primary = fits.Header({key.replace("__", "-"): value for key, value in given.items() if value is not None})
+    extensions = [fits.Header({"EXTNAME": name} | ({"MP_SAT": 1} if mp and name == "MASK" else {})) for name in names]
+    return (primary, *extensions)
+
+
+@pytest.mark.parametrize(
+    ("names", "mp", "known"),
+    [
+        (("IMAGE", "MASK", "VARIANCE"), True, True),
+        (("image ", "MASK"), True, True),
+        (("IMAGE", "MASK"), False, False),
+        (("IMAGE", "VARIANCE"), True, False),
+        (("MASK", "VARIANCE"), True, False),
+        ((), True, False),
+    ],
+)
+def test_it_is_known_by_an_image_and_a_mask_with_named_bits(names, mp, known):
+    assert RUBIN.matches(planes(*names, mp=mp)) is known
+
+
+def test_of_two_planes_of_one_name_the_first_counts():
+    found = RUBIN.layout(planes("IMAGE", "MASK", "ARCHIVE_INDEX", "IMAGE", "VARIANCE", "MASK"), "x", KeywordMapping())
+    assert found == {"difference": 1, "mask": 2, "variance": 5}
+
+
+@pytest.mark.parametrize(
+    ("cards", "expected"),
+    [
+        ({"DATE__AVG": "2026-01-20T03:00:00"}, "2026-01-20T03:00:00"),
+        ({"DATE__AVG": "2026-01-20T03:00:00", "DATE__BEG": "2026-01-19T01:00:00"}, "2026-01-20T03:00:00"),
+        ({"DATE__BEG": "2026-01-20T03:00:00"}, "2026-01-20T03:00:15"),
+        ({"MJD__AVG": 61060.125}, "2026-01-20T03:00:00"),
+        ({"MJD__BEG": 61060.125}, "2026-01-20T03:00:15"),
+        ({"DATE__OBS": "2026-01-20T03:00:00"}, "2026-01-20T03:00:15"),
+        ({"MJD__OBS": 61060.125}, "2026-01-20T03:00:15"),
+        ({"MJD": 61060.125}, "2026-01-20T03:00:15"),
+        ({"MJD": 61060.125, "TIMESYS": "TAI"}, "2026-01-20T03:00:15"),
+        ({"MJD": 61060.125, "TIMESYS": "utc "}, "2026-01-20T03:00:52"),
+    ],
+)
+def test_the_middle_is_dated_or_half_an_exposure_after_the_beginning(cards, expected):
+    """MJD 61060 is 2026-01-20; UTC is 37 s behind TAI (IERS Bulletin C)."""
+    found = RUBIN.identity(planes("IMAGE", "MASK", **cards), "x", KeywordMapping())
+    assert found.midpoint_mjd_tai == pytest.approx(Time(expected, scale="tai").mjd, abs=1e-9)
+
+
+@pytest.mark.parametrize(("cards", "night"), [({}, "20260119"), ({"OBS__LONG": 0.0}, "20260120")])
+def test_the_night_is_that_of_the_site_even_at_longitude_zero(cards, night):
+    """15:00 UTC is before noon on Pachon, 70.7 degrees west, and after noon in Greenwich."""
+    found = RUBIN.identity(planes("IMAGE", "MASK", MJD=61060.625, TIMESYS="UTC", **cards), "x", KeywordMapping())
+    assert found.key.night == night
+
+
+@pytest.mark.parametrize(
+    ("cards", "word"),
+    [
+        ({"EXPTIME": -0.1}, "EXPTIME"), ({"EXPTIME": 1.1e5}, "EXPTIME"), ({"DETECTOR": 512}, "DETECTOR"),
+        ({"HIERARCH LSST BUTLER DATAID VISIT": 2**42}, "VISIT"),
+    ],
+)  # fmt: skip
+def test_numbers_out_of_range_are_refused(cards, word):
+    with pytest.raises(BadInput, match=word) as caught:
+        RUBIN.identity(planes("IMAGE", "MASK", MJD=61060.1, **cards), "x", KeywordMapping())
+    assert caught.value.code == "invalid_keyword"
+
+
+def test_names_are_as_the_header_has_them_or_the_cameras():
+    given = {"MJD": 61060.1, "BAND": "r_57", "EXPTIME": 0.0, "DETECTOR": 511}
+    found = RUBIN.identity(planes("IMAGE", "MASK", **given), "x", KeywordMapping())
+    assert (found.instrument, found.band, found.key.detector) == ("LSSTCam", "r", 511)
+    named = RUBIN.identity(planes("IMAGE", "MASK", INSTRUME="LSSTComCam", **given), "x", KeywordMapping())
+    assert named.instrument == "LSSTComCam"
+
+
+def calibration(**cards):
+    return RUBIN.calibration(planes("IMAGE", "MASK", **cards), "x", KeywordMapping(), None)
+
+
+@pytest.mark.parametrize("unit", ["nJy", " NJY ", None, "adu"])
+def test_keywords_of_counts_are_not_those_of_nanojansky(unit):
+    """31.4 is the AB magnitude of 1 nJy: Oke & Gunn 1983, ApJ 266, 713."""
+    given = {"GAIN": 1.5, "SATURATE": 6e4, "GAINNJY": 0.7, "SATNJY": 9e5, "MAGZERO": 27.0, "MAGZPUNC": 0.02}
+    found = calibration(BUNIT=unit, **given)
+    if unit in (None, "adu"):
+        assert found[:5] == ("adu", 27.0, 0.02, 1.5, 6e4)
+    else:
+        assert found[:5] == ("nJy", 31.4, 0.0, 0.7, 9e5)
+
+
+@pytest.mark.parametrize(
+    ("cards", "zero_point"),
+    [({"MAGZERO": 27.0, "FLUXMAG0": 1e10}, 27.0), ({"MAGZERO": 0.0}, 0.0), ({"FLUXMAG0": 1e10}, 25.0)],
+)
+def test_the_zero_point_of_counts_is_given_or_that_of_so_many(cards, zero_point):
+    assert calibration(**cards).zero_point == pytest.approx(zero_point)
+    assert calibration(MAGZPUNC=0.0, **cards).zero_point_err == 0.0
+    assert calibration(MAGZPUNC=-0.1, **cards).zero_point_err is None
+    for nothing in ({}, {"FLUXMAG0": 0.0}):
+        with pytest.raises(BadInput, match="neither MAGZERO nor FLUXMAG0"):
+            calibration(**nothing)
+
+
+@pytest.mark.parametrize(
+    ("cards", "fwhm"),
+    [
+        ({"PSF_FWHM": 4.0, "PSFSIGMA": 1.0}, 4.0), ({"PSFSIGMA": 2.0}, 4.0 * math.sqrt(2 * math.log(2))),
+        ({"PSF_FWHM": 0.0, "PSFSIGMA": 2.0}, 4.0 * math.sqrt(2 * math.log(2))), ({"PSFSIGMA": 0.0}, None), ({}, None),
+    ],
+)  # fmt: skip
+def test_the_width_is_given_or_that_of_a_gaussian(cards, fwhm):
+    psf = calibration(MAGZERO=27.0, **cards).psf
+    assert (psf and psf.fwhm_px) == (fwhm and pytest.approx(fwhm))

@@ -131,6 +131,46 @@ def test_with_a_suffix_the_writer_decides(tmp_path, clock):
     assert arrivals.poll(9) == []
 
 
+def test_with_a_suffix_an_image_waits_for_nothing_else(tmp_path, clock):
+    arrivals = FolderArrivals(str(tmp_path), 2.0, ".done", clock)
+    image = write(tmp_path, f"{STEM}_scimrefdiffimg.fits.fz")
+    write(tmp_path, f"{STEM}_mskimg.fits")
+    write(tmp_path, f"{STEM}_scimrefdiffimg.fits.fz.done")
+    assert arrivals.poll(9) == [image]
+
+
+def test_an_image_waits_for_its_own_files_and_no_others(tmp_path, arrivals, clock):
+    image = write(tmp_path, f"one/{STEM}_scimrefdiffimg.fits.fz")
+    arrivals.poll(9)
+    clock.now = 2.0
+    write(tmp_path, f"two/{STEM}_mskimg.fits")
+    write(tmp_path, "one/ztf_20190922290868_000397_zi_c15_o_q3_mskimg.fits")
+    assert arrivals.poll(9) == [image]
+
+
+@pytest.mark.parametrize(("room", "taken"), [(0, 0), (1, 1), (3, 3), (4, 3)])
+def test_what_there_is_no_room_for_waits(tmp_path, arrivals, clock, room, taken):
+    paths = sorted(write(tmp_path, f"{name}.fits") for name in "abc")
+    arrivals.poll(9)
+    clock.now = 2.0
+    assert arrivals.poll(room) == paths[:taken]
+    assert arrivals.waiting == 3 - taken
+    assert arrivals.poll(9) == paths[taken:]
+
+
+@pytest.mark.parametrize("key", ["mtime", "LastModified", "last_modified", "created", "ETag", "size"])
+def test_any_sign_of_a_change_counts(tmp_path, monkeypatch, arrivals, clock, key):
+    entry = {"size": 5}
+    monkeypatch.setattr(arrivals._fs, "find", lambda *_, **__: {str(tmp_path / "a.fits"): dict(entry)})
+    assert arrivals.poll(9) == []
+    for value in (7, 8):
+        clock.now += 1.5
+        entry[key] = value
+        assert arrivals.poll(9) == []
+    clock.now += 2.0
+    assert arrivals.poll(9) == [str(tmp_path / "a.fits")]
+
+
 def test_a_folder_that_is_not_there_is_refused_and_one_that_goes_is_waited_for(tmp_path, monkeypatch, arrivals):
     with pytest.raises(Misconfigured, match="no such folder"):
         FolderArrivals(str(tmp_path / "none"), 2.0)

@@ -1,6 +1,8 @@
 import os
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import pytest
@@ -55,6 +57,28 @@ def test_of_a_url(tmp_path):
         file.write(b"12345")
     unsure = stat_of(Source("memory://night/a.fits"))
     assert unsure is None or unsure.size == 5
+
+
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "told", [{"mtime": AT.timestamp()}, {"mtime": AT}, {"LastModified": AT}, {"last_modified": AT.timestamp()}]
+)
+def test_the_time_is_told_under_any_name(monkeypatch, told):
+    store = SimpleNamespace(info=lambda path: {"size": 5, **told})
+    monkeypatch.setattr("flows.inputs.files.file_system", lambda uri: (store, uri))
+    for uri in ("any://night/a.fits", "zip::night/a.fits"):
+        found = stat_of(Source(uri))
+        assert (found.size, found.mtime_ns) == (5, int(AT.timestamp()) * 10**9)
+
+
+def test_of_one_file_that_does_not_tell_its_time_nothing_is_known(monkeypatch, tmp_path):
+    (tmp_path / "a").write_bytes(b"four")
+    store = SimpleNamespace(info=lambda path: {"size": 5})
+    monkeypatch.setattr("flows.inputs.files.file_system", lambda uri: (store, uri))
+    assert stat_of(Source(str(tmp_path / "a"))) is not None
+    assert stat_of(Source(str(tmp_path / "a"), siblings=(("mask", "any://b"),))) is None
 
 
 SETTINGS = Settings()

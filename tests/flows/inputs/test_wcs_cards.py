@@ -76,6 +76,46 @@ def test_the_primary_header_serves_where_the_image_has_none():
     assert wcs_cards((fits.Header({"GAIN": 1.0}), fits.Header(TAN)), "x.fits", SHAPE) == cards_of(TAN)
 
 
+MATRIX = [key for key in TAN if key.startswith("CD")]
+
+
+def test_pixels_without_a_size_have_no_place():
+    with pytest.raises(BadInput, match="no keyword CD1_1 or CDELT1") as caught:
+        cards_of({key: value for key, value in TAN.items() if key not in MATRIX})
+    assert caught.value.code == "missing_wcs"
+
+
+@pytest.mark.parametrize("key", [*MATRIX, "CDELT1", "CDELT2"])
+def test_the_size_of_pixels_alone_is_half_a_wcs(key):
+    with pytest.raises(BadInput, match="no keyword CTYPE1, CTYPE2, CRVAL1, CRVAL2, CRPIX1, CRPIX2"):
+        cards_of({key: 1e-4})
+
+
+@pytest.mark.parametrize("places", ["11 22", "12 21"])
+def test_what_a_matrix_does_not_name_is_zero(places):
+    named = {f"CD{place[0]}_{place[1]}": 1e-4 for place in places.split()}
+    keys = {key: value for key, value in TAN.items() if key not in MATRIX} | named
+    assert pixel_scale_arcsec(cards_of(keys)) == pytest.approx(0.36)
+
+
+@pytest.mark.parametrize(("width", "usable"), [(1.0, True), (1.1e-8, True), (0.9e-8, False), (0.0, False)])
+def test_a_pixel_is_no_line(width, usable):
+    """Its sides are 1e-4 degrees and ``width`` of that: determinant over squared norm is ``width``, as good as."""
+    flat = {"CD1_1": -1e-4, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": width * 1e-4}
+    if usable:
+        assert cards_of({**TAN, "CRPIX2": 1540.0, **flat})
+    else:
+        with pytest.raises(BadInput, match="cannot be inverted"):
+            cards_of({**TAN, "CRPIX2": 1540.0, **flat})
+
+
+def test_a_card_is_80_characters_and_nothing_follows_the_last():
+    """FITS standard 4.0, 4.1.1."""
+    lines = cards_of(TAN).split("\n")
+    assert [len(line) for line in lines] == [80] * len(TAN)
+    assert [line[:8].strip() for line in lines] == list(TAN)
+
+
 @pytest.mark.parametrize("key", ["CTYPE1", "CTYPE2", "CRVAL1", "CRPIX2"])
 def test_a_missing_keyword_is_named(key):
     with pytest.raises(BadInput, match=key) as caught:
@@ -99,9 +139,29 @@ def test_what_cannot_be_inverted_is_refused(wrong):
     assert caught.value.code == "singular_wcs"
 
 
-@pytest.mark.parametrize(("shift", "same"), [(0.0, True), (0.3, True), (0.8, False), (300.0, False)])
-def test_grids_are_compared_to_half_a_pixel(shift, same):
-    assert same_grid(cards_of(TPV), cards_of({**TPV, "CRPIX1": 1051.5 + shift}), SHAPE) is same
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize(
+    ("shift", "same"), [(0.0, True), (0.3, True), (0.499, True), (0.501, False), (0.8, False), (300.0, False)]
+)
+def test_grids_are_compared_to_half_a_pixel(axis, shift, same):
+    for moved in (shift, -shift):
+        other = {**TPV, f"CRPIX{axis}": TPV[f"CRPIX{axis}"] + moved}
+        assert same_grid(cards_of(TPV), cards_of(other), SHAPE) is same
+
+
+@pytest.mark.parametrize("right", [False, True])
+@pytest.mark.parametrize("top", [False, True])
+@pytest.mark.parametrize(("turn", "same"), [(0.24, True), (0.26, False)])
+def test_grids_are_the_same_in_each_corner(right, top, turn, same):
+    """About the opposite corner they are sheared: this one moves by twice ``turn`` px along x, its neighbours by once.
+
+    The shear goes over all 20 pixels of the width, and all 10 of the height.
+    """
+    x, y = (1, -1)[right], (1, -1)[top]
+    square = dict(zip(MATRIX, (1e-4, 0.0, 0.0, 1e-4), strict=True))
+    keys = {**TAN, **square, "CRPIX1": 21.0 if x > 0 else 1.0, "CRPIX2": 11.0 if y > 0 else 1.0}
+    sheared = {**keys, "CD1_1": 1e-4 * (1 + turn / 20), "CD1_2": 1e-4 * x * y * turn / 10}
+    assert same_grid(cards_of(keys), cards_of(sheared), (11, 21)) is same
 
 
 def test_a_grid_on_the_other_side_of_the_sky_is_another():

@@ -61,6 +61,23 @@ def test_other_or_unknown_bytes_are_changed_input(sha):
     assert why(record(), sha).code == "input"
 
 
+def test_what_was_given_up_on_is_done_again_whatever_it_was_made_from():
+    found = why(record("failed", reason="deadline: late"))
+    assert (found.code, found.text) == ("failed", "given up on before: deadline: late")
+    assert why(record("failed", reason="x"), "other").code == "failed"
+    assert why(record("failed", reason="x"), None).code == "failed"
+
+
+@pytest.mark.parametrize("status", ["done", "quarantined"])
+def test_other_bytes_count_whatever_came_of_the_first(status):
+    assert why(record(status), "other").code == "input"
+    assert why(record(status, digest="of other stages")).code == "outdated"
+
+
+def test_where_every_dataset_is_as_it_would_be_made_all_is_made_again():
+    assert "all to be made again" in why(record(digest="of other stages")).text
+
+
 def test_a_changed_setting_names_what_has_to_be_made_again():
     found = why(record(), settings=Settings(inject=InjectSettings(streaks=3)))
     assert found.code == "outdated"

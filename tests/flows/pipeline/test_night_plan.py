@@ -1,7 +1,9 @@
 import pytest
 
 from flows.nights.night_stages import run_nights
-from flows.pipeline.night_plan import plan_nights
+from flows.pipeline.graph import Graph
+from flows.pipeline.night_plan import NightWork, plan_nights
+from schemas.ledger import DatasetRecord, NightRecord
 from schemas.settings import Settings
 from tests.support.whole_night import NIGHT, PIPELINE, publish
 
@@ -80,6 +82,55 @@ def test_a_night_without_what_it_needs_says_so(tmp_path):
         "cut": "no thing: stage gather did not run",
         "add": "no shapes: stage cut did not run",
     }
+
+
+ENTRY = DatasetRecord(path="x", digest="d1", rows=1, sha256="s")
+GATHER, CUT = PIPELINE[1:3]
+
+
+def work(digests, *, published=(), kept=(), idle=None):
+    """Work on a night for which ``digests`` would be made; without ``idle`` nothing is recorded of it."""
+    record = None
+    if idle is not None:
+        record = NightRecord(
+            night=NIGHT, exposures=2, datasets=dict.fromkeys(published, ENTRY), idle=idle, software="0",
+            finished_at="now",
+        )  # fmt: skip
+    graph = Graph((GATHER, CUT), {"add": "no reason"})
+    return NightWork(NIGHT, (), graph, digests, record, dict.fromkeys(kept, ENTRY))
+
+
+@pytest.mark.parametrize(
+    ("digests", "known", "outdated"),
+    [
+        ({}, {}, False),
+        ({"thing": "d1"}, {}, True),
+        ({"thing": "d1"}, {"published": ["thing"], "kept": ["thing"], "idle": {}}, False),
+        ({"thing": "d1"}, {"published": ["thing"], "kept": [], "idle": {}}, True),
+        ({"thing": "d1"}, {"idle": {"thing": ("d1", "nothing")}}, False),
+        ({"thing": "d2"}, {"idle": {"thing": ("d1", "nothing")}}, True),
+        ({}, {"published": ["thing"], "idle": {}}, True),
+        ({}, {"idle": {"thing": ("d1", "nothing")}}, False),
+        ({"thing": "d1"}, {"published": ["shapes"], "idle": {"thing": ("d1", "nothing")}}, True),
+        ({"thing": "d1", "shapes": "d1"}, {"published": ["thing"], "kept": ["thing"], "idle": {}}, True),
+        (
+            {"thing": "d1", "shapes": "d2"},
+            {"published": ["thing"], "kept": ["thing"], "idle": {"shapes": ("d2", "none")}},
+            False,
+        ),
+    ],
+)
+def test_a_night_is_outdated_where_something_is_to_be_made_or_withdrawn(digests, known, outdated):
+    assert work(digests, **known).outdated is outdated
+
+
+def test_what_had_nothing_to_work_on_has_nothing_until_its_input_changes():
+    idle = {"thing": ("d1", "nothing was seen"), "shapes": ("d1", "no thing"), "gone": ("d1", "no stage")}
+    found = work({"thing": "d1", "shapes": "d2"}, idle=idle)
+    assert found.idle == {"thing": "nothing was seen"}
+    assert found.not_run == {"add": "no reason", "gather": "nothing was seen"}
+    assert work({"thing": "d1"}).idle == {}
+    assert work({"thing": "d1"}).not_run == {"add": "no reason"}
 
 
 def test_nothing_to_work_on_is_found_out_once(tmp_path):

@@ -9,7 +9,8 @@ import pytest
 from flows.inputs.source import Source
 from flows.pipeline.lineage import trace, verdict_digest
 from flows.pipeline.models import model_digests
-from flows.pipeline.plan import Planner
+from flows.pipeline.outcome import NEW, Item
+from flows.pipeline.plan import Chosen, Planner
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
 from schemas.errors import BadInput, Retryable
@@ -17,6 +18,7 @@ from schemas.exposure import ExposureKey
 from schemas.keyword_mapping import KeywordMapping
 from schemas.ledger import DatasetRecord, ExposureRecord
 from schemas.settings import ExecutionSettings, MergeSettings, Settings, TileSettings
+from schemas.summary import Trouble
 from stages import PIPELINE
 
 
@@ -330,3 +332,30 @@ def test_a_dry_plan_is_the_same_and_leaves_no_trace(world):
     assert [(item.key.visit, item.why.code) for item in dry.todo] == [(1, "input"), (2, "new")]
     plan = world.plan(*sources)
     assert (dry.todo, dry.quarantined, dry.seen) == (plan.todo, plan.quarantined, plan.seen)
+
+
+KEY = ExposureKey(night="20260101", visit=1, detector=0)
+
+
+@pytest.mark.parametrize("status", [None, "done", "quarantined", "failed"])
+@pytest.mark.parametrize("winner", [False, True])
+@pytest.mark.parametrize("copies", [0, 1])
+@pytest.mark.parametrize("why", [None, NEW])
+def test_what_stands_for_an_exposure_and_whether_it_is_settled(status, winner, copies, why):
+    record = None
+    if status is not None:
+        record = ExposureRecord(
+            **KEY.model_dump(), source_uri="a", source_sha256="s", digest="d", status=status,
+            reason=None if status == "done" else "flood: too many: 9", software="0", finished_at="now",
+        )  # fmt: skip
+    chosen = Chosen(("20260101", 1, 0), record, Item(Source("a"), KEY, None) if winner else None, copies, (), why)
+    assert chosen.claimed is (winner or copies == 1)
+    if record is None:
+        published = False
+    elif winner:  # the results hold as long as there is no reason to make them again
+        published = status == "done" and why is None
+    else:  # the source of the record was not given, but another with the same pixels
+        published = copies == 1
+    assert chosen.published is published
+    settled = record is not None and winner and why is None and not published
+    assert chosen.verdict == (Trouble(uri="a", code="flood", message="too many: 9") if settled else None)

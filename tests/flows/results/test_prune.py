@@ -114,6 +114,34 @@ def test_nights_are_chosen_by_number_and_by_age(out, night):
         nights_to_prune(out / "none", 1, None, today)
 
 
+DAYS = ("20200227", "20200228", "20200229", "20200301")
+
+
+@pytest.mark.parametrize(
+    ("keep", "older_than", "chosen"),
+    [
+        (None, None, DAYS), (0, None, DAYS), (1, None, DAYS[:3]), (3, None, DAYS[:1]), (4, None, ()), (5, None, ()),
+        (None, 0, DAYS[:3]), (None, 1, DAYS[:2]), (None, 2, DAYS[:1]), (None, 3, ()),
+        (2, 2, DAYS[:1]), (3, 0, DAYS[:1]),
+    ],
+)  # fmt: skip
+def test_the_latest_are_kept_and_those_of_so_many_days(tmp_path, keep, older_than, chosen):
+    """2020 is a leap year: on 1 March 29 February is one day ago, and not more."""
+    for day in DAYS[:2]:
+        (tmp_path / "tiles" / day).mkdir(parents=True)
+    (tmp_path / "tiles/.hidden").mkdir()
+    for place in (f"ledger/{DAYS[2]}/1-0.json", f"ledger/nights/{DAYS[3]}.json"):
+        (tmp_path / place).parent.mkdir(parents=True)
+        (tmp_path / place).touch()
+    assert nights_to_prune(tmp_path, keep, older_than, date(2020, 3, 1)) == chosen
+
+
+def test_room_adds_up():
+    assert total([Room(1, 10), Room(2, 5)]) == Room(3, 15)
+    assert total([]) == Room(0, 0)
+    assert str(Room(1234, 5_678_900_000)) == "1,234 files, 5,678.9 MB"
+
+
 def weighed(folder):
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     return Room(len(sizes), sum(sizes))

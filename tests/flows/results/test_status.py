@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from flows.pipeline.provenance import provenance_of
-from flows.results.status import MOST, UNKNOWN, NightStatus, Status, read_status, show_status
+from flows.results.status import MOST, UNKNOWN, NightStatus, Status, lag_of, read_status, show_status, state_of
 from flows.runtime.lag import LATEST, Lag, lag_since, percentiles
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
@@ -149,6 +149,76 @@ def test_the_lag_of_an_archive_is_not_told():
         exposures=counts, lag_s=Percentiles(n=3, p50=1e8, p99=1e8), turnaround_s=Percentiles(n=3, p50=1.0, p99=2.0),
     )  # fmt: skip
     assert "from shutter close archive, from arrival 1.0 s / 2.0 s" in shown(Status((), None, watch))
+
+
+def row(p50, p99, **given):
+    night = NightStatus(
+        "20260101", {"done": 9}, 1, Percentiles(n=9, p50=p50, p99=p99), {}, **({"troubles": ()} | given)
+    )
+    text = shown(Status((night,), None, None))
+    return next(line for line in text.splitlines() if "20260101" in line), text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.0, "0.0 s"), (119.9, "119.9 s"), (120.0, "2.0 min"), (7194.0, "119.9 min"), (7200.0, "2.0 h"),
+        (172440.0, "47.9 h"), (172800.0, "2.0 d"), (259200.0, "3.0 d"),
+    ],
+)  # fmt: skip
+def test_a_unit_is_used_from_two_of_it(seconds, words):
+    assert f"│ {words} / 1000.0 d " in row(seconds, 864e5)[0]
+
+
+def test_an_exposure_of_a_week_ago_is_of_no_archive_yet():
+    week = 7 * 86400.0
+    assert "│ 7.0 d / 7.0 d " in row(week, week)[0]
+    assert "│ archive " in row(week * (1 + 2**-52), week)[0]
+
+
+@pytest.mark.parametrize(("count", "more"), [(MOST, 0), (MOST + 1, 1)])
+def test_troubles_are_listed_as_long_as_there_are_no_more_than_that(count, more):
+    troubles = tuple(Trouble(uri=f"{n}", code="deadline", message=f"late {n:02d}") for n in range(count))
+    text = row(1, 2, troubles=troubles)[1]
+    assert text.count("deadline: late") == MOST
+    assert ("more, see --json" in text) is bool(more)
+    assert f"{more} more, see --json" in text or not more
+
+
+@pytest.mark.parametrize(
+    ("closed", "finished", "seconds"),
+    [
+        ("2026-01-02T03:00:00+00:00", "2026-01-02T03:00:41+00:00", 41),
+        ("2026-01-02T03:00:00", "2026-01-02T03:00:41", 41),
+        ("2026-01-02T03:00:00", "2026-01-02T05:00:00+02:00", 0),
+        (None, "2026-01-02T03:00:41", None),
+    ],
+)
+def test_a_time_without_a_zone_is_utc(closed, finished, seconds):
+    assert lag_of(record(1, shutter_closed_at=closed, finished_at=finished)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "state"),
+    [
+        ("done", None, "done"), ("done", "disk_full: no space", "outdated"), ("failed", "late: x", "failed"),
+        ("quarantined", "flood: x", "quarantined"),
+    ],
+)  # fmt: skip
+def test_what_is_published_is_outdated_where_doing_it_again_failed(status, reason, state):
+    assert state_of(record(1, status=status, reason=reason)) == state
+
+
+def test_a_night_of_quarantined_files_alone_is_found(tmp_path):
+    for visit, night in ((1, NIGHT), (2, "20260102")):
+        key = ExposureKey(night=night, visit=visit, detector=0)
+        Quarantine(tmp_path).put(BadInput("flood", f"{visit}.fits", "too many.", "look."), f"{visit}.fits", key)
+    Ledger(tmp_path).put(record(3, night="20260103"))
+    (found,) = read_status(tmp_path, NIGHT).nights
+    assert (found.exposures, [one.uri for one in found.troubles]) == ({"quarantined": 1}, ["1.fits"])
+    assert [one.night for one in read_status(tmp_path).nights] == [NIGHT, "20260102", "20260103"]
+    with pytest.raises(Misconfigured, match="nothing of night 20260104"):
+        read_status(tmp_path, "20260104")
 
 
 def test_they_are_those_of_numpy_by_nearest_rank():

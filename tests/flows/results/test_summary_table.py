@@ -1,5 +1,6 @@
 import io
 
+import pytest
 from rich.console import Console
 
 from flows.results.evaluation.recovery import recoveries
@@ -67,3 +68,47 @@ def test_counts_candidates_by_cause_and_leaves_out_what_did_not_occur():
     assert "candidates, cosmic ray" in text
     assert "1,204 refused, 2 published" in text
     assert "ghost" not in text
+
+
+def rows(**change):
+    cells = (line.strip("│┃ ").split("│") for line in shown(**change).splitlines())
+    return {cell[0].strip(): cell[-1].strip() for cell in cells if len(cell) == 2}
+
+
+@pytest.mark.parametrize(
+    ("nights", "title", "label"), [((), "Nights", "-"), (("1",), "Night", "1"), (("1", "2"), "Nights", "1 2")]
+)
+def test_one_night_is_a_night(nights, title, label):
+    assert shown(nights=nights).splitlines()[0].strip() == title
+    assert rows(nights=nights)["night"] == label
+
+
+@pytest.mark.parametrize(
+    ("seen", "skipped", "seconds", "nothing"),
+    [
+        (2, 2, {}, True), (0, 0, {}, True), (2, 1, {}, False), (2, 2, {"objects": 1.0}, False),
+        (2, 1, {"objects": 1.0}, False),
+    ],
+)  # fmt: skip
+def test_there_was_nothing_to_do_where_all_is_skipped_and_no_night_was_worked_on(seen, skipped, seconds, nothing):
+    counts = {"seen": seen, "done": seen - skipped, "skipped": skipped, "quarantined": 0, "failed": 0}
+    assert ("Nothing to do" in shown(exposures=counts, seconds=seconds)) is nothing
+
+
+@pytest.mark.parametrize(("count", "more"), [(MOST, False), (MOST + 1, True)])
+@pytest.mark.parametrize("kind", ["quarantined", "failed", "night_failed", "quality_failed"])
+def test_troubles_are_counted_beyond_so_many(kind, count, more):
+    troubles = tuple(Trouble(uri=str(n), code="x", message=f"no {n:02d}.") for n in range(count))
+    text = shown(**{kind: troubles})
+    assert text.count(f"{kind.rpartition('_')[2]}: no ") == MOST
+    assert ("more, see" in text) is ("1 more, see" in text) is more
+
+
+def test_shares_of_no_work_are_nothing():
+    assert rows(seconds={"detect": 0.0})["detect, worker s"] == "0.0 (  0%)"
+
+
+@pytest.mark.parametrize("counted", [{"refused": 1, "published": 0}, {"refused": 0, "published": 1}])
+def test_a_cause_that_occurred_once_is_told(counted):
+    told = rows(causes={"cosmic_ray": counted})["candidates, cosmic ray"]
+    assert told == f"{counted['refused']} refused, {counted['published']} published"

@@ -15,7 +15,7 @@ from schemas.dataset import TableOf, column
 from schemas.dia_source import HIT
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
-from schemas.ledger import LEDGER_VERSION, ExposureRecord
+from schemas.ledger import LEDGER_VERSION, ExposureRecord, NightRecord
 from schemas.settings import TileSettings
 
 TABLES = {"hit": HIT}
@@ -131,6 +131,26 @@ def test_each_damage_is_found_where_it_is(out, case):
     assert (code, str(out / where)) in {(problem.code, problem.where) for problem in problems}
     assert {problem.where for problem in problems} <= {str(out / name) for name in (where, CATALOGUE)}
     assert all(problem.remedy.endswith(".") for problem in problems)
+
+
+@pytest.mark.parametrize("damaged", range(3))
+def test_each_whole_night_is_checked(out, damaged):
+    store, ledger, paths = CatalogStore(out), Ledger(out), []
+    for night in ("20260101", "20260102", "20260103"):
+        paths.append(store.publish(HIT, night, catalogue(3), f"digest {night}"))
+        entry = store.record(paths[-1])
+        ledger.put_night(
+            NightRecord(night=night, exposures=1, datasets={"hit": entry}, software="0", finished_at="now")
+        )
+    clean = verify_output(out, TABLES)
+    assert (clean.exposures, clean.nights, clean.files, clean.problems) == (4, 3, 6, ())
+    store.publish(HIT, f"2026010{damaged + 1}", catalogue(3, 1), f"digest 2026010{damaged + 1}")
+    (problem,) = verify_output(out, TABLES).problems
+    assert (problem.code, problem.where) == ("not_as_recorded", str(paths[damaged]))
+    ledger.night_path(f"2026010{damaged + 1}").write_text("{")
+    found = verify_output(out, TABLES)
+    assert (found.nights, found.files) == (2, 5)
+    assert [one.code for one in found.problems] == ["damaged_record", "unknown_file"]
 
 
 def test_says_what_differs(out):

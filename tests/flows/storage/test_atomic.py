@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -9,8 +10,10 @@ import pytest
 from benchmarks.faults.fault_proxy import FaultProxy, Faults
 from flows.storage.atomic import (
     WriteConditions,
+    forbid,
     leftovers,
     new_folder,
+    permit,
     probe_store,
     publish_file,
     read_record,
@@ -21,10 +24,11 @@ from flows.storage.atomic import (
     write_conditions,
     write_file,
     write_record,
+    writing,
 )
-from flows.storage.bucket_path import BucketPath, files_below, located
+from flows.storage.bucket_path import BucketPath, Versioned, files_below, located
 from flows.storage.object_store import configure
-from schemas.errors import Misconfigured, Retryable
+from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.settings import StoreSettings
 
 DRIVER = Path(__file__).with_name("kill_driver.py")
@@ -44,6 +48,116 @@ def small_disk(tmp_path):
 
 def files(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "code"),
+    [
+        (errno.ENOSPC, Retryable, "disk_full"), (errno.EDQUOT, Retryable, "disk_full"),
+        (errno.EFBIG, Misconfigured, "file_size_limit"), (errno.EACCES, Misconfigured, "not_writable"),
+        (errno.EPERM, Misconfigured, "not_writable"), (errno.EROFS, Misconfigured, "not_writable"),
+        (errno.ENOTDIR, Misconfigured, "not_writable"), (errno.EEXIST, Misconfigured, "not_writable"),
+    ],
+)  # fmt: skip
+def test_failures_to_write_name_the_path_and_a_remedy(tmp_path, number, kind, code):
+    for error in (OSError(number, "x"), RuntimeError(f"could not write: x (os error {number})")):
+        with pytest.raises(kind) as caught, writing(tmp_path / "a/b"):
+            raise error
+        assert (caught.value.code, caught.value.where) == (code, str(tmp_path / "a/b"))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "x"), RuntimeError("os error 28"), BadInput("a", "b", "c", "d")])
+def test_other_failures_stay_what_they_are(tmp_path, error):
+    with pytest.raises(type(error)) as caught, writing(tmp_path):
+        raise error
+    assert caught.value is error
+
+
+def test_who_has_lost_a_folder_removes_no_record_in_it_and_any_other(tmp_path):
+    lost, other = tmp_path / "out/a.json", tmp_path / "out2/a.json"
+    for path in (lost, other):
+        path.parent.mkdir()
+        path.touch()
+    forbid(tmp_path / "out")
+    try:
+        with pytest.raises(Misconfigured, match="another run has taken the folder over"):
+            remove_record(lost)
+        remove_record(other)
+    finally:
+        permit(tmp_path / "out")
+    assert (lost.exists(), other.exists()) == (True, False)
+    remove_record(lost)
+    remove_record(lost)
+    assert not lost.exists()
+
+
+class Object:
+    """Object of a store that answers each put with the next of some versions or errors."""
+
+    def __init__(self, *answers, there=None):
+        self.answers, self.there, self.asked = list(answers), there, []
+
+    def write(self, content, replaces=None, *, create=False):
+        self.asked.append("create" if create else replaces)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def read_versioned(self):
+        if self.there is None:
+            raise FileNotFoundError
+        return Versioned(self.there, "of mine", None)
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    slept = []
+    monkeypatch.setattr("flows.storage.atomic.sleep", slept.append)
+    return slept
+
+
+LOST = Retryable("no_answer", "s3://b/a", "does not answer.", "try again.")
+CONDITIONAL = WriteConditions(enforced=True)
+
+
+def test_a_put_without_an_answer_is_tried_five_times_ever_later(waits):
+    path = Object(*[LOST] * 4, "v")
+    assert CONDITIONAL.write(path, b"mine", "old") == "v"
+    assert waits == [0.5, 1.0, 2.0, 4.0]
+    path = Object(*[LOST] * 5, "v")
+    with pytest.raises(Retryable):
+        CONDITIONAL.write(path, b"mine", "old")
+    assert len(path.asked) == 5
+    assert len(waits) == 8
+
+
+@pytest.mark.parametrize("answer", [LOST, FileExistsError()])
+def test_what_is_there_with_our_content_was_put_by_us(waits, answer):
+    assert CONDITIONAL.write(Object(answer, there=b"mine"), b"mine", None) == "of mine"
+    assert waits == []
+
+
+@pytest.mark.parametrize("there", [None, b"theirs"])
+def test_what_others_put_is_not_replaced(waits, there):
+    path = Object(FileExistsError(), "v", there=there)
+    with pytest.raises(FileExistsError):
+        CONDITIONAL.write(path, b"mine", "old")
+    assert (path.asked, waits) == (["old"], [])
+
+
+@pytest.mark.parametrize(
+    ("conditions", "replaces", "asked"),
+    [
+        (CONDITIONAL, None, "create"), (CONDITIONAL, '"v"', '"v"'), (WriteConditions(True, False), '"v"', "v"),
+        (WriteConditions(True, False), None, "create"), (WriteConditions(), '"v"', None),
+        (WriteConditions(), None, None),
+    ],
+)  # fmt: skip
+def test_a_put_says_what_it_replaces_as_the_store_wants_it(conditions, replaces, asked):
+    path = Object("w")
+    assert conditions.write(path, b"mine", replaces) == "w"
+    assert path.asked == [asked]
 
 
 def test_file_is_whole_and_nothing_else_is_left(tmp_path):

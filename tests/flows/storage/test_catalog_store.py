@@ -129,6 +129,38 @@ def test_later_version_is_refused(tmp_path):
         assert caught.value.code == "other_version"
 
 
+@pytest.mark.parametrize("lacking", ["digest", "dataset", "schema_version"])
+def test_a_file_that_lacks_one_of_our_words_is_no_catalogue(tmp_path, lacking):
+    path = CatalogStore(tmp_path).publish(HIT, KEY, hits(2), "d")
+    table = pq.read_table(path, partitioning=None)
+    rest = {key: value for key, value in table.schema.metadata.items() if key != f"nightstride.{lacking}".encode()}
+    assert len(rest) == len(table.schema.metadata) - 1
+    pq.write_table(table.replace_schema_metadata(rest), path)
+    with pytest.raises(BadInput, match="no catalogue of nightstride"):
+        read_metadata(path)
+
+
+def test_an_earlier_version_is_refused_too(tmp_path):
+    path = CatalogStore(tmp_path).publish(HIT, KEY, hits(2), "d")
+    table = pq.read_table(path, partitioning=None)
+    pq.write_table(table.replace_schema_metadata(table.schema.metadata | {b"nightstride.schema_version": b"0"}), path)
+    with pytest.raises(Misconfigured, match="has schema version 0"):
+        read_metadata(path)
+
+
+def test_any_reader_of_parquet_can_skip_what_it_does_not_look_for(tmp_path):
+    """Statistics let it; plain pages keep their bytes whatever the values are."""
+    path = CatalogStore(tmp_path).publish(HIT, KEY, hits(500), "d")
+    file = pq.ParquetFile(path)
+    assert (file.metadata.format_version, file.metadata.num_row_groups) == ("2.6", 1)
+    for place, name in enumerate(HIT.schema.names):
+        column = file.metadata.row_group(0).column(place)
+        assert (column.path_in_schema, column.compression) == (name, "ZSTD")
+        assert not column.has_dictionary_page
+        assert (column.statistics.min, column.statistics.max) == (0, 499)
+    assert file.schema_arrow.field("logit").metadata[b"doc"] == HIT.schema.field("logit").metadata[b"doc"]
+
+
 def test_missing_damaged_and_foreign_files(tmp_path):
     store = CatalogStore(tmp_path)
     with pytest.raises(BadInput, match=r"cannot be read as Parquet.* To fix, run the night again"):

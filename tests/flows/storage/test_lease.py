@@ -1,20 +1,24 @@
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 
 from benchmarks.faults.fault_proxy import FaultProxy, Faults
+from flows.storage import lease as module
 from flows.storage.atomic import write_record
-from flows.storage.bucket_path import files_below, located
+from flows.storage.bucket_path import Versioned, files_below, located
 from flows.storage.lease import BucketLease, Holder, holder_of, lease, locked, myself, patient_lease, runs
 from flows.storage.object_store import configure
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, Retryable
 from schemas.settings import StoreSettings
 from tests.support.wait import until
 
@@ -146,6 +150,19 @@ def test_holder_elsewhere_lives_by_its_heartbeat(tmp_path, elsewhere):
         assert holder_of(tmp_path) == me
 
 
+@pytest.mark.parametrize(("passed", "living"), [(0.0, True), (119.75, True), (120.0, False), (120.25, False)])
+def test_a_lease_ends_when_so_long_has_passed_without_a_heartbeat(tmp_path, monkeypatch, passed, living):
+    other = plant(tmp_path, host="another-host")
+    os.utime(tmp_path / "lease.json", (1000, 1000))
+
+    @contextmanager
+    def at_that_time(out):
+        yield 1000 + passed
+
+    monkeypatch.setattr(module, "_guard", at_that_time)
+    assert holder_of(tmp_path) == (other if living else None)
+
+
 def test_heart_beats(tmp_path):
     with lease(tmp_path, heartbeat_s=0.01):
         age(tmp_path, 1000)
@@ -220,6 +237,12 @@ def test_a_number_used_again_is_another_process():
     assert not runs(myself().model_copy(update={"started": myself().started - 100}))
 
 
+@pytest.mark.parametrize(("seconds", "same"), [(-2.0, False), (-1.75, True), (0.0, True), (1.75, True), (2.0, False)])
+def test_a_process_is_the_same_if_it_started_less_than_two_seconds_apart(seconds, same):
+    """The system's clock is set now and then, and the start is counted from that of the system."""
+    assert runs(myself().model_copy(update={"started": psutil.Process().create_time() + seconds})) is same
+
+
 def test_a_process_that_has_ended_does_not_run():
     code = "from flows.storage.lease import myself; print(myself().model_dump_json())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -230,6 +253,105 @@ def test_says_who(tmp_path):
     error = locked(tmp_path, myself())
     assert error.code == "locked"
     assert str(tmp_path) in str(error)
+
+
+class Store:
+    """Folder of a store with a clock of its own; ``held`` lies in it since noon."""
+
+    def __init__(self, held, now):
+        self.name, self.held, self.now, self.there = "out", held, now, set()
+
+    def __truediv__(self, name):
+        inner = Store(self.held, self.now)
+        inner.name, inner.there = name, self.there
+        return inner
+
+    def is_file(self):
+        return self.held is not None
+
+    def write(self, content):
+        self.there.add(self.name)
+
+    def unlink(self):
+        self.there.remove(self.name)
+
+    def read_versioned(self):
+        if self.name == "lease.json":
+            return Versioned(self.held, "1", NOON)
+        return Versioned(b"", "2", self.now)
+
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("elsewhere", [{"host": "another-host"}, {"boot": "another boot, or another container"}])
+@pytest.mark.parametrize(("passed", "living"), [(0, True), (119.999999, True), (120, False), (120.000001, False)])
+def test_a_lease_in_a_bucket_ends_by_the_clock_of_the_store(elsewhere, passed, living):
+    other = myself().model_copy(update=elsewhere)
+    out = Store(other.model_dump_json().encode(), NOON + timedelta(seconds=passed))
+    assert BucketLease(out, 120.0).holder() == (other if living else None)
+    assert out.there == set()  # what the clock was read from is gone
+
+
+def test_a_holder_on_this_host_is_looked_up_however_long_ago_its_heart_beat():
+    me = myself()
+    assert BucketLease(Store(me.model_dump_json().encode(), NOON + timedelta(days=9)), 120.0).holder() == me
+    dead = me.model_copy(update={"started": 1.0})
+    assert BucketLease(Store(dead.model_dump_json().encode(), NOON), 120.0).holder() is None
+
+
+@pytest.mark.parametrize("content", [None, b"{"])
+def test_without_a_lease_there_is_no_holder(content):
+    assert BucketLease(Store(content, NOON), 120.0).holder() is None
+
+
+class Ended:
+    """Event that is set after so many waits."""
+
+    def __init__(self, waits):
+        self.waits = waits
+
+    def wait(self, seconds):
+        assert seconds == 10.0
+        self.waits -= 1
+        return self.waits < 0
+
+
+class Silent:
+    """Lease in a store that answers at some heartbeats only: True, False (somebody else's) or None (no answer)."""
+
+    out = "s3://b/out"
+
+    def __init__(self, *answers):
+        self.answers = iter(answers)
+
+    def beat(self, me):
+        if (answer := next(self.answers)) is None:
+            raise Retryable("no_answer", "s3://b", "does not answer.", "try again.")
+        return answer
+
+
+def beaten(monkeypatch, caplog, answers, times):
+    """Let a heart beat at some times after 0; return the numbers of seconds in what is logged."""
+    clock = iter([0.0, *times])
+    monkeypatch.setattr(module, "monotonic", lambda: next(clock))
+    forbidden = []
+    monkeypatch.setattr(module, "forbid", forbidden.append)
+    module._beat(Silent(*answers), myself(), 10.0, 120.0, Ended(len(answers)))
+    return [int(one) for line in caplog.messages for one in re.findall(r"(\d+) s\b", line)], forbidden
+
+
+def test_silence_is_told_once_it_is_so_long_that_others_may_take_the_lease(monkeypatch, caplog):
+    assert beaten(monkeypatch, caplog, [None], [120.0]) == ([], [])
+    assert beaten(monkeypatch, caplog, [None], [121.0, 121.0]) == ([121], [])
+
+
+def test_an_answer_ends_the_silence(monkeypatch, caplog):
+    assert beaten(monkeypatch, caplog, [True, None, None], [100.0, 220.0, 230.0, 230.0]) == ([130], [])
+
+
+def test_a_heart_whose_lease_is_gone_stops_and_writes_no_more(monkeypatch, caplog):
+    assert beaten(monkeypatch, caplog, [True, False, True], [100.0, 150.0]) == ([50], ["s3://b/out"])
 
 
 CONTENDER_BUCKET_LEASE = """
@@ -378,6 +500,24 @@ def test_patience_ends(tmp_path):
     with lease(tmp_path), pytest.raises(Misconfigured, match="another run holds it"):
         patient_lease(tmp_path, 0.05, said.append, poll_s=0.01).__enter__()
     assert len(said) == 1
+
+
+@pytest.mark.parametrize(("wait_s", "looks"), [(0.0, 1), (2.5, 4), (3.0, 4), (3.5, 5)])
+def test_patience_ends_at_its_time_and_no_earlier(tmp_path, monkeypatch, wait_s, looks):
+    """It looks at once, then each second; at the first look at or after the end it gives up."""
+    now, said, looked = [100.0], [], []
+
+    def held(out):
+        looked.append(now[0])
+        raise locked(out, myself())
+
+    monkeypatch.setattr(module, "lease", held)
+    monkeypatch.setattr(module, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module, "sleep", lambda seconds: now.append(now.pop() + seconds))
+    with pytest.raises(Misconfigured, match="another run holds it"):
+        patient_lease(tmp_path, wait_s, said.append).__enter__()
+    assert looked == [100.0 + second for second in range(looks)]
+    assert len(said) == min(looks - 1, 1)
 
 
 def test_it_gets_in_when_the_holder_lets_go(tmp_path):

@@ -1,9 +1,11 @@
 import pytest
 
-from flows.storage.ledger import Ledger, load
+from flows.storage.layout import tile_path
+from flows.storage.ledger import Ledger, load, unpublish
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.ledger import LEDGER_VERSION, DatasetRecord, ExposureRecord, NightRecord, SourceMemo, SourceStat
+from schemas.quality import QualityRecord
 
 
 def record(visit=5, detector=3, night="20260101", **other):
@@ -47,6 +49,65 @@ def test_records_come_in_numerical_order_and_by_night(tmp_path):
     assert order == [("20260101", 9, 2), ("20260101", 9, 11), ("20260101", 10, 0), ("20260102", 1, 1)]
     assert [found.visit for found in ledger.records("20260102")] == [1]
     assert ledger.records("20260103") == []
+
+
+def test_records_come_in_order_whatever_the_order_of_their_files(tmp_path):
+    ledger = Ledger(tmp_path)
+    order = [
+        (night, visit, detector) for night in ("20260101", "20260102") for visit in (2, 10) for detector in (3, 20)
+    ]
+    for night, visit, detector in reversed(order):
+        ledger.put(record(visit, detector, night))
+    assert [(one.night, one.visit, one.detector) for one in ledger.records()] == order
+    assert ledger.files() == sorted(ledger.files("20260101") + ledger.files("20260102"))
+    assert len(ledger.files()) == 8
+
+
+def test_what_is_recorded_of_a_night_is_no_other_nights(tmp_path):
+    ledger = Ledger(tmp_path)
+    quality = QualityRecord(night="20260101", digest="d", rules="r", measured=(), judged=(), software="0")
+    assert (ledger.quality("20260101"), ledger.quality_nights()) == (None, [])
+    ledger.put_quality(quality)
+    ledger.put_quality(quality.model_copy(update={"night": "20251231"}))
+    assert ledger.quality("20260101") == quality
+    assert ledger.quality_nights() == ["20251231", "20260101"]
+    ledger.remove_quality("20251231")
+    ledger.remove_quality("20251231")
+    assert (ledger.quality("20251231"), ledger.quality_nights()) == (None, ["20260101"])
+    ledger.quality_path("20260101").write_text(quality.model_dump_json()[:-1])
+    assert ledger.quality("20260101") is None
+
+
+def test_a_memo_under_the_name_of_another_source_is_not_believed(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.remember(None)
+    assert not (tmp_path / "ledger").exists()
+    ledger.remember(SourceMemo(uri="a", sha256="b", size=1, mtime_ns=2, key=record().key))
+    (file,) = (tmp_path / "ledger/sources").rglob("*.json")
+    file.write_text(file.read_text().replace('"uri":"a"', '"uri":"c"'))
+    assert ledger.remembered("a") is None
+
+
+def test_an_exposure_is_unpublished_with_its_files_and_no_other_is(tmp_path):
+    ledger = Ledger(tmp_path)
+    gone, kept = (
+        record(visit, datasets={"t": DatasetRecord(path=f"catalogs/{visit}.parquet", digest="c", rows=3, sha256="e")})
+        for visit in (5, 6)
+    )
+    for one in (gone, kept):
+        ledger.put(one)
+        (tmp_path / f"catalogs/{one.visit}.parquet").parent.mkdir(exist_ok=True)
+        (tmp_path / f"catalogs/{one.visit}.parquet").touch()
+        tile_path(tmp_path, one.key).mkdir(parents=True)
+    unpublish(gone.model_copy(update={"source_uri": "elsewhere"}), tmp_path)
+    assert ledger.records() == [gone, kept]
+    assert (tmp_path / "catalogs/5.parquet").exists()
+    unpublish(gone, tmp_path)
+    unpublish(gone, tmp_path)
+    assert ledger.records() == [kept]
+    assert [path.name for path in (tmp_path / "catalogs").iterdir()] == ["6.parquet"]
+    assert not tile_path(tmp_path, gone.key).exists()
+    assert tile_path(tmp_path, kept.key).exists()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema_version": 1}', '{"schema_version": "new"}'])

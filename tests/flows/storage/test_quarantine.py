@@ -1,3 +1,5 @@
+from hashlib import sha256
+
 import pytest
 
 from flows.storage.quarantine import Quarantine
@@ -36,6 +38,27 @@ def test_any_name_makes_a_file_in_the_folder(tmp_path, uri):
     quarantine.put(ERROR, uri)
     assert [record.source_uri for record in quarantine.list()] == [uri]
     assert [file.parent for file in tmp_path.rglob("*.json")] == [tmp_path / "quarantine"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "stem"),
+    [
+        ("/data/a.fits", "a.fits"), ("a", "a"), ("/data/.hidden", "hidden"), ("..", "source"), ("", "source"),
+        ("/data/a b,c.fits", "a_b_c.fits"), ("/" + "x" * 81, "x" * 80), ("/" + "y" + "x" * 80, "x" * 80),
+    ],
+)  # fmt: skip
+def test_a_record_is_named_after_its_source(tmp_path, uri, stem):
+    path = Quarantine(tmp_path).path(uri)
+    assert path.parent == tmp_path / "quarantine"
+    assert path.name == f"{stem}-{sha256(uri.encode()).hexdigest()[:10]}.json"
+
+
+def test_a_record_that_cannot_be_read_hides_no_other(tmp_path):
+    quarantine = Quarantine(tmp_path)
+    for uri in "ab":
+        quarantine.put(ERROR, uri)
+    quarantine.path("a").write_text("{")
+    assert [record.source_uri for record in quarantine.list()] == ["b"]
 
 
 def test_same_name_in_two_folders(tmp_path):

@@ -79,6 +79,27 @@ def test_limits_are_where_half_comes_back():
     assert [(one.lo, one.hi) for one in detector.magnitude] == [(0, None)]
 
 
+@pytest.mark.parametrize(
+    ("length", "within"),
+    [(2.999, (0, 3)), (3.0, (3, 15)), (14.999, (3, 15)), (15.0, (15, None)), (500.0, (15, None))],
+)
+def test_a_length_on_an_edge_belongs_to_the_longer_class(length, within):
+    _, band, _ = recoveries(NIGHT, injection(30, length=np.full(30, length)))
+    assert [(one.lo, one.hi) for one in band.magnitude[1:] if one.limit.n] == [within]
+    assert band.magnitude[0].limit.n == 30
+
+
+def test_one_streak_without_zero_point_leaves_its_class_without_limit():
+    lengths = np.r_[np.full(40, 1.0), np.full(40, 5.0)]
+    flux = injection(80)["flux"].to_pylist()
+    _, band, _ = recoveries(NIGHT, injection(80, length=lengths, flux=[None, *flux[1:]]))
+    whole, short, middle, long = (one.limit for one in band.magnitude)
+    assert (whole.n, whole.reason) == (79, "1 of the streaks have no zero point")
+    assert (short.n, short.reason) == (39, "1 of the streaks have no zero point")
+    assert middle.n == 40
+    assert "zero point" not in middle.reason + long.reason
+
+
 def test_where_there_is_too_little_it_says_so():
     _, band, _ = recoveries(NIGHT, injection(30))
     reasons = [one.limit.reason for one in band.magnitude]

@@ -210,3 +210,50 @@ def test_shows_stamps():
     assert "0.9 " in shown
     assert "low rb, 10" in shown
     assert "0.710 (0.60-0.80)" in " ".join(shown.split())
+
+
+def test_bright_and_long_are_those_at_the_limits_too():
+    snr = np.array([10.0, 9.999, 10.0, 9.999, 50.0])
+    length = np.array([8.0, 8.0, 7.999, 7.999, 60.0])
+    figures = summarise(evaluation_of(snr, np.ones(5), length=length))
+    assert figures["accuracy_bright_long"]["position_px"]["n"] == 2
+    assert figures["position_px"]["n"] == 5
+
+
+def test_what_has_no_length_has_no_angle_and_what_was_missed_no_errors():
+    found = evaluation_of([9.0, 9.0, 9.0], [1.0, 1.0, MISSED], length=np.array([0.0, 5e-324, 5.0]))
+    every = accuracy(found, np.ones(3, bool))
+    assert [every[name]["n"] for name in ("position_px", "length_px", "angle_deg")] == [2, 2, 1]
+    none = accuracy(found, np.array([False, False, True]))
+    assert [none[name]["n"] for name in ("position_px", "length_px", "angle_deg")] == [0, 0, 0]
+    assert {value for name, value in none["position_px"].items() if name != "n"} == {None}
+
+
+def test_false_detections_on_an_edge_belong_to_the_brighter_bin():
+    given = evaluation_of([9.0], [1.0], [0.5] * 7)
+    object.__setattr__(given, "false_snr", np.array([0.0, 2.999, 3.0, 5.0, 50.0, 1e9, np.nan]))
+    told = {(one["lo"], one["hi"]): (one["n"], one["per_image"]) for one in false_by_snr(given)}
+    assert {edges: n for edges, (n, _) in told.items() if n} == {(0, 3): 2, (3, 5): 1, (5, 7): 1, (50, None): 2}
+    assert told[0, 3][1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("rate", "threshold", "left"),
+    [(2.0, 0.1, 2.0), (1.75, 0.2, 1.5), (1.5, 0.2, 1.5), (1.0, 0.25, 1.0), (0.5, 0.4, 0.5), (0.4, 0.9, 0.0)],
+)
+def test_the_lowest_threshold_that_allows_a_rate_is_taken(rate, threshold, left):
+    """Four false detections on two images, at 0.1 to 0.4; streaks found at 0.25 and 0.9."""
+    given = evaluation_of([9.0, 12.0], [0.9, 0.25], [0.3, 0.1, 0.4, 0.2])
+    at = at_false_rate(given, rate)
+    assert (at["threshold"], at["false_per_image"]) == (threshold, left)
+    assert at_false_rate(given, 2.001) is None
+
+
+def test_a_threshold_is_itself_enough():
+    given = evaluation_of([8.0, 11.0], [0.5, 0.7], [0.5, 0.7], images=1)
+    low, high = curve(given)
+    assert (low["threshold"], low["false_per_image"], low["c7"], low["c10"]) == (0.5, 2.0, 1.0, 1.0)
+    assert (high["threshold"], high["false_per_image"], high["c7"], high["c10"]) == (0.7, 1.0, 0.5, 1.0)
+    beyond = at_false_rate(given, 0.5)
+    assert (beyond["threshold"], beyond["false_per_image"], beyond["c7"]) == (None, 0.0, 0.0)
+    assert curve(evaluation_of([8.0], [MISSED])) == []

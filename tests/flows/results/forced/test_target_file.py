@@ -30,6 +30,33 @@ def test_bad_number_names_row_column_value_and_rule(cell):
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("cell", [0, 360, "0.0", "360"])
+def test_numbers_go_from_one_limit_to_the_other(cell):
+    assert cells(ra=cell).number(0, "ra", 0, 360) == float(cell)
+    for low, high in ((float(cell) + 1e-9, 400.0), (-1.0, float(cell) - 1e-9)):
+        with pytest.raises(BadInput):
+            cells(ra=cell).number(0, "ra", low, high)
+
+
+@pytest.mark.parametrize("cell", ["inf", "-inf", "nan"])
+def test_no_number_is_without_end(cell):
+    with pytest.raises(BadInput):
+        cells(rate_dec=cell).number(0, "rate_dec", -math.inf, math.inf)
+
+
+@pytest.mark.parametrize(("first", "last"), [("1972-01-01", "2100-01-01")])
+def test_epochs_are_from_1972_to_2100(first, last):
+    for day, beyond in ((first, -1e-5), (last, 1e-5)):
+        mjd = float(Time(day, scale="tai").mjd)
+        assert cells(epoch=mjd).epoch(0, needed=True) == mjd
+        with pytest.raises(BadInput, match="from 41317 to 88069"):
+            cells(epoch=mjd + beyond).epoch(0, needed=True)
+
+
+def test_of_two_epochs_that_in_tai_counts():
+    assert cells(epoch=60000.0, epoch_utc=50000.0).epoch(0, needed=False) == 60000.0
+
+
 def test_rule_says_what_it_does_not_limit():
     with pytest.raises(BadInput, match=r"must be a number of at least 0 \(arcsec / h\)"):
         cells(rate=-1).number(0, "rate", 0, math.inf)

@@ -3,7 +3,7 @@ import pytest
 
 from benchmarks.drift_alarms import alarms
 from benchmarks.drift_alarms import night as ordinary
-from flows.results.quality.judge import drifts, gates, judge
+from flows.results.quality.judge import OUT_OF_REACH, drifts, gates, judge, told
 from kernels.statistics.drift import FEATURES
 from schemas.quality import BandMeasures, Measure, QualityRecord, QualitySettings, Sketch
 
@@ -92,6 +92,51 @@ def test_features_of_earlier_versions_are_passed_over():
     assert drifts(reference[0], reference, SETTINGS) == ()
 
 
+def sharply_moved():
+    rng = np.random.default_rng(8)
+    return night(rng, 2.0), [night(rng) for _ in range(20)]
+
+
+def test_a_drift_is_large_from_the_least_index_on():
+    now, reference = sharply_moved()
+    psi = found(now, reference)["reliability"].psi
+    for least, verdict in ((psi, "warn"), (np.nextafter(psi, 9), "pass")):
+        (judged, _) = drifts(now, reference, QualitySettings(drift_psi=least))
+        assert judged.verdict == verdict
+
+
+def test_a_drift_is_farther_than_what_is_usual(monkeypatch):
+    now, reference = sharply_moved()
+    far = found(now, reference)["reliability"].distance
+    assert 0.5 < far < OUT_OF_REACH
+    for usual, verdict in (
+        (far, "pass"),
+        (np.nextafter(far, 0), "warn"),
+        (OUT_OF_REACH, "pass"),
+        (np.nextafter(OUT_OF_REACH, 1), "no_history"),
+    ):
+        monkeypatch.setattr("flows.results.quality.judge.usual_distance", lambda *_, usual=usual: usual)
+        assert found(now, reference)["reliability"].verdict == verdict
+
+
+def test_what_chance_alone_reaches_is_out_of_reach(monkeypatch):
+    now, reference = sharply_moved()
+    monkeypatch.setattr("flows.results.quality.judge.usual_distance", lambda *_: 0.1)
+    for least, verdict in ((OUT_OF_REACH, "warn"), (np.nextafter(OUT_OF_REACH, 1), "no_history")):
+        monkeypatch.setattr("flows.results.quality.judge.least_distance", lambda *_, least=least: least)
+        assert found(now, reference)["reliability"].verdict == verdict
+
+
+def test_chance_is_that_of_the_values_of_both_sides_and_of_all_features(monkeypatch):
+    """n m / (n + m) of 300 and 700 values is 210."""
+    rng, asked = np.random.default_rng(9), []
+    monkeypatch.setattr(
+        "flows.results.quality.judge.least_distance", lambda alpha, features, n: asked.append((alpha, features, n)) or 1
+    )
+    drifts(night(rng, n=300), [night(rng, n=50)] * 14, SETTINGS)
+    assert asked == [(SETTINGS.drift_alpha, 2, 210.0)] * 2
+
+
 def band(search="s", **values):
     units = {"seeing": "arcsec", "depth": "mag", "detections": "per exposure"}
     measures = tuple(
@@ -147,6 +192,64 @@ def test_limits_hold_without_history_and_against_it():
     assert (found.verdict, found.limits) == ("fail", (1.0, 4.0))
     assert "5 arcsec, the largest that is allowed is 4 arcsec" in found.problem
     assert judged(band(seeing=0.5), limits=limits)["seeing"].verdict == "fail"
+
+
+@pytest.mark.parametrize("bounds", [[1.0, 4.0], [1.0, None], [None, 4.0], [None, None]])
+@pytest.mark.parametrize("value", [0.999, 1.0, 4.0, 4.001])
+def test_a_value_on_its_limit_is_allowed(bounds, value):
+    low, high = bounds
+    verdict = judged(band(seeing=value), [], limits={"all": {"seeing": bounds}})["seeing"]
+    broken = "least" if low and value < 1 else "largest" if high and value > 4 else ""
+    assert verdict.verdict == ("fail" if broken else "pass" if low or high else "no_history")
+    assert (f"the {broken} that is allowed" if broken else "") in verdict.problem
+    assert bool(verdict.problem) is bool(broken)
+
+
+@pytest.mark.parametrize(
+    ("away", "verdict"), [(0.0, "pass"), (5.0, "pass"), (5.01, "warn"), (8.0, "warn"), (8.01, "fail")]
+)
+def test_a_night_is_warned_of_and_fails_beyond_so_many_sigma(away, verdict):
+    """The least sigma of noise is 1 % of the median: 1 adu."""
+    even = [one(100.0, 9, 0.0, "noise", "adu")] * 30
+    for value, side in ((100.0 + away, "above"), (100.0 - away, "below")):
+        found = judged(one(value, 9, 0.0, "noise", "adu"), even)["noise"]
+        assert found.verdict == verdict
+        assert (f"{away:.1f} sigma {side} 100" in found.problem) is (verdict != "pass")
+
+
+def test_one_side_alone_is_worse_where_a_metric_says_so():
+    even = [band(seeing=2.0, depth=20.0)] * 30
+    for metric, better, worse in (("seeing", 1.0, 3.0), ("depth", 21.0, 19.0)):
+        assert judged(band(**{metric: better}), even)[metric].verdict == "pass"
+        assert judged(band(**{metric: worse}), even)[metric].verdict == "fail"
+
+
+def test_of_a_search_that_is_not_known_there_is_no_reference():
+    unknown = [band("", seeing=2.0, detections=10.0)] * 30
+    found = judged(band("", seeing=2.0, detections=10.0), unknown)
+    assert (found["seeing"].nights, found["detections"].nights) == (30, 0)
+    assert judged(band(detections=10.0), unknown)["detections"].nights == 0
+
+
+def test_nights_without_the_value_or_with_another_unit_are_none_to_compare_with():
+    lacking = band(depth=None)
+    other = one(2.0, 3, metric="seeing", unit="px")
+    found = judged(band(seeing=2.0, depth=20.0), [*HISTORY, lacking, other, other])
+    assert (found["seeing"].nights, found["depth"].nights) == (20, 20)
+    assert judged(band(seeing=2.0), [other] * 20)["seeing"].verdict == "no_history"
+
+
+@pytest.mark.parametrize("limits", [[20, None], [None, 22], [20, 22]])
+def test_any_limit_asks_for_a_value(limits):
+    assert judged(band(depth=None), limits={"r": {"depth": limits}})["depth"].verdict == "warn"
+    assert judged(band(depth=None), limits={"r": {"depth": [None, None]}}) == {}
+
+
+def test_a_night_without_exposures_is_as_uncertain_as_one_exposure():
+    steady = [one(27.0, 100, 0.0125)] * 30
+    assert judged(one(27.0, 0), steady)["zero_point"].sigma == judged(one(27.0, 1), steady)["zero_point"].sigma == 0.125
+    uncounted = [one(27.0, 0, 0.5)] * 30  # of no exposure nothing is known, whatever its error
+    assert judged(one(27.0, 1), uncounted)["zero_point"].sigma == 0.01
 
 
 def test_a_value_that_is_not_known_is_judged_only_where_a_limit_is_set():
@@ -212,6 +315,30 @@ def test_only_the_latest_nights_of_the_band_count():
     assert found.reference == tuple(one.night for one in EARLIER[5:])
     (other,) = judge([band_judge(2.1, name="g")], EARLIER, QualitySettings())
     assert (other.verdict, other.reference) == ("no_history", ())
+
+
+def test_nights_of_another_instrument_are_no_reference():
+    (found,) = judge([band_judge(8.0).model_copy(update={"instrument": "LSSTCam"})], EARLIER, QualitySettings())
+    assert (found.verdict, found.reference, found.notes) == ("no_history", (), ())
+
+
+def test_a_band_is_told_by_what_is_wrong_with_it():
+    (good, bad) = judge([band_judge(2.1), band_judge(8.0)], EARLIER, QualitySettings())
+    assert told(good) == []
+    (line,) = told(bad)
+    assert line.startswith("fail seeing: ")
+    assert "To fix, " in line
+    now, reference = sharply_moved()
+    (drifted,) = judge([now], [record(f"202601{day:02d}", one) for day, one in enumerate(reference, 1)], SETTINGS)
+    assert drifted.verdict == "warn"
+    (line,) = told(drifted)
+    assert line.startswith("warn drift of reliability: distributed otherwise than on 20 earlier nights")
+
+
+def test_models_of_earlier_nights_may_not_be_known():
+    earlier = [record("20260101", band_judge(2.0, "t", ()))]
+    (found,) = judge([band_judge(2.1)], earlier, QualitySettings())
+    assert found.notes == ("searched with detect a 1; night 20260101 with models not known: a new reference begins",)
 
 
 def test_a_change_of_model_is_named_and_begins_a_new_reference():
