@@ -136,7 +136,14 @@ def test_the_box_of_a_source_reaches_two_widths_beyond_its_trail_and_ends_with_t
     assert (corner["box_xmax"], corner["box_ymax"]) == (419, 299)
     assert row["fwhm_px"] == pytest.approx(float(conditions.psf.fwhm_at(np.array(200.25), np.array(150.5))))
     assert row["magnitude"] == pytest.approx(conditions.zero_point - 5)
-    assert [box(9, 9, flux)["magnitude"] for flux in (0.0, -1.0)] == [None, None]
+    assert [box(9, 9, flux)["magnitude"] for flux in (0.5, 0.0, -1.0)] == [
+        pytest.approx(conditions.zero_point - 2.5 * np.log10(0.5)), None, None,
+    ]  # fmt: skip
+    point = source_row("point", "", conditions, (9, 9), 1.0, 9.0)
+    assert (point["length_px"], point["angle_deg"]) == (0, 0)
+    for x, y, ends in ((-90.0, -80.0, (0, 0, 0, 0)), (600.0, 500.0, (419, 419, 299, 299))):
+        row = box(x, y)
+        assert tuple(row[f"box_{name}"] for name in ("xmin", "xmax", "ymin", "ymax")) == ends
     assert [box(9, 9, trail=(5.0, angle))["angle_deg"] for angle in (-30.0, 180.0, 190.0)] == [150.0, 0.0, 10.0]
 
 

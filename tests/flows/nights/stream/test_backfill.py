@@ -246,7 +246,7 @@ def recorded(night, visit):
 
 def surveyed(planned, uris, out=Path("nowhere"), **given):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flows.nights.stream.backfill.planner", lambda *_, **__: planned)
+        patch.setattr("flows.nights.stream.backfill.planner", lambda out, settings, *, dry: planned if dry else None)
         return survey([Source(uri) for uri in uris], out, Settings(), **given)
 
 
@@ -340,7 +340,7 @@ def test_forecasts_are_in_order_of_night_visit_and_detector_with_those_of_no_nig
     unusable, away = (Trouble(uri=uri, code=uri, message=f"is {uri}") for uri in ("unusable", "away"))
     plan = Plan(todo, (known,), 1, (unusable,), (away,))
     planned = type("Planned", (), {"plan": lambda self, sources: plan})()
-    monkeypatch.setattr("flows.nights.stream.backfill.planner", lambda *_, **__: planned)
+    monkeypatch.setattr("flows.nights.stream.backfill.planner", lambda out, settings, *, dry: planned if dry else None)
     found = forecast([], tmp_path, Settings())
     assert [(one.action, one.uri) for one in found] == [
         ("fail", "away"), ("quarantine", "unusable"), ("search", "s3"), ("search", "s2"), ("search", "s1"),
