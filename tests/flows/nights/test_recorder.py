@@ -190,3 +190,16 @@ def test_a_verdict_reads_the_file_only_if_its_digest_is_not_known(item, tmp_path
     ledger = Ledger(tmp_path / "out")
     assert ledger.get(KEY).source_sha256 == (known or "read now")
     assert ledger.remembered(memo_name(item.source, SETTINGS)).sha256 == (known or "read now")
+
+
+@pytest.mark.parametrize("ends", ["done", "quarantined"])
+def test_what_is_to_be_withdrawn_may_be_gone_already(books, item, tmp_path, ends):
+    gone = publish(tmp_path, "a")
+    books.done(item, stored(item), {"a": gone}, Outcome(item, "done"))
+    (tmp_path / "out" / "catalogs" / "a").unlink()
+    again = replace(item, record=Ledger(tmp_path / "out").get(KEY))
+    if ends == "done":
+        books.done(again, stored(item), {}, Outcome(item, "done"))
+    else:
+        books.quarantined(again, BadInput("all_nan", "where", "has no pixel.", "fetch it."))
+    assert Ledger(tmp_path / "out").get(KEY).status == ends

@@ -199,3 +199,16 @@ def test_the_light_of_a_variable_is_its_flux_and_the_noise_that_of_its_photons()
     assert 4 <= abs(row["snr"]) <= 80
     stamp = conditions.psf.trail(130.0, 60.0, 0.0, 0.0)
     assert row["snr"] == pytest.approx(row["flux"] * unit_snr(conditions, stamp, 130.0, 60.0))
+
+
+def test_three_of_five_variables_are_brighter_and_their_snr_is_log_uniform() -> None:
+    conditions, canvas = conditions_of(WIDE, 3, 0, 2), blank_canvas(WIDE.shape)
+    x, y = (part.ravel().astype(float) for part in np.meshgrid(np.arange(10, 250, 12), np.arange(10, 110, 12)))
+    add_variables(canvas, conditions, Stars(x, y, np.full(len(x), 17.0), np.full(len(x), 1e3)))
+    snr = np.array([row["snr"] for row, _ in canvas.truth])
+    assert len(snr) == len(x) == 180
+    assert np.mean(snr > 0) == pytest.approx(0.6, abs=0.1)
+    assert 4 <= np.abs(snr).min() < 5
+    assert 70 < np.abs(snr).max() <= 80
+    for sign in (-1, 1):
+        assert np.log(sign * snr[sign * snr > 0]).mean() == pytest.approx(np.log(np.sqrt(4 * 80)), abs=0.35)
