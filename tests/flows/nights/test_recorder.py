@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -11,7 +12,7 @@ from flows.pipeline.outcome import Item, Outcome
 from flows.storage.ledger import Ledger
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
-from schemas.ledger import DatasetRecord
+from schemas.ledger import PREVIOUS, DatasetRecord
 from schemas.settings import Settings
 from schemas.summary import CauseCount, Trouble
 from stages import PIPELINE
@@ -119,3 +120,86 @@ def test_a_failure_that_cannot_be_recorded_is_told_all_the_same(books, item, tmp
     trouble = Trouble(uri=item.source.uri, code="disk_full", message="no space")
     assert books.failed(item, trouble).trouble == trouble
     assert Ledger(tmp_path / "out").get(KEY) is None
+
+
+def test_what_was_published_before_is_told_the_latest_first_up_to_a_limit(books, item, tmp_path):
+    """A run with the same result, and one after a failure that published nothing, replace nothing."""
+    ledger, now = Ledger(tmp_path / "out"), stored(item)
+
+    def done(record):
+        books.done(replace(item, record=record), now, {}, Outcome(item, "done", detections=2))
+        return ledger.get(KEY)
+
+    same = done(None)
+    assert same.previous == ()
+    assert done(same).previous == ()
+    for count in range(1, PREVIOUS + 3):
+        other = ledger.get(KEY).model_copy(update={"digest": f"digest {count}", "detections": count})
+        found = done(other).previous
+        assert [one.digest for one in found] == [f"digest {n}" for n in range(count, max(0, count - PREVIOUS), -1)]
+        assert found[0].detections == count
+    failed = ledger.get(KEY).model_copy(update={"status": "failed", "digest": "", "previous": found[:2]})
+    assert done(failed).previous == found[:2]
+
+
+@pytest.mark.parametrize(
+    ("searched", "known", "windows"), [(True, True, (7, 2)), (False, True, (100, 4)), (False, False, (7, 2))]
+)
+def test_windows_are_those_that_the_detections_come_from(books, item, tmp_path, searched, known, windows):
+    books.done(item, stored(item), {}, Outcome(item, "done", windows=100, unscored=4))
+    now = replace(item, record=Ledger(tmp_path / "out").get(KEY) if known else None)
+    books.done(now, stored(now), {}, Outcome(now, "done", windows=7, unscored=2, searched=searched))
+    record = Ledger(tmp_path / "out").get(KEY)
+    assert (record.windows, record.windows_unscored) == windows
+
+
+@pytest.mark.parametrize("before", ["done", "quarantined", None])
+def test_a_failure_leaves_what_is_published_and_is_recorded_as_the_reason(books, item, tmp_path, before):
+    ledger = Ledger(tmp_path / "out")
+    if before is not None:
+        books.done(item, stored(item), {"a": publish(tmp_path, "a")}, Outcome(item, "done"))
+        ledger.put(ledger.get(KEY).model_copy(update={"status": before}))
+    now = replace(item, record=ledger.get(KEY), sha256="bytes")
+    outcome = books.failed(now, Trouble(uri=item.source.uri, code="io_error", message="timed out"))
+    record = ledger.get(KEY)
+    assert (outcome.status, record.reason) == ("failed", "io_error: timed out")
+    assert record.status == ("done" if before == "done" else "failed")
+    assert set(record.datasets) == ({"a"} if before == "done" else set())
+    assert record.source_sha256 == "bytes"
+    assert (tmp_path / "out" / "catalogs" / "a").exists() == (before is not None)
+
+
+def test_the_end_of_the_exposure_is_kept_to_the_millisecond_and_nothing_of_one_that_is_not_known(books, item, tmp_path):
+    closed = datetime(2026, 1, 1, 3, 4, 5, 678_901, tzinfo=UTC)
+    for given, kept in ((closed, "2026-01-01T03:04:05.678+00:00"), (None, None)):
+        books.done(item, stored(item), {}, Outcome(item, "done", shutter_closed=given))
+        assert Ledger(tmp_path / "out").get(KEY).shutter_closed_at == kept
+
+
+@pytest.mark.parametrize("known", ["bytes", None])
+def test_a_verdict_reads_the_file_only_if_its_digest_is_not_known(item, tmp_path, known):
+    read = []
+
+    def digest(source, settings):
+        read.append(source)
+        return "read now"
+
+    books = Recorder(tmp_path / "out", SETTINGS, PIPELINE, digest)
+    books.quarantined(replace(item, sha256=known), BadInput("all_nan", "where", "has no pixel.", "fetch it."))
+    assert read == ([] if known else [item.source])
+    ledger = Ledger(tmp_path / "out")
+    assert ledger.get(KEY).source_sha256 == (known or "read now")
+    assert ledger.remembered(memo_name(item.source, SETTINGS)).sha256 == (known or "read now")
+
+
+@pytest.mark.parametrize("ends", ["done", "quarantined"])
+def test_what_is_to_be_withdrawn_may_be_gone_already(books, item, tmp_path, ends):
+    gone = publish(tmp_path, "a")
+    books.done(item, stored(item), {"a": gone}, Outcome(item, "done"))
+    (tmp_path / "out" / "catalogs" / "a").unlink()
+    again = replace(item, record=Ledger(tmp_path / "out").get(KEY))
+    if ends == "done":
+        books.done(again, stored(item), {}, Outcome(item, "done"))
+    else:
+        books.quarantined(again, BadInput("all_nan", "where", "has no pixel.", "fetch it."))
+    assert Ledger(tmp_path / "out").get(KEY).status == ends

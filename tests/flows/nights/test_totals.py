@@ -11,7 +11,7 @@ from flows.nights.totals import NightTotals, combined, summarise_run
 from flows.pipeline.outcome import Item, Outcome, Plan
 from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord
-from schemas.summary import CauseCount, Trouble
+from schemas.summary import CauseCount, ExposureCounts, RunSummary, Trouble
 
 TROUBLE = Trouble(uri="x", code="bad", message="bad")
 
@@ -110,3 +110,62 @@ def test_keeps_nothing_of_an_exposure_but_its_key():
     del outcome
     assert (known(), counted()) == (None, None)
     assert tally.finished == {item(1).key}
+
+
+def whole_summary(number):
+    """A summary in which no field is empty."""
+    trouble = (Trouble(uri=f"{number}", code="bad", message="bad"),)
+    return RunSummary(
+        exposures=ExposureCounts(seen=11 * number, done=number, skipped=2 * number, quarantined=5 * number,
+                                 failed=3 * number),
+        windows=100 * number, unscored=20 * number, detections=7 * number,
+        causes={"spike": CauseCount(refused=number, published=2 * number)}, catalogues={"objects": number},
+        not_run={f"stage {number}": "no x"}, seconds={"detect": 1.25 * number}, report=f"report {number}",
+        nights=(f"2026010{number}",), quarantined=trouble * 2, failed=trouble, night_failed=trouble * 3,
+        quality={f"2026010{number}": ()}, quality_failed=trouble * 4, warnings=(f"odd {number}",),
+    )  # fmt: skip
+
+
+def test_runs_add_up_field_by_field_in_any_grouping_and_one_alone_is_itself():
+    one, two, three = map(whole_summary, (1, 2, 3))
+    assert combined([one]) == one
+    total = combined([one, two, three])
+    assert total == combined([combined([one, two]), three]) == combined([one, combined([two, three])])
+    assert total.exposures.model_dump() == {"seen": 66, "done": 6, "skipped": 12, "quarantined": 30, "failed": 18}
+    assert (total.windows, total.unscored, total.detections) == (600, 120, 42)
+    assert (total.causes, total.catalogues) == ({"spike": CauseCount(refused=6, published=12)}, {"objects": 6})
+    assert (total.seconds, total.warnings) == ({"detect": 7.5}, ("odd 1", "odd 2", "odd 3"))
+    assert set(total.not_run) == {"stage 1", "stage 2", "stage 3"}
+    assert [one.uri for one in total.night_failed] == list("111222333")
+    assert [one.uri for one in total.quality_failed] == list("111122223333")
+
+
+def test_the_page_of_several_runs_is_the_last_there_is_and_the_nights_are_in_order():
+    one, two, three = map(whole_summary, (1, 2, 3))
+    without = three.model_copy(update={"report": None})
+    assert combined([one, two, without]).report == "report 2"
+    assert combined([without]).report is None
+    assert combined([three, one, two, one]).nights == ("20260101", "20260102", "20260103")
+
+
+def test_one_that_was_stopped_stops_the_whole():
+    one = whole_summary(1)
+    halted = one.model_copy(update={"stopped": True})
+    assert [combined(parts).stopped for parts in ([one, one], [halted, one], [one, halted])] == [False, True, True]
+
+
+def test_what_was_published_before_and_what_could_not_be_read_count_too():
+    record = ExposureRecord(
+        night="20260105", visit=9, detector=0, source_uri="a", source_sha256="s", digest="d", software="0",
+        finished_at="now", detections=50,
+    )  # fmt: skip
+    plan = Plan((item(1),), (record,), 2, (TROUBLE,), (TROUBLE, TROUBLE))
+    seconds = {"detect": 1.23456}
+    summary = summarise_run(plan, NightTotals([replace(outcome(1, "failed"), seconds=seconds)]), ["odd"])
+    assert summary.exposures.model_dump() == {"seen": 6, "done": 0, "skipped": 2, "quarantined": 1, "failed": 3}
+    assert (summary.detections, len(summary.failed), len(summary.quarantined)) == (50, 3, 1)
+    assert (summary.seconds, summary.nights, summary.warnings) == (
+        {"detect": 1.235},
+        ("20260101", "20260105"),
+        ("odd",),
+    )

@@ -11,7 +11,7 @@ from flows.simulation.asteroids import Asteroid, add_asteroids, add_variables, t
 from flows.simulation.canvas import blank_canvas, truth_table
 from flows.simulation.conditions import conditions_of
 from flows.simulation.presets import find_preset
-from flows.simulation.stars import stars_on
+from flows.simulation.stars import Stars, stars_on
 from kernels.image.noise import filtered_noise
 
 ZTF = find_preset("ztf")
@@ -78,9 +78,10 @@ def test_objects_move_linearly_from_visit_to_visit() -> None:
 
 
 def test_nothing_appears_out_of_nowhere() -> None:
-    visits = [conditions_of(ZTF, 8, index, 3) for index in range(3)]
+    preset = find_preset("ztf", shape=(300, 900))
+    visits = [conditions_of(preset, 8, index, 3) for index in range(3)]
     names = [{trail.asteroid.name for trail in trails_on(visit)} for visit in visits]
-    ny, nx = ZTF.shape
+    ny, nx = preset.shape
     for number in (1, 2):
         for trail in trails_on(visits[number]):
             for before in range(number):
@@ -169,3 +170,45 @@ def test_variables_are_stars_of_both_signs_and_keep_their_names() -> None:
         for row in rows:
             assert np.hypot(stars.x - row["x"], stars.y - row["y"]).min() < 1e-6
     assert len(names[0] & names[1]) > 0.8 * len(names[0])
+
+
+WIDE = replace(find_preset("ztf", shape=(120, 260)), variables=(1e9, 1e9))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "there"),
+    [
+        (0.0, 0.0, True), (-0.01, 60.0, False), (130.0, -0.01, False), (259.0, 119.0, True), (259.01, 60.0, False),
+        (130.0, 119.01, False), (200.0, 60.0, True), (60.0, 200.0, False), (-1.0, -1.0, False), (300.0, 300.0, False),
+    ],
+)  # fmt: skip
+def test_a_variable_is_drawn_if_its_centre_is_between_the_outermost_pixel_centres(x: float, y: float, there: bool):
+    conditions, canvas = conditions_of(WIDE, 3, 0, 2), blank_canvas(WIDE.shape)
+    add_variables(canvas, conditions, Stars(np.array([x]), np.array([y]), np.array([17.0]), np.array([1e3])))
+    rows = truth_table(canvas).to_pylist()
+    assert [(row["x"], row["y"]) for row in rows] == [(x, y)] * there
+    assert canvas.signal.any() == there
+
+
+def test_the_light_of_a_variable_is_its_flux_and_the_noise_that_of_its_photons() -> None:
+    conditions, canvas = conditions_of(WIDE, 3, 0, 2), blank_canvas(WIDE.shape)
+    add_variables(canvas, conditions, Stars(np.array([130.0]), np.array([60.0]), np.array([17.0]), np.array([1e3])))
+    (row,) = truth_table(canvas).to_pylist()
+    assert canvas.signal.sum() == pytest.approx(row["flux"], rel=0.03)
+    np.testing.assert_allclose(canvas.excess, np.abs(canvas.signal) / WIDE.gain, rtol=1e-5)
+    assert 4 <= abs(row["snr"]) <= 80
+    stamp = conditions.psf.trail(130.0, 60.0, 0.0, 0.0)
+    assert row["snr"] == pytest.approx(row["flux"] * unit_snr(conditions, stamp, 130.0, 60.0))
+
+
+def test_three_of_five_variables_are_brighter_and_their_snr_is_log_uniform() -> None:
+    conditions, canvas = conditions_of(WIDE, 3, 0, 2), blank_canvas(WIDE.shape)
+    x, y = (part.ravel().astype(float) for part in np.meshgrid(np.arange(10, 250, 12), np.arange(10, 110, 12)))
+    add_variables(canvas, conditions, Stars(x, y, np.full(len(x), 17.0), np.full(len(x), 1e3)))
+    snr = np.array([row["snr"] for row, _ in canvas.truth])
+    assert len(snr) == len(x) == 180
+    assert np.mean(snr > 0) == pytest.approx(0.6, abs=0.1)
+    assert 4 <= np.abs(snr).min() < 5
+    assert 70 < np.abs(snr).max() <= 80
+    for sign in (-1, 1):
+        assert np.log(sign * snr[sign * snr > 0]).mean() == pytest.approx(np.log(np.sqrt(4 * 80)), abs=0.35)

@@ -4,8 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from flows.simulation.canvas import add_stamp, blank_canvas
-from flows.simulation.psf import SimulatedPsfField, moffat
+from flows.simulation.canvas import add_stamp, blank_canvas, source_row, stamp_footprint, visible_share
+from flows.simulation.conditions import conditions_of
+from flows.simulation.presets import find_preset
+from flows.simulation.psf import PsfStamp, SimulatedPsfField, moffat
 from schemas.pixels import MaskPlane
 
 
@@ -88,3 +90,68 @@ def test_stamp_is_added_where_it_belongs_and_cut_at_the_border(y0: int, x0: int)
     add_stamp(image, pixels, y0, x0)
     padded[y0 + 20 : y0 + 25, x0 + 20 : x0 + 27] = pixels
     assert np.array_equal(image, padded[20:40, 20:44])
+
+
+@given(st.integers(-4, 13), st.integers(-4, 13), st.integers(0, 14), st.integers(0, 14))
+def test_a_block_holds_its_first_and_last_row_and_column(y0: int, x0: int, height: int, width: int) -> None:
+    canvas = blank_canvas((9, 11))
+    canvas.block(y0, y0 + height, x0, x0 + width, MaskPlane.SAT)
+    rows, columns = np.indices((9, 11))
+    inside = (rows >= y0) & (rows <= y0 + height) & (columns >= x0) & (columns <= x0 + width)
+    assert np.array_equal(canvas.mask == MaskPlane.SAT, inside)
+
+
+@given(st.integers(-12, 30), st.integers(-12, 30))
+def test_a_footprint_has_the_pixels_on_the_image_and_all_the_light(y0: int, x0: int) -> None:
+    """The light on an image that the stamp is added to, pixel by pixel; what is masked of it is not seen."""
+    pixels, image = np.arange(1.0, 36.0).reshape(5, 7), np.zeros((20, 24))
+    add_stamp(image, pixels, y0, x0)
+    found = stamp_footprint(PsfStamp(pixels, y0, x0), image.shape)
+    drawn = np.zeros(image.shape)
+    drawn[found.rows, found.columns] = found.light
+    assert np.array_equal(drawn, image)
+    assert len(found.rows) == np.count_nonzero(image)
+    assert found.total == pixels.sum()
+    mask = np.zeros(image.shape, np.uint16)
+    mask[:, 12:] = MaskPlane.SAT
+    assert visible_share(mask, found) == pytest.approx(image[:, :12].sum() / pixels.sum())
+    mask[:, 12:] = MaskPlane.STREAK  # says what lies there, and spoils nothing
+    assert visible_share(mask, found) == pytest.approx(image.sum() / pixels.sum())
+
+
+def test_the_box_of_a_source_reaches_two_widths_beyond_its_trail_and_ends_with_the_image() -> None:
+    conditions = conditions_of(find_preset("ztf", shape=(300, 420)), 1, 0, 0)
+
+    def box(x: float, y: float, flux: float = 100.0, trail: tuple[float, float] = (40.0, 30.0)) -> dict:
+        return source_row("streak", "a", conditions, (x, y), flux, 9.0, trail)
+
+    row = box(200.25, 150.5)
+    reach_x, reach_y = 20 * np.sqrt(3) / 2 + 2 * row["fwhm_px"], 20 / 2 + 2 * row["fwhm_px"]
+    assert [row[f"box_{name}"] for name in ("xmin", "xmax", "ymin", "ymax")] == [
+        np.floor(200.25 - reach_x), np.ceil(200.25 + reach_x), np.floor(150.5 - reach_y), np.ceil(150.5 + reach_y),
+    ]  # fmt: skip
+    corner = box(1.0, 1.0)
+    assert (corner["box_xmin"], corner["box_ymin"]) == (0, 0)
+    corner = box(418.0, 298.0)
+    assert (corner["box_xmax"], corner["box_ymax"]) == (419, 299)
+    assert row["fwhm_px"] == pytest.approx(float(conditions.psf.fwhm_at(np.array(200.25), np.array(150.5))))
+    assert row["magnitude"] == pytest.approx(conditions.zero_point - 5)
+    assert [box(9, 9, flux)["magnitude"] for flux in (0.5, 0.0, -1.0)] == [
+        pytest.approx(conditions.zero_point - 2.5 * np.log10(0.5)), None, None,
+    ]  # fmt: skip
+    point = source_row("point", "", conditions, (9, 9), 1.0, 9.0)
+    assert (point["length_px"], point["angle_deg"]) == (0, 0)
+    for x, y, ends in ((-90.0, -80.0, (0, 0, 0, 0)), (600.0, 500.0, (419, 419, 299, 299))):
+        row = box(x, y)
+        assert tuple(row[f"box_{name}"] for name in ("xmin", "xmax", "ymin", "ymax")) == ends
+    assert [box(9, 9, trail=(5.0, angle))["angle_deg"] for angle in (-30.0, 180.0, 190.0)] == [150.0, 0.0, 10.0]
+
+
+@given(st.integers(0, 40), st.integers(0, 60))
+def test_the_width_of_the_psf_and_its_shape_vary_as_they_say(row: int, column: int) -> None:
+    """From the centre, u to the right and v upwards are 1 at the edge."""
+    psf = SimulatedPsfField(2.0, 2.7, (0.05, -0.04), 0.06, (0.03, -0.02), (0.03, 0.02), (41, 61))
+    u, v = (column - 30) / 30, (row - 20) / 20
+    x, y = np.array(float(column)), np.array(float(row))
+    assert psf.fwhm_at(x, y) == pytest.approx(2 * (1 + 0.05 * u - 0.04 * v + 0.03 * (u**2 + v**2)), rel=1e-12)
+    assert psf.shear_at(x, y) == pytest.approx((0.03 + 0.03 * u, -0.02 + 0.02 * v))

@@ -192,3 +192,11 @@ def test_figures_at_equal_numbers_of_false():
 
 def test_without_false_ones_every_level_will_do():
     assert level_at([one([1.0])], 0.5) == -np.inf
+
+
+def test_the_bounds_of_a_share_hold_their_lower_end_and_the_level_itself():
+    curve = RecoveryCurve(np.array([3.9, 4.0, 5.0, 7.9, 8.0]), np.array([9.0, 1.0, 0.9, 2.0, 9.0]), np.empty(0))
+    assert share_found([curve], 1.0, 4.0, 8.0) == Share(2, 3)
+    assert share_found([curve], 1.0, 4.0) == Share(3, 4)
+    unfound = RecoveryCurve(np.array([5.0]), np.array([-np.inf]), np.empty(0))
+    assert share_found([unfound, curve], -np.inf, 4.0, 8.0) == Share(3, 4)

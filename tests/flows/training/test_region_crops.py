@@ -129,3 +129,55 @@ def test_sources_are_trails_to_be_found_and_all_else(examples):
     sources = sources_of(examples[0].truth, field)
     assert len(sources.boxes) == field.wanted.sum() > 0
     assert len(sources.boxes) + len(sources.lines) + field.dark.sum() == len(field.snr)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(
+    ("middle", "judged"), [(7.9, False), (8.0, False), (8.1, True), (50.9, True), (51.0, False), (51.1, False)]
+)
+def test_a_trail_is_judged_if_its_middle_is_further_from_the_rim_than_the_border(axis, middle, judged):
+    """The rim of a crop 60 px wide is at 0 and 59."""
+    centre = np.array([30.0, 30.0])
+    centre[axis] = middle
+    half = np.array([6, 4])
+    box = np.concatenate([centre - half, centre + half])[None] + 100
+    cropped = Sources(box, NONE).cropped(100, 100, 60, 8.0)
+    np.testing.assert_allclose(cropped.boxes, box - 100 if judged else NONE)
+    np.testing.assert_allclose(cropped.lines, NONE if judged else [[*centre, 12, 0]])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(("outside", "there"), [(-4.9, True), (-5.0, False), (63.9, True), (64.0, False)])
+def test_a_trail_whose_box_does_not_touch_a_crop_is_not_there(axis, outside, there):
+    centre = np.array([30.0, 30.0])
+    centre[axis] = outside
+    box = np.concatenate([centre - 5, centre + 5])[None]
+    cropped = Sources(box, NONE).cropped(0, 0, 60, 8.0)
+    assert (len(cropped.boxes), len(cropped.lines)) == (0, there)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(("outside", "there"), [(-24.9, True), (-25.0, False), (84.9, True), (85.0, False)])
+def test_a_line_is_there_if_it_may_reach_within_20_px_of_a_crop(axis, outside, there):
+    line = np.array([[30.0, 30.0, 10.0, 70.0]])
+    line[0, axis] = outside
+    assert len(Sources(NONE, line).cropped(0, 0, 60, 8.0).lines) == there
+
+
+def test_crops_reach_all_ends_of_the_image_and_none_beyond(examples, monkeypatch):
+    draw, corners = CropDraw(examples[:1], 4), []
+    monkeypatch.setattr(
+        "flows.training.region_crops.cut_region_crop", lambda field, sources, corner, rng: corners.append(corner)
+    )
+    field = open_field(examples[0])
+    ny, nx = field.pixels.shape
+    draw.show({field.name: np.array([[3.0, ny - 3.0]])}, CropShares(trail=0.0))
+    draw.crops(300)
+    last = np.array([nx, ny]) - SIDE_REGION_CROPS
+    assert (np.min(corners, axis=0) == 0).all()
+    assert (np.max(corners, axis=0) == last).all()
+    corners.clear()
+    draw.show({field.name: np.array([[3.0, ny - 3.0]])}, CropShares(trail=0.0, hard=1.0))
+    draw.crops(50)
+    assert {corner[0] for corner in corners} == {0}
+    assert np.median([corner[1] for corner in corners]) == last[1]

@@ -127,3 +127,34 @@ def test_pixels_are_those_of_the_tiles(examples):
     np.testing.assert_array_equal(image, store.read_all("difference"))
     np.testing.assert_array_equal(usable, (store.read_all("mask") & UNUSABLE) == 0)
     assert background == store.info.background
+
+
+@pytest.mark.parametrize(
+    ("kind", "snr", "visible", "count"),
+    [
+        ("streak", 4.0, 0.5, 9), ("streak", 3.999, 0.5, 0), ("streak", 4.0, 0.499, 0), ("streak", 3.0, 1.0, 0),
+        ("streak", 50.0, 0.1, 0), ("point", 50.0, 1.0, 0),
+    ],
+)  # fmt: skip
+def test_streaks_at_the_least_snr_and_half_visible_teach_and_those_just_below_do_not(kind, snr, visible, count):
+    truth = truth_table([(kind, 250.0, 200.0, 3.0, 0.0, snr, visible)])
+    assert len(streak_corners(truth, SHAPE, 9, 1)) == count
+
+
+def test_windows_begin_anywhere_from_the_first_pixel_to_the_last_that_leaves_room():
+    small = (33, 40)
+    last = np.subtract(small, SIDE)
+    centres = truth_table([("streak", x, 16.0, 0.0, 0.0, 9.0, 1.0) for x in (12.5, 20.0, 27.0)])
+    for corners in (streak_corners(centres, small, 400, 1), empty_corners(truth_table([]), small, 2000, 1)):
+        assert (corners.min(axis=0) == 0).all()
+        assert (corners.max(axis=0) == last).all()
+
+
+@pytest.mark.parametrize(("apart", "clear"), [(23.9, False), (24.0, False), (24.1, True)])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_an_empty_window_is_more_than_24_px_from_a_source_along_either_axis(apart, clear, axis, sign):
+    middle = [212.5, 112.5]
+    middle[axis] += sign * apart
+    truth = truth_table([("point", *middle, 0.0, 0.0, 30.0, 1.0)])
+    assert away(truth, np.array([[100, 200]])).tolist() == [clear]

@@ -269,3 +269,37 @@ def test_a_scheduler_is_asked_and_one_that_is_gone_gives_nothing():
         assert found["nightstride_worker_memory_limit_bytes"] == GIB
         client.close()
     assert list(registry.collect()) == []
+
+
+def test_a_task_that_takes_all_the_memory_there_is_fits_and_one_byte_more_does_not(write_ztf):
+    source = Source(write_ztf())
+    needed = max(projected_bytes((200, 220), 0, Settings()).values())
+    require_fit(source, Settings(), needed)
+    with pytest.raises(Misconfigured):
+        require_fit(source, Settings(), needed - 1)
+
+
+def test_a_night_that_takes_all_the_memory_there_is_fits_and_one_byte_more_does_not():
+    needed = projected_night_bytes((30, 50), 1000, 200)
+    require_night_fit("20260101", (30, 50), 1000, 200, needed)
+    with pytest.raises(Misconfigured, match=r"night 20260101.*1,000 sources and 200 detections"):
+        require_night_fit("20260101", (30, 50), 1000, 200, needed - 1)
+
+
+def test_a_night_takes_what_the_process_its_sources_its_detections_and_one_image_take():
+    empty = projected_night_bytes((0, 0), 0, 0)
+    assert empty > BASE
+    sources, detections = (projected_night_bytes((0, 0), *held) - empty for held in ((1, 0), (0, 1)))
+    image = projected_night_bytes((30, 50), 0, 0) - empty
+    assert min(sources, detections, image) > 0
+    assert image % 1500 == 0
+    assert projected_night_bytes((60, 50), 7, 9) == empty + 7 * sources + 9 * detections + 2 * image
+
+
+def test_the_planes_of_an_image_that_is_read_add_up():
+    none, one, three = (projected_bytes((200, 300), siblings, Settings())["ingest"] for siblings in (0, 1, 3))
+    assert three - none == 3 * (one - none) > 0
+    assert (one - none) % 60_000 == 0
+    held = none - projected_bytes((0, 0), 0, Settings())["ingest"]
+    assert held > one - none
+    assert held % 60_000 == 0

@@ -5,29 +5,34 @@ import shutil
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 from flows.inputs.source import Source
 from flows.inputs.sources import list_sources
 from flows.nights.run import planner
 from flows.nights.stream.backfill import Archive, Backfill, as_json, forecast, show_forecast, survey
+from flows.pipeline.outcome import NEW, Item, Plan
 from flows.results.verify import verify_output
 from flows.storage.lease import holder_of
 from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import Misconfigured
+from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
+from schemas.ledger import ExposureRecord
 from schemas.settings import InjectSettings, Settings
-from schemas.summary import ExposureCounts, RunSummary
+from schemas.summary import ExposureCounts, RunSummary, Trouble
 from tests.support.night import DETECTORS, VISITS, catalogues, later, settings_of
 from tests.support.wait import until
 
 pytest_plugins = ("tests.support.night_fixture",)
-pytestmark = pytest.mark.slow
-
 
 A_NIGHT = VISITS * DETECTORS
 NIGHTS = 3
@@ -53,6 +58,7 @@ def undisturbed(backfill, archive, tmp_path_factory):
     return backfill.here(archive, "--out", out), out
 
 
+@pytest.mark.slow
 def test_all_nights_are_done_in_order_with_time_left(undisturbed):
     run, out = undisturbed
     assert run.code == 0, run.stderr
@@ -68,6 +74,7 @@ def test_all_nights_are_done_in_order_with_time_left(undisturbed):
     assert holder_of(out) is None
 
 
+@pytest.mark.slow
 def test_a_second_run_has_nothing_to_do_and_starts_nothing(backfill, archive, undisturbed):
     _, out = undisturbed
     before = catalogues(out)
@@ -76,6 +83,7 @@ def test_a_second_run_has_nothing_to_do_and_starts_nothing(backfill, archive, un
     assert catalogues(out) == before
 
 
+@pytest.mark.slow
 def test_nights_out_of_range_are_left_alone(backfill, archive, undisturbed, tmp_path):
     nights = undisturbed[0].summary["nights"]
     run = backfill.here(archive, "--out", tmp_path / "out", "--from", nights[1], "--to", nights[1])
@@ -85,6 +93,7 @@ def test_nights_out_of_range_are_left_alone(backfill, archive, undisturbed, tmp_
     assert catalogues(tmp_path / "out") == expected
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 def test_stopped_again_and_again_it_ends_with_the_same_bytes(backfill, archive, undisturbed, tmp_path):
     """Five times, by SIGKILL and by SIGTERM in turn, each time somewhere in its work."""
@@ -115,6 +124,7 @@ def test_stopped_again_and_again_it_ends_with_the_same_bytes(backfill, archive, 
     assert verify_output(out, {"dia_source": DIA_SOURCE, "injection": INJECTION}).problems == ()
 
 
+@pytest.mark.slow
 def test_the_archive_is_sorted_by_night_with_what_is_open(archive, night_models, undisturbed, tmp_path):
     settings = settings_of(night_models)
     nights = undisturbed[0].summary["nights"]
@@ -131,6 +141,7 @@ def test_the_archive_is_sorted_by_night_with_what_is_open(archive, night_models,
     assert sum(done.open.values()) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wanted", "nameless"), [(None, 1), (lambda record: True, 0), (lambda record: False, 0)])
 def test_what_says_no_night_is_kept_only_if_everything_is_wanted(night_models, tmp_path, wanted, nameless):
     (tmp_path / "bad.fits").write_text("no image")
@@ -140,6 +151,7 @@ def test_what_says_no_night_is_kept_only_if_everything_is_wanted(night_models, t
     assert list(found.portions) == [("unknown", (bad,))] * nameless
 
 
+@pytest.mark.slow
 def test_only_what_is_wanted_is_left_of_an_archive(archive, night_models, undisturbed, tmp_path):
     """Those of one visit; its copy that cannot be read is told as missing, others are not."""
     settings, (_, out) = settings_of(night_models), undisturbed
@@ -156,6 +168,7 @@ def test_only_what_is_wanted_is_left_of_an_archive(archive, night_models, undist
     assert survey(sources, tmp_path / "new", settings, wanted=lambda record: True).nights == {}
 
 
+@pytest.mark.slow
 def test_a_range_without_exposures_names_what_there_is(archive, night_models, tmp_path, undisturbed):
     settings, nights = settings_of(night_models), undisturbed[0].summary["nights"]
     with pytest.raises(Misconfigured, match=f"it has {nights[0]} to {nights[-1]}"):
@@ -206,6 +219,146 @@ def _summary(**given):
     )
 
 
+class Known:
+    """A planner that finds night and visit in the name; it has an up to date record of those in ``published``."""
+
+    def __init__(self, published=()):
+        self.published = set(published)
+
+    def identify(self, source):
+        if not source.uri[0].isdigit():
+            error = Retryable if source.uri.startswith("away") else BadInput
+            raise error("unreadable_file", source.uri, "cannot be read.", "mend it.")
+        night, visit = source.uri.split("-")
+        known = recorded(night, int(visit)) if source.uri in self.published else None
+        return Item(source, ExposureKey(night=night, visit=int(visit), detector=0), None, record=known)
+
+    def outdated(self, item):
+        return None if item.record is not None else NEW
+
+
+def recorded(night, visit):
+    return ExposureRecord(
+        night=night, visit=visit, detector=0, source_uri=f"{night}-{visit}", source_sha256="s", digest="d",
+        software="0", finished_at="now",
+    )  # fmt: skip
+
+
+def surveyed(planned, uris, out=Path("nowhere"), **given):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flows.nights.stream.backfill.planner", lambda out, settings, *, dry: planned if dry else None)
+        return survey([Source(uri) for uri in uris], out, Settings(), **given)
+
+
+DAYS = st.sampled_from([f"202501{day:02d}" for day in range(1, 6)])
+
+
+@given(st.dictionaries(st.tuples(DAYS, st.integers(1, 3)), st.booleans()), st.none() | DAYS, st.none() | DAYS)
+@example({("20250102", 1): True, ("20250103", 1): False}, "20250102", "20250102")
+@hypothesis_settings(max_examples=50, deadline=None)
+def test_a_survey_has_every_exposure_of_the_range_with_its_ends_and_counts_what_is_open(exposures, first, last):
+    uris = {f"{night}-{visit}": (night, is_open) for (night, visit), is_open in exposures.items()}
+    planned = Known(uri for uri, (_, is_open) in uris.items() if not is_open)
+    inside = {
+        uri: given
+        for uri, given in uris.items()
+        if (first is None or given[0] >= first) and (last is None or given[0] <= last)
+    }
+    if uris and not inside:
+        days = [night for night, _ in uris.values()]
+        with pytest.raises(Misconfigured, match=f"it has {min(days)} to {max(days)}"):
+            surveyed(planned, uris, first=first, last=last)
+        return
+    found = surveyed(planned, [*uris, "bad"], first=first, last=last)
+    assert list(found.nights) == sorted({night for night, _ in inside.values()})
+    for night, sources in found.nights.items():
+        assert [one.uri for one in sources] == [uri for uri, (day, _) in inside.items() if day == night]
+        assert found.open[night] == sum(is_open for day, is_open in inside.values() if day == night)
+    assert ([one.uri for one in found.nameless], found.missing) == (["bad"], ())
+
+
+def test_what_is_asked_for_and_not_there_is_missing_within_the_range_alone(tmp_path):
+    for night in ("20250101", "20250102", "20250103", "20250104"):
+        for visit in (1, 2):
+            Ledger(tmp_path).put(recorded(night, visit))
+    Ledger(tmp_path).put(recorded("20250102", 3).model_copy(update={"source_uri": "away"}))
+    there = ["20250102-1", "20250103-2", "20250103-9", "away"]
+    given = {"first": "20250102", "last": "20250103"}
+    found = surveyed(Known(there[:2]), there, tmp_path, wanted=lambda record: True, **given)
+    assert {night: [one.uri for one in sources] for night, sources in found.nights.items()} == {
+        "20250102": ["20250102-1"], "20250103": ["20250103-2"],
+    }  # fmt: skip
+    assert sorted((one.uri, one.code) for one in found.missing) == [
+        ("20250102-2", "no_source"), ("20250103-1", "no_source"), ("away", "unreadable_file"),
+    ]  # fmt: skip
+    assert found.nameless == ()
+    some = surveyed(Known(there[:2]), there, tmp_path, wanted=lambda record: record.visit == 1, **given)
+    assert list(some.nights) == ["20250102"]
+    assert [one.uri for one in some.missing] == ["20250103-1"]
+
+
+def test_after_each_night_worked_on_it_rests_and_says_how_long_the_rest_takes(monkeypatch, tmp_path):
+    """20 s an exposure: 183 exposures take 1 h 1 min. A night of which nothing was done is passed by in silence."""
+    now = [100.0]
+
+    def work(sources, out, settings, console, meter):
+        done = sum(source.uri != "current" for source in sources)
+        now[0] += 20.0 * done
+        counts = ExposureCounts(seen=len(sources), done=done, skipped=len(sources) - done, quarantined=0, failed=0)
+        return _summary().model_copy(update={"exposures": counts})
+
+    monkeypatch.setattr("flows.nights.stream.backfill.search_exposures", work)
+    monkeypatch.setattr("flows.nights.stream.backfill.perf_counter", lambda: now[0])
+    nights = {
+        "20250101": (Source("a"), Source("b"), Source("current")),
+        "20250102": (Source("current"),),
+        "20250103": (Source("c"),),
+        "20250104": tuple(Source(f"d{number}") for number in range(183)),
+    }
+    gone = Trouble(uri="gone", code="no_source", message="nothing holds it")
+    archive = Archive(nights, (), dict(zip(nights, (2, 0, 1, 183), strict=True)), (gone,))
+    console, rests = Console(file=io.StringIO(), width=200), []
+    total = Backfill(tmp_path, Settings(), console, 7.0, rests.append).run(archive)
+    told = [line[line.index("night 2") :] for line in console.file.getvalue().splitlines() if "night 2" in line]
+    assert told == [
+        "night 20250101 (1 of 4): 2 of 3 exposures to do",
+        "night 20250101 done; 184 exposures left, about 1 h 1 min 20 s",
+        "night 20250103 (3 of 4): 1 of 1 exposures to do",
+        "night 20250103 done; 183 exposures left, about 1 h 1 min 0 s",
+        "night 20250104 (4 of 4): 183 of 183 exposures to do",
+        "night 20250104 done; 0 exposures left, about 0 h 0 min 0 s",
+    ]
+    assert rests == [7.0, 7.0]
+    assert (total.exposures.done, total.exposures.skipped, total.failed) == (186, 2, (gone,))
+
+
+def test_forecasts_are_in_order_of_night_visit_and_detector_with_those_of_no_night_first(monkeypatch, tmp_path):
+    names = [("20250102", 1, 1), ("20250101", 2, 1), ("20250101", 1, 2), ("20250101", 1, 0), ("20250101", 3, 0)]
+    keys = [ExposureKey(night=night, visit=visit, detector=detector) for night, visit, detector in names]
+    todo = tuple(Item(Source(f"s{number}"), key, None) for number, key in enumerate(keys[:4]))
+    known = recorded("20250101", 3).model_copy(update={"source_uri": "old"})
+    unusable, away = (Trouble(uri=uri, code=uri, message=f"is {uri}") for uri in ("unusable", "away"))
+    plan = Plan(todo, (known,), 1, (unusable,), (away,))
+    planned = type("Planned", (), {"plan": lambda self, sources: plan})()
+    monkeypatch.setattr("flows.nights.stream.backfill.planner", lambda out, settings, *, dry: planned if dry else None)
+    found = forecast([], tmp_path, Settings())
+    assert [(one.action, one.uri) for one in found] == [
+        ("fail", "away"), ("quarantine", "unusable"), ("search", "s3"), ("search", "s2"), ("search", "s1"),
+        ("skip", "old"), ("search", "s0"),
+    ]  # fmt: skip
+    assert [(one.night, one.visit, one.detector) for one in found[2:]] == sorted(names)
+    assert found[0].line == "fail       unknown exposure  is away  (away)"
+    assert found[2].line.startswith("search     20250101 1-0  ")
+    console = Console(file=io.StringIO(), width=500)
+    show_forecast([], console)
+    show_forecast(found, console)
+    told = console.file.getvalue().splitlines()
+    assert told[0] == "Dry run, nothing was changed: nothing found."
+    assert told[1:-1] == [one.line for one in found]
+    assert told[-1].endswith(": fail 1, quarantine 1, search 4, skip 1.")
+
+
+@pytest.mark.slow
 def test_what_says_no_night_is_quarantined_and_the_rest_goes_on(backfill, archive, undisturbed, tmp_path):
     mixed = shutil.copytree(archive / "2025" / "part0", tmp_path / "mixed")
     (mixed / "bad.fits").write_text("no image")
@@ -224,6 +377,7 @@ def files(out):
     return {path: path.stat().st_mtime_ns for path in out.rglob("*")}
 
 
+@pytest.mark.slow
 def test_each_exposure_has_its_action_and_reason(raw_night, uninterrupted, settings, tmp_path):
     _, done = uninterrupted
     out = shutil.copytree(done, tmp_path / "out")
@@ -240,6 +394,7 @@ def test_each_exposure_has_its_action_and_reason(raw_night, uninterrupted, setti
     assert set(files(out)) == set(before)
 
 
+@pytest.mark.slow
 def test_nothing_is_written_of_what_cannot_be_used(raw_night, settings, tmp_path):
     (tmp_path / "bad.fits").write_text("no image")
     sources = [*list_sources([str(raw_night)], settings), Source(str(tmp_path / "bad.fits"))]
@@ -251,6 +406,7 @@ def test_nothing_is_written_of_what_cannot_be_used(raw_night, settings, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_forecast_is_what_a_run_would_do(raw_night, settings, tmp_path):
     sources = list_sources([str(raw_night)], settings)
     found = forecast(sources, tmp_path / "out", settings)
@@ -260,6 +416,7 @@ def test_the_forecast_is_what_a_run_would_do(raw_night, settings, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_it_is_told_in_lines_and_counts(raw_night, settings, tmp_path):
     sources = list_sources([str(raw_night)], settings)
     found = forecast(sources, tmp_path, Settings())

@@ -23,9 +23,11 @@ class Place:
 
     ready: list = field(default_factory=list)
     told: list = field(default_factory=list)
+    asked: list = field(default_factory=list)
     waiting: int = 0
 
     def poll(self, room):
+        self.asked.append(room)
         taken, self.ready = self.ready[:room], self.ready[room:]
         return taken
 
@@ -240,6 +242,19 @@ def test_what_waits_takes_room(stream):
     stream.planner.unreadable.clear()
     assert len(stream.take(2).todo) == 2
     assert [item.key.name for item in stream.take(2).todo] == ["3-0"]
+
+
+def test_the_place_is_asked_for_as_much_as_there_is_room_for_and_not_at_all_without_any(stream):
+    stream.planner.unreadable |= {"1-0.fits", "2-0.fits", "3-0.fits"}
+    arrive(stream, "1-0.fits", room=3)
+    arrive(stream, "2-0.fits", room=2)
+    for room in (1, 2):
+        stream.take(room)
+    assert stream.arrivals.asked == [3, 1]
+    arrive(stream, "away.npz", room=3)
+    stream.take(3)
+    stream.take(4)
+    assert stream.arrivals.asked == [3, 1, 1, 1]
 
 
 def test_no_more_than_there_is_room_for_is_taken(stream):
