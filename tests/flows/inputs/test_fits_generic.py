@@ -254,6 +254,7 @@ def test_an_instrument_is_a_name_only():
     assert identity().instrument == "Camera"
     assert identity(INSTRUME="").instrument == "unknown"
     assert identity(KeywordMapping(instrument={"value": "Mine"})).instrument == "Mine"
+    assert identity(KeywordMapping(instrument={})).instrument == "unknown"
 
 
 @pytest.mark.parametrize(("visit", "detector"), [(0, 0), (2**42 - 1, 511)])
