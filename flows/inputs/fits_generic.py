@@ -75,7 +75,7 @@ def _identity(headers: Headers, where: str, mapping: KeywordMapping) -> Identity
     band = _text(mapping.band, words, "band")
     named = words.find(mapping.instrument.keyword) if mapping.instrument.keyword else None
     # A name only: its absence costs no exposure.
-    instrument = str(named[1]) if named else str(mapping.instrument.value or "unknown")
+    instrument = str(named[1] if named else mapping.instrument.value or "unknown")
     return Identity(key, instrument, mapping.band.aliases.get(band, band), when.midpoint_mjd_tai, exposure_time)
 
 

@@ -22,9 +22,9 @@ def published(client, bucket, prefix):
     return {key.removeprefix(prefix): client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
 
 
-def fingerprints(client, bucket):
-    """Return the published files of a run into a bucket as `catalogues` does those of a folder."""
-    return {name: fingerprint(content) for name, content in published(client, bucket, "out/catalogs/").items()}
+def fingerprints(files):
+    """Return published files of a run as `catalogues` does those of a folder."""
+    return {name: fingerprint(content) for name, content in files.items()}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def night(server, bucket, nightstride_run):
 def test_catalogues_are_those_of_a_local_run(server, bucket, night, uninterrupted):
     assert night.code == 0, night.stderr
     assert night.counts == (ALL, ALL, 0, 0, 0)
-    assert fingerprints(server.client, bucket) == catalogues(uninterrupted[1])
+    assert fingerprints(published(server.client, bucket, "out/catalogs/")) == catalogues(uninterrupted[1])
     assert night.summary["report"].startswith(f"s3://{bucket}/out/reports/")
     names = published(server.client, bucket, "out/")
     assert f"{night.summary['report'].removeprefix(f's3://{bucket}/out/')}" in names
@@ -95,13 +95,13 @@ def test_a_disturbed_night_is_that_of_an_undisturbed_one(moto, nightstride_run, 
         run = nightstride_run(f"s3://{name}/raw", "--out", f"s3://{name}/out", **behind)
         done = proxy.faults.done
     assert (run.code, run.counts) == (0, (ALL, ALL, 0, 0, 0)), run.stderr
-    assert fingerprints(moto.client, name) == catalogues(uninterrupted[1])
+    assert fingerprints(published(moto.client, name, "out/catalogs/")) == catalogues(uninterrupted[1])
     assert min(done["refused"], done["cut"], done["cut_request"]) >= 5
 
 
 def of_run(files):
     """Leave out what another command made and a damaged exposure loses with its pixels."""
-    return {name: fingerprint(content) for name, content in files.items() if not name.startswith("forced_source/")}
+    return fingerprints({name: files[name] for name in files if not name.startswith("forced_source/")})
 
 
 def test_damage_is_found_and_made_good(server, bucket, night, nightstride_run):
