@@ -2,11 +2,12 @@
 
     python -m benchmarks.startup --runs 3
 
-simulates one ZTF quadrant, runs `nightstride run` on it as a user does, then twice as often again with nothing to do,
-and measures what they begin with on its own: interpreter, imports of the command, of the flow, of the workers and of
-the server, and the server until it answers. Prints JSON: of each the best seen wall time, and processor time of all
-processes, s. The first run, which compiles, is not counted. Exit code 1: a limit is exceeded; they hold for two quiet
-cores.
+simulates one ZTF quadrant, runs `nightstride run` on its difference image alone as a user does, then twice as often
+again with nothing to do, then on the same image beside its science image, which has sources and stages of the whole
+night, and measures what they begin with on its own: interpreter, imports of the command, of the flow, of the workers
+and of the server, and the server until it answers. Prints JSON: of each the best seen wall time, and processor time of
+all processes, s. The first run, which compiles, is not counted. Exit code 1: a limit is exceeded; they hold for two
+quiet cores.
 """
 
 import argparse
@@ -34,7 +35,7 @@ PARTS = {
     "import of the plan": "import flows.nights.run, flows.nights.observation, flows.inputs.sources",
     "import of the flow": "import flows.nights.nightly, flows.nights.cluster.cluster",
     "import of the workers": "import flows.nights.cluster.worker_imports",
-    "import of night stages": "from flows.nights.run import _import_night_stages as go; go()",
+    "import of what follows": "from flows.nights.run import _import_ahead as go; go()",
     "Prefect server": "from flows.nights.cluster.prefect_server import PrefectServer as S; S().wait()",
 }
 """What is measured on its own -> code that does it in a new interpreter."""
@@ -89,16 +90,11 @@ def measure(folder: Path, runs: int, shape: tuple[int, int] | None = None, uncou
     from benchmarks.night_runs import quadrants
 
     (image,) = quadrants(folder / "raw", 1, shape)
-    out = folder / "out"
-    nightstride = "from flows.cli.app import app; app()"
-    command = [sys.executable, "-c", nightstride, "run", str(image), "--out", str(out), "--json"]
-    searches, reruns, seconds = [], [], []
-    for _ in range(uncounted + runs):
-        rmtree(out, ignore_errors=True)
-        took, said = timed(command)
-        searches.append(took)
-        seconds.append(json.loads(said.splitlines()[-1])["seconds"])
-        reruns += [timed(command)[0] for _ in range(2)]
+    alone = folder / "alone" / image.name
+    alone.parent.mkdir()
+    alone.write_bytes(image.read_bytes())
+    searches, reruns, seconds = _searched(alone, folder / "out", uncounted + runs)
+    with_science, _, _ = _searched(image, folder / "out", runs)
     counted = searches[uncounted:]
     quickest = uncounted + counted.index(min(counted, key=lambda one: one.wall_s))
     return {
@@ -106,9 +102,24 @@ def measure(folder: Path, runs: int, shape: tuple[int, int] | None = None, uncou
         "load": round(os.getloadavg()[0], 1),
         "run": asdict(best(counted)),
         "run_parts_s": seconds[quickest],
+        "run_with_science": asdict(best(with_science)),
         "rerun": asdict(best(reruns[2 * uncounted :])),
         "parts": {name: asdict(best([part(code) for _ in range(runs)])) for name, code in PARTS.items()},
     }
+
+
+def _searched(image: Path, out: Path, runs: int) -> tuple[list[Took], list[Took], list[dict[str, float]]]:
+    """Return what runs and twice as many reruns with nothing to do take, and what each run tells of its parts, s."""
+    nightstride = "from flows.cli.app import app; app()"
+    command = [sys.executable, "-c", nightstride, "run", str(image), "--out", str(out), "--json"]
+    searches, reruns, seconds = [], [], []
+    for _ in range(runs):
+        rmtree(out, ignore_errors=True)
+        took, said = timed(command)
+        searches.append(took)
+        seconds.append(json.loads(said.splitlines()[-1])["seconds"])
+        reruns += [timed(command)[0] for _ in range(2)]
+    return searches, reruns, seconds
 
 
 def part(code: str) -> Took:

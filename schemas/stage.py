@@ -17,9 +17,9 @@ from schemas.exposure import ExposureInfo
 from schemas.model_card import ModelCard
 from schemas.pixels import SearchGrid, Tile
 
-EXPOSURE_PIXEL = 30
+EXPOSURE_PIXEL = 36
 """Bytes that a pixel of a whole exposure takes while candidates are merged and measured (13 measured), and while
-sources are found on its science image (28)."""
+sources are found on its science image (23 to 31)."""
 
 
 def exposure_memory(shape: tuple[int, int], settings: Any) -> int:

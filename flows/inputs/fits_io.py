@@ -3,13 +3,13 @@
 import gzip
 import io
 import math
+import sys
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-import aiohttp
 import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
@@ -163,10 +163,10 @@ def _damage(where: str) -> Iterator[None]:
         warnings.simplefilter("ignore", AstropyWarning)
         try:
             yield
-        except (BadInput, aiohttp.ClientError):
+        except BadInput:
             raise
         except Exception as error:  # damaged bytes make astropy and its decoders raise errors of every kind
-            if isinstance(error, OSError) and not _is_about_bytes(error):
+            if _is_of_network(error) or (isinstance(error, OSError) and not _is_about_bytes(error)):
                 raise
             raise BadInput(
                 "damaged",
@@ -174,6 +174,12 @@ def _damage(where: str) -> Iterator[None]:
                 f"its bytes cannot be decoded: {type(error).__name__}: {error}.",
                 "fetch the file again.",
             ) from error
+
+
+def _is_of_network(error: Exception) -> bool:
+    """Return whether an error is aiohttp's, which is loaded by what reads over HTTP alone: it takes a while."""
+    aiohttp = sys.modules.get("aiohttp")
+    return aiohttp is not None and isinstance(error, aiohttp.ClientError)
 
 
 def _is_about_bytes(error: OSError) -> bool:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import sha256_of
-from flows.nights.cluster.local import start_worker_server
-from flows.nights.cluster.prefect_server import prefect_server
+from flows.nights.cluster.local import start_services
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.totals import rounded_seconds, summarise_run
@@ -57,20 +56,18 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     """
     start = perf_counter()
     # Server and workers start side by side, and this process imports what it needs meanwhile: each takes seconds.
-    server = prefect_server()
-    if settings.cluster.kind == "local":
-        start_worker_server()
+    server = start_services(settings)
     import flows.nights.nightly  # noqa: F401
     from flows.nights.cluster.cluster import cluster, warm_up
     from flows.nights.cluster.memory import require_fit
     from flows.nights.nightly import NightRun
 
     with cluster(settings, out) as workers, progress.watched(workers):
+        Thread(target=_import_ahead).start()
         require_fit(plan.todo[0].source, settings, workers.memory_bytes)
         warm_up(workers, settings)
         night = NightRun(plan.todo, out, settings, Recorder(out, settings, PIPELINE, sha256_of), progress, workers)
         server.wait()
-        Thread(target=_import_night_stages).start()
         startup = perf_counter() - start
         warnings = _search(night)
         elapsed = {"startup": startup, "search": perf_counter() - start - startup}
@@ -87,15 +84,19 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     return _timed(summary, {"report": report, "wall": wall})
 
 
-def _import_night_stages() -> None:
-    """Import what whole nights need, while the workers search: it takes seconds."""
+def _import_ahead() -> None:
+    """Import what the flow, and then whole nights and their pages need, while the workers get ready and search."""
     with suppress(Exception):  # where it is needed the same error is raised again
-        import astropy.coordinates  # noqa: F401
-        import scipy.spatial  # noqa: F401
+        import fastapi  # noqa: F401 of Prefect's client
+        import prefect.flow_engine
+        import prefect.task_engine  # noqa: F401
 
         import flows.nights.night_stages
         import flows.results.evaluation.recovery
         import flows.results.page.page  # noqa: F401
+        from flows.results.quality.measure import warm_up
+
+        warm_up()
 
 
 def _timed(summary: RunSummary, seconds: Mapping[str, float]) -> RunSummary:

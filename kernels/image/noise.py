@@ -229,9 +229,33 @@ def filtered_noise(template: NDArray[np.floating], noise: float, correlation: ND
     Variance of a linear filter of a stationary process, e.g. Papoulis 1991, *Probability, Random Variables and
     Stochastic Processes*, ch. 10. For white noise it is noise * sqrt(sum(m^2)).
     """
-    from scipy.signal import fftconvolve
-
     reach = correlation.shape[0] // 2
     padded = np.pad(np.asarray(template, float), reach)
-    own = fftconvolve(padded, np.asarray(template, float)[::-1, ::-1], mode="valid")
+    own = convolve(padded, np.asarray(template, float)[::-1, ::-1])
+    rows, columns = template.shape
+    own = own[rows - 1 : -rows + 1 or None, columns - 1 : -columns + 1 or None]
     return float(noise * np.sqrt(max(float(np.sum(own * correlation)), 0.0)))
+
+
+def convolve(image: NDArray[np.floating], kernel: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the full linear convolution of two images, by FFT.
+
+    Parameters
+    ----------
+    image : (ny, nx)
+    kernel : (ky, kx)
+
+    Returns
+    -------
+    (ny + ky - 1, nx + kx - 1)
+        The same bits as of `scipy.signal.fftconvolve`, whose import takes longer than what it does here.
+    """
+    from scipy import fft
+
+    shape = [a + b - 1 for a, b in zip(image.shape, kernel.shape, strict=True)]
+    axes = [axis for axis in (0, 1) if 1 not in (image.shape[axis], kernel.shape[axis])]
+    if not axes:
+        return image * kernel
+    padded = [fft.next_fast_len(shape[axis], real=True) for axis in axes]
+    product = fft.rfftn(image, padded, axes) * fft.rfftn(kernel, padded, axes)
+    return np.asarray(fft.irfftn(product, padded, axes))[: shape[0], : shape[1]].copy()

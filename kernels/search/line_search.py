@@ -5,12 +5,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import scipy
 from numba import njit, prange
 from numpy.typing import NDArray
 
 from kernels.image.gaussian import FAST
-from kernels.image.noise import filtered_noise
+from kernels.image.noise import convolve, filtered_noise
 from kernels.psf.gaussian_mixture import RADIUS, filter_taps
 
 LENGTHS = np.array([1, 4, 8, 12, 16, 24, 32, 48])
@@ -63,7 +62,7 @@ def _line_bank(fwhm_px: float, correlation: bytes, side: int) -> LineBank:
     taps = filter_taps(fwhm_px)
     stamp = np.outer(taps, taps).astype(np.float64)
     noise = filtered_noise(stamp, 1.0, rho)
-    lags = scipy.signal.fftconvolve(scipy.signal.fftconvolve(stamp, stamp), rho) / noise**2
+    lags = convolve(convolve(stamp, stamp), rho) / noise**2
     reach = max(lags.shape[0] // 2, int(LENGTHS[-1]))
     lags = np.pad(lags, reach - lags.shape[0] // 2)
     scale = np.zeros((len(FRAMES), STEPS + 1, len(LENGTHS)), np.float32)

@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from kernels.image.gaussian import FAST
-from kernels.image.noise import filtered_noise
+from kernels.image.noise import convolve, filtered_noise
 from kernels.psf.gaussian_mixture import GaussianMixture
 from kernels.trails.geometry import DetectedSegment
 from kernels.trails.trail_model import trail_image
@@ -66,12 +66,10 @@ def trail_bank(psf: GaussianMixture, fwhm_px: float, noise: float, correlation: 
     noise, correlation
         Of the image: see `kernels.image.noise.filtered_noise`.
     """
-    from scipy.signal import fftconvolve
-
     radius = math.ceil(2.5 * fwhm_px) + 1
     stamp = trail_image((2 * radius + 1, 2 * radius + 1), radius, radius, 0.0, 0.0, psf)
     point_noise = filtered_noise(stamp, noise, correlation)
-    lags = fftconvolve(fftconvolve(stamp, stamp[::-1, ::-1]), correlation) * (noise / point_noise) ** 2
+    lags = convolve(convolve(stamp, stamp[::-1, ::-1]), correlation) * (noise / point_noise) ** 2
     steps = np.arange(1, HALVES[-1] + 1)[None, :] * np.exp(1j * np.pi * np.arange(ANGLES) / ANGLES)[:, None]
     offsets = np.stack([np.rint(steps.imag), np.rint(steps.real)], -1).astype(np.int64)
     scale = np.zeros((ANGLES, len(HALVES)), np.float32)

@@ -33,7 +33,9 @@ def test_the_interpreter_is_the_least_part():
 def test_runs_reruns_and_their_parts_are_measured(tmp_path, monkeypatch, prefect_api):
     monkeypatch.setenv("PREFECT_API_URL", prefect_api)  # other tests may be using the user's own database
     found = measure(tmp_path, 1, (400, 400), uncounted=0)
+    assert found["run_with_science"]["cpu_s"] > found["run"]["cpu_s"]  # more is done
     assert found["run"]["wall_s"] > found["rerun"]["wall_s"] > found["parts"]["interpreter"]["wall_s"]
+    assert "find_sources" not in found["run_parts_s"]
     assert found["run_parts_s"]["startup"] < found["run"]["wall_s"]
     assert found["parts"].keys() == PARTS.keys()
 

@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from pathlib import Path
 
+from flows.nights.cluster.prefect_server import PrefectServer, prefect_server
+from flows.storage.layout import PARTS
 from schemas.settings import Settings
 
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
@@ -57,6 +59,23 @@ def start_worker_server() -> None:
                     del os.environ[name]
                 else:
                     os.environ[name] = value
+
+
+def start_services(settings: Settings) -> PrefectServer:
+    """Start the Prefect server and the process that workers are forked from; return at once. They take seconds."""
+    server = prefect_server()
+    if settings.cluster.kind == "local":
+        start_worker_server()
+    return server
+
+
+def start_ahead(out: Path, settings: Settings) -> None:
+    """Start the services while the command still plans, if nothing became of an exposure in the output folder yet.
+
+    Elsewhere there may be nothing to do, and a service takes seconds of processor time.
+    """
+    if not any((out / part).exists() for part in PARTS):
+        start_services(settings)
 
 
 WORKERS = {
@@ -143,6 +162,7 @@ def local_cluster(settings: Settings) -> Iterator[str]:
             processes=True,
             memory_limit=local_memory(settings) + gpu_host_bytes(settings),
             dashboard_address="127.0.0.1:0",  # None would take port 8787 or warn
+            scheduler_kwargs={"dashboard": False},  # nobody looks at it, and its bokeh takes a second to import
             silence_logs=logging.WARNING,
             env=THREADS,
         )

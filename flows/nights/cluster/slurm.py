@@ -82,7 +82,7 @@ def _jobs(slurm: SlurmSettings, folder: Path, security: Security) -> "SLURMClust
         log_directory=str(folder / "logs"),
         python=sys.executable,
         interface=slurm.interface,
-        scheduler_options={"dashboard_address": "127.0.0.1:0"},
+        scheduler_options={"dashboard_address": "127.0.0.1:0", "dashboard": False},
         security=security,
     )
 

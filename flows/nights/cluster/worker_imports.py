@@ -17,7 +17,6 @@ import numpy as np
 import scipy.fft
 import scipy.ndimage
 import scipy.optimize
-import scipy.signal
 import scipy.sparse.csgraph
 import scipy.spatial
 import scipy.special

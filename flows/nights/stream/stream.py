@@ -18,9 +18,8 @@ from prefect import flow
 from flows.inputs.folder_arrivals import Arrivals
 from flows.inputs.source_state import sha256_of
 from flows.nights.cluster.cluster import Cluster
-from flows.nights.cluster.local import start_worker_server
+from flows.nights.cluster.local import start_services
 from flows.nights.cluster.memory import require_fit
-from flows.nights.cluster.prefect_server import prefect_server
 from flows.nights.meter import StreamMeter
 from flows.nights.nightly import NightRun, turn
 from flows.nights.progress import Progress
@@ -314,9 +313,7 @@ def run_stream(
         The orchestrator failed: what is published is published, and the same command goes on.
     """
     start = perf_counter()
-    server = prefect_server()
-    if settings.cluster.kind == "local":
-        start_worker_server()
+    server = start_services(settings)
     from flows.nights.cluster.cluster import cluster, warm_up
 
     book = StreamRecorder(source, out, settings, progress)

@@ -27,10 +27,12 @@ from kernels.statistics.drift import FEATURES
 from kernels.trails.trail_model import trail_image
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
-from schemas.exposure import ExposureInfo
+from schemas.exposure import ExposureInfo, PsfModel
 from schemas.ledger import ExposureRecord, ProvenanceRecord
 from schemas.quality import BandMeasures, Measure, Sketch
 from schemas.recovery import Limit, Recovery
+
+Floats = NDArray[np.float64]
 
 MOST = 2000
 """Exposures of a night that are looked at; of more, so many, evenly spread."""
@@ -128,13 +130,21 @@ def depth(info: ExposureInfo) -> float | None:
     """
     if info.zero_point is None:
         return None
-    reach = int(np.ceil(3 * info.psf.fwhm_px)) + 1
-    side = 2 * reach + 1
-    psf = moffat_mixture(info.psf.fwhm_px, info.psf.beta)
-    profile = trail_image((side, side), reach, reach, 0.0, 0.0, psf)
-    noise = filtered_noise(profile, info.noise, np.array(info.noise_correlation))
-    flux = 5 * noise / float(np.sum(profile**2))
+    flux = _faintest(info.psf, info.noise, np.array(info.noise_correlation))
     return info.zero_point - 2.5 * float(np.log10(flux))
+
+
+def _faintest(psf: PsfModel, noise: float, correlation: Floats) -> float:
+    """Return the flux of a point source of S/N 5."""
+    reach = int(np.ceil(3 * psf.fwhm_px)) + 1
+    side = 2 * reach + 1
+    profile = trail_image((side, side), reach, reach, 0.0, 0.0, moffat_mixture(psf.fwhm_px, psf.beta))
+    return 5 * filtered_noise(profile, noise, correlation) / float(np.sum(profile**2))
+
+
+def warm_up() -> None:
+    """Load what the first depth takes: compiled code and parts of scipy."""
+    _faintest(PsfModel(fwhm_px=2.0, beta=3.0), 1.0, np.ones((1, 1)))
 
 
 def _wcs(cards: str) -> WCS:
@@ -146,9 +156,6 @@ def _wcs(cards: str) -> WCS:
 def _unit(vector: NDArray[np.float64]) -> tuple[float, float]:
     x, y = vector / np.hypot(*vector)
     return float(x), float(y)
-
-
-Floats = NDArray[np.float64]
 
 
 def measure_quality(exposures: Sequence[Looked], recoveries: Sequence[Recovery]) -> tuple[BandMeasures, ...]:

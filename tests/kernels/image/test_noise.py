@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import convolve
-from scipy.signal import correlate2d
+from scipy.ndimage import convolve as smoothed
+from scipy.signal import correlate2d, fftconvolve
 
-from kernels.image.noise import background_and_noise, noise_correlation
+from kernels.image.noise import background_and_noise, convolve, filtered_noise, noise_correlation
 
 
 def sky(seed, level=0.0, sigma=5.0, shape=(300, 310)):
@@ -81,7 +81,7 @@ KERNELS = {
 
 def noise_through(kernel, seed, shape, sigma=7.0):
     white = np.random.default_rng(seed).normal(0, 1, shape)
-    image = convolve(white, kernel, mode="wrap")
+    image = smoothed(white, kernel, mode="wrap")
     return (sigma * image / np.sqrt(np.sum(kernel**2))).astype(np.float32)
 
 
@@ -149,3 +149,24 @@ def test_small_images_are_one_patch():
     rho = estimate(noise_through(KERNELS["bilinear"], 6, (63, 40)))
     centre = rho.shape[0] // 2
     assert rho[centre, centre + 1] == pytest.approx(0.495 / 1.01, abs=0.15)  # 0.45 0.55 / (0.45^2 + 0.55^2)
+
+
+@given(st.tuples(*[st.integers(1, 20)] * 4), st.integers(0, 1000))
+def test_convolution_is_scipys_bit_for_bit(sides, seed):
+    rng = np.random.default_rng(seed)
+    image, kernel = rng.normal(size=sides[:2]), rng.normal(size=sides[2:])
+    assert np.array_equal(convolve(image, kernel), fftconvolve(image, kernel))
+
+
+@given(st.tuples(st.integers(1, 15), st.integers(1, 15)), st.integers(0, 4), st.integers(0, 1000))
+def test_filtered_noise_is_the_sum_over_lags(sides, reach, seed):
+    rng = np.random.default_rng(seed)
+    template = rng.normal(size=sides)
+    correlation = np.zeros((2 * reach + 1, 2 * reach + 1))
+    correlation[reach, reach] = 1.0
+    half = rng.uniform(-0.02, 0.02, correlation.shape)
+    correlation += half + half[::-1, ::-1]
+    padded = np.pad(template, reach)
+    own = correlate2d(padded, template, mode="valid")
+    want = 3.0 * np.sqrt(max(np.sum(own * correlation), 0.0))
+    assert filtered_noise(template, 3.0, correlation) == pytest.approx(want, rel=1e-9, abs=1e-9)
