@@ -1,5 +1,8 @@
 """Command line: one function per command, grouped in files by purpose."""
 
+import atexit
+import gc
+
 import typer
 
 from flows.cli import bench, evaluate, fetch, train
@@ -12,6 +15,9 @@ from flows.cli.run import run
 from flows.cli.serve import deploy
 from flows.cli.simulate import simulate
 from flows.cli.watch import watch
+
+# What is alive at the end goes with the process: the last collections, which look for what is not, take a second.
+atexit.register(gc.freeze)
 
 app = typer.Typer(
     name="nightstride",

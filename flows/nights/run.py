@@ -1,6 +1,7 @@
 """Run of a night: plan, search on a cluster, stages of the whole night, pages."""
 
 import asyncio
+import gc
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -57,11 +58,13 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     start = perf_counter()
     # Server and workers start side by side, and this process imports what it needs meanwhile: each takes seconds.
     server = start_services(settings)
+    gc.disable()  # what imports make is never garbage
     import flows.nights.nightly  # noqa: F401
     from flows.nights.cluster.cluster import cluster, warm_up
     from flows.nights.cluster.memory import require_fit
     from flows.nights.nightly import NightRun
 
+    gc.enable()
     with cluster(settings, out) as workers, progress.watched(workers):
         Thread(target=_import_ahead).start()
         require_fit(plan.todo[0].source, settings, workers.memory_bytes)
