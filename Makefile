@@ -18,6 +18,8 @@ TESTS = $(BIN)/python -m pytest -q --numprocesses $(TEST_PROCESSES) --dist loadf
 
 # One process's worth of threads each: the flow starts as many processes as there are cores.
 export OMP_NUM_THREADS ?= 1
+# Hundreds of processes start: each would compile all of our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup night test test-all quick lint types imports acceptance services services-stop services-status bench bench-suite gate audit packages weights clean
 
