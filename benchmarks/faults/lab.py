@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
+from types import MappingProxyType
 
 from benchmarks.faults.published import Published, published
 from flows.simulation.night import SimulatedNight, simulate_night
@@ -64,7 +65,7 @@ class Lab:
     expected, elapsed_s
         What the run published, and how long it took, s.
     api
-        Address of a Prefect server that all runs use; None: each starts its own.
+        Variables that name a Prefect server which all runs use; empty: each starts its own.
     closing
         Ends what several faults use, when the lab is closed.
     """
@@ -74,7 +75,7 @@ class Lab:
     raw: Path
     expected: Published
     elapsed_s: float
-    api: str | None = None
+    api: Mapping[str, str] = MappingProxyType({})
     closing: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -84,7 +85,7 @@ class Lab:
 
 
 @contextmanager
-def lab(folder: Path, size: Size, seed: int, api: str | None = None) -> Iterator[Lab]:
+def lab(folder: Path, size: Size, seed: int, api: Mapping[str, str] = MappingProxyType({})) -> Iterator[Lab]:
     """Simulate a night under ``folder``, and run it undisturbed.
 
     Parameters
@@ -105,7 +106,7 @@ def lab(folder: Path, size: Size, seed: int, api: str | None = None) -> Iterator
     for name in ("truth.parquet", "truth_objects.parquet"):
         (raw / name).unlink(missing_ok=True)
     surroundings = environment(folder, folder / "tmp", api)
-    if api is None:  # the first start of a server makes its database, which is not part of a night
+    if not api:  # the first start of a server makes its database, which is not part of a night
         first = "from flows.nights.cluster.prefect_server import PrefectServer as P; s = P(); s.wait(); s.stop()"
         subprocess.run([sys.executable, "-c", first], env=surroundings, cwd=ROOT, check=True, timeout=900)
     start = monotonic()
@@ -119,14 +120,14 @@ def lab(folder: Path, size: Size, seed: int, api: str | None = None) -> Iterator
         yield Lab(folder, size, raw, published(out), monotonic() - start, api, closing)
 
 
-def environment(folder: Path, tmp: Path, api: str | None) -> dict[str, str]:
+def environment(folder: Path, tmp: Path, api: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a command: temporary files where they can be counted, and nothing of the caller's."""
     tmp.mkdir(parents=True, exist_ok=True)
     foreign = ("NIGHTSTRIDE_", "PREFECT_", "AWS_", "DASK_", "FAKETIME")
     plain = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {
         **plain,
-        **({} if api is None else {"PREFECT_API_URL": api}),
+        **api,
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "TMPDIR": str(tmp),

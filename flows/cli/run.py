@@ -104,7 +104,7 @@ def _run(
 ) -> "RunSummary":
     """Read settings and sources, plan under the lease, and run what is to be done."""
     from flows.inputs.sources import list_sources
-    from flows.nights.cluster.local import start_ahead
+    from flows.nights.cluster.startup import start_ahead
     from flows.nights.observation import observation
     from flows.runtime.settings import load_settings
     from flows.storage.object_store import configure

@@ -19,7 +19,6 @@ from flows.cli.options import (
 if TYPE_CHECKING:
     from flows.inputs.folder_arrivals import Arrivals
     from flows.nights.progress import StreamProgress
-    from flows.nights.stream.stream import Bounds
     from schemas.settings import Settings
     from schemas.summary import RunSummary
 
@@ -58,7 +57,6 @@ def watch(
 
     from flows.nights.observation import observation
     from flows.nights.progress import StreamProgress
-    from flows.nights.stream.stream import Bounds
     from flows.runtime.settings import load_settings
     from flows.storage.object_store import configure
 
@@ -66,7 +64,7 @@ def watch(
     with refusals(as_json):
         overrides = cluster_overrides(scheduler, workers, visit_deadline_s=deadline)
         settings = load_settings(config, {**overrides, **observe_overrides(metrics, metrics_file, log_format)})
-        bounds = Bounds(queue, poll, quiet, idle_exit)
+        bounds = (queue, poll, quiet, idle_exit)
         with observation(settings, console) as seen:
             configure(settings.store)
             progress = StreamProgress(console, seen.meter)
@@ -79,20 +77,23 @@ def _watch(
     source: str,
     still: float,
     done_suffix: str | None,
-    bounds: "Bounds",
+    bounds: tuple[int, float, float, float | None],
     out: Path,
     settings: "Settings",
     wait: float,
     progress: "StreamProgress",
 ) -> "RunSummary":
-    from flows.nights.stream.stream import run_stream
+    from flows.nights.cluster.startup import start_services
     from flows.runtime.secrets import refuse_credentials
     from flows.storage.lease import patient_lease
 
     refuse_credentials(source, "the URL to watch")
     arrivals = _arrivals(source, still, done_suffix)
     with patient_lease(out, wait, progress.say):
-        return run_stream(source, arrivals, bounds, out, settings, progress)
+        start_services(settings)  # what is imported below reads in the environment which Prefect server it has
+        from flows.nights.stream.stream import Bounds, run_stream
+
+        return run_stream(source, arrivals, Bounds(*bounds), out, settings, progress)
 
 
 def _arrivals(source: str, still: float, done_suffix: str | None) -> "Arrivals":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import sha256_of
-from flows.nights.cluster.local import start_services
+from flows.nights.cluster.startup import start_services
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.totals import rounded_seconds, summarise_run

@@ -40,7 +40,7 @@ def without_passwords(text: str) -> str:
 _SIGNED = re.compile(
     r"(?i)((?:X-Amz-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|Signature|sig|password)=)[^&\s'\"]+"
 )
-_SECRET = re.compile(r"(?i)(secret|password|session_token|otlp_(\w+_)?headers|private_key)")
+_SECRET = re.compile(r"(?i)(secret|password|token$|auth_string|otlp_(\w+_)?headers|private_key)")
 _SHORTEST = 6
 """A shorter value of a variable is no secret, and would be found in ordinary words."""
 

@@ -41,8 +41,7 @@ def test_each_file_is_an_exposure_of_its_own(tmp_path):
 @pytest.mark.slow
 def test_a_detector_of_many_is_one_task_and_the_last_are_shared_out(prefect_api, tmp_path):
     """Whether memory is flat takes more of them: `python -m benchmarks.rubin_overhead`."""
-    environment = {"PREFECT_API_URL": prefect_api}
-    found = run(write_visits(tmp_path, 2, 20), tmp_path, 2, environment, period_s=0.1)
+    found = run(write_visits(tmp_path, 2, 20), tmp_path, 2, prefect_api, period_s=0.1)
     assert found.exposures == 40
     # The last 31 are too few to keep two workers busy with whole ones.
     assert found.tasks["work"] + found.tasks["store"] == 40

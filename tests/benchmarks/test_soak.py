@@ -43,7 +43,7 @@ def test_a_short_soak_is_done_whole_and_opens_no_more_files(raw_night, night_mod
     settings = settings_of(night_models)
     environment = {
         **os.environ,
-        "PREFECT_API_URL": prefect_api,
+        **prefect_api,
         **{f"NIGHTSTRIDE_{stage}__MODEL": str(night_models) for stage in ("DETECT", "MEASURE")},
         "NIGHTSTRIDE_TILES__TILE": str(settings.tiles.tile),
         "NIGHTSTRIDE_TILES__CHUNK": str(settings.tiles.chunk),

@@ -38,7 +38,7 @@ class Finished:
 
 def nightstride(*arguments, cwd=".", **environment):
     """Run ``nightstride`` with some arguments, in a folder and with variables of the environment of its own."""
-    with contextlib.chdir(cwd), _unchanged_process(environment.get("PREFECT_API_URL")):
+    with contextlib.chdir(cwd), _unchanged_process(environment):
         result = CliRunner(env=environment).invoke(app, [str(one) for one in arguments], prog_name="nightstride")
     stderr = result.stderr
     if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -47,12 +47,12 @@ def nightstride(*arguments, cwd=".", **environment):
 
 
 @contextlib.contextmanager
-def _unchanged_process(prefect_api):
+def _unchanged_process(given):
     """Keep what a command sets for the rest of its process from the tests after it, and their rules from it."""
     root, hook, level = logging.getLogger(), sys.excepthook, log.LOGGER.level
     handlers, environment = root.handlers[:], dict(os.environ)
     try:
-        with warnings.catch_warnings(), _prefect_at(prefect_api):
+        with warnings.catch_warnings(), _prefect_at(given):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -72,16 +72,17 @@ def forget_stores():
 
 
 @contextlib.contextmanager
-def _prefect_at(url):
-    """Have Prefect talk to the server with this address, whatever it was imported with."""
-    if url is None:
+def _prefect_at(given):
+    """Have Prefect talk to the server that variables name, whatever it was imported with."""
+    if "PREFECT_API_URL" not in given:
         yield
         return
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     from flows.nights.cluster.prefect_server import prefect_server
 
     prefect_server.cache_clear()
-    with temporary_settings({PREFECT_API_URL: url}):
+    named = {one: given[one.name] for one in (PREFECT_API_URL, PREFECT_API_AUTH_STRING) if one.name in given}
+    with temporary_settings(named):
         yield
     prefect_server.cache_clear()

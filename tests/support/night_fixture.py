@@ -1,6 +1,7 @@
 """A small simulated night, models without training, and ways to run ``nightstride`` on them."""
 
 import json
+import os
 import shutil
 from dataclasses import asdict
 
@@ -52,14 +53,14 @@ def _write_models(folder, raw_night):
 
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory):
-    """Address of one Prefect server for all runs of the tests, which saves each of them seconds."""
+    """Variables that name one Prefect server for all runs of the tests, which saves each of them seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(_prefect_home(tmp_path_factory)))
         patch.delenv("PREFECT_API_URL", raising=False)
         server = PrefectServer()
-        patch.delenv("PREFECT_API_URL", raising=False)
+        variables = {name: os.environ.pop(name) for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")}
     server.wait()
-    yield server.url
+    yield variables
     server.stop()
 
 
@@ -73,7 +74,8 @@ def _prefect_home(tmp_path_factory):
             server = PrefectServer()
             server.wait()
             server.stop()
-            patch.delenv("PREFECT_API_URL", raising=False)
+            for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
+                patch.delenv(name, raising=False)
 
     template = made_once(tmp_path_factory, "prefect", make)
     return shutil.copytree(template, tmp_path_factory.mktemp("prefect") / "home")
@@ -82,7 +84,7 @@ def _prefect_home(tmp_path_factory):
 @pytest.fixture(scope="session")
 def nightstride_run(night_models, prefect_api):
     """Run ``nightstride run ... --json`` with the models above, on the server above."""
-    return Command(night_models, {"PREFECT_API_URL": prefect_api})
+    return Command(night_models, prefect_api)
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ class Cluster:
     Attributes
     ----------
     address, security
-        Where its scheduler is, and certificates to connect with; None: without encryption.
+        Address of its scheduler, and certificates to connect with; None: without encryption.
     workers
         How many tasks it runs at a time, at most.
     memory_bytes
@@ -76,8 +76,8 @@ def cluster(settings: Settings, out: Path) -> Iterator[Cluster]:
     """
     kind = settings.cluster.kind
     if kind == "local":
-        with local_cluster(settings) as address:
-            yield Cluster(address, local_workers(settings), local_memory(settings))
+        with local_cluster(settings) as (address, security):
+            yield Cluster(address, local_workers(settings), local_memory(settings), security)
     elif kind == "slurm":
         slurm = settings.cluster.slurm
         with slurm_cluster(settings.cluster) as (address, security), admission(out, settings.store) as terms:

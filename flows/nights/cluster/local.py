@@ -15,10 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flows.nights.cluster.prefect_server import PrefectServer, prefect_server
-from flows.storage.layout import PARTS
 from schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from distributed.security import Security
 
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 """How worker processes are started."""
@@ -59,23 +61,6 @@ def start_worker_server() -> None:
                     del os.environ[name]
                 else:
                     os.environ[name] = value
-
-
-def start_services(settings: Settings) -> PrefectServer:
-    """Start the Prefect server and the process that workers are forked from; return at once. They take seconds."""
-    server = prefect_server()
-    if settings.cluster.kind == "local":
-        start_worker_server()
-    return server
-
-
-def start_ahead(out: Path, settings: Settings) -> None:
-    """Start the services while the command still plans, if nothing became of an exposure in the output folder yet.
-
-    Elsewhere there may be nothing to do, and a service takes seconds of processor time.
-    """
-    if not any((out / part).exists() for part in PARTS):
-        start_services(settings)
 
 
 WORKERS = {
@@ -142,10 +127,15 @@ CLOSE_S = 60.0
 
 
 @contextmanager
-def local_cluster(settings: Settings) -> Iterator[str]:
-    """Start workers on this machine; yield the address of their scheduler."""
+def local_cluster(settings: Settings) -> Iterator[tuple[str, "Security"]]:
+    """Start workers on this machine; yield the address of their scheduler and the keys to it.
+
+    A scheduler runs what it is sent, and other users of the machine can connect to its port: connections are encrypted,
+    with keys of this run that are in the memory of its processes alone, and nothing is served by HTTP.
+    """
     import dask
     from distributed import LocalCluster
+    from distributed.security import Security
 
     start_worker_server()
     own = {
@@ -154,7 +144,10 @@ def local_cluster(settings: Settings) -> Iterator[str]:
         # What scheduler and workers remember of tasks that are over: a stream has no end, and nobody reads it.
         "distributed.admin.log-length": 100,
         "distributed.admin.low-level-log-length": 100,
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
     }
+    security = Security.temporary()
     with dask.config.set({**WORKERS, **PATIENCE, **own}), warnings_alone():
         local = LocalCluster(
             n_workers=local_workers(settings),
@@ -165,9 +158,10 @@ def local_cluster(settings: Settings) -> Iterator[str]:
             scheduler_kwargs={"dashboard": False},  # nobody looks at it, and its bokeh takes a second to import
             silence_logs=logging.WARNING,
             env=THREADS,
+            security=security,
         )
         try:
-            yield local.scheduler_address
+            yield local.scheduler_address, security
         finally:
             # All results are published by now: workers that are slow to close end with this process.
             with suppress(TimeoutError, OSError):

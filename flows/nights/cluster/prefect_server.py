@@ -14,6 +14,7 @@ import threading
 import time
 from functools import cache
 from pathlib import Path
+from secrets import token_urlsafe
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -53,7 +54,8 @@ LIGHT = {
 class PrefectServer:
     """Prefect server of our own, or none where the user has one (``PREFECT_API_URL``).
 
-    Sets ``os.environ`` for the libraries imported later; variables that the user set stay as they are.
+    Sets ``os.environ`` for the libraries imported later; variables that the user set stay as they are. Our own server
+    has a password, made for it, that is on no command line: other users of the machine can connect to its port.
     """
 
     def __init__(self) -> None:
@@ -63,6 +65,7 @@ class PrefectServer:
         self.url = os.environ.get("PREFECT_API_URL")
         if self.url is None:
             port = _free_port()
+            password = f"nightstride:{token_urlsafe(32)}"
             self.url = f"http://127.0.0.1:{port}/api"
             writable_folder(Path(os.environ["PREFECT_HOME"]), "PREFECT_HOME")
             self._process = subprocess.Popen(
@@ -70,9 +73,9 @@ class PrefectServer:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, **LIGHT},
+                env={**os.environ, **LIGHT, "PREFECT_SERVER_API_AUTH_STRING": password},
             )
-            os.environ["PREFECT_API_URL"] = self.url
+            os.environ |= {"PREFECT_API_URL": self.url, "PREFECT_API_AUTH_STRING": password}
             # Registered before Prefect is imported, so run after Prefect has sent its last events at exit.
             atexit.register(self.stop)
 

@@ -18,8 +18,8 @@ from prefect import flow
 from flows.inputs.folder_arrivals import Arrivals
 from flows.inputs.source_state import sha256_of
 from flows.nights.cluster.cluster import Cluster
-from flows.nights.cluster.local import start_services
 from flows.nights.cluster.memory import require_fit
+from flows.nights.cluster.startup import start_services
 from flows.nights.meter import StreamMeter
 from flows.nights.nightly import NightRun, turn
 from flows.nights.progress import Progress

@@ -202,7 +202,7 @@ def test_a_night_that_moved_is_not_done_again_and_what_changed_is(nightstride_ru
 
 
 def test_the_models_that_are_shipped_find_what_was_put_in(nightstride_run, raw_night, prefect_api, tmp_path):
-    shipped = Command(None, {"PREFECT_API_URL": prefect_api})
+    shipped = Command(None, prefect_api)
     run = shipped.here(raw_night, "--out", tmp_path / "out")
     assert run.counts == (ALL, ALL, 0, 0, 0), run.stderr
     truth = pq.read_table(raw_night.parent / "truth.parquet").to_pandas()

@@ -7,7 +7,7 @@ from astropy.coordinates import SkyCoord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.simulation.asteroids import Asteroid, add_asteroids, add_variables, trail_of, trails_on, unit_snr
+from flows.simulation.asteroids import Asteroid, _moving, add_asteroids, add_variables, trail_of, trails_on, unit_snr
 from flows.simulation.canvas import blank_canvas, truth_table
 from flows.simulation.conditions import conditions_of
 from flows.simulation.presets import find_preset
@@ -212,3 +212,17 @@ def test_three_of_five_variables_are_brighter_and_their_snr_is_log_uniform() -> 
     assert 70 < np.abs(snr).max() <= 80
     for sign in (-1, 1):
         assert np.log(sign * snr[sign * snr > 0]).mean() == pytest.approx(np.log(np.sqrt(4 * 80)), abs=0.35)
+
+
+@pytest.mark.parametrize("angle", [0.0, 50.0, 140.0, 185.0, 230.0, 320.0])
+def test_an_object_moves_from_the_beginning_of_its_trail_to_the_end(angle: float) -> None:
+    conditions = conditions_of(ZTF, 3, 0, 1)
+    found = _moving(conditions, 0, 1000.0, 900.0, 40.0, angle)
+    half = 20 * np.array([np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))])
+    start, end = (
+        SkyCoord(*conditions.to_sky(1000 + way * half[0], 900 + way * half[1]), unit="deg") for way in (-1, 1)
+    )
+    assert found.position_angle == pytest.approx(start.position_angle(end).deg, abs=1e-6)
+    assert found.rate == pytest.approx(start.separation(end).arcsec / (ZTF.exposure_time / 3600), rel=1e-9)
+    assert found.ra == pytest.approx(start.ra.deg, abs=1e-12)
+    assert found.dec == pytest.approx(start.dec.deg, abs=1e-12)

@@ -6,7 +6,14 @@ from scipy.ndimage import label
 
 from flows.simulation.canvas import Canvas, blank_canvas
 from flows.simulation.conditions import conditions_of
-from flows.simulation.defects import DISC_STEPS, add_bad_pixels, add_border, add_cosmic_rays, add_saturated
+from flows.simulation.defects import (
+    DISC_STEPS,
+    _splat,
+    add_bad_pixels,
+    add_border,
+    add_cosmic_rays,
+    add_saturated,
+)
 from flows.simulation.presets import find_preset
 from flows.simulation.stars import Stars
 from schemas.pixels import MaskPlane
@@ -217,3 +224,13 @@ def test_a_star_just_too_faint_has_no_disc() -> None:
 
     faint, bright = area(DISC_STEPS - 0.01), area(DISC_STEPS + 0.01)
     assert bright > 1.2 * faint
+
+
+def test_light_between_pixels_keeps_its_sum_and_its_centre() -> None:
+    image = np.zeros((12, 15), np.float32)
+    _splat(image, np.array([5.25]), np.array([3.6]), np.array([100.0]))
+    rows, columns = np.mgrid[:12, :15]
+    assert image.sum() == pytest.approx(100)
+    assert (image * columns).sum() / 100 == pytest.approx(5.25)
+    assert (image * rows).sum() / 100 == pytest.approx(3.6)
+    assert (image > 0).sum() == 4

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from astropy.stats import mad_std, sigma_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import convolve as smoothed
@@ -170,3 +171,15 @@ def test_filtered_noise_is_the_sum_over_lags(sides, reach, seed):
     own = correlate2d(padded, template, mode="valid")
     want = 3.0 * np.sqrt(max(np.sum(own * correlation), 0.0))
     assert filtered_noise(template, 3.0, correlation) == pytest.approx(want, rel=1e-9, abs=1e-9)
+
+
+def test_clips_until_nothing_more_is_cut():
+    rng = np.random.default_rng(9)
+    image = rng.normal(50.0, 5.0, (200, 200))
+    image[:60] += rng.exponential(60.0, (60, 200))  # what the first cut leaves still widens the second
+    clipped = sigma_clip(image, 4.0, maxiters=10, cenfunc="median", stdfunc="mad_std", masked=False)
+    background, noise = background_and_noise(image, np.ones(image.shape, bool))
+    assert background == pytest.approx(np.median(clipped), rel=1e-9)
+    assert noise == pytest.approx(mad_std(clipped), rel=1e-4)
+    once = sigma_clip(image, 4.0, maxiters=1, cenfunc="median", stdfunc="mad_std", masked=False)
+    assert len(once) > len(clipped) + 100

@@ -102,3 +102,10 @@ def test_units_are_those_of_astropy():
     assert magnitude[:2] == pytest.approx((np.array([3631e9, 100.0]) * u.nJy).to_value(u.ABmag), abs=2e-4)
     assert error[1] == pytest.approx(2.5 * np.log10(1.01), rel=0.01)
     assert np.isnan(magnitude[2:]).all()
+
+
+def test_an_uncertain_level_adds_its_own_error():
+    plain = aperture_flux(scene(np.ones(SHAPE)), TRAIL, 3.5)
+    unsure = aperture_flux(scene(np.ones(SHAPE)), TRAIL, 3.5, 0.0, 0.8)
+    area = plain.value  # of an image of ones
+    assert unsure.error == pytest.approx(np.hypot(plain.error, 0.8 * area), rel=1e-9)

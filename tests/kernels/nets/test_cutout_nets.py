@@ -95,3 +95,13 @@ def test_no_band_at_all_is_no_error(net, inputs):
     pictures, features, usable, has_psf = inputs
     odds, _ = net(pictures, features, torch.zeros_like(usable), has_psf)
     assert torch.isfinite(odds).all()
+
+
+def test_two_of_the_three_blocks_halve_the_picture():
+    net = CutoutResnet(3)
+    seen = net.stem(torch.zeros(1, 3, 64, 64))
+    sides = [seen.shape[-1]]
+    for block in net.blocks:
+        seen = block(seen)
+        sides.append(seen.shape[-1])
+    assert sides == [32, 32, 16, 8]

@@ -8,13 +8,14 @@ from kernels.objects.source_photometry import (
     WORST,
     Fluxes,
     FluxSum,
+    _correlated,
     aperture_fluxes,
     dereddened,
     encircled,
     object_photometry,
     psf_fluxes,
 )
-from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.psf.gaussian_mixture import brightness, moffat_mixture
 from tests.support.science import BETA, FWHM, SIGMA, bare, drawn
 
 PSF = moffat_mixture(FWHM, BETA)
@@ -153,3 +154,19 @@ def test_takes_off_what_the_table_says_and_keeps_what_is_not_known():
     found = dereddened(np.array([20.0, 20.0]), "g", np.array([0.1, np.nan]))
     assert found[0] == pytest.approx(20 - 0.3237)
     assert np.isnan(found[1])
+
+
+def test_variance_in_correlated_noise_is_that_of_the_sum():
+    """Of sum(psf * noise): psf' C psf, with the covariance of each pair of pixels written out."""
+    rho = np.array([[0.0, 0.12, 0.3], [0.25, 1.0, 0.25], [0.3, 0.12, 0.0]])
+    radius = 3.2
+    side = np.arange(-4, 5)
+    shape = np.where(np.add.outer(side**2, side**2) <= radius**2, brightness(PSF, np.add.outer(side**2, side**2)), 0)
+    pixels = [(y, x) for y in range(9) for x in range(9)]
+    total = sum(
+        shape[one] * shape[other] * rho[1 + one[0] - other[0], 1 + one[1] - other[1]]
+        for one in pixels
+        for other in pixels
+        if max(abs(one[0] - other[0]), abs(one[1] - other[1])) <= 1
+    )
+    assert _correlated(PSF, radius, rho) == pytest.approx(total / np.sum(shape**2), rel=1e-12)

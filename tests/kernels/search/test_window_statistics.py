@@ -70,3 +70,12 @@ def test_windows_beyond_the_range_of_float32_products_are_far(scale):
     found = statistics_of((image * scale).astype(np.float32), usable)
     assert found.scored.all()
     assert found.far.all()
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e-3, 1e6])
+def test_the_unit_of_the_pixels_does_not_matter(unit):
+    image, usable = sky((60, 75))
+    plain, other = statistics_of(image, usable), statistics_of((image * unit).astype(np.float32), usable)
+    assert other.scored.all()
+    np.testing.assert_allclose(other.inverse * unit, plain.inverse, rtol=1e-6)
+    np.testing.assert_allclose(other.mean / unit, plain.mean, rtol=1e-5, atol=1e-5)

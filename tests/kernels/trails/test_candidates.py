@@ -224,6 +224,16 @@ def test_points_between_the_flashes_belong_to_them():
     assert sorted(found.members) == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize(("steps", "belongs"), [(1.0, True), (2.0, False), (-1.0, True), (-2.0, False)])
+def test_one_more_flash_may_follow_at_either_end(steps, belongs):
+    members = flashes(5, 200.0, 20.0, jitter=0.0)
+    last, before = (members[-1], members[-2]) if steps > 0 else (members[0], members[1])
+    ahead = abs(steps)
+    point = DetectedSegment(last.x + ahead * (last.x - before.x), last.y + ahead * (last.y - before.y), 0.0, 0.0, 9.0)
+    (found,) = find_glint_trails([*members, point], FWHM_OF_GLINT_TRAIL, AREA)
+    assert (5 in found.members) == belongs
+
+
 def test_a_dash_in_line_with_a_long_trail():
     long, dash = (
         DetectedSegment(1000, 1000, 900, 20, 200),

@@ -62,7 +62,11 @@ def test_a_worker_has_one_thread_of_everything_and_warm_models(tmp_path):
         given, torch_threads, numba_threads, models = client.submit(looks).result()
         assert given == THREADS | MALLOC
         assert (torch_threads, numba_threads, models) == (1, 1, 2)
-        with cluster(at(running.address), tmp_path) as existing:
+        made = running.security.get_tls_config_for_role("client")
+        files = {f"tls_{kind}": tmp_path / f"{kind}.pem" for kind in ("ca", "cert", "key")}
+        for kind, name in (("ca", "ca_file"), ("cert", "cert"), ("key", "key")):
+            files[f"tls_{kind}"].write_text(made[name])
+        with cluster(at(running.address, **files), tmp_path) as existing:
             assert (existing.address, existing.workers) == (running.address, 1)
             assert existing.memory_bytes >= 1.25 * 2**30
 

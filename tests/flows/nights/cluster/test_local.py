@@ -5,7 +5,6 @@ import sys
 
 import dask
 import distributed  # noqa: F401 registers its settings with Dask
-import pytest
 
 from flows.nights.cluster import local as module
 from flows.nights.cluster.local import (
@@ -16,7 +15,6 @@ from flows.nights.cluster.local import (
     exports,
     gpu_host_bytes,
     local_workers,
-    start_ahead,
     warnings_alone,
     without_failures_of_tasks,
 )
@@ -48,17 +46,6 @@ def test_dask_reads_from_the_environment_what_our_own_workers_get():
 
 def test_threads_and_allocator_are_among_it():
     assert (THREADS | MALLOC).items() <= environment().items()
-
-
-@pytest.mark.parametrize("part", ["ledger", "catalogs", "quarantine"])
-def test_services_start_ahead_only_where_nothing_is_done_yet(tmp_path, monkeypatch, part):
-    started = []
-    monkeypatch.setattr(module, "start_services", started.append)
-    start_ahead(tmp_path / "out", Settings())
-    assert started == [Settings()]
-    (tmp_path / "out" / part).mkdir(parents=True)
-    start_ahead(tmp_path / "out", Settings())
-    assert len(started) == 1
 
 
 SCRIPT = """

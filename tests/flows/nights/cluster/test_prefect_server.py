@@ -1,8 +1,9 @@
 import os
 import subprocess
 import sys
-from urllib.error import URLError
-from urllib.request import urlopen
+from base64 import b64encode
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -14,7 +15,7 @@ pytest_plugins = ("tests.support.night_fixture",)
 
 
 def test_a_server_of_our_own_answers_and_ends_with_its_parent(prefect_api):
-    assert urlopen(f"{prefect_api}/health").status == 200
+    assert urlopen(f"{prefect_api['PREFECT_API_URL']}/health").status == 200
     code = (
         "import os, signal\nfrom flows.nights.cluster.prefect_server import PrefectServer\n"
         "server = PrefectServer()\nserver.wait()\nprint(server.url, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n"
@@ -30,6 +31,28 @@ def test_a_server_of_our_own_answers_and_ends_with_its_parent(prefect_api):
             break
     else:
         pytest.fail("the server outlives its parent")
+
+
+def test_who_does_not_know_its_password_gets_nothing(prefect_api):
+    url, password = prefect_api["PREFECT_API_URL"], prefect_api["PREFECT_API_AUTH_STRING"]
+    for given, status in ((None, 401), ("nightstride:", 401), (password[:-1], 401), (password, 200)):
+        asked = Request(f"{url}/flows/filter", b"{}", {"Content-Type": "application/json"})
+        if given is not None:
+            asked.add_header("Authorization", f"Basic {b64encode(given.encode()).decode()}")
+        try:
+            answer = urlopen(asked).status
+        except HTTPError as error:
+            answer = error.code
+        assert answer == status
+
+
+def test_each_server_has_a_password_of_its_own(prefect_api, monkeypatch, tmp_path):
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "nightstride:mine")
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    server = PrefectServer()
+    server.stop()
+    assert os.environ["PREFECT_API_AUTH_STRING"] not in ("nightstride:mine", prefect_api["PREFECT_API_AUTH_STRING"])
 
 
 def test_a_server_of_the_users_is_honoured(monkeypatch):

@@ -2,6 +2,8 @@ import shutil
 
 import numpy as np
 import pytest
+from astropy import units as u
+from astropy.wcs import WCS
 
 from flows.pipeline.provenance import provenance_of
 from flows.results.evaluation.recovery import read_recoveries
@@ -150,3 +152,18 @@ def test_correlated_noise_costs_depth(rho):
 
 def test_no_depth_without_a_zero_point():
     assert depth(make_info(zero_point=None)) is None
+
+
+def test_the_compass_stands_in_the_middle_of_the_image():
+    shape = (601, 301)  # near the pole north turns from pixel to pixel
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [40.0, 89.7], [20.0, 30.0]
+    wcs.wcs.cdelt = [-1 / 3600, 1 / 3600]
+    found = compass(make_info(wcs_header=wcs.to_header().tostring(sep="\n"), shape=shape))
+    middle = np.array([150.0, 300.0])
+    place = wcs.pixel_to_world(*middle)
+    step = np.array(wcs.world_to_pixel(place.directional_offset_by(0 * u.deg, 1 * u.arcsec))) - middle
+    assert found.north == pytest.approx(step / np.hypot(*step), abs=1e-6)
+    aside = wcs.pixel_to_world(middle[0], middle[1] + 1)
+    other = np.array(wcs.world_to_pixel(aside.directional_offset_by(0 * u.deg, 1 * u.arcsec))) - middle - [0.0, 1.0]
+    assert np.abs(step / np.hypot(*step) - other / np.hypot(*other)).max() > 1e-5  # a pixel makes a difference

@@ -1,0 +1,25 @@
+"""Start of what a run needs beside itself: the Prefect server, and the process that its workers are forked from."""
+
+from pathlib import Path
+
+from flows.nights.cluster.local import start_worker_server
+from flows.nights.cluster.prefect_server import PrefectServer, prefect_server
+from flows.storage.layout import PARTS
+from schemas.settings import Settings
+
+
+def start_services(settings: Settings) -> PrefectServer:
+    """Start the Prefect server and the process that workers are forked from; return at once. They take seconds."""
+    server = prefect_server()
+    if settings.cluster.kind == "local":
+        start_worker_server()
+    return server
+
+
+def start_ahead(out: Path, settings: Settings) -> None:
+    """Start the services while the command still plans, if nothing became of an exposure in the output folder yet.
+
+    Elsewhere there may be nothing to do, and a service takes seconds of processor time.
+    """
+    if not any((out / part).exists() for part in PARTS):
+        start_services(settings)
