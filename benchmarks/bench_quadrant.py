@@ -25,7 +25,7 @@ def one_pass(source, path):
     ingest(source, path, clock)
     hits = search(path, clock)
     streaks, sources = finish(path, hits, clock)
-    return clock, (len(hits), len(streaks), len(sources))
+    return clock, (hits.rows.num_rows, streaks.num_rows, sources.num_rows)
 
 
 def plain_seconds(path, net):

@@ -106,7 +106,9 @@ def _run(
     from flows.inputs.sources import list_sources
     from flows.nights.cluster.startup import start_ahead
     from flows.nights.observation import observation
+    from flows.runtime.log import tell
     from flows.runtime.settings import load_settings
+    from flows.storage.lease import patient_lease
     from flows.storage.object_store import configure
 
     # Workers may have another working folder.
@@ -115,12 +117,10 @@ def _run(
     with observation(settings, console) as seen:
         configure(settings.store)
         sources = list_sources(inputs, settings)
-        start_ahead(out, settings)
-        from flows.nights.run import search_exposures
-        from flows.runtime.log import tell
-        from flows.storage.lease import patient_lease
-
         with patient_lease(out, wait_s, partial(tell, console)):
+            start_ahead(out, settings)
+            from flows.nights.run import search_exposures
+
             summary = search_exposures(sources, out, settings, console, seen.meter)
         seen.ended(summary, summary.exit_code, out)
         return summary

@@ -3,8 +3,8 @@
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from time import perf_counter
@@ -58,19 +58,21 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     start = perf_counter()
     # Server and workers start side by side, and this process imports what it needs meanwhile: each takes seconds.
     server = start_services(settings)
-    gc.disable()  # what imports make is never garbage
-    import flows.nights.nightly  # noqa: F401
-    from flows.nights.cluster.cluster import cluster, warm_up
-    from flows.nights.cluster.memory import require_fit
-    from flows.nights.nightly import NightRun
+    with _collector_paused():
+        import flows.nights.nightly  # noqa: F401
+        from flows.nights.cluster.cluster import cluster, warm_up
+        from flows.nights.cluster.memory import require_fit
+        from flows.nights.nightly import NightRun
 
-    gc.enable()
     with cluster(settings, out) as workers, progress.watched(workers):
-        Thread(target=_import_ahead).start()
         require_fit(plan.todo[0].source, settings, workers.memory_bytes)
+        engines = Thread(target=_import_engines)
+        engines.start()
         warm_up(workers, settings)
         night = NightRun(plan.todo, out, settings, Recorder(out, settings, PIPELINE, sha256_of), progress, workers)
         server.wait()
+        engines.join()
+        Thread(target=_import_night_stages).start()
         startup = perf_counter() - start
         warnings = _search(night)
         elapsed = {"startup": startup, "search": perf_counter() - start - startup}
@@ -87,13 +89,29 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
     return _timed(summary, {"report": report, "wall": wall})
 
 
-def _import_ahead() -> None:
-    """Import what the flow, and then whole nights and their pages need, while the workers get ready and search."""
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep the garbage collector from looking through what imports make, which is never garbage."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _import_engines() -> None:
+    """Import what Prefect loads as a flow begins, while the workers get ready."""
     with suppress(Exception):  # where it is needed the same error is raised again
-        import fastapi  # noqa: F401 of Prefect's client
+        import fastapi  # noqa: F401
         import prefect.flow_engine
         import prefect.task_engine  # noqa: F401
 
+
+def _import_night_stages() -> None:
+    """Import what whole nights and their pages need, while the workers search: it takes seconds."""
+    with suppress(Exception):  # as above
         import flows.nights.night_stages
         import flows.results.evaluation.recovery
         import flows.results.page.page  # noqa: F401

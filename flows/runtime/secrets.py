@@ -2,6 +2,7 @@
 
 import os
 import re
+from base64 import b64encode
 from functools import lru_cache
 
 from schemas.errors import Misconfigured
@@ -40,7 +41,7 @@ def without_passwords(text: str) -> str:
 _SIGNED = re.compile(
     r"(?i)((?:X-Amz-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|Signature|sig|password)=)[^&\s'\"]+"
 )
-_SECRET = re.compile(r"(?i)(secret|password|token$|auth_string|otlp_(\w+_)?headers|private_key)")
+_SECRET = re.compile(r"(?i)(secret|password|token$|api_key|auth_string|otlp_(\w+_)?headers|private_key)")
 _SHORTEST = 6
 """A shorter value of a variable is no secret, and would be found in ordinary words."""
 
@@ -55,4 +56,6 @@ def without_secrets(text: str) -> str:
 
 @lru_cache(4)
 def _values(values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True))
+    """Return them with what they are made of (user:password) and as HTTP carries them (RFC 7617), the longest first."""
+    forms = {form for one in values for form in (one, one.partition(":")[2], b64encode(one.encode()).decode())}
+    return tuple(sorted((form for form in forms if len(form) >= _SHORTEST), key=lambda form: (-len(form), form)))

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import asdict
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -54,28 +55,30 @@ def _write_models(folder, raw_night):
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory):
     """Variables that name one Prefect server for all runs of the tests, which saves each of them seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(_prefect_home(tmp_path_factory)))
-        patch.delenv("PREFECT_API_URL", raising=False)
+    with patch.dict(os.environ, {"PREFECT_HOME": str(_prefect_home(tmp_path_factory))}):
+        os.environ.pop("PREFECT_API_URL", None)
         server = PrefectServer()
-        variables = {name: os.environ.pop(name) for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")}
+        variables = {name: os.environ[name] for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")}
     server.wait()
     yield variables
     server.stop()
+
+
+@pytest.fixture
+def prefect_home(tmp_path_factory):
+    """Folder for a Prefect server of a test's own."""
+    return _prefect_home(tmp_path_factory)
 
 
 def _prefect_home(tmp_path_factory):
     """Return a folder with a database that is set up, which takes a new server ten seconds."""
 
     def make(folder):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PREFECT_HOME", str(folder))
-            patch.delenv("PREFECT_API_URL", raising=False)
+        with patch.dict(os.environ, {"PREFECT_HOME": str(folder)}):
+            os.environ.pop("PREFECT_API_URL", None)
             server = PrefectServer()
             server.wait()
             server.stop()
-            for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
-                patch.delenv(name, raising=False)
 
     template = made_once(tmp_path_factory, "prefect", make)
     return shutil.copytree(template, tmp_path_factory.mktemp("prefect") / "home")

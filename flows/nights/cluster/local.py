@@ -63,6 +63,9 @@ def start_worker_server() -> None:
                     os.environ[name] = value
 
 
+NOTHING_BY_HTTP: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+"""Dask's servers of HTTP, which ask for no keys, have no pages."""
+
 WORKERS = {
     # Tasks are sized to fit (flows/nights/cluster/memory.py) and nothing big stays on a worker, so there is nothing to
     # spill; a paused worker would wait for ever for memory that the allocator keeps.
@@ -131,11 +134,12 @@ def local_cluster(settings: Settings) -> Iterator[tuple[str, "Security"]]:
     """Start workers on this machine; yield the address of their scheduler and the keys to it.
 
     A scheduler runs what it is sent, and other users of the machine can connect to its port: connections are encrypted,
-    with keys of this run that are in the memory of its processes alone, and nothing is served by HTTP.
+    with keys of this run that no other user can read, and nothing is served by HTTP.
     """
     import dask
     from distributed import LocalCluster
-    from distributed.security import Security
+
+    from flows.nights.cluster.security import temporary_security
 
     start_worker_server()
     own = {
@@ -144,10 +148,9 @@ def local_cluster(settings: Settings) -> Iterator[tuple[str, "Security"]]:
         # What scheduler and workers remember of tasks that are over: a stream has no end, and nobody reads it.
         "distributed.admin.log-length": 100,
         "distributed.admin.low-level-log-length": 100,
-        "distributed.scheduler.http.routes": [],
-        "distributed.worker.http.routes": [],
+        **NOTHING_BY_HTTP,
     }
-    security = Security.temporary()
+    security = temporary_security()
     with dask.config.set({**WORKERS, **PATIENCE, **own}), warnings_alone():
         local = LocalCluster(
             n_workers=local_workers(settings),

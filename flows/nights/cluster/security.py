@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -41,10 +42,41 @@ def security_of(settings: ClusterSettings) -> Security | None:
     return in_files(settings.tls_ca, settings.tls_cert, settings.tls_key)
 
 
+def temporary_security() -> Security:
+    """Return a configuration with keys made for it, which no other user can read.
+
+    Unlike those of `Security.temporary`, the certificate is valid from long before now and for as long as a stream may
+    run: a clock that is set back, or a year, breaks no connection.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "nightstride")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime(2000, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2999, 12, 31, tzinfo=UTC))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    cert = made.public_bytes(serialization.Encoding.PEM).decode()
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    return _shown_by_all(cert, cert, secret)
+
+
 @contextmanager
 def made_for_a_run(folder: Path) -> Iterator[Security]:
     """Make an authority and its one certificate, in files in ``folder`` that only this user may read while it lasts."""
-    made = Security.temporary().get_tls_config_for_role("worker")
+    made = temporary_security().get_tls_config_for_role("worker")
     with TemporaryDirectory(prefix="keys-", dir=folder) as place:  # of mode 0700
         paths = {name: Path(place) / f"{name}.pem" for name in ("ca_file", "cert", "key")}
         for name, path in paths.items():
@@ -54,11 +86,16 @@ def made_for_a_run(folder: Path) -> Iterator[Security]:
 
 def in_files(ca: Path, cert: Path, key: Path) -> Security:
     """Return the configuration in which all parts of a cluster show the same certificate."""
-    files = {"cert": str(cert.resolve()), "key": str(key.resolve())}
+    return _shown_by_all(str(ca.resolve()), str(cert.resolve()), str(key.resolve()))
+
+
+def _shown_by_all(ca: str, cert: str, key: str) -> Security:
+    """Return the configuration with paths or contents of PEM files."""
+    own = {"cert": cert, "key": key}
     return Security(
         require_encryption=True,
-        tls_ca_file=str(ca.resolve()),
-        **{f"tls_{role}_{kind}": path for role in ("client", "scheduler", "worker") for kind, path in files.items()},
+        tls_ca_file=ca,
+        **{f"tls_{role}_{kind}": given for role in ("client", "scheduler", "worker") for kind, given in own.items()},
     )
 
 

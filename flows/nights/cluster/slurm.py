@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import dask
 from distributed.security import Security
 
-from flows.nights.cluster.local import PATIENCE, exports, warnings_alone
+from flows.nights.cluster.local import NOTHING_BY_HTTP, PATIENCE, exports, warnings_alone
 from flows.nights.cluster.security import made_for_a_run, security_of
 from flows.storage.folder import writable_folder
 from schemas.cluster_settings import ClusterSettings, SlurmSettings
@@ -41,7 +41,7 @@ def slurm_cluster(settings: ClusterSettings) -> Iterator[tuple[str, Security]]:
     writable_folder(folder / "logs", "cluster.slurm.folder")
     given = security_of(settings)
     keys = made_for_a_run(folder) if given is None else nullcontext(given)
-    with keys as security, dask.config.set(PATIENCE), warnings_alone():
+    with keys as security, dask.config.set({**PATIENCE, **NOTHING_BY_HTTP}), warnings_alone():
         jobs = _jobs(settings.slurm, folder, security)
         try:
             _require_accepted(str(jobs.job_script()))
@@ -78,7 +78,7 @@ def _jobs(slurm: SlurmSettings, folder: Path, security: Security) -> "SLURMClust
         walltime=slurm.walltime,
         job_name="nightstride",
         job_extra_directives=list(slurm.directives),
-        job_script_prologue=[*exports(), *slurm.prologue],
+        job_script_prologue=[*exports(), "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'", *slurm.prologue],
         log_directory=str(folder / "logs"),
         python=sys.executable,
         interface=slurm.interface,

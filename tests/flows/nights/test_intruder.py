@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from http.client import HTTPException
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from distributed import LocalCluster
@@ -84,15 +86,27 @@ def listening(processes):
     return {(int(port, 16), int(address, 16) == 0) for address, port in ours}
 
 
-def test_another_user_gets_nothing_of_a_run_that_waits(night_models, tmp_path):
+def is_prefect(listener):
+    try:
+        return urlopen(f"http://127.0.0.1:{listener[0]}/api/health", timeout=5).status == 200
+    except (OSError, HTTPException):
+        return False
+
+
+def test_another_user_gets_nothing_of_a_run_that_waits(night_models, prefect_home, tmp_path, monkeypatch):
     arriving = tmp_path / "arriving"
     arriving.mkdir()
-    watch = Command(night_models, {}, "watch")
+    for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
+        monkeypatch.setenv(name, "")  # so that it is restored
+        monkeypatch.delenv(name)
+    watch = Command(night_models, {"PREFECT_HOME": str(prefect_home)}, "watch")
     with watch.start(arriving, "--out", tmp_path / "out") as running:
         try:
-            # Prefect's server, Dask's scheduler, and each of two workers with its nanny.
+            until(lambda: any(map(is_prefect, listening(family(running.pid)))), seconds=300, process=running)
+            # And Dask's scheduler, two workers and their nannies.
             until(lambda: len(listening(family(running.pid))) >= 6, seconds=120, process=running)
             ports = listening(family(running.pid))
+            assert sum(map(is_prefect, ports)) == 1
             got = attacked(port for port, _ in ports)
         finally:
             running.terminate()

@@ -55,6 +55,9 @@ def test_no_signature_is_left(secret):
     [
         "AWS_SECRET_ACCESS_KEY",
         "AWS_SESSION_TOKEN",
+        "SITE_TOKEN",
+        "PREFECT_API_KEY",
+        "PREFECT_SERVER_API_AUTH_STRING",
         "NIGHTSTRIDE_KAFKA_SASL_PASSWORD",
         "OTEL_EXPORTER_OTLP_HEADERS",
         "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
@@ -65,6 +68,12 @@ def test_no_value_of_a_secret_variable_is_left(name, monkeypatch):
     assert without_secrets("refused: wJalrXUtnFEMI!") == "refused: ***!"
     monkeypatch.setenv(name, "ab")
     assert without_secrets("a table") == "a table"
+
+
+def test_neither_a_part_of_it_is_left_nor_what_http_makes_of_it(monkeypatch):
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "nightstride:abcdefghij")
+    assert without_secrets("Basic bmlnaHRzdHJpZGU6YWJjZGVmZ2hpag== refused") == "Basic *** refused"
+    assert without_secrets("password abcdefghij, user nightstride") == "password ***, user nightstride"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from base64 import b64encode
+from unittest.mock import patch
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -46,13 +47,14 @@ def test_who_does_not_know_its_password_gets_nothing(prefect_api):
         assert answer == status
 
 
-def test_each_server_has_a_password_of_its_own(prefect_api, monkeypatch, tmp_path):
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "nightstride:mine")
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
-    server = PrefectServer()
-    server.stop()
-    assert os.environ["PREFECT_API_AUTH_STRING"] not in ("nightstride:mine", prefect_api["PREFECT_API_AUTH_STRING"])
+def test_each_server_has_a_password_of_its_own(prefect_api, tmp_path):
+    known = {"PREFECT_API_AUTH_STRING": "nightstride:mine", "PREFECT_HOME": str(tmp_path)}
+    with patch.dict(os.environ, known):
+        os.environ.pop("PREFECT_API_URL", None)
+        PrefectServer().stop()
+        made = os.environ["PREFECT_API_AUTH_STRING"]
+    assert made not in ("nightstride:mine", prefect_api["PREFECT_API_AUTH_STRING"])
+    assert len(made) > 40
 
 
 def test_a_server_of_the_users_is_honoured(monkeypatch):

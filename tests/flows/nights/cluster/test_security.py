@@ -2,8 +2,9 @@ import ssl
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
-from flows.nights.cluster.security import made_for_a_run, security_of
+from flows.nights.cluster.security import made_for_a_run, security_of, temporary_security
 from schemas.cluster_settings import ClusterSettings
 from schemas.errors import Misconfigured
 from tests.support.cluster import make_certificates
@@ -68,3 +69,12 @@ def test_keys_of_a_run_are_ours_alone_and_go_with_it(tmp_path):
         assert Path(first.tls_worker_key).read_text() != Path(second.tls_worker_key).read_text()
         assert first.get_listen_args("scheduler")["ssl_context"].verify_mode == ssl.CERT_REQUIRED
     assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_of_a_run_are_its_own_and_outlive_a_clock_that_is_set_back_and_a_long_stream():
+    one, other = (temporary_security().get_tls_config_for_role("worker") for _ in range(2))
+    assert one["key"] != other["key"]
+    made = x509.load_pem_x509_certificate(one["cert"].encode())
+    assert made.not_valid_before_utc.year == 2000
+    assert made.not_valid_after_utc.year > 2500
+    made.verify_directly_issued_by(made)
