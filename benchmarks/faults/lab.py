@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from types import MappingProxyType
 
 from benchmarks.faults.published import Published, published
 from flows.simulation.night import SimulatedNight, simulate_night
@@ -75,7 +74,7 @@ class Lab:
     raw: Path
     expected: Published
     elapsed_s: float
-    api: Mapping[str, str] = MappingProxyType({})
+    api: Mapping[str, str] = field(default_factory=dict)
     closing: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -85,7 +84,7 @@ class Lab:
 
 
 @contextmanager
-def lab(folder: Path, size: Size, seed: int, api: Mapping[str, str] = MappingProxyType({})) -> Iterator[Lab]:
+def lab(folder: Path, size: Size, seed: int, api: Mapping[str, str] | None = None) -> Iterator[Lab]:
     """Simulate a night under ``folder``, and run it undisturbed.
 
     Parameters
@@ -105,6 +104,7 @@ def lab(folder: Path, size: Size, seed: int, api: Mapping[str, str] = MappingPro
     simulate_night(SimulatedNight(find_preset("ztf", size.streaks, size.shape), seed, size.visits, size.detectors, raw))
     for name in ("truth.parquet", "truth_objects.parquet"):
         (raw / name).unlink(missing_ok=True)
+    api = api or {}
     surroundings = environment(folder, folder / "tmp", api)
     if not api:  # the first start of a server makes its database, which is not part of a night
         first = "from flows.nights.cluster.prefect_server import PrefectServer as P; s = P(); s.wait(); s.stop()"

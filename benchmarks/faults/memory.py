@@ -1,14 +1,15 @@
-"""Task that takes all memory."""
+"""Process that takes all memory when it is told to."""
 
+import signal
 import threading
 import time
 
 STEP = 2**26
 
 
-def swallow(size: int) -> None:
-    """Start allocating ``size`` bytes beside whatever else this process does, and keep them."""
-    threading.Thread(target=_swallow, args=(size,), daemon=True).start()
+def swallow_on_signal(size: int) -> None:
+    """Have SIGUSR1 start allocating ``size`` bytes beside whatever else this process and its forks do."""
+    signal.signal(signal.SIGUSR1, lambda *_: threading.Thread(target=_swallow, args=(size,), daemon=True).start())
 
 
 def _swallow(size: int) -> None:

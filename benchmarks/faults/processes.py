@@ -2,14 +2,13 @@
 
 import os
 import signal
-from collections import Counter
 
 import psutil
-from distributed import Client
 
 from benchmarks.faults.fault import Fault
-from benchmarks.faults.memory import swallow
+from benchmarks.faults.memory import swallow_on_signal
 from benchmarks.faults.scene import NotHappened, Scene
+from schemas.settings import ExecutionSettings
 
 
 def workers(command: psutil.Popen) -> list[psutil.Process]:
@@ -27,16 +26,6 @@ def workers(command: psutil.Popen) -> list[psutil.Process]:
     if not found:
         raise NotHappened("the command has no workers")
     return sorted(found, key=lambda worker: worker.pid)
-
-
-def scheduler_of(command: psutil.Popen) -> str:
-    """Return the address of a command's own scheduler: where its workers are connected to."""
-    listening = {one.laddr.port for one in command.net_connections("tcp") if one.status == psutil.CONN_LISTEN}
-    remote = [one.raddr.port for worker in workers(command) for one in worker.net_connections("tcp") if one.raddr]
-    ports = Counter(port for port in remote if port in listening)
-    if not ports:
-        raise NotHappened("the workers are connected to no scheduler")
-    return f"tcp://127.0.0.1:{ports.most_common(1)[0][0]}"
 
 
 def _gone(process: psutil.Process) -> bool:
@@ -59,18 +48,19 @@ def worker_killed(scene: Scene) -> None:
 
 def worker_out_of_memory(scene: Scene) -> None:
     """Make one worker allocate more than it may have, until Dask's nanny kills it."""
+    limit = int(ExecutionSettings().worker_memory_gib * 2**30)
+    # Nobody but the command itself can send its workers a task: each process is told when it starts.
+    told = f"from {swallow_on_signal.__module__} import swallow_on_signal\nswallow_on_signal({2 * limit})\n"
+    (scene.folder / "sitecustomize.py").write_text(told)
+    scene.environment["PYTHONPATH"] = os.pathsep.join((str(scene.folder), scene.environment["PYTHONPATH"]))
     command = scene.start()
     scene.middle(command)
-    with Client(scheduler_of(command), set_as_default=False) as client:
-        pids = client.run(os.getpid)
-        address = scene.rng.choice(sorted(pids))
-        victim = psutil.Process(pids[address])
-        limit = client.scheduler_info(n_workers=-1)["workers"][address]["memory_limit"]
-        scene.strike(lambda: client.run(swallow, 2 * limit, workers=[address]))
-        scene.until(lambda: _gone(victim), command)
+    victim = scene.rng.choice(workers(command))
+    scene.strike(lambda: victim.send_signal(signal.SIGUSR1))
+    scene.until(lambda: _gone(victim), command)
     scene.finish(command)
-    told = f"(pid={victim.pid}) exceeded 95% memory budget" in " ".join(scene.said(0).split())
-    scene.require(told, f"worker {victim.pid} is gone: it exceeded 95 % of {limit / 2**30:.1f} GiB")
+    killed = f"(pid={victim.pid}) exceeded 95% memory budget" in " ".join(scene.said(0).split())
+    scene.require(killed, f"worker {victim.pid} is gone: it exceeded 95 % of {limit / 2**30:.1f} GiB")
 
 
 def flow_killed(scene: Scene) -> None:

@@ -1,9 +1,9 @@
 """Bytes from local paths and URLs, with their failures classified and their sizes bounded."""
 
 import errno
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from time import monotonic, sleep
 from typing import IO, Any, TypeVar
 
@@ -23,13 +23,14 @@ _PROBE_BLOCK = 2**16  # s3fs would fetch 50 MB for a header
 _LASTING = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
-@cache
-def outside() -> tuple[type[Exception], ...]:
-    """Return what file systems raise: of those over the network, only once something has been raised."""
-    import aiohttp
-    from botocore.exceptions import BotoCoreError
+_NETWORK = {"aiohttp.client_exceptions": "ClientError", "botocore.exceptions": "BotoCoreError"}
+"""Roots of what file systems over the network raise."""
 
-    return OSError, aiohttp.ClientError, BotoCoreError
+
+def outside() -> tuple[type[Exception], ...]:
+    """Return what file systems raise; a package that is not loaded has raised nothing."""
+    loaded = (getattr(sys.modules.get(module), error, None) for module, error in _NETWORK.items())
+    return OSError, *(error for error in loaded if error is not None)
 
 
 def file_system(uri: str) -> tuple[Any, str]:
