@@ -1,13 +1,16 @@
 """Bytes from local paths and URLs, with their failures classified and their sizes bounded."""
 
 import errno
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic, sleep
 from typing import IO, Any, TypeVar
 
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from flows.storage.object_store import PROTOCOL, configured
 from schemas.errors import BadInput, Retryable
@@ -35,9 +38,20 @@ def outside() -> tuple[type[Exception], ...]:
 
 def file_system(uri: str) -> tuple[Any, str]:
     """Return the fsspec file system of a path or URL, and the path in it."""
+    if "://" not in uri:  # fsspec would cut a path at "::"
+        return LocalFileSystem(), str(LocalFileSystem._strip_protocol(uri))
     if uri.startswith(PROTOCOL):
         configured()
     return url_to_fs(uri)
+
+
+def _regular(uri: str) -> tuple[Any, str]:
+    fs, path = file_system(uri)
+    if isinstance(fs, LocalFileSystem):
+        mode = Path(path).stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise BadInput("not_a_file", uri, "is a pipe, a socket or a device, not a file.", "name an image file.")
+    return fs, path
 
 
 @contextmanager
@@ -47,7 +61,8 @@ def read_failures(uri: str) -> Iterator[None]:
     Raises
     ------
     BadInput
-        ``unreadable_file``: there is no such file, or it may not be read.
+        ``unreadable_file``: there is no such file, or it may not be read. ``not_a_file``: it is a pipe, a socket or a
+        device, which nobody may ever write to.
     Retryable
         ``io_error``: anything else, e.g. a time-out or a broken connection.
     """
@@ -78,7 +93,7 @@ def read_bytes(uri: str) -> bytes:
 
     def once() -> bytes:
         with read_failures(uri):
-            fs, path = file_system(uri)
+            fs, path = _regular(uri)
             return bytes(fs.cat_file(path))
 
     return patient(uri, once)
@@ -114,7 +129,7 @@ def open_part(uri: str) -> Iterator[IO[bytes]]:
         See `read_failures`.
     """
     with read_failures(uri):
-        fs, path = file_system(uri)
+        fs, path = _regular(uri)
         with fs.open(path, "rb", block_size=_PROBE_BLOCK) as file:
             yield file
 

@@ -18,9 +18,13 @@ from numpy.typing import NDArray
 from flows.inputs import source as given
 from flows.inputs.files import FITS, GZIP, content_kind
 from flows.inputs.fits_header import no_image
-from schemas.errors import BadInput
+from schemas.errors import BadInput, NightstrideError
 
 _MOST_AXES = 999  # FITS 4.0, section 4.4.1
+_BLOCK = 2880  # bytes of a FITS block
+
+MOST_HEADER_BYTES = 2**25
+"""Of all headers of a file: those of a mosaic of 100 CCDs take 3 MB."""
 
 
 def read_headers(file: IO[bytes], where: str) -> tuple[fits.Header, ...]:
@@ -31,22 +35,60 @@ def read_headers(file: IO[bytes], where: str) -> tuple[fits.Header, ...]:
     Raises
     ------
     BadInput
-        ``empty_file``, ``not_fits``, ``truncated`` or ``damaged``.
+        ``empty_file``, ``not_fits``, ``truncated`` or ``damaged``; ``too_large``: more than `MOST_HEADER_BYTES`, as
+        where zeros follow the last image without end, or more than may be unpacked.
     """
     zipped = content_kind(file.read(len(FITS)), where) == "gzip"
     file.seek(0)
-    with gzip.GzipFile(fileobj=file) if zipped else _kept_open(file) as plain, _damage(where):
+    with gzip.GzipFile(fileobj=file) if zipped else _kept_open(file) as plain, damage(where):
         size = None if zipped else plain.seek(0, io.SEEK_END)
         plain.seek(0)
         if zipped:
             content_kind(plain.read(len(FITS)), where)
             plain.seek(0)
         # Not through a path: astropy would map or decompress the file as a whole.
-        with fits.open(plain, mode="readonly", memmap=False, lazy_load_hdus=True, disable_image_compression=True) as f:
+        counted = io.BufferedReader(_Counted(plain, where, zipped=zipped), _BLOCK)
+        with fits.open(
+            counted, mode="readonly", memmap=False, lazy_load_hdus=True, disable_image_compression=True
+        ) as f:
             headers = tuple(hdu.header.copy() for hdu in f)
             if size is not None:
                 _require_whole(f, range(len(headers)), size, where)
     return headers
+
+
+class _Counted(io.RawIOBase):
+    """File of which only so much may be read: its headers, while the pixels are skipped."""
+
+    def __init__(self, file: Any, where: str, *, zipped: bool) -> None:
+        self._file, self._where, self._zipped, self._read = file, where, zipped, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        if self._zipped and whence == io.SEEK_SET:  # all up to there is unpacked
+            given.require_allowed(offset, self._where, "the file")
+        return int(self._file.seek(offset, whence))
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        self._read += len(data)
+        if self._read > MOST_HEADER_BYTES:
+            raise BadInput(
+                "too_large",
+                self._where,
+                f"its headers take more than {MOST_HEADER_BYTES / 2**20:.0f} MiB.",
+                "remove what follows the last image, or fetch the file again.",
+            )
+        return len(data)
 
 
 def unzipped(data: bytes, where: str) -> bytes:
@@ -98,10 +140,10 @@ class FitsContent:
             ``truncated``, ``bad_checksum`` or ``damaged``; ``no_image`` if the HDU holds none; ``too_large`` (see
             `flows.inputs.source.require_allowed`).
         """
-        with _damage(self._where):
+        with damage(self._where):
             size = _unpacked_bytes(self.headers[index])
         given.require_allowed(size, self._where, f"HDU {index}")
-        with _damage(self._where):
+        with damage(self._where):
             if self._verify:
                 self._verify_sums(index)
             with fits.open(io.BytesIO(self._data), memmap=False) as file:
@@ -122,7 +164,7 @@ class FitsContent:
         BadInput
             ``bad_checksum`` or ``damaged``.
         """
-        with _damage(self._where):
+        with damage(self._where):
             for index in range(len(self.headers)):
                 self._verify_sums(index)
 
@@ -156,14 +198,14 @@ def _kept_open(file: IO[bytes]) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _damage(where: str) -> Iterator[None]:
+def damage(where: str) -> Iterator[None]:
     """Convert what astropy raises to `BadInput`, and silence its warnings: what they report is checked here."""
     with warnings.catch_warnings():
         # Real headers break rules that do not matter here (IRAF dates, lower-case units, missing padding).
         warnings.simplefilter("ignore", AstropyWarning)
         try:
             yield
-        except BadInput:
+        except NightstrideError:
             raise
         except Exception as error:  # damaged bytes make astropy and its decoders raise errors of every kind
             if _is_of_network(error) or (isinstance(error, OSError) and not _is_about_bytes(error)):

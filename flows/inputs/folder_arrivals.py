@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from flows.inputs.files import file_system, outside
+from flows.inputs.siblings import Beside, beside, is_sibling, siblings
 from flows.inputs.source import uri_of
-from flows.inputs.sources import SUFFIXES, is_sibling, siblings
+from flows.inputs.sources import SUFFIXES
 from schemas.errors import Misconfigured, Retryable
 
 
@@ -102,7 +103,8 @@ class FolderArrivals:
         new = [path for path in sorted(files) if _is_image(path) and not self._seen[path].taken]
         if self._done is not None:
             new = [path for path in new if path not in unready]
-        ready = [path for path in new if path not in unready and not self._waits_for(path, unready)]
+        behind = self._behind(unready)
+        ready = [path for path in new if path not in unready and not _waits_for(path, behind)]
         taken, self._waiting = ready[:room], len(new) - len(ready[:room])
         for path in taken:
             self._seen[path] = replace(self._seen[path], taken=True)
@@ -137,12 +139,19 @@ class FolderArrivals:
             return {path for path in files if path + self._done not in files}
         return {path for path, seen in self._seen.items() if not seen.taken and now - seen.since < self._still_s}
 
-    def _waits_for(self, path: str, unready: set[str]) -> bool:
-        """Return whether a file that goes with an image is still being written; with a suffix the image decides."""
-        if self._done is not None:
-            return False
-        folder, name = posixpath.split(path)
-        return bool(siblings(name, [posixpath.basename(one) for one in unready if posixpath.dirname(one) == folder]))
+    def _behind(self, unready: set[str]) -> dict[str, Beside]:
+        """Return folder -> files that may go with an image and are still being written; with a suffix that decides."""
+        names: dict[str, list[str]] = {}
+        for path in unready if self._done is None else ():
+            folder, name = posixpath.split(path)
+            names.setdefault(folder, []).append(name)
+        return {folder: beside(found) for folder, found in names.items()}
+
+
+def _waits_for(path: str, behind: dict[str, Beside]) -> bool:
+    """Return whether a file that goes with an image is still being written."""
+    folder, name = posixpath.split(path)
+    return bool(siblings(name, behind.get(folder, {})))
 
 
 def _is_image(path: str) -> bool:

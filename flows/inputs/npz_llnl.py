@@ -1,5 +1,6 @@
 """Stacks of difference images of the LLNL challenge, read one image at a time."""
 
+import io
 import re
 import zipfile
 import zlib
@@ -21,6 +22,7 @@ from schemas.exposure import ExposureKey
 
 _BLOCK = 2**18
 _MEMBER = "data.npy"
+_MOST_INFLATED = 1032  # bytes that a byte of deflate stands for at most (https://zlib.net/zlib_tech.html)
 _LOCAL_HEADER = 30  # bytes of a zip local file header before name and extra field (APPNOTE 4.3.7)
 
 
@@ -45,10 +47,24 @@ def stack_form(file: IO[bytes], where: str) -> StackForm:
     ------
     BadInput
         ``damaged``: not a readable zip or npy; ``missing_member``; ``wrong_dimensions``; ``wrong_dtype``;
-        ``too_large`` (see `flows.inputs.source.require_allowed`).
+        ``too_large`` (see `flows.inputs.source.require_allowed`); ``truncated``: it claims more images than its bytes
+        can hold.
     """
-    with zip_damage(where), _archive(file, where) as archive, archive.open(_MEMBER) as start:
-        return _form(start, where)
+    with zip_damage(where), _archive(file, where) as archive:
+        info = archive.getinfo(_MEMBER)
+        with archive.open(info) as start:
+            form = _form(start, where)
+        file.seek(0, io.SEEK_END)
+        held = min(info.file_size, _MOST_INFLATED * min(info.compress_size, file.tell()))
+        needed = form.header_bytes + form.shape[0] * form.image_bytes
+        if needed > held:
+            raise BadInput(
+                "truncated",
+                where,
+                f"its header claims {form.shape[0]} images of {form.image_bytes} bytes, it holds {held} bytes at most.",
+                "fetch the file again.",
+            )
+        return form
 
 
 def stack_image(file: IO[bytes], where: str, index: int) -> NDArray[Any]:
@@ -126,6 +142,8 @@ def _form(start: IO[bytes], where: str) -> StackForm:
         )
     if dtype.hasobject or dtype.kind not in "fiu":
         raise BadInput("wrong_dtype", where, f"pixels are {dtype}, must be real numbers.", "store them as float32.")
+    if min(shape) < 1:
+        raise BadInput("wrong_dimensions", where, f"the array has shape {shape}, no image.", "store some images.")
     form = StackForm((shape[0], shape[1], shape[2]), dtype, start.tell())
     require_allowed(form.image_bytes, where, "an image of the stack")
     return form
@@ -157,7 +175,8 @@ def _pixels(file: IO[bytes], form: StackForm, where: str) -> NDArray[Any]:
 _NIGHT, _MIDPOINT = "20000101", 51544.5
 """Assumed: the files say nothing of time."""
 
-_IMAGES = 1000  # room for the images of one file in the visit numbers
+MOST_IMAGES = 1000
+"""Images of one file that can be numbered: the room for them in the visit numbers."""
 
 
 def is_truth(uri: str) -> bool:
@@ -187,14 +206,17 @@ def stack_key(uri: str, index: int | None) -> ExposureKey:
     BadInput
         ``no_such_image``: no index, or one above 999.
     """
-    if index is None or not 0 <= index < _IMAGES:
+    if index is None or not 0 <= index < MOST_IMAGES:
         raise BadInput(
-            "no_such_image", uri, f"image {index} of a stack, must be 0 to {_IMAGES - 1}.", "split the stack."
+            "no_such_image",
+            uri,
+            f"image {index} of a stack, must be 0 to {MOST_IMAGES - 1}; none behind it is searched.",
+            "split the stack.",
         )
     stem = PurePosixPath(uri).stem
     number = re.search(r"(\d{1,9})$", stem)
     file_number = int(number[1]) if number else zlib.crc32(stem.encode())
-    return ExposureKey(night=_NIGHT, visit=file_number * _IMAGES + index, detector=0)
+    return ExposureKey(night=_NIGHT, visit=file_number * MOST_IMAGES + index, detector=0)
 
 
 def read_stack_image(uri: str, index: int | None) -> RawExposure:

@@ -20,7 +20,7 @@ from flows.inputs.fits_header import (
     is_image,
     no_image,
 )
-from flows.inputs.fits_io import FitsContent, read_headers, unzipped
+from flows.inputs.fits_io import FitsContent, damage, read_headers, unzipped
 from flows.inputs.fits_rubin import RUBIN
 from flows.inputs.fits_ztf import ZTF, is_ztf_mask
 from flows.inputs.mask_bits import plain_mask, rubin_mask, ztf_mask
@@ -34,6 +34,9 @@ from schemas.keyword_mapping import KeywordMapping
 from schemas.settings import Settings
 
 _LEAST = {"zero_point": -100.0, "gain": 1e-9, "saturation": 0.0, "psf_fwhm_px": 1e-3}
+
+WIDEST_PX = 50.0
+"""Full width at half maximum of the PSF at most: 10 arcsec at 0.2 arcsec per px."""
 
 _FORMATS = (RUBIN, ZTF, GENERIC)
 
@@ -140,7 +143,8 @@ def fits_identity(source: Source, mapping: KeywordMapping) -> Identity:
     """
     with open_part(source.uri) as file:
         headers = read_headers(file, source.uri)
-    return changed_identity(_format(headers).identity(headers, source.uri, mapping), source)
+    with damage(source.uri):  # a card is parsed only when it is asked for
+        return changed_identity(_format(headers).identity(headers, source.uri, mapping), source)
 
 
 def read_fits(source: Source, mapping: KeywordMapping) -> RawExposure:
@@ -151,6 +155,11 @@ def read_fits(source: Source, mapping: KeywordMapping) -> RawExposure:
     BadInput, Retryable
         The file or a sibling cannot be read; its headers or pixels break a rule.
     """
+    with damage(source.uri):
+        return _read_fits(source, mapping)
+
+
+def _read_fits(source: Source, mapping: KeywordMapping) -> RawExposure:
     digest = sha256()
     content = _content(source.uri, mapping, digest)
     headers = content.headers
@@ -168,6 +177,7 @@ def read_fits(source: Source, mapping: KeywordMapping) -> RawExposure:
         if plane != "difference":
             planes[plane] = _plane(plane, content.image(index), headers[index], form, source.uri)
     extra, psf, flags = _siblings(source, mapping, wcs, digest)
+    _require_narrow(psf or calibration.psf, source.uri)
     return _assembled(source, identity, calibration, wcs, psf, planes | extra, flags, digest.hexdigest())
 
 
@@ -227,6 +237,17 @@ def _siblings(
         else:
             planes[plane] = real_image(pixels, uri)
     return planes, psf, flags
+
+
+def _require_narrow(psf: PsfModel | None, where: str) -> None:
+    """Refuse a PSF which no image of stars has, before anything of its size is made."""
+    if psf is not None and psf.fwhm_px > WIDEST_PX:
+        raise BadInput(
+            "invalid_keyword",
+            where,
+            f"the PSF ({psf.source}) is {psf.fwhm_px:g} px wide, must be {WIDEST_PX:g} px at most.",
+            "correct the header or the settings, section [fits.psf_fwhm].",
+        )
 
 
 def _stamp(stamp: NDArray[np.float32], where: str) -> tuple[float, float]:

@@ -28,12 +28,15 @@ class Source:
         Which image of an npz stack; None for other files.
     overrides
         (field, value) from a manifest, in place of what the header says: ``visit``, ``detector``, ``band``, ...
+    refusal
+        Why it cannot be looked at, where that was found while listing.
     """
 
     uri: str
     siblings: tuple[tuple[str, str], ...] = ()
     index: int | None = None
     overrides: tuple[tuple[str, str], ...] = ()
+    refusal: BadInput | None = None
 
     @property
     def is_folder(self) -> bool:

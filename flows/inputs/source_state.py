@@ -30,7 +30,7 @@ def stat_of(source: Source) -> SourceStat | None:
 
 
 def _stat(uri: str) -> tuple[int, int | None]:
-    if "://" not in uri and "::" not in uri:
+    if "://" not in uri:
         entry = Path(uri).stat()
         return entry.st_size, entry.st_mtime_ns
     # Imported here: a rerun on local files should not pay for it.

@@ -3,18 +3,19 @@
 import csv
 import gzip
 import io
+import os
 import posixpath
-import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from flows.inputs.butler_repository import butler_exposures, is_repository
 from flows.inputs.files import content_kind, file_system, open_part, outside, read_bytes
-from flows.inputs.npz_llnl import image_count, is_truth
+from flows.inputs.npz_llnl import MOST_IMAGES, image_count, is_truth
+from flows.inputs.siblings import Beside, beside, is_sibling, siblings
 from flows.inputs.source import Source, uri_of
 from flows.runtime.secrets import refuse_credentials
 from schemas.errors import BadInput, Misconfigured, NightstrideError
@@ -27,66 +28,6 @@ PLANES = ("science", "template", "mask", "variance", "psf")
 
 FIELDS = ("visit", "detector", "band", "zero_point", "gain", "saturation", "psf_fwhm_px")
 """Columns beside the planes; they take the place of what the header says."""
-
-_ZTF_PLANES = {"sciimg": "science", "mskimg": "mask", "diffimgpsf": "psf", "refimg": "template"}
-_ZTF = re.compile(
-    r"(?P<stem>ztf_.+)_(?P<product>scimrefdiffimg|sciimg|mskimg|diffimgpsf|refimg|[a-z]+cat|sciimgdaopsfcent|refcov|refunc)"
-    r"\.fits(\.fz|\.gz)?"
-)
-_ZTF_STEM = re.compile(r"ztf_\d{14}_(?P<field>\d{6})_(?P<band>z\w)_c(?P<ccd>\d\d)_\w_q(?P<quadrant>\d)")
-_RUBIN = re.compile(r"(?P<product>difference|science|template)Exp_(?P<stem>.+)\.fits(\.fz|\.gz)?")
-
-
-def is_sibling(path: str) -> bool:
-    """Return whether a file name is that of a product which goes with a difference image."""
-    name = PurePosixPath(path).name
-    if ztf := _ZTF.fullmatch(name):
-        return ztf["product"] != "scimrefdiffimg"
-    rubin = _RUBIN.fullmatch(name)
-    return rubin is not None and rubin["product"] != "difference"
-
-
-def siblings(name: str, beside: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Find the files that go with a difference image.
-
-    Parameters
-    ----------
-    name
-        Of the difference image: ``ztf_<time>_<field>_<filter>_c<ccd>_o_q<quadrant>_scimrefdiffimg.fits.fz``, or
-        ``differenceExp_<camera>_<band>_<visit>_<detector>.fits``.
-    beside
-        Names in the same folder.
-
-    Returns
-    -------
-    tuple of (plane, name)
-        ZTF's science, mask and PSF share the name's stem; the reference image has that of its field, filter, CCD and
-        quadrant (https://irsa.ipac.caltech.edu/docs/program_interface/ztf_metadata.html). Rubin's are
-        ``scienceExp_...`` and ``templateExp_...``.
-    """
-    planes = {}
-    for other in sorted(beside, reverse=True):
-        if plane := _ztf_plane(name, other) or _rubin_plane(name, other):
-            planes[plane] = other
-    return tuple(sorted(planes.items()))
-
-
-def _ztf_plane(name: str, other: str) -> str | None:
-    ours, theirs = _ZTF.fullmatch(name), _ZTF.fullmatch(other)
-    if not ours or not theirs or ours["product"] != "scimrefdiffimg":
-        return None
-    stems = {ours["stem"]}
-    if parts := _ZTF_STEM.fullmatch(ours["stem"]):
-        stems.add(f"ztf_{parts['field']}_{parts['band']}_c{parts['ccd']}_q{parts['quadrant']}")
-    return _ZTF_PLANES.get(theirs["product"]) if theirs["stem"] in stems else None
-
-
-def _rubin_plane(name: str, other: str) -> str | None:
-    ours, theirs = _RUBIN.fullmatch(name), _RUBIN.fullmatch(other)
-    if not ours or not theirs or ours["product"] != "difference" or theirs["product"] == "difference":
-        return None
-    return theirs["product"] if ours["stem"] == theirs["stem"] else None
-
 
 SUFFIXES = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fit.gz", ".fts", ".fz", ".npz")
 """Endings of the names of image files."""
@@ -110,8 +51,10 @@ def list_sources(inputs: Sequence[str], settings: Settings) -> list[Source]:
     -------
     list of Source
         In the order of ``inputs``, sorted within each, each exposure once. Science, mask, PSF and reference images
-        that the ZTF archive's names tie to a difference image go with it, and are not exposures of their own. A folder
-        that cannot be listed is a source too, so that it is quarantined while the night goes on.
+        that the ZTF archive's names tie to a difference image go with it, and are not exposures of their own. What
+        cannot be read is a source too, so that it is quarantined while the night goes on: a folder that cannot be
+        listed, a pipe with the name of an image, a name that is not text. Links to folders are followed, each folder
+        is searched once.
 
     Raises
     ------
@@ -120,13 +63,13 @@ def list_sources(inputs: Sequence[str], settings: Settings) -> list[Source]:
         `butler_exposures`.
     """
     found: dict[Source, None] = {}
-    beside = cache(_names)  # one listing a folder, however many of its files are named
+    listed = cache(_beside)  # one listing a folder, however many of its files are named
     for given in inputs:
         if is_repository(given):
             found |= dict.fromkeys(Source(*files) for files in butler_exposures(given, settings.butler))
             continue
         for source in _sources(given):
-            found[_with_siblings(source, beside)] = None
+            found[_with_siblings(source, listed)] = None
     if not found:
         raise Misconfigured(
             "no_exposures",
@@ -177,36 +120,84 @@ def _folder(fs: Any, path: str, given: str) -> Iterator[Source]:
     if fs.isfile(manifest):
         yield from _file(fs, manifest, given)
         return
-    for file, listed in _walk(fs, path):
+    for file, kind in _walk(fs, path):
         name = posixpath.basename(file)
-        if not listed:
-            yield Source(f"{uri_of(fs, file, given)}/")
-        elif not name.startswith(".") and (name.lower().endswith(SUFFIXES) or _holds_images(fs, file, given)):
+        if kind == "unlisted":
+            yield Source(f"{uri_of(fs, file, given)}/") if _is_text(file) else _unnameable(file)
+        elif name.startswith("."):
+            continue
+        elif name.lower().endswith(SUFFIXES) or (kind == "file" and _holds_images(uri_of(fs, file, given))):
             yield from _file(fs, file, given)
 
 
-def _walk(fs: Any, folder: str) -> Iterator[tuple[str, bool]]:
-    """Yield files of a folder and those below it, in order, with True; and folders that cannot be listed, with False.
+_Kind = Literal["file", "special", "unlisted"]
 
-    fsspec's own find and walk pass over folders below the first that they may not read; a night must not lack
-    exposures without notice.
+
+def _walk(fs: Any, folder: str) -> Iterator[tuple[str, _Kind]]:
+    """Yield what is in a folder and those below it, in order; then what is behind links to other folders.
+
+    fsspec's own find and walk pass over folders below the first that they may not read, and over links to folders; a
+    night must not lack exposures without notice. Each folder is entered once, so that no link leads round in circles.
     """
+    entered: set[str] = set()
+    left = [folder.rstrip("/") or "/"]
+    while left:
+        links: list[str] = []
+        for top in left:
+            yield from _below(fs, top, entered, links)
+        left = links
+
+
+def _below(fs: Any, folder: str, entered: set[str], links: list[str]) -> Iterator[tuple[str, _Kind]]:
+    real = os.path.realpath(folder) if _is_local(fs) else folder
+    if real in entered:
+        return
+    entered.add(real)
     try:
         entries = sorted(fs.ls(folder, detail=True), key=lambda entry: entry["name"].rstrip("/"))
     except outside():
-        yield folder.rstrip("/"), False
+        yield folder, "unlisted"
         return
-    yield from ((entry["name"], True) for entry in entries if entry["type"] != "directory")
+    folders = []
     for entry in entries:
-        if entry["type"] == "directory" and entry["name"].rstrip("/") != folder.rstrip("/"):
-            yield from _walk(fs, entry["name"].rstrip("/"))
+        path = entry["name"].rstrip("/")
+        if entry["type"] == "directory":
+            folders += [path] if path != folder else []
+        elif entry.get("islink") and Path(path).is_dir():
+            links.append(path)
+        else:
+            yield path, "special" if _is_special(entry, path) else "file"
+    for path in folders:
+        yield from _below(fs, path, entered, links)
+
+
+def _is_local(fs: Any) -> bool:
+    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+
+def _is_special(entry: dict[str, Any], path: str) -> bool:
+    """Return whether an entry is a pipe, a socket or a device, or a link to one: opening it may wait for ever."""
+    return entry["type"] == "other" and Path(path).exists() and not Path(path).is_file()
+
+
+def _is_text(path: str) -> bool:
+    """Return whether a path is UTF-8: Python reads other bytes as lone surrogates, which nothing can write."""
+    return path.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in path)
+
+
+def _unnameable(path: str) -> Source:
+    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+    problem = BadInput("bad_name", shown, "the bytes of its name are not UTF-8.", "rename the file.")
+    return Source(shown, refusal=problem)
 
 
 def _file(fs: Any, path: str, given: str) -> Iterator[Source]:
     uri = uri_of(fs, path, given)
-    if path.lower().endswith(".csv"):
+    if not _is_text(path):
+        yield _unnameable(path)
+    elif path.lower().endswith(".csv"):
         yield from (Source(row.difference, row.siblings, None, row.overrides) for row in read_manifest(uri))
-    elif _kind(fs, path) == "zip":
+    elif _kind(uri) == "zip":
         yield from _stack(uri)
     elif not is_sibling(path):
         yield Source(uri)
@@ -216,43 +207,41 @@ def _stack(uri: str) -> Iterator[Source]:
     if is_truth(uri):
         return
     try:
-        yield from (Source(uri, index=index) for index in range(image_count(uri)))
+        # One more than can be numbered stands for all the rest, which is refused.
+        yield from (Source(uri, index=index) for index in range(min(image_count(uri), MOST_IMAGES + 1)))
     except NightstrideError:
         # Listed all the same, so that reading it quarantines it with the reason.
         yield Source(uri)
 
 
-def _with_siblings(source: Source, beside: Any) -> Source:
-    if source.siblings or source.index is not None or source.is_folder:
+def _with_siblings(source: Source, listed: Callable[[str], Beside]) -> Source:
+    if source.siblings or source.index is not None or source.is_folder or source.refusal is not None:
         return source
     folder, name = posixpath.split(source.uri)
-    return replace(
-        source,
-        siblings=tuple((plane, posixpath.join(folder, other)) for plane, other in siblings(name, beside(folder))),
-    )
+    found = siblings(name, listed(folder))
+    return replace(source, siblings=tuple((plane, posixpath.join(folder, other)) for plane, other in found))
 
 
-def _names(folder: str) -> tuple[str, ...]:
+def _beside(folder: str) -> Beside:
     fs, path = file_system(folder)
     try:
-        return tuple(sorted(posixpath.basename(one) for one in fs.ls(path, detail=False)))
+        return beside(posixpath.basename(one) for one in fs.ls(path, detail=False))
     except outside():  # a file may be read by its name where the folder may not be
-        return ()
+        return {}
 
 
-def _kind(fs: Any, path: str) -> str | None:
+def _kind(uri: str) -> str | None:
     """Return the kind of a file, from its first bytes; None if they do not say, or cannot be read."""
     try:
-        return content_kind(bytes(fs.cat_file(path, 0, _START)), path)
-    except BadInput:
-        return None
-    except outside():
+        with open_part(uri) as file:
+            return content_kind(file.read(_START), uri)
+    except NightstrideError:
         return None
 
 
-def _holds_images(fs: Any, path: str, given: str) -> bool:
+def _holds_images(uri: str) -> bool:
     """Return whether a file whose name says nothing holds images; other gzip and zip files are left alone."""
-    kind, uri = _kind(fs, path), uri_of(fs, path, given)
+    kind = _kind(uri)
     try:
         if kind == "gzip":
             with open_part(uri) as file, gzip.GzipFile(fileobj=file) as plain:

@@ -24,8 +24,8 @@ from schemas.settings import Settings
 from schemas.stage import Stage
 from schemas.summary import Trouble
 
-UNREAD = frozenset({"unreadable_file"})
-"""Codes of failures to reach a file: they say nothing about its bytes, and what is published of it stays."""
+UNREAD = frozenset({"unreadable_file", "not_a_file", "bad_name", "unexpected_error"})
+"""Codes of failures to reach or grasp a file: they say nothing of its bytes, and what is published of it stays."""
 
 
 class Rejected(NamedTuple):
@@ -199,6 +199,8 @@ class Planner:
         BadInput, Retryable
             The source does not say which exposure it is, or cannot be read.
         """
+        if source.refusal is not None:
+            raise source.refusal
         stat = stat_of(source)
         memo = self._ledger.remembered(memo_name(source, self._settings))
         if memo is not None and stat == SourceStat(size=memo.size, mtime_ns=memo.mtime_ns, each=memo.each):
@@ -267,13 +269,23 @@ class Planner:
 
 
 def _attempt(source: Source, step: Callable[[], Item]) -> Item | Rejected | Unread:
-    """Run a step that reads a source, and return what it cannot do as a value."""
+    """Run a step that reads a source, and return what it cannot do as a value: no source ends a night."""
     try:
         return step()
     except BadInput as error:
         return Rejected(source, error, None)
     except Retryable as error:
         return Unread(source, error)
+    except NightstrideError:  # of the settings: it holds for all of them
+        raise
+    except Exception as error:
+        kind = f"{type(error).__name__}: {error}"
+        return Rejected(source, _unexpected(name_of(source), kind), None)
+
+
+def _unexpected(where: str, what: str) -> BadInput:
+    remedy = "fetch the file again; if it is as it should be, report this."
+    return BadInput("unexpected_error", where, f"cannot be looked at: {what}.", remedy)
 
 
 def _trouble(source: Source, error: NightstrideError) -> Trouble:

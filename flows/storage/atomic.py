@@ -31,6 +31,9 @@ _seen: dict[str, str | None] = {}
 _lost: set[str] = set()
 """Folders of which another run has taken over the lease."""
 
+_leases: dict[Path, tuple[int, int]] = {}
+"""Device and inode of the lease that this process wrote, by the folder on this machine."""
+
 STAGED = ".staging"
 """Ending of what is not published yet."""
 
@@ -349,14 +352,42 @@ def _refused(path: BucketPath, *, replaces: str | None = None, create: bool = Fa
     return False
 
 
-def forbid(out: BucketPath) -> None:
+def forbid(out: Path) -> None:
     """Forbid this process to write to the ledger of ``out``: it has lost the lease."""
     _lost.add(str(out))
 
 
-def permit(out: BucketPath) -> None:
+def permit(out: Path) -> None:
     """Undo `forbid`: this process has the lease again."""
     _lost.discard(str(out))
+
+
+@contextmanager
+def fenced(out: Path, lease: Path, descriptor: int) -> Iterator[None]:
+    """Write records of a folder on this machine, within the block, only while ``lease`` is still the open file."""
+    permit(out)
+    found = os.fstat(descriptor)
+    own = _leases[lease] = found.st_dev, found.st_ino
+    try:
+        yield
+    finally:
+        if _leases.get(lease) == own:
+            del _leases[lease]
+
+
+def is_lost(path: Path) -> bool:
+    """Return whether another run has taken over, from this process, the folder in which ``path`` lies."""
+    if any(str(path).startswith(f"{lost}/") for lost in _lost):
+        return True
+    return any(lease.parent in path.parents and _identity(lease) != own for lease, own in list(_leases.items()))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def read_record(path: Path) -> bytes:
@@ -393,15 +424,15 @@ def write_record(path: Path, content: bytes, out: Path) -> None:
     Raises
     ------
     Misconfigured
-        Another run has changed it meanwhile, or has the lease now (``taken_over``).
+        Another run has the lease now, or has changed the record in a bucket meanwhile (``taken_over``).
     Misconfigured, Retryable
         As in `flows.storage.atomic.write_file`.
     """
+    if is_lost(path):
+        raise _taken_over(path)
     if not isinstance(path, BucketPath) or not isinstance(out, BucketPath):
         write_file(path, content, out / "staging")
         return
-    if str(out) in _lost:
-        raise _taken_over(path)
     if str(path) not in _seen:
         _read(path)
     try:
@@ -412,7 +443,7 @@ def write_record(path: Path, content: bytes, out: Path) -> None:
 
 def remove_record(path: Path) -> None:
     """Remove a record, if it is there; errors as in `write_record`."""
-    if any(str(path).startswith(f"{lost}/") for lost in _lost):
+    if is_lost(path):
         raise _taken_over(path)
     path.unlink(missing_ok=True)
     if isinstance(path, BucketPath):

@@ -1,6 +1,5 @@
 """Lease of an output folder for one run at a time: its holder, and waiting for it."""
 
-import fcntl
 import logging
 import os
 import socket
@@ -15,8 +14,19 @@ from uuid import uuid4
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flows.storage.atomic import WriteConditions, forbid, permit, sweep, write_conditions, write_file, writing
+from flows.storage.atomic import (
+    WriteConditions,
+    fenced,
+    forbid,
+    is_lost,
+    permit,
+    sweep,
+    write_conditions,
+    write_file,
+    writing,
+)
 from flows.storage.bucket_path import BucketPath
+from flows.storage.file_lock import file_lock
 from flows.storage.folder import writable_folder
 from schemas.errors import Misconfigured, NightstrideError, Retryable
 
@@ -214,6 +224,9 @@ def _parsed(content: bytes) -> Holder | None:
         return None
 
 
+LOCK_WAIT_S = 30.0
+"""How long to wait for others who look at the lease, which takes them moments, s."""
+
 HEARTBEAT_S = 10.0
 """How often the holder shows that it is alive, s."""
 
@@ -226,15 +239,16 @@ def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S)
     """Hold the output folder ``out`` for one run; clear what killed runs and workers left unpublished there.
 
     The lease is ``out/lease.json``; the time of its last change is the heartbeat. A lease whose holder is dead is
-    taken over: on this host that is known from the process; elsewhere from ``stale_s`` without a heartbeat. Who looks
-    at a lease in order to take it holds a file lock meanwhile, which the kernel drops with the process, so that no two
-    can take it and none can block it. In a bucket a conditional put takes its place, and the age of the object is the
-    heartbeat: see `flows.storage.lease`.
+    taken over: on this host that is known from the process; elsewhere from ``stale_s`` without a heartbeat. A holder
+    that comes to life after that writes no record any more. Who looks at a lease in order to take it holds a file lock
+    meanwhile, which the kernel drops with the process, so that no two can take it. In a bucket a conditional put takes
+    its place, and the age of the object is the heartbeat: see `flows.storage.lease`.
 
     Raises
     ------
     Misconfigured
-        Another run holds the folder (``locked``), or it may not be written.
+        Another run holds the folder (``locked``), or it may not be written. Somebody has locked ``lease.lock`` for
+        longer than it takes (``lock_held``).
     """
     if isinstance(out, BucketPath):
         with bucket_lease(out, heartbeat_s, stale_s) as me:
@@ -251,13 +265,16 @@ def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S)
     ended = Event()
     # The heart beats on the file this process wrote, not on the name: after a takeover it touches nothing.
     descriptor = os.open(path, os.O_RDONLY)
-    heart = Thread(target=_beat_local, args=(descriptor, heartbeat_s, ended), name="lease", daemon=True)
-    heart.start()
+    heart = Thread(target=_beat_local, args=(path, descriptor, heartbeat_s, ended), name="lease", daemon=True)
     try:
-        yield me
+        with fenced(out, path, descriptor):
+            heart.start()
+            try:
+                yield me
+            finally:
+                ended.set()
+                heart.join()
     finally:
-        ended.set()
-        heart.join()
         with _guard(out):
             if _read(path) == me:
                 with suppress(OSError):  # what stays, the next run removes
@@ -279,14 +296,9 @@ def holder_of(out: Path) -> Holder | None:
 @contextmanager
 def _guard(out: Path) -> Iterator[float]:
     """Lock the lease; yield the time by the clock of the file system, which all hosts share."""
-    with writing(out):
-        descriptor = os.open(out / "lease.lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with writing(out), file_lock(out / "lease.lock", LOCK_WAIT_S) as descriptor:
         os.utime(descriptor)
         yield os.fstat(descriptor).st_mtime
-    finally:
-        os.close(descriptor)
 
 
 def _living(path: Path, now: float, stale_s: float) -> Holder | None:
@@ -306,9 +318,13 @@ def _read(path: Path) -> Holder | None:
         return None
 
 
-def _beat_local(descriptor: int, heartbeat_s: float, ended: Event) -> None:
+def _beat_local(path: Path, descriptor: int, heartbeat_s: float, ended: Event) -> None:
     while not ended.wait(heartbeat_s):
         with suppress(OSError):
+            if is_lost(path):
+                forbid(path.parent)
+                logger.error("The lease was taken over by another run: this one writes nothing any more.")
+                return
             os.utime(descriptor)
 
 

@@ -17,6 +17,7 @@ from schemas.class_table import (
 )
 from schemas.classes import STELLAR_CLASSES
 from schemas.dataset import DatasetError, column
+from tests.schemas import documented
 
 CLASSES = ("star", "galaxy")
 DATASET = class_dataset("star_galaxy", CLASSES)
@@ -145,3 +146,22 @@ def test_a_column_for_each_class_and_each_type():
 def test_names_differ_in_more_than_case():
     names = [name.lower() for name in SPECTRAL_CLASS.schema.names]
     assert len(names) == len(set(names))
+
+
+def test_columns_are_those_that_readers_are_told():
+    for dataset in (STAR_GALAXY, SPECTRAL_CLASS):
+        assert documented.typed(dataset) == documented.columns(dataset)
+        assert dataset.product
+
+
+def test_a_name_of_one_letter_is_a_capital():
+    assert [probability_column(one) for one in ("d", "M", "wd")] == ["pD", "pM", "pWd"]
+
+
+def test_three_classes_are_told_apart_in_every_place():
+    probability = np.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.25, 0.5, 0.25]])
+    columns = class_columns(("a", "b", "c"), np.arange(3), probability, np.zeros(3), "1")
+    assert columns["classLabel"].to_pylist() == ["c", "a", "b"]
+    assert columns["pC"].to_pylist() == pytest.approx([0.7, 0.2, 0.25])
+    assert columns["classScore"].to_pylist() == pytest.approx([0.7, 0.5, 0.5])
+    assert columns["objectId"].to_pylist() == [0, 1, 2]

@@ -1,10 +1,25 @@
 import numpy as np
 import pyarrow as pa
+import pytest
 from astropy import units as u
 
 from flows.storage.catalog_store import unit_of
-from schemas.dia_source import DIA_SOURCE, HIT, STREAK, DetectionFlag
-from schemas.pixels import Tiling
+from schemas.dataset import DatasetError
+from schemas.dia_source import (
+    CAUSES,
+    DIA_SOURCE,
+    FEATURES,
+    HIT,
+    RESIDUALS,
+    STATIC,
+    STREAK,
+    UNKNOWN,
+    DetectionFlag,
+    SearchCounts,
+    exposure_of,
+)
+from schemas.pixels import SearchGrid, Tiling
+from tests.schemas import documented
 
 RUBIN = {
     "diaSourceId", "visit", "detector", "midpointMjdTai", "ra", "dec", "x", "y", "raErr", "decErr", "ra_dec_Cov",
@@ -55,3 +70,35 @@ def test_rows_of_the_largest_camera_fit():
     table = pa.table({"row": [rows], "column": [columns], "logit": np.float32([1.5])}, schema=HIT.schema)
     HIT.check(table)
     assert table["row"].to_pylist() == [rows]
+
+
+@pytest.mark.parametrize("dataset", [DIA_SOURCE, STREAK, HIT], ids=lambda one: one.name)
+def test_columns_are_those_that_readers_are_told(dataset):
+    assert documented.typed(dataset) == documented.columns(dataset)
+
+
+def test_bits_are_those_that_readers_are_told():
+    assert {flag.name: flag.value for flag in DetectionFlag} == documented.bits("`dia_source.flags`")
+
+
+def test_an_id_holds_visit_detector_and_rank():
+    for visit, detector, rank in ((0, 0, 0), (7, 511, 4095), (2**42 - 1, 3, 1), (1, 256, 0), (99429086, 59, 2048)):
+        assert exposure_of((visit * 512 + detector) * 4096 + rank) == (visit, detector)
+
+
+def test_detections_are_published_and_known_by_their_ids():
+    assert (DIA_SOURCE.product, DIA_SOURCE.ids) == (True, "diaSourceId")
+    assert (STREAK.product, HIT.product) == (False, False)
+
+
+def test_features_are_in_the_order_that_models_were_trained_with():
+    assert len(FEATURES) == len(set(FEATURES)) == 14 + len(CAUSES) + len(RESIDUALS) + len(STATIC)
+    assert FEATURES[13 : 13 + len(CAUSES)] == tuple(f"{name}Evidence" for name, _, _ in CAUSES)
+    assert dict(zip(STATIC, UNKNOWN, strict=True)) == {"log_static": 0, "log_static_peak": 0, "static_unknown": 1}
+
+
+def test_counts_of_one_grid_add_up_and_of_two_do_not():
+    total = SearchCounts(10, 3, SearchGrid()) + SearchCounts(5, 1, SearchGrid())
+    assert total == SearchCounts(15, 4, SearchGrid())
+    with pytest.raises(DatasetError, match="two grids"):
+        _ = total + SearchCounts(5, 1, SearchGrid(stride=4))

@@ -1,7 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
+from schemas import exposure as module
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
+from tests.schemas import documented
 
 GIVEN = {
     "night": "20260101", "visit": 7, "detector": 3, "instrument": "test", "band": "r", "midpoint_mjd_tai": 61000.0,
@@ -64,3 +66,21 @@ def test_the_zero_point_of_pixels_in_njy_is_known():
     assert ExposureInfo(**GIVEN, zero_point=26.3).ab_zero_point == 26.3
     assert ExposureInfo(**GIVEN, pixel_unit="nJy").ab_zero_point == 31.4
     assert ExposureInfo(**GIVEN, pixel_unit="nJy", zero_point=31.2).ab_zero_point == 31.2
+
+
+def test_metadata_are_of_version_1_closed_and_in_pixels_of_no_known_scale():
+    assert documented.open_models(module) == []
+    info = ExposureInfo(**GIVEN)
+    assert (info.schema_version, info.noise_correlation, info.masked_fraction) == (1, ((1.0,),), 0.0)
+    assert (info.psf.beta, PsfModel(fwhm_px=5e-324, beta=1 + 2**-52).source) == (3.0, "header")
+
+
+def test_pixels_in_nanojansky_have_a_zero_point_of_their_own():
+    """3631 Jy is magnitude 0: 1 nJy is 2.5 log10(3631e9) = 31.4."""
+    for unit, zero_point, expected in (
+        ("nJy", None, 31.4),
+        ("adu", None, None),
+        ("nJy", 30.0, 30.0),
+        ("adu", 26.0, 26.0),
+    ):
+        assert ExposureInfo(**GIVEN, pixel_unit=unit, zero_point=zero_point).ab_zero_point == expected

@@ -1,10 +1,12 @@
 import pytest
 from astropy import units as u
+from pydantic import ValidationError
 
 from flows.storage.catalog_store import unit_of
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.forced import FORCED_SOURCE, ForcedFlag, ForcedSummary, Note
+from tests.schemas import documented
 
 RUBIN = {"visit", "detector", "band", "midpointMjdTai", "ra", "dec", "psfFlux", "psfFluxErr"}
 """Columns of Rubin's DiaForcedSource (APDB schema) that need no object of our own."""
@@ -56,3 +58,19 @@ def test_exit_code_tells_what_needs_attention(notes, code):
 def test_survives_json():
     summary = ForcedSummary(targets=2, exposures=1, rows=1, limits=1, not_covered=("a",), left_out=(NOTE,))
     assert ForcedSummary.model_validate_json(summary.model_dump_json()) == summary
+
+
+def test_columns_and_bits_are_those_that_readers_are_told():
+    assert documented.typed(FORCED_SOURCE) == documented.columns(FORCED_SOURCE)
+    assert {flag.name: flag.value for flag in ForcedFlag} == documented.bits("`forced_source.flags`")
+
+
+COUNTS = ("targets", "exposures", "rows", "detections", "limits", "not_measured")
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_begin_with_nothing(name):
+    given = {"targets": 0, "exposures": 0}
+    assert getattr(ForcedSummary(**given), name) == 0
+    with pytest.raises(ValidationError, match=name):
+        ForcedSummary(**(given | {name: -1}))

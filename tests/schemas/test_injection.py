@@ -4,6 +4,7 @@ import pytest
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
 from schemas.injection import INJECTION, MOST, injection_ids
+from tests.schemas import documented
 
 
 def test_its_rows_are_not_of_the_sky_and_look_like_no_detection():
@@ -36,3 +37,13 @@ def test_what_was_measured_is_null_where_nothing_was():
     assert nullable == {
         "flux", "magAB", "reliability", "measuredSnr", "fluxRatio", "xOffset", "yOffset", "lengthOffset", "angleOffset",
     }  # fmt: skip
+
+
+def test_columns_are_those_that_readers_are_told():
+    assert documented.typed(INJECTION) == documented.columns(INJECTION)
+
+
+def test_as_many_as_twelve_bits_hold_are_taken():
+    assert MOST == 2**12
+    assert injection_ids(0, 0, 3).tolist() == [-1, -2, -3]
+    assert injection_ids(1, 2, 1).tolist() == [-1 - 2**21 - 2 * 2**12]

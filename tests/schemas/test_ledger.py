@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from schemas import ledger as module
 from schemas.exposure import ExposureKey
 from schemas.ledger import (
     DatasetRecord,
@@ -13,7 +14,9 @@ from schemas.ledger import (
     QuarantineRecord,
     SourceMemo,
     SourceStat,
+    WatchRecord,
 )
+from tests.schemas import documented
 
 VALUES = {
     "night": "20260101",
@@ -107,3 +110,22 @@ def test_records_cannot_be_changed():
         memo.size = 2
     with pytest.raises(ValidationError, match="severity"):
         QuarantineRecord(code="a", where="b", problem="c", remedy="d", source_uri="e", when="f", severity="high")
+
+
+def test_records_are_of_version_1_and_closed():
+    assert (module.LEDGER_VERSION, module.PREVIOUS) == (1, 8)
+    assert ExposureRecord(**VALUES).schema_version == 1
+    assert NightRecord(night="20260101", exposures=0, software="0", finished_at="now").schema_version == 1
+    assert documented.open_models(module) == []
+
+
+def test_a_stream_counts_from_nothing():
+    counts = {"seen": 0, "done": 0, "skipped": 0, "quarantined": 0, "failed": 0}
+    values = {
+        "state": "running", "source": "a", "host": "b", "pid": 1, "since": "c", "updated_at": "d", "on_the_way": 0,
+        "waiting": 0, "exposures": counts,
+    }  # fmt: skip
+    assert WatchRecord(**values).lag_s is None
+    for name in ("on_the_way", "waiting"):
+        with pytest.raises(ValidationError, match=name):
+            WatchRecord(**(values | {name: -1}))

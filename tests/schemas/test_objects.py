@@ -4,6 +4,7 @@ import pytest
 
 from schemas.dataset import DatasetError
 from schemas.objects import BANDS, CENTRE, CUTOUTS, DIA_LINK, OBJECT, SIDE, SOURCE, SourceFlag
+from tests.schemas import documented
 
 
 def test_every_band_has_the_same_columns():
@@ -60,3 +61,17 @@ def test_refuses_synthetic_detections():
     row = dict.fromkeys(DIA_LINK.schema.names) | {"diaSourceId": -5}
     with pytest.raises(DatasetError, match="synthetic row"):
         DIA_LINK.check(pa.Table.from_pylist([row], DIA_LINK.schema))
+
+
+@pytest.mark.parametrize("dataset", [SOURCE, OBJECT, DIA_LINK], ids=lambda one: one.name)
+def test_columns_are_those_that_readers_are_told(dataset):
+    assert documented.typed(dataset) == documented.columns(dataset)
+
+
+def test_bits_are_those_that_readers_are_told():
+    assert {flag.name: flag.value for flag in SourceFlag} == documented.bits("`source.flags`, `object.flags`")
+
+
+def test_links_are_published_only_where_no_later_stage_reads_them():
+    assert (OBJECT.product, DIA_LINK.product) == (True, False)
+    assert (OBJECT.ids, DIA_LINK.ids, SOURCE.ids) == ("objectId", "diaSourceId", "")

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import Misconfigured
-from schemas.pixels import DIFFERENCE, MASK, SCIENCE, TEMPLATE, UNUSABLE, VARIANCE, MaskPlane, SearchGrid, Tiling
+from schemas.pixels import DIFFERENCE, MASK, SCIENCE, TEMPLATE, UNUSABLE, VARIANCE, MaskPlane, SearchGrid, Tile, Tiling
+from tests.schemas import documented
 
 
 def test_bits_are_distinct_and_fit_the_stored_plane():
@@ -101,3 +102,45 @@ def test_the_whole_image_is_one_tile(shape, stride, reach):
 def test_an_image_without_places_has_no_tile():
     with pytest.raises(ValueError, match="not enough values"):
         SearchGrid().whole((25, 400))
+
+
+def test_bits_are_those_that_readers_are_told():
+    assert {flag.name: flag.value for flag in MaskPlane} == documented.bits("the plane `mask` of the tiles")
+    assert UNUSABLE == 1 + 2 + 8 + 16 + 32
+
+
+@pytest.mark.parametrize(
+    ("tile", "window", "stride"), [(0, 26, 7), (7, 26, 0), (7, 26, -7), (7, 6, 7), (6, 26, 7), (15, 26, 7), (7, 0, 7)]
+)
+def test_sizes_that_do_not_fit_each_other_are_refused(tile, window, stride):
+    with pytest.raises(Misconfigured, match="must be a multiple of stride"):
+        Tiling((100, 100), tile, window, stride)
+
+
+def test_the_least_sizes_fit_and_the_usual_ones_are_26_7_and_1008():
+    assert Tiling((4, 5), 1, 1, 1).grid == (4, 5)
+    assert Tiling((40, 47), 7, 7, 7).grid == (5, 6)
+    usual = Tiling((3080, 3072))
+    assert (usual.tile, usual.window, usual.stride, usual.reach) == (1008, 26, 7, 0)
+    assert SearchGrid() == SearchGrid(26, 7, 0, 26)
+
+
+@pytest.mark.parametrize(
+    ("shape", "grid"),
+    [((26, 26), (1, 1)), ((25, 400), (0, 0)), ((400, 25), (0, 0)), ((32, 33), (1, 2)), ((40, 39), (3, 2))],
+)
+def test_windows_lie_at_every_stride_within_the_image(shape, grid):
+    assert Tiling(shape).grid == grid
+
+
+def test_a_tile_reads_as_far_as_it_reaches_within_the_image():
+    first, second, third, fourth = Tiling((60, 70), 35, 20, 5, reach=3).tiles()
+    assert first == Tile(0, 0, 53, 53, 0, 0, 7, 7)
+    assert second == Tile(0, 32, 53, 70, 0, 7, 7, 4)
+    assert third == Tile(32, 0, 60, 53, 7, 0, 2, 7)
+    assert fourth == Tile(32, 32, 60, 70, 7, 7, 2, 4)
+
+
+def test_the_one_tile_of_an_image_is_a_whole_number_of_strides_long():
+    assert SearchGrid(window=4, stride=4).whole((9, 13)) == Tile(0, 0, 8, 12, 0, 0, 2, 3)
+    assert SearchGrid(window=4, stride=4).whole((4, 4)) == Tile(0, 0, 4, 4, 0, 0, 1, 1)

@@ -5,8 +5,21 @@ import tomllib
 import pytest
 from pydantic import ValidationError
 
-from schemas.quality import METRICS, BandMeasures, Measure, QualityRecord, QualitySettings, Sketch, worst
+from schemas import quality as module
+from schemas.quality import (
+    METRICS,
+    QUALITY_VERSION,
+    BandMeasures,
+    Drift,
+    Gate,
+    Measure,
+    QualityRecord,
+    QualitySettings,
+    Sketch,
+    worst,
+)
 from schemas.settings import Settings
+from tests.schemas import documented
 
 
 def test_worst_of_verdicts():
@@ -118,3 +131,56 @@ def test_a_night_is_eight_digits(night):
 def test_limits_that_mean_nothing_are_refused(limits, words):
     with pytest.raises(ValidationError, match=words):
         QualitySettings(limits=limits)
+
+
+def test_defaults_are_those_that_users_are_told():
+    assert documented.given(QualitySettings) == documented.defaults("`[quality]`")
+
+
+def test_no_part_changes_or_takes_unknown_keys():
+    assert documented.open_models(module) == []
+
+
+def test_a_record_says_which_version_it_is_of():
+    record = QualityRecord(night="20260101", digest="d", rules="r", measured=(), judged=(), software="0")
+    assert record.schema_version == QUALITY_VERSION == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "given", "name", "least"),
+    [
+        (Gate, {"metric": "seeing", "verdict": "pass", "value": None, "unit": ""}, "nights", 0),
+        (Drift, {"feature": "snr", "verdict": "pass", "n": 0}, "n", 0),
+        (
+            BandMeasures,
+            {
+                "instrument": "a",
+                "band": "r",
+                "search": "",
+                "models": (),
+                "measures": (),
+                "sketches": (),
+                "exposures": 1,
+            },
+            "exposures",
+            1,
+        ),
+    ],
+)
+def test_counts_have_a_least(part, given, name, least):
+    assert getattr(part(**given), name) == least
+    with pytest.raises(ValidationError, match=name):
+        part(**(given | {name: least - 1}))
+
+
+def test_metrics_are_worse_on_their_own_side_and_compared_within_a_search_where_they_depend_on_it():
+    assert {name: metric.worse for name, metric in METRICS.items() if metric.worse != "both"} == {
+        "seeing": "high", "depth": "low", "limiting_magnitude": "low", "snr_of_half": "high", "expected_false": "high",
+        "refused": "high", "cosmic_rays": "high",
+    }  # fmt: skip
+    assert [name for name, metric in METRICS.items() if not metric.of_search] == [
+        "seeing",
+        "depth",
+        "zero_point",
+        "noise",
+    ]

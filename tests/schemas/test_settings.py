@@ -1,7 +1,9 @@
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from schemas import settings as module
 from schemas.settings import CutCutoutsSettings, FetchSettings, InjectSettings, Settings
+from tests.schemas import documented
 
 TINY = 5e-324
 """The least number above 0."""
@@ -103,3 +105,12 @@ def test_frozen():
         Settings().detect.batch = 3
     with pytest.raises(ValidationError, match="frozen"):
         Settings().detect = Settings().detect
+
+
+@pytest.mark.parametrize("name", [name for name, _ in sections(Settings)])
+def test_defaults_are_those_that_users_are_told(name):
+    assert documented.given(dict(sections(Settings))[name]) == documented.defaults(f"`[{name}]`")
+
+
+def test_no_section_changes_or_takes_unknown_keys():
+    assert documented.open_models(module) == []

@@ -1,7 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
+from schemas import summary as module
 from schemas.summary import CauseCount, ExposureCounts, FetchSummary, RunSummary, Trouble
+from tests.schemas import documented
 
 COUNTS = {"seen": 4, "done": 1, "skipped": 1, "quarantined": 1, "failed": 1}
 
@@ -64,3 +66,53 @@ def test_exposures_add_up():
         FetchSummary(nights=1, exposures=3, whole=2)
     with pytest.raises(ValidationError):
         FetchSummary(nights=1, exposures=-1, whole=-1)
+
+
+def test_no_summary_takes_unknown_keys():
+    assert documented.open_models(module) == []
+
+
+@pytest.mark.parametrize("name", ["windows", "unscored", "detections"])
+def test_a_run_counts_from_nothing(name):
+    assert getattr(summary(**{name: 0}), name) == 0
+    with pytest.raises(ValidationError, match=name):
+        summary(**{name: -1})
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_no_outcome_is_counted_below_zero(name):
+    nothing = dict.fromkeys(COUNTS, 0)
+    assert ExposureCounts(**nothing).seen == 0
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        ExposureCounts(**(nothing | {name: -1}))
+
+
+@pytest.mark.parametrize(
+    "name", ["nights", "exposures", "whole", "not_in_archive", "left", "files", "bytes", "received", "seconds"]
+)
+def test_a_fetch_counts_from_nothing(name):
+    given = {"nights": 0, "exposures": 0}
+    assert getattr(FetchSummary(**given), name) == 0
+    with pytest.raises(ValidationError, match=name):
+        FetchSummary(**(given | {name: -1}))
+
+
+def test_exposures_of_a_fetch_are_counted_by_all_outcomes():
+    trouble = Trouble(uri="ztf", code="damaged", message="m")
+    given = {"nights": 1, "exposures": 10, "whole": 4, "not_in_archive": 3, "left": 2, "failed": (trouble,)}
+    assert FetchSummary(**given).exposures == 10
+    for name in ("whole", "not_in_archive", "left"):
+        with pytest.raises(ValidationError, match="exposures must be"):
+            FetchSummary(**(given | {name: given[name] + 1}))
+
+
+def test_anything_that_failed_is_an_exit_code():
+    clean = {"seen": 1, "done": 1, "skipped": 0, "quarantined": 0, "failed": 0}
+    trouble = (Trouble(uri="a", code="b", message="c"),)
+    assert summary(exposures=clean).exit_code == 0
+    assert not summary(exposures=clean).stopped
+    assert CauseCount() == CauseCount(refused=0, published=0)
+    with pytest.raises(ValidationError):
+        CauseCount(published=-1)
+    for change in ({"night_failed": trouble}, {"quality_failed": trouble}, {"stopped": True}):
+        assert summary(exposures=clean, **change).exit_code == 1

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.search.detector import WindowScorer
 from schemas.dataset import DatasetError
+from schemas.dia_source import SearchCounts
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.model_card import ModelCard
-from schemas.pixels import MaskPlane, Tiling
+from schemas.pixels import MaskPlane, SearchGrid, Tiling
 from schemas.settings import DetectSettings
-from schemas.stage import Context
+from schemas.stage import Context, Rehearsal, Result
 from stages.detect import STAGE
 
 CARD = ModelCard(
@@ -116,3 +117,74 @@ def test_refuses_pixels_of_another_size():
     context = Context(exposure((26, 26)), tile, DetectSettings(), {"detect": scorer()})
     with pytest.raises(DatasetError, match=r"needs its own pixels, got \(27, 26\)"):
         STAGE({"difference": np.zeros((27, 26), np.float32), "mask": np.zeros((27, 26), np.uint16)}, context)
+
+
+class Fixed:
+    """Detector that gives known log odds, and keeps what it was asked for."""
+
+    grid, card = SearchGrid(26, 7, 0, 26), CARD
+
+    def __init__(self, logits):
+        self.logits, self.asked = np.array(logits, np.float32), []
+
+    def search(self, plane, places):
+        self.asked.append((plane, places))
+        return self.logits, 3
+
+
+def test_hits_reach_the_threshold_and_have_their_place_on_the_grid():
+    tile = Tiling((300, 400), 49).tiles()[9 + 2]
+    count = tile.rows * tile.columns
+    logits = np.full(count, -1e-6)
+    logits[[4, 10, count - 1]] = 0.0, 2.5, 1e-6
+    model = Fixed(logits)
+    pixels = np.zeros((tile.y1 - tile.y0, tile.x1 - tile.x0), np.float32)
+    mask = np.where(np.indices(pixels.shape)[0] < 5, MaskPlane.SAT, 0).astype(np.uint16)
+    context = Context(exposure((300, 400), 2.5), tile, DetectSettings(), {"detect": model})
+    table, counts = STAGE({"difference": pixels, "mask": mask}, context)
+    rows, columns = np.divmod([4, 10, count - 1], tile.columns)
+    assert table["row"].to_pylist() == (rows + tile.row0).tolist()
+    assert table["column"].to_pylist() == (columns + tile.column0).tolist()
+    assert table["logit"].to_pylist() == [0.0, 2.5, np.float32(1e-6)]
+    assert (counts.windows, counts.unscored, counts.grid) == (count, 3, model.grid)
+    ((plane, places),) = model.asked
+    assert (places.y, places.x) == (7 * tile.row0 - tile.y0, 7 * tile.column0 - tile.x0)
+    assert (places.rows, places.columns, places.stride) == (tile.rows, tile.columns, 7)
+    np.testing.assert_array_equal(plane.usable, mask == 0)
+    strict = Context(exposure((300, 400)), tile, DetectSettings(threshold=0.9), {"detect": model})
+    assert len(STAGE({"difference": pixels, "mask": mask}, strict).rows) == 1
+    for images in ({"difference": pixels[1:], "mask": mask}, {"difference": pixels, "mask": mask[:, 1:]}):
+        with pytest.raises(DatasetError, match="needs its own pixels"):
+            STAGE(images, context)
+
+
+def test_a_tile_and_an_exposure_are_needed():
+    tile = Tiling((26, 26)).tiles()[0]
+    for one in (Context(exposure((26, 26)), None, DetectSettings()), Context(None, tile, DetectSettings())):
+        context = Context(one.exposure, one.tile, one.settings, {"detect": scorer()})
+        with pytest.raises(DatasetError, match="needs a tile and an exposure"):
+            STAGE({"difference": np.zeros((26, 26), np.float32), "mask": np.zeros((26, 26), np.uint16)}, context)
+
+
+def test_places_to_warm_up_on_hold_pieces_of_the_trails():
+    trails = (((40.0, 35.0), 20.0, 0.3), ((70.0, 20.0), 0.0, 1.0))
+    result = Result(None, SearchCounts(9, 0, SearchGrid()))
+    found = STAGE.warm_up(result, Rehearsal(SearchGrid(10, 5, 0, 10), (100, 85), trails))
+    centres = np.arange(5, 81, 5.0)  # of places on 85 px
+    expected = set()
+    for (x0, y0), length, angle in trails:
+        for step in range(-4, 5):
+            x, y = x0 + step * length / 8 * np.cos(angle), y0 + step * length / 8 * np.sin(angle)
+            expected.add((int(abs(centres - y).argmin()), int(abs(centres - x).argmin())))
+    places = list(zip(found.rows["row"].to_pylist(), found.rows["column"].to_pylist(), strict=True))
+    assert places == sorted(expected)
+    assert set(found.rows["logit"].to_pylist()) == {4.0}
+    assert found.numbers is result.numbers
+    corner = STAGE.warm_up(result, Rehearsal(SearchGrid(10, 5, 0, 10), (85, 84), (((99.0, 99.0), 0.0, 0.0),)))
+    assert corner.rows["row"].to_pylist() == corner.rows["column"].to_pylist() == [14]  # 15 places on 84 px
+
+
+def test_memory_grows_with_the_tile_and_the_batch():
+    one, larger = (STAGE.memory(shape, DetectSettings(batch=32)) for shape in ((1000, 800), (1000, 801)))
+    assert one == 1000 * 800 * 128 + 32 * 64 * 1024
+    assert larger - one == 1000 * 128

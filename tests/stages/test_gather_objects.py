@@ -2,8 +2,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from kernels.objects.source_photometry import Fluxes
 from kernels.sky.positions import object_ids
-from schemas.errors import NoWork
+from schemas.errors import Misconfigured, NoWork
 from schemas.objects import OBJECT, SOURCE
 from schemas.settings import FindSourcesSettings, GatherObjectsSettings
 from schemas.stage import Context
@@ -205,3 +206,42 @@ def test_bands_that_are_no_columns_are_left_out(fake, sources):
     found = gathered(FakeNight(fake.planes, infos), sources)
     assert found["g_psfFlux"].null_count == len(found)
     assert set(found["r_nExposures"].to_pylist()) == {2}
+
+
+def test_each_band_tells_the_fwhm_of_its_sharpest_exposure_in_arcsec(fake, sources):
+    infos = [
+        info.model_copy(update={"psf": info.psf.model_copy(update={"fwhm_px": width})})
+        for info, width in zip(fake.infos, (2.5, 3.0, 2.6, 2.4), strict=True)
+    ]
+    for order in (infos, infos[::-1]):
+        found = gathered(FakeNight(fake.planes, order), sources)
+        for band, width in (("g", 2.5), ("r", 2.4), ("i", 2.6)):
+            np.testing.assert_allclose(found[f"{band}_fwhm"].to_numpy(), width, rtol=1e-3)
+
+
+def test_colours_are_differences_of_the_magnitudes_in_circles(objects):
+    for name, blue, red in (("gMinusR", "g", "r"), ("rMinusI", "r", "i")):
+        one, other = (objects[f"{band}_apMag"].to_numpy() for band in (blue, red))
+        np.testing.assert_allclose(objects[name].to_numpy(), one - other, atol=1e-5)
+        one, other = (objects[f"{band}_apMagErr"].to_numpy() for band in (blue, red))
+        np.testing.assert_allclose(objects[f"{name}Err"].to_numpy(), np.hypot(one, other), rtol=1e-5)
+
+
+def test_circles_are_as_wide_as_set_and_fluxes_in_njy(fake, sources, monkeypatch):
+    radii = []
+
+    def circles(image, x, y, radius, *others):
+        radii.append(radius)
+        nothing = np.ones(len(x))
+        return Fluxes(7 * nothing, nothing, nothing, nothing)
+
+    monkeypatch.setattr("stages.gather_objects.aperture_fluxes", circles)
+    found = gathered(fake, sources, aperture_fwhm=1.7)
+    assert radii == pytest.approx([1.7 * info.psf.fwhm_px for info in fake.infos])
+    np.testing.assert_allclose(found["g_apFlux"].to_numpy(), 7 * NJY, rtol=1e-6)
+    np.testing.assert_allclose(found["r_apFluxErr"].to_numpy(), NJY / np.sqrt(2), rtol=1e-6)
+
+
+def test_pixels_are_needed(sources):
+    with pytest.raises(Misconfigured, match="pixels of a night"):
+        gathered(None, sources)

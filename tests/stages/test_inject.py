@@ -1,9 +1,13 @@
+import math
+import zlib
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import DetectedSegment, distance
+from kernels.trails.injection import cells
 from kernels.trails.trail_model import trail_image
 from schemas.dataset import DatasetError
 from schemas.dia_source import DIA_SOURCE
@@ -11,8 +15,8 @@ from schemas.exposure import ExposureInfo, PsfModel
 from schemas.injection import INJECTION
 from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import InjectSettings
-from schemas.stage import Context
-from stages.inject import STAGE
+from schemas.stage import EXPOSURE_PIXEL, Context
+from stages.inject import STAGE, _Injected, _number, _outcome, _stream
 
 SHAPE, NOISE, SKY = (1400, 1100), 5.0, 2.0
 EXPOSURE = ExposureInfo(
@@ -235,3 +239,81 @@ def test_it_is_off_without_a_share(inputs):
 def test_says_what_it_needs(inputs):
     with pytest.raises(DatasetError, match="needs an exposure and a search"):
         STAGE(inputs, Context(EXPOSURE, None, ALL))
+
+
+def test_random_numbers_are_those_of_the_exposure_and_the_tile():
+    key = [zlib.crc32(b"injection"), 20260101, 7, 3, 5]
+    assert _stream(EXPOSURE, 5).uniform(size=4).tolist() == np.random.default_rng(key).uniform(size=4).tolist()
+
+
+def test_a_copy_reaches_as_far_as_its_windows_and_fits_see():
+    shape = (2300, 2100)
+    y, x = np.indices(shape)
+    given = {
+        "difference": (y * 4096.0 + x).astype(np.float32), "mask": np.zeros(shape, np.uint16), "dia_source": sources()
+    }  # fmt: skip
+    for grid, settings in ((SearchGrid(), ALL), (SearchGrid(16, 4, 5, 14), InjectSettings(share=1.0, length=(1, 61)))):
+        search = Copies()
+        search.grid = grid
+        exposure = EXPOSURE.model_copy(update={"shape": shape, "gain": None})
+        STAGE(given, Context(exposure, None, settings, {}, search))
+        margin = math.ceil(settings.length[1] / 2 + grid.window + 2 * grid.reach + 8 * 2.2)
+        for (planes, own), (y0, x0, y1, x1) in zip(search.asked, cells(shape, 1008), strict=True):
+            first = [max(0, edge - margin) // grid.stride * grid.stride for edge in (y0, x0)]
+            assert divmod(round(float(planes["difference"][0, 0])), 4096) == tuple(first)
+            last = min(shape[0], y1 + margin), min(shape[1], x1 + margin)
+            assert own.shape == (last[0] - first[0], last[1] - first[1])
+
+
+def test_streaks_are_drawn_in_proportion_to_the_area_and_apart_by_all_that_is_seen(inputs, monkeypatch):
+    asked = []
+
+    def draw(rng, number, box, length, snr, known, apart):
+        asked.append((number, apart, [one.snr for one in known]))
+        return []
+
+    monkeypatch.setattr("stages.inject.draw_trails", draw)
+    search = Copies()
+    search.grid = SearchGrid(16, 4, 5, 14)
+    run(inputs, search)
+    assert asked == [(round(10 * 1400 * 1100 / 1008**2), pytest.approx(16 + 2 * 5 + 14 + 8 * 2.2), [8.0, 8.0])]
+    assert [_number(16, (0, 0, side, 1008)) for side in (1008, 504, 2016, 1)] == [16, 8, 32, 1]
+    assert _number(3, (100, 300, 604, 1308)) == 2  # half of the area
+
+
+@pytest.mark.parametrize(("measured", "angle", "offset"), [(179.0, 2.0, -3.0), (1.0, 178.0, 3.0), (95.0, 5.0, -90.0)])
+def test_offsets_of_angles_are_the_shorter_way_round(measured, angle, offset):
+    one = _Injected(DetectedSegment(10.0, 20.0, 5.0, angle, 8.0), 100.0, 1.0)
+    report = {"reliability": 0.7, "snr": 9.0, "trailFlux": 120.0, "trailLengthPx": 4.0, "trailAnglePx": measured}
+    x, y = np.array([3.0, 10.25]), np.array([4.0, 19.5])
+    found = _outcome(one, 1, [{}, report], x, y, EXPOSURE)
+    assert found["angleOffset"] == offset
+    assert (found["xOffset"], found["yOffset"], found["lengthOffset"]) == (0.25, -0.5, -1.0)
+    assert found["fluxRatio"] == pytest.approx(1.2 / 10 ** ((31.4 - 26) / 2.5))
+    assert _outcome(one, 1, [{}, report], x, y, EXPOSURE.model_copy(update={"zero_point": None}))["fluxRatio"] is None
+    assert _outcome(one, None, [report], x, y, EXPOSURE) == {"recovered": False}
+
+
+def test_the_first_streak_may_be_recovered_by_the_first_report(inputs):
+    first = run(inputs)[0].to_pylist()[0]
+    rows = run(inputs, Copies(lambda planes, exposure: sources(source(first["x"], first["y"]))))[0].to_pylist()
+    assert [row["recovered"] for row in rows] == [True] + [False] * (len(rows) - 1)
+
+
+def test_memory_is_that_of_the_exposure_and_a_copy():
+    for shape, copied in (((3000, 2000), 1700 * 1700), ((900, 2000), 900 * 1700), ((2000, 900), 1700 * 900)):
+        assert STAGE.memory(shape, ALL) == shape[0] * shape[1] * 12 + copied * EXPOSURE_PIXEL
+        assert STAGE.memory(shape, InjectSettings(share=0)) == 0
+
+
+DRAWN = {
+    "x": 7190.597339527823, "y": 12668.35209441548, "length": 191.3786289691925, "angle": 1060.6969788074493,
+    "snr": 121.20391988754272, "visible": 14.996109664440155,
+}  # fmt: skip
+
+
+def test_draws_of_an_exposure_stay_as_they_were(inputs):
+    """What is injected follows from night, visit, detector and settings: measured figures are those of these draws."""
+    table = run(inputs)[0]
+    found = {name: float(np.sum(table[name].to_numpy().astype(float))) for name in DRAWN}
+    assert found == pytest.approx(DRAWN, rel=1e-6)

@@ -285,3 +285,42 @@ def test_an_exposure_holds_4096_detections(monkeypatch):
     ids = STAGE(inputs(), context()).rows["diaSourceId"].to_numpy()
     assert len(np.unique(ids)) == 4096
     assert set(ids >> 12) == {(70_000 << 9) | 3}
+
+
+def test_columns_of_the_fit_are_those_of_its_covariance():
+    cd = np.array([[2.8e-4, 1e-5], [-1e-5, 2.8e-4]])
+    for row in STAGE(inputs(), context()).rows.to_pylist():
+        covariance = np.reshape(row["trailCov"], (5, 5))
+        for place, name in enumerate(("xErr", "yErr", "trailLengthPxErr", "trailAnglePxErr"), 1):
+            assert row[name] == pytest.approx(np.sqrt(covariance[place, place]), rel=1e-5)
+        assert row["x_y_Cov"] == pytest.approx(covariance[1, 2], rel=1e-5)
+        sky = cd @ covariance[1:3, 1:3] @ cd.T
+        assert (row["raErr"], row["decErr"]) == pytest.approx(np.sqrt(np.diag(sky)), rel=1e-3)
+        assert row["ra_dec_Cov"] == pytest.approx(sky[0, 1], rel=1e-2, abs=1e-3 * np.sqrt(sky[0, 0] * sky[1, 1]))
+        assert (row["trailRa"], row["trailDec"]) == (row["ra"], row["dec"])
+        assert row["magABErr"] == pytest.approx(2.5 / np.log(10) * row["trailFluxErr"] / row["trailFlux"], rel=1e-4)
+        theta = np.radians(row["trailAnglePx"])
+        extent = row["trailLengthPx"] * max(abs(np.cos(theta)), abs(np.sin(theta)))
+        assert row["bboxSize"] == np.ceil(extent + 4 * 2.3)
+
+
+def test_a_fit_that_failed_has_no_errors_and_gives_way_to_one_that_did_not():
+    given = inputs()
+    x, y, length, angle, _ = TRUTH[1]
+    blind = given["mask"].copy()
+    blind[:] = 1
+    blind[34:48, 140:162] = 0
+    hidden = describe(given | {"mask": blind, "streak": streaks([(x, y, length, angle, 40.0)])}, context())
+    for row in hidden.table.to_pylist():
+        failed = bool(row["flags"] & DetectionFlag.FIT_FAILED)
+        assert (row["trailFluxErr"] is None) == (row["trailCov"] is None) == failed
+
+
+def test_the_aperture_and_the_noise_are_those_of_exposure_and_settings():
+    wide, narrow = (
+        measure_all(inputs(), context(settings=MeasureSettings(aperture_fwhm=one)))["apFluxErr"].to_numpy()
+        for one in (3.0, 1.5)
+    )
+    assert (wide > 1.3 * narrow).all()
+    bright, none = (measure_all(inputs(), context(exposure(gain=one)))["apFluxErr"].to_numpy() for one in (0.5, None))
+    assert (bright > 1.05 * none).all()

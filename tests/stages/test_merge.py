@@ -17,6 +17,7 @@ from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.candidates import Candidate
 from kernels.trails.geometry import DetectedSegment
 from kernels.trails.long_trail import LongTrail
+from kernels.trails.satellites import Classified
 from kernels.trails.trail_bank import point_snr, trail_bank
 from kernels.trails.trail_model import trail_image
 from schemas.dataset import DatasetError
@@ -26,7 +27,7 @@ from schemas.exposure import ExposureInfo, PsfModel
 from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import MergeSettings
 from schemas.stage import Context
-from stages.merge import STAGE, _extended, _is_wing, _pieces, _pixel_scale, _read_hits
+from stages.merge import STAGE, _crop, _extended, _is_wing, _pieces, _pixel_scale, _read_hits, _table
 from tests.support.science_night import exposure as science_night_exposure
 
 WINDOW, STRIDE, SIGMA, SMOOTHING = 26, 7, 5.0, 0.6
@@ -397,3 +398,40 @@ def test_pixels_and_mask_are_those_of_the_exposure():
     context = Context(exposure=None, settings=MergeSettings())
     with pytest.raises(DatasetError, match="needs an exposure"):
         STAGE({"hit": hits, "difference": image, "mask": np.zeros(SHAPE, np.uint16)}, context)
+
+
+def test_a_group_is_searched_in_its_windows_with_the_reach_of_the_templates_about_them():
+    image = np.random.default_rng(1).normal(7, 1, (120, 140)).astype(np.float32)
+    frame = SimpleNamespace(image=image, usable=np.ones(image.shape, bool))
+    scene_ = SimpleNamespace(frame=frame, background=0.0, optics=SimpleNamespace(bank=SimpleNamespace(reach=9)))
+    rows, columns = [3, 4, 6], [5, 2, 2]
+    crop, allowed = _crop(scene_, hits_at(rows, columns))
+    assert (crop.y0, crop.x0) == (7 * 3 - 10, 7 * 2 - 10)
+    assert crop.data.shape == (26 + 7 * 3 + 20, 26 + 7 * 3 + 20)
+    expected = np.zeros((160, 160), bool)
+    for row, column in zip(rows, columns, strict=True):
+        expected[7 * row : 7 * row + 26, 7 * column : 7 * column + 26] = True
+    here = expected[crop.y0 : crop.y0 + allowed.shape[0], crop.x0 : crop.x0 + allowed.shape[1]]
+    np.testing.assert_array_equal(allowed, here)
+    assert allowed.sum() == expected.sum()
+    np.testing.assert_allclose(crop.data, image[11:78, 4:71] - np.median(image[11:78, 4:71]), atol=1e-5)
+
+
+def test_more_than_30000_hits_are_a_flood():
+    many = hit_table(np.arange(30_001) // 30, np.arange(30_001) % 30, np.zeros(30_001))
+    with pytest.raises(BadInput, match=r"at least 30001 windows above the threshold, more than 30000"):
+        merge(MANY_IMAGE, many)
+
+
+def test_candidates_are_told_with_the_sums_of_their_hits():
+    trails = [DetectedSegment(9.0, 20.0, 5.0, 30.0, 8.0), DetectedSegment(4.0, 20.0, 0.0, 0.0, 9.0)]
+    logits = [(1e8, 0.25, -1e8), (3.0, 5.0)]
+    found = [Classified(Candidate(*one), kind, width) for one, kind, width in zip(
+        zip(trails, logits, strict=True), ("satellite", ""), (4.5, 0.0), strict=True
+    )]  # fmt: skip
+    first, second = _table(found).to_pylist()
+    assert (first["x"], first["nHits"], first["logitSum"], first["logitPeak"]) == (4, 2, 8, 5)
+    assert (second["x"], second["nHits"], second["logitSum"], second["logitPeak"]) == (9, 3, 0.25, 1e8)
+    assert (second["trailClass"], second["halfWidth"]) == ("satellite", 4.5)
+    assert (first["trailClass"], first["halfWidth"]) == ("", 0)
+    assert (second["length"], second["angle"], second["snr"]) == (5, 30, 8)

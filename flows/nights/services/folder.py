@@ -1,6 +1,5 @@
 """Folder of the services: their addresses and secrets, and the environment of clients."""
 
-import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from flows.nights.cluster.prefect_server import PRIVATE
 from flows.runtime.settings import require_there
 from flows.storage.atomic import write_file, writing
+from flows.storage.file_lock import file_lock
 from flows.storage.folder import writable_folder
 from schemas.errors import Misconfigured
 
@@ -23,6 +23,9 @@ POOL = "nightstride"
 
 DATABASE = "prefect"
 """Name of the database, and of the role that owns it."""
+
+LONGEST_S = 600.0
+"""How long a command may take to make the services' folder, or to start or stop them, s."""
 
 
 class Addresses(BaseModel):
@@ -143,9 +146,14 @@ def made(path: Path, wanted: dict[str, object]) -> ServiceFolder:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Lock the folder: wait until no other command makes it, or starts or stops its services."""
-    with writing(path), (path / "lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Lock the folder: wait until no other command makes it, or starts or stops its services.
+
+    Raises
+    ------
+    Misconfigured
+        ``lock_held``: that takes longer than any of them does.
+    """
+    with writing(path), file_lock(path / "lock", LONGEST_S):
         yield
 
 

@@ -113,8 +113,10 @@ def _picture(objects: pa.Table, label: NDArray[np.object_] | None) -> tuple[str,
     """Draw two colours against each other or, if there are not three bands in a row, a colour and a magnitude."""
     colours = [(a, b) for a, b in pairwise(BANDS) if _certain(objects, a, b).sum() >= _FEWEST]
     for (blue, middle), (again, red) in pairwise(colours):
+        if middle != again:
+            continue
         certain = _certain(objects, blue, middle) & _certain(objects, middle, red)
-        if middle == again and certain.sum() >= _FEWEST:
+        if certain.sum() >= _FEWEST:
             x, y = _values(objects, _name(blue, middle)), _values(objects, _name(middle, red))
             return _drawn(x, y, f"{blue} - {middle}", f"{middle} - {red}", certain, objects, middle, label)
     if not colours:

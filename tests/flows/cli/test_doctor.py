@@ -2,8 +2,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import kernels
@@ -82,3 +84,67 @@ def test_a_failure_is_exit_code_1_with_its_remedy():
     result = CliRunner().invoke(app, ["doctor", "--out", "/proc/nowhere"])
     assert result.exit_code == 1
     assert "To fix, choose a folder that you may write to." in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("version", "verdict"),
+    [((3, 10, 9), "fail"), ((3, 11, 0), "pass"), ((3, 13, 7), "pass"), ((3, 14, 0), "fail"), ((4, 0, 0), "fail")],
+)
+def test_python_must_be_one_that_is_supported(monkeypatch, version, verdict):
+    monkeypatch.setattr(doctor.sys, "version_info", version)
+    finding = doctor.check_python()
+    assert (finding.verdict, finding.found) == (verdict, ".".join(map(str, version)))
+
+
+@pytest.mark.parametrize(("installed", "verdict"), [("0.150.9", "pass"), ("0.151", "fail"), ("0.151.0", "fail")])
+def test_a_version_that_fails_silently_is_refused(monkeypatch, installed, verdict):
+    monkeypatch.setattr(doctor.importlib.metadata, "version", lambda name: installed if name == "fastapi" else "1.0")
+    found = {finding.name: finding for finding in doctor.check_versions()}
+    assert (found["fastapi"].verdict, found["sqlalchemy"].verdict) == (verdict, "pass")
+    assert ("pip install 'fastapi<0.151'" in found["fastapi"].remedy) is (verdict == "fail")
+
+
+@pytest.mark.parametrize(
+    ("available", "cores", "verdict", "workers"),
+    [(4.5, 2, "pass", None), (4.49, 2, "warn", 1), (3.0, 2, "warn", 1), (2.99, 2, "fail", None), (12.0, 8, "warn", 7)],
+)
+def test_memory_is_one_and_a_half_gib_for_each_worker_and_for_the_rest(available, cores, verdict, workers):
+    finding = doctor.check_memory(available, cores)
+    assert finding.verdict == verdict
+    assert finding.found == f"{available:.1f} GiB available, {1.5 * (cores + 1):.1f} GiB needed for {cores} workers"
+    if workers:
+        assert finding.remedy == f"run with --workers {workers}."
+
+
+def test_two_cores_are_enough():
+    assert [doctor.check_cores(cores).verdict for cores in (1, 2, 3)] == ["warn", "pass", "pass"]
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"), [("0", "warn"), ("1", "pass"), ("4", "pass"), ("5", "warn"), ("-1", "warn")]
+)
+def test_threads_are_between_one_and_the_cores(value, verdict):
+    (first, *_) = doctor.check_threads({"OMP_NUM_THREADS": value}, 4)
+    assert first.verdict == verdict
+
+
+@pytest.mark.parametrize(("gib", "verdict"), [(5.0, "pass"), (4.99, "warn")])
+def test_five_gib_of_disk_are_enough(monkeypatch, tmp_path, gib, verdict):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: SimpleNamespace(free=gib * 2**30))
+    assert doctor.check_disk(tmp_path / "not" / "there").verdict == verdict
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_gpu_is_named_and_none_is_needed(monkeypatch, there):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: f"device {number}")
+    finding = doctor.check_gpu()
+    assert finding.verdict == "pass"
+    assert finding.found == ("device 0" if there else "none: the search runs on the processor")
+
+
+def test_a_machine_of_unknown_cores_has_one(monkeypatch):
+    monkeypatch.setattr(doctor.os, "cpu_count", lambda: None)
+    found = {finding.name: finding.found for finding in doctor.examine(Path())}
+    assert found["cores"] == "1"
+    assert found["memory"].endswith("3.0 GiB needed for 1 workers")

@@ -2,6 +2,7 @@ import gzip
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -130,3 +131,79 @@ def test_values_come_back_as_float32(tmp_path_factory, magnitudes):
     line = ",".join([*map(repr, magnitudes), "STAR"])
     table = read_archive(write(tmp_path_factory.mktemp("t"), "u,g,r,i,z,class", line), WANTED)
     assert [table.numbers[band][0] for band in BANDS] == [np.float32(one) for one in magnitudes]
+
+
+PLAIN = "17,17,17,17,17,STAR"
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"), [("petroRad_r", 0.0, 1000.0), ("redshift", -1.0, 20.0), ("plate", 0.0, 1e6)]
+)
+def test_values_lie_between_their_bounds(tmp_path, name, low, high):
+    tiny = 1e-3
+    values = [low, low + tiny, (low + high) / 4, high - 0.5, high]
+    lines = [f"{PLAIN},{value!r}" for value in values]
+    table = read_archive(write(tmp_path, f"u,g,r,i,z,class,{name}", *lines), WANTED, (name,))
+    assert np.isnan(table.numbers[name]).tolist() == [True, False, False, False, True]
+    assert table.cleaned[name] == 2
+
+
+@pytest.mark.parametrize(("value", "kept"), [(0.0, False), (0.1, True), (34.9, True), (35.0, False)])
+def test_magnitudes_lie_between_zero_and_35(tmp_path, value, kept):
+    lines = [f"{value},17,17,17,17,STAR", *[PLAIN] * 20]
+    table = read_archive(write(tmp_path, "u,g,r,i,z,class", *lines), WANTED)
+    assert bool(np.isfinite(table.numbers["u"][0])) is kept
+    assert table.cleaned["u"] == (not kept)
+
+
+@pytest.mark.parametrize(("stray", "of", "right"), [(1, 3, True), (2, 40, True), (3, 40, False), (2, 20, False)])
+def test_some_magnitudes_may_be_impossible(tmp_path, stray, of, right):
+    """One always, and one in twenty."""
+    lines = ["40,17,17,17,17,STAR"] * stray + [PLAIN] * (of - stray)
+    path = write(tmp_path, "u,g,r,i,z,class", *lines)
+    if right:
+        assert read_archive(path, WANTED).cleaned["u"] == stray
+    else:
+        with pytest.raises(BadInput, match="fluxes, by the look of them"):
+            read_archive(path, WANTED)
+
+
+@pytest.mark.parametrize(("middle", "right"), [(5.0, False), (5.1, True), (29.9, True), (30.0, False)])
+def test_the_middle_of_magnitudes_is_that_of_stars_and_galaxies(tmp_path, middle, right):
+    path = write(tmp_path, "u,g,r,i,z,class", *[f"{middle},17,17,17,17,STAR"] * 3)
+    if right:
+        assert read_archive(path, WANTED).rows == 3
+    else:
+        with pytest.raises(BadInput, match=f"median of {middle:g}"):
+            read_archive(path, WANTED)
+
+
+def test_a_band_without_any_value_is_none_and_no_error(tmp_path):
+    table = read_archive(write(tmp_path, "u,g,r,i,z,class", *["-9999,17,17,17,17,STAR"] * 3), WANTED)
+    assert table.cleaned["u"] == 3
+    assert np.isnan(table.numbers["u"]).all()
+
+
+@pytest.mark.parametrize(
+    ("unit", "right"),
+    [("mag", True), ("Magnitude", True), ("", True), ("nanomaggy", False), ("maggy", False), ("Jy", False)],
+)
+def test_a_magnitude_is_one_by_its_unit(tmp_path, unit, right):
+    table = Table({band: np.full(3, 18.0) for band in BANDS} | {"class": ["STAR"] * 3})
+    table.write(tmp_path / "table.fits")
+    with fits.open(tmp_path / "table.fits", mode="update") as file:
+        if unit:
+            file[1].columns["g"].unit = unit
+    if right:
+        assert read_archive(tmp_path / "table.fits", WANTED).rows == 3
+    else:
+        with pytest.raises(BadInput, match="column 'g'"):
+            read_archive(tmp_path / "table.fits", WANTED)
+
+
+@pytest.mark.parametrize(("rows", "rounded"), [(99, True), (100, False)])
+def test_the_first_hundred_ids_tell_whether_a_spreadsheet_rounded_them(tmp_path, rows, rounded):
+    lines = [f"{n},{PLAIN}" for n in range(rows)] + [f"1.23E+18,{PLAIN}"]
+    table = read_archive(write(tmp_path, "objid,u,g,r,i,z,class", *lines), WANTED, ("objid",))
+    assert table.ids_rounded is rounded
+    assert (table.rows, table.duplicates) == (rows + 1, 0)

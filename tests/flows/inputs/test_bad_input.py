@@ -218,3 +218,24 @@ def test_planes_of_another_size_are_refused(write_ztf, sky):
     science = write_ztf(sky[:100], compressed=False, product="sciimg")
     with pytest.raises(BadInput, match="plane 'science' has shape"):
         prepare(Source(write_ztf(), (("science", science),)), SETTINGS)
+
+
+@pytest.mark.parametrize("width", [1e5, 50.1])
+def test_a_psf_as_wide_as_no_star_is_refused_before_anything_of_its_size_is_made(write_ztf, width):
+    refused(write_ztf(SEEING=width), "invalid_keyword", "50 px at most")
+
+
+def test_a_wide_psf_is_taken_as_it_is(write_ztf):
+    info, _ = prepare(Source(write_ztf(SEEING=50.0)), SETTINGS)
+    assert info.psf.fwhm_px == pytest.approx(50.0, rel=1e-3)  # less the blur by the pixels
+
+
+def test_a_card_that_cannot_be_parsed_costs_this_file_alone(write_ztf):
+    def spoil(data):
+        at = data.index(b"FILTERID=")
+        data[at + 10 : at + 30] = b"'open and not closed"
+        return data
+
+    path = changed(write_ztf(compressed=False), spoil)
+    with pytest.raises(BadInput):
+        prepare(Source(path), Settings(fits={"checksum": "ignore"}))

@@ -63,3 +63,30 @@ def test_a_missing_map_stops_the_run_before_any_work(tmp_path):
     settings = Settings(gather_objects=GatherObjectsSettings(dust_map=str(tmp_path / "none.fits")))
     with pytest.raises(Misconfigured, match=r"set gather_objects.dust_map = null"):
         dust_digest(gather_objects.STAGE, settings)
+
+
+@pytest.mark.parametrize(("pixels", "right"), [(12, True), (48, True), (36, False), (13, False), (24, False)])
+def test_a_map_has_twelve_times_a_square_of_pixels(tmp_path, pixels, right):
+    table = fits.BinTableHDU.from_columns([fits.Column("EBV", "E", array=np.ones(pixels))])
+    table.header["ORDERING"] = "RING"
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(tmp_path / "map.fits")
+    if right:
+        assert read_dust_map(tmp_path / "map.fits")(np.array([10.0]), np.array([5.0])) == pytest.approx([1.0])
+    else:
+        with pytest.raises(Misconfigured, match=f"{pixels} pixels"):
+            read_dust_map(tmp_path / "map.fits")
+
+
+@pytest.mark.parametrize(("names", "right"), [(("other",), True), (("x", "ebv"), True), (("x", "y"), False)])
+def test_a_map_has_a_column_of_that_name_or_one_alone(tmp_path, names, right):
+    columns = [fits.Column(name, "E", array=np.full(12, n, float)) for n, name in enumerate(names)]
+    table = fits.BinTableHDU.from_columns(columns)
+    table.header["ORDERING"] = "RING"
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(tmp_path / "map.fits")
+    if right:
+        assert read_dust_map(tmp_path / "map.fits")(np.array([10.0]), np.array([5.0])) == pytest.approx(
+            [len(names) - 1]
+        )
+    else:
+        with pytest.raises(Misconfigured, match="none of them"):
+            read_dust_map(tmp_path / "map.fits")

@@ -1,5 +1,7 @@
 import gzip
 import io
+import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from astropy.io import fits
 from flows.inputs import source as content_limit
 from flows.inputs.files import content_kind
 from flows.inputs.fits_header import is_image
-from flows.inputs.fits_io import FitsContent, read_headers, unzipped
+from flows.inputs.fits_io import MOST_HEADER_BYTES, FitsContent, read_headers, unzipped
 from schemas.errors import BadInput
 
 
@@ -182,3 +184,30 @@ def test_check_finds_a_changed_byte_anywhere_without_decoding(write_ztf, compres
     with pytest.raises(BadInput) as caught:
         FitsContent(bytes(damaged), "x.fits").check()
     assert caught.value.code == "bad_checksum"
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_what_follows_the_last_image_without_end_is_not_kept_in_memory(tmp_path, write_ztf, zipped):
+    """Zeros behind a valid image look like a header that does not end; gzipped they take next to no disk."""
+    image, length = Path(write_ztf()).read_bytes(), 200 * 2**20
+    path = tmp_path / "bomb.fits"
+    if zipped:
+        with gzip.open(path, "wb", compresslevel=1) as file:
+            file.write(image)
+            for _ in range(length // 2**20):
+                file.write(bytes(2**20))
+    else:
+        path.write_bytes(image)
+        os.truncate(path, len(image) + length)  # sparse
+    tracemalloc.start()
+    with path.open("rb") as file:
+        refused("too_large", lambda: read_headers(file, "x.fits"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * MOST_HEADER_BYTES
+
+
+def test_a_few_zeros_behind_the_last_image_do_no_harm(write_ztf):
+    data = Path(write_ztf()).read_bytes()
+    headers = read_headers(io.BytesIO(data), "x.fits")
+    assert len(read_headers(io.BytesIO(data + bytes(10 * 2880)), "x.fits")) == len(headers)

@@ -185,3 +185,25 @@ def test_member_shorter_than_its_header_says():
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("data.npy", whole.getvalue()[:-5000])
     refused("truncated", lambda: stack_image(file, "x.npz", 3))
+
+
+@pytest.mark.parametrize("deflated", [False, True])
+def test_a_stack_cannot_claim_more_images_than_its_bytes_hold(deflated):
+    """242 bytes that claim 10**12 images would be listed for ever."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 28, 28)})
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED if deflated else zipfile.ZIP_STORED) as archive:
+        archive.writestr("data.npy", head.getvalue())
+    with pytest.raises(BadInput, match=r"claims 1000000000000 images") as caught:
+        stack_form(file, "x.npz")
+    assert caught.value.code == "truncated"
+
+
+@pytest.mark.parametrize("shape", [(0, 30, 30), (2, 0, 30), (2, 30, 0)])
+def test_a_stack_without_pixels(shape):
+    file = io.BytesIO()
+    np.savez(file, data=np.zeros(shape, np.float32))
+    with pytest.raises(BadInput, match="no image") as caught:
+        stack_form(file, "x.npz")
+    assert caught.value.code == "wrong_dimensions"

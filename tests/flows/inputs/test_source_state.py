@@ -68,7 +68,7 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 def test_the_time_is_told_under_any_name(monkeypatch, told):
     store = SimpleNamespace(info=lambda path: {"size": 5, **told})
     monkeypatch.setattr("flows.inputs.files.file_system", lambda uri: (store, uri))
-    for uri in ("any://night/a.fits", "zip::night/a.fits"):
+    for uri in ("any://night/a.fits", "zip://a.fits::night/a.zip"):
         found = stat_of(Source(uri))
         assert (found.size, found.mtime_ns) == (5, int(AT.timestamp()) * 10**9)
 

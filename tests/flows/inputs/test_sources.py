@@ -8,10 +8,14 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
+from flows.inputs.files import read_bytes
+from flows.inputs.probe import probe
 from flows.inputs.source import Source
-from flows.inputs.sources import is_sibling, list_sources, read_manifest, siblings
-from schemas.errors import Misconfigured
+from flows.inputs.source_state import stat_of
+from flows.inputs.sources import list_sources, read_manifest
+from schemas.errors import BadInput, Misconfigured
 from schemas.settings import Settings
 
 SETTINGS = Settings()
@@ -200,52 +204,69 @@ def test_a_named_file_needs_no_list_of_its_folder(night):
     assert listed_by_another(night, night / "deep", night / "deep" / "b.fits") == ["R/deep/b.fits"]
 
 
-STEM = "ztf_20190922290868_000397_zi_c15_o_q4"
+def test_a_pipe_is_a_source_that_is_refused_and_nobody_waits_for_it(tmp_path):
+    place(tmp_path, "good.fits")
+    os.mkfifo(tmp_path / "pipe.fits")
+    os.mkfifo(tmp_path / "other")
+    (tmp_path / "link.fits").symlink_to("pipe.fits")
+    assert names(tmp_path) == ["good.fits", "link.fits", "pipe.fits"]
+    for name in ("pipe.fits", "link.fits"):
+        with pytest.raises(BadInput, match="not a file") as caught:
+            probe(Source(str(tmp_path / name)), SETTINGS)
+        assert caught.value.code == "not_a_file"
+    refused("no_such_input", tmp_path / "pipe.fits")
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        (f"{STEM}_scimrefdiffimg.fits.fz", False),
-        (f"/data/{STEM}_sciimg.fits", True),
-        (f"s3://bucket/{STEM}_mskimg.fits", True),
-        (f"{STEM}_diffimgpsf.fits", True),
-        (f"{STEM}_psfcat.fits", True),
-        ("ztf_000397_zi_c15_q4_refimg.fits", True),
-        ("differenceExp_LSSTCam_g_2019122600000_000.fits", False),
-        ("scienceExp_LSSTCam_g_2019122600000_000.fits", True),
-        ("templateExp_LSSTCam_g_2019122600000_000.fits", True),
-        ("FinalDifference.fits", False),
-        ("my_sciimg.fits", False),
-    ],
-)
-def test_tells_exposures_from_what_goes_with_them(name, expected):
-    assert is_sibling(name) is expected
+def test_a_name_of_other_bytes_is_refused_and_the_rest_is_found(tmp_path):
+    place(tmp_path, "good.fits")
+    for name in (b"bad\xff.fits", b"notes\xfe.txt"):
+        (Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))).write_bytes(FITS if name.endswith(b"fits") else b"dry")
+    bad, good = list_sources([str(tmp_path)], SETTINGS)
+    assert good == Source(str(tmp_path / "good.fits"))
+    assert bad.uri == f"{tmp_path}/bad\\xff.fits"
+    assert bad.refusal.code == "bad_name"
+    assert "rename" in str(bad.refusal)
+    bad.uri.encode()
 
 
-def test_only_the_same_exposure_counts():
-    beside = [
-        f"{STEM}_sciimg.fits",
-        f"{STEM[:-1]}3_sciimg.fits",
-        "ztf_000397_zi_c15_q3_refimg.fits",
-        "ztf_000397_zr_c15_q4_refimg.fits",
-        f"{STEM}_psfcat.fits",
-    ]
-    assert siblings(f"{STEM}_scimrefdiffimg.fits.fz", beside) == (("science", f"{STEM}_sciimg.fits"),)
+def test_links_to_folders_are_followed_once(tmp_path):
+    night = place(tmp_path / "night", "a.fits", "sub/b.fits")
+    place(tmp_path / "elsewhere", "c.fits", "deep/d.fits")
+    (night / "again").symlink_to("sub")
+    (night / "round").symlink_to(".")
+    (night / "other").symlink_to("../elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to("../night")
+    (night / "nowhere").symlink_to("../gone")
+    found = [Path(source.uri).relative_to(night) for source in list_sources([str(night)], SETTINGS)]
+    assert found == [Path("a.fits"), Path("sub/b.fits"), Path("other/c.fits"), Path("other/deep/d.fits")]
 
 
-def test_rubin_planes_share_the_rest_of_the_name():
-    tail = "LSSTCam_g_2019122600000_000.fits"
-    beside = [f"scienceExp_{tail}", f"templateExp_{tail}", "scienceExp_LSSTCam_g_2019122600000_001.fits"]
-    assert siblings(f"differenceExp_{tail}", beside) == (
-        ("science", f"scienceExp_{tail}"),
-        ("template", f"templateExp_{tail}"),
+def test_colons_in_names_mean_nothing(tmp_path):
+    place(tmp_path, "a::b.fits", "c::d/e.fits")
+    found = [source.uri for source in list_sources([str(tmp_path), str(tmp_path / "a::b.fits")], SETTINGS)]
+    assert found == [f"{tmp_path}/a::b.fits", f"{tmp_path}/c::d/e.fits"]
+    assert read_bytes(found[0]) == FITS
+    assert stat_of(Source(found[1])).size == len(FITS)
+
+
+def test_a_stack_with_more_images_than_can_be_numbered_has_one_source_for_the_rest(tmp_path):
+    np.savez_compressed(tmp_path / "many.npz", data=np.zeros((1500, 3, 3), np.float32))
+    found = list_sources([str(tmp_path)], SETTINGS)
+    assert [source.index for source in found] == list(range(1001))
+    with pytest.raises(BadInput, match="none behind it"):
+        probe(found[-1], SETTINGS)
+
+
+def test_folders_are_listed_once_however_many_images_they_hold(tmp_path, monkeypatch):
+    stems = [f"ztf_201909222908{number:02d}_000397_zi_c15_o_q4" for number in range(30)]
+    place(tmp_path, *(f"{stem}_{product}.fits" for stem in stems for product in ("scimrefdiffimg", "sciimg")))
+    listed = []
+    ls = LocalFileSystem.ls
+    monkeypatch.setattr(
+        LocalFileSystem, "ls", lambda fs, path, **options: listed.append(path) or ls(fs, path, **options)
     )
-
-
-def test_other_names_have_none():
-    assert siblings("FinalDifference.fits", [f"{STEM}_sciimg.fits"]) == ()
-    assert siblings(f"{STEM}_sciimg.fits", [f"{STEM}_mskimg.fits"]) == ()
+    assert len(list_sources([str(tmp_path)], SETTINGS)) == 30
+    assert len(listed) == 2  # once for what is there, once for what goes with it
 
 
 def manifest(tmp_path, text):

@@ -169,3 +169,31 @@ def test_what_was_published_before_and_what_could_not_be_read_count_too():
         ("20260101", "20260105"),
         ("odd",),
     )
+
+
+def test_what_several_runs_came_to_is_added_up_in_every_part():
+    trouble = (Trouble(uri="a", code="b", message="c"),)
+    parts = [
+        RunSummary(
+            exposures=ExposureCounts(seen=10 * n, done=4 * n, skipped=3 * n, quarantined=2 * n, failed=n),
+            windows=5 * n, unscored=2 * n, detections=7 * n, not_run={f"s{n}": "why"}, seconds={"detect": n / 3},
+            catalogues={"object": n}, report=report, nights=nights, warnings=(f"w{n}",), failed=trouble * n,
+            quarantined=trouble, night_failed=trouble, quality_failed=trouble * n, stopped=n == 2,
+        )
+        for n, report, nights in ((1, "first", ("20260102",)), (2, "second", ("20260101", "20260102")), (4, None, ()))
+    ]  # fmt: skip
+    whole = combined(parts)
+    assert whole.exposures == ExposureCounts(seen=70, done=28, skipped=21, quarantined=14, failed=7)
+    assert (whole.windows, whole.unscored, whole.detections) == (35, 14, 49)
+    assert (whole.catalogues, whole.seconds) == ({"object": 7}, {"detect": 2.333})
+    assert (whole.report, whole.nights, whole.warnings) == ("second", ("20260101", "20260102"), ("w1", "w2", "w4"))
+    assert [len(one) for one in (whole.failed, whole.quarantined, whole.night_failed, whole.quality_failed)] == [
+        7,
+        3,
+        3,
+        7,
+    ]
+    assert whole.not_run == {"s1": "why", "s2": "why", "s4": "why"}
+    assert whole.stopped
+    assert not combined(parts[:1]).stopped
+    assert combined([]).report is None

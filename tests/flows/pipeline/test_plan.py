@@ -13,7 +13,7 @@ from flows.pipeline.outcome import NEW, Item
 from flows.pipeline.plan import Chosen, Planner
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
-from schemas.errors import BadInput, Retryable
+from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureKey
 from schemas.keyword_mapping import KeywordMapping
 from schemas.ledger import DatasetRecord, ExposureRecord
@@ -222,6 +222,49 @@ def test_what_cannot_be_identified_is_quarantined_and_the_rest_goes_on(world):
     assert (names(plan.todo), codes(plan), plan.seen) == (["b"], [("a", "missing_keyword")], 2)
     assert plan.quarantined[0].message.endswith("To fix, add it.")
     assert world.kept() == ["missing_keyword"]
+
+
+def test_whatever_one_source_raises_the_rest_goes_on(world, monkeypatch):
+    bad, good = world.source("a", "1 0 x"), world.source("b", "2 0 x")
+    given = world.probe
+
+    def probe(source, settings):
+        if source == bad:
+            raise ZeroDivisionError("in a library")
+        return given(source, settings)
+
+    monkeypatch.setattr(world, "probe", probe)
+    plan = world.plan(bad, good)
+    assert (names(plan.todo), codes(plan)) == (["b"], [("a", "unexpected_error")])
+    assert "ZeroDivisionError: in a library" in plan.quarantined[0].message
+
+
+def test_what_was_published_of_a_file_stays_when_it_cannot_be_grasped(world, monkeypatch):
+    source = world.source("a", "1 0 x")
+    world.publish(world.plan(source).todo[0])
+    world.source("a", "1 0 longer")
+
+    def probe(source, settings):
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(world, "probe", probe)
+    plan = world.plan(source)
+    assert (codes(plan), plan.withdrawn) == ([("a", "unexpected_error")], ())
+
+
+def test_what_the_listing_refused_is_quarantined_with_its_reason(world):
+    refusal = BadInput("bad_name", "a\\xff.fits", "the bytes of its name are not UTF-8.", "rename the file.")
+    plan = world.plan(Source("a\\xff.fits", refusal=refusal), world.source("b", "2 0 x"))
+    assert (names(plan.todo), codes(plan)) == (["b"], [("a\\xff.fits", "bad_name")])
+
+
+def test_settings_that_no_exposure_could_use_end_the_plan(world, monkeypatch):
+    def probe(source, settings):
+        raise Misconfigured("unmapped", "fits.visit", "is not set.", "set it.")
+
+    monkeypatch.setattr(world, "probe", probe)
+    with pytest.raises(Misconfigured, match=r"fits\.visit"):
+        world.plan(world.source("a", "1 0 x"))
 
 
 def test_a_known_verdict_is_not_sought_again_until_its_reasons_change(world):

@@ -113,3 +113,10 @@ def test_what_was_set_is_named_however_deep_it_is():
 
 def test_what_an_older_version_knew_is_told():
     assert settings_changes({"detect": {"stride": 7, "gone": None}, "old": {}}) == {"detect.gone": None, "old": {}}
+
+
+def test_a_cutout_of_an_even_side_and_of_a_fraction_of_a_pixel():
+    even = cutout_of(10.0, 20.5, 4)
+    assert (even.x, even.y, even.section) == ((8, 12), (19, 23), "[9:12,20:23]")
+    assert cutout_of(0.4, 0.6, 1).x == (0, 1)
+    assert cutout_of(0.4, 0.6, 1).y == (1, 2)

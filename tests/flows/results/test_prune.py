@@ -161,3 +161,9 @@ def test_what_is_told_is_what_becomes_free(uninterrupted, night_models, tmp_path
     after = weighed(out)
     assert told == Room(before.files - after.files, before.bytes - after.bytes)
     assert told.bytes > 100_000
+
+
+def test_room_is_told_in_megabytes_and_added_up():
+    assert str(Room(1234, 5_678_900_000)) == "1,234 files, 5,678.9 MB"
+    assert total([Room(1, 2), Room(10, 20), Room()]) == Room(11, 22)
+    assert total([]) == Room(0, 0)

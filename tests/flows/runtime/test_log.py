@@ -120,3 +120,15 @@ def test_a_task_is_a_span_of_what_handed_it_out(monkeypatch):
     (exposure,), (task,) = collector.named("exposure"), collector.named("double")
     assert (task.trace, task.parent) == (exposure.trace, exposure.id)
     assert task.attributes == {"nightstride.visit": 7}
+
+
+def test_the_end_of_a_task_is_logged_with_its_time(caplog, monkeypatch):
+    now = iter((100.0, 102.5, 200.0, 200.25))
+    monkeypatch.setattr(log, "perf_counter", lambda: next(now))
+    with caplog.at_level(logging.INFO, logger=log.LOGGER.name):
+        observed(Origin("run", {}, None), "search", lambda: 7)
+        with pytest.raises(KeyError):
+            observed(Origin("run", {}, None), "search", {}.__getitem__, "gone")
+    done, failed = caplog.records
+    assert (done.seconds, done.levelno, done.task) == (2.5, logging.INFO, "search")
+    assert (failed.seconds, failed.levelno) == (0.25, logging.WARNING)

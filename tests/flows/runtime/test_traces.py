@@ -155,3 +155,14 @@ def test_exposures_side_by_side_have_their_own():
 def test_an_exposure_is_named_by_all_its_parts():
     key = ExposureKey(night="20260101", visit=7, detector=3)
     assert of_exposure(key) == {"night": "20260101", "visit": 7, "detector": 3, "exposure": "7-3"}
+
+
+def test_a_lap_is_a_part_of_a_trace_as_long_as_it_took(monkeypatch):
+    now, parts = iter((10.0, 11.5, 14.0, 20.0, 21.0)), []
+    monkeypatch.setattr(traces, "perf_counter", lambda: next(now))
+    monkeypatch.setattr(traces.traces, "part", lambda name, seconds: parts.append((name, seconds)))
+    timer = Timer()
+    for name in ("read", "other", "read"):
+        timer.lap(name)
+    assert timer.seconds() == {"read": 7.5, "other": 3.5}
+    assert parts == [("read", 1.5), ("read", 6.0)]

@@ -7,12 +7,23 @@ from astropy.coordinates import SkyCoord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.simulation.asteroids import Asteroid, _moving, add_asteroids, add_variables, trail_of, trails_on, unit_snr
+from flows.simulation.asteroids import (
+    Asteroid,
+    Trail,
+    _inside,
+    _moving,
+    add_asteroids,
+    add_variables,
+    trail_of,
+    trails_on,
+    unit_snr,
+)
 from flows.simulation.canvas import blank_canvas, truth_table
 from flows.simulation.conditions import conditions_of
 from flows.simulation.presets import find_preset
 from flows.simulation.stars import Stars, stars_on
 from kernels.image.noise import filtered_noise
+from tests.support.summary import layers, numbers
 
 ZTF = find_preset("ztf")
 
@@ -226,3 +237,72 @@ def test_an_object_moves_from_the_beginning_of_its_trail_to_the_end(angle: float
     assert found.rate == pytest.approx(start.separation(end).arcsec / (ZTF.exposure_time / 3600), rel=1e-9)
     assert found.ra == pytest.approx(start.ra.deg, abs=1e-12)
     assert found.dec == pytest.approx(start.dec.deg, abs=1e-12)
+
+
+def test_a_seed_stands_for_its_asteroids() -> None:
+    """Of every preset, on the first and the last visit of a field."""
+    found = []
+    for name in ("ztf", "llnl", "rubin"):
+        preset = find_preset(name, 3, (150, 220))
+        for visit in (0, 2):
+            canvas = blank_canvas(preset.shape)
+            conditions = conditions_of(preset, 3, visit, 1)
+            add_asteroids(canvas, conditions)
+            found += [*layers(canvas)[:2], numbers(truth_table(canvas).to_pylist())]
+    np.testing.assert_allclose(
+        found,
+        [
+            [2724, 3228.34859, -0.000153257977, 77590.5427, 382277.308, 312144.576],
+            [2724, 520.701428, 0, 2018.48459, 61657.6323, 50345.9008],
+            [24, 5349.33935, 0, 5811714.02, 11991.8218, 24208.9377],
+            [2671, 2343.75844, 0, 53671.2976, 169976.844, 141941.863],
+            [2671, 378.025567, 0, 1396.23571, 27415.6208, 22893.8496],
+            [24, 4084.85094, 0, 2228711.87, 8046.34965, 17905.4792],
+            [1606, 16773.7143, 0, 5520676.02, 2157406.1, 3100580.04],
+            [1606, 2705.43787, 0, 143618.011, 347968.737, 500093.569],
+            [24, 19630.6002, -22.105581, 168950130, 30699.8078, 95956.7421],
+            [2387, 35731.2758, -0.495996444, 27819202.7, 3098858.48, 2366738.31],
+            [2387, 5763.18914, 0, 723704.572, 499815.895, 381731.996],
+            [24, 37632.4182, -22.0864008, 669442795, 65238.5072, 186996.707],
+            [4907, 11916.019, -0.00182009715, 609605.132, 1282679.27, 730066.263],
+            [4907, 7009.4238, 0, 210936.019, 754517.198, 429450.73],
+            [24, 13610.382, 0, 77630123.6, 20212.3648, 65208.5386],
+            [4847, 24794.7331, 0, 2438852.48, 1025149.95, 3820152.71],
+            [4847, 14585.1367, 0, 843893.548, 603029.365, 2247148.59],
+            [24, 26527.3151, 0, 318067684, 41299.0299, 129045.928],
+        ],
+        rtol=1e-5,
+    )
+
+
+def test_a_seed_stands_for_its_variables() -> None:
+    found = []
+    for preset in (replace(find_preset("ztf", shape=(150, 220)), variables=(2000.0, 6000.0)), WIDE):
+        conditions, canvas = conditions_of(preset, 3, 1, 2), blank_canvas(preset.shape)
+        x, y = (part.ravel() for part in np.meshgrid(np.arange(-20.5, 240, 13), np.arange(-20.5, 170, 14)))
+        add_variables(canvas, conditions, Stars(x, y, x, y))
+        found += [*layers(canvas)[:2], numbers(truth_table(canvas).to_pylist())]
+    np.testing.assert_allclose(
+        found,
+        [
+            [4128, 1536.9245, -1076.99192, 68781.3394, 253997.746, 447657.147],
+            [4128, 421.599437, 0, 1789.31699, 40967.3799, 72202.7682],
+            [30, 4523.21316, -1260.94601, 2974219.65, 19542.8567, 21222.8034],
+            [30792, 64811.9958, -56140.1721, 5520608.71, 7405158.8, 14952441.2],
+            [30792, 19667.371, 0, 143702.289, 1204884.8, 2432362.74],
+            [912, 146611.294, -58558.4219, 184008069, 15664400.7, 828612.516],
+        ],
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "there"),
+    [
+        (-0.5, 5.0, True), (-0.51, 5.0, False), (5.0, -0.5, True), (5.0, -0.51, False), (418.9, 5.0, True),
+        (419.5, 5.0, False), (5.0, 399.4, True), (5.0, 399.5, False), (5.0, 410.0, False), (410.0, 5.0, True),
+    ],
+)  # fmt: skip
+def test_a_trail_is_on_an_image_if_its_middle_is_on_a_pixel(x: float, y: float, there: bool) -> None:
+    trail = Trail(Asteroid("a", 0.0, 0.0, 58000.0, 1.0, 0.0, 18.0), x, y, 9.0, 0.0)
+    assert _inside(trail, conditions_of(ALONE, 1, 0, 0)) == there

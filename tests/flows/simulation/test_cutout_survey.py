@@ -12,6 +12,7 @@ from flows.simulation.cutout_survey import (
     render_profiles,
     waves,
 )
+from tests.support.summary import summary
 
 
 @pytest.mark.parametrize("survey", [DEEP, NIGHT, ZTF], ids=lambda survey: survey.name)
@@ -91,3 +92,56 @@ def test_transforms_of_psf_and_galaxy_multiply():
     psf, disc = galsim.Kolmogorov(fwhm=0.8), galsim.Exponential(scale_radius=0.5)
     apart = waves(psf, 0.2) * waves(disc, 0.2)
     np.testing.assert_allclose(apart, waves(galsim.Convolve(psf, disc), 0.2), atol=1e-4)
+
+
+def test_a_seed_stands_for_its_psfs() -> None:
+    found = []
+    for survey, seed in ((DEEP, 3), (DEEP, 4), (NIGHT, 5), (ZTF, 6)):
+        psfs = draw_band_psfs(survey, np.random.default_rng(seed))
+        found.append([*summary([[one.fwhm, one.sky_sigma, one.gain] for one in psfs]), 0])
+        found.append(summary(np.concatenate([one.images for one in psfs])))
+    np.testing.assert_allclose(
+        found,
+        [
+            [12, 183.449239, 0, 8133.7743, 452.785202, 523.589707, 0],
+            [13520, 19.8468337, 0, 0.305456666, 208.640412, 278.085273, 277.569711],
+            [12, 105.719457, 0, 1732.97141, 278.132391, 286.254337, 0],
+            [13520, 19.8845088, 0, 0.515884283, 208.638221, 278.70427, 278.150718],
+            [12, 6620.00561, 0, 14000997.5, 20255.4686, 13232.1004, 0],
+            [13520, 19.9744296, 0, 1.30392399, 209.600524, 279.510511, 279.908309],
+            [3, 1069.71683, 0, 1138698.68, 1069.71683, 2136.9155, 0],
+            [2000, 4.95930472, 0, 0.236091887, 14.8769106, 54.4270948, 54.4822825],
+        ],
+        rtol=1e-6,
+    )
+
+
+def test_a_surveys_numbers_are_those_that_its_sets_were_made_with() -> None:
+    found = []
+    for one in (DEEP, NIGHT, ZTF):
+        scalars = (one.side, one.scale, *one.magnitude, one.galaxies, one.saturation, one.scatter, one.psf_error)
+        found.append([summary(part) for part in (scalars, one.seeing, one.depth, one.sky)])
+    np.testing.assert_allclose(
+        found,
+        [
+            [
+                [8, 69.414, -99, 11401.641, 776.252],
+                [4, 2.79, 0, 1.9693, 6.75],
+                [4, 103.6, 0, 2684.28, 256.8],
+                [4, 83.6, 0, 1751.14, 204.6],
+            ],
+            [
+                [8, 74.182, 0, 1430.51464, 230.794],
+                [4, 9.7, 0, 23.53, 24.1],
+                [4, 80.9, 0, 1637.25, 200],
+                [4, 81.9, 0, 1680.69, 200.4],
+            ],
+            [
+                [8, 66.146, 0, 1105.41874, 217.576],
+                [1, 2, 0, 4, 2],
+                [1, 20.2, 0, 408.04, 20.2],
+                [1, 19.5, 0, 380.25, 19.5],
+            ],
+        ],
+        rtol=1e-6,
+    )

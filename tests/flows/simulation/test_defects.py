@@ -2,12 +2,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.ndimage import label
 
 from flows.simulation.canvas import Canvas, blank_canvas
 from flows.simulation.conditions import conditions_of
 from flows.simulation.defects import (
     DISC_STEPS,
+    _mask_disc,
     _splat,
     add_bad_pixels,
     add_border,
@@ -17,6 +19,7 @@ from flows.simulation.defects import (
 from flows.simulation.presets import find_preset
 from flows.simulation.stars import Stars
 from schemas.pixels import MaskPlane
+from tests.support.summary import summary
 
 PRESET = find_preset("ztf")
 
@@ -234,3 +237,190 @@ def test_light_between_pixels_keeps_its_sum_and_its_centre() -> None:
     assert (image * columns).sum() / 100 == pytest.approx(5.25)
     assert (image * rows).sum() / 100 == pytest.approx(3.6)
     assert (image > 0).sum() == 4
+
+
+TALL = find_preset("rubin", shape=(170, 120))
+
+
+def test_a_seed_stands_for_its_cosmic_rays() -> None:
+    found = []
+    for preset, seed in ((FLAT, 3), (TALL, 4), (replace(TALL, gain=4.0), 4)):
+        canvas = blank_canvas(preset.shape)
+        add_cosmic_rays(
+            canvas, conditions_of(replace(preset, cosmic_rays=(150 / preset.area, 250 / preset.area)), seed, 1, 2)
+        )
+        found += [summary(canvas.sharp), summary(canvas.mask)]
+    np.testing.assert_allclose(
+        found,
+        [
+            [1434, 308969.899, 0, 313989747, 10049060, 40490482.2],
+            [4996, 39968, 0, 319744, 1582160, 4372376],
+            [1307, 1132850.38, 0, 5.39524613e09, 102147760, 65121562.5],
+            [1686, 13488, 0, 107904, 1373696, 847680],
+            [1307, 481461.408, 0, 974516317, 43412797.9, 27676663.9],
+            [1686, 13488, 0, 107904, 1373696, 847680],
+        ],
+        rtol=1e-6,
+    )
+
+
+def test_a_seed_stands_for_its_bad_columns_and_hot_pixels() -> None:
+    found = []
+    for preset, seed in ((FLAT, 3), (TALL, 4), (find_preset("ztf", shape=(1000, 70)), 5)):
+        columns, pixels = 20 / np.sqrt(preset.area), 80 / preset.area
+        many = replace(preset, bad_columns=(columns, 2 * columns), hot_pixels=(pixels, 2 * pixels))
+        canvas = blank_canvas(preset.shape)
+        add_bad_pixels(canvas, conditions_of(many, seed, 1, 2))
+        found += [summary(canvas.sharp), summary(canvas.mask)]
+    np.testing.assert_allclose(
+        found,
+        [
+            [442, 5324.14668, -2278.98729, 322760.395, 294915.679, 1285673.81],
+            [1058, 1058, 0, 1058, 44740, 102137],
+            [700, 9987.7159, -39811.6612, 5453866.8, 5358341.4, 1709684.84],
+            [2581, 2581, 0, 2581, 276705, 146939],
+            [6136, 99435.4699, -46844.5385, 8250893.25, 77097651.7, 3967851.17],
+            [4581, 4581, 0, 4581, 3195910, 90950],
+        ],
+        rtol=1e-6,
+    )
+
+
+def test_a_seed_stands_for_its_border() -> None:
+    found = []
+    for preset in (find_preset("ztf", shape=(64, 90)), TALL, find_preset("ztf", shape=(700, 900))):
+        for seed in range(4):
+            canvas = blank_canvas(preset.shape)
+            add_border(canvas, conditions_of(preset, seed, 0, 0))
+            found.append(summary(canvas.mask))
+    np.testing.assert_allclose(
+        found,
+        [
+            [1425, 68400, 0, 3283200, 2674128, 2398608],
+            [1652, 79296, 0, 3806208, 2691264, 3360528],
+            [1650, 79200, 0, 3801600, 2788704, 3587040],
+            [1088, 52224, 0, 2506752, 1618176, 1908720],
+            [1895, 90960, 0, 4366080, 7725024, 7889904],
+            [2608, 125184, 0, 6008832, 11298816, 8313360],
+            [2737, 131376, 0, 6306048, 11357088, 8813520],
+            [2701, 129648, 0, 6223104, 13127808, 7641360],
+            [32643, 1566864, 0, 75209472, 690516000, 670598400],
+            [14951, 717648, 0, 34447104, 266863680, 292479072],
+            [37179, 1784592, 0, 85660416, 897656976, 741289872],
+            [20297, 974256, 0, 46764288, 466582320, 385893984],
+        ],
+        rtol=1e-6,
+    )
+
+
+def test_a_seed_stands_for_its_saturated_stars() -> None:
+    """Of every brightness, in the middle and at the edges, under a narrow and a wide PSF."""
+    found = []
+    x, y = (
+        np.array([100.2, 118.7, 0.4, 30.5, 90.1, 10.6, 60.4, 25.3]),
+        np.array([150.4, 3.2, 100.8, 169.0, 140.5, 20.1, 60.6, 20.7]),
+    )
+    above = np.array([0.1, 0.5, 0.9, 1.2, 1.7, 2.4, 3.5, 6.3])
+    for preset, seed in ((TALL, 1), (TALL, 2), (find_preset("ztf", shape=(170, 120)), 3)):
+        for order in (slice(None), slice(None, None, -1)):
+            canvas = blank_canvas(preset.shape)
+            stars = Stars(x, y, preset.saturated_magnitude - above[order], np.full(8, 1e6))
+            add_saturated(canvas, stars, conditions_of(preset, seed, 1, 2))
+            found += [summary(canvas.signal), summary(canvas.mask)]
+    np.testing.assert_allclose(
+        found,
+        [
+            [7203, 323828.371, -73274.0865, 66153952, 29893032.9, 19454359.6],
+            [18227, 36454, 0, 72908, 3175198, 2042196],
+            [7327, 518847.183, -133198.955, 637746430, 33042904.5, 24824240],
+            [17186, 34372, 0, 68744, 3144286, 2197410],
+            [7272, 197919.406, -205909.865, 112909326, 39254140.2, 22180507.3],
+            [17649, 35298, 0, 70596, 3030826, 1961774],
+            [6996, 79840.4385, -109716.594, 19351025.1, 18446525.1, 11187271.8],
+            [16165, 32330, 0, 64660, 2924566, 2066400],
+            [5409, 29942.8429, -33926.1077, 2098852.53, 4657754.45, 2961264.53],
+            [12097, 24194, 0, 48388, 1949818, 1169988],
+            [5560, 34128.0752, -17879.5319, 2282989.29, 5186435.02, 3576158.33],
+            [11143, 22286, 0, 44572, 2048302, 1507156],
+        ],
+        rtol=1e-6,
+    )
+
+
+def test_a_seed_stands_for_its_unmasked_cores() -> None:
+    found = []
+    for seed in range(12):
+        canvas = blank_canvas(TALL.shape)
+        stars = Stars(np.array([50.4]), np.array([70.6]), np.array([TALL.saturated_magnitude - 0.6]), np.array([1e6]))
+        add_saturated(canvas, stars, conditions_of(TALL, seed, 0, 0))
+        if not canvas.mask.any():
+            found.append(summary(canvas.signal))
+    np.testing.assert_allclose(
+        found,
+        [
+            [1188, 70672.1562, -280929.01, 883538511, 25308244.2, 17956420.1],
+            [1248, 27065.5973, -118234.154, 107106752, 10490971.7, 7401738.81],
+        ],
+        rtol=1e-6,
+    )
+
+
+MIDDLE = np.array([300.0])
+
+
+def exactly(above: float, x: NDArray[np.float64] = MIDDLE, y: NDArray[np.float64] = MIDDLE) -> NDArray[np.uint16]:
+    """Return the mask of stars exactly as many magnitudes above saturation: a difference from 0 is not rounded."""
+    preset = replace(PRESET_SATURATION, saturated_magnitude=above)
+    conditions = conditions_of(preset, 1, 0, 0)
+    conditions = replace(conditions, psf=replace(conditions.psf, fwhm=4.0))
+    canvas = blank_canvas(preset.shape)
+    add_saturated(canvas, Stars(x, y, np.zeros(len(x)), x), conditions)
+    return canvas.mask
+
+
+@pytest.mark.parametrize("above", [0.8, 1.5, DISC_STEPS])
+def test_what_begins_above_a_brightness_is_not_there_at_it(above: float) -> None:
+    """Bars of a core's mask above 0.8 and 1.5 mag, the disc above 5.7: there, the mask grows at once."""
+    below, at, beyond = (
+        np.count_nonzero(exactly(one)) for one in (np.nextafter(above, 0), above, np.nextafter(above, 9))
+    )
+    assert below == at < beyond
+
+
+def test_a_star_exactly_2_mag_above_saturation_may_be_left_unmasked() -> None:
+    x, y = (part.ravel() for part in np.mgrid[50:600:100, 50:600:100].astype(float))
+    for above, some in ((2.0, True), (np.nextafter(2.0, 9), False)):
+        assert (exactly(above, x, y)[y.astype(int), x.astype(int)] == 0).any() == some
+
+
+def test_light_at_the_edges_of_an_image_is_cut_off_there() -> None:
+    image = np.zeros((5, 7), np.float32)
+    corners = [(-0.5, -0.5), (6.5, -0.5), (-0.5, 4.5), (6.5, 4.5), (-1.0, 2.0), (7.0, 2.0), (3.0, -1.0), (3.0, 5.0)]
+    x, y = np.array(corners).T
+    _splat(image, x, y, np.full(8, 100.0))
+    expected = np.zeros((5, 7))
+    expected[[0, 0, -1, -1], [0, -1, 0, -1]] = 25
+    np.testing.assert_allclose(image, expected)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (12.0, 9.0),
+        (12.4, 9.3),
+        (0.0, 0.0),
+        (29.0, 19.0),
+        (-3.0, 9.0),
+        (12.0, 23.0),
+        (-30.0, 9.0),
+        (12.0, -30.0),
+        (12.0, 60.0),
+        (70.0, 9.0),
+        (-30.0, 60.0),
+    ],
+)
+def test_a_disc_has_the_pixels_up_to_its_radius_that_are_on_the_image(x: float, y: float) -> None:
+    canvas = blank_canvas((20, 30))
+    _mask_disc(canvas, x, y, 5.0)
+    rows, columns = np.indices((20, 30))
+    assert np.array_equal(canvas.mask == MaskPlane.SAT, (columns - x) ** 2 + (rows - y) ** 2 <= 25)

@@ -1,5 +1,6 @@
 import gzip
 import re
+import zipfile
 from pathlib import Path
 
 import galsim
@@ -9,9 +10,22 @@ from astropy.io import fits
 from astropy.time import Time
 from astropy.wcs import WCS
 
+from flows.simulation.conditions import conditions_of
 from flows.simulation.exposure import SimulatedExposure, science_and_template, simulate_exposure
-from flows.simulation.files import psf_stamp, write_llnl, write_rubin, write_ztf, ztf_name
+from flows.simulation.files import (
+    PLANES,
+    _keyword,
+    _member,
+    psf_stamp,
+    rubin_name,
+    write_llnl,
+    write_rubin,
+    write_ztf,
+    ztf_header,
+    ztf_name,
+)
 from flows.simulation.presets import find_preset
+from flows.simulation.psf import SimulatedPsfField
 from schemas.pixels import MaskPlane
 
 
@@ -214,3 +228,105 @@ def test_a_hundred_images_to_a_file(tmp_path: Path) -> None:
     with np.load(tmp_path / "asteroid_difference_images_1.npz") as stored:
         assert stored["data"].shape == (1, 4, 5)
         assert stored["data"][0, 0, 0] == 100
+
+
+def test_mask_planes_have_the_bits_of_rubins_pipelines() -> None:
+    """The default planes of lsst.afw.image.Mask, and the one of satellites."""
+    names = ("BAD", "SAT", "INTRP", "CR", "EDGE", "DETECTED", "DETECTED_NEGATIVE", "SUSPECT", "NO_DATA", "STREAK")
+    assert {name: bit for bit, name in enumerate(names)} == PLANES
+    assert (_keyword("MP_INTRP"), _keyword("MP_DETECTED")) == ("MP_INTRP", "HIERARCH MP_DETECTED")
+
+
+def test_rubins_header_has_every_figure(exposure: SimulatedExposure, paths: tuple[Path, ...]) -> None:
+    conditions, header = exposure.conditions, fits.getheader(paths[0])
+    half = conditions.preset.exposure_time / 2 / 86400
+    middle = conditions.midpoint_mjd_tai
+    assert [header[f"MJD-{name}"] for name in ("BEG", "AVG", "END")] == pytest.approx(
+        [middle - half, middle, middle + half], abs=1e-9
+    )
+    assert header["SIMULATE"] is True
+    assert header["DAY_OBS"] == conditions.visit // 100_000
+    assert header["PSF_FWHM"] == round(conditions.psf.fwhm, 3)
+    assert (header["EXPTIME"], header["MAGZERO"]) == (30, conditions.zero_point)
+    assert paths[0].name == rubin_name(conditions)
+    assert rubin_name(conditions, "science") == f"scienceExp_LSSTCam_{conditions.band}_{conditions.visit}_094.fits"
+
+
+def test_files_can_be_written_again(
+    exposure: SimulatedExposure, paths: tuple[Path, ...], exposure_ztf_files: SimulatedExposure,
+    paths_ztf_files: tuple[Path, ...],
+) -> None:  # fmt: skip
+    assert write_rubin(exposure, paths[0].parent, {}) == paths[:1]
+    planes = {"science": exposure_ztf_files.difference}
+    assert write_ztf(exposure_ztf_files, paths_ztf_files[0].parent, planes) == paths_ztf_files[:3]
+    write_ztf(exposure_ztf_files, paths_ztf_files[0].parent, science_and_template(exposure_ztf_files))
+
+
+def test_ztfs_header_has_every_figure(exposure_ztf_files: SimulatedExposure, paths_ztf_files: tuple[Path, ...]) -> None:
+    conditions, header = exposure_ztf_files.conditions, fits.getheader(paths_ztf_files[0], 1)
+    expected = {
+        "EXPOSURE": 30.0, "EXPTIME": 30.0, "PIXSCALE": 1.012, "FIELDID": conditions.field_id, "CCD_ID": 2, "GAIN": 6.2,
+        "READNOI": 10.0, "MAGZPUNC": 1.1e-5, "MAGZPRMS": 0.028, "SATURATE": 49000.0, "INFOBITS": 0, "STATUS": 1,
+        "OBSMJD": round(conditions.mjd_utc, 7), "OBSJD": round(conditions.mjd_utc + 2400000.5, 7),
+        "SEEING": round(conditions.psf.fwhm, 3), "SIMULATE": True,
+    }  # fmt: skip
+    assert {name: header[name] for name in expected} == expected
+    assert (header["OBSLON"], header["OBSLAT"]) == (-116.8598, 33.3573)  # Palomar
+
+
+def test_each_band_has_a_filter_of_its_own() -> None:
+    preset = find_preset("ztf", bands=("g", "r", "i", "z"))
+    numbers = [ztf_header(conditions_of(preset, 1, visit, 0))["FILTERID"] for visit in range(4)]
+    assert numbers == [1, 2, 3, 4]
+
+
+def test_pixels_are_quantised_in_four_steps_per_sigma_with_a_fixed_dither(
+    exposure_ztf_files: SimulatedExposure, paths_ztf_files: tuple[Path, ...]
+) -> None:
+    with fits.open(paths_ztf_files[0], disable_image_compression=True) as hdus:
+        header, steps = hdus[1].header, hdus[1].data["ZSCALE"]
+    assert (header["ZCMPTYPE"], header["ZQUANTIZ"], header["ZDITHER0"]) == ("RICE_1", "SUBTRACTIVE_DITHER_1", 42)
+    step = np.median(steps[steps > 0])
+    assert step == pytest.approx(exposure_ztf_files.conditions.noise.sigma / 4, rel=0.15)
+
+
+@pytest.mark.parametrize("fwhm", [1.7, 5.5])
+def test_a_psf_stamp_is_that_of_the_middle_pixel_padded_or_cut(fwhm: float) -> None:
+    psf = SimulatedPsfField(fwhm, 3.0, (0.4, -0.3), 0.0, (0.0, 0.0), (0.2, 0.3), (10, 20))
+    drawn = psf.trail(9, 4, 0.0, 0.0).pixels
+    middle = len(drawn) // 2
+    expected = np.zeros((25, 25))
+    reach = min(middle, 12)
+    inner = drawn[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1]
+    expected[12 - reach : 13 + reach, 12 - reach : 13 + reach] = inner / inner.sum()
+    np.testing.assert_allclose(psf_stamp(psf), expected, rtol=1e-5, atol=1e-8)
+
+
+def test_the_box_of_an_asteroid_is_centred_within_half_a_pixel_and_its_direction_is_drawn(written) -> None:
+    exposures, _, folder = written
+    with np.load(folder / "asteroid_injected_information_0.npz", allow_pickle=True) as stored:
+        entries = stored["data"]
+    assert entries[::2].tolist() == [0, 1, 2]
+    turned = []
+    for table, exposure in zip(entries[1::2], exposures, strict=True):
+        streaks = [row for row in exposure.truth.to_pylist() if row["kind"] == "streak"]
+        for (_, injected), row in zip(table.iterrows(), streaks, strict=True):
+            centre = injected["box"].true_center
+            assert abs(centre.x - 1 - row["x"]) <= 0.5 + 1e-9
+            assert abs(centre.y - 1 - row["y"]) <= 0.5 + 1e-9
+            assert injected["length"] == round(row["length_px"])
+            assert injected["magnitude"] == row["magnitude"]
+        turned.append("".join(str(int(angle // 180)) for angle in table["angle"]))
+    assert turned == ["01110101010011000100", "00001110001101110111", "00011010110011100000"]
+
+
+def test_stored_files_have_no_date_and_the_pickle_is_of_protocol_3(written) -> None:
+    _, _, folder = written
+    for name in ("images", "injected_information"):
+        (path,) = folder.glob(f"asteroid_*{name}_0.npz")
+        with zipfile.ZipFile(path) as archive:
+            (member,) = archive.infolist()
+            assert (member.filename, member.date_time) == ("data.npy", (1980, 1, 1, 0, 0, 0))
+            content = archive.read(member)
+    assert content[128:130] == b"\x80\x03"
+    assert _member("a").date_time == (1980, 1, 1, 0, 0, 0)

@@ -5,15 +5,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from flows.simulation import night as module
 from flows.simulation.canvas import blank_canvas, source_row, stamp_footprint, truth_table, visible_share
 from flows.simulation.conditions import conditions_of
 from flows.simulation.exposure import science_and_template, simulate_exposure
-from flows.simulation.night import SimulatedNight, night_objects, simulate_night
+from flows.simulation.night import SimulatedNight, _run, night_objects, simulate_night
 from flows.simulation.presets import find_preset
 from flows.simulation.psf import PsfStamp
+from flows.simulation.stars import Stars
 from schemas.errors import Misconfigured
 from schemas.pixels import MaskPlane
 from schemas.truth import TRUTH, TRUTH_OBJECT
+from tests.support.summary import summary
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -135,3 +138,75 @@ def test_each_field_and_detector_has_its_own():
     truth = night_objects(PRESET, 3, 7, 2)  # 6 visits of a field in 2 bands
     assert set(truth["detector"].to_pylist()) == {0, 1}
     assert len(truth) > 1.5 * len(night_objects(PRESET, 3, 6, 2))
+
+
+def test_a_seed_stands_for_the_objects_of_its_night() -> None:
+    truth = night_objects(find_preset("rubin", 0, (200, 260), ("u", "y")), 3, 7, 2)
+    found = [summary(truth[name].to_numpy()) for name in truth.column_names if name != "kind"]
+    np.testing.assert_allclose(
+        found,
+        [
+            [41, 41, 0, 41, 1478],
+            [60, 13736.6127, 0, 3316087.11, 371048.438],
+            [60, 738.925148, 0, 13917.9878, 30584.5799],
+            [60, 1582.40465, 0, 41826.7275, 48153.8135],
+            [60, 1482.54017, 0, 36709.0657, 45294.4055],
+            [60, 1433.99514, 0, 34356.3588, 43946.6848],
+            [60, 1407.59918, 0, 33135.267, 43292.8931],
+            [60, 1393.12694, 0, 32481.5437, 42926.2668],
+            [60, 1385.26242, 0, 32129.6591, 42720.5188],
+            [35, 28.3060388, 0, 42.2574823, 968.381753],
+            [60, 46.5374832, 0, 39.6609062, 1362.91873],
+            [35, 3075.94489, 0, 354378.036, 113210.204],
+            [35, 74, 0, 230, 2682],
+        ],
+        rtol=1e-6,
+    )
+
+
+def test_an_object_is_told_of_if_its_centre_is_between_the_outermost_pixel_centres(monkeypatch) -> None:
+    """The image has 320 columns and 300 rows."""
+    x = np.array([0.0, -0.01, 319.0, 319.01, 5.0, 5.0, 5.0, 5.0, 310.0])
+    y = np.array([0.0, 5.0, 299.0, 5.0, -0.01, 299.01, 299.0, 310.0, 5.0])
+    monkeypatch.setattr(module, "stars_on", lambda *visits: Stars(x, y, np.arange(9.0), x))
+    monkeypatch.setattr(module, "star_colours", lambda number, rng: {band: np.zeros(number) for band in "ugrizy"})
+    truth = night_objects(PRESET, 3, 1, 1)
+    stars = np.array(truth["kind"].to_pylist()) == "star"
+    assert truth["g_mag"].to_numpy()[stars].tolist() == [0, 2, 6, 8]
+    assert set(truth["axisRatio"].to_numpy()[stars]) == {1}
+    assert not truth["positionAngle"].to_numpy()[stars].any()
+    assert not truth["sersic"].to_numpy()[stars].any()
+
+
+def test_as_many_detectors_as_the_camera_has_can_be_asked_for(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "detector_count", lambda preset: 1)
+    night = SimulatedNight(find_preset("ztf", streaks=1, shape=(64, 70)), 1, 1, 1, tmp_path)
+    assert (night.science, night.template, night.form) == (True, False, "fits")
+    assert simulate_night(night).images == 1
+    with pytest.raises(Misconfigured) as caught:
+        simulate_night(SimulatedNight(find_preset("ztf"), 1, 1, 0, tmp_path))
+    assert caught.value.code == "nothing_to_simulate"
+
+
+class Pool:
+    """Stands for the executor."""
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *args) -> None:
+        pass
+
+    map = staticmethod(map)
+
+
+@pytest.mark.parametrize(
+    ("workers", "count", "processes"),
+    [(0, 3, []), (1, 3, []), (2, 1, []), (2, 2, [2]), (2, 3, [2]), (3, 2, [2]), (9, 4, [4])],
+)
+def test_processes_are_started_for_several_cases_and_no_more_than_those(monkeypatch, workers, count, processes) -> None:
+    asked = []
+    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda workers, mp_context: asked.append(workers) or Pool())
+    cases = [(None, visit, 0) for visit in range(count)]
+    assert list(_run(lambda case: case[1], cases, workers)) == list(range(count))
+    assert asked == processes

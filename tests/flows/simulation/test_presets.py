@@ -1,10 +1,13 @@
+from dataclasses import astuple, replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.simulation.presets import PRESETS, find_preset, random_stream
+from flows.simulation.presets import PRESETS, Preset, crowded, find_preset, random_stream
 from schemas.errors import Misconfigured
+from tests.support.summary import summary
 
 
 def test_presets_are_what_the_surveys_are() -> None:
@@ -72,3 +75,55 @@ def test_other_key_or_purpose_other_numbers(one: tuple[int, int, int], other: tu
     drawn = random_stream("stars", *one).uniform(size=4)
     assert not np.array_equal(drawn, random_stream("noise", *one).uniform(size=4))
     assert np.array_equal(drawn, random_stream("stars", *other).uniform(size=4)) == (one == other)
+
+
+def figures(preset: Preset) -> list[float]:
+    values = [value for value in astuple(preset) if value is not None and not isinstance(value, str)]
+    flat = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
+    return [value for value in flat if not isinstance(value, str)]
+
+
+def test_the_numbers_of_a_preset_are_those_that_figures_were_measured_with() -> None:
+    found = [
+        summary(figures(preset))
+        for preset in (*PRESETS.values(), *(find_preset(name, bands=("g",)) for name in PRESETS))
+    ]
+    np.testing.assert_allclose(
+        found,
+        [
+            [43, 75231.242, 0, 2.53593886e09, 835923.5],
+            [42, 75311.042, 0, 2.53594447e09, 837627.8],
+            [43, 80675.2, 0, 3.67250439e09, 701938.6],
+            [45, 77631.242, 0, 2.53913886e09, 947923.5],
+            [44, 77711.042, 0, 2.53914447e09, 949627.8],
+            [45, 87674.55, 0, 3.69900439e09, 1028407.4],
+        ],
+        rtol=1e-8,
+    )
+
+
+def test_a_crowded_preset_has_more_of_all_but_asteroids() -> None:
+    plain, full = find_preset("ztf"), crowded(find_preset("ztf"), 3.0)
+    more = {
+        "stars": (12_000, 27_000), "variables": (60, 180), "cosmic_rays": (120, 360), "bad_columns": (6, 27),
+        "hot_pixels": (180, 600), "ghosts": (0, 12),
+    }  # fmt: skip
+    assert full == replace(plain, **more)
+
+
+@pytest.mark.parametrize("shape", [(64, 100), (100, 64), (64, 64), (3080, 3072)])
+def test_sizes_from_64_px_to_the_whole_camera_are_there(shape: tuple[int, int]) -> None:
+    assert find_preset("ztf", shape=shape).shape == shape
+
+
+@pytest.mark.parametrize("shape", [(63, 100), (100, 63), (3081, 100), (100, 3073)])
+def test_other_sizes_are_not(shape: tuple[int, int]) -> None:
+    with pytest.raises(Misconfigured, match="--size"):
+        find_preset("ztf", shape=shape)
+
+
+def test_a_field_is_visited_three_times_in_each_band() -> None:
+    assert find_preset("rubin", bands=("u",)).visits_per_field == 3
+    assert find_preset("rubin", bands=("u", "g", "r", "i", "z", "y")).visits_per_field == 18
+    with pytest.raises(Misconfigured, match="--bands"):
+        find_preset("rubin", bands=("u", "u", "w"))

@@ -1,3 +1,4 @@
+import fcntl
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import psutil
 import pytest
 
 from flows.storage import lease as module
+from flows.storage.atomic import remove_record, write_record
 from flows.storage.lease import Holder, holder_of, lease, locked, myself, patient_lease, runs
 from schemas.errors import Misconfigured
 from tests.support.wait import until
@@ -162,18 +164,6 @@ def test_heart_beats(tmp_path):
         until(lambda: (tmp_path / "lease.json").stat().st_mtime != old)
 
 
-def test_one_that_was_taken_over_is_left_alone(tmp_path):
-    with lease(tmp_path, heartbeat_s=0.01), (tmp_path / "lease.json").open() as own:
-        (tmp_path / "lease.json").unlink()  # as a taker on another host does it: by a new file
-        other = plant(tmp_path, host="another-host")
-        age(tmp_path, 1000)
-        old = (tmp_path / "lease.json").stat().st_mtime
-        beat = os.fstat(own.fileno()).st_mtime
-        until(lambda: os.fstat(own.fileno()).st_mtime != beat)
-    assert (tmp_path / "lease.json").stat().st_mtime == old
-    assert Holder.model_validate_json((tmp_path / "lease.json").read_text()) == other
-
-
 def test_damaged_lease_holds_nothing(tmp_path):
     (tmp_path / "lease.json").write_text("{")
     with lease(tmp_path) as me:
@@ -312,3 +302,46 @@ def test_other_failures_are_not_waited_for(tmp_path):
     with pytest.raises(Misconfigured) as caught:
         patient_lease(tmp_path / "file", None, pytest.fail).__enter__()
     assert caught.value.code == "not_writable"
+
+
+def test_who_comes_to_life_after_a_takeover_writes_nothing_more(tmp_path):
+    record = tmp_path / "ledger/20260101/1-2.json"
+    with lease(tmp_path, heartbeat_s=1000):
+        write_record(record, b"before", tmp_path)
+        other = tmp_path / "lease.new"
+        other.write_text((tmp_path / "lease.json").read_text())
+        other.replace(tmp_path / "lease.json")  # as a taker does it: by a new file
+        for change in (lambda: write_record(record, b"after", tmp_path), lambda: remove_record(record)):
+            with pytest.raises(Misconfigured) as caught:
+                change()
+            assert caught.value.code == "taken_over"
+        assert record.read_bytes() == b"before"
+        write_record(tmp_path.parent / "other/record.json", b"another folder", tmp_path.parent / "other")
+    with lease(tmp_path):
+        write_record(record, b"the next run", tmp_path)
+    assert record.read_bytes() == b"the next run"
+
+
+def test_a_heart_that_finds_another_lease_says_so_and_stops(tmp_path, caplog):
+    with lease(tmp_path, heartbeat_s=0.01) as me:
+        (tmp_path / "lease.json").unlink()
+        until(lambda: "taken over" in caplog.text)
+        other = me.model_copy(update={"host": "another-host"})
+        (tmp_path / "lease.json").write_text(other.model_dump_json())
+        age(tmp_path, 1000)
+        old = (tmp_path / "lease.json").stat().st_mtime
+        with pytest.raises(Misconfigured, match="taken"):
+            write_record(tmp_path / "ledger/x.json", b"mine", tmp_path)
+    assert (tmp_path / "lease.json").stat().st_mtime == old
+    assert Holder.model_validate_json((tmp_path / "lease.json").read_text()) == other
+
+
+def test_a_lock_that_is_not_let_go_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LOCK_WAIT_S", 0.05)
+    (tmp_path / "lease.lock").touch()
+    with (tmp_path / "lease.lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(Misconfigured, match=rf"process {os.getpid()} .* has locked it"), lease(tmp_path):
+            pass
+    with lease(tmp_path):
+        pass

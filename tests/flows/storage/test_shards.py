@@ -162,3 +162,31 @@ def test_a_shard_that_cannot_be_fetched_is_an_error(monkeypatch):
     monkeypatch.setattr("flows.storage.shards.read_files", lambda paths: [FileNotFoundError("gone") for _ in paths])
     with pytest.raises(FileNotFoundError, match="gone"):
         FetchedBytes(PurePosixPath("a")).first([(0, 0)])
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 0, 70, 100), (5, 49, 33, 97), (33, 13, 34, 14), (31, 0, 65, 100), (16, 24, 32, 48)]
+)
+def test_cells_may_be_longer_than_wide(tmp_path, box):
+    pixels = noise((70, 100))
+    array = zarr.create_array(
+        tmp_path / "a", shape=pixels.shape, dtype=pixels.dtype, chunks=(16, 12), shards=(32, 48), compressors=CHECKED,
+        fill_value=EMPTY,
+    )  # fmt: skip
+    array[:] = pixels
+    y0, x0, y1, x1 = box
+    np.testing.assert_array_equal(ShardedArray.open(tmp_path / "a").read(*box), pixels[y0:y1, x0:x1])
+
+
+def test_only_the_shards_and_chunks_that_a_range_touches_are_read(tmp_path):
+    pixels = noise((64, 96))
+    path = write(tmp_path / "a", pixels)
+    for place in ("0/0", "0/2", "1/0", "1/1", "1/2"):
+        (path / "c" / place).unlink()
+    opened = ShardedArray.open(path)
+    np.testing.assert_array_equal(opened.read(0, 32, 32, 64), pixels[:32, 32:64])
+    for box in ((0, 31, 32, 64), (0, 32, 33, 64), (0, 32, 32, 65)):
+        with pytest.raises(FileNotFoundError):
+            opened.read(*box)
+    for box in ((3, 3, 3, 9), (3, 3, 9, 3)):
+        assert opened.read(*box).size == 0

@@ -3,6 +3,7 @@ import pytest
 from scipy.special import logit
 
 from flows.pipeline.weights import read_card, read_weights
+from flows.pipeline.weights import read_weights as weights_of
 from flows.training.candidate_set import (
     CandidateSet,
     candidate_card,
@@ -112,3 +113,76 @@ def test_report_has_intervals():
     assert row["snr_7"]["found"] == 1
     low, high = binomial_interval(1, 2)
     assert row["snr_7"]["interval"] == [pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "away", "label"),
+    [
+        ("streak", 3.0, 1), ("streak", 3.1, -1), ("point", 8.0, -1), ("point", 8.1, 0), ("satellite", 10.0, -1),
+        ("satellite", 10.1, 0), ("streak", 8.0, -1), ("streak", 8.1, 0),
+    ],
+)  # fmt: skip
+def test_candidates_are_on_a_source_or_beside_it_up_to_a_distance(kind, away, label):
+    there = targets((kind, 50, 50, 30, 0, 1.0))
+    assert labels([(50, 50 + away)], [9], there, [9]) == [label]
+    assert labels([(50, 50 - away)], [9], there, [0.0]) == [label]
+
+
+@pytest.mark.parametrize(("score", "chosen"), [(7.0, 1), (6.99, 0)])
+def test_of_candidates_seven_tenths_as_bright_the_nearest_to_the_middle_is_it(score, chosen):
+    there = targets(("streak", 50, 50, 30, 0, 1.0))
+    found = labels([(40, 50), (51, 50)], [10, score], there, [9])
+    assert found == [1 if n == chosen else -1 for n in range(2)]
+
+
+def test_a_source_without_brightness_is_no_hole():
+    assert labels([(50, 50)], [9], targets(("point", 50, 50, 0, 0, 1.0)), [0.0]) == [-1]
+    assert labels([(50, 50)], [9], targets(("point", 50, 50, 0, 0, 1.0)), [-0.1]) == [0]
+
+
+def test_candidates_lie_in_the_middle_of_their_lines(examples):
+    from flows.training.candidate_set import find_on
+
+    plane, _, peaks, lines = find_on(examples[0])
+    found = candidate_set(examples[0])
+    np.testing.assert_array_equal(found.x, peaks.x + lines[:, 0])
+    np.testing.assert_array_equal(found.y, peaks.y + lines[:, 1])
+    assert plane.pixels.shape == (420, 450)
+    expected = candidate_labels(found.x, found.y, lines[:, 4], found.targets, found.snr)
+    np.testing.assert_array_equal(found.label, expected)
+
+
+def test_what_the_search_starts_from_and_where_hits_begin(tmp_path):
+    write_matched_filter(tmp_path)
+    card, arrays = weights_of("detect", str(tmp_path))
+    assert arrays["floor"].tolist() == [4.4]
+    assert card.false_alarm_rate.startswith("S/N 10: ")
+    made = candidate_card("boosted", {}, {}, {}, 0.5)["false_alarm_rate"]
+    assert made == "50 false candidates per image of the validation exposures"
+
+
+def test_streaks_at_the_least_snr_and_scores_at_the_threshold_count():
+    assert found_above([one_set()], [SCORE], 1.0, 8.0) == (2, 2, 2.0)
+    assert found_above([one_set()] * 2, [SCORE] * 2, 3.0, 8.0) == (2, 4, 1.0)
+    assert found_above([], [], 0.0, 7.0) == (0, 0, 0.0)
+
+
+def test_a_threshold_is_no_lower_than_any_score_and_0():
+    assert threshold_at([one_set()], [SCORE], 3.0) == -1.0
+    assert threshold_at([one_set()], [SCORE + 2], 3.0) == 0.0
+
+
+def test_a_report_counts_at_half_and_at_one_false_with_four_digits():
+    score = SCORE + 1 / 3
+    figures = report_candidates(([one_set()], [score]), ([one_set()] * 3, [score, score - 3, score]))
+    assert figures["exposures"] == 3
+    half, row = figures["at_0.5_false"], figures["at_1_false"]
+    assert half["threshold"] == round(float(np.nextafter(score[2], 9)), 4) == 3.3333
+    assert row["threshold"] == 2.3333
+    assert half["false_per_image"] == 0
+    assert row["false_per_image"] == pytest.approx(2 / 3)
+    assert (row["snr_7"]["found"], row["snr_7"]["present"], row["snr_7"]["completeness"]) == (2, 6, 0.3333)
+    assert (row["snr_10"]["found"], row["snr_10"]["present"], row["snr_10"]["completeness"]) == (2, 3, 0.6667)
+    low, high = binomial_interval(2, 3)
+    assert half["snr_10"]["interval"] == [round(low, 4), round(high, 4)]
+    assert half["snr_10"]["completeness"] == 0.6667

@@ -29,6 +29,7 @@ from kernels.nets.basic_cnn import BasicCnn
 from schemas.dia_source import FEATURES, STATIC, UNKNOWN
 from schemas.errors import BadInput
 from schemas.pixels import Tiling
+from schemas.settings import Settings
 from stages.measure import Described
 from tests.support.models import write_bright, write_cells, write_windows
 from tests.support.truth import truth_table
@@ -206,3 +207,43 @@ def test_no_more_pass_than_allowed_and_no_lower_level_would_do(images, rate, kin
         assert (everything >= below).sum() > int(rate * len(images))
     else:
         assert len(everything) <= rate * len(images)
+
+
+def test_the_psf_is_misjudged_by_the_number_of_the_exposure(examples):
+    info = TileStore.open(examples[0].store).info
+    drawn = [misjudged(info.model_copy(update={"visit": n, "detector": n % 3})) for n in range(200)]
+    off = np.log([one.psf.fwhm_px / info.psf.fwhm_px for one in drawn])
+    beta = [one.psf.beta for one in drawn]
+    np.testing.assert_allclose([off.sum(), (off**2).sum(), sum(beta)], GOLDEN_PSF, rtol=1e-6)
+    assert set(beta) == {2.5, 3.0, 4.0, 100.0}
+    assert isinstance(Settings.model_validate({}), Settings)
+
+
+GOLDEN_PSF = [-1.3196191100306676, 2.3946225865892474, 4684.0]
+
+
+def test_a_candidate_at_the_least_snr_is_kept():
+    one = labelled([(101.0, 100.0, 9.0), (150.0, 150.0, 7.0)])
+    features = np.zeros((2, len(FEATURES)), np.float32)
+    features[:, FEATURES.index("log_snr")] = np.log1p([5.0, 7.0])
+    least = float(np.expm1(np.float64(np.float32(np.log1p(5.0)))))
+    assert len(brighter(replace(one, features=features), least).label) == 2
+    assert len(brighter(replace(one, features=features), np.nextafter(least, 9)).label) == 1
+
+
+def test_which_candidates_have_no_science_image_is_decided_by_the_seed():
+    one = labelled([(float(x), 100.0, 9.0) for x in range(50)])
+    one = replace(one, features=np.full((50, len(FEATURES)), 0.25, np.float32))
+    column = FEATURES.index(STATIC[0])
+    for seed, options in ((7, {"seed": 7}), (0, {})):
+        hidden = without_science(one, 0.4, **options).features[:, column] != 0.25
+        np.testing.assert_array_equal(hidden, np.random.default_rng(seed).random(50) < 0.4)
+
+
+def test_streaks_at_the_least_snr_and_scores_at_the_threshold_count():
+    one = labelled([(101.0, 100.0, 9.0), (300.0, 201.0, 8.0), (150.0, 150.0, 7.0), (60.0, 352.0, 4.0)])
+    score = np.array([0.9, 0.5, 0.5, 0.9])
+    assert candidate_completeness([one] * 2, [score, np.zeros(4)], 0.5, 5.0) == (2, 4, 0.5)
+    assert candidate_completeness([one], [score], 0.5, 5.01) == (1, 1, 1.0)
+    assert candidate_completeness([], [], 0.5, 5.0) == (0, 0, 0.0)
+    assert candidate_threshold([one], [score], 0.0) == np.nextafter(0.5, 1)

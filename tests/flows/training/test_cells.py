@@ -1,11 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
+from scipy.special import expit
 
 from flows.pipeline.models import load_model
 from flows.pipeline.weights import read_card
+from flows.training import cells as training
 from flows.training.cell_fit import CellFit
 from flows.training.cells import (
     CellPlan,
@@ -21,6 +26,7 @@ from flows.training.cells import (
 )
 from flows.training.examples import open_field, truth_targets
 from kernels.image.search_image import Places, SearchImage
+from kernels.nets.streak_net import CELL, PLANES
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.search.dense_search import DenseSearch, dense_grid
 from kernels.statistics.completeness import Share
@@ -200,3 +206,91 @@ def test_the_bounds_of_a_share_hold_their_lower_end_and_the_level_itself():
     assert share_found([curve], 1.0, 4.0) == Share(3, 4)
     unfound = RecoveryCurve(np.array([5.0]), np.array([-np.inf]), np.empty(0))
     assert share_found([unfound, curve], -np.inf, 4.0, 8.0) == Share(3, 4)
+
+
+def test_a_spot_lies_where_its_brightest_cells_weigh():
+    logits = np.full((9, 12), -9.0, np.float32)
+    logits[3, 4:8] = [9.0, 5.5, 5.0, -2.0]  # 5.0 is 4 below the peak, -2.0 no more than the floor
+    found = spots(logits, -2.0)
+    weight = expit([9.0, 5.5])
+    np.testing.assert_allclose(found.x, [(weight @ [4, 5]) / weight.sum() * 4 + 1.5], rtol=1e-12)
+    np.testing.assert_allclose(found.y, [13.5])
+    lower = np.full((9, 12), -9.0, np.float32)
+    lower[3, 4:6] = [0.5, -1.5]
+    weight = expit([0.5, -1.5])
+    np.testing.assert_allclose(spots(lower, -2.0).x, [(weight @ [4, 5]) / weight.sum() * 4 + 1.5], rtol=1e-12)
+    lower[3, 7] = -2.0
+    assert len(spots(lower, -2.0).x) == 1
+
+
+def test_hard_places_are_shown_as_often_as_the_network_is_sure_and_10_px_from_sources(search):
+    pixels = 80 * trail_image((140, 200), 60.0, 52.0, 0.0, 0.0, PSF) + 25 * trail_image(
+        (140, 200), 150.0, 90.0, 0.0, 0.0, PSF
+    )
+    found = spots_on(search, field_of(pixels), -4.0)
+    places = hard_places(search, field_of(pixels), -4.0)
+    np.testing.assert_allclose(places[:, 2], expit(found.peak - 1) + 0.03, rtol=1e-12)
+    np.testing.assert_array_equal(places[:, :2], np.stack([found.x, found.y], 1))
+    (x, y) = places[0, :2]
+    for apart, count in ((9.99, 1), (10.01, 2)):
+        row = ("point", x + apart, y, 0.0, 0.0, 20.0, 1.0)
+        assert len(hard_places(search, field_of(pixels, [row]), -4.0)) == count
+
+
+def test_bright_places_are_the_highest_of_five_by_five_pixels_in_units_of_the_noise():
+    pixels = np.random.default_rng(5).normal(3, 2, (60, 70))
+    usable = np.ones(pixels.shape, bool)
+    usable[20:25, 30:40] = False
+    field = field_of(pixels, usable=usable, noise=2.0)
+    field = replace(field, info=field.info.model_copy(update={"background": 3.0}))
+    values = np.where(usable, (pixels.astype(np.float32) - 3) / 2, 0)
+    smooth = ndimage.gaussian_filter(values.astype(np.float32), 2.2 / 2.355)
+    noise = 1.4826 * np.sort(np.abs(smooth).ravel())[(smooth.size - 1) // 2]
+    highest = ndimage.maximum_filter(smooth, 5, mode="constant", cval=-np.inf) == smooth
+    for snr in (1.0, 2.0):
+        y, x = np.nonzero(highest & (smooth > snr * noise))
+        found = bright_places(field, snr)
+        np.testing.assert_array_equal(found, np.stack([x, y, np.ones(len(x))], 1))
+    assert len(x) > 5
+
+
+def test_completeness_is_given_at_half_one_and_ten_false_positions():
+    assert list(recovery([one([3.0], [2.0])])) == ["at 0.5 false", "at 1 false", "at 10 false"]
+    found = [one([3.0, 3.0, 3.0, 3.0], snr=[6.99, 7.0, 9.99, 10.0])]
+    assert recovery(found, (1.0,)) == {"at 1 false": {"c7": [3, 3], "c10": [1, 1]}}
+
+
+def test_each_round_but_the_last_looks_for_false_alarms_that_the_next_is_shown(examples, tmp_path, monkeypatch):
+    fits, lines = [], []
+
+    def fit_cells(net, train, crops, fit, device, say):
+        if not fits:
+            assert (net.last.bias == -4.0).all()
+            with torch.no_grad():  # as `bright_net`: it finds what is bright
+                for name, value in net.state_dict().items():
+                    value.copy_(bright_net().state_dict()[name])
+        fits.append((crops, fit))
+        return (0.1234567,)
+
+    monkeypatch.setattr(training, "fit_cells", fit_cells)
+    before = torch.get_num_threads()
+    plan = CellPlan(2, (1, 1), CellFit(4), CellFit(3), 2, 0.4)
+    try:
+        figures = train_cells(tmp_path, examples[:1], examples[:1], plan, {"data": "a test"}, 5, 1, lines.append)
+    finally:
+        torch.set_num_threads(before)
+    assert [fit for _, fit in fits] == [plan.first, plan.later, plan.later]
+    assert [crops.seed for crops, _ in fits] == [5, 6, 7]
+    field = open_field(examples[0])
+    shining = DenseSearch(bright_net(), torch.device("cpu"), None)
+    np.testing.assert_array_equal(fits[0][0].hard[field.name], bright_places(field, 4.5))
+    for crops, _ in fits[1:]:
+        np.testing.assert_allclose(crops.hard[field.name], hard_places(shining, field, -2.0))
+    found = spots_on(shining, field, -2.0)
+    curve = RecoveryCurve.of(found.x, found.y, found.peak, field.targets, field.snr)
+    assert figures == {f"round {n}": {"loss": [0.12346]} | recovery([curve]) for n in range(3)}
+    count = len(fits[0][0].hard[field.name])
+    assert lines[0] == f"round 0: 1 exposures, {count} hard places"
+    card = read_card("detect", str(tmp_path))
+    assert (card.threshold, card.training, card.metrics) == (0.4, {"data": "a test"}, {"validation": figures})
+    assert (card.input["planes"], card.input["cell"], card.input["dilations"]) == (PLANES, CELL, [1, 1])

@@ -1,5 +1,6 @@
+import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -7,10 +8,11 @@ from flows.pipeline.models import load_model
 from flows.pipeline.weights import read_card, read_weights, write_model
 from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
+from flows.training import detect
 from flows.training.cell_fit import CellFit
 from flows.training.cells import CellPlan
 from flows.training.detect import TrainPlan, quick_search_plan, train_detect
-from flows.training.examples import Wanted
+from flows.training.examples import Example, Wanted
 from flows.training.fits import TreeFit
 from flows.training.region_fit import RegionFit
 from flows.training.regions import RegionPlan
@@ -103,8 +105,6 @@ def test_learns_from_the_challenges_own_exposures(tmp_path, work):
 
 
 def test_plans_can_be_written_on_a_card():
-    from dataclasses import asdict
-
     for plan in (TrainPlan(), quick_search_plan(3)):
         assert json.loads(json.dumps(asdict(plan)))["seed"] == plan.seed
     assert quick_search_plan(3).seed == 3
@@ -126,3 +126,111 @@ def test_a_verdict_of_another_detector_is_told_before_anything_is_simulated(tmp_
     with pytest.raises(Misconfigured, match="leave out --calibrate"):
         train_detect(tmp_path / "out", tmp_path / "work", str(tmp_path / "mixed"), PLAN, 1, print, part="calibration")
     assert not (tmp_path / "work").exists()
+
+
+def plan_of(stage, name):
+    return read_card(stage, name).training["plan"]
+
+
+def as_written(plan):
+    return json.loads(json.dumps(asdict(plan)))
+
+
+def test_the_plan_is_that_of_the_shipped_models():
+    written = as_written(TrainPlan())
+    assert plan_of("detect", "streak_net") == plan_of("reliability", "streak_net") == written
+    assert plan_of("reliability", "matched_filter") == written
+    digest = hashlib.sha256(json.dumps(asdict(TrainPlan()), sort_keys=True).encode()).hexdigest()
+    assert read_card("detect", "streak_net").training["digest"] == digest
+
+
+def test_the_quick_plan_is_as_short_as_can_be():
+    plan = quick_search_plan(3)
+    few = (Wanted("ztf", 2), Wanted("llnl", 1))
+    assert plan.train == plan.verdict == plan.validation == plan.test == few
+    assert plan.cells == CellPlan(first=CellFit(40), later=CellFit(40))
+    assert (plan.judge.fit.networks, plan.judge.fit.epochs, plan.windows.rounds) == (1, 2, 1)
+    assert plan.regions == RegionPlan(0.5, RegionFit(20), RegionFit(20), mined=1)
+    assert plan.two_stage == TwoStagePlan(net=NetFit(epochs=1))
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """What each step is given, instead of what it does."""
+    seen = {}
+
+    def make_sets(folder, wanted, seed, workers, say):
+        seen[folder.name] = (tuple(wanted), seed)
+        return [Example(f"{folder.name} {n}", None) for n in range(sum(part.count for part in wanted))]
+
+    monkeypatch.setattr(detect, "make_sets", make_sets)
+    for name in ("train_cells", "train_windows", "train_region", "train_two_stage", "train_boosted"):
+        monkeypatch.setattr(detect, name, lambda *given, name=name: seen.update({name: given}) or {"by": name})
+    for name in ("train_verdict", "calibrate_verdict"):
+        monkeypatch.setattr(detect, name, lambda *given, name=name: seen.update({name: given}) or {"judged": name})
+    return seen
+
+
+TRAINERS = {
+    "streak_net": "train_cells", "basic_cnn": "train_windows", "region_proposal": "train_region",
+    "two_stage": "train_two_stage", "boosted": "train_boosted",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", [*TRAINERS, "matched_filter"])
+def test_each_set_is_simulated_with_a_seed_of_its_own_and_each_detector_trained_by_its_kind(tmp_path, steps, model):
+    plan = replace(PLAN, seed=3)
+    figures = train_detect(tmp_path / "out", tmp_path / "work", model, plan, 1, print)
+    assert {name: steps[name] for name in NAMES} == {
+        "train": (SMALL, 3000), "validation": (SMALL, 3100), "verdict": (SMALL, 3200), "test": (SMALL, 3300),
+    }  # fmt: skip
+    assert {name for name in steps if name not in NAMES} == {TRAINERS.get(model, "train_verdict"), "train_verdict"}
+    assert figures == {
+        "detector": {"by": TRAINERS[model]} if model in TRAINERS else {}, "detections": {"judged": "train_verdict"},
+    }  # fmt: skip
+    out, judge, sets, settings, about, seed, *_ = steps["train_verdict"]
+    assert (out, judge, settings, seed) == (tmp_path / "out", str(tmp_path / "out"), plan.judge, 3)
+    assert ([one.store for one in sets.train], list(sets.test)) == (["verdict 0", "verdict 1"], ["ztf"])
+    assert about["command"] == f"nightstride train detect --model {model}"
+    assert about["data"] == "simulated exposures (nightstride simulate), no real data"
+    assert about["exposures"] == dict.fromkeys(NAMES, 2)
+
+
+@pytest.mark.parametrize(("part", "names"), [("verdict", NAMES[1:]), ("calibration", ("validation", "test"))])
+def test_a_detector_that_is_there_is_left_as_it_is(tmp_path, steps, part, names):
+    figures = train_detect(tmp_path / "out", tmp_path / "work", "streak_net", PLAN, 1, print, part=part)
+    step = "train_verdict" if part == "verdict" else "calibrate_verdict"
+    assert figures == {"detections": {"judged": step}}
+    assert set(steps) == {*names, step}
+    assert steps[step][1] == "streak_net"
+    option = {"verdict": " --verdict-only", "calibration": " --calibrate"}[part]
+    assert steps[step][4]["command"] == f"nightstride train detect --model streak_net{option}"
+
+
+def test_a_folder_is_a_detector_whose_verdict_is_trained(tmp_path, steps):
+    card, arrays = read_weights("detect", "streak_net")
+    write_model(tmp_path / "mine", arrays, card.model_dump())
+    train_detect(tmp_path / "out", tmp_path / "work", str(tmp_path / "mine"), PLAN, 1, print)
+    assert set(steps) == {*NAMES[1:], "train_verdict"}
+
+
+def test_the_challenges_exposures_join_the_simulated_ones(tmp_path, steps, monkeypatch):
+    theirs = [Example(f"challenge {n}", None) for n in range(6)]
+    monkeypatch.setattr(detect, "challenge_examples", lambda raw, work, workers: theirs)
+    both = (*SMALL, Wanted("llnl", 1, 25))
+    plan = replace(PLAN, train=both, verdict=both, validation=both, test=both)
+    train_detect(tmp_path / "out", tmp_path / "work", "streak_net", plan, 1, print, challenge=tmp_path)
+    assert {steps[name][0] for name in NAMES} == {SMALL}
+    sets, about = steps["train_verdict"][2], steps["train_verdict"][4]
+    assert {name: len(some) for name, some in sets.test.items()} == {
+        "ztf": 2,
+        "challenge": about["exposures"]["test"] - 2,
+    }
+    assert sum(about["exposures"].values()) == 8 + 6
+    assert about["data"] == "simulated exposures (nightstride simulate), and the LLNL challenge's own"
+    assert about["command"] == "nightstride train detect --model streak_net --challenge FOLDER"
+
+
+def test_exposures_of_a_preset_are_reported_together():
+    wanted = (Wanted("ztf", 2), Wanted("llnl", 1), Wanted("ztf", 1))
+    assert detect._by_preset(wanted, ["a", "b", "c", "d"]) == {"llnl": ["c"], "ztf": ["a", "b", "d"]}

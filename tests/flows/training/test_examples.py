@@ -6,7 +6,8 @@ import pytest
 
 from flows.runtime.parallel import map_in_processes
 from flows.storage.zarr_tiles import TileStore
-from flows.training.example_sets import make_examples
+from flows.training import example_sets
+from flows.training.example_sets import make_examples, make_sets
 from flows.training.examples import Wanted, open_field
 from schemas.errors import Misconfigured
 from schemas.pixels import UNUSABLE
@@ -104,3 +105,34 @@ def test_they_are_unpacked_once(tmp_path):
 def test_what_is_to_be_found(kind, snr, visible, wanted, dark):
     field = field_of(np.zeros((50, 50)), [(kind, 20.0, 20.0, 3.0, 0.0, snr, visible)])
     assert (field.wanted.tolist(), field.dark.tolist()) == ([wanted], [dark])
+
+
+@pytest.mark.parametrize(
+    ("snr", "visible", "wanted", "dark"),
+    [
+        (4.2, 0.5, True, False), (4.199, 0.5, False, False), (4.2, 0.499, False, False), (0.0, 1.0, False, False),
+        (-0.001, 1.0, False, True),
+    ],
+)  # fmt: skip
+def test_a_streak_is_to_be_found_from_snr_4_2_and_half_visible(snr, visible, wanted, dark):
+    field = field_of(np.zeros((50, 50)), [("streak", 20.0, 20.0, 3.0, 0.0, snr, visible)])
+    assert (field.wanted.tolist(), field.dark.tolist()) == ([wanted], [dark])
+
+
+def test_each_preset_has_a_folder_and_a_seed_of_its_own(tmp_path, monkeypatch):
+    asked, said = [], []
+    monkeypatch.setattr(example_sets, "make_examples", lambda *given: asked.append(given) or [len(asked)])
+    wanted = [Wanted("ztf", 2), Wanted("llnl", 1), Wanted("ztf", 3, crowding=3)]
+    assert make_sets(tmp_path / "train", wanted, 40, 1, said.append) == [1, 2, 3]
+    names = ("0-ztf", "1-llnl", "2-ztf")
+    assert asked == [
+        (tmp_path / "train" / name, part, 40 + n, 1) for n, (name, part) in enumerate(zip(names, wanted, strict=True))
+    ]
+    assert said == ["train: 2 exposures like ztf", "train: 1 exposures like llnl", "train: 3 exposures like ztf"]
+
+
+def test_exposures_are_detectors_of_one_visit(examples):
+    infos = [TileStore.open(example.store).info for example in examples]
+    assert len({info.visit for info in infos}) == 1
+    assert sorted(info.detector for info in infos) == [0, 1]
+    assert Wanted("ztf", 3) == Wanted("ztf", 3, None, None, 1.0)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from flows.training import region_crops
 from flows.training.examples import open_field
 from flows.training.region_crops import BORDER, CropDraw, CropShares, Sources, cut_region_crop, sources_of, true_boxes
 from flows.training.region_crops import SIDE as SIDE_REGION_CROPS
@@ -181,3 +182,79 @@ def test_crops_reach_all_ends_of_the_image_and_none_beyond(examples, monkeypatch
     draw.crops(50)
     assert {corner[0] for corner in corners} == {0}
     assert np.median([corner[1] for corner in corners]) == last[1]
+
+
+def test_crops_lie_where_the_seed_says(examples, monkeypatch):
+    corners = []
+    monkeypatch.setattr(region_crops, "cut_region_crop", lambda field, sources, corner, rng: corners.append(corner))
+    found = []
+    for shares in (CropShares(), CropShares(trail=1.0), CropShares(0.2, 0.5)):
+        draw = CropDraw(examples, 3)
+        hard = {open_field(example).name: np.array([[200.0, 210.0], [260.0, 180.0]]) for example in examples}
+        draw.show(hard, shares)
+        corners.clear()
+        draw.crops(60)
+        x, y = np.array(corners).T
+        found.append([x.sum(), y.sum(), (x * y).sum(), (x * np.arange(60)).sum()])
+    np.testing.assert_allclose(found, GOLDEN_CORNERS, rtol=1e-6)
+    assert CropShares() == CropShares(trail=0.55, hard=0.0)
+
+
+GOLDEN_CORNERS = [[5780, 5570, 562368, 173895], [5777, 5537, 585074, 185716], [7844, 5369, 633943, 238190]]
+
+
+def test_what_is_shown_lies_within_the_judged_part_of_a_crop(examples, monkeypatch):
+    """Off the rim by the border, five cells of 4 px, and 4 px more."""
+    corners, drawn = [], []
+    monkeypatch.setattr(region_crops, "cut_region_crop", lambda field, sources, corner, rng: corners.append(corner))
+    field = open_field(examples[0])
+    draw = CropDraw(examples[:1], 5)
+    draw.show({field.name: np.array([[225.0, 210.0]])}, CropShares(0.0, 1.0))
+    draw.crops(3000)
+    drawn = np.array([225, 210]) - np.array(corners)
+    assert drawn.min() >= 24
+    assert drawn.max() <= 224 - 24 + 1
+    assert drawn.min() < 26
+    assert drawn.max() > 198
+
+
+def test_the_network_is_given_a_psf_a_little_off(examples, monkeypatch):
+    seen = []
+    monkeypatch.setattr(region_crops, "dense_input", lambda plane, *rest: seen.append((plane.fwhm_px, rest)))
+    field = open_field(examples[0])
+    sources = sources_of(examples[0].truth, field)
+    for seed in range(300):
+        cut_region_crop(field, sources, (100, 100), np.random.default_rng(seed))
+    off = np.log([fwhm for fwhm, _ in seen]) - np.log(field.info.psf.fwhm_px)
+    assert off.std() == pytest.approx(0.08, rel=0.1)
+    assert off.mean() == pytest.approx(0, abs=0.01)
+    np.testing.assert_allclose([off.sum(), (off**2).sum()], GOLDEN_OFF, rtol=1e-6)
+    assert {rest for _, rest in seen} == {(0, 0, 56, 56)}
+
+
+GOLDEN_OFF = [0.01442384287322529, 2.1322639380394657]
+
+
+def test_boxes_reach_half_a_pixel_beyond_the_middles_of_the_outermost(examples):
+    found = true_boxes(examples[0].truth)
+    names = [("xmin", -0.5), ("ymin", -0.5), ("xmax", 0.5), ("ymax", 0.5)]
+    for column, (name, beyond) in zip(found.T, names, strict=True):
+        np.testing.assert_array_equal(column, examples[0].truth[f"box_{name}"].to_numpy() + beyond)
+
+
+def test_what_counts_neither_way_is_whatever_shines_and_is_not_asked_for(examples):
+    field = open_field(examples[0])
+    sources = sources_of(examples[0].truth, field)
+    rest = ~field.wanted & (field.snr >= 0)
+    targets = field.targets
+    expected = np.stack([targets.x, targets.y, targets.length, targets.angle], 1)[rest]
+    np.testing.assert_array_equal(sources.lines, expected)
+    np.testing.assert_array_equal(sources.boxes, true_boxes(examples[0].truth)[field.wanted])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_line_for_a_trail_at_the_rim_is_as_long_as_its_longer_side(axis):
+    half = np.array([6.0, 4.0])[[axis, 1 - axis]]
+    centre = np.array([3.0, 30.0])
+    box = np.concatenate([centre - half, centre + half])[None]
+    np.testing.assert_allclose(Sources(box, NONE).cropped(0, 0, 60, 8.0).lines, [[3, 30, 12, 0]])

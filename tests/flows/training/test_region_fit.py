@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from flows.training import region_fit
 from flows.training.region_crops import SIDE, CropDraw, CropShares, RegionCrop, Sources
 from flows.training.region_fit import RegionFit, balanced, crop_losses, fit_regions, label_boxes
-from kernels.nets.region_net import RegionNet
-from kernels.search.boxes import box_overlap
-from kernels.search.region_search import look_at_boxes
+from kernels.nets.region_net import ANCHORS, RegionNet
+from kernels.search.boxes import box_overlap, encode
+from kernels.search.region_search import FURTHEST, anchor_boxes, look_at_boxes
 
 NONE = np.empty((0, 4))
 
@@ -139,3 +140,138 @@ def test_samples_are_balanced(trails, others, drawn):
     chosen = balanced(label, 16, 0.5, np.random.default_rng(1))
     assert len(set(chosen.tolist())) == len(chosen)
     assert ((label[chosen] == 1).sum(), (label[chosen] == 0).sum()) == drawn
+
+
+def test_a_box_at_a_bound_holds_a_trail_or_neither():
+    boxes = np.array([[10.0, 10, 30, 22], [10, 10, 30, 16], [10, 10, 30, 13], [10, 10, 20, 13]])
+    np.testing.assert_array_equal(box_overlap(boxes, TRAILS)[:, 0], [1, 0.5, 0.25, 0.125])
+    assert label_boxes(boxes, Sources(TRAILS, NONE), 0.5, 0.25, best=False)[0].tolist() == [1, 1, -1, 0]
+    assert label_boxes(boxes, Sources(TRAILS, NONE), 0.51, 0.24, best=False)[0].tolist() == [1, -1, -1, 0]
+    line = np.array([[100.0, 50, 0, 0]])
+    box = np.array([[103.0, 45, 113, 55]])  # its middle is 8 px away
+    assert label_boxes(box, Sources(NONE, line), 0.5, 0.3, best=False)[0].tolist() == [-1]
+
+
+def test_the_trail_of_a_box_is_the_one_that_it_shares_most_with():
+    boxes = np.array([[61.0, 60, 71, 70], [11, 10, 31, 22]])
+    assert label_boxes(boxes, Sources(TRAILS, NONE), 0.5, 0.3, best=False)[1].tolist() == [1, 0]
+
+
+class Drawn:
+    def __init__(self):
+        self.asked = []
+
+    def crops(self, count):
+        self.asked.append(count)
+
+
+def test_the_mean_loss_of_every_hundred_batches_is_told(monkeypatch, fit_settings):
+    number = [0]
+
+    def losses(net, crops, rng):
+        assert net.training
+        number[0] += 1
+        return net.objectness.bias.sum() * 0 + torch.tensor([1.0, 0.0, 0.5, 0.0]) * number[0]
+
+    monkeypatch.setattr(region_fit, "crop_losses", losses)
+    net, draw, said = RegionNet(8, (1, 1)), Drawn(), []
+    shown = fit_regions(net, draw, RegionFit(201, 3, 1e-3, 1e-2), 1, said.append)
+    assert fit_settings == [(1e-3, 1e-2), (1e-3, 201, 0.1)]
+    assert draw.asked == [3] * 201
+    assert shown == pytest.approx([1.5 * 50.5, 1.5 * 150.5, 1.5 * 201])
+    assert said == [
+        "batch 100 of 201: loss 50.5000 + 0.0000 + 25.2500 + 0.0000",
+        "batch 200 of 201: loss 150.5000 + 0.0000 + 75.2500 + 0.0000",
+        "batch 201 of 201: loss 201.0000 + 0.0000 + 100.5000 + 0.0000",
+    ]
+    assert not net.training
+    assert RegionFit(5) == RegionFit(5, 8, 1.5e-3, 1e-3)
+
+
+def test_anchors_of_a_crop_are_near_trails_and_anywhere_and_half_hold_a_trail():
+    trails = np.array([[100.0, 96, 113, 109], [150, 40, 190, 52]])
+    for seed in range(5):
+        row, column, kind, label, shifts = region_fit._anchor_sample(Sources(trails, NONE), np.random.default_rng(seed))
+        assert len(label) == 64
+        assert 0 < (label == 1).sum() <= 32
+        assert ((row >= 5) & (row < 51) & (column >= 5) & (column < 51)).all()
+        boxes = anchor_boxes(row, column)[np.arange(64), kind]
+        shared = box_overlap(boxes, trails)
+        assert ((shared.max(1) < 0.3) == (label == 0)).all()
+        assert (shared[label == 1].max(1) >= 0.5).all()
+        of = label == 1
+        np.testing.assert_allclose(shifts[of], encode(trails[shared[of].argmax(1)], boxes[of]), rtol=1e-5, atol=1e-6)
+        assert (shifts[~of] == 0).all()
+    row, column, kind, label, _ = region_fit._anchor_sample(Sources(NONE, NONE), np.random.default_rng(0))
+    assert (len(label), label.sum(), len(set(kind.tolist()))) == (64, 0, len(ANCHORS))
+    found = [(part.sum(), (part**2).sum(), (part * np.arange(64)).sum()) for part in (row, column, kind)]
+    np.testing.assert_array_equal(found, GOLDEN_NOTHING)
+    row, column, kind, label, shifts = region_fit._anchor_sample(Sources(trails, NONE), np.random.default_rng(1))
+    found = [(part.sum(), (part**2).sum(), (part * np.arange(64)).sum()) for part in (row, column, kind, label)]
+    np.testing.assert_array_equal(found, GOLDEN_ANCHORS)
+
+
+GOLDEN_NOTHING = [[1779, 62705, 52627], [1865, 62939, 58513], [340, 2550, 10562]]
+GOLDEN_ANCHORS = [[1627, 49635, 53324], [1836, 60858, 56229], [318, 2118, 11212], [11, 11, 55]]
+
+
+def test_true_boxes_are_judged_three_times_moved_a_little():
+    boxes = np.array([[100.0, 96, 120, 106], [10, 20, 300, 40]])
+    found = region_fit._jittered(boxes, np.random.default_rng(3))
+    many = np.repeat(boxes, 3, 0)
+    side, moved = many[:, 2:] - many[:, :2], (found[:, :2] + found[:, 2:] - many[:, :2] - many[:, 2:]) / 2
+    rng = np.random.default_rng(3)
+    np.testing.assert_allclose(moved, np.clip(rng.normal(0, 0.12, (6, 2)) * side, -FURTHEST, FURTHEST), atol=1e-9)
+    np.testing.assert_allclose(np.log((found[:, 2:] - found[:, :2]) / side), rng.normal(0, 0.12, (6, 2)), atol=1e-9)
+
+
+def test_distances_are_summed_over_the_numbers_and_even_over_the_boxes():
+    said = torch.tensor([[0.2, 0.0, 2.0, 0.0], [0.0, 0.5, 0.0, -1.0]])
+    expected = (0.5 * 0.2**2 / 0.5 + (2 - 0.25) + (0.5 - 0.25) + (1 - 0.25)) / 2
+    assert float(region_fit._distance(said, torch.zeros(2, 4))) == pytest.approx(expected)
+    assert float(region_fit._distance(said[:0], torch.zeros(0, 4))) == 0
+
+
+def some_crops():
+    rng = np.random.default_rng(6)
+    boxes = np.array([[100.0, 96, 113, 109], [150, 40, 190, 52], [60, 60, 70, 90]])
+    lines = np.array([[40.0, 150, 10, 30]])
+    cells = [rng.normal(size=(56, 56, 48)).astype(np.float32) for _ in range(2)]
+    return [RegionCrop(cells[0], Sources(boxes, lines)), RegionCrop(cells[1], Sources(boxes[:1] + 20, lines))]
+
+
+def test_the_likeliest_places_of_a_crop_are_proposed():
+    net, crops = RegionNet(8, (1, 1)), some_crops()
+    objectness = torch.full((2, len(ANCHORS), 56, 56), -5.0)
+    places = [(5, 5), (50, 50), (20, 30), (40, 8)]
+    for n, (row, column) in enumerate(places):
+        objectness[0, n % len(ANCHORS), row, column] = 9.0 - n
+    objectness[0, 0, 20, 31] = 5.5  # beside a higher one
+    objectness[0, 0, 4, 20] = objectness[0, 0, 51, 20] = objectness[0, 0, 20, 4] = objectness[0, 0, 20, 51] = 20.0
+    asked = []
+
+    def propose(net, features, image, row, column):
+        asked.append((image, row, column))
+        return np.zeros((len(image), 4))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(region_fit, "propose", propose)
+        image, boxes = region_fit._proposals(net, None, objectness, crops, np.random.default_rng(1))
+    ((of, row, column),) = asked
+    assert of.tolist() == [0] * 24 + [1] * 24
+    assert list(zip(row[:4].tolist(), column[:4].tolist(), strict=True)) == places
+    assert (20, 31) not in set(zip(row[:24].tolist(), column[:24].tolist(), strict=True))
+    assert image.tolist() == [0] * 24 + [1] * 24 + [0] * 9 + [1] * 3
+    rng = np.random.default_rng(1)
+    np.testing.assert_allclose(
+        boxes[48:], np.concatenate([region_fit._jittered(one.sources.boxes, rng) for one in crops])
+    )
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_losses_of_a_batch_are_decided_by_the_seed():
+    losses = crop_losses(RegionNet(8, (1, 1)), some_crops(), np.random.default_rng(2)).detach().numpy()
+    np.testing.assert_allclose(losses, GOLDEN_LOSSES, rtol=1e-4)
+
+
+GOLDEN_LOSSES = [0.5723530650138855, 0.5453908443450928, 0.6743262410163879, 0.6246249675750732]

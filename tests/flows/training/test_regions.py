@@ -3,13 +3,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
 
 from flows.pipeline.models import load_model
 from flows.pipeline.stage_run import search_grid
 from flows.pipeline.weights import read_card
 from flows.storage.zarr_tiles import TileStore
+from flows.training import regions
 from flows.training.examples import open_field
-from flows.training.region_crops import true_boxes
+from flows.training.region_crops import CropShares, true_boxes
 from flows.training.region_fit import RegionFit
 from flows.training.regions import (
     Judged,
@@ -156,3 +158,97 @@ def test_boxes_are_judged_by_what_is_there(examples):
     wide = (true[counted, 2] - true[counted, 0])[near]
     np.testing.assert_allclose(judged.shared[:-1][near], (wide - 1) / (wide + 1))
     assert (judged.apart[:-1][near] < 2.5).mean() > 0.8
+
+
+def test_defaults_of_the_plan():
+    assert RegionPlan() == RegionPlan(
+        0.7, RegionFit(2000), RegionFit(2000, rate=1e-3), 30, CropShares(0.4, 0.5), -3.0, -2.0, 50.0
+    )
+
+
+def test_which_exposures_are_held_is_decided_by_the_seed(examples):
+    ten = [replace(examples[0], store=examples[0].store.with_name(f"{n}.zarr")) for n in range(10)]
+    _, held = split_exposures({"a": ten, "b": ten}, 0.7, 5)
+    found = {name: [int(one.store.stem) for one in group] for name, group in held.items()}
+    rng = np.random.default_rng([5, 0])
+    assert found == {name: rng.permutation(10)[7:].tolist() for name in "ab"}
+
+
+def test_what_reaches_a_level_is_found_and_fits_are_told_in_quantiles():
+    rng = np.random.default_rng(1)
+    count = 30
+    one = judged_of(np.linspace(9, 3, count), range(count), [0] * count, np.linspace(30, 7, count))
+    shared, apart = rng.uniform(0.2, 1, count), rng.uniform(0, 3, count)
+    shared[3] = 0.5
+    one = replace(one, shared=shared, apart=apart)
+    other = judged_of([4.0, 3.5], [-1, -1], [1, 1], [7.0, 10.0])
+    level = np.nextafter(3.5, 9)
+    found = one.score >= level
+    figures = region_figures({"ztf": [one, other]})["ztf"]
+    assert figures["exposures"] == 2
+    at = figures["at_0.5_false_per_image"]
+    assert at["log_odds"] == round(np.nextafter(3.5, 9), 3)
+    bright = found & (one.snr >= 10)
+    assert (at["snr_10"]["found"], at["snr_10"]["present"]) == (bright.sum(), (one.snr >= 10).sum() + 1)
+    assert at["snr_10"]["completeness"] == round(bright.sum() / ((one.snr >= 10).sum() + 1), 4)
+    assert at["snr_10"]["interval"] == [
+        round(edge, 4) for edge in binomial_interval(bright.sum(), (one.snr >= 10).sum() + 1)
+    ]
+    assert at["snr_7"]["present"] == count + 2
+    boxes = figures["boxes"]  # at one false box per image: all are found
+    assert boxes["found"] == count
+    for name, values in (("overlap", shared), ("centre_error_px", apart)):
+        quantiles = np.quantile(values, (0.1, 0.5, 0.9))
+        assert boxes[name] == {f"p{n}": round(q, 4) for n, q in zip((10, 50, 90), quantiles, strict=True)}
+    assert boxes["overlap_above_0.5"] == round(np.mean(shared > 0.5), 4)
+
+
+def test_a_level_is_no_lower_than_any_false_box():
+    assert region_level(GROUP, 9.0) == 0.0
+    low = [judged_of([-1.0, -2.0], [-1, -1], [1, 1], []), judged_of([5.0], [-1], [1], [])]
+    assert region_level(low, 9.0) == -2.0
+
+
+def test_boxes_are_matched_by_their_middles(examples):
+    field = open_field(examples[0])
+    n = int(np.flatnonzero(field.targets.counted)[0])
+    x, y = field.targets.x[n], field.targets.y[n]
+    box = np.array([[x - 4, y - 3, x + 6, y + 3]])  # its middle is 1 px beside
+    judged = judge_boxes(RegionHits(box, np.array([2.0], np.float32)), examples[0])
+    assert judged.target.tolist() == [n]
+    assert judged.apart == pytest.approx([1.0])
+
+
+def test_the_second_fit_is_shown_the_false_alarms_of_the_first(examples, tmp_path, monkeypatch):
+    fits, shown, cards, lines = [], [], [], []
+    monkeypatch.setattr(regions, "fit_regions", lambda net, draw, fit, seed, say: fits.append((fit, seed)))
+    monkeypatch.setattr(regions, "write_model", lambda out, arrays, card: cards.append(card))
+    ten = [replace(examples[0], store=examples[0].store.with_name(f"{n}.zarr")) for n in range(10)]
+
+    class Draw:
+        def __init__(self, chosen, seed):
+            self.show = lambda *given: shown.append(given)
+
+    monkeypatch.setattr(regions, "CropDraw", Draw)
+    found = RegionHits(np.array([[0.0, 0, 10, 20], [30, 30, 40, 50], [60, 60, 70, 80]]), np.array([3.0, -2.0, -1.0]))
+    monkeypatch.setattr(regions, "cached_detector", lambda folder: folder)
+    monkeypatch.setattr(regions, "find_boxes", lambda search, example: found)
+    judged = judged_of([3.0, -2.0, -1.0], [0, -1, -1], [0, 1, 1], [20.0])
+    monkeypatch.setattr(regions, "judge_boxes", lambda hits, example: judged)
+    plan = replace(PLAN, mined=3, hard=-2.0, floor=-3.0, false_per_image=1.0)
+    figures = train_region(tmp_path, {"ztf": ten, "llnl": ten[:4]}, plan, ABOUT, 4, 1, lines.append)
+    assert fits == [(plan.first, 4), (plan.later, 5)]
+    ((hard, shares),) = shown
+    assert shares == plan.shares
+    learn, _ = split_exposures({"ztf": ten, "llnl": ten[:4]}, 0.5, 4)
+    chosen = [*learn["ztf"], *learn["llnl"]]
+    expected = [chosen[n].store.stem for n in np.random.default_rng([4, 2]).permutation(7)[:3]]
+    assert list(hard) == list(dict.fromkeys(expected))
+    for places in hard.values():
+        np.testing.assert_array_equal(places, [[65, 70]])  # -2 itself is not above it
+    assert [card["threshold"] for card in cards[:2]] == [0.5, 0.5]
+    assert cards[2]["threshold"] == pytest.approx(expit(np.nextafter(-2.0, 9)))
+    assert (cards[2]["metrics"], cards[2]["input"]["floor"]) == (figures, -3.0)
+    assert (figures["ztf"]["exposures"], figures["llnl"]["exposures"]) == (5, 2)
+    assert cards[2]["false_alarm_rate"] == "1 false boxes per image of those that report"
+    assert lines[1] == f"regions: {len(hard)} false boxes on {len(hard)} exposures"

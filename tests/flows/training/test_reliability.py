@@ -5,12 +5,16 @@ import pytest
 
 from flows.pipeline.models import load_model
 from flows.pipeline.weights import read_card
+from flows.training import reliability
 from flows.training.candidates import brighter, candidate_threshold, candidates, without_science
-from flows.training.fits import TreeFit
+from flows.training.fits import TreeFit, calibrate
 from flows.training.reliability import Sets, VerdictPlan, calibrate_verdict, train_verdict
 from flows.training.reliability_fit import VerdictFit
-from schemas.dia_source import FEATURES
+from kernels.measure.reliability_net import reliability_of
+from schemas.dia_source import FEATURES, STATIC
 from schemas.errors import Misconfigured
+from schemas.settings import NOISE_ALONE
+from tests.support.candidates import exposure
 from tests.support.models import write_bright, write_cells
 
 PLAN = VerdictPlan(VerdictFit(networks=2, epochs=2, batch=16), TreeFit(trees=5, least=5), false_per_image=2.0)
@@ -95,3 +99,123 @@ def test_it_stops_searching_when_there_are_enough_candidates(examples, tmp_path)
         "1 of 1 exposures",
     ]
     assert read_card("reliability", str(tmp_path)).training["candidates_of"] == "the first 1 of 3 exposures"
+
+
+def test_defaults_of_the_plan():
+    assert VerdictPlan() == VerdictPlan(VerdictFit(), TreeFit(trees=500, rate=0.05), 0.4, 0.3, NOISE_ALONE, 60_000)
+
+
+@pytest.mark.parametrize(
+    ("enough", "looked", "told"),
+    [(None, 25, [10, 20, 25]), (24, 12, [10, 12]), (25, 13, [10, 13]), (1000, 25, [10, 20, 25])],
+)
+def test_every_ten_exposures_and_at_the_end_it_is_told_how_far_the_search_is(monkeypatch, enough, looked, told):
+    lines = []
+    pair = [type("Labelled", (), {"label": np.zeros(1)})] * 2
+    monkeypatch.setattr(reliability, "candidates", lambda example, detector, wrong_psf: pair)
+    found = reliability._find(range(25), "streak_net", 1, lines.append, enough=enough)
+    assert len(found) == looked
+    assert lines == [f"{2 * n} candidates of {n} of 25 exposures" for n in told]
+
+
+def test_the_other_psf_is_looked_at_unless_not_wanted_and_floods_are_left_out_of_crowded_ones(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        reliability, "candidates", lambda example, detector, wrong_psf: seen.append(("all", wrong_psf)) or []
+    )
+    monkeypatch.setattr(
+        reliability, "unless_flooded", lambda example, detector, wrong_psf: seen.append(("some", wrong_psf)) or []
+    )
+    reliability._find([1], "x", 1, print)
+    reliability._find([1], "x", 1, print, wrong_psf=False)
+    reliability._find([1], "x", 1, print, crowded=True)
+    assert seen == [("all", True), ("all", False), ("some", True)]
+
+
+class Judge:
+    """Verdict whose log odds are the first feature, on the candidates of `exposure`."""
+
+    def __init__(self, slope=1.0, offset=0.0):
+        self.slope, self.offset, self.nets, self.trees = slope, offset, (), None
+        self.card = read_card("reliability", "streak_net")
+
+    def log_odds(self, features, stamps):
+        assert stamps.dtype == np.float32
+        return features[:, 0].astype(np.float64) + features[:, FEATURES.index(STATIC[0])].astype(np.float64)
+
+    def __call__(self, features, stamps):
+        return reliability_of(self.log_odds(features, stamps), self.slope, self.offset)
+
+
+def test_calibration_and_thresholds_are_those_of_the_validation_exposures(monkeypatch, tmp_path):
+    written, reported = [], []
+    known = [exposure(n, 20, 60) for n in range(3)]
+    known[0] = replace(
+        known[0], label=np.where(np.arange(80) % 9 == 4, np.where(np.arange(80) % 2, 2, -1), known[0].label)
+    )
+
+    def find(examples, wrong_psf=True):
+        return [[known[n]] * (2 if wrong_psf else 1) for n in examples]
+
+    monkeypatch.setattr(reliability, "brighter", lambda one, least: {4.5: one}[least])
+    monkeypatch.setattr(reliability, "replace", lambda one, slope, offset: Judge(slope, offset))
+    monkeypatch.setattr(reliability, "_arrays", lambda nets, trees: {})
+    monkeypatch.setattr(reliability, "write_model", lambda out, arrays, card: written.append(card))
+    monkeypatch.setattr(
+        reliability, "report_verdict", lambda *given: reported.append(given) or {"calibration_error": 0.25}
+    )
+    plan = VerdictPlan(false_per_image=2.0, min_snr=4.5)
+    sets = Sets([], range(3), {"ztf": [0, 1]})
+    reliability._calibrated(tmp_path, Judge(), sets, plan, find, {"other": lambda one: one.features[:, 1]})
+    blind = [without_science(one) for one in known]
+    every = known + blind
+    none = np.zeros(1, np.float32)  # of stamps
+    asked = [one.label % 3 < 2 for one in every]  # neither -1 nor 2
+    odds = np.concatenate(
+        [Judge().log_odds(one.features, np.zeros(1, np.float32))[use] for one, use in zip(every, asked, strict=True)]
+    )
+    real = np.concatenate([one.label[use] == 1 for one, use in zip(every, asked, strict=True)])
+    slope, offset = calibrate(odds, real)
+    (card,) = written
+    assert (card["calibration"]["slope"], card["calibration"]["offset"]) == (slope, offset)
+    judge = Judge(slope, offset)
+    levels = [
+        candidate_threshold(part, [judge(one.features, np.zeros(1, np.float32)) for one in part], 2.0)
+        for part in (known, blind)
+    ]
+    assert (card["threshold"], card["calibration"]["threshold_without_science"]) == pytest.approx(levels)
+    assert card["calibration"]["expected_calibration_error"] == 0.25
+    assert card["false_alarm_rate"].startswith("2.0 false detections per image")
+    ((_, scored, variants, threshold),) = reported
+    assert threshold == card["threshold"]
+    assert variants["psf_misjudged"][1] == threshold
+    assert variants["without_science"][1] == pytest.approx(levels[1])
+    assert list(scored[0].scores) == ["verdict", "summed logit", "other"]
+    assert (scored[0].preset, len(scored[0].examples)) == ("ztf", 2)
+    np.testing.assert_allclose(scored[0].scores["verdict"][1], judge(known[1].features, none))
+
+
+def test_what_is_learnt_lacks_the_science_image_now_and_then(monkeypatch, tmp_path):
+    seen, lines = {}, []
+    pairs = [[exposure(0, 3, 5), exposure(1, 3, 5)], [], [exposure(2, 3, 5)]]
+    monkeypatch.setattr(reliability, "_find", lambda *given, **options: seen.update(options=options) or pairs)
+    monkeypatch.setattr(reliability, "fit_verdict", lambda learn, fit, seed, say: seen.update(learn=learn) or ())
+    monkeypatch.setattr(
+        reliability, "fit_trees", lambda features, label, plan, seed: seen.update(trees=(len(label), plan, seed))
+    )
+    monkeypatch.setattr(reliability, "rivals", lambda learn, seed: {"rival": seed})
+    monkeypatch.setattr(reliability, "_calibrated", lambda *given: seen.update(given=given) or {})
+    monkeypatch.setattr(reliability.torch, "set_num_threads", lambda count: seen.update(threads=count))
+    train_verdict(tmp_path, "streak_net", Sets(range(9), [], {}), PLAN, {"data": "x"}, 4, 3, lines.append)
+    assert seen["options"]["crowded"] is True
+    assert seen["options"]["enough"] == 60_000
+    assert lines == ["1 left out: too many candidates, a night would quarantine them"]
+    for n, (one, whole) in enumerate(zip(seen["learn"], [exposure(k, 3, 5) for k in range(3)], strict=True)):
+        np.testing.assert_array_equal(one.features, without_science(whole, 0.4, 4 + n).features)
+    assert seen["trees"] == (24, PLAN.trees, 4)
+    judges = seen["given"][1]
+    assert (judges.slope, judges.offset, seen["threads"], seen["given"][5]) == (1.0, 0.0, 3, {"rival": 4})
+    card = judges.card
+    assert (card.threshold, card.sha256) == (0.0, "0" * 64)
+    assert card.training == {"data": "x", "candidates_of": "the first 3 of 9 exposures"}
+    assert card.version.endswith("/verdict-3")

@@ -4,19 +4,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
+from scipy.special import expit
 
+from flows.training import reliability_fit
 from flows.training.candidates import candidate_completeness, candidate_threshold
-from flows.training.fits import calibrate, turned
+from flows.training.fits import SCAN, calibrate, turned
 from flows.training.reliability_fit import (
     ScoredCandidates,
     VerdictFit,
     fit_verdict,
+    measured,
     report_verdict,
     rivals,
     summed_logit,
 )
 from kernels.measure.reliability_net import reliability_of
+from kernels.nets.candidate_nets import VerdictCnn
 from kernels.statistics.class_scores import reliability_diagram
+from kernels.statistics.completeness import binomial_interval
 from schemas.dia_source import FEATURES
 from tests.support.candidates import exposure
 
@@ -142,3 +148,99 @@ def test_rivals_rank_by_measurements_alone():
     assert found.keys() == {"logistic regression", "boosted trees"}
     assert shares["logistic regression"] > 0.9 > shares["summed logit"]
     assert shares["boosted trees"] > 0.8
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_fit_is_decided_by_its_plan_and_its_seed(fit_settings):
+    lines, one = [], exposure(3)
+    first, second = fit_verdict([one], VerdictFit(2, 2, 20, 3e-3, 2e-3), 4, lines.append)
+    assert fit_settings == [(3e-3, 2e-3), (3e-3, 2 * 2, 0.15)] * 2
+    assert [line.rpartition(" ")[0] for line in lines[1:]] == [
+        f"network {n}, pass {number} of 2: loss" for n in (4, 5) for number in (1, 2)
+    ]
+    np.testing.assert_allclose([float(line.rpartition(" ")[2]) for line in lines[1:]], GOLDEN_LOSS, rtol=2e-3)
+    np.testing.assert_allclose(first.mean.numpy(), one.features.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(first.scale.numpy(), one.features.std(0, ddof=1) + 1e-3, rtol=1e-5)
+    assert isinstance(second, VerdictCnn)
+    fit_settings.clear()
+    fit_verdict([exposure(3, 2, 3)], VerdictFit(1, 1, 20), 4, lines.append)
+    assert fit_settings == [(2e-3, 1e-3), (2e-3, 1, 0.15)]
+    assert VerdictFit() == VerdictFit(2, 8, 128, 2e-3, 1e-3)
+
+
+GOLDEN_LOSS = [0.6779, 0.6435, 0.6473, 0.6219]
+
+
+def test_satellites_are_real_to_a_verdict_and_doubtful_ones_are_not_measured():
+    one = exposure(0, 4, 4)
+    one = replace(one, label=np.array([1, 2, -1, 0, 1, 0, -1, 2]))
+    features, real = measured([one, one])
+    assert real.tolist() == [1, 1, 0, 1, 0, 1] * 2
+    np.testing.assert_array_equal(features, np.tile(one.features[one.label >= 0], (2, 1)))
+    said = []
+    fit_verdict([one], VerdictFit(1, 1, 8), 0, said.append)
+    assert said[0] == "verdict on 6 candidates, 4 of them real"
+
+
+@pytest.fixture
+def saved(monkeypatch):
+    """Figures, and the resolution asked for, instead of files."""
+    seen = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: seen.append((figure, dpi)))
+    return seen
+
+
+def test_a_report_tells_of_thresholds_and_draws_what_it_says(saved, tmp_path):
+    examples = [exposure(20), exposure(21), exposure(22)]
+    examples[0].snr[:4] = [7.0, 6.99, 10.0, 9.99]
+    examples[1] = replace(examples[1], label=np.where(np.arange(55) % 11 == 5, 2, examples[1].label))
+    one = scored("ztf", examples)
+    one.scores["verdict"][0][0] = 0.5  # just enough
+    figures = report_verdict(tmp_path, [one], {"again": ([one], 0.9)}, 0.5)
+    for found, threshold in ((figures["ztf"], 0.5), (figures["ztf"]["again"], 0.9)):
+        for least in (7.0, 10.0):
+            hit, present, false = candidate_completeness(examples, one.scores["verdict"], threshold, least)
+            low, high = binomial_interval(hit, present)
+            assert found[f"c{least:.0f}"] == {
+                "found": hit, "present": present, "interval": [round(low, 4), round(high, 4)]
+            }  # fmt: skip
+        assert found["false_per_image"] == round(false, 3)
+    assert figures["ztf"]["c7"]["present"] == 3 * 15 - 1
+    assert figures["ztf"]["c10"]["present"] == 3 * 15 - 3
+    label, score = np.concatenate([part.label for part in examples]), np.concatenate(one.scores["verdict"])
+    real, false, passed = label == 1, label == 0, score >= 0.5
+    assert figures["ztf"]["confusion_candidates"] == {
+        "real_passed": (real & passed).sum(), "real_dropped": (real & ~passed).sum(),
+        "false_passed": (false & passed).sum(), "false_dropped": (false & ~passed).sum(),
+    }  # fmt: skip
+    asked = label < 2
+    stated, seen, share = reliability_diagram(score[asked], label[asked])
+    assert figures["calibration_error"] == round(float((np.abs(stated - seen) * share).sum()), 4)
+    curves = {}
+    for name, scores in one.scores.items():
+        shares = []
+        for rate in (*SCAN, 1.0):
+            level = candidate_threshold(examples, scores, rate)
+            shares.append([candidate_completeness(examples, scores, level, least)[:2] for least in (7.0, 10.0)])
+        curves[name] = [found / present for (found, present), _ in shares[:-1]]
+        expected = {f"c{n}": round(a / b, 4) for n, (a, b) in zip((7, 10), shares[-1], strict=True)}
+        assert figures["ztf"][f"{name}, at 1 false"] == expected
+    ((figure, dpi),) = saved
+    assert (dpi, tuple(figure.get_size_inches())) == (110, (11, 4.2))
+    left, right = figure.axes
+    for line, name, style in zip(left.lines, one.scores, ("-", ":"), strict=True):
+        assert line.get_xdata().tolist() == list(SCAN)
+        np.testing.assert_allclose(line.get_ydata(), curves[name])
+        assert (line.get_linestyle(), line.get_markersize(), line.get_label()) == (style, 3, f"ztf, {name}")
+    assert (left.get_xscale(), left.get_ylim()) == ("log", (0, 1.02))
+    legend = left.get_legend()
+    assert (legend.get_frame_on(), legend.get_texts()[0].get_fontsize()) == (False, 7)
+    np.testing.assert_array_equal(right.lines[0].get_xydata(), [[0, 0], [1, 1]])
+    assert (right.lines[0].get_color(), right.lines[0].get_linewidth()) == ("0.7", 1)
+    np.testing.assert_array_equal(right.lines[1].get_xydata(), np.stack([stated, seen], 1))
+
+
+def test_without_streaks_nothing_is_complete():
+    one = exposure(1, 0, 10)
+    assert reliability_fit._at([one], [one.features[:, 0]], 1.0, 7.0) == 0
+    assert expit(0) == 0.5

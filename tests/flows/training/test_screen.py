@@ -1,11 +1,16 @@
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
+from scipy.special import logit
 
 from flows.pipeline.models import load_model
-from flows.pipeline.weights import read_weights, write_model
+from flows.pipeline.weights import read_card, read_weights, write_model
+from flows.training import screen
 from flows.training.examples import Wanted
 from flows.training.screen import ScreenPlan, train_screen
-from flows.training.screen_fit import ScreenFit
+from flows.training.screen_fit import Guessed, Rows, ScreenFit
 from schemas.errors import Misconfigured
 
 
@@ -41,3 +46,59 @@ def test_a_network_without_windows_is_refused_before_anything_is_simulated(tmp_p
     with pytest.raises(Misconfigured, match=r"'streak_net' is a detector of kind 'cells'.*such as basic_cnn"):
         train_screen(tmp_path / "out", tmp_path / "work", "streak_net", ScreenPlan(), 1, print)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_plan_is_that_of_the_shipped_screen():
+    made = json.loads(json.dumps(asdict(ScreenPlan())))
+    for part in ("fit", "calibrate", "test"):
+        for one in made[part]:
+            assert one.pop("crowding") == 1.0  # which the shipped card does not know yet
+    assert read_card("screen", "basic_cnn").training["plan"] == made
+
+
+def test_each_set_has_a_seed_of_its_own_and_a_purpose(tmp_path, monkeypatch):
+    asked, seen, lines, threads = [], {}, [], []
+    card = read_card("detect", "basic_cnn")
+    floor = float(logit(card.threshold))
+
+    def make_sets(folder, wanted, seed, workers, say):
+        asked.append((folder.name, wanted, seed))
+        return [f"{folder.name} {n}" for n in range(sum(part.count for part in wanted))]
+
+    def telling_rows(example, model, low, share):
+        seen.setdefault("rows", []).append((example, low, share))
+        return Rows(np.zeros((2, 3), np.float32), np.zeros(2, np.float32))
+
+    def fit(rows, exact, level, how, say):
+        seen["fit"] = (len(rows.logits), level, threads[-1])
+        return ("layers",)
+
+    def guessed(example, model, layers):
+        return Guessed(np.full(40, float(example[-1])), np.full(40, 9.0))
+
+    monkeypatch.setattr(screen, "make_sets", make_sets)
+    monkeypatch.setattr(screen, "telling_rows", telling_rows)
+    monkeypatch.setattr(screen, "fit_screen", fit)
+    monkeypatch.setattr(screen, "guessed", guessed)
+    monkeypatch.setattr(screen.torch, "set_num_threads", threads.append)
+    monkeypatch.setattr(screen, "safe_level", lambda found, level: seen.update(level=(len(found), level)) or -2.0)
+    monkeypatch.setattr(
+        screen, "screen_figures", lambda found, presets, floor, level: {"presets": presets, "level": level}
+    )
+    monkeypatch.setattr(screen, "screen_arrays", lambda layers: {})
+    monkeypatch.setattr(screen, "write_model", lambda out, arrays, made: seen.update(card=made))
+    few = (Wanted("ztf", 2), Wanted("llnl", 1))
+    plan = ScreenPlan(few, few[:1], few, ScreenFit(low=-1.25), seed=3)
+    figures = train_screen(tmp_path / "out", tmp_path / "work", "basic_cnn", plan, 1, lines.append)
+    assert asked == [("fit", few, 3500), ("calibrate", few[:1], 3600), ("test", few, 3700)]
+    assert seen["rows"] == [(f"fit {n}", pytest.approx(floor - 1.25), 0.05) for n in range(3)]
+    assert (seen["fit"], seen["level"]) == ((6, floor, 1), (2, floor))
+    assert figures == {"presets": ["ztf", "ztf", "llnl"], "level": -2.0}
+    assert lines == [
+        *(f"windows: {n} of 3 exposures" for n in (1, 2, 3)), *(f"guesses: {n} of 2 exposures" for n in (1, 2)),
+        *(f"guesses: {n} of 3 exposures" for n in (1, 2, 3)),
+    ]  # fmt: skip
+    made = seen["card"]
+    assert made["threshold"] == pytest.approx(1 / (1 + np.exp(2.0)))
+    assert (made["input"]["threshold"], made["input"]["detect_sha256"]) == (card.threshold, card.sha256)
+    assert made["calibration"]["level_log_odds"] == -2.0

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from flows.pipeline.models import load_model
 from flows.training.examples import pixels
@@ -9,6 +10,10 @@ from flows.training.screen_fit import (
     Guessed,
     Rows,
     ScreenFit,
+    _cost,
+    _folded,
+    _made_up,
+    _network,
     exact_search,
     fit_screen,
     guessed,
@@ -19,6 +24,7 @@ from flows.training.screen_fit import (
 )
 from kernels.search.fused_net import Dense
 from kernels.search.fused_search import Screen
+from kernels.statistics.completeness import binomial_interval
 from schemas.errors import Misconfigured
 from tests.support.fused_fixture import cut
 
@@ -149,3 +155,108 @@ def test_too_few_hits_are_refused():
     few = Guessed(np.zeros(500, np.float32), np.where(np.arange(500) < WORST - 1, 1.0, -5.0).astype(np.float32))
     with pytest.raises(Misconfigured, match=f"hold {WORST - 1} hits of this network, {WORST} are needed"):
         safe_level([few], 0.0)
+
+
+def test_the_level_lies_three_scales_of_the_lowest_thirty_below_the_lowest():
+    guess = np.random.default_rng(1).permutation(np.arange(100.0) ** 1.5 / 100 - 3)
+    logits = np.where(np.arange(100) < 40, 0.0, -0.001)
+    lowest = np.sort(guess[:40])[:30]
+    expected = lowest[0] - 3 * np.mean(lowest[29] - lowest[:29])
+    given = [
+        Guessed(guess[part].astype(np.float32), logits[part].astype(np.float32)) for part in (slice(50), slice(50, 100))
+    ]
+    assert safe_level(given, 0.0) == pytest.approx(expected, rel=1e-5)
+    assert np.isfinite(safe_level([Guessed(np.zeros(30, np.float32), np.zeros(30, np.float32))], 0.0))
+
+
+def test_what_reaches_the_floor_is_a_hit_and_what_reaches_the_level_passes():
+    logits = np.array([0.0, 0.0, -0.1, 5.0, -3.0, -3.0, -3.0], np.float32)
+    guess = np.array([-0.5, -0.6, -0.5, -0.512345, -2.0, -2.0, -2.0], np.float32)
+    found = screen_figures([Guessed(guess, logits)], ["ztf"], 0.0, -0.5)["ztf"]
+    low, high = binomial_interval(2, 7)
+    assert found == {
+        "exposures": 1, "windows": 7, "hits": 3, "hits_lost": 2, "lowest_guess_of_a_hit": -0.6,
+        "windows_passed": {"count": 2, "share": 0.28571, "interval": [round(low, 5), round(high, 5)]},
+        "share_lost_interval": list(binomial_interval(2, 3)),
+    }  # fmt: skip
+    guess[1] = -0.512345
+    found = screen_figures([Guessed(guess, logits), Guessed(guess[:0], logits[:0])], ["a", "b"], 0.0, -0.5)
+    assert found["a"]["lowest_guess_of_a_hit"] == -0.5123
+    assert (found["b"]["hits"], found["b"]["lowest_guess_of_a_hit"]) == (0, None)
+    assert found["b"]["windows_passed"]["share"] == 0
+
+
+def test_which_windows_far_below_are_drawn_is_always_the_same(examples):
+    rows = scored_rows(examples[0], "basic_cnn")
+    low = float(np.sort(rows.logits)[len(rows.logits) // 2])
+    told = telling_rows(examples[0], "basic_cnn", low, 0.3)
+    expected = (rows.logits > low) | (np.random.default_rng(0).random(len(rows.logits)) < 0.3)
+    np.testing.assert_array_equal(told.logits, rows.logits[expected])
+
+
+def test_guesses_that_fall_short_cost_more_and_those_beyond_the_bounds_nothing():
+    guess = torch.tensor([0.5, -0.5, -9.0, -1.0, 9.0, 1.5, 0.0])
+    y = torch.tensor([0.0, 0.0, -1.5, -1.5, 1.0, 1.0, 1.0])
+    expected = [0.25, 3 * 0.25 + 50 * 0.0625, 0, 0.25, 0, 0, 3 + 50]
+    np.testing.assert_allclose(_cost(guess, y, ScreenFit(low=-1.5, high=1.0)), expected, rtol=1e-6)
+
+
+def test_the_layers_hold_normalisation_and_floor():
+    torch.manual_seed(3)
+    net = _network(3, (5, 4))
+    assert [(part.in_features, part.out_features) for part in net[::2]] == [(3, 5), (5, 4), (4, 1)]
+    assert [type(part) for part in net[1::2]] == [torch.nn.ReLU] * 2
+    mean, scale = np.array([1.0, -2, 3], np.float32), np.array([2.0, 0.5, 4], np.float32)
+    x = np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32) * scale + mean
+    with torch.no_grad():
+        expected = net(torch.from_numpy((x - mean) / scale))[:, 0].numpy() + 0.75
+    np.testing.assert_allclose(Screen(_folded(net, mean, scale, 0.75), -np.inf)(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_made_up_windows_mix_and_vary_those_near_the_floor_and_those_above():
+    """Windows of one feature, which is their log odds: what they were made of can be told."""
+    plan = ScreenFit(made=9000, near=0.7, low=-1.5)
+    logits = np.array([-9.0, -1.5, -0.7, 0.5, 1.5, 2.0, 8.0], np.float32)
+    rows = Rows(np.stack([np.ones(7), logits > 0, 10.0 ** np.arange(7)], 1).astype(np.float32), logits)
+    made = _made_up(rows, lambda features: features[:, 0], 0.0, plan)
+    np.testing.assert_array_equal(made.logits, made.features[:, 0])
+    assert len(made.logits) == 9000
+    parts = np.split(made.features, np.cumsum([2000, 1000] * 3)[:-1])
+    for n, (spread, part) in enumerate(zip(np.repeat([0.05, 0.15, 0.3], 2), parts, strict=True)):
+        assert np.std(np.log(part[:, 0])) == pytest.approx(spread, rel=0.06)
+        assert np.mean(np.log(part[:, 0])) == pytest.approx(0, abs=0.03)
+        # Near are two, 0.5 and 1.5; above are five, of which -0.7 is one.
+        size = np.log10(part[:, 2])
+        assert (size.max() < 5) == (n % 2 == 0)
+        assert size.min() > (2.5 if n % 2 == 0 else 1.0)
+    near = parts[0][:, 2] / parts[0][:, 0]
+    unmixed = (np.abs(np.log10(near) - 3) < 0.12) | (np.abs(np.log10(near) - 4) < 0.12)
+    assert 0.7 < unmixed.mean() < 0.9  # three in four: half are not mixed, and half of the rest with their like
+    values = made.features.astype(np.float64)
+    total = [values.sum(), (values[:, 2] ** 0.5).sum(), (values[:, 0] * np.arange(9000)).sum()]
+    np.testing.assert_allclose(total, GOLDEN_MADE, rtol=1e-6)
+
+
+GOLDEN_MADE = [698700745.2932668, 1350080.8371592942, 41513352.62396142]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_fit_tells_its_loss_and_is_decided_by_its_seed(fit_settings):
+    plan, lines = ScreenFit(hidden=(6, 5), epochs=2, batch=64, rate=4e-3, made=900), []
+    layers = fit_screen(windows(400, 3), exact, FLOOR, plan, lines.append)
+    assert fit_settings == [(4e-3, 2 * (1300 // 64), 0.3)]
+    assert [line.rpartition(" ")[0] for line in lines] == ["epoch 1 of 2: loss", "epoch 2 of 2: loss"]
+    np.testing.assert_allclose([float(line.rpartition(" ")[2]) for line in lines], GOLDEN_LOSS, rtol=2e-3)
+    np.testing.assert_allclose(
+        [layers[0].weight.sum(), layers[1].weight.sum(), layers[2].bias.sum()], GOLDEN_LAYERS, rtol=2e-3
+    )
+
+
+GOLDEN_LOSS = [1.865, 1.4879]
+GOLDEN_LAYERS = [-1.6119401454925537, -1.0173499584197998, 0.6621045470237732]
+
+
+def test_a_window_at_the_floor_alone_is_no_hit():
+    rows = Rows(np.zeros((5, 3), np.float32), np.full(5, 0.5, np.float32))
+    with pytest.raises(Misconfigured, match="hold no hit"):
+        fit_screen(rows, exact, 0.5, PLAN, print)

@@ -5,7 +5,11 @@ import pytest
 
 from flows.pipeline.models import load_model
 from flows.results.evaluation.spectral import evaluate_spectral
+from flows.training import spectral
+from flows.training.class_fit import ClassFit
 from flows.training.spectral import SpectralPlan, simulated_stars, train_spectral
+from flows.training.spectral_sample import Sample
+from kernels.statistics.class_scores import calibration_error, class_scores, macro_area, rounded
 from schemas.errors import BadInput, Misconfigured
 from tests.flows.results.evaluation.test_spectral import table
 
@@ -104,3 +108,131 @@ def test_stars_regress_colour_on_temperature(tmp_path):
 
 def test_simulated_stars_are_of_ten_classes():
     assert len(simulated_stars(100, 1).classes) == 10
+
+
+def test_the_share_of_variance_that_a_line_explains_has_an_interval():
+    rng = np.random.default_rng(3)
+    x = rng.uniform(0, 1, 80)
+    y = 2 - x + rng.normal(0, 0.2, 80)
+    found = spectral._r_squared(x, y)
+    residual = y - np.polyval(np.polyfit(x, y, 1), x)
+    assert found["r2"] == round(1 - residual.var() / y.var(), 4)
+    again, drawn = np.random.default_rng(0), []
+    for _ in range(1000):
+        rows = again.integers(0, 80, 80)
+        left = y[rows] - np.polyval(np.polyfit(x[rows], y[rows], 1), x[rows])
+        drawn.append(1 - left.var() / y[rows].var())
+    assert found["interval"] == pytest.approx(np.quantile(drawn, (0.025, 0.975)), abs=1e-4)
+
+
+def test_the_line_is_that_of_least_squares_in_5040_over_the_temperature(tmp_path, monkeypatch):
+    drawn = []
+    kelvin = np.linspace(4000, 9000, 30)
+    colour = 1.2345678 * 5040 / kelvin - 0.3456789 + 0.01 * np.sin(kelvin)
+    monkeypatch.setattr(spectral, "temperature_and_colour", lambda path: (kelvin, colour, "B-V, mag"))
+    monkeypatch.setattr("flows.training.spectral_pictures.draw_regression", lambda *given: drawn.append(given))
+    found = spectral.regress_colour(tmp_path, tmp_path)
+    x = 5040 / kelvin
+    slope = np.cov(x, colour)[0, 1] / x.var(ddof=1)
+    assert (found["slope"], found["offset"]) == (round(slope, 4), round(colour.mean() - slope * x.mean(), 4))
+    assert (found["stars"], found["colour"]) == (30, "B-V, mag")
+    assert found["temperature"]["r2"] == round(np.corrcoef(kelvin, colour)[0, 1] ** 2, 4)
+    assert found["5040/temperature"]["r2"] == round(np.corrcoef(x, colour)[0, 1] ** 2, 4)
+    np.testing.assert_allclose(drawn[0][2], [slope, colour.mean() - slope * x.mean()])
+    low, high = found["5040/temperature"]["interval"]
+    assert drawn[0][3] == ("B-V, mag", f"R² {found['5040/temperature']['r2']:.3f} ({low:.3f}-{high:.3f})")
+
+
+class Said:
+    """Model that says what it is told."""
+
+    def __init__(self, probability, outlier):
+        self.probability, self.outlier = probability, outlier
+
+    def __call__(self, columns):
+        return self
+
+    def by_nearest_colour(self, columns):
+        return self.probability[:, ::-1]
+
+
+def test_rows_that_nothing_is_said_of_are_not_scored():
+    rng = np.random.default_rng(2)
+    probability = rng.dirichlet(np.ones(3), 60)
+    probability[:3] = np.nan
+    outlier = np.where(np.arange(60) % 7 == 0, 1.5, 1.0)
+    code = rng.integers(0, 3, 60).astype(np.int16)
+    found = spectral._measured(Said(probability, outlier), Sample({}, code, ("a", "b", "c"), np.arange(60)))
+    known, judged = code[3:].astype(np.int64), probability[3:]
+    for name, said in (("held_out", judged), ("held_out_nearest_colour", judged[:, ::-1])):
+        expected = rounded(class_scores(known, said.argmax(1), 3)) | {"auc": round(macro_area(known, said), 5)}
+        assert found[name] == expected
+    assert found["calibration_error"] == round(calibration_error(known, judged), 4)
+    assert found["unknown_share"] == round(8 / 57, 4)
+
+
+def stars_of(classes, bands="ugriz"):
+    return Sample(
+        {band: np.zeros(6, np.float32) for band in bands},
+        np.arange(6) % classes,
+        tuple("abcdef"[:classes]),
+        np.arange(6),
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "bands", "classes", "made"),
+    [
+        ("superclass", "ugriz", 3, True), ("star", "ugriz", 4, True), ("galaxy", "ugriz", 3, False),
+        ("star", "ugri", 3, False), ("star", "ugriz", 2, False),
+    ],
+)  # fmt: skip
+def test_a_model_needs_its_task_all_bands_and_three_classes(task, bands, classes, made):
+    plan = SpectralPlan(task=task, name="x")
+    if made:
+        spectral._require_model(stars_of(classes, bands), plan)
+    else:
+        with pytest.raises(Misconfigured, match=f"no model of '{task}' of {classes} classes"):
+            spectral._require_model(stars_of(classes, bands), plan)
+
+
+def test_defaults_of_the_plan_and_of_the_card():
+    plan = SpectralPlan()
+    assert (plan.least_class, plan.stars, plan.seed, plan.brighter, plan.larger, plan.name) == (
+        20,
+        0,
+        1,
+        None,
+        None,
+        None,
+    )
+    assert spectral.SIMULATED_STARS == 40_000
+    card = spectral._card(
+        simulated_stars(50, 1), stars_of(3), ("g-r",), SpectralPlan("star", name="x"), ClassFit(), None
+    )
+    assert (card["input"]["least_bands"], card["threshold"], card["calibration"]["outlier_limit"]) == (2, 1.0, 1.0)
+    assert card["false_alarm_rate"] == "0.5% of unseen rows of the training table are called unknown"
+    assert card["training"]["rows_per_class"] == {"a": 2, "b": 2, "c": 2}
+    assert card["training"]["data"] == "simulated stars: flows/simulation/star_colours.py"
+    assert (card["training"]["data_sha256"], card["training"]["data_licence"]) == (
+        "made by the command",
+        "BSD-3-Clause",
+    )
+    command = "nightstride train spectral-class --task star --features photometry-redshift --name x --seed 1"
+    assert card["training"]["command"] == command
+
+
+class Written:
+    def model_dump(self, mode):
+        return {"metrics": {}}
+
+
+def test_a_fifth_of_the_rows_is_held_out(monkeypatch, tmp_path):
+    seen, columns = [], {"g": np.zeros(100, np.float32)}
+    rows = Sample(columns, np.arange(100) % 3, ("a", "b", "c"), np.arange(100), {"split_by": "row"})
+    monkeypatch.setattr(spectral, "fit_class_model", lambda fit, *rest: seen.append(len(fit.code)) or {})
+    monkeypatch.setattr(spectral, "class_model", lambda card, arrays: None)
+    monkeypatch.setattr(spectral, "_measured", lambda model, test: seen.append(len(test.code)) or {})
+    monkeypatch.setattr(spectral, "write_model", lambda *given: Written())
+    spectral._ship(rows, ("g-r",), SpectralPlan("star", name="x"), tmp_path, None)
+    assert seen == [80, 20]

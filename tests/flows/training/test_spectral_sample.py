@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from flows.training.spectral_sample import Sample, archive_sample, filtered, held_out_rows, large_classes, with_stars
+from flows.simulation.star_colours import star_table
+from flows.training.spectral_sample import (
+    FIELD_STARS,
+    Sample,
+    archive_sample,
+    filtered,
+    held_out_rows,
+    large_classes,
+    with_stars,
+)
 from schemas.archive_columns import FEATURE_SETS
 from schemas.errors import BadInput
 
@@ -98,3 +107,49 @@ def test_simulated_stars_are_added_to_those_of_the_table():
 def test_stars_are_not_added_to_kinds_of_galaxies():
     with pytest.raises(BadInput, match="rows with a class 'star'"):
         with_stars(sample([0, 1], classes=("Er", "Sb")), 10, 1)
+
+
+def test_rows_at_a_bound_of_a_filter_are_left_out():
+    rows = sample([0, 1, 0, 1], r=[15, 17, 16.999, 18], petroRad_r=np.array([5, 20, 17, 30], np.float32))
+    assert filtered(rows, brighter=17).columns["r"].tolist() == pytest.approx([15, 16.999])
+    assert filtered(rows, larger=17).columns["petroRad_r"].tolist() == [20, 30]
+
+
+def test_a_class_with_as_many_rows_as_asked_for_is_kept():
+    found = large_classes(sample([0] * 4 + [1] * 3 + [3] * 2, classes=("a", "b", "none", "c")), 3, "here")
+    assert (found.classes, found.notes["classes_left_out"]) == (("a", "b"), {"c": 2})
+    with pytest.raises(BadInput, match="two classes with 4 rows or more"):
+        large_classes(sample([0] * 4 + [1] * 3), 4, "here")
+
+
+def test_rows_without_plates_are_split_one_by_one(tmp_path):
+    lines = ["u,g,r,i,z,class,plate", "18,17,16,15,14,STAR,300", "18,17,16,15,14,GALAXY,", "18,17,,15,14,GALAXY,300"]
+    found = archive_sample(write(tmp_path, *lines), "superclass", FEATURES)
+    assert found.group.tolist() == [0, 1, 2]
+    assert (found.notes["split_by"], found.notes["rows"]) == ("row", 3)
+    assert (found.notes["rows_without_class"], found.notes["rows_without_band"]) == (0, 0)
+    assert "plate" not in found.columns
+    found = archive_sample(write(tmp_path, *[line.rpartition(",")[0] for line in lines]), "superclass", FEATURES)
+    assert found.group.tolist() == [0, 1, 2]
+
+
+def test_twenty_labels_without_a_class_are_noted_at_most(tmp_path):
+    rows = [f"18,17,16,15,14,{label}" for label in ("STAR", "GALAXY", *(f"SKY{n}" for n in range(25)))]
+    found = archive_sample(write(tmp_path, "u,g,r,i,z,class", *rows), "superclass", FEATURES)
+    assert len(found.notes["labels_without_class"]) == 20
+    assert found.notes["rows_without_class"] == 25
+
+
+def test_added_stars_have_groups_of_their_own_behind_those_of_the_table():
+    rows = sample([1, 0, 2], classes=("galaxy", "star", "quasar"), group=[7, 9, 8])
+    more = with_stars(rows, 4, 5)
+    assert more.group.tolist() == [7, 9, 8, 10, 11, 12, 13]
+    assert more.code.tolist() == [1, 0, 2, 1, 1, 1, 1]
+    drawn, _ = star_table(4, 5, FIELD_STARS)
+    np.testing.assert_array_equal(more.columns["g"][3:], drawn["g"])
+    assert FIELD_STARS == ("F", "G", "K", "M")
+
+
+def test_the_share_of_the_rows_that_is_held_out_is_reached():
+    assert held_out_rows(sample(np.zeros(10, int)), 0.2, 1).sum() == 2
+    assert held_out_rows(sample(np.zeros(11, int)), 0.2, 1).sum() == 2

@@ -6,10 +6,12 @@ import pytest
 from flows.pipeline.models import load_model
 from flows.storage.digest import file_digest
 from flows.training.cutout_fit import CutoutFit
+from flows.training.fits import TreeFit
 from flows.training.star_galaxy import StarGalaxyPlan, quick_star_galaxy_plan, train_star_galaxy
 from flows.training.star_galaxy_inputs import CONFIGURATIONS
-from flows.training.star_galaxy_own import OURS
+from flows.training.star_galaxy_own import OURS, OwnPlan
 from flows.training.star_galaxy_planes import RivalPlan
+from flows.training.star_galaxy_single import SinglePlan
 from schemas.errors import BadInput, Misconfigured
 from tests.flows.results.evaluation.test_star_galaxy import galstar
 from tests.support.star_galaxy import cutouts
@@ -72,3 +74,15 @@ def test_everything_is_trained_and_written(tmp_path):
         model = load_model("star_galaxy", str(tmp_path / "out" / name))
         assert model.bands == 4
         assert model.card.metrics["nights"]["n"] == figures["nights"][name]["all"]["n"]
+
+
+def test_the_quick_plan_is_as_short_as_can_be():
+    assert StarGalaxyPlan() == StarGalaxyPlan(34_000, 20_000, RivalPlan(), OwnPlan(), SinglePlan())
+    short, trees = CutoutFit(2, 2, 64, 2e-3, 1e-3), TreeFit(20, 0.08, 31, 30)
+    assert quick_star_galaxy_plan() == StarGalaxyPlan(
+        1000,
+        1000,
+        RivalPlan({"basic_cnn": short, "resnet": short, "mlp": short}),
+        OwnPlan(replace(short, batch=32), 1, trees, 2, 0.3),
+        SinglePlan(1000, OwnPlan(short, 1, trees, 0, 0.3), short, 2, 3, 0.5),
+    )

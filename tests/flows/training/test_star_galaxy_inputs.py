@@ -6,6 +6,7 @@ import torch
 
 from flows.simulation.cutout_set import CutoutSet
 from flows.simulation.cutout_survey import ZTF
+from flows.training import star_galaxy_inputs
 from flows.training.star_galaxy_inputs import (
     CONFIGURATIONS,
     challenge,
@@ -130,3 +131,86 @@ def test_the_challenge_is_split_by_row_and_no_row_is_lost(tmp_path):
         challenge(tmp_path / "few.csv", 3)
     with pytest.raises(BadInput, match="does not exist"):
         challenge(tmp_path / "none.csv", 3)
+
+
+def test_known_pixels_alone_decide_mean_and_spread():
+    given = np.random.default_rng(1).normal(50, 7, (3, 2, 6, 6)).astype(np.float32)
+    given[0, 0, :2] = np.nan
+    given[1, 1] = 3.0
+    given[1, 1, 0, 0] = np.nan
+    given[2, 0] = np.nan
+    given[2, 0, 3, 3] = 8.0
+    made = standardised(given).numpy()
+    assert made.dtype == np.float16
+    known = np.isfinite(given)
+    assert (made[~known] == 0).all()
+    for n, plane in ((0, 0), (0, 1), (1, 0), (2, 1)):
+        values = given[n, plane][known[n, plane]]
+        np.testing.assert_allclose(made[n, plane][known[n, plane]], (values - values.mean()) / values.std(), atol=3e-3)
+    assert (made[1, 1] == 0).all()
+    assert (made[2, 0] == 0).all()
+
+
+def test_many_cutouts_are_prepared_part_by_part(monkeypatch):
+    data = cutouts(1)
+    whole, views = standardised(data.cutouts), views_of(data, 4, 26)
+    monkeypatch.setattr(star_galaxy_inputs, "_PART", 20)
+    assert torch.equal(standardised(data.cutouts), whole)
+    for one, other in zip(views_of(data, 4, 26), views, strict=True):
+        torch.testing.assert_close(one, other, equal_nan=True)
+
+
+def test_bands_are_hidden_as_often_as_said():
+    count = 40_000
+    everything = torch.ones(count, 4, dtype=torch.bool)
+    given = (torch.zeros(count, 1), torch.zeros(count, 1), everything, everything)
+    pictures, features, usable, has_psf = hide_bands(given, torch.Generator().manual_seed(2))
+    assert pictures is given[0]
+    assert features is given[1]
+    number = usable.sum(1).float()
+    some = 0.45
+    assert (number == 4).float().mean() == pytest.approx(0.4 + 0.6 * some**4, abs=0.01)
+    # None is left by chance in 0.55^4 of the rest, and one of them is then shown after all.
+    one = 4 * some * (1 - some) ** 3 + (1 - some) ** 4
+    assert (number == 1).float().mean() == pytest.approx(0.6 * one, abs=0.01)
+    assert number.min() == 1
+    bare = ~has_psf.any(1)
+    assert bare.float().mean() == pytest.approx(0.25, abs=0.01)
+    assert torch.equal(has_psf[~bare], usable[~bare])
+    weight = torch.tensor([1, 10, 100, 1000])
+    found = [
+        (usable * weight).sum().item(),
+        (has_psf * weight).sum().item(),
+        (usable * weight).sum(1).float().std().item(),
+    ]
+    np.testing.assert_allclose(found, GOLDEN_HIDDEN, rtol=1e-6)
+
+
+GOLDEN_HIDDEN = [30301174, 22595732, 480.4447937011719]
+
+
+def test_what_is_not_there_is_not_shown():
+    usable = torch.tensor([[True, False, False, False]] * 400)
+    psf = torch.tensor([[True, True, False, False]] * 400)
+    _, _, seen, has_psf = hide_bands(
+        (torch.zeros(400, 1), torch.zeros(400, 1), usable, psf), torch.Generator().manual_seed(3)
+    )
+    assert torch.equal(seen, usable)
+    assert not has_psf[:, 1:].any()
+    assert 0.6 < has_psf[:, 0].float().mean() < 0.9
+    _, _, seen, has_psf = chosen_bands((None, None, usable, psf), (0, 1, 5))
+    assert torch.equal(seen, usable)
+    assert not has_psf.any()
+    _, _, seen, has_psf = chosen_bands((None, None, usable, psf), (0, 4))
+    assert torch.equal(has_psf, seen)
+
+
+def test_the_challenge_is_divided_at_seven_and_eight_tenths(tmp_path):
+    write_galstar(tmp_path / "galstar.csv", 90)
+    sets = challenge(tmp_path / "galstar.csv", 5)
+    assert {split: len(data) for split, data in sets.items()} == {"train": 63, "validation": 9, "test": 18}
+    found = [[data.group.sum(), (data.group * np.arange(len(data))).sum()] for data in sets.values()]
+    np.testing.assert_array_equal(found, GOLDEN_ROWS)
+
+
+GOLDEN_ROWS = [[2682, 82123], [528, 1770], [795, 6553]]

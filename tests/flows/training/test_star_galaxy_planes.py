@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from flows.pipeline.models import load_model
+from flows.training import star_galaxy_planes
 from flows.training.cutout_fit import CutoutFit
 from flows.training.star_galaxy_inputs import CONFIGURATIONS
 from flows.training.star_galaxy_own import fit_baselines
@@ -80,3 +81,68 @@ def test_every_network_is_fitted_in_every_configuration_and_kept(tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-*-*.npz")}
     np.testing.assert_array_equal(again["resnet"]["all"].probability, found["resnet"]["all"].probability)
     assert again["resnet"]["all"].history == found["resnet"]["all"].history
+
+
+def test_the_plan_of_the_shipped_models():
+    assert RivalPlan().fits == {
+        "basic_cnn": CutoutFit(30, 8, 64, 2e-3, 1e-3), "resnet": CutoutFit(20, 6, 64, 4e-3, 1e-3),
+        "mlp": CutoutFit(30, 8, 64, 1e-3, 1e-3),
+    }  # fmt: skip
+
+
+def test_parts_are_prepared_and_judged_alike(monkeypatch):
+    data = cutouts(1)
+    whole = plane_sample(data, 4)
+    torch.manual_seed(1)
+    net = PLANE_NETS["mlp"](8).eval()
+    before = judged_planes(net, whole.inputs)
+    monkeypatch.setattr(star_galaxy_planes, "_PART", 20)
+    for one, other in zip(plane_sample(data, 4).inputs, whole.inputs, strict=True):
+        torch.testing.assert_close(one, other, equal_nan=True)
+    for one, other in zip(judged_planes(net, whole.inputs), before, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    pixels, there, signal = whole.inputs
+    assert (there.shape, signal.shape) == ((50, 8), (50, 4))
+    assert (pixels.dtype, there[:, :4].all().item()) == (torch.float16, True)
+
+
+def test_planes_that_are_not_there_are_0_to_a_network_that_learns():
+    seen = []
+
+    class Net(torch.nn.Module):
+        def forward(self, pixels):
+            seen.append(pixels)
+
+    there = torch.tensor([[True, False], [False, True]])
+    star_galaxy_planes._Hidden(Net())(torch.ones(2, 2, 3, 3), there, None)
+    assert torch.equal(seen[0], there.float()[..., None, None].expand(2, 2, 3, 3))
+
+
+def test_a_probability_is_calibrated(monkeypatch):
+    monkeypatch.setattr(
+        star_galaxy_planes, "judged_planes", lambda net, inputs: type("Raw", (), {"log_odds": np.array([0.5, -2.0])})
+    )
+    fitted = star_galaxy_planes.FittedPlanes(None, None, 2.0, -0.25)
+    star = fitted.star(sample(cutouts(1)))
+    np.testing.assert_allclose(star, 1 / (1 + np.exp([-0.75, 4.25])))
+
+
+def test_fits_that_are_kept_are_those_of_the_same_plan_and_seed(tmp_path, monkeypatch):
+    sets = {"train": cutouts(1), "validation": cutouts(1, 6), "test": cutouts(1, 7)}
+    store_planes(tmp_path, sets)
+    shown = []
+
+    def fit(net, train, validation, plan, seed):
+        shown.append(train[0][0].shape[1])
+        return (star_galaxy_planes.CutoutEpoch(1.0, 2.0, 3.0, 4.0),)
+
+    monkeypatch.setattr(star_galaxy_planes, "fit_cutouts", fit)
+    plan = RivalPlan({"mlp": CutoutFit(epochs=1)})
+    found = fit_rivals(tmp_path, plan, 1, 1, print)
+    assert shown == [8, 4, 2, 2, 2, 2]
+    assert sorted(path.name for path in tmp_path.glob("mlp-*")) == [f"mlp-{n}-1-64-0.002-1.npz" for n in range(6)]
+    assert found["mlp"]["all"].history == (star_galaxy_planes.CutoutEpoch(1.0, 2.0, 3.0, 4.0),)
+    fit_rivals(tmp_path, plan, 1, 1, print)
+    assert len(shown) == 6
+    fit_rivals(tmp_path, plan, 2, 1, print)
+    assert len(shown) == 12

@@ -7,6 +7,7 @@ import pytest
 from flows.training.spectral import SpectralPlan, train_spectral
 from flows.training.tables import (
     GALAXY_KINDS,
+    HOT_TO_COOL,
     STAR_TYPES,
     galaxy_sample,
     is_galaxy_table,
@@ -170,3 +171,76 @@ def test_tells_kinds_of_real_galaxies_better_than_the_nearest_mean(tmp_path):
     assert found["rows_per_class"] == {"elliptical": 260, "merger": 260, "spiral": 260}
     scores = {one["model"]: one["validation"]["accuracy"] for one in found["comparison"]}
     assert scores["forest"] > scores["nearest_colour"] + 0.03
+
+
+DWARFS = """O5 41400 O9 33300 B0 31400 B2 20600 B5 15700 B8 12300 A0 9700 A5 8100 F0 7220 F5 6550 G0 5930 G5 5660
+K0 5290 K2 5100 K5 4440 M0 3850 M2 3560 M5 3060 M9 2380"""
+GIANTS = """G0 5910 G5 5150 G8 4960 K0 4810 K1 4640 K2 4510 K3 4260 K4 4080 K5 3950 M0 3850 M2 3720 M5 3420"""
+
+
+@pytest.mark.parametrize(("scale", "giant"), [(DWARFS, False), (GIANTS, True)])
+def test_temperatures_are_those_of_the_published_scales(scale, giant):
+    words = scale.split()
+    found = [type_temperature(name, giant=giant) for name in words[::2]]
+    np.testing.assert_array_equal(found, np.array(words[1::2], float))
+
+
+def test_giants_from_g0_on_have_a_scale_of_their_own_and_hotter_ones_that_of_dwarfs():
+    assert type_temperature("F9III", giant=True) == type_temperature("F9V", giant=False)
+    assert type_temperature("G0III", giant=True) == 5910
+    assert type_temperature("K2.5III", giant=True) == pytest.approx((4510 + 4260) / 2)
+
+
+def test_stars_without_a_colour_or_a_temperature_are_left_out(tmp_path):
+    path = write(tmp_path, SMALL + "4000,1,1,1,3,Violet,K\n9000,1,1,1,3, Blue  White ,A\n")
+    kelvin, rank, _ = temperature_and_colour(path)
+    assert kelvin.tolist() == [39000, 3042, 5800, 9000]
+    assert rank.tolist() == [0, 6, 3, 1]
+    assert HOT_TO_COOL[3] == "yellow-white"
+    path = write(tmp_path, LARGE + "8.0,5.0,1.0,,K0V,16.0,1\n8.0,5.0,1.0,0.8,K0V,16.0,1\n")
+    kelvin, colour, _ = temperature_and_colour(path)
+    assert colour.tolist() == [0.783, 1.368, 0.8]
+    assert kelvin[2] == 5290
+
+
+def test_notes_and_groups_tell_of_every_row(tmp_path):
+    sample, features = star_sample(write(tmp_path, LARGE), "star")
+    assert features == ("colourBV", "V", "parallax", "reducedMag")
+    assert sample.group.tolist() == [0, 1]
+    assert (sample.notes["rows"], sample.notes["rows_without_class"]) == (3, 1)
+    sample, _ = star_sample(write(tmp_path, SMALL), "star")
+    logs = [np.log10([39000, 204000, 10.6]), np.log10([3042, 0.0005, 0.1542]), np.log10([5800, 0.81, 0.9])]
+    np.testing.assert_allclose(
+        np.stack([sample.columns[f"log{n}"] for n in ("Temperature", "Luminosity", "Radius")], 1), logs, rtol=1e-6
+    )
+    assert sample.columns["absMag"].tolist() == pytest.approx([-4.7, 16.6, 5.05])
+    assert sample.notes["rows_without_class"] == 0
+
+
+def test_the_archives_word_for_no_value_and_a_radius_of_nothing_are_missing(tmp_path):
+    made = table()
+    made["u-g"] = np.arange(30) + 0.5  # in this order they are read
+    made["ecc"][:3] = [-999.0, -998.9, -999.1]
+    made["petroR90_r"][:2] = [0.0, 1e-3]
+    made["petroR50_z"][:3], made["petroR90_z"][:3] = [1.0, -9999, 1.0], [4.0, 1.0, -9999]
+    sample, features = galaxy_sample(write_galaxy_tables(tmp_path / "a.npy", made), "kind")
+    assert sample.columns["ecc"][:3].tolist() == pytest.approx([np.nan, -998.9, np.nan], nan_ok=True)
+    assert np.isnan(sample.columns["concentration_r"]).tolist() == [True] + [False] * 29
+    assert sample.columns["concentration_r"][1] == pytest.approx(made["petroR50_r"][1] / 1e-3)
+    assert sample.columns["concentration_z"][:3].tolist() == pytest.approx([0.25, np.nan, np.nan], nan_ok=True)
+    assert (sample.notes["rows"], sample.group.tolist()) == (30, list(range(30)))
+    assert set(features) == {
+        "colourUG", "colourGR", "colourRI", "colourIZ", "ecc", "m4_u", "m4_g", "m4_r", "m4_i", "m4_z",
+        *(f"petroR{share}_{band}" for share in (50, 90) for band in "urz"),
+        *(f"concentration_{band}" for band in "urz"),
+    }  # fmt: skip
+
+
+def test_five_unknown_classes_are_named_at_most(tmp_path):
+    made = table()
+    made["class"][:7] = [f"blob{n}" for n in range(7)]
+    path = write_galaxy_tables(tmp_path / "a.npy", made)
+    with pytest.raises(BadInput, match=r"has the classes \['blob0', 'blob1', 'blob2', 'blob3', 'blob4'\]"):
+        galaxy_sample(path, "kind")
+    (tmp_path / "long.csv").write_text("x," * 2047 + "yz,SpType\n")  # beyond the bytes that a header may have
+    assert not is_star_table(tmp_path / "long.csv")

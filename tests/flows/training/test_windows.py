@@ -4,9 +4,10 @@ import pytest
 from flows.pipeline.models import load_model
 from flows.pipeline.weights import read_card
 from flows.storage.zarr_tiles import TileStore
+from flows.training import windows as training
 from flows.training.candidates import search_example
 from flows.training.examples import pixels
-from flows.training.window_fit import FitPlan
+from flows.training.window_fit import Epoch, FitPlan
 from flows.training.windows import (
     SIDE,
     WindowPlan,
@@ -158,3 +159,95 @@ def test_an_empty_window_is_more_than_24_px_from_a_source_along_either_axis(apar
     middle[axis] += sign * apart
     truth = truth_table([("point", *middle, 0.0, 0.0, 30.0, 1.0)])
     assert away(truth, np.array([[100, 200]])).tolist() == [clear]
+
+
+def test_windows_lie_where_the_seed_says():
+    found = [streak_corners(STREAKS, SHAPE, 40, 6), empty_corners(STREAKS, SHAPE, 200, 6)]
+    assert [len(one) for one in found] == GOLDEN_COUNTS
+    summary = [
+        [one[:, 0].sum(), one[:, 1].sum(), one.prod(1).sum(), (one.T @ np.arange(len(one))).sum()] for one in found
+    ]
+    np.testing.assert_allclose(summary, GOLDEN_CORNERS, rtol=1e-6)
+
+
+GOLDEN_COUNTS = [80, 190]
+GOLDEN_CORNERS = [[11071, 15003, 2477223, 1268483], [36156, 44154, 8374166, 7431792]]
+
+
+@pytest.mark.parametrize(("length", "reach"), [(60.0, 24.0), (12.0, 0.0), (14.0, 1.0)])
+def test_windows_are_centred_up_to_6_px_from_the_ends_of_a_trail_and_8_px_beside_it(length, reach):
+    truth = truth_table([("streak", 250.0, 200.0, length, 90.0, 20.0, 1.0)])
+    corners = streak_corners(truth, SHAPE, 3000, 1)
+    y, x = (corners + (SIDE - 1) / 2).T
+    assert (x.min(), x.max()) == pytest.approx((242, 258), abs=0.6)
+    assert (y.min(), y.max()) == pytest.approx((200 - reach - 8, 200 + reach + 8), abs=1.5)
+
+
+def test_a_window_around_a_trail_without_end_is_centred_on_it():
+    truth = truth_table([("streak", 250.0, 200.0, 112.0, 0.0, 20.0, 1.0)])
+    y, x = (streak_corners(truth, SHAPE, 2000, 1) + (SIDE - 1) / 2).T
+    assert (y.mean(), x.mean()) == pytest.approx((200, 250), abs=2)
+    assert x.std() == pytest.approx(np.sqrt(100**2 / 12 + 16**2 / 12), rel=0.05)
+
+
+PLAN = WindowPlan(per_streak=2, rounds=2, most=5, first=FitPlan(epochs=3), later=FitPlan(epochs=4), floor=0.3)
+
+
+def test_a_sample_has_as_many_empty_windows_as_windows_at_streaks(examples):
+    one = training._sample(examples[:1], PLAN, 1, 3)
+    count = int(one.labels.sum())
+    assert 0 < count <= 2 * 12
+    assert one.labels.tolist() == [1] * count + [0] * count
+    found = [one.windows[:count, 0, 5:20, 5:20], one.windows[count:, 0, 5:20, 5:20]]
+    np.testing.assert_allclose([(part**3).sum(dtype=np.float64) for part in found], GOLDEN_SAMPLE, rtol=1e-4)
+
+
+GOLDEN_SAMPLE = [10322.390290944928, -561.1639712807882]
+
+
+def test_each_round_but_the_last_adds_the_false_alarms_that_are_new(monkeypatch, tmp_path):
+    fits, written, samples, lines = [], [], [], []
+
+    def sample(examples, plan, seed, part):
+        samples.append((examples, seed, part))
+        return training.TrainingWindows(np.full((4, 1, 2, 2), part, np.float32), np.array([1, 1, 0, 0]))
+
+    def fit(net, windows, labels, check, plan):
+        assert not fits or net is fits[0][0]
+        fits.append((net, windows[:, 0, 0, 0].tolist(), labels.tolist(), check[0][0, 0, 0, 0], plan))
+        return (Epoch(1, 0.5, 1, 0.25), Epoch(1, 0.5, 1, 0.75))
+
+    def mine(example, weights, most):
+        assert (weights, most) == (tmp_path, 5)
+        corners = np.array([[0, 7], [7, 0], [7 * len(fits), 14]])
+        return np.arange(3, dtype=np.float32)[:, None, None, None] + 10 * example + 100 * len(fits) + np.zeros(
+            (3, 1, 2, 2), np.float32
+        ), corners
+
+    monkeypatch.setattr(training, "_sample", sample)
+    monkeypatch.setattr(training, "fit_windows", fit)
+    monkeypatch.setattr(training, "hard_negatives", mine)
+    monkeypatch.setattr(training, "write_model", lambda out, arrays, card: written.append(card))
+    monkeypatch.setattr(training, "window_metrics", lambda net, windows, labels: {"windows": windows[0, 0, 0, 0]})
+    monkeypatch.setattr(training, "draw_history", lambda path, history, metrics: lines.append((path, len(history))))
+    figures = train_windows(tmp_path, [1, 2], [3], [4], PLAN, {"data": "x"}, 9, 1, lines.append)
+    assert samples == [([1, 2], 9, 3), ([3], 9, 5), ([4], 9, 7)]
+    first = [3.0] * 4
+    second = [*first, 110, 111, 112, 120, 121, 122]
+    assert [one[1] for one in fits] == [first, second, [*second, 212, 222]]
+    assert fits[2][2] == [1, 1, 0, 0] + [0] * 8
+    assert [one[3] for one in fits] == [5.0] * 3
+    assert [one[4] for one in fits] == [PLAN.first, PLAN.later, PLAN.later]
+    assert figures == {"windows": 7.0}
+    assert [card["metrics"] for card in written] == [{}, {}, {}, figures]
+    assert lines[-1] == (tmp_path / "training_windows.png", 3)
+    assert [line for line in lines[:-1] if "fit on" in line] == [
+        "round 0: fit on 4 windows, 2 of them streaks",
+        "round 1: fit on 10 windows, 2 of them streaks",
+        "round 2: fit on 12 windows, 2 of them streaks",
+    ]
+    assert "round 0: validation accuracy 0.7500" in lines
+    assert "round 1: 2 new false windows in 2 exposures" in lines
+    card = written[-1]
+    assert (card["input"]["bands"], card["input"]["side"], card["threshold"]) == (1, 26, 0.3)
+    assert card["training"] == {"data": "x"}

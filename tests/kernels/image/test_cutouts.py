@@ -62,3 +62,27 @@ def test_the_named_pixel_lies_right_of_the_middle():
     out = np.zeros((1, 1, 26, 26), np.float32)
     cut(IMAGE_CUTOUTS, np.zeros_like(BAD), 1.0, np.array([30]), np.array([40]), np.array([0]), 0, out)
     assert out[0, 0, 13, 13] == IMAGE_CUTOUTS[30, 40]
+
+
+@pytest.mark.parametrize(("known", "own"), [(100, True), (99, False)])
+def test_a_quarter_of_the_box_is_enough_for_a_sky_of_its_own(known, own):
+    usable = np.zeros(IMAGE.shape, bool)
+    usable[:20, :20] = np.arange(400).reshape(20, 20) < known
+    sky = np.median(IMAGE[:20, :20][usable[:20, :20]]) if own else 90.0
+    crop = cut_crop(IMAGE, usable, 90.0, (0, 20, 0, 20))
+    np.testing.assert_allclose(crop.data, np.where(usable[:20, :20], IMAGE[:20, :20] - sky, 0), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("box", [(-5, 15, -7, 13), (40, 60, 50, 70)])
+def test_pixels_of_a_crop_keep_their_places(box):
+    crop = cut_crop(IMAGE, np.ones(IMAGE.shape, bool), 0.0, box)
+    y, x = np.nonzero(crop.usable)
+    values = IMAGE[y + box[0], x + box[2]]
+    assert (crop.y0, crop.x0) == (box[0], box[2])
+    np.testing.assert_allclose(crop.data[y, x], values - np.median(values), rtol=1e-5, atol=1e-4)
+
+
+def test_cutouts_of_several_planes_are_as_wide_as_high():
+    out = np.zeros((1, 5, 8, 8), np.float32)
+    cut(IMAGE_CUTOUTS, BAD, 1.0, np.array([30]), np.array([40]), np.array([0]), 4, out)
+    np.testing.assert_array_equal(out[0, 4], np.where(BAD, np.nan, IMAGE_CUTOUTS)[26:34, 36:44])

@@ -5,8 +5,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import convolve as smoothed
 from scipy.signal import correlate2d, fftconvolve
+from scipy.special import ndtri
 
-from kernels.image.noise import background_and_noise, convolve, filtered_noise, noise_correlation
+from kernels.image.noise import (
+    Noise,
+    _moments,
+    _within,
+    background_and_noise,
+    convolve,
+    filtered_noise,
+    noise_correlation,
+    variance,
+)
 
 
 def sky(seed, level=0.0, sigma=5.0, shape=(300, 310)):
@@ -183,3 +193,120 @@ def test_clips_until_nothing_more_is_cut():
     assert noise == pytest.approx(mad_std(clipped), rel=1e-4)
     once = sigma_clip(image, 4.0, maxiters=1, cenfunc="median", stdfunc="mad_std", masked=False)
     assert len(once) > len(clipped) + 100
+
+
+def clipped(values):
+    """Median and 1.4826 MAD of what lies within 4 of these, ten times over."""
+    for _ in range(11):
+        centre = np.median(values)
+        spread = np.median(np.abs(values - centre)) / ndtri(0.75)
+        if _ < 10:
+            values = values[np.abs(values - centre) <= 4 * spread]
+    return centre, spread
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_clips_ten_times_at_most(seed):
+    values = np.cumsum(np.random.default_rng(seed).exponential(1, 400)) ** 2 * 10.0 ** np.linspace(-3, 2, 400)
+    found = background_and_noise(values[None], np.ones((1, 400), bool))
+    assert found == pytest.approx(clipped(values), rel=1e-9)
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(st.integers(-3, 3).map(float), st.floats(-1e3, 1e3, width=16)), min_size=1, max_size=25))
+def test_median_and_deviation_of_sorted_values_are_those_of_numpy(values):
+    centre, spread = _moments(np.sort(values))
+    assert centre == np.median(values)
+    assert spread == pytest.approx(np.median(np.abs(np.array(values) - centre)) / ndtri(0.75), rel=1e-9, abs=1e-12)
+
+
+def test_limits_of_clipping_belong_to_what_is_kept():
+    values = np.array([-2.0, -1.0, -1.0, 0.0, 1.0, 1.5])
+    assert _within(values, 0.0, 1.0).tolist() == [-1, -1, 0, 1]
+    assert _within(values, 0.0, 9.0).tolist() == values.tolist()
+    assert _within(values, 0.0, 0.0).tolist() == [0]
+
+
+def test_counts_are_spread_over_their_unit_always_alike():
+    counts = np.random.default_rng(1).poisson(4, (60, 60)).astype(np.float32)
+    values = counts.ravel() + np.random.default_rng(0).uniform(-0.5, 0.5, 3600)
+    assert background_and_noise(counts, np.ones(counts.shape, bool)) == pytest.approx(clipped(values), rel=1e-6)
+
+
+@pytest.mark.parametrize(("seen", "background"), [(1001, 3.25), (1000, 100.25)])
+def test_a_large_image_is_sampled_on_a_grid_unless_that_holds_a_thousand_pixels_or_fewer(seen, background):
+    image = np.full((3000, 3000), 100.25, np.float32)  # every third pixel of every third row is taken
+    image[::3, ::3] = 3.25
+    usable = np.zeros(image.shape, bool)
+    usable[1::3, :200] = True
+    grid = np.zeros((1000, 1000), bool)
+    grid.flat[:seen] = True
+    usable[::3, ::3] = grid
+    assert background_and_noise(image, usable) == (background, 0.0)
+
+
+def correlation_by_pairs(image, usable, background, noise, reach):
+    """Mean product of all pairs of good pixels at each lag, in the quieter three quarters of the patches."""
+    sides = [min(64, size) for size in image.shape]
+    rows, columns = (range(0, size - side + 1, side) for size, side in zip(image.shape, sides, strict=True))
+    boxes = [np.s_[y : y + sides[0], x : x + sides[1]] for y in rows for x in columns]
+    if len(boxes) > 144:
+        boxes = [boxes[round(n)] for n in np.linspace(0, len(boxes) - 1, 144)]
+    patches = []
+    for box in boxes:
+        z, good = (image[box].astype(float) - background) / noise, usable[box]
+        z = np.where(good, z, 0)
+        z -= z[good & (abs(z) < 3.5)].mean() if (good & (abs(z) < 3.5)).any() else 0
+        kept = good & (abs(z) < 3.5)
+        for y, x in np.argwhere(good & (abs(z) > 5)):
+            kept[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] = False
+        patches.append((np.sum(~kept), z, kept))
+    patches.sort(key=lambda patch: patch[0])
+    total, pairs = 0, 0
+    for _, z, kept in patches[: max(1, round(0.75 * len(patches)))]:
+        inside = kept & (abs(z) < 3.5)
+        z = np.where(kept, z - z[inside].mean(), 0) if inside.any() else np.where(kept, z, 0)
+        for part, name in ((z, "total"), (kept.astype(float), "pairs")):
+            lags = fftconvolve(part, part[::-1, ::-1])
+            middle = [size - 1 for size in part.shape]
+            lags = lags[tuple(slice(one - reach, one + reach + 1) for one in middle)]
+            total, pairs = (total + lags, pairs) if name == "total" else (total, pairs + lags)
+    rho = total / pairs
+    rho = (rho + rho[::-1, ::-1]) / 2 / rho[reach, reach]
+    rho[abs(rho) < 3 * np.sqrt(np.sum(rho**2) / np.maximum(pairs, 1))] = 0
+    rho[reach, reach] = 1
+    away = abs(np.argwhere(rho) - reach).max()
+    return rho[reach - away : reach + away + 1, reach - away : reach + away + 1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "reach"), [((40, 30), 5), ((64, 64), 5), ((130, 200), 5), ((70, 150), 3), ((832, 770), 5)]
+)
+def test_correlation_is_that_of_the_pairs_of_good_pixels_of_the_patches(shape, reach):
+    image = noise_through(np.array([[0.2, 0.5, 0.1], [0.4, 1.0, 0.6], [0.1, 0.3, 0.3]]), 11, shape)
+    y, x = np.indices(shape)
+    image = image + 2 * image.std() * np.sin(y / 64 + x / 100)  # a level of its own in each patch
+    rng = np.random.default_rng(3)
+    usable = rng.random(shape) > 0.15 * (x / shape[1])
+    image[rng.random(shape) < 0.002] *= 7
+    level, sigma = 0.3, 0.8 * float(image.std())
+    found = noise_correlation(image.astype(np.float32), usable, level, sigma, reach)
+    expected = correlation_by_pairs(image.astype(np.float32), usable, level, sigma, reach)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_an_image_without_scatter_counts_as_white():
+    flat = np.full((80, 80), 2.0, np.float32)
+    np.testing.assert_array_equal(noise_correlation(flat, np.ones(flat.shape, bool), 2.0, 1.0), [[1.0]])
+
+
+def test_light_adds_its_poisson_noise_and_what_is_dark_none():
+    model = np.array([-3.0, 0.0, 10.0])
+    assert variance(model, Noise(3.0, np.ones((1, 1)), 2.0)).tolist() == [9.0, 9.0, 14.0]
+    assert variance(model, Noise(3.0, np.ones((1, 1)))).tolist() == [9.0, 9.0, 9.0]
+
+
+def test_noise_behind_a_filter_is_never_less_than_none():
+    correlation = np.array([[0, 0, 0], [-1.5, 1, -1.5], [0, 0, 0]])  # no noise has such
+    assert filtered_noise(np.array([[1.0, 1.0]]), 3.0, correlation) == 0

@@ -141,3 +141,41 @@ def test_pixels_count_if_they_are_finite_and_not_masked():
 def test_rows_need_not_lie_side_by_side_in_memory():
     pixels, mask = np.zeros((6, 8), np.float32)[:, ::2], np.ones((6, 8), np.uint16)[::2].repeat(2, 0)[:, :4]
     assert not usable_pixels(pixels, mask).any()
+
+
+def flat_by_definition(image):
+    """Quiet blocks of 4 x 4 px beside others, and pixels about them within three times their scatter."""
+    ny, nx = (size // 4 for size in image.shape)
+    blocks = image[: 4 * ny, : 4 * nx].astype(float).reshape(ny, 4, nx, 4)
+    level, scatter = blocks.mean((1, 3)), blocks.std((1, 3))
+    quiet = scatter < 0.15 * np.median(scatter[scatter > 0])
+    marked = np.zeros(image.shape, bool)
+    for row, column in np.argwhere(quiet):
+        around = [(row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)]
+        if not any(quiet[y, x] for y, x in around if 0 <= y < ny and 0 <= x < nx):
+            continue
+        marked[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = True
+        near = np.s_[max(0, 4 * row - 4) : 4 * row + 8, max(0, 4 * column - 4) : 4 * column + 8]
+        marked[near] |= abs(image[near] - level[row, column]) <= 3 * scatter[row, column]
+    return marked
+
+
+@pytest.mark.parametrize("shape", [(48, 52), (50, 55), (43, 41), (4, 60), (60, 7)])
+def test_flat_regions_are_those_of_the_definition(shape):
+    found = 0
+    for seed in range(15):
+        rng = np.random.default_rng(seed)
+        rough = np.kron(rng.choice([1.0, 1.0, 0.3, 0.1, 0.02], (15, 15)), np.ones((4, 4)))[: shape[0], : shape[1]]
+        image = (50 + rng.normal(size=shape) * rough).astype(np.float32)
+        marked = flat_regions(image)
+        np.testing.assert_array_equal(marked, flat_by_definition(image))
+        found += marked.sum()
+    assert found > 0
+
+
+def test_one_quiet_block_alone_or_beside_another_only_at_a_corner_is_no_flat_region():
+    image = sky(5, shape=(40, 40))
+    image[8:12, 8:12] = image[12:16, 12:16] = 0.5
+    assert not flat_regions(image).any()
+    image[12:16, 8:12] = 0.5
+    assert flat_regions(image)[8:16, 8:12].all()

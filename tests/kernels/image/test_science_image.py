@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import sep
 
 from kernels.image.science_image import science_image
 from schemas.pixels import MaskPlane
@@ -40,3 +41,28 @@ def test_no_value_or_no_noise_is_no_image():
     nothing = np.zeros((50, 50), np.uint16)
     assert science_image(np.full((50, 50), np.nan, np.float32), nothing, 64) is None
     assert science_image(np.full((50, 50), 7, np.float32), nothing, 64) is None
+
+
+@pytest.mark.parametrize("mesh", [8, 32, 64, 500])
+def test_sky_and_noise_are_those_of_sextractor(mesh):
+    pixels = drawn([], (90, 140)) + sky((90, 140)).astype(np.float32)
+    mask = np.zeros(pixels.shape, np.uint16)
+    mask[10:20, 30:50] = MaskPlane.BAD
+    theirs = sep.Background(pixels, mask=mask > 0, bw=min(mesh, 140), bh=min(mesh, 90), fw=3, fh=3)
+    found = science_image(pixels, mask, mesh)
+    np.testing.assert_array_equal(found.pixels, np.where(mask > 0, 0, pixels - theirs.back()))
+    np.testing.assert_array_equal(found.noise, theirs.rms())
+    assert found.noise.dtype == np.float32
+
+
+def test_planes_that_spoil_the_science_image():
+    for plane, bad in (("BAD", True), ("CR", True), ("EDGE", True), ("SAT", False), ("DETECTED", False)):
+        mask = np.zeros((100, 100), np.uint16)
+        mask[20, 30] = MaskPlane[plane]
+        assert science_image(drawn([], (100, 100)), mask, 64).bad[20, 30] == bad
+
+
+def test_an_image_without_scatter_has_a_noise_above_zero():
+    pixels = np.full((100, 100), 7, np.float32)
+    pixels[50, 50] = 8
+    assert (science_image(pixels, np.zeros(pixels.shape, np.uint16), 64).noise > 0).all()

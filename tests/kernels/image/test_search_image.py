@@ -53,3 +53,10 @@ def test_keeps_order_and_shape():
     assert found.shape == values.shape
     inside = found.ravel()[np.abs(values.ravel()) < FURTHEST]
     assert (np.diff(inside) > 0).all()
+
+
+def test_brightness_beyond_128_says_nothing_more():
+    values = np.array([127.0, 128.0, 129.0, 1e9, -127.0, -200.0], np.float32)
+    squash(values)
+    most, before = 128 * 3 / 33, 127 * (1 + 127 / 64) / (1 + 127 / 4)
+    np.testing.assert_allclose(values, [before, most, most, most, -before, -most], rtol=1e-6)

@@ -1,3 +1,4 @@
+import math
 import warnings
 
 import numpy as np
@@ -9,11 +10,12 @@ from scipy.special import ndtr
 
 from benchmarks.pulls import correlated_noise, galsim_trail
 from kernels.image.noise import Noise
-from kernels.measure.forced import forced_flux, reach, upper_limit
+from kernels.measure.forced import _cleaned, _flags, _local_noise, _told_apart, forced_flux, reach, upper_limit
 from kernels.psf.gaussian_mixture import GaussianMixture, moffat_mixture
 from kernels.trails.geometry import Segment
 from kernels.trails.matched_filter import template_snr
-from kernels.trails.scene import Scene
+from kernels.trails.scene import Scene, trail_shape, view
+from kernels.trails.trail_model import trail_image
 from schemas.forced import ForcedFlag
 from schemas.pixels import MaskPlane
 
@@ -287,3 +289,152 @@ def test_reach_holds_all_that_matters():
     )
     assert cut.trail.value == pytest.approx(whole.trail.value, rel=1e-9)
     assert cut.trail.error == pytest.approx(whole.trail.error, rel=0.1)  # noise of other surroundings
+
+
+def test_pixels_matter_out_to_the_fit_and_what_tells_its_noise():
+    assert reach(10.0, 2.0) == 5 + 7 + 24
+    assert reach(10.5, 2.0) == 6 + 7 + 24
+    assert reach(0.0, 1.0) == 6 + 24
+    assert reach(1.0, 2.3) == math.ceil(0.5 + 3.5 * 2.3) + 24
+
+
+def test_five_hundred_pixels_around_tell_the_noise():
+    pixels = np.random.default_rng(1).normal(0, 30, (SIDE, SIDE))
+    point = Segment(50.0, 50.0, 0.0, 0.0)
+    under = view(scene(pixels), point, 3.5 * FWHM).footprint
+    for count, own in ((500, True), (499, False)):
+        there = scene(pixels)
+        around = there.usable.copy()
+        around[under.y, under.x] = False
+        hidden = np.argwhere(around)[count:]
+        there.usable[tuple(hidden.T)] = False
+        found = _local_noise(there, under)
+        assert (found == pytest.approx(30, rel=0.15)) if own else (found == SIGMA)
+    assert _local_noise(scene(np.full((SIDE, SIDE), 3.25)), under) == SIGMA  # no scatter around
+
+
+def told_apart(point, neighbours, hidden=()):
+    there = scene(np.zeros((SIDE, SIDE)))
+    seen = view(there, point, 3.5 * FWHM)
+    if hidden:
+        seen = seen._replace(use=seen.use * ~np.isin(seen.footprint.x, hidden))
+    shape = trail_shape(there, seen.footprint, point)
+    kept, blended = _told_apart(there, seen, shape, neighbours)
+    return kept, blended, there, seen, shape
+
+
+def test_what_is_a_fifth_unlike_all_others_is_told_apart():
+    point = Segment(50.0, 50.0, 0.0, 0.0)
+
+    def alike(one, other):
+        return (one @ other) ** 2 / (one @ one) / (other @ other)
+
+    for apart in np.arange(0.2, 2.5, 0.1):
+        beside = point._replace(x=50.0 + apart)
+        kept, blended, there, seen, shape = told_apart(point, [beside])
+        image = trail_shape(there, seen.footprint, beside)
+        unlike = 1 - alike(image * seen.use, shape * seen.use) > 0.2
+        assert (len(kept), blended) == (int(unlike), not unlike)
+        if kept:
+            np.testing.assert_array_equal(kept[0], image)
+    other = [point._replace(x=54.0), point._replace(x=54.2), point._replace(x=46.0)]
+    kept, blended, there, seen, _ = told_apart(point, other)
+    assert len(kept) == 2  # the second is like the first, but not like the trail
+    assert not blended
+    np.testing.assert_array_equal(kept[1], trail_shape(there, seen.footprint, other[2]))
+    middle = [point._replace(x=52.0), point._replace(x=48.0), point._replace(x=50.1)]
+    assert told_apart(point, middle)[1]
+    assert told_apart(point, [point._replace(x=50.1), point._replace(x=54.0)])[1]
+    far = [point._replace(x=75.0)]
+    assert told_apart(point, far)[:2] == ([], False)
+
+
+def test_neighbours_between_two_others_are_no_blend_of_the_trail():
+    point = Segment(50.0, 50.0, 0.0, 0.0)
+    kept, blended, *_ = told_apart(point, [point._replace(x=54.0), point._replace(x=53.0), point._replace(x=55.0)])
+    assert not blended
+    assert 1 <= len(kept) < 3
+
+
+def cleaned(pixels, point, gain=np.inf, others=()):
+    there = scene(pixels, gain=gain, correlation=np.array([[1.0]]))
+    seen = view(there, point, 3.5 * FWHM)
+    shape = trail_shape(there, seen.footprint, point)
+    images = [trail_shape(there, seen.footprint, other) for other in others]
+    after, contaminated = _cleaned(there, seen, shape, images)
+    lost = (seen.use > 0) & (after.use == 0)
+    return {(int(y), int(x)) for y, x in zip(seen.footprint.y[lost], seen.footprint.x[lost], strict=True)}, contaminated
+
+
+def test_pixels_five_sigma_off_the_fit_are_left_out_with_their_neighbours():
+    point = Segment(50.0, 50.0, 0.0, 0.0)
+    for height, off in ((5.3, True), (4.7, False)):
+        pixels = np.zeros((SIDE, SIDE))
+        pixels[50, 56] = height * SIGMA  # where the light of the source is next to nothing
+        lost, contaminated = cleaned(pixels, point)
+        assert contaminated == off
+        about = {(50 + j, 56 + i) for j in range(-2, 3) for i in range(-2, 3) if math.hypot(j, 6 + i) <= 3.5 * FWHM}
+        assert lost == (about if off else set())
+        assert cleaned(-pixels, point) == (lost, contaminated)
+    beside = point._replace(x=56.0)
+    shining = 2000 * trail_image((SIDE, SIDE), *beside, moffat_mixture(FWHM, 3.0))
+    assert not cleaned(shining, point, others=[beside])[1]
+    assert cleaned(shining, point)[1]
+
+
+def test_pixels_off_by_less_than_the_trails_own_light_stay():
+    point = Segment(50.0, 50.0, 0.0, 0.0)
+    bright = 40000 * trail_image((SIDE, SIDE), *point, moffat_mixture(FWHM, 3.0))
+    bright[50, 51] += 20 * SIGMA
+    assert cleaned(bright, point) == (set(), False)
+    assert cleaned(-bright, point) == (set(), False)
+    faint = 0.01 * bright
+    faint[50, 55] += 20 * SIGMA
+    assert cleaned(faint, point)[1]
+
+
+def test_more_than_half_of_the_trail_is_not_left_out():
+    point = Segment(50.0, 50.0, 0.0, 0.0)
+    pixels = np.zeros((SIDE, SIDE))
+    pixels[50, 50] = 100 * SIGMA
+    assert cleaned(pixels, point) == (set(), True)
+    pixels[50, 50], pixels[50, 53] = 0, 100 * SIGMA
+    lost, contaminated = cleaned(pixels, point)
+    assert contaminated
+    assert (50, 53) in lost
+
+
+@pytest.mark.parametrize("place", [(50.0, 50.0), (50.4, 49.7), (50.9, 50.6)])
+def test_all_of_a_trail_away_from_the_border_is_in_sight(place):
+    for length, angle in ((0.0, 0.0), (17.0, 30.0), (30.0, 100.0)):
+        there = scene(np.random.default_rng(2).normal(0, SIGMA, (SIDE, SIDE)))
+        found = forced_flux(there, CLEAN, Segment(*place, length, angle))
+        assert found.visible == pytest.approx(1, abs=1e-6)
+
+
+def test_flags_are_those_of_the_pixels_within_one_and_a_half_fwhm():
+    for plane, flag in (
+        (MaskPlane.EDGE, ForcedFlag.EDGE),
+        (MaskPlane.SAT, ForcedFlag.SATURATED),
+        (MaskPlane.BAD, ForcedFlag.MASKED),
+    ):
+        for column, known in ((53, True), (54, False)):
+            mask = CLEAN.copy()
+            mask[50, column] = plane
+            found = _flags(scene(np.zeros((SIDE, SIDE)), mask), mask, Segment(50.0, 50.0, 0.0, 0.0))
+            assert found == (flag if known else 0)
+    for distance, flag in ((1.5 * FWHM, ForcedFlag(0)), (1.5 * FWHM - 0.01, ForcedFlag.EDGE)):
+        for place in ((distance, 50.0), (100 - distance, 50.0), (50.0, distance), (50.0, 100 - distance)):
+            there = scene(np.zeros((SIDE, SIDE)))
+            assert _flags(there, CLEAN, Segment(*place, 0.0, 0.0)) == flag
+
+
+def test_half_of_the_light_in_sight_is_enough():
+    point = Segment(50.0, 50.0, 0.0, 0.0)
+    for more, known in ((1, True), (0, False)):  # with the column in the middle it is more than half
+        mask = CLEAN.copy()
+        mask[:, 50 + more :] = MaskPlane.BAD
+        found = forced_flux(scene(np.random.default_rng(2).normal(0, SIGMA, (SIDE, SIDE)), mask), mask, point)
+        assert (found.visible >= 0.5) == known
+        assert (ForcedFlag.NOT_MEASURED in found.flags) == (not known)
+        assert np.isfinite(found.trail.value) == known

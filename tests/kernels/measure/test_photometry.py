@@ -109,3 +109,68 @@ def test_an_uncertain_level_adds_its_own_error():
     unsure = aperture_flux(scene(np.ones(SHAPE)), TRAIL, 3.5, 0.0, 0.8)
     area = plain.value  # of an image of ones
     assert unsure.error == pytest.approx(np.hypot(plain.error, 0.8 * area), rel=1e-9)
+
+
+@pytest.mark.parametrize("gain", [np.inf, 3.0])
+def test_a_fit_is_least_squares_with_its_own_chi_squared(gain):
+    rng = np.random.default_rng(4)
+    there = scene(1500 * trail_image(SHAPE, *TRAIL, PSF) + rng.normal(20, 10, SHAPE), rng.random(SHAPE) > 0.1)
+    there = there._replace(noise=there.noise._replace(gain=gain))
+    seen = view(there, TRAIL, 8.0)
+    beside = trail_shape(there, seen.footprint, TRAIL._replace(x=TRAIL.x + 3, length=0.0))
+    shape, use = trail_shape(there, seen.footprint, TRAIL), seen.use > 0
+    for others in ([], [beside]):
+        design = np.stack([shape, np.ones_like(shape), *others], axis=1)
+        solution = np.linalg.pinv(design[use]) @ seen.values[use]
+        light = design @ solution - solution[1]
+        squares = (seen.values - light - solution[1]) ** 2 / (100 + np.maximum(light, 0) / gain)
+        found = fit_flux(there, seen, TRAIL, others)
+        assert found.value == pytest.approx(solution[0], rel=1e-6)
+        assert found.chi2 == pytest.approx(squares[use].sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("segment", [TRAIL, TRAIL._replace(length=0.0, angle=0.0), Segment(40.0, 30.0, 3.0, 100.0)])
+def test_error_of_an_aperture_is_the_overlap_with_itself_at_each_lag(segment):
+    rho = np.array([[0.1, 0.3, 0.2], [0.5, 1.0, 0.5], [0.2, 0.3, 0.1]])
+    there = scene(np.full(SHAPE, 4.0))._replace(noise=Noise(10.0, rho, 2.5))
+    wide, long, theta = 5.0, segment.length + 5.0, np.radians(segment.angle)
+    total = 0.0
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            along = abs(dx * np.cos(theta) + dy * np.sin(theta))
+            across = abs(dy * np.cos(theta) - dx * np.sin(theta))
+            total += rho[dy + 1, dx + 1] * (long - along) * (wide - across)
+    found = aperture_flux(there, segment, 2.5)
+    area = found.value / 4
+    variance = 100 * total * area / (long * wide) + found.value / 2.5
+    assert found.error == pytest.approx(np.sqrt(variance), rel=1e-9)
+    dark = aperture_flux(there, segment, 2.5, 8.0, 0.3)
+    assert dark.value == pytest.approx(-4 * area)
+    assert dark.error == pytest.approx(np.sqrt(100 * total * area / (long * wide) + (0.3 * area) ** 2), rel=1e-9)
+
+
+def test_an_aperture_narrower_than_a_lag_has_no_overlap_there():
+    there = scene(np.full(SHAPE, 4.0))._replace(noise=Noise(10.0, np.ones((7, 7))))
+    found = aperture_flux(there, Segment(40.0, 30.0, 0.0, 0.0), 1.0)  # 2 px: overlaps itself up to one lag
+    total = sum((2 - abs(dy)) * (2 - abs(dx)) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
+    assert found.error == pytest.approx(10 * np.sqrt(total * found.value / 4 / 4), rel=1e-9)
+    dark = there._replace(noise=Noise(10.0, np.array([[-2.0, 1.0, -2.0]])))
+    assert aperture_flux(dark, Segment(40.0, 30.0, 0.0, 0.0), 1.0).error == 0  # no noise has such a correlation
+
+
+def test_a_millionth_of_the_light_in_sight_makes_a_source():
+    there, point = scene(np.ones(SHAPE)), Segment(40.0, 30.0, 0.0, 0.0)
+    seen = view(there, point, 8.0)
+    shape = trail_shape(there, seen.footprint, point)
+    for least, known in ((1.5e-6, True), (0.9e-6, False)):
+        use = np.where(shape == shape.max(), least / shape.max(), 0.0)
+        assert np.isfinite(fit_flux(there, seen._replace(use=use), point).value) == known
+
+
+def test_magnitudes_and_their_errors_by_hand():
+    flux, error = np.array([3631.0, 10.0**5, 0.0, 1e-9]), np.array([36.31, 10.0, 1.0, 1e-9])
+    magnitude, deviation = ab_magnitude(flux, error)
+    np.testing.assert_allclose(magnitude, [31.4 - 2.5 * np.log10(3631.0), 18.9, np.nan, 53.9], rtol=1e-12)
+    np.testing.assert_allclose(deviation, [0.0108573620, 1.08573620e-4, np.nan, 1.08573620], rtol=1e-7)
+    assert njy_per_unit(28.9) == pytest.approx(10.0)
+    assert njy_per_unit(31.4) == pytest.approx(1.0)

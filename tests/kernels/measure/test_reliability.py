@@ -177,3 +177,59 @@ def test_beyond_the_border_nothing_counts(place):
 
 def test_none():
     assert candidate_stamps(scene_of(np.zeros(SHAPE)), []).shape == (0, STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE)
+
+
+def test_misfit_is_what_exceeds_three_deviations_over_the_snr_of_three_at_least():
+    pixels, snr = np.array([50.0, 50.0, 200.0, 1.0, 0.0]), np.array([2.0, 10.0, 4.0, 3.0, 0.5])
+    excess = np.array([1.2, 9.0, 13.0, 1.0, 4.0])
+    counted = np.maximum(pixels, 1)
+    chi2 = counted + 3 * np.sqrt(2 * counted) + excess**2
+    columns = {"snr": snr.tolist(), "trailNdata": pixels.astype(int).tolist()}
+    table = rows(trailChi2=chi2.tolist(), psfChi2=(chi2 - 1.44).tolist(), **columns)
+    matrix = feature_matrix(table, 2.0, residuals(5), static(5))
+    np.testing.assert_allclose(
+        matrix[:, FEATURES_VERDICT.index("trail_misfit")], [0.4, 0.9, 3.0, 1 / 3, 4 / 3], rtol=1e-5
+    )
+    assert matrix[0, FEATURES_VERDICT.index("psf_misfit")] == pytest.approx(0, abs=1e-3)
+
+
+def test_logarithms_begin_at_zero():
+    names = ("log_logit_sum", "log_snr", "log_sharpness", "log_length")
+    table = rows(logitSum=[-0.5, 0.5], snr=[-0.5, 0.5], sharpness=[-0.5, 0.5], trailLengthPx=[0.0, 1.5])
+    matrix = feature_matrix(table, 3.0, residuals(2), static(2))
+    found = matrix[:, [FEATURES_VERDICT.index(name) for name in names]]
+    np.testing.assert_allclose(found, [[0] * 4, [np.log(1.5)] * 4], rtol=1e-6)
+
+
+def test_values_that_are_not_finite_count_as_zero():
+    table = rows(logitPeak=[np.inf, -np.inf, np.nan], negativeFraction=[np.nan, np.inf, 0.5])
+    matrix = feature_matrix(table, 2.0, residuals(3), static(3))
+    assert not matrix[:, FEATURES_VERDICT.index("logit_peak")].any()
+    assert matrix[:, FEATURES_VERDICT.index("negative_fraction")].tolist() == [0, 0, 0.5]
+
+
+@pytest.mark.parametrize(("place", "pixel"), [((70.49, 81.5), (70, 82)), ((70.5, 81.49), (71, 81))])
+def test_a_stamp_is_about_the_pixel_of_the_centre(place, pixel):
+    pixels = np.arange(SHAPE[0] * SHAPE[1]).reshape(SHAPE) / 1e4
+    (stamp,) = candidate_stamps(scene_of(pixels), [FittedTrail(Segment(*place, 5.0, 20.0), 400.0, 0.5)])
+    x, y = pixel
+    np.testing.assert_allclose(stamp[0], squashed((pixels[y - 16 : y + 16, x - 16 : x + 16] - 0.5) / 2), atol=1e-5)
+    model = 400 * trail_image(SHAPE, *place, 5.0, 20.0, PSF)[y - 16 : y + 16, x - 16 : x + 16]
+    np.testing.assert_allclose(stamp[2], squashed(model / 2), atol=1e-4)
+    left = (pixels[y - 16 : y + 16, x - 16 : x + 16] - 0.5 - model) / 2
+    np.testing.assert_allclose(stamp[1], squashed(left), atol=1e-3)
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_what_is_beyond_the_border_is_told_to_the_pixel(corner):
+    y, x = (place * (size - 1) for place, size in zip(corner, SHAPE, strict=True))
+    usable = np.ones(SHAPE, bool)
+    usable[abs(y - 3), abs(x - 2)] = False
+    (stamp,) = candidate_stamps(scene_of(np.full(SHAPE, 2.0), usable), [FittedTrail(Segment(x, y, 0, 0), 1.0, 0.0)])
+    there = np.pad(usable, 60)
+    around = there[y + 44 : y + 76, x + 44 : x + 76]
+    np.testing.assert_array_equal(stamp[3], ~around)
+    np.testing.assert_allclose(stamp[0], squashed(1.0 * around), atol=1e-6)
+    wide = there[y + 11 : y + 107, x + 11 : x + 107].reshape(32, 3, 32, 3)
+    np.testing.assert_allclose(stamp[5], 1 - wide.mean((1, 3)), atol=1e-5)
+    np.testing.assert_allclose(stamp[4], squashed(wide.sum((1, 3)) / 3), atol=1e-5)

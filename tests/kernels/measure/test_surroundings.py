@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import galsim
 import numpy as np
@@ -290,3 +291,151 @@ def test_unknown_where_nothing_tells(noise_static_light):
         0,
         len(STATIC),
     )
+
+
+def beyond(segment, shape):
+    """Place along a trail, across it, and distance from it, of each pixel."""
+    y, x = np.indices(shape)
+    theta = math.radians(segment.angle)
+    along = (x - segment.x) * math.cos(theta) + (y - segment.y) * math.sin(theta)
+    across = (y - segment.y) * math.cos(theta) - (x - segment.x) * math.sin(theta)
+    return along, across, np.hypot(np.maximum(abs(along) - segment.length / 2, 0), across)
+
+
+@pytest.mark.parametrize("segment", [POINT, TRAIL, Segment(35.0, 30.0, 6.0, 90.0)])
+def test_sharpness_is_light_over_model_within_three_quarters_of_a_pixel_of_the_axis(segment):
+    pixels = FLUX * modelled(segment) * (1 + 0.3 * noise()) + 7
+    usable = np.random.default_rng(2).random(SHAPE_RESIDUAL) > 0.2
+    there = Scene(pixels.astype(np.float32), usable, PSF_RESIDUAL, FWHM, Noise(SIGMA, np.ones((1, 1))))
+    fit = TrailFit(1500.0, segment, 5.0, np.full((5, 5), np.nan), np.nan, 0.0, 0, True, view(there, segment, 8.0))
+    core = (beyond(segment, SHAPE_RESIDUAL)[2] <= 0.75) & usable
+    expected = (there.pixels[core] - 5.0).sum() / (1500 * modelled(segment)[core].sum())
+    assert sharpness(there, fit) == pytest.approx(expected, rel=1e-5)
+    assert math.isnan(sharpness(there, replace(fit, flux=0.0)))
+    blind = there._replace(usable=np.zeros(SHAPE_RESIDUAL, bool))
+    assert math.isnan(sharpness(blind, fit))
+
+
+def test_a_pixel_three_quarters_from_the_axis_is_of_its_core():
+    segment = Segment(35.0, 30.25, 4.0, 0.0)
+    there = scene(np.ones(SHAPE))._replace(pixels=np.ones(SHAPE, np.float32))
+    fit = TrailFit(1.0, segment, 0.0, np.full((5, 5), np.nan), np.nan, 0.0, 0, True, view(there, segment, 8.0))
+    model = trail_image(SHAPE, *segment, PSF)[[30, 31], 33:38]  # rows 0.25 and 0.75 px from it
+    assert sharpness(there, fit) == pytest.approx(10 / model.sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("side", [(0, 12), (12, 0), (53, 12), (12, 63)])
+def test_blobs_are_counted_up_to_the_pixel_beside_the_border(side):
+    usable = np.ones(SHAPE, bool)
+    y, x = side
+    usable[y : y + 7, x : x + 7] = False  # seven by seven px, at one of the borders
+    assert blob_pixels(usable, Segment(x + 3.0, y + 3.0, 0.0, 0.0), 20) == 25
+    usable[y + 3, x + 3] = True
+    assert blob_pixels(usable, Segment(x + 3.0, y + 3.0, 0.0, 0.0), 20) == 16
+
+
+def features_by_formula(pixels, usable, segment, flux, level=0.0):
+    """Features of a residual in units of the noise, from whole images."""
+    along, _, away = beyond(segment, SHAPE_RESIDUAL)
+    here = usable & (away <= 3.5 * FWHM)
+    shapes = []
+    for wider in (1.0, 1.25, 2.5):
+        psf = PSF_RESIDUAL._replace(sigmas=PSF_RESIDUAL.sigmas * wider)
+        shapes.append(trail_image(SHAPE_RESIDUAL, *segment, psf)[here])
+    y, x = np.indices(SHAPE_RESIDUAL)
+    y, x, along, away = y[here], x[here], along[here], away[here]
+    model = abs(flux) / SIGMA * shapes[0]
+    left = (pixels[here] - level) / SIGMA - math.copysign(1, flux) * model
+    near = away <= FWHM
+
+    def mean(values, weight):
+        return max((values * weight).sum() / weight.sum(), 1e-3) if weight.sum() > 0 else 1.0
+
+    def amplitude(pattern):
+        return (left * pattern).sum() / np.sqrt((pattern**2).sum())
+
+    def contrast(part):
+        one, other = ((model[side] ** 2).sum() for side in (part, ~part))
+        if min(one, other) <= 0:
+            return 0.0
+        bright, dark = ((left * model)[side].sum() / size for side, size in ((part, one), (~part, other)))
+        return (bright - dark) / np.sqrt(1 / one + 1 / other)
+
+    other = [shape - model * (shape @ model) / (model @ model) for shape in shapes[1:]]
+    found = {
+        "core_misfit": np.log(mean(left**2, model)),
+        "peak_misfit": np.log(mean(left**2, model**2)),
+        "near_misfit": np.log(mean(left**2, near)),
+        "far_misfit": np.log(mean(left**2, ~near)),
+        "dark_misfit": np.log1p(mean(np.minimum(left, 0) ** 2, shapes[1])),
+        "ringing_x": abs(amplitude(model * np.where(x % 2, -1, 1))),
+        "ringing_y": abs(amplitude(model * np.where(y % 2, -1, 1))),
+        "broadness": amplitude(other[0]),
+        "halo": amplitude(other[1]),
+        "imbalance": abs(contrast(along > 0)),
+        "hollowness": contrast(abs(along) > segment.length / 4),
+    }
+    return {name: float(np.clip(value, -20, 20)) for name, value in found.items()}
+
+
+@pytest.mark.parametrize("segment", [POINT, TRAIL, Segment(30.6, 25.1, 7.0, 100.0)])
+@pytest.mark.parametrize("flux", [300.0, -300.0])
+def test_features_are_those_of_their_formulas(segment, flux):
+    rng = np.random.default_rng(7)
+    usable = rng.random(SHAPE_RESIDUAL) > 0.1
+    pixels = (1.1 * flux * modelled(segment) + noise(3)).astype(np.float32)
+    expected = features_by_formula(pixels.astype(float), usable, segment, flux)
+    found = of(pixels, segment, flux, usable)
+    assert found == pytest.approx({name: expected[name] for name in RESIDUALS}, rel=1e-3, abs=2e-4)
+
+
+def test_features_end_at_20_and_a_perfect_fit_is_a_thousandth():
+    bright = of(np.full(SHAPE_RESIDUAL, 1e9))
+    assert bright["near_misfit"] == bright["halo"] == 20
+    assert of(np.full(SHAPE_RESIDUAL, -1e9))["halo"] == -20
+    exact = of(FLUX * modelled(POINT))
+    for name in ("core_misfit", "near_misfit", "far_misfit"):
+        assert exact[name] == pytest.approx(math.log(1e-3), rel=1e-5)
+    assert exact["dark_misfit"] == pytest.approx(math.log1p(1e-3), rel=1e-4)
+
+
+def test_without_light_in_the_model_nothing_is_said_of_its_shape():
+    found = of(noise(), flux=0.0)
+    assert [found[name] for name in ("core_misfit", "peak_misfit", "imbalance", "hollowness", "ringing_x")] == [0.0] * 5
+    assert found["broadness"] != 0
+
+
+def static_by_formula(scene, science, segment):
+    """Light of the science image alone: the mean under a trail, and the peak of its core."""
+    away = beyond(segment, SHAPE_STATIC_LIGHT)[2]
+    reference = np.where(scene.usable, science.astype(float) - scene.pixels, np.nan)
+    near, around = away <= 2.5 * FWHM_STATIC_LIGHT, away <= 8 * FWHM_STATIC_LIGHT
+    shape = trail_image(SHAPE_STATIC_LIGHT, *segment, PSF_STATIC_LIGHT)
+    excess = reference - np.nanmedian(reference[around]) - 0.3 * abs(scene.pixels - 1.5)
+    seen = near & np.isfinite(reference)
+    mean = (excess * shape)[seen].sum() / shape[seen].sum() / SIGMA_STATIC_LIGHT
+    peak = excess[seen & (shape >= 0.3 * shape[seen].max())].max() / SIGMA_STATIC_LIGHT
+    return [math.log1p(max(mean, 0)), math.log1p(max(peak, 0)), 0.0]
+
+
+@pytest.mark.parametrize("segment", [POINT_STATIC_LIGHT, TRAIL_STATIC_LIGHT, Segment(3.0, 100.0, 9.0, 90.0)])
+def test_static_light_is_that_of_its_formula(segment, noise_static_light):
+    rng = np.random.default_rng(6)
+    usable = rng.random(SHAPE_STATIC_LIGHT) > 0.15
+    difference = scene_of(noise_static_light + light(700, segment), usable)
+    for star in (0.0, 400.0, 3000.0):
+        beside = Segment(segment.x + 3, segment.y - 2, 0.0, 0.0)
+        reference = 300 + rng.normal(0, 2, SHAPE_STATIC_LIGHT) + light(star, beside)
+        science = (difference.pixels + reference).astype(np.float32)
+        science[rng.random(SHAPE_STATIC_LIGHT) < 0.05] = np.nan
+        found = static_light(difference, science, [segment])[0]
+        np.testing.assert_allclose(found, static_by_formula(difference, science, segment), rtol=1e-4, atol=1e-5)
+
+
+def test_half_of_a_trail_must_be_seen_to_tell_what_is_beneath(noise_static_light):
+    unknown = dict(zip(STATIC, UNKNOWN, strict=True))
+    for more, known in ((1, True), (0, False)):  # with the column in its middle it is more than half
+        hidden = np.ones(SHAPE_STATIC_LIGHT, bool)
+        hidden[:, 40 + more :] = False
+        found = of_static_light(scene_of(noise_static_light, hidden), noise_static_light + 9, Segment(40.0, 60.0, 0, 0))
+        assert (found != unknown) == known

@@ -49,3 +49,22 @@ def test_dropout_only_while_training():
 def test_equals_torch(h, w, seed):
     maps = torch.randn(2, 3, h, w, generator=torch.Generator().manual_seed(seed))
     assert torch.equal(max_pool_4_2(maps), torch.nn.functional.max_pool2d(maps, 4, 2))
+
+
+@pytest.mark.parametrize("side", [24, 25, 26, 31, 32, 40])
+def test_fits_windows_of_any_side(side):
+    torch.manual_seed(0)
+    net, windows = BasicCnn(2, side).eval(), torch.randn(2, 2, side, side)
+    codes = net.codes(windows)
+    assert codes.shape == (2, 1000)
+    torch.testing.assert_close(net(windows), net.head(codes))
+    assert net.side == side
+
+
+def test_a_fifth_of_the_codes_is_dropped_while_training():
+    net = BasicCnn()
+    assert net.dropout.p == 0.2
+    torch.manual_seed(1)
+    dropped = (net.train().dropout(torch.ones(100_000)) == 0).float().mean()
+    assert dropped == pytest.approx(0.2, abs=0.01)
+    assert (net.side, net.conv1.in_channels) == (26, 1)

@@ -1,4 +1,5 @@
 import torch
+from torch.nn import functional as f
 
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
 from kernels.nets.candidate_nets import LINE_CHANNELS, CandidateCnn, VerdictCnn
@@ -44,3 +45,75 @@ def test_measurements_are_standardised():
     net.mean.copy_(torch.tensor([3.0, 4.0]))
     net.scale.copy_(torch.tensor([2.0, 5.0]))
     torch.testing.assert_close(net(stamps, torch.tensor([[3.0 + 2 * 3.0, 4.0 + 5 * 4.0]])), first)
+
+
+def shapes(net):
+    return {name: tuple(value.shape) for name, value in net.state_dict().items() if value.ndim > 1}
+
+
+def dropped(net):
+    return [one.p for one in net.modules() if isinstance(one, torch.nn.Dropout)]
+
+
+def body(maps, weights, name, steps):
+    """Padded 3 x 3 convolutions with ReLU, and mean and maximum over what they give."""
+    for step in steps:
+        maps = f.conv2d(maps, weights[f"{name}.{step}.weight"], weights[f"{name}.{step}.bias"], padding=1).relu()
+        if step in POOLED[name]:
+            maps = f.max_pool2d(maps, 2)
+    return [maps.mean((2, 3)), maps.flatten(2).max(2).values]
+
+
+POOLED = {"body": (0, 5), "fine": (2, 7), "coarse": (2, 7)}  # convolutions with a pool of 2 behind
+
+
+def linear(values, weights, steps):
+    for n, step in enumerate(steps):
+        values = f.linear(
+            values.relu() if n else values, weights[f"joined.{step}.weight"], weights[f"joined.{step}.bias"]
+        )
+    return values[:, 0]
+
+
+def test_a_candidate_is_judged_by_the_layers_that_are_described():
+    torch.manual_seed(3)
+    net = CandidateCnn(7).eval()
+    assert (net.mean == 0).all()
+    assert (net.scale == 1).all()
+    net.mean.copy_(torch.randn(7))
+    net.scale.copy_(torch.rand(7) + 0.5)
+    cutouts, features = torch.randn(4, 3, WIDE, LONG), 4 * torch.randn(4, 7)
+    features[0, :4] = torch.tensor([40.0, -40, 5.5, -5.5]) * net.scale[:4] + net.mean[:4]
+    shape = ((features - net.mean) / net.scale).clip(-5, 5)
+    weights = net.state_dict()
+    joined = torch.cat([*body(cutouts, weights, "body", (0, 3, 5, 8)), shape], 1)
+    torch.testing.assert_close(net(cutouts, features), linear(joined, weights, (0, 3)))
+    assert shapes(net) == {
+        "body.0.weight": (16, 3, 3, 3), "body.3.weight": (16, 16, 3, 3), "body.5.weight": (32, 16, 3, 3),
+        "body.8.weight": (32, 32, 3, 3), "joined.0.weight": (48, 71), "joined.3.weight": (1, 48),
+    }  # fmt: skip
+    assert dropped(net) == [0.2]
+
+
+def test_a_verdict_is_that_of_the_layers_that_are_described():
+    torch.manual_seed(4)
+    net = VerdictCnn(5).eval()
+    assert (net.mean == 0).all()
+    assert (net.scale == 1).all()
+    net.mean.copy_(torch.randn(5))
+    net.scale.copy_(torch.rand(5) + 0.5)
+    stamps, features = torch.randn(3, 6, STAMP_SIDE, STAMP_SIDE), 10 * torch.randn(3, 5)
+    weights = net.state_dict()
+    fine = body(stamps[:, :4], weights, "fine", (0, 2, 5, 7, 10))
+    coarse = body(stamps[:, 4:], weights, "coarse", (0, 2, 5, 7, 10))
+    joined = torch.cat([(features - net.mean) / net.scale, *fine, *coarse], 1)
+    torch.testing.assert_close(net(stamps, features), linear(joined, weights, (0, 3, 5)))
+    sizes = [(16, 16, 3, 3), (32, 16, 3, 3), (32, 32, 3, 3), (32, 32, 3, 3)]
+    branches = {
+        f"{name}.{step}.weight": size
+        for name, first in (("fine", 4), ("coarse", 2))
+        for step, size in zip((0, 2, 5, 7, 10), [(16, first, 3, 3), *sizes], strict=True)
+    }
+    last = {"joined.0.weight": (64, 133), "joined.3.weight": (32, 64), "joined.5.weight": (1, 32)}
+    assert shapes(net) == branches | last
+    assert dropped(net) == [0.2]

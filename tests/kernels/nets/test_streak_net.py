@@ -1,7 +1,8 @@
 import pytest
 import torch
+from torch.nn import functional
 
-from kernels.nets.streak_net import StreakNet
+from kernels.nets.streak_net import CELL, PLANES, StreakNet
 
 
 def test_sees_as_far_as_it_says_and_no_farther():
@@ -38,3 +39,30 @@ def test_inside_is_what_no_border_reaches():
 def test_convolutions_come_in_pairs():
     with pytest.raises(ValueError, match="3 dilations"):
         StreakNet(8, (1, 1, 1))
+
+
+def test_layers_are_those_that_are_described():
+    net = StreakNet()
+    assert (CELL, PLANES) == (4, 3)
+    assert (net.channels, net.dilations, net.reach) == (32, (1, 1, 2, 4, 2, 1), 12)
+    shapes = {name: tuple(value.shape) for name, value in net.state_dict().items() if value.ndim > 1}
+    assert shapes == {
+        "first.weight": (32, 48, 3, 3), **{f"body.{n}.weight": (32, 32, 3, 3) for n in range(6)},
+        "head.weight": (32, 32, 1, 1), "last.weight": (1, 32, 1, 1),
+    }  # fmt: skip
+
+
+def test_log_odds_are_those_of_the_layers_by_hand():
+    torch.manual_seed(1)
+    net, cells = StreakNet(6, (1, 3, 2, 1)), torch.randn(2, 48, 9, 11)
+    weights = net.state_dict()
+
+    def conv(x, name, step=0):
+        return functional.conv2d(
+            x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=step, dilation=step or 1
+        )
+
+    x = conv(cells, "first", 1).relu()
+    x = (x + conv(conv(x, "body.0", 1).relu(), "body.1", 3)).relu()
+    x = (x + conv(conv(x, "body.2", 2).relu(), "body.3", 1)).relu()
+    torch.testing.assert_close(net(cells), conv(conv(x, "head").relu(), "last")[:, 0])

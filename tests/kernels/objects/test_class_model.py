@@ -23,6 +23,7 @@ from kernels.objects.class_model import (
     class_model,
     class_trees,
     colour_features,
+    judged,
     nearest_colour,
     novelty,
     superclass_verdict,
@@ -277,3 +278,43 @@ def test_every_stellar_class_has_a_share_and_carbon_stars_are_rare():
     found = at_shares(red, even, np.array([SKY_STARS[name] for name in STELLAR_CLASSES]))[0]
     assert STELLAR_CLASSES[found.argmax()] == "K"
     assert found[STELLAR_CLASSES.index("C")] < 1e-3
+
+
+@pytest.mark.parametrize("bands", [2, 3, 4, 5])
+def test_each_number_of_bands_has_its_own_calibration(bands):
+    offset = np.arange(18.0).reshape(6, 3) ** 2 / 50
+    slope, limit = np.array([9, 8, 0.5, 0.6, 0.7, 0.8]), np.array([9, 8, 0.1, 0.2, 0.3, 0.4])
+    one = class_model(CARD, ARRAYS | {"offset": offset, "slope": slope, "novelty_limit": limit})
+    given = {band: [17.0 + (band == "g")] for band in "grizu"[:bands]}
+    probability, outlier = one(magnitudes(**given))
+    np.testing.assert_allclose(probability[0], softmax(slope[bands] * np.array([3, 1, 0]) + offset[bands]), rtol=1e-6)
+    assert outlier[0] == pytest.approx(np.sqrt(0.8**2 / 2) / limit[bands], rel=1e-5)
+
+
+def test_scores_fall_with_half_the_squared_distance():
+    rows, centroid = np.array([[1.0, 2.0]], np.float32), np.array([[0, 0], [1, 5], [3, 2]], np.float32)
+    found = nearest_colour(rows, centroid, np.array([2.0, 3.0], np.float32))
+    squares = np.array([0.25 + 4 / 9, 1.0, 1.0])
+    np.testing.assert_allclose(found[0], softmax(-squares / 2), rtol=1e-6)
+
+
+def test_a_judge_of_images_counts_up_to_an_outlier_score_of_one():
+    point, outlier = np.array([0.9, 0.9, np.nan, 0.9]), np.array([1.0, 1.001, 0.5, np.nan])
+    assert judged(point, outlier).tolist() == [True, False, False, False]
+    assert judge((0.6, 0.3, 0.1), 0.9, u=False, point_outlier=1.0)[1] == 1.0
+
+
+def test_shares_of_the_sky():
+    assert SKY.sum() == pytest.approx(1)
+    assert SKY[2] / (SKY[0] + SKY[2]) == pytest.approx(0.01, rel=0.02)  # one point source in a hundred
+    assert SKY[1] == pytest.approx(SKY[0], rel=0.02)
+    rare = {"O": 1e-5, "C": 1e-4, "d": 1e-4, "B": 1e-3, "D": 0.008, "A": 0.01}  # by hand, as is said there
+    common = {"F": 0.15, "G": 0.25, "K": 0.30, "M": 0.28}
+    assert rare | common == SKY_STARS
+
+
+def test_distance_to_the_third_nearest_whatever_the_order():
+    reference = np.array([[0.0], [1.0], [2.0], [4.0]], np.float32)
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1], [1, 3, 0, 2], [3, 0, 1, 2], [0, 3, 2, 1]):
+        found = novelty(np.array([[0.0], [4.0], [1.0]], np.float32), reference[order], np.ones(1, np.float32))
+        assert found.tolist() == [2.0, 3.0, 1.0]

@@ -2,10 +2,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from flows.simulation.cutout_field import draw_field
 from flows.simulation.cutout_survey import DEEP
-from kernels.objects.cutout_features import CHANNELS, FEATURES, MOMENTS, OF_PSF, band_views, make_planes
+from kernels.objects.cutout_features import (
+    CHANNELS,
+    FEATURES,
+    MOMENTS,
+    OF_PSF,
+    _moment_features,
+    _quartiles,
+    band_views,
+    make_planes,
+)
+from kernels.psf.moments import Moments, adaptive_moments
+from kernels.psf.psf_contrast import psf_contrast
 
 SIDE = 26
 
@@ -135,3 +147,173 @@ def test_a_missing_band_changes_no_other(field, views):
 def test_moments_come_first():
     assert FEATURES[: len(MOMENTS)] == MOMENTS
     assert FEATURES[OF_PSF] == "psf_size"
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(st.just(np.nan), st.floats(-100, 100, width=16)), min_size=1, max_size=20))
+def test_quartiles_are_those_of_numpy_of_what_is_known(values):
+    median, lower = _quartiles(np.array([[values]], np.float32))
+    if np.isfinite(values).any():
+        assert median[0, 0] == pytest.approx(np.nanmedian(values), rel=1e-5, abs=1e-5)
+        assert lower[0, 0] == pytest.approx(np.nanquantile(values, 0.25), rel=1e-5, abs=1e-5)
+    else:
+        assert np.isnan(median)
+        assert np.isnan(lower)
+
+
+def ring_of(images):
+    """Pixels of the outermost 2 px of (n, bands, side, side)."""
+    side = images.shape[-1]
+    y, x = np.indices((side, side))
+    return images[:, :, np.minimum(np.minimum(y, x), side - 1 - np.maximum(y, x)) < 2]
+
+
+@pytest.mark.parametrize("side", [20, 26, 33])
+def test_images_are_in_units_of_the_noise_of_their_border(side):
+    given_ = cutouts(side=side, seed=4)
+    given_[1, 0, :3, 5:9] = np.nan
+    kept = given_[:, :1] if side <= 26 else given_[:, :1, side // 2 - 13 :, side // 2 - 13 :][..., :26, :26]
+    planes = make_planes(given_, 1, SIDE)
+    ring = ring_of(kept)
+    level = np.nanmedian(ring, -1)[..., None, None]
+    noise = (level - np.nanquantile(ring, 0.25, -1)[..., None, None]) / norm.ppf(0.75)
+    first = max(0, 13 - side // 2)
+    inner = planes.image[:, :, first : first + kept.shape[-2], first : first + kept.shape[-1]]
+    np.testing.assert_allclose(inner, np.nan_to_num((kept - level) / noise), rtol=1e-4, atol=1e-4)
+    assert np.count_nonzero(planes.image) == np.count_nonzero(inner)
+    psf = planes.psf[:, :, first : first + kept.shape[-2], first : first + kept.shape[-1]]
+    assert psf.max() == planes.psf.max() == 1
+
+
+def test_noise_is_a_ten_thousandth_of_the_peak_at_least():
+    image = np.full((1, 1, SIDE, SIDE), 5.0, np.float32)
+    image[0, 0, 13, 13] = 25.0
+    planes = make_planes(image, 1, SIDE)
+    assert planes.image[0, 0, 13, 13] == pytest.approx(1e4, rel=1e-5)
+    assert planes.usable.all()
+
+
+def usable(change):
+    """Whether a band counts whose pixels are changed."""
+    image = np.random.default_rng(6).normal(0, 1, (1, 1, SIDE, SIDE)).astype(np.float32)
+    change(image[0, 0])
+    return bool(make_planes(image, 1, SIDE).usable[0, 0])
+
+
+def test_half_of_the_pixels_of_a_band_are_enough():
+    def hide(count):
+        def change(image):
+            order = np.argsort(-np.maximum(*np.abs(np.indices((SIDE, SIDE)) - 13)).ravel(), kind="stable")
+            image.reshape(-1)[order[100 : 100 + count]] = np.nan  # a part of the border stays
+
+        return change
+
+    assert usable(hide(338))
+    assert not usable(hide(339))
+
+
+def test_all_of_the_middle_three_by_three_must_be_known():
+    for y in range(10, 17):
+        for x in range(10, 17):
+            inside = 12 <= y <= 14 and 12 <= x <= 14
+            assert usable(lambda image, at=(y, x): image.__setitem__(at, np.nan)) == (not inside)
+
+
+@pytest.mark.parametrize(
+    ("places", "clipped"),
+    [
+        ([(13, 13), (13, 14), (14, 13), (14, 14)], True),
+        ([(13, 13), (13, 14), (14, 13)], False),
+        ([(9, 9), (9, 17), (17, 9), (17, 17)], True),
+        ([(9, 9), (9, 17), (17, 9), (18, 17)], False),
+        ([(9, 9), (9, 17), (17, 9), (17, 18)], False),
+        ([(8, 9), (9, 17), (17, 9), (17, 17)], False),
+        ([(9, 9), (9, 17), (17, 8), (17, 17)], False),
+    ],
+)
+def test_four_pixels_of_the_highest_value_near_the_middle_are_clipped(places, clipped):
+    def change(image):
+        for place in places:
+            image[place] = 50.0
+
+    assert usable(change) == (not clipped)
+    assert usable(lambda image: (change(image), image.__setitem__((2, 20), 60.0)))  # brighter ones elsewhere
+
+
+def test_a_psf_is_whole_and_positive():
+    given_ = cutouts(n=4)
+    given_[1, 1, 3, 3] = np.nan
+    given_[2, 1] = 0.0
+    given_[3, 1] = -1.0
+    planes = make_planes(given_, 1, SIDE)
+    assert planes.has_psf[:, 0].tolist() == [True, False, False, False]
+    assert not planes.psf[1:].any()
+
+
+def test_some_of_the_cutouts_are_taken():
+    planes = make_planes(cutouts(), 1, SIDE)
+    rows = np.array([True, False, False, True, False, True])
+    for part, whole in zip(planes.take(rows), planes, strict=True):
+        np.testing.assert_array_equal(part, whole[rows])
+
+
+def moments(**changed):
+    plain = {name: np.array([0.5, 1.5], np.float32) for name in Moments._fields}
+    return Moments(**(plain | {name: np.array(value, np.float32) for name, value in changed.items()}))
+
+
+def test_features_of_moments_by_hand():
+    source = moments(
+        flux=[30.0, 500.0],
+        sigma=[2.0, 3.0],
+        e1=[0.3, 3.0],
+        e2=[-0.4, 0.0],
+        fourth=[1.5, 9.0],
+        x=[0.3, -0.3],
+        y=[0.4, 0],
+    )
+    point = moments(sigma=[1.5, 1.0], e1=[0.0, 0.5], e2=[0.1, 0.0], fourth=[0.5, -3.0])
+    found = _moment_features(source, point, np.array([True, True]))
+    root = np.sqrt(np.pi)
+    expected = [
+        [np.arcsinh(30 / (2 * root)), np.log(2), 0.5, 1.5, 0.5],
+        [np.arcsinh(500 / (3 * root)), np.log(3), 2.0, 8.0, 0.3],
+    ]
+    both = [
+        [np.log(1.5), np.log(2 / 1.5), np.hypot(0.3, 0.5), 1.0],
+        [np.log(1.0), np.log(3.0), 2.0, 10.0],
+    ]
+    np.testing.assert_allclose(found, np.hstack([expected, both]), rtol=1e-5, atol=1e-6)
+    without = _moment_features(source, point, np.array([False, True]))
+    assert not without[0, OF_PSF:].any()
+    np.testing.assert_array_equal(without[1], found[1])
+    low = _moment_features(moments(fourth=[-5.0, -1.0]), moments(fourth=[0.0, 20.0]), np.array([True, True]))
+    np.testing.assert_allclose(low[:, [3, 8]], [[-2, -2], [-1, -9]])
+
+
+def test_pictures_are_brightness_in_noise_and_in_peaks_the_psf_and_what_it_leaves(field, views):
+    planes = make_planes(field.cutouts, 4, 26)
+    middle = planes.image[:, :, 9:17, 9:17]
+    squares = sum(middle[:, :, j : j + 7, i : i + 7] for j in (0, 1) for i in (0, 1)) / 4
+    peak = np.maximum(squares.max((2, 3)), 1)[..., None, None]
+    np.testing.assert_allclose(views.pictures[:, :, 0], np.arcsinh(planes.image) / 4, rtol=1e-6)
+    np.testing.assert_allclose(views.pictures[:, :, 1], np.clip(planes.image / peak, -1, 1.5), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(views.pictures[:, :, 2], planes.psf)
+    faint = make_planes(np.random.default_rng(2).normal(0, 1, (3, 1, 26, 26)).astype(np.float32), 1, 26)
+    seen = band_views(faint._replace(image=0.3 * faint.image))
+    np.testing.assert_allclose(seen.pictures[:, 0, 1], np.clip(0.3 * faint.image[:, 0], -1, 1.5), rtol=1e-5)
+
+
+def test_what_a_psf_leaves_is_the_residual_of_its_fit_at_the_places_of_the_moments():
+    planes = make_planes(cutouts(), 1, SIDE)
+    flat, psf = planes.image[:, 0].copy(), planes.psf[:, 0].copy()
+    source, point = adaptive_moments(flat), adaptive_moments(psf)
+    features, left = np.zeros((6, len(FEATURES) - len(MOMENTS)), np.float32), np.zeros_like(flat)
+    apart = np.stack([source.x - point.x, source.y - point.y], 1)
+    psf_contrast(flat, psf, apart, np.stack([source.x, source.y], 1), point.sigma, features, left)
+    views = band_views(planes)
+    np.testing.assert_array_equal(views.features[:, 0, len(MOMENTS) :], features)
+    np.testing.assert_allclose(views.pictures[:, 0, 3], np.arcsinh(left) / 4, rtol=1e-6)
+    bare = band_views(planes._replace(has_psf=np.zeros((6, 1), bool)))
+    assert not bare.pictures[:, :, 2].any()
+    assert not bare.has_psf.any()

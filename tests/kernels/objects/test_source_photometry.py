@@ -1,7 +1,10 @@
+import math
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from photutils.aperture import CircularAperture, aperture_photometry
+from scipy.integrate import quad
 
 from kernels.objects.source_photometry import (
     COEFFICIENTS,
@@ -170,3 +173,126 @@ def test_variance_in_correlated_noise_is_that_of_the_sum():
         if max(abs(one[0] - other[0]), abs(one[1] - other[1])) <= 1
     )
     assert _correlated(PSF, radius, rho) == pytest.approx(total / np.sum(shape**2), rel=1e-12)
+
+
+def point_by_loops(image, x, y, psf, radius, correlation, gain):
+    """Flux, its error, and share of the light seen, of one place, pixel by pixel."""
+    ny, nx = image.pixels.shape
+    light = squares = cubes = everything = 0.0
+    for row in range(math.floor(y - radius), math.ceil(y + radius) + 1):
+        for column in range(math.floor(x - radius), math.ceil(x + radius) + 1):
+            distance = (row - y) ** 2 + (column - x) ** 2
+            if distance > radius**2:
+                continue
+            value = float(brightness(psf, np.array([distance]))[0]) / (2 * math.pi)
+            everything += value**2
+            if 0 <= row < ny and 0 <= column < nx and not image.bad[row, column]:
+                light += value * float(image.pixels[row, column])
+                squares += value**2
+                cubes += value**3
+    sky = image.noise[min(max(round(y), 0), ny - 1), min(max(round(x), 0), nx - 1)]
+    sky = float(sky) * math.sqrt(_correlated(psf, radius, correlation) / squares)
+    flux = light / squares
+    return flux, math.sqrt(sky**2 + max(flux, 0) / gain * cubes / squares**2), sky, squares / everything
+
+
+@pytest.mark.parametrize(("fwhm", "gain"), [(FWHM, 2.5), (FWHM, np.inf), (0.8, 0.7)])
+def test_a_fit_is_that_of_least_squares_pixel_by_pixel(fwhm, gain):
+    rng = np.random.default_rng(8)
+    bad = rng.random((30, 34)) < 0.1
+    image = bare(rng.normal(10, SIGMA, (30, 34)), bad)._replace(noise=rng.uniform(2, 9, (30, 34)).astype(np.float32))
+    psf = moffat_mixture(max(fwhm, 2.0), BETA)
+    x, y = np.array([12.3, 0.2, 33.4, 20.6, 7.0]), np.array([14.7, 10.1, 29.3, -0.4, 29.0])
+    found = psf_fluxes(image, x, y, psf, fwhm, np.array([[0.0, 0.1, 0], [0.2, 1, 0.2], [0, 0.1, 0]]), gain)
+    radius = max(2 * fwhm, 2.0)
+    for n in range(5):
+        expected = point_by_loops(
+            image, x[n], y[n], psf, radius, np.array([[0.0, 0.1, 0], [0.2, 1, 0.2], [0, 0.1, 0]]), gain
+        )
+        assert found.seen[n] == pytest.approx(expected[3], rel=1e-9)
+        if expected[3] >= 0.5:
+            assert [part[n] for part in found[:3]] == pytest.approx(expected[:3], rel=1e-6)
+        else:
+            assert np.isnan([part[n] for part in found[:3]]).all()
+
+
+def test_half_of_the_light_in_sight_is_enough():
+    pixels = drawn([(40.0, 40.0, 3e4, 0, 1, 0)])
+    at = np.array([40.0]), np.array([40.0])
+    for more, seen in ((1, True), (0, False)):  # with the column in the middle it is more than half
+        bad = np.zeros(pixels.shape, np.bool_)
+        bad[:, 40 + more :] = True
+        narrow = np.zeros(pixels.shape, np.bool_)
+        narrow[:, 40 - 1 + more :] = True  # 39 of 78.5 square pixels, and 49
+        for found in (
+            psf_fluxes(bare(pixels, bad), *at, PSF, FWHM, WHITE, np.inf),
+            aperture_fluxes(bare(pixels, narrow), *at, 5.0, PSF, WHITE, np.inf),
+        ):
+            assert (found.seen[0] >= 0.5) == seen
+            assert np.isfinite([found.value[0], found.error[0], found.sky_error[0]]).all() == seen
+
+
+def test_encircled_light_is_the_integral_of_the_psf():
+    for radius in (0.5, 1.7, 4.0):
+        integral = quad(lambda r: r * brightness(PSF, np.array([r * r]))[0], 0, radius)[0]
+        assert encircled(PSF, radius) == pytest.approx(integral, rel=1e-9)
+
+
+def test_an_aperture_counts_noise_gain_and_what_is_hidden():
+    rng = np.random.default_rng(9)
+    bad = rng.random((60, 60)) < 0.1
+    image = bare(rng.normal(20, SIGMA, (60, 60)), bad)._replace(noise=rng.uniform(2, 9, (60, 60)).astype(np.float32))
+    x, y, radius = np.array([20.2, 40.8]), np.array([30.4, 25.7]), 4.5
+    correlation, inside = np.array([[0.3, 1.0, 0.3]]), encircled(PSF, 4.5)
+    found = aperture_fluxes(image, x, y, radius, PSF, correlation, 1.5)
+    area = math.pi * radius**2
+    for n in range(2):
+        circle = CircularAperture((x[n], y[n]), radius)
+        cover = circle.to_mask(method="subpixel", subpixels=5).to_image((60, 60))
+        mean = (cover * image.pixels * ~bad).sum() / (cover * ~bad).sum()
+        assert found.value[n] * inside == pytest.approx(mean * area, rel=0.01)
+        sky = image.noise[round(y[n]), round(x[n])] * math.sqrt(area * 1.6) / inside
+        assert found.sky_error[n] == pytest.approx(sky)
+        assert found.error[n] == pytest.approx(math.sqrt(sky**2 + found.value[n] / 1.5))
+        hidden = np.hypot(np.arange(60)[:, None] - y[n], np.arange(60) - x[n]) < radius
+        assert found.seen[n] == pytest.approx(1 - (bad & hidden).sum() / area, abs=1e-6)
+    dark = aperture_fluxes(image._replace(pixels=-image.pixels), x, y, radius, PSF, -correlation, 1.5)
+    np.testing.assert_allclose(dark.error, dark.sky_error)
+    noise = image.noise[np.rint(y).astype(int), np.rint(x).astype(int)]
+    np.testing.assert_allclose(dark.sky_error, noise * math.sqrt(area * 0.1) / inside)  # a tenth at least
+    cut = aperture_fluxes(image, np.array([2.0, 30.0]), np.array([30.0, 58.0]), radius, PSF, WHITE, 1.5)
+    assert not cut.seen.any()
+    assert np.isnan([cut.value, cut.error, cut.sky_error]).all()
+
+
+def test_variance_in_correlated_noise_is_a_tenth_at_least():
+    assert _correlated(PSF, 3.0, np.array([[-1.0, 1.0, -1.0]])) == 0.1
+    assert _correlated(PSF, 3.0, WHITE) == 1
+
+
+def test_the_error_of_a_mean_is_that_of_its_fluxes_and_those_without_an_error_are_left_out():
+    total = FluxSum(2)
+    total.add(np.array([0, 1]), fluxes([10, 7], [1, 0], [3, 2]), 1.0)
+    total.add(np.array([0, 1]), fluxes([16, 9], [2, 4], [5, 6]), 0.5)
+    found = total.mean()
+    weight = np.array([1.0, 1.0])  # 1 / 1 and 1 / (0.5 x 2) squared
+    assert found.value.tolist() == [(10 + 8) / 2, 4.5]
+    assert found.error[0] == pytest.approx(math.hypot(3, 2.5) / weight.sum())
+    assert found.error[1] == pytest.approx(3)
+    assert found.exposures.tolist() == [2, 1]
+
+
+def test_magnitudes_up_to_an_error_of_three_tenths_count():
+    error = np.array([0.3, np.nextafter(np.float32(0.3), np.float32(1)), 0.25], np.float32)
+    table = pa.table({"r_apMag": pa.array(np.full(3, 20, np.float32)), "r_apMagErr": pa.array(error)})
+    assert np.isfinite(object_photometry(table)["r"]).tolist() == [True, False, True]
+
+
+def test_extinction_is_that_of_schlafly_and_finkbeiner():
+    table = {"u": 4.145, "g": 3.237, "r": 2.273, "i": 1.684, "z": 1.323, "y": 1.088}  # table 6, LSST, R_V = 3.1
+    assert table == COEFFICIENTS
+
+
+def test_nothing_is_seen_of_a_place_that_is_not_a_number(image):
+    nowhere = np.array([np.nan, np.inf, 2e9]), np.full(3, 40.0)
+    assert psf_fluxes(image, *nowhere, PSF, FWHM, WHITE, np.inf).seen.tolist() == [0.0, 0.0, 0.0]

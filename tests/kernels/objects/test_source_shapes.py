@@ -1,9 +1,19 @@
+import math
+
 import numpy as np
 import pytest
+import sep
 from photutils.profiles import CurveOfGrowth
 
 from kernels.objects import source_shapes
-from kernels.objects.source_shapes import any_in_boxes, find_shapes, petrosian_radii
+from kernels.objects.source_shapes import (
+    _crossing,
+    _extracted,
+    _gaussian,
+    any_in_boxes,
+    find_shapes,
+    petrosian_radii,
+)
 from tests.support.science import FWHM, bare, drawn
 
 
@@ -88,3 +98,125 @@ def test_a_neighbour_does_not_widen_a_source():
     pair = found([(80.0, 80.0, 4e4, 0, 1, 0), (87.0, 80.0, 4e4, 0, 1, 0)])
     assert len(pair.x) == 2
     np.testing.assert_allclose(pair.half_light, alone.half_light[0], rtol=0.25)
+
+
+def shapes_by_sep(pixels, noise, bad, fwhm):
+    """Shapes as SExtractor has them: light in 2.5 Kron radii, and the circle that holds half of it."""
+    half = max(1, round(fwhm))
+    offset = np.arange(-half, half + 1)
+    kernel = np.exp(-4 * np.log(2) * np.add.outer(offset**2, offset**2) / fwhm**2).astype(np.float32)
+    objects, segments = sep.extract(
+        pixels, 6.0, err=noise, mask=bad, minarea=3, filter_kernel=kernel, filter_type="matched", deblend_nthresh=32,
+        deblend_cont=0.005, segmentation_map=True,
+    )  # fmt: skip
+    order = np.lexsort((objects["x"], objects["y"]))
+    one, own = objects[order], {"mask": bad, "segmap": segments, "seg_id": (order + 1).astype(np.int32)}
+    x, y, a, b = one["x"], one["y"], np.maximum(one["a"], 0.3), np.maximum(one["b"], 0.3)
+    theta = np.clip(one["theta"], -np.pi / 2, np.pi / 2)
+    kron = np.clip(np.nan_to_num(sep.kron_radius(pixels, x, y, a, b, theta, 6.0, **own)[0]), 1.4, 8)
+    total = sep.sum_ellipse(pixels, x, y, a, b, theta, 2.5 * kron, subpix=1, **own)[0]
+    radius = np.clip(2.5 * kron * a, 3, 200)
+    light = sep.flux_radius(pixels, x, y, radius, 0.5, normflux=total, subpix=5, **own)[0]
+    light = np.where((total > 0) & (light > 0), light, np.nan)
+    guess = np.where(np.isfinite(light), light, fwhm / 2)
+    wx, wy, flag = sep.winpos(pixels, x, y, guess / 1.17741, mask=bad)
+    good = (flag == 0) & (np.hypot(wx - x, wy - y) < np.maximum(1, guess))
+    flags = (one["flag"] & sep.OBJ_MERGED) > 0, (one["flag"] & sep.OBJ_TRUNC) > 0
+    box = np.stack([one["ymin"], one["ymax"], one["xmin"], one["xmax"]], 1)
+    centres = np.where(good, wx, x), np.where(good, wy, y)
+    return *centres, light, a / b, np.degrees(theta) % 180, box, *flags, guess, own
+
+
+@pytest.mark.parametrize("fwhm", [FWHM, 1.2, 4.0])
+def test_shapes_are_those_of_sextractor(fwhm):
+    rng = np.random.default_rng(5)
+    sources = [(40.3, 40.7, 3e4, 0, 1, 0), (120.2, 60.4, 6e4, 5.0, 0.4, 30), (60.0, 120.0, 5e4, 9.0, 0.2, 150)]
+    sources += [(80.0, 20.0, 4e4, 0, 1, 0), (86.5, 20.0, 4e4, 0, 1, 0), (178.0, 100.0, 4e4, 0, 1, 0)]
+    sources += [(x, y, flux, 0, 1, 0) for x, y, flux in rng.uniform((5, 5, 300), (175, 155, 3000), (25, 3))]
+    pixels, bad = drawn(sources, (160, 180)), np.zeros((160, 180), bool)
+    pixels[140, 20] += 900  # one pixel alone
+    pixels[139:143, 60:62] += [200, -190]
+    bad[58:61, 122] = True
+    image = bare(pixels, bad)
+    image.pixels[100:104, 100:104] += [[90], [-70], [100], [-80]]
+    shapes = find_shapes(image, fwhm, 6.0, 3, 0.005)
+    *expected, guess, own = shapes_by_sep(image.pixels, image.noise, bad, fwhm)
+    names = [name for name in shapes._fields if name != "petrosian"]
+    for found, known in zip((getattr(shapes, name) for name in names), expected, strict=True):
+        np.testing.assert_allclose(found, known, rtol=1e-5, atol=1e-5)
+    assert shapes.blended.any()
+    assert shapes.box.dtype == np.int64
+    own.pop("mask")
+    np.testing.assert_array_equal(shapes.petrosian, petrosian_radii(image, shapes.x, shapes.y, guess, **own))
+
+
+def test_petrosian_radii_are_read_off_fourteen_circles():
+    image = bare(drawn([(60.0, 60.0, 2e5, 4.0, 1.0, 0), (20.0, 20.0, 3e4, 0, 1, 0), (95.0, 90.0, 3e4, 6.0, 0.5, 20)]))
+    x, y, half = np.array([60.0, 20, 95, 110]), np.array([60.0, 20, 90, 30]), np.array([4.0, 1.4, 6.0, 2.0])
+    found = petrosian_radii(image, x, y, half)
+    for n in range(4):
+        radii = 0.5 * half[n] * 1.25 ** np.arange(14)
+        light = [
+            sep.sum_circle(image.pixels, x[n : n + 1], y[n : n + 1], r, subpix=5 if k < 7 else 1)[0][0]
+            for k, r in enumerate(radii)
+        ]
+        mean = [light[k] / (np.pi * radii[k] ** 2) for k in range(14)]
+        ratio = [
+            (light[k + 1] - light[k - 1]) / (np.pi * (radii[k + 1] ** 2 - radii[k - 1] ** 2)) / mean[k]
+            if light[k] > 0 else np.nan
+            for k in range(1, 13)
+        ]  # fmt: skip
+        expected = _crossing(radii[1:-1], np.array(ratio))
+        assert found[n] == pytest.approx(expected, rel=1e-6, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "radius"),
+    [
+        ([0.9, 0.6, 0.3, 0.1], 4 * 2**0.5),  # halfway between 0.3 and 0.1
+        ([0.9, 0.25, 0.0, 0.1], 2 * 2**0.2),
+        ([0.9, 0.2, 0.1, 0.0], 2.0),
+        ([0.1, 0.6, 0.3, 0.1], 1.0),
+        ([0.2, 0.6, 0.3, 0.25], math.nan),
+        ([0.9, math.nan, 0.1, 0.1], math.nan),
+        ([math.nan, 0.9, 0.3, 0.1], 4 * 2**0.5),
+    ],
+)
+def test_a_profile_is_followed_to_where_it_first_falls_below_a_fifth(ratio, radius):
+    assert _crossing(np.array([1.0, 2.0, 4.0, 8.0]), np.array(ratio)) == pytest.approx(radius, nan_ok=True)
+
+
+def test_a_full_memory_doubles_the_threshold_five_times_at_most(monkeypatch):
+    asked, failures = [], iter(())
+
+    def extract(pixels, threshold, **settings):
+        asked.append(threshold)
+        message = next(failures, None)
+        if message:
+            raise Exception(message)
+        return "objects", "segments"
+
+    monkeypatch.setattr(source_shapes.sep, "extract", extract)
+    image = bare(np.zeros((20, 20), np.float32))
+    failures = iter(["internal pixel buffer full", "object deblending overflow"])
+    assert _extracted(image, FWHM, 3.0, 3, 0.005) == ("objects", "segments")
+    assert asked == [3.0, 6.0, 12.0]
+    asked.clear()
+    failures = iter(["full"] * 9)
+    with pytest.raises(Exception, match="full"):
+        _extracted(image, FWHM, 3.0, 3, 0.005)
+    assert asked == [3.0, 6.0, 12.0, 24.0, 48.0, 96.0]
+    asked.clear()
+    failures = iter(["something else"])
+    with pytest.raises(Exception, match="something else"):
+        _extracted(image, FWHM, 3.0, 3, 0.005)
+    assert asked == [3.0]
+
+
+@pytest.mark.parametrize(("fwhm", "half"), [(0.3, 1), (1.4, 1), (2.6, 3), (4.0, 4)])
+def test_the_filter_is_as_wide_as_the_psf(fwhm, half):
+    kernel = _gaussian(fwhm)
+    offset = np.arange(-half, half + 1)
+    expected = 0.5 ** (np.add.outer(offset**2, offset**2) / (fwhm / 2) ** 2)
+    np.testing.assert_allclose(kernel, expected, rtol=1e-6, atol=1e-30)
+    assert kernel.dtype == np.float32

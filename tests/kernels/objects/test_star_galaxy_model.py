@@ -13,6 +13,7 @@ from kernels.objects.star_galaxy_model import (
     MomentTrees,
     PlaneNet,
     Raw,
+    StarGalaxyModel,
     apply_nets,
     best_signal,
     fit_locus,
@@ -356,3 +357,120 @@ def test_smaller_is_more_like_a_star():
     odds = LocusCut(0.1, 0.0).log_odds(made, np.zeros((3, 2), bool))
     assert (np.diff(odds) < 0).all()
     assert odds[0] > 0 > odds[2]
+
+
+class Fixed(StarGalaxyModel):
+    """Says of each object what its middle pixels say."""
+
+    def raw(self, planes, views):
+        middle = planes.image[:, 0, 13, 13]
+        return Raw(np.arcsinh(middle), np.stack([middle, 0 * middle], 1), middle / 2)
+
+
+def fixed(psf="without", **changed):
+    known = Known(np.array([[0.0, 0.0], [10.0, 0.0]], np.float32), np.eye(2, dtype=np.float32), 4.0, 3.0)
+    return Fixed(**({"known": known, "slope": 0.7, "offset": -0.2, "psf": psf, "side": 26, "card": CARD} | changed))
+
+
+def test_verdicts_are_calibrated_and_given_whatever_the_number_of_objects(monkeypatch):
+    given = np.random.default_rng(7).normal(0, 1, (11, 1, 26, 26)).astype(np.float32)
+    given[:, 0, 13, 13] += 3 * np.arange(11)
+    given[[4, 9]] = np.nan
+    seen = np.isfinite(given[:, 0, 0, 0])
+    middle = make_planes(given[seen], 1, 26).image[:, 0, 13, 13]
+    star = 1 / (1 + np.exp(-(0.7 * np.arcsinh(middle) - 0.2)))
+    outlier = np.maximum(np.minimum(abs(middle), abs(middle - 10)) / 4, 3 / np.maximum(middle / 2, 1e-3))
+    for batch in (512, 4, 1):
+        monkeypatch.setattr("kernels.objects.star_galaxy_model._BATCH", batch)
+        found = fixed()(given)
+        np.testing.assert_allclose(found.probability[seen], np.stack([star, 1 - star], 1), rtol=1e-5)
+        np.testing.assert_allclose(found.outlier[seen], outlier, rtol=1e-5)
+        assert np.isnan(found.probability[~seen]).all()
+        assert np.isnan(found.outlier[~seen]).all()
+
+
+def test_planes_are_images_and_as_many_psfs():
+    with_psf, without = fixed("with"), fixed()
+    for planes in (2, 4, 8):
+        given = np.zeros((1, planes, 16, 16), np.float32)
+        assert (with_psf.bands_of(given), without.bands_of(given)) == (planes // 2, planes)
+    assert without.bands_of(np.zeros((1, 3, 16, 40), np.float64)) == 3
+    for shape in ((1, 3, 16, 16), (1, 2, 16, 15), (1, 2, 15, 16), (1, 0, 16, 16), (2, 16, 16), (1, 1, 2, 16, 16)):
+        with pytest.raises(BadInput):
+            with_psf.bands_of(np.zeros(shape, np.float32))
+    with pytest.raises(BadInput, match="complex64"):
+        without.bands_of(np.zeros((1, 1, 16, 16), np.complex64))
+
+
+def test_an_object_without_signal_is_as_strange_as_can_be():
+    known = fixed().known
+    raw = Raw(np.zeros(3), np.zeros((3, 2), np.float32), np.array([0.0, -5.0, 1e-3], np.float32))
+    np.testing.assert_allclose(known.outlier(raw), 3000, rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 7])
+def test_codes_are_whitened_by_their_widened_covariance(count):
+    rng = np.random.default_rng(4)
+    codes = (rng.normal(size=(300, count)) @ rng.normal(size=(count, count))).astype(np.float32)
+    codes[:, 0] = 5.0  # never varies
+    label = (rng.random(300) < 0.3).astype(int)
+    centres, whitening = locate_signal(codes, label)
+    np.testing.assert_allclose(centres, [codes[label == 0].mean(0), codes[label == 1].mean(0)], rtol=1e-5)
+    away = codes - np.array([codes[label == 0].mean(0), codes[label == 1].mean(0)])[label]
+    covariance = away.T @ away / 300
+    covariance += 1e-3 * np.trace(covariance) / count * np.eye(count)
+    np.testing.assert_allclose(whitening.T @ covariance @ whitening, np.eye(count), atol=2e-3)
+
+
+def test_bands_without_signal_weigh_little_and_very_bright_ones_alike():
+    features, _ = measured(1, 3, 8)
+    there = np.ones((1, 3), bool)
+
+    def mean(signal):
+        features[0, :, 0] = signal
+        return moments_of(features, there, there)[0, COUNT : 2 * COUNT]
+
+    plain = features[0, :, 1:COUNT].copy()
+    np.testing.assert_allclose(mean([0.0, -3.0, 0.0])[1:], plain.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(mean([13.0, 12.0, 40.0])[1:], plain.mean(0), rtol=1e-4)
+    weight = np.array([1e-3, 0.01 + 1e-3, 0.04 + 1e-3])
+    expected = np.average(plain, 0, weight)
+    np.testing.assert_allclose(mean([-1.0, np.arcsinh(0.1), np.arcsinh(0.2)])[1:], expected, rtol=1e-4, atol=1e-5)
+    weight = np.sinh([11.0, 11.5, 12.0]) ** 2
+    np.testing.assert_allclose(mean([11.0, 11.5, 12.0])[1:], np.average(plain, 0, weight), rtol=1e-4, atol=1e-5)
+
+
+def best_cut(signal, size, star):
+    """Highest number of right verdicts on the grid of slopes, over all levels."""
+    most = 0
+    for slope in np.linspace(-0.3, 0.3, 61):
+        height = size - slope * signal
+        levels = [*(height - 1e-9), height.max() + 1]
+        most = max(most, max(int(((height < level) == star).sum()) for level in levels))
+    return most
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_cut_of_the_grid_is_better_than_the_one_found(seed):
+    rng = np.random.default_rng(seed)
+    signal, star = rng.uniform(0, 8, 30), rng.random(30) < 0.5
+    size = 0.1 * rng.normal(size=30) - 0.2 * star + rng.choice([-0.3, 0.1, 0.3]) * signal
+    cut = fit_locus(signal, size, star)
+    assert ((size < cut.level + cut.slope * signal) == star).sum() == best_cut(signal, size, star)
+    heights = np.sort(size - cut.slope * signal)
+    k = np.searchsorted(heights, cut.level)
+    if 0 < k < 30:
+        assert cut.level == pytest.approx((heights[k - 1] + heights[k]) / 2)
+
+
+def test_one_class_alone_lies_on_one_side_of_the_cut():
+    signal, size = np.array([1.0, 2.0, 5.0]), np.array([0.1, 0.3, 0.2])
+    heights = size + 0.3 * signal
+    for star, level in ((True, heights.max() + 0.01), (False, heights.min() - 0.01)):
+        assert fit_locus(signal, size, np.full(3, star)) == pytest.approx((level, -0.3))
+
+
+def test_a_cut_falls_or_rises_with_the_signal():
+    made = features([[3.0, 1.0], [2.0, 6.0]], [[0.2, 9.0], [9.0, 0.4]], np.zeros((2, 2)))
+    odds = LocusCut(0.1, -0.05).log_odds(made, np.zeros((2, 2), bool))
+    np.testing.assert_allclose(odds, [0.1 - 0.15 - 0.2, 0.1 - 0.3 - 0.4], rtol=1e-5)

@@ -3,8 +3,9 @@ import pytest
 
 from flows.pipeline.models import load_model
 from flows.pipeline.weights import read_card, read_weights, write_model
-from kernels.objects.star_galaxy_weights import build_baselines, new_net
+from kernels.objects.star_galaxy_weights import PICTURES_OF_PSF, build_baselines, build_star_galaxy, new_net
 from schemas.errors import Misconfigured
+from schemas.model_card import ModelCard
 from tests.support.star_galaxy import cutouts, small, write_small
 
 SHIPPED = ("multi_band", "single_band", "basic_cnn", "resnet", "mlp")
@@ -57,3 +58,11 @@ def test_what_is_shipped_loads_and_judges(name):
 
 def test_a_new_network_is_small():
     assert sum(one.numel() for one in new_net().parameters()) < 50_000
+
+
+def test_without_a_share_of_trees_the_networks_decide():
+    arrays, card = small()
+    kept = {name: value for name, value in card["input"].items() if name != "share_of_trees"}
+    model = build_star_galaxy(ModelCard.model_validate(card | {"sha256": "0" * 64, "input": kept}), arrays)
+    assert model.share == 0
+    assert PICTURES_OF_PSF == 2  # image, image, then PSF and what it leaves

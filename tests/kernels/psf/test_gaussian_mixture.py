@@ -3,7 +3,14 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from kernels.psf.gaussian_mixture import brightness, fwhm_before_pixels, moffat_mixture, seen_variance
+from kernels.psf.gaussian_mixture import (
+    GaussianMixture,
+    brightness,
+    filter_taps,
+    fwhm_before_pixels,
+    moffat_mixture,
+    seen_variance,
+)
 
 
 @pytest.mark.parametrize("beta", [2.0, 2.5, 3.0, 4.765, 10.0, 100.0])
@@ -66,3 +73,44 @@ def test_width_before_the_pixels_gives_the_width_seen(fwhm, beta):
     seen = galsim.Convolve(narrow, galsim.Pixel(1.0)).drawImage(nx=801, ny=1, scale=0.01, method="no_pixel").array[0]
     half = np.flatnonzero(seen >= seen.max() / 2)
     assert 0.01 * (half[-1] - half[0] + 1) == pytest.approx(fwhm, rel=0.025)
+
+
+@pytest.mark.parametrize(
+    ("beta", "weights", "sigmas"),
+    [
+        (1.3, [0.044863, 0.178809, 0.246153, 0.240392, 0.289783], [0.270468, 0.488736, 0.948713, 2.215842, 10.3778]),
+        (2.5, [0.063428, 0.321812, 0.381138, 0.190821, 0.042802], [0.276871, 0.412507, 0.636066, 1.076173, 2.31854]),
+        (4.765, [0.04981, 0.340026, 0.43205, 0.162088, 0.016026], [0.291461, 0.387987, 0.524615, 0.74745, 1.207412]),
+    ],
+)
+def test_the_mixture_stays_the_one_that_was_measured(beta, weights, sigmas):
+    """Accuracies in the docs hold for this weighing of core and wings; pixels add a twelfth to the variance."""
+    found = moffat_mixture(3.0, beta)
+    np.testing.assert_allclose(found.weights, weights, rtol=5e-4)
+    np.testing.assert_allclose(np.sqrt(found.sigmas**2 - 1 / 12) / 3, sigmas, rtol=5e-4)
+
+
+def test_a_mixture_scales_with_its_width_but_for_the_pixels():
+    narrow, wide = moffat_mixture(0.9, 1.5), moffat_mixture(9.0, 1.5)
+    np.testing.assert_array_equal(narrow.weights, wide.weights)
+    np.testing.assert_allclose((wide.sigmas**2 - 1 / 12) / (narrow.sigmas**2 - 1 / 12), 100)
+
+
+def test_brightness_is_the_sum_of_the_gaussians():
+    mixture = GaussianMixture(np.array([0.25, 0.75]), np.array([1.0, 2.0]))
+    square = np.array([[0.0, 1.0], [4.0, 30.0]])
+    expected = 0.25 * np.exp(-square / 2) + 0.75 / 4 * np.exp(-square / 8)
+    np.testing.assert_allclose(brightness(mixture, square), expected)
+
+
+def test_width_before_the_pixels_by_hand():
+    assert fwhm_before_pixels(2.0, 3.5) == pytest.approx(np.sqrt(4 - 1.5 * 0.4620981))  # 8 ln 2 / 12
+    assert fwhm_before_pixels(3.0, 1.75) == pytest.approx(np.sqrt(9 - 2 * 0.4620981))
+    assert fwhm_before_pixels(0.6, 3.0) == 0.3  # never less than half
+
+
+@pytest.mark.parametrize("fwhm", [1.5, 4.0])
+def test_the_filter_is_a_gaussian_with_the_pixels_in_it(fwhm):
+    taps = filter_taps(fwhm)
+    expected = norm.pdf(np.arange(-8, 9), scale=np.sqrt((fwhm / 2.354820045) ** 2 + 1 / 12))
+    np.testing.assert_allclose(taps, expected / expected.sum(), rtol=1e-5)

@@ -53,3 +53,99 @@ def test_without_psf_nothing_is_written():
     psf_contrast(drawn(PSF), drawn(PSF), nothing, nothing, np.zeros(1, np.float32), features, left)
     assert (features == 7).all()
     assert (left == 7).all()
+
+
+def keys(distance):
+    """Cubic convolution's kernel with a = -1/2, as Keys 1981 (IEEE Trans. ASSP 29, 1153) writes it."""
+    s = np.abs(distance)
+    near, far = 1.5 * s**3 - 2.5 * s**2 + 1, -0.5 * s**3 + 2.5 * s**2 - 4 * s + 2
+    return np.where(s < 1, near, np.where(s < 2, far, 0.0))
+
+
+def moved(psf, x, y):
+    place = np.arange(len(psf))
+    return keys(place[:, None] - y - place) @ psf.astype(float) @ keys(place[:, None] - x - place).T
+
+
+def expected_contrast(image, psf, shift, centre, sigma):
+    """The same in whole-array arithmetic, of one image."""
+    side, image = len(image), image.astype(float)
+    row, column = np.mgrid[:side, :side] - (side - 1) / 2
+    square = (row - centre[1]) ** 2 + (column - centre[0]) ** 2
+    point, inside = moved(psf, *shift), square <= 9 * sigma**2
+    norm = (point[inside] ** 2).sum()
+    fit = max((image * point)[inside].sum() / norm, 0.0) * point if norm > 0 else 0 * point
+    variance = 1 + (0.02 * fit) ** 2
+    left = (image - fit) / np.sqrt(variance)
+    features = [np.log(max((left[inside] ** 2).mean() if inside.any() else 0.0, 0.01))]
+    bells = [np.exp(-square / (2 * (width * sigma) ** 2)) for width in (0.7, 1.2, 2.0, 3.0)]
+    features += [np.arcsinh((bell * (image - fit)).sum() / np.sqrt((bell**2 * variance).sum())) for bell in bells]
+    share = [(bell * (image - fit)).sum() / (bell * fit).sum() if (bell * fit).sum() > 0 else np.inf for bell in bells]
+    return np.array(features + np.clip(share, -1, 3).tolist()), left
+
+
+def told(image, psf, shift, centre, sigma):
+    features, left = np.zeros((1, 9), np.float32), np.zeros((1, *image.shape), np.float32)
+    one = [np.array([value], np.float32) for value in (shift, centre)]
+    psf_contrast(image[None], psf[None], *one, np.array([sigma], np.float32), features, left)
+    return features[0], left[0]
+
+
+@pytest.mark.parametrize(
+    ("shift", "centre", "sigma"),
+    [
+        ((0.0, 0.0), (0.5, 0.5), 1.3),
+        ((0.25, -0.75), (0.7, -0.2), 1.5),
+        ((-2.4, 3.1), (-1.9, 3.6), 1.0),
+        ((5.0, -6.5), (4.0, -6.0), 2.0),  # part of the PSF comes in from beyond the border
+        ((-9.3, 11.2), (0.0, 0.0), 1.2),
+    ],
+)
+@pytest.mark.parametrize(("flux", "noise"), [(500.0, 1.0), (20.0, 3.0), (0.0, 1.0), (-30.0, 1.0)])
+def test_features_are_those_of_their_definition(shift, centre, sigma, flux, noise):
+    """With light that is not that of a point, below and above what the limits cut off."""
+    psf = np.random.default_rng(3).uniform(0.2, 1.0, (14, 14)).astype(np.float32)
+    psf *= np.exp(-(np.add.outer(*[np.square(np.arange(14) - 7.0)] * 2)) / 8).astype(np.float32)
+    image = np.random.default_rng(4).normal(0, noise, (14, 14)) + flux * moved(psf, shift[0] + 0.6, shift[1])
+    image = image.astype(np.float32)
+    features, left = told(image, psf, shift, centre, sigma)
+    wanted, residuals = expected_contrast(image, psf, shift, centre, sigma)
+    np.testing.assert_allclose(left, residuals, rtol=1e-4, atol=1e-4 * (1 + abs(flux) / 20))
+    np.testing.assert_allclose(features, wanted, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("side", [13, 14])
+def test_a_pixel_on_the_rim_of_the_fit_takes_part(side):
+    """Of a PSF of 1 px 3 px away; only there is the image not the PSF."""
+    psf = np.ones((side, side), np.float32)
+    image, middle = psf.copy(), side // 2
+    centre = np.full(2, middle - (side - 1) / 2)
+    image[middle, middle + 3], image[middle - 3, middle - 1] = 30.0, 900.0
+    inside = np.add.outer(*[np.square(np.arange(side) - middle)] * 2) <= 9
+    assert inside.sum() == 29
+    flux = (28 + 30) / 29
+    _, left = told(image, psf, (0.0, 0.0), centre, 1.0)
+    np.testing.assert_allclose(left[1, 1], (1 - flux) / np.sqrt(1 + (0.02 * flux) ** 2), rtol=1e-5)
+
+
+def test_a_fit_to_no_pixel_has_no_flux_and_the_least_chi_squared():
+    image = np.full((14, 14), 2.0, np.float32)
+    features, left = told(image, np.ones((14, 14), np.float32), (0.0, 0.0), (0.0, 0.0), 0.1)  # between four pixels
+    assert (left == 2).all()
+    assert features[0] == pytest.approx(np.log(0.01))
+    assert (features[5:] == 3).all()
+    features, _ = told(np.zeros((14, 14), np.float32), np.ones((14, 14), np.float32), (0.0, 0.0), (0.5, 0.5), 1.0)
+    assert features[0] == pytest.approx(np.log(0.01))
+    np.testing.assert_array_equal(features[1:5], 0)
+
+
+def test_a_single_pixel_is_enough_for_a_fit():
+    image = np.full((13, 13), 4.0, np.float32)
+    image[6, 6] = 2.0
+    psf = np.full((13, 13), 0.5, np.float32)
+    psf[6, 6] = 0.1
+    _, left = told(image, psf, (0.0, 0.0), (0.0, 0.0), 0.1)
+    assert left[6, 6] == pytest.approx(0, abs=1e-6)
+    assert left[0, 0] == pytest.approx((4 - 10) / np.sqrt(1 + 0.2**2))
+    psf[6, 6] = -0.1  # no flux, then
+    assert told(image, psf, (0.0, 0.0), (0.0, 0.0), 0.1)[0][0] == pytest.approx(np.log(4))

@@ -8,10 +8,21 @@ import pytest
 from astropy.io.fits import getdata
 
 from kernels.image.cutouts import cut
-from kernels.image.science_image import science_image
+from kernels.image.science_image import ScienceImage, science_image
 from kernels.objects.source_shapes import find_shapes
-from kernels.psf.gaussian_mixture import moffat_mixture
-from kernels.psf.psf_field import LEAST_SNR, PsfShape, constant, draw_psfs, fit_psf_field, psf_stars
+from kernels.psf import psf_field
+from kernels.psf.gaussian_mixture import brightness, moffat_mixture
+from kernels.psf.moments import Moments
+from kernels.psf.psf_field import (
+    LEAST_SNR,
+    PsfField,
+    PsfShape,
+    constant,
+    draw_psfs,
+    field_of,
+    fit_psf_field,
+    psf_stars,
+)
 from schemas.objects import SOURCE
 from tests.support.science_night import exposure
 
@@ -186,3 +197,209 @@ def test_the_brightest_come_first_and_equals_by_their_place():
     x, y = psf_stars(sources(snr=[40, 90, 40, 50, 40, 60], y=[3, 0, 1, 0, 1, 0]), INFO)
     assert x.tolist() == [1, 5, 3, 2, 4, 0]
     assert y.tolist() == [0, 0, 0, 1, 1, 3]
+
+
+def ovals(width, e1, e2):
+    """Covariances of n ovals, that of the round PSF being 1."""
+    matrices = np.array([[1 + e1, e2], [e2, 1 - e1]]) * width**2 / np.sqrt(1 - e1**2 - e2**2)
+    return np.moveaxis(matrices, 2, 0)
+
+
+AT = PsfShape(
+    np.array([1.0, 1.3, 0.8, 1.0, 1.1]), np.array([0.0, 0.3, -0.4, 0.0, 0.35]), np.array([0, 0.1, 0.2, -0.5, 0.4])
+)
+
+
+def test_the_distance_is_that_of_the_oval_of_the_same_area():
+    matrices = ovals(*AT)
+    np.testing.assert_allclose(np.linalg.det(matrices), AT.width**4)
+    inverse = np.linalg.inv(matrices)
+    expected = np.stack([inverse[:, 0, 0], inverse[:, 1, 1], 2 * inverse[:, 0, 1]], 1)
+    np.testing.assert_allclose(AT.inverse(), expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("side", [25, 26])
+def test_a_picture_is_the_profile_at_those_distances(side):
+    place = np.arange(side) - side // 2
+    grid = np.stack(np.meshgrid(place, place), -1).astype(float)
+    for n, picture in enumerate(draw_psfs(PSF, AT, side)):
+        inverse = np.linalg.inv(ovals(*AT))[n]
+        expected = brightness(PSF, np.einsum("yxi,ij,yxj->yx", grid, inverse, grid))
+        np.testing.assert_allclose(picture, expected / expected.sum(), rtol=2e-3, atol=2e-4 * picture.max())
+
+
+def test_a_field_is_a_polynomial_within_its_limits():
+    coefficients = np.array([[0.01, 0.02, -0.03, 0.04, 0.05, -0.06], [0.1, 0, 0.05, 0, 0, 0], [0, 0.1, 0, 0, 0, 0.02]])
+    field = PsfField(coefficients, (101, 201), 60, np.array([[-0.8, -1.0], [1.0, 0.5]]))
+    x, y = np.array([20.0, 100.0, 150.0, 200.0, 0.0]), np.array([50.0, 75.0, 20.0, 100.0, 0.0])
+    u, v = np.array([-0.8, 0.0, 0.5, 1.0, -0.8]), np.array([0.0, 0.5, -0.6, 0.5, -1.0])  # the last two are beyond
+    terms = np.array([np.ones(5), u, v, u * u, u * v, v * v])
+    width, e1, e2 = coefficients @ terms
+    np.testing.assert_allclose(field.at(x, y), [np.exp(width), e1, e2], atol=1e-14)
+    for given, told in ((0.39, 0.39), (0.41, 0.4), (-0.39, -0.39), (-5.0, -0.4)):
+        flat = PsfField(np.array([[given], [0.0], [0.0]]), (9, 9), 5, field.box)
+        assert np.log(flat.at(x, y).width) == pytest.approx(np.full(5, told))
+    for e1, e2, shrunk in ((0.35, 0.48, 1.0), (-0.36, 0.48, 1.0), (0.7, -2.4, 0.24), (0.0, 0.61, 0.6 / 0.61)):
+        at = PsfField(np.array([[0.0], [e1], [e2]]), (9, 9), 5, field.box).at(x[:1], y[:1])
+        assert (at.e1[0], at.e2[0]) == pytest.approx((shrunk * e1, shrunk * e2))
+
+
+def test_a_field_without_change_reaches_over_the_whole_image():
+    field = constant((11, 21))
+    assert field.box.tolist() == [[-1, -1], [1, 1]]
+    assert (field.stars, field.shape, field.coefficients.tolist()) == (0, (11, 21), [[0], [0], [0]])
+    single = PsfField(np.array([[0.0, 0.1, 0.1]] * 3), (1, 1), 9, field.box)
+    assert np.isfinite(single.at(np.zeros(1), np.zeros(1))).all()
+
+
+def fitted(monkeypatch, seen, x=None, y=None, shape=(101, 101)):
+    """Field of sources whose ln width, e1 and e2 are given."""
+    seen = np.array(seen, float).reshape(-1, 3)
+    monkeypatch.setattr(psf_field, "_measured", lambda stamps, psf: seen)
+    place = np.random.default_rng(1).uniform(0, 100, (2, len(seen)))
+    x, y = place[0] if x is None else x, place[1] if y is None else y
+    return fit_psf_field(np.zeros((len(seen), 3, 3), np.float32), x, y, PSF, shape)
+
+
+@pytest.mark.parametrize(
+    ("count", "terms", "stars"), [(4, 1, 0), (5, 1, 5), (14, 1, 14), (15, 3, 15), (49, 3, 49), (50, 6, 50)]
+)
+def test_the_degree_goes_up_with_the_number_of_stars(monkeypatch, count, terms, stars):
+    x, y = np.random.default_rng(3).uniform(0, 100, (2, count))
+    field = fitted(monkeypatch, np.tile([0.02, 0.01, -0.03], (count, 1)), x, y)
+    assert (field.coefficients.shape, field.stars) == ((3, terms), stars)
+    if stars:
+        np.testing.assert_allclose(field.coefficients[:, 0], [0.02, 0.01, -0.03])
+        np.testing.assert_allclose(field.coefficients[:, 1:], 0, atol=1e-12)
+        np.testing.assert_allclose(
+            field.box, [[x.min() / 50 - 1, y.min() / 50 - 1], [x.max() / 50 - 1, y.max() / 50 - 1]]
+        )
+
+
+def test_the_coefficients_are_those_of_the_stars(monkeypatch):
+    x, y = np.random.default_rng(5).uniform(0, 100, (2, 80))
+    u, v = x / 50 - 1, y / 50 - 1
+    truth = np.random.default_rng(6).uniform(-0.008, 0.008, (3, 6))
+    seen = (truth @ [np.ones(80), u, v, u * u, u * v, v * v]).T
+    np.testing.assert_allclose(fitted(monkeypatch, seen, x, y).coefficients, truth, atol=1e-12)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_what_lies_off_its_neighbours_is_no_star(monkeypatch, axis):
+    seen = np.zeros((14, 3))
+    seen[3, axis] = 6.4e-3  # less than 6e-3 from the mean of all
+    assert fitted(monkeypatch, seen).stars == 14
+    seen[3, axis] = 6.6e-3
+    assert fitted(monkeypatch, seen).stars == 13
+    seen[3] = np.nan
+    assert fitted(monkeypatch, seen).stars == 13
+
+
+def test_stars_scatter_by_three_standard_deviations_but_no_further_than_a_fifth(monkeypatch):
+    near, wide = np.tile([0.01, -0.01], 6), np.tile([0.09, -0.09, 0.085, -0.085, 0.0, 0.0], 2)
+    for axis in (1, 2):
+        for values, outlier, stars in ((near, 0.044, 14), (near, 0.045, 12), (wide, 0.199, 14), (wide, 0.201, 12)):
+            seen = np.zeros((14, 3))  # 3 times 1.4826 times 0.01 are 0.0445
+            seen[:, axis] = [*values, outlier, -outlier]
+            assert fitted(monkeypatch, seen).stars == stars
+
+
+def test_widths_that_scatter_by_more_than_six_percent_are_those_of_galaxies(monkeypatch):
+    for scatter, stars in ((0.0404, 12), (0.0406, 0)):  # 0.06 / 1.4826 = 0.04047
+        seen = np.zeros((12, 3))
+        seen[:, 0] = np.tile([scatter, -scatter], 6)
+        field = fitted(monkeypatch, seen)
+        assert field.stars == stars
+        assert (field.coefficients == 0).all() == (stars == 0)
+        assert fitted(monkeypatch, seen[:, ::-1]).stars == 12
+
+
+def test_stars_lie_within_a_tenth_of_the_densest_place():
+    seen = np.zeros((9, 3))
+    seen[6:, 0] = [0.0999, 0.1001, 0.3]
+    assert psf_field._densest(seen).tolist() == [True] * 7 + [False] * 2
+    diagonal = np.zeros((9, 3))
+    diagonal[7], diagonal[8] = [0.06, 0.06, 0.05], [0.06, -0.06, 0.06]
+    assert psf_field._densest(diagonal).tolist() == [True] * 8 + [False]
+    # Four at 0.02 from each other count more than five that are 0.1 and more apart.
+    groups = np.zeros((9, 3))
+    groups[:4, 1], groups[4:, 2] = 5 + 0.02 * np.arange(4), 0.11 * np.arange(5)
+    assert psf_field._densest(groups).tolist() == [True] * 4 + [False] * 5
+    assert psf_field._densest(np.zeros((0, 3))).tolist() == []
+
+
+def test_five_percent_of_width_and_shape_are_measured_as_such():
+    """The response is taken from such a step: what the step itself does is told without error."""
+    at = PsfShape(np.array([1.0, 1.05, 1.0, 1.0]), np.array([0, 0, 0.05, 0]), np.array([0, 0, 0, 0.05]))
+    stamps = 500 * draw_psfs(PSF, at, 26)
+    stamps = np.concatenate([stamps, -stamps[:1]])
+    found = psf_field._measured(stamps, PSF)
+    expected = np.array([[0, 0, 0], [np.log(1.05), 0, 0], [0, 0.05, 0], [0, 0, 0.05]])
+    np.testing.assert_allclose(found[:3], expected[:3], atol=1e-5)
+    np.testing.assert_allclose(found[3], expected[3], atol=1e-3)
+    assert np.isnan(found[4]).all()
+
+
+def test_the_stars_of_an_image_are_measured_where_they_are_the_brightest_first():
+    at = PsfShape(np.full(1, 1.1), np.full(1, 0.1), np.full(1, -0.05))
+    (star,) = draw_psfs(PSF, at, 26)
+    columns, rows = 20, 16
+    image = ScienceImage(1000 * np.tile(star, (rows, columns)), np.zeros((26 * rows, 26 * columns), bool), None)
+    x, y = (26 * each.ravel() + 13.0 for each in np.meshgrid(np.arange(columns), np.arange(rows)))
+    field = field_of(image, PSF, x + 0.4, y - 0.4)
+    assert field.stars == 300
+    assert (field.shape, field.coefficients.shape) == ((416, 520), (3, 6))
+    width, e1, e2 = field.at(np.array([100.0]), np.array([200.0]))
+    assert (width[0], e1[0], e2[0]) == pytest.approx((1.1, 0.1, -0.05), abs=0.01)
+    image.bad[13, 13] = True
+    image.pixels[13, 13] = 0
+    assert field_of(image, PSF, x, y).stars == 299
+
+
+@pytest.mark.parametrize(("response", "measured"), [(0.51, True), (0.49, False), (1.99, True), (2.01, False)])
+def test_widths_are_measured_where_they_follow_those_of_the_psf(monkeypatch, response, measured):
+    """From half as fast to twice as fast."""
+    zero, three = np.zeros(3), np.ones(3)
+    sigma = np.array([2.0, 2.0 * 1.05**response, 2.0])
+    plain = Moments(three, zero, zero, sigma, np.array([0.0, 0.0, 0.04]), zero, zero)
+    seen = Moments(np.array([1.0, 0.0]), *np.zeros((2, 2)), np.array([2.1, 2.1]), *np.full((2, 2), 0.02), np.zeros(2))
+    told = iter([plain, seen])
+    monkeypatch.setattr(psf_field, "adaptive_moments", lambda images: next(told))
+    found = psf_field._measured(np.zeros((2, 13, 13), np.float32), PSF)
+    if measured:
+        np.testing.assert_allclose(found[0], [np.log(1.05) / response, 0.025, 0.025])
+        assert np.isnan(found[1]).all()
+    else:
+        assert found.shape == (2, 3)
+        assert np.isnan(found).all()
+
+
+def test_too_few_stars_for_the_terms_leave_the_last_fit(monkeypatch):
+    """Of 15 about a plane one is clipped: the other 14 do not give a plane anew."""
+    x, y = np.random.default_rng(5).uniform(0, 100, (2, 15))
+    seen = np.zeros((15, 3))
+    seen[7, 2] = 0.05
+    field = fitted(monkeypatch, seen, x, y)
+    assert (field.stars, field.coefficients.shape) == (15, (3, 3))
+    terms = np.stack([np.ones(15), x / 50 - 1, y / 50 - 1], 1)
+    np.testing.assert_allclose(field.coefficients[2], np.linalg.lstsq(terms, seen[:, 2], rcond=None)[0])
+
+
+def test_after_eight_rounds_the_fit_stays(monkeypatch):
+    """One source is taken in and left out again in turn."""
+    rng = np.random.default_rng(10)
+    seen = np.zeros((40, 3))
+    seen[:, 1] = rng.standard_t(1.2, 40) * 0.01
+    x, y = rng.uniform(0, 100, (2, 40))
+    u, v = x / 50 - 1, y / 50 - 1
+    terms, kept = np.stack([np.ones(40), u, v], 1), psf_field._densest(seen)
+    for _ in range(8):
+        stars = kept
+        part = terms[:, : 3 if stars.sum() >= 15 else 1]
+        fit = np.linalg.lstsq(part[stars], seen[stars], rcond=None)[0]
+        left = np.abs(seen - part @ fit)
+        kept = (left < np.clip(3 * 1.4826 * np.median(left[stars], 0), 6e-3, 0.2)).all(1)
+        assert (kept != stars).any()
+    field = fitted(monkeypatch, seen, x, y)
+    assert field.stars == stars.sum()
+    np.testing.assert_allclose(field.coefficients, fit.T, atol=1e-12)

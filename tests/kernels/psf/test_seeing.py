@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.image.noise import background_and_noise
+from kernels.psf import seeing
 from kernels.psf.seeing import estimate_psf, fit_moffat, fit_stars
 
 
@@ -147,3 +148,235 @@ def test_leaves_out_a_star_with_an_unusable_pixel():
     image, usable = scene((star_stamp_stars(2.0), 30, 30))
     usable[33, 30] = False
     assert len(fit_stars(image, usable, 200.0, 5.0)) == 0
+
+
+def test_the_profile_is_the_mean_over_five_by_five_places_in_each_pixel():
+    amplitude, base, x0, y0, fwhm, beta = parameters = np.array([3.0, 0.5, 4.3, 2.8, 2.2, 2.7])
+    row, column, j, i = np.ogrid[:7, :9, -0.4:0.5:0.2, -0.4:0.5:0.2]
+    square = (column + i - x0) ** 2 + (row + j - y0) ** 2
+    moffat = (1 + 4 * (2 ** (1 / beta) - 1) * square / fwhm**2) ** -beta
+    expected = amplitude * moffat.mean((2, 3)) + base
+    np.testing.assert_allclose(seeing._profile(parameters, (7, 9)), expected, rtol=1e-12)
+
+
+def test_five_by_five_pixels_are_enough_if_all_are_known():
+    stamp = star(1.5, 3.0, side=5)
+    assert fit_moffat(stamp)[0] == pytest.approx(1.5, rel=0.2)
+    for small in (stamp[:, :4], stamp[:4], np.where(stamp == stamp.max(), stamp, np.nan)):
+        with pytest.raises(ValueError, match="too small"):
+            fit_moffat(small)
+    stamp[0, 0] = np.nan
+    with pytest.raises(ValueError, match="too small"):
+        fit_moffat(stamp)
+    with pytest.raises(ValueError, match="too small"):
+        fit_moffat(star(1.5, 3.0)[:4])
+    with pytest.raises(ValueError, match="no peak"):
+        fit_moffat(np.full((9, 9), 3.0))
+
+
+@pytest.mark.parametrize(("flux", "level"), [(1e-3, 0.0), (1.0, 0.0), (1e4, -3000.0), (1e4, 500.0)])
+def test_missing_pixels_do_not_matter_whatever_the_unit(flux, level):
+    stamp = level + star(2.4, 3.0, flux, (0.2, -0.4))
+    stamp[2:4, 20:] = stamp[11, 13] = np.nan
+    assert fit_moffat(stamp) == pytest.approx((2.4, 3.0), rel=0.03)
+
+
+def test_a_source_at_the_side_of_its_stamp_and_a_second_beside_it():
+    assert fit_moffat(star(2.4, 3.0, shift=(7.6, -8.3))) == pytest.approx((2.4, 3.0), rel=0.03)
+    stamp = star(2.4, 3.0, shift=(-5.0, 0.0)) + 0.5 * star(2.4, 3.0, shift=(8.0, 4.0))
+    assert fit_moffat(stamp)[0] == pytest.approx(2.4, rel=0.05)
+
+
+def test_slopes_end_at_1_1_and_20():
+    y, x = np.mgrid[:25, :25] - 12.0
+    _, beta = fit_moffat(np.exp(-(x * x + y * y) / 8))
+    assert beta == pytest.approx(20, abs=0.1)
+    fwhm, beta = fit_moffat(1 / (1 + np.hypot(x, y)))  # falls more slowly than any profile
+    assert beta == pytest.approx(1.1, abs=0.02)
+    assert 0.3 <= fwhm <= 50
+
+
+def sharp(*sources, side=61, level=200.0):
+    """Gaussians (x, y, amplitude, sigma along x, along y) on a level, without noise."""
+    image = np.full((side, side), level)
+    row, column = np.mgrid[:side, :side]
+    for x, y, amplitude, *sigmas in sources:
+        wide, high = sigmas if len(sigmas) == 2 else (1.4, 1.4)
+        image += amplitude * np.exp(-((column - x) ** 2) / (2 * wide**2) - (row - y) ** 2 / (2 * high**2))
+    return image.astype(np.float32)
+
+
+def stamps(image, saturation=None, usable=None):
+    usable = np.ones(image.shape, bool) if usable is None else usable
+    return seeing._candidates(image, usable, 200.0, 5.0, saturation)
+
+
+@pytest.mark.parametrize(
+    ("source", "fit"),
+    [
+        ((30, 30, 100.0), False),  # 20 sigma
+        ((30, 30, 100.5), True),
+        ((30, 30, 600.0), False),  # 0.8 of the saturation of 1000 with the sky in it
+        ((30, 30, 599.5), True),
+        ((10, 30, 300.0), True),  # its stamp just inside
+        ((9, 30, 300.0), False),
+        ((30, 10, 300.0), True),
+        ((30, 9, 300.0), False),
+        ((50, 30, 300.0), True),
+        ((51, 30, 300.0), False),
+        ((30, 50, 300.0), True),
+        ((30, 51, 300.0), False),
+        ((30, 30, 300.0, 1.8, 1.4), True),
+        ((30, 30, 300.0, 2.1, 1.4), False),  # longer than 1.4 times its width
+        ((30, 30, 300.0, 1.4, 2.1), False),
+        ((30, 30, 180.0, 0.6, 0.6), True),  # five pixels above 8 sigma of the smoothed image
+        ((30, 30, 160.0, 0.6, 0.6), False),
+        ((30.5, 30.5, 250.0, 0.6, 0.6), False),  # four
+    ],
+)
+def test_limits_of_stars_that_are_fitted(source, fit):
+    image = sharp(source)
+    found = stamps(image, 1000.0)
+    assert len(found) == fit
+    if fit:
+        x, y = source[:2]
+        np.testing.assert_array_equal(found[0], image[y - 10 : y + 11, x - 10 : x + 11] - 200)
+
+
+@pytest.mark.parametrize(
+    ("dx", "dy", "value", "fit"),
+    [
+        (10, -10, -74.9, True),  # 5 sigma and a tenth of the peak
+        (10, -10, -75.1, False),
+        (5, 5, 149.9, True),  # 0.3 of the peak more than 7 px away
+        (5, 5, 150.1, False),
+        (-10, 0, 150.1, False),
+        (7, 0, 155.0, True),
+        (0, -7, 155.0, True),
+    ],
+)
+def test_what_may_lie_beside_a_star(dx, dy, value, fit):
+    image = sharp((30, 30, 500.0))
+    image[30 + dy, 30 + dx] = 200 + value
+    assert len(stamps(image)) == fit
+    usable = np.ones(image.shape, bool)
+    usable[30 + dy, 30 + dx] = False
+    assert not stamps(image, usable=usable)
+
+
+def test_25_stars_at_most_the_brightest_first():
+    places = [(15 + 25 * column, 15 + 25 * row) for row in range(6) for column in range(5)]
+    peaks = np.random.default_rng(2).permutation(np.arange(30)) * 10.0 + 300
+    found = stamps(sharp(*((x, y, peak) for (x, y), peak in zip(places, peaks, strict=True)), side=160))
+    assert [round(float(stamp.max())) for stamp in found] == list(range(590, 340, -10))
+
+
+def test_the_width_is_the_median_of_those_that_stars_have(monkeypatch):
+    widths = [(0.9, 9.0), (0.91, 2.0), (5.0, 4.0), (9.99, 3.0), (10.0, 9.0), (0.5, 9.0), (12.0, 9.0)]
+
+    def told(*fits):
+        left = list(fits)
+        monkeypatch.setattr(seeing, "_candidates", lambda *_: [np.zeros((21, 21))] * len(fits))
+        monkeypatch.setattr(seeing, "fit_moffat", lambda stamp: left.pop())
+        return estimate_psf(sharp(), np.ones((61, 61), bool), 200.0, 5.0)
+
+    assert told(*widths) == (5.0, 3.0)
+    assert told(*widths[:3]) is None
+    assert told() is None
+
+
+def test_a_frame_of_nothing_but_sources_gives_none(monkeypatch):
+    def full(*_, **__):
+        raise Exception("internal pixel buffer full")
+
+    monkeypatch.setattr(seeing.sep, "extract", full)
+    assert estimate_psf(sharp(), np.ones((61, 61), bool), 200.0, 5.0) is None
+
+
+def accepted(image, usable=None, fit=(2.0, 3.0)):
+    """Stars that are fitted, whatever the fit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seeing, "fit_moffat", lambda stamp: fit)
+        return fit_stars(image, np.ones(image.shape, bool) if usable is None else usable, 200.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("source", "fit"),
+    [
+        ((30, 30, 60.0, 2.0, 2.0), False),  # 12 sigma
+        ((30, 30, 60.5, 2.0, 2.0), True),
+        ((7, 30, 300.0), True),  # its stamp just inside
+        ((6, 30, 300.0), False),
+        ((30, 7, 300.0), True),
+        ((30, 6, 300.0), False),
+        ((53, 30, 300.0), True),
+        ((54, 30, 300.0), False),
+        ((30, 53, 300.0), True),
+        ((30, 54, 300.0), False),
+        ((30, 30, 300.0, 1.8, 1.4), True),
+        ((30, 30, 300.0, 2.1, 1.4), False),
+        ((30, 30, 300.0, 1.4, 2.1), False),
+        ((30, 30, 180.0, 0.6, 0.6), True),
+        ((30, 30, 160.0, 0.6, 0.6), False),
+        ((30.5, 30.5, 250.0, 0.6, 0.6), False),
+    ],
+)
+def test_limits_of_stars_whose_width_is_told(source, fit):
+    found = accepted(sharp(source))
+    assert len(found) == fit
+    if fit:
+        assert found[0] == pytest.approx([*source[:2], 2.0, 3.0], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("apart", "share", "stars"),
+    [(10.0, 1.0, 0), (11.0, 1.0, 2), (9.0, 0.08, 1), (9.0, 0.12, 0), (11.0, 0.12, 2)],
+)
+def test_a_star_is_alone_within_10_5_px_but_for_a_tenth_of_its_light(apart, share, stars):
+    for x, y in ((30 + apart, 30), (30, 30 + apart), (30 - apart, 30)):
+        assert len(accepted(sharp((30, 30, 2e4, 0.9, 0.9), (x, y, share * 2e4, 0.9, 0.9)))) == stars
+
+
+@pytest.mark.parametrize(("width", "told"), [(0.9, 0), (0.91, 1), (6.99, 1), (7.0, 0), (0.3, 0), (9.0, 0)])
+def test_stars_are_as_wide_as_stars_can_be(width, told):
+    assert len(accepted(sharp((30, 30, 300.0)), fit=(width, 3.0))) == told
+
+
+def test_what_is_not_usable_is_not_looked_at():
+    image, usable = sharp((30, 30, 300.0), (12, 12, 900.0)), np.ones((61, 61), bool)
+    image[:20, :20], usable[:20, :20] = np.nan, False
+    ((x, y, *_),) = accepted(image, usable)
+    assert (x, y) == pytest.approx((30, 30), abs=1e-4)
+    for row, column in ((23, 30), (37, 37), (30, 23)):
+        cut = np.ones((61, 61), bool)
+        cut[row, column] = False
+        assert len(accepted(sharp((30, 30, 300.0)), cut)) == 0
+    cut[...], cut[22, 30] = True, False
+    assert len(accepted(sharp((30, 30, 300.0)), cut)) == 1
+
+
+def test_a_fit_begins_at_the_brightest_pixel_and_stays_near_it(monkeypatch):
+    given = {}
+
+    def least_squares(residuals, start, **more):
+        given.update(more, start=start, misfit=residuals(np.array([1.0, 0.0, 7.0, 5.0, 2.0, 3.0])))
+        return type("Result", (), {"x": np.arange(6.0)})
+
+    monkeypatch.setattr(seeing.scipy.optimize, "least_squares", least_squares)
+    stamp = np.full((12, 14), 3.0)
+    stamp[5, 7], stamp[5, 8], stamp[4, 7], stamp[6, 7], stamp[0, 0] = 13.0, 8.5, 9.0, 8.0, np.nan
+    assert fit_moffat(stamp) == (4, 5)
+    assert given["start"] == pytest.approx([1, 0, 7, 5, 2 * np.sqrt(3 / np.pi), 3])  # three above half of the peak
+    low, high = given["bounds"]
+    assert low == [0.2, -0.5, 5, 3, 0.3, 1.1]
+    assert high == [20, 0.5, 9, 7, 28, 20]
+    model = seeing._profile(np.array([1.0, 0.0, 7.0, 5.0, 2.0, 3.0]), (12, 14))
+    np.testing.assert_allclose(given["misfit"], (model - (stamp - 3) / 10)[np.isfinite(stamp)])
+    assert (given["x_scale"], given["max_nfev"]) == ([1, 0.1, 1, 1, 1, 1], 200)
+    single = np.zeros((9, 9))
+    single[4, 4] = 1.0
+    fit_moffat(single)
+    assert given["start"][4] == pytest.approx(2 / np.sqrt(np.pi))
+    single[4, 5] = 0.5  # half is not above it
+    fit_moffat(single)
+    assert given["start"][4] == pytest.approx(2 / np.sqrt(np.pi))

@@ -157,3 +157,51 @@ def test_slopes_are_those_of_the_sum():
     maps = torch.randn(1, 2, 6, 6, dtype=torch.float64, requires_grad=True)
     boxes = torch.tensor([[3.0, 2.0, 17.0, 11.0], [-2.0, 5.0, 9.0, 30.0]]).double()
     assert torch.autograd.gradcheck(lambda m: roi_align(m, torch.zeros(2, dtype=torch.int64), boxes, 3), maps)
+
+
+def test_decoded_boxes_are_those_of_the_formula_within_its_bounds():
+    anchors = np.array([[10.0, 20, 14, 30]] * 8)  # middle (12, 25), sides 4 and 10
+    shifts = np.array([
+        [0.5, -0.25, 0.1, -0.2], [150, -150, 0, 0], [99, -99, 0, 0], [0, 0, 4.5, 5], [0, 0, 3.9, 3.5],
+        [0, 0, -5, -4.5], [0, 0, -3.9, -0.5], [0.00123, 0.0007, 0.0123, 0.0321],
+    ])  # fmt: skip
+    found = decode(shifts, anchors, furthest=1e9, longest=1e9)
+    middle = [12, 25] + np.clip(shifts[:, :2], -100, 100) * [4, 10]
+    sides = np.maximum([4, 10] * np.exp(np.clip(shifts[:, 2:], -4, 4)), 1)
+    half = np.round(sides / 2 * 256) / 256
+    middle = np.round(middle * 256) / 256
+    np.testing.assert_array_equal(found, np.concatenate([middle - half, middle + half], 1))
+    assert (found * 256 == np.round(found * 256)).all()
+    large = decode(np.array([[0.0, 0, -5, -6]]), np.array([[0.0, 0, 2000, 4000]]), 8.0, 1e9)
+    np.testing.assert_allclose(large[:, 2:] - large[:, :2], [[2000 * np.exp(-4), 4000 * np.exp(-4)]], atol=0.01)
+
+
+def test_a_shift_that_is_not_a_number_is_none():
+    found = decode(np.array([[np.nan, 0, np.nan, 0]]), np.array([[10.0, 20, 14, 30]]), 8.0, 80.0)
+    np.testing.assert_array_equal(found, [[10, 20, 14, 30]])
+
+
+def test_of_two_boxes_one_is_outdone_and_only_by_more_than_the_share():
+    pair = np.array([[0.0, 0, 2, 1], [0, 0, 1, 1]])  # half of the union
+    assert outdone(pair, np.array([1.0, 2.0]), 0.499).tolist() == [True, False]
+    assert outdone(pair, np.array([2.0, 1.0]), 0.499).tolist() == [False, True]
+    assert outdone(pair, np.array([2.0, 1.0]), 0.5).tolist() == [False, False]
+    assert outdone(pair, np.array([1.0, 1.0]), 0.1).tolist() == [False, False]
+
+
+def test_boxes_apart_along_both_axes_are_rivals_too():
+    pair = np.array([[0.0, 0, 10, 10], [6.6, 6.6, 16.6, 16.6]])  # 3.4^2 of 200 - 3.4^2: 0.061
+    assert outdone(pair, np.array([1.0, 2.0]), 0.06).tolist() == [True, False]
+    assert outdone(pair, np.array([1.0, 2.0]), 0.062).tolist() == [False, False]
+
+
+def test_the_furthest_rival_is_as_far_as_the_formula_says():
+    assert rival_reach(70.0, 0.4) == pytest.approx(30.0)  # 40 of 70 + 30 px are shared
+    pair = np.array([[0.0, 0, 70, 70], [29.99, 0, 99.99, 70]])
+    assert outdone(pair, np.array([2.0, 1.0]), 0.4).tolist() == [False, True]
+
+
+def test_boxes_that_do_not_touch_share_nothing():
+    pair = np.array([[0.0, 0, 4, 4], [5, 5, 9, 9], [4, 0, 8, 4]])
+    np.testing.assert_array_equal(box_overlap(pair[:1], pair[1:]), [[0, 0]])
+    assert not outdone(pair, np.array([1.0, 2, 3]), 0.0).any()

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import map_coordinates
 from scipy.signal import correlate2d
 
 from kernels.image.noise import filtered_noise
-from kernels.image.search_image import Places, SearchImage
+from kernels.image.search_image import Places, SearchImage, squash
 from kernels.nets.candidate_nets import LINE_CHANNELS, CandidateCnn
 from kernels.nets.tree_ensemble import TreeEnsemble, tree_logits
 from kernels.psf.gaussian_mixture import GaussianMixture, moffat_mixture
@@ -23,11 +24,12 @@ from kernels.search.candidate_search import (
     lines_of,
     net_logits,
 )
-from kernels.search.line_search import Peaks
+from kernels.search.line_search import FRAMES, LENGTHS, STEPS, Peaks, best_lines, line_bank, middle_pixels, point_map
 from kernels.search.shape_features import FEATURES, shape_features
 from kernels.trails.matched_filter import oracle_threshold, template_snr
 from kernels.trails.trail_model import trail_image
 from schemas.model_card import ModelCard
+from schemas.pixels import SearchGrid
 
 CARD = ModelCard(
     stage="detect", name="test", version="1", sha256="", input={}, classes=("nothing", "streak"), training={},
@@ -217,3 +219,108 @@ def test_brighter_is_better():
         plane = plane_of(snr / template_snr(1.0, template, 1.0, NEAR) * template)
         best.append(line_score(plane, *find_candidates(plane, 4.5)).max())
     assert best[0] < best[1] < best[2]
+
+
+def test_its_grid_is_of_4_px_with_a_claim_of_8_px_to_each_side():
+    assert CandidateSearch(line_score, 4.5, CARD).grid == SearchGrid(4, 4, 80, 16)
+    assert (LONG, WIDE, LINE_CHANNELS) == (64, 24, 3)
+
+
+def test_each_cell_gets_its_best_candidate_and_no_other_cell_does():
+    image = np.random.default_rng(3).normal(size=(90, 100)).astype(np.float32)
+    image[30:34, 40:44] = np.nan
+    plane = SearchImage(image, np.isfinite(image), 0.0, 1.0, NEAR, 2.3)
+    _, peaks = find_candidates(plane, 0.5)
+
+    def judge(plane, snr, peaks):
+        return (peaks.snr - 3).astype(np.float32)
+
+    for y, x, rows, columns in ((0, 0, 22, 25), (10, 16, 12, 15), (17, 3, 18, 24)):
+        expected = np.full((rows, columns), -np.inf, np.float32)
+        for one in range(len(peaks.y)):
+            row, column = (peaks.y[one] - y) // 4, (peaks.x[one] - x) // 4
+            if row in range(rows) and column in range(columns):
+                expected[row, column] = max(expected[row, column], peaks.snr[one] - 3)
+        found, unscored = CandidateSearch(judge, 0.5, CARD).search(plane, Places(y, x, rows, columns, CELL))
+        np.testing.assert_array_equal(found.reshape(rows, columns), expected)
+        assert unscored == (1 if (y, x) == (10, 16) else 0)
+        # There are candidates in the outermost cells, and just outside.
+        assert np.isfinite(expected[[0, -1]]).any(1).all()
+        assert np.isfinite(expected[:, [0, -1]]).any(0).all()
+
+
+def test_candidates_are_the_peaks_of_lines_of_points_clipped_at_6():
+    pixels = 2 * np.ascontiguousarray(plane().pixels[100:260, 100:300])
+    found = SearchImage(pixels, np.ones(pixels.shape, bool), 0.0, 1.0, np.array([[1.0]]), 2.3)
+    bank = line_bank(2.3, found.correlation)
+    snr, peaks = find_candidates(found, 4.5)
+    np.testing.assert_array_equal(snr, point_map(found.pixels, found.usable, 0.0, 1.0, bank))
+    assert snr.max() > 7
+    value, code = best_lines(snr, bank, 6.0)
+    np.testing.assert_array_equal(peaks.snr, value[peaks.y, peaks.x])
+    np.testing.assert_array_equal(peaks.code, code[peaks.y, peaks.x])
+    assert (peaks.snr >= 4.5).all()
+
+
+def test_cutouts_are_those_of_scipy():
+    rng, (ny, nx), margin = np.random.default_rng(6), (50, 60), 50
+    pixels = rng.normal(20, 6, (ny, nx)).astype(np.float32)
+    usable = rng.random((ny, nx)) > 0.05
+    for n, value in enumerate((np.nan, np.inf, -np.inf, 6e30, 2.5e30, -2.5e30)):
+        pixels[25 + n, 30] = value
+    here = SearchImage(pixels, usable, 20.0, 2.0, np.array([[1.0]]), 2.3)
+    snr = rng.normal(0, 4, (ny, nx)).astype(np.float32)
+    y, x = np.array([28, 0, 49, 10]), np.array([30, 59, 0, 20])
+    lines = np.array([[0.3, -0.6, 20, 33, 5], [0, 0, 0, 0, 5], [1.7, 2.2, 9, 121, 5], [-3.4, 0.5, 50, 178, 5]])
+    known = usable & (np.abs((pixels - 20.0) / 2) < 1e30)
+    value = np.where(known, (pixels.astype(float) - 20) / 2, 0)
+    planes = [np.pad(value, margin), np.pad(snr, margin), np.pad(~known, margin, constant_values=True).astype(float)]
+    v, u = np.mgrid[:24, :64]
+    v, u = v - 11.5, u - 31.5
+    zero = np.zeros(4, np.float32)
+    for n, found in enumerate(line_cutouts(here, snr, Peaks(y, x, zero, zero), lines)):
+        dx, dy, _, angle, _ = lines[n]
+        c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+        places = [margin + y[n] + dy + u * s + v * c, margin + x[n] + dx + u * c - v * s]
+        expected = np.stack([map_coordinates(one, places, order=1) for one in planes]).astype(np.float32)
+        squash(expected[:2])
+        np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("bright", [True, False])
+def test_score_is_that_of_the_best_sum_about_the_middle(bright):
+    rng = np.random.default_rng(8)
+    snr = (rng.normal(0.5, 3, (60, 70)) if bright else np.full((60, 70), -1)).astype(np.float32)
+    y, x = np.array([30, 0, 59, 20, 59]), np.array([35, 0, 69, 69, 3])
+    here = plane_of(np.zeros(snr.shape))
+    zero = np.zeros(len(y), np.float32)
+    bank = line_bank(2.3, NEAR)
+    padded = np.pad(snr.astype(float), 60)
+    expected = []
+    for j, i in zip(y + 60, x + 60, strict=True):
+        sums = [
+            bank.scale[frame, rise, n] * sum(padded[j + dy, i + dx] for dx, dy in steps)
+            for frame, (low, high) in enumerate(FRAMES)
+            for rise in range(low, high + 1)
+            for n, length in enumerate(LENGTHS.tolist())
+            for steps in [list(zip(*middle_pixels(frame, rise, length), strict=True))]
+        ]
+        expected.append(max(sums))
+    score = line_score(here, snr, Peaks(y, x, zero, zero))
+    best = np.array(expected)
+    assert ((best > 0) == bright).all()
+    np.testing.assert_allclose(score, (np.sign(best) * best**2 - 5.77**2) / 2, rtol=1e-5)
+    assert STEPS == 8
+
+
+def test_the_trees_doubt_from_their_floor_on():
+    plane, snr, peaks = candidates()
+    peaks = peaks.take(np.arange(20))
+    trees = TreeJudge(TREES_CANDIDATE_JUDGES)(plane, snr, peaks)
+    at = TwoStageJudge(TREES_CANDIDATE_JUDGES, 3.0, network(), 0.25, CPU)(plane, snr, peaks)
+    above = TwoStageJudge(TREES_CANDIDATE_JUDGES, 3.001, network(), 0.25, CPU)(plane, snr, peaks)
+    alone = TwoStageJudge(TREES_CANDIDATE_JUDGES, 3.0, network(), 1.0, CPU)(plane, snr, peaks)
+    asked = trees == 3
+    assert asked.any()
+    np.testing.assert_allclose(at[asked], 0.25 * alone[asked] + 0.75 * 3, rtol=1e-5)
+    np.testing.assert_array_equal(above, trees - 10)

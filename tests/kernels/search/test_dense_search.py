@@ -1,3 +1,4 @@
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -12,9 +13,11 @@ from kernels.image.noise import filtered_noise
 from kernels.image.search_image import Places, SearchImage
 from kernels.nets.streak_net import CELL, StreakNet
 from kernels.psf.gaussian_mixture import RADIUS, filter_taps, moffat_mixture
+from kernels.search import dense_search as module
 from kernels.search.dense_search import DenseSearch, dense_grid, dense_input
 from kernels.trails.trail_model import trail_image
 from schemas.model_card import ModelCard
+from schemas.pixels import SearchGrid
 
 SHAPE = (96, 120)
 
@@ -213,3 +216,62 @@ def test_cells_must_lie_on_the_plane(search, plane_dense_search):
 def test_grid_holds_all_that_a_cell_sees(search):
     assert search.grid == dense_grid(search.net.reach)
     assert search.grid.reach == (1 + 1 + 2) * CELL + 8
+
+
+def test_its_grid_is_of_4_px_with_a_claim_of_8_px_to_each_side():
+    assert dense_grid(5) == SearchGrid(4, 4, 5 * 4 + 8, 16)
+    assert 2 * module._CORE * CELL == 1008  # two blocks to a tile
+
+
+def test_values_beyond_all_measure_count_as_0(plane):
+    pixels, usable = np.full(SHAPE, 8.0, np.float32), np.ones(SHAPE, bool)
+    pixels[40, 50] = 7.0  # the background
+    good = plane._replace(pixels=pixels, usable=usable, noise=0.5)
+    expected = dense_input(good, 0, 0, 24, 30)
+    for value in (np.nan, np.inf, -np.inf, 0.75e30, -0.75e30, 3e38):
+        pixels[40, 50] = value
+        np.testing.assert_array_equal(dense_input(good, 0, 0, 24, 30), expected)
+    pixels[40, 50] = 0.45e30
+    assert dense_input(good, 0, 0, 24, 30)[10, 12, 2] == pytest.approx(128 * 3 / 33, rel=1e-5)
+
+
+@pytest.mark.parametrize("corner", [(-9, -6), (3, 2), (-30, 5), (9, -40)])
+def test_nothing_beyond_the_plane_or_the_bands_is_read(plane, corner, monkeypatch):
+    """As plain Python, which checks bounds; two bands of cells."""
+    part = plane._replace(pixels=plane.pixels[:13, :11].copy(), usable=plane.usable[:13, :11].copy())
+    compiled = dense_input(part, *corner, 18, 3)
+    for name in ("_fill", "_take", "_filter", "_hidden"):
+        monkeypatch.setattr(module, name, getattr(module, name).py_func)
+    np.testing.assert_allclose(dense_input(part, *corner, 18, 3), compiled, atol=1e-5)
+
+
+def test_precision_is_that_of_the_weights():
+    assert untrained(8, (1, 1)).precision == "float32"
+    assert untrained(8, (1, 1), "bfloat16").precision == "bfloat16"
+
+
+def test_work_is_shared_out_from_two_threads_on():
+    corners, done = [(0, 0), (0, 1), (2, 0), (2, 1)], []
+    with torch_threads(2):
+        together = threading.Barrier(2, timeout=20)
+
+        def meet(top, left):
+            together.wait()
+            done.append((top, left, torch.get_num_threads()))
+
+        module._share_out(meet, corners, 2)
+        assert torch.get_num_threads() == 2
+    assert sorted(done) == [(*corner, 1) for corner in corners]
+    own = []
+    module._share_out(lambda *corner: own.append((corner, threading.get_ident())), corners, 1)
+    assert own == [(corner, threading.get_ident()) for corner in corners]
+
+
+def test_the_last_cells_of_a_plane_are_searched_and_no_further(search, plane_dense_search):
+    small = plane_dense_search._replace(
+        pixels=plane_dense_search.pixels[:43, :50].copy(), usable=plane_dense_search.usable[:43, :50].copy()
+    )
+    assert len(search.search(small, Places(3, 2, 10, 12, CELL))[0]) == 120
+    for places in (Places(4, 2, 10, 12, CELL), Places(3, 3, 10, 12, CELL), Places(0, 0, 11, 12, CELL)):
+        with pytest.raises(ValueError, match="does not fit"):
+            search.search(small, places)

@@ -11,6 +11,7 @@ from kernels.search.fused_net import Dense
 from kernels.search.fused_search import FusedSearch, Screen
 from kernels.search.windows import WindowedSearch
 from schemas.model_card import ModelCard
+from schemas.pixels import SearchGrid
 
 SHAPE = (150, 170)
 CARD = ModelCard(
@@ -138,3 +139,19 @@ def test_gpu_agrees_with_processor():
     here = WindowScorer(net, CARD_SCORER, torch.device("cpu"))(windows)
     there = WindowScorer(net.to("cuda"), CARD_SCORER, torch.device("cuda"))(windows)
     np.testing.assert_allclose(here, there, atol=1e-4)
+
+
+def test_windows_lie_7_px_apart_and_need_nothing_around_them():
+    net = BasicCnn().eval()
+    assert WindowScorer(net, CARD_SCORER, DEVICE).grid == SearchGrid(26, 7, 0, 26)
+    assert WindowScorer(net, CARD_SCORER.model_copy(update={"input": {}}), DEVICE).grid == SearchGrid(26, 7, 0, 26)
+    other = WindowScorer(net, CARD_SCORER.model_copy(update={"input": {"side": 33}}), DEVICE, stride=11)
+    assert other.grid == SearchGrid(33, 11, 0, 33)
+
+
+def test_a_search_takes_batch_precision_and_floor_from_the_scorer():
+    scorer = WindowScorer(BasicCnn().eval(), CARD_SCORER, DEVICE, "bfloat16", 1.5, 77)
+    assert (scorer.windows.precision, scorer.windows.floor, scorer.windows.batch) == ("bfloat16", 1.5, 77)
+    plain = WindowScorer(Other(BasicCnn()), CARD_SCORER, DEVICE, batch=32).windows
+    assert (plain.side, plain.batch) == (26, 32)
+    assert WindowScorer(BasicCnn().eval(), CARD_SCORER, DEVICE).windows.batch == 1024

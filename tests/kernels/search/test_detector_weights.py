@@ -7,8 +7,10 @@ from kernels.image.search_image import Places, SearchImage
 from kernels.nets.basic_cnn import BasicCnn
 from kernels.nets.candidate_nets import CandidateCnn
 from kernels.nets.region_net import RegionNet
+from kernels.nets.streak_net import StreakNet
 from kernels.nets.tree_ensemble import TreeEnsemble
 from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.search import detector_weights
 from kernels.search.candidate_search import CELL, TreeJudge, TwoStageJudge, find_candidates, line_score
 from kernels.search.detector_weights import NET, build_detector
 from kernels.search.region_search import RegionSearch
@@ -132,3 +134,30 @@ def test_regions_come_with_their_floor():
 def test_a_kind_of_the_future_is_refused():
     with pytest.raises(Misconfigured, match="of kind 'strings', which this version does not know"):
         build_detector(Weights(card(kind="strings"), {}), SETTINGS)
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_bfloat16_is_chosen_where_it_is_fast(able, monkeypatch):
+    monkeypatch.setattr(detector_weights, "has_bfloat16", lambda: able)
+    auto = SETTINGS.model_copy(update={"precision": "auto"})
+    assert build_detector(windows(), auto).precision == ("bfloat16" if able else "float32")
+    assert detector_weights._precision("auto", torch.device("cuda")) == "bfloat16"
+    for wanted in ("float32", "bfloat16"):
+        for where in ("cuda", "cpu"):
+            assert detector_weights._precision(wanted, torch.device(where)) == wanted
+
+
+def test_a_screen_works_on_the_processor_alone():
+    beside = windows()._replace(companion=Weights(card(0.1), {}))
+    assert detector_weights._window_scorer(beside, SETTINGS, torch.device("cpu")).screen is not None
+    assert detector_weights._window_scorer(beside, SETTINGS, torch.device("meta")).screen is None
+
+
+def test_cells_come_in_the_precision_that_is_asked():
+    torch.manual_seed(2)
+    arrays = {name: value.numpy() for name, value in StreakNet(4, (1, 2)).state_dict().items()}
+    given = Weights(card(kind="cells", channels=4, dilations=[1, 2]), arrays)
+    for precision in ("float32", "bfloat16"):
+        made = build_detector(given, SETTINGS.model_copy(update={"precision": precision}))
+        assert made.precision == precision
+        assert (made.net.channels, made.net.dilations, made.net.training) == (4, (1, 2), False)

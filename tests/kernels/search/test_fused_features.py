@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernels.search import fused_convolutions, fused_features
 from kernels.search.fused_features import crop_features, features_of_band, features_of_bands, window_features
-from kernels.search.fused_net import WindowGrid, fuse, layers_of
+from kernels.search.fused_net import Dense, FusedNet, WindowGrid, fuse, layers_of
 from kernels.search.window_statistics import window_statistics
 from tests.support.fused_fixture import cut, features, grid_of, network, sky
 
@@ -83,3 +84,35 @@ def test_crops_give_the_features_of_their_windows(bands):
     windows, _ = cut(*sky((60, 90), bands), 0.0)
     made = crop_features(windows, layers_of(fuse(net)))
     np.testing.assert_allclose(made, features(net, windows), atol=1e-5)
+
+
+def small(bands):
+    """Convolutions of 2 x 2 and 3 x 3 with two maps each on windows of 15 px: one pooled value of each map."""
+    rng = np.random.default_rng(bands)
+    weights = [rng.normal(size=shape).astype(np.float32) for shape in ((2, bands, 2, 2), (2,), (2, 2, 3, 3), (2,))]
+    net = FusedNet(15, *weights, (), Dense(np.zeros((1, 2), np.float32), np.zeros(1, np.float32)))
+    assert (net.feature_side, net.pooled_side) == (1, 6)
+    return layers_of(net)
+
+
+@pytest.mark.parametrize(("bands", "stride"), [(1, 1), (1, 3), (1, 17), (2, 1), (2, 4), (2, 16)])
+def test_nothing_beyond_the_buffers_is_read_or_written(bands, stride, monkeypatch):
+    """As plain Python, which checks bounds."""
+    image, usable = sky((15 + stride, 15 + 2 * stride), bands, seed=stride)
+    windows, layers = windows_of(image, usable, 1.0, stride, 15), small(bands)
+    rows, columns = windows.mean.shape[1:]
+    assert (rows, columns) == (2, 3)
+    whole = features_of_band if bands == 1 else features_of_bands
+    expected = np.empty((6, 2), np.float32)
+    whole(windows, layers, 0, rows, 0, columns, expected)
+    for module in (fused_convolutions, fused_features):
+        for name in dir(module):
+            if hasattr(getattr(module, name), "py_func"):
+                monkeypatch.setattr(module, name, getattr(module, name).py_func)
+    made = np.empty_like(expected)
+    getattr(fused_features, whole.py_func.__name__)(windows, layers, 0, rows, 0, columns, made)
+    np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-5)
+    part = np.full_like(expected, np.nan)
+    getattr(fused_features, whole.py_func.__name__)(windows, layers, 1, 2, 1, 3, part)
+    assert np.isnan(part[:4]).all()
+    np.testing.assert_array_equal(part[4:], made[4:])

@@ -199,3 +199,45 @@ def test_layers_come_back_from_their_arrays():
     for one, two in zip(layers, again, strict=True):
         assert np.array_equal(one.weight, two.weight)
         assert np.array_equal(one.bias, two.bias)
+
+
+@pytest.mark.parametrize("slab", [1, 19, 20, 39, 41, 60])
+def test_slabs_hold_whole_rows_and_one_at_least(slab, monkeypatch):
+    image, usable = sky((54, 159))
+    usable[:30, :40] = False
+    search = FusedSearch(fuse(network()))
+    whole, rows = search.search(image, usable, 0.0, (5, 20), 7), []
+    features = FusedSearch.features
+
+    def counted(self, image, usable, background, grid, stride):
+        rows.append(grid[0])
+        return features(self, image, usable, background, grid, stride)
+
+    monkeypatch.setattr(FusedSearch, "features", counted)
+    monkeypatch.setattr("kernels.search.fused_search.SLAB", slab)
+    parts = search.search(image, usable, 0.0, (5, 20), 7)
+    assert (parts[0] == whole[0]).all()
+    assert parts[1] == whole[1] > 0
+    tall = max(slab // 20, 1)
+    assert rows == [tall] * (5 // tall) + [5 % tall] * (5 % tall > 0)
+
+
+def test_a_guess_at_the_level_itself_is_passed_on():
+    search, features = FusedSearch(fuse(network())), some(40)
+    exact, guess = search.log_odds(features), features[:, 0]
+    first = Dense(np.eye(1, 12, dtype=np.float32), np.zeros(1, np.float32))
+    level = float(np.sort(guess)[20])
+    found = replace(search, screen=Screen((first,), level)).log_odds(features)
+    np.testing.assert_array_equal(found, np.where(guess >= level, exact, guess))
+
+
+def test_hits_and_an_eighth_below_are_computed_again_in_float32():
+    search, features = FusedSearch(fuse(network())), some(400)
+    exact, plain = search.log_odds(features), replace(search, precision="bfloat16").log_odds(features)
+    own = plain != exact
+    assert own.mean() > 0.9
+    floor = float(np.sort(plain)[200]) + 1 / 8
+    found = replace(search, precision="bfloat16", floor=floor).log_odds(features)
+    np.testing.assert_array_equal(found, np.where(plain >= floor - 1 / 8, exact, plain))
+    np.testing.assert_array_equal(replace(search, floor=floor).log_odds(features), exact)
+    np.testing.assert_array_equal(replace(search, precision="bfloat16", floor=None).log_odds(features), plain)

@@ -5,6 +5,7 @@ from scipy.signal import correlate2d
 
 from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import RADIUS, GaussianMixture, filter_taps
+from kernels.search import line_search as module
 from kernels.search.line_search import (
     FRAMES,
     HALF,
@@ -137,3 +138,63 @@ def test_same_bits_wherever_the_image_is_cut_and_on_any_number_of_threads():
     inner = np.s_[37 + REACH : 300 - REACH, 61 + REACH : 333 - REACH]
     for first, second in zip(whole, part, strict=True):
         np.testing.assert_array_equal(first[inner], second[REACH:-REACH, REACH:-REACH])
+
+
+def test_every_line_rises_as_its_code_says():
+    """8 px along the axis of its frame and so many across: the image, upside down, transposed, and both."""
+    turned = ((1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, 1, 0))
+    lines = every_line().reshape(4, 9, 8, 4)
+    for frame, (a, b, c, d) in enumerate(turned):
+        for rise in range(9):
+            across, down = 8 * a + rise * b, 8 * c + rise * d
+            for length, (x, y, extent, angle) in zip((1, 4, 8, 12, 16, 24, 32, 48), lines[frame, rise], strict=True):
+                assert angle == pytest.approx(np.degrees(np.arctan2(down, across)) % 180)
+                assert extent == pytest.approx(length * np.hypot(8, rise) / 8 if length > 1 else 0)
+                dx, dy = middle_pixels(frame, rise, length)
+                assert (x, y) == (dx.mean(), dy.mean())
+                assert (dx[length // 2], dy[length // 2]) == (0, 0)
+                assert max(dx[-1] - dx[0], abs(dy[-1] - dy[0])) == length - 1 or frame >= 2 or length == 1
+                assert [len(dx), len(dy)] == [length, length]
+
+
+def test_each_direction_belongs_to_one_frame_and_a_point_is_1():
+    scale = line_bank(FWHM, NEAR).scale
+    own = np.array([[low <= rise <= high for rise in range(9)] for low, high in ((0, 8), (1, 8), (0, 7), (1, 7))])
+    np.testing.assert_array_equal(scale > 0, np.repeat(own[:, :, None], 8, 2))
+    np.testing.assert_allclose(scale[..., 0][own], 1, rtol=1e-6)
+    assert (np.diff(scale[own], axis=1) < 0).all()  # a longer sum of noise is larger
+
+
+def test_of_equals_the_point_is_the_best_line():
+    value, code = best_lines(np.zeros((20, 150), np.float32), line_bank(FWHM, WHITE), 6.0)
+    assert not value.any()
+    assert not code.any()
+
+
+def test_what_is_not_a_number_or_beyond_all_measure_counts_as_0():
+    image = np.ones((30, 40), np.float32)
+    usable = np.ones(image.shape, bool)
+    bank = line_bank(FWHM, WHITE)
+    image[10, 20] = 0
+    expected = point_map(image, usable, 0.0, 0.5, bank)
+    for value in (np.nan, np.inf, -np.inf, 0.75e30, -0.75e30, 3e38):
+        image[10, 20] = value
+        np.testing.assert_array_equal(point_map(image, usable, 0.0, 0.5, bank), expected)
+    image[10, 20] = 0.45e30
+    assert point_map(image, usable, 0.0, 0.5, bank)[10, 20] > 1e28
+
+
+def test_blocks_read_nothing_beyond_their_maps(monkeypatch):
+    """As plain Python, which checks bounds, in small blocks."""
+    bank, rng = line_bank(FWHM, NEAR), np.random.default_rng(5)
+    image, usable = rng.normal(10, 5, (13, 11)).astype(np.float32), rng.random((13, 11)) > 0.1
+    snr = rng.normal(size=(4, 6)).astype(np.float32)
+    points, (value, code) = point_map(image, usable, 10.0, 5.0, bank), best_lines(snr, bank, 1.5)
+    for name, size in (("_CORE", 4), ("_SIDE", 4 + 2 * HALF)):
+        monkeypatch.setattr(module, name, size)
+    for name in ("_filter", "_all_blocks", "_one_frame", "_compare"):
+        monkeypatch.setattr(module, name, getattr(module, name).py_func)
+    np.testing.assert_allclose(point_map(image, usable, 10.0, 5.0, bank), points, atol=1e-5)
+    plain, same = best_lines(snr, bank, 1.5)
+    np.testing.assert_allclose(plain, value, rtol=1e-5)
+    np.testing.assert_array_equal(same, code)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.search.fused_net import fuse
+from kernels.search.fused_net import Dense, fuse
 from kernels.search.linear_chain import LinearChain, has_bfloat16
 from tests.support.fused_fixture import network
 
@@ -74,3 +74,37 @@ def test_no_windows_give_no_log_odds():
 def test_bfloat16_is_told_from_the_processor():
     flags = Path("/proc/cpuinfo").read_text().split()
     assert has_bfloat16() == bool({"avx512_bf16", "amx_bf16"} & set(flags))
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_hidden_layers_have_a_relu_and_the_last_has_none(packed, monkeypatch):
+    if not packed:
+        monkeypatch.setattr(torch._C, "_has_mkldnn", False)
+    one = Dense(np.array([[1.0], [-1.0]], np.float32), np.array([0.0, 0.0], np.float32))
+    last = Dense(np.array([[-1.0, -2.0]], np.float32), np.array([0.5], np.float32))
+    found = LinearChain((one, last), "float32", 2)(np.array([[3.0], [-4.0], [0.0]], np.float32))
+    np.testing.assert_array_equal(found, [-2.5, -7.5, 0.5])
+
+
+def test_the_first_layer_is_float32_and_the_others_what_is_asked():
+    for precision, small in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        kinds = [layer.bias.dtype for layer in LinearChain(dense(network()), precision, 64)._packed]
+        assert kinds == [torch.float32, small, small, small]
+
+
+def test_batches_are_filled_up_to_whole_steps_of_64_where_that_is_enough(monkeypatch):
+    chain = LinearChain(dense(network()), "float32", 1024)
+    assert [chain._padded(count) for count in (1, 63, 64, 65, 128, 1000)] == [64, 64, 64, 128, 128, 1024]
+    monkeypatch.setattr(torch._C, "_has_mkldnn", False)
+    plain = LinearChain(dense(network()), "float32", 500)
+    assert [plain._padded(count) for count in (1, 500)] == [500, 500]
+
+
+@pytest.mark.parametrize("names", [("_is_avx512_bf16_supported",), ("_is_amx_tile_supported",), ()])
+def test_either_unit_for_bfloat16_will_do(names, monkeypatch):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name in names, raising=False)
+    assert has_bfloat16() == bool(names)
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.delattr(torch.cpu, name)
+    assert not has_bfloat16()

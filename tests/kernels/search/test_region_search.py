@@ -1,13 +1,24 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import maximum_filter
 
 from kernels.image.search_image import Places, SearchImage, squash
 from kernels.nets.region_net import ANCHORS, RegionNet
-from kernels.search.boxes import box_overlap
+from kernels.search import region_search as module
+from kernels.search.boxes import box_overlap, roi_align
 from kernels.search.dense_search import dense_input
-from kernels.search.region_search import SHARE, RegionSearch, anchor_boxes, cut_pixels
+from kernels.search.region_search import (
+    SHARE,
+    RegionSearch,
+    anchor_boxes,
+    cut_pixels,
+    look_at_boxes,
+    propose,
+    region_grid,
+)
 from schemas.model_card import ModelCard
+from schemas.pixels import SearchGrid
 
 CARD = ModelCard(
     stage="detect", name="test", version="1", sha256="", input={"kind": "regions"}, classes=("nothing", "asteroid"),
@@ -123,3 +134,117 @@ def test_refuses_squares_beyond_the_cells():
     with pytest.raises(ValueError, match="on 5 cells of 4 px"):
         cut_pixels(np.zeros((5, 5, 48), np.float32), np.array([3.0]), np.array([10.0]), 8)
     assert cut_pixels(np.zeros((5, 5, 48), np.float32), np.empty(0), np.empty(0), 8).shape == (0, 3, 8, 8)
+
+
+def shifted(boxes, shifts):
+    """Boxes moved by some of their sides, at most 8 px, and scaled to at most 80 px; edges in steps of 1/256 px."""
+    middle, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    middle = middle + np.round(np.clip(shifts[:, :2] * sides, -8, 8) * 256) / 256
+    half = np.round(np.clip(sides * np.exp(np.clip(shifts[:, 2:], -4, 4)), 1, 80) * 128) / 256
+    return np.concatenate([middle - half, middle + half], 1)
+
+
+def likeliest(net, features, row, column):
+    """The likeliest anchor of each cell, as its net shifts it; the pixels of cell (r, c) are 4 r to 4 r + 3."""
+    found = []
+    with torch.inference_mode():
+        for r, c in zip(row.tolist(), column.tolist(), strict=True):
+            best = int(net.objectness(features[None, :, r : r + 1, c : c + 1])[0, :, 0, 0].argmax())
+            shift = net.shifts(features[None, :, r, c])[0, best].double().numpy()
+            (wide, high), x, y = ANCHORS[best], 4 * c + 1.5, 4 * r + 1.5
+            box = np.array([[x - wide / 2, y - high / 2, x + wide / 2, y + high / 2]])
+            found.append(shifted(box, shift[None])[0])
+    return np.array(found)
+
+
+@pytest.mark.parametrize("wild", [1, 30])
+def test_a_proposal_is_the_likeliest_anchor_shifted_within_bounds(wild):
+    net = make_search().net
+    with torch.no_grad():
+        net.shift.weight.mul_(wild)
+    features = torch.randn(2, 8, 6, 7, generator=torch.Generator().manual_seed(1))
+    image, row, column = (np.array(one) for one in ([0, 1, 1, 0], [0, 5, 2, 3], [6, 0, 3, 2]))
+    with torch.inference_mode():
+        found = propose(net, features, image, row, column)
+    for n in range(4):
+        expected = likeliest(net, features[image[n]], row[n : n + 1], column[n : n + 1])
+        np.testing.assert_allclose(found[n : n + 1], expected, atol=1 / 128)
+
+
+def test_a_head_sees_each_box_on_its_own_image():
+    net, generator = make_search().net, torch.Generator().manual_seed(2)
+    features, rng = torch.randn(2, 8, 20, 22, generator=generator), np.random.default_rng(3)
+    cells = [rng.normal(size=(20, 22, 48)).astype(np.float32) for _ in range(2)]
+    boxes = np.array([[20.25, 30, 40, 52.5], [16, 14, 30, 33.4], [40.1, 30, 60, 61], [33, 20, 50.99, 50]])
+    image = np.array([1, 0, 0, 1])
+    with torch.inference_mode():
+        odds, shifts = look_at_boxes(net, features, image, cells, boxes)
+        for n, (box, of) in enumerate(zip(boxes, image, strict=True)):
+            # From cells back to pixels; the middle pixel of an even square is the first behind its middle.
+            pixels = cells[of].reshape(20, 22, 3, 4, 4).transpose(2, 0, 3, 1, 4).reshape(3, 80, 88)
+            x, y = (int(np.floor((box[k] + box[k + 2]) / 2 + 0.5)) for k in (0, 1))
+            square = torch.from_numpy(pixels[None, :, y - 12 : y + 12, x - 12 : x + 12].copy())
+            region = roi_align(features[of : of + 1], torch.zeros(1, dtype=torch.int64), torch.tensor(box)[None], 7)
+            sides = torch.tensor([[box[2] - box[0], box[3] - box[1]]], dtype=torch.float32)
+            one, moved = net.judge(region, square, sides)
+            torch.testing.assert_close(odds[n], one[0], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(shifts[n], moved[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("floor", [-np.inf, -3.0])
+def test_boxes_are_those_of_each_step_by_hand(floor):
+    search, plane, around, (rows, columns) = make_search(floor), make_plane(80, 136), 24, (20, 34)
+    found, hidden = search.boxes(plane, Places(0, 0, rows, columns, 4))
+    cells = dense_input(plane, -4 * around, -4 * around, rows + 2 * around, columns + 2 * around)
+    unseen = cells[:, :, 32:].all(2)
+    np.testing.assert_array_equal(hidden, unseen[around:-around, around:-around])
+    assert 0 < hidden.sum() < 60
+    net = search.net
+    with torch.inference_mode():
+        features = net.features(torch.from_numpy(cells).permute(2, 0, 1)[None])
+        likely = np.where(unseen, -np.inf, net.objectness(features)[0].amax(0).numpy())
+        row, column = np.nonzero((likely == maximum_filter(likely, 3)) & (likely > floor))
+        proposals = likeliest(net, features[0], row, column)
+        zeros = np.zeros(len(row), np.int64)
+        odds, moved = look_at_boxes(net, features, zeros, [cells], proposals)
+    boxes = shifted(proposals, moved.double().numpy() / [10, 10, 5, 5])
+    odds, shared = odds.numpy(), box_overlap(boxes, boxes)
+    kept = ~((shared > 0.4) & (odds > odds[:, None])).any(1)
+    assert 0 < kept.sum() < len(kept) or floor > -np.inf
+    np.testing.assert_allclose(found.boxes, boxes[kept] - 4 * around, atol=1 / 64)
+    np.testing.assert_allclose(found.logits, odds[kept], rtol=1e-3, atol=1e-3)
+
+
+def test_its_grid_reaches_as_far_as_rivals_their_boxes_and_their_features():
+    """Cells, counted up: rivals within 34.3 + 16 px and one, boxes of 8 + 40 px and two; the filter's 8 px."""
+    assert region_grid(4) == SearchGrid(4, 4, ((13 + 1) + 12 + 2 + 4) * 4 + 8, 16)
+    assert make_search().grid == region_grid(1 + 1 + 2)
+
+
+def test_places_with_a_say_are_those_within_14_cells():
+    near = module._near_places((80, 90), 5, 7)
+    row, column = np.indices(near.shape) - 28  # places begin behind the margin
+    np.testing.assert_array_equal(near, (row >= -14) & (row < 5 + 14) & (column >= -14) & (column < 7 + 14))
+
+
+def test_peaks_are_as_likely_as_their_neighbours_and_more_than_the_floor():
+    likely = np.full((7, 9), -5.0, np.float32)
+    likely[1, 1], likely[1, 3], likely[2, 2], likely[5, 6], likely[5, 7], likely[6, 0] = 1, 1, 0.5, 2, 2, -1
+    likely[0, 8] = -1.001
+    found = module._peaks(likely, -1.0)
+    assert set(zip(*(one.tolist() for one in np.nonzero(found)), strict=True)) == {(1, 1), (1, 3), (5, 6), (5, 7)}
+    found = module._peaks(likely, -1.0005)
+    assert found[6, 0]
+    assert not found[0, 8]
+
+
+def test_the_last_pixel_of_the_cells_may_be_cut():
+    cells = np.arange(5 * 6 * 48, dtype=np.float32).reshape(5, 6, 48)
+    pixels = cells.reshape(5, 6, 3, 4, 4).transpose(2, 0, 3, 1, 4).reshape(3, 20, 24)
+    for x, y in ((4, 4), (20, 16), (20.99, 16.99), (4, 16)):
+        cut = cut_pixels(cells, np.array([x]), np.array([y]), 8)[0]
+        top, left = int(y) - 4, int(x) - 4
+        np.testing.assert_array_equal(cut, pixels[:, top : top + 8, left : left + 8])
+    for x, y in ((3.99, 4), (4, 3.99), (21, 16), (20, 17)):
+        with pytest.raises(ValueError, match="squares of pixels"):
+            cut_pixels(cells, np.array([x]), np.array([y]), 8)

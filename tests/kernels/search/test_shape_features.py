@@ -5,7 +5,9 @@ from scipy.special import erf
 
 from kernels.image.search_image import SearchImage
 from kernels.psf.gaussian_mixture import GaussianMixture
+from kernels.search import shape_features as module
 from kernels.search.candidate_search import find_candidates, lines_of
+from kernels.search.line_search import Peaks
 from kernels.search.shape_features import FEATURES, shape_features
 from kernels.trails.trail_model import trail_image
 
@@ -149,3 +151,75 @@ def test_features_are_those_computed_with_numpy_and_scipy():
         assert wanted.keys() == set(FEATURES)
         for name, value in zip(FEATURES, row, strict=True):
             assert value == pytest.approx(wanted[name], rel=1e-3, abs=1e-3), name
+
+
+def by_hand(light, height, usable, seed):
+    """A plane of pixels with a spread of ``light`` noises, S/N of points with a spread of ``height``, and lines."""
+    rng = np.random.default_rng(seed)
+    raw = np.where(rng.random((110, 120)) < 0.1, 1.0, light * rng.normal(0.3, 1, (110, 120)))
+    pixels, good = (7 + 2 * raw).astype(np.float32), rng.random(raw.shape) < usable
+    pixels[rng.random(raw.shape) < 0.01] = np.nan
+    pixels[rng.random(raw.shape) < 0.01] = -np.inf
+    pixels[rng.random(raw.shape) < 0.01] = 3e30  # 1.5e30 noises
+    plane = SearchImage(pixels, good, 7.0, 2.0, np.array([[1.0]]), 2.3)
+    snr = (height * rng.normal(0.2, 1, raw.shape)).astype(np.float32)
+    lines = np.array([
+        (0, 0, 0, 0, 5), (0.4, -0.3, 0, 77, 6), (0, 0, 1, 0, 7), (-1.7, 0.6, 2, 90, 8), (0, 0, 3, 135, 9),
+        (0.2, 2.2, 13, 45, 10), (0, 0, 14, 179, 11), (3.1, -2.4, 24, 112, 12), (0.3, 0.1, 48, 30, 13),
+        (-0.65, 0.85, 61, 146, 14), (0, 0, 20, 0, 15), (0, 0, 7, 90, 16), (0.1, 0.1, 68, 45, 17), (0.1, 0, 5, 91, 18),
+    ])  # fmt: skip
+    y, x = rng.integers(0, 110, len(lines)), rng.integers(0, 120, len(lines))
+    y[2:4], x[2:4] = (0, 109), (119, 0)
+    best = rng.uniform(4, 9, len(lines)).astype(np.float32)
+    return plane, snr, Peaks(y, x, np.zeros(len(lines), np.int32), best), lines
+
+
+@pytest.mark.parametrize(
+    ("light", "height", "usable"), [(0.05, 0.05, 0.9), (1.0, 1.0, 0.97), (40.0, 60.0, 0.9), (1.0, 5.0, 0.25)]
+)
+def test_features_of_faint_bright_and_masked_places_are_those_computed_with_numpy(light, height, usable):
+    margin = 70
+    plane, snr, peaks, lines = by_hand(light, height, usable, 5)
+    raw = (plane.pixels.astype(float) - 7) / 2
+    known = plane.usable & (np.abs(raw) < 1e30)
+    raw = np.pad(np.where(known, raw, 0), margin)
+    point, masked = np.pad(snr, margin).astype(float), np.pad(~known, margin, constant_values=True)
+    features = shape_features(plane, snr, peaks, lines)
+    found = zip(features, peaks.y, peaks.x, peaks.snr, lines, strict=True)
+    for row, y, x, best, (dx, dy, length, angle, fine) in found:
+        wanted = expected(raw, point, masked, margin + x + dx, margin + y + dy, length, angle)
+        wanted |= {"snr": best, "length": length, "fine_snr": fine, "fwhm": 2.3, "neighbour_correlation": 0}
+        for name, value in zip(FEATURES, row, strict=True):
+            near = 0.02 if name in ("wide", "narrow") else 2e-5
+            assert value == pytest.approx(wanted[name], rel=2e-5, abs=near), name
+
+
+def test_where_nothing_is_known_there_is_no_light():
+    plane, snr, peaks, lines = by_hand(1.0, 1.0, 1.0, 6)
+    blind = plane._replace(usable=np.zeros_like(plane.usable))
+    found = dict(zip(FEATURES, shape_features(blind, snr, peaks, lines).T, strict=True))
+    for name in (
+        "raw_peak", "raw_middle", "raw_1", "raw_2", "sharpest", "trail_chi2", "point_chi2", "most_above", "most_below",
+        "amplitude", "point_amplitude", "trail_share", "wide", "narrow",
+    ):  # fmt: skip
+        assert (found[name] == 0).all(), name
+    assert (found["masked_near"][lines[:, 0] == 0] == 49).all()  # pixels within 4 px of one
+    assert (found["masked_far"][lines[:, 0] == 0] == 441).all()
+
+
+def test_nothing_beyond_its_own_square_is_read(monkeypatch):
+    """As plain Python, which checks bounds."""
+    plane, snr, peaks, lines = by_hand(1.0, 1.0, 0.9, 7)
+    chosen = np.array([0, 12])
+    given = plane, snr, peaks.take(chosen), lines[chosen]
+    compiled = shape_features(*given)
+    for name in ("_at", "_along", "_beside", "_fits", "_rings", "_surroundings", "_describe"):
+        monkeypatch.setattr(module, name, getattr(module, name).py_func)
+    np.testing.assert_allclose(shape_features(*given), compiled, rtol=1e-5, atol=1e-5)
+
+
+def test_the_noise_of_neighbours_is_that_to_the_right():
+    plane, snr, peaks, lines = by_hand(1.0, 1.0, 1.0, 8)
+    plane = plane._replace(correlation=np.arange(25.0).reshape(5, 5) / 25)
+    found = shape_features(plane, snr, peaks, lines)[:, FEATURES.index("neighbour_correlation")]
+    np.testing.assert_allclose(found, 13 / 25, rtol=1e-6)

@@ -165,3 +165,44 @@ def test_wholly_masked_windows_have_finite_moments():
     found = moments_of(np.ones((1, 40, 40)), np.zeros((40, 40), bool))
     assert not bool(found.enough.any())
     assert bool(torch.isfinite(found.mean).all() and torch.isfinite(found.std).all())
+
+
+SIGNS = (np.indices((26, 26)).sum(0) % 2 * 2.0 - 1)[None]  # half above, half below: mean 0, std 1
+
+
+def shared(pixels, background=0.0):
+    found = moments_of(pixels, np.ones((26, 26), bool), background)
+    assert bool(found.enough.all())
+    return bool(found.shared.all())
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_mean_of_up_to_32_standard_deviations_is_shared(sign):
+    assert [shared(SIGNS + sign * mean) for mean in (31.75, 32, 32.25)] == [True, True, False]
+
+
+def test_a_spread_of_1e_30_to_1e30_is_shared():
+    given = (0.99e-30, 1.01e-30, 0.99e30, 1.01e30, 1.9e30)
+    assert [shared(SIGNS * spread) for spread in given] == [False, True, True, False, False]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_spread_must_be_seen_beside_the_largest_possible_value(sign):
+    """Background, mean and 26 standard deviations, times 1.2e-7."""
+    limit = 1 / 1.2e-7 - 26
+    assert shared(SIGNS, sign * (limit - 0.1))
+    assert not shared(SIGNS, sign * (limit + 0.1))
+    assert shared(SIGNS + 20, sign * (limit - 20.1))
+    assert not shared(SIGNS + 20, sign * (limit - 19.9))
+    assert not shared(SIGNS - 20, sign * (limit - 19.9))
+
+
+def test_exactly_half_a_window_is_enough():
+    usable = np.ones((26, 26), bool)
+    usable[13:] = False
+    assert bool(moments_of(SIGNS, usable).enough)
+    assert bool(moments_of(SIGNS, usable).shared)
+    usable[0, 0] = False
+    found = moments_of(SIGNS, usable)
+    assert not bool(found.enough)
+    assert not bool(found.shared)

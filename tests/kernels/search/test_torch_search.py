@@ -398,3 +398,101 @@ def test_a_thread_that_leaves_does_not_let_others_round():
     thread.join()
     assert seen == ["ieee"]
     assert MATMUL.fp32_precision == "tf32"
+
+
+def test_a_pixel_and_a_window_take_as_much_as_their_parts():
+    """Of `BasicCnn`: 5 x 5 pixels to 6 maps, pooled to 9 x 9 values, 4 x 4 of them to 3 maps of 6 x 6."""
+    _, one = lively_net()
+    # Pixel, square and mask in float64; a matrix row of 5 x 12 pixels for eight; three times six maps; the pixel.
+    assert memory.pixel_bytes(one) == 8 * 3 + 4 * 5 * 12 // 8 + 8 + 4 * 6 * 3 + 8
+    assert memory.window_bytes(one) == 4 * (2 * 3 * 6 * 6 + 9 * 9 * 6) + 128
+    _, three = lively_net(3)
+    assert memory.pixel_bytes(three) == 8 * 7 + 4 * 5 * 12 // 8 + 8 + 4 * 6 * 3 + 8 * 3
+    # The sum of the bands before and while it is pooled: 20 x 20 values of six maps.
+    assert memory.window_bytes(three) == 4 * (2 * 6 * 20 * 20 + 9 * 9 * 6) + 128
+    _, two = lively_net(2)
+    assert memory.pixel_bytes(two) == 8 * 5 + 4 * 5 * 12 // 8 + 8 + 4 * 6 * 2 + 8 * 2
+
+
+@pytest.mark.parametrize(("stride", "columns", "nx"), [(7, 400, 3000), (26, 115, 3000), (40, 9, 400)])
+def test_rows_are_as_many_as_fit_the_budget(stride, columns, nx, monkeypatch):
+    _, fused = lively_net()
+    row = columns * memory.window_bytes(fused) + stride * nx * memory.pixel_bytes(fused)
+    halo = (26 - stride) * nx * memory.pixel_bytes(fused)
+    cpu = torch.device("cpu")
+    for rows in (1, 2, 9):
+        for budget, expected in ((rows * row + halo, rows), (rows * row + halo - 1, max(rows - 1, 1))):
+            monkeypatch.setattr(memory, "PROCESSOR", budget)
+            assert memory.chunk_rows(fused, cpu, columns, nx, stride) == expected
+
+
+def test_half_of_what_a_gpu_has_idle_is_taken_and_no_more_than_8_gib(monkeypatch):
+    _, fused = lively_net()
+    row = 400 * memory.window_bytes(fused) + 7 * 3000 * memory.pixel_bytes(fused)
+    halo = 19 * 3000 * memory.pixel_bytes(fused)
+    free = 2 * (halo + 11 * row)  # its half is enough for 11 rows
+    for device, reserved, allocated in ((free, 0, 0), (0, free + 5, 5), (free - 7, 8, 1)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, device=device: (device, 0))
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _, reserved=reserved: reserved)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _, allocated=allocated: allocated)
+        assert memory.chunk_rows(fused, torch.device("cuda"), 400, 3000, 7) == 11
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free - 9, 0))
+    assert memory.chunk_rows(fused, torch.device("cuda"), 400, 3000, 7) == 10
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10**12, 0))
+    assert memory.chunk_rows(fused, torch.device("cuda"), 400, 3000, 7) == (8 * 2**30 - halo) // row
+
+
+def test_sizes_are_those_that_are_described():
+    assert memory.PROCESSOR == 256 * 2**20
+    assert memory.LARGEST <= 4 * 2**31  # numbers of 4 bytes: indices below 2^31
+    assert memory.BATCH["cuda"] * 1500 * 2 == pytest.approx(49e6, rel=0.01)
+    _, fused = lively_net()
+    kinds = {torch.bfloat16: [torch.float32, *[torch.bfloat16] * 3], torch.float32: [torch.float32] * 4}
+    for dtype, expected in kinds.items():
+        layers = Chain(fused, torch.device("cpu"), dtype, 16)._layers
+        assert [tuple(matrix.shape) for matrix, _ in layers] == [(16, 120), (120, 504), (504, 1000), (1000, 8)]
+        assert [len(bias) for _, bias in layers] == [120, 504, 1000, 8]
+        assert [matrix.dtype for matrix, _ in layers] == expected
+
+
+def test_an_image_may_be_larger_than_its_windows():
+    _, fused = lively_net()
+    image, usable, background = messy_image()
+    search = TorchSearch(fused, torch.device("cpu"))
+    whole = search.search(image, usable, background, (16, 18), 7)[0].reshape(16, 18)
+    found, unscored = search.search(image, usable, background, (5, 9), 7)
+    agree(found.reshape(5, 9), whole[:5, :9])
+    assert unscored == np.isneginf(whole[:5, :9]).sum()
+
+
+def test_hits_and_an_eighth_below_are_computed_again_in_float32():
+    _, fused = lively_net()
+    image, usable, background = messy_image()
+    given, cpu = (image, usable, background, (16, 18), 7), torch.device("cpu")
+    plain, exact = (TorchSearch(fused, cpu, kind).search(*given)[0] for kind in ("bfloat16", "float32"))
+    own = np.isfinite(plain) & (plain != exact)  # those that bfloat16 changes
+    floor = float(np.sort(plain[own])[len(plain[own]) // 2]) + 1 / 8  # a window lies right at the margin
+    found = TorchSearch(fused, cpu, "bfloat16", floor).search(*given)[0]
+    near = own & (plain >= floor - 1 / 8)
+    agree(found[near], exact[near])
+    assert (found[near] != plain[near]).mean() > 0.9
+    np.testing.assert_array_equal(found[~near & own], plain[~near & own])
+    assert (own & (plain == np.float32(floor - 1 / 8)) & (found != plain)).any()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_spread_that_float32_cannot_hold_is_none(sign):
+    image = np.full((1, 26, 26), sign, np.float32)
+    step = np.spacing(np.float32(1.0))
+    steps = 1.2e-7 * 26 / step  # of one pixel alone: its spread is a 26th, times 1.2e-7 of the largest
+    zero = torch.zeros(1, dtype=torch.int64)
+    for count, scored in ((np.ceil(1.01 * steps), True), (np.floor(0.99 * steps), False)):
+        image[0, 4, 7] = sign * (1 + count * step)
+        there = torch.from_numpy(image), torch.ones(26, 26, dtype=torch.bool)
+        windows, spread = single_windows(*there, 0.0, (zero, zero), 26)
+        assert spread.tolist() == [scored]
+        assert bool(windows.any()) == scored
+    none = torch.from_numpy(image), torch.zeros(26, 26, dtype=torch.bool)
+    windows, spread = single_windows(*none, 0.0, (zero, zero), 26)
+    assert spread.tolist() == [False]
+    assert not windows.any()

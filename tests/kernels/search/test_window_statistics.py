@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernels.search import window_statistics as module
 from kernels.search.window_statistics import window_statistics
 from tests.support.fused_fixture import cut, grid_of, sky
 
@@ -79,3 +80,86 @@ def test_the_unit_of_the_pixels_does_not_matter(unit):
     assert other.scored.all()
     np.testing.assert_allclose(other.inverse * unit, plain.inverse, rtol=1e-6)
     np.testing.assert_allclose(other.mean / unit, plain.mean, rtol=1e-5, atol=1e-5)
+
+
+def pattern(mean, spread):
+    """A window of 26 px with this mean and standard deviation: half of the pixels above, half below."""
+    signs = np.indices((26, 26)).sum(0) % 2 * 2 - 1
+    return (mean + spread * signs).astype(np.float32)[None], np.ones((26, 26), bool)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_far_is_a_mean_of_more_than_64_standard_deviations(sign):
+    for mean, far in ((63.9, False), (64.0, False), (64.25, True)):
+        found = statistics_of(*pattern(sign * mean, 1.0))
+        assert found.far.tolist() == [[far]]
+    image, usable = pattern(sign * 100 + 50, 1.0)
+    assert statistics_of(image, usable, 50.0).far.all()
+    assert not statistics_of(image, usable, sign * 100.0 + 50).far.any()
+
+
+def test_far_is_a_spread_beyond_1e_30_and_1e30():
+    for spread, far in ((0.99e-30, True), (1.01e-30, False), (0.99e30, False), (1.01e30, True), (1.5e30, True)):
+        assert statistics_of(*pattern(0.0, spread)).far.tolist() == [[far]]
+
+
+def test_exactly_half_a_window_is_enough():
+    image, usable = sky((26, 26), bad=0.0)
+    usable[:, 13:] = False
+    found = statistics_of(image, usable)
+    assert found.scored.all()
+    assert found.mean[0, 0, 0] == pytest.approx(image[0, :, :13].astype(float).mean())
+    usable[0, 0] = False
+    found = statistics_of(image, usable)
+    assert not found.scored.any()
+    assert not found.far.any()
+    assert found.inverse[0, 0, 0] == 0
+
+
+@pytest.mark.parametrize("level", [1e4, -1e6])
+def test_a_spread_below_the_step_of_float32_is_none(level):
+    """One pixel a step above the others: the spread is a 26th of the step, below the relative 1.2e-7."""
+    image = np.full((1, 26, 26), level, np.float32)
+    image[0, 3, 4] = np.nextafter(image[0, 3, 4], np.float32(np.inf))
+    usable = np.ones((26, 26), bool)
+    assert not statistics_of(image, usable, level).scored.any()
+    assert not statistics_of(image, usable, 0.0).scored.any()
+    image[0, 3, 4] = level + abs(level) * 1e-5  # a spread of 3.8e-7
+    for background in (level, 0.0):
+        found = statistics_of(image, usable, background)
+        assert found.scored.all()
+        np.testing.assert_allclose(1 / found.inverse[0, 0, 0], image.astype(float).std(), rtol=1e-6)
+        assert found.mean[0, 0, 0] + background == pytest.approx(image.astype(float).mean(), rel=1e-12)
+
+
+def test_a_spread_is_summed_again_where_one_pass_would_lose_its_digits():
+    image, usable = pattern(3e6, 4.0)
+    image[0, 2:9, 3:20] += np.float32(2)
+    usable[5, 6] = usable[20, 25] = False
+    exact = image[0][usable].astype(float)
+    for background in (0.0, 2.9e6, 3e6, -1e7):
+        found = statistics_of(image, usable, background)
+        np.testing.assert_allclose(1 / found.inverse[0, 0, 0], exact.std(), rtol=1e-9 if background else 1e-12)
+
+
+def test_one_band_without_spread_is_enough():
+    image, usable = sky((26, 40), 3, bad=0.0)
+    image[1, :, :26] = 7
+    found = statistics_of(image, usable)
+    assert found.scored.tolist() == [[False, True, True]]
+    assert (found.inverse[:, 0, 0] == 0).all()
+    assert (found.inverse[:, 0, 1:] > 0).all()
+
+
+def test_nothing_beyond_a_window_is_read(monkeypatch):
+    """As plain Python, which checks bounds."""
+    image, usable = sky((12, 17), 2, bad=0.2, pedestal=1e7)
+    image[:, :8, :6] += 10
+    given = image, usable, 0.0, (2, 3), 4, 8
+    compiled = window_statistics(*given)
+    for name in ("_statistics", "_column_sums", "_two_passes"):
+        monkeypatch.setattr(module, name, getattr(module, name).py_func)
+    plain = window_statistics(*given)
+    np.testing.assert_allclose(plain.mean, compiled.mean, rtol=1e-12)
+    np.testing.assert_allclose(plain.inverse, compiled.inverse, rtol=1e-9)
+    assert plain.scored.all()

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
-from kernels.search.windows import WindowedSearch, fill_windows
+from kernels.search import windows as windows_module
+from kernels.search.windows import FLAT, MARGIN, WindowedSearch, fill_windows, require_on_image
 from schemas.pixels import Tiling
 from tests.support.fused_fixture import cut, grid_of, sky
 
@@ -96,3 +97,80 @@ def test_scores_every_window_and_counts_those_it_cannot():
     assert unscored == (~scored).sum() > 0
     assert (logits[scored] == windows[scored, 0, 3, 4]).all()
     assert np.isneginf(logits[~scored]).all()
+
+
+def test_no_spread_is_one_that_float32_cannot_hold():
+    assert pytest.approx(np.finfo(np.float32).eps, rel=0.01) == FLAT
+    # One pixel of 26 x 26 that is off by d: a spread of d / 26.001.
+    for off, scored in ((1.01, True), (0.99, False)):
+        image = np.ones((1, 26, 26), np.float32)
+        step = np.float64(np.spacing(np.float32(1.0)))
+        steps = int(np.ceil(off * FLAT * 26 / step)) if scored else int(off * FLAT * 26 / step)
+        image[0, 4, 7] = 1 + steps * step
+        assert all_windows(image[0], np.ones((26, 26), bool), 0.0)[1].all() == scored
+        image[0, 4, 7] = 1 - steps * step
+        assert all_windows(-image[0], np.ones((26, 26), bool), 0.0)[1].all() == scored
+
+
+def test_the_margin_is_an_eighth():
+    assert MARGIN == 1 / 8
+
+
+def test_a_grid_may_reach_the_last_pixel_but_no_further():
+    for shape in ((40, 33), (3, 40, 33)):
+        require_on_image(shape, (3, 2), 7, 26)  # 2 * 7 + 26 and 7 + 26
+        require_on_image(shape, (0, 99), 7, 26)
+        require_on_image(shape, (99, 0), 7, 26)
+        for grid in ((4, 2), (3, 3), (4, 1), (1, 3)):
+            with pytest.raises(ValueError, match="does not fit"):
+                require_on_image(shape, grid, 7, 26)
+    for less in ((39, 33), (40, 32)):
+        with pytest.raises(ValueError, match="does not fit"):
+            require_on_image(less, (3, 2), 7, 26)
+
+
+def test_a_search_refuses_windows_beyond_the_image():
+    image, usable = sky((60, 60), bad=0.0)
+    search = WindowedSearch(lambda batch: batch[:, 0, 0, 0], 26, 8)
+    assert len(search.search(image, usable, 0.0, (5, 5), 7)[0]) == 25
+    with pytest.raises(ValueError, match="does not fit"):
+        search.search(image, usable, 0.0, (6, 5), 7)
+
+
+def test_windows_go_on_where_a_batch_begins():
+    image, usable = sky((60, 70), bad=0.1)
+    whole = np.empty((35, 1, 26, 26), np.float32)
+    assert fill_windows(image, usable, 0.0, (5, 7), 7, 0, whole)[0] == 35
+    for start, count in ((0, 8), (3, 8), (27, 8), (30, 5), (34, 1)):
+        part = np.full((8, 1, 26, 26), 5, np.float32)
+        written, scored = fill_windows(image, usable, 0.0, (5, 7), 7, start, part)
+        assert (written, scored.sum()) == (count, count)
+        np.testing.assert_array_equal(part[:count], whole[start : start + count])
+        assert not part[count:].any()
+
+
+def test_a_search_puts_whole_batches_to_the_network_and_none_of_nothing():
+    image, usable = sky((26, 26 + 7 * 11), bad=0.0)
+    usable[:, :61] = False
+    seen = []
+
+    def score(batch):
+        seen.append(batch.copy())
+        return np.arange(len(batch), dtype=np.float32)
+
+    logits, unscored = WindowedSearch(score, 26, 5).search(image, usable, 0.0, (1, 12), 7)
+    scored = np.array([column * 7 + 13 >= 61 for column in range(12)])
+    assert unscored == (~scored).sum()
+    np.testing.assert_array_equal(logits, np.where(scored, np.arange(12) % 5, -np.inf))
+    assert [len(batch) for batch in seen] == [5, 5]  # the first five are not asked for
+    assert not seen[-1][2:].any()
+
+
+def test_plain_python_reads_nothing_beyond_a_window(monkeypatch):
+    image, usable = sky((12, 16), 2, bad=0.2)
+    compiled, made = np.empty((9, 2, 8, 8), np.float32), np.empty((9, 2, 8, 8), np.float32)
+    fill_windows(image, usable, 3.0, (2, 3), 4, 0, compiled)
+    for name in ("_fill", "_standardise"):
+        monkeypatch.setattr(f"kernels.search.windows.{name}", getattr(windows_module, name).py_func)
+    fill_windows(image, usable, 3.0, (2, 3), 4, 0, made)
+    np.testing.assert_allclose(made, compiled, atol=1e-6)

@@ -150,3 +150,19 @@ def test_ids_are_those_of_another_library():
     assert ours.dtype == np.int64
     np.testing.assert_array_equal(ours, theirs.astype(np.int64))
     assert ours.min() >= 0
+
+
+def test_sources_within_the_radius_are_one_object_and_further_ones_are_not():
+    assert merged([(0, 0), (0, 0.9999)], [0, 1]) == [0, 0]
+    assert merged([(0, 0), (0, 1.0001)], [0, 1]) == [0, 1]
+
+
+def test_of_equally_near_sources_the_first_of_the_list_is_taken():
+    offsets = [(0, 0), (0.5, 0), (0.5, 0), (0.5, 0)]
+    assert merged(offsets, [0, 1, 1, 1], [9, 1, 1, 1]) == [0, 0, 1, 2]
+    assert merged(offsets[::-1], [1, 1, 1, 0], [1, 1, 1, 9]) == [0, 1, 2, 0]
+
+
+def test_opposite_directions_are_180_degrees_apart():
+    found = [separation(np.array([ra + 180]), np.array([-dec]), ra, dec)[0] for ra, dec in zip(RA, DEC, strict=True)]
+    np.testing.assert_allclose(found, 180, atol=1e-5)

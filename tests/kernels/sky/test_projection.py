@@ -5,7 +5,16 @@ from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 
 from kernels.sky.positions import along_great_circle
-from kernels.sky.projection import celestial_wcs, pixel_scale, pixels_of, place_trails, sky_trails
+from kernels.sky.projection import (
+    _near,
+    _separation,
+    celestial_wcs,
+    pixel_scale,
+    pixels_of,
+    place_trails,
+    sky_trails,
+    tangent_offsets,
+)
 
 SCALE = 1.01 / 3600
 
@@ -225,3 +234,125 @@ def test_other_frames_than_icrs_are_converted():
     placed = place_trails(galactic, (100, 100), ends[0], ends[1], np.array([0.0, 1.0]), ends[2])
     assert (placed.x[0], placed.y[0]) == pytest.approx((49.5, 49.5), abs=1e-3)
     assert np.hypot(placed.x[1] - 49.5, placed.y[1] - 49.5) == pytest.approx(20, abs=1e-2)
+
+
+PLAIN = header(SCALE * np.array([[-1.0, 0.0], [0.0, 1.0]])).replace("TPV", "TAN").split("PV1_0")[0]
+MIDDLE = np.array([1499.5]), np.array([1399.5])
+
+
+@pytest.mark.parametrize("length", [0.25, 0.5, 1.0, 1.5, 2.0])
+def test_short_trails_have_the_length_of_their_pixels_and_the_angle_of_longer_ones(length):
+    sky = sky_trails(celestial_wcs(PLAIN), *MIDDLE, np.array([length]), np.array([70.0]), np.zeros((1, 4, 4)))
+    assert sky.length[0] == pytest.approx(1.01 * length, rel=1e-6)
+    assert sky.angle[0] == pytest.approx(160, abs=1e-4)
+
+
+@pytest.mark.parametrize("angle", [0.0, 20.0, 45.0, 130.0])
+def test_errors_of_length_and_angle_are_those_of_the_projection(angle):
+    narrow = PLAIN.replace(f"{-SCALE:.15E}", f"{-2 * SCALE:.15E}")  # twice as long along x
+    covariance = np.diag([0.01, 0.01, 0.09, 0.04])[None]
+    turned = [
+        sky_trails(celestial_wcs(narrow), *MIDDLE, np.array([20.0]), np.array([angle + step]), covariance)
+        for step in (-0.01, 0.0, 0.01)
+    ]
+    slope = abs((turned[2].angle[0] - turned[0].angle[0] + 90) % 180 - 90) / 0.02
+    assert turned[1].angle_err[0] == pytest.approx(0.2 * slope, rel=1e-4)
+    scale = 1.01 * np.hypot(2 * np.cos(np.radians(angle)), np.sin(np.radians(angle)))
+    assert turned[1].length_err[0] == pytest.approx(0.3 * scale, rel=1e-6)
+    covariance[0, 3, 3] = 1e6
+    unknown = sky_trails(celestial_wcs(narrow), *MIDDLE, np.array([20.0]), np.array([angle]), covariance)
+    assert unknown.angle_err[0] == 90
+
+
+def test_offsets_in_the_tangent_plane_are_those_of_astropy():
+    rng = np.random.default_rng(6)
+    for ra0, dec0 in ((10.0, 0.0), (200.0, 65.0), (359.9, -40.0)):
+        plane = WCS(naxis=2)
+        plane.wcs.ctype, plane.wcs.crval, plane.wcs.cdelt = ("RA---TAN", "DEC--TAN"), (ra0, dec0), (1.0, 1.0)
+        ra, dec = ra0 + rng.uniform(-25, 25, 30), dec0 + rng.uniform(-20, 20, 30)
+        found = tangent_offsets(ra, dec, np.full(30, ra0), np.full(30, dec0))
+        np.testing.assert_allclose(found, np.array(plane.all_world2pix(ra, dec, 1)), rtol=1e-9, atol=1e-9)
+
+
+def test_separations_are_known_from_nothing_to_all_around():
+    ra, dec = np.random.default_rng(5).uniform((0, -90), (360, 90), (200, 2)).T
+    np.testing.assert_allclose(_separation(ra, dec, (ra + 180) % 360, -dec), 180, atol=1e-5)
+    assert not _separation(ra, dec, ra, dec).any()
+    expected = SkyCoord(ra, dec, unit="deg").separation(SkyCoord(ra[::-1], dec[::-1], unit="deg")).deg
+    np.testing.assert_allclose(_separation(ra, dec, ra[::-1], dec[::-1]), expected, atol=1e-9)
+
+
+class Told:
+    """A WCS that says where positions lie, whatever they are."""
+
+    def __init__(self, x, y):
+        self.x, self.y, self.asked = np.array(x), np.array(y), 0
+        self.pixel_to_world = celestial_wcs(PLAIN).pixel_to_world
+
+    def world_to_pixel(self, sky):
+        self.asked = sky.size
+        return self.x[: sky.size], self.y[: sky.size]
+
+
+BORDER_X = (-0.5, np.nextafter(-0.5, -1), 5.5, np.nextafter(5.5, 0), 2.0, 2.0, 2.0, 2.0)
+BORDER_Y = (1.0, 1.0, 1.0, 1.0, -0.5, np.nextafter(-0.5, -1), 3.5, np.nextafter(3.5, 0))
+INSIDE = [0, 3, 4, 7]
+
+
+def test_the_first_border_is_of_the_image_and_the_last_is_not(monkeypatch):
+    told = Told(BORDER_X, BORDER_Y)
+    sky = told.pixel_to_world(np.full(8, 2.0), np.full(8, 2.0)).icrs
+    which, x, y = pixels_of(told, (4, 6), sky.ra.deg, sky.dec.deg)
+    assert which.tolist() == INSIDE
+    assert (x.tolist(), y.tolist()) == ([BORDER_X[n] for n in INSIDE], [BORDER_Y[n] for n in INSIDE])
+    places = iter([(told.x, told.y), (np.zeros(4), np.zeros(4)), (np.ones(4), np.ones(4))])
+    monkeypatch.setattr("kernels.sky.projection._pixels", lambda *_: next(places))
+    placed = place_trails(celestial_wcs(PLAIN), (4, 6), sky.ra.deg, sky.dec.deg, np.ones(8), np.zeros(8))
+    assert np.flatnonzero(np.isfinite(placed.x)).tolist() == INSIDE
+    np.testing.assert_allclose(placed.angle[INSIDE], 45)
+    np.testing.assert_allclose(placed.length[INSIDE], np.sqrt(2))
+
+
+@pytest.mark.parametrize("turn", [0.0, 90.0, 180.0, 270.0, 33.0])
+def test_only_what_is_near_the_image_is_projected(turn):
+    wcs, (c, s) = celestial_wcs(PLAIN), (np.cos(np.radians(turn)), np.sin(np.radians(turn)))
+    for near, (x0, y0, radius) in (
+        (lambda *at: Told([0.0], [0.0]), (2.5, 1.5, np.hypot(3.5, 2.5))),
+        (None, (2.5, 1.5, np.hypot(3, 2))),
+    ):
+        for factor, inside in ((1.19, True), (1.21, False)):
+            sky = wcs.pixel_to_world(np.array([x0 + factor * radius * c]), np.array([y0 + factor * radius * s])).icrs
+            if near is None:
+                assert _near(wcs, (4, 6), sky.ra.deg, sky.dec.deg).tolist() == [inside]
+            else:
+                told = near()
+                pixels_of(told, (4, 6), sky.ra.deg, sky.dec.deg)
+                assert told.asked == inside
+
+
+def test_where_a_distortion_cannot_be_undone_nothing_is_placed():
+    text = sip().replace("A_2_0   = 2.0E-06", "A_2_0   = 8.0E-04")  # it folds 625 px left of the middle
+    wcs = celestial_wcs(text)
+    x, y = np.array([1500.0, 1700.0, 1400.0]), np.full(3, 1400.0)
+    beyond = celestial_wcs(sip()).pixel_to_world(np.array([700.0, 900.0]), np.full(2, 1400.0)).icrs
+    sky = wcs.pixel_to_world(x, y).icrs
+    ra, dec = np.append(sky.ra.deg, beyond.ra.deg), np.append(sky.dec.deg, beyond.dec.deg)
+    placed = place_trails(wcs, SHAPE, ra, dec, np.ones(5), np.zeros(5))
+    np.testing.assert_allclose(placed.x[:3], x, atol=1e-4)
+    assert np.isnan(placed.x[3:]).all()
+
+
+@pytest.mark.parametrize(("angle", "fits"), [(2.2e-8, True), (1.8e-8, False), (-2.2e-8, True), (-1.8e-8, False)])
+def test_axes_are_one_below_two_parts_in_a_hundred_million(angle, fits):
+    text = header(SCALE * np.array([[1.0, 1.0], [0.0, angle]]))  # determinant over squared norm: half of the angle
+    if fits:
+        celestial_wcs(text)
+    else:
+        with pytest.raises(ValueError, match="regular matrix"):
+            celestial_wcs(text)
+
+
+def test_a_cube_is_no_image():
+    cube = "\n".join(card.ljust(80) for card in ("NAXIS   =                    3", "CTYPE3  = 'FREQ'", "CDELT3  = 1.0"))
+    with pytest.raises(ValueError, match="WCS"):
+        celestial_wcs(PLAIN.rstrip() + "\n" + cube)

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit, logit
+from scipy.stats import norm
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import (
     accuracy_score,
@@ -23,6 +25,7 @@ from kernels.statistics.class_scores import (
     reliability_diagram,
     rounded,
 )
+from kernels.statistics.completeness import binomial_interval
 
 scores = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=20)
 
@@ -168,3 +171,103 @@ def test_calibration_error():
     sure = np.array([[0.9, 0.1]] * 10)
     assert calibration_error(np.array([0] * 9 + [1]), sure) == pytest.approx(0)
     assert calibration_error(np.zeros(10, int), sure) == pytest.approx(0.1)
+
+
+def delong(positive, negative):
+    """Area and its 95 % interval from all pairs, one by one; a variance of one value counts as 1/4."""
+    wins = np.array([[(a > b) + 0.5 * (a == b) for b in negative] for a in positive])
+    value = wins.mean()
+    parts = [wins.mean(axis) for axis in (1, 0)]
+    variance = sum(part.var(ddof=1) / len(part) if len(part) > 1 else 0.25 for part in parts)
+    reach = norm.ppf(0.975) * np.sqrt(variance) / (value * (1 - value))
+    return value, *expit([logit(value) - reach, logit(value) + reach])
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative"),
+    [
+        ([3.0, 1.0, 2.0, 2.0], [0.0, 2.0, 1.5]),
+        ([1.0], [0.0, 2.0, 1.5]),
+        ([3.0, 1.0, 0.5], [2.0]),
+        ([1.0], [1.0]),
+        ([0.0, 0.1, 5.0], [1.0, 2.0, 3.0, 3.0, 4.0]),
+    ],
+)
+def test_area_and_interval_are_those_of_all_pairs(positive, negative):
+    assert area_under_roc(np.array(positive), np.array(negative)) == pytest.approx(delong(positive, negative))
+
+
+def test_a_reversed_separation_has_an_interval():
+    area = area_under_roc(np.zeros(7), np.ones(5))
+    assert (area.value, area.low) == (0, 0)
+    assert area.high == pytest.approx(1 - 0.025**0.2)
+    assert area_under_roc(np.array([1.0]), np.array([])) is None
+
+
+def test_scores_of_two_classes_are_rounded_to_five_digits_and_a_half_is_class_1():
+    probability = np.array([0.5, 0.49, 0.9, 0.8, 0.13, 0.61])
+    truth = np.array([1, 0, 1, 0, 0, 1])
+    found = binary_scores(probability, truth)
+    assert found["n"] == 6
+    assert found["confusion"] == [[2, 1], [0, 3]]
+    assert found["accuracy"] == 0.83333
+    assert found["accuracy_interval"] == [round(edge, 5) for edge in binomial_interval(5, 6)]
+    assert found["auc"] == 0.77778
+    assert found["macro_f1"] == round((2 * 2 / 5 + 2 * 3 / 7) / 2, 5)
+    gaps = [abs(0.13 - 0), abs(0.49 - 0), abs(0.5 - 1), abs(0.61 - 1), abs(0.8 - 0), abs(0.9 - 1)]
+    assert found["ece"] == round(sum(gaps) / 6, 5)
+
+
+def test_scores_of_nothing_and_of_one_class():
+    nothing = binary_scores(np.zeros(0), np.zeros(0, np.int64))
+    assert nothing == {
+        "n": 0, "accuracy": 0.0, "accuracy_interval": [0.0, 1.0], "auc": None, "macro_f1": None,
+        "confusion": [[0, 0], [0, 0]], "ece": 0.0,
+    }  # fmt: skip
+    galaxies = binary_scores(np.array([0.2, 0.6, 0.1]), np.zeros(3, np.int64))
+    assert galaxies["macro_f1"] == 0.8
+    assert galaxies["accuracy"] == 0.66667
+    one = binary_scores(np.array([0.2]), np.array([0]))
+    assert (one["accuracy"], one["n"]) == (1.0, 1)
+
+
+def test_report_of_classes_by_hand():
+    rows = class_report([[5, 1], [2, 3]], ("galaxy", "star"))
+    assert rows["galaxy"] == {"precision": 0.71429, "recall": 0.83333, "f1": 0.76923, "n": 6}
+    assert rows["star"] == {"precision": 0.75, "recall": 0.6, "f1": 0.66667, "n": 5}
+    assert rows["micro"] == {"precision": 0.72727, "recall": 0.72727, "f1": 0.72727, "n": 11}
+    assert rows["macro"] == {"precision": 0.73214, "recall": 0.71666, "f1": 0.71795, "n": 11}
+    assert rows["weighted"] == {
+        "precision": round((6 * 0.71429 + 5 * 0.75) / 11, 5),
+        "recall": round((6 * 0.83333 + 5 * 0.6) / 11, 5),
+        "f1": round((6 * 0.76923 + 5 * 0.66667) / 11, 5),
+        "n": 11,
+    }
+    absent = class_report([[4, 0], [3, 0]], ("galaxy", "star"))
+    assert absent["star"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "n": 3}
+    assert class_report([[0, 1], [0, 4]], ("galaxy", "star"))["galaxy"]["precision"] == 0.0
+    assert class_report([[0, 0], [1, 4]], ("galaxy", "star"))["galaxy"]["recall"] == 0.0
+
+
+def test_interval_of_macro_f1_is_that_of_a_thousand_draws_always_alike():
+    true, given_class = np.array([0] * 9 + [1] * 4 + [2] * 2), np.array([0] * 7 + [1, 2] + [1] * 3 + [0] + [2, 0])
+    counts = np.bincount(true * 3 + given_class, minlength=9)
+    values = []
+    for draw in np.random.default_rng(0).multinomial(15, counts / 15, size=1000):
+        table = draw.reshape(3, 3)
+        kinds = [k for k in range(3) if table[k].sum()]
+        values.append(np.mean([2 * table[k, k] / (table[k].sum() + table[:, k].sum()) for k in kinds]))
+    scores = class_scores(true, given_class, 3)
+    assert scores.macro_f1_interval == pytest.approx(np.quantile(values, (0.025, 0.975)))
+    assert scores.accuracy_interval == pytest.approx(binomial_interval(11, 15))
+    assert scores.n == 15
+    figures = rounded(scores)
+    assert figures["macro_f1_interval"] == [round(float(edge), 4) for edge in np.quantile(values, (0.025, 0.975))]
+    assert figures["macro_f1"] == round(scores.macro_f1, 4)
+    assert figures["accuracy"] == 0.7333
+
+
+def test_calibration_error_of_several_classes_is_that_of_the_greatest_probability():
+    probability = np.array([[0.5, 0.3, 0.2], [0.1, 0.15, 0.75], [0.2, 0.6, 0.2], [0.33, 0.33, 0.34]])
+    expected = (abs(0.5 - 1) + abs(0.75 - 0) + abs(0.6 - 1) + abs(0.34 - 0)) / 4
+    assert calibration_error(np.array([0, 1, 1, 0]), probability) == pytest.approx(expected)

@@ -3,12 +3,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
-from scipy.stats import binom
+from scipy.stats import binom, chi2
 
 from kernels.statistics.completeness import (
     LEAST,
+    LENGTH_EDGES,
+    SNR_EDGES,
     Logistic,
     Share,
+    _logistic,
     binned,
     binomial_interval,
     fit_completeness,
@@ -157,3 +160,88 @@ def test_says_nothing_of_what_was_not_tried():
         point = half_point(brightness, found)
         assert (point.value, point.low, point.high) == (None, None, None)
         assert point.reason in ("its interval reaches beyond the streaks put in", "none was recovered")
+
+
+@pytest.mark.parametrize("curve", [Logistic(0.9, 4.0, 2.0), Logistic(1.0, 10.0, 1.5), Logistic(0.6, 2.0, 2.5)])
+def test_completeness_is_the_logistic_of_ln_snr(curve):
+    snr = np.array([1.0, 3.0, 9.0, 40.0])
+    expected = curve.ceiling / (1 + np.exp(-curve.slope * (np.log(snr) - curve.centre)))
+    np.testing.assert_allclose(curve.at(snr), expected, rtol=1e-12)
+    assert curve.at(np.array([curve.s50]))[0] == pytest.approx(0.5, rel=1e-12)
+
+
+def test_a_ceiling_of_one_half_is_never_reached():
+    assert Logistic(0.5, 5.0, 2.0).s50 is None
+    assert Logistic(np.nextafter(0.5, 1), 500.0, 2.0).s50 is not None
+
+
+def test_unbounded_parameters_are_the_logit_of_the_ceiling_and_the_log_of_the_slope():
+    found = _logistic(np.array([1.5, 2.0, 0.7]))
+    assert (found.ceiling, found.slope, found.centre) == pytest.approx((1 / (1 + np.exp(-1.5)), np.exp(2.0), 0.7))
+    assert _logistic(np.array([0.0, 5.0, 0.7])).slope == _logistic(np.array([0.0, 9.0, 0.7])).slope == np.exp(5.0)
+
+
+def test_twenty_sources_make_a_curve_and_those_without_signal_do_not_count():
+    snr = np.geomspace(4, 30, 20)
+    found = np.arange(20) % 20 > 9
+    found[[8, 11]] = True, False
+    curve = fit_completeness(snr, found)
+    assert curve is not None
+    assert fit_completeness(snr[1:], found[1:]) is None
+    nothing = np.array([0.0, -3.0])
+    assert fit_completeness(np.append(nothing, snr), np.append([True, False], found)) == curve
+    assert fit_completeness(np.append(nothing, snr[1:]), np.append([True, False], found[1:])) is None
+
+
+def test_a_curve_whose_half_lies_above_the_sources_is_none():
+    snr = np.linspace(3, 9, 300)
+    assert fit_completeness(snr, np.arange(300) % 60 == 59) is None
+
+
+def half_point_by_loops(brightness, found):
+    """Half point and interval from the likelihood at each point, slope and ceiling of the grid."""
+    log = np.log(brightness)
+    edges = np.linspace(log.min(), log.max(), 65)
+    place = np.array([min(np.searchsorted(edges, one, "right") - 1, 63) for one in log])
+    bins = [(log[place == n].mean(), found[place == n].sum(), (~found[place == n]).sum()) for n in np.unique(place)]
+    middle, hits, lost = np.array(bins, float).T
+    points, profile = np.linspace(log.min(), log.max(), 241), []
+    slopes, ceilings = np.geomspace(1, 60, 12)[:, None, None], np.array([0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 1.0])
+    ceilings = ceilings[:, None]
+    for point in points:
+        centre = point + np.log(2 * ceilings - 1) / slopes
+        chance = np.clip(ceilings / (1 + np.exp(-slopes * (middle - centre))), 1e-6, 1 - 1e-6)
+        profile.append((hits * np.log(chance) + lost * np.log(1 - chance)).sum(-1).max())
+    inside = [n for n, value in enumerate(profile) if value >= max(profile) - chi2.ppf(0.95, 1) / 2]
+    low, high = inside[0] - 1, inside[-1] + 1
+    if low < 0 or high > 240:
+        return None, None, None
+    return tuple(np.exp(points[[int(np.argmax(profile)), low, high]]))
+
+
+@pytest.mark.parametrize(
+    ("n", "half", "slope", "ceiling"),
+    [(400, 9.0, 6.0, 0.97), (60, 9.0, 30.0, 1.0), (25, 9.0, 4.0, 0.8), (30, 5.0, 8.0, 0.9), (30, 20.0, 8.0, 1.0)],
+)
+def test_half_point_and_interval_are_those_of_the_likelihood_on_the_grid(n, half, slope, ceiling):
+    for seed in range(4):
+        brightness, found = night(seed, n, half, slope, ceiling)
+        if seed == 3:
+            found[brightness.argmax()] = False  # against all expectation
+        point = half_point(brightness, found)
+        expected = half_point_by_loops(brightness, found)
+        assert (point.value is None) == (expected[0] is None)
+        assert (point.reason == "") == (point.value is not None)
+        if point.value is not None:
+            assert tuple(point[:3]) == pytest.approx(expected, rel=1e-9)
+
+
+def test_twenty_sources_have_a_half_point():
+    brightness, found = np.geomspace(4, 30, LEAST), np.arange(LEAST) > 9
+    assert LEAST == 20
+    assert half_point(brightness, found).value == pytest.approx(np.sqrt(brightness[9] * brightness[10]), rel=0.1)
+
+
+def test_bins_of_the_reports():
+    assert SNR_EDGES == (3, 5, 7, 10, 15, 25, 50)
+    assert LENGTH_EDGES == (0, 2, 5, 10, 20, 35, 60)

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import ks_2samp, kstwobign
+from scipy.stats import halfnorm, ks_2samp, kstwobign, norm
 
 from kernels.statistics.drift import (
     FEATURES,
@@ -191,3 +191,76 @@ def test_a_value_at_the_limit_of_two_bins_belongs_to_the_upper():
     assert Bins(0, 1, 4).histogram([0.0, 0.25, 0.5, 0.75, 1.0]).tolist() == [1, 1, 1, 2]
     assert Bins(1, 16, 4, log=True).histogram([1e-9, 0.5, 1, 3, 9, 16, 99]).tolist() == [3, 1, 0, 3]
     assert Bins(-2, 2, 2).histogram([-1.9, -0.1, 0.1, np.nan, -np.inf]).tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_index_is_taken_over_ten_groups_of_the_reference(seed):
+    rng = np.random.default_rng(seed)
+    night, reference = counts(rng, 0.4, 300), counts(rng, n=[1000, 37, 5][seed % 3])
+    groups = {}
+    for n in range(40):
+        tenth = min(10 * int(reference[:n].sum()) // int(reference.sum()), 9)
+        groups.setdefault(tenth, []).append(n)
+    p, q = (np.array([some[own].sum() + 0.5 for own in groups.values()]) for some in (night, reference))
+    p, q = p / p.sum(), q / q.sum()
+    assert stability_index(night, reference) == pytest.approx(np.sum((p - q) * np.log(p / q)))
+    assert stability_index(night, 0 * reference) == 0
+
+
+def usual_by_formula(nights, n, sigmas, least):
+    """Largest usual distance as the notes of the function have it, night by night."""
+
+    def apart(distance):
+        return 2 * norm.ppf((1 + min(distance, 1 - 1e-6)) / 2)
+
+    nights = [night for night in nights if night.sum()]
+    total, excess, effective = sum(nights), [], []
+    for night in nights:
+        rest = total - night
+        one, other = int(night.sum()), int(rest.sum())
+        effective.append(one * other / (one + other))
+        distance = max(abs(np.cumsum(night) / one - np.cumsum(rest) / other))
+        excess.append(apart(distance) ** 2 - 2 * np.pi * kstwobign.ppf(0.75) ** 2 / effective[-1])
+    sigma = math.sqrt(max(np.quantile(excess, 0.75), 0)) / halfnorm.ppf(0.75)
+    coarser = max(1, math.sqrt(n * total.sum() / (n + total.sum()) / np.median(effective)))
+    return 2 * norm.cdf(math.hypot(sigmas * sigma, coarser * apart(least)) / 2) - 1
+
+
+@pytest.mark.parametrize("scatter", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize(("n", "least"), [(50, 0.3), (5000, 0.02), (200, 1.0), (3, 0.5)])
+def test_usual_distance_is_that_of_its_formula(scatter, n, least):
+    rng = np.random.default_rng(13)
+    nights = np.array([counts(rng, rng.normal(0, scatter), size) for size in (0, 20, 80, 150, 300, 1000, 40)])
+    for sigmas in (1.0, 5.0):
+        expected = usual_by_formula(nights, n, sigmas, least)
+        assert usual_distance(nights, n, sigmas, least) == pytest.approx(expected, rel=1e-9)
+
+
+def test_nights_that_have_nothing_in_common_may_be_as_far_apart_as_any():
+    found = usual_distance(np.array([[50, 0], [0, 50]]), 50, 1.0, 0.1)
+    assert found == pytest.approx(usual_by_formula(np.array([[50, 0], [0, 50]]), 50, 1.0, 0.1), rel=1e-9)
+
+
+@pytest.mark.parametrize(("alpha", "features", "n"), [(0.01, 4, 25.0), (0.05, 1, 400.0), (0.001, 7, 60.0)])
+def test_least_distance_is_the_quantile_of_kolmogorov(alpha, features, n):
+    level = alpha / (features * sum(1 / k for k in range(1, features + 1)))
+    assert least_distance(alpha, features, n) == pytest.approx(kstwobign.isf(level) / math.sqrt(n))
+
+
+def test_p_values_of_distances_by_hand():
+    assert distance_p(0.2, 30, 70) == pytest.approx(kstwobign.sf(0.2 * math.sqrt(21)))
+    assert distance_p(0.4, 2, 1) == pytest.approx(kstwobign.sf(0.4 * math.sqrt(2 / 3)))
+    assert adjusted(np.array([0.02])).tolist() == [0.02]
+
+
+def test_bins_of_the_features():
+    told = {name: (one.low, one.high, one.count, one.log) for name, one in FEATURES.items()}
+    assert told == {
+        "reliability": (0, 1, 50, False),
+        "logitPeak": (-10, 30, 80, False),
+        "snr": (3, 300, 80, True),
+        "trailLengthPx": (0.1, 1000, 80, True),
+        "sharpness": (0, 3, 60, False),
+        "negativeFraction": (0, 2, 40, False),
+        "reducedChi2": (0.1, 100, 80, True),
+    }

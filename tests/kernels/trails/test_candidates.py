@@ -8,6 +8,8 @@ from scipy import ndimage
 
 from kernels.trails.candidates import (
     Candidate,
+    _is_no_chance,
+    _turned,
     absorb,
     assign_hits,
     find_glint_trails,
@@ -370,3 +372,113 @@ def test_flashes_lie_within_three_quarters_of_a_fwhm_of_their_line(side):
         trails = [one._replace(x=1000 + at, y=2000.0, angle=0.0) for one, at in zip(trails, (0, 100, 200), strict=True)]
         trails[1] = trails[1]._replace(y=2000 + side * offset)
         assert any(len(one.members) == 3 for one in find_glint_trails(trails, 2.0, 4000.0**2)) == found
+
+
+def test_a_trail_counts_as_much_in_a_window_as_lies_near_its_centre():
+    """The whole within 0.3 of a window's side, nothing beyond 0.56, linearly between: as the root of a mean square."""
+    window, far = 50, DetectedSegment(0.0, 0.0, 0.0, 0.0, 1.0)
+    for apart, weight in (
+        (14.9, 1.0),
+        (15.1, 12.9 / 13),
+        (20.0, 8 / 13),
+        (27.0, 1 / 13),
+        (27.9, 0.1 / 13),
+        (28.1, 0.0),
+    ):
+        for x, y in ((apart, 0.0), (0.0, -apart), (-apart, apart)):
+            for margin, wins in ((0.99, 0), (1.01, 1)):
+                rival = DetectedSegment(0.0, 0.0, 0.0, 0.0, max(weight, 1e-9) * margin)
+                trails = [far._replace(x=x, y=y), rival]
+                (best,) = assign_hits(np.zeros(1), np.zeros(1), window, trails)
+                assert best == wins or weight == 0
+            alone = assign_hits(np.zeros(1), np.zeros(1), window, [far._replace(x=x, y=y)])
+            assert alone.tolist() == [0 if weight else -1]
+    line = DetectedSegment(0.0, 0.0, 80.0, 0.0, 1.0)  # 41 points, 2 px apart
+    weights = np.clip((0.56 - np.abs(np.arange(-40, 41, 2)) / window) / 0.26, 0, 1)
+    for margin, wins in ((0.99, 0), (1.01, 1)):
+        rival = far._replace(snr=margin * np.sqrt(np.mean(weights**2)))
+        assert assign_hits(np.zeros(1), np.zeros(1), window, [line, rival]).tolist() == [wins]
+
+
+def test_two_pieces_are_enough_where_one_is_long():
+    trails = pieces((0, 100.0), (300, 30.0))
+    (found,) = find_glint_trails(trails, 2.0, 4000.0**2)
+    assert sorted(found.members) == [0, 1]
+    assert find_glint_trails(trails[:1], 2.0, 4000.0**2) == []
+
+
+@pytest.mark.parametrize(
+    ("allowed", "length", "area", "chosen", "most"),
+    [
+        (9.0, 1000.0, 1e6, 3, 18),  # n^2 / 2 pairs, a tenth of them each in line, n / 10 more in a strip of 0.003
+        (9.0, 10.0, 1e6, 3, 18),
+        (9.0, 2000.0, 1e6, 3, 14),
+        (9.0, 1000.0, 1e6, 4, 68),
+        (180.0, 1.0, 1e8, 3, 4),  # any direction will do
+    ],
+)
+def test_sets_of_flashes_that_chance_would_give_once_in_a_hundred_images_are_none(allowed, length, area, chosen, most):
+    line, first = DetectedSegment(0.0, 0.0, length, 0.0, 9.0), np.arange(chosen)
+    assert _is_no_chance(np.full(most, allowed), first, line, 2.0, area)
+    assert not _is_no_chance(np.full(most + 1, allowed), first, line, 2.0, area)
+    assert _is_no_chance(np.full(900, allowed), first[:2], line, 2.0, area)
+
+
+def in_row(*places):
+    return [DetectedSegment(500.0 + 0.6 * at, 500.0 + 0.8 * at, 0.0, 0.0, 9.0) for at in places]
+
+
+@pytest.mark.parametrize(
+    ("places", "area", "found"),
+    [
+        ((0, 15.01, 30.02), 1e7, True),  # px from one flash to the next
+        ((0, 14.99, 29.98), 1e7, False),
+        ((0, 449.9, 899.8), 1e7, True),
+        ((0, 450.1, 900.2), 1e7, False),
+        ((0, 100, 201.99), 1e7, True),
+        ((0, 100, 202.01), 1e7, False),
+        ((0, 100, 200), 113_200.0, True),  # 3 pairs, and each of 3 points in 4 pi px of the image by chance
+        ((0, 100, 200), 113_000.0, False),
+        ((0, 100, 200, 300), 113_000.0, True),
+        ((0, 100, 200, 300), 3900.0, True),
+        ((0, 100, 200, 300), 3880.0, False),
+        ((0, 100), 1e7, False),
+    ],
+)
+def test_limits_of_points_in_a_row(places, area, found):
+    for points in (in_row(*places), in_row(*places)[::-1]):
+        glints = find_glint_trails(points, 2.0, area)
+        assert [sorted(one.members) for one in glints] == ([list(range(len(places)))] if found else [])
+
+
+@pytest.mark.parametrize(
+    ("at", "beside", "belongs"),
+    [
+        (312.9, 0.0, True),  # 1.2 times the mean gap of 90 px beyond the end
+        (313.1, 0.0, False),
+        (-112.9, 0.0, True),
+        (-113.1, 0.0, False),
+        (150.0, 1.49, True),
+        (150.0, -1.49, True),
+        (150.0, 1.51, False),
+        (150.0, -1.51, False),
+    ],
+)
+def test_limits_of_a_point_among_flashes(at, beside, belongs):
+    trails = [DetectedSegment(300.0 + each, 400.0, 10.0, 0.0, 9.0) for each in (0, 100, 200)]
+    trails.append(DetectedSegment(300.0 + at, 400.0 + beside, 0.0, 0.0, 9.0))
+    (found,) = find_glint_trails(trails, 2.0, 4000.0**2)
+    assert (3 in found.members) == belongs
+
+
+def test_directions_turn_by_90_degrees_at_most():
+    for angle, other, turn in (
+        (0.0, 179.0, 1.0),
+        (179.0, 1.0, 2.0),
+        (-89.0, 89.0, 2.0),
+        (20.0, 110.0, 90.0),
+        (9.0, 5.0, 4.0),
+    ):
+        for half in (0.0, 180.0, -180.0):
+            assert _turned(np.array([angle]), other + half) == pytest.approx(turn)
+            assert _turned(np.array([other]), angle + half) == pytest.approx(turn)

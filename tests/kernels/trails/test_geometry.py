@@ -230,3 +230,73 @@ def test_fits_within_1_5_fwhm_and_6_px_repeat_each_other(fwhm, tolerance):
     turned = Segment(50.0, 50.0, 2 * tolerance, 90.0)
     assert first_of_each([long, turned], fwhm) == [0]
     assert first_of_each([long, turned._replace(length=2 * tolerance + 0.01)], fwhm) == [0, 1]
+
+
+@settings(deadline=None, max_examples=60)
+@given(segments, segments, st.floats(0.0, 40.0))
+def test_segments_come_near_where_any_of_many_points_does(one, other, radius):
+    x1, y1, x2, y2 = one.ends()
+    t = np.linspace(0, 1, 401)
+    nearest = min(other.distance(x1 + each * (x2 - x1), y1 + each * (y2 - y1)) for each in t)
+    if abs(nearest - radius) > 0.51:  # points 1 px apart stand for it
+        assert comes_near(one, other, radius) == (nearest < radius)
+
+
+def test_limits_of_near_and_in_line_belong_to_them():
+    long = DetectedSegment(50.0, 50.0, 80.0, 0.0, 1.0)
+    assert comes_near(Segment(95, 50, 0, 0), Segment(50, 50, 80, 0), 5.0)
+    assert comes_near(Segment(100, 50, 10, 0), Segment(50, 50, 80, 0), 5.0)
+    assert comes_near(Segment(50, 58, 10.5, 90), Segment(50, 50, 80, 0), 2.75)
+    assert overlap(long.shifted(0.0, 3.0), long, 3.0) == 1
+    assert in_line(long.shifted(7.0, 3.0), long, 3.0)
+    assert in_line(long, long.shifted(7.0, -3.0), 3.0)
+    assert not in_line(long, long.shifted(7.0, -3.01), 3.0)
+    assert same_trail(Segment(50, 53, 0, 0), Segment(50, 50, 80, 0), 3.0)
+    tilted = Segment(50, 50, 20, math.degrees(math.asin(0.35)))  # one end 3.5 px off, and the other
+    assert same_trail(tilted, Segment(50, 50, 80, 0), 3.5001)
+    assert not same_trail(tilted, Segment(50, 50, 80, 0), 3.4999)
+
+
+def test_of_two_of_one_length_the_first_gives_the_direction():
+    first, second = DetectedSegment(0.0, 0.0, 20.0, 0.0, 3.0), DetectedSegment(5.0, 0.0, 20.0, 10.0, 4.0)
+    assert union(first, second).angle == 0
+    assert union(second, first).angle == 10
+    short, long = Segment(50, 50, 30, 0), Segment(50, 50, 30, 4)
+    assert same_trail(short, long, 1.05)
+    assert not same_trail(short, long, 1.04)
+
+
+def test_where_segments_overlap_the_gap_is_at_the_end_of_the_longer():
+    trail = DetectedSegment(1.0, 2.0, 40.0, 30.0, 1.0)
+    for along, side in ((0.0, 1), (3.0, 1), (-3.0, -1), (18.0, 1)):
+        c, s = trail.direction
+        gap = between(trail, trail.shifted(along * c, along * s)._replace(length=10.0, angle=30.0))
+        assert gap[:3] == pytest.approx((1 + side * 20 * c, 2 + side * 20 * s, 0))
+
+
+def test_points_are_spread_evenly_at_the_step_or_less():
+    segment = DetectedSegment(3.0, 4.0, 10.0, math.degrees(math.atan2(4, 3)), 1.0)
+    for step, count in ((1.0, 11), (3.0, 5), (10.0, 2), (11.0, 2), (3.4, 4)):
+        expected = np.linspace((0.0, 0.0), (6.0, 8.0), count)
+        np.testing.assert_allclose(segment.points(step), expected, atol=1e-12)
+
+
+def test_the_segment_between_two_points_by_hand():
+    assert from_ends(1.0, 2.0, 4.0, 6.0, 9.0) == pytest.approx((2.5, 4, 5, math.degrees(math.atan2(4, 3)), 9))
+    assert from_ends(4.0, 6.0, 1.0, 2.0, 9.0).angle == pytest.approx(math.degrees(math.atan2(4, 3)))
+    assert from_ends(1.0, 2.0, 1.0, 9.0, 9.0).angle == 90
+    assert Segment(3, 4, 10, 90).ends() == pytest.approx((3, -1, 3, 9))
+
+
+def test_an_axis_parallel_stadium_holds_what_lies_on_its_rim():
+    for angle, shape in ((0.0, (9, 17)), (90.0, (17, 9))):
+        center = ((shape[1] - 1) / 2, (shape[0] - 1) / 2)
+        f = stadium(shape, Segment(*center, 8.0, angle), 4.0)
+        y, x = np.mgrid[: shape[0], : shape[1]].astype(float)
+        apart = distance(x, y, DetectedSegment(*center, 8.0, angle, 1.0))
+        inside = np.zeros(shape, bool)
+        inside[f.y, f.x] = True
+        clear = (np.abs(apart - 4) > 1e-9) | (angle == 0)
+        np.testing.assert_array_equal(inside[clear], apart[clear] <= 4)
+        outside = stadium(shape, Segment(center[0], -4.01, 0.0, angle), 4.0)
+        assert (len(outside.y), len(stadium(shape, Segment(center[0], 99.0, 5.0, angle), 4.0).y)) == (0, 0)

@@ -137,3 +137,58 @@ def test_the_visible_share_counts_light_on_usable_pixels_of_the_image():
     assert share(-400.0) == 0.0
     usable[:, 50:] = False
     assert share(49.5, 30.0) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_stamp_reaches_six_fwhm_beyond_the_ends():
+    stamp = trail_stamp(DetectedSegment(30.2, 41.7, 22.0, 0.0, 9.0), PSF, FWHM)  # 13.8 px
+    assert (stamp.y0, stamp.x0, stamp.pixels.shape) == (42 - 14, 30 - 25, (29, 51))
+    stamp = trail_stamp(DetectedSegment(30.2, 41.7, 30.0, 126.8699, 9.0), PSF, FWHM)  # 18 and 24 px
+    assert (stamp.y0, stamp.x0, stamp.pixels.shape) == (42 - 26, 30 - 23, (53, 47))
+    expected = trail_image((53, 47), 30.2 - 7, 41.7 - 16, 30.0, 126.8699, PSF)
+    np.testing.assert_allclose(stamp.pixels, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("known", "local"), [(2000, True), (1999, False)])
+@pytest.mark.parametrize("place", [(200, 200), (30, 60), (399, 399), (-30, 450)])
+def test_two_thousand_pixels_within_64_px_tell_the_noise_of_a_place(known, local, place):
+    image = np.random.default_rng(5).normal(0, 2, (400, 420)).astype(np.float32)
+    x, y = np.clip(place[0], 0, 419), np.clip(place[1], 0, 399)
+    near = np.zeros(image.shape, bool)
+    near[max(y - 64, 0) : y + 65, max(x - 64, 0) : x + 65] = True
+    usable = ~near
+    order = np.random.default_rng(6).permutation(near.sum())
+    usable.flat[np.flatnonzero(near)[order[:known]]] = True
+    usable.flat[np.flatnonzero(near)[[0, -1]]] = True  # the corners count
+    usable.flat[np.flatnonzero(near & usable)[5 : 5 + (near & usable).sum() - known]] = False
+    assert (usable & near).sum() == known
+    trail = DetectedSegment(float(place[0]), float(place[1]), 5.0, 0.0, 8.0)
+    stamp = trail_stamp(trail, PSF, FWHM)
+    m = stamp.pixels
+    flux = flux_of(trail, stamp, image, usable, 10.0, WHITE)
+    noise = flux / 8 * np.sqrt((m**2).sum())
+    assert noise == pytest.approx(2.0, rel=0.1) if local else noise == pytest.approx(10.0)
+
+
+def test_a_share_is_never_more_than_all_and_counts_the_pixels_of_the_overlap():
+    usable = np.random.default_rng(2).random((60, 70)) < 0.5
+    for x, y in ((3.0, 5.0), (66.0, 57.0), (30.0, 30.0), (-3.0, 64.0)):
+        trail = DetectedSegment(x, y, 9.0, 40.0, 9.0)
+        light = trail_image((160, 170), x + 50, y + 50, 9.0, 40.0, PSF)
+        expected = light[50:110, 50:120][usable].sum() / light.sum()
+        assert visible_stamp_share(usable, trail_stamp(trail, PSF, FWHM)) == pytest.approx(expected, abs=1.5e-3)
+
+
+EXPECTED_DRAWS = {
+    1: [18, 1756.156313, 1526.103366, 197.0491008, 1829.879614, 226.4882663, 146281.7938],
+    2: [20, 1885.747807, 1622.886195, 204.8924976, 1745.299161, 228.4019502, 159980.1208],
+}
+"""Number, and sums of x, y, length, angle, S/N and x y, by seed."""
+
+
+def test_a_seed_stands_for_one_set_of_trails():
+    """Figures in the docs were measured on them; here in a box with little room, where it takes many tries."""
+    known = [DetectedSegment(90.0, 90.0, 60.0, 40.0, 9.0), DetectedSegment(30.0, 120.0, 0.0, 0.0, 9.0)]
+    for seed, expected in EXPECTED_DRAWS.items():
+        trails = drawn(seed=seed, count=22, known=known, box=(0, 20, 180, 160), clearance=24.0)
+        sums = [len(trails), *(sum(value) for value in zip(*trails, strict=True)), sum(t.x * t.y for t in trails)]
+        assert sums == pytest.approx(expected, rel=1e-6)

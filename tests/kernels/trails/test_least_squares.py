@@ -19,7 +19,7 @@ from kernels.trails.least_squares import (
     minimise,
     vector,
 )
-from kernels.trails.trail_model import trail_image
+from kernels.trails.trail_model import BLOCK, trail_image
 
 PSF = moffat_mixture(2.3, 3.0)
 SEGMENT = Segment(30.4, 28.7, 14.0, 25.0)
@@ -222,3 +222,110 @@ def test_equations_are_those_of_the_jacobian(trail):
         np.tril(normal / np.outer(scale, scale)), np.tril(expected / np.outer(scale, scale)), atol=1e-6
     )
     np.testing.assert_allclose(slope / scale, derivatives.T @ (use * left) / scale, atol=1e-5 * np.sqrt(squares))
+
+
+def marquardt(values, use, footprint, start, shape, reach, free, tolerance):
+    """The method in whole-matrix arithmetic: damping from 1e-2 on, an eighth of it after success, else six times."""
+
+    def equations(p):
+        unit, derivatives = jacobian(footprint, p, PSF.weights, PSF.sigmas)
+        left, part = values - p[0] * unit - p[5], derivatives[:, :free]
+        return (part * use[:, None]).T @ part, part.T @ (use * left), use @ left**2
+
+    p, damping = _inside(start, shape), 1e-2
+    normal, slope, squares = equations(p)
+    for _ in range(60):
+        step = np.zeros(6)
+        step[:free] = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), slope)
+        step[3], step[4] = max(step[3], -0.75 * p[3]), np.clip(step[4], -0.5, 0.5)
+        trial = _inside(p + step, shape)
+        following = equations(trial) if _stride(p, trial) <= reach else (None, None, np.inf)
+        if following[2] <= squares:
+            done = squares - following[2] <= tolerance * squares
+            p, damping = trial, max(damping / 8, 1e-9)
+            normal, slope, squares = following
+            if done:
+                return p, squares, True
+        else:
+            damping *= 6
+            if damping > 1e12:
+                return p, squares, True
+    return p, squares, False
+
+
+STARTS = [
+    ([-200, 1.0, -0.8, 3.0, 0.1, -1.0], 5.0, 6),
+    ([-500, 3.0, -4.0, 9.0, 0.9, 4.0], 3.0, 6),
+    ([300, -3.0, 2.0, 16.0, -1.3, 0.0], 5.0, 5),
+    ([-600, 5.0, 3.0, -10.0, 1.5, 2.0], 1.5, 6),
+    ([0.0, 0.0, 0.0, 30.0, 0.0, 0.0], 8.0, 6),
+    ([-850, -6.0, 6.0, 8.0, 1.0, 0.0], 0.4, 5),
+]
+
+
+@pytest.mark.parametrize(("off", "reach", "free"), STARTS)
+@pytest.mark.parametrize("tolerance", [0.5, 0.05, 1e-3, 1e-7])
+def test_the_way_to_the_minimum_is_that_of_marquardt(trail, off, reach, free, tolerance):
+    footprint, values, use = trail
+    start = TRUTH + np.array(off)
+    theirs = marquardt(values, use, footprint, start, (60, 60), reach, free, tolerance)
+    p, squares, converged = minimise(
+        values, use, footprint, start, PSF.weights, PSF.sigmas, (60, 60), reach, free, tolerance
+    )
+    assert converged == theirs[2]
+    assert squares == pytest.approx(theirs[1], rel=1e-6)
+    np.testing.assert_allclose(p, theirs[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_fit_that_comes_to_no_end_has_not_converged(trail):
+    footprint, values, use = trail
+    far = TRUTH + np.array([0.0, 12.0, 14.0, 0.0, 0.0, 0.0])
+    *_, converged = minimise(values, use, footprint, far, *PSF, (60, 60), 0.01, 6, -1.0)
+    assert not converged
+
+
+def test_pixels_with_a_weight_come_in_blocks(trail):
+    footprint, values, use = trail
+    use = use * 0.5
+    use[:40] = 0
+    use[:5] = 0.5
+    data = _pixels(values, use, footprint)
+    kept = np.flatnonzero(use)
+    assert len(kept) % BLOCK
+    assert data.shape == (-(-len(kept) // BLOCK), 4, BLOCK)
+    rows = data.transpose(1, 0, 2).reshape(4, -1)
+    np.testing.assert_array_equal(rows[:, : len(kept)], [footprint.x[kept], footprint.y[kept], values[kept], use[kept]])
+    assert (rows[2:, len(kept) :] == 0).all()
+    # What fills up the last block lies where its first pixel does: light falls on it no sooner than on that.
+    assert set(map(tuple, rows[:2, len(kept) :].T)) == {tuple(data[-1, :2, 0])}
+    whole = np.zeros(len(use))
+    whole[: 2 * BLOCK] = 1.0
+    assert _pixels(values, whole, footprint).shape == (2, 4, BLOCK)
+    assert _pixels(values, 0 * use, footprint).shape == (0, 4, BLOCK)
+
+
+def test_blocks_without_light_tell_of_the_level():
+    rng = np.random.default_rng(7)
+    footprint = stadium((200, 200), Segment(100, 100, 150, 0), 60.0)
+    kept = rng.random(len(footprint.y)) < 0.03
+    values, use = rng.normal(3, 2, len(kept)), np.where(kept, rng.uniform(0.5, 2, len(kept)), 0.0)
+    p = vector(900.0, Segment(100.4, 101.7, 9.0, 25.0), 2.0)
+    normal, slope = np.empty((6, 6)), np.empty(6)
+    squares = _equations(_pixels(values, use, footprint), p, PSF.weights, PSF.sigmas, normal, slope)
+    shape, derivatives = jacobian(footprint, p, PSF.weights, PSF.sigmas)
+    left = values - p[0] * shape - p[5]
+    assert squares == pytest.approx(use @ left**2, rel=1e-6)
+    assert normal[5, 5] == pytest.approx(use.sum())
+    assert slope[5] == pytest.approx(use @ left)
+    expected = (derivatives * use[:, None]).T @ derivatives
+    np.testing.assert_allclose(np.tril(normal), np.tril(expected), rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("share", "known"), [(0.5e-12, False), (2e-12, True)])
+def test_parameters_that_can_hardly_be_told_apart_have_no_covariance(share, known):
+    """Less than 1e-12 of the squares in one direction: 1 - c of two columns of unit length whose product is c."""
+    _, footprint, design, use, dark = setup()
+    one, other = np.linalg.qr(design[:, :2] * use[:, None])[0].T
+    pair = np.stack([one, one + 2 * np.sqrt(share) * other], 1)
+    found = fit_covariance(pair, use, dark, footprint, Noise(2.0, np.array([[1.0]])))
+    assert np.isfinite(found).all() == known

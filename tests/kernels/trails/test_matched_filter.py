@@ -146,3 +146,31 @@ def test_threshold_of_one_false_alarm_on_a_ztf_quadrant():
     # 65 peaks above 5.7 and 33 above 5.8 on 500 fields of 1024 x 1024 px: `python -m benchmarks.oracle_threshold`.
     assert 5.7 < oracle_threshold(1.0, 3080 * 3072) < 5.8
     assert false_alarms(5.0, 500 * 1024**2) == pytest.approx(2114, rel=0.05)
+
+
+def test_false_alarms_by_hand():
+    """density times area times t^power exp(-t^2 / 2)."""
+    assert false_alarms(5.0, 1e6) == pytest.approx(0.004828e6 * np.exp(3.382 * np.log(5) - 12.5))
+    assert false_alarms(6.0, 2e6) == pytest.approx(0.009656e6 * np.exp(3.382 * np.log(6) - 18))
+
+
+def test_just_within_the_limits_a_threshold_is_solved_for():
+    area = 1e6
+    low, high = false_alarms(4.0, area), false_alarms(12.0, area)
+    assert oracle_threshold(low * 0.999, area) == pytest.approx(4.0003, abs=2e-4)
+    assert oracle_threshold(high * 1.001, area) == pytest.approx(11.9999, abs=2e-4)
+    assert (oracle_threshold(low, area), oracle_threshold(high, area)) == (4.0, 12.0)
+
+
+def test_the_oracle_takes_the_best_of_nine_places():
+    rng = np.random.default_rng(3)
+    image, usable = rng.normal(size=SHAPE), rng.random(SHAPE) < 0.8
+    values = {}
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            m = np.where(usable, trail_image(SHAPE, PLACE[0] + dx, PLACE[1] + dy, LENGTH, ANGLE, PSF), 0)
+            values[dy, dx] = (m * image)[usable].sum() / np.sqrt((m**2).sum())
+    assert snr(image, usable) == pytest.approx(max(values.values()))
+    for dy, dx in values:
+        away = np.where(usable, trail_image(SHAPE, PLACE[0] + dx, PLACE[1] + dy, LENGTH, ANGLE, PSF), 0)
+        assert snr(40 * away, usable) == pytest.approx(40 * np.sqrt((away**2).sum()))

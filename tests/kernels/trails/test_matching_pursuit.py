@@ -5,9 +5,11 @@ import pytest
 
 from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails import matching_pursuit
 from kernels.trails.geometry import DetectedSegment, lies_on
 from kernels.trails.matching_pursuit import Optics, _bridged, _is_residue, pursue_trails, trail_model
-from kernels.trails.trail_bank import trail_bank
+from kernels.trails.trail_ascent import trail_snr
+from kernels.trails.trail_bank import point_snr, trail_bank
 from kernels.trails.trail_model import trail_image
 
 WHITE = np.array([[1.0]])
@@ -176,3 +178,69 @@ BRIGHT = (75.0, 75.0, 30.0, 0.0, 1000.0)
 def test_peaks_near_a_bright_trail_are_its_residue(snr, x, y, is_residue):
     assert residue((x, y, 0.0, 0.0, snr), BRIGHT) == is_residue
     assert not _is_residue(DetectedSegment(x, y, 0.0, 0.0, snr), [], [], OPTICS, 5.0)
+
+
+def test_across_a_bright_trail_a_tenth_of_its_light_is_its_residue():
+    model = trail_model(DetectedSegment(*BRIGHT), SHAPE, OPTICS)
+    there = trail_snr(point_snr(model, OPTICS.bank), OPTICS.bank.lags, 75.0, 45.0, 75.0, 105.0)
+    assert there > 60
+    for snr, min_snr, is_residue in (
+        (0.0999 * there, 5.0, True),
+        (0.1001 * there, 5.0, False),
+        (0.0999 * there, 99.9, True),  # a tenth of it is above the least S/N
+        (0.0999 * there, 100.0, False),
+    ):
+        assert residue((75.0, 75.0, 60.0, 90.0, snr), BRIGHT, min_snr) == is_residue
+
+
+@pytest.mark.parametrize(
+    ("length", "even", "is_line"),
+    [(6.89, 0.1, True), (6.9, 0.59, False), (6.9, 0.6, True), (30.0, 0.0, False), (30.0, 0.9, True)],
+)
+def test_what_is_not_even_is_the_brightest_of_its_spots(monkeypatch, length, even, is_line):
+    line, spot = DetectedSegment(50.0, 50.0, length, 20.0, 9.0), DetectedSegment(53.0, 51.0, 0.0, 20.0, 8.0)
+    monkeypatch.setattr(matching_pursuit, "refine_trail", lambda snr, lags, start: line)
+    monkeypatch.setattr(matching_pursuit, "evenness", lambda snr, trail: even)
+    monkeypatch.setattr(matching_pursuit, "brightest_point", lambda snr, trail: spot)
+    monkeypatch.setattr(matching_pursuit, "refine_point", lambda snr, lags, start: start._replace(snr=10.0))
+    found = matching_pursuit._refined(np.zeros((9, 9), np.float32), line, OPTICS)
+    assert found == (line if is_line else spot._replace(snr=10.0))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "length", "angle", "box"),
+    [
+        (70.0, 60.0, 0.0, 0.0, (53, 68, 63, 78)),  # the stamp reaches 7 px
+        (70.2, 60.7, 0.0, 0.0, (53, 69, 63, 79)),
+        (70.0, 60.0, 20.0, 0.0, (53, 68, 53, 88)),
+        (70.0, 60.0, 21.0, 53.1301, (44, 77, 56, 85)),
+        (4.0, 147.0, 20.0, 0.0, (140, 150, 0, 22)),
+        (147.0, 4.0, 20.0, 90.0, (0, 22, 140, 150)),
+    ],
+)
+def test_a_model_is_drawn_as_far_as_the_stamp_reaches(x, y, length, angle, box):
+    model = trail_model(DetectedSegment(x, y, length, angle, 50.0), SHAPE, OPTICS)
+    y0, y1, x0, x1 = box
+    inside = np.zeros(SHAPE, bool)
+    inside[y0:y1, x0:x1] = True
+    np.testing.assert_array_equal(model != 0, inside)
+    template = np.where(inside, trail_image(SHAPE, x, y, length, angle, OPTICS.psf), 0)
+    np.testing.assert_allclose(model / model.max(), template / template.max(), atol=1e-5)
+
+
+def test_a_model_stands_for_its_signal_to_noise_and_one_outside_for_nothing():
+    trail = DetectedSegment(70.2, 60.7, 25.0, 33.0, 50.0)
+    model = trail_model(trail, SHAPE, OPTICS)
+    (x1, y1), (x2, y2) = trail.points(25.0)[[0, -1]]
+    assert trail_snr(point_snr(model, OPTICS.bank), OPTICS.bank.lags, x1, y1, x2, y2) == pytest.approx(50, rel=0.01)
+    assert not trail_model(trail._replace(x=-40.0), SHAPE, OPTICS).any()
+    assert not trail_model(trail._replace(y=190.0), SHAPE, OPTICS).any()
+
+
+def test_a_trail_just_as_significant_as_asked_for_is_found():
+    image = scene([(75.0, 75.0, 20.0, 30.0, 12.0)], 1)
+    snr = matching_pursuit.best_trail(
+        point_snr(image, OPTICS.bank), np.pad(np.ones((60, 60), bool), 45), OPTICS.bank
+    ).snr
+    assert len(pursue(image, min_snr=snr)) == 1
+    assert pursue(image, min_snr=snr + 1e-6) == []

@@ -1,6 +1,8 @@
 import galsim
 import numpy as np
 import pytest
+from scipy.integrate import quad
+from scipy.optimize import brentq
 
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.candidates import Candidate
@@ -126,3 +128,30 @@ def test_what_is_shorter_than_ten_fwhm_crosses_nothing():
 def test_only_what_is_longer_than_any_asteroid_is_a_satellite_for_its_length():
     assert not crosses(30, 40, 80, 40, longest=50.0)
     assert crosses(30, 40, 80.01, 40, longest=50.0)
+
+
+@pytest.mark.parametrize(
+    ("length", "snr"), [(400.0, 900.0), (90.0, 2000.0), (400.0, 5000.0), (0.5, 60.0), (4.0, 400.0)]
+)
+@pytest.mark.parametrize("fwhm", [2.3, 3.1])
+def test_wings_end_at_the_last_quarter_of_a_pixel_above_the_noise(length, snr, fwhm):
+    psf, sigma = moffat_mixture(fwhm, 3.0), fwhm / 2.354820045
+    square = quad(lambda x: np.exp(-(x**2) / sigma**2), -30, 30)[0]  # of the Gaussian that matches the cross-section
+    peak = snr / np.sqrt(max(length, 1)) / np.sqrt(square)
+
+    def excess(radius):
+        ridge = [w / s * np.exp(-(radius**2) / (2 * s**2)) for w, s in zip(*psf, strict=True)]
+        return peak * sum(ridge) / (psf.weights / psf.sigmas).sum() - 1
+
+    last = np.floor(4 * brentq(excess, 0, 60)) / 4
+    found = wing_radius(DetectedSegment(0, 0, length, 0, snr), psf, fwhm)
+    assert found == pytest.approx(np.clip(last, 2 * fwhm, 25))
+
+
+def test_the_longest_asteroid_by_hand():
+    """200 degrees a day are 8.333 arcsec a second."""
+    assert longest_asteroid(30.0, 1.0, (3000, 3000)) == pytest.approx(250)
+    assert longest_asteroid(60.0, 0.5, (3000, 3000)) == pytest.approx(1000)
+    assert longest_asteroid(0.5, 1.0, (3000, 3000)) == 60
+    assert longest_asteroid(-1.0, 1.0, (400, 3000)) == 100
+    assert longest_asteroid(30.0, None, (200, 100)) == 60

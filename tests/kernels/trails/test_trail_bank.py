@@ -6,7 +6,7 @@ from scipy.signal import correlate2d
 from kernels.image.noise import filtered_noise
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.matched_filter import template_snr
-from kernels.trails.trail_bank import ANGLES, HALVES, best_trail, longest_only, point_snr, trail_bank
+from kernels.trails.trail_bank import ANGLES, HALVES, TrailBank, best_trail, longest_only, point_snr, trail_bank
 from kernels.trails.trail_model import trail_image
 
 PSF = moffat_mixture(2.3, 3.0)
@@ -80,3 +80,72 @@ def test_longest_only_sees_lines_not_points():
     found = best_trail(image, allowed, bank)
     assert found.length == 2 * HALVES[-1]
     assert found.angle == pytest.approx(45)
+
+
+@pytest.mark.parametrize("fwhm", [1.9, 2.4])
+def test_the_bank_holds_the_trails_of_its_description(fwhm):
+    bank = trail_bank(moffat_mixture(fwhm, 3.0), fwhm, 5.0, NEAR)
+    assert HALVES.tolist() == [0, 2, 4, 7, 11, 16, 22, 30]
+    radius = {1.9: 6, 2.4: 7}[fwhm]  # 2.5 FWHM, rounded up, and one more
+    expected = trail_image((2 * radius + 1,) * 2, radius, radius, 0.0, 0.0, moffat_mixture(fwhm, 3.0))
+    np.testing.assert_allclose(bank.stamp, expected, rtol=1e-6)
+    assert bank.noise == pytest.approx(filtered_noise(expected, 5.0, NEAR))
+    assert bank.reach == 30 + radius
+    angle, far = np.radians(7.5 * np.arange(24))[:, None], np.arange(1, 31)
+    steps = np.stack([far * np.sin(angle), far * np.cos(angle)], -1)
+    assert bank.offsets.shape == steps.shape
+    assert np.abs(bank.offsets - steps).max() < 0.5 + 1e-9
+    # Ends of neighbouring angles are a pixel or so apart: of the short ones there are fewer.
+    assert (bank.scale > 0).sum(0).tolist() == [1, 6, 12, 24, 24, 24, 24, 24]
+    assert (bank.scale[::4, 1] > 0).all()
+    assert (bank.scale[::2, 2] > 0).all()
+
+
+def test_lags_are_the_correlation_of_the_filtered_noise():
+    bank = trail_bank(PSF, 2.3, 5.0, NEAR)
+    stamp = bank.stamp.astype(float)
+    full = correlate2d(correlate2d(stamp, stamp), NEAR)
+    np.testing.assert_allclose(bank.lags, full / full.max(), atol=1e-6)
+    assert bank.lags.max() == bank.lags[len(bank.lags) // 2, len(bank.lags) // 2] == pytest.approx(1)
+
+
+def test_only_the_longest_are_left_as_they_were():
+    bank = trail_bank(PSF, 2.3, 1.0, WHITE)
+    longest = longest_only(bank)
+    assert (longest.scale[:, :-1] == 0).all()
+    np.testing.assert_array_equal(longest.scale[:, -1], bank.scale[:, -1])
+    assert (bank.scale[:, 0] > 0).any()
+
+
+def test_the_best_trail_is_that_of_all_places_angles_and_lengths():
+    rng = np.random.default_rng(9)
+    whole = trail_bank(PSF, 2.3, 1.0, WHITE)
+    scale = np.where(rng.random((24, 8)) < 0.15, whole.scale, 0)
+    bank = TrailBank(whole.stamp, whole.noise, whole.lags, whole.offsets, scale.astype(np.float32))
+    for seed in range(12):
+        snr = np.random.default_rng(seed).normal(size=(70, 72)).astype(np.float32)
+        allowed = np.zeros(snr.shape, bool)
+        y0, x0 = np.random.default_rng(seed + 50).integers(30, 37, 2)
+        allowed[y0 : y0 + 3, x0 : x0 + 4] = np.random.default_rng(seed + 90).random((3, 4)) < 0.5
+        found = best_trail(snr, allowed, bank)
+        sums = []
+        for y, x in np.argwhere(allowed):
+            for angle, i in np.argwhere(scale > 0):
+                steps = whole.offsets[angle, : HALVES[i]]
+                places = np.array([y, x]) + np.concatenate([[[0, 0]], steps, -steps])
+                total = snr[places[:, 0], places[:, 1]].astype(float).sum() * scale[angle, i]
+                sums.append((total, x, y, 2.0 * HALVES[i], 7.5 * angle))
+        best = max(sums)
+        assert (found.x, found.y, found.length, found.angle) == best[1:]
+        assert found.snr == pytest.approx(best[0], rel=1e-5)
+
+
+def test_centres_may_lie_as_near_to_the_border_as_the_longest_half():
+    bank = longest_only(trail_bank(PSF, 2.3, 1.0, WHITE))
+    snr = np.zeros((61, 61), np.float32)
+    snr[30] = 1.0
+    allowed = np.zeros(snr.shape, bool)
+    allowed[30, 30] = True
+    assert best_trail(snr, allowed, bank)[:4] == (30.0, 30.0, 60.0, 0.0)
+    assert best_trail(snr.T.copy(), allowed, bank)[:4] == (30.0, 30.0, 60.0, 90.0)
+    assert best_trail(-snr - 1, allowed, bank).snr == 0

@@ -1,10 +1,22 @@
 import asyncio
 import base64
 import hashlib
+from types import SimpleNamespace
 
 import pytest
 
-from flows.inputs.archive.client import PASSWORD, USER, ArchiveClient, RemoteFile, TryAgain, stated_digest
+from flows.inputs.archive.client import (
+    PASSWORD,
+    USER,
+    ArchiveClient,
+    RemoteFile,
+    TryAgain,
+    _authorization,
+    _NotThere,
+    _remote,
+    _require_success,
+    stated_digest,
+)
 from flows.inputs.archive.ztf_search import SEARCH
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.settings import FetchSettings
@@ -150,3 +162,76 @@ def test_digests_of_whole_files_are_understood():
 def test_what_is_no_digest_is_not_taken_for_one(stated):
     assert stated_digest({"Digest": f"md5={stated}"}, whole=True) is None
     assert stated_digest({"Content-MD5": stated}, whole=True) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (200, None), (206, None), (404, _NotThere), (410, _NotThere), (408, TryAgain), (425, TryAgain),
+        (429, TryAgain), (500, TryAgain), (599, TryAgain), (401, BadInput), (403, BadInput), (400, BadInput),
+        (499, BadInput), (204, BadInput), (407, BadInput),
+    ],
+)  # fmt: skip
+def test_each_status_has_its_meaning(status, kind):
+    response = SimpleNamespace(status=status, reason="so", headers={})
+    if kind is None:
+        _require_success(response, "url")
+        return
+    with pytest.raises(kind) as caught:
+        _require_success(response, "url")
+    if kind is BadInput:
+        assert caught.value.code == ("refused" if status in (401, 403) else "bad_answer")
+
+
+@pytest.mark.parametrize(("stated", "wait"), [("12", 12.0), ("", None), ("Wed, 21 Oct 2015 07:28:00 GMT", None)])
+def test_the_archive_says_how_long_to_wait_in_seconds(stated, wait):
+    with pytest.raises(TryAgain) as caught:
+        _require_success(SimpleNamespace(status=503, reason="so", headers={"Retry-After": stated}), "url")
+    assert caught.value.wait_s == wait
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "length", "size", "validator"),
+    [
+        ({"Content-Range": "bytes 0-0/1234"}, 206, 1, 1234, None),
+        ({"Content-Range": "bytes 0-0/1234"}, 200, 99, 99, None),
+        ({"ETag": '"a"', "Last-Modified": "then"}, 200, 99, 99, '"a"'),
+        ({"ETag": 'W/"a"', "Last-Modified": "then"}, 200, 99, 99, "then"),
+        ({"ETag": 'W/"a"'}, 200, 99, 99, None),
+    ],
+)
+def test_size_and_version_of_a_file_are_what_the_archive_states(headers, status, length, size, validator):
+    response = SimpleNamespace(status=status, headers=headers, content_length=length)
+    assert _remote("url", response) == RemoteFile("url", size, validator)
+
+
+@pytest.mark.parametrize("stated", ["", "bytes 0-0/*", "items 0-0/5", "bytes x-0/5"])
+def test_a_range_that_is_none_is_an_error(stated):
+    with pytest.raises(BadInput, match="Content-Range is"):
+        _remote("url", SimpleNamespace(status=206, headers={"Content-Range": stated}, content_length=5))
+    with pytest.raises(BadInput, match="does not say how long"):
+        _remote("url", SimpleNamespace(status=200, headers={}, content_length=0))
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [
+        ("https://there/ibe", True), ("http://localhost:8/ibe", True), ("http://127.0.0.1:8/ibe", True),
+        ("http://[::1]:8/ibe", True), ("http://there/ibe", False),
+    ],
+)  # fmt: skip
+def test_a_password_is_sent_encrypted_or_to_this_machine(monkeypatch, url, sent):
+    monkeypatch.setenv(USER, "ann")
+    monkeypatch.setenv(PASSWORD, "b")
+    if sent:
+        assert _authorization(url) == {"Authorization": "Basic " + base64.b64encode(b"ann:b").decode()}
+    else:
+        with pytest.raises(Misconfigured, match="unencrypted"):
+            _authorization(url)
+    monkeypatch.delenv(USER)
+    with pytest.raises(Misconfigured, match="only one"):
+        _authorization(url)
+    monkeypatch.delenv(PASSWORD)
+    assert _authorization(url) == {}
+    with pytest.raises(Misconfigured, match="holds a user or password"):
+        _authorization("https://ann@there/ibe")

@@ -4,7 +4,7 @@ from datetime import date
 import pytest
 
 from flows.inputs.archive.ztf_search import COLUMNS, ZtfQuadrant, ZtfSearch, read_answer
-from flows.inputs.sources import siblings
+from flows.inputs.siblings import beside, siblings
 from kernels.sky.times import night_label
 from schemas.errors import Misconfigured
 
@@ -34,7 +34,9 @@ def test_a_run_takes_the_files_for_one_exposure():
     quadrant = ZtfQuadrant.of_row(ROW, "here")
     names = [quadrant.path(product).split("/")[-1] for product in ("science", "mask", "psf", "template")]
     difference = quadrant.path("difference").split("/")[-1]
-    assert dict(siblings(difference, names)) == dict(zip(("science", "mask", "psf", "template"), names, strict=True))
+    assert dict(siblings(difference, beside(names))) == dict(
+        zip(("science", "mask", "psf", "template"), names, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,3 +122,21 @@ def test_other_answers_are_refused(text):
     with pytest.raises(Misconfigured, match="no table") as caught:
         read_answer(text, "here")
     assert caught.value.code == "bad_answer"
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "beyond"),
+    [("ccds", (1, 16), (0, 17)), ("quadrants", (1, 4), (0, 5)), ("fields", (0, 999_999), (-1, 1_000_000))],
+)
+def test_numbers_are_those_of_the_camera_and_of_the_fields(name, values, beyond):
+    assert getattr(ZtfSearch(NIGHT, NIGHT, **{name: values}), name) == values
+    for value in beyond:
+        with pytest.raises(Misconfigured, match=f"{value} was given, must be"):
+            ZtfSearch(NIGHT, NIGHT, **{name: (value,)})
+
+
+def test_nights_are_all_from_the_first_to_the_last():
+    assert ZtfSearch(NIGHT, NIGHT).nights == (NIGHT,)
+    assert ZtfSearch(date(2018, 2, 27), date(2018, 3, 1)).nights == (
+        date(2018, 2, 27), date(2018, 2, 28), date(2018, 3, 1),
+    )  # fmt: skip

@@ -24,6 +24,7 @@ from flows.runtime.metrics import GPU, WorkerMemory, families
 from schemas.cluster_settings import ClusterSettings, SlurmSettings
 from schemas.errors import Misconfigured
 from schemas.settings import DetectSettings, InjectSettings, Settings, TileSettings
+from stages import PIPELINE
 
 QUADRANT = (3080, 3072)
 
@@ -303,3 +304,43 @@ def test_the_planes_of_an_image_that_is_read_add_up():
     held = none - projected_bytes((0, 0), 0, Settings())["ingest"]
     assert held > one - none
     assert held % 60_000 == 0
+
+
+MIB = 2**20
+
+
+def test_figures_of_memory_are_those_that_were_measured():
+    """640 MiB of libraries and 32 MiB to spare; then bytes for each pixel, plane and row."""
+    ingest = {planes: projected_bytes((200, 300), planes, Settings())["ingest"] for planes in (0, 1, 3)}
+    assert ingest == {planes: 672 * MIB + 60_000 * (24 + 8 * planes) for planes in (0, 1, 3)}
+    assert projected_night_bytes((30, 50), 7, 9) == 672 * MIB + 1500 * 36 + 7 * 2100 + 9 * 2000
+
+
+def test_a_search_of_copies_takes_the_memory_of_a_search_too():
+    found = projected_bytes((1200, 1100), 0, Settings(inject=InjectSettings(share=0.5)))
+    (injecting,) = (stage for stage in PIPELINE if stage.searches)
+    own = injecting.memory((1200, 1100), injecting.section(Settings(inject=InjectSettings(share=0.5))))
+    assert found["inject"] == own + found["detect"]
+    assert found["detect"] > 672 * MIB
+
+
+def test_what_is_too_little_is_told_with_what_would_be_enough():
+    needed = projected_night_bytes((30, 50), 1_000_000, 200)
+    enough = f"run it with {needed / 2**30 + 0.05:.1f} GiB"
+    with pytest.raises(
+        Misconfigured, match=rf"takes up to {needed / 2**30:.2f} GiB, this process has 1\.00 GiB"
+    ) as told:
+        require_night_fit("20260101", (30, 50), 1_000_000, 200, GIB)
+    assert enough in str(told.value)
+
+
+@pytest.mark.parametrize("kind", ["local", "slurm"])
+def test_a_worker_is_told_how_much_would_be_enough(write_ztf, kind):
+    settings = Settings(cluster=ClusterSettings(kind=kind), detect=DetectSettings(batch=1))
+    projected = projected_bytes((200, 220), 0, settings)
+    task = max(projected, key=projected.get)
+    with pytest.raises(Misconfigured) as told:
+        require_fit(Source(write_ztf()), settings, 512 * MIB)
+    assert f"{task} of an image of 200 x 220 px takes up to {projected[task] / GIB:.2f} GiB" in str(told.value)
+    assert "a worker has 0.50 GiB" in str(told.value)
+    assert f"{projected[task] / GIB + 0.05:.1f}" in told.value.remedy

@@ -2,10 +2,13 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from flows.nights.cluster.warm_up import TRAILS, warm_up_worker
+from flows.nights.cluster.warm_up import SIDE, TRAILS, _exposure, _trail, warm_up_worker
+from schemas.pixels import MaskPlane
 from schemas.settings import DetectSettings, MeasureSettings, Settings
+from stages import PIPELINE
 
 LOADED = """
 import json, sys
@@ -53,3 +56,48 @@ def test_a_real_exposure_finds_everything_compiled(tmp_path):
     compiled, missing = json.loads(run.stdout.splitlines()[-1])
     assert compiled > 20
     assert missing == {}
+
+
+def test_trails_are_ridges_of_a_pixel_as_bright_as_twenty_sigma():
+    """Along half of its length on either side a trail is as bright as its middle, and beyond it falls as across."""
+    for (x0, y0), length, angle in (((60.0, 80.0), 0.0, 0.0), ((150.0, 140.0), 30.0, 0.5), ((200.0, 120.0), 8.0, 2.5)):
+        drawn = _trail((x0, y0), length, angle)
+        y, x = np.mgrid[:SIDE, :SIDE]
+        place = ((x - x0) + 1j * (y - y0)) * np.exp(-1j * angle)
+        beyond = np.maximum(np.abs(place.real) - length / 2, 0)
+        np.testing.assert_allclose(drawn, 20 * np.exp(-(beyond**2 + place.imag**2) / 2), atol=1e-9)
+
+
+def test_the_image_is_the_same_each_time_and_one_pixel_in_a_hundred_is_bad():
+    raw = _exposure()
+    mask, image = raw.planes["mask"], raw.planes["difference"]
+    assert image.shape == mask.shape == (320, 320)
+    assert set(np.unique(mask)) == {0, MaskPlane.BAD}
+    assert 0.008 < (mask > 0).mean() < 0.012
+    np.testing.assert_array_equal(image, _exposure().planes["difference"])
+    noise = image - sum(_trail(*trail) for trail in TRAILS)
+    assert abs(noise.mean()) < 0.02
+    assert noise.std() == pytest.approx(1.0, abs=0.01)
+    np.testing.assert_allclose(
+        [image.sum(dtype=float), np.abs(noise).sum(), mask.sum()], [3594.701519, 81419.55242, 1009], rtol=1e-6
+    )
+    assert (raw.key.name, raw.key.night, raw.band, raw.flags, raw.wcs_header) == (
+        "1-0",
+        "20260101",
+        "r",
+        ("no_wcs",),
+        None,
+    )
+    assert (raw.midpoint_mjd_tai, raw.exposure_time_s) == (61000.0, 30.0)
+    assert (raw.zero_point, raw.zero_point_err, raw.gain) == (26.0, 0.02, 6.0)
+    assert raw.source_sha256 == "0" * 64
+
+
+def test_trails_are_a_point_a_short_one_and_one_longer_than_a_window():
+    assert TRAILS == (((60, 60), 0, 0), ((60, 200), 12, 0.5), ((200, 120), 60, 2.5))
+
+
+def test_every_stage_of_an_exposure_has_its_rows():
+    made = warm_up_worker(Settings())
+    assert {stage.gives.name for stage in PIPELINE if stage.warm_up is not None} == set(made)
+    assert made["streak"] == len(TRAILS)

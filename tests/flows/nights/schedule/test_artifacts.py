@@ -1,6 +1,7 @@
 import logging
 from base64 import b64decode
 from io import BytesIO
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from prefect.states import Completed, Crashed, Failed
 from prefect.types._datetime import now
 
 from flows.nights.schedule import artifacts as notification
-from flows.nights.schedule.artifacts import WEBHOOK, _plain, depth_plot, notify, page_url
+from flows.nights.schedule.artifacts import WEBHOOK, _plain, depth_plot, leave, notify, page_url
 from flows.nights.schedule.scheduled_night import NO_EXPOSURES, QUARANTINED, scheduled_night
 from schemas.recovery import Limit, RecoveredShare, Recovery
+from schemas.summary import RunSummary, Trouble
 from tests.support.webhook import webhook
 
 
@@ -117,3 +119,118 @@ def test_without_a_webhook_nobody_is_told(run, monkeypatch, caplog):
     monkeypatch.delenv(WEBHOOK, raising=False)
     notify(scheduled_night, run, Failed())
     assert caplog.text == ""
+
+
+def drawn(monkeypatch, recovery):
+    """The figure that is drawn."""
+    made = []
+
+    def figure(**given):
+        made.append((notification_figure(**given), given))
+        return made[-1][0]
+
+    notification_figure = notification.Figure
+    monkeypatch.setattr(notification, "Figure", figure)
+    depth_plot(recovery)
+    return made[0]
+
+
+def test_shares_are_drawn_with_their_intervals(monkeypatch):
+    low = RecoveredShare(lo=4, hi=7, n=8, recovered=2, interval=(0.03, 0.65))
+    figure, given = drawn(monkeypatch, night(low, NONE, HALF))
+    assert given == {"figsize": (9, 3.6), "dpi": 100, "layout": "constrained"}
+    assert figure.get_suptitle() == "Night 20250121: 7 of 18 synthetic streaks came back"
+    left, right = figure.axes
+    assert (left.get_xlabel(), right.get_xlabel()) == ("true signal to noise", "true length, px")
+    assert (left.get_ylabel(), right.get_ylabel()) == ("share recovered", "")
+    for axes in (left, right):
+        (container,) = axes.containers
+        points, _, (bars,) = container.lines
+        assert points.get_xydata().tolist() == [[0, 0.25], [2, 0.5]]
+        ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
+        assert np.array(ends) == pytest.approx(np.array([[0.03, 0.65], [0.19, 0.81]]))
+        assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 2.5), (-0.03, 1.03))
+        assert axes.get_xticks().tolist() == [0, 1, 2]
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["4–7", "4–7", "≥ 7"]
+        assert {line.get_alpha() for line in axes.get_ygridlines()} == {0.3}
+        assert {line.get_markersize() for line in container.lines[1]} == {6.0}
+
+
+def test_an_interval_that_ends_at_its_share_is_drawn(monkeypatch):
+    rounded = RecoveredShare(lo=4, hi=7, n=3, recovered=3, interval=(0.29, 1 - 1e-16))
+    figure, _ = drawn(monkeypatch, night(rounded))
+    assert figure.axes[0].containers[0].lines[0].get_ydata().tolist() == [1.0]
+
+
+def test_attempts_are_ever_further_apart(run, monkeypatch):
+    waits, asked = [], []
+    monkeypatch.setattr(notification, "BACKOFF_S", 2.0)
+    monkeypatch.setattr(notification, "sleep", waits.append)
+    monkeypatch.setattr(notification, "_post", lambda url, message: asked.append(message) or "answered with 500")
+    monkeypatch.setenv(WEBHOOK, "http://there")
+    notify(scheduled_night, run, Failed())
+    assert (waits, len(asked)) == ([2.0, 4.0, 8.0], 4)
+    assert notification.TIMEOUT_S == 10.0
+
+
+@pytest.mark.parametrize("pages", [None, "http://host:4200"])
+def test_the_message_leads_to_the_run_where_there_are_pages(run, monkeypatch, pages):
+    asked = []
+    monkeypatch.setattr(notification, "get_current_settings", lambda: SimpleNamespace(ui_url=pages))
+    monkeypatch.setattr(notification, "_post", lambda url, message: asked.append(message))
+    monkeypatch.setenv(WEBHOOK, "http://there")
+    notify(scheduled_night, run, Failed(message="why"))
+    (message,) = asked
+    page = pages and f"{pages}/runs/flow-run/{UUID}"
+    assert message["url"] == page
+    assert message["text"] == "nightstride, nightly 2025-01-21: Failed. why" + (f" {page}" if page else "")
+    notify(scheduled_night, run, Failed())
+    assert asked[1]["message"] == ""
+
+
+@pytest.fixture
+def left(monkeypatch):
+    """What is left as artifacts: kind -> what it was given."""
+    made = {}
+    for kind in ("table", "markdown", "link", "image"):
+        monkeypatch.setattr(
+            notification,
+            f"create_{kind}_artifact",
+            lambda what, kind=kind, **given: made.setdefault(kind, (what, given)),
+        )
+    return made
+
+
+def summary(**given):
+    counts = {"seen": 1, "done": 1, "skipped": 0, "quarantined": 0, "failed": 0}
+    values = {"exposures": counts, "windows": 9, "unscored": 1, "detections": 2, "not_run": {}, "seconds": {}}
+    return RunSummary(**values, nights=("20250121",), **({"report": None} | given))
+
+
+def test_artifacts_of_a_good_night_are_its_summary_page_and_depth(left):
+    of_band = night(NONE, HALF).model_copy(update={"band": "r"})
+    leave(summary(report="/srv/out/reports/20250121/index.html", injection=(night(HALF), of_band)), "The Night!", None)
+    assert set(left) == {"table", "link", "image"}
+    assert {given["key"] for _, given in left.values()} == {"the-night-summary", "the-night-page", "the-night-depth"}
+    assert left["link"][0] == "file:///srv/out/reports/20250121/index.html"
+    left.clear()
+    leave(summary(injection=(of_band,)), "night", None)
+    assert set(left) == {"table"}
+
+
+@pytest.mark.parametrize("name", ["quarantined", "failed", "night_failed", "quality_failed"])
+@pytest.mark.parametrize(("count", "lines"), [(1, 1), (notification.MOST, notification.MOST)])
+def test_what_went_wrong_is_listed(left, name, count, lines):
+    troubles = tuple(Trouble(uri="a", code=f"c{n}", message=f"{n} is_wrong") for n in range(count))
+    leave(summary(**{name: troubles}), "night", None)
+    text, given = left["markdown"]
+    assert given["key"] == "night-troubles"
+    assert text.splitlines() == [f"- `c{n}`: {n} is\\_wrong" for n in range(lines)]
+
+
+def test_a_long_list_ends_with_how_many_more_there_are(left):
+    count = notification.MOST + 2
+    leave(summary(failed=tuple(Trouble(uri="a", code="c", message="m") for _ in range(count))), "night", None)
+    lines = left["markdown"][0].splitlines()
+    assert len(lines) == notification.MOST + 1
+    assert lines[-1] == "- 2 more: `nightstride status OUT`"

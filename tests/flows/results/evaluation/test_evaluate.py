@@ -94,3 +94,23 @@ def test_a_search_without_measurement():
 @pytest.mark.parametrize(("angle", "same"), [(0, 0), (89, 89), (90, -90), (-175, 5), (179, -1), (-91, 89)])
 def test_directions_are_modulo_180(angle, same):
     assert wrapped(np.array([float(angle)]))[0] == same
+
+
+def test_purity_and_rate_are_shares_of_all_that_count():
+    found = evaluate([Image(DETECTIONS, TRUTH)] * 3 + [Image(detections_of((120, 60, 0.3, 5, 2, 40)), truth_of())])
+    assert found.false_per_image == 1.0
+    assert found.purity == 3 / 7
+    assert found.uncounted == 12
+    assert evaluate([Image(detections_of(), TRUTH)]).purity is None
+    assert evaluate([Image(detections_of((120, 60, 0.3, 5, 2, 40)), truth_of())]).purity == 0.0
+    assert evaluate([Image(DETECTIONS, TRUTH)]).oracle_snr.shape == (2,)
+    assert np.isnan(evaluate([Image(DETECTIONS, TRUTH)]).oracle_area_px)
+
+
+def test_truth_is_that_of_an_image_by_visit_and_detector():
+    rows = truth_of(*[("streak", n, 0, 9, 0, 0, 1) for n in range(4)])
+    both = Truth(**{**vars(rows), "visit": np.array([1, 1, 2, 2]), "detector": np.array([3, 4, 3, 4])})
+    assert both.on(1, 4).x.tolist() == [1]
+    assert both.on(2, 3).x.tolist() == [2]
+    assert both.on(3, 3).x.tolist() == []
+    assert both.images == {(1, 3), (1, 4), (2, 3), (2, 4)}

@@ -159,3 +159,93 @@ def test_counts():
     passed = [row["groups"]["known_asteroids"]["found"] for row in figures["thresholds"]]
     assert passed == sorted(passed, reverse=True)
     assert passed[0] == 3
+
+
+def test_an_alert_is_searched_for_within_five_pixels(trained, monkeypatch):
+    """Detections 5 px from the alert count, those further away do not."""
+    from types import SimpleNamespace
+
+    import pyarrow as pa
+
+    from flows.results.evaluation import stamps as module
+
+    seen = []
+
+    def found(planes, exposure, settings, whole):
+        seen.append((planes, exposure, settings, whole))
+        rows = pa.table({"x": [60.25, 55.25, 60.26], "y": [55.5, 50.5, 55.5], "reliability": [0.25, 0.5, 0.75]})
+        return {module.DIA_SOURCE.name: SimpleNamespace(rows=rows)}
+
+    monkeypatch.setattr(module, "search_pixels", found)
+    (scored,) = score_stamps([stamp_of(noisy(1), x=31.25, y=31.5, jd=2459000.5)], trained)
+    assert (scored.reliability, scored.candidates) == (0.5, 3)
+    ((planes, exposure, settings, whole),) = seen
+    assert whole
+    assert settings.measure.min_reliability == 0.0
+    assert set(planes) == {"difference", "mask", "science"}
+    assert np.isfinite(planes["difference"]).all()
+    assert exposure.midpoint_mjd_tai == pytest.approx(2459000.5 - 2400000.5 + (37 + 15) / 86400, abs=1e-9)
+    assert (exposure.exposure_time_s, exposure.shape, exposure.night, exposure.detector) == (
+        30,
+        (111, 111),
+        "20000101",
+        0,
+    )
+    assert exposure.masked_fraction == pytest.approx(1 - 63**2 / 111**2)
+    assert exposure.background == pytest.approx(np.median(noisy(1)), abs=0.5)
+    assert exposure.noise == pytest.approx(5, abs=0.4)
+    assert exposure.flags == ("no_wcs", "no_zero_point")
+    far = [pa.table({"x": [70.0], "y": [55.0], "reliability": [0.9]})]
+    monkeypatch.setattr(module, "search_pixels", lambda *_, **__: {"dia_source": SimpleNamespace(rows=far[0])})
+    assert score_stamps([stamp_of(noisy(1))], trained)[0].reliability == -np.inf
+
+
+def test_the_psf_next_in_time_is_the_nearest_on_either_side():
+    stars = [
+        stamp_of(noisy(1), image=1, jd=2459000.5, science=star(2.0, 12, 14)),
+        stamp_of(noisy(1), image=2, jd=2459010.5, science=star(3.5, 45, 16)),
+    ]
+    times = {3: 2459005.4, 4: 2459005.6, 5: 2458000.5, 6: 2460000.5, 7: 2459010.5}
+    blank = [stamp_of(noisy(1), image=image, jd=jd) for image, jd in times.items()]
+    found = psf_of_images([*stars, *blank])
+    assert [found[image] for image in (3, 4, 5, 6, 7)] == [found[1], found[2], found[1], found[2], found[2]]
+    together = psf_of_images([stars[0], stamp_of(noisy(1), image=2, jd=2459000.5, science=star(3.5, 45, 16))])
+    assert together[1].fwhm_px < together[2].fwhm_px  # of one time, each has its own
+    assumed = psf_of_images(blank)[3]
+    assert (assumed.fwhm_px, assumed.beta) == (2.0, 3.0)
+
+
+def test_thresholds_go_from_nothing_to_nearly_all():
+    figures = summarise_stamps([ScoredStamps(stamp_of(np.zeros((63, 63))), 0.5, 1)], 0.5)
+    levels = [row["min_reliability"] for row in figures["thresholds"]]
+    assert levels == [0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99]
+    found = [row["groups"]["known_asteroids"]["found"] for row in figures["thresholds"]]
+    assert found == [1] * 8 + [0] * 6
+    assert figures["at_default"]["groups"]["known_asteroids"]["found"] == 1
+    assert figures["low_rb"] == 0.5
+    assert figures["auc_known_asteroids_against_low_rb"] is None
+
+
+def test_a_threshold_is_compared_as_the_reliability_is_stored():
+    """Reliabilities are float32: 0.3 as float32 is a little above 0.3, and passes."""
+    scored = [ScoredStamps(stamp_of(np.zeros((63, 63))), float(np.float32(0.7)), 1)]
+    row = next(row for row in summarise_stamps(scored, 0.7)["thresholds"] if row["min_reliability"] == 0.7)
+    assert row["groups"]["known_asteroids"]["found"] == 1
+
+
+def test_area_of_asteroids_against_doubtful_stamps():
+    pixels = np.zeros((63, 63))
+    known = [ScoredStamps(stamp_of(pixels), r, 1) for r in (0.9, 0.4)]
+    doubtful = [ScoredStamps(stamp_of(pixels, known=False, rb=0.1), r, 1) for r in (0.5, 0.1)]
+    other = [ScoredStamps(stamp_of(pixels, known=False, rb=0.5), 1.0, 1)]
+    area = summarise_stamps([*known, *doubtful, *other], 0.5)["auc_known_asteroids_against_low_rb"]
+    assert area["value"] == 0.75  # three of four pairs are in order
+    assert area["interval"][0] < 0.75 < area["interval"][1]
+
+
+def test_noise_of_a_flat_or_blank_stamp_divides_nothing():
+    rho = common_correlation(
+        [stamp_of(np.full((63, 63), np.nan)), stamp_of(noisy(1)), stamp_of(np.full((63, 63), 4.0))]
+    )
+    assert np.isfinite(rho).all()
+    assert rho[rho.shape[0] // 2, rho.shape[1] // 2] == 1.0

@@ -2,16 +2,18 @@ import numpy as np
 import pytest
 from astropy import units as u
 
-from flows.results.forced.exposure import measure_exposure
+from flows.results.forced.exposure import _cells, _neighbours, measure_exposure
 from flows.results.forced.target_file import read_target_file
 from flows.results.forced.targets import ForcedTargets, forced_targets
 from flows.storage.zarr_tiles import TileStore, write_exposure
+from kernels.measure.forced import reach
 from kernels.measure.photometry import njy_per_unit
+from kernels.trails.geometry import Segment
 from schemas.errors import BadInput, NoWork
 from schemas.forced import FORCED_SOURCE, ForcedFlag
 from schemas.pixels import MaskPlane
 from schemas.settings import TileSettings
-from tests.support.forced import flux_of, plain_info, plain_planes, targets
+from tests.support.forced import MJD, flux_of, plain_info, plain_planes, targets
 
 pytest_plugins = ("tests.support.forced_fixture",)
 
@@ -174,3 +176,66 @@ def test_simulated_asteroids_are_measured_whether_seen_or_not(forced_night, targ
     assert abs(np.mean(pulls)) < 3 / np.sqrt(len(pulls))
     assert 0.8 < np.std(pulls) < 1.2
     assert exceeded <= 1
+
+
+def test_what_is_read_reaches_as_far_as_the_measurement_does(stored, monkeypatch):
+    store, read = stored(), []
+    monkeypatch.setattr(
+        TileStore, "read", lambda self, plane, *box, of=TileStore.read: read.append(box) or of(self, plane, *box)
+    )
+    far = reach(0.0, 2.2)
+    for place, (top, left, bottom, right) in (
+        ({"a": (100.5, 60.5)}, (60 - far, 100 - far, 62 + far, 102 + far)),
+        ({"a": (100.5, 60.5, 1200.0)}, (60 - far, 94 - far, 62 + far, 108 + far)),  # 12 px towards the west
+        ({"a": (1.5, 2.5)}, (0, 0, 4 + far, 3 + far)),
+        ({"a": (298.5, 277.5)}, (277 - far, 298 - far, 280, 300)),
+        ({"a": (100.5, 60.5), "b": (160.5, 130.5)}, (60 - far, 100 - far, 132 + far, 162 + far)),
+    ):
+        read.clear()
+        measure_exposure(store, targets(**place), 3.0)
+        assert read == [(top, left, bottom, right)] * 2
+
+
+def test_targets_are_read_together_cell_by_cell():
+    places = [(1007.9, 5.0), (1008.0, 5.0), (3.0, 1007.9), (3.0, 1008.0), (2015.9, 2015.9), (0.0, 0.0)]
+    assert list(_cells([Segment(x, y, 0.0, 0.0) for x, y in places])) == [[0, 2, 5], [1], [3], [4]]
+
+
+def test_neighbours_are_those_whose_grown_boxes_touch():
+    places = [(50.0, 50.0), (60.0, 50.0), (50.0, 60.0), (60.01, 39.99), (70.0, 50.0)]
+    near = _neighbours([Segment(x, y, 0.0, 0.0) for x, y in places], 10)
+    for i, (x, y) in enumerate(places):
+        assert near[i] == [
+            j for j, (u, v) in enumerate(places) if j != i and abs(u - x) <= 10 + 1e-9 and abs(v - y) <= 10 + 1e-9
+        ]
+    assert _neighbours([], 10) == []
+
+
+def test_columns_of_the_exposure_are_those_of_every_row(stored):
+    (row, still) = measure_exposure(stored(), targets(a=(100, 60, 1200.0), b=(200, 200)), 3.5).to_pylist()
+    for one in (row, still):
+        assert (one["visit"], one["detector"], one["band"], one["midpointMjdTai"]) == (7, 0, "r", MJD)
+        assert (one["limitSigma"], one["maskedFraction"]) == (3.5, 0.0)
+        assert one["snr"] == pytest.approx(one["trailFlux"] / one["trailFluxErr"], rel=1e-5)
+        assert one["psfFluxErr"] > 0
+    assert (still["trailAngle"], still["trailLength"]) == (0.0, 0.0)
+    assert row["magABErr"] == pytest.approx(2.5 / np.log(10) / row["snr"], rel=1e-3)
+
+
+def test_a_detection_is_one_from_the_limit_on(stored):
+    store, one = stored(), targets(a=(100, 60, 1200.0))
+    (row,) = measure_exposure(store, one, 3.0).to_pylist()
+    for sigma, seen in ((row["snr"] * (1 - 1e-6), True), (row["snr"] * (1 + 1e-6), False)):
+        (again,) = measure_exposure(store, one, sigma).to_pylist()
+        assert (again["magAB"] is not None) is seen
+
+
+def test_pixels_in_nanojansky_need_no_zero_point_and_others_are_scaled_by_theirs(stored):
+    given = targets(a=(100, 60, 1200.0))
+    flux = {}
+    for unit, zero_point in (("nJy", None), ("nJy", 31.4), ("adu", 31.4), ("adu", 28.9)):
+        (row,) = measure_exposure(stored(plain_info(pixel_unit=unit, zero_point=zero_point)), given, 3.0).to_pylist()
+        assert row["flags"] == 0
+        flux[unit, zero_point] = row["trailFlux"]
+    assert flux["nJy", None] == flux["nJy", 31.4] == flux["adu", 31.4]
+    assert flux["adu", 28.9] == pytest.approx(10 * flux["nJy", None], rel=1e-6)

@@ -11,6 +11,7 @@ from flows.results.evaluation.truth_table import read_truth
 from flows.results.page.completeness import completeness_of, recovered, section
 from flows.results.page.night import read_night
 from flows.results.page.page import content, render_page, write_report
+from schemas.recovery import Limit, MagnitudeLimit, RecoveredShare, Recovery
 from schemas.truth import TRUTH
 from tests.flows.results.evaluation.test_recovery import injection
 
@@ -189,3 +190,82 @@ def test_a_page_made_afterwards_reads_the_catalogues(kit, tmp_path):
     kit.night(tmp_path, visits=2, injections=30)
     html = write_report(tmp_path, kit.NIGHT).read_text()
     assert "60 synthetic streaks put into copies of tiles of 2 exposures" in html
+
+
+def test_each_figure_stands_beside_that_of_the_oracle(told):
+    """Of 10 streaks from S/N 7 on 9 were found, of the 6 from 10 on all: Clopper & Pearson, 0.025^(1/6) = 0.541."""
+    notes = {figure.name: (figure.value, figure.note) for figure in told.figures}
+    assert notes["Completeness, S/N ≥ 7"] == ("0.90", "0.55 to 1.00; oracle 1.00")
+    assert notes["Completeness, S/N ≥ 10"] == ("1.00", "0.54 to 1.00; oracle 1.00")
+
+
+def test_charts_have_the_edges_of_their_bins_and_the_numbers_in_words(told):
+    charts = {name: ElementTree.fromstring(svg) for name, svg in told.charts}
+    edges = [text.text for text in charts["Completeness against S/N"].iter("text")]
+    assert edges[:6] == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+    assert edges[6:13] == ["3", "5", "7", "10", "15", "25", "50"]
+    assert edges[13:] == ["true signal to noise", "share found"]
+    tenths = [text.text for text in charts["False streaks against reliability"].iter("text")]
+    assert tenths[-13:-2] == ["0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1"]
+    assert "0.3 to 0.4: 1.00" in charts["False streaks against reliability"].get("aria-label")
+    assert [text.text for text in charts["False streaks against S/N"].iter("text")][-3:] == [
+        "∞", "measured signal to noise", "false per image",
+    ]  # fmt: skip
+
+
+def test_a_share_of_none_has_no_interval_and_the_oracle_none_at_all(told):
+    assert [line[4] for line in told.lines][:2] == ["0.00 to 0.84", "0.01 to 0.81"]
+    none = section(evaluate([Image(searched([], []), truth().take(SNR > 7))]))
+    assert none.lines[0] == ("3 to 5", "0", "0", "–", "–", "–")
+    notes = [figure.note for figure in none.figures if "Completeness" in figure.name]
+    assert notes == ["0.00 to 0.52; oracle –", "0.00 to 0.71; oracle –"]
+    root = ElementTree.fromstring(dict(none.charts)["Completeness against S/N"])
+    assert {circle.get("class") for circle in root.iter("circle")} == {"point ours"}
+
+
+def limit(n=40, value=7.25, interval=(6.5, 8.0)):
+    return Limit(n=n, value=value, interval=interval)
+
+
+def of_band(band=None, detector=None, magnitude=(), **given):
+    share = RecoveredShare(lo=5, hi=7, n=4, recovered=1, interval=(0.01, 0.81))
+    last = RecoveredShare(lo=7, hi=None, n=0, recovered=0, interval=(0, 1))
+    values = {"night": "20261103", "exposures": 1200, "hidden": 0, "n": 2000, "recovered": 1500, "snr": limit()}
+    values |= {"by_snr": (share, last), "by_length": (share, last), "band": band, "detector": detector}
+    return Recovery(**(values | given), magnitude=magnitude)
+
+
+CLASSES = (
+    MagnitudeLimit(lo=0, hi=None, limit=limit(40, 21.234, (21.0, 21.5))),
+    MagnitudeLimit(lo=0, hi=3, limit=limit(20, 21.5, (21.25, 21.75))),
+    MagnitudeLimit(lo=15, hi=None, limit=Limit(n=1, reason="fewer than 20 streaks")),
+)
+
+
+def test_limits_shares_and_detectors_are_told_to_their_digits():
+    parts = [of_band("r", magnitude=CLASSES), of_band("r", 7, magnitude=CLASSES), of_band("r", 8)]
+    found = recovered([of_band(hidden=3), *parts], 9)
+    assert found.lead == (
+        "2,000 synthetic streaks put into copies of tiles of 1,200 exposures, and the copies searched like the tiles "
+        "themselves: 1,500 came back. 3 more are mostly on unusable pixels and do not count."
+    )
+    assert [(figure.name, figure.value, figure.note) for figure in found.figures] == [
+        ("S/N of half recovered", "7.2", "6.5 to 8.0; 40 streaks"),
+        ("Limiting magnitude, r", "21.23", "21.00 to 21.50; 40 streaks, all lengths"),
+    ]
+    assert found.limits == (
+        ("r", "all", "21.23", "21.00 to 21.50; 40 streaks"),
+        ("r", "0 to 3 px", "21.50", "21.25 to 21.75; 20 streaks"),
+        ("r", "15 px and more", "–", "fewer than 20 streaks; 1 streak"),
+    )
+    assert found.shares[:2] == (("S/N 5 to 7", "4", "1", "0.25", "0.01 to 0.81"), ("S/N 7 to ∞", "0", "0", "–", "–"))
+    assert found.shares[2][0] == "length 5 to 7 px"
+    counts = ("1,200", "2,000", "1,500", "7.2", "6.5 to 8.0; 40 streaks")
+    assert found.detectors == (
+        ("7", "r", *counts, "21.23", "21.00 to 21.50; 40 streaks"), ("8", "r", *counts, "–", "–"),
+    )  # fmt: skip
+    root = ElementTree.fromstring(found.charts[0][1])
+    assert "5 to 7: 0.25 of 4; 7 to ∞: – of 0" in root.get("aria-label")
+    assert [text.text for text in root.iter("text")][6:9] == ["5", "7", "∞"]
+    assert len(list(root.iter("circle"))) == 1
+    assert recovered([of_band()], 9).lead.endswith("1,500 came back.")

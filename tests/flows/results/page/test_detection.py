@@ -140,3 +140,56 @@ def test_pixels_upwards_become_a_drawing_downwards(kit, x, y, angle, x0, y0):
     assert mark.angle == -angle
     assert mark.label[0] > mark.x
     assert mark.label[1] < mark.y
+
+
+@pytest.mark.parametrize(
+    ("side", "x", "y", "box"),
+    [
+        (5, 100.3, 61.8, (42, 80, 41)),
+        (30, 100.3, 61.8, (41, 79, 43)),
+        (60, 100.6, 61.4, (19, 59, 85)),
+        (100, 200.0, 300.0, (230, 130, 141)),
+        (9999, 300.0, 400.0, (160, 60, 481)),
+    ],
+)
+def test_box_is_1_4_times_that_of_the_detection(one, side, x, y, box):
+    assert cutout_box(replace(one, side=side, x=x, y=y)) == box
+
+
+def test_bins_and_margin_of_a_cutout(kit, one):
+    blank = np.zeros((900, 900), np.float32), np.zeros((900, 900), np.uint16)
+    narrow, wide = kit.info(shape=(900, 900)), kit.info(shape=(900, 900), psf={"fwhm_px": 40.0})
+    small, middle, large = (
+        detection_cutout(*blank, replace(one, side=side, x=450.0, y=450.0), narrow) for side in (5, 114, 9999)
+    )
+    assert [(cut.side, cut.width, cut.picture.width) for cut in (small, middle, large)] == [
+        (41, 41, 41), (161, 162, 81), (481, 484, 121),
+    ]  # fmt: skip
+    assert [cut.mark.radius for cut in (small, middle)] == pytest.approx([41 / 12, 161 / 12])
+    assert detection_cutout(*blank, replace(one, side=5), wide).mark.radius == 60.0
+    assert (small.mark.x, small.mark.y) == (20.5, 20.5)
+    mark = small.mark
+    assert mark.label == (20.5 + 0.8 * mark.radius, 20.5 - 0.8 * mark.radius)
+
+
+def test_a_bin_half_of_which_lies_beyond_the_border_is_not_outside(kit, one):
+    """The box of 161 px begins at -70 in x: 35 bins are outside; at -69 the half bin is inside."""
+    info = kit.info(shape=(900, 900))
+    difference = np.random.default_rng(2).normal(0, 12, (900, 900)).astype(np.float32)
+    blank = np.zeros((900, 900), np.uint16)
+    for x, outside in ((10.0, 35), (11.0, 34), (12.0, 34)):
+        row = pixels(detection_cutout(difference, blank, replace(one, side=114, x=x, y=450.0), info).picture)[40]
+        assert [tuple(colour) == (120, 126, 138) for colour in row] == [True] * outside + [False] * (81 - outside)
+
+
+def test_the_place_is_a_fact_too(kit):
+    (row,) = kit.rows(kit.info(), 1, 7)
+    row |= {"x": 10.04, "y": 300.26, "trailLengthPx": 6.04, "trailAnglePx": 120.6, "trailLength": None}
+    row |= {"trailAngle": None, "magABErr": None, "ra": 1.0, "dec": 2.0}
+    facts = dict(detections(kit.table([row]))[0].facts)
+    assert (facts["x, y"], facts["Length"], facts["Angle"], facts["mag r"]) == (
+        "10.0, 300.3",
+        "6.0 px",
+        "121°",
+        "19.40",
+    )

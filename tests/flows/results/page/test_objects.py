@@ -1,4 +1,5 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from flows.results.page import objects as module
@@ -54,6 +55,13 @@ def test_two_bands_make_a_colour_and_a_magnitude_the_brightest_on_top(tmp_path):
     assert found.key == (("part-0", "object"),)
 
 
+def test_colours_with_a_gap_between_them_make_a_colour_and_a_magnitude(tmp_path):
+    put_objects(tmp_path, NIGHT, object_table({band: np.full(12, 20.0) for band in "ugiz"}))
+    found = objects_of(tmp_path, NIGHT)
+    assert ">u - g, mag</text>" in found.picture
+    assert ">g, mag</text>" in found.picture
+
+
 @pytest.mark.parametrize(("bands", "n", "error"), [("r", 30, 0.02), ("gri", 5, 0.02), ("gri", 30, 0.4)])
 def test_without_colours_there_are_counts_and_the_reason(tmp_path, bands, n, error):
     put_objects(tmp_path, NIGHT, object_table(magnitudes(n, bands), error))
@@ -96,3 +104,87 @@ def test_the_page_has_the_part_or_says_what_is_wrong(kit, tmp_path):
     text = write_report(tmp_path, kit.NIGHT).read_text()
     assert '<section id="objects"' not in text
     assert "object.parquet" in text
+
+
+def pictured(monkeypatch, out, table, *more):
+    """Axes, points by style, and title of the picture."""
+    seen = []
+    monkeypatch.setattr(module, "scatter_chart", lambda *given: seen.append(given) or "<svg/>")
+    put_objects(out, NIGHT, table, *more)
+    found = objects_of(out, NIGHT)
+    ((across, upward, series, title),) = seen
+    return across, upward, {one.style: (one.x.tolist(), one.y.tolist()) for one in series}, title, found
+
+
+def test_axes_hold_all_but_a_hundredth_at_either_end_and_a_margin(tmp_path, monkeypatch):
+    g_r, r = np.linspace(0.0, 2.0, 101), np.linspace(17.0, 21.0, 101)
+    across, upward, dots, title, _ = pictured(monkeypatch, tmp_path, object_table({"g": r + g_r, "r": r}))
+    assert (across.low, across.high) == pytest.approx((0.02 - 0.098, 1.98 + 0.098), abs=1e-5)
+    assert (upward.low, upward.high) == pytest.approx((20.96 + 0.196, 17.04 - 0.196), abs=1e-5)  # bright is up
+    assert title == "r against g - r of 101 objects"
+    assert list(dots) == ["part-0"]
+    assert dots["part-0"][1] == pytest.approx(sorted(r), abs=1e-5)
+
+
+def test_a_margin_is_at_least_a_twentieth_of_a_magnitude(tmp_path, monkeypatch):
+    same = {"g": np.full(10, 20.0), "r": np.full(10, 19.0), "i": np.full(10, 18.5)}
+    across, upward, *_ = pictured(monkeypatch, tmp_path, object_table(same))
+    assert (across.low, across.high, upward.low, upward.high) == pytest.approx((0.95, 1.05, 0.45, 0.55), abs=1e-5)
+
+
+def test_kinds_have_their_colours_and_the_unknown_lie_below(tmp_path, monkeypatch):
+    labels = ["star"] * 3 + ["quasar"] * 2 + ["galaxy"] * 4 + ["unknown"]
+    *_, dots, _, found = pictured(monkeypatch, tmp_path, object_table(magnitudes(10)), None, spectral_table(labels))
+    assert {style: len(x) for style, (x, _) in dots.items()} == {"part-other": 1, "part-0": 3, "part-2": 4, "part-3": 2}
+    assert next(iter(dots)) == "part-other"
+    assert found.key == (("part-0", "star"), ("part-2", "galaxy"), ("part-3", "quasar"), ("part-other", "unknown"))
+
+
+def test_colours_as_certain_as_asked_for_are_drawn(tmp_path, monkeypatch):
+    for place, (error, drawn) in enumerate(((0.2142857, True), (0.2143, False))):
+        out = tmp_path / str(place)
+        put_objects(out, NIGHT, object_table(magnitudes(10), error))
+        assert bool(objects_of(out, NIGHT).picture) is drawn
+
+
+def test_ten_objects_make_a_picture_and_nine_do_not(tmp_path):
+    for n, drawn in ((9, False), (10, True)):
+        put_objects(tmp_path / str(n), NIGHT, object_table(magnitudes(n)))
+        assert bool(objects_of(tmp_path / str(n), NIGHT).picture) is drawn
+
+
+def with_errors(table, colour, errors):
+    place = table.schema.get_field_index(f"{colour}Err")
+    field = table.schema.field(place)
+    return table.set_column(place, field, pa.array(errors, field.type))
+
+
+def test_ten_objects_must_have_both_colours(tmp_path, monkeypatch):
+    """Ten have g - r and ten r - i, nine have both: a colour and a magnitude are drawn."""
+    table = object_table(magnitudes(11, "gri"))
+    table = with_errors(table, "gMinusR", [9.0] + [0.1] * 10)
+    table = with_errors(table, "rMinusI", [0.1, 9.0] + [0.1] * 9)
+    across, upward, dots, *_ = pictured(monkeypatch, tmp_path, table)
+    assert (across.name, upward.name) == ("g - r, mag", "r, mag")
+    assert len(dots["part-0"][0]) == 10
+
+
+def test_the_bluest_pair_of_colours_is_drawn(tmp_path, monkeypatch):
+    across, upward, *_ = pictured(
+        monkeypatch, tmp_path, object_table(magnitudes(12, "griz") | {"u": np.full(12, 21.0)})
+    )
+    assert (across.name, upward.name) == ("u - g, mag", "g - r, mag")
+
+
+def test_objects_of_one_band_are_not_several(tmp_path):
+    put_objects(tmp_path, NIGHT, object_table(magnitudes(3, "r")))
+    assert {figure.name: figure.value for figure in objects_of(tmp_path, NIGHT).figures}["In two bands or more"] == "0"
+
+
+def test_bars_of_verdicts_are_as_long_as_their_shares(tmp_path):
+    put_objects(tmp_path, NIGHT, object_table(magnitudes(20)), star_galaxy_table([0.9] * 12 + [0.2] * 8))
+    (verdicts,) = objects_of(tmp_path, NIGHT).verdicts
+    assert 'aria-label="Star or galaxy: star 12, galaxy 8, unknown 0"' in verdicts.bar
+    assert [share for *_, share in verdicts.parts] == ["60 %", "40 %", "0 %"]
+    put_objects(tmp_path, NIGHT, OBJECT.empty(), star_galaxy_table([]))
+    assert [share for *_, share in objects_of(tmp_path, NIGHT).verdicts[0].parts] == ["0 %"] * 3

@@ -11,6 +11,7 @@ from PIL import Image
 from flows.results.page.detection import COLUMNS, detections
 from flows.results.page.night import Exposure
 from flows.results.page.panel import LIMIT, MARKS, SIDE, overview, panel, share_cutouts
+from flows.results.page.picture import jpeg, stretch
 from flows.results.quality.measure import compass
 from schemas.pixels import MaskPlane
 
@@ -107,3 +108,58 @@ def test_an_exposure_without_detections(kit, tmp_path):
     drawn = panel(taken, info, *kit.pixels(info.shape, 4), 5)
     assert (drawn.cutouts, drawn.left_out, drawn.overview.marks) == ((), 0, ())
     assert drawn.caption == "380 × 420 px, full resolution; 0 detections marked."
+
+
+def test_overviews_are_binned_beyond_800_px_and_lettered_by_their_size():
+    found = [overview(*flat(shape), (), None) for shape in ((800, 420), (801, 420))]
+    assert [(one.factor, one.width, one.height) for one in found] == [(1, 420, 800), (2, 420, 802)]
+    assert [one.lettering for one in found] == [19.0, 19.1]  # 1 / 42 of the longest side
+    assert found[1].caption == "420 × 802 px, means over 2 × 2 px; 0 detections marked."
+
+
+def flat(shape):
+    return np.zeros(shape, np.float32), np.zeros(shape, np.uint16)
+
+
+def test_marks_of_an_overview_are_as_wide_as_the_picture_is_large(kit):
+    drawn = overview(*flat((300, 150)), detections(kit.table(kit.rows(kit.info(), 2, 2))), None)
+    assert [mark.radius for mark in drawn.marks] == [4.0, 4.0]  # 1 / 75 of the longest side
+
+
+def test_an_overview_is_black_and_white_at_its_robust_limits():
+    """Median 10, spread 1.4826 x 2: white is 12 of them above, black 3 below."""
+    difference = np.tile(np.array([8, 12, 10, 8, 12], np.float32), (41, 8))
+    difference[0, 0], difference[0, 20], difference[40, 0] = 10 + 12 * 2.9652, 10 + 10 * 2.9652, 10 - 3 * 2.9652
+    drawn = overview(difference, np.zeros(difference.shape, np.uint16), (), None)
+    expected = jpeg(stretch(difference, 10.0, 2.9652, high=12.0), LIMIT)
+    assert drawn.picture == expected
+
+
+@pytest.mark.parametrize("turn", [30.0, 200.0])
+def test_arrows_are_those_of_the_compass_downwards(kit, turn):
+    directions = compass(kit.info(wcs_header=kit.cards((420, 380), turn)))
+    (_, nx, ny), (_, ex, ey) = overview(*flat((60, 60)), (), directions).arrows
+    assert (nx, -ny, ex, -ey) == (*directions.north, *directions.east)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "each", "total", "shares"),
+    [
+        ([10, 1, 10], 5, 7, (3, 1, 3)),
+        ([10, 1, 10], 5, 8, (4, 1, 3)),
+        ([3, 3], 5, 0, (0, 0)),
+        ([9, 9, 9, 9], 9, 2, (1, 1, 0, 0)),
+        ([4, 0, 4], 2, 9, (2, 0, 2)),
+        ([6, 6, 6], 6, 11, (4, 4, 3)),
+    ],
+)
+def test_cutouts_are_dealt_out_in_turn(wanted, each, total, shares):
+    assert share_cutouts(wanted, each, total) == shares
+
+
+def test_a_panel_without_cutouts_says_so_and_one_with_all_says_nothing(kit, tmp_path):
+    info, taken = exposure(kit, tmp_path, 3)
+    pixels = kit.pixels(info.shape, 4)
+    none, all_of_them = panel(taken, info, *pixels, 0), panel(taken, info, *pixels, 3)
+    assert none.caption.endswith("3 detections marked. Without cutouts; 3 are left out.")
+    assert (all_of_them.left_out, all_of_them.caption) == (0, all_of_them.overview.caption)

@@ -89,3 +89,31 @@ def test_jpeg_shows_the_levels():
     pixels = decoded(jpeg(levels, 150_000))
     np.testing.assert_allclose(pixels, decoded(png(levels)), atol=40)
     np.testing.assert_allclose(pixels[24, 8], decoded(png(levels))[24, 8], atol=6)
+
+
+def test_grey_runs_from_night_blue_to_warm_white():
+    row = decoded(png(np.array([[0, 23, 253, MASKED, OUTSIDE]], np.uint8)))[0]
+    assert row.tolist() == [[8, 11, 20], [30, 33, 41], [255, 255, 250], [52, 78, 112], [120, 126, 138]]
+
+
+def test_stretch_is_an_inverse_hyperbolic_sine():
+    sigmas = np.array([[-3.0, -1.0, 0.0, 1.0, 5.0, 7.5, 8.0]])
+    expected = np.rint(253 * np.arcsinh((sigmas + 3) / 4) / np.arcsinh(11 / 4))
+    assert stretch(7 + 2 * sigmas, 7.0, 2.0).tolist() == expected.tolist()
+    wide = np.rint(253 * np.arcsinh((sigmas + 3) / 4) / np.arcsinh(15 / 4))
+    assert stretch(7 + 2 * sigmas, 7.0, 2.0, high=12.0).tolist() == wide.tolist()
+    assert stretch(np.array([[5e-31, 0.0]]), 0.0, 0.0).tolist() == stretch(np.array([[0.5, 0.0]]), 0.0, 1.0).tolist()
+
+
+def test_jpeg_takes_the_best_quality_that_the_limit_allows():
+    levels = stretch(np.random.default_rng(4).normal(size=(64, 64)), 0, 1)
+    colours = decoded(png(levels)).astype(np.uint8)
+    sizes = []
+    for quality in (88, 80, 70, 62, 55, 48, 40, 30, 15):
+        buffer = io.BytesIO()
+        Image.fromarray(colours).save(buffer, format="JPEG", quality=quality, optimize=True)
+        uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+        assert jpeg(levels, len(uri)).uri == uri
+        sizes.append(len(uri))
+    assert sizes == sorted(sizes, reverse=True)
+    assert jpeg(levels, 1).uri == uri

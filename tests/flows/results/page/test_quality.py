@@ -3,7 +3,7 @@ from flows.results.page.quality import quality_of
 from flows.results.quality.assess import assess
 from flows.storage.ledger import Ledger
 from schemas.exposure import PsfModel
-from schemas.quality import BandQuality, Drift, QualityRecord, QualitySettings
+from schemas.quality import BandQuality, Drift, Gate, QualityRecord, QualitySettings
 
 
 def history(kit, out, count=20):
@@ -62,3 +62,50 @@ def test_distributions_are_said_to_drift_where_that_is_a_warning(kit, tmp_path):
     assert drifting.cells[0] == "snr"
     assert drifting.cells[2:] == ("0.432", "0.250", "0.060", "0.004")
     assert (steady.verdict, steady.style, steady.cells[:2]) == ("as before", "verdict-pass", ("trailLength", "7"))
+
+
+def put_judged(out, kit, gates, night=None, **given):
+    judged = BandQuality(instrument="ZTF", band="r", verdict="pass", gates=gates, drifts=(), reference=(), **given)
+    record = QualityRecord(night=night or kit.NIGHT, digest="", rules="", measured=(), judged=(judged,), software="1")
+    Ledger(out).put_quality(record)
+
+
+def test_values_are_told_with_their_units_and_limits(kit, tmp_path):
+    gates = (
+        Gate(
+            metric="seeing", verdict="pass", value=2.34567, unit="arcsec", limits=(None, 4.0), median=2.2, nights=1200
+        ),
+        Gate(metric="snr_of_half", verdict="warn", value=7.5, unit="", limits=(1.0, None), median=6.0, sigma=0.123),
+        Gate(metric="depth", verdict="warn", value=None, unit="mag"),
+    )
+    put_judged(tmp_path, kit, gates, notes=("so it is",))
+    (band,) = quality_of(tmp_path, kit.NIGHT)
+    assert [line.cells[1:] for line in band.gates] == [
+        ("2.346 arcsec", "≤ 4", "2.2 ± 0", "1,200"), ("7.5", "≥ 1", "6 ± 0.12", "0"), ("–", "–", "–", "0"),
+    ]  # fmt: skip
+    assert [line.style for line in band.gates] == ["verdict-pass", "verdict-warn", "verdict-warn"]
+    assert (band.style, band.notes) == ("verdict-pass", ("so it is",))
+
+
+def test_charts_go_back_a_limited_number_of_nights_in_the_same_unit(kit, tmp_path, monkeypatch):
+    monkeypatch.setattr("flows.results.page.quality.NIGHTS", 3)
+    for day in range(1, 6):
+        gate = Gate(metric="noise", verdict="pass", value=float(day), unit="adu" if day != 4 else "nJy")
+        put_judged(tmp_path, kit, (gate,), f"2026110{day}")
+    for night, seen in (("20261105", ["20261103", "20261105"]), ("20261103", ["20261101", "20261102", "20261103"])):
+        (band,) = quality_of(tmp_path, night)
+        ((name, svg),) = band.charts
+        assert name == "Noise of a pixel"
+        assert f'aria-label="Noise of a pixel over {len(seen)} nights"' in svg
+        assert [f"<title>{label}:" in svg for label in seen] == [True] * len(seen)
+        assert svg.count("<circle") == len(seen)
+    assert quality_of(tmp_path, "20261104")[0].charts == ()
+
+
+def test_what_has_no_value_has_no_chart_and_sixty_nights_are_the_most(kit, tmp_path):
+    from flows.results.page.quality import NIGHTS
+
+    for day in (1, 2):
+        put_judged(tmp_path, kit, (Gate(metric="depth", verdict="warn", value=None, unit="mag"),), f"2026110{day}")
+    assert quality_of(tmp_path, "20261102")[0].charts == ()
+    assert NIGHTS == 60

@@ -99,3 +99,106 @@ def test_verdicts_and_negative_values():
     assert 'class="verdict-fail"' in svg
     assert "−3" in svg
     assert "a&lt;b" in svg
+
+
+def drawn_lines(root):
+    return [[float(line.get(name)) for name in ("x1", "x2", "y1", "y2")] for line in root.iter("line")]
+
+
+def words(root):
+    return [(text.text, text.get("x"), text.get("y"), text.get("transform")) for text in root.iter("text")]
+
+
+def test_axes_and_points_are_drawn_to_the_pixel():
+    """The plot is 442 x 218 px: from 66 to 508 across, and from 232 up to 14."""
+    dots = Dots("a", np.array([0.0, 5.0, 2.0]), np.array([20.0, 10.0, 14.0]))
+    root = ElementTree.fromstring(scatter_chart(Axis("x", 0, 5), Axis("r", 20, 10), [dots], "t"))
+    assert places(scatter_chart(Axis("x", 0, 5), Axis("r", 20, 10), [dots], "t"))["dots a"] == [
+        (66, 232), (508, 14), (243, 101),
+    ]  # fmt: skip
+    levels = [14, 57.6, 101.2, 144.8, 188.4, 232]
+    assert drawn_lines(root) == [[66, 508, y, y] for y in (*levels, 232)]
+    assert words(root) == [
+        *((f"{tick}", "58", f"{y + 4:.1f}", None) for tick, y in zip((10, 12, 14, 16, 18, 20), levels, strict=True)),
+        *((f"{tick}", f"{66 + 88.4 * tick:.1f}", "249", None) for tick in range(6)),
+        ("x", "287.0", "272", None),
+        ("r", None, None, "translate(13 123.0) rotate(-90)"),
+    ]
+    assert root.get("viewBox") == "0 0 520 280"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.0, 5.0, [0, 1, 2, 3, 4, 5]),
+        (1.0, -9.0, [-8, -6, -4, -2, 0]),
+        (0.1, 24.9, [5, 10, 15, 20]),
+        (-3.0, 24.0, [0, 10, 20]),
+    ],
+)
+def test_ticks_of_an_axis(low, high, ticks):
+    assert list(Axis("x", low, high).ticks) == ticks
+
+
+def trend(*values, median=None, sigma=None):
+    return [
+        TrendNight(f"2026{1 + i // 28:02d}{1 + i % 28:02d}", v, median, sigma, "no_history")
+        for i, v in enumerate(values)
+    ]
+
+
+def upward(svg):
+    return [text for text, x, _, _ in words(ElementTree.fromstring(svg)) if x == "58"]
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ((1.0, 2.0, 3.0), ["0", "1", "2", "3", "4"]),
+        ((0.0, 1.0), ["−0.5", "0", "0.5", "1", "1.5"]),
+        ((0.08, 1.08), ["0", "0.5", "1", "1.5"]),  # a twentieth of the span is left at either end
+        ((0.42, 1.42), ["0", "0.5", "1", "1.5"]),
+        ((0.0, 1.6), ["−0.5", "0", "0.5", "1", "1.5", "2"]),
+        ((0.0, 2.0), ["−1", "0", "1", "2", "3"]),
+        ((5.0,), ["4.6", "4.8", "5", "5.2", "5.4"]),
+        ((-5.0,), ["−5.4", "−5.2", "−5", "−4.8", "−4.6"]),
+        ((0.0,), ["−0.05", "0", "0.05"]),
+        ((0.0, 30000.0), ["−10,000", "0", "10,000", "20,000", "30,000", "40,000"]),
+    ],
+)
+def test_ticks_of_a_trend_hold_all_values_with_a_margin(values, ticks):
+    assert upward(trend_chart(trend(*values), "t", "u")) == ticks
+
+
+def test_ticks_of_a_trend_hold_the_medians_with_their_scatter():
+    assert upward(trend_chart(trend(2.0, 3.0, median=2.0, sigma=3.0), "t", "u")) == ["−2", "0", "2", "4", "6"]
+    assert upward(trend_chart(trend(2.0, 3.0, median=-1.0), "t", "u")) == ["−2", "0", "2", "4"]
+
+
+def test_a_trend_is_drawn_to_the_pixel():
+    """Four steps from 0 to 4 make 54.5 px each; three nights 147.33 px."""
+    svg = trend_chart(trend(1.0, None, 3.0, median=2.0, sigma=0.5), "t", "u")
+    root = ElementTree.fromstring(svg)
+    assert drawn_lines(root) == [[66, 508, y, y] for y in (232, 177.5, 123, 68.5, 14, 232)]
+    assert words(root) == [
+        ("0", "58", "236.0", None), ("1", "58", "181.5", None), ("2", "58", "127.0", None), ("3", "58", "72.5", None),
+        ("4", "58", "18.0", None), ("01-03", "434.3", "249", None), ("01-02", "287.0", "249", None),
+        ("01-01", "139.7", "249", None), ("night", "287.0", "272", None),
+        ("u", None, None, "translate(13 123.0) rotate(-90)"),
+    ]  # fmt: skip
+    assert [(c.get("cx"), c.get("cy"), c.get("r"), c.find("title").text) for c in root.iter("circle")] == [
+        ("139.7", "177.5", "4", "20260101: 1, no history"),
+        ("434.3", "68.5", "6", "20260103: 3, no history"),
+    ]
+    assert root.find("polygon").get("points") == "139.7,95.8 287.0,95.8 434.3,95.8 434.3,150.2 287.0,150.2 139.7,150.2"
+    assert root.find("polyline").get("points") == "139.7,123.0 287.0,123.0 434.3,123.0"
+    thin = ElementTree.fromstring(trend_chart(trend(1.0, 3.0, median=2.0), "t", "u"))
+    assert thin.find("polygon").get("points") == "176.5,123.0 397.5,123.0 397.5,123.0 176.5,123.0"
+
+
+@pytest.mark.parametrize(("count", "labels"), [(6, 6), (7, 4), (12, 6), (13, 5)])
+def test_a_trend_names_six_nights_at_most_and_the_last_among_them(count, labels):
+    found = [text for text, _, _, _ in words(ElementTree.fromstring(trend_chart(trend(*range(count)), "t", "u")))]
+    named = [text for text in found if text and re.fullmatch(r"\d\d-\d\d", text)]
+    assert len(named) == labels
+    assert named[0] == f"01-{count:02d}"

@@ -249,3 +249,42 @@ def test_bins_and_classes(chart, edges):
 def test_the_number_is_read_aloud():
     chart = snr_histogram(np.array([5.0]), np.array([1.0]))
     assert ElementTree.fromstring(chart).get("aria-label") == "Histogram of 1 detection by signal to noise"
+
+
+def test_stages_take_turns_with_eight_colours():
+    found = timing({f"stage{n}": 1.0 for n in range(10)})
+    assert [stage.style for stage in found.stages] == [f"part-{n}" for n in (*range(8), 0, 1)]
+    assert {stage.share for stage in found.stages} == {"10 %"}
+
+
+def test_a_run_of_no_time_has_no_rate(kit, tmp_path):
+    kit.night(tmp_path, visits=1)
+    for wall, note in ((0.0, ""), (2.0, "1,500 windows a second"), (2000.0, "2 windows a second")):
+        night = read_night(tmp_path, kit.NIGHT, kit.summary(1, 0, {"wall": wall}))
+        assert figures(night, [])[-1].note == note
+
+
+def test_shares_and_digits_of_a_row(kit, exposure):
+    info = kit.info(masked_fraction=0.0625, zero_point=26.12345, noise=3.14159)
+    cells = told(exposure, info)
+    assert (cells["Masked"], cells["Zero point"], cells["Noise"]) == ("6.2 %", "26.123", "3.14 adu")
+    two = replace(exposure, record=exposure.record.model_copy(update={"seconds": {"a": 1.25, "b": 2.5}}))
+    assert told(two, info)["Worker time"] == "3.8"
+    wide = kit.info(wcs_header=kit.cards((420, 380)).replace("0.00027777777777778", "0.00055555555555556"))
+    assert told(exposure, wide)["Seeing"] == "4.40″"
+
+
+def test_a_histogram_is_stacked_and_scaled_to_the_highest_pile():
+    value, reliability = np.array([5.5] * 8 + [9.0]), np.array([0.95] * 3 + [0.6] * 5 + [0.1])
+    root = ElementTree.fromstring(snr_histogram(value, reliability))
+    words = [text.text for text in root.iter("text")]
+    assert words[:5] == ["0", "2", "4", "6", "8"]
+    assert words[5:-2] == ["0", *map(str, SNR_EDGES), "∞"]
+    assert words[-2:] == ["signal to noise", "detections"]
+    assert [rect.find("title").text for rect in root.iter("rect")] == [
+        "5 to 6, reliability 0.9 and more: 3",
+        "5 to 6, reliability 0.5 to 0.7: 5",
+        "8 to 10, reliability below 0.5: 1",
+    ]
+    assert SNR_EDGES == (4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 50, 100)
+    assert LENGTH_EDGES == (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)

@@ -72,3 +72,21 @@ def test_utc_knows_leap_seconds():
 def test_utc_is_37_seconds_behind_since_2017(seconds):
     moment = datetime(1858, 11, 17, tzinfo=UTC) + timedelta(seconds=seconds - 37)
     assert utc(seconds / 86400) == moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+@pytest.mark.parametrize(
+    ("reliability", "letter"), [(0.9, "a"), (0.899, "b"), (0.7, "b"), (0.699, "c"), (0.5, "c"), (0.499, "d"), (-1, "d")]
+)
+def test_grades_begin_with_their_least_reliability(reliability, letter):
+    assert grade(reliability) == letter
+
+
+def test_one_decimal_and_no_unit_unless_asked_for():
+    assert (number(2.25), number(2.25, 0), number(2.0, 1, " s")) == ("2.2", "2", "2.0 s")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(9.949, "9.9 s"), (9.95, "10 s"), (60, "1 min 00 s"), (3600, "1 h 00 min")]
+)
+def test_duration_changes_its_unit_at_a_whole_one(seconds, words):
+    assert duration(seconds) == words

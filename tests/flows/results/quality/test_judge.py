@@ -349,3 +349,23 @@ def test_a_change_of_model_is_named_and_begins_a_new_reference():
     assert "settings or stages of the search differ" in found.notes[0]
     (found,) = judge([band_judge(2.1, "")], EARLIER, QualitySettings())
     assert "several models" in found.notes[0]
+
+
+def test_the_problem_of_a_drift_is_told_with_its_figures():
+    now, reference = sharply_moved()
+    drift = found(now, reference)["reliability"]
+    assert drift.n == 1500
+    assert drift.problem == (
+        f"distributed otherwise than on 20 earlier nights: PSI {drift.psi:.2f}, distance {drift.distance:.2f} (usual: "
+        f"up to {drift.usual:.2f}), p {drift.p:.1g}, 1500 values."
+    )
+    assert drift.p < 0.01 <= drift.psi
+    chance = found(now.model_copy(update={"sketches": now.sketches[:1]}), reference)["reliability"]
+    assert chance.p <= drift.p
+
+
+@pytest.mark.parametrize(("p", "verdict"), [(0.01, "pass"), (np.nextafter(0.01, 0), "warn")])
+def test_a_drift_is_less_probable_than_the_level(monkeypatch, p, verdict):
+    now, reference = sharply_moved()
+    monkeypatch.setattr("flows.results.quality.judge.adjusted", lambda values: np.full(len(values), p))
+    assert found(now, reference)["reliability"].verdict == verdict

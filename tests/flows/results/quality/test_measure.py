@@ -1,6 +1,7 @@
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from astropy import units as u
 from astropy.wcs import WCS
@@ -8,9 +9,15 @@ from astropy.wcs import WCS
 from flows.pipeline.provenance import provenance_of
 from flows.results.evaluation.recovery import read_recoveries
 from flows.results.quality import measure as exposures
-from flows.results.quality.measure import compass, depth, look_at_exposures, measure_quality
+from flows.results.quality.measure import Looked, compass, depth, look_at_exposures, measure_quality
 from flows.storage.ledger import Ledger
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.statistics.drift import FEATURES
+from kernels.trails.trail_model import trail_image
+from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import PsfModel
+from schemas.ledger import ExposureRecord
+from schemas.recovery import Limit, MagnitudeLimit, Recovery
 from schemas.settings import Settings
 from schemas.summary import CauseCount
 from stages import PIPELINE
@@ -167,3 +174,127 @@ def test_the_compass_stands_in_the_middle_of_the_image():
     aside = wcs.pixel_to_world(middle[0], middle[1] + 1)
     other = np.array(wcs.world_to_pixel(aside.directional_offset_by(0 * u.deg, 1 * u.arcsec))) - middle - [0.0, 1.0]
     assert np.abs(step / np.hypot(*step) - other / np.hypot(*other)).max() > 1e-5  # a pixel makes a difference
+
+
+def looked(info, rows=(), causes=None, **given):
+    """An exposure with its detections, without any file."""
+    record = ExposureRecord(
+        night=NIGHT, visit=info.visit, detector=info.detector, source_uri="a", source_sha256="b", digest="c",
+        software="0", finished_at="now", causes=causes or {},
+    )  # fmt: skip
+    table = pa.Table.from_pylist(list(rows), schema=DIA_SOURCE.schema)
+    return Looked(record, info, table, **({"search": "s", "models": ("m",)} | given))
+
+
+def recovered(value=7.0, interval=(6.02, 9.94), magnitude=(), **given):
+    limit = Limit(n=40, value=value, interval=interval)
+    values = {"night": NIGHT, "exposures": 1, "hidden": 0, "n": 40, "recovered": 20, "by_snr": (), "by_length": ()}
+    return Recovery(**values, snr=limit, magnitude=magnitude, **({"band": "r"} | given))
+
+
+def test_the_error_of_a_limit_is_a_quarter_of_its_interval_in_sigma():
+    """A 95 % interval is 2 x 1.96 standard errors wide."""
+    classes = tuple(
+        MagnitudeLimit(lo=lo, hi=None, limit=Limit(n=9, value=value, interval=(value - 0.98, value + 0.98)))
+        for lo, value in ((0, 21.0), (3, 19.0))
+    )
+    (band,) = measure_quality([looked(make_info())], [recovered(magnitude=classes)])
+    half, faintest = band.measure("snr_of_half"), band.measure("limiting_magnitude")
+    assert (half.value, half.error, half.n) == (7.0, pytest.approx(1.0), 40)
+    assert (faintest.value, faintest.error, faintest.n) == (21.0, pytest.approx(0.5), 9)  # of all lengths
+
+
+def test_recoveries_are_those_of_the_band_as_a_whole_and_of_one_instrument():
+    others = [recovered(9.0, (8.0, 10.0), band=None), recovered(9.0, (8.0, 10.0), detector=3)]
+    (band,) = measure_quality([looked(make_info())], [*others, recovered()])
+    assert band.measure("snr_of_half").value == 7.0
+    (band,) = measure_quality([looked(make_info())], others)
+    assert band.measure("snr_of_half").reason == "no synthetic streaks"
+    both = [looked(make_info()), looked(make_info(instrument="LSSTCam"))]
+    for band in measure_quality(both, [recovered()]):
+        assert (band.measure("snr_of_half").value, band.measure("snr_of_half").n) == (None, 0)
+
+
+def test_a_limit_that_was_not_found_keeps_its_reason_and_number():
+    none = recovered().model_copy(update={"snr": Limit(n=4, reason="fewer than 20 streaks")})
+    (band,) = measure_quality([looked(make_info())], [none])
+    half = band.measure("snr_of_half")
+    assert (half.value, half.n, half.reason) == (None, 4, "fewer than 20 streaks")
+
+
+def test_seeing_is_in_pixels_where_one_exposure_has_no_sky_and_leaves_out_what_is_assumed():
+    seen = [looked(make_info(psf=PsfModel(fwhm_px=width))) for width in (2.0, 3.0, 5.0)]
+    assumed = looked(make_info(psf=PsfModel(fwhm_px=9.0, source="assumed"), wcs_header=None))
+    blind = looked(make_info(psf=PsfModel(fwhm_px=9.0), wcs_header=None))
+    for given, unit, value, n in (
+        ([*seen, assumed], "arcsec", 3.0, 3), ([*seen, blind], "px", 4.0, 4), (seen[:1], "arcsec", 2.0, 1),
+    ):  # fmt: skip
+        seeing = measure_quality(given, ())[0].measure("seeing")
+        assert (seeing.unit, seeing.value, seeing.n) == (unit, pytest.approx(value, rel=1e-3), n)
+        assert (seeing.error is None) is (n == 1)
+
+
+def test_a_median_has_the_error_of_that_of_a_gaussian_sample():
+    exposures = [looked(make_info(noise=noise)) for noise in (1.0, 2.0, 4.0, 9.0)]
+    noise = measure_quality(exposures, ())[0].measure("noise")
+    assert (noise.value, noise.unit, noise.n) == (3.0, "adu", 4)
+    assert noise.error == pytest.approx(1.2533141373155 * np.std([1, 2, 4, 9], ddof=1) / 2)
+
+
+def test_counts_of_nothing_are_as_uncertain_as_one():
+    quiet = [looked(make_info(visit=visit), causes={"spike": CauseCount()}) for visit in (1, 2, 3, 4)]
+    band = measure_quality(quiet, ())[0]
+    for metric in ("detections", "expected_false", "refused", "cosmic_rays"):
+        measure = band.measure(metric)
+        assert (measure.value, measure.error, measure.n, measure.unit) == (0.0, 0.25, 4, "per exposure")
+
+
+def test_all_causes_are_refused_and_cosmic_rays_one_of_them():
+    counted = {"cosmic_ray": CauseCount(refused=4, published=9), "spike": CauseCount(refused=12)}
+    exposures = [looked(make_info(visit=1), causes=counted), looked(make_info(visit=2), causes=counted)]
+    band = measure_quality(exposures, ())[0]
+    assert (band.measure("refused").value, band.measure("refused").error) == (16.0, pytest.approx(32**0.5 / 2))
+    assert (band.measure("cosmic_rays").value, band.measure("cosmic_rays").error) == (4.0, pytest.approx(8**0.5 / 2))
+    half = [exposures[0], looked(make_info(visit=3))]
+    assert measure_quality(half, ())[0].measure("refused").reason == "the causes were not counted"
+
+
+def test_sketches_count_reduced_chi_squared_where_more_pixels_than_parameters_were_fitted():
+    """Five parameters: of 5 pixels nothing is left over, of 6 one degree of freedom."""
+    rows = make_rows(make_info(), 3, 1)
+    for row, pixels in zip(rows, (5, 6, 25), strict=True):
+        row |= {"trailNdata": pixels, "trailChi2": 20.0}
+    (band,) = measure_quality([looked(make_info(), rows)], ())
+    sketch = next(one for one in band.sketches if one.feature == "reducedChi2")
+    counts = FEATURES["reducedChi2"].histogram(np.array([20.0, 1.0]))
+    assert sketch.counts == tuple((int(place), int(counts[place])) for place in np.flatnonzero(counts))
+    assert sketch.n == 2
+    assert {one.feature for one in band.sketches} == set(FEATURES)
+
+
+def test_a_band_searched_in_two_ways_was_searched_in_none():
+    given = [looked(make_info(), search="s"), looked(make_info(), search="t", models=("n", "m"))]
+    (band,) = measure_quality(given, ())
+    assert (band.search, band.models, band.exposures) == ("", ("m", "n"), 2)
+    assert measure_quality(given[:1] * 2, ())[0].search == "s"
+
+
+def test_models_are_told_with_the_beginning_of_their_digests(tmp_path):
+    made = Ledger(tmp_path).put_provenance(provenance_of(PIPELINE, Settings()))
+    cards = Ledger(tmp_path).provenance(made).models
+    found = look_at_exposures(tmp_path, night(tmp_path, provenance=made))[0]
+    assert found.models == tuple(
+        f"{name} {cards[name].name} {cards[name].version} ({cards[name].sha256[:12]})"
+        for name in ("detect", "reliability")
+    )
+
+
+@pytest.mark.parametrize("fwhm", [2.0, 2.4, 3.0])
+def test_depth_takes_in_three_widths_of_the_psf(fwhm):
+    """In white noise: S/N 5 of a flux f is f sqrt(sum(m^2)) / noise."""
+    reach = int(np.ceil(3 * fwhm)) + 1
+    side = 2 * reach + 1
+    profile = trail_image((side, side), reach, reach, 0.0, 0.0, moffat_mixture(fwhm, 2.0))
+    expected = 25.0 - 2.5 * np.log10(5 * 4.0 / np.sqrt(np.sum(profile**2)))
+    found = depth(make_info(psf=PsfModel(fwhm_px=fwhm, beta=2.0), noise=4.0, zero_point=25.0))
+    assert found == pytest.approx(expected, abs=1e-9)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from flows.pipeline.models import load_model
+from flows.training.bench import exposure as bench
 from flows.training.bench.exposure import bench_exposure, catalogue_of, hits_of, shipped_net, use_threads
 from flows.training.bench.ways import Pixels, Timed, interleaved, plain_logits
 from schemas.dia_source import DIA_SOURCE
@@ -98,3 +99,17 @@ def test_a_ratio_is_taken_within_each_round():
     # A machine that turns half as fast in the second round.
     timed = Timed({"slow": (10.0, 20.0, 11.0), "fast": (1.0, 2.0, 1.0)}, {})
     assert timed.ratio("slow", "fast") == 10.0
+
+
+def test_one_exposure_of_one_detector_is_simulated_without_its_science_image(monkeypatch):
+    asked = []
+    real = bench.simulate_night
+    monkeypatch.setattr(bench, "simulate_night", lambda night: asked.append(night) or real(night))
+    bench_exposure((150, 160))
+    (night,) = asked
+    assert (night.seed, night.visits, night.detectors, night.science) == (11, 1, 1, False)
+
+
+def test_windows_that_are_no_hits_are_counted_as_searched():
+    _, counts = hits_of(np.array([-9.0, 1.0], np.float32), 2, 1.0)
+    assert (counts.windows, counts.unscored) == (2, 0)

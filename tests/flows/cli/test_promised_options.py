@@ -1,0 +1,88 @@
+"""What docs/reference/commands.md promises of all commands, and the limits of their options."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from flows.cli import (  # noqa: F401 the modules whose options these are
+    app,
+    backfill,
+    bench,
+    doctor,
+    evaluate,
+    fetch,
+    look,
+    options,
+    output,
+    run,
+    serve,
+    simulate,
+    train,
+    watch,
+)
+
+PAGE = (Path(__file__).parents[3] / "docs/reference/commands.md").read_text()
+
+
+def commands(name, command):
+    if not hasattr(command, "commands"):
+        yield name, command
+        return
+    for word, one in command.commands.items():
+        yield from commands(f"{name} {word}", one)
+
+
+COMMANDS = dict(commands("nightstride", get_command(app.app)))
+
+
+def promised(text):
+    """Option -> its default, or that it is required."""
+    lines = re.findall(r"^- `(--[\w-]+)[^`]*`(?: \(([^)]*)\))?:", text, re.MULTILINE)
+    return {name: usual.removeprefix("default ") for name, usual in lines}
+
+
+COMMON = promised(PAGE.split("\n## ")[1])
+SECTIONS = {part.split("\n")[0]: part for part in PAGE.split("\n## ")[2:]}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_options_and_their_defaults_are_those_that_users_are_told(name):
+    (shared,) = re.findall(r"^- Common: (.*)$", SECTIONS[name], re.MULTILINE) or [""]
+    told = promised(SECTIONS[name]) | {one: COMMON[one] for one in re.findall(r"`(--[\w-]+)`", shared)}
+    found = {}
+    for one in COMMANDS[name].params:
+        if one.param_type_name == "option":
+            value = getattr(one.default, "value", one.default)
+            unset = value in (None, (), False) or callable(value)
+            found[one.opts[0]] = "required" if one.required else "" if unset else str(value)
+    assert found == told
+
+
+LIMITS = {
+    "backfill": {"nice": (0, 19), "pause": (0, None)},
+    "bench": {"repeats": (1, None), "threads": (1, None)},
+    "forced": {"sigma": (1.0, 10.0)},
+    "prune": {"keep": (0, None), "older_than": (0, None)},
+    "run": {"wait": (0, None)},
+    "deploy": {"retries": (0, None), "retry_delay": (0, None), "wait": (0, None)},
+    "simulate": {"seed": (0, None), "workers": (1, None)},
+    "train spectral-class": {"stars": (0, None)},
+    "watch": {
+        "still": (0, None), "poll": (0.05, None), "queue": (1, None), "quiet": (0, None), "idle_exit": (0, None),
+        "wait": (0, None),
+    },
+}  # fmt: skip
+"""Command -> option -> the least and the largest value that mean something."""
+
+
+def test_values_that_mean_nothing_are_refused():
+    found = {}
+    for name, command in COMMANDS.items():
+        for one in command.params:
+            ends = getattr(one, "min", None), getattr(one, "max", None)
+            if ends != (None, None):
+                group = "bench" if name.startswith("nightstride bench") else name.removeprefix("nightstride ")
+                found.setdefault(group, {})[one.name] = ends
+    assert found == LIMITS

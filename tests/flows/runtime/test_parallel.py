@@ -1,0 +1,52 @@
+import threading
+
+import numba
+import pytest
+import torch
+
+from flows.runtime import parallel
+from flows.runtime.parallel import map_in_processes, side_by_side, single_thread
+
+
+def thread(_):
+    return threading.current_thread()
+
+
+@pytest.mark.parametrize(
+    ("count", "remote", "apart"), [(3, True, True), (2, True, True), (1, True, False), (3, False, False)]
+)
+def test_calls_that_wait_for_others_are_made_side_by_side(count, remote, apart):
+    here = threading.current_thread()
+    assert all((one is not here) is apart for one in side_by_side(thread, range(count), remote))
+    assert side_by_side(lambda n: n * n, range(40), remote) == [n * n for n in range(40)]
+    assert side_by_side(thread, [], remote) == []
+
+
+@pytest.mark.parametrize(("count", "threads"), [(5, 5), (16, 16), (40, 16)])
+def test_no_more_than_sixteen_are_on_their_way(monkeypatch, count, threads):
+    asked = []
+
+    class Pool(parallel.ThreadPoolExecutor):
+        def __init__(self, workers):
+            asked.append(workers)
+            super().__init__(workers)
+
+    monkeypatch.setattr(parallel, "ThreadPoolExecutor", Pool)
+    side_by_side(thread, range(count), True)
+    assert asked == [threads]
+
+
+def test_a_block_has_one_thread_and_what_was_is_restored():
+    before = torch.get_num_threads(), numba.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with single_thread():
+            assert (torch.get_num_threads(), numba.get_num_threads()) == (1, 1)
+        assert (torch.get_num_threads(), numba.get_num_threads()) == (3, before[1])
+    finally:
+        torch.set_num_threads(before[0])
+
+
+def test_one_worker_is_this_process_with_one_thread():
+    seen = list(map_in_processes(lambda n: (n, torch.get_num_threads(), threading.current_thread()), [1, 2], 1))
+    assert seen == [(n, 1, threading.current_thread()) for n in (1, 2)]
