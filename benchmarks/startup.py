@@ -94,7 +94,7 @@ def measure(folder: Path, runs: int, shape: tuple[int, int] | None = None, uncou
     alone.parent.mkdir()
     alone.write_bytes(image.read_bytes())
     searches, reruns, seconds = _searched(alone, folder / "out", uncounted + runs)
-    with_science, _, _ = _searched(image, folder / "out", runs)
+    with_science, _, _ = _searched(image, folder / "out", runs, again=0)
     counted = searches[uncounted:]
     quickest = uncounted + counted.index(min(counted, key=lambda one: one.wall_s))
     return {
@@ -108,8 +108,10 @@ def measure(folder: Path, runs: int, shape: tuple[int, int] | None = None, uncou
     }
 
 
-def _searched(image: Path, out: Path, runs: int) -> tuple[list[Took], list[Took], list[dict[str, float]]]:
-    """Return what runs and twice as many reruns with nothing to do take, and what each run tells of its parts, s."""
+def _searched(
+    image: Path, out: Path, runs: int, again: int = 2
+) -> tuple[list[Took], list[Took], list[dict[str, float]]]:
+    """Return what runs and ``again`` reruns of each with nothing to do take, and what each run tells of its parts."""
     nightstride = "from flows.cli.app import app; app()"
     command = [sys.executable, "-c", nightstride, "run", str(image), "--out", str(out), "--json"]
     searches, reruns, seconds = [], [], []
@@ -118,7 +120,7 @@ def _searched(image: Path, out: Path, runs: int) -> tuple[list[Took], list[Took]
         took, said = timed(command)
         searches.append(took)
         seconds.append(json.loads(said.splitlines()[-1])["seconds"])
-        reruns += [timed(command)[0] for _ in range(2)]
+        reruns += [timed(command)[0] for _ in range(again)]
     return searches, reruns, seconds
 
 
