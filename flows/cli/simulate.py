@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def simulate(
     preset: Annotated[
-        str, typer.Option(help="What it looks like: llnl, ztf or rubin; star-galaxy: cutouts of stars and galaxies.")
+        str,
+        typer.Option(help="What it looks like: llnl, ztf, rubin or decam; star-galaxy: cutouts of stars and galaxies."),
     ] = "ztf",
     visits: Annotated[int, typer.Option(help="Visits of the night; each field is visited three times.")] = 3,
     detectors: Annotated[int, typer.Option(help="Detectors of each visit.")] = 1,
@@ -29,7 +30,14 @@ def simulate(
     template: Annotated[bool, typer.Option(help="Write the template images too; FITS only.")] = False,
     size: Annotated[tuple[int, int] | None, typer.Option(help="NY NX, px: smaller images.")] = None,
     bands: Annotated[
-        str | None, typer.Option(help="e.g. g,r,i,z: all visits of a field in turn; stars have colours, and galaxies.")
+        str | None, typer.Option(help="e.g. g,r,i: all visits of a field in turn; stars have colours, and galaxies.")
+    ] = None,
+    subtract: Annotated[
+        str | None,
+        typer.Option(
+            help="How the difference is made: none (drawn); zogy, convolution or sfft (subtracted); mixed: zogy or "
+            "convolution, as the seed says. Default: the preset's, none."
+        ),
     ] = None,
     form: Annotated[
         Literal["fits", "npz"], typer.Option("--format", help="npz: the LLNL challenge's stacks instead of FITS.")
@@ -50,7 +58,7 @@ def simulate(
 
     started = time.monotonic()
     with refusals(as_json):
-        chosen = find_preset(preset, streaks, size, tuple(bands.split(",")) if bands else None)
+        chosen = find_preset(preset, streaks, size, tuple(bands.split(",")) if bands else None, subtract)
         night = SimulatedNight(chosen, seed, visits, detectors, out, science, template, form)
         written = _with_progress(night, workers or os.cpu_count() or 1, quiet=as_json)
     _report(written, time.monotonic() - started, as_json)

@@ -1,6 +1,6 @@
 """Satellites, aeroplanes, glints, ghosts and an uneven background."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,22 @@ def add_satellites(canvas: Canvas, conditions: Conditions) -> None:
                 max(line.width, 1.6),
             )
             _add_line(canvas, conditions, wing, "blinking", rng)
+
+
+_TUMBLERS = 0.6  # of the number of satellites
+
+
+def add_tumblers(canvas: Canvas, conditions: Conditions) -> None:
+    """Draw satellites that tumble or glint; every other one has one end beyond the border of the image."""
+    rng, (ny, nx) = conditions.stream("subtract/satellites"), conditions.preset.shape
+    for _ in range(min(int(rng.poisson(_TUMBLERS * conditions.preset.satellites)), 2)):
+        line = _line(conditions, rng)
+        if rng.uniform() < 0.5:
+            along, across = rng.uniform(), float(rng.integers(2))
+            x, y = (along, across) if rng.uniform() < 0.5 else (across, along)
+            length = float(np.exp(rng.uniform(*np.log((60, 800)))))
+            line = replace(line, x=x * (nx - 1), y=y * (ny - 1), length=length)
+        _add_line(canvas, conditions, line, rng.choice(["tumbling", "glints", "steady"]), rng)
 
 
 def _line(conditions: Conditions, rng: np.random.Generator) -> Line:
@@ -100,10 +116,13 @@ def _near(
 
 
 def _rhythm(along: NDArray[np.floating], style: str, fwhm: float, rng: np.random.Generator) -> NDArray[np.floating]:
-    """Return the brightness along the trail, 0 to 1: steady, blinking, or glints with dark between."""
+    """Return the brightness along the trail, 0 to 1: steady, blinking, tumbling, or glints with dark between."""
     if style == "steady":
         return 1 + 0.2 * np.sin(2 * np.pi * along / rng.uniform(800, 4000) + rng.uniform(0, 6.3))
     period = rng.uniform(60, 400)
+    if style == "tumbling":
+        turn = np.pi * (along / period + rng.uniform())
+        return 0.1 + 0.9 * np.maximum(np.abs(np.cos(turn)), 0.7 * np.abs(np.sin(turn))) ** rng.uniform(4, 40)
     phase = np.abs(((along / period + rng.uniform()) % 1) - 0.5)
     if style == "blinking":
         return 0.35 + 0.65 * _edge((rng.uniform(0.1, 0.3) - phase) * period, fwhm)

@@ -4,11 +4,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flows.simulation.canvas import Canvas, add_stamp, source_row, stamp_footprint
+from flows.simulation.canvas import Canvas, Stars, add_stamp, source_row, stamp_footprint
 from flows.simulation.conditions import Conditions, conditions_of
 from flows.simulation.presets import random_stream
 from flows.simulation.psf import PsfStamp
-from flows.simulation.stars import Stars
 from kernels.trails.matched_filter import template_snr
 
 _DRAWS = 200  # of a position, until the object was nowhere in the field before

@@ -8,19 +8,22 @@ from flows.simulation.presets import Preset, random_stream
 
 _CCD_STEP = (1.80, 1.87)  # deg between the CCDs of the ZTF mosaic, in x and y
 _QUADRANT_OFFSET = {0: (1, 1), 1: (-1, 1), 2: (-1, -1), 3: (1, -1)}  # from the centre of the CCD, in half quadrants
-_LSST_STEP = 0.235  # deg between LSST detectors
+_DETECTORS = {"ztf": 64, "rubin": 189, "decam": 62}
+_GRIDS = {"rubin": (14, 0.235, 0.235), "decam": (8, 0.154, 0.304)}
+"""Columns of detectors, and deg between them in x and y; DECam's round focal plane is taken for a square one."""
+
 _TPV_TERMS = (4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16)
 
 
 def detector_count(preset: Preset) -> int:
     """Return how many detectors the camera has."""
-    return 64 if preset.layout == "ztf" else 189
+    return _DETECTORS[preset.layout]
 
 
 def projection(preset: Preset, detector: int, pointing: tuple[float, float]) -> fits.Header:
     """Return the WCS cards of a detector for the telescope pointing at (ra, dec), deg.
 
-    ZTF-like headers are TPV with quadratic and cubic PV terms about the centre of the CCD; Rubin-like ones TAN-SIP.
+    ZTF-like headers are TPV with quadratic and cubic PV terms about the centre of the CCD; the others TAN-SIP.
     The distortion belongs to the detector: it is the same at every visit.
     """
     return _tpv(preset, detector, pointing) if preset.layout == "ztf" else _sip(preset, detector, pointing)
@@ -58,8 +61,10 @@ def _tpv(preset: Preset, detector: int, pointing: tuple[float, float]) -> fits.H
 
 
 def _sip(preset: Preset, detector: int, pointing: tuple[float, float]) -> fits.Header:
-    row, column = divmod(detector, 14)
-    ra, dec = _offset(pointing, (column - 6.5) * _LSST_STEP, (row - 6.5) * _LSST_STEP)
+    columns, step_x, step_y = _GRIDS[preset.layout]
+    row, column = divmod(detector, columns)
+    middle = (columns - 1) / 2
+    ra, dec = _offset(pointing, (column - middle) * step_x, (row - middle) * step_y)
     rng = random_stream(f"{preset.layout}/camera", detector)
     scale = preset.pixel_scale / 3600
     ny, nx = preset.shape

@@ -1,4 +1,4 @@
-"""Canvas of an exposure, with the truth about it."""
+"""Exposure while it is drawn, and when it is done, with the truth about it."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -62,6 +62,57 @@ class Canvas:
         left, right = max(round(x0), 0), min(round(x1) + 1, nx)
         if top < bottom and left < right:
             self.mask[top:bottom, left:right] |= np.uint16(plane)
+
+
+@dataclass(frozen=True)
+class Stars:
+    """Stars on one exposure: 0-based positions, AB magnitudes, fluxes in pixel units, and which of them saturate."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    magnitude: NDArray[np.float64]
+    flux: NDArray[np.float64]
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Stars":
+        """Return some of them."""
+        return Stars(self.x[chosen], self.y[chosen], self.magnitude[chosen], self.flux[chosen])
+
+
+@dataclass(frozen=True)
+class SimulatedExposure:
+    """Difference image with everything that is known of it.
+
+    Attributes
+    ----------
+    difference : (ny, nx) float32
+        Pixel units; NaN where ``mask`` says that a pixel is unusable (Rubin-like: where it has no data).
+    mask : (ny, nx) uint16
+        Bits of `MaskPlane`.
+    variance : (ny, nx) float32
+        Of each pixel, pixel units squared.
+    truth
+        Table of schema `TRUTH`.
+    conditions
+        Times, WCS, PSF, zero point, noise and its correlation.
+    stars
+        Stars on the science and template images.
+    galaxies : (ny, nx) float32
+        Light of the galaxies there, pixel units; None where there are none, or the image was subtracted.
+    planes
+        Science image and template that the difference was subtracted from; None where it was drawn.
+    psf : (side, side) float32
+        PSF of such a difference at its centre, as a pipeline knows it, of unit sum.
+    """
+
+    difference: NDArray[np.float32]
+    mask: NDArray[np.uint16]
+    variance: NDArray[np.float32]
+    truth: pa.Table
+    conditions: Conditions
+    stars: Stars
+    galaxies: NDArray[np.float32] | None = None
+    planes: dict[str, NDArray[np.float32]] | None = None
+    psf: NDArray[np.float32] | None = None
 
 
 def blank_canvas(shape: tuple[int, int]) -> Canvas:

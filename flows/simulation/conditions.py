@@ -289,4 +289,6 @@ def draw_noise_field(preset: Preset, sigma: float, rng: np.random.Generator) -> 
     smoothing = rng.uniform(*preset.smoothing)
     taps_y, taps_x = (resampling_taps(rng.uniform(0.0, 0.5), smoothing) for _ in range(2))
     slope = rng.uniform(-0.08, 0.08, 2)
+    if preset.subtract != "none":
+        taps_y = taps_x = np.ones(1)  # the noise of a real subtraction is nearly white
     return NoiseField(sigma, (float(slope[0]), float(slope[1])), preset.shape, tuple(taps_y), tuple(taps_x))

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.simulation.canvas import Canvas, add_stamp
+from flows.simulation.canvas import Canvas, Stars, add_stamp
 from flows.simulation.conditions import Conditions
-from flows.simulation.stars import Stars
+from flows.simulation.detector import splat
 from schemas.pixels import MaskPlane
 
 _CR_FOUND = 0.25  # share of cosmic rays that the upstream pipeline masked
@@ -176,26 +176,9 @@ def _add_spikes(
         distance = np.arange(0, reach, 0.5)
         light = 0.5 * level * np.exp(-distance / (0.35 * reach))
         for side, share in ((-1.0, 0.25), (0.0, 0.5), (1.0, 0.25)):
-            _splat(
+            splat(
                 canvas.signal,
                 x + distance * np.cos(angle) - side * np.sin(angle),
                 y + distance * np.sin(angle) + side * np.cos(angle),
                 light * share,
             )
-
-
-def _splat(
-    image: NDArray[np.float32], x: NDArray[np.float64], y: NDArray[np.float64], light: NDArray[np.float64]
-) -> None:
-    """Add points of light to ``image``, shared among the four pixels around each."""
-    ny, nx = image.shape
-    column, row = np.floor(x).astype(int), np.floor(y).astype(int)
-    right, up = x - column, y - row
-    for dy, dx, share in (
-        (0, 0, (1 - up) * (1 - right)),
-        (0, 1, (1 - up) * right),
-        (1, 0, up * (1 - right)),
-        (1, 1, up * right),
-    ):
-        inside = (row + dy >= 0) & (row + dy < ny) & (column + dx >= 0) & (column + dx < nx)
-        np.add.at(image, (row[inside] + dy, column[inside] + dx), (light * share)[inside].astype(np.float32))

@@ -1,52 +1,19 @@
 """Simulation of one exposure, from its seed to its pixels."""
 
-from dataclasses import dataclass
-
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from flows.simulation.artefacts import add_background, add_ghosts, add_satellites
 from flows.simulation.asteroids import add_asteroids, add_variables
-from flows.simulation.canvas import Canvas, add_stamp, blank_canvas, truth_table
+from flows.simulation.canvas import Canvas, SimulatedExposure, Stars, add_stamp, blank_canvas, truth_table
 from flows.simulation.conditions import Conditions, conditions_of
 from flows.simulation.defects import add_bad_pixels, add_border, add_cosmic_rays, add_saturated
 from flows.simulation.galaxies import draw_galaxies, galaxies_on
 from flows.simulation.presets import Preset, find_preset
 from flows.simulation.psf import moffat
-from flows.simulation.stars import Stars, add_residuals, mismatch_of, stars_on
+from flows.simulation.stars import add_residuals, mismatch_of, stars_on
+from flows.simulation.subtraction.rendered import render
 from schemas.pixels import UNUSABLE, MaskPlane
-
-
-@dataclass(frozen=True)
-class SimulatedExposure:
-    """Difference image with everything that is known of it.
-
-    Attributes
-    ----------
-    difference : (ny, nx) float32
-        Pixel units; NaN where ``mask`` says that a pixel is unusable (Rubin-like: where it has no data).
-    mask : (ny, nx) uint16
-        Bits of `MaskPlane`.
-    variance : (ny, nx) float32
-        Of each pixel, pixel units squared.
-    truth
-        Table of schema `TRUTH`.
-    conditions
-        Times, WCS, PSF, zero point, noise and its correlation.
-    stars
-        Stars on the science and template images.
-    galaxies : (ny, nx) float32
-        Light of the galaxies there, pixel units; None where there are none.
-    """
-
-    difference: NDArray[np.float32]
-    mask: NDArray[np.uint16]
-    variance: NDArray[np.float32]
-    truth: pa.Table
-    conditions: Conditions
-    stars: Stars
-    galaxies: NDArray[np.float32] | None = None
 
 
 def simulate_exposure(preset: Preset | str, seed: int, visit_index: int = 0, detector: int = 0) -> SimulatedExposure:
@@ -71,6 +38,13 @@ def simulate_exposure(preset: Preset | str, seed: int, visit_index: int = 0, det
     preset = find_preset(preset)
     conditions = conditions_of(preset, seed, visit_index, detector)
     stars = stars_on(conditions, conditions.first)
+    blank = np.uint16(UNUSABLE if preset.layout == "ztf" else MaskPlane.NO_DATA)
+    if preset.subtract != "none":
+        made = render(conditions)
+        made.difference[(made.mask & blank) != 0] = np.nan
+        planes = {"science": made.science, "template": made.template}
+        found = made.difference, made.mask, made.variance, made.truth
+        return SimulatedExposure(*found, conditions, stars, planes=planes, psf=made.psf)
     canvas = draw_layers(conditions, stars)
     galaxies = None
     if preset.field_bands:
@@ -79,8 +53,7 @@ def simulate_exposure(preset: Preset | str, seed: int, visit_index: int = 0, det
     difference = conditions.noise.draw(canvas.excess, conditions.stream("noise"))
     difference += canvas.signal
     difference += canvas.sharp
-    blank = UNUSABLE if preset.layout == "ztf" else MaskPlane.NO_DATA
-    difference[(canvas.mask & np.uint16(blank)) != 0] = np.nan
+    difference[(canvas.mask & blank) != 0] = np.nan
     variance = conditions.noise.sigma_map() ** 2 + canvas.excess
     return SimulatedExposure(difference, canvas.mask, variance, truth_table(canvas), conditions, stars, galaxies)
 
@@ -119,8 +92,11 @@ _REACH = (6, 12, 24, 60)
 def science_and_template(exposure: SimulatedExposure) -> dict[str, NDArray[np.float32]]:
     """Return the planes ``science`` and ``template``, float32, pixel units, NaN where the difference is.
 
-    The template holds the stars and little noise; the science image is template + difference + sky.
+    The template holds the stars and little noise; the science image is template + difference + sky. Where the
+    difference was subtracted, they are what it was subtracted from.
     """
+    if exposure.planes is not None:
+        return exposure.planes
     conditions = exposure.conditions
     sigma = conditions.noise.sigma
     bands = conditions.preset.field_bands

@@ -16,10 +16,10 @@ from astropy.time import Time
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from flows.simulation.canvas import SimulatedExposure
 from flows.simulation.conditions import Conditions
-from flows.simulation.exposure import SimulatedExposure
 from flows.simulation.presets import random_stream
-from flows.simulation.psf import SimulatedPsfField
+from flows.simulation.psf import SimulatedPsfField, fitted_moffat
 from schemas.errors import Misconfigured
 from schemas.pixels import MaskPlane
 
@@ -44,9 +44,13 @@ PLANES = {
 """Bit number of each mask plane, as the headers say it in ``MP_<plane>``."""
 
 
+_TELESCOPES = {"rubin": "Simonyi Survey Telescope", "decam": "CTIO 4.0-m telescope"}
+
+
 def rubin_name(conditions: Conditions, product: str = "difference") -> str:
     """Return the file name of a product: difference, science or template."""
-    return f"{product}Exp_LSSTCam_{conditions.band}_{conditions.visit}_{conditions.detector:03d}.fits"
+    camera, detector = conditions.preset.instrument, f"{conditions.detector:03d}"
+    return f"{product}Exp_{camera}_{conditions.band}_{conditions.visit}_{detector}.fits"
 
 
 def write_rubin(exposure: SimulatedExposure, folder: Path, planes: dict[str, NDArray[np.float32]]) -> tuple[Path, ...]:
@@ -71,6 +75,8 @@ def write_rubin(exposure: SimulatedExposure, folder: Path, planes: dict[str, NDA
         variance.header["BUNIT"] = "nJy2"
         path = folder / rubin_name(conditions, product)
         primary = fits.PrimaryHDU(header=rubin_header(conditions))
+        if product == "difference" and exposure.psf is not None:
+            primary.header["PSF_FWHM"] = round(fitted_moffat(exposure.psf)[0], 3)
         fits.HDUList([primary, image, mask, variance]).writeto(path, overwrite=True)
         paths.append(path)
     return tuple(paths)
@@ -95,7 +101,7 @@ def rubin_header(conditions: Conditions) -> fits.Header:
     middle = conditions.midpoint_mjd_tai
     header = fits.Header()
     header["INSTRUME"] = preset.instrument
-    header["TELESCOP"] = "Simonyi Survey Telescope"
+    header["TELESCOP"] = _TELESCOPES[preset.layout]
     header["SIMULATE"] = (True, "Simulated by nightstride")
     header["HIERARCH LSST BUTLER DATAID INSTRUMENT"] = preset.instrument
     header["HIERARCH LSST BUTLER DATAID VISIT"] = conditions.visit
@@ -121,7 +127,7 @@ def rubin_header(conditions: Conditions) -> fits.Header:
 _QUANTIZE = 4.0  # steps per standard deviation of the noise
 _DITHER_SEED = 42
 _PSF_HALF = 12
-_FILTERS = {"g": 1, "r": 2, "i": 3, "z": 4}  # the fourth is not ZTF's
+_FILTERS = {"g": 1, "r": 2, "i": 3}
 _TYPES = {
     "difference": "scimrefdiffimg.fits.fz",
     "psf": "diffimgpsf.fits",
@@ -161,7 +167,8 @@ def write_ztf(exposure: SimulatedExposure, folder: Path, planes: dict[str, NDArr
         dither_seed=_DITHER_SEED,
     )
     _write_with_checksum(image, paths["difference"])
-    fits.PrimaryHDU(psf_stamp(conditions.psf)).writeto(paths["psf"], overwrite=True)
+    psf = psf_stamp(conditions.psf) if exposure.psf is None else _cut(exposure.psf)
+    fits.PrimaryHDU(psf).writeto(paths["psf"], overwrite=True)
     for name, pixels in planes.items():
         fits.PrimaryHDU(pixels, header).writeto(paths[name], overwrite=True)
     return tuple(paths.values())
@@ -198,7 +205,11 @@ def _without_time(content: bytes) -> bytes:
 def psf_stamp(psf: SimulatedPsfField) -> NDArray[np.float32]:
     """Return the PSF at the centre of the image, (25, 25), centred on its middle pixel, of unit sum."""
     ny, nx = psf.shape
-    drawn = psf.trail((nx - 1) // 2, (ny - 1) // 2, 0.0, 0.0).pixels
+    return _cut(psf.trail((nx - 1) // 2, (ny - 1) // 2, 0.0, 0.0).pixels)
+
+
+def _cut(drawn: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the middle of a stamp on (25, 25) px, of unit sum."""
     side = 2 * _PSF_HALF + 1
     grown = np.pad(drawn, max(0, _PSF_HALF - min(drawn.shape) // 2))
     top, left = (grown.shape[0] - side) // 2, (grown.shape[1] - side) // 2
@@ -278,6 +289,12 @@ def write_llnl(
         yield from _write_pair(exposures, number, size, folder)
 
 
+def stack_visit(place: int) -> int:
+    """Return the visit of an image of the stacks, counted from 0: 1000 times its file and its place there."""
+    number, there = divmod(place, PER_FILE)
+    return 1000 * number + there
+
+
 def _write_pair(
     exposures: Iterator[tuple[NDArray[np.float32], pa.Table]], number: int, size: int, folder: Path
 ) -> Iterator[tuple[tuple[Path, ...], pa.Table]]:
@@ -291,7 +308,7 @@ def _write_pair(
                 form = {"descr": "<f4", "fortran_order": False, "shape": (size, *pixels.shape)}
                 npy.write_array_header_1_0(member, form)
             member.write(np.ascontiguousarray(pixels, "<f4").tobytes())
-            truth = _renamed(truth, 1000 * number + place)
+            truth = _renamed(truth, stack_visit(number * PER_FILE + place))
             entries += [place, _injected(truth)]
             if place < size - 1:
                 yield (), truth

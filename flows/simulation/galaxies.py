@@ -85,7 +85,7 @@ def draw_galaxies(conditions: Conditions, galaxies: Galaxies) -> NDArray[np.floa
     """Draw galaxies convolved with the PSF, as GalSim does; (ny, nx), pixel units."""
     image = np.zeros(conditions.preset.shape, np.float32)
     ny, nx = image.shape
-    turn = _north(conditions)
+    turn = turn_of(conditions)
     for n in range(len(galaxies.x)):
         x, y = float(galaxies.x[n]), float(galaxies.y[n])
         if not (-_LEAST < x < nx + _LEAST and -_LEAST < y < ny + _LEAST):
@@ -117,14 +117,11 @@ def _stamp(
     return drawn.array
 
 
-def _north(conditions: Conditions) -> tuple[float, float]:
+def turn_of(conditions: Conditions) -> tuple[float, float]:
     """Return the angle of the north from +x towards +y, deg, and the sense in which position angles run (1 or -1)."""
     ny, nx = conditions.preset.shape
     centre = (nx - 1) / 2, (ny - 1) / 2
     ra, dec = conditions.to_sky(*centre)
     (x_north,), (y_north,) = conditions.to_pixels(ra, dec + 0.01)
-    (x_east,), (y_east,) = conditions.to_pixels(ra + 0.01 / np.cos(np.deg2rad(dec)), dec)
-    north = np.array([x_north - centre[0], y_north - centre[1]])
-    east = np.array([x_east - centre[0], y_east - centre[1]])
-    sense = np.sign(north[0] * east[1] - north[1] * east[0])
-    return float(np.degrees(np.arctan2(north[1], north[0]))), float(sense)
+    north = np.arctan2(y_north - centre[1], x_north - centre[0])
+    return float(np.degrees(north)), -float(np.sign(np.linalg.det(conditions.wcs.pixel_scale_matrix)))

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
-from flows.simulation.canvas import Canvas
+from flows.simulation.canvas import Canvas, SimulatedExposure
 from flows.simulation.defects import DISC_STEPS
-from flows.simulation.exposure import SimulatedExposure, draw_layers, simulate_exposure
+from flows.simulation.exposure import draw_layers, simulate_exposure
 from schemas.pixels import UNUSABLE, MaskPlane
 
 Place = tuple[str, float, float]

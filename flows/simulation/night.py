@@ -15,16 +15,20 @@ from numpy.typing import NDArray
 from flows.simulation.camera import detector_count
 from flows.simulation.conditions import Conditions, conditions_of
 from flows.simulation.exposure import science_and_template, simulate_exposure
-from flows.simulation.files import write_llnl, write_rubin, write_ztf
+from flows.simulation.files import stack_visit, write_llnl, write_rubin, write_ztf
 from flows.simulation.galaxies import galaxies_on
 from flows.simulation.presets import Preset
 from flows.simulation.star_colours import RUBIN_BANDS, star_colours
 from flows.simulation.stars import stars_on
+from flows.simulation.subtraction.methods import require_sfft
 from flows.storage.folder import writable_folder
 from schemas.errors import Misconfigured
 from schemas.truth import TRUTH_OBJECT
 
 Result = TypeVar("Result")
+
+TRUTH_FILE = "truth.parquet"
+"""What is on the images."""
 
 OBJECTS = "truth_objects.parquet"
 """Stars and galaxies on the science images; of nights in several bands."""
@@ -86,7 +90,8 @@ def simulate_night(
     Raises
     ------
     Misconfigured
-        There is nothing to simulate, the camera has fewer detectors, or the folder cannot be written.
+        There is nothing to simulate, the camera has fewer detectors, the folder cannot be written or holds another
+        simulated night, or the package that subtracts is not installed.
     """
     if min(night.visits, night.detectors) < 1:
         raise Misconfigured(
@@ -102,8 +107,11 @@ def simulate_night(
             f"{night.detectors} are more than the {detector_count(night.preset)} of the {night.preset.name} camera.",
             "ask for fewer.",
         )
+    if night.preset.subtract == "sfft":
+        require_sfft()
     writable_folder(night.folder)
     cases = [(night, visit, detector) for visit in range(night.visits) for detector in range(night.detectors)]
+    _require_same_night(night, cases)
     paths: list[tuple[Path, ...]] = []
     tables: list[pa.Table] = []
     for files, truth in _written(night, cases, workers):
@@ -111,7 +119,7 @@ def simulate_night(
         tables.append(truth)
         progress(len(paths))
     table = pa.concat_tables(tables)
-    target = night.folder / "truth.parquet"
+    target = night.folder / TRUTH_FILE
     pq.write_table(table, target)
     if night.preset.field_bands:
         pq.write_table(night_objects(night.preset, night.seed, night.visits, night.detectors), night.folder / OBJECTS)
@@ -121,6 +129,26 @@ def simulate_night(
 
 
 Case = tuple[SimulatedNight, int, int]
+
+
+def _require_same_night(night: SimulatedNight, cases: list[Case]) -> None:
+    """Refuse a folder with a truth table of other images: they would stay, and their truth would not."""
+    if not (path := night.folder / TRUTH_FILE).exists():
+        return
+    table = pq.read_table(path, columns=["visit", "detector"])
+    there = set(zip(table["visit"].to_pylist(), table["detector"].to_pylist(), strict=True))
+    if night.form == "fits":
+        ours = {(conditions_of(night.preset, night.seed, *at).visit, at[1]) for _, *at in cases}
+    else:
+        ours = {(stack_visit(place), 0) for place in range(len(cases))}
+    if not there <= ours:
+        raise Misconfigured(
+            "other_night",
+            "--out",
+            f"{night.folder} holds another simulated night: its {path.name} tells of {len(there - ours)} images that "
+            "are not of this one.",
+            "give another folder, or remove that one.",
+        )
 
 
 def _written(night: SimulatedNight, cases: list[Case], workers: int) -> Iterator[tuple[tuple[Path, ...], pa.Table]]:

@@ -10,6 +10,10 @@ from schemas.errors import Misconfigured
 Range = tuple[float, float]
 
 
+SUBTRACTIONS = ("none", "zogy", "convolution", "sfft", "mixed")
+"""How difference images are made: drawn directly; or subtracted, by `flows.simulation.subtraction`."""
+
+
 @dataclass(frozen=True)
 class Preset:
     """Survey: its camera, its sky and what moves across it.
@@ -20,7 +24,8 @@ class Preset:
     Attributes
     ----------
     name, instrument, layout
-        Name of the preset; of the camera; and of the focal plane and file format ("ztf" or "rubin").
+        Name of the preset; of the camera; and of the focal plane and file format ("ztf", "rubin" or
+        "decam", whose files are like Rubin's).
     full_shape, shape
         (ny, nx) of the camera's image and of the one that is made, px.
     pixel_scale, exposure_time
@@ -51,6 +56,8 @@ class Preset:
         Where given, all visits of a field take turns in these bands, stars have colours, and there are galaxies.
     galaxies, galaxy_size
         Number of these galaxies per image; their size as a multiple of that of galaxies of magnitude 20.
+    subtract
+        How the difference image is made: of `SUBTRACTIONS`.
     """
 
     name: str
@@ -91,6 +98,7 @@ class Preset:
     field_bands: tuple[str, ...] = ()
     galaxies: Range = (0.0, 0.0)
     galaxy_size: float = 1.0
+    subtract: str = "none"
 
     @property
     def area(self) -> float:
@@ -181,7 +189,28 @@ RUBIN = Preset(
     spike_angle=45.0,
 )
 
-PRESETS = {preset.name: preset for preset in (LLNL, ZTF, RUBIN)}
+DECAM = replace(
+    RUBIN,
+    name="decam",
+    instrument="DECam",
+    layout="decam",
+    full_shape=(4094, 2046),
+    shape=(4094, 2046),
+    pixel_scale=0.263,
+    exposure_time=60.0,
+    gain=0.95,
+    read_noise=7.0,
+    saturation=180000.0,
+    bands=("g", "r", "i", "z"),
+    noise=(30.0, 65.0),
+    fwhm=(3.1, 6.0),
+    stars=(800, 2200),
+    star_magnitudes=(11.5, 24.0),
+    saturated_magnitude=15.2,
+    variables=(12, 40),
+)
+
+PRESETS = {preset.name: preset for preset in (LLNL, ZTF, RUBIN, DECAM)}
 
 
 def crowded(preset: Preset, times: float) -> Preset:
@@ -201,7 +230,9 @@ def crowded(preset: Preset, times: float) -> Preset:
     )
 
 
-_GALAXIES = {"ztf": ((800.0, 1600.0), 1.0), "rubin": ((2500.0, 4500.0), 0.35)}  # number, size; by layout
+_GALAXIES = {"ztf": ((800.0, 1600.0), 1.0), "rubin": ((2500.0, 4500.0), 0.35), "decam": ((1800.0, 3200.0), 0.45)}
+"""Number of galaxies of an image and their size, by layout."""
+
 _ROUNDS = 3  # of a field through its bands
 
 
@@ -213,7 +244,7 @@ def in_bands(preset: Preset, bands: tuple[str, ...]) -> Preset:
     Misconfigured
         A band is unknown to the camera, or given twice.
     """
-    known = ("g", "r", "i", "z") if preset.layout == "ztf" else ("u", "g", "r", "i", "z", "y")
+    known = ZTF.bands if preset.layout == "ztf" else ("u", "g", "r", "i", "z", "y")
     if not bands or len(set(bands)) < len(bands) or not set(bands) <= set(known):
         raise Misconfigured(
             "bad_bands", "--bands", f"{','.join(bands)!r} is not a list of different bands.", f"choose of {known}."
@@ -228,24 +259,27 @@ def find_preset(
     streaks: int | None = None,
     shape: tuple[int, int] | None = None,
     bands: tuple[str, ...] | None = None,
+    subtract: str | None = None,
 ) -> Preset:
-    """Return a preset by its name, with another number of streaks or another image size if asked for.
+    """Return a preset by its name, with another number of streaks, image size or subtraction if asked for.
 
     Parameters
     ----------
     preset
-        llnl, ztf or rubin; or a preset itself.
+        llnl, ztf, rubin or decam; or a preset itself.
     streaks
         Asteroids per image; 0 gives empty images.
     shape
         (ny, nx), px, at most the camera's.
     bands
         See `in_bands`.
+    subtract
+        Of `SUBTRACTIONS`.
 
     Raises
     ------
     Misconfigured
-        No such preset, or a size the camera does not have.
+        No such preset or subtraction, or a size the camera does not have.
     """
     if isinstance(preset, str):
         if preset not in PRESETS:
@@ -264,6 +298,12 @@ def find_preset(
                 "bad_size", "--size", f"{shape} is not between 64 x 64 and {ny} x {nx}.", "give NY NX within them."
             )
         preset = replace(preset, shape=shape)
+    if subtract is not None:
+        if subtract not in SUBTRACTIONS:
+            raise Misconfigured(
+                "bad_subtraction", "--subtract", f"{subtract!r} is not one.", f"choose of {', '.join(SUBTRACTIONS)}."
+            )
+        preset = replace(preset, subtract=subtract)
     return preset if bands is None else in_bands(preset, bands)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import galsim
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 
 from flows.simulation.presets import Preset
 
@@ -107,6 +108,20 @@ def moffat(
     radius2 = (u**2 + v**2) / (1 - g1**2 - g2**2)
     peak = (beta - 1) / (np.pi * alpha2)
     return (peak * np.exp(-beta * np.log1p(radius2 / alpha2))).astype(np.float32)
+
+
+def fitted_moffat(stamp: NDArray[np.floating]) -> tuple[float, float]:
+    """Return the FWHM (px) and slope of the round Moffat profile nearest to a PSF, sampled at pixel centres."""
+    ny, nx = stamp.shape
+    dy, dx = np.arange(ny)[:, None] - ny // 2, np.arange(nx)[None, :] - nx // 2
+    zero = np.zeros(1)
+
+    def away(guess: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (guess[0] * moffat(dx, dy, guess[1], guess[2], zero, zero).astype(float) - stamp).ravel()
+
+    width = 2 * np.sqrt(max(float((stamp > 0.5 * stamp.max()).sum()), 1.0) / np.pi)
+    best = least_squares(away, (1.0, width, 3.0), bounds=((0.1, 0.5, 1.2), (10.0, 40.0, 20.0)), diff_step=1e-3).x
+    return float(best[1]), float(best[2])
 
 
 def draw_psf_field(preset: Preset, fwhm: float, rng: np.random.Generator) -> SimulatedPsfField:

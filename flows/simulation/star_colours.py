@@ -111,7 +111,7 @@ def star_table(
 
 
 def star_colours(number: int, rng: np.random.Generator) -> dict[str, Floats]:
-    """Draw magnitudes of stars less those in r, by band.
+    """Draw magnitudes of stars less those in r, by band, in the system of SDSS.
 
     Straight lines along the stellar locus of SDSS (Covey et al. 2007, AJ 134, 2398), with a scatter of 0.03 mag: six in
     ten stars are on the blue branch, the others are M dwarfs.
@@ -125,9 +125,10 @@ def star_colours(number: int, rng: np.random.Generator) -> dict[str, Floats]:
 
 
 def galaxy_colours(early: NDArray[np.bool_], rng: np.random.Generator) -> dict[str, Floats]:
-    """Draw magnitudes of galaxies less those in r, by band: red for early types, blue with more scatter for late ones.
+    """Draw magnitudes of galaxies less those in r, by band, in the system of SDSS.
 
-    Means and scatter are about those of galaxies at redshift 0.1 (Strateva et al. 2001, AJ 122, 1861).
+    Early types are red, late ones blue with more scatter. Means and scatter are about those of galaxies at redshift 0.1
+    (Strateva et al. 2001, AJ 122, 1861).
     """
 
     def draw(red: tuple[float, float], blue: tuple[float, float]) -> Floats:

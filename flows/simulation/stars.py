@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.simulation.canvas import Canvas, add_stamp
+from flows.simulation.canvas import Canvas, Stars, add_stamp
 from flows.simulation.conditions import Conditions
 from flows.simulation.presets import Preset
 from flows.simulation.psf import moffat
@@ -14,20 +14,6 @@ from flows.simulation.star_colours import star_colours
 _SLOPE = 0.25  # of log10 of star counts per magnitude, at intermediate galactic latitude
 _FAINT = 0.15  # sigma: what a stamp may leave out at its edge
 _REACH = (5, 8, 12, 20, 36)  # half sides of stamps, px at a FWHM of 2 px
-
-
-@dataclass(frozen=True)
-class Stars:
-    """Stars on one exposure: 0-based positions, AB magnitudes, fluxes in pixel units, and which of them saturate."""
-
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    magnitude: NDArray[np.float64]
-    flux: NDArray[np.float64]
-
-    def where(self, chosen: NDArray[np.bool_]) -> "Stars":
-        """Return some of them."""
-        return Stars(self.x[chosen], self.y[chosen], self.magnitude[chosen], self.flux[chosen])
 
 
 def stars_on(conditions: Conditions, reference: Conditions) -> Stars:

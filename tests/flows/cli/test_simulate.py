@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 from astropy.io import fits
 from typer.testing import CliRunner
@@ -35,7 +36,7 @@ def test_words_for_people(tmp_path: Path) -> None:
 def test_bad_usage_says_so_and_exits_with_2(tmp_path: Path) -> None:
     result = simulate("--preset", "lsst", "--out", str(tmp_path / "out"))
     assert result.exit_code == 2
-    assert "'lsst' is not a preset. To fix, choose one of llnl, ztf, rubin." in result.stderr
+    assert "'lsst' is not a preset. To fix, choose one of llnl, ztf, rubin, decam." in result.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -67,3 +68,22 @@ def test_half_a_field_of_cutouts_is_bad_usage(tmp_path):
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 2
     assert "not a positive multiple of 100" in result.stderr
+
+
+def test_a_night_is_subtracted_and_its_three_images_written(tmp_path: Path) -> None:
+    result = simulate(
+        *("--preset", "decam", "--visits", "1", "--subtract", "zogy", "--template", "--size", "120", "150"),
+        *("--out", str(tmp_path), "--workers", "1"),
+    )
+    assert result.exit_code == 0, result.output
+    names = sorted(path.name.split("_")[0] for path in tmp_path.glob("*.fits"))
+    assert names == ["differenceExp", "scienceExp", "templateExp"]
+    difference, science, template = (fits.getdata(*tmp_path.glob(f"{name}_*"), "IMAGE") for name in names)
+    rest = science - template - difference
+    assert np.nanstd(rest) > 0.5  # a subtraction is not exact
+
+
+def test_an_unknown_subtraction_is_bad_usage(tmp_path: Path) -> None:
+    result = simulate("--subtract", "hotpants", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 2
+    assert "choose of none, zogy, convolution, sfft, mixed" in result.stderr

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flows.simulation.artefacts import Line, _near, add_background, add_ghosts, add_satellites
+from flows.simulation.artefacts import Line, _near, add_background, add_ghosts, add_satellites, add_tumblers
 from flows.simulation.canvas import Canvas, blank_canvas, truth_table
 from flows.simulation.conditions import Conditions, conditions_of
 from flows.simulation.presets import find_preset
@@ -166,3 +166,22 @@ def test_pixels_near_a_line_are_those_nearer_to_its_ends_and_within_reach_across
         assert np.array_equal(found, (np.abs(far) < 15) & (np.abs(aside) <= 5))
         assert along == pytest.approx(far[rows, columns], abs=1e-12)
         assert np.abs(across) == pytest.approx(np.abs(aside[rows, columns]), abs=1e-12)
+
+
+def test_tumblers_flash_and_some_end_at_the_border() -> None:
+    preset = replace(find_preset("ztf", shape=(400, 420), subtract="zogy"), satellites=3.0)
+    lengths, ends = [], 0
+    for seed in range(12):
+        canvas = blank_canvas(preset.shape)
+        add_tumblers(canvas, conditions_of(preset, seed, 0, 0))
+        for row, footprint in canvas.truth:
+            assert row["kind"] == "satellite"
+            assert footprint.light.min() >= 0
+            lengths.append(row["length_px"])
+            ends += min(footprint.rows.min(), footprint.columns.min()) == 0
+    assert len(lengths) > 8
+    assert min(lengths) < 250 < max(lengths)
+    assert ends > 3
+    quiet = blank_canvas(preset.shape)
+    add_tumblers(quiet, conditions_of(replace(preset, satellites=0.0), 1, 0, 0))
+    assert not quiet.truth

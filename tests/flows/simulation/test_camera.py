@@ -47,7 +47,16 @@ def test_quadrants_of_a_ccd_lie_side_by_side_without_overlap() -> None:
 
 
 def test_number_of_detectors() -> None:
-    assert (detector_count(find_preset("ztf")), detector_count(find_preset("rubin"))) == (64, 189)
+    assert [detector_count(find_preset(name)) for name in ("ztf", "rubin", "decam")] == [64, 189, 62]
+
+
+def test_detectors_of_decam_lie_side_by_side() -> None:
+    preset = find_preset("decam")
+    ny, nx = preset.shape
+    for one, other, side in ((9, 10, nx), (9, 17, ny)):
+        places = [projection(preset, number, (150.0, 0.0)) for number in (one, other)]
+        apart = np.hypot(*(places[1][key] - places[0][key] for key in ("CRVAL1", "CRVAL2"))) * 3600 / preset.pixel_scale
+        assert side < apart < 1.04 * side
 
 
 def test_a_detector_has_its_own_distortion_and_keeps_it() -> None:

@@ -117,7 +117,7 @@ VISITS = [
 def test_a_seed_stands_for_its_conditions() -> None:
     """For when and where it is, and for what the air is like: in every survey, and for visits of several fields."""
     found, visits = [], []
-    for preset in (*PRESETS.values(), find_preset("ztf", bands=("g", "i"))):
+    for preset in (*map(find_preset, ("llnl", "ztf", "rubin")), find_preset("ztf", bands=("g", "i"))):
         for seed, visit, detector in ((1, 0, 0), (1, 5, 3), (7, 76, 0), (20, 400, 12)):
             one = conditions_of(preset, seed, visit, detector)
             visits.append(one.visit)

@@ -10,12 +10,12 @@ from flows.simulation.conditions import conditions_of
 from flows.simulation.defects import (
     DISC_STEPS,
     _mask_disc,
-    _splat,
     add_bad_pixels,
     add_border,
     add_cosmic_rays,
     add_saturated,
 )
+from flows.simulation.detector import splat
 from flows.simulation.presets import find_preset
 from flows.simulation.stars import Stars
 from schemas.pixels import MaskPlane
@@ -231,7 +231,7 @@ def test_a_star_just_too_faint_has_no_disc() -> None:
 
 def test_light_between_pixels_keeps_its_sum_and_its_centre() -> None:
     image = np.zeros((12, 15), np.float32)
-    _splat(image, np.array([5.25]), np.array([3.6]), np.array([100.0]))
+    splat(image, np.array([5.25]), np.array([3.6]), np.array([100.0]))
     rows, columns = np.mgrid[:12, :15]
     assert image.sum() == pytest.approx(100)
     assert (image * columns).sum() / 100 == pytest.approx(5.25)
@@ -397,7 +397,7 @@ def test_light_at_the_edges_of_an_image_is_cut_off_there() -> None:
     image = np.zeros((5, 7), np.float32)
     corners = [(-0.5, -0.5), (6.5, -0.5), (-0.5, 4.5), (6.5, 4.5), (-1.0, 2.0), (7.0, 2.0), (3.0, -1.0), (3.0, 5.0)]
     x, y = np.array(corners).T
-    _splat(image, x, y, np.full(8, 100.0))
+    splat(image, x, y, np.full(8, 100.0))
     expected = np.zeros((5, 7))
     expected[[0, 0, -1, -1], [0, -1, 0, -1]] = 25
     np.testing.assert_allclose(image, expected)

@@ -36,7 +36,8 @@ def test_features_are_on_the_image_and_of_many_kinds() -> None:
 
 
 @pytest.mark.slow
-def test_picture_is_drawn(tmp_path: Path) -> None:
+def test_picture_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.simulation.gallery._EXPOSURES", 2)
     path = tmp_path / "images" / "quadrant.png"
     gallery("ztf", 7, path)
     pixels = imread(path)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def digests(folder: Path) -> dict[str, str]:
 def test_same_seed_same_bytes_whoever_does_the_work(preset: str, form, tmp_path: Path) -> None:
     small = find_preset(preset, streaks=3, shape=(128, 150))
     runs = {}
-    for name, seed, workers in (("one", 5, 1), ("two", 5, 2), ("other", 6, 1)):
+    for name, seed, workers in (("one", 5, 1), ("two", 5, 2 if preset == "ztf" else 1), ("other", 6, 1)):
         night = SimulatedNight(
             small, seed, 2, 2, tmp_path / name, science=preset == "ztf", template=preset == "ztf", form=form
         )
@@ -210,3 +211,18 @@ def test_processes_are_started_for_several_cases_and_no_more_than_those(monkeypa
     cases = [(None, visit, 0) for visit in range(count)]
     assert list(_run(lambda case: case[1], cases, workers)) == list(range(count))
     assert asked == processes
+
+
+@pytest.mark.parametrize("form", ["fits", "npz"])
+def test_a_folder_with_another_night_is_left_alone(tmp_path: Path, form) -> None:
+    small = find_preset("ztf", streaks=2, shape=(128, 150))
+    night = SimulatedNight(small, 3, 2, 1, tmp_path, science=False, form=form)
+    simulate_night(night)
+    before = digests(tmp_path)
+    simulate_night(night)
+    assert digests(tmp_path) == before
+    other = replace(night, seed=4) if form == "fits" else replace(night, visits=1)
+    with pytest.raises(Misconfigured, match=r"holds another simulated night: its truth\.parquet tells of"):
+        simulate_night(other)
+    assert digests(tmp_path) == before
+    simulate_night(replace(night, visits=3))  # the same, and one more

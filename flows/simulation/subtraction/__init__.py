@@ -1,0 +1,1 @@
+"""Science images and templates rendered apart, and their subtraction as pipelines do it."""

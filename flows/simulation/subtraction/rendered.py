@@ -1,0 +1,121 @@
+"""One exposure, subtracted: from its conditions to its pixels and the truth about them."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.signal import fftconvolve
+
+from flows.simulation.artefacts import add_ghosts, add_satellites, add_tumblers
+from flows.simulation.canvas import Canvas, blank_canvas, source_row, stamp_footprint, truth_table
+from flows.simulation.conditions import Conditions
+from flows.simulation.defects import add_bad_pixels, add_border, add_cosmic_rays
+from flows.simulation.psf import PsfStamp, fitted_moffat
+from flows.simulation.subtraction.epochs import Epochs, draw_epochs
+from flows.simulation.subtraction.methods import convolution_grid, sfft_grid, zogy_grid
+from flows.simulation.subtraction.observed import FieldSky, observe
+from flows.simulation.subtraction.pipeline import Difference, subtract
+from flows.simulation.subtraction.sky import sky_of
+from kernels.trails.matched_filter import template_snr
+from schemas.pixels import MaskPlane
+
+Image = NDArray[np.float32]
+
+_METHODS = {"zogy": zogy_grid, "convolution": convolution_grid, "sfft": sfft_grid}
+_MIXED = ("zogy", "convolution")
+_KNOWN = MaskPlane.BAD | MaskPlane.CR | MaskPlane.NO_DATA
+_NEAR = 40  # px: the noise of a source is that of the sky so near to it
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Subtracted exposure: its planes (ny, nx), PSF (side, side) and truth, as `SimulatedExposure` holds them."""
+
+    difference: Image
+    variance: Image
+    mask: NDArray[np.uint16]
+    science: Image
+    template: Image
+    psf: Image
+    truth: pa.Table
+
+
+def render(conditions: Conditions, epochs: Epochs | None = None) -> Rendered:
+    """Simulate an exposure whose difference image is a real subtraction.
+
+    Parameters
+    ----------
+    conditions
+        The exposure.
+    epochs
+        How science image and template differ; drawn where None.
+    """
+    epochs = epochs or draw_epochs(conditions)
+    sky, canvas = sky_of(conditions), _beside(conditions)
+    observed = observe(sky, canvas, epochs, conditions)
+    bad = (canvas.mask & np.uint16(_KNOWN)) != 0
+    saturated = observed.saturated_science | observed.saturated_template
+    found = subtract(
+        (observed.science, observed.template), saturated, bad, epochs, conditions, _METHODS[method_of(conditions)]
+    )
+    canvas.mask[found.masked & ~bad] |= np.uint16(MaskPlane.SAT)
+    _tell(canvas, sky, epochs, conditions, found)
+    template = np.where((canvas.mask & np.uint16(MaskPlane.NO_DATA)) != 0, np.float32(np.nan), observed.template)
+    psf = found.grid.psf[found.grid.at(*((side - 1) / 2 for side in reversed(conditions.preset.shape)))]
+    truth = truth_table(canvas)
+    return Rendered(found.image, found.variance, canvas.mask, observed.science, template, psf, truth)
+
+
+def method_of(conditions: Conditions) -> str:
+    """Return how an exposure is subtracted."""
+    chosen = conditions.preset.subtract
+    return str(conditions.stream("subtract/method").choice(_MIXED)) if chosen == "mixed" else chosen
+
+
+def _beside(conditions: Conditions) -> Canvas:
+    """Draw what is not of the sky: satellites, ghosts, defects, cosmic rays, borders."""
+    canvas = blank_canvas(conditions.preset.shape)
+    add_ghosts(canvas, conditions)
+    add_satellites(canvas, conditions)
+    add_tumblers(canvas, conditions)
+    add_bad_pixels(canvas, conditions)
+    add_cosmic_rays(canvas, conditions)
+    add_border(canvas, conditions)
+    return canvas
+
+
+def _tell(canvas: Canvas, sky: FieldSky, epochs: Epochs, conditions: Conditions, found: Difference) -> None:
+    """Add the truth about asteroids and changes to a canvas, as the difference image shows them."""
+    grid, optics = found.grid, epochs.science
+    half = 6 * optics.field.fwhm
+
+    @cache
+    def shape(block: int) -> tuple[float, float]:
+        x, y = (float(round(part)) for part in grid.blocks[block].centre)
+        stamp = optics.trail(x, y, 0.0, 0.0, half)
+        return fitted_moffat(fftconvolve(stamp.pixels, grid.science[block], "same"))
+
+    @cache
+    def correlation(block: int) -> NDArray[np.float64]:
+        return grid.correlation(block, (float(found.sigmas[block, 0]), float(found.sigmas[block, 1])))
+
+    sources: list[tuple[str, str, float, float, float, tuple[float, float]]]
+    sources = [("streak", one.name, one.x, one.y, one.flux, (one.length, one.angle)) for one in sky.trails]
+    sources += [("point", one.name, one.x, one.y, one.flux, (0.0, 0.0)) for one in sky.changes]
+    for kind, name, x, y, flux, trail in sources:
+        block = grid.at(x, y)
+        stamp = optics.trail(x, y, trail[0], trail[1], half)
+        stamp = PsfStamp(fftconvolve(stamp.pixels, grid.science[block], "same"), stamp.y0, stamp.x0)
+        snr = template_snr(flux, stamp.pixels, noise_at(found.variance, x, y), correlation(block))
+        row = source_row(kind, name, conditions, (x, y), flux, snr, trail)
+        row["fwhm_px"], row["beta"] = shape(block)
+        canvas.truth.append((row, stamp_footprint(stamp, canvas.shape)))
+
+
+def noise_at(variance: Image, x: float, y: float) -> float:
+    """Return the standard deviation of the pixels around a place, whatever few bright sources add."""
+    column, row = round(x), round(y)
+    near = variance[max(row - _NEAR, 0) : row + _NEAR + 1 : 3, max(column - _NEAR, 0) : column + _NEAR + 1 : 3]
+    return float(np.sqrt(np.median(near)))

@@ -1,0 +1,75 @@
+from dataclasses import replace
+
+import galsim
+import numpy as np
+import pytest
+
+from flows.simulation.conditions import conditions_of
+from flows.simulation.presets import find_preset
+from flows.simulation.subtraction.observed import Components, draw_galaxies
+from flows.simulation.subtraction.optics import FieldOptics
+from flows.simulation.subtraction.sky import galactic_latitude, galaxies_of, sky_of
+
+PRESET = find_preset("ztf", shape=(600, 640), subtract="zogy")
+CONDITIONS = conditions_of(PRESET, 3, 0, 0)
+
+
+@pytest.mark.parametrize(("sersic", "radius", "tolerance"), [(1.0, 3.0, 0.004), (4.0, 4.0, 0.02)])
+def test_galaxies_are_those_that_galsim_draws(sersic: float, radius: float, tolerance: float) -> None:
+    field = replace(
+        CONDITIONS.psf, fwhm=3.0, slope=(0.0, 0.0), bowl=0.0, shear=(0.0, 0.0), shear_slope=(0.0, 0.0), shape=(200, 200)
+    )
+    one = [np.array([value]) for value in (98.3, 101.6, 1000.0, radius, 0.6, 35.0, sersic)]
+    image = np.zeros((200, 200), np.float32)
+    draw_galaxies(image, FieldOptics(field), Components(np.zeros(1, int), *one))
+    profile = galsim.Sersic(sersic, half_light_radius=radius * 0.6**0.5, trunc=6 * radius * 0.6**0.5)
+    profile = galsim.Convolve(profile.shear(q=0.6, beta=35 * galsim.degrees), galsim.Moffat(beta=field.beta, fwhm=3.0))
+    wanted = (
+        1000 * profile.drawImage(nx=200, ny=200, scale=1, offset=(98.3 - 99.5, 101.6 - 99.5), method="no_pixel").array
+    )
+    assert np.abs(image - wanted).max() < tolerance * wanted.max()
+    assert image.sum(dtype=float) == pytest.approx(wanted.sum(dtype=float), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("place", "latitude"),
+    [((266.40, -28.94), 0.0), ((192.86, 27.13), 90.0), ((83.63, 22.01), -5.78), ((10.68, 41.27), -21.57)],
+)
+def test_galactic_latitude(place: tuple[float, float], latitude: float) -> None:
+    """Of the centre and the pole of the galaxy, the Crab nebula and M 31 (SIMBAD)."""
+    assert galactic_latitude(*place) == pytest.approx(latitude, abs=0.05)
+
+
+def test_galaxies_are_as_many_as_the_sky_has() -> None:
+    """2,000 to 3,500 a square degree to magnitude 20.5 in r away from the plane, half of the light or more in discs."""
+    number, area = 0, 0.0
+    for seed in range(12):
+        conditions = conditions_of(PRESET, seed, 0, 0)
+        ra, dec = conditions.to_sky(320.0, 300.0)
+        if abs(galactic_latitude(float(ra[0]), float(dec[0]))) > 30:
+            found = galaxies_of(conditions, conditions)
+            number += len(np.unique(found.galaxy))
+            area += 600 * 640 * (PRESET.pixel_scale / 3600) ** 2
+            assert found.flux[found.sersic == 1].sum() > 0.2 * found.flux.sum()
+    assert area > 0.1
+    assert 1200 < number / area < 4000
+
+
+def test_all_visits_of_a_field_see_the_same_sky() -> None:
+    one, other = sky_of(CONDITIONS), sky_of(conditions_of(PRESET, 3, 1, 0))
+    np.testing.assert_allclose(one.galaxies.radius, other.galaxies.radius)
+    assert np.array_equal(one.stars.magnitude, other.stars.magnitude)
+    assert one.old_trails == other.old_trails or len(one.old_trails) == len(other.old_trails)
+    shared = {change.name for change in one.changes} & {change.name for change in other.changes}
+    assert shared
+    for change in one.changes:
+        assert change.flux != 0
+        if change.host >= 0:
+            assert change.flux > -one.stars.flux[change.host]
+
+
+def test_galaxies_of_a_night_in_several_bands_are_those_of_its_table() -> None:
+    conditions = conditions_of(find_preset("ztf", shape=(600, 640), bands=("g", "r"), subtract="zogy"), 3, 1, 0)
+    galaxies = sky_of(conditions).galaxies
+    assert set(galaxies.sersic.tolist()) <= {1.0, 4.0}
+    assert len(np.unique(galaxies.galaxy)) == len(galaxies.galaxy)
