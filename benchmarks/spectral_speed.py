@@ -16,6 +16,7 @@ from flows.pipeline.models import load_model
 from flows.simulation.star_colours import star_table
 from flows.training.bench.exposure import use_threads
 from schemas.objects import OBJECT
+from schemas.settings import SpectralClassSettings
 from schemas.stage import Context
 from stages.spectral_class import STAGE
 
@@ -47,7 +48,8 @@ def main():
         models={
             "superclass": load_model("superclass", "colours"),
             "star_subclass": load_model("star_subclass", "ugriz"),
-        }
+        },
+        settings=SpectralClassSettings(photometric_system="sdss"),
     )
     rows = []
     for threads in (1, 2):

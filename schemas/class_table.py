@@ -1,6 +1,7 @@
 """Verdicts on objects: class, probabilities and model."""
 
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,24 @@ from schemas.dataset import DatasetError, TableOf, column
 
 UNKNOWN = "unknown"
 """Label of an object outside what the model was trained on, or without a usable band."""
+
+
+class Reason(StrEnum):
+    """Reasons of an unknown spectral class."""
+
+    SYSTEM = "system"  # the photometric system is not known, or not supported
+    COLOUR_TERM = "colour_term"  # without a band that the relation to SDSS needs
+    COLOUR_RANGE = "colour_range"  # outside the colours for which that relation holds
+    NO_COLOUR = "no_colour"  # fewer than two bands
+    NO_IMAGE = "no_image"  # colours without u, and no verdict on the image
+    OUTLIER = "outlier"  # outside what the model was trained on
+
+
+REASONS_DOC = (
+    "system: photometric system not known or not supported; colour_term: a band is missing that the relation to SDSS "
+    "needs; colour_range: outside the colours for which it holds; no_colour: fewer than two bands; no_image: no u, and "
+    "no verdict on the image; outlier: outside what the model was trained on."
+)
 
 
 def probability_column(label: str) -> str:
@@ -157,6 +176,20 @@ SPECTRAL_CLASS = class_dataset(
         ),
         _optional_float("typeScore", "Calibrated probability of the most probable stellar class."),
         _optional_float("typeOutlierScore", "How far outside the training stars; above 1 the type is unknown."),
+        column(
+            "unknownReason",
+            pa.string(),
+            "",
+            f"Why classLabel, or of a star typeLabel, is {UNKNOWN}; null where neither is. {REASONS_DOC}",
+            nullable=True,
+        ),
+        column(
+            "photometricSystem",
+            pa.string(),
+            "",
+            "System of the magnitudes, which colours are taken from to that of SDSS; null: not known or not supported.",
+            nullable=True,
+        ),
         column("nBands", pa.int32(), "", "Bands of ugriz with a usable magnitude."),
         column("typeModelVersion", pa.string(), "", "Name and version of the model of the stellar class."),
     ),

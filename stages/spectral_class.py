@@ -17,11 +17,15 @@ from kernels.objects.class_model import (
     judged,
     superclass_verdict,
 )
+from kernels.objects.colour_terms import to_sdss
 from kernels.objects.source_photometry import object_photometry
-from schemas.class_table import SPECTRAL_CLASS, STAR_GALAXY, TYPE_COLUMNS, class_columns, class_table
+from schemas.archive_columns import BANDS
+from schemas.class_table import SPECTRAL_CLASS, STAR_GALAXY, TYPE_COLUMNS, Reason, class_columns, class_table
 from schemas.classes import STELLAR_CLASSES, SUPERCLASSES
 from schemas.dataset import DatasetError
+from schemas.errors import BadInput
 from schemas.objects import OBJECT
+from schemas.photometric_systems import SystemName, system_of
 from schemas.settings import SpectralClassSettings
 from schemas.stage import Context, Model, Stage, Weights
 
@@ -36,28 +40,35 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     context
         ``models["superclass"]`` and ``models["star_subclass"]``, each a `kernels.objects.class_model.ClassModel` of
         photometry alone: a night has no spectra. That of the superclass should know colours alone: how bright a
-        survey's targets were does not apply to a night. Probabilities are given at the shares of the sky.
+        survey's targets were does not apply to a night. Probabilities are given at the shares of the sky. The section
+        `SpectralClassSettings`, and the exposures of the night: their instrument tells the photometric system.
 
     Returns
     -------
     pyarrow.Table
-        Of `SPECTRAL_CLASS`, in the order of the objects. An object that has neither a verdict on its image nor colours
-        with u is unknown, and one outside what the models were trained on.
+        Of `SPECTRAL_CLASS`, in the order of the objects. Magnitudes are taken to the system of SDSS, that of the
+        models. An object is unknown that has magnitudes in two bands or more and none of SDSS (`to_sdss`); that has
+        neither a verdict on its image nor colours with u; or that is outside what the models were trained on.
 
     Raises
     ------
     DatasetError
         The rows of ``star_galaxy`` are not those of ``object``.
+    BadInput
+        The photometric system is not stated, and the exposures that would tell it cannot be read.
     """
     objects, models = inputs["object"], context.models
-    columns = object_photometry(objects)
+    system = _system(context)
+    magnitudes, errors = object_photometry(objects)
+    columns, _, untransformed = to_sdss(magnitudes, errors, system)
     ids = objects["objectId"].to_numpy()
-    model = models["superclass"]
+    model, types = models["superclass"], models["star_subclass"]
     bands = bands_present(columns)
     point, point_outlier, of_image = _of_image(inputs.get(STAR_GALAXY.name), ids)
     verdict = superclass_verdict(
         model(columns), _shares(model, SUPERCLASSES), np.isfinite(columns["u"]), point, point_outlier
     )
+    verdict = _without(verdict, untransformed != "")
     result = class_columns(SUPERCLASSES, ids, verdict.probability, verdict.outlier, model.version)
     versions = [
         ", ".join(filter(None, (model.version if coloured or not image else "", image)))
@@ -65,14 +76,63 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     ]
     result["modelVersion"] = pa.array(versions, pa.string())
     stars = np.array([label == "star" for label in result["classLabel"].to_pylist()], np.bool_)
-    types = models["star_subclass"]
-    verdict = types(columns)
+    type_verdict = types(columns)
     sky = np.array([SKY_STARS[name] for name in STELLAR_CLASSES])
-    shifted = at_shares(verdict.probability, _shares(types, STELLAR_CLASSES), sky)
-    result |= _types(verdict._replace(probability=shifted), stars)
-    result["typeModelVersion"] = pa.array([models["star_subclass"].version] * len(objects), pa.string())
-    result["nBands"] = pa.array(bands.astype(np.int32))
+    shifted = at_shares(type_verdict.probability, _shares(types, STELLAR_CLASSES), sky)
+    result |= _types(type_verdict._replace(probability=shifted), stars)
+    result["typeModelVersion"] = pa.array([types.version] * len(objects), pa.string())
+    result["unknownReason"] = _reasons(untransformed, bands, verdict, np.where(stars, type_verdict.outlier, 0.0))
+    result["photometricSystem"] = pa.array([system] * len(objects), pa.string())
+    result["nBands"] = pa.array(bands_present(magnitudes).astype(np.int32))
     return class_table(SPECTRAL_CLASS, result)
+
+
+def _system(context: Context) -> SystemName | None:
+    """Return the system that the settings state, or that of the instrument of the night's exposures."""
+    settings: SpectralClassSettings = context.settings
+    stated = settings.photometric_system
+    if stated != "auto":
+        return stated
+    try:
+        exposures = context.pixels.exposures() if context.pixels is not None else ()
+    except BadInput as error:  # their tiles were removed
+        remedy = "state spectral_class.photometric_system, or run the night's images again."
+        raise BadInput("no_instrument", "stage spectral_class", f"cannot see the exposures: {error}", remedy) from error
+    return system_of(info.instrument for info in exposures if info.band in BANDS)
+
+
+def _without(verdict: ClassVerdict, silent: NDArray[np.bool_]) -> ClassVerdict:
+    return ClassVerdict(
+        np.where(silent[:, None], np.nan, verdict.probability), np.where(silent, np.nan, verdict.outlier)
+    )
+
+
+def _reasons(
+    untransformed: NDArray[np.object_],
+    bands: NDArray[np.int64],
+    verdict: ClassVerdict,
+    type_outlier: NDArray[np.float64],
+) -> pa.Array:
+    """Return why the class, or the type of a star, is unknown; null where neither is.
+
+    Parameters
+    ----------
+    untransformed : (n,)
+        Why there are no magnitudes of SDSS; "" where that is not so.
+    bands : (n,)
+        Number of those.
+    verdict
+        On the superclass.
+    type_outlier : (n,)
+        On the type of stars; 0 of all others.
+    """
+    outlier = np.nan_to_num(verdict.outlier) > 1
+    reason = np.where(outlier | (type_outlier > 1), Reason.OUTLIER, "")
+    reason = np.where(np.isnan(type_outlier), Reason.NO_COLOUR, reason)
+    nothing = np.where(bands > 1, Reason.NO_IMAGE, Reason.NO_COLOUR)
+    reason = np.where(np.isfinite(verdict.outlier), reason, nothing)
+    reason = np.where(untransformed != "", untransformed, reason)
+    return pa.array([str(one) or None for one in reason], pa.string())
 
 
 def _shares(model: ClassModel, classes: tuple[str, ...]) -> NDArray[np.float64]:
@@ -119,7 +179,7 @@ def _class_model(weights: Weights, settings: SpectralClassSettings) -> ClassMode
 
 STAGE = Stage(
     name="spectral_class",
-    version="4",
+    version="5",
     per="night",
     needs=(OBJECT,),
     optional=(STAR_GALAXY,),

@@ -1,3 +1,6 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -5,7 +8,9 @@ import pytest
 from flows.pipeline.models import load_model
 from schemas.class_table import CLASSES, SPECTRAL_CLASS, STAR_GALAXY, TYPE_COLUMNS, UNKNOWN, class_columns, class_table
 from schemas.dataset import DatasetError
+from schemas.errors import BadInput
 from schemas.objects import OBJECT
+from schemas.settings import SpectralClassSettings
 from schemas.stage import Context
 from stages.spectral_class import STAGE
 
@@ -20,7 +25,7 @@ def context():
         "superclass": load_model("superclass", "colours"),
         "star_subclass": load_model("star_subclass", "ugriz"),
     }
-    return Context(models=models)
+    return Context(models=models, settings=SpectralClassSettings(photometric_system="sdss"))
 
 
 def objects(*magnitudes, error=0.02):
@@ -122,3 +127,73 @@ def test_a_verdict_does_not_depend_on_its_company(context):
     alone = run(context, QUASAR)
     among = run(context, SUN, QUASAR, RED_GALAXY)
     assert alone["pQuasar"].to_pylist()[0] == among["pQuasar"].to_pylist()[1]
+
+
+class Exposures:
+    """Night of exposures of which instrument and band are known."""
+
+    def __init__(self, *named):
+        self._infos = [SimpleNamespace(instrument=instrument, band=band) for instrument, band in named]
+
+    def exposures(self):
+        return self._infos
+
+
+def of_night(context, *named):
+    return replace(context, settings=SpectralClassSettings(), pixels=Exposures(*named))
+
+
+# Of the Sun by Tonry et al. (2012), table 6, solved by hand from g_SDSS - r_SDSS = 0.45.
+SUN_PS1 = {"g": 16.4291, "r": 16.0485, "i": 15.9294, "z": 15.9036}
+
+
+def test_magnitudes_are_taken_from_the_system_of_the_instrument(context):
+    image = image_verdicts(0.98)
+    night = of_night(context, ("GPC1", "g"), ("GPC1", "r"))
+    table = run(night, SUN_PS1, image=image)
+    same = run(context, {band: SUN[band] for band in "griz"}, image=image)
+    assert table["photometricSystem"].to_pylist() == ["ps1"]
+    assert table["typeLabel"].to_pylist() == ["G"]
+    assert table["pTypeG"].to_pylist() == pytest.approx(same["pTypeG"].to_pylist(), abs=0.05)
+    stated = replace(context, settings=SpectralClassSettings(photometric_system="ps1"))
+    assert run(stated, SUN_PS1, image=image) == table
+
+
+@pytest.mark.parametrize("named", [[], [("ACME", "g")], [("DECam", "g"), ("ZTF/MOSAIC", "r")]])
+def test_of_no_known_system_colours_are_unknown_but_one_band_needs_none(context, named):
+    table = run(of_night(context, *named), SUN, {"r": 17.0}, image=image_verdicts(0.98, 0.02))
+    assert table["classLabel"].to_pylist() == [UNKNOWN, "galaxy"]
+    assert table["unknownReason"].to_pylist() == ["system", None]
+    assert table["photometricSystem"].null_count == 2
+    assert table["nBands"].to_pylist() == [5, 1]
+    assert table["pStar"].to_pylist()[0] is None
+
+
+def test_bands_that_are_not_of_ugriz_do_not_name_the_system(context):
+    table = run(of_night(context, ("LSSTCam", "y"), ("SDSS", "g")), SUN)
+    assert table["photometricSystem"].to_pylist() == ["sdss"]
+
+
+def test_exposures_that_are_gone_are_missed_only_where_nothing_is_stated(context):
+    class Gone:
+        def exposures(self):
+            raise BadInput("no_tiles", "1-0.zarr", "is missing.", "run again.")
+
+    with pytest.raises(BadInput, match=r"state spectral_class\.photometric_system"):
+        run(replace(context, settings=SpectralClassSettings(), pixels=Gone()), SUN)
+    assert run(replace(context, pixels=Gone()), SUN)["classLabel"].to_pylist() == ["star"]
+
+
+def test_each_unknown_says_why(context):
+    red = {"g": 20.0, "r": 17.0, "i": 15.0}
+    bandless = {"g": 17.0, "r": 16.5}
+    strange = {"u": 15.0, "g": 20.0, "r": 15.0, "i": 20.0, "z": 15.0}
+    image = image_verdicts(0.98, 0.98)
+    decam = replace(context, settings=SpectralClassSettings(photometric_system="decam"))
+    assert run(decam, red, bandless, image=image)["unknownReason"].to_pylist() == ["colour_range", "colour_term"]
+    table = run(context, SUN, strange, {"r": 17.0}, {band: SUN[band] for band in "griz"})
+    assert table["unknownReason"].to_pylist() == [None, "outlier", "no_colour", "no_image"]
+    assert table["classLabel"].to_pylist() == ["star", UNKNOWN, UNKNOWN, UNKNOWN]
+    table = run(context, {"r": 17.0}, image=image_verdicts(0.98))
+    assert (table["classLabel"].to_pylist(), table["typeLabel"].to_pylist()) == (["star"], [UNKNOWN])
+    assert table["unknownReason"].to_pylist() == ["no_colour"]

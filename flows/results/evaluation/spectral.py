@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from flows.inputs.archive_table import read_archive
+from flows.inputs.archive_table import ArchiveTable, read_archive
 from flows.pipeline.models import load_model
 from kernels.objects.class_model import ClassModel
+from kernels.objects.colour_terms import SdssMagnitudes, to_sdss
 from kernels.statistics.class_scores import calibration_error, class_scores, macro_area, rounded
+from kernels.statistics.completeness import binomial_interval
 from schemas.archive_columns import BANDS
 from schemas.classes import SUPERCLASSES, map_labels, superclass
 from schemas.errors import BadInput
+from schemas.photometric_systems import RELATIONS, SystemName
 
 _GALAXY_FROM = 0.0033
 """Redshift of 1,000 km/s: no star of the Galaxy is as fast."""
@@ -24,15 +27,20 @@ _QUASAR_FROM = 0.4
 """Redshift beyond which the baseline of cuts calls everything a quasar."""
 
 
-def evaluate_spectral(path: Path, models: Mapping[str, str] | None = None) -> dict[str, Any]:
+def evaluate_spectral(
+    path: Path, models: Mapping[str, str] | None = None, system: SystemName = "sdss"
+) -> dict[str, Any]:
     """Score the models of the superclass on a labelled table.
 
     Parameters
     ----------
     path
-        SkyServer columns u, g, r, i, z, class, and redshift where there is one.
+        SkyServer columns u, g, r, i, z, class, and redshift where there is one; of another system class, the bands
+        that have a relation to SDSS, of which g and r at least, and the errors of their magnitudes where they are.
     models
         Shipped names or folders, by what they look at: ``redshift`` and ``photometry``.
+    system
+        Photometric system of the magnitudes.
 
     Returns
     -------
@@ -40,8 +48,9 @@ def evaluate_spectral(path: Path, models: Mapping[str, str] | None = None) -> di
         ``n``, ``accuracy``, ``accuracy_interval``, ``auc`` (mean of each class against the rest), ``macro_f1``,
         ``confusion`` (true class, given class; in the order of ``classes``) and more of the model with redshift, or of
         the other if there is no redshift; the same of each under ``models``, and of each one's simplest rivals under
-        its ``baselines``. ``trained_on`` names the models that four fifths of this very file made: their figures are
-        then no test.
+        its ``baselines``. ``purity`` is the share of each given class that is right, of the rows that are not unknown;
+        ``untransformed`` counts the rows without magnitudes of SDSS, by reason. ``trained_on`` names the models
+        that four fifths of this very file made: their figures are then no test.
 
     Raises
     ------
@@ -49,13 +58,13 @@ def evaluate_spectral(path: Path, models: Mapping[str, str] | None = None) -> di
         The table cannot be used, or no row has one of the three classes.
     """
     names = {"redshift": "redshift", "photometry": "photometry"} | dict(models or {})
-    table = read_archive(path, (*BANDS, "class"), ("redshift", "objid"))
+    table = _table(path, system)
     mapped = map_labels(table.words["class"], superclass, SUPERCLASSES)
     known = mapped.code >= 0
     if not known.any():
         problem = f"no row has a class of {list(SUPERCLASSES)}; labels are {list(mapped.unknown)[:5]}."
         raise BadInput("no_labels", str(path), problem, "give the column `class` of the archive.")
-    columns = {name: values[known] for name, values in table.numbers.items()}
+    columns, reason = _of_sdss({name: values[known] for name, values in table.numbers.items()}, system)
     code = mapped.code[known].astype(np.int64)
     loaded: dict[str, ClassModel] = {what: load_model("superclass", name) for what, name in names.items()}
     found = {}
@@ -69,10 +78,31 @@ def evaluate_spectral(path: Path, models: Mapping[str, str] | None = None) -> di
         "classes": list(SUPERCLASSES),
         "rows": table.rows,
         "duplicates": table.duplicates,
+        "system": system,
+        "untransformed": {str(one): int((reason == one).sum()) for one in np.unique(reason[reason != ""])},
         "labels_without_class": dict(list(mapped.unknown.items())[:20]),
         "trained_on": sorted(w for w, one in loaded.items() if one.card.training["data_sha256"] == digest),
         "models": found,
     }
+
+
+def _table(path: Path, system: SystemName) -> ArchiveTable:
+    if system == "sdss":
+        return read_archive(path, (*BANDS, "class"), ("redshift", "objid"))
+    bands = [band for band in BANDS if band in RELATIONS[system]]
+    optional = [*bands[2:], *(f"err_{band}" for band in bands), "redshift", "objid"]
+    return read_archive(path, (*bands[:2], "class"), optional)
+
+
+def _of_sdss(
+    columns: Mapping[str, NDArray[np.float32]], system: SystemName
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.object_]]:
+    """Return the columns with magnitudes of SDSS, and why a row has none; errors that are not given count as 0."""
+    magnitudes = {band: columns[band] for band in BANDS if band in columns}
+    none = np.zeros_like(columns["g"])
+    errors = {band: np.nan_to_num(columns.get(f"err_{band}", none)) for band in magnitudes}
+    found: SdssMagnitudes = to_sdss(magnitudes, errors, system)
+    return {**columns, **found.magnitudes}, found.reason
 
 
 def _figures(
@@ -93,10 +123,18 @@ def _figures(
         "model": f"superclass/{model.version}",
         "unjudged": int((~judged).sum()),
         "unknown": int((~inside).sum()),
+        "purity": {name: _purity(true[inside] == k, best[inside] == k) for k, name in enumerate(SUPERCLASSES)},
         "accuracy_within_training": round(float((best == true)[inside].mean()), 4) if inside.any() else None,
         "calibration_error": round(calibration_error(true, probability[judged]), 4) if len(true) else None,
         "baselines": {name: _scored(true, values[judged]) for name, values in rivals.items()},
     }
+
+
+def _purity(is_it: NDArray[np.bool_], said: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return how often a class was given, how often rightly, and the interval of the share."""
+    given, right = int(said.sum()), int((is_it & said).sum())
+    interval = [round(edge, 4) for edge in binomial_interval(right, given)] if given else None
+    return {"given": given, "right": right, "share": round(right / given, 4) if given else None, "interval": interval}
 
 
 def _scored(true: NDArray[np.int64], probability: NDArray[np.floating]) -> dict[str, Any]:
@@ -124,10 +162,14 @@ def spectral_table(figures: Mapping[str, Any]) -> Table:
     table = Table(title=f"{figures['n']} rows: {', '.join(figures['classes'])}")
     for name in ("model", "n", "accuracy", "95 %", "macro F1", "AUC"):
         table.add_column(name)
+    pure = []
     for what, one in figures["models"].items():
+        shares = [f"{name} {value['share']:.3f}" for name, value in one["purity"].items() if value["given"]]
+        pure.append(f"right of those called, {what}: {', '.join(shares)}")
         _row(table, what, one)
         for rival, scores in one["baselines"].items():
             _row(table, f"  {rival}", scores)
+    table.caption = "\n".join(pure)
     return table
 
 

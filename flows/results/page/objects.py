@@ -1,5 +1,6 @@
 """Objects of the night: their classes and colours."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,11 +31,12 @@ _EDGES = (1.0, 99.0)  # per cent of the points within the axes, before they are 
 
 @dataclass(frozen=True)
 class ObjectVerdicts:
-    """Counts of one stage: name, bar, and (label, style, number, share) of each verdict; the same in words."""
+    """Counts of one stage: name, bar, (label, style, number, share) of each verdict, and why others have none."""
 
     name: str
     bar: str
     parts: tuple[tuple[str, str, str, str], ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ def objects_of(out: Path, night: str) -> Objects | None:
         if table is not None and len(table) == len(objects)
     }
     known = {STAR_GALAXY.name: ("Star or galaxy", CLASSES), SPECTRAL_CLASS.name: ("Superclass", SUPERCLASSES)}
-    verdicts = tuple(_verdicts(known[name][0], label, known[name][1]) for name, label in labels.items())
+    verdicts = tuple(
+        _verdicts(known[name][0], label, known[name][1], _reasons(found[name], label)) for name, label in labels.items()
+    )
     label = labels.get(STAR_GALAXY.name, labels.get(SPECTRAL_CLASS.name))
     picture, caption = _picture(objects, label)
     drawn = [] if label is None else [one for one in _STYLES if (label == one).any()]
@@ -99,13 +103,22 @@ def _figures(objects: pa.Table) -> tuple[Figure, ...]:
     return (Figure("Objects", count(len(objects)), "by position, all bands"), several)
 
 
-def _verdicts(name: str, label: NDArray[np.object_], classes: Sequence[str]) -> ObjectVerdicts:
+def _reasons(table: pa.Table | None, label: NDArray[np.object_]) -> str:
+    """Return how many objects are unknown for each reason, most first; empty where no reasons are given."""
+    if table is None or "unknownReason" not in table.column_names:
+        return ""
+    reasons = Counter(np.array(table["unknownReason"].to_pylist(), dtype=object)[label == UNKNOWN].tolist())
+    told = [f"{reason} {count(number)}" for reason, number in reasons.most_common() if reason]
+    return f"Unknown: {', '.join(told)}." if told else ""
+
+
+def _verdicts(name: str, label: NDArray[np.object_], classes: Sequence[str], note: str) -> ObjectVerdicts:
     numbers = {one: int((label == one).sum()) for one in (*classes, UNKNOWN)}
     total = max(len(label), 1)
     told = tuple((one, _STYLES[one], count(number), f"{100 * number / total:.0f} %") for one, number in numbers.items())
     title = f"{name}: " + ", ".join(f"{one} {number}" for one, _, number, _ in told)
     return ObjectVerdicts(
-        name, stacked_bar([(one, _STYLES[one], number) for one, number in numbers.items()], title), told
+        name, stacked_bar([(one, _STYLES[one], number) for one, number in numbers.items()], title), told, note
     )
 
 

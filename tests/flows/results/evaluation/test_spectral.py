@@ -77,6 +77,54 @@ def test_a_row_without_bands_is_not_judged_and_a_strange_one_unknown(tmp_path):
     assert figures["unknown"] >= 1
 
 
+def in_ps1(path, drop=()):
+    """Write a table of SDSS as PS1 sees it, by Tonry et al. 2012, table 6, turned round by iteration."""
+    head, *lines = path.read_text().splitlines()[1:]
+    rows = np.array([[float(value) for value in line.split(",")[:5]] for line in lines])
+    g, r, i, z = rows[:, 1:].T
+    x = g - r
+    for _ in range(20):
+        x = g - r - 0.014 - 0.141 * x - 0.012 * x**2
+    seen = {
+        "g": g - 0.013 - 0.145 * x - 0.019 * x**2,
+        "r": r + 0.001 - 0.004 * x - 0.007 * x**2,
+        "i": i + 0.005 - 0.011 * x - 0.010 * x**2,
+        "z": z - 0.013 + 0.039 * x + 0.012 * x**2,
+    }
+    names = [name for name in seen if name not in drop]
+    out = path.with_name("ps1.csv")
+    rest = [line.split(",")[5:] for line in lines]
+    body = [",".join([*(f"{seen[k][n]:.5f}" for k in names), *more]) for n, more in enumerate(rest)]
+    out.write_text("\n".join([",".join([*names, *head.split(",")[5:]]), *body]) + "\n")
+    return out
+
+
+def test_a_table_of_another_system_is_taken_to_sdss(tmp_path):
+    path = table(tmp_path)
+    there = evaluate_spectral(in_ps1(path), system="ps1")
+    without_u = path.with_name("griz.csv")
+    header, *lines = path.read_text().splitlines()[1:]
+    without_u.write_text("\n".join([header.replace("u,", "-,"), *lines]))
+    with pytest.raises(BadInput, match="'u'"):
+        evaluate_spectral(without_u)
+    assert there["system"] == "ps1"
+    assert there["untransformed"] == {}
+    assert there["models"]["redshift"]["accuracy"] > 0.95
+    few = evaluate_spectral(in_ps1(path, drop=("i", "z")), system="decam")
+    assert (few["untransformed"], few["n"]) == ({"colour_term": 60}, 0)
+
+
+def test_purity_counts_what_is_given_a_class(tmp_path):
+    figures = evaluate_spectral(table(tmp_path))["models"]["photometry"]
+    confusion = np.array(figures["confusion"])
+    given = {name: one["given"] for name, one in figures["purity"].items()}
+    assert figures["unknown"] + sum(given.values()) == confusion.sum()
+    assert all(given[name] <= confusion[:, k].sum() for k, name in enumerate(("star", "galaxy", "quasar")))
+    star = figures["purity"]["star"]
+    assert star["share"] == pytest.approx(star["right"] / star["given"], abs=1e-4)
+    assert star["interval"][0] <= star["share"] <= star["interval"][1]
+
+
 def test_cuts_in_redshift():
     cuts = redshift_cuts(np.array([-0.001, 0.0032, 0.01, 0.39, 0.41], np.float32))
     assert cuts.argmax(1).tolist() == [0, 0, 1, 1, 2]
@@ -96,7 +144,9 @@ SCORES = {"n": 10, "accuracy": 0.9, "accuracy_interval": [0.55, 0.9975], "macro_
 
 
 def test_a_row_for_each_model_and_each_rival():
-    models = {"redshift": SCORES | {"baselines": {"nearest_colour": SCORES | {"auc": 0.75}, "silent": {"n": 0}}}}
+    purity = {"star": {"given": 8, "share": 0.625}, "galaxy": {"given": 0, "share": None}}
+    baselines = {"nearest_colour": SCORES | {"auc": 0.75}, "silent": {"n": 0}}
+    models = {"redshift": SCORES | {"purity": purity, "baselines": baselines}}
     console = Console(record=True, width=120)
     console.print(spectral_table(SCORES | {"classes": ["star", "galaxy"], "models": models}))
     text = console.export_text()
@@ -104,3 +154,4 @@ def test_a_row_for_each_model_and_each_rival():
     assert text.index("redshift") < text.index("nearest_colour") < text.index("silent")
     assert "0.5500-0.9975" in text
     assert "0.7500" in text
+    assert "right of those called, redshift: star 0.625" in text

@@ -46,6 +46,16 @@ def test_counts_verdicts_and_draws_two_colours(tmp_path):
     assert found.caption == "20 objects with errors up to 0.3 mag in each colour, of 20."
 
 
+def test_says_why_objects_are_unknown_most_first(tmp_path):
+    labels = ["star", "star", "unknown", "unknown", "unknown", "galaxy"]
+    reasons = ["no_colour", None, "outlier", "colour_range", "colour_range", None]
+    put_objects(tmp_path, NIGHT, object_table(magnitudes(6)), spectral=spectral_table(labels, reasons))
+    (verdicts,) = objects_of(tmp_path, NIGHT).verdicts
+    assert verdicts.note == "Unknown: colour_range 2, outlier 1."
+    put_objects(tmp_path, NIGHT, object_table(magnitudes(2)), spectral=spectral_table(["star"] * 2))
+    assert objects_of(tmp_path, NIGHT).verdicts[0].note == ""
+
+
 def test_two_bands_make_a_colour_and_a_magnitude_the_brightest_on_top(tmp_path):
     put_objects(tmp_path, NIGHT, object_table(magnitudes(15, "gr")))
     found = objects_of(tmp_path, NIGHT)
