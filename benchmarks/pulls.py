@@ -44,8 +44,8 @@ def correlated_noise(rng, shape):
     return noise, np.pad(fftconvolve(kernel, kernel[::-1, ::-1]), 3)
 
 
-def one(rng, length, snr, fwhm=2.3, beta=3.0):
-    """Simulate and fit one trail: the fit, and the truth (flux, x, y, length, angle)."""
+def drawn(rng, length, snr, fwhm=2.3, beta=3.0):
+    """Simulate one trail: its scene, a first estimate, and the truth (flux, x, y, length, angle)."""
     angle, (x, y) = rng.uniform(0, 180), SIDE // 2 + rng.uniform(-0.5, 0.5, 2)
     noise, correlation = correlated_noise(rng, (SIDE, SIDE))
     trail = galsim_trail((SIDE, SIDE), x, y, length, angle, fwhm, beta)
@@ -57,7 +57,13 @@ def one(rng, length, snr, fwhm=2.3, beta=3.0):
     )
     guess = max(length * rng.uniform(0.7, 1.3) + rng.normal(), 0.0)
     rough = Segment(x + rng.normal(), y + rng.normal(), guess, angle + rng.normal(0, 4 if length > 10 else 15))
-    return fit_trail(scene, rough), np.array([flux, x, y, length, angle])
+    return scene, rough, np.array([flux, x, y, length, angle])
+
+
+def one(rng, length, snr, fwhm=2.3, beta=3.0):
+    """Simulate and fit one trail: the fit, and the truth."""
+    scene, rough, truth = drawn(rng, length, snr, fwhm, beta)
+    return fit_trail(scene, rough), truth
 
 
 def pulls(trails, seed, lengths=(4.0, 60.0), snrs=(8.0, 50.0)):

@@ -103,11 +103,12 @@ FEATURES = (
 )
 """Columns of the feature matrix of the model ``reliability``, in this order.
 
-log is log1p of: logitSum clipped at 0; nHits; snr clipped at 0; trailLengthPx over the PSF's FWHM; sharpness clipped
-at 0. A misfit is the part of the light that a model leaves over: the root of what chi2 exceeds its expectation by
-(three standard deviations granted), over snr, clipped at 3. Unlike chi2 it does not grow with the brightness of the
-source when the PSF is not quite that of the image. near_bright_star, dipole and fit_failed are 0 or 1, from ``flags``;
-the evidence is that of `kernels.measure.vetoes.evidence`; log_fwhm is the log of the PSF's FWHM, px. Nulls count as 0.
+log is log1p of: logitSum clipped at 0; nHits; the S/N of the trail fit (place, length and angle free) clipped at 0;
+trailLengthPx over the PSF's FWHM; sharpness clipped at 0. A misfit is the part of the light that a model leaves over:
+the root of what chi2 exceeds its expectation by (three standard deviations granted), over that S/N, clipped at 3.
+Unlike chi2 it does not grow with the brightness of the source when the PSF is not quite that of the image.
+near_bright_star, dipole and fit_failed are 0 or 1, from ``flags``; the evidence is that of
+`kernels.measure.vetoes.evidence`; log_fwhm is the log of the PSF's FWHM, px. Nulls count as 0.
 """
 
 
@@ -140,9 +141,9 @@ DIA_SOURCE = TableOf(
             _float("apFluxErr", "nJy", "Its standard error."),
             _float("trailFlux", "nJy", "Flux of the PSF-convolved trail fit."),
             _float("trailFluxErr", "nJy", "Its standard error."),
-            _float("magAB", "mag(AB)", "AB magnitude of trailFlux; null where that is not positive."),
+            _float("magAB", "mag(AB)", "AB magnitude: of trailFlux where a trail is significant, else of psfFlux."),
             _float("magABErr", "mag", "Its standard error."),
-            _float("snr", "", "trailFlux / trailFluxErr, in the correlated noise of the image.", nullable=False),
+            _float("snr", "", "Larger of the matched-filter S/N as a point and as the fitted trail.", nullable=False),
             column("trailRa", pa.float64(), "deg", "Right ascension of the trail's centre.", nullable=True),
             column("trailDec", pa.float64(), "deg", "Declination of the trail's centre.", nullable=True),
             _float("trailLength", "arcsec", "Length of the trail."),

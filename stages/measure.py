@@ -137,7 +137,8 @@ def describe(inputs: Mapping[str, Any], context: Context) -> Described:
     fitted = [FittedTrail(found[i].fit.segment, found[i].trail.value, found[i].fit.level) for i in kept]
     residuals = np.array([residual_features(scene, found[i].fit, found[i].trail.value) for i in kept], np.float32)
     static = static_light(scene, inputs.get("science"), [one.segment for one in fitted])
-    features = feature_matrix(table, info.psf.fwhm_px, residuals.reshape(-1, len(RESIDUALS)), static)
+    trail_snr = np.array([found[i].trail.value / found[i].trail.error for i in kept])
+    features = feature_matrix(table, info.psf.fwhm_px, trail_snr, residuals.reshape(-1, len(RESIDUALS)), static)
     return Described(table, features, candidate_stamps(scene, fitted))
 
 
@@ -210,7 +211,7 @@ def _fit_columns(found: Sequence[Detection]) -> dict[str, Any]:
             "trailLengthPx": np.array([one.fit.segment.length for one in found]),
             "trailAnglePx": np.array([one.fit.segment.angle for one in found]),
             "trailCov": [one.fit.covariance.ravel().tolist() if one.fit.converged else None for one in found],
-            "snr": np.array([one.trail.value / one.trail.error for one in found]),
+            "snr": np.array([one.snr for one in found]),
             "trailChi2": np.array([one.fit.chi2 for one in found]),
             "trailNdata": np.array([one.fit.ndata for one in found], np.int32),
             "psfChi2": np.array([one.psf.chi2 for one in found]),
@@ -230,7 +231,8 @@ def _flux_columns(found: Sequence[Detection], info: ExposureInfo) -> dict[str, N
         columns[f"{name}FluxErr"] = scale * np.array([getattr(one, kind).error for one in found])
     # A fit that failed has no errors of its own.
     columns["trailFluxErr"] = np.where([one.fit.converged for one in found], columns["trailFluxErr"], np.nan)
-    columns["magAB"], columns["magABErr"] = ab_magnitude(columns["trailFlux"], columns["trailFluxErr"])
+    value, error = scale * np.array([one.light[:2] for one in found]).reshape(-1, 2).T
+    columns["magAB"], columns["magABErr"] = ab_magnitude(value, error)
     return columns
 
 
@@ -271,7 +273,7 @@ def _reliability(weights: Weights, settings: MeasureSettings) -> Any:
 
 STAGE = Stage(
     name="measure",
-    version="5",
+    version="6",
     per="exposure",
     needs=(STREAK, DIFFERENCE, MASK),
     optional=(SCIENCE,),

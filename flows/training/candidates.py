@@ -43,6 +43,8 @@ class Labelled:
         What is there.
     snr : (sources,)
         Matched-filter S/N of what is there.
+    found_snr : (n,)
+        That of the candidates, as measured.
     """
 
     features: NDArray[np.float32]
@@ -51,6 +53,7 @@ class Labelled:
     target: NDArray[np.int64]
     targets: Targets
     snr: NDArray[np.float64]
+    found_snr: NDArray[np.float32]
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -116,8 +119,8 @@ def misjudged(info: ExposureInfo) -> ExposureInfo:
 
 def brighter(one: Labelled, least_snr: float) -> Labelled:
     """Return the candidates whose measured S/N is ``least_snr`` or more."""
-    kept = np.expm1(one.features[:, FEATURES.index("log_snr")].astype(np.float64)) >= least_snr
-    return replace(one, **{name: getattr(one, name)[kept] for name in ("features", "stamps", "label", "target")})
+    kept, names = one.found_snr >= least_snr, ("features", "stamps", "label", "target", "found_snr")
+    return replace(one, **{name: getattr(one, name)[kept] for name in names})
 
 
 def without_science(one: Labelled, share: float = 1.0, seed: int = 0) -> Labelled:
@@ -137,7 +140,8 @@ def label_candidates(described: Described, truth: pa.Table) -> Labelled:
     label = np.where(matches.target >= 0, 1, np.where(matches.false, 0, -1))
     label[(label < 0) & on_satellite(x, y, targets)] = 2
     stamps, snr = described.stamps.astype(np.float16), truth["snr"].to_numpy()
-    return Labelled(described.features, stamps, label, matches.target, targets, snr)
+    found_snr = table["snr"].to_numpy()
+    return Labelled(described.features, stamps, label, matches.target, targets, snr, found_snr)
 
 
 def candidate_threshold(

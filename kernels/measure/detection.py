@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.measure.photometry import Flux, aperture_flux, fit_flux
+from kernels.measure.photometry import Flux, aperture_flux, fit_flux, point_or_trail
 from kernels.measure.surroundings import blob_pixels, sharpness
 from kernels.measure.vetoes.evidence import Evidence, weigh
 from kernels.measure.vetoes.subtraction import lobes
@@ -32,6 +32,8 @@ class Detection:
         Trail fit.
     trail
         Its flux with error and chi squared; where the fit failed, the flux at the first estimate.
+    matched
+        Flux of a trail whose place, length and angle are those of the fit and count as known.
     psf, aperture
         Fluxes of a point-source fit at the centre and inside the aperture.
     sharpness, negative_fraction, masked_fraction
@@ -44,6 +46,7 @@ class Detection:
 
     fit: TrailFit
     trail: Flux
+    matched: Flux
     psf: Flux
     aperture: Flux
     sharpness: float
@@ -57,6 +60,18 @@ class Detection:
         """Return whether it is a source: of positive flux, and not the rim of a dark residual."""
         dark = self.negative_fraction > _DARK_FRACTION
         return self.trail.value > 0 and math.isfinite(self.trail.error) and not dark
+
+    @property
+    def snr(self) -> float:
+        """Return the larger of the matched-filter S/N as a point and as a trail."""
+        return max((one.value / one.error for one in (self.matched, self.psf) if one.error > 0), default=0.0)
+
+    @property
+    def light(self) -> Flux:
+        """Return the flux of the point or trail that it is; without an error where the fit failed."""
+        if not self.fit.converged:
+            return Flux(self.trail.value, math.nan)
+        return point_or_trail(self.psf, self.trail) if self.psf.error > 0 else self.trail
 
 
 def measure_candidate(
@@ -79,7 +94,8 @@ def measure_candidate(
     if fit.segment.length < least_length:
         fit = unfitted(scene, start)
     segment = fit.segment
-    trail = Flux(fit.flux, float(fit.errors[0]), fit.chi2) if fit.converged else fit_flux(scene, fit.seen, segment)
+    matched = fit_flux(scene, fit.seen, segment)
+    trail = Flux(fit.flux, float(fit.errors[0]), fit.chi2) if fit.converged else matched
     # The level of the fit is drawn down by a negative lobe.
     level = robust_level(fit.seen)
     light = lobes(scene, segment, level)
@@ -89,6 +105,7 @@ def measure_candidate(
     return Detection(
         fit=fit,
         trail=trail,
+        matched=matched,
         psf=fit_flux(scene, fit.seen, segment._replace(length=0.0)),
         aperture=aperture_flux(scene, segment, half_width, fit.level, level_err),
         sharpness=sharpness(scene, fit),

@@ -55,6 +55,44 @@ def fit_flux(scene: Scene, seen: View, segment: Segment, others: Sequence[NDArra
     return Flux(float(solution[0]), float(np.sqrt(covariance[0, 0])), float(squares.sum()))
 
 
+_EVEN = 8.0
+"""Difference of chi squared at which a point and a trail are equally likely; noise has a median of 2."""
+
+_FREE = (2.0, 3.0)
+"""Parameters that draw the flux of a point, and of a trail, up as they follow the noise."""
+
+
+def point_or_trail(psf: Flux, trail: Flux) -> Flux:
+    """Return the flux of a source of which it is not known whether it is a point or a short trail.
+
+    Parameters
+    ----------
+    psf, trail
+        Its flux as either, with chi squared of the same pixels.
+
+    Returns
+    -------
+    Flux
+        Their mean, weighted by what the two fits leave over; its error holds their difference. Where the trail is
+        significant it is that of the trail, else nearly that of the point.
+
+    Notes
+    -----
+    Model averaging: Buckland, Burnham & Augustin 1997, Biometrics 53, 603. The greatest likelihood of p parameters of
+    place and shape lies at a flux that is too great by p / (2 S^2) (Portillo, Speagle & Finkbeiner 2020, AJ 159, 165),
+    which is taken off. The two constants are set on simulated sources of 0 to 20 px (``benchmarks/magnitudes.py``).
+    """
+    weight = 1 / (1 + math.exp(min(max((_EVEN - (psf.chi2 - trail.chi2)) / 2, -50.0), 50.0)))
+    point, line = (_unbiased(one, free) for one, free in zip((psf, trail), _FREE, strict=True))
+    value = weight * line + (1 - weight) * point
+    spread = weight * (trail.error**2 + (line - value) ** 2) + (1 - weight) * (psf.error**2 + (point - value) ** 2)
+    return Flux(value, math.sqrt(spread))
+
+
+def _unbiased(flux: Flux, free: float) -> float:
+    return flux.value * (1 - free / (2 * max(flux.value / flux.error, 3.0) ** 2))
+
+
 def aperture_flux(
     scene: Scene, segment: Segment, half_width: float, level: float = 0.0, level_err: float = 0.0
 ) -> Flux:

@@ -17,7 +17,11 @@ from schemas.dia_source import CAUSES, FEATURES, RESIDUALS, STATIC, DetectionFla
 
 
 def feature_matrix(
-    table: pa.Table, fwhm_px: float, residuals: NDArray[np.float32], static: NDArray[np.float32]
+    table: pa.Table,
+    fwhm_px: float,
+    trail_snr: NDArray[np.floating],
+    residuals: NDArray[np.float32],
+    static: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """Return what the model ``reliability`` sees of each candidate.
 
@@ -27,6 +31,8 @@ def feature_matrix(
         Measured candidates, columns of `schemas.dia_source`; N rows.
     fwhm_px
         FWHM of the exposure's PSF, px.
+    trail_snr : (N,)
+        Flux of the trail fit over its error, place, length and angle free.
     residuals : (N, len(RESIDUALS)) float32
         See `kernels.measure.surroundings`.
     static : (N, len(STATIC)) float32
@@ -42,15 +48,15 @@ def feature_matrix(
         return np.nan_to_num(table[name].to_numpy().astype(float), nan=0.0, posinf=0.0, neginf=0.0)
 
     flags = table["flags"].to_numpy()
-    pixels = np.maximum(values("trailNdata"), 1)
+    pixels, snr = np.maximum(values("trailNdata"), 1), np.nan_to_num(trail_snr, nan=0.0, posinf=0.0, neginf=0.0)
     by_name = {
         "log_logit_sum": np.log1p(np.maximum(values("logitSum"), 0)),
         "logit_peak": values("logitPeak"),
         "log_hits": np.log1p(values("nHits")),
-        "log_snr": np.log1p(np.maximum(values("snr"), 0)),
+        "log_snr": np.log1p(np.maximum(snr, 0)),
         "log_length": np.log1p(values("trailLengthPx") / fwhm_px),
-        "trail_misfit": _misfit(values("trailChi2"), pixels, values("snr")),
-        "psf_misfit": _misfit(values("psfChi2"), pixels, values("snr")),
+        "trail_misfit": _misfit(values("trailChi2"), pixels, snr),
+        "psf_misfit": _misfit(values("psfChi2"), pixels, snr),
         "log_sharpness": np.log1p(np.maximum(values("sharpness"), 0)),
         "negative_fraction": values("negativeFraction"),
         "masked_fraction": values("maskedFraction"),

@@ -216,8 +216,8 @@ WORST = 0.3
 """A magnitude with a larger error, mag, is as good as none: S/N 3.6."""
 
 
-def object_photometry(objects: pa.Table) -> dict[str, NDArray[np.float32]]:
-    """Return the magnitudes in the bands of ugriz.
+def object_photometry(objects: pa.Table) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
+    """Return the magnitudes in the bands of ugriz, and their errors.
 
     Parameters
     ----------
@@ -226,15 +226,16 @@ def object_photometry(objects: pa.Table) -> dict[str, NDArray[np.float32]]:
 
     Returns
     -------
-    dict
+    magnitudes, errors
         Band -> (n,) float32; NaN where there is no magnitude, or none with an error up to 0.3 mag. Aperture
         magnitudes, as seen through the dust: what the models were trained on is that, too.
     """
-    columns = {}
-    for band in BANDS:
-        magnitude, error = (_values(objects, f"{band}_apMag{part}") for part in ("", "Err"))
-        columns[band] = np.where(error <= WORST, magnitude, np.nan).astype(np.float32)
-    return columns
+    errors = {band: _values(objects, f"{band}_apMagErr") for band in BANDS}
+    magnitudes = {
+        band: np.where(error <= WORST, _values(objects, f"{band}_apMag"), np.nan).astype(np.float32)
+        for band, error in errors.items()
+    }
+    return magnitudes, errors
 
 
 def _values(objects: pa.Table, name: str) -> NDArray[np.float32]:

@@ -87,6 +87,13 @@ def binomial_interval(found: int, n: int) -> tuple[float, float]:
     return low, high
 
 
+def poisson_interval(n: int) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of which ``n`` events were seen (Garwood 1936, Biometrika 28, 437)."""
+    tail = (1 - 0.95) / 2
+    low = float(scipy.stats.chi2.ppf(tail, 2 * n)) / 2 if n else 0.0
+    return low, float(scipy.stats.chi2.ppf(1 - tail, 2 * n + 2)) / 2
+
+
 def share_above(value: Floats, found: Bools, least: float) -> Share:
     """Return the share found among the sources of at least ``least``."""
     above = value >= least

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -86,7 +88,9 @@ class SearchFigures:
         }
 
 
-def compare_search(exposure: BenchExposure, repeats: int, threads: int) -> SearchFigures:
+def compare_search(
+    exposure: BenchExposure, repeats: int, threads: int, say: Callable[[str], None] = lambda said: None
+) -> SearchFigures:
     """Time the ways of searching an exposure in turns, and compare what they find.
 
     Parameters
@@ -97,6 +101,8 @@ def compare_search(exposure: BenchExposure, repeats: int, threads: int) -> Searc
         Rounds; the medians are reported.
     threads
         Threads of torch and numba, already set (`flows.training.bench.exposure.use_threads`).
+    say
+        Called with what is timed next.
     """
     net, card = shipped_net()
     pixels, floor = exposure.pixels, float(logit(card.threshold))
@@ -104,7 +110,13 @@ def compare_search(exposure: BenchExposure, repeats: int, threads: int) -> Searc
     for name, variant in variants.items():
         if name not in ("plain", "unfold"):
             variant()  # compiles
-    timed = interleaved(variants, repeats)
+    turns = count(1)
+
+    def told(name: str) -> Logits:
+        say(f"{next(turns)}/{repeats * len(variants)}: {name}")
+        return variants[name]()
+
+    timed = interleaved({name: partial(told, name) for name in variants}, repeats)
     rates = gemm_rates(net)
     names = ("plain", "fused_f32", "fused_bf16", "screened")
     plain, single, half, screened = (timed.results[name] for name in names)

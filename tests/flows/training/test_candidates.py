@@ -50,7 +50,7 @@ def planes_of(example):
 
 def labelled(positions):
     x, y, score = map(np.array, zip(*positions, strict=True))
-    table = pa.table({"x": x, "y": y, "logitSum": score})
+    table = pa.table({"x": x, "y": y, "logitSum": score, "snr": np.full(len(x), 9.0)})
     features, stamps = (
         np.zeros((len(x), 2), np.float32),
         np.zeros((len(x), STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE), np.float32),
@@ -173,10 +173,9 @@ def test_misjudged_psf_is_plausible_and_always_the_same(examples):
 
 def test_faint_candidates_can_be_left_out():
     one = labelled([(101.0, 100.0, 9.0), (300.0, 201.0, 8.0), (150.0, 150.0, 7.0)])
-    features = np.zeros((3, len(FEATURES)), np.float32)
-    features[:, FEATURES.index("log_snr")] = np.log1p([5.0, 6.0, 7.0])
-    kept = brighter(replace(one, features=features), 5.5)
-    np.testing.assert_array_equal(kept.features, features[1:])
+    kept = brighter(replace(one, found_snr=np.array([5.0, 6.0, 7.0])), 5.5)
+    np.testing.assert_array_equal(kept.features, one.features[1:])
+    assert kept.found_snr.tolist() == [6.0, 7.0]
     np.testing.assert_array_equal(kept.label, one.label[1:])
     np.testing.assert_array_equal(kept.target, one.target[1:])
     assert len(kept.stamps) == 2
@@ -224,11 +223,9 @@ GOLDEN_PSF = [-1.3196191100306676, 2.3946225865892474, 4684.0]
 
 def test_a_candidate_at_the_least_snr_is_kept():
     one = labelled([(101.0, 100.0, 9.0), (150.0, 150.0, 7.0)])
-    features = np.zeros((2, len(FEATURES)), np.float32)
-    features[:, FEATURES.index("log_snr")] = np.log1p([5.0, 7.0])
-    least = float(np.expm1(np.float64(np.float32(np.log1p(5.0)))))
-    assert len(brighter(replace(one, features=features), least).label) == 2
-    assert len(brighter(replace(one, features=features), np.nextafter(least, 9)).label) == 1
+    one = replace(one, found_snr=np.array([5.0, 7.0], np.float32))
+    assert len(brighter(one, 5.0).label) == 2
+    assert len(brighter(one, np.nextafter(np.float32(5.0), 9)).label) == 1
 
 
 def test_which_candidates_have_no_science_image_is_decided_by_the_seed():

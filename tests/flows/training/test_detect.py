@@ -23,13 +23,13 @@ from flows.training.window_fit import FitPlan
 from flows.training.windows import WindowPlan
 from schemas.errors import Misconfigured
 
-SMALL = (Wanted("ztf", 2, 25, (640, 660)),)
+SMALL = (Wanted("ztf", 2, 15, (420, 450)),)
 WINDOWS = FitPlan(epochs=1, device="cpu")
 PLAN = TrainPlan(
     SMALL, SMALL, SMALL, SMALL,
-    CellPlan(channels=8, dilations=(1, 1), first=CellFit(150, rate=1e-2), later=CellFit(20), rounds=1),
-    WindowPlan(rounds=1, first=WINDOWS, later=WINDOWS),
-    RegionPlan(0.5, RegionFit(20, batch=4), RegionFit(20, batch=4), mined=1),
+    CellPlan(channels=8, dilations=(1, 1), first=CellFit(50, rate=1e-2), later=CellFit(5), rounds=1),
+    WindowPlan(rounds=1, most=500, first=WINDOWS, later=WINDOWS),
+    RegionPlan(0.5, RegionFit(5, batch=4), RegionFit(5, batch=4), mined=1),
     TwoStagePlan(TreeFit(trees=20, least=3), NetFit(epochs=2, batch=16)),
     TreeFit(trees=20, least=3),
     VerdictPlan(VerdictFit(networks=2, epochs=2, batch=16), TreeFit(trees=5, least=5)),
@@ -91,8 +91,8 @@ def test_calibrates_what_is_shipped(tmp_path, work):
 @pytest.mark.slow
 def test_learns_from_the_challenges_own_exposures(tmp_path, work):
     stacks = tmp_path / "stacks"
-    simulate_night(SimulatedNight(find_preset("llnl", 12, (640, 660)), 5, 1, 3, stacks, form="npz"))
-    both = (*SMALL, Wanted("llnl", 1, 25, (640, 660)))
+    simulate_night(SimulatedNight(find_preset("llnl", 12, (420, 450)), 5, 1, 3, stacks, form="npz"))
+    both = (*SMALL, Wanted("llnl", 1, 15, (420, 450)))
     plan = replace(PLAN, train=both, verdict=both, validation=both, test=both)
     options = {"part": "verdict", "challenge": stacks}
     figures = train_detect(tmp_path / "out", work, "matched_filter", plan, 1, lambda line: None, **options)

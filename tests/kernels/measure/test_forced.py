@@ -34,9 +34,11 @@ def drawn(rng, snr, length, field=None):
     """A trail of a given matched-filter S/N in correlated noise: pixels, its place and its flux."""
     x, y = SIDE // 2 + rng.uniform(-0.5, 0.5, 2)
     segment = Segment(x, y, length, rng.uniform(0, 180))
+    noise = correlated_noise(rng, (SIDE, SIDE))[0] if field is None else field
+    if snr == 0:
+        return SIGMA * noise, segment, 0.0
     shape = galsim_trail((SIDE, SIDE), *segment, FWHM, 3.0)
     flux = snr / template_snr(1.0, shape, SIGMA, CORRELATION)
-    noise = correlated_noise(rng, (SIDE, SIDE))[0] if field is None else field
     return SIGMA * noise + flux * shape, segment, flux
 
 

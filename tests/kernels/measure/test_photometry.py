@@ -1,11 +1,15 @@
 import numpy as np
 import pytest
 from astropy import units as u
+from hypothesis import given
+from hypothesis import strategies as st
 from photutils.aperture import RectangularAperture
+from scipy.special import expit
 
+from benchmarks.magnitudes import figures
 from benchmarks.pulls import correlated_noise
 from kernels.image.noise import Noise
-from kernels.measure.photometry import ab_magnitude, aperture_flux, fit_flux, njy_per_unit
+from kernels.measure.photometry import Flux, ab_magnitude, aperture_flux, fit_flux, njy_per_unit, point_or_trail
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment
 from kernels.trails.scene import Scene, trail_shape, view
@@ -174,3 +178,26 @@ def test_magnitudes_and_their_errors_by_hand():
     np.testing.assert_allclose(deviation, [0.0108573620, 1.08573620e-4, np.nan, 1.08573620], rtol=1e-7)
     assert njy_per_unit(28.9) == pytest.approx(10.0)
     assert njy_per_unit(31.4) == pytest.approx(1.0)
+
+
+POSITIVE = st.floats(10.0, 1e4)
+
+
+@given(POSITIVE, POSITIVE, st.floats(0.5, 50.0), st.floats(0.5, 50.0), st.floats(-100.0, 100.0))
+def test_the_flux_of_a_point_or_trail_lies_between_both_and_its_error_holds_their_difference(a, b, da, db, more):
+    point, trail = Flux(a, da, 100.0 + more), Flux(b, db, 100.0)
+    ends = [one.value * (1 - free / (2 * max(one.value / one.error, 3) ** 2)) for one, free in ((point, 2), (trail, 3))]
+    found = point_or_trail(point, trail)
+    weight = expit((more - 8) / 2)
+    assert found.value == pytest.approx(weight * ends[1] + (1 - weight) * ends[0], rel=1e-9)
+    mixed = weight * np.array([db**2, ends[1] ** 2]) + (1 - weight) * np.array([da**2, ends[0] ** 2])
+    assert found.error**2 == pytest.approx(mixed.sum() - found.value**2, rel=1e-4, abs=1e-3)
+
+
+@pytest.mark.parametrize("length", [0.0, 1.0, 4.0, 12.0])
+def test_magnitudes_of_points_and_trails_are_hardly_biased_and_their_errors_honest(length):
+    count, (trail, _, either), (_, _, pull) = figures(100, 5, length, 15.0)
+    assert count > 96
+    assert abs(either) < 0.03  # its standard error is 0.009
+    assert length > 4 or trail < either  # a trail that follows the noise is too bright
+    assert 0.85 < pull < 1.25

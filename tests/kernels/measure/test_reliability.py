@@ -29,6 +29,13 @@ def rows(**columns):
     return pa.table(filled, schema=DIA_SOURCE.schema)
 
 
+def matrix_of(table, fwhm_px, snr=None):
+    """Feature matrix of candidates whose trail fit has S/N ``snr``."""
+    count = len(table)
+    trail_snr = np.zeros(count) if snr is None else np.array(snr)
+    return feature_matrix(table, fwhm_px, trail_snr, residuals(count), static(count))
+
+
 def residuals(count):
     return np.arange(count * len(RESIDUALS), dtype=np.float32).reshape(count, len(RESIDUALS)) - 5
 
@@ -40,12 +47,12 @@ def static(count):
 def test_columns_are_what_the_schema_says():
     evidence = {f"{name}Evidence": [0.25 * n, 0.0] for n, (name, _, _) in enumerate(CAUSES)}
     table = rows(
-        logitSum=[np.e - 1, -3.0], logitPeak=[4.0, -1.0], nHits=[9, 0], snr=[12.0, -2.0], trailLengthPx=[4.0, 0.0],
+        logitSum=[np.e - 1, -3.0], logitPeak=[4.0, -1.0], nHits=[9, 0], trailLengthPx=[4.0, 0.0],
         trailChi2=[300.0, None], psfChi2=[900.0, None], trailNdata=[200, 0], sharpness=[1.0, None],
         negativeFraction=[0.25, None], maskedFraction=[0.1, 0.0],
         flags=[int(DetectionFlag.NEAR_BRIGHT_STAR), int(DetectionFlag.DIPOLE | DetectionFlag.FIT_FAILED)], **evidence,
     )  # fmt: skip
-    matrix = feature_matrix(table, 2.0, residuals(2), static(2))
+    matrix = matrix_of(table, 2.0, [12.0, -2.0])
     assert matrix.dtype == np.float32
     trail, point = np.sqrt(300 - 260) / 12, np.sqrt(900 - 260) / 12
     causes = [0.25 * n for n in range(len(CAUSES))]
@@ -59,15 +66,15 @@ def test_columns_are_what_the_schema_says():
 
 def test_misfit_is_the_same_for_a_brighter_source_and_bounded():
     chi2 = 400 + 60 + (0.3 * np.array([50.0, 500.0])) ** 2
-    table = rows(snr=[50.0, 500.0, 5.0], trailChi2=[*chi2, 1e6], trailNdata=[200, 200, 200])
-    misfit = feature_matrix(table, 2.0, residuals(3), static(3))[:, FEATURES_VERDICT.index("trail_misfit")]
+    table = rows(trailChi2=[*chi2, 1e6], trailNdata=[200, 200, 200])
+    misfit = matrix_of(table, 2.0, [50.0, 500.0, 5.0])[:, FEATURES_VERDICT.index("trail_misfit")]
     assert misfit[0] == pytest.approx(np.sqrt(chi2[0] - 260) / 50)
     assert misfit[1] == pytest.approx(0.3, rel=0.01)
     assert misfit[2] == 3.0
 
 
 def test_no_candidates_give_an_empty_matrix():
-    assert feature_matrix(DIA_SOURCE.empty(), 2.0, residuals(0), static(0)).shape == (0, len(FEATURES_VERDICT))
+    assert matrix_of(DIA_SOURCE.empty(), 2.0).shape == (0, len(FEATURES_VERDICT))
 
 
 CARD = ModelCard(
@@ -184,9 +191,8 @@ def test_misfit_is_what_exceeds_three_deviations_over_the_snr_of_three_at_least(
     excess = np.array([1.2, 9.0, 13.0, 1.0, 4.0])
     counted = np.maximum(pixels, 1)
     chi2 = counted + 3 * np.sqrt(2 * counted) + excess**2
-    columns = {"snr": snr.tolist(), "trailNdata": pixels.astype(int).tolist()}
-    table = rows(trailChi2=chi2.tolist(), psfChi2=(chi2 - 1.44).tolist(), **columns)
-    matrix = feature_matrix(table, 2.0, residuals(5), static(5))
+    table = rows(trailChi2=chi2.tolist(), psfChi2=(chi2 - 1.44).tolist(), trailNdata=pixels.astype(int).tolist())
+    matrix = matrix_of(table, 2.0, snr)
     np.testing.assert_allclose(
         matrix[:, FEATURES_VERDICT.index("trail_misfit")], [0.4, 0.9, 3.0, 1 / 3, 4 / 3], rtol=1e-5
     )
@@ -195,15 +201,16 @@ def test_misfit_is_what_exceeds_three_deviations_over_the_snr_of_three_at_least(
 
 def test_logarithms_begin_at_zero():
     names = ("log_logit_sum", "log_snr", "log_sharpness", "log_length")
-    table = rows(logitSum=[-0.5, 0.5], snr=[-0.5, 0.5], sharpness=[-0.5, 0.5], trailLengthPx=[0.0, 1.5])
-    matrix = feature_matrix(table, 3.0, residuals(2), static(2))
+    table = rows(logitSum=[-0.5, 0.5], sharpness=[-0.5, 0.5], trailLengthPx=[0.0, 1.5])
+    matrix = matrix_of(table, 3.0, [-0.5, 0.5])
     found = matrix[:, [FEATURES_VERDICT.index(name) for name in names]]
     np.testing.assert_allclose(found, [[0] * 4, [np.log(1.5)] * 4], rtol=1e-6)
 
 
 def test_values_that_are_not_finite_count_as_zero():
     table = rows(logitPeak=[np.inf, -np.inf, np.nan], negativeFraction=[np.nan, np.inf, 0.5])
-    matrix = feature_matrix(table, 2.0, residuals(3), static(3))
+    matrix = matrix_of(table, 2.0, [np.nan, np.inf, -np.inf])
+    assert not matrix[:, FEATURES_VERDICT.index("log_snr")].any()
     assert not matrix[:, FEATURES_VERDICT.index("logit_peak")].any()
     assert matrix[:, FEATURES_VERDICT.index("negative_fraction")].tolist() == [0, 0, 0.5]
 

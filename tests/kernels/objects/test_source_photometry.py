@@ -142,8 +142,9 @@ def test_takes_magnitudes_with_a_small_enough_error():
             "g_apMagErr": pa.array([0.1, WORST + 0.01, None], pa.float32()),
         }
     )
-    columns = object_photometry(table)
+    columns, errors = object_photometry(table)
     np.testing.assert_array_equal(columns["g"], np.array([20.0, np.nan, np.nan], np.float32))
+    assert errors["g"][0] == np.float32(0.1)
     assert set(columns) == set("ugriz")
     assert np.isnan(columns["u"]).all()
 
@@ -285,7 +286,7 @@ def test_the_error_of_a_mean_is_that_of_its_fluxes_and_those_without_an_error_ar
 def test_magnitudes_up_to_an_error_of_three_tenths_count():
     error = np.array([0.3, np.nextafter(np.float32(0.3), np.float32(1)), 0.25], np.float32)
     table = pa.table({"r_apMag": pa.array(np.full(3, 20, np.float32)), "r_apMagErr": pa.array(error)})
-    assert np.isfinite(object_photometry(table)["r"]).tolist() == [True, False, True]
+    assert np.isfinite(object_photometry(table)[0]["r"]).tolist() == [True, False, True]
 
 
 def test_extinction_is_that_of_schlafly_and_finkbeiner():
