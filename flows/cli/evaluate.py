@@ -8,6 +8,7 @@ import typer
 
 from flows.cli.options import output_folder, refusals
 from schemas.errors import Misconfigured
+from schemas.photometric_systems import SystemName
 
 app = typer.Typer(help="Compare results with the truth.", no_args_is_help=True)
 
@@ -48,6 +49,9 @@ def detect(
 @app.command("spectral-class")
 def spectral_class(
     data: Annotated[Path, typer.Option(help="CSV or FITS of SDSS with u, g, r, i, z, class and perhaps redshift.")],
+    system: Annotated[
+        SystemName, typer.Option(help="Photometric system of the magnitudes; of others than sdss u may be missing.")
+    ] = "sdss",
     redshift: Annotated[str, typer.Option(help="Model with redshift: shipped name or folder.")] = "redshift",
     photometry: Annotated[str, typer.Option(help="Model without: shipped name or folder.")] = "photometry",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
@@ -56,7 +60,7 @@ def spectral_class(
     from flows.results.evaluation.spectral import evaluate_spectral, spectral_table
 
     with refusals(as_json):
-        figures = evaluate_spectral(data, {"redshift": redshift, "photometry": photometry})
+        figures = evaluate_spectral(data, {"redshift": redshift, "photometry": photometry}, system)
     if as_json:
         typer.echo(json.dumps(figures, allow_nan=False))
     else:

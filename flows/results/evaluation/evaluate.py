@@ -1,14 +1,14 @@
 """Detections against the truth: completeness, false detections, errors of measurement."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.statistics.matching import Targets, match_detections
+from kernels.statistics.matching import Targets, match_detections, on_satellite
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -85,6 +85,8 @@ class Detections:
         Higher is surer.
     snr, length, angle
         Measured; NaN where the search does not say. Length px, angle deg from +x towards +y.
+    classed : (n,) bool
+        Whether it is given as a satellite or an aeroplane; None where the search does not tell them apart.
     """
 
     x: Floats
@@ -93,6 +95,7 @@ class Detections:
     snr: Floats
     length: Floats
     angle: Floats
+    classed: Bools | None = None
 
     @classmethod
     def of(cls, x: Floats, y: Floats, score: Floats) -> "Detections":
@@ -141,6 +144,9 @@ class Evaluation:
         Of each false detection.
     uncounted
         Detections on something that is there but does not count.
+    rows
+        Number of detections by what they are: streak, other (points, streaks mostly hidden, second finds), satellite
+        (with their class), satellite_unclassed and artefact; the last two are the false ones.
     """
 
     images: int
@@ -156,6 +162,7 @@ class Evaluation:
     false_score: Floats
     false_snr: Floats
     uncounted: int
+    rows: Mapping[str, int]
 
     @cached_property
     def found(self) -> Bools:
@@ -195,11 +202,16 @@ def evaluate(images: Iterable[Image]) -> Evaluation:
         false_score=gathered("false_score"),
         false_snr=gathered("false_snr"),
         uncounted=int(gathered("uncounted").sum()),
+        rows={name: int(gathered(name).sum()) for name in ROWS},
         **{name: gathered(name) for name in columns},
     )
 
 
-def _outcome(image: Image) -> dict[str, Floats | float]:
+ROWS = ("streak", "other", "satellite", "satellite_unclassed", "artefact")
+"""What a detection can be."""
+
+
+def _outcome(image: Image) -> dict[str, Any]:
     detections, truth = image.detections, image.truth
     targets = truth.targets
     matches = match_detections(detections.x, detections.y, detections.score, targets)
@@ -210,6 +222,9 @@ def _outcome(image: Image) -> dict[str, Floats | float]:
     streaks = truth.take(targets.counted)
     oracle = np.full(len(truth), np.nan) if image.oracle_snr is None else image.oracle_snr
     unmatched = (matches.target < 0) & ~matches.false
+    satellite = unmatched & on_satellite(detections.x, detections.y, targets)
+    unclassed = satellite & ~detections.classed if detections.classed is not None else np.zeros_like(satellite)
+    false = matches.false | unclassed
     return {
         "snr": streaks.snr,
         "length": streaks.length,
@@ -220,9 +235,14 @@ def _outcome(image: Image) -> dict[str, Floats | float]:
         "angle_error": wrapped(_of_finder(detections.angle, finder) - streaks.angle),
         "oracle_snr": oracle[targets.counted],
         "area": image.oracle_area_px,
-        "false_score": detections.score[matches.false],
-        "false_snr": detections.snr[matches.false],
-        "uncounted": np.array([unmatched.sum()], float),
+        "false_score": detections.score[false],
+        "false_snr": detections.snr[false],
+        "uncounted": [int((unmatched & ~unclassed).sum())],
+        "streak": [int((matches.target >= 0).sum())],
+        "other": [int((unmatched & ~satellite).sum())],
+        "satellite": [int((satellite & ~unclassed).sum())],
+        "satellite_unclassed": [int(unclassed.sum())],
+        "artefact": [int(matches.false.sum())],
     }
 
 

@@ -88,7 +88,9 @@ def with_measured_snr(truth: Truth, measured: NDArray[np.float64]) -> Truth:
 def detections_of(table: pa.Table) -> Detections:
     """Return the columns of `dia_source` that the evaluation looks at."""
     names = ("x", "y", "reliability", "snr", "trailLengthPx", "trailAnglePx")
-    return Detections(*(table[name].to_numpy().astype(np.float64) for name in names))
+    classed = np.array([name != "" for name in table["trailClass"].to_pylist()], np.bool_)
+    x, y, score, snr, length, angle = (table[name].to_numpy().astype(np.float64) for name in names)
+    return Detections(x, y, score, snr, length, angle, classed)
 
 
 def oracle_snrs(store: TileStore, truth: Truth) -> NDArray[np.float64]:

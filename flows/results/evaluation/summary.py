@@ -7,7 +7,17 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from flows.results.evaluation.evaluate import Evaluation
-from kernels.statistics.completeness import LENGTH_EDGES, SNR_EDGES, Bin, Share, binned, fit_completeness, share_above
+from kernels.statistics.completeness import (
+    LENGTH_EDGES,
+    SNR_EDGES,
+    Bin,
+    Share,
+    binned,
+    fit_completeness,
+    half_point,
+    poisson_interval,
+    share_above,
+)
 from kernels.trails.matched_filter import oracle_threshold
 
 Floats = NDArray[np.float64]
@@ -17,6 +27,12 @@ NO_FALSE_ALARM = float(np.log(2))
 """Events taken for none seen: the 50 % upper limit of a Poisson mean of which none was seen."""
 _CURVE_POINTS = 200
 
+QUADRANT_PX = 3080 * 3072
+"""Area of a quadrant of ZTF's camera, 9.5 million px."""
+
+SKIES = (0.1, 1.0, 20.0)
+"""Asteroids per image: far from the ecliptic, near it, and as simulated."""
+
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
     """Return the figures of an evaluation.
@@ -24,16 +40,21 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
     Returns
     -------
     dict
-        images, n_streaks, false_per_image, purity, uncounted; the figures of `found_figures`; oracle (and why there is
-        none); accuracy over all matches and over those of S/N >= 10 and length >= 8 px; false_by_snr; the curve.
+        images, n_streaks, false_per_image, purity, uncounted; the figures of `found_figures`; rows_per_image and
+        purity_by_sky; oracle (and why there is none); accuracy over all matches and over those of S/N >= 10 and
+        length >= 8 px; false_by_snr; the curve.
     """
     long = (evaluation.snr >= 10) & (evaluation.length >= 8)
     figures: dict[str, Any] = {
         "images": evaluation.images,
         "n_streaks": len(evaluation.snr),
         "false_per_image": evaluation.false_per_image,
+        "false_per_image_interval": _per_image(evaluation, poisson_interval(len(evaluation.false_score))),
+        "false_per_9_5_mpx": _per_area(evaluation),
         "purity": evaluation.purity,
         "uncounted": evaluation.uncounted,
+        "rows_per_image": {name: count / max(evaluation.images, 1) for name, count in evaluation.rows.items()},
+        "purity_by_sky": purity_by_sky(evaluation),
         **found_figures(evaluation, evaluation.found),
         "oracle": oracle_figures(evaluation),
         **accuracy(evaluation, np.ones(len(long), bool)),
@@ -50,6 +71,8 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
 def found_figures(evaluation: Evaluation, found: Bools, known: Bools | None = None) -> dict[str, Any]:
     """Return completeness: c7, c10 (S/N >= 7, >= 10), s50, by S/N and by length, with 95 % intervals.
 
+    c7_under_1_px is that of trails shorter than 1 px, as most asteroids leave.
+
     Parameters
     ----------
     evaluation
@@ -61,18 +84,55 @@ def found_figures(evaluation: Evaluation, found: Bools, known: Bools | None = No
     """
     rows = np.ones(len(found), bool) if known is None else known
     snr, length, hit = evaluation.snr[rows], evaluation.length[rows], found[rows]
-    fit = fit_completeness(snr, hit)
+    fit, point = fit_completeness(snr, hit), half_point(snr[snr > 0], hit[snr > 0])
     c7, c10 = share_above(snr, hit, 7.0), share_above(snr, hit, 10.0)
+    short = share_above(snr[length < 1], hit[length < 1], 7.0)
     return {
         "completeness": _share(Share(int(hit.sum()), len(hit))),
         "c7": c7.value,
         "c7_interval": c7.interval,
         "c10": c10.value,
         "c10_interval": c10.interval,
+        "c7_under_1_px": short.value,
+        "c7_under_1_px_interval": short.interval,
         "s50": fit.s50 if fit else None,
+        "s50_interval": None if point.value is None else [point.low, point.high],
         "completeness_by_snr": [_bin(each) for each in binned(snr, hit, SNR_EDGES)],
         "completeness_by_length": [_bin(each) for each in binned(length, hit, LENGTH_EDGES)],
     }
+
+
+def _per_image(evaluation: Evaluation, events: tuple[float, float]) -> list[float]:
+    return [bound / max(evaluation.images, 1) for bound in events]
+
+
+def _per_area(evaluation: Evaluation) -> float | None:
+    """Return the false detections per usable area of a ZTF quadrant; None where the area is not known."""
+    area = evaluation.oracle_area_px
+    return evaluation.false_per_image * QUADRANT_PX / area if np.isfinite(area) and area > 0 else None
+
+
+def purity_by_sky(evaluation: Evaluation) -> list[dict[str, float | None]]:
+    """Return what share of the detections are streaks, were there so many asteroids on an image as `SKIES` says.
+
+    Returns
+    -------
+    list
+        asteroids_per_image; among_moving: streaks over streaks and false ones; among_rows: over all detections, with
+        variable stars and classed satellites. Asteroids are as bright and as long as those of the truth.
+    """
+    images, counted = max(evaluation.images, 1), len(evaluation.found)
+    false = len(evaluation.false_score) / images
+    rest = (sum(evaluation.rows.values()) - evaluation.rows["streak"]) / images
+    found = float(evaluation.found.mean()) if counted else np.nan
+
+    def share(sky: float, others: float) -> float | None:
+        real = sky * found
+        return real / (real + others) if real + others > 0 else None
+
+    return [
+        {"asteroids_per_image": sky, "among_moving": share(sky, false), "among_rows": share(sky, rest)} for sky in SKIES
+    ]
 
 
 def oracle_figures(evaluation: Evaluation) -> dict[str, Any] | None:
@@ -242,10 +302,17 @@ def _overview(figures: dict[str, Any]) -> Table:
         ("false_per_image", "false per image"),
         ("purity", "purity"),
         ("c7", "completeness, S/N >= 7"),
+        ("c7_under_1_px", "the same, trails under 1 px"),
         ("c10", "completeness, S/N >= 10"),
         ("s50", "S/N at 50 %"),
     ):
-        table.add_row(label, _number(figures[name]), _number(oracle.get(name)))
+        table.add_row(label, _with_interval(figures, name), _number(oracle.get(name)))
+    for sky in figures["purity_by_sky"]:
+        label = f"purity at {sky['asteroids_per_image']:g} asteroids an image"
+        table.add_row(label, _number(sky["among_moving"]), "")
+    table.caption = "rows an image: " + ", ".join(
+        f"{name.replace('_', ' ')} {value:.2f}" for name, value in figures["rows_per_image"].items()
+    )
     if (at_one := figures["at_one_false_per_image"]) is not None:
         table.add_row("S/N >= 7 at 1 false per image", _number(at_one["c7"]), "")
         table.add_row("S/N >= 10 at 1 false per image", _number(at_one["c10"]), "")
@@ -274,6 +341,13 @@ def _accuracy(figures: dict[str, Any]) -> Table:
             values = [_number(row[key], 3) for key in ("bias", "median", "scatter", "rms")]
             table.add_row(f"{name.replace('_', ', ')}{note}", str(row["n"]), *values)
     return table
+
+
+def _with_interval(figures: dict[str, Any], name: str) -> str:
+    bounds = figures.get(f"{name}_interval")
+    if figures[name] is None or bounds is None:
+        return _number(figures[name])
+    return f"{figures[name]:.2f} ({bounds[0]:.2f}-{bounds[1]:.2f})"
 
 
 def _number(value: float | None, digits: int = 2) -> str:

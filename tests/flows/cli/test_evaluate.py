@@ -118,6 +118,10 @@ def test_classes_of_an_archive_table(tmp_path):
     assert {"accuracy", "accuracy_interval", "auc", "macro_f1", "baselines"} <= figures["models"]["photometry"].keys()
     shown = CliRunner().invoke(app, ["evaluate", "spectral-class", "--data", str(table)])
     assert "nearest_colour" in shown.stdout
+    other = ["evaluate", "spectral-class", "--data", str(table), "--json", "--system"]
+    figures = json.loads(CliRunner().invoke(app, [*other, "ztf"]).stdout.splitlines()[-1])
+    assert (figures["system"], figures["n"], figures["untransformed"]) == ("ztf", 3, {})
+    assert CliRunner().invoke(app, [*other, "acme"]).exit_code == 2
 
 
 def test_a_table_in_jansky_is_bad_usage(tmp_path):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -114,3 +116,13 @@ def test_truth_is_that_of_an_image_by_visit_and_detector():
     assert both.on(2, 3).x.tolist() == [2]
     assert both.on(3, 3).x.tolist() == []
     assert both.images == {(1, 3), (1, 4), (2, 3), (2, 4)}
+
+
+def test_a_satellite_without_its_class_is_false():
+    classed = np.zeros(6, bool)
+    classed[3] = True
+    found = evaluate([Image(replace(DETECTIONS, classed=classed), TRUTH)])
+    assert found.rows == {"streak": 1, "other": 2, "satellite": 1, "satellite_unclassed": 1, "artefact": 1}
+    assert sorted(found.false_score) == [0.3, 0.5]
+    assert found.uncounted == 3
+    assert evaluate([Image(DETECTIONS, TRUTH)]).rows["satellite_unclassed"] == 0  # not known

@@ -6,6 +6,7 @@ from flows.results.evaluation import pictures
 from flows.results.evaluation.evaluate import Evaluation
 from flows.results.evaluation.pictures import FALSE, FOUND, ORACLE, draw, draw_stamps, new_figure, plain_ticks
 from flows.results.evaluation.summary import summarise
+from tests.support.evaluation import rows_of
 
 
 def evaluation(n, oracle):
@@ -22,6 +23,7 @@ def evaluation(n, oracle):
         false_score=rng.uniform(0, 0.5, 6),
         false_snr=np.full(6, 7.0),
         uncounted=0,
+        rows=rows_of(snr > 10, 6),
         **errors,
     )
 
@@ -231,6 +233,7 @@ def test_residuals_of_the_bright_and_long_stand_out(figure_of):
         score=np.array([1.0, 1.0, 1.0, 1.0, -np.inf]),
         dx=np.arange(5.0), dy=np.arange(5.0) + 10, length_error=np.arange(5.0) + 20, angle_error=np.arange(5.0) + 30,
         oracle_snr=np.full(5, np.nan), oracle_area_px=9e6, false_score=np.empty(0), false_snr=np.empty(0), uncounted=0,
+        rows=rows_of([1, 1, 1, 1, 0], 0),
     )  # fmt: skip
     position, length, angle = figure_of(draw, given, figures_of())["residuals"].axes
     assert series(position)[:2] == [[[1, 11], [2, 12], [3, 13]], [[0, 10]]]

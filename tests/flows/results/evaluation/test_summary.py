@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from io import StringIO
 
 import numpy as np
@@ -6,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from scipy.special import expit
+from scipy.stats import binomtest, poisson
 
 from flows.results.evaluation.evaluate import Evaluation
 from flows.results.evaluation.summary import (
@@ -19,6 +22,7 @@ from flows.results.evaluation.summary import (
     summarise,
 )
 from kernels.trails.matched_filter import oracle_threshold
+from tests.support.evaluation import rows_of
 
 AREA = 3080 * 3072 * 0.95
 
@@ -34,6 +38,7 @@ def evaluation_of(snr, score, false=(), images=2, **columns):
         false_score=np.array(false, float),
         false_snr=np.full(len(false), 6.0),
         uncounted=0,
+        rows=rows_of(np.isfinite(score), len(false)),
         **(blank | known),
     )
 
@@ -177,6 +182,7 @@ def evaluation(n, oracle):
         false_score=np.array([0.1, 0.6]),
         false_snr=np.array([5.0, 6.0]),
         uncounted=0,
+        rows=rows_of(np.arange(n) % 4 > 0, 2),
         **errors,
     )
 
@@ -257,3 +263,40 @@ def test_a_threshold_is_itself_enough():
     beyond = at_false_rate(given, 0.5)
     assert (beyond["threshold"], beyond["false_per_image"], beyond["c7"]) == (None, 0.0, 0.0)
     assert curve(evaluation_of([8.0], [MISSED])) == []
+
+
+def test_purity_depends_on_how_many_asteroids_there_are():
+    """Two images: three of four streaks found, two rows on variable stars, one artefact."""
+    one = replace(evaluation_of([8.0] * 4, [0.5, 0.5, 0.5, MISSED], [0.4]), rows=rows_of([1, 1, 1, 0], 1, other=2))
+    figures = summarise(one)
+    assert figures["rows_per_image"] == {
+        "streak": 1.5, "other": 1.0, "satellite": 0.0, "satellite_unclassed": 0.0, "artefact": 0.5,
+    }  # fmt: skip
+    for sky, each in zip((0.1, 1.0, 20.0), figures["purity_by_sky"], strict=True):
+        assert each["asteroids_per_image"] == sky
+        assert each["among_moving"] == pytest.approx(0.75 * sky / (0.75 * sky + 0.5))
+        assert each["among_rows"] == pytest.approx(0.75 * sky / (0.75 * sky + 1.5))
+    assert figures["false_per_9_5_mpx"] == pytest.approx(0.5 / 0.95)
+    low, high = figures["false_per_image_interval"]
+    assert poisson.sf(0, 2 * low) == pytest.approx(0.025)
+    assert poisson.cdf(1, 2 * high) == pytest.approx(0.025)
+    (none,) = {one["among_moving"] for one in summarise(evaluation_of([], []))["purity_by_sky"]}
+    assert none is None
+
+
+def test_trails_under_a_pixel_have_a_figure_of_their_own():
+    length = np.array([0.0, 0.99, 0.5, 1.0, 0.5, 12.0])
+    figures = summarise(evaluation_of([8, 9, 6.9, 8, 30, 40], [0.5, MISSED, 0.5, 0.5, MISSED, 0.5], length=length))
+    assert figures["c7_under_1_px"] == 1 / 3
+    assert figures["c7_under_1_px_interval"] == pytest.approx(binomtest(1, 3).proportion_ci(), rel=1e-6)
+
+
+def test_the_interval_of_s50_holds_it_and_narrows_with_more_streaks():
+    rng = np.random.default_rng(4)
+    snr = np.exp(rng.uniform(np.log(3), np.log(50), 600))
+    found = rng.random(600) < 0.98 * expit(6 * np.log(snr / 8))
+    many, few = (summarise(evaluation_of(snr[:n], np.where(found[:n], 0.5, MISSED))) for n in (600, 100))
+    low, high = many["s50_interval"]
+    assert low < many["s50"] < high
+    assert few["s50_interval"][1] - few["s50_interval"][0] > high - low
+    assert summarise(evaluation_of(snr, np.full(600, 0.5)))["s50_interval"] is None
