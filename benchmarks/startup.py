@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -85,7 +85,13 @@ def best(times: Sequence[Took]) -> Took:
     return Took(min(one.wall_s for one in times), min(one.cpu_s for one in times))
 
 
-def measure(folder: Path, runs: int, shape: tuple[int, int] | None = None, uncounted: int = 1) -> dict[str, Any]:
+def measure(
+    folder: Path,
+    runs: int,
+    shape: tuple[int, int] | None = None,
+    uncounted: int = 1,
+    parts: Mapping[str, str] = PARTS,
+) -> dict[str, Any]:
     """Measure runs on one image, reruns, and their parts; keys are those of the JSON."""
     from benchmarks.night_runs import quadrants
 
@@ -94,7 +100,7 @@ def measure(folder: Path, runs: int, shape: tuple[int, int] | None = None, uncou
     alone.parent.mkdir()
     alone.write_bytes(image.read_bytes())
     searches, reruns, seconds = _searched(alone, folder / "out", uncounted + runs)
-    with_science, _, _ = _searched(image, folder / "out", runs, again=0)
+    with_science, _, science_seconds = _searched(image, folder / "out", runs, again=0)
     counted = searches[uncounted:]
     quickest = uncounted + counted.index(min(counted, key=lambda one: one.wall_s))
     return {
@@ -103,8 +109,9 @@ def measure(folder: Path, runs: int, shape: tuple[int, int] | None = None, uncou
         "run": asdict(best(counted)),
         "run_parts_s": seconds[quickest],
         "run_with_science": asdict(best(with_science)),
+        "run_with_science_parts_s": science_seconds[0],
         "rerun": asdict(best(reruns[2 * uncounted :])),
-        "parts": {name: asdict(best([part(code) for _ in range(runs)])) for name, code in PARTS.items()},
+        "parts": {name: asdict(best([part(code) for _ in range(runs)])) for name, code in parts.items()},
     }
 
 

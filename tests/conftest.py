@@ -1,16 +1,44 @@
 """Order of all tests, and properties that do not depend on how fast the machine is.
 
-Files that take longest come first, so that no process of pytest-xdist is left alone with one.
+Files that take longest come first, so that no process of pytest-xdist is left alone with one. What starts servers or
+processes, and waits for them, is tried once more when it fails, and named in the summary.
 """
 
+import gc
+import os
+import sys
 from collections import Counter
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+# Read when OpenMP is loaded: a thread without work sleeps, instead of taking a core from the other processes of tests.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 settings.register_profile("nightstride", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("nightstride")
 
 
+TRIED_AGAIN = ("slow", "services", "faults")
+
+
 def pytest_collection_modifyitems(items):
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
+    for item in items:
+        if any(map(item.get_closest_marker, TRIED_AGAIN)):
+            item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=5))
+    start_numba()
+    gc.collect()
+    gc.freeze()  # what was imported stays: no collection has to look through it
+
+
+def start_numba():
+    """Start numba's threads now: whenever they start, torch's number, of `OMP_NUM_THREADS`, is raised to theirs."""
+    if {"numba", "torch"} <= sys.modules.keys():
+        import numba
+        import torch
+
+        before = torch.get_num_threads()
+        numba.get_num_threads()
+        torch.set_num_threads(before)

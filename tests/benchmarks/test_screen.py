@@ -16,7 +16,8 @@ def truth(count):
 def outcome(found, hits, cpu):
     place = np.arange(found) * 100.0
     names = ("x", "y", "reliability", "snr", "trailLengthPx", "trailAnglePx")
-    return Outcome(pa.table({"row": np.arange(hits)}), pa.table(dict.fromkeys(names, place)), cpu, cpu)
+    sources = pa.table(dict.fromkeys(names, place) | {"trailClass": [""] * found})
+    return Outcome(pa.table({"row": np.arange(hits)}), sources, cpu, cpu)
 
 
 def test_rows_are_compared_to_the_last_bit_and_nan_is_itself():
