@@ -12,9 +12,10 @@ SERVICES ?= services
 # Of the acceptance's visit, 4000 x 4072 px each: 189 take 52 GB of disk.
 RUBIN_DETECTORS ?= 189
 
-# At most two files of tests at a time, as a night of theirs keeps two processes busy; those that take longest first.
-TEST_PROCESSES ?= 2
-TESTS = $(BIN)/python -m pytest -q --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+# Files of tests at a time, those that take longest first: two of all tests, as a night of theirs keeps two processes
+# busy; three without those of services and faults, which wait less for each other.
+PROCESSES := 2
+TESTS = $(BIN)/python -m pytest -q --numprocesses $(or $(TEST_PROCESSES),$(PROCESSES)) --dist loadfile --no-loadscope-reorder
 
 # One process's worth of threads each: the flow starts as many processes as there are cores.
 export OMP_NUM_THREADS ?= 1
@@ -61,6 +62,7 @@ night: $(VENV)/.runtime  ## Simulate a night of 3 visits x 2 detectors, search i
 	@echo; echo "The night page:"
 	@$(BIN)/nightstride report $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet
 
+test: PROCESSES := 3
 test: lint types imports  ## Lint, types, import contracts, all tests but those of services and faults
 	$(TESTS) -m "not services and not faults"
 
@@ -80,7 +82,7 @@ types: setup
 imports: setup
 	$(BIN)/lint-imports --no-logo
 
-acceptance: setup  ## The nights behind the README's figures; a visit of Rubin's size; the screen on 10,000 streaks; 500 exposures through a stream; faults; overhead (hours)
+acceptance: setup  ## The nights behind the README's figures; a visit of Rubin's size; the screen on 10,000 streaks; 500 exposures through a stream; thirty nights kept, and five in a bucket; faults; overhead; 20,000 mutated files (hours)
 	for spec in ztf:10 llnl:6; do \
 		preset=$${spec%:*}; \
 		rm -rf $(NIGHT)-$$preset; \
@@ -94,10 +96,13 @@ acceptance: setup  ## The nights behind the README's figures; a visit of Rubin's
 	$(BIN)/nightstride evaluate detect $(NIGHT)-rubin/out --truth $(NIGHT)-rubin/raw/truth.parquet
 	$(BIN)/python -m benchmarks.screen --streaks 10000
 	$(BIN)/python -m benchmarks.soak --exposures 500
+	$(BIN)/python -m benchmarks.years
+	$(BIN)/python -m benchmarks.years --s3 --exposures 2000 --nights 5
 	$(BIN)/python -m benchmarks.faults
 	$(BIN)/python -m benchmarks.orchestration
 	$(BIN)/python -m benchmarks.rubin_overhead
 	$(BIN)/python -m benchmarks.mutants --count 200 --seed 1
+	$(BIN)/python -m benchmarks.mutated_files --count 20000 --seed 1
 	$(MAKE) packages
 
 services: setup  ## Start PostgreSQL, a Prefect server on it and a worker (docs/operate/deployment.md); what runs is left alone

@@ -39,8 +39,8 @@ def exposure_costs(raw: Path, out: Path, settings: Settings) -> list[Cost]:
 
     The first pays for imports, compilation and models that are loaded: leave it out.
     """
-    books = Recorder(out, settings, PIPELINE, sha256_of)
-    return [_cost(source, out, settings, books) for source in list_sources([str(raw)], settings)]
+    recorder = Recorder(out, settings, PIPELINE, sha256_of)
+    return [_cost(source, out, settings, recorder) for source in list_sources([str(raw)], settings)]
 
 
 def tasks_of(shape: tuple[int, int], settings: Settings, searches: int) -> dict[str, int]:
@@ -61,7 +61,7 @@ def search_flop_per_pixel(settings: Settings) -> float:
     return counter.get_total_flops() / (4 * block) ** 2
 
 
-def _cost(source: Source, out: Path, settings: Settings, books: Recorder) -> Cost:
+def _cost(source: Source, out: Path, settings: Settings, recorder: Recorder) -> Cost:
     cost: Cost = {}
     with _timed(cost, "plan"):
         (item,) = planner(out, settings).plan([source]).todo
@@ -75,8 +75,10 @@ def _cost(source: Source, out: Path, settings: Settings, books: Recorder) -> Cos
         published = finish_exposure(path, found, stored.lineage, out, settings)
     rows = published.datasets[DIA_SOURCE.name].rows
     with _timed(cost, "book"):
-        books.stored(item, stored)
-        books.done(item, stored, published.datasets, Outcome(item, "done", detections=rows, seconds=published.seconds))
+        recorder.stored(item, stored)
+        recorder.done(
+            item, stored, published.datasets, Outcome(item, "done", detections=rows, seconds=published.seconds)
+        )
     return {**cost, **_sizes(item, out, settings), "pixels": float(stored.info.shape[0] * stored.info.shape[1])}
 
 
@@ -90,7 +92,7 @@ def _sizes(item: Item, out: Path, settings: Settings) -> Cost:
         "input": float(sum(Path(file).stat().st_size for file in files)),
         "tiles": float(sum(file.stat().st_size for file in tile_path(out, item.key).rglob("*") if file.is_file())),
         "catalogues": float(sum(file.stat().st_size for file in published)),
-        "ledger": float(ledger.path(item.key).stat().st_size + len(memo.model_dump_json())),
+        "ledger": float(len(record.model_dump_json()) + len(memo.model_dump_json())),
     }
 
 

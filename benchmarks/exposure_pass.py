@@ -49,7 +49,7 @@ def finish(path, hits, clock):
     store = TileStore.open(path)
     names = [name for name in ("difference", "mask", "science") if name in store.planes]
     planes = clock("read tiles", lambda: {name: store.read_all(name) for name in names})
-    laps = Timer(spans=False)
-    found = search_pixels(planes, store.info, SETTINGS, given={"hit": hits}, laps=laps)
-    clock.add(laps.seconds())
+    timer = Timer(spans=False)
+    found = search_pixels(planes, store.info, SETTINGS, given={"hit": hits}, timer=timer)
+    clock.add(timer.seconds())
     return found["streak"].rows, found["dia_source"].rows

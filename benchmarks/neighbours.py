@@ -22,10 +22,10 @@ APART = (0.0, 1.0, 2.0, 3.0, 6.0, 99.0)  # FWHM of the r image
 
 
 def simulate(folder, times, seed):
-    """Write a night of four bands with ``times`` times the stars."""
-    preset = find_preset("ztf", None, SHAPE, ("g", "r", "i", "z"))
+    """Write a night of three bands with ``times`` times the stars."""
+    preset = find_preset("ztf", None, SHAPE, ("g", "r", "i"))
     crowd = replace(preset, stars=(preset.stars[0] * times, preset.stars[1] * times))
-    simulate_night(SimulatedNight(crowd, seed, visits=4, detectors=1, folder=folder), 1)
+    simulate_night(SimulatedNight(crowd, seed, visits=3, detectors=1, folder=folder), 1)
 
 
 def main():

@@ -25,6 +25,7 @@ from benchmarks.capacity_constants import record
 from benchmarks.dask_cluster import DaskCluster, dask_cluster
 from benchmarks.page import machine
 from benchmarks.rubin_visits import write_visits
+from flows.storage.ledger import Ledger
 
 SCHEDULER_MS = 5.0
 """Processor time of the scheduler that a detector may take, ms."""
@@ -125,7 +126,7 @@ def run(
 def _watch(flow: "subprocess.Popen[str]", cluster: DaskCluster, out: Path, period_s: float) -> list[Sample]:
     samples: list[Sample] = []
     while flow.poll() is None:
-        done = sum(1 for _ in out.glob("ledger/[0-9]*/*.json"))
+        done = Ledger(out).count()
         if sample := _sample(done, flow.pid, cluster):
             samples.append(sample)
         time.sleep(period_s)

@@ -87,7 +87,7 @@ def soak(original: Path, folder: Path, exposures: int, environment: dict[str, st
         )  # fmt: skip
         samples, delivered = [], 0
         while process.poll() is None:
-            done = len(Ledger(out).files())
+            done = Ledger(out).count()
             while delivered < min(exposures, done + AHEAD):
                 deliver(original, arriving, delivered)
                 delivered += 1

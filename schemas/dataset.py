@@ -30,6 +30,8 @@ _NAMES = {
     "typeScore": "stat.probability",
     "typeOutlierScore": "stat.value",
     "typeModelVersion": "meta.version",
+    "unknownReason": "meta.code",
+    "photometricSystem": "meta.id;instr.filter",
     "classScore": "stat.probability",
     "outlierScore": "stat.value",
     "modelVersion": "meta.version",

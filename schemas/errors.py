@@ -4,6 +4,21 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""Return a text with escapes for what steers a terminal: control characters, as names of files may have.
+
+    Ends of lines are escaped, too, unless there may be several ``lines``.
+
+    >>> printable("night" + chr(27) + "[2J.fits")
+    'night\\x1b[2J.fits'
+    """
+    if text.isprintable():
+        return text
+    if lines:
+        return "\n".join(map(printable, text.split("\n")))
+    return "".join(one if one.isprintable() else one.encode("unicode_escape", "replace").decode() for one in text)
+
+
 class NightstrideError(Exception):
     """Base of all our errors: a place, a problem, a remedy.
 
@@ -25,7 +40,7 @@ class NightstrideError(Exception):
         self.code, self.where, self.problem, self.remedy = code, where, problem, remedy
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.problem} To fix, {self.remedy}"
+        return f"{printable(self.where)}: {printable(self.problem, lines=True)} To fix, {printable(self.remedy)}"
 
 
 class NoWork(NightstrideError):
@@ -42,6 +57,21 @@ class Retryable(NightstrideError):
 
 class Misconfigured(NightstrideError):
     """Raised when no exposure could succeed: the run stops before any work."""
+
+
+HELD = "locked"
+"""Code of an output folder that another run holds."""
+
+
+def exit_code(error: NightstrideError) -> int:
+    """Return the exit code of a command that an error ends: 4: another run holds OUT; 1: it may succeed later; 2.
+
+    >>> exit_code(Misconfigured("locked", "/out", "another run holds it.", "wait."))
+    4
+    """
+    if error.code == HELD:
+        return 4
+    return 1 if isinstance(error, Retryable) else 2
 
 
 def choice(given: str, known: Iterable[str]) -> str:

@@ -36,6 +36,12 @@ class ExposureKey(BaseModel):
         return f"{self.visit}-{self.detector}"
 
 
+def key_of(night: str, name: str) -> ExposureKey:
+    """Return the key of an exposure by its night and name."""
+    visit, detector = name.split("-")
+    return ExposureKey(night=night, visit=int(visit), detector=int(detector))
+
+
 class ExposureInfo(ExposureKey):
     """Metadata of an exposure, as stored with its tiles and given to stages.
 

@@ -121,6 +121,19 @@ class Percentiles(Record):
     p99: float
 
 
+class NightSums(Record):
+    """Sums over the exposures of a night, as long as its records are as they were."""
+
+    stamp: Annotated[str, Field(description="Of the records that were summed.")]
+    states: Annotated[dict[str, int], Field(description="State (done, outdated, quarantined, failed) -> exposures.")]
+    detections: Annotated[int, Field(ge=0)]
+    lag_s: Annotated[Percentiles | None, Field(description="From the end of an exposure to its catalogue.")]
+    searched: Annotated[dict[str, int], Field(description="Digest of the `ProvenanceRecord`, or none -> exposures.")]
+    referred: Annotated[
+        tuple[str, ...] | None, Field(description="Each `ProvenanceRecord` that a record refers to; null: not known.")
+    ] = None
+
+
 class WatchRecord(Record):
     """State of a stream; replaced every few seconds."""
 

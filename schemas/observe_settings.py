@@ -19,8 +19,14 @@ class ObserveSettings(BaseModel):
     metrics_cert: Annotated[Path | None, Field(description="Certificate of that address, PEM; null: no TLS.")] = None
     metrics_key: Annotated[Path | None, Field(description="Its key, PEM.")] = None
     metrics_ca: Annotated[
-        Path | None, Field(description="Authority, PEM: who has no certificate of it is refused; null: no one is.")
+        Path | None,
+        Field(description="Authority, PEM: clients without its certificate are refused; null: none are."),
     ] = None
+    metrics_token_file: Annotated[
+        Path | None,
+        Field(description="File with a token that clients must send (Authorization: Bearer); made if it is missing; "
+        "null: no token is asked for."),
+    ] = None  # fmt: skip
     metrics_file: Annotated[
         Path | None,
         Field(description="File NAME.prom for node_exporter's textfile collector, written at the end; null: none."),
@@ -54,6 +60,8 @@ class ObserveSettings(BaseModel):
             raise ValueError("metrics_ca needs metrics_cert and metrics_key")
         if self.metrics_cert is not None and self.metrics is None:
             raise ValueError("metrics_cert needs metrics")
+        if self.metrics_token_file is not None and self.metrics is None:
+            raise ValueError("metrics_token_file needs metrics")
         return self
 
     @property

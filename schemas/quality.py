@@ -185,7 +185,7 @@ class BandQuality(QualityPart):
 
 
 class QualityRecord(QualityPart):
-    """Quality of a night; ``OUT/ledger/quality/<night>.json``."""
+    """Quality of a night, as the ledger keeps it."""
 
     schema_version: int = QUALITY_VERSION
     night: Annotated[str, Field(pattern=r"^\d{8}$", description="YYYYMMDD of the local evening.")]

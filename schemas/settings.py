@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from schemas.cluster_settings import ClusterSettings
 from schemas.keyword_mapping import KeywordMapping
 from schemas.observe_settings import ObserveSettings
+from schemas.photometric_systems import SystemName
 from schemas.quality import QualitySettings
 
 NOISE_ALONE = 5.77
@@ -25,7 +26,7 @@ class Section(BaseModel):
 class TileSettings(Section):
     """Tiling and storage of exposures."""
 
-    tile: Annotated[int, Field(gt=0, description="Side of a tile and of a shard, px; a multiple of the stride.")] = 1008
+    tile: Annotated[int, Field(gt=0, description="Side of a tile, px; a multiple of the stride.")] = 1008
     chunk: Annotated[int, Field(gt=0, description="Side of a chunk, px; divides the tile.")] = 252
     codec: Annotated[Literal["none", "lz4", "zstd"], Field(description="Compression of the tiles, lossless.")] = "lz4"
 
@@ -99,6 +100,10 @@ class SpectralClassSettings(Section):
         "colours"
     )
     star_model: Annotated[str, Field(description="Of the stellar class: the same.")] = "ugriz"
+    photometric_system: Annotated[
+        Literal["auto"] | SystemName,
+        Field(description="System of the magnitudes; auto: of the exposures' instrument, none of one not known."),
+    ] = "auto"
 
 
 class FindSourcesSettings(Section):
@@ -212,6 +217,43 @@ class ExecutionSettings(Section):
     ] = 4096
 
 
+class WatchSettings(Section):
+    """Stream of exposures."""
+
+    allow: Annotated[
+        tuple[str, ...],
+        Field(description="What messages may name begins with one of these paths or URLs; none: files on this machine "
+        "and in buckets, by the names of images."),
+    ] = ()  # fmt: skip
+    give_up_s: Annotated[
+        float, Field(gt=0, description="What cannot be looked at for so long is quarantined (dead_letter), s.")
+    ] = 3600.0
+
+
+class PruneSettings(Section):
+    """Tiles that a run removes when it has ended, of nights that are not needed any more, if they can be made again."""
+
+    keep_nights: Annotated[int | None, Field(ge=1, description="All but the latest nights.")] = None
+    older_than_days: Annotated[int | None, Field(ge=0, description="Nights more than so many days ago.")] = None
+    max_gib: Annotated[float | None, Field(gt=0, description="The earliest, until they take less, GiB.")] = None
+    max_files: Annotated[int | None, Field(gt=0, description="The earliest, until there are fewer files.")] = None
+
+    @property
+    def wanted(self) -> bool:
+        """Return whether anything is to be removed."""
+        return any(limit is not None for limit in self.model_dump().values())
+
+
+class CatalogSettings(Section):
+    """Catalogues of exposures."""
+
+    compact_from: Annotated[
+        int | None,
+        Field(ge=2, description="When a run has ended, catalogues of a night and dataset are joined into few files if "
+        "there are so many; null: never."),
+    ] = 1000  # fmt: skip
+
+
 class StoreSettings(Section):
     """Object stores: ``s3://`` inputs and output folders. Secrets come from the environment alone (``AWS_...``)."""
 
@@ -249,6 +291,9 @@ class Settings(BaseSettings):
     butler: ButlerSettings = ButlerSettings()
     fetch: FetchSettings = FetchSettings()
     execution: ExecutionSettings = ExecutionSettings()
+    watch: WatchSettings = WatchSettings()
+    prune: PruneSettings = PruneSettings()
+    catalogs: CatalogSettings = CatalogSettings()
     store: StoreSettings = StoreSettings()
     cluster: ClusterSettings = ClusterSettings()
     observe: ObserveSettings = ObserveSettings()

@@ -33,6 +33,9 @@ class Causes:
 ELAPSED = ("startup", "search", "objects", "report", "wall")
 """Keys of a summary's seconds that are elapsed time, not worker time."""
 
+QUARANTINED = 3
+"""Exit code of a run that has published all but what is in quarantine: repeating it changes nothing."""
+
 STOPPED = "stopped"
 """Code of exposures that were not begun because a signal asked the run to stop."""
 
@@ -112,10 +115,10 @@ class RunSummary(BaseModel):
 
     @property
     def exit_code(self) -> int:
-        """Return 0 if every exposure and everything of whole nights is published and good enough, else 1."""
-        counts = self.exposures
-        failed = counts.quarantined or counts.failed or self.night_failed or self.quality_failed
-        return int(bool(self.stopped or failed))
+        """Return 0 if all is published and good enough, 3 if all but what is in quarantine, else 1."""
+        if self.stopped or self.exposures.failed or self.night_failed or self.quality_failed:
+            return 1
+        return QUARANTINED if self.exposures.quarantined else 0
 
     @property
     def worker_seconds(self) -> dict[str, float]:

@@ -20,6 +20,7 @@ FAULTS: tuple[Fault, ...] = tuple(
 def suffer(lab: Lab, fault: Fault, seed: int) -> Outcome:
     """Run a fault on the night, bring the night to its end, and measure the outcome."""
     folder = lab.folder / fault.name.replace(" ", "-").replace(",", "")
+    shutil.rmtree(folder, ignore_errors=True)  # of an attempt before
     folder.mkdir()
     scene = Scene(lab, folder, Random(f"{seed} {fault.name}"))
     failure: Exception | None = None

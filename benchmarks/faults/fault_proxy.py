@@ -21,7 +21,7 @@ class Faults:
 
     ``cut_request`` cuts while the request is sent on, so that the server sees a part of it. ``unconditional``: headers
     with conditions are dropped, as by a server that does not know them. ``slow``: what is read comes in pieces, in
-    `SLOW_S`. ``down``: every connection is reset.
+    `SLOW_S`. ``down``: every connection is reset. ``lines``: the first line of each request.
     """
 
     refuse: int = 0
@@ -32,6 +32,7 @@ class Faults:
     unconditional: bool = False
     down: bool = False
     done: dict = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
+    lines: list = field(default_factory=list)
 
     def hits(self, every, number):
         return every and number % every == 0
@@ -88,6 +89,7 @@ class FaultProxy:
             return False
         faults, number = self.faults, next(self._numbers)
         faults.done["requests"] += 1
+        faults.lines.append(head.partition(b"\r\n")[0].decode())
         body = await reader.readexactly(length_of(head)) if length_of(head) else b""
         if faults.unconditional:
             lines = head.split(b"\r\n")

@@ -53,7 +53,7 @@ def corrupt_exposures(scene: Scene) -> None:
     count = max(len(KINDS), ceil(len(images) / 9))
     for number in range(1, count + 1):
         corrupt(KINDS[number % len(KINDS)], scene.rng.choice(images), bad, number, scene.rng)
-    scene.finish(scene.start(scene.lab.raw, bad), 1)
+    scene.finish(scene.start(scene.lab.raw, bad), 3)
     codes = sorted(one["code"] for one in scene.summary(0)["quarantined"])
     share = count / (count + len(images))
     scene.require(len(codes) == count, f"{count} ({share:.0%}) are quarantined: {', '.join(sorted(set(codes)))}")
@@ -72,18 +72,18 @@ FAULTS = (
         "file half written, run",
         "a file is cut at half its length; completed, the same again",
         half_written_run,
-        (1, 0),
+        (3, 0),
     ),
     Fault(
         "file half written, watch",
         "a file stays half written for longer than `--still`, is completed after it was quarantined; the same again",
         half_written_watch,
-        (1, 0),
+        (3, 0),
     ),
     Fault(
         "corrupt exposures",
         "a tenth and more of the exposures, in eight ways; compared with the night without them",
         corrupt_exposures,
-        codes=(1,),
+        codes=(3,),
     ),
 )

@@ -18,6 +18,8 @@ CLI = (sys.executable, "-c", "from flows.cli.app import app; app()")
 BOTH_WAYS = (
     sys.executable,
     "-c",
+    # The server first, as in a run: Prefect, once imported without one, starts its own, which outlives a kill.
+    "from flows.nights.cluster.prefect_server import prefect_server; prefect_server(); "
     "import flows.nights.nightly; flows.nights.nightly.MANY = 1; from flows.cli.app import app; app()",
 )
 """The command as in a night of many exposures, of which most are one task each and the last are shared out."""

@@ -8,6 +8,7 @@ import typer
 from flows.cli import bench, evaluate, fetch, train
 from flows.cli import serve as services
 from flows.cli.backfill import backfill
+from flows.cli.backup import backup, restore
 from flows.cli.doctor import doctor
 from flows.cli.look import explain, models, quality, report, status, verify
 from flows.cli.output import export, forced, prune
@@ -38,6 +39,8 @@ app.command()(explain)
 app.command()(models)
 app.command()(quality)
 app.command()(prune)
+app.command()(backup)
+app.command()(restore)
 app.command()(export)
 app.command()(report)
 app.command()(doctor)

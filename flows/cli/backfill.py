@@ -65,8 +65,9 @@ def backfill(
 ) -> None:
     """Search the nights of an archive that are not searched yet, or were with other settings; behind the nightly run.
 
-    It may be stopped at any moment: the same command goes on where it was. Exit code 0: every exposure is published; 1:
-    some were quarantined or failed, or nothing could be done now but may be later; 2: bad usage or configuration.
+    It may be stopped at any moment: the same command goes on where it was. Exit code 0: every exposure is published; 3:
+    all but those in quarantine; 1: some failed, or nothing could be done now but may be later; 2: bad usage or
+    configuration.
     """
     from rich.console import Console
 

@@ -31,7 +31,7 @@ def search(
 ) -> None:
     """Time the fused search beside the plain way, torch's unfold and the arithmetic limit, in turns in one process.
 
-    The image is a simulated ZTF exposure. It is also checked that all ways find the same. Takes about a minute.
+    The image is a simulated ZTF exposure. It is also checked that all ways find the same.
     """
     from flows.runtime.settings import load_settings
     from flows.training.bench.exposure import bench_exposure, use_threads
@@ -40,8 +40,8 @@ def search(
     used = use_threads(threads or len(os.sched_getaffinity(0)))
     with refusals(as_json):
         load_settings(None, {})  # what is wrong in the environment is said as everywhere
-        typer.echo(f"{repeats} rounds of every way to search: about a minute for a full image.", err=True)
-        figures = compare_search(bench_exposure(size), repeats, used)
+        typer.echo(f"{repeats} rounds of every way to search, one to compile; the plain way takes longest.", err=True)
+        figures = compare_search(bench_exposure(size), repeats, used, lambda said: typer.echo(said, err=True))
     if as_json:
         typer.echo(json.dumps(figures.as_json()))
     else:

@@ -9,12 +9,16 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import psutil
 import typer
 from packaging.version import Version
+
+if TYPE_CHECKING:
+    from schemas.settings import Settings
 
 Verdict = Literal["pass", "warn", "fail"]
 GIB = 2**30
@@ -31,7 +35,7 @@ class Finding:
 
 
 def examine(folder: Path) -> tuple[Finding, ...]:
-    """Check versions, imports, cores, memory, GPU, threads and write access.
+    """Check versions, imports, cores, memory, GPU, threads, write access, space and certificates.
 
     Parameters
     ----------
@@ -49,7 +53,19 @@ def examine(folder: Path) -> tuple[Finding, ...]:
         check_writable("output folder", folder),
         check_writable("temporary folder", Path(tempfile.gettempdir())),
         check_disk(folder),
+        check_files(folder),
+        *_certificates(),
     )
+
+
+def _certificates() -> Iterator[Finding]:
+    from flows.runtime.settings import load_settings
+    from schemas.errors import Misconfigured
+
+    try:
+        yield from check_certificates(load_settings(None), datetime.now(UTC))
+    except Misconfigured as error:
+        yield Finding("settings", "fail", f"{error.where}: {error.problem}", error.remedy)
 
 
 def check_python() -> Finding:
@@ -137,11 +153,14 @@ def check_threads(environment: dict[str, str], cores: int) -> Iterator[Finding]:
             yield Finding(name, "warn", value, f"unset it, or set it between 1 and {cores}.")
 
 
+def _nearest(folder: Path) -> Path:
+    """Return a folder, or the nearest parent that exists."""
+    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+
+
 def check_writable(name: str, folder: Path) -> Finding:
     """Make a file in the folder, or in the nearest parent that exists."""
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
+    place = _nearest(folder)
     try:
         with tempfile.TemporaryFile(dir=place):
             return Finding(name, "pass", f"{place} is writable")
@@ -151,20 +170,54 @@ def check_writable(name: str, folder: Path) -> Finding:
 
 def check_disk(folder: Path) -> Finding:
     """Check for space for the tiles of a small night: 50 MB an exposure."""
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
+    place = _nearest(folder)
     free = shutil.disk_usage(place).free / GIB
     if free >= 5:
         return Finding("disk", "pass", f"{free:.0f} GiB free")
     return Finding("disk", "warn", f"{free:.1f} GiB free", "an exposure needs about 0.05 GiB: free some space.")
 
 
+def check_files(folder: Path) -> Finding:
+    """Check that the file system has names left for a small night: a dozen files an exposure."""
+    place = _nearest(folder)
+    found = os.statvfs(place)
+    if not found.f_files:
+        return Finding("files", "pass", "the file system counts none")
+    if found.f_favail >= 100_000:
+        return Finding("files", "pass", f"{found.f_favail:,} more fit")
+    return Finding("files", "warn", f"{found.f_favail:,} more fit", "an exposure has a dozen: remove some, or prune.")
+
+
+def check_certificates(settings: "Settings", now: datetime) -> Iterator[Finding]:
+    """Check how long the certificates are valid that the settings name."""
+    from flows.runtime.certificates import SOON, days_left
+
+    cluster, observe = settings.cluster, settings.observe
+    named = {
+        "cluster.tls_ca": cluster.tls_ca, "cluster.tls_cert": cluster.tls_cert,
+        "observe.metrics_cert": observe.metrics_cert, "observe.metrics_ca": observe.metrics_ca,
+    }  # fmt: skip
+    for name, path in named.items():
+        if path is None:
+            continue
+        try:
+            days = days_left(path, now)
+        except (OSError, ValueError) as error:
+            yield Finding(name, "fail", f"{path}: {error}", "name a certificate in PEM form that this user may read.")
+            continue
+        verdict: Verdict = "fail" if days < 0 else "warn" if days < SOON.days else "pass"
+        said = f"{path} ended {-days:.0f} days ago" if days < 0 else f"{path} ends in {days:.0f} days"
+        yield Finding(name, verdict, said, "" if verdict == "pass" else "have its authority renew it.")
+
+
 def doctor(
     out: Annotated[Path, typer.Option(help="Where output would go.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")] = False,
 ) -> None:
-    """Check versions, imports, cores, memory, GPU, threads and write access; exit code 1 if something fails."""
+    """Check versions, imports, cores, memory, GPU, threads, write access, space and the certificates of the settings.
+
+    Exit code 1: something fails.
+    """
     from rich.console import Console
     from rich.markup import escape
 

@@ -96,7 +96,8 @@ def quality(
     """Judge published nights by the limits of the settings and by the nights before them, and keep the verdicts.
 
     A run does that for its own nights; this is for nights of before, and for limits that have changed. Exit code 0: no
-    night fails; 1: one does; 2: there is no such folder or night, or another run holds it.
+    night fails; 1: one does; 2: there is no such folder or night; 4: another
+    run holds it.
     """
     from flows.results.page.night import chosen_nights
     from flows.results.quality.assess import assess
@@ -125,6 +126,7 @@ def quality(
 
 def verify(
     out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
+    night: Annotated[str | None, typer.Argument(help="YYYYMMDD; by default every night in OUT.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
     """Check every published file against the ledger; nothing is changed.
@@ -136,14 +138,14 @@ def verify(
     from schemas.errors import Misconfigured
 
     try:
-        result = check(out, declared_tables())
+        result = check(out, declared_tables(), night)
     except Misconfigured as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
     if result.running:
         typer.echo(f"A run holds {out}: {result.running}. What it is writing is left out of account.", err=True)
     for problem in result.problems:
-        typer.echo(f"{problem.where}: {problem.problem} To fix, {problem.remedy}", err=as_json)
+        typer.echo(str(problem), err=as_json)
     verdict = f"{len(result.problems)} problems" if result.problems else "all is well"
     counts = f"{result.exposures} exposures, {result.nights} nights, {result.files} files, {result.tiles} tile stores"
     counts += f", {result.quarantined} quarantined" if result.quarantined else ""

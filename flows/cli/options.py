@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from schemas.errors import Misconfigured, NightstrideError, Retryable
+from schemas.errors import Misconfigured, NightstrideError, exit_code
 
 if TYPE_CHECKING:
     from schemas.summary import RunSummary
@@ -63,9 +63,6 @@ def output_folder(given: str) -> Path:
         raise typer.BadParameter(str(error)) from error
 
 
-CAN_SUCCEED_LATER, REFUSED = 1, 2
-
-
 def complain(error: NightstrideError) -> None:
     """Print the error that ended a command."""
     # Imported here: commands that fail at once should not pay for it.
@@ -90,7 +87,7 @@ def refusals(as_json: bool = False) -> Iterator[None]:
     Raises
     ------
     typer.Exit
-        1 if the same command may succeed later (a store that is down), 2 otherwise.
+        1 if the same command may succeed later (a store that is down), 4 if another run holds OUT, 2 otherwise.
     """
     try:
         yield
@@ -99,7 +96,7 @@ def refusals(as_json: bool = False) -> Iterator[None]:
         if as_json:
             named = {name: getattr(error, name) for name in ("code", "where", "problem", "remedy")}
             typer.echo(json.dumps({"error": named}))
-        raise typer.Exit(CAN_SUCCEED_LATER if isinstance(error, Retryable) else REFUSED) from error
+        raise typer.Exit(exit_code(error)) from error
 
 
 def conclude(summary: "RunSummary", as_json: bool) -> NoReturn:

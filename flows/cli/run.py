@@ -47,7 +47,9 @@ def run(
     dataset_type: Annotated[
         str | None, typer.Option(help="Dataset types of butler:REPO, names or patterns, with commas.")
     ] = None,
-    wait: Annotated[float, typer.Option(min=0, help="How long to wait for another run that holds OUT, s.")] = 0.0,
+    wait: Annotated[
+        float, typer.Option(min=0, help="How long to wait for another run that holds OUT, s, or inf.")
+    ] = 0.0,
     metrics: Metrics = None,
     metrics_file: MetricsFile = None,
     log_format: LogFormat = None,
@@ -55,8 +57,8 @@ def run(
 ) -> None:
     """Search difference images for moving objects, measure and publish what is found, and draw the night's page.
 
-    Exit code 0: every exposure is published; 1: some were quarantined or failed, or nothing could be done now but may
-    be later (a store is down); 2: bad usage or configuration.
+    Exit code 0: every exposure is published; 3: all but those in quarantine; 1: some failed, or nothing could
+    be done now but may be later (a store is down); 2: bad usage or configuration; 4: another run holds OUT.
     """
     from rich.console import Console
 
@@ -94,6 +96,17 @@ def _split(names: str | None) -> list[str] | None:
     return None if names is None else [name.strip() for name in names.split(",") if name.strip()]
 
 
+def _require_apart(inputs: list[str], out: Path) -> None:
+    """Refuse an output folder that is one of the inputs: catalogues and tiles would lie among the images."""
+    from schemas.errors import Misconfigured
+
+    for given in inputs:
+        if "://" not in given and Path(given).exists() and Path(given).resolve() == out:
+            raise Misconfigured(
+                "out_is_input", "--out", f"{given} is an input, too.", "give a folder of its own for the results."
+            )
+
+
 def _run(
     inputs: list[str],
     out: Path,
@@ -108,14 +121,17 @@ def _run(
     from flows.nights.observation import observation
     from flows.runtime.log import tell
     from flows.runtime.settings import load_settings
-    from flows.storage.lease import patient_lease
+    from flows.storage.lease import patient_lease, require_free
     from flows.storage.object_store import configure
 
     # Workers may have another working folder.
     out = out.resolve()
+    _require_apart(inputs, out)
     settings = load_settings(config, overrides)
+    configure(settings.store)
+    if not wait_s:
+        require_free(out)  # before the port of its metrics is found taken, and an archive is listed
     with observation(settings, console) as seen:
-        configure(settings.store)
         sources = list_sources(inputs, settings)
         with patient_lease(out, wait_s, partial(tell, console)):
             start_ahead(out, settings)

@@ -19,7 +19,10 @@ def deploy(
     config: Annotated[Path | None, typer.Option(help="Settings file (TOML).")] = None,
     retries: Annotated[int, typer.Option(min=0, help="Retries of a night of which something failed.")] = 2,
     retry_delay: Annotated[float, typer.Option(min=0, help="Before each of them, s.")] = 600.0,
-    wait: Annotated[float, typer.Option(min=0, help="How long to wait for another run that holds OUT, s.")] = 3600.0,
+    wait: Annotated[
+        float | None,
+        typer.Option(min=0, help="How long to wait for another run that holds OUT, s; default: as long as it takes."),
+    ] = None,
     pages: Annotated[str | None, typer.Option(help="URL under which OUT/reports is served, for links.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="For Prefect's pages.")] = None,
     services: Annotated[
@@ -119,6 +122,26 @@ def status_(
         found = states(opened(folder))
     typer.echo(json.dumps(found) if as_json else "\n".join(f"{name}: {state}" for name, state in found.items()))
     raise typer.Exit(int(set(found.values()) != {"healthy"}))
+
+
+@app.command("dump")
+def dump_(folder: Folder, file: Annotated[Path, typer.Argument(help="File to be written: SQL.")]) -> None:
+    """Write the database of the Prefect server to a file. It may be in use."""
+    from flows.nights.services.folder import opened
+    from flows.nights.services.processes import Postgres
+
+    with refusals():
+        Postgres(opened(folder)).dump(file)
+
+
+@app.command("load")
+def load_(folder: Folder, file: Annotated[Path, typer.Argument(help="File that `dump` or `backup` wrote.")]) -> None:
+    """Replace the database of the Prefect server. PostgreSQL alone must run: `services down DIR server worker`."""
+    from flows.nights.services.folder import opened
+    from flows.nights.services.stack import load_database
+
+    with refusals():
+        load_database(opened(folder), file)
 
 
 def _say(text: str) -> None:

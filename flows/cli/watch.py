@@ -40,7 +40,9 @@ def watch(
     queue: Annotated[int, typer.Option(min=1, help="Files taken at a time, at most; the rest waits where it is.")] = 64,
     quiet: Annotated[float, typer.Option(min=0, help="Without arrivals so long, nights are combined, s.")] = 60.0,
     idle_exit: Annotated[float | None, typer.Option(min=0, help="Without arrivals so long, it ends, s.")] = None,
-    wait: Annotated[float, typer.Option(min=0, help="How long to wait for another run that holds OUT, s.")] = 0.0,
+    wait: Annotated[
+        float, typer.Option(min=0, help="How long to wait for another run that holds OUT, s, or inf.")
+    ] = 0.0,
     metrics: Metrics = None,
     metrics_file: MetricsFile = None,
     log_format: LogFormat = None,
@@ -50,14 +52,15 @@ def watch(
 
     Then what is on its way is finished; a second signal ends it at once.
 
-    Exit code 0: every exposure is published; 1: some were quarantined, shed or failed, or nothing could be done now but
-    may be later; 2: bad usage or configuration.
+    Exit code 0: every exposure is published; 3: all but those in quarantine; 1: some were shed or failed, or
+    nothing could be done now but may be later; 2: bad usage or configuration; 4: another run holds OUT.
     """
     from rich.console import Console
 
     from flows.nights.observation import observation
     from flows.nights.progress import StreamProgress
     from flows.runtime.settings import load_settings
+    from flows.storage.lease import require_free
     from flows.storage.object_store import configure
 
     console = Console(stderr=True)
@@ -65,8 +68,10 @@ def watch(
         overrides = cluster_overrides(scheduler, workers, visit_deadline_s=deadline)
         settings = load_settings(config, {**overrides, **observe_overrides(metrics, metrics_file, log_format)})
         bounds = (queue, poll, quiet, idle_exit)
+        configure(settings.store)
+        if not wait:
+            require_free(out.resolve())  # before the port of its metrics is found taken
         with observation(settings, console) as seen:
-            configure(settings.store)
             progress = StreamProgress(console, seen.meter)
             summary = _watch(source, still, done_suffix, bounds, out.resolve(), settings, wait, progress)
             seen.ended(summary, summary.exit_code, out.resolve())

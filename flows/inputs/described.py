@@ -1,7 +1,7 @@
 """Description of an exposure that was read: background, noise, PSF, usable pixels."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from flows.inputs.files import open_part
 from flows.inputs.fits_header import is_image
-from flows.inputs.fits_io import read_headers
+from flows.inputs.fits_io import read_extent
 from flows.inputs.npz_llnl import stack_form
 from flows.inputs.source import RawExposure, Source
 from kernels.image.noise import background_and_noise, noise_correlation
@@ -133,18 +133,44 @@ def _bad(code: str, raw: RawExposure, problem: str) -> BadInput:
     return BadInput(code, raw.source_uri, problem, "leave the exposure out, or fetch it again.")
 
 
-def shape_of(source: Source) -> tuple[int, int]:
-    """Return (ny, nx) of the largest image in a source.
+class SourceSize(NamedTuple):
+    """Size of a source.
+
+    Attributes
+    ----------
+    shape
+        (ny, nx) of its largest image, px.
+    held
+        Bytes of its files that are in memory while they are read, whatever of them is used; of an image of a stack
+        nothing else is read.
+    """
+
+    shape: tuple[int, int]
+    held: int
+
+
+def size_of(source: Source) -> SourceSize:
+    """Return the size of a source, from its headers.
 
     Raises
     ------
     BadInput, Retryable
-        The file cannot be read.
+        A file cannot be read.
     """
     with open_part(source.uri) as file:
         if source.index is not None:
-            return stack_form(file, source.uri).shape[1:]
-        headers = [header for header in read_headers(file, source.uri) if is_image(header)]
-    prefixes = ["ZNAXIS" if header.get("ZIMAGE") else "NAXIS" for header in headers]
-    sizes = [(int(h.get(f"{p}2", 1)), int(h.get(f"{p}1", 1))) for h, p in zip(headers, prefixes, strict=True)]
-    return max(sizes, key=math.prod, default=(0, 0))
+            return SourceSize(stack_form(file, source.uri).shape[1:], 0)
+        extent = read_extent(file, source.uri)
+    prefixes = ["ZNAXIS" if header.get("ZIMAGE") else "NAXIS" for header in extent.headers]
+    sizes = [
+        (int(header.get(f"{prefix}2", 1)), int(header.get(f"{prefix}1", 1)))
+        for header, prefix in zip(extent.headers, prefixes, strict=True)
+        if is_image(header)
+    ]
+    siblings = sorted(_held(uri) for _, uri in source.siblings)  # one is let go when the next has been read
+    return SourceSize(max(sizes, key=math.prod, default=(0, 0)), extent.held + sum(siblings[-2:]))
+
+
+def _held(uri: str) -> int:
+    with open_part(uri) as file:
+        return read_extent(file, uri).held

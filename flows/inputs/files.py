@@ -22,7 +22,12 @@ FITS, GZIP, _ZIP = b"SIMPLE  =", b"\x1f\x8b", b"PK\x03\x04"
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 10.0
 
-_PROBE_BLOCK = 2**16  # s3fs would fetch 50 MB for a header
+PROBE = 2**16
+"""Bytes that are fetched at once where little will be read: s3fs would fetch 50 MB for a header."""
+
+STREAM = 2**22
+"""Bytes that are fetched at once where a whole file is read through."""
+
 _LASTING = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
@@ -99,6 +104,19 @@ def read_bytes(uri: str) -> bytes:
     return patient(uri, once)
 
 
+def digested(uri: str, digest: Any) -> Any:
+    """Return a digest with the bytes of a file added, never in memory as a whole; errors as of `read_bytes`."""
+
+    def once() -> Any:
+        total = digest.copy()
+        with open_part(uri, STREAM) as file:
+            while piece := file.read(STREAM):
+                total.update(piece)
+        return total
+
+    return patient(uri, once)
+
+
 def patient(uri: str, read: Callable[[], Found]) -> Found:
     """Call ``read``; if it failed in a way that may pass and ``uri`` is in an object store, again and again.
 
@@ -120,8 +138,8 @@ def patient(uri: str, read: Callable[[], Found]) -> Found:
 
 
 @contextmanager
-def open_part(uri: str) -> Iterator[IO[bytes]]:
-    """Open a file of which little will be read: small blocks, and only those that are asked for.
+def open_part(uri: str, block: int = PROBE) -> Iterator[IO[bytes]]:
+    """Open a file of which little will be read: blocks of ``block`` bytes, and only those that are asked for.
 
     Raises
     ------
@@ -130,7 +148,7 @@ def open_part(uri: str) -> Iterator[IO[bytes]]:
     """
     with read_failures(uri):
         fs, path = _regular(uri)
-        with fs.open(path, "rb", block_size=_PROBE_BLOCK) as file:
+        with fs.open(path, "rb", block_size=block) as file:
             yield file
 
 

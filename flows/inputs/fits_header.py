@@ -269,7 +269,7 @@ def middle(
         raise BadInput(
             "invalid_keyword",
             where,
-            f"{name} is {value!r}, must be a date ({form}, {scale}): {error}.",
+            f"{name} is {value!r}, must be a date ({form}, {scale}): {str(error).splitlines()[0].rstrip('.:')}.",
             f"correct {name} in the header, or the format of the time in the settings, section [fits.time].",
         ) from error
 
@@ -286,6 +286,28 @@ def is_image(header: fits.Header) -> bool:
         return True
     kind = str(header.get("XTENSION", "IMAGE")).strip()
     return kind == "IMAGE" and int(header.get("NAXIS", 0)) > 0
+
+
+MOST_AXES = 999
+"""FITS 4.0, section 4.4.1."""
+
+
+def image_shape(header: fits.Header) -> tuple[int, ...]:
+    """Return the sides of an image, slowest axis first, as numpy has them; of a compressed one, unpacked.
+
+    Raises
+    ------
+    ValueError
+        No image has such axes.
+    """
+    prefix = "Z" if header.get("ZIMAGE") else ""
+    axes = int(header.get(f"{prefix}NAXIS", 0))
+    if not 0 <= axes <= MOST_AXES:
+        raise ValueError(f"{prefix}NAXIS = {axes}")
+    sides = tuple(int(header.get(f"{prefix}NAXIS{axis}", 0)) for axis in range(axes, 0, -1))
+    if min(sides, default=0) < 0:
+        raise ValueError(f"negative axis among {sides}")
+    return sides
 
 
 def no_image(where: str) -> BadInput:

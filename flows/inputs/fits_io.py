@@ -6,9 +6,9 @@ import math
 import sys
 import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 from astropy.io import fits
@@ -17,51 +17,165 @@ from numpy.typing import NDArray
 
 from flows.inputs import source as given
 from flows.inputs.files import FITS, GZIP, content_kind
-from flows.inputs.fits_header import no_image
+from flows.inputs.fits_header import MOST_AXES, Headers, image_shape, no_image
+from flows.inputs.fits_tiles import require_tiles
 from schemas.errors import BadInput, NightstrideError
 
-_MOST_AXES = 999  # FITS 4.0, section 4.4.1
 _BLOCK = 2880  # bytes of a FITS block
+_PIECE = 2**16  # bytes read at once
+_PADDING = 2**16  # zeros behind gzipped bytes at most
+_EXTENSION = b"XTENSION"
 
 MOST_HEADER_BYTES = 2**25
 """Of all headers of a file: those of a mosaic of 100 CCDs take 3 MB."""
 
 
-def read_headers(file: IO[bytes], where: str) -> tuple[fits.Header, ...]:
-    """Read the headers of all HDUs as they stand in the file, skipping the pixels.
+MOST_BEHIND = 2**20
+"""Bytes behind the last HDU of a file: padding; more is refused, and is not unpacked."""
 
-    Tile-compressed images are the binary tables that they are stored as (``ZIMAGE``, ``ZNAXIS``).
+
+class Extent(NamedTuple):
+    """What a file holds by its headers.
+
+    Attributes
+    ----------
+    headers
+        Of all HDUs as they stand in the file, without their pixels. Tile-compressed images are the binary tables that
+        they are stored as (``ZIMAGE``, ``ZNAXIS``).
+    end
+        Where the last HDU ends, bytes, unpacked.
+    held
+        Bytes that the file takes in memory: its own and, if it is gzipped, those that it unpacks to.
+    """
+
+    headers: tuple[fits.Header, ...]
+    end: int
+    held: int
+
+
+def read_headers(file: IO[bytes], where: str) -> tuple[fits.Header, ...]:
+    """Read the headers of all HDUs, skipping the pixels; errors as of `read_extent`."""
+    return read_extent(file, where).headers
+
+
+def read_extent(file: IO[bytes], where: str, require: Callable[[Headers], None] = lambda _: None) -> Extent:
+    """Read the headers of all HDUs, skipping the pixels, and find out where they end.
+
+    Of a gzipped file no more is unpacked than the headers declare, and nothing of it is kept.
+
+    Parameters
+    ----------
+    file, where
+        To be read; its uri, for messages.
+    require
+        Is called with the headers so far, after each: what it raises ends the reading.
 
     Raises
     ------
     BadInput
-        ``empty_file``, ``not_fits``, ``truncated`` or ``damaged``; ``too_large``: more than `MOST_HEADER_BYTES`, as
-        where zeros follow the last image without end, or more than may be unpacked.
+        ``empty_file``, ``not_fits``, ``truncated``, ``damaged`` or ``bad_checksum`` (gzip's CRC); ``too_large``: more
+        than `MOST_HEADER_BYTES` of headers, more than `MOST_BEHIND` after the last HDU, or more than may be unpacked.
     """
     zipped = content_kind(file.read(len(FITS)), where) == "gzip"
+    size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    with gzip.GzipFile(fileobj=file) if zipped else _kept_open(file) as plain, damage(where):
-        size = None if zipped else plain.seek(0, io.SEEK_END)
-        plain.seek(0)
+    with _unpacked(file, where) if zipped else nullcontext(file) as plain, damage(where), _gzip_damage(where):
         if zipped:
             content_kind(plain.read(len(FITS)), where)
             plain.seek(0)
-        # Not through a path: astropy would map or decompress the file as a whole.
-        counted = io.BufferedReader(_Counted(plain, where, zipped=zipped), _BLOCK)
-        with fits.open(
-            counted, mode="readonly", memmap=False, lazy_load_hdus=True, disable_image_compression=True
-        ) as f:
-            headers = tuple(hdu.header.copy() for hdu in f)
-            if size is not None:
-                _require_whole(f, range(len(headers)), size, where)
-    return headers
+        counted = io.BufferedReader(_Counted(plain, where, given.LARGEST if zipped else size), _BLOCK)
+        headers, end = _walked(counted, None if zipped else size, where, require)
+        _require_little(max(size, _end_of(plain, end) if zipped else 0) - end, where)
+    return Extent(headers, end, size + (end if zipped else 0))
+
+
+def _walked(
+    plain: IO[bytes], size: int | None, where: str, require: Callable[[Headers], None]
+) -> tuple[tuple[fits.Header, ...], int]:
+    """Read header after header, as long as an extension begins where the one before ends; return them and the end."""
+    headers: list[fits.Header] = []
+    start, end = _EXTENSION, 0
+    while start == _EXTENSION:
+        plain.seek(end)
+        headers.append(fits.Header.fromfile(plain))
+        require(tuple(headers))
+        end = plain.tell() + _stored_bytes(headers[-1])
+        if size is not None and end > size:
+            raise _truncated(where, f"HDU {len(headers) - 1} ends at byte {end}, the file has {size}")
+        end += -end % _BLOCK
+        plain.seek(end)
+        start = plain.read(len(_EXTENSION))
+    return tuple(headers), end
+
+
+def _stored_bytes(header: fits.Header) -> int:
+    """Return the size of the data of an HDU as it is stored, without padding (FITS 4.0, equations 1 to 3)."""
+    sides = [int(header[f"NAXIS{axis}"]) for axis in range(1, int(header["NAXIS"]) + 1)]
+    if not sides:
+        return 0
+    if min(sides) < 0 or len(sides) > MOST_AXES:
+        raise ValueError(f"axes {sides}")
+    if header.get("GROUPS") is True and sides[:1] == [0]:
+        sides = sides[1:]
+    groups, before = int(header.get("GCOUNT", 1)), int(header.get("PCOUNT", 0))
+    if groups < 0 or before < 0:
+        raise ValueError(f"GCOUNT = {groups}, PCOUNT = {before}")
+    return abs(int(header["BITPIX"])) // 8 * groups * (before + math.prod(sides))
+
+
+def _unpacked(file: IO[bytes], where: str) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.GzipFile(fileobj=cast("IO[bytes]", _Packed(file, where))))
+
+
+def _end_of(plain: IO[bytes], end: int) -> int:
+    """Return where gzipped bytes end, at most a little behind `MOST_BEHIND`; this checks gzip's CRC, too."""
+    while plain.tell() <= end + MOST_BEHIND and plain.read(_PIECE):
+        pass
+    return plain.tell()
+
+
+@contextmanager
+def _gzip_damage(where: str) -> Iterator[None]:
+    try:
+        yield
+    except EOFError as error:
+        raise _truncated(where, str(error)) from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise _bad_checksum(where, f"gzip: {error}") from error
+
+
+def _require_little(behind: int, where: str, most: int = MOST_BEHIND) -> None:
+    if behind > most:
+        raise BadInput(
+            "too_large",
+            where,
+            f"{behind / 2**10:,.0f} kiB or more stand behind its last HDU, the limit is {most / 2**10:,.0f} kiB.",
+            "remove what follows the last image, or fetch the file again.",
+        )
+
+
+class _Packed:
+    """Gzipped file; of zeros behind what is packed, which `gzip` passes over one by one, it yields a few."""
+
+    def __init__(self, file: IO[bytes], where: str) -> None:
+        self._file, self._where, self._zeros = file, where, 0
+        self.seek, self.seekable, self.tell = file.seek, file.seekable, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._zeros = self._zeros + 1 if data == b"\0" else 0
+        _require_little(self._zeros, self._where, _PADDING)
+        return data
 
 
 class _Counted(io.RawIOBase):
-    """File of which only so much may be read: its headers, while the pixels are skipped."""
+    """File of which only so much may be read: its headers, while the pixels are skipped.
 
-    def __init__(self, file: Any, where: str, *, zipped: bool) -> None:
-        self._file, self._where, self._zipped, self._read = file, where, zipped, 0
+    A place is gone to when something is read there: on the way to the end, gzip would unpack all.
+    """
+
+    def __init__(self, file: Any, where: str, size: int) -> None:
+        self._file, self._where, self._size, self._at, self._read = file, where, size, 0, 0
 
     def readable(self) -> bool:
         return True
@@ -70,16 +184,19 @@ class _Counted(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        return int(self._file.tell())
+        return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        if self._zipped and whence == io.SEEK_SET:  # all up to there is unpacked
-            given.require_allowed(offset, self._where, "the file")
-        return int(self._file.seek(offset, whence))
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
 
     def readinto(self, buffer: Any, /) -> int:
+        if self._at != self._file.tell():
+            given.require_allowed(self._at if isinstance(self._file, gzip.GzipFile) else 0, self._where, "the file")
+            self._file.seek(self._at)
         data = self._file.read(len(buffer))
         buffer[: len(data)] = data
+        self._at += len(data)
         self._read += len(data)
         if self._read > MOST_HEADER_BYTES:
             raise BadInput(
@@ -91,25 +208,29 @@ class _Counted(io.RawIOBase):
         return len(data)
 
 
-def unzipped(data: bytes, where: str) -> bytes:
+def unzipped(data: bytes, where: str, most: int) -> bytes:
     """Undo gzip, if the file is compressed as a whole.
+
+    Parameters
+    ----------
+    data
+        Of the file.
+    where
+        Uri, for messages.
+    most
+        Bytes that it may unpack to: no more is unpacked.
 
     Raises
     ------
     BadInput
-        ``truncated``; ``bad_checksum`` if gzip's CRC does not fit; ``too_large`` (see
-        `flows.inputs.source.require_allowed`).
+        ``truncated``; ``bad_checksum`` if gzip's CRC does not fit; ``too_large``.
     """
     if not data.startswith(GZIP):
         return data
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            plain = file.read(given.LARGEST + 1)
-    except EOFError as error:
-        raise _truncated(where, str(error)) from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise _bad_checksum(where, f"gzip: {error}") from error
-    given.require_allowed(len(plain), where, "the file")
+    with _gzip_damage(where), gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        plain = file.read(most + 1)
+    if len(plain) > most:
+        raise BadInput("too_large", where, f"it unpacks to more than {most} bytes.", "fetch it again.")
     return plain
 
 
@@ -138,7 +259,7 @@ class FitsContent:
         ------
         BadInput
             ``truncated``, ``bad_checksum`` or ``damaged``; ``no_image`` if the HDU holds none; ``too_large`` (see
-            `flows.inputs.source.require_allowed`).
+            `flows.inputs.source.require_allowed` and `flows.inputs.fits_tiles.require_tiles`).
         """
         with damage(self._where):
             size = _unpacked_bytes(self.headers[index])
@@ -146,6 +267,7 @@ class FitsContent:
         with damage(self._where):
             if self._verify:
                 self._verify_sums(index)
+            require_tiles(self._data, index, self._where)
             with fits.open(io.BytesIO(self._data), memmap=False) as file:
                 hdu = file[index]
                 pixels = None if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) else hdu.data
@@ -182,19 +304,9 @@ class FitsContent:
 
 
 def _unpacked_bytes(header: fits.Header) -> int:
+    sides = image_shape(header)
     prefix = "Z" if header.get("ZIMAGE") else ""
-    axes = int(header.get(f"{prefix}NAXIS", 0))
-    if not 0 <= axes <= _MOST_AXES:
-        raise ValueError(f"{prefix}NAXIS = {axes}")
-    sides = [int(header.get(f"{prefix}NAXIS{axis}", 0)) for axis in range(1, axes + 1)]
-    if min(sides, default=0) < 0:
-        raise ValueError(f"negative axis among {sides}")
     return math.prod(sides) * abs(int(header.get(f"{prefix}BITPIX", 8))) // 8 if sides else 0
-
-
-@contextmanager
-def _kept_open(file: IO[bytes]) -> Iterator[IO[bytes]]:
-    yield file
 
 
 @contextmanager
@@ -227,13 +339,6 @@ def _is_of_network(error: Exception) -> bool:
 def _is_about_bytes(error: OSError) -> bool:
     """Return whether an error is astropy's or gzip's; those of the file system have a number or their own class."""
     return isinstance(error, gzip.BadGzipFile) or (type(error) is OSError and error.errno is None)
-
-
-def _require_whole(file: fits.HDUList, indices: range, size: int, where: str) -> None:
-    for index in indices:
-        end = file.fileinfo(index)["datLoc"] + file[index].size
-        if end > size:
-            raise _truncated(where, f"HDU {index} ends at byte {end}, the file has {size}")
 
 
 def _truncated(where: str, detail: str) -> BadInput:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from flows.inputs.files import file_system, outside
-from flows.inputs.siblings import Beside, beside, is_sibling, siblings
+from flows.inputs.siblings import Beside, archive_role, beside, siblings
 from flows.inputs.source import uri_of
 from flows.inputs.sources import SUFFIXES
 from schemas.errors import Misconfigured, Retryable
@@ -15,6 +15,9 @@ from schemas.errors import Misconfigured, Retryable
 
 class Arrivals(Protocol):
     """Image files that arrive one after the other. Files that are not requested stay where they are."""
+
+    announced: bool
+    """Whether messages name the files: a message may name anything."""
 
     @property
     def waiting(self) -> int:
@@ -73,6 +76,8 @@ class FolderArrivals:
     Misconfigured
         There is no such folder.
     """
+
+    announced = False
 
     def __init__(
         self, uri: str, still_s: float, done_suffix: str | None = None, clock: Callable[[], float] = time.monotonic
@@ -155,7 +160,7 @@ def _waits_for(path: str, behind: dict[str, Beside]) -> bool:
 
 
 def _is_image(path: str) -> bool:
-    return path.lower().endswith(SUFFIXES) and not is_sibling(path)
+    return path.lower().endswith(SUFFIXES) and archive_role(path) != "sibling"
 
 
 def _signature(entry: dict[str, Any]) -> Signature:

@@ -39,6 +39,8 @@ class KafkaArrivals:
         It is not such a URL, or librdkafka refuses a setting.
     """
 
+    announced = True
+
     def __init__(self, url: str) -> None:
         brokers, self._topic, group = _parsed(url)
         self._url, self._error = url, ""

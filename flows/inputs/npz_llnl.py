@@ -1,5 +1,6 @@
 """Stacks of difference images of the LLNL challenge, read one image at a time."""
 
+import errno
 import io
 import re
 import zipfile
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import PurePosixPath
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -107,7 +109,11 @@ def zip_damage(where: str) -> Iterator[None]:
     """Convert what zipfile and numpy raise on damaged bytes to `BadInput`."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, NotImplementedError, TokenError, OSError,
+    ) as error:  # fmt: skip
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # but for a place before the file's beginning
+            raise
         raise BadInput(
             "damaged",
             where,
@@ -204,8 +210,10 @@ def stack_key(uri: str, index: int | None) -> ExposureKey:
     Raises
     ------
     BadInput
-        ``no_such_image``: no index, or one above 999.
+        ``no_such_image``: no index, or one above 999. A file whose images could not be counted: as `image_count`.
     """
+    if index is None:
+        image_count(uri)  # says what is wrong with it
     if index is None or not 0 <= index < MOST_IMAGES:
         raise BadInput(
             "no_such_image",

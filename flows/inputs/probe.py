@@ -1,6 +1,7 @@
 """Identity and content of an exposure of any format."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import sha256
 from typing import Any, NoReturn
 
@@ -8,7 +9,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from flows.inputs.files import content_kind, file_system, open_part, patient, read_bytes, read_failures
+from flows.inputs.files import PROBE, STREAM, content_kind, file_system, open_part, patient, read_bytes, read_failures
 from flows.inputs.fits_generic import GENERIC
 from flows.inputs.fits_header import (
     FitsFormat,
@@ -17,10 +18,11 @@ from flows.inputs.fits_header import (
     Identity,
     as_integer,
     as_number,
+    image_shape,
     is_image,
     no_image,
 )
-from flows.inputs.fits_io import FitsContent, damage, read_headers, unzipped
+from flows.inputs.fits_io import MOST_BEHIND, Extent, FitsContent, damage, read_extent, read_headers, unzipped
 from flows.inputs.fits_rubin import RUBIN
 from flows.inputs.fits_ztf import ZTF, is_ztf_mask
 from flows.inputs.mask_bits import plain_mask, rubin_mask, ztf_mask
@@ -37,6 +39,9 @@ _LEAST = {"zero_point": -100.0, "gain": 1e-9, "saturation": 0.0, "psf_fwhm_px": 
 
 WIDEST_PX = 50.0
 """Full width at half maximum of the PSF at most: 10 arcsec at 0.2 arcsec per px."""
+
+WIDEST_STAMP = 1024
+"""Pixels on a side of a PSF stamp at most."""
 
 _FORMATS = (RUBIN, ZTF, GENERIC)
 
@@ -166,6 +171,12 @@ def _read_fits(source: Source, mapping: KeywordMapping) -> RawExposure:
     form = _format(headers)
     identity = changed_identity(form.identity(headers, source.uri, mapping), source)
     layout = form.layout(headers, source.uri, mapping)
+    shape = image_shape(headers[layout["difference"]])
+    for plane, index in layout.items():
+        if is_image(headers[index]):
+            _require_flat(image_shape(headers[index]), source.uri)
+            if image_shape(headers[index]) != shape:
+                raise _other_shape(plane, source.uri, image_shape(headers[index]), shape)
     difference = real_image(content.image(layout["difference"]), source.uri)
     own = (headers[layout["difference"]], headers[0])
     wcs = wcs_cards(own, source.uri, difference.shape)
@@ -176,7 +187,7 @@ def _read_fits(source: Source, mapping: KeywordMapping) -> RawExposure:
     for plane, index in layout.items():
         if plane != "difference":
             planes[plane] = _plane(plane, content.image(index), headers[index], form, source.uri)
-    extra, psf, flags = _siblings(source, mapping, wcs, digest)
+    extra, psf, flags = _siblings(source, mapping, wcs, shape, digest)
     _require_narrow(psf or calibration.psf, source.uri)
     return _assembled(source, identity, calibration, wcs, psf, planes | extra, flags, digest.hexdigest())
 
@@ -189,24 +200,37 @@ def real_image(pixels: NDArray[Any], where: str) -> NDArray[np.float32]:
     BadInput
         ``wrong_dimensions``: not two axes; ``wrong_dtype``: not real numbers.
     """
-    if pixels.ndim != 2:
-        raise BadInput(
-            "wrong_dimensions", where, f"the image has {pixels.ndim} axes {pixels.shape}, must have 2.", "cut it out."
-        )
+    _require_flat(pixels.shape, where)
     if pixels.dtype.kind not in "fiu":
         raise BadInput("wrong_dtype", where, f"pixels are {pixels.dtype}, must be real numbers.", "convert them.")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is masked as such
         return np.ascontiguousarray(pixels, np.float32)
 
 
+def _require_flat(shape: tuple[int, ...], where: str) -> None:
+    if len(shape) != 2:
+        raise BadInput(
+            "wrong_dimensions", where, f"the image has {len(shape)} axes {shape}, must have 2.", "cut it out."
+        )
+
+
 def _format(headers: Headers) -> FitsFormat:
     return next(form for form in _FORMATS if form.matches(headers))
 
 
-def _content(uri: str, mapping: KeywordMapping, digest: Any) -> FitsContent:
+def _content(
+    uri: str, mapping: KeywordMapping, digest: Any, require: Callable[[Headers], None] = lambda _: None
+) -> FitsContent:
+    """Read a file whose headers say how large it is, and pass ``require``."""
+    extent = patient(uri, lambda: _extent(uri, require))
     data = read_bytes(uri)
     digest.update(data)
-    return FitsContent(unzipped(data, uri), uri, verify=mapping.checksum == "check")
+    return FitsContent(unzipped(data, uri, extent.end + MOST_BEHIND), uri, verify=mapping.checksum == "check")
+
+
+def _extent(uri: str, require: Callable[[Headers], None]) -> Extent:
+    with open_part(uri, STREAM if uri.lower().endswith(".gz") else PROBE) as file:
+        return read_extent(file, uri, require)
 
 
 def _plane(plane: str, pixels: NDArray[Any], header: fits.Header, form: FitsFormat, where: str) -> NDArray[Any]:
@@ -215,28 +239,59 @@ def _plane(plane: str, pixels: NDArray[Any], header: fits.Header, form: FitsForm
 
 
 def _siblings(
-    source: Source, mapping: KeywordMapping, wcs: str | None, digest: Any
+    source: Source, mapping: KeywordMapping, wcs: str | None, shape: tuple[int, ...], digest: Any
 ) -> tuple[dict[str, NDArray[Any]], PsfModel | None, tuple[str, ...]]:
     """Read planes in files of their own, the PSF stamp among them."""
     planes: dict[str, NDArray[Any]] = {}
     psf: PsfModel | None = None
     flags: tuple[str, ...] = ()
     for plane, uri in sorted(source.siblings):
-        content = _content(uri, mapping, digest)
+        require = partial(_require_sides, plane, uri, shape)
+        content = _content(uri, mapping, digest, require if plane != "template" else lambda _: None)
         index = next((index for index, header in enumerate(content.headers) if is_image(header)), None)
         if index is None:
             raise no_image(uri)
-        pixels, header = content.image(index), content.headers[index]
+        header = content.headers[index]
+        if plane == "template" and not _aligned(wcs, content.headers, uri, image_shape(header)):
+            flags = ("template_not_aligned",)
+            continue
+        require(content.headers)
+        pixels = content.image(index)
         if plane == "psf":
             fwhm, beta = _stamp(real_image(pixels, uri), uri)
             psf = PsfModel(fwhm_px=fwhm, beta=beta, source="stamp")
         elif plane == "mask":
             planes["mask"] = _foreign_mask(pixels, content.headers, header)
-        elif plane == "template" and not _aligned(wcs, content.headers, uri, pixels.shape):
-            flags = ("template_not_aligned",)
         else:
             planes[plane] = real_image(pixels, uri)
     return planes, psf, flags
+
+
+def _require_sides(plane: str, uri: str, shape: tuple[int, ...], headers: Headers) -> None:
+    """Refuse, before its pixels are read, a sibling of which no plane of an image of ``shape`` can be made."""
+    image = next(filter(is_image, headers), None)
+    if image is None:
+        return
+    theirs = image_shape(image)
+    if plane != "psf":
+        if theirs != shape:
+            raise _other_shape(plane, uri, theirs, shape)
+    elif len(theirs) != 2 or max(theirs) > WIDEST_STAMP:
+        raise BadInput(
+            "too_large",
+            uri,
+            f"the PSF stamp has sides of {theirs} px, must have 2 of {WIDEST_STAMP} px at most.",
+            "cut it out around the star.",
+        )
+
+
+def _other_shape(plane: str, uri: str, theirs: tuple[int, ...], shape: tuple[int, ...]) -> BadInput:
+    return BadInput(
+        "wrong_dimensions",
+        uri,
+        f"plane {plane!r} has shape {theirs}, the difference image {shape}.",
+        "use planes of the same image.",
+    )
 
 
 def _require_narrow(psf: PsfModel | None, where: str) -> None:
@@ -267,8 +322,9 @@ def _foreign_mask(pixels: NDArray[Any], headers: Headers, header: fits.Header) -
 
 def _aligned(wcs: str | None, headers: Headers, uri: str, shape: tuple[int, ...]) -> bool:
     """Return whether a template lies on the grid of the difference image; without WCS it is assumed to."""
-    theirs = wcs_cards(headers, uri, (shape[0], shape[-1]))
-    return wcs is None or theirs is None or same_grid(wcs, theirs, (shape[0], shape[-1]))
+    ny, nx = shape
+    theirs = wcs_cards(headers, uri, (ny, nx))
+    return wcs is None or theirs is None or same_grid(wcs, theirs, (ny, nx))
 
 
 def _assembled(
@@ -284,12 +340,7 @@ def _assembled(
     shape = planes["difference"].shape
     for plane, pixels in planes.items():
         if pixels.shape != shape:
-            raise BadInput(
-                "wrong_dimensions",
-                dict(source.siblings).get(plane, source.uri),
-                f"plane {plane!r} has shape {pixels.shape}, the difference image {shape}.",
-                "use planes of the same image.",
-            )
+            raise _other_shape(plane, dict(source.siblings).get(plane, source.uri), pixels.shape, shape)
     missing = [flag for flag, value in (("no_wcs", wcs), ("no_zero_point", calibration.zero_point)) if value is None]
     return RawExposure(
         **identity._asdict(),

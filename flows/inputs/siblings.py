@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 _ZTF_PLANES = {"sciimg": "science", "mskimg": "mask", "diffimgpsf": "psf", "refimg": "template"}
 _ZTF = re.compile(
@@ -41,10 +41,10 @@ def _parts(path: str) -> _Parts | None:
     return None
 
 
-def is_sibling(path: str) -> bool:
-    """Return whether a file name is that of a product which goes with a difference image."""
+def archive_role(path: str) -> Literal["difference", "sibling"] | None:
+    """Return whether a file name is an archive's for a difference image or for what goes with one; None: neither."""
     parts = _parts(path)
-    return parts is not None and not parts.is_difference
+    return None if parts is None else "difference" if parts.is_difference else "sibling"
 
 
 def beside(names: Iterable[str]) -> Beside:

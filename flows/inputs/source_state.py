@@ -62,11 +62,11 @@ def sha256_of(source: Source, settings: Settings) -> str:
         from flows.inputs.probe import read
 
         return read(source, settings).source_sha256
-    from flows.inputs.files import read_bytes
+    from flows.inputs.files import digested
 
     total = sha256()
     for uri in (source.uri, *(uri for _, uri in sorted(source.siblings))):
-        total.update(read_bytes(uri))
+        total = digested(uri, total)
     return total.hexdigest()
 
 

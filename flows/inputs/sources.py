@@ -15,9 +15,9 @@ from typing import Any, Literal, NamedTuple
 from flows.inputs.butler_repository import butler_exposures, is_repository
 from flows.inputs.files import content_kind, file_system, open_part, outside, read_bytes
 from flows.inputs.npz_llnl import MOST_IMAGES, image_count, is_truth
-from flows.inputs.siblings import Beside, beside, is_sibling, siblings
+from flows.inputs.siblings import Beside, archive_role, beside, siblings
 from flows.inputs.source import Source, uri_of
-from flows.runtime.secrets import refuse_credentials
+from flows.runtime.secrets import refuse_credentials, without_credentials
 from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.settings import Settings
 
@@ -69,7 +69,7 @@ def list_sources(inputs: Sequence[str], settings: Settings) -> list[Source]:
             found |= dict.fromkeys(Source(*files) for files in butler_exposures(given, settings.butler))
             continue
         for source in _sources(given):
-            found[_with_siblings(source, listed)] = None
+            found[_with_siblings(_without_secrets(source), listed)] = None
     if not found:
         raise Misconfigured(
             "no_exposures",
@@ -197,10 +197,10 @@ def _file(fs: Any, path: str, given: str) -> Iterator[Source]:
         yield _unnameable(path)
     elif path.lower().endswith(".csv"):
         yield from (Source(row.difference, row.siblings, None, row.overrides) for row in read_manifest(uri))
-    elif _kind(uri) == "zip":
-        yield from _stack(uri)
-    elif not is_sibling(path):
-        yield Source(uri)
+    elif (role := archive_role(path)) is not None:  # by its name alone: a night has tens of thousands
+        yield from [Source(uri)] if role == "difference" else []
+    else:
+        yield from _stack(uri) if _kind(uri) == "zip" else [Source(uri)]
 
 
 def _stack(uri: str) -> Iterator[Source]:
@@ -220,6 +220,18 @@ def _with_siblings(source: Source, listed: Callable[[str], Beside]) -> Source:
     folder, name = posixpath.split(source.uri)
     found = siblings(name, listed(folder))
     return replace(source, siblings=tuple((plane, posixpath.join(folder, other)) for plane, other in found))
+
+
+def _without_secrets(source: Source) -> Source:
+    """Return a source, or where it is named with a password or a signature one that is refused, without them."""
+    try:
+        for uri in (source.uri, *(uri for _, uri in source.siblings)):
+            if "://" in uri:
+                refuse_credentials(uri, without_credentials(uri))
+    except Misconfigured as error:
+        refusal = BadInput(error.code, error.where, error.problem, error.remedy)
+        return Source(without_credentials(source.uri), refusal=refusal)
+    return source
 
 
 def _beside(folder: str) -> Beside:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from distributed import Client
+from distributed import Client, KilledWorker
 
 from flows.inputs.fits_header import exposure_end
+from flows.inputs.source import name_of
 from flows.nights.cluster.worker_check import WorkerTerms, admitted
 from flows.nights.exposure_work import (
     Published,
@@ -30,6 +31,7 @@ from flows.pipeline.lineage import Stored
 from flows.pipeline.outcome import Item, Outcome, trouble_of
 from flows.runtime.log import observed, origin
 from flows.runtime.traces import bound, note, of_exposure, span
+from flows.storage.fence import Fence, fenced_task
 from flows.storage.layout import tile_path
 from schemas.dataset import TableOf
 from schemas.dia_source import DIA_SOURCE
@@ -62,7 +64,7 @@ class ExposureRun:
         Asynchronous client of the cluster.
     out, settings
         Of the run.
-    books
+    recorder
         Where results are written down.
     progress
         Receives each step.
@@ -70,15 +72,18 @@ class ExposureRun:
         Number of tasks that share the tiles of an exposure; if it is one, that task does everything.
     terms
         What workers must meet; None: nothing.
+    fence
+        What has to be there whenever a worker publishes; None: nothing.
     """
 
     client: Client
     out: Path
     settings: Settings
-    books: Recorder
+    recorder: Recorder
     progress: Progress
     tasks: int = 1
     terms: WorkerTerms | None = None
+    fence: Fence | None = None
 
     async def __call__(self, item: Item) -> Outcome:
         """Search one exposure; whatever goes wrong with it alone becomes its outcome.
@@ -96,7 +101,7 @@ class ExposureRun:
         return outcome
 
     async def _outcome(self, item: Item) -> Outcome:
-        given = item
+        given, killed = item, 0
         while True:
             try:
                 return self._done(given, await (self._shared(given) if self._shares else self._alone(given)))
@@ -106,16 +111,21 @@ class ExposureRun:
                 if error.code not in DAMAGED or given is not item:
                     return self._quarantined(item, error)
                 given = replace(item, sha256=None)  # what was kept from an earlier run: make it again from the source
-            except Exception as error:  # KilledWorker, a full disk, or a defect: this exposure fails, the night goes on
-                return self.books.failed(item, trouble_of(item, error))
+            except KilledWorker as error:
+                # Tasks that only waited where a worker died count as suspects too: one more time.
+                killed += error.allowed_failures + 1
+                if killed > error.allowed_failures + 1:
+                    return self._quarantined(item, _deadly(item, killed))
+            except Exception as error:  # a full disk, or a defect: this exposure fails, the night goes on
+                return self.recorder.failed(item, trouble_of(item, error))
 
     def _quarantined(self, item: Item, error: BadInput) -> Outcome:
         try:
-            return self.books.quarantined(item, error)
+            return self.recorder.quarantined(item, error)
         except Misconfigured:
             raise
         except Exception as worse:  # the disk is full
-            return self.books.failed(item, trouble_of(item, worse))
+            return self.recorder.failed(item, trouble_of(item, worse))
 
     def _done(self, item: Item, work: Worked) -> Outcome:
         outcome = Outcome(
@@ -130,7 +140,7 @@ class ExposureRun:
             not_run=work.not_run,
             shutter_closed=exposure_end(work.stored.info),
         )
-        self.books.done(item, work.stored, work.datasets, outcome)
+        self.recorder.done(item, work.stored, work.datasets, outcome)
         return outcome
 
     @property
@@ -141,13 +151,13 @@ class ExposureRun:
 
     async def _alone(self, item: Item) -> Worked:
         """Process an exposure in one task: the scheduler has a third of the work, and data stay on one worker."""
-        given = (item.source, item.key, item.sha256, item.record, self.out, self.settings, self.terms)
+        given = (item.source, item.key, item.sha256, item.record, self.out, self.settings)
         try:
             done: Worked = await self._submit("work", _SEARCH, search_exposure, *given, inference=True, retries=0)
         except Retryable:
             # Step by step, what is done need not be done again, and each step has its own retries.
             return await self._shared(item)
-        self.books.stored(item, done.stored)
+        self.recorder.stored(item, done.stored)
         self.progress.stored(done.windows)
         self.progress.searched(done.windows)
         return done
@@ -156,7 +166,7 @@ class ExposureRun:
         stored: Stored = await self._submit(
             "store", _STORE, store_exposure, item.source, item.key, item.sha256, self.out, self.settings
         )
-        self.books.stored(item, stored)
+        self.recorder.stored(item, stored)
         left = left_of(stored, item.record, self.out, self.settings)
         self.progress.stored(left.windows)
         path = tile_path(self.out, item.key)
@@ -204,6 +214,8 @@ class ExposureRun:
         left, wait = self.settings.execution.retries if retries is None else retries, BACKOFF_S
         came = origin()
         call: tuple[Any, ...] = (task,) if came is None else (observed, came, name, task)
+        if self.fence is not None:
+            call = (fenced_task, self.fence, *call)
         if self.terms is not None:
             call = (admitted, self.terms, *call)
         resources = self._resources(inference)
@@ -225,6 +237,16 @@ class ExposureRun:
         cluster = self.settings.cluster
         name = cluster.inference_resource if inference else cluster.other_resource
         return {name: 1} if name is not None else None
+
+
+def _deadly(item: Item, workers: int) -> BadInput:
+    return BadInput(
+        "killed_workers",
+        name_of(item.source),
+        f"{workers} workers in turn have died that had it.",
+        "see whether the file unpacks to more than it says; else give workers more memory "
+        "(execution.worker_memory_gib): then it is tried again.",
+    )
 
 
 def shared_out(tiles: Sequence[Tile], tasks: int) -> list[Sequence[Tile]]:

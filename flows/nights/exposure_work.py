@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 
 from flows.inputs.source import Source, name_of
-from flows.nights.cluster.worker_check import WorkerTerms, require_running
 from flows.pipeline.graph import OF_EXPOSURE, Graph, resolve
 from flows.pipeline.lineage import Lineage, Stored, remaining, trace, up_to_date
 from flows.pipeline.models import model_digests
@@ -83,20 +82,22 @@ def store_exposure(source: Source, key: ExposureKey, sha256: str | None, out: Pa
     Retryable
         It cannot be read or written now.
     """
-    laps = Timer()
+    timer = Timer()
     path, models = tile_path(out, key), model_digests(PIPELINE, settings)
     if sha256 is not None:
         lineage = trace(source, sha256, PIPELINE, models, settings)
         if (info := _stored(path, lineage.tiles)) is not None:
-            return Stored(info, lineage, True, laps.seconds())
+            return Stored(info, lineage, True, timer.seconds())
     from flows.inputs.described import described
     from flows.inputs.probe import read
+    from flows.nights.cluster.memory import require_fit_here
 
-    laps.lap("other")
+    require_fit_here(source, settings)
+    timer.lap("other")
     raw = read(source, settings)
-    laps.lap("read")
+    timer.lap("read")
     info, planes = described(raw)
-    laps.lap("inspect")
+    timer.lap("inspect")
     if (info.night, info.visit, info.detector) != (key.night, key.visit, key.detector):
         raise BadInput(
             "changed_meanwhile",
@@ -105,10 +106,10 @@ def store_exposure(source: Source, key: ExposureKey, sha256: str | None, out: Pa
             "run again when the file is no longer being written.",
         )
     lineage = trace(source, info.source_sha256, PIPELINE, models, settings)
-    laps.lap("other")
+    timer.lap("other")
     write_exposure(path, info, planes, settings.tiles, lineage.tiles)
-    laps.lap("write tiles")
-    return Stored(info, lineage, False, laps.seconds())
+    timer.lap("write tiles")
+    return Stored(info, lineage, False, timer.seconds())
 
 
 def search_tiles(path: Path, tiles: Sequence[Tile], settings: Settings) -> Searched:
@@ -119,18 +120,18 @@ def search_tiles(path: Path, tiles: Sequence[Tile], settings: Settings) -> Searc
     BadInput
         The stored tiles are damaged.
     """
-    laps = Timer()
+    timer = Timer()
     opened = TileStore.open(path)
     graph = resolve(PIPELINE, opened.planes, OF_EXPOSURE)
     stages, names = graph.at("tile"), _planes(graph.at("tile"), opened)
 
     def read(tile: Tile) -> Mapping[str, Any]:
-        laps.lap("other")
+        timer.lap("other")
         pixels = {name: opened.read(name, tile.y0, tile.x0, tile.y1, tile.x1) for name in names}
-        laps.lap("read tiles")
+        timer.lap("read tiles")
         return pixels
 
-    return Searched(run_on_tiles(stages, tiles, read, opened.info, settings, laps), laps.seconds())
+    return Searched(run_on_tiles(stages, tiles, read, opened.info, settings, timer), timer.seconds())
 
 
 def finish_exposure(
@@ -160,27 +161,27 @@ def finish_exposure(
     BadInput
         The stored tiles or a file that is kept are damaged, or there are more detections than on any sky.
     """
-    laps = Timer()
+    timer = Timer()
     kept = kept or {}
     opened = TileStore.open(path)
     graph = remaining(opened.planes, {*kept, *later})
     names = _planes(graph.at("exposure"), opened)
-    laps.lap("other")
+    timer.lap("other")
     inputs = as_results({name: opened.read_all(name) for name in names})
-    laps.lap("read tiles")
+    timer.lap("read tiles")
     for stage in graph.at("tile"):
         inputs[stage.gives.name] = gathered(stage, [part.results[stage.gives.name] for part in parts])
     inputs |= as_results(_read_kept(opened, kept, out))
-    results = run_stages(graph.at("exposure"), inputs, opened.info, None, settings, laps, CopySearch(settings))
+    results = run_stages(graph.at("exposure"), inputs, opened.info, None, settings, timer, CopySearch(settings))
     made = {
         stage.gives.name: _publish(stage, results[stage.gives.name].rows, opened.info, lineage, out, settings)
         for stage in resolve(PIPELINE, opened.planes, OF_EXPOSURE).results("exposure")
         if stage.gives.name not in {*kept, *later}
     }
-    laps.lap("publish")
+    timer.lap("publish")
     counted = (results[stage.gives.name].numbers for stage in graph.at("exposure"))
     causes = total_causes(numbers.counts for numbers in counted if isinstance(numbers, Causes))
-    return Published({**kept, **made}, laps.seconds(), causes)
+    return Published({**kept, **made}, timer.seconds(), causes)
 
 
 def inject_exposure(
@@ -290,7 +291,6 @@ def search_exposure(
     record: ExposureRecord | None,
     out: Path,
     settings: Settings,
-    terms: WorkerTerms | None = None,
 ) -> Worked:
     """Store an exposure, search its tiles, measure and publish.
 
@@ -302,20 +302,16 @@ def search_exposure(
         What the ledger holds of it.
     out, settings
         Of the run.
-    terms
-        Of the run, if its workers may outlive it: nothing is published once it is over.
 
     Raises
     ------
     BadInput, Retryable
-        As the tasks of `flows.nights.exposure_work` do; Retryable: the run is over.
+        As the tasks of `flows.nights.exposure_work` do.
     """
     stored = store_exposure(source, key, sha256, out, settings)
     left = left_of(stored, record, out, settings)
     path = tile_path(out, key)
     searched = [search_tiles(path, left.tiles, settings)] if left.tiles else []
-    if terms is not None:
-        require_running(terms)
     published = finish_exposure(path, searched, stored.lineage, out, settings, left.kept, ())
     return worked(stored, record, left, searched, [published])
 

@@ -121,7 +121,7 @@ class NightStages:
         except Misconfigured as error:  # other nights may be smaller
             self._result.failed.append(Trouble(uri=f"night {self._work.night}", code=error.code, message=str(error)))
             return self._result
-        work, laps = self._work, Timer()
+        work, timer = self._work, Timer()
         lost: dict[str, str] = {}
         wanted = [name for name in work.digests if name not in work.kept]
         for stage in Graph(work.graph.stages, {}).towards(wanted, work.kept):
@@ -130,7 +130,7 @@ class NightStages:
                 self._leave(stage, lost[missing[0]], all(one in self._idle for one in missing))
             else:
                 try:
-                    self._persistently(stage, laps)
+                    self._persistently(stage, timer)
                     continue
                 except NoWork as error:
                     self._leave(stage, str(error), idle=True)
@@ -139,7 +139,7 @@ class NightStages:
                 except Exception as error:  # a defect or a full disk: the rest of the night goes on
                     self._result.failed.append(_trouble(work.night, stage, error))
             lost[name] = f"no {name}: stage {stage.name} did not run"
-        self._result.seconds = laps.seconds()
+        self._result.seconds = timer.seconds()
         self._withdraw()
         return self._result
 
@@ -162,28 +162,28 @@ class NightStages:
         if idle:
             self._idle[stage.gives.name] = self._work.digests[stage.gives.name], reason
 
-    def _persistently(self, stage: Stage, laps: Timer) -> None:
+    def _persistently(self, stage: Stage, timer: Timer) -> None:
         """Run a stage and publish what it gives; try again what may succeed later, as for exposures."""
         for attempt in range(self._settings.execution.retries):
             try:
-                return self._make(stage, laps)
+                return self._make(stage, timer)
             except Retryable:
                 sleep(BACKOFF_S * 2**attempt)
-        return self._make(stage, laps)
+        return self._make(stage, timer)
 
-    def _make(self, stage: Stage, laps: Timer) -> None:
+    def _make(self, stage: Stage, timer: Timer) -> None:
         inputs = {dataset.name: self._input(dataset) for dataset in (*stage.needs, *stage.optional)}
         inputs = {name: value for name, value in inputs.items() if value is not None}
         models = {**models_of(stage, self._settings), **dust_of(stage, self._settings)}
-        laps.lap("other")
+        timer.lap("other")
         section = stage.section(self._settings)
         context = Context(settings=section, models=models, pixels=self._pixels, allocate=self._arrays.allocate)
         made = stage(inputs, context).rows
-        laps.lap(stage.name)
+        timer.lap(stage.name)
         self._inputs[stage.gives.name] = made
         self._result.datasets[stage.gives.name] = self._publish(stage, made)
         self._record(self._result.datasets)
-        laps.lap("publish")
+        timer.lap("publish")
 
     def _input(self, dataset: Dataset) -> Any:
         """Return a dataset: made just now, kept from an earlier run, or of all exposures; None if there is none."""

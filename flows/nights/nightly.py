@@ -22,6 +22,7 @@ from flows.nights.recorder import Recorder
 from flows.nights.totals import NightTotals
 from flows.pipeline.outcome import Item, Outcome
 from flows.runtime.traces import Fields, bound, span
+from flows.storage.lease import own_fence
 from schemas.settings import Settings
 from schemas.summary import Trouble
 
@@ -94,47 +95,50 @@ class NightRun:
     ----------
     items
         Exposures to search, by night and visit.
-    out, settings, books, progress, cluster
+    out, settings, recorder, progress, cluster
         Destination of the results, and what does the work.
 
     Attributes
     ----------
-    drain
+    shutdown
         Whether it has been asked to stop.
-    tally
+    fence
+        Lease of the run, without which its workers publish nothing; None: nobody holds ``out``.
+    totals
         Outcomes of the exposures that are finished. Kept here and not returned, so that it outlives a flow that ends
         in an error.
     """
 
-    __slots__ = ("books", "cluster", "drain", "items", "out", "progress", "settings", "tally")
+    __slots__ = ("cluster", "fence", "items", "out", "progress", "recorder", "settings", "shutdown", "totals")
 
     def __init__(
         self,
         items: Sequence[Item],
         out: Path,
         settings: Settings,
-        books: Recorder,
+        recorder: Recorder,
         progress: Progress,
         cluster: Cluster,
     ) -> None:
         self.items, self.out, self.settings = items, out, settings
-        self.books, self.progress, self.cluster = books, progress, cluster
-        self.tally = NightTotals()
-        self.drain = Shutdown()
+        self.recorder, self.progress, self.cluster = recorder, progress, cluster
+        self.fence = own_fence(out)
+        self.totals = NightTotals()
+        self.shutdown = Shutdown()
 
     @property
-    def draining(self) -> bool:
+    def stopping(self) -> bool:
         """Return whether no further exposure is to be begun."""
-        return self.drain.asked
+        return self.shutdown.asked
 
     def finished(self, outcome: Outcome) -> None:
         """Record the outcome of an exposure."""
-        self.tally.add(outcome)
+        self.totals.add(outcome)
 
     @property
     def tasks(self) -> int:
         """Return the number of tasks that share the tiles of an exposure; more where workers outnumber exposures."""
-        left, workers = len(self.items) - len(self.tally.finished), self.cluster.workers
+        left, workers = len(self.items) - len(self.totals.finished), self.cluster.workers
         return 1 if left >= MANY * workers else max(LEAST_TASKS, ceil(workers / max(left, 1)))
 
 
@@ -144,7 +148,7 @@ logging.getLogger("EventsWorker").setLevel(logging.CRITICAL)
 
 @flow(name="nightly", validate_parameters=False)
 async def nightly(night: NightRun) -> None:
-    """Search all exposures of ``night``; their outcomes are in ``night.tally``.
+    """Search all exposures of ``night``; their outcomes are in ``night.totals``.
 
     Visits begin in order, each when the one before has handed out all its exposures: they overlap at their ends, so
     that every worker has work, and what is on its way at any time is bounded, and memory and disk with it. Asked to
@@ -157,7 +161,7 @@ async def nightly(night: NightRun) -> None:
     """
     night.progress.begin()
     slots = asyncio.Semaphore(night.cluster.workers + 1)
-    with night.drain.on_signals(), span("nightly", {"exposures": len(night.items)}):
+    with night.shutdown.on_signals(), span("nightly", {"exposures": len(night.items)}):
         await _visits(night, slots)
 
 
@@ -168,7 +172,7 @@ async def _visits(night: NightRun, slots: asyncio.Semaphore) -> None:
             budget = night.settings.execution.visit_deadline_s
             group.create_task(turn(night, list(items), slots, handed_out, budget))
             await handed_out.wait()
-            if night.draining:
+            if night.stopping:
                 return
 
 
@@ -209,7 +213,14 @@ async def visit(
         async def one(item: Item) -> None:
             # Made for each: towards the end of a night, and of a large visit, exposures are shared out.
             run = ExposureRun(
-                client, night.out, night.settings, night.books, night.progress, night.tasks, night.cluster.terms
+                client,
+                night.out,
+                night.settings,
+                night.recorder,
+                night.progress,
+                night.tasks,
+                night.cluster.terms,
+                night.fence,
             )
             night.finished(await run(item))
             left.pop(item.key)
@@ -218,7 +229,7 @@ async def visit(
             async with asyncio.timeout(budget_s), asyncio.TaskGroup() as group:
                 for item in items:
                     await slots.acquire()
-                    if night.draining:
+                    if night.stopping:
                         slots.release()
                         break
                     # Not in the task itself: one that is cancelled before it begins would keep its slot.
@@ -226,7 +237,7 @@ async def visit(
                 handed_out.set()
         except TimeoutError:
             for item in left.values():
-                outcome = night.books.failed(item, _shed(item, night.settings))
+                outcome = night.recorder.failed(item, _shed(item, night.settings))
                 night.finished(outcome)
                 night.progress.finished(outcome)
 

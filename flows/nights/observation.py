@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flows.nights.meter import Meter
 from flows.runtime.log import log_as_json, tell
 from flows.runtime.traces import start_traces, stop_traces
-from schemas.errors import NightstrideError, Retryable
+from schemas.errors import NightstrideError, exit_code
 from schemas.settings import Settings
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def observation(settings: Settings, console: "Console") -> Iterator[Observation]
         try:
             yield seen
         except NightstrideError as error:
-            seen.ended(None, 1 if isinstance(error, Retryable) else 2)
+            seen.ended(None, exit_code(error))
             raise
 
 

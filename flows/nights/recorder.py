@@ -12,6 +12,7 @@ from flows.pipeline.lineage import Stored, memo_of, trace, verdict_digest
 from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import Item, Outcome, trouble_of
 from flows.pipeline.provenance import provenance_of
+from flows.storage.catalog_parts import withdraw
 from flows.storage.ledger import Ledger, unpublish
 from flows.storage.quarantine import Quarantine
 from schemas.errors import BadInput, Misconfigured, Retryable
@@ -20,8 +21,11 @@ from schemas.settings import Settings
 from schemas.stage import Stage
 from schemas.summary import Trouble
 
-PASSING = frozenset({"damaged_tiles", "unreadable_catalogue", "changed_meanwhile"})
+PASSING = frozenset({"damaged_tiles", "unreadable_catalogue", "changed_meanwhile", "memory"})
 """Codes of failures that say nothing about the bytes of the file: the exposure is tried again by the next run."""
+
+OF_WORKERS = frozenset({"memory", "killed_workers"})
+"""Codes of failures that say as much about the workers: what is published stays."""
 
 
 class Recorder:
@@ -66,8 +70,14 @@ class Recorder:
             self._quarantine.clear(name_of(item.source))
 
     def quarantined(self, item: Item, error: BadInput) -> Outcome:
-        """Quarantine an exposure, and withdraw what was published of an earlier content of its file."""
-        outcome = Outcome(item, "quarantined", trouble=trouble_of(item, error))
+        """Quarantine an exposure, and withdraw what was published of an earlier content of its file.
+
+        What the workers could not bear, and was published before, fails instead: that stays.
+        """
+        trouble = trouble_of(item, error)
+        if error.code in OF_WORKERS and item.record is not None and item.record.status == "done":
+            return self.failed(item, trouble)  # the bytes are no worse than they were
+        outcome = Outcome(item, "quarantined", trouble=trouble)
         self._quarantine.put(error, name_of(item.source), item.key)
         self._withdraw_superseded(item)
         self._withdraw(item)
@@ -95,9 +105,8 @@ class Recorder:
 
     def _withdraw(self, item: Item, keep: Collection[str] = ()) -> None:
         """Remove what was published of an earlier state of an exposure, and is not any more."""
-        for dataset in item.record.datasets.values() if item.record else ():
-            if dataset.path not in keep:
-                (self._out / dataset.path).unlink(missing_ok=True)
+        datasets = item.record.datasets.values() if item.record else ()
+        withdraw(self._out / dataset.path for dataset in datasets if dataset.path not in keep)
 
     def _remember_verdict(self, item: Item, outcome: Outcome) -> None:
         """Record a verdict on the bytes of a file, which spares a rerun from reading it again."""
@@ -107,7 +116,8 @@ class Recorder:
             return
         self._ledger.remember(memo_of(item, sha256, self._settings))
         final = trace(item.source, sha256, self._pipeline, self._models, self._settings).final
-        self._ledger.put(self._record(item, sha256, verdict_digest(final, self._settings), outcome))
+        code = outcome.trouble.code if outcome.trouble is not None else ""
+        self._ledger.put(self._record(item, sha256, verdict_digest(final, self._settings, code), outcome))
 
     def _record(self, item: Item, sha256: str, digest: str, outcome: Outcome) -> ExposureRecord:
         windows, unscored = outcome.windows, outcome.unscored

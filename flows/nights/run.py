@@ -2,9 +2,12 @@
 
 import asyncio
 import gc
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
 from time import perf_counter
@@ -21,6 +24,8 @@ from flows.pipeline.outcome import Item, Outcome, Plan, trouble_of
 from flows.results.quality.assess import assess
 from flows.results.quality.judge import told
 from flows.runtime.traces import span
+from flows.storage.ledger import Ledger
+from flows.storage.night_sums import settle
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.recovery import Recovery
@@ -34,7 +39,6 @@ if TYPE_CHECKING:
     from flows.nights.meter import Meter
     from flows.nights.nightly import NightRun
     from flows.pipeline.plan import Planner
-    from flows.pipeline.superseded import SourceIndex
 
 
 Kind = TypeVar("Kind", bound=BaseException)
@@ -65,10 +69,11 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
         from flows.nights.nightly import NightRun
 
     with cluster(settings, out) as workers, progress.watched(workers):
-        require_fit(plan.todo[0].source, settings, workers.memory_bytes)
+        require_fit([item.source for item in plan.todo], settings, workers.memory_bytes)
         engines = Thread(target=_import_engines)
         engines.start()
         warm_up(workers, settings)
+        take_apart(plan.todo, out)
         night = NightRun(plan.todo, out, settings, Recorder(out, settings, PIPELINE, sha256_of), progress, workers)
         server.wait()
         engines.join()
@@ -76,10 +81,10 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
         startup = perf_counter() - start
         warnings = _search(night)
         elapsed = {"startup": startup, "search": perf_counter() - start - startup}
-    summary = summarise_run(plan, night.tally, warnings)
+    summary = summarise_run(plan, night.totals, warnings)
     waiting = max(0.0, workers.workers * elapsed["search"] - sum(summary.seconds.values()))
     summary = _timed(summary, {"waiting": waiting, **elapsed})
-    if night.draining:  # whoever asked wants it to end: the next run brings the nights together
+    if night.stopping:  # whoever asked wants it to end: the next run brings the nights together
         return _timed(summary, {"wall": perf_counter() - start}).model_copy(update={"stopped": True})
     summary = with_catalogues(summary, out, settings, progress)
     done = perf_counter()
@@ -138,11 +143,11 @@ def _search(night: "NightRun") -> list[str]:
         # The orchestrator failed, not we: what is published is published, and what is not is counted.
         error = first_of(group, Exception)
         warnings.append(f"the flow ended early: {type(error).__name__}: {error}")
-    if night.draining:
+    if night.stopping:
         warnings.append("stopped by a signal: what had begun was finished; run again for the rest")
     for item in night.items:
-        if item.key not in night.tally.finished:
-            night.finished(Outcome(item, "failed", trouble=_unfinished(item, night.draining, warnings)))
+        if item.key not in night.totals.finished:
+            night.finished(Outcome(item, "failed", trouble=_unfinished(item, night.stopping, warnings)))
     return warnings
 
 
@@ -170,12 +175,12 @@ def _probe(source: Source, settings: Settings) -> ExposureKey:
     return probe(source, settings)
 
 
-def planner(out: Path, settings: Settings, *, dry: bool = False, index: "SourceIndex | None" = None) -> "Planner":
+def planner(out: Path, settings: Settings, *, dry: bool = False) -> "Planner":
     """Return the planner of the pipeline, on real files; errors as in `flows.pipeline.plan.Planner`."""
     from flows.pipeline.plan import Planner
     from stages import PIPELINE
 
-    return Planner(out, settings, PIPELINE, _probe, sha256_of, dry=dry, index=index)
+    return Planner(out, settings, PIPELINE, _probe, sha256_of, dry=dry)
 
 
 def search_exposures(
@@ -204,7 +209,60 @@ def search_exposures(
     with span("run", {"exposures": len(plan.todo)}), Progress(console, len(plan.todo), meter) as progress:
         progress.say(f"{len(plan.todo)} of {plan.seen} exposures to be searched; starting the workers.")
         progress.planned(plan)
-        return run_night(plan, out, settings, progress)
+        summary = compacted(run_night(plan, out, settings, progress), out, settings, progress)
+        return pruned(summary, out, settings, progress)
+
+
+def compacted(summary: RunSummary, out: Path, settings: Settings, progress: Progress) -> RunSummary:
+    """Join the catalogues of nights that have many; that it fails is a warning."""
+    if settings.catalogs.compact_from is None or summary.stopped:
+        return summary
+    from flows.storage.compaction import compact
+
+    try:
+        fewer = sum(compact(out, night, settings.catalogs.compact_from, _in_a_process) for night in summary.nights)
+    except Exception as error:
+        warning = f"catalogues were not joined: {type(error).__name__}: {error}"
+        return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
+    if fewer:
+        progress.say(f"Joined catalogues: {fewer} files fewer.")
+    return summary
+
+
+def take_apart(items: Sequence[Item], out: Path) -> None:
+    """Give exposures that are made again catalogues of their own, where those of their night have been joined.
+
+    Errors as in `flows.storage.compaction.extract`.
+    """
+    from flows.storage.compaction import extract
+
+    names = defaultdict[Path, set[str]](set)
+    for record in (one for item in items for one in (item.record, *item.superseded) if one is not None):
+        for entry in record.datasets.values():
+            names[(out / entry.path).parent].add(record.name)
+    for folder, of_exposures in names.items():
+        extract(folder, of_exposures, out / "staging")
+
+
+def _in_a_process(function: Callable[..., object], *arguments: object) -> None:
+    """Call a function in a new process, whose memory is free again afterwards."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        pool.submit(function, *arguments).result()
+
+
+def pruned(summary: RunSummary, out: Path, settings: Settings, progress: Progress) -> RunSummary:
+    """Remove the tiles that the settings no longer want to keep; that it fails is a warning."""
+    if not settings.prune.wanted or summary.stopped:
+        return summary
+    from flows.results.prune import prune_by_policy
+
+    try:
+        freed = prune_by_policy(out, settings, datetime.now(UTC).date())
+    except Exception as error:
+        warning = f"tiles were not pruned: {type(error).__name__}: {error}"
+        return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
+    progress.say(f"Pruned tiles: {freed}.")
+    return summary
 
 
 def nothing_to_search(
@@ -217,6 +275,7 @@ def nothing_to_search(
     progress = Progress(console, 0, meter)
     progress.planned(plan)
     summary = with_catalogues(summarise_run(plan, NightTotals()), out, settings, progress)
+    summary = compacted(summary, out, settings, progress)
     if summary.nights and (plan.quarantined or "objects" in summary.seconds):
         # What was published of an exposure may be withdrawn: the page must not show it any more.
         return with_reports(summary, out, settings, progress)
@@ -335,6 +394,7 @@ def with_report(summary: RunSummary, night: str, out: Path, settings: Settings, 
         summary = with_quality(summary, night, out, settings, found)
         with span("report", {"night": night}):
             page = write_report(out, night, summary if of_run else None)
+        settle(Ledger(out), [night])
     except Exception as error:
         warning = f"no page of night {night}: {type(error).__name__}: {error}"
         return summary.model_copy(update={"warnings": (*summary.warnings, warning)})

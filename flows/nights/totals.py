@@ -58,26 +58,26 @@ class NightTotals:
         self.seconds = total_seconds((self.seconds, outcome.seconds))
 
 
-def summarise_run(plan: Plan, tally: NightTotals, warnings: Iterable[str] = ()) -> RunSummary:
+def summarise_run(plan: Plan, totals: NightTotals, warnings: Iterable[str] = ()) -> RunSummary:
     """Add up a plan and the outcomes of its work; the counts must agree, or the summary is refused."""
     return RunSummary(
         exposures=ExposureCounts(
             seen=plan.seen,
-            done=tally.done,
+            done=totals.done,
             skipped=plan.skipped,
-            quarantined=len(plan.quarantined) + len(tally.quarantined),
-            failed=len(plan.failed) + len(tally.failed),
+            quarantined=len(plan.quarantined) + len(totals.quarantined),
+            failed=len(plan.failed) + len(totals.failed),
         ),
-        windows=tally.windows,
-        unscored=tally.unscored,
-        detections=tally.detections + sum(one.detections for one in plan.published),
-        causes=total_causes([tally.causes, *(one.causes for one in plan.published)]),
-        not_run=dict(tally.not_run),
-        seconds=rounded_seconds(tally.seconds),
+        windows=totals.windows,
+        unscored=totals.unscored,
+        detections=totals.detections + sum(one.detections for one in plan.published),
+        causes=total_causes([totals.causes, *(one.causes for one in plan.published)]),
+        not_run=dict(totals.not_run),
+        seconds=rounded_seconds(totals.seconds),
         report=None,
         nights=_nights(plan),
-        quarantined=(*plan.quarantined, *tally.quarantined),
-        failed=(*plan.failed, *tally.failed),
+        quarantined=(*plan.quarantined, *totals.quarantined),
+        failed=(*plan.failed, *totals.failed),
         warnings=tuple(warnings),
     )
 
@@ -118,5 +118,6 @@ def rounded_seconds(seconds: Mapping[str, float]) -> dict[str, float]:
 
 
 def _nights(plan: Plan) -> tuple[str, ...]:
-    records = [*plan.published, *plan.withdrawn, *(record for item in plan.todo for record in item.superseded)]
-    return tuple(sorted({item.key.night for item in plan.todo} | {record.night for record in records}))
+    records = [*plan.withdrawn, *(record for item in plan.todo for record in item.superseded)]
+    nights = {item.key.night for item in plan.todo} | {one.key.night for one in plan.published}
+    return tuple(sorted(nights | {record.night for record in records}))

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -10,7 +11,9 @@ from flows.inputs.source import Source, name_of
 from flows.pipeline.graph import OF_EXPOSURE, PLANES, Graph, resolve
 from flows.pipeline.outcome import NEW, Item, Stale
 from flows.storage.bucket_path import folder_digest
+from flows.storage.catalog_parts import held
 from flows.storage.digest import digest, file_digest
+from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo
 from schemas.ledger import DatasetRecord, ExposureRecord, SourceMemo
 from schemas.settings import Settings
@@ -19,6 +22,12 @@ from stages import PIPELINE
 
 INGEST_VERSION = "1"
 """Changes whenever the same file would be stored as other pixels or other metadata."""
+
+
+READINGS = 1000
+"""Ways to read a file whose digests are kept."""
+
+_readings: dict[tuple[Any, ...], tuple[BaseModel, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -67,9 +76,15 @@ def trace(
     return Lineage(tiles, datasets, _final(graph, datasets))
 
 
-def verdict_digest(final: str, settings: Settings) -> str:
-    """Return the digest of the verdict that an exposure cannot be used: it also depends on the flood guard."""
-    return digest("quarantined", final, {"max_detections": settings.execution.max_detections})
+def verdict_digest(final: str, settings: Settings, code: str = "") -> str:
+    """Return the digest of the verdict that an exposure cannot be used.
+
+    It also depends on the flood guard, and that on a file which killed its workers on their memory.
+    """
+    guards: dict[str, Any] = {"max_detections": settings.execution.max_detections}
+    if code == "killed_workers":
+        guards["memory"] = [settings.execution.worker_memory_gib, settings.cluster.slurm.memory_gib]
+    return digest("quarantined", final, guards)
 
 
 def memo_name(source: Source, settings: Settings) -> str:
@@ -79,9 +94,16 @@ def memo_name(source: Source, settings: Settings) -> str:
 
 
 def _reading(source: Source, settings: Settings) -> str:
-    """Return the digest of what decides how a file is read, beside its bytes."""
-    planes = sorted(plane for plane, _ in source.siblings)  # not where they are: a night may move
-    return digest({"fits": settings.fits, "index": source.index, "overrides": list(source.overrides), "planes": planes})
+    """Return the digest of what decides how a file is read, beside its bytes; most files of a night share it."""
+    planes = tuple(sorted(plane for plane, _ in source.siblings))  # not where they are: a night may move
+    key = id(settings.fits), source.index, source.overrides, planes
+    known = _readings.get(key)
+    if known is None:
+        if len(_readings) >= READINGS:
+            _readings.clear()
+        said = {"fits": settings.fits, "index": source.index, "overrides": list(source.overrides), "planes": planes}
+        known = _readings[key] = settings.fits, digest(said)  # as long as the settings are kept no others have their id
+    return known[1]
 
 
 def _final(graph: Graph, datasets: Mapping[str, str]) -> str:
@@ -90,10 +112,12 @@ def _final(graph: Graph, datasets: Mapping[str, str]) -> str:
 
 
 def is_whole(path: Path, sha256: str) -> bool:
-    """Return whether a file, or a folder of files, is there with the bytes that were published."""
+    """Return whether what was published is there with the same bytes: a file, a folder of files, or a part's rows."""
     try:
+        if (one := held(path)) is not None:
+            return one.sha256 == sha256
         return (folder_digest(path) if path.suffix == ".zarr" else file_digest(path)) == sha256
-    except OSError:
+    except (OSError, BadInput):
         return False
 
 
@@ -164,7 +188,7 @@ def outdated(
         return Stale("input", "its files have other bytes than those that were searched")
     lineage = trace(source, sha256, pipeline, models, settings)
     if record.status != "done":
-        if record.digest == verdict_digest(lineage.final, settings):
+        if record.digest == verdict_digest(lineage.final, settings, (record.reason or "").partition(": ")[0]):
             return None
         return Stale("outdated", "put in quarantine with other settings, models or stages")
     if record.digest == lineage.final:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from flows.inputs.dust_map import dust_digest
@@ -21,8 +22,8 @@ class NightWork:
 
     Attributes
     ----------
-    night, records
-        Label, and what the ledger holds of its published exposures, by visit and detector.
+    night, out
+        Label, and output folder.
     graph
         Its stages in order, and why the others do not run.
     digests
@@ -34,11 +35,16 @@ class NightWork:
     """
 
     night: str
-    records: tuple[ExposureRecord, ...]
+    out: Path
     graph: Graph
     digests: Mapping[str, str]
     record: NightRecord | None
     kept: Mapping[str, DatasetRecord]
+
+    @cached_property
+    def records(self) -> tuple[ExposureRecord, ...]:
+        """Return what the ledger holds of the published exposures, by visit and detector; read when it is needed."""
+        return tuple(record for record in Ledger(self.out).records(self.night) if record.status == "done")
 
     @property
     def idle(self) -> dict[str, str]:
@@ -78,8 +84,7 @@ def plan_nights(
 
 def _plan(night: str, out: Path, settings: Settings, pipeline: Sequence[Stage], models: Mapping[str, str]) -> NightWork:
     ledger = Ledger(out)
-    records = tuple(record for record in ledger.records(night) if record.status == "done")
-    made = _inputs(records)
+    made = _inputs(record for record in ledger.records(night) if record.status == "done")
     graph = resolve(pipeline, made, ("night",))
     for stage in graph.stages:
         read = [made[dataset.name] for dataset in (*stage.needs, *stage.optional) if dataset.name in made]
@@ -93,13 +98,13 @@ def _plan(night: str, out: Path, settings: Settings, pipeline: Sequence[Stage], 
         for name, entry in published.items()
         if entry.digest == digests.get(name) and is_whole(out / entry.path, entry.sha256)
     }
-    return NightWork(night, records, graph, digests, record, kept)
+    return NightWork(night, out, graph, digests, record, kept)
 
 
-def _inputs(records: Sequence[ExposureRecord]) -> dict[str, str]:
+def _inputs(records: Iterable[ExposureRecord]) -> dict[str, str]:
     """Return the digest of each dataset of the exposures, over those that have it."""
-    names = sorted({name for record in records for name in record.datasets})
-    return {
-        name: digest({record.name: record.datasets[name].digest for record in records if name in record.datasets})
-        for name in names
-    }
+    made: dict[str, dict[str, str]] = {}
+    for record in records:
+        for name, entry in record.datasets.items():
+            made.setdefault(name, {})[record.name] = entry.digest
+    return {name: digest(made[name]) for name in sorted(made)}

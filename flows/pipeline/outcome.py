@@ -54,6 +54,24 @@ class Item:
     why: Stale = NEW
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedExposure:
+    """Exposure whose results are published and up to date: what a run says of it without doing anything.
+
+    Attributes
+    ----------
+    key, source_uri
+        Which it is, and where it was read from.
+    detections, causes
+        As in its record.
+    """
+
+    key: ExposureKey
+    source_uri: str
+    detections: int = 0
+    causes: Mapping[str, CauseCount] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Plan:
     """Plan of what becomes of each source.
@@ -63,7 +81,7 @@ class Plan:
     todo
         Exposures to be searched, by night, visit and detector.
     published
-        Records of exposures whose results are published and up to date; one for each, however often it was given.
+        Exposures whose results are published and up to date; each once, however often it was given.
     skipped
         Number of sources that need no work: published ones, and further copies of a source.
     quarantined
@@ -75,7 +93,7 @@ class Plan:
     """
 
     todo: tuple[Item, ...]
-    published: tuple[ExposureRecord, ...]
+    published: tuple[PublishedExposure, ...]
     skipped: int
     quarantined: tuple[Trouble, ...] = ()
     failed: tuple[Trouble, ...] = ()

@@ -1,7 +1,7 @@
 """Plan of a run, decided from file headers, the ledger and the published files before anything is started."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -10,9 +10,9 @@ from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import stat_of
 from flows.pipeline.lineage import damaged, memo_name, memo_of, outdated
 from flows.pipeline.models import model_digests
-from flows.pipeline.outcome import Item, Plan, Stale
-from flows.pipeline.superseded import Name, SourceIndex, Superseded, name_tuple
-from flows.runtime.parallel import side_by_side
+from flows.pipeline.outcome import Item, Plan, PublishedExposure, Stale
+from flows.pipeline.superseded import Name, Superseded, name_tuple
+from flows.runtime.parallel import Found, Given, side_by_side
 from flows.storage.bucket_path import BucketPath
 from flows.storage.ledger import Ledger, unpublish
 from flows.storage.object_store import PROTOCOL
@@ -23,6 +23,9 @@ from schemas.ledger import ExposureRecord, SourceStat
 from schemas.settings import Settings
 from schemas.stage import Stage
 from schemas.summary import Trouble
+
+PAGE = 1000
+"""Exposures whose records are in memory at a time."""
 
 UNREAD = frozenset({"unreadable_file", "not_a_file", "bad_name", "unexpected_error"})
 """Codes of failures to reach or grasp a file: they say nothing of its bytes, and what is published of it stays."""
@@ -88,6 +91,44 @@ class Chosen(NamedTuple):
         return Trouble(uri=name_of(self.winner.source), code=code, message=message)
 
 
+@dataclass
+class Decided:
+    """Decisions on exposures as they come; of the records that they rest on nothing is kept, as nights are long.
+
+    Attributes
+    ----------
+    todo, published, skipped
+        As in `flows.pipeline.outcome.Plan`.
+    verdicts
+        What is wrong with sources by the ledger.
+    refused
+        Sources that cannot be used or read.
+    claimed
+        Exposures that a source stands for.
+    """
+
+    todo: list[Item] = field(default_factory=list)
+    published: list[PublishedExposure] = field(default_factory=list)
+    skipped: int = 0
+    verdicts: list[Trouble] = field(default_factory=list)
+    refused: list[Rejected | Unread] = field(default_factory=list)
+    claimed: set[Name] = field(default_factory=set)
+
+    def add(self, one: Chosen) -> None:
+        """Add what is decided of an exposure."""
+        if one.winner is not None and one.why is not None:
+            self.todo.append(replace(one.winner, why=one.why))
+        if one.published and (record := one.record) is not None:
+            found = PublishedExposure(record.key, record.source_uri, record.detections, record.causes)
+            self.published.append(found)
+        if one.verdict is not None:
+            self.verdicts.append(one.verdict)
+        if one.claimed:
+            self.claimed.add(one.name)
+        self.skipped += one.copies + (one.published and one.winner is not None)
+        self.refused += one.refused
+
+
 class PutAway(NamedTuple):
     """Outcome of a source that cannot be used.
 
@@ -115,8 +156,6 @@ class Planner:
         Give the identity of a source from its headers, and the digest of the bytes of its files.
     dry
         Whether to plan only: nothing is written down, put into quarantine or withdrawn.
-    index
-        Which exposures the ledger has from which source, if somebody keeps that up to date; None: it is read again.
     """
 
     def __init__(
@@ -128,9 +167,8 @@ class Planner:
         sha256_of: Callable[[Source, Settings], str],
         *,
         dry: bool = False,
-        index: SourceIndex | None = None,
     ) -> None:
-        self._dry, self._index = dry, index
+        self._dry = dry
         self._out, self._settings, self._pipeline = out, settings, pipeline
         self._probe, self._sha256_of = probe, sha256_of
         self._ledger, self._quarantine = Ledger(out), Quarantine(out)
@@ -149,28 +187,29 @@ class Planner:
         for item in found:
             if isinstance(item, Item):
                 groups.setdefault(name_tuple(item.key), []).append(item)
-        chosen = self._with_reasons([self._chosen(name, groups[name]) for name in sorted(groups)])
         unnamed = sorted((item for item in found if not isinstance(item, Item)), key=lambda one: name_of(one.source))
-        return self._applied(chosen, [*unnamed, *(refused for one in chosen for refused in one.refused)])
+        del found  # each group goes when it is decided
+        decided, names = Decided(), sorted(groups)
+        for first in range(0, len(names), PAGE):
+            page = names[first : first + PAGE]
+            for one in self._side_by_side(lambda name: self._judged(name, groups.pop(name)), page):
+                decided.add(one)
+        return self._applied(decided, [*unnamed, *decided.refused])
 
-    def _applied(self, chosen: Sequence[Chosen], refused: Sequence[Rejected | Unread]) -> Plan:
+    def _applied(self, decided: "Decided", refused: Sequence[Rejected | Unread]) -> Plan:
         """Quarantine what cannot be used; return that, and what is to be done of the rest."""
-        todo = [replace(one.winner, why=one.why) for one in chosen if one.winner is not None and one.why is not None]
-        rejected = [one for one in refused if isinstance(one, Rejected)]
-        away: list[PutAway] = []
-        if todo or rejected:
-            claimed = {one.name for one in chosen if one.claimed}
-            superseded = Superseded(self._index or SourceIndex(self._ledger), claimed)
-            away = [self._put_away(one, superseded) for one in rejected]
-            # Only now that it is known who stands for what can be said what a source stood for before.
-            todo = [replace(item, superseded=superseded.by(name_of(item.source), item.key)) for item in todo]
-        known = [one.verdict for one in chosen if one.verdict is not None]
+        superseded = Superseded(self._ledger, decided.claimed)
+        away = [self._put_away(one, superseded) for one in refused if isinstance(one, Rejected)]
+        # Only now that it is known who stands for what can be said what a source stood for before.
+        todo = self._side_by_side(
+            lambda one: replace(one, superseded=superseded.by(name_of(one.source), one.key)), decided.todo
+        )
         unread = [_trouble(one.source, one.error) for one in refused if isinstance(one, Unread)]
         return Plan(
             todo=tuple(todo),
-            published=tuple(one.record for one in chosen if one.published and one.record is not None),
-            skipped=sum(one.copies + (one.published and one.winner is not None) for one in chosen),
-            quarantined=(*known, *(one.trouble for one in away if one.quarantined)),
+            published=tuple(decided.published),
+            skipped=decided.skipped,
+            quarantined=(*decided.verdicts, *(one.trouble for one in away if one.quarantined)),
             failed=(*unread, *(one.trouble for one in away if not one.quarantined)),
             withdrawn=tuple(record for one in away for record in one.withdrawn),
         )
@@ -178,18 +217,21 @@ class Planner:
     def _identified(self, sources: Sequence[Source]) -> list[Item | Rejected | Unread]:
         """Identify the exposures; requests to an object store run side by side."""
         remote = isinstance(self._out, BucketPath) or any(source.uri.startswith(PROTOCOL) for source in sources)
-        return side_by_side(lambda source: _attempt(source, partial(self.identify, source)), sources, remote)
+        return side_by_side(lambda source: _attempt(source, partial(self._named, source)), sources, remote)
 
-    def _with_reasons(self, chosen: Sequence[Chosen]) -> list[Chosen]:
-        """Add the reason why each has to be searched, or that it is settled."""
+    def _side_by_side(self, function: Callable[[Given], Found], items: Sequence[Given]) -> list[Found]:
+        """Apply a function that asks the ledger; requests to one in a bucket run side by side."""
+        return side_by_side(function, items, isinstance(self._out, BucketPath))
 
-        def reason(one: Chosen) -> Stale | None:
-            if one.winner is None:
-                return None
-            return self.outdated(one.winner) or (damaged(one.record, self._out) if one.record is not None else None)
-
-        reasons = side_by_side(reason, chosen, isinstance(self._out, BucketPath))
-        return [one._replace(why=why) for one, why in zip(chosen, reasons, strict=True)]
+    def _judged(self, name: Name, group: list[Item]) -> Chosen:
+        """Choose among sources of one exposure, and say why it has to be searched, or that it is settled."""
+        chosen = self._chosen(name, group)
+        if chosen.winner is None:
+            return chosen
+        why = self.outdated(chosen.winner)
+        if why is None and chosen.record is not None:
+            why = damaged(chosen.record, self._out)
+        return chosen._replace(why=why)
 
     def identify(self, source: Source) -> Item:
         """Identify the exposure in a source, reading as little as possible; nothing is written.
@@ -199,18 +241,23 @@ class Planner:
         BadInput, Retryable
             The source does not say which exposure it is, or cannot be read.
         """
+        item = self._named(source)
+        return replace(item, record=self._ledger.get(item.key))
+
+    def _named(self, source: Source) -> Item:
+        """Identify the exposure in a source; what the ledger holds of it is left out."""
         if source.refusal is not None:
             raise source.refusal
         stat = stat_of(source)
         memo = self._ledger.remembered(memo_name(source, self._settings))
         if memo is not None and stat == SourceStat(size=memo.size, mtime_ns=memo.mtime_ns, each=memo.each):
-            return Item(source, memo.key, stat, memo.sha256, self._ledger.get(memo.key))
-        key = self._probe(source, self._settings)
-        return Item(source, key, stat, None, self._ledger.get(key))
+            return Item(source, memo.key, stat, memo.sha256)
+        return Item(source, self._probe(source, self._settings), stat)
 
     def _chosen(self, name: Name, group: list[Item]) -> Chosen:
         """Choose among sources of one exposure: the one in the ledger, or the first; count copies, keep conflicts."""
-        record = group[0].record
+        record = self._ledger.get(group[0].key)
+        group = [replace(item, record=record) for item in group]
         if len(group) == 1 and (record is None or record.status == "failed"):
             return Chosen(name, record, group[0])
         known = [_attempt(item.source, partial(self._hashed, item)) for item in group]

@@ -34,7 +34,7 @@ def search_pixels(
     given: Mapping[str, Result] = _NOTHING,
     models: Mapping[str, Any] = _NOTHING,
     whole: bool = False,
-    laps: Timer | None = None,
+    timer: Timer | None = None,
 ) -> dict[str, Result]:
     """Detect, merge and measure.
 
@@ -55,7 +55,7 @@ def search_pixels(
         threshold of the settings, where they give one: what it promises, it promises from there on.
     whole
         Search the image as one tile, rather than cut as the settings say. What is found does not depend on it.
-    laps
+    timer
         Receives the time of each stage, under its name.
 
     Returns
@@ -70,7 +70,7 @@ def search_pixels(
     Misconfigured
         A model is missing; the side of a tile is not a multiple of the stride.
     """
-    watch = Timer(spans=False) if laps is None else laps
+    watch = Timer(spans=False) if timer is None else timer
     resolved = resolve(PIPELINE, planes, OF_EXPOSURE)
     graph = Graph(resolved.towards({until}, given), resolved.not_run)
     found = {**given, **_of_tiles(graph, planes, exposure, settings, models, whole, watch)}
@@ -86,7 +86,7 @@ def _of_tiles(
     settings: Settings,
     models: Mapping[str, Any],
     whole: bool,
-    laps: Timer,
+    timer: Timer,
 ) -> dict[str, Result]:
     """Run the stages of a tile on all tiles, and gather the results."""
     stages = graph.at("tile")
@@ -100,7 +100,7 @@ def _of_tiles(
         here = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
         return {name: np.ascontiguousarray(pixels[here]) for name, pixels in planes.items() if name in read}
 
-    return run_on_tiles(stages, tiles, cut, exposure, settings, laps, models)
+    return run_on_tiles(stages, tiles, cut, exposure, settings, timer, models)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def run_stages(
     info: ExposureInfo,
     tile: Tile | None,
     settings: Settings,
-    laps: Timer,
+    timer: Timer,
     search: Search | None = None,
     loaded: Mapping[str, Any] | None = None,
 ) -> dict[str, Result]:
@@ -35,7 +35,7 @@ def run_stages(
         What to run, and what is there: dataset -> result.
     info, tile, settings, search
         For the contexts of the stages.
-    laps
+    timer
         Receives the time of each stage, under its name.
     loaded
         Models by name: a stage all of whose models are among them gets these, others those that the settings name.
@@ -45,12 +45,12 @@ def run_stages(
         # Loading a model is paid once per worker, and is not part of the stage's time.
         names = {model.name for model in stage.models}
         models = ready if ready.keys() >= names else models_of(stage, settings)
-        laps.lap("other")
+        timer.lap("other")
         rows = {name: result.rows for name, result in found.items()}
         numbers = {name: result.numbers for name, result in found.items()}
         context = Context(info, tile, stage.section(settings), models, search, numbers=numbers)
         found[stage.gives.name] = stage(rows, context)
-        laps.lap(stage.name)
+        timer.lap(stage.name)
     return found
 
 
@@ -60,7 +60,7 @@ def run_on_tiles(
     read: Callable[[Tile], Mapping[str, Any]],
     info: ExposureInfo,
     settings: Settings,
-    laps: Timer,
+    timer: Timer,
     loaded: Mapping[str, Any] | None = None,
 ) -> dict[str, Result]:
     """Run the stages of a tile on each of some tiles; return the gathered results.
@@ -71,12 +71,12 @@ def run_on_tiles(
         What to run, and where.
     read
         Gives the padded planes of a tile by name.
-    info, settings, laps, loaded
+    info, settings, timer, loaded
         As of `run_stages`.
     """
     found: dict[str, list[Result]] = {stage.gives.name: [] for stage in stages}
     for tile in tiles:
-        results = run_stages(stages, as_results(read(tile)), info, tile, settings, laps, loaded=loaded)
+        results = run_stages(stages, as_results(read(tile)), info, tile, settings, timer, loaded=loaded)
         for name, parts in found.items():
             parts.append(results[name])
     return {stage.gives.name: gathered(stage, found[stage.gives.name]) for stage in stages}

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from flows.inputs.source_state import State, source_state
 from flows.pipeline.provenance import recorded_settings, search_models
 from flows.runtime.settings import settings_class
+from flows.storage.catalog_parts import held
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
@@ -89,10 +90,8 @@ def explain_detection(out: Path, source_id: int) -> Explanation:
     """
     visit, detector = exposure_of(source_id)
     ledger = Ledger(out)
-    for file in ledger.files():
-        if file.stem == f"{visit}-{detector}" and (
-            found := _in(out, ledger, file.parent.name, visit, detector, source_id)
-        ):
+    for night in ledger.nights():
+        if found := _in(out, ledger, night, visit, detector, source_id):
             return found
     raise Misconfigured(
         "no_detection",
@@ -121,10 +120,16 @@ def _in(out: Path, ledger: Ledger, night: str, visit: int, detector: int, source
         cutout=cutout_of(rows[0]["x"], rows[0]["y"], rows[0]["bboxSize"]),
         tiles=tiles.relative_to(out).as_posix(),
         tiles_digest=_tiles_digest(tiles),
-        catalogues={name: (entry.path, entry.digest) for name, entry in record.datasets.items()},
+        catalogues={name: (_place(out, entry.path), entry.digest) for name, entry in record.datasets.items()},
         record=record,
         provenance=provenance and provenance.model_copy(update={"models": search_models(provenance)}),
     )
+
+
+def _place(out: Path, path: str) -> str:
+    """Return the file that a catalogue lies in, its own or one of many exposures."""
+    one = held(out / path)
+    return path if one is None else one.part.relative_to(out).as_posix()
 
 
 def cutout_of(x: float, y: float, size: int) -> PixelCutout:

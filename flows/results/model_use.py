@@ -10,8 +10,8 @@ from flows.pipeline.lineage import memo_name, trace
 from flows.pipeline.models import recorded_digests
 from flows.pipeline.provenance import NIGHT_MODELS, night_models, recorded_settings, search_models
 from flows.storage.layout import require_output
-from flows.storage.ledger import Ledger, load_night
-from schemas.errors import Misconfigured
+from flows.storage.ledger import Ledger
+from schemas.errors import Misconfigured, NightstrideError
 from schemas.ledger import ExposureRecord, ProvenanceRecord
 from schemas.model_card import ModelCard
 from schemas.settings import Settings
@@ -75,7 +75,9 @@ def model_uses(out: Path) -> tuple[ModelUse, ...]:
             known[provenance] = [uses.setdefault(one, ModelUse(*one)) for one in names]
         return known[provenance]
 
-    for night in map(load_night, ledger.night_files()):
+    for night in ledger.whole_nights():
+        if isinstance(night, NightstrideError):
+            raise night
         for model, card in night_models(ledger.provenance(night.provenance)).items():
             use = uses.setdefault(_of(model, card), ModelUse(*_of(model, card)))
             use.nights.add(night.night)

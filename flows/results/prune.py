@@ -1,21 +1,26 @@
 """Pruning of an output folder, and the space that it frees."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from math import inf
 from pathlib import Path
 from typing import Literal
 
 from flows.inputs.source_state import source_state
 from flows.storage.atomic import leftovers, remove
-from flows.storage.bucket_path import file_sizes
+from flows.storage.bucket_path import BucketPath, file_sizes
+from flows.storage.catalog_parts import withdraw
 from flows.storage.layout import require_output, tile_path
-from flows.storage.ledger import Ledger, load, load_night, unpublish
+from flows.storage.ledger import Ledger, unpublish
+from flows.storage.night_sums import drop_provenance
 from flows.storage.quarantine import Quarantine
 from flows.storage.zarr_tiles import TileStore
 from schemas.errors import BadInput
+from schemas.exposure import ExposureKey, key_of
 from schemas.ledger import ExposureRecord
-from schemas.settings import Settings
+from schemas.settings import PruneSettings, Settings
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,12 @@ class Removal:
     Attributes
     ----------
     path
-        Relative to the output folder.
+        Relative to the output folder; of an exposure and a night its place in the ledger.
     night
         Night that it belongs to; empty for leftovers.
     kind
         tiles, leftover; and of those that cannot be made again exposure (its catalogues, tiles and record), night (what
-        is published of a whole night), quarantine and report.
+        is published of a whole night), quarantine, report and memory (what its sources held, its quality).
     reproducible
         Whether it can be made again from what is there.
     why
@@ -39,7 +44,7 @@ class Removal:
 
     path: str
     night: str
-    kind: Literal["tiles", "leftover", "exposure", "night", "quarantine", "report"]
+    kind: Literal["tiles", "leftover", "exposure", "night", "quarantine", "report", "memory"]
     reproducible: bool
     why: str
 
@@ -53,15 +58,77 @@ def nights_to_prune(out: Path, keep: int | None, older_than: int | None, today: 
         It is not an output folder.
     """
     require_output(out)
-    labels = {path.parent.name for path in Ledger(out).files()}
-    labels |= {path.stem for path in Ledger(out).night_files()} | {path.name for path in _folders(out / "tiles")}
-    nights = sorted(labels)
+    ledger = Ledger(out)
+    unusable = {one.key.night for one in Quarantine(out).list() if one.key is not None}
+    nights = sorted({*ledger.remembered_nights(), *unusable, *(path.name for path in _folders(out / "tiles"))})
     if keep is not None:
         nights = nights[: max(0, len(nights) - keep)]
     if older_than is not None:
         oldest = today - timedelta(days=older_than)
-        nights = [night for night in nights if datetime.strptime(night, "%Y%m%d").date() < oldest]
+        nights = [night for night in nights if (day := _day(night)) is not None and day < oldest]
     return tuple(nights)
+
+
+def _day(night: str) -> date | None:
+    try:
+        return datetime.strptime(night, "%Y%m%d").date()
+    except ValueError:  # no night of ours
+        return None
+
+
+def prune_by_policy(out: Path, settings: Settings, today: date) -> "Room":
+    """Remove what the settings no longer want to keep, as far as it can be made again; the caller holds the lease.
+
+    Parameters
+    ----------
+    out, settings
+        Output folder and settings of the run.
+    today
+        From which nights are counted back.
+
+    Returns
+    -------
+    Room
+        What has become free.
+
+    Raises
+    ------
+    Misconfigured, Retryable
+        Something cannot be removed.
+    """
+    policy = settings.prune
+    if not policy.wanted:
+        return Room()
+    chosen = set[str]()
+    if policy.keep_nights is not None or policy.older_than_days is not None:
+        chosen |= set(nights_to_prune(out, policy.keep_nights, policy.older_than_days, today))
+    chosen |= _beyond(out, policy, chosen)
+    freed, ledger = Room(), Ledger(out)
+    for night in sorted(chosen & {path.name for path in _folders(out / "tiles")}):
+        for path in _folders(out / "tiles" / night):
+            one = _tiles(path, ledger, out, settings)
+            if one.reproducible:
+                freed = total((freed, room_of(out, one)))
+                take_out(out, [one])
+        if not isinstance(out, BucketPath):
+            with suppress(OSError):  # what cannot be made again is left in it
+                (out / "tiles" / night).rmdir()
+    drop_provenance(ledger)
+    return freed
+
+
+def _beyond(out: Path, policy: PruneSettings, chosen: Collection[str]) -> set[str]:
+    """Return the earliest nights without whose tiles, and those chosen already, the others are within the limits."""
+    if policy.max_gib is None and policy.max_files is None:
+        return set()
+    bytes_left = inf if policy.max_gib is None else policy.max_gib * 2**30
+    files_left = inf if policy.max_files is None else policy.max_files
+    for folder in reversed([one for one in _folders(out / "tiles") if one.name not in chosen]):
+        sizes = file_sizes(folder)
+        bytes_left, files_left = bytes_left - sum(sizes), files_left - len(sizes)
+        if min(bytes_left, files_left) < 0:
+            return {one.name for one in _folders(out / "tiles") if one.name <= folder.name}
+    return set()
 
 
 def removals(out: Path, nights: Collection[str], settings: Settings, irreplaceable: bool) -> list[Removal]:
@@ -77,10 +144,11 @@ def removals(out: Path, nights: Collection[str], settings: Settings, irreplaceab
         Whether to list what cannot be made again, too.
     """
     found = [Removal(_relative(path, out), "", "leftover", True, "left by a killed run") for path in leftovers(out)]
+    ledger = Ledger(out)
     for night in sorted(nights):
-        records = Ledger(out).records(night)
-        tiles = [_tiles(path, records, out, settings) for path in _folders(out / "tiles" / night)]
+        tiles = [_tiles(path, ledger, out, settings) for path in _folders(out / "tiles" / night)]
         if irreplaceable:
+            records = list(ledger.records(night))
             found += _all_of(out, night, records)
             covered = {_relative(tile_path(out, record.key), out) for record in records}
             tiles = [one for one in tiles if one.path not in covered]
@@ -90,10 +158,9 @@ def removals(out: Path, nights: Collection[str], settings: Settings, irreplaceab
 
 def kept_tiles(out: Path, nights: Collection[str], settings: Settings) -> list[Removal]:
     """List the tiles of some nights that cannot be made again."""
-    found = []
+    found, ledger = [], Ledger(out)
     for night in sorted(nights):
-        records = Ledger(out).records(night)
-        found += [_tiles(path, records, out, settings) for path in _folders(out / "tiles" / night)]
+        found += [_tiles(path, ledger, out, settings) for path in _folders(out / "tiles" / night)]
     return [one for one in found if not one.reproducible]
 
 
@@ -103,45 +170,61 @@ def take_out(out: Path, chosen: Sequence[Removal]) -> None:
     One thing after the other, each in one step or with its record last: a killed prune leaves a folder that is true,
     and is finished by the next.
     """
-    ledger, quarantine = Ledger(out), Quarantine(out)
+    ledger = Ledger(out)
+    # Together: a part that holds several of them is written again once.
+    keys = (_key(one) for one in chosen if one.kind == "exposure")
+    records = (record for key in keys if (record := ledger.get(key)) is not None)
+    withdraw(out / entry.path for record in records for entry in record.datasets.values())
     for one in chosen:
         if one.kind == "exposure":
-            for record in ledger.records(one.night):
-                if _relative(ledger.path(record.key), out) == one.path:
-                    unpublish(record, out)
+            if (record := ledger.get(_key(one))) is not None:
+                unpublish(record, out)
         elif one.kind == "night":
             whole = ledger.night(one.night)
             for entry in whole.datasets.values() if whole is not None else ():
                 remove(out / entry.path)
             ledger.remove_night(one.night)
-        elif one.kind == "quarantine":
-            for put in quarantine.list():
-                if put.key is not None and _relative(quarantine.path(put.source_uri), out) == one.path:
-                    quarantine.clear(put.source_uri)
-        elif one.kind in ("tiles", "report"):
+        elif one.kind == "memory":
+            ledger.remove_quality(one.night)
+            ledger.forget(one.night)
+            _remove_empty(out, one.night)
+        elif one.kind in ("tiles", "report", "quarantine"):
             remove(out / one.path)
+    if any(one.kind in ("exposure", "night", "memory") for one in chosen):
+        drop_provenance(ledger)
+
+
+def _remove_empty(out: Path, night: str) -> None:
+    """Remove the folders of a night, if nothing is left in them."""
+    if not isinstance(out, BucketPath):
+        for folder in (out / "tiles" / night, *(out / "catalogs").glob(f"*/night={night}")):
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _all_of(out: Path, night: str, records: Sequence[ExposureRecord]) -> Iterator[Removal]:
     ledger, quarantine = Ledger(out), Quarantine(out)
     if ledger.night(night) is not None:
-        path = _relative(ledger.night_path(night), out)
-        yield Removal(path, night, "night", False, "published of the whole night")
+        yield Removal(f"ledger/{night}", night, "night", False, "published of the whole night")
     for record in records:
-        path = _relative(ledger.path(record.key), out)
-        yield Removal(path, night, "exposure", False, f"published of {record.source_uri}, with its tiles")
+        why = f"published of {record.source_uri}, with its tiles"
+        yield Removal(f"ledger/{night}/{record.name}", night, "exposure", False, why)
     for put in quarantine.list():
         if put.key is not None and put.key.night == night:
             path = _relative(quarantine.path(put.source_uri), out)
             yield Removal(path, night, "quarantine", False, f"reason why {put.source_uri} cannot be used")
     if (out / "reports" / night).is_dir():
         yield Removal(f"reports/{night}", night, "report", False, "the night page")
+    if night in ledger.remembered_nights():
+        yield Removal(f"ledger/{night}/memory", night, "memory", False, "what its sources held, and its quality")
 
 
-def _tiles(path: Path, records: Sequence[ExposureRecord], out: Path, settings: Settings) -> Removal:
+def _tiles(path: Path, ledger: Ledger, out: Path, settings: Settings) -> Removal:
     """Judge a tile store: it is reproducible if the file that it was made from still has the same bytes."""
-    record = next((one for one in records if one.name == path.stem and one.status == "done"), None)
-    if record is not None:
+    record = None
+    with suppress(ValueError):  # a name that no exposure has
+        record = ledger.get(key_of(path.parent.name, path.stem))
+    if record is not None and record.status == "done":
         state = source_state(record.source_uri, record.source_sha256, settings, record.source_stat)
         why = f"{record.source_uri} is {state}"
     else:
@@ -186,11 +269,17 @@ def total(rooms: Iterable[Room]) -> Room:
 
 
 def _paths(out: Path, removal: Removal) -> Iterator[Path]:
-    path = out / removal.path
-    yield path
+    ledger = Ledger(out)
     if removal.kind == "exposure":
-        record = load(path)
-        yield from (out / one.path for one in record.datasets.values())
-        yield tile_path(out, record.key)
+        if (record := ledger.get(_key(removal))) is not None:
+            yield from (out / one.path for one in record.datasets.values())
+            yield tile_path(out, record.key)
     elif removal.kind == "night":
-        yield from (out / one.path for one in load_night(path).datasets.values())
+        if (night := ledger.night(removal.night)) is not None:
+            yield from (out / one.path for one in night.datasets.values())
+    else:
+        yield out / removal.path
+
+
+def _key(removal: Removal) -> ExposureKey:
+    return key_of(removal.night, removal.path.rsplit("/", 1)[1])

@@ -1,9 +1,9 @@
 """Status of an output folder, night by night."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from rich.table import Table
 
 from flows.pipeline.provenance import night_models, search_models
 from flows.results.quality.judge import told
-from flows.runtime.lag import percentiles
+from flows.storage.bucket_path import BucketPath
 from flows.storage.layout import require_output
 from flows.storage.lease import Holder, holder_of
-from flows.storage.ledger import Ledger
+from flows.storage.ledger import Brief, Ledger
+from flows.storage.night_sums import night_sums
 from flows.storage.quarantine import Quarantine
-from schemas.errors import Misconfigured, choice
-from schemas.ledger import ExposureRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
+from schemas.errors import Misconfigured, choice, printable
+from schemas.ledger import Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
 from schemas.quality import BandQuality
 from schemas.summary import Trouble
 
@@ -59,12 +60,30 @@ class NightStatus:
 
 
 @dataclass(frozen=True)
+class Space:
+    """Space of a file system: bytes and files in all, and still free; 0 files where it does not count them."""
+
+    bytes: int
+    bytes_free: int
+    files: int
+    files_free: int
+
+    def __str__(self) -> str:
+        said = f"{self.bytes_free / 2**30:,.1f} of {self.bytes / 2**30:,.1f} GiB free"
+        return said if not self.files else f"{said}, {self.files_free:,} of {self.files:,} files"
+
+
+@dataclass(frozen=True)
 class Status:
-    """Status of an output folder: its nights, who holds it, the stream that watches for it, if any."""
+    """Status of an output folder: its nights, who holds it, the stream that watches for it, if any.
+
+    ``space`` is that of its file system; None in a bucket.
+    """
 
     nights: tuple[NightStatus, ...]
     holder: Holder | None
     watch: WatchRecord | None
+    space: Space | None = None
 
     def values(self) -> dict[str, Any]:
         """Return everything as JSON-serialisable values."""
@@ -74,6 +93,7 @@ class Status:
             for one in self.nights
         ]
         known = {"holder": _values(self.holder), "watch": _values(self.watch)}
+        known["space"] = None if self.space is None else asdict(self.space)
         return {"nights": nights, **known}
 
 
@@ -94,68 +114,63 @@ def read_status(out: Path, night: str | None = None) -> Status:
     """
     require_output(out)
     ledger = Ledger(out)
-    records: dict[str, list[ExposureRecord]] = {}
-    for record in ledger.records(night):
-        records.setdefault(record.night, []).append(record)
+    held = set(ledger.nights())
     unusable: dict[str, list[QuarantineRecord]] = {}
     for one in Quarantine(out).list():
         unusable.setdefault(one.key.night if one.key else UNKNOWN, []).append(one)
-    labels = sorted(records.keys() | unusable.keys() if night is None else {night} & (records.keys() | unusable.keys()))
+    known_nights = held | unusable.keys()
+    labels = sorted(known_nights if night is None else {night} & known_nights)
     if night is not None and not labels:
-        held = sorted(records.keys() | unusable.keys() | {record.night for record in ledger.records()})
-        remedy = choice(night, held) if held else "see `nightstride status OUT`."
+        remedy = choice(night, sorted(known_nights)) if known_nights else "see `nightstride status OUT`."
         raise Misconfigured("no_night", str(out), f"holds nothing of night {night}.", remedy)
     known: dict[str | None, ProvenanceRecord | None] = {}
-    nights = tuple(_of(label, records.get(label, ()), unusable.get(label, ()), ledger, known) for label in labels)
-    return Status(nights, holder_of(out), ledger.watch())
+    nights = tuple(_of(label, unusable.get(label, ()), ledger, known) for label in labels)
+    return Status(nights, holder_of(out), ledger.watch(), _space(out))
 
 
-def state_of(record: ExposureRecord) -> str:
-    """Return the state of an exposure."""
-    return "outdated" if record.status == "done" and record.reason else record.status
+def _space(out: Path) -> Space | None:
+    if isinstance(out, BucketPath):
+        return None
+    found = os.statvfs(out)
+    return Space(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize, found.f_files, found.f_favail)
 
 
 def _of(
     night: str,
-    records: Sequence[ExposureRecord],
     unusable: Sequence[QuarantineRecord],
     ledger: Ledger,
     known: dict[str | None, ProvenanceRecord | None],
 ) -> NightStatus:
-    recorded = {record.source_uri for record in records if record.status == "quarantined"}
+    sums = night_sums(ledger, night)
+    troubled = list(ledger.troubled(night)) if sums.states.keys() - {"done"} else []
+    recorded = {record.source_uri for record in troubled if record.status == "quarantined"}
     rest = [one for one in unusable if one.source_uri not in recorded]
-    states = Counter(state_of(record) for record in records)
+    states = Counter(sums.states)
     states["quarantined"] += len(rest)
-    troubles = [_trouble(record) for record in records if record.reason]
+    troubles = [_trouble(record) for record in troubled]
     troubles += [
         Trouble(uri=one.source_uri, code=one.code, message=f"{one.where}: {one.problem} To fix, {one.remedy}")
         for one in rest
     ]
-    done = [record for record in records if record.status == "done"]
+    models = Counter[str]()
+    for provenance, exposures in sums.searched.items():
+        models.update(dict.fromkeys(_models(provenance or None, ledger, known), exposures))
     quality = ledger.quality(night)
-    lags = [lag for lag in map(lag_of, done) if lag is not None]
     return NightStatus(
         night,
         {state: count for state, count in sorted(states.items()) if count},
-        sum(record.detections for record in done),
-        percentiles(lags),
-        dict(Counter(name for record in done for name in _models(record, ledger, known))) | _of_night(night, ledger),
+        sums.detections,
+        sums.lag_s,
+        dict(models) | _of_night(night, ledger),
         tuple(troubles),
         quality.judged if quality is not None else (),
     )
 
 
-def lag_of(record: ExposureRecord) -> float | None:
-    """Return the lag from the end of the exposure to its catalogue, s; None if the ledger has none."""
-    if record.shutter_closed_at is None:
-        return None
-    return (_time(record.finished_at) - _time(record.shutter_closed_at)).total_seconds()
-
-
-def _models(record: ExposureRecord, ledger: Ledger, known: dict[str | None, ProvenanceRecord | None]) -> list[str]:
-    if record.provenance not in known:
-        known[record.provenance] = ledger.provenance(record.provenance)
-    made = known[record.provenance]
+def _models(provenance: str | None, ledger: Ledger, known: dict[str | None, ProvenanceRecord | None]) -> list[str]:
+    if provenance not in known:
+        known[provenance] = ledger.provenance(provenance)
+    made = known[provenance]
     if made is None:
         return ["not recorded"]
     return [f"{name}: {card.name} {card.version}" for name, card in search_models(made).items()]
@@ -170,14 +185,9 @@ def _of_night(night: str, ledger: Ledger) -> dict[str, int]:
     return {f"{name}: {card.name} {card.version}": record.exposures for name, card in cards.items()}
 
 
-def _trouble(record: ExposureRecord) -> Trouble:
+def _trouble(record: Brief) -> Trouble:
     code, _, message = (record.reason or "").partition(": ")
     return Trouble(uri=record.source_uri, code=code, message=message)
-
-
-def _time(text: str) -> datetime:
-    read = datetime.fromisoformat(text)
-    return read if read.tzinfo else read.replace(tzinfo=UTC)
 
 
 def _values(model: Any) -> Any:
@@ -211,6 +221,8 @@ def show_status(status: Status, console: Console) -> None:
         _list(one.night, one.troubles, console)
     if status.holder is not None:
         _say(f"held by process {status.holder.pid} on {status.holder.host}, since {status.holder.since}", console)
+    if status.space is not None:
+        _say(str(status.space), console)
     if status.watch is not None:
         _say(_stream(status.watch), console)
 
@@ -250,4 +262,4 @@ def _list(night: str, troubles: Sequence[Trouble], console: Console) -> None:
 
 
 def _say(text: str, console: Console) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(printable(text), highlight=False, markup=False, soft_wrap=True)

@@ -42,7 +42,7 @@ def lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield "night", " ".join(summary.nights) or "-"
     for name, count in summary.exposures.model_dump().items():
         yield f"exposures {name}", f"{count:,}"
-    yield "windows searched", f"{summary.windows:,}"
+    yield "places searched", f"{summary.windows:,}"
     yield "windows not scored", f"{summary.unscored:,}"
     yield "detections published", f"{summary.detections:,}"
     for name, rows in summary.catalogues.items():

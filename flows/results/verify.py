@@ -1,33 +1,41 @@
 """Verification of every published file against the ledger."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from flows.storage.array_store import read_attributes
 from flows.storage.atomic import leftovers
 from flows.storage.bucket_path import folder_digest
-from flows.storage.catalog_store import read_metadata, read_table
-from flows.storage.digest import file_digest
+from flows.storage.catalog_parts import entries, held, parts
+from flows.storage.catalog_store import Inspected, inspect, read_content
 from flows.storage.layout import require_output
 from flows.storage.lease import holder_of
-from flows.storage.ledger import Ledger, load, load_night, load_quality
+from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
 from flows.storage.zarr_tiles import TileStore
 from schemas.dataset import TableOf
-from schemas.errors import NightstrideError
+from schemas.errors import Misconfigured, NightstrideError, choice
 from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord
+
+OURS = version("nightstride")
+"""Version that runs."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Problem found by the verification; the fields are those of `schemas.errors.NightstrideError`."""
+    """Problem found by the verification; fields and text are those of `schemas.errors.NightstrideError`."""
 
     code: str
     where: str
     problem: str
     remedy: str
+
+    def __str__(self) -> str:
+        return str(NightstrideError(self.code, self.where, self.problem, self.remedy))
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class Verification:
         return asdict(self)
 
 
-def verify_output(out: Path, tables: Mapping[str, TableOf]) -> Verification:
+def verify_output(out: Path, tables: Mapping[str, TableOf], night: str | None = None) -> Verification:
     """Compare every file under ``out`` with the ledger and with its own metadata. Nothing is changed.
 
     Parameters
@@ -68,72 +76,103 @@ def verify_output(out: Path, tables: Mapping[str, TableOf]) -> Verification:
         Output folder.
     tables
         Declared form of each dataset, by name. A dataset that is not among them is checked without its form.
+    night
+        One night; None: all.
 
     Raises
     ------
     Misconfigured
-        ``out`` is not an output folder.
+        ``out`` is not an output folder, or holds nothing of this night.
     """
     require_output(out)
-    quarantined = len(Quarantine(out).list())
-    holder = holder_of(out)
-    running = f"process {holder.pid} on {holder.host}, since {holder.since}" if holder else None
-    problems: list[Problem] = []
-    records: list[ExposureRecord] = []
-    ledger = Ledger(out)
-    ledger_files = ledger.files()
-    for file in ledger_files:
+    ledger, holder = Ledger(out), holder_of(out)
+    # Not while somebody writes: the check reads whole files, and holds their lock as long.
+    found = _Found(problems=[_problem(error) for error in (ledger.damage(night) if holder is None else ())])
+    nights = {*ledger.nights(), *ledger.named_nights(), *ledger.quality_nights(), *_nights_of_files(out)}
+    if night is not None and night not in nights:
+        remedy = choice(night, sorted(nights)) if nights else "see `nightstride status OUT`."
+        raise Misconfigured("no_night", str(out), f"holds nothing of night {night}.", remedy)
+    for label in sorted(nights) if night is None else (night,):
         try:
-            record = load(file)
-        except NightstrideError as error:
-            problems.append(_problem(error))
-            continue
-        records.append(record)
-        problems += _check_record(out, file, record, tables)
-    nights: list[NightRecord] = []
-    for file in ledger.night_files():
-        try:
-            nights.append(load_night(file))
-        except NightstrideError as error:
-            problems.append(_problem(error))
-            continue
-        problems += _check_datasets(out, nights[-1].datasets, tables)
-    for file in (ledger.quality_path(night) for night in ledger.quality_nights()):
-        try:
-            load_quality(file)
-        except NightstrideError as error:
-            problems.append(_problem(error))
-    expected = {entry.path for record in records for entry in record.datasets.values()}
-    expected |= {entry.path for record in nights for entry in record.datasets.values()}
+            _check_night(out, label, ledger, tables, found, look_for_strays=holder is None)
+        except Misconfigured as error:  # its file is damaged: the others are checked
+            if error.where not in {problem.where for problem in found.problems}:
+                found.problems.append(_problem(error))
     if holder is None:
-        problems += _strays(out, expected)
-    tiles = sorted((out / "tiles").glob("*/*.zarr"))
-    sources = {(record.night, record.name): record for record in records if record.status == "done"}
-    for path in tiles:
-        problems += _check_tiles(path, sources.get((path.parent.name, path.stem)))
+        found.problems += [_stray(path) for path in _outside(out)] if night is None else []
+        found.problems += map(_leftover, leftovers(out))
+    running = f"process {holder.pid} on {holder.host}, since {holder.since}" if holder else None
+    quarantined = sum(night in (None, one.key and one.key.night) for one in Quarantine(out).list())
     return Verification(
-        len(ledger_files), len(nights), len(expected), len(tiles), quarantined, running, tuple(problems)
+        found.exposures,
+        found.nights,
+        found.files,
+        found.tiles,
+        quarantined,
+        running,
+        tuple(dict.fromkeys(found.problems)),
     )
 
 
-def _check_record(out: Path, file: Path, record: ExposureRecord, tables: Mapping[str, TableOf]) -> Iterator[Problem]:
-    if (file.parent.name, file.stem) != (record.night, record.name):
-        yield Problem(
-            "misfiled_record",
-            str(file),
-            f"is the record of exposure {record.name} of night {record.night}.",
-            "remove it and run the night again.",
-        )
-    yield from _check_datasets(out, record.datasets, tables)
+@dataclass
+class _Found:
+    """What the verification has come to so far; fields as in `Verification`."""
+
+    problems: list[Problem]
+    exposures: int = 0
+    nights: int = 0
+    files: int = 0
+    tiles: int = 0
+
+
+def _nights_of_files(out: Path) -> set[str]:
+    named = {path.name.removeprefix("night=") for path in (out / "catalogs").glob("*/night=*")}
+    return named | {path.name for path in (out / "tiles").glob("*")}
+
+
+def _check_night(
+    out: Path, night: str, ledger: Ledger, tables: Mapping[str, TableOf], found: _Found, *, look_for_strays: bool
+) -> None:
+    """Check what is published of a night; of its records only names and digests are kept."""
+    expected, sources = set[str](), dict[str, str]()
+    for record in ledger.entries(night):
+        found.exposures += 1
+        if isinstance(record, NightstrideError):
+            found.problems.append(_problem(record))
+            continue
+        expected |= {entry.path for entry in record.datasets.values()}
+        found.problems += _check_datasets(out, record, tables)
+        if record.status == "done":
+            sources[record.name] = record.source_sha256
+    for whole in ledger.whole_nights((night,)):
+        if isinstance(whole, NightstrideError):
+            found.problems.append(_problem(whole))
+            continue
+        found.nights += 1
+        expected |= {entry.path for entry in whole.datasets.values()}
+        found.problems += _check_datasets(out, whole, tables)
+    found.problems += [_problem(one) for one in ledger.qualities((night,)) if isinstance(one, NightstrideError)]
+    found.files += len(expected)
+    if look_for_strays:
+        folders = sorted((out / "catalogs").glob(f"*/night={night}"))
+        for folder in folders:
+            joined = parts(folder)
+            found.problems += _unknown_rows(out, joined, expected)
+            found.problems += [_stray(path) for path in _unknown(out, folder, expected) if path not in joined]
+    for path in sorted((out / "tiles" / night).glob("*.zarr")):
+        found.tiles += 1
+        found.problems += _check_tiles(path, sources.get(path.stem))
 
 
 def _check_datasets(
-    out: Path, datasets: Mapping[str, DatasetRecord], tables: Mapping[str, TableOf]
+    out: Path, record: ExposureRecord | NightRecord, tables: Mapping[str, TableOf]
 ) -> Iterator[Problem]:
-    for name, entry in datasets.items():
+    # What this version has published had the declared form: the same bytes still have it.
+    formed = record.software == OURS
+    for name, entry in record.datasets.items():
         path = out / entry.path
         try:
-            differences = _differences(path, name, entry, tables.get(name))
+            differences = _differences(path, name, entry, tables.get(name), formed=formed)
         except NightstrideError as error:
             yield _problem(error)
             continue
@@ -146,28 +185,26 @@ def _check_datasets(
             )
 
 
-def _differences(path: Path, name: str, entry: DatasetRecord, table: TableOf | None) -> list[str]:
+def _differences(path: Path, name: str, entry: DatasetRecord, table: TableOf | None, *, formed: bool) -> list[str]:
     """Return in what a published file differs from its record; raise if it cannot be read."""
     if path.suffix == ".zarr":
-        return _of_array(path, name, entry)
-    dataset, digest, rows = read_metadata(path)
-    if table is not None:
-        read_table(path, table)
-    return [
-        *_compare("dataset", dataset, name),
-        *_compare("digest", digest, entry.digest),
-        *_compare("rows", rows, entry.rows),
-        *_compare("sha256", file_digest(path), entry.sha256),
-    ]
+        found = read_attributes(path)
+        return _of_catalogue(Inspected(found.dataset, found.digest, found.rows), folder_digest(path), name, entry)
+    if (one := held(path)) is not None:  # the part has been compared with its own name
+        return _of_catalogue(Inspected(one.dataset, one.digest, one.rows), one.sha256, name, entry)
+    content = read_content(path)
+    digest = sha256(content).hexdigest()
+    if formed and digest == entry.sha256:
+        return []
+    return _of_catalogue(inspect(path, content, table), digest, name, entry)
 
 
-def _of_array(path: Path, name: str, entry: DatasetRecord) -> list[str]:
-    found = read_attributes(path)
+def _of_catalogue(found: Inspected, digest: str, name: str, entry: DatasetRecord) -> list[str]:
     return [
         *_compare("dataset", found.dataset, name),
         *_compare("digest", found.digest, entry.digest),
         *_compare("rows", found.rows, entry.rows),
-        *_compare("sha256", folder_digest(path), entry.sha256),
+        *_compare("sha256", digest, entry.sha256),
     ]
 
 
@@ -175,24 +212,59 @@ def _compare(what: str, found: object, recorded: object) -> list[str]:
     return [] if found == recorded else [f"{what} {found}, recorded {recorded}"]
 
 
-def _strays(out: Path, expected: set[str]) -> Iterator[Problem]:
-    """Yield files in ``catalogs/`` that the ledger does not know, and what killed runs left unpublished."""
-    for path in sorted((out / "catalogs").rglob("*")):
-        names = {one.relative_to(out).as_posix() for one in (path, *path.parents) if out in one.parents}
-        if path.is_file() and not names & expected:
+def _unknown_rows(out: Path, joined: Sequence[Path], expected: set[str]) -> Iterator[Problem]:
+    """Yield parts that are damaged, or hold exposures that the ledger does not know or that have their own files."""
+    for part in joined:
+        try:
+            names = sorted(entries(part))
+        except NightstrideError as error:
+            yield _problem(error)
+            continue
+        own = [part.with_name(f"{name}.parquet") for name in names]
+        extra = [path.stem for path in own if path.exists() or path.relative_to(out).as_posix() not in expected]
+        if extra:
             yield Problem(
-                "unknown_file",
-                str(path),
-                "is not in the ledger.",
-                "run the night again; if the file is still unknown then, remove it: nothing refers to it.",
+                "unknown_rows",
+                str(part),
+                f"holds {len(extra)} exposures that are not in the ledger, or have files of their own: {extra[0]} ...",
+                "run the night again: it is joined again.",
             )
-    for path in leftovers(out):
-        yield Problem(
-            "leftover", str(path), "was left unpublished by a run that was killed.", "run again: it is removed."
-        )
 
 
-def _check_tiles(path: Path, record: ExposureRecord | None) -> Iterator[Problem]:
+def _unknown(out: Path, folder: Path, expected: set[str]) -> Iterator[Path]:
+    """Yield files in a folder of catalogues that the ledger does not know; what it knows may be a folder, too."""
+    for path in sorted(folder.iterdir()):
+        if path.relative_to(out).as_posix() in expected:
+            continue
+        yield from _files(path)
+
+
+def _outside(out: Path) -> Iterator[Path]:
+    """Yield files in ``catalogs/`` that lie in the folder of no night."""
+    for dataset in sorted((out / "catalogs").glob("*")):
+        for path in sorted(dataset.iterdir()) if dataset.is_dir() else (dataset,):
+            if not path.name.startswith("night="):
+                yield from _files(path)
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+
+
+def _stray(path: Path) -> Problem:
+    return Problem(
+        "unknown_file",
+        str(path),
+        "is not in the ledger.",
+        "run the night again; if the file is still unknown then, remove it: nothing refers to it.",
+    )
+
+
+def _leftover(path: Path) -> Problem:
+    return Problem("leftover", str(path), "was left unpublished by a run that was killed.", "run again: it is removed.")
+
+
+def _check_tiles(path: Path, source_sha256: str | None) -> Iterator[Problem]:
     """Read every chunk against its checksum, and compare the attributes with the place and the ledger."""
     try:
         store = TileStore.open(path)
@@ -209,11 +281,11 @@ def _check_tiles(path: Path, record: ExposureRecord | None) -> Iterator[Problem]
             f"holds exposure {info.name} of night {info.night}.",
             "remove the folder and run the night again.",
         )
-    elif record is not None and record.source_sha256 != info.source_sha256:
+    elif source_sha256 not in (None, info.source_sha256):
         yield Problem(
             "stale_tiles",
             str(path),
-            f"was made from a source with sha256 {info.source_sha256}, the ledger has {record.source_sha256}.",
+            f"was made from a source with sha256 {info.source_sha256}, the ledger has {source_sha256}.",
             "run the night again: the exposure is done again.",
         )
 

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from flows.runtime.secrets import without_secrets
 from flows.runtime.traces import Fields, bound, span, trace_id, traceparent, where
+from schemas.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,7 +56,7 @@ def run_name() -> str | None:
 def tell(console: "Console", text: str, level: int = logging.INFO, **fields: Any) -> None:
     """Report a line: on the console, or to the log, with fields, where that is JSON."""
     if _run is None:
-        console.print(without_secrets(text), highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(without_secrets(text), lines=True), highlight=False, markup=False, soft_wrap=True)
     else:
         LOGGER.log(level, text, extra=fields)
 

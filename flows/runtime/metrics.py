@@ -5,23 +5,29 @@ Prometheus cannot ask a command that has ended. These are gauges, also what coun
 of two runs with nearly the same count nobody could tell how much was done.
 """
 
+import os
 import ssl
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from hmac import compare_digest
 from pathlib import Path
+from secrets import token_urlsafe
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry, Gauge, start_http_server, write_to_textfile
+from prometheus_client import CollectorRegistry, Gauge, make_wsgi_app, start_http_server, write_to_textfile
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from flows.runtime.certificates import require_valid
 from schemas.errors import Misconfigured
 from schemas.ledger import Percentiles, ProvenanceRecord
 from schemas.observe_settings import ObserveSettings
 from schemas.summary import RunSummary
 
 if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
     from distributed import Client
 
 GPU = "nightstride_gpu_memory"
@@ -40,6 +46,48 @@ def add_build_info(registry: CollectorRegistry, made: ProvenanceRecord) -> None:
         models.labels(role, card.name, card.version).set(1)
 
 
+def token_in(path: Path) -> str:
+    """Return the token in a file, which is made where there is none, for its owner alone (RFC 6750).
+
+    Raises
+    ------
+    Misconfigured
+        It cannot be read or made, is empty, or others may read it (``metrics_token``).
+    """
+    try:
+        with suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(f"{token_urlsafe(32)}\n")
+        if path.stat().st_mode & 0o077:
+            raise _unfit(path, "others than its owner may read it", "chmod 600 it, and make a new token.")
+        token = path.read_text().strip()
+    except (OSError, ValueError) as error:
+        raise _unfit(
+            path, f"cannot be read or made: {error}", "name a file that this user may read or make."
+        ) from error
+    if not token:
+        raise _unfit(path, "it holds no token", "remove it: one is made.")
+    return token
+
+
+def _unfit(path: Path, problem: str, remedy: str) -> Misconfigured:
+    return Misconfigured("metrics_token", f"observe.metrics_token_file = {path}", f"{problem}.", remedy)
+
+
+def _guarded(served: "WSGIApplication", token: str) -> "WSGIApplication":
+    """Return what answers only who shows a token."""
+    wanted = f"Bearer {token}".encode()
+
+    def answer(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+        if compare_digest(environ.get("HTTP_AUTHORIZATION", "").encode(), wanted):
+            return served(environ, start)
+        start("401 Unauthorized", [("WWW-Authenticate", "Bearer")])
+        return [b""]
+
+    return answer
+
+
 @contextmanager
 def metrics_server(settings: ObserveSettings, registry: CollectorRegistry) -> Iterator[int]:
     """Serve figures over HTTP, or HTTPS with certificates, as long as the block lasts; yield the port.
@@ -47,7 +95,7 @@ def metrics_server(settings: ObserveSettings, registry: CollectorRegistry) -> It
     Raises
     ------
     Misconfigured
-        Somebody else has the port, the host is none of ours, or a certificate is unfit.
+        Somebody else has the port, the host is none of ours, a certificate is unfit, or the token's file.
     """
     assert settings.address is not None
     host, port = settings.address
@@ -55,13 +103,16 @@ def metrics_server(settings: ObserveSettings, registry: CollectorRegistry) -> It
         None if path is None else str(path)
         for path in (settings.metrics_cert, settings.metrics_key, settings.metrics_ca)
     )
+    token = None if settings.metrics_token_file is None else token_in(settings.metrics_token_file)
     try:
         if certificate is not None:  # before the port is taken, which would stay so
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate, key)
             context.load_verify_locations(authority or certificate)
+            require_valid("observe.metrics_cert", Path(certificate))
+        # Figures only once they are guarded.
         server, thread = start_http_server(
-            port, host, registry, certificate, key, authority, client_auth_required=authority is not None
+            port, host, CollectorRegistry(), certificate, key, authority, client_auth_required=authority is not None
         )
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise Misconfigured(
@@ -70,6 +121,8 @@ def metrics_server(settings: ObserveSettings, registry: CollectorRegistry) -> It
             f"figures cannot be served at {settings.metrics}: {error}.",
             "name a free port of this machine, certificates that fit each other, or leave it out.",
         ) from error
+    figures = make_wsgi_app(registry)
+    server.set_app(figures if token is None else _guarded(figures, token))
     try:
         yield server.server_port
     finally:
@@ -96,7 +149,8 @@ def run_figures(
     """
     registry = CollectorRegistry()
     _gauge(registry, "end_timestamp_seconds", "When it ended.").set(time())
-    _gauge(registry, "exit_code", "0: all is published; 1: some is not; 2: refused.").set(exit_code)
+    meaning = "0: all is published; 1: some failed; 2: refused; 3: some is in quarantine; 4: another run holds OUT."
+    _gauge(registry, "exit_code", meaning).set(exit_code)
     if made is not None:
         add_build_info(registry, made)
     if summary is None:

@@ -33,14 +33,15 @@ def single_thread() -> Iterator[None]:
     import numba
     import torch
 
-    before = numba.get_num_threads(), torch.get_num_threads()
+    before = torch.get_num_threads()
+    before_numba = numba.get_num_threads()  # starts numba's threads, which raises torch's number to theirs
     numba.set_num_threads(1)
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        numba.set_num_threads(before[0])
-        torch.set_num_threads(before[1])
+        numba.set_num_threads(before_numba)
+        torch.set_num_threads(before)
 
 
 def _one_thread() -> None:

@@ -7,6 +7,11 @@ from functools import lru_cache
 
 from schemas.errors import Misconfigured
 
+_IN_QUERY = re.compile(
+    r"(?i)[?&;#]([^=&;#/]*(signature|credential|token|secret|passw|(access|api)[-_]?key)|sig|key|auth|pwd|jwt)[^=&;#/]*="
+)
+"""Parameters of URLs by which stores and services let in whoever has the URL."""
+
 
 def refuse_credentials(url: str, where: str) -> None:
     """Refuse a URL that holds a password or a signature: it would end up in logs and in the ledger.
@@ -16,8 +21,9 @@ def refuse_credentials(url: str, where: str) -> None:
     Misconfigured
         It does. The message does not say which.
     """
-    authority = url.partition("://")[2].partition("/")[0]
-    if "@" in authority or re.search(r"[?&](X-Amz-(Signature|Credential|Security-Token)|AWSAccessKeyId|sig)=", url):
+    # A URL may be a chain of several: zip://x::https://user:password@host/y.zip
+    authorities = (part.partition("://")[2].partition("/")[0] for part in url.split("::"))
+    if any("@" in authority for authority in authorities) or _IN_QUERY.search(url):
         raise Misconfigured(
             "credentials_in_url",
             where,
@@ -29,7 +35,8 @@ def refuse_credentials(url: str, where: str) -> None:
 
 def without_credentials(url: str) -> str:
     """Return a URL as it may be shown and kept: without user, password and query."""
-    return re.sub(r"://[^/]*@", "://", re.sub(r"(?s)[?&].*", "", url)) if "://" in url else url
+    plain = re.sub(r"(?s)[;#].*", "", url) if _IN_QUERY.search(url) else url
+    return re.sub(r"://[^/]*@", "://", re.sub(r"(?s)[?&].*", "", plain)) if "://" in url else url
 
 
 def without_passwords(text: str) -> str:

@@ -6,7 +6,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from tempfile import TemporaryDirectory
 from time import sleep
 from uuid import uuid4
 
-from flows.runtime.parallel import side_by_side
 from flows.storage.bucket_path import BucketPath, files_below, publish_group, remove_group, remove_objects
+from flows.storage.fence import require_held, taken_over
 from flows.storage.object_store import configured
 from schemas.errors import Misconfigured, NightstrideError, Retryable
 from schemas.settings import StoreSettings
@@ -25,8 +26,11 @@ from schemas.settings import StoreSettings
 ATTEMPTS, WAIT_S = 5, 0.5
 """Of a conditional write whose answer is lost, and the wait before the second; it doubles with each further one, s."""
 
-_seen: dict[str, str | None] = {}
-"""Version of each record as this process last read or wrote it; None: there was none."""
+_held: set[str] = set()
+"""Folders whose lease this process has taken."""
+
+_terms: Counter[str] = Counter()
+"""How often what this process knows of each folder was out of date."""
 
 _lost: set[str] = set()
 """Folders of which another run has taken over the lease."""
@@ -41,35 +45,38 @@ _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
 
-def write_file(path: Path, content: bytes, staging: Path) -> None:
+def write_file(path: Path, content: bytes, staging: Path, mode: int = 0o666) -> None:
     """Write ``content`` under ``staging`` and move it to ``path`` in one step; both are on one file system.
 
-    In a bucket one put is that step, and nothing is staged.
+    ``mode`` is that of the file, less the bits of the umask. In a bucket one put is that step, and nothing is staged.
 
     Raises
     ------
     Retryable
         The disk is full, or the object store does not answer.
     Misconfigured
-        The folder may not be written, or a limit on file sizes is too small.
+        The folder may not be written, a limit on file sizes is too small, or another run has the folder now
+        (``taken_over``, see `flows.storage.fence`).
     """
     if isinstance(path, BucketPath):
+        require_held(path)
         path.write(content)
         return
     with writing(path):
         staging.mkdir(parents=True, exist_ok=True)
-        _make_folder(path.parent)
+        make_folder(path.parent)
         staged = staging / f"{path.name}.{uuid4().hex}{STAGED}"
         try:
-            with staged.open("xb") as file:
+            with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            require_held(path)
             staged.replace(path)
         except BaseException:
             staged.unlink(missing_ok=True)
             raise
-        _sync(path.parent)
+        sync(path.parent)
 
 
 def publish_file(staged: Path, path: Path) -> None:
@@ -78,9 +85,9 @@ def publish_file(staged: Path, path: Path) -> None:
     Errors as in `write_file`.
     """
     with writing(path):
-        _sync(staged)
+        sync(staged)
         staged.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
 
 
 @contextmanager
@@ -96,17 +103,18 @@ def new_folder(path: Path) -> Iterator[Path]:
             publish_group(Path(folder), path)
         return
     with writing(path):
-        _make_folder(path.parent)
+        make_folder(path.parent)
         staged = path.parent / f".{path.name}.{uuid4().hex}{STAGED}"
         try:
             staged.mkdir()
             yield staged
             # Side by side: the disk takes what waits for it together in a third of the time.
             with ThreadPoolExecutor(8) as pool:
-                list(pool.map(_sync, staged.rglob("*")))
-            _sync(staged)
+                list(pool.map(sync, staged.rglob("*")))
+            sync(staged)
+            require_held(path)
             _move_folder(staged, path)
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
@@ -154,7 +162,7 @@ def leftovers(out: Path) -> list[Path]:
         return []
     staging = out / "staging"
     staged = sorted(staging.iterdir()) if staging.is_dir() else []
-    folders = ("tiles/*", "catalogs/*/*", "reports")
+    folders = ("tiles/*", "catalogs/*", "catalogs/*/*", "reports")
     return staged + [entry for folder in folders for entry in sorted(out.glob(f"{folder}/.*{STAGED}"))]
 
 
@@ -212,12 +220,12 @@ def _free(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
-def _make_folder(path: Path) -> None:
+def make_folder(path: Path) -> None:
     """Make ``path`` and its parents, and put the new names on disk."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
-        _sync(folder.parent)
+        sync(folder.parent)
 
 
 def _move_folder(staged: Path, path: Path) -> None:
@@ -245,7 +253,7 @@ def _exchange(one: Path, other: Path) -> None:
         aside.rename(one)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Flush a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -360,6 +368,29 @@ def forbid(out: Path) -> None:
 def permit(out: Path) -> None:
     """Undo `forbid`: this process has the lease again."""
     _lost.discard(str(out))
+    _held.add(str(out))
+    outdate(out)
+
+
+def release(out: Path) -> None:
+    """Note that this process does not hold the lease of ``out`` any more."""
+    _held.discard(str(out))
+    outdate(out)
+
+
+def holds(out: Path) -> bool:
+    """Return whether this process holds the lease of ``out``, as far as it knows."""
+    return str(out) in _held
+
+
+def outdate(out: Path) -> None:
+    """Note that what this process knows of ``out`` is out of date."""
+    _terms[str(out)] += 1
+
+
+def term_of(out: Path) -> int:
+    """Return the number of times that ``out`` was outdated."""
+    return _terms[str(out)]
 
 
 @contextmanager
@@ -373,16 +404,24 @@ def fenced(out: Path, lease: Path, descriptor: int) -> Iterator[None]:
     finally:
         if _leases.get(lease) == own:
             del _leases[lease]
+            release(out)
 
 
 def is_lost(path: Path) -> bool:
     """Return whether another run has taken over, from this process, the folder in which ``path`` lies."""
     if any(str(path).startswith(f"{lost}/") for lost in _lost):
         return True
-    return any(lease.parent in path.parents and _identity(lease) != own for lease, own in list(_leases.items()))
+    return any(lease.parent in path.parents and file_identity(lease) != own for lease, own in list(_leases.items()))
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def require_lease(path: Path) -> None:
+    """Raise if another run has taken over the folder in which ``path`` lies: `Misconfigured` (``taken_over``)."""
+    if is_lost(path):
+        raise taken_over(path)
+
+
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of a file, which another of its name has not; None if there is none."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -390,36 +429,17 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def read_record(path: Path) -> bytes:
-    """Read a record, and remember its version if it lies in a bucket.
+def write_record(path: Path, content: bytes, out: Path, replaces: str | None = None) -> str:
+    """Write a record of the output folder ``out``; return its version.
 
-    Raises
-    ------
-    FileNotFoundError
-        There is none.
-    Misconfigured, Retryable
-        As in `BucketPath.read_bytes`.
-    """
-    if not isinstance(path, BucketPath):
-        return path.read_bytes()
-    try:
-        found = path.read_versioned()
-    except FileNotFoundError:
-        _seen[str(path)] = None
-        raise
-    _seen[str(path)] = found.version
-    return found.content
-
-
-def read_records(paths: Iterable[Path]) -> list[tuple[Path, bytes]]:
-    """Read records, those in a bucket side by side, and leave out what has gone; errors as in `read_record`."""
-    listed = list(paths)
-    contents = side_by_side(_read, listed, any(isinstance(path, BucketPath) for path in listed))
-    return [(path, content) for path, content in zip(listed, contents, strict=True) if content is not None]
-
-
-def write_record(path: Path, content: bytes, out: Path) -> None:
-    """Write a record of the output folder ``out``; in a bucket only if it is as this process last saw it.
+    Parameters
+    ----------
+    path, content
+        All of it.
+    out
+        Output folder that it is of.
+    replaces
+        In a bucket the version that must be there now; None: there must be none.
 
     Raises
     ------
@@ -428,39 +448,21 @@ def write_record(path: Path, content: bytes, out: Path) -> None:
     Misconfigured, Retryable
         As in `flows.storage.atomic.write_file`.
     """
-    if is_lost(path):
-        raise _taken_over(path)
+    require_lease(path)
     if not isinstance(path, BucketPath) or not isinstance(out, BucketPath):
         write_file(path, content, out / "staging")
-        return
-    if str(path) not in _seen:
-        _read(path)
+        return ""
     try:
-        _seen[str(path)] = write_conditions(out).write(path, content, _seen[str(path)])
+        return write_conditions(out).write(path, content, replaces)
     except FileExistsError as error:
-        raise _taken_over(path) from error
+        raise lost_to_another(path, out) from error
 
 
-def remove_record(path: Path) -> None:
-    """Remove a record, if it is there; errors as in `write_record`."""
-    if is_lost(path):
-        raise _taken_over(path)
-    path.unlink(missing_ok=True)
-    if isinstance(path, BucketPath):
-        _seen[str(path)] = None
+def lost_to_another(path: Path, out: Path) -> Misconfigured:
+    """Return the error of who writes to ``out``, which another run holds by now.
 
-
-def _taken_over(path: Path) -> Misconfigured:
-    return Misconfigured(
-        "taken_over",
-        str(path),
-        "cannot be written: another run has taken the folder over from this one.",
-        "let one run at a time write to a folder, and see why this one gave no sign of life for two minutes.",
-    )
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return read_record(path)
-    except FileNotFoundError:
-        return None
+    From here on this process writes no record there any more, until it takes the lease again.
+    """
+    if holds(out):
+        forbid(out)
+    return taken_over(path)

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 from flows.runtime.parallel import side_by_side
 from flows.runtime.secrets import refuse_credentials
 from flows.storage.digest import digest, file_digest
+from flows.storage.fence import require_held
 from flows.storage.object_store import PROTOCOL, patiently, store_failures, store_of
 from schemas.errors import Misconfigured
 
@@ -78,6 +79,30 @@ class BucketPath(_Path):
             return Versioned(bytes(found.bytes()), found.meta["e_tag"] or "", found.meta["last_modified"])
 
         return patiently(str(self), once)
+
+    def version(self) -> str:
+        """Return the version of the object; errors as in `read_bytes`."""
+        store, key = self._object()
+        return patiently(str(self), lambda: store.head(key)["e_tag"]) or ""
+
+    def read_end(self, length: int) -> tuple[int, bytes]:
+        """Return the size of the object and its last bytes, at most ``length``; errors as in `read_bytes`."""
+        store, key = self._object()
+
+        def once() -> tuple[int, bytes]:
+            found = store.get(key, options={"range": {"suffix": length}})
+            return found.meta["size"], bytes(found.bytes())
+
+        return patiently(str(self), once)
+
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of ranges of the object: first, and one past the last; errors as in `read_bytes`.
+
+        Ranges that lie close together are fetched at one go.
+        """
+        store, key = self._object()
+        starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
+        return patiently(str(self), lambda: [bytes(found) for found in store.get_ranges(key, starts=starts, ends=ends)])
 
     def write(self, content: bytes, replaces: str | None = None, *, create: bool = False) -> str:
         """Write the object; return its version.
@@ -155,10 +180,14 @@ class BucketPath(_Path):
         """Return all objects below; the one pattern is ``*``."""
         if pattern != "*":
             raise ValueError(f"objects are listed by '*', not {pattern!r}")
+        yield from (path for path, _ in self.objects())
+
+    def objects(self) -> list[tuple[Self, int]]:
+        """Return all objects below, and their sizes."""
         bucket = type(self)(PROTOCOL + self.parts[1])
         store, prefix = self._object()
         pages = patiently(str(self), lambda: list(store.list(prefix or None)))
-        yield from (bucket / one["path"] for page in pages for one in page)
+        return [(bucket / one["path"], one["size"]) for page in pages for one in page]
 
     def sizes(self) -> list[int]:
         """Return the size of the object, or of every object below, bytes."""
@@ -166,8 +195,7 @@ class BucketPath(_Path):
         try:
             return [patiently(str(self), lambda: store.head(key))["size"]]
         except FileNotFoundError:
-            pages = patiently(str(self), lambda: list(store.list(key or None)))
-            return [one["size"] for page in pages for one in page]
+            return [size for _, size in self.objects()]
 
     def _object(self) -> "tuple[S3Store, str]":
         return store_of(self.parts[1]), "/".join(self.parts[2:])
@@ -243,6 +271,7 @@ def publish_group(folder: Path, path: BucketPath) -> None:
     Misconfigured, Retryable
         As in `BucketPath.write`. The group is missing then, and the next attempt writes it again.
     """
+    require_held(path)
     new = {path / file.relative_to(folder).as_posix(): file for file in files_below(folder)}
     old = set(files_below(path))
     root = path / ROOT
@@ -250,6 +279,7 @@ def publish_group(folder: Path, path: BucketPath) -> None:
         root.unlink()
     side_by_side(lambda name: name.write(new[name].read_bytes()), sorted(new.keys() - {root}), remote=True)
     remove_objects(sorted(old - new.keys()))
+    require_held(path)
     root.write(new[root].read_bytes())
 
 

@@ -1,31 +1,30 @@
-"""Catalogues as Parquet files: one per dataset and exposure, complete or absent, the same bytes for the same table."""
+"""Catalogues as Parquet files: complete or absent, the same bytes for the same table.
+
+Each exposure has one file per dataset, until the night has ended and many are joined: `flows.storage.compaction`.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flows.storage.atomic import write_file
-from flows.storage.bucket_path import BucketPath
+from flows.storage.bucket_path import BucketPath, located
+from flows.storage.catalog_parts import CATALOG_VERSION, DATASET, DIGEST, LAYOUT, VERSION, held, own_metadata, read_held
 from flows.storage.digest import file_digest
+from flows.storage.layout import other_version
 from schemas.dataset import TableOf
-from schemas.errors import BadInput, Misconfigured
+from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
 from schemas.ledger import DatasetRecord
 
 if TYPE_CHECKING:
     from astropy.table import QTable
-
-
-CATALOG_VERSION = 1
-"""Of the layout and the metadata of the files. A reader refuses a later one."""
-
-_DIGEST, _DATASET, _VERSION = b"nightstride.digest", b"nightstride.dataset", b"nightstride.schema_version"
 
 
 class CatalogStore:
@@ -68,7 +67,7 @@ class CatalogStore:
         """
         dataset.check(table)
         path = self.night_path(dataset, key) if isinstance(key, str) else self.path(dataset, key)
-        write_file(path, _encode(dataset, table, digest), self._out / "staging")
+        write_file(path, encoded(dataset.name, dataset.schema, table, digest), self._out / "staging")
         return path
 
     def read(self, dataset: TableOf, key: ExposureKey) -> pa.Table:
@@ -101,10 +100,15 @@ def read_table(path: Path, dataset: TableOf) -> pa.Table:
     Misconfigured
         It was written by another version.
     """
-    (name, _, _), table = _read(path)
-    if name != dataset.name or not table.schema.equals(dataset.schema):
+    found, table = read_described(path)
+    _require_form(path, found.dataset, table.schema, dataset)
+    return pa.Table.from_arrays(table.columns, schema=dataset.schema)
+
+
+def _require_form(path: Path, name: str, schema: pa.Schema, dataset: TableOf) -> None:
+    if name != dataset.name or not schema.equals(dataset.schema):
         ours = {f"{field.name}: {field.type}" for field in dataset.schema}
-        theirs = {f"{field.name}: {field.type}" for field in table.schema}
+        theirs = {f"{field.name}: {field.type}" for field in schema}
         raise BadInput(
             "catalogue_form",
             str(path),
@@ -112,30 +116,64 @@ def read_table(path: Path, dataset: TableOf) -> pa.Table:
             f"unexpected {sorted(theirs - ours)}.",
             "run the night again.",
         )
-    return pa.Table.from_arrays(table.columns, schema=dataset.schema)
 
 
-def read_metadata(path: Path) -> tuple[str, str, int]:
-    """Return the name of the dataset, the digest and the number of rows of a catalogue; errors as in `read_table`."""
+class Inspected(NamedTuple):
+    """What a catalogue says of itself: dataset, digest of what it was made from, rows."""
+
+    dataset: str
+    digest: str
+    rows: int
+
+
+def read_content(path: Path) -> bytes:
+    """Return the bytes of a catalogue; errors as in `read_table`."""
+    with _failures(path):
+        return path.read_bytes()
+
+
+def inspect(path: Path, content: bytes, dataset: TableOf | None) -> Inspected:
+    """Return what a catalogue says of itself, without reading its rows.
+
+    Parameters
+    ----------
+    path, content
+        The file, for messages, and its bytes.
+    dataset
+        Its declared form; None: that is not checked.
+
+    Raises
+    ------
+    BadInput, Misconfigured
+        As in `read_table`.
+    """
+    with _failures(path), pq.ParquetFile(pa.BufferReader(content)) as file:
+        found = _metadata(path, file)
+        if dataset is not None:
+            _require_form(path, found.dataset, file.schema_arrow, dataset)
+        return found
+
+
+def read_metadata(path: Path) -> Inspected:
+    """Return what a catalogue says of itself; errors as in `read_table`."""
+    with _failures(path):
+        if (one := held(path)) is not None:
+            return Inspected(one.dataset, one.digest, one.rows)
     with _opened(path) as file:
         return _metadata(path, file)
 
 
-def _metadata(path: Path, file: pq.ParquetFile) -> tuple[str, str, int]:
-    metadata, rows = file.schema_arrow.metadata or {}, file.metadata.num_rows
-    if _VERSION not in metadata or _DIGEST not in metadata or _DATASET not in metadata:
+def _metadata(path: Path, file: pq.ParquetFile) -> Inspected:
+    metadata = {**(file.metadata.metadata or {}), **(file.schema_arrow.metadata or {})}
+    rows = file.metadata.num_rows
+    if VERSION not in metadata or DIGEST not in metadata or DATASET not in metadata:
         raise BadInput("no_catalogue", str(path), "is Parquet, but no catalogue of nightstride.", "remove the file.")
-    if (version := int(metadata[_VERSION])) != CATALOG_VERSION:
-        raise Misconfigured(
-            "other_version",
-            str(path),
-            f"has schema version {version}, this nightstride reads version {CATALOG_VERSION}.",
-            "use the version of nightstride that wrote it, or another --out.",
-        )
-    return metadata[_DATASET].decode(), metadata[_DIGEST].decode(), rows
+    if (version := int(metadata[VERSION])) != CATALOG_VERSION:
+        raise other_version(path, version, CATALOG_VERSION)
+    return Inspected(metadata[DATASET].decode(), metadata[DIGEST].decode(), rows)
 
 
-def read_qtable(path: Path) -> "QTable":
+def read_qtable(path: Path | str) -> "QTable":
     """Read a catalogue into an astropy table whose columns carry their units.
 
     Nulls are NaN, or masked in columns that are not floating point. Lists become 2-d columns. What a column means is
@@ -148,7 +186,7 @@ def read_qtable(path: Path) -> "QTable":
     """
     from astropy.table import QTable
 
-    _, table = _read(path)
+    _, table = read_described(located(path) if isinstance(path, str) else path)
     found = QTable(meta={key.decode(): value.decode() for key, value in table.schema.metadata.items()})
     for field, values in zip(table.schema, table.columns, strict=True):
         found[field.name] = _quantity(values.combine_chunks(), field.metadata[b"unit"].decode())
@@ -186,42 +224,45 @@ def _quantity(values: pa.Array, unit: str) -> Any:
     return Column(numbers)
 
 
-def _encode(dataset: TableOf, table: pa.Table, digest: str) -> bytes:
-    """Return a catalogue as the bytes of a Parquet file; they depend on nothing but the arguments."""
-    own = {_DATASET: dataset.name, _DIGEST: digest, _VERSION: str(CATALOG_VERSION)}
+def encoded(name: str, schema: pa.Schema, table: pa.Table, digest: str) -> bytes:
+    """Return a catalogue as the bytes of a Parquet file; they depend on nothing but the arguments.
+
+    Parameters
+    ----------
+    name, schema
+        Of the dataset.
+    table, digest
+        As of `CatalogStore.publish`.
+    """
     whole = pa.Table.from_arrays(
-        [column.combine_chunks() for column in table.columns], schema=dataset.schema.with_metadata(own)
+        [column.combine_chunks() for column in table.columns], schema=schema.with_metadata(own_metadata(name, digest))
     )
     sink = BytesIO()
-    # Everything the layout depends on is fixed here, so that a library's new default changes no bytes.
-    pq.write_table(
-        whole,
-        sink,
-        version="2.6",
-        data_page_version="1.0",
-        compression="zstd",
-        compression_level=3,
-        use_dictionary=False,
-        row_group_size=1 << 20,
-        write_statistics=True,
-        write_page_checksum=True,
-        store_schema=True,
-    )
+    pq.write_table(whole, sink, row_group_size=1 << 20, **LAYOUT)
     return sink.getvalue()
 
 
-def _read(path: Path) -> tuple[tuple[str, str, int], pa.Table]:
-    """Read metadata and rows at one go: a bucket is asked once."""
+def read_described(path: Path) -> tuple[Inspected, pa.Table]:
+    """Return what a catalogue says of itself, and its rows, in one reading; errors as in `read_table`."""
+    with _failures(path):
+        if (one := held(path)) is not None:
+            return Inspected(one.dataset, one.digest, one.rows), read_held(one)
     with _opened(path) as file:
         return _metadata(path, file), file.read()
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
-    try:
+    with _failures(path):
         content = pa.BufferReader(path.read_bytes()) if isinstance(path, BucketPath) else path
         with pq.ParquetFile(content, page_checksum_verification=True) as file:
             yield file
+
+
+@contextmanager
+def _failures(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, pa.ArrowException) as error:
         raise BadInput(
             "unreadable_catalogue",

@@ -1,5 +1,6 @@
 """Digests: results with the same digest are the same."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
@@ -61,10 +62,35 @@ def code_digest(root: Path) -> str:
     return digest({path.relative_to(root).as_posix(): file_digest(path) for path in files})
 
 
+KEPT = 64
+"""Models whose encoding is kept."""
+
+_kept: OrderedDict[int, tuple[BaseModel, bytes]] = OrderedDict()
+
+
+def _of_model(model: BaseModel) -> bytes:
+    """Encode a model; that of one which cannot change is kept: sections of settings are in digests of each exposure."""
+    if not model.model_config.get("frozen"):
+        return _encode(model.model_dump(mode="json"))
+    known = _kept.get(id(model))
+    if known is None:
+        # The model, too: as long as it is kept no other has its id.
+        known = model, _encode(model.model_dump(mode="json"))
+        _kept[id(model)] = known
+        while len(_kept) > KEPT:
+            _kept.popitem(last=False)
+    return known[1]
+
+
 def _encode(value: Any) -> bytes:
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
+    kind = type(value)  # quicker than the patterns below, which ask pydantic of each value whether it is a model
+    if kind is str:
+        return _item(b"s", value.encode())
+    if kind is list or kind is tuple:
+        return _item(b"l", b"".join([_encode(one) for one in value]))
     match value:
+        case BaseModel():
+            return _of_model(value)
         case None:
             return _item(b"n", b"")
         case bool():

@@ -1,4 +1,4 @@
-"""Paths below an output folder."""
+"""Paths below an output folder, and what is none of ours there."""
 
 from pathlib import Path
 
@@ -23,6 +23,16 @@ def require_output(out: Path) -> None:
     if not out.is_dir():
         problem = "is no output folder: there is no folder of this name."
     raise Misconfigured("no_output", str(out), problem, "name the --out of a run.")
+
+
+def other_version(where: Path | str, found: int, known: int) -> Misconfigured:
+    """Return the error of a file that another version has written, and that cannot be made again from the sources."""
+    return Misconfigured(
+        "other_version",
+        str(where),
+        f"has schema version {found}, this nightstride reads version {known}.",
+        "use the version of nightstride that wrote it, or another --out.",
+    )
 
 
 def tile_path(out: Path, key: ExposureKey) -> Path:

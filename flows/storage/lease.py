@@ -20,15 +20,19 @@ from flows.storage.atomic import (
     forbid,
     is_lost,
     permit,
+    release,
     sweep,
     write_conditions,
     write_file,
     writing,
 )
 from flows.storage.bucket_path import BucketPath
-from flows.storage.file_lock import file_lock
+from flows.storage.fence import Fence, taken_over
+from flows.storage.file_lock import MODE, file_lock
 from flows.storage.folder import writable_folder
-from schemas.errors import Misconfigured, NightstrideError, Retryable
+from flows.storage.ledger import Ledger
+from flows.storage.night_sums import settle
+from schemas.errors import HELD, Misconfigured, NightstrideError, Retryable
 
 
 class Holder(BaseModel):
@@ -68,7 +72,7 @@ def runs(holder: Holder) -> bool:
 def locked(out: Path, holder: Holder) -> Misconfigured:
     """Return the error of a second run."""
     return Misconfigured(
-        "locked",
+        HELD,
         str(out),
         f"another run holds it: process {holder.pid} on {holder.host}, since {holder.since}.",
         "wait for that run to end, or choose another --out.",
@@ -193,9 +197,12 @@ def bucket_lease(out: BucketPath, heartbeat_s: float, stale_s: float) -> Iterato
     heart.start()
     try:
         yield me
+        with suppress(Retryable):  # the ledger is true without, and the next run does it
+            settle(Ledger(out))
     finally:
         ended.set()
         heart.join()
+        release(out)
         with suppress(Retryable):  # nobody is kept out: on this host the process is looked up, elsewhere it grows stale
             held.give_back(me)
 
@@ -260,7 +267,7 @@ def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S)
     with _guard(out) as now:
         if (holder := _living(path, now, stale_s)) is not None:
             raise locked(out, holder)
-        write_file(path, me.model_dump_json(indent=1).encode(), out / "staging")
+        write_file(path, me.model_dump_json(indent=1).encode(), out / "staging", MODE)
         sweep(out)
     ended = Event()
     # The heart beats on the file this process wrote, not on the name: after a takeover it touches nothing.
@@ -281,6 +288,25 @@ def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S)
                     sweep(out)
                 path.unlink()
         os.close(descriptor)
+
+
+def own_fence(out: Path) -> Fence | None:
+    """Return the fence of this process's lease of ``out``; None if nobody holds it.
+
+    Raises
+    ------
+    Misconfigured
+        Another process has taken it over (``taken_over``), or the store refuses.
+    """
+    path = out / "lease.json"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    holder, me = _parsed(content), myself()
+    if holder is None or (holder.host, holder.boot, holder.pid) != (me.host, me.boot, me.pid):
+        raise taken_over(path)
+    return Fence(path, content)
 
 
 def holder_of(out: Path) -> Holder | None:
@@ -331,6 +357,15 @@ def _beat_local(path: Path, descriptor: int, heartbeat_s: float, ended: Event) -
 POLL_S = 1.0
 """How often a run that waits looks whether the folder is free, s."""
 
+SAY_S = 600.0
+"""How often it says that it waits, and for whom, s."""
+
+
+def require_free(out: Path) -> None:
+    """Raise `Misconfigured` (``locked``) if another run holds the output folder ``out``; nothing is made there."""
+    if (holder := holder_of(out)) is not None:
+        raise locked(out, holder)
+
 
 @contextmanager
 def patient_lease(
@@ -345,7 +380,7 @@ def patient_lease(
     wait_s
         How long to wait at most, s; None: as long as it takes.
     say
-        Called once with the holder waited for.
+        Called with the holder waited for: at once, every `SAY_S` seconds, and when there is another one.
     poll_s
         How often to look, s.
 
@@ -355,17 +390,17 @@ def patient_lease(
         The folder is still held after ``wait_s`` (``locked``), or it may not be written.
     """
     deadline = None if wait_s is None else monotonic() + wait_s
-    told = False
+    told, again = "", 0.0
     with ExitStack() as stack:
         while True:
             try:
                 holder = stack.enter_context(lease(out))
                 break
             except Misconfigured as error:
-                if error.code != "locked" or (deadline is not None and monotonic() >= deadline):
+                if error.code != HELD or (deadline is not None and monotonic() >= deadline):
                     raise
-                if not told:
+                if error.problem != told or monotonic() >= again:
                     say(f"Waiting: {error.where}: {error.problem}")
-                    told = True
+                    told, again = error.problem, monotonic() + SAY_S
             sleep(poll_s)
         yield holder

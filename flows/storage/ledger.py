@@ -1,206 +1,290 @@
 """Ledger: one small record per exposure of what is done."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from flows.storage.atomic import read_record, read_records, remove, remove_record, write_file, write_record, writing
-from flows.storage.layout import tile_path
-from schemas.errors import BadInput, Misconfigured
+from flows.storage.atomic import remove, write_file, writing
+from flows.storage.bucket_path import BucketPath
+from flows.storage.layout import other_version, tile_path
+from flows.storage.ledger_bucket import BucketRecords
+from flows.storage.ledger_local import COLUMNS, LocalRecords
+from schemas.errors import BadInput, NightstrideError
 from schemas.exposure import ExposureKey
-from schemas.ledger import LEDGER_VERSION, ExposureRecord, NightRecord, ProvenanceRecord, SourceMemo, WatchRecord
+from schemas.ledger import (
+    LEDGER_VERSION,
+    ExposureRecord,
+    NightRecord,
+    NightSums,
+    ProvenanceRecord,
+    SourceMemo,
+    WatchRecord,
+)
 from schemas.quality import QUALITY_VERSION, QualityRecord
 
 Kept = TypeVar("Kept", bound=BaseModel)
 
 
-class Ledger:
-    """Records under ``OUT/ledger/<night>/``, of whole nights under ``OUT/ledger/nights/``, of sources beside them.
+class Brief(NamedTuple):
+    """Outcome of an exposure, without its files: fields as in `schemas.ledger.ExposureRecord`."""
 
-    Each record is one file that is replaced in one step. There is one writer: the holder of the lease.
+    visit: int
+    detector: int
+    status: str
+    source_uri: str
+    detections: int
+    provenance: str | None
+    shutter_closed_at: str | None
+    finished_at: str
+    reason: str | None
+
+
+class Ledger:
+    """Records under ``OUT/ledger/``: of exposures by night, of whole nights, of sources.
+
+    A change is on disk, whole, when its method returns. There is one writer: the holder of the lease. Nothing here
+    holds more than a part of a night in memory. Each method raises `Misconfigured` if the ledger was written by
+    another version, is damaged or may not be read, and those that write also if another run has the lease now.
     """
 
     def __init__(self, out: Path) -> None:
-        self._out, self._root = out, out / "ledger"
-
-    def path(self, key: ExposureKey) -> Path:
-        """Return the path of the record of an exposure."""
-        return self._root / key.night / f"{key.name}.json"
+        self._out = out
+        self._records = BucketRecords(out) if isinstance(out, BucketPath) else LocalRecords(out)
 
     def get(self, key: ExposureKey) -> ExposureRecord | None:
-        """Return the record of an exposure; None if there is none or it cannot be read, so that it is done again.
-
-        Raises
-        ------
-        Misconfigured
-            The record was written by another version.
-        """
-        try:
-            return load(self.path(key))
-        except (FileNotFoundError, BadInput):
-            return None
+        """Return the record of an exposure; None if there is none or it cannot be read, so that it is done again."""
+        return self._kept(self._records.get(key), ExposureRecord)
 
     def put(self, record: ExposureRecord) -> None:
-        """Write or replace a record; errors as in `flows.storage.atomic.write_record`."""
-        write_record(self.path(record), record.model_dump_json(indent=1).encode(), self._out)
+        """Write or replace a record."""
+        self._records.put(record, record.model_dump_json().encode())
 
     def remove(self, key: ExposureKey) -> None:
         """Remove a record, if there is one."""
-        remove_record(self.path(key))
+        self._records.remove(key)
 
-    def files(self, night: str | None = None) -> list[Path]:
-        """Return the files of the records, sorted: of one night or of all."""
-        return sorted(self._root.glob(f"{night or '[0-9]' * 8}/*.json"))
+    def nights(self) -> list[str]:
+        """Return the nights with records of exposures, sorted."""
+        return self._records.nights()
 
-    def records(self, night: str | None = None) -> list[ExposureRecord]:
-        """Return the records that can be read, by night, visit and detector; errors as in `get`."""
-        found = []
-        for file, content in read_records(self.files(night)):
-            try:
-                found.append(_parsed(file, content, ExposureRecord))
-            except BadInput:
-                continue
-        return sorted(found, key=lambda record: (record.night, record.visit, record.detector))
+    def count(self) -> int:
+        """Return the number of exposures with a record."""
+        return sum(self._records.count(night) for night in self.nights())
 
-    def night_path(self, night: str) -> Path:
-        """Return the path of the record of a whole night."""
-        return self._root / "nights" / f"{night}.json"
+    def records(self, night: str | None = None) -> Iterator[ExposureRecord]:
+        """Yield the records that can be read, of one night or of all, by night, visit and detector."""
+        for found in self.entries(night):
+            if isinstance(found, ExposureRecord):
+                yield found
+            elif not isinstance(found, BadInput):
+                raise found
 
-    def night_files(self) -> list[Path]:
-        """Return the files of the records of whole nights, sorted."""
-        return sorted((self._root / "nights").glob("*.json"))
+    def entries(self, night: str | None = None) -> Iterator[ExposureRecord | NightstrideError]:
+        """Yield the records by night, visit and detector; in place of one that cannot be read, why not."""
+        for label in self.nights() if night is None else (night,):
+            for name, content in self._records.contents(label):
+                where = self._records.place(label, name)
+                try:
+                    record = _parsed(where, content, ExposureRecord)
+                except NightstrideError as error:
+                    yield error
+                    continue
+                yield record if (record.night, record.name) == (label, name) else _misfiled(where, record)
+
+    def briefs(self, night: str) -> Iterator[Brief]:
+        """Yield what can be said of each exposure of a night without parsing its record, by visit and detector."""
+        if isinstance(self._records, LocalRecords):
+            yield from map(Brief._make, self._records.columns(night))
+        else:
+            for one in self.records(night):
+                yield Brief(one.visit, one.detector, *(getattr(one, name) for name in COLUMNS))
+
+    def troubled(self, night: str) -> Iterator[Brief]:
+        """Yield the exposures of a night that have a reason: quarantined, failed, or not done again."""
+        if isinstance(self._records, LocalRecords):
+            yield from map(Brief._make, self._records.columns(night, "reason IS NOT NULL"))
+        else:
+            yield from (one for one in self.briefs(night) if one.reason is not None)
+
+    def stamp(self, night: str) -> str:
+        """Return what changes with each change of a record of a night; empty where nothing does."""
+        return self._records.stamp(night)
+
+    def settle(self) -> list[str]:
+        """Bring together what is in many objects of a bucket; return the nights that this concerns."""
+        return self._records.settle() if isinstance(self._records, BucketRecords) else []
+
+    def sums(self, night: str) -> NightSums | None:
+        """Return the sums of a night that were kept; None if none were."""
+        return _valid(self._records.document("sums", night), NightSums)
+
+    def put_sums(self, night: str, sums: NightSums) -> None:
+        """Keep the sums of a night."""
+        self._records.put_document("sums", night, sums.model_dump_json().encode())
+
+    def from_source(self, source_uri: str) -> list[ExposureRecord]:
+        """Return the records that are from a source now, by night, visit and detector."""
+        found = map(self.get, self._records.sources(source_uri))
+        return [record for record in found if record is not None and record.source_uri == source_uri]
+
+    def damage(self, night: str | None = None) -> Iterator[BadInput]:
+        """Yield an error for each file of the ledger that is damaged: of a night, or all."""
+        for where, what in self._records.damage(night):
+            yield BadInput("damaged_ledger", where, f"is damaged: {what}.", "put it back from a backup.")
+
+    def named_nights(self) -> list[str]:
+        """Return the nights with a record of the whole night, sorted."""
+        return self._records.documents("night")
 
     def night(self, night: str) -> NightRecord | None:
         """Return what is published of a whole night; as `get`."""
-        try:
-            return load_night(self.night_path(night))
-        except (FileNotFoundError, BadInput):
-            return None
+        return self._kept(self._records.document("night", night), NightRecord)
+
+    def whole_nights(self, nights: Iterable[str] | None = None) -> Iterator[NightRecord | NightstrideError]:
+        """Yield the records of whole nights, of some or of all; in place of one that cannot be read, why not."""
+        return self._documents("night", self.named_nights() if nights is None else nights, NightRecord, LEDGER_VERSION)
 
     def put_night(self, record: NightRecord) -> None:
-        """Write or replace the record of a whole night; errors as in `put`."""
-        write_record(self.night_path(record.night), record.model_dump_json(indent=1).encode(), self._out)
+        """Write or replace the record of a whole night."""
+        self._records.put_document("night", record.night, record.model_dump_json().encode())
 
     def remove_night(self, night: str) -> None:
         """Remove the record of a whole night, if there is one."""
-        remove_record(self.night_path(night))
-
-    def quality_path(self, night: str) -> Path:
-        """Return the path of the record of a night's quality."""
-        return self._root / "quality" / f"{night}.json"
+        self._records.remove_document("night", night)
 
     def quality_nights(self) -> list[str]:
         """Return the nights whose quality is recorded, sorted."""
-        return sorted(path.stem for path in (self._root / "quality").glob("*.json"))
+        return self._records.documents("quality")
 
     def quality(self, night: str) -> QualityRecord | None:
         """Return how good a night is; as `get`."""
-        try:
-            return load_quality(self.quality_path(night))
-        except (FileNotFoundError, BadInput):
-            return None
+        return self._kept(self._records.document("quality", night), QualityRecord, QUALITY_VERSION)
+
+    def qualities(self, nights: Iterable[str]) -> Iterator[QualityRecord | NightstrideError]:
+        """Yield the qualities of some nights; in place of one that cannot be read, why not."""
+        return self._documents("quality", nights, QualityRecord, QUALITY_VERSION)
 
     def put_quality(self, record: QualityRecord) -> None:
-        """Write or replace the record of a night's quality; errors as in `put`."""
-        write_record(self.quality_path(record.night), record.model_dump_json().encode(), self._out)
+        """Write or replace the record of a night's quality."""
+        self._records.put_document("quality", record.night, record.model_dump_json().encode())
 
     def remove_quality(self, night: str) -> None:
         """Remove the record of a night's quality, if there is one."""
-        remove_record(self.quality_path(night))
+        self._records.remove_document("quality", night)
 
     def remembered(self, source_uri: str) -> SourceMemo | None:
         """Return what a source held when it was last read; None if that is not known."""
-        try:
-            memo = SourceMemo.model_validate_json(self._memo(source_uri).read_bytes())
-        except (FileNotFoundError, ValidationError):
-            return None
-        return memo if memo.uri == source_uri else None
+        memo = _valid(self._records.memo(source_uri), SourceMemo)
+        return memo if memo is not None and memo.uri == source_uri else None
 
     def remember(self, memo: SourceMemo | None) -> None:
         """Record what a source held, which spares a rerun from reading it; None: that is not known."""
-        if memo is None:
-            return
-        write_file(self._memo(memo.uri), memo.model_dump_json().encode(), self._out / "staging")
+        if memo is not None:
+            self._records.put_memo(memo, memo.model_dump_json().encode())
+
+    def remembered_nights(self) -> list[str]:
+        """Return the nights of which anything is known: records, what sources held, sums, quality; sorted."""
+        kinds = ("night", "quality", "sums")
+        named = (name for kind in kinds for name in self._records.documents(kind))
+        return sorted({*self._records.nights(), *self._records.memo_nights(), *named})
+
+    def forget(self, night: str) -> None:
+        """Forget what the sources of a night without records held, which a run would read again, and its sums."""
+        self._records.forget(night)
+        self._records.remove_document("sums", night)
 
     def provenance(self, digest: str | None) -> ProvenanceRecord | None:
         """Return what exposures were searched with; None if that is not known, or no digest is."""
-        if digest is None:
-            return None
-        return self._read(self._root / "provenance" / f"{digest}.json", ProvenanceRecord)
+        return None if digest is None else _valid(self._records.document("provenance", digest), ProvenanceRecord)
+
+    def provenances(self) -> list[str]:
+        """Return the digests of what exposures and nights were searched with, sorted."""
+        return self._records.documents("provenance")
+
+    def remove_provenance(self, digest: str) -> None:
+        """Remove what exposures were searched with, if it is there."""
+        self._records.remove_document("provenance", digest)
 
     def put_provenance(self, record: ProvenanceRecord) -> str:
         """Record what exposures are searched with, once; return the digest that stands for it."""
-        content = record.model_dump_json(indent=1).encode()
+        content = record.model_dump_json().encode()
         digest = sha256(content).hexdigest()
-        path = self._root / "provenance" / f"{digest}.json"
-        if not path.exists():
-            write_file(path, content, self._out / "staging")
+        if self._records.document("provenance", digest) is None:
+            self._records.put_document("provenance", digest, content)
         return digest
 
     def watch(self) -> WatchRecord | None:
         """Return how the last stream goes, or went; None if there was none."""
-        return self._read(self._root / "watch.json", WatchRecord)
+        try:
+            return _valid(self._watch.read_bytes(), WatchRecord)
+        except FileNotFoundError:
+            return None
 
     def put_watch(self, record: WatchRecord) -> None:
         """Replace what is said of the stream."""
-        write_file(self._root / "watch.json", record.model_dump_json(indent=1).encode(), self._out / "staging")
+        write_file(self._watch, record.model_dump_json(indent=1).encode(), self._out / "staging")
 
-    def _read(self, path: Path, kind: type[Kept]) -> Kept | None:
+    @property
+    def _watch(self) -> Path:
+        return self._out / "ledger" / "watch.json"
+
+    def _documents(
+        self, kind: str, names: Iterable[str], model: type[Kept], known: int
+    ) -> Iterator[Kept | NightstrideError]:
+        for name in names:
+            content = self._records.document(kind, name)
+            try:
+                if content is not None:
+                    yield _parsed(self._records.place(kind, name), content, model, known)
+            except NightstrideError as error:
+                yield error
+
+    def _kept(self, content: bytes | None, kind: type[Kept], known: int = LEDGER_VERSION) -> Kept | None:
         try:
-            return kind.model_validate_json(path.read_bytes())
-        except (FileNotFoundError, ValidationError):
+            return None if content is None else _parsed(str(self._out / "ledger"), content, kind, known)
+        except BadInput:
             return None
 
-    def _memo(self, source_uri: str) -> Path:
-        name = sha256(source_uri.encode()).hexdigest()[:32]
-        return self._root / "sources" / name[:2] / f"{name}.json"
 
-
-def load(path: Path) -> ExposureRecord:
-    """Read one record.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is none.
-    BadInput
-        It is damaged.
-    Misconfigured
-        It was written by another version.
-    """
-    return _parsed(path, read_record(path), ExposureRecord)
-
-
-def load_night(path: Path) -> NightRecord:
-    """Read the record of a whole night; errors as in `load`."""
-    return _parsed(path, read_record(path), NightRecord)
-
-
-def load_quality(path: Path) -> QualityRecord:
-    """Read the record of a night's quality; errors as in `load`."""
-    return _parsed(path, read_record(path), QualityRecord, QUALITY_VERSION)
-
-
-def _parsed(path: Path, content: bytes, kind: type[Kept], known: int = LEDGER_VERSION) -> Kept:
+def _valid(content: bytes | None, kind: type[Kept]) -> Kept | None:
     try:
-        version = _Version.model_validate_json(content).schema_version
-        if version != known:
-            raise Misconfigured(
-                "other_version",
-                str(path),
-                f"has schema version {version}, this nightstride reads version {known}.",
-                "use the version of nightstride that wrote it, or another --out.",
-            )
-        return kind.model_validate_json(content)
+        return None if content is None else kind.model_validate_json(content)
+    except ValidationError:
+        return None
+
+
+def _parsed(where: str, content: bytes, kind: type[Kept], known: int = LEDGER_VERSION) -> Kept:
+    try:
+        found = kind.model_validate_json(content)
+        _require_version(where, getattr(found, "schema_version", known), known)
+        return found
     except ValidationError as error:
+        with suppress(ValidationError):  # one of another version need not have the same fields
+            _require_version(where, _Version.model_validate_json(content).schema_version, known)
         raise BadInput(
             "damaged_record",
-            str(path),
+            where,
             f"is no ledger record ({error.error_count()} errors, the first: {error.errors()[0]['msg']}).",
             "run the night again: what it is about is made again.",
         ) from error
+
+
+def _require_version(where: str, version: int, known: int) -> None:
+    if version != known:
+        raise other_version(where, version, known)
+
+
+def _misfiled(where: str, record: ExposureRecord) -> BadInput:
+    return BadInput(
+        "misfiled_record",
+        where,
+        f"is the record of exposure {record.name} of night {record.night}.",
+        "remove it and run the night again.",
+    )
 
 
 class _Version(BaseModel):
@@ -217,12 +301,13 @@ def unpublish(record: ExposureRecord, out: Path) -> None:
     Retryable, Misconfigured
         As in `flows.storage.atomic.write_file`.
     """
+    from flows.storage.catalog_parts import withdraw  # Arrow takes a while, and who only reads needs none
+
     ledger = Ledger(out)
     now = ledger.get(record.key)
     if now is None or now.source_uri != record.source_uri:
         return
-    with writing(ledger.path(record.key)):
-        for dataset in now.datasets.values():
-            remove(out / dataset.path)
+    with writing(out / "ledger"):
+        withdraw(out / dataset.path for dataset in now.datasets.values())
         remove(tile_path(out, record.key))
         ledger.remove(record.key)

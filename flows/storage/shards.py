@@ -8,7 +8,7 @@ pixels silently. Here every chunk that is read is checked.
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +20,7 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
-from flows.storage.bucket_path import BucketPath, read_files
+from flows.storage.bucket_path import BucketPath
 
 _CRC = 4
 _ENTRY = 16  # bytes of the index per chunk: offset and length
@@ -42,8 +42,8 @@ class ShardedArray:
         Of the pixels, in this machine's order of bytes.
     packed
         Whether chunks are compressed.
-    fetched
-        Of an array in a bucket: the shards that were read last, whole.
+    ends
+        Of an array in a bucket: size and index of each shard that was read from.
     """
 
     folder: Path
@@ -52,7 +52,7 @@ class ShardedArray:
     chunk: tuple[int, int]
     dtype: np.dtype[Any]
     packed: bool
-    fetched: "FetchedBytes | None" = field(default=None, compare=False)
+    ends: "dict[Path, tuple[int, bytes]]" = field(default_factory=dict, compare=False)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -75,8 +75,7 @@ class ShardedArray:
         if sharding["name"] != "sharding_indexed" or not _as_written(form, packed) or rows % height or columns % width:
             raise ValueError(f"its codecs are {json.dumps(metadata['codecs'])}")
         dtype = np.dtype(metadata["data_type"])
-        fetched = FetchedBytes(folder) if isinstance(folder, BucketPath) else None
-        return cls(folder, (ny, nx), (rows, columns), (height, width), dtype, packed, fetched)
+        return cls(folder, (ny, nx), (rows, columns), (height, width), dtype, packed)
 
     def read(self, y0: int, x0: int, y1: int, x1: int) -> NDArray[Any]:
         """Return the pixels [y0:y1, x0:x1], half open; they lie within the array.
@@ -90,32 +89,35 @@ class ShardedArray:
         """
         found = np.empty((y1 - y0, x1 - x0), self.dtype)
         pixels = np.empty(self.chunk, self.dtype)
-        cells = list(_cells(self.shard, y0, x0, y1, x1))
-        for n, (row, column) in enumerate(cells):
+        for row, column in _cells(self.shard, y0, x0, y1, x1):
             corner = row * self.shard[0], column * self.shard[1]
             inside = _overlap(corner, self.shard, (y0, x0, y1, x1))
-            with self._opened(cells[n:]) as shard:
-                for place in _cells(self.chunk, *(inside[i] - corner[i % 2] for i in range(4))):
+            places = list(_cells(self.chunk, *(inside[i] - corner[i % 2] for i in range(4))))
+            with self._opened(row, column) as shard:
+                for place, content in zip(places, shard.chunks(places), strict=True):
                     start = corner[0] + place[0] * self.chunk[0], corner[1] + place[1] * self.chunk[1]
                     top, left, bottom, right = _overlap(start, self.chunk, inside)
-                    self._decode(shard.chunk(*place), pixels)
+                    self._decode(content, pixels)
                     found[top - y0 : bottom - y0, left - x0 : right - x0] = pixels[
                         top - start[0] : bottom - start[0], left - start[1] : right - start[1]
                     ]
         return found
 
     @contextmanager
-    def _opened(self, cells: Sequence[tuple[int, int]]) -> "Iterator[_Shard]":
-        """Open the first of some shards to be read; in a bucket the others are fetched concurrently."""
-        if self.fetched is not None:
-            content = self.fetched.first(cells)
-            yield _Shard(lambda length, offset: content[offset : offset + length], len(content), self.shard, self.chunk)
+    def _opened(self, row: int, column: int) -> "Iterator[_Shard]":
+        """Open a shard: of one in a bucket its index is asked for once, and of its chunks those that are wanted."""
+        path = self.folder / "c" / str(row) / str(column)
+        length = self.shard[0] // self.chunk[0] * (self.shard[1] // self.chunk[1]) * _ENTRY + _CRC
+        if isinstance(path, BucketPath):
+            if path not in self.ends:
+                self.ends[path] = path.read_end(length)
+            yield _Shard(*self.ends[path], length, self.shard, self.chunk, path.read_ranges)
             return
-        row, column = cells[0]
-        with (self.folder / "c" / str(row) / str(column)).open("rb", buffering=0) as file:
+        with path.open("rb", buffering=0) as file:
             descriptor = file.fileno()
             size = os.fstat(descriptor).st_size
-            yield _Shard(partial(os.pread, descriptor), size, self.shard, self.chunk)
+            end = os.pread(descriptor, length, max(size - length, 0))
+            yield _Shard(size, end, length, self.shard, self.chunk, partial(_pread, descriptor))
 
     def _decode(self, content: bytes, pixels: NDArray[Any]) -> None:
         if self.packed:
@@ -124,63 +126,61 @@ class ShardedArray:
             pixels[:] = np.frombuffer(content, pixels.dtype).reshape(pixels.shape)
 
 
-class FetchedBytes:
-    """Shards of an array in a bucket, each read by one request; some are kept for the tile that is read next."""
+Range = tuple[int, int]
+"""First byte, and one past the last."""
 
-    KEPT = 8
-    """Shards at a time, of up to 4 MB each."""
 
-    def __init__(self, folder: BucketPath) -> None:
-        self._folder = folder
-        self._kept: dict[tuple[int, int], bytes] = {}
-
-    def first(self, cells: Sequence[tuple[int, int]]) -> bytes:
-        """Return the bytes of the first shard; those after it are asked for at the same time.
-
-        Raises
-        ------
-        FileNotFoundError, Misconfigured, Retryable
-            As `BucketPath.read_bytes`.
-        """
-        if cells[0] not in self._kept:
-            # Of the shards of the tile before, those that this one needs are there already.
-            self._kept = {cell: self._kept[cell] for cell in cells[: self.KEPT] if cell in self._kept}
-            wanted = [cell for cell in cells[: self.KEPT] if cell not in self._kept]
-            found = read_files(self._folder / "c" / str(row) / str(column) for row, column in wanted)
-            for cell, content in zip(wanted, found, strict=True):
-                if not isinstance(content, bytes):
-                    raise content
-                self._kept[cell] = content
-        return self._kept[cells[0]]
+def _pread(descriptor: int, ranges: Sequence[Range]) -> Iterator[bytes]:
+    for start, end in ranges:
+        yield os.pread(descriptor, end - start, start)
 
 
 class _Shard:
-    """Bytes of one shard: chunks, then their index."""
+    """Bytes of one shard: chunks, then their index.
+
+    Parameters
+    ----------
+    size, end, length
+        Of the file, bytes; its last bytes, which hold the index; and how many bytes that has.
+    shard, chunk
+        (ny, nx), px.
+    read
+        Gives the bytes of some ranges, in order.
+    """
 
     def __init__(
-        self, read: Callable[[int, int], bytes], size: int, shard: tuple[int, int], chunk: tuple[int, int]
+        self,
+        size: int,
+        end: bytes,
+        length: int,
+        shard: tuple[int, int],
+        chunk: tuple[int, int],
+        read: Callable[[Sequence[Range]], Iterable[bytes]],
     ) -> None:
-        self._read = read
-        rows, columns = shard[0] // chunk[0], shard[1] // chunk[1]
-        length = rows * columns * _ENTRY + _CRC
-        self._end = size - length
+        self._read, self._end = read, size - length
         if self._end < 0:
             raise ValueError("a shard is shorter than its index")
-        self._index = np.frombuffer(self._checked(self._end, length), "<u8").reshape(rows, columns, 2)
+        rows, columns = shard[0] // chunk[0], shard[1] // chunk[1]
+        self._index = np.frombuffer(_checked(end, self._end, size), "<u8").reshape(rows, columns, 2)
 
-    def chunk(self, row: int, column: int) -> bytes:
-        """Return the bytes of a chunk, without its checksum."""
+    def chunks(self, places: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+        """Yield the bytes of chunks, each without its checksum."""
+        ranges = [self._range(*place) for place in places]
+        for content, (start, end) in zip(self._read(ranges), ranges, strict=True):
+            yield _checked(content, start, end)
+
+    def _range(self, row: int, column: int) -> Range:
         offset, length = self._index[row, column].tolist()
         if offset + length > self._end:  # also where a chunk was never written
             raise ValueError(f"chunk {row}, {column} of a shard is not in its file")
-        return self._checked(offset, length)
+        return offset, offset + length
 
-    def _checked(self, offset: int, length: int) -> bytes:
-        content = self._read(length, offset)
-        body, checksum = content[:-_CRC], content[-_CRC:]
-        if len(content) != length or google_crc32c.value(body) != int.from_bytes(checksum, "little"):
-            raise ValueError(f"bytes {offset} to {offset + length} of a shard do not match their checksum")
-        return body
+
+def _checked(content: bytes, start: int, end: int) -> bytes:
+    body, checksum = content[:-_CRC], content[-_CRC:]
+    if len(content) != end - start or google_crc32c.value(body) != int.from_bytes(checksum, "little"):
+        raise ValueError(f"bytes {start} to {end} of a shard do not match their checksum")
+    return body
 
 
 def _as_written(form: Mapping[str, Any], packed: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Exposures as sharded Zarr: one group per exposure, one array per plane, one shard per tile."""
+"""Exposures as sharded Zarr: one group per exposure, one array per plane, one or a few files per array."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -22,6 +22,9 @@ from schemas.settings import TileSettings
 
 PLANES = {plane.name: plane for plane in (DIFFERENCE, MASK, VARIANCE, SCIENCE, TEMPLATE)}
 """Planes that an exposure may have; the first two it must have."""
+
+WHOLE = 4200
+"""Planes with sides of up to so many pixels are one file; larger ones have several, of about this side."""
 
 _PIPELINE = Lock()
 
@@ -53,7 +56,7 @@ def write_exposure(
         ``difference`` and ``mask``, and any of ``variance``, ``science``, ``template``: (ny, nx) of ``info.shape``,
         dtypes as in `schemas.pixels`.
     settings
-        Side of a shard and of a chunk, px, and compression.
+        Sides of a tile and of a chunk, px, and compression.
     digest
         Of what the exposure was made from.
 
@@ -199,12 +202,20 @@ def _create(group: zarr.Group, plane: ArrayOf, info: ExposureInfo, settings: Til
             shape=info.shape,
             dtype=plane.dtype,
             chunks=(settings.chunk, settings.chunk),
-            shards=(settings.tile, settings.tile),
+            shards=shard_shape(info.shape, settings),
             compressors=compressors(settings.codec, plane.dtype),
             fill_value=_fill(plane),
             dimension_names=plane.dims,
             attributes={"unit": plane.unit.replace("pixel_unit", info.pixel_unit)},
         )
+
+
+def shard_shape(shape: tuple[int, int], settings: TileSettings) -> tuple[int, int]:
+    """Return the sides of a file of a plane, px: whole chunks that cover all of it, or whole tiles of a large one."""
+    if max(shape) <= WHOLE:
+        return -(-shape[0] // settings.chunk) * settings.chunk, -(-shape[1] // settings.chunk) * settings.chunk
+    side = max(WHOLE // settings.tile, 1) * settings.tile
+    return side, side
 
 
 def _fill(plane: ArrayOf) -> float:

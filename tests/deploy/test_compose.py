@@ -43,6 +43,10 @@ def test_every_service_has_few_rights_a_pinned_image_and_a_check(name):
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["healthcheck"]["test"][0] == "CMD"
     assert "start_period" in service["healthcheck"]
+    limits = service["deploy"]["resources"]["limits"]
+    assert limits.keys() == {"cpus", "memory", "pids"}
+    assert re.fullmatch(r"\d+g|\$\{WORKER_MEMORY:\?is not set\}", limits["memory"])
+    assert 100 <= limits["pids"] <= 2000
 
 
 def test_only_the_server_is_published_and_to_this_machine_alone():

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import files
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import jsonschema
@@ -143,6 +144,25 @@ def test_who_may_call_whom(made):
     assert any(one.items() <= _labels(made[2]).items() for one in allowed)
     assert night["spec"]["podSelector"]["matchLabels"] == job["metadata"]["labels"]
     assert "ingress" not in night["spec"]
+
+
+def test_pods_reach_the_cluster_names_and_stores_and_nothing_within_the_network():
+    """Ports and ranges that are open to each policy: all others are closed, as egress is limited at all."""
+    for policy in parsed("network.yaml"):
+        assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+        cluster, names, stores = policy["spec"]["egress"]
+        assert [one["podSelector"]["matchLabels"] for one in cluster["to"]] == [
+            {"dask.org/cluster-name": "nightstride"}
+        ]
+        assert [(one["protocol"], one["port"]) for one in names["ports"]] == [("UDP", 53), ("TCP", 53)]
+        (system,) = names["to"]
+        assert system.keys() == {"namespaceSelector", "podSelector"}
+        assert stores["ports"] == [{"protocol": "TCP", "port": 443}]
+        (block,) = (one["ipBlock"] for one in stores["to"])
+        closed_to = [ip_network(one) for one in block["except"]]
+        for inside in ("10.96.0.1", "172.20.0.1", "192.168.1.1", "169.254.169.254", "100.100.100.200"):
+            assert any(ip_address(inside) in one for one in closed_to)
+        assert not any(ip_address("52.216.0.1") in one for one in closed_to)
 
 
 @pytest.mark.parametrize("pod", PODS)

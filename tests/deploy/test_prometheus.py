@@ -14,7 +14,7 @@ import yaml
 from tests.deploy.test_grafana import TARGETS
 from tests.flows.nights.test_seen_night import free_port
 from tests.support.exported import exported
-from tests.support.night import DETECTORS, VISITS
+from tests.support.night import DETECTORS, TWO_WORKERS, VISITS
 from tests.support.promql import asked, filled
 
 pytest_plugins = ("tests.support.night_fixture",)
@@ -130,7 +130,8 @@ def test_every_panel_has_data_of_a_stream_and_a_night(nightstride_run, raw_night
     assert night.code == 0, night.stderr
     live, textfile = free_port(), free_port()
     options = ("--still", "0.2", "--poll", "0.1", "--quiet", "600", "--metrics", live)
-    stream = replace(nightstride_run, verb="watch", arguments=options).start(arriving, "--out", tmp_path / "stream")
+    watch = replace(nightstride_run, verb="watch", arguments=options)
+    stream = watch.start(arriving, "--out", tmp_path / "stream", **TWO_WORKERS)
     exporter = subprocess.Popen(
         [
             exporter_path, "--collector.disable-defaults", "--collector.textfile",

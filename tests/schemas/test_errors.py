@@ -1,8 +1,10 @@
 import pickle
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from schemas.errors import BadInput, Misconfigured, NightstrideError, NoWork, Retryable
+from schemas.errors import BadInput, Misconfigured, NightstrideError, NoWork, Retryable, printable
 
 KINDS = (NoWork, BadInput, Retryable, Misconfigured)
 
@@ -20,3 +22,25 @@ def test_kinds_are_told_apart_by_what_the_caller_does():
     for kind in KINDS:
         assert issubclass(kind, NightstrideError)
         assert not any(issubclass(kind, other) for other in KINDS if other is not kind)
+
+
+@given(st.text())
+def test_no_control_character_reaches_a_terminal(name):
+    said = str(BadInput("code", name, "is wrong.", "mend it."))
+    assert said.isprintable()
+    assert not name.isprintable() or said == f"{name}: is wrong. To fix, mend it."
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\x1b[2J\n", r"a\x1b[2J\n"),
+        ("\x9b31m", r"\x9b31m"),
+        ("é ü", "é ü"),
+        ("a\u202eb", r"a\u202eb"),
+        ("\udcff", r"\udcff"),
+    ],
+)  # fmt: skip
+def test_what_steers_a_terminal_is_escaped(name, shown):
+    assert printable(name) == shown
+    assert printable(f"one\n{name}", lines=True).split("\n", 1)[0] == "one"

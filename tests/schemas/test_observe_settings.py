@@ -39,6 +39,7 @@ def test_what_is_no_address_is_refused(given):
         ({"metrics_cert": "a", "metrics_key": "b"}, "needs metrics"),
         ({"metrics_file": "figures.txt"}, r"must end in \.prom"),
         ({"log_format": "xml"}, "text"),
+        ({"metrics_token_file": Path("a")}, "metrics_token_file needs metrics"),
     ],
 )
 def test_what_does_not_fit_is_refused(given, rule):
@@ -52,6 +53,7 @@ def test_what_does_not_fit_is_refused(given, rule):
         {"metrics": "127.0.0.1:1"},
         {"metrics": "127.0.0.1:1", "metrics_cert": Path("a"), "metrics_key": Path("b")},
         {"metrics": "127.0.0.1:1", "metrics_cert": Path("a"), "metrics_key": Path("b"), "metrics_ca": Path("c")},
+        {"metrics": "127.0.0.1:1", "metrics_token_file": Path("a")},
         {"metrics_file": Path("a.prom"), "log_format": "json"},
     ],
 )

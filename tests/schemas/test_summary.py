@@ -36,8 +36,9 @@ def test_counts_must_add_up(name):
     ("counts", "code"),
     [
         ({"seen": 2, "done": 1, "skipped": 1, "quarantined": 0, "failed": 0}, 0),
-        ({"seen": 2, "done": 1, "skipped": 0, "quarantined": 1, "failed": 0}, 1),
+        ({"seen": 2, "done": 1, "skipped": 0, "quarantined": 1, "failed": 0}, 3),
         ({"seen": 2, "done": 1, "skipped": 0, "quarantined": 0, "failed": 1}, 1),
+        ({"seen": 2, "done": 0, "skipped": 0, "quarantined": 1, "failed": 1}, 1),
     ],
 )
 def test_exit_code(counts, code):

@@ -21,4 +21,5 @@ def exposure(seed, real=15, false=40):
     rows = [("streak", 30.0 * n, 50.0, 3.0, 0.0, 20.0, 1.0) for n in range(real)]
     target = np.where(label == 1, np.arange(real + false), -1)
     targets = truth_targets(truth_table(rows))
-    return Labelled(features, stamps.astype(np.float16), label, target, targets, np.full(real, 20.0))
+    stamps = stamps.astype(np.float16)
+    return Labelled(features, stamps, label, target, targets, np.full(real, 20.0), np.full(real + false, 20.0))

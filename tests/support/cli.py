@@ -1,6 +1,7 @@
 """The command line in this process: what it says and how it ends, without the seconds that a new process takes."""
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -86,3 +87,4 @@ def _prefect_at(given):
     with temporary_settings(named):
         yield
     prefect_server.cache_clear()
+    gc.collect()  # here, where warnings are ignored: Prefect leaves connections to be collected some time

@@ -19,7 +19,7 @@ from flows.simulation.presets import find_preset
 from schemas.settings import Settings
 from tests.support.cli import Finished
 from tests.support.models import write_verdict, write_windows
-from tests.support.night import DETECTORS, VISITS, Command
+from tests.support.night import DETECTORS, TWO_WORKERS, VISITS, Command
 from tests.support.shared import made_once
 
 
@@ -92,10 +92,10 @@ def nightstride_run(night_models, prefect_api):
 
 @pytest.fixture(scope="session")
 def uninterrupted(nightstride_run, raw_night, tmp_path_factory):
-    """Summary and output folder of a run of the night that nothing disturbed."""
+    """Summary and output folder of a run of the night by two workers, which nothing disturbed."""
 
     def make(folder):
-        run = nightstride_run(raw_night, "--out", folder / "out")
+        run = nightstride_run(raw_night, "--out", folder / "out", **TWO_WORKERS)
         (folder / "run.json").write_text(json.dumps(asdict(run)))
 
     folder = made_once(tmp_path_factory, "uninterrupted", make)

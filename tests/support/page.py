@@ -36,10 +36,10 @@ def star_galaxy_table(point):
     return class_table(STAR_GALAXY, columns)
 
 
-def spectral_table(labels):
-    """Rows of `SPECTRAL_CLASS` with these labels, and little else."""
+def spectral_table(labels, reasons=None):
+    """Rows of `SPECTRAL_CLASS` with these labels, reasons why they are unknown, and little else."""
     filled = {"classLabel": labels, "objectId": range(len(labels)), "modelVersion": ["a 1"] * len(labels)}
-    filled |= {"typeModelVersion": ["b 1"] * len(labels)}
+    filled |= {"typeModelVersion": ["b 1"] * len(labels), "unknownReason": reasons or [None] * len(labels)}
     columns = []
     for field in SPECTRAL_CLASS.schema:
         default = [None] * len(labels) if field.nullable else [0] * len(labels)

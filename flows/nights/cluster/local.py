@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from pathlib import Path
+from stat import S_IFDIR
+from tempfile import gettempdir, mkdtemp
 from typing import TYPE_CHECKING
 
 from schemas.settings import Settings
@@ -134,7 +136,8 @@ def local_cluster(settings: Settings) -> Iterator[tuple[str, "Security"]]:
     """Start workers on this machine; yield the address of their scheduler and the keys to it.
 
     A scheduler runs what it is sent, and other users of the machine can connect to its port: connections are encrypted,
-    with keys of this run that no other user can read, and nothing is served by HTTP.
+    with keys of this run that no other user can read, and nothing is served by HTTP. What Dask keeps on disk, locks
+    among it, lies in a folder of ours alone.
     """
     import dask
     from distributed import LocalCluster
@@ -151,7 +154,7 @@ def local_cluster(settings: Settings) -> Iterator[tuple[str, "Security"]]:
         **NOTHING_BY_HTTP,
     }
     security = temporary_security()
-    with dask.config.set({**WORKERS, **PATIENCE, **own}), warnings_alone():
+    with dask.config.set({**WORKERS, **PATIENCE, **own, "temporary-directory": str(_scratch())}), warnings_alone():
         local = LocalCluster(
             n_workers=local_workers(settings),
             threads_per_worker=1,
@@ -171,9 +174,22 @@ def local_cluster(settings: Settings) -> Iterator[tuple[str, "Security"]]:
                 local.close(timeout=CLOSE_S)
 
 
+def _scratch() -> Path:
+    """Return a folder that no other user can enter; what a killed run left there, Dask removes at the next start."""
+    path = Path(gettempdir()) / f"nightstride-{os.getuid()}"
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if (found.st_uid, found.st_mode) == (os.getuid(), S_IFDIR | 0o700):
+        return path
+    return Path(mkdtemp(prefix="nightstride-"))  # somebody else was there first
+
+
 def local_workers(settings: Settings) -> int:
-    """Return the number of worker processes: one per core that this process may use."""
-    return settings.execution.workers or len(os.sched_getaffinity(0))
+    """Return the number of worker processes: one per core that this process may use, and that its container has."""
+    from dask.system import cpu_count
+
+    return settings.execution.workers or cpu_count()
 
 
 def local_memory(settings: Settings) -> int:

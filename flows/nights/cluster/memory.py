@@ -5,13 +5,14 @@ The figures are rounded up from peaks measured on Linux with numpy 2.4, torch 2.
 `tests/flows/nights/cluster/test_memory.py` measures them again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
+from typing import NamedTuple
 
-from distributed.worker import Worker
+from distributed.worker import Worker, get_worker
 
-from flows.inputs.described import shape_of
-from flows.inputs.source import Source
+from flows.inputs.described import size_of
+from flows.inputs.source import Source, name_of
 from flows.pipeline.graph import OF_EXPOSURE
 from flows.pipeline.stage_run import search_grid
 from flows.runtime.metrics import GPU
@@ -29,6 +30,9 @@ INGEST_PIXEL = 24
 INGEST_SIBLING_PIXEL = 8
 """A pixel of each further plane: its file and its image."""
 
+READ_PIXEL = 12
+"""A pixel while files are read, beside the bytes of the files: image, mask, what is being checked or converted."""
+
 NIGHT_SOURCE = 600
 """A source while all of a night are merged: its row, and what is made of its columns, bytes (450 measured)."""
 
@@ -43,7 +47,7 @@ SPARE = 32 * 2**20
 """What the allocator keeps beside all that, bytes."""
 
 
-def projected_bytes(shape: tuple[int, int], siblings: int, settings: Settings) -> dict[str, int]:
+def projected_bytes(shape: tuple[int, int], siblings: int, settings: Settings, held: int = 0) -> dict[str, int]:
     """Return the peak memory of a worker for each kind of task.
 
     Parameters
@@ -54,6 +58,9 @@ def projected_bytes(shape: tuple[int, int], siblings: int, settings: Settings) -
         Number of planes in files of their own.
     settings
         Of the run: side of a tile, windows in a batch.
+    held
+        Bytes of its files in memory while they are read (`flows.inputs.described.SourceSize`): more than its pixels
+        take where a file has images of other detectors, or large tables.
 
     Returns
     -------
@@ -64,7 +71,8 @@ def projected_bytes(shape: tuple[int, int], siblings: int, settings: Settings) -
     sides = [(tile.y1 - tile.y0, tile.x1 - tile.x0) for tile in tiles]
     tile = max(sides, key=prod, default=(0, 0))
     searching = max((_of_call(stage, tile, settings) for stage in PIPELINE if stage.per == "tile"), default=0)
-    found = {"ingest": shape[0] * shape[1] * (INGEST_PIXEL + siblings * INGEST_SIBLING_PIXEL)}
+    others = siblings * INGEST_SIBLING_PIXEL
+    found = {"ingest": max(prod(shape) * (INGEST_PIXEL + others), held + prod(shape) * (READ_PIXEL + others))}
     for stage in PIPELINE:
         if stage.per in OF_EXPOSURE and (own := _of_call(stage, tile if stage.per == "tile" else shape, settings)):
             found[stage.name] = own + (searching if stage.searches else 0)
@@ -118,28 +126,65 @@ def require_night_fit(night: str, shape: tuple[int, int], sources: int, detectio
         )
 
 
-def require_fit(source: Source, settings: Settings, worker_bytes: int) -> None:
-    """Refuse to start where a task would not fit a worker's memory, by the first exposure of the night.
+LOOKED_AT = 16
+"""Exposures whose size is looked at before a run starts."""
+
+
+def require_fit(sources: Sequence[Source], settings: Settings, worker_bytes: int) -> None:
+    """Refuse to start where no exposure would fit a worker's memory, by some that are spread over the run.
+
+    One that is too large among others is refused by the task that would read it: `require_fit_here`.
 
     Raises
     ------
     Misconfigured
         The workers have too little memory; both figures and the remedy are in the message.
     """
+    misfits = []
+    for source in sources[:: -(-len(sources) // LOOKED_AT)]:
+        if (misfit := _misfit(source, settings, worker_bytes)) is None:
+            return
+        misfits.append(misfit)
+    if misfits:
+        raise Misconfigured("memory", _where(settings), misfits[0].problem, misfits[0].remedy)
+
+
+def require_fit_here(source: Source, settings: Settings) -> None:
+    """Refuse to read an exposure that would not fit the memory of this worker; elsewhere nothing is refused.
+
+    Raises
+    ------
+    BadInput
+        Both figures and the remedy are in the message (``memory``).
+    """
     try:
-        shape = shape_of(source)
+        limit = get_worker().memory_manager.memory_limit
+    except ValueError:
+        return
+    if limit and (misfit := _misfit(source, settings, limit)) is not None:
+        raise BadInput("memory", name_of(source), misfit.problem, misfit.remedy)
+
+
+class _Misfit(NamedTuple):
+    problem: str
+    remedy: str
+
+
+def _misfit(source: Source, settings: Settings, worker_bytes: int) -> _Misfit | None:
+    """Return why a source does not fit the memory of a worker; None if it does."""
+    try:
+        shape, held = size_of(source)
     except (BadInput, Retryable):
-        return  # the exposure will be quarantined or tried again, with the reason
-    projected = projected_bytes(shape, len(source.siblings), settings)
+        return None  # the exposure will be quarantined or tried again, with the reason
+    projected = projected_bytes(shape, len(source.siblings), settings, held)
     task = max(projected, key=lambda name: projected[name])
-    if projected[task] > worker_bytes:
-        raise Misconfigured(
-            "memory",
-            _where(settings),
-            f"{task} of an image of {shape[0]} x {shape[1]} px takes up to {_gib(projected[task])}, "
-            f"a worker has {_gib(worker_bytes)}.",
-            _remedy(task, projected, settings),
-        )
+    if projected[task] <= worker_bytes:
+        return None
+    return _Misfit(
+        f"{task} of an image of {shape[0]} x {shape[1]} px takes up to {_gib(projected[task])}, "
+        f"a worker has {_gib(worker_bytes)}.",
+        _remedy(task, projected, settings),
+    )
 
 
 def host_memory() -> int:

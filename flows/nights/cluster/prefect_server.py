@@ -67,7 +67,7 @@ class PrefectServer:
             port = _free_port()
             password = f"nightstride:{token_urlsafe(32)}"
             self.url = f"http://127.0.0.1:{port}/api"
-            writable_folder(Path(os.environ["PREFECT_HOME"]), "PREFECT_HOME")
+            _private_home(Path(os.environ["PREFECT_HOME"]))
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "flows.nights.cluster.prefect_server", str(port)],
                 stdin=subprocess.PIPE,
@@ -123,6 +123,13 @@ def default_home() -> Path:
     """Return the folder of the embedded server's database, which is only a cache."""
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "nightstride" / "prefect"
+
+
+def _private_home(path: Path) -> None:
+    """Make the folder of the server, which says what was searched, when and where; ours is for nobody else."""
+    writable_folder(path, "PREFECT_HOME", 0o700)
+    if path == default_home():
+        path.chmod(0o700)  # made by an earlier version
 
 
 def _free_port() -> int:

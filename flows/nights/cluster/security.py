@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from distributed.security import Security
 
+from flows.runtime.certificates import require_valid
 from schemas.cluster_settings import ClusterSettings
 from schemas.errors import Misconfigured
 
@@ -21,7 +22,8 @@ def security_of(settings: ClusterSettings) -> Security | None:
     Raises
     ------
     Misconfigured
-        A file cannot be read or is not a certificate or key, or the key is not that of the certificate.
+        A file cannot be read or is not a certificate or key, the key is not that of the certificate, or a certificate
+        has ended.
     """
     if settings.tls_ca is None or settings.tls_cert is None or settings.tls_key is None:
         return None
@@ -39,6 +41,8 @@ def security_of(settings: ClusterSettings) -> Security | None:
     except ssl.SSLError as error:
         pair = f"with cluster.tls_key = {settings.tls_key} no certificate and key, without a passphrase, that match"
         raise _unfit("cluster.tls_cert", settings.tls_cert, f"{pair} ({error.reason})") from error
+    require_valid("cluster.tls_ca", settings.tls_ca)
+    require_valid("cluster.tls_cert", settings.tls_cert)
     return in_files(settings.tls_ca, settings.tls_cert, settings.tls_key)
 
 

@@ -18,7 +18,7 @@ from packaging.version import Version
 from flows.storage.atomic import write_file
 from flows.storage.digest import our_code
 from flows.storage.object_store import configure
-from schemas.errors import Misconfigured, NightstrideError, Retryable
+from schemas.errors import Misconfigured, NightstrideError
 from schemas.settings import StoreSettings
 
 CODE = "nightstride code"
@@ -129,18 +129,6 @@ def admitted(terms: WorkerTerms, task: Callable[..., Any], *arguments: Any) -> A
     configure(terms.store)  # each time: a worker may serve several runs
     _looked_at(terms)
     return task(*arguments)
-
-
-def require_running(terms: WorkerTerms) -> None:
-    """Raise unless the run of the terms goes on: its token ends with it, or with the next run's lease.
-
-    Raises
-    ------
-    Retryable
-        It does not.
-    """
-    if not _sees(terms):
-        raise Retryable("run_over", str(terms.token), "is gone: the run that asked for this is over.", "run again.")
 
 
 def look_at_worker(terms: WorkerTerms) -> tuple[dict[str, str], bool]:

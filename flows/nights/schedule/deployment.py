@@ -93,7 +93,7 @@ class Deployment:
     config: str | None = None
     retries: int = 2
     retry_delay_s: float = 600.0
-    wait_s: float = 3600.0
+    wait_s: float | None = None
     pages: str | None = None
     tags: tuple[str, ...] = ()
 

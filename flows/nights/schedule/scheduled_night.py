@@ -18,7 +18,7 @@ from rich.console import Console
 from flows.nights.schedule.artifacts import leave, notify
 from flows.nights.schedule.deployment import Deployment, inputs_of, observing_night
 from flows.nights.services.folder import POOL
-from schemas.errors import Misconfigured, Retryable
+from schemas.errors import HELD, Misconfigured, Retryable
 from schemas.summary import RunSummary
 
 
@@ -47,7 +47,7 @@ class RunLog(io.StringIO):
 NOTHING = ("no_such_input", "no_exposures")
 """Codes of inputs that hold no exposure: the dome was closed, or the transfer failed."""
 
-LATER = ("prefect", "locked")
+LATER = ("prefect", HELD)
 """Codes of `Misconfigured` for somebody at the keyboard, which a later attempt may not meet."""
 
 QUARANTINED, NO_EXPOSURES, POOR, STOPPED = "Quarantined", "NoExposures", "PoorQuality", "Stopped"
@@ -78,7 +78,7 @@ def scheduled_night(
     night: date | None = None,
     retries: int = 2,
     retry_delay_s: float = 600.0,
-    wait_s: float = 3600.0,
+    wait_s: float | None = None,
     pages: str | None = None,
 ) -> State[Any]:
     """Search the exposures of one night.
@@ -96,7 +96,7 @@ def scheduled_night(
     retries, retry_delay_s
         How often a night of which something failed is tried again, and after how long, s.
     wait_s
-        How long to wait for another run that holds ``out``, s.
+        How long to wait for another run that holds ``out``, s; None: as long as it takes.
     pages
         URL under which ``OUT/reports`` is served.
 
@@ -129,7 +129,9 @@ def _may_succeed_later(task: Task[..., Any], run: TaskRun, state: State[Any]) ->
 
 
 @task(name="search", cache_policy=NO_CACHE, retry_condition_fn=_may_succeed_later)
-def search_scheduled(inputs: list[str], out: str, config: str | None, wait_s: float, pages: str | None) -> RunSummary:
+def search_scheduled(
+    inputs: list[str], out: str, config: str | None, wait_s: float | None, pages: str | None
+) -> RunSummary:
     """Run ``nightstride run`` for a night, and add artifacts; parameters and errors as of `scheduled_night`."""
     from flows.inputs.sources import list_sources
     from flows.nights.run import search_exposures

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import psutil
 from pydantic import ValidationError
 
 from flows.nights.services.folder import DATABASE, ServiceFolder
-from flows.storage.atomic import write_file
+from flows.runtime.settings import require_there
+from flows.storage.atomic import STAGED, publish_file, write_file, writing
 from flows.storage.lease import Holder, myself, runs
 from schemas.errors import Misconfigured
 
@@ -94,6 +96,10 @@ START_S = 120
 """How long it may take to start, with a recovery after a crash, s."""
 
 
+LOCK_TIMEOUT = "-c lock_timeout=10s"
+"""A restore waits for tables that a server still uses no longer than this."""
+
+
 @dataclass(frozen=True)
 class Postgres:
     """Database server of a folder.
@@ -140,9 +146,60 @@ class Postgres:
     @property
     def healthy(self) -> bool:
         """Return whether the role of the Prefect server gets an answer."""
-        where = ["-h", "127.0.0.1", "-p", str(self.folder.addresses.postgres_port), "-U", DATABASE, "-d", DATABASE]
-        secret = {"PGPASSWORD": self.folder.database_password, "PGCONNECT_TIMEOUT": "5"}
-        return _called([self._program("psql"), *where, "-Atc", "SELECT 1"], secret).stdout.strip() == "1"
+        return _called([self._program("psql"), *self._role, "-Atc", "SELECT 1"], self._secret).stdout.strip() == "1"
+
+    def dump(self, path: Path) -> None:
+        """Write the database of the Prefect server to a file that its owner alone may read, as SQL; it may be in use.
+
+        Raises
+        ------
+        Misconfigured
+            It does not run, or the file cannot be written.
+        """
+        staged = path.with_name(f".{path.name}{STAGED}")
+        with writing(path):
+            staged.unlink(missing_ok=True)
+            try:
+                with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                    self._as_role(["pg_dump", "--clean", "--if-exists", "--no-owner"], stdout=file)
+                publish_file(staged, path)
+            finally:
+                staged.unlink(missing_ok=True)
+
+    def load(self, path: Path) -> None:
+        """Replace the database of the Prefect server by what `dump` wrote, all of it or nothing.
+
+        Raises
+        ------
+        Misconfigured
+            There is no such file, PostgreSQL does not run, or somebody else uses the database.
+        """
+        require_there(path, "a backup that was made with --services.")
+        with path.open() as file:
+            self._as_role(["psql", "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-f", "-"], stdin=file)
+
+    def _as_role(self, command: Sequence[str], stdin: IO[str] | None = None, stdout: IO[str] | None = None) -> None:
+        ended = subprocess.run(
+            [self._program(command[0]), *command[1:], *self._role], stdin=stdin or subprocess.DEVNULL,
+            stdout=stdout or subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False, cwd="/",
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **self._secret, "PGOPTIONS": LOCK_TIMEOUT},
+        )  # fmt: skip
+        if ended.returncode != 0:
+            raise Misconfigured(
+                "postgres",
+                str(self.data.parent),
+                f"{command[0]} ends with {ended.returncode}: {ended.stderr.strip()[-500:]}.",
+                f"see {self._log}, and `nightstride services status {self.folder.path}`: PostgreSQL must run.",
+            )
+
+    @property
+    def _role(self) -> list[str]:
+        """Arguments by which PostgreSQL's programs connect as the role of the Prefect server, to its database."""
+        return ["-h", "127.0.0.1", "-p", str(self.folder.addresses.postgres_port), "-U", DATABASE, "-d", DATABASE]
+
+    @property
+    def _secret(self) -> dict[str, str]:
+        return {"PGPASSWORD": self.folder.database_password, "PGCONNECT_TIMEOUT": "5"}
 
     @property
     def _log(self) -> Path:

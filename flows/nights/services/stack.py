@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Literal, Protocol
 from urllib.error import URLError
@@ -252,3 +253,22 @@ def _wait(folder: ServiceFolder, name: str, service: Service, healthy_s: float) 
                 f"see the log of {name} in {folder.path}; are the ports of services.json free?",
             )
         sleep(POLL_S)
+
+
+def load_database(folder: ServiceFolder, path: Path) -> None:
+    """Replace the database of the services by what `Postgres.dump` wrote; PostgreSQL alone must run.
+
+    Raises
+    ------
+    Misconfigured
+        Server or worker run (``services_run``), PostgreSQL does not, or there is no such file.
+    """
+    running = [name for name, service in services(folder).items() if name != "postgres" and service.running]
+    if running:
+        raise Misconfigured(
+            "services_run",
+            str(folder.path),
+            f"{' and '.join(running)} use the database.",
+            f"`nightstride services down {folder.path} {' '.join(running)}` first.",
+        )
+    Postgres(folder).load(path)

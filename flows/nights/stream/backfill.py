@@ -16,7 +16,7 @@ from flows.pipeline.superseded import Name, name_tuple
 from flows.runtime.log import tell
 from flows.storage.lease import patient_lease
 from flows.storage.ledger import Ledger
-from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
+from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable, printable
 from schemas.ledger import ExposureRecord
 from schemas.settings import Settings
 from schemas.summary import Trouble
@@ -117,7 +117,7 @@ def survey(
             f"the archive has no exposure of these nights; it has {min(nights)} to {max(nights)}.",
             "name nights between those.",
         )
-    asked = Ledger(out).records() if wanted is not None else []
+    asked = Ledger(out).records() if wanted is not None else iter(())
     missing = tuple(
         _missing(record, errors.get(record.source_uri))
         for record in asked
@@ -270,7 +270,7 @@ def failing(troubles: Sequence["Trouble"]) -> list[Forecast]:
 def show_forecast(forecasts: Sequence[Forecast], console: "Console") -> None:
     """Print one line per exposure, and the counts."""
     for one in forecasts:
-        console.print(one.line, highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(one.line), highlight=False, markup=False, soft_wrap=True)
     counts = ", ".join(f"{name} {number}" for name, number in _counts(forecasts).items())
     console.print(f"Dry run, nothing was changed: {counts or 'nothing found'}.", highlight=False)
 

@@ -1,19 +1,22 @@
 """Intake of a stream, from files that arrive to exposures to be searched."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from threading import Lock
 
+from flows.inputs.butler_repository import is_repository
 from flows.inputs.folder_arrivals import Arrivals
 from flows.inputs.source import Source, name_of
-from flows.inputs.sources import list_sources
+from flows.inputs.sources import SUFFIXES, list_sources
 from flows.pipeline.outcome import Item, Plan
 from flows.pipeline.plan import Planner
-from flows.pipeline.superseded import Name, SourceIndex, name_tuple
+from flows.pipeline.superseded import Name, name_tuple
 from flows.runtime.secrets import without_credentials
 from flows.storage.quarantine import Quarantine
-from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
+from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable, printable
 from schemas.settings import Settings
 from schemas.summary import Trouble
 
@@ -33,8 +36,6 @@ class Intake:
         Where files come from.
     planner
         Decides what is to be done with each.
-    index
-        The planner's, to be kept up to date.
     quarantine
         Keeps why what arrived names nothing that can be read.
     settings
@@ -50,7 +51,6 @@ class Intake:
 
     arrivals: Arrivals
     planner: Planner
-    index: SourceIndex
     quarantine: Quarantine
     settings: Settings
     clock: Callable[[], float] = time.monotonic
@@ -60,6 +60,7 @@ class Intake:
     _held: int = field(default=0, init=False)
     _flying: dict[Name, Arrived] = field(default_factory=dict, init=False)
     _since: dict[tuple[str, int], float] = field(default_factory=dict, init=False)
+    _failing: dict[str, float] = field(default_factory=dict, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
 
     @property
@@ -88,7 +89,7 @@ class Intake:
         # Before planning: what is finished meanwhile may or may not have been in the ledger when that was read.
         with self._lock:
             flying = set(self._flying)
-        plan = self._planned()
+        plan = self._dead(self._planned())
         todo = tuple(item for item in plan.todo if name_tuple(item.key) not in flying)
         self._keep(todo, {item.source for item in plan.todo} - {item.source for item in todo}, plan.failed)
         self._settle(sorted(arrived))
@@ -107,7 +108,6 @@ class Intake:
 
     def finished(self, item: Item) -> None:
         """Record that an exposure that was handed out has its outcome."""
-        self.index.add(name_of(item.source), item.key)
         visit = item.key.night, item.key.visit
         with self._lock:
             arrived = self._flying.pop(name_tuple(item.key), frozenset())
@@ -120,7 +120,9 @@ class Intake:
         waiting, left, refused, unread = dict(self._waiting), [], [], []
         for uri in self._unlisted:
             try:
-                found = _sources(uri, self.settings)
+                if self.arrivals.announced:
+                    require_allowed(uri, self.settings.watch.allow)
+                found = self._listed(uri)
             except Retryable as error:
                 left.append(uri)
                 unread.append(_trouble(uri, error))
@@ -139,6 +141,30 @@ class Intake:
             self._waiting, self._unlisted, self.unread = waiting, left, tuple(unread)
         return refused
 
+    def _listed(self, uri: str) -> list[Source]:
+        """Return the exposures in what arrived; errors as in `_sources`, and `BadInput` if it failed for too long."""
+        try:
+            found = _sources(uri, self.settings)
+        except Retryable as error:
+            if (dead := self._dead_letter(uri, error.problem)) is not None:
+                raise dead from error
+            raise
+        self._failing.pop(uri, None)
+        return found
+
+    def _dead_letter(self, uri: str, problem: str) -> BadInput | None:
+        """Return why a file that cannot be looked at is no longer waited for; None as long as it is."""
+        since = self._failing.setdefault(uri, self.clock())
+        if self.clock() - since < self.settings.watch.give_up_s:
+            return None
+        del self._failing[uri]
+        return BadInput(
+            "dead_letter",
+            _shown(uri),
+            f"could not be looked at for {self.settings.watch.give_up_s:g} s: {problem}",
+            "see the place; then `nightstride run` it by its name: that takes it out of quarantine.",
+        )
+
     def _planned(self) -> Plan:
         if not self._waiting:
             return Plan((), (), 0)
@@ -148,6 +174,19 @@ class Intake:
             self._held = 0
             self.unread += tuple(_trouble(name_of(source), error) for source in self._waiting)
             raise
+
+    def _dead(self, plan: Plan) -> Plan:
+        """Quarantine, of what could not be looked at this time, what has not been for too long."""
+        failed, given_up = [], []
+        for trouble in plan.failed:
+            if (error := self._dead_letter(trouble.uri, trouble.message)) is None:
+                failed.append(trouble)
+            else:
+                self.quarantine.put(error, trouble.uri)
+                given_up.append(_trouble(trouble.uri, error))
+        still = {trouble.uri for trouble in failed}.union(self._unlisted)
+        self._failing = {name: since for name, since in self._failing.items() if name in still}
+        return replace(plan, failed=tuple(failed), quarantined=(*plan.quarantined, *given_up))
 
     def _keep(self, todo: Sequence[Item], held: set[Source], failed: Sequence[Trouble]) -> None:
         """Record what is handed out now, and what waits."""
@@ -171,6 +210,46 @@ class Intake:
         for uri in uris:
             if uri not in still:
                 self.arrivals.finished(uri)
+
+
+def require_allowed(uri: str, allow: Sequence[str]) -> None:
+    """Refuse what a message may not name: whoever may write to a topic must not reach whatever this process can.
+
+    Parameters
+    ----------
+    uri
+        What it names.
+    allow
+        Beginnings of paths and URLs; none: image files on this machine and in buckets.
+
+    Raises
+    ------
+    BadInput
+        ``not_allowed``.
+    """
+    protocol, separator, rest = uri.partition("://")
+    local = not separator or protocol in ("file", "local")
+    # Patterns name many files, and percent signs may hide what is looked for here.
+    plain = uri.isprintable() and not any(sign in uri for sign in ("::", "*", "?", "[", "%", "#"))
+    if not plain or is_repository(uri) or ".." in rest.split("/"):
+        raise _not_allowed(uri, "is no plain name of an image file")
+    path = os.path.realpath(rest if separator else uri) if local else uri
+    if not path.lower().endswith(SUFFIXES) or (local and Path(path).is_dir()):
+        raise _not_allowed(uri, "is no image file by its name")
+    if not allow and not local and protocol != "s3":
+        raise _not_allowed(uri, f"would be fetched by {protocol}")
+    if allow and not any(_is_below(path, os.path.realpath(one) if "://" not in one else one) for one in allow):
+        raise _not_allowed(uri, "lies in no place that watch.allow names")
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path.startswith(f"{folder.rstrip('/')}/")
+
+
+def _not_allowed(uri: str, why: str) -> BadInput:
+    return BadInput(
+        "not_allowed", _shown(uri), f"{why}: a message may not name it.", "name its place in the setting watch.allow."
+    )
 
 
 def _sources(uri: str, settings: Settings) -> list[Source]:
@@ -206,7 +285,7 @@ def _sources(uri: str, settings: Settings) -> list[Source]:
 
 
 def _shown(uri: str) -> str:
-    return without_credentials(uri) or "an empty message"
+    return printable(without_credentials(uri)) or "an empty message"
 
 
 def _trouble(uri: str, error: NightstrideError) -> Trouble:

@@ -18,17 +18,15 @@ from prefect import flow
 from flows.inputs.folder_arrivals import Arrivals
 from flows.inputs.source_state import sha256_of
 from flows.nights.cluster.cluster import Cluster
-from flows.nights.cluster.memory import require_fit
 from flows.nights.cluster.startup import start_services
 from flows.nights.meter import StreamMeter
 from flows.nights.nightly import NightRun, turn
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
-from flows.nights.run import first_of, planner, with_catalogues, with_report
+from flows.nights.run import compacted, first_of, planner, take_apart, with_catalogues, with_report
 from flows.nights.stream.intake import Intake
 from flows.nights.totals import NightTotals, combined, summarise_run
 from flows.pipeline.outcome import Item, Outcome, Plan
-from flows.pipeline.superseded import SourceIndex
 from flows.runtime.lag import Lag, lag_since
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
@@ -78,7 +76,7 @@ class StreamRecorder:
     def __init__(self, source: str, out: Path, settings: Settings, progress: Progress) -> None:
         self._source, self._out, self._settings, self._progress = source, out, settings, progress
         self._since, self._said = _now(), ""
-        self._tally = summarise_run(NOTHING, NightTotals())
+        self._totals = summarise_run(NOTHING, NightTotals())
         self._nights: dict[str, RunSummary] = {}
         self._touched: set[str] = set()
         self._listed: set[str] = set()
@@ -90,7 +88,7 @@ class StreamRecorder:
         self._add(summarise_run(replace(plan, todo=(), published=(), withdrawn=()), NightTotals()))
         self._touched |= {record.night for item in plan.todo for record in item.superseded}
         self._touched |= {record.night for record in plan.withdrawn}
-        self._listed |= {record.night for record in plan.published} - self._nights.keys()
+        self._listed |= {one.key.night for one in plan.published} - self._nights.keys()
 
     def trouble(self, text: str) -> None:
         """Report what is tried again: once, however often it fails."""
@@ -123,12 +121,12 @@ class StreamRecorder:
                 continue
             if night in touched or "objects" in made.seconds:
                 made = with_report(made, night, self._out, self._settings, of_run=False)
-            self._nights[night] = made
+            self._nights[night] = compacted(made, self._out, self._settings, self._progress)
 
     def summary(self) -> RunSummary:
         """Return everything so far."""
         nights = {*self._nights, *self._touched, *self._listed}
-        return combined([self._tally, *self._nights.values()]).model_copy(update={"nights": tuple(sorted(nights))})
+        return combined([self._totals, *self._nights.values()]).model_copy(update={"nights": tuple(sorted(nights))})
 
     def record(self, state: Literal["running", "draining", "ended"], on_the_way: int, waiting: int) -> WatchRecord:
         """Return how the stream goes.
@@ -149,13 +147,13 @@ class StreamRecorder:
             updated_at=_now(),
             on_the_way=on_the_way,
             waiting=waiting,
-            exposures=self._tally.exposures,
+            exposures=self._totals.exposures,
             lag_s=self._lag.percentiles(),
             turnaround_s=self._turnaround.percentiles(),
         )
 
     def _add(self, part: RunSummary) -> None:
-        self._tally = combined([self._tally, part])
+        self._totals = combined([self._totals, part])
 
     def _not_made(self, summary: RunSummary, night: str, error: NightstrideError) -> RunSummary:
         if isinstance(error, Retryable):
@@ -172,42 +170,42 @@ class StreamNight(NightRun):
 
     Parameters
     ----------
-    feed, book, bounds
+    intake, stream_recorder, bounds
         What arrives, what it came to, times and bounds. Others as in `NightRun`.
     """
 
-    __slots__ = ("_meter", "book", "bounds", "feed")
+    __slots__ = ("_meter", "bounds", "intake", "stream_recorder")
 
     def __init__(
         self,
-        feed: Intake,
-        book: StreamRecorder,
+        intake: Intake,
+        stream_recorder: StreamRecorder,
         bounds: Bounds,
         out: Path,
         settings: Settings,
-        books: Recorder,
+        recorder: Recorder,
         progress: Progress,
         cluster: Cluster,
     ) -> None:
-        super().__init__((), out, settings, books, progress, cluster)
-        self.feed, self.book, self.bounds = feed, book, bounds
+        super().__init__((), out, settings, recorder, progress, cluster)
+        self.intake, self.stream_recorder, self.bounds = intake, stream_recorder, bounds
         self._meter: StreamMeter | None = None
         if progress.meter is not None:
             self._meter = StreamMeter(
-                progress.meter, lambda: feed.on_the_way, lambda: feed.arrivals.waiting, feed.oldest_s
+                progress.meter, lambda: intake.on_the_way, lambda: intake.arrivals.waiting, intake.oldest_s
             )
 
     def finished(self, outcome: Outcome) -> None:
         """Add an outcome up."""
-        waited = self.feed.waited(outcome.item)
-        self.book.finished(outcome, waited)
+        waited = self.intake.waited(outcome.item)
+        self.stream_recorder.finished(outcome, waited)
         if self._meter is not None and outcome.status == "done":
             self._meter.turned_around(waited)
-        self.feed.finished(outcome.item)
+        self.intake.finished(outcome.item)
 
     def record(self, state: Literal["running", "draining", "ended"]) -> None:
         """Write down how the stream goes, for `nightstride status`."""
-        record = self.book.record(state, self.feed.on_the_way, self.feed.arrivals.waiting)
+        record = self.stream_recorder.record(state, self.intake.on_the_way, self.intake.arrivals.waiting)
         Ledger(self.out).put_watch(record)
 
 
@@ -228,7 +226,7 @@ async def stream(night: StreamNight) -> None:
         No exposure could succeed.
     """
     slots = asyncio.Semaphore(night.cluster.workers + 1)
-    with night.drain.on_signals():
+    with night.shutdown.on_signals():
         ticks = asyncio.create_task(_tick(night))
         try:
             async with asyncio.TaskGroup() as group:
@@ -239,35 +237,33 @@ async def stream(night: StreamNight) -> None:
 
 async def _serve(night: StreamNight, slots: asyncio.Semaphore, group: asyncio.TaskGroup) -> None:
     """Take, plan and hand out, round after round."""
-    busy, fits = monotonic(), False
-    while not night.drain.asked:
+    busy = monotonic()
+    while not night.shutdown.asked:
         plan = await _take(night)
         if plan.todo:
-            if not fits:
-                require_fit(plan.todo[0].source, night.settings, night.cluster.memory_bytes)
-                fits = True
+            await asyncio.to_thread(take_apart, plan.todo, night.out)
             await _hand_out(night, plan.todo, slots, group)
-        if plan.seen or night.feed.on_the_way or night.feed.arrivals.waiting:
+        if plan.seen or night.intake.on_the_way or night.intake.arrivals.waiting:
             busy = monotonic()
         quiet = monotonic() - busy
         if quiet >= night.bounds.quiet_s:
-            await asyncio.to_thread(night.book.bring_together)
+            await asyncio.to_thread(night.stream_recorder.bring_together)
         if night.bounds.idle_exit_s is not None and quiet >= night.bounds.idle_exit_s:
             return
         if not plan.seen:
-            await night.drain.sleep(night.bounds.poll_s)
+            await night.shutdown.sleep(night.bounds.poll_s)
 
 
 async def _take(night: StreamNight) -> Plan:
     """Plan what has arrived; a place that cannot be listed is listed again the next time."""
     try:
-        plan = await asyncio.to_thread(night.feed.take, night.bounds.queue)
+        plan = await asyncio.to_thread(night.intake.take, night.bounds.queue)
     except Retryable as error:
-        night.book.trouble(str(error))
+        night.stream_recorder.trouble(str(error))
         return Plan((), (), 0)
-    night.book.planned(plan)
-    if unread := night.feed.unread:
-        night.book.trouble(f"{len(unread)} of what arrived cannot be read now: {unread[0].message}")
+    night.stream_recorder.planned(plan)
+    if unread := night.intake.unread:
+        night.stream_recorder.trouble(f"{len(unread)} of what arrived cannot be read now: {unread[0].message}")
     return plan
 
 
@@ -277,10 +273,10 @@ async def _hand_out(
     """Start the visits of some exposures, each when the one before has handed out all its exposures."""
     deadline = night.settings.execution.visit_deadline_s
     for _, together in groupby(items, key=lambda item: (item.key.night, item.key.visit)):
-        if night.drain.asked:
+        if night.shutdown.asked:
             return
         visit = list(together)
-        budget = None if deadline is None else max(0.0, deadline - night.feed.waited(visit[0]))
+        budget = None if deadline is None else max(0.0, deadline - night.intake.waited(visit[0]))
         handed_out = asyncio.Event()
         group.create_task(turn(night, visit, slots, handed_out, budget))
         await handed_out.wait()
@@ -289,7 +285,7 @@ async def _hand_out(
 async def _tick(night: StreamNight) -> None:
     while True:
         with suppress(NightstrideError, OSError):  # the next may succeed
-            await asyncio.to_thread(night.record, "draining" if night.drain.asked else "running")
+            await asyncio.to_thread(night.record, "draining" if night.shutdown.asked else "running")
         await asyncio.sleep(TICK_S)
 
 
@@ -316,34 +312,32 @@ def run_stream(
     server = start_services(settings)
     from flows.nights.cluster.cluster import cluster, warm_up
 
-    book = StreamRecorder(source, out, settings, progress)
+    stream_recorder = StreamRecorder(source, out, settings, progress)
     with cluster(settings, out) as workers, progress.watched(workers):
         warm_up(workers, settings)
-        index = SourceIndex(Ledger(out))
-        feed = Intake(arrivals, planner(out, settings, index=index), index, Quarantine(out), settings)
-        night = StreamNight(
-            feed, book, bounds, out, settings, Recorder(out, settings, PIPELINE, sha256_of), progress, workers
-        )
+        intake = Intake(arrivals, planner(out, settings), Quarantine(out), settings)
+        recorder = Recorder(out, settings, PIPELINE, sha256_of)
+        night = StreamNight(intake, stream_recorder, bounds, out, settings, recorder, progress, workers)
         server.wait()
         progress.say(f"Watching {source} with {workers.workers} workers.")
         startup = perf_counter() - start
         try:
             _search(night)
         finally:
-            book.planned(Plan((), (), 0, failed=feed.unread))
+            stream_recorder.planned(Plan((), (), 0, failed=intake.unread))
             _let_go(night)
-    if not night.drain.asked:
-        book.bring_together()
+    if not night.shutdown.asked:
+        stream_recorder.bring_together()
     wall = perf_counter() - start
     elapsed = {"startup": startup, "search": wall - startup, "wall": wall}
-    summary = book.summary()
+    summary = stream_recorder.summary()
     seconds = {**summary.seconds, **{name: round(value, 3) for name, value in elapsed.items()}}
     return summary.model_copy(update={"seconds": seconds})
 
 
 def _let_go(night: StreamNight) -> None:
     """Close the source of files, and record the end; a failure here must not hide why the stream ended."""
-    for step in (night.feed.arrivals.close, partial(night.record, "ended")):
+    for step in (night.intake.arrivals.close, partial(night.record, "ended")):
         try:
             step()
         except Exception as error:

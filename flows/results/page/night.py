@@ -83,8 +83,9 @@ class PublishedNight:
 
 def known_nights(out: Path) -> tuple[str, ...]:
     """Return the nights of which the output folder holds an exposure, published or quarantined."""
-    published = {file.parent.name for file in Ledger(out).files()}
-    return tuple(sorted(published | {record.key.night for record in Quarantine(out).list() if record.key}))
+    return tuple(
+        sorted({*Ledger(out).nights(), *(record.key.night for record in Quarantine(out).list() if record.key)})
+    )
 
 
 def chosen_nights(out: Path, night: str | None) -> tuple[str, ...]:

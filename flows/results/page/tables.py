@@ -226,7 +226,7 @@ def figures(night: PublishedNight, infos: Sequence[ExposureInfo]) -> tuple[Figur
     reliable = pc.sum(pc.greater_equal(night.sources["reliability"], GRADES[0][1])).as_py() or 0
     found = [
         Figure("Exposures published", count(len(records)), f"{count(len(night.quarantined))} quarantined"),
-        Figure("Windows searched", count(windows), f"{count(unscored)} too masked to score"),
+        Figure("Places searched", count(windows), f"{count(unscored)} too masked to score"),
         Figure("Detections", count(night.sources.num_rows), f"{count(reliable)} of reliability {GRADES[0][1]} or more"),
     ]
     depths = [value for info in infos if (value := depth(info)) is not None]
@@ -256,8 +256,9 @@ def counts(exposures: ExposureCounts) -> Counts:
 
 def _rate(windows: int, night: PublishedNight, wall: float) -> str:
     """Return the windows per second, where the run searched everything on the page."""
-    searched = night.summary.windows if night.summary else 0
-    return f"{count(round(searched / wall))} windows a second" if searched == windows and wall > 0 else ""
+    if night.summary is None or night.summary.windows != windows or wall <= 0:
+        return ""
+    return f"{count(round(windows / wall))} places a second"
 
 
 def snr_histogram(snr: NDArray[np.floating], reliability: NDArray[np.floating]) -> str:

@@ -1,11 +1,12 @@
 """Assessment of a night: measures and verdicts, kept in the ledger."""
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 from flows.storage.digest import digest
 from flows.storage.ledger import Ledger
-from schemas.ledger import ExposureRecord
+from schemas.exposure import key_of
 from schemas.quality import QUALITY_VERSION, BandMeasures, BandQuality, QualityRecord, QualitySettings, Verdict, worst
 from schemas.recovery import Recovery
 
@@ -43,11 +44,11 @@ def assess(
         Something was written by a later version, or the record cannot be written.
     """
     ledger = Ledger(out)
-    records = [record for record in ledger.records(night) if record.status == "done"]
-    if not records:
+    done = {record.name: record.digest for record in ledger.records(night) if record.status == "done"}
+    if not done:
         ledger.remove_quality(night)
         return None
-    before, made_of, rules = ledger.quality(night), quality_digest(records), digest(settings)
+    before, made_of, rules = ledger.quality(night), quality_digest(done), digest(settings)
     if before is not None and (before.digest, before.rules) == (made_of, rules) and not again:
         return before
     # Imported here: a rerun with nothing to do should not pay for it.
@@ -57,7 +58,7 @@ def assess(
     if before is not None and before.digest == made_of:
         measured = before.measured
     else:
-        measured, readable, wanted = _measured(out, night, records, recoveries)
+        measured, readable, wanted = _measured(out, night, list(done), recoveries)
         if before is not None and readable < wanted and readable <= sum(one.exposures for one in before.measured):
             # Most tiles were pruned: the rest of the night is not a measure of it.
             made_of, measured = before.digest, before.measured
@@ -81,20 +82,22 @@ def _noted(judged: tuple[BandQuality, ...], note: str) -> tuple[BandQuality, ...
 
 
 def _measured(
-    out: Path, night: str, records: list[ExposureRecord], recoveries: tuple[Recovery, ...] | None
+    out: Path, night: str, names: list[str], recoveries: tuple[Recovery, ...] | None
 ) -> tuple[tuple[BandMeasures, ...], int, int]:
     """Measure what can be read of a night; return also the numbers of exposures read and expected."""
     from flows.results.evaluation.recovery import read_recoveries
-    from flows.results.quality.measure import MOST, look_at_exposures, measure_quality
+    from flows.results.quality.measure import look_at_exposures, measure_quality, spread
 
-    looked = look_at_exposures(out, records)
+    some, ledger = spread(names), Ledger(out)
+    found = (ledger.get(key_of(night, name)) for name in some)
+    looked = look_at_exposures(out, [record for record in found if record is not None])
     measured = measure_quality(looked, read_recoveries(out, night) if recoveries is None else recoveries)
-    return measured, len(looked), min(len(records), MOST)
+    return measured, len(looked), len(some)
 
 
-def quality_digest(records: list[ExposureRecord]) -> str:
-    """Return the digest of the published exposures of a night."""
-    return digest(str(QUALITY_VERSION), {record.name: record.digest for record in records})
+def quality_digest(exposures: Mapping[str, str]) -> str:
+    """Return the digest of the published exposures of a night, given each one's by its name."""
+    return digest(str(QUALITY_VERSION), exposures)
 
 
 def verdict_on(out: Path, night: str, band: str | None = None, instrument: str | None = None) -> Verdict:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,8 @@ from schemas.recovery import Limit, Recovery
 
 Floats = NDArray[np.float64]
 
+Exposure = TypeVar("Exposure")
+
 MOST = 2000
 """Exposures of a night that are looked at; of more, so many, evenly spread."""
 
@@ -52,10 +55,16 @@ class Looked:
     models: tuple[str, ...]
 
 
+def spread(exposures: Sequence[Exposure]) -> list[Exposure]:
+    """Return all exposures of a night, or `MOST` of them that are spread over it."""
+    if len(exposures) <= MOST:
+        return list(exposures)
+    return [exposures[place * len(exposures) // MOST] for place in range(MOST)]
+
+
 def look_at_exposures(out: Path, records: Sequence[ExposureRecord]) -> list[Looked]:
     """Read exposures of a night; those whose tiles or detections cannot be read are left out."""
-    chosen = [records[place * len(records) // MOST] for place in range(MOST)] if len(records) > MOST else list(records)
-    ledger = Ledger(out)
+    chosen, ledger = spread(records), Ledger(out)
     digests = sorted({record.provenance for record in chosen if record.provenance})
     known = {one: _search(ledger.provenance(one)) for one in digests}
 

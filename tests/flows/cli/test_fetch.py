@@ -88,7 +88,7 @@ def test_bad_usage_ends_with_2(archive, tmp_path, arguments, says):
     assert not (tmp_path / "raw").exists()
 
 
-def test_limits_settings_and_locks_end_with_2(archive, tmp_path):
+def test_limits_and_settings_end_with_2_and_locks_with_4(archive, tmp_path):
     run, _ = fetch(archive, *NIGHT, "--out", tmp_path, NIGHTSTRIDE_FETCH__MAX_GIB="0.0001")
     assert (run.code, "raise the limit" in run.stderr) == (2, True)
     run, _ = fetch(archive, *NIGHT, "--out", tmp_path, NIGHTSTRIDE_FETCH__URL="https://ann:secret@irsa.example/ibe")
@@ -98,5 +98,5 @@ def test_limits_settings_and_locks_end_with_2(archive, tmp_path):
     assert (run.code, f"set {USER}" in run.stderr, "secret!" in run.stderr) == (2, True, False)
     with lease(tmp_path):
         run, _ = fetch(archive, *NIGHT, "--out", tmp_path)
-    assert (run.code, "another run holds it" in run.stderr) == (2, True)
+    assert (run.code, "another run holds it" in run.stderr) == (4, True)
     assert not list(tmp_path.rglob("*.fits*"))

@@ -43,7 +43,7 @@ def test_all_well_is_0(out):
 
 
 def test_something_failed_is_1(out):
-    record = Ledger(out).records()[0]
+    record = next(Ledger(out).records())
     Ledger(out).put(record.model_copy(update={"visit": 2, "status": "failed", "reason": "deadline: late"}))
     ended = run(out)
     assert ended.exit_code == 1

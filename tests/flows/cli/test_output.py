@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
-from schemas.ledger import ExposureRecord
+from schemas.ledger import DatasetRecord, ExposureRecord
 from tests.support.export import NIGHTS, publish
 from tests.support.forced import MJD, at_pixel, plain_info, plain_planes, store
 
@@ -106,12 +106,13 @@ def test_json_is_the_last_line_and_all_of_stdout(out, listed):
         (["{list}", "--out", "{out}/nowhere"], "has no exposure that was searched"),
         (["{list}", "--out", "{out}", "--night", "20990101"], "has no exposure that was searched in night 20990101"),
         (["{out}/absent", "--out", "{out}"], "absent: does not exist"),
-        (["{out}/ledger/20260101/7-0.json", "--out", "{out}"], "cannot be read as Parquet, ECSV or CSV: ',' expected"),
+        (["{list}.json", "--out", "{out}"], "cannot be read as Parquet, ECSV or CSV: ',' expected"),
         (["{list}", "--out", "{out}", "--sigma", "0"], "sigma"),
     ],
 )
 def test_usage_errors_are_exit_code_2(out, listed, words, message):
     path = listed(STANDS)
+    path.with_name(f"{path.name}.json").write_text('{"no": "table",\n"of": 3}')
     result = forced(*(word.format(out=out, list=path) for word in words))
     assert result.exit_code == 2
     assert message in result.stderr
@@ -121,16 +122,19 @@ def test_usage_errors_are_exit_code_2(out, listed, words, message):
 def test_folder_of_a_run_that_goes_on_is_left_alone(out, listed):
     with lease(out):
         result = forced(listed(STANDS), "--out", out)
-    assert result.exit_code == 2
+    assert result.exit_code == 4
     assert "another run holds it" in result.stderr
     assert not (out / "catalogs").exists()
 
 
 @pytest.fixture
 def out_prune(tmp_path):
+    (tmp_path / "catalogs").mkdir()
+    (tmp_path / "catalogs/x.parquet").write_bytes(b"x" * 123_000)
+    file = DatasetRecord(path="catalogs/x.parquet", digest="d", rows=1, sha256="s")
     record = ExposureRecord(
         night="20200101", visit=1, detector=0, source_uri="1.fits", source_sha256="s", digest="d", software="0",
-        finished_at="2020-01-02T03:00:00+00:00",
+        datasets={"dia_source": file}, finished_at="2020-01-02T03:00:00+00:00",
     )  # fmt: skip
     Ledger(tmp_path).put(record)
     return tmp_path
@@ -149,20 +153,19 @@ def test_what_cannot_be_made_again_needs_consent(out_prune):
     listed = run_prune(out_prune, "--keep", "0", "--irreplaceable", "--json")
     assert listed.exit_code == 2
     assert "add --yes-really" in listed.stderr
-    size = Ledger(out_prune).files()[0].stat().st_size
-    assert f"Nothing was removed of 1 item of 1 night: 1 files, {size / 1e6:.1f} MB" in listed.stderr
-    assert json.loads(listed.stdout)["listed"][0]["bytes"] == json.loads(listed.stdout)["bytes"] == size
+    assert "Nothing was removed of 2 items of 1 night: 1 files, 0.1 MB" in listed.stderr
+    assert json.loads(listed.stdout)["listed"][0]["bytes"] == json.loads(listed.stdout)["bytes"] == 123_000
     assert "exposure" in listed.stderr
     assert json.loads(listed.stdout)["removed"] is False
-    assert len(Ledger(out_prune).files()) == 1
+    assert Ledger(out_prune).count() == 1
     assert run_prune(out_prune, "--keep", "0").exit_code == 0
     dry = run_prune(out_prune, "--keep", "0", "--irreplaceable", "--dry-run")
     assert dry.exit_code == 0
-    assert "Dry run: nothing was removed. Without --dry-run it would remove 1 item of 1 night: 1 files" in dry.stderr
-    assert len(Ledger(out_prune).files()) == 1
+    assert "Dry run: nothing was removed. Without --dry-run it would remove 2 items of 1 night: 1 files" in dry.stderr
+    assert Ledger(out_prune).count() == 1
     done = run_prune(out_prune, "--keep", "0", "--irreplaceable", "--yes-really", "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout)["removed"] is True
-    assert Ledger(out_prune).files() == []
-    assert "Removed 1 item of 1 night: 1 files" in done.stderr
+    assert Ledger(out_prune).count() == 0
+    assert "Removed 2 items of 1 night: 1 files" in done.stderr
     assert "Removed 0 items of 0 nights: 0 files, 0.0 MB." in run_prune(out_prune, "--keep", "0").stderr

@@ -11,7 +11,7 @@ from astropy.io import fits
 from flows.inputs import source as content_limit
 from flows.inputs.files import content_kind
 from flows.inputs.fits_header import is_image
-from flows.inputs.fits_io import MOST_HEADER_BYTES, FitsContent, read_headers, unzipped
+from flows.inputs.fits_io import MOST_HEADER_BYTES, FitsContent, read_extent, read_headers, unzipped
 from schemas.errors import BadInput
 
 
@@ -117,18 +117,39 @@ def test_checksums_are_compared(write_ztf, key):
 
 def test_gzip_is_undone_and_checked():
     packed = bytearray(gzip.compress(b"pixels" * 1000))
-    assert unzipped(bytes(packed), "x") == b"pixels" * 1000
-    refused("truncated", lambda: unzipped(bytes(packed[:-9]), "x"))
+    assert unzipped(bytes(packed), "x", 6000) == b"pixels" * 1000
+    refused("truncated", lambda: unzipped(bytes(packed[:-9]), "x", 6000))
     packed[-6] ^= 255
-    refused("bad_checksum", lambda: unzipped(bytes(packed), "x"))
-    assert unzipped(b"SIMPLE  =", "x") == b"SIMPLE  ="
+    refused("bad_checksum", lambda: unzipped(bytes(packed), "x", 6000))
+    assert unzipped(b"SIMPLE  =", "x", 0) == b"SIMPLE  ="
 
 
-def test_a_small_file_that_unpacks_to_a_large_one(monkeypatch):
-    monkeypatch.setattr(content_limit, "LARGEST", 5999)
-    refused("too_large", lambda: unzipped(gzip.compress(b"pixels" * 1000), "x"))
-    monkeypatch.setattr(content_limit, "LARGEST", 6000)
-    assert len(unzipped(gzip.compress(b"pixels" * 1000), "x")) == 6000
+def test_a_small_file_that_unpacks_to_a_large_one():
+    refused("too_large", lambda: unzipped(gzip.compress(b"pixels" * 1000), "x", 5999))
+    assert len(unzipped(gzip.compress(b"pixels" * 1000), "x", 6000)) == 6000
+
+
+def test_more_may_not_be_unpacked_than_the_limit(monkeypatch, write_ztf):
+    packed = gzip.compress(Path(write_ztf()).read_bytes())
+    monkeypatch.setattr(content_limit, "LARGEST", 10_000)
+    refused("too_large", lambda: read_headers(io.BytesIO(packed), "x"))
+
+
+def test_an_extent_ends_where_astropy_has_the_end_of_the_file(write_ztf):
+    for compressed in (True, False):
+        data = Path(write_ztf(compressed=compressed)).read_bytes()
+        for file in (data, gzip.compress(data)):
+            extent = read_extent(io.BytesIO(file + bytes(2880)), "x")
+            assert extent.end == len(data)
+            with fits.open(io.BytesIO(data), disable_image_compression=True) as hdus:
+                assert [str(header) for header in extent.headers] == [str(hdu.header) for hdu in hdus]
+
+
+def test_an_extent_has_tables_with_their_heaps():
+    file = io.BytesIO()
+    table = fits.BinTableHDU.from_columns([fits.Column("a", "PJ()", array=np.array([[1, 2], [3]], object))])
+    fits.HDUList([fits.PrimaryHDU(), table, fits.ImageHDU(np.zeros((2, 3), np.int64))]).writeto(file)
+    assert read_extent(io.BytesIO(file.getvalue()), "x").end == len(file.getvalue())
 
 
 @pytest.mark.parametrize("compressed", [False, True])

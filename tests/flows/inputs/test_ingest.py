@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from flows.inputs.described import shape_of
+from flows.inputs.described import size_of
 from flows.inputs.ingest import prepare
 from flows.inputs.probe import probe
 from flows.inputs.source import Source
@@ -181,7 +181,7 @@ def test_real_frame_with_a_strange_date(real):
 
 
 def test_compressed_and_plain_and_stacked(write_ztf, sky, tmp_path):
-    assert shape_of(Source(write_ztf())) == sky.shape
-    assert shape_of(Source(write_ztf(compressed=False))) == sky.shape
+    assert size_of(Source(write_ztf())).shape == sky.shape
+    assert size_of(Source(write_ztf(compressed=False))).shape == sky.shape
     np.savez(tmp_path / "stack.npz", data=np.zeros((2, 30, 40), np.float32))
-    assert shape_of(Source(str(tmp_path / "stack.npz"), index=1)) == (30, 40)
+    assert size_of(Source(str(tmp_path / "stack.npz"), index=1)).shape == (30, 40)

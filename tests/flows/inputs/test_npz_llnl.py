@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import io
 import tracemalloc
@@ -10,7 +11,15 @@ from hypothesis import strategies as st
 from numpy.lib import format as npy
 
 from flows.inputs.ingest import prepare
-from flows.inputs.npz_llnl import image_count, is_truth, read_stack_image, stack_form, stack_image, stack_key
+from flows.inputs.npz_llnl import (
+    image_count,
+    is_truth,
+    read_stack_image,
+    stack_form,
+    stack_image,
+    stack_key,
+    zip_damage,
+)
 from flows.inputs.sources import list_sources
 from schemas.errors import BadInput
 from schemas.settings import Settings
@@ -62,10 +71,18 @@ def test_the_longest_visit_fits():
     assert 1000 * (2**32 - 1) + 999 < 2**42  # CRC-32 of a name without a number
 
 
-@pytest.mark.parametrize("index", [None, -1, 1000])
+@pytest.mark.parametrize("index", [-1, 1000])
 def test_no_such_image(index):
     with pytest.raises(BadInput, match="must be 0 to 999"):
         stack_key("x_1.npz", index)
+
+
+def test_a_file_whose_images_could_not_be_counted_says_why(tmp_path):
+    path = tmp_path / "x_1.npz"
+    path.write_bytes(b"PK\x03\x04")
+    refused("damaged", lambda: stack_key(str(path), None))
+    path.write_bytes(packed(stack_npz_stack()).getvalue())
+    refused("no_such_image", lambda: stack_key(str(path), None))
 
 
 def test_truth_is_no_exposure():
@@ -168,6 +185,19 @@ def test_damaged_archives(deflated):
     good = packed(stack_npz_stack(), deflated=deflated).getvalue()
     refused("damaged", lambda: stack_form(io.BytesIO(good[: len(good) // 2]), "x.npz"))
     refused("damaged", lambda: stack_form(io.BytesIO(b"PK\x03\x04"), "x.npz"))
+    header = packed(stack_npz_stack()).getvalue().replace(b"), }", b" , }")  # the end of the shape
+    refused("damaged", lambda: stack_form(io.BytesIO(header), "x.npz"))
+
+
+def test_a_directory_that_points_before_the_file_is_damage_and_a_disk_that_fails_is_not(tmp_path):
+    path = tmp_path / "x.npz"
+    good = bytearray(packed(stack_npz_stack()).getvalue())
+    end = good.rindex(b"PK\x05\x06")
+    good[end + 16 : end + 20] = (len(good) * 2).to_bytes(4, "little")  # where the directory begins
+    path.write_bytes(good)
+    refused("damaged", lambda: image_count(str(path)))
+    with pytest.raises(OSError, match="Input/output"), zip_damage("x.npz"):
+        raise OSError(errno.EIO, "Input/output error")
 
 
 def test_corrupt_deflated_pixels():

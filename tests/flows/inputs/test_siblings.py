@@ -1,7 +1,7 @@
 import pytest
 
 from flows.inputs import siblings as module
-from flows.inputs.siblings import beside, is_sibling, siblings
+from flows.inputs.siblings import archive_role, beside, siblings
 
 STEM = "ztf_20190922290868_000397_zi_c15_o_q4"
 
@@ -9,21 +9,21 @@ STEM = "ztf_20190922290868_000397_zi_c15_o_q4"
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        (f"{STEM}_scimrefdiffimg.fits.fz", False),
-        (f"/data/{STEM}_sciimg.fits", True),
-        (f"s3://bucket/{STEM}_mskimg.fits", True),
-        (f"{STEM}_diffimgpsf.fits", True),
-        (f"{STEM}_psfcat.fits", True),
-        ("ztf_000397_zi_c15_q4_refimg.fits", True),
-        ("differenceExp_LSSTCam_g_2019122600000_000.fits", False),
-        ("scienceExp_LSSTCam_g_2019122600000_000.fits", True),
-        ("templateExp_LSSTCam_g_2019122600000_000.fits", True),
-        ("FinalDifference.fits", False),
-        ("my_sciimg.fits", False),
+        (f"{STEM}_scimrefdiffimg.fits.fz", "difference"),
+        (f"/data/{STEM}_sciimg.fits", "sibling"),
+        (f"s3://bucket/{STEM}_mskimg.fits", "sibling"),
+        (f"{STEM}_diffimgpsf.fits", "sibling"),
+        (f"{STEM}_psfcat.fits", "sibling"),
+        ("ztf_000397_zi_c15_q4_refimg.fits", "sibling"),
+        ("differenceExp_LSSTCam_g_2019122600000_000.fits", "difference"),
+        ("scienceExp_LSSTCam_g_2019122600000_000.fits", "sibling"),
+        ("templateExp_LSSTCam_g_2019122600000_000.fits", "sibling"),
+        ("FinalDifference.fits", None),
+        ("my_sciimg.fits", None),
     ],
 )
 def test_tells_exposures_from_what_goes_with_them(name, expected):
-    assert is_sibling(name) is expected
+    assert archive_role(name) == expected
 
 
 def test_only_the_same_exposure_counts():

@@ -1,10 +1,12 @@
 import os
+import tracemalloc
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 
 import fsspec
+import numpy as np
 import pytest
 
 from flows.inputs.probe import read
@@ -135,3 +137,17 @@ def test_order_of_siblings_does_not_matter(tmp_path):
     one = sha256_of(Source(a, siblings=(("science", b), ("mask", c))), Settings())
     assert one == sha256_of(Source(a, siblings=(("mask", c), ("science", b))), Settings())
     assert one != sha256_of(Source(a, siblings=(("science", c), ("mask", b))), Settings())
+
+
+def test_a_file_is_digested_in_pieces(tmp_path):
+    path = tmp_path / "large.fits"
+    content = np.random.default_rng(1).bytes(3 * 2**20)
+    path.write_bytes(content)
+    with path.open("r+b") as file:
+        file.truncate(20 * 2**20)
+    tracemalloc.start()
+    found = sha256_of(Source(str(path)), Settings())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == sha256(path.read_bytes()).hexdigest()
+    assert peak < 12 * 2**20

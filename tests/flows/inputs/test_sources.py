@@ -311,3 +311,22 @@ def test_a_manifest_that_is_no_text(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(Misconfigured, match="cannot be read"):
         read_manifest(str(path))
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "https://alice:hunter2@host/b.fits",
+        "https://host/b.fits?token=hunter2",
+        "zip://b.fits::http://u:hunter2@h/c.zip",
+    ],
+)
+@pytest.mark.parametrize("column", ["difference", "mask"])
+def test_a_row_of_a_manifest_with_a_password_is_refused_without_it(tmp_path, secret, column):
+    (tmp_path / "a.fits").write_bytes(b"SIMPLE  =")
+    row = {"difference": "a.fits", "mask": "", column: secret}
+    (tmp_path / "exposures.csv").write_text(f"difference,mask\n{row['difference']},{row['mask']}\na.fits,\n")
+    bad, good = list_sources([str(tmp_path)], Settings())
+    assert (bad.refusal.code, bad.siblings) == ("credentials_in_url", ())
+    assert "hunter2" not in f"{bad} {bad.refusal}"
+    assert good.refusal is None

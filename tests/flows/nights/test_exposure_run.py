@@ -2,10 +2,11 @@ import asyncio
 import io
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
-from distributed import Client
+from distributed import Client, KilledWorker
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -90,9 +91,9 @@ def drive(tmp_path, monkeypatch, request):
             async with Client(
                 processes=False, asynchronous=True, set_as_default=False, dashboard_address="127.0.0.1:0"
             ) as client:
-                books = Recorder(tmp_path / "out", SETTINGS, PIPELINE, sha256_of)
+                recorder = Recorder(tmp_path / "out", SETTINGS, PIPELINE, sha256_of)
                 progress = Progress(Console(file=io.StringIO()), 1)
-                return await ExposureRun(client, tmp_path / "out", SETTINGS, books, progress, request.param)(item)
+                return await ExposureRun(client, tmp_path / "out", SETTINGS, recorder, progress, request.param)(item)
 
         return asyncio.run(one())
 
@@ -196,6 +197,22 @@ def test_damaged_tiles_are_made_again_once(drive, tmp_path):
 def test_tiles_that_stay_damaged_are_no_verdict_on_the_file(drive, tmp_path):
     assert drive(search=(9, BadInput("damaged_tiles", *PROBLEM))).status == "quarantined"
     assert Ledger(tmp_path / "out").get(KEY) is None
+
+
+def test_what_kills_each_worker_is_quarantined_and_not_tried_every_night(drive, tmp_path):
+    outcome = drive(store=(9, KilledWorker("store-1", SimpleNamespace(address="tcp://there:1"), 3)))
+    assert (outcome.status, outcome.trouble.code) == ("quarantined", "killed_workers")
+    assert f"{tmp_path / 'a.fits'}: 8 workers in turn have died" in outcome.trouble.message
+    assert Ledger(tmp_path / "out").get(KEY).status == "quarantined"
+
+
+@pytest.mark.parametrize("error", [KilledWorker("a", SimpleNamespace(address="b"), 3), BadInput("memory", *PROBLEM)])
+def test_what_workers_cannot_bear_takes_back_nothing_that_is_published(drive, published, tmp_path, error):
+    outcome = drive(published.model_copy(update={"digest": "old"}), store=(9, error))
+    assert outcome.status == "failed"
+    record = Ledger(tmp_path / "out").get(KEY)
+    assert (record.status, record.datasets) == ("done", published.datasets)
+    assert record.reason.partition(":")[0] in ("memory", "killed_workers")
 
 
 def test_a_defect_fails_the_exposure_alone(drive):

@@ -1,10 +1,13 @@
+import os
+import signal
+from multiprocessing import get_context
+
 import pyarrow as pa
 import pytest
 
 from flows.inputs.probe import probe
 from flows.inputs.source_state import sha256_of
 from flows.nights import exposure_work as exposure_tasks
-from flows.nights.cluster.worker_check import admission
 from flows.nights.exposure_run import shared_out
 from flows.nights.exposure_work import finish_exposure, left_of, search_exposure, search_tiles, store_exposure, worked
 from flows.nights.recorder import Recorder
@@ -12,11 +15,13 @@ from flows.pipeline.outcome import Item, Outcome
 from flows.pipeline.stage_run import gathered
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.digest import file_digest
+from flows.storage.fence import behind, fenced_task
 from flows.storage.layout import tile_path
+from flows.storage.lease import lease, own_fence
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import BadInput, Retryable
+from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
 from schemas.pixels import Tiling
@@ -67,14 +72,44 @@ def test_what_is_published_stays_and_is_not_searched_again(source, key, tmp_path
     assert again.causes == record.causes
 
 
-def test_nothing_is_published_for_a_run_that_is_over(source, key, tmp_path):
-    with admission(tmp_path, SETTINGS.store) as terms:
-        pass
-    with pytest.raises(Retryable, match="is over"):
-        search_exposure(source, key, None, None, tmp_path, SETTINGS, terms)
-    assert not list((tmp_path / "catalogs").rglob("*.parquet"))
-    with admission(tmp_path, SETTINGS.store) as terms:
-        assert search_exposure(source, key, None, None, tmp_path, SETTINGS, terms).datasets
+def stopped_before_it_publishes(fence, source, key, out):
+    """Worker that stores and searches, is stopped, and goes on."""
+    with behind(fence):
+        stored = store_exposure(source, key, None, out, SETTINGS)
+        parts = [search_all(stored, key, out)]
+    os.kill(os.getpid(), signal.SIGSTOP)
+    refused = []
+    for late in (
+        lambda: finish_exposure(tile_path(out, key), parts, stored.lineage, out, SETTINGS),
+        lambda: store_exposure(source, key, None, out, SETTINGS),
+    ):
+        try:
+            fenced_task(fence, late)
+        except Misconfigured as error:
+            refused.append(error.code)
+    os._exit(0 if refused == ["taken_over"] * 2 else 1)
+
+
+def test_a_worker_that_is_stopped_through_a_take_over_publishes_nothing(source, key, tmp_path):
+    out = tmp_path / "out"
+    with lease(out, heartbeat_s=1000) as me:
+        fence = own_fence(out)
+        worker = get_context("spawn").Process(target=stopped_before_it_publishes, args=(fence, source, key, out))
+        worker.start()
+        assert os.WIFSTOPPED(os.waitpid(worker.pid, os.WUNTRACED)[1])
+        other = out / "lease.new"
+        other.write_text(me.model_copy(update={"host": "elsewhere"}).model_dump_json())
+        other.replace(out / "lease.json")
+        with pytest.raises(Misconfigured, match="another run has taken"):
+            own_fence(out)
+        search_exposure(source, key, None, None, out, SETTINGS)  # the successor
+        published = {path: path.stat().st_ino for path in out.rglob("*") if path.is_file()}
+        os.kill(worker.pid, signal.SIGCONT)
+        worker.join(300)
+        assert worker.exitcode == 0
+    assert {path: path.stat().st_ino for path in published} == published
+    assert not list(out.glob("*/*/*/.*"))
+    assert own_fence(tmp_path) is None
 
 
 def searched(path, shape, each=1):

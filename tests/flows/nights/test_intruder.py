@@ -1,123 +1,139 @@
-"""Another user of the machine tries every port that a run listens on."""
+"""Another user of the machine tries every socket that `run`, `watch` and `services up` listen on, and their files."""
 
-import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
-from http.client import HTTPException
 from pathlib import Path
-from urllib.request import urlopen
 
+import psutil
 import pytest
 from distributed import LocalCluster
+from prometheus_client import CollectorRegistry
 
-from tests.support.night import Command
+from flows.nights.cluster.prefect_server import LIGHT, QUIET
+from flows.nights.services.processes import Postgres
+from flows.nights.services.stack import Server, Worker
+from flows.runtime.metrics import metrics_server
+from schemas.observe_settings import ObserveSettings
+from tests.support.intruder import Targets, attacked, family, listening, targets
+from tests.support.night import Command, later
+from tests.support.services import free_ports, place
 from tests.support.wait import until
 
-pytest_plugins = ("tests.support.night_fixture",)
+pytest_plugins = ("tests.support.night_fixture", "tests.support.services_fixture")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/net/tcp").exists() or os.geteuid() != 0, reason="only for root"),
 ]
 
-ATTACK = """
-import asyncio, json, os, sys
-from http.client import HTTPException
-from urllib.request import Request, urlopen
-from distributed.comm import connect
-from distributed.security import Security
+PUBLIC = ("catalogs", "tiles", "ledger", "quarantine", "reports", "staging")
+"""Parts of an output folder that others may read."""
 
-async def scheduler(address, security):
-    comm = await connect(address, timeout=2, **security.get_connection_args("client"))
-    await comm.write({"op": "identity", "reply": True})
-    return str(await comm.read())
 
-own = Security.temporary()
-os.setgroups([]), os.setgid(65534), os.setuid(65534)
-got = {}
-for port in json.loads(sys.argv[1]):
-    for address, security in ((f"tcp://127.0.0.1:{port}", Security()), (f"tls://127.0.0.1:{port}", own)):
+@pytest.fixture(scope="module")
+def nights(raw_night, tmp_path_factory):
+    """Folder with more than a run can search while it is attacked."""
+    folder = tmp_path_factory.mktemp("nights")
+    for day in range(8):
+        later(raw_night, folder / f"{day}", day)
+    return folder
+
+
+@pytest.fixture(params=["run", "watch"])
+def command(request, night_models, prefect_home, monkeypatch):
+    """`nightstride run` and `watch` with metrics, all that they write where others may pass, and that place."""
+    with place() as path:
+        for name in ("home", "tmp", "metrics"):
+            (path / name).mkdir()
+        for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_HOME"):
+            monkeypatch.setenv(name, "")  # so that it is restored
+            monkeypatch.delenv(name)
+        shutil.copytree(prefect_home, path / "home" / "nightstride" / "prefect")
+        environment = {
+            "XDG_CACHE_HOME": str(path / "home"), "TMPDIR": str(path / "tmp"), "NIGHTSTRIDE_OBSERVE__METRICS": "0",
+            "NIGHTSTRIDE_OBSERVE__METRICS_TOKEN_FILE": str(path / "metrics" / "token"),
+        }  # fmt: skip
+        yield Command(night_models, environment, request.param), path
+
+
+def test_another_user_gets_nothing_of_a_run_and_of_a_watch(command, nights):
+    start, path = command
+    out = path / "out"
+    with start.start(nights, "--out", out) as running:
         try:
-            got[address] = asyncio.run(asyncio.wait_for(scheduler(address, security), 5))
-        except (OSError, TimeoutError, ValueError, RuntimeError):
-            pass
-    for path in ("/", "/api/flows/filter", "/api/admin/settings", "/metrics", "/info/main/workers.html", "/health"):
-        for body in (None, b"{}"):
-            url = f"http://127.0.0.1:{port}{path}"
-            try:
-                got[url] = urlopen(Request(url, body, {"Content-Type": "application/json"}), timeout=3).status
-            except (OSError, HTTPException):  # refused, not found, no HTTP
-                pass
-print(json.dumps(got))
-"""
-
-
-def attacked(ports):
-    """What somebody without privileges or passwords gets on some ports: address -> answer."""
-    command = [sys.executable, "-c", ATTACK, json.dumps(sorted(ports))]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout)
-
-
-def family(parent):
-    """A process and all its descendants."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    found = {parent}
-    while more := {pid for pid, above in parents.items() if above in found} - found:
-        found |= more
-    return found
-
-
-def listening(processes):
-    """Ports of TCP on which processes listen: (port, all addresses of the machine?)."""
-    inodes = set()
-    for pid in processes:
-        for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
-            try:
-                inodes.add(str(descriptor.readlink()))
-            except OSError:
-                continue
-    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
-    ours = [row[1].split(":") for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes]
-    return {(int(port, 16), int(address, 16) == 0) for address, port in ours}
-
-
-def is_prefect(listener):
-    try:
-        return urlopen(f"http://127.0.0.1:{listener[0]}/api/health", timeout=5).status == 200
-    except (OSError, HTTPException):
-        return False
-
-
-def test_another_user_gets_nothing_of_a_run_that_waits(night_models, prefect_home, tmp_path, monkeypatch):
-    arriving = tmp_path / "arriving"
-    arriving.mkdir()
-    for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
-        monkeypatch.setenv(name, "")  # so that it is restored
-        monkeypatch.delenv(name)
-    watch = Command(night_models, {"PREFECT_HOME": str(prefect_home)}, "watch")
-    with watch.start(arriving, "--out", tmp_path / "out") as running:
-        try:
-            until(lambda: any(map(is_prefect, listening(family(running.pid)))), seconds=300, process=running)
-            # And Dask's scheduler, two workers and their nannies.
-            until(lambda: len(listening(family(running.pid))) >= 6, seconds=120, process=running)
-            ports = listening(family(running.pid))
-            assert sum(map(is_prefect, ports)) == 1
-            got = attacked(port for port, _ in ports)
+            # The scheduler, a worker and its nanny, metrics, Prefect.
+            until(lambda: len(listening(family(running.pid))) >= 5, seconds=300, process=running)
+            aims = targets(family(running.pid), [path])
+            got = attacked(aims)
+            assert running.poll() is None, "has ended before it was attacked"
         finally:
             running.terminate()
             running.communicate(timeout=120)
-    assert not any(everywhere for _, everywhere in ports), "listens to other machines, too"
-    assert got == {}
+    assert {host for host, _ in aims.ports} == {"127.0.0.1"}, "listens to other machines, too"
+    assert {Path(one).name for one in aims.files} >= {"lease.json", "lease.lock", "token"}
+    public = tuple(f"{out / name}/" for name in PUBLIC)
+    assert {
+        name: what for name, what in got.items() if not (name.startswith(public) and what == ["read", "lock"])
+    } == {}
 
 
-def test_the_attack_gets_in_where_nothing_is_closed():
-    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster:
-        got = attacked(port for port, _ in listening({os.getpid()}))
-        assert any(address.startswith("tcp://") for address in got)
-        assert cluster.scheduler_address in got
-    assert 200 in got.values()
+@pytest.mark.services
+def test_another_user_gets_nothing_of_services_but_the_empty_pages(running_services):
+    postgres = int((Postgres(running_services).data / "postmaster.pid").read_text().split()[0])
+    daemons = [service(running_services).daemon.process.pid for service in (Server, Worker)]
+    aims = targets(family(postgres, *daemons), [running_services.path])
+    addresses = running_services.addresses
+    assert {("127.0.0.1", addresses.port), ("127.0.0.1", addresses.postgres_port)} <= set(aims.ports)
+    assert {host for host, _ in aims.ports} == {"127.0.0.1"}
+    assert {Path(one).name for one in aims.files} >= {"api-password", "database-password", "client.env", "lock", "log"}
+    got = attacked(aims)
+    page = f"http://127.0.0.1:{addresses.port}/"  # without what it shows, which the API refuses
+    got = {name: what for name, what in got.items() if not name.startswith(page) or name.startswith(f"{page}api/")}
+    records = {str(running_services.path / f"{name}.json") for name in ("services", "server", "worker")}
+    assert got.keys() <= records
+    assert {one for what in got.values() for one in what} <= {"read", "lock"}
+    known = Targets((("127.0.0.1", addresses.postgres_port),), password=running_services.database_password)
+    assert attacked(known) == {f"postgresql://prefect@127.0.0.1:{addresses.postgres_port}": "prefect"}
+
+
+@pytest.fixture
+def open_prefect(prefect_home):
+    """Port of a Prefect server without a password."""
+    (port,) = free_ports(1)
+    variables = {name: value for name, value in {**os.environ, **QUIET}.items() if "AUTH_STRING" not in name}
+    with subprocess.Popen(
+        [sys.executable, "-m", "flows.nights.cluster.prefect_server", str(port)],
+        stdin=subprocess.PIPE, env={**variables, **LIGHT, "PREFECT_HOME": str(prefect_home)},
+    ) as server:  # fmt: skip
+        until(lambda: listening(family(server.pid)), seconds=300, process=server)
+        yield port
+        server.stdin.close()
+
+
+def test_the_attack_gets_in_where_nothing_is_closed(open_prefect):
+    ours = psutil.Process()
+    with (
+        place() as path,
+        LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster,
+        metrics_server(ObserveSettings(metrics="0"), CollectorRegistry()) as metrics,
+        socket.socket(socket.AF_UNIX) as pipe,
+    ):
+        (path / "lease.json").touch(mode=0o666)
+        (path / "lease.json").chmod(0o666)
+        pipe.bind(str(path / "pipe"))
+        (path / "pipe").chmod(0o777)
+        path.chmod(0o777)
+        pipe.listen()
+        aims = targets([ours], [path])
+        got = attacked(Targets(((("127.0.0.1", open_prefect)), *aims.ports), aims.sockets, aims.files, aims.folders))
+        scheduler = cluster.scheduler_address
+    assert got[str(path)] == ["create"]
+    assert got[str(path / "lease.json")] == ["read", "lock", "write", "lock"]
+    assert got[str(path / "pipe")] == ["connect"]
+    assert got[scheduler].startswith("{'type': 'Scheduler'")
+    assert got[f"{scheduler} client"] == "0"  # who runs it
+    assert f"http://127.0.0.1:{metrics}/metrics" in got
+    prefect = {name.partition(f":{open_prefect}")[2] for name in got}
+    assert prefect >= {"/api/flows/filter", "/api/flow_runs/", "/api/events/in old", "/api/logs/out None"}

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.faults.fault_proxy import FaultProxy, Faults
 from benchmarks.moto_server import KEY, SECRET, put_folder
 from tests.support.cli import nightstride
-from tests.support.night import DETECTORS, VISITS, catalogues, fingerprint
+from tests.support.night import DETECTORS, TWO_WORKERS, VISITS, catalogues, fingerprint
 
 pytest_plugins = ("tests.support.night_fixture", "tests.support.s3_fixture")
 pytestmark = pytest.mark.slow
@@ -90,9 +90,9 @@ def test_a_disturbed_night_is_that_of_an_undisturbed_one(moto, nightstride_run, 
     """Slow answers, refusals, connections cut in the middle of answers and of what is sent."""
     name = moto.new_bucket()
     put_folder(moto.client, name, raw_night, "raw")
-    with FaultProxy("127.0.0.1", moto.port, Faults(refuse=7, cut=11, cut_request=13, latency_s=0.02)) as proxy:
+    with FaultProxy("127.0.0.1", moto.port, Faults(refuse=7, cut=11, cut_request=3, latency_s=0.02)) as proxy:
         behind = moto.environment | {"AWS_ENDPOINT_URL": proxy.endpoint}
-        run = nightstride_run(f"s3://{name}/raw", "--out", f"s3://{name}/out", **behind)
+        run = nightstride_run(f"s3://{name}/raw", "--out", f"s3://{name}/out", **behind, **TWO_WORKERS)
         done = proxy.faults.done
     assert (run.code, run.counts) == (0, (ALL, ALL, 0, 0, 0)), run.stderr
     assert fingerprints(published(moto.client, name, "out/catalogs/")) == catalogues(uninterrupted[1])

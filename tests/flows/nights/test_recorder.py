@@ -22,7 +22,7 @@ SETTINGS = Settings()
 
 
 @pytest.fixture
-def books(tmp_path):
+def recorder(tmp_path):
     return Recorder(tmp_path / "out", SETTINGS, PIPELINE, sha256_of)
 
 
@@ -52,31 +52,31 @@ def publish(tmp_path, name):
     return DatasetRecord(path=f"catalogs/{name}", digest="d", rows=3, sha256="s")
 
 
-def test_records_what_is_done_and_withdraws_what_is_not_published_any_more(books, item, tmp_path):
+def test_records_what_is_done_and_withdraws_what_is_not_published_any_more(recorder, item, tmp_path):
     ledger = Ledger(tmp_path / "out")
     causes = {"spike": CauseCount(refused=2, published=1)}
     outcome = Outcome(item, "done", windows=100, unscored=4, detections=3, seconds={"detect": 1.23456}, causes=causes)
     both = {name: publish(tmp_path, name) for name in ("old", "kept")}
-    books.done(item, stored(item), both, outcome)
+    recorder.done(item, stored(item), both, outcome)
     record = ledger.get(KEY)
     assert (record.digest, record.status, record.seconds) == (lineage(item).final, "done", {"detect": 1.2346})
     assert record.causes == causes
     again = Item(item.source, KEY, item.stat, record=record)
-    books.done(again, stored(item), {"kept": both["kept"]}, outcome)
+    recorder.done(again, stored(item), {"kept": both["kept"]}, outcome)
     assert [path.name for path in (tmp_path / "out" / "catalogs").iterdir()] == ["kept"]
 
 
-def test_remembers_what_a_source_holds(books, item, tmp_path):
-    books.stored(item, stored(item))
+def test_remembers_what_a_source_holds(recorder, item, tmp_path):
+    recorder.stored(item, stored(item))
     memo = Ledger(tmp_path / "out").remembered(memo_name(item.source, SETTINGS))
     assert (memo.key, memo.sha256, memo.size) == (KEY, "bytes", len("content"))
 
 
-def test_a_verdict_is_kept_and_takes_back_what_was_published(books, item, tmp_path):
+def test_a_verdict_is_kept_and_takes_back_what_was_published(recorder, item, tmp_path):
     ledger = Ledger(tmp_path / "out")
-    books.done(item, stored(item), {"a": publish(tmp_path, "a")}, Outcome(item, "done"))
+    recorder.done(item, stored(item), {"a": publish(tmp_path, "a")}, Outcome(item, "done"))
     bad = Item(item.source, KEY, item.stat, "bytes", ledger.get(KEY))
-    outcome = books.quarantined(bad, BadInput("all_nan", item.source.uri, "has no pixel.", "fetch it."))
+    outcome = recorder.quarantined(bad, BadInput("all_nan", item.source.uri, "has no pixel.", "fetch it."))
     assert (outcome.status, outcome.trouble.code) == ("quarantined", "all_nan")
     record = ledger.get(KEY)
     assert (record.status, record.datasets) == ("quarantined", {})
@@ -84,50 +84,50 @@ def test_a_verdict_is_kept_and_takes_back_what_was_published(books, item, tmp_pa
     assert list((tmp_path / "out" / "catalogs").iterdir()) == []
     reasons = list((tmp_path / "out" / "quarantine").iterdir())
     assert len(reasons) == 1
-    books.done(item, stored(item), {}, Outcome(item, "done"))
+    recorder.done(item, stored(item), {}, Outcome(item, "done"))
     assert list((tmp_path / "out" / "quarantine").iterdir()) == []
 
 
 @pytest.mark.parametrize("code", sorted(PASSING))
-def test_what_says_nothing_of_the_file_is_no_verdict(books, item, tmp_path, code):
-    books.quarantined(item, BadInput(code, "where", "is wrong.", "mend it."))
+def test_what_says_nothing_of_the_file_is_no_verdict(recorder, item, tmp_path, code):
+    recorder.quarantined(item, BadInput(code, "where", "is wrong.", "mend it."))
     assert Ledger(tmp_path / "out").get(KEY) is None
 
 
-def test_a_file_that_cannot_be_read_any_more_has_no_verdict(books, item, tmp_path):
+def test_a_file_that_cannot_be_read_any_more_has_no_verdict(recorder, item, tmp_path):
     (tmp_path / "a.fits").unlink()
-    assert books.quarantined(item, BadInput("unreadable_file", "x", "is gone.", "find it.")).status == "quarantined"
+    assert recorder.quarantined(item, BadInput("unreadable_file", "x", "is gone.", "find it.")).status == "quarantined"
     assert Ledger(tmp_path / "out").get(KEY) is None
 
 
 @pytest.mark.parametrize("ends", ["done", "quarantined"])
-def test_what_the_source_was_taken_for_before_is_withdrawn(books, item, tmp_path, ends):
+def test_what_the_source_was_taken_for_before_is_withdrawn(recorder, item, tmp_path, ends):
     ledger = Ledger(tmp_path / "out")
     other = ExposureKey(night="20260101", visit=8, detector=3)
-    books.done(item, stored(item), {"a": publish(tmp_path, "a")}, Outcome(item, "done"))
+    recorder.done(item, stored(item), {"a": publish(tmp_path, "a")}, Outcome(item, "done"))
     now = replace(item, key=other, superseded=(ledger.get(KEY),))
     if ends == "done":
-        books.done(now, stored(now), {"b": publish(tmp_path, "b")}, Outcome(now, "done"))
+        recorder.done(now, stored(now), {"b": publish(tmp_path, "b")}, Outcome(now, "done"))
     else:
-        books.quarantined(now, BadInput("all_nan", item.source.uri, "has no pixel.", "fetch it."))
+        recorder.quarantined(now, BadInput("all_nan", item.source.uri, "has no pixel.", "fetch it."))
     assert [record.visit for record in ledger.records()] == [8]
     assert [path.name for path in (tmp_path / "out" / "catalogs").iterdir()] == ["b"] * (ends == "done")
 
 
-def test_a_failure_that_cannot_be_recorded_is_told_all_the_same(books, item, tmp_path):
-    (tmp_path / "out" / "ledger").mkdir(parents=True)
-    (tmp_path / "out" / "ledger" / "provenance").write_text("in the way")
+def test_a_failure_that_cannot_be_recorded_is_told_all_the_same(recorder, item, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "ledger").write_text("in the way")
     trouble = Trouble(uri=item.source.uri, code="disk_full", message="no space")
-    assert books.failed(item, trouble).trouble == trouble
-    assert Ledger(tmp_path / "out").get(KEY) is None
+    assert recorder.failed(item, trouble).trouble == trouble
+    assert (tmp_path / "out" / "ledger").read_text() == "in the way"
 
 
-def test_what_was_published_before_is_told_the_latest_first_up_to_a_limit(books, item, tmp_path):
+def test_what_was_published_before_is_told_the_latest_first_up_to_a_limit(recorder, item, tmp_path):
     """A run with the same result, and one after a failure that published nothing, replace nothing."""
     ledger, now = Ledger(tmp_path / "out"), stored(item)
 
     def done(record):
-        books.done(replace(item, record=record), now, {}, Outcome(item, "done", detections=2))
+        recorder.done(replace(item, record=record), now, {}, Outcome(item, "done", detections=2))
         return ledger.get(KEY)
 
     same = done(None)
@@ -145,22 +145,22 @@ def test_what_was_published_before_is_told_the_latest_first_up_to_a_limit(books,
 @pytest.mark.parametrize(
     ("searched", "known", "windows"), [(True, True, (7, 2)), (False, True, (100, 4)), (False, False, (7, 2))]
 )
-def test_windows_are_those_that_the_detections_come_from(books, item, tmp_path, searched, known, windows):
-    books.done(item, stored(item), {}, Outcome(item, "done", windows=100, unscored=4))
+def test_windows_are_those_that_the_detections_come_from(recorder, item, tmp_path, searched, known, windows):
+    recorder.done(item, stored(item), {}, Outcome(item, "done", windows=100, unscored=4))
     now = replace(item, record=Ledger(tmp_path / "out").get(KEY) if known else None)
-    books.done(now, stored(now), {}, Outcome(now, "done", windows=7, unscored=2, searched=searched))
+    recorder.done(now, stored(now), {}, Outcome(now, "done", windows=7, unscored=2, searched=searched))
     record = Ledger(tmp_path / "out").get(KEY)
     assert (record.windows, record.windows_unscored) == windows
 
 
 @pytest.mark.parametrize("before", ["done", "quarantined", None])
-def test_a_failure_leaves_what_is_published_and_is_recorded_as_the_reason(books, item, tmp_path, before):
+def test_a_failure_leaves_what_is_published_and_is_recorded_as_the_reason(recorder, item, tmp_path, before):
     ledger = Ledger(tmp_path / "out")
     if before is not None:
-        books.done(item, stored(item), {"a": publish(tmp_path, "a")}, Outcome(item, "done"))
+        recorder.done(item, stored(item), {"a": publish(tmp_path, "a")}, Outcome(item, "done"))
         ledger.put(ledger.get(KEY).model_copy(update={"status": before}))
     now = replace(item, record=ledger.get(KEY), sha256="bytes")
-    outcome = books.failed(now, Trouble(uri=item.source.uri, code="io_error", message="timed out"))
+    outcome = recorder.failed(now, Trouble(uri=item.source.uri, code="io_error", message="timed out"))
     record = ledger.get(KEY)
     assert (outcome.status, record.reason) == ("failed", "io_error: timed out")
     assert record.status == ("done" if before == "done" else "failed")
@@ -169,10 +169,12 @@ def test_a_failure_leaves_what_is_published_and_is_recorded_as_the_reason(books,
     assert (tmp_path / "out" / "catalogs" / "a").exists() == (before is not None)
 
 
-def test_the_end_of_the_exposure_is_kept_to_the_millisecond_and_nothing_of_one_that_is_not_known(books, item, tmp_path):
+def test_the_end_of_the_exposure_is_kept_to_the_millisecond_and_nothing_of_one_that_is_not_known(
+    recorder, item, tmp_path
+):
     closed = datetime(2026, 1, 1, 3, 4, 5, 678_901, tzinfo=UTC)
     for given, kept in ((closed, "2026-01-01T03:04:05.678+00:00"), (None, None)):
-        books.done(item, stored(item), {}, Outcome(item, "done", shutter_closed=given))
+        recorder.done(item, stored(item), {}, Outcome(item, "done", shutter_closed=given))
         assert Ledger(tmp_path / "out").get(KEY).shutter_closed_at == kept
 
 
@@ -184,8 +186,8 @@ def test_a_verdict_reads_the_file_only_if_its_digest_is_not_known(item, tmp_path
         read.append(source)
         return "read now"
 
-    books = Recorder(tmp_path / "out", SETTINGS, PIPELINE, digest)
-    books.quarantined(replace(item, sha256=known), BadInput("all_nan", "where", "has no pixel.", "fetch it."))
+    recorder = Recorder(tmp_path / "out", SETTINGS, PIPELINE, digest)
+    recorder.quarantined(replace(item, sha256=known), BadInput("all_nan", "where", "has no pixel.", "fetch it."))
     assert read == ([] if known else [item.source])
     ledger = Ledger(tmp_path / "out")
     assert ledger.get(KEY).source_sha256 == (known or "read now")
@@ -193,13 +195,13 @@ def test_a_verdict_reads_the_file_only_if_its_digest_is_not_known(item, tmp_path
 
 
 @pytest.mark.parametrize("ends", ["done", "quarantined"])
-def test_what_is_to_be_withdrawn_may_be_gone_already(books, item, tmp_path, ends):
+def test_what_is_to_be_withdrawn_may_be_gone_already(recorder, item, tmp_path, ends):
     gone = publish(tmp_path, "a")
-    books.done(item, stored(item), {"a": gone}, Outcome(item, "done"))
+    recorder.done(item, stored(item), {"a": gone}, Outcome(item, "done"))
     (tmp_path / "out" / "catalogs" / "a").unlink()
     again = replace(item, record=Ledger(tmp_path / "out").get(KEY))
     if ends == "done":
-        books.done(again, stored(item), {}, Outcome(item, "done"))
+        recorder.done(again, stored(item), {}, Outcome(item, "done"))
     else:
-        books.quarantined(again, BadInput("all_nan", "where", "has no pixel.", "fetch it."))
+        recorder.quarantined(again, BadInput("all_nan", "where", "has no pixel.", "fetch it."))
     assert Ledger(tmp_path / "out").get(KEY).status == ends

@@ -38,7 +38,7 @@ def test_a_flow_that_ends_early_leaves_a_warning_and_every_exposure_an_outcome(t
     items = [Item(Source(str(n)), ExposureKey(night="20260101", visit=n, detector=0), None) for n in range(2)]
     night = NightRun(items, tmp_path, Settings(), None, Progress(Console(file=io.StringIO()), 2), SimpleNamespace())
     assert _search(night) == ["the flow ended early: ConnectionError: the server went away"]
-    assert (len(night.tally.finished), len(night.tally.failed)) == (2, 2)
+    assert (len(night.totals.finished), len(night.totals.failed)) == (2, 2)
 
 
 def test_our_error_comes_out_of_a_group_as_it_is(tmp_path, monkeypatch):
@@ -73,7 +73,7 @@ def test_the_page_is_drawn_again_when_there_is_only_something_that_cannot_be_use
     page.write_text("old")
     troubles = (Trouble(uri="b", code="truncated", message="b: ends too early."),) * bad
     summary = nothing_to_search(Plan((), (record,), 1, troubles), tmp_path, Settings(), Console(file=io.StringIO()))
-    assert (summary.report, summary.exit_code) == (str(page), bad)
+    assert (summary.report, summary.exit_code) == (str(page), 3 * bad)
     assert (page.read_text() == "old") is not bool(bad)
 
 
@@ -192,8 +192,8 @@ def test_it_fails_the_night_where_the_settings_say_so(tmp_path):
 
 
 def test_what_cannot_be_judged_is_a_warning(tmp_path):
-    (tmp_path / "ledger").mkdir()
-    (tmp_path / "ledger" / "quality").write_text("a file where the folder should be")
-    summary = judged(tmp_path)
+    judged(tmp_path)
+    (tmp_path / "ledger" / "index.sqlite").write_bytes(b"no database " * 99)
+    summary = with_quality(make_summary(1, 0), QUALITY_NIGHT, tmp_path, Settings())
     assert summary.exit_code == 0
     assert summary.warnings[0].startswith(f"quality of night {QUALITY_NIGHT} not judged: ")

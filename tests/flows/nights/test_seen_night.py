@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.night import DETECTORS, VISITS, catalogues
+from tests.support.night import DETECTORS, TWO_WORKERS, VISITS, catalogues
 from tests.support.otlp import receiver
 from tests.support.wait import until
 
@@ -69,6 +69,7 @@ def seen(nightstride_run, raw_night, tmp_path_factory):
             raw, "--out", folder / "out", "--metrics", port, "--metrics-file", folder / "night.prom",
             "--log-format", "json", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
             OTEL_EXPORTER_OTLP_HEADERS="authorization=swordfish", AWS_SECRET_ACCESS_KEY="hunter22hunter",
+            **TWO_WORKERS,
         )  # fmt: skip
         until(lambda: scrapes.extend(scrape(port)) or process.poll() is not None, every=0.1)
         stdout, stderr = process.communicate(timeout=1800)
@@ -83,7 +84,7 @@ def seen(nightstride_run, raw_night, tmp_path_factory):
 
 
 def test_who_looks_changes_nothing(seen, uninterrupted):
-    assert seen.code == 1
+    assert seen.code == 3
     assert seen.summary["exposures"] == {"seen": ALL + 1, "done": ALL, "skipped": 0, "quarantined": 1, "failed": 0}
     assert seen.catalogues == catalogues(uninterrupted[1])
 
@@ -95,7 +96,7 @@ def test_each_line_is_json_with_time_level_event_and_run(seen):
         assert line["event"]
     assert len({line["run"] for line in seen.lines}) == 1
     last = seen.lines[-1]
-    assert (last["event"], last["exit_code"], last["summary"]) == ("run ended", 1, seen.summary)
+    assert (last["event"], last["exit_code"], last["summary"]) == ("run ended", 3, seen.summary)
     assert not [line for line in seen.lines if line["logger"].startswith("distributed") and line["level"] == "info"]
 
 

@@ -9,6 +9,7 @@ from flows.nights import exposure_run as module
 from flows.nights.cluster.worker_check import admitted
 from flows.nights.exposure_run import ExposureRun
 from flows.runtime.log import observed
+from flows.storage.fence import fenced_task
 from schemas.cluster_settings import ClusterSettings
 from schemas.errors import BadInput, Retryable
 from schemas.settings import ExecutionSettings, Settings
@@ -56,9 +57,9 @@ def waits(monkeypatch):
     return made
 
 
-def submitted(client, *arguments, settings=None, terms=None, **given):
+def submitted(client, *arguments, settings=None, terms=None, fence=None, **given):
     settings = settings or Settings(execution=ExecutionSettings(retries=3))
-    run = ExposureRun(client, None, settings, None, None, 1, terms)
+    run = ExposureRun(client, None, settings, None, None, 1, terms, fence)
     return asyncio.run(run._submit("search", 1, print, *arguments, **given))
 
 
@@ -86,16 +87,16 @@ def test_networks_run_on_workers_that_have_what_they_need(waits, inference, reso
     assert client.calls[0][1:3] == ("search", 1)
 
 
-def test_a_task_is_observed_and_admitted_only_where_that_is_asked(waits, monkeypatch):
-    client, terms = FakeClient("done", "done", "done"), object()
+def test_a_task_is_observed_fenced_and_admitted_only_where_that_is_asked(waits, monkeypatch):
+    client, terms, fence = FakeClient("done", "done", "done"), object(), object()
     submitted(client, 7)
     submitted(client, 7, terms=terms)
     monkeypatch.setattr(module, "origin", lambda: "here")
-    submitted(client, 7, terms=terms)
+    submitted(client, 7, terms=terms, fence=fence)
     plain, asked, seen = (call for call, *_ in client.calls)
     assert plain == (print, 7)
     assert asked == (admitted, terms, print, 7)
-    assert seen == (admitted, terms, observed, "here", "search", print, 7)
+    assert seen == (admitted, terms, fenced_task, fence, observed, "here", "search", print, 7)
 
 
 @pytest.mark.parametrize(

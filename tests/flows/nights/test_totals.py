@@ -44,7 +44,7 @@ def test_the_counts_reconcile_whatever_happens(statuses, skipped, unusable):
     assert summary.seconds == ({"detect": 1.5 * len(statuses)} if statuses else {})
     assert summary.not_run == ({"vet": "no x"} if statuses else {})
     assert summary.nights == (("20260101",) if statuses else ())
-    assert summary.exit_code == int(bool(summary.quarantined or summary.failed))
+    assert summary.exit_code == (1 if summary.failed else 3 if summary.quarantined else 0)
 
 
 def test_a_night_that_something_was_withdrawn_from_is_touched():
@@ -83,7 +83,7 @@ def test_runs_are_added_up():
     assert combined([one, two.model_copy(update={"stopped": True})]).exit_code == 1
 
 
-TROUBLE_NIGHT_TALLY = Trouble(uri="a.fits", code="nan", message="a.fits: all pixels are NaN.")
+TROUBLE_OF_NIGHT = Trouble(uri="a.fits", code="nan", message="a.fits: all pixels are NaN.")
 
 
 def done(number, **given):
@@ -91,25 +91,25 @@ def done(number, **given):
 
 
 def test_adds_up_what_comes():
-    tally = NightTotals([done(1, seconds={"detect": 1.0, "other": 0.5}, causes={"spike": CauseCount(refused=1)})])
-    tally.add(done(2, seconds={"measure": 2.0}, causes={"spike": CauseCount(published=2)}, not_run={"vet": "no x"}))
-    tally.add(Outcome(item(3), "failed", trouble=TROUBLE_NIGHT_TALLY))
-    tally.add(Outcome(item(4), "quarantined", trouble=TROUBLE_NIGHT_TALLY))
-    assert (tally.done, tally.windows, tally.unscored, tally.detections) == (2, 20, 4, 6)
-    assert (tally.failed, tally.quarantined) == ([TROUBLE_NIGHT_TALLY], [TROUBLE_NIGHT_TALLY])
-    assert tally.causes == {"spike": CauseCount(refused=1, published=2)}
-    assert list(tally.seconds.items()) == [("detect", 1.0), ("measure", 2.0), ("other", 0.5)]
-    assert tally.not_run == {"vet": "no x"}
-    assert tally.finished == {item(number).key for number in (1, 2, 3, 4)}
+    totals = NightTotals([done(1, seconds={"detect": 1.0, "other": 0.5}, causes={"spike": CauseCount(refused=1)})])
+    totals.add(done(2, seconds={"measure": 2.0}, causes={"spike": CauseCount(published=2)}, not_run={"vet": "no x"}))
+    totals.add(Outcome(item(3), "failed", trouble=TROUBLE_OF_NIGHT))
+    totals.add(Outcome(item(4), "quarantined", trouble=TROUBLE_OF_NIGHT))
+    assert (totals.done, totals.windows, totals.unscored, totals.detections) == (2, 20, 4, 6)
+    assert (totals.failed, totals.quarantined) == ([TROUBLE_OF_NIGHT], [TROUBLE_OF_NIGHT])
+    assert totals.causes == {"spike": CauseCount(refused=1, published=2)}
+    assert list(totals.seconds.items()) == [("detect", 1.0), ("measure", 2.0), ("other", 0.5)]
+    assert totals.not_run == {"vet": "no x"}
+    assert totals.finished == {item(number).key for number in (1, 2, 3, 4)}
 
 
 def test_keeps_nothing_of_an_exposure_but_its_key():
     outcome = done(1, seconds={"detect": 1.0}, causes={"spike": CauseCount(refused=1)})
     known, counted = ref(outcome), ref(outcome.item)
-    tally = NightTotals([outcome])
+    totals = NightTotals([outcome])
     del outcome
     assert (known(), counted()) == (None, None)
-    assert tally.finished == {item(1).key}
+    assert totals.finished == {item(1).key}
 
 
 def whole_summary(number):

@@ -216,3 +216,23 @@ def test_planes_that_moved_are_made_from_the_same():
 
 def test_settings_behind_the_reading_do_not_change_what_is_remembered():
     assert memo_name(SOURCE_LINEAGE, Settings(merge=MergeSettings(min_snr=9))) == memo_name(SOURCE_LINEAGE, Settings())
+
+
+def test_a_verdict_is_looked_at_again_where_what_it_depends_on_has_changed():
+    more = Settings(execution={"worker_memory_gib": 9}), Settings(cluster={"slurm": {"memory_gib": 9}})
+    for code, counts in (("flood", False), ("killed_workers", True)):
+        before = verdict_digest("f", Settings(), code)
+        assert [verdict_digest("f", one, code) != before for one in more] == [counts, counts]
+        assert verdict_digest("f", Settings(execution={"max_detections": 9}), code) != before
+        assert verdict_digest("f", Settings(execution={"workers": 9}), code) == before
+        assert verdict_digest("g", Settings(), code) != before
+
+
+def test_how_files_are_read_is_told_apart_however_many_ways_there_were():
+    """Digests of ways to read are kept; none is taken for another."""
+    for _ in range(2):
+        names = {
+            memo_name(Source("/a.npz", index=index), Settings(fits={"extension": number}))
+            for index in range(600) for number in range(2)
+        }  # fmt: skip
+        assert len(names) == 1200

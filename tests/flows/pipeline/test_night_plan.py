@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from flows.nights.night_stages import run_nights
@@ -97,7 +99,7 @@ def work(digests, *, published=(), kept=(), idle=None):
             finished_at="now",
         )  # fmt: skip
     graph = Graph((GATHER, CUT), {"add": "no reason"})
-    return NightWork(NIGHT, (), graph, digests, record, dict.fromkeys(kept, ENTRY))
+    return NightWork(NIGHT, Path(), graph, digests, record, dict.fromkeys(kept, ENTRY))
 
 
 @pytest.mark.parametrize(

@@ -47,12 +47,12 @@ def planes(published):
 
 def test_finds_in_memory_what_the_run_finds_tile_by_tile(published, planes):
     opened, expected = published
-    laps = Timer()
-    found = search_pixels(planes, opened.info, SETTINGS, laps=laps)
+    timer = Timer()
+    found = search_pixels(planes, opened.info, SETTINGS, timer=timer)
     assert found.keys() == {"hit", "streak", "dia_source"}
     assert len(found["dia_source"].rows) > 0
     assert found["dia_source"].rows.equals(expected)
-    assert laps.seconds().keys() == {"detect", "merge", "measure", "other"}
+    assert timer.seconds().keys() == {"detect", "merge", "measure", "other"}
 
 
 def test_what_is_found_does_not_depend_on_the_tiles(published, planes):
@@ -65,10 +65,10 @@ def test_stops_where_it_is_told_and_goes_on_from_there(published, planes):
     info, expected = published[0].info, search_pixels(planes, published[0].info, SETTINGS)
     hits = search_pixels(planes, info, SETTINGS, until="hit")
     assert hits.keys() == {"hit"}
-    laps = Timer()
-    found = search_pixels(planes, info, SETTINGS, given=hits, laps=laps)
+    timer = Timer()
+    found = search_pixels(planes, info, SETTINGS, given=hits, timer=timer)
     assert found["dia_source"].rows.equals(expected["dia_source"].rows)
-    assert "detect" not in laps.seconds()
+    assert "detect" not in timer.seconds()
     nothing = {"hit": Result(hits["hit"].rows.slice(0, 0))}
     assert len(search_pixels(planes, info, SETTINGS, given=nothing)["dia_source"].rows) == 0
 

@@ -29,10 +29,10 @@ def sums(inputs, context):
 
 def test_runs_in_order_with_the_context_of_each_and_times_each_under_its_name():
     stages = (Stage("numbers", "1", "tile", (), NUMBERS, numbers), Stage("sums", "1", "tile", (NUMBERS,), SUMS, sums))
-    laps = Timer()
-    results = run_stages(stages, {}, EXPOSURE, TILE, Settings(), laps, search=10)
+    timer = Timer()
+    results = run_stages(stages, {}, EXPOSURE, TILE, Settings(), timer, search=10)
     assert results["sums"].rows.to_pylist() == [{"n": 14}]
-    assert laps.seconds().keys() == {"numbers", "sums", "other"}
+    assert timer.seconds().keys() == {"numbers", "sums", "other"}
 
 
 def test_a_loaded_model_stands_in_for_the_one_of_the_settings(tmp_path):

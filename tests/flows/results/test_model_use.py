@@ -27,6 +27,7 @@ from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
 from schemas.ledger import ExposureRecord, Previous
 from schemas.settings import MergeSettings, Settings
 from stages import PIPELINE
+from tests.support.ledger import forget_sources
 from tests.support.models import write_bright, write_verdict
 from tests.support.night import catalogues
 
@@ -139,8 +140,8 @@ def settings_with(folder, gain):
 
 def search(sources, out, settings):
     """Search what is outdated; give the names of the exposures."""
-    books = Recorder(out, settings, PIPELINE, sha256_of)
-    run = ExposureRun(Inline(), out, settings, books, Progress(Console(file=io.StringIO()), 1))
+    recorder = Recorder(out, settings, PIPELINE, sha256_of)
+    run = ExposureRun(Inline(), out, settings, recorder, Progress(Console(file=io.StringIO()), 1))
     return [asyncio.run(run(item)).item.key.name for item in planner(out, settings).plan(sources).todo]
 
 
@@ -161,7 +162,7 @@ def test_a_night_rolled_back_has_the_bytes_it_had_and_nothing_else_is_done(tmp_p
     first, second = settings_with(tmp_path / "first", 1.0), settings_with(tmp_path / "second", 2.0)
     raw, out = list_sources([str(tmp_path / "raw")], Settings()), tmp_path / "out"
     assert search(raw, out, first) == ["1-59", "2-59"]
-    before, records = catalogues(out), Ledger(out).records()
+    before, records = catalogues(out), list(Ledger(out).records())
     assert search(raw[:1], out, second) == ["1-59"]
     assert [use.name for use in model_uses(out) if use.model == "reliability" and use.exposures] == ["first", "second"]
     assert versions(out) == {"1-59": {"second"}, "2-59": {"first"}}
@@ -192,10 +193,10 @@ def published(tmp_path, source, settings, visit=1):
         **key.model_dump(), instrument="test", band="g", midpoint_mjd_tai=6e4, exposure_time_s=30, shape=(60, 60),
         psf=PsfModel(fwhm_px=2), background=0, noise=1, source_uri=source.uri, source_sha256=sha256,
     )  # fmt: skip
-    item, books = Item(source, key, stat_of(source)), Recorder(out, settings, PIPELINE, sha256_of)
+    item, recorder = Item(source, key, stat_of(source)), Recorder(out, settings, PIPELINE, sha256_of)
     stored = Stored(info, lineage, False, {})
-    books.stored(item, stored)
-    books.done(item, stored, {}, Outcome(item, "done", detections=3))
+    recorder.stored(item, stored)
+    recorder.done(item, stored, {}, Outcome(item, "done", detections=3))
     return out, Item(source, key, item.stat, sha256, Ledger(out).get(key))
 
 
@@ -246,9 +247,8 @@ def test_what_was_read_with_more_than_the_file_is_refused_without_its_archive(tm
 def test_of_other_stages_what_is_remembered_of_a_source_tells(out):
     ledger = Ledger(out)
     source = Source(str(out.parent / "1.fits"), overrides=(("band", "r"),))
-    for path in (out / "ledger" / "sources").rglob("*.json"):
-        path.unlink()
-    ledger.remember(memo_of(Item(source, ledger.records()[0].key, stat_of(source)), "s", Settings()))
+    forget_sources(out)
+    ledger.remember(memo_of(Item(source, next(ledger.records()).key, stat_of(source)), "s", Settings()))
     with pytest.raises(Misconfigured, match="3 of 3 exposures"):
         recorded_sources(out, searched_with(out, A), Settings())
 

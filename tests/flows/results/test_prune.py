@@ -3,13 +3,24 @@ from datetime import date
 
 import pytest
 
-from flows.results.prune import Room, kept_tiles, nights_to_prune, removals, room_of, take_out, total
+from flows.results.prune import (
+    Room,
+    kept_tiles,
+    nights_to_prune,
+    prune_by_policy,
+    removals,
+    room_of,
+    take_out,
+    total,
+)
 from flows.results.verify import verify_output
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured
 from schemas.injection import INJECTION
+from schemas.ledger import ExposureRecord, NightRecord
+from schemas.settings import PruneSettings
 from tests.support.night import DETECTORS, VISITS, catalogues, settings_of
 
 pytest_plugins = ("tests.support.night_fixture",)
@@ -40,7 +51,7 @@ def stores(out):
 
 
 def test_tiles_go_and_all_else_stays(out, night, settings):
-    before = catalogues(out), [path.read_bytes() for path in Ledger(out).files()]
+    before = catalogues(out), list(Ledger(out).records())
     (out / "staging" / "left").write_text("by a killed run")
     listed = removals(out, [night], settings, irreplaceable=False)
     assert [one.kind for one in listed] == ["leftover"] + ["tiles"] * ALL
@@ -48,7 +59,7 @@ def test_tiles_go_and_all_else_stays(out, night, settings):
     assert len(stores(out)) == ALL  # listing changes nothing
     take_out(out, listed)
     assert stores(out) == []
-    assert (catalogues(out), [path.read_bytes() for path in Ledger(out).files()]) == before
+    assert (catalogues(out), list(Ledger(out).records())) == before
     (out / "staging" / "left").unlink()
     assert verify_output(out, TABLES).problems == ()
     assert removals(out, [night], settings, irreplaceable=False) == []
@@ -67,7 +78,7 @@ def test_pruned_tiles_are_made_again_when_they_are_needed(
 
 
 def test_tiles_whose_source_is_gone_are_kept(out, night, settings, tmp_path):
-    record = Ledger(out).records()[0]
+    record = next(Ledger(out).records())
     Ledger(out).put(record.model_copy(update={"source_uri": str(tmp_path / "gone.fits")}))
     (kept,) = kept_tiles(out, [night], settings)
     assert kept.path == f"tiles/{night}/{record.name}.zarr"
@@ -77,14 +88,15 @@ def test_tiles_whose_source_is_gone_are_kept(out, night, settings, tmp_path):
 
 
 def test_with_consent_nothing_is_left_of_the_night(out, night, settings):
-    key = Ledger(out).records()[0].key
+    key = next(Ledger(out).records()).key
     Quarantine(out).put(BadInput("conflict", "other.fits", "differs.", "choose."), "other.fits", key)
     listed = removals(out, [night], settings, irreplaceable=True)
     kinds = [one.kind for one in listed]
-    assert {kind: kinds.count(kind) for kind in kinds} == {"night": 1, "exposure": ALL, "quarantine": 1, "report": 1}
+    counts = {"night": 1, "exposure": ALL, "quarantine": 1, "report": 1, "memory": 1}
+    assert {kind: kinds.count(kind) for kind in kinds} == counts
     assert not any(one.reproducible for one in listed)
     take_out(out, listed)
-    assert (stores(out), catalogues(out), Ledger(out).files(), Ledger(out).night_files()) == ([], {}, [], [])
+    assert (stores(out), catalogues(out), Ledger(out).nights(), Ledger(out).named_nights()) == ([], {}, [], [])
     assert Quarantine(out).list() == []
     assert list((out / "reports").iterdir()) == []
     assert verify_output(out, TABLES).problems == ()
@@ -130,9 +142,10 @@ def test_the_latest_are_kept_and_those_of_so_many_days(tmp_path, keep, older_tha
     for day in DAYS[:2]:
         (tmp_path / "tiles" / day).mkdir(parents=True)
     (tmp_path / "tiles/.hidden").mkdir()
-    for place in (f"ledger/{DAYS[2]}/1-0.json", f"ledger/nights/{DAYS[3]}.json"):
-        (tmp_path / place).parent.mkdir(parents=True)
-        (tmp_path / place).touch()
+    values = {"source_uri": "1.fits", "source_sha256": "s", "digest": "d"}
+    made = {"software": "0", "finished_at": "now"}
+    Ledger(tmp_path).put(ExposureRecord(night=DAYS[2], visit=1, detector=0, **values, **made))
+    Ledger(tmp_path).put_night(NightRecord(night=DAYS[3], exposures=1, **made))
     assert nights_to_prune(tmp_path, keep, older_than, date(2020, 3, 1)) == chosen
 
 
@@ -143,7 +156,7 @@ def test_room_adds_up():
 
 
 def weighed(folder):
-    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and "ledger" not in path.parts]
     return Room(len(sizes), sum(sizes))
 
 
@@ -152,7 +165,7 @@ def test_what_is_told_is_what_becomes_free(uninterrupted, night_models, tmp_path
     out = shutil.copytree(uninterrupted[1], tmp_path / "out")
     (out / "staging").mkdir(exist_ok=True)
     (out / "staging/left").write_bytes(b"by a killed run")
-    night = Ledger(out).records()[0].night
+    night = next(Ledger(out).records()).night
     listed = removals(out, [night], settings_of(night_models), irreplaceable)
     told = total(room_of(out, one) for one in listed)
     before = weighed(out)
@@ -167,3 +180,57 @@ def test_room_is_told_in_megabytes_and_added_up():
     assert str(Room(1234, 5_678_900_000)) == "1,234 files, 5,678.9 MB"
     assert total([Room(1, 2), Room(10, 20), Room()]) == Room(11, 22)
     assert total([]) == Room(0, 0)
+
+
+def policy(night_models, **limits):
+    return settings_of(night_models).model_copy(update={"prune": PruneSettings(**limits)})
+
+
+@pytest.fixture
+def nights(out, night, tmp_path):
+    """Three nights, of which only the one that was searched has tiles that can be made again."""
+    for label in ("20200101", "20200102"):
+        shutil.copytree(out / "tiles" / night, out / "tiles" / label)
+    return ["20200101", "20200102", night]
+
+
+def left(out):
+    return sorted(path.name for path in (out / "tiles").iterdir() if any(path.glob("*.zarr")))
+
+
+def test_a_run_without_a_policy_removes_nothing(out, night_models, nights):
+    assert prune_by_policy(out, policy(night_models), date(2030, 1, 1)) == Room()
+    assert left(out) == sorted(nights)
+
+
+@pytest.mark.parametrize(
+    ("limits", "stay"),
+    [
+        ({"keep_nights": 1}, 1), ({"keep_nights": 2}, 2), ({"older_than_days": 0}, 0), ({"older_than_days": 20_000}, 3),
+        ({"max_files": 3}, 0), ({"max_gib": 1000}, 3), ({"keep_nights": 2, "older_than_days": 0}, 2),
+        ({"keep_nights": 2, "max_files": 3}, 0),
+    ],
+)  # fmt: skip
+def test_a_policy_removes_the_earliest_nights(out, night_models, nights, limits, stay):
+    before = weighed(out)
+    freed = prune_by_policy(out, policy(night_models, **limits), date(2030, 1, 1))
+    assert left(out) == sorted(nights)[len(nights) - stay :]
+    after = weighed(out)
+    assert freed == Room(before.files - after.files, before.bytes - after.bytes)
+    assert prune_by_policy(out, policy(night_models, **limits), date(2030, 1, 1)) == Room()
+
+
+def test_no_more_nights_than_must_go_for_files_and_bytes(out, night_models, nights):
+    a_night = weighed(out / "tiles" / nights[0])
+    for limits in ({"max_files": 2 * a_night.files}, {"max_gib": 2 * a_night.bytes / 2**30}):
+        assert prune_by_policy(out, policy(night_models, **limits), date(2030, 1, 1)) in (a_night, Room())
+        assert left(out) == nights[1:]
+    prune_by_policy(out, policy(night_models, max_files=2 * a_night.files - 1), date(2030, 1, 1))
+    assert left(out) == nights[2:]
+
+
+def test_tiles_that_cannot_be_made_again_stay_whatever_the_policy(out, night_models, night, tmp_path):
+    record = next(Ledger(out).records())
+    Ledger(out).put(record.model_copy(update={"source_uri": str(tmp_path / "gone.fits")}))
+    prune_by_policy(out, policy(night_models, older_than_days=0), date(2030, 1, 1))
+    assert stores(out) == [f"{record.name}.zarr"]

@@ -1,16 +1,19 @@
 import io
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
+from time import sleep
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from flows.pipeline.provenance import provenance_of
-from flows.results.status import MOST, UNKNOWN, NightStatus, Status, lag_of, read_status, show_status, state_of
+from flows.results.status import MOST, UNKNOWN, NightStatus, Space, Status, read_status, show_status
 from flows.runtime.lag import LATEST, Lag, lag_since, percentiles
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
+from flows.storage.night_sums import keep_sums, lag_of, state_of
 from flows.storage.quarantine import Quarantine
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
@@ -246,3 +249,35 @@ def test_only_the_latest_count():
 def test_it_is_counted_until_now_wherever_the_clock_stands():
     east = (datetime.now(UTC) - timedelta(hours=1)).astimezone()
     assert 3600 <= lag_since(east) < 3700
+
+
+def test_sums_that_were_kept_are_used_as_long_as_they_hold(out, monkeypatch):
+    ledger, before = Ledger(out), read_status(out)
+    for night in ("20260101", "20260103", "20260109"):
+        keep_sums(ledger, night)
+    assert read_status(out).nights == before.nights
+    kept = ledger.sums(NIGHT)
+    assert kept.states == {"done": 2, "outdated": 1, "quarantined": 1, "failed": 1}
+    ledger.put_sums("20260103", kept.model_copy(update={"stamp": ledger.stamp("20260103"), "detections": 77}))
+    assert [one.detections for one in read_status(out).nights] == [9, 77, 0]
+    sleep(0.02)  # file systems tell times in steps of some milliseconds
+    ledger.put(record(2, night="20260103", detections=5))
+    assert [one.detections for one in read_status(out).nights] == [9, 8, 0]
+
+
+def test_sums_of_what_cannot_be_stamped_are_not_kept(tmp_path):
+    keep_sums(Ledger(tmp_path), NIGHT)
+    assert Ledger(tmp_path).sums(NIGHT) is None
+    assert not (tmp_path / "ledger").exists()
+
+
+def test_the_space_of_the_file_system_is_told(out):
+    space = read_status(out).space
+    there = shutil.disk_usage(out)
+    assert (space.bytes, space.files_free <= space.files) == (there.total, True)
+    assert abs(space.bytes_free - there.free) < 2**30  # others write meanwhile
+    assert read_status(out).values()["space"]["bytes"] == there.total
+    told = shown(Status((), None, None, Space(10 * 2**30, 2**31, 70_000, 5000)))
+    assert "2.0 of 10.0 GiB free, 5,000 of 70,000 files" in told
+    assert str(Space(2**30, 2**29, 0, 0)) == "0.5 of 1.0 GiB free"
+    assert shown(Status((), None, None)).count("GiB") == 0

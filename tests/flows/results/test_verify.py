@@ -6,7 +6,9 @@ import pyarrow as pa
 import pytest
 
 from flows.results.verify import verify_output
+from flows.storage.catalog_parts import parts
 from flows.storage.catalog_store import CatalogStore
+from flows.storage.compaction import compact
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
@@ -17,12 +19,13 @@ from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
 from schemas.ledger import LEDGER_VERSION, ExposureRecord, NightRecord
 from schemas.settings import TileSettings
+from tests.support.ledger import lose_record, overwrite_document, overwrite_record
 
 TABLES = {"hit": HIT}
 KEYS = [ExposureKey(night="20260101", visit=visit, detector=detector) for visit in (5, 6) for detector in (0, 1)]
 TILES = "tiles/20260101/5-0.zarr"
 CATALOGUE = "catalogs/hit/night=20260101/5-0.parquet"
-RECORD = "ledger/20260101/5-0.json"
+RECORD = "ledger/20260101.sqlite 5-0"
 
 
 def catalogue(n, shift=0):
@@ -69,6 +72,12 @@ def rewrite(path, old, new):
     path.write_text(text.replace(old, new))
 
 
+def rewrite_record(out, old, new):
+    text = Ledger(out).get(KEYS[0]).model_dump_json()
+    assert old in text
+    overwrite_record(out, KEYS[0], text.replace(old, new).encode())
+
+
 def flip(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 1
@@ -84,17 +93,17 @@ DAMAGE = {
         "not_as_recorded",
         CATALOGUE,
     ),
-    "record lost": (lambda out: (out / RECORD).unlink(), "unknown_file", CATALOGUE),
-    "record damaged": (lambda out: (out / RECORD).write_text("{"), "damaged_record", RECORD),
+    "record lost": (lambda out: lose_record(out, KEYS[0]), "unknown_file", CATALOGUE),
+    "record damaged": (lambda out: overwrite_record(out, KEYS[0], b"{"), "damaged_record", RECORD),
     "record of the future": (
-        lambda out: rewrite(out / RECORD, f'"schema_version": {LEDGER_VERSION}', '"schema_version": 99'),
+        lambda out: rewrite_record(out, f'"schema_version":{LEDGER_VERSION}', '"schema_version":99'),
         "other_version",
         RECORD,
     ),
     "record misfiled": (
-        lambda out: (out / RECORD).rename(out / "ledger/20260101/9-9.json"),
+        lambda out: rewrite_record(out, '"detector":0', '"detector":9'),
         "misfiled_record",
-        "ledger/20260101/9-9.json",
+        RECORD,
     ),
     "stranger": (lambda out: (out / "catalogs/notes.txt").touch(), "unknown_file", "catalogs/notes.txt"),
     "unpublished file": (lambda out: (out / "staging/x.staging").touch(), "leftover", "staging/x.staging"),
@@ -147,7 +156,7 @@ def test_each_whole_night_is_checked(out, damaged):
     store.publish(HIT, f"2026010{damaged + 1}", catalogue(3, 1), f"digest 2026010{damaged + 1}")
     (problem,) = verify_output(out, TABLES).problems
     assert (problem.code, problem.where) == ("not_as_recorded", str(paths[damaged]))
-    ledger.night_path(f"2026010{damaged + 1}").write_text("{")
+    overwrite_document(out, "night", f"2026010{damaged + 1}", b"{")
     found = verify_output(out, TABLES)
     assert (found.nights, found.files) == (2, 5)
     assert [one.code for one in found.problems] == ["damaged_record", "unknown_file"]
@@ -197,3 +206,29 @@ def test_a_folder_with_nothing_but_a_quarantine(tmp_path):
     Quarantine(tmp_path).put(BadInput("not_fits", "a.fits", "is no image.", "name one."), "a.fits")
     result = verify_output(tmp_path, TABLES)
     assert (result.exposures, result.quarantined, result.problems) == (0, 1, ())
+
+
+def join(out):
+    compact(out, "20260101", 2, lambda function, *arguments: function(*arguments))
+    (part,) = parts(out / "catalogs/hit/night=20260101")
+    return part
+
+
+def test_what_lies_in_a_part_is_compared_with_the_ledger(out):
+    join(out)
+    result = verify_output(out, TABLES)
+    assert (result.exposures, result.files, result.problems) == (4, 3, ())
+    rewrite_record(out, '"rows":20', '"rows":21')
+    (problem,) = verify_output(out, TABLES).problems
+    assert (problem.code, "rows 20, recorded 21" in problem.problem) == ("not_as_recorded", True)
+
+
+def test_a_damaged_part_is_one_problem_and_what_only_the_part_knows_is_another(out):
+    part = join(out)
+    lose_record(out, KEYS[2])
+    (problem,) = verify_output(out, TABLES).problems
+    assert (problem.code, problem.where) == ("unknown_rows", str(part))
+    assert "holds 1 exposures" in problem.problem
+    flip(part)
+    (problem,) = verify_output(out, TABLES).problems
+    assert (problem.code, problem.where) == ("damaged_part", str(part))

@@ -4,8 +4,8 @@ import socket
 import ssl
 import subprocess
 import time
-from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from flows.nights.totals import NightTotals, summarise_run
 from flows.pipeline.outcome import Plan
 from flows.pipeline.provenance import provenance_of
-from flows.runtime.metrics import add_build_info, metrics_server, require_folder, run_figures, write_figures
+from flows.runtime.metrics import add_build_info, metrics_server, require_folder, run_figures, token_in, write_figures
 from schemas.errors import Misconfigured
 from schemas.ledger import Percentiles
 from schemas.observe_settings import ObserveSettings
@@ -94,6 +94,40 @@ def test_with_an_authority_nobody_gets_in_without_a_certificate(registry, keys):
             answer(f"https://127.0.0.1:{port}/metrics", context)
         context.load_cert_chain(keys / "node.pem", keys / "node.key")
         assert answer(f"https://127.0.0.1:{port}/metrics", context) == {"nightstride_answer": 42}
+
+
+def test_with_a_token_nobody_gets_in_without_it(registry, tmp_path):
+    path = tmp_path / "token"
+    settings = ObserveSettings(metrics="127.0.0.1:0", metrics_token_file=path)
+    with metrics_server(settings, registry) as port:
+        token, url = path.read_text().strip(), f"http://127.0.0.1:{port}/metrics"
+        assert answer(Request(url, headers={"Authorization": f"Bearer {token}"}))["nightstride_answer"] == 42
+        for given in (
+            {},
+            {"Authorization": token},
+            {"Authorization": f"Bearer {token[:-1]}"},
+            {"Authorization": "Bearer"},
+        ):
+            with pytest.raises(HTTPError) as caught:
+                answer(Request(url, headers=given))
+            assert (caught.value.code, caught.value.read()) == (401, b"")
+    assert (len(token), path.stat().st_mode & 0o777) == (43, 0o600)
+    with metrics_server(settings, registry):
+        assert path.read_text().strip() == token
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "says"), [("abc", 0o640, "others than its owner"), (" \n", 0o600, "holds no token")]
+)
+def test_a_token_that_protects_nothing_is_refused(tmp_path, content, mode, says):
+    path = tmp_path / "token"
+    path.write_text(content)
+    path.chmod(mode)
+    with pytest.raises(Misconfigured, match=says) as caught:
+        token_in(path)
+    assert caught.value.code == "metrics_token"
+    with pytest.raises(Misconfigured, match="cannot be read or made"):
+        token_in(tmp_path / "nowhere" / "token")
 
 
 def test_a_certificate_that_is_none_is_told(registry, tmp_path):

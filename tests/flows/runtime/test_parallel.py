@@ -47,6 +47,19 @@ def test_a_block_has_one_thread_and_what_was_is_restored():
         torch.set_num_threads(before[0])
 
 
+def test_the_start_of_numbas_threads_leaves_torch_its_number(monkeypatch):
+    before = torch.get_num_threads()
+
+    def start():
+        torch.set_num_threads(before + 3)
+        return 1
+
+    monkeypatch.setattr(numba, "get_num_threads", start)
+    with single_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+
+
 def test_one_worker_is_this_process_with_one_thread():
     seen = list(map_in_processes(lambda n: (n, torch.get_num_threads(), threading.current_thread()), [1, 2], 1))
     assert seen == [(n, 1, threading.current_thread()) for n in (1, 2)]

@@ -9,6 +9,14 @@ URLS = {
     "s3://key:hunter2@bucket/out": "s3://bucket/out",
     "https://user:hunter2@host/x.fits": "https://host/x.fits",
     "https://host/x.fits?X-Amz-Credential=key&X-Amz-Signature=hunter2": "https://host/x.fits",
+    "https://host/x.fits?size=9&X-Goog-Signature=hunter2": "https://host/x.fits",
+    "https://host/x.fits?token=hunter2": "https://host/x.fits",
+    "https://host/x.fits?access_token=hunter2": "https://host/x.fits",
+    "https://host/x.fits?sig=hunter2&key=hunter2": "https://host/x.fits",
+    "https://host/x.fits;token=hunter2": "https://host/x.fits",
+    "https://host/x.fits#access-key=hunter2": "https://host/x.fits",
+    "https://host/x.fits?jwt=hunter2": "https://host/x.fits",
+    "zip://a.fits::https://user:hunter2@host/y.zip": "zip://a.fits::https://host/y.zip",
 }
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from flows.runtime import traces
-from flows.runtime import traces as laps
+from flows.runtime import traces as timer
 from flows.runtime.traces import Timer, bound, of_exposure, where
 from schemas.exposure import ExposureKey
 from tests.support.otlp import receiver
@@ -30,9 +30,9 @@ def test_spans_lie_within_each_other_and_say_where(collector):
         trace = traces.trace_id()
         with traces.span("exposure", {"detector": 3}):
             traces.note("status", "done")
-            laps = Timer()
-            laps.lap("read")
-            laps.lap("other")
+            timer = Timer()
+            timer.lap("read")
+            timer.lap("other")
     traces.stop_traces()
     assert collector.paths == {"/v1/traces"}
     (visit,), (exposure,), (read,) = map(collector.named, ("visit", "exposure", "read"))
@@ -120,7 +120,7 @@ def test_what_cannot_be_sent_is_said(collector, monkeypatch):
 
 
 def test_parts_add_up_to_the_time_that_passed(monkeypatch):
-    monkeypatch.setattr(laps, "perf_counter", itertools.accumulate([100.0, 1.0, 2.0, 4.0, 8.0]).__next__)
+    monkeypatch.setattr(timer, "perf_counter", itertools.accumulate([100.0, 1.0, 2.0, 4.0, 8.0]).__next__)
     watch = Timer()
     for part in ("read", "detect", "read"):
         watch.lap(part)

@@ -16,10 +16,7 @@ from flows.storage.atomic import (
     permit,
     probe_store,
     publish_file,
-    read_record,
-    read_records,
     remove,
-    remove_record,
     sweep,
     write_conditions,
     write_file,
@@ -73,22 +70,18 @@ def test_other_failures_stay_what_they_are(tmp_path, error):
     assert caught.value is error
 
 
-def test_who_has_lost_a_folder_removes_no_record_in_it_and_any_other(tmp_path):
+def test_who_has_lost_a_folder_writes_no_record_in_it_and_any_other(tmp_path):
     lost, other = tmp_path / "out/a.json", tmp_path / "out2/a.json"
-    for path in (lost, other):
-        path.parent.mkdir()
-        path.touch()
     forbid(tmp_path / "out")
     try:
         with pytest.raises(Misconfigured, match="another run has taken the folder over"):
-            remove_record(lost)
-        remove_record(other)
+            write_record(lost, b"late", tmp_path / "out")
+        write_record(other, b"other", tmp_path / "out2")
     finally:
         permit(tmp_path / "out")
-    assert (lost.exists(), other.exists()) == (True, False)
-    remove_record(lost)
-    remove_record(lost)
-    assert not lost.exists()
+    assert (lost.exists(), other.exists()) == (False, True)
+    write_record(lost, b"again", tmp_path / "out")
+    assert lost.read_bytes() == b"again"
 
 
 class Object:
@@ -346,35 +339,23 @@ def test_an_object_that_is_gone_counts_as_changed(bucket):
 
 
 def test_gives_back_what_was_written(out):
-    path = out / "ledger/x.json"
-    with pytest.raises(FileNotFoundError):
-        read_record(path)
+    path, version = out / "ledger/x.json", None
     for content in (b"one", b"another"):
-        write_record(path, content, out)
-        assert read_record(path) == content
-    assert read_records([path, out / "ledger/none.json"]) == [(path, b"another")]
-    remove_record(path)
-    assert read_records([path]) == []
-    write_record(path, b"again", out)
-    assert read_records([]) == []
+        version = write_record(path, content, out, version)
+        assert path.read_bytes() == content
 
 
-def test_another_run_is_noticed(bucket):
+@pytest.mark.parametrize("seen", [True, False])
+def test_another_run_is_noticed(bucket, seen):
     path = bucket / "ledger/x.json"
-    write_record(path, b"mine", bucket)
+    version = write_record(path, b"mine", bucket)
     path.write(json.dumps("theirs").encode())
     with pytest.raises(Misconfigured, match="another run") as caught:
-        write_record(path, b"mine again", bucket)
+        write_record(path, b"mine again", bucket, version if seen else None)
     assert caught.value.code == "taken_over"
     assert path.read_bytes() == b'"theirs"'
-    read_record(path)  # whoever has seen it may replace it
-    write_record(path, b"mine again", bucket)
-
-
-def test_a_record_that_is_new_to_this_process_is_looked_at_first(bucket):
-    (bucket / "ledger/x.json").write(b"old")
-    write_record(bucket / "ledger/x.json", b"new", bucket)
-    assert (bucket / "ledger/x.json").read_bytes() == b"new"
+    write_record(path, b"mine again", bucket, path.version())  # whoever has seen it may replace it
+    assert path.read_bytes() == b"mine again"
 
 
 @pytest.mark.parametrize("name", ["catalogs/dia_source/1-2.parquet", "tiles/20260101/1-2.zarr", "reports"])

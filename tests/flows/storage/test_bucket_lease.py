@@ -165,10 +165,10 @@ def contest(started):
     return sorted(said)
 
 
-def write_on_and_on(path, out, seconds=60):
+def write_on_and_on(path, out, version, seconds=60):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        write_record(path, f"{time.monotonic()}".encode(), out)
+        version = write_record(path, f"{time.monotonic()}".encode(), out, version)
         time.sleep(0.05)
 
 
@@ -217,13 +217,13 @@ def test_a_lease_that_was_taken_over_is_left_alone(bucket):
 
 def test_who_has_lost_the_lease_writes_no_records(bucket):
     with lease(bucket, heartbeat_s=0.1):
-        write_record(bucket / "ledger/a.json", b"mine", bucket)
+        version = write_record(bucket / "ledger/a.json", b"mine", bucket)
         plant_bucket_lease(bucket, host="elsewhere")
         with pytest.raises(Misconfigured, match="another run has taken the folder over"):
-            write_on_and_on(bucket / "ledger/a.json", bucket)
+            write_on_and_on(bucket / "ledger/a.json", bucket, version)
     (bucket / "lease.json").unlink()
     with lease(bucket):
-        write_record(bucket / "ledger/a.json", b"again", bucket)
+        write_record(bucket / "ledger/a.json", b"again", bucket, (bucket / "ledger/a.json").version())
     assert (bucket / "ledger/a.json").read_bytes() == b"again"
 
 

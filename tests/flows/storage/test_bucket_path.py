@@ -66,6 +66,19 @@ def test_reads_what_was_written(filled):
         (filled / "missing").read_bytes()
 
 
+def test_reads_parts_of_what_was_written(bucket):
+    content = bytes(range(256)) * 20_000  # too long for all ranges to be fetched at one go
+    (bucket / "x").write(content)
+    ranges = [(5_000_000, 5_000_007), (0, 3), (3, 300_000)]
+    assert (bucket / "x").read_ranges(ranges) == [content[start:end] for start, end in ranges]
+    assert (bucket / "x").read_end(9) == (len(content), content[-9:])
+    (bucket / "x").write(b"abc")
+    assert (bucket / "x").read_end(9) == (3, b"abc")
+    for read in (lambda path: path.read_ranges([(0, 1)]), lambda path: path.read_end(1)):
+        with pytest.raises(FileNotFoundError):
+            read(bucket / "missing")
+
+
 def test_lists_like_a_folder(filled):
     assert sorted(filled.rglob("*")) == sorted(filled / name for name in NAMES)
     assert sorted(path.name for path in filled.iterdir()) == ["a.json", "b", "ü #?%+ x.json"]

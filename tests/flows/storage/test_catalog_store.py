@@ -237,7 +237,7 @@ def test_table_with_units(tmp_path):
 
 @pytest.mark.parametrize("table", [sources(2, blank=True), sources(0)])
 def test_table_with_units_of_nulls_and_of_nothing(tmp_path, table):
-    read = read_qtable(CatalogStore(tmp_path).publish(DIA_SOURCE, KEY, table, "d"))
+    read = read_qtable(str(CatalogStore(tmp_path).publish(DIA_SOURCE, KEY, table, "d")))
     assert len(read) == len(table)
     for name in ("psfFlux", "magAB", "ra", "trailCov"):
         assert np.isnan(read[name].value).all()

@@ -6,12 +6,13 @@ from hashlib import sha256
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from flows.pipeline.lineage import stage_digest
 from flows.storage.digest import ROOT, code_digest, digest, file_digest, our_code
 from schemas.dia_source import HIT
 from schemas.pixels import DIFFERENCE
-from schemas.settings import DetectSettings, MergeSettings
+from schemas.settings import DetectSettings, MergeSettings, Settings
 from schemas.stage import Stage
 
 STAGE = Stage("detect", "1", "tile", (DIFFERENCE,), HIT, run=lambda inputs, context: HIT.empty())
@@ -127,3 +128,21 @@ def test_code_digest_sees_every_change_of_our_files_and_nothing_else(tmp_path):
 
 def test_our_code_is_that_of_the_tree_that_runs():
     assert our_code() == code_digest(ROOT)
+
+
+def test_a_model_counts_as_its_values_however_many_there_were_before():
+    """Encodings are kept; no model is taken for another, nor for what it was before it changed."""
+    for _ in range(2):
+        for gib in range(1, 200):
+            settings = Settings(execution={"worker_memory_gib": gib})
+            assert digest(settings.execution) == digest(settings.execution.model_dump(mode="json"))
+    shared = Settings().execution
+    assert digest({"a": shared, "b": [shared]}) == digest({"b": [shared.model_dump()], "a": shared.model_dump()})
+
+    class Changing(BaseModel):
+        value: int
+
+    model = Changing(value=1)
+    assert digest(model) == digest({"value": 1})
+    model.value = 2
+    assert digest(model) == digest({"value": 2})

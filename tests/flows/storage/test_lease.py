@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from flows.storage import lease as module
-from flows.storage.atomic import remove_record, write_record
-from flows.storage.lease import Holder, holder_of, lease, locked, myself, patient_lease, runs
+from flows.storage.atomic import write_record
+from flows.storage.lease import Holder, holder_of, lease, locked, myself, patient_lease, require_free, runs
 from schemas.errors import Misconfigured
 from tests.support.wait import until
 
@@ -260,11 +260,11 @@ def test_patience_ends(tmp_path):
 @pytest.mark.parametrize(("wait_s", "looks"), [(0.0, 1), (2.5, 4), (3.0, 4), (3.5, 5)])
 def test_patience_ends_at_its_time_and_no_earlier(tmp_path, monkeypatch, wait_s, looks):
     """It looks at once, then each second; at the first look at or after the end it gives up."""
-    now, said, looked = [100.0], [], []
+    now, said, looked, holder = [100.0], [], [], myself()
 
     def held(out):
         looked.append(now[0])
-        raise locked(out, myself())
+        raise locked(out, holder)
 
     monkeypatch.setattr(module, "lease", held)
     monkeypatch.setattr(module, "monotonic", lambda: now[0])
@@ -273,6 +273,38 @@ def test_patience_ends_at_its_time_and_no_earlier(tmp_path, monkeypatch, wait_s,
         patient_lease(tmp_path, wait_s, said.append).__enter__()
     assert looked == [100.0 + second for second in range(looks)]
     assert len(said) == min(looks - 1, 1)
+
+
+def test_it_waits_for_as_long_as_it_takes_and_says_for_whom_again_and_again(tmp_path, monkeypatch):
+    """Twenty hours behind one backfill, then behind another; the first attempts of before ended after an hour."""
+    now, said = [0.0], []
+    first = myself().model_copy(update={"pid": 11, "since": "then"})
+
+    @contextmanager
+    def held(out):
+        if now[0] < 72000:
+            raise locked(out, first)
+        if now[0] < 72100:
+            raise locked(out, first.model_copy(update={"pid": 22}))
+        yield "ours"
+
+    monkeypatch.setattr(module, "lease", held)
+    monkeypatch.setattr(module, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module, "sleep", lambda seconds: now.append(now.pop() + seconds))
+    for wait_s in (None, float("inf")):
+        now[:], said[:] = [0.0], []
+        with patient_lease(tmp_path, wait_s, lambda text: said.append((now[0], text)), poll_s=10) as mine:
+            assert mine == "ours"
+        assert [time for time, text in said if "process 11 " in text] == [600.0 * n for n in range(120)]
+        assert [time for time, text in said if "process 22 " in text] == [72000.0]
+
+
+def test_who_holds_a_folder_is_named_at_once_and_nothing_is_made(tmp_path):
+    require_free(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+    with lease(tmp_path / "out") as holder, pytest.raises(Misconfigured, match=f"process {holder.pid} on"):
+        require_free(tmp_path / "out")
+    require_free(tmp_path / "out")
 
 
 def test_it_gets_in_when_the_holder_lets_go(tmp_path):
@@ -311,10 +343,9 @@ def test_who_comes_to_life_after_a_takeover_writes_nothing_more(tmp_path):
         other = tmp_path / "lease.new"
         other.write_text((tmp_path / "lease.json").read_text())
         other.replace(tmp_path / "lease.json")  # as a taker does it: by a new file
-        for change in (lambda: write_record(record, b"after", tmp_path), lambda: remove_record(record)):
-            with pytest.raises(Misconfigured) as caught:
-                change()
-            assert caught.value.code == "taken_over"
+        with pytest.raises(Misconfigured) as caught:
+            write_record(record, b"after", tmp_path)
+        assert caught.value.code == "taken_over"
         assert record.read_bytes() == b"before"
         write_record(tmp_path.parent / "other/record.json", b"another folder", tmp_path.parent / "other")
     with lease(tmp_path):

@@ -1,11 +1,16 @@
+import re
+from time import sleep
+
 import pytest
 
+from flows.storage import ledger_local
 from flows.storage.layout import tile_path
-from flows.storage.ledger import Ledger, load, unpublish
-from schemas.errors import BadInput, Misconfigured
+from flows.storage.ledger import Ledger, unpublish
+from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.ledger import LEDGER_VERSION, DatasetRecord, ExposureRecord, NightRecord, SourceMemo, SourceStat
 from schemas.quality import QualityRecord
+from tests.support.ledger import overwrite_document, overwrite_memo, overwrite_record
 
 
 def record(visit=5, detector=3, night="20260101", **other):
@@ -48,7 +53,7 @@ def test_records_come_in_numerical_order_and_by_night(tmp_path):
     order = [(found.night, found.visit, found.detector) for found in ledger.records()]
     assert order == [("20260101", 9, 2), ("20260101", 9, 11), ("20260101", 10, 0), ("20260102", 1, 1)]
     assert [found.visit for found in ledger.records("20260102")] == [1]
-    assert ledger.records("20260103") == []
+    assert list(ledger.records("20260103")) == []
 
 
 def test_records_come_in_order_whatever_the_order_of_their_files(tmp_path):
@@ -59,8 +64,8 @@ def test_records_come_in_order_whatever_the_order_of_their_files(tmp_path):
     for night, visit, detector in reversed(order):
         ledger.put(record(visit, detector, night))
     assert [(one.night, one.visit, one.detector) for one in ledger.records()] == order
-    assert ledger.files() == sorted(ledger.files("20260101") + ledger.files("20260102"))
-    assert len(ledger.files()) == 8
+    assert ledger.nights() == ["20260101", "20260102"]
+    assert ledger.count() == 8
 
 
 def test_what_is_recorded_of_a_night_is_no_other_nights(tmp_path):
@@ -74,8 +79,9 @@ def test_what_is_recorded_of_a_night_is_no_other_nights(tmp_path):
     ledger.remove_quality("20251231")
     ledger.remove_quality("20251231")
     assert (ledger.quality("20251231"), ledger.quality_nights()) == (None, ["20260101"])
-    ledger.quality_path("20260101").write_text(quality.model_dump_json()[:-1])
+    overwrite_document(tmp_path, "quality", "20260101", quality.model_dump_json()[:-1].encode())
     assert ledger.quality("20260101") is None
+    assert [one.code for one in ledger.qualities(["20260101", "20260102"])] == ["damaged_record"]
 
 
 def test_a_memo_under_the_name_of_another_source_is_not_believed(tmp_path):
@@ -83,8 +89,7 @@ def test_a_memo_under_the_name_of_another_source_is_not_believed(tmp_path):
     ledger.remember(None)
     assert not (tmp_path / "ledger").exists()
     ledger.remember(SourceMemo(uri="a", sha256="b", size=1, mtime_ns=2, key=record().key))
-    (file,) = (tmp_path / "ledger/sources").rglob("*.json")
-    file.write_text(file.read_text().replace('"uri":"a"', '"uri":"c"'))
+    overwrite_memo(tmp_path, "a", lambda content: content.replace(b'"uri":"a"', b'"uri":"c"'))
     assert ledger.remembered("a") is None
 
 
@@ -100,11 +105,11 @@ def test_an_exposure_is_unpublished_with_its_files_and_no_other_is(tmp_path):
         (tmp_path / f"catalogs/{one.visit}.parquet").touch()
         tile_path(tmp_path, one.key).mkdir(parents=True)
     unpublish(gone.model_copy(update={"source_uri": "elsewhere"}), tmp_path)
-    assert ledger.records() == [gone, kept]
+    assert list(ledger.records()) == [gone, kept]
     assert (tmp_path / "catalogs/5.parquet").exists()
     unpublish(gone, tmp_path)
     unpublish(gone, tmp_path)
-    assert ledger.records() == [kept]
+    assert list(ledger.records()) == [kept]
     assert [path.name for path in (tmp_path / "catalogs").iterdir()] == ["6.parquet"]
     assert not tile_path(tmp_path, gone.key).exists()
     assert tile_path(tmp_path, kept.key).exists()
@@ -114,24 +119,24 @@ def test_an_exposure_is_unpublished_with_its_files_and_no_other_is(tmp_path):
 def test_damaged_record_is_done_again(tmp_path, content):
     ledger = Ledger(tmp_path)
     ledger.put(record())
-    ledger.path(record().key).write_text(content)
+    overwrite_record(tmp_path, record().key, content.encode())
     assert ledger.get(record().key) is None
-    assert ledger.records() == []
-    with pytest.raises(BadInput, match=r"is no ledger record.* To fix, run the night again"):
-        load(ledger.path(record().key))
+    assert list(ledger.records()) == []
+    (error,) = ledger.entries()
+    assert re.search(r"20260101.sqlite 5-3: is no ledger record.* To fix, run the night again", str(error))
 
 
-def test_record_of_a_later_version_stops_the_run(tmp_path):
+def test_a_record_of_a_later_version_stops_the_run(tmp_path):
     ledger = Ledger(tmp_path)
     ledger.put(record())
-    file = ledger.path(record().key)
-    later = f'"schema_version": {LEDGER_VERSION + 1}, "invented_later": 0'
-    file.write_text(file.read_text().replace(f'"schema_version": {LEDGER_VERSION}', later))
+    now, later = (f'"schema_version":{version}' for version in (LEDGER_VERSION, LEDGER_VERSION + 1))
+    overwrite_record(tmp_path, record().key, record().model_dump_json().replace(now, later).encode())
     told = rf"has schema version {LEDGER_VERSION + 1}, .* reads version {LEDGER_VERSION}\. To fix, use the version"
-    for read in (lambda: ledger.get(record().key), ledger.records):
+    for read in (lambda: ledger.get(record().key), lambda: list(ledger.records())):
         with pytest.raises(Misconfigured, match=told) as caught:
             read()
         assert caught.value.code == "other_version"
+    assert [one.code for one in ledger.entries()] == ["other_version"]
 
 
 def test_remembers_sources_by_their_uri(tmp_path):
@@ -153,8 +158,7 @@ def test_remembers_sources_by_their_uri(tmp_path):
 def test_damaged_memory_is_forgotten(tmp_path):
     ledger = Ledger(tmp_path)
     ledger.remember(SourceMemo(uri="a", sha256="b", size=1, mtime_ns=2, key=record().key))
-    (file,) = (tmp_path / "ledger/sources").rglob("*.json")
-    file.write_text(file.read_text()[:-3])
+    overwrite_memo(tmp_path, "a", lambda content: content[:-3])
     assert ledger.remembered("a") is None
 
 
@@ -164,9 +168,80 @@ def test_the_record_of_a_whole_night_is_no_exposure(tmp_path):
     record = NightRecord(night="20260101", exposures=2, software="0", finished_at="now")
     ledger.put_night(record)
     assert ledger.night("20260101") == record
-    assert ledger.files() == []
-    assert ledger.night_files() == [ledger.night_path("20260101")]
-    ledger.night_path("20260101").write_text("{}")
+    assert (ledger.nights(), ledger.named_nights(), list(ledger.whole_nights())) == ([], ["20260101"], [record])
+    overwrite_document(tmp_path, "night", "20260101", b"{}")
     assert ledger.night("20260101") is None
     ledger.remove_night("20260101")
-    assert ledger.night_files() == []
+    assert ledger.named_nights() == []
+
+
+def test_a_source_is_found_by_each_exposure_that_is_from_it_now(tmp_path):
+    """Also where what it was taken for before was never withdrawn."""
+    ledger = Ledger(tmp_path)
+    ledger.put(record(5, source_uri="a"))
+    ledger.put(record(6, night="20260102", source_uri="a"))
+    ledger.put(record(7, source_uri="b"))
+    assert [one.visit for one in Ledger(tmp_path).from_source("a")] == [5, 6]
+    ledger.put(record(5, source_uri="b"))
+    assert [one.visit for one in ledger.from_source("a")] == [6]
+    assert [one.visit for one in ledger.from_source("b")] == [5, 7]
+    ledger.remove(record(7).key)
+    assert [one.visit for one in ledger.from_source("b")] == [5]
+    assert ledger.from_source("c") == []
+
+
+def test_the_file_of_a_night_goes_with_its_last_record(tmp_path):
+    ledger = Ledger(tmp_path)
+    for visit in (5, 6):
+        ledger.put(record(visit))
+    ledger.remove(record(5).key)
+    assert ledger.nights() == ["20260101"]
+    ledger.remove(record(6).key)
+    ledger.remove(record(6).key)
+    assert [path.name for path in (tmp_path / "ledger").iterdir()] == ["index.sqlite"]
+    ledger.put(record(7))
+    assert [one.visit for one in ledger.records()] == [7]
+
+
+def test_more_records_than_a_page_and_more_nights_than_are_kept_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger_local, "PAGE", 3)
+    monkeypatch.setattr(ledger_local, "OPEN", 2)
+    ledger = Ledger(tmp_path)
+    nights = [f"2026010{number}" for number in range(1, 5)]
+    for visit in (7, 1, 4, 3):
+        for night in nights:
+            ledger.put(record(visit, visit % 2, night, reason="late: x" if visit == 4 else None))
+    assert [(one.night, one.visit) for one in ledger.records()] == [(one, n) for one in nights for n in (1, 3, 4, 7)]
+    assert [one.visit for one in ledger.briefs(nights[2])] == [1, 3, 4, 7]
+    assert [(one.visit, one.reason) for one in ledger.troubled(nights[2])] == [(4, "late: x")]
+    assert ledger.get(record(3, 1, nights[0]).key).visit == 3
+
+
+def test_a_night_is_stamped_anew_with_each_change(tmp_path):
+    ledger, stamps = Ledger(tmp_path), [""]
+    assert ledger.stamp("20260101") == ""
+    for change in (lambda: ledger.put(record()), lambda: ledger.put(record(6)), lambda: ledger.remove(record(6).key)):
+        sleep(0.02)  # file systems tell times in steps of some milliseconds
+        change()
+        stamps.append(ledger.stamp("20260101"))
+    assert len(set(stamps)) == 4
+
+
+def test_what_is_remembered_of_a_night_is_forgotten_with_it(tmp_path):
+    ledger = Ledger(tmp_path)
+    for name, night in (("a", "20260101"), ("b", "20260102")):
+        ledger.remember(SourceMemo(uri=name, sha256="s", size=1, mtime_ns=2, key=record(night=night).key))
+    ledger.forget("20260101")
+    assert (ledger.remembered("a"), ledger.remembered("b").sha256) == (None, "s")
+
+
+def test_the_ledger_of_an_earlier_version_is_refused(tmp_path):
+    (tmp_path / "ledger/sources").mkdir(parents=True)
+    for use in (
+        lambda ledger: ledger.get(record().key),
+        lambda ledger: ledger.nights(),
+        lambda ledger: ledger.put(record()),
+    ):
+        with pytest.raises(Misconfigured, match="one file per exposure") as caught:
+            use(Ledger(tmp_path))
+        assert caught.value.code == "other_version"

@@ -1,7 +1,7 @@
 import json
 import tempfile
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec
 
-from flows.storage.shards import FetchedBytes, ShardedArray
+from flows.storage.shards import ShardedArray
 
 EMPTY = 60_000
 
@@ -134,34 +134,6 @@ def test_the_index_is_at_the_end_unless_told_otherwise(tmp_path):
     del metadata["codecs"][0]["configuration"]["index_location"]
     (path / "zarr.json").write_text(json.dumps(metadata))
     np.testing.assert_array_equal(ShardedArray.open(path).read(0, 0, 32, 32), noise((32, 32)))
-
-
-def test_what_is_asked_for_of_a_bucket_is_fetched_once_and_some_is_kept(monkeypatch):
-    asked = []
-
-    def read_files(paths):
-        names = [path.as_posix() for path in paths]
-        asked.append(names)
-        return [name.encode() for name in names]
-
-    monkeypatch.setattr("flows.storage.shards.read_files", read_files)
-    fetched = FetchedBytes(PurePosixPath("a"))
-    cells = [(0, column) for column in range(10)]
-    assert fetched.first(cells) == b"a/c/0/0"
-    assert asked == [[f"a/c/0/{column}" for column in range(8)]]
-    assert fetched.first(cells[7:]) == b"a/c/0/7"
-    assert len(asked) == 1
-    assert fetched.first(cells[8:]) == b"a/c/0/8"
-    assert asked[1:] == [["a/c/0/8", "a/c/0/9"]]
-    assert fetched.first([(0, 9), (0, 0)]) == b"a/c/0/9"
-    assert fetched.first([(0, 0), (0, 9)]) == b"a/c/0/0"
-    assert asked[2:] == [["a/c/0/0"]]
-
-
-def test_a_shard_that_cannot_be_fetched_is_an_error(monkeypatch):
-    monkeypatch.setattr("flows.storage.shards.read_files", lambda paths: [FileNotFoundError("gone") for _ in paths])
-    with pytest.raises(FileNotFoundError, match="gone"):
-        FetchedBytes(PurePosixPath("a")).first([(0, 0)])
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_tiles(out):
             for x0 in range(0, 610, 112):
                 y1, x1 = min(y0 + 131, 500), min(x0 + 131, 610)
                 np.testing.assert_array_equal(store.read("mask", y0, x0, y1, x1), mask[y0:y1, x0:x1])
-    shard = path / "difference/c/2/3"
+    shard = path / "difference/c/0/0"
     content = bytearray(shard.read_bytes())
     content[1000] ^= 1
     write_file(shard, bytes(content), out / "staging")
@@ -141,14 +141,21 @@ def test_tiles(out):
 
 def test_ledger(out):
     ledger = Ledger(out)
-    assert ledger.records() == []
+    assert (list(ledger.records()), ledger.nights(), ledger.count()) == ([], [], 0)
     assert ledger.get(KEYS[0]) is None
     for key in KEYS:
         ledger.put(record(key))
     ledger.put(record(KEYS[1], detections=5))
     assert [one.key for one in Ledger(out).records(NIGHT)] == KEYS
     assert Ledger(out).get(KEYS[1]).detections == 5
-    assert [path.name for path in ledger.files()] == [f"{key.name}.json" for key in KEYS]
+    assert (ledger.nights(), ledger.count()) == ([NIGHT], len(KEYS))
+    assert [one.key for one in ledger.from_source(record(KEYS[0]).source_uri)] == KEYS
+    assert ledger.from_source("another") == []
+    briefs = list(ledger.briefs(NIGHT))
+    assert [(one.visit, one.detector, one.detections) for one in briefs] == [
+        (one.visit, one.detector, one.detections) for one in ledger.records()
+    ]
+    assert list(ledger.troubled(NIGHT)) == [one for one in briefs if one.reason]
     ledger.remove(KEYS[1])
     ledger.remove(KEYS[1])
     assert [one.key for one in ledger.records()] == [KEYS[0], *KEYS[2:]]
@@ -158,8 +165,6 @@ def test_ledger(out):
     ledger.remember(memo)
     assert ledger.remembered(memo.uri) == memo
     assert ledger.night(NIGHT) is None
-    write_file(ledger.path(KEYS[0]), b"{", out / "staging")
-    assert ledger.get(KEYS[0]) is None
 
 
 def test_quarantine(out):

@@ -12,13 +12,22 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.storage.zarr_tiles import TileStore, write_block, write_exposure
+from flows.storage import zarr_tiles
+from flows.storage.zarr_tiles import TileStore, shard_shape, write_block, write_exposure
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.pixels import Tiling
 from schemas.settings import TileSettings
 
 SMALL = TileSettings(tile=112, chunk=28)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _several_files():
+    """Images that are larger than a tile are several files, as large ones are."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(zarr_tiles, "WHOLE", 112)
+        yield
 
 
 def info(shape, **other):
@@ -125,6 +134,31 @@ def test_plain_zarr_reads_the_same(tmp_path):
         assert (group[name].shards, group[name].chunks) == ((112, 112), (28, 28))
     assert group["difference"].attrs["unit"] == "nJy"
     assert group.attrs["exposure"]["source_sha256"] == "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("shape", "sides"),
+    [
+        ((3080, 3072), (3276, 3276)),  # ZTF: 13 x 13 chunks of 252 px
+        ((4000, 4072), (4032, 4284)),  # Rubin
+        ((60, 4200), (252, 4284)), ((4201, 60), (4032, 4032)), ((30_000, 30_000), (4032, 4032)),
+    ],
+)  # fmt: skip
+def test_a_plane_is_one_file_unless_it_is_large(shape, sides, monkeypatch):
+    monkeypatch.setattr(zarr_tiles, "WHOLE", 4200)
+    assert shard_shape(shape, TileSettings()) == sides
+
+
+def test_an_exposure_has_one_file_and_two_for_each_plane(tmp_path, monkeypatch):
+    monkeypatch.setattr(zarr_tiles, "WHOLE", 4200)
+    shape, planes = (301, 250), pixels((301, 250))
+    write_exposure(tmp_path / "x.zarr", info(shape), planes, SMALL, "d")
+    names = sorted(path.relative_to(tmp_path / "x.zarr").as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert names == ["difference/c/0/0", "difference/zarr.json", "mask/c/0/0", "mask/zarr.json", "zarr.json"]
+    store = TileStore.open(tmp_path / "x.zarr")
+    for name, plane in planes.items():
+        np.testing.assert_array_equal(store.read_all(name), plane)
+        np.testing.assert_array_equal(store.read(name, 107, 85, 230, 250), plane[107:230, 85:250])
 
 
 def test_changes_no_setting_of_others(tmp_path):

@@ -245,6 +245,17 @@ def test_nothing_beyond_the_plane_or_the_bands_is_read(plane, corner, monkeypatc
     np.testing.assert_allclose(dense_input(part, *corner, 18, 3), compiled, atol=1e-5)
 
 
+@pytest.mark.parametrize("corner", [(0, 0), (5, 3), (-2, -1), (35, 41)])
+def test_values_in_units_of_the_noise_fill_all_of_a_window_that_lies_on_the_plane(corner):
+    rng = np.random.default_rng(3)
+    pixels, usable = rng.normal(5, 2, (40, 50)).astype(np.float32), rng.random((40, 50)) > 0.1
+    window = np.full((9, 12), -77.0, np.float32)
+    module._take(pixels, usable, np.float32(5), np.float32(0.5), *corner, window)
+    padded = np.pad(np.where(usable, (pixels - 5) / 2, 0), 20, constant_values=-77)
+    y, x = corner[0] + 20, corner[1] + 20
+    np.testing.assert_allclose(window, padded[y : y + 9, x : x + 12], rtol=1e-6)
+
+
 def test_precision_is_that_of_the_weights():
     assert untrained(8, (1, 1)).precision == "float32"
     assert untrained(8, (1, 1), "bfloat16").precision == "bfloat16"

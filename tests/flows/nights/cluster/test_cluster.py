@@ -1,14 +1,18 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
-from distributed import Client, LocalCluster, SchedulerPlugin
+import torch
+from distributed import Client, LocalCluster, SchedulerPlugin, get_worker
 from distributed.system import MEMORY_LIMIT
 
+from flows.nights.cluster import local
 from flows.nights.cluster.cluster import Warm, cluster, warm_up
 from flows.nights.cluster.local import MALLOC, THREADS
+from flows.nights.cluster.security import security_of
 from schemas.cluster_settings import ClusterSettings
 from schemas.errors import Misconfigured
 from schemas.settings import DetectSettings, ExecutionSettings, Settings
@@ -44,14 +48,22 @@ def certificates(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encrypted(certificates, tmp_path_factory):
-    """Address of a cluster of two workers that asks for certificates."""
+    """Address of a cluster of two workers, with a resource each, that asks for certificates."""
     folder = tmp_path_factory.mktemp("encrypted")
     with (
         scheduler(folder, certificates) as address,
-        worker(address, "one", folder, files=certificates),
-        worker(address, "two", folder, files=certificates),
+        worker(address, "processor", folder, "--resources", "CPU=1", files=certificates),
+        worker(address, "accelerator", folder, "--resources", "GPU=1", files=certificates),
     ):
         yield address
+
+
+@pytest.fixture
+def client(encrypted, certificates):
+    """A client of it."""
+    security = security_of(at(encrypted, **certificates).cluster)
+    with Client(encrypted, security=security, set_as_default=False) as client:
+        yield client
 
 
 def test_a_worker_has_one_thread_of_everything_and_warm_models(tmp_path):
@@ -131,7 +143,7 @@ def test_a_night_on_it_is_that_of_our_own_workers(
     nightstride_run, raw_night, uninterrupted, encrypted, certificates, tmp_path
 ):
     files = {f"NIGHTSTRIDE_CLUSTER__{name.upper()}": path for name, path in certificates.items()}
-    run = nightstride_run(raw_night, "--out", tmp_path / "out", "--scheduler", encrypted, **files)
+    run = nightstride_run.here(raw_night, "--out", tmp_path / "out", "--scheduler", encrypted, **files)
     assert run.counts == (ALL, ALL, 0, 0, 0), run.stderr
     assert catalogues(tmp_path / "out") == catalogues(uninterrupted[1])
     assert list((tmp_path / "out" / "staging").iterdir()) == []
@@ -139,28 +151,26 @@ def test_a_night_on_it_is_that_of_our_own_workers(
 
 def test_a_resource_that_nobody_offers_stops_the_run(encrypted, certificates, tmp_path, monkeypatch):
     monkeypatch.setattr("flows.nights.cluster.cluster.ANSWER_S", 5.0)
-    wanted = ClusterSettings(kind="address", address=encrypted, inference_resource="GPU", **certificates)
+    wanted = ClusterSettings(kind="address", address=encrypted, inference_resource="TPU", **certificates)
+    says = r"cluster\.inference_resource: no worker offers 'TPU'; offered: CPU, GPU\..*--resources 'TPU=1'"
     with (
-        pytest.raises(Misconfigured, match=r"cluster\.inference_resource: no worker offers 'GPU'.*--resources 'GPU=1'"),
+        pytest.raises(Misconfigured, match=says),
         cluster(Settings(cluster=wanted), tmp_path),
     ):
         pass
 
 
-def test_networks_run_where_they_should_and_nothing_else_does(nightstride_run, raw_night, uninterrupted, tmp_path):
-    ran = {}
-    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as made:
-        address = made.scheduler_address
-        made.scheduler.add_plugin(Recorder(ran, made.scheduler))
-        with (
-            worker(address, "processor", tmp_path, "--resources", "CPU=1"),
-            worker(address, "accelerator", tmp_path, "--resources", "GPU=1"),
-        ):
-            run = nightstride_run(
-                raw_night, "--out", tmp_path / "out", "--scheduler", address,
-                NIGHTSTRIDE_CLUSTER__INFERENCE_RESOURCE="GPU", NIGHTSTRIDE_CLUSTER__OTHER_RESOURCE="CPU",
-            )  # fmt: skip
+def test_networks_run_where_they_should_and_nothing_else_does(
+    nightstride_run, raw_night, uninterrupted, encrypted, certificates, client, tmp_path
+):
+    files = {f"NIGHTSTRIDE_CLUSTER__{name.upper()}": path for name, path in certificates.items()}
+    client.register_plugin(Recorder())
+    run = nightstride_run.here(
+        raw_night, "--out", tmp_path / "out", "--scheduler", encrypted,
+        NIGHTSTRIDE_CLUSTER__INFERENCE_RESOURCE="GPU", NIGHTSTRIDE_CLUSTER__OTHER_RESOURCE="CPU", **files,
+    )  # fmt: skip
     assert run.counts == (ALL, ALL, 0, 0, 0), run.stderr
+    ran = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.plugins[Recorder.name].ran)
     assert ran == {
         "store": {"processor"},
         "search": {"accelerator"},
@@ -171,18 +181,24 @@ def test_networks_run_where_they_should_and_nothing_else_does(nightstride_run, r
     assert run.summary["injection"] == uninterrupted[0].summary["injection"]
 
 
-def test_a_worker_that_runs_no_networks_needs_no_gpu(tmp_path):
+def warmed(settings):
+    """How many models a worker holds that began with none."""
+    from flows.pipeline.models import _loaded
+
+    _loaded.cache_clear()
+    Warm(settings).setup(get_worker())
+    return _loaded.cache_info().currsize
+
+
+def test_a_worker_that_runs_no_networks_needs_no_gpu(client):
     settings = Settings(
         cluster=ClusterSettings(kind="address", address="tcp://h:1", inference_resource="GPU"),
         detect=DetectSettings(device="cuda"),
     )
-    with (
-        scheduler(tmp_path) as address,
-        worker(address, "processor", tmp_path, "--resources", "CPU=1"),
-        Client(address, set_as_default=False) as client,
-    ):
-        client.register_plugin(Warm(settings))
-        assert client.submit(looks).result()[3] == 2
+    assert client.submit(warmed, settings, workers="processor", pure=False).result() == 2
+    if not torch.cuda.is_available():
+        with pytest.raises((AssertionError, RuntimeError), match=r"CUDA|NVIDIA"):  # as torch puts it
+            client.submit(warmed, settings, workers="accelerator", pure=False).result()
 
 
 def test_the_page_starts_workers_with_what_they_need():
@@ -199,9 +215,25 @@ def test_the_page_starts_workers_with_what_they_need():
 class Recorder(SchedulerPlugin):
     """Notes which worker does which kind of task."""
 
-    def __init__(self, ran, scheduler):
-        self.ran, self.scheduler = ran, scheduler
+    name = "recorder"
+
+    def start(self, scheduler):
+        self.ran, self.scheduler = {}, scheduler
 
     def transition(self, key, start, finish, *args, worker=None, **kwargs):
         if start == "processing" and finish == "memory":
             self.ran.setdefault(key.rpartition("-")[0], set()).add(self.scheduler.workers[worker].name)
+
+
+def test_scratch_files_lie_in_a_folder_of_ours_and_of_nobody_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ours = tmp_path / f"nightstride-{os.getuid()}"
+    assert local._scratch() == ours == local._scratch()
+    assert ours.stat().st_mode & 0o777 == 0o700
+    ours.chmod(0o777)
+    other = local._scratch()
+    assert other != ours
+    assert other.stat().st_mode & 0o777 == 0o700
+    ours.rmdir()
+    ours.symlink_to(other)
+    assert local._scratch() not in (ours, other)

@@ -5,6 +5,7 @@ import sys
 
 import dask
 import distributed  # noqa: F401 registers its settings with Dask
+from dask import system
 
 from flows.nights.cluster import local as module
 from flows.nights.cluster.local import (
@@ -21,9 +22,11 @@ from flows.nights.cluster.local import (
 from schemas.settings import DetectSettings, ExecutionSettings, Settings
 
 
-def test_one_worker_per_core_unless_told(monkeypatch):
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda pid: {0, 1, 2})
-    assert local_workers(Settings()) == 3
+def test_one_worker_per_core_of_the_process_or_its_container_unless_told(monkeypatch):
+    monkeypatch.setattr(system, "_try_extract_cgroup_cpu_quota", lambda: (None, None))
+    assert local_workers(Settings()) == len(os.sched_getaffinity(0))
+    monkeypatch.setattr(system, "_try_extract_cgroup_cpu_quota", lambda: (50_000, 100_000))  # half a core
+    assert local_workers(Settings()) == 1
     assert local_workers(Settings(execution=ExecutionSettings(workers=7))) == 7
 
 

@@ -1,3 +1,4 @@
+import gzip
 import json
 import subprocess
 import sys
@@ -7,26 +8,30 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from astropy.io import fits
 from distributed import Client, LocalCluster
 from prometheus_client import CollectorRegistry
 
+from flows.inputs.described import SourceSize, size_of
 from flows.inputs.source import Source
+from flows.nights.cluster import memory
 from flows.nights.cluster.memory import (
     BASE,
     host_memory,
     projected_bytes,
     projected_night_bytes,
     require_fit,
+    require_fit_here,
     require_night_fit,
     tell_gpu_memory,
 )
 from flows.runtime.metrics import GPU, WorkerMemory, families
 from schemas.cluster_settings import ClusterSettings, SlurmSettings
-from schemas.errors import Misconfigured
+from schemas.errors import BadInput, Misconfigured
 from schemas.settings import DetectSettings, InjectSettings, Settings, TileSettings
 from stages import PIPELINE
 
-QUADRANT = (3080, 3072)
+QUADRANT, SMALL = (3080, 3072), (320, 330)
 
 MEASURE = """
 import json, sys
@@ -46,20 +51,21 @@ def peak(task, *arguments):
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
     return result, int(status["VmHWM"].split()[0]) * 1024
 
-settings, out = Settings(inject=InjectSettings(share=0)), Path(sys.argv[2])
-every_tile = Settings(inject=InjectSettings(share=1))
-source = list_sources([sys.argv[1]], settings)[0]
-key = probe(source, settings)
+settings = Settings(inject=InjectSettings(share=0))
+some_tiles = Settings(inject=InjectSettings(share=0.25))  # of the large one
 for stage in PIPELINE:
     models_of(stage, settings)
-for _ in range(2):  # the first round loads and compiles; a worker's later tasks find all that in memory
+for folder in map(Path, sys.argv[1:]):  # the first, small one loads and compiles; a worker's later tasks find all that
+    out = folder / "out"
+    source = list_sources([str(folder)], settings)[0]
+    key = probe(source, settings)
     stored, ingest = peak(store, source, key, None, out, settings)
     path, tile = tile_path(out, key), Tiling(stored.info.shape).tiles()[0]
     searched, search_peak = peak(search, path, [tile], settings)
-    _, finish_peak = peak(finish, path, [searched], stored.lineage, out, settings)
-    published, _ = peak(finish, path, [searched], stored.lineage, out, every_tile)
-    kept = {"dia_source": published.datasets["dia_source"]}
-    _, inject_peak = peak(finish, path, [], stored.lineage, out, every_tile, kept)
+    finished, finish_peak = peak(finish, path, [searched], stored.lineage, out, settings)
+    kept = {"dia_source": finished.datasets["dia_source"]}
+    injected, inject_peak = peak(finish, path, [], stored.lineage, out, some_tiles, kept)
+assert injected.datasets["injection"].rows
 finishing = dict.fromkeys(("merge", "measure", "find_sources"), finish_peak)  # one task runs them all
 peaks = {"ingest": ingest, "detect": search_peak, **finishing, "inject": inject_peak}
 print(json.dumps(peaks))
@@ -70,12 +76,14 @@ print(json.dumps(peaks))
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are measured through Linux's /proc")
 @pytest.mark.parametrize("siblings", [0, 1])
 def test_projects_no_less_than_is_measured_and_not_twice_as_much(write_ztf, tmp_path, siblings):
-    noise = np.random.default_rng(3).normal(0, 7, QUADRANT).astype(np.float32)
-    if siblings:
-        write_ztf(noise + 300, compressed=False, product="sciimg")
-    run = subprocess.run(
-        [sys.executable, "-c", MEASURE, write_ztf(noise), str(tmp_path / "out")], capture_output=True, check=False
-    )
+    folders = tmp_path / "small", tmp_path / "large"
+    for folder, shape in zip(folders, (SMALL, QUADRANT), strict=True):
+        folder.mkdir()
+        noise = np.random.default_rng(3).normal(0, 7, shape).astype(np.float32)
+        write_ztf(noise, folder)
+        if siblings:
+            write_ztf(noise + 300, folder, compressed=False, product="sciimg")
+    run = subprocess.run([sys.executable, "-c", MEASURE, *map(str, folders)], capture_output=True, check=False)
     assert run.returncode == 0, run.stderr
     measured = json.loads(run.stdout)
     projected = projected_bytes(QUADRANT, siblings, Settings())
@@ -121,15 +129,82 @@ def test_grows_with_what_a_task_holds():
 def test_refuses_to_start_with_both_figures_and_the_remedy(write_ztf, settings, remedy):
     source = Source(write_ztf())
     with pytest.raises(Misconfigured, match=remedy) as caught:
-        require_fit(source, settings, int(0.5 * 2**30))
+        require_fit([source], settings, int(0.5 * 2**30))
     assert "a worker has 0.50 GiB" in str(caught.value)
     assert "200 x 220 px takes up to" in str(caught.value)
-    require_fit(source, settings, 8 * 2**30)
+    require_fit([source], settings, 8 * 2**30)
+
+
+def test_one_that_is_too_large_among_others_stops_no_run(write_ztf, monkeypatch):
+    sizes = {"large": SourceSize((30_000, 30_000), 0), "small": SourceSize((200, 220), 0)}
+    monkeypatch.setattr(memory, "size_of", lambda source: sizes[source.uri])
+    large, small = Source("large"), Source("small")
+    for sources in ([small], [large, small], [small, large], [large] * 40 + [small] * 3):
+        require_fit(sources, Settings(), 2 * GIB)
+    for sources in ([large], [large] * 40):
+        with pytest.raises(Misconfigured, match="30000 x 30000 px takes up to"):
+            require_fit(sources, Settings(), 2 * GIB)
+
+
+def test_a_worker_reads_nothing_that_would_not_fit_it(write_ztf):
+    source = Source(write_ztf())
+    require_fit_here(source, Settings())  # in no worker
+    needed = max(projected_bytes((200, 220), 0, Settings()).values())
+    for limit, enough in ((needed, True), (needed - 1, False)):
+        with Client(
+            processes=False, n_workers=1, memory_limit=limit, dashboard_address="127.0.0.1:0", set_as_default=False
+        ) as client:
+            future = client.submit(require_fit_here, source, Settings())
+            if enough:
+                future.result()
+                continue
+            with pytest.raises(BadInput, match="a worker has") as caught:
+                future.result()
+            assert (caught.value.code, caught.value.where) == ("memory", source.uri)
+
+
+def with_table(path, rows):
+    """Append a table of ``rows`` x 1 kB of zeros to a file."""
+    table = fits.BinTableHDU.from_columns([fits.Column("zeros", "1000B", array=np.zeros((rows, 1000), np.uint8))])
+    with fits.open(path, mode="append") as file:
+        file.append(table)
+    return path
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("sibling", [False, True])
+def test_what_a_file_holds_beside_its_image_counts(write_ztf, sibling, zipped):
+    """A table of 120 MB beside an image of a few pixels, gzipped or not."""
+    rows = 120_000
+    path = write_ztf(compressed=False) if not sibling else write_ztf(np.zeros((200, 220)), product="sciimg")
+    with_table(path, rows)
+    if zipped:
+        packed = Path(path + ".gz")
+        packed.write_bytes(gzip.compress(Path(path).read_bytes(), 1))
+        path = str(packed)
+    source = Source(write_ztf(), (("science", path),)) if sibling else Source(path)
+    shape, held = size_of(source)
+    assert shape == (200, 220)
+    assert held >= rows * 1000
+    needed = projected_bytes(shape, len(source.siblings), Settings(), held)["ingest"]
+    assert needed >= BASE + rows * 1000
+    require_fit([source], Settings(), needed)
+    with pytest.raises(Misconfigured, match="ingest of an image of 200 x 220 px takes up to"):
+        require_fit([source], Settings(), needed - 1)
+
+
+def test_files_of_the_usual_sizes_change_no_projection(write_ztf):
+    noise = np.random.default_rng(3).normal(0, 7, (400, 410)).astype(np.float32)
+    difference = write_ztf(noise)
+    source = Source(difference, (("science", write_ztf(noise + 300, compressed=False, product="sciimg")),))
+    shape, held = size_of(source)
+    plain, read = (projected_bytes(shape, 1, Settings(), one)["ingest"] for one in (0, held))
+    assert plain == read
 
 
 def test_leaves_a_bad_file_to_the_quarantine(tmp_path):
     (tmp_path / "bad.fits").write_text("x")
-    require_fit(Source(str(tmp_path / "bad.fits")), Settings(), 1)
+    require_fit([Source(str(tmp_path / "bad.fits"))], Settings(), 1)
 
 
 NIGHT = """
@@ -185,7 +260,7 @@ def peak(*arguments):
     return max(seen)
 
 night(100, 2)  # loads and compiles
-print(json.dumps([peak(1000, 4), peak(100_000, 1)]))
+print(json.dumps([peak(1000, 4), peak(60_000, 1)]))
 """
 
 
@@ -195,7 +270,7 @@ def test_a_night_grows_no_more_than_is_projected(tmp_path):
     run = subprocess.run([sys.executable, "-c", NIGHT, str(tmp_path)], capture_output=True, check=False)
     assert run.returncode == 0, run.stderr
     little, much = json.loads(run.stdout)
-    small, large = projected_night_bytes((0, 0), 4000, 0), projected_night_bytes((0, 0), 100_000, 0)
+    small, large = projected_night_bytes((0, 0), 4000, 0), projected_night_bytes((0, 0), 60_000, 0)
     assert little <= small
     assert much <= large
     assert much - little <= large - small <= 5 * (much - little)  # a batch of cutouts hides some of the growth
@@ -275,9 +350,9 @@ def test_a_scheduler_is_asked_and_one_that_is_gone_gives_nothing():
 def test_a_task_that_takes_all_the_memory_there_is_fits_and_one_byte_more_does_not(write_ztf):
     source = Source(write_ztf())
     needed = max(projected_bytes((200, 220), 0, Settings()).values())
-    require_fit(source, Settings(), needed)
+    require_fit([source], Settings(), needed)
     with pytest.raises(Misconfigured):
-        require_fit(source, Settings(), needed - 1)
+        require_fit([source], Settings(), needed - 1)
 
 
 def test_a_night_that_takes_all_the_memory_there_is_fits_and_one_byte_more_does_not():
@@ -340,7 +415,7 @@ def test_a_worker_is_told_how_much_would_be_enough(write_ztf, kind):
     projected = projected_bytes((200, 220), 0, settings)
     task = max(projected, key=projected.get)
     with pytest.raises(Misconfigured) as told:
-        require_fit(Source(write_ztf()), settings, 512 * MIB)
+        require_fit([Source(write_ztf())], settings, 512 * MIB)
     assert f"{task} of an image of 200 x 220 px takes up to {projected[task] / GIB:.2f} GiB" in str(told.value)
     assert "a worker has 0.50 GiB" in str(told.value)
     assert f"{projected[task] / GIB + 0.05:.1f}" in told.value.remedy

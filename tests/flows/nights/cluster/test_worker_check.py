@@ -23,12 +23,23 @@ from schemas.errors import Misconfigured
 from schemas.settings import Settings, StoreSettings
 from tests.support.cluster import ROOT as ROOT_ADMISSION
 from tests.support.cluster import scheduler, worker
+from tests.support.wait import until
+
+
+@pytest.fixture(scope="module")
+def fit(tmp_path_factory):
+    """Address of a scheduler with a worker that is fit."""
+    folder = tmp_path_factory.mktemp("fit")
+    with scheduler(folder) as address, worker(address, "fit", folder):
+        yield address
 
 
 @pytest.fixture
-def address(tmp_path):
-    with scheduler(tmp_path) as address:
-        yield address
+def address(fit):
+    """The same; the workers of the tests before have left."""
+    with Client(fit, set_as_default=False) as client:
+        until(lambda: [one["name"] for one in client.scheduler_info(n_workers=-1)["workers"].values()] == ["fit"])
+    return fit
 
 
 @pytest.fixture
@@ -61,7 +72,7 @@ def other_numpy(folder):
 
 
 def test_a_fit_worker_may_work_and_leaves_no_trace(address, start, tmp_path):
-    with worker(address, "fit", tmp_path), admission(tmp_path / "out", StoreSettings()) as terms:
+    with admission(tmp_path / "out", StoreSettings()) as terms:
         with Client(address, set_as_default=False) as client:
             require_admitted(client, terms)
             assert client.submit(admitted, terms, neg, 21).result() == -21
@@ -78,7 +89,6 @@ def test_another_version_of_a_library_is_named(address, start, tmp_path):
         r"To fix, install the same version of nightstride with deploy/constraints\.txt"
     )
     with (
-        worker(address, "fit", tmp_path),
         worker(address, "old", tmp_path, PYTHONPATH=other_numpy(tmp_path / "numpy")),
         pytest.raises(Misconfigured, match=says) as caught,
     ):
@@ -89,7 +99,6 @@ def test_another_version_of_a_library_is_named(address, start, tmp_path):
 def test_other_code_of_ours_is_named_at_the_start_and_when_it_comes_late(address, start, tmp_path):
     other = changed_code(tmp_path / "code")
     with (
-        worker(address, "fit", tmp_path),
         admission(tmp_path / "out", StoreSettings()) as terms,
         Client(address, set_as_default=False) as client,
     ):
@@ -118,21 +127,15 @@ def test_a_worker_without_our_code_is_named(address, start, tmp_path):
 
 
 def test_an_output_folder_that_is_not_shared_is_refused(address, start, tmp_path, monkeypatch):
-    here, there = tmp_path / "here", tmp_path / "there"
-    here.mkdir()
-    there.mkdir()
-    monkeypatch.chdir(here)
+    monkeypatch.chdir(tmp_path)
     # The same path is another folder in a process that works elsewhere, as /data is on another machine.
     out = Path("/proc/self/cwd/out")
-    with (
-        worker(address, "apart", there),
-        pytest.raises(
-            Misconfigured, match=r"worker apart at tcp://\S+: does not see the output folder: .*To fix, put --out"
-        ),
-    ):
+    says = r"worker fit at tcp://\S+: does not see the output folder: .*To fix, put --out"
+    with pytest.raises(Misconfigured, match=says):
         start(out)
-    assert (here / "out").is_dir()
-    assert not (there / "out").exists()
+    assert (tmp_path / "out").is_dir()
+    with Client(address, set_as_default=False) as client:
+        assert not client.submit(out.exists, pure=False).result()
 
 
 ROOT = Path(__file__).parents[4]

@@ -16,6 +16,7 @@ from rich.console import Console
 from flows.nights.schedule.deployment import Deployment, inputs_of, observing_night
 from flows.nights.schedule.scheduled_night import RunLog, _may_succeed_later, register, search_scheduled, verdict
 from flows.nights.services.stack import Worker, down, up
+from flows.storage.lease import lease
 from schemas.errors import Misconfigured, Retryable
 from schemas.summary import ExposureCounts, RunSummary, Trouble
 from tests.support.deployed import asked, start
@@ -95,6 +96,15 @@ class TestDeployment:
         assert left["table"]["key"] == "nightly-summary"
         assert "https://nights.test/20240809/index.html" in left["markdown"]["data"]
         assert left["image"]["data"].startswith("data:image/png;base64,")
+
+    def test_it_waits_behind_another_run_for_as_long_as_that_takes_and_says_for_whom(self, deployed):
+        out = deployed.place / "out"
+        with lease(out) as holder:
+            run = start(deployed.folder, "nightly", night=NIGHT)
+            run.says(f"another run holds it: process {holder.pid} on {holder.host}")
+            assert run.known["state"]["type"] == "RUNNING"
+            assert run.known["parameters"]["wait_s"] is None
+        assert run.ended()[:2] == ("COMPLETED", "Completed")
 
     def test_what_is_quarantined_is_seen_and_told(self, deployed):
         shutil.copytree(deployed.place / "raw" / "20250121", deployed.place / "raw" / "20250122")

@@ -29,7 +29,7 @@ from schemas.injection import INJECTION
 from schemas.ledger import ExposureRecord
 from schemas.settings import InjectSettings, Settings
 from schemas.summary import ExposureCounts, RunSummary, Trouble
-from tests.support.night import DETECTORS, VISITS, catalogues, later, settings_of
+from tests.support.night import DETECTORS, TWO_WORKERS, VISITS, catalogues, later, settings_of
 from tests.support.wait import until
 
 pytest_plugins = ("tests.support.night_fixture",)
@@ -99,12 +99,12 @@ def test_stopped_again_and_again_it_ends_with_the_same_bytes(backfill, archive, 
     """Five times, by SIGKILL and by SIGTERM in turn, each time somewhere in its work."""
     out, moments = tmp_path / "out", random.Random(5)
     for attempt, more in enumerate([0, 1, 0, 2, 1]):
-        process = backfill.start(archive, "--out", out)
-        before = len(Ledger(out).files())
+        process = backfill.start(archive, "--out", out, **TWO_WORKERS)
+        before = Ledger(out).count()
         wanted = before + more
 
         def reached(wanted=wanted, process=process):
-            there = len(Ledger(out).files()) >= wanted and (out / "lease.json").exists()
+            there = Ledger(out).count() >= wanted and (out / "lease.json").exists()
             return there or process.poll() is not None
 
         until(reached)
@@ -363,7 +363,7 @@ def test_what_says_no_night_is_quarantined_and_the_rest_goes_on(backfill, archiv
     mixed = shutil.copytree(archive / "2025" / "part0", tmp_path / "mixed")
     (mixed / "bad.fits").write_text("no image")
     run = backfill.here(mixed, "--out", tmp_path / "out")
-    assert run.code == 1
+    assert run.code == 3
     assert run.counts == (A_NIGHT + 1, A_NIGHT, 0, 1, 0), run.stderr
     assert run.summary["quarantined"][0]["code"] == "not_fits"
 

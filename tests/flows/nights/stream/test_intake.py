@@ -8,10 +8,8 @@ from flows.inputs.sources import list_sources
 from flows.nights.stream import intake as module
 from flows.nights.stream.intake import Intake
 from flows.pipeline.outcome import Item, Plan
-from flows.pipeline.superseded import SourceIndex
-from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
-from schemas.errors import Misconfigured, Retryable
+from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureKey
 from schemas.settings import Settings
 from schemas.summary import Trouble
@@ -25,6 +23,7 @@ class Place:
     told: list = field(default_factory=list)
     asked: list = field(default_factory=list)
     waiting: int = 0
+    announced: bool = False
 
     def poll(self, room):
         self.asked.append(room)
@@ -77,8 +76,7 @@ def stream(tmp_path, monkeypatch, now):
         return list_sources(inputs, settings)
 
     monkeypatch.setattr(module, "list_sources", listed)
-    index = SourceIndex(Ledger(tmp_path))
-    return Intake(Place(), Planned(), index, Quarantine(tmp_path), Settings(), lambda: now[0])
+    return Intake(Place(), Planned(), Quarantine(tmp_path), Settings(), lambda: now[0])
 
 
 def arrive(stream, *uris, room=9):
@@ -232,6 +230,70 @@ def test_what_arrived_is_kept_when_the_ledger_cannot_be_read(stream):
     assert ([one.uri for one in stream.unread], stream.arrivals.told) == (["1-0.fits"], [])
     stream.planner.meanwhile = lambda: None
     assert [item.key.name for item in stream.take(9).todo] == ["1-0"]
+
+
+def test_what_cannot_be_looked_at_for_long_is_a_dead_letter_and_holds_up_nothing(stream, now, tmp_path):
+    stream.planner.unreadable.add("1-0.fits")
+    patience = stream.settings.watch.give_up_s
+    plan = arrive(stream, "away.npz", "1-0.fits", "2-0.fits")
+    assert [item.key.name for item in plan.todo] == ["2-0"]
+    now[0] = patience - 1
+    assert (stream.take(9).quarantined, len(stream.unread)) == ((), 2)
+    now[0] = patience
+    given_up = stream.take(9).quarantined
+    assert sorted((one.uri, one.code) for one in given_up) == [("1-0.fits", "dead_letter"), ("away.npz", "dead_letter")]
+    assert (stream.unread, sorted(stream.arrivals.told)) == ((), ["1-0.fits", "away.npz"])
+    assert sorted(one.source_uri for one in Quarantine(tmp_path).list()) == ["1-0.fits", "away.npz"]
+    assert (stream.take(9).seen, stream.on_the_way) == (0, 1)
+
+
+def test_what_comes_back_in_time_starts_anew(stream, now):
+    stream.planner.unreadable.add("1-0.fits")
+    patience = stream.settings.watch.give_up_s
+    arrive(stream, "1-0.fits")
+    stream.planner.unreadable.clear()
+    now[0] = patience - 1
+    (item,) = stream.take(9).todo
+    stream.finished(item)
+    stream.planner.unreadable.add("1-0.fits")
+    now[0] = patience + 1
+    assert arrive(stream, "1-0.fits").quarantined == ()
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "/etc/shadow", "/", "butler:/repo.fits", "https://host/x.fits", "memory://x.fits", "/night/exposures.csv",
+        "/night/*.txt", "/night/../../etc/x.txt", "s3://bucket/a/../b.fits", "zip://a.fits::s3://bucket/b.fits", "",
+        "s3://bucket/a.fits?token=x", "/x\x00.fits", "/x\udcff.fits", "/night/*.fits", "/night/a[0].fits",
+        "https://host/a/%2e%2e/b.fits", "s3://bucket/x?f=.fits", "/n\x1b[2J.fits",
+    ],
+)  # fmt: skip
+def test_a_message_may_name_image_files_here_and_in_buckets_and_nothing_else(stream, uri):
+    stream.arrivals.announced = True
+    (trouble,) = arrive(stream, uri).quarantined
+    assert trouble.code == "not_allowed"
+    assert "token=x" not in trouble.message + trouble.uri
+    assert stream.arrivals.told == [uri]
+    assert [item.key.name for item in arrive(stream, "/night/1-0.fits", "s3://bucket/2-0.fits").todo] == ["1-0", "2-0"]
+
+
+def test_a_message_may_name_what_begins_with_a_place_of_the_settings(tmp_path):
+    allow = (str(tmp_path / "night"), "s3://bucket/night/", "https://host/public")
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night/link").symlink_to("/etc")
+    (tmp_path / "night/folder.fits").mkdir()
+    with pytest.raises(BadInput, match="no image file by its name"):
+        module.require_allowed(f"{tmp_path}/night/folder.fits", allow)
+    for uri in (f"{tmp_path}/night/a.fits", "s3://bucket/night/x/a.fits.fz", "https://host/public/a.npz"):
+        module.require_allowed(uri, allow)
+    for uri in (
+        f"{tmp_path}/night2/a.fits", f"{tmp_path}/night/link/a.fits", f"{tmp_path}/night/../a.fits", "/a.fits",
+        "s3://bucket/nightly/a.fits", "s3://bucket/a.fits", "https://host/publicly.fits", "https://other/public/a.fits",
+    ):  # fmt: skip
+        with pytest.raises(BadInput, match=r"watch\.allow") as caught:
+            module.require_allowed(uri, allow)
+        assert caught.value.code == "not_allowed"
 
 
 def test_what_waits_takes_room(stream):

@@ -67,13 +67,13 @@ def test_what_arrives_in_pieces_and_twice_gives_the_bytes_of_a_run(watch, raw_ni
     process = watch.start(arriving, "--out", out)
     until((out / "ledger" / "watch.json").exists, process=process)
     deliver(raw_night, arriving, lambda name: "_q1_" in name)
-    until(lambda: len(Ledger(out).files()) == VISITS, process=process)
+    until(lambda: Ledger(out).count() == VISITS, process=process)
     deliver(raw_night, arriving, lambda name: "_q2_" in name)
     first = min(raw_night.glob("*scimrefdiffimg*"))
     shutil.copyfile(first, arriving / f"again_{first.name}")
     (arriving / "half.fits").write_bytes(first.read_bytes()[:5000])
     _, stderr = process.communicate(timeout=1800)
-    assert process.returncode == 1, stderr  # for the half file
+    assert process.returncode == 3, stderr  # for the half file
     assert catalogues(out) == catalogues(uninterrupted[1])
     assert verify_output(out, TABLES).problems == ()
     status = read_status(out)
@@ -92,7 +92,7 @@ def test_a_signal_lets_finish_what_is_on_its_way_and_the_next_watch_does_the_res
 ):
     out = tmp_path / "out"
     deliver(raw_night, arriving)
-    process = watch.start(arriving, "--out", out, "--queue", "1", NIGHTSTRIDE_EXECUTION__WORKERS="1")
+    process = watch.start(arriving, "--out", out, "--queue", "1")
     until(lambda: list(out.glob("tiles/*/*.zarr")), process=process)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
@@ -100,7 +100,7 @@ def test_a_signal_lets_finish_what_is_on_its_way_and_the_next_watch_does_the_res
     assert process.returncode == 0, stderr
     _, left = psutil.wait_procs(children, timeout=60)
     assert left == []
-    done = len(Ledger(out).files())
+    done = Ledger(out).count()
     assert 0 < done < ALL
     assert f'"done":{done}' in stdout
     assert verify_output(out, TABLES).problems == ()
@@ -132,9 +132,9 @@ def test_a_topic_announces_exposures_twice_and_nonsense_and_is_read_once(watch, 
     broker.send("exposures", *files, *files[:2], "no such file")
     source = f"kafka://{broker.address}/exposures?group=night"
     run = watch.here(source, "--out", out)
-    assert run.code == 1, run.stderr
+    assert run.code == 3, run.stderr
     assert run.counts == (ALL + 1 + run.counts[2], ALL, run.counts[2], 1, 0)
-    assert [one["code"] for one in run.summary["quarantined"]] == ["no_such_input"]
+    assert [one["code"] for one in run.summary["quarantined"]] == ["not_allowed"]
     assert catalogues(out) == catalogues(uninterrupted[1])
     again = watch.here(source, "--out", out)
     assert again.counts == (0, 0, 0, 0, 0), again.stderr  # everything was committed
@@ -173,7 +173,7 @@ def test_what_fails_at_the_end_is_said_and_hides_nothing():
     arrivals = SimpleNamespace(close=close)
     stream_run._let_go(
         SimpleNamespace(
-            feed=SimpleNamespace(arrivals=arrivals), record=record, progress=SimpleNamespace(say=said.append)
+            intake=SimpleNamespace(arrivals=arrivals), record=record, progress=SimpleNamespace(say=said.append)
         )
     )
     assert asked == ["ended"]
@@ -192,7 +192,7 @@ def test_how_it_goes_is_written_down_again_after_a_failure(monkeypatch, error):
         if len(states) == 3:
             raise EOFError
 
-    night = SimpleNamespace(record=record, drain=SimpleNamespace(asked=False))
+    night = SimpleNamespace(record=record, shutdown=SimpleNamespace(asked=False))
     with pytest.raises(EOFError):
         asyncio.run(stream._tick(night))
     assert states == ["running"] * 3
@@ -204,7 +204,7 @@ COUNTS = ExposureCounts(seen=0, done=0, skipped=0, quarantined=0, failed=0)
 @pytest.mark.parametrize("meter", [None, Meter()])
 def test_outcomes_are_handed_on_and_not_kept(tmp_path, meter):
     told = []
-    feed = SimpleNamespace(
+    intake = SimpleNamespace(
         waited=lambda item: 7.0,
         finished=told.append,
         on_the_way=3,
@@ -218,14 +218,14 @@ def test_outcomes_are_handed_on_and_not_kept(tmp_path, meter):
             waiting=waiting, exposures=COUNTS,
         )  # fmt: skip
 
-    book = SimpleNamespace(finished=lambda *given: told.append(given), record=record)
+    stream_recorder = SimpleNamespace(finished=lambda *given: told.append(given), record=record)
     cluster = SimpleNamespace(workers=2)
     progress = StreamProgress(Console(file=io.StringIO()), meter)
-    night = StreamNight(feed, book, Bounds(1, 1, 1, None), tmp_path, Settings(), None, progress, cluster)
+    night = StreamNight(intake, stream_recorder, Bounds(1, 1, 1, None), tmp_path, Settings(), None, progress, cluster)
     outcome = SimpleNamespace(item="item", status="done")
     night.finished(outcome)
     assert told == [(outcome, 7.0), "item"]
-    assert not night.tally.finished
+    assert not night.totals.finished
     night.record("draining")
     written = Ledger(tmp_path).watch()
     assert (written.state, written.on_the_way, written.waiting) == ("draining", 3, 2)
@@ -234,20 +234,20 @@ def test_outcomes_are_handed_on_and_not_kept(tmp_path, meter):
         for name, value in figures.items():
             assert meter.registry.get_sample_value(f"nightstride_stream_{name}") == value
         assert meter.registry.get_sample_value("nightstride_turnaround_seconds_sum") == 7.0
-    assert not night.draining
+    assert not night.stopping
     asyncio.run(_ask(night))
-    assert night.draining
+    assert night.stopping
 
 
 async def _ask(night):
-    night.drain.ask()
+    night.shutdown.ask()
 
 
 NIGHT = "20260101"
 
 
 @pytest.fixture
-def book(tmp_path):
+def stream_recorder(tmp_path):
     return StreamRecorder("in", tmp_path, Settings(), StreamProgress(Console(file=io.StringIO())))
 
 
@@ -260,23 +260,23 @@ def done(visit, lag=None):
     return Outcome(item(visit), "done", 10, 1, 2, {"detect": 0.5}, shutter_closed=closed)
 
 
-def test_everything_is_counted_once(book):
+def test_everything_is_counted_once(stream_recorder):
     trouble = Trouble(uri="x", code="deadline", message="late")
-    book.planned(Plan((item(1), item(2)), (), 3, (Trouble(uri="y", code="bad", message="bad"),)))
-    book.finished(done(1, lag=100.0), 5.0)
-    book.finished(Outcome(item(2), "failed", trouble=trouble), 50.0)
-    summary = book.summary()
+    stream_recorder.planned(Plan((item(1), item(2)), (), 3, (Trouble(uri="y", code="bad", message="bad"),)))
+    stream_recorder.finished(done(1, lag=100.0), 5.0)
+    stream_recorder.finished(Outcome(item(2), "failed", trouble=trouble), 50.0)
+    summary = stream_recorder.summary()
     assert summary.exposures.model_dump() == {"seen": 6, "done": 1, "skipped": 3, "quarantined": 1, "failed": 1}
     assert (summary.windows, summary.detections, summary.seconds) == (10, 2, {"detect": 0.5})
     assert summary.failed == (trouble,)
     assert summary.nights == (NIGHT,)
-    record = book.record("running", 4, 7)
+    record = stream_recorder.record("running", 4, 7)
     assert (record.on_the_way, record.waiting, record.exposures) == (4, 7, summary.exposures)
     assert record.turnaround_s.n == record.lag_s.n == 1  # of published exposures alone
     assert (record.turnaround_s.p99, record.lag_s.p50) == (5.0, pytest.approx(100.0, abs=30))
 
 
-def test_nights_are_brought_together_once_and_pages_drawn_where_something_changed(book, monkeypatch):
+def test_nights_are_brought_together_once_and_pages_drawn_where_something_changed(stream_recorder, monkeypatch):
     drawn, asked = [], []
 
     def with_catalogues(summary, *_):
@@ -287,23 +287,23 @@ def test_nights_are_brought_together_once_and_pages_drawn_where_something_change
     monkeypatch.setattr(
         "flows.results.page.page.write_report", lambda out, night, _: drawn.append(night) or out / night
     )
-    book.finished(done(1), 1.0)
-    book.bring_together()
-    book.bring_together()
+    stream_recorder.finished(done(1), 1.0)
+    stream_recorder.bring_together()
+    stream_recorder.bring_together()
     assert (asked, drawn) == ([NIGHT], [NIGHT])
-    assert book.summary().catalogues == {"object": 3}
-    book.finished(done(2), 1.0)
-    book.bring_together()
+    assert stream_recorder.summary().catalogues == {"object": 3}
+    stream_recorder.finished(done(2), 1.0)
+    stream_recorder.bring_together()
     assert asked == [NIGHT, NIGHT]
-    assert book.summary().catalogues == {"object": 3}
+    assert stream_recorder.summary().catalogues == {"object": 3}
 
 
 def of_night(night):
-    return SimpleNamespace(night=night)
+    return SimpleNamespace(night=night, key=SimpleNamespace(night=night))
 
 
 def test_nights_that_lose_or_replace_an_exposure_are_changed_and_those_that_are_as_before_only_looked_at(
-    book, monkeypatch
+    stream_recorder, monkeypatch
 ):
     drawn, asked = [], []
 
@@ -318,32 +318,32 @@ def test_nights_that_lose_or_replace_an_exposure_are_changed_and_those_that_are_
     )
     replacing = replace(item(1), superseded=(of_night("20260102"),))
     kept = (of_night("20260104"), of_night("20260105"))  # of the second, objects were missing
-    book.planned(Plan((replacing,), kept, 2, withdrawn=(of_night("20260103"),)))
-    book.planned(Plan((), (), 0, withdrawn=(of_night("20260106"),)))
+    stream_recorder.planned(Plan((replacing,), kept, 2, withdrawn=(of_night("20260103"),)))
+    stream_recorder.planned(Plan((), (), 0, withdrawn=(of_night("20260106"),)))
     nights = [f"2026010{day}" for day in range(2, 7)]
-    assert list(book.summary().nights) == nights
-    assert book.summary().exposures.skipped == 2
-    book.bring_together()
+    assert list(stream_recorder.summary().nights) == nights
+    assert stream_recorder.summary().exposures.skipped == 2
+    stream_recorder.bring_together()
     assert asked == nights
     assert drawn == ["20260102", "20260103", "20260105", "20260106"]
-    book.planned(Plan((), kept, 2))  # looked at before
-    book.bring_together()
+    stream_recorder.planned(Plan((), kept, 2))  # looked at before
+    stream_recorder.bring_together()
     assert asked == nights
 
 
-def test_no_page_is_a_warning(book, monkeypatch):
+def test_no_page_is_a_warning(stream_recorder, monkeypatch):
     def broken(*_):
         raise ValueError("no ink")
 
     monkeypatch.setattr(stream_book, "with_catalogues", lambda summary, *_: summary)
     monkeypatch.setattr("flows.results.page.page.write_report", broken)
-    book.finished(done(1), 1.0)
-    book.bring_together()
-    assert "no ink" in book.summary().warnings[0]
+    stream_recorder.finished(done(1), 1.0)
+    stream_recorder.bring_together()
+    assert "no ink" in stream_recorder.summary().warnings[0]
 
 
 @pytest.mark.parametrize(("kind", "times"), [(Retryable, 2), (Misconfigured, 1)])
-def test_a_night_that_cannot_be_brought_together_ends_nothing(book, monkeypatch, kind, times):
+def test_a_night_that_cannot_be_brought_together_ends_nothing(stream_recorder, monkeypatch, kind, times):
     """What may succeed later is tried again, and then counted no more."""
     asked = []
 
@@ -353,13 +353,13 @@ def test_a_night_that_cannot_be_brought_together_ends_nothing(book, monkeypatch,
 
     monkeypatch.setattr(stream_book, "with_catalogues", failing)
     monkeypatch.setattr("flows.results.page.page.write_report", lambda out, night, _: out / night)
-    book.finished(done(1), 1.0)
-    book.bring_together()
-    book.bring_together()
+    stream_recorder.finished(done(1), 1.0)
+    stream_recorder.bring_together()
+    stream_recorder.bring_together()
     assert asked == [NIGHT] * times
-    assert [(one.uri, one.code) for one in book.summary().night_failed] == [(f"night {NIGHT}", "full")]
-    assert book.summary().exit_code == 1
+    assert [(one.uri, one.code) for one in stream_recorder.summary().night_failed] == [(f"night {NIGHT}", "full")]
+    assert stream_recorder.summary().exit_code == 1
     monkeypatch.setattr(stream_book, "with_catalogues", lambda summary, *_: summary)
-    book.finished(done(2), 1.0)
-    book.bring_together()
-    assert book.summary().night_failed == ()
+    stream_recorder.finished(done(2), 1.0)
+    stream_recorder.bring_together()
+    assert stream_recorder.summary().night_failed == ()

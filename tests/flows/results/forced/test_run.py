@@ -88,7 +88,7 @@ def test_same_targets_give_the_same_bytes_and_others_another_digest(out):
 def test_what_is_published_is_in_the_ledger_and_verified(out):
     run(out, targets(a=(100, 60)))
     assert verify_output(out, TABLES).problems == ()
-    record = Ledger(out).records("20260101")[0]
+    record = next(Ledger(out).records("20260101"))
     assert record.datasets["forced_source"].rows == 1
     CatalogStore(out).path(FORCED_SOURCE, record.key).unlink()
     assert [problem.code for problem in verify_output(out, TABLES).problems] == ["unreadable_catalogue"]

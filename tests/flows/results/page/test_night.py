@@ -25,7 +25,7 @@ def test_tells_what_is_published(kit, tmp_path):
 def test_leaves_out_other_nights_and_what_is_not_published(kit, tmp_path):
     kit.night(tmp_path, visits=1)
     kit.publish(tmp_path, kit.info(night="20261104", visit=200), [], 1)
-    record = Ledger(tmp_path).records(kit.NIGHT)[0]
+    record = next(Ledger(tmp_path).records(kit.NIGHT))
     Ledger(tmp_path).put(record.model_copy(update={"visit": 150, "status": "quarantined", "reason": "x"}))
     assert len(read_night(tmp_path, kit.NIGHT, None).exposures) == 1
 

@@ -182,16 +182,16 @@ def test_figures_of_a_night(kit, tmp_path, infos):
     told_of_headline = {figure.name: (figure.value, figure.note) for figure in figures(night, infos)}
     reliable = sum(value >= 0.9 for value in night.sources["reliability"].to_pylist())
     assert told_of_headline["Exposures published"] == ("3", "1 quarantined")
-    assert told_of_headline["Windows searched"] == ("9,000", "120 too masked to score")
+    assert told_of_headline["Places searched"] == ("9,000", "120 too masked to score")
     assert told_of_headline["Detections"] == ("24", f"{reliable} of reliability 0.9 or more")
     middle = (depth(infos[0]) + depth(infos[1])) / 2
     assert told_of_headline["Median depth"] == (f"{middle:.2f} mag", "point source, 5σ; 2 exposures")
-    assert told_of_headline["Wall time"] == ("14 s", "634 windows a second")
+    assert told_of_headline["Wall time"] == ("14 s", "634 places a second")
 
 
 def test_no_figure_is_made_up(kit, tmp_path):
     told_of_headline = {figure.name for figure in figures(read_night(tmp_path, kit.NIGHT, None), [])}
-    assert told_of_headline == {"Exposures published", "Windows searched", "Detections"}
+    assert told_of_headline == {"Exposures published", "Places searched", "Detections"}
 
 
 def test_a_rerun_does_not_divide_old_windows_by_new_time(kit, tmp_path, infos):
@@ -259,7 +259,7 @@ def test_stages_take_turns_with_eight_colours():
 
 def test_a_run_of_no_time_has_no_rate(kit, tmp_path):
     kit.night(tmp_path, visits=1)
-    for wall, note in ((0.0, ""), (2.0, "1,500 windows a second"), (2000.0, "2 windows a second")):
+    for wall, note in ((0.0, ""), (2.0, "1,500 places a second"), (2000.0, "2 places a second")):
         night = read_night(tmp_path, kit.NIGHT, kit.summary(1, 0, {"wall": wall}))
         assert figures(night, [])[-1].note == note
 

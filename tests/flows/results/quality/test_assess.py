@@ -62,7 +62,7 @@ def test_a_measure_is_not_replaced_by_one_of_what_pruning_left(out):
 def test_a_night_of_fewer_exposures_is_measured_anew(out):
     put(out, 102)
     assess(out, NIGHT, STRICT)
-    Ledger(out).remove(Ledger(out).records(NIGHT)[0].key)
+    Ledger(out).remove(next(Ledger(out).records(NIGHT)).key)
     assert [one.exposures for one in assess(out, NIGHT, STRICT).measured] == [1]
 
 
@@ -85,7 +85,7 @@ def test_earlier_nights_count_and_later_ones_do_not(out):
 
 
 def test_a_night_without_exposures_has_no_quality(out):
-    record = Ledger(out).records(NIGHT)[0]
+    record = next(Ledger(out).records(NIGHT))
     assess(out, NIGHT, STRICT)
     Ledger(out).remove(record.key)
     assert assess(out, NIGHT, STRICT) is None

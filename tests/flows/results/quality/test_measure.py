@@ -39,7 +39,7 @@ def out(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(out):
-    return measure_quality(look_at_exposures(out, Ledger(out).records(NIGHT)), read_recoveries(out, NIGHT))
+    return measure_quality(look_at_exposures(out, list(Ledger(out).records(NIGHT))), read_recoveries(out, NIGHT))
 
 
 def test_bands_are_measured_apart(measured):
@@ -60,7 +60,7 @@ def test_values_are_those_of_the_exposures(out, measured):
 
 
 def test_rates_are_per_exposure_and_satellites_do_not_count_as_false(out, measured):
-    sources = [one.sources for one in look_at_exposures(out, Ledger(out).records(NIGHT)) if one.info.band == "r"]
+    sources = [one.sources for one in look_at_exposures(out, list(Ledger(out).records(NIGHT))) if one.info.band == "r"]
     doubt = sum((1 - table["reliability"].to_numpy()[1:].astype(float)).sum() for table in sources)
     band = measured[1]
     assert band.measure("detections").value == 8
@@ -87,7 +87,7 @@ def night(out, **given):
     for visit in range(101, 107):
         info = make_info((60, 70), visit)
         publish(out, info, make_rows(info, 3, visit), visit, **given)
-    return Ledger(out).records(NIGHT)
+    return list(Ledger(out).records(NIGHT))
 
 
 def test_a_large_night_is_looked_at_in_part_evenly(tmp_path, monkeypatch):

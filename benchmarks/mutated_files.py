@@ -1,0 +1,188 @@
+"""Files of every form, each with one fault: it must be used, or refused with a reason, in little time and memory.
+
+    python -m benchmarks.mutated_files --count 20000 --seed 1
+
+simulates a good exposure of each form, and reads each mutated file in a process of its own, as a run reads it. Exit
+code 1 if one ends otherwise than used or refused (an escape), takes longer than `SLOW_S`, or more than `MORE` times the
+memory that the good file takes. What is found is printed with its seed; ``--only FORM:SEED`` does one again, and shows
+its traceback.
+"""
+
+import argparse
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SLOW_S, MORE = 5.0, 4.0
+"""Processor time that a file may take, s; its memory as a multiple of the good file's."""
+
+PATIENCE_S = 30.0
+"""After which a file that does not end is given up as an escape, by the clock at the wall, s."""
+
+SIDE = (400, 410)
+"""Of the images, px: their pixels take more than the reader itself."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """Good exposure, and the one of its files that is changed."""
+
+    name: str
+    files: tuple[Path, ...]
+    changed: Path
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of a file: "used", the code of a refusal or an escape; processor time, s; its own memory, bytes."""
+
+    verdict: str
+    seconds: float
+    memory: int
+    escaped: bool = False
+
+
+def good_forms(folder: Path) -> list[Form]:
+    """Simulate an exposure of each form."""
+    from astropy.io import fits
+
+    from flows.simulation.night import SimulatedNight, simulate_night
+    from flows.simulation.presets import find_preset
+
+    made = {}
+    for name, preset, form in (("ztf", "ztf", "fits"), ("rubin", "rubin", "fits"), ("llnl", "llnl", "npz")):
+        night = SimulatedNight(find_preset(preset, 3, SIDE), 11, 1, 1, folder / name, form=form)
+        made[name] = {path.name: path for path in simulate_night(night).files}
+    with fits.open(_named(made["ztf"], "scimrefdiffimg")) as hdus:
+        plain = folder / "plain" / _named(made["ztf"], "scimrefdiffimg").with_suffix("").name
+        plain.parent.mkdir()
+        fits.PrimaryHDU(hdus[1].data, hdus[1].header).writeto(plain)
+    whole = tuple(made["ztf"].values())
+    parts = {"compressed": "scimrefdiffimg", "science": "sciimg", "psf": "diffimgpsf"}
+    return [
+        Form("plain", (plain,), plain),
+        *(Form(name, whole, _named(made["ztf"], part)) for name, part in parts.items()),
+        Form("rubin", tuple(made["rubin"].values()), _named(made["rubin"], "differenceExp")),
+        Form("npz", tuple(made["llnl"].values()), _named(made["llnl"], "difference_images")),
+    ]
+
+
+def _named(files: Mapping[str, Path], part: str) -> Path:
+    return next(path for name, path in files.items() if part in name)
+
+
+def read(form: Form, seed: int | None) -> str:
+    """Read a form with its file changed; None: as it is."""
+    from benchmarks.file_mutations import SETTINGS, mutated, used_or_refused
+    from flows.inputs.sources import list_sources
+    from schemas.errors import BadInput
+
+    with tempfile.TemporaryDirectory() as folder:
+        for path in form.files:
+            (Path(folder) / path.name).symlink_to(path)
+        spoilt = Path(folder) / form.changed.name
+        if seed is not None:
+            content = mutated(form.changed.read_bytes(), form.changed.name, f"{form.name} {seed}")
+            spoilt.unlink()
+            spoilt.write_bytes(content)
+        try:
+            sources = list_sources([folder], SETTINGS)
+        except BadInput as error:
+            return error.code
+        return used_or_refused(sources[0])
+
+
+def apart(form: Form, seed: int | None, show: bool = False) -> Found:
+    """Read it in a process of its own, forked from this one."""
+    receive, send = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(receive)
+        _answer(form, seed, send, show)
+    os.close(send)
+    ready, _, _ = select.select([receive], [], [], PATIENCE_S)
+    if not ready:
+        os.kill(child, signal.SIGKILL)
+    with os.fdopen(receive, "rb") as pipe:
+        said = pipe.read()
+    _, status, used = os.wait4(child, 0)
+    seconds = used.ru_utime + used.ru_stime
+    if not said:
+        ended = "gives no answer" if not ready else f"ends with {os.waitstatus_to_exitcode(status)}"
+        return Found(ended, seconds, 0, True)
+    answer = json.loads(said)
+    return Found(answer["verdict"], seconds, used.ru_maxrss * 1024 - answer["before"], answer["escaped"])
+
+
+def _answer(form: Form, seed: int | None, send: int, show: bool) -> None:
+    escaped, before = False, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    try:
+        verdict = read(form, seed)
+    except BaseException as error:
+        escaped, verdict = True, f"{type(error).__name__}: {error}"[:300]
+        if show:
+            traceback.print_exc()
+    os.write(send, json.dumps({"verdict": verdict, "before": before, "escaped": escaped}).encode())
+    os._exit(0)
+
+
+def judged(found: Found, good: Found) -> list[str]:
+    """Return what is wrong with how a file was read."""
+    return [
+        *(["escape"] if found.escaped else []),
+        *(["slow"] if found.seconds > SLOW_S else []),
+        *(["memory"] if found.memory > MORE * good.memory else []),
+    ]
+
+
+def searched(forms: list[Form], count: int, seed: int) -> Iterator[tuple[Form, int, Found, list[str]]]:
+    """Read mutated files, form by form in turn; yield each with what is wrong."""
+    good = {form.name: apart(form, None) for form in forms}
+    for form in forms:
+        if good[form.name].verdict != "used":
+            raise SystemExit(f"the good {form.name} is not used: {good[form.name]}")
+    for number in range(count):
+        form, one = forms[number % len(forms)], seed * 10**6 + number
+        found = apart(form, one)
+        yield form, one, found, judged(found, good[form.name])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--count", type=int, default=20000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only")
+    given = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
+    wrong: Counter[str] = Counter()
+    verdicts: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        forms = good_forms(Path(folder))
+        for form in forms:
+            read(form, None)  # imports: those that are forked have them
+        if given.only:
+            name, _, one = given.only.partition(":")
+            print(apart(next(form for form in forms if form.name == name), int(one), show=True))
+            return 0
+        for form, one, found, problems in searched(forms, given.count, given.seed):
+            verdicts[found.verdict if not found.escaped else "escape"] += 1
+            wrong.update(problems)
+            if problems:
+                print(f"{form.name}:{one}: {', '.join(problems)}: {found}", file=sys.stderr, flush=True)
+    print(
+        json.dumps({"count": given.count, "seed": given.seed, "wrong": wrong, "verdicts": dict(verdicts.most_common())})
+    )
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

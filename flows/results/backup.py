@@ -1,0 +1,217 @@
+"""Backup of an output folder: what only another search could replace, and its return."""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.results.verify import Verification, verify_output
+from flows.storage.atomic import STAGED, make_folder, publish_file, writing
+from flows.storage.bucket_path import BucketPath
+from flows.storage.catalog_parts import PREFIX, joined
+from flows.storage.file_lock import MODE
+from flows.storage.layout import PARTS, require_output
+from flows.storage.lease import lease
+from flows.storage.ledger import Ledger
+from flows.storage.ledger_local import INDEX, named
+from schemas.dataset import TableOf
+from schemas.errors import BadInput, Misconfigured, NightstrideError
+
+FOLDERS = ("catalogs", "quarantine", "reports")
+"""Whose files are whole as soon as they have their name."""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """Files copied, their bytes, and files that were there already."""
+
+    files: int = 0
+    bytes: int = 0
+    kept: int = 0
+
+    def __add__(self, other: "Copied") -> "Copied":
+        return Copied(self.files + other.files, self.bytes + other.bytes, self.kept + other.kept)
+
+
+def backup_output(out: Path, to: Path) -> Copied:
+    """Copy catalogues, ledger, quarantine and pages of an output folder; what is there and unchanged is kept.
+
+    A run may go on meanwhile: the ledger is copied by SQLite, as it is between two changes, after the files and once
+    more after those that have changed since. Catalogues that were withdrawn stay in the backup; they are not restored,
+    as its ledger does not know them. Tiles are left out: a run makes them again from the images.
+
+    Parameters
+    ----------
+    out, to
+        Output folder, and folder of the backup; both on this machine.
+
+    Raises
+    ------
+    Misconfigured
+        It is no output folder, or lies in a bucket; the backup cannot be written, or lies in the output folder.
+    Retryable
+        The disk is full.
+    """
+    _require_here(out, to)
+    require_output(out)
+    if to.resolve().is_relative_to(out.resolve()):
+        raise Misconfigured("bad_backup", str(to), f"lies in {out}, which is to be backed up.", "name another place.")
+    with writing(to):
+        total = Copied()
+        for _ in range(2):
+            total += _copied_files(out, to, (path for folder in FOLDERS for path in _files(out / folder)))
+            total += _copied_ledger(out / "ledger", to / "ledger")
+        for part in (to / "catalogs").glob(f"*/*/{PREFIX}*.parquet"):  # its exposures are in another, or by themselves
+            if not (out / part.relative_to(to)).exists():
+                part.unlink()
+        return total
+
+
+def restore_output(source: Path, out: Path, tables: dict[str, TableOf]) -> tuple[Copied, Verification]:
+    """Copy a backup to an output folder that holds nothing yet, and verify it.
+
+    Parameters
+    ----------
+    source, out
+        Folder of the backup, and output folder.
+    tables
+        As of `verify_output`.
+
+    Raises
+    ------
+    Misconfigured
+        ``source`` is no backup, or ``out`` holds something already (``not_empty``).
+    Retryable
+        The disk is full.
+    """
+    _require_here(source, out)
+    require_output(source)
+    if any((out / part).exists() for part in PARTS):
+        raise Misconfigured(
+            "not_empty", str(out), "holds results already.", "name an empty folder, or move these away first."
+        )
+    with lease(out), writing(out):
+        # The ledger last: what is recorded is there.
+        copied = _copied_files(source, out, _restorable(source)) + _copied_ledger(source / "ledger", out / "ledger")
+    return copied, verify_output(out, tables)
+
+
+def _restorable(source: Path) -> Iterator[Path]:
+    """Yield the catalogues that the ledger of a backup names, and all else."""
+    ledger, parts = Ledger(source), set[Path]()
+    for record in (*ledger.whole_nights(), *ledger.records()):
+        for entry in record.datasets.values() if not isinstance(record, NightstrideError) else ():
+            path = source / entry.path
+            with suppress(BadInput):
+                if (one := joined(path)) is not None and one.sha256 == entry.sha256:
+                    parts.add(one.part)
+                    continue
+            yield from _files(path) if path.is_dir() else [path]
+    yield from sorted(parts)
+    for folder in FOLDERS[1:]:
+        yield from _files(source / folder)
+
+
+def _require_here(*folders: Path) -> None:
+    for folder in folders:
+        if isinstance(folder, BucketPath):
+            raise Misconfigured(
+                "local_folder", str(folder), "is in an object store.", "use versions or replication of the store."
+            )
+
+
+def _copied_files(source: Path, to: Path, files: Iterable[Path]) -> Copied:
+    total, groups = Copied(), set[Path]()
+    for path in files:
+        target = to / path.relative_to(source)
+        staged = target.with_name(f".{target.name}{STAGED}")
+        groups |= {one for one in path.parents if one.suffix == ".zarr"}
+        try:
+            found = path.stat()
+            if _same(found, target):
+                total += Copied(kept=1)
+                continue
+            make_folder(target.parent)
+            shutil.copy2(path, staged)
+        except FileNotFoundError:  # withdrawn meanwhile, or lost: verify tells
+            staged.unlink(missing_ok=True)
+            continue
+        publish_file(staged, target)
+        total += Copied(1, found.st_size)
+    for group in groups:  # one that was made again may have fewer files
+        for path in _files(to / group.relative_to(source)):
+            if not (source / path.relative_to(to)).exists():
+                path.unlink()
+    return total
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder that have their final name."""
+    for top, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(top, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _same(found: os.stat_result, target: Path) -> bool:
+    try:
+        known = target.stat()
+    except FileNotFoundError:
+        return False
+    return (known.st_size, known.st_mtime_ns) == (found.st_size, found.st_mtime_ns)
+
+
+PAGES, PAUSE_S, ROUNDS = 5000, 0.01, 20
+"""Pages of a database that are copied while it is locked, the pause after them, s, and how often it is begun again."""
+
+
+def _copied_ledger(source: Path, to: Path) -> Copied:
+    """Copy the ledger: nights first, then the index, which may know more sources than they have records."""
+    total = Copied()
+    there = sorted(source.glob("*.sqlite"), key=lambda path: (path.name == INDEX, path.name))
+    for path in there:
+        target, staged = to / path.name, to / f".{path.name}{STAGED}"
+        try:
+            found = path.stat()
+        except FileNotFoundError:  # its last record was withdrawn meanwhile
+            continue
+        if _same(found, target):
+            total += Copied(kept=1)
+            continue
+        make_folder(to)
+        staged.unlink(missing_ok=True)
+        os.close(os.open(staged, os.O_CREAT | os.O_RDWR, MODE))
+        with named(path):
+            _copy_database(path, staged)
+        # Of before: what has changed since is copied by the next backup.
+        os.utime(staged, ns=(found.st_atime_ns, found.st_mtime_ns))
+        publish_file(staged, target)
+        total += Copied(1, found.st_size)
+    if source / INDEX in there:  # a night without records has no file: one of before must not come back
+        for gone in {path.name for path in to.glob("*.sqlite")} - {path.name for path in there}:
+            (to / gone).unlink()
+    return total
+
+
+def _copy_database(path: Path, to: Path) -> None:
+    """Copy a database in parts, so that who writes to it waits for moments; each change of it begins the copy again."""
+    steps = 0
+
+    def count(_: int, left: int, total: int) -> None:
+        nonlocal steps
+        steps += 1
+        if steps > ROUNDS * (total // PAGES + 1) and left:
+            raise _Restless
+
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    with closing(sqlite3.connect(uri, uri=True)) as one, closing(sqlite3.connect(to)) as other:
+        try:
+            one.backup(other, pages=PAGES, progress=count, sleep=PAUSE_S)
+        except _Restless:
+            one.backup(other)
+
+
+class _Restless(Exception):
+    """Raised in a copy that is begun again and again."""

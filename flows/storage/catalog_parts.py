@@ -1,0 +1,285 @@
+"""Parts: Parquet files that each hold the catalogues of many exposures of a night."""
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from flows.storage.atomic import STAGED, publish_file, remove, require_lease, sync, writing
+from flows.storage.bucket_path import BucketPath
+from flows.storage.digest import digest, file_digest
+from schemas.errors import BadInput
+
+PREFIX = "part-"
+"""Of the names of parts, which end in the first half of their SHA-256: ``part-0000-<sha256>.parquet``."""
+
+DATASET, DIGEST, VERSION = b"nightstride.dataset", b"nightstride.digest", b"nightstride.schema_version"
+"""Keys of what each catalogue says of itself."""
+
+EXPOSURES = b"nightstride.exposures"
+"""Key of a part's metadata: name, rows, digest and SHA-256 of each catalogue in it, as JSON."""
+
+CATALOG_VERSION = 1
+"""Of the layout and the metadata of the files. A reader refuses a later one."""
+
+LAYOUT: dict[str, Any] = {
+    "version": "2.6",
+    "data_page_version": "1.0",
+    "compression": "zstd",
+    "compression_level": 3,
+    "use_dictionary": False,
+    "write_statistics": True,
+    "write_page_checksum": True,
+    "store_schema": True,
+}
+"""All that the layout of a file depends on: a new default of the library changes no bytes."""
+
+
+def own_metadata(name: str, digest: str) -> dict[bytes, str]:
+    """Return what a catalogue says of itself: dataset, digest of what it was made from, and version."""
+    return {DATASET: name, DIGEST: digest, VERSION: str(CATALOG_VERSION)}
+
+
+MOST_EXPOSURES, MOST_ROWS = 4096, 1 << 20
+"""A part with so many of either is closed."""
+
+GROUP = 1024
+"""Rows of a row group, at least: what is read for one exposure."""
+
+
+class Held(NamedTuple):
+    """Catalogue that a part holds.
+
+    Attributes
+    ----------
+    part
+        The file.
+    name
+        Of the exposure, ``<visit>-<detector>``.
+    first, rows
+        Its rows in the part.
+    dataset, digest, sha256
+        As in the metadata of its own file, and of the bytes of that.
+    """
+
+    part: Path
+    name: str
+    first: int
+    rows: int
+    dataset: str
+    digest: str
+    sha256: str
+
+
+def parts(folder: Path) -> list[Path]:
+    """Return the parts in the folder of a dataset and night, sorted; in a bucket there are none."""
+    return [] if isinstance(folder, BucketPath) else sorted(folder.glob(f"{PREFIX}*.parquet"))
+
+
+def held(path: Path) -> Held | None:
+    """Return the catalogue of an exposure that has no file of its own, by the path that this would have.
+
+    None: it has one, or no part holds it. Errors as in `joined`.
+    """
+    return None if isinstance(path, BucketPath) or path.exists() else joined(path)
+
+
+def joined(path: Path) -> Held | None:
+    """Return the catalogue that a part holds, by the path of its own file, which may be there, too; None: no part does.
+
+    Raises
+    ------
+    BadInput
+        A part is damaged (``damaged_part``), and none of the others holds it.
+    """
+    try:
+        found = _parts(path.parent, _identity(path.parent))
+    except OSError:
+        return None
+    trouble = None
+    for part in found:
+        try:
+            if (one := entries(part).get(path.stem)) is not None:
+                return one
+        except BadInput as error:
+            trouble = error
+    if trouble is not None:
+        raise trouble
+    return None
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=16)
+def _parts(folder: Path, _: tuple[int, int, int]) -> tuple[Path, ...]:
+    return tuple(parts(folder))
+
+
+def forget_parts() -> None:
+    """Look at each folder again: this process has changed one."""
+    _parts.cache_clear()
+
+
+def entries(part: Path) -> Mapping[str, Held]:
+    """Return the catalogues in a part by the names of their exposures; the file is compared with its own name once.
+
+    Raises
+    ------
+    BadInput
+        It has other bytes than were published, or cannot be read (``damaged_part``).
+    """
+    try:
+        return _entries(part, _identity(part))
+    except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+        raise _damaged(part, f"cannot be read: {error}") from error
+
+
+@lru_cache(maxsize=64)
+def _entries(part: Path, _: tuple[int, int, int]) -> Mapping[str, Held]:
+    if (named := part.stem.rpartition("-")[2]) != (sha256 := file_digest(part))[: len(named)] or not named:
+        raise _damaged(part, f"its SHA-256 is {sha256}, not that of its name")
+    metadata = pq.read_metadata(part).metadata
+    dataset, first, found = metadata[DATASET].decode(), 0, {}
+    for name, rows, made_from, own in json.loads(metadata[EXPOSURES]):
+        found[name] = Held(part, name, first, rows, dataset, made_from, own)
+        first += rows
+    return found
+
+
+def _damaged(part: Path, problem: str) -> BadInput:
+    return BadInput(
+        "damaged_part",
+        str(part),
+        f"{problem}.",
+        "put it back from a backup, or run its exposures again and remove the file then.",
+    )
+
+
+def read_held(one: Held) -> pa.Table:
+    """Return the rows of a catalogue in a part; the errors are pyarrow's."""
+    metadata, bounds = _footer(one.part, _identity(one.part))
+    first, last = np.searchsorted(bounds, (one.first, max(one.first, one.first + one.rows - 1)), side="right") - 1
+    groups = list(range(first, last + 1)) if one.rows else []
+    with pq.ParquetFile(one.part, metadata=metadata, page_checksum_verification=True) as file:
+        rows = file.read_row_groups(groups) if groups else file.schema_arrow.empty_table()
+    return rows.slice(one.first - int(bounds[first]) if groups else 0, one.rows)
+
+
+@lru_cache(maxsize=8)
+def _footer(part: Path, _: tuple[int, int, int]) -> tuple[pq.FileMetaData, NDArray[np.int64]]:
+    metadata = pq.read_metadata(part)
+    rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    return metadata, np.concatenate([[0], np.cumsum(rows, dtype=int)])
+
+
+class Catalogue(NamedTuple):
+    """Rows of an exposure, and what is said of them: name, rows, digest and SHA-256 of its own file."""
+
+    dataset: str
+    said: tuple[str, int, str, str]
+    rows: pa.Table
+
+
+def catalogue_of(one: Held) -> Catalogue:
+    """Return a catalogue that a part holds; the errors are pyarrow's."""
+    return Catalogue(one.dataset, (one.name, one.rows, one.digest, one.sha256), read_held(one))
+
+
+def write_parts(folder: Path, catalogues: Iterable[Catalogue], number: int) -> None:
+    """Write catalogues into parts that are numbered from ``number`` on; each appears when it is whole.
+
+    Errors as in `flows.storage.atomic.write_file`.
+    """
+    readings = iter(catalogues)
+    one = next(readings, None)
+    while one is not None:
+        staged = folder / f".{uuid4().hex}{STAGED}"
+        try:
+            one = _write_part(staged, one, readings)
+            publish_file(staged, folder / f"{PREFIX}{number:04}-{file_digest(staged)[:32]}.parquet")
+        finally:
+            staged.unlink(missing_ok=True)
+        number += 1
+
+
+def _write_part(path: Path, one: Catalogue | None, others: Iterator[Catalogue]) -> Catalogue | None:
+    """Write catalogues of one form until the part is full; return the first that does not belong to it."""
+    assert one is not None
+    said, waiting, total, rows = list[tuple[str, int, str, str]](), list[pa.Table](), 0, 0
+    whole = own_metadata(one.dataset, "")
+    schema = one.rows.schema.with_metadata({key: value for key, value in whole.items() if key != DIGEST})
+    with pq.ParquetWriter(path, schema, **LAYOUT) as writer:
+        while one is not None and len(said) < MOST_EXPOSURES and total < MOST_ROWS and one.rows.schema.equals(schema):
+            said.append(one.said)
+            if len(one.rows):
+                waiting.append(one.rows.replace_schema_metadata(schema.metadata))
+            total, rows = total + len(one.rows), rows + len(one.rows)
+            if rows >= GROUP:
+                writer.write_table(pa.concat_tables(waiting), row_group_size=rows)
+                waiting, rows = [], 0
+            one = next(others, None)
+        if rows:
+            writer.write_table(pa.concat_tables(waiting), row_group_size=rows)
+        made_from = digest(*(part for _, _, part, _ in said))
+        writer.add_key_value_metadata({DIGEST: made_from, EXPOSURES: json.dumps(said)})
+    return one
+
+
+def rewrite_without(folder: Path, names: Collection[str], before: Callable[[Held], None] | None = None) -> None:
+    """Write parts again without some exposures.
+
+    Parameters
+    ----------
+    folder
+        Of a dataset and night.
+    names
+        Of exposures, ``<visit>-<detector>``; those that no part holds are left alone, and so are damaged parts.
+    before
+        Called with each of them while the part still holds it.
+
+    Raises
+    ------
+    Retryable, Misconfigured
+        As in `flows.storage.atomic.write_file`; ``taken_over``.
+    """
+    for part in parts(folder):
+        try:
+            found = entries(part)
+        except BadInput:
+            continue
+        if not (wanted := sorted(found.keys() & set(names))):
+            continue
+        require_lease(folder)
+        if before is not None:
+            for name in wanted:
+                before(found[name])
+        with writing(folder):
+            taken = set(wanted)
+            left = (catalogue_of(one) for name, one in found.items() if name not in taken)
+            write_parts(folder, left, int(part.stem.split("-")[1]))
+            part.unlink()
+            sync(folder)
+    forget_parts()
+
+
+def withdraw(paths: Iterable[Path]) -> None:
+    """Remove published files, also those that parts hold; many at a time cost little more than one.
+
+    Errors as in `rewrite_without`.
+    """
+    listed = list(paths)
+    for folder in sorted({path.parent for path in listed}):
+        if parts(folder):
+            rewrite_without(folder, {path.stem for path in listed if path.parent == folder})
+    for path in listed:
+        remove(path)

@@ -1,0 +1,393 @@
+"""Ledger on this machine: SQLite files, one per night and one that finds exposures by source."""
+
+import errno
+import os
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from flows.storage.atomic import file_identity, make_folder, require_lease, sync, writing
+from flows.storage.file_lock import MODE
+from flows.storage.layout import other_version
+from schemas.errors import Misconfigured, NightstrideError, Retryable
+from schemas.exposure import ExposureKey
+from schemas.ledger import LEDGER_VERSION, ExposureRecord, SourceMemo
+
+WAIT_S = 30.0
+"""How long to wait for others who read or write the file, s: each takes moments."""
+
+_ERRNO = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EACCES, "SQLITE_CANTOPEN": errno.EACCES}
+"""Failures that the file system explains, by the first two words of their name."""
+
+_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+
+
+class Database:
+    """SQLite file, which is made with its tables by the first change.
+
+    A change is on disk, with all of it or nothing, when its block ends. The journal is a rollback journal, which file
+    systems that hosts share can bear; write-ahead logs need shared memory.
+
+    Parameters
+    ----------
+    path
+        The file.
+    tables
+        Statements that make its tables.
+    version
+        Of the tables: a file of another one is refused.
+    """
+
+    def __init__(self, path: Path, tables: str, version: int) -> None:
+        self.path, self._tables, self._version = path, tables, version
+        self._lock = RLock()
+        self._open: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+
+    def rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query; none if there is no file.
+
+        Raises
+        ------
+        Misconfigured
+            The file is of another version (``other_version``), is damaged (``damaged_ledger``), or may not be read.
+        Retryable
+            It cannot be read at the moment, or is locked for long (``lock_held``).
+        """
+        with self._lock, named(self.path):
+            connection = self._connection()
+            return [] if connection is None else connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def change(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection whose changes are kept together as the block ends, or dropped if it raises.
+
+        Raises
+        ------
+        Misconfigured
+            Another run has the lease now (``taken_over``); or as in `rows`.
+        Retryable
+            The disk is full, or the file cannot be written at the moment.
+        """
+        with self._lock, named(self.path):
+            connection = self._begun()
+            try:
+                # Whoever has taken the folder over writes to it after this transaction, or has done so before it began.
+                require_lease(self.path)
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def _begun(self) -> sqlite3.Connection:
+        """Return a connection in a transaction on the file that has the name: another thread may have removed it."""
+        while True:
+            connection = self._connection() or self._make()
+            connection.execute("BEGIN IMMEDIATE")
+            if file_identity(self.path) == self._file:
+                return connection
+            connection.execute("ROLLBACK")
+
+    def damage(self) -> str | None:
+        """Return what is wrong with the file by SQLite's own check; None if nothing is. Errors as in `rows`."""
+        found = self.rows("PRAGMA quick_check(1)")
+        return None if not found or found[0][0] == "ok" else str(found[0][0])
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        with self._lock:
+            if self._open is not None:
+                self._open.close()
+            self._open = None
+
+    __del__ = close
+
+    def _connection(self) -> sqlite3.Connection | None:
+        """Return the connection to the file that is there now; None if there is none, or nothing in it yet."""
+        found = file_identity(self.path)
+        if self._open is not None and found == self._file:
+            return self._open
+        self.close()
+        if found is None:
+            return None
+        if not os.access(self.path, os.R_OK):
+            raise _unreadable(self.path)
+        connection = self._connect()
+        try:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, self._version):
+                raise other_version(self.path, version, self._version)
+        except BaseException:
+            connection.close()
+            raise
+        if version == 0:  # who made it was killed before its tables were there
+            connection.close()
+            return None
+        self._open, self._file = connection, found
+        return connection
+
+    def _make(self) -> sqlite3.Connection:
+        require_lease(self.path)
+        make_folder(self.path.parent)
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, MODE))
+        sync(self.path.parent)
+        connection = self._connect()
+        try:
+            statements = f"BEGIN IMMEDIATE; {self._tables} PRAGMA user_version = {self._version}; COMMIT;"
+            connection.executescript(statements)
+        except BaseException:
+            connection.close()
+            raise
+        self._open, self._file = connection, file_identity(self.path)
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = f"{self.path.absolute().as_uri()}?mode=rw"
+        connection = sqlite3.connect(uri, WAIT_S, isolation_level=None, check_same_thread=False, uri=True)
+        connection.execute("PRAGMA synchronous = EXTRA")  # also the folder, when the journal has gone
+        return connection
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Convert SQLite's errors within the block to our own, which name the file: see `Database.rows`."""
+    with writing(path):
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _translated(path, error) from error
+
+
+def _translated(path: Path, error: sqlite3.Error) -> Exception:
+    name = getattr(error, "sqlite_errorname", "")
+    kind = "_".join(name.split("_")[:2])
+    if kind in _ERRNO:
+        return OSError(_ERRNO[kind], str(error), str(path))
+    return _explained(path, kind, f"{name or type(error).__name__}: {error}")
+
+
+def _explained(path: Path, kind: str, text: str) -> NightstrideError:
+    if kind in ("SQLITE_BUSY", "SQLITE_LOCKED"):
+        return Retryable(
+            "lock_held",
+            str(path),
+            f"another process has kept it locked for {WAIT_S:g} s or more.",
+            "see what that process is; if it is none of nightstride's, end it.",
+        )
+    if kind in _DAMAGE:
+        return Misconfigured(
+            "damaged_ledger",
+            str(path),
+            f"cannot be read ({text}).",
+            "put it back from a backup; or move it away and run its nights again: they are searched anew.",
+        )
+    return Retryable("io_error", str(path), f"could not be read or written ({text}).", "see the disk, and run again.")
+
+
+def _unreadable(path: Path) -> Misconfigured:
+    return Misconfigured(
+        "not_readable",
+        str(path),
+        "may be read by its owner and their group only: whoever reads it can keep the run waiting.",
+        "ask the owner to take you into the group.",
+    )
+
+
+_NIGHT = """
+CREATE TABLE IF NOT EXISTS exposure (
+    visit INTEGER, detector INTEGER, status TEXT, source_uri TEXT, detections INTEGER, provenance TEXT,
+    shutter_closed_at TEXT, finished_at TEXT, reason TEXT, content BLOB NOT NULL, PRIMARY KEY (visit, detector));
+CREATE INDEX IF NOT EXISTS exposure_reason ON exposure (visit, detector) WHERE reason IS NOT NULL;
+"""
+_INDEX = """
+CREATE TABLE IF NOT EXISTS held (
+    uri TEXT, night TEXT, visit INTEGER, detector INTEGER, PRIMARY KEY (uri, night, visit, detector)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS held_exposure ON held (night, visit, detector);
+CREATE TABLE IF NOT EXISTS memo (name TEXT PRIMARY KEY, night TEXT NOT NULL, content BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS memo_night ON memo (night);
+CREATE TABLE IF NOT EXISTS document (
+    kind TEXT, name TEXT, content BLOB NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID;
+"""
+COLUMNS = ("status", "source_uri", "detections", "provenance", "shutter_closed_at", "finished_at", "reason")
+"""Of a record that can be queried without parsing it."""
+
+INDEX = "index.sqlite"
+"""File beside those of the nights."""
+
+OPEN = 8
+"""Nights that are kept open at a time."""
+
+PAGE = 1000
+"""Records read at a time: a file is locked for moments only, and little is held in memory."""
+
+
+class LocalRecords:
+    """Records as bytes in ``OUT/ledger/<night>.sqlite`` and ``OUT/ledger/index.sqlite``.
+
+    The index says which exposures a source was ever recorded for. It is written before the record, and is a hint: who
+    uses it asks the record whether it is still from that source.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._root = out / "ledger"
+        self._index = Database(self._root / INDEX, _INDEX, LEDGER_VERSION)
+        self._nights: OrderedDict[str, Database] = OrderedDict()
+
+    def nights(self) -> list[str]:
+        """Return the nights with records of exposures, sorted."""
+        self._refuse_earlier()
+        return sorted(path.stem for path in self._root.glob(f"{'[0-9]' * 8}.sqlite"))
+
+    def get(self, key: ExposureKey) -> bytes | None:
+        """Return the record of an exposure; None if there is none. Errors as in `Database.rows`."""
+        self._refuse_earlier()
+        statement = "SELECT content FROM exposure WHERE visit = ? AND detector = ?"
+        rows = self._night(key.night).rows(statement, (key.visit, key.detector))
+        return rows[0][0] if rows else None
+
+    def put(self, record: ExposureRecord, content: bytes) -> None:
+        """Write or replace a record; errors as in `Database.change`."""
+        self._refuse_earlier()
+        held = (record.source_uri, record.night, record.visit, record.detector)
+        known = "SELECT 1 FROM held WHERE uri = ? AND night = ? AND visit = ? AND detector = ?"
+        if not self._index.rows(known, held):
+            with self._index.change() as index:
+                index.execute("INSERT OR IGNORE INTO held VALUES (?, ?, ?, ?)", held)
+        values = [getattr(record, name) for name in COLUMNS]
+        with self._night(record.night).change() as night:
+            marks = ", ".join("?" * (3 + len(values)))
+            night.execute(
+                f"INSERT OR REPLACE INTO exposure (visit, detector, {', '.join(COLUMNS)}, content) VALUES ({marks})",
+                (record.visit, record.detector, *values, content),
+            )
+
+    def remove(self, key: ExposureKey) -> None:
+        """Remove a record, if there is one; with the last of a night its file. Errors as in `Database.change`."""
+        night = self._night(key.night)
+        if night.rows("SELECT 1 FROM exposure WHERE visit = ? AND detector = ?", (key.visit, key.detector)):
+            with night.change() as records:
+                records.execute("DELETE FROM exposure WHERE visit = ? AND detector = ?", (key.visit, key.detector))
+                if not records.execute("SELECT 1 FROM exposure LIMIT 1").fetchall():
+                    night.path.unlink()  # within the change: nobody writes to it meanwhile
+        where = (key.night, key.visit, key.detector)
+        if self._index.rows("SELECT 1 FROM held WHERE night = ? AND visit = ? AND detector = ?", where):
+            with self._index.change() as index:
+                index.execute("DELETE FROM held WHERE night = ? AND visit = ? AND detector = ?", where)
+
+    def count(self, night: str) -> int:
+        """Return the number of records of a night."""
+        rows = self._night(night).rows("SELECT count(*) FROM exposure")
+        return int(rows[0][0]) if rows else 0
+
+    def contents(self, night: str) -> Iterator[tuple[str, bytes]]:
+        """Yield name and record of each exposure of a night, by visit and detector. Errors as in `Database.rows`."""
+        self._refuse_earlier()
+        for visit, detector, content in self._paged(night, "content"):
+            yield f"{visit}-{detector}", content
+
+    def columns(self, night: str, condition: str = "1") -> Iterator[tuple[Any, ...]]:
+        """Yield visit, detector and `COLUMNS` of each exposure of a night that meets a condition, in that order."""
+        self._refuse_earlier()
+        yield from self._paged(night, ", ".join(COLUMNS), condition)
+
+    def stamp(self, night: str) -> str:
+        """Return size, time and change counter of a night's file, which each change changes; empty if there is none."""
+        try:
+            found = self._night(night).path.stat()
+            with self._night(night).path.open("rb") as file:
+                counter = file.read(28)[24:].hex()  # https://www.sqlite.org/fileformat.html, file change counter
+        except FileNotFoundError:
+            return ""
+        return f"{found.st_size} {found.st_mtime_ns} {counter}"
+
+    def _paged(self, night: str, columns: str, condition: str = "1") -> Iterator[tuple[Any, ...]]:
+        last = (-1, -1)
+        where = f"(visit, detector) > (?, ?) AND {condition} ORDER BY visit, detector LIMIT {PAGE}"
+        while rows := self._night(night).rows(f"SELECT visit, detector, {columns} FROM exposure WHERE {where}", last):
+            yield from rows
+            last = rows[-1][:2]
+
+    def sources(self, uri: str) -> list[ExposureKey]:
+        """Return the exposures that a source was ever recorded for, by night, visit and detector."""
+        statement = "SELECT night, visit, detector FROM held WHERE uri = ? ORDER BY night, visit, detector"
+        return [ExposureKey(night=one[0], visit=one[1], detector=one[2]) for one in self._index.rows(statement, (uri,))]
+
+    def memo(self, name: str) -> bytes | None:
+        """Return what is remembered of a source; None if nothing is."""
+        rows = self._index.rows("SELECT content FROM memo WHERE name = ?", (name,))
+        return rows[0][0] if rows else None
+
+    def put_memo(self, memo: SourceMemo, content: bytes) -> None:
+        """Remember a source; errors as in `Database.change`."""
+        if self.memo(memo.uri) != content:
+            with self._index.change() as index:
+                index.execute("INSERT OR REPLACE INTO memo VALUES (?, ?, ?)", (memo.uri, memo.key.night, content))
+
+    def memo_nights(self) -> list[str]:
+        """Return the nights whose sources are remembered, sorted."""
+        return [night for (night,) in self._index.rows("SELECT DISTINCT night FROM memo ORDER BY night")]
+
+    def forget(self, night: str) -> None:
+        """Forget the sources of a night without records; errors as in `Database.change`."""
+        for table in ("memo", "held"):
+            if self._index.rows(f"SELECT 1 FROM {table} WHERE night = ? LIMIT 1", (night,)):
+                with self._index.change() as index:
+                    index.execute(f"DELETE FROM {table} WHERE night = ?", (night,))
+
+    def documents(self, kind: str) -> list[str]:
+        """Return the names of the documents of a kind, sorted."""
+        return [name for (name,) in self._index.rows("SELECT name FROM document WHERE kind = ? ORDER BY name", (kind,))]
+
+    def document(self, kind: str, name: str) -> bytes | None:
+        """Return a document; None if there is none."""
+        rows = self._index.rows("SELECT content FROM document WHERE kind = ? AND name = ?", (kind, name))
+        return rows[0][0] if rows else None
+
+    def put_document(self, kind: str, name: str, content: bytes) -> None:
+        """Write or replace a document; errors as in `Database.change`."""
+        with self._index.change() as index:
+            index.execute("INSERT OR REPLACE INTO document VALUES (?, ?, ?)", (kind, name, content))
+
+    def remove_document(self, kind: str, name: str) -> None:
+        """Remove a document, if it is there; errors as in `Database.change`."""
+        if self.document(kind, name) is not None:
+            with self._index.change() as index:
+                index.execute("DELETE FROM document WHERE kind = ? AND name = ?", (kind, name))
+
+    def place(self, kind: str, name: str) -> str:
+        """Return what messages call a document, or the record of an exposure where ``kind`` is its night."""
+        return f"{self._root}/{f'{kind}.sqlite' if kind.isdigit() else f'index.sqlite {kind}'} {name}"
+
+    def damage(self, night: str | None) -> Iterator[tuple[str, str]]:
+        """Yield each file that SQLite finds damaged, and in what: of a night, or all."""
+        for file in (self._index, *map(self._night, self.nights())) if night is None else (self._night(night),):
+            try:
+                found = file.damage()
+            except Misconfigured as error:
+                found = error.problem
+            if found is not None:
+                yield str(file.path), found
+
+    def _night(self, night: str) -> Database:
+        if night in self._nights:
+            self._nights.move_to_end(night)
+            return self._nights[night]
+        if len(self._nights) >= OPEN:
+            self._nights.popitem(last=False)
+        self._nights[night] = Database(self._root / f"{night}.sqlite", _NIGHT, LEDGER_VERSION)
+        return self._nights[night]
+
+    def _refuse_earlier(self) -> None:
+        if (self._root / "sources").is_dir():
+            raise Misconfigured(
+                "other_version",
+                str(self._root),
+                "was written by an earlier version, with one file per exposure.",
+                "use the version of nightstride that wrote it, or another --out.",
+            )

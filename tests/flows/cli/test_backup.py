@@ -1,0 +1,28 @@
+import json
+
+from flows.storage.ledger import Ledger
+from schemas.ledger import ExposureRecord
+from tests.support.cli import nightstride
+
+
+def test_there_and_back(tmp_path):
+    record = ExposureRecord(
+        night="20260101", visit=1, detector=0, source_uri="1.fits", source_sha256="s", digest="d", software="0",
+        finished_at="now", status="quarantined", reason="flood: x",
+    )  # fmt: skip
+    Ledger(tmp_path / "out").put(record)
+    done = nightstride("backup", tmp_path / "out", tmp_path / "to", "--json")
+    assert (done.code, done.summary["files"]) == (0, 2), done.stderr
+    back = nightstride("restore", tmp_path / "to", tmp_path / "new", "--json")
+    assert (back.code, back.summary["problems"]) == (0, 0), back.stderr
+    assert "2 files restored, 1 exposures, 0 problems." in back.stderr
+    assert list(Ledger(tmp_path / "new").records()) == [record]
+    again = nightstride("restore", tmp_path / "to", tmp_path / "new", "--json")
+    assert (again.code, json.loads(again.stdout)["error"]["code"]) == (2, "not_empty")
+
+
+def test_a_dump_that_is_not_there_is_told(tmp_path):
+    (tmp_path / "ledger").mkdir()
+    done = nightstride("backup", tmp_path, tmp_path.parent / "to", "--services", tmp_path / "none")
+    assert done.code == 2
+    assert "To fix" in done.stderr

@@ -1,0 +1,143 @@
+import shutil
+import sqlite3
+from contextlib import closing
+from time import sleep
+
+import numpy as np
+import pytest
+
+from flows.results.backup import Copied, backup_output, restore_output
+from flows.results.verify import verify_output
+from flows.storage.array_store import ArrayStore
+from flows.storage.bucket_path import located
+from flows.storage.lease import lease
+from flows.storage.ledger import Ledger, unpublish
+from flows.storage.quarantine import Quarantine
+from schemas.dataset import ArrayOf
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput, Misconfigured
+from schemas.injection import INJECTION
+from schemas.ledger import NightRecord
+from tests.support.night import DETECTORS, VISITS, catalogues
+
+pytest_plugins = ("tests.support.night_fixture",)
+TABLES = {"dia_source": DIA_SOURCE, "injection": INJECTION}
+ALL = VISITS * DETECTORS
+
+
+@pytest.fixture
+def out(uninterrupted, tmp_path):
+    """A copy of a finished night, with something in quarantine."""
+    out = shutil.copytree(uninterrupted[1], tmp_path / "out")
+    Quarantine(out).put(BadInput("flood", "x.fits", "too many.", "look."), "x.fits")
+    return out
+
+
+def test_what_is_restored_is_what_was_backed_up(out, tmp_path):
+    with lease(out):  # a run may go on
+        copied = backup_output(out, tmp_path / "to")
+    assert copied.files == len([path for path in (tmp_path / "to").rglob("*") if path.is_file()])
+    assert not (tmp_path / "to/tiles").exists()
+    before, records = catalogues(out), list(Ledger(out).records())
+    pages = (out / "reports" / records[0].night / "index.html").read_bytes()
+    shutil.rmtree(out)
+    restored, found = restore_output(tmp_path / "to", out, TABLES)
+    assert (found.problems, found.exposures, found.quarantined) == ((), ALL, 1)
+    assert (restored.files, restored.bytes) == (copied.files, copied.bytes)
+    assert (catalogues(out), list(Ledger(out).records())) == (before, records)
+    assert (out / "reports" / records[0].night / "index.html").read_bytes() == pages
+    assert not (out / "lease.json").exists()
+
+
+def test_a_run_goes_on_where_the_backup_was(nightstride_run, raw_night, out, tmp_path):
+    backup_output(out, tmp_path / "to")
+    restore_output(tmp_path / "to", tmp_path / "new", TABLES)
+    run = nightstride_run.here(raw_night, "--out", tmp_path / "new")
+    assert run.counts == (ALL, 0, ALL, 0, 0), run.stderr
+
+
+def test_a_second_backup_copies_what_has_changed(out, tmp_path):
+    first = backup_output(out, tmp_path / "to")
+    assert first.kept == first.files  # all are looked at again
+    again = backup_output(out, tmp_path / "to")
+    assert again == Copied(0, 0, first.files + first.kept)
+    record = next(Ledger(out).records())
+    Ledger(out).put(record.model_copy(update={"reason": "disk_full: no space"}))
+    assert backup_output(out, tmp_path / "to").files == 1
+    assert next(Ledger(tmp_path / "to").records()).reason == "disk_full: no space"
+
+
+def test_nothing_is_removed_from_a_backup_and_what_is_not_published_is_left_out(out, tmp_path):
+    (out / "catalogs/dia_source/.x.staging").write_text("half")
+    first = backup_output(out, tmp_path / "to")
+    assert not list((tmp_path / "to").rglob("*.staging"))
+    shutil.rmtree(out / "catalogs")
+    backup_output(out, tmp_path / "to")
+    assert len([path for path in (tmp_path / "to").rglob("*") if path.is_file()]) == first.files
+
+
+def test_what_was_withdrawn_does_not_come_back(out, tmp_path):
+    ledger, night = Ledger(out), next(Ledger(out).records()).night
+    backup_output(out, tmp_path / "to")
+    gone = next(ledger.records())
+    unpublish(gone, out)
+    backup_output(out, tmp_path / "to")
+    _, found = restore_output(tmp_path / "to", tmp_path / "new", TABLES)
+    assert (found.problems, found.exposures) == ((), ALL - 1)
+    for record in ledger.records():
+        unpublish(record, out)
+    backup_output(out, tmp_path / "to")
+    assert not (tmp_path / "to/ledger" / f"{night}.sqlite").exists()
+
+
+def test_an_array_that_was_made_again_with_fewer_files_is_as_it_is_now(out, tmp_path):
+    form, ledger, night = ArrayOf("stamps", "float32", ("thing",), "nJy"), Ledger(out), "20260109"
+    for rows in (300, 5):
+        entry = ArrayStore(out).publish(form, night, np.arange(rows, dtype=np.float32), "d", {"id": np.arange(rows)})
+        made = {"exposures": 1, "software": "0", "finished_at": "now"}
+        ledger.put_night(NightRecord(night=night, datasets={"stamps": entry}, **made))
+        sleep(0.02)  # file systems tell times in steps of some milliseconds
+        backup_output(out, tmp_path / "to")
+    _, found = restore_output(tmp_path / "to", tmp_path / "new", TABLES)
+    assert found.problems == ()
+
+
+def test_a_damaged_ledger_is_named(out, tmp_path):
+    (path,) = (out / "ledger").glob("2*.sqlite")
+    path.write_bytes(b"no database " * 99)
+    with pytest.raises(Misconfigured, match=path.name) as caught:
+        backup_output(out, tmp_path / "to")
+    assert caught.value.code == "damaged_ledger"
+
+
+def test_a_ledger_in_the_middle_of_a_change_is_copied_as_before_it(out, tmp_path):
+    night = next(Ledger(out).records()).night
+    with closing(sqlite3.connect(out / "ledger" / f"{night}.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("DELETE FROM exposure")
+        backup_output(out, tmp_path / "to")
+        other.execute("ROLLBACK")
+    assert Ledger(tmp_path / "to").count() == ALL
+
+
+def test_damage_of_a_backup_is_told(out, tmp_path):
+    backup_output(out, tmp_path / "to")
+    next((tmp_path / "to/catalogs/dia_source").rglob("*.parquet")).write_bytes(b"PAR1")
+    _, found = restore_output(tmp_path / "to", tmp_path / "new", TABLES)
+    assert [one.code for one in found.problems] == ["unreadable_catalogue"]
+    assert verify_output(tmp_path / "new", TABLES).problems == found.problems
+
+
+def test_what_makes_no_sense_is_refused(out, tmp_path):
+    backup_output(out, tmp_path / "to")
+    for code, use in {
+        "no_output": lambda: backup_output(tmp_path / "none", tmp_path / "other"),
+        "bad_backup": lambda: backup_output(out, out / "backup"),
+        "not_empty": lambda: restore_output(tmp_path / "to", out, TABLES),
+        "local_folder": lambda: backup_output(located("s3://bucket/out"), tmp_path / "other"),
+    }.items():
+        with pytest.raises(Misconfigured) as caught:
+            use()
+        assert caught.value.code == code
+    with pytest.raises(Misconfigured, match="no output folder"):
+        restore_output(tmp_path / "none", tmp_path / "new", TABLES)
