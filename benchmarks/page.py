@@ -82,11 +82,13 @@ def machine(threads):
 
 
 def processor():
-    """Return the processor and the vector extensions that matter here."""
+    """Return the processor, its family and model, as names leave the generation open, and its vector extensions."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     facts = dict(line.split(":", 1) for line in lines if ":" in line)
     facts = {key.strip(): value.strip() for key, value in facts.items()}
     features = [
         name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in facts.get("flags", "").split()
     ]
-    return f"{facts.get('model name', platform.machine())} ({', '.join(features) or 'no vector extensions known'})"
+    name = facts.get("model name", platform.machine())
+    generation = f"family {facts.get('cpu family', '?')} model {facts.get('model', '?')}"
+    return f"{name}, {generation} ({', '.join(features) or 'no vector extensions known'})"
