@@ -33,13 +33,18 @@ def detect(
         list[Path] | None,
         typer.Option(help="Instead of a night: folder or tarball of ZTF alert packets; may be repeated."),
     ] = None,
+    inject_stamps: Annotated[
+        bool, typer.Option("--inject-stamps", help="With --stamps: put a trail into each stamp, and count those found.")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="Settings, for --stamps.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
     """Evaluate the search: completeness and false detections against the truth, beside the oracle matched filter."""
     with refusals(as_json):
+        if inject_stamps and not stamps:
+            raise Misconfigured("no_stamps", "--inject-stamps", "there are no stamps.", "give --stamps PATH, too.")
         if stamps:
-            figures = _stamps(stamps, config, pictures, as_json)
+            figures = _stamps(stamps, config, pictures, inject_stamps, as_json)
         else:
             figures = _night(out, [*(truth or ()), *(more_truth or ())], pictures, as_json)
     if as_json:
@@ -111,17 +116,28 @@ def _night(out: Path | None, truth: list[Path], pictures: Path | None, quiet: bo
     return figures
 
 
-def _stamps(paths: list[Path], config: Path | None, pictures: Path | None, quiet: bool) -> dict[str, Any]:
+def _stamps(paths: list[Path], config: Path | None, pictures: Path | None, inject: bool, quiet: bool) -> dict[str, Any]:
     from flows.results.evaluation.packets import read_stamps
-    from flows.results.evaluation.stamps import default_reliability, score_stamps, summarise_stamps
-    from flows.results.evaluation.summary import stamp_tables
+    from flows.results.evaluation.stamps import (
+        default_reliability,
+        score_injected,
+        score_stamps,
+        summarise_injected,
+        summarise_stamps,
+    )
+    from flows.results.evaluation.summary import injected_table, stamp_tables
     from flows.runtime.settings import load_settings
 
     settings = load_settings(config)
-    scored = score_stamps(tuple(stamp for path in paths for stamp in read_stamps(path)), settings)
-    figures = summarise_stamps(scored, default_reliability(settings))
+    stamps = tuple(stamp for path in paths for stamp in read_stamps(path))
+    figures = summarise_stamps(score_stamps(stamps, settings), default_reliability(settings))
+    tables = stamp_tables(figures)
+    if inject:
+        pixels = sum(stamp.pixels.size for stamp in stamps)
+        injected = summarise_injected(score_injected(stamps, settings), pixels, default_reliability(settings))
+        figures, tables = figures | {"injected": injected}, [*tables, injected_table(injected)]
     if not quiet:
-        _print(stamp_tables(figures))
+        _print(tables)
     if pictures is not None:
         from flows.results.evaluation.pictures import draw_stamps
 

@@ -12,9 +12,14 @@ from flows.pipeline.search_pixels import search_pixels
 from flows.pipeline.weights import read_card
 from flows.results.evaluation.packets import SIDE, PacketStamp
 from kernels.image.noise import background_and_noise, noise_correlation
+from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.psf.seeing import fit_stars
 from kernels.statistics.class_scores import area_under_roc
-from kernels.statistics.completeness import Share
+from kernels.statistics.completeness import Share, poisson_interval
+from kernels.statistics.matching import LEAST_VISIBLE, Targets, match_detections, segment_distance
+from kernels.trails.geometry import DetectedSegment
+from kernels.trails.injection import TrailStamp, add_light, trail_stamp, visible_stamp_share
+from kernels.trails.matched_filter import template_snr
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.pixels import MaskPlane
@@ -25,6 +30,13 @@ CENTRE = 55
 """The alert's pixel on the canvas: within half a pixel of the middle of a search window."""
 WITHIN_PX = 5.0
 LOW_RB = 0.5
+QUADRANT = 9_500_000
+"""Pixels of a ZTF quadrant that can be used."""
+LENGTHS, SNRS = (0.0, 40.0), (5.0, 30.0)
+"""Of the trails that are put into stamps: px, and matched-filter S/N."""
+GAIN = 6.2
+"""Electrons per DN of ZTF (Dekany et al. 2020, PASP 132, 038001)."""
+_TRIES = 50
 _PATCH = 64
 _ASSUMED_FWHM_PX = 2.0  # 2 arcsec: the median seeing of ZTF
 _MJD = 2400000.5
@@ -51,6 +63,25 @@ class ScoredStamps:
     candidates: int
 
 
+@dataclass(frozen=True)
+class InjectedTrail:
+    """Trail put into a stamp, and what the search makes of the stamp.
+
+    Attributes
+    ----------
+    trail
+        The trail, px of the canvas, with its matched-filter S/N.
+    reliability
+        Of the detection that found it; minus infinity if none did.
+    elsewhere
+        Reliability of the detections that are neither on it nor within 5 px of the alert.
+    """
+
+    trail: DetectedSegment
+    reliability: float
+    elsewhere: tuple[float, ...]
+
+
 def score_stamps(stamps: Sequence[PacketStamp], settings: Settings) -> tuple[ScoredStamps, ...]:
     """Run search, merge and measurement on each stamp, as on an exposure of its own.
 
@@ -70,10 +101,37 @@ def score_stamps(stamps: Sequence[PacketStamp], settings: Settings) -> tuple[Sco
     Misconfigured
         A model is missing.
     """
-    everything = settings.measure.model_copy(update={"min_reliability": 0.0})
-    settings = settings.model_copy(update={"measure": everything})
-    correlation, psfs = common_correlation(stamps), psf_of_images(stamps)
+    settings, correlation, psfs = _everything(settings), common_correlation(stamps), psf_of_images(stamps)
     return tuple(_score(stamp, _exposure(stamp, psfs[stamp.image], correlation), settings) for stamp in stamps)
+
+
+def score_injected(stamps: Sequence[PacketStamp], settings: Settings, seed: int = 1) -> tuple[InjectedTrail, ...]:
+    """Put a trail into each stamp, clear of its alert, and search it as `score_stamps` does.
+
+    Length is uniform in 0 to 40 px, S/N log-uniform in 5 to 30; the trail has the PSF of the stamp's image and the
+    Poisson noise of its light. A stamp without a place where half of it is on pixels is left out.
+
+    Parameters
+    ----------
+    stamps, settings
+        As of `score_stamps`.
+    seed
+        Decides all trails.
+    """
+    settings, correlation, psfs = _everything(settings), common_correlation(stamps), psf_of_images(stamps)
+    found = (
+        _score_injected(
+            stamp, _exposure(stamp, psfs[stamp.image], correlation), settings, np.random.default_rng([seed, n])
+        )
+        for n, stamp in enumerate(stamps)
+    )
+    return tuple(one for one in found if one is not None)
+
+
+def _everything(settings: Settings) -> Settings:
+    """Return settings under which every measured candidate is kept, whatever its reliability."""
+    everything = settings.measure.model_copy(update={"min_reliability": 0.0})
+    return settings.model_copy(update={"measure": everything})
 
 
 def default_reliability(settings: Settings) -> float:
@@ -83,13 +141,65 @@ def default_reliability(settings: Settings) -> float:
 
 
 def _score(stamp: PacketStamp, exposure: ExposureInfo, settings: Settings) -> ScoredStamps:
-    pixels, mask = on_canvas(stamp, stamp.pixels)
-    planes = {"difference": np.where(np.isfinite(pixels), pixels, np.float32(exposure.background)), "mask": mask}
-    planes["science"] = on_canvas(stamp, stamp.science)[0]
-    sources = search_pixels(planes, exposure, settings, whole=True)[DIA_SOURCE.name].rows
-    x, y, reliability = (sources[name].to_numpy() for name in ("x", "y", "reliability"))
-    near = np.hypot(x - (CENTRE + stamp.x % 1), y - (CENTRE + stamp.y % 1)) <= WITHIN_PX
+    x, y, reliability = _found(_planes(stamp, exposure), exposure, settings)
+    near = _at_alert(x, y, stamp)
     return ScoredStamps(stamp, float(reliability[near].max()) if near.any() else -np.inf, len(x))
+
+
+def _planes(stamp: PacketStamp, exposure: ExposureInfo) -> dict[str, NDArray[Any]]:
+    pixels, mask = on_canvas(stamp, stamp.pixels)
+    filled = np.where(np.isfinite(pixels), pixels, np.float32(exposure.background))
+    return {"difference": filled, "mask": mask, "science": on_canvas(stamp, stamp.science)[0]}
+
+
+def _found(planes: dict[str, NDArray[Any]], exposure: ExposureInfo, settings: Settings) -> tuple[NDArray[Any], ...]:
+    """Return x, y and reliability of the detections."""
+    sources = search_pixels(planes, exposure, settings, whole=True)[DIA_SOURCE.name].rows
+    return tuple(sources[name].to_numpy() for name in ("x", "y", "reliability"))
+
+
+def _at_alert(x: NDArray[np.float64], y: NDArray[np.float64], stamp: PacketStamp) -> NDArray[np.bool_]:
+    return np.hypot(x - (CENTRE + stamp.x % 1), y - (CENTRE + stamp.y % 1)) <= WITHIN_PX
+
+
+def _score_injected(
+    stamp: PacketStamp, exposure: ExposureInfo, settings: Settings, rng: np.random.Generator
+) -> InjectedTrail | None:
+    planes = _planes(stamp, exposure)
+    drawn = _draw_trail(rng, planes["mask"] == 0, stamp, exposure)
+    if drawn is None:
+        return None
+    trail, unit = drawn
+    flux = trail.snr / template_snr(1.0, unit.pixels, exposure.noise, np.array(exposure.noise_correlation))
+    before = planes["difference"].copy()
+    add_light(planes["difference"], unit, flux, GAIN, rng)
+    planes["science"] += planes["difference"] - before
+    x, y, reliability = _found(planes, exposure, settings)
+    target = Targets(
+        np.array(["streak"]), *(np.array([value]) for value in (trail.x, trail.y, trail.length, trail.angle, 1.0))
+    )
+    on = match_detections(x, y, reliability, target).target == 0
+    beside = segment_distance(x, y, trail.x, trail.y, trail.length, trail.angle) > WITHIN_PX
+    elsewhere = reliability[beside & ~on & ~_at_alert(x, y, stamp)]
+    return InjectedTrail(trail, float(reliability[on].max()) if on.any() else -np.inf, tuple(elsewhere.tolist()))
+
+
+def _draw_trail(
+    rng: np.random.Generator, usable: NDArray[np.bool_], stamp: PacketStamp, exposure: ExposureInfo
+) -> tuple[DetectedSegment, TrailStamp] | None:
+    """Draw a trail that is half on pixels and clear of the alert; None if there is no place."""
+    psf = moffat_mixture(exposure.psf.fwhm_px, exposure.psf.beta)
+    length, snr = float(rng.uniform(*LENGTHS)), float(np.exp(rng.uniform(*np.log(SNRS))))
+    alert = np.array([CENTRE + stamp.x % 1]), np.array([CENTRE + stamp.y % 1])
+    clear = WITHIN_PX + 3 * exposure.psf.fwhm_px
+    for _ in range(_TRIES):
+        x, y = (CENTRE + rng.uniform(-SIDE / 2, SIDE / 2, 2)).tolist()
+        trail = DetectedSegment(x, y, length, float(rng.uniform(0, 180)), snr)
+        if segment_distance(*alert, trail.x, trail.y, trail.length, trail.angle)[0] >= clear:
+            unit = trail_stamp(trail, psf, exposure.psf.fwhm_px)
+            if visible_stamp_share(usable, unit) >= LEAST_VISIBLE:
+                return trail, unit
+    return None
 
 
 def on_canvas(stamp: PacketStamp, cut: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
@@ -204,6 +314,48 @@ def summarise_stamps(scored: Sequence[ScoredStamps], default: float) -> dict[str
         "at_default": _at(scored, default),
         "thresholds": [_at(scored, float(level)) for level in levels],
     }
+
+
+def summarise_injected(trails: Sequence[InjectedTrail], pixels: int, least: float) -> dict[str, Any]:
+    """Return completeness of the trails put into stamps, and false detections beside them, at a least reliability.
+
+    Parameters
+    ----------
+    trails
+        With their scores.
+    pixels
+        Pixels of all stamps.
+    least
+        Least reliability of a detection.
+
+    Returns
+    -------
+    dict
+        min_reliability; trails; by_snr and by_length: lo, hi, n, found, completeness, interval; false: detections
+        elsewhere; false_per_9_5_mpx with its interval (Garwood 1936): of 2,393 stamps' pixels, as many as a quadrant of
+        ZTF has, which stamps, being of alerts, fill more densely than the sky does.
+    """
+    found = np.array([one.reliability >= np.float32(least) for one in trails], bool)
+    snr, length = (np.array([getattr(one.trail, name) for one in trails]) for name in ("snr", "length"))
+    false = sum(bool(value >= np.float32(least)) for one in trails for value in one.elsewhere)
+    scale = QUADRANT / max(pixels, 1)
+    low, high = poisson_interval(false)
+    return {
+        "min_reliability": least,
+        "trails": len(trails),
+        "by_snr": [_bin(found, snr, *edges) for edges in ((5, 7), (7, 10), (10, 30), (7, 30))],
+        "by_length": [_bin(found[snr >= 7], length[snr >= 7], *edges) for edges in ((0, 1), (1, 10), (10, 40))],
+        "false": false,
+        "false_per_9_5_mpx": false * scale,
+        "false_per_9_5_mpx_interval": [low * scale, high * scale],
+    }
+
+
+def _bin(found: NDArray[np.bool_], values: NDArray[np.float64], low: float, high: float) -> dict[str, Any]:
+    inside = (values >= low) & (values < high)
+    share = Share(int(found[inside].sum()), int(inside.sum()))
+    told = {"n": share.n, "found": share.found, "completeness": share.value, "interval": list(share.interval)}
+    return {"lo": low, "hi": high} | told
 
 
 def group(stamp: PacketStamp) -> str:

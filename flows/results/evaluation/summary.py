@@ -284,6 +284,26 @@ def stamp_tables(figures: dict[str, Any]) -> list[Table]:
     return [table]
 
 
+def injected_table(figures: dict[str, Any]) -> Table:
+    """Return the table of `flows.results.evaluation.stamps.summarise_injected`."""
+    table = Table(
+        title=f"{figures['trails']} trails put into stamps, least reliability {figures['min_reliability']:.3g}"
+    )
+    table.add_column("trails")
+    for name in ("found", "of", "completeness"):
+        table.add_column(name, justify="right")
+    for name, words in (("by_snr", "S/N"), ("by_length", "S/N ≥ 7, length, px:")):
+        for row in figures[name]:
+            label = f"{words} {row['lo']:g} to {row['hi']:g}"
+            table.add_row(label, str(row["found"]), str(row["n"]), share_text(row))
+    low, high = figures["false_per_9_5_mpx_interval"]
+    table.caption = (
+        f"false detections beside trails and alerts: {figures['false']}, "
+        f"{figures['false_per_9_5_mpx']:.1f} ({low:.1f}-{high:.1f}) per 9.5 Mpx"
+    )
+    return table
+
+
 def share_text(share: dict[str, Any]) -> str:
     """Return a share with its interval, in words a table can hold."""
     if share["completeness"] is None:

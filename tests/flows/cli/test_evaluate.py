@@ -86,6 +86,7 @@ def test_table_and_pictures(night, tmp_path):
         (["{out}", "--truth", "{out}/absent"], "absent: does not exist"),
         (["{out}/nothing", "--truth", "{out}/truth"], "no exposure that was searched"),
         (["--stamps", "{out}/nothing"], "nothing: does not exist"),
+        (["{out}", "--inject-stamps"], "give --stamps PATH, too"),
     ],
 )
 def test_usage_errors_are_exit_code_2(night, arguments, message):

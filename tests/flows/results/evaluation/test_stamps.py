@@ -5,16 +5,20 @@ from flows.results.evaluation.packets import PacketStamp
 from flows.results.evaluation.stamps import (
     CANVAS,
     CENTRE,
+    InjectedTrail,
     ScoredStamps,
     common_correlation,
     default_reliability,
     group,
     on_canvas,
     psf_of_images,
+    score_injected,
     score_stamps,
+    summarise_injected,
     summarise_stamps,
 )
 from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails.geometry import DetectedSegment
 from kernels.trails.trail_model import trail_image
 from schemas.pixels import UNUSABLE
 from schemas.settings import DetectSettings, Settings
@@ -249,3 +253,43 @@ def test_noise_of_a_flat_or_blank_stamp_divides_nothing():
     )
     assert np.isfinite(rho).all()
     assert rho[rho.shape[0] // 2, rho.shape[1] // 2] == 1.0
+
+
+def test_trails_are_put_in_beside_the_alert_at_their_signal_to_noise(trained):
+    stamps = [stamp_of(noisy(seed, (1500, 31.0, 31.0)), science=noisy(seed + 50)) for seed in range(12)]
+    trails = score_injected(stamps, trained, seed=3)
+    assert trails == score_injected(stamps, trained, seed=3) != score_injected(stamps, trained, seed=4)
+    assert len(trails) == 12
+    for one in trails:
+        assert 0 <= one.trail.length <= 40
+        assert 5 <= one.trail.snr <= 30
+        nearest = one.trail.points(0.5) - CENTRE
+        assert np.hypot(*nearest.T).min() > 5
+        assert max(abs(one.trail.x - CENTRE), abs(one.trail.y - CENTRE)) <= 31.5
+    bright = [one for one in trails if one.trail.snr >= 9]
+    assert sum(one.reliability > 0.3 for one in bright) >= 0.6 * len(bright) > 2
+    assert np.isfinite([value for one in trails for value in one.elsewhere]).all()
+
+
+def test_a_stamp_without_room_for_a_trail_is_left_out(trained):
+    narrow = stamp_of(noisy(1)[28:35, 28:35], x=3.0, y=3.0, science=noisy(5)[28:35, 28:35])
+    blank = stamp_of(np.full((63, 63), np.nan))
+    assert len(score_injected([narrow, blank, stamp_of(noisy(2))], trained)) == 1
+
+
+def test_injected_trails_are_counted_in_bins_and_what_lies_elsewhere_is_false():
+    def one(length, snr, reliability, *elsewhere):
+        return InjectedTrail(DetectedSegment(55.0, 30.0, length, 20.0, snr), reliability, elsewhere)
+
+    trails = [one(0.5, 6, 0.9), one(0.5, 8, 0.4, 0.8), one(5, 8, 0.9, 0.2), one(20, 20, 0.9), one(20, 12, -np.inf, 0.6)]
+    figures = summarise_injected(trails, 950_000, 0.5)
+    assert [(row["lo"], row["found"], row["n"]) for row in figures["by_snr"]] == [
+        (5, 1, 1),
+        (7, 1, 2),
+        (10, 1, 2),
+        (7, 2, 4),
+    ]
+    assert [(row["found"], row["n"]) for row in figures["by_length"]] == [(0, 1), (1, 1), (1, 2)]
+    assert (figures["false"], figures["false_per_9_5_mpx"]) == (2, 20.0)
+    low, high = figures["false_per_9_5_mpx_interval"]
+    assert (low, high) == pytest.approx((2.42, 72.25), abs=0.01)  # Garwood: 0.2422 and 7.2247 for 2
