@@ -18,7 +18,7 @@ class PsfModel(BaseModel):
 
     fwhm_px: Annotated[float, Field(gt=0, description="Full width at half maximum before the pixels blur it, px.")]
     beta: Annotated[float, Field(gt=1, description="Slope of the wings; 100 is as good as a Gaussian.")] = 3.0
-    source: Annotated[str, Field(description="stamp | header | image | assumed")] = "header"
+    source: Annotated[str, Field(description="stamp | header | science | template | image | assumed")] = "header"
 
 
 class ExposureKey(BaseModel):

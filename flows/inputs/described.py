@@ -51,7 +51,7 @@ def described(raw: RawExposure) -> tuple[ExposureInfo, dict[str, NDArray[Any]]]:
     if not noise > 0:
         raise _bad("no_noise", raw, "more than half of its usable pixels have the same value, so it holds no sky.")
     image = filled(difference, state.mask, background)
-    psf = _as_defined(raw.psf) if raw.psf else _psf(image, state.usable, background, noise, raw.saturation)
+    psf = _as_defined(raw.psf) if raw.psf else _psf(raw, image, state.usable)
     flags = {
         *raw.flags,
         *(["infinite_values"] if state.infinite else []),
@@ -97,13 +97,28 @@ def _require_signal(state: PixelState, raw: RawExposure) -> None:
         raise _bad("all_masked", raw, f"{state.good} pixels are usable, fewer than one search window has.")
 
 
-def _psf(
-    image: NDArray[np.float32], usable: NDArray[np.bool_], background: float, noise: float, saturation: float | None
-) -> PsfModel:
-    found = estimate_psf(image, usable, background, noise, saturation)
-    if found is None:
-        return PsfModel(fwhm_px=_ASSUMED_FWHM, source="assumed")
-    return PsfModel(fwhm_px=found[0], beta=found[1], source="image")
+def _psf(raw: RawExposure, image: NDArray[np.float32], usable: NDArray[np.bool_]) -> PsfModel:
+    """Measure the PSF on stars of the science image, else of the template, else on what shines in the difference image.
+
+    Where a sharper template was convolved to match, the difference image has the PSF of the science image.
+    """
+    planes = {"science": raw.planes.get("science"), "template": raw.planes.get("template"), "image": image}
+    for source, pixels in planes.items():
+        if pixels is not None and (found := _stars_psf(pixels, usable, raw.saturation)) is not None:
+            return PsfModel(fwhm_px=found[0], beta=found[1], source=source)
+    return PsfModel(fwhm_px=_ASSUMED_FWHM, source="assumed")
+
+
+def _stars_psf(
+    pixels: NDArray[np.float32], usable: NDArray[np.bool_], saturation: float | None
+) -> tuple[float, float] | None:
+    seen = usable & np.isfinite(pixels)
+    if seen.sum() < WINDOW * WINDOW:
+        return None
+    background, noise = background_and_noise(pixels, seen)
+    if not noise > 0:
+        return None
+    return estimate_psf(np.where(seen, pixels, np.float32(background)), seen, background, noise, saturation)
 
 
 def _info(raw: RawExposure, **computed: Any) -> ExposureInfo:

@@ -20,7 +20,7 @@ from schemas.settings import Settings
 from schemas.stage import Stage
 from stages import PIPELINE
 
-INGEST_VERSION = "1"
+INGEST_VERSION = "2"
 """Changes whenever the same file would be stored as other pixels or other metadata."""
 
 

@@ -127,6 +127,31 @@ def test_psf_comes_from_the_stamp(write_ztf):
     assert info.psf.beta == pytest.approx(2.8, rel=0.1)
 
 
+def starry(shape, fwhm, beta):
+    """Sky with stars of galsim's Moffat profile, a bright galaxy, and a column of spoilt pixels."""
+    import galsim
+
+    rng = np.random.default_rng(11)
+    image = galsim.ImageF(rng.normal(500, 8, shape).astype(np.float32), scale=1.0)
+    star = galsim.Moffat(beta=beta, fwhm=fwhm)
+    for n, (x, y) in enumerate((x, y) for y in range(25, shape[0] - 20, 42) for x in range(25, shape[1] - 20, 42)):
+        profile = galsim.Convolve(galsim.Sersic(1, half_light_radius=4.0), star) if n == 0 else star
+        place = galsim.PositionD(x + rng.uniform(-0.5, 0.5), y + rng.uniform(-0.5, 0.5))
+        profile.withFlux(2e4 * rng.uniform(0.5, 4)).drawImage(image=image, add_to_image=True, center=place)
+    image.array[:, 100] = np.nan
+    return image.array
+
+
+@pytest.mark.parametrize("plane", ["science", "template"])
+def test_psf_is_measured_on_the_stars_of_the_images_behind(write_ztf, sky, plane):
+    product = {"science": "sciimg", "template": "refimg"}[plane]
+    stars = write_ztf(starry(sky.shape, 3.4, 2.8), compressed=False, product=product)
+    info, _ = prepare(Source(write_ztf(SEEING=None), ((plane, stars),)), SETTINGS)
+    assert (info.psf.source, info.flags) == (plane, ())
+    assert info.psf.fwhm_px == pytest.approx(3.4, rel=0.03)
+    assert info.psf.beta == pytest.approx(2.8, rel=0.15)
+
+
 def test_psf_is_assumed_where_nothing_tells(write_ztf):
     info, _ = prepare(Source(write_ztf(SEEING=None)), SETTINGS)
     assert (info.psf.source, info.psf.fwhm_px, info.flags) == ("assumed", 2.5, ("assumed_psf",))
