@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import output_folder, refusals
+from flows.cli.options import counted, output_folder, refusals
 
 Services = Annotated[
     Path | None, typer.Option(help="Also the database of the Prefect server of these services (services up DIR).")
@@ -37,7 +37,9 @@ def backup(
             from flows.nights.services.processes import Postgres
 
             Postgres(opened(services)).dump(to / DUMP)
-    typer.echo(f"{copied.files} files copied, {copied.bytes / 1e6:.1f} MB; {copied.kept} were there.", err=True)
+    typer.echo(
+        f"{counted(copied.files, 'file')} copied, {copied.bytes / 1e6:.1f} MB; {copied.kept:,} unchanged.", err=True
+    )
     if as_json:
         typer.echo(json.dumps(asdict(copied)))
 
@@ -64,7 +66,11 @@ def restore(
         copied, found = restore_output(source, out, declared_tables())
     for problem in found.problems:
         typer.echo(str(problem), err=as_json)
-    typer.echo(f"{copied.files} files restored, {found.exposures} exposures, {len(found.problems)} problems.", err=True)
+    typer.echo(
+        f"{counted(copied.files, 'file')} restored, {counted(found.exposures, 'exposure')}, "
+        f"{counted(len(found.problems), 'problem')}.",
+        err=True,
+    )
     if as_json:
         typer.echo(json.dumps(asdict(copied) | {"problems": len(found.problems)}))
     raise typer.Exit(1 if found.problems else 0)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import refusals
+from flows.cli.options import counted, refusals
 
 if TYPE_CHECKING:
     from datetime import date
@@ -162,7 +162,7 @@ def _show(summary: "FetchSummary", dry_run: bool, console: "Console") -> None:
         console.print(f"failed: {trouble.message}", highlight=False, markup=False, soft_wrap=True)
     what = "would be fetched" if dry_run else "fetched"
     console.print(
-        f"{summary.exposures} exposures in {summary.nights} nights: {summary.whole} whole, "
+        f"{counted(summary.exposures, 'exposure')} in {counted(summary.nights, 'night')}: {summary.whole} whole, "
         f"{summary.left} to be fetched, {summary.not_in_archive} without a difference image in the archive, "
         f"{len(summary.failed)} failed; {summary.files} files of {summary.bytes / 1e6:.1f} MB {what}.",
         highlight=False,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import output_folder, refusals
+from flows.cli.options import counted, output_folder, refusals
 
 if TYPE_CHECKING:
     from flows.results.explain import Explanation
@@ -146,8 +146,9 @@ def verify(
         typer.echo(f"A run holds {out}: {result.running}. What it is writing is left out of account.", err=True)
     for problem in result.problems:
         typer.echo(str(problem), err=as_json)
-    verdict = f"{len(result.problems)} problems" if result.problems else "all is well"
-    counts = f"{result.exposures} exposures, {result.nights} nights, {result.files} files, {result.tiles} tile stores"
+    verdict = counted(len(result.problems), "problem") if result.problems else "all is well"
+    named = {"exposure": result.exposures, "night": result.nights, "file": result.files, "tile store": result.tiles}
+    counts = ", ".join(counted(count, name) for name, count in named.items())
     counts += f", {result.quarantined} quarantined" if result.quarantined else ""
     typer.echo(f"{counts}: {verdict}.", err=as_json)
     if as_json:

@@ -118,3 +118,8 @@ def conclude(summary: "RunSummary", as_json: bool) -> NoReturn:
     if as_json:
         typer.echo(summary.model_dump_json())
     raise typer.Exit(summary.exit_code)
+
+
+def counted(count: int, name: str) -> str:
+    """Return a number with the noun it counts, in the singular for one."""
+    return f"{count:,} {name}{'' if count == 1 else 's'}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import output_folder, refusals
+from flows.cli.options import counted, output_folder, refusals
 
 if TYPE_CHECKING:
     from flows.results.prune import Removal, Room
@@ -154,7 +154,7 @@ def _prune(
     _show(listed, rooms, "remove")
     _show(kept, [room_of(out, one) for one in kept], "keep")
     room = total(rooms)
-    what = f"{_counted(listed, 'item')} of {_counted(nights, 'night')}: {room}"
+    what = f"{counted(len(listed), 'item')} of {counted(len(nights), 'night')}: {room}"
     if dry_run:
         _say(f"Dry run: nothing was removed. Without --dry-run it would remove {what}.")
     removed = not dry_run and _remove(out, listed, what, refused=irreplaceable and not consent)
@@ -185,10 +185,6 @@ def _remove(out: Path, listed: "Sequence[Removal]", what: str, *, refused: bool)
 def _show(found: "Sequence[Removal]", rooms: "Sequence[Room]", action: str) -> None:
     for one, room in zip(found, rooms, strict=True):
         _say(f"{action:<7}{one.kind:<11}{one.path}  ({room}; {one.why})")
-
-
-def _counted(things: Sequence[object], name: str) -> str:
-    return f"{len(things):,} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _say(text: str) -> None:

@@ -15,7 +15,7 @@ def test_there_and_back(tmp_path):
     assert (done.code, done.summary["files"]) == (0, 2), done.stderr
     back = nightstride("restore", tmp_path / "to", tmp_path / "new", "--json")
     assert (back.code, back.summary["problems"]) == (0, 0), back.stderr
-    assert "2 files restored, 1 exposures, 0 problems." in back.stderr
+    assert "2 files restored, 1 exposure, 0 problems." in back.stderr
     assert list(Ledger(tmp_path / "new").records()) == [record]
     again = nightstride("restore", tmp_path / "to", tmp_path / "new", "--json")
     assert (again.code, json.loads(again.stdout)["error"]["code"]) == (2, "not_empty")

@@ -41,7 +41,7 @@ def test_dry_run_lists_what_then_comes_and_again_nothing_does(archive, tmp_path)
 
     run, again = fetch(archive, *NIGHT, "--template", "--out", out)
     assert (again["whole"], again["files"], again["received"]) == (4, 0, 0)
-    assert re.search(r"4 exposures in 1 nights: 4 whole, 0 to be fetched", run.stderr)
+    assert re.search(r"4 exposures in 1 night: 4 whole, 0 to be fetched", run.stderr)
 
 
 def test_a_fetched_night_is_that_of_the_same_files(archive, ztf_night, nightstride_run, tmp_path):

@@ -146,7 +146,7 @@ def run_verify(*words):
 def test_all_is_well(out_verify):
     result = run_verify(out_verify)
     assert result.exit_code == 0
-    assert result.stdout == "1 exposures, 0 nights, 1 files, 0 tile stores: all is well.\n"
+    assert result.stdout == "1 exposure, 0 nights, 1 file, 0 tile stores: all is well.\n"
 
 
 def test_problems_are_listed_with_their_remedies(out_verify):
@@ -157,7 +157,7 @@ def test_problems_are_listed_with_their_remedies(out_verify):
     first, last = result.stdout.splitlines()
     assert first.startswith(f"{path}: cannot be read as Parquet")
     assert "To fix, run the night again" in first
-    assert last == "1 exposures, 0 nights, 1 files, 0 tile stores: 1 problems."
+    assert last == "1 exposure, 0 nights, 1 file, 0 tile stores: 1 problem."
 
 
 def test_json_is_the_last_line_and_all_of_stdout(out_verify):
