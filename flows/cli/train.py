@@ -34,6 +34,10 @@ def detect(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Take detector and verdict as they are; set the thresholds again.")
     ] = False,
+    subtracted: Annotated[
+        bool,
+        typer.Option("--subtracted", help="Learn from subtracted exposures of three cameras, too (half an hour more)."),
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for weights, cards and pictures.")] = Path("models/detect"),
     work: Annotated[
         Path | None, typer.Option(help="Folder for the simulated exposures (about 20 GB); used again if it is there.")
@@ -53,9 +57,11 @@ def detect(
     the verdict on the merged, measured candidates of other exposures, calibrates it, sets its threshold and reports on
     exposures of its own.
     """
-    from flows.training.detect import Part, TrainPlan, quick_search_plan, train_detect
+    from flows.training.detect import Part, TrainPlan, quick_search_plan, subtracted_plan, train_detect
 
-    plan = quick_search_plan(seed) if quick else TrainPlan(seed=seed)
+    if quick and subtracted:
+        raise typer.BadParameter("--quick and --subtracted exclude each other.")
+    plan = quick_search_plan(seed) if quick else subtracted_plan(seed) if subtracted else TrainPlan(seed=seed)
     if verdict_only and calibrate:
         raise typer.BadParameter("--verdict-only and --calibrate exclude each other.")
     part: Part = "calibration" if calibrate else "verdict" if verdict_only else "all"

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from flows.pipeline.models import load_model
 from flows.pipeline.search_pixels import search_pixels
 from flows.storage.zarr_tiles import TileStore
-from flows.training.examples import Example, truth_targets
+from flows.training.examples import BRIGHT_ENOUGH, Example, truth_targets
 from flows.training.fits import false_level
 from kernels.search.detector import Detector
-from kernels.statistics.matching import Targets, match_detections, on_satellite
+from kernels.statistics.matching import POSITION_TOLERANCE_PX, Targets, match_detections, on_satellite
 from schemas.dia_source import FEATURES, HIT, STATIC, STREAK, UNKNOWN
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
@@ -35,8 +35,8 @@ class Labelled:
     stamps : (n, CHANNELS, SIDE, SIDE) float16
         See `kernels.measure.reliability`.
     label : (n,)
-        1 found a streak, 2 lies on a satellite (real, but not asked for), 0 false, -1 neither (a point source, a
-        streak mostly hidden, a second find).
+        1 found a streak, 2 lies on a satellite and 3 on a point source (real, but not asked for), 0 false, -1 neither
+        (a source that fades or is too faint, a streak mostly hidden, a second find).
     target : (n,)
         Index of the streak in the truth table, -1 if none.
     targets
@@ -140,6 +140,8 @@ def label_candidates(described: Described, truth: pa.Table) -> Labelled:
     label = np.where(matches.target >= 0, 1, np.where(matches.false, 0, -1))
     label[(label < 0) & on_satellite(x, y, targets)] = 2
     stamps, snr = described.stamps.astype(np.float16), truth["snr"].to_numpy()
+    for n in np.flatnonzero((targets.kind == "point") & (snr >= BRIGHT_ENOUGH)):
+        label[(label < 0) & (np.hypot(x - targets.x[n], y - targets.y[n]) <= POSITION_TOLERANCE_PX)] = 3
     found_snr = table["snr"].to_numpy()
     return Labelled(described.features, stamps, label, matches.target, targets, snr, found_snr)
 

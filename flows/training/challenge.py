@@ -59,7 +59,7 @@ def challenge_examples(raw: Path, work: Path, workers: int) -> list[Example]:
     known = set(truth["visit"].to_pylist())
     state = {str(path.resolve()): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
     sources = list_sources([str(raw)], Settings()) if known else ()
-    tiled = as_tiles(work / f"{CHALLENGE}-{digest(state)[:12]}", sources, truth, workers)
+    tiled = as_tiles(work / f"{CHALLENGE}-{digest(state)[:12]}", sources, truth, workers, CHALLENGE)
     found = [example for example in tiled if len(example.truth)]
     if not found:
         raise Misconfigured(

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +26,9 @@ from flows.training.windows import WindowPlan, train_windows
 
 Say = Callable[[str], None]
 
+MOVING = (0.3, 120.0)
+"""Lengths of trails, px: main-belt asteroids leave less than 1 px in 30 s at 1" a pixel, near-Earth ones 100."""
+
 Part = Literal["all", "verdict", "calibration"]
 """What to make: detector and verdict; the verdict; calibration and thresholds of the verdict that there is."""
 
@@ -41,7 +43,7 @@ class TrainPlan:
     Attributes
     ----------
     train, verdict, validation, test
-        Exposures per preset: for the detector to learn from; for the verdict to learn from; to choose calibration and
+        Exposures per sky: for the detector to learn from; for the verdict to learn from; to choose calibration and
         threshold on; to report on. The first two also hold crowded fields, for what looks like a trail is rare.
     cells, windows, regions, two_stage, boosted
         Settings of the training of a detector of each kind.
@@ -72,6 +74,46 @@ class TrainPlan:
     boosted: TreeFit = BOOSTED
     judge: VerdictPlan = field(default_factory=VerdictPlan)
     seed: int = 1
+
+
+def subtracted_plan(seed: int) -> TrainPlan:
+    """Return a plan of which half and more of each set is subtracted: by ZOGY or by convolution, of three cameras."""
+    return TrainPlan(
+        train=(
+            Wanted("ztf", 8, 60),
+            Wanted("llnl", 4, 60),
+            Wanted("ztf", 12, 60, crowding=3),
+            Wanted("llnl", 4, 60, crowding=3),
+            Wanted("ztf", 24, 60, subtract="mixed", lengths=MOVING),
+            Wanted("ztf", 6, 60, crowding=2, subtract="mixed", lengths=MOVING),
+            Wanted("decam", 4, 60, subtract="mixed", lengths=MOVING),
+            Wanted("rubin", 3, 60, subtract="mixed", lengths=MOVING),
+        ),
+        verdict=(
+            Wanted("ztf", 40, 40, subtract="mixed", lengths=MOVING),
+            Wanted("ztf", 8, 40, crowding=2, subtract="mixed", lengths=MOVING),
+            Wanted("decam", 6, 40, subtract="mixed", lengths=MOVING),
+            Wanted("rubin", 4, 40, subtract="mixed", lengths=MOVING),
+            Wanted("ztf", 12, 40),
+            Wanted("llnl", 6, 40),
+            Wanted("ztf", 16, 60, crowding=3),
+            Wanted("llnl", 6, 60, crowding=3),
+        ),
+        validation=(
+            Wanted("ztf", 20),
+            Wanted("llnl", 10),
+            Wanted("ztf", 40, subtract="mixed"),
+            Wanted("decam", 6, subtract="mixed"),
+            Wanted("rubin", 4, subtract="mixed"),
+        ),
+        test=(
+            Wanted("ztf", 10),
+            Wanted("llnl", 6),
+            Wanted("ztf", 12, subtract="zogy", lengths=MOVING),
+            Wanted("ztf", 12, subtract="convolution", lengths=MOVING),
+        ),
+        seed=seed,
+    )
 
 
 def quick_search_plan(seed: int) -> TrainPlan:
@@ -150,7 +192,7 @@ def train_detect(
         for name in used
     }
     about = _about(plan, model, sets, part, challenge is not None)
-    judged = Sets(sets.get("verdict", []), sets["validation"], _by_preset(plan.test, sets["test"]))
+    judged = Sets(sets.get("verdict", []), sets["validation"], _by_sky(sets["test"]))
     if part == "calibration":
         return {"detections": calibrate_verdict(out, model, judged, plan.judge, about, workers, say)}
     common = (about, plan.seed, workers, say)
@@ -177,7 +219,7 @@ def _train_detector(
         case "basic_cnn":
             return train_windows(out, train, validation, test, plan.windows, *common)
         case "region_proposal":
-            return train_region(out, _by_preset(plan.train, train), plan.regions, *common)
+            return train_region(out, _by_sky(train), plan.regions, *common)
         case "two_stage":
             return train_two_stage(out, split, plan.two_stage, *common)
         case "boosted":
@@ -189,10 +231,9 @@ def _simulated(wanted: Sequence[Wanted]) -> list[Wanted]:
     return [part for part in wanted if part.preset != CHALLENGE]
 
 
-def _by_preset(wanted: Sequence[Wanted], examples: Sequence[Example]) -> dict[str, list[Example]]:
-    names = [part.preset for part in wanted for _ in range(part.count)]
-    pairs = sorted(zip(names, range(len(examples)), strict=True))
-    return {name: [examples[n] for _, n in group] for name, group in groupby(pairs, key=lambda pair: pair[0])}
+def _by_sky(examples: Sequence[Example]) -> dict[str, list[Example]]:
+    names = sorted({example.sky for example in examples})
+    return {name: [example for example in examples if example.sky == name] for name in names}
 
 
 def _about(
@@ -209,5 +250,6 @@ def _about(
         "digest": hashlib.sha256(text.encode()).hexdigest(),
         "command": f"nightstride train detect --model {model}"
         + {"all": "", "verdict": " --verdict-only", "calibration": " --calibrate"}[part]
+        + (" --subtracted" if any(part.subtract != "none" for part in plan.train) else "")
         + (" --challenge FOLDER" if with_challenge else ""),
     }

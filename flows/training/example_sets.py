@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -45,11 +45,15 @@ def make_examples(folder: Path, wanted: Wanted, seed: int, workers: int) -> list
                 "remove it, or name another --work folder.",
             )
     else:
-        preset = crowded(find_preset(wanted.preset, wanted.streaks, wanted.shape), wanted.crowding)
+        preset = crowded(
+            find_preset(wanted.preset, wanted.streaks, wanted.shape, subtract=wanted.subtract), wanted.crowding
+        )
+        if wanted.lengths is not None:
+            preset = replace(preset, lengths=wanted.lengths)
         simulate_night(SimulatedNight(preset, seed, visits=1, detectors=wanted.count, folder=raw), workers)
     truth = pq.read_table(raw / "truth.parquet")
     sources = list_sources([str(raw)], Settings())
-    examples = as_tiles(folder, sources, truth, workers)
+    examples = as_tiles(folder, sources, truth, workers, wanted.sky)
     done.write_text(asked)
     return examples
 
@@ -60,6 +64,6 @@ def make_sets(
     """Make the exposures of several presets, each in a folder and with a seed of its own; tell of each preset."""
     found = []
     for n, part in enumerate(wanted):
-        say(f"{folder.name}: {part.count} exposures like {part.preset}")
-        found += make_examples(folder / f"{n}-{part.preset}", part, seed + n, workers)
+        say(f"{folder.name}: {part.count} exposures like {part.sky}")
+        found += make_examples(folder / f"{n}-{part.sky}", part, seed + n, workers)
     return found

@@ -23,10 +23,11 @@ from schemas.settings import Settings
 
 @dataclass(frozen=True)
 class Example:
-    """Exposure: its tile store and its true sources."""
+    """Exposure: its tile store, its true sources, and what its sky is like (`Wanted.sky`)."""
 
     store: Path
     truth: pa.Table
+    sky: str = ""
 
 
 def truth_targets(truth: pa.Table) -> Targets:
@@ -35,7 +36,8 @@ def truth_targets(truth: pa.Table) -> Targets:
     return Targets(np.array(truth["kind"].to_pylist(), dtype=np.str_), *columns)
 
 
-_BRIGHT_ENOUGH = 4.2  # S/N: fainter ones teach only doubt
+BRIGHT_ENOUGH = 4.2
+"""S/N of a source to learn from: fainter ones teach only doubt."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class TrainingField:
     @property
     def wanted(self) -> NDArray[np.bool_]:
         """Return which sources the network should find, (sources,)."""
-        clear = (self.targets.visible >= LEAST_VISIBLE) & (self.snr >= _BRIGHT_ENOUGH)
+        clear = (self.targets.visible >= LEAST_VISIBLE) & (self.snr >= BRIGHT_ENOUGH)
         return (self.targets.kind == "streak") & clear
 
     @property
@@ -106,6 +108,10 @@ class Wanted:
         If not the preset's: streaks on each, and (ny, nx), px.
     crowding
         How many times the preset's stars, cosmic rays and defects they have.
+    subtract
+        How their difference images are made: of `flows.simulation.presets.SUBTRACTIONS`.
+    lengths
+        Range of the trails, px, log-uniform, if not the preset's.
     """
 
     preset: str
@@ -113,13 +119,20 @@ class Wanted:
     streaks: int | None = None
     shape: tuple[int, int] | None = None
     crowding: float = 1.0
+    subtract: str = "none"
+    lengths: tuple[float, float] | None = None
+
+    @property
+    def sky(self) -> str:
+        """Return the name of their sky: preset and subtraction."""
+        return self.preset if self.subtract == "none" else f"{self.preset}-{self.subtract}"
 
 
-def as_tiles(folder: Path, sources: Iterable[Source], truth: pa.Table, workers: int) -> list[Example]:
+def as_tiles(folder: Path, sources: Iterable[Source], truth: pa.Table, workers: int, sky: str) -> list[Example]:
     """Cut exposures into tiles, kept where they are there already, and assign to each its part of the truth."""
     stores = map_in_processes(partial(_tile, folder), sources, workers)
     return [
-        Example(path, truth.filter((pc.field("visit") == visit) & (pc.field("detector") == detector)))
+        Example(path, truth.filter((pc.field("visit") == visit) & (pc.field("detector") == detector)), sky)
         for path, visit, detector in stores
     ]
 

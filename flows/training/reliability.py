@@ -58,7 +58,8 @@ class VerdictPlan:
     hidden
         Share of the candidates that it learns from without the science image: not every night has any.
     false_per_image
-        False detections at its threshold, on the validation exposures; with science images and without, each its own.
+        False detections at its threshold, on the validation exposures that are drawn and on those that are
+        subtracted, whichever asks for the higher; with science images and without, each its own.
     min_snr
         S/N of the candidates by which it is calibrated and judged: fainter ones are not published.
     enough
@@ -76,7 +77,7 @@ class VerdictPlan:
 
 @dataclass(frozen=True)
 class Sets:
-    """Exposures to learn from, to set calibration and threshold on, and to report on, by preset where it matters."""
+    """Exposures to learn from, to set calibration and threshold on, and to report on, by sky."""
 
     train: Sequence[Example]
     validation: Sequence[Example]
@@ -181,7 +182,7 @@ def _calibrated(
     slope, offset = calibrate(np.concatenate(odds)[asked], np.concatenate([one.label == 1 for one in chosen])[asked])
     scores: list[NDArray[np.floating]] = [reliability_of(one, slope, offset) for one in odds]
     threshold, blind = (
-        max(candidate_threshold(known, part, plan.false_per_image), 0.0)
+        _threshold(sets.validation, known, part, plan.false_per_image)
         for part in (scores[: len(known)], scores[len(known) :])
     )
     ranked = replace(judges, slope=slope, offset=offset)
@@ -190,12 +191,12 @@ def _calibrated(
         "psf_misjudged": ([], threshold),
         "without_science": ([], blind),
     }
-    for preset, examples in sets.test.items():
+    for sky, examples in sets.test.items():
         pairs = ([brighter(one, plan.min_snr) for one in pair] for pair in find(examples))
         own, wrong = zip(*pairs, strict=True)
-        scored.append(_scored(preset, own, ranked, {"summed logit": summed_logit} | dict(others)))
-        variants["psf_misjudged"][0].append(_scored(preset, wrong, ranked, {}))
-        variants["without_science"][0].append(_scored(preset, list(map(without_science, own)), ranked, {}))
+        scored.append(_scored(sky, own, ranked, {"summed logit": summed_logit} | dict(others)))
+        variants["psf_misjudged"][0].append(_scored(sky, wrong, ranked, {}))
+        variants["without_science"][0].append(_scored(sky, list(map(without_science, own)), ranked, {}))
     figures = report_verdict(out, scored, variants, threshold)
     calibration = {
         "kind": "logistic in the mean log odds of the ensemble, fitted on the validation exposures",
@@ -214,6 +215,18 @@ def _calibrated(
     )
     write_model(out, _arrays(judges.nets, judges.trees), card.model_dump(exclude={"sha256"}))
     return figures
+
+
+def _threshold(
+    examples: Sequence[Example], found: Sequence[Labelled], scores: Sequence[NDArray[np.floating]], false: float
+) -> float:
+    """Return the highest threshold that any kind of sky asks for: drawn ones, and subtracted ones."""
+    levels = [0.0]
+    for subtracted in (False, True):
+        of = [n for n, example in enumerate(examples) if ("-" in example.sky) == subtracted]
+        if of:
+            levels.append(candidate_threshold([found[n] for n in of], [scores[n] for n in of], false))
+    return max(levels)
 
 
 def _find(
@@ -242,10 +255,10 @@ def _odds(net: VerdictNet, one: Labelled) -> NDArray[np.float64]:
     return net.log_odds(one.features, one.stamps.astype(np.float32))
 
 
-def _scored(preset: str, examples: Sequence[Labelled], net: VerdictNet, others: Mapping[str, Rank]) -> ScoredCandidates:
+def _scored(sky: str, examples: Sequence[Labelled], net: VerdictNet, others: Mapping[str, Rank]) -> ScoredCandidates:
     scores = {"verdict": [net(one.features, one.stamps.astype(np.float32)) for one in examples]}
     return ScoredCandidates(
-        preset, list(examples), scores | {name: [rank(one) for one in examples] for name, rank in others.items()}
+        sky, list(examples), scores | {name: [rank(one) for one in examples] for name, rank in others.items()}
     )
 
 

@@ -104,9 +104,9 @@ Rank = Callable[[Labelled], Any]
 
 @dataclass(frozen=True)
 class ScoredCandidates:
-    """Exposures of one preset with their candidates and the scores of several ways to rank these."""
+    """Exposures of one sky with their candidates and the scores of several ways to rank these."""
 
-    preset: str
+    sky: str
     examples: list[Labelled]
     scores: Mapping[str, Scores]
 
@@ -147,7 +147,7 @@ def report_verdict(
     variants: Mapping[str, tuple[Sequence[ScoredCandidates], float]],
     threshold: float,
 ) -> dict[str, Any]:
-    """Measure on the test exposures, per preset; draw ``training_verdict.png``; return the figures for the card.
+    """Measure on the test exposures, per sky; draw ``training_verdict.png``; return the figures for the card.
 
     Parameters
     ----------
@@ -164,13 +164,13 @@ def report_verdict(
     figures: dict[str, Any] = {}
     _, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for n, one in enumerate(scored):
-        figures[one.preset] = _figures(one, threshold) | {
+        figures[one.sky] = _figures(one, threshold) | {
             name: _at_threshold(others[n].examples, others[n].scores["verdict"], level)
             for name, (others, level) in variants.items()
         }
         for (name, scores), style in zip(one.scores.items(), ("-", ":", "-.", "--"), strict=False):
             c7 = [_at(one.examples, scores, false, 7.0) for false in SCAN]
-            axes[0].plot(SCAN, c7, style, marker="o", ms=3, label=f"{one.preset}, {name}")
+            axes[0].plot(SCAN, c7, style, marker="o", ms=3, label=f"{one.sky}, {name}")
     label = np.concatenate([example.label for one in scored for example in one.examples])
     score = np.concatenate([value for one in scored for value in one.scores["verdict"]])
     asked = (label == 0) | (label == 1)

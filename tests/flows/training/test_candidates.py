@@ -40,6 +40,8 @@ ROWS = [
     ("streak", 10.0, 10.0, 3.0, 0.0, 20.0, 0.1),
     ("point", 50.0, 300.0, 0.0, 0.0, 30.0, 1.0),
     ("satellite", 250.0, 350.0, 500.0, 0.0, 90.0, 1.0),
+    ("point", 200.0, 50.0, 0.0, 0.0, -30.0, 1.0),
+    ("point", 220.0, 50.0, 0.0, 0.0, 4.0, 1.0),
 ]
 
 
@@ -67,20 +69,22 @@ def test_labels():
             (50.0, 301.0, 6.0),
             (11.0, 11.0, 5.0),
             (60.0, 352.0, 4.0),
+            (200.0, 51.0, 3.0),
+            (221.0, 50.0, 2.0),
         ]
     )
-    assert one.label.tolist() == [1, 0, 0, -1, -1, 2]
-    assert one.target.tolist() == [0, -1, -1, -1, -1, -1]
-    assert one.known.tolist() == [True, True, True, False, False, True]
-    np.testing.assert_array_equal(one.snr, [10, 5, 20, 30, 90])
+    assert one.label.tolist() == [1, 0, 0, 3, -1, 2, -1, -1]
+    assert one.target.tolist() == [0, *[-1] * 7]
+    assert one.known.tolist() == [True, True, True, True, False, True, False, False]
+    np.testing.assert_array_equal(one.snr, [10, 5, 20, 30, 90, -30, 4])
     assert one.stamps.dtype == np.float16
 
 
 def test_targets_are_the_rows_of_the_truth():
     targets = truth_targets(truth_table(ROWS))
     assert targets.kind.tolist() == [row[0] for row in ROWS]
-    np.testing.assert_array_equal(targets.angle, [20, 120, 0, 0, 0])
-    assert targets.counted.tolist() == [True, True, False, False, False]
+    np.testing.assert_array_equal(targets.angle, [20, 120, *[0] * 5])
+    assert targets.counted.tolist() == [True, True, *[False] * 5]
 
 
 def test_a_share_of_the_candidates_can_be_seen_without_science_image():

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.compute as pc
@@ -25,6 +26,19 @@ def test_each_example_has_its_own_truth(examples):
         assert info.shape == (420, 450)
         assert pc.unique(example.truth["detector"]).to_pylist() == [info.detector]
         assert sum(kind == "streak" for kind in example.truth["kind"].to_pylist()) == 12
+
+
+def test_skies_are_subtracted_and_trails_as_long_as_asked_for(tmp_path):
+    wanted = Wanted("ztf", 1, 6, (420, 430), subtract="zogy", lengths=(0.3, 2.0))
+    (example,) = make_examples(tmp_path, wanted, 5, 1)
+    assert example.sky == wanted.sky == "ztf-zogy"
+    lengths = example.truth.filter(pc.equal(example.truth["kind"], "streak"))["length_px"].to_numpy()
+    assert len(lengths) == 6
+    assert 0.2 < lengths.min() < lengths.max() < 2.2
+    (drawn,) = make_examples(tmp_path / "drawn", replace(wanted, subtract="none"), 5, 1)
+    assert drawn.sky == "ztf"
+    one, other = (TileStore.open(which.store).read_all("difference") for which in (example, drawn))
+    assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.5
 
 
 def test_what_is_there_is_used_again(tmp_path):
@@ -118,16 +132,16 @@ def test_a_streak_is_to_be_found_from_snr_4_2_and_half_visible(snr, visible, wan
     assert (field.wanted.tolist(), field.dark.tolist()) == ([wanted], [dark])
 
 
-def test_each_preset_has_a_folder_and_a_seed_of_its_own(tmp_path, monkeypatch):
+def test_each_sky_has_a_folder_and_a_seed_of_its_own(tmp_path, monkeypatch):
     asked, said = [], []
     monkeypatch.setattr(example_sets, "make_examples", lambda *given: asked.append(given) or [len(asked)])
-    wanted = [Wanted("ztf", 2), Wanted("llnl", 1), Wanted("ztf", 3, crowding=3)]
+    wanted = [Wanted("ztf", 2), Wanted("llnl", 1), Wanted("ztf", 3, crowding=3, subtract="zogy")]
     assert make_sets(tmp_path / "train", wanted, 40, 1, said.append) == [1, 2, 3]
-    names = ("0-ztf", "1-llnl", "2-ztf")
+    names = ("0-ztf", "1-llnl", "2-ztf-zogy")
     assert asked == [
         (tmp_path / "train" / name, part, 40 + n, 1) for n, (name, part) in enumerate(zip(names, wanted, strict=True))
     ]
-    assert said == ["train: 2 exposures like ztf", "train: 1 exposures like llnl", "train: 3 exposures like ztf"]
+    assert said == ["train: 2 exposures like ztf", "train: 1 exposures like llnl", "train: 3 exposures like ztf-zogy"]
 
 
 def test_exposures_are_detectors_of_one_visit(examples):
