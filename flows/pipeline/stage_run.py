@@ -5,6 +5,7 @@ from functools import reduce
 from operator import add
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from flows.pipeline.models import models_of
@@ -26,6 +27,7 @@ def run_stages(
     timer: Timer,
     search: Search | None = None,
     loaded: Mapping[str, Any] | None = None,
+    allocate: Callable[[tuple[int, ...], str], Any] = np.zeros,
 ) -> dict[str, Result]:
     """Run stages in order; return the results by dataset, those that were given among them.
 
@@ -33,7 +35,7 @@ def run_stages(
     ----------
     stages, inputs
         What to run, and what is there: dataset -> result.
-    info, tile, settings, search
+    info, tile, settings, search, allocate
         For the contexts of the stages.
     timer
         Receives the time of each stage, under its name.
@@ -48,7 +50,7 @@ def run_stages(
         timer.lap("other")
         rows = {name: result.rows for name, result in found.items()}
         numbers = {name: result.numbers for name, result in found.items()}
-        context = Context(info, tile, stage.section(settings), models, search, numbers=numbers)
+        context = Context(info, tile, stage.section(settings), models, search, None, allocate, numbers)
         found[stage.gives.name] = stage(rows, context)
         timer.lap(stage.name)
     return found
