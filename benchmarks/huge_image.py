@@ -72,29 +72,31 @@ class Peaks(NamedTuple):
     command: float
 
 
-def lights(side, seed=3):
+def lights(side, seed=3, pixels_each=PIXELS_EACH):
     """Return streaks, and stars, of an image: apart from each other, the same for the same side and seed."""
     rng = np.random.default_rng(seed)
-    cell = math.isqrt(PIXELS_EACH // 3)
+    cell = math.isqrt(pixels_each // 3)
     corners = [(y, x) for y in range(0, side - cell + 1, cell) for x in range(0, side - cell + 1, cell)]
     rng.shuffle(corners)
     streaks, stars = [], []
     for i, (y0, x0) in enumerate(corners):
-        y, x = rng.uniform((y0 + 100, x0 + 100), (y0 + cell - 100, x0 + cell - 100))
+        margin = min(100, cell // 3)
+        y, x = rng.uniform((y0 + margin, x0 + margin), (y0 + cell - margin, x0 + cell - margin))
         if i % 3:
             stars.append(Light(x, y, 0.0, 0.0, float(np.exp(rng.uniform(math.log(15), math.log(150))))))
             continue
         if i % 2:
-            x, y = _on_seam(x, x0 + 100, x0 + cell - 100), _on_seam(y, y0 + 100, y0 + cell - 100)
+            x = _on_seam(x, x0 + margin, x0 + cell - margin)
+            y = _on_seam(y, y0 + margin, y0 + cell - margin)
         length = float(np.exp(rng.uniform(math.log(3), math.log(60))))
         streaks.append(Light(x, y, length, float(rng.uniform(0, 180)), float(rng.uniform(12, 40))))
     return streaks, stars
 
 
-def satellite(side):
-    """Return a trail that crosses the image from one border to the other."""
+def satellite(side, length=None):
+    """Return a trail that crosses the image from one border to the other, or one of another length, px."""
     angle = 41.0
-    length = 1.2 * side / math.cos(math.radians(angle))
+    length = 1.2 * side / math.cos(math.radians(angle)) if length is None else length
     return Light(0.5 * side, 0.47 * side, length, angle, 6 * math.sqrt(length))
 
 
@@ -198,11 +200,11 @@ def found(folder, streaks):
     return sum(one == 1 for one in count), sum(one > 1 for one in count), table
 
 
-def measure(folder, side, memory, workers, mask=False, arguments=()):
+def measure(folder, side, memory, workers, mask=False, trail=None, arguments=()):
     """Write an image, run on it, and return a report: name -> value."""
     streaks, stars = lights(side)
     start = perf_counter()
-    write_image(folder / "huge.fits", side, [*streaks, *stars, satellite(side)])
+    write_image(folder / "huge.fits", side, [*streaks, *stars, satellite(side, trail)])
     if mask:
         write_mask(folder / "mask.fits", side)
     manifest = f"difference,mask\nhuge.fits,{'mask.fits' if mask else ''}\n"
@@ -233,10 +235,11 @@ def main():
     parser.add_argument("--memory-gib", type=float, default=2.0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--mask", action="store_true")
+    parser.add_argument("--trail", type=float, help="length of the satellite's trail, px; default: across the image")
     parser.add_argument("--folder", type=Path, default=None)
     given = parser.parse_args()
     with TemporaryDirectory(dir=given.folder) as folder:
-        report = measure(Path(folder), given.side, given.memory_gib, given.workers, given.mask)
+        report = measure(Path(folder), given.side, given.memory_gib, given.workers, given.mask, given.trail)
     print(json.dumps(report, indent=2))
     return report["peak of a worker, MiB"] > 1024 * given.memory_gib
 

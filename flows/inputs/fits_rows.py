@@ -7,6 +7,7 @@ from gzip import GzipFile
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO, Any
+from weakref import finalize
 
 import numpy as np
 from astropy.io import fits
@@ -47,16 +48,19 @@ class FitsRows:
         self, uri: str, headers: Headers, size: int, digest: Any, scratch: Path, *, verify: bool = True
     ) -> None:
         self.headers, self._where, self._verify = headers, uri, verify
-        self._copy = _copied(uri, scratch)
-        self._path = Path(str(file_system(uri)[1]) if self._copy is None else self._copy.name)
+        copy = _copied(uri, scratch)
+        self._path = Path(str(file_system(uri)[1])) if copy is None else self._kept(copy)
         with self._path.open("rb") as file:
             zipped = content_kind(file.read(9), uri) == "gzip"
             file.seek(0)
             while piece := file.read(STREAM):
                 digest.update(piece)
         if zipped:
-            self._copy = _unpacked(self._path, uri, size, scratch)
-            self._path = Path(self._copy.name)
+            self._path = self._kept(_unpacked(self._path, uri, size, scratch))
+
+    def _kept(self, copy: Any) -> Path:
+        finalize(self, copy.close)  # which removes it
+        return Path(copy.name)
 
     def image(self, index: int) -> PlaneRows:
         """Return the pixels of an image, as stored: any dtype, any rank; errors as of `FitsContent.image`."""
@@ -132,6 +136,10 @@ def _unpacked(path: Path, where: str, most: int, scratch: Path) -> Any:
 def _new(scratch: Path) -> Iterator[Any]:
     with read_failures(str(scratch)):
         scratch.mkdir(parents=True, exist_ok=True)
-        copy = NamedTemporaryFile(dir=scratch)  # noqa: SIM115 - it is there as long as something refers to it
-        yield copy
-        copy.flush()
+        copy = NamedTemporaryFile(dir=scratch)  # noqa: SIM115 - it is there until it is closed
+        try:
+            yield copy
+            copy.flush()
+        except BaseException:
+            copy.close()
+            raise

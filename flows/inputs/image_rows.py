@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, reduce
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,6 +122,14 @@ class PixelCounts(NamedTuple):
         )
 
 
+class _Band(NamedTuple):
+    """Pixels of some rows, their mask, and their counts: ``good`` of the rows, the others with those beside them."""
+
+    pixels: NDArray[np.float32]
+    mask: NDArray[np.uint16]
+    counts: PixelCounts
+
+
 class Bands:
     """State of the pixels of a large image, by bands of rows: each as it is in the whole.
 
@@ -135,31 +143,35 @@ class Bands:
 
     def __init__(self, planes: Mapping[str, Plane], saturation: float | None, usual: float) -> None:
         self._planes, self._saturation, self._usual = planes, saturation, usual
-        self._of = lru_cache(1)(self._found)  # the planes of a band are asked for one after the other
+        self._last: tuple[tuple[int, int], _Band] | None = None  # image and mask of a band are asked for in turn
 
     def counts(self) -> PixelCounts:
         """Return the counts of the whole."""
         ny = self._planes["difference"].shape[0]
-        return reduce(PixelCounts.and_below, (self._of(y0, min(y0 + BAND, ny))[1] for y0 in range(0, ny, BAND)))
+        return reduce(PixelCounts.and_below, (self._of(y0, min(y0 + BAND, ny)).counts for y0 in range(0, ny, BAND)))
 
     def planes(self, background: float) -> dict[str, Plane]:
         """Return the image, ``background`` where it has no value, and its mask."""
         shape = self._planes["difference"].shape
 
         def image(y0: int, y1: int) -> NDArray[np.float32]:
-            state, _, pixels = self._of(y0, y1)
-            return filled(pixels, state.mask, background)
+            band = self._of(y0, y1)
+            return filled(band.pixels, band.mask, background)
 
-        mask = PlaneRows(shape, np.dtype("uint16"), lambda y0, y1: self._of(y0, y1)[0].mask)
+        mask = PlaneRows(shape, np.dtype("uint16"), lambda y0, y1: self._of(y0, y1).mask)
         return {"difference": PlaneRows(shape, np.dtype("float32"), image), "mask": mask}
 
-    def _found(self, y0: int, y1: int) -> tuple[PixelState, PixelCounts, NDArray[np.float32]]:
-        """Return the state of some rows, their counts, and their pixels."""
+    def _of(self, y0: int, y1: int) -> _Band:
+        if self._last is None or self._last[0] != (y0, y1):
+            self._last = None  # before the next takes memory, too
+            self._last = (y0, y1), self._found(y0, y1)
+        return self._last[1]
+
+    def _found(self, y0: int, y1: int) -> _Band:
         low = max(0, y0 - REACH) // 4 * 4
         rows, inner = slice(low, y1 + REACH + -(y1 + REACH) % 4), slice(y0 - low, y1 - low)
         pixels, mask = self._planes["difference"][rows], self._planes["mask"][rows]
         science = self._planes["science"][rows] if "science" in self._planes else None
         state = pixel_state(pixels, mask, science, self._saturation, self._usual)
-        state = state._replace(mask=state.mask[inner], usable=state.usable[inner])
-        own = PixelCounts.of(state)._replace(good=int(np.count_nonzero(state.usable)))
-        return state, own, pixels[inner]
+        good = int(np.count_nonzero(state.usable[inner]))
+        return _Band(pixels[inner], state.mask[inner], PixelCounts.of(state)._replace(good=good))

@@ -20,7 +20,7 @@ from flows.storage.array_store import Allocate, room_for, scratch_folder
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from flows.storage.zarr_tiles import TileStore, write_exposure
-from schemas.dia_source import DIA_SOURCE, SearchCounts
+from schemas.dia_source import DIA_SOURCE, SearchCounts, most_hits
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey
 from schemas.ledger import DatasetRecord, ExposureRecord
@@ -120,7 +120,7 @@ def search_tiles(path: Path, tiles: Sequence[Tile], settings: Settings) -> Searc
     Raises
     ------
     BadInput
-        The stored tiles are damaged.
+        The stored tiles are damaged, or there are more hits than `most_hits` (``flood``).
     """
     timer = Timer()
     opened = TileStore.open(path)
@@ -133,7 +133,8 @@ def search_tiles(path: Path, tiles: Sequence[Tile], settings: Settings) -> Searc
         timer.lap("read tiles")
         return pixels
 
-    return Searched(run_on_tiles(stages, tiles, read, opened.info, settings, timer), timer.seconds())
+    found = run_on_tiles(stages, tiles, read, opened.info, settings, timer, most=most_hits(opened.info.shape))
+    return Searched(found, timer.seconds())
 
 
 def finish_exposure(

@@ -12,6 +12,7 @@ from flows.pipeline.models import models_of
 from flows.pipeline.weights import read_card
 from flows.runtime.traces import Timer
 from schemas.dataset import DatasetError, TableOf
+from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo
 from schemas.pixels import SearchGrid, Tile
 from schemas.settings import DetectSettings, Settings
@@ -64,6 +65,7 @@ def run_on_tiles(
     settings: Settings,
     timer: Timer,
     loaded: Mapping[str, Any] | None = None,
+    most: int | None = None,
 ) -> dict[str, Result]:
     """Run the stages of a tile on each of some tiles; return the gathered results.
 
@@ -75,13 +77,29 @@ def run_on_tiles(
         Gives the padded planes of a tile by name.
     info, settings, timer, loaded
         As of `run_stages`.
+    most
+        Rows of a dataset at most; None: no limit.
+
+    Raises
+    ------
+    BadInput
+        Code ``flood``: there are more, on the tiles so far.
     """
     found: dict[str, list[Result]] = {stage.gives.name: [] for stage in stages}
+    rows = dict.fromkeys(found, 0)
     for tile in tiles:
         results = run_stages(stages, as_results(read(tile)), info, tile, settings, timer, loaded=loaded)
         for name, parts in found.items():
             parts.append(results[name])
+            rows[name] += len(results[name].rows)
+            if most is not None and rows[name] > most:
+                raise _flood(f"at least {rows[name]} rows of {name}, more than {most}", info)
     return {stage.gives.name: gathered(stage, found[stage.gives.name]) for stage in stages}
+
+
+def _flood(problem: str, info: ExposureInfo) -> BadInput:
+    remedy = "look at the difference image for a failed subtraction."
+    return BadInput("flood", f"exposure {info.name}", f"{problem}.", remedy)
 
 
 def gathered(stage: Stage, parts: Sequence[Result]) -> Result:
