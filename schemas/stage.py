@@ -27,9 +27,9 @@ def exposure_memory(shape: tuple[int, int], settings: Any) -> int:
     return shape[0] * shape[1] * EXPOSURE_PIXEL
 
 
-MAPPED = 384 * 2**20
-"""Bytes that a call takes for a large exposure: what is in memory at a time of planes that are mapped from files, hits,
-and what is made of them, whose number is limited."""
+MAPPED = 800 * 2**20
+"""Bytes that a call takes for a large exposure: pages of planes that are mapped from files, and what is made of hits
+and candidates, whose number is limited. The longest trail takes most."""
 
 
 def piecewise_memory(shape: tuple[int, int], settings: Any) -> int:
