@@ -6,6 +6,7 @@ And arrays that are too large for the memory while they are used: mapped from fi
 import ctypes
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
@@ -68,6 +69,8 @@ class Scratch:
         self._thread = Thread(target=self._run, name="scratch", daemon=True)
 
     def __enter__(self) -> Self:
+        if hasattr(_libc, "malloc_trim"):
+            _libc.malloc_trim(0)  # what the allocator keeps of earlier work
         self._thread.start()
         return self
 
@@ -96,7 +99,7 @@ class Scratch:
 
 _MOST_ARRAYS = 16
 _ROUNDS = 250  # half a second, during which Python may be busy with something else
-_WAIT_US = 2000  # at 4 GB/s, as fast as cached pages are mapped, 8 MB come between
+_WAIT_US = 500
 
 _libc = ctypes.CDLL(None)
 _madvise, _usleep = _libc.madvise, _libc.usleep
@@ -120,7 +123,9 @@ def _mapped(folder: Path, shape: tuple[int, ...], dtype: str) -> tuple[NDArray[A
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder) as file:
-            os.posix_fallocate(file.fileno(), 0, size)
+            os.truncate(file.fileno(), size)
+            if sys.platform == "linux":
+                os.posix_fallocate(file.fileno(), 0, size)
             pages = mmap(file.fileno(), size)
     return np.frombuffer(pages, dtype).reshape(shape), pages
 
