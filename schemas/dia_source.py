@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from enum import IntFlag
+from math import prod
 
 import pyarrow as pa
 
 from schemas.dataset import DatasetError, TableOf, column
-from schemas.pixels import SearchGrid
+from schemas.pixels import WHOLE_PIXELS, SearchGrid
 
 
 class DetectionFlag(IntFlag):
@@ -238,6 +239,14 @@ HIT = TableOf(
         ]
     ),
 )
+
+MOST_HITS = 30_000
+"""Hits on an exposure at most, as many as 5,000 sources light up; on a large one, so many for each `WHOLE_PIXELS`."""
+
+
+def most_hits(shape: tuple[int, int]) -> int:
+    """Return how many hits an image of (ny, nx) px may have."""
+    return max(MOST_HITS, MOST_HITS * prod(shape) // WHOLE_PIXELS)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntFlag
+from math import prod
 
 from schemas.dataset import ArrayOf
 from schemas.errors import Misconfigured
@@ -29,11 +30,23 @@ UNUSABLE = MaskPlane.BAD | MaskPlane.SAT | MaskPlane.CR | MaskPlane.EDGE | MaskP
 WINDOW = 26
 """Side of a window, px; an image smaller than one cannot be searched."""
 
+WHOLE_PIXELS = 6144 * 6144
+"""An image of more pixels is large: it is never in memory as a whole. It is ingested some rows at a time, its noise and
+PSF are those of a sample, and its planes are mapped from files while it is measured."""
+
+BAND = 1008
+"""Rows of a large image that are worked on at a time, and about so many that lie in one file."""
+
 DIFFERENCE = ArrayOf("difference", "float32", ("y", "x"), "pixel_unit")
 MASK = ArrayOf("mask", "uint16", ("y", "x"), "")
 VARIANCE = ArrayOf("variance", "float32", ("y", "x"), "pixel_unit**2")
 SCIENCE = ArrayOf("science", "float32", ("y", "x"), "pixel_unit")
 TEMPLATE = ArrayOf("template", "float32", ("y", "x"), "pixel_unit")
+
+
+def is_large(shape: tuple[int, ...]) -> bool:
+    """Return whether an image of (ny, nx) px has more than `WHOLE_PIXELS`."""
+    return prod(shape) > WHOLE_PIXELS
 
 
 @dataclass(frozen=True, order=True)

@@ -15,7 +15,7 @@ from schemas.dataset import Dataset, DatasetError
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureInfo
 from schemas.model_card import ModelCard
-from schemas.pixels import SearchGrid, Tile
+from schemas.pixels import SearchGrid, Tile, is_large
 
 EXPOSURE_PIXEL = 36
 """Bytes that a pixel of a whole exposure takes while candidates are merged and measured (13 measured), and while
@@ -25,6 +25,16 @@ sources are found on its science image (23 to 31)."""
 def exposure_memory(shape: tuple[int, int], settings: Any) -> int:
     """Return the bytes that a call takes for a whole exposure of (ny, nx) px: the `Stage.memory` of such stages."""
     return shape[0] * shape[1] * EXPOSURE_PIXEL
+
+
+MAPPED = 800 * 2**20
+"""Bytes that a call takes for a large exposure: pages of planes that are mapped from files, and what is made of hits
+and candidates, whose number is limited. The longest trail takes most."""
+
+
+def piecewise_memory(shape: tuple[int, int], settings: Any) -> int:
+    """Return the same for stages that look at an exposure piece by piece: for a large one its size does not matter."""
+    return MAPPED if is_large(shape) else exposure_memory(shape, settings)
 
 
 AUTO = "auto"

@@ -28,13 +28,14 @@ from schemas.dataset import DatasetError
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo
 from schemas.injection import INJECTION, injection_ids
-from schemas.pixels import DIFFERENCE, MASK, SCIENCE, SearchGrid
+from schemas.pixels import DIFFERENCE, MASK, SCIENCE, SearchGrid, is_large
 from schemas.settings import InjectSettings
 from schemas.stage import EXPOSURE_PIXEL, Context, Search, Stage
 
 _SIDE = 1008  # px; not that of the stored tiles: what is injected does not depend on how pixels are stored
 _COPY_SIDE = 1700  # px: the largest copied tile with its margins, 1,512 px and twice 85
 _HELD_PIXEL = 12  # bytes of image, mask and science image
+_MAPPED = 256 * 2**20  # bytes of these in memory at a time, where they are mapped from files
 _PURPOSE = zlib.crc32(b"injection")
 _APART_FWHM = 8.0  # beyond what the search looks at: then neither it nor a fit sees two of them
 
@@ -254,7 +255,8 @@ def _outcome(
 def _memory(shape: tuple[int, int], settings: InjectSettings) -> int:
     """Return the bytes held while a copy is merged and measured: image, mask, science image; none at a share of 0."""
     copied = min(shape[0], _COPY_SIDE) * min(shape[1], _COPY_SIDE)
-    return shape[0] * shape[1] * _HELD_PIXEL + copied * EXPOSURE_PIXEL if settings.share else 0
+    held = _MAPPED if is_large(shape) else shape[0] * shape[1] * _HELD_PIXEL
+    return held + copied * EXPOSURE_PIXEL if settings.share else 0
 
 
 STAGE = Stage(

@@ -1,6 +1,6 @@
 """Stage: measurement and reliability of candidates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE
 from schemas.settings import MeasureSettings
-from schemas.stage import Context, Model, Result, Stage, Weights, as_found, exposure_memory
+from schemas.stage import Context, Model, Result, Stage, Weights, as_found, piecewise_memory
 from schemas.summary import Causes
 
 _MOST = 4096  # what the 12 bits of the rank hold
@@ -122,7 +122,7 @@ def describe(inputs: Mapping[str, Any], context: Context) -> Described:
     `kernels.trails.geometry`). Parameters are those of `measure`; no model is needed.
     """
     info, streaks = _exposure(context), inputs["streak"]
-    scene = _scene(inputs["difference"], inputs["mask"], info)
+    scene = _scene(inputs["difference"], inputs["mask"], info, context.allocate)
     half_width = context.settings.aperture_fwhm * info.psf.fwhm_px
     order = np.argsort(-streaks["logitSum"].to_numpy(), kind="stable")
     streaks = streaks.take(pa.array(order.astype(np.int64)))
@@ -148,10 +148,12 @@ def _exposure(context: Context) -> ExposureInfo:
     return context.exposure
 
 
-def _scene(pixels: NDArray[np.float32], mask: NDArray[np.uint16], info: ExposureInfo) -> Scene:
+def _scene(
+    pixels: NDArray[np.float32], mask: NDArray[np.uint16], info: ExposureInfo, allocate: Callable[..., Any]
+) -> Scene:
     return Scene(
         pixels=pixels,
-        usable=usable_pixels(pixels, mask),
+        usable=usable_pixels(pixels, mask, allocate),
         psf=moffat_mixture(info.psf.fwhm_px, info.psf.beta),
         fwhm_px=info.psf.fwhm_px,
         noise=Noise(info.noise, np.array(info.noise_correlation), np.inf if info.gain is None else info.gain),
@@ -282,6 +284,6 @@ STAGE = Stage(
     settings=MeasureSettings,
     models=(Model("reliability", "measure.model", _reliability, otherwise="detect.model"),),
     numbers=Causes,
-    memory=exposure_memory,
+    memory=piecewise_memory,
     warm_up=as_found,
 )

@@ -1,7 +1,7 @@
 """Stage: one candidate for all the hits on the same streak."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,14 +26,13 @@ from kernels.trails.trail_ascent import evenness
 from kernels.trails.trail_bank import best_trail, longest_only, point_snr, trail_bank
 from kernels.trails.trail_model import trail_image
 from schemas.dataset import DatasetError
-from schemas.dia_source import HIT, STREAK, SearchCounts
+from schemas.dia_source import HIT, STREAK, SearchCounts, most_hits
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo
 from schemas.pixels import DIFFERENCE, MASK, SearchGrid
 from schemas.settings import MergeSettings
-from schemas.stage import Context, Stage, as_found, exposure_memory
+from schemas.stage import Context, Stage, as_found, piecewise_memory
 
-_MOST_HITS = 30_000  # as many as 5,000 sources light up
 _LINK = 14.0  # px between hits of one group
 _CELL = 112.0  # px: larger groups are worked on piece by piece
 _LONG = 60.0  # px: from here on a trail may be longer than the templates know
@@ -112,8 +111,8 @@ def merge(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     if not isinstance(counts, SearchCounts):
         raise DatasetError("stage 'merge' needs the grid of the hits. To fix, give their SearchCounts in the context.")
     hits = _read_hits(inputs["hit"], counts.grid)
-    _refuse_flood(len(hits.row), _MOST_HITS, "windows above the threshold", exposure)
-    scene = _scene(inputs["difference"], inputs["mask"], exposure)
+    _refuse_flood(len(hits.row), most_hits(exposure.shape), "windows above the threshold", exposure)
+    scene = _scene(inputs["difference"], inputs["mask"], exposure, context.allocate)
     candidates, rest = _take_long(scene, hits)
     for group in _pieces(rest):
         candidates += _search_group(scene, group, settings.min_snr)
@@ -144,7 +143,9 @@ def _read_hits(table: pa.Table, grid: SearchGrid) -> _Hits:
     return _Hits(row, column, logit, x, y, grid.claim, grid.stride)
 
 
-def _scene(image: NDArray[np.float32], mask: NDArray[np.uint16], exposure: ExposureInfo) -> _Scene:
+def _scene(
+    image: NDArray[np.float32], mask: NDArray[np.uint16], exposure: ExposureInfo, allocate: Callable[..., Any]
+) -> _Scene:
     psf = moffat_mixture(exposure.psf.fwhm_px, exposure.psf.beta)
     correlation = np.array(exposure.noise_correlation)
     fwhm = exposure.psf.fwhm_px
@@ -152,7 +153,8 @@ def _scene(image: NDArray[np.float32], mask: NDArray[np.uint16], exposure: Expos
     side = math.ceil(_LONG + 6 * fwhm)
     line = trail_image((side, side), side / 2, side / 2, _LONG, 0.0, psf)
     noise = filtered_noise(line, exposure.noise, correlation) / math.sqrt(float(np.square(line).sum()))
-    return _Scene(Frame(image, usable_pixels(image, mask), noise, fwhm), exposure.background, Optics(psf, fwhm, bank))
+    frame = Frame(image, usable_pixels(image, mask, allocate), noise, fwhm)
+    return _Scene(frame, exposure.background, Optics(psf, fwhm, bank))
 
 
 def _pieces(hits: _Hits) -> list[_Hits]:
@@ -200,8 +202,11 @@ def _take_long(scene: _Scene, hits: _Hits) -> tuple[list[Candidate], _Hits]:
             long += _seek_long(scene, cell, long)
     if not long:
         return [], hits
-    apart = np.stack([distance(hits.x, hits.y, trail) for trail in long])
-    owner = np.where(apart.min(0) <= _CLAIM, apart.argmin(0), -1)
+    nearest, owner = np.full(len(hits.x), _CLAIM), np.full(len(hits.x), -1)
+    for number, trail in enumerate(long):
+        apart = distance(hits.x, hits.y, trail)
+        nearer = (apart < nearest) | ((owner < 0) & (apart <= nearest))
+        nearest[nearer], owner[nearer] = apart[nearer], number
     return _with_hits(long, hits, owner), hits.take(owner < 0)
 
 
@@ -295,6 +300,6 @@ STAGE = Stage(
     gives=STREAK,
     run=merge,
     settings=MergeSettings,
-    memory=exposure_memory,
+    memory=piecewise_memory,
     warm_up=as_found,
 )

@@ -1,6 +1,7 @@
 """Description of an exposure that was read: background, noise, PSF, usable pixels."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,22 +9,23 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from flows.inputs.files import open_part
-from flows.inputs.fits_header import is_image
-from flows.inputs.fits_io import read_extent
+from flows.inputs.fits_header import has_large_image, is_image
+from flows.inputs.fits_io import Extent, read_extent
+from flows.inputs.image_rows import Bands, PixelCounts, sample_of
 from flows.inputs.npz_llnl import stack_form
 from flows.inputs.source import RawExposure, Source
 from kernels.image.noise import background_and_noise, noise_correlation
-from kernels.image.pixel_state import PixelState, filled, pixel_state
+from kernels.image.pixel_state import PixelState, filled, pixel_state, usual_scatter
 from kernels.psf.gaussian_mixture import fwhm_before_pixels
 from kernels.psf.seeing import estimate_psf
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.pixels import WINDOW
+from schemas.pixels import WINDOW, is_large
 
 _ASSUMED_FWHM = 2.5
 
 
-def described(raw: RawExposure) -> tuple[ExposureInfo, dict[str, NDArray[Any]]]:
+def described(raw: RawExposure) -> tuple[ExposureInfo, dict[str, Any]]:
     """Check an exposure, and find out what its noise is like.
 
     Parameters
@@ -36,41 +38,67 @@ def described(raw: RawExposure) -> tuple[ExposureInfo, dict[str, NDArray[Any]]]:
     info : ExposureInfo
     planes : dict of (ny, nx) arrays
         ``difference`` (float32; finite: the background where there is no value), ``mask`` (uint16, bits of
-        `MaskPlane`), and ``variance``, ``science``, ``template`` (float32, may hold NaN) where there are any.
+        `MaskPlane`), and ``variance``, ``science``, ``template`` (float32, may hold NaN) where there are any. Of a
+        large image they are `flows.inputs.image_rows.PlaneRows`; its background, noise and PSF are those of a sample
+        (`flows.inputs.image_rows.sample_of`), and its pixels are counted on all of it.
 
     Raises
     ------
     BadInput
         The exposure cannot be used; the message says why.
     """
-    difference = raw.planes["difference"]
-    _require_size(difference, raw)
-    state = pixel_state(difference, raw.planes["mask"], raw.planes.get("science"), raw.saturation)
-    _require_signal(state, raw)
+    shape = raw.planes["difference"].shape
+    _require_size(shape, raw)
+    if not is_large(shape):
+        planes = {name: plane[:] for name, plane in raw.planes.items()}
+        state = _state(planes, raw)
+        seen = _seen(raw, planes, state, PixelCounts.of(state))
+        return seen.info, {**planes, "difference": seen.image, "mask": state.mask}
+    sample = sample_of(raw.planes)
+    bands = Bands(raw.planes, raw.saturation, usual_scatter(sample["difference"]))
+    seen = _seen(raw, sample, _state(sample, raw), bands.counts())
+    return seen.info, {**raw.planes, **bands.planes(seen.info.background)}
+
+
+class _Seen(NamedTuple):
+    info: ExposureInfo
+    image: NDArray[np.float32]
+
+
+def _state(planes: Mapping[str, Any], raw: RawExposure) -> PixelState:
+    return pixel_state(planes["difference"], planes["mask"], planes.get("science"), raw.saturation)
+
+
+def _seen(raw: RawExposure, planes: Mapping[str, Any], state: PixelState, counts: PixelCounts) -> _Seen:
+    """Describe an exposure by pixels of it and their state, and by the counts of all; return these pixels filled."""
+    difference = planes["difference"]
+    _require_signal(counts, raw)
+    if not state.good:
+        raise _bad("all_masked", raw, f"no pixel of {state.usable.size} that are spread over it is usable.")
     background, noise = background_and_noise(difference, state.usable)
     if not noise > 0:
         raise _bad("no_noise", raw, "more than half of its usable pixels have the same value, so it holds no sky.")
     image = filled(difference, state.mask, background)
-    psf = _as_defined(raw.psf) if raw.psf else _psf(raw, image, state.usable)
+    psf = _as_defined(raw.psf) if raw.psf else _psf({**planes, "image": image}, state.usable, raw)
     flags = {
         *raw.flags,
-        *(["infinite_values"] if state.infinite else []),
+        *(["infinite_values"] if counts.infinite else []),
         *(["assumed_psf"] if psf.source == "assumed" else []),
     }
     correlation = noise_correlation(image, state.usable, background, noise)
-    planes = {**raw.planes, "difference": image, "mask": state.mask}
+    shape = raw.planes["difference"].shape
     info = _info(
         raw,
-        shape=image.shape,
+        shape=shape,
         psf=psf,
         background=background,
         noise=noise,
         noise_correlation=tuple(map(tuple, correlation.tolist())),
-        masked_fraction=1 - state.good / image.size,
-        planes=tuple(sorted(planes.keys() - {"difference", "mask"})),
+        masked_fraction=1 - counts.good / math.prod(shape),
+        planes=tuple(sorted(raw.planes.keys() - {"difference", "mask"})),
         flags=tuple(sorted(flags)),
     )
-    return info, planes
+    return _Seen(info, image)
 
 
 def _as_defined(psf: PsfModel) -> PsfModel:
@@ -80,30 +108,27 @@ def _as_defined(psf: PsfModel) -> PsfModel:
     return psf.model_copy(update={"fwhm_px": fwhm_before_pixels(psf.fwhm_px, psf.beta)})
 
 
-def _require_size(difference: NDArray[np.float32], raw: RawExposure) -> None:
-    if min(difference.shape) < WINDOW:
-        raise _bad(
-            "wrong_dimensions", raw, f"the image is {difference.shape}, smaller than a search window of {WINDOW} px."
-        )
+def _require_size(shape: tuple[int, ...], raw: RawExposure) -> None:
+    if min(shape) < WINDOW:
+        raise _bad("wrong_dimensions", raw, f"the image is {shape}, smaller than a search window of {WINDOW} px.")
 
 
-def _require_signal(state: PixelState, raw: RawExposure) -> None:
-    if not state.finite:
+def _require_signal(counts: PixelCounts, raw: RawExposure) -> None:
+    if not counts.finite:
         raise _bad("all_nan", raw, "no pixel has a finite value.")
-    if state.constant:
-        difference = raw.planes["difference"]
-        raise _bad("constant", raw, f"all pixels are {difference[np.isfinite(difference)][0]:g}.")
-    if state.good < WINDOW * WINDOW:
-        raise _bad("all_masked", raw, f"{state.good} pixels are usable, fewer than one search window has.")
+    if counts.constant:
+        raise _bad("constant", raw, f"all pixels are {counts.first:g}.")
+    if counts.good < WINDOW * WINDOW:
+        raise _bad("all_masked", raw, f"{counts.good} pixels are usable, fewer than one search window has.")
 
 
-def _psf(raw: RawExposure, image: NDArray[np.float32], usable: NDArray[np.bool_]) -> PsfModel:
+def _psf(planes: Mapping[str, Any], usable: NDArray[np.bool_], raw: RawExposure) -> PsfModel:
     """Measure the PSF on stars of the science image, else of the template, else on what shines in the difference image.
 
     Where a sharper template was convolved to match, the difference image has the PSF of the science image.
     """
-    planes = {"science": raw.planes.get("science"), "template": raw.planes.get("template"), "image": image}
-    for source, pixels in planes.items():
+    for source in ("science", "template", "image"):
+        pixels = planes.get(source)
         if pixels is not None and (found := _stars_psf(pixels, usable, raw.saturation)) is not None:
             return PsfModel(fwhm_px=found[0], beta=found[1], source=source)
     return PsfModel(fwhm_px=_ASSUMED_FWHM, source="assumed")
@@ -157,7 +182,7 @@ class SourceSize(NamedTuple):
         (ny, nx) of its largest image, px.
     held
         Bytes of its files that are in memory while they are read, whatever of them is used; of an image of a stack
-        nothing else is read.
+        nothing else is read, and files of large images are not in memory.
     """
 
     shape: tuple[int, int]
@@ -183,9 +208,13 @@ def size_of(source: Source) -> SourceSize:
         if is_image(header)
     ]
     siblings = sorted(_held(uri) for _, uri in source.siblings)  # one is let go when the next has been read
-    return SourceSize(max(sizes, key=math.prod, default=(0, 0)), extent.held + sum(siblings[-2:]))
+    return SourceSize(max(sizes, key=math.prod, default=(0, 0)), _of_file(extent) + sum(siblings[-2:]))
 
 
 def _held(uri: str) -> int:
     with open_part(uri) as file:
-        return read_extent(file, uri).held
+        return _of_file(read_extent(file, uri))
+
+
+def _of_file(extent: Extent) -> int:
+    return 0 if has_large_image(extent.headers) else extent.held

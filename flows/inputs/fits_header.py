@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from astropy.io import fits
 from astropy.time import Time, TimeDelta
 from erfa import ErfaWarning  # type: ignore[import-untyped]  # comes with astropy
@@ -16,6 +17,7 @@ from kernels.sky.times import night_label, tai
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
 from schemas.keyword_mapping import KeywordMapping
+from schemas.pixels import is_large
 
 Headers = tuple[fits.Header, ...]
 
@@ -315,3 +317,16 @@ def no_image(where: str) -> BadInput:
     return BadInput(
         "no_image", where, "the HDU holds no image.", "name the image's extension in the settings, fits.extension."
     )
+
+
+def has_large_image(headers: Headers) -> bool:
+    """Return whether one of the images of a file is large: see `schemas.pixels.WHOLE_PIXELS`."""
+    return any(is_image(header) and is_large(image_shape(header)) for header in headers)
+
+
+def blank_as_nan(pixels: NDArray[Any], header: fits.Header) -> NDArray[Any]:
+    """Return pixels as stored, with NaN where whole numbers have the value of ``BLANK``."""
+    blank = header.get("BLANK")
+    if blank is None or pixels.dtype.kind not in "iu":
+        return pixels
+    return np.where(pixels == blank, np.float32(np.nan), pixels)

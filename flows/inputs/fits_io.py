@@ -3,23 +3,19 @@
 import gzip
 import io
 import math
-import sys
-import warnings
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import IO, Any, NamedTuple, cast
 
-import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from flows.inputs import source as given
 from flows.inputs.files import FITS, GZIP, content_kind
-from flows.inputs.fits_header import MOST_AXES, Headers, image_shape, no_image
+from flows.inputs.fits_damage import bad_checksum, damage, gzip_damage, truncated
+from flows.inputs.fits_header import MOST_AXES, Headers, blank_as_nan, image_shape, no_image
 from flows.inputs.fits_tiles import require_tiles
-from schemas.errors import BadInput, NightstrideError
+from schemas.errors import BadInput
 
 _BLOCK = 2880  # bytes of a FITS block
 _PIECE = 2**16  # bytes read at once
@@ -79,7 +75,7 @@ def read_extent(file: IO[bytes], where: str, require: Callable[[Headers], None] 
     zipped = content_kind(file.read(len(FITS)), where) == "gzip"
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    with _unpacked(file, where) if zipped else nullcontext(file) as plain, damage(where), _gzip_damage(where):
+    with _unpacked(file, where) if zipped else nullcontext(file) as plain, damage(where), gzip_damage(where):
         if zipped:
             content_kind(plain.read(len(FITS)), where)
             plain.seek(0)
@@ -101,7 +97,7 @@ def _walked(
         require(tuple(headers))
         end = plain.tell() + _stored_bytes(headers[-1])
         if size is not None and end > size:
-            raise _truncated(where, f"HDU {len(headers) - 1} ends at byte {end}, the file has {size}")
+            raise truncated(where, f"HDU {len(headers) - 1} ends at byte {end}, the file has {size}")
         end += -end % _BLOCK
         plain.seek(end)
         start = plain.read(len(_EXTENSION))
@@ -132,16 +128,6 @@ def _end_of(plain: IO[bytes], end: int) -> int:
     while plain.tell() <= end + MOST_BEHIND and plain.read(_PIECE):
         pass
     return plain.tell()
-
-
-@contextmanager
-def _gzip_damage(where: str) -> Iterator[None]:
-    try:
-        yield
-    except EOFError as error:
-        raise _truncated(where, str(error)) from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise _bad_checksum(where, f"gzip: {error}") from error
 
 
 def _require_little(behind: int, where: str, most: int = MOST_BEHIND) -> None:
@@ -227,7 +213,7 @@ def unzipped(data: bytes, where: str, most: int) -> bytes:
     """
     if not data.startswith(GZIP):
         return data
-    with _gzip_damage(where), gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+    with gzip_damage(where), gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
         plain = file.read(most + 1)
     if len(plain) > most:
         raise BadInput("too_large", where, f"it unpacks to more than {most} bytes.", "fetch it again.")
@@ -273,10 +259,7 @@ class FitsContent:
                 pixels = None if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) else hdu.data
         if pixels is None:
             raise no_image(self._where)
-        blank = self.headers[index].get("BLANK")
-        if blank is not None and pixels.dtype.kind in "iu":
-            pixels = np.where(pixels == blank, np.float32(np.nan), pixels)
-        return pixels
+        return blank_as_nan(pixels, self.headers[index])
 
     def check(self) -> None:
         """Compare CHECKSUM and DATASUM of every HDU that has them; no pixel is decoded.
@@ -300,55 +283,10 @@ class FitsContent:
                 if verdict == 0
             ]
         if wrong:
-            raise _bad_checksum(self._where, f"{' and '.join(wrong)} of HDU {index}")
+            raise bad_checksum(self._where, f"{' and '.join(wrong)} of HDU {index}")
 
 
 def _unpacked_bytes(header: fits.Header) -> int:
     sides = image_shape(header)
     prefix = "Z" if header.get("ZIMAGE") else ""
     return math.prod(sides) * abs(int(header.get(f"{prefix}BITPIX", 8))) // 8 if sides else 0
-
-
-@contextmanager
-def damage(where: str) -> Iterator[None]:
-    """Convert what astropy raises to `BadInput`, and silence its warnings: what they report is checked here."""
-    with warnings.catch_warnings():
-        # Real headers break rules that do not matter here (IRAF dates, lower-case units, missing padding).
-        warnings.simplefilter("ignore", AstropyWarning)
-        try:
-            yield
-        except NightstrideError:
-            raise
-        except Exception as error:  # damaged bytes make astropy and its decoders raise errors of every kind
-            if _is_of_network(error) or (isinstance(error, OSError) and not _is_about_bytes(error)):
-                raise
-            raise BadInput(
-                "damaged",
-                where,
-                f"its bytes cannot be decoded: {type(error).__name__}: {error}.",
-                "fetch the file again.",
-            ) from error
-
-
-def _is_of_network(error: Exception) -> bool:
-    """Return whether an error is aiohttp's, which is loaded by what reads over HTTP alone: it takes a while."""
-    aiohttp = sys.modules.get("aiohttp")
-    return aiohttp is not None and isinstance(error, aiohttp.ClientError)
-
-
-def _is_about_bytes(error: OSError) -> bool:
-    """Return whether an error is astropy's or gzip's; those of the file system have a number or their own class."""
-    return isinstance(error, gzip.BadGzipFile) or (type(error) is OSError and error.errno is None)
-
-
-def _truncated(where: str, detail: str) -> BadInput:
-    return BadInput("truncated", where, f"the file ends too early: {detail}.", "fetch it again.")
-
-
-def _bad_checksum(where: str, detail: str) -> BadInput:
-    return BadInput(
-        "bad_checksum",
-        where,
-        f"the bytes do not fit their checksum: {detail}.",
-        'fetch the file again, or set fits.checksum = "ignore" if it was edited on purpose.',
-    )

@@ -5,6 +5,8 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
 
 import numpy as np
 from astropy.io import fits
@@ -17,7 +19,7 @@ _HCOMPRESS = struct.Struct(">2xii")  # White, Postman & Lattanzi 1992: magic num
 _ZIPPED = ("COMPRESSED_DATA", "GZIP_COMPRESSED_DATA")
 
 
-def require_tiles(data: bytes, index: int, where: str) -> None:
+def require_tiles(data: bytes | Path, index: int, where: str) -> None:
     """Refuse a compressed image of which a tile unpacks to more than the pixels of a tile.
 
     Other images pass, and so do the kinds of compression whose decoder is told how many pixels to make.
@@ -25,7 +27,7 @@ def require_tiles(data: bytes, index: int, where: str) -> None:
     Parameters
     ----------
     data
-        Of the file, not gzipped.
+        Of the file, not gzipped; or where it lies: then it is read piece by piece.
     index
         Of the HDU.
     where
@@ -36,14 +38,17 @@ def require_tiles(data: bytes, index: int, where: str) -> None:
     BadInput
         ``too_large``.
     """
-    with fits.open(io.BytesIO(data), memmap=False, disable_image_compression=True) as file:
+    with (
+        data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as opened,
+        fits.open(opened, memmap=False, disable_image_compression=True) as file,
+    ):
         table = file[index]
         if not table.header.get("ZIMAGE"):
             return
         pixels = tile_pixels(table.header)
         most = pixels * _WIDEST + _SPARE
         kind = str(table.header.get("ZCMPTYPE", "")).strip()
-        heap = memoryview(data)[file.fileinfo(index)["datLoc"] + table._theap :]
+        heap = _Heap(opened, file.fileinfo(index)["datLoc"] + table._theap)
         for row, cell in _cells(table, heap, _ZIPPED if kind.startswith("GZIP") else _ZIPPED[1:]):
             if _unpacks_beyond(cell, most):
                 raise _too_large(where, index, row, most)
@@ -61,14 +66,25 @@ def tile_pixels(header: fits.Header) -> int:
     )
 
 
-def _cells(table: fits.BinTableHDU, heap: memoryview, names: Sequence[str]) -> Iterator[tuple[int, bytes]]:
+class _Heap(NamedTuple):
+    """Bytes of a file from a place on."""
+
+    file: IO[bytes]
+    start: int
+
+    def read(self, start: int, count: int) -> bytes:
+        self.file.seek(self.start + max(start, 0))
+        return self.file.read(count)
+
+
+def _cells(table: fits.BinTableHDU, heap: _Heap, names: Sequence[str]) -> Iterator[tuple[int, bytes]]:
     """Yield the row and the bytes of each cell of columns of variable length, one at a time."""
     rows = table.data.view(np.ndarray)
     for name in names:
         if name in table.columns.names:
             for row in np.flatnonzero(rows[name][:, 0] > 0):
                 count, start = map(int, rows[name][row])
-                yield int(row), bytes(heap[max(start, 0) : max(start, 0) + count])
+                yield int(row), heap.read(start, count)
 
 
 def _unpacks_beyond(packed: bytes, most: int) -> bool:

@@ -3,13 +3,16 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import sha256
-from typing import Any, NoReturn
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
 from flows.inputs.files import PROBE, STREAM, content_kind, file_system, open_part, patient, read_bytes, read_failures
+from flows.inputs.fits_damage import damage
 from flows.inputs.fits_generic import GENERIC
 from flows.inputs.fits_header import (
     FitsFormat,
@@ -18,13 +21,16 @@ from flows.inputs.fits_header import (
     Identity,
     as_integer,
     as_number,
+    has_large_image,
     image_shape,
     is_image,
     no_image,
 )
-from flows.inputs.fits_io import MOST_BEHIND, Extent, FitsContent, damage, read_extent, read_headers, unzipped
+from flows.inputs.fits_io import MOST_BEHIND, Extent, FitsContent, read_extent, read_headers, unzipped
+from flows.inputs.fits_rows import FitsRows
 from flows.inputs.fits_rubin import RUBIN
 from flows.inputs.fits_ztf import ZTF, is_ztf_mask
+from flows.inputs.image_rows import Plane, PlaneRows, changed
 from flows.inputs.mask_bits import plain_mask, rubin_mask, ztf_mask
 from flows.inputs.npz_llnl import read_stack_image, stack_key
 from flows.inputs.source import RawExposure, Source
@@ -62,8 +68,15 @@ def probe(source: Source, settings: Settings) -> ExposureKey:
     return patient(source.uri, lambda: fits_identity(source, settings.fits)).key
 
 
-def read(source: Source, settings: Settings) -> RawExposure:
-    """Read an exposure with all its planes.
+def read(source: Source, settings: Settings, scratch: Path | None = None) -> RawExposure:
+    """Read an exposure with all its planes; of a large FITS image, what is needed to read them some rows at a time.
+
+    Parameters
+    ----------
+    source, settings
+        Its files, and how their headers are to be read.
+    scratch
+        Folder for copies of large files that are gzipped, or not on this machine; None: the system's for such things.
 
     Raises
     ------
@@ -74,7 +87,7 @@ def read(source: Source, settings: Settings) -> RawExposure:
     """
     if _kind(source) == "zip":
         return read_stack_image(source.uri, source.index)
-    return read_fits(source, settings.fits)
+    return read_fits(source, settings.fits, scratch)
 
 
 def _kind(source: Source) -> str:
@@ -152,8 +165,8 @@ def fits_identity(source: Source, mapping: KeywordMapping) -> Identity:
         return changed_identity(_format(headers).identity(headers, source.uri, mapping), source)
 
 
-def read_fits(source: Source, mapping: KeywordMapping) -> RawExposure:
-    """Read an exposure with all its planes.
+def read_fits(source: Source, mapping: KeywordMapping, scratch: Path | None = None) -> RawExposure:
+    """Read an exposure with all its planes; parameters as of `read`.
 
     Raises
     ------
@@ -161,12 +174,28 @@ def read_fits(source: Source, mapping: KeywordMapping) -> RawExposure:
         The file or a sibling cannot be read; its headers or pixels break a rule.
     """
     with damage(source.uri):
-        return _read_fits(source, mapping)
+        return _read_fits(source, _Reading(mapping, Path(gettempdir()) if scratch is None else scratch, sha256()))
 
 
-def _read_fits(source: Source, mapping: KeywordMapping) -> RawExposure:
-    digest = sha256()
-    content = _content(source.uri, mapping, digest)
+class _Reading(NamedTuple):
+    """How files are read, where copies go, and the digest of all that was read."""
+
+    mapping: KeywordMapping
+    scratch: Path
+    digest: Any
+
+    def content(self, uri: str, require: Callable[[Headers], None] = lambda _: None) -> FitsContent | FitsRows:
+        """Read a file whose headers say how large it is, and pass ``require``."""
+        extent, verify = patient(uri, lambda: _extent(uri, require)), self.mapping.checksum == "check"
+        if has_large_image(extent.headers):
+            return FitsRows(uri, extent.headers, extent.end + MOST_BEHIND, self.digest, self.scratch, verify=verify)
+        data = read_bytes(uri)
+        self.digest.update(data)
+        return FitsContent(unzipped(data, uri, extent.end + MOST_BEHIND), uri, verify=verify)
+
+
+def _read_fits(source: Source, reading: _Reading) -> RawExposure:
+    mapping, content = reading.mapping, reading.content(source.uri)
     headers = content.headers
     form = _format(headers)
     identity = changed_identity(form.identity(headers, source.uri, mapping), source)
@@ -177,19 +206,20 @@ def _read_fits(source: Source, mapping: KeywordMapping) -> RawExposure:
             _require_flat(image_shape(headers[index]), source.uri)
             if image_shape(headers[index]) != shape:
                 raise _other_shape(plane, source.uri, image_shape(headers[index]), shape)
-    difference = real_image(content.image(layout["difference"]), source.uri)
+    difference = _real(content.image(layout["difference"]), source.uri)
     own = (headers[layout["difference"]], headers[0])
-    wcs = wcs_cards(own, source.uri, difference.shape)
+    ny, nx = difference.shape
+    wcs = wcs_cards(own, source.uri, (ny, nx))
     if wcs is None and form.wcs_required:
         raise BadInput("missing_wcs", source.uri, "the header has no keyword CTYPE1.", "solve its astrometry first.")
     calibration = changed_calibration(form.calibration(headers, source.uri, mapping, wcs), source)
-    planes: dict[str, NDArray[Any]] = {"difference": difference, "mask": np.zeros(difference.shape, np.uint16)}
+    planes: dict[str, Plane] = {"difference": difference, "mask": _no_mask(difference)}
     for plane, index in layout.items():
         if plane != "difference":
             planes[plane] = _plane(plane, content.image(index), headers[index], form, source.uri)
-    extra, psf, flags = _siblings(source, mapping, wcs, shape, digest)
+    extra, psf, flags = _siblings(source, reading, wcs, shape)
     _require_narrow(psf or calibration.psf, source.uri)
-    return _assembled(source, identity, calibration, wcs, psf, planes | extra, flags, digest.hexdigest())
+    return _assembled(source, identity, calibration, wcs, psf, planes | extra, flags, reading.digest.hexdigest())
 
 
 def real_image(pixels: NDArray[Any], where: str) -> NDArray[np.float32]:
@@ -218,36 +248,41 @@ def _format(headers: Headers) -> FitsFormat:
     return next(form for form in _FORMATS if form.matches(headers))
 
 
-def _content(
-    uri: str, mapping: KeywordMapping, digest: Any, require: Callable[[Headers], None] = lambda _: None
-) -> FitsContent:
-    """Read a file whose headers say how large it is, and pass ``require``."""
-    extent = patient(uri, lambda: _extent(uri, require))
-    data = read_bytes(uri)
-    digest.update(data)
-    return FitsContent(unzipped(data, uri, extent.end + MOST_BEHIND), uri, verify=mapping.checksum == "check")
-
-
 def _extent(uri: str, require: Callable[[Headers], None]) -> Extent:
     with open_part(uri, STREAM if uri.lower().endswith(".gz") else PROBE) as file:
         return read_extent(file, uri, require)
 
 
-def _plane(plane: str, pixels: NDArray[Any], header: fits.Header, form: FitsFormat, where: str) -> NDArray[Any]:
-    image = pixels if plane == "mask" and pixels.dtype.kind in "iub" else real_image(pixels, where)
-    return form.mask_bits(image, header) if plane == "mask" else image
+def _real(pixels: Plane, where: str) -> Plane:
+    return changed(pixels, lambda some: real_image(some, where), "float32")
+
+
+def _no_mask(difference: Plane) -> NDArray[np.uint16]:
+    if isinstance(difference, PlaneRows):  # one 0 for all pixels
+        return np.broadcast_to(np.uint16(0), difference.shape)
+    return np.zeros(difference.shape, np.uint16)
+
+
+def _plane(plane: str, pixels: Plane, header: fits.Header, form: FitsFormat, where: str) -> Plane:
+    if plane != "mask":
+        return _real(pixels, where)
+
+    def mask(some: NDArray[Any]) -> NDArray[np.uint16]:
+        return form.mask_bits(some if some.dtype.kind in "iub" else real_image(some, where), header)
+
+    return changed(pixels, mask, "uint16")
 
 
 def _siblings(
-    source: Source, mapping: KeywordMapping, wcs: str | None, shape: tuple[int, ...], digest: Any
-) -> tuple[dict[str, NDArray[Any]], PsfModel | None, tuple[str, ...]]:
+    source: Source, reading: _Reading, wcs: str | None, shape: tuple[int, ...]
+) -> tuple[dict[str, Plane], PsfModel | None, tuple[str, ...]]:
     """Read planes in files of their own, the PSF stamp among them."""
-    planes: dict[str, NDArray[Any]] = {}
+    planes: dict[str, Plane] = {}
     psf: PsfModel | None = None
     flags: tuple[str, ...] = ()
     for plane, uri in sorted(source.siblings):
         require = partial(_require_sides, plane, uri, shape)
-        content = _content(uri, mapping, digest, require if plane != "template" else lambda _: None)
+        content = reading.content(uri, require if plane != "template" else lambda _: None)
         index = next((index for index, header in enumerate(content.headers) if is_image(header)), None)
         if index is None:
             raise no_image(uri)
@@ -258,12 +293,12 @@ def _siblings(
         require(content.headers)
         pixels = content.image(index)
         if plane == "psf":
-            fwhm, beta = _stamp(real_image(pixels, uri), uri)
+            fwhm, beta = _stamp(real_image(pixels[:], uri), uri)
             psf = PsfModel(fwhm_px=fwhm, beta=beta, source="stamp")
         elif plane == "mask":
             planes["mask"] = _foreign_mask(pixels, content.headers, header)
         else:
-            planes[plane] = real_image(pixels, uri)
+            planes[plane] = _real(pixels, uri)
     return planes, psf, flags
 
 
@@ -314,10 +349,13 @@ def _stamp(stamp: NDArray[np.float32], where: str) -> tuple[float, float]:
         ) from error
 
 
-def _foreign_mask(pixels: NDArray[Any], headers: Headers, header: fits.Header) -> NDArray[np.uint16]:
-    if any(key.startswith("MP_") for key in header):
-        return rubin_mask(pixels, header)
-    return ztf_mask(pixels, header) if any(is_ztf_mask(one) for one in headers) else plain_mask(pixels, header)
+def _foreign_mask(pixels: Plane, headers: Headers, header: fits.Header) -> Plane:
+    def bits(some: NDArray[Any]) -> NDArray[np.uint16]:
+        if any(key.startswith("MP_") for key in header):
+            return rubin_mask(some, header)
+        return ztf_mask(some, header) if any(is_ztf_mask(one) for one in headers) else plain_mask(some, header)
+
+    return changed(pixels, bits, "uint16")
 
 
 def _aligned(wcs: str | None, headers: Headers, uri: str, shape: tuple[int, ...]) -> bool:
@@ -333,7 +371,7 @@ def _assembled(
     calibration: HeaderCalibration,
     wcs: str | None,
     stamp: PsfModel | None,
-    planes: Mapping[str, NDArray[Any]],
+    planes: Mapping[str, Plane],
     flags: tuple[str, ...],
     digest: str,
 ) -> RawExposure:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fsspec.core import split_protocol
-from numpy.typing import NDArray
 
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey, PsfModel
@@ -66,7 +65,8 @@ class RawExposure:
     ----------
     planes
         ``difference`` (float32, may hold NaN and infinities) and ``mask`` (uint16, bits of `MaskPlane`) always;
-        ``variance``, ``science`` and ``template`` (float32) where there are any. All (ny, nx).
+        ``variance``, ``science`` and ``template`` (float32) where there are any. All (ny, nx); of a large image they
+        are `flows.inputs.image_rows.PlaneRows`.
     flags
         What is not known or was assumed: no_wcs, no_zero_point, no_time, template_not_aligned.
     source_sha256
@@ -86,7 +86,7 @@ class RawExposure:
     wcs_header: str | None
     psf: PsfModel | None
     pixel_unit: str
-    planes: Mapping[str, NDArray[Any]]
+    planes: Mapping[str, Any]
     flags: tuple[str, ...]
     source_uri: str
     source_sha256: str

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from flows.inputs.source import Source, name_of
@@ -15,10 +16,11 @@ from flows.pipeline.outcome import total_causes, total_seconds
 from flows.pipeline.search_pixels import CopySearch
 from flows.pipeline.stage_run import as_results, gathered, run_on_tiles, run_stages, search_grid, table_of
 from flows.runtime.traces import Timer
+from flows.storage.array_store import Allocate, room_for, scratch_folder
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from flows.storage.zarr_tiles import TileStore, write_exposure
-from schemas.dia_source import DIA_SOURCE, SearchCounts
+from schemas.dia_source import DIA_SOURCE, SearchCounts, most_hits
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey
 from schemas.ledger import DatasetRecord, ExposureRecord
@@ -94,7 +96,7 @@ def store_exposure(source: Source, key: ExposureKey, sha256: str | None, out: Pa
 
     require_fit_here(source, settings)
     timer.lap("other")
-    raw = read(source, settings)
+    raw = read(source, settings, scratch_folder(out))
     timer.lap("read")
     info, planes = described(raw)
     timer.lap("inspect")
@@ -118,7 +120,7 @@ def search_tiles(path: Path, tiles: Sequence[Tile], settings: Settings) -> Searc
     Raises
     ------
     BadInput
-        The stored tiles are damaged.
+        The stored tiles are damaged, or there are more hits than `most_hits` (``flood``).
     """
     timer = Timer()
     opened = TileStore.open(path)
@@ -131,7 +133,8 @@ def search_tiles(path: Path, tiles: Sequence[Tile], settings: Settings) -> Searc
         timer.lap("read tiles")
         return pixels
 
-    return Searched(run_on_tiles(stages, tiles, read, opened.info, settings, timer), timer.seconds())
+    found = run_on_tiles(stages, tiles, read, opened.info, settings, timer, most=most_hits(opened.info.shape))
+    return Searched(found, timer.seconds())
 
 
 def finish_exposure(
@@ -165,14 +168,12 @@ def finish_exposure(
     kept = kept or {}
     opened = TileStore.open(path)
     graph = remaining(opened.planes, {*kept, *later})
-    names = _planes(graph.at("exposure"), opened)
-    timer.lap("other")
-    inputs = as_results({name: opened.read_all(name) for name in names})
-    timer.lap("read tiles")
-    for stage in graph.at("tile"):
-        inputs[stage.gives.name] = gathered(stage, [part.results[stage.gives.name] for part in parts])
-    inputs |= as_results(_read_kept(opened, kept, out))
-    results = run_stages(graph.at("exposure"), inputs, opened.info, None, settings, timer, CopySearch(settings))
+    given = {
+        stage.gives.name: gathered(stage, [part.results[stage.gives.name] for part in parts])
+        for stage in graph.at("tile")
+    } | as_results(_read_kept(opened, kept, out))
+    with room_for(opened.info.shape, out) as allocate:
+        results = _of_exposure(graph, opened, given, settings, timer, allocate)
     made = {
         stage.gives.name: _publish(stage, results[stage.gives.name].rows, opened.info, lineage, out, settings)
         for stage in resolve(PIPELINE, opened.planes, OF_EXPOSURE).results("exposure")
@@ -182,6 +183,27 @@ def finish_exposure(
     counted = (results[stage.gives.name].numbers for stage in graph.at("exposure"))
     causes = total_causes(numbers.counts for numbers in counted if isinstance(numbers, Causes))
     return Published({**kept, **made}, timer.seconds(), causes)
+
+
+def _of_exposure(
+    graph: Graph,
+    opened: TileStore,
+    given: Mapping[str, Result],
+    settings: Settings,
+    timer: Timer,
+    allocate: Allocate | None,
+) -> dict[str, Result]:
+    """Run the stages of a whole exposure on its planes, in arrays from ``allocate`` if it is given.
+
+    What they gave is returned without the planes, which last no longer than the arrays.
+    """
+    stages = graph.at("exposure")
+    timer.lap("other")
+    planes = {name: opened.read_all(name, allocate) for name in _planes(stages, opened)}
+    timer.lap("read tiles")
+    inputs, search = {**as_results(planes), **given}, CopySearch(settings)
+    found = run_stages(stages, inputs, opened.info, None, settings, timer, search, None, allocate or np.zeros)
+    return {name: result for name, result in found.items() if name not in planes}
 
 
 def inject_exposure(

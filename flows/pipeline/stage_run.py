@@ -5,12 +5,14 @@ from functools import reduce
 from operator import add
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from flows.pipeline.models import models_of
 from flows.pipeline.weights import read_card
 from flows.runtime.traces import Timer
 from schemas.dataset import DatasetError, TableOf
+from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo
 from schemas.pixels import SearchGrid, Tile
 from schemas.settings import DetectSettings, Settings
@@ -26,6 +28,7 @@ def run_stages(
     timer: Timer,
     search: Search | None = None,
     loaded: Mapping[str, Any] | None = None,
+    allocate: Callable[[tuple[int, ...], str], Any] = np.zeros,
 ) -> dict[str, Result]:
     """Run stages in order; return the results by dataset, those that were given among them.
 
@@ -33,7 +36,7 @@ def run_stages(
     ----------
     stages, inputs
         What to run, and what is there: dataset -> result.
-    info, tile, settings, search
+    info, tile, settings, search, allocate
         For the contexts of the stages.
     timer
         Receives the time of each stage, under its name.
@@ -48,7 +51,7 @@ def run_stages(
         timer.lap("other")
         rows = {name: result.rows for name, result in found.items()}
         numbers = {name: result.numbers for name, result in found.items()}
-        context = Context(info, tile, stage.section(settings), models, search, numbers=numbers)
+        context = Context(info, tile, stage.section(settings), models, search, None, allocate, numbers)
         found[stage.gives.name] = stage(rows, context)
         timer.lap(stage.name)
     return found
@@ -62,6 +65,7 @@ def run_on_tiles(
     settings: Settings,
     timer: Timer,
     loaded: Mapping[str, Any] | None = None,
+    most: int | None = None,
 ) -> dict[str, Result]:
     """Run the stages of a tile on each of some tiles; return the gathered results.
 
@@ -73,13 +77,29 @@ def run_on_tiles(
         Gives the padded planes of a tile by name.
     info, settings, timer, loaded
         As of `run_stages`.
+    most
+        Rows of a dataset at most; None: no limit.
+
+    Raises
+    ------
+    BadInput
+        Code ``flood``: there are more, on the tiles so far.
     """
     found: dict[str, list[Result]] = {stage.gives.name: [] for stage in stages}
+    rows = dict.fromkeys(found, 0)
     for tile in tiles:
         results = run_stages(stages, as_results(read(tile)), info, tile, settings, timer, loaded=loaded)
         for name, parts in found.items():
             parts.append(results[name])
+            rows[name] += len(results[name].rows)
+            if most is not None and rows[name] > most:
+                raise _flood(f"at least {rows[name]} rows of {name}, more than {most}", info)
     return {stage.gives.name: gathered(stage, found[stage.gives.name]) for stage in stages}
+
+
+def _flood(problem: str, info: ExposureInfo) -> BadInput:
+    remedy = "look at the difference image for a failed subtraction."
+    return BadInput("flood", f"exposure {info.name}", f"{problem}.", remedy)
 
 
 def gathered(stage: Stage, parts: Sequence[Result]) -> Result:

@@ -269,7 +269,8 @@ def _check_tiles(path: Path, source_sha256: str | None) -> Iterator[Problem]:
     try:
         store = TileStore.open(path)
         for plane in store.planes:
-            store.read_all(plane)
+            for _ in store.bands(plane):
+                pass
     except NightstrideError as error:
         yield _problem(error)
         return

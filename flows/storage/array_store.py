@@ -1,13 +1,24 @@
-"""Arrays of whole nights in sharded Zarr: one group per dataset and night, complete or absent."""
+"""Arrays of whole nights in sharded Zarr: one group per dataset and night, complete or absent.
 
+And arrays that are too large for the memory while they are used: mapped from files without a name.
+"""
+
+import ctypes
 import json
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
+from mmap import MADV_DONTNEED, mmap
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
-from typing import Any
+from threading import Event, Thread
+from typing import Any, Self
 
 import numpy as np
 import zarr
+from numba import njit
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -17,6 +28,7 @@ from flows.storage.zarr_tiles import compressors
 from schemas.dataset import ArrayOf
 from schemas.errors import BadInput, Misconfigured
 from schemas.ledger import DatasetRecord
+from schemas.pixels import is_large
 
 ARRAY_VERSION = 1
 """Of the layout and the attributes. A reader refuses a later one."""
@@ -28,6 +40,108 @@ SHARD = 32 * CHUNK
 """Rows of a file. One call writes it, whole."""
 
 _IN_MEMORY = 64 * 2**20  # bytes; what is larger is mapped from a file
+
+
+def scratch_folder(out: Path) -> Path:
+    """Return the folder for files that are needed for a while; on this machine, if the output folder is in a bucket."""
+    return Path(gettempdir()) if isinstance(out, BucketPath) else out / "staging"
+
+
+class Scratch:
+    """Arrays mapped from files that vanish with them, of which little is in memory at a time.
+
+    The kernel reads the pages of a file that are looked at, with some beside them, and writes those that are changed.
+    While the scratch is open, a thread lets go of them all the time: they are mapped once more if they are needed
+    again, as a rule from the kernel's cache, which no process is charged for. So any function works on an array larger
+    than the memory as it does on others, provided that it looks at it piece by piece. The thread is compiled code,
+    which runs beside Python's.
+
+    Parameters
+    ----------
+    folder
+        Of the files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._maps = folder, list[mmap]()
+        self._places = np.zeros((_MOST_ARRAYS, 2), np.uint64)
+        self._over = Event()
+        self._thread = Thread(target=self._run, name="scratch", daemon=True)
+
+    def __enter__(self) -> Self:
+        if hasattr(_libc, "malloc_trim"):
+            _libc.malloc_trim(0)  # what the allocator keeps of earlier work
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._maps.clear()
+
+    def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """Return an array of zeros.
+
+        Raises
+        ------
+        Retryable, Misconfigured
+            The disk is full; the folder may not be written.
+        """
+        array, pages = _mapped(self._folder, shape, dtype)
+        self._maps.append(pages)  # so that the addresses stay theirs
+        self._places[len(self._maps) - 1] = array.ctypes.data, array.nbytes
+        return array
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            _let_go(self._places, _ROUNDS)
+
+
+_MOST_ARRAYS = 16
+_ROUNDS = 250  # half a second, during which Python may be busy with something else
+_WAIT_US = 500
+
+_libc = ctypes.CDLL(None)
+_madvise, _usleep = _libc.madvise, _libc.usleep
+_madvise.argtypes, _madvise.restype = (ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int), ctypes.c_int
+_usleep.argtypes, _usleep.restype = (ctypes.c_uint32,), ctypes.c_int
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def _let_go(places: NDArray[np.uint64], rounds: int) -> None:
+    """Let go of the pages at some (address, bytes), again and again."""
+    for _ in range(rounds):
+        for i in range(len(places)):
+            if places[i, 1] > 0:
+                _madvise(places[i, 0], places[i, 1], MADV_DONTNEED)
+        _usleep(_WAIT_US)
+
+
+def _mapped(folder: Path, shape: tuple[int, ...], dtype: str) -> tuple[NDArray[Any], mmap]:
+    """Return an array of zeros mapped from a file without a name, and its pages; its room on the disk is taken."""
+    size = prod(shape) * np.dtype(dtype).itemsize
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder) as file:
+            os.truncate(file.fileno(), size)
+            if sys.platform == "linux":
+                os.posix_fallocate(file.fileno(), 0, size)
+            pages = mmap(file.fileno(), size)
+    return np.frombuffer(pages, dtype).reshape(shape), pages
+
+
+Allocate = Callable[[tuple[int, ...], str], Any]
+"""Returns an array of zeros, of a shape and a dtype."""
+
+
+@contextmanager
+def room_for(shape: tuple[int, ...], out: Path) -> Iterator[Allocate | None]:
+    """Yield what makes arrays for the planes of an image of ``shape``, if it is large; None if it fits the memory."""
+    if not is_large(shape):
+        yield None
+        return
+    with Scratch(scratch_folder(out)) as scratch:
+        yield scratch.allocate
 
 
 class ArrayAttributes(BaseModel):
@@ -57,13 +171,9 @@ class ArrayStore:
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         """Return an array of zeros: in memory or, if it is large, mapped from a file that vanishes with the array."""
-        if int(np.prod(shape)) * np.dtype(dtype).itemsize <= _IN_MEMORY:
+        if prod(shape) * np.dtype(dtype).itemsize <= _IN_MEMORY:
             return np.zeros(shape, dtype)
-        staging = Path(gettempdir()) if isinstance(self._out, BucketPath) else self._out / "staging"
-        with writing(staging):
-            staging.mkdir(parents=True, exist_ok=True)
-            with TemporaryFile(dir=staging) as file:
-                return np.memmap(file, dtype, "w+", shape=shape)
+        return _mapped(scratch_folder(self._out), shape, dtype)[0]
 
     def publish(
         self,

@@ -1,7 +1,7 @@
 """Exposures as sharded Zarr: one group per exposure, one array per plane, one or a few files per array."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -17,7 +17,7 @@ from flows.storage.shards import ShardedArray
 from schemas.dataset import ArrayOf
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import SCHEMA_VERSION, ExposureInfo
-from schemas.pixels import DIFFERENCE, MASK, SCIENCE, TEMPLATE, VARIANCE
+from schemas.pixels import BAND, DIFFERENCE, MASK, SCIENCE, TEMPLATE, VARIANCE, is_large
 from schemas.settings import TileSettings
 
 PLANES = {plane.name: plane for plane in (DIFFERENCE, MASK, VARIANCE, SCIENCE, TEMPLATE)}
@@ -39,7 +39,7 @@ class TileAttributes(BaseModel):
 
 
 def write_exposure(
-    path: Path, info: ExposureInfo, planes: Mapping[str, np.ndarray], settings: TileSettings, digest: str
+    path: Path, info: ExposureInfo, planes: Mapping[str, Any], settings: TileSettings, digest: str
 ) -> None:
     """Write an exposure to ``path`` in one step; what was there before is replaced.
 
@@ -54,7 +54,7 @@ def write_exposure(
         Metadata, stored as attributes.
     planes
         ``difference`` and ``mask``, and any of ``variance``, ``science``, ``template``: (ny, nx) of ``info.shape``,
-        dtypes as in `schemas.pixels`.
+        dtypes as in `schemas.pixels`. Arrays, or what ``[y0:y1]`` reads rows of: they are read by rows of files.
     settings
         Sides of a tile and of a chunk, px, and compression.
     digest
@@ -73,9 +73,11 @@ def write_exposure(
     with new_folder(path) as staged:
         attributes = TileAttributes(digest=digest, exposure=info).model_dump(mode="json")
         group = zarr.create_group(staged, zarr_format=3, attributes=attributes)
-        for name in sorted(planes):
-            array = _create(group, PLANES[name], info, settings)
-            write_block(array, 0, 0, planes[name])
+        arrays = {name: _create(group, PLANES[name], info, settings) for name in sorted(planes)}
+        rows = shard_shape(info.shape, settings)[0]
+        for y0 in range(0, info.shape[0], rows):
+            for name, array in arrays.items():
+                write_block(array, y0, 0, planes[name][y0 : y0 + rows])
 
 
 def write_block(array: zarr.Array[Any], y0: int, x0: int, block: np.ndarray) -> None:
@@ -164,12 +166,23 @@ class TileStore:
         except (RuntimeError, ValueError, OSError) as error:
             raise _damaged(self.path, f"pixels [{y0}:{y1}, {x0}:{x1}] of {plane} cannot be read: {error}.") from error
 
-    def read_all(self, plane: str) -> np.ndarray:
-        """Return a whole plane; errors as in `read`."""
-        return self.read(plane, 0, 0, *self.info.shape)
+    def read_all(self, plane: str, allocate: Callable[..., Any] | None = None) -> np.ndarray:
+        """Return a whole plane, in an array that ``allocate`` makes, if it is given; errors as in `read`."""
+        if allocate is None:
+            return self.read(plane, 0, 0, *self.info.shape)
+        whole: np.ndarray = allocate(self.info.shape, PLANES[plane].dtype)
+        for y0, rows in self.bands(plane):
+            whole[y0 : y0 + len(rows)] = rows
+        return whole
+
+    def bands(self, plane: str) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the first row of each row of chunks of a plane, and its pixels; errors as in `read`."""
+        (ny, nx), step = self.info.shape, self._arrays[plane].chunk[0]
+        for y0 in range(0, ny, step):
+            yield y0, self.read(plane, y0, 0, min(y0 + step, ny), nx)
 
 
-def _check(path: Path, info: ExposureInfo, planes: Mapping[str, np.ndarray], settings: TileSettings) -> None:
+def _check(path: Path, info: ExposureInfo, planes: Mapping[str, Any], settings: TileSettings) -> None:
     if settings.tile % settings.chunk:
         raise Misconfigured(
             "tile_chunk",
@@ -211,9 +224,15 @@ def _create(group: zarr.Group, plane: ArrayOf, info: ExposureInfo, settings: Til
 
 
 def shard_shape(shape: tuple[int, int], settings: TileSettings) -> tuple[int, int]:
-    """Return the sides of a file of a plane, px: whole chunks that cover all of it, or whole tiles of a large one."""
+    """Return the sides of a file of a plane, px, which are whole chunks.
+
+    One file covers all of a small plane; a larger one has several, of whole tiles, or of all columns of some rows.
+    """
+    across = -(-shape[1] // settings.chunk) * settings.chunk
     if max(shape) <= WHOLE:
-        return -(-shape[0] // settings.chunk) * settings.chunk, -(-shape[1] // settings.chunk) * settings.chunk
+        return -(-shape[0] // settings.chunk) * settings.chunk, across
+    if is_large(shape):
+        return max(BAND // settings.chunk, 1) * settings.chunk, across
     side = max(WHOLE // settings.tile, 1) * settings.tile
     return side, side
 

@@ -1,7 +1,8 @@
 """State of the pixels of an image: usable, masked, saturated, without value."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numba as nb
 import numpy as np
@@ -14,13 +15,35 @@ _BLOCK = 4
 _QUIET = 0.15  # of the usual scatter; lossy compression scatters a constant by up to 0.07 sigma
 
 
-def flat_regions(image: NDArray[np.float32]) -> NDArray[np.bool_]:
+REACH = 3 * _BLOCK
+"""How far from a pixel its state depends on others, px; bands of rows must begin at multiples of 4, too."""
+
+
+def usual_scatter(image: NDArray[np.float32]) -> float:
+    """Return the median of the standard deviations of the blocks of 4 x 4 px, those with none left out; 0 if all are.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32
+        May hold NaN.
+    """
+    return _usual(_block_moments(image, image.shape[0] // _BLOCK, image.shape[1] // _BLOCK)[1])
+
+
+def _usual(scatter: NDArray[np.float64]) -> float:
+    alive = np.isfinite(scatter) & (scatter > 0)
+    return float(np.median(scatter[alive])) if alive.any() else 0.0
+
+
+def flat_regions(image: NDArray[np.float32], usual: float | None = None) -> NDArray[np.bool_]:
     """Mark pixels that hardly differ from their surroundings, as no noise would let them.
 
     Parameters
     ----------
     image : (ny, nx) float32
         May hold NaN.
+    usual
+        `usual_scatter` of the whole, if this is a part of an image.
 
     Returns
     -------
@@ -29,14 +52,8 @@ def flat_regions(image: NDArray[np.float32]) -> NDArray[np.bool_]:
         them, and on pixels next to these within three times the block's scatter of its level. All False if no block
         has any scatter.
     """
-    ny, nx = image.shape[0] // _BLOCK, image.shape[1] // _BLOCK
-    if not ny or not nx:
-        return np.zeros(image.shape, np.bool_)
-    level, scatter = _block_moments(image, ny, nx)
-    alive = np.isfinite(scatter) & (scatter > 0)
-    if not alive.any():
-        return np.zeros(image.shape, np.bool_)
-    quiet = _QUIET * float(np.median(scatter[alive]))
+    level, scatter = _block_moments(image, image.shape[0] // _BLOCK, image.shape[1] // _BLOCK)
+    quiet = _QUIET * (_usual(scatter) if usual is None else usual)
     flat = np.isfinite(scatter) & (scatter < quiet)
     flat &= _beside(flat)
     marked = np.zeros(image.shape, np.bool_)
@@ -109,8 +126,10 @@ class PixelState(NamedTuple):
         Pixels with none of the bits of `schemas.pixels.UNUSABLE`.
     finite, infinite, good
         Numbers of finite, of infinite and of usable pixels.
+    first
+        Value of the first finite pixel; NaN without one.
     constant
-        Whether all finite pixels have one value.
+        Whether all finite pixels have that value.
     """
 
     mask: NDArray[np.uint16]
@@ -118,6 +137,7 @@ class PixelState(NamedTuple):
     finite: int
     infinite: int
     good: int
+    first: float
     constant: bool
 
 
@@ -126,6 +146,7 @@ def pixel_state(
     mask: NDArray[np.uint16],
     science: NDArray[np.float32] | None = None,
     saturation: float | None = None,
+    usual: float | None = None,
 ) -> PixelState:
     """Mark pixels without a value and saturated ones.
 
@@ -141,16 +162,19 @@ def pixel_state(
     saturation
         Finite pixels of the difference image at or above it become SAT, and so do those whose direct image is; unit of
         the pixels.
+    usual
+        `usual_scatter` of the whole, if this is a part of an image.
     """
     with np.errstate(over="ignore"):
         limit = np.float32(np.inf if saturation is None else saturation)
     known, values = np.array(mask, np.uint16, order="C"), np.ascontiguousarray(difference)
-    finite, infinite, others = _mark(values.ravel(), limit, _first(values.ravel()), known.ravel())
+    first = _first(values.ravel())
+    finite, infinite, others = _mark(values.ravel(), limit, first, known.ravel())
     if science is not None and saturation is not None:
         known[(science >= limit) & np.isfinite(values)] |= _SAT
     usable = np.empty(known.shape, np.bool_)
-    good = _settle(known.ravel(), flat_regions(values).ravel(), usable.ravel())
-    return PixelState(known, usable, finite, infinite, good, not others)
+    good = _settle(known.ravel(), flat_regions(values, usual).ravel(), usable.ravel())
+    return PixelState(known, usable, finite, infinite, good, float(first), not others)
 
 
 def filled(image: NDArray[np.float32], mask: NDArray[np.uint16], value: float) -> NDArray[np.float32]:
@@ -203,20 +227,26 @@ def _fill(image: NDArray[np.float32], mask: NDArray[np.uint16], value: np.float3
         whole[i] = value if mask[i] & _NO_DATA else image[i]
 
 
-def usable_pixels(pixels: NDArray[np.float32], mask: NDArray[np.uint16]) -> NDArray[np.bool_]:
+def usable_pixels(
+    pixels: NDArray[np.float32],
+    mask: NDArray[np.uint16],
+    allocate: Callable[[tuple[int, ...], str], NDArray[Any]] = np.empty,
+) -> NDArray[np.bool_]:
     """Return the pixels that are finite and not masked as unusable.
 
     Parameters
     ----------
     pixels, mask : (ny, nx)
         Difference image, and its mask plane (`schemas.pixels.MaskPlane`).
+    allocate
+        Returns the array to be filled, of a shape and a dtype.
 
     Returns
     -------
     (ny, nx) bool
         A new array, for the caller to change.
     """
-    out = np.empty(pixels.shape, np.bool_)
+    out = allocate(pixels.shape, "bool")
     _mark_unusable(pixels, mask, out)
     return out
 

@@ -1,7 +1,8 @@
 """Measurement of the candidates of an exposure on its pixels."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from kernels.measure.photometry import Flux, aperture_flux, fit_flux, point_or_t
 from kernels.measure.surroundings import blob_pixels, sharpness
 from kernels.measure.vetoes.evidence import Evidence, weigh
 from kernels.measure.vetoes.subtraction import lobes
-from kernels.trails.geometry import Segment, comes_near, erase_stadium, stadium
+from kernels.trails.geometry import Footprint, Segment, comes_near, stadium
 from kernels.trails.scene import Scene
 from kernels.trails.trail_fit import TrailFit, fit_trail, robust_level, unfitted
 from schemas.dia_source import DetectionFlag
@@ -162,7 +163,8 @@ def measure_candidates(
     Parameters
     ----------
     scene, mask
-        Image with its PSF and noise, and its mask plane, (ny, nx).
+        Image with its PSF and noise, and its mask plane, (ny, nx). Its usable pixels change meanwhile, and are at the
+        end what they were: a copy of all would be as large as the image.
     starts
         First estimates, px.
     widths
@@ -176,19 +178,31 @@ def measure_candidates(
         In the order given. Those that come within one FWHM of a satellite's light have the flag SATELLITE.
     """
     found: dict[int, Detection] = {}
-    spoiled = scene._replace(usable=scene.usable.copy()) if any(widths) else scene
     satellites: list[tuple[Segment, float]] = []
     for i in np.flatnonzero(np.asarray(widths)).tolist():
         found[i] = measure_candidate(scene, mask, starts[i], aperture, least_length=_KEPT * starts[i].length)
         satellites.append((found[i].fit.segment, widths[i] + scene.fwhm_px))
-    for segment, reach in satellites:
-        erase_stadium(spoiled.usable, segment, reach - scene.fwhm_px)
-    for i, start in enumerate(starts):
-        if i not in found:
-            one = measure_candidate(spoiled, mask, start, aperture)
-            across = any(comes_near(one.fit.segment, other, reach) for other, reach in satellites)
-            found[i] = replace(one, flags=one.flags | DetectionFlag.SATELLITE) if across else one
+    light = [stadium(scene.shape, segment, reach - scene.fwhm_px) for segment, reach in satellites]
+    with _left_out(scene.usable, light):
+        for i, start in enumerate(starts):
+            if i not in found:
+                one = measure_candidate(scene, mask, start, aperture)
+                across = any(comes_near(one.fit.segment, other, reach) for other, reach in satellites)
+                found[i] = replace(one, flags=one.flags | DetectionFlag.SATELLITE) if across else one
     return [found[i] for i in range(len(starts))]
+
+
+@contextmanager
+def _left_out(usable: NDArray[np.bool_], areas: Sequence[Footprint]) -> Iterator[None]:
+    """Make the pixels of some areas unusable while the block runs."""
+    before = [usable[area.y, area.x] for area in areas]
+    for area in areas:
+        usable[area.y, area.x] = False
+    try:
+        yield
+    finally:
+        for area, values in zip(areas, before, strict=True):
+            usable[area.y, area.x] = values
 
 
 def confirmed_class(found: Detection, trail_class: str) -> str:

@@ -80,12 +80,6 @@ def stadium(shape: tuple[int, int], segment: Segment, radius: float) -> Footprin
     return Footprint(*_list(*shape, float(x), float(y), float(length), math.radians(angle), float(radius)))
 
 
-def erase_stadium(usable: NDArray[np.bool_], segment: Segment, radius: float) -> None:
-    """Make the pixels within ``radius`` px of a segment unusable, in place."""
-    area = stadium((usable.shape[0], usable.shape[1]), segment, radius)
-    usable[area.y, area.x] = False
-
-
 def comes_near(segment: Segment, other: Segment, radius: float) -> bool:
     """Return whether any point of a segment lies within ``radius`` px of another."""
     theta = math.radians(segment.angle)

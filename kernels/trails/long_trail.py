@@ -59,8 +59,8 @@ def _sample(
     strip: NDArray[np.float32],
 ) -> None:
     side, length = strip.shape[0] // 2, strip.shape[1] // 2
-    for i in range(strip.shape[0]):
-        for j in range(strip.shape[1]):
+    for j in range(strip.shape[1]):  # along the trail once: of a large image few pages are looked at, at a time
+        for i in range(strip.shape[0]):
             px = x + (j - length) * cosine - (i - side) * sine
             py = y + (j - length) * sine + (i - side) * cosine
             column, row = math.floor(px), math.floor(py)

@@ -13,6 +13,7 @@ from kernels.trails.geometry import Segment, grow
 from kernels.trails.least_squares import fit_covariance, jacobian, minimise, vector
 from kernels.trails.scene import Scene, View, trail_shape, view
 from kernels.trails.trail_model import PARAMETERS, trail_rows
+from schemas.pixels import WHOLE_PIXELS, is_large
 
 _OUTLIER = 5.0  # sigma
 _MISFIT = 0.5  # of the model: a wrong PSF or profile makes no outliers
@@ -222,10 +223,19 @@ def _radius(scene: Scene) -> float:
 def _first_fit(scene: Scene, start: Segment) -> NDArray[np.float64]:
     """Return the parameters of a first fit from a rough estimate, at a fixed level."""
     long, short = start.length > _LONG_FWHM * scene.fwhm_px, start.length < 2 * scene.fwhm_px
-    seen = view(scene, start, _radius(scene) + (0.03 * start.length if long else 0.0))
+    seen = view(scene, start, _radius(scene) + (_aside(scene, start.length) if long else 0.0))
     if long:
         seen = capped(seen, scene.noise.sigma)
     return _best(scene, seen, starts(scene, seen, start), PARAMETERS - 1, 0.0 if short else _BLUR_FWHM)[0]
+
+
+def _aside(scene: Scene, length: float) -> float:
+    """Return how far beside a rough estimate a long trail is looked for, px.
+
+    On a large image the area does not grow beyond that of the longest trail on any other.
+    """
+    longest = math.sqrt(2 * WHOLE_PIXELS)
+    return 0.03 * length * (min(1.0, longest / length) ** 2 if is_large(scene.shape) else 1.0)
 
 
 def _best(

@@ -12,11 +12,13 @@ from typing import NamedTuple
 from distributed.worker import Worker, get_worker
 
 from flows.inputs.described import size_of
+from flows.inputs.image_rows import BLOCK, BLOCKS
 from flows.inputs.source import Source, name_of
 from flows.pipeline.graph import OF_EXPOSURE
 from flows.pipeline.stage_run import search_grid
 from flows.runtime.metrics import GPU
 from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.pixels import BAND, SCIENCE, is_large
 from schemas.settings import Settings
 from schemas.stage import EXPOSURE_PIXEL, Stage
 from stages import PIPELINE
@@ -33,6 +35,9 @@ INGEST_SIBLING_PIXEL = 8
 READ_PIXEL = 12
 """A pixel while files are read, beside the bytes of the files: image, mask, what is being checked or converted."""
 
+LARGE_PIXEL, LARGE_SIBLING_PIXEL = 28, 12
+"""A pixel of a band of a large image that is read, checked and stored; and of the same band of each further plane."""
+
 NIGHT_SOURCE = 600
 """A source while all of a night are merged: its row, and what is made of its columns, bytes (450 measured)."""
 
@@ -47,8 +52,10 @@ SPARE = 32 * 2**20
 """What the allocator keeps beside all that, bytes."""
 
 
-def projected_bytes(shape: tuple[int, int], siblings: int, settings: Settings, held: int = 0) -> dict[str, int]:
-    """Return the peak memory of a worker for each kind of task.
+def projected_bytes(
+    shape: tuple[int, int], siblings: int, settings: Settings, held: int = 0, science: bool = True
+) -> dict[str, int]:
+    """Return the peak memory of a worker for each kind of task; that of a large image does not depend on its height.
 
     Parameters
     ----------
@@ -61,6 +68,8 @@ def projected_bytes(shape: tuple[int, int], siblings: int, settings: Settings, h
     held
         Bytes of its files in memory while they are read (`flows.inputs.described.SourceSize`): more than its pixels
         take where a file has images of other detectors, or large tables.
+    science
+        Whether there is a science image: stages that need one do not run on a large image without.
 
     Returns
     -------
@@ -71,12 +80,23 @@ def projected_bytes(shape: tuple[int, int], siblings: int, settings: Settings, h
     sides = [(tile.y1 - tile.y0, tile.x1 - tile.x0) for tile in tiles]
     tile = max(sides, key=prod, default=(0, 0))
     searching = max((_of_call(stage, tile, settings) for stage in PIPELINE if stage.per == "tile"), default=0)
-    others = siblings * INGEST_SIBLING_PIXEL
-    found = {"ingest": max(prod(shape) * (INGEST_PIXEL + others), held + prod(shape) * (READ_PIXEL + others))}
+    found = {"ingest": (_large_ingest if is_large(shape) else _ingest)(shape, siblings, held)}
     for stage in PIPELINE:
+        if is_large(shape) and not science and SCIENCE in stage.needs:
+            continue
         if stage.per in OF_EXPOSURE and (own := _of_call(stage, tile if stage.per == "tile" else shape, settings)):
             found[stage.name] = own + (searching if stage.searches else 0)
     return {task: BASE + SPARE + size for task, size in found.items()}
+
+
+def _ingest(shape: tuple[int, int], siblings: int, held: int) -> int:
+    others = siblings * INGEST_SIBLING_PIXEL
+    return max(prod(shape) * (INGEST_PIXEL + others), held + prod(shape) * (READ_PIXEL + others))
+
+
+def _large_ingest(shape: tuple[int, int], siblings: int, held: int) -> int:
+    band, sample = BAND * shape[1] * (LARGE_PIXEL + siblings * LARGE_SIBLING_PIXEL), (BLOCK * BLOCKS) ** 2
+    return held + max(band, sample * (INGEST_PIXEL + siblings * INGEST_SIBLING_PIXEL))
 
 
 def _of_call(stage: Stage, shape: tuple[int, int], settings: Settings) -> int:
@@ -176,7 +196,8 @@ def _misfit(source: Source, settings: Settings, worker_bytes: int) -> _Misfit | 
         shape, held = size_of(source)
     except (BadInput, Retryable):
         return None  # the exposure will be quarantined or tried again, with the reason
-    projected = projected_bytes(shape, len(source.siblings), settings, held)
+    planes = {*dict(source.siblings), *settings.fits.planes}
+    projected = projected_bytes(shape, len(source.siblings), settings, held, SCIENCE.name in planes)
     task = max(projected, key=lambda name: projected[name])
     if projected[task] <= worker_bytes:
         return None

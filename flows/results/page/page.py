@@ -32,6 +32,7 @@ from flows.results.page.tables import (
     troubles,
 )
 from flows.results.page.words import GRADES, Figure, count, duration, night_words
+from flows.storage.array_store import room_for
 from flows.storage.atomic import write_file
 from flows.storage.zarr_tiles import TileStore
 from schemas.errors import BadInput
@@ -170,7 +171,7 @@ def content(out: Path, night: PublishedNight, limits: Limits, truth: Truth | Non
     """Gather and draw what the page of ``night`` shows; tiles are read from ``out``."""
     stores = {exposure.record.key.name: _store(out, exposure) for exposure in _described(night, limits)}
     infos = {name: store.info for name, store in stores.items() if store is not None}
-    panels = _panels(_chosen(night, limits), stores, limits)
+    panels = _panels(out, _chosen(night, limits), stores, limits)
     listed, trouble = night.exposures[: limits.rows], troubles(night)
     objects, damage = _objects(out, night)
     return Content(
@@ -233,18 +234,21 @@ def _store(out: Path, exposure: Exposure) -> TileStore | None:
         return None
 
 
-def _panels(chosen: Sequence[Exposure], stores: Mapping[str, TileStore | None], limits: Limits) -> tuple[Panel, ...]:
+def _panels(
+    out: Path, chosen: Sequence[Exposure], stores: Mapping[str, TileStore | None], limits: Limits
+) -> tuple[Panel, ...]:
     shares = share_cutouts([len(exposure.sources) for exposure in chosen], limits.cutouts_each, limits.cutouts)
     drawn = []
     for exposure, share in zip(chosen, shares, strict=True):
         store = stores[exposure.record.key.name]
         if store is None:
             continue
-        try:
-            difference, mask = store.read_all("difference"), store.read_all("mask")
-        except BadInput:
-            continue
-        drawn.append(panel(exposure, store.info, difference, mask, share))
+        with room_for(store.info.shape, out) as allocate:
+            try:
+                difference, mask = (store.read_all(name, allocate) for name in ("difference", "mask"))
+                drawn.append(panel(exposure, store.info, difference, mask, share))
+            except BadInput:
+                continue
     return tuple(drawn)
 
 

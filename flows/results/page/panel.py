@@ -13,6 +13,7 @@ from flows.results.page.picture import Picture, bin_mean, jpeg, stretch, usable
 from flows.results.page.words import utc
 from flows.results.quality.measure import Compass, compass
 from schemas.exposure import ExposureInfo
+from schemas.pixels import BAND
 
 SIDE = 800
 """Longest side of an overview, px."""
@@ -78,7 +79,9 @@ def overview(
     """
     ny, nx = difference.shape
     factor = max(1, math.ceil(max(ny, nx) / SIDE))
-    binned = bin_mean(difference, usable(difference, mask), factor)
+    step = factor * math.ceil(BAND / factor)
+    strips = ((difference[y : y + step], mask[y : y + step]) for y in range(0, ny, step))
+    binned = np.concatenate([bin_mean(pixels, usable(pixels, bits), factor) for pixels, bits in strips])
     levels = stretch(binned, *_level_and_noise(binned), high=12.0)
     height, width = binned.shape[0] * factor, binned.shape[1] * factor
     margin = max(width, height) / 75

@@ -1,11 +1,16 @@
+import gzip
 import os
 import signal
 from multiprocessing import get_context
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from astropy.io import fits
 
+from benchmarks.huge_image import lights, satellite, write_image, write_mask
 from flows.inputs.probe import probe
+from flows.inputs.source import Source
 from flows.inputs.source_state import sha256_of
 from flows.nights import exposure_work as exposure_tasks
 from flows.nights.exposure_run import shared_out
@@ -24,6 +29,7 @@ from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
+from schemas.keyword_mapping import BandFromHeader, FromHeader, KeywordMapping, TimeFromHeader
 from schemas.pixels import Tiling
 from schemas.settings import DetectSettings, ExecutionSettings, InjectSettings, Settings, TileSettings
 from schemas.stage import Result
@@ -31,6 +37,13 @@ from stages import PIPELINE
 from stages.detect import STAGE as DETECT
 
 SETTINGS = Settings(tiles=TileSettings(tile=112, chunk=28), detect=DetectSettings(model="basic_cnn", threshold=0.2))
+
+
+FITS = KeywordMapping(
+    time=TimeFromHeader(value=60700.25, format="mjd"),
+    exposure_time=FromHeader(value=30.0),
+    band=BandFromHeader(value="r"),
+)
 
 
 @pytest.fixture
@@ -58,6 +71,71 @@ def test_one_task_publishes_the_bytes_that_several_do(source, key, tmp_path):
     assert [getattr(alone, name) for name in same] == [getattr(several, name) for name in same]
     assert alone.windows > 0
     assert alone.seconds.keys() == several.seconds.keys() >= {"read", "write tiles", "detect", "measure", "publish"}
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory):
+    """Image with stars, streaks across the rows where bands meet, and a trail from border to border."""
+    folder = tmp_path_factory.mktemp("crowded")
+    streaks, stars = lights(800, seed=5, pixels_each=60_000)
+    write_image(folder / "image.fits", 800, [*streaks, *stars, satellite(800)])
+    write_mask(folder / "mask.fits", 800)
+    return folder
+
+
+def of_bands(monkeypatch):
+    """Make images large that are not, and bands low; a sample still holds all of such an image."""
+    monkeypatch.setattr("schemas.pixels.WHOLE_PIXELS", 10_000)
+    monkeypatch.setattr("flows.inputs.image_rows.BAND", 90)
+    monkeypatch.setattr("flows.storage.zarr_tiles.BAND", 60)
+    monkeypatch.setattr("flows.storage.zarr_tiles.WHOLE", 100)
+    monkeypatch.setattr("flows.inputs.image_rows.BLOCK", 4096)
+
+
+@pytest.mark.parametrize("form", ["plain", "compressed", "gzip"])
+def test_an_image_done_in_bands_gives_the_bytes_of_one_done_whole(crowded, tmp_path, monkeypatch, form):
+    """Ids, order, all columns; whatever lies across a border is neither lost nor doubled."""
+    path = tmp_path / "image.fits"
+    path.write_bytes((crowded / "image.fits").read_bytes())
+    if form == "compressed":
+        with fits.open(path) as file:
+            packed = fits.CompImageHDU(file[0].data, file[0].header, quantize_level=16)
+        packed.writeto(path, overwrite=True, checksum=True)
+    if form == "gzip":
+        path = tmp_path / "image.fits.gz"
+        path.write_bytes(gzip.compress((crowded / "image.fits").read_bytes(), 1))
+    settings = SETTINGS.model_copy(update={"fits": FITS, "inject": InjectSettings(share=0.5)})
+    source = Source(str(path), (("mask", str(crowded / "mask.fits")),))
+    key = probe(source, settings)
+    whole = search_exposure(source, key, None, None, tmp_path / "whole", settings)
+    of_bands(monkeypatch)
+    bands = search_exposure(source, key, None, None, tmp_path / "bands", settings)
+    assert bands.stored.info == whole.stored.info
+    assert bands.datasets == whole.datasets
+    for record in whole.datasets.values():
+        assert record.rows > 0
+        assert file_digest(tmp_path / "bands" / record.path) == record.sha256
+    assert (bands.causes, bands.windows) == (whole.causes, whole.windows)
+    table = CatalogStore(tmp_path / "bands").read(DIA_SOURCE, key)
+    assert "satellite" in table["trailClass"].to_pylist()
+    opened = [TileStore.open(tile_path(tmp_path / name, key)) for name in ("whole", "bands")]
+    for plane in opened[0].planes:
+        np.testing.assert_array_equal(opened[1].read_all(plane), opened[0].read_all(plane))
+    shards = [len(list((one.path / "difference" / "c").rglob("*"))) for one in opened]
+    assert shards[1] > shards[0]
+    assert list((tmp_path / "bands" / "staging").iterdir()) == []
+
+
+def test_more_hits_than_an_exposure_may_have_end_its_search(source, key, tmp_path, monkeypatch):
+    stored = store_exposure(source, key, None, tmp_path, SETTINGS)
+    count = len(hits_of([search_all(stored, key, tmp_path)]))
+    assert search_all(stored, key, tmp_path).windows > 0
+    monkeypatch.setattr("schemas.dia_source.MOST_HITS", count)
+    search_all(stored, key, tmp_path)
+    monkeypatch.setattr("schemas.dia_source.MOST_HITS", count - 1)
+    with pytest.raises(BadInput, match=rf"at least {count} rows of hit, more than {count - 1}") as caught:
+        search_all(stored, key, tmp_path)
+    assert caught.value.code == "flood"
 
 
 def test_what_is_published_stays_and_is_not_searched_again(source, key, tmp_path):

@@ -1,16 +1,34 @@
+import errno
 import json
+import os
+from mmap import mmap
+from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 
-from flows.storage.array_store import CHUNK, SHARD, ArrayStore, read_attributes
+from flows.storage.array_store import CHUNK, SHARD, ArrayStore, Scratch, read_attributes, room_for, scratch_folder
 from flows.storage.atomic import leftovers
 from schemas.dataset import ArrayOf, DatasetError
-from schemas.errors import BadInput, Misconfigured
+from schemas.errors import BadInput, Misconfigured, Retryable
+from tests.support.wait import until
 
 FORM = ArrayOf("stamps", "float32", ("thing", "y", "x"), "nJy")
 NIGHT = "20260101"
+
+
+def is_mapped(array):
+    base = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, memoryview) and isinstance(base.obj, mmap)
+
+
+def mapped_mib():
+    """Return the memory of this process that is mapped from files, MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("RssFile", "RssShmem"))) / 1024
 
 
 def stamps(rows):
@@ -82,10 +100,46 @@ def test_a_large_array_is_mapped_from_a_file_that_vanishes(tmp_path, monkeypatch
     assert type(store.allocate((2, 3), "float32")) is np.ndarray
     monkeypatch.setattr("flows.storage.array_store._IN_MEMORY", 100)
     large = store.allocate((50, 3, 4), "float32")
-    assert isinstance(large, np.memmap)
+    assert is_mapped(large)
     assert not large.any()
     large[:] = stamps(50)
     FORM.check(large)
     path = tmp_path / store.publish(FORM, NIGHT, large, "abc").path
-    assert isinstance(store.read_path(path, FORM), np.memmap)
+    assert is_mapped(store.read_path(path, FORM))
     assert leftovers(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is measured through Linux's /proc")
+def test_little_of_what_is_mapped_stays_in_memory_and_nothing_is_lost(tmp_path):
+    with Scratch(tmp_path / "compiled"):
+        pass
+    before = mapped_mib()
+    with Scratch(tmp_path / "scratch") as scratch:
+        array = scratch.allocate((64, 2**18), "float32")
+        assert is_mapped(array)
+        assert not array.any()
+        for number, row in enumerate(array):
+            row[:] = number
+        until(lambda: mapped_mib() < before + 32)
+        array[:, 5] += 0.5
+        until(lambda: mapped_mib() < before + 32)
+        np.testing.assert_array_equal(array[:, 5], np.arange(64) + 0.5)
+        np.testing.assert_array_equal(array[:, -1], np.arange(64))
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_full_disk_is_found_out_before_anything_is_written(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with Scratch(tmp_path) as scratch, pytest.raises(Retryable, match="full"):
+        scratch.allocate((10, 10), "uint16")
+
+
+def test_only_a_large_image_gets_room_on_the_disk(tmp_path):
+    with room_for((6144, 6144), tmp_path) as allocate:
+        assert allocate is None
+    with room_for((6144, 6145), tmp_path) as allocate:
+        assert is_mapped(allocate((7, 9), "bool"))
+    assert scratch_folder(tmp_path) == tmp_path / "staging"

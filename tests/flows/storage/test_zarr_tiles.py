@@ -141,12 +141,45 @@ def test_plain_zarr_reads_the_same(tmp_path):
     [
         ((3080, 3072), (3276, 3276)),  # ZTF: 13 x 13 chunks of 252 px
         ((4000, 4072), (4032, 4284)),  # Rubin
-        ((60, 4200), (252, 4284)), ((4201, 60), (4032, 4032)), ((30_000, 30_000), (4032, 4032)),
+        ((60, 4200), (252, 4284)), ((4201, 60), (4032, 4032)), ((6144, 6144), (4032, 4032)),
+        ((30_000, 30_000), (1008, 30_240)), ((300, 130_000), (1008, 130_032)),
     ],
 )  # fmt: skip
 def test_a_plane_is_one_file_unless_it_is_large(shape, sides, monkeypatch):
     monkeypatch.setattr(zarr_tiles, "WHOLE", 4200)
     assert shard_shape(shape, TileSettings()) == sides
+
+
+class ByRows:
+    """Plane that gives rows, and remembers how many at once."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.most = array, array.shape, array.dtype, 0
+
+    def __getitem__(self, rows):
+        found = self.array[rows]
+        self.most = max(self.most, len(found))
+        return found
+
+
+def test_a_large_exposure_is_written_and_read_some_rows_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("schemas.pixels.WHOLE_PIXELS", 1000)
+    monkeypatch.setattr(zarr_tiles, "WHOLE", 100)
+    monkeypatch.setattr(zarr_tiles, "BAND", 60)
+    shape, planes = (301, 250), pixels((301, 250))
+    lazy = {name: ByRows(plane) for name, plane in planes.items()}
+    write_exposure(tmp_path / "x.zarr", info(shape), lazy, SMALL, "d")
+    assert {plane.most for plane in lazy.values()} == {56}
+    store = TileStore.open(tmp_path / "x.zarr")
+    for name, plane in planes.items():
+        np.testing.assert_array_equal(store.read_all(name), plane)
+        made = []
+        read = store.read_all(name, lambda shape, dtype, made=made: made.append(np.zeros(shape, dtype)) or made[0])
+        assert read is made[0]
+        np.testing.assert_array_equal(read, plane)
+        starts, bands = zip(*store.bands(name), strict=True)
+        assert starts == tuple(range(0, 301, 28))
+        np.testing.assert_array_equal(np.concatenate(bands), plane)
 
 
 def test_an_exposure_has_one_file_and_two_for_each_plane(tmp_path, monkeypatch):

@@ -190,7 +190,7 @@ def test_faint_candidates_can_be_left_out():
 def test_what_a_night_would_quarantine_teaches_nothing(examples, tmp_path, monkeypatch):
     write_bright(tmp_path)
     assert len(unless_flooded(examples[0], str(tmp_path), wrong_psf=False)) == 1
-    monkeypatch.setattr("stages.merge._MOST_HITS", 0)
+    monkeypatch.setattr("schemas.dia_source.MOST_HITS", 0)
     assert unless_flooded(examples[0], str(tmp_path), wrong_psf=False) == []
     with pytest.raises(BadInput, match="windows above the threshold, more than 0"):
         candidates(examples[0], str(tmp_path), wrong_psf=False)

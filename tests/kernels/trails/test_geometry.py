@@ -13,7 +13,6 @@ from kernels.trails.geometry import (
     comes_near,
     core_radius,
     distance,
-    erase_stadium,
     first_of_each,
     from_ends,
     grow,
@@ -73,16 +72,6 @@ def test_growing_is_dilation_inside_the_footprint():
 def test_distance_is_to_the_nearest_point_of_the_segment():
     segment = Segment(10, 10, 10, 0)
     assert [segment.distance(10, 13), segment.distance(18, 14), segment.distance(5, 10)] == [3, 5, 0]
-
-
-@settings(deadline=None, max_examples=40)
-@given(segment=segments, radius=st.floats(0.5, 12))
-def test_erased_are_the_pixels_within_the_radius(segment, radius):
-    usable = np.ones((37, 43), bool)
-    erase_stadium(usable, segment, radius)
-    distance = brute((37, 43), segment, radius)
-    assert usable[distance > radius + 1e-9].all()
-    assert not usable[distance < radius - 1e-9].any()
 
 
 def test_segments_come_near_where_they_cross_and_not_beyond_their_ends():

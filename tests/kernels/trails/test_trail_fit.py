@@ -504,3 +504,28 @@ def test_what_failed_has_the_best_flux_at_the_first_estimate():
     assert (failed.flux, failed.level) == pytest.approx(tuple(expected))
     assert (failed.ndata, failed.converged, failed.segment) == (seen.use.sum(), False, TRAIL)
     assert np.isnan([failed.level_err, failed.chi2, *failed.covariance.ravel()]).all()
+
+
+def test_a_trail_longer_than_any_on_other_images_is_sought_in_a_narrower_strip_of_a_large_one():
+    small, large = ((6144, 6144), (30_000, 30_000))
+    of = {
+        shape: scene(np.empty((1, 1)))._replace(pixels=np.broadcast_to(np.float32(0), shape))
+        for shape in (small, large)
+    }
+    for length in (50.0, 3000.0, 8000.0):
+        assert trail_fit._aside(of[large], length) == trail_fit._aside(of[small], length) == 0.03 * length
+    areas = [length * trail_fit._aside(of[large], length) for length in (9000.0, 20_000.0, 40_000.0)]
+    assert areas == pytest.approx([0.06 * 6144**2] * 3)
+
+
+def test_the_narrower_strip_gives_the_same_trail(monkeypatch):
+    monkeypatch.setattr(trail_fit, "is_large", lambda shape: True)
+    truth = Segment(200.3, 60.2, 300.0, 4.0)
+    seen = scene(galsim_trail((120, 400), *truth, 2.3, 3.0) * 40_000 + field(3, (120, 400)))
+    start = Segment(201.0, 60.0, 290.0, 4.4)
+    whole = fit_trail(seen, start)
+    monkeypatch.setattr(trail_fit, "WHOLE_PIXELS", 20_000)
+    narrow = fit_trail(seen, start)
+    assert whole.converged
+    assert narrow.converged
+    assert apart(narrow.segment, whole.segment) < 0.02

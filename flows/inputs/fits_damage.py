@@ -1,0 +1,70 @@
+"""What damaged FITS files, and their compression, make libraries raise, as our own errors."""
+
+import gzip
+import sys
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from astropy.utils.exceptions import AstropyWarning
+
+from schemas.errors import BadInput, NightstrideError
+
+
+@contextmanager
+def damage(where: str) -> Iterator[None]:
+    """Convert what astropy raises to `BadInput`, and silence its warnings: what they report is checked here."""
+    with warnings.catch_warnings():
+        # Real headers break rules that do not matter here (IRAF dates, lower-case units, missing padding).
+        warnings.simplefilter("ignore", AstropyWarning)
+        try:
+            yield
+        except NightstrideError:
+            raise
+        except Exception as error:  # damaged bytes make astropy and its decoders raise errors of every kind
+            if _is_of_network(error) or (isinstance(error, OSError) and not _is_about_bytes(error)):
+                raise
+            raise BadInput(
+                "damaged",
+                where,
+                f"its bytes cannot be decoded: {type(error).__name__}: {error}.",
+                "fetch the file again.",
+            ) from error
+
+
+def _is_of_network(error: Exception) -> bool:
+    """Return whether an error is aiohttp's, which is loaded by what reads over HTTP alone: it takes a while."""
+    aiohttp = sys.modules.get("aiohttp")
+    return aiohttp is not None and isinstance(error, aiohttp.ClientError)
+
+
+def _is_about_bytes(error: OSError) -> bool:
+    """Return whether an error is astropy's or gzip's; those of the file system have a number or their own class."""
+    return isinstance(error, gzip.BadGzipFile) or (type(error) is OSError and error.errno is None)
+
+
+def truncated(where: str, detail: str) -> BadInput:
+    """Return the refusal of a file that ends too early."""
+    return BadInput("truncated", where, f"the file ends too early: {detail}.", "fetch it again.")
+
+
+def bad_checksum(where: str, detail: str) -> BadInput:
+    """Return the refusal of bytes that do not fit their checksum."""
+    return BadInput(
+        "bad_checksum",
+        where,
+        f"the bytes do not fit their checksum: {detail}.",
+        'fetch the file again, or set fits.checksum = "ignore" if it was edited on purpose.',
+    )
+
+
+@contextmanager
+def gzip_damage(where: str) -> Iterator[None]:
+    """Convert what gzip raises to `BadInput`: ``truncated`` or ``bad_checksum``."""
+    try:
+        yield
+    except EOFError as error:
+        raise truncated(where, str(error)) from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise bad_checksum(where, f"gzip: {error}") from error

@@ -1,0 +1,177 @@
+"""Planes of images that are too large to be in memory: some rows at a time, and a sample of them."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.image.pixel_state import REACH, PixelState, filled, pixel_state
+from schemas.pixels import BAND, MaskPlane
+
+
+@dataclass(frozen=True)
+class PlaneRows:
+    """Plane of an image, of which ``plane[y0:y1]`` reads rows: all that is kept of it is where it comes from.
+
+    Attributes
+    ----------
+    shape
+        (ny, nx), px.
+    dtype
+        Of the pixels.
+    read
+        Returns the rows from y0 to before y1, (y1 - y0, nx).
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[int, int], NDArray[Any]]
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        start, stop, _ = rows.indices(self.shape[0])
+        return self.read(start, stop)
+
+
+Plane = NDArray[Any] | PlaneRows
+
+
+def changed(plane: Plane, change: Callable[[NDArray[Any]], NDArray[Any]], dtype: str) -> Plane:
+    """Return a plane each of whose pixels is changed by itself; ``dtype`` is that of the result."""
+    if not isinstance(plane, PlaneRows):
+        return change(plane)
+    return replace(plane, dtype=np.dtype(dtype), read=lambda y0, y1: change(plane[y0:y1]))
+
+
+BLOCK = 512
+"""Side of the squares of which a sample of an image consists, px."""
+
+BLOCKS = 8
+"""How many squares along each axis, as far from each other as can be: 16.8 million pixels in all."""
+
+
+def sample_of(planes: Mapping[str, Plane]) -> dict[str, NDArray[Any]]:
+    """Return an image made of squares that are spread over a large one.
+
+    Parameters
+    ----------
+    planes : (ny, nx) each
+        ``difference`` and ``mask``, ``science`` and ``template`` where they are there; of others nothing is read.
+
+    Returns
+    -------
+    dict
+        The same planes, side by side `BLOCKS` x `BLOCKS` squares of `BLOCK` px, fewer or smaller ones where a side has
+        no room for these. The rows and columns along which they are cut out are masked as EDGE: what is cut is not
+        measured.
+    """
+    names = [name for name in ("difference", "mask", "science", "template") if name in planes]
+    rows, columns = (_starts(side) for side in planes["difference"].shape)
+    made = {name: _squares(planes[name], rows, columns) for name in names}
+    made["mask"][_seams(rows, planes["mask"].shape[0])] |= np.uint16(MaskPlane.EDGE)
+    made["mask"][:, _seams(columns, planes["mask"].shape[1])] |= np.uint16(MaskPlane.EDGE)
+    return made
+
+
+def _seams(starts: Sequence[int], side: int) -> list[int]:
+    """Return the first and last rows of squares, except those at the border of the image."""
+    size = min(BLOCK, side)
+    first = [i * size for i, start in enumerate(starts) if start > 0]
+    return first + [(i + 1) * size - 1 for i, start in enumerate(starts) if start + size < side]
+
+
+def _starts(side: int) -> list[int]:
+    count = max(1, min(BLOCKS, side // BLOCK))
+    return [round(start) for start in np.linspace(0, max(0, side - BLOCK), count)]
+
+
+def _squares(plane: Plane, rows: Sequence[int], columns: Sequence[int]) -> NDArray[Any]:
+    bands = []
+    for y in rows:
+        band = plane[y : y + BLOCK]
+        bands.append(np.hstack([band[:, x : x + BLOCK] for x in columns]))
+    return np.vstack(bands)
+
+
+class PixelCounts(NamedTuple):
+    """Pixels of an image by their state; names as in `kernels.image.pixel_state.PixelState`."""
+
+    finite: int
+    infinite: int
+    good: int
+    first: float
+    constant: bool
+
+    @classmethod
+    def of(cls, state: PixelState) -> "PixelCounts":
+        """Return those of one state."""
+        return cls(state.finite, state.infinite, state.good, state.first, state.constant)
+
+    def and_below(self, other: "PixelCounts") -> "PixelCounts":
+        """Return the counts of two parts, of which the other lies below."""
+        alike = math.isnan(self.first) or math.isnan(other.first) or self.first == other.first
+        return PixelCounts(
+            self.finite + other.finite,
+            self.infinite + other.infinite,
+            self.good + other.good,
+            other.first if math.isnan(self.first) else self.first,
+            self.constant and other.constant and alike,
+        )
+
+
+class _Band(NamedTuple):
+    """Pixels of some rows, their mask, and their counts: ``good`` of the rows, the others with those beside them."""
+
+    pixels: NDArray[np.float32]
+    mask: NDArray[np.uint16]
+    counts: PixelCounts
+
+
+class Bands:
+    """State of the pixels of a large image, by bands of rows: each as it is in the whole.
+
+    Parameters
+    ----------
+    planes : (ny, nx) each
+        ``difference`` and ``mask``, and ``science`` where there is one.
+    saturation, usual
+        As of `kernels.image.pixel_state.pixel_state`.
+    """
+
+    def __init__(self, planes: Mapping[str, Plane], saturation: float | None, usual: float) -> None:
+        self._planes, self._saturation, self._usual = planes, saturation, usual
+        self._last: tuple[tuple[int, int], _Band] | None = None  # image and mask of a band are asked for in turn
+
+    def counts(self) -> PixelCounts:
+        """Return the counts of the whole."""
+        ny = self._planes["difference"].shape[0]
+        return reduce(PixelCounts.and_below, (self._of(y0, min(y0 + BAND, ny)).counts for y0 in range(0, ny, BAND)))
+
+    def planes(self, background: float) -> dict[str, Plane]:
+        """Return the image, ``background`` where it has no value, and its mask."""
+        shape = self._planes["difference"].shape
+
+        def image(y0: int, y1: int) -> NDArray[np.float32]:
+            band = self._of(y0, y1)
+            return filled(band.pixels, band.mask, background)
+
+        mask = PlaneRows(shape, np.dtype("uint16"), lambda y0, y1: self._of(y0, y1).mask)
+        return {"difference": PlaneRows(shape, np.dtype("float32"), image), "mask": mask}
+
+    def _of(self, y0: int, y1: int) -> _Band:
+        if self._last is None or self._last[0] != (y0, y1):
+            self._last = None  # before the next takes memory, too
+            self._last = (y0, y1), self._found(y0, y1)
+        return self._last[1]
+
+    def _found(self, y0: int, y1: int) -> _Band:
+        low = max(0, y0 - REACH) // 4 * 4
+        rows, inner = slice(low, y1 + REACH + -(y1 + REACH) % 4), slice(y0 - low, y1 - low)
+        pixels, mask = self._planes["difference"][rows], self._planes["mask"][rows]
+        science = self._planes["science"][rows] if "science" in self._planes else None
+        state = pixel_state(pixels, mask, science, self._saturation, self._usual)
+        good = int(np.count_nonzero(state.usable[inner]))
+        return _Band(pixels[inner], state.mask[inner], PixelCounts.of(state)._replace(good=good))
