@@ -141,16 +141,18 @@ def test_a_cube_is_refused_before_it_is_decoded(write_ztf, tmp_path):
 
 @pytest.mark.parametrize("kind", ["RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1", "PLIO_1"])
 @pytest.mark.parametrize("dtype", [np.float32, np.int16])
-def test_tiles_as_they_should_be_pass(kind, dtype):
+def test_tiles_as_they_should_be_pass(kind, dtype, tmp_path):
     pixels = np.random.default_rng(2).normal(100, 7, (90, 85)).astype(dtype)
     file = io.BytesIO()
     image = fits.CompImageHDU(pixels, compression_type=kind, tile_shape=(40, 30))
     fits.HDUList([fits.PrimaryHDU(), image]).writeto(file)
     require_tiles(file.getvalue(), 1, "x")
+    (tmp_path / "x.fits").write_bytes(file.getvalue())
+    require_tiles(tmp_path / "x.fits", 1, "x")
     assert FitsContent(file.getvalue(), "x").image(1).shape == pixels.shape
 
 
-def test_hcompress_that_claims_larger_sides_than_its_tile_has():
+def test_hcompress_that_claims_larger_sides_than_its_tile_has(tmp_path):
     """The decoder would write beyond its buffer."""
     file = io.BytesIO()
     image = fits.CompImageHDU(np.arange(900, dtype=np.int16).reshape(30, 30), compression_type="HCOMPRESS_1")
@@ -160,3 +162,6 @@ def test_hcompress_that_claims_larger_sides_than_its_tile_has():
     data = file.getvalue().replace(b"\xdd\x99" + sides, b"\xdd\x99" + (30_000).to_bytes(4, "big") * 2)
     with pytest.raises(BadInput, match="tile 0 of HDU 1"):
         FitsContent(data, "x", verify=False).image(1)
+    (tmp_path / "x.fits").write_bytes(data)
+    with pytest.raises(BadInput, match="tile 0 of HDU 1"):
+        require_tiles(tmp_path / "x.fits", 1, "x")
