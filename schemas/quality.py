@@ -82,6 +82,12 @@ METRICS = {
         True,
         "look at the detections of low reliability on the night page.",
     ),
+    "bright_star_excess": Metric(
+        "detections around bright stars beyond those elsewhere",
+        "high",
+        True,
+        "look at the subtraction of bright stars and at the masks of the saturated ones.",
+    ),
     "refused": Metric(
         "candidates refused with a known cause",
         "high",

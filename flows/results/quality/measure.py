@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,7 @@ from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.ledger import ExposureRecord, ProvenanceRecord
+from schemas.objects import SOURCE
 from schemas.quality import BandMeasures, Measure, Sketch
 from schemas.recovery import Limit, Recovery
 
@@ -40,26 +41,47 @@ Exposure = TypeVar("Exposure")
 MOST = 2000
 """Exposures of a night that are looked at; of more, so many, evenly spread."""
 
+MOST_RINGS = 200
+"""Exposures of a night whose sources are read, to count detections around bright stars."""
+
 SEARCH_MODELS = ("detect", "reliability")
 SEARCH_STAGES = ("detect", "merge", "measure")
 
 
+class Rings(NamedTuple):
+    """Detections around the bright stars of an exposure, and away from them.
+
+    Attributes
+    ----------
+    inside, outside
+        Detections in the rings, and beyond them.
+    ratio
+        Area of the rings over that beyond them.
+    """
+
+    inside: int
+    outside: int
+    ratio: float
+
+
 @dataclass(frozen=True)
 class Looked:
-    """Published exposure: its record, metadata and detections, and what it was searched with."""
+    """Published exposure: its record, metadata and detections, what it was searched with, and its `Rings` if known."""
 
     record: ExposureRecord
     info: ExposureInfo
     sources: pa.Table
     search: str
     models: tuple[str, ...]
+    rings: Rings | None = None
 
 
-def spread(exposures: Sequence[Exposure]) -> list[Exposure]:
-    """Return all exposures of a night, or `MOST` of them that are spread over it."""
-    if len(exposures) <= MOST:
+def spread(exposures: Sequence[Exposure], most: int | None = None) -> list[Exposure]:
+    """Return all exposures of a night, or ``most`` of them (default: `MOST`) that are spread over it."""
+    most = MOST if most is None else most
+    if len(exposures) <= most:
         return list(exposures)
-    return [exposures[place * len(exposures) // MOST] for place in range(MOST)]
+    return [exposures[place * len(exposures) // most] for place in range(most)]
 
 
 def look_at_exposures(out: Path, records: Sequence[ExposureRecord]) -> list[Looked]:
@@ -67,6 +89,7 @@ def look_at_exposures(out: Path, records: Sequence[ExposureRecord]) -> list[Look
     chosen, ledger = spread(records), Ledger(out)
     digests = sorted({record.provenance for record in chosen if record.provenance})
     known = {one: _search(ledger.provenance(one)) for one in digests}
+    ringed = {record.name for record in spread(chosen, MOST_RINGS)}
 
     def read(record: ExposureRecord) -> Looked | None:
         try:
@@ -74,7 +97,14 @@ def look_at_exposures(out: Path, records: Sequence[ExposureRecord]) -> list[Look
             sources = CatalogStore(out).read(DIA_SOURCE, record.key)
         except BadInput:
             return None
-        return Looked(record, info, sources, *known.get(record.provenance or "", ("", ())))
+        return Looked(
+            record, info, sources, *known.get(record.provenance or "", ("", ())), rings(record, info, sources)
+        )
+
+    def rings(record: ExposureRecord, info: ExposureInfo, sources: pa.Table) -> Rings | None:
+        if record.name not in ringed or SOURCE.name not in record.datasets:
+            return None
+        return around_bright(unclassed(sources), CatalogStore(out).read(SOURCE, record.key), info)
 
     found = side_by_side(read, chosen, isinstance(out, BucketPath))
     return [one for one in found if one is not None]
@@ -89,6 +119,55 @@ def _search(made: ProvenanceRecord | None) -> tuple[str, tuple[str, ...]]:
     sections = {name: made.settings.get(name) or {} for name in SEARCH_STAGES}
     words = tuple(f"{name} {card.name} {card.version} ({card.sha256[:12]})" for name, card in cards.items())
     return digest(cards, stages, sections), words
+
+
+_BRIGHTEST = 50  # stars of a quadrant that have rings
+_QUADRANT = 3080 * 3072
+_RING = (2.0, 12.0)  # FWHM: nearer, a detection may be the star that varies
+_GRID = 200  # places along a side, by which areas are measured
+
+
+def unclassed(rows: pa.Table) -> pa.Table:
+    """Return the detections that have no class, as satellites have."""
+    return rows.filter(pc.equal(rows["trailClass"], ""))
+
+
+def around_bright(detections: pa.Table, sources: pa.Table, info: ExposureInfo) -> Rings | None:
+    """Count detections in rings around the brightest sources of an exposure, and beyond them.
+
+    Parameters
+    ----------
+    detections, sources
+        Rows of `DIA_SOURCE` and of `SOURCE`. The 50 brightest sources of a ZTF quadrant, in proportion to the area of
+        the image, have rings, from 2 to 12 FWHM.
+    info
+        Of the exposure.
+
+    Returns
+    -------
+    Rings or None
+        None without sources, or where rings cover the image.
+    """
+    count = math.ceil(_BRIGHTEST * math.prod(info.shape) / _QUADRANT)
+    bright = sources.sort_by([("snr", "descending")]).slice(0, count)
+    if not bright.num_rows:
+        return None
+    from scipy.spatial import KDTree
+
+    tree = KDTree(_places(bright))
+    near, far = (edge * info.psf.fwhm_px for edge in _RING)
+
+    def parts(points: Floats) -> tuple[int, int]:
+        apart = tree.query(points)[0] if len(points) else np.empty(0)
+        return int(((apart > near) & (apart < far)).sum()), int((apart >= far).sum())
+
+    y, x = (np.arange(_GRID) * size / _GRID for size in info.shape)
+    area, beyond = parts(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2))
+    return Rings(*parts(_places(detections)), area / beyond) if beyond else None
+
+
+def _places(rows: pa.Table) -> Floats:
+    return np.column_stack([rows[name].to_numpy().astype(np.float64) for name in ("x", "y")])
 
 
 @dataclass(frozen=True)
@@ -246,10 +325,11 @@ def _limit(metric: str, unit: str, limit: Limit | None) -> Measure:
 def _of_detections(exposures: list[Looked]) -> Iterator[Measure]:
     rows = _rows(exposures)
     # Satellites are published whatever their reliability: theirs is no measure of the search.
-    streaks = rows.filter(pc.equal(rows["trailClass"], ""))
+    streaks = unclassed(rows)
     doubt = 1 - streaks["reliability"].to_numpy().astype(np.float64)
     yield _rate("detections", rows.num_rows, math.sqrt(rows.num_rows), len(exposures))
     yield _rate("expected_false", float(doubt.sum()), math.sqrt(float(doubt.sum())), len(exposures))
+    yield _excess([one.rings for one in exposures if one.rings is not None])
     if any(not one.record.causes for one in exposures):
         for metric in ("refused", "cosmic_rays"):
             yield Measure(metric=metric, unit="per exposure", n=0, reason="the causes were not counted")
@@ -257,6 +337,15 @@ def _of_detections(exposures: list[Looked]) -> Iterator[Measure]:
     causes = [{name: counted.refused for name, counted in one.record.causes.items()} for one in exposures]
     for metric, counts in (("refused", _sums(causes)), ("cosmic_rays", [one.get("cosmic_ray", 0) for one in causes])):
         yield _rate(metric, sum(counts), math.sqrt(sum(counts)), len(exposures))
+
+
+def _excess(rings: Sequence[Rings]) -> Measure:
+    """Return how many detections an exposure has around bright stars beyond those that such an area has elsewhere."""
+    if not rings:
+        return Measure(metric="bright_star_excess", unit="per exposure", n=0, reason="no sources of science images")
+    excess = sum(one.inside - one.ratio * one.outside for one in rings)
+    variance = sum(one.inside + one.ratio**2 * one.outside for one in rings)
+    return _rate("bright_star_excess", excess, math.sqrt(variance), len(rings))
 
 
 def _sums(causes: Sequence[Mapping[str, int]]) -> list[int]:
@@ -279,8 +368,7 @@ def _rows(exposures: list[Looked]) -> pa.Table:
 
 
 def _sketches(exposures: list[Looked]) -> Iterator[Sketch]:
-    rows = _rows(exposures)
-    rows = rows.filter(pc.equal(rows["trailClass"], ""))
+    rows = unclassed(_rows(exposures))
     values: dict[str, Floats] = {
         name: rows[name].to_numpy(zero_copy_only=False).astype(np.float64)
         for name in FEATURES

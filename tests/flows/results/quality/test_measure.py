@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,15 @@ from astropy.wcs import WCS
 from flows.pipeline.provenance import provenance_of
 from flows.results.evaluation.recovery import read_recoveries
 from flows.results.quality import measure as exposures
-from flows.results.quality.measure import Looked, compass, depth, look_at_exposures, measure_quality
+from flows.results.quality.measure import (
+    Looked,
+    Rings,
+    around_bright,
+    compass,
+    depth,
+    look_at_exposures,
+    measure_quality,
+)
 from flows.storage.ledger import Ledger
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.statistics.drift import FEATURES
@@ -78,6 +87,7 @@ def test_what_is_not_known_has_no_value(tmp_path):
     assert reasons == {
         "seeing": "the PSFs are assumed", "depth": "no zero point", "zero_point": "not given",
         "limiting_magnitude": "no synthetic streaks", "snr_of_half": "no synthetic streaks",
+        "bright_star_excess": "no sources of science images",
         "refused": "the causes were not counted", "cosmic_rays": "the causes were not counted",
     }  # fmt: skip
     assert band.search == ""
@@ -298,3 +308,50 @@ def test_depth_takes_in_three_widths_of_the_psf(fwhm):
     expected = 25.0 - 2.5 * np.log10(5 * 4.0 / np.sqrt(np.sum(profile**2)))
     found = depth(make_info(psf=PsfModel(fwhm_px=fwhm, beta=2.0), noise=4.0, zero_point=25.0))
     assert found == pytest.approx(expected, abs=1e-9)
+
+
+def points(x, y, **columns):
+    return pa.table({"x": np.asarray(x, float), "y": np.asarray(y, float), **columns})
+
+
+def test_rings_hold_what_lies_around_the_brightest_sources():
+    info = make_info((1000, 900), psf=PsfModel(fwhm_px=2.5))  # five of its sources have rings of 5 to 30 px
+    place = np.array([100.0, 300.0, 500.0, 700.0, 850.0, 400.0])
+    sources = points(place, place[::-1], snr=[900.0, 800.0, 700.0, 600.0, 500.0, 400.0])
+    centre, ring, border = points([103.0], [400.0]), points([100.0, 315.0], [410.0, 850.0]), points([131.0], [400.0])
+    faint = points([400.0, 410.0], [100.0, 100.0])
+    rings = around_bright(pa.concat_tables([centre, ring, border, faint]), sources, info)
+    assert (rings.inside, rings.outside) == (2, 3)
+    area = 5 * np.pi * (30**2 - 5**2)
+    assert rings.ratio == pytest.approx(area / (900_000 - 5 * np.pi * 30**2), rel=0.02)
+
+
+def test_there_are_no_rings_without_sources_nor_where_they_cover_the_image():
+    nothing, source = points([], [], snr=[]), points([30.0], [30.0], snr=[100.0])
+    assert around_bright(nothing, nothing, make_info((1000, 900))) is None
+    assert around_bright(nothing, source, make_info((60, 60), psf=PsfModel(fwhm_px=8.0))) is None
+    assert around_bright(nothing, source, make_info((300, 300))).inside == 0
+
+
+@pytest.mark.parametrize("residuals", [0, 40])
+def test_what_is_spread_evenly_is_no_excess_and_residuals_of_stars_are(residuals):
+    rng, info = np.random.default_rng(5), make_info((3080, 3072), psf=PsfModel(fwhm_px=2.5))
+    exposures = []
+    for visit in range(1, 21):
+        x, y = rng.uniform(0, 3072, 300), rng.uniform(0, 3080, 300)
+        sources = points(x, y, snr=rng.uniform(10, 1000, 300))
+        bright = np.argsort(-sources["snr"].to_numpy())[: min(residuals, 40)]
+        beside = points(x[bright] + 15.0, y[bright])
+        even = points(rng.uniform(0, 3072, 30), rng.uniform(0, 3080, 30))
+        rings = around_bright(pa.concat_tables([even, beside]), sources, info)
+        exposures.append(replace(looked(make_info(visit=visit)), rings=rings))
+    measure = measure_quality(exposures, ())[0].measure("bright_star_excess")
+    assert measure.n == 20
+    assert measure.value == pytest.approx(residuals, abs=3 * measure.error + 0.02 * residuals)
+    assert 0 < measure.error < 1.6
+
+
+def test_the_excess_of_a_night_adds_up_and_has_the_error_of_counting():
+    exposures = [replace(looked(make_info(visit=n)), rings=rings) for n, rings in ((1, Rings(9, 50, 0.1)), (2, None))]
+    measure = measure_quality(exposures, ())[0].measure("bright_star_excess")
+    assert (measure.value, measure.error, measure.n) == (pytest.approx(4.0), pytest.approx(9.5**0.5), 1)
