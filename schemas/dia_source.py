@@ -28,6 +28,7 @@ class DetectionFlag(IntFlag):
     HOT_COLUMN = 4096  # its column or row is bright beyond its ends too
     GHOST = 8192  # hardly brighter than its surroundings on either side
     SATELLITE = 16384  # is, or lies across, the trail of a satellite or aeroplane
+    ASSUMED_PSF = 32768  # no header and no star told the PSF: fluxes, lengths and reliability rest on a guess
 
 
 def _float(name: str, unit: str, doc: str, *, nullable: bool = True) -> pa.Field:

@@ -170,8 +170,10 @@ def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) ->
         | _sky_columns(found, info)
         | {name: streaks[name].to_numpy() for name in ("logitSum", "logitPeak", "nHits")}
     )
-    absent = (DetectionFlag.NO_WCS if info.wcs_header is None else 0) | (
-        DetectionFlag.NO_ZERO_POINT if info.ab_zero_point is None else 0
+    absent = (
+        (DetectionFlag.NO_WCS if info.wcs_header is None else 0)
+        | (DetectionFlag.NO_ZERO_POINT if info.ab_zero_point is None else 0)
+        | (DetectionFlag.ASSUMED_PSF if info.psf.source == "assumed" else 0)
     )
     extent = [
         one.fit.segment.length
@@ -275,7 +277,7 @@ def _reliability(weights: Weights, settings: MeasureSettings) -> Any:
 
 STAGE = Stage(
     name="measure",
-    version="6",
+    version="7",
     per="exposure",
     needs=(STREAK, DIFFERENCE, MASK),
     optional=(SCIENCE,),

@@ -127,6 +127,15 @@ def test_without_wcs_and_zero_point_those_columns_are_null():
     assert row["snr"] > 10
 
 
+@pytest.mark.parametrize(("source", "flag"), [("assumed", DetectionFlag.ASSUMED_PSF), ("science", 0), ("header", 0)])
+def test_rows_say_that_their_psf_is_a_guess(source, flag):
+    known = exposure()
+    psf = known.psf.model_copy(update={"source": source})
+    flags = STAGE(inputs(), context(known.model_copy(update={"psf": psf}))).rows["flags"].to_numpy()
+    assert len(flags)
+    assert (flags & DetectionFlag.ASSUMED_PSF == flag).all()
+
+
 def test_pixels_in_njy_need_no_zero_point():
     row = STAGE(inputs(), context(exposure(zero_point=None, pixel_unit="nJy"))).rows.to_pylist()[2]
     assert row["trailFlux"] == pytest.approx(4000, abs=5 * row["trailFluxErr"])

@@ -26,6 +26,7 @@ FLAG_WORDS = {
     DetectionFlag.HOT_COLUMN: "hot column",
     DetectionFlag.GHOST: "ghost",
     DetectionFlag.SATELLITE: "satellite",
+    DetectionFlag.ASSUMED_PSF: "PSF assumed",
 }
 
 _MONTHS = (
