@@ -72,6 +72,9 @@ class ExposureInfo(ExposureKey):
     source_sha256: Annotated[str, Field(description="Of the file's bytes (all files of the exposure, in order).")]
     planes: Annotated[tuple[str, ...], Field(description="Arrays present beside `difference` and `mask`.")] = ()
     flags: Annotated[tuple[str, ...], Field(description="no_wcs, no_zero_point, assumed_psf, ...")] = ()
+    subtraction_residual: Annotated[
+        float | None, Field(description="Median share of bright stars' light that is left, where subtracted here.")
+    ] = None
 
     @property
     def ab_zero_point(self) -> float | None:

@@ -40,6 +40,12 @@ def run(
         str | None, typer.Option(help="Dask scheduler, tcp://… or tls://…; default: own workers.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|FOLDER", help="Template of each image, or a folder with some: the inputs are science images."
+        ),
+    ] = None,
     where: Annotated[str | None, typer.Option(help='Of butler:REPO: expression, e.g. "visit > 3".')] = None,
     collections: Annotated[
         str | None, typer.Option(help="Collections of butler:REPO, in this order, with commas.")
@@ -66,7 +72,7 @@ def run(
     with refusals(as_json):
         overrides = {**cluster_overrides(scheduler, workers), **observe_overrides(metrics, metrics_file, log_format)}
         overrides["butler"] = _of_butler(inputs, where, collections, dataset_type)
-        summary = _run(inputs, out, config, overrides, wait, console)
+        summary = _run(inputs, template, out, config, overrides, wait, console)
     conclude(summary, as_json)
 
 
@@ -109,6 +115,7 @@ def _require_apart(inputs: list[str], out: Path) -> None:
 
 def _run(
     inputs: list[str],
+    template: str | None,
     out: Path,
     config: Path | None,
     overrides: "Mapping[str, Mapping[str, object]]",
@@ -132,7 +139,7 @@ def _run(
     if not wait_s:
         require_free(out)  # before the port of its metrics is found taken, and an archive is listed
     with observation(settings, console) as seen:
-        sources = list_sources(inputs, settings)
+        sources = list_sources(inputs, settings, template)
         with patient_lease(out, wait_s, partial(tell, console)):
             start_ahead(out, settings)
             from flows.nights.run import search_exposures

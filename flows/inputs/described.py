@@ -162,6 +162,7 @@ def _info(raw: RawExposure, **computed: Any) -> ExposureInfo:
             wcs_header=raw.wcs_header,
             source_uri=raw.source_uri,
             source_sha256=raw.source_sha256,
+            subtraction_residual=raw.subtraction_residual,
             **computed,
         )
     except ValidationError as error:

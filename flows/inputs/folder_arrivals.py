@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from flows.inputs.files import file_system, outside
-from flows.inputs.siblings import Beside, archive_role, beside, siblings
+from flows.inputs.siblings import Beside, archive_plane, beside, siblings
 from flows.inputs.source import uri_of
 from flows.inputs.sources import SUFFIXES
 from schemas.errors import Misconfigured, Retryable
@@ -160,7 +160,7 @@ def _waits_for(path: str, behind: dict[str, Beside]) -> bool:
 
 
 def _is_image(path: str) -> bool:
-    return path.lower().endswith(SUFFIXES) and archive_role(path) != "sibling"
+    return path.lower().endswith(SUFFIXES) and archive_plane(path) in (None, "difference")
 
 
 def _signature(entry: dict[str, Any]) -> Signature:

@@ -5,7 +5,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 from astropy.io import fits
@@ -33,13 +33,17 @@ from flows.inputs.fits_ztf import ZTF, is_ztf_mask
 from flows.inputs.image_rows import Plane, PlaneRows, changed
 from flows.inputs.mask_bits import plain_mask, rubin_mask, ztf_mask
 from flows.inputs.npz_llnl import read_stack_image, stack_key
-from flows.inputs.source import RawExposure, Source
+from flows.inputs.source import REFERENCE, RawExposure, Source
 from flows.inputs.wcs_cards import same_grid, wcs_cards
 from kernels.psf.seeing import fit_moffat
 from schemas.errors import BadInput, Retryable
 from schemas.exposure import ExposureKey, PsfModel
 from schemas.keyword_mapping import KeywordMapping
+from schemas.pixels import UNUSABLE
 from schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from flows.inputs.template import Reference
 
 _LEAST = {"zero_point": -100.0, "gain": 1e-9, "saturation": 0.0, "psf_fwhm_px": 1e-3}
 
@@ -86,6 +90,9 @@ def read(source: Source, settings: Settings, scratch: Path | None = None) -> Raw
         Reading failed in a way that may pass.
     """
     if _kind(source) == "zip":
+        if REFERENCE in dict(source.siblings):
+            problem = "a stack holds difference images, from which no template can be subtracted."
+            raise BadInput("no_template", source.uri, problem, "leave out --template.")
         return read_stack_image(source.uri, source.index)
     return read_fits(source, settings.fits, scratch)
 
@@ -162,7 +169,7 @@ def fits_identity(source: Source, mapping: KeywordMapping) -> Identity:
     with open_part(source.uri) as file:
         headers = read_headers(file, source.uri)
     with damage(source.uri):  # a card is parsed only when it is asked for
-        return changed_identity(_format(headers).identity(headers, source.uri, mapping), source)
+        return changed_identity(format_of(headers).identity(headers, source.uri, mapping), source)
 
 
 def read_fits(source: Source, mapping: KeywordMapping, scratch: Path | None = None) -> RawExposure:
@@ -197,7 +204,7 @@ class _Reading(NamedTuple):
 def _read_fits(source: Source, reading: _Reading) -> RawExposure:
     mapping, content = reading.mapping, reading.content(source.uri)
     headers = content.headers
-    form = _format(headers)
+    form = format_of(headers)
     identity = changed_identity(form.identity(headers, source.uri, mapping), source)
     layout = form.layout(headers, source.uri, mapping)
     shape = image_shape(headers[layout["difference"]])
@@ -219,7 +226,34 @@ def _read_fits(source: Source, reading: _Reading) -> RawExposure:
             planes[plane] = _plane(plane, content.image(index), headers[index], form, source.uri)
     extra, psf, flags = _siblings(source, reading, wcs, shape)
     _require_narrow(psf or calibration.psf, source.uri)
-    return _assembled(source, identity, calibration, wcs, psf, planes | extra, flags, reading.digest.hexdigest())
+    reference = _reference(source, reading)
+    raw = _assembled(source, identity, calibration, wcs, psf, planes | extra, flags, reading.digest.hexdigest())
+    if reference is None:
+        return raw
+    from flows.inputs.template import subtracted  # few nights have templates
+
+    return subtracted(raw, reference)
+
+
+def _reference(source: Source, reading: _Reading) -> "Reference | None":
+    """Read the template that is to be subtracted, if there is one; its saturated pixels are not usable."""
+    uri = dict(source.siblings).get(REFERENCE)
+    if uri is None:
+        return None
+    from flows.inputs.template import Reference
+
+    content = reading.content(uri)
+    form = format_of(content.headers)
+    layout = form.layout(content.headers, uri, reading.mapping)
+    index = layout["difference"]
+    pixels = real_image(content.image(index)[:], uri)
+    wcs = wcs_cards((content.headers[index], content.headers[0]), uri, (pixels.shape[0], pixels.shape[1]))
+    saturation = form.calibration(content.headers, uri, reading.mapping, wcs).saturation
+    usable = np.isfinite(pixels) & (pixels < (np.inf if saturation is None else saturation))
+    if "mask" in layout:
+        mask = _plane("mask", content.image(layout["mask"]), content.headers[layout["mask"]], form, uri)
+        usable &= (mask[:] & np.uint16(UNUSABLE)) == 0
+    return Reference(pixels, usable, wcs, uri)
 
 
 def real_image(pixels: NDArray[Any], where: str) -> NDArray[np.float32]:
@@ -244,7 +278,8 @@ def _require_flat(shape: tuple[int, ...], where: str) -> None:
         )
 
 
-def _format(headers: Headers) -> FitsFormat:
+def format_of(headers: Headers) -> FitsFormat:
+    """Return the format of a FITS file."""
     return next(form for form in _FORMATS if form.matches(headers))
 
 
@@ -281,6 +316,8 @@ def _siblings(
     psf: PsfModel | None = None
     flags: tuple[str, ...] = ()
     for plane, uri in sorted(source.siblings):
+        if plane == REFERENCE:
+            continue
         require = partial(_require_sides, plane, uri, shape)
         content = reading.content(uri, require if plane != "template" else lambda _: None)
         index = next((index for index, header in enumerate(content.headers) if is_image(header)), None)

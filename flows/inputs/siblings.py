@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 _ZTF_PLANES = {"sciimg": "science", "mskimg": "mask", "diffimgpsf": "psf", "refimg": "template"}
 _ZTF = re.compile(
@@ -41,10 +41,10 @@ def _parts(path: str) -> _Parts | None:
     return None
 
 
-def archive_role(path: str) -> Literal["difference", "sibling"] | None:
-    """Return whether a file name is an archive's for a difference image or for what goes with one; None: neither."""
+def archive_plane(path: str) -> str | None:
+    """Return the plane that a file holds by its archive's name for it, "other" for what is none; None: no such name."""
     parts = _parts(path)
-    return None if parts is None else "difference" if parts.is_difference else "sibling"
+    return None if parts is None else "difference" if parts.is_difference else parts.plane or "other"
 
 
 def beside(names: Iterable[str]) -> Beside:

@@ -9,6 +9,9 @@ from fsspec.core import split_protocol
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey, PsfModel
 
+REFERENCE = "reference"
+"""Plane of a template that is to be subtracted; ``template`` is one on the pixels of a difference image."""
+
 LARGEST = 4 * 2**30
 """Bytes: a mosaic of 32,768 x 32,768 px in float32."""
 
@@ -22,7 +25,8 @@ class Source:
     uri
         Of the difference image: local path or fsspec URL. One that ends in ``/`` is a folder that could not be listed.
     siblings
-        (plane, uri) of ``science``, ``template``, ``mask``, ``variance`` and ``psf`` in files of their own.
+        (plane, uri) of ``science``, ``template``, ``mask``, ``variance`` and ``psf`` in files of their own; and of
+        ``reference``, a template on any grid that is to be subtracted: then ``uri`` is of a science image.
     index
         Which image of an npz stack; None for other files.
     overrides
@@ -68,10 +72,12 @@ class RawExposure:
         ``variance``, ``science`` and ``template`` (float32) where there are any. All (ny, nx); of a large image they
         are `flows.inputs.image_rows.PlaneRows`.
     flags
-        What is not known or was assumed: no_wcs, no_zero_point, no_time, template_not_aligned.
+        What is not known or was assumed: no_wcs, no_zero_point, no_time, template_not_aligned; and subtracted.
     source_sha256
         Of the bytes of all files, in the order difference, then siblings by plane; for an image of a stack, of its
         own bytes.
+    subtraction_residual
+        Median share of the light of bright stars that is left, where the image was subtracted here.
     """
 
     key: ExposureKey
@@ -90,6 +96,7 @@ class RawExposure:
     flags: tuple[str, ...]
     source_uri: str
     source_sha256: str
+    subtraction_residual: float | None = None
 
 
 def require_allowed(size: int, where: str, what: str) -> None:

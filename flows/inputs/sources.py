@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from flows.inputs.butler_repository import butler_exposures, is_repository
 from flows.inputs.files import content_kind, file_system, open_part, outside, read_bytes
 from flows.inputs.npz_llnl import MOST_IMAGES, image_count, is_truth
-from flows.inputs.siblings import Beside, archive_role, beside, siblings
+from flows.inputs.siblings import Beside, archive_plane, beside, siblings
 from flows.inputs.source import Source, uri_of
 from flows.runtime.secrets import refuse_credentials, without_credentials
 from schemas.errors import BadInput, Misconfigured, NightstrideError
@@ -35,7 +35,7 @@ _START = 9  # bytes that identify the kind of a file
 _GLOB = ("*", "?", "[")
 
 
-def list_sources(inputs: Sequence[str], settings: Settings) -> list[Source]:
+def list_sources(inputs: Sequence[str], settings: Settings, template: str | None = None) -> list[Source]:
     """List the exposures in files, folders, globs, fsspec URLs and manifests; no pixel is read.
 
     Parameters
@@ -46,6 +46,8 @@ def list_sources(inputs: Sequence[str], settings: Settings) -> list[Source]:
         Or ``butler:REPO``.
     settings
         Of the run.
+    template
+        File or folder of templates: the inputs are science images then, from which they are to be subtracted.
 
     Returns
     -------
@@ -64,11 +66,12 @@ def list_sources(inputs: Sequence[str], settings: Settings) -> list[Source]:
     """
     found: dict[Source, None] = {}
     listed = cache(_beside)  # one listing a folder, however many of its files are named
+    wanted = "difference" if template is None else "science"
     for given in inputs:
         if is_repository(given):
             found |= dict.fromkeys(Source(*files) for files in butler_exposures(given, settings.butler))
             continue
-        for source in _sources(given):
+        for source in _sources(given, wanted):
             found[_with_siblings(_without_secrets(source), listed)] = None
     if not found:
         raise Misconfigured(
@@ -77,20 +80,25 @@ def list_sources(inputs: Sequence[str], settings: Settings) -> list[Source]:
             "there is no image.",
             "name FITS or npz files, a folder with some, a pattern, or a manifest.",
         )
-    return list(found)
+    if template is None:
+        return list(found)
+    from flows.inputs.template_choice import attach_templates  # few nights have templates
+
+    images = [*_sources(template, "difference"), *_sources(template, "template")]
+    return attach_templates(list(found), sorted({one.uri for one in images}), settings)
 
 
-def _sources(given: str) -> Iterator[Source]:
+def _sources(given: str, wanted: str) -> Iterator[Source]:
     """Yield the exposures of one input."""
     fs, path = _located(given)
     try:
         if fs.isdir(path):
-            yield from _folder(fs, path, given)
+            yield from _folder(fs, path, given, wanted)
         elif fs.isfile(path):
-            yield from _file(fs, path, given)
+            yield from _file(fs, path, given, wanted)
         elif any(sign in path for sign in _GLOB) and (matches := sorted(fs.glob(path))):
             for match in matches:
-                yield from _sources(uri_of(fs, match, given))
+                yield from _sources(uri_of(fs, match, given), wanted)
         else:
             raise Misconfigured(
                 "no_such_input", given, "there is no such file or folder, or it may not be read.", "correct the path."
@@ -115,10 +123,10 @@ def _located(given: str) -> tuple[Any, str]:
         ) from error
 
 
-def _folder(fs: Any, path: str, given: str) -> Iterator[Source]:
+def _folder(fs: Any, path: str, given: str, wanted: str) -> Iterator[Source]:
     manifest = posixpath.join(path, MANIFEST)
     if fs.isfile(manifest):
-        yield from _file(fs, manifest, given)
+        yield from _file(fs, manifest, given, wanted)
         return
     for file, kind in _walk(fs, path):
         name = posixpath.basename(file)
@@ -127,7 +135,7 @@ def _folder(fs: Any, path: str, given: str) -> Iterator[Source]:
         elif name.startswith("."):
             continue
         elif name.lower().endswith(SUFFIXES) or (kind == "file" and _holds_images(uri_of(fs, file, given))):
-            yield from _file(fs, file, given)
+            yield from _file(fs, file, given, wanted)
 
 
 _Kind = Literal["file", "special", "unlisted"]
@@ -191,14 +199,14 @@ def _unnameable(path: str) -> Source:
     return Source(shown, refusal=problem)
 
 
-def _file(fs: Any, path: str, given: str) -> Iterator[Source]:
+def _file(fs: Any, path: str, given: str, wanted: str) -> Iterator[Source]:
     uri = uri_of(fs, path, given)
     if not _is_text(path):
         yield _unnameable(path)
     elif path.lower().endswith(".csv"):
         yield from (Source(row.difference, row.siblings, None, row.overrides) for row in read_manifest(uri))
-    elif (role := archive_role(path)) is not None:  # by its name alone: a night has tens of thousands
-        yield from [Source(uri)] if role == "difference" else []
+    elif (plane := archive_plane(path)) is not None:  # by its name alone: a night has tens of thousands
+        yield from [Source(uri)] if plane == wanted else []
     else:
         yield from _stack(uri) if _kind(uri) == "zip" else [Source(uri)]
 

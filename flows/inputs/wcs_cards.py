@@ -75,18 +75,19 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
 
 def pixel_scale_arcsec(cards: str) -> float:
     """Return the side of a pixel at the reference point, arcsec, from the cards of `wcs_cards`."""
-    return float(np.mean(proj_plane_pixel_scales(_world(cards).celestial))) * 3600
+    return float(np.mean(proj_plane_pixel_scales(world_of(cards).celestial))) * 3600
 
 
-def same_grid(cards: str, others: str, shape: tuple[int, int]) -> bool:
-    """Return whether two WCS put the corners and the centre of an image (ny, nx) within half a pixel of each other."""
+def same_grid(cards: str, others: str, shape: tuple[int, int], within: float = 0.5) -> bool:
+    """Return whether two WCS put the corners and the centre of an image (ny, nx) within so many px of each other."""
     far_y, far_x = shape[0] - 1, shape[1] - 1
     points = np.array([(0, 0), (far_x, 0), (0, far_y), (far_x, far_y), (far_x / 2, far_y / 2)], float)
-    there = _world(cards).all_world2pix(_world(others).all_pix2world(points, 0), 0, quiet=True)
-    return bool(np.nanmax(np.abs(there - points), initial=0) < 0.5 and np.isfinite(there).all())
+    there = world_of(cards).all_world2pix(world_of(others).all_pix2world(points, 0), 0, quiet=True)
+    return bool(np.nanmax(np.abs(there - points), initial=0) < within and np.isfinite(there).all())
 
 
-def _world(cards: str) -> WCS:
+def world_of(cards: str) -> WCS:
+    """Return the WCS of the cards of `wcs_cards`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
         return WCS(fits.Header.fromstring(cards, sep="\n"), relax=True)

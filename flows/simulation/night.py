@@ -20,8 +20,8 @@ from flows.simulation.galaxies import galaxies_on
 from flows.simulation.presets import Preset
 from flows.simulation.star_colours import RUBIN_BANDS, star_colours
 from flows.simulation.stars import stars_on
-from flows.simulation.subtraction.methods import require_sfft
 from flows.storage.folder import writable_folder
+from kernels.subtraction.sfft import require_sfft
 from schemas.errors import Misconfigured
 from schemas.truth import TRUTH_OBJECT
 

@@ -1,21 +1,13 @@
-"""Kernels of subtractions: ZOGY, Alard & Lupton, and SFFT."""
+"""Kernels of subtractions: ZOGY, and Alard & Lupton."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
-from functools import lru_cache
-from importlib.util import find_spec
-from io import StringIO
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
-from scipy.ndimage import maximum_filter, minimum_filter
-from scipy.signal import fftconvolve
 
-from flows.simulation.subtraction.pipeline import Block, Flattened, KernelGrid, blocks_of
-from schemas.errors import Misconfigured
+from kernels.subtraction.blocks import Block, Flattened, KernelGrid, blocks_of
+from kernels.subtraction.sfft import STAMP, clear, one_sided, sharper
 
 Images = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -78,11 +70,9 @@ def _middle(waves: NDArray[np.complex128]) -> Floats:
 
 _WIDTHS, _DEGREES = (0.7, 1.5, 3.0), (4, 3, 2)  # Gaussians: px at a FWHM of 3 px or less; of their polynomials
 _ORDER = 2  # of the polynomials in x and y by which the kernel varies
-_STAMP = 15  # px: half the side of the stamps
 _CELL = 200  # px: one star is taken from each square of this side
 _BRIGHT = 20.0  # sigma of the target: peaks of usable stars
 _KNOWN = 0.02  # of the light of a pixel: what a model need not explain
-_SOURCE, _FREE = 10.0, 1.8  # of SFFT: sigma above which a pixel is of a source; FWHM: half the side of its kernels
 _WORST = 0.2  # share of the stamps that is left out of the second fit
 
 
@@ -116,113 +106,9 @@ def convolution_grid(
     everywhere. They are fitted by least squares to stamps of bright stars, twice: without the worst ones the second
     time.
     """
-    turned, fwhm = _sharper(psfs)
+    turned, fwhm = sharper(psfs)
     source, target = pair[:: 1 if turned else -1]
-    return _one_sided(turned, _kernels(source, target, usable, _basis(max(1.0, fwhm / 3)), blocks), psfs, blocks)
-
-
-def sfft_grid(pair: list[Flattened], usable: NDArray[np.bool_], psfs: Images, blocks: tuple[Block, ...]) -> KernelGrid:
-    """Return the kernels of a subtraction in which the sharper image is convolved; SFFT solves for that of each block.
-
-    Hu et al. 2022 (ApJ 936, 157): each pixel of the kernel is free. The pixels about sources count, the others are 0 in
-    both images.
-
-    Raises
-    ------
-    Misconfigured
-        The package is not installed.
-    """
-    require_sfft()
-    turned, fwhm = _sharper(psfs)
-    source, target = pair[:: 1 if turned else -1]
-    clear = _clear(usable, 2 * _STAMP, "nearest")  # of what saturated stars leave beside their holes
-    near = maximum_filter((target.image > _SOURCE * np.median(target.sigmas)) & clear, 2 * _STAMP + 1) & clear
-    half, sides = int(np.ceil(_FREE * fwhm)), [max(b.y1 - b.y0 for b in blocks), max(b.x1 - b.x0 for b in blocks)]
-    made = []
-    for block in blocks:
-        y0, x0 = max(block.y1 - sides[0], 0), max(block.x1 - sides[1], 0)
-        here = np.s_[y0 : y0 + sides[0], x0 : x0 + sides[1]]
-        pieces = [np.where(near[here], one.image[here], 0).astype(float) for one in (source, target)]
-        made.append(_solved_by_sfft(pieces[0], pieces[1], half))
-    return _one_sided(turned, np.array(made), psfs, blocks)
-
-
-def require_sfft() -> None:
-    """Make sure that the package sfft is there.
-
-    Raises
-    ------
-    Misconfigured
-        It is not.
-    """
-    if find_spec("sfft") is None:
-        raise Misconfigured(
-            "no_sfft", "--subtract sfft", "the package sfft is not installed.", "pip install 'nightstride[subtract]'."
-        )
-
-
-def _solved_by_sfft(source: Floats, target: Floats, half: int) -> Floats:
-    """Return the kernel that turns one image into another; a single pixel where nothing tells it."""
-    from sfft.sfftcore.SFFTSubtract import ElementalSFFTSubtract
-    from sfft.utils.SFFTSolutionReader import Read_SFFTSolution, SVKDict_SFFT2ST
-
-    side = 2 * half + 1
-    kernel = np.zeros((side, side))
-    kernel[half, half] = 1
-    if min(np.count_nonzero(source), np.count_nonzero(target)) < 4 * side**2:
-        return kernel
-    with _kept_in_bounds():
-        solution = ElementalSFFTSubtract.ESS(
-            source, target, _sfft_functions(source.shape, half), BACKEND_4SUBTRACT="Numpy",
-            NUM_CPU_THREADS_4SUBTRACT=1, VERBOSE_LEVEL=0,
-        )[0]  # fmt: skip
-    read = Read_SFFTSolution().FromArray(solution, *source.shape, side, side, 0, 1)
-    return np.asarray(SVKDict_SFFT2ST.convert(0, 0, read)[0, 0])
-
-
-@contextmanager
-def _kept_in_bounds() -> Iterator[None]:
-    """Keep what SFFT prints to itself, and put back the function of numba that it assigns a number to."""
-    set_num_threads = numba.set_num_threads
-    try:
-        with redirect_stdout(StringIO()):
-            yield
-    finally:
-        numba.set_num_threads = set_num_threads
-
-
-@lru_cache(maxsize=4)
-def _sfft_functions(shape: tuple[int, int], half: int) -> Any:
-    """Return what SFFT compiles for pieces of one size."""
-    from sfft.sfftcore.SFFTConfigure import SingleSFFTConfigure
-
-    with _kept_in_bounds():
-        return SingleSFFTConfigure.SSC(
-            *shape, half, KerPolyOrder=0, BGPolyOrder=0, BACKEND_4SUBTRACT="Numpy", NUM_CPU_THREADS_4SUBTRACT=1,
-            VERBOSE_LEVEL=0,
-        )  # fmt: skip
-
-
-def _sharper(psfs: Images) -> tuple[bool, float]:
-    """Return whether the science image is sharper than the template, and the FWHM of the less sharp one, px."""
-    sharp = (psfs**2).sum((2, 3)).mean(0)
-    return bool(sharp[0] > sharp[1]), float(2.355 / np.sqrt(4 * np.pi * sharp.min()))
-
-
-def _one_sided(turned: bool, kernels: Floats, psfs: Images, blocks: tuple[Block, ...]) -> KernelGrid:
-    """Return the grid of kernels that convolve the template; or, ``turned``, the science image."""
-    made = kernels.astype(np.float32)
-    one = np.zeros_like(made)
-    one[:, made.shape[1] // 2, made.shape[2] // 2] = 1
-    if not turned:
-        return KernelGrid(blocks, one, made, psfs[:, 0])
-    psf = np.array([_convolved_psf(psf[0], kernel) for psf, kernel in zip(psfs, made, strict=True)])
-    return KernelGrid(blocks, made, one, psf)
-
-
-def _convolved_psf(psf: Images, kernel: Images) -> Images:
-    wider = fftconvolve(psf, kernel, "same")
-    return wider / wider.sum()
+    return one_sided(turned, _kernels(source, target, usable, _basis(max(1.0, fwhm / 3)), blocks), psfs, blocks)
 
 
 def _basis(scale: float) -> _Basis:
@@ -253,7 +139,7 @@ def _kernels(
     """Return the kernel of each block, (blocks, side, side); a single pixel where there are too few stars."""
     shape = (source.image.shape[0], source.image.shape[1])
     noise = float(np.hypot(np.median(source.sigmas), np.median(target.sigmas)))
-    places = _stars(target.image, usable, _STAMP + basis.half, _BRIGHT * noise)
+    places = _stars(target.image, usable, STAMP + basis.half, _BRIGHT * noise)
     delta = np.zeros((2 * basis.half + 1,) * 2)
     delta[basis.half, basis.half] = 1
     if len(places) < 3:
@@ -275,35 +161,30 @@ def _kernels(
 
 def _stars(image: Images, usable: NDArray[np.bool_], reach: int, least: float) -> NDArray[np.int64]:
     """Return (row, column) of the brightest pixel of each cell that has usable pixels only around it."""
-    clear = _clear(usable, reach, "constant")
+    whole = clear(usable, reach, "constant")
     found = []
     for cell in blocks_of((image.shape[0], image.shape[1]), _CELL):
         here = np.s_[cell.y0 : cell.y1, cell.x0 : cell.x1]
-        light = np.where(clear[here], image[here], 0)
+        light = np.where(whole[here], image[here], 0)
         row, column = np.unravel_index(int(light.argmax()), light.shape)
         if light[row, column] > least:
             found.append((cell.y0 + int(row), cell.x0 + int(column)))
     return np.array(found, int).reshape(-1, 2)
 
 
-def _clear(usable: NDArray[np.bool_], reach: int, border: str) -> NDArray[np.bool_]:
-    """Return which pixels have usable ones only within ``reach`` px; "constant": nor the border of the image."""
-    return minimum_filter(usable.astype(np.uint8), 2 * reach + 1, mode=border).astype(bool)
-
-
 def _normal_equations(
     source: Images, target: Images, places: NDArray[np.int64], basis: _Basis, noise: float
 ) -> tuple[Floats, Floats, Floats]:
     """Return for each stamp A^T W A (n, k, k), A^T W b (n, k) and b^T W b (n,); the last column of A is a level."""
-    count, side = len(basis.functions), 2 * (_STAMP + basis.half) + 1
+    count, side = len(basis.functions), 2 * (STAMP + basis.half) + 1
     waves = fft.rfft2(basis.functions, s=(side, side))
     grams, sides = np.empty((len(places), count + 1, count + 1)), np.empty((len(places), count + 1))
     stamps = np.empty(len(places))
     for n, (row, column) in enumerate(places):
-        reach = _STAMP + basis.half
+        reach = STAMP + basis.half
         piece = source[row - reach : row + reach + 1, column - reach : column + reach + 1]
         made = fft.irfft2(fft.rfft2(piece.astype(float)) * waves, s=(side, side))[:, 2 * basis.half :, 2 * basis.half :]
-        wanted = target[row - _STAMP : row + _STAMP + 1, column - _STAMP : column + _STAMP + 1].astype(float).ravel()
+        wanted = target[row - STAMP : row + STAMP + 1, column - STAMP : column + STAMP + 1].astype(float).ravel()
         weight = 1 / (noise**2 + noise * np.maximum(wanted, 0) + (_KNOWN * wanted) ** 2)
         columns = np.concatenate([made.reshape(count, -1), np.ones((1, wanted.size))])
         grams[n] = (columns * weight) @ columns.T

@@ -1,11 +1,13 @@
 """One exposure, subtracted: from its conditions to its pixels and the truth about them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 from scipy.signal import fftconvolve
 
 from flows.simulation.artefacts import add_ghosts, add_satellites, add_tumblers
@@ -14,19 +16,43 @@ from flows.simulation.conditions import Conditions
 from flows.simulation.defects import add_bad_pixels, add_border, add_cosmic_rays
 from flows.simulation.psf import PsfStamp, fitted_moffat
 from flows.simulation.subtraction.epochs import Epochs, draw_epochs
-from flows.simulation.subtraction.methods import convolution_grid, sfft_grid, zogy_grid
+from flows.simulation.subtraction.methods import convolution_grid, zogy_grid
 from flows.simulation.subtraction.observed import FieldSky, observe
-from flows.simulation.subtraction.pipeline import Difference, subtract
 from flows.simulation.subtraction.sky import sky_of
+from kernels.image.noise import background_and_noise
+from kernels.subtraction.blocks import Block, Flattened, Image, KernelGrid, Mask, blocks_of, flattened
+from kernels.subtraction.sfft import sfft_grid
 from kernels.trails.matched_filter import template_snr
 from schemas.pixels import MaskPlane
-
-Image = NDArray[np.float32]
 
 _METHODS = {"zogy": zogy_grid, "convolution": convolution_grid, "sfft": sfft_grid}
 _MIXED = ("zogy", "convolution")
 _KNOWN = MaskPlane.BAD | MaskPlane.CR | MaskPlane.NO_DATA
 _NEAR = 40  # px: the noise of a source is that of the sky so near to it
+_PSF_REACH, _LEAST_REACH = 4.5, 12  # FWHM, px: half the side of PSFs; the larger of the two
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Difference image.
+
+    Attributes
+    ----------
+    image, variance : (ny, nx) float32
+        Pixel units, and squared.
+    masked : (ny, nx) bool
+        Pixels that the pipeline masks.
+    grid
+        Kernels that made it.
+    sigmas : (blocks, 2)
+        Noise of science image and template in each block, pixel units.
+    """
+
+    image: Image
+    variance: Image
+    masked: Mask
+    grid: KernelGrid
+    sigmas: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -119,3 +145,73 @@ def noise_at(variance: Image, x: float, y: float) -> float:
     column, row = round(x), round(y)
     near = variance[max(row - _NEAR, 0) : row + _NEAR + 1 : 3, max(column - _NEAR, 0) : column + _NEAR + 1 : 3]
     return float(np.sqrt(np.median(near)))
+
+
+def subtract(
+    images: tuple[Image, Image],
+    saturated: Mask,
+    bad: Mask,
+    epochs: Epochs,
+    conditions: Conditions,
+    kernels: Callable[..., KernelGrid],
+) -> Difference:
+    """Subtract a template from a science image.
+
+    Parameters
+    ----------
+    images
+        Science image and template.
+    saturated : (ny, nx) bool
+        Pixels that are saturated on either.
+    bad : (ny, nx) bool
+        Pixels that are known to be bad on the science image, or that the template does not cover.
+    epochs
+        How far masks grow, how holes are filled and how well PSFs are known.
+    conditions
+        The exposure.
+    kernels
+        Makes the kernels from two flattened images, the usable pixels, the PSFs (see `measured_psfs`) and the blocks.
+    """
+    blocks = blocks_of(conditions.preset.shape)
+    holes = bad | maximum_filter(saturated, 3)
+    pair = [flattened(image, holes, blocks, epochs.fill) for image in images]
+    psfs = measured_psfs(epochs, conditions, blocks)
+    grid = kernels(pair, ~holes, psfs, blocks)
+    image = grid.difference(pair[0].image, pair[1].image)
+    sigmas = np.stack([one.sigmas for one in pair], axis=1)
+    gains = conditions.preset.gain, conditions.preset.gain * epochs.depth
+    planes = [_variance(one, blocks, gain) for one, gain in zip(pair, gains, strict=True)]
+    variance = np.maximum(grid.variance(*planes), 1e-6)
+    masked = bad | maximum_filter(saturated, 2 * max(epochs.grown, 1) + 1)
+    return Difference(image, variance * _scale(image, variance, ~masked), masked, grid, sigmas)
+
+
+def measured_psfs(epochs: Epochs, conditions: Conditions, blocks: tuple[Block, ...]) -> Image:
+    """Return the PSFs that a pipeline knows of science image and template in each block, (blocks, 2, side, side)."""
+    rng = conditions.stream("subtract/measured")
+    optics = [one.measured(rng, epochs.psf_error) for one in (epochs.science, epochs.template)]
+    half = max(_LEAST_REACH, int(np.ceil(_PSF_REACH * max(one.field.fwhm for one in optics))))
+    ny, nx = conditions.preset.shape
+    places = [((nx - 1) / 2, (ny - 1) / 2) if epochs.one_psf else block.centre for block in blocks]
+    stamps = np.array([[one.stamp(*place, half) for one in optics] for place in places])
+    return stamps / stamps.sum((2, 3), keepdims=True)
+
+
+def _variance(flat: Flattened, blocks: tuple[Block, ...], gain: float) -> Image:
+    """Return the variance of each pixel: of the sky in its block, and of the light on it."""
+    plane = flat.image / np.float32(gain)
+    for block, sigma in zip(blocks, flat.sigmas, strict=True):
+        piece = plane[block.y0 : block.y1, block.x0 : block.x1]
+        piece += np.float32(sigma**2)
+        np.maximum(piece, np.float32(0.5 * sigma**2), out=piece)
+    return plane
+
+
+def _scale(image: Image, variance: Image, usable: Mask) -> np.float32:
+    """Return the factor that gives pulls a robust spread of 1, as pipelines scale their variance planes."""
+    piece = np.s_[::3, ::3]
+    if not usable[piece].any():
+        return np.float32(1)
+    return np.float32(
+        background_and_noise((image[piece] / np.sqrt(variance[piece])).astype(np.float32), usable[piece])[1] ** 2
+    )

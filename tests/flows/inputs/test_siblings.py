@@ -1,7 +1,7 @@
 import pytest
 
 from flows.inputs import siblings as module
-from flows.inputs.siblings import archive_role, beside, siblings
+from flows.inputs.siblings import archive_plane, beside, siblings
 
 STEM = "ztf_20190922290868_000397_zi_c15_o_q4"
 
@@ -10,20 +10,20 @@ STEM = "ztf_20190922290868_000397_zi_c15_o_q4"
     ("name", "expected"),
     [
         (f"{STEM}_scimrefdiffimg.fits.fz", "difference"),
-        (f"/data/{STEM}_sciimg.fits", "sibling"),
-        (f"s3://bucket/{STEM}_mskimg.fits", "sibling"),
-        (f"{STEM}_diffimgpsf.fits", "sibling"),
-        (f"{STEM}_psfcat.fits", "sibling"),
-        ("ztf_000397_zi_c15_q4_refimg.fits", "sibling"),
+        (f"/data/{STEM}_sciimg.fits", "science"),
+        (f"s3://bucket/{STEM}_mskimg.fits", "mask"),
+        (f"{STEM}_diffimgpsf.fits", "psf"),
+        (f"{STEM}_psfcat.fits", "other"),
+        ("ztf_000397_zi_c15_q4_refimg.fits", "template"),
         ("differenceExp_LSSTCam_g_2019122600000_000.fits", "difference"),
-        ("scienceExp_LSSTCam_g_2019122600000_000.fits", "sibling"),
-        ("templateExp_LSSTCam_g_2019122600000_000.fits", "sibling"),
+        ("scienceExp_LSSTCam_g_2019122600000_000.fits", "science"),
+        ("templateExp_LSSTCam_g_2019122600000_000.fits", "template"),
         ("FinalDifference.fits", None),
         ("my_sciimg.fits", None),
     ],
 )
 def test_tells_exposures_from_what_goes_with_them(name, expected):
-    assert archive_role(name) == expected
+    assert archive_plane(name) == expected
 
 
 def test_only_the_same_exposure_counts():

@@ -1,20 +1,9 @@
-from importlib.util import find_spec
-
-import numba
 import numpy as np
 import pytest
-from scipy.signal import fftconvolve
 
 from flows.simulation.psf import moffat
-from flows.simulation.subtraction.methods import (
-    convolution_grid,
-    require_sfft,
-    sfft_grid,
-    zogy_grid,
-    zogy_kernels,
-)
-from flows.simulation.subtraction.pipeline import Flattened, KernelGrid, blocks_of
-from schemas.errors import Misconfigured
+from flows.simulation.subtraction.methods import convolution_grid, zogy_grid, zogy_kernels
+from kernels.subtraction.blocks import Flattened, KernelGrid, blocks_of
 
 ZERO = np.zeros(1)
 
@@ -111,28 +100,3 @@ def test_without_stars_nothing_is_convolved():
     known = np.array([[psf(3.0), psf(2.0)]], np.float32)
     grid = convolution_grid(pair, np.ones(shape, bool), known, blocks)
     assert grid.template.sum() == grid.template.max() == 1
-
-
-@pytest.mark.skipif(find_spec("sfft") is None, reason="the package sfft is not installed")
-def test_sfft_finds_the_kernel_between_two_images():
-    rng = np.random.default_rng(4)
-    shape = (200, 200)
-    sharp = np.zeros(shape, np.float32)
-    for _ in range(40):
-        row, column = rng.integers(25, 175, 2)
-        sharp[row - 15 : row + 16, column - 15 : column + 16] += rng.uniform(2e3, 2e4) * psf(2.2)
-    kernel = psf(2.0, half=4)
-    wide = fftconvolve(sharp, kernel, "same").astype(np.float32)
-    pair = [Flattened((image + rng.normal(0, 0.5, shape)).astype(np.float32), np.ones(1)) for image in (wide, sharp)]
-    known = np.array([[psf(3.0), psf(2.2)]], np.float32)
-    grid = sfft_grid(pair, np.ones(shape, bool), known, blocks_of(shape))
-    assert np.std(grid.difference(pair[0].image, pair[1].image)[20:-20, 20:-20]) < 1.0
-    assert grid.template.sum() == pytest.approx(1, abs=0.01)
-    assert callable(numba.set_num_threads)  # it leaves numba as it was
-
-
-def test_without_the_package_the_remedy_is_named(monkeypatch):
-    monkeypatch.setattr("flows.simulation.subtraction.methods.find_spec", lambda name: None)
-    with pytest.raises(Misconfigured, match=r"pip install 'nightstride\[subtract\]'") as caught:
-        require_sfft()
-    assert caught.value.code == "no_sfft"

@@ -1,6 +1,5 @@
-"""Subtraction as a pipeline does it: from what it measures on two images, with kernels for each block."""
+"""Blocks of two images that are subtracted: their background and noise, and the kernels of each."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -8,10 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
-from scipy.ndimage import gaussian_filter, maximum_filter, median_filter
+from scipy.ndimage import gaussian_filter, median_filter
 
-from flows.simulation.conditions import Conditions
-from flows.simulation.subtraction.epochs import Epochs
 from kernels.image.noise import background_and_noise
 
 Image = NDArray[np.float32]
@@ -119,81 +116,7 @@ def _convolved(blocks: tuple[Block, ...], images: tuple[Image, ...], kernels: tu
 
 
 _MESH = 192  # px: the background is a median over squares of this side
-_PSF_REACH, _LEAST_REACH = 4.5, 12  # FWHM, px: half the side of PSFs; the larger of the two
 _FILL = 4.0  # px: width of the average of neighbours that fills a hole
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Difference image.
-
-    Attributes
-    ----------
-    image, variance : (ny, nx) float32
-        Pixel units, and squared.
-    masked : (ny, nx) bool
-        Pixels that the pipeline masks.
-    grid
-        Kernels that made it.
-    sigmas : (blocks, 2)
-        Noise of science image and template in each block, pixel units.
-    """
-
-    image: Image
-    variance: Image
-    masked: Mask
-    grid: KernelGrid
-    sigmas: NDArray[np.float64]
-
-
-def subtract(
-    images: tuple[Image, Image],
-    saturated: Mask,
-    bad: Mask,
-    epochs: Epochs,
-    conditions: Conditions,
-    kernels: Callable[..., KernelGrid],
-) -> Difference:
-    """Subtract a template from a science image.
-
-    Parameters
-    ----------
-    images
-        Science image and template.
-    saturated : (ny, nx) bool
-        Pixels that are saturated on either.
-    bad : (ny, nx) bool
-        Pixels that are known to be bad on the science image, or that the template does not cover.
-    epochs
-        How far masks grow, how holes are filled and how well PSFs are known.
-    conditions
-        The exposure.
-    kernels
-        Makes the kernels from two flattened images, the usable pixels, the PSFs (see `measured_psfs`) and the blocks.
-    """
-    blocks = blocks_of(conditions.preset.shape)
-    holes = bad | maximum_filter(saturated, 3)
-    pair = [flattened(image, holes, blocks, epochs.fill) for image in images]
-    psfs = measured_psfs(epochs, conditions, blocks)
-    grid = kernels(pair, ~holes, psfs, blocks)
-    image = grid.difference(pair[0].image, pair[1].image)
-    sigmas = np.stack([one.sigmas for one in pair], axis=1)
-    gains = conditions.preset.gain, conditions.preset.gain * epochs.depth
-    planes = [_variance(one, blocks, gain) for one, gain in zip(pair, gains, strict=True)]
-    variance = np.maximum(grid.variance(*planes), 1e-6)
-    masked = bad | maximum_filter(saturated, 2 * max(epochs.grown, 1) + 1)
-    return Difference(image, variance * _scale(image, variance, ~masked), masked, grid, sigmas)
-
-
-def measured_psfs(epochs: Epochs, conditions: Conditions, blocks: tuple[Block, ...]) -> Image:
-    """Return the PSFs that a pipeline knows of science image and template in each block, (blocks, 2, side, side)."""
-    rng = conditions.stream("subtract/measured")
-    optics = [one.measured(rng, epochs.psf_error) for one in (epochs.science, epochs.template)]
-    half = max(_LEAST_REACH, int(np.ceil(_PSF_REACH * max(one.field.fwhm for one in optics))))
-    ny, nx = conditions.preset.shape
-    places = [((nx - 1) / 2, (ny - 1) / 2) if epochs.one_psf else block.centre for block in blocks]
-    stamps = np.array([[one.stamp(*place, half) for one in optics] for place in places])
-    return stamps / stamps.sum((2, 3), keepdims=True)
 
 
 def flattened(image: Image, holes: Mask, blocks: tuple[Block, ...], fill: str) -> Flattened:
@@ -243,23 +166,3 @@ def _median(image: Image, holes: Mask, block: Block) -> float:
     piece = np.s_[block.y0 : block.y1 : 2, block.x0 : block.x1 : 2]
     values = image[piece][~holes[piece]]
     return background_and_noise(values[None], np.ones((1, len(values)), bool))[0] if len(values) > 50 else np.nan
-
-
-def _variance(flat: Flattened, blocks: tuple[Block, ...], gain: float) -> Image:
-    """Return the variance of each pixel: of the sky in its block, and of the light on it."""
-    plane = flat.image / np.float32(gain)
-    for block, sigma in zip(blocks, flat.sigmas, strict=True):
-        piece = plane[block.y0 : block.y1, block.x0 : block.x1]
-        piece += np.float32(sigma**2)
-        np.maximum(piece, np.float32(0.5 * sigma**2), out=piece)
-    return plane
-
-
-def _scale(image: Image, variance: Image, usable: Mask) -> np.float32:
-    """Return the factor that gives pulls a robust spread of 1, as pipelines scale their variance planes."""
-    piece = np.s_[::3, ::3]
-    if not usable[piece].any():
-        return np.float32(1)
-    return np.float32(
-        background_and_noise((image[piece] / np.sqrt(variance[piece])).astype(np.float32), usable[piece])[1] ** 2
-    )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.signal import fftconvolve
 
-from flows.simulation.subtraction.pipeline import KernelGrid, blocks_of, flattened
+from kernels.subtraction.blocks import KernelGrid, blocks_of, flattened
 
 
 def test_blocks_cover_an_image_once():

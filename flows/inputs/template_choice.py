@@ -1,0 +1,113 @@
+"""Choice of the template that is to be subtracted from each of some science images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flows.inputs.files import open_part
+from flows.inputs.fits_damage import damage
+from flows.inputs.fits_header import image_shape
+from flows.inputs.fits_io import read_headers
+from flows.inputs.probe import format_of
+from flows.inputs.source import REFERENCE, Source
+from flows.inputs.template import LEAST_OVERLAP
+from flows.inputs.wcs_cards import wcs_cards, world_of
+from schemas.errors import BadInput, Misconfigured, NightstrideError
+from schemas.settings import Settings
+
+
+@dataclass(frozen=True)
+class ImageArea:
+    """What the header of an image says: its uri, WCS cards, shape (ny, nx) and band."""
+
+    uri: str
+    wcs_header: str | None
+    shape: tuple[int, int]
+    band: str
+
+
+def choose_template(science: ImageArea, among: Sequence[ImageArea]) -> str | None:
+    """Return the uri of the template of an exposure: of its band, and covering most of it; None if there is none.
+
+    Coverage is judged on 11 x 11 places; of those that cover as much, the first by name is taken.
+    """
+    if science.wcs_header is None:
+        return None
+    sides = (np.linspace(0, side - 1, 11) for side in science.shape)
+    y, x = (part.ravel() for part in np.meshgrid(*sides, indexing="ij"))
+    ra, dec = world_of(science.wcs_header).all_pix2world(x, y, 0)
+    best: tuple[float, str] | None = None
+    for one in sorted(among, key=lambda template: template.uri):
+        if one.band != science.band or one.wcs_header is None:
+            continue
+        tx, ty = world_of(one.wcs_header).all_world2pix(ra, dec, 0, quiet=True)
+        inside = (tx >= 0) & (ty >= 0) & (tx <= one.shape[1] - 1) & (ty <= one.shape[0] - 1)
+        covered = float((inside & np.isfinite(tx)).mean())
+        if covered > LEAST_OVERLAP and (best is None or covered > best[0]):
+            best = covered, one.uri
+    return None if best is None else best[1]
+
+
+def image_area(uri: str, settings: Settings) -> ImageArea:
+    """Return where the image of a FITS file lies on the sky, and its band, from its headers.
+
+    Raises
+    ------
+    BadInput, Retryable
+        The file cannot be read; a keyword is missing or invalid.
+    """
+    with damage(uri), open_part(uri) as file:
+        headers = read_headers(file, uri)
+        form = format_of(headers)
+        index = form.layout(headers, uri, settings.fits)["difference"]
+        ny, nx = image_shape(headers[index])
+        wcs = wcs_cards((headers[index], headers[0]), uri, (ny, nx))
+        return ImageArea(uri, wcs, (ny, nx), form.identity(headers, uri, settings.fits).band)
+
+
+def attach_templates(sources: Sequence[Source], templates: Sequence[str], settings: Settings) -> list[Source]:
+    """Return sources of science images with the template of each; those that have none are refused.
+
+    Parameters
+    ----------
+    sources
+        Science images.
+    templates
+        Uris. A single one is that of all; of several, `choose_template` tells.
+    settings
+        Of the run.
+
+    Raises
+    ------
+    Misconfigured
+        ``bad_template``: the header of a template cannot be read.
+    """
+    if len(templates) == 1:
+        return [_with_template(source, templates[0]) for source in sources]
+    try:
+        among = [image_area(uri, settings) for uri in templates]
+    except NightstrideError as error:
+        remedy = "correct the header, or leave the file out of the folder of templates."
+        raise Misconfigured("bad_template", error.where, error.problem, remedy) from error
+    return [_chosen(source, among, settings) for source in sources]
+
+
+def _chosen(source: Source, among: Sequence[ImageArea], settings: Settings) -> Source:
+    if source.refusal is not None or source.is_folder:
+        return source
+    try:
+        science = image_area(source.uri, settings)
+    except NightstrideError as error:
+        return replace(source, refusal=BadInput(error.code, error.where, error.problem, error.remedy))
+    uri = choose_template(science, among)
+    if uri is not None:
+        return _with_template(source, uri)
+    problem = f"none of {len(among)} templates of band {science.band} covers {LEAST_OVERLAP:.0%} of it."
+    return replace(source, refusal=BadInput("no_template", source.uri, problem, "add one of its field and band."))
+
+
+def _with_template(source: Source, uri: str) -> Source:
+    """Return a source whose image is a science image, with the template that is to be subtracted."""
+    siblings = tuple(one for one in source.siblings if one[0] in ("mask", "variance"))
+    return replace(source, siblings=(*siblings, (REFERENCE, uri)))

@@ -1,0 +1,144 @@
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from flows.inputs.ingest import prepare
+from flows.inputs.sources import list_sources
+from flows.inputs.template_choice import ImageArea, choose_template, image_area
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.trails.trail_model import trail_image
+from schemas.errors import BadInput, Misconfigured
+from schemas.keyword_mapping import KeywordMapping
+from schemas.pixels import UNUSABLE
+from schemas.settings import Settings
+
+installed = pytest.mark.skipif(
+    find_spec("sfft") is None or find_spec("reproject") is None, reason="the extra subtract is not installed"
+)
+SHAPE, NEW = (260, 240), (120.0, 130.0)
+SKY = np.random.default_rng(3).uniform((-40, -40), (280, 300), (70, 2))
+LIGHT = np.random.default_rng(4).uniform(2e3, 5e4, 70)
+MAPPING = {"saturation": {"keyword": "SATURATE"}, "checksum": "ignore"}
+SETTINGS = Settings(fits=KeywordMapping.model_validate(MAPPING))
+
+
+def wcs(dx=0.0, dy=0.0, turned=0.0, ra=150.0):
+    """Pixels of 0.5 arcsec, shifted and turned against those of the science image."""
+    made = WCS(naxis=2)
+    made.wcs.ctype, made.wcs.crval, made.wcs.crpix = ["RA---TAN", "DEC--TAN"], [ra, 20.0], [121 + dx, 131 + dy]
+    c, s = np.cos(np.radians(turned)), np.sin(np.radians(turned))
+    made.wcs.cd = np.array([[-c, s], [s, c]]) * 0.5 / 3600
+    return made
+
+
+def write(path, fwhm, grid, *, new=False, seed=1, band="r", scale=1.0, sigma=2.0):
+    x, y = grid.all_world2pix(*wcs().all_pix2world(*SKY.T, 0), 0)
+    image = np.random.default_rng(seed).normal(100, sigma, SHAPE)
+    for at_x, at_y, flux in [*zip(x, y, LIGHT, strict=True), *([(*NEW, 8e3)] if new else [])]:
+        if -20 < at_x < SHAPE[1] + 20 and -20 < at_y < SHAPE[0] + 20:
+            image += scale * flux * trail_image(SHAPE, at_x, at_y, 0.0, 0.0, moffat_mixture(fwhm, 3.0))
+    header = grid.to_header()
+    header.update({"DATE-OBS": "2026-03-04T05:06:07", "EXPTIME": 30.0, "FILTER": band, "SATURATE": 50_000.0})
+    fits.writeto(path, image.astype(np.float32), header, overwrite=True)
+    return str(path)
+
+
+@pytest.fixture
+def science(tmp_path):
+    return write(tmp_path / "science.fits", 3.2, wcs(), new=True)
+
+
+@installed
+@pytest.mark.parametrize("grid", [wcs(), wcs(7.4, -3.3, 4.0)], ids=["same pixels", "shifted and turned"])
+def test_a_template_is_put_on_the_pixels_and_subtracted(tmp_path, science, grid):
+    template = write(tmp_path / "template.fits", 2.4, grid, scale=0.5, sigma=0.3, seed=2)
+    (source,) = list_sources([science], SETTINGS, template)
+    info, planes = prepare(source, SETTINGS)
+    assert "subtracted" in info.flags
+    assert info.planes == ("science", "template")
+    assert info.subtraction_residual < 0.05
+    assert info.psf.fwhm_px == pytest.approx(3.2, abs=0.2)
+    usable = (planes["mask"] & np.uint16(UNUSABLE)) == 0
+    assert usable.mean() > 0.75
+    signal = np.where(usable, planes["difference"] - info.background, 0) / info.noise
+    y, x = np.unravel_index(signal.argmax(), SHAPE)
+    assert np.hypot(x - NEW[0], y - NEW[1]) < 1.5
+    far = np.hypot(*np.meshgrid(np.arange(SHAPE[1]) - NEW[0], np.arange(SHAPE[0]) - NEW[1])) > 12
+    light = (planes["science"] - 100) / info.noise
+    assert (np.abs(signal[far]) < 8 + 0.06 * np.abs(light[far])).mean() > 0.9999
+    np.testing.assert_array_equal(planes["science"], fits.getdata(science))
+
+
+@installed
+def test_what_does_not_fit_is_refused(tmp_path, science):
+    def refusal(path):
+        (source,) = list_sources([science], SETTINGS, path)
+        with pytest.raises(BadInput) as caught:
+            prepare(source, SETTINGS)
+        return caught.value.code
+
+    assert refusal(write(tmp_path / "away.fits", 2.4, wcs(ra=151.0))) == "no_overlap"
+    plain = tmp_path / "plain.fits"
+    header = fits.getheader(science)
+    for card in [name for name in header if name.startswith(("CTYPE", "CRVAL", "CRPIX", "CD", "PC", "CUNIT"))]:
+        del header[card]
+    fits.writeto(plain, fits.getdata(science)[:-10], header)
+    assert refusal(str(plain)) == "not_aligned"
+    fits.writeto(plain, np.ascontiguousarray(fits.getdata(science)[::-1]), header, overwrite=True)
+    assert refusal(str(plain)) == "bad_subtraction"
+
+
+def test_of_several_the_one_that_covers_most_in_the_band_is_taken(tmp_path, science):
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    names = {
+        "a_far": write(folder / "a_far.fits", 2.4, wcs(180.0)),
+        "b_near": write(folder / "b_near.fits", 2.4, wcs(20.0)),
+        "c_green": write(folder / "c_green.fits", 2.4, wcs(), band="g"),
+    }
+    (source,) = list_sources([science], SETTINGS, str(folder))
+    assert dict(source.siblings) == {"reference": names["b_near"]}
+    blue = write(tmp_path / "blue.fits", 3.0, wcs(), band="u")
+    (source,) = list_sources([blue], SETTINGS, str(folder))
+    assert source.refusal.code == "no_template"
+    broken = folder / "d_broken.fits"
+    broken.write_bytes(b"SIMPLE  =                    T" + b" " * 2850)
+    with pytest.raises(Misconfigured) as caught:
+        list_sources([science], SETTINGS, str(folder))
+    assert caught.value.code == "bad_template"
+
+
+def test_coverage_is_that_of_the_sky(tmp_path, science):
+    here = image_area(science, SETTINGS)
+    cards = wcs(200.0).to_header().tostring(sep="\n")
+    half = ImageArea("half", cards, SHAPE, "r")
+    assert choose_template(here, [half]) is None
+    larger = ImageArea("larger", cards, (SHAPE[0], SHAPE[1] + 400), "r")
+    assert choose_template(here, [half, larger]) == "larger"
+    assert choose_template(ImageArea("none", None, SHAPE, "r"), [here]) is None
+    assert choose_template(here, [here]) == science
+
+
+@installed
+def test_real_decam_images_as_the_method_s_authors_subtract_them(tmp_path):
+    data = os.environ.get("NIGHTSTRIDE_DATA")
+    if not data:
+        pytest.skip("NIGHTSTRIDE_DATA is not set: no real images")
+    folder = Path(data) / "01_fits_streaks/sfft_decam/4check"
+    given = fits.getdata(folder / "FinalDifference.fits").astype(np.float32)
+    names = [str(folder / f"Stack-DEC-OBS{n}.fits") for n in ("04", "18")]
+    (source,) = list_sources([names[0]], SETTINGS, names[1])
+    info, planes = prepare(source, SETTINGS)
+    usable = (planes["mask"] & np.uint16(UNUSABLE)) == 0
+
+    def spread(values):
+        return 1.4826 * np.median(np.abs(values - np.median(values)))
+
+    assert spread(planes["difference"][usable]) < 1.03 * spread(given)
+    assert spread((planes["difference"] - given)[usable]) < 0.25 * spread(given)
+    assert info.subtraction_residual < 0.02

@@ -1,0 +1,111 @@
+from importlib.util import find_spec
+
+import numba
+import numpy as np
+import pytest
+from scipy.signal import fftconvolve
+
+from kernels.psf.gaussian_mixture import moffat_mixture
+from kernels.subtraction.blocks import Flattened, blocks_of
+from kernels.subtraction.sfft import require_sfft, sfft_grid, subtract_template
+from kernels.trails.trail_model import trail_image
+from schemas.errors import Misconfigured
+
+installed = pytest.mark.skipif(find_spec("sfft") is None, reason="the package sfft is not installed")
+
+
+def psf(fwhm: float, half: int = 15) -> np.ndarray:
+    stamp = trail_image((2 * half + 1,) * 2, half, half, 0.0, 0.0, moffat_mixture(fwhm, 3.0))
+    return stamp / stamp.sum()
+
+
+@installed
+def test_sfft_finds_the_kernel_between_two_images():
+    rng = np.random.default_rng(4)
+    shape = (200, 200)
+    sharp = np.zeros(shape, np.float32)
+    for _ in range(40):
+        row, column = rng.integers(25, 175, 2)
+        sharp[row - 15 : row + 16, column - 15 : column + 16] += rng.uniform(2e3, 2e4) * psf(2.2)
+    kernel = psf(2.0, half=4)
+    wide = fftconvolve(sharp, kernel, "same").astype(np.float32)
+    pair = [Flattened((image + rng.normal(0, 0.5, shape)).astype(np.float32), np.ones(1)) for image in (wide, sharp)]
+    known = np.array([[psf(3.0), psf(2.2)]], np.float32)
+    grid = sfft_grid(pair, np.ones(shape, bool), known, blocks_of(shape))
+    assert np.std(grid.difference(pair[0].image, pair[1].image)[20:-20, 20:-20]) < 1.0
+    assert grid.template.sum() == pytest.approx(1, abs=0.01)
+    assert callable(numba.set_num_threads)  # it leaves numba as it was
+
+
+def test_without_the_package_the_remedy_is_named(monkeypatch):
+    monkeypatch.setattr("kernels.subtraction.sfft.find_spec", lambda name: None)
+    with pytest.raises(Misconfigured, match=r"pip install 'nightstride\[subtract\]'") as caught:
+        require_sfft()
+    assert caught.value.code == "no_sfft"
+
+
+SHAPE, SIGMA = (300, 320), 2.0
+NEW = (140.3, 160.6, 9000.0)
+
+
+def image(fwhm, scale, level, sigma, *, new=False, seed=0):
+    """Forty stars on a sloping sky, with or without a new one; a pixel's light is that of its middle part."""
+    rng = np.random.default_rng(7)
+    out = level + np.linspace(0, 3 * sigma, SHAPE[1])[None, :] + np.zeros(SHAPE)
+    stars = [(*rng.uniform(15, 285, 2), rng.uniform(2e3, 6e4)) for _ in range(40)]
+    for x, y, flux in [*stars, *([NEW] if new else [])]:
+        out += scale * flux * trail_image(SHAPE, x, y, 0.0, 0.0, moffat_mixture(fwhm, 3.5))
+    return (out + np.random.default_rng(seed).normal(0, sigma, SHAPE)).astype(np.float32)
+
+
+def all_of(science):
+    return np.ones(science.shape, bool)
+
+
+@installed
+@pytest.mark.parametrize("widths", [(3.4, 2.4), (2.4, 3.4)])
+def test_stars_go_and_what_is_new_stays_in_the_unit_of_the_science_image(widths):
+    science = image(widths[0], 1.0, 300.0, SIGMA, new=True, seed=1)
+    template = image(widths[1], 0.4, 90.0, 0.3, seed=2)
+    found = subtract_template(science, template, (all_of(science), all_of(science)))
+    assert found.scale == pytest.approx(2.5, rel=0.02)
+    assert found.residual < 0.02
+    assert found.stars > 10
+    assert found.psf[0] == pytest.approx(3.4, abs=0.15)
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    near = np.hypot(x - NEW[0], y - NEW[1]) < 14
+    shape = trail_image(SHAPE, NEW[0], NEW[1], 0.0, 0.0, moffat_mixture(3.4, 3.5))
+    flux = (found.image * shape)[near].sum() / np.square(shape)[near].sum()
+    assert flux == pytest.approx(NEW[2], rel=0.05)
+    quiet = ~near & ~found.unusable
+    assert 1.4826 * np.median(np.abs(found.image[quiet])) < 1.2 * np.hypot(SIGMA, 2.5 * 0.3)
+    assert np.abs(found.image[quiet]).max() < 25 * SIGMA
+
+
+@installed
+def test_holes_of_either_image_are_unusable_and_say_nothing():
+    science, template = image(3.0, 1.0, 100.0, SIGMA, seed=3), image(2.4, 1.0, 100.0, 0.5, seed=4)
+    usable = all_of(science), all_of(science)
+    usable[0][40:50, 60:70] = False
+    template[100:110, 200:220] = np.nan
+    science[:, :4] = np.nan
+    found = subtract_template(science, template, usable)
+    assert np.isfinite(found.image).all()
+    for hole in (np.s_[40:50, 60:70], np.s_[100:110, 200:220], np.s_[:, :4]):
+        assert found.unusable[hole].all()
+        assert not found.image[hole].any()
+    assert found.unusable[9:-9, 9:-9].mean() < 0.02
+
+
+@installed
+def test_images_of_other_fields_leave_their_stars():
+    science, other = image(3.0, 1.0, 100.0, SIGMA, seed=5), image(2.4, 1.0, 100.0, 0.5, seed=6)
+    found = subtract_template(science, np.ascontiguousarray(other[::-1]), (all_of(science), all_of(science)))
+    assert found.residual > 0.3
+
+
+@installed
+def test_without_stars_nothing_can_be_matched():
+    empty = np.random.default_rng(1).normal(50, 2, SHAPE).astype(np.float32)
+    with pytest.raises(ValueError, match="science image has 0 stars"):
+        subtract_template(empty, image(2.4, 1.0, 9.0, 0.5), (all_of(empty), all_of(empty)))
