@@ -114,6 +114,11 @@ near_bright_star, dipole and fit_failed are 0 or 1, from ``flags``; the evidence
 """
 
 
+KINDS = ("trail", "point", "satellite")
+"""What a real source of light is: it moved by half of the PSF's FWHM or more; it did not (transient, variable, slow
+mover); or it is a satellite or an aeroplane. Columns ``pTrail``, ``pPoint``, ``pSatellite``, ``pArtefact``: sum 1."""
+
+
 def _evidence(name: str, flag: DetectionFlag, meaning: str) -> pa.Field:
     return _float(f"{name}Evidence", "", f"Evidence for {meaning}: 0 to 2.5, {flag.name} from 1 on.", nullable=False)
 
@@ -190,6 +195,10 @@ DIA_SOURCE = TableOf(
             column("nHits", pa.int32(), "", "Windows above the floor."),
             _float("reliability", "", "Calibrated probability of being real, 0 to 1.", nullable=False),
             column("reliabilityVersion", pa.string(), "", "Models behind reliability."),
+            _float("pTrail", "", "Probability of a moving object that left a trail (half the PSF's FWHM or more)."),
+            _float("pPoint", "", "Probability of a point: a transient, a variable star or a slow mover."),
+            _float("pSatellite", "", "Probability of a satellite or an aeroplane."),
+            _float("pArtefact", "", "1 - reliability; null, as the three before, where the model has no classes."),
             column(
                 "flags",
                 pa.int32(),

@@ -18,7 +18,7 @@ from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.sky.projection import celestial_wcs, sky_trails
 from kernels.trails.geometry import Segment, first_of_each
 from kernels.trails.scene import Scene
-from schemas.dia_source import CAUSES, DIA_SOURCE, RESIDUALS, STREAK, DetectionFlag
+from schemas.dia_source import CAUSES, DIA_SOURCE, KINDS, RESIDUALS, STREAK, DetectionFlag
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE
@@ -27,6 +27,7 @@ from schemas.stage import Context, Model, Result, Stage, Weights, as_found, piec
 from schemas.summary import Causes
 
 _MOST = 4096  # what the 12 bits of the rank hold
+_CLASSES = (*(f"p{kind.capitalize()}" for kind in KINDS), "pArtefact")
 
 
 def measure(inputs: Mapping[str, Any], context: Context) -> Result:
@@ -38,7 +39,8 @@ def measure(inputs: Mapping[str, Any], context: Context) -> Result:
         ``streak``, ``difference`` and ``mask``; and ``science``, if there is one, which shows what is a star.
     context
         Its exposure, the section `MeasureSettings`, and ``models["reliability"]``, a callable from the (n, features)
-        float32 matrix and the stamps of n candidates to n probabilities, with its `ModelCard` as ``card``.
+        float32 matrix and the stamps of n candidates to n probabilities, with its `ModelCard` as ``card``; its method
+        ``classes`` splits these (`kernels.measure.reliability_net`).
 
     Returns
     -------
@@ -112,7 +114,9 @@ def measure_all(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     model = context.models["reliability"]
     reliability = np.asarray(model(features, stamps), np.float32)
     version = pa.array([model.card.version] * len(table))
-    return _with(table, reliability=pa.array(reliability), reliabilityVersion=version)
+    shares = np.asarray(model.classes(features, reliability), np.float32).T
+    classes = {name: pa.array(share, from_pandas=True) for name, share in zip(_CLASSES, shares, strict=True)}
+    return _with(table, reliability=pa.array(reliability), reliabilityVersion=version, **classes)
 
 
 def describe(inputs: Mapping[str, Any], context: Context) -> Described:
@@ -139,7 +143,7 @@ def describe(inputs: Mapping[str, Any], context: Context) -> Described:
     static = static_light(scene, inputs.get("science"), [one.segment for one in fitted])
     trail_snr = np.array([found[i].trail.value / found[i].trail.error for i in kept])
     features = feature_matrix(table, info.psf.fwhm_px, trail_snr, residuals.reshape(-1, len(RESIDUALS)), static)
-    return Described(table, features, candidate_stamps(scene, fitted))
+    return Described(table, features, candidate_stamps(scene, fitted, inputs.get("science")))
 
 
 def _exposure(context: Context) -> ExposureInfo:
@@ -189,6 +193,7 @@ def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) ->
         "band": [info.band] * count,
         "reliability": np.zeros(count),
         "reliabilityVersion": [""] * count,
+        **dict.fromkeys(_CLASSES, np.full(count, np.nan)),
         "flags": np.array([_flags(one, name) | absent for one, name in zip(found, classes, strict=True)], np.int32),
         "trailClass": classes,
         "bboxSize": np.ceil(np.array(extent) + 4 * info.psf.fwhm_px).astype(np.int32),
@@ -277,7 +282,7 @@ def _reliability(weights: Weights, settings: MeasureSettings) -> Any:
 
 STAGE = Stage(
     name="measure",
-    version="7",
+    version="8",
     per="exposure",
     needs=(STREAK, DIFFERENCE, MASK),
     optional=(SCIENCE,),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from flows.pipeline.models import load_model
@@ -23,6 +24,9 @@ from schemas.exposure import ExposureInfo, PsfModel
 from schemas.settings import MeasureSettings, Settings
 from schemas.stage import Context, Result
 from stages.measure import Described, describe
+
+SLOW_FWHM = 0.5
+"""Least length of what is called a trail, in FWHM of the PSF."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Labelled:
         Matched-filter S/N of what is there.
     found_snr : (n,)
         That of the candidates, as measured.
+    classed : (n,)
+        Whether the search itself has given them a class (``trailClass``).
     """
 
     features: NDArray[np.float32]
@@ -54,11 +60,20 @@ class Labelled:
     targets: Targets
     snr: NDArray[np.float64]
     found_snr: NDArray[np.float32]
+    classed: NDArray[np.bool_]
 
     @property
     def known(self) -> NDArray[np.bool_]:
         """Return which candidates are real or false, not neither, (n,)."""
         return self.label >= 0
+
+    @property
+    def kind(self) -> NDArray[np.int64]:
+        """Return the place in `KINDS` of what is real, else -1, (n,); what moved little is a point."""
+        fwhm = np.exp(self.features[:, FEATURES.index("log_fwhm")])
+        still = self.targets.length[self.target] < SLOW_FWHM * fwhm if len(self.targets.x) else np.ones(len(fwhm), bool)
+        kind = np.select([self.label == 1, self.label == 2, self.label == 3], [np.where(still, 1, 0), 2, 1], -1)
+        return kind.astype(np.int64)
 
 
 def candidates(example: Example, detector: str, wrong_psf: bool) -> list[Labelled]:
@@ -119,7 +134,7 @@ def misjudged(info: ExposureInfo) -> ExposureInfo:
 
 def brighter(one: Labelled, least_snr: float) -> Labelled:
     """Return the candidates whose measured S/N is ``least_snr`` or more."""
-    kept, names = one.found_snr >= least_snr, ("features", "stamps", "label", "target", "found_snr")
+    kept, names = one.found_snr >= least_snr, ("features", "stamps", "label", "target", "found_snr", "classed")
     return replace(one, **{name: getattr(one, name)[kept] for name in names})
 
 
@@ -129,7 +144,9 @@ def without_science(one: Labelled, share: float = 1.0, seed: int = 0) -> Labelle
     features = one.features.copy()
     for name, value in zip(STATIC, UNKNOWN, strict=True):
         features[hidden, FEATURES.index(name)] = value
-    return replace(one, features=features)
+    stamps = one.stamps.copy()
+    stamps[hidden, -1] = 0
+    return replace(one, features=features, stamps=stamps)
 
 
 def label_candidates(described: Described, truth: pa.Table) -> Labelled:
@@ -142,8 +159,8 @@ def label_candidates(described: Described, truth: pa.Table) -> Labelled:
     stamps, snr = described.stamps.astype(np.float16), truth["snr"].to_numpy()
     for n in np.flatnonzero((targets.kind == "point") & (snr >= BRIGHT_ENOUGH)):
         label[(label < 0) & (np.hypot(x - targets.x[n], y - targets.y[n]) <= POSITION_TOLERANCE_PX)] = 3
-    found_snr = table["snr"].to_numpy()
-    return Labelled(described.features, stamps, label, matches.target, targets, snr, found_snr)
+    found_snr, classed = table["snr"].to_numpy(), pc.not_equal(table["trailClass"], "").to_numpy(zero_copy_only=False)
+    return Labelled(described.features, stamps, label, matches.target, targets, snr, found_snr, classed)
 
 
 def candidate_threshold(

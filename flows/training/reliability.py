@@ -17,12 +17,12 @@ from flows.training.candidates import (
     Labelled,
     brighter,
     candidate_threshold,
-    candidates,
     unless_flooded,
     without_science,
 )
 from flows.training.examples import Example
 from flows.training.fits import TreeFit, calibrate, fit_trees
+from flows.training.kinds import fit_kinds, kind_figures, with_prior
 from flows.training.reliability_fit import (
     Rank,
     ScoredCandidates,
@@ -34,9 +34,7 @@ from flows.training.reliability_fit import (
     summed_logit,
 )
 from kernels.measure.reliability import STAMP_CHANNELS, STAMP_SIDE
-from kernels.measure.reliability_net import TREES, VerdictNet, reliability_of
-from kernels.nets.candidate_nets import VerdictCnn
-from kernels.nets.tree_ensemble import TreeEnsemble
+from kernels.measure.reliability_net import SHARES, TREES, VerdictNet, reliability_of
 from schemas.dia_source import FEATURES
 from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
@@ -114,16 +112,14 @@ def train_verdict(
         The figures on the test exposures, as in the card.
     """
     find = partial(_find, detector=detector, workers=workers, say=say)
-    pairs = find(sets.train, crowded=True, enough=plan.enough)
+    pairs = find(sets.train, enough=plan.enough)
     found = [one for pair in pairs for one in pair]
-    if left_out := pairs.count([]):
-        say(f"{left_out} left out: too many candidates, a night would quarantine them")
     learn = [without_science(one, plan.hidden, seed + n) for n, one in enumerate(found)]
     torch.set_num_threads(workers)
     nets = fit_verdict(learn, plan.fit, seed, say)
     trees = fit_trees(*measured(learn), plan.trees, seed)
     learnt = about | {"candidates_of": f"the first {len(pairs)} of {len(sets.train)} exposures"}
-    judges = VerdictNet(nets, trees, 1.0, 0.0, _card(detector, learnt, plan))
+    judges = VerdictNet(nets, trees, 1.0, 0.0, _card(detector, learnt, plan), fit_kinds(learn))
     return _calibrated(out, judges, sets, plan, find, rivals(learn, seed))
 
 
@@ -175,29 +171,34 @@ def _calibrated(
 ) -> dict[str, Any]:
     """Calibrate on the candidates found, report on the test exposures, and write weights, card and picture."""
     out.mkdir(parents=True, exist_ok=True)
-    known = [brighter(one, plan.min_snr) for (one,) in find(sets.validation, wrong_psf=False)]
+    pairs = find(sets.validation, wrong_psf=False)
+    validation = [example for example, pair in zip(sets.validation, pairs, strict=True) if pair]
+    known = [brighter(one, plan.min_snr) for pair in pairs for one in pair]
     chosen = known + [without_science(one) for one in known]
     odds = [_odds(judges, one) for one in chosen]
-    asked = np.concatenate([(one.label == 0) | (one.label == 1) for one in chosen])
-    slope, offset = calibrate(np.concatenate(odds)[asked], np.concatenate([one.label == 1 for one in chosen])[asked])
+    asked = np.concatenate([one.known for one in chosen])
+    slope, offset = calibrate(np.concatenate(odds)[asked], np.concatenate([one.label > 0 for one in chosen])[asked])
     scores: list[NDArray[np.floating]] = [reliability_of(one, slope, offset) for one in odds]
     threshold, blind = (
-        _threshold(sets.validation, known, part, plan.false_per_image)
+        _threshold(validation, known, part, plan.false_per_image)
         for part in (scores[: len(known)], scores[len(known) :])
     )
-    ranked = replace(judges, slope=slope, offset=offset)
+    kinds = None if judges.kinds is None else with_prior(judges.kinds, known)
+    ranked = replace(judges, slope=slope, offset=offset, kinds=kinds)
     scored: list[ScoredCandidates] = []
     variants: dict[str, tuple[list[ScoredCandidates], float]] = {
         "psf_misjudged": ([], threshold),
         "without_science": ([], blind),
     }
     for sky, examples in sets.test.items():
-        pairs = ([brighter(one, plan.min_snr) for one in pair] for pair in find(examples))
-        own, wrong = zip(*pairs, strict=True)
+        judged = ([brighter(one, plan.min_snr) for one in pair] for pair in find(examples) if pair)
+        own, wrong = zip(*judged, strict=True)
         scored.append(_scored(sky, own, ranked, {"summed logit": summed_logit} | dict(others)))
         variants["psf_misjudged"][0].append(_scored(sky, wrong, ranked, {}))
         variants["without_science"][0].append(_scored(sky, list(map(without_science, own)), ranked, {}))
     figures = report_verdict(out, scored, variants, threshold)
+    if kinds is not None:
+        figures["kinds"] = kind_figures([one for part in scored for one in part.examples], kinds, known)
     calibration = {
         "kind": "logistic in the mean log odds of the ensemble, fitted on the validation exposures",
         "slope": slope,
@@ -213,7 +214,7 @@ def _calibrated(
             "false_alarm_rate": f"{plan.false_per_image} false detections per image on the validation exposures",
         }
     )
-    write_model(out, _arrays(judges.nets, judges.trees), card.model_dump(exclude={"sha256"}))
+    write_model(out, _arrays(ranked), card.model_dump(exclude={"sha256"}))
     return figures
 
 
@@ -235,10 +236,10 @@ def _find(
     workers: int,
     say: Say,
     wrong_psf: bool = True,
-    crowded: bool = False,
     enough: int | None = None,
 ) -> list[list[Labelled]]:
-    search = partial(unless_flooded if crowded else candidates, detector=detector, wrong_psf=wrong_psf)
+    """Return what `unless_flooded` gives for each exposure, until there are enough candidates."""
+    search = partial(unless_flooded, detector=detector, wrong_psf=wrong_psf)
     found, count = [], 0
     for one in map_in_processes(search, examples, workers):
         found.append(one)
@@ -248,6 +249,8 @@ def _find(
             say(f"{count} candidates of {len(found)} of {len(examples)} exposures")
         if full:
             break
+    if left_out := found.count([]):
+        say(f"{left_out} left out: too many candidates, a night would quarantine them")
     return found
 
 
@@ -262,10 +265,15 @@ def _scored(sky: str, examples: Sequence[Labelled], net: VerdictNet, others: Map
     )
 
 
-def _arrays(nets: Sequence[VerdictCnn], trees: TreeEnsemble) -> dict[str, NDArray[Any]]:
-    return {f"{TREES}{name}": value for name, value in trees._asdict().items()} | {
-        f"{n}.{name}": value.detach().numpy() for n, net in enumerate(nets) for name, value in net.state_dict().items()
+def _arrays(judges: VerdictNet) -> dict[str, NDArray[Any]]:
+    members = {
+        f"{n}.{name}": value.detach().numpy()
+        for n, net in enumerate(judges.nets)
+        for name, value in net.state_dict().items()
     }
+    trees = {f"{TREES}{name}": value for name, value in judges.trees._asdict().items()}
+    kinds = {} if judges.kinds is None else judges.kinds._asdict()
+    return trees | members | {f"{SHARES}{name}": value for name, value in kinds.items()}
 
 
 def _card(detector: str, about: dict[str, Any], plan: VerdictPlan) -> ModelCard:
@@ -274,7 +282,7 @@ def _card(detector: str, about: dict[str, Any], plan: VerdictPlan) -> ModelCard:
     return ModelCard(
         stage="reliability",
         name=search.name,
-        version=f"{search.name}-{search.version}/verdict-3",
+        version=f"{search.name}-{search.version}/verdict-4",
         sha256="0" * 64,
         input={
             "features": list(FEATURES),

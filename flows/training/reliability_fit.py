@@ -162,25 +162,26 @@ def report_verdict(
         Least reliability of a detection.
     """
     figures: dict[str, Any] = {}
-    _, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    for n, one in enumerate(scored):
+    _, axes = plt.subplots(1, len(scored) + 1, figsize=(3.4 * len(scored) + 3.4, 3.6), layout="constrained")
+    for n, (one, panel) in enumerate(zip(scored, axes, strict=False)):
         figures[one.sky] = _figures(one, threshold) | {
             name: _at_threshold(others[n].examples, others[n].scores["verdict"], level)
             for name, (others, level) in variants.items()
         }
         for (name, scores), style in zip(one.scores.items(), ("-", ":", "-.", "--"), strict=False):
             c7 = [_at(one.examples, scores, false, 7.0) for false in SCAN]
-            axes[0].plot(SCAN, c7, style, marker="o", ms=3, label=f"{one.sky}, {name}")
+            panel.plot(SCAN, c7, style, marker="o", ms=3, label=name)
+        panel.set(xscale="log", xlabel="false detections per image", title=one.sky, ylim=(0, 1.02))
     label = np.concatenate([example.label for one in scored for example in one.examples])
     score = np.concatenate([value for one in scored for value in one.scores["verdict"]])
-    asked = (label == 0) | (label == 1)
-    stated, seen, share = reliability_diagram(score[asked], label[asked])
+    asked = label >= 0
+    stated, seen, share = reliability_diagram(score[asked], (label[asked] > 0).astype(np.int64))
     figures["calibration_error"] = round(float((np.abs(stated - seen) * share).sum()), 4)
-    axes[1].plot([0, 1], [0, 1], color="0.7", lw=1)
-    axes[1].plot(stated, seen, "o-")
-    axes[1].set(xlabel="reliability", ylabel="share that is real", title="test exposures")
-    axes[0].set(xscale="log", xlabel="false detections per image", ylabel="completeness, S/N ≥ 7", ylim=(0, 1.02))
-    axes[0].legend(frameon=False, fontsize=7)
+    axes[-1].plot([0, 1], [0, 1], color="0.7", lw=1)
+    axes[-1].plot(stated, seen, "o-")
+    axes[-1].set(xlabel="reliability", ylabel="share that is real", title="all test exposures")
+    axes[0].set(ylabel="completeness, S/N ≥ 7")
+    axes[0].legend(frameon=False, fontsize=8, loc="lower right")
     plt.savefig(out / "training_verdict.png", dpi=110)
     plt.close()
     return figures

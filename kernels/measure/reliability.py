@@ -78,8 +78,8 @@ def _misfit(chi2: NDArray[np.float64], pixels: NDArray[np.float64], snr: NDArray
 STAMP_SIDE = 32
 """Side of a picture; two max-pools of 2 must divide it."""
 
-STAMP_CHANNELS = 6
-"""Pictures of a candidate; `kernels.nets.candidate_nets.VerdictCnn` takes as many."""
+STAMP_CHANNELS = 7
+"""Pictures of a candidate; `kernels.nets.candidate_nets.VerdictCnn` takes the first 6 or all."""
 
 COARSE = 3
 """Side of the squares that the coarse pictures add up, px."""
@@ -93,7 +93,9 @@ class FittedTrail(NamedTuple):
     level: float
 
 
-def candidate_stamps(scene: Scene, found: list[FittedTrail]) -> NDArray[np.float32]:
+def candidate_stamps(
+    scene: Scene, found: list[FittedTrail], science: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Draw the pictures of some candidates.
 
     Parameters
@@ -102,14 +104,17 @@ def candidate_stamps(scene: Scene, found: list[FittedTrail]) -> NDArray[np.float
         Image with its PSF and noise.
     found
         Candidates.
+    science : (ny, nx)
+        Science image on the same pixels and in the same unit, if there is one; may hold NaN.
 
     Returns
     -------
     (n, CHANNELS, SIDE, SIDE) float32
         About the pixel of the centre (row and column 16): the image less the level of the fit, in units of the noise;
         the same less the fitted trail; that trail; 1 where a pixel does not count. Then, of squares of 3 x 3 px: the
-        sum of the first over 3, and the share that does not count. Brightness goes through
-        `kernels.image.search_image.squash`.
+        sum of the first over 3, and the share that does not count. Last, at the scale of the pixels, what does not
+        move: science less difference, less its median over the picture, in units of the noise; 0 where that is not
+        known. Brightness goes through `kernels.image.search_image.squash`.
     """
     out = np.zeros((len(found), STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE), np.float32)
     per_noise = 1 / scene.noise.sigma
@@ -127,9 +132,26 @@ def candidate_stamps(scene: Scene, found: list[FittedTrail]) -> NDArray[np.float
         picture[2] = model * (flux * per_noise)
         _fill(scene.pixels, scene.usable, np.float32(level), np.float32(per_noise), y, x, picture)
         picture[1] = np.where(picture[3] > 0, np.float32(0), picture[0] - picture[2])
-        for channel in (0, 1, 2, 4):
+        if science is not None:
+            picture[6] = _static(scene, science, y, x) * per_noise
+        for channel in (0, 1, 2, 4, 6):
             squash(picture[channel])
     return out
+
+
+def _static(scene: Scene, science: NDArray[np.float32], y: int, x: int) -> NDArray[np.float32]:
+    """Return science less difference about a pixel, less its median; 0 where either does not count."""
+    half = STAMP_SIDE // 2
+    rows, columns = (
+        slice(max(at - half, 0), max(min(at + half, size), 0)) for at, size in zip((y, x), scene.shape, strict=True)
+    )
+    light = science[rows, columns] - scene.pixels[rows, columns]
+    seen = scene.usable[rows, columns] & np.isfinite(light)
+    picture = np.zeros((STAMP_SIDE, STAMP_SIDE), np.float32)
+    if seen.any():
+        place = picture[rows.start - y + half :, columns.start - x + half :][: light.shape[0], : light.shape[1]]
+        place[seen] = light[seen] - np.median(light[seen])
+    return picture
 
 
 @njit(**FAST)

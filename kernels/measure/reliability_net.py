@@ -1,6 +1,7 @@
 """Reliability of candidates by boosted trees on their measurements and small networks on their pictures."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from kernels.nets.candidate_nets import VerdictCnn
 from kernels.nets.tree_ensemble import TreeEnsemble, tree_ensemble, tree_logits
-from schemas.dia_source import FEATURES
+from schemas.dia_source import FEATURES, KINDS
 from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
 from schemas.stage import Weights
@@ -19,6 +20,38 @@ TREES = "trees."
 
 _BATCH = 32
 """Candidates at a time, always as many, so that a candidate's answer does not depend on its company."""
+
+
+SHARES = "kinds."
+"""What the names of the arrays of `KindShares` begin with."""
+
+FURTHEST = 5.0
+"""Spreads from the mean at which `kind_shares` cuts a measurement."""
+
+
+class KindShares(NamedTuple):
+    """Multinomial logistic regression: what kind of light a candidate is, if it is real.
+
+    Attributes
+    ----------
+    mean, scale : (features,)
+        That the measurements are standardised by.
+    weight : (len(KINDS), features)
+        Of the log odds.
+    bias : (len(KINDS),)
+        Of the log odds; holds the prior.
+    """
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+
+def kind_shares(features: NDArray[np.float32], of: KindShares) -> NDArray[np.float64]:
+    """Return the probability of each of `KINDS` for candidates that are real, (n, features) -> (n, len(KINDS))."""
+    standard = np.clip((features - of.mean) / of.scale, -FURTHEST, FURTHEST)
+    return scipy.special.softmax(standard @ of.weight.T + of.bias, axis=1).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -35,6 +68,8 @@ class VerdictNet:
         Of the calibrated log odds over those of `log_odds`; see `reliability_of`.
     card
         What is known of the weights.
+    kinds
+        What tells the kinds of light apart; weights of earlier versions have none.
     """
 
     nets: tuple[VerdictCnn, ...]
@@ -42,6 +77,7 @@ class VerdictNet:
     slope: float
     offset: float
     card: ModelCard
+    kinds: KindShares | None = None
 
     def __call__(self, features: NDArray[np.float32], stamps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probability of being real.
@@ -59,6 +95,13 @@ class VerdictNet:
             0 to 1.
         """
         return reliability_of(self.log_odds(features, stamps), self.slope, self.offset)
+
+    def classes(self, features: NDArray[np.float32], reliability: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the probabilities of `KINDS` and of an artefact, (n, len(KINDS) + 1); NaN without ``kinds``."""
+        if self.kinds is None:
+            return np.full((len(features), len(KINDS) + 1), np.nan)
+        real = reliability[:, None].astype(np.float64)
+        return np.concatenate([real * kind_shares(features, self.kinds), 1 - real], axis=1)
 
     def log_odds(self, features: NDArray[np.float32], stamps: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the mean of the trees' log odds and of the networks' mean, before calibration, (n,)."""
@@ -108,8 +151,10 @@ def build_reliability(weights: Weights) -> VerdictNet:
     nets = []
     for n in range(int(card.input["networks"])):
         own = {name: value for name, value in arrays.items() if name.startswith(f"{n}.")}
-        net = VerdictCnn(len(FEATURES))
+        net = VerdictCnn(len(FEATURES), int(card.input["stamps"][0]))
         net.load_state_dict({name.split(".", 1)[1]: torch.from_numpy(value.copy()) for name, value in own.items()})
         nets.append(net.eval())
     trees = tree_ensemble({name.removeprefix(TREES): value for name, value in arrays.items() if name.startswith(TREES)})
-    return VerdictNet(tuple(nets), trees, float(card.calibration["slope"]), float(card.calibration["offset"]), card)
+    own = {name.removeprefix(SHARES): value for name, value in arrays.items() if name.startswith(SHARES)}
+    slope, offset = float(card.calibration["slope"]), float(card.calibration["offset"])
+    return VerdictNet(tuple(nets), trees, slope, offset, card, KindShares(**own) if own else None)

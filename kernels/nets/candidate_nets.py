@@ -40,8 +40,7 @@ class CandidateCnn(nn.Module):
         return self.joined(torch.cat([maps.mean((2, 3)), maps.amax((2, 3)), shape], 1))[:, 0]
 
 
-_PICTURES = 6  # of a candidate: see `kernels.measure.reliability`
-_FINE = 4  # pictures at the scale of the pixels; the others are coarse
+_FINE, _COARSE = (0, 1, 2, 3, 6), (4, 5)  # pictures of a candidate: see `kernels.measure.reliability`
 
 
 class VerdictCnn(nn.Module):
@@ -55,16 +54,19 @@ class VerdictCnn(nn.Module):
     ----------
     features
         Number of measurements.
+    pictures
+        How many of the pictures it looks at: the first 6, or all 7, with the one of what does not move.
     """
 
     mean: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, pictures: int = 7) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
-        self.fine, self.coarse = _branch(_FINE), _branch(_PICTURES - _FINE)
+        self.pictures = [[n for n in scale if n < pictures] for scale in (_FINE, _COARSE)]
+        self.fine, self.coarse = (_branch(len(own)) for own in self.pictures)
         self.joined = nn.Sequential(
             nn.Linear(4 * 32 + features, 64), nn.ReLU(), nn.Dropout(0.2), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1)
         )
@@ -72,8 +74,8 @@ class VerdictCnn(nn.Module):
     def forward(self, stamps: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Return the log odds of being real, (n, CHANNELS, SIDE, SIDE) and (n, features) -> (n,)."""
         parts = [(features - self.mean) / self.scale]
-        for branch, pictures in ((self.fine, stamps[:, :_FINE]), (self.coarse, stamps[:, _FINE:])):
-            maps = branch(pictures)
+        for branch, pictures in zip((self.fine, self.coarse), self.pictures, strict=True):
+            maps = branch(stamps[:, pictures])
             parts += [maps.mean((2, 3)), maps.amax((2, 3))]
         return self.joined(torch.cat(parts, 1))[:, 0]
 

@@ -36,6 +36,9 @@ class Verdict:
         assert features.shape[1] == len(FEATURES)
         return (features[:, 0] > np.log1p(10)).astype(np.float32)
 
+    def classes(self, features, reliability):
+        return np.column_stack([reliability * share for share in (0.5, 0.25, 0.25)] + [1 - reliability])
+
 
 def wcs_cards():
     wcs = WCS(naxis=2)
@@ -155,6 +158,19 @@ def test_what_is_fainter_than_asked_for_is_not_given():
     given = STAGE(inputs(), context(settings=MeasureSettings(min_snr=second))).rows
     assert given.num_rows == 2 < every.num_rows
     assert min(given["snr"].to_pylist()) == second
+
+
+def test_rows_have_the_probability_of_each_class():
+    class Untold(Verdict):
+        def classes(self, features, reliability):
+            return np.full((len(features), 4), np.nan)
+
+    names = ("pTrail", "pPoint", "pSatellite", "pArtefact")
+    rows = STAGE(inputs(), context()).rows.select([*names, "reliability"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [(0.5, 0.25, 0.25, 0.0, 1.0)] * 3
+    untold = Context(exposure(), None, MeasureSettings(), {"reliability": Untold()})
+    rows = STAGE(inputs(), untold).rows
+    assert [rows[name].null_count for name in names] == [3] * 4
 
 
 def test_each_kind_of_exposure_has_its_own_threshold():

@@ -22,4 +22,5 @@ def exposure(seed, real=15, false=40):
     target = np.where(label == 1, np.arange(real + false), -1)
     targets = truth_targets(truth_table(rows))
     stamps = stamps.astype(np.float16)
-    return Labelled(features, stamps, label, target, targets, np.full(real, 20.0), np.full(real + false, 20.0))
+    snr, classed = np.full(real + false, 20.0), np.zeros(real + false, bool)
+    return Labelled(features, stamps, label, target, targets, snr[:real], snr, classed)

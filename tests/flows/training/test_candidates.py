@@ -52,7 +52,7 @@ def planes_of(example):
 
 def labelled(positions):
     x, y, score = map(np.array, zip(*positions, strict=True))
-    table = pa.table({"x": x, "y": y, "logitSum": score, "snr": np.full(len(x), 9.0)})
+    table = pa.table({"x": x, "y": y, "logitSum": score, "snr": np.full(len(x), 9.0), "trailClass": [""] * len(x)})
     features, stamps = (
         np.zeros((len(x), 2), np.float32),
         np.zeros((len(x), STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE), np.float32),

@@ -144,8 +144,8 @@ def as_written(plan):
 
 def test_the_plan_is_that_of_the_shipped_models():
     written = as_written(TrainPlan())
-    assert plan_of("detect", "streak_net") == plan_of("reliability", "streak_net") == written
-    assert plan_of("reliability", "matched_filter") == written
+    assert plan_of("detect", "streak_net") == plan_of("reliability", "matched_filter") == written
+    assert plan_of("reliability", "streak_net") == json.loads(json.dumps(asdict(subtracted_plan(1))))
     digest = hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()
     assert read_card("detect", "streak_net").training["digest"] == digest
 

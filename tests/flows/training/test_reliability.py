@@ -113,31 +113,28 @@ def test_defaults_of_the_plan():
 def test_every_ten_exposures_and_at_the_end_it_is_told_how_far_the_search_is(monkeypatch, enough, looked, told):
     lines = []
     pair = [type("Labelled", (), {"label": np.zeros(1)})] * 2
-    monkeypatch.setattr(reliability, "candidates", lambda example, detector, wrong_psf: pair)
+    monkeypatch.setattr(reliability, "unless_flooded", lambda example, detector, wrong_psf: pair)
     found = reliability._find(range(25), "streak_net", 1, lines.append, enough=enough)
     assert len(found) == looked
     assert lines == [f"{2 * n} candidates of {n} of 25 exposures" for n in told]
 
 
-def test_the_other_psf_is_looked_at_unless_not_wanted_and_floods_are_left_out_of_crowded_ones(monkeypatch):
-    seen = []
+def test_the_other_psf_is_looked_at_unless_not_wanted_and_floods_are_told(monkeypatch):
+    seen, lines = [], []
     monkeypatch.setattr(
-        reliability, "candidates", lambda example, detector, wrong_psf: seen.append(("all", wrong_psf)) or []
+        reliability, "unless_flooded", lambda example, detector, wrong_psf: seen.append(wrong_psf) or []
     )
-    monkeypatch.setattr(
-        reliability, "unless_flooded", lambda example, detector, wrong_psf: seen.append(("some", wrong_psf)) or []
-    )
-    reliability._find([1], "x", 1, print)
-    reliability._find([1], "x", 1, print, wrong_psf=False)
-    reliability._find([1], "x", 1, print, crowded=True)
-    assert seen == [("all", True), ("all", False), ("some", True)]
+    reliability._find([1], "x", 1, lines.append)
+    reliability._find([1], "x", 1, lines.append, wrong_psf=False)
+    assert seen == [True, False]
+    assert lines[1] == "1 left out: too many candidates, a night would quarantine them"
 
 
 class Judge:
     """Verdict whose log odds are the first feature, on the candidates of `exposure`."""
 
     def __init__(self, slope=1.0, offset=0.0):
-        self.slope, self.offset, self.nets, self.trees = slope, offset, (), None
+        self.slope, self.offset, self.nets, self.trees, self.kinds = slope, offset, (), None, None
         self.card = read_card("reliability", "streak_net")
 
     def log_odds(self, features, stamps):
@@ -156,27 +153,28 @@ def test_calibration_and_thresholds_are_those_of_the_validation_exposures(monkey
     )
 
     def find(examples, wrong_psf=True):
-        return [[known[int(one.store)]] * (2 if wrong_psf else 1) for one in examples]
+        return [[known[int(one.store)]] * (2 if wrong_psf else 1) if one.store != "9" else [] for one in examples]
 
     monkeypatch.setattr(reliability, "brighter", lambda one, least: {4.5: one}[least])
-    monkeypatch.setattr(reliability, "replace", lambda one, slope, offset: Judge(slope, offset))
-    monkeypatch.setattr(reliability, "_arrays", lambda nets, trees: {})
+    monkeypatch.setattr(reliability, "replace", lambda one, slope, offset, kinds: Judge(slope, offset))
+    monkeypatch.setattr(reliability, "_arrays", lambda judges: {})
     monkeypatch.setattr(reliability, "write_model", lambda out, arrays, card: written.append(card))
     monkeypatch.setattr(
         reliability, "report_verdict", lambda *given: reported.append(given) or {"calibration_error": 0.25}
     )
     plan = VerdictPlan(false_per_image=2.0, min_snr=4.5)
     examples = [Example(str(n), None, sky) for n, sky in enumerate(("ztf", "ztf-zogy", "ztf"))]
-    sets = Sets([], examples, {"ztf": examples[:2]})
+    examples.insert(1, Example("9", None, "ztf-zogy"))  # a flood
+    sets = Sets([], examples, {"ztf": examples[:3]})
     reliability._calibrated(tmp_path, Judge(), sets, plan, find, {"other": lambda one: one.features[:, 1]})
     blind = [without_science(one) for one in known]
     every = known + blind
     none = np.zeros(1, np.float32)  # of stamps
-    asked = [one.label % 3 < 2 for one in every]  # neither -1 nor 2
+    asked = [one.label >= 0 for one in every]
     odds = np.concatenate(
         [Judge().log_odds(one.features, np.zeros(1, np.float32))[use] for one, use in zip(every, asked, strict=True)]
     )
-    real = np.concatenate([one.label[use] == 1 for one, use in zip(every, asked, strict=True)])
+    real = np.concatenate([one.label[use] > 0 for one, use in zip(every, asked, strict=True)])
     slope, offset = calibrate(odds, real)
     (card,) = written
     assert (card["calibration"]["slope"], card["calibration"]["offset"]) == (slope, offset)
@@ -209,18 +207,19 @@ def test_what_is_learnt_lacks_the_science_image_now_and_then(monkeypatch, tmp_pa
         reliability, "fit_trees", lambda features, label, plan, seed: seen.update(trees=(len(label), plan, seed))
     )
     monkeypatch.setattr(reliability, "rivals", lambda learn, seed: {"rival": seed})
+    monkeypatch.setattr(reliability, "fit_kinds", lambda learn: len(learn))
     monkeypatch.setattr(reliability, "_calibrated", lambda *given: seen.update(given=given) or {})
     monkeypatch.setattr(reliability.torch, "set_num_threads", lambda count: seen.update(threads=count))
     train_verdict(tmp_path, "streak_net", Sets(range(9), [], {}), PLAN, {"data": "x"}, 4, 3, lines.append)
-    assert seen["options"]["crowded"] is True
     assert seen["options"]["enough"] == 60_000
-    assert lines == ["1 left out: too many candidates, a night would quarantine them"]
+    assert lines == []
     for n, (one, whole) in enumerate(zip(seen["learn"], [exposure(k, 3, 5) for k in range(3)], strict=True)):
         np.testing.assert_array_equal(one.features, without_science(whole, 0.4, 4 + n).features)
     assert seen["trees"] == (24, PLAN.trees, 4)
     judges = seen["given"][1]
     assert (judges.slope, judges.offset, seen["threads"], seen["given"][5]) == (1.0, 0.0, 3, {"rival": 4})
     card = judges.card
+    assert judges.kinds == 3
     assert (card.threshold, card.sha256) == (0.0, "0" * 64)
     assert card.training == {"data": "x", "candidates_of": "the first 3 of 9 exposures"}
-    assert card.version.endswith("/verdict-3")
+    assert card.version.endswith("/verdict-4")

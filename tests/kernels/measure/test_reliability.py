@@ -182,6 +182,24 @@ def test_beyond_the_border_nothing_counts(place):
     assert np.isfinite(stamp).all()
 
 
+@pytest.mark.parametrize(("x", "y"), [(70.0, 80.0), (3.0, 149.0), (158.0, -2.0), (-40.0, 75.0), (230.0, 75.0)])
+def test_the_last_picture_is_of_what_does_not_move(x, y):
+    rng = np.random.default_rng(8)
+    pixels, usable = rng.normal(0, 2, SHAPE), rng.random(SHAPE) > 0.1
+    static = 7 + 300.0 * trail_image(SHAPE, 75.0, 85.0, 0.0, 0.0, PSF)
+    science = (pixels + static).astype(np.float32)
+    science[82, 72] = np.nan
+    (stamp,) = candidate_stamps(scene_of(pixels, usable), [FittedTrail(Segment(x, y, 0, 0), 1.0, 0.0)], science)
+    (blind,) = candidate_stamps(scene_of(pixels, usable), [FittedTrail(Segment(x, y, 0, 0), 1.0, 0.0)])
+    known = np.pad(np.where(usable & np.isfinite(science), static, np.nan), 100, constant_values=np.nan)
+    around = known[int(y) + 84 : int(y) + 116, int(x) + 84 : int(x) + 116]
+    level = np.nanmedian(around) if np.isfinite(around).any() else 0
+    expected = np.where(np.isfinite(around), (around - level) / 2, 0)
+    np.testing.assert_allclose(stamp[6], squashed(expected), atol=2e-4)
+    np.testing.assert_array_equal(stamp[:6], blind[:6])
+    assert not blind[6].any()
+
+
 def test_none():
     assert candidate_stamps(scene_of(np.zeros(SHAPE)), []).shape == (0, STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE)
 

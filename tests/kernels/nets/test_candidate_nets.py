@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch.nn import functional as f
 
@@ -31,8 +32,9 @@ def test_both_pictures_and_measurements_count():
     plain = net(stamps, features)
     assert plain.shape == (3,)
     for changed in (
-        (stamps * torch.tensor([2.0, 1, 1, 1, 1, 1])[:, None, None], features),
-        (stamps * torch.tensor([1.0, 1, 1, 1, 2, 1])[:, None, None], features),
+        (stamps * torch.tensor([2.0, 1, 1, 1, 1, 1, 1])[:, None, None], features),
+        (stamps * torch.tensor([1.0, 1, 1, 1, 2, 1, 1])[:, None, None], features),
+        (stamps * torch.tensor([1.0, 1, 1, 1, 1, 1, 2])[:, None, None], features),
         (stamps, features + 1),
     ):
         assert (net(*changed) != plain).all()
@@ -95,23 +97,24 @@ def test_a_candidate_is_judged_by_the_layers_that_are_described():
     assert dropped(net) == [0.2]
 
 
-def test_a_verdict_is_that_of_the_layers_that_are_described():
+@pytest.mark.parametrize("pictures", [6, 7])
+def test_a_verdict_is_that_of_the_layers_that_are_described(pictures):
     torch.manual_seed(4)
-    net = VerdictCnn(5).eval()
+    net = VerdictCnn(5, pictures).eval()
     assert (net.mean == 0).all()
     assert (net.scale == 1).all()
     net.mean.copy_(torch.randn(5))
     net.scale.copy_(torch.rand(5) + 0.5)
-    stamps, features = torch.randn(3, 6, STAMP_SIDE, STAMP_SIDE), 10 * torch.randn(3, 5)
+    stamps, features = torch.randn(3, 7, STAMP_SIDE, STAMP_SIDE), 10 * torch.randn(3, 5)
     weights = net.state_dict()
-    fine = body(stamps[:, :4], weights, "fine", (0, 2, 5, 7, 10))
-    coarse = body(stamps[:, 4:], weights, "coarse", (0, 2, 5, 7, 10))
+    fine = body(stamps[:, [0, 1, 2, 3, 6][: pictures - 2]], weights, "fine", (0, 2, 5, 7, 10))
+    coarse = body(stamps[:, 4:6], weights, "coarse", (0, 2, 5, 7, 10))
     joined = torch.cat([(features - net.mean) / net.scale, *fine, *coarse], 1)
     torch.testing.assert_close(net(stamps, features), linear(joined, weights, (0, 3, 5)))
     sizes = [(16, 16, 3, 3), (32, 16, 3, 3), (32, 32, 3, 3), (32, 32, 3, 3)]
     branches = {
         f"{name}.{step}.weight": size
-        for name, first in (("fine", 4), ("coarse", 2))
+        for name, first in (("fine", pictures - 2), ("coarse", 2))
         for step, size in zip((0, 2, 5, 7, 10), [(16, first, 3, 3), *sizes], strict=True)
     }
     last = {"joined.0.weight": (64, 133), "joined.3.weight": (32, 64), "joined.5.weight": (1, 32)}

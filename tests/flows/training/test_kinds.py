@@ -1,0 +1,70 @@
+"""What tells trails, points and satellites apart, beside scikit-learn."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from flows.training.kinds import fit_kinds, kind_figures, with_prior
+from kernels.measure.reliability_net import KindShares, kind_shares
+from schemas.dia_source import FEATURES, KINDS
+from tests.support.candidates import exposure
+
+LENGTH, FWHM = FEATURES.index("log_length"), FEATURES.index("log_fwhm")
+
+
+def sky(seed, counts=(60, 200, 15)):
+    """Candidates of each kind, whose lengths overlap, and artefacts like any of them."""
+    rng = np.random.default_rng(seed)
+    one = exposure(seed, real=counts[0], false=counts[1] + counts[2] + 50)
+    label = np.repeat([1, 3, 2, 0], [*counts, 50])
+    features = rng.normal(size=one.features.shape).astype(np.float32)
+    features[:, FWHM] = np.log(2.0)
+    features[:, LENGTH] = rng.normal(np.select([label == 1, label == 2], [1.0, 3.0], 0.0), 0.5)
+    return replace(one, features=features, label=label)
+
+
+def test_kinds_follow_label_and_length():
+    one = sky(0, (3, 2, 1))
+    lengths = np.array([0.99, 1.0, 40.0])  # FWHM is 2 px
+    one = replace(one, targets=replace(one.targets, length=lengths))
+    assert one.kind.tolist() == [1, 0, 0, 1, 1, 2] + [-1] * 50
+
+
+def test_shares_are_those_of_a_softmax():
+    of = KindShares(
+        np.array([1.0, 2.0]), np.array([2.0, 4.0]), np.array([[1.0, 0], [0, 1], [0, 0]]), np.array([0.0, 0, 1])
+    )
+    found = kind_shares(np.array([[3.0, 2.0], [1e9, 2.0]], np.float32), of)
+    for row, odds in zip(found, ([1.0, 0, 1], [5.0, 0, 1]), strict=True):
+        np.testing.assert_allclose(row, np.exp(odds) / np.exp(odds).sum(), rtol=1e-6)
+
+
+def test_the_prior_is_that_of_the_exposures_it_is_set_on():
+    shares = fit_kinds([sky(n) for n in range(6)])
+    for counts in ((60, 200, 15), (200, 20, 5)):
+        known = [sky(20 + n, counts) for n in range(6)]
+        ready = with_prior(shares, known)
+        stated = kind_shares(known[0].features[known[0].kind >= 0], ready).mean(0)
+        np.testing.assert_allclose(stated, np.array(counts) / sum(counts), atol=0.04)
+
+
+def test_they_tell_apart_as_well_as_a_joint_fit():
+    learn, test = [sky(n) for n in range(6)], [sky(90 + n) for n in range(6)]
+    figures = kind_figures(test, with_prior(fit_kinds(learn), learn), learn)
+    parts = [(one.features[one.kind >= 0], one.kind[one.kind >= 0]) for one in learn + test]
+    joint = LogisticRegression(max_iter=2000).fit(*map(np.concatenate, zip(*parts[:6], strict=True)))
+    accuracy = joint.score(*map(np.concatenate, zip(*parts[6:], strict=True)))
+    assert figures["accuracy"] == pytest.approx(accuracy, abs=0.02)
+    assert figures["interval"][0] < figures["accuracy"] < figures["interval"][1]
+    assert figures["calibration_error"] < 0.05
+    assert figures["prior"] == pytest.approx(np.array([60, 200, 15]) / 275, abs=1e-3)
+    assert np.sum(figures["confusion"]) == figures["candidates"] == 6 * 275
+    assert np.trace(figures["confusion"]) / figures["candidates"] == pytest.approx(figures["accuracy"], abs=1e-4)
+
+
+def test_a_kind_that_is_not_there_is_next_to_impossible():
+    learn = [sky(n, (60, 200, 0)) for n in range(4)]
+    shares = kind_shares(learn[0].features, with_prior(fit_kinds(learn), learn))
+    assert shares[:, KINDS.index("satellite")].mean() < 0.01
