@@ -193,7 +193,8 @@ def test_members_and_calibration_come_back(tmp_path):
         nets.append(VerdictCnn(len(FEATURES_VERDICTS)).eval())
     arrays = {f"{n}.{name}": value.numpy() for n, net in enumerate(nets) for name, value in net.state_dict().items()}
     arrays |= {f"{TREES}{name}": value for name, value in one_leaf(0.75)._asdict().items()}
-    given = {"stage": "reliability", "input": {"features": list(FEATURES_VERDICTS), "networks": 2}, "threshold": 0.4}
+    given = {"stage": "reliability", "input": {"features": list(FEATURES_VERDICTS)}, "threshold": 0.4}
+    given["input"] |= {"networks": 2, "stamps": [STAMP_CHANNELS, STAMP_SIDE, STAMP_SIDE]}
     card = write_model(tmp_path, arrays, CARD | given | {"calibration": {"slope": 0.5, "offset": 1.5}})
     verdict = build_reliability(Weights(card, arrays))
     assert (verdict.slope, verdict.offset, verdict.card) == (0.5, 1.5, card)
