@@ -63,6 +63,12 @@ METRICS = {
         False,
         "look at moonlight, the references, and the scale of the pixels.",
     ),
+    "subtraction_residual": Metric(
+        "share of bright stars' light that a template leaves",
+        "high",
+        False,
+        "look at the alignment of the templates, their age, and the seeing.",
+    ),
     "limiting_magnitude": Metric(
         "magnitude of half recovered",
         "low",

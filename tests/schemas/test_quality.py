@@ -176,11 +176,12 @@ def test_counts_have_a_least(part, given, name, least):
 def test_metrics_are_worse_on_their_own_side_and_compared_within_a_search_where_they_depend_on_it():
     assert {name: metric.worse for name, metric in METRICS.items() if metric.worse != "both"} == {
         "seeing": "high", "depth": "low", "limiting_magnitude": "low", "snr_of_half": "high", "expected_false": "high",
-        "bright_star_excess": "high", "refused": "high", "cosmic_rays": "high",
+        "subtraction_residual": "high", "bright_star_excess": "high", "refused": "high", "cosmic_rays": "high",
     }  # fmt: skip
     assert [name for name, metric in METRICS.items() if not metric.of_search] == [
         "seeing",
         "depth",
         "zero_point",
         "noise",
+        "subtraction_residual",
     ]

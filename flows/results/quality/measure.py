@@ -298,6 +298,8 @@ def _of_images(exposures: list[Looked]) -> Iterator[Measure]:
     yield _median("depth", "mag", depths, "no zero point")
     yield _median("zero_point", "mag", [info.zero_point for info in infos if info.zero_point is not None], "not given")
     yield _median("noise", infos[0].pixel_unit, [info.noise for info in infos], "")
+    left = [info.subtraction_residual for info in infos if info.subtraction_residual is not None]
+    yield _median("subtraction_residual", "", left, "not subtracted here")
 
 
 def _median(metric: str, unit: str, values: Sequence[float], reason: str) -> Measure:

@@ -87,7 +87,7 @@ def test_what_is_not_known_has_no_value(tmp_path):
     assert reasons == {
         "seeing": "the PSFs are assumed", "depth": "no zero point", "zero_point": "not given",
         "limiting_magnitude": "no synthetic streaks", "snr_of_half": "no synthetic streaks",
-        "bright_star_excess": "no sources of science images",
+        "subtraction_residual": "not subtracted here", "bright_star_excess": "no sources of science images",
         "refused": "the causes were not counted", "cosmic_rays": "the causes were not counted",
     }  # fmt: skip
     assert band.search == ""
@@ -247,6 +247,9 @@ def test_seeing_is_in_pixels_where_one_exposure_has_no_sky_and_leaves_out_what_i
 def test_a_median_has_the_error_of_that_of_a_gaussian_sample():
     exposures = [looked(make_info(noise=noise)) for noise in (1.0, 2.0, 4.0, 9.0)]
     noise = measure_quality(exposures, ())[0].measure("noise")
+    templates = [looked(make_info(subtraction_residual=share)) for share in (0.01, None, 0.03)]
+    residual = measure_quality(templates, ())[0].measure("subtraction_residual")
+    assert (residual.value, residual.n) == (pytest.approx(0.02), 2)
     assert (noise.value, noise.unit, noise.n) == (3.0, "adu", 4)
     assert noise.error == pytest.approx(1.2533141373155 * np.std([1, 2, 4, 9], ddof=1) / 2)
 
