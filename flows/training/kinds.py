@@ -25,13 +25,14 @@ def fit_kinds(learn: Sequence[Labelled]) -> KindShares:
         if there and not (kind == n).all():
             line = LogisticRegression(max_iter=2000, class_weight="balanced").fit(standard, kind == n)
             weight[n], bias[n] = line.coef_[0], line.intercept_[0]
-    return KindShares(scaler.mean_, scaler.scale_, weight, bias)
+    return KindShares(scaler.mean_, scaler.scale_, weight, bias, np.zeros(len(KINDS)))
 
 
 def with_prior(shares: KindShares, known: Sequence[Labelled]) -> KindShares:
     """Return the shares with the frequencies of the kinds among some candidates as their prior."""
     features, kind = _real(known)
-    return shares._replace(bias=shares.bias + _prior_shift(kind_shares(features, shares), kind))
+    even = shares._replace(shift=np.zeros(len(KINDS)))
+    return shares._replace(shift=_prior_shift(kind_shares(features, even), kind))
 
 
 def _prior_shift(shares: NDArray[np.float64], kind: NDArray[np.int64]) -> NDArray[np.float64]:

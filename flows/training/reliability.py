@@ -199,13 +199,15 @@ def _calibrated(
     figures = report_verdict(out, scored, variants, threshold)
     if kinds is not None:
         figures["kinds"] = kind_figures([one for part in scored for one in part.examples], kinds, known)
-    calibration = {
+    calibration: dict[str, Any] = {
         "kind": "logistic in the mean log odds of the ensemble, fitted on the validation exposures",
         "slope": slope,
         "offset": offset,
         "threshold_without_science": blind,
         "expected_calibration_error": figures["calibration_error"],
     }
+    if kinds is not None:
+        calibration["kind_shift"] = kinds.shift.tolist()
     card = judges.card.model_copy(
         update={
             "metrics": figures,
@@ -273,7 +275,8 @@ def _arrays(judges: VerdictNet) -> dict[str, NDArray[Any]]:
     }
     trees = {f"{TREES}{name}": value for name, value in judges.trees._asdict().items()}
     kinds = {} if judges.kinds is None else judges.kinds._asdict()
-    return trees | members | {f"{SHARES}{name}": value for name, value in kinds.items()}
+    shares = {f"{SHARES}{name}": value for name, value in kinds.items() if name != "shift"}  # stands on the card
+    return trees | members | shares
 
 
 def _card(detector: str, about: dict[str, Any], plan: VerdictPlan) -> ModelCard:

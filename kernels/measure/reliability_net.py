@@ -39,19 +39,22 @@ class KindShares(NamedTuple):
     weight : (len(KINDS), features)
         Of the log odds.
     bias : (len(KINDS),)
-        Of the log odds; holds the prior.
+        Of the log odds, where all kinds are as frequent as each other.
+    shift : (len(KINDS),)
+        Added to the log odds: the prior, from the card.
     """
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
     weight: NDArray[np.float64]
     bias: NDArray[np.float64]
+    shift: NDArray[np.float64]
 
 
 def kind_shares(features: NDArray[np.float32], of: KindShares) -> NDArray[np.float64]:
     """Return the probability of each of `KINDS` for candidates that are real, (n, features) -> (n, len(KINDS))."""
     standard = np.clip((features - of.mean) / of.scale, -FURTHEST, FURTHEST)
-    return scipy.special.softmax(standard @ of.weight.T + of.bias, axis=1).astype(np.float64)
+    return scipy.special.softmax(standard @ of.weight.T + of.bias + of.shift, axis=1).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -156,5 +159,6 @@ def build_reliability(weights: Weights) -> VerdictNet:
         nets.append(net.eval())
     trees = tree_ensemble({name.removeprefix(TREES): value for name, value in arrays.items() if name.startswith(TREES)})
     own = {name.removeprefix(SHARES): value for name, value in arrays.items() if name.startswith(SHARES)}
+    kinds = KindShares(**own, shift=np.array(card.calibration.get("kind_shift", [0.0] * len(KINDS)))) if own else None
     slope, offset = float(card.calibration["slope"]), float(card.calibration["offset"])
-    return VerdictNet(tuple(nets), trees, slope, offset, card, KindShares(**own) if own else None)
+    return VerdictNet(tuple(nets), trees, slope, offset, card, kinds)

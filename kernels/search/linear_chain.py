@@ -55,7 +55,7 @@ class LinearChain:
         oneDNN gives a row the same bits in a batch of any size. Other libraries do not promise
         that: with them all batches have one size.
         """
-        return -(-count // _ROWS) * _ROWS if self._packed[0].packed else self.batch
+        return -(-count // _ROWS) * _ROWS if all(layer.packed for layer in self._packed) else self.batch
 
     @cached_property
     def _packed(self) -> "tuple[_Linear, ...]":
@@ -91,6 +91,8 @@ class _Linear:
     def pack(cls, layer: Dense, activation: str, kind: torch.dtype, batch: int) -> "_Linear":
         weight, bias = torch.from_numpy(layer.weight).to(kind), torch.from_numpy(layer.bias).to(kind)
         packed = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+        if kind == torch.bfloat16:  # oneDNN refuses it on processors without AVX-512
+            packed = packed and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
         if packed:
             weight = torch.ops.mkldnn._reorder_linear_weight(weight, batch)
         return cls(weight, bias, activation, packed)

@@ -34,7 +34,11 @@ def test_kinds_follow_label_and_length():
 
 def test_shares_are_those_of_a_softmax():
     of = KindShares(
-        np.array([1.0, 2.0]), np.array([2.0, 4.0]), np.array([[1.0, 0], [0, 1], [0, 0]]), np.array([0.0, 0, 1])
+        np.array([1.0, 2.0]),
+        np.array([2.0, 4.0]),
+        np.array([[1.0, 0], [0, 1], [0, 0]]),
+        np.array([0.0, 0.5, 1]),
+        np.array([0.0, -0.5, 0]),
     )
     found = kind_shares(np.array([[3.0, 2.0], [1e9, 2.0]], np.float32), of)
     for row, odds in zip(found, ([1.0, 0, 1], [5.0, 0, 1]), strict=True):
@@ -45,7 +49,7 @@ def test_the_prior_is_that_of_the_exposures_it_is_set_on():
     shares = fit_kinds([sky(n) for n in range(6)])
     for counts in ((60, 200, 15), (200, 20, 5)):
         known = [sky(20 + n, counts) for n in range(6)]
-        ready = with_prior(shares, known)
+        ready = with_prior(with_prior(shares, known[:1]), known)
         stated = kind_shares(known[0].features[known[0].kind >= 0], ready).mean(0)
         np.testing.assert_allclose(stated, np.array(counts) / sum(counts), atol=0.04)
 
