@@ -1,3 +1,7 @@
+import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +11,8 @@ import torch
 from kernels.search.fused_net import Dense, fuse
 from kernels.search.linear_chain import LinearChain, has_bfloat16
 from tests.support.fused_fixture import network
+
+ROOT = Path(__file__).parents[3]
 
 
 def chain_of_torch(net, features):
@@ -37,6 +43,18 @@ def test_log_odds_are_those_of_torch(batch):
 def test_bfloat16_loses_little():
     net, features = network(), some(2000)
     made, exact = LinearChain(dense(net), "bfloat16", 512)(features), chain_of_torch(net, features)
+    assert 0 < np.abs(made - exact).max() < 0.02 * np.abs(exact).max()
+
+
+def test_a_processor_without_avx512_computes_bfloat16_too():
+    """oneDNN packs no such weights there; it reads what it may use once, when it is loaded."""
+    code = (
+        "import sys, numpy as np; from tests.kernels.search.test_linear_chain import dense, network, some, LinearChain;"
+        "np.save(sys.stdout.buffer, LinearChain(dense(network()), 'bfloat16', 512)(some(300)))"
+    )
+    older = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    run = subprocess.run([sys.executable, "-c", code], env=older, capture_output=True, check=True, cwd=ROOT)
+    made, exact = np.load(io.BytesIO(run.stdout)), chain_of_torch(network(), some(300))
     assert 0 < np.abs(made - exact).max() < 0.02 * np.abs(exact).max()
 
 
