@@ -146,21 +146,21 @@ def petrosian_radii(
         ``segmap`` and ``seg_id``, as of `sep`: pixels of other sources do not count.
     """
     radii = _FIRST * half_light[:, None] * _STEP ** np.arange(_STEPS)
-    light = np.stack(
-        [
-            sep.sum_circle(image.pixels, x, y, radii[:, n], mask=image.bad, subpix=5 if n < _STEPS // 2 else 1, **own)[
-                0
-            ]
-            for n in range(_STEPS)
-        ],
-        axis=1,
-    )
-    area = math.pi * np.square(radii)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        annulus = (light[:, 2:] - light[:, :-2]) / (area[:, 2:] - area[:, :-2])
-        ratio = annulus / (light[:, 1:-1] / area[:, 1:-1])
-    ratio = np.where(light[:, 1:-1] > 0, ratio, np.nan)
-    return np.array([_crossing(radii[n, 1:-1], ratio[n]) for n in range(len(x))]).reshape(-1)
+    area, light, ratio = math.pi * np.square(radii), np.zeros(radii.shape), np.full(radii.shape, np.nan)
+    open_ends = np.arange(len(x))  # apertures grow until the profile has fallen: the large ones take the time
+    for n in range(_STEPS):
+        ids = own | ({"seg_id": own["seg_id"][open_ends]} if "seg_id" in own else {})
+        at = (x[open_ends], y[open_ends], radii[open_ends, n])
+        light[open_ends, n], *_ = sep.sum_circle(
+            image.pixels, *at, mask=image.bad, subpix=5 if n < _STEPS // 2 else 1, **ids
+        )
+        if n >= 2:
+            annulus = (light[open_ends, n] - light[open_ends, n - 2]) / (area[open_ends, n] - area[open_ends, n - 2])
+            within = light[open_ends, n - 1]
+            with np.errstate(invalid="ignore", divide="ignore"):
+                ratio[open_ends, n - 1] = np.where(within > 0, annulus / (within / area[open_ends, n - 1]), np.nan)
+            open_ends = open_ends[~(ratio[open_ends, n - 1] < _PETROSIAN)]
+    return np.array([_crossing(radii[n, 1:-1], ratio[n, 1:-1]) for n in range(len(x))]).reshape(-1)
 
 
 def _crossing(radii: NDArray[np.float64], ratio: NDArray[np.float64]) -> float:
