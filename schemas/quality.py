@@ -88,11 +88,23 @@ METRICS = {
         True,
         "look at the detections of low reliability on the night page.",
     ),
+    "negated_false": Metric(
+        "false detections, counted on negated images",
+        "high",
+        True,
+        "look at the subtraction: what is found there is dark in the image as it is.",
+    ),
     "bright_star_excess": Metric(
         "detections around bright stars beyond those elsewhere",
         "high",
         True,
         "look at the subtraction of bright stars and at the masks of the saturated ones.",
+    ),
+    "galaxy_core_excess": Metric(
+        "detections on galaxy cores beyond those elsewhere",
+        "high",
+        True,
+        "look at the subtraction of galaxies; supernovae and active nuclei are there, too.",
     ),
     "refused": Metric(
         "candidates refused with a known cause",

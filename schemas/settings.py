@@ -93,6 +93,12 @@ class InjectSettings(Section):
         return value
 
 
+class NegateSettings(Section):
+    """Search of negated copies of some tiles, which counts false detections."""
+
+    share: Annotated[float, Field(ge=0, le=1, description="Share of the tiles that are copied; 0: none.")] = 0.1
+
+
 class SpectralClassSettings(Section):
     """Star, galaxy or quasar, and kinds of stars."""
 
@@ -281,6 +287,7 @@ class Settings(BaseSettings):
     merge: MergeSettings = MergeSettings()
     measure: MeasureSettings = MeasureSettings()
     inject: InjectSettings = InjectSettings()
+    negate: NegateSettings = NegateSettings()
     spectral_class: SpectralClassSettings = SpectralClassSettings()
     find_sources: FindSourcesSettings = FindSourcesSettings()
     gather_objects: GatherObjectsSettings = GatherObjectsSettings()

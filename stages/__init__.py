@@ -10,6 +10,7 @@ REGISTRY = (
     "measure",
     "inject",
     "find_sources",
+    "negate",
     "gather_objects",
     "cut_cutouts",
     "link_hosts",

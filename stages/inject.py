@@ -1,6 +1,5 @@
 """Stage: synthetic streaks in copies of a few tiles, and which of them are recovered."""
 
-import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kernels.image.pixel_state import usable_pixels
+from kernels.image.tile_copy import TileCopy, area_of, clearance, copy_tile, copying_memory, drawn_tiles
 from kernels.measure.photometry import ab_magnitude, njy_per_unit
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.statistics.matching import Targets, match_detections
@@ -18,7 +18,6 @@ from kernels.trails.geometry import DetectedSegment
 from kernels.trails.injection import (
     TrailStamp,
     add_light,
-    cells,
     draw_trails,
     flux_of,
     trail_stamp,
@@ -28,39 +27,13 @@ from schemas.dataset import DatasetError
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo
 from schemas.injection import INJECTION, injection_ids
-from schemas.pixels import DIFFERENCE, MASK, SCIENCE, SearchGrid, is_large
+from schemas.pixels import DIFFERENCE, MASK, SCIENCE, SearchGrid
 from schemas.settings import InjectSettings
-from schemas.stage import EXPOSURE_PIXEL, Context, Search, Stage
+from schemas.stage import Context, Search, Stage
 
-_SIDE = 1008  # px; not that of the stored tiles: what is injected does not depend on how pixels are stored
-_COPY_SIDE = 1700  # px: the largest copied tile with its margins, 1,512 px and twice 85
-_HELD_PIXEL = 12  # bytes of image, mask and science image
-_MAPPED = 256 * 2**20  # bytes of these in memory at a time, where they are mapped from files
 _PURPOSE = zlib.crc32(b"injection")
-_APART_FWHM = 8.0  # beyond what the search looks at: then neither it nor a fit sees two of them
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class _Copy:
-    """Copy of the pixels of a tile and of what its windows and fits use around it, on the exposure's grid of windows.
-
-    Attributes
-    ----------
-    tile
-        Its number.
-    box
-        (y0, x0, y1, x1) of the tile: the centres of what is injected lie in it.
-    y0, x0, planes
-        Place of the first pixel copied, and the copies.
-    """
-
-    tile: int
-    box: tuple[int, int, int, int]
-    y0: int
-    x0: int
-    planes: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -102,12 +75,10 @@ def inject(inputs: Mapping[str, Any], context: Context) -> pa.Table:
         raise DatasetError("stage 'inject' needs an exposure and a search. To fix, give both in the context.")
     known = _segments(inputs["dia_source"])
     rows: list[dict[str, Any]] = []
-    for tile, box in enumerate(cells(exposure.shape, _SIDE)):
-        rng = _stream(exposure, tile)
-        if rng.uniform() < settings.share:
-            copy = _copied(inputs, tile, box, settings.length[1], exposure, search)
-            injected = _put_in(copy, rng, known, settings, search.grid, exposure)
-            rows += _searched(copy, injected, exposure, search)
+    for tile, box, rng in drawn_tiles(exposure, settings.share, _PURPOSE):
+        copy = copy_tile(inputs, tile, box, settings.length[1], exposure, search.grid)
+        injected = _put_in(copy, rng, known, settings, search.grid, exposure)
+        rows += _searched(copy, injected, exposure, search)
     rows.sort(key=lambda row: (row["y"], row["x"]))
     ids = injection_ids(exposure.visit, exposure.detector, len(rows))
     return pa.Table.from_pylist(
@@ -115,38 +86,16 @@ def inject(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     )
 
 
-def _stream(exposure: ExposureInfo, tile: int) -> np.random.Generator:
-    """Return the random numbers of a tile: the same in every run and in every process."""
-    return np.random.default_rng([_PURPOSE, int(exposure.night), exposure.visit, exposure.detector, tile])
-
-
 def _segments(sources: pa.Table) -> list[DetectedSegment]:
     columns = (sources[name].to_pylist() for name in ("x", "y", "trailLengthPx", "trailAnglePx", "snr"))
     return [DetectedSegment(*row) for row in zip(*columns, strict=True)]
 
 
-def _copied(
-    inputs: Mapping[str, Any],
-    tile: int,
-    box: tuple[int, int, int, int],
-    longest: float,
-    exposure: ExposureInfo,
-    search: Search,
-) -> _Copy:
-    """Copy a tile with a margin in which lie all windows that see what is injected, and what their fits look at."""
-    margin = math.ceil(longest / 2 + _sight(search.grid) + _APART_FWHM * exposure.psf.fwhm_px)
-    (ny, nx), step = exposure.shape, search.grid.stride
-    y0, x0 = (max(0, (edge - margin) // step * step) for edge in box[:2])
-    here = np.s_[y0 : min(ny, box[2] + margin), x0 : min(nx, box[3] + margin)]
-    planes = {name: inputs[name][here].copy() for name in (DIFFERENCE.name, MASK.name, SCIENCE.name) if name in inputs}
-    return _Copy(tile, box, y0, x0, planes)
-
-
-def _searched(copy: _Copy, injected: list[_Injected], exposure: ExposureInfo, search: Search) -> list[dict[str, Any]]:
+def _searched(
+    copy: TileCopy, injected: list[_Injected], exposure: ExposureInfo, search: Search
+) -> list[dict[str, Any]]:
     """Search a copy, and return the rows of the streaks in it without their ids."""
-    # The copy needs no sky: without WCS it has no positions that could be taken for real ones.
-    own = exposure.model_copy(update={"shape": copy.planes[DIFFERENCE.name].shape, "wcs_header": None})
-    found = search(copy.planes, own)
+    found = search(copy.planes, copy.exposure(exposure))
     x, y = (found[name].to_numpy() + start for name, start in (("x", copy.x0), ("y", copy.y0)))
     matches = match_detections(x, y, found["reliability"].to_numpy(), _targets(injected))
     finder = {int(target): row for row, target in enumerate(matches.target) if target >= 0}
@@ -158,7 +107,7 @@ def _searched(copy: _Copy, injected: list[_Injected], exposure: ExposureInfo, se
 
 
 def _put_in(
-    copy: _Copy,
+    copy: TileCopy,
     rng: np.random.Generator,
     known: list[DetectedSegment],
     settings: Any,
@@ -168,7 +117,7 @@ def _put_in(
     image, mask = copy.planes[DIFFERENCE.name], copy.planes[MASK.name]
     usable, fwhm = usable_pixels(image, mask), exposure.psf.fwhm_px
     psf, correlation = moffat_mixture(fwhm, exposure.psf.beta), np.array(exposure.noise_correlation)
-    apart = _sight(grid) + grid.claim + _APART_FWHM * fwhm
+    apart = clearance(grid, fwhm)
     trails = draw_trails(
         rng, _number(settings.streaks, copy.box), copy.box, settings.length, settings.snr, known, apart
     )
@@ -187,14 +136,9 @@ def _put_in(
     return injected
 
 
-def _sight(grid: SearchGrid) -> int:
-    """Return the side of the area that the search uses for one of its places, px."""
-    return grid.window + 2 * grid.reach
-
-
 def _number(streaks: int, box: tuple[int, int, int, int]) -> int:
     """Return a number of streaks in proportion to the area, one at least."""
-    return max(1, round(streaks * (box[2] - box[0]) * (box[3] - box[1]) / _SIDE**2))
+    return max(1, round(streaks * area_of(box)))
 
 
 def _targets(injected: list[_Injected]) -> Targets:
@@ -252,13 +196,6 @@ def _outcome(
     }
 
 
-def _memory(shape: tuple[int, int], settings: InjectSettings) -> int:
-    """Return the bytes held while a copy is merged and measured: image, mask, science image; none at a share of 0."""
-    copied = min(shape[0], _COPY_SIDE) * min(shape[1], _COPY_SIDE)
-    held = _MAPPED if is_large(shape) else shape[0] * shape[1] * _HELD_PIXEL
-    return held + copied * EXPOSURE_PIXEL if settings.share else 0
-
-
 STAGE = Stage(
     name="inject",
     version="2",
@@ -268,6 +205,6 @@ STAGE = Stage(
     gives=INJECTION,
     run=inject,
     settings=InjectSettings,
-    memory=_memory,
+    memory=copying_memory,
     searches=True,
 )

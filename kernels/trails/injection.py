@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -27,25 +26,6 @@ class TrailStamp(NamedTuple):
     y0: int
     x0: int
     pixels: NDArray[np.float64]
-
-
-def cells(shape: tuple[int, int], side: int) -> list[tuple[int, int, int, int]]:
-    """Divide an image into nearly square cells, row by row.
-
-    Parameters
-    ----------
-    shape
-        (ny, nx) of the image, px.
-    side
-        About so wide, px: the image is cut into as many equal parts as come nearest to it, one at least.
-
-    Returns
-    -------
-    list
-        (y0, x0, y1, x1) of each, half open, px.
-    """
-    rows, columns = ([size * i // n for i in range(n + 1)] for size, n in ((s, max(1, round(s / side))) for s in shape))
-    return [(y0, x0, y1, x1) for y0, y1 in pairwise(rows) for x0, x1 in pairwise(columns)]
 
 
 def draw_trails(

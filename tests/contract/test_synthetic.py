@@ -10,13 +10,17 @@ from schemas.dataset import TableOf
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
 from schemas.injection import INJECTION
+from schemas.negative import NEGATIVE
 from schemas.pixels import DIFFERENCE, MASK
 from schemas.stage import Stage
 from stages import PIPELINE
 
 ROOT = Path(__file__).parents[2]
-READERS = {"stages/inject.py", "flows/results/evaluation/recovery.py"}
-"""Who may know the dataset: it is made in the one, and added up in the other."""
+READERS = {
+    "schemas.injection": {"stages/inject.py", "flows/results/evaluation/recovery.py"},
+    "schemas.negative": {"stages/negate.py", "flows/results/quality/measure.py"},
+}
+"""Who may know each dataset: it is made in the one, and added up in the other."""
 
 
 def reads(stage):
@@ -25,10 +29,10 @@ def reads(stage):
 
 def test_no_stage_reads_synthetic_rows_directly_or_through_others():
     tainted = {stage.gives.name for stage in PIPELINE if isinstance(stage.gives, TableOf) and stage.gives.synthetic}
-    assert tainted == {INJECTION.name}
+    assert tainted == {INJECTION.name, NEGATIVE.name}
     while more := {s.gives.name for s in PIPELINE if {one.name for one in reads(s)} & tainted} - tainted:
         tainted |= more
-    assert tainted == {INJECTION.name}
+    assert tainted == {INJECTION.name, NEGATIVE.name}
 
 
 def test_a_run_with_a_stage_that_does_is_refused_before_any_work():
@@ -37,16 +41,17 @@ def test_a_run_with_a_stage_that_does_is_refused_before_any_work():
         resolve((*PIPELINE, alert), {DIFFERENCE.name, MASK.name})
 
 
-def test_only_who_makes_it_and_who_adds_it_up_knows_the_dataset():
+@pytest.mark.parametrize("module", READERS)
+def test_only_who_makes_it_and_who_adds_it_up_knows_the_dataset(module):
     knowing = set()
     for folder in ("kernels", "stages", "flows"):
         for path in (ROOT / folder).rglob("*.py"):
             imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
-            if any(node.module == "schemas.injection" for node in imports):
+            if any(node.module == module for node in imports):
                 knowing.add(path.relative_to(ROOT).as_posix())
-    assert knowing == READERS
+    assert knowing == READERS[module]
 
 
 def test_what_makes_them_depends_on_the_search_through_the_detections():
-    inject = next(stage for stage in PIPELINE if stage.gives == INJECTION)
-    assert DIA_SOURCE in inject.needs
+    for made in (INJECTION, NEGATIVE):
+        assert DIA_SOURCE in next(stage for stage in PIPELINE if stage.gives == made).needs

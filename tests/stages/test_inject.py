@@ -1,13 +1,12 @@
 import math
-import zlib
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from kernels.image.tile_copy import cells
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import DetectedSegment, distance
-from kernels.trails.injection import cells
 from kernels.trails.trail_model import trail_image
 from schemas.dataset import DatasetError
 from schemas.dia_source import DIA_SOURCE
@@ -15,8 +14,8 @@ from schemas.exposure import ExposureInfo, PsfModel
 from schemas.injection import INJECTION
 from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import InjectSettings
-from schemas.stage import EXPOSURE_PIXEL, Context
-from stages.inject import STAGE, _Injected, _number, _outcome, _stream
+from schemas.stage import Context
+from stages.inject import STAGE, _Injected, _number, _outcome
 
 SHAPE, NOISE, SKY = (1400, 1100), 5.0, 2.0
 EXPOSURE = ExposureInfo(
@@ -241,11 +240,6 @@ def test_says_what_it_needs(inputs):
         STAGE(inputs, Context(EXPOSURE, None, ALL))
 
 
-def test_random_numbers_are_those_of_the_exposure_and_the_tile():
-    key = [zlib.crc32(b"injection"), 20260101, 7, 3, 5]
-    assert _stream(EXPOSURE, 5).uniform(size=4).tolist() == np.random.default_rng(key).uniform(size=4).tolist()
-
-
 def test_a_copy_reaches_as_far_as_its_windows_and_fits_see():
     shape = (2300, 2100)
     y, x = np.indices(shape)
@@ -298,12 +292,6 @@ def test_the_first_streak_may_be_recovered_by_the_first_report(inputs):
     first = run(inputs)[0].to_pylist()[0]
     rows = run(inputs, Copies(lambda planes, exposure: sources(source(first["x"], first["y"]))))[0].to_pylist()
     assert [row["recovered"] for row in rows] == [True] + [False] * (len(rows) - 1)
-
-
-def test_memory_is_that_of_the_exposure_and_a_copy():
-    for shape, copied in (((3000, 2000), 1700 * 1700), ((900, 2000), 900 * 1700), ((2000, 900), 1700 * 900)):
-        assert STAGE.memory(shape, ALL) == shape[0] * shape[1] * 12 + copied * EXPOSURE_PIXEL
-        assert STAGE.memory(shape, InjectSettings(share=0)) == 0
 
 
 DRAWN = {

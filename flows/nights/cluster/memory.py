@@ -228,7 +228,7 @@ def _remedy(task: str, projected: Mapping[str, int], settings: Settings) -> str:
         enough = f"start the workers of {settings.cluster.address} with a memory limit of {gib} GiB or more"
     elif settings.cluster.kind == "slurm":
         enough = f"set cluster.slurm.memory_gib to {settings.cluster.slurm.cores} times {gib} or more"
-    if task in ("detect", "inject"):
+    if task in ("detect", "inject", "negate"):
         return f"{enough}, or a smaller tiles.tile ({settings.tiles.tile}) or detect.batch ({settings.detect.batch})."
     return f"{enough}."
 

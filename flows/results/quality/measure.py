@@ -30,6 +30,7 @@ from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.ledger import ExposureRecord, ProvenanceRecord
+from schemas.negative import NEGATIVE
 from schemas.objects import SOURCE
 from schemas.quality import BandMeasures, Measure, Sketch
 from schemas.recovery import Limit, Recovery
@@ -49,14 +50,14 @@ SEARCH_STAGES = ("detect", "merge", "measure")
 
 
 class Rings(NamedTuple):
-    """Detections around the bright stars of an exposure, and away from them.
+    """Detections at certain sources of an exposure, as rings around bright ones, and away from them.
 
     Attributes
     ----------
     inside, outside
-        Detections in the rings, and beyond them.
+        Detections there, and beyond.
     ratio
-        Area of the rings over that beyond them.
+        Area there over that beyond.
     """
 
     inside: int
@@ -64,16 +65,28 @@ class Rings(NamedTuple):
     ratio: float
 
 
+class Negative(NamedTuple):
+    """False detections on the negated tiles of an exposure, and the pixels searched."""
+
+    false: int
+    pixels: int
+
+
+NOT_NEGATED = Negative(0, 0)
+
+
 @dataclass(frozen=True)
 class Looked:
-    """Published exposure: its record, metadata and detections, what it was searched with, and its `Rings` if known."""
+    """Published exposure: its record, metadata and detections, what it was searched with; more where it is known."""
 
     record: ExposureRecord
     info: ExposureInfo
     sources: pa.Table
     search: str
     models: tuple[str, ...]
-    rings: Rings | None = None
+    bright: Rings | None = None
+    cores: Rings | None = None
+    negative: Negative = NOT_NEGATED
 
 
 def spread(exposures: Sequence[Exposure], most: int | None = None) -> list[Exposure]:
@@ -95,19 +108,26 @@ def look_at_exposures(out: Path, records: Sequence[ExposureRecord]) -> list[Look
         try:
             info = TileStore.open(tile_path(out, record.key)).info
             sources = CatalogStore(out).read(DIA_SOURCE, record.key)
+            turned = CatalogStore(out).read(NEGATIVE, record.key) if NEGATIVE.name in record.datasets else None
         except BadInput:
             return None
-        return Looked(
-            record, info, sources, *known.get(record.provenance or "", ("", ())), rings(record, info, sources)
-        )
+        made = known.get(record.provenance or "", ("", ()))
+        return Looked(record, info, sources, *made, *rings(record, info, unclassed(sources)), _negative(turned))
 
-    def rings(record: ExposureRecord, info: ExposureInfo, sources: pa.Table) -> Rings | None:
+    def rings(record: ExposureRecord, info: ExposureInfo, rows: pa.Table) -> tuple[Rings | None, Rings | None]:
         if record.name not in ringed or SOURCE.name not in record.datasets:
-            return None
-        return around_bright(unclassed(sources), CatalogStore(out).read(SOURCE, record.key), info)
+            return None, None
+        sources = CatalogStore(out).read(SOURCE, record.key)
+        return around_bright(rows, sources, info), at_cores(rows, sources, info)
 
     found = side_by_side(read, chosen, isinstance(out, BucketPath))
     return [one for one in found if one is not None]
+
+
+def _negative(tiles: pa.Table | None) -> Negative:
+    if tiles is None:
+        return NOT_NEGATED
+    return Negative(*(int(pc.sum(tiles[name]).as_py() or 0) for name in ("nFalse", "nPixels")))
 
 
 def _search(made: ProvenanceRecord | None) -> tuple[str, tuple[str, ...]]:
@@ -124,6 +144,7 @@ def _search(made: ProvenanceRecord | None) -> tuple[str, tuple[str, ...]]:
 _BRIGHTEST = 50  # stars of a quadrant that have rings
 _QUADRANT = 3080 * 3072
 _RING = (2.0, 12.0)  # FWHM: nearer, a detection may be the star that varies
+_EXTENDED, _CLEAR_SNR = 0.85, 20.0  # half-light radius over FWHM, and S/N, of what is a galaxy for sure
 _GRID = 200  # places along a side, by which areas are measured
 
 
@@ -164,6 +185,24 @@ def around_bright(detections: pa.Table, sources: pa.Table, info: ExposureInfo) -
     y, x = (np.arange(_GRID) * size / _GRID for size in info.shape)
     area, beyond = parts(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2))
     return Rings(*parts(_places(detections)), area / beyond) if beyond else None
+
+
+def at_cores(detections: pa.Table, sources: pa.Table, info: ExposureInfo) -> Rings | None:
+    """Count detections within 1 FWHM of the centres of galaxies, and beyond; None without galaxies.
+
+    A source is taken for one if half of its light reaches 0.85 FWHM: that of a Moffat profile of beta 3 reaches 0.63.
+    """
+    large = pc.greater(sources["halfLightRadius"], pc.multiply(_EXTENDED, sources["fwhm"]))
+    galaxies = sources.filter(pc.and_(pc.fill_null(large, False), pc.greater(sources["snr"], _CLEAR_SNR)))
+    if not galaxies.num_rows:
+        return None
+    from scipy.spatial import KDTree
+
+    reach, places = info.psf.fwhm_px, _places(detections)
+    apart = KDTree(_places(galaxies)).query(places)[0] if len(places) else np.empty(0)
+    area, image = galaxies.num_rows * math.pi * reach**2, math.prod(info.shape)
+    inside = int((apart < reach).sum())
+    return Rings(inside, len(places) - inside, area / (image - area)) if area < image else None
 
 
 def _places(rows: pa.Table) -> Floats:
@@ -331,7 +370,9 @@ def _of_detections(exposures: list[Looked]) -> Iterator[Measure]:
     doubt = 1 - streaks["reliability"].to_numpy().astype(np.float64)
     yield _rate("detections", rows.num_rows, math.sqrt(rows.num_rows), len(exposures))
     yield _rate("expected_false", float(doubt.sum()), math.sqrt(float(doubt.sum())), len(exposures))
-    yield _excess([one.rings for one in exposures if one.rings is not None])
+    yield _negated([one for one in exposures if one.negative.pixels])
+    yield _excess("bright_star_excess", [one.bright for one in exposures if one.bright is not None])
+    yield _excess("galaxy_core_excess", [one.cores for one in exposures if one.cores is not None])
     if any(not one.record.causes for one in exposures):
         for metric in ("refused", "cosmic_rays"):
             yield Measure(metric=metric, unit="per exposure", n=0, reason="the causes were not counted")
@@ -341,13 +382,23 @@ def _of_detections(exposures: list[Looked]) -> Iterator[Measure]:
         yield _rate(metric, sum(counts), math.sqrt(sum(counts)), len(exposures))
 
 
-def _excess(rings: Sequence[Rings]) -> Measure:
-    """Return how many detections an exposure has around bright stars beyond those that such an area has elsewhere."""
+def _negated(exposures: Sequence[Looked]) -> Measure:
+    """Return the false detections of negated tiles, as many as whole exposures would have."""
+    if not exposures:
+        return Measure(metric="negated_false", unit="per exposure", n=0, reason="no tile was negated")
+    pixels = sum(one.negative.pixels for one in exposures)
+    whole = sum(math.prod(one.info.shape) for one in exposures)
+    false = sum(one.negative.false for one in exposures)
+    return _rate("negated_false", false * whole / pixels, max(math.sqrt(false), 1.0) * whole / pixels, len(exposures))
+
+
+def _excess(metric: str, rings: Sequence[Rings]) -> Measure:
+    """Return how many detections an exposure has at such sources beyond those that such an area has elsewhere."""
     if not rings:
-        return Measure(metric="bright_star_excess", unit="per exposure", n=0, reason="no sources of science images")
+        return Measure(metric=metric, unit="per exposure", n=0, reason="no sources of science images")
     excess = sum(one.inside - one.ratio * one.outside for one in rings)
     variance = sum(one.inside + one.ratio**2 * one.outside for one in rings)
-    return _rate("bright_star_excess", excess, math.sqrt(variance), len(rings))
+    return _rate(metric, excess, math.sqrt(variance), len(rings))
 
 
 def _sums(causes: Sequence[Mapping[str, int]]) -> list[int]:

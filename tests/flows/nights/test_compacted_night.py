@@ -13,7 +13,7 @@ pytest_plugins = ("tests.support.night_fixture",)
 pytestmark = pytest.mark.slow
 
 JOIN = {"NIGHTSTRIDE_CATALOGS__COMPACT_FROM": "2"}
-OF_EXPOSURES = {"dia_source", "injection", "source"}
+OF_EXPOSURES = {"dia_source", "injection", "source", "negative"}
 
 
 def rows(out):

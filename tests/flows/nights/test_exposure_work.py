@@ -31,7 +31,7 @@ from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
 from schemas.keyword_mapping import BandFromHeader, FromHeader, KeywordMapping, TimeFromHeader
 from schemas.pixels import Tiling
-from schemas.settings import DetectSettings, ExecutionSettings, InjectSettings, Settings, TileSettings
+from schemas.settings import DetectSettings, ExecutionSettings, InjectSettings, NegateSettings, Settings, TileSettings
 from schemas.stage import Result
 from stages import PIPELINE
 from stages.detect import STAGE as DETECT
@@ -104,7 +104,8 @@ def test_an_image_done_in_bands_gives_the_bytes_of_one_done_whole(crowded, tmp_p
     if form == "gzip":
         path = tmp_path / "image.fits.gz"
         path.write_bytes(gzip.compress((crowded / "image.fits").read_bytes(), 1))
-    settings = SETTINGS.model_copy(update={"fits": FITS, "inject": InjectSettings(share=0.5)})
+    copied = {"inject": InjectSettings(share=0.5), "negate": NegateSettings(share=1)}
+    settings = SETTINGS.model_copy(update={"fits": FITS, **copied})
     source = Source(str(path), (("mask", str(crowded / "mask.fits")),))
     key = probe(source, settings)
     whole = search_exposure(source, key, None, None, tmp_path / "whole", settings)
@@ -220,14 +221,14 @@ def test_searches_every_window_once_and_publishes(source, key, tmp_path):
     rows, columns = Tiling(stored.info.shape).grid
     assert sum(tile.windows for tile in tiles) == rows * columns
     published = finish_exposure(path, tiles, stored.lineage, tmp_path, SETTINGS)
-    assert published.datasets.keys() == {"dia_source", "injection"}
+    assert published.datasets.keys() == {"dia_source", "injection", "negative"}
     assert {"spike", "cosmic_ray", "satellite"} <= published.causes.keys()
     record = published.datasets["dia_source"]
     assert record.digest == stored.lineage.datasets["dia_source"]
     assert len(CatalogStore(tmp_path).read(DIA_SOURCE, key)) == record.rows
     assert stored.seconds.keys() == {"read", "inspect", "write tiles", "other"}
     assert tiles[0].seconds.keys() == {"read tiles", "detect", "other"}
-    assert published.seconds.keys() == {"read tiles", "merge", "measure", "inject", "publish", "other"}
+    assert published.seconds.keys() == {"read tiles", "merge", "measure", "inject", "negate", "publish", "other"}
     backwards = finish_exposure(path, tiles[::-1], stored.lineage, tmp_path, SETTINGS)
     assert backwards.datasets == published.datasets
 
@@ -285,7 +286,7 @@ def test_what_is_up_to_date_is_kept_and_what_only_it_needs_is_not_run(source, ke
     first = finish_exposure(path, [search_all(stored, key, tmp_path)], stored.lineage, tmp_path, SETTINGS)
     changed = SETTINGS.model_copy(update={"inject": InjectSettings(share=1)})
     again = store_exposure(source, key, stored.info.source_sha256, tmp_path, changed)
-    kept = {"dia_source": first.datasets["dia_source"]}
+    kept = {name: first.datasets[name] for name in ("dia_source", "negative")}
     second = finish_exposure(path, [], again.lineage, tmp_path, changed, kept)
     assert second.seconds.keys() == {"read tiles", "inject", "publish", "other"}
     assert second.datasets["dia_source"] == first.datasets["dia_source"]

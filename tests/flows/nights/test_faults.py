@@ -14,6 +14,7 @@ from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
 from schemas.dia_source import DIA_SOURCE
 from schemas.injection import INJECTION
+from schemas.negative import NEGATIVE
 from tests.support.night import DETECTORS, TWO_WORKERS, VISITS, catalogues, of_exposures
 from tests.support.wait import until
 
@@ -99,7 +100,7 @@ def test_a_file_that_goes_bad_takes_its_catalogue_with_it(nightstride_run, raw_n
     run = nightstride_run.here(raw, "--out", out)
     assert run.counts == (ALL, 0, ALL - 1, 1, 0), run.stderr
     assert len(of_exposures(out)) == 3 * (ALL - 1)
-    assert verify_output(out, {"dia_source": DIA_SOURCE, "injection": INJECTION}).problems == ()
+    assert verify_output(out, {"dia_source": DIA_SOURCE, "injection": INJECTION, "negative": NEGATIVE}).problems == ()
 
 
 def test_what_does_not_fit_into_the_time_is_counted_and_done_by_the_next_run(
@@ -179,4 +180,4 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(nightstride_run, raw
     last = nightstride_run.here(raw_night, "--out", out)
     assert last.code == 0, last.stderr
     assert catalogues(out) == catalogues(uninterrupted[1])
-    assert verify_output(out, {"dia_source": DIA_SOURCE, "injection": INJECTION}).problems == ()
+    assert verify_output(out, {"dia_source": DIA_SOURCE, "injection": INJECTION, "negative": NEGATIVE}).problems == ()

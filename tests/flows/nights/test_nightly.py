@@ -24,6 +24,7 @@ from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
+from schemas.negative import NEGATIVE
 from schemas.settings import Settings
 from schemas.summary import RunSummary
 from tests.support.night import DETECTORS, VISITS, Command, catalogues, of_exposures
@@ -55,7 +56,7 @@ def test_every_exposure_is_searched_measured_and_published(uninterrupted):
     summary = RunSummary.model_validate(run.summary)
     assert set(summary.worker_seconds) == {
         "read", "inspect", "write tiles", "read tiles", "detect", "merge", "measure", "inject", "find_sources",
-        "publish", "other", "waiting",
+        "negate", "publish", "other", "waiting",
     }  # fmt: skip
     assert set(summary.seconds) - set(summary.worker_seconds) == {"startup", "search", "objects", "report", "wall"}
     assert sum(summary.worker_seconds.values()) == pytest.approx(2 * summary.seconds["search"], abs=0.01)
@@ -68,7 +69,7 @@ def test_every_exposure_is_searched_measured_and_published(uninterrupted):
     assert all(table.schema.equals(DIA_SOURCE.schema) for table in tables)
     assert sum(map(len, tables)) == run.summary["detections"] > 0
     assert (out / "reports" / run.summary["nights"][0] / "index.html").samefile(run.summary["report"])
-    assert verify_output(out, {"dia_source": DIA_SOURCE, "injection": INJECTION}).problems == ()
+    assert verify_output(out, {"dia_source": DIA_SOURCE, "injection": INJECTION, "negative": NEGATIVE}).problems == ()
     assert list((out / "staging").iterdir()) == []
     assert not (out / "lease.json").exists()
 
@@ -152,7 +153,7 @@ def test_other_synthetic_streaks_do_not_repeat_the_search(nightstride_run, raw_n
     assert after.keys() == before.keys()
     assert {name.split("/")[0] for name in after if after[name] != before[name]} == {"injection"}
     assert [record.windows for record in Ledger(out).records()] == windows
-    assert verify_output(out, {"dia_source": DIA_SOURCE, "injection": INJECTION}).problems == ()
+    assert verify_output(out, {"dia_source": DIA_SOURCE, "injection": INJECTION, "negative": NEGATIVE}).problems == ()
 
 
 @pytest.mark.parametrize("tile", [1008])

@@ -18,6 +18,7 @@ from schemas.settings import (
     InjectSettings,
     MeasureSettings,
     MergeSettings,
+    NegateSettings,
     Settings,
     TileSettings,
 )
@@ -34,7 +35,7 @@ def record(status="done", **changed):
     x = sha256(b"x").hexdigest()
     datasets = {
         name: DatasetRecord(path=f"{name}.parquet", digest=LINEAGE.datasets[name], rows=0, sha256=x)
-        for name in ("dia_source", "injection")
+        for name in ("dia_source", "injection", "negative")
     }
     known = ExposureRecord(
         night="20260101", visit=1, detector=0, source_uri="a.fits", source_sha256="bytes", digest=digest,
@@ -92,7 +93,7 @@ def test_a_verdict_depends_on_the_flood_guard_too():
 
 
 def test_a_published_file_that_is_missing_or_changed_is_named(tmp_path):
-    for name in ("dia_source", "injection"):
+    for name in ("dia_source", "injection", "negative"):
         (tmp_path / f"{name}.parquet").write_bytes(b"x")
     assert damaged(record(), tmp_path) is None
     (tmp_path / "injection.parquet").write_bytes(b"y")
@@ -137,10 +138,10 @@ def test_keeps_what_was_made_from_the_same_and_is_whole(record_up_to_date, tmp_p
 
 
 def test_runs_what_is_left():
-    assert names(remaining(PLANES, ())) == ["detect", "merge", "measure", "inject"]
-    assert names(remaining(PLANES, {"dia_source"})) == ["inject"]
-    assert names(remaining(PLANES, {"injection"})) == ["detect", "merge", "measure"]
-    assert names(remaining(PLANES, {"dia_source", "injection"})) == []
+    assert names(remaining(PLANES, ())) == ["detect", "merge", "measure", "inject", "negate"]
+    assert names(remaining(PLANES, {"dia_source"})) == ["inject", "negate"]
+    assert names(remaining(PLANES, {"injection", "negative"})) == ["detect", "merge", "measure"]
+    assert names(remaining(PLANES, {"dia_source", "injection", "negative"})) == []
 
 
 SOURCE_LINEAGE = Source("/night/a.fits")
@@ -156,8 +157,8 @@ def changed(source=SOURCE_LINEAGE, sha256="pixels", models=MODELS_LINEAGE, **set
 
 
 def test_the_final_digest_is_over_all_that_is_published():
-    assert BASE.datasets.keys() == {"hit", "streak", "dia_source", "injection", "source"}
-    assert BASE.final == digest(*(BASE.datasets[name] for name in ("dia_source", "injection", "source")))
+    assert BASE.datasets.keys() == {"hit", "streak", "dia_source", "injection", "source", "negative"}
+    assert BASE.final == digest(*(BASE.datasets[name] for name in ("dia_source", "injection", "source", "negative")))
 
 
 @pytest.mark.parametrize(
@@ -167,26 +168,36 @@ def test_the_final_digest_is_over_all_that_is_published():
         ({"execution": ExecutionSettings(workers=9, max_detections=5)}, set()),
         ({"inject": InjectSettings(share=0.5)}, {"injection"}),
         ({"inject": InjectSettings(share=0)}, {"injection"}),
-        ({"measure": MeasureSettings(aperture_fwhm=3)}, {"dia_source", "injection"}),
-        ({"merge": MergeSettings(min_snr=9)}, {"streak", "dia_source", "injection"}),
-        ({"detect": DetectSettings(threshold=0.99)}, {"hit", "streak", "dia_source", "injection"}),
-        ({"models": MODELS_LINEAGE | {"reliability": "r1"}}, {"dia_source", "injection"}),
-        ({"models": MODELS_LINEAGE | {"detect": "d1"}}, {"hit", "streak", "dia_source", "injection"}),
-        ({"tiles": TileSettings(codec="zstd")}, {"tiles", "hit", "streak", "dia_source", "injection", "source"}),
-        ({"fits": KeywordMapping(checksum="ignore")}, {"tiles", "hit", "streak", "dia_source", "injection", "source"}),
-        ({"find_sources": FindSourcesSettings(min_snr=7)}, {"source"}),
+        ({"negate": NegateSettings(share=1)}, {"negative"}),
+        ({"measure": MeasureSettings(aperture_fwhm=3)}, {"dia_source", "injection", "negative"}),
+        ({"merge": MergeSettings(min_snr=9)}, {"streak", "dia_source", "injection", "negative"}),
+        ({"detect": DetectSettings(threshold=0.99)}, {"hit", "streak", "dia_source", "injection", "negative"}),
+        ({"models": MODELS_LINEAGE | {"reliability": "r1"}}, {"dia_source", "injection", "negative"}),
+        ({"models": MODELS_LINEAGE | {"detect": "d1"}}, {"hit", "streak", "dia_source", "injection", "negative"}),
+        (
+            {"tiles": TileSettings(codec="zstd")},
+            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negative"},
+        ),
+        (
+            {"fits": KeywordMapping(checksum="ignore")},
+            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negative"},
+        ),
+        ({"find_sources": FindSourcesSettings(min_snr=7)}, {"source", "negative"}),
         ({"gather_objects": GatherObjectsSettings(match_fwhm=1)}, set()),
-        ({"sha256": "other"}, {"tiles", "hit", "streak", "dia_source", "injection", "source"}),
+        ({"sha256": "other"}, {"tiles", "hit", "streak", "dia_source", "injection", "source", "negative"}),
         ({"source": Source("/moved/b.fits")}, set()),
         (
             {"source": Source("/night/a.fits", overrides=(("visit", "7"),))},
-            {"tiles", "hit", "streak", "dia_source", "injection", "source"},
+            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negative"},
         ),
         (
             {"source": Source("/night/a.fits", siblings=(("mask", "b"),))},
-            {"tiles", "hit", "streak", "dia_source", "injection", "source"},
+            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negative"},
         ),
-        ({"source": Source("/night/a.fits", index=3)}, {"tiles", "hit", "streak", "dia_source", "injection", "source"}),
+        (
+            {"source": Source("/night/a.fits", index=3)},
+            {"tiles", "hit", "streak", "dia_source", "injection", "source", "negative"},
+        ),
     ],
 )
 def test_a_change_reaches_what_is_behind_it_and_nothing_else(change, redone):

@@ -18,10 +18,11 @@ from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured
 from schemas.injection import INJECTION
 from schemas.ledger import NightRecord
+from schemas.negative import NEGATIVE
 from tests.support.night import DETECTORS, VISITS, catalogues
 
 pytest_plugins = ("tests.support.night_fixture",)
-TABLES = {"dia_source": DIA_SOURCE, "injection": INJECTION}
+TABLES = {"dia_source": DIA_SOURCE, "injection": INJECTION, "negative": NEGATIVE}
 ALL = VISITS * DETECTORS
 
 

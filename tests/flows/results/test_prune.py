@@ -20,6 +20,7 @@ from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured
 from schemas.injection import INJECTION
 from schemas.ledger import ExposureRecord, NightRecord
+from schemas.negative import NEGATIVE
 from schemas.settings import PruneSettings
 from tests.support.night import DETECTORS, VISITS, catalogues, settings_of
 
@@ -27,7 +28,7 @@ pytest_plugins = ("tests.support.night_fixture",)
 
 
 ALL = VISITS * DETECTORS
-TABLES = {"dia_source": DIA_SOURCE, "injection": INJECTION}
+TABLES = {"dia_source": DIA_SOURCE, "injection": INJECTION, "negative": NEGATIVE}
 
 
 @pytest.fixture

@@ -5,27 +5,12 @@ from scipy.ndimage import gaussian_filter
 from kernels.image.noise import noise_correlation
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import DetectedSegment
-from kernels.trails.injection import add_light, cells, draw_trails, flux_of, trail_stamp, visible_stamp_share
+from kernels.trails.injection import add_light, draw_trails, flux_of, trail_stamp, visible_stamp_share
 from kernels.trails.trail_model import trail_image
 
 FWHM = 2.3
 PSF = moffat_mixture(FWHM, 3.0)
 WHITE = np.ones((1, 1))
-
-
-@pytest.mark.parametrize(
-    ("shape", "count"), [((3080, 3072), 9), ((200, 210), 1), ((4072, 4000), 16), ((1513, 1511), 2), ((9, 30), 1)]
-)
-def test_cells_share_out_every_pixel_once_and_evenly(shape, count):
-    boxes = cells(shape, 1008)
-    seen = np.zeros(shape, int)
-    for y0, x0, y1, x1 in boxes:
-        seen[y0:y1, x0:x1] += 1
-    assert (seen == 1).all()
-    assert len(boxes) == count
-    sides = np.array([(y1 - y0, x1 - x0) for y0, x0, y1, x1 in boxes])
-    assert (np.ptp(sides, axis=0) <= 1).all()
-    assert boxes == sorted(boxes)
 
 
 def drawn(seed=1, count=12, known=(), **change):

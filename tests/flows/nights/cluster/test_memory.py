@@ -30,7 +30,7 @@ from schemas import pixels
 from schemas import stage as stages
 from schemas.cluster_settings import ClusterSettings, SlurmSettings
 from schemas.errors import BadInput, Misconfigured
-from schemas.settings import DetectSettings, InjectSettings, Settings, TileSettings
+from schemas.settings import DetectSettings, InjectSettings, NegateSettings, Settings, TileSettings
 from stages import PIPELINE
 
 QUADRANT, SMALL = (3080, 3072), (320, 330)
@@ -43,7 +43,7 @@ from flows.inputs.sources import list_sources
 from flows.nights.exposure_work import finish_exposure as finish, search_tiles as search, store_exposure as store
 from flows.storage.layout import tile_path
 from flows.pipeline.models import models_of
-from schemas.settings import InjectSettings, Settings
+from schemas.settings import InjectSettings, NegateSettings, Settings
 from schemas.pixels import Tiling
 from stages import PIPELINE
 
@@ -53,8 +53,9 @@ def peak(task, *arguments):
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
     return result, int(status["VmHWM"].split()[0]) * 1024
 
-settings = Settings(inject=InjectSettings(share=0))
-some_tiles = Settings(inject=InjectSettings(share=0.25))  # of the large one
+none = NegateSettings(share=0)
+settings = Settings(inject=InjectSettings(share=0), negate=none)
+some_tiles = Settings(inject=InjectSettings(share=0.25), negate=none)  # of the large one
 for stage in PIPELINE:
     models_of(stage, settings)
 for folder in map(Path, sys.argv[1:]):  # the first, small one loads and compiles; a worker's later tasks find all that
@@ -88,7 +89,7 @@ def test_projects_no_less_than_is_measured_and_not_twice_as_much(write_ztf, tmp_
     run = subprocess.run([sys.executable, "-c", MEASURE, *map(str, folders)], capture_output=True, check=False)
     assert run.returncode == 0, run.stderr
     measured = json.loads(run.stdout)
-    projected = projected_bytes(QUADRANT, siblings, Settings())
+    projected = projected_bytes(QUADRANT, siblings, Settings(negate=NegateSettings(share=0)))
     assert projected.keys() == measured.keys()
     for task, size in measured.items():
         assert size <= projected[task] <= 2 * size, f"{task}: {size / 2**20:.0f} of {projected[task] / 2**20:.0f} MiB"
@@ -110,6 +111,7 @@ def test_grows_with_what_a_task_holds():
     assert siblings["ingest"] > base["ingest"]
     assert batch["inject"] > base["inject"]
     assert base.keys() - projected_bytes(QUADRANT, 0, Settings(inject=InjectSettings(share=0))).keys() == {"inject"}
+    assert base["negate"] == base["inject"]
     assert projected_bytes((10, 10), 0, Settings())["detect"] >= BASE
 
 
@@ -418,7 +420,7 @@ def test_figures_of_memory_are_those_that_were_measured():
 
 def test_a_search_of_copies_takes_the_memory_of_a_search_too():
     found = projected_bytes((1200, 1100), 0, Settings(inject=InjectSettings(share=0.5)))
-    (injecting,) = (stage for stage in PIPELINE if stage.searches)
+    injecting = next(stage for stage in PIPELINE if stage.name == "inject")
     own = injecting.memory((1200, 1100), injecting.section(Settings(inject=InjectSettings(share=0.5))))
     assert found["inject"] == own + found["detect"]
     assert found["detect"] > 672 * MIB

@@ -27,6 +27,7 @@ from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
 from schemas.ledger import ExposureRecord
+from schemas.negative import NEGATIVE
 from schemas.settings import InjectSettings, Settings
 from schemas.summary import ExposureCounts, RunSummary, Trouble
 from tests.support.night import DETECTORS, TWO_WORKERS, VISITS, catalogues, later, settings_of
@@ -70,7 +71,7 @@ def test_all_nights_are_done_in_order_with_time_left(undisturbed):
     )
     assert f"night {nights[0]} done; {2 * A_NIGHT} exposures left, about 0 h " in run.stderr
     assert all((out / "reports" / night / "index.html").exists() for night in nights)
-    assert verify_output(out, {"dia_source": DIA_SOURCE, "injection": INJECTION}).problems == ()
+    assert verify_output(out, {"dia_source": DIA_SOURCE, "injection": INJECTION, "negative": NEGATIVE}).problems == ()
     assert holder_of(out) is None
 
 
@@ -121,7 +122,7 @@ def test_stopped_again_and_again_it_ends_with_the_same_bytes(backfill, archive, 
     assert last.code == 0, last.stderr
     assert last.counts[0] == NIGHTS * A_NIGHT
     assert catalogues(out) == catalogues(undisturbed[1])
-    assert verify_output(out, {"dia_source": DIA_SOURCE, "injection": INJECTION}).problems == ()
+    assert verify_output(out, {"dia_source": DIA_SOURCE, "injection": INJECTION, "negative": NEGATIVE}).problems == ()
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from schemas.errors import Misconfigured, Retryable
 from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
 from schemas.ledger import WatchRecord
+from schemas.negative import NEGATIVE
 from schemas.settings import Settings
 from schemas.summary import ExposureCounts, Trouble
 from tests.support.night import DETECTORS, VISITS, catalogues
@@ -36,7 +37,7 @@ pytest_plugins = ("tests.support.night_fixture",)
 
 
 ALL = VISITS * DETECTORS
-TABLES = {"dia_source": DIA_SOURCE, "injection": INJECTION}
+TABLES = {"dia_source": DIA_SOURCE, "injection": INJECTION, "negative": NEGATIVE}
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,13 @@ from flows.results.quality.measure import (
     Looked,
     Rings,
     around_bright,
+    at_cores,
     compass,
     depth,
     look_at_exposures,
     measure_quality,
 )
+from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.statistics.drift import FEATURES
@@ -26,6 +28,7 @@ from kernels.trails.trail_model import trail_image
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import PsfModel
 from schemas.ledger import ExposureRecord
+from schemas.negative import NEGATIVE
 from schemas.recovery import Limit, MagnitudeLimit, Recovery
 from schemas.settings import Settings
 from schemas.summary import CauseCount
@@ -88,6 +91,7 @@ def test_what_is_not_known_has_no_value(tmp_path):
         "seeing": "the PSFs are assumed", "depth": "no zero point", "zero_point": "not given",
         "limiting_magnitude": "no synthetic streaks", "snr_of_half": "no synthetic streaks",
         "subtraction_residual": "not subtracted here", "bright_star_excess": "no sources of science images",
+        "galaxy_core_excess": "no sources of science images", "negated_false": "no tile was negated",
         "refused": "the causes were not counted", "cosmic_rays": "the causes were not counted",
     }  # fmt: skip
     assert band.search == ""
@@ -317,6 +321,24 @@ def points(x, y, **columns):
     return pa.table({"x": np.asarray(x, float), "y": np.asarray(y, float), **columns})
 
 
+def test_false_detections_of_negated_tiles_are_scaled_to_whole_exposures(tmp_path):
+    records = []
+    for visit, tiles in ((1, [(0, 30_000), (2, 20_000)]), (2, [(1, 50_000)]), (3, [])):
+        info = make_info((1000, 900), visit)
+        record = publish(tmp_path, info, [], visit)
+        rows = [{field.name: 0 for field in NEGATIVE.schema} | {"nFalse": n, "nPixels": size} for n, size in tiles]
+        table = pa.Table.from_pylist([row | {"band": "r"} for row in rows], NEGATIVE.schema)
+        store = CatalogStore(tmp_path)
+        made = store.record(store.publish(NEGATIVE, record.key, table, "d" * 64))
+        records.append(record.model_copy(update={"datasets": record.datasets | {NEGATIVE.name: made}}))
+    (band,) = measure_quality(look_at_exposures(tmp_path, records), ())
+    found = band.measure("negated_false")
+    assert (found.n, found.value) == (2, pytest.approx(3 / 100_000 * 900_000))
+    assert found.error == pytest.approx(np.sqrt(3) * 9)
+    (band,) = measure_quality(look_at_exposures(tmp_path, records[2:]), ())
+    assert (band.measure("negated_false").value, band.measure("negated_false").reason) == (None, "no tile was negated")
+
+
 def test_rings_hold_what_lies_around_the_brightest_sources():
     info = make_info((1000, 900), psf=PsfModel(fwhm_px=2.5))  # five of its sources have rings of 5 to 30 px
     place = np.array([100.0, 300.0, 500.0, 700.0, 850.0, 400.0])
@@ -347,14 +369,27 @@ def test_what_is_spread_evenly_is_no_excess_and_residuals_of_stars_are(residuals
         beside = points(x[bright] + 15.0, y[bright])
         even = points(rng.uniform(0, 3072, 30), rng.uniform(0, 3080, 30))
         rings = around_bright(pa.concat_tables([even, beside]), sources, info)
-        exposures.append(replace(looked(make_info(visit=visit)), rings=rings))
+        exposures.append(replace(looked(make_info(visit=visit)), bright=rings))
     measure = measure_quality(exposures, ())[0].measure("bright_star_excess")
     assert measure.n == 20
     assert measure.value == pytest.approx(residuals, abs=3 * measure.error + 0.02 * residuals)
     assert 0 < measure.error < 1.6
 
 
+def test_detections_on_galaxies_are_counted_beyond_those_of_any_such_area():
+    info, rng = make_info((1000, 900), psf=PsfModel(fwhm_px=2.5)), np.random.default_rng(3)
+    x, y = rng.uniform(0, 900, 40), rng.uniform(0, 1000, 40)
+    radius, snr = np.where(np.arange(40) < 12, 3.0, 1.6), np.where(np.arange(40) < 10, 50.0, 8.0)
+    sources = points(x, y, halfLightRadius=radius, fwhm=np.full(40, 2.5), snr=snr)
+    found = at_cores(points([*(x[:4] + 1), x[5] + 4, *x[10:14]], [*y[:4], y[5], *y[10:14]]), sources, info)
+    assert (found.inside, found.outside) == (4, 5)
+    assert found.ratio == pytest.approx(10 * np.pi * 2.5**2 / 900_000, rel=1e-3)
+    assert at_cores(points([], []), sources.slice(10), info) is None
+    measure = measure_quality([replace(looked(info), cores=found)], ())[0].measure("galaxy_core_excess")
+    assert measure.value == pytest.approx(4, abs=0.01)
+
+
 def test_the_excess_of_a_night_adds_up_and_has_the_error_of_counting():
-    exposures = [replace(looked(make_info(visit=n)), rings=rings) for n, rings in ((1, Rings(9, 50, 0.1)), (2, None))]
+    exposures = [replace(looked(make_info(visit=n)), bright=rings) for n, rings in ((1, Rings(9, 50, 0.1)), (2, None))]
     measure = measure_quality(exposures, ())[0].measure("bright_star_excess")
     assert (measure.value, measure.error, measure.n) == (pytest.approx(4.0), pytest.approx(9.5**0.5), 1)

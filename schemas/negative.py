@@ -1,0 +1,31 @@
+"""Detections on negated difference images: a count of false ones that needs no truth."""
+
+import pyarrow as pa
+
+from schemas.dataset import TableOf, column
+
+
+def _count(name: str, doc: str) -> pa.Field:
+    return column(name, pa.int32(), "", doc)
+
+
+NEGATIVE = TableOf(
+    "negative",
+    pa.schema(
+        [
+            column("visit", pa.int64(), "", "Visit whose pixels were copied."),
+            column("detector", pa.int32(), "", "Its detector."),
+            _count("tile", "Number of the copied tile, row by row from 0."),
+            column("nPixels", pa.int64(), "", "Usable pixels of the tile."),
+            _count("nDetections", "Published by the search of the negated copy, centred in the tile."),
+            _count("nSatellites", "Of these, with a class."),
+            _count("nNearDetection", "Of the others, beside a detection of the image as it is: rings of its light."),
+            _count("nAtSource", "Of the others, at a source of the science image, which may have faded."),
+            _count("nFalse", "Of the others: nothing that moves is dark, so these are false."),
+            column("band", pa.string(), "", "Filter band."),
+            column("midpointMjdTai", pa.float64(), "d", "Middle of the exposure, MJD TAI."),
+        ]
+    ),
+    synthetic=True,
+)
+"""A row for each tile that was copied, negated and searched."""

@@ -1,0 +1,122 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.dataset import DatasetError
+from schemas.dia_source import DIA_SOURCE
+from schemas.exposure import ExposureInfo, PsfModel
+from schemas.negative import NEGATIVE
+from schemas.objects import SOURCE
+from schemas.pixels import MaskPlane, SearchGrid
+from schemas.settings import NegateSettings
+from schemas.stage import Context
+from stages.negate import STAGE, turn_over
+
+SHAPE, SKY = (2016, 1100), 3.0  # two tiles, one above the other
+EXPOSURE = ExposureInfo(
+    night="20260101", visit=7, detector=3, instrument="test", band="r", midpoint_mjd_tai=61000.0, exposure_time_s=30,
+    shape=SHAPE, psf=PsfModel(fwhm_px=2.0), background=SKY, noise=5.0, gain=6.2, wcs_header="CTYPE1  = 'RA---TAN'",
+    source_uri="memory://none", source_sha256="0" * 64,
+)  # fmt: skip
+COUNTS = ("nSatellites", "nNearDetection", "nAtSource", "nFalse")
+
+
+def rows(table, *places):
+    filler = {
+        field.name: None if field.nullable else "" if pa.types.is_string(field.type) else 0 for field in table.schema
+    }
+    return pa.Table.from_pylist([filler | place for place in places], schema=table.schema)
+
+
+class Copies:
+    """Search that finds what it is told to, and keeps what it was asked."""
+
+    grid = SearchGrid()
+
+    def __init__(self, *found):
+        self.asked, self.found = [], found
+
+    def __call__(self, planes, exposure):
+        self.asked.append((planes, exposure))
+        return rows(DIA_SOURCE, *self.found)
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    rng = np.random.default_rng(5)
+    image = (SKY + rng.normal(0, 5.0, SHAPE)).astype(np.float32)
+    mask = np.zeros(SHAPE, np.uint16)
+    mask[:, 600:620] = MaskPlane.BAD
+    image[mask > 0] = np.nan
+    science = (image + rng.uniform(0, 500, SHAPE)).astype(np.float32)
+    return {"difference": image, "mask": mask, "science": science, "dia_source": rows(DIA_SOURCE)}
+
+
+def run(inputs, search, share=1.0):
+    return STAGE(inputs, Context(EXPOSURE, None, NegateSettings(share=share), {}, search)).rows
+
+
+def test_the_search_sees_tiles_turned_over_and_what_does_not_move_as_it_is(inputs):
+    before, search = {name: inputs[name].copy() for name in ("difference", "mask", "science")}, Copies()
+    run(inputs, search)
+    (first, own), (last, _) = search.asked
+    size = own.shape[0]
+    for planes, here in ((first, np.s_[:size]), (last, np.s_[-last["mask"].shape[0] :])):
+        np.testing.assert_allclose(planes["difference"] - SKY, SKY - before["difference"][here], atol=1e-4)
+        still = planes["science"] - planes["difference"]
+        np.testing.assert_allclose(still, (before["science"] - before["difference"])[here], atol=1e-3)
+        np.testing.assert_array_equal(planes["mask"], before["mask"][here])
+    assert own.wcs_header is None
+    for name, pixels in before.items():
+        np.testing.assert_array_equal(inputs[name], pixels)
+
+
+@given(st.floats(-100, 100), st.integers(0, 2**31))
+def test_turned_over_twice_is_as_before(background, seed):
+    rng = np.random.default_rng(seed)
+    planes = {name: rng.normal(background, 30, (5, 6)).astype(np.float32) for name in ("difference", "science")}
+    before = {name: pixels.copy() for name, pixels in planes.items()}
+    for _ in range(2):
+        turn_over(planes, background)
+    for name, pixels in before.items():
+        np.testing.assert_allclose(planes[name], pixels, atol=2e-4)
+
+
+def test_counts_tell_what_is_false_from_what_may_be_there(inputs):
+    search = Copies(
+        {"x": 100.0, "y": 100.0, "trailClass": "satellite"},
+        {"x": 200.0, "y": 205.0},  # 5 px from a trail of 40 px
+        {"x": 300.0, "y": 301.5},  # at a source
+        {"x": 300.0, "y": 302.5},
+        {"x": 900.0, "y": 900.0},
+        {"x": 900.0, "y": 1030.0},  # beyond the first tile, in its margin
+    )
+    known = rows(DIA_SOURCE, {"x": 185.0, "y": 200.0, "trailLengthPx": 40.0, "trailAnglePx": 0.0})
+    sources = rows(SOURCE, {"x": 300.0, "y": 300.0}, {"x": 50.0, "y": 60.0})
+    table = run(inputs | {"dia_source": known, "source": sources}, search)
+    first = table.to_pylist()[0]
+    assert [first[name] for name in COUNTS] == [1, 1, 1, 2]
+    assert first["nDetections"] == 5
+    without = run({name: value for name, value in inputs.items() if name != "science"}, search).to_pylist()[0]
+    assert [without[name] for name in COUNTS] == [1, 0, 0, 4]
+
+
+def test_rows_are_tiles_with_their_usable_pixels(inputs):
+    table = run(inputs, Copies())
+    assert table["tile"].to_pylist() == [0, 1]
+    assert sum(table["nPixels"].to_pylist()) == 2016 * 1080
+    assert table["nDetections"].to_pylist() == [0, 0]
+    assert set(table["visit"].to_pylist()) == {7}
+
+
+def test_it_is_off_without_a_share(inputs):
+    search = Copies()
+    assert run(inputs, search, 0).equals(NEGATIVE.empty())
+    assert search.asked == []
+
+
+def test_says_what_it_needs(inputs):
+    with pytest.raises(DatasetError, match="needs an exposure and a search"):
+        STAGE(inputs, Context(EXPOSURE, None, NegateSettings()))
