@@ -294,7 +294,7 @@ def _table(classified: Sequence[Classified]) -> pa.Table:
 
 STAGE = Stage(
     name="merge",
-    version="3",
+    version="4",
     per="exposure",
     needs=(HIT, DIFFERENCE, MASK),
     gives=STREAK,

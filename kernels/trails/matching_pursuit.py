@@ -70,6 +70,8 @@ def pursue_trails(
         if start.snr < min_snr:
             break
         trail = _refined(snr, start, optics)
+        if trail.snr <= 0:  # a place that is dark for the most part
+            break
         model = trail_model(trail, data.shape, optics)
         data -= model
         erase_trail(alive, trail, core_radius(trail.snr, optics.fwhm_px))

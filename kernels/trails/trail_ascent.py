@@ -145,6 +145,8 @@ def _climb(snr: NDArray[np.float32], lags: NDArray[np.float64], ends: NDArray[np
         improved = False
         for move in range(4 if together else 12):
             _displace(ends, trial, move, step)
+            if _is_far(trial, snr.shape):
+                continue
             value = trail_snr(snr, lags, trial[0], trial[1], trial[2], trial[3])
             if value > best + 1e-6:
                 best = value
@@ -154,6 +156,19 @@ def _climb(snr: NDArray[np.float32], lags: NDArray[np.float64], ends: NDArray[np
         if not improved:
             step *= 0.5
     return best
+
+
+@njit(cache=True, nogil=True)
+def _is_far(ends: NDArray[np.float64], shape: tuple[int, int]) -> bool:
+    """Return whether an end lies beyond the image by more than its size.
+
+    In a dark place the S/N of a line rises towards 0 as it grows, without end.
+    """
+    for k in range(4):
+        size = shape[1] if k % 2 == 0 else shape[0]
+        if ends[k] < -size or ends[k] > 2 * size:
+            return True
+    return False
 
 
 @njit(cache=True, nogil=True)

@@ -254,3 +254,11 @@ def test_the_climb_begins_at_the_ends_of_the_start(monkeypatch):
         assert begun[-2] == pytest.approx([30 - 0.6 * half, 40 - 0.8 * half, 30 + 0.6 * half, 40 + 0.8 * half, step])
         assert found == pytest.approx(start._replace(snr=9.0))
         assert begun[-1] == pytest.approx([30, 40, 30, 40, -1])
+
+
+def test_a_trail_in_the_dark_does_not_grow_without_end():
+    snr = np.full((96, 90), -9.0, np.float32)
+    found = refine_trail(snr, BANK.lags, DetectedSegment(52.0, 54.0, 60.0, 75.0, 6.3))
+    ends = found.points(1.0)
+    assert found.snr <= 0
+    assert (ends > -96).all() and (ends < 2 * 96).all()
