@@ -261,4 +261,4 @@ def test_a_trail_in_the_dark_does_not_grow_without_end():
     found = refine_trail(snr, BANK.lags, DetectedSegment(52.0, 54.0, 60.0, 75.0, 6.3))
     ends = found.points(1.0)
     assert found.snr <= 0
-    assert (ends > -96).all() and (ends < 2 * 96).all()
+    assert np.abs(ends - 48).max() <= 144
