@@ -99,7 +99,7 @@ def test_a_file_that_goes_bad_takes_its_catalogue_with_it(nightstride_run, raw_n
     (raw / "new.fits").replace(victim)
     run = nightstride_run.here(raw, "--out", out)
     assert run.counts == (ALL, 0, ALL - 1, 1, 0), run.stderr
-    assert len(of_exposures(out)) == 3 * (ALL - 1)
+    assert len(of_exposures(out)) == 4 * (ALL - 1)
     assert verify_output(out, {"dia_source": DIA_SOURCE, "injection": INJECTION, "negative": NEGATIVE}).problems == ()
 
 

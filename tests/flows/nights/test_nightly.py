@@ -60,7 +60,7 @@ def test_every_exposure_is_searched_measured_and_published(uninterrupted):
     }  # fmt: skip
     assert set(summary.seconds) - set(summary.worker_seconds) == {"startup", "search", "objects", "report", "wall"}
     assert sum(summary.worker_seconds.values()) == pytest.approx(2 * summary.seconds["search"], abs=0.01)
-    assert len(of_exposures(out)) == 3 * ALL
+    assert len(of_exposures(out)) == 4 * ALL
     night = f"night={run.summary['nights'][0]}"
     assert {f"object/{night}/object.parquet", f"dia_link/{night}/dia_link.parquet"} <= catalogues(out).keys()
     assert summary.catalogues["object"] == summary.catalogues["cutouts"] > 0
