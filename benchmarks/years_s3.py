@@ -22,7 +22,7 @@ from schemas.settings import StoreSettings
 NEW_EACH = 2
 """Requests of the start of a run for each new exposure: what its source was recorded for, before and after the plan."""
 
-PUBLISHED_EACH = 3
+PUBLISHED_EACH = 4
 """Objects of a published exposure that its ledger record is compared with, and what its source was recorded for."""
 
 FIXED = 20
