@@ -123,7 +123,7 @@ def _sky(found: Shapes, info: ExposureInfo) -> dict[str, NDArray[np.float64]]:
 
 STAGE = Stage(
     name="find_sources",
-    version="1",
+    version="2",
     per="exposure",
     needs=(SCIENCE, MASK),
     gives=SOURCE,

@@ -61,4 +61,5 @@ def science_image(science: NDArray[np.float32], mask: NDArray[np.uint16], mesh: 
     sky = sep.Background(pixels, mask=bad, fw=3, fh=3, **side)
     sky.subfrom(pixels)
     pixels[bad] = 0
-    return ScienceImage(pixels, bad, np.maximum(sky.rms(dtype=np.float32), np.finfo(np.float32).tiny))
+    noise = sky.rms(dtype=np.float32)
+    return ScienceImage(pixels, bad, np.maximum(noise, np.finfo(np.float32).tiny, out=noise))

@@ -14,7 +14,7 @@ from kernels.objects.source_shapes import (
     find_shapes,
     petrosian_radii,
 )
-from tests.support.science import FWHM, bare, drawn
+from tests.support.science import FWHM, SIGMA, bare, drawn
 
 
 def found(sources, shape=(160, 180), **settings):
@@ -83,7 +83,21 @@ def test_a_crowded_image_is_searched_at_a_higher_threshold(monkeypatch):
     crowd = [(x, y, 3e3, 0, 1, 0) for x, y in rng.uniform(5, 155, (400, 2))]
     few = found(crowd)
     monkeypatch.setattr(source_shapes, "_PIXELS", 1_000_000)
-    assert 0 < len(few.x) <= len(found(crowd).x)
+    higher = [found(crowd, threshold=6.0 * 2**n).x for n in range(1, 6)]
+    assert any(np.array_equal(few.x, one) for one in higher)
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_faint_stars_are_found_among_bright_ones(seed):
+    rng = np.random.default_rng(seed)
+    norm = np.sqrt(np.square(drawn([(60.0, 60.0, 1.0, 0, 1, 0)], noise=0.0)).sum())
+    snr = np.where(np.arange(120) % 10, rng.uniform(7, 12, 120), 1000.0)
+    places = rng.uniform(15, 585, (120, 2))
+    stars = [(*place, SIGMA * one / norm, 0, 1, 0) for place, one in zip(places, snr, strict=True)]
+    shapes = find_shapes(bare(drawn(stars, (600, 600))), FWHM, 3.0, 5, 0.005)
+    away = np.hypot(shapes.x[:, None] - places[:, 0], shapes.y[:, None] - places[:, 1])
+    assert (away.min(axis=0)[snr < 100] < 1.5).mean() >= 0.95
+    assert (away.min(axis=1) > 3).sum() <= 20  # noise, in 138,000 independent places
 
 
 def test_boxes_hold_what_they_hold():
@@ -106,8 +120,8 @@ def shapes_by_sep(pixels, noise, bad, fwhm):
     offset = np.arange(-half, half + 1)
     kernel = np.exp(-4 * np.log(2) * np.add.outer(offset**2, offset**2) / fwhm**2).astype(np.float32)
     objects, segments = sep.extract(
-        pixels, 6.0, err=noise, mask=bad, minarea=3, filter_kernel=kernel, filter_type="matched", deblend_nthresh=32,
-        deblend_cont=0.005, segmentation_map=True,
+        pixels, 6.0 * np.sqrt(np.sum(kernel**2)) / np.sum(kernel), err=noise, mask=bad, minarea=3, filter_kernel=kernel,
+        filter_type="conv", deblend_nthresh=32, deblend_cont=0.005, segmentation_map=True,
     )  # fmt: skip
     order = np.lexsort((objects["x"], objects["y"]))
     one, own = objects[order], {"mask": bad, "segmap": segments, "seg_id": (order + 1).astype(np.int32)}
@@ -119,7 +133,7 @@ def shapes_by_sep(pixels, noise, bad, fwhm):
     light = sep.flux_radius(pixels, x, y, radius, 0.5, normflux=total, subpix=5, **own)[0]
     light = np.where((total > 0) & (light > 0), light, np.nan)
     guess = np.where(np.isfinite(light), light, fwhm / 2)
-    wx, wy, flag = sep.winpos(pixels, x, y, guess / 1.17741, mask=bad)
+    wx, wy, flag = sep.winpos(pixels, x, y, np.minimum(guess, 5 * fwhm) / 1.17741, mask=bad, subpix=5)
     good = (flag == 0) & (np.hypot(wx - x, wy - y) < np.maximum(1, guess))
     flags = (one["flag"] & sep.OBJ_MERGED) > 0, (one["flag"] & sep.OBJ_TRUNC) > 0
     box = np.stack([one["ymin"], one["ymax"], one["xmin"], one["xmax"]], 1)
@@ -198,19 +212,20 @@ def test_a_full_memory_doubles_the_threshold_five_times_at_most(monkeypatch):
 
     monkeypatch.setattr(source_shapes.sep, "extract", extract)
     image = bare(np.zeros((20, 20), np.float32))
+    share = np.sqrt(np.sum(_gaussian(FWHM) ** 2)) / np.sum(_gaussian(FWHM))  # noise of the filtered image
     failures = iter(["internal pixel buffer full", "object deblending overflow"])
     assert _extracted(image, FWHM, 3.0, 3, 0.005) == ("objects", "segments")
-    assert asked == [3.0, 6.0, 12.0]
+    assert asked == pytest.approx(share * np.array([3.0, 6.0, 12.0]))
     asked.clear()
     failures = iter(["full"] * 9)
     with pytest.raises(Exception, match="full"):
         _extracted(image, FWHM, 3.0, 3, 0.005)
-    assert asked == [3.0, 6.0, 12.0, 24.0, 48.0, 96.0]
+    assert asked == pytest.approx(share * np.array([3.0, 6.0, 12.0, 24.0, 48.0, 96.0]))
     asked.clear()
     failures = iter(["something else"])
     with pytest.raises(Exception, match="something else"):
         _extracted(image, FWHM, 3.0, 3, 0.005)
-    assert asked == [3.0]
+    assert asked == pytest.approx([3.0 * share])
 
 
 @pytest.mark.parametrize(("fwhm", "half"), [(0.3, 1), (1.4, 1), (2.6, 3), (4.0, 4)])
