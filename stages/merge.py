@@ -18,7 +18,7 @@ from kernels.sky.projection import celestial_wcs, pixel_scale
 from kernels.trails.candidates import Candidate, assign_hits, group_hits, join_glints, split_hits, unite
 from kernels.trails.geometry import DetectedSegment, distance, overlap
 from kernels.trails.geometry import Segment as Line
-from kernels.trails.long_trail import Frame, LongTrail, erase_trail, grow_trail
+from kernels.trails.long_trail import Frame, erase_trail, grow_trail
 from kernels.trails.matching_pursuit import Optics, pursue_trails
 from kernels.trails.satellites import Classified, classify_satellites, longest_asteroid, wing_radius
 from kernels.trails.scene import Scene
@@ -36,7 +36,8 @@ from schemas.stage import Context, Stage, as_found, piecewise_memory
 _LINK = 14.0  # px between hits of one group
 _CELL = 112.0  # px: larger groups are worked on piece by piece
 _LONG = 60.0  # px: from here on a trail may be longer than the templates know
-_CLAIM = 20.0  # px: windows whose centre is so close to a long trail are its own
+_CLAIM = 0.75  # of the side of a window: those whose centre is so close to a long trail are its own
+_REPEAT = 0.75  # share of a piece
 _SEED_SNR = 6.0  # of 60 px of a long trail, stars clipped
 _SEED_CLIP = 4.0  # S/N of a pixel at which stars are clipped
 _EVEN = 0.6  # share of those 60 px that must be bright
@@ -65,12 +66,21 @@ class _Hits:
         return max(1, round(distance / self.stride))
 
 
+class _Followed(NamedTuple):
+    """Line followed to its ends, how far its light reaches, px, and whether it is a trail: not, if it is in spots."""
+
+    segment: DetectedSegment
+    width: float
+    is_trail: bool
+
+
 class _Scene(NamedTuple):
-    """Pixels of the exposure and the filters made for it."""
+    """Pixels of the exposure, the filters made for it, and the lines in spots that were followed."""
 
     frame: Frame
     background: float
     optics: Optics
+    spotted: tuple[_Followed, ...] = ()
 
 
 def merge(inputs: Mapping[str, Any], context: Context) -> pa.Table:
@@ -113,7 +123,7 @@ def merge(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     hits = _read_hits(inputs["hit"], counts.grid)
     _refuse_flood(len(hits.row), most_hits(exposure.shape), "windows above the threshold", exposure)
     scene = _scene(inputs["difference"], inputs["mask"], exposure, context.allocate)
-    candidates, rest = _take_long(scene, hits)
+    scene, candidates, rest = _take_long(scene, hits)
     for group in _pieces(rest):
         candidates += _search_group(scene, group, settings.min_snr)
         _refuse_flood(len(candidates), settings.max_candidates, "candidates", exposure)
@@ -194,44 +204,52 @@ def _crop(scene: _Scene, hits: _Hits) -> tuple[Crop, NDArray[np.bool_]]:
     return crop, allowed
 
 
-def _take_long(scene: _Scene, hits: _Hits) -> tuple[list[Candidate], _Hits]:
-    """Find the trails that are longer than a cell, and make their pixels unusable; return them, and the hits left."""
-    long: list[DetectedSegment] = []
+def _take_long(scene: _Scene, hits: _Hits) -> tuple[_Scene, list[Candidate], _Hits]:
+    """Find the trails that are longer than a cell, and make their pixels unusable; return also the hits left."""
+    followed: list[_Followed] = []
     for group in _split(hits, group_hits(hits.row, hits.column, hits.steps(_LINK))):
         for cell in _cells(group) if _is_large(group) else []:
-            long += _seek_long(scene, cell, long)
-    if not long:
-        return [], hits
-    nearest, owner = np.full(len(hits.x), _CLAIM), np.full(len(hits.x), -1)
-    for number, trail in enumerate(long):
-        apart = distance(hits.x, hits.y, trail)
-        nearer = (apart < nearest) | ((owner < 0) & (apart <= nearest))
+            followed += _seek_long(scene, cell, followed)
+    long = [one for one in followed if one.is_trail]
+    scene = scene._replace(spotted=tuple(one for one in followed if not one.is_trail))
+    nearest, owner = np.full(len(hits.x), np.inf), np.full(len(hits.x), -1)
+    for number, one in enumerate(long):
+        apart = distance(hits.x, hits.y, one.segment)
+        nearer = (apart < nearest) & (apart <= max(one.width, _CLAIM * hits.claim))
         nearest[nearer], owner[nearer] = apart[nearer], number
-    return _with_hits(long, hits, owner), hits.take(owner < 0)
+    return scene, _with_hits([one.segment for one in long], hits, owner), hits.take(owner < 0)
 
 
-def _seek_long(scene: _Scene, cell: _Hits, known: Sequence[DetectedSegment]) -> list[DetectedSegment]:
-    """Find the long trails that begin in a cell or cross it."""
+def _seek_long(scene: _Scene, cell: _Hits, known: Sequence[_Followed]) -> list[_Followed]:
+    """Follow the long trails that begin in a cell or cross it, none twice."""
     bank, fwhm = longest_only(scene.optics.bank), scene.frame.fwhm_px
     crop, allowed = _crop(scene, cell)
     snr = np.clip(point_snr(crop.data, bank), -_SEED_CLIP, _SEED_CLIP)
     rows, columns = (np.arange(size, dtype=float) for size in snr.shape)
-    found: list[DetectedSegment] = []
+    found: list[_Followed] = []
     for _ in range(_SEEDS):
         seed = best_trail(snr, allowed, bank)
         if seed.snr < _SEED_SNR:
             break
         even, seed = evenness(snr, seed) >= _EVEN, seed.shifted(crop.x0, crop.y0)
-        grown = grow_trail(scene.frame, seed) if even else LongTrail(seed, 0.0, 0.0)
         trail, width = seed, 2 * fwhm
-        if grown.is_trail and grown.segment.length >= _LONG and grown.segment.snr >= _SEED_SNR:
-            trail = grown.segment
-            width = max(width, grown.half_width + 1, wing_radius(trail, scene.optics.psf, fwhm))
-            erase_trail(scene.frame.usable, trail, width)
-            if not any(_is_wing(trail, other, fwhm) for other in (*known, *found)):
-                found.append(trail)
+        if even and not any(_repeats(seed, one) for one in (*known, *found) if not one.is_trail):
+            grown = grow_trail(scene.frame, seed)
+            reach = max(width, grown.half_width + 1)
+            if grown.is_trail and grown.segment.length >= _LONG and grown.segment.snr >= _SEED_SNR:
+                trail, width = grown.segment, max(reach, wing_radius(grown.segment, scene.optics.psf, fwhm))
+                erase_trail(scene.frame.usable, trail, width)
+                if not any(one.is_trail and _is_wing(trail, one.segment, fwhm) for one in (*known, *found)):
+                    found.append(_Followed(trail, width, True))
+            elif grown.segment.length >= 2 * _LONG:
+                found.append(_Followed(grown.segment, reach, False))
         snr[distance(columns + crop.x0, rows[:, None] + crop.y0, trail) <= width] = 0
     return found
+
+
+def _repeats(piece: DetectedSegment, known: _Followed) -> bool:
+    """Return whether a piece lies on a line in spots: followed, it would end there again."""
+    return overlap(piece, known.segment, known.width) >= _REPEAT
 
 
 def _is_wing(trail: DetectedSegment, brighter: DetectedSegment, fwhm_px: float) -> bool:
@@ -248,7 +266,7 @@ def _search_group(scene: _Scene, hits: _Hits, min_snr: float) -> list[Candidate]
 
 def _extended(scene: _Scene, trail: DetectedSegment) -> DetectedSegment:
     """Follow a trail that may be longer than the templates know."""
-    if trail.length < _LONG:
+    if trail.length < _LONG or any(_repeats(trail, one) for one in scene.spotted):
         return trail
     grown = grow_trail(scene.frame, trail)
     better = grown.is_trail and grown.segment.length >= 0.9 * trail.length
@@ -294,7 +312,7 @@ def _table(classified: Sequence[Classified]) -> pa.Table:
 
 STAGE = Stage(
     name="merge",
-    version="4",
+    version="5",
     per="exposure",
     needs=(HIT, DIFFERENCE, MASK),
     gives=STREAK,

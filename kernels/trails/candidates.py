@@ -63,6 +63,14 @@ def unite(candidates: Sequence[Candidate], fwhm_px: float) -> list[Candidate]:
         By falling S/N. Two trails become one where the weaker lies on the stronger, and where two trails of at least
         5 FWHM are collinear with a gap shorter than both together, as those of a blinking aeroplane.
     """
+    united = list(candidates)
+    while True:  # what has grown may reach another now
+        before, united = len(united), _united_once(united, fwhm_px)
+        if len(united) == before:
+            return united
+
+
+def _united_once(candidates: Sequence[Candidate], fwhm_px: float) -> list[Candidate]:
     ordered = sorted(candidates, key=lambda each: (-each.trail.snr, each.trail))
     kept: list[Candidate] = []
     reach = np.empty((len(ordered), 3))  # x, y and how far a candidate of its line may lie
@@ -72,7 +80,7 @@ def unite(candidates: Sequence[Candidate], fwhm_px: float) -> list[Candidate]:
         apart = np.hypot(known[:, 0] - trail.x, known[:, 1] - trail.y)
         place = len(kept)
         for i in np.flatnonzero(apart <= known[:, 2] + 2 * trail.length):
-            joined = _joined(kept[i].trail, trail, fwhm_px)
+            joined = _joined(kept[i], trail, fwhm_px)
             if joined is not None:
                 place, candidate = int(i), _both(kept[i], candidate, joined)
                 break
@@ -119,9 +127,11 @@ def _both(stronger: Candidate, weaker: Candidate, trail: DetectedSegment) -> Can
     return Candidate(trail, stronger.logits + weaker.logits, stronger.flashes or weaker.flashes)
 
 
-def _joined(stronger: DetectedSegment, trail: DetectedSegment, fwhm_px: float) -> DetectedSegment | None:
-    """Return two detections joined to one trail, or None if they are two trails."""
-    if lies_on(trail, stronger, fwhm_px):
+def _joined(known: Candidate, trail: DetectedSegment, fwhm_px: float) -> DetectedSegment | None:
+    """Return a detection joined to a stronger one, or None if they are two trails."""
+    stronger = known.trail
+    # The S/N of flashes is not that of the line between them, which has no wings.
+    if lies_on(trail, stronger._replace(snr=0.0) if known.flashes else stronger, fwhm_px):
         return stronger
     both_long = min(trail.length, stronger.length) >= 5 * fwhm_px
     # The angles of two pieces may differ by a degree.

@@ -15,6 +15,7 @@ from kernels.trails.trail_model import trail_image
 
 _HALO = 0.02  # share of a trail that wings unlike the model's may leave within 4 FWHM
 _EVEN = 0.6  # share of a trail that must be bright
+_ALIKE = 3.0  # of pieces of one trail, the brightness of one over the other's
 _RESIDUE = 0.1  # share of a trail that its imperfect subtraction may leave
 
 
@@ -140,12 +141,18 @@ def _bridged(found: list[DetectedSegment], alive: NDArray[np.bool_], fwhm_px: fl
             aligned = max(trail.length, stronger.length) >= 3 * fwhm_px and in_line(
                 trail, stronger, core_radius(0.0, fwhm_px)
             )
-            if aligned and _seen(between(trail, stronger), alive) <= 2 * fwhm_px:
+            alike = abs(math.log(_brightness(stronger, fwhm_px) / _brightness(trail, fwhm_px))) <= math.log(_ALIKE)
+            if aligned and alike and _seen(between(trail, stronger), alive) <= 2 * fwhm_px:
                 joined[i] = union(stronger, trail)
                 break
         else:
             joined.append(trail)
     return joined
+
+
+def _brightness(trail: DetectedSegment, fwhm_px: float) -> float:
+    """Return what the S/N per root of the length is, which pieces of one trail have in common."""
+    return trail.snr / math.sqrt(trail.length + fwhm_px)
 
 
 def _seen(segment: DetectedSegment, alive: NDArray[np.bool_]) -> float:

@@ -51,9 +51,13 @@ def refine_point(snr: NDArray[np.float32], lags: NDArray[np.float64], start: Det
 
 
 def evenness(snr: NDArray[np.float32], trail: DetectedSegment) -> float:
-    """Return the share of a trail that is brighter than 0.4 of its mean: about 1 for a trail, less for two sources."""
+    """Return the share of a trail that is nearly as bright as its mean: about 1 for a trail, less for two sources.
+
+    Nearly is 0.4 of the mean, and up to 0.7 where that is 3 sigma less.
+    """
     values = _along(snr, trail.points(1.0))
-    return float(np.mean(values > 0.4 * values.mean()))
+    mean = float(values.mean())
+    return float(np.mean(values > max(0.4 * mean, min(0.7 * mean, mean - 3.0))))
 
 
 def brightest_point(snr: NDArray[np.float32], trail: DetectedSegment) -> DetectedSegment:

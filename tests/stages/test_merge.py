@@ -27,6 +27,7 @@ from schemas.exposure import ExposureInfo, PsfModel
 from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import MergeSettings
 from schemas.stage import Context
+from stages import merge as merge_stage
 from stages.merge import STAGE, _crop, _extended, _is_wing, _pieces, _pixel_scale, _read_hits, _table
 from tests.support.science_night import exposure as science_night_exposure
 
@@ -50,9 +51,9 @@ def sky(shape=SHAPE, seed=0):
     return gaussian_filter(white, SMOOTHING) * (SIGMA / math.sqrt(np.sum(KERNEL**2)))
 
 
-def scene(trails, seed=0, fwhm=2.3):
+def scene(trails, seed=0, fwhm=2.3, shape=SHAPE):
     """Sky with trails (x, y, length, angle, S/N) in it."""
-    image, psf = sky(seed=seed), moffat_mixture(fwhm, 3.0)
+    image, psf = sky(shape, seed), moffat_mixture(fwhm, 3.0)
     for x, y, length, angle, snr in trails:
         side = int(length) + 41
         own = trail_image((side, side), side // 2, side // 2, length, angle, psf)
@@ -151,6 +152,28 @@ def test_long_trail_is_one(length, angle):
 def test_two_satellites_10_px_apart_are_two():
     trails = [(140.0, 130.0, 900.0, 50.0, 80.0), (146.0, 122.0, 900.0, 50.0, 60.0)]
     assert len(merge(scene(trails), hits_over(trails))) == 2
+
+
+@pytest.mark.parametrize("apart", [14.0, 18.0])
+def test_a_trail_beside_a_satellite_keeps_its_hits(apart):
+    trails = [(140.0, 100.0, 600.0, 10.0, 120.0), (140.0, 100.0 + apart / math.cos(math.radians(10)), 12.0, 10.0, 14.0)]
+    found = merge(scene(trails), hits_over(trails), grid=SearchGrid(window=26, stride=7, claim=16))
+    assert sorted(each["trailClass"] for each in found) == ["", "satellite"]
+    (beside,) = (each for each in found if not each["trailClass"])
+    assert math.hypot(beside["x"] - 140, beside["y"] - trails[1][1]) < 2
+
+
+def test_a_line_in_dashes_is_followed_once_and_becomes_one(monkeypatch):
+    """What is lit over little more than half of its length is no trail, from whichever dash it is followed."""
+    seeds, follow = [], merge_stage.grow_trail
+    monkeypatch.setattr(merge_stage, "grow_trail", lambda frame, seed: seeds.append(seed) or follow(frame, seed))
+    dashes = [(40.0 + 64 * k, 60.0, 36.0, 0.0, 60.0) for k in range(21)]
+    hits = hits_over(dashes, (120, 1400))
+    found = merge(scene(dashes, shape=(120, 1400)), hits)
+    assert len(seeds) <= 4
+    (line,) = found
+    assert (line["trailClass"], line["nHits"]) == ("satellite", len(hits))
+    assert line["length"] == pytest.approx(20 * 64 + 36, abs=5)
 
 
 def test_blinking_trail_is_one():
@@ -370,7 +393,7 @@ def test_trails_from_60_px_on_are_followed_where_that_gives_a_trail_as_long(
     trail = DetectedSegment(100.0, 100.0, length, 0.0, 20.0)
     followed = LongTrail(trail._replace(length=grown, x=90.0), 2.0, coverage)
     monkeypatch.setattr("stages.merge.grow_trail", lambda frame, seed: followed)
-    assert _extended(SimpleNamespace(frame=None), trail) == (followed.segment if extended else trail)
+    assert _extended(SimpleNamespace(frame=None, spotted=()), trail) == (followed.segment if extended else trail)
 
 
 @pytest.mark.parametrize(("length", "known"), [(60.0, True), (59.9, False)])

@@ -69,7 +69,7 @@ class PrefectServer:
             self.url = f"http://127.0.0.1:{port}/api"
             _private_home(Path(os.environ["PREFECT_HOME"]))
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "flows.nights.cluster.prefect_server", str(port)],
+                [sys.executable, "-P", "-m", "flows.nights.cluster.prefect_server", str(port)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -57,7 +57,7 @@ class Server:
     def start(self) -> None:
         """Start it; its first start makes its tables."""
         at = self.folder.addresses
-        command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+        command = [sys.executable, "-P", "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
         own = {
             **PRIVATE,
             "PREFECT_HOME": str(self.folder.home),
@@ -117,7 +117,9 @@ class Worker:
         """
         ours = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         given = {name: value for name, value in dotenv_values(self.folder.path / "worker.env").items() if value}
-        own = {**self.folder.client, **PATIENT, "PREFECT_HOME": str(self.folder.home), "PREFECT_CLI_PROMPT": "false"}
+        # Runs are processes of its own; none imports what lies in the folder where it is started.
+        safe = {"PREFECT_HOME": str(self.folder.home), "PREFECT_CLI_PROMPT": "false", "PYTHONSAFEPATH": "1"}
+        own = {**self.folder.client, **PATIENT, **safe}
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
         self.daemon.start([*command, "--name", socket.gethostname()], {**ours, **given, **own})
 

@@ -75,6 +75,12 @@ def test_what_a_trail_of_flashes_is_united_with_is_one_too():
     assert len(one.logits) == 2
 
 
+def test_a_trail_that_crosses_a_line_of_flashes_is_another():
+    line, crossing = candidate(500.0, 500.0, 3000.0, 0.0, 1000.0), candidate(400.0, 503.0, 15.0, 30.0, 35.0)
+    assert len(unite([line._replace(flashes=True), crossing], FWHM)) == 2
+    assert len(unite([line, crossing], FWHM)) == 1  # wings of a trail as bright
+
+
 def test_a_satellite_absorbs_what_lies_in_its_light():
     line = candidate(500.0, 500.0, 800.0, 0.0, 500.0)
     inside, crossing, beside = (

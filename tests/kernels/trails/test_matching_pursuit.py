@@ -156,6 +156,22 @@ def test_what_lies_between_pieces_counts_where_it_can_be_seen():
         assert bridged((50, 50, 20, 90), (50, 100, 20, 90), alive.T.copy()) == count
 
 
+@pytest.mark.parametrize(("snr", "count"), [(3.0, 1), (6.99, 1), (7.01, 2), (0.78, 1), (0.77, 2)])
+def test_pieces_of_one_trail_differ_in_brightness_by_a_factor_of_three_at_most(snr, count):
+    line, spot = DetectedSegment(50.0, 50.0, 16.0, 0.0, 7.0), DetectedSegment(56.0, 50.0, 0.0, 0.0, snr)
+    for pieces in ([line, spot], [spot, line]):
+        assert len(_bridged(pieces, np.ones(SHAPE, bool), 2.0)) == count
+
+
+@pytest.mark.parametrize("snr", [30.0, 200.0])
+def test_a_bright_star_on_a_faint_line_stays_a_point(snr):
+    stars = [(60.0, 62.0, 0.0, 0.0, snr), (75.0, 71.0, 40.0, 31.0, 7.0)]
+    for seed in range(4):
+        found = pursue(scene(stars, seed))
+        assert found[0].length < 2
+        assert np.hypot(found[0].x - 60, found[0].y - 62) < 0.5
+
+
 def residue(trail, earlier, min_snr=5.0):
     earlier = DetectedSegment(*earlier)
     return _is_residue(DetectedSegment(*trail), [earlier], [trail_model(earlier, SHAPE, OPTICS)], OPTICS, min_snr)

@@ -112,7 +112,8 @@ def test_two_stars_are_not_even_and_the_brighter_is_told():
     assert evenness(snr, line) < 0.4
     assert brightest_point(snr, line)[:3] == (30.0, 50.0, 0.0)
     trail = point_snr((1000 * trail_image((100, 100), 50.0, 50.0, 40.0, 0.0, PSF)).astype(np.float32), BANK)
-    assert evenness(trail, line) > 0.9
+    assert evenness(trail, line) > 0.8
+    assert evenness(trail / trail.max(), line) > 0.9  # 0.4 of the mean are enough where that is noise
 
 
 def keys(distance):
@@ -227,12 +228,18 @@ def test_a_length_has_to_add_4_to_the_square_of_the_signal_to_noise(monkeypatch,
     assert (refine_trail(snr, BANK.lags, start).length == 0) == is_point
 
 
-def test_a_part_of_a_trail_is_bright_above_0_4_of_the_mean():
+@pytest.mark.parametrize(("mean", "limit"), [(2, 0.8), (5, 2), (6, 3), (8, 5), (10, 7), (100, 70)])
+def test_a_part_of_a_trail_is_bright_above_0_4_to_0_7_of_the_mean(mean, limit):
     snr, trail = np.zeros((20, 30), np.float32), DetectedSegment(14.0, 9.0, 8.0, 0.0, 1.0)
-    for dark, share in ((4.0, 7), (4.01, 8)):
-        snr[9, 10:18] = [10, 10, dark, 16, 10, 8, 2, 18]
-        snr[9, 18] = 90 - snr[9, 10:18].sum()  # the mean is 10
+    for dark, share in ((0.999 * limit, 7), (1.001 * limit, 8)):
+        snr[9, 10:18] = np.array([1, 1, dark / mean, 1.6, 1, 0.9, 0.2, 1.8]) * mean
+        snr[9, 18] = 9 * mean - snr[9, 10:18].sum()
         assert evenness(snr, trail) == pytest.approx(share / 9)
+
+
+def test_the_brightest_point_is_the_highest_value_along_a_trail():
+    snr, trail = np.zeros((20, 30), np.float32), DetectedSegment(14.0, 9.0, 8.0, 0.0, 1.0)
+    snr[9, 10:19] = [10, 10, 4, 16, 10, 8, 2, 18, 12]
     assert brightest_point(snr, trail) == DetectedSegment(17.0, 9.0, 0.0, 0.0, 18.0)
     assert brightest_point(snr.T.copy(), DetectedSegment(9.0, 14.0, 8.0, 90.0, 1.0))[:4] == pytest.approx(
         (9, 17, 0, 90)
