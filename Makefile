@@ -54,7 +54,7 @@ $(VENV)/.ready: $(VENV)/.runtime
 
 night: $(VENV)/.runtime  ## Simulate a night of 3 visits x 2 detectors, search it, evaluate it, make its page
 	rm -rf $(NIGHT)
-	$(BIN)/nightstride simulate --preset ztf --visits 3 --detectors 2 --seed $(SEED) --out $(NIGHT)/raw
+	$(BIN)/nightstride simulate --preset ztf --subtract none --visits 3 --detectors 2 --seed $(SEED) --out $(NIGHT)/raw
 	$(BIN)/nightstride run $(NIGHT)/raw --out $(NIGHT)/out --json > $(NIGHT)/run.txt
 	$(BIN)/nightstride evaluate detect $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet --json > $(NIGHT)/evaluation.txt
 	$(BIN)/nightstride verify $(NIGHT)/out
@@ -86,12 +86,12 @@ acceptance: setup  ## The nights behind the README's figures; a visit of Rubin's
 	for spec in ztf:10 llnl:6; do \
 		preset=$${spec%:*}; \
 		rm -rf $(NIGHT)-$$preset; \
-		$(BIN)/nightstride simulate --preset $$preset --visits $${spec#*:} --detectors 4 --seed 2041 --out $(NIGHT)-$$preset/raw; \
+		$(BIN)/nightstride simulate --preset $$preset --subtract none --visits $${spec#*:} --detectors 4 --seed 2041 --out $(NIGHT)-$$preset/raw; \
 		$(BIN)/nightstride run $(NIGHT)-$$preset/raw --out $(NIGHT)-$$preset/out; \
 		$(BIN)/nightstride evaluate detect $(NIGHT)-$$preset/out --truth $(NIGHT)-$$preset/raw/truth.parquet; \
 	done
 	rm -rf $(NIGHT)-rubin
-	$(BIN)/nightstride simulate --preset rubin --visits 1 --detectors $(RUBIN_DETECTORS) --no-science --seed 2041 --out $(NIGHT)-rubin/raw
+	$(BIN)/nightstride simulate --preset rubin --subtract none --visits 1 --detectors $(RUBIN_DETECTORS) --no-science --seed 2041 --out $(NIGHT)-rubin/raw
 	$(BIN)/nightstride run $(NIGHT)-rubin/raw --out $(NIGHT)-rubin/out
 	$(BIN)/nightstride evaluate detect $(NIGHT)-rubin/out --truth $(NIGHT)-rubin/raw/truth.parquet
 	$(BIN)/python -m benchmarks.screen --streaks 10000

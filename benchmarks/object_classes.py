@@ -1,6 +1,6 @@
 """Objects of simulated nights classified correctly as star or galaxy, and their further classes.
 
-`nightstride simulate --preset ztf --bands g,r,i --visits 4 --seed 5 --size 1000 1000 --out NIGHT/raw`
+`nightstride simulate --preset ztf --subtract none --bands g,r,i --visits 4 --seed 5 --size 1000 1000 --out NIGHT/raw`
 `NIGHTSTRIDE_SPECTRAL_CLASS__PHOTOMETRIC_SYSTEM=sdss nightstride run NIGHT/raw --out NIGHT/out`
 `python -m benchmarks.object_classes NIGHT ...`
 """

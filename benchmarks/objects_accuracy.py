@@ -1,6 +1,6 @@
 """Accuracy of objects against the truth of a night simulated in several bands.
 
-`nightstride simulate --preset ztf --bands g,r,i --visits 4 --seed 5 --size 1000 1000 --out NIGHT`
+`nightstride simulate --preset ztf --subtract none --bands g,r,i --visits 4 --seed 5 --size 1000 1000 --out NIGHT`
 `python -m benchmarks.objects_accuracy NIGHT`
 """
 

@@ -187,8 +187,8 @@ DIA_SOURCE = TableOf(
                 "trailClass",
                 pa.string(),
                 "",
-                "satellite (too long for an asteroid, or across the image), glint_trail (flashes in line), else empty; "
-                "those with a class are published whatever their reliability.",
+                "satellite (too long for an asteroid, across the image, or pSatellite above 0.5), glint_trail (flashes "
+                "in line), else empty.",
             ),
             _float("logitSum", "", "Summed logits of the candidate.", nullable=False),
             _float("logitPeak", "", "Largest logit of the candidate.", nullable=False),

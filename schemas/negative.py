@@ -20,7 +20,7 @@ NEGATIVE = TableOf(
             _count("nDetections", "Published by the search of the negated copy, centred in the tile."),
             _count("nSatellites", "Of these, with a class."),
             _count("nNearDetection", "Of the others, beside a detection of the image as it is: rings of its light."),
-            _count("nAtSource", "Of the others, at a source of the science image, which may have faded."),
+            _count("nAtSource", "Of the others, at a source of science image or template, which may have faded."),
             _count("nFalse", "Of the others: nothing that moves is dark, so these are false."),
             column("band", pa.string(), "", "Filter band."),
             column("midpointMjdTai", pa.float64(), "d", "Middle of the exposure, MJD TAI."),

@@ -27,6 +27,7 @@ from schemas.stage import Context, Model, Result, Stage, Weights, as_found, piec
 from schemas.summary import Causes
 
 _MOST = 4096  # what the 12 bits of the rank hold
+_RATHER = 0.5  # probability
 _CLASSES = (*(f"p{kind.capitalize()}" for kind in KINDS), "pArtefact")
 
 
@@ -47,7 +48,7 @@ def measure(inputs: Mapping[str, Any], context: Context) -> Result:
     Result
         `DIA_SOURCE` rows, and how many candidates had which known cause of false streaks
         (`kernels.measure.vetoes.evidence`). What is fainter than ``min_snr`` or refused there is not given; trails with
-        a class are, however unreliable.
+        a class are, if they are rather real than not. What is rather a satellite than not has its class.
 
     Raises
     ------
@@ -55,15 +56,17 @@ def measure(inputs: Mapping[str, Any], context: Context) -> Result:
         More than 4,096 detections (code ``flood``), or a WCS that cannot be read (``bad_wcs``).
     """
     table = measure_all(inputs, context)
-    least = context.settings.min_reliability
-    if least is None:
+    least, least_classed = context.settings.min_reliability, context.settings.min_reliability
+    if least is None or least_classed is None:
         least = context.models["reliability"].card.least_reliability(SCIENCE.name in inputs)
-    reliable = table["reliability"].to_numpy() >= np.float32(least)
+        least_classed = _RATHER
+    reliability = table["reliability"].to_numpy()
     classed = np.array([name != "" for name in table["trailClass"].to_pylist()], np.bool_)
     bright = table["snr"].to_numpy() >= context.settings.min_snr
-    published = (reliable & bright & ~refused(table)) | classed
+    usual = (reliability >= np.float32(least)) & bright & ~refused(table)
+    published = np.where(classed, reliability >= np.float32(least_classed), usual)
     causes = count_causes(table["flags"].to_numpy(), published)
-    table = table.filter(pa.array(published))
+    table = _classified(table.filter(pa.array(published)))
     info = _exposure(context)
     if len(table) > _MOST:
         raise BadInput(
@@ -75,6 +78,17 @@ def measure(inputs: Mapping[str, Any], context: Context) -> Result:
     ids = (info.visit << 21) | (info.detector << 12) | np.arange(len(table), dtype=np.int64)
     table = table.set_column(0, DIA_SOURCE.schema.field(0), pa.array(ids))
     return Result(table.replace_schema_metadata(None), Causes(causes))
+
+
+def _classified(table: pa.Table) -> pa.Table:
+    """Give the class of a satellite to what has none and is one, rather than all else together."""
+    satellite = np.nan_to_num(table["pSatellite"].to_numpy()) > _RATHER
+    names = [
+        name or ("satellite" if one else "")
+        for name, one in zip(table["trailClass"].to_pylist(), satellite, strict=True)
+    ]
+    flags = table["flags"].to_numpy() | np.where([name != "" for name in names], int(DetectionFlag.SATELLITE), 0)
+    return _with(table, trailClass=pa.array(names, pa.string()), flags=pa.array(flags, pa.int32()))
 
 
 class Described(NamedTuple):
@@ -282,7 +296,7 @@ def _reliability(weights: Weights, settings: MeasureSettings) -> Any:
 
 STAGE = Stage(
     name="measure",
-    version="8",
+    version="9",
     per="exposure",
     needs=(STREAK, DIFFERENCE, MASK),
     optional=(SCIENCE,),

@@ -36,7 +36,7 @@ def simulate(
         str | None,
         typer.Option(
             help="How the difference is made: none (drawn); zogy, convolution or sfft (subtracted); mixed: zogy or "
-            "convolution, as the seed says. Default: the preset's, none."
+            "convolution, as the seed says. Default: zogy; of llnl, none."
         ),
     ] = None,
     form: Annotated[
@@ -54,11 +54,12 @@ def simulate(
         _cutouts(out, seed, count, workers or os.cpu_count() or 1, as_json)
         return
     from flows.simulation.night import SimulatedNight
-    from flows.simulation.presets import find_preset
+    from flows.simulation.presets import find_preset, usual_subtraction
 
     started = time.monotonic()
     with refusals(as_json):
-        chosen = find_preset(preset, streaks, size, tuple(bands.split(",")) if bands else None, subtract)
+        several = tuple(bands.split(",")) if bands else None
+        chosen = find_preset(preset, streaks, size, several, subtract or usual_subtraction(preset))
         night = SimulatedNight(chosen, seed, visits, detectors, out, science, template, form)
         written = _with_progress(night, workers or os.cpu_count() or 1, quiet=as_json)
     _report(written, time.monotonic() - started, as_json)

@@ -22,6 +22,8 @@ _ANCHOR = 100.0  # px: to a piece as long as this, one more will do
 
 _ANCHOR_GAP = 500.0  # px
 
+_AS_BRIGHT = 0.5  # S/N of a piece over that of two others
+
 _ALIKE = 4.0  # of lengths of pieces without an anchor, the longest over the shortest
 
 _FULL = 0.75  # of the line: more than this is one trail in pieces, and no flashes
@@ -237,10 +239,10 @@ def find_glint_trails(trails: Sequence[DetectedSegment], fwhm_px: float, area_px
     -------
     list of GlintTrail
         No candidate belongs to two. Pieces: three or more of 2 FWHM at least, alike in length, on one line and along
-        it, of which chance gives fewer than 0.01 sets in an image; or two of which one is 100 px long. Points: so many,
-        one after the other at equal steps, that chance gives fewer than 0.001 such rows in an image; that is four in
-        most images. A line that is lit over more than three quarters of its length is one trail in pieces, and is not
-        given.
+        it, of which chance gives fewer than 0.01 sets of as bright ones in an image; or two of which one is 100 px
+        long. Points: so many, one after the other at equal steps, that chance gives fewer than 0.001 such rows in an
+        image; that is four in most images. A line that is lit over more than three quarters of its length is one trail
+        in pieces, and is not given.
     """
     strongest = sorted(range(len(trails)), key=lambda i: -trails[i].snr)[:_MOST]
     directed = [i for i in strongest if trails[i].length >= _DIRECTED_FWHM * fwhm_px]
@@ -267,7 +269,7 @@ def _lines(
     """Find sets of pieces on one line, the largest first."""
     if len(directed) < 2:
         return []
-    x, y, length, angle = np.array([trails[i][:4] for i in directed]).T
+    x, y, length, angle, snr = np.array([trails[i] for i in directed]).T
     allowed = np.degrees(np.arctan2(0.5 * fwhm_px, length)) + _TURN
     one, other = np.triu_indices(len(directed), 1)
     join = np.degrees(np.arctan2(y[other] - y[one], x[other] - x[one]))
@@ -276,21 +278,23 @@ def _lines(
     for a, b in zip(one[aligned], other[aligned], strict=True):
         line = _through([trails[directed[a]], trails[directed[b]]])
         near = _across(x, y, line) <= 0.75 * fwhm_px + 0.01 * np.minimum(length, 300)
-        chosen = np.flatnonzero(near & (_turned(angle, line.angle) <= allowed))
-        if _is_set(length[chosen], line) and _is_no_chance(allowed, chosen, line, fwhm_px, area_px):
+        bright = snr >= _AS_BRIGHT * min(snr[a], snr[b])
+        chosen = np.flatnonzero(near & bright & (_turned(angle, line.angle) <= allowed))
+        rivals = int((snr >= snr[chosen].min()).sum())
+        if _is_set(length[chosen], line) and _is_no_chance(allowed[chosen], rivals, line, fwhm_px, area_px):
             sets.add(tuple(directed[i] for i in chosen))
     return sorted(sets, key=lambda one: (-len(one), one))
 
 
 def _is_no_chance(
-    allowed: NDArray[np.float64], chosen: NDArray[np.intp], line: DetectedSegment, fwhm_px: float, area_px: float
+    allowed: NDArray[np.float64], rivals: int, line: DetectedSegment, fwhm_px: float, area_px: float
 ) -> bool:
-    """Return whether pieces that lie anywhere, in any direction, would hardly ever give such a set."""
-    if len(chosen) < _LEAST:
+    """Return whether pieces as bright, which lie anywhere in any direction, would hardly ever give such a set."""
+    if len(allowed) < _LEAST:
         return True
-    fits = np.minimum(allowed[chosen] / 90, 1.0)  # share of the directions
+    fits = np.minimum(allowed / 90, 1.0)  # share of the directions
     strip = 1.5 * fwhm_px * max(line.length, math.sqrt(area_px)) / area_px
-    expected = 0.5 * len(allowed) ** 2 * fits[0] * fits[1] * float(np.prod(len(allowed) * fits[2:] * strip))
+    expected = 0.5 * rivals**2 * fits[0] * fits[1] * float(np.prod(rivals * fits[2:] * strip))
     return expected < _LINES_BY_CHANCE
 
 

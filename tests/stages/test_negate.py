@@ -103,6 +103,25 @@ def test_counts_tell_what_is_false_from_what_may_be_there(inputs):
     assert [without[name] for name in COUNTS] == [1, 0, 0, 4]
 
 
+@pytest.mark.parametrize(
+    ("missing", "there", "may"),
+    [(60, 60, True), (20, 60, True), (60, 5060, True), (60, 40, True), (60, 20, False), (60, 0, False)],
+)
+@pytest.mark.parametrize("length", [0.0, 12.0])
+def test_what_the_template_shows_may_have_faded(missing, there, may, length):
+    """Light of the peak of a source, in a sky of noise 4 and 5."""
+    rng = np.random.default_rng(3)
+    y, x = np.indices(SHAPE)
+    profile = np.exp(-4 * np.log(2) * (np.maximum(abs(x - 400) - length / 2, 0) ** 2 + (y - 500) ** 2) / 2.0**2)
+    change = rng.normal(0, 5.0, SHAPE) - missing * profile
+    science = rng.normal(200, 4.0, SHAPE) + there * profile + change
+    images = {"difference": (SKY + change).astype(np.float32), "science": science.astype(np.float32)}
+    found = {"x": 400.0, "y": 500.0, "trailLengthPx": length, "trailAnglePx": 0.0}
+    inputs = images | {"mask": np.zeros(SHAPE, np.uint16), "dia_source": rows(DIA_SOURCE)}
+    first = run(inputs, Copies(found)).to_pylist()[0]
+    assert [first[name] for name in COUNTS] == [0, 0, int(may), int(not may)]
+
+
 def test_rows_are_tiles_with_their_usable_pixels(inputs):
     table = run(inputs, Copies())
     assert table["tile"].to_pylist() == [0, 1]

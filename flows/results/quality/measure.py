@@ -145,6 +145,7 @@ _BRIGHTEST = 50  # stars of a quadrant that have rings
 _QUADRANT = 3080 * 3072
 _RING = (2.0, 12.0)  # FWHM: nearer, a detection may be the star that varies
 _EXTENDED, _CLEAR_SNR = 0.85, 20.0  # half-light radius over FWHM, and S/N, of what is a galaxy for sure
+_OUTSHINES = 2.0  # S/N of a galaxy over that of a detection on it
 _GRID = 200  # places along a side, by which areas are measured
 
 
@@ -191,6 +192,7 @@ def at_cores(detections: pa.Table, sources: pa.Table, info: ExposureInfo) -> Rin
     """Count detections within 1 FWHM of the centres of galaxies, and beyond; None without galaxies.
 
     A source is taken for one if half of its light reaches 0.85 FWHM: that of a Moffat profile of beta 3 reaches 0.63.
+    So does that of a trail: one of less than twice the detection's S/N is what was detected.
     """
     large = pc.greater(sources["halfLightRadius"], pc.multiply(_EXTENDED, sources["fwhm"]))
     galaxies = sources.filter(pc.and_(pc.fill_null(large, False), pc.greater(sources["snr"], _CLEAR_SNR)))
@@ -199,9 +201,11 @@ def at_cores(detections: pa.Table, sources: pa.Table, info: ExposureInfo) -> Rin
     from scipy.spatial import KDTree
 
     reach, places = info.psf.fwhm_px, _places(detections)
-    apart = KDTree(_places(galaxies)).query(places)[0] if len(places) else np.empty(0)
-    area, image = galaxies.num_rows * math.pi * reach**2, math.prod(info.shape)
-    inside = int((apart < reach).sum())
+    inside, area, image = 0, galaxies.num_rows * math.pi * reach**2, math.prod(info.shape)
+    if len(places):
+        apart, nearest = KDTree(_places(galaxies)).query(places)
+        outshone = galaxies["snr"].to_numpy()[nearest] > _OUTSHINES * detections["snr"].to_numpy()
+        inside = int(((apart < reach) & outshone).sum())
     return Rings(inside, len(places) - inside, area / (image - area)) if area < image else None
 
 

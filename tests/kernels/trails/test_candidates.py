@@ -424,10 +424,24 @@ def test_two_pieces_are_enough_where_one_is_long():
     ],
 )
 def test_sets_of_flashes_that_chance_would_give_once_in_a_hundred_images_are_none(allowed, length, area, chosen, most):
-    line, first = DetectedSegment(0.0, 0.0, length, 0.0, 9.0), np.arange(chosen)
-    assert _is_no_chance(np.full(most, allowed), first, line, 2.0, area)
-    assert not _is_no_chance(np.full(most + 1, allowed), first, line, 2.0, area)
-    assert _is_no_chance(np.full(900, allowed), first[:2], line, 2.0, area)
+    line, ours = DetectedSegment(0.0, 0.0, length, 0.0, 9.0), np.full(chosen, allowed)
+    assert _is_no_chance(ours, most, line, 2.0, area)
+    assert not _is_no_chance(ours, most + 1, line, 2.0, area)
+    assert _is_no_chance(ours[:2], 900, line, 2.0, area)
+
+
+def test_flashes_are_told_by_their_brightness_among_many_faint_pieces():
+    """Three equal flashes of a tumbling satellite, and noise that lies anywhere."""
+    rng = np.random.default_rng(2)
+    flashes = [DetectedSegment(x, 3000.0 - 1.13 * x, 31.0, 131.5, 70.0) for x in (291.0, 215.0, 140.0)]
+    noise = [
+        DetectedSegment(*rng.uniform(0, 3000, 2), rng.uniform(10, 40), rng.uniform(0, 180), rng.uniform(5, 12))
+        for _ in range(300)
+    ]
+    found = find_glint_trails([*noise, *flashes], 2.3, 3000.0**2)
+    assert [sorted(one.members) for one in found] == [[300, 301, 302]]
+    faint = [one._replace(snr=6.0) for one in flashes]
+    assert find_glint_trails([*noise, *faint], 2.3, 3000.0**2) == []
 
 
 def in_row(*places):
