@@ -7,8 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kernels.sky.light_radius import directional_distance
-from kernels.sky.positions import unit_vectors
+from kernels.sky.positions import directional_distance, unit_vectors
 from kernels.sky.projection import tangent_offsets
 from schemas.dia_source import DIA_SOURCE
 from schemas.objects import DIA_LINK, OBJECT

@@ -8,10 +8,9 @@ import typer
 from flows.cli import bench, evaluate, fetch, train
 from flows.cli import serve as services
 from flows.cli.backfill import backfill
-from flows.cli.backup import backup, restore
 from flows.cli.doctor import doctor
 from flows.cli.look import explain, models, quality, report, status, verify
-from flows.cli.output import export, forced, prune
+from flows.cli.output import backup, export, forced, link, prune, restore
 from flows.cli.run import run
 from flows.cli.serve import deploy
 from flows.cli.simulate import simulate
@@ -33,6 +32,7 @@ app.command()(watch)
 app.command()(deploy)
 app.command()(simulate)
 app.command()(forced)
+app.command()(link)
 app.command()(verify)
 app.command()(status)
 app.command()(explain)

@@ -4,7 +4,7 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
-from kernels.sky.light_radius import directional_distance
+from kernels.sky.positions import directional_distance
 from kernels.sky.projection import tangent_offsets
 from schemas.dia_source import DIA_SOURCE
 from schemas.objects import DIA_LINK, OBJECT

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from flows.simulation.asteroids import Asteroid
 from kernels.sky.positions import (
     along_great_circle,
+    directional_distance,
     merge_positions,
     object_ids,
     separation,
@@ -166,3 +167,28 @@ def test_of_equally_near_sources_the_first_of_the_list_is_taken():
 def test_opposite_directions_are_180_degrees_apart():
     found = [separation(np.array([ra + 180]), np.array([-dec]), ra, dec)[0] for ra, dec in zip(RA, DEC, strict=True)]
     np.testing.assert_allclose(found, 180, atol=1e-5)
+
+
+def in_radii(*values):
+    return directional_distance(*(np.array([value], float) for value in values))[0]
+
+
+@given(st.floats(0, 360), st.floats(0.5, 20))
+def test_a_round_object_has_one_radius(direction, radius):
+    assert in_radii(3.0, direction, radius, 1.0, 40.0) == pytest.approx(3.0 / radius)
+
+
+def test_an_ellipse_is_longer_along_its_major_axis():
+    assert in_radii(2.0, 30, 1.0, 4.0, 30) == pytest.approx(1.0)  # a = 2
+    assert in_radii(0.5, 120, 1.0, 4.0, 30) == pytest.approx(1.0)  # b = 1/2
+    assert in_radii(2.0, 30 + 180, 1.0, 4.0, 30) == pytest.approx(1.0)
+
+
+@given(st.floats(0, 180), st.floats(1, 5))
+def test_one_is_on_the_ellipse(angle, elongation):
+    a, b = np.sqrt(elongation), 1 / np.sqrt(elongation)
+    t = np.radians(50)
+    along, across = a * np.cos(t), b * np.sin(t)
+    assert in_radii(np.hypot(along, across), angle + np.degrees(np.arctan2(across, along)), 1.0, elongation, angle) == (
+        pytest.approx(1.0)
+    )

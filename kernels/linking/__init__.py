@@ -1,0 +1,1 @@
+"""Motion among detections: what stays where it is, and tracklets of what moves."""

@@ -1,0 +1,119 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.app import app
+from flows.results.linking import link_table, read_detections
+from schemas.errors import Misconfigured
+
+
+def rows(**changes):
+    """Two movers in three exposures, two stars, and a false detection; ids as text."""
+    hours = np.array([0.0, 0.5, 1.0])
+    ra = [*(150 + 0.02 * hours), *(150.4 - 0.03 * hours), *([150.2] * 3), *([150.3] * 3), 150.1]
+    dec = [*(10 + 0.01 * hours), *([10.2] * 3), *([10.05] * 3), *([10.1] * 3), 10.15]
+    mjd = [*(60000.2 + hours / 24)] * 4 + [60000.2]
+    ids = [f"{kind}{n}" for kind in "abst" for n in range(3)] + ["f"]
+    return {"id": ids, "mjd": mjd, "ra": ra, "dec": dec} | changes
+
+
+def link(path, *options):
+    result = CliRunner().invoke(app, ["link", str(path), "--json", *options])
+    return result, json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture(params=["parquet", "csv"])
+def table(request, tmp_path):
+    def write(columns, name="table"):
+        path = tmp_path / f"{name}.{request.param}"
+        made = pa.table(columns)
+        pq.write_table(made, path) if request.param == "parquet" else pyarrow.csv.write_csv(made, path)
+        return path
+
+    return write
+
+
+def test_movers_are_linked_and_stars_are_at_rest(table, tmp_path):
+    result, found = link(table(rows()), "--out", str(tmp_path / "out" / "members.parquet"))
+    assert result.exit_code == 0
+    assert found == {"detections": 13, "tracklets": 2, "linked": 6, "stationary": 6, "left_out": {}}
+    members = pq.read_table(tmp_path / "out" / "members.parquet")
+    groups = members.group_by("trackletId").aggregate([("id", "list"), ("rate", "mean")]).to_pylist()
+    assert sorted(sorted(one["id_list"]) for one in groups) == [["a0", "a1", "a2"], ["b0", "b1", "b2"]]
+    first = next(one for one in groups if "a0" in one["id_list"])
+    assert first["rate_mean"] == pytest.approx(24 * np.hypot(0.02 * np.cos(np.radians(10)), 0.01), rel=1e-3)
+    assert members.schema.field("rate").metadata == {b"unit": b"deg / day"}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["members.parquet"]
+
+
+def test_our_own_catalogue_is_a_table_and_satellites_are_left_out(tmp_path):
+    own = rows()
+    own = {"diaSourceId": list(range(13)), "midpointMjdTai": own["mjd"], "ra": own["ra"], "dec": own["dec"]}
+    for name, part in (("one", slice(0, 6)), ("two", slice(6, 13))):
+        (tmp_path / "dia_source" / name).mkdir(parents=True)
+        classes = ["satellite" if n == 12 else "" for n in range(13)]
+        columns = {key: values[part] for key, values in (own | {"trailClass": classes}).items()}
+        pq.write_table(pa.table(columns), tmp_path / "dia_source" / name / "1.parquet")
+    result, found = link(tmp_path / "dia_source")
+    assert (result.exit_code, found["tracklets"], found["left_out"]) == (0, 2, {"a satellite": 1})
+
+
+def test_rows_that_cannot_be_used_are_named_and_the_others_linked(table):
+    bad = rows()
+    for key, extra in {
+        "id": ["x", "y", "z", "w", "a0", None],
+        "mjd": [60000.2, 60000.2, 5.0, None, 60000.2, 60000.2],
+        "ra": [None, 10.0, 10.0, 10.0, 10.0, 10.0],
+        "dec": [10.0, 91.0, 10.0, 10.0, 10.0, 10.0],
+    }.items():
+        bad[key] = [*bad[key], *extra]
+    result, found = link(table(bad))
+    assert result.exit_code == 1
+    assert (found["detections"], found["tracklets"], sum(found["left_out"].values())) == (19, 2, 6)
+    assert "1 rows left out: ra is not a number from 0 to 360 (rows 14)" in result.stderr
+    assert "1 rows left out: the id of an earlier row (rows 18)" in result.stderr
+
+
+def test_observatories_are_linked_apart(table):
+    codes = ["I41"] * 2 + ["W84"] + ["I41"] * 10
+    assert link(table(rows(obscode=codes)))[1]["tracklets"] == 1
+
+
+def test_the_order_of_rows_does_not_matter(table):
+    columns = rows()
+    order = np.random.default_rng(1).permutation(13)
+    shuffled = {name: [values[n] for n in order] for name, values in columns.items()}
+    tables = [read_detections(table(one, name)) for one, name in ((columns, "one"), (shuffled, "two"))]
+    found = [[sorted(some.ids.take(pa.array(t.members)).to_pylist()) for t in link_table(some)[1]] for some in tables]
+    assert found[0] == found[1] != []
+
+
+def test_empty_tables_give_nothing(table):
+    result, found = link(table({name: pa.array([], pa.float64()) for name in rows()}))
+    assert (result.exit_code, found["tracklets"], found["detections"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("columns", "code"),
+    [
+        ({key: value for key, value in rows().items() if key != "mjd"}, "missing_column"),
+        (rows(ra=["north"] * 13), "not_a_number"),
+    ],
+)
+def test_tables_that_say_too_little_are_refused(table, columns, code):
+    with pytest.raises(Misconfigured, match="To fix, ") as raised:
+        read_detections(table(columns))
+    assert raised.value.code == code
+
+
+def test_what_is_no_table_is_refused(tmp_path):
+    (tmp_path / "noise.bin").write_bytes(bytes(range(256)))
+    for path, code in ((tmp_path / "noise.bin", "unreadable_table"), (tmp_path / "none", None)):
+        result, found = link(path)
+        assert result.exit_code == 2
+        assert code in (None, found["error"]["code"])

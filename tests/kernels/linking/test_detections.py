@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernels.linking.detections import SLOWEST, arc, chord, detections_at, find_stationary
+
+
+def at(ra, dec, mjd, sigma=0.2):
+    ra, dec, mjd = (np.asarray(one, float) for one in (ra, dec, mjd))
+    return detections_at(ra, dec, mjd, np.full(len(ra), sigma))
+
+
+@given(st.floats(1e-3, 180 * 3600))
+def test_arcs_and_chords_are_reverse(arcsec):
+    assert arc(chord(arcsec)) == pytest.approx(arcsec, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("apart", "days", "sigma", "rests"),
+    [
+        (0.9, 0.02, 0.2, True),
+        (1.1, 0.02, 0.2, False),  # arcsec
+        (0.9, 0.009, 0.2, False),  # too soon to tell: 1 arcsec at the least rate takes 13 minutes
+        (0.9, 300.0, 0.2, True),
+        (2.0, 0.03, 0.5, True),  # within 3 standard deviations of the distance, 2.1 arcsec
+        (2.2, 0.03, 0.5, False),
+    ],
+)
+def test_what_is_seen_again_at_its_place_rests(apart, days, sigma, rests):
+    found = find_stationary(at([10.0, 10.0 + apart / 3600], [0.0, 0.0], [60000.0, 60000.0 + days], sigma))
+    assert found.tolist() == [rests, rests]
+
+
+def test_the_slowest_mover_does_not_rest():
+    days = np.arange(0, 0.2, 0.01)
+    assert not find_stationary(at(10 + 1.2 * SLOWEST * days, 0 * days, 60000 + days)).any()
+
+
+def test_one_alone_does_not_rest_and_a_place_seen_often_does():
+    assert not find_stationary(at([10.0], [5.0], [60000.0])).any()
+    assert not find_stationary(at([], [], [])).any()
+    rng = np.random.default_rng(1)
+    often = at(30 + rng.normal(0, 0.1 / 3600, 500), rng.normal(0, 0.1 / 3600, 500), 60000 + np.arange(500) / 24)
+    assert find_stationary(often).all()

@@ -1,0 +1,50 @@
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels.linking.tracklets import fit_motion
+from kernels.sky.positions import unit_vectors
+
+
+def moved(ra, dec, rate, angle, days):
+    """Directions of what moves along a great circle, by astropy."""
+    start = SkyCoord(ra * u.deg, dec * u.deg)
+    places = start.directional_offset_by(angle * u.deg, rate * np.asarray(days) * u.deg)
+    return unit_vectors(places.ra.deg, places.dec.deg)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(0, 359.9), st.floats(-89, 89), st.floats(0.05, 60), st.floats(0, 359.9))
+def test_steady_motion_is_found_wherever_it_is(ra, dec, rate, angle):
+    days = np.array([-0.05, -0.01, 0.02, 0.04])
+    found = fit_motion(moved(ra, dec, rate, angle, days), 60000 + days, np.full(4, 0.2))
+    assert found.rate == pytest.approx(rate, rel=1e-4)
+    assert found.rms < 1e-3
+    (place,) = moved(ra, dec, rate, angle, [found.mjd - 60000])
+    assert np.degrees(np.linalg.norm(place - unit_vectors(np.array([found.ra]), np.array([found.dec]))[0])) < 1e-6
+    ahead = SkyCoord(found.ra * u.deg, found.dec * u.deg).directional_offset_by(found.angle * u.deg, 0.05 * u.deg)
+    (truth,) = moved(ra, dec, rate, angle, [found.mjd - 60000 + 0.05 / rate])
+    assert np.degrees(np.linalg.norm(truth - unit_vectors(ahead.ra.deg, ahead.dec.deg))) < 1e-3
+
+
+def test_two_detections_are_a_motion():
+    found = fit_motion(moved(10.0, 20.0, 0.5, 70.0, [0, 0.04]), np.array([60000.0, 60000.04]), np.full(2, 0.2))
+    assert found.rate == pytest.approx(0.5, rel=1e-6)
+    assert found.rms < 1e-4
+
+
+def test_errors_are_those_of_the_detections():
+    rng, days, sigma = np.random.default_rng(4), np.linspace(0, 0.1, 6), np.full(6, 0.3)
+    chi2 = []
+    for _ in range(400):
+        vectors = moved(50.0, 30.0, 0.4, 120.0, days)
+        east = np.cross([0, 0, 1], vectors)
+        east /= np.linalg.norm(east, axis=1, keepdims=True)
+        north = np.cross(vectors, east)
+        off = np.radians(rng.normal(0, 0.3 / 3600, (6, 2)))
+        moved_off = vectors + off[:, :1] * east + off[:, 1:] * north
+        chi2.append(fit_motion(moved_off / np.linalg.norm(moved_off, axis=1, keepdims=True), days, sigma).chi2)
+    assert np.mean(chi2) == pytest.approx(2 * 6 - 4, rel=0.08)

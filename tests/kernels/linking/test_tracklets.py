@@ -1,0 +1,152 @@
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+
+from kernels.linking.detections import detections_at, find_stationary
+from kernels.linking.tracklets import find_tracklets
+
+EXPOSURE = 30.0  # s
+CENTRE = SkyCoord(150 * u.deg, 20 * u.deg)
+
+
+def night(rng, visits, movers, density, side=3.0, minutes=30.0):
+    """Sky of false detections with movers of known rates: ra, dec, mjd, owner (-1), trail length and angle."""
+    days = np.arange(visits) * minutes / 1440
+    rates, angles = np.exp(rng.uniform(np.log(0.1), np.log(60), movers)), rng.uniform(0, 360, movers)
+    starts = CENTRE.spherical_offsets_by(*(rng.uniform(-0.3, 0.3, (2, movers)) * u.deg))
+    parts = []
+    for day in days:
+        places = starts.directional_offset_by(angles * u.deg, rates * (day - days.mean()) * u.deg)
+        parts.append((places.ra.deg, places.dec.deg, day, np.arange(movers), rates / 86400 * 3600 * EXPOSURE, angles))
+        count = rng.poisson(density * side**2)
+        false = CENTRE.spherical_offsets_by(*(rng.uniform(-side / 2, side / 2, (2, count)) * u.deg))
+        lengths = np.exp(rng.uniform(np.log(0.3), np.log(60), count))
+        parts.append((false.ra.deg, false.dec.deg, day, np.full(count, -1), lengths, rng.uniform(0, 180, count)))
+    ra, dec, owner, length, angle = (np.concatenate([part[n] for part in parts]) for n in (0, 1, 3, 4, 5))
+    mjd = 60000.2 + np.concatenate([np.full(len(part[0]), part[2]) for part in parts])
+    ra += rng.normal(0, 0.15 / 3600, len(ra)) / np.cos(np.radians(dec))
+    dec += rng.normal(0, 0.15 / 3600, len(ra))
+    length = np.abs(length + rng.normal(0, 0.5, len(ra)))
+    angle = (angle + rng.normal(0, 1, len(ra)) * np.degrees(0.4 / np.maximum(length, 1))) % 180
+    return ra, dec, mjd, owner, length, angle
+
+
+def linked(ra, dec, mjd, length=None, angle=None, **known):
+    if length is not None:
+        known |= {"trail_length": length, "trail_angle": angle, "exposure_time": np.full(len(ra), EXPOSURE)}
+    detections = detections_at(ra, dec, mjd, np.full(len(ra), 0.15), **known)
+    return find_tracklets(detections, ~find_stationary(detections))
+
+
+def scored(tracklets, owner):
+    """Movers that one pure tracklet has, and the number of pure tracklets."""
+    owners = [set(owner[list(one.members)].tolist()) for one in tracklets]
+    pure = [next(iter(some)) for some in owners if len(some) == 1 and -1 not in some]
+    return set(pure), len(pure)
+
+
+@pytest.mark.parametrize("visits", [3, 4, 5])
+@pytest.mark.parametrize("density", [1.0, 10.0])
+def test_movers_are_linked_among_false_detections(visits, density):
+    found, pure, total = 0, 0, 0
+    for seed in range(3):
+        ra, dec, mjd, owner, length, angle = night(np.random.default_rng(seed), visits, 30, density)
+        tracklets = linked(ra, dec, mjd, length, angle)
+        movers, good = scored(tracklets, owner)
+        found, pure, total = found + len(movers), pure + good, total + len(tracklets)
+    assert found >= 0.95 * 90
+    assert pure >= 0.98 * total
+
+
+@pytest.mark.parametrize("trails", [True, False])
+@pytest.mark.parametrize(("visits", "density"), [(3, 1.0), (5, 10.0), (4, 100.0)])
+def test_chance_gives_hardly_any(trails, visits, density):
+    count = 0
+    for seed in range(4):
+        ra, dec, mjd, _, *shape = night(np.random.default_rng(seed), visits, 0, density)
+        count += len(linked(ra, dec, mjd, *(shape if trails else ())))
+    assert count <= 2
+
+
+def test_order_of_detections_does_not_matter():
+    rng = np.random.default_rng(7)
+    ra, dec, mjd, _, length, angle = night(rng, 4, 10, 5.0)
+    order = rng.permutation(len(ra))
+    one = {
+        frozenset(order[list(t.members)].tolist()) for t in linked(*(x[order] for x in (ra, dec, mjd, length, angle)))
+    }
+    assert one == {frozenset(t.members) for t in linked(ra, dec, mjd, length, angle)}
+    assert one
+
+
+def test_no_detection_is_in_two_and_members_are_by_time():
+    ra, dec, mjd, _, length, angle = night(np.random.default_rng(3), 5, 30, 10.0)
+    tracklets = linked(ra, dec, mjd, length, angle)
+    members = [n for one in tracklets for n in one.members]
+    assert len(members) == len(set(members))
+    assert all((np.diff(mjd[list(one.members)]) > 0).all() for one in tracklets)
+
+
+def test_stars_that_are_seen_again_are_in_none():
+    rng = np.random.default_rng(2)
+    stars = rng.uniform(0, 1, (2, 300))
+    ra, dec, mjd, owner, *_ = night(rng, 4, 10, 1.0)
+    again = [
+        (150 + stars[0] + rng.normal(0, 4e-5, 300), 20 + stars[1] + rng.normal(0, 4e-5, 300), day) for day in set(mjd)
+    ]
+    ra, dec = (np.concatenate([x, *(one[n] for one in again)]) for n, x in ((0, ra), (1, dec)))
+    mjd = np.concatenate([mjd, *(np.full(300, one[2]) for one in again)])
+    tracklets = linked(ra, dec, mjd)
+    assert tracklets
+    assert max(n for one in tracklets for n in one.members) < len(owner)
+
+
+def pair(length, angle, minutes=20.0, rate=10.0):
+    """Two detections of what moves to the east at a rate, with trails."""
+    step = rate * minutes / 1440
+    return (
+        np.array([150.0, 150.0 + step]),
+        np.zeros(2),
+        60000 + np.array([0, minutes / 1440]),
+        np.array(length),
+        np.array(angle),
+    )
+
+
+@pytest.mark.parametrize(
+    ("length", "angle", "count"),
+    [
+        ((12.5, 12.5), (90.0, 90.0), 1),  # 10 deg / day in 30 s
+        ((12.5, 12.5), (90.0, 120.0), 0),  # one points elsewhere
+        ((12.5, 25.0), (90.0, 90.0), 0),  # unlike in length
+        ((40.0, 40.0), (90.0, 90.0), 0),  # too long for the way between
+        ((0.0, 0.0), (90.0, 90.0), 0),  # two points are no tracklet
+    ],
+)
+def test_two_detections_are_linked_by_their_trails(length, angle, count):
+    assert len(linked(*pair(length, angle))) == count
+
+
+def test_nights_are_linked_apart_and_simultaneous_detections_never():
+    ra, dec, mjd, _, length, angle = night(np.random.default_rng(5), 3, 5, 0.0)
+    both = [np.tile(x, 2) for x in (ra, dec, length, angle)]
+    tracklets = linked(both[0], both[1] + np.repeat([0, 2.0], len(ra)), np.concatenate([mjd, mjd + 1]), *both[2:])
+    assert len(tracklets) == 10
+    assert all(np.ptp(np.array(one.members) // len(ra)) == 0 for one in tracklets)
+    assert linked(ra, dec, np.full(len(ra), 60000.0), length, angle) == []
+
+
+def test_magnitudes_of_one_object_are_alike():
+    ra, dec, mjd = 150 + np.arange(3) * 0.01, np.zeros(3), 60000 + np.arange(3) * 0.02
+    assert len(linked(ra, dec, mjd, magnitude=np.array([20.0, 20.5, 19.8]))) == 1
+    assert linked(ra, dec, mjd, magnitude=np.array([20.0, 17.0, 19.8])) == []
+
+
+def test_the_motion_is_that_of_the_object():
+    ra, dec, mjd, owner, length, angle = night(np.random.default_rng(1), 4, 6, 0.0)
+    for one in linked(ra, dec, mjd, length, angle):
+        mover = owner[one.members[0]]
+        assert length[list(one.members)].mean() / EXPOSURE * 24 == pytest.approx(one.motion.rate, abs=1.2, rel=0.1)
+        assert abs((angle[owner == mover][0] - one.motion.angle + 90) % 180 - 90) < max(6, 60 / one.motion.rate)
+        assert one.motion.rms < 0.5
