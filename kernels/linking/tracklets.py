@@ -34,6 +34,7 @@ _MAGNITUDES = 2.5  # by which two detections may differ, in any two bands
 _DENSITY_OF = 8  # neighbours that the local density is measured by
 _BY_CHANCE = 0.05  # tracklets that chance may give between two exposures
 _MOST_PAIRS = 2_000_000  # looked at between two exposures
+_STEPS = 60  # of the distances that are tried
 _SKY = 4 * math.pi * math.degrees(1) ** 2  # deg^2
 
 
@@ -90,7 +91,6 @@ class _Epoch(NamedTuple):
     vectors: Floats
     density: Floats
     mjd: float
-    spread: float
 
 
 def find_tracklets(detections: SkyDetections, usable: NDArray[np.bool_]) -> list[Tracklet]:
@@ -146,7 +146,7 @@ def _epoch(detections: SkyDetections, index: Indices) -> _Epoch:
     if nearest:
         reach = arc(cKDTree(vectors).query(vectors, k=nearest + 1)[0][:, -1]) / 3600
         density = np.maximum(density, nearest / (math.pi * np.square(np.maximum(reach, 1e-6))))
-    return _Epoch(index, vectors, density, float(mjd.mean()), float(np.ptp(mjd)))
+    return _Epoch(index, vectors, density, float(mjd.mean()))
 
 
 def _between(
@@ -180,7 +180,7 @@ def _pairs(detections: SkyDetections, first: _Epoch, last: _Epoch, between: list
 
     days = last.mjd - first.mjd
     slow, fast = _rates(detections)
-    reach = np.minimum(fast[first.rows] * days * 3600, _reach_by_chance(detections, first, last, between))
+    reach = np.minimum(fast[first.rows] * days * 3600, _reach_by_chance(detections, first, between))
     near = cKDTree(last.vectors).query_ball_point(first.vectors, chord(reach))
     count = np.array([len(some) for some in near])
     one = np.repeat(np.arange(len(near)), count)
@@ -205,18 +205,20 @@ def _rates(detections: SkyDetections) -> tuple[Floats, Floats]:
     return np.maximum(slow, SLOWEST), np.minimum(fast, FASTEST)
 
 
-def _reach_by_chance(detections: SkyDetections, first: _Epoch, last: _Epoch, between: list[_Epoch]) -> Floats:
-    """Return how far apart, arcsec, chance lets a tracklet of all exposures be, for each detection of the first."""
-    way = np.geomspace(1.0, 3600 * 90.0, 200)
-    pairs = len(first.rows) * float(np.median(last.density)) * math.pi * np.square(way / 3600)
-    expected = pairs.copy()
+def _reach_by_chance(detections: SkyDetections, first: _Epoch, between: list[_Epoch]) -> Floats:
+    """Return how far apart, arcsec, chance lets a tracklet of all exposures be, for each detection of the first.
+
+    The other exposures are taken to be as dense there as the first.
+    """
+    way, density = np.geomspace(1.0, 3600 * 90.0, _STEPS), first.density[:, None]
+    partners = density * math.pi * np.square(way / 3600)
+    expected = len(first.rows) * partners * np.where(_has_trail(detections, first.rows), _TRAILS_ALIKE, 1.0)[:, None]
     for epoch in between:
         sigma = float(np.median(detections.sigma[epoch.rows]))
         tolerance = _SIGMAS * math.sqrt(1.5) * sigma + _FLOOR + _BEND * way
-        expected *= np.minimum(float(np.median(epoch.density)) * math.pi * np.square(tolerance / 3600), 1.0)
-    trails = np.where(_has_trail(detections, first.rows), _TRAILS_ALIKE, 1.0)
-    allowed = (expected[None] * trails[:, None] <= _BY_CHANCE) & (pairs <= _MOST_PAIRS)
-    return np.where(allowed.any(axis=1), way[allowed.shape[1] - 1 - allowed[:, ::-1].argmax(axis=1)], 0.0)
+        expected *= np.minimum(density * math.pi * np.square(tolerance / 3600), 1.0)
+    allowed = (expected <= _BY_CHANCE) & (len(first.rows) * partners <= _MOST_PAIRS)
+    return np.where(allowed.any(axis=1), way[_STEPS - 1 - allowed[:, ::-1].argmax(axis=1)], 0.0)
 
 
 def _has_trail(detections: SkyDetections, index: Indices) -> NDArray[np.bool_]:
