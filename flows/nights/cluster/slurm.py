@@ -80,7 +80,7 @@ def _jobs(slurm: SlurmSettings, folder: Path, security: Security) -> "SLURMClust
         job_extra_directives=list(slurm.directives),
         job_script_prologue=[*exports(), "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'", *slurm.prologue],
         log_directory=str(folder / "logs"),
-        python=f"{sys.executable} -P",
+        python=sys.executable,
         interface=slurm.interface,
         scheduler_options={"dashboard_address": "127.0.0.1:0", "dashboard": False},
         security=security,
