@@ -11,7 +11,6 @@ its traceback.
 import argparse
 import json
 import os
-import resource
 import select
 import signal
 import sys
@@ -120,18 +119,26 @@ def apart(form: Form, seed: int | None, show: bool = False) -> Found:
         ended = "gives no answer" if not ready else f"ends with {os.waitstatus_to_exitcode(status)}"
         return Found(ended, seconds, 0, True)
     answer = json.loads(said)
-    return Found(answer["verdict"], seconds, used.ru_maxrss * 1024 - answer["before"], answer["escaped"])
+    return Found(answer["verdict"], seconds, answer["memory"], answer["escaped"])
+
+
+def _peak() -> int:
+    """Return the largest resident memory since the peak was reset, bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def _answer(form: Form, seed: int | None, send: int, show: bool) -> None:
-    escaped, before = False, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    escaped = False
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew, not at that of the parent
+    before = _peak()
     try:
         verdict = read(form, seed)
     except BaseException as error:
         escaped, verdict = True, f"{type(error).__name__}: {error}"[:300]
         if show:
             traceback.print_exc()
-    os.write(send, json.dumps({"verdict": verdict, "before": before, "escaped": escaped}).encode())
+    os.write(send, json.dumps({"verdict": verdict, "memory": _peak() - before, "escaped": escaped}).encode())
     os._exit(0)
 
 
