@@ -1,6 +1,7 @@
 """Detections as linking sees them, and the ones that stay where they are."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ Floats = NDArray[np.float64]
 SLOWEST = 0.03
 """deg / day: what moves less is at rest; a main-belt asteroid at a turning point of its path is, for some days."""
 
+_ERROR = 0.2  # arcsec, of a position that states none
 _AT_REST = 1.0  # arcsec; more where the errors are larger
 _SIGMAS = 3.0
 _NEIGHBOURS = 16  # looked at; a place that is seen more often has enough of them
@@ -31,6 +33,8 @@ class SkyDetections(NamedTuple):
         Error of the position along each axis, arcsec.
     trail_length, trail_angle : (n,)
         Of the trail; arcsec, and deg from north through east, modulo 180.
+    length_error, angle_error : (n,)
+        Of both.
     exposure_time : (n,)
         s.
     magnitude : (n,)
@@ -42,6 +46,8 @@ class SkyDetections(NamedTuple):
     sigma: Floats
     trail_length: Floats
     trail_angle: Floats
+    length_error: Floats
+    angle_error: Floats
     exposure_time: Floats
     magnitude: Floats
 
@@ -57,12 +63,37 @@ def detections_at(ra: Floats, dec: Floats, mjd: Floats, sigma: Floats, **known: 
     return SkyDetections(unit_vectors(ra, dec), mjd, sigma, *columns)
 
 
+def detections_of(columns: Mapping[str, Floats]) -> SkyDetections:
+    """Return the detections that columns describe.
+
+    Parameters
+    ----------
+    columns
+        By name, as in `schemas.dia_source`: ``ra`` and ``dec`` (deg) and ``midpointMjdTai`` (d); and, where they are
+        known, ``posErr`` (arcsec) or ``raErr`` and ``decErr`` (deg), ``trailLength`` (arcsec) and ``trailAngle`` (deg),
+        each with ``Err``, ``exposureTime`` (s) and ``magAB``. NaN stands for what is not known; then the error of a
+        position is 0.2 arcsec.
+    """
+    absent = np.full(len(columns["ra"]), np.nan)
+    names = ("trailLength", "trailAngle", "trailLengthErr", "trailAngleErr", "exposureTime", "magAB")
+    stated, ra_err, dec_err, length, angle, length_err, angle_err, exposure, magnitude = (
+        np.asarray(columns.get(name, absent), np.float64) for name in ("posErr", "raErr", "decErr", *names)
+    )
+    sigma = np.where(stated > 0, stated, 3600 * np.hypot(ra_err, dec_err) / math.sqrt(2))
+    sigma = np.where(np.isfinite(sigma) & (sigma > 0), sigma, _ERROR)
+    return detections_at(
+        columns["ra"], columns["dec"], columns["midpointMjdTai"], sigma,
+        trail_length=length, trail_angle=angle, length_error=length_err, angle_error=angle_err,
+        exposure_time=np.where(exposure > 0, exposure, np.nan), magnitude=magnitude,
+    )  # fmt: skip
+
+
 def chord(arcsec: Floats | float) -> Floats:
     """Return the straight distance of two unit vectors that are an angle apart."""
     return np.asarray(2 * np.sin(np.radians(np.asarray(arcsec) / 3600) / 2))
 
 
-def arc(distance: Floats) -> Floats:
+def arc(distance: Floats | float) -> Floats:
     """Return the angle between unit vectors at a straight distance, arcsec; the reverse of `chord`."""
     return np.asarray(np.degrees(2 * np.arcsin(np.minimum(distance / 2, 1.0))) * 3600)
 

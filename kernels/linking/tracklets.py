@@ -1,21 +1,24 @@
 """Tracklets: detections of one night that one moving object explains, and chance hardly ever does."""
 
 import math
-from collections.abc import Iterator
-from itertools import combinations
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels.linking.detections import SLOWEST, SkyDetections, arc, chord
-from kernels.sky.positions import sky_position
+from kernels.sky.positions import sky_position, unit_vectors
+from schemas.settings import LinkTrackletsSettings
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-FASTEST = 70.0
-"""deg / day."""
+USUAL = LinkTrackletsSettings()
+"""Limits of what is linked."""
+
+PAIR_RATE = 1.5
+"""deg / day, of pairs that only other nights tell from chance."""
 
 _NIGHT_GAP = 0.25  # d without detections
 _EPOCH_GAP = 1.0 / 86400  # d between detections of one exposure
@@ -25,6 +28,8 @@ _MOVED = 4.0  # standard deviations of a distance, and 1 arcsec at least, that a
 _FLOOR = 0.3  # arcsec: errors of astrometry that the stated ones leave out
 _BEND = 0.002  # of the way, by which a path may bend: the parallax of what is fast
 _TRAIL = 3.0  # arcsec: shorter trails have no direction
+_ANY_ANGLE = 60.0  # deg: a direction that is known no better is none
+_SURE = 5.0  # standard deviations of a trail's length: noise makes shorter ones, in any direction
 _BLUR = 2.5  # arcsec of a trail's length that seeing may make or hide
 _EXPOSURE = (10.0, 1200.0)  # s, where it is not known
 _ALIKE = 0.35  # by which lengths of trails may differ
@@ -32,10 +37,13 @@ _LENGTHS_ALIKE = 0.5  # share of unrelated trails that are alike in length
 _TRAILS_ALIKE = 1e-4  # the least chance that the trails of a tracklet all agree
 _MAGNITUDES = 2.5  # by which two detections may differ, in any two bands
 _DENSITY_OF = 8  # neighbours that the local density is measured by
-_BY_CHANCE = 0.05  # tracklets that chance may give between two exposures
 _MOST_PAIRS = 2_000_000  # looked at between two exposures
 _STEPS = 60  # of the distances that are tried
 _SKY = 4 * math.pi * math.degrees(1) ** 2  # deg^2
+_PAIR_DAYS = 0.1  # d between two detections of a pair
+_PAIR_BLUR = 40.0  # arcsec / day: an error of the rate that leaves a pair of use
+_PAIRS_SEEN = 5_000_000  # in a night, before any is dropped for its rate
+_SLOWER = 0.8  # by which the rate is lowered where there would be more
 
 
 class Motion(NamedTuple):
@@ -85,15 +93,34 @@ class Tracklet(NamedTuple):
 
 
 class _Epoch(NamedTuple):
-    """Detections of one exposure, by their indices, with the density around each, per deg^2."""
+    """Detections of one exposure, by their indices, with the density around each, per deg^2.
+
+    All lie within ``radius``, arcsec, of ``centre``.
+    """
 
     rows: Indices
     vectors: Floats
     density: Floats
     mjd: float
+    tree: Any
+    centre: Floats
+    radius: float
+
+    def away(self, vectors: Floats) -> Floats:
+        """Return how far outside of it directions are, arcsec; below 0 within."""
+        return np.asarray(arc(np.linalg.norm(vectors - self.centre, axis=-1)) - self.radius)
 
 
-def find_tracklets(detections: SkyDetections, usable: NDArray[np.bool_]) -> list[Tracklet]:
+class _Rates(NamedTuple):
+    """Least and greatest rate of each detection, deg / day."""
+
+    slow: Floats
+    fast: Floats
+
+
+def find_tracklets(
+    detections: SkyDetections, usable: NDArray[np.bool_], limits: LinkTrackletsSettings = USUAL
+) -> list[Tracklet]:
     """Link detections that one object in steady motion explains, night by night.
 
     Parameters
@@ -102,6 +129,8 @@ def find_tracklets(detections: SkyDetections, usable: NDArray[np.bool_]) -> list
         Of any number of nights and exposures. Exposures are told apart by their times.
     usable : (n,) bool
         What may move; see `kernels.linking.detections.find_stationary`.
+    limits
+        Greatest rate, and how many tracklets chance may give between two exposures.
 
     Returns
     -------
@@ -114,15 +143,76 @@ def find_tracklets(detections: SkyDetections, usable: NDArray[np.bool_]) -> list
     motion on a great circle puts them, so no position is extrapolated. Candidates are pairs as far apart as the trails
     of both allow, and no farther than chance allows: of N detections, with a density d around them, chance gives
     N d pi m^2 pairs up to m apart, of which another exposure completes the share d pi t^2, t its tolerance. What chance
-    gives 0.05 times or more is no tracklet. So crowded fields link slow objects only, and empty ones fast ones too. Two
-    detections are enough where both have trails that agree with each other and with the way between them.
+    gives more often than ``limits.by_chance`` is no tracklet. So crowded fields link slow objects only, and empty
+    ones fast ones too. Two detections are enough where both have trails that agree with each other and with the way
+    between them.
     """
     found: list[Tracklet] = []
+    rates = _rates(detections, limits.max_rate)
     for night in _nights(detections.mjd, usable):
-        epochs = _epochs(detections, night)
-        candidates = [one for a, b in combinations(range(len(epochs)), 2) for one in _between(detections, epochs, a, b)]
-        found += _without_rivals(detections, candidates)
+        found += _without_rivals(detections, _candidates(detections, _epochs(detections, night), rates, limits))
     return sorted(found, key=lambda one: (one.motion.mjd, one.members))
+
+
+def find_pairs(detections: SkyDetections, usable: NDArray[np.bool_], most: int) -> tuple[Indices, float]:
+    """Find two detections each of one night that one object may be: most are by chance, and only other nights tell.
+
+    Parameters
+    ----------
+    detections
+        Of any number of nights and exposures.
+    usable : (n,) bool
+        What may move and is in no tracklet.
+    most
+        Number of pairs to return.
+
+    Returns
+    -------
+    pairs : (m, 2)
+        Indices, the earlier detection first. A detection may be in many.
+    rate
+        deg / day: the fastest that were looked at; 1.5, or less where there would be more pairs.
+
+    Notes
+    -----
+    At most 2.4 hours apart, and as long as the errors of both make the rate uncertain by 40 arcsec / day or less: 10
+    minutes with 0.2 arcsec.
+    """
+    found, rate = [np.zeros((0, 2), np.intp)], PAIR_RATE
+    for night in _nights(detections.mjd, usable):
+        pairs, limit = _pairs_of_night(detections, night)
+        found.append(pairs)
+        rate = min(rate, limit)
+    i, j = np.concatenate(found).T
+    speed = _rate(detections, i, j)
+    if (speed <= rate).sum() > most:
+        rate = float(np.partition(speed, most)[most])
+        return np.stack([i, j], axis=1)[speed < rate], rate
+    return np.stack([i, j], axis=1)[speed <= rate], rate
+
+
+def _pairs_of_night(detections: SkyDetections, night: Indices) -> tuple[Indices, float]:
+    from scipy.spatial import cKDTree
+
+    tree, rate = cKDTree(detections.vectors[night]), PAIR_RATE
+    while tree.count_neighbors(tree, chord(rate * _PAIR_DAYS * 3600)) > 2 * _PAIRS_SEEN:
+        rate *= _SLOWER
+    i, j = night[np.sort(tree.query_pairs(chord(rate * _PAIR_DAYS * 3600), output_type="ndarray"), axis=1)].T
+    days, sigma = detections.mjd[j] - detections.mjd[i], np.hypot(detections.sigma[i], detections.sigma[j])
+    good = (days >= np.maximum(_LEAST_APART, sigma / _PAIR_BLUR)) & (days <= _PAIR_DAYS)
+    i, j = i[good], j[good]
+    slow, fast = _rates(detections, USUAL.max_rate)
+    speed = _rate(detections, i, j)
+    moved = speed * (detections.mjd[j] - detections.mjd[i]) * 3600 >= np.maximum(1.0, _MOVED * sigma[good])
+    possible = (speed >= np.maximum(slow[i], slow[j])) & (speed <= np.minimum(fast[i], fast[j]))
+    good = moved & possible & _agree(detections, i, j)
+    return np.stack([i[good], j[good]], axis=1), rate
+
+
+def _rate(detections: SkyDetections, i: Indices, j: Indices) -> Floats:
+    """Return the rates between detections of different times, deg / day."""
+    way = arc(np.linalg.norm(detections.vectors[i] - detections.vectors[j], axis=1)) / 3600
+    return np.asarray(way / (detections.mjd[j] - detections.mjd[i]))
 
 
 def _nights(mjd: Floats, usable: NDArray[np.bool_]) -> list[Indices]:
@@ -141,22 +231,49 @@ def _epoch(detections: SkyDetections, index: Indices) -> _Epoch:
     from scipy.spatial import cKDTree
 
     vectors, mjd = detections.vectors[index], detections.mjd[index]
-    density = np.full(len(index), len(index) / _SKY)
+    density, tree = np.full(len(index), len(index) / _SKY), cKDTree(vectors)
     nearest = min(_DENSITY_OF, len(index) - 1)
     if nearest:
-        reach = arc(cKDTree(vectors).query(vectors, k=nearest + 1)[0][:, -1]) / 3600
+        reach = arc(tree.query(vectors, k=nearest + 1)[0][:, -1]) / 3600
         density = np.maximum(density, nearest / (math.pi * np.square(np.maximum(reach, 1e-6))))
-    return _Epoch(index, vectors, density, float(mjd.mean()))
+    centre = vectors.sum(axis=0) + 1e-9 * vectors[0]
+    centre /= np.linalg.norm(centre)
+    radius = float(arc(float(np.linalg.norm(vectors - centre, axis=1).max())))
+    return _Epoch(index, vectors, density, float(mjd.mean()), tree, centre, radius)
+
+
+_Candidate = tuple[tuple[int, ...], float]
+"""Members, and the chance."""
+
+
+def _candidates(
+    detections: SkyDetections, epochs: list[_Epoch], rates: _Rates, limits: LinkTrackletsSettings
+) -> Iterator[_Candidate]:
+    """Yield all candidates of a night; exposures that nothing can have moved between are not looked at."""
+    mjd, centres = np.array([one.mjd for one in epochs]), np.array([one.centre for one in epochs])
+    radii = np.array([one.radius for one in epochs])
+    for a, first in enumerate(epochs):
+        fastest = rates.fast[first.rows].max()
+        days, apart = mjd[a:] - first.mjd, first.away(centres[a:]) - radii[a:]
+        for b in np.flatnonzero((days >= _LEAST_APART) & (apart <= fastest * days * 3600)):
+            last = epochs[a + b]
+            close = last.away(first.vectors) <= rates.fast[first.rows] * days[b] * 3600
+            if close.any():
+                reach = rates.fast[first.rows[close]].max() * days[b] * 3600
+                others = [epochs[a + 1 + c] for c in np.flatnonzero(apart[1:b] <= reach)]
+                yield from _between(detections, rates, first, others, last, limits)
 
 
 def _between(
-    detections: SkyDetections, epochs: list[_Epoch], a: int, b: int
-) -> Iterator[tuple[tuple[int, ...], float]]:
+    detections: SkyDetections,
+    rates: _Rates,
+    first: _Epoch,
+    others: list[_Epoch],
+    last: _Epoch,
+    limits: LinkTrackletsSettings,
+) -> Iterator[_Candidate]:
     """Yield candidates whose first detection is of one exposure and whose last of another, with their chance."""
-    first, last = epochs[a], epochs[b]
-    if last.mjd - first.mjd < _LEAST_APART:
-        return
-    one, other = _pairs(detections, first, last, epochs[a + 1 : b])
+    one, other = _pairs(detections, rates, first, others, last, limits)
     if not len(one):
         return
     i, j = first.rows[one], last.rows[other]
@@ -164,27 +281,32 @@ def _between(
     trails = _trail_chance(detections, i, j)
     chance = len(first.rows) * last.density[other] * math.pi * np.square(way / 3600) * trails
     members, count = [i], np.full(len(i), 2)
-    for epoch in epochs[a + 1 : b]:
+    for epoch in others:
         member, share = _completed(detections, i, j, way, epoch)
         members.append(member)
         count += member >= 0
         chance = np.where(member >= 0, chance * share, chance)
     enough = (count >= 3) | ((trails < 1) & _has_trail(detections, i) & _has_trail(detections, j))
-    for n in np.flatnonzero(enough & (chance <= _BY_CHANCE)):
+    for n in np.flatnonzero(enough & (chance <= limits.by_chance)):
         yield tuple(int(part[n]) for part in (*members, j) if part[n] >= 0), float(chance[n])
 
 
-def _pairs(detections: SkyDetections, first: _Epoch, last: _Epoch, between: list[_Epoch]) -> tuple[Indices, Indices]:
+def _pairs(
+    detections: SkyDetections,
+    rates: _Rates,
+    first: _Epoch,
+    others: list[_Epoch],
+    last: _Epoch,
+    limits: LinkTrackletsSettings,
+) -> tuple[Indices, Indices]:
     """Return pairs, as places in both exposures, that one object may have moved between."""
-    from scipy.spatial import cKDTree
-
-    days = last.mjd - first.mjd
-    slow, fast = _rates(detections)
-    reach = np.minimum(fast[first.rows] * days * 3600, _reach_by_chance(detections, first, between))
-    near = cKDTree(last.vectors).query_ball_point(first.vectors, chord(reach))
-    count = np.array([len(some) for some in near])
-    one = np.repeat(np.arange(len(near)), count)
-    other = np.array([place for some in near for place in sorted(some)], np.intp)
+    slow, fast = rates
+    reach = fast[first.rows] * (last.mjd - first.mjd) * 3600
+    close = np.flatnonzero(last.away(first.vectors) <= reach)
+    reach = np.minimum(reach[close], _reach_by_chance(detections, first, close, others, limits.by_chance))
+    near = last.tree.query_ball_point(first.vectors[close], chord(reach), return_sorted=True)
+    one = np.repeat(close, [len(some) for some in near])
+    other = np.array([place for some in near for place in some], np.intp)
     i, j = first.rows[one], last.rows[other]
     way = arc(np.linalg.norm(first.vectors[one] - last.vectors[other], axis=1))
     rate = way / 3600 / np.maximum(detections.mjd[j] - detections.mjd[i], 1e-6)
@@ -194,51 +316,61 @@ def _pairs(detections: SkyDetections, first: _Epoch, last: _Epoch, between: list
     return one[good], other[good]
 
 
-def _rates(detections: SkyDetections) -> tuple[Floats, Floats]:
+def _rates(detections: SkyDetections, fastest: float) -> _Rates:
     """Return the least and the greatest rate, deg / day, that the length of each trail allows."""
     length, known = detections.trail_length, np.isfinite(detections.exposure_time)
     shortest, longest = (np.where(known, detections.exposure_time, other) for other in _EXPOSURE)
     per_day = 86400 / 3600  # arcsec / s in deg / day
-    blur = np.maximum(_BLUR, _ALIKE * np.nan_to_num(length))
+    blur = np.fmax(np.fmax(_BLUR, _ALIKE * length), _SIGMAS * detections.length_error)
     slow = np.where(np.isfinite(length), (length - blur) / longest * per_day, 0.0)
-    fast = np.where(np.isfinite(length), (length + blur) / shortest * per_day, FASTEST)
-    return np.maximum(slow, SLOWEST), np.minimum(fast, FASTEST)
+    fast = np.where(np.isfinite(length), (length + blur) / shortest * per_day, fastest)
+    return _Rates(np.maximum(slow, SLOWEST), np.minimum(fast, fastest))
 
 
-def _reach_by_chance(detections: SkyDetections, first: _Epoch, between: list[_Epoch]) -> Floats:
-    """Return how far apart, arcsec, chance lets a tracklet of all exposures be, for each detection of the first.
+def _reach_by_chance(
+    detections: SkyDetections, first: _Epoch, close: Indices, others: list[_Epoch], by_chance: float
+) -> Floats:
+    """Return how far apart, arcsec, chance lets a tracklet of all exposures be, for some detections of the first.
 
     The other exposures are taken to be as dense there as the first.
     """
-    way, density = np.geomspace(1.0, 3600 * 90.0, _STEPS), first.density[:, None]
+    way, density = np.geomspace(1.0, 3600 * 90.0, _STEPS), first.density[close, None]
     partners = density * math.pi * np.square(way / 3600)
-    expected = len(first.rows) * partners * np.where(_has_trail(detections, first.rows), _TRAILS_ALIKE, 1.0)[:, None]
-    for epoch in between:
+    expected = (
+        len(first.rows) * partners * np.where(_has_trail(detections, first.rows[close]), _TRAILS_ALIKE, 1.0)[:, None]
+    )
+    for epoch in others:
+        covered = epoch.away(first.vectors[close])[:, None] <= way
         sigma = float(np.median(detections.sigma[epoch.rows]))
         tolerance = _SIGMAS * math.sqrt(1.5) * sigma + _FLOOR + _BEND * way
-        expected *= np.minimum(density * math.pi * np.square(tolerance / 3600), 1.0)
-    allowed = (expected <= _BY_CHANCE) & (len(first.rows) * partners <= _MOST_PAIRS)
+        share = np.minimum(density * math.pi * np.square(tolerance / 3600), 1.0)
+        expected *= np.where(covered, share, 1.0)
+    allowed = (expected <= by_chance) & (len(first.rows) * partners <= _MOST_PAIRS)
     return np.where(allowed.any(axis=1), way[_STEPS - 1 - allowed[:, ::-1].argmax(axis=1)], 0.0)
 
 
 def _has_trail(detections: SkyDetections, index: Indices) -> NDArray[np.bool_]:
-    return np.nan_to_num(detections.trail_length[index]) >= _TRAIL
+    """Return which have trails with a direction: long enough, and known well enough."""
+    long = np.nan_to_num(detections.trail_length[index]) >= np.fmax(_TRAIL, _SURE * detections.length_error[index])
+    return np.asarray(long & (_angle_tolerance(detections, index) < _ANY_ANGLE))
 
 
-def _angle_tolerance(length: Floats) -> Floats:
-    return np.maximum(5.0, np.degrees(1.5 / np.maximum(length, 1.0)))
+def _angle_tolerance(detections: SkyDetections, index: Indices) -> Floats:
+    by_length = np.degrees(1.5 / np.maximum(detections.trail_length[index], 1.0))
+    return np.fmax(np.fmax(5.0, by_length), _SIGMAS * detections.angle_error[index])
 
 
 def _agree(detections: SkyDetections, i: Indices, j: Indices) -> NDArray[np.bool_]:
     """Return whether trails point along the way, are alike in length, and magnitudes alike."""
     one, other = detections.trail_length[i], detections.trail_length[j]
-    unlike = np.abs(one - other) > np.maximum(_BLUR, _ALIKE * 0.5 * (one + other))
+    error = np.hypot(detections.length_error[i], detections.length_error[j])
+    unlike = np.abs(one - other) > np.fmax(np.maximum(_BLUR, _ALIKE * 0.5 * (one + other)), _SIGMAS * error)
     dim = np.abs(detections.magnitude[i] - detections.magnitude[j]) > _MAGNITUDES
     way = _position_angle(detections.vectors[i], detections.vectors[j])
     good = ~unlike & ~dim
     for index in (i, j):
         turned = np.abs((detections.trail_angle[index] - way + 90) % 180 - 90)
-        good &= ~(_has_trail(detections, index) & (turned > _angle_tolerance(detections.trail_length[index])))
+        good &= ~(_has_trail(detections, index) & (turned > _angle_tolerance(detections, index)))
     return np.asarray(good)
 
 
@@ -249,7 +381,7 @@ def _trail_chance(detections: SkyDetections, i: Indices, j: Indices) -> Floats:
 
 
 def _direction_chance(detections: SkyDetections, index: Indices) -> Floats:
-    share = np.minimum(_angle_tolerance(detections.trail_length[index]) / 90, 1.0)
+    share = np.minimum(_angle_tolerance(detections, index) / 90, 1.0)
     return np.where(_has_trail(detections, index), share, 1.0)
 
 
@@ -265,9 +397,7 @@ def _position_angle(start: Floats, end: Floats) -> Floats:
 
 def _completed(detections: SkyDetections, i: Indices, j: Indices, way: Floats, epoch: _Epoch) -> tuple[Indices, Floats]:
     """Return the detection of an exposure where each pair puts one, -1 if there is none, and its chance."""
-    from scipy.spatial import cKDTree
-
-    near = cKDTree(epoch.vectors).query(_on_the_way(detections, i, j, way, np.full(len(i), epoch.mjd)))[1]
+    near = epoch.tree.query(_on_the_way(detections, i, j, way, np.full(len(i), epoch.mjd)))[1]
     member = epoch.rows[near]
     part = (detections.mjd[member] - detections.mjd[i]) / (detections.mjd[j] - detections.mjd[i])
     place = _on_the_way(detections, i, j, way, detections.mjd[member])
@@ -291,7 +421,7 @@ def _on_the_way(detections: SkyDetections, i: Indices, j: Indices, way: Floats, 
     return np.asarray(both / np.sin(angle)[:, None])
 
 
-def _without_rivals(detections: SkyDetections, candidates: list[tuple[tuple[int, ...], float]]) -> list[Tracklet]:
+def _without_rivals(detections: SkyDetections, candidates: Iterable[_Candidate]) -> list[Tracklet]:
     """Choose the tracklets of most members, then of least chance, none with a detection that another has."""
     taken: set[int] = set()
     chosen = []
@@ -328,18 +458,43 @@ def fit_motion(vectors: Floats, mjd: Floats, sigma: Floats) -> Motion:
     pole /= np.linalg.norm(pole)
     onward = np.cross(pole, middle)
     along = np.arctan2(vectors @ onward, vectors @ middle)
-    across = np.arcsin(np.clip(vectors @ pole, -1.0, 1.0))
     mean = float((weight * mjd).sum() / weight.sum())
     days = mjd - mean
     rate = float((weight * days * along).sum() / (weight * days * days).sum())
     if rate < 0:
         rate, onward, along = -rate, -onward, -along
     start = float((weight * along).sum() / weight.sum())
-    left = np.degrees(np.hypot(along - start - rate * days, across)) * 3600
     place = middle * math.cos(start) + onward * math.sin(start)
     heading = onward * math.cos(start) - middle * math.sin(start)
     ra, dec = (float(value[0]) for value in sky_position(place[None]))
     east = np.array([-math.sin(math.radians(ra)), math.cos(math.radians(ra)), 0.0])
     angle = math.degrees(math.atan2(heading @ east, heading @ np.cross(place, east))) % 360
-    rms, chi2 = math.sqrt(float(np.mean(np.square(left)))), float(np.square(left / sigma).sum())
-    return Motion(mean, ra, dec, math.degrees(rate), angle, rms, chi2)
+    motion = Motion(mean, ra, dec, math.degrees(rate), angle, 0.0, 0.0)
+    left = np.hypot(*track_offsets(motion, vectors, mjd))
+    return motion._replace(rms=math.sqrt(float(np.mean(np.square(left)))), chi2=float(np.square(left / sigma).sum()))
+
+
+def track_offsets(motion: Motion, vectors: Floats, mjd: Floats) -> tuple[Floats, Floats]:
+    """Return how far detections lie from where steady motion puts them at their times.
+
+    Parameters
+    ----------
+    motion
+        A great circle at a constant rate.
+    vectors : (n, 3)
+        Directions, unit vectors.
+    mjd : (n,)
+        d.
+
+    Returns
+    -------
+    along, across : (n,)
+        arcsec; positive ahead of it, and at a position angle of 90 deg more than that of the motion.
+    """
+    (place,) = unit_vectors(np.array([motion.ra]), np.array([motion.dec]))
+    ra, angle = math.radians(motion.ra), math.radians(motion.angle)
+    east = np.array([-math.sin(ra), math.cos(ra), 0.0])
+    onward = math.sin(angle) * east + math.cos(angle) * np.cross(place, east)
+    along = np.degrees(np.arctan2(vectors @ onward, vectors @ place)) - motion.rate * (mjd - motion.mjd)
+    across = np.degrees(np.arcsin(np.clip(vectors @ np.cross(onward, place), -1.0, 1.0)))
+    return 3600 * along, 3600 * across

@@ -74,7 +74,10 @@ def sky_position(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDA
 
 
 def merge_positions(
-    vectors: NDArray[np.float64], exposure: NDArray[np.int64], weight: NDArray[np.float64], radius: float
+    vectors: NDArray[np.float64],
+    exposure: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    radius: NDArray[np.float64],
 ) -> NDArray[np.int64]:
     """Return each source the number of its object.
 
@@ -87,8 +90,8 @@ def merge_positions(
         Directions.
     exposure, weight : (n,)
         Number of the exposure of each; what decides which come first. Of equal ones the first of the list does.
-    radius
-        arcsec.
+    radius : (n,)
+        Of each, arcsec: that of two sources is the larger one.
 
     Returns
     -------
@@ -100,9 +103,11 @@ def merge_positions(
     if not len(vectors):
         return np.zeros(0, np.int64)
     chord = 2 * np.sin(np.radians(radius / 3600) / 2)
-    pairs = cKDTree(vectors).query_pairs(chord, output_type="ndarray")
+    pairs = cKDTree(vectors).query_pairs(float(chord.max()), output_type="ndarray")
+    distance = np.sum(np.square(vectors[pairs[:, 0]] - vectors[pairs[:, 1]]), axis=1)
+    near = distance <= np.square(np.maximum(chord[pairs[:, 0]], chord[pairs[:, 1]]))
+    pairs, distance = pairs[near], np.tile(distance[near], 2)
     both = np.concatenate([pairs, pairs[:, ::-1]])
-    distance = np.sum(np.square(vectors[both[:, 0]] - vectors[both[:, 1]]), axis=1)
     order = np.lexsort((both[:, 1], distance, both[:, 0]))
     starts = np.searchsorted(both[order, 0], np.arange(len(vectors) + 1))
     first = np.argsort(-weight, kind="stable")

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.linking.detections import SLOWEST, arc, chord, detections_at, find_stationary
+from kernels.linking.detections import SLOWEST, arc, chord, detections_at, detections_of, find_stationary
 
 
 def at(ra, dec, mjd, sigma=0.2):
@@ -43,3 +43,29 @@ def test_one_alone_does_not_rest_and_a_place_seen_often_does():
     rng = np.random.default_rng(1)
     often = at(30 + rng.normal(0, 0.1 / 3600, 500), rng.normal(0, 0.1 / 3600, 500), 60000 + np.arange(500) / 24)
     assert find_stationary(often).all()
+
+
+@pytest.mark.parametrize(
+    ("stated", "sigma"),
+    [
+        ({"posErr": 0.4}, 0.4),
+        ({"raErr": 0.3 / 3600, "decErr": 0.4 / 3600}, 0.5 / np.sqrt(2)),
+        ({"posErr": 0.4, "raErr": 1.0, "decErr": 1.0}, 0.4),
+        ({"posErr": np.nan, "raErr": 1 / 3600, "decErr": 1 / 3600}, 1.0),
+        ({"posErr": 0.0}, 0.2),
+        ({"raErr": np.nan, "decErr": 1.0}, 0.2),
+        ({}, 0.2),
+    ],
+)
+def test_errors_of_positions_are_those_stated(stated, sigma):
+    place = {"ra": 10.0, "dec": 20.0, "midpointMjdTai": 60000.0}
+    found = detections_of({name: np.array([value], np.float32) for name, value in (place | stated).items()})
+    assert found.sigma == pytest.approx([sigma], rel=1e-6)
+    assert found.vectors.shape == (1, 3)
+
+
+def test_what_is_not_stated_is_not_known():
+    place = {name: np.array([value]) for name, value in (("ra", 10.0), ("dec", 20.0), ("midpointMjdTai", 60000.0))}
+    found = detections_of(place | {"exposureTime": np.array([0.0]), "trailLengthErr": np.array([0.5])})
+    assert np.isnan([found.exposure_time[0], found.trail_length[0], found.angle_error[0], found.magnitude[0]]).all()
+    assert found.length_error[0] == 0.5

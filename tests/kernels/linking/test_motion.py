@@ -5,7 +5,7 @@ from astropy.coordinates import SkyCoord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.linking.tracklets import fit_motion
+from kernels.linking.tracklets import fit_motion, track_offsets
 from kernels.sky.positions import unit_vectors
 
 
@@ -48,3 +48,22 @@ def test_errors_are_those_of_the_detections():
         moved_off = vectors + off[:, :1] * east + off[:, 1:] * north
         chi2.append(fit_motion(moved_off / np.linalg.norm(moved_off, axis=1, keepdims=True), days, sigma).chi2)
     assert np.mean(chi2) == pytest.approx(2 * 6 - 4, rel=0.08)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.floats(0, 359.9),
+    st.floats(-85, 85),
+    st.floats(0.05, 60),
+    st.floats(0, 359.9),
+    st.tuples(st.floats(-5, 5), st.floats(-5, 5)),
+)
+def test_offsets_are_measured_ahead_and_to_the_side(ra, dec, rate, angle, off):
+    days = np.array([-0.02, 0.0, 0.02])
+    motion = fit_motion(moved(ra, dec, rate, angle, days), 60000 + days, np.full(3, 0.2))
+    place = SkyCoord(motion.ra * u.deg, motion.dec * u.deg)
+    for way, turn in zip(off, (0.0, 90.0), strict=True):
+        there = place.directional_offset_by((motion.angle + turn) * u.deg, way * u.arcsec)
+        vectors = unit_vectors(np.array([there.ra.deg]), np.array([there.dec.deg]))
+        along, across = track_offsets(motion, vectors, np.array([motion.mjd]))
+        assert (along[0], across[0]) == pytest.approx((way, 0.0) if turn == 0 else (0.0, way), abs=1e-4)

@@ -4,7 +4,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 
 from kernels.linking.detections import detections_at, find_stationary
-from kernels.linking.tracklets import find_tracklets
+from kernels.linking.tracklets import PAIR_RATE, find_pairs, find_tracklets
 
 EXPOSURE = 30.0  # s
 CENTRE = SkyCoord(150 * u.deg, 20 * u.deg)
@@ -150,3 +150,87 @@ def test_the_motion_is_that_of_the_object():
         assert length[list(one.members)].mean() / EXPOSURE * 24 == pytest.approx(one.motion.rate, abs=1.2, rel=0.1)
         assert abs((angle[owner == mover][0] - one.motion.angle + 90) % 180 - 90) < max(6, 60 / one.motion.rate)
         assert one.motion.rms < 0.5
+
+
+def pairs(ra, dec, mjd, most=1000, sigma=0.15, **known):
+    detections = detections_at(ra, dec, mjd, np.full(len(ra), sigma), **known)
+    return find_pairs(detections, np.ones(len(ra), bool), most)
+
+
+def test_pairs_are_all_that_may_be_one_object():
+    """By the plain way: every two detections of a night."""
+    rng = np.random.default_rng(4)
+    ra, dec = 150 + rng.uniform(-0.2, 0.2, 200), rng.uniform(-0.2, 0.2, 200)
+    mjd = 60000.2 + rng.choice([0.0, 0.004, 0.02, 0.05, 0.15, 1.0, 1.03], 200)
+    found, rate = pairs(ra, dec, mjd)
+    sky, days = SkyCoord(ra, dec, unit="deg"), mjd[None] - mjd[:, None]
+    way = sky[:, None].separation(sky[None]).deg
+    may = (days >= 0.15 * 2**0.5 / 40) & (days <= 0.1) & (way >= 1 / 3600) & (way <= 1.5 * days)
+    expected = set(zip(*map(np.ndarray.tolist, np.nonzero(may)), strict=True))
+    assert rate == PAIR_RATE
+    assert len(found) == len(set(map(tuple, found))) > 100
+    assert set(map(tuple, found)) == expected
+
+
+def test_of_too_many_pairs_the_slow_ones_are_kept():
+    rng = np.random.default_rng(5)
+    ra, dec = 150 + rng.uniform(-0.2, 0.2, 300), rng.uniform(-0.2, 0.2, 300)
+    mjd = 60000.2 + rng.choice([0.0, 0.03, 0.06], 300)
+    whole, some = pairs(ra, dec, mjd), pairs(ra, dec, mjd, most=50)
+    assert (len(some[0]), len(whole[0]) > 100, some[1] < PAIR_RATE) == (50, True, True)
+    assert set(map(tuple, some[0])) < set(map(tuple, whole[0]))
+
+
+def test_pairs_agree_in_brightness_and_trails():
+    ra, dec, mjd = np.array([150.0, 150.01]), np.zeros(2), np.array([60000.2, 60000.23])
+    assert len(pairs(ra, dec, mjd)[0]) == 1
+    assert len(pairs(ra, dec, mjd, magnitude=np.array([18.0, 21.0]))[0]) == 0
+    across = {"trail_length": np.array([10.0, 10.0]), "trail_angle": np.zeros(2)}
+    assert len(pairs(ra, dec, mjd, **across)[0]) == 0
+    assert len(pairs(ra[:0], dec[:0], mjd[:0])[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("known", "count"),
+    [
+        ({}, 1),
+        ({"length_error": np.array([0.5, 0.5]), "angle_error": np.array([2.0, 2.0])}, 1),
+        ({"length_error": np.array([0.5, 3.0])}, 0),  # perhaps a point
+        ({"angle_error": np.array([2.0, 25.0])}, 0),  # it may point anywhere
+    ],
+)
+def test_trails_count_as_far_as_they_are_known(known, count):
+    assert len(linked(*pair((12.5, 12.5), (90.0, 90.0)), **known)) == count
+
+
+def test_lengths_and_directions_may_differ_by_their_errors():
+    ra, dec, mjd = 150 + np.arange(3) * 0.04, np.zeros(3), 60000 + np.arange(3) * 0.02  # 2.5 arcsec in 30 s
+    shape = {"length": np.array([2.5, 7.5, 2.0]), "angle": np.array([90.0, 40.0, 90.0])}
+    assert linked(ra, dec, mjd, **shape) == []
+    assert len(linked(ra, dec, mjd, **shape, length_error=np.full(3, 1.6), angle_error=np.full(3, 15.0))) == 1
+
+
+def test_fields_far_apart_are_linked_as_if_each_were_alone():
+    fields = [night(np.random.default_rng(seed), 3, 10, 2.0) for seed in (1, 2, 3)]
+    shifted = [(ra + 100 * n, dec, mjd + n * 40 / 86400, *rest) for n, (ra, dec, mjd, *rest) in enumerate(fields)]
+    alone, first = set(), 0
+    for ra, dec, mjd, _, length, angle in shifted:
+        alone |= {tuple(first + one for one in some.members) for some in linked(ra, dec, mjd, length, angle)}
+        first += len(ra)
+    ra, dec, mjd, _, length, angle = (np.concatenate(columns) for columns in zip(*shifted, strict=True))
+    assert {some.members for some in linked(ra, dec, mjd, length, angle)} == alone
+    assert len(alone) >= 25
+
+
+def test_a_mover_is_followed_into_the_next_field():
+    """Visits of two fields side by side; what leaves one is seen in the other between the two visits of the first."""
+    rng = np.random.default_rng(1)
+    visits = [(150.0, 0.0), (151.0, 0.02), (150.0, 0.04), (151.0, 0.06)]
+    parts = [
+        (ra + rng.uniform(-0.5, 0.5, 10), rng.uniform(-0.5, 0.5, 10), np.full(10, 60000 + day)) for ra, day in visits
+    ]
+    days = np.array([day for _, day in visits])
+    mover = (150.45 + 2 * days, np.zeros(4), 60000 + days)
+    ra, dec, mjd = (np.concatenate([*(part[n] for part in parts), mover[n]]) for n in range(3))
+    (found,) = linked(ra, dec, mjd)
+    assert found.members == (40, 41, 42, 43)

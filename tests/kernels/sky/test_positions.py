@@ -94,7 +94,8 @@ def placed(offsets, ra=200.0, dec=50.0):
 
 def merged(offsets, exposure, weight=None, **place):
     weight = np.ones(len(exposure)) if weight is None else np.array(weight, float)
-    return merge_positions(placed(offsets, **place), np.array(exposure), weight, RADIUS).tolist()
+    radius = np.full(len(exposure), RADIUS)
+    return merge_positions(placed(offsets, **place), np.array(exposure), weight, radius).tolist()
 
 
 def test_sources_of_several_exposures_at_one_place_are_one_object():
@@ -116,7 +117,13 @@ def test_holds_at_the_meridian_and_near_the_pole():
 
 
 def test_nothing_gives_nothing():
-    assert merge_positions(np.zeros((0, 3)), np.zeros(0, int), np.zeros(0), RADIUS).tolist() == []
+    assert merge_positions(np.zeros((0, 3)), np.zeros(0, int), np.zeros(0), np.zeros(0)).tolist() == []
+
+
+def test_of_two_radii_the_larger_one_counts():
+    near = placed([(0, 0), (0.8, 0), (1.6, 0)])
+    for radii, found in (((0.5, 0.5, 0.5), [0, 1, 2]), ((0.5, 0.9, 0.5), [0, 0, 1]), ((0.9, 0.5, 0.5), [0, 0, 1])):
+        assert merge_positions(near, np.arange(3), np.array([2.0, 1, 1]), np.array(radii)).tolist() == found
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,0 +1,210 @@
+"""Association of detections with objects at rest: matches on the sky, places in cells, and statistics of fluxes."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.linking.detections import arc, chord
+from kernels.sky.positions import along_great_circle
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+_ORDER = 14
+_RING = 16  # points about a place that find the cells near it
+_UNKNOWN = 0.2  # arcsec: the error of a position that comes without one
+_FLOOR = 0.05  # arcsec: errors of astrometry that the stated ones leave out
+_SIGNIFICANT = 3.0  # standard errors of a trail's length
+
+
+class Reach(NamedTuple):
+    """Distance within which a detection is the object's.
+
+    Attributes
+    ----------
+    sigmas
+        Standard deviations of the distance, from the errors of both positions.
+    least, most
+        Limits of that, arcsec.
+    """
+
+    sigmas: float = 3.0
+    least: float = 0.5
+    most: float = 1.5
+
+    def of(self, sigma: Floats) -> Floats:
+        """Return the reach where the distance has a standard deviation, arcsec."""
+        return np.clip(self.sigmas * sigma, self.least, self.most)
+
+
+class PlaceMatches(NamedTuple):
+    """Pairs of a detection and an object.
+
+    Attributes
+    ----------
+    rows, which : (k,) int64
+        Their numbers; no detection and no object is in two pairs.
+    separation : (k,)
+        arcsec.
+    """
+
+    rows: Integers
+    which: Integers
+    separation: Floats
+
+
+def position_sigma(ra_err: Floats, dec_err: Floats) -> Floats:
+    """Return the error of positions along each axis, arcsec, from those in deg; 0.2 arcsec where one is not known."""
+    sigma = 3600 * np.sqrt((np.square(ra_err) + np.square(dec_err)) / 2)
+    return np.hypot(np.where(np.isfinite(sigma), sigma, _UNKNOWN), _FLOOR)
+
+
+def is_trail(length: Floats, error: Floats, least: float) -> NDArray[np.bool_]:
+    """Return which trails are longer than ``least``, arcsec, and that by more than chance: 3 standard errors.
+
+    What has a length without an error counts: its fit failed, and the length is the first estimate.
+    """
+    with np.errstate(invalid="ignore"):
+        return (length > least) & ~(length < _SIGNIFICANT * error)
+
+
+def match_places(vectors: Floats, sigma: Floats, places: Floats, place_sigma: Floats, reach: Reach) -> PlaceMatches:
+    """Pair detections of one exposure with objects, one to one.
+
+    Pairs within reach are taken by increasing distance in units of its standard deviation, each if neither of the two
+    is taken. So no two that are both left, or both in worse pairs, would rather have each other; and the order of the
+    detections plays no part, except between equal distances.
+
+    Parameters
+    ----------
+    vectors : (n, 3)
+        Directions of the detections, unit vectors.
+    sigma : (n,)
+        Errors of their positions along each axis, arcsec.
+    places : (m, 3)
+        Directions of the objects.
+    place_sigma : (m,)
+        Errors of theirs.
+    reach
+        How far apart the two of a pair may be.
+
+    Returns
+    -------
+    PlaceMatches
+        By increasing number of the detection.
+    """
+    from scipy.spatial import cKDTree
+
+    none = np.zeros(0, np.int64)
+    if not len(vectors) or not len(places):
+        return PlaceMatches(none, none, np.zeros(0))
+    # Of the many, a tree that is made fast: each is looked up once.
+    tree = cKDTree(places, balanced_tree=False, compact_nodes=False)
+    near = cKDTree(vectors).sparse_distance_matrix(tree, float(chord(reach.most)), output_type="ndarray")
+    rows, which, apart = near["i"].astype(np.int64), near["j"].astype(np.int64), arc(near["v"])
+    spread = np.hypot(sigma[rows], place_sigma[which])
+    within = apart <= reach.of(spread)
+    rows, which, apart, distance = rows[within], which[within], apart[within], (apart / spread)[within]
+    taken_row, taken_place, chosen = set[int](), set[int](), []
+    for pair in np.lexsort((which, rows, apart, distance)).tolist():
+        row, place = int(rows[pair]), int(which[pair])
+        if row not in taken_row and place not in taken_place:
+            taken_row.add(row)
+            taken_place.add(place)
+            chosen.append(pair)
+    kept = np.array(chosen, np.int64)
+    kept = kept[np.argsort(rows[kept])]
+    return PlaceMatches(rows[kept], which[kept], apart[kept])
+
+
+def cells_of(ra: Floats, dec: Floats) -> Integers:
+    """Return the order-14 nested HEALPix cells of places in deg: 13 arcsec wide (Gorski et al. 2005, ApJ 622, 759)."""
+    from astropy import units
+    from astropy_healpix import HEALPix
+
+    grid = HEALPix(nside=2**_ORDER, order="nested")
+    return np.asarray(grid.lonlat_to_healpix(ra * units.deg, dec * units.deg), np.int64).reshape(-1)
+
+
+def cells_near(ra: Floats, dec: Floats, arcsec: float) -> Integers:
+    """Return the cells in which all lies that is within some arcsec, 5 at most, of places in deg; sorted.
+
+    A ring of 16 points, twice as far away, is in each of them: no corner of a cell is so acute that it would reach
+    within the circle between two of these.
+    """
+    angle = np.tile(np.arange(_RING) * 360 / _RING, len(ra))
+    around, up = np.repeat(ra, _RING), np.repeat(dec, _RING)
+    ring_ra, ring_dec, _ = along_great_circle(around, up, angle, np.full(len(angle), 2 * arcsec / 3600))
+    return np.unique(np.concatenate([cells_of(ra, dec), cells_of(ring_ra, ring_dec)]))
+
+
+class FluxStatistics(NamedTuple):
+    """Statistics of the fluxes of objects in one band, (n,) each; NaN where there are too few.
+
+    Attributes
+    ----------
+    used
+        Fluxes, of those that are finite and have an error.
+    mean, mean_error
+        Mean by the inverse variances, and its standard error.
+    sigma
+        Standard deviation about the plain mean, of two or more.
+    chi2
+        Squared distances from the mean in units of the errors, summed.
+    stetson_j
+        Mean of sgn(P) sqrt(abs(P)), P = d^2 - 1, d = sqrt(n / (n - 1)) (flux - mean) / error, of two or more (Stetson
+        1996, PASP 108, 851, eqs. 1 and 2, each observation by itself).
+    least, most
+        Extremes.
+    """
+
+    used: Integers
+    mean: Floats
+    mean_error: Floats
+    sigma: Floats
+    chi2: Floats
+    stetson_j: Floats
+    least: Floats
+    most: Floats
+
+
+def flux_statistics(group: Integers, flux: Floats, error: Floats, groups: int) -> FluxStatistics:
+    """Return the statistics of fluxes, group by group.
+
+    Parameters
+    ----------
+    group : (k,)
+        Number of each one's object, from 0.
+    flux, error : (k,)
+        One unit; those that are not finite, or whose error is not positive, are left out.
+    groups
+        Number of objects, n.
+    """
+    good = np.isfinite(flux) & np.isfinite(error) & (error > 0)
+    group, flux, error = group[good], flux[good], error[good]
+
+    def total(values: Floats) -> Floats:
+        return np.asarray(np.bincount(group, values, groups), np.float64)
+
+    count = np.bincount(group, minlength=groups)
+    some, several = np.where(count > 0, count, np.nan), np.where(count > 1, count, np.nan)
+    weight = np.square(1 / error)
+    whole = np.where(count > 0, total(weight), np.nan)
+    mean = total(weight * flux) / whole
+    pull = (flux - mean[group]) / error
+    excess = (several / (several - 1))[group] * np.square(pull) - 1
+    plain = total(flux) / some
+    least, most = np.full(groups, np.inf), np.full(groups, -np.inf)
+    np.minimum.at(least, group, flux)
+    np.maximum.at(most, group, flux)
+    return FluxStatistics(
+        used=count.astype(np.int64),
+        mean=mean,
+        mean_error=1 / np.sqrt(whole),
+        sigma=np.sqrt(total(np.square(flux - plain[group])) / (several - 1)),
+        chi2=np.where(count > 0, total(np.square(pull)), np.nan),
+        stetson_j=total(np.where(np.isfinite(excess), np.sign(excess) * np.sqrt(np.abs(excess)), 0)) / several,
+        least=np.where(count > 0, least, np.nan),
+        most=np.where(count > 0, most, np.nan),
+    )

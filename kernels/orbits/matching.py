@@ -1,0 +1,85 @@
+"""Matches of detections with predicted places."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.sky.positions import unit_vectors
+from kernels.sky.projection import tangent_offsets
+
+Floats = NDArray[np.float64]
+
+_SIGMAS = 3.0
+
+
+class Match(NamedTuple):
+    """Detection and object, by their numbers, and the offset of the first from the second, arcsec.
+
+    Attributes
+    ----------
+    apart
+        Distance in units of what they may be apart: at most 1.
+    detection, known
+        Numbers.
+    along, across
+        Along the predicted motion, and to its right as seen from north over east: eastwards of a motion northwards.
+    """
+
+    apart: float
+    detection: int
+    known: int
+    along: float
+    across: float
+
+
+def match_places(
+    place: tuple[Floats, Floats, Floats],
+    known: tuple[Floats, Floats, Floats, Floats],
+    radius: float,
+    agree: Callable[[int, int], bool] = lambda detection, known: True,
+) -> list[Match]:
+    """Match detections and objects one to one.
+
+    Parameters
+    ----------
+    place : ra, dec, error, each (n,)
+        Detections: ICRS, deg, and error along each axis, arcsec; NaN counts as none.
+    known : ra, dec, angle, uncertainty, each (m,)
+        Objects: predicted place, deg, position angle of the motion, deg, and how far along it the object may be off.
+    radius
+        How far off it may be besides, arcsec; three times the error of the detection comes on top.
+    agree
+        Whether a detection and an object, by their numbers, are alike in what else is known.
+
+    Returns
+    -------
+    list of Match
+        By detection. Of pairs that agree the closest is taken first, and neither has another.
+    """
+    from scipy.spatial import cKDTree
+
+    (ra, dec, error), (ra0, dec0, angle, uncertainty) = place, known
+    if not len(ra) or not len(ra0):
+        return []
+    allowed = radius + _SIGMAS * np.nan_to_num(error)
+    reach = np.radians((allowed.max() + uncertainty) / 3600)
+    near = cKDTree(unit_vectors(ra, dec)).query_ball_point(unit_vectors(ra0, dec0), 2 * np.sin(reach / 2))
+    which = np.array([k for k, some in enumerate(near) for _ in some], np.intp)
+    found = np.array([n for some in near for n in some], np.intp)
+    east, north = tangent_offsets(ra[found], dec[found], ra0[which], dec0[which])
+    turn = np.radians(angle[which])
+    along = 3600 * (east * np.sin(turn) + north * np.cos(turn))
+    across = 3600 * (east * np.cos(turn) - north * np.sin(turn))
+    apart = np.hypot(along / (allowed[found] + uncertainty[which]), across / allowed[found])
+    columns = (column.tolist() for column in (apart, found, which, along, across))
+    pairs = [Match(*row) for row in zip(*columns, strict=True) if row[0] <= 1 and agree(row[1], row[2])]
+    chosen: list[Match] = []
+    taken: tuple[set[int], set[int]] = set(), set()
+    for one in sorted(pairs):
+        if one.detection not in taken[0] and one.known not in taken[1]:
+            taken[0].add(one.detection)
+            taken[1].add(one.known)
+            chosen.append(one)
+    return sorted(chosen, key=lambda one: one.detection)

@@ -1,0 +1,166 @@
+"""Patches of the sky: which exposures and positions belong to them, and their division where sources are dense.
+
+A patch is a pixel of a nested HEALPix grid (Gorski et al. 2005, ApJ 622, 759).
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.sky.positions import sky_position, unit_vectors
+from kernels.sky.projection import celestial_wcs, pixel_scale
+from schemas.patch import COVER_ORDER
+
+Floats = NDArray[np.float64]
+
+_DIRECTIONS, _SPREAD = 32, 1.25
+"""Moved so many margins in one of so many directions, what is within the margin of a pixel lies in it, also where it
+is near a corner, unless that is sharper than 50 deg."""
+
+_FINE = 10
+"""Order of the pixels that are added around those an exposure has points in: none is narrower than 100 arcsec."""
+
+_STEP = 50.0
+"""Distance of those points, arcsec: each place of the exposure is within 36 arcsec of one."""
+
+
+def pixels_at(ra: Floats, dec: Floats, order: int) -> NDArray[np.int64]:
+    """Return the nested HEALPix pixels of positions in deg, (n,)."""
+    return np.asarray(_grid(order).lonlat_to_healpix(*_degrees(ra, dec)), np.int64).reshape(-1)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Patch of the sky: `schemas.stage.SkyPart`.
+
+    Attributes
+    ----------
+    order, pixel
+        Of the nested HEALPix grid.
+    margin
+        How far around it rows may be asked for, arcsec.
+    """
+
+    order: int
+    pixel: int
+    margin: float
+
+    def holds(self, ra: Floats, dec: Floats, margin: float = 0.0) -> NDArray[np.bool_]:
+        """Return which positions lie in it, or within a margin around it; some a little further away may be among them.
+
+        Parameters
+        ----------
+        ra, dec : (n,)
+            deg; NaN lies nowhere.
+        margin
+            arcsec.
+
+        Returns
+        -------
+        (n,) bool
+        """
+        ra, dec = np.asarray(ra, np.float64), np.asarray(dec, np.float64)
+        found = np.zeros(ra.shape, np.bool_)
+        known = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+        found[known] = pixels_at(ra[known], dec[known], self.order) == self.pixel
+        if margin <= 0:
+            return found
+        left = known[~found[known]]
+        left = left[self._may_reach(ra[left], dec[left], margin)]
+        for angle in 2 * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS:
+            moved = _moved(ra[left], dec[left], angle, _SPREAD * margin)
+            reaches = pixels_at(*moved, self.order) == self.pixel
+            found[left[reaches]] = True
+            left = left[~reaches]
+        return found
+
+    def _may_reach(self, ra: Floats, dec: Floats, margin: float) -> NDArray[np.bool_]:
+        """Return which positions are in the circle around the patch and its margin: a test that costs little."""
+        grid = _grid(self.order)
+        corners = np.stack([one.deg for one in grid.boundaries_lonlat([self.pixel], step=4)])[:, 0]
+        centre = np.stack([one.deg for one in grid.healpix_to_lonlat([self.pixel])])[:, 0]
+        middle = unit_vectors(centre[:1], centre[1:])[0]
+        reach = np.max(np.linalg.norm(unit_vectors(*corners) - middle, axis=1))
+        chord = 1.1 * reach + 2 * np.radians(_SPREAD * margin / 3600)
+        return np.asarray(np.linalg.norm(unit_vectors(ra, dec) - middle, axis=1) <= chord)
+
+
+def cover(wcs_header: str, shape: tuple[int, int]) -> tuple[int, ...]:
+    """Return the pixels of `schemas.patch.COVER_ORDER` that an exposure touches, or comes within 60 arcsec of.
+
+    Some that are up to 7 arcmin away may be among them.
+
+    Parameters
+    ----------
+    wcs_header, shape
+        Of the exposure: `schemas.exposure.ExposureInfo`.
+
+    Returns
+    -------
+    tuple of int
+        Sorted.
+    """
+    wcs = celestial_wcs(wcs_header)
+    step = max(1.0, _STEP / pixel_scale(wcs))
+    y, x = (np.linspace(-0.5, size - 0.5, 2 + int(size / step)) for size in shape)
+    ra, dec = (np.asarray(one, np.float64) for one in wcs.all_pix2world(*(one.ravel() for one in np.meshgrid(x, y)), 0))
+    seen = np.isfinite(ra) & np.isfinite(dec)
+    fine = np.unique(pixels_at(ra[seen], dec[seen], _FINE))
+    around = np.asarray(_grid(_FINE).neighbours(fine)).ravel()
+    every = np.unique(np.concatenate([fine, around[around >= 0]]))
+    return tuple(np.unique(every >> 2 * (_FINE - COVER_ORDER)).tolist())
+
+
+def divided(pixels: NDArray[np.int64], load: Floats, order: int, most: float) -> list[tuple[int, int]]:
+    """Return the patches of a night: none has a greater load than allowed, unless it is of the highest order.
+
+    Parameters
+    ----------
+    pixels : (n,)
+        Of `schemas.patch.COVER_ORDER`, sorted, each one once or more often; others belong to no patch.
+    load : (n,)
+        Their loads.
+    order
+        Of the largest patches.
+    most
+        Load of a patch, at most.
+
+    Returns
+    -------
+    list of (order, pixel)
+        By their place on the curve of the nested scheme.
+    """
+    found: list[tuple[int, int]] = []
+    wide = pixels >> 2 * (COVER_ORDER - order)
+    for start, end in pairwise([*np.flatnonzero(np.diff(wide, prepend=-1)), len(wide)]):
+        if order < COVER_ORDER and load[start:end].sum() > most:
+            found += divided(pixels[start:end], load[start:end], order + 1, most)
+        else:
+            found.append((order, int(wide[start])))
+    return found
+
+
+def _moved(ra: Floats, dec: Floats, angle: float, arcsec: float) -> tuple[Floats, Floats]:
+    """Return the positions so far away in a direction (east of north, radians)."""
+    a, d = np.radians(ra), np.radians(dec)
+    east = np.stack([-np.sin(a), np.cos(a), np.zeros_like(a)], axis=-1)
+    north = np.stack([-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)], axis=-1)
+    arc = np.radians(arcsec / 3600)
+    return sky_position(
+        np.cos(arc) * unit_vectors(ra, dec) + np.sin(arc) * (np.sin(angle) * east + np.cos(angle) * north)
+    )
+
+
+def _grid(order: int) -> Any:
+    from astropy_healpix import HEALPix
+
+    return HEALPix(nside=2**order, order="nested")
+
+
+def _degrees(ra: Floats, dec: Floats) -> tuple[Any, Any]:
+    from astropy import units
+
+    return ra * units.deg, dec * units.deg

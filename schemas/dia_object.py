@@ -1,0 +1,106 @@
+"""Objects of the difference images: what was seen again at one place, night after night."""
+
+from collections.abc import Iterator
+from enum import IntFlag
+
+import pyarrow as pa
+
+from schemas.dataset import TableOf, column
+from schemas.objects import BANDS
+
+
+class DiaObjectFlag(IntFlag):
+    """Bits of ``flags`` in `dia_object`."""
+
+    STATIONARY = 1  # seen again on another visit, after what moves would have left the place
+    VARIABLE_STAR = 2  # a detection of the night sits on a star
+    NUCLEAR = 4  # a detection of the night sits on the core of a galaxy
+
+
+ASSOCIATION = TableOf(
+    "association",
+    pa.schema(
+        [
+            column("diaSourceId", pa.int64(), "", "Detection."),
+            column("diaObjectId", pa.int64(), "", "Its object."),
+            column("night", pa.string(), "", "Night of the detection, YYYYMMDD."),
+            column("x", pa.float64(), "", "Direction (ICRS), first component of the unit vector."),
+            column("y", pa.float64(), "", "Second component."),
+            column("z", pa.float64(), "", "Third component."),
+            column("weight", pa.float64(), "arcsec-2", "Inverse variance of the position along each axis."),
+            column("separation", pa.float64(), "arcsec", "From the object's mean position when it was associated."),
+            column("midpointMjdTai", pa.float64(), "d", "Middle of the exposure, MJD TAI."),
+            column("band", pa.string(), "", "Filter band."),
+            column("psfFlux", pa.float64(), "nJy", "Flux of a point source.", nullable=True),
+            column("psfFluxErr", pa.float64(), "nJy", "Its standard error.", nullable=True),
+        ]
+    ),
+)
+"""Detections up to a night, its own among them, of the objects that were seen in it; no stage makes it: it comes from
+the store of the association, and is not published."""
+
+
+def _float(name: str, unit: str, doc: str, ucd: str) -> pa.Field:
+    return column(name, pa.float32(), unit, doc, nullable=True, ucd=ucd)
+
+
+def _of_band(band: str) -> Iterator[pa.Field]:
+    flux, name = "phot.flux.density;em.opt", f"{band}_psfFlux"
+    yield column(f"{name}Ndata", pa.int32(), "", f"Detections in {band} with psfFlux and its error.")
+    yield _float(f"{name}Mean", "nJy", f"Mean of psfFlux in {band} by the errors.", f"{flux};stat.mean")
+    yield _float(f"{name}MeanErr", "nJy", "Its standard error.", f"stat.error;{flux};stat.mean")
+    yield _float(f"{name}Sigma", "nJy", "Standard deviation of psfFlux; null of fewer than two.", f"stat.stdev;{flux}")
+    yield _float(f"{name}Chi2", "", "Chi squared of psfFlux about the mean.", "stat.fit.chi2")
+    yield _float(
+        f"{name}StetsonJ", "", "Variability index J (Stetson 1996, PASP 108, 851); null of fewer than two.",
+        "stat.value;src.var.index",
+    )  # fmt: skip
+    yield _float(f"{name}Min", "nJy", "Least psfFlux.", f"{flux};stat.min")
+    yield _float(f"{name}Max", "nJy", "Largest psfFlux.", f"{flux};stat.max")
+
+
+DIA_OBJECT = TableOf(
+    "dia_object",
+    pa.schema(
+        [
+            column(
+                "diaObjectId", pa.int64(), "", "diaSourceId of the detection that began it; it never changes.",
+                ucd="meta.id;meta.main",
+            ),
+            column("ra", pa.float64(), "deg", "Right ascension (ICRS); mean of the detections, by their errors."),
+            column("dec", pa.float64(), "deg", "Declination (ICRS); likewise."),
+            column("raErr", pa.float32(), "deg", "Standard error of ra times cos(dec)."),
+            column("decErr", pa.float32(), "deg", "Standard error of dec."),
+            column("nDiaSources", pa.int32(), "", "Detections up to this night, in all bands."),
+            column(
+                "firstDiaSourceMjdTai", pa.float64(), "d", "Middle of the first of their exposures, MJD TAI.",
+                ucd="time.epoch;stat.min",
+            ),
+            column(
+                "lastDiaSourceMjdTai", pa.float64(), "d", "Middle of the last of their exposures, MJD TAI.",
+                ucd="time.epoch;stat.max",
+            ),
+            *(field for band in BANDS for field in _of_band(band)),
+            column("flags", pa.int32(), "", "Bits: " + ", ".join(f"{one.value} {one.name}" for one in DiaObjectFlag)
+                   + "."),
+        ]
+    ),
+    product=True,
+    ids="diaObjectId",
+)  # fmt: skip
+
+DIA_OBJECT_SOURCE = TableOf(
+    "dia_object_source",
+    pa.schema(
+        [
+            column("diaSourceId", pa.int64(), "", "Detection of the night; trails and what has no place are left out."),
+            column("diaObjectId", pa.int64(), "", "Its object in `dia_object`."),
+            column(
+                "separation", pa.float32(), "arcsec", "From the object's mean position when it was associated; 0 where "
+                "it began the object.",
+            ),
+        ]
+    ),
+    product=True,
+    ids="diaSourceId",
+)  # fmt: skip

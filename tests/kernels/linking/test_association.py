@@ -1,0 +1,165 @@
+"""Matches against an independent, slower way; statistics against numpy's and worked examples."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from astropy import units
+from astropy.coordinates import SkyCoord
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels.linking.association import (
+    Reach,
+    cells_near,
+    cells_of,
+    flux_statistics,
+    is_trail,
+    match_places,
+    position_sigma,
+)
+from kernels.sky.positions import along_great_circle, unit_vectors
+
+REACH = Reach(3.0, 0.5, 1.5)
+
+
+def at(offsets, ra=0.0, dec=80.0):
+    """Directions so many arcsec north of a place at the 24 h line."""
+    return unit_vectors(np.full(len(offsets), ra), dec + np.array(offsets, float) / 3600)
+
+
+def sigmas(count, value=0.1):
+    return np.full(count, value)
+
+
+def paired(offsets, places, sigma=0.1, place_sigma=0.1):
+    found = match_places(at(offsets), sigmas(len(offsets), sigma), at(places), sigmas(len(places), place_sigma), REACH)
+    return list(zip(found.rows.tolist(), found.which.tolist(), strict=True))
+
+
+def test_the_reach_follows_the_errors_between_its_limits():
+    np.testing.assert_allclose(REACH.of(np.array([0.01, 0.3, 5.0])), [0.5, 0.9, 1.5])
+    assert paired([0.4], [0.0], 0.01, 0.01) == [(0, 0)]
+    assert paired([0.6], [0.0], 0.01, 0.01) == []
+    assert paired([0.8], [0.0], 0.2, 0.2) == [(0, 0)]  # 3 x 0.28
+    assert paired([1.6], [0.0], 9.0, 9.0) == []
+
+
+def test_two_detections_never_have_one_object_and_the_nearer_has_it():
+    assert paired([0.3, 0.1], [0.0]) == [(1, 0)]
+    assert paired([0.2, -0.1], [0.0, 0.45]) == [(0, 1), (1, 0)]  # the second is nearer to the first object
+
+
+def test_nearness_counts_in_units_of_the_errors():
+    found = match_places(at([0.0]), sigmas(1), at([0.30, -0.35]), np.array([0.05, 1.0]), REACH)
+    assert found.which.tolist() == [1]
+    assert found.separation[0] == pytest.approx(0.35)
+
+
+def test_nothing_matches_nothing():
+    assert paired([], []) == paired([0.0], []) == paired([], [0.0]) == []
+
+
+def greedy(sky, sigma, places, place_sigma):
+    """Pairs in order of distance, by astropy's separations of all with all."""
+    pairs = []
+    for n, m in product(range(len(sky)), range(len(places))):
+        apart = sky[n].separation(places[m]).arcsec
+        spread = math.hypot(sigma[n], place_sigma[m])
+        if apart <= min(max(3 * spread, 0.5), 1.5):
+            pairs.append((apart / spread, n, m))
+    chosen = []
+    for _, n, m in sorted(pairs):
+        if all(n != one and m != other for one, other in chosen):
+            chosen.append((n, m))
+    return sorted(chosen)
+
+
+@pytest.mark.parametrize(("ra", "dec"), [(0.0, 0.0), (359.9999, 45.0), (120.0, 89.9995), (10.0, -90.0)])
+def test_a_crowd_is_matched_as_by_hand(ra, dec):
+    rng = np.random.default_rng(3)
+    coords = []
+    for count in (20, 30):
+        angle, apart = rng.uniform(0, 360, count), rng.uniform(0, 4, count) / 3600
+        coords.append(along_great_circle(np.full(count, ra), np.full(count, dec), angle, apart)[:2])
+    sigma, place_sigma = rng.uniform(0.05, 0.5, 20), rng.uniform(0.05, 0.5, 30)
+    found = match_places(unit_vectors(*coords[0]), sigma, unit_vectors(*coords[1]), place_sigma, REACH)
+    expected = greedy(
+        *(x for c, s in zip(coords, (sigma, place_sigma), strict=True) for x in (SkyCoord(*c, unit="deg"), s))
+    )
+    assert len(expected) > 5
+    assert list(zip(found.rows.tolist(), found.which.tolist(), strict=True)) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.floats(0, 360, exclude_max=True), st.floats(-90, 90), st.floats(0, 360), st.floats(0, 1),
+)  # fmt: skip
+def test_what_is_near_lies_in_the_cells_near(ra, dec, angle, share):
+    there = along_great_circle(*(np.array([value]) for value in (ra, dec, angle, share * 1.5 / 3600)))
+    assert np.isin(cells_of(there[0], there[1]), cells_near(np.array([ra]), np.array([dec]), 1.5)).all()
+
+
+def test_places_at_the_corners_of_cells_see_all_cells_there():
+    from astropy_healpix import HEALPix
+
+    grid = HEALPix(nside=2**14, order="nested")
+    cells = np.random.default_rng(0).integers(0, grid.npix, 300)
+    lon, lat = (one.to_value(units.deg)[:, 0] for one in grid.boundaries_lonlat(cells, 1))
+    rng = np.random.default_rng(1)
+    for ra, dec in zip(lon, lat, strict=True):
+        angle, apart = rng.uniform(0, 360, 200), rng.uniform(0, 1.5, 200) / 3600
+        here = along_great_circle(np.full(200, ra), np.full(200, dec), angle, apart)[:2]
+        shifted = along_great_circle(np.array([ra]), np.array([dec]), angle[:1], apart[:1])[:2]
+        near = SkyCoord(*here, unit="deg").separation(SkyCoord(*shifted, unit="deg")).arcsec <= 1.5
+        assert np.isin(cells_of(*here)[near], cells_near(*shifted, 1.5)).all()
+
+
+def test_trails_are_long_and_not_by_chance():
+    length, error = np.array([1.9, 5.0, 5.0, 5.0, np.nan]), np.array([0.1, 1.0, 2.0, np.nan, 1.0])
+    assert is_trail(length, error, 2.0).tolist() == [False, True, False, True, False]
+
+
+def test_errors_of_positions_are_in_arcsec_and_never_vanish():
+    found = position_sigma(np.array([0.3, 0.0, np.nan]) / 3600, np.array([0.4, 0.0, 0.1]) / 3600)
+    np.testing.assert_allclose(found, np.hypot([math.sqrt(0.125), 0, 0.2], 0.05))
+
+
+def test_statistics_are_those_of_each_object_by_itself():
+    rng = np.random.default_rng(5)
+    group = rng.integers(0, 4, 60)
+    flux, error = rng.normal(100, 20, 60), rng.uniform(5, 20, 60)
+    flux[::9], error[4] = np.nan, 0.0
+    found = flux_statistics(group, flux, error, 6)
+    for one in range(4):
+        own = (group == one) & np.isfinite(flux) & (error > 0)
+        mean = np.average(flux[own], weights=error[own] ** -2)
+        count = own.sum()
+        assert found.used[one] == count
+        assert found.mean[one] == pytest.approx(mean)
+        assert found.mean_error[one] == pytest.approx((error[own] ** -2).sum() ** -0.5)
+        assert found.sigma[one] == pytest.approx(np.std(flux[own], ddof=1))
+        assert found.chi2[one] == pytest.approx((((flux[own] - mean) / error[own]) ** 2).sum())
+        pull = math.sqrt(count / (count - 1)) * (flux[own] - mean) / error[own]
+        assert found.stetson_j[one] == pytest.approx(
+            np.mean([math.copysign(abs(p * p - 1) ** 0.5, p * p - 1) for p in pull])
+        )
+        assert (found.least[one], found.most[one]) == (flux[own].min(), flux[own].max())
+    assert found.used[4:].tolist() == [0, 0]
+    assert np.isnan(np.array(found[1:])[:, 4:]).all()
+
+
+def test_one_flux_has_a_mean_and_no_scatter():
+    found = flux_statistics(np.zeros(1, np.int64), np.array([7.0]), np.array([2.0]), 1)
+    assert (found.mean[0], found.mean_error[0], found.chi2[0], found.least[0], found.most[0]) == (7, 2, 0, 7, 7)
+    assert np.isnan([found.sigma[0], found.stetson_j[0]]).all()
+
+
+def test_a_constant_source_has_a_negative_index_and_a_variable_one_a_large_one():
+    rng = np.random.default_rng(8)
+    phase = np.sin(np.arange(50))
+    flux = np.concatenate([rng.normal(100, 5, 50), 100 + 60 * phase])
+    found = flux_statistics(np.repeat([0, 1], 50), flux, np.full(100, 5.0), 2)
+    assert abs(found.stetson_j[0]) < 0.5
+    assert found.stetson_j[1] > 5

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from kernels.linking.nights import ecliptic, hypotheses, nights_of, three_nights
+
+
+def test_hypotheses_are_paths_of_bound_orbits():
+    """The distance that integration gives after two days is that of the hypothesis."""
+    gm, day = 0.01720209895**2, 2.0
+    for r, rate, change in hypotheses()[::97]:
+        across = np.sqrt(gm * r * (1 - change)) / r
+        state = np.array([r, 0.0, rate, across])
+        step = 0.001
+        for _ in range(round(day / step)):
+            half = state[2:] - 0.5 * step * gm * state[:2] / np.hypot(*state[:2]) ** 3
+            place = state[:2] + step * half
+            state = np.concatenate([place, half - 0.5 * step * gm * place / np.hypot(*place) ** 3])
+        expected = r + rate * day - 0.5 * change * gm / r**2 * day**2
+        assert np.hypot(*state[:2]) == pytest.approx(expected, abs=2e-5)
+        assert state[2] ** 2 + state[3] ** 2 < 2 * gm / np.hypot(*state[:2])
+
+
+def test_hypotheses_cover_the_main_belt():
+    r, rate, change = hypotheses().T
+    for one in (2.1, 2.7, 3.3):
+        near = np.abs(r - one) < 0.03
+        assert {0.0, 0.4, -0.4} <= set(np.round(change[near & (rate == 0)], 1))
+        assert np.ptp(rate[near]) >= 0.016
+
+
+def test_nights_are_told_by_gaps():
+    assert nights_of(np.array([])) == 0
+    assert nights_of(np.array([60000.2, 60000.3, 60001.2, 60003.3, 60003.1])) == 3
+
+
+def test_three_nights_are_found_among_many_and_not_among_two():
+    sites = np.arange(0, 6, 0.1)  # all around the Earth: there is no gap
+    for mjd in (sites, np.array([0.0, 0.3, 1.2, 13.0, 13.3]), np.array([13.0, 12.0, 0.3, 0.0])):
+        first, middle, last = mjd[three_nights(mjd)]
+        assert (first, last) == (mjd.min(), mjd.max())
+        assert min(middle - first, last - middle) >= 0.5
+    for mjd in (np.array([]), np.array([1.0]), np.array([0.0, 0.3, 13.0, 13.3])):
+        assert len(three_nights(mjd)) == 0
+
+
+def test_the_sun_stays_in_the_ecliptic():
+    north = np.array([[0.0, -np.sin(np.radians(23.439291)), np.cos(np.radians(23.439291))]])
+    assert ecliptic(north) == pytest.approx(np.array([[0.0, 0.0, 1.0]]), abs=1e-7)

@@ -1,0 +1,139 @@
+"""Motion and ephemerides of known objects, against an independent integration and published examples."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels.orbits.ephemeris import OrbitCatalogue, observe
+from kernels.orbits.motion import GAUSS, Orbits, perturbed, two_body
+from kernels.sky.observatories import GEOCENTRE, OBSERVATORIES, observatory_of, observer_at
+from kernels.sky.positions import separation, unit_vectors
+from tests.support.orbits import PALOMAR, asteroids, integrated, start
+
+EPOCH = 61000.0
+
+
+@pytest.mark.parametrize("days", [0.3, 180.0, -180.0])
+def test_places_are_those_of_an_independent_integration(days):
+    """All bodies about the barycentre, light time and the observatory by astropy: half an arcsec after half a year."""
+    orbits, when = asteroids(8, EPOCH), EPOCH + days
+    seen = observe(orbits, observer_at(when, OBSERVATORIES["I41"]))
+    ra, dec = integrated(orbits, [when], PALOMAR)
+    off = np.linalg.norm(unit_vectors(seen.ra, seen.dec) - unit_vectors(ra[:, 0], dec[:, 0]), axis=1)
+    assert np.degrees(off.max()) * 3600 < (0.05 if days == 0.3 else 0.5)
+
+
+def test_planets_matter():
+    orbits = asteroids(50, EPOCH)
+    apart = np.linalg.norm(perturbed(orbits, EPOCH + 180)[0] - two_body(orbits, EPOCH + 180)[0], axis=1)
+    assert 1e-5 < np.median(apart) < apart.max() < 0.01
+
+
+def test_company_changes_no_orbit():
+    """Objects that are integrated together share their steps; they must not share their errors."""
+    orbits = asteroids(300, EPOCH, axis=(0.8, 40.0))._replace(eccentricity=np.linspace(0, 0.9, 300))
+    orbits = orbits._replace(epoch=EPOCH - np.arange(300.0))
+    alone = [perturbed(orbits.take(np.array([n])), EPOCH + 50)[0][0] for n in range(0, 300, 29)]
+    np.testing.assert_allclose(perturbed(orbits, EPOCH + 50)[0][::29], alone, atol=1e-9)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0, 0.98), st.floats(0, 360), st.floats(-2000, 2000), st.floats(0.3, 100))
+def test_two_bodies_keep_energy_and_momentum(eccentricity, anomaly, days, axis):
+    base = asteroids(1, EPOCH)._replace(
+        eccentricity=np.array([eccentricity]), anomaly=np.array([anomaly]), axis=np.array([axis])
+    )
+    for when in (EPOCH, EPOCH + days):
+        place, speed = two_body(base, when)
+        energy = (speed @ speed.T / 2 - GAUSS**2 / np.linalg.norm(place))[0, 0]
+        momentum = np.linalg.norm(np.cross(place, speed))
+        assert energy == pytest.approx(-(GAUSS**2) / (2 * axis), rel=1e-8)
+        assert momentum == pytest.approx(GAUSS * np.sqrt(axis * (1 - eccentricity**2)), rel=1e-9)
+
+
+def test_the_start_is_where_the_elements_say():
+    orbits = asteroids(5, EPOCH)
+    place, speed = two_body(orbits, EPOCH)
+    expected = np.array([start(orbits, n) for n in range(5)])
+    np.testing.assert_allclose(place, expected[:, 0], atol=1e-9)
+    np.testing.assert_allclose(speed, expected[:, 1], atol=1e-11)
+
+
+def test_rate_and_angle_are_those_of_the_places():
+    orbits, step = asteroids(5, EPOCH), 0.01
+    early, seen, late = (
+        observe(orbits, observer_at(EPOCH + 20 + part * step, OBSERVATORIES["X05"])) for part in (-1, 0, 1)
+    )
+    north = (late.dec - early.dec) / (2 * step)
+    east = (late.ra - early.ra) / (2 * step) * np.cos(np.radians(seen.dec))
+    np.testing.assert_allclose(seen.rate * np.sin(np.radians(seen.angle)), east, atol=3e-4)
+    np.testing.assert_allclose(seen.rate * np.cos(np.radians(seen.angle)), north, atol=3e-4)
+
+
+def test_brightness_is_by_h_and_g():
+    """Bowell et al. 1989 by hand: at 20 deg phi1 is 0.3276 and phi2 0.7985, 1.000 mag for G = 0.15."""
+    orbits = asteroids(400, EPOCH)
+    seen = observe(orbits, observer_at(EPOCH, OBSERVATORIES[GEOCENTRE]))
+    dimmed = seen.magnitude - orbits.magnitude - 5 * np.log10(seen.distance * seen.sun_distance)
+    order = np.argsort(seen.phase)
+    assert np.all(np.diff(dimmed[order]) > -1e-9)
+    assert np.interp(0.5, seen.phase[order], dimmed[order]) == pytest.approx(0.07, abs=0.03)
+    assert np.interp(20.0, seen.phase[order], dimmed[order]) == pytest.approx(1.0, abs=0.01)
+    unknown = observe(orbits._replace(magnitude=np.full(400, np.nan)), observer_at(EPOCH, OBSERVATORIES[GEOCENTRE]))
+    assert np.isnan(unknown.magnitude).all()
+
+
+def test_a_field_holds_whatever_is_in_it():
+    """The choice by unperturbed orbits loses nothing: against all objects, each with the planets."""
+    orbits = asteroids(3000, EPOCH - 200)
+    orbits = orbits._replace(inclination=orbits.inclination / 10)
+    observer = observer_at(EPOCH, OBSERVATORIES["I41"])
+    everything = observe(orbits, observer)
+    toward = unit_vectors(everything.ra[:1], everything.dec[:1])[0]
+    off = separation(everything.ra, everything.dec, everything.ra[0], everything.dec[0])
+    catalogue = OrbitCatalogue(orbits)
+    catalogue.seen(observer_at(EPOCH - 0.4, OBSERVATORIES["I41"]), toward, 1.0)  # its day serves the exposure too
+    index, seen = catalogue.seen(observer, toward, 5.0)
+    assert set(np.flatnonzero(off < 5.0)) <= set(index) <= set(np.flatnonzero(off < 6.01))
+    np.testing.assert_allclose(seen.ra, everything.ra[index], atol=1e-7)
+    again, same = OrbitCatalogue(orbits).seen(observer, toward, 5.0)
+    assert again.tolist() == index.tolist()
+    assert all(np.array_equal(one, other) for one, other in zip(seen, same, strict=True)), "whatever came before"
+    bright, _ = catalogue.seen(observer, toward, 5.0, faintest=16.0)
+    assert set(bright) == {n for n in index if everything.magnitude[n] <= 16.0}
+
+
+def test_an_orbit_is_as_uncertain_as_its_parameter_says():
+    """U = 5 is a runoff of 1692 arcsec in ten years at most, says the Minor Planet Center."""
+    orbits = asteroids(10, EPOCH)._replace(uncertainty=np.arange(10.0))
+    index, observer = np.arange(10), observer_at(EPOCH + 3652.5, OBSERVATORIES["I41"])
+    seen = observe(orbits, observer)._replace(distance=np.ones(10), sun_distance=np.ones(10), rate=np.zeros(10))
+    runoff = OrbitCatalogue(orbits).uncertainty(index, observer, seen)
+    np.testing.assert_allclose(runoff[[1, 5, 8]] - 0.6, [4.4, 1692, 146502], rtol=0.02)
+    now = OrbitCatalogue(orbits).uncertainty(index, observer._replace(mjd=EPOCH), seen._replace(rate=np.full(10, 24.0)))
+    np.testing.assert_allclose(now, 1.0)  # 24 deg / day are 1 arcsec / s
+
+
+def test_orbits_that_tell_nothing_any_more_are_left_out():
+    """U of 9 is 2 arcmin after a day, of 5 after most of a year; and ten years are too long for any."""
+    base = asteroids(1, EPOCH)
+    for days, uncertainty, known in ((0.3, 9.0, True), (60.0, 9.0, False), (200.0, 5.0, True), (3700.0, 0.0, False)):
+        orbits = base._replace(uncertainty=np.array([uncertainty]))
+        observer = observer_at(EPOCH + days, OBSERVATORIES["I41"])
+        seen = observe(orbits, observer)
+        toward = unit_vectors(seen.ra, seen.dec)[0]
+        assert (len(OrbitCatalogue(orbits).seen(observer, toward, 1.0)[0]) == 1) is known, (days, uncertainty)
+
+
+def test_observatories_are_told_by_the_instrument():
+    assert [observatory_of(name) for name in ("ZTF/MOSAIC", "LSSTCam", "DECam", "own")] == [
+        "I41",
+        "X05",
+        "W84",
+        GEOCENTRE,
+    ]
+
+
+def test_orbits_can_be_taken():
+    assert isinstance(asteroids(4, EPOCH).take(np.array([2])), Orbits)

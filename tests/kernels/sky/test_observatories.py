@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.coordinates import EarthLocation, get_body_barycentric_posvel
+from astropy.time import Time
+
+from kernels.sky.observatories import AU_KM, GEOCENTRE, OBSERVATORIES, geocentric_km, heliocentric_km
+
+MJD = np.array([51544.5, 58000.3, 60000.7])
+# Geodetic longitude, latitude, deg, and height, m, as the observatories state them.
+SITES = {"I41": (-116.8597, 33.3573, 1706), "W84": (-70.8065, -30.1692, 2207), "F51": (-156.2559, 20.7072, 3052)}
+
+
+@pytest.mark.parametrize("code", SITES)
+def test_observatories_are_where_astropy_puts_them(code):
+    place = EarthLocation.from_geodetic(*SITES[code])
+    expected = place.get_gcrs_posvel(Time(MJD, format="mjd", scale="utc"))[0].xyz.to_value(u.km).T
+    assert geocentric_km(code, MJD, "utc") == pytest.approx(expected, abs=1.0)
+
+
+def test_the_earth_is_where_astropy_puts_it():
+    time = Time(MJD, format="mjd", scale="utc")
+    earth, sun = (get_body_barycentric_posvel(body, time, ephemeris="builtin") for body in ("earth", "sun"))
+    place, velocity = heliocentric_km(GEOCENTRE, MJD, "utc")
+    assert place == pytest.approx((earth[0] - sun[0]).xyz.to_value(u.km).T, abs=1.0)
+    assert velocity == pytest.approx((earth[1] - sun[1]).xyz.to_value(u.km / u.s).T, abs=1e-5)
+    assert np.linalg.norm(place, axis=1) / AU_KM == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("code", ["I41", GEOCENTRE])
+def test_the_scale_of_times_is_minded(code):
+    tai = Time(MJD, format="mjd", scale="utc").tai.mjd
+    same, other = heliocentric_km(code, tai, "tai")[0], heliocentric_km(code, tai, "utc")[0]
+    assert same == pytest.approx(heliocentric_km(code, MJD, "utc")[0], abs=0.1)
+    assert np.linalg.norm(other - same, axis=1).min() > 500  # 32 s and more at 30 km / s
+
+
+def test_far_times_are_places_too():
+    assert np.isfinite(heliocentric_km("X05", np.array([15020.0, 88069.0]), "utc")[0]).all()
+
+
+def test_observatories_lie_on_the_earth():
+    for code, (longitude, cos, sin) in OBSERVATORIES.items():
+        assert 0 <= longitude < 360
+        assert code == GEOCENTRE or 0.9966 < np.hypot(cos, sin) < 1.001

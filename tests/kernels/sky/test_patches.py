@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from astropy import units
+from astropy.coordinates import SkyCoord
+from astropy.wcs import WCS
+from astropy_healpix import HEALPix
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels.sky.patches import Patch, cover, divided, pixels_at
+from schemas.patch import COVER_ORDER
+
+SHAPE = (200, 300)
+
+
+def edge_of(order, pixel, step=3000):
+    return SkyCoord(*(one.deg[0] for one in HEALPix(2**order, "nested").boundaries_lonlat([pixel], step)), unit="deg")
+
+
+@pytest.mark.parametrize(("order", "pixel"), [(5, 1234), (5, 0), (7, 5), (9, 1_000_000), (9, 2**18 - 1), (9, 2**17)])
+def test_holds_what_is_inside_or_within_the_margin_and_little_more(order, pixel):
+    rng = np.random.default_rng(pixel)
+    edge, margin = edge_of(order, pixel), 30.0
+    corners = 3000 * rng.integers(0, 4, 300) + rng.integers(-2, 3, 300)
+    start = edge[np.concatenate([rng.integers(0, len(edge), 300), corners % len(edge)])]
+    there = start.directional_offset_by(rng.uniform(0, 360, 600) * units.deg, rng.uniform(0, 60, 600) * units.arcsec)
+    inside = HEALPix(2**order, "nested").lonlat_to_healpix(there.ra, there.dec) == pixel
+    away = there.match_to_catalog_sky(edge)[1].arcsec
+    patch = Patch(order, pixel, margin)
+    np.testing.assert_array_equal(patch.holds(there.ra.deg, there.dec.deg), inside)
+    held = patch.holds(there.ra.deg, there.dec.deg, margin)
+    assert held[inside | (away < margin)].all()
+    assert not held[~inside & (away > 1.3 * margin)].any()
+    assert (~inside & held).any()
+
+
+def test_nan_lies_nowhere_and_pixels_are_those_of_astropy():
+    ra, dec = np.array([10.0, np.nan, 200.0]), np.array([20.0, 3.0, np.nan])
+    assert not Patch(5, 0, 10.0).holds(ra, dec, 10.0)[1:].any()
+    expected = HEALPix(2**9, "nested").lonlat_to_healpix(ra[:1] * units.deg, dec[:1] * units.deg)
+    np.testing.assert_array_equal(pixels_at(ra[:1], dec[:1], 9), expected)
+    assert pixels_at(np.zeros(0), np.zeros(0), 5).shape == (0,)
+
+
+def header(ra, dec, scale, rotation):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval, wcs.wcs.crpix = [ra, dec], [150.5, 100.5]
+    c, s = np.cos(np.radians(rotation)), np.sin(np.radians(rotation))
+    wcs.wcs.cd = scale * np.array([[-c, s], [s, c]]) / 3600
+    return wcs
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0, 360), st.floats(-90, 90), st.sampled_from([0.2, 1.0, 8.0]), st.floats(0, 90), st.integers(0, 2**32))
+def test_an_exposure_covers_every_pixel_that_it_touches_or_comes_near(ra, dec, scale, rotation, seed):
+    wcs, rng = header(ra, dec, scale, rotation), np.random.default_rng(seed)
+    reach = 60.0 / scale / np.sqrt(2)
+    x, y = rng.uniform(-reach, SHAPE[1] + reach, 4000), rng.uniform(-reach, SHAPE[0] + reach, 4000)
+    lon, lat = wcs.all_pix2world(x, y, 0)
+    covered = cover(wcs.to_header(relax=True).tostring(sep="\n"), SHAPE)
+    assert set(pixels_at(lon, lat, COVER_ORDER).tolist()) <= set(covered)
+    assert list(covered) == sorted(set(covered))
+    away = SkyCoord(*HEALPix(2**COVER_ORDER, "nested").healpix_to_lonlat(covered)).separation(
+        SkyCoord(ra, dec, unit="deg")
+    )
+    assert away.arcmin.max() < np.hypot(*SHAPE) / 2 * scale / 60 + 7 + 7
+
+
+def test_pixels_far_from_an_exposure_are_none_of_its():
+    covered = cover(header(150.0, 20.0, 8.0, 10.0).to_header(relax=True).tostring(sep="\n"), SHAPE)
+    assert 40 * 26.7 / 47 < len(covered) < 70  # 26.7 x 40 arcmin, pixels of 6.9 arcmin
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(st.integers(0, 12 * 4**COVER_ORDER - 1) | st.integers(5000, 5300), st.floats(0, 50), max_size=80),
+    st.integers(0, COVER_ORDER),
+    st.floats(1, 120),
+)
+def test_patches_hold_every_pixel_once_and_are_no_larger_or_smaller_than_need_be(load, order, most):
+    pixels = np.array(sorted(load), np.int64)
+    weight = np.array([load[pixel] for pixel in sorted(load)])
+    found = divided(pixels, weight, order, most)
+    inside = [pixels >> 2 * (COVER_ORDER - depth) == pixel for depth, pixel in found]
+    assert (np.sum(inside, 0) == 1).all() if found else not load
+    for (depth, pixel), mine in zip(found, inside, strict=True):
+        assert depth >= order
+        assert mine.any()
+        assert depth == COVER_ORDER or weight[mine].sum() <= most
+        if depth > order:
+            parent = pixels >> 2 * (COVER_ORDER - depth + 1) == pixel >> 2
+            assert weight[parent].sum() > most
+    assert found == sorted(found, key=lambda one: one[1] << 2 * (COVER_ORDER - one[0]))
