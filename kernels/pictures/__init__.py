@@ -1,0 +1,1 @@
+"""Colour pictures of galaxies and scenes: networks, training changes, verdicts."""

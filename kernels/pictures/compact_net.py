@@ -1,0 +1,80 @@
+"""Our network for pictures: small enough to learn from hundreds of them, and for two cores."""
+
+from copy import deepcopy
+from typing import cast
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+class PictureNet(nn.Module):
+    """Residual network (He et al. 2016, CVPR, 770) of 7 convolutions: 0.31 million parameters.
+
+    conv 3x3 stride 2 to 32 channels; three blocks of two 3x3 convolutions with batch norm and a short cut, to 32, 64
+    and 128 channels, each with stride 2; mean and maximum over the picture; dropout; class scores.
+
+    Parameters
+    ----------
+    planes, classes
+        Of a picture, whose side may be any from 16 px on; number of classes.
+    widths
+        Channels of the blocks; the first also of the stem.
+    dropout
+        Share of the numbers that are left out in training.
+    """
+
+    def __init__(
+        self, planes: int = 3, classes: int = 10, widths: tuple[int, ...] = (32, 64, 128), dropout: float = 0.3
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(planes, widths[0], 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+        )
+        before = (widths[0], *widths[:-1])
+        self.blocks = nn.Sequential(*(_Block(a, b) for a, b in zip(before, widths, strict=True)))
+        self.dropout, self.last = nn.Dropout(dropout), nn.Linear(2 * widths[-1], classes)
+
+    @property
+    def head(self) -> nn.Linear:
+        """Return the last layer, from codes to class scores."""
+        return self.last
+
+    def codes(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Return what stands for each picture before the last layer, (n, planes, side, side) -> (n, 256)."""
+        maps = self.blocks(self.stem(pictures))
+        return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Return the class scores of each picture, (n, planes, side, side) -> (n, classes)."""
+        return self.last(self.dropout(self.codes(pictures)))
+
+    def fused(self) -> "PictureNet":
+        """Return a copy for verdicts only: batch norms are parts of the convolutions, which takes a third less time."""
+        net = deepcopy(self).eval()
+        net.stem[0], net.stem[1] = _fused(net.stem[0], net.stem[1]), nn.Identity()
+        for block in net.blocks:
+            cast(_Block, block).fuse()
+        return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _fused(convolution: nn.Module, norm: nn.Module) -> nn.Module:
+    return fuse_conv_bn_eval(cast(nn.Conv2d, convolution), cast(nn.BatchNorm2d, norm))
+
+
+class _Block(nn.Module):
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.first: nn.Module = nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)
+        self.second: nn.Module = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(after), nn.BatchNorm2d(after)])
+        self.short = nn.Conv2d(before, after, 1, stride=2, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.norms[0](self.first(x)))
+        return torch.relu(self.norms[1](self.second(y)) + self.short(x))
+
+    def fuse(self) -> None:
+        """Make batch norms parts of the convolutions, for verdicts only."""
+        self.first, self.second = _fused(self.first, self.norms[0]), _fused(self.second, self.norms[1])
+        self.norms = nn.ModuleList([nn.Identity(), nn.Identity()])

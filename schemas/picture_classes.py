@@ -1,0 +1,77 @@
+"""Classes of pictures, and the labels that people give them."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from schemas.classes import galaxy_class
+
+MORPHOLOGIES = ("elliptical", "spiral", "edge-on", "merger")
+SCENES = ("solar system", "nebula", "galaxy")
+
+_MORPHOLOGY = {
+    "elliptical": ("elliptical", "early type", "smooth", "round", "cigar", "e0", "lenticular", "s0"),
+    "spiral": ("spiral", "barred spiral", "late type", "face on", "clockwise", "anticlockwise", "cw", "acw", "ccw"),
+    "edge-on": ("edge on", "edgeon", "edge on disk", "edge on spiral", "disk edge on"),
+    "merger": ("merger", "merging", "interacting", "merging pair"),
+}
+_SCENE = {
+    "solar system": ("solar system", "planet", "sun", "moon", "comet", "asteroid"),
+    "nebula": ("nebula", "nebulae", "planetary nebula", "supernova remnant"),
+    "galaxy": ("galaxy", "galaxies"),
+}
+_NOT = re.compile(r"^(?:non|not|no)\s+(?:an?\s+)?(.+)$")
+
+
+def morphologies(label: str) -> frozenset[str] | None:
+    """Return the classes of `MORPHOLOGIES` that a label stands for; None if it is in no mapping.
+
+    Parameters
+    ----------
+    label
+        A name (``Spirals``, ``edge_on``, ``anticlockwise spiral``, ``merging``), what it is not (``non_spirals``), or a
+        ``gz2class`` of Galaxy Zoo 2 (``SBb``, ``Ser``, ``Ei``), see `schemas.classes.galaxy_class`. Lenticular galaxies
+        count as elliptical, as Galaxy Zoo 1 has it.
+    """
+    if kind := galaxy_class(label):
+        return frozenset({"elliptical" if kind[0] == "E" else "edge-on" if kind[:2] == "Se" else "spiral"})
+    return _classes(label, _MORPHOLOGY, MORPHOLOGIES)
+
+
+def scenes(label: str) -> frozenset[str] | None:
+    """Return the classes of `SCENES` that a label stands for (``planets``, ``Nebulae``); None if in no mapping."""
+    return _classes(label, _SCENE, SCENES)
+
+
+class PictureTask(NamedTuple):
+    """What pictures are told apart by: the classes, and which of them a label stands for."""
+
+    classes: tuple[str, ...]
+    rule: Callable[[str], frozenset[str] | None]
+
+
+PICTURE_TASKS: Mapping[str, PictureTask] = {
+    "morphology": PictureTask(MORPHOLOGIES, morphologies),
+    "scene": PictureTask(SCENES, scenes),
+}
+
+
+def _classes(label: str, names: Mapping[str, tuple[str, ...]], classes: tuple[str, ...]) -> frozenset[str] | None:
+    plain = re.sub(r"[\s_-]+", " ", label.strip().lower())
+    known = {_singular(alias): name for name, aliases in names.items() for alias in aliases}
+    if found := known.get(_singular(plain)):
+        return frozenset({found})
+    if (other := _NOT.match(plain)) and (found := known.get(_singular(other[1]))):
+        return frozenset(classes) - {found}
+    return None
+
+
+def _singular(name: str) -> str:
+    """Return a label without "galaxies" at its end and without the plural."""
+    words = name.split(" ")
+    if len(words) > 1 and words[-1] in ("galaxy", "galaxies"):
+        words = words[:-1]
+    if len(words) > 1 and words[0] in ("clockwise", "anticlockwise", "cw", "acw", "ccw"):
+        words = words[:1]
+    last = words[-1]
+    return " ".join([*words[:-1], last.removesuffix("s") if len(last) > 2 else last])

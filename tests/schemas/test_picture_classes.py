@@ -1,0 +1,48 @@
+import pytest
+
+from schemas.picture_classes import MORPHOLOGIES, PICTURE_TASKS, SCENES, morphologies, scenes
+
+
+@pytest.mark.parametrize(
+    ("label", "classes"),
+    [
+        ("spiral", "spiral"), ("Spirals", "spiral"), ("spiral_galaxy", "spiral"), ("barred-spiral", "spiral"),
+        ("Spiral Galaxies", "spiral"), ("anticlockwise spirals", "spiral"), ("clockwise_spiral", "spiral"),
+        ("CW", "spiral"), ("SBb", "spiral"), ("Sc2m", "spiral"),
+        ("elliptical", "elliptical"), ("Ellipticals", "elliptical"), ("elliptical galaxies", "elliptical"),
+        ("early-type", "elliptical"), ("smooth", "elliptical"), ("lenticular", "elliptical"), ("Er", "elliptical"),
+        ("edge-on", "edge-on"), ("edge_on_disk", "edge-on"), ("EdgeOn", "edge-on"), ("Ser", "edge-on"),
+        ("merger", "merger"), ("Mergers", "merger"), ("merging", "merger"), ("interacting galaxies", "merger"),
+    ],
+)  # fmt: skip
+def test_what_people_call_a_galaxy(label, classes):
+    assert morphologies(label) == {classes}
+
+
+@pytest.mark.parametrize("label", ["non_spirals", "not spiral", "No Spirals", "non-spiral galaxies"])
+def test_what_it_is_not_leaves_the_others(label):
+    assert morphologies(label) == set(MORPHOLOGIES) - {"spiral"}
+
+
+@pytest.mark.parametrize("label", ["", "irregular", "unknown", "S", "star", "A", "non cats", "7"])
+def test_what_is_in_no_mapping_is_none(label):
+    assert morphologies(label) is None
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("planets", "solar system"), ("Planet", "solar system"), ("solar_system", "solar system"),
+        ("nebula", "nebula"), ("Nebulae", "nebula"), ("nebulas", "nebula"), ("planetary nebula", "nebula"),
+        ("galaxy", "galaxy"), ("galaxies", "galaxy"),
+    ],
+)  # fmt: skip
+def test_what_people_call_a_scene(label, name):
+    assert scenes(label) == {name}
+
+
+def test_every_class_is_called_by_its_own_name():
+    for task, classes in (("morphology", MORPHOLOGIES), ("scene", SCENES)):
+        assert PICTURE_TASKS[task].classes == classes
+        assert [PICTURE_TASKS[task].rule(one) for one in classes] == [{one} for one in classes]
+    assert scenes("cats") is None
