@@ -12,9 +12,8 @@ SERVICES ?= services
 # Of the acceptance's visit, 4000 x 4072 px each: 189 take 52 GB of disk.
 RUBIN_DETECTORS ?= 189
 
-# Files of tests at a time, those that take longest first: two of all tests, as a night of theirs keeps two processes
-# busy; three without those of services and faults, which wait less for each other.
-PROCESSES := 2
+# Files of tests at a time, those that take longest first: one more than cores, as many tests wait for what they start.
+PROCESSES := 3
 TESTS = $(BIN)/python -m pytest -q --numprocesses $(or $(TEST_PROCESSES),$(PROCESSES)) --dist loadfile --no-loadscope-reorder
 
 # One process's worth of threads each: the flow starts as many processes as there are cores.
@@ -62,7 +61,6 @@ night: $(VENV)/.runtime  ## Simulate a night of 3 visits x 2 detectors, search i
 	@echo; echo "The night page:"
 	@$(BIN)/nightstride report $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet
 
-test: PROCESSES := 3
 test: lint types imports  ## Lint, types, import contracts, all tests but those of services and faults
 	$(TESTS) -m "not services and not faults"
 

@@ -1,7 +1,9 @@
-"""Tracklets: of real ZTF detections of named asteroids, and of movers among false detections.
+"""Tracklets: of real ZTF detections of named asteroids, and of movers among false detections; links over nights.
 
 `python -m benchmarks.linking [--real FILE.parquet] [--nights 5]`. The real table has the columns of ZTF's alerts (`jd`,
-`ra`, `dec`, `magpsf`, `exptime`, `candid`) and `ssnamenr`, the asteroid, which linking does not see.
+`ra`, `dec`, `magpsf`, `exptime`, `candid`) and `ssnamenr`, the asteroid, which linking does not see. With
+`--link-nights 14` links over so many nights are measured instead, of the same table and of bodies whose orbits are
+integrated numerically.
 """
 
 import argparse
@@ -10,16 +12,25 @@ import time
 
 import astropy.units as u
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
-from astropy.coordinates import SkyCoord
+from astropy.coordinates import EarthLocation, SkyCoord, get_body_barycentric
+from astropy.time import Time
+from scipy.integrate import solve_ivp
 from scipy.stats import beta
 
+from flows.results.link_nights import link_nights
+from flows.results.linking import DetectionTable, link_table
 from kernels.linking.detections import detections_at, find_stationary
 from kernels.linking.tracklets import find_tracklets
 
 CENTRE = SkyCoord(150 * u.deg, 20 * u.deg)
 SIDE = 6.86  # deg: the field of ZTF
 MOVERS, EXPOSURE, ERROR = 30, 30.0, 0.15  # number, s, arcsec
+GM = 0.01720209895**2  # au^3 / d^2
+LIGHT = 173.1446  # au / d
+PALOMAR = EarthLocation.from_geodetic(-116.8598, 33.3563, 1712)
+CADENCE = (0, 1, 3, 5, 8, 12)  # nights
 
 
 def interval(found, total):
@@ -102,12 +113,137 @@ def simulated(visits, density, nights, trails):
     }  # fmt: skip
 
 
+def observer(mjd):
+    """Return where Palomar is from the Sun, au; times are UTC."""
+    moment = Time(mjd, format="mjd", scale="utc")
+    earth = get_body_barycentric("earth", moment) - get_body_barycentric("sun", moment)
+    return (earth + PALOMAR.get_gcrs_posvel(moment)[0]).xyz.to_value("AU").T
+
+
+def orbit_seen(state, epoch, mjd, places):
+    """Return ra and dec of a body, deg: its motion about the Sun is integrated (Dormand & Prince), light takes time."""
+
+    def pull(_, y):
+        return np.concatenate([y[3:], -GM * y[:3] / np.linalg.norm(y[:3]) ** 3])
+
+    days, aim = mjd - epoch, {"rtol": 1e-10, "atol": 1e-13, "dense_output": True}
+    back, onward = (solve_ivp(pull, (0, end), state, **aim).sol for end in (days.min() - 1, days.max() + 1))
+    seen = np.zeros_like(places)
+    for _ in range(3):
+        at = days - np.linalg.norm(seen, axis=1) / LIGHT
+        seen = np.where(at < 0, back(np.minimum(at, 0))[:3], onward(np.maximum(at, 0))[:3]).T - places
+    return np.degrees(np.arctan2(seen[:, 1], seen[:, 0])) % 360, np.degrees(
+        np.arctan2(seen[:, 2], np.hypot(*seen.T[:2]))
+    )
+
+
+def several_nights(rng, movers, density, visits=2, cadence=CADENCE, side=SIDE):
+    """Return ra, dec, mjd and owner of a field opposite the Sun; a third of the bodies is near the Earth.
+
+    A body is missed in one of 20 exposures; visits are 40 minutes apart.
+    """
+    mjd = 60200.3 + np.array([night + visit / 36 for night in cadence for visit in range(visits)])
+    epoch, places = float(mjd.mean()), observer(mjd)
+    middle = observer(np.array([epoch]))[0]
+    field = SkyCoord(*middle, representation_type="cartesian")
+    field = SkyCoord(field.spherical.lon, field.spherical.lat)
+    pole = np.array([0, -np.sin(np.radians(23.4393)), np.cos(np.radians(23.4393))])
+    parts = []
+    for owner in range(movers):
+        far = rng.uniform(0.15, 0.8) if owner % 3 == 0 else rng.uniform(1.0, 2.4)
+        way = field.spherical_offsets_by(*(rng.uniform(-side / 2, side / 2, 2) * u.deg)).cartesian.xyz.value
+        place = middle + far * way
+        circular = np.sqrt(GM / np.linalg.norm(place))
+        onward = np.cross(pole, place)
+        velocity = circular * (onward / np.linalg.norm(onward) * (1 + rng.normal(0, 0.08)) + rng.normal(0, 0.12, 3))
+        ra, dec = orbit_seen(np.concatenate([place, velocity]), epoch, mjd, places)
+        x, y = field.spherical_offsets_to(SkyCoord(ra * u.deg, dec * u.deg))
+        seen = (np.maximum(abs(x.deg), abs(y.deg)) < side / 2) & (rng.random(len(mjd)) < 0.95)
+        parts.append((ra[seen], dec[seen], mjd[seen], np.full(seen.sum(), owner)))
+    for moment in mjd:
+        count = rng.poisson(density * side**2)
+        false = field.spherical_offsets_by(*(rng.uniform(-side / 2, side / 2, (2, count)) * u.deg))
+        parts.append((false.ra.deg, false.dec.deg, np.full(count, moment), np.full(count, -1)))
+    ra, dec, mjd, owner = (np.concatenate(part) for part in zip(*parts, strict=True))
+    dec = dec + rng.normal(0, ERROR / 3600, len(dec))
+    return (ra + rng.normal(0, ERROR / 3600, len(ra)) / np.cos(np.radians(dec))) % 360, dec, mjd, owner
+
+
+def findable(mjd, owner):
+    """Return who has two detections, ten minutes apart or more, in each of three nights."""
+    night, found = np.floor(mjd - 0.5), []
+    for one in np.unique(owner[owner != -1]):
+        spans = [np.ptp(mjd[(owner == one) & (night == n)]) for n in np.unique(night[owner == one])]
+        if sum(span >= 10 / 1440 for span in spans) >= 3:
+            found.append(one)
+    return set(found)
+
+
+def over_nights(ra, dec, mjd, owner, nights, **known):
+    """Return how many of the bodies that can be found are, and the purity of links; false detections are of -1."""
+    order = np.argsort(mjd, kind="stable")
+    ra, dec, mjd, owner = (column[order] for column in (ra, dec, mjd, owner))
+    own = detections_at(ra, dec, mjd, np.full(len(ra), ERROR), **{name: some[order] for name, some in known.items()})
+    table = DetectionTable(pa.array(np.arange(len(ra))), own, np.full(len(ra), "I41"), "utc", len(ra), {})
+    _, tracklets, still = link_table(table)
+    start = time.perf_counter()
+    links, notes = link_nights(table, tracklets, still, nights)
+    owners = [set(owner[list(one.members)].tolist()) for one in links]
+    pure = [next(iter(some)) for some in owners if len(some) == 1 and -1 not in some]
+    wanted = set()
+    for begin in np.arange(mjd[0], max(mjd[-1] - nights, mjd[0]) + nights / 2, nights / 2):
+        inside = (mjd >= begin) & (mjd < begin + nights)
+        wanted |= findable(mjd[inside], owner[inside])
+    return {
+        "detections": len(ra), "nights": nights, "found": interval(len(wanted & set(pure)), len(wanted)),
+        "pure": interval(len(pure), len(links)) if links else "no links", "notes": notes,
+        "s": round(time.perf_counter() - start, 1),
+    }  # fmt: skip
+
+
+def real_nights(path, nights):
+    """Measure links of the real table."""
+    table = pq.read_table(path).to_pandas()
+    mjd = table["jd"].to_numpy() - 2400000.5 + table["exptime"].to_numpy() / 2 / 86400
+    known = {"exposure_time": table["exptime"].to_numpy(), "magnitude": table["magpsf"].to_numpy()}
+    return over_nights(
+        table["ra"].to_numpy(), table["dec"].to_numpy(), mjd, table["ssnamenr"].to_numpy(), nights, **known
+    )
+
+
+def survey(visits=720, rows=47):
+    """Return what a night of many fields takes: each is seen three times, in turn with others, and nothing moves."""
+    rng, fields = np.random.default_rng(0), [(10 + 7.0 * (n % 12), 7.0 * (n // 12) - 10) for n in range(visits // 3)]
+    parts, mjd = [], 61000.2
+    for first in range(0, len(fields), 40):
+        for ra, dec in fields[first : first + 40] * 3:
+            east, north = rng.uniform(-SIDE / 2, SIDE / 2, (2, rows))
+            parts.append((ra + east / np.cos(np.radians(dec)), dec + north, np.full(rows, mjd)))
+            mjd += 40 / 86400
+    ra, dec, times = (np.concatenate(column) for column in zip(*parts, strict=True))
+    shape = {"trail_length": np.abs(rng.normal(0, 1, len(ra))), "trail_angle": rng.uniform(0, 180, len(ra))}
+    tracklets, took = link(ra, dec, times, exposure_time=np.full(len(ra), EXPOSURE), **shape)
+    return {"visits": visits, "detections": len(ra), "tracklets": len(tracklets), "s": round(took, 1)}
+
+
 def main():
     """Print a JSON object for each measurement."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--real")
     parser.add_argument("--nights", type=int, default=5)
+    parser.add_argument("--link-nights", type=int)
+    parser.add_argument("--survey", action="store_true", help="a night of 720 visits of 240 fields only")
     chosen = parser.parse_args()
+    if chosen.survey:
+        print(json.dumps(survey()))
+        return
+    if chosen.link_nights:
+        if chosen.real:
+            print(json.dumps(real_nights(chosen.real, chosen.link_nights)), flush=True)
+        for movers, density in ((60, 0.0), (60, 1.0), (60, 10.0), (60, 100.0), (0, 30.0)):
+            table = several_nights(np.random.default_rng(1), movers, density)
+            print(json.dumps({"false per deg2": density} | over_nights(*table, chosen.link_nights)), flush=True)
+        return
     if chosen.real:
         print(json.dumps(real(chosen.real)))
     for trails in (True, False):

@@ -16,8 +16,11 @@ import pyarrow.parquet as pq
 from astropy.coordinates import SkyCoord
 
 from flows.simulation.night import OBJECTS
+from flows.storage.catalog_store import CatalogStore
 from kernels.statistics.class_scores import calibration_error
 from kernels.statistics.completeness import binomial_interval
+from schemas.class_table import SPECTRAL_CLASS, STAR_GALAXY
+from schemas.objects import OBJECT
 
 NEAR = 1.0  # arcsec
 EDGES = (12.0, 15.0, 17.0, 18.0, 19.0, 20.0)  # r magnitude
@@ -25,13 +28,14 @@ EDGES = (12.0, 15.0, 17.0, 18.0, 19.0, 20.0)  # r magnitude
 
 def matched(night):
     """Return objects of the night with their verdicts and the kind and magnitude of what was put there."""
-    (objects,) = (night / "out" / "catalogs" / "object").glob("night=*/object.parquet")
-    table = pq.ParquetFile(objects).read().to_pandas()
-    for stage in ("star_galaxy", "spectral_class"):
-        (file,) = (night / "out" / "catalogs" / stage).glob(f"night=*/{stage}.parquet")
+    store = CatalogStore(night / "out")
+    (label,) = {path.name.partition("=")[2] for path in (night / "out" / "catalogs" / OBJECT.name).iterdir()}
+    table = store.read_night(OBJECT, label).to_pandas()
+    for dataset in (STAR_GALAXY, SPECTRAL_CLASS):
+        stage = dataset.name
         columns = ["objectId", "classLabel", "pStar", "pGalaxy"]
         columns += ["pQuasar"] if stage == "spectral_class" else []
-        verdicts = pq.ParquetFile(file).read(columns).to_pandas()
+        verdicts = store.read_night(dataset, label, columns).to_pandas()
         named = {"classLabel": stage} | {name: f"{stage}_{name}" for name in columns[2:]}
         table = table.merge(verdicts.rename(columns=named), on="objectId")
     truth = pq.read_table(night / "raw" / OBJECTS).to_pandas()

@@ -80,6 +80,7 @@ def quadrant(folder):
     import pyarrow as pa
 
     inputs = {"source": pa.concat_tables(found)}
+    night.source = inputs["source"]
     for attempt in ("compiles", "gather_objects"):
         context = Context(settings=settings.gather_objects, pixels=night)
         inputs["object"] = timed(attempt, lambda context=context: gather_objects.STAGE(inputs, context).rows)

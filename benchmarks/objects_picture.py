@@ -31,7 +31,7 @@ def part_of(out):
 def main(out, target):
     mpl.use("Agg")
     image, info, (y0, x0) = part_of(out)
-    objects = pq.read_table(next((out / "catalogs/object").rglob("*.parquet")), partitioning=None).to_pandas()
+    objects = pq.read_table(min((out / "catalogs/object").rglob("Npix=*.parquet")), partitioning=None).to_pandas()
     wcs = celestial_wcs(info.wcs_header)
     which, x, y = pixels_of(wcs, info.shape, objects["ra"].to_numpy(), objects["dec"].to_numpy())
     here = (x > x0) & (x < x0 + SIDE) & (y > y0) & (y < y0 + SIDE)
@@ -67,7 +67,7 @@ def pixel_angle(wcs, x, y, position_angle):
 def stamps(figure, out, objects, among):
     """Draw cutouts of an object of each size, in all bands and with the PSF of the first."""
     assert OBJECT.schema.names[0] == "objectId"
-    cutouts = ArrayStore(out).read_path(next((out / "catalogs/cutouts").rglob("*.zarr")), CUTOUTS)
+    cutouts = ArrayStore(out).read_path(min((out / "catalogs/cutouts").rglob("Npix=*.zarr")), CUTOUTS)
     bright = among[(objects["snr"].to_numpy()[among] > 25) & objects["halfLightRadius"].notna().to_numpy()[among]]
     order = bright[np.argsort(objects["halfLightRadius"].to_numpy()[bright])]
     chosen = order[np.linspace(0, len(order) - 1, 6).astype(int)]

@@ -29,7 +29,7 @@ from flows.nights.cluster.prefect_server import PrefectServer
 LIMIT = 0.15
 """Share of the workers' time that may be neither kernels nor reading and writing."""
 
-APART = frozenset({"startup", "search", "report", "objects", "wall"})
+APART = frozenset({"startup", "search", "report", "objects", "associate", "wall"})
 """What a summary says of times that are not of workers."""
 
 REST = frozenset({"other", "waiting"})

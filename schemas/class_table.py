@@ -1,5 +1,6 @@
 """Verdicts on objects: class, probabilities and model."""
 
+import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any
@@ -34,11 +35,21 @@ REASONS_DOC = (
 
 
 def probability_column(label: str) -> str:
-    """Return the name of a class's column of probabilities: ``p`` and the label, its first letter a capital."""
-    return f"p{label[:1].upper()}{label[1:]}"
+    """Return the name of a class's column of probabilities: ``p`` and the words of the label, each with a capital."""
+    return "p" + "".join(f"{word[:1].upper()}{word[1:]}" for word in re.split("[ -]", label))
 
 
-def class_dataset(name: str, classes: Sequence[str], more: Iterable[pa.Field] = ()) -> TableOf:
+_OUTLIER = "How far outside the training distribution; above 1 the label is unknown."
+
+
+def class_dataset(
+    name: str,
+    classes: Sequence[str],
+    more: Iterable[pa.Field] = (),
+    *,
+    outlier: bool = True,
+    others: Sequence[str] = (),
+) -> TableOf:
     """Return the dataset of the verdicts of one stage: a row per object.
 
     Parameters
@@ -49,6 +60,10 @@ def class_dataset(name: str, classes: Sequence[str], more: Iterable[pa.Field] = 
         Labels, two at least, as in `classLabel`; ``unknown`` is not among them.
     more
         Further columns, put before `modelVersion`.
+    outlier
+        Whether there is a column `outlierScore`.
+    others
+        Labels beside the classes and ``unknown``.
 
     Raises
     ------
@@ -59,10 +74,15 @@ def class_dataset(name: str, classes: Sequence[str], more: Iterable[pa.Field] = 
     _check(name, classes)
     fields = [
         column("objectId", pa.int64(), "", "Object in `object`: order-29 HEALPix NESTED index of its position."),
-        column("classLabel", pa.string(), "", f"Most probable class: {', '.join(classes)}; or {UNKNOWN}."),
+        column(
+            "classLabel",
+            pa.string(),
+            "",
+            f"Most probable class: {', '.join(classes)}; or {' or '.join([*others, UNKNOWN])}.",
+        ),
         *(_float(probability_column(label), f"Calibrated probability of {label}; all sum to 1.") for label in classes),
         _float("classScore", "Calibrated probability of the most probable class."),
-        _float("outlierScore", "How far outside the training distribution; above 1 the label is unknown."),
+        *([_float("outlierScore", _OUTLIER)] if outlier else []),
         *more,
         column("modelVersion", pa.string(), "", "Name and version of the model, or models."),
     ]

@@ -1,7 +1,8 @@
-"""Datasets that flow between stages: tables and arrays with a declared form, and the UCDs of columns."""
+"""Datasets that flow between stages: tables, arrays and files with a declared form, and the UCDs of columns."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,21 @@ _NAMES = {
     "objectName": "meta.id",
     "targetName": "meta.id",
     "targetId": "meta.id",
+    "ssObjectId": "meta.id",
+    "designation": "meta.id",
+    "ephRa": "pos.eq.ra",
+    "ephDec": "pos.eq.dec",
+    "ephRate": "pos.pm",
+    "ephRateAngle": "pos.posAng",
+    "ephUncertainty": "stat.error;pos",
+    "ephVmag": "phot.mag;em.opt.V",
+    "ephOffset": "pos.angDistance",
+    "ephOffsetAlongTrack": "pos.angDistance",
+    "ephOffsetCrossTrack": "pos.angDistance",
+    "topoRange": "pos.distance",
+    "helioRange": "pos.distance",
+    "phaseAngle": "pos.phaseAng",
+    "usable": "meta.code",
     "injectionId": "meta.id",
     "visit": "meta.id;obs",
     "detector": "meta.id;instr.det",
@@ -34,6 +50,9 @@ _NAMES = {
     "photometricSystem": "meta.id;instr.filter",
     "classScore": "stat.probability",
     "outlierScore": "stat.value",
+    "anomalyScore": "stat.value",
+    "anomalyVerdict": "meta.code",
+    "sizeOverPsf": "phys.angSize;arith.ratio",
     "modelVersion": "meta.version",
     "reliabilityVersion": "meta.version",
     "reliability": "stat.probability",
@@ -43,6 +62,18 @@ _NAMES = {
     "pArtefact": "stat.probability",
     "flags": "meta.code",
     "midpointMjdTai": "time.epoch",
+    "firstMjdTai": "time.start",
+    "lastMjdTai": "time.end",
+    "exposureTime": "time.duration;obs.exposure",
+    "trackletId": "meta.id.assoc",
+    "stationary": "meta.code",
+    "rate": "phys.veloc.ang",
+    "arc": "pos.angDistance",
+    "rms": "stat.fit.residual",
+    "chi2": "stat.fit.chi2",
+    "chance": "stat.value",
+    "alongOffset": "stat.fit.residual;pos.angDistance",
+    "acrossOffset": "stat.fit.residual;pos.angDistance",
     "ra": "pos.eq.ra;meta.main",
     "dec": "pos.eq.dec;meta.main",
     "trailRa": "pos.eq.ra",
@@ -90,6 +121,9 @@ _NAMES = {
     "angleOffset": "pos.posAng;arith.diff",
     "magAB": "phot.mag;em.opt",
     "magABLimit": "phot.mag;stat.max;em.opt",
+    "magABStd": "stat.stdev;phot.mag;em.opt",
+    "reliabilityMax": "stat.probability;stat.max",
+    "reliabilityMean": "stat.probability;stat.mean",
 }
 """By the whole name."""
 
@@ -166,6 +200,20 @@ class TableOf:
         if self.ids and (least := pc.min(value[self.ids]).as_py() or 0) < 0:
             raise DatasetError(f"dataset {self.name!r}: {self.ids} {least} is that of a synthetic row, not of the sky")
 
+    def only(self, names: Collection[str]) -> "TableOf":
+        """Return the form of some of its columns, its ids among them.
+
+        Raises
+        ------
+        DatasetError
+            It has no such column.
+        """
+        if unknown := sorted(set(names) - set(self.schema.names)):
+            raise DatasetError(f"dataset {self.name!r} has no columns {unknown}, only {sorted(self.schema.names)}")
+        return replace(
+            self, schema=pa.schema([one for one in self.schema if one.name in names or one.name == self.ids])
+        )
+
     def empty(self) -> pa.Table:
         """Return a table of this schema without rows."""
         return self.schema.empty_table()
@@ -187,7 +235,32 @@ class ArrayOf:
             raise DatasetError(f"dataset {self.name!r} must be {self.dtype} {self.dims}, got {got}")
 
 
-Dataset = TableOf | ArrayOf
+@dataclass(frozen=True)
+class FileOf:
+    """What a file holds that the settings name, beside the exposures: stages that need it do not run without.
+
+    Attributes
+    ----------
+    name, setting
+        What it is called, and the setting that names the file, as ``section.field``: null for none.
+    """
+
+    name: str
+    setting: str
+
+    def named(self, settings: Any) -> str | None:
+        """Return the file that the settings name."""
+        section, _, field = self.setting.partition(".")
+        path: str | None = getattr(getattr(settings, section), field)
+        return path
+
+    def check(self, value: Any) -> None:
+        """Raise `DatasetError` if there is none."""
+        if value is None:
+            raise DatasetError(f"dataset {self.name!r} is missing. To fix, set {self.setting}.")
+
+
+Dataset = TableOf | ArrayOf | FileOf
 
 
 def column(name: str, kind: pa.DataType, unit: str, doc: str, *, nullable: bool = False, ucd: str = "") -> pa.Field:

@@ -141,6 +141,7 @@ DIA_SOURCE = TableOf(
             _float("decErr", "deg", "Standard error of dec."),
             _float("ra_dec_Cov", "deg2", "Covariance of ra cos(dec) and dec."),
             column("midpointMjdTai", pa.float64(), "d", "Middle of the exposure, MJD TAI."),
+            _float("exposureTime", "s", "Length of the exposure; null if not known."),
             column("band", pa.string(), "", "Filter band."),
             _float("psfFlux", "nJy", "Flux of a point-source fit at the centre."),
             _float("psfFluxErr", "nJy", "Its standard error."),

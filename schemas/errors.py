@@ -55,6 +55,10 @@ class Retryable(NightstrideError):
     """Raised when the same call may succeed later: retried with backoff."""
 
 
+BACKOFF_S = 0.5
+"""Wait before the first retry of a retryable failure, s; it doubles with each further one."""
+
+
 class Misconfigured(NightstrideError):
     """Raised when no exposure could succeed: the run stops before any work."""
 

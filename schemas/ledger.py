@@ -6,6 +6,7 @@ from pydantic import Field
 
 from schemas.exposure import ExposureKey
 from schemas.model_card import ModelCard
+from schemas.patch import PatchKey
 from schemas.summary import CauseCount, ExposureCounts, Record
 
 LEDGER_VERSION = 1
@@ -71,6 +72,9 @@ class ExposureRecord(ExposureKey):
         str | None,
         Field(description="Why it is quarantined or failed; of one that is done: why it was not done again."),
     ] = None
+    sky: Annotated[
+        tuple[int, ...], Field(description="Pixels of `schemas.patch.COVER_ORDER` that it covers, with some around it.")
+    ] = ()
     shutter_closed_at: Annotated[str | None, Field(description="End of the exposure, UTC, ISO 8601.")] = None
     provenance: Annotated[str | None, Field(description="Digest of the `ProvenanceRecord` of the last run of it.")] = (
         None
@@ -85,6 +89,22 @@ class ExposureRecord(ExposureKey):
         return ExposureKey(night=self.night, visit=self.visit, detector=self.detector)
 
 
+class PatchRecord(PatchKey):
+    """Published datasets of a patch of the sky in a night."""
+
+    schema_version: int = LEDGER_VERSION
+    datasets: dict[str, DatasetRecord] = Field(default_factory=dict)
+    idle: dict[str, tuple[str, str]] = Field(default_factory=dict, description="As in `NightRecord`.")
+    seconds: dict[str, float] = Field(default_factory=dict, description="Time spent by stage, s.")
+    software: Annotated[str, Field(description="Version of nightstride.")]
+    finished_at: Annotated[str, Field(description="UTC, ISO 8601.")]
+
+    @property
+    def key(self) -> PatchKey:
+        """Return the key of the patch."""
+        return PatchKey(night=self.night, order=self.order, pixel=self.pixel)
+
+
 class NightRecord(Record):
     """Published datasets of a night as a whole."""
 
@@ -95,6 +115,8 @@ class NightRecord(Record):
         default_factory=dict, description="Dataset -> digest of what it would be made from, and why it is not made."
     )
     exposures: Annotated[int, Field(ge=0, description="Published exposures that it was made from.")]
+    rows: dict[str, int] = Field(default_factory=dict, description="Dataset of its patches -> rows of all of them.")
+    patches: Annotated[str, Field(description="Digest of what its patches are made from; empty if it has none.")] = ""
     seconds: dict[str, float] = Field(default_factory=dict, description="Time spent by stage, s.")
     provenance: Annotated[
         str | None, Field(description="Digest of the `ProvenanceRecord` of the last run that made something of it.")
@@ -109,6 +131,9 @@ class ProvenanceRecord(Record):
     settings: dict[str, Any]
     models: Annotated[dict[str, ModelCard], Field(description="Model, as stages call it -> its card.")]
     stages: Annotated[dict[str, str], Field(description="Stage -> version.")]
+    files: Annotated[
+        dict[str, str], Field(default_factory=dict, description="Dataset of a file that the settings name -> SHA-256.")
+    ]
     software: Annotated[str, Field(description="Version of nightstride.")]
     code: Annotated[str, Field(description="SHA-256 over code, cards and weights of schemas, kernels, stages, flows.")]
 

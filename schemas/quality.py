@@ -106,6 +106,12 @@ METRICS = {
         True,
         "look at the subtraction of galaxies; supernovae and active nuclei are there, too.",
     ),
+    "known_recovered": Metric(
+        "share of known objects that are found where they are predicted",
+        "low",
+        True,
+        "look at clocks, at the astrometry and at the date of the orbits; if these are right, at the search.",
+    ),
     "refused": Metric(
         "candidates refused with a known cause",
         "high",

@@ -4,12 +4,13 @@ import math
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.cluster_settings import ClusterSettings
 from schemas.keyword_mapping import KeywordMapping
 from schemas.observe_settings import ObserveSettings
+from schemas.patch import COVER_ORDER
 from schemas.photometric_systems import SystemName
 from schemas.quality import QualitySettings
 
@@ -130,7 +131,7 @@ class GatherObjectsSettings(Section):
     """Objects of the sources of all exposures of a night."""
 
     match_fwhm: Annotated[
-        float, Field(gt=0, description="Sources are one object within so many FWHM: the night's median.")
+        float, Field(gt=0, description="Sources are one object within so many FWHM, of the wider PSF of two.")
     ] = 0.7
     aperture_fwhm: Annotated[float, Field(gt=0, description="Radius of the circle of apFlux, in FWHM.")] = 2.0
     mesh: Annotated[int, Field(ge=8, description="Side of the squares of which the sky is estimated, px.")] = 64
@@ -140,23 +141,32 @@ class GatherObjectsSettings(Section):
     ] = None
 
 
+class PatchesSettings(Section):
+    """Patches of the sky: nested HEALPix pixels, each one task. What is found does not depend on them."""
+
+    order: Annotated[int, Field(ge=0, le=COVER_ORDER, description="Order of the largest: 5 is 1.8 deg wide.")] = 5
+    sources: Annotated[
+        int, Field(ge=1, description="A patch with more sources is divided, to order 9 at most (0.11 deg).")
+    ] = 40_000
+    margin_arcsec: Annotated[
+        float, Field(ge=10, le=60, description="How far around a patch objects are known to it, arcsec.")
+    ] = 30.0
+
+
+def _different(value: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(value)) < len(value):
+        raise ValueError(f"must all be different, got {list(value)}")
+    return value
+
+
+_Bands = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_different)]
+
+
 class CutCutoutsSettings(Section):
     """Cutouts of objects."""
 
-    bands: Annotated[tuple[str, ...], Field(min_length=1, description="Their order is that of the planes.")] = (
-        "g",
-        "r",
-        "i",
-        "z",
-    )
+    bands: Annotated[_Bands, Field(description="Their order is that of the planes.")] = ("g", "r", "i", "z")
     mesh: Annotated[int, Field(ge=8, description="Side of the squares of which the sky is estimated, px.")] = 64
-
-    @field_validator("bands")
-    @classmethod
-    def _different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError(f"must all be different, got {list(value)}")
-        return value
 
 
 class LinkHostsSettings(Section):
@@ -167,10 +177,120 @@ class LinkHostsSettings(Section):
     max_dlr: Annotated[float, Field(gt=0, description="How far in directional light radii.")] = 4.0
 
 
+class LinkTrackletsSettings(Section):
+    """Tracklets: detections of one night that one moving object explains."""
+
+    max_rate: Annotated[
+        float, Field(gt=0.03, le=200, description="Fastest object, deg/day; what moves less than 0.03 is at rest.")
+    ] = 70.0
+    by_chance: Annotated[
+        float, Field(gt=0, le=1, description="Tracklets that unrelated detections may give between two exposures.")
+    ] = 0.05
+
+
 class StarGalaxySettings(Section):
     """Stars and galaxies."""
 
     model: Annotated[str, Field(description="Model: shipped name, folder or URL of its weights.")] = "multi_band"
+
+
+class ChooseGalaxiesSettings(Section):
+    """Galaxies that are large enough to be looked at."""
+
+    least_p_galaxy: Annotated[float, Field(ge=0, le=1, description="Least pGalaxy.")] = 0.5
+    least_size: Annotated[
+        float, Field(ge=0, description="Least half-light radius, less the PSF's, over the FWHM of the PSF.")
+    ] = 3.0
+
+
+class CutPicturesSettings(Section):
+    """Pictures of galaxies."""
+
+    bands: Annotated[_Bands, Field(description="From red to blue; those that there are count.")] = ("i", "r", "g")
+    least_snr: Annotated[
+        float, Field(ge=0, description="Least mean S/N of the pixels within the half-light radius, in a band.")
+    ] = 10.0
+    mesh: Annotated[int, Field(ge=8, description="Side of the squares of which the sky is estimated, px.")] = 256
+
+
+class MorphologySettings(Section):
+    """Morphology of galaxies."""
+
+    model: Annotated[str, Field(description="Model: shipped name, folder or URL of its weights.")] = "default"
+
+
+class AnomalySettings(Section):
+    """Galaxies unlike others."""
+
+    model: Annotated[str, Field(description="Model: shipped name, folder or URL of its weights.")] = "default"
+
+
+class PredictKnownSettings(Section):
+    """Known objects of the Solar System on each exposure."""
+
+    orbits: Annotated[
+        str | None,
+        Field(
+            description="File of orbits in the format of MPCORB, .gz or not; null: known objects are not looked for."
+        ),
+    ] = None
+    obscode: Annotated[
+        str | None,
+        Field(description="Code of the observatory, 500 for the Earth's centre; null: site, or by the instrument."),
+    ] = None
+    site: Annotated[
+        tuple[float, float, float] | None,
+        Field(description="Place of an observatory without a code: longitude (east) and latitude, deg, and height, m."),
+    ] = None
+    fainter: Annotated[
+        float, Field(description="Objects are listed down to so much fainter than a point of S/N 5, mag.")
+    ] = 1.0
+
+
+class MatchKnownSettings(Section):
+    """Detections of known objects."""
+
+    radius_arcsec: Annotated[
+        float, Field(gt=0, description="How far from its predicted place, the error of its orbit apart, arcsec.")
+    ] = 2.0
+    max_arcsec: Annotated[
+        float, Field(ge=0, description="How far along its motion the error of its orbit may put it, arcsec.")
+    ] = 30.0
+
+
+class AssociationSettings(Section):
+    """Association of detections over nights."""
+
+    store: Annotated[
+        str,
+        Field(description="Where objects are kept. auto: OUT/association.sqlite, nowhere if OUT is in an object store; "
+        "none; or postgresql+psycopg://USER@HOST/DATABASE, the password from the environment."),
+    ] = "auto"  # fmt: skip
+    sigmas: Annotated[float, Field(gt=0, description="A detection is the object's within so many standard errors.")] = (
+        3.0
+    )
+    min_arcsec: Annotated[float, Field(gt=0, description="But within this in any case, arcsec.")] = 0.5
+    max_arcsec: Annotated[float, Field(gt=0, le=5, description="And never beyond this, arcsec.")] = 1.5
+    min_trail_arcsec: Annotated[
+        float, Field(gt=0, description="What is longer, by 3 standard errors, is of no object at rest, arcsec.")
+    ] = 2.0
+
+    @field_validator("store")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value in ("auto", "none"):
+            return value
+        if not re.fullmatch(r"postgresql\+psycopg://[^\s]+", value):
+            raise ValueError("must be auto, none, or a URL that begins with postgresql+psycopg://")
+        if re.search(r"://[^/?#]*:[^/?#]*@|password", value):
+            raise ValueError("must hold no password: set PGPASSWORD, or ~/.pgpass")
+        return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "AssociationSettings":
+        if self.min_arcsec > self.max_arcsec:
+            raise ValueError(f"min_arcsec must not be above max_arcsec, got {self.min_arcsec} and {self.max_arcsec}")
+        return self
 
 
 class ButlerSettings(Section):
@@ -293,7 +413,16 @@ class Settings(BaseSettings):
     gather_objects: GatherObjectsSettings = GatherObjectsSettings()
     cut_cutouts: CutCutoutsSettings = CutCutoutsSettings()
     link_hosts: LinkHostsSettings = LinkHostsSettings()
+    patches: PatchesSettings = PatchesSettings()
+    link_tracklets: LinkTrackletsSettings = LinkTrackletsSettings()
     star_galaxy: StarGalaxySettings = StarGalaxySettings()
+    choose_galaxies: ChooseGalaxiesSettings = ChooseGalaxiesSettings()
+    cut_pictures: CutPicturesSettings = CutPicturesSettings()
+    morphology: MorphologySettings = MorphologySettings()
+    anomaly: AnomalySettings = AnomalySettings()
+    predict_known: PredictKnownSettings = PredictKnownSettings()
+    match_known: MatchKnownSettings = MatchKnownSettings()
+    association: AssociationSettings = AssociationSettings()
     quality: QualitySettings = QualitySettings()
     butler: ButlerSettings = ButlerSettings()
     fetch: FetchSettings = FetchSettings()
@@ -304,3 +433,10 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     cluster: ClusterSettings = ClusterSettings()
     observe: ObserveSettings = ObserveSettings()
+
+    @model_validator(mode="after")
+    def _hosts_are_known(self) -> "Settings":
+        if (reach := self.link_hosts.search_arcsec) > (margin := self.patches.margin_arcsec):
+            problem = f"link_hosts.search_arcsec = {reach:g} is more than patches.margin_arcsec = {margin:g}"
+            raise ValueError(f"{problem}: hosts further away would not be known to a patch")
+        return self

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from schemas.dataset import Dataset, DatasetError
+from schemas.dataset import ArrayOf, Dataset, DatasetError, TableOf
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureInfo
 from schemas.model_card import ModelCard
@@ -55,11 +55,25 @@ class Search(Protocol):
         """Return the `DIA_SOURCE` rows of an image: of the planes by name, all of ``exposure.shape``."""
 
 
+class SkyPart(Protocol):
+    """Part of the sky that a stage works on."""
+
+    @property
+    def margin(self) -> float:
+        """Return how far around it rows may be asked for, arcsec."""
+
+    def holds(self, ra: NDArray[np.float64], dec: NDArray[np.float64], margin: float = 0.0) -> NDArray[np.bool_]:
+        """Return which positions, deg, lie in it or within a margin around it, arcsec; NaN lies nowhere."""
+
+
 class NightPixels(Protocol):
-    """Pixels of the exposures of a night, for a stage that uses all of them, one at a time."""
+    """Pixels of the exposures of a night, or of a patch of it, for a stage that uses them, one exposure at a time."""
 
     def exposures(self) -> Sequence[ExposureInfo]:
-        """Return the exposures that have a science image, by visit and detector."""
+        """Return the exposures that have a science image, by visit and detector: those of the patch, if it is one."""
+
+    def rows(self, exposure: ExposureInfo, dataset: TableOf) -> pa.Table:
+        """Return all rows of a dataset of one of them, wherever they lie."""
 
     def read(self, exposure: ExposureInfo, plane: str) -> Any:
         """Return a plane of one of them, (ny, nx)."""
@@ -72,7 +86,9 @@ class Context:
     Attributes
     ----------
     exposure
-        WCS, PSF, gain, zero point, background, times; None for a night-level stage.
+        WCS, PSF, gain, zero point, background, times; None for a stage of a patch or a night.
+    patch
+        Where rows are wanted, for a patch-level stage; None: wherever there are any.
     tile
         Tile of the exposure, for a tile-level stage.
     settings
@@ -85,8 +101,8 @@ class Context:
         The pipeline's own search. What a stage makes with it depends on all that the search depends on: such a stage
         must need `dia_source`, so that its digest does.
     pixels
-        Pixels of the night, for a night-level stage. What a stage makes with them depends on all of them: such a stage
-        must need `source`, so that its digest does.
+        Pixels of the patch or night, for a stage of those. What a stage makes with them depends on all of them: such a
+        stage must need `source`, so that its digest does.
     allocate
         Returns an array of a shape and a dtype to be filled with a result that may be larger than the memory.
     """
@@ -99,6 +115,7 @@ class Context:
     pixels: NightPixels | None = None
     allocate: Callable[[tuple[int, ...], str], Any] = np.zeros
     numbers: Mapping[str, Any] = field(default_factory=dict)
+    patch: SkyPart | None = None
 
 
 class Result(NamedTuple):
@@ -179,8 +196,13 @@ class Stage:
     memory
         Bytes that a call takes for an input of (ny, nx) pixels, with the stage's section; None: next to none.
         What ``context.search`` takes comes on top where ``searches`` says that it is used.
+    margin
+        Of a stage of a patch: whether it sees rows around the patch, too. Of a dataset with positions it may give rows
+        up to the patch's margin away; those of exposures it gets from twice as far.
     searches
         Whether it puts images through ``context.search``.
+    columns
+        Columns that it reads of a table, by the name of that; it gets a table that is not named here whole.
     warm_up
         Result passed on to the next stages when a worker warms up on a small exposure with trails; None: the stage
         is left out then.
@@ -188,9 +210,9 @@ class Stage:
 
     name: str
     version: str
-    per: Literal["tile", "exposure", "night"]
+    per: Literal["tile", "exposure", "patch", "night"]
     needs: tuple[Dataset, ...]
-    gives: Dataset
+    gives: TableOf | ArrayOf
     run: Callable[[Mapping[str, Any], Context], Any]
     optional: tuple[Dataset, ...] = ()
     settings: type[BaseModel] | None = None
@@ -198,6 +220,8 @@ class Stage:
     numbers: type | None = None
     memory: Callable[[tuple[int, int], Any], int] | None = None
     searches: bool = False
+    margin: bool = False
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     warm_up: Callable[[Result, "Rehearsal"], Result] | None = None
 
     def __hash__(self) -> int:
@@ -241,15 +265,28 @@ class Stage:
         if absent := sorted({model.name for model in self.models} - context.models.keys()):
             raise DatasetError(f"stage {self.name!r} needs the models {absent}. To fix, load them into the context.")
         declared = needed | {dataset.name: dataset for dataset in self.optional if dataset.name in inputs}
-        for name, dataset in declared.items():
-            dataset.check(inputs[name])
-        made = self.run({name: inputs[name] for name in declared}, context)
+        given = {name: self._part(dataset, inputs[name]) for name, dataset in declared.items()}
+        made = self.run(given, context)
         result = made if isinstance(made, Result) else Result(made)
         self.gives.check(result.rows)
         if not isinstance(result.numbers, self.numbers or type(None)):
             expected = self.numbers.__name__ if self.numbers else "none"
             raise DatasetError(f"stage {self.name!r} declares numbers {expected}, got {type(result.numbers).__name__}")
         return result
+
+    def _part(self, dataset: Dataset, value: Any) -> Any:
+        """Return what is read of a dataset, having checked that."""
+        form = self.reads(dataset)
+        if form is not dataset and isinstance(form, TableOf) and isinstance(value, pa.Table):
+            value = value.select([name for name in form.schema.names if name in value.schema.names])
+        form.check(value)
+        return value
+
+    def reads(self, dataset: Dataset) -> Dataset:
+        """Return what it reads of a dataset: all of it, or the columns that are named; errors as in `TableOf.only`."""
+        if isinstance(dataset, TableOf) and dataset.name in self.columns:
+            return dataset.only(self.columns[dataset.name])
+        return dataset
 
 
 class Rehearsal(NamedTuple):

@@ -30,7 +30,7 @@ class Causes:
     counts: Mapping[str, CauseCount]
 
 
-ELAPSED = ("startup", "search", "objects", "report", "wall")
+ELAPSED = ("startup", "search", "associate", "objects", "report", "wall")
 """Keys of a summary's seconds that are elapsed time, not worker time."""
 
 QUARANTINED = 3
@@ -89,7 +89,8 @@ class RunSummary(BaseModel):
     seconds: Mapping[str, float] = Field(
         description="Worker time, s, by what it went to: read, inspect, write tiles, read tiles, the stages, publish, "
         "other; waiting: the rest of the workers' time during the search, so that all these add up to search times "
-        "the number of workers. Then elapsed time, s: startup, search, objects (stages of whole nights), report, wall."
+        "the number of workers. Then elapsed time, s: startup, search, associate (detections with objects), objects "
+        "(stages of whole nights), report, wall."
     )
     report: str | None = Field(description="Night page; of the last night if there are several.")
     nights: tuple[str, ...] = ()

@@ -11,11 +11,21 @@ REGISTRY = (
     "inject",
     "find_sources",
     "negate",
+    "predict_known",
+    "match_known",
     "gather_objects",
     "cut_cutouts",
     "link_hosts",
+    "link_tracklets",
+    "fit_tracklets",
     "star_galaxy",
     "spectral_class",
+    "choose_galaxies",
+    "cut_pictures",
+    "morphology",
+    "anomaly",
+    "gather_dia_objects",
+    "link_dia_objects",
 )
 """Our own stages, by the names of their files: each holds one `STAGE`."""
 

@@ -1,6 +1,6 @@
-"""Stage: cutouts of the objects of a night."""
+"""Stage: cutouts of the objects of a patch of the sky."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from kernels.image.science_image import science_image
 from kernels.measure.photometry import njy_per_unit
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.psf.psf_field import draw_psfs, field_of, psf_stars
-from kernels.sky.projection import celestial_wcs, pixel_scale, pixels_of
+from kernels.sky.sharpest import sharpest
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureInfo
 from schemas.objects import CENTRE, CUTOUTS, OBJECT, SIDE, SOURCE
@@ -32,9 +32,9 @@ def cut_cutouts(inputs: Mapping[str, Any], context: Context) -> NDArray[np.float
     Parameters
     ----------
     inputs
-        ``object``; and ``source``, whose stars give the PSF, and whose digest covers the pixels.
+        ``object``; and ``source``, whose digest covers the pixels and the stars of the exposures, which give the PSF.
     context
-        The section `CutCutoutsSettings`, and the pixels of the night.
+        The section `CutCutoutsSettings`, and the pixels of the patch.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def cut_cutouts(inputs: Mapping[str, Any], context: Context) -> NDArray[np.float
     """
     settings: CutCutoutsSettings = context.settings
     if context.pixels is None:
-        raise Misconfigured("no_pixels", "stage cut_cutouts", "it works on the pixels of a night.", "give it them.")
+        raise Misconfigured("no_pixels", "stage cut_cutouts", "it works on the pixels of a patch.", "give it them.")
     objects = inputs[OBJECT.name]
     ra, dec = (objects[name].to_numpy() for name in ("ra", "dec"))
     count = len(settings.bands)
@@ -51,45 +51,10 @@ def cut_cutouts(inputs: Mapping[str, Any], context: Context) -> NDArray[np.float
     for start in range(0, len(ra), _ROWS):
         made[start : start + _ROWS] = np.nan
     for plane, band in enumerate(settings.bands):
-        usable = [info for info in context.pixels.exposures() if _is_usable(info, band)]
-        for info, which, x, y in _chosen(usable, ra, dec):
-            stars = psf_stars(inputs[SOURCE.name], info)
+        for info, which, x, y in sharpest(context.pixels.exposures(), band, ra, dec, CENTRE, SIDE - CENTRE):
+            stars = psf_stars(context.pixels.rows(info, SOURCE), info)
             _fill(made, info, context.pixels, stars, which, x, y, (plane, count + plane), settings.mesh)
     return made
-
-
-def _is_usable(info: ExposureInfo, band: str) -> bool:
-    return info.band == band and info.wcs_header is not None and info.ab_zero_point is not None
-
-
-def _chosen(
-    infos: Sequence[ExposureInfo], ra: NDArray[np.float64], dec: NDArray[np.float64]
-) -> list[tuple[ExposureInfo, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-    """Return the exposures of a band with the objects to cut out of each and their pixels (x, y)."""
-    ranked = sorted(infos, key=lambda info: (_arcsec(info), info.noise, info.visit, info.detector))
-    free = np.ones(len(ra), np.bool_)
-    placed: list[tuple[ExposureInfo, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
-    for info in ranked:
-        which, x, y = pixels_of(celestial_wcs(info.wcs_header or ""), info.shape, ra, dec)
-        column, row = (np.clip(np.rint(place).astype(np.int64), 0, None) for place in (x, y))
-        placed.append((info, which, np.minimum(column, info.shape[1] - 1), np.minimum(row, info.shape[0] - 1)))
-    # Marked first, cut after: so each exposure is read once, whichever way it serves.
-    taken = [np.zeros(which.size, np.bool_) for _, which, _, _ in placed]
-    for whole in (True, False):
-        for (info, which, column, row), mine in zip(placed, taken, strict=True):
-            ny, nx = info.shape
-            inside = (np.minimum(column, row) >= CENTRE) & (column + SIDE - CENTRE <= nx) & (row + SIDE - CENTRE <= ny)
-            mine |= free[which] & (inside if whole else ~inside)
-            free[which[mine]] = False
-    return [
-        (info, which[mine], column[mine], row[mine])
-        for (info, which, column, row), mine in zip(placed, taken, strict=True)
-        if mine.any()
-    ]
-
-
-def _arcsec(info: ExposureInfo) -> float:
-    return info.psf.fwhm_px * pixel_scale(celestial_wcs(info.wcs_header or ""))
 
 
 def _fill(
@@ -117,8 +82,8 @@ def _fill(
 
 STAGE = Stage(
     name="cut_cutouts",
-    version="2",
-    per="night",
+    version="3",
+    per="patch",
     needs=(OBJECT, SOURCE),
     gives=CUTOUTS,
     run=cut_cutouts,

@@ -1,4 +1,4 @@
-"""Stage: objects of a night, from the sources of all its exposures."""
+"""Stage: objects of a patch of the sky in a night, from the sources of all its exposures."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -14,7 +14,7 @@ from kernels.objects.source_photometry import BandFlux, FluxSum, aperture_fluxes
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.sky.positions import merge_positions, object_ids, sky_position, unit_vectors
 from kernels.sky.projection import celestial_wcs, pixel_scale, pixels_of
-from schemas.errors import Misconfigured, NoWork
+from schemas.errors import Misconfigured
 from schemas.exposure import ExposureInfo
 from schemas.objects import BANDS, OBJECT, SOURCE
 from schemas.pixels import MASK, SCIENCE
@@ -30,31 +30,29 @@ def gather_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Parameters
     ----------
     inputs
-        ``source`` of all exposures. Those without a sky position are left out.
+        ``source`` of the patch and, as far as sources can matter to objects within its margin, around it. Those
+        without a sky position are left out.
     context
-        The section `GatherObjectsSettings`, the pixels of the night and, if there is a dust map,
+        The section `GatherObjectsSettings`, the pixels of the patch and, if there is a dust map,
         ``models["dust_map"]``: a callable from (ra, dec), deg, to E(B-V), mag.
 
     Returns
     -------
     pyarrow.Table
-        Of `OBJECT`, sorted by objectId.
-
-    Raises
-    ------
-    NoWork
-        There are sources, but none has a position on the sky.
+        Of `OBJECT`, those in the patch and within its margin, sorted by objectId. An object depends on nothing but
+        sources near it and the exposures it lies on, so that it is the same in any patch.
     """
     settings: GatherObjectsSettings = context.settings
     if context.pixels is None:
-        raise Misconfigured("no_pixels", "stage gather_objects", "it works on the pixels of a night.", "give it them.")
+        raise Misconfigured("no_pixels", "stage gather_objects", "it works on the pixels of a patch.", "give it them.")
     sources = inputs[SOURCE.name]
-    if not len(sources):
-        return OBJECT.empty()
     sources = sources.filter(pa.array(np.isfinite(_numbers(sources, "ra"))))
     if not len(sources):
-        raise NoWork("no_positions", "source", "no source has a position on the sky.", "give images with a WCS.")
+        return OBJECT.empty()
     columns = _merged(sources, settings.match_fwhm)
+    if context.patch is not None:
+        near = context.patch.holds(columns["ra"], columns["dec"], context.patch.margin)
+        columns = {name: values[near] for name, values in columns.items()}
     seen = _measured(columns["ra"], columns["dec"], context.pixels, settings)
     dust = context.models.get("dust_map")
     ebv = np.full(len(columns["ra"]), np.nan) if dust is None else np.asarray(dust(columns["ra"], columns["dec"]))
@@ -73,7 +71,7 @@ def _merged(sources: pa.Table, match_fwhm: float) -> Columns:
     names = np.stack([sources["visit"].to_numpy(), sources["detector"].to_numpy().astype(np.int64)], axis=1)
     _, exposure = np.unique(names, axis=0, return_inverse=True)
     snr, scale = _numbers(sources, "snr"), _numbers(sources, "pixelScale")
-    radius = match_fwhm * float(np.median(_numbers(sources, "fwhm") * scale))
+    radius = match_fwhm * _numbers(sources, "fwhm") * scale
     member = merge_positions(vectors, exposure.reshape(-1).astype(np.int64), snr, radius)
     count = int(member.max()) + 1
     weight = _numbers(sources, "posErr") ** -2.0
@@ -180,10 +178,11 @@ def _of_kind(name: str, band: str, flux: BandFlux, ebv: NDArray[np.float64]) -> 
 
 STAGE = Stage(
     name="gather_objects",
-    version="1",
-    per="night",
+    version="2",
+    per="patch",
     needs=(SOURCE,),
     gives=OBJECT,
     run=gather_objects,
     settings=GatherObjectsSettings,
+    margin=True,
 )

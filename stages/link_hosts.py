@@ -21,19 +21,21 @@ def link_hosts(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     Parameters
     ----------
     inputs
-        ``dia_source`` of all exposures of a night, and its ``object``.
+        ``dia_source`` of all exposures of the patch, and ``object`` of it and its margin.
     context
         The section `LinkHostsSettings`.
 
     Returns
     -------
     pyarrow.Table
-        Of `DIA_LINK`, one row for each detection with a sky position, in their order. Any object may be a host, stars
+        Of `DIA_LINK`, one row for each detection in the patch, in their order. Any object may be a host, stars
         too: ``hostDlr`` says how well it suits.
     """
     settings: LinkHostsSettings = context.settings
     detections, objects = inputs[DIA_SOURCE.name], inputs[OBJECT.name]
-    detections = detections.filter(pa.array(np.isfinite(_numbers(detections, "ra"))))
+    ra, dec = _numbers(detections, "ra"), _numbers(detections, "dec")
+    own = np.isfinite(ra) if context.patch is None else context.patch.holds(ra, dec)
+    detections = detections.filter(pa.array(own))
     count = len(detections)
     on, host = np.full(count, -1), np.full(count, -1)
     near, far, dlr = (np.full(count, np.nan) for _ in range(3))
@@ -90,10 +92,11 @@ def _ids(ids: NDArray[np.int64], which: NDArray[np.int_]) -> pa.Array:
 
 STAGE = Stage(
     name="link_hosts",
-    version="1",
-    per="night",
+    version="2",
+    per="patch",
     needs=(DIA_SOURCE, OBJECT),
     gives=DIA_LINK,
     run=link_hosts,
     settings=LinkHostsSettings,
+    margin=True,
 )

@@ -204,6 +204,7 @@ def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) ->
         "visit": np.full(count, info.visit),
         "detector": np.full(count, info.detector),
         "midpointMjdTai": np.full(count, info.midpoint_mjd_tai),
+        "exposureTime": np.full(count, info.exposure_time_s if info.exposure_time_s > 0 else np.nan),
         "band": [info.band] * count,
         "reliability": np.zeros(count),
         "reliabilityVersion": [""] * count,
@@ -296,7 +297,7 @@ def _reliability(weights: Weights, settings: MeasureSettings) -> Any:
 
 STAGE = Stage(
     name="measure",
-    version="9",
+    version="10",
     per="exposure",
     needs=(STREAK, DIFFERENCE, MASK),
     optional=(SCIENCE,),

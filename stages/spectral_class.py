@@ -41,7 +41,7 @@ def classify(inputs: Mapping[str, Any], context: Context) -> pa.Table:
         ``models["superclass"]`` and ``models["star_subclass"]``, each a `kernels.objects.class_model.ClassModel` of
         photometry alone: a night has no spectra. That of the superclass should know colours alone: how bright a
         survey's targets were does not apply to a night. Probabilities are given at the shares of the sky. The section
-        `SpectralClassSettings`, and the exposures of the night: their instrument tells the photometric system.
+        `SpectralClassSettings`, and the exposures of the patch: their instrument tells the photometric system.
 
     Returns
     -------
@@ -180,7 +180,7 @@ def _class_model(weights: Weights, settings: SpectralClassSettings) -> ClassMode
 STAGE = Stage(
     name="spectral_class",
     version="5",
-    per="night",
+    per="patch",
     needs=(OBJECT,),
     optional=(STAR_GALAXY,),
     gives=SPECTRAL_CLASS,

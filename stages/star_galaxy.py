@@ -56,7 +56,7 @@ def _star_galaxy(weights: Weights, settings: StarGalaxySettings) -> Any:
 STAGE = Stage(
     name="star_galaxy",
     version="1",
-    per="night",
+    per="patch",
     needs=(OBJECT, CUTOUTS),
     gives=STAR_GALAXY,
     run=classify,

@@ -12,7 +12,8 @@ from typing import Any
 import psutil
 
 from benchmarks.faults.lab import BOTH_WAYS, ROOT, Lab, environment
-from benchmarks.faults.published import differences, left_behind, problems, published, using
+from benchmarks.faults.published import differences, in_bucket, left_behind, problems, published, using
+from flows.storage.bucket_path import BucketPath
 from flows.storage.ledger import Ledger
 
 POLL_S = 0.02
@@ -169,8 +170,9 @@ class Scene:
     def measure(self) -> None:
         """Measure what is published and left behind, before the fault's surroundings end if it would end with them."""
         if self.measured is None:
+            expected = in_bucket(self.lab.expected) if isinstance(self.out, BucketPath) else self.lab.expected
             self.measured = {
-                **differences(self.lab.expected, published(self.out)),
+                **differences(expected, published(self.out)),
                 "problems": problems(self.out),
                 "leftovers": left_behind(self.out, self.tmp),
             }

@@ -8,9 +8,10 @@ import typer
 from flows.cli import bench, evaluate, fetch, train
 from flows.cli import serve as services
 from flows.cli.backfill import backfill
+from flows.cli.classify import classify
 from flows.cli.doctor import doctor
 from flows.cli.look import explain, models, quality, report, status, verify
-from flows.cli.output import backup, export, forced, link, prune, restore
+from flows.cli.output import associate, backup, export, forced, link, prune, restore
 from flows.cli.run import run
 from flows.cli.serve import deploy
 from flows.cli.simulate import simulate
@@ -32,7 +33,9 @@ app.command()(watch)
 app.command()(deploy)
 app.command()(simulate)
 app.command()(forced)
+app.command()(classify)
 app.command()(link)
+app.command()(associate)
 app.command()(verify)
 app.command()(status)
 app.command()(explain)

@@ -92,6 +92,90 @@ def star_galaxy(
     typer.echo(json.dumps(figures, allow_nan=False) if as_json else json.dumps(figures, indent=2))
 
 
+_DATA = Annotated[
+    list[Path],
+    typer.Option(
+        help="Folder whose sub-folders are named by what is in them, or CSV of location, label; may be repeated."
+    ),
+]
+_MODEL = Annotated[str, typer.Option(help="Shipped name, or folder.")]
+_PICTURES = Annotated[Path | None, typer.Option(help="Folder for pictures.")]
+_UNSEEN = Annotated[bool, typer.Option("--unseen", help="Leave out pictures that the model has learnt from.")]
+_JSON = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]
+
+
+@app.command("morphology")
+def morphology(
+    data: _DATA,
+    model: _MODEL = "default",
+    unseen: _UNSEEN = False,
+    pictures: _PICTURES = None,
+    as_json: _JSON = False,
+) -> None:
+    """Evaluate the model that tells elliptical, spiral, edge-on and merging galaxies on labelled pictures."""
+    _pictures("morphology", data, model, unseen, pictures, as_json)
+
+
+@app.command("scene")
+def scene(
+    data: _DATA,
+    model: _MODEL = "default",
+    unseen: _UNSEEN = False,
+    pictures: _PICTURES = None,
+    as_json: _JSON = False,
+) -> None:
+    """Evaluate the model that tells pictures of the solar system, of nebulae and of galaxies on labelled ones."""
+    _pictures("scene", data, model, unseen, pictures, as_json)
+
+
+@app.command("membership")
+def membership(
+    data: Annotated[
+        Path,
+        typer.Option(help="CSV, ECSV, FITS or Parquet of galaxies near clusters, or the table published by S-PLUS."),
+    ],
+    model: _MODEL = "default",
+    unseen: Annotated[
+        bool, typer.Option("--unseen", help="Leave out galaxies that the model has learnt from, by their place.")
+    ] = False,
+    as_json: _JSON = False,
+) -> None:
+    """Evaluate whether galaxies belong to the cluster in whose direction they are, beside the two simplest rules."""
+    from flows.results.evaluation.membership import evaluate_membership
+
+    with refusals(as_json):
+        figures = evaluate_membership(data, model, unseen=unseen)
+    typer.echo(json.dumps(figures, allow_nan=False) if as_json else json.dumps(figures, indent=2))
+
+
+@app.command("anomaly")
+def anomaly(
+    data: _DATA,
+    normal: Annotated[
+        list[str] | None,
+        typer.Option(help="Label of normal pictures; may be repeated. Default: real, normal, galaxies, morphologies."),
+    ] = None,
+    model: _MODEL = "default",
+    unseen: _UNSEEN = False,
+    pictures: _PICTURES = None,
+    as_json: _JSON = False,
+) -> None:
+    """Evaluate how well anomalous pictures of galaxies are told from normal ones."""
+    from flows.results.evaluation.anomaly import evaluate_anomaly
+
+    with refusals(as_json):
+        figures = evaluate_anomaly(data, normal or [], model, unseen=unseen, draw=pictures)
+    typer.echo(json.dumps(figures, allow_nan=False) if as_json else json.dumps(figures, indent=2))
+
+
+def _pictures(task: str, data: list[Path], model: str, unseen: bool, pictures: Path | None, as_json: bool) -> None:
+    from flows.results.evaluation.picture_scores import evaluate_pictures
+
+    with refusals(as_json):
+        figures = evaluate_pictures(task, data, model, unseen=unseen, draw=pictures)
+    typer.echo(json.dumps(figures, allow_nan=False) if as_json else json.dumps(figures, indent=2))
+
+
 def _night(out: Path | None, truth: list[Path], pictures: Path | None, quiet: bool) -> dict[str, Any]:
     from flows.results.evaluation.evaluate import evaluate
     from flows.results.evaluation.published import read_image, require_common, searched_exposures

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -37,18 +38,25 @@ def status(
 
 def explain(
     out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
-    source_id: Annotated[int, typer.Argument(metavar="ID", help="diaSourceId of a published detection.")],
+    source_id: Annotated[
+        int, typer.Argument(metavar="ID", help="diaSourceId of a published detection, or diaObjectId.")
+    ],
+    config: Annotated[Path | None, typer.Option(help="Settings file (TOML), as that of the run.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
-    """Show which pixels, models, settings and code a detection comes from.
+    """Show which pixels, models, settings and code a detection comes from, its tracklet, and its object over nights.
 
     Exit code 0: the file still has the bytes that were searched; 1: it has others, or cannot be reached; 2: there is no
     such detection.
     """
     from flows.results.explain import explain_detection as follow
+    from flows.runtime.settings import load_settings
+    from flows.storage.object_store import configure
 
     with refusals(as_json):
-        found = follow(out, source_id)
+        settings = load_settings(config)
+        configure(settings.store)
+        found = follow(out, source_id, settings.association)
     _show(found, err=as_json)
     if as_json:
         typer.echo(json.dumps(found.values()))
@@ -63,6 +71,8 @@ def _show(found: "Explanation", err: bool) -> None:
         "detection": f"{row['diaSourceId']}, x {row['x']:.2f}, y {row['y']:.2f}, S/N {row['snr']:.1f}, "
         f"reliability {row['reliability']:.3f}",
         "exposure": f"night {record.night}, visit {record.visit}, detector {record.detector}",
+        **_known_words(found),
+        **_motion_words(found),
         "file": f"{found.source_uri} ({found.source_state})",
         "sha256": found.source_sha256,
         "pixels": f"x {found.cutout.x[0]} to {found.cutout.x[1] - 1}, y {found.cutout.y[0]} to {found.cutout.y[1] - 1} "
@@ -77,12 +87,48 @@ def _show(found: "Explanation", err: bool) -> None:
             f"model {name}": f"{card.name} {card.version}, sha256 {card.sha256}" for name, card in made.models.items()
         }
         stages = ", ".join(f"{name} {version}" for name, version in made.stages.items())
+        stages = fill(stages, 120, subsequent_indent=22 * " ")
         changes = settings_changes(made.settings)
         told = {f"setting {name}": json.dumps(value) for name, value in changes.items()}
         rest = f"all {'others ' if told else ''}are the defaults of this version; --json has them"
         lines |= {**cards, "stages": stages, "code": made.code, **told, "settings": rest}
+    if (history := found.history) is not None:
+        count = counted(len(history.detections), "detection")
+        lines["object"] = f"diaObjectId {history.diaObjectId}, {count} in {counted(len(history.nights), 'night')}"
     for name, text in lines.items():
-        typer.echo(f"{name:<22}{text}", err=err)
+        typer.echo(f"{name:<25}{text}", err=err)
+    for one in found.history.detections if found.history is not None else ():
+        flux = "no flux" if one["psfFlux"] is None else f"{one['psfFlux']:.0f} nJy"
+        text = f"{one['night']}, MJD {one['midpointMjdTai']:.5f}, {one['band']}, {flux}, {one['separation']:.2f} arcsec"
+        typer.echo(f"{'seen ' + str(one['diaSourceId']):<25}{text}", err=err)
+
+
+def _known_words(found: "Explanation") -> dict[str, str]:
+    row = found.known
+    if row is None:
+        return {}
+    off = f"{row['ephOffsetAlongTrack']:+.2f} arcsec along, {row['ephOffsetCrossTrack']:+.2f} across from its ephemeris"
+    bright = "" if row["ephVmag"] is None else f", V {row['ephVmag']:.1f}"
+    return {"known object": f"{row['designation']}{bright}, {row['ephRate']:.4f} deg/day, {off}"}
+
+
+def _motion_words(found: "Explanation") -> dict[str, str]:
+    motion = found.motion
+    if motion is None:
+        return {"motion": "not linked"}
+    if motion.tracklet is None:
+        return {
+            "motion": "at rest: seen again at its place" if motion.stationary else "neither at rest nor in a tracklet"
+        }
+    row = motion.tracklet
+    told = {
+        "tracklet": f"{row['trackletId']}, {row['nSources']} detections, {row['rate']:.4f} deg/day at position angle "
+        f"{row['positionAngle']:.1f} deg, rms {row['rms']:.2f} arcsec, {row['chance']:.1g} by chance"
+    }
+    for one in motion.members:
+        off = f"{one['alongOffset']:+.2f} arcsec along, {one['acrossOffset']:+.2f} across"
+        told[f"of it {one['diaSourceId']}"] = f"MJD {one['midpointMjdTai']:.5f} TAI, {off}"
+    return told
 
 
 def quality(

@@ -12,6 +12,7 @@ import typer
 from flows.cli.options import counted, output_folder, refusals
 
 if TYPE_CHECKING:
+    from flows.nights.association import AssociationSummary
     from flows.results.prune import Removal, Room
     from schemas.settings import Settings
 
@@ -258,32 +259,91 @@ def restore(
     raise typer.Exit(1 if found.problems else 0)
 
 
+def associate(
+    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
+    night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Forget all objects, and associate anew in the order of time.")
+    ] = False,
+    config: Annotated[Path | None, typer.Option(help="Settings file (TOML), as that of the run.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Associate what is published and not yet associated with objects, and publish the objects of each night.
+
+    A run does that for its own nights. Exit code 0: done; 1: something could not be associated or published now; 2:
+    bad usage, or nothing is associated in OUT; 4: another run holds OUT.
+    """
+    from flows.nights.run import associate_output
+    from flows.runtime.settings import load_settings
+    from flows.storage.layout import require_output
+    from flows.storage.lease import lease
+    from flows.storage.object_store import configure
+
+    if rebuild and night is not None:
+        raise typer.BadParameter("--rebuild is of all nights: leave --night out.")
+    with refusals(as_json):
+        settings = load_settings(config)
+        configure(settings.store)
+        require_output(out)
+        with lease(out.resolve()):
+            summary = associate_output(out.resolve(), settings, night, rebuild, _say)
+    for trouble in summary.failed:
+        _say(trouble.message)
+    typer.echo(_association_words(summary), err=as_json)
+    if as_json:
+        typer.echo(summary.model_dump_json())
+    raise typer.Exit(summary.exit_code)
+
+
+def _association_words(summary: "AssociationSummary") -> str:
+    return (
+        f"{counted(summary.exposures, 'exposure')} associated: {summary.known:,} detections of known objects, "
+        f"{summary.new:,} of new ones, {summary.left_out:,} of none; {counted(summary.objects, 'object')} of "
+        f"{counted(summary.sources, 'detection')} in all."
+    )
+
+
 def link(
     table: Annotated[Path, typer.Argument(help="Detections: Parquet or CSV file, or a catalogue's folder.")],
     out: Annotated[Path | None, typer.Option(help="Parquet file to write: trackletId and id of each member.")] = None,
+    nights: Annotated[
+        int | None, typer.Option(min=3, max=30, help="Also link over so many nights; needs the extra link.")
+    ] = None,
+    obscode: Annotated[str, typer.Option(help="Observatory code of the MPC, of rows that have none.")] = "",
+    orbits: Annotated[
+        Path | None, typer.Option(help="Orbits as in MPCORB: tracklets of known objects are named.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
     """Link the detections of each night that one moving object explains; docs/use/linking.md says which.
 
-    Exit code 0: done; 1: some rows could not be used; 2: bad usage or table.
+    Exit code 0: done; 1: some rows could not be used; 2: bad usage or table, or linking over nights failed.
     """
-    from flows.results.linking import left_out_words, link_table, members_of, read_detections, write_members
+    from flows.inputs.orbit_file import read_orbits
+    from flows.results import linking
+    from flows.results.link_nights import link_nights, require_heliolinx
     from flows.storage.folder import writable_folder
 
+    links, names, notes = None, None, list[str]()
     with refusals(as_json):
+        if nights is not None:
+            require_heliolinx()
         if out is not None:
             writable_folder(out.absolute().parent)
-        detections = read_detections(table)
-        summary, tracklets = link_table(detections)
+        catalogue = read_orbits(orbits) if orbits is not None else None
+        detections = linking.read_detections(table, obscode)
+        summary, tracklets, stationary = linking.link_table(detections)
+        if catalogue is not None:
+            names = linking.name_tracklets(tracklets, linking.name_detections(detections, catalogue))
+            summary = summary.model_copy(update={"known": sum(map(bool, names))})
+        if nights is not None:
+            links, notes = link_nights(detections, tracklets, stationary, nights)
+            summary = summary.with_links(links)
         if out is not None:
-            write_members(out, members_of(detections, tracklets))
-    for words in left_out_words(detections):
+            linking.write_members(out, linking.members_of(detections, tracklets, links, names))
+    for words in [*linking.left_out_words(detections), *notes]:
         typer.echo(words, err=True)
-    typer.echo(
-        f"{summary.tracklets} tracklets of {summary.linked} detections; {summary.stationary} of {summary.detections} "
-        "are at rest",
-        err=as_json,
-    )
+    typer.echo(summary.words, err=as_json)
     if as_json:
-        typer.echo(summary.model_dump_json())
+        typer.echo(summary.model_dump_json(exclude_none=True))
     raise typer.Exit(summary.exit_code)

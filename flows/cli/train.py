@@ -161,6 +161,126 @@ def star_galaxy(
     _report(lambda folder: train_star_galaxy(out, folder, found, plan, seed, processes, _say, galstar), work, as_json)
 
 
+_DATA = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Folder whose sub-folders are named by what is in them, or CSV of location, label; may be repeated. "
+        "Default: the real pictures in NIGHTSTRIDE_DATA."
+    ),
+]
+_REPEATS = Annotated[int, typer.Option(min=1, help="Trainings with seeds and splits of their own.")]
+_FOLDER = Annotated[Path, typer.Option(help="Folder for weights, card and pictures.")]
+_WORK = Annotated[Path | None, typer.Option(help="Folder of checkpoints, from which an interrupted training goes on.")]
+_SEED = Annotated[int, typer.Option(help="Random seed.")]
+_QUICK = Annotated[bool, typer.Option(help="Two passes, to see that it runs; weak weights.")]
+_JSON = Annotated[bool, typer.Option("--json", help="Last line of stdout is one JSON object.")]
+
+
+@app.command("morphology")
+def morphology(
+    data: _DATA = None,
+    repeats: _REPEATS = 3,
+    out: _FOLDER = Path("models/morphology"),
+    work: _WORK = None,
+    seed: _SEED = 1,
+    quick: _QUICK = False,
+    as_json: _JSON = False,
+) -> None:
+    """Train the network that tells elliptical, spiral, edge-on and merging galaxies on colour pictures."""
+    _pictures("morphology", data, repeats, out, work, seed, quick, as_json)
+
+
+@app.command("scene")
+def scene(
+    data: _DATA = None,
+    repeats: _REPEATS = 3,
+    out: _FOLDER = Path("models/scene"),
+    work: _WORK = None,
+    seed: _SEED = 1,
+    quick: _QUICK = False,
+    as_json: _JSON = False,
+) -> None:
+    """Train the network that tells pictures of the solar system, of nebulae and of galaxies."""
+    _pictures("scene", data, repeats, out, work, seed, quick, as_json)
+
+
+@app.command("membership")
+def membership(
+    data: Annotated[
+        Path | None, typer.Option(help="Table of galaxies with a class or redshift; none: that in NIGHTSTRIDE_DATA.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="How often folds are drawn anew.", min=1)] = 3,
+    out: _FOLDER = Path("models/membership"),
+    seed: _SEED = 1,
+    as_json: _JSON = False,
+) -> None:
+    """Train the model that tells whether galaxies belong to a cluster."""
+    from flows.training.membership import MembershipPlan, train_membership
+
+    plan = MembershipPlan(repeats=repeats)
+    _report(lambda scratch: train_membership(data, out, plan, seed, _say), None, as_json)
+
+
+@app.command("anomaly")
+def anomaly(
+    data: _DATA = None,
+    normal: Annotated[
+        list[str] | None, typer.Option(help="Label of normal pictures; may be repeated. Default: all.")
+    ] = None,
+    apply: Annotated[list[Path] | None, typer.Option(help="Pictures to be scored only; may be repeated.")] = None,
+    kind: Annotated[str, typer.Option(help="codes, one-class or soft-boundary (Deep SVDD).")] = "codes",
+    nu: Annotated[float, typer.Option(help="Share beyond the radius of a soft boundary.")] = 0.1,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes of Deep SVDD.")] = 100,
+    milestone: Annotated[int, typer.Option(min=1, help="Pass from which the rate is a tenth.")] = 50,
+    rate: Annotated[float, typer.Option(help="Rate of Deep SVDD.")] = 1e-4,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 200,
+    decay: Annotated[float, typer.Option(help="Weight decay of Deep SVDD.")] = 0.5e-6,
+    side: Annotated[int, typer.Option(help="Px that Deep SVDD sees; a multiple of 64.")] = 256,
+    load_model: Annotated[
+        str | None, typer.Option(help="Model whose network is taken over: shipped name, or folder.")
+    ] = None,
+    load_config: Annotated[Path | None, typer.Option(help="config.json of an earlier training, for these all.")] = None,
+    out: _FOLDER = Path("models/anomaly"),
+    seed: _SEED = 1,
+    as_json: _JSON = False,
+) -> None:
+    """Train a model that tells how unlike normal galaxies a picture is."""
+    from flows.training.anomaly import anomaly_plan, read_plan, train_anomaly
+
+    with refusals(as_json):
+        settings = {"nu": nu, "epochs": epochs, "milestone": milestone, "rate": rate, "batch": batch}
+        plan = anomaly_plan(kind, side, settings | {"decay": decay})
+        if load_config:
+            plan, normal, seed = read_plan(load_config)
+    _report(
+        lambda scratch: train_anomaly(
+            data or [], normal or [], apply or [], out, plan, seed, _cores(), _say, begin_with=load_model
+        ),
+        None,
+        as_json,
+    )
+
+
+def _pictures(
+    task: str,
+    data: list[Path] | None,
+    repeats: int,
+    out: Path,
+    work: Path | None,
+    seed: int,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    from dataclasses import replace
+
+    from flows.training.pictures import PLANS, train_pictures
+
+    plan = replace(PLANS[task], repeats=repeats)
+    if quick:
+        plan = replace(plan, side=32, fit=replace(plan.fit, epochs=2))
+    _report(lambda scratch: train_pictures(task, data or [], out, scratch, plan, seed, _cores(), _say), work, as_json)
+
+
 def _real_cutouts() -> Path | None:
     folder = Path(os.environ.get("NIGHTSTRIDE_DATA", "")) / "05_star_galaxy_cutouts/ztf_llnl"
     return folder if "NIGHTSTRIDE_DATA" in os.environ and folder.is_dir() else None

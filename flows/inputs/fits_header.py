@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from astropy.io import fits
 from astropy.time import Time, TimeDelta
-from erfa import ErfaWarning  # type: ignore[import-untyped]  # comes with astropy
+from erfa import ErfaWarning
 from numpy.typing import NDArray
 
 from kernels.sky.times import night_label, tai

@@ -35,14 +35,11 @@ from flows.storage.fence import Fence, fenced_task
 from flows.storage.layout import tile_path
 from schemas.dataset import TableOf
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.errors import BACKOFF_S, BadInput, Misconfigured, Retryable
 from schemas.ledger import DatasetRecord
 from schemas.pixels import Tile
 from schemas.settings import Settings
 from stages import PIPELINE
-
-BACKOFF_S = 0.5
-"""Wait before the first retry of a retryable failure; it doubles with each further one."""
 
 SYNTHETIC = tuple(stage.gives.name for stage in PIPELINE if isinstance(stage.gives, TableOf) and stage.gives.synthetic)
 """Datasets for which copies are put through the networks again."""
@@ -212,12 +209,7 @@ class ExposureRun:
     ) -> Any:
         """Run a task on a worker under its name in logs and traces; retry with backoff what may succeed later."""
         left, wait = self.settings.execution.retries if retries is None else retries, BACKOFF_S
-        came = origin()
-        call: tuple[Any, ...] = (task,) if came is None else (observed, came, name, task)
-        if self.fence is not None:
-            call = (fenced_task, self.fence, *call)
-        if self.terms is not None:
-            call = (admitted, self.terms, *call)
+        call = task_call(name, task, self.fence, self.terms)
         resources = self._resources(inference)
         while True:
             key = f"{name}-{uuid4().hex}"
@@ -237,6 +229,27 @@ class ExposureRun:
         cluster = self.settings.cluster
         name = cluster.inference_resource if inference else cluster.other_resource
         return {name: 1} if name is not None else None
+
+
+def task_call(
+    name: str, task: Callable[..., Any], fence: Fence | None, terms: WorkerTerms | None
+) -> tuple[Callable[..., Any], ...]:
+    """Return what a worker is to call instead of a task, and its first arguments.
+
+    Parameters
+    ----------
+    name, task
+        Name in logs and traces, and the task.
+    fence, terms
+        What has to be there whenever it publishes, and what the worker must meet; None: nothing.
+    """
+    came = origin()
+    call: tuple[Any, ...] = (task,) if came is None else (observed, came, name, task)
+    if fence is not None:
+        call = (fenced_task, fence, *call)
+    if terms is not None:
+        call = (admitted, terms, *call)
+    return call
 
 
 def _deadly(item: Item, workers: int) -> BadInput:

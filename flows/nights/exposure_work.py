@@ -11,7 +11,7 @@ import pyarrow as pa
 from flows.inputs.source import Source, name_of
 from flows.pipeline.graph import OF_EXPOSURE, Graph, resolve
 from flows.pipeline.lineage import Lineage, Stored, remaining, trace, up_to_date
-from flows.pipeline.models import model_digests
+from flows.pipeline.models import file_paths, files_of, model_digests
 from flows.pipeline.outcome import total_causes, total_seconds
 from flows.pipeline.search_pixels import CopySearch
 from flows.pipeline.stage_run import as_results, gathered, run_on_tiles, run_stages, search_grid, table_of
@@ -20,6 +20,7 @@ from flows.storage.array_store import Allocate, room_for, scratch_folder
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from flows.storage.zarr_tiles import TileStore, write_exposure
+from kernels.sky.patches import cover
 from schemas.dia_source import DIA_SOURCE, SearchCounts, most_hits
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey
@@ -89,7 +90,7 @@ def store_exposure(source: Source, key: ExposureKey, sha256: str | None, out: Pa
     if sha256 is not None:
         lineage = trace(source, sha256, PIPELINE, models, settings)
         if (info := _stored(path, lineage.tiles)) is not None:
-            return Stored(info, lineage, True, timer.seconds())
+            return Stored(info, lineage, True, timer.seconds(), _sky(info))
     from flows.inputs.described import described
     from flows.inputs.probe import read
     from flows.nights.cluster.memory import require_fit_here
@@ -111,7 +112,11 @@ def store_exposure(source: Source, key: ExposureKey, sha256: str | None, out: Pa
     timer.lap("other")
     write_exposure(path, info, planes, settings.tiles, lineage.tiles)
     timer.lap("write tiles")
-    return Stored(info, lineage, False, timer.seconds())
+    return Stored(info, lineage, False, timer.seconds(), _sky(info))
+
+
+def _sky(info: ExposureInfo) -> tuple[int, ...]:
+    return () if info.wcs_header is None else cover(info.wcs_header, info.shape)
 
 
 def search_tiles(path: Path, tiles: Sequence[Tile], settings: Settings) -> Searched:
@@ -167,16 +172,17 @@ def finish_exposure(
     timer = Timer()
     kept = kept or {}
     opened = TileStore.open(path)
-    graph = remaining(opened.planes, {*kept, *later})
+    brought = {*opened.planes, *file_paths(PIPELINE, settings)}
+    graph = remaining(brought, {*kept, *later})
     given = {
         stage.gives.name: gathered(stage, [part.results[stage.gives.name] for part in parts])
         for stage in graph.at("tile")
-    } | as_results(_read_kept(opened, kept, out))
+    } | as_results({**_read_kept(opened, kept, out), **files_of(graph.stages, settings)})
     with room_for(opened.info.shape, out) as allocate:
         results = _of_exposure(graph, opened, given, settings, timer, allocate)
     made = {
         stage.gives.name: _publish(stage, results[stage.gives.name].rows, opened.info, lineage, out, settings)
-        for stage in resolve(PIPELINE, opened.planes, OF_EXPOSURE).results("exposure")
+        for stage in resolve(PIPELINE, brought, OF_EXPOSURE).results("exposure")
         if stage.gives.name not in {*kept, *later}
     }
     timer.lap("publish")
@@ -341,7 +347,7 @@ def search_exposure(
 def left_of(stored: Stored, record: ExposureRecord | None, out: Path, settings: Settings) -> Left:
     """Return what is left to do, given what the ledger holds of an exposure."""
     kept = up_to_date(record, stored.lineage, out)
-    graph = remaining(("difference", "mask", *stored.info.planes), kept)
+    graph = remaining(("difference", "mask", *stored.info.planes, *file_paths(PIPELINE, settings)), kept)
     tiling = search_grid(settings.detect).tiling(stored.info.shape, settings.tiles.tile)
     return Left(kept, graph, tiling.tiles() if graph.at("tile") else ())
 

@@ -1,12 +1,9 @@
-"""Stages of a whole night, run on the results of its exposures."""
+"""Stages of a night, or of a patch of it, run on the results of its exposures."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from importlib.metadata import version
-from math import prod
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -14,25 +11,24 @@ from typing import Any
 import pyarrow as pa
 
 from flows.inputs.dust_map import dust_of
-from flows.nights.cluster.memory import host_memory, require_night_fit
-from flows.nights.exposure_run import BACKOFF_S
+from flows.nights.cluster.memory import require_night_fit
 from flows.pipeline.graph import Graph
 from flows.pipeline.models import models_of
-from flows.pipeline.night_plan import NightWork
+from flows.pipeline.night_plan import NightWork, Work
 from flows.pipeline.provenance import provenance_of
-from flows.runtime.parallel import single_thread
 from flows.runtime.traces import Timer
 from flows.storage.array_store import ArrayStore
 from flows.storage.atomic import remove
 from flows.storage.catalog_store import CatalogStore
+from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
 from schemas.dataset import ArrayOf, Dataset, TableOf
-from schemas.dia_source import DIA_SOURCE
-from schemas.errors import BadInput, Misconfigured, NightstrideError, NoWork, Retryable
-from schemas.exposure import ExposureInfo
-from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord
-from schemas.objects import SOURCE
+from schemas.dia_object import ASSOCIATION
+from schemas.errors import BACKOFF_S, Misconfigured, NightstrideError, NoWork, Retryable
+from schemas.exposure import ExposureInfo, ExposureKey
+from schemas.ledger import DatasetRecord, NightRecord
+from schemas.patch import PatchKey
 from schemas.pixels import SCIENCE
 from schemas.settings import Settings
 from schemas.stage import Context, Stage
@@ -47,12 +43,12 @@ class StoredNight:
     ----------
     out
         Output folder.
-    records
-        Of the exposures.
+    keys
+        The exposures.
     """
 
-    def __init__(self, out: Path, records: Sequence[ExposureRecord]) -> None:
-        self._out, self._records = out, records
+    def __init__(self, out: Path, keys: Sequence[ExposureKey]) -> None:
+        self._out, self._keys = out, keys
         self._infos: tuple[ExposureInfo, ...] | None = None
 
     def exposures(self) -> tuple[ExposureInfo, ...]:
@@ -64,51 +60,73 @@ class StoredNight:
             Tiles are missing or damaged.
         """
         if self._infos is None:
-            infos = (self._open(record.night, record.name).info for record in self._records)
+            infos = (self._open(key).info for key in self._keys)
             self._infos = tuple(info for info in infos if SCIENCE.name in info.planes)
         return self._infos
 
     def read(self, exposure: ExposureInfo, plane: str) -> Any:
         """Return a plane of one of them, (ny, nx); errors as in `TileStore.read`."""
-        return self._open(exposure.night, exposure.name).read_all(plane)
+        return self._open(exposure).read_all(plane)
 
-    def _open(self, night: str, name: str) -> TileStore:
-        return TileStore.open(self._out / "tiles" / night / f"{name}.zarr")
+    def rows(self, exposure: ExposureInfo, dataset: TableOf) -> pa.Table:
+        """Return all rows of a dataset of one of them; errors as in `CatalogStore.read`."""
+        return CatalogStore(self._out).read(dataset, exposure)
+
+    def _open(self, key: ExposureKey) -> TileStore:
+        return TileStore.open(tile_path(self._out, key))
 
 
 @dataclass
-class NightResult:
-    """Result of the stages of a night: files as published now, stages without work, failures, time by stage, s."""
+class StagesResult:
+    """Result of the stages of a night or patch.
+
+    Attributes
+    ----------
+    datasets
+        Files as published now.
+    not_run
+        Stage -> why it had nothing to work on.
+    failed
+        What went wrong.
+    seconds
+        Time by stage, s.
+    idle
+        Dataset -> digest of what it would be made from, and why it is not made.
+    """
 
     datasets: dict[str, DatasetRecord]
     not_run: dict[str, str]
     failed: list[Trouble] = field(default_factory=list)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    idle: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
-class NightStages:
-    """Stages of one night, run one after the other in this process.
+class UnitStages:
+    """Stages of a night or patch, run one after the other in this process.
 
     When a stage fails, those that read its dataset fail too, and no others. What is published is replaced file
-    by file, each in one step; what has no input any more is withdrawn at the end.
+    by file, each in one step.
 
     Parameters
     ----------
     out, settings
-        Of the run; the caller holds the lease of ``out``.
+        Of the run, which holds the lease of ``out``.
     work
-        The night.
+        The night or patch.
+    label
+        What messages call it.
+    keys
+        Its exposures.
     """
 
-    def __init__(self, out: Path, settings: Settings, work: NightWork) -> None:
-        self._out, self._settings, self._work = out, settings, work
-        self._tables, self._arrays, self._ledger = CatalogStore(out), ArrayStore(out), Ledger(out)
-        self._pixels = StoredNight(out, work.records)
+    def __init__(self, out: Path, settings: Settings, work: Work, label: str, keys: Sequence[ExposureKey]) -> None:
+        self._out, self._settings, self._work, self._label = out, settings, work, label
+        self._tables, self._arrays = CatalogStore(out), ArrayStore(out)
+        self._pixels = StoredNight(out, keys)
         self._inputs: dict[str, Any] = {}
-        self._result = NightResult(dict(work.kept), dict(work.graph.not_run))
-        self._idle: dict[str, tuple[str, str]] = {}
+        self.result = StagesResult(dict(work.kept), dict(work.graph.not_run))
 
-    def run(self) -> NightResult:
+    def run(self) -> StagesResult:
         """Run what is outdated and publish it.
 
         Raises
@@ -116,18 +134,13 @@ class NightStages:
         Misconfigured
             Nothing of this kind could succeed: a model is missing, the folder may not be written, ...
         """
-        try:
-            self._require_memory()
-        except Misconfigured as error:  # other nights may be smaller
-            self._result.failed.append(Trouble(uri=f"night {self._work.night}", code=error.code, message=str(error)))
-            return self._result
         work, timer = self._work, Timer()
         lost: dict[str, str] = {}
         wanted = [name for name in work.digests if name not in work.kept]
         for stage in Graph(work.graph.stages, {}).towards(wanted, work.kept):
             name = stage.gives.name
-            if missing := [one for one in _awaited(stage, self._idle) if one in lost]:
-                self._leave(stage, lost[missing[0]], all(one in self._idle for one in missing))
+            if missing := [one for one in _awaited(stage, self.result.idle) if one in lost]:
+                self._leave(stage, lost[missing[0]], all(one in self.result.idle for one in missing))
             else:
                 try:
                     self._persistently(stage, timer)
@@ -137,30 +150,16 @@ class NightStages:
                 except Misconfigured:
                     raise
                 except Exception as error:  # a defect or a full disk: the rest of the night goes on
-                    self._result.failed.append(_trouble(work.night, stage, error))
+                    self.result.failed.append(trouble_with(work.night, f"{self._label}, stage {stage.name}", error))
             lost[name] = f"no {name}: stage {stage.name} did not run"
-        self._result.seconds = timer.seconds()
-        self._withdraw()
-        return self._result
-
-    def _require_memory(self) -> None:
-        rows: Counter[str] = Counter()
-        for record in self._work.records:
-            rows.update({name: entry.rows for name, entry in record.datasets.items()})
-        if not rows[SOURCE.name]:
-            return
-        try:
-            shapes = [info.shape for info in self._pixels.exposures()]
-        except (BadInput, Retryable):
-            return  # the stages that read these pixels say so
-        largest = max(shapes, key=prod, default=(0, 0))
-        require_night_fit(self._work.night, largest, rows[SOURCE.name], rows[DIA_SOURCE.name], host_memory())
+        self.result.seconds = timer.seconds()
+        return self.result
 
     def _leave(self, stage: Stage, reason: str, idle: bool) -> None:
         """Record why a stage does not run; where that follows from its inputs, a rerun need not find out again."""
-        self._result.not_run[stage.name] = reason
+        self.result.not_run[stage.name] = reason
         if idle:
-            self._idle[stage.gives.name] = self._work.digests[stage.gives.name], reason
+            self.result.idle[stage.gives.name] = self._work.digests[stage.gives.name], reason
 
     def _persistently(self, stage: Stage, timer: Timer) -> None:
         """Run a stage and publish what it gives; try again what may succeed later, as for exposures."""
@@ -172,84 +171,145 @@ class NightStages:
         return self._make(stage, timer)
 
     def _make(self, stage: Stage, timer: Timer) -> None:
-        inputs = {dataset.name: self._input(dataset) for dataset in (*stage.needs, *stage.optional)}
+        inputs = {dataset.name: self._given(stage, dataset) for dataset in (*stage.needs, *stage.optional)}
         inputs = {name: value for name, value in inputs.items() if value is not None}
         models = {**models_of(stage, self._settings), **dust_of(stage, self._settings)}
         timer.lap("other")
-        section = stage.section(self._settings)
-        context = Context(settings=section, models=models, pixels=self._pixels, allocate=self._arrays.allocate)
-        made = stage(inputs, context).rows
+        made = stage(inputs, self._context(stage, models)).rows
         timer.lap(stage.name)
         self._inputs[stage.gives.name] = made
-        self._result.datasets[stage.gives.name] = self._publish(stage, made)
-        self._record(self._result.datasets)
+        self._publish(stage, made, inputs)
         timer.lap("publish")
 
+    def _context(self, stage: Stage, models: Mapping[str, Any]) -> Context:
+        section = stage.section(self._settings)
+        return Context(settings=section, models=models, pixels=self._pixels, allocate=self._arrays.allocate)
+
+    def _given(self, stage: Stage, dataset: Dataset) -> Any:
+        """Return a dataset as a stage is to have it; None if there is none."""
+        return self._input(dataset)
+
     def _input(self, dataset: Dataset) -> Any:
-        """Return a dataset: made just now, kept from an earlier run, or of all exposures; None if there is none."""
+        """Return a dataset: made just now, kept from an earlier run, or made elsewhere; None if there is none."""
         name = dataset.name
         if name not in self._inputs:
             if name in self._work.kept:
-                path = self._out / self._work.kept[name].path
-                read = self._tables.read_path if isinstance(dataset, TableOf) else self._arrays.read_path
-                self._inputs[name] = read(path, dataset)  # type: ignore[arg-type]
-            elif isinstance(dataset, TableOf) and dataset.name not in self._work.digests:
-                self._inputs[name] = self._of_exposures(dataset)
+                self._inputs[name] = self._read_kept(dataset)
+            elif isinstance(dataset, TableOf) and name not in self._work.digests:
+                self._inputs[name] = self._found(dataset)
         return self._inputs.get(name)
 
-    def _of_exposures(self, dataset: TableOf) -> pa.Table | None:
-        having = [record for record in self._work.records if dataset.name in record.datasets]
-        tables = [self._tables.read(dataset, record.key) for record in having]
+    def _read_kept(self, dataset: Dataset) -> Any:
+        path = self._out / self._work.kept[dataset.name].path
+        read = self._tables.read_path if isinstance(dataset, TableOf) else self._arrays.read_path
+        return read(path, dataset)  # type: ignore[arg-type]
+
+    def _found(self, dataset: TableOf) -> pa.Table | None:
+        """Return the rows of what is made elsewhere; None if there is nothing of it."""
+        raise NotImplementedError
+
+    def _publish(self, stage: Stage, made: Any, inputs: Mapping[str, Any]) -> None:
+        self.result.datasets[stage.gives.name] = self._published(stage, stage.gives, self._work.night, made, inputs)
+
+    def _published(
+        self, stage: Stage, dataset: TableOf | ArrayOf, key: PatchKey | str, made: Any, inputs: Mapping[str, Any]
+    ) -> DatasetRecord:
+        """Publish what a stage has given, as ``dataset``."""
+        digest = self._work.digests[stage.gives.name]
+        if isinstance(dataset, TableOf):
+            return self._tables.record(self._tables.publish(dataset, key, made, digest))
+        # The rows of an array are those of the table that its first axis is named after.
+        tables = [one for one in stage.needs if isinstance(one, TableOf) and one.name == dataset.dims[0]]
+        ids = {one.ids: inputs[one.name][one.ids].to_numpy() for one in tables}
+        section = stage.section(self._settings)
+        settings = section.model_dump(mode="json") if section is not None else None
+        return self._arrays.publish(dataset, key, made, digest, ids, settings)
+
+
+class NightStages(UnitStages):
+    """Stages of a whole night.
+
+    Parameters
+    ----------
+    out, settings, work
+        As in `UnitStages`.
+    patched
+        Datasets that its patches have.
+    """
+
+    def __init__(self, out: Path, settings: Settings, work: NightWork, patched: Collection[str]) -> None:
+        super().__init__(out, settings, work, "", work.keys())
+        self._patched = patched
+
+    def run(self) -> StagesResult:
+        """Run what is outdated and publish it.
+
+        Raises
+        ------
+        Misconfigured
+            As in `UnitStages.run`.
+        BadInput
+            It would not fit the memory.
+        """
+        require_night_fit(self._work.night, self._work.rows)
+        return super().run()
+
+    def _found(self, dataset: TableOf) -> pa.Table | None:
+        if dataset.name == ASSOCIATION.name:
+            from flows.storage.association_store import opened_association  # SQLAlchemy takes a while
+
+            with opened_association(self._out, self._settings.association) as store:
+                return store.history(self._work.night)
+        columns = self._columns(dataset)
+        if dataset.name in self._patched:
+            return self._tables.read_night(dataset, self._work.night, columns)
+        tables = [self._tables.read(dataset, key).select(columns) for key in self._work.keys(dataset.name)]
         return pa.concat_tables(tables) if tables else None
 
-    def _publish(self, stage: Stage, made: Any) -> DatasetRecord:
-        dataset, night = stage.gives, self._work.night
-        digest = self._work.digests[dataset.name]
-        if isinstance(dataset, ArrayOf):
-            # The rows of an array are those of the table that its first axis is named after.
-            tables = [one for one in stage.needs if isinstance(one, TableOf) and one.name == dataset.dims[0]]
-            ids = {one.ids: self._inputs[one.name][one.ids].to_numpy() for one in tables}
-            section = stage.section(self._settings)
-            settings = section.model_dump(mode="json") if section is not None else None
-            return self._arrays.publish(dataset, night, made, digest, ids, settings)
-        return self._tables.record(self._tables.publish(dataset, night, made, digest))
+    def _columns(self, dataset: TableOf) -> list[str]:
+        """Return the columns of a dataset that any of the stages reads."""
+        readers = [one for one in self._work.graph.stages if dataset in (*one.needs, *one.optional)]
+        read = {name for one in readers for name in one.reads(dataset).schema.names}  # type: ignore[union-attr]
+        return [name for name in dataset.schema.names if name in read]
 
-    def _record(self, datasets: Mapping[str, DatasetRecord]) -> None:
-        self._ledger.put_night(
-            NightRecord(
-                night=self._work.night,
-                datasets=dict(datasets),
-                idle=self._idle,
-                exposures=len(self._work.records),
-                seconds={name: round(value, 4) for name, value in self._result.seconds.items()},
-                provenance=self._provenance,
-                software=version("nightstride"),
-                finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            )
+
+def make_night(work: NightWork, out: Path, settings: Settings, patched: Collection[str]) -> StagesResult:
+    """Run the stages of a whole night that are outdated, and publish what they give; parameters as of `NightStages`."""
+    return NightStages(out, settings, work, patched).run()
+
+
+def record_night(work: NightWork, out: Path, settings: Settings, made: StagesResult, rows: Mapping[str, int]) -> None:
+    """Withdraw what is not given any more, and record the rest.
+
+    Parameters
+    ----------
+    work, out, settings
+        As of `NightStages`.
+    made, rows
+        Result of its stages; rows of its patches, by dataset, as they are published now.
+    """
+    ledger, before = Ledger(out), work.record.datasets if work.record is not None else {}
+    there = {entry.path for entry in made.datasets.values()}
+    for entry in before.values():
+        if entry.path not in there:
+            remove(out / entry.path)
+    if not (made.datasets or made.idle or work.patches):
+        ledger.remove_night(work.night)
+        return
+    ledger.put_night(
+        NightRecord(
+            night=work.night,
+            datasets=dict(made.datasets),
+            idle=made.idle,
+            exposures=work.published,
+            rows=dict(rows),
+            patches=work.patch_digest,
+            seconds=rounded(made.seconds),
+            provenance=ledger.put_provenance(provenance_of(PIPELINE, settings)),
+            software=version("nightstride"),
+            finished_at=now(),
         )
-
-    @cached_property
-    def _provenance(self) -> str:
-        return self._ledger.put_provenance(provenance_of(PIPELINE, self._settings))
-
-    def _withdraw(self) -> None:
-        """Remove what is published and not given any more, then its record."""
-        before = self._work.record.datasets if self._work.record is not None else {}
-        now = {entry.path for entry in self._result.datasets.values()}
-        for entry in before.values():
-            if entry.path not in now:
-                remove(self._out / entry.path)
-        if self._result.datasets or self._idle:
-            self._record(self._result.datasets)
-        else:
-            self._ledger.remove_night(self._work.night)
-
-
-def run_nights(works: Iterable[NightWork], out: Path, settings: Settings) -> dict[str, NightResult]:
-    """Run the stages of nights that are outdated; return night -> result. Errors as in `NightStages.run`."""
-    # Sums of several threads differ in their last bits with the number of cores.
-    with single_thread():
-        return {work.night: NightStages(out, settings, work).run() for work in works if work.outdated}
+    )
 
 
 def _awaited(stage: Stage, idle: Mapping[str, tuple[str, str]]) -> list[str]:
@@ -260,7 +320,18 @@ def _awaited(stage: Stage, idle: Mapping[str, tuple[str, str]]) -> list[str]:
     return [one.name for one in stage.needs] + [one.name for one in stage.optional if one.name not in idle]
 
 
-def _trouble(night: str, stage: Stage, error: Exception) -> Trouble:
+def rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return times as the ledger has them."""
+    return {name: round(value, 4) for name, value in seconds.items()}
+
+
+def now() -> str:
+    """Return the time, UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def trouble_with(night: str, what: str, error: Exception) -> Trouble:
+    """Return what went wrong with a part of a night."""
     code = error.code if isinstance(error, NightstrideError) else type(error).__name__
     text = str(error) if isinstance(error, NightstrideError) else f"{code}: {' '.join(str(error).split())[:500]}"
-    return Trouble(uri=f"night {night}", code=code, message=f"night {night}, stage {stage.name}: {text}")
+    return Trouble(uri=f"night {night}", code=code, message=f"night {night}{what}: {text}")

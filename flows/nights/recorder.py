@@ -64,7 +64,7 @@ class Recorder:
         # Before the record: a run that is killed in between is reported again by the next plan.
         self._withdraw_superseded(item)
         record = self._record(item, stored.info.source_sha256, stored.lineage.final, outcome)
-        self._ledger.put(record.model_copy(update={"datasets": dict(datasets)}))
+        self._ledger.put(record.model_copy(update={"datasets": dict(datasets), "sky": stored.sky}))
         self._withdraw(item, keep={dataset.path for dataset in datasets.values()})
         if self._quarantine.path(name_of(item.source)).exists():
             self._quarantine.clear(name_of(item.source))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from flows.inputs.source import Source, name_of
 from flows.inputs.source_state import sha256_of
+from flows.nights.association import Association, AssociationSummary, associate
 from flows.nights.cluster.startup import start_services
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
@@ -26,7 +27,8 @@ from flows.results.quality.judge import told
 from flows.runtime.traces import span
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import settle
-from schemas.errors import Misconfigured
+from schemas.dia_object import ASSOCIATION
+from schemas.errors import Misconfigured, choice
 from schemas.exposure import ExposureKey
 from schemas.recovery import Recovery
 from schemas.settings import Settings
@@ -36,6 +38,7 @@ from stages import PIPELINE
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from flows.nights.cluster.cluster import Cluster
     from flows.nights.meter import Meter
     from flows.nights.nightly import NightRun
     from flows.pipeline.plan import Planner
@@ -81,12 +84,12 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
         startup = perf_counter() - start
         warnings = _search(night)
         elapsed = {"startup": startup, "search": perf_counter() - start - startup}
-    summary = summarise_run(plan, night.totals, warnings)
-    waiting = max(0.0, workers.workers * elapsed["search"] - sum(summary.seconds.values()))
-    summary = _timed(summary, {"waiting": waiting, **elapsed})
-    if night.stopping:  # whoever asked wants it to end: the next run brings the nights together
-        return _timed(summary, {"wall": perf_counter() - start}).model_copy(update={"stopped": True})
-    summary = with_catalogues(summary, out, settings, progress)
+        summary = summarise_run(plan, night.totals, warnings)
+        waiting = max(0.0, workers.workers * elapsed["search"] - sum(summary.seconds.values()))
+        summary = _timed(summary, {"waiting": waiting, **elapsed})
+        if night.stopping:  # whoever asked wants it to end: the next run brings the nights together
+            return _timed(summary, {"wall": perf_counter() - start}).model_copy(update={"stopped": True})
+        summary = with_catalogues(summary, out, settings, progress, workers)
     done = perf_counter()
     summary = with_reports(summary, out, settings, progress)
     report, wall = perf_counter() - done, perf_counter() - start
@@ -117,7 +120,7 @@ def _import_engines() -> None:
 def _import_night_stages() -> None:
     """Import what whole nights and their pages need, while the workers search: it takes seconds."""
     with suppress(Exception):  # as above
-        import flows.nights.night_stages
+        import flows.nights.patches
         import flows.results.evaluation.recovery
         import flows.results.page.page  # noqa: F401
         from flows.results.quality.measure import warm_up
@@ -286,25 +289,58 @@ def nothing_to_search(
     return summary.model_copy(update={"report": there[-1] if there else None})
 
 
-def with_catalogues(summary: RunSummary, out: Path, settings: Settings, progress: Progress) -> RunSummary:
-    """Bring the datasets of whole nights up to date, and add them to the summary of a run.
+def with_catalogues(
+    summary: RunSummary, out: Path, settings: Settings, progress: Progress, workers: "Cluster | None" = None
+) -> RunSummary:
+    """Bring the datasets of patches and whole nights up to date, and add them to the summary of a run.
+
+    Parameters
+    ----------
+    summary, out, settings, progress
+        Of the run.
+    workers
+        Cluster that is up, if one is.
 
     Raises
     ------
     Misconfigured
         A model or the ledger cannot be used, or nothing may be written.
     """
-    works = plan_nights(summary.nights, out, settings, PIPELINE)
+    summary, found = with_association(summary, out, settings, progress)
+    works = plan_nights({*summary.nights, *found.summary.nights}, out, settings, PIPELINE, found.digests)
     rows: Counter[str] = Counter()
     not_run = dict(summary.not_run)
     for work in works:
         if not work.outdated:
-            rows.update({name: entry.rows for name, entry in work.kept.items()})
+            rows.update({name: entry.rows for name, entry in work.kept.items()} | work.patch_rows)
             not_run |= work.not_run
     outdated = [work for work in works if work.outdated]
-    if not outdated:
-        return summary.model_copy(update={"catalogues": dict(rows), "not_run": not_run})
-    return _made(summary, outdated, rows, not_run, out, settings, progress)
+    if outdated:
+        summary = _made(summary, outdated, rows, not_run, out, settings, progress, workers)
+    else:
+        summary = summary.model_copy(update={"catalogues": dict(rows), "not_run": not_run})
+    if found.off is None:
+        return summary
+    told = {name: found.off for name in summary.not_run if name.endswith("_dia_objects")}
+    return summary.model_copy(update={"not_run": {**summary.not_run, **told}})
+
+
+def with_association(
+    summary: RunSummary, out: Path, settings: Settings, progress: Progress
+) -> tuple[RunSummary, Association]:
+    """Associate what is published of the nights of a run; where that fails, the nights are told to have failed."""
+    start = perf_counter()
+    found = associate(out, settings.association, summary.nights, tell=progress.say)
+    update: dict[str, object] = {"night_failed": (*summary.night_failed, *found.summary.failed)}
+    if found.left:
+        warning = (
+            f"{len(found.left)} other nights are not associated, {found.left[0]} the first: "
+            "run `nightstride associate OUT`"
+        )
+        update["warnings"] = (*summary.warnings, warning)
+    if found.summary.exposures:
+        update["seconds"] = {**summary.seconds, "associate": round(perf_counter() - start, 3)}
+    return summary.model_copy(update=update), found
 
 
 def _made(
@@ -315,17 +351,18 @@ def _made(
     out: Path,
     settings: Settings,
     progress: Progress,
+    workers: "Cluster | None",
 ) -> RunSummary:
     # Imported here: a rerun with nothing to do should not pay for it.
-    from flows.nights.night_stages import run_nights
+    from flows.nights.patches import run_nights
 
     start = perf_counter()
     progress.say(f"Combining night {', '.join(work.night for work in works)}.")
     with span("objects", {"nights": " ".join(work.night for work in works)}):
-        results = run_nights(works, out, settings)
+        results = run_nights(works, out, settings, workers, progress.say)
     failed = list(summary.night_failed)
     for result in results.values():
-        rows.update({name: entry.rows for name, entry in result.datasets.items()})
+        rows.update(result.rows)
         not_run |= result.not_run
         failed += result.failed
     seconds = {**summary.seconds, "objects": round(perf_counter() - start, 3)}
@@ -399,3 +436,56 @@ def with_report(summary: RunSummary, night: str, out: Path, settings: Settings, 
         warning = f"no page of night {night}: {type(error).__name__}: {error}"
         return summary.model_copy(update={"warnings": (*summary.warnings, warning)})
     return summary.model_copy(update={"report": str(page)})
+
+
+def associate_output(
+    out: Path, settings: Settings, night: str | None, rebuild: bool, tell: Callable[[str], object]
+) -> AssociationSummary:
+    """Associate what is published and publish the catalogues of objects, without a search; the caller holds the lease.
+
+    Nights whose other catalogues a run with these settings would make again are left to that run.
+
+    Parameters
+    ----------
+    out, settings
+        Output folder, and settings, which should be those of the run.
+    night
+        One night; None: all.
+    rebuild
+        Forget all objects first.
+    tell
+        Receives a line for each night.
+
+    Raises
+    ------
+    Misconfigured
+        Nothing is associated (``no_association``), or there is nothing of this night (``no_night``).
+    """
+    from flows.nights.patches import run_nights
+
+    nights = Ledger(out).nights()
+    if night is not None and night not in nights:
+        raise Misconfigured("no_night", str(out), f"holds nothing of night {night}.", choice(night, nights))
+    nights = nights if night is None else [night]
+    found = associate(out, settings.association, None if night is None else nights, others=0, anew=rebuild, tell=tell)
+    if found.off is not None:
+        raise Misconfigured("no_association", str(out), f"has none: {found.off}.", "set association.store.")
+    works = [one for one in plan_nights(nights, out, settings, PIPELINE, found.digests) if one.outdated]
+    ours = {stage.gives.name for stage in PIPELINE if ASSOCIATION in stage.needs}
+    ready = [
+        one
+        for one in works
+        if not one.digests.keys() - one.kept.keys() - one.idle.keys() - ours
+        and not any(patch.outdated for patch in one.patches)
+    ]
+    failed = [*found.summary.failed, *(_left(one.night) for one in works if one not in ready)]
+    results = run_nights(ready, out, settings)
+    failed += [trouble for result in results.values() for trouble in result.failed]
+    return found.summary.model_copy(update={"published": tuple(results), "failed": tuple(failed)})
+
+
+def _left(night: str) -> Trouble:
+    text = f"night {night}: has other catalogues that are not as these settings would make them. To fix, "
+    return Trouble(
+        uri=f"night {night}", code="other_settings", message=f"{text}give the --config of its run, or rerun it."
+    )

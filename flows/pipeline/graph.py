@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from schemas.dataset import TableOf
+from schemas.dataset import FileOf, TableOf
+from schemas.dia_object import ASSOCIATION
 from schemas.errors import Misconfigured
 from schemas.forced import FORCED_SOURCE
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE, TEMPLATE, VARIANCE
@@ -14,7 +15,10 @@ from stages import PIPELINE
 PLANES = frozenset(plane.name for plane in (DIFFERENCE, MASK, VARIANCE, SCIENCE, TEMPLATE))
 """Datasets that an exposure may bring, rather than a stage."""
 
-LEVELS = ("tile", "exposure", "night")
+GIVEN = PLANES | {ASSOCIATION.name}
+"""Datasets that no stage makes: an exposure brings them, or what is known of the nights before."""
+
+LEVELS = ("tile", "exposure", "patch", "night")
 """What one call of a stage covers, from small to large: a stage reads from its own level or a smaller one."""
 
 OF_EXPOSURE = ("tile", "exposure")
@@ -23,7 +27,11 @@ OF_EXPOSURE = ("tile", "exposure")
 
 @dataclass(frozen=True)
 class Graph:
-    """Stages that run, sorted so that each comes after those it reads from, and why the others do not."""
+    """Stages that run, sorted so that each comes after those it reads from, and why the others do not.
+
+    Those that need a file which the settings do not name, and what only they give to, were not asked for: of them
+    nothing is said.
+    """
 
     stages: tuple[Stage, ...]
     not_run: Mapping[str, str]
@@ -55,7 +63,8 @@ def resolve(pipeline: Sequence[Stage], present: Collection[str], levels: Collect
     pipeline
         Stages in any order.
     present
-        Names of the planes that the exposure brings; and of the datasets that are there already.
+        Names of the planes that the exposure brings, of the files that the settings name, and of the datasets that are
+        there already.
     levels
         Stages of other levels are left out, and do not count as a reason.
 
@@ -71,13 +80,15 @@ def resolve(pipeline: Sequence[Stage], present: Collection[str], levels: Collect
 def _resolved(pipeline: tuple[Stage, ...], present: frozenset[str], levels: frozenset[str]) -> Graph:
     producers = _producers(pipeline)
     ordered = _sorted(pipeline, producers)
-    available, runs, not_run = set(present), [], dict[str, str]()
+    available, unasked, runs, not_run = set(present), set[str](), [], dict[str, str]()
     for stage in ordered:
         if stage.per not in levels:
             continue
-        missing = sorted(dataset.name for dataset in stage.needs if dataset.name not in available)
-        if missing:
-            not_run[stage.name] = "; ".join(_why(name, producers) for name in missing)
+        missing = {dataset.name: dataset for dataset in stage.needs if dataset.name not in available}
+        if missing and all(isinstance(one, FileOf) or one.name in unasked for one in missing.values()):
+            unasked.add(stage.gives.name)
+        elif missing:
+            not_run[stage.name] = "; ".join(_why(name, producers) for name in sorted(missing))
         else:
             runs.append(stage)
             available.add(stage.gives.name)
@@ -94,7 +105,7 @@ def _producers(pipeline: Sequence[Stage]) -> dict[str, Stage]:
     producers: dict[str, Stage] = {}
     for stage in pipeline:
         name = stage.gives.name
-        if name in producers or name in PLANES:
+        if name in producers or name in GIVEN:
             other = f"stage {producers[name].name!r}" if name in producers else "the input"
             raise Misconfigured(
                 "two_producers", f"stage {stage.name!r}", f"gives {name!r}, as {other} does.", "keep one of them."
@@ -104,7 +115,7 @@ def _producers(pipeline: Sequence[Stage]) -> dict[str, Stage]:
     for stage in pipeline:
         for dataset in stage.needs:
             producer = producers.get(dataset.name)
-            if producer is None and dataset.name not in PLANES:
+            if producer is None and dataset.name not in GIVEN and not isinstance(dataset, FileOf):
                 raise Misconfigured(
                     "no_producer",
                     f"stage {stage.name!r}",

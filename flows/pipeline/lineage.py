@@ -13,6 +13,7 @@ from flows.pipeline.outcome import NEW, Item, Stale
 from flows.storage.bucket_path import folder_digest
 from flows.storage.catalog_parts import held
 from flows.storage.digest import digest, file_digest
+from schemas.dataset import FileOf
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo
 from schemas.ledger import DatasetRecord, ExposureRecord, SourceMemo
@@ -61,13 +62,14 @@ def trace(
     pipeline
         All stages, also those that will have nothing to work on: what a file brings is a matter of its bytes.
     models
-        SHA-256 of the weights, by the names that the stages use.
+        Digests of models and files, by the names that the stages use: `flows.pipeline.models.model_digests`.
     settings
         Of the run; a stage depends on the section of its own name.
     """
-    graph = resolve(pipeline, PLANES, OF_EXPOSURE)
+    files = {one.name for stage in pipeline for one in stage.needs if isinstance(one, FileOf)} & models.keys()
+    graph = resolve(pipeline, PLANES | files, OF_EXPOSURE)
     tiles = digest("ingest", INGEST_VERSION, sha256, _reading(source, settings), settings.tiles)
-    made = dict.fromkeys(PLANES, tiles)
+    made = dict.fromkeys(PLANES, tiles) | {name: models[name] for name in files}
     for stage in graph.stages:
         inputs = [made[dataset.name] for dataset in (*stage.needs, *stage.optional) if dataset.name in made]
         weights = [models[model.name] for model in stage.models]
@@ -147,7 +149,7 @@ def remaining(planes: Collection[str], kept: Collection[str]) -> Graph:
     Parameters
     ----------
     planes
-        Names of those that it brings.
+        Names of those that it brings, and of the files that the settings name.
     kept
         Published datasets that are up to date.
     """
@@ -239,9 +241,10 @@ def memo_of(item: Item, sha256: str, settings: Settings) -> SourceMemo | None:
 
 @dataclass(frozen=True)
 class Stored:
-    """Exposure in its tile store, and the digests of its results."""
+    """Exposure in its tile store, the digests of its results, and where it lies: `schemas.ledger.ExposureRecord`."""
 
     info: ExposureInfo
     lineage: Lineage
     reused: bool
     seconds: Mapping[str, float]
+    sky: tuple[int, ...] = ()

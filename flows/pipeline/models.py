@@ -1,17 +1,24 @@
-"""Models of the stages: named by settings, checked by digest, loaded once per process."""
+"""Models and files of the stages: named by settings, checked by digest, loaded once per process."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from flows.inputs.orbit_file import read_orbits
 from flows.pipeline.weights import find_screen, location_of, read_card, read_weights
 from flows.runtime.settings import settings_class
-from flows.storage.digest import digest
+from flows.storage.digest import digest, file_digest
+from schemas.dataset import FileOf
 from schemas.errors import Misconfigured, choice
+from schemas.known_object import ORBITS
 from schemas.model_card import ModelCard
 from schemas.settings import Settings
 from schemas.stage import Model, Stage, Weights
 from stages import PIPELINE
+
+READERS: Mapping[str, Callable[[Path], Any]] = {ORBITS.name: read_orbits}
+"""Dataset of a file -> function that reads it."""
 
 
 def models_in(stages: Iterable[Stage]) -> dict[str, Model]:
@@ -19,18 +26,62 @@ def models_in(stages: Iterable[Stage]) -> dict[str, Model]:
     return {model.name: model for stage in stages for model in stage.models}
 
 
+def file_paths(stages: Iterable[Stage], settings: Settings) -> dict[str, Path]:
+    """Return the files that the settings name for stages, by their datasets."""
+    needed = {one for stage in stages for one in stage.needs if isinstance(one, FileOf)}
+    named = {one.name: one.named(settings) for one in sorted(needed, key=lambda one: one.name)}
+    return {name: Path(path) for name, path in named.items() if path is not None}
+
+
+def file_digests(stages: Iterable[Stage], settings: Settings) -> dict[str, str]:
+    """Return the SHA-256 of each of these files.
+
+    Raises
+    ------
+    Misconfigured
+        One is missing or cannot be read.
+    """
+    return {name: _file_digest(path) for name, path in file_paths(stages, settings).items()}
+
+
+def files_of(stages: Iterable[Stage], settings: Settings) -> dict[str, Any]:
+    """Return these files as they are read; errors as in `file_digests` and those of their reader."""
+    return {name: _read_file(name, path, _file_digest(path)) for name, path in file_paths(stages, settings).items()}
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        state = path.stat()
+        return _digest_of_state(path, state.st_size, state.st_mtime_ns)
+    except OSError as error:
+        remedy = "correct the setting that names it."
+        raise Misconfigured("missing_file", str(path), f"cannot be read: {error.strerror or error}.", remedy) from error
+
+
+@lru_cache(8)
+def _digest_of_state(path: Path, size: int, mtime_ns: int) -> str:
+    return file_digest(path)
+
+
+@lru_cache(2)
+def _read_file(name: str, path: Path, digest: str) -> Any:
+    return READERS[name](path)
+
+
 def model_digests(stages: Iterable[Stage], settings: Settings) -> dict[str, str]:
     """Return the digest of each model of the stages: of its card, with the weights' SHA-256 and the threshold.
 
     That of the search covers the card of its screen, where there is one; on a GPU too, where it is not used: what is
-    found does not depend on the device.
+    found does not depend on the device. Files that the settings name are among them, by their datasets.
 
     Raises
     ------
     Misconfigured
         A card is missing or cannot be read.
     """
-    return {name: _digest(model, settings) for name, model in sorted(models_in(stages).items())}
+    stages = tuple(stages)
+    models = {name: _digest(model, settings) for name, model in sorted(models_in(stages).items())}
+    return models | file_digests(stages, settings)
 
 
 def model_cards(stages: Iterable[Stage], settings: Settings) -> dict[str, ModelCard]:

@@ -1,24 +1,38 @@
-"""Plan of the work on whole nights, decided from the ledger before anything is started."""
+"""Plan of the work on whole nights and their patches, decided from the ledger before anything is started."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from flows.inputs.dust_map import dust_digest
 from flows.pipeline.graph import Graph, resolve
 from flows.pipeline.lineage import is_whole, stage_digest
 from flows.pipeline.models import model_digests
 from flows.storage.digest import digest
+from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
-from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord
+from kernels.sky.patches import cover, divided
+from schemas.dia_object import ASSOCIATION
+from schemas.errors import BadInput
+from schemas.exposure import ExposureKey, key_of
+from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord, PatchRecord
+from schemas.objects import SOURCE
+from schemas.patch import COVER_ORDER, PatchKey
 from schemas.settings import Settings
 from schemas.stage import Stage
 
+MARGIN = "_margin"
+"""Ends the name of what is published of a dataset around a patch."""
+
 
 @dataclass(frozen=True)
-class NightWork:
-    """Work to be done on a night as a whole.
+class Work:
+    """Work to be done on a night as a whole, or on a patch of it.
 
     Attributes
     ----------
@@ -29,22 +43,30 @@ class NightWork:
     digests
         Digests of the datasets that those make.
     record
-        What the ledger holds of the night.
+        What the ledger holds of it.
     kept
-        Published datasets of the night that are up to date.
+        Its published datasets that are up to date.
+    exposures
+        Names of those that it reads from: dataset -> those that have it, by visit and detector. Of a patch those that
+        may touch it, or come near.
+    rows
+        Of all that it reads of them; of a patch about.
     """
 
     night: str
     out: Path
     graph: Graph
     digests: Mapping[str, str]
-    record: NightRecord | None
+    record: NightRecord | PatchRecord | None
     kept: Mapping[str, DatasetRecord]
+    exposures: Mapping[str, tuple[str, ...]]
+    rows: int
 
-    @cached_property
-    def records(self) -> tuple[ExposureRecord, ...]:
-        """Return what the ledger holds of the published exposures, by visit and detector; read when it is needed."""
-        return tuple(record for record in Ledger(self.out).records(self.night) if record.status == "done")
+    def keys(self, dataset: str | None = None) -> list[ExposureKey]:
+        """Return the exposures that have a dataset, or any of these, by visit and detector."""
+        names = self.exposures.values() if dataset is None else [self.exposures.get(dataset, ())]
+        every = [key_of(self.night, name) for name in {name for some in names for name in some}]
+        return sorted(every, key=lambda key: (key.visit, key.detector))
 
     @property
     def idle(self) -> dict[str, str]:
@@ -63,15 +85,100 @@ class NightWork:
     def outdated(self) -> bool:
         """Return whether something has to be made or withdrawn."""
         published = self.record.datasets.keys() if self.record is not None else set()
-        return self.digests.keys() != self.kept.keys() | self.idle.keys() or published != self.kept.keys()
+        kept = {name for name in self.kept if not name.endswith(MARGIN)}
+        return self.digests.keys() != kept | self.idle.keys() or published != self.kept.keys()
+
+
+@dataclass(frozen=True)
+class PatchWork(Work):
+    """Work to be done on a patch of the sky.
+
+    Attributes
+    ----------
+    key
+        The patch.
+    """
+
+    key: PatchKey
+
+
+@dataclass(frozen=True)
+class NightWork(Work):
+    """Work to be done on a night: on its patches, and as a whole.
+
+    Attributes
+    ----------
+    published
+        Number of its exposures.
+    patches
+        All of its patches.
+    """
+
+    published: int
+    patches: tuple[PatchWork, ...] = ()
+
+    @property
+    def patch_rows(self) -> dict[str, int]:
+        """Return the rows of what is kept of its patches, by dataset."""
+        found: dict[str, int] = {}
+        for patch in self.patches:
+            for name, entry in patch.kept.items():
+                found[name] = found.get(name, 0) + entry.rows
+        return {name: rows for name, rows in found.items() if not name.endswith(MARGIN)}
+
+    @property
+    def of_association(self) -> set[str]:
+        """Return what it makes of the association, or of what is made of that."""
+        found = {ASSOCIATION.name}
+        for stage in self.graph.stages:
+            if any(dataset.name in found for dataset in (*stage.needs, *stage.optional)):
+                found.add(stage.gives.name)
+        return found - {ASSOCIATION.name}
+
+    def part(self, names: Set[str], kept: Mapping[str, DatasetRecord]) -> "NightWork":
+        """Return the work on some of its datasets as a whole, where others are there already."""
+        graph = Graph(tuple(stage for stage in self.graph.stages if stage.gives.name in names), {})
+        digests = {name: digest for name, digest in self.digests.items() if name in names}
+        return replace(self, graph=graph, digests=digests, kept=dict(kept), patches=())
+
+    @property
+    def not_run(self) -> dict[str, str]:
+        """Return stage -> why it has nothing to work on, in no patch if it is one of those."""
+        found = super().not_run
+        reasons = [patch.not_run for patch in self.patches]
+        everywhere = set.intersection(*(set(one) for one in reasons)) if reasons else set()
+        return found | {name: reasons[0][name] for name in everywhere}
+
+    @property
+    def outdated(self) -> bool:
+        """Return whether something has to be made or withdrawn, of it or of a patch."""
+        known = self.record.patches if isinstance(self.record, NightRecord) else ""
+        return super().outdated or self.patch_digest != known or any(patch.outdated for patch in self.patches)
+
+    @property
+    def patch_digest(self) -> str:
+        """Return the digest of what all its patches are made from; empty if it has none."""
+        made = {patch.key.name: dict(patch.digests) for patch in self.patches}
+        return digest(made) if made else ""
 
 
 def plan_nights(
-    nights: Iterable[str], out: Path, settings: Settings, pipeline: Sequence[Stage]
+    nights: Iterable[str],
+    out: Path,
+    settings: Settings,
+    pipeline: Sequence[Stage],
+    associations: Mapping[str, str] | None = None,
 ) -> tuple[NightWork, ...]:
     """Compare the published results of nights with what their exposures would give now.
 
     All published exposures of a night count, whether this run was given them or not.
+
+    Parameters
+    ----------
+    nights, out, settings, pipeline
+        Labels, output folder, settings and stages of the run.
+    associations
+        Night -> digest of the association up to it; None: that is not known now, and what was made of it stays.
 
     Raises
     ------
@@ -79,32 +186,149 @@ def plan_nights(
         A model or the ledger cannot be used.
     """
     models = model_digests(pipeline, settings)
-    return tuple(_plan(night, out, settings, pipeline, models) for night in sorted(nights))
+    return tuple(_Planned(night, out, settings, pipeline, models).work(associations) for night in sorted(nights))
 
 
-def _plan(night: str, out: Path, settings: Settings, pipeline: Sequence[Stage], models: Mapping[str, str]) -> NightWork:
-    ledger = Ledger(out)
-    made = _inputs(record for record in ledger.records(night) if record.status == "done")
-    graph = resolve(pipeline, made, ("night",))
-    for stage in graph.stages:
-        read = [made[dataset.name] for dataset in (*stage.needs, *stage.optional) if dataset.name in made]
-        weights = [*(models[model.name] for model in stage.models), *dust_digest(stage, settings)]
-        made[stage.gives.name] = stage_digest(read, stage, weights, stage.section(settings))
-    digests = {stage.gives.name: made[stage.gives.name] for stage in graph.stages}
-    record = ledger.night(night)
-    published = record.datasets if record is not None else {}
-    kept = {
-        name: entry
-        for name, entry in published.items()
-        if entry.digest == digests.get(name) and is_whole(out / entry.path, entry.sha256)
-    }
-    return NightWork(night, out, graph, digests, record, kept)
+class _Member(NamedTuple):
+    """Published exposure: where it lies, and digests and rows of its datasets."""
+
+    name: str
+    sky: NDArray[np.int64]
+    digests: Mapping[str, str]
+    rows: Mapping[str, int]
 
 
-def _inputs(records: Iterable[ExposureRecord]) -> dict[str, str]:
-    """Return the digest of each dataset of the exposures, over those that have it."""
+@dataclass(frozen=True)
+class _Planned:
+    """Plan of one night: parameters as of `plan_nights`, and digests of models."""
+
+    night: str
+    out: Path
+    settings: Settings
+    pipeline: Sequence[Stage]
+    models: Mapping[str, str]
+
+    def work(self, associations: Mapping[str, str] | None) -> NightWork:
+        ledger = Ledger(self.out)
+        members = [_member(one, self.out) for one in ledger.records(self.night) if one.status == "done"]
+        made = _combined(members)
+        record = ledger.night(self.night)
+        published = record.datasets if record is not None else {}
+        before = _of_association(self.pipeline, published) if associations is None else {}
+        if made and (before or self.night in (associations or {})):
+            made[ASSOCIATION.name] = (associations or {}).get(self.night, "")
+        able = resolve(self.pipeline, made, ("patch",))
+        patches = tuple(self._patches(members, able, ledger))
+        names = {stage.gives.name for stage in able.stages} if patches else set()
+        made |= {name: digest({one.key.name: one.digests.get(name, "") for one in patches}) for name in sorted(names)}
+        graph = resolve(self.pipeline, made, ("night",))
+        digests = self._digests(graph, made, before)
+        graph = Graph(graph.stages, {**able.not_run, **({} if patches else _unplaced(able)), **graph.not_run})
+        kept = self._kept(published, digests)
+        exposures, rows = _read(members, _reads(graph))
+        return NightWork(
+            self.night, self.out, graph, digests, record, kept, exposures, rows, len(members), patches
+        )  # fmt: skip
+
+    def _patches(self, members: Sequence[_Member], able: Graph, ledger: Ledger) -> Iterator[PatchWork]:
+        """Yield the patches that exposures touch, in the order of their numbers."""
+        read = _reads(able)
+        there = [one for one in members if len(one.sky) and read & one.digests.keys()]
+        if not able.stages or not there:
+            return
+        rows = [sum(one.rows[name] for name in read & one.rows.keys()) / len(one.sky) for one in there]
+        counts = [len(one.sky) for one in there]
+        pixels = np.concatenate([one.sky for one in there])
+        order = np.argsort(pixels, kind="stable")
+        pixels, load = pixels[order], np.repeat(rows, counts)[order]
+        owner = np.repeat(np.arange(len(there)), counts)[order]
+        known = {one.key: one for one in ledger.patches(self.night) if isinstance(one, PatchRecord)}
+        wanted = self.settings.patches
+        for depth, pixel in divided(pixels, load, wanted.order, wanted.sources):
+            start, end = np.searchsorted(
+                pixels, [pixel << 2 * (COVER_ORDER - depth), (pixel + 1) << 2 * (COVER_ORDER - depth)]
+            )
+            key = PatchKey(night=self.night, order=depth, pixel=pixel)
+            near = [there[index] for index in np.unique(owner[start:end])]
+            yield self._patch(key, near, load[start:end].sum(), known.get(key), read)
+
+    def _patch(
+        self, key: PatchKey, near: Sequence[_Member], load: float, record: PatchRecord | None, read: Set[str]
+    ) -> PatchWork:
+        given = {name: one for name, one in _combined(near).items() if name in read}
+        graph = resolve(self.pipeline, given, ("patch",))
+        place = f"{key.name} {self.settings.patches.margin_arcsec}"
+        digests = self._digests(graph, {name: digest(one, place) for name, one in given.items()}, {})
+        kept = self._kept(record.datasets if record is not None else {}, digests)
+        exposures, _ = _read(near, read)
+        return PatchWork(self.night, self.out, graph, digests, record, kept, exposures, round(load), key)
+
+    def _digests(self, graph: Graph, made: dict[str, str], before: Mapping[str, str]) -> dict[str, str]:
+        """Return the digests of what stages make; those of ``made`` and ``before`` are known."""
+        for stage in graph.stages:
+            if stage.gives.name in before:
+                made[stage.gives.name] = before[stage.gives.name]
+                continue
+            read = [made[dataset.name] for dataset in (*stage.needs, *stage.optional) if dataset.name in made]
+            weights = [*(self.models[model.name] for model in stage.models), *dust_digest(stage, self.settings)]
+            made[stage.gives.name] = stage_digest(read, stage, weights, stage.section(self.settings))
+        return {stage.gives.name: made[stage.gives.name] for stage in graph.stages}
+
+    def _kept(self, published: Mapping[str, DatasetRecord], digests: Mapping[str, str]) -> dict[str, DatasetRecord]:
+        """Return what is published and up to date; a dataset and its margin only together."""
+        found = {
+            name: entry
+            for name, entry in published.items()
+            if entry.digest == digests.get(name.removesuffix(MARGIN)) and is_whole(self.out / entry.path, entry.sha256)
+        }
+        halves = {name.removesuffix(MARGIN) for name in published if name.endswith(MARGIN)}
+        broken = {name for name in halves if not {name, name + MARGIN} <= found.keys()}
+        return {name: entry for name, entry in found.items() if name.removesuffix(MARGIN) not in broken}
+
+
+def _member(record: ExposureRecord, out: Path) -> _Member:
+    digests = {name: entry.digest for name, entry in record.datasets.items()}
+    rows = {name: entry.rows for name, entry in record.datasets.items()}
+    sky = record.sky
+    if not sky and SOURCE.name in digests:  # it has no WCS, or was published before records told
+        from flows.storage.zarr_tiles import TileStore  # zarr takes a while, and is hardly ever needed
+
+        with suppress(BadInput):
+            info = TileStore.open(tile_path(out, record.key)).info
+            sky = () if info.wcs_header is None else cover(info.wcs_header, info.shape)
+    return _Member(record.name, np.array(sky, np.int64), digests, rows)
+
+
+def _reads(graph: Graph) -> set[str]:
+    """Return the datasets that stages read."""
+    return {dataset.name for stage in graph.stages for dataset in (*stage.needs, *stage.optional)}
+
+
+def _read(members: Iterable[_Member], read: Set[str]) -> tuple[dict[str, tuple[str, ...]], int]:
+    """Return the exposures that have each of some datasets, and the rows of all of these."""
+    having: dict[str, list[str]] = {}
+    rows = 0
+    for one in members:
+        for name in read & one.digests.keys():
+            having.setdefault(name, []).append(one.name)
+            rows += one.rows[name]
+    return {name: tuple(having[name]) for name in sorted(having)}, rows
+
+
+def _combined(members: Iterable[_Member]) -> dict[str, str]:
+    """Return the digest of each dataset of some exposures, over those that have it."""
     made: dict[str, dict[str, str]] = {}
-    for record in records:
-        for name, entry in record.datasets.items():
-            made.setdefault(name, {})[record.name] = entry.digest
+    for one in members:
+        for name, entry in one.digests.items():
+            made.setdefault(name, {})[one.name] = entry
     return {name: digest(made[name]) for name in sorted(made)}
+
+
+def _unplaced(able: Graph) -> dict[str, str]:
+    return dict.fromkeys((stage.name for stage in able.stages), "no exposure has a position on the sky")
+
+
+def _of_association(pipeline: Sequence[Stage], published: Mapping[str, DatasetRecord]) -> dict[str, str]:
+    """Return the digests of what is published of the association."""
+    names = {stage.gives.name for stage in pipeline if ASSOCIATION in stage.needs}
+    return {name: entry.digest for name, entry in published.items() if name in names}

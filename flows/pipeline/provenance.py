@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from flows.pipeline.models import model_cards, models_in
+from flows.pipeline.models import file_digests, model_cards, models_in
 from flows.runtime.settings import settings_class
 from flows.storage.digest import our_code
 from schemas.ledger import ProvenanceRecord
@@ -15,21 +15,22 @@ from schemas.settings import Settings
 from schemas.stage import Stage
 from stages import PIPELINE
 
-NIGHT_MODELS = frozenset(models_in(stage for stage in PIPELINE if stage.per == "night"))
+NIGHT_MODELS = frozenset(models_in(stage for stage in PIPELINE if stage.per in ("patch", "night")))
 """Of stages of a whole night, as stages call them."""
 
 
 def provenance_of(pipeline: Sequence[Stage], settings: Settings) -> ProvenanceRecord:
-    """Return settings, cards of the models, versions of stages and of the code.
+    """Return settings, cards of the models, digests of files, versions of stages and of the code.
 
     Raises
     ------
     Misconfigured
-        A card is missing or cannot be read.
+        A card or a file is missing or cannot be read.
     """
     return ProvenanceRecord(
         settings=settings.model_dump(mode="json"),
         models=model_cards(pipeline, settings),
+        files=file_digests(pipeline, settings),
         stages={stage.name: stage.version for stage in pipeline},
         software=version("nightstride"),
         code=our_code(),

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.results.verify import Verification, verify_output
+from flows.storage.association_links import FILE
 from flows.storage.atomic import STAGED, make_folder, publish_file, writing
 from flows.storage.bucket_path import BucketPath
 from flows.storage.catalog_parts import PREFIX, joined
 from flows.storage.file_lock import MODE
+from flows.storage.hats import METADATA
 from flows.storage.layout import PARTS, require_output
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
@@ -37,9 +39,9 @@ class Copied:
 
 
 def backup_output(out: Path, to: Path) -> Copied:
-    """Copy catalogues, ledger, quarantine and pages of an output folder; what is there and unchanged is kept.
+    """Copy catalogues, ledger, association, quarantine and pages of a folder; what is there and unchanged is kept.
 
-    A run may go on meanwhile: the ledger is copied by SQLite, as it is between two changes, after the files and once
+    A run may go on meanwhile: databases are copied by SQLite, as they are between two changes, after the files and once
     more after those that have changed since. Catalogues that were withdrawn stay in the backup; they are not restored,
     as its ledger does not know them. Tiles are left out: a run makes them again from the images.
 
@@ -63,6 +65,8 @@ def backup_output(out: Path, to: Path) -> Copied:
         total = Copied()
         for _ in range(2):
             total += _copied_files(out, to, (path for folder in FOLDERS for path in _files(out / folder)))
+            # Before the ledger: what the association lacks of it the next run adds.
+            total += _copied_database(out / FILE, to / FILE)
             total += _copied_ledger(out / "ledger", to / "ledger")
         for part in (to / "catalogs").glob(f"*/*/{PREFIX}*.parquet"):  # its exposures are in another, or by themselves
             if not (out / part.relative_to(to)).exists():
@@ -95,14 +99,16 @@ def restore_output(source: Path, out: Path, tables: dict[str, TableOf]) -> tuple
         )
     with lease(out), writing(out):
         # The ledger last: what is recorded is there.
-        copied = _copied_files(source, out, _restorable(source)) + _copied_ledger(source / "ledger", out / "ledger")
+        copied = _copied_files(source, out, _restorable(source)) + _copied_database(source / FILE, out / FILE)
+        copied += _copied_ledger(source / "ledger", out / "ledger")
     return copied, verify_output(out, tables)
 
 
 def _restorable(source: Path) -> Iterator[Path]:
     """Yield the catalogues that the ledger of a backup names, and all else."""
     ledger, parts = Ledger(source), set[Path]()
-    for record in (*ledger.whole_nights(), *ledger.records()):
+    patches = (one for night in ledger.nights() for one in ledger.patches(night))
+    for record in (*ledger.whole_nights(), *patches, *ledger.records()):
         for entry in record.datasets.values() if not isinstance(record, NightstrideError) else ():
             path = source / entry.path
             with suppress(BadInput):
@@ -111,6 +117,7 @@ def _restorable(source: Path) -> Iterator[Path]:
                     continue
             yield from _files(path) if path.is_dir() else [path]
     yield from sorted(parts)
+    yield from (one for name in METADATA for one in (source / "catalogs").glob(f"*/night=*/{name}"))
     for folder in FOLDERS[1:]:
         yield from _files(source / folder)
 
@@ -169,30 +176,32 @@ PAGES, PAUSE_S, ROUNDS = 5000, 0.01, 20
 
 def _copied_ledger(source: Path, to: Path) -> Copied:
     """Copy the ledger: nights first, then the index, which may know more sources than they have records."""
-    total = Copied()
     there = sorted(source.glob("*.sqlite"), key=lambda path: (path.name == INDEX, path.name))
-    for path in there:
-        target, staged = to / path.name, to / f".{path.name}{STAGED}"
-        try:
-            found = path.stat()
-        except FileNotFoundError:  # its last record was withdrawn meanwhile
-            continue
-        if _same(found, target):
-            total += Copied(kept=1)
-            continue
-        make_folder(to)
-        staged.unlink(missing_ok=True)
-        os.close(os.open(staged, os.O_CREAT | os.O_RDWR, MODE))
-        with named(path):
-            _copy_database(path, staged)
-        # Of before: what has changed since is copied by the next backup.
-        os.utime(staged, ns=(found.st_atime_ns, found.st_mtime_ns))
-        publish_file(staged, target)
-        total += Copied(1, found.st_size)
+    total = sum((_copied_database(path, to / path.name) for path in there), Copied())
     if source / INDEX in there:  # a night without records has no file: one of before must not come back
         for gone in {path.name for path in to.glob("*.sqlite")} - {path.name for path in there}:
             (to / gone).unlink()
     return total
+
+
+def _copied_database(path: Path, target: Path) -> Copied:
+    """Copy a database that has changed, as it is between two changes; one that is not there gives nothing."""
+    staged = target.with_name(f".{target.name}{STAGED}")
+    try:
+        found = path.stat()
+    except FileNotFoundError:  # of a night: its last record was withdrawn meanwhile
+        return Copied()
+    if _same(found, target):
+        return Copied(kept=1)
+    make_folder(target.parent)
+    staged.unlink(missing_ok=True)
+    os.close(os.open(staged, os.O_CREAT | os.O_RDWR, MODE))
+    with named(path):
+        _copy_database(path, staged)
+    # Of before: what has changed since is copied by the next backup.
+    os.utime(staged, ns=(found.st_atime_ns, found.st_mtime_ns))
+    publish_file(staged, target)
+    return Copied(1, found.st_size)
 
 
 def _copy_database(path: Path, to: Path) -> None:

@@ -1,7 +1,8 @@
 """Explanation of a detection: its pixels, models, settings and code."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,21 @@ import pyarrow.compute as pc
 
 from flows.inputs.source_state import State, source_state
 from flows.pipeline.provenance import recorded_settings, search_models
+from flows.results.motion import DetectionMotion, detection_motion
 from flows.runtime.settings import settings_class
+from flows.storage.association_links import FILE
+from flows.storage.association_store import off_because, opened_association
 from flows.storage.catalog_parts import held
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import TileStore
 from schemas.dia_source import DIA_SOURCE, exposure_of
-from schemas.errors import BadInput, Misconfigured
+from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.exposure import ExposureKey
+from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord, ProvenanceRecord
+from schemas.settings import AssociationSettings
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,19 @@ class PixelCutout:
     x: tuple[int, int]
     y: tuple[int, int]
     section: str
+
+
+@dataclass(frozen=True)
+class DetectionHistory:
+    """Object at rest, and its detections by time: rows of `schemas.dia_object.ASSOCIATION`."""
+
+    diaObjectId: int  # noqa: N815
+    detections: list[dict[str, Any]]
+
+    @property
+    def nights(self) -> list[str]:
+        """Return the nights in which it was seen, sorted."""
+        return sorted({one["night"] for one in self.detections})
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,12 @@ class Explanation:
     provenance
         Models that took part in it with their cards, settings, versions of stages and of the code; None if the ledger
         has none.
+    motion
+        Whether it is at rest, and its tracklet; None if it has not been linked.
+    known
+        Row of `ss_source`; None if it is of no known object, or they were not looked for.
+    history
+        The object at rest that it is of; None: of none, or that is not known.
     """
 
     detection: dict[str, Any]
@@ -63,6 +88,9 @@ class Explanation:
     catalogues: dict[str, tuple[str, str]]
     record: ExposureRecord
     provenance: ProvenanceRecord | None
+    motion: DetectionMotion | None = None
+    known: dict[str, Any] | None = None
+    history: DetectionHistory | None = None
 
     def values(self) -> dict[str, Any]:
         """Return everything as JSON-serialisable values."""
@@ -71,15 +99,17 @@ class Explanation:
         return {**asdict(Explanation(**given)), "record": self.record.model_dump(mode="json"), "provenance": made}
 
 
-def explain_detection(out: Path, source_id: int) -> Explanation:
-    """Trace a `diaSourceId` back to pixels, models, settings and code.
+def explain_detection(out: Path, source_id: int, association: AssociationSettings) -> Explanation:
+    """Trace a `diaSourceId` back to pixels, models, settings and code, and on to the object that it is of.
 
     Parameters
     ----------
     out
         Output folder.
     source_id
-        Of a published detection.
+        Of a published detection; or a `diaObjectId`, which stands for its first detection.
+    association
+        Where objects are kept.
 
     Raises
     ------
@@ -88,17 +118,29 @@ def explain_detection(out: Path, source_id: int) -> Explanation:
     BadInput
         A catalogue cannot be read.
     """
+    ledger, history = Ledger(out), _history(out, source_id, association)
+    for wanted in (source_id, *(one["diaSourceId"] for one in (history.detections if history else ()))):
+        visit, detector = exposure_of(wanted)
+        for night in ledger.nights():
+            if found := _in(out, ledger, night, visit, detector, wanted):
+                return replace(found, history=history)
     visit, detector = exposure_of(source_id)
-    ledger = Ledger(out)
-    for night in ledger.nights():
-        if found := _in(out, ledger, night, visit, detector, source_id):
-            return found
     raise Misconfigured(
         "no_detection",
         str(out),
         f"holds no detection {source_id} (exposure {visit}-{detector}).",
         "give the diaSourceId of a published row; `nightstride status OUT` says what there is.",
     )
+
+
+def _history(out: Path, identity: int, settings: AssociationSettings) -> DetectionHistory | None:
+    """Return the object of a detection, or of an id; None where the association does not say."""
+    if off_because(out, settings) is not None or (settings.store == "auto" and not (out / FILE).exists()):
+        return None
+    with suppress(NightstrideError), opened_association(out, settings) as store:
+        if (found := store.of_object(identity)) is not None:
+            return DetectionHistory(found[0], found[1].to_pylist())
+    return None
 
 
 def _in(out: Path, ledger: Ledger, night: str, visit: int, detector: int, source_id: int) -> Explanation | None:
@@ -123,7 +165,16 @@ def _in(out: Path, ledger: Ledger, night: str, visit: int, detector: int, source
         catalogues={name: (_place(out, entry.path), entry.digest) for name, entry in record.datasets.items()},
         record=record,
         provenance=provenance and provenance.model_copy(update={"models": search_models(provenance)}),
+        motion=detection_motion(out, night, source_id),
+        known=_known(out, record, source_id),
     )
+
+
+def _known(out: Path, record: ExposureRecord, source_id: int) -> dict[str, Any] | None:
+    if SS_SOURCE.name not in record.datasets:
+        return None
+    found = CatalogStore(out).read(SS_SOURCE, record.key)
+    return next(iter(found.filter(pc.equal(found["diaSourceId"], source_id)).to_pylist()), None)
 
 
 def _place(out: Path, path: str) -> str:

@@ -1,9 +1,10 @@
 """Tracklets of a table of detections: read, linked, written."""
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +17,13 @@ from pydantic import BaseModel
 
 from flows.runtime.settings import require_there
 from flows.storage.atomic import write_file
-from kernels.linking.detections import SkyDetections, detections_at, find_stationary
+from kernels.linking.detections import SkyDetections, detections_of, find_stationary
+from kernels.linking.orbits import Link
 from kernels.linking.tracklets import Tracklet, find_tracklets
+from kernels.orbits.ephemeris import OrbitCatalogue
+from kernels.orbits.matching import match_places
+from kernels.sky.observatories import GEOCENTRE, OBSERVATORIES, observer_at
+from kernels.sky.positions import sky_position
 from schemas.errors import Misconfigured
 
 NEEDED = {
@@ -30,17 +36,22 @@ NEEDED = {
 
 OPTIONAL = {
     "posErr": ("posErr",),
+    "raErr": ("raErr",),
+    "decErr": ("decErr",),
     "trailLength": ("trailLength",),
     "trailAngle": ("trailAngle",),
+    "trailLengthErr": ("trailLengthErr",),
+    "trailAngleErr": ("trailAngleErr",),
     "exposureTime": ("exposureTime", "exptime"),
     "mag": ("mag", "magAB"),
     "obscode": ("obscode",),
     "trailClass": ("trailClass",),
 }
 
-_ERROR = 0.2  # arcsec, where a row has none
 _RANGES = {"mjd": (15020.0, 88069.0), "ra": (0.0, 360.0), "dec": (-90.0, 90.0)}  # 1900 to 2100
+_MATCH_RADIUS, _MATCH_MOST = 2.0, 30.0  # arcsec: of known objects
 _TOLD = 5  # rows named for each reason
+_UNITS = {"rate": "deg / day", "positionAngle": "deg", "rms": "arcsec", "linkRms": "arcsec", "a": "AU", "i": "deg"}
 
 
 class LinkSummary(BaseModel):
@@ -56,6 +67,10 @@ class LinkSummary(BaseModel):
         SkyDetections that are seen again at their place.
     left_out
         Rows that were not used, by reason.
+    known
+        Tracklets of known objects; None where no orbits were given.
+    links, linked_nights
+        Links over nights, and the detections in them; None where none were looked for.
     """
 
     detections: int
@@ -63,11 +78,26 @@ class LinkSummary(BaseModel):
     linked: int
     stationary: int
     left_out: dict[str, int]
+    known: int | None = None
+    links: int | None = None
+    linked_nights: int | None = None
 
     @property
     def exit_code(self) -> int:
         """Return 1 if rows could not be used."""
         return int(any(reason != SATELLITE for reason in self.left_out))
+
+    @property
+    def words(self) -> str:
+        """Return the sentence that a person reads."""
+        rest = f"{self.stationary} of {self.detections} are at rest"
+        nights = "" if self.links is None else f"; {self.links} links of {self.linked_nights} detections over nights"
+        known = "" if self.known is None else f", {self.known} of them of known objects"
+        return f"{self.tracklets} tracklets of {self.linked} detections{known}; {rest}{nights}"
+
+    def with_links(self, links: Sequence[Link]) -> "LinkSummary":
+        """Return it with what was linked over nights."""
+        return self.model_copy(update={"links": len(links), "linked_nights": sum(len(one.members) for one in links)})
 
 
 SATELLITE = "a satellite"
@@ -75,17 +105,20 @@ SATELLITE = "a satellite"
 
 
 class DetectionTable(NamedTuple):
-    """Rows of a table that can be used, sorted by time and id, and why others cannot."""
+    """Rows of a table that can be used, sorted by time and id, the scale of the times, and why others cannot."""
 
     ids: pa.Array
     detections: SkyDetections
     obscode: NDArray[np.str_]
+    scale: Literal["utc", "tai"]
     rows: int
     left_out: dict[str, list[int]]
 
 
-def read_detections(path: Path) -> DetectionTable:
+def read_detections(path: Path, obscode: str = "") -> DetectionTable:
     """Read a table of detections: a Parquet or CSV file, or a folder of Parquet files.
+
+    Rows without an observatory get the code that is given.
 
     Raises
     ------
@@ -108,15 +141,16 @@ def read_detections(path: Path) -> DetectionTable:
     ids = columns["id"].take(pa.array(good))
     good = good[np.lexsort((pc.rank(ids, tiebreaker="first").to_numpy(), numbers["mjd"][good]))]
     some = {name: values[good] for name, values in numbers.items()}
-    sigma = some["posErr"]
-    detections = detections_at(
-        some["ra"], some["dec"], some["mjd"], np.where(np.isfinite(sigma) & (sigma > 0), sigma, _ERROR),
-        trail_length=some["trailLength"], trail_angle=some["trailAngle"], exposure_time=some["exposureTime"],
-        magnitude=some["mag"],
-    )  # fmt: skip
-    codes = columns["obscode"].cast(pa.string()).fill_null("").take(pa.array(good))
+    detections = detections_of(some | {"midpointMjdTai": some["mjd"], "magAB": some["mag"]})
+    codes = columns["obscode"].cast(pa.string()).take(pa.array(good)).to_pylist()
+    scale: Literal["utc", "tai"] = "utc" if "mjd" in table.column_names else "tai"
     return DetectionTable(
-        columns["id"].take(pa.array(good)), detections, np.array(codes.to_pylist(), np.str_), len(table), left_out
+        columns["id"].take(pa.array(good)),
+        detections,
+        np.array([code or obscode for code in codes], np.str_),
+        scale,
+        len(table),
+        left_out,
     )
 
 
@@ -166,8 +200,14 @@ def _unusable(ids: pa.Array, numbers: dict[str, NDArray[np.float64]], classes: p
     return found
 
 
-def link_table(table: DetectionTable) -> tuple[LinkSummary, list[Tracklet]]:
-    """Link the detections of each observatory; members of tracklets are places in the table, by time."""
+def link_table(table: DetectionTable) -> tuple[LinkSummary, list[Tracklet], NDArray[np.bool_]]:
+    """Link the detections of each observatory, night by night.
+
+    Returns
+    -------
+    LinkSummary, list of Tracklet, (n,) bool
+        Members of tracklets are places in the table, by time; which detections are at rest.
+    """
     stationary = np.zeros(len(table.ids), np.bool_)
     tracklets: list[Tracklet] = []
     for code in np.unique(table.obscode):
@@ -185,13 +225,57 @@ def link_table(table: DetectionTable) -> tuple[LinkSummary, list[Tracklet]]:
         stationary=int(stationary.sum()),
         left_out={reason: len(rows) for reason, rows in table.left_out.items()},
     )
-    return summary, tracklets
+    return summary, tracklets, stationary
 
 
-def members_of(table: DetectionTable, tracklets: Sequence[Tracklet]) -> pa.Table:
-    """Return a row for each detection of a tracklet; tracklets are numbered from 1, by time."""
+def name_detections(table: DetectionTable, catalogue: OrbitCatalogue) -> list[str]:
+    """Return the designation of the known object at each detection; empty where there is none.
+
+    Exposures are told apart by observatory and time. An object is looked for within 2 arcsec and three times the error
+    of the detection, and along its motion as far as its orbit is uncertain, 30 arcsec at most.
+    """
+    own, names = table.detections, np.full(len(table.ids), "", object)
+    ra, dec = sky_position(own.vectors)
+    _, exposure = np.unique(
+        np.stack([np.unique(table.obscode, return_inverse=True)[1], own.mjd]), axis=1, return_inverse=True
+    )
+    for rows in np.split(np.argsort(exposure, kind="stable"), np.cumsum(np.bincount(exposure))[:-1]):
+        place = OBSERVATORIES.get(str(table.obscode[rows[0]]), OBSERVATORIES[GEOCENTRE])
+        observer = observer_at(float(own.mjd[rows[0]]), place, table.scale)
+        middle = own.vectors[rows].mean(axis=0)
+        middle /= max(float(np.linalg.norm(middle)), 1e-9)
+        radius = np.degrees(np.arccos(np.clip(own.vectors[rows] @ middle, -1, 1)).max()) + _MATCH_MOST / 3600
+        index, seen = catalogue.seen(observer, middle, float(radius))
+        uncertainty = np.minimum(catalogue.uncertainty(index, observer, seen), _MATCH_MOST)
+        known = (seen.ra, seen.dec, seen.angle, uncertainty)
+        for one in match_places((ra[rows], dec[rows], own.sigma[rows]), known, _MATCH_RADIUS):
+            names[rows[one.detection]] = catalogue.orbits.designation[index[one.known]].decode("ascii")
+    return list(names)
+
+
+def name_tracklets(tracklets: Sequence[Tracklet], names: Sequence[str]) -> list[str]:
+    """Return the name that at least half of the detections of each tracklet have; empty where none has."""
+    found = []
+    for one in tracklets:
+        ((name, count),) = Counter(names[place] for place in one.members).most_common(1)
+        found.append(name if 2 * count >= len(one.members) else "")
+    return found
+
+
+def members_of(
+    table: DetectionTable,
+    tracklets: Sequence[Tracklet],
+    links: Sequence[Link] | None = None,
+    names: Sequence[str] | None = None,
+) -> pa.Table:
+    """Return a row for each detection of a tracklet; tracklets are numbered from 1, by time.
+
+    Where links were looked for, their detections that are in no tracklet follow, and there are columns of the links:
+    their number, also from 1, and their orbits; null in a row that is in none. Names of known objects are those of the
+    tracklets; empty where none is known.
+    """
     count = [len(one.members) for one in tracklets]
-    places = pa.array([place for one in tracklets for place in one.members], pa.int64())
+    places = [place for one in tracklets for place in one.members]
     motion = {
         "rate": [one.motion.rate for one in tracklets],
         "positionAngle": [one.motion.angle for one in tracklets],
@@ -200,15 +284,31 @@ def members_of(table: DetectionTable, tracklets: Sequence[Tracklet]) -> pa.Table
     }
     columns = {
         "trackletId": pa.array(np.repeat(np.arange(1, len(count) + 1), count), pa.int64()),
-        "id": table.ids.take(places),
+        "id": table.ids.take(pa.array(places, pa.int64())),
         **{name: pa.array(np.repeat(values, count), pa.float64()) for name, values in motion.items()},
     }
-    units = {"rate": "deg / day", "positionAngle": "deg", "rms": "arcsec"}
+    if names is not None:
+        columns["designation"] = pa.array(np.repeat(np.array(names, object), count), pa.string())
+    if links is not None:
+        alone = sorted({place for one in links for place in one.members} - set(places))
+        more = pa.table({"id": table.ids.take(pa.array(alone, pa.int64()))})
+        joined = pa.concat_tables([pa.table(columns), more], promote_options="default").combine_chunks()
+        columns = dict(zip(joined.column_names, joined.columns, strict=True)) | _of_links([*places, *alone], links)
     fields = [
-        pa.field(name, column.type, metadata={"unit": units[name]} if name in units else None)
+        pa.field(name, column.type, metadata={"unit": _UNITS[name]} if name in _UNITS else None)
         for name, column in columns.items()
     ]
     return pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields))
+
+
+def _of_links(places: Sequence[int], links: Sequence[Link]) -> dict[str, pa.Array]:
+    """Return the columns of links, null at places that are in none."""
+    number = {place: n for n, one in enumerate(links) for place in one.members}
+    of = [number.get(place) for place in places]
+    columns = {"linkId": pa.array([n if n is None else n + 1 for n in of], pa.int64())}
+    for name, field in {"linkRms": "rms", "a": "a", "e": "e", "i": "i"}.items():
+        columns[name] = pa.array([n if n is None else getattr(links[n], field) for n in of], pa.float64())
+    return columns
 
 
 def write_members(path: Path, members: pa.Table) -> None:

@@ -168,10 +168,8 @@ def _is_read_alike(source: Source, record: ExposureRecord, made: ProvenanceRecor
     settings = recorded_settings(made)
     same_stages = made.stages == {stage.name: stage.version for stage in PIPELINE}
     if record.status == "done" and same_stages:
-        return (
-            trace(source, record.source_sha256, PIPELINE, recorded_digests(made.models, PIPELINE), settings).final
-            == record.digest
-        )
+        used = {**recorded_digests(made.models, PIPELINE), **made.files}
+        return trace(source, record.source_sha256, PIPELINE, used, settings).final == record.digest
     # The digests cannot be had again: what is remembered of the source tells as well, unless it was read in two ways.
     memo = ledger.remembered(memo_name(source, settings))
     return memo is not None and memo.key == record.key and record.source_sha256 in ("", memo.sha256)

@@ -12,14 +12,15 @@ from flows.inputs.source_state import source_state
 from flows.storage.atomic import leftovers, remove
 from flows.storage.bucket_path import BucketPath, file_sizes
 from flows.storage.catalog_parts import withdraw
-from flows.storage.layout import require_output, tile_path
+from flows.storage.hats import METADATA, remove_hats
+from flows.storage.layout import patch_folders, patch_paths, require_output, tile_path
 from flows.storage.ledger import Ledger, unpublish
 from flows.storage.night_sums import drop_provenance
 from flows.storage.quarantine import Quarantine
 from flows.storage.zarr_tiles import TileStore
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey, key_of
-from schemas.ledger import ExposureRecord
+from schemas.ledger import ExposureRecord, PatchRecord
 from schemas.settings import PruneSettings, Settings
 
 
@@ -183,6 +184,11 @@ def take_out(out: Path, chosen: Sequence[Removal]) -> None:
             whole = ledger.night(one.night)
             for entry in whole.datasets.values() if whole is not None else ():
                 remove(out / entry.path)
+            for folder in patch_folders(out, one.night):
+                remove(folder)
+                remove_hats(folder.parent)
+            for patch in [found for found in ledger.patches(one.night) if isinstance(found, PatchRecord)]:
+                ledger.remove_patch(patch.key)
             ledger.remove_night(one.night)
         elif one.kind == "memory":
             ledger.remove_quality(one.night)
@@ -277,6 +283,8 @@ def _paths(out: Path, removal: Removal) -> Iterator[Path]:
     elif removal.kind == "night":
         if (night := ledger.night(removal.night)) is not None:
             yield from (out / one.path for one in night.datasets.values())
+            yield from patch_paths(out, removal.night)
+            yield from (folder.parent / name for folder in patch_folders(out, removal.night) for name in METADATA)
     else:
         yield out / removal.path
 

@@ -19,9 +19,10 @@ from flows.storage.ledger import Brief, Ledger
 from flows.storage.night_sums import night_sums
 from flows.storage.quarantine import Quarantine
 from schemas.errors import Misconfigured, choice, printable
-from schemas.ledger import Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
+from schemas.ledger import NightRecord, Percentiles, ProvenanceRecord, QuarantineRecord, WatchRecord
 from schemas.quality import BandQuality
 from schemas.summary import Trouble
+from schemas.tracklets import TRACKLET
 
 UNKNOWN = "unknown"
 """Night of inputs that do not say which night they are of."""
@@ -48,6 +49,8 @@ class NightStatus:
         What is not as it should be, with the reason.
     quality
         Verdicts on its bands.
+    tracklets
+        Rows of `tracklet` published; None if the night was not linked.
     """
 
     night: str
@@ -57,6 +60,7 @@ class NightStatus:
     models: dict[str, int]
     troubles: tuple[Trouble, ...]
     quality: tuple[BandQuality, ...] = ()
+    tracklets: int | None = None
 
 
 @dataclass(frozen=True)
@@ -155,15 +159,17 @@ def _of(
     models = Counter[str]()
     for provenance, exposures in sums.searched.items():
         models.update(dict.fromkeys(_models(provenance or None, ledger, known), exposures))
-    quality = ledger.quality(night)
+    quality, whole = ledger.quality(night), ledger.night(night)
+    linked = None if whole is None else whole.datasets.get(TRACKLET.name)
     return NightStatus(
         night,
         {state: count for state, count in sorted(states.items()) if count},
         sums.detections,
         sums.lag_s,
-        dict(models) | _of_night(night, ledger),
+        dict(models) | _of_night(whole, ledger),
         tuple(troubles),
         quality.judged if quality is not None else (),
+        None if linked is None else linked.rows,
     )
 
 
@@ -176,9 +182,8 @@ def _models(provenance: str | None, ledger: Ledger, known: dict[str | None, Prov
     return [f"{name}: {card.name} {card.version}" for name, card in search_models(made).items()]
 
 
-def _of_night(night: str, ledger: Ledger) -> dict[str, int]:
+def _of_night(record: NightRecord | None, ledger: Ledger) -> dict[str, int]:
     """Return models of stages of the whole night, each with the number of exposures it was combined from."""
-    record = ledger.night(night)
     if record is None:
         return {}
     cards = night_models(ledger.provenance(record.provenance))
@@ -214,6 +219,8 @@ def show_status(status: Status, console: Console) -> None:
     for one in status.nights:
         for model, count in one.models.items():
             _say(f"{one.night} {model}: {count} exposures", console)
+        if one.tracklets is not None:
+            _say(f"{one.night} tracklets: {one.tracklets:,}", console)
         for band in one.quality:
             _say(f"{one.night} quality of {band.instrument} {band.band}: {band.verdict.replace('_', ' ')}", console)
             for line in (*band.notes, *told(band)):

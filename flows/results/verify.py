@@ -12,6 +12,7 @@ from flows.storage.atomic import leftovers
 from flows.storage.bucket_path import folder_digest
 from flows.storage.catalog_parts import entries, held, parts
 from flows.storage.catalog_store import Inspected, inspect, read_content
+from flows.storage.hats import METADATA
 from flows.storage.layout import require_output
 from flows.storage.lease import holder_of
 from flows.storage.ledger import Ledger
@@ -19,7 +20,7 @@ from flows.storage.quarantine import Quarantine
 from flows.storage.zarr_tiles import TileStore
 from schemas.dataset import TableOf
 from schemas.errors import Misconfigured, NightstrideError, choice
-from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord
+from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord, PatchRecord
 
 OURS = version("nightstride")
 """Version that runs."""
@@ -144,11 +145,11 @@ def _check_night(
         found.problems += _check_datasets(out, record, tables)
         if record.status == "done":
             sources[record.name] = record.source_sha256
-    for whole in ledger.whole_nights((night,)):
+    for whole in (*ledger.whole_nights((night,)), *ledger.patches(night)):
         if isinstance(whole, NightstrideError):
             found.problems.append(_problem(whole))
             continue
-        found.nights += 1
+        found.nights += isinstance(whole, NightRecord)
         expected |= {entry.path for entry in whole.datasets.values()}
         found.problems += _check_datasets(out, whole, tables)
     found.problems += [_problem(one) for one in ledger.qualities((night,)) if isinstance(one, NightstrideError)]
@@ -165,7 +166,7 @@ def _check_night(
 
 
 def _check_datasets(
-    out: Path, record: ExposureRecord | NightRecord, tables: Mapping[str, TableOf]
+    out: Path, record: ExposureRecord | NightRecord | PatchRecord, tables: Mapping[str, TableOf]
 ) -> Iterator[Problem]:
     # What this version has published had the declared form: the same bytes still have it.
     formed = record.software == OURS
@@ -233,8 +234,12 @@ def _unknown_rows(out: Path, joined: Sequence[Path], expected: set[str]) -> Iter
 
 def _unknown(out: Path, folder: Path, expected: set[str]) -> Iterator[Path]:
     """Yield files in a folder of catalogues that the ledger does not know; what it knows may be a folder, too."""
-    for path in sorted(folder.iterdir()):
-        if path.relative_to(out).as_posix() in expected:
+    inside = (*folder.glob("dataset/_*"), *folder.glob("dataset/Norder=*/Dir=*/*"))
+    for path in sorted((*folder.iterdir(), *inside)):
+        if path.relative_to(out).as_posix() in expected or path.relative_to(folder).as_posix() in {
+            *METADATA,
+            "dataset",
+        }:
             continue
         yield from _files(path)
 

@@ -1,11 +1,12 @@
 """Parallel work: in processes, and in threads that wait for other machines."""
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
@@ -29,19 +30,21 @@ def map_in_processes(function: Callable[[Given], Found], items: Iterable[Given],
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """Limit numba and torch to one thread within the block, and restore their numbers."""
+    """Limit numba to one thread within the block, and torch if it is loaded; restore their numbers."""
     import numba
-    import torch
 
-    before = torch.get_num_threads()
+    torch: Any = sys.modules.get("torch")  # loading it takes two seconds
+    before = 1 if torch is None else torch.get_num_threads()
     before_numba = numba.get_num_threads()  # starts numba's threads, which raises torch's number to theirs
     numba.set_num_threads(1)
-    torch.set_num_threads(1)
+    if torch is not None:
+        torch.set_num_threads(1)
     try:
         yield
     finally:
         numba.set_num_threads(before_numba)
-        torch.set_num_threads(before)
+        if torch is not None:
+            torch.set_num_threads(before)
 
 
 def _one_thread() -> None:

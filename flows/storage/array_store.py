@@ -1,4 +1,4 @@
-"""Arrays of whole nights in sharded Zarr: one group per dataset and night, complete or absent.
+"""Arrays of nights and patches in sharded Zarr: one group per dataset and night or patch, complete or absent.
 
 And arrays that are too large for the memory while they are used: mapped from files without a name.
 """
@@ -7,7 +7,7 @@ import ctypes
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from mmap import MADV_DONTNEED, mmap
@@ -24,10 +24,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flows.storage.atomic import new_folder, writing
 from flows.storage.bucket_path import BucketPath, folder_digest, local_copy
+from flows.storage.layout import dataset_folder, patch_path
 from flows.storage.zarr_tiles import compressors
 from schemas.dataset import ArrayOf
 from schemas.errors import BadInput, Misconfigured
 from schemas.ledger import DatasetRecord
+from schemas.patch import PatchKey
 from schemas.pixels import is_large
 
 ARRAY_VERSION = 1
@@ -159,15 +161,19 @@ class ArrayAttributes(BaseModel):
 class ArrayStore:
     """Store of groups ``OUT/catalogs/<dataset>/night=<night>/<dataset>.zarr``: the array, and the ids of its rows.
 
+    Those of patches are ``dataset/Norder=<k>/Dir=<d>/Npix=<n>.zarr``.
+
     A group appears under its name only when it is complete, and replaces an earlier one in one step.
     """
 
     def __init__(self, out: Path) -> None:
         self._out = out
 
-    def path(self, dataset: ArrayOf, night: str) -> Path:
-        """Return the path of an array of a whole night."""
-        return self._out / "catalogs" / dataset.name / f"night={night}" / f"{dataset.name}.zarr"
+    def path(self, dataset: ArrayOf, key: PatchKey | str) -> Path:
+        """Return the path of an array of a patch, or of a whole night."""
+        if isinstance(key, PatchKey):
+            return patch_path(self._out, dataset.name, key, ".zarr")
+        return dataset_folder(self._out, dataset.name, key) / f"{dataset.name}.zarr"
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         """Return an array of zeros: in memory or, if it is large, mapped from a file that vanishes with the array."""
@@ -178,20 +184,20 @@ class ArrayStore:
     def publish(
         self,
         dataset: ArrayOf,
-        night: str,
+        key: PatchKey | str,
         values: NDArray[Any],
         digest: str,
         ids: Mapping[str, NDArray[np.int64]] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> DatasetRecord:
-        """Write an array of a whole night, shard by shard, and describe it for the ledger.
+        """Write an array of a patch or of a whole night, shard by shard, and describe it for the ledger.
 
         Parameters
         ----------
         dataset
             Its declared form.
-        night
-            YYYYMMDD.
+        key
+            Patch, or night.
         values
             Its first axis runs over the rows.
         digest
@@ -209,7 +215,7 @@ class ArrayStore:
             It cannot be written: see `flows.storage.atomic.write_file`.
         """
         dataset.check(values)
-        path = self.path(dataset, night)
+        path = self.path(dataset, key)
         attributes = ArrayAttributes(
             dataset=dataset.name, digest=digest, rows=len(values), settings=dict(settings or {})
         )
@@ -239,6 +245,24 @@ class ArrayStore:
             raise _damaged(path, f"cannot be read: {type(error).__name__}: {error}.") from error
         dataset.check(values)
         return values
+
+    def read_rows(self, dataset: ArrayOf, night: str, ids: str, wanted: Collection[int]) -> dict[int, NDArray[Any]]:
+        """Return some rows of what the patches of a night have, by their ids in the array ``ids``.
+
+        Errors as in `read_attributes`.
+        """
+        found = {}
+        for path in sorted(dataset_folder(self._out, dataset.name, night).glob("dataset/Norder=*/Dir=*/Npix=*.zarr")):
+            read_attributes(path)
+            try:
+                with local_copy(path) as folder:
+                    known, values = (zarr.open_array(folder / name, mode="r") for name in (ids, dataset.name))
+                    rows = np.asarray(known[:])
+                    for row in np.flatnonzero(np.isin(rows, list(wanted))).tolist():
+                        found[int(rows[row])] = np.asarray(values[row])
+            except (OSError, ValueError, KeyError, RuntimeError) as error:
+                raise _damaged(path, f"cannot be read: {type(error).__name__}: {error}.") from error
+        return found
 
 
 def read_attributes(path: Path) -> ArrayAttributes:
@@ -273,7 +297,8 @@ def _write(group: zarr.Group, name: str, values: NDArray[Any], dims: tuple[str, 
         chunks=(CHUNK, *values.shape[1:]),
         shards=(SHARD, *values.shape[1:]),
         compressors=compressors("lz4", values.dtype),
-        fill_value=-1,  # no chunk is full of it, so none is left out
+        # No chunk is full of -1, so none is left out; of pictures those without any are.
+        fill_value=0 if values.dtype.kind == "u" else -1,
         dimension_names=dims,
         attributes={"unit": unit},
     )

@@ -3,7 +3,7 @@
 Each exposure has one file per dataset, until the night has ended and many are joined: `flows.storage.compaction`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -17,18 +17,21 @@ from flows.storage.atomic import write_file
 from flows.storage.bucket_path import BucketPath, located
 from flows.storage.catalog_parts import CATALOG_VERSION, DATASET, DIGEST, LAYOUT, VERSION, held, own_metadata, read_held
 from flows.storage.digest import file_digest
-from flows.storage.layout import other_version
+from flows.storage.layout import dataset_folder, other_version, patch_path
 from schemas.dataset import TableOf
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
 from schemas.ledger import DatasetRecord
+from schemas.patch import PatchKey
 
 if TYPE_CHECKING:
     from astropy.table import QTable
 
 
 class CatalogStore:
-    """Files ``OUT/catalogs/<dataset>/night=<night>/<visit>-<detector>.parquet``; ``<dataset>.parquet`` of a night.
+    """Files ``OUT/catalogs/<dataset>/night=<night>/<visit>-<detector>.parquet``.
+
+    Those of a night are ``<dataset>.parquet``, those of its patches ``dataset/Norder=<k>/Dir=<d>/Npix=<n>.parquet``.
 
     A file appears under its name only when it is complete, and replaces an earlier one in one step.
     """
@@ -38,21 +41,21 @@ class CatalogStore:
 
     def path(self, dataset: TableOf, key: ExposureKey) -> Path:
         """Return the path of the catalogue of an exposure."""
-        return self._out / "catalogs" / dataset.name / f"night={key.night}" / f"{key.name}.parquet"
+        return dataset_folder(self._out, dataset.name, key.night) / f"{key.name}.parquet"
 
     def night_path(self, dataset: TableOf, night: str) -> Path:
         """Return the path of the catalogue of a whole night."""
-        return self._out / "catalogs" / dataset.name / f"night={night}" / f"{dataset.name}.parquet"
+        return dataset_folder(self._out, dataset.name, night) / f"{dataset.name}.parquet"
 
-    def publish(self, dataset: TableOf, key: ExposureKey | str, table: pa.Table, digest: str) -> Path:
-        """Write the catalogue of an exposure or of a whole night.
+    def publish(self, dataset: TableOf, key: ExposureKey | PatchKey | str, table: pa.Table, digest: str) -> Path:
+        """Write the catalogue of an exposure, of a patch or of a whole night.
 
         Parameters
         ----------
         dataset
             Its declared form; names, types, units and meanings go into the file.
         key
-            Exposure, or night.
+            Exposure, patch, or night.
         table
             Rows in the order in which they are to be stored.
         digest
@@ -66,7 +69,10 @@ class CatalogStore:
             It cannot be written: see `flows.storage.atomic.write_file`.
         """
         dataset.check(table)
-        path = self.night_path(dataset, key) if isinstance(key, str) else self.path(dataset, key)
+        if isinstance(key, PatchKey):
+            path = patch_path(self._out, dataset.name, key, ".parquet")
+        else:
+            path = self.night_path(dataset, key) if isinstance(key, str) else self.path(dataset, key)
         write_file(path, encoded(dataset.name, dataset.schema, table, digest), self._out / "staging")
         return path
 
@@ -78,6 +84,27 @@ class CatalogStore:
         """Return a published catalogue by its path; errors as in `read_table`."""
         return read_table(path, dataset)
 
+    def read_night(self, dataset: TableOf, night: str, columns: Sequence[str] | None = None) -> pa.Table | None:
+        """Return the catalogue of a whole night, or of all its patches; None if there is none.
+
+        Parameters
+        ----------
+        dataset, night
+            Its declared form, and which night.
+        columns
+            Names of those that are read; None: all.
+
+        Raises
+        ------
+        BadInput, Misconfigured
+            As in `read_table`.
+        """
+        path = self.night_path(dataset, night)
+        paths = [path] if path.exists() else self._patches(dataset, night)
+        names = dataset.schema.names if columns is None else list(columns)
+        found = [read_table(one, dataset).select(names) for one in paths]
+        return pa.concat_tables(found) if found else None
+
     def record(self, path: Path) -> DatasetRecord:
         """Describe a published file for the ledger; errors as in `read_table`."""
         _, digest, rows = read_metadata(path)
@@ -87,7 +114,18 @@ class CatalogStore:
 
     def list(self, dataset: TableOf, night: str | None = None) -> "list[Path]":
         """Return the published files of a dataset, sorted: of one night or of all."""
-        return sorted((self._out / "catalogs" / dataset.name).glob(f"night={night or '*'}/*.parquet"))
+        whole = (self._out / "catalogs" / dataset.name).glob(f"night={night or '*'}/*.parquet")
+        return sorted([*whole, *self._patches(dataset, night or "*")])
+
+    def _patches(self, dataset: TableOf, night: str) -> Sequence[Path]:
+        """Return the published files of patches, by night, order and pixel."""
+        folder = dataset_folder(self._out, dataset.name, night).relative_to(self._out)
+        found = self._out.glob(f"{folder.as_posix()}/dataset/Norder=*/Dir=*/Npix=*.parquet")
+        return sorted(found, key=lambda path: (path.parts[-5], *(_number(part) for part in path.parts[-3:])))
+
+
+def _number(part: str) -> int:
+    return int(part.removesuffix(".parquet").partition("=")[2])
 
 
 def read_table(path: Path, dataset: TableOf) -> pa.Table:

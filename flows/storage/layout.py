@@ -1,9 +1,11 @@
 """Paths below an output folder, and what is none of ours there."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
+from schemas.patch import PatchKey
 
 PARTS = ("ledger", "catalogs", "quarantine")
 """One of these is there as soon as anything became of an exposure."""
@@ -33,6 +35,29 @@ def other_version(where: Path | str, found: int, known: int) -> Misconfigured:
         f"has schema version {found}, this nightstride reads version {known}.",
         "use the version of nightstride that wrote it, or another --out.",
     )
+
+
+def dataset_folder(out: Path, name: str, night: str) -> Path:
+    """Return the folder of what is published of a dataset in a night."""
+    return out / "catalogs" / name / f"night={night}"
+
+
+def patch_path(out: Path, name: str, key: PatchKey, suffix: str) -> Path:
+    """Return the path of what is published of a dataset of a patch, as HATS catalogues have it."""
+    pixel = f"Dir={key.pixel // 10_000 * 10_000}/Npix={key.pixel}{suffix}"
+    return dataset_folder(out, name, key.night) / "dataset" / f"Norder={key.order}" / pixel
+
+
+def patch_paths(out: Path, night: str) -> Iterator[Path]:
+    """Yield the path of whatever is published of the patches of a night: files, and folders of arrays."""
+    for folder in patch_folders(out, night):
+        yield from folder.glob("Norder=*/Dir=*/Npix=*")
+
+
+def patch_folders(out: Path, night: str) -> list[Path]:
+    """Return the folders of what is published of the patches of a night, one for each dataset."""
+    found = (folder / "dataset" for folder in out.glob(f"catalogs/*/night={night}"))
+    return sorted(folder for folder in found if folder.is_dir())
 
 
 def tile_path(out: Path, key: ExposureKey) -> Path:

@@ -20,10 +20,12 @@ from schemas.ledger import (
     ExposureRecord,
     NightRecord,
     NightSums,
+    PatchRecord,
     ProvenanceRecord,
     SourceMemo,
     WatchRecord,
 )
+from schemas.patch import PatchKey
 from schemas.quality import QUALITY_VERSION, QualityRecord
 
 Kept = TypeVar("Kept", bound=BaseModel)
@@ -155,6 +157,22 @@ class Ledger:
     def remove_night(self, night: str) -> None:
         """Remove the record of a whole night, if there is one."""
         self._records.remove_document("night", night)
+
+    def patches(self, night: str) -> Iterator[PatchRecord | NightstrideError]:
+        """Yield what is published of the patches of a night; in place of a record that cannot be read, why not."""
+        for name, content in self._records.patches(night):
+            try:
+                yield _parsed(self._records.place(night, name), content, PatchRecord)
+            except NightstrideError as error:
+                yield error
+
+    def put_patch(self, record: PatchRecord) -> None:
+        """Write or replace the record of a patch of a night that has exposures."""
+        self._records.put_patch(record.night, record.name, record.model_dump_json().encode())
+
+    def remove_patch(self, key: PatchKey) -> None:
+        """Remove the record of a patch, which is there."""
+        self._records.remove_patch(key.night, key.name)
 
     def quality_nights(self) -> list[str]:
         """Return the nights whose quality is recorded, sorted."""

@@ -32,7 +32,7 @@ LOADED = 8
 INDEX = "index"
 """Group of all that is no night's."""
 
-EXPOSURE, MEMO = "exposure", "memo"
+EXPOSURE, MEMO, PATCH = "exposure", "memo", "patch"
 
 
 _states: dict[str, State] = {}
@@ -101,6 +101,20 @@ class BucketRecords:
         names.sort(key=lambda name: tuple(map(int, name.split("-"))))
         for first in range(0, len(names), FOLD):
             yield from self._page(night, EXPOSURE, names[first : first + FOLD])
+
+    def patches(self, night: str) -> Iterator[tuple[str, bytes]]:
+        """Yield name and record of each patch of a night, by name."""
+        names = sorted(self._steadily(lambda state: self._names(state, night, PATCH)))
+        for first in range(0, len(names), FOLD):
+            yield from self._page(night, PATCH, names[first : first + FOLD])
+
+    def put_patch(self, night: str, name: str, content: bytes) -> None:
+        """Write or replace the record of a patch."""
+        self._put(night, PATCH, name, content)
+
+    def remove_patch(self, night: str, name: str) -> None:
+        """Remove the record of a patch, which is there."""
+        self._remove(night, PATCH, name)
 
     def stamp(self, night: str) -> str:
         """Return what changes with each change of a settled night; empty where a part of it is not settled."""

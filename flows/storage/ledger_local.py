@@ -205,6 +205,7 @@ CREATE TABLE IF NOT EXISTS exposure (
     shutter_closed_at TEXT, finished_at TEXT, reason TEXT, content BLOB NOT NULL, PRIMARY KEY (visit, detector));
 CREATE INDEX IF NOT EXISTS exposure_reason ON exposure (visit, detector) WHERE reason IS NOT NULL;
 """
+_PATCH = "CREATE TABLE IF NOT EXISTS patch (name TEXT PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID"
 _INDEX = """
 CREATE TABLE IF NOT EXISTS held (
     uri TEXT, night TEXT, visit INTEGER, detector INTEGER, PRIMARY KEY (uri, night, visit, detector)) WITHOUT ROWID;
@@ -305,6 +306,26 @@ class LocalRecords:
         except FileNotFoundError:
             return ""
         return f"{found.st_size} {found.st_mtime_ns} {counter}"
+
+    def patches(self, night: str) -> Iterator[tuple[str, bytes]]:
+        """Yield name and record of each patch of a night, by name. Errors as in `Database.rows`."""
+        if not self._night(night).rows("SELECT 1 FROM sqlite_master WHERE name = 'patch'"):
+            return
+        last, where = "", f"name > ? ORDER BY name LIMIT {PAGE}"
+        while rows := self._night(night).rows(f"SELECT name, content FROM patch WHERE {where}", (last,)):
+            yield from rows
+            last = rows[-1][0]
+
+    def put_patch(self, night: str, name: str, content: bytes) -> None:
+        """Write or replace the record of a patch; errors as in `Database.change`."""
+        with self._night(night).change() as records:
+            records.execute(_PATCH)
+            records.execute("INSERT OR REPLACE INTO patch VALUES (?, ?)", (name, content))
+
+    def remove_patch(self, night: str, name: str) -> None:
+        """Remove the record of a patch, which is there; errors as in `Database.change`."""
+        with self._night(night).change() as records:
+            records.execute("DELETE FROM patch WHERE name = ?", (name,))
 
     def _paged(self, night: str, columns: str, condition: str = "1") -> Iterator[tuple[Any, ...]]:
         last = (-1, -1)

@@ -50,7 +50,7 @@ def test_a_short_soak_is_done_whole_and_opens_no_more_files(raw_night, night_mod
         "NIGHTSTRIDE_TILES__TILE": str(settings.tiles.tile),
         "NIGHTSTRIDE_TILES__CHUNK": str(settings.tiles.chunk),
     }
-    found = soak(min(raw_night.glob("*scimrefdiffimg*")), tmp_path, 40, environment)
-    going = [one for one in found if 10 <= one.done < 40]  # once what it keeps is open, and before it closes all
+    found = soak(min(raw_night.glob("*scimrefdiffimg*")), tmp_path, 24, environment)
+    going = [one for one in found if 8 <= one.done < 24]  # once what it keeps is open, and before it closes all
     slope = theilslopes([one.files for one in going], [one.done for one in going]).slope
     assert slope < 0.5  # one that is forgotten for each exposure makes it 1

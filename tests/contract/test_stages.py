@@ -13,15 +13,19 @@ from flows.pipeline.models import load_model, model_name
 from flows.pipeline.search_pixels import CopySearch
 from flows.pipeline.weights import read_card
 from flows.storage.zarr_tiles import PLANES
+from kernels.orbits.ephemeris import OrbitCatalogue
 from schemas.dataset import ArrayOf, DatasetError, TableOf
 from schemas.dia_source import SearchCounts
 from schemas.exposure import ExposureInfo, PsfModel
+from schemas.galaxy_pictures import GALAXY_PICTURE, PICTURE_SIDE
+from schemas.known_object import ORBITS
 from schemas.objects import CUTOUTS, SIDE
 from schemas.pixels import SearchGrid
 from schemas.settings import DetectSettings, InjectSettings, Settings
 from schemas.stage import Context
 from stages import PIPELINE
 from tests.support.models import tile_of, write_cells, write_verdict
+from tests.support.orbits import asteroids
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (117, 138)
@@ -55,7 +59,7 @@ def context(stage, models):
         for model in stage.models
     }
     tile = tile_of(models, SHAPE) if stage.per == "tile" else None
-    exposure = None if stage.per == "night" else EXPOSURE
+    exposure = None if stage.per in ("patch", "night") else EXPOSURE
     numbers = {"hit": SearchCounts(5, 0, SearchGrid())}
     return Context(exposure, tile, stage.section(settings), loaded, CopySearch(settings), Night(), numbers=numbers)
 
@@ -75,8 +79,12 @@ def value(dataset, rows):
     rng = np.random.default_rng(1)
     if dataset == CUTOUTS:
         return rng.normal(0, 1, (rows, 2 * len(Settings().cut_cutouts.bands), SIDE, SIDE)).astype(dataset.dtype)
+    if dataset == GALAXY_PICTURE:
+        return rng.integers(0, 256, (rows, PICTURE_SIDE, PICTURE_SIDE, 3)).astype(dataset.dtype)
     if isinstance(dataset, ArrayOf):
         return (rng.normal(0, 1, SHAPE) if dataset.dtype.startswith("float") else np.zeros(SHAPE)).astype(dataset.dtype)
+    if dataset == ORBITS:
+        return OrbitCatalogue(asteroids(max(rows, 1), 61000.0))
     columns = {}
     for field in dataset.schema:
         numbers = 2 + np.arange(rows)

@@ -177,7 +177,7 @@ def test_metrics_are_worse_on_their_own_side_and_compared_within_a_search_where_
     assert {name: metric.worse for name, metric in METRICS.items() if metric.worse != "both"} == {
         "seeing": "high", "depth": "low", "limiting_magnitude": "low", "snr_of_half": "high", "expected_false": "high",
         "subtraction_residual": "high", "bright_star_excess": "high", "refused": "high", "cosmic_rays": "high",
-        "negated_false": "high", "galaxy_core_excess": "high",
+        "negated_false": "high", "galaxy_core_excess": "high", "known_recovered": "low",
     }  # fmt: skip
     assert [name for name, metric in METRICS.items() if not metric.of_search] == [
         "seeing",

@@ -56,6 +56,26 @@ def test_checks_both_ways():
         Stage("wrong", "1", "tile", (PIXELS,), SUM, wrong)({"pixels": ONES}, CONTEXT)
 
 
+WIDE = TableOf("wide", pa.schema([column(name, pa.int64(), "", name) for name in ("id", "a", "b")]), ids="id")
+
+
+def names(inputs, context):
+    return pa.table({"value": [float(len(inputs["wide"].schema.names))]}, schema=SUM.schema)
+
+
+def test_gets_the_columns_that_it_reads_and_the_ids():
+    stage = Stage("names", "1", "night", (WIDE,), SUM, names, columns={"wide": ("b",)})
+    whole = pa.table({"id": [1], "a": [2], "b": [3]}, schema=WIDE.schema)
+    assert stage({"wide": whole}, Context()).rows["value"].to_pylist() == [2.0]
+    assert stage({"wide": whole.select(["id", "b"])}, Context()).rows["value"].to_pylist() == [2.0]
+    assert stage.reads(WIDE).schema.names == ["id", "b"]
+    assert stage.reads(SUM) is SUM
+    with pytest.raises(DatasetError, match=r"'wide'.*missing \['b: int64'\]"):
+        stage({"wide": whole.select(["id", "a"])}, Context())
+    with pytest.raises(DatasetError, match=r"'wide' has no columns \['c'\]"):
+        replace(stage, columns={"wide": ("c",)})({"wide": whole}, Context())
+
+
 class Counts(NamedTuple):
     pixels: int
 

@@ -7,7 +7,7 @@ from schemas.errors import Misconfigured
 from schemas.objects import CENTRE, OBJECT, SIDE, SOURCE
 from schemas.settings import CutCutoutsSettings
 from schemas.stage import Context
-from stages.cut_cutouts import STAGE, _chosen
+from stages.cut_cutouts import STAGE
 from tests.support.science_night import SHAPE, FakeNight, _cards, exposure, science
 
 NJY = 10 ** ((31.4 - 26) / 2.5)
@@ -134,56 +134,14 @@ def test_the_psf_is_that_of_the_stars_not_of_the_header():
     own = cutouts(FakeNight(planes, [info]))[0, 4]
 
     def psf_of(source):
-        context = Context(settings=CutCutoutsSettings(), pixels=FakeNight(planes, [wrong]))
-        return STAGE({"object": objects(), "source": source}, context).rows[0, 4]
+        context = Context(settings=CutCutoutsSettings(), pixels=FakeNight(planes, [wrong], source=source))
+        return STAGE({"object": objects(), "source": SOURCE.empty()}, context).rows[0, 4]
 
     followed = psf_of(star_rows(wrong, x, y))
     assert followed.sum() == pytest.approx(1, abs=1e-4)
     np.testing.assert_allclose(followed, own, atol=0.03 * own.max())
     for source in (star_rows(wrong, x, y, visit=2), star_rows(wrong, x, y, flags=8), star_rows(wrong, x, y, snr=20.0)):
         assert psf_of(source).max() < 0.8 * own.max()
-
-
-def chosen(infos, offsets, places, monkeypatch):
-    """Visit -> objects cut out of it, and their pixels, with places (x, y) moved on each exposure."""
-    moved = iter(offsets)
-
-    def pixels_of(wcs, shape, ra, dec):
-        x, y = np.array(places, float).T + np.array(next(moved))[:, None]
-        return np.arange(len(x)), x, y
-
-    monkeypatch.setattr("stages.cut_cutouts.pixels_of", pixels_of)
-    none = np.zeros(len(places))
-    return {
-        info.visit: list(zip(which.tolist(), x.tolist(), y.tolist(), strict=True))
-        for info, which, x, y in _chosen(infos, none, none)
-    }
-
-
-def test_a_cutout_is_whole_from_half_a_side_within_the_borders_on(monkeypatch):
-    sharp, blunt = fwhm(exposure(1, "g"), 2.0), fwhm(exposure(2, "g"), 3.0).model_copy(update={"shape": (900, 900)})
-    ny, nx = SHAPE
-    low, right, bottom = CENTRE, nx - SIDE + CENTRE, ny - SIDE + CENTRE
-    whole = [(low, 80), (80, low), (right, 80), (80, bottom), (low, low), (right, bottom), (low - 0.4, low - 0.4)]
-    parts = [(low - 1, 80), (80, low - 1), (right + 1, 80), (80, bottom + 1), (low - 0.6, 80), (80.0, bottom + 0.6)]
-    found = chosen([blunt, sharp], [(0, 0), (300, 300)], [*whole, *parts], monkeypatch)
-    assert [one[0] for one in found[1]] == list(range(len(whole)))
-    assert [one[0] for one in found[2]] == list(range(len(whole), len(whole) + len(parts)))
-    assert found[1][0] == (0, low, 80)
-    assert found[1][-1] == (6, low, low)
-    cut_off = chosen([sharp, blunt], [(0, 0), (-100, -100)], [(3, 80), (nx - 0.51, -0.4)], monkeypatch)
-    assert cut_off == {1: [(0, 3, 80), (1, nx - 1, 0)]}
-
-
-def test_of_equally_sharp_exposures_the_least_noisy_counts_then_the_first(monkeypatch):
-    one = exposure(3, "g")
-    quiet = one.model_copy(update={"noise": one.noise - 0.1, "visit": 9, "detector": 2})
-    for infos, visit in (([one, quiet], 9), ([one, exposure(2, "g")], 2)):
-        for order in (infos, infos[::-1]):
-            assert list(chosen(order, [(0, 0)] * 2, [(80, 80)], monkeypatch)) == [visit]
-    pair = [one.model_copy(update={"detector": 4}), one.model_copy(update={"detector": 1})]
-    monkeypatch.setattr("stages.cut_cutouts.pixels_of", lambda *_: (np.array([0]), np.array([80.0]), np.array([80.0])))
-    assert [info.detector for info, *_ in _chosen(pair, np.zeros(1), np.zeros(1))] == [1]
 
 
 def test_rows_are_filled_piece_by_piece(fake, made, monkeypatch):
@@ -193,5 +151,5 @@ def test_rows_are_filled_piece_by_piece(fake, made, monkeypatch):
 
 
 def test_pixels_are_needed():
-    with pytest.raises(Misconfigured, match="pixels of a night"):
+    with pytest.raises(Misconfigured, match="pixels of a patch"):
         cutouts(None)

@@ -95,6 +95,11 @@ def catalogues(out):
     return {name: fingerprint(path.read_bytes()) for name, path in names.items() if "/." not in name}
 
 
+def without_objects(published):
+    """Leave out the catalogues that depend on the nights before, and that buckets do not have."""
+    return {name: content for name, content in published.items() if not name.startswith("dia_object")}
+
+
 def of_exposures(out):
     """Names of the files of single exposures among them."""
     return [name for name in catalogues(out) if re.search(r"/\d+-\d+\.parquet$", name)]

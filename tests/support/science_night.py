@@ -40,6 +40,7 @@ class FakeNight:
     planes: dict
     infos: list
     read_of: list = field(default_factory=list)
+    source: object = None
 
     def exposures(self):
         return self.infos
@@ -47,6 +48,9 @@ class FakeNight:
     def read(self, info, plane):
         self.read_of.append((info.visit, plane))
         return self.planes[info.visit][plane]
+
+    def rows(self, info, dataset):
+        return dataset.empty() if self.source is None else self.source
 
 
 def science(info, places, seed):

@@ -205,7 +205,7 @@ class Warm(WorkerPlugin):
         torch.set_num_threads(1)
         settings = self._here(worker)
         for stage in PIPELINE:
-            if stage.per in OF_EXPOSURE:  # those of whole nights run elsewhere
+            if stage.per in OF_EXPOSURE:  # those of patches come last, those of whole nights run elsewhere
                 models_of(stage, settings)
         with suppress(NightstrideError):
             warm_up_worker(settings)

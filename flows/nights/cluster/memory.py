@@ -38,15 +38,15 @@ READ_PIXEL = 12
 LARGE_PIXEL, LARGE_SIBLING_PIXEL = 28, 12
 """A pixel of a band of a large image that is read, checked and stored; and of the same band of each further plane."""
 
-NIGHT_SOURCE = 600
-"""A source while all of a night are merged: its row, and what is made of its columns, bytes (450 measured)."""
+PATCH_ROW = 2100
+"""A source of a patch, bytes: its row, and the object that it may be of, with its fluxes and verdicts (1,600 measured
+where each source is an object). Cutouts lie in a mapped file."""
 
-NIGHT_OBJECT = 1500
-"""An object of a night: its row, its fluxes in each band, its verdicts, bytes (1,100 measured). Its cutout lies in a
-mapped file."""
+NIGHT_ROW = 1500
+"""A detection of a night that is linked, bytes (1,200 measured for 200,000)."""
 
-NIGHT_DETECTION = 2000
-"""A detection while a night's are linked to objects, bytes: its row, and the row again."""
+ORBITS = 400 * 2**20
+"""Orbits of all known asteroids in a worker, bytes, where they are asked for (340 MiB measured, of 1.4 million)."""
 
 SPARE = 32 * 2**20
 """What the allocator keeps beside all that, bytes."""
@@ -86,7 +86,8 @@ def projected_bytes(
             continue
         if stage.per in OF_EXPOSURE and (own := _of_call(stage, tile if stage.per == "tile" else shape, settings)):
             found[stage.name] = own + (searching if stage.searches else 0)
-    return {task: BASE + SPARE + size for task, size in found.items()}
+    known = 0 if settings.predict_known.orbits is None else ORBITS
+    return {task: BASE + SPARE + known + size for task, size in found.items()}
 
 
 def _ingest(shape: tuple[int, int], siblings: int, held: int) -> int:
@@ -103,47 +104,74 @@ def _of_call(stage: Stage, shape: tuple[int, int], settings: Settings) -> int:
     return 0 if stage.memory is None else stage.memory(shape, stage.section(settings))
 
 
-def projected_night_bytes(shape: tuple[int, int], sources: int, detections: int) -> int:
-    """Return the peak memory of the process that makes what a night has as a whole, bytes.
+def projected_patch_bytes(shape: tuple[int, int], rows: int) -> int:
+    """Return the peak memory of a worker that makes what is known of a patch of the sky, bytes.
 
     Parameters
     ----------
     shape
         (ny, nx) of an image, px: one is in memory at a time.
-    sources, detections
-        Of all exposures of the night. The number of objects is known too late: each source may be one.
+    rows
+        Of all exposures in the patch. The number of objects is known too late: each source may be one.
     """
-    held = sources * (NIGHT_SOURCE + NIGHT_OBJECT) + detections * NIGHT_DETECTION
-    return BASE + SPARE + shape[0] * shape[1] * EXPOSURE_PIXEL + held
+    return BASE + SPARE + shape[0] * shape[1] * EXPOSURE_PIXEL + rows * PATCH_ROW
 
 
-def require_night_fit(night: str, shape: tuple[int, int], sources: int, detections: int, memory_bytes: int) -> None:
-    """Refuse to combine a night that would not fit the memory of this process.
+def require_patch_fit(name: str, shape: tuple[int, int], rows: int) -> None:
+    """Refuse a patch that would not fit the memory of this worker, or of this process where it is none.
 
     Parameters
     ----------
-    night
-        Which.
-    shape, sources, detections
-        As of `projected_night_bytes`.
-    memory_bytes
-        Of this process.
+    name
+        Of the patch.
+    shape, rows
+        As of `projected_patch_bytes`.
 
     Raises
     ------
-    Misconfigured
-        There is too little; both figures and the remedy are in the message.
+    BadInput
+        There is too little; both figures and the remedy are in the message (``memory``).
     """
-    projected = projected_night_bytes(shape, sources, detections)
-    if projected > memory_bytes:
-        raise Misconfigured(
+    projected, memory = projected_patch_bytes(shape, rows), _memory_here()
+    if projected > memory:
+        raise BadInput(
+            "memory",
+            f"patch {name}",
+            f"{rows:,} sources take up to {_gib(projected)}, there are {_gib(memory)}.",
+            f"give workers {projected / 2**30 + 0.05:.1f} GiB, or set a larger find_sources.min_snr or a smaller "
+            "patches.sources.",
+        )
+
+
+def require_night_fit(night: str, rows: int) -> None:
+    """Refuse a night as a whole that would not fit the memory of this worker, or of this process where it is none.
+
+    Parameters
+    ----------
+    night, rows
+        Its label, and the rows of its exposures that are read.
+
+    Raises
+    ------
+    BadInput
+        As of `require_patch_fit`.
+    """
+    projected, memory = BASE + SPARE + rows * NIGHT_ROW, _memory_here()
+    if projected > memory:
+        raise BadInput(
             "memory",
             f"night {night}",
-            f"combining {sources:,} sources and {detections:,} detections takes up to {_gib(projected)}, "
-            f"this process has {_gib(memory_bytes)}.",
-            f"run it with {projected / 2**30 + 0.05:.1f} GiB, or parts of the sky each with an --out of its own, "
-            "or with a larger find_sources.min_snr.",
+            f"{rows:,} detections take up to {_gib(projected)}, there are {_gib(memory)}.",
+            f"give workers {projected / 2**30 + 0.05:.1f} GiB (execution.worker_memory_gib), or set a larger "
+            "measure.min_snr.",
         )
+
+
+def _memory_here() -> int:
+    try:
+        return get_worker().memory_manager.memory_limit or host_memory()
+    except ValueError:
+        return host_memory()
 
 
 LOOKED_AT = 16

@@ -25,6 +25,7 @@ import torch
 import flows.inputs.ingest
 import flows.nights.cluster.cluster
 import flows.nights.exposure_work
+import flows.nights.patches
 import kernels.nets.streak_net
 import kernels.search.dense_search
 from kernels.image.order_statistic import median

@@ -105,9 +105,16 @@ class StreamRecorder:
             if outcome.shutter_closed is not None:
                 self._lag.add(lag_since(outcome.shutter_closed))
 
-    def bring_together(self) -> None:
-        """Run the stages of whole nights that something has changed of, and draw their pages.
+    def bring_together(self, workers: Cluster | None = None) -> None:
+        """Run the stages of nights that something has changed of, and draw their pages.
 
+        Parameters
+        ----------
+        workers
+            Cluster that is up, if one is.
+
+        Notes
+        -----
         A night of which that fails is counted as failed; if it may succeed later, the next time tries again.
         """
         touched, nights = self._touched, sorted(self._touched | self._listed)
@@ -115,7 +122,7 @@ class StreamRecorder:
         for night in nights:
             empty = summarise_run(NOTHING, NightTotals()).model_copy(update={"nights": (night,)})
             try:
-                made = with_catalogues(empty, self._out, self._settings, self._progress)
+                made = with_catalogues(empty, self._out, self._settings, self._progress, workers)
             except NightstrideError as error:
                 self._nights[night] = self._not_made(empty, night, error)
                 continue
@@ -247,7 +254,7 @@ async def _serve(night: StreamNight, slots: asyncio.Semaphore, group: asyncio.Ta
             busy = monotonic()
         quiet = monotonic() - busy
         if quiet >= night.bounds.quiet_s:
-            await asyncio.to_thread(night.stream_recorder.bring_together)
+            await asyncio.to_thread(night.stream_recorder.bring_together, night.cluster)
         if night.bounds.idle_exit_s is not None and quiet >= night.bounds.idle_exit_s:
             return
         if not plan.seen:
@@ -326,8 +333,8 @@ def run_stream(
         finally:
             stream_recorder.planned(Plan((), (), 0, failed=intake.unread))
             _let_go(night)
-    if not night.shutdown.asked:
-        stream_recorder.bring_together()
+        if not night.shutdown.asked:
+            stream_recorder.bring_together(workers)
     wall = perf_counter() - start
     elapsed = {"startup": startup, "search": wall - startup, "wall": wall}
     summary = stream_recorder.summary()

@@ -22,6 +22,14 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
+class MotionNote:
+    """Motion of a detection in words, and the place on the page that says more, if there is one."""
+
+    text: str
+    anchor: str = ""
+
+
+@dataclass(frozen=True)
 class PageDetection:
     """Row of `dia_source`, in words.
 
@@ -35,6 +43,8 @@ class PageDetection:
         Side of the square that holds it, px.
     facts
         What to print beneath it: pairs of a name and a value with its unit.
+    motion
+        Its tracklet, or that it is at rest; None if neither.
     """
 
     id: int
@@ -49,6 +59,7 @@ class PageDetection:
     grade: str
     flags: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
+    motion: MotionNote | None = None
 
     @property
     def anchor(self) -> str:
@@ -64,14 +75,18 @@ class PageDetection:
         )
 
 
-def detections(table: pa.Table) -> tuple[PageDetection, ...]:
-    """Return the rows of one exposure's `dia_source` table, the most reliable first, then by S/N, then by id."""
+def detections(table: pa.Table, motions: Mapping[int, MotionNote] | None = None) -> tuple[PageDetection, ...]:
+    """Return the rows of one exposure's `dia_source` table, the most reliable first, then by S/N, then by id.
+
+    ``motions`` tells by diaSourceId how some of them move.
+    """
     rows = table.select(COLUMNS).to_pylist()
     rows.sort(key=lambda row: (-row["reliability"], -row["snr"], row["diaSourceId"]))
-    return tuple(_detection(row, rank) for rank, row in enumerate(rows, start=1))
+    known = motions or {}
+    return tuple(_detection(row, rank, known.get(row["diaSourceId"])) for rank, row in enumerate(rows, start=1))
 
 
-def _detection(row: Mapping[str, Any], rank: int) -> PageDetection:
+def _detection(row: Mapping[str, Any], rank: int, motion: MotionNote | None) -> PageDetection:
     return PageDetection(
         id=row["diaSourceId"],
         rank=rank,
@@ -85,6 +100,7 @@ def _detection(row: Mapping[str, Any], rank: int) -> PageDetection:
         grade=grade(row["reliability"]),
         flags=flag_words(row["flags"]),
         facts=_facts(row),
+        motion=motion,
     )
 
 

@@ -16,7 +16,6 @@ from flows.results.page.words import Figure, count
 from flows.storage.catalog_store import CatalogStore
 from schemas.class_table import CLASSES, SPECTRAL_CLASS, STAR_GALAXY, UNKNOWN
 from schemas.classes import SUPERCLASSES
-from schemas.dataset import TableOf
 from schemas.objects import BANDS, OBJECT
 
 MOST = 4000
@@ -51,6 +50,10 @@ class Objects:
     key: tuple[tuple[str, str], ...]
 
 
+_SHOWN = ["objectId", "nBands", *(name for name in OBJECT.schema.names if name.endswith("_apMag") or "Minus" in name)]
+_OF_CLASS = ("objectId", "classLabel", "unknownReason")
+
+
 def objects_of(out: Path, night: str) -> Objects | None:
     """Describe the objects of a night; None if none are published.
 
@@ -59,14 +62,18 @@ def objects_of(out: Path, night: str) -> Objects | None:
     BadInput
         A catalogue is damaged.
     """
-    objects = _table(out, OBJECT, night)
+    store = CatalogStore(out)
+    objects = store.read_night(OBJECT, night, _SHOWN)
     if objects is None:
         return None
-    found = {dataset.name: _table(out, dataset, night) for dataset in (STAR_GALAXY, SPECTRAL_CLASS)}
+    found = {
+        dataset.name: store.read_night(dataset, night, [name for name in _OF_CLASS if name in dataset.schema.names])
+        for dataset in (STAR_GALAXY, SPECTRAL_CLASS)
+    }
     labels = {
         name: np.array(table["classLabel"].to_pylist(), dtype=object)
         for name, table in found.items()
-        if table is not None and len(table) == len(objects)
+        if table is not None and table["objectId"].equals(objects["objectId"])
     }
     known = {STAR_GALAXY.name: ("Star or galaxy", CLASSES), SPECTRAL_CLASS.name: ("Superclass", SUPERCLASSES)}
     verdicts = tuple(
@@ -83,12 +90,6 @@ def objects_of(out: Path, night: str) -> Objects | None:
         caption=caption,
         key=tuple((_STYLES[one], one) for one in drawn) or (_STANDS_FOR,),
     )
-
-
-def _table(out: Path, dataset: TableOf, night: str) -> pa.Table | None:
-    store = CatalogStore(out)
-    path = store.night_path(dataset, night)
-    return store.read_path(path, dataset) if path.exists() else None
 
 
 def _lead(objects: pa.Table) -> str:

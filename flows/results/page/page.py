@@ -1,15 +1,19 @@
 """Night page: one HTML file that needs nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flows.results.evaluation.evaluate import Truth
 from flows.results.evaluation.recovery import read_recoveries
+from flows.results.motion import read_motion
 from flows.results.page.completeness import Completeness, Recovered, completeness_of, recovered
+from flows.results.page.detection import MotionNote
+from flows.results.page.galaxies import NightGalaxies, galaxies_of
 from flows.results.page.night import Exposure, PublishedNight, read_night
 from flows.results.page.objects import Objects, objects_of
 from flows.results.page.panel import Panel, panel, share_cutouts
@@ -31,6 +35,7 @@ from flows.results.page.tables import (
     timing,
     troubles,
 )
+from flows.results.page.tracklets import Tracklets, motion_notes, tracklets_of
 from flows.results.page.words import GRADES, Figure, count, duration, night_words
 from flows.storage.array_store import room_for
 from flows.storage.atomic import write_file
@@ -38,6 +43,8 @@ from flows.storage.zarr_tiles import TileStore
 from schemas.errors import BadInput
 from schemas.recovery import Recovery
 from schemas.summary import RunSummary
+
+Found = TypeVar("Found")
 
 _ELAPSED = {"startup": "to start", "search": "to search", "wall": "in all by the clock"}
 
@@ -53,7 +60,7 @@ class Limits:
     cutouts_each, cutouts
         Cutouts of one exposure, and of the page.
     rows
-        Lines of the table of exposures, and of the list of troubles.
+        Lines of the tables of exposures and tracklets, and of the list of troubles.
     """
 
     panels: int = 24
@@ -77,10 +84,12 @@ class Content:
     notes: tuple[str, ...]
     quality: tuple[Band, ...]
     histograms: tuple[tuple[str, str], ...]
+    tracklets: Tracklets | None
     causes: tuple[CauseRow, ...]
     recovery: Recovered | None
     truth: Completeness | None
     objects: Objects | None
+    galaxies: NightGalaxies | None
     pictured: str
     panels: tuple[Panel, ...]
     timing: Timing | None
@@ -105,10 +114,12 @@ class Content:
             ("summary", "Summary", True),
             ("quality", "Quality", self.quality),
             ("detections", "Detections", self.histograms),
+            ("tracklets", "Tracklets", self.tracklets),
             ("causes", "Vetoes", self.causes),
             ("depth", "Depth", self.recovery),
             ("truth", "Truth", self.truth),
             ("objects", "Objects", self.objects),
+            ("galaxies", "Galaxies", self.galaxies),
             ("exposures", "Pictures", True),
             ("timing", "Time", self.timing),
             ("table", "Table", self.rows),
@@ -171,22 +182,29 @@ def content(out: Path, night: PublishedNight, limits: Limits, truth: Truth | Non
     """Gather and draw what the page of ``night`` shows; tiles are read from ``out``."""
     stores = {exposure.record.key.name: _store(out, exposure) for exposure in _described(night, limits)}
     infos = {name: store.info for name, store in stores.items() if store is not None}
-    panels = _panels(out, _chosen(night, limits), stores, limits)
     listed, trouble = night.exposures[: limits.rows], troubles(night)
-    objects, damage = _objects(out, night)
+    motion, unread = _readable(lambda: read_motion(out, night.label))
+    objects, damage = _readable(lambda: objects_of(out, night.label))
+    galaxies, lost = _readable(lambda: galaxies_of(out, night.label))
+    chosen = _chosen(night, limits)
+    notes = motion_notes(motion, [exposure.sources["diaSourceId"] for exposure in chosen], limits.rows)
+    panels = _panels(out, chosen, stores, limits, notes)
+    cutouts = [cutout for panel in panels for cutout in panel.cutouts]
     return Content(
         title=night_words(night.label),
         lead=lead(night, tuple(infos.values())),
         made_at=f"As of {night.made_at[:19].replace('T', ' ')} UTC" if night.made_at else "",
         figures=figures(night, tuple(infos.values())),
         counts=counts(night.summary.exposures) if night.summary else None,
-        notes=_notes(night) + damage,
+        notes=_notes(night) + unread + damage + lost,
         quality=quality_of(out, night.label),
         histograms=_histograms(night),
+        tracklets=tracklets_of(motion, cutouts, limits.rows),
         causes=cause_rows(night),
         recovery=recovered(_recoveries(out, night), limits.rows),
         truth=None if truth is None else completeness_of(out, night, truth),
         objects=objects,
+        galaxies=galaxies,
         pictured=_pictured(panels, night),
         panels=panels,
         timing=timing(_worker_seconds(night)),
@@ -199,10 +217,10 @@ def content(out: Path, night: PublishedNight, limits: Limits, truth: Truth | Non
     )
 
 
-def _objects(out: Path, night: PublishedNight) -> tuple[Objects | None, tuple[str, ...]]:
-    """Return the part about objects, or what is wrong with their catalogues."""
+def _readable(read: Callable[[], Found]) -> tuple[Found | None, tuple[str, ...]]:
+    """Return what is read of catalogues of the night, or what is wrong with them."""
     try:
-        return objects_of(out, night.label), ()
+        return read(), ()
     except BadInput as error:
         return None, (str(error),)
 
@@ -235,7 +253,11 @@ def _store(out: Path, exposure: Exposure) -> TileStore | None:
 
 
 def _panels(
-    out: Path, chosen: Sequence[Exposure], stores: Mapping[str, TileStore | None], limits: Limits
+    out: Path,
+    chosen: Sequence[Exposure],
+    stores: Mapping[str, TileStore | None],
+    limits: Limits,
+    motions: Mapping[int, MotionNote],
 ) -> tuple[Panel, ...]:
     shares = share_cutouts([len(exposure.sources) for exposure in chosen], limits.cutouts_each, limits.cutouts)
     drawn = []
@@ -246,7 +268,7 @@ def _panels(
         with room_for(store.info.shape, out) as allocate:
             try:
                 difference, mask = (store.read_all(name, allocate) for name in ("difference", "mask"))
-                drawn.append(panel(exposure, store.info, difference, mask, share))
+                drawn.append(panel(exposure, store.info, difference, mask, share, motions))
             except BadInput:
                 continue
     return tuple(drawn)

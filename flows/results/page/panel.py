@@ -1,13 +1,21 @@
 """Picture and cutouts of one exposure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.results.page.detection import DetectionCutout, Mark, PageDetection, detection_cutout, detections, place_mark
+from flows.results.page.detection import (
+    DetectionCutout,
+    Mark,
+    MotionNote,
+    PageDetection,
+    detection_cutout,
+    detections,
+    place_mark,
+)
 from flows.results.page.night import Exposure
 from flows.results.page.picture import Picture, bin_mean, jpeg, stretch, usable
 from flows.results.page.words import utc
@@ -140,6 +148,7 @@ def panel(
     difference: NDArray[np.float32],
     mask: NDArray[np.uint16],
     most_cutouts: int,
+    motions: Mapping[int, MotionNote] | None = None,
 ) -> Panel:
     """Draw an exposure and the ``most_cutouts`` most reliable of its detections.
 
@@ -147,8 +156,10 @@ def panel(
     ----------
     difference, mask : (ny, nx)
         Its pixels, in pixel units, and their mask.
+    motions
+        Of `flows.results.page.detection.detections`.
     """
-    found = detections(exposure.sources)
+    found = detections(exposure.sources, motions)
     return Panel(
         name=info.name,
         title=f"Visit {info.visit}, detector {info.detector}",

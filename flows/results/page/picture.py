@@ -107,6 +107,11 @@ def png(levels: NDArray[np.uint8]) -> Picture:
     return _encoded(image, "png", optimize=True)
 
 
+def colour_png(picture: NDArray[np.uint8]) -> Picture:
+    """Return a lossless picture of (ny, nx, 3) levels, the first row at the bottom."""
+    return _encoded(Image.fromarray(np.ascontiguousarray(picture[::-1])), "png", optimize=True)
+
+
 def jpeg(levels: NDArray[np.uint8], limit: int) -> Picture:
     """Return a JPEG of ``levels``, the first row at the bottom, in the best quality below ``limit`` characters.
 

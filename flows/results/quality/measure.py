@@ -29,6 +29,7 @@ from kernels.trails.trail_model import trail_image
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
+from schemas.known_object import SS_EPHEMERIS, SS_SOURCE
 from schemas.ledger import ExposureRecord, ProvenanceRecord
 from schemas.negative import NEGATIVE
 from schemas.objects import SOURCE
@@ -75,6 +76,13 @@ class Negative(NamedTuple):
 NOT_NEGATED = Negative(0, 0)
 
 
+class KnownCount(NamedTuple):
+    """Known objects that an exposure should show well, and those of them that were found."""
+
+    expected: int
+    found: int
+
+
 @dataclass(frozen=True)
 class Looked:
     """Published exposure: its record, metadata and detections, what it was searched with; more where it is known."""
@@ -87,6 +95,7 @@ class Looked:
     bright: Rings | None = None
     cores: Rings | None = None
     negative: Negative = NOT_NEGATED
+    known: KnownCount | None = None
 
 
 def spread(exposures: Sequence[Exposure], most: int | None = None) -> list[Exposure]:
@@ -112,7 +121,14 @@ def look_at_exposures(out: Path, records: Sequence[ExposureRecord]) -> list[Look
         except BadInput:
             return None
         made = known.get(record.provenance or "", ("", ()))
-        return Looked(record, info, sources, *made, *rings(record, info, unclassed(sources)), _negative(turned))
+        around = rings(record, info, unclassed(sources))
+        return Looked(record, info, sources, *made, *around, _negative(turned), known_objects(record, info))
+
+    def known_objects(record: ExposureRecord, info: ExposureInfo) -> KnownCount | None:
+        if not {SS_EPHEMERIS.name, SS_SOURCE.name} <= record.datasets.keys():
+            return None
+        predicted, found = (CatalogStore(out).read(table, record.key) for table in (SS_EPHEMERIS, SS_SOURCE))
+        return count_known(predicted, found, info)
 
     def rings(record: ExposureRecord, info: ExposureInfo, rows: pa.Table) -> tuple[Rings | None, Rings | None]:
         if record.name not in ringed or SOURCE.name not in record.datasets:
@@ -122,6 +138,26 @@ def look_at_exposures(out: Path, records: Sequence[ExposureRecord]) -> list[Look
 
     found = side_by_side(read, chosen, isinstance(out, BucketPath))
     return [one for one in found if one is not None]
+
+
+def count_known(predicted: pa.Table, found: pa.Table, info: ExposureInfo) -> KnownCount | None:
+    """Count the known objects of an exposure that nobody should miss; None without a zero point.
+
+    Parameters
+    ----------
+    predicted, found
+        Rows of `SS_EPHEMERIS` and `SS_SOURCE`. Those count whose pixel can be searched, whose place is certain to 1
+        arcsec, and which are 1 mag brighter than a point source of S/N 5.
+    info
+        Of the exposure.
+    """
+    deep = depth(info)
+    if deep is None:
+        return None
+    bright = pc.fill_null(pc.less(predicted["ephVmag"], deep - _CLEAR_MAG), False)
+    sure = pc.and_(predicted["usable"], pc.less(predicted["ephUncertainty"], _CERTAIN))
+    names = predicted.filter(pc.and_(bright, sure))["designation"]
+    return KnownCount(len(names), pc.sum(pc.is_in(names, value_set=found["designation"])).as_py() or 0)
 
 
 def _negative(tiles: pa.Table | None) -> Negative:
@@ -141,6 +177,7 @@ def _search(made: ProvenanceRecord | None) -> tuple[str, tuple[str, ...]]:
     return digest(cards, stages, sections), words
 
 
+_CLEAR_MAG, _CERTAIN = 1.0, 1.0  # mag brighter than S/N 5, and arcsec, of known objects that should be found
 _BRIGHTEST = 50  # stars of a quadrant that have rings
 _QUADRANT = 3080 * 3072
 _RING = (2.0, 12.0)  # FWHM: nearer, a detection may be the star that varies
@@ -377,6 +414,7 @@ def _of_detections(exposures: list[Looked]) -> Iterator[Measure]:
     yield _negated([one for one in exposures if one.negative.pixels])
     yield _excess("bright_star_excess", [one.bright for one in exposures if one.bright is not None])
     yield _excess("galaxy_core_excess", [one.cores for one in exposures if one.cores is not None])
+    yield _known([one.known for one in exposures if one.known is not None])
     if any(not one.record.causes for one in exposures):
         for metric in ("refused", "cosmic_rays"):
             yield Measure(metric=metric, unit="per exposure", n=0, reason="the causes were not counted")
@@ -394,6 +432,17 @@ def _negated(exposures: Sequence[Looked]) -> Measure:
     whole = sum(math.prod(one.info.shape) for one in exposures)
     false = sum(one.negative.false for one in exposures)
     return _rate("negated_false", false * whole / pixels, max(math.sqrt(false), 1.0) * whole / pixels, len(exposures))
+
+
+def _known(exposures: Sequence[KnownCount]) -> Measure:
+    """Return the share of known objects that were found, with the error of Agresti and Coull (1998)."""
+    expected, found = (sum(one[place] for one in exposures) for place in (0, 1))
+    if not expected:
+        reason = "no bright known object" if exposures else "no orbits of known objects"
+        return Measure(metric="known_recovered", unit="", n=0, reason=reason)
+    share = (found + 2) / (expected + 4)
+    error = math.sqrt(share * (1 - share) / (expected + 4))
+    return Measure(metric="known_recovered", unit="", n=expected, value=found / expected, error=error)
 
 
 def _excess(metric: str, rings: Sequence[Rings]) -> Measure:

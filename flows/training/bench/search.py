@@ -117,7 +117,7 @@ def compare_search(
         return variants[name]()
 
     timed = interleaved({name: partial(told, name) for name in variants}, repeats)
-    rates = gemm_rates(net)
+    rates = gemm_rates(net, 3 * repeats)
     names = ("plain", "fused_f32", "fused_bf16", "screened")
     plain, single, half, screened = (timed.results[name] for name in names)
     raw = fused_logits(pixels, FusedSearch(fused_net(net), "bfloat16", None))

@@ -1,10 +1,29 @@
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 from flows.cli.app import app
 
 SMALL = ["bench", "search", "--size", "128", "150", "--repeats", "1", "--threads", "1"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compared_once():
+    """Compare the ways once for all tests: the plain one takes its time."""
+    from flows.training.bench import search
+
+    found = []
+
+    def compare(*given):
+        if not found:
+            found.append(search.compare_search.real(*given))
+        return found[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        compare.real = search.compare_search
+        patch.setattr(search, "compare_search", compare)
+        yield
 
 
 def test_json():

@@ -64,10 +64,13 @@ LIMITS = {
     "backfill": {"nice": (0, 19), "pause": (0, None)},
     "bench": {"repeats": (1, None), "threads": (1, None)},
     "forced": {"sigma": (1.0, 10.0)},
+    "link": {"nights": (3, 30)},
     "prune": {"keep": (0, None), "older_than": (0, None)},
     "run": {"wait": (0, None)},
     "deploy": {"retries": (0, None), "retry_delay": (0, None), "wait": (0, None)},
     "simulate": {"seed": (0, None), "workers": (1, None)},
+    "train anomaly": {"batch": (1, None), "epochs": (1, None), "milestone": (1, None)},
+    **{f"train {one}": {"repeats": (1, None)} for one in ("membership", "morphology", "scene")},
     "train spectral-class": {"stars": (0, None)},
     "watch": {
         "still": (0, None), "poll": (0.05, None), "queue": (1, None), "quiet": (0, None), "idle_exit": (0, None),

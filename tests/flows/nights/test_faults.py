@@ -155,9 +155,7 @@ def test_weights_that_do_not_match_their_card_stop_the_run(nightstride_run, nigh
 
 
 MOMENTS = {
-    "the lease is taken": "lease.json",
     "the first tiles are being written": "tiles/*/.*",
-    "the second tiles are there": "tiles/*/*-1.zarr",
     "the first catalogue is there": "catalogs/*/*/*.parquet",
     "the first record is there": "ledger/2*.sqlite",
     "a catalogue of the second detector is there": "catalogs/*/*/*-1.parquet",

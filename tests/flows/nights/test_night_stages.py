@@ -1,6 +1,5 @@
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,7 +15,8 @@ import torch
 import zarr
 
 from flows.nights import night_stages
-from flows.nights.night_stages import StoredNight, run_nights
+from flows.nights.night_stages import StoredNight
+from flows.nights.patches import run_nights
 from flows.pipeline.night_plan import plan_nights
 from flows.results.verify import verify_output
 from flows.storage.atomic import sweep
@@ -24,8 +24,7 @@ from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import write_exposure
 from schemas.errors import BadInput, Misconfigured, NoWork, Retryable
-from schemas.exposure import ExposureInfo, PsfModel
-from schemas.ledger import ExposureRecord
+from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
 from schemas.settings import Settings, TileSettings
 from tests.support.night import catalogues
 from tests.support.whole_night import NIGHT, PIPELINE, SEEN, SHAPES, THING, TOTAL, publish
@@ -162,22 +161,6 @@ def nothing_to_cut(inputs, context):
     raise NoWork("nothing", "stage cut", "nothing to cut.", "look elsewhere.")
 
 
-def test_a_night_that_would_not_fit_is_refused_before_anything_is_made(out, monkeypatch):
-    from schemas.dataset import TableOf
-
-    ours = TableOf("source", SEEN.schema, product=True)
-    for record in Ledger(out).records(NIGHT):
-        datasets = {"source": record.datasets["seen"], **record.datasets}
-        Ledger(out).put(record.model_copy(update={"datasets": datasets}))
-    monkeypatch.setattr(night_stages, "host_memory", lambda: 2**20)
-    monkeypatch.setattr(StoredNight, "exposures", lambda night: ())
-    reader = replace(PIPELINE[1], optional=(ours,))
-    result = run(out, (PIPELINE[0], reader, *PIPELINE[2:]))  # no error: other nights may be smaller
-    assert [one.code for one in result.failed] == ["memory"]
-    assert re.search(r"combining 3 sources and 0 detections takes .* has 0\.00 GiB", result.failed[0].message)
-    assert {name.partition("/")[0] for name in catalogues(out)} == {"seen"}
-
-
 def test_what_no_night_could_survive_stops_the_run(out):
     def refused(inputs, context):
         raise Misconfigured("code", "where", "problem.", "remedy.")
@@ -198,7 +181,7 @@ def test_a_night_that_lost_its_exposures_loses_its_catalogues(out):
 DRIVER = """
 import sys
 from pathlib import Path
-from flows.nights.night_stages import run_nights
+from flows.nights.patches import run_nights
 from flows.pipeline.night_plan import plan_nights
 from schemas.settings import Settings
 from tests.support.whole_night import NIGHT, PIPELINE
@@ -256,22 +239,19 @@ def stored(out, visit, planes):
     pixels = {name: np.full(info.shape, visit, np.float32) for name in ("difference", *planes)}
     pixels["mask"] = np.zeros(info.shape, np.uint16)
     write_exposure(out / "tiles" / info.night / f"{info.name}.zarr", info, pixels, TileSettings(tile=56, chunk=28), "d")
-    return ExposureRecord(
-        night="20260101", visit=visit, detector=0, source_uri="a", source_sha256="s", digest="d", software="0",
-        finished_at="now",
-    )  # fmt: skip
+    return ExposureKey(night="20260101", visit=visit, detector=0)
 
 
 def test_gives_the_exposures_with_a_science_image_and_reads_a_plane_at_a_time(tmp_path):
-    records = [stored(tmp_path, 1, ("science",)), stored(tmp_path, 2, ()), stored(tmp_path, 3, ("science",))]
-    night = StoredNight(tmp_path, records)
+    keys = [stored(tmp_path, 1, ("science",)), stored(tmp_path, 2, ()), stored(tmp_path, 3, ("science",))]
+    night = StoredNight(tmp_path, keys)
     assert [info.visit for info in night.exposures()] == [1, 3]
     np.testing.assert_array_equal(night.read(night.exposures()[1], "science"), np.full((40, 50), 3, np.float32))
     assert night.read(night.exposures()[0], "mask").dtype == np.uint16
 
 
 def test_missing_tiles_are_bad_input(tmp_path):
-    record = stored(tmp_path, 1, ("science",))
-    night = StoredNight(tmp_path / "elsewhere", [record])
+    key = stored(tmp_path, 1, ("science",))
+    night = StoredNight(tmp_path / "elsewhere", [key])
     with pytest.raises(BadInput, match="run the exposure again"):
         night.exposures()

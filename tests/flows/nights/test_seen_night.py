@@ -1,6 +1,7 @@
 """A night with everything that can be seen of it, looked at by real receivers."""
 
 import json
+import re
 import shutil
 import socket
 from collections import Counter
@@ -110,7 +111,10 @@ def test_the_flow_logs_each_exposure_and_workers_each_task(seen):
     assert {line["pid"] for line in done} == {seen.pid}
     assert len({line["pid"] for line in tasks} - {seen.pid}) == 2
     for line in done + tasks:
-        assert line["exposure"] == f"{line['visit']}-{line['detector']}"
+        if line.get("task") == "patch":
+            assert re.fullmatch(r"5-\d+", line["patch"])
+        elif line.get("task") != "night":
+            assert line["exposure"] == f"{line['visit']}-{line['detector']}"
         assert line["night"] == seen.summary["nights"][0]
         assert len(line["trace"]) == 32
 
@@ -129,7 +133,14 @@ def test_spans_of_workers_are_children_of_those_of_the_flow(seen):
         "measure": "finish", "inject": "finish", "publish": "finish",
     }.items():  # fmt: skip
         assert parents[part, task] >= ALL
-        assert {pair for pair in parents if pair[0] == part} <= {(part, task), (part, "objects")}
+        assert {pair for pair in parents if pair[0] == part} <= {
+            (part, task),
+            (part, "objects"),
+            (part, "patch"),
+            (part, "night"),
+        }
+    assert parents["patch", "objects"] >= 1
+    assert parents["night", "objects"] == 1
     assert parents["objects", "run"] == parents["report", "run"] == 1
     pids = {
         one.name: {other.resource["process.pid"] for other in seen.spans if other.name == one.name}

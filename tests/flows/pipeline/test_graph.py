@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 
 from flows.pipeline.graph import resolve
-from schemas.dataset import TableOf
+from schemas.dataset import FileOf, TableOf
 from schemas.errors import Misconfigured
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE
 from schemas.stage import Stage
@@ -101,3 +101,12 @@ def test_what_is_optional_delays_but_does_not_prevent():
 def test_refuses_pipelines_that_cannot_work(pipeline, says):
     with pytest.raises(Misconfigured, match=says):
         resolve(pipeline, PRESENT)
+
+
+def test_what_needs_a_file_that_is_not_named_was_not_asked_for():
+    orbits = FileOf("orbits", "predict_known.orbits")
+    pipeline = (stage("predict", [MASK, orbits], A), stage("match", [A], B))
+    graph = resolve(pipeline, PRESENT)
+    assert (graph.stages, graph.not_run) == ((), {})
+    assert names(resolve(pipeline, PRESENT | {"orbits"}).stages) == ["predict", "match"]
+    assert "match" in resolve(pipeline, {"orbits"}).not_run, "without a mask it is said"

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.nights.night_stages import run_nights
+from flows.nights.patches import run_nights
 from flows.pipeline.graph import Graph
 from flows.pipeline.night_plan import NightWork, plan_nights
 from schemas.ledger import DatasetRecord, NightRecord
@@ -99,7 +99,7 @@ def work(digests, *, published=(), kept=(), idle=None):
             finished_at="now",
         )  # fmt: skip
     graph = Graph((GATHER, CUT), {"add": "no reason"})
-    return NightWork(NIGHT, Path(), graph, digests, record, dict.fromkeys(kept, ENTRY))
+    return NightWork(NIGHT, Path(), graph, digests, record, dict.fromkeys(kept, ENTRY), {}, 0, 2)
 
 
 @pytest.mark.parametrize(

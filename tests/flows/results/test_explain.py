@@ -9,7 +9,7 @@ from astropy.io import fits
 from flows.results.explain import cutout_of, explain_detection, settings_changes
 from flows.storage.ledger import Ledger
 from schemas.errors import Misconfigured
-from schemas.settings import Settings
+from schemas.settings import AssociationSettings, Settings
 from tests.support.night import settings_of
 
 pytest_plugins = ("tests.support.night_fixture",)
@@ -25,7 +25,7 @@ def published(uninterrupted):
 def test_a_detection_is_followed_to_pixels_models_settings_and_code(published, uninterrupted, night_models):
     _, out = uninterrupted
     for row in published:
-        found = explain_detection(out, row["diaSourceId"])
+        found = explain_detection(out, row["diaSourceId"], AssociationSettings())
         assert found.detection == row
         assert (found.record.visit, found.record.detector) == (row["visit"], row["detector"])
         assert found.source_state == "unchanged"
@@ -57,23 +57,23 @@ def test_the_cutout_holds_the_pixels_about_the_position():
 def test_a_file_that_changed_or_went_is_said_to(published, uninterrupted, tmp_path):
     row = published[0]
     out = shutil.copytree(uninterrupted[1], tmp_path / "out")
-    record = explain_detection(out, row["diaSourceId"]).record
+    record = explain_detection(out, row["diaSourceId"], AssociationSettings()).record
     gone = record.model_copy(update={"source_uri": str(tmp_path / "gone.fits.fz")})
     Ledger(out).put(gone)
-    assert explain_detection(out, row["diaSourceId"]).source_state == "unreachable"
+    assert explain_detection(out, row["diaSourceId"], AssociationSettings()).source_state == "unreachable"
     shutil.copyfile(record.source_uri, gone.source_uri)
     with fits.open(gone.source_uri, mode="update") as hdus:
         hdus[1].header["OBSERVER"] = "somebody else"
-    assert explain_detection(out, row["diaSourceId"]).source_state == "changed"
+    assert explain_detection(out, row["diaSourceId"], AssociationSettings()).source_state == "changed"
 
 
 def test_without_tiles_and_provenance_the_rest_is_told(published, uninterrupted, tmp_path):
     row = published[0]
     out = shutil.copytree(uninterrupted[1], tmp_path / "out")
-    record = explain_detection(out, row["diaSourceId"]).record
+    record = explain_detection(out, row["diaSourceId"], AssociationSettings()).record
     Ledger(out).put(record.model_copy(update={"provenance": None}))
     shutil.rmtree(out / "tiles")
-    found = explain_detection(out, row["diaSourceId"])
+    found = explain_detection(out, row["diaSourceId"], AssociationSettings())
     assert (found.tiles_digest, found.provenance) == (None, None)
     assert found.detection == row
 
@@ -81,7 +81,7 @@ def test_without_tiles_and_provenance_the_rest_is_told(published, uninterrupted,
 @pytest.mark.parametrize("other", [lambda number: number + 4095, lambda number: 7])
 def test_an_id_that_nothing_has_is_refused(published, uninterrupted, other):
     with pytest.raises(Misconfigured, match="holds no detection"):
-        explain_detection(uninterrupted[1], other(published[0]["diaSourceId"] & ~0xFFF))
+        explain_detection(uninterrupted[1], other(published[0]["diaSourceId"] & ~0xFFF), AssociationSettings())
 
 
 def recorded(**sections):

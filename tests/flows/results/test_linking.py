@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from flows.results.linking import link_table, read_detections
 from schemas.errors import Misconfigured
+from tests.support.orbits import PALOMAR, asteroids, integrated, write_mpcorb
 
 
 def rows(**changes):
@@ -117,3 +118,24 @@ def test_what_is_no_table_is_refused(tmp_path):
         result, found = link(path)
         assert result.exit_code == 2
         assert code in (None, found["error"]["code"])
+
+
+def test_tracklets_of_known_objects_are_named(table, tmp_path):
+    """Ten objects where an independent integration puts them, a tenth of a day apart; orbits of half are known."""
+    orbits, days = asteroids(10, 61000.0), np.array([0.0, 0.05, 0.1])
+    ra, dec = integrated(orbits, 61150.0 + days, PALOMAR)
+    utc = np.tile(61150.0 + days - 37 / 86400, 10)
+    ids = [f"{n}{visit}" for n in range(10) for visit in "abc"]
+    noise = np.random.default_rng(1).normal(0, 0.1 / 3600, 30)
+    given = {"id": ids, "mjd": utc, "ra": ra.ravel(), "dec": dec.ravel() + noise, "obscode": ["I41"] * 30}
+    path = write_mpcorb(tmp_path / "MPCORB.DAT", orbits.take(slice(0, 5)))
+    result, found = link(table(given), "--orbits", str(path), "--out", str(tmp_path / "members.parquet"))
+    assert (result.exit_code, found["tracklets"], found["known"]) == (0, 10, 5)
+    named = {(row["id"][0], row["designation"]) for row in pq.read_table(tmp_path / "members.parquet").to_pylist()}
+    assert named == {(str(n), f"2026 TA{n}" if n < 5 else "") for n in range(10)}
+
+
+def test_orbits_that_cannot_be_read_are_refused(table, tmp_path):
+    result = CliRunner().invoke(app, ["link", str(table(rows())), "--orbits", str(tmp_path / "none")])
+    assert result.exit_code == 2
+    assert "cannot be read" in result.stderr

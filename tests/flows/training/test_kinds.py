@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from flows.training.kinds import fit_kinds, kind_figures, with_prior
+from flows.training.reliability import fit_kinds, kind_figures, with_prior
 from kernels.measure.reliability_net import KindShares, kind_shares
 from schemas.dia_source import FEATURES, KINDS
 from tests.support.candidates import exposure

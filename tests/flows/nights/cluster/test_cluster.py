@@ -176,6 +176,8 @@ def test_networks_run_where_they_should_and_nothing_else_does(
         "search": {"accelerator"},
         "finish": {"processor"},
         "inject": {"accelerator"},
+        "patch": {"processor"},
+        "night": {"processor"},
     }
     assert catalogues(tmp_path / "out") == catalogues(uninterrupted[1])
     assert run.summary["injection"] == uninterrupted[0].summary["injection"]

@@ -22,6 +22,7 @@ from flows.nights.cluster.cluster import (
     cluster,
 )
 from flows.nights.cluster.slurm import queue_state, slurm_cluster
+from flows.pipeline.graph import OF_EXPOSURE
 from schemas.cluster_settings import ClusterSettings, SlurmSettings
 from schemas.errors import BadInput, Misconfigured
 from schemas.settings import DetectSettings, Settings
@@ -179,7 +180,7 @@ def test_a_worker_logs_and_traces_only_as_it_is_told(warmed, monkeypatch):
     assert warmed["threads"] == [1]
     assert len(warmed["without_failures_of_tasks"]) == len(warmed["warm_up_worker"]) == 1
     loaded = [stage.name for stage, _ in warmed["models_of"]]
-    assert loaded == [stage.name for stage in PIPELINE if stage.per != "night"]
+    assert loaded == [stage.name for stage in PIPELINE if stage.per in OF_EXPOSURE]
     warmed.clear()
     Warm(at(), "run 1", True).setup(worker())
     assert warmed["log_as_json"] == [("run 1",)]

@@ -19,10 +19,10 @@ from flows.nights.cluster.memory import (
     BASE,
     host_memory,
     projected_bytes,
-    projected_night_bytes,
+    projected_patch_bytes,
     require_fit,
     require_fit_here,
-    require_night_fit,
+    require_patch_fit,
     tell_gpu_memory,
 )
 from flows.runtime.metrics import GPU, WorkerMemory, families
@@ -218,7 +218,9 @@ import numpy as np
 import pyarrow as pa
 from flows.storage.array_store import ArrayStore
 from flows.pipeline.models import models_of
+from schemas.dia_object import ASSOCIATION
 from schemas.dia_source import DIA_SOURCE
+from schemas.known_object import SS_SOURCE
 from schemas.settings import Settings
 from schemas.objects import SOURCE
 from schemas.stage import Context
@@ -242,9 +244,10 @@ def sources(count, visits):
 
 def night(count, visits):
     settings, night, store = Settings(), FakeNight({}, []), ArrayStore(Path(sys.argv[1]))
-    inputs = {"source": sources(count, visits), "dia_source": DIA_SOURCE.empty()}
+    empty = {one.name: one.empty() for one in (DIA_SOURCE, SS_SOURCE, ASSOCIATION)}
+    inputs = {"source": sources(count, visits), **empty}
     for stage in PIPELINE:
-        if stage.per == "night":
+        if stage.per in ("patch", "night"):
             section, models = getattr(settings, stage.name, None), models_of(stage, settings)
             context = Context(settings=section, models=models, pixels=night, allocate=store.allocate)
             read = {one.name: inputs[one.name] for one in (*stage.needs, *stage.optional)}
@@ -264,7 +267,7 @@ def peak(*arguments):
     return max(seen)
 
 night(100, 2)  # loads and compiles
-print(json.dumps([peak(1000, 4), peak(60_000, 1)]))
+print(json.dumps([peak(1000, 4), peak(40_000, 1)]))
 """
 
 
@@ -274,27 +277,18 @@ def test_a_night_grows_no_more_than_is_projected(tmp_path):
     run = subprocess.run([sys.executable, "-c", NIGHT, str(tmp_path)], capture_output=True, check=False)
     assert run.returncode == 0, run.stderr
     little, much = json.loads(run.stdout)
-    small, large = projected_night_bytes((0, 0), 4000, 0), projected_night_bytes((0, 0), 60_000, 0)
+    small, large = projected_patch_bytes((0, 0), 4000), projected_patch_bytes((0, 0), 40_000)
     assert little <= small
     assert much <= large
     assert much - little <= large - small <= 5 * (much - little)  # a batch of cutouts hides some of the growth
 
 
-def test_a_night_grows_with_its_sources_and_detections():
-    few = projected_night_bytes(QUADRANT, 1000, 100)
+def test_a_patch_grows_with_its_sources_and_the_image():
+    few = projected_patch_bytes(QUADRANT, 1000)
     assert few >= BASE
-    assert projected_night_bytes(QUADRANT, 2_000_000, 100) - few > 2**30
-    assert projected_night_bytes(QUADRANT, 1000, 1_000_000) - few > 2**30
-    assert projected_night_bytes((6000, 6000), 1000, 100) > few
-
-
-def test_refuses_a_night_that_would_not_fit_with_both_figures_and_the_remedy():
-    remedy = r"To fix, run it with 10\.\d GiB, or parts of the sky each with an --out of its own"
-    with pytest.raises(Misconfigured, match=remedy) as caught:
-        require_night_fit("20260101", QUADRANT, 5_000_000, 1000, 2**33)
-    assert "night 20260101: combining 5,000,000 sources and 1,000 detections takes up to 10." in str(caught.value)
-    assert "this process has 8.00 GiB" in str(caught.value)
-    require_night_fit("20260101", QUADRANT, 1_000_000, 1000, 2**33)
+    assert projected_patch_bytes(QUADRANT, 2_000_000) - few > 2**30
+    assert projected_patch_bytes((6000, 6000), 1000) > few
+    assert projected_patch_bytes(QUADRANT, Settings().patches.sources) < 1.5 * 2**30
 
 
 def test_knows_the_memory_of_this_machine():
@@ -359,21 +353,16 @@ def test_a_task_that_takes_all_the_memory_there_is_fits_and_one_byte_more_does_n
         require_fit([source], Settings(), needed - 1)
 
 
-def test_a_night_that_takes_all_the_memory_there_is_fits_and_one_byte_more_does_not():
-    needed = projected_night_bytes((30, 50), 1000, 200)
-    require_night_fit("20260101", (30, 50), 1000, 200, needed)
-    with pytest.raises(Misconfigured, match=r"night 20260101.*1,000 sources and 200 detections"):
-        require_night_fit("20260101", (30, 50), 1000, 200, needed - 1)
-
-
-def test_a_night_takes_what_the_process_its_sources_its_detections_and_one_image_take():
-    empty = projected_night_bytes((0, 0), 0, 0)
-    assert empty > BASE
-    sources, detections = (projected_night_bytes((0, 0), *held) - empty for held in ((1, 0), (0, 1)))
-    image = projected_night_bytes((30, 50), 0, 0) - empty
-    assert min(sources, detections, image) > 0
-    assert image % 1500 == 0
-    assert projected_night_bytes((60, 50), 7, 9) == empty + 7 * sources + 9 * detections + 2 * image
+def test_a_patch_that_takes_all_the_memory_there_is_fits_and_one_byte_more_does_not(monkeypatch):
+    needed = projected_patch_bytes((30, 50), 1_000_000)
+    monkeypatch.setattr(memory, "host_memory", lambda: needed)
+    require_patch_fit("5-1", (30, 50), 1_000_000)
+    monkeypatch.setattr(memory, "host_memory", lambda: needed - 1)
+    with pytest.raises(
+        BadInput, match=r"patch 5-1: 1,000,000 sources take up to 2\.\d\d GiB, there are 2\.\d\d"
+    ) as told:
+        require_patch_fit("5-1", (30, 50), 1_000_000)
+    assert f"give workers {needed / 2**30 + 0.05:.1f} GiB" in str(told.value)
 
 
 def test_the_planes_of_an_image_that_is_read_add_up():
@@ -415,7 +404,7 @@ def test_figures_of_memory_are_those_that_were_measured():
     """640 MiB of libraries and 32 MiB to spare; then bytes for each pixel, plane and row."""
     ingest = {planes: projected_bytes((200, 300), planes, Settings())["ingest"] for planes in (0, 1, 3)}
     assert ingest == {planes: 672 * MIB + 60_000 * (24 + 8 * planes) for planes in (0, 1, 3)}
-    assert projected_night_bytes((30, 50), 7, 9) == 672 * MIB + 1500 * 36 + 7 * 2100 + 9 * 2000
+    assert projected_patch_bytes((30, 50), 7) == 672 * MIB + 1500 * 36 + 7 * 2100
 
 
 def test_a_search_of_copies_takes_the_memory_of_a_search_too():
@@ -424,16 +413,6 @@ def test_a_search_of_copies_takes_the_memory_of_a_search_too():
     own = injecting.memory((1200, 1100), injecting.section(Settings(inject=InjectSettings(share=0.5))))
     assert found["inject"] == own + found["detect"]
     assert found["detect"] > 672 * MIB
-
-
-def test_what_is_too_little_is_told_with_what_would_be_enough():
-    needed = projected_night_bytes((30, 50), 1_000_000, 200)
-    enough = f"run it with {needed / 2**30 + 0.05:.1f} GiB"
-    with pytest.raises(
-        Misconfigured, match=rf"takes up to {needed / 2**30:.2f} GiB, this process has 1\.00 GiB"
-    ) as told:
-        require_night_fit("20260101", (30, 50), 1_000_000, 200, GIB)
-    assert enough in str(told.value)
 
 
 @pytest.mark.parametrize("kind", ["local", "slurm"])

@@ -11,11 +11,13 @@ from flows.pipeline.provenance import provenance_of
 from flows.results.evaluation.recovery import read_recoveries
 from flows.results.quality import measure as exposures
 from flows.results.quality.measure import (
+    KnownCount,
     Looked,
     Rings,
     around_bright,
     at_cores,
     compass,
+    count_known,
     depth,
     look_at_exposures,
     measure_quality,
@@ -27,6 +29,7 @@ from kernels.statistics.drift import FEATURES
 from kernels.trails.trail_model import trail_image
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import PsfModel
+from schemas.known_object import SS_EPHEMERIS, SS_SOURCE
 from schemas.ledger import ExposureRecord
 from schemas.negative import NEGATIVE
 from schemas.recovery import Limit, MagnitudeLimit, Recovery
@@ -92,6 +95,7 @@ def test_what_is_not_known_has_no_value(tmp_path):
         "limiting_magnitude": "no synthetic streaks", "snr_of_half": "no synthetic streaks",
         "subtraction_residual": "not subtracted here", "bright_star_excess": "no sources of science images",
         "galaxy_core_excess": "no sources of science images", "negated_false": "no tile was negated",
+        "known_recovered": "no orbits of known objects",
         "refused": "the causes were not counted", "cosmic_rays": "the causes were not counted",
     }  # fmt: skip
     assert band.search == ""
@@ -394,3 +398,33 @@ def test_the_excess_of_a_night_adds_up_and_has_the_error_of_counting():
     exposures = [replace(looked(make_info(visit=n)), bright=rings) for n, rings in ((1, Rings(9, 50, 0.1)), (2, None))]
     measure = measure_quality(exposures, ())[0].measure("bright_star_excess")
     assert (measure.value, measure.error, measure.n) == (pytest.approx(4.0), pytest.approx(9.5**0.5), 1)
+
+
+def ephemeris(names, **columns):
+    """Return bright, certain, usable objects of `ss_ephemeris`."""
+    given = {"designation": names, "ephVmag": [15.0] * len(names), "ephUncertainty": [0.2] * len(names),
+             "usable": [True] * len(names), **columns}  # fmt: skip
+    count = len(names)
+    return pa.table(
+        {field.name: pa.array(given.get(field.name, [0] * count)).cast(field.type) for field in SS_EPHEMERIS.schema},
+        schema=SS_EPHEMERIS.schema,
+    )
+
+
+def test_known_objects_count_that_nobody_should_miss():
+    info = make_info((100, 100), zero_point=25.0)
+    deep = depth(info)
+    predicted = ephemeris(
+        list("abcdef"),
+        ephVmag=[15.0, 15.0, deep - 0.9, deep - 1.1, None, 15.0],
+        ephUncertainty=[0.2, 2.0, 0.2, 0.2, 0.2, 0.2],
+        usable=[True, True, True, True, True, False],
+    )
+    row = {field.name: pa.array([0]).cast(field.type) for field in SS_SOURCE.schema if field.name != "designation"}
+    found = pa.table({**row, "designation": ["d"]}).select(SS_SOURCE.schema.names).cast(SS_SOURCE.schema)
+    assert count_known(predicted, found, info) == (2, 1)
+    assert count_known(predicted, found, make_info((100, 100), zero_point=None)) is None
+    exposures = [replace(looked(info), known=KnownCount(2, 1)), replace(looked(info), known=KnownCount(8, 8))]
+    measure = measure_quality(exposures, ())[0].measure("known_recovered")
+    assert (measure.value, measure.n) == (0.9, 10)
+    assert measure.error == pytest.approx((11 * 3 / 14**3) ** 0.5)

@@ -1,0 +1,197 @@
+"""Tables of galaxies in the direction of clusters."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from flows.runtime.settings import require_there
+from schemas.errors import BadInput
+
+Floats = NDArray[np.float64]
+
+NUMBERS = ("g", "r", "z", "zphot", "zphot_err", "radius", "cluster_z", "redshift", "member", "published", "ra", "dec")
+"""Columns that are read; those without ``redshift`` and on are needed, zphot_err excepted."""
+
+_NEEDED = ("g", "r", "z", "zphot", "cluster_z", "radius")
+
+_NAMES = {
+    "g": ("g", "gmag", "mag_g", "gsdss"),
+    "r": ("r", "rmag", "mag_r", "rsdss"),
+    "z": ("z", "zmag", "mag_z", "zsdss"),
+    "zphot": ("zphot", "photoz", "z_phot", "photo_z", "zml"),
+    "zphot_err": ("zphot_err", "photoz_err", "z_phot_err", "e_zphot"),
+    "radius": ("radius_r200", "r_r200", "radius/r200", "r/r200"),
+    "cluster_z": ("cluster_z", "z_cluster", "zspec_cls", "zcl"),
+    "redshift": ("redshift", "zspec", "z_spec"),
+    "member": ("member", "is_member"),
+    "ra": ("ra", "ra_deg", "_ra"),
+    "dec": ("dec", "de", "dec_deg", "_de"),
+    "cluster": ("cluster", "cluster_id", "icls"),
+}
+
+_FIELDS = 44
+_PLACES = {
+    "ra": 0, "dec": 1, "g": 7, "r": 9, "z": 13, "redshift": 14, "member": 21, "radius": 27, "zphot": 29,
+    "zphot_err": 30, "cluster_z": 37, "cluster": 38, "published": 40,
+}  # fmt: skip
+"""Columns of the table that S-PLUS has published, by their place: its first line, written by hand, is no header."""
+
+_BRIGHTEST, _FAINTEST = 0.0, 40.0
+_STAR_BELOW = 0.01
+_LIGHT = 299_792.458
+_FASTEST = 3000.0
+"""km/s that a member moves against its cluster, at most, where no class is given."""
+
+
+@dataclass(frozen=True)
+class ClusterTable:
+    """Galaxies in the direction of clusters.
+
+    Attributes
+    ----------
+    columns
+        Name of `NUMBERS` -> (n,) float64; NaN where there is no value.
+    cluster : (n,) str
+        Name of the cluster; empty where there is none.
+    truth
+        Where ``member`` is from: ``the table``, ``redshifts`` or ``none``.
+    star_redshifts
+        Rows left out: their redshift is that of a star.
+    """
+
+    columns: Mapping[str, Floats]
+    cluster: NDArray[np.str_]
+    truth: str
+    star_redshifts: int
+
+    @property
+    def rows(self) -> int:
+        """Return the number of rows."""
+        return len(self.cluster)
+
+
+def read_clusters(path: Path) -> ClusterTable:
+    """Read a table of galaxies.
+
+    Parameters
+    ----------
+    path
+        CSV, FITS, ECSV or Parquet with the columns ``g``, ``r``, ``z`` (AB mag), ``zphot``, ``cluster_z`` and
+        ``radius_r200`` (distance from the centre in units of R200), and, if there are, ``zphot_err``, ``redshift`` (of
+        a spectrum), ``member`` (1, 0 or empty), ``cluster``, ``ra`` and ``dec`` (degrees). Or the table of 44 columns
+        that S-PLUS has published. Magnitudes beyond 0 to 40 count as not given.
+
+    Returns
+    -------
+    ClusterTable
+        A galaxy is a member by the column ``member``; without that, if its redshift is within 3,000 km/s of the
+        cluster's. Rows with a redshift below 0.01 are left out: those are stars.
+
+    Raises
+    ------
+    Misconfigured
+        There is no such file.
+    BadInput
+        It cannot be read, a column is missing or holds no numbers, or there is no row.
+    """
+    require_there(path, "another table.")
+    rows = _published(path)
+    columns, cluster = _of_rows(rows, path) if rows is not None else _of_names(_table(path), path)
+    for band in ("g", "r", "z"):
+        given = (columns[band] > _BRIGHTEST) & (columns[band] < _FAINTEST)
+        columns[band] = np.where(given, columns[band], np.nan)
+    truth = "the table" if np.isfinite(columns["member"]).any() else "redshifts"
+    if truth == "redshifts":
+        columns["member"] = redshift_member(columns["redshift"], columns["cluster_z"])
+        truth = "redshifts" if np.isfinite(columns["member"]).any() else "none"
+    star = columns["redshift"] < _STAR_BELOW
+    kept = {name: values[~star] for name, values in columns.items()}
+    return ClusterTable(kept, cluster[~star], truth, int(star.sum()))
+
+
+def redshift_member(redshift: Floats, cluster_z: Floats) -> Floats:
+    """Return 1 within 3,000 km/s of the cluster, else 0, (n,); NaN without a redshift."""
+    speed = _LIGHT * np.abs(redshift - cluster_z) / (1 + cluster_z)
+    return np.where(np.isfinite(speed), (speed < _FASTEST).astype(np.float64), np.nan)
+
+
+def _published(path: Path) -> list[list[str]] | None:
+    """Return the rows of a table as S-PLUS has published it; None if it is none."""
+    with path.open("rb") as file:
+        if not re.match(rb"# ?RA +DEC\b", file.read(16)):
+            return None
+    rows = [line.split() for line in path.read_text(errors="replace").splitlines() if not line.startswith("#")]
+    rows = [row for row in rows if row]
+    for number, row in enumerate(rows, 1):
+        if len(row) != _FIELDS:
+            problem = f"row {number} has {len(row)} columns, not {_FIELDS}."
+            raise BadInput("unreadable_table", str(path), problem, "give the table as published, or one with names.")
+    return rows
+
+
+def _of_rows(rows: list[list[str]], path: Path) -> tuple[dict[str, Floats], NDArray[np.str_]]:
+    if not rows:
+        raise BadInput("no_rows", str(path), "has no rows.", "give a row for each galaxy.")
+    found = {name: _numbers([row[place] for row in rows], name, path) for name, place in _PLACES.items()}
+    columns = {name: found[name] for name in NUMBERS}
+    for name in ("member", "published"):  # 0 is a member there
+        columns[name] = 1 - columns[name]
+    return columns, np.array([row[_PLACES["cluster"]] for row in rows])
+
+
+def _table(path: Path) -> Table:
+    suffix = path.suffix.lower()
+    kind = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".parquet": "parquet"}.get(suffix)
+    try:
+        return Table.read(path, format=kind) if kind else Table.read(path)
+    except Exception as error:
+        problem = f"cannot be read ({type(error).__name__}: {error})."
+        raise BadInput("unreadable_table", str(path), problem, "give CSV, ECSV, FITS or Parquet.") from error
+
+
+def _of_names(table: Table, path: Path) -> tuple[dict[str, Floats], NDArray[np.str_]]:
+    lower = {str(name).strip().lower(): name for name in table.colnames}
+    places = {
+        name: next((lower[one] for one in (*names, f"{name}_") if one in lower), None) for name, names in _NAMES.items()
+    }
+    if missing := [_NAMES[name][0] for name in _NEEDED if places[name] is None]:
+        problem = f"lacks the columns {missing}; it has {sorted(lower)[:20]}."
+        raise BadInput("missing_columns", str(path), problem, f"name them {', '.join(missing)}.")
+    if not len(table):
+        raise BadInput("no_rows", str(path), "has no rows.", "give a row for each galaxy.")
+    none = np.full(len(table), np.nan)
+    columns = {
+        name: none.copy()
+        if places.get(name) is None
+        else _numbers(_filled(table[places[name]]), str(places[name]), path)
+        for name in NUMBERS
+    }
+    cluster = (
+        np.zeros(len(table), "U1") if places["cluster"] is None else np.array(_filled(table[places["cluster"]]), str)
+    )
+    return columns, cluster
+
+
+def _filled(column: Table) -> list[object]:
+    return ["" if masked else value for value, masked in zip(column.tolist(), np.ma.getmaskarray(column), strict=True)]
+
+
+_WORDS = {"": np.nan, "true": 1.0, "false": 0.0, "member": 1.0, "not member": 0.0, "yes": 1.0, "no": 0.0}
+
+
+def _numbers(values: list[object] | list[str], name: str, path: Path) -> Floats:
+    """Return numbers, (n,) float64; empty ones are NaN."""
+    out = np.empty(len(values))
+    for place, value in enumerate(values):
+        word = str(value.decode() if isinstance(value, bytes) else "" if value is None else value).strip().lower()
+        try:
+            out[place] = _WORDS[word] if word in _WORDS else float(word)
+        except ValueError as error:
+            problem = f"row {place + 1} of column {name} is {word!r}, no number."
+            raise BadInput("not_a_number", str(path), problem, "leave empty what is not known.") from error
+    return out

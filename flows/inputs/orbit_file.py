@@ -1,0 +1,165 @@
+"""Files of orbits in the format of MPCORB, the Minor Planet Center's list of all asteroids."""
+
+import gzip
+import logging
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.orbits.ephemeris import OrbitCatalogue
+from kernels.orbits.motion import Orbits
+from schemas.errors import Misconfigured
+
+_LOG = logging.getLogger(__name__)
+_LINES = 1 << 16
+_WIDTH = 202
+_SHORTEST = 103  # up to the semi-major axis
+_FIELDS = {
+    "magnitude": (8, 13),
+    "slope": (14, 19),
+    "anomaly": (26, 35),
+    "perihelion": (37, 46),
+    "node": (48, 57),
+    "inclination": (59, 68),
+    "eccentricity": (70, 79),
+    "axis": (92, 103),
+}
+"""First column and one past the last, from 0 (https://minorplanetcenter.net/iau/info/MPOrbitFormat.html)."""
+
+_OPTIONAL = ("magnitude", "slope")
+_PACKED, _EPOCH, _U, _NAME = (0, 7), (20, 25), (105, 106), (166, 194)
+_VAGUE = 9.0
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
+_CENTURIES = {"I": 1800, "J": 1900, "K": 2000}
+_NAMED = 3  # damaged lines that are named
+_REMEDY = "give MPCORB.DAT of the Minor Planet Center, or lines in its format."
+
+
+def read_orbits(path: Path) -> OrbitCatalogue:
+    """Read orbits.
+
+    Parameters
+    ----------
+    path
+        Text, also compressed (.gz). Lines above the last ruler of dashes are a heading; blank lines are passed over.
+        A line with a number that is missing or impossible is left out; a warning names the first of them.
+
+    Returns
+    -------
+    OrbitCatalogue
+        Objects are called by their readable designation, without it by the packed one.
+
+    Raises
+    ------
+    Misconfigured
+        The file is missing or cannot be read, or no line is an orbit.
+    """
+    parts: list[Orbits] = []
+    damaged: list[int] = []
+    try:
+        for first, lines in _blocks(path):
+            orbits, good = _parsed(lines)
+            parts.append(orbits.take(np.flatnonzero(good)))
+            blank = np.array([not line.strip() for line in lines])
+            damaged += (np.flatnonzero(~good & ~blank) + first).tolist()
+    except (OSError, EOFError) as error:
+        raise Misconfigured("bad_orbits", str(path), f"cannot be read: {error}.", _REMEDY) from error
+    if not sum(len(part.epoch) for part in parts):
+        raise Misconfigured("bad_orbits", str(path), f"holds no orbit in {len(damaged)} lines.", _REMEDY)
+    if damaged:
+        some = ", ".join(map(str, damaged[:_NAMED])) + (", ..." if len(damaged) > _NAMED else "")
+        _LOG.warning("%s: %d lines are no orbits and were left out (lines %s).", path, len(damaged), some)
+    return OrbitCatalogue(Orbits(*(np.concatenate(column) for column in zip(*parts, strict=True))))
+
+
+def _blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the lines below the heading in blocks, with the number of the first, from 1."""
+    heading = _heading(path)
+    with _opened(path) as file:
+        lines: list[bytes] = []
+        first = heading + 1
+        for number, line in enumerate(file, 1):
+            if number <= heading:
+                continue
+            lines.append(line.rstrip(b"\r\n"))
+            if len(lines) == _LINES:
+                yield first, lines
+                first, lines = number + 1, []
+        if lines:
+            yield first, lines
+
+
+def _heading(path: Path) -> int:
+    """Return the number of lines of the heading, which ends with a line of dashes; 0 if there is none."""
+    with _opened(path) as file:
+        for number, line in zip(range(1, 500), file, strict=False):
+            if line.startswith(b"-----"):
+                return number
+    return 0
+
+
+def _opened(path: Path) -> Any:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+
+
+def _parsed(lines: list[bytes]) -> tuple[Orbits, NDArray[np.bool_]]:
+    """Return a block of lines as orbits, and which of them are."""
+    text = np.array([line.ljust(_WIDTH)[:_WIDTH] for line in lines], f"S{_WIDTH}")
+    columns = text.view("S1").reshape(len(lines), _WIDTH)
+    numbers = {name: _numbers(_cut(columns, *where)) for name, where in _FIELDS.items()}
+    numbers["epoch"] = _epochs(_cut(columns, *_EPOCH))
+    good = np.array([len(line) >= _SHORTEST for line in lines])
+    good &= np.all([np.isfinite(values) for name, values in numbers.items() if name not in _OPTIONAL], axis=0)
+    with np.errstate(invalid="ignore"):
+        good &= (numbers["axis"] > 0) & (numbers["eccentricity"] >= 0) & (numbers["eccentricity"] < 1)
+    name = np.char.strip(_cut(columns, *_NAME))
+    designation = np.where(name == b"", np.char.strip(_cut(columns, *_PACKED)), name)
+    good &= (designation != b"") & np.array([one.isascii() for one in designation.tolist()])
+    letter = _cut(columns, *_U)  # E or D: the eccentricity is assumed
+    vague = np.isnan(_numbers(letter)) & (np.char.strip(letter) != b"")
+    uncertainty = np.where(vague, _VAGUE, _numbers(letter))
+    orbits = Orbits(designation=designation.astype("S28"), uncertainty=uncertainty, **numbers)
+    return orbits, good
+
+
+def _cut(columns: NDArray[np.bytes_], first: int, end: int) -> NDArray[np.bytes_]:
+    return np.asarray(np.ascontiguousarray(columns[:, first:end]).view(f"S{end - first}")[:, 0])
+
+
+def _numbers(text: NDArray[np.bytes_]) -> NDArray[np.float64]:
+    """Return fields as numbers; NaN where one is none."""
+    try:
+        filled = np.where(np.char.strip(text) == b"", b"nan", text)
+        return np.asarray(filled.astype(np.float64))
+    except ValueError:
+        return np.array([_number(one) for one in text.tolist()])
+
+
+def _number(text: bytes) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
+
+
+def _epochs(packed: NDArray[np.bytes_]) -> NDArray[np.float64]:
+    """Return packed dates as MJD; most lines share a few."""
+    kinds, which = np.unique(packed, return_inverse=True)
+    return np.array([_epoch(one) for one in kinds.tolist()])[which]
+
+
+@lru_cache(4096)
+def _epoch(packed: bytes) -> float:
+    """Return a packed date, as K24AH for 2024 October 17, as MJD; NaN if it is none."""
+    from datetime import date
+
+    try:
+        text = packed.decode("ascii")
+        day = date(_CENTURIES[text[0]] + int(text[1:3]), _DIGITS.index(text[3]), _DIGITS.index(text[4]))
+        return float(day.toordinal() - date(1858, 11, 17).toordinal())
+    except (ValueError, KeyError, IndexError):
+        return np.nan

@@ -1,0 +1,262 @@
+"""Files of pictures: which there are, what they are labelled with, and their pixels."""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.storage.digest import file_digest
+from schemas.errors import BadInput
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fits.gz", ".fits.fz")
+
+LARGEST = 100_000_000
+"""Pixels of a picture that has to be unpacked as a whole: with those of a copy 0.8 GiB at most. A JPEG is unpacked at
+an eighth of its size, if need be, and FITS is read row by row."""
+
+BLOCK = 1024
+"""Rows of FITS that are read at a time."""
+
+_LOCATION = ("location", "path", "file", "image")
+_LABEL = ("label", "class")
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """File of a picture, and what it is labelled with; empty: nothing."""
+
+    path: Path
+    label: str
+
+
+def list_pictures(source: Path) -> tuple[PictureFile, ...]:
+    """Return the pictures of a folder or a table, by path or in the order of the rows.
+
+    Parameters
+    ----------
+    source
+        Folder: the label of a picture is the name of the folder that holds it; directly in ``source`` it has none.
+        Hidden files, symbolic links to folders and files that are no pictures by their suffix are left out. Or CSV with
+        the columns ``location`` (relative to its folder) and ``label`` (empty: to be classified).
+
+    Raises
+    ------
+    BadInput
+        There is nothing of that kind, there are no pictures, a column is missing, or files are.
+    """
+    if source.is_dir():
+        found = tuple(_of_folder(source, ""))
+        if not found:
+            problem = f"holds no picture: {', '.join(SUFFIXES)}."
+            raise BadInput("no_pictures", str(source), problem, "name a folder of pictures, or of folders of them.")
+        return found
+    if source.is_file() and source.suffix.lower() == ".csv":
+        return _of_table(source)
+    problem = "is neither a folder nor a CSV file." if source.exists() else "does not exist."
+    raise BadInput("no_pictures", str(source), problem, "name a folder of pictures, or a CSV of location and label.")
+
+
+def _of_folder(folder: Path, label: str) -> Iterator[PictureFile]:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _of_folder(path, path.name)
+        elif path.is_file() and path.name.lower().endswith(SUFFIXES):
+            yield PictureFile(path, label)
+
+
+def _of_table(source: Path) -> tuple[PictureFile, ...]:
+    try:
+        with source.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            header = {name.strip().lower(): name for name in rows.fieldnames or ()}
+            location, label = (
+                next((header[one] for one in names if one in header), None) for names in (_LOCATION, _LABEL)
+            )
+            if location is None or label is None:
+                problem = f"has the columns {sorted(header)}; location and label are needed."
+                raise BadInput("missing_columns", str(source), problem, "name the columns location and label.")
+            found = [PictureFile(source.parent / row[location].strip(), (row[label] or "").strip()) for row in rows]
+    except (UnicodeDecodeError, csv.Error, AttributeError) as error:
+        raise BadInput(
+            "unreadable_table", str(source), f"is no CSV ({error}).", "write it as UTF-8, with commas."
+        ) from error
+    if not found:
+        raise BadInput("no_pictures", str(source), "has no rows.", "give a row for each picture.")
+    if missing := [one.path for one in found if not one.path.is_file()]:
+        named = ", ".join(map(str, missing[:3]))
+        problem = f"names {len(missing)} of {len(found)} files that are not there: {named}."
+        raise BadInput(
+            "missing_files", str(source), problem, f"put them below {source.parent}, or leave their rows out."
+        )
+    return tuple(found)
+
+
+def read_picture(path: Path, longest: int) -> NDArray[np.uint8]:
+    """Return a picture as RGB, (ny, nx, 3), not larger than ``longest`` px on its longer side.
+
+    What is transparent lies on black; more than 8 bits are scaled to 8; a FITS image is stretched by the inverse
+    hyperbolic sine between its 1 and 99.7 percentiles, and what is not a number is black.
+
+    Parameters
+    ----------
+    path
+        JPEG, PNG, or FITS with an image of two dimensions, or of three planes for red, green and blue.
+    longest
+        At least 1.
+
+    Raises
+    ------
+    BadInput
+        It cannot be read, is no such picture, or is too large (``unreadable_picture``, ``too_large``).
+    """
+    if path.name.lower().endswith(SUFFIXES[3:]):
+        return _read_fits(path, longest)
+    from PIL import Image, ImageOps
+
+    Image.MAX_IMAGE_PIXELS = None  # `LARGEST` is the limit, of what is unpacked
+    with _explained(path), Image.open(path, formats=("JPEG", "PNG")) as image:
+        factor, (nx, ny) = max(image.size) / longest, image.size
+        image.draft(image.mode, (int(nx / factor) or 1, int(ny / factor) or 1))
+        if image.size[0] * image.size[1] > LARGEST:
+            raise _too_large(path, image.size)
+        shrunk = ImageOps.exif_transpose(image)
+        shrunk = _eight_bits(shrunk)
+        factor = max(shrunk.size) / longest
+        if factor > 1:
+            size = [max(1, round(one / factor)) for one in shrunk.size]
+            shrunk = shrunk.resize(size, Image.Resampling.BOX)
+        return np.asarray(shrunk)
+
+
+def _eight_bits(image: Any) -> Any:
+    """Return an image of Pillow as RGB."""
+    from PIL import Image
+
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, np.float64) / 257.0
+        return Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8)).convert("RGB")
+    if "A" in image.mode or "transparency" in image.info:
+        whole = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", whole.size, (0, 0, 0, 255)), whole).convert("RGB")
+    return image.convert("RGB")
+
+
+def _read_fits(path: Path, longest: int) -> NDArray[np.uint8]:
+    from astropy.io import fits
+
+    with _explained(path), path.open("rb") as file, fits.open(file, memmap=True) as hdus:
+        images = [hdu for hdu in hdus if hdu.is_image and _is_picture(hdu.shape)]
+        if not images:
+            problem = "has no image of two dimensions, or of three planes."
+            raise BadInput("unreadable_picture", str(path), problem, "put one image, or red, green and blue, into it.")
+        image = images[0]
+        ny, nx = image.shape[-2:]
+        if path.suffix.lower() == ".gz" and ny * nx > LARGEST:  # it is unpacked whole
+            raise _too_large(path, (nx, ny))
+        planes = range(3) if len(image.shape) == 3 else (None,)
+        shrunk = [_rows(image, plane, max(1, -(-max(ny, nx) // longest))) for plane in planes]
+    return np.stack([_stretched(one) for one in (shrunk * 3 if len(shrunk) == 1 else shrunk)], -1)
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    return (len(shape) == 2 or (len(shape) == 3 and shape[0] == 3)) and min(shape, default=0) > 0
+
+
+def _rows(image: Any, plane: int | None, factor: int) -> NDArray[np.float64]:
+    """Return the means of squares of ``factor`` px, read some rows at a time; those at the far edges may be smaller."""
+    ny, nx = image.shape[-2:]
+    step = factor * max(1, BLOCK // factor)
+    across = np.arange(0, nx, factor)
+    parts = []
+    for y in range(0, ny, step):
+        where = (slice(y, min(y + step, ny)), slice(0, nx))
+        block = np.asarray(image.section[where if plane is None else (plane, *where)], np.float64)
+        down = np.arange(0, len(block), factor)
+        known = np.isfinite(block)
+        sums, counts = (
+            np.add.reduceat(np.add.reduceat(values, down, 0), across, 1)
+            for values in (np.where(known, block, 0.0), known.astype(np.float64))
+        )
+        parts.append(np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0))
+    return np.concatenate(parts)
+
+
+def _stretched(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return np.zeros(values.shape, np.uint8)
+    low, high = np.percentile(known, (1.0, 99.7))
+    scaled = np.clip((np.nan_to_num(values, nan=low) - low) / max(high - low, 1e-30), 0, 1)
+    return np.asarray(np.round(255 * np.arcsinh(10 * scaled) / np.arcsinh(10)), np.uint8)
+
+
+def _too_large(path: Path, size: Sequence[int]) -> BadInput:
+    problem = f"has {size[0]} x {size[1]} px, {LARGEST:,} px at most are unpacked at a time."
+    return BadInput("too_large", str(path), problem, "make it smaller, or write it as JPEG or as uncompressed FITS.")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Convert whatever a damaged file makes a reader raise to our own error."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        problem = f"cannot be read as a picture: {text}."
+        raise BadInput(
+            "unreadable_picture", str(path), problem, "write the file again, as JPEG, PNG or FITS."
+        ) from error
+
+
+def require_distinct(parts: Mapping[str, Sequence[PictureFile]]) -> None:
+    """Raise `BadInput` (``duplicate_pictures``) if one picture lies in two parts of a split, by any names."""
+    seen: dict[str, tuple[str, Path]] = {}
+    for part, files in parts.items():
+        for file in files:
+            other, path = seen.setdefault(file_digest(file.path), (part, file.path))
+            if other != part:
+                problem = f"is the same picture as {path}: one is for {part}, the other for {other}."
+                raise BadInput("duplicate_pictures", str(file.path), problem, "keep one of them.")
+
+
+def split_pictures(
+    digests: Sequence[str], codes: Sequence[int], shares: Sequence[float], seed: int
+) -> tuple[NDArray[np.int64], ...]:
+    """Split pictures into parts of given shares of each class; copies of a picture stay together.
+
+    Parameters
+    ----------
+    digests, codes
+        Content and class of each: the split depends on these and the seed alone, not on their order or number.
+    shares
+        Of the parts; they add up to 1.
+    seed
+        Another one gives another split.
+
+    Returns
+    -------
+    tuple of (n,) int64
+        Places of the pictures of each part, in order.
+    """
+    code_of: dict[str, int] = {}
+    for digest, code in sorted(zip(digests, codes, strict=True)):
+        code_of.setdefault(digest, code)
+    edges, part_of = np.cumsum(shares)[:-1], dict[str, int]()
+    for code in sorted(set(code_of.values())):
+        names = sorted(digest for digest, own in code_of.items() if own == code)
+        order = np.random.default_rng([seed, code]).permutation(len(names))
+        bounds = np.round(edges * len(names))
+        part_of |= {names[n]: int(np.searchsorted(bounds, place, side="right")) for place, n in enumerate(order)}
+    parts = np.array([part_of[digest] for digest in digests], np.int64)
+    return tuple(np.flatnonzero(parts == part) for part in range(len(shares)))

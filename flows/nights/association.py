@@ -1,0 +1,199 @@
+"""Association of what is published with objects: what is new or has changed, night by night, in the order of time."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from flows.storage.digest import digest
+from flows.storage.ledger import Ledger
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput, NightstrideError
+from schemas.known_object import SS_SOURCE
+from schemas.ledger import ExposureRecord
+from schemas.settings import AssociationSettings
+from schemas.summary import Record, Trouble
+
+if TYPE_CHECKING:
+    from flows.storage.association_store import AssociationStore
+
+CATCH_UP = 30
+"""Other nights that a run associates besides its own; more are for the command, which takes its time."""
+
+
+class AssociationSummary(Record):
+    """Result of ``nightstride associate``; the last line of its output with ``--json``."""
+
+    nights: Annotated[tuple[str, ...], Field(description="Nights with something new or changed.")] = ()
+    exposures: Annotated[int, Field(ge=0, description="Exposures associated, for the first time or anew.")] = 0
+    known: Annotated[int, Field(ge=0, description="Their detections of objects that were there.")] = 0
+    new: Annotated[int, Field(ge=0, description="Their detections that began an object.")] = 0
+    left_out: Annotated[
+        int, Field(ge=0, description="Their trails, detections of known objects, and those without a place.")
+    ] = 0
+    withdrawn: Annotated[int, Field(ge=0, description="Exposures that are not published any more.")] = 0
+    objects: Annotated[int, Field(ge=0, description="Objects in the store.")] = 0
+    sources: Annotated[int, Field(ge=0, description="Their detections.")] = 0
+    published: Annotated[tuple[str, ...], Field(description="Nights whose catalogues were made by the command.")] = ()
+    failed: Annotated[tuple[Trouble, ...], Field(description="What could not be associated or published.")] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """Return 1 if something could not be associated or published."""
+        return int(bool(self.failed))
+
+
+@dataclass(frozen=True)
+class Association:
+    """What was associated, and what each night's catalogues of objects are made from.
+
+    Attributes
+    ----------
+    summary
+        Counts.
+    digests
+        Night -> digest of its association and of those before it; None: the store did not say.
+    off
+        Why nothing is associated; None: it is.
+    left
+        Nights that the command has to catch up on.
+    """
+
+    summary: AssociationSummary
+    digests: Mapping[str, str] | None = None
+    off: str | None = None
+    left: tuple[str, ...] = ()
+
+
+def associate(
+    out: Path, settings: AssociationSettings, nights: Collection[str] | None, *, others: int = CATCH_UP,
+    anew: bool = False, tell: Callable[[str], object] = lambda _: None,
+) -> Association:  # fmt: skip
+    """Bring the store up to date with the ledger; the caller holds the lease of ``out``.
+
+    Nothing that fails is raised: the rest goes on, and the next call catches up.
+
+    Parameters
+    ----------
+    out, settings
+        Output folder, and where and how to associate.
+    nights
+        Nights to associate; None: all.
+    others
+        So many other nights that are not up to date are associated, too; if there are more, none of them is.
+    anew
+        Forget all first.
+    tell
+        Receives a line for each night.
+    """
+    from flows.storage.association_store import off_because, opened_association  # SQLAlchemy takes a while
+
+    if (reason := off_because(out, settings)) is not None:
+        return Association(AssociationSummary(), {}, reason)
+    work = _Work(out, settings, tell)
+    try:
+        with opened_association(out, settings, anew=anew) as store:
+            due, left = _due(Ledger(out), store, nights, others)
+            for night in due:
+                work.bring_up(store, night)
+            objects, sources = store.counts()
+            summary = work.summary().model_copy(update={"objects": objects, "sources": sources})
+            return Association(summary, _digests(store), left=left)
+    except Exception as error:  # the database is down or damaged, or a defect: all else goes on
+        work.failed.append(_trouble("association", error))
+        return Association(work.summary())
+
+
+def _due(
+    ledger: Ledger, store: "AssociationStore", nights: Collection[str] | None, others: int
+) -> tuple[list[str], tuple[str, ...]]:
+    """Return the nights to look at, in order, and those that are left to the command."""
+    known, there = store.nights(), sorted({*ledger.nights(), *(nights or ())})
+    stamps = {night: ledger.stamp(night) for night in there}
+    due = [night for night in there if not stamps[night] or known.get(night, ("",))[0] != stamps[night]]
+    if nights is None:
+        return due, ()
+    # In a bucket a night may have no stamp for long: its changes are seen when it is in a run.
+    rest = tuple(night for night in due if night not in nights and (stamps[night] or night not in known))
+    own = [night for night in due if night in nights]
+    return (own, rest) if len(rest) > others else (sorted([*own, *rest]), ())
+
+
+def _digests(store: "AssociationStore") -> dict[str, str]:
+    """Return night -> digest over its association and those of all nights before it."""
+    found, before = dict[str, str](), ""
+    for night, (_, own) in store.nights().items():
+        found[night] = before = digest(before, night, own)
+    return found
+
+
+class _Work:
+    """Nights that are brought up to date one after the other, and what came of them."""
+
+    def __init__(self, out: Path, settings: AssociationSettings, tell: Callable[[str], object]) -> None:
+        self._out, self._settings, self._tell = out, settings, tell
+        self._counts = dict.fromkeys(("exposures", "known", "new", "left_out", "withdrawn"), 0)
+        self._nights: list[str] = []
+        self.failed: list[Trouble] = []
+
+    def bring_up(self, store: "AssociationStore", night: str) -> None:
+        """Associate the exposures of a night that are new or have changed, by time, and take out those that are gone.
+
+        Raises
+        ------
+        NightstrideError
+            The store fails.
+        """
+        ledger = Ledger(self._out)
+        stamp = ledger.stamp(night)
+        records = [one for one in ledger.records(night) if one.status == "done" and DIA_SOURCE.name in one.datasets]
+        before, failures = store.visits(night), len(self.failed)
+        for gone in before.keys() - {record.key for record in records}:
+            store.withdraw(gone)
+            self._counts["withdrawn"] += 1
+        due = [one for one in records if before.get(one.key) != _made_from(one)]
+        for record in sorted(due, key=lambda one: (one.shutter_closed_at or "", one.visit, one.detector)):
+            self._associate(store, record)
+        # Without a stamp where something is missing, so that it is looked at again.
+        store.settle(night, stamp if len(self.failed) == failures else "")
+        self._nights.append(night)
+        if due:
+            self._tell(f"Associated night {night}: {len(due)} exposures.")
+
+    def _associate(self, store: "AssociationStore", record: ExposureRecord) -> None:
+        import pyarrow.compute as pc
+
+        from flows.storage.catalog_store import CatalogStore  # and Arrow
+
+        try:
+            catalogues = CatalogStore(self._out)
+            table = catalogues.read(DIA_SOURCE, record.key)
+            if SS_SOURCE.name in record.datasets:
+                known = catalogues.read(SS_SOURCE, record.key)["diaSourceId"]
+                self._counts["left_out"] += len(known)
+                table = table.filter(pc.invert(pc.is_in(table["diaSourceId"], value_set=known)))
+            made = store.associate(record.key, _made_from(record), table, self._settings)
+        except BadInput as error:
+            self.failed.append(_trouble(f"exposure {record.name} of night {record.night}", error))
+            return
+        for name, count in {"exposures": 1, **made._asdict()}.items():
+            self._counts[name] += count
+
+    def summary(self) -> AssociationSummary:
+        """Return the counts so far."""
+        return AssociationSummary(nights=tuple(self._nights), failed=tuple(self.failed), **self._counts)
+
+
+def _made_from(record: ExposureRecord) -> str:
+    """Return the digest of what is associated of an exposure: its detections, less those of known objects."""
+    digests = [record.datasets[one.name].digest for one in (DIA_SOURCE, SS_SOURCE) if one.name in record.datasets]
+    return digests[0] if len(digests) == 1 else digest(*digests)
+
+
+def _trouble(where: str, error: Exception) -> Trouble:
+    if isinstance(error, NightstrideError):
+        return Trouble(uri=where, code=error.code, message=str(error))
+    code = type(error).__name__
+    return Trouble(uri=where, code=code, message=f"{where}: {code}: {' '.join(str(error).split())[:500]}")

@@ -1,0 +1,157 @@
+"""Verdicts on pictures, labelled or not: a row for each, and overviews of large ones by tiles."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.inputs.picture_files import PictureFile, list_pictures, read_picture
+from flows.pipeline.weights import read_weights
+from flows.results.evaluation.picture_scores import LONGEST
+from flows.runtime.parallel import map_in_processes
+from flows.storage.atomic import write_file
+from schemas.errors import BadInput, Misconfigured
+from schemas.picture_classes import PICTURE_TASKS
+
+TASKS = (*PICTURE_TASKS, "anomaly")
+
+LONGEST_SCENE, LARGE, TILE = 2048, 1024, 256
+"""Px that the longer side of a scene is brought to; of more than the second it is judged in tiles of the third, too."""
+
+AT_ONCE = {"scene": 4}
+"""Pictures that are in memory at a time, all other kinds: 64."""
+
+
+def classify_pictures(
+    task: str,
+    data: Sequence[Path],
+    out: Path,
+    model: str = "default",
+    overviews: Path | None = None,
+    workers: int = 1,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Write a CSV with a row for each picture that can be read.
+
+    Parameters
+    ----------
+    task
+        ``morphology``, ``scene`` or ``anomaly``.
+    data
+        Folders, or CSV files of ``location, label``; labels may be empty, and are copied.
+    out
+        The CSV: ``location``, ``label``, ``verdict``, and the probability of each class or the ``score``; of scenes
+        ``tiles``, too: how many tiles of a large one have which verdict.
+    model
+        Shipped name, or folder.
+    overviews
+        Folder for a picture of each large scene with the verdicts of its tiles.
+    workers
+        Processes that read and judge.
+    say
+        Receives how far it is.
+
+    Returns
+    -------
+    dict
+        ``n``, ``verdicts`` (verdict -> pictures), ``unreadable`` (file -> why).
+
+    Raises
+    ------
+    BadInput
+        There are no pictures, or none can be read.
+    Misconfigured
+        There is no such task or model, or the CSV cannot be written.
+    """
+    if task not in TASKS:
+        raise Misconfigured("unknown_task", task, "is no kind of verdict.", f"give one of {', '.join(TASKS)}.")
+    read_weights(task, model)  # so that a wrong name is told before anything starts
+    files = [file for one in data for file in list_pictures(one)]
+    step = AT_ONCE.get(task, 64)
+    parts = [files[start : start + step] for start in range(0, len(files), step)]
+    rows, unreadable = list[dict[str, Any]](), dict[str, str]()
+    judged = partial(_judged, task, model, overviews)
+    for found, bad in map_in_processes(judged, parts, workers if len(parts) > 1 else 1):
+        rows += found
+        unreadable |= bad
+        say(f"{len(rows) + len(unreadable)} of {len(files)} pictures")
+    if not rows:
+        problem = f"none of {len(files)} pictures can be read."
+        raise BadInput("unreadable", ", ".join(map(str, data)), problem, "give JPEG, PNG or FITS.")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_file(out, text.getvalue().encode("utf-8", "surrogateescape"), out.parent)
+    return {"n": len(rows), "verdicts": dict(Counter(str(one["verdict"]) for one in rows)), "unreadable": unreadable}
+
+
+def _judged(
+    task: str, model: str, overviews: Path | None, files: Sequence[PictureFile]
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return a row for each of some pictures, and why others cannot be read."""
+    judge = _judge(task, model)
+    good, bad = list[tuple[PictureFile, NDArray[np.uint8]]](), dict[str, str]()
+    for file in files:
+        try:
+            good.append((file, read_picture(file.path, LONGEST_SCENE if task == "scene" else LONGEST)))
+        except BadInput as error:
+            bad[str(file.path)] = str(error)
+    rows = judge([picture for _, picture in good])
+    for (file, picture), row in zip(good, rows, strict=True):
+        if task == "scene":
+            large = max(picture.shape) > LARGE
+            row["tiles"] = _tiled(picture, judge, overviews, file.path) if large else ""
+    return [
+        {"location": str(file.path), "label": file.label} | row for (file, _), row in zip(good, rows, strict=True)
+    ], bad
+
+
+Judge = Callable[[Sequence[NDArray[np.uint8]]], list[dict[str, Any]]]
+
+
+@lru_cache(maxsize=2)
+def _judge(task: str, model: str) -> Judge:
+    """Return what gives each picture its row."""
+    from kernels.pictures.anomaly_model import AnomalyModel
+    from kernels.pictures.picture_model import build_picture_model
+
+    weights = read_weights(task, model)
+    if task == "anomaly":
+        odd = AnomalyModel(*weights)
+
+        def scored(pictures: Sequence[NDArray[np.uint8]]) -> list[dict[str, Any]]:
+            scores = odd(pictures)
+            pairs = zip(odd.verdicts(scores).tolist(), scores.tolist(), strict=True)
+            return [{"verdict": round(verdict, 1), "score": round(score, 4)} for verdict, score in pairs]
+
+        return scored
+    net = build_picture_model(*weights)
+
+    def named(pictures: Sequence[NDArray[np.uint8]]) -> list[dict[str, Any]]:
+        return [
+            {"verdict": net.card.classes[int(row.argmax())]}
+            | {name: round(float(share), 4) for name, share in zip(net.card.classes, row, strict=True)}
+            for row in net(pictures)
+        ]
+
+    return named
+
+
+def _tiled(picture: NDArray[np.uint8], judge: Judge, overviews: Path | None, path: Path) -> str:
+    """Return how many tiles of a large picture have which verdict, and draw them if there is a folder to draw into."""
+    ny, nx = picture.shape[:2]
+    rows, columns = ([min(start, max(n - TILE, 0)) for start in range(0, n, TILE)] for n in (ny, nx))
+    corners = [(y, x) for y in rows for x in columns]  # the last ones are moved inwards: no slivers
+    verdicts = [str(row["verdict"]) for row in judge([picture[y : y + TILE, x : x + TILE] for y, x in corners])]
+    if overviews is not None:
+        from flows.results.evaluation.picture_pages import draw_tiles
+
+        draw_tiles(overviews, path, picture, corners, verdicts, TILE)
+    return ", ".join(f"{name} {number}" for name, number in Counter(verdicts).most_common())

@@ -1,0 +1,168 @@
+"""Evaluation of models of anomalies on labelled pictures."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.inputs.picture_files import list_pictures
+from flows.pipeline.weights import read_weights
+from flows.results.evaluation.picture_scores import read_unseen
+from flows.results.evaluation.pictures import new_figure, save
+from kernels.pictures.anomaly_model import VERDICTS, AnomalyModel
+from kernels.statistics.class_scores import area_under_roc, binary_scores
+from schemas.errors import BadInput
+from schemas.picture_classes import morphologies
+
+_ANOMALOUS = 0.5
+"""Verdicts from this one on call a picture anomalous, if it has to be one or the other."""
+
+_BINS = 60
+
+_REAL = ("real", "normal", "galaxy", "galaxies")
+
+
+def evaluate_anomaly(
+    data: Sequence[Path],
+    normal: Sequence[str],
+    model: str = "default",
+    *,
+    unseen: bool = False,
+    draw: Path | None = None,
+) -> dict[str, Any]:
+    """Score a model on pictures whose labels are normal or not.
+
+    Parameters
+    ----------
+    data
+        CSV files of ``location, label``, or folders whose sub-folders are named by what is in them.
+    normal
+        Labels of normal pictures; every other one is anomalous. None: those that `stands_for_real` knows.
+    model
+        Shipped name, or folder.
+    unseen
+        Leave out pictures that the model has learnt from.
+    draw
+        Folder for `draw_scores`.
+
+    Returns
+    -------
+    dict
+        As of `anomaly_figures`, with ``unreadable`` (file -> why), ``unlabelled`` and ``trained_on``: how many of the
+        pictures the model has learnt from, whose scores are no test.
+
+    Raises
+    ------
+    BadInput
+        There is no readable picture with a label, or none with one of ``normal`` (``no_normal``).
+    Misconfigured
+        There is no such model.
+    """
+    card, arrays = read_weights("anomaly", model)
+    judge = AnomalyModel(card, arrays)
+    files = [file for one in data for file in list_pictures(one)]
+    pictures, labels, unreadable, trained_on = read_unseen([one for one in files if one.label], arrays, unseen=unseen)
+    normal = list(normal) or sorted({label for label in labels if stands_for_real(label)})
+    if not any(label in normal for label in labels):
+        found = sorted({file.label for file in files if file.label})[:10]
+        problem = f"has no readable picture that is labelled {normal or 'real or normal'}; labels are {found}."
+        raise BadInput("no_normal", ", ".join(map(str, data)), problem, "name one of them by --normal.")
+    scores = judge(pictures)
+    figures = anomaly_figures(scores, judge.verdicts(scores), labels, normal)
+    if draw is not None:
+        draw_scores(draw, scores, labels, judge.card.calibration["limits"])
+    return {
+        **figures,
+        "normal": normal,
+        "model": f"anomaly/{judge.version}",
+        "limits": judge.card.calibration["limits"],
+        "unreadable": unreadable,
+        "unlabelled": sum(not file.label for file in files),
+        "trained_on": trained_on,
+    }
+
+
+def stands_for_real(label: str) -> bool:
+    """Return whether a label names real galaxies: ``real``, ``normal``, ``galaxies``, or a morphology."""
+    plain = label.strip().lower()
+    return plain.split(" ")[0] in _REAL or morphologies(label) is not None
+
+
+def anomaly_figures(
+    scores: NDArray[np.floating], verdicts: NDArray[np.floating], labels: Sequence[str], normal: Sequence[str]
+) -> dict[str, Any]:
+    """Compare scores and verdicts with labels.
+
+    Parameters
+    ----------
+    scores, verdicts : (n,)
+        The larger the less normal; of `kernels.pictures.anomaly_model.VERDICTS`.
+    labels
+        Of each picture.
+    normal
+        Labels that are normal.
+
+    Returns
+    -------
+    dict
+        ``n``, ``auc`` of anomalous against normal pictures with ``auc_interval`` (95 %; null if all are normal),
+        ``accuracy``, ``accuracy_interval``, ``macro_f1`` and ``confusion`` (normal, anomalous) where verdicts from 0.5
+        on count as anomalous, ``verdicts`` (label -> verdict -> pictures), ``per_label`` (label -> n, normal, median
+        score, and its own area against the normal ones).
+    """
+    kind = np.array(labels)
+    is_normal = np.isin(kind, list(normal))
+    area = area_under_roc(scores[~is_normal], scores[is_normal])
+    said = binary_scores((verdicts >= _ANOMALOUS).astype(float), (~is_normal).astype(np.int64))
+    per_label, counts = {}, {}
+    for label in sorted(set(labels)):
+        own = kind == label
+        counted = Counter(round(float(one), 1) for one in verdicts[own])
+        counts[label] = {str(one): counted.get(one, 0) for one in VERDICTS}
+        against = None if label in normal else area_under_roc(scores[own], scores[is_normal])
+        per_label[label] = {
+            "n": int(own.sum()),
+            "normal": label in normal,
+            "median_score": round(float(np.median(scores[own])), 5),
+            "auc": None if against is None else round(against.value, 5),
+        }
+    return {
+        "n": len(labels),
+        "auc": None if area is None else round(area.value, 5),
+        "auc_interval": None if area is None else [round(area.low, 5), round(area.high, 5)],
+        **{name: said[name] for name in ("accuracy", "accuracy_interval", "macro_f1", "confusion")},
+        "classes": ["normal", "anomalous"],
+        "verdicts": counts,
+        "per_label": per_label,
+    }
+
+
+def draw_scores(folder: Path, scores: NDArray[np.floating], labels: Sequence[str], limits: Sequence[float]) -> Path:
+    """Write ``scores.png`` into a folder: a histogram of the scores of each label, and the four limits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure, (panel,) = new_figure()
+    kind, shown = np.array(labels), np.clip(scores, None, np.quantile(scores, 0.99))
+    low, high = float(shown.min()), max(float(shown.max()), float(limits[-1])) * 1.02
+    edges = np.geomspace(low, high, _BINS) if low > 0 else np.linspace(low, high, _BINS)
+    for label in sorted(set(labels)):
+        own = shown[kind == label]
+        share = np.full(len(own), 1 / max(len(own), 1))
+        panel.hist(own, list(edges), weights=share, histtype="step", linewidth=1.4, label=f"{label} ({len(own)})")
+    for limit in limits:
+        panel.axvline(limit, color="black", linestyle=":", linewidth=1)
+    panel.set(xlabel="score", ylabel="share of the pictures", xscale="log" if low > 0 else "linear")
+    panel.legend(frameon=False, fontsize=8)
+    return save(figure, folder / "scores.png")
+
+
+def verdict_table(
+    locations: Sequence[str], labels: Sequence[str], scores: NDArray[np.floating], verdicts: NDArray[np.floating]
+) -> list[Mapping[str, Any]]:
+    """Return a row for each picture: location, label, score, verdict."""
+    return [
+        {"location": where, "label": label, "score": round(float(score), 6), "verdict": round(float(verdict), 1)}
+        for where, label, score, verdict in zip(locations, labels, scores, verdicts, strict=True)
+    ]

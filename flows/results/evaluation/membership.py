@@ -1,0 +1,154 @@
+"""Evaluation of membership in clusters on labelled galaxies."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.inputs.cluster_table import ClusterTable, read_clusters
+from flows.pipeline.weights import read_weights
+from kernels.objects.membership import REGIONS, colour_region, membership_model, redness
+from kernels.statistics.class_scores import binary_scores, class_report
+from schemas.errors import BadInput
+
+CLASSES = ("not member", "member")
+
+LEARNT = "learnt"
+"""Array beside the weights: `place_numbers` of the galaxies that the model has learnt from, (n,) int64."""
+
+_DRAWS = 2000
+_STEP = 1e-4  # degrees
+
+
+def evaluate_membership(path: Path, model: str = "default", *, unseen: bool = False) -> dict[str, Any]:
+    """Score a model, and the two simplest rules, on a table of galaxies.
+
+    Parameters
+    ----------
+    path
+        See `flows.inputs.cluster_table.read_clusters`.
+    model
+        Shipped name, or folder.
+    unseen
+        Leave out galaxies that the model has learnt from, by their place on the sky.
+
+    Returns
+    -------
+    dict
+        As of `membership_figures`, with ``truth`` (where the class is from), ``unjudged`` (rows with a class, but
+        without a photometric redshift), ``star_redshifts`` (rows left out), ``trained_on`` (rows that the model has
+        learnt from, whose figures are no test), and, if the table has another classification, the same under
+        ``published``.
+
+    Raises
+    ------
+    BadInput
+        The table cannot be used, or no row has a class.
+    Misconfigured
+        There is no such table or model.
+    """
+    card, arrays = read_weights("membership", model)
+    judge = membership_model(card, arrays)
+    table = read_clusters(path)
+    seen = np.isin(place_numbers(table), arrays[LEARNT])
+    probability = judge(table.columns)
+    said = {
+        "photometric redshift cut": judge.by_photometric_redshift(table.columns),
+        "red sequence": judge.by_red_sequence(table.columns),
+    }
+    region = colour_region(redness(table.columns, judge.sequence))
+    chosen = ~seen if unseen else np.ones(table.rows, bool)
+    known = chosen & np.isfinite(table.columns["member"])
+    judged = known & np.isfinite(probability)
+    if not judged.any():
+        problem = "has no row with a class or a redshift, and a photometric redshift, that may be used."
+        raise BadInput("no_labels", str(path), problem, "give the column member or redshift.")
+
+    def scored(truth: NDArray[np.floating], rows: NDArray[np.bool_]) -> dict[str, Any]:
+        one = truth[rows].astype(np.int64)
+        rivals = {name: values[rows] for name, values in said.items()}
+        return membership_figures(probability[rows], one, rivals, region[rows], table.cluster[rows])
+
+    figures = scored(table.columns["member"], judged)
+    other = chosen & np.isfinite(table.columns["published"]) & np.isfinite(probability)
+    return {
+        **figures,
+        "model": f"membership/{judge.version}",
+        "truth": table.truth,
+        "unjudged": int((known & ~judged).sum()),
+        "star_redshifts": table.star_redshifts,
+        "trained_on": int(seen.sum()),
+        "published": scored(table.columns["published"], other) if other.any() else None,
+    }
+
+
+def place_numbers(table: ClusterTable) -> NDArray[np.int64]:
+    """Return a number for each place of 0.36 arcsec on the sky, (n,); -1 where none is given."""
+    ra, dec = table.columns["ra"], table.columns["dec"]
+    known = np.isfinite(ra) & np.isfinite(dec)
+    x, y = (np.rint(np.where(known, one, 0) / _STEP).astype(np.int64) for one in (ra, dec))
+    return np.where(known, x * 4_000_000 + y + 1_000_000, -1)
+
+
+def membership_figures(
+    probability: NDArray[np.floating],
+    truth: NDArray[np.int64],
+    rivals: Mapping[str, NDArray[np.int64]],
+    region: NDArray[np.int64],
+    cluster: NDArray[np.str_],
+) -> dict[str, Any]:
+    """Compare probabilities of membership with the truth, and with what simple rules say.
+
+    Parameters
+    ----------
+    probability, truth : (n,)
+        Of membership; 1 of members, else 0.
+    rivals
+        Name of a rule -> what it says, (n,), 0 or 1.
+    region : (n,)
+        Place in `kernels.objects.membership.REGIONS`; -1: not known.
+    cluster : (n,)
+        Cluster of each.
+
+    Returns
+    -------
+    dict
+        ``n``, ``accuracy``, ``accuracy_interval``, ``auc``, ``macro_f1``, ``confusion`` ``[truth][said]`` in the order
+        of ``classes``, ``ece``, ``per_class``; the same by colour under ``regions``, and of the rules under
+        ``baselines``, where ``gain`` is the accuracy that the model has beyond the rule's, and ``gain_interval`` its
+        95 % interval over clusters drawn anew, ``outside_red_sequence`` the same for what is not on the red sequence.
+    """
+    figures = _scores(probability, truth)
+    outside = region > 0
+    baselines = {}
+    for name, values in rivals.items():
+        baselines[name] = _scores(values.astype(np.float64), truth) | _gain(probability, values, truth, cluster)
+        if outside.any():
+            part = _gain(probability[outside], values[outside], truth[outside], cluster[outside])
+            baselines[name]["outside_red_sequence"] = part
+    regions = {
+        name: _scores(probability[region == k], truth[region == k])
+        for k, name in enumerate(REGIONS)
+        if (region == k).any()
+    }
+    return {**figures, "classes": list(CLASSES), "regions": regions, "baselines": baselines}
+
+
+def _scores(probability: NDArray[np.floating], truth: NDArray[np.int64]) -> dict[str, Any]:
+    figures = binary_scores(probability, truth)
+    report = class_report(figures["confusion"], CLASSES)
+    return figures | {"per_class": {name: report[name] for name in CLASSES}}
+
+
+def _gain(
+    probability: NDArray[np.floating], rule: NDArray[np.int64], truth: NDArray[np.int64], cluster: NDArray[np.str_]
+) -> dict[str, Any]:
+    """Return by how much more rows are right, and its interval over clusters drawn with replacement (Efron 1979)."""
+    better = ((probability >= 0.5) == truth).astype(float) - (rule == truth)
+    _, code = np.unique(cluster, return_inverse=True)
+    total, rows = (np.bincount(code, weights) for weights in (better, None))
+    drawn = np.random.default_rng(1).integers(0, len(rows), (_DRAWS, len(rows)))
+    low, high = np.quantile(total[drawn].sum(1) / rows[drawn].sum(1), [0.025, 0.975])
+    return {"gain": round(float(better.mean()), 5), "gain_interval": [round(float(low), 5), round(float(high), 5)]}

@@ -1,0 +1,227 @@
+"""Evaluation of models of pictures on labelled ones."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.inputs.picture_files import PictureFile, list_pictures, read_picture
+from flows.pipeline.weights import read_weights
+from flows.storage.digest import file_digest
+from kernels.statistics.class_scores import binary_calibration_error, class_scores, macro_area, rounded
+from schemas.errors import BadInput
+from schemas.picture_classes import PICTURE_TASKS
+
+if TYPE_CHECKING:
+    from kernels.pictures.picture_model import PictureModel
+
+LEARNT = "learnt"
+"""Array beside the weights: `content_number` of the pictures that the model has learnt from, (n,) int64."""
+
+EXPLAINED = 12
+"""Worst mistakes of which is drawn what spoke for the verdict."""
+
+LONGEST = 512
+"""Pictures are read with this many pixels on their longer side, at most."""
+
+Label = frozenset[str]
+"""Classes of the model that a label stands for."""
+
+
+def evaluate_pictures(
+    task: str, data: Sequence[Path], model: str = "default", *, unseen: bool = False, draw: Path | None = None
+) -> dict[str, Any]:
+    """Score a model on labelled pictures.
+
+    Parameters
+    ----------
+    task
+        ``morphology`` or ``scene``.
+    data
+        Folders whose sub-folders are named by what is in them, or CSV files of ``location, label``.
+    model
+        Shipped name, or folder.
+    unseen
+        Leave out pictures that the model has learnt from.
+    draw
+        Folder for the drawings of `flows.results.evaluation.picture_pages`.
+
+    Returns
+    -------
+    dict
+        As of `picture_figures`, with ``unreadable`` (file -> why), ``unlabelled``, ``labels_without_class`` (label ->
+        pictures) and ``trained_on``: how many of the pictures the model has learnt from, whose figures are no test.
+
+    Raises
+    ------
+    BadInput
+        There is no picture with a label of this task.
+    Misconfigured
+        There is no such model.
+    """
+    from kernels.pictures.picture_model import build_picture_model
+
+    card, arrays = read_weights(task, model)
+    net = build_picture_model(card, arrays)
+    files = [file for one in data for file in list_pictures(one)]
+    labels, without = label_sets(task, files)
+    read = read_unseen([file for file in files if file.label in labels], arrays, unseen=unseen)
+    pictures, known = read.pictures, [labels[one] for one in read.labels]
+    if not known:
+        problem = f"has no readable picture with a label of {list(card.classes)}."
+        raise BadInput("no_labels", ", ".join(map(str, data)), problem, "name folders or labels by their class.")
+    probability = net(pictures)
+    figures = picture_figures(probability, known, card.classes)
+    if draw is not None:
+        _draw(draw, net, figures, pictures, probability, known)
+    return {
+        **figures,
+        "model": net.version,
+        "unreadable": read.unreadable,
+        "unlabelled": sum(not file.label for file in files),
+        "labels_without_class": without,
+        "trained_on": read.trained_on,
+    }
+
+
+class ReadPictures(NamedTuple):
+    """Pictures (ny, nx, 3), their labels, files that cannot be read and why, and how many a model has learnt from."""
+
+    pictures: list[NDArray[np.uint8]]
+    labels: list[str]
+    unreadable: dict[str, str]
+    trained_on: int
+
+
+def read_unseen(files: Sequence[PictureFile], arrays: Mapping[str, NDArray[Any]], *, unseen: bool) -> ReadPictures:
+    """Read pictures; with ``unseen`` those are left out that the model with these ``arrays`` has learnt from."""
+    learnt = {int(one) for one in arrays.get(LEARNT, ())}
+    pictures, labels, unreadable, trained_on = list[NDArray[np.uint8]](), list[str](), dict[str, str](), 0
+    for file in files:
+        if content_number(file.path) in learnt:
+            trained_on += 1
+            if unseen:
+                continue
+        try:
+            pictures.append(read_picture(file.path, LONGEST))
+            labels.append(file.label)
+        except BadInput as error:
+            unreadable[str(file.path)] = str(error)
+    return ReadPictures(pictures, labels, unreadable, trained_on)
+
+
+def _draw(
+    folder: Path,
+    net: "PictureModel",
+    figures: dict[str, Any],
+    pictures: Sequence[NDArray[np.uint8]],
+    probability: NDArray[np.float32],
+    known: Sequence[Label],
+) -> None:
+    from flows.results.evaluation.picture_pages import draw_attribution, draw_curves, draw_verdicts, worst_mistakes
+
+    classes = net.card.classes
+    asked = np.array([any(name in label for label in known) for name in classes])
+    probability = np.where(asked, probability, 0)
+    probability = probability / np.maximum(probability.sum(1, keepdims=True), 1e-12)
+    said = verdict_labels(probability, known, classes)
+    draw_verdicts(folder, figures, pictures, said)
+    draw_curves(folder, probability, known, classes)
+    worst = worst_mistakes(said)[:EXPLAINED]
+    shown = [(*net.attribution(pictures[n], classes[int(probability[n].argmax())]), said[n][1]) for n in worst]
+    draw_attribution(folder, shown)
+
+
+def verdict_labels(
+    probability: NDArray[np.floating], known: Sequence[Label], classes: Sequence[str]
+) -> list[tuple[float, str]]:
+    """Return of each picture the probability of what its label stands for, and label, verdict and its probability."""
+    found = []
+    for row, label in zip(probability, known, strict=True):
+        right = sum(float(row[classes.index(name)]) for name in label)
+        name = " or ".join(name for name in classes if name in label)
+        found.append((right, f"{name}: {classes[int(row.argmax())]} {row.max():.2f}"))
+    return found
+
+
+def content_number(path: Path) -> int:
+    """Return the first 63 bits of the SHA-256 of a file."""
+    return int(file_digest(path)[:16], 16) >> 1
+
+
+def label_sets(task: str, files: Sequence[PictureFile]) -> tuple[dict[str, Label], dict[str, int]]:
+    """Return label -> classes that it stands for, and label -> pictures of those that stand for none."""
+    rule = PICTURE_TASKS[task].rule
+    counts: dict[str, int] = {}
+    for file in files:
+        if file.label:
+            counts[file.label] = counts.get(file.label, 0) + 1
+    found = {label: rule(label) for label in counts}
+    known = {label: one for label, one in found.items() if one}
+    return known, {label: counts[label] for label, one in found.items() if not one}
+
+
+def picture_figures(
+    probability: NDArray[np.floating], known: Sequence[Label], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Compare probabilities with labels.
+
+    Parameters
+    ----------
+    probability : (n, classes)
+        Of each class.
+    known
+        What the label of each picture stands for.
+    classes
+        Names, in the order of the columns.
+
+    Returns
+    -------
+    dict
+        ``n``, ``accuracy``, ``accuracy_interval`` (95 %), ``macro_f1``, ``auc`` (null where labels overlap), ``ece``,
+        ``per_class`` (precision, recall, f1, n), ``confusion`` (label, verdict) in the order of ``classes``. Labels
+        that stand for several classes are classes of their own, with what those have together; where labels
+        overlap, one is right if the most probable class is one of its own. Classes that no label stands for are left
+        out of the choice.
+    """
+    kinds = sorted(set(known), key=lambda one: (len(one), sorted(classes.index(name) for name in one)))
+    joined = np.stack([probability[:, [classes.index(name) for name in kind]].sum(1) for kind in kinds], 1)
+    joined = joined / np.maximum(joined.sum(1, keepdims=True), 1e-12)
+    true = np.array([kinds.index(one) for one in known])
+    apart = sum(map(len, kinds)) == len(frozenset.union(*kinds))
+    given = joined.argmax(1) if apart else _nearest_kind(probability, known, kinds, classes)
+    scores = rounded(class_scores(true, given, len(kinds)))
+    names = [" or ".join(name for name in classes if name in kind) for kind in kinds]
+    area = macro_area(true, joined) if apart else None
+    sure = joined.max(1) if apart else probability.max(1)
+    return {
+        **scores,
+        "classes": names,
+        "per_class": {name: _of_class(true == k, given == k) for k, name in enumerate(names)},
+        "auc": None if area is None else round(area, 5),
+        "ece": round(binary_calibration_error(sure, (given == true).astype(np.int64)), 5),
+    }
+
+
+def _nearest_kind(
+    probability: NDArray[np.floating], known: Sequence[Label], kinds: Sequence[Label], classes: Sequence[str]
+) -> NDArray[np.int64]:
+    """Return the kind of label that the most probable class is of: that of the picture itself, if it may be."""
+    asked = [k for k, name in enumerate(classes) if any(name in kind for kind in kinds)]
+    found = [classes[asked[k]] for k in probability[:, asked].argmax(1)]
+    return np.array(
+        [
+            kinds.index(label if name in label else next(kind for kind in kinds if name in kind))
+            for name, label in zip(found, known, strict=True)
+        ]
+    )
+
+
+def _of_class(there: NDArray[np.bool_], said: NDArray[np.bool_]) -> Mapping[str, float]:
+    hit = float((there & said).sum())
+    precision, recall = hit / max(said.sum(), 1), hit / max(there.sum(), 1)
+    f1 = 2 * precision * recall / (precision + recall) if hit else 0.0
+    figures = {"precision": precision, "recall": recall, "f1": f1}
+    return {name: round(value, 5) for name, value in figures.items()} | {"n": int(there.sum())}

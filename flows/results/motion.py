@@ -1,0 +1,69 @@
+"""Motion of the detections of a night, as published: what is at rest, and tracklets."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flows.storage.catalog_store import CatalogStore
+from schemas.dia_source import DIA_SOURCE, exposure_of
+from schemas.exposure import ExposureKey
+from schemas.tracklets import TRACKLET, TRACKLET_SOURCE
+
+
+@dataclass(frozen=True)
+class NightMotion:
+    """Rows of `tracklet_source` and of `tracklet` of a night."""
+
+    sources: pa.Table
+    tracklets: pa.Table
+
+
+def read_motion(out: Path, night: str) -> NightMotion | None:
+    """Return what is published of a night; None if it was not linked. Errors as in `CatalogStore.read`."""
+    store = CatalogStore(out)
+    sources, tracklets = (store.read_night(dataset, night) for dataset in (TRACKLET_SOURCE, TRACKLET))
+    return None if sources is None or tracklets is None else NightMotion(sources, tracklets)
+
+
+@dataclass(frozen=True)
+class DetectionMotion:
+    """Motion of a detection.
+
+    Attributes
+    ----------
+    stationary
+        Whether it is seen again at its place.
+    tracklet
+        Row of `tracklet`; None if it is in none.
+    members
+        Rows of `tracklet_source` of the detections in it, each with ``midpointMjdTai``; by time.
+    """
+
+    stationary: bool
+    tracklet: dict[str, Any] | None
+    members: tuple[dict[str, Any], ...]
+
+
+def detection_motion(out: Path, night: str, source_id: int) -> DetectionMotion | None:
+    """Return the motion of a published detection; None if it has not been linked. Errors as in `CatalogStore.read`."""
+    motion = read_motion(out, night)
+    if motion is None:
+        return None
+    rows = motion.sources.filter(pc.equal(motion.sources["diaSourceId"], source_id)).to_pylist()
+    if not rows:
+        return None
+    (row,) = rows
+    known = motion.tracklets.filter(pc.equal(motion.tracklets["trackletId"], row["trackletId"])).to_pylist()
+    members = motion.sources.filter(pc.equal(motion.sources["trackletId"], row["trackletId"])).to_pylist()
+    timed = [one | {"midpointMjdTai": _mjd(out, night, one["diaSourceId"])} for one in members]
+    timed.sort(key=lambda one: one["midpointMjdTai"])
+    return DetectionMotion(row["stationary"], known[0] if known else None, tuple(timed))
+
+
+def _mjd(out: Path, night: str, source_id: int) -> float:
+    visit, detector = exposure_of(source_id)
+    table = CatalogStore(out).read(DIA_SOURCE, ExposureKey(night=night, visit=visit, detector=detector))
+    return float(table.filter(pc.equal(table["diaSourceId"], source_id))["midpointMjdTai"][0].as_py())

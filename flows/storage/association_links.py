@@ -1,0 +1,343 @@
+"""Links between the detections of an exposure and objects at rest, in a transaction on the tables of the store."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from kernels.linking.association import (
+    PlaceMatches,
+    Reach,
+    cells_near,
+    cells_of,
+    is_trail,
+    match_places,
+    position_sigma,
+)
+from kernels.sky.positions import sky_position, unit_vectors
+from schemas.errors import BadInput
+from schemas.exposure import ExposureKey
+from schemas.settings import AssociationSettings
+
+FILE = "association.sqlite"
+"""Below the output folder."""
+
+VERSION = 1
+"""Of the tables."""
+
+_AT_ONCE = 1000  # values in one query
+_RANKS = 1 << 12
+_BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+TABLES = sa.MetaData()
+"""Of the store, a table for each name below."""
+
+META = sa.Table("association_meta", TABLES, sa.Column("version", sa.Integer, primary_key=True))
+OBJECT = sa.Table(
+    "dia_object",
+    TABLES,
+    sa.Column("diaObjectId", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("cell", _BIG, nullable=False, index=True),
+    sa.Column("ra", sa.Double, nullable=False),
+    sa.Column("dec", sa.Double, nullable=False),
+    *(sa.Column(name, sa.Double, nullable=False) for name in ("x", "y", "z", "weight")),  # sums; x y z by the weights
+    sa.Column("nDiaSources", sa.Integer, nullable=False),
+    sa.Column("firstDiaSourceMjdTai", sa.Double, nullable=False),
+    sa.Column("lastDiaSourceMjdTai", sa.Double, nullable=False),
+    sa.Column("createdBy", _BIG, nullable=False),
+)
+SOURCE = sa.Table(
+    "dia_source",
+    TABLES,
+    sa.Column("diaSourceId", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("diaObjectId", _BIG, nullable=False, index=True),
+    sa.Column("night", sa.String(8), nullable=False, index=True),
+    *(sa.Column(name, sa.Double, nullable=False) for name in ("x", "y", "z", "weight", "separation", "midpointMjdTai")),
+    sa.Column("band", sa.String, nullable=False),
+    sa.Column("psfFlux", sa.Double),
+    sa.Column("psfFluxErr", sa.Double),
+)
+VISIT = sa.Table(
+    "visit",
+    TABLES,
+    sa.Column("visit", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("detector", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("night", sa.String(8), nullable=False, index=True),
+    sa.Column("digest", sa.String, nullable=False),
+    sa.Column("associatedAt", sa.String, nullable=False),
+)
+NIGHT = sa.Table(
+    "night",
+    TABLES,
+    sa.Column("night", sa.String(8), primary_key=True),
+    sa.Column("stamp", sa.String, nullable=False),
+    sa.Column("digest", sa.String, nullable=False),
+)
+EVENT = sa.Table(
+    "event",
+    TABLES,
+    sa.Column("event", _BIG, primary_key=True),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("diaObjectId", _BIG, nullable=False),
+    sa.Column("visit", _BIG, nullable=False),
+    sa.Column("detector", sa.Integer, nullable=False),
+    sa.Column("at", sa.String, nullable=False),
+)
+
+
+class Associated(NamedTuple):
+    """Outcome of an exposure: detections of objects that were known, of new ones, and those of none."""
+
+    known: int
+    new: int
+    left_out: int
+
+
+class UsableDetections(NamedTuple):
+    """Detections of an exposure that may be of objects, by their ids; values: rows of the table of links."""
+
+    ids: NDArray[np.int64]
+    ra: NDArray[np.float64]
+    dec: NDArray[np.float64]
+    vectors: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    mjd: NDArray[np.float64]
+    values: list[dict[str, Any]]
+
+    @property
+    def sums(self) -> NDArray[np.float64]:
+        """Return the direction by the weight, and the weight, (n, 4)."""
+        weight = self.sigma[:, None] ** -2
+        return np.hstack([weight * self.vectors, weight])
+
+
+def usable_detections(found: pa.Table, least_trail: float) -> UsableDetections:
+    """Return the detections that have a place, and are no trails."""
+    found = found.sort_by("diaSourceId")
+
+    def numbers(name: str) -> NDArray[np.float64]:
+        return found[name].to_numpy().astype(np.float64)
+
+    ra, dec = numbers("ra"), numbers("dec")
+    named = np.array([bool(one) for one in found["trailClass"].to_pylist()], np.bool_)
+    trail = is_trail(numbers("trailLength"), numbers("trailLengthErr"), least_trail) | named
+    good = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec) & ~trail)
+    kept, ra, dec = found.take(good), ra[good], dec[good]
+    sigma = position_sigma(numbers("raErr")[good], numbers("decErr")[good])
+    vectors = unit_vectors(ra, dec)
+    values = kept.select(["diaSourceId", "midpointMjdTai", "band", "psfFlux", "psfFluxErr"]).to_pylist()
+    for row, vector, weight in zip(values, vectors.tolist(), (sigma**-2).tolist(), strict=True):
+        row |= {**dict(zip("xyz", vector, strict=True)), "weight": weight}
+    mjd = kept["midpointMjdTai"].to_numpy()
+    return UsableDetections(kept["diaSourceId"].to_numpy(), ra, dec, vectors, sigma, mjd, values)
+
+
+_STATE = ("diaObjectId", "x", "y", "z", "weight", "nDiaSources", "firstDiaSourceMjdTai", "lastDiaSourceMjdTai")
+
+
+class _Objects(NamedTuple):
+    """Objects: ids, (n, 4) sums of their detections, number of these, times of the first and the last."""
+
+    ids: NDArray[np.int64]
+    sums: NDArray[np.float64]
+    number: NDArray[np.int64]
+    first: NDArray[np.float64]
+    last: NDArray[np.float64]
+
+    def values(self) -> list[dict[str, Any]]:
+        """Return their rows, without who began them."""
+        if not len(self.ids):
+            return []
+        ra, dec = sky_position(self.sums[:, :3])
+        columns = {
+            **dict(zip(_STATE, (self.ids, *self.sums.T, *self[2:]), strict=True)),
+            "ra": ra,
+            "dec": dec,
+            "cell": cells_of(ra, dec),
+        }
+        return [
+            dict(zip(columns, row, strict=True))
+            for row in zip(*(one.tolist() for one in columns.values()), strict=True)
+        ]
+
+
+class ExposureLinks:
+    """Links of an exposure, in a transaction.
+
+    Parameters
+    ----------
+    connection
+        In a transaction that writes.
+    key
+        The exposure.
+    """
+
+    def __init__(self, connection: sa.Connection, key: ExposureKey) -> None:
+        self._connection, self._key = connection, key
+        first = (key.visit << 21) | (key.detector << 12)
+        self._ids = first, first + _RANKS - 1
+        self._now = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def associate(self, made_from: str, rows: UsableDetections, seen: int, settings: AssociationSettings) -> Associated:
+        """Associate the detections of the exposure, and replace what it had.
+
+        Parameters
+        ----------
+        made_from
+            Digest of its detections.
+        rows, seen
+            Those that may be of objects, and the number of all.
+        settings
+            How near a detection has to be.
+
+        Raises
+        ------
+        BadInput
+            No id is left for its objects (``no_id_left``).
+        """
+        before = self._taken_out()
+        near = self._near(rows, settings.max_arcsec)
+        reach = Reach(settings.sigmas, settings.min_arcsec, settings.max_arcsec)
+        places = near.sums[:, :3] / np.linalg.norm(near.sums[:, :3], axis=1, keepdims=True)
+        pairs = match_places(rows.vectors, rows.sigma, places, near.sums[:, 3] ** -0.5, reach)
+        object_of, apart = np.full(len(rows.ids), -1, np.int64), np.zeros(len(rows.ids))
+        object_of[pairs.rows], apart[pairs.rows] = near.ids[pairs.which], pairs.separation
+        self._join(rows, pairs, near)
+        new = np.flatnonzero(object_of < 0)
+        object_of[new] = self._begun(rows, new)
+        links = zip(rows.values, object_of.tolist(), apart.tolist(), strict=True)
+        own = {"night": self._key.night}
+        self._insert(SOURCE, [{**row, **own, "diaObjectId": one, "separation": far} for row, one, far in links])
+        self._events("removed", self._empty(before))
+        self._events("restored", set(near.ids[pairs.which][near.number[pairs.which] == 0].tolist()) - before)
+        self._put_visit(made_from)
+        return Associated(len(pairs.rows), len(new), seen - len(rows.ids))
+
+    def withdraw(self) -> None:
+        """Take the exposure out."""
+        self._events("removed", self._empty(self._taken_out()))
+
+    def _taken_out(self) -> set[int]:
+        """Remove its detections, and the exposure; return the objects that they were, which are as without them."""
+        of_exposure = SOURCE.c.diaSourceId.between(*self._ids)
+        before = set(self._connection.scalars(sa.select(SOURCE.c.diaObjectId).where(of_exposure)))
+        if before:
+            self._connection.execute(SOURCE.delete().where(of_exposure))
+            self._refresh(before)
+        self._connection.execute(VISIT.delete().where(self._is_visit))
+        return before
+
+    @property
+    def _is_visit(self) -> sa.ColumnElement[bool]:
+        return (VISIT.c.visit == self._key.visit) & (VISIT.c.detector == self._key.detector)
+
+    def _near(self, rows: UsableDetections, arcsec: float) -> "_Objects":
+        """Return the objects in the cells about the detections, by their ids."""
+        cells = cells_near(rows.ra, rows.dec, arcsec) if len(rows.ids) else ()
+        found = sorted(tuple(one) for one in self._selected([OBJECT.c[name] for name in _STATE], OBJECT.c.cell, cells))
+        columns = np.array(found, np.float64).reshape(-1, len(_STATE)).T
+        ids = np.array([one[0] for one in found], np.int64)  # which float64 does not hold
+        return _Objects(ids, columns[1:5].T, columns[5].astype(np.int64), columns[6], columns[7])
+
+    def _join(self, rows: UsableDetections, pairs: PlaceMatches, near: "_Objects") -> None:
+        """Add detections to the objects that they are; one that had none begins again."""
+        which, mjd = pairs.which, rows.mjd[pairs.rows]
+        had = near.number[which] > 0
+        changed = _Objects(
+            near.ids[which],
+            near.sums[which] * had[:, None] + rows.sums[pairs.rows],
+            near.number[which] + 1,
+            np.where(had, np.minimum(near.first[which], mjd), mjd),
+            np.where(had, np.maximum(near.last[which], mjd), mjd),
+        )
+        self._update([{"of": one.pop("diaObjectId"), **one} for one in changed.values()])
+
+    def _begun(self, rows: UsableDetections, new: NDArray[np.int64]) -> list[int]:
+        """Begin an object for each of some detections; return their ids."""
+        taken = set(
+            self._connection.scalars(sa.select(OBJECT.c.diaObjectId).where(OBJECT.c.diaObjectId.between(*self._ids)))
+        )
+        spare = iter(
+            one for one in range(self._ids[1], self._ids[0] - 1, -1) if one not in taken | set(rows.ids.tolist())
+        )
+        made = []
+        for n in new.tolist():
+            source = identity = int(rows.ids[n])
+            if identity in taken:  # of an earlier search of the exposure, and elsewhere
+                identity = next(spare, -1)
+                if identity < 0:
+                    raise BadInput(
+                        "no_id_left", f"exposure {self._key.name}", "was searched anew so often that no id is left.",
+                        "run `nightstride associate OUT --rebuild`.",
+                    )  # fmt: skip
+                self._event("renamed", identity)
+            made.append((identity, source))
+        ids = np.array([identity for identity, _ in made], np.int64)
+        begun = _Objects(ids, rows.sums[new], np.ones(len(new), np.int64), rows.mjd[new], rows.mjd[new])
+        self._insert(
+            OBJECT, [{**one, "createdBy": source} for one, (_, source) in zip(begun.values(), made, strict=True)]
+        )
+        return ids.tolist()
+
+    def _refresh(self, ids: Collection[int]) -> None:
+        """Count objects anew that have lost a detection; one without stays where it was."""
+        weight, mjd = SOURCE.c.weight, SOURCE.c.midpointMjdTai
+        sums = [sa.func.sum(weight * SOURCE.c[axis]) for axis in "xyz"]
+        columns = [
+            SOURCE.c.diaObjectId,
+            *sums,
+            sa.func.sum(weight),
+            sa.func.count(),
+            sa.func.min(mjd),
+            sa.func.max(mjd),
+        ]
+        found = self._selected(columns, SOURCE.c.diaObjectId, ids, group=SOURCE.c.diaObjectId)
+        if found:
+            left = np.array([one[0] for one in found], np.int64)
+            values = np.array([one[1:] for one in found], np.float64).T
+            changed = _Objects(left, values[:4].T, values[4].astype(np.int64), values[5], values[6])
+            self._update([{"of": one.pop("diaObjectId"), **one} for one in changed.values()])
+        self._update([{"of": one, "nDiaSources": 0} for one in sorted(set(ids) - {one[0] for one in found})])
+
+    def _update(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows:
+            self._connection.execute(OBJECT.update().where(OBJECT.c.diaObjectId == sa.bindparam("of")), list(rows))
+
+    def _empty(self, ids: Collection[int]) -> set[int]:
+        """Return those of some objects that have no detection."""
+        found = self._selected([OBJECT.c.diaObjectId, OBJECT.c.nDiaSources], OBJECT.c.diaObjectId, ids)
+        return {one[0] for one in found if one[1] == 0}
+
+    def _events(self, kind: str, ids: Collection[int]) -> None:
+        for identity in sorted(ids):
+            self._event(kind, identity)
+
+    def _event(self, kind: str, identity: int) -> None:
+        row = {"kind": kind, "diaObjectId": identity, "visit": self._key.visit, "detector": self._key.detector}
+        self._connection.execute(EVENT.insert().values(**row, at=self._now))
+
+    def _put_visit(self, made_from: str) -> None:
+        row = {**self._key.model_dump(), "digest": made_from, "associatedAt": self._now}
+        self._connection.execute(VISIT.insert().values(**row))
+
+    def _insert(self, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows:
+            self._connection.execute(table.insert(), list(rows))
+
+    def _selected(
+        self,
+        columns: Sequence[Any],
+        column: sa.Column[Any],
+        values: Collection[int] | NDArray[np.int64],
+        group: Any = None,
+    ) -> list[sa.Row[Any]]:
+        """Return columns of the rows in which one has some values, not too many in one query."""
+        wanted, found = sorted(int(one) for one in values), list[sa.Row[Any]]()
+        for first in range(0, len(wanted), _AT_ONCE):
+            statement = sa.select(*columns).where(column.in_(wanted[first : first + _AT_ONCE]))
+            found += self._connection.execute(statement if group is None else statement.group_by(group)).all()
+        return found

@@ -1,0 +1,300 @@
+"""Store of the association: objects at rest, and the detections that they are, over all nights."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from flows.storage.association_links import (
+    EVENT,
+    FILE,
+    META,
+    NIGHT,
+    OBJECT,
+    SOURCE,
+    TABLES,
+    VERSION,
+    VISIT,
+    Associated,
+    ExposureLinks,
+    usable_detections,
+)
+from flows.storage.atomic import make_folder, require_lease, writing
+from flows.storage.bucket_path import BucketPath
+from flows.storage.digest import digest
+from flows.storage.file_lock import MODE
+from schemas.dia_object import ASSOCIATION
+from schemas.errors import Misconfigured, NightstrideError, Retryable
+from schemas.exposure import ExposureKey
+from schemas.settings import AssociationSettings
+
+WAIT_S = 30.0
+"""How long to wait for others who write, s."""
+
+_PART = 50_000  # rows read at a time
+_ONE_WRITER = 0x6E73  # key of PostgreSQL's advisory lock
+
+
+class AssociationStore:
+    """Objects, their detections, the exposures that these are of, and what became of objects.
+
+    A change is kept whole when its block ends, or not at all; one process writes at a time. An object that loses its
+    last detection stays, with none, at its place: it is no longer published, and its id comes back with a detection
+    there, or never. Each method raises as `opened_association` does.
+
+    Parameters
+    ----------
+    engine
+        Of SQLAlchemy.
+    where
+        Name of the store in messages.
+    path
+        File of SQLite; None: the store is a server's.
+    """
+
+    def __init__(self, engine: sa.Engine, where: str, path: Path | None) -> None:
+        self._engine, self._where, self._path = engine, where, path
+
+    def nights(self) -> dict[str, tuple[str, str]]:
+        """Return night -> stamp of the ledger when it was last associated, and digest of its association."""
+        return {one.night: (one.stamp, one.digest) for one in self._rows(sa.select(NIGHT).order_by(NIGHT.c.night))}
+
+    def visits(self, night: str) -> dict[ExposureKey, str]:
+        """Return the associated exposures of a night, with the digests of their detections."""
+        found = self._rows(sa.select(VISIT).where(VISIT.c.night == night))
+        return {ExposureKey(night=night, visit=one.visit, detector=one.detector): one.digest for one in found}
+
+    def events(self) -> list[tuple[str, int]]:
+        """Return what became of objects, in order: kind (removed, restored, renamed) and diaObjectId."""
+        found = self._rows(sa.select(EVENT.c.kind, EVENT.c.diaObjectId).order_by(EVENT.c.event))
+        return [(one.kind, one.diaObjectId) for one in found]
+
+    def history(self, night: str) -> pa.Table:
+        """Return the detections up to a night of the objects that were seen in it, of `ASSOCIATION`, by object."""
+        seen = sa.select(SOURCE.c.diaObjectId).where(SOURCE.c.night == night).distinct()
+        columns = [SOURCE.c[name] for name in ASSOCIATION.schema.names]
+        wanted = sa.select(*columns).where(SOURCE.c.diaObjectId.in_(seen), SOURCE.c.night <= night)
+        wanted = wanted.order_by(SOURCE.c.diaObjectId, SOURCE.c.diaSourceId).execution_options(stream_results=True)
+        with self._reading() as connection:
+            # Rows of a database take ten times the memory of a table.
+            parts = [_table(rows) for rows in connection.execute(wanted).partitions(_PART)]
+        return pa.concat_tables([ASSOCIATION.empty(), *parts])
+
+    def of_object(self, identity: int) -> tuple[int, pa.Table] | None:
+        """Return an object and its detections by time, by its id or that of a detection; None: neither is known."""
+        source = self._rows(sa.select(SOURCE.c.diaObjectId).where(SOURCE.c.diaSourceId == identity))
+        identity = source[0][0] if source else identity
+        columns = [SOURCE.c[name] for name in ASSOCIATION.schema.names]
+        wanted = sa.select(*columns).where(SOURCE.c.diaObjectId == identity)
+        found = self._rows(wanted.order_by(SOURCE.c.midpointMjdTai, SOURCE.c.diaSourceId))
+        return (identity, _table(found)) if found else None
+
+    def counts(self) -> tuple[int, int]:
+        """Return the number of objects with detections, and of their detections."""
+        objects = sa.select(sa.func.count()).select_from(OBJECT).where(OBJECT.c.nDiaSources > 0)
+        sources = sa.select(sa.func.count()).select_from(SOURCE)
+        return self._rows(objects)[0][0], self._rows(sources)[0][0]
+
+    def associate(self, key: ExposureKey, made_from: str, found: pa.Table, settings: AssociationSettings) -> Associated:
+        """Associate the detections of an exposure, in one transaction; what it had before is replaced.
+
+        Parameters
+        ----------
+        key, made_from
+            The exposure, and the digest of its detections.
+        found
+            Its `dia_source`.
+        settings
+            How near a detection has to be.
+        """
+        rows = usable_detections(found, settings.min_trail_arcsec)
+        with self._change() as connection:
+            return ExposureLinks(connection, key).associate(made_from, rows, len(found), settings)
+
+    def withdraw(self, key: ExposureKey) -> None:
+        """Take an exposure that is not published any more out of its objects."""
+        with self._change() as connection:
+            ExposureLinks(connection, key).withdraw()
+
+    def settle(self, night: str, stamp: str) -> None:
+        """Note that a night is associated as the ledger has it at a stamp."""
+        columns = (SOURCE.c.diaSourceId, SOURCE.c.diaObjectId, SOURCE.c.separation)
+        links = self._rows(sa.select(*columns).where(SOURCE.c.night == night).order_by(SOURCE.c.diaSourceId))
+        visits = sorted((key.name, made_from) for key, made_from in self.visits(night).items())
+        with self._change() as connection:
+            connection.execute(NIGHT.delete().where(NIGHT.c.night == night))
+            now = digest(repr([tuple(one) for one in links]), repr(visits))
+            connection.execute(NIGHT.insert().values(night=night, stamp=stamp, digest=now))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    def prepare(self) -> None:
+        """Make the tables where there are none, and refuse those of another version."""
+        if (version := self._version()) is None:
+            with self._change() as connection:
+                if not sa.inspect(connection).has_table(META.name):  # somebody else may have made them meanwhile
+                    TABLES.create_all(connection)
+                    connection.execute(META.insert().values(version=VERSION))
+            version = self._version()
+        if version != VERSION:
+            raise Misconfigured(
+                "other_version", self._where,
+                f"has schema version {version}, this nightstride reads version {VERSION}.",
+                "use the version that wrote it, or make it again: `nightstride associate OUT --rebuild`.",
+            )  # fmt: skip
+
+    def _version(self) -> int | None:
+        with self._reading() as connection:
+            if not sa.inspect(connection).has_table(META.name):
+                return None
+            return int(connection.execute(sa.select(META.c.version)).scalar_one())
+
+    def clear(self) -> None:
+        """Drop all that it holds, of whatever version."""
+        with self._change() as connection:
+            TABLES.drop_all(connection)
+            TABLES.create_all(connection)
+            connection.execute(META.insert().values(version=VERSION))
+
+    def _rows(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        with self._reading() as connection:
+            return connection.execute(statement).all()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with _explained(self._where, self._path), self._engine.connect() as connection:
+            yield connection.execution_options(reads=True)
+
+    @contextmanager
+    def _change(self) -> Iterator[sa.Connection]:
+        if self._path is not None:
+            require_lease(self._path)
+        with _explained(self._where, self._path), self._engine.begin() as connection:
+            if self._path is None:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ONE_WRITER)))
+            yield connection
+
+
+@contextmanager
+def opened_association(out: Path, settings: AssociationSettings, *, anew: bool = False) -> Iterator[AssociationStore]:
+    """Open the store of an output folder, which is made if need be; ``anew``: without what it holds.
+
+    Raises
+    ------
+    Misconfigured
+        It is off (``no_association``), damaged (``damaged_association``), of another version (``other_version``), or
+        may not be written.
+    Retryable
+        It does not answer (``association_down``), or somebody has kept it locked (``lock_held``).
+    """
+    if (reason := off_because(out, settings)) is not None:
+        raise Misconfigured("no_association", str(out), f"has no association: {reason}.", "set association.store.")
+    if settings.store == "auto":
+        path = out / FILE
+        if anew:
+            for name in (FILE, f"{FILE}-journal"):
+                (out / name).unlink(missing_ok=True)
+        store = AssociationStore(_sqlite(path), str(path), path)
+    else:
+        engine = _postgresql(settings.store)
+        store = AssociationStore(engine, engine.url.render_as_string(hide_password=True), None)
+    try:
+        if anew and settings.store != "auto":
+            store.clear()
+        store.prepare()
+        yield store
+    finally:
+        store.close()
+
+
+def off_because(out: Path, settings: AssociationSettings) -> str | None:
+    """Return why nothing is associated in an output folder; None if it is."""
+    if settings.store == "none":
+        return "association.store is none"
+    if settings.store == "auto" and isinstance(out, BucketPath):
+        return "the output folder is in an object store, and association.store names no PostgreSQL"
+    return None
+
+
+def _sqlite(path: Path) -> sa.Engine:
+    with writing(path):
+        make_folder(path.parent)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, MODE))
+    arguments = {"timeout": WAIT_S, "isolation_level": None}
+    engine = sa.create_engine(f"sqlite:///{path.absolute()}", connect_args=arguments, poolclass=sa.NullPool)
+    # Whoever writes has the file from the beginning: two that read first and write then would wait for each other.
+    sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reads") else "BEGIN IMMEDIATE")
+
+
+def _postgresql(url: str) -> sa.Engine:
+    try:
+        limits = {"connect_timeout": 10, "options": f"-c lock_timeout={int(1000 * WAIT_S)}"}
+        return sa.create_engine(url, connect_args=limits, poolclass=sa.NullPool)
+    except ImportError as error:
+        raise Misconfigured(
+            "missing_extra", "association.store", f"needs a driver of PostgreSQL: {error}.",
+            "install nightstride[postgres].",
+        ) from error  # fmt: skip
+    except sa.exc.ArgumentError as error:
+        problem = f"{url!r} is no URL of a database: {error}."
+        raise Misconfigured("bad_url", "association.store", problem, "write it as the settings page says.") from error
+
+
+@contextmanager
+def _explained(where: str, path: Path | None) -> Iterator[None]:
+    """Convert the errors of a database to our own."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        raise _translated(where, path, error.orig) from error
+
+
+def _translated(where: str, path: Path | None, error: BaseException | None) -> NightstrideError:
+    text = " ".join(str(error).split())[:300]
+    kind = "_".join(getattr(error, "sqlite_errorname", "").split("_")[:2])
+    if kind in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
+        return Misconfigured(
+            "damaged_association", where, f"cannot be read ({text}).",
+            "put it back from a backup; or make it again: `nightstride associate OUT --rebuild`.",
+        )  # fmt: skip
+    if kind in ("SQLITE_READONLY", "SQLITE_CANTOPEN"):
+        return Misconfigured("not_writable", where, f"may not be written ({text}).", "make it writable.")
+    if kind in ("SQLITE_BUSY", "SQLITE_LOCKED") or getattr(error, "sqlstate", None) == "55P03":
+        holders = _holders(path) if path is not None else ""
+        return Retryable(
+            "lock_held", where, f"another process{holders} has kept it locked for {WAIT_S:g} s or more.",
+            "see what that process is, and run again: it goes on where it stopped.",
+        )  # fmt: skip
+    return Retryable(
+        "association_down", where, f"does not answer, or fails ({text}).",
+        "see to the database, and run again: it goes on where it stopped.",
+    )  # fmt: skip
+
+
+def _holders(path: Path) -> str:
+    """Return the numbers of the processes that have locks on a file, as far as Linux tells."""
+    with suppress(OSError, IndexError):
+        inode, found = str(path.stat().st_ino), set[str]()
+        for line in Path("/proc/locks").read_text().splitlines():
+            parts = line.split()
+            if parts[-3].rpartition(":")[2] == inode and parts[-4] != str(os.getpid()):
+                found.add(parts[-4])
+        return f" ({', '.join(sorted(found))})" if found else ""
+    return ""
+
+
+def _table(rows: Sequence[sa.Row[Any]]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(ASSOCIATION.schema)
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, ASSOCIATION.schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=ASSOCIATION.schema)

@@ -1,0 +1,336 @@
+"""Training of the models that say what a picture shows: morphology of a galaxy, kind of a scene."""
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flows.inputs.picture_files import PictureFile, list_pictures, read_picture, split_pictures
+from flows.pipeline.weights import write_model
+from flows.results.evaluation.picture_pages import draw_fit, draw_verdicts
+from flows.results.evaluation.picture_scores import (
+    LEARNT,
+    LONGEST,
+    Label,
+    content_number,
+    label_sets,
+    picture_figures,
+    verdict_labels,
+)
+from flows.runtime.parallel import map_in_processes
+from flows.training.picture_fit import PictureEpoch, PictureExamples, PictureFit, fit_pictures, picture_loss
+from kernels.pictures.augment import Augment
+from kernels.pictures.compact_net import PictureNet
+from kernels.pictures.picture_model import mean_probability, squared, symmetric_scores
+from schemas.errors import BadInput, Misconfigured
+from schemas.picture_classes import PICTURE_TASKS
+
+
+@dataclass(frozen=True)
+class PicturePlan:
+    """Plan of a training.
+
+    Attributes
+    ----------
+    crop, side
+        Share of the shorter side of a picture that is looked at, and px that it is brought to.
+    symmetries
+        Over which verdicts are averaged, see `symmetric_scores`.
+    fit
+        Of the network.
+    repeats
+        Trainings, each with a seed and a split of its own.
+    shares
+        Of training, validation and test.
+    """
+
+    crop: float = 1.0
+    side: int = 64
+    symmetries: int = 8
+    fit: PictureFit = field(default_factory=PictureFit)
+    repeats: int = 3
+    shares: tuple[float, float, float] = (0.6, 0.2, 0.2)
+
+
+PLANS = {
+    "morphology": PicturePlan(crop=0.45, side=48, fit=PictureFit(epochs=140, patience=140)),
+    "scene": PicturePlan(
+        side=64, symmetries=2, fit=PictureFit(epochs=150, patience=150, augment=Augment(turn=20, zoom=1.5, shift=0.15))
+    ),
+}
+"""Of the shipped models."""
+
+
+class LabelledPictures(NamedTuple):
+    """Pictures of a task, ready to be learnt from.
+
+    Attributes
+    ----------
+    pictures : (n, 3, side, side) uint8
+        As the network sees them.
+    known
+        What the label of each stands for.
+    digests : (n,) int64
+        Of their files.
+    files
+        Where they lie.
+    notes
+        What was left out, and why.
+    """
+
+    pictures: torch.Tensor
+    known: list[Label]
+    digests: NDArray[np.int64]
+    files: list[str]
+    notes: dict[str, Any]
+
+
+def train_pictures(
+    task: str,
+    data: Sequence[Path],
+    out: Path,
+    work: Path,
+    plan: PicturePlan,
+    seed: int,
+    workers: int,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train, compare with the simplest baseline, and write weights, card, figures and pictures.
+
+    Parameters
+    ----------
+    task
+        ``morphology`` or ``scene``.
+    data
+        Folders or CSV files of labelled pictures; none: those in ``NIGHTSTRIDE_DATA``.
+    out, work
+        Folder for what is made, and for checkpoints, from which an interrupted training goes on.
+    plan, seed, workers
+        Plan; seed of split, weights and order; processes that read pictures.
+    say
+        Receives a line on each step.
+
+    Raises
+    ------
+    BadInput
+        There are no pictures with labels of the task.
+    Misconfigured
+        No data are named, or all are of one class.
+    """
+    classes = PICTURE_TASKS[task].classes
+    files, origin = (_listed(data), [str(one) for one in data]) if data else _of_environment(task)
+    found = _labelled(task, files, plan, workers)
+    say(f"{len(found.known)} pictures with labels; left out: {found.notes}")
+    start = perf_counter()
+    trainings = [
+        _trained(found, classes, plan, seed + number, work / f"{task}-{seed + number}.pt", say)
+        for number in range(plan.repeats)
+    ]
+    repeats = [{"seed": seed + number, **one.figures} for number, one in enumerate(trainings)]
+    kept = _finished(found, classes, plan, seed, trainings[0], work / f"{task}.pt", say)
+    accuracies = [one["accuracy"] for one in repeats]
+    figures = {
+        **kept.figures,
+        "baseline": _baseline(found, classes, kept.parts, seed),
+        "repeats": repeats,
+        "accuracy_mean": round(float(np.mean(accuracies)), 4),
+        "accuracy_spread": round(float(np.std(accuracies, ddof=1)), 4) if len(accuracies) > 1 else None,
+        "minutes": round((perf_counter() - start) / 60, 1),
+        "parameters": sum(value.numel() for value in kept.net.parameters()),
+        "notes": found.notes,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    write_model(out, _arrays(kept, found), _card(task, classes, plan, seed, origin, kept, found, figures), task)
+    test = kept.parts[2]
+    shown = [found.pictures[n].permute(1, 2, 0).numpy() for n in test]
+    draw_verdicts(out, figures, shown, verdict_labels(kept.probability, [found.known[n] for n in test], classes))
+    draw_fit(out, kept.history)
+    return figures
+
+
+class _Made(NamedTuple):
+    net: PictureNet
+    parts: tuple[NDArray[np.int64], ...]
+    probability: NDArray[np.float32]
+    temperature: float
+    figures: dict[str, Any]
+    history: Any
+
+
+def _listed(data: Sequence[Path]) -> list[PictureFile]:
+    return [file for one in data for file in list_pictures(one)]
+
+
+def _of_environment(task: str) -> tuple[list[PictureFile], list[str]]:
+    root = Path(os.environ.get("NIGHTSTRIDE_DATA", ""))
+    if "NIGHTSTRIDE_DATA" not in os.environ or not root.is_dir():
+        remedy = "give --data FOLDER, or name the folder of the real data in NIGHTSTRIDE_DATA."
+        raise Misconfigured("no_data", "train", "there are no pictures to learn from.", remedy)
+    if task == "scene":
+        return _listed([root / "08_hubble_3class/photoli93"]), ["08_hubble_3class"]
+    zoo = root / "04_galaxy_zoo"
+    return [*_galaxy_zoo(zoo / "smallGZ1"), *_listed([zoo / "gz2_spirals_vs_non/train"])], ["04_galaxy_zoo"]
+
+
+_GALAXY_ZOO = ("elliptical", "spiral", "spiral", "edge-on", "unknown", "merger")
+"""Classes of Galaxy Zoo 1 by their number (Lintott et al. 2008, MNRAS 389, 1179)."""
+
+
+def _galaxy_zoo(folder: Path) -> list[PictureFile]:
+    with (folder / "subset_labels.csv").open() as file:
+        labels = {row["OBJID"]: _GALAXY_ZOO[int(row["CLASS"])] for row in csv.DictReader(file)}
+    return [
+        PictureFile(path, labels[path.stem]) for path in sorted((folder / "Imagenes").iterdir()) if path.stem in labels
+    ]
+
+
+def _labelled(task: str, files: Sequence[PictureFile], plan: PicturePlan, workers: int) -> LabelledPictures:
+    labels, without = label_sets(task, files)
+    wanted = [file for file in files if file.label in labels]
+    if not wanted:
+        problem = f"none of {len(files)} pictures has a label of {list(PICTURE_TASKS[task].classes)}."
+        raise BadInput("no_labels", f"train {task}", problem, "name folders or labels by their class.")
+    read = list(map_in_processes(partial(_read, plan.crop, plan.side), [file.path for file in wanted], workers))
+    good = [n for n, one in enumerate(read) if not isinstance(one, str)]
+    bad = {str(wanted[n].path): one for n, one in enumerate(read) if isinstance(one, str)}
+    return LabelledPictures(
+        torch.from_numpy(np.stack([read[n][0] for n in good])),
+        [labels[wanted[n].label] for n in good],
+        np.array([read[n][1] for n in good], np.int64),
+        [str(wanted[n].path) for n in good],
+        {"labels_without_class": without, "unreadable": bad},
+    )
+
+
+def _read(crop: float, side: int, path: Path) -> tuple[NDArray[np.uint8], int] | str:
+    try:
+        return squared(read_picture(path, LONGEST), crop, side).numpy(), content_number(path)
+    except BadInput as error:
+        return str(error)
+
+
+def _targets(known: Iterable[Label], classes: Sequence[str]) -> NDArray[np.float32]:
+    return np.array([[float(name in label) for name in classes] for label in known], np.float32)
+
+
+def _trained(
+    found: LabelledPictures,
+    classes: Sequence[str],
+    plan: PicturePlan,
+    seed: int,
+    checkpoint: Path,
+    say: Callable[[str], None],
+) -> _Made:
+    kinds = sorted({tuple(sorted(one)) for one in found.known})
+    code = [kinds.index(tuple(sorted(one))) for one in found.known]
+    parts = split_pictures([f"{one:016x}" for one in found.digests], code, plan.shares, seed)
+    every = PictureExamples(found.pictures, torch.from_numpy(_targets(found.known, classes)))
+    train, validation, test = (every.take(part) for part in parts)
+    net, history = _fitted(train, validation, classes, plan, seed, checkpoint, say)
+    temperature = _temperature(symmetric_scores(net, validation.pictures, plan.symmetries), validation.targets)
+    probability = mean_probability(symmetric_scores(net, test.pictures, plan.symmetries), temperature)
+    figures = picture_figures(probability, [found.known[n] for n in parts[2]], classes)
+    say(f"seed {seed}: accuracy {figures['accuracy']} of {figures['n']} held out")
+    return _Made(net, parts, probability, temperature, figures, history)
+
+
+def _finished(
+    found: LabelledPictures, classes: Sequence[str], plan: PicturePlan, seed: int, first: _Made, checkpoint: Path,
+    say: Callable[[str], None],
+) -> _Made:  # fmt: skip
+    """Fit once more, to all but the test pictures of the first training, whose temperature is kept."""
+    every = PictureExamples(found.pictures, torch.from_numpy(_targets(found.known, classes)))
+    learnt = every.take(np.sort(np.concatenate(first.parts[:2])))
+    net, _ = _fitted(learnt, every.take(first.parts[1]), classes, plan, seed, checkpoint, say)
+    test = found.pictures[torch.from_numpy(first.parts[2])]
+    probability = mean_probability(symmetric_scores(net, test, plan.symmetries), first.temperature)
+    figures = picture_figures(probability, [found.known[n] for n in first.parts[2]], classes)
+    return first._replace(net=net, probability=probability, figures=figures)
+
+
+def _fitted(
+    train: PictureExamples, validation: PictureExamples, classes: Sequence[str], plan: PicturePlan, seed: int,
+    checkpoint: Path, say: Callable[[str], None],
+) -> tuple[PictureNet, tuple[PictureEpoch, ...]]:  # fmt: skip
+    torch.manual_seed(seed)
+    net = PictureNet(classes=len(classes))
+    history = fit_pictures(net, train, validation, plan.fit, seed, checkpoint, say)
+    return net.cpu(), history
+
+
+def _temperature(scores: torch.Tensor, targets: torch.Tensor) -> float:
+    """Return the number that scores have to be divided by so that probabilities are right (Guo et al. 2017, ICML)."""
+    choices = np.geomspace(0.3, 5.0, 60)
+    losses = []
+    for one in choices:
+        log = torch.log(torch.softmax(scores.double() / float(one), 2).mean(0).clamp(min=1e-12))
+        losses.append(float(picture_loss(log, targets).mean()))
+    return round(float(choices[int(np.argmin(losses))]), 4)
+
+
+def _baseline(
+    found: LabelledPictures, classes: Sequence[str], parts: tuple[NDArray[np.int64], ...], seed: int
+) -> dict[str, Any]:
+    """Score a logistic regression on thumbnails of 8 x 8 px, learnt from what names one class."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    small = torch.nn.functional.adaptive_avg_pool2d(found.pictures.float() / 255, 8).flatten(1).numpy()
+    rows = [n for n in parts[0] if len(found.known[n]) == 1]
+    code = np.array([classes.index(next(iter(found.known[n]))) for n in rows])
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=2000, random_state=seed))
+    model.fit(small[rows], code)
+    probability = np.zeros((len(parts[2]), len(classes)))
+    probability[:, model[-1].classes_] = model.predict_proba(small[parts[2]])
+    return {
+        "name": "logistic regression on 8 x 8 px",
+        **picture_figures(probability, [found.known[n] for n in parts[2]], classes),
+    }
+
+
+def _arrays(made: _Made, found: LabelledPictures) -> dict[str, NDArray[Any]]:
+    weights = {name: value.numpy() for name, value in made.net.state_dict().items()}
+    learnt = np.sort(found.digests[np.concatenate(made.parts[:2])])
+    return {**weights, LEARNT: learnt}
+
+
+def _card(
+    task: str, classes: Sequence[str], plan: PicturePlan, seed: int, origin: Sequence[str], made: _Made,
+    found: LabelledPictures, figures: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    shown = ("n", "accuracy", "accuracy_interval", "macro_f1", "classes", "per_class", "confusion", "ece")
+    return {
+        "stage": task,
+        "name": "default",
+        "version": datetime.now(UTC).strftime("%Y.%m.%d"),
+        "input": {"kind": "pictures", "crop": plan.crop, "side": plan.side, "symmetries": plan.symmetries},
+        "classes": tuple(classes),
+        "training": {
+            "data": [Path(one).name for one in origin],
+            "pictures": [len(part) for part in made.parts],
+            "split": "training, validation and test by the content of the file",
+            "seed": seed,
+            "epochs": len(made.history),
+            "fit": asdict(plan.fit),
+            "command": f"nightstride train {task} --seed {seed}",
+            "minutes": figures["minutes"],
+        },
+        "metrics": {
+            **{name: figures[name] for name in shown},
+            "baseline": {name: figures["baseline"][name] for name in ("name", "accuracy", "macro_f1")},
+            "repeats": [{name: one[name] for name in ("seed", "accuracy", "macro_f1")} for one in figures["repeats"]],
+        },
+        "calibration": {"temperature": made.temperature},
+        "threshold": 0.0,
+        "false_alarm_rate": "the most probable class is given",
+    }

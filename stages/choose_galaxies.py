@@ -1,0 +1,61 @@
+"""Stage: the galaxies of a patch of the sky that are large enough to be looked at."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kernels.pictures.galaxy_stamps import size_over_psf
+from schemas.class_table import STAR_GALAXY
+from schemas.dataset import DatasetError
+from schemas.galaxy_pictures import GALAXY
+from schemas.objects import BANDS, OBJECT, SourceFlag
+from schemas.settings import ChooseGalaxiesSettings
+from schemas.stage import Context, Stage
+
+
+def choose_galaxies(inputs: Mapping[str, Any], context: Context) -> pa.Table:
+    """Return the resolved galaxies: not the bleeds of saturated stars, nor streaks and ghosts that came and went.
+
+    Parameters
+    ----------
+    inputs
+        ``object``; and ``star_galaxy``, as many rows in their order.
+    context
+        The section `ChooseGalaxiesSettings`.
+
+    Returns
+    -------
+    pyarrow.Table
+        Of `GALAXY`, in the order of the objects. What touches saturated pixels or a border is left out, and what was
+        found on one exposure of several.
+
+    Raises
+    ------
+    DatasetError
+        The rows of ``star_galaxy`` are not those of ``object``.
+    """
+    settings: ChooseGalaxiesSettings = context.settings
+    objects, classes = inputs[OBJECT.name], inputs[STAR_GALAXY.name]
+    if not classes["objectId"].equals(objects["objectId"]):
+        raise DatasetError("star_galaxy must have the rows of object, in their order. To fix, run it on these objects.")
+    sizes = size_over_psf(objects)
+    likely = np.nan_to_num(classes["pGalaxy"].to_numpy()) >= settings.least_p_galaxy
+    whole = (objects["flags"].to_numpy() & (SourceFlag.SATURATED | SourceFlag.EDGE)) == 0
+    exposures = np.sum([objects[f"{band}_nExposures"].to_numpy() for band in BANDS], axis=0)
+    again = objects["nSources"].to_numpy() >= np.minimum(exposures, 2)
+    chosen = likely & (sizes >= settings.least_size) & whole & again
+    table = objects.append_column("sizeOverPsf", pa.array(sizes.astype(np.float32)))
+    return table.filter(pa.array(chosen)).select(GALAXY.schema.names).cast(GALAXY.schema)
+
+
+STAGE = Stage(
+    name="choose_galaxies",
+    version="1",
+    per="patch",
+    needs=(OBJECT, STAR_GALAXY),
+    gives=GALAXY,
+    run=choose_galaxies,
+    settings=ChooseGalaxiesSettings,
+)

@@ -1,0 +1,108 @@
+"""Stage: motion of tracklets."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from kernels.linking.detections import arc, detections_of
+from kernels.linking.tracklets import fit_motion
+from schemas.dia_source import DIA_SOURCE
+from schemas.known_object import SS_SOURCE
+from schemas.stage import Context, Stage
+from schemas.tracklets import TRACKLET, TRACKLET_SOURCE
+
+_OF_MEMBERS = ("visit", "midpointMjdTai", "ra", "dec", "raErr", "decErr", "magAB", "reliability")
+
+
+def fit_tracklets(inputs: Mapping[str, Any], context: Context) -> pa.Table:
+    """Return the motion of each tracklet, and what its detections have in common.
+
+    Parameters
+    ----------
+    inputs
+        ``dia_source`` of all exposures of a night, and its ``tracklet_source``; ``ss_source``, if orbits are known.
+    context
+        Nothing of it.
+
+    Returns
+    -------
+    pyarrow.Table
+        Of `TRACKLET`, by trackletId.
+    """
+    links = inputs[TRACKLET_SOURCE.name]
+    links = links.filter(links["trackletId"].is_valid())
+    columns = _joined(inputs[DIA_SOURCE.name], links["diaSourceId"].to_numpy())
+    tracklet, chance = links["trackletId"].to_numpy(), links["chance"].to_numpy()
+    names = _names(inputs.get(SS_SOURCE.name, SS_SOURCE.empty()), links["diaSourceId"])
+    order = np.lexsort((columns["midpointMjdTai"], tracklet))
+    groups = np.split(order, np.flatnonzero(np.diff(tracklet[order])) + 1)
+    rows = [
+        {"trackletId": tracklet[members[0]], "chance": chance[members[0]], "designation": _named(names[members])}
+        | _row({name: values[members] for name, values in columns.items()})
+        for members in groups
+        if len(members) > 1
+    ]
+    return pa.Table.from_pylist(rows, schema=TRACKLET.schema)
+
+
+def _joined(sources: pa.Table, ids: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Return the columns of detections that a tracklet is described by, in the order of some ids."""
+    known = sources["diaSourceId"].to_numpy()
+    order = np.argsort(known)
+    place = pa.array(order[np.searchsorted(known, ids, sorter=order)])
+    return {name: sources[name].take(place).to_numpy() for name in _OF_MEMBERS}
+
+
+def _names(known: pa.Table, ids: pa.ChunkedArray) -> NDArray[np.object_]:
+    """Return the designations of detections; empty where they are of no known object."""
+    place = pc.index_in(ids, value_set=known["diaSourceId"])
+    return np.asarray(pc.fill_null(known["designation"].take(place), "").to_numpy(), object)
+
+
+def _named(names: NDArray[np.object_]) -> str:
+    """Return the name that at least half of a tracklet's detections have."""
+    ((name, count),) = Counter(names.tolist()).most_common(1)
+    return name if 2 * count >= len(names) else ""
+
+
+def _row(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Return columns of `TRACKLET` from those of its detections, by time."""
+    detections = detections_of(columns)
+    motion = fit_motion(detections.vectors, detections.mjd, detections.sigma)
+    known = columns["magAB"][np.isfinite(columns["magAB"])].astype(np.float64)
+    reliability = columns["reliability"].astype(np.float64)
+    return {
+        "nSources": len(detections.mjd),
+        "nVisits": len(np.unique(columns["visit"])),
+        "firstMjdTai": detections.mjd[0],
+        "lastMjdTai": detections.mjd[-1],
+        "midpointMjdTai": motion.mjd,
+        "ra": motion.ra,
+        "dec": motion.dec,
+        "rate": motion.rate,
+        "positionAngle": motion.angle,
+        "arc": float(arc(float(np.linalg.norm(detections.vectors[-1] - detections.vectors[0])))),
+        "rms": motion.rms,
+        "chi2": motion.chi2,
+        "magAB": known.mean() if len(known) else None,
+        "magABStd": known.std(ddof=1) if len(known) > 1 else None,
+        "reliabilityMax": reliability.max(),
+        "reliabilityMean": reliability.mean(),
+    }
+
+
+STAGE = Stage(
+    name="fit_tracklets",
+    version="1",
+    per="night",
+    needs=(DIA_SOURCE, TRACKLET_SOURCE),
+    optional=(SS_SOURCE,),
+    gives=TRACKLET,
+    run=fit_tracklets,
+    columns={DIA_SOURCE.name: ("diaSourceId", *_OF_MEMBERS), SS_SOURCE.name: ("diaSourceId", "designation")},
+)

@@ -1,0 +1,111 @@
+"""Stage: objects of the difference images that were seen in a night, with what is known of them up to it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from kernels.linking.association import FluxStatistics, Reach, flux_statistics
+from kernels.linking.detections import SLOWEST
+from kernels.sky.positions import sky_position
+from schemas.class_table import STAR_GALAXY
+from schemas.dia_object import ASSOCIATION, DIA_OBJECT, DiaObjectFlag
+from schemas.objects import BANDS, DIA_LINK
+from schemas.stage import Context, Stage
+
+_GONE_D = Reach().most / 3600 / SLOWEST
+"""After so long, d, what moves at all has left the place."""
+
+_NAMES = ("Ndata", "Mean", "MeanErr", "Sigma", "Chi2", "StetsonJ", "Min", "Max")
+"""Ends of the columns of a band, in the order of `FluxStatistics`."""
+
+
+def gather_dia_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:
+    """Return the objects that were seen in a night, by their ids.
+
+    Parameters
+    ----------
+    inputs
+        ``association``, the detections of these objects up to the night, and, where the night has them, ``dia_link``
+        and ``star_galaxy``: what its detections sit on.
+    context
+        Nothing of it is used.
+
+    Returns
+    -------
+    pyarrow.Table
+        Of `DIA_OBJECT`.
+    """
+    found = inputs[ASSOCIATION.name]
+    ids, group = np.unique(found["diaObjectId"].to_numpy(), return_inverse=True)
+    count = np.bincount(group, minlength=len(ids))
+    weight = found["weight"].to_numpy()
+    whole = np.bincount(group, weight, len(ids))
+    parts = [np.bincount(group, weight * found[axis].to_numpy(), len(ids)) for axis in "xyz"]
+    ra, dec = sky_position(np.stack(parts, axis=-1))
+    error = pa.array(1 / np.sqrt(whole) / 3600, pa.float32())
+    mjd = found["midpointMjdTai"].to_numpy()
+    first, last = np.full(len(ids), np.inf), np.full(len(ids), -np.inf)
+    np.minimum.at(first, group, mjd)
+    np.maximum.at(last, group, mjd)
+    flags = np.where(last - first >= _GONE_D, DiaObjectFlag.STATIONARY, 0) | _sits_on(inputs, group, len(ids))
+    columns = {
+        "diaObjectId": ids,
+        "ra": ra,
+        "dec": dec,
+        "raErr": error,
+        "decErr": error,
+        "nDiaSources": pa.array(count, pa.int32()),
+        "firstDiaSourceMjdTai": first,
+        "lastDiaSourceMjdTai": last,
+        **{name: column for band in BANDS for name, column in _of_band(found, group, len(ids), band).items()},
+        "flags": pa.array(flags, pa.int32()),
+    }
+    return pa.table(columns, schema=DIA_OBJECT.schema)
+
+
+def _of_band(found: pa.Table, group: NDArray[np.int64], groups: int, band: str) -> dict[str, pa.Array]:
+    own = pc.equal(found["band"], band).to_numpy()
+    flux, error = (found[name].to_numpy()[own] for name in ("psfFlux", "psfFluxErr"))
+    statistics: FluxStatistics = flux_statistics(group[own], flux, error, groups)
+    return {
+        f"{band}_psfFlux{name}": pa.array(
+            values, DIA_OBJECT.schema.field(f"{band}_psfFlux{name}").type, from_pandas=True
+        )
+        for name, values in zip(_NAMES, statistics, strict=True)
+    }
+
+
+def _sits_on(inputs: Mapping[str, Any], group: NDArray[np.int64], objects: int) -> NDArray[np.int64]:
+    """Return the flags of the stars and galaxies that detections of the night sit on."""
+    flags = np.zeros(objects, np.int64)
+    if DIA_LINK.name not in inputs or STAR_GALAXY.name not in inputs:
+        return flags
+    found, links, classes = inputs[ASSOCIATION.name], inputs[DIA_LINK.name], inputs[STAR_GALAXY.name]
+    labels = dict(zip(classes["objectId"].to_pylist(), classes["classLabel"].to_pylist(), strict=True))
+    on = {
+        source: (labels.get(one), apart)
+        for source, one, apart in zip(*(links[name].to_pylist() for name in DIA_LINK.schema.names[:3]), strict=True)
+        if one is not None
+    }
+    reach = Reach().of(1 / np.sqrt(found["weight"].to_numpy()))
+    bits = {"star": DiaObjectFlag.VARIABLE_STAR, "galaxy": DiaObjectFlag.NUCLEAR}
+    for row, source in enumerate(found["diaSourceId"].to_pylist()):
+        label, apart = on.get(source, (None, np.inf))
+        if label in bits and apart <= reach[row]:
+            flags[group[row]] |= bits[label]
+    return flags
+
+
+STAGE = Stage(
+    name="gather_dia_objects",
+    version="1",
+    per="night",
+    needs=(ASSOCIATION,),
+    optional=(DIA_LINK, STAR_GALAXY),
+    gives=DIA_OBJECT,
+    run=gather_dia_objects,
+)

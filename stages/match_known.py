@@ -1,0 +1,106 @@
+"""Stage: detections of known objects."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kernels.orbits.matching import Match, match_places
+from schemas.dia_source import DIA_SOURCE
+from schemas.known_object import SS_EPHEMERIS, SS_SOURCE
+from schemas.settings import MatchKnownSettings
+from schemas.stage import Context, Stage
+
+_SIGMAS = 3.0
+_TRAIL = 3.0  # arcsec: shorter trails have no direction
+_BLUR = 2.5  # arcsec by which the length of a trail may be off, or
+_ALIKE = 0.35  # this share of it
+_TURNED = 15.0  # deg by which a trail may point elsewhere
+_MAGNITUDES = 2.5  # colours, light curves and errors of H
+
+Floats = NDArray[np.float64]
+
+
+def match_known(inputs: Mapping[str, Any], context: Context) -> pa.Table:
+    """Return the detections that known objects explain.
+
+    Parameters
+    ----------
+    inputs
+        ``dia_source`` and ``ss_ephemeris`` of one exposure.
+    context
+        Its exposure, and the section `MatchKnownSettings`.
+
+    Returns
+    -------
+    table
+        `SS_SOURCE`, by diaSourceId. Of pairs that agree the closest, in units of what they may be apart, is taken
+        first, and neither has another.
+
+    Notes
+    -----
+    Across the predicted motion a detection may be off by the radius of the settings and three times its own error;
+    along it by the uncertainty of the orbit as well, up to the settings' limit. A trail has to agree with the predicted
+    motion in direction and length, and the magnitude within 2.5 mag.
+    """
+    detections, known = inputs[DIA_SOURCE.name], inputs[SS_EPHEMERIS.name]
+    detections = detections.filter(pa.array(np.isfinite(_numbers(detections, "ra"))))
+    settings: MatchKnownSettings = context.settings
+    exposure_time = context.exposure.exposure_time_s if context.exposure is not None else np.nan
+    error = 3600 * np.fmax(_numbers(detections, "raErr"), _numbers(detections, "decErr"))
+    ra, dec, angle, further = (_numbers(known, name) for name in ("ephRa", "ephDec", "ephRateAngle", "ephUncertainty"))
+    found = match_places(
+        (_numbers(detections, "ra"), _numbers(detections, "dec"), error),
+        (ra, dec, angle, np.minimum(further, settings.max_arcsec)),
+        settings.radius_arcsec,
+        lambda n, k: _alike(detections, n, known, k, exposure_time),
+    )
+    return _table(detections, known, found)
+
+
+def _alike(detections: pa.Table, n: int, known: pa.Table, k: int, exposure_time: float) -> bool:
+    """Return whether trail and magnitude are what the object would have."""
+    magnitude, predicted = detections["magAB"][n].as_py(), known["ephVmag"][k].as_py()
+    if magnitude is not None and predicted is not None and abs(magnitude - predicted) > _MAGNITUDES:
+        return False
+    length, trail = detections["trailLength"][n].as_py(), known["ephRate"][k].as_py() * exposure_time / 24
+    if length is None or not np.isfinite(trail):
+        return True
+    turned = abs((detections["trailAngle"][n].as_py() - known["ephRateAngle"][k].as_py() + 90) % 180 - 90)
+    if min(length, trail) >= _TRAIL and turned > _TURNED:
+        return False
+    error = detections["trailLengthErr"][n].as_py() or 0.0
+    return bool(abs(length - trail) <= max(_BLUR, _ALIKE * (length + trail) / 2, _SIGMAS * error))
+
+
+def _table(detections: pa.Table, known: pa.Table, found: Sequence[Match]) -> pa.Table:
+    which = pa.array([one.known for one in found], pa.int64())
+    along, across = np.array([one.along for one in found]), np.array([one.across for one in found])
+    own = {
+        "diaSourceId": detections["diaSourceId"].take(pa.array([one.detection for one in found], pa.int64())),
+        "ephOffset": pa.array(np.hypot(along, across), pa.float32()),
+        "ephOffsetAlongTrack": pa.array(along, pa.float32()),
+        "ephOffsetCrossTrack": pa.array(across, pa.float32()),
+    }
+    columns = {
+        field.name: own[field.name] if field.name in own else known[field.name].take(which)
+        for field in SS_SOURCE.schema
+    }
+    return pa.table(columns, schema=SS_SOURCE.schema).sort_by("diaSourceId")
+
+
+def _numbers(table: pa.Table, name: str) -> Floats:
+    return np.asarray(table[name].to_numpy(), np.float64)
+
+
+STAGE = Stage(
+    name="match_known",
+    version="1",
+    per="exposure",
+    needs=(DIA_SOURCE, SS_EPHEMERIS),
+    gives=SS_SOURCE,
+    run=match_known,
+    settings=MatchKnownSettings,
+)

@@ -1,0 +1,99 @@
+import re
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from flows.inputs.cluster_table import read_clusters, redshift_member
+from schemas.errors import BadInput
+
+HEADER = "# RA DEC uJAVA J0378 and more, written by hand\n"
+
+
+def published(**given):
+    """A row as S-PLUS has published them: each field tells its place, but for what is given by place."""
+    row = [f"{10 + n}.0" for n in range(44)]
+    for place, value in given.items():
+        row[int(place[1:])] = str(value)
+    return "  ".join(row) + "\n"
+
+
+ROW = {"_7": 17.5, "_9": 16.8, "_13": 16.2, "_14": 0.11, "_21": 0, "_27": 0.4, "_29": 0.12, "_30": 0.01, "_37": 0.113}
+
+
+def test_the_published_table_is_read_by_place(tmp_path):
+    path = tmp_path / "members.dat"
+    path.write_text(HEADER + published(**ROW, _38="00033", _40=1) + published(**ROW | {"_21": 1, "_7": 99.0}, _40=0))
+    table = read_clusters(path)
+    first = {name: values[0] for name, values in table.columns.items()}
+    assert first == {
+        "ra": 10.0, "dec": 11.0, "g": 17.5, "r": 16.8, "z": 16.2, "redshift": 0.11, "member": 1.0, "published": 0.0,
+        "radius": 0.4, "zphot": 0.12, "zphot_err": 0.01, "cluster_z": 0.113,
+    }  # fmt: skip
+    assert table.cluster[0] == "00033"
+    assert table.truth == "the table"
+    assert np.isnan(table.columns["g"][1])
+    assert table.columns["member"][1] == 0
+    assert table.columns["published"][1] == 1
+
+
+def named(**more):
+    columns = {
+        "g": [17.5, 18.0, 17.0], "r": [16.8, 17.0, 16.1], "z": [16.2, 16.5, -99.0], "zphot": [0.1, 0.2, 0.3],
+        "cluster_z": [0.1, 0.1, 0.1], "radius_r200": [0.1, 0.2, 0.3],
+    }  # fmt: skip
+    return Table(columns | more)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "fits", "ecsv", "parquet"])
+def test_tables_with_names_are_read_in_each_form(tmp_path, suffix):
+    path = tmp_path / f"galaxies.{suffix}"
+    table = named(Redshift=[0.101, 0.2, 0.005], cluster=["a", "a", "b"])
+    table.write(path, format={"csv": "ascii.csv", "ecsv": "ascii.ecsv"}.get(suffix))
+    found = read_clusters(path)
+    assert found.rows == 2
+    assert found.star_redshifts == 1, "a redshift of 0.005 is that of a star"
+    assert found.truth == "redshifts"
+    assert found.columns["member"].tolist() == [1.0, 0.0]
+    assert found.cluster.tolist() == ["a", "a"]
+
+
+def test_without_a_class_or_a_redshift_there_is_no_truth(tmp_path):
+    named().write(tmp_path / "t.csv", format="ascii.csv")
+    found = read_clusters(tmp_path / "t.csv")
+    assert found.truth == "none"
+    assert np.isnan(found.columns["member"]).all()
+    assert np.isnan(found.columns["z"][2]), "a sentinel is no magnitude"
+
+
+def test_classes_may_be_words_and_may_be_missing(tmp_path):
+    (tmp_path / "t.csv").write_text("g,r,z,zphot,cluster_z,radius_r200,member\n" + "".join(
+        f"17,16,15,0.1,0.1,0.3,{word}\n" for word in ("member", "not member", "", "True", "0")
+    ))  # fmt: skip
+    assert str(read_clusters(tmp_path / "t.csv").columns["member"].tolist()) == "[1.0, 0.0, nan, 1.0, 0.0]"
+
+
+def test_members_by_redshift_move_no_faster_than_3000_km_per_s():
+    cluster = np.full(4, 0.05)
+    fast = 0.05 + np.array([2990, 3010, -2990, np.nan]) / 299_792.458 * 1.05
+    assert str(redshift_member(fast, cluster).tolist()) == "[1.0, 0.0, 1.0, nan]"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "told"),
+    [
+        ("g,r,zphot\n1,2,3\n", "missing_columns", "['z', 'cluster_z', 'radius_r200']"),
+        ("g,r,z,zphot,cluster_z,radius_r200\n", "no_rows", "no rows"),
+        ("g,r,z,zphot,cluster_z,radius_r200\n17,16,x,1,1,1\n", "not_a_number", "row 1 of column z is 'x'"),
+        (HEADER + "1 2 3\n", "unreadable_table", "row 1 has 3 columns, not 44"),
+        (HEADER, "no_rows", "no rows"),
+        ("\x00\x01", "missing_columns", "lacks the columns"),
+    ],
+)
+def test_other_tables_are_refused_by_name(tmp_path, text, code, told):
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=re.escape(told)) as error:
+        read_clusters(path)
+    assert error.value.code == code
+    assert str(path) in str(error.value)

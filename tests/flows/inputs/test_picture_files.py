@@ -1,0 +1,231 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from flows.inputs import picture_files
+from flows.inputs.picture_files import PictureFile, list_pictures, read_picture, require_distinct, split_pictures
+from schemas.errors import BadInput
+
+RNG = np.random.default_rng(1)
+PIXELS = RNG.integers(0, 256, (30, 40, 3)).astype(np.uint8)
+
+
+def written(path, pixels=PIXELS, mode=None, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(pixels)
+    (image if mode is None else image.convert(mode)).save(path, **options)
+    return path
+
+
+def test_a_folder_of_folders_is_labelled_by_them(tmp_path):
+    for name in ("b/spirals/2.png", "b/spirals/1.JPG", "ellipticals/3.jpeg", "4.png", ".hidden/5.png", "b/.6.png"):
+        written(tmp_path / name, format="PNG" if name.endswith("png") else "JPEG")
+    (tmp_path / "b/notes.txt").write_text("no picture")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    found = [(one.path.relative_to(tmp_path).as_posix(), one.label) for one in list_pictures(tmp_path)]
+    assert found == [
+        ("4.png", ""),
+        ("b/spirals/1.JPG", "spirals"), ("b/spirals/2.png", "spirals"), ("ellipticals/3.jpeg", "ellipticals"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("header", ["location,label", "Path,Class", "note,image,label"])
+def test_a_table_names_files_and_labels(tmp_path, header):
+    written(tmp_path / "in/1.png")
+    first = "x," if header.startswith("note") else ""
+    (tmp_path / "t.csv").write_text(f"{header}\n{first}in/1.png,spiral\n{first}{tmp_path / 'in/1.png'},\n", "utf-8-sig")
+    expected = PictureFile(tmp_path / "in/1.png", "spiral"), PictureFile(tmp_path / "in/1.png", "")
+    assert list_pictures(tmp_path / "t.csv") == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "said"),
+    [
+        ("", "missing_columns", "location and label are needed"),
+        ("name,label\n1.png,a\n", "missing_columns", r"\['label', 'name'\]"),
+        ("location,label\n", "no_pictures", "no rows"),
+        ("location,label\n1.png,a\n2.png,b\n", "missing_files", r"2 of 2 files.*1.png.*2.png"),
+        (b"location,label\n\xff\xfe,a\n", "unreadable_table", "is no CSV"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused(tmp_path, content, code, said):
+    (tmp_path / "t.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(BadInput, match=said) as refused:
+        list_pictures(tmp_path / "t.csv")
+    assert refused.value.code == code
+
+
+def test_an_empty_folder_and_what_is_not_there_are_refused(tmp_path):
+    with pytest.raises(BadInput, match="holds no picture"):
+        list_pictures(tmp_path)
+    with pytest.raises(BadInput, match="does not exist"):
+        list_pictures(tmp_path / "none")
+    with pytest.raises(BadInput, match="neither a folder nor a CSV"):
+        list_pictures(written(tmp_path / "1.png"))
+
+
+def test_a_picture_is_read_as_it_is(tmp_path):
+    np.testing.assert_array_equal(read_picture(written(tmp_path / "1.png"), 100), PIXELS)
+    jpeg = written(tmp_path / "1.jpg", quality=95)
+    np.testing.assert_array_equal(read_picture(jpeg, 100), np.asarray(Image.open(jpeg)))
+    one = written(tmp_path / "one.png", PIXELS[:1, :1])
+    np.testing.assert_array_equal(read_picture(one, 100), PIXELS[:1, :1])
+
+
+def test_it_shrinks_to_the_means_of_its_parts(tmp_path):
+    found = read_picture(written(tmp_path / "1.png"), 20)
+    means = PIXELS.reshape(15, 2, 20, 2, 3).mean((1, 3))
+    assert found.shape == (15, 20, 3)
+    np.testing.assert_allclose(found, means, atol=1)
+    assert read_picture(written(tmp_path / "2.png", PIXELS[:1]), 7).shape == (1, 7, 3)
+
+
+def test_every_mode_becomes_eight_bits_of_three_colours(tmp_path):
+    gray = np.repeat(np.asarray(Image.fromarray(PIXELS).convert("L"))[..., None], 3, 2)
+    np.testing.assert_array_equal(read_picture(written(tmp_path / "gray.png", mode="L"), 99), gray)
+    palette = written(tmp_path / "palette.png", mode="P")
+    np.testing.assert_array_equal(read_picture(palette, 99), np.asarray(Image.open(palette).convert("RGB")))
+    cmyk = written(tmp_path / "cmyk.jpg", mode="CMYK", quality=95)
+    np.testing.assert_array_equal(read_picture(cmyk, 99), np.asarray(Image.open(cmyk).convert("RGB")))
+    deep = RNG.integers(0, 65536, (30, 40)).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    np.testing.assert_allclose(read_picture(tmp_path / "deep.png", 99)[..., 1], deep / 257, atol=0.51)
+
+
+def test_what_is_transparent_lies_on_black(tmp_path):
+    alpha = RNG.integers(0, 256, (30, 40, 1)).astype(np.uint8)
+    Image.fromarray(np.concatenate([PIXELS, alpha], 2)).save(tmp_path / "1.png")
+    np.testing.assert_allclose(read_picture(tmp_path / "1.png", 99), PIXELS * (alpha / 255.0), atol=1)
+
+
+def test_the_camera_that_was_turned_is_turned_back(tmp_path):
+    image = Image.fromarray(PIXELS)
+    exif = image.getexif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    image.save(tmp_path / "1.png", exif=exif)
+    np.testing.assert_array_equal(read_picture(tmp_path / "1.png", 99), np.rot90(PIXELS, -1))
+
+
+def test_fits_is_stretched_and_what_is_no_number_is_black(tmp_path):
+    values = RNG.normal(100, 5, (50, 60)).astype(np.float32)
+    values[20:30, 20:30] += 500
+    values[0, 0] = np.nan
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(values)]).writeto(tmp_path / "1.fits")
+    found = read_picture(tmp_path / "1.fits", 100)
+    assert found.shape == (50, 60, 3)
+    assert (found[0, 0] == 0).all()
+    flat, given = found[..., 0].ravel(), values.ravel()
+    order = np.argsort(np.nan_to_num(given, nan=-1.0))
+    assert (np.diff(flat[order].astype(int)) >= 0).all(), "brighter is never darker"
+    assert found[20:30, 20:30].min() > 245
+    colours = np.stack([values, 2 * values, values[::-1]])
+    fits.writeto(tmp_path / "3.fits", colours)
+    three = read_picture(tmp_path / "3.fits", 100)
+    np.testing.assert_array_equal(three[..., 0], found[..., 0])
+    np.testing.assert_array_equal(three[..., 2], found[::-1, :, 0])
+
+
+def test_fits_shrinks_in_rows_to_the_means_of_its_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(picture_files, "BLOCK", 8)
+    values = RNG.normal(0, 1, (50, 64)).astype(np.float32)
+    values[:4, :4] = np.nan
+    fits.writeto(tmp_path / "1.fits", values)
+    with fits.open(tmp_path / "1.fits") as hdus:
+        found = picture_files._rows(hdus[0], None, 4)
+    expected = [[np.mean(values[y : y + 4, x : x + 4]) for x in range(0, 64, 4)] for y in range(0, 50, 4)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert read_picture(tmp_path / "1.fits", 16).shape == (13, 16, 3)
+
+
+@pytest.mark.parametrize("name", ["1.png", "1.jpg", "1.fits"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "other"])
+def test_what_is_damaged_is_refused_with_a_reason(tmp_path, name, damage):
+    path = tmp_path / name
+    if name == "1.fits":
+        fits.writeto(path, PIXELS[..., 0].astype(np.float32))
+    else:
+        written(path)
+    content = path.read_bytes()
+    path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "other": b"%PDF-1.4 no picture"}[damage])
+    with pytest.raises(BadInput, match="To fix, ") as refused:
+        read_picture(path, 100)
+    assert refused.value.code == "unreadable_picture"
+    assert str(path) in str(refused.value)
+
+
+def test_what_cannot_be_unpacked_in_parts_may_not_be_too_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(picture_files, "LARGEST", 1000)
+    for name in ("1.png", "1.jpg"):
+        with pytest.raises(BadInput, match="40 x 30 px, 1,000 px at most") as refused:
+            read_picture(written(tmp_path / name), 100)
+        assert refused.value.code == "too_large"
+    assert read_picture(tmp_path / "1.jpg", 20).shape == (15, 20, 3), "a JPEG is unpacked smaller"
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from flows.inputs.picture_files import read_picture
+import PIL.Image, astropy.io.fits
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+shape = read_picture(Path(sys.argv[1]), 512).shape
+print(shape[0], shape[1], (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wide.jpg", "wide.fits"])
+def test_a_picture_of_30000_px_takes_little_memory(tmp_path, name):
+    path = tmp_path / name
+    if name == "wide.jpg":
+        Image.new("L", (30_000, 3_000)).save(path)
+    else:
+        fits.writeto(path, np.zeros((30_000, 3_000), np.float32))
+    said = subprocess.run([sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True).stdout
+    ny, nx, mib = map(int, said.split())
+    assert max(ny, nx) <= 512
+    assert mib < 250, "all of it has 343 MiB in FITS"
+
+
+def test_a_picture_in_two_parts_is_refused(tmp_path):
+    one, two = (PictureFile(written(tmp_path / f"{n}.png", PIXELS[n:]), "") for n in (0, 1))
+    copy = PictureFile(written(tmp_path / "copy.png", PIXELS), "")
+    require_distinct({"training": [one, copy], "test": [two]})
+    with pytest.raises(BadInput, match="the same picture") as refused:
+        require_distinct({"training": [one], "test": [two, copy]})
+    assert refused.value.code == "duplicate_pictures"
+    assert "0.png" in str(refused.value)
+    assert "copy.png" in str(refused.value)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 2)), min_size=1, max_size=120),
+    st.integers(0, 5), st.randoms(use_true_random=False),
+)  # fmt: skip
+@hypothesis_settings(max_examples=60, deadline=None)
+def test_splits_keep_shares_and_copies_whatever_the_order(pictures, seed, random):
+    digests, codes = [f"{n:04d}" for n, _ in pictures], [k for _, k in pictures]
+    shares = (0.6, 0.2, 0.2)
+    parts = split_pictures(digests, codes, shares, seed)
+    assert sorted(n for part in parts for n in part) == list(range(len(pictures)))
+    of = {digests[n]: number for number, part in enumerate(parts) for n in part}
+    for number, part in enumerate(parts):
+        assert {of[digests[n]] for n in part} <= {number}
+    first = {}
+    for digest, code in sorted(zip(digests, codes, strict=True)):
+        first.setdefault(digest, code)
+    for code in set(first.values()):
+        names = [name for name, own in first.items() if own == code]
+        for number, share in enumerate(shares):
+            assert abs(sum(of[name] == number for name in names) - share * len(names)) <= 1
+    order = list(range(len(pictures)))
+    random.shuffle(order)
+    again = split_pictures([digests[n] for n in order], [codes[n] for n in order], shares, seed)
+    assert {order[n] for n in again[0]} == set(parts[0])

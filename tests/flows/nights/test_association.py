@@ -1,0 +1,278 @@
+"""Association within an output folder: incremental, in both orders, with what fails; the catalogues and the command."""
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from flows.nights import association
+from flows.nights.association import associate
+from flows.nights.progress import Progress
+from flows.nights.run import with_catalogues
+from flows.pipeline.graph import declared_tables
+from flows.results.backup import backup_output, restore_output
+from flows.results.explain import explain_detection
+from flows.results.verify import verify_output
+from flows.storage.association_links import FILE
+from flows.storage.association_store import opened_association
+from flows.storage.bucket_path import located
+from flows.storage.catalog_store import CatalogStore, read_table
+from flows.storage.ledger import Ledger, unpublish
+from schemas.dia_object import DIA_OBJECT, DIA_OBJECT_SOURCE, DiaObjectFlag
+from schemas.dia_source import DIA_SOURCE
+from schemas.known_object import SS_SOURCE
+from schemas.ledger import ExposureRecord
+from schemas.settings import AssociationSettings, Settings
+from schemas.summary import ExposureCounts, RunSummary
+from tests.support.association import detections, key
+from tests.support.cli import nightstride
+
+SETTINGS = Settings()
+ARCSEC = 1 / 3600
+FIRST, SECOND, THIRD = "20260101", "20260102", "20260103"
+
+
+def publish(out, visit, night, ra=(10.0, 10.1), dec=(0.0, 0.0), digest=None, status="done", **columns):
+    """Put an exposure with its detections into an output folder, as its night's workers do."""
+    store, table = CatalogStore(out), detections(visit, ra, dec, **columns)
+    entry = store.record(store.publish(DIA_SOURCE, key(visit, night), table, digest or f"{visit}"))
+    record = ExposureRecord(
+        **key(visit, night).model_dump(), source_uri=str(visit), source_sha256="s", digest="d", status=status,
+        datasets={"dia_source": entry} if status == "done" else {}, software="0", finished_at="now",
+    )  # fmt: skip
+    Ledger(out).put(record)
+    return record
+
+
+def finished(out, *nights, settings=SETTINGS):
+    """End a run of some nights that had nothing to search."""
+    counts = ExposureCounts(seen=0, done=0, skipped=0, quarantined=0, failed=0)
+    none = {"windows": 0, "unscored": 0, "detections": 0, "not_run": {}, "seconds": {}, "report": None}
+    summary = RunSummary(exposures=counts, nights=nights, **none)
+    return with_catalogues(summary, out, settings, Progress(Console(file=io.StringIO()), 0))
+
+
+def objects(out, night):
+    return read_table(CatalogStore(out).night_path(DIA_OBJECT, night), DIA_OBJECT).to_pylist()
+
+
+def links(out, night):
+    rows = read_table(CatalogStore(out).night_path(DIA_OBJECT_SOURCE, night), DIA_OBJECT_SOURCE).to_pylist()
+    return {row["diaSourceId"]: row["diaObjectId"] for row in rows}
+
+
+def source_id(visit, rank=0):
+    return (visit << 21) | (3 << 12) | rank
+
+
+def test_a_detection_of_a_known_object_is_of_no_object_at_rest(tmp_path):
+    record = publish(tmp_path, 1, FIRST)
+    store, columns = CatalogStore(tmp_path), {}
+    for field in SS_SOURCE.schema:
+        value = "Ceres" if field.name == "designation" else source_id(1, 1)
+        columns[field.name] = pa.array([value]).cast(field.type)
+    known = store.publish(SS_SOURCE, record.key, pa.table(columns, schema=SS_SOURCE.schema), "orbits")
+    finished(tmp_path, FIRST)
+    assert links(tmp_path, FIRST).keys() == {source_id(1, 0), source_id(1, 1)}
+    Ledger(tmp_path).put(record.model_copy(update={"datasets": {**record.datasets, "ss_source": store.record(known)}}))
+    finished(tmp_path, FIRST)
+    assert links(tmp_path, FIRST).keys() == {source_id(1, 0)}
+
+
+def test_two_nights_have_one_object_in_catalogues_that_the_ledger_knows(tmp_path):
+    publish(tmp_path, 1, FIRST)
+    publish(tmp_path, 2, SECOND, ra=(10.1, 10.2), dec=(0.1 * ARCSEC, 0.0), flux=3000.0)
+    summary = finished(tmp_path, FIRST, SECOND)
+    assert summary.exit_code == 0
+    assert (summary.catalogues["dia_object"], summary.catalogues["dia_object_source"]) == (4, 4)
+    assert "associate" in summary.seconds
+    again = source_id(1, 1)
+    assert links(tmp_path, SECOND) == {source_id(2, 0): again, source_id(2, 1): source_id(2, 1)}
+    (row,) = [one for one in objects(tmp_path, SECOND) if one["diaObjectId"] == again]
+    assert (row["nDiaSources"], row["firstDiaSourceMjdTai"], row["lastDiaSourceMjdTai"]) == (2, 61001, 61002)
+    assert row["flags"] == DiaObjectFlag.STATIONARY
+    assert (row["r_psfFluxNdata"], row["r_psfFluxMean"], row["r_psfFluxMin"], row["r_psfFluxMax"]) == (
+        2,
+        2000,
+        1000,
+        3000,
+    )
+    assert (row["g_psfFluxNdata"], row["g_psfFluxMean"]) == (0, None)
+    assert row["dec"] == pytest.approx(0.05 * ARCSEC)
+    assert {one["flags"] for one in objects(tmp_path, FIRST)} == {0}
+    assert verify_output(tmp_path, declared_tables()).problems == ()
+
+
+def test_a_second_run_does_nothing(tmp_path, monkeypatch):
+    publish(tmp_path, 1, FIRST)
+    finished(tmp_path, FIRST)
+    before = (tmp_path / FILE).read_bytes()
+    monkeypatch.setattr(CatalogStore, "publish", None)
+    assert finished(tmp_path, FIRST).catalogues["dia_object"] == 2
+    assert (tmp_path / FILE).read_bytes() == before
+
+
+def test_an_earlier_night_that_comes_later_changes_no_id(tmp_path):
+    publish(tmp_path, 5, SECOND)
+    finished(tmp_path, SECOND)
+    before = links(tmp_path, SECOND)
+    publish(tmp_path, 1, FIRST)
+    finished(tmp_path, FIRST)
+    assert set(links(tmp_path, FIRST).values()) == set(before.values()) == {source_id(5, 0), source_id(5, 1)}
+    assert [one["nDiaSources"] for one in objects(tmp_path, FIRST)] == [1, 1]
+    finished(tmp_path, SECOND)  # its statistics have the earlier night now
+    assert [one["nDiaSources"] for one in objects(tmp_path, SECOND)] == [2, 2]
+    assert links(tmp_path, SECOND) == before
+
+
+def test_only_what_is_new_or_has_changed_is_read(tmp_path, monkeypatch):
+    publish(tmp_path, 1, FIRST)
+    publish(tmp_path, 2, FIRST)
+    associate(tmp_path, SETTINGS.association, [FIRST])
+    read, seen = CatalogStore.read, []
+    monkeypatch.setattr(CatalogStore, "read", lambda self, table, one: seen.append(one.visit) or read(self, table, one))
+    publish(tmp_path, 2, FIRST, ra=(10.0,), dec=(0.0,), digest="another")
+    publish(tmp_path, 3, FIRST)
+    found = associate(tmp_path, SETTINGS.association, [FIRST])
+    assert (seen, found.summary.exposures) == ([2, 3], 2)
+
+
+def test_what_is_not_published_any_more_is_taken_out(tmp_path):
+    publish(tmp_path, 1, FIRST)
+    finished(tmp_path, FIRST)
+    record = publish(tmp_path, 2, FIRST, ra=(10.0, 12.0))
+    finished(tmp_path, FIRST)
+    assert len(objects(tmp_path, FIRST)) == 3
+    unpublish(record, tmp_path)
+    finished(tmp_path, FIRST)
+    assert sorted(links(tmp_path, FIRST)) == [source_id(1, 0), source_id(1, 1)]
+    with opened_association(tmp_path, SETTINGS.association) as store:
+        assert store.events() == [("removed", source_id(2, 1))]
+
+
+def test_a_store_that_fails_fails_no_night_and_the_next_run_catches_up(tmp_path, monkeypatch):
+    publish(tmp_path, 1, FIRST)
+    finished(tmp_path, FIRST)
+    down = Settings(association=AssociationSettings(store="postgresql+psycopg://nobody@127.0.0.1:9/none"))
+    publish(tmp_path, 2, SECOND)
+    kept = objects(tmp_path, FIRST)
+    summary = finished(tmp_path, FIRST, SECOND, settings=down)
+    assert (summary.exit_code, [one.code for one in summary.night_failed]) == (1, ["association_down"])
+    assert objects(tmp_path, FIRST) == kept  # what is there stays
+    assert verify_output(tmp_path, declared_tables()).problems == ()
+    publish(tmp_path, 3, THIRD)
+    assert finished(tmp_path, THIRD).exit_code == 0
+    assert set(links(tmp_path, SECOND).values()) == {source_id(1, 0), source_id(1, 1)}
+
+
+def test_a_defect_is_told_and_nothing_else_is_lost(tmp_path, monkeypatch):
+    publish(tmp_path, 1, FIRST)
+    monkeypatch.setattr(association, "_digests", lambda store: 1 / 0)
+    assert [one.code for one in finished(tmp_path, FIRST).night_failed] == ["ZeroDivisionError"]
+
+
+def test_an_unreadable_catalogue_is_told_and_the_others_go_on(tmp_path):
+    path = CatalogStore(tmp_path).path(DIA_SOURCE, key(1, FIRST))
+    publish(tmp_path, 1, FIRST)
+    publish(tmp_path, 2, FIRST)
+    content = path.read_bytes()
+    path.write_bytes(b"no Parquet")
+    found = associate(tmp_path, SETTINGS.association, [FIRST]).summary
+    assert (found.exposures, [one.code for one in found.failed]) == (1, ["unreadable_catalogue"])
+    path.write_bytes(content)
+    assert associate(tmp_path, SETTINGS.association, [FIRST]).summary.exposures == 1
+
+
+def test_it_can_be_switched_off_and_is_off_in_buckets(tmp_path):
+    publish(tmp_path, 1, FIRST)
+    none = Settings(association=AssociationSettings(store="none"))
+    summary = finished(tmp_path, FIRST, settings=none)
+    assert (summary.exit_code, (tmp_path / FILE).exists()) == (0, False)
+    assert summary.not_run["gather_dia_objects"] == "association.store is none"
+    assert associate(located("s3://bucket/out"), SETTINGS.association, [FIRST]).off.startswith("the output folder")
+
+
+def test_many_nights_of_before_are_left_to_the_command(tmp_path, monkeypatch):
+    for visit, night in enumerate((FIRST, SECOND, THIRD)):
+        publish(tmp_path, visit, night)
+    found = associate(tmp_path, SETTINGS.association, [THIRD], others=1)
+    assert (found.summary.nights, found.left) == ((THIRD,), (FIRST, SECOND))
+    assert associate(tmp_path, SETTINGS.association, [THIRD], others=2).summary.nights == (FIRST, SECOND)
+
+
+def test_the_command_catches_up_and_associates_anew_in_order_of_time(tmp_path):
+    publish(tmp_path, 5, SECOND)
+    finished(tmp_path, SECOND)
+    publish(tmp_path, 1, FIRST)
+    finished(tmp_path, FIRST, settings=Settings(association=AssociationSettings(store="none")))
+    done = nightstride("associate", tmp_path, "--night", FIRST, "--json")
+    assert done.code == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found["nights"], found["published"], found["known"], found["objects"]) == ([FIRST], [FIRST], 2, 2)
+    assert set(links(tmp_path, FIRST).values()) == {source_id(5, 0), source_id(5, 1)}
+    (tmp_path / FILE).write_bytes(b"no database")
+    assert nightstride("associate", tmp_path).code == 1
+    done = nightstride("associate", tmp_path, "--rebuild")
+    assert done.code == 0, done.stderr
+    assert "2 exposures associated: 2 detections of known objects, 2 of new ones" in done.stdout
+    assert set(links(tmp_path, SECOND).values()) == {source_id(1, 0), source_id(1, 1)}
+    assert verify_output(tmp_path, declared_tables()).problems == ()
+
+
+def test_the_command_refuses_what_it_cannot_do(tmp_path):
+    assert nightstride("associate", tmp_path).code == 2
+    publish(tmp_path, 1, FIRST)
+    assert "holds nothing of night 20300101" in nightstride("associate", tmp_path, "--night", "20300101").stderr
+    assert nightstride("associate", tmp_path, "--night", FIRST, "--rebuild").code == 2
+    off = nightstride("associate", tmp_path, NIGHTSTRIDE_ASSOCIATION__STORE="none")
+    assert (off.code, "association.store is none" in off.stderr) == (2, True)
+
+
+def test_a_detection_and_its_object_are_explained_over_nights(tmp_path):
+    publish(tmp_path, 1, FIRST)
+    publish(tmp_path, 2, SECOND)
+    finished(tmp_path, FIRST, SECOND)
+    found = explain_detection(tmp_path, source_id(2, 1), SETTINGS.association)
+    assert found.detection["diaSourceId"] == source_id(2, 1)
+    assert (found.history.diaObjectId, found.history.nights) == (source_id(1, 1), [FIRST, SECOND])
+    assert found.values()["history"]["detections"][1]["diaSourceId"] == source_id(2, 1)
+    publish(tmp_path, 1, FIRST, ra=(50.0,), dec=(0.0,), digest="another")
+    finished(tmp_path, FIRST)  # the detection that began the object is gone, and the object is still there
+    assert explain_detection(tmp_path, source_id(1, 1), SETTINGS.association).detection["diaSourceId"] == source_id(
+        2, 1
+    )
+    text = nightstride("explain", tmp_path, source_id(2, 1)).stdout
+    assert f"diaObjectId {source_id(1, 1)}, 1 detection in 1 night" in text
+    assert f"seen {source_id(2, 1)}" in text
+
+
+def test_a_backup_holds_the_objects(tmp_path):
+    publish(tmp_path / "out", 1, FIRST)
+    finished(tmp_path / "out", FIRST)
+    backup_output(tmp_path / "out", tmp_path / "to")
+    publish(tmp_path / "out", 2, SECOND)
+    finished(tmp_path / "out", SECOND)
+    expected = links(tmp_path / "out", SECOND)
+    backup_output(tmp_path / "out", tmp_path / "to")
+    assert backup_output(tmp_path / "out", tmp_path / "to").files == 0
+    shutil.rmtree(tmp_path / "out")
+    _, verified = restore_output(tmp_path / "to", tmp_path / "new", declared_tables())
+    assert verified.problems == ()
+    publish(tmp_path / "new", 3, THIRD)
+    finished(tmp_path / "new", THIRD)
+    assert set(links(tmp_path / "new", THIRD).values()) == set(expected.values())
+
+
+def test_a_night_of_many_visits_has_as_many_objects_as_there_are(tmp_path):
+    rng = np.random.default_rng(4)
+    ra, dec = 10 + rng.uniform(0, 0.3, 80), rng.uniform(-0.1, 0.1, 80)
+    for visit in range(8):
+        seen = rng.random(80) < 0.7
+        noise = rng.normal(0, 0.1 * ARCSEC, (2, seen.sum()))
+        publish(tmp_path, visit, FIRST, ra=ra[seen] + noise[0], dec=dec[seen] + noise[1])
+    finished(tmp_path, FIRST)
+    assert len(objects(tmp_path, FIRST)) == 80

@@ -1,0 +1,148 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.linking import ERROR, findable, several_nights
+from flows.cli.app import app
+from flows.results import link_nights as module
+from flows.results.link_nights import link_nights
+from flows.results.linking import link_table, read_detections
+from schemas.errors import Misconfigured
+
+
+def write(path, movers, density, **changes):
+    """Write a table of six nights, and return who each detection is of, by its id."""
+    ra, dec, mjd, owner = several_nights(np.random.default_rng(7), movers, density, side=3.0)
+    columns = {"id": np.arange(len(ra)), "mjd": mjd, "ra": ra, "dec": dec, "posErr": np.full(len(ra), ERROR)}
+    pq.write_table(pa.table(columns | {"obscode": ["I41"] * len(ra)} | changes), path)
+    return owner
+
+
+def run(path, *options):
+    result = CliRunner().invoke(app, ["link", str(path), "--json", *options])
+    return result, json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """Return what `link_nights` takes, of some bodies among false detections."""
+    write(tmp_path / "table.parquet", 4, 0.5)
+    table = read_detections(tmp_path / "table.parquet")
+    return table, *link_table(table)[1:]
+
+
+@pytest.mark.slow
+def test_bodies_among_false_detections_are_linked(tmp_path):
+    pytest.importorskip("heliolinx", reason="the extra link is not installed")
+    owner = write(tmp_path / "table.parquet", 12, 5.0)
+    mjd = pq.read_table(tmp_path / "table.parquet")["mjd"].to_numpy()
+    result, found = run(tmp_path / "table.parquet", "--nights", "14", "--out", str(tmp_path / "members.parquet"))
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 1)
+    rows = pq.read_table(tmp_path / "members.parquet")
+    links = rows.filter(pa.compute.is_valid(rows["linkId"])).group_by("linkId").aggregate(
+        [("id", "list"), ("a", "mean"), ("e", "mean"), ("i", "mean"), ("linkRms", "max")]
+    ).to_pylist()  # fmt: skip
+    owners = [set(owner[one["id_list"]].tolist()) for one in links]
+    pure = {next(iter(some)) for some in owners if len(some) == 1} - {-1}
+    assert len(links) == found["links"] == len(pure) > 0
+    wanted = findable(mjd, owner)
+    assert len(wanted) >= 8
+    assert len(wanted - pure) <= 1
+    assert found["linked_nights"] == sum(len(one["id_list"]) for one in links)
+    assert all(0.7 < one["a_mean"] < 6 and 0 <= one["e_mean"] < 1 and one["linkRms_max"] < 1 for one in links)
+    assert rows["trackletId"].null_count > 0  # pairs are no tracklets
+    assert rows.schema.field("a").metadata == {b"unit": b"AU"}
+
+
+@pytest.mark.slow
+def test_unrelated_detections_give_no_links(tmp_path):
+    pytest.importorskip("heliolinx", reason="the extra link is not installed")
+    write(tmp_path / "table.parquet", 0, 40.0)
+    result, found = run(tmp_path / "table.parquet", "--nights", "14")
+    assert (result.exit_code, found["links"], found["linked_nights"]) == (0, 0, 0)
+
+
+def test_without_the_option_nothing_changes(tmp_path):
+    write(tmp_path / "table.parquet", 1, 0.5)
+    found = run(tmp_path / "table.parquet", "--out", str(tmp_path / "members.parquet"))[1]
+    assert set(found) == {"detections", "tracklets", "linked", "stationary", "left_out"}
+    assert "linkId" not in pq.read_table(tmp_path / "members.parquet").column_names
+
+
+def test_without_the_extra_it_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    write(tmp_path / "table.parquet", 0, 0.5)
+    result, found = run(tmp_path / "table.parquet", "--nights", "14")
+    assert (result.exit_code, found["error"]["code"]) == (2, "missing_extra")
+    assert "pip install 'nightstride[link]'" in result.stderr + result.stdout
+
+
+def test_an_observatory_that_is_not_known_is_told(linked, monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda name: object())
+    monkeypatch.setattr(module, "_linked", lambda window: [])
+    table, tracklets, still = linked
+    for codes, said in ((np.full(len(table.ids), "I41"), []), (np.full(len(table.ids), "Q00"), ["Q00"])):
+        notes = link_nights(table._replace(obscode=codes), tracklets, still, 14)[1]
+        assert [name for name in said if any(f"obscode {name}" in words for words in notes)] == said
+        assert len(notes) == len(said)
+
+
+def test_rows_without_an_observatory_get_the_one_that_is_given(tmp_path):
+    write(
+        tmp_path / "table.parquet",
+        0,
+        0.5,
+        obscode=pa.nulls(len(write(tmp_path / "table.parquet", 0, 0.5)), pa.string()),
+    )
+    assert set(read_detections(tmp_path / "table.parquet", "W84").obscode) == {"W84"}
+    assert set(read_detections(tmp_path / "table.parquet").obscode) == {""}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"), [("SECONDS", 0.01, "too_slow"), ("MOST_TRACKLETS", -1, "too_many_tracklets")]
+)
+def test_limits_have_a_remedy(linked, monkeypatch, name, value, code):
+    monkeypatch.setattr(module, "find_spec", lambda name: object())
+    monkeypatch.setattr(module, name, value)
+    with pytest.raises(Misconfigured, match="To fix, ") as raised:
+        link_nights(*linked, 14)
+    assert raised.value.code == code
+
+
+def test_a_crash_has_a_remedy(linked, monkeypatch, tmp_path):
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(module, "find_spec", lambda name: object())
+    monkeypatch.setattr(module.sys, "executable", str(program))
+    with pytest.raises(Misconfigured, match=r"ended with -11.* To fix, ") as raised:
+        link_nights(*linked, 14)
+    assert raised.value.code == "linking_failed"
+
+
+def test_too_many_pairs_are_thinned_and_it_is_told(linked, monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda name: object())
+    asked = []
+    monkeypatch.setattr(module, "_linked", lambda window: asked.append(window) or [])
+    link_nights(*linked, 14)
+    whole = asked.pop().group[-1] + 1
+    monkeypatch.setattr(module, "MOST_TRACKLETS", int(whole) - 3)
+    notes = link_nights(*linked, 14)[1]
+    assert asked[0].group[-1] + 1 == whole - 3
+    assert "too many detections" in notes[0]
+
+
+@pytest.mark.parametrize("nights", [3, 7, 14])
+def test_any_time_shorter_than_half_a_window_lies_in_one(nights):
+    rng = np.random.default_rng(nights)
+    mjd = np.sort(np.concatenate([rng.uniform(60000, 60040, 200), rng.uniform(60400, 60403, 50)]))
+    windows = list(module._windows(mjd, nights))
+    assert all(mjd[stop - 1] - mjd[start] < nights for start, stop in windows)
+    for first in range(len(mjd)):
+        last = np.searchsorted(mjd, mjd[first] + nights / 2) - 1
+        assert any(start <= first and last < stop for start, stop in windows)
+    assert list(module._windows(np.zeros(0), nights)) == []

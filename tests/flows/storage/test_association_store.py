@@ -1,0 +1,386 @@
+"""The store by itself, on both databases: ids, replacement, both orders, what kills and damages it."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing, contextmanager
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flows.nights.services.folder import DATABASE
+from flows.nights.services.processes import Postgres
+from flows.storage import association_store
+from flows.storage.association_links import FILE
+from flows.storage.association_store import off_because, opened_association
+from flows.storage.bucket_path import located
+from schemas.errors import Misconfigured, Retryable
+from schemas.settings import AssociationSettings
+from tests.support.association import detections, key
+from tests.support.services import new_services, place, require_postgres
+
+SETTINGS = AssociationSettings()
+ARCSEC = 1 / 3600
+
+
+@pytest.fixture(scope="session")
+def postgres_url():
+    """An empty database of a server of the system's packages; the password is in the environment."""
+    require_postgres()
+    with place() as path:
+        folder = new_services(path)
+        server = Postgres(folder)
+        server.start()
+        try:
+            port = folder.addresses.postgres_port
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("PGPASSWORD", folder.database_password)
+                yield f"postgresql+psycopg://{DATABASE}@127.0.0.1:{port}/{DATABASE}"
+        finally:
+            server.stop()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+def given_settings(request):
+    return SETTINGS if request.param == "sqlite" else SETTINGS.model_copy(
+        update={"store": request.getfixturevalue("postgres_url")}
+    )  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path, given_settings):
+    with opened_association(tmp_path, given_settings, anew=True) as opened:
+        yield opened
+
+
+def put(store, visit, ra, dec, digest="d", night="20260101", **columns):
+    return store.associate(key(visit, night), digest, detections(visit, ra, dec, **columns), SETTINGS)
+
+
+def links(store, *nights):
+    rows = [row for night in nights or ("20260101",) for row in store.history(night).to_pylist()]
+    return {row["diaSourceId"]: row["diaObjectId"] for row in rows}
+
+
+def source_id(visit, rank=0):
+    return (visit << 21) | (3 << 12) | rank
+
+
+def test_the_first_detection_gives_its_id_and_later_ones_join_it(store):
+    assert put(store, 5, [10.0, 10.01], [0.0, 0.0]) == (0, 2, 0)
+    assert put(store, 7, [10.01, 10.0], [0.2 * ARCSEC, 0.1 * ARCSEC]) == (2, 0, 0)
+    assert links(store) == {
+        source_id(5, 0): source_id(5, 0), source_id(5, 1): source_id(5, 1),
+        source_id(7, 0): source_id(5, 1), source_id(7, 1): source_id(5, 0),
+    }  # fmt: skip
+    assert store.counts() == (2, 4)
+    identity, rows = store.of_object(source_id(7, 0))
+    assert identity == source_id(5, 1)
+    assert rows["separation"].to_pylist() == pytest.approx([0.0, 0.2])
+    assert store.of_object(99) is None
+
+
+def test_across_0_h_and_at_the_pole_objects_are_one(store):
+    put(store, 1, [359.99999, 20.0], [5.0, 89.9999999])
+    assert put(store, 2, [0.00001, 200.0], [5.0, 89.9999999]).known == 2
+
+
+def test_a_backfill_changes_no_id_and_joins_what_is_there(store):
+    put(store, 50, [10.0], [0.0], night="20260105")
+    put(store, 10, [10.0], [0.1 * ARCSEC], night="20260101")
+    put(store, 60, [10.0], [0.0], night="20260106")
+    assert set(links(store, "20260101", "20260105", "20260106").values()) == {source_id(50)}
+    assert len(store.history("20260101")) == 1  # up to that night
+    assert len(store.history("20260106")) == 3
+
+
+def test_a_mean_position_that_moves_keeps_the_id(store):
+    for visit in range(1, 40):
+        put(store, visit, [10.0], [0.4 * ARCSEC * (visit / 10)])
+    assert set(links(store).values()) >= {source_id(1)}
+    assert links(store)[source_id(5)] == source_id(1)
+
+
+def test_trails_and_what_has_no_place_are_of_no_object(store):
+    long = {
+        "trailLength": [9.0, 1.0, 9.0, 0.0],
+        "trailLengthErr": [0.5, 0.5, 8.0, 0.5],
+        "trailClass": ["", "", "", "satellite"],
+    }
+    assert put(store, 1, [10.0, 10.1, 10.2, 10.3], [0.0] * 4, **long) == (0, 2, 2)
+    assert put(store, 2, [np.nan], [np.nan]) == (0, 0, 1)
+    assert sorted(links(store)) == [source_id(1, 1), source_id(1, 2)]
+
+
+def test_a_repeated_exposure_replaces_its_links_and_keeps_the_ids(store):
+    put(store, 1, [10.0, 10.1], [0.0, 0.0])
+    put(store, 2, [10.0], [0.0])
+    before = links(store)
+    put(store, 1, [10.0, 10.1], [0.0, 0.0], digest="e")
+    assert links(store) == before
+    assert store.visits("20260101") == {key(1): "e", key(2): "d"}
+    assert store.events() == []
+
+
+def test_an_object_without_detections_is_gone_and_comes_back_at_its_place(store):
+    put(store, 1, [10.0, 10.1], [0.0, 0.0])
+    put(store, 1, [10.1], [0.0], digest="e")  # ranks are counted anew
+    assert links(store) == {source_id(1, 0): source_id(1, 1)}
+    assert (store.counts(), store.events()) == ((1, 1), [("removed", source_id(1, 0))])
+    put(store, 2, [10.0], [0.1 * ARCSEC])
+    assert links(store)[source_id(2)] == source_id(1, 0)
+    assert store.events()[1:] == [("restored", source_id(1, 0))]
+
+
+def test_an_id_that_another_object_has_is_not_given_again(store):
+    put(store, 1, [10.0], [0.0])
+    put(store, 2, [10.0], [0.0])
+    put(store, 1, [12.0], [0.0], digest="e")  # something else has that diaSourceId now
+    assert links(store)[source_id(2)] == source_id(1)
+    assert links(store)[source_id(1)] == source_id(1, 4095)
+    assert store.events() == [("renamed", source_id(1, 4095))]
+
+
+def test_an_exposure_that_is_withdrawn_takes_its_detections_along(store):
+    put(store, 1, [10.0, 10.1], [0.0, 0.0])
+    put(store, 2, [10.0], [0.0])
+    store.withdraw(key(1))
+    assert links(store) == {source_id(2): source_id(1, 0)}
+    assert list(store.visits("20260101")) == [key(2)]
+    assert store.events() == [("removed", source_id(1, 1))]
+
+
+def test_an_exposure_that_moves_to_another_night_is_there_once(store):
+    put(store, 1, [10.0], [0.0], night="20260101")
+    put(store, 1, [10.0], [0.0], night="20260102")
+    assert (store.visits("20260101"), list(store.visits("20260102"))) == ({}, [key(1, "20260102")])
+    assert store.counts() == (1, 1)
+
+
+@contextmanager
+def fresh(tmp_path_factory):
+    with opened_association(tmp_path_factory.mktemp("out"), SETTINGS) as opened:
+        yield opened
+
+
+a_detection = st.tuples(st.integers(0, 7), st.floats(-0.2, 0.2), st.floats(-0.2, 0.2))
+visits_of_a_field = st.lists(st.lists(a_detection, max_size=6, unique_by=lambda one: one[0]), min_size=1, max_size=6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(visits_of_a_field, st.randoms(use_true_random=False))
+def test_the_same_visits_again_in_any_order_change_nothing(tmp_path_factory, field, random):
+    with fresh(tmp_path_factory) as store:
+        given = [
+            (visit, [10 + (n * 5 + east) * ARCSEC for n, east, _ in seen], [north * ARCSEC for *_, north in seen])
+            for visit, seen in enumerate(field)
+        ]
+        for one in given:
+            put(store, *one)
+        before, counts = links(store), store.counts()
+        assert len(set(before.values())) == len({n for seen in field for n, *_ in seen})  # as many as there are
+        random.shuffle(given)
+        for one in given:
+            put(store, *one, digest="e")
+        assert (links(store), store.counts(), store.events()) == (before, counts, [])
+
+
+@settings(max_examples=25, deadline=None)
+@given(visits_of_a_field, st.randoms(use_true_random=False))
+def test_in_any_order_the_same_detections_are_together(tmp_path_factory, field, random):
+    groups = []
+    for shuffled in (False, True):
+        order = list(enumerate(field))
+        if shuffled:
+            random.shuffle(order)
+        with fresh(tmp_path_factory) as store:
+            for visit, seen in order:
+                put(store, visit, [10 + (n * 5 + e) * ARCSEC for n, e, _ in seen], [d * ARCSEC for *_, d in seen])
+            found = links(store)
+        groups.append({frozenset(one for one in found if found[one] == identity) for identity in found.values()})
+        assert set(found.values()) <= set(found)  # ids of detections
+    assert groups[0] == groups[1]
+
+
+def test_digests_of_nights_follow_links_and_visits(store):
+    put(store, 1, [10.0], [0.0])
+    store.settle("20260101", "s1")
+    first = store.nights()["20260101"]
+    store.settle("20260101", "s1")
+    assert store.nights()["20260101"] == first
+    put(store, 2, [10.0], [0.0])
+    store.settle("20260101", "s2")
+    stamp, digest = store.nights()["20260101"]
+    assert stamp == "s2"
+    assert digest != first[1]
+
+
+def test_writers_side_by_side_wait_for_each_other(tmp_path, given_settings):
+    with opened_association(tmp_path, given_settings, anew=True):
+        pass
+    errors = []
+
+    def write(first):
+        try:
+            with opened_association(tmp_path, given_settings) as store:
+                for visit in range(first, first + 20, 2):
+                    put(store, visit, [10.0, 10.1], [0.0, 0.0])
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(first,)) for first in (1, 2)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert errors == []
+    with opened_association(tmp_path, given_settings) as store:
+        assert store.counts() == (2, 40)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from flows.storage import association_links
+from flows.storage.association_store import opened_association
+from schemas.settings import AssociationSettings
+from tests.flows.storage.test_association_store import put
+put_visit = association_links.ExposureLinks._put_visit
+association_links.ExposureLinks._put_visit = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+with opened_association(Path(sys.argv[1]), AssociationSettings(store=sys.argv[2])) as store:
+    put(store, 2, [10.0, 11.0], [0.0, 0.0])
+"""
+
+
+def test_a_process_killed_within_an_exposure_leaves_nothing_of_it(tmp_path, given_settings):
+    with opened_association(tmp_path, given_settings, anew=True) as store:
+        put(store, 1, [10.0], [0.0])
+    ended = subprocess.run([sys.executable, "-c", KILLED, tmp_path, given_settings.store], check=False, env=os.environ)
+    assert ended.returncode == -signal.SIGKILL
+    with opened_association(tmp_path, given_settings) as store:
+        assert (store.counts(), list(store.visits("20260101"))) == ((1, 1), [key(1)])
+        assert put(store, 2, [10.0, 11.0], [0.0, 0.0]) == (1, 1, 0)
+
+
+def test_another_version_is_refused_and_can_be_made_anew(tmp_path, given_settings):
+    with opened_association(tmp_path, given_settings, anew=True) as store:
+        put(store, 1, [10.0], [0.0])
+        with store._change() as connection:
+            connection.execute(sa.text("UPDATE association_meta SET version = 99"))
+    with (
+        pytest.raises(Misconfigured, match=r"schema version 99.*--rebuild") as caught,
+        opened_association(tmp_path, given_settings),
+    ):
+        pass
+    assert caught.value.code == "other_version"
+    with opened_association(tmp_path, given_settings, anew=True) as store:
+        assert store.counts() == (0, 0)
+
+
+@pytest.mark.parametrize("damage", ["not SQLite", "a torn page"])
+def test_a_damaged_file_is_named_with_the_remedy(tmp_path, damage):
+    with opened_association(tmp_path, SETTINGS) as store:
+        put(store, 1, np.linspace(10, 11, 300), np.zeros(300))
+    content = (tmp_path / FILE).read_bytes()
+    torn = content[:4096] + bytes(len(content) - 4096)
+    (tmp_path / FILE).write_bytes(b"no database " * 1000 if damage == "not SQLite" else torn)
+    with (
+        pytest.raises(Misconfigured, match=r"association\.sqlite: cannot be read.*backup.*--rebuild") as caught,
+        opened_association(tmp_path, SETTINGS) as store,
+    ):
+        store.counts()
+    assert caught.value.code == "damaged_association"
+    with opened_association(tmp_path, SETTINGS, anew=True) as store:
+        assert store.counts() == (0, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has a lock")
+def test_a_locked_file_is_waited_for_and_its_holder_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(association_store, "WAIT_S", 0.2)
+    with opened_association(tmp_path, SETTINGS):
+        pass
+    code = (
+        "import sqlite3, sys, time\n"
+        "held = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "held.execute('BEGIN EXCLUSIVE')\nprint('locked', flush=True)\ntime.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path / FILE], stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout.readline() == "locked\n"
+            with (
+                pytest.raises(Retryable, match=rf"another process \({holder.pid}\)"),
+                opened_association(tmp_path, SETTINGS) as store,
+            ):
+                put(store, 1, [10.0], [0.0])
+        finally:
+            holder.kill()
+
+
+def test_only_group_and_owner_may_read_the_file(tmp_path):
+    with opened_association(tmp_path, SETTINGS):
+        pass
+    assert (tmp_path / FILE).stat().st_mode & 0o007 == 0
+
+
+def test_the_mean_of_a_file_is_what_its_links_say(tmp_path):
+    """Against SQLite itself: weighted mean, count and times."""
+    rng = np.random.default_rng(2)
+    with opened_association(tmp_path, SETTINGS) as store:
+        decs = rng.normal(0, 0.1, 12) * ARCSEC
+        for visit, dec in enumerate(decs):
+            put(
+                store,
+                visit,
+                [10.0],
+                [dec],
+                decErr=[(0.1 + 0.02 * visit) * ARCSEC],
+                raErr=[(0.1 + 0.02 * visit) * ARCSEC],
+            )
+    with closing(sqlite3.connect(tmp_path / FILE)) as file:
+        row = file.execute("SELECT dec, weight, nDiaSources, firstDiaSourceMjdTai, lastDiaSourceMjdTai FROM dia_object")
+        dec, total, *rest = row.fetchone()
+    weight = 1 / ((0.1 + 0.02 * np.arange(12)) ** 2 + 0.05**2)
+    assert dec == pytest.approx(np.average(decs, weights=weight), abs=1e-10)
+    assert total == pytest.approx(weight.sum())
+    assert rest == [12, 61000, 61011]
+
+
+def test_a_database_that_is_down_is_said_to_be():
+    url = AssociationSettings(store="postgresql+psycopg://nobody@127.0.0.1:9/none")
+    with (
+        pytest.raises(Retryable, match=r"127\.0\.0\.1:9/none: does not answer") as caught,
+        opened_association(None, url),
+    ):
+        pass
+    assert caught.value.code == "association_down"
+
+
+def test_where_there_is_no_store():
+    bucket = located("s3://bucket/out")
+    assert off_because(bucket, SETTINGS).startswith("the output folder is in an object store")
+    assert off_because(bucket, AssociationSettings(store="postgresql+psycopg://host/db")) is None
+    assert off_because(bucket, AssociationSettings(store="none")) == "association.store is none"
+
+
+@pytest.mark.parametrize(
+    ("store", "rule"),
+    [
+        ("mysql://host/db", "must be auto, none"),
+        ("postgresql+psycopg://user:secret@host/db", "no password"),
+        ("postgresql+psycopg://host/db?password=secret", "no password"),
+    ],
+)
+def test_urls_are_of_postgresql_and_without_passwords(store, rule):
+    with pytest.raises(ValueError, match=rule):
+        AssociationSettings(store=store)
+
+
+def test_limits_of_the_reach_are_in_order():
+    with pytest.raises(ValueError, match="min_arcsec must not be above"):
+        AssociationSettings(min_arcsec=2.0)

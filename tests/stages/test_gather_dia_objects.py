@@ -1,0 +1,105 @@
+"""Objects of a night: means, flags, and what they sit on."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from kernels.sky.positions import unit_vectors
+from schemas.class_table import STAR_GALAXY
+from schemas.dia_object import ASSOCIATION, DIA_OBJECT_SOURCE, DiaObjectFlag
+from schemas.objects import DIA_LINK
+from schemas.stage import Context
+from stages.gather_dia_objects import STAGE
+from stages.link_dia_objects import STAGE as LINK
+
+ARCSEC = 1 / 3600
+
+
+def association(*rows):
+    """Rows of (diaSourceId, diaObjectId, night, ra, dec, weight, mjd, band, flux)."""
+    sources, objects, nights, ra, dec, weight, mjd, band, flux = map(list, zip(*rows, strict=True))
+    axes = dict(zip("xyz", unit_vectors(np.array(ra, float), np.array(dec, float)).T, strict=True))
+    columns = {
+        "diaSourceId": sources, "diaObjectId": objects, "night": nights, **axes, "weight": np.array(weight, float),
+        "separation": [0.25] * len(rows), "midpointMjdTai": np.array(mjd, float), "band": band,
+        "psfFlux": pa.array(flux, pa.float64()), "psfFluxErr": [10.0] * len(rows),
+    }  # fmt: skip
+    return pa.table(columns, schema=ASSOCIATION.schema)
+
+
+def gathered(found, **others):
+    table = STAGE({ASSOCIATION.name: found, **others}, Context()).rows
+    return {row["diaObjectId"]: row for row in table.to_pylist()}
+
+
+def labelled(labels):
+    columns = {
+        field.name: pa.array([1.0 if pa.types.is_floating(field.type) else ""] * len(labels)).cast(field.type)
+        for field in STAR_GALAXY.schema if field.name not in ("objectId", "classLabel")
+    }  # fmt: skip
+    table = {"objectId": pa.array(labels.keys(), pa.int64()), "classLabel": pa.array(labels.values()), **columns}
+    return pa.table({name: table[name] for name in STAR_GALAXY.schema.names}, schema=STAR_GALAXY.schema)
+
+
+def linked(rows):
+    """dia_link of (diaSourceId, objectId, separation)."""
+    sources, objects, apart = map(list, zip(*rows, strict=True))
+    nothing = {name: pa.nulls(len(rows), DIA_LINK.schema.field(name).type) for name in DIA_LINK.schema.names[3:]}
+    first = {
+        "diaSourceId": pa.array(sources, pa.int64()), "objectId": pa.array(objects, pa.int64()),
+        "separation": pa.array(apart, pa.float32()),
+    }  # fmt: skip
+    return pa.table({**first, **nothing}, schema=DIA_LINK.schema)
+
+
+def test_means_are_by_the_errors_and_fluxes_by_band():
+    rows = gathered(
+        association(
+            (1, 1, "20260101", 359.9999, 0.0, 100, 61000.1, "r", 100.0),
+            (2, 1, "20260102", 0.0001, 3 * ARCSEC, 200, 61001.2, "g", None),
+            (3, 1, "20260102", 0.0, 0.0, 0.001, 61001.3, "r", 300.0),
+            (4, 4, "20260102", 50.0, 89.0, 25, 61001.3, "i", 70.0),
+        )
+    )
+    one, other = rows[1], rows[4]
+    assert one["dec"] == pytest.approx(2 * ARCSEC, rel=1e-4)
+    assert (one["ra"] + 180) % 360 - 180 == pytest.approx(0.0001 / 3, rel=1e-3)
+    assert one["raErr"] == one["decErr"] == pytest.approx(300**-0.5 * ARCSEC, rel=1e-4)
+    assert (one["nDiaSources"], one["firstDiaSourceMjdTai"], one["lastDiaSourceMjdTai"]) == (3, 61000.1, 61001.3)
+    assert (one["r_psfFluxMean"], one["r_psfFluxChi2"], one["r_psfFluxSigma"]) == pytest.approx(
+        (200, 200, 2**0.5 * 100)
+    )
+    assert (one["r_psfFluxMin"], one["r_psfFluxMax"], one["r_psfFluxNdata"]) == (100, 300, 2)
+    assert (one["g_psfFluxNdata"], one["g_psfFluxMean"]) == (0, None)  # the detection has no flux
+    assert (other["i_psfFluxMean"], other["i_psfFluxSigma"], other["i_psfFluxStetsonJ"]) == (70, None, None)
+
+
+@pytest.mark.parametrize(("minutes", "rests"), [(0.5, False), (15, False), (25, True), (1440, True)])
+def test_at_rest_is_what_is_seen_after_what_moves_has_gone(minutes, rests):
+    """0.03 deg a day take it 1.5 arcsec away in 20 minutes."""
+    times = (61000.0, 61000.0 + minutes / 1440)
+    found = association(*((n, 1, "20260101", 10.0, 0.0, 100, mjd, "r", 1.0) for n, mjd in enumerate(times)))
+    assert bool(gathered(found)[1]["flags"] & DiaObjectFlag.STATIONARY) is rests
+
+
+def test_flags_say_what_detections_sit_on():
+    ids = range(1, 8)
+    found = association(*((n, n, "20260101", 10.0 + n, 0.0, 100, 61000.0, "r", 1.0) for n in ids))
+    on = linked([(1, 11, 0.2), (2, 12, 0.2), (3, 13, 0.2), (4, None, None), (5, 11, 1.2), (6, 99, 0.1)])
+    classes = labelled({11: "star", 12: "galaxy", 13: "unknown"})
+    rows = gathered(found, dia_link=on, star_galaxy=classes)
+    star, core = DiaObjectFlag.VARIABLE_STAR, DiaObjectFlag.NUCLEAR
+    # The fifth is not within its reach, the sixth has no class, the seventh no link.
+    assert [rows[n]["flags"] for n in ids] == [star, core, 0, 0, 0, 0, 0]
+    assert {row["flags"] for row in gathered(found, dia_link=on).values()} == {0}
+
+
+def test_links_are_those_of_the_last_night():
+    found = association(
+        (9, 1, "20260101", 10.0, 0.0, 100, 61000.0, "r", 1.0),
+        (8, 5, "20260102", 11.0, 0.0, 100, 61001.0, "r", 1.0),
+        (7, 1, "20260102", 10.0, 0.0, 100, 61001.0, "r", 1.0),
+    )
+    made = LINK({ASSOCIATION.name: found}, Context()).rows
+    assert made.schema.equals(DIA_OBJECT_SOURCE.schema)
+    assert made.to_pydict() == {"diaSourceId": [7, 8], "diaObjectId": [1, 5], "separation": [0.25, 0.25]}

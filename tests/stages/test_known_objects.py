@@ -1,0 +1,213 @@
+"""Known objects on an exposure: `predict_known`, and their detections: `match_known`."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from astropy.wcs import WCS
+
+from kernels.orbits.ephemeris import OrbitCatalogue, observe
+from kernels.sky.observatories import OBSERVATORIES, observer_at
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import Misconfigured
+from schemas.exposure import ExposureInfo, PsfModel
+from schemas.known_object import SS_EPHEMERIS
+from schemas.settings import MatchKnownSettings, PredictKnownSettings
+from schemas.stage import Context
+from stages.match_known import STAGE as MATCH
+from stages.predict_known import STAGE as PREDICT
+from tests.support.orbits import PALOMAR, asteroids
+
+SHAPE, WHEN = (600, 500), 61020.3
+
+
+def around(ra, dec, **changes):
+    """Return an exposure centred at a place, 1 arcsec a pixel, north up and east left."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [ra, dec], [250.5, 300.5]
+    wcs.wcs.cdelt = [-1 / 3600, 1 / 3600]
+    header = "\n".join(str(card) for card in wcs.to_header().cards)
+    known = {
+        "night": "20261120", "visit": 7, "detector": 3, "instrument": "ZTF/MOSAIC", "band": "r",
+        "midpoint_mjd_tai": WHEN, "exposure_time_s": 30.0, "shape": SHAPE, "psf": PsfModel(fwhm_px=2.0),
+        "background": 0.0, "noise": 10.0, "zero_point": 26.0, "wcs_header": header, "source_uri": "a.fits",
+        "source_sha256": "0" * 64,
+    }  # fmt: skip
+    return ExposureInfo(**{**known, **changes})
+
+
+@pytest.fixture(scope="module")
+def sky():
+    """Thirty objects, and how they are seen from Palomar."""
+    orbits = asteroids(30, 61000.0)
+    return orbits, observe(orbits, observer_at(WHEN, OBSERVATORIES["I41"]))
+
+
+def predicted(orbits, exposure, mask=None, **settings):
+    inputs = {"mask": np.zeros(SHAPE, np.uint16) if mask is None else mask, "orbits": OrbitCatalogue(orbits)}
+    return PREDICT(inputs, Context(exposure=exposure, settings=PredictKnownSettings(**settings))).rows
+
+
+def detections(places, **columns):
+    """Return rows of `dia_source` at (ra, dec)."""
+    count = len(places)
+    given = {
+        "diaSourceId": np.arange(count) + 100, "ra": [ra for ra, _ in places], "dec": [dec for _, dec in places],
+        "raErr": np.full(count, 1e-5), "decErr": np.full(count, 1e-5), **columns,
+    }  # fmt: skip
+    filled = {
+        field.name: pa.array(given[field.name]).cast(field.type) if field.name in given
+        else pa.nulls(count, field.type) if field.nullable else _zeros(field.type, count)
+        for field in DIA_SOURCE.schema
+    }  # fmt: skip
+    return pa.table(filled, schema=DIA_SOURCE.schema)
+
+
+def _zeros(kind, count):
+    return pa.array([""] * count if pa.types.is_string(kind) else [0] * count).cast(kind)
+
+
+def matched(found, known, exposure, **settings):
+    inputs = {"dia_source": found, "ss_ephemeris": known}
+    return MATCH(inputs, Context(exposure=exposure, settings=MatchKnownSettings(**settings))).rows.to_pylist()
+
+
+def moved(ra, dec, east, north):
+    return ra + east / 3600 / np.cos(np.radians(dec)), dec + north / 3600
+
+
+def test_an_object_is_where_the_middle_of_its_image_is(sky):
+    orbits, seen = sky
+    for n in range(5):
+        exposure = around(seen.ra[n], seen.dec[n])
+        (row,) = [one for one in predicted(orbits, exposure).to_pylist() if one["designation"].endswith(f"TA{n}")]
+        assert (row["x"], row["y"]) == (pytest.approx(249.5, abs=1e-3), pytest.approx(299.5, abs=1e-3))
+        assert (row["visit"], row["detector"], row["midpointMjdTai"]) == (7, 3, WHEN)
+        assert row["ephVmag"] == pytest.approx(seen.magnitude[n], abs=1e-4)
+        assert row["usable"]
+
+
+def test_only_what_is_on_the_image_or_may_be_is_listed(sky):
+    orbits, seen = sky
+    north = around(seen.ra[0], seen.dec[0] + 301 / 3600)  # 1 px below the image
+    assert len(predicted(orbits.take(slice(0, 1)), north)) == 0
+    vague = orbits.take(slice(0, 1))._replace(uncertainty=np.array([5.0]))
+    (row,) = predicted(vague, north).to_pylist()
+    assert row["ephUncertainty"] > 2
+    assert not row["usable"]
+
+
+def test_what_is_too_faint_is_left_out(sky):
+    orbits, seen = sky
+    exposure = around(seen.ra[0], seen.dec[0])
+    limit = 26 - 2.5 * np.log10(5 * 10 * 2 * np.sqrt(2.266))  # of a round Gaussian PSF of 2 px
+    one = orbits.take(slice(0, 1))
+    at_limit = one._replace(magnitude=one.magnitude + (limit - seen.magnitude[0]))
+    assert len(predicted(at_limit, exposure, fainter=0.01)) == 1
+    assert len(predicted(at_limit, exposure, fainter=-0.01)) == 0
+    assert len(predicted(at_limit, exposure.model_copy(update={"zero_point": None}), fainter=-0.01)) == 1
+
+
+def test_masked_pixels_are_not_usable(sky):
+    orbits, seen = sky
+    mask = np.zeros(SHAPE, np.uint16)
+    mask[300, 250] = mask[299, 249] = mask[300, 249] = mask[299, 250] = 1
+    (row,) = predicted(orbits.take(slice(0, 1)), around(seen.ra[0], seen.dec[0]), mask).to_pylist()
+    assert not row["usable"]
+
+
+def test_the_observatory_is_told_by_instrument_code_or_site(sky):
+    orbits, seen = sky
+    one, exposure = orbits.take(slice(0, 1)), around(seen.ra[0], seen.dec[0], instrument="own")
+    places = {
+        name: predicted(one, exposure, **settings).to_pylist()[0]
+        for name, settings in {
+            "none": {}, "centre": {"obscode": "500"}, "code": {"obscode": "I41"}, "site": {"site": PALOMAR},
+        }.items()
+    }  # fmt: skip
+    assert places["none"] == places["centre"]
+    assert places["site"]["ephRa"] == pytest.approx(places["code"]["ephRa"], abs=0.01 / 3600)
+    assert places["site"]["ephUncertainty"] == pytest.approx(places["code"]["ephUncertainty"], abs=0.01)
+    assert 1 < 3600 * np.hypot(places["none"]["ephRa"] - seen.ra[0], places["none"]["ephDec"] - seen.dec[0]) < 9
+    assert places["none"]["ephUncertainty"] > places["code"]["ephUncertainty"] + 2, "parallax is not known"
+    with pytest.raises(Misconfigured, match="give predict_known"):
+        predicted(one, exposure, obscode="ZZZ")
+
+
+def test_without_a_wcs_nothing_is_known(sky):
+    assert len(predicted(sky[0], around(10, 10, wcs_header=None))) == 0
+
+
+def test_a_detection_is_given_its_name_and_offsets(sky):
+    orbits, seen = sky
+    exposure = around(seen.ra[0], seen.dec[0])
+    known = predicted(orbits.take(slice(0, 1)), exposure)
+    angle = np.radians(seen.angle[0])
+    east, north = 1.0 * np.sin(angle) + 0.5 * np.cos(angle), 1.0 * np.cos(angle) - 0.5 * np.sin(angle)
+    (row,) = matched(detections([moved(seen.ra[0], seen.dec[0], east, north)]), known, exposure)
+    assert (row["diaSourceId"], row["designation"]) == (100, "2026 TA0")
+    assert row["ephOffset"] == pytest.approx(1.118, abs=1e-3)
+    assert row["ephOffsetAlongTrack"] == pytest.approx(1.0, abs=1e-3)
+    assert row["ephOffsetCrossTrack"] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_the_closest_pairs_are_taken_and_none_twice(sky):
+    orbits, seen = sky
+    exposure = around(seen.ra[0], seen.dec[0])
+    pair = orbits.take(np.array([0, 0]))._replace(designation=np.array([b"A", b"B"]))
+    known = predicted(pair, exposure)
+    places = [moved(seen.ra[0], seen.dec[0], 0, off) for off in (1.5, 0.1, 0.5)]
+    rows = matched(detections(places), known, exposure)
+    assert [row["diaSourceId"] for row in rows] == [101, 102]
+    assert {row["designation"] for row in rows} == {"A", "B"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "agrees"),
+    [
+        ({}, True),
+        ({"magAB": [2.4]}, True),
+        ({"magAB": [2.6]}, False),
+        ({"trailLength": [1.0], "trailAngle": [10.0]}, True),
+        ({"trailLength": [9.0], "trailAngle": [10.0]}, False),
+    ],
+)
+def test_trail_and_magnitude_have_to_agree(sky, columns, agrees):
+    orbits, seen = sky
+    exposure = around(seen.ra[0], seen.dec[0])
+    if "magAB" in columns:
+        columns = {"magAB": [seen.magnitude[0] + columns["magAB"][0]]}
+    found = detections([(seen.ra[0], seen.dec[0])], **columns)
+    assert bool(matched(found, predicted(orbits.take(slice(0, 1)), exposure), exposure)) is agrees
+
+
+def test_a_fast_object_has_to_move_as_its_trail_does(sky):
+    """A trail of 30 arcsec in 30 s is 24 deg / day."""
+    orbits, seen = sky
+    exposure = around(seen.ra[0], seen.dec[0])
+    known = predicted(orbits.take(slice(0, 1)), exposure)
+    for name, value in (("ephRate", 24.0), ("ephRateAngle", 40.0)):
+        place = SS_EPHEMERIS.schema.get_field_index(name)
+        known = known.set_column(place, SS_EPHEMERIS.schema.field(name), pa.array([value], pa.float32()))
+    for angle, length, agrees in ((41, 30, True), (221, 28, True), (80, 30, False), (41, 3, False)):
+        found = detections([(seen.ra[0], seen.dec[0])], trailLength=[float(length)], trailAngle=[float(angle)])
+        assert bool(matched(found, known, exposure)) is agrees, (angle, length)
+
+
+def test_an_uncertain_orbit_is_looked_for_along_its_motion_only(sky):
+    orbits, seen = sky
+    exposure = around(seen.ra[0], seen.dec[0])
+    vague = orbits.take(slice(0, 1))._replace(uncertainty=np.array([6.0]))
+    known = predicted(vague, exposure)
+    angle = np.radians(seen.angle[0])
+    for along, across, found in ((20.0, 0.0, True), (-20.0, 1.0, True), (0.0, 4.0, False), (40.0, 0.0, False)):
+        east = along * np.sin(angle) + across * np.cos(angle)
+        north = along * np.cos(angle) - across * np.sin(angle)
+        rows = matched(detections([moved(seen.ra[0], seen.dec[0], east, north)]), known, exposure)
+        assert bool(rows) is found, (along, across)
+
+
+def test_rows_without_a_place_are_left_out(sky):
+    orbits, seen = sky
+    exposure = around(seen.ra[0], seen.dec[0])
+    found = detections([(None, None), (seen.ra[0], seen.dec[0])])
+    assert [row["diaSourceId"] for row in matched(found, predicted(orbits, exposure), exposure)] == [101]
