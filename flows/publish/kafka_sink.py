@@ -24,12 +24,8 @@ Bookkeeping = Callable[[list[tuple[Mark, float]], list[Letter]], None]
 
 _POLL_S = 0.1
 _OF_STANDING = {"sent": Sent(kept=1), "dead": Sent(dead=1), "held": Sent(held=1)}
-_DEAD = {
-    KafkaError.MSG_SIZE_TOO_LARGE,
-    KafkaError.INVALID_RECORD,
-    KafkaError.INVALID_TIMESTAMP,
-    KafkaError.POLICY_VIOLATION,
-}
+_TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
+_DEAD = {_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP, KafkaError.POLICY_VIOLATION}
 _REFUSED = {
     KafkaError._AUTHENTICATION,
     KafkaError.SASL_AUTHENTICATION_FAILED,
