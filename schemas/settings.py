@@ -424,7 +424,6 @@ class Settings(BaseSettings):
     predict_known: PredictKnownSettings = PredictKnownSettings()
     match_known: MatchKnownSettings = MatchKnownSettings()
     association: AssociationSettings = AssociationSettings()
-    alerts: AlertSettings = AlertSettings()
     quality: QualitySettings = QualitySettings()
     butler: ButlerSettings = ButlerSettings()
     fetch: FetchSettings = FetchSettings()
@@ -435,6 +434,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     cluster: ClusterSettings = ClusterSettings()
     observe: ObserveSettings = ObserveSettings()
+    alerts: AlertSettings = AlertSettings()
 
     @model_validator(mode="after")
     def _hosts_are_known(self) -> "Settings":
