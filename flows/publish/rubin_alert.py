@@ -16,6 +16,7 @@ from flows.publish.rubin_schema import serialise
 from flows.publish.rubin_source import source_records
 from flows.storage.catalog_store import CatalogStore
 from schemas.alert_settings import AlertSettings
+from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord
@@ -83,6 +84,7 @@ class RubinAlerts:
         }
         processed = self._published.processed(record)
         sources = source_records(rows, self._version, processed, owners, some.values)
+        key, made_from = (record.night, record.visit, record.detector), record.datasets[DIA_SOURCE.name].digest
         for n, (identity, source) in enumerate(zip(ids, sources, strict=True)):
             owner = source["diaObjectId"]
             alert = {
@@ -100,7 +102,7 @@ class RubinAlerts:
             except BadInput as error:
                 self._refuse(identity, error)
                 continue
-            yield Packet(identity, record.night, record.visit, record.detector, self._version, body)
+            yield Packet(identity, *key, self._version, body, made_from)
 
     def _known(self, record: ExposureRecord, rows: pa.Table) -> _Known:
         if SS_SOURCE.name not in record.datasets:

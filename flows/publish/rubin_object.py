@@ -1,4 +1,4 @@
-"""Objects in the terms of Rubin's alerts: at rest (DiaObject), and known ones of the Solar System (ssSource, orbits)."""
+"""Objects in the terms of Rubin's alerts: at rest (DiaObject), and known ones of the Solar System (ssSource)."""
 
 from functools import lru_cache
 from pathlib import Path

@@ -20,7 +20,7 @@ SAME = (
 """Columns that are ours under Rubin's names."""
 
 RENAMED = {"psfNdata": "trailNdata", "trailRaErr": "raErr", "trailDecErr": "decErr"}
-"""Rubin's name -> our column that says the same: both fits are to the same pixels, and a trail's centre is the place."""
+"""Rubin's name -> our column that says the same: both fits are to the same pixels, a trail's centre is the place."""
 
 FROM_FLAGS = {
     "centroid_flag": DetectionFlag.FIT_FAILED,
@@ -98,7 +98,9 @@ def source_records(
     told |= {name: values.tolist() for name, values in booleans.items()}
     told |= {**owners, "timeProcessedMjdTai": [processed] * len(rows)}
     names = [name for name in told if version == "11.1" or name not in SINCE_11_1]
-    return [{**ALWAYS, **dict(zip(names, one, strict=True))} for one in zip(*(told[name] for name in names), strict=True)]
+    return [
+        {**ALWAYS, **dict(zip(names, one, strict=True))} for one in zip(*(told[name] for name in names), strict=True)
+    ]
 
 
 def column_lists(rows: pa.Table, names: Iterable[str]) -> dict[str, list[Any]]:
@@ -141,7 +143,7 @@ def pixel_flags(rows: pa.Table, stamps: Stamps, radius: float) -> dict[str, NDAr
 
 
 def _near_trail(rows: pa.Table, stamps: Stamps, radius: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which pixels lie within a radius of each trail, and within the 3 x 3 px about its centre, (n, side, side)."""
+    """Return the pixels within a radius of each trail, and the 3 x 3 px about its centre, (n, side, side)."""
     x, y = rows["x"].to_numpy() - stamps.x0, rows["y"].to_numpy() - stamps.y0
     half = rows["trailLengthPx"].to_numpy().astype(float) / 2
     theta = np.radians(rows["trailAnglePx"].to_numpy().astype(float))
