@@ -5,10 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import md5
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 from uuid import uuid4
 
 from flows.storage.atomic import STAGED, make_folder, publish_file, writing
+from flows.storage.bucket_path import BucketPath
 
 MAGIC = b"Obj\x01"
 """First bytes of an Avro object container."""
@@ -37,6 +39,11 @@ def write_container(target: Path | IO[bytes], schema: Mapping[str, Any], bodies:
     Retryable, Misconfigured
         It cannot be written: see `flows.storage.atomic.write_file`.
     """
+    if isinstance(target, BucketPath):
+        with TemporaryDirectory(prefix="nightstride-") as folder, writing(file := Path(folder) / "container"):
+            length = write_container(file, schema, bodies)
+            target.upload(file)
+        return length
     if isinstance(target, Path):
         with writing(target), _staged(target) as staged, staged.open("xb") as file:
             return write_container(file, schema, bodies)

@@ -17,6 +17,8 @@ class Packet:
         Version of Rubin's schema ("11.1", "11.0", "10.0"), or "ztf".
     body
         Avro, without header.
+    made_from
+        Digest of what the detection was made from; empty: it is not known.
     """
 
     source_id: int
@@ -25,3 +27,4 @@ class Packet:
     detector: int
     schema: str
     body: bytes
+    made_from: str = ""

@@ -53,6 +53,12 @@ def parsed(version: str) -> dict[str, Any]:
     """
     if version not in SCHEMAS:
         raise Misconfigured("no_schema", "--schema", f"{version!r} is no version.", choice(version, SCHEMAS))
+    return packaged(version)
+
+
+@cache
+def packaged(version: str) -> dict[str, Any]:
+    """Return the schema of any version that the package has, as `parsed` does; errors as there."""
     try:
         from fastavro.schema import load_schema
     except ImportError as error:
@@ -121,12 +127,17 @@ def deserialise(body: bytes, version: str) -> dict[str, Any]:
     Misconfigured
         As in `parsed`.
     """
+    return decoded(body, parsed(version), version)
+
+
+def decoded(body: bytes, schema: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """Return the record of an alert in Avro by a parsed schema, whose name is for messages; errors as `deserialise`."""
     from fastavro import schemaless_reader
 
-    schema, file = parsed(version), BytesIO(body)
+    file = BytesIO(body)
     try:
-        record = schemaless_reader(file, schema, None)
-    except (EOFError, ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError) as error:
+        record = schemaless_reader(file, dict(schema), None)
+    except Exception as error:  # whatever a reader of damaged bytes comes upon
         raise _damaged(version, f"{type(error).__name__}: {error}"[:200]) from error
     if (rest := len(body) - file.tell()) != 0:
         raise _damaged(version, f"{rest} bytes are left over after its end")

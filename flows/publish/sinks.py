@@ -9,27 +9,58 @@ from typing import Any, Protocol
 from flows.publish.container import write_container
 from flows.publish.packet import Packet
 from flows.publish.rubin_schema import parsed
+from schemas.errors import NightstrideError, exit_code
+from schemas.summary import QUARANTINED
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of packets.
+    """What became of packets; the first five add up to those that were taken.
 
     Attributes
     ----------
-    alerts, bytes
-        That have arrived, and the bytes of their bodies.
+    alerts
+        That have arrived now.
     dead
-        That could not be sent.
+        That could not be sent, now or before: dead letters.
+    kept
+        That had arrived before, and were not sent again.
+    held
+        Whose detection was sent before, as another search had found it: not sent.
+    left
+        That wait in the outbox.
+    bytes
+        Of the messages that have arrived now; of files, of the bodies.
+    trouble
+        Why nothing more was taken; None: all were.
     """
 
     alerts: int = 0
     bytes: int = 0
     dead: int = 0
+    kept: int = 0
+    held: int = 0
+    left: int = 0
+    trouble: NightstrideError | None = None
 
     def __add__(self, other: "Sent") -> "Sent":
         """Return the sums of both."""
-        return Sent(self.alerts + other.alerts, self.bytes + other.bytes, self.dead + other.dead)
+        return Sent(
+            self.alerts + other.alerts,
+            self.bytes + other.bytes,
+            self.dead + other.dead,
+            self.kept + other.kept,
+            self.held + other.held,
+            self.left + other.left,
+            self.trouble or other.trouble,
+        )
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 if all have arrived, 3 if all but dead letters, 1 if some wait, 2 if they will wait for ever."""
+        if self.trouble is not None:
+            return exit_code(self.trouble)
+        return 1 if self.left else QUARANTINED if self.dead else 0
 
 
 class Sink(Protocol):

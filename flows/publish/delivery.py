@@ -1,0 +1,159 @@
+"""Delivery of packets to any sink by its URL, through the outbox, and of dead letters once more."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from flows.publish.outbox import Letter, Mark, Outbox, mark_of, opened_outbox
+from flows.publish.packet import Packet
+from flows.publish.registry import SchemaRegistry
+from flows.publish.sinks import FolderSink, Sent, Sink
+from flows.storage.bucket_path import BucketPath, located
+from schemas.alert_settings import AlertSettings
+from schemas.errors import Misconfigured
+from schemas.summary import Record
+
+if TYPE_CHECKING:
+    from flows.publish.kafka_sink import KafkaSink
+
+KAFKA = "kafka://"
+
+AT_ONCE = 200
+"""Packets that are entered in the outbox together."""
+
+
+class ReplaySummary(Record):
+    """Result of ``nightstride alerts replay``; the last line of its output with ``--json``."""
+
+    letters: Annotated[int, Field(ge=0, description="Dead letters that there were.")]
+    sent: Annotated[int, Field(ge=0, description="That have arrived now, and are forgotten.")]
+    dead: Annotated[int, Field(ge=0, description="That could not be sent this time either.")]
+    left: Annotated[int, Field(ge=0, description="That were not tried, as the broker was gone.")]
+
+
+@contextmanager
+def opened_sink(to: str, out: Path, settings: AlertSettings, *, again: bool = False) -> Iterator[Sink]:
+    """Open the sink of a URL, with the outbox of an output folder.
+
+    Parameters
+    ----------
+    to
+        ``kafka://HOST:PORT[,HOST:PORT...]/TOPIC``, ``s3://BUCKET/PREFIX``, or a folder.
+    out, settings
+        Whose alerts, and how they are sent.
+    again
+        Send also, to a topic, detections that were sent as another search had found them.
+
+    Raises
+    ------
+    Misconfigured, Retryable
+        It is no such URL; as in `flows.publish.outbox.opened_outbox`, but that a folder needs no outbox.
+    """
+    if to.startswith(KAFKA):
+        with opened_outbox(out, settings.outbox) as outbox:
+            yield kafka_sink(to, settings, outbox, again=again)
+        return
+    folder = FolderSink(located(to))
+    there = settings.outbox is not None or not isinstance(out, BucketPath)
+    with opened_outbox(out, settings.outbox) if there else nullcontext() as outbox:
+        yield folder if outbox is None else RecordedFolder(folder, outbox)
+
+
+def kafka_sink(to: str, settings: AlertSettings, outbox: Outbox, *, again: bool = False) -> "KafkaSink":
+    """Return the sink of a topic.
+
+    Raises
+    ------
+    Misconfigured
+        It is no URL of a topic, librdkafka refuses a setting, or the extra ``kafka`` is missing.
+    """
+    from flows.runtime.secrets import refuse_credentials
+
+    refuse_credentials(to, "--to")
+    try:
+        from flows.publish.kafka_sink import KafkaSink
+    except ModuleNotFoundError as error:
+        raise Misconfigured(
+            "extra", to, f"{error.name} is not installed.", "pip install 'nightstride[kafka]'."
+        ) from error
+    registry = SchemaRegistry(settings.registry, settings.registry_timeout_s)
+    return KafkaSink(to, settings.kafka, outbox, registry, again=again)
+
+
+@dataclass(frozen=True)
+class RecordedFolder:
+    """Folder of containers, local or in a bucket, with an outbox that knows what is in them.
+
+    A container appears whole, by one rename or put, and only then are its alerts recorded as sent. A visit that is
+    published anew, with other detections, replaces its container.
+    """
+
+    folder: FolderSink
+    outbox: Outbox
+
+    def send(self, packets: Iterator[Packet]) -> Sent:
+        """Write packets; those of a visit follow one another. Errors as in `FolderSink.send`, and of the outbox."""
+        sent = Sent()
+        name = str(self.folder.folder if isinstance(self.folder.folder, BucketPath) else self.folder.folder.resolve())
+        for (_, form), group in groupby(packets, lambda packet: (packet.visit, packet.schema)):
+            entered = _Entered(group, self.outbox, self.outbox.route(name, form))
+            self.folder.send(iter(entered))
+            entered.arrived()
+            sent += entered.sent
+        return sent
+
+
+class _Entered:
+    """Packets of a visit, entered in the outbox as they are read."""
+
+    def __init__(self, packets: Iterator[Packet], outbox: Outbox, route: int) -> None:
+        self._packets, self._outbox, self._route = packets, outbox, route
+        self._marks: list[Mark] = []
+        self.sent = Sent()
+
+    def __iter__(self) -> Iterator[Packet]:
+        while batch := list(islice(self._packets, AT_ONCE)):
+            for packet, standing in zip(batch, self._outbox.enter(self._route, batch, again=True), strict=True):
+                if standing == "sent":
+                    self.sent += Sent(kept=1)
+                else:
+                    self._marks.append(mark_of(packet))
+                    self.sent += Sent(1, len(packet.body))
+                yield packet
+
+    def arrived(self) -> None:
+        now = time()
+        self._outbox.record(self._route, [(mark, now) for mark in self._marks])
+
+
+def replay(out: Path, to: str, settings: AlertSettings) -> tuple[ReplaySummary, Sent]:
+    """Send all dead letters once more, to a topic; those that arrive are forgotten.
+
+    Raises
+    ------
+    Misconfigured, Retryable
+        ``to`` is no URL of a topic; as in `opened_sink`.
+    """
+    if not to.startswith(KAFKA):
+        raise Misconfigured(
+            "no_topic", to, "is no topic: dead letters are messages of Kafka.", "write kafka://HOST:PORT/TOPIC."
+        )
+    with opened_outbox(out, settings.outbox) as outbox:
+        there = sum(counts.get("letters", 0) for counts in outbox.counts().values())
+        sent = kafka_sink(to, settings, outbox).send_letters(_all_letters(outbox))
+    left = there - sent.alerts - sent.dead
+    return ReplaySummary(letters=there, sent=sent.alerts, dead=sent.dead, left=left), sent
+
+
+def _all_letters(outbox: Outbox) -> Iterator[Letter]:
+    """Yield each letter once, also while those that arrive are forgotten."""
+    last = 0
+    while found := outbox.letters(last):
+        yield from found
+        last = found[-1].number
