@@ -31,6 +31,10 @@ KNOWN_WITHIN_ARCSEC = 2.0
 MOST_STAMP = 2**20
 """Bytes that a stamp may unpack to; it takes 23 kB."""
 
+WIDENED_PX2 = 3.5
+"""What ZTF's width of an image has more than its PSF, in squares, px: on stamps of 54 known asteroids stars are 1.01
+and 0.97 times (two sets) as wide as this makes them."""
+
 STAMPS = ("cutoutDifference", "cutoutScience", "cutoutTemplate")
 
 _MIDDLE = SIDE // 2

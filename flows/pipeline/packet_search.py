@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from flows.inputs.probe import WIDEST_PX
-from flows.inputs.ztf_packets import EXPOSURE_S, PacketIdentity, ZtfPacket
+from flows.inputs.ztf_packets import EXPOSURE_S, WIDENED_PX2, PacketIdentity, ZtfPacket
 from flows.pipeline.graph import OF_EXPOSURE, resolve
 from flows.pipeline.models import model_digests, model_name
 from flows.pipeline.search_pixels import search_pixels
@@ -46,10 +46,6 @@ MOST_DEC = 75.0
 
 ASSUMED_PSF = PsfModel(fwhm_px=2.0, beta=3.0, source="assumed")
 """Of the median seeing of ZTF, 2 arcsec."""
-
-WIDENED_PX2 = 3.5
-"""What ZTF's width of an image has more, in squares, px: on stamps of 54 known asteroids the stars are 1.01 and 0.97
-times (two sets) as wide as this makes them."""
 
 _NARROWEST = 0.5  # px
 _HALF_FIELD = 3.7

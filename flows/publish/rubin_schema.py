@@ -107,7 +107,7 @@ def serialise(record: Mapping[str, Any], version: str) -> bytes:
     try:
         schemaless_writer(file, schema, record, strict_allow_default=True)
     except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
-        problem = next(_problems(record, schema, schema["__named_schemas"]), f"{type(error).__name__}: {error}"[:300])
+        problem = field_problem(record, schema, error)
         raise BadInput(
             "alert_schema",
             f"alert {record.get('diaSourceId')}",
@@ -115,6 +115,11 @@ def serialise(record: Mapping[str, Any], version: str) -> bytes:
             "give each field of the schema a value of its type, and none that it does not have.",
         ) from error
     return file.getvalue()
+
+
+def field_problem(record: Mapping[str, Any], schema: Mapping[str, Any], error: Exception) -> str:
+    """Return what is wrong with a record, by its fields; if that finds nothing, what its writer said."""
+    return next(_problems(record, schema, schema["__named_schemas"]), f"{type(error).__name__}: {error}"[:300])
 
 
 def deserialise(body: bytes, version: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from flows.publish.container import write_container
 from flows.publish.packet import Packet
 from flows.publish.rubin_schema import parsed
+from flows.publish.ztf_schema import FORM, ztf_schema
 from schemas.errors import NightstrideError, exit_code
 from schemas.summary import QUARANTINED
 
@@ -75,7 +76,7 @@ class Sink(Protocol):
 
 def container_schema(version: str) -> Mapping[str, Any]:
     """Return the schema of a container of packets; errors as in `flows.publish.rubin_schema.parsed`."""
-    return parsed(version)
+    return ztf_schema() if version == FORM else parsed(version)
 
 
 @dataclass(frozen=True)
