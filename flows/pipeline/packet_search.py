@@ -220,7 +220,9 @@ def noise_correlation_of(packets: Sequence[ZtfPacket]) -> NDArray[np.float64]:
 def _level(packet: ZtfPacket) -> tuple[float, float]:
     """Return background and noise, which is 0 without usable pixels that differ."""
     usable = np.isfinite(packet.pixels)
-    return background_and_noise(packet.pixels, usable) if usable.any() else (0.0, 0.0)
+    if not usable.any() or np.ptp(packet.pixels[usable]) == 0:
+        return 0.0, 0.0
+    return background_and_noise(packet.pixels, usable)
 
 
 def own_psf(packet: ZtfPacket) -> PsfModel:

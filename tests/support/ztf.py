@@ -19,9 +19,9 @@ CANDIDATE = {
     "fwhm": ["null", "float"], "seeratio": ["null", "float"],
 }  # fmt: skip
 GOOD = {
-    "pid": 697252840115, "rcid": 1, "xpos": 1500.25, "ypos": 900.75, "isdiffpos": "t", "ssdistnr": 0.5, "ssnamenr": "55",
-    "rb": 0.75, "drb": None, "jd": 2458451.75, "fid": 2, "ra": 10.0, "dec": -5.0, "magpsf": 18.5, "sigmapsf": 0.05,
-    "magzpsci": 26.0, "exptime": 30.0, "fwhm": 3.0, "seeratio": 1.0,
+    "pid": 697252840115, "rcid": 1, "xpos": 1500.25, "ypos": 900.75, "isdiffpos": "t", "ssdistnr": 0.5,
+    "ssnamenr": "55", "rb": 0.75, "drb": None, "jd": 2458451.75, "fid": 2, "ra": 10.0, "dec": -5.0, "magpsf": 18.5,
+    "sigmapsf": 0.05, "magzpsci": 26.0, "exptime": 30.0, "fwhm": 3.0, "seeratio": 1.0,
 }  # fmt: skip
 CANDID = 697252840115010000
 
@@ -58,7 +58,7 @@ def fits_bytes(pixels):
 
 def stamp(pixels):
     """Return a gzipped stamp."""
-    return {"stampData": gzip.compress(fits_bytes(pixels))}
+    return {"stampData": gzip.compress(fits_bytes(pixels), mtime=0)}
 
 
 def record(candid=CANDID, pixels=None, *, science="as the difference", **change):
