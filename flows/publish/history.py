@@ -125,9 +125,7 @@ class History:
         before = found.filter(pa.array(~own & (found["midpointMjdTai"].to_numpy() >= mjd - self._days)))
         return ObjectsSeen(
             dict(zip(*of_source.values(), strict=True)),
-            dict(
-                zip(objects["diaObjectId"].to_pylist(), encode_objects(objects, self._version, processed), strict=True)
-            ),
+            dict(zip(objects["diaObjectId"].to_pylist(), coded, strict=True)),
             self._sources(before),
             self._forced.near(objects, mjd - self._days, mjd) if self._forced is not None else {},
         )
