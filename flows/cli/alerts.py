@@ -44,6 +44,7 @@ def publish(
         ),
     ] = None,
     night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
+    visit: Annotated[int | None, typer.Option(help="Only this visit; by default all of the night.")] = None,
     form: Annotated[
         Form | None, typer.Option("--schema", help="Version of Rubin's schema, or ztf; default: settings.")
     ] = None,
@@ -71,7 +72,7 @@ def publish(
         if (target := to or settings.alerts.to) is None:
             raise Misconfigured("no_target", "--to", "is not given.", "say where alerts go, or set alerts.to.")
         require_output(out)
-        packets = alert_packets(out, settings, (form or settings.alerts.form), tally, night=night)
+        packets = alert_packets(out, settings, (form or settings.alerts.form), tally, night=night, visit=visit)
         with opened_sink(target, out, settings.alerts) as sink:
             sent = sink.send(packets)
     _conclude(sent, tally, perf_counter() - begun, as_json)
