@@ -18,11 +18,12 @@ from flows.runtime.traces import Timer
 from flows.storage.digest import digest
 from kernels.image.noise import background_and_noise, noise_correlation
 from kernels.psf.seeing import fit_stars
-from schemas.dia_source import DIA_SOURCE, HIT, SearchCounts
+from schemas.dia_source import DIA_SOURCE, HIT, STREAK, SearchCounts
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.packet_source import FOUND, PacketFlag
 from schemas.pixels import MaskPlane, SearchGrid
 from schemas.settings import Settings
+from schemas.stage import Result
 from stages import PIPELINE
 
 VERSION = "1"
@@ -44,12 +45,15 @@ SCALE_ARCSEC = 1.0127
 MOST_DEC = 75.0
 """Declination, deg, up to which a nominal direction of north serves: see `nominal_turn`."""
 
+WIDEST_SEARCHED_PX = 3.0
+"""A wider PSF is narrowed for the search: with 3.1 to 4.6 px the shipped detector misses 13 of 27 known asteroids on stamps,
+and finds all of them with this one. What is found is measured with the PSF as it is."""
+
 ASSUMED_PSF = PsfModel(fwhm_px=2.0, beta=3.0, source="assumed")
 """Of the median seeing of ZTF, 2 arcsec."""
 
 _NARROWEST = 0.5  # px
 _HALF_FIELD = 3.7
-_TINY = float(np.finfo(np.float32).tiny)
 _PATCH = 64
 
 
@@ -134,9 +138,7 @@ def search_packet(packet: ZtfPacket, identity: PacketIdentity, settings: Setting
     counts = SearchCounts(0, 0, SearchGrid())
     empty = not _level(packet)[1] > 0
     if not empty:
-        results = search_pixels(
-            packet_planes(packet, exposure), exposure, everything(settings), whole=True, timer=timer
-        )
+        results = _searched(packet_planes(packet, exposure), exposure, everything(settings), timer)
         found, counts = results[DIA_SOURCE.name].rows, results[HIT.name].numbers
     row = {
         **_described(packet, exposure, empty=empty),
@@ -144,6 +146,18 @@ def search_packet(packet: ZtfPacket, identity: PacketIdentity, settings: Setting
         "digest": row_digest(identity, search_digest(settings)),
     }
     return PacketResult(row, counts.windows, counts.unscored, timer.seconds())
+
+
+def _searched(
+    planes: Mapping[str, Any], exposure: ExposureInfo, settings: Settings, timer: Timer
+) -> Mapping[str, Result]:
+    """Search with a PSF as wide as the detector bears, and measure what is found with that of the exposure."""
+    if exposure.psf.fwhm_px <= WIDEST_SEARCHED_PX:
+        return search_pixels(planes, exposure, settings, whole=True, timer=timer)
+    psf = exposure.psf.model_copy(update={"fwhm_px": WIDEST_SEARCHED_PX})
+    narrow = exposure.model_copy(update={"psf": psf})
+    hits = search_pixels(planes, narrow, settings, until=STREAK.name, whole=True, timer=timer)
+    return search_pixels(planes, exposure, settings, given=hits, whole=True, timer=timer)
 
 
 def packet_exposure(packet: ZtfPacket, psf: PsfModel, correlation: NDArray[np.float64]) -> ExposureInfo:
@@ -212,7 +226,7 @@ def noise_correlation_of(packets: Sequence[ZtfPacket]) -> NDArray[np.float64]:
     for i, packet in enumerate(packets):
         background, noise = _level(packet)
         ny, nx = packet.pixels.shape
-        row[:ny, i * _PATCH : i * _PATCH + nx] = (packet.pixels - background) / max(noise, _TINY)
+        row[:ny, i * _PATCH : i * _PATCH + nx] = (packet.pixels - background) / (noise or 1.0)
     usable = np.isfinite(row)
     return noise_correlation(np.where(usable, row, np.float32(0)), usable, 0.0, 1.0)
 
