@@ -46,8 +46,8 @@ MOST_DEC = 75.0
 """Declination, deg, up to which a nominal direction of north serves: see `nominal_turn`."""
 
 WIDEST_SEARCHED_PX = 3.0
-"""A wider PSF is narrowed for the search: with 3.1 to 4.6 px the shipped detector misses 13 of 27 known asteroids on stamps,
-and finds all of them with this one. What is found is measured with the PSF as it is."""
+"""A wider PSF is narrowed for the search: with 3.1 to 5.0 px the shipped detector misses 13 of 27 known asteroids, on
+stamps, and finds all of them with this one. What is found is measured with the PSF as it is."""
 
 ASSUMED_PSF = PsfModel(fwhm_px=2.0, beta=3.0, source="assumed")
 """Of the median seeing of ZTF, 2 arcsec."""

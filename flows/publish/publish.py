@@ -15,7 +15,7 @@ from flows.publish.packet import Packet
 from flows.publish.published import Published
 from flows.publish.rubin_alert import RubinAlerts
 from flows.publish.rubin_schema import parsed
-from flows.publish.ztf_packet import ZtfAlerts
+from flows.publish.ztf_packet import HISTORY_VERSION, ZtfAlerts
 from flows.publish.ztf_schema import FORM
 from schemas.errors import BadInput
 from schemas.ledger import ExposureRecord
@@ -115,13 +115,14 @@ def alert_packets(
 
 
 def _maker(stack: ExitStack, published: Published, settings: Settings, form: str, tally: Tally) -> AlertMaker:
-    if form == FORM:
-        history = opened_history(published.out, published, settings.association, settings.alerts.history_days, "11.1")
-        return ZtfAlerts(published, stack.enter_context(history), tally.refuse)
-    parsed(form)  # which refuses what it does not know, before anything is read
+    own = HISTORY_VERSION if form == FORM else form
+    if form != FORM:  # whose schema is our own: only histories need that package
+        parsed(form)  # which refuses what it does not know, before anything is read
     history = stack.enter_context(
-        opened_history(published, settings.association, settings.alerts.history_days, form, tally.lack)
+        opened_history(published, settings.association, settings.alerts.history_days, own, tally.lack)
     )
+    if form == FORM:
+        return ZtfAlerts(published, history, tally.refuse)
     return RubinAlerts(published, history, settings.alerts, form, tally.refuse)
 
 

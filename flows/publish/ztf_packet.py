@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from io import BytesIO
 from math import isfinite, log10, sqrt
 from typing import Any
 
@@ -15,7 +16,7 @@ from flows.publish.history import History, ObjectsSeen
 from flows.publish.packet import Packet
 from flows.publish.published import Published
 from flows.publish.rubin_alert import Refuse
-from flows.publish.rubin_source import source_records
+from flows.publish.rubin_schema import record_schema
 from flows.publish.stamps import Stamps, cut_stamps
 from flows.publish.ztf_schema import CUTOUTS, FORM, VERSION, serialise, stamp_record
 from flows.storage.catalog_store import CatalogStore
@@ -33,6 +34,9 @@ UNKNOWN = -999
 """ZTF's value of a number that is required and not known."""
 
 PUBLISHER = "nightstride"
+HISTORY_VERSION = "11.1"
+"""Version of Rubin's schema in which histories are kept."""
+
 _FIDS = {band: number for number, band in BANDS.items()}
 _UNSEEN = np.uint16(MaskPlane.NO_DATA | MaskPlane.EDGE)
 _LIMIT_SIGMA = 5.0
@@ -75,10 +79,7 @@ class ZtfAlerts:
         store = TileStore.open(path) if path.exists() else None
         unit = "DN" if store is None or store.info.pixel_unit == "adu" else store.info.pixel_unit
         for which, stamps in _stamps(store, rows):
-            some = rows.take(pa.array(which))
-            owners = {name: [None] * len(some) for name in ("diaObjectId", "ssObjectId")}
-            processed = self._published.processed(record)
-            for n, source in enumerate(source_records(some, "11.1", processed, owners)):
+            for n, source in enumerate(rows.take(pa.array(which)).to_pylist()):
                 packet = _Alert(source, record, None if store is None else store.info, objects, known)
                 try:
                     body = serialise(packet.record({} if stamps is None else _cutouts(stamps, n, source, unit)))
@@ -113,7 +114,7 @@ class _Alert:
         """Return the packet; ``cutouts`` holds those, and what the pixels of the stamp tell."""
         source = self._source
         owner = self._objects.of_source.get(source["diaSourceId"])
-        before = self._objects.sources.get(-1 if owner is None else owner, [])
+        before = [_decoded(one) for one in self._objects.sources.get(-1 if owner is None else owner, [])]
         told = {name: value for name, value in cutouts.items() if name not in CUTOUTS.values()}
         candidate = {
             **_measured(source, self._info),
@@ -175,6 +176,13 @@ class _Alert:
 
     def _previous(self, source: Mapping[str, Any]) -> dict[str, Any]:
         return {**_measured(source, None), "ranr": None, "decnr": None}
+
+
+def _decoded(source: bytes) -> Mapping[str, Any]:
+    """Return a detection of a history as Rubin's record."""
+    from fastavro import schemaless_reader
+
+    return dict(schemaless_reader(BytesIO(source), record_schema("diaSource", HISTORY_VERSION), None))
 
 
 def _measured(source: Mapping[str, Any], info: ExposureInfo | None) -> dict[str, Any]:
