@@ -1,6 +1,6 @@
 """Alerts in the form of ZTF's: a packet of schema 3.3 for each detection, with gzipped FITS stamps."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from io import BytesIO
 from math import isfinite, log10, sqrt
@@ -15,7 +15,6 @@ from flows.inputs.ztf_packets import SIDE, WIDENED_PX2
 from flows.publish.history import History, ObjectsSeen
 from flows.publish.packet import Packet
 from flows.publish.published import Published
-from flows.publish.rubin_alert import Refuse
 from flows.publish.rubin_schema import record_schema
 from flows.publish.stamps import Stamps, cut_stamps
 from flows.publish.ztf_schema import CUTOUTS, FORM, VERSION, serialise, stamp_record
@@ -52,10 +51,10 @@ class ZtfAlerts:
     published, history
         The exposures, and what was known of their objects before.
     refuse
-        See `flows.publish.rubin_alert.Refuse`.
+        Receives the diaSourceId of an alert that could not be made, and why.
     """
 
-    def __init__(self, published: Published, history: History, refuse: Refuse) -> None:
+    def __init__(self, published: Published, history: History, refuse: Callable[[int, BadInput], object]) -> None:
         self._published, self._history, self._refuse = published, history, refuse
 
     def packets(self, record: ExposureRecord, rows: pa.Table) -> Iterator[Packet]:
