@@ -29,7 +29,8 @@ def run(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="EXPOSURE|FOLDER|URL|MANIFEST|butler:REPO...", help="Difference images, or where they are."
+            metavar="EXPOSURE|FOLDER|URL|MANIFEST|butler:REPO...",
+            help="Difference images or alert packets of ZTF, or where they are.",
         ),
     ],
     out: Annotated[
