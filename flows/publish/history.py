@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.publish.avro_rows import Encoded
-from flows.publish.published import Published
+from flows.publish.avro_rows import Encoded, ids_or_null
+from flows.publish.published import PublishedExposures
 from flows.publish.rubin_object import encode_objects
-from flows.publish.rubin_source import encode_sources, ids_or_null
+from flows.publish.rubin_source import encode_sources
 from flows.storage.association_links import FILE, source_ids
 from flows.storage.association_store import off_because, opened_association
 from flows.storage.catalog_store import CatalogStore, read_table
@@ -55,7 +55,7 @@ class ObjectsSeen:
 
 @contextmanager
 def opened_history(
-    published: Published,
+    published: PublishedExposures,
     settings: AssociationSettings,
     days: float,
     version: str,
@@ -95,7 +95,7 @@ class History:
 
     def __init__(
         self,
-        published: Published,
+        published: PublishedExposures,
         store: "AssociationStore | None",
         forced: "_ForcedPlaces | None",
         days: float,
@@ -193,7 +193,9 @@ class _ForcedPlaces:
     radius: float
 
     @classmethod
-    def of(cls, published: Published, arcsec: float, lack: Callable[[BadInput], object]) -> "_ForcedPlaces | None":
+    def of(
+        cls, published: PublishedExposures, arcsec: float, lack: Callable[[BadInput], object]
+    ) -> "_ForcedPlaces | None":
         """Read them; None if there are none. ``lack`` receives why some cannot be read."""
         from scipy.spatial import cKDTree
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from flows.publish.history import opened_history
 from flows.publish.packet import Packet
-from flows.publish.published import Published
+from flows.publish.published import PublishedExposures
 from flows.publish.rubin_alert import RubinAlerts
 from flows.publish.rubin_schema import parsed
 from schemas.errors import BadInput
@@ -98,7 +98,7 @@ def alert_packets(
     Retryable
         The association does not answer.
     """
-    published = Published(out)
+    published = PublishedExposures(out)
     with ExitStack() as stack:
         maker = _maker(stack, published, settings, form, tally)
         for label in published.nights(night):
@@ -112,7 +112,7 @@ def alert_packets(
                     yield packet
 
 
-def _maker(stack: ExitStack, published: Published, settings: Settings, form: str, tally: Tally) -> AlertMaker:
+def _maker(stack: ExitStack, published: PublishedExposures, settings: Settings, form: str, tally: Tally) -> AlertMaker:
     parsed(form)  # which refuses what it does not know, before anything is read
     history = stack.enter_context(
         opened_history(published, settings.association, settings.alerts.history_days, form, tally.lack)
@@ -120,7 +120,9 @@ def _maker(stack: ExitStack, published: Published, settings: Settings, form: str
     return RubinAlerts(published, history, settings.alerts, form, tally.refuse)
 
 
-def _of_exposure(maker: AlertMaker, published: Published, record: ExposureRecord, tally: Tally) -> Iterator[Packet]:
+def _of_exposure(
+    maker: AlertMaker, published: PublishedExposures, record: ExposureRecord, tally: Tally
+) -> Iterator[Packet]:
     try:
         rows = published.detections(record.key)
         placed = rows.filter(pc.is_valid(rows["ra"]))

@@ -17,7 +17,7 @@ from schemas.ledger import ExposureRecord, ProvenanceRecord
 _EXPOSURES = 64  # in memory
 
 
-class Published:
+class PublishedExposures:
     """Exposures whose detections are published.
 
     Parameters

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from flows.publish.avro_rows import ids_or_null
 from flows.publish.exposure_pixels import Pictured, opened_pixels
 from flows.publish.history import History, ObjectsSeen
 from flows.publish.packet import Packet
-from flows.publish.published import Published
+from flows.publish.published import PublishedExposures
 from flows.publish.rubin_object import KnownOrbits, known_records
 from flows.publish.rubin_schema import serialise
-from flows.publish.rubin_source import encode_sources, ids_or_null
+from flows.publish.rubin_source import encode_sources
 from flows.storage.catalog_store import CatalogStore
 from schemas.alert_settings import AlertSettings
 from schemas.dia_source import DIA_SOURCE
@@ -47,7 +48,7 @@ class RubinAlerts:
     """
 
     def __init__(
-        self, published: Published, history: History, settings: AlertSettings, version: str, refuse: Refuse
+        self, published: PublishedExposures, history: History, settings: AlertSettings, version: str, refuse: Refuse
     ) -> None:
         self._published, self._history = published, history
         self._settings, self._version, self._refuse = settings, version, refuse

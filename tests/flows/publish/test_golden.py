@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from flows.publish.avro_rows import Column
-from flows.publish.cutout_fits import LocalWcs, Picture, fits_files
+from flows.publish.cutout_fits import CutoutPixels, LocalWcs, fits_files
 from flows.publish.rubin_object import encode_objects
 from flows.publish.rubin_schema import SCHEMAS, deserialise, serialise
 from flows.publish.rubin_source import encode_sources
@@ -66,7 +66,7 @@ def cutout():
     data[0, 0] = np.nan
     mask = np.where(np.isnan(data), 48, 0).astype(np.uint16)
     psf = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 8
-    made = Picture("difference", "nJy", data, data / 4, mask, psf, "stamp")
+    made = CutoutPixels("difference", "nJy", data, data / 4, mask, psf, "stamp")
     matrix = np.array([[[-0.00025, 0.0], [0.0, 0.00025]]])
     wcs = LocalWcs(*(np.array([one]) for one in (8.25, -0.125, 1234.5, 67.25)), matrix)
     (content,) = fits_files(made, wcs, (np.array([1218]), np.array([-1])), np.array([34]), np.array([SOURCE]))
