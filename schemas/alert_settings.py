@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 _OURS = ("bootstrap.servers", "enable.idempotence", "message.timeout.ms", "delivery.timeout.ms")
 _SECRET = re.compile(r"password|secret|key\.pem|token|username|userinfo")
@@ -70,6 +70,17 @@ class AlertSettings(BaseModel):
     ] = None
     registry_timeout_s: Annotated[float, Field(gt=0, description="Longest silence of the registry, s.")] = 10.0
     kafka: KafkaSettings = KafkaSettings()
+    history_days: Annotated[
+        float, Field(ge=0, description="How far back earlier detections of the object go, d; Rubin: 12 months.")
+    ] = 365.0
+    cutout_min: Annotated[int, Field(ge=3, le=512, description="Least side of a cutout, px.")] = 30
+    cutout_max: Annotated[int, Field(ge=3, le=512, description="Largest side of a cutout, px.")] = 102
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "AlertSettings":
+        if self.cutout_min > self.cutout_max:
+            raise ValueError(f"cutout_min must not be above cutout_max, got {self.cutout_min} and {self.cutout_max}")
+        return self
 
     @field_validator("registry")
     @classmethod

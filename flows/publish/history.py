@@ -1,0 +1,218 @@
+"""What is known of the objects of an exposure from before: earlier detections, and fluxes measured at their places."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flows.publish.published import Published
+from flows.publish.rubin_object import object_records
+from flows.publish.rubin_source import column_lists, source_records
+from flows.storage.association_links import FILE, source_ids
+from flows.storage.association_store import off_because, opened_association
+from flows.storage.catalog_store import CatalogStore, read_table
+from kernels.sky.positions import unit_vectors
+from schemas.dia_object import ASSOCIATION
+from schemas.dia_source import exposure_of
+from schemas.exposure import ExposureKey, key_of
+from schemas.forced import FORCED_SOURCE
+from schemas.ledger import ExposureRecord
+from schemas.settings import AssociationSettings
+from schemas.stage import Context
+from stages.gather_dia_objects import gather_dia_objects
+
+if TYPE_CHECKING:
+    from flows.storage.association_store import AssociationStore
+
+_FORCED = ("visit", "detector", "band", "midpointMjdTai", "ra", "dec", "psfFlux", "psfFluxErr")
+
+
+@dataclass(frozen=True)
+class ObjectsSeen:
+    """Objects at rest that were seen on an exposure, as they were known then.
+
+    Attributes
+    ----------
+    of_source
+        diaSourceId -> diaObjectId.
+    records, sources, forced
+        diaObjectId -> record of the object, of its earlier detections by time, and of fluxes measured at its place
+        earlier, by time; in Rubin's terms.
+    """
+
+    of_source: dict[int, int] = field(default_factory=dict)
+    records: dict[int, dict[str, Any]] = field(default_factory=dict)
+    sources: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    forced: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+@contextmanager
+def opened_history(
+    out: Path, published: Published, settings: AssociationSettings, days: float, version: str
+) -> Iterator["History"]:
+    """Open what is known of objects; nothing is, where nothing was associated.
+
+    Parameters
+    ----------
+    out, published
+        Output folder, and what it holds.
+    settings
+        Where the association is kept.
+    days
+        How far back it goes.
+    version
+        Of the schema of the records.
+
+    Raises
+    ------
+    Misconfigured, Retryable
+        As in `opened_association`.
+    """
+    if off_because(out, settings) is not None or (settings.store == "auto" and not (out / FILE).exists()):
+        yield History(published, None, None, days, version)
+        return
+    forced = _ForcedPlaces.of(out, published, settings.min_arcsec)
+    with opened_association(out, settings) as store:
+        yield History(published, store, forced, days, version)
+
+
+class History:
+    """Objects of exposures, one exposure after the other; parameters as of `opened_history`."""
+
+    def __init__(
+        self,
+        published: Published,
+        store: "AssociationStore | None",
+        forced: "_ForcedPlaces | None",
+        days: float,
+        version: str,
+    ) -> None:
+        self._published, self._store, self._forced = published, store, forced
+        self._days, self._version = days, version
+
+    def of(self, record: ExposureRecord, mjd: float) -> ObjectsSeen:
+        """Return the objects that were seen on an exposure, from what is known up to it.
+
+        Parameters
+        ----------
+        record, mjd
+            The exposure, and its middle, MJD TAI.
+
+        Raises
+        ------
+        BadInput, Retryable
+            A catalogue or the store cannot be read.
+        """
+        if self._store is None:
+            return ObjectsSeen()
+        found = self._store.of_exposure(record.key)
+        first, last = source_ids(record.key)
+        ids, times = found["diaSourceId"].to_numpy(), found["midpointMjdTai"].to_numpy()
+        own = (ids >= first) & (ids <= last)
+        found, own = found.filter(pa.array(own | (times < mjd))), own[own | (times < mjd)]
+        if not len(found):
+            return ObjectsSeen()
+        objects = gather_dia_objects({ASSOCIATION.name: found}, Context())
+        processed = self._published.processed(record)
+        of_source = {name: found[name].to_numpy()[own].tolist() for name in ("diaSourceId", "diaObjectId")}
+        before = found.filter(pa.array(~own & (found["midpointMjdTai"].to_numpy() >= mjd - self._days)))
+        return ObjectsSeen(
+            dict(zip(*of_source.values(), strict=True)),
+            {one["diaObjectId"]: one for one in object_records(objects, processed)},
+            self._sources(before),
+            self._forced.near(objects, mjd - self._days, mjd) if self._forced is not None else {},
+        )
+
+    def _sources(self, links: pa.Table) -> dict[int, list[dict[str, Any]]]:
+        """Return the records of detections by their objects, by time; of exposures that are published no more, none."""
+        nights = {exposure_of(one): night for one, night in _pairs(links, "diaSourceId", "night")}
+        owner = dict(_pairs(links, "diaSourceId", "diaObjectId"))
+        found = list[dict[str, Any]]()
+        for (visit, detector), night in sorted(nights.items()):
+            key = ExposureKey(night=night, visit=visit, detector=detector)
+            record = self._published.record(key)
+            if record is None:
+                continue
+            rows = self._published.detections(key)
+            rows = rows.filter(pc.is_in(rows["diaSourceId"], value_set=links["diaSourceId"].combine_chunks()))
+            objects: list[int | None] = [owner[one] for one in rows["diaSourceId"].to_pylist()]
+            owners = {"diaObjectId": objects, "ssObjectId": [None] * len(rows)}
+            found += source_records(rows, self._version, self._published.processed(record), owners)
+        return _by_object([one for one in found if one["ra"] is not None])
+
+
+def _pairs(table: pa.Table, *names: str) -> Iterator[Any]:
+    return zip(*(table[name].to_pylist() for name in names), strict=True)
+
+
+def _by_object(records: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    grouped = dict[int, list[dict[str, Any]]]()
+    for one in sorted(records, key=lambda one: one["midpointMjdTai"]):
+        grouped.setdefault(one["diaObjectId"], []).append(one)
+    return grouped
+
+
+@dataclass(frozen=True)
+class _ForcedPlaces:
+    """Fluxes at places that do not move, of all nights: the published `forced_source`.
+
+    Attributes
+    ----------
+    rows
+        Columns of Rubin's diaForcedSource, but for the object.
+    tree
+        Of their directions.
+    radius
+        How near to an object they are its own, as a chord.
+    """
+
+    rows: dict[str, list[Any]]
+    tree: Any
+    radius: float
+
+    @classmethod
+    def of(cls, out: Path, published: Published, arcsec: float) -> "_ForcedPlaces | None":
+        """Read them; None if there are none."""
+        from scipy.spatial import cKDTree
+
+        parts, processed = list[pa.Table](), list[float]()
+        for path in CatalogStore(out).list(FORCED_SOURCE):
+            key = key_of(path.parent.name.removeprefix("night="), path.stem)
+            record = published.record(key)
+            rows = read_table(path, FORCED_SOURCE)
+            rows = rows.filter(pc.equal(rows["trailLength"], 0.0))
+            if record is not None and len(rows):
+                parts.append(rows)
+                processed += [published.processed(record)] * len(rows)
+        if not parts:
+            return None
+        table = pa.concat_tables(parts)
+        columns = column_lists(table, _FORCED)
+        columns["timeProcessedMjdTai"] = processed
+        named = zip(*(table[name].to_pylist() for name in ("visit", "detector", "targetName")), strict=True)
+        columns["diaForcedSourceId"] = [_forced_id(*one) for one in named]
+        tree = cKDTree(unit_vectors(table["ra"].to_numpy(), table["dec"].to_numpy()))
+        return cls(columns, tree, 2 * float(np.sin(np.radians(arcsec / 3600) / 2)))
+
+    def near(self, objects: pa.Table, since: float, until: float) -> dict[int, list[dict[str, Any]]]:
+        """Return the fluxes at the places of objects, of times since one and before another."""
+        places = unit_vectors(objects["ra"].to_numpy(), objects["dec"].to_numpy())
+        found = list[dict[str, Any]]()
+        times, names = self.rows["midpointMjdTai"], tuple(self.rows)
+        for identity, near in zip(
+            objects["diaObjectId"].to_pylist(), self.tree.query_ball_point(places, self.radius), strict=True
+        ):
+            chosen = [n for n in near if since <= times[n] < until]
+            found += [{**{name: self.rows[name][n] for name in names}, "diaObjectId": identity} for n in chosen]
+        return _by_object(found)
+
+
+def _forced_id(visit: int, detector: int, target: str) -> int:
+    """Return the id of a flux: it is that of its exposure and target, whatever else was measured."""
+    return int.from_bytes(sha256(f"{visit}-{detector}-{target}".encode()).digest()[:8], "big") >> 1
