@@ -47,6 +47,9 @@ def publish(
     form: Annotated[
         Form | None, typer.Option("--schema", help="Version of Rubin's schema, or ztf; default: settings.")
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="To a topic: also detections sent as another search had found them.")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="Settings file (TOML); default: nightstride.toml.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -71,9 +74,9 @@ def publish(
         if (target := to or settings.alerts.to) is None:
             raise Misconfigured("no_target", "--to", "is not given.", "say where alerts go, or set alerts.to.")
         require_output(out)
-        packets = alert_packets(out, settings, (form or settings.alerts.form), tally, night=night)
-        with opened_sink(target, out, settings.alerts) as sink:
-            sent = sink.send(packets)
+        with opened_sink(target, out, settings.alerts, again=again) as sink:
+            tally.sink = sink
+            sent = sink.send(alert_packets(out, settings, (form or settings.alerts.form), tally, night=night))
     _conclude(sent, tally, perf_counter() - begun, as_json)
 
 

@@ -8,13 +8,14 @@ from time import monotonic, time
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from flows.inputs.kafka_arrivals import ENVIRONMENT, librdkafka_environment, topic_of
-from flows.publish.outbox import Letter, Mark, Outbox, Standing, mark_of
+from flows.publish.outbox import Letter, Mark, Outbox, Standing, mark_of, marked
 from flows.publish.packet import Packet
 from flows.publish.registry import SchemaRegistry
 from flows.publish.sinks import Sent
 from flows.publish.wire import ZTF, key_of, message_of
 from schemas.alert_settings import KafkaSettings
-from schemas.errors import Misconfigured, NightstrideError, Retryable
+from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
+from schemas.exposure import ExposureKey
 
 AT_ONCE = 200
 """Packets that are entered in the outbox together."""
@@ -70,6 +71,20 @@ class KafkaSink:
         self._outbox, self._registry, self._again = outbox, registry, again
         self._patience_s = settings.delivery_timeout_s
         self._settings = _librdkafka(brokers, settings)
+        self._passed = Sent()
+
+    def wanted(self, key: ExposureKey, form: str, made_from: str, sources: Sequence[int]) -> list[bool]:
+        """Want the alerts of those detections that are not sent; errors as of the outbox."""
+        route = self._outbox.route(self.name, form)
+        self._passed += Sent(withdrawn=self._outbox.withdraw(route, key, sources))
+        standings = self._outbox.standings(route, [marked(source, made_from) for source in sources], again=self._again)
+        for standing in standings:
+            self._passed += _OF_STANDING.get(standing, Sent())
+        return [standing == "waiting" for standing in standings]
+
+    def bury(self, packet: Packet, error: BadInput) -> None:
+        """Keep what breaks the rules of its schema; errors as of the outbox."""
+        self._outbox.bury(self._outbox.route(self.name, packet.schema), packet, error)
 
     def send(self, packets: Iterator[Packet]) -> Sent:
         """Send packets, which are read one by one; return when each is acknowledged, dead, or left in the outbox.
@@ -91,7 +106,8 @@ class KafkaSink:
             sent += transfer.finished()
             if sent.trouble is not None:
                 break
-        return sent
+        passed, self._passed = self._passed, Sent()
+        return sent + passed
 
     def send_letters(self, letters: Iterator[Letter]) -> Sent:
         """Send dead letters again, byte by byte; each is forgotten when it has arrived. Errors as in `send`."""

@@ -15,6 +15,8 @@ from flows.publish.packet import Packet
 from flows.publish.published import Published
 from flows.publish.rubin_alert import RubinAlerts
 from flows.publish.rubin_schema import parsed
+from flows.publish.sinks import Sink
+from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput
 from schemas.ledger import ExposureRecord
 from schemas.settings import Settings
@@ -46,6 +48,8 @@ class Tally:
         What was wrong with these, and with exposures that could not be read: the first `MOST_NAMED`.
     exposures_failed
         Number of those exposures.
+    sink
+        Knows which alerts are wanted, and keeps those that break rules; None: all are.
     """
 
     visits: int = 0
@@ -53,10 +57,13 @@ class Tally:
     refused: int = 0
     failed: list[BadInput] = field(default_factory=list)
     exposures_failed: int = 0
+    sink: Sink | None = None
 
-    def refuse(self, _: int, error: BadInput) -> None:
-        """Count an alert that could not be made."""
+    def refuse(self, packet: Packet, error: BadInput) -> None:
+        """Count an alert that breaks the rules of its schema, and keep it as a dead letter."""
         self.refused += 1
+        if self.sink is not None:
+            self.sink.bury(packet, error)
         self._name(error)
 
     def fail(self, error: BadInput) -> None:
@@ -102,7 +109,7 @@ def alert_packets(
             for record in published.exposures(label):
                 if visit is not None and record.visit != visit:
                     continue
-                for packet in _of_exposure(maker, published, record, tally):
+                for packet in _of_exposure(maker, published, record, form, tally):
                     tally.visits += record.visit != last
                     last = record.visit
                     yield packet
@@ -116,12 +123,19 @@ def _maker(stack: ExitStack, published: Published, settings: Settings, form: str
     return RubinAlerts(published, history, settings.alerts, form, tally.refuse)
 
 
-def _of_exposure(maker: AlertMaker, published: Published, record: ExposureRecord, tally: Tally) -> Iterator[Packet]:
+def _of_exposure(
+    maker: AlertMaker, published: Published, record: ExposureRecord, form: str, tally: Tally
+) -> Iterator[Packet]:
     try:
         rows = published.detections(record.key)
         placed = rows.filter(pc.is_valid(rows["ra"]))
         if missing := len(rows) - len(placed):
             tally.skipped["no_position"] += missing
+        if tally.sink is not None:
+            made_from = record.datasets[DIA_SOURCE.name].digest
+            placed = placed.filter(
+                pa.array(tally.sink.wanted(record.key, form, made_from, placed["diaSourceId"].to_pylist()), pa.bool_())
+            )
         yield from maker.packets(record, placed)
     except BadInput as error:
         tally.fail(error)
