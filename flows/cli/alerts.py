@@ -1,7 +1,7 @@
 """Commands `nightstride alerts …`: alerts of what a run has published."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.alert_stream import replay, status, tail
 from flows.cli.options import counted, output_folder, refusals
 
 if TYPE_CHECKING:
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Send what was found as alerts, and look at alerts.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]
+
+
+app.command()(replay)
+app.command()(status)
+app.command()(tail)
 
 
 class Form(StrEnum):
@@ -155,21 +161,21 @@ def show(
     for number, (name, alert) in enumerate(found, skip + 1):
         identity = alert.get("diaSourceId", alert.get("candid", ""))
         typer.echo(f"alert {number}: {identity}, schema {name}")
-        for line in _lines(alert):
+        for line in lines_of(alert):
             typer.echo(f"  {line}")
 
 
-def _lines(values: dict[str, Any], depth: int = 0) -> Iterator[str]:
+def lines_of(values: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
     """Yield a line for each field, those of a record below it, further in."""
     pad = "  " * depth
     for name, value in values.items():
         if isinstance(value, dict):
             yield f"{pad}{name}"
-            yield from _lines(value, depth + 1)
+            yield from lines_of(value, depth + 1)
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             yield f"{pad}{name} ({len(value)})"
             for one in value:
                 yield f"{pad}  - {one.get('diaSourceId', one.get('diaForcedSourceId', one.get('candid', '')))}"
-                yield from _lines(one, depth + 2)
+                yield from lines_of(one, depth + 2)
         else:
             yield f"{pad}{name:<32}{value}"

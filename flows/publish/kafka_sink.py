@@ -191,7 +191,7 @@ class _Transfer:
     def put(self, mark: Mark, key: bytes | None, value: bytes, name: str) -> None:
         """Hand a message over, as soon as there is room for it."""
         headers: list[tuple[str, str | bytes | None]] = [("producer_timestamp", str(int(1000 * time())))]
-        producer = self._alone or self._together
+        producer = self._together if self._alone is None else self._alone
         delivered = partial(self._delivered, mark, name, self._alone is not None)
         while self.trouble is None:
             try:

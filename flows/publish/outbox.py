@@ -260,6 +260,12 @@ class Outbox:
                 found.setdefault((sink, form), Counter())["letters"] = number
         return {route: dict(counter) for route, counter in found.items()}
 
+    def reasons(self) -> dict[str, int]:
+        """Return code -> dead letters, the most frequent first."""
+        query = "SELECT code, COUNT(*) FROM letter GROUP BY code ORDER BY 2 DESC, 1"
+        with self._explained():
+            return dict(self._base.execute(query).fetchall())
+
     def _known(self, route: int, marks: Sequence[Mark]) -> Mapping[int, Mapping[bytes, Standing]]:
         """Return diaSourceId -> digest -> state, of those that are known."""
         found: dict[int, dict[bytes, Standing]] = {}

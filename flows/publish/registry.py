@@ -4,6 +4,7 @@ import base64
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from http.client import HTTPException
 from time import monotonic
 from typing import Any
@@ -102,7 +103,10 @@ class SchemaRegistry:
         try:
             return self._fetched(number)
         except Retryable as error:
-            if (found := _of_package(number)) is None:
+            found = None
+            with suppress(Misconfigured):  # there is no package
+                found = _of_package(number)
+            if found is None:
                 raise
             if not self.warnings:
                 self.warnings.append(f"schema {number} is taken from lsst-alert-packet: {error}")

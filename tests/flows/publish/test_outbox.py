@@ -126,7 +126,11 @@ def test_a_change_is_kept_whole_or_not_at_all(box, route):
 
 def test_one_process_sends_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr("flows.publish.outbox.WAIT_S", 0.2)
-    with opened_outbox(tmp_path), pytest.raises(Misconfigured, match="has locked it") as caught, opened_outbox(tmp_path):
+    with (
+        opened_outbox(tmp_path),
+        pytest.raises(Misconfigured, match="has locked it") as caught,
+        opened_outbox(tmp_path),
+    ):
         pass
     assert caught.value.code == "lock_held"
 
