@@ -141,19 +141,21 @@ def _messages(source: str, idle_exit: float) -> Iterator[tuple[str, bytes]]:
     from time import monotonic
     from uuid import uuid4
 
-    from flows.publish.receive import AlertTopic
+    from flows.publish.receive import JOIN_S, AlertTopic
     from schemas.errors import Retryable
 
     topic = AlertTopic(f"{source.partition('?')[0]}?group=nightstride-tail-{uuid4().hex}")
     try:
-        last, told = monotonic(), ""
-        while monotonic() - last < idle_exit:
+        last, told, joined = monotonic(), "", False
+        while monotonic() - last < idle_exit + (0 if joined else JOIN_S):
             try:
                 messages = topic.take()
             except Retryable as error:
                 if str(error) != told:
                     typer.echo(f"waiting: {error}", err=True)
                 told, messages = str(error), []
+            if topic.joined and not joined:
+                joined, last = True, monotonic()
             for message in messages:
                 value = message.value() or b""
                 yield f"{message.partition()}/{message.offset()}", value.encode() if isinstance(value, str) else value

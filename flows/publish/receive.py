@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from pydantic import Field, model_validator
 
 from flows.inputs.kafka_arrivals import ENVIRONMENT, librdkafka_environment, topic_of
@@ -28,6 +28,9 @@ from schemas.summary import QUARANTINED, Record
 
 AT_ONCE = 500
 """Messages that are taken together, and written before more are."""
+
+JOIN_S = 30.0
+"""A group that nobody was in may take so long to form, s."""
 
 RECEIVED = "received"
 """Form of dead letters that came from a topic."""
@@ -172,6 +175,8 @@ class AlertTopic:
     ----------
     name
         The URL without the group.
+    joined
+        Whether the group has given it partitions, which takes seconds.
 
     Raises
     ------
@@ -181,7 +186,7 @@ class AlertTopic:
 
     def __init__(self, url: str) -> None:
         brokers, topic, group = topic_of(url)
-        self.name, self._error = f"kafka://{brokers}/{topic}", ""
+        self.name, self.joined, self._error = f"kafka://{brokers}/{topic}", False, ""
         settings = {
             "bootstrap.servers": brokers,
             "group.id": group,
@@ -198,7 +203,7 @@ class AlertTopic:
             raise Misconfigured(
                 "kafka", url, f"librdkafka refuses a setting: {error}.", f"correct the URL or {ENVIRONMENT}... ."
             ) from error
-        self._consumer.subscribe([topic])
+        self._consumer.subscribe([topic], on_assign=self._assigned)
 
     def take(self, most: int = AT_ONCE) -> list[Message]:
         """Return the next messages, at most so many; none if none comes for a moment.
@@ -230,6 +235,9 @@ class AlertTopic:
         """Leave the group."""
         self._consumer.close()
 
+    def _assigned(self, _: Consumer, __: list[TopicPartition]) -> None:
+        self.joined = True
+
     def _failed(self, error: KafkaError) -> None:
         if error.code() not in (KafkaError._PARTITION_EOF, KafkaError._NO_OFFSET):
             self._error = error.str()
@@ -251,7 +259,7 @@ def receive(
     stopped
         Asked between two batches.
     idle_exit_s
-        Without a message for so long it ends, s; None: never.
+        Without a message for so long it ends, s, and `JOIN_S` more before it belongs to its group; None: never.
     say
         Receives how it goes.
 
@@ -261,7 +269,7 @@ def receive(
         As `AlertCatalogue.add`.
     """
     start = busy = told = monotonic()
-    last = ""
+    last, joined = "", False
     while not stopped():
         try:
             messages = topic.take()
@@ -269,6 +277,8 @@ def receive(
             if str(error) != last:
                 say(f"waiting: {error}")
             last, messages = str(error), []
+        if topic.joined and not joined:
+            joined, busy = True, monotonic()
         if messages:
             catalogue.add(messages)
             topic.commit()
@@ -276,7 +286,7 @@ def receive(
             if busy - told >= _SAY_S:
                 say(f"{catalogue.summary.alerts:,} alerts, {catalogue.summary.kept:,} kept.")
                 told = busy
-        elif idle_exit_s is not None and monotonic() - busy >= idle_exit_s:
+        elif idle_exit_s is not None and monotonic() - busy >= idle_exit_s + (0 if joined else JOIN_S):
             break
     warnings = tuple(catalogue.registry.warnings)
     return catalogue.summary.model_copy(update={"seconds": round(monotonic() - start, 3), "warnings": warnings})

@@ -99,18 +99,20 @@ class SchemaRegistry:
         self._known[number] = found
 
     def _asked(self, number: int) -> Mapping[str, Any] | None:
-        """Return a schema of the registry; of the package where the registry is down."""
+        """Return a schema of the registry; of the package where the registry is down, or lacks it."""
+        found, failure = None, None
         try:
-            return self._fetched(number)
+            found = self._fetched(number)
         except Retryable as error:
-            found = None
+            failure = error
+        if found is None:
             with suppress(Misconfigured):  # there is no package
                 found = _of_package(number)
-            if found is None:
-                raise
-            if not self.warnings:
-                self.warnings.append(f"schema {number} is taken from lsst-alert-packet: {error}")
-            return found
+        if failure is not None and found is None:
+            raise failure
+        if failure is not None and not self.warnings:
+            self.warnings.append(f"schema {number} is taken from lsst-alert-packet: {failure}")
+        return found
 
     def _fetched(self, number: int) -> Mapping[str, Any] | None:
         """Return what ``GET /schemas/ids/NUMBER`` gives; None if the registry has none; the same error for a while."""

@@ -229,7 +229,8 @@ def test_secrets_have_no_place_in_a_file(name):
 BROKER = """
 import sys, time
 from benchmarks.faults.kafka_broker import Broker
-print(Broker().address, flush=True)
+broker = Broker()
+print(broker.address, flush=True)
 time.sleep(600)
 """
 
