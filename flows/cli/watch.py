@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -12,19 +12,24 @@ from flows.cli.options import (
     MetricsFile,
     cluster_overrides,
     conclude,
+    counted,
     observe_overrides,
     output_folder,
     refusals,
 )
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from flows.inputs.folder_arrivals import Arrivals
     from flows.nights.progress import StreamProgress
+    from flows.publish.receive import ReceivedSummary
+    from flows.publish.row_filter import RowFilter
     from schemas.settings import Settings
     from schemas.summary import RunSummary
 
 
-class Content(StrEnum):
+class Arriving(StrEnum):
     """What arrives."""
 
     EXPOSURES = "exposures"
@@ -48,7 +53,7 @@ def watch(
     queue: Annotated[int, typer.Option(min=1, help="Files taken at a time, at most; the rest waits where it is.")] = 64,
     quiet: Annotated[float, typer.Option(min=0, help="Without arrivals so long, nights are combined, s.")] = 60.0,
     idle_exit: Annotated[float | None, typer.Option(min=0, help="Without arrivals so long, it ends, s.")] = None,
-    content: Annotated[Content, typer.Option(help="What arrives. Alerts: messages of a topic.")] = Content.EXPOSURES,
+    content: Annotated[Arriving, typer.Option(help="What arrives. Alerts: messages of a topic.")] = Arriving.EXPOSURES,
     row_filter: Annotated[
         str | None, typer.Option("--filter", help='Of alerts, e.g. "reliability > 0.5 and trailLength > 2".')
     ] = None,
@@ -70,7 +75,6 @@ def watch(
     """
     from rich.console import Console
 
-    from flows.cli.alert_stream import conclude_received, receive_alerts
     from flows.nights.observation import observation
     from flows.nights.progress import StreamProgress
     from flows.runtime.settings import load_settings
@@ -83,10 +87,9 @@ def watch(
         settings = load_settings(config, {**overrides, **observe_overrides(metrics, metrics_file, log_format)})
         bounds = (queue, poll, quiet, idle_exit)
         configure(settings.store)
-        _require_fitting(source, content, row_filter)
-        if content is Content.ALERTS:
-            received = receive_alerts(source, out.resolve(), settings, row_filter, idle_exit, wait, console)
-            conclude_received(received, as_json)
+        chosen = _filter(source, content, row_filter)
+        if content is Arriving.ALERTS:
+            _conclude_received(_receive(source, out.resolve(), settings, chosen, idle_exit, wait, console), as_json)
         if not wait:
             require_free(out.resolve())  # before the port of its metrics is found taken
         with observation(settings, console) as seen:
@@ -96,15 +99,21 @@ def watch(
     conclude(summary, as_json)
 
 
-def _require_fitting(source: str, content: Content, row_filter: str | None) -> None:
+def _filter(source: str, content: Arriving, text: str | None) -> "RowFilter | None":
+    """Return the filter; raise if it, or the kind of what arrives, does not fit the source."""
     from schemas.errors import Misconfigured
 
-    if content is Content.ALERTS and not source.startswith("kafka://"):
-        raise Misconfigured(
-            "no_topic", source, "is no topic, and alerts come from one.", "write kafka://HOST:PORT/TOPIC."
-        )
-    if content is Content.EXPOSURES and row_filter is not None:
+    if content is Arriving.ALERTS and not source.startswith("kafka://"):
+        problem = "is no topic, and alerts come from one."
+        raise Misconfigured("no_topic", source, problem, "write kafka://HOST:PORT/TOPIC.")
+    if text is None:
+        return None
+    if content is Arriving.EXPOSURES:
         raise Misconfigured("bad_usage", "--filter", "is of alerts.", "add --content alerts, or leave it out.")
+    from flows.publish.row_filter import RowFilter
+    from schemas.received_alert import RECEIVED_ALERT
+
+    return RowFilter(text, RECEIVED_ALERT)
 
 
 def _watch(
@@ -144,3 +153,34 @@ def _arrivals(source: str, still: float, done_suffix: str | None) -> "Arrivals":
             "extra", source, f"{error.name} is not installed.", "pip install 'nightstride[kafka]'."
         ) from error
     return KafkaArrivals(source)
+
+
+def _receive(
+    source: str, out: Path, settings: "Settings", row_filter: "RowFilter | None", idle_exit: float | None, wait: float,
+    console: "Console",
+) -> "ReceivedSummary":  # fmt: skip
+    from schemas.errors import Misconfigured
+
+    try:
+        from flows.publish.receive import receive_alerts
+    except ModuleNotFoundError as error:
+        problem = f"{error.name} is not installed."
+        raise Misconfigured("extra", source, problem, "pip install 'nightstride[kafka,rubin]'.") from error
+    from flows.runtime.log import tell
+
+    return receive_alerts(source, out, settings.alerts, row_filter, idle_exit, wait, lambda text: tell(console, text))
+
+
+def _conclude_received(summary: "ReceivedSummary", as_json: bool) -> NoReturn:
+    """Tell what was received, and exit."""
+    for warning in summary.warnings:
+        typer.echo(f"nightstride: {warning}", err=True)
+    typer.echo(
+        f"{counted(summary.messages, 'message')}, {counted(summary.dead, 'dead letter')}; "
+        f"{counted(summary.alerts, 'alert')}: {summary.kept:,} kept, {summary.filtered:,} filtered out, "
+        f"{summary.repeated:,} repeated.",
+        err=as_json,
+    )
+    if as_json:
+        typer.echo(summary.model_dump_json())
+    raise typer.Exit(summary.exit_code)

@@ -12,9 +12,6 @@ from flows.inputs.source import uri_of
 from flows.inputs.sources import SUFFIXES
 from schemas.errors import Misconfigured, Retryable
 
-AN_ALERT = "<an alert>"
-"""Stands for all messages of a topic that are alerts: they name no exposure."""
-
 
 class Arrivals(Protocol):
     """Image files that arrive one after the other. Files that are not requested stay where they are."""

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from flows.inputs.folder_arrivals import AN_ALERT
+from flows.inputs.source import AN_ALERT
 from schemas.errors import Misconfigured, Retryable
 
 PROTOCOL = "kafka://"

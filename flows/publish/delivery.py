@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from flows.publish.outbox import Letter, Mark, Outbox, mark_of, opened_outbox
+from flows.publish.outbox import EntryMark, Letter, Outbox, mark_of, opened_outbox
 from flows.publish.packet import Packet
-from flows.publish.registry import SchemaRegistry
+from flows.publish.registry import registry_of
 from flows.publish.sinks import FolderSink, Sent, Sink
 from flows.storage.bucket_path import BucketPath, located
 from schemas.alert_settings import AlertSettings
@@ -86,8 +86,7 @@ def kafka_sink(to: str, settings: AlertSettings, outbox: Outbox, *, again: bool 
         raise Misconfigured(
             "extra", to, f"{error.name} is not installed.", "pip install 'nightstride[kafka]'."
         ) from error
-    registry = SchemaRegistry(settings.registry, settings.registry_timeout_s)
-    return KafkaSink(to, settings.kafka, outbox, registry, again=again)
+    return KafkaSink(to, settings.kafka, outbox, registry_of(settings), again=again)
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ class _Entered:
 
     def __init__(self, packets: Iterator[Packet], outbox: Outbox, route: int) -> None:
         self._packets, self._outbox, self._route = packets, outbox, route
-        self._marks: list[Mark] = []
+        self._marks: list[EntryMark] = []
         self.sent = Sent()
 
     def __iter__(self) -> Iterator[Packet]:

@@ -8,7 +8,7 @@ from time import monotonic, time
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from flows.inputs.kafka_arrivals import ENVIRONMENT, librdkafka_environment, topic_of
-from flows.publish.outbox import Letter, Mark, Outbox, Standing, mark_of, marked
+from flows.publish.outbox import EntryMark, Letter, Outbox, Standing, mark_of, marked
 from flows.publish.packet import Packet
 from flows.publish.registry import SchemaRegistry
 from flows.publish.sinks import Sent
@@ -20,7 +20,7 @@ from schemas.exposure import ExposureKey
 AT_ONCE = 200
 """Packets that are entered in the outbox together."""
 
-Bookkeeping = Callable[[list[tuple[Mark, float]], list[Letter]], None]
+Bookkeeping = Callable[[list[tuple[EntryMark, float]], list[Letter]], None]
 """Records what has arrived, with the times, and what is dead."""
 
 _POLL_S = 0.1
@@ -117,14 +117,14 @@ class KafkaSink:
             transfer = self._transfer(form, lambda arrived, _, known=known: self._revive(arrived, known))
             for letter in group:
                 known[letter.number] = letter
-                transfer.put(Mark(letter.number, b""), letter.key, letter.value, letter.name)
+                transfer.put(EntryMark(letter.number, b""), letter.key, letter.value, letter.name)
                 transfer.settle()
             sent += transfer.finished()
             if sent.trouble is not None:
                 break
         return sent
 
-    def _revive(self, arrived: list[tuple[Mark, float]], known: dict[int, Letter]) -> None:
+    def _revive(self, arrived: list[tuple[EntryMark, float]], known: dict[int, Letter]) -> None:
         for mark, when in arrived:
             self._outbox.revive(known.pop(mark.source), when)
 
@@ -173,8 +173,8 @@ class _Transfer:
         self._topic, self._name, self._make, self._patience_s, self._record = topic, name, make, patience_s, record
         self._together = make(error_cb=self._told)
         self._alone: Producer | None = None
-        self._refused: list[tuple[Mark, str, Message]] = []
-        self._arrived: list[tuple[Mark, float]] = []
+        self._refused: list[tuple[EntryMark, str, Message]] = []
+        self._arrived: list[tuple[EntryMark, float]] = []
         self._letters: list[Letter] = []
         self._sent = Sent()
         self.trouble: NightstrideError | None = None
@@ -188,7 +188,7 @@ class _Transfer:
                 self._sent += _OF_STANDING[standing]
         self.settle()
 
-    def put(self, mark: Mark, key: bytes | None, value: bytes, name: str) -> None:
+    def put(self, mark: EntryMark, key: bytes | None, value: bytes, name: str) -> None:
         """Hand a message over, as soon as there is room for it."""
         headers: list[tuple[str, str | bytes | None]] = [("producer_timestamp", str(int(1000 * time())))]
         producer = self._together if self._alone is None else self._alone
@@ -245,7 +245,7 @@ class _Transfer:
         for producer in self._producers:
             producer.poll(seconds if len(producer) else 0)
 
-    def _delivered(self, mark: Mark, name: str, alone: bool, error: KafkaError | None, message: Message) -> None:
+    def _delivered(self, mark: EntryMark, name: str, alone: bool, error: KafkaError | None, message: Message) -> None:
         if error is None:
             self._arrived.append((mark, time()))
             self._sent += Sent(1, len(message))
@@ -259,7 +259,7 @@ class _Transfer:
                 self._fail(error)
 
     def _bury(
-        self, mark: Mark, name: str, error: KafkaError, key: str | bytes | None, value: str | bytes | None
+        self, mark: EntryMark, name: str, error: KafkaError, key: str | bytes | None, value: str | bytes | None
     ) -> None:
         code = "too_large" if error.code() == _TOO_LARGE else "refused"
         self._letters.append(Letter(name, code, error.str(), _bytes(key), _bytes(value) or b"", mark))

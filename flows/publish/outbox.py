@@ -48,7 +48,7 @@ CREATE TABLE letter (
 """
 
 
-class Mark(NamedTuple):
+class EntryMark(NamedTuple):
     """Packet as the outbox knows it: diaSourceId, and the digest of what its detection was made from."""
 
     source: int
@@ -82,20 +82,20 @@ class Letter:
     reason: str
     key: bytes | None
     value: bytes
-    mark: Mark | None = None
+    mark: EntryMark | None = None
     number: int = 0
     sink: str = ""
     form: str = ""
     died: float = 0.0
 
 
-def marked(source: int, made_from: str | bytes) -> Mark:
+def marked(source: int, made_from: str | bytes) -> EntryMark:
     """Return how the outbox knows the packet of a detection, by what that was made from."""
     content = made_from if isinstance(made_from, bytes) else made_from.encode()
-    return Mark(source, sha256(content).digest()[:16])
+    return EntryMark(source, sha256(content).digest()[:16])
 
 
-def mark_of(packet: Packet) -> Mark:
+def mark_of(packet: Packet) -> EntryMark:
     """Return how the outbox knows a packet; without a digest of its detection by its bytes."""
     return marked(packet.source_id, packet.made_from or packet.body)
 
@@ -165,7 +165,7 @@ class Outbox:
             base.executemany("INSERT OR IGNORE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         return standings
 
-    def record(self, route: int, arrived: Sequence[tuple[Mark, float]], letters: Sequence[Letter] = ()) -> None:
+    def record(self, route: int, arrived: Sequence[tuple[EntryMark, float]], letters: Sequence[Letter] = ()) -> None:
         """Record, in one transaction, what the sink has acknowledged, with the times, and what is dead."""
         if not arrived and not letters:
             return
@@ -212,7 +212,7 @@ class Outbox:
                 )
             base.execute("DELETE FROM letter WHERE letter = ?", (letter.number,))
 
-    def standings(self, route: int, marks: Sequence[Mark], *, again: bool = False) -> list[Standing]:
+    def standings(self, route: int, marks: Sequence[EntryMark], *, again: bool = False) -> list[Standing]:
         """Return the state of packets as `enter` does, of which nothing is entered."""
         with self._explained():
             known = self._known(route, marks)
@@ -266,7 +266,7 @@ class Outbox:
         with self._explained():
             return dict(self._base.execute(query).fetchall())
 
-    def _known(self, route: int, marks: Sequence[Mark]) -> Mapping[int, Mapping[bytes, Standing]]:
+    def _known(self, route: int, marks: Sequence[EntryMark]) -> Mapping[int, Mapping[bytes, Standing]]:
         """Return diaSourceId -> digest -> state, of those that are known."""
         found: dict[int, dict[bytes, Standing]] = {}
         for begin in range(0, len(marks), _AT_ONCE):
@@ -306,7 +306,7 @@ class Outbox:
             raise _translated(self._path, error) from error
 
 
-def _standing(mark: Mark, known: Mapping[bytes, Standing], *, again: bool) -> Standing:
+def _standing(mark: EntryMark, known: Mapping[bytes, Standing], *, again: bool) -> Standing:
     own = known.get(mark.made_from)
     if own in ("sent", "dead"):
         return own
@@ -315,7 +315,7 @@ def _standing(mark: Mark, known: Mapping[bytes, Standing], *, again: bool) -> St
 
 def _letter(row: Sequence[Any]) -> Letter:
     name, code, reason, key, value, source, made_from, *rest = row
-    return Letter(name, code, reason, key, value, None if source is None else Mark(source, made_from), *rest)
+    return Letter(name, code, reason, key, value, None if source is None else EntryMark(source, made_from), *rest)
 
 
 def _translated(path: Path, error: sqlite3.Error) -> NightstrideError:

@@ -1,9 +1,12 @@
 """Stream of alerts from a topic into catalogues, visit by visit; what cannot be read becomes a dead letter."""
 
+import signal
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, current_thread, main_thread
 from time import monotonic
 from typing import Annotated, Any
 
@@ -13,15 +16,17 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from pydantic import Field, model_validator
 
 from flows.inputs.kafka_arrivals import ENVIRONMENT, librdkafka_environment, topic_of
-from flows.publish.outbox import Letter, Outbox
-from flows.publish.received_rows import row_of
-from flows.publish.registry import SchemaRegistry
+from flows.publish.outbox import Letter, Outbox, opened_outbox
+from flows.publish.registry import SchemaRegistry, registry_of
 from flows.publish.row_filter import RowFilter
-from flows.publish.wire import alerts_of
+from flows.publish.wire import alerts_of, row_of
+from flows.runtime.secrets import refuse_credentials
 from flows.storage.atomic import write_file
 from flows.storage.catalog_store import encoded, read_table
 from flows.storage.digest import digest
 from flows.storage.layout import dataset_folder
+from flows.storage.lease import patient_lease
+from schemas.alert_settings import AlertSettings
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.received_alert import RECEIVED_ALERT
 from schemas.summary import QUARANTINED, Record
@@ -290,3 +295,58 @@ def receive(
             break
     warnings = tuple(catalogue.registry.warnings)
     return catalogue.summary.model_copy(update={"seconds": round(monotonic() - start, 3), "warnings": warnings})
+
+
+def receive_alerts(
+    source: str, out: Path, settings: AlertSettings, row_filter: RowFilter | None, idle_exit_s: float | None, wait_s: float,
+    say: Callable[[str], object],
+) -> ReceivedSummary:  # fmt: skip
+    """Read a topic of alerts into an output folder until SIGTERM or Ctrl-C.
+
+    Parameters
+    ----------
+    source, out, settings
+        From where, where to, and how.
+    row_filter
+        Which alerts are kept; None: all.
+    idle_exit_s
+        As of `receive`.
+    wait_s
+        How long to wait for another run that holds ``out``, s.
+    say
+        Receives how it goes.
+
+    Raises
+    ------
+    Misconfigured, Retryable
+        As in `receive`; ``out`` is held; ``source`` is no topic.
+    """
+    refuse_credentials(source, "the URL to watch")
+    topic = AlertTopic(source)
+    try:
+        with patient_lease(out, wait_s, say), opened_outbox(out, settings.outbox) as outbox, _stop() as stopped:
+            say(f"Reading alerts from {topic.name}.")
+            catalogue = AlertCatalogue(out, topic.name, outbox, registry_of(settings), row_filter)
+            return receive(topic, catalogue, stopped.is_set, idle_exit_s, say)
+    finally:
+        topic.close()
+
+
+@contextmanager
+def _stop() -> Iterator[Event]:
+    """Give an event that SIGTERM and Ctrl-C set; a second signal ends the process."""
+    asked = Event()
+    if current_thread() is not main_thread():
+        yield asked
+        return
+
+    def heard(number: int, _: object) -> None:
+        asked.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, heard) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -12,6 +12,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from flows.publish.rubin_schema import packaged, parsed, schema_id
+from schemas.alert_settings import AlertSettings
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 
 USER, PASSWORD = "NIGHTSTRIDE_REGISTRY_USER", "NIGHTSTRIDE_REGISTRY_PASSWORD"
@@ -144,6 +145,11 @@ class SchemaRegistry:
         if len(content) > LONGEST:
             raise BadInput("bad_schema", url, f"is longer than {LONGEST} bytes.", "see what it is.")
         return content
+
+
+def registry_of(settings: AlertSettings) -> SchemaRegistry:
+    """Return the registry that settings name."""
+    return SchemaRegistry(settings.registry, settings.registry_timeout_s)
 
 
 def _down(url: str, problem: str) -> Retryable:

@@ -8,8 +8,8 @@ from pathlib import Path
 from threading import Lock
 
 from flows.inputs.butler_repository import is_repository
-from flows.inputs.folder_arrivals import AN_ALERT, Arrivals
-from flows.inputs.source import Source, name_of
+from flows.inputs.folder_arrivals import Arrivals
+from flows.inputs.source import AN_ALERT, Source, name_of
 from flows.inputs.sources import SUFFIXES, list_sources
 from flows.pipeline.outcome import Item, Plan
 from flows.pipeline.plan import Planner

@@ -17,10 +17,9 @@ import pytest
 
 from flows.publish.outbox import opened_outbox
 from flows.publish.receive import AlertCatalogue, AlertTopic, receive
-from flows.publish.received_rows import row_of
 from flows.publish.registry import SchemaRegistry
 from flows.publish.row_filter import RowFilter
-from flows.publish.wire import ReceivedAlert, alerts_of, message_of
+from flows.publish.wire import ReceivedAlert, alerts_of, message_of, row_of
 from schemas.errors import BadInput
 from schemas.received_alert import RECEIVED_ALERT
 from tests.support.packets import packet
@@ -103,7 +102,7 @@ def test_repeats_are_dropped_whoever_reads_them_again(broker, topic, box, tmp_pa
         source = AlertTopic(f"kafka://{broker.address}/{topic}?group={group}-{topic}")
         found = AlertCatalogue(tmp_path, source.name, box, SchemaRegistry())
         try:
-            return receive(source, found, lambda: False, 0.5, print)
+            return receive(source, found, lambda: False, 2.0, print)
         finally:
             source.close()
 
