@@ -46,6 +46,7 @@ def publish(
         ),
     ] = None,
     night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
+    visit: Annotated[int | None, typer.Option(help="Only this visit; by default all of the night.")] = None,
     form: Annotated[
         Form | None, typer.Option("--schema", help="Version of Rubin's schema, or ztf; default: settings.")
     ] = None,
@@ -78,7 +79,8 @@ def publish(
         require_output(out)
         with opened_sink(target, out, settings.alerts, again=again) as sink:
             tally.sink = sink
-            sent = sink.send(alert_packets(out, settings, (form or settings.alerts.form), tally, night=night))
+            packets = alert_packets(out, settings, form or settings.alerts.form, tally, night=night, visit=visit)
+            sent = sink.send(packets)
     _conclude(sent, tally, perf_counter() - begun, as_json)
 
 

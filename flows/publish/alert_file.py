@@ -74,7 +74,7 @@ def _container(path: Path, file: IO[bytes]) -> Iterator[AlertRead]:
 
     try:
         found = reader(file)
-        name = str(dict(found.writer_schema or {}).get("name", ""))  # type: ignore[arg-type]
+        name = str(dict(found.writer_schema or {}).get("name", ""))
         for record in found:
             if not isinstance(record, dict):
                 raise ValueError("holds no records")

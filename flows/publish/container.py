@@ -81,15 +81,15 @@ def _schema_text(schema: Mapping[str, Any]) -> bytes:
 
 def _header(schema: bytes, marker: bytes) -> bytes:
     entries = {b"avro.codec": b"null", b"avro.schema": schema}
-    pairs = (_long(len(name)) + name + _long(len(value)) + value for name, value in entries.items())
-    return MAGIC + _long(len(entries)) + b"".join(pairs) + _long(0) + marker
+    pairs = (avro_long(len(name)) + name + avro_long(len(value)) + value for name, value in entries.items())
+    return MAGIC + avro_long(len(entries)) + b"".join(pairs) + avro_long(0) + marker
 
 
 def _block(bodies: list[bytes], size: int, marker: bytes) -> bytes:
-    return b"".join((_long(len(bodies)), _long(size), *bodies, marker))
+    return b"".join((avro_long(len(bodies)), avro_long(size), *bodies, marker))
 
 
-def _long(value: int) -> bytes:
+def avro_long(value: int) -> bytes:
     """Return a number from 0 on as Avro has it: zigzag, seven bits in a byte, the low ones first."""
     rest, out = value << 1, bytearray()
     while rest > 0x7F:

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flows.publish.avro_rows import Encoded
 from flows.publish.published import Published
-from flows.publish.rubin_object import object_records
-from flows.publish.rubin_source import column_lists, source_records
+from flows.publish.rubin_object import encode_objects
+from flows.publish.rubin_source import encode_sources, ids_or_null
 from flows.storage.association_links import FILE, source_ids
 from flows.storage.association_store import off_because, opened_association
 from flows.storage.catalog_store import CatalogStore, read_table
@@ -47,8 +48,8 @@ class ObjectsSeen:
     """
 
     of_source: dict[int, int] = field(default_factory=dict)
-    records: dict[int, dict[str, Any]] = field(default_factory=dict)
-    sources: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    records: dict[int, Encoded] = field(default_factory=dict)
+    sources: dict[int, list[Encoded]] = field(default_factory=dict)
     forced: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
 
 
@@ -119,42 +120,45 @@ class History:
         if not len(found):
             return ObjectsSeen()
         objects = gather_dia_objects({ASSOCIATION.name: found}, Context())
-        processed = self._published.processed(record)
+        coded = encode_objects(objects, self._version, self._published.processed(record))
         of_source = {name: found[name].to_numpy()[own].tolist() for name in ("diaSourceId", "diaObjectId")}
         before = found.filter(pa.array(~own & (found["midpointMjdTai"].to_numpy() >= mjd - self._days)))
         return ObjectsSeen(
             dict(zip(*of_source.values(), strict=True)),
-            {one["diaObjectId"]: one for one in object_records(objects, processed)},
+            dict(zip(objects["diaObjectId"].to_pylist(), coded, strict=True)),
             self._sources(before),
             self._forced.near(objects, mjd - self._days, mjd) if self._forced is not None else {},
         )
 
-    def _sources(self, links: pa.Table) -> dict[int, list[dict[str, Any]]]:
+    def _sources(self, links: pa.Table) -> dict[int, list[Encoded]]:
         """Return the records of detections by their objects, by time; of exposures that are published no more, none."""
         nights = {exposure_of(one): night for one, night in _pairs(links, "diaSourceId", "night")}
         owner = dict(_pairs(links, "diaSourceId", "diaObjectId"))
-        found = list[dict[str, Any]]()
+        found = list[tuple[int, float, Encoded]]()
         for (visit, detector), night in sorted(nights.items()):
             key = ExposureKey(night=night, visit=visit, detector=detector)
             record = self._published.record(key)
             if record is None:
                 continue
             rows = self._published.detections(key)
-            rows = rows.filter(pc.is_in(rows["diaSourceId"], value_set=links["diaSourceId"].combine_chunks()))
-            objects: list[int | None] = [owner[one] for one in rows["diaSourceId"].to_pylist()]
-            owners = {"diaObjectId": objects, "ssObjectId": [None] * len(rows)}
-            found += source_records(rows, self._version, self._published.processed(record), owners)
-        return _by_object([one for one in found if one["ra"] is not None])
+            known = pc.is_in(rows["diaSourceId"], value_set=links["diaSourceId"].combine_chunks())
+            rows = rows.filter(pc.and_(known, rows["ra"].is_valid()))
+            objects = [owner[one] for one in rows["diaSourceId"].to_pylist()]
+            owners = {"diaObjectId": ids_or_null(objects), "ssObjectId": ids_or_null([None] * len(rows))}
+            coded = encode_sources(rows, self._version, self._published.processed(record), owners)
+            found += zip(objects, rows["midpointMjdTai"].to_pylist(), coded, strict=True)
+        return _by_object(found)
 
 
 def _pairs(table: pa.Table, *names: str) -> Iterator[Any]:
     return zip(*(table[name].to_pylist() for name in names), strict=True)
 
 
-def _by_object(records: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
-    grouped = dict[int, list[dict[str, Any]]]()
-    for one in sorted(records, key=lambda one: one["midpointMjdTai"]):
-        grouped.setdefault(one["diaObjectId"], []).append(one)
+def _by_object(found: list[tuple[int, float, Any]]) -> dict[int, list[Any]]:
+    """Group records by their objects, by time."""
+    grouped = dict[int, list[Any]]()
+    for identity, _, record in sorted(found, key=lambda one: one[:2]):
+        grouped.setdefault(identity, []).append(record)
     return grouped
 
 
@@ -193,7 +197,7 @@ class _ForcedPlaces:
         if not parts:
             return None
         table = pa.concat_tables(parts)
-        columns = column_lists(table, _FORCED)
+        columns: dict[str, list[Any]] = {name: table[name].to_pylist() for name in _FORCED}
         columns["timeProcessedMjdTai"] = processed
         named = zip(*(table[name].to_pylist() for name in ("visit", "detector", "targetName")), strict=True)
         columns["diaForcedSourceId"] = [_forced_id(*one) for one in named]
@@ -203,13 +207,16 @@ class _ForcedPlaces:
     def near(self, objects: pa.Table, since: float, until: float) -> dict[int, list[dict[str, Any]]]:
         """Return the fluxes at the places of objects, of times since one and before another."""
         places = unit_vectors(objects["ra"].to_numpy(), objects["dec"].to_numpy())
-        found = list[dict[str, Any]]()
+        found = list[tuple[int, float, dict[str, Any]]]()
         times, names = self.rows["midpointMjdTai"], tuple(self.rows)
         for identity, near in zip(
             objects["diaObjectId"].to_pylist(), self.tree.query_ball_point(places, self.radius), strict=True
         ):
             chosen = [n for n in near if since <= times[n] < until]
-            found += [{**{name: self.rows[name][n] for name in names}, "diaObjectId": identity} for n in chosen]
+            found += [
+                (identity, times[n], {**{name: self.rows[name][n] for name in names}, "diaObjectId": identity})
+                for n in chosen
+            ]
         return _by_object(found)
 
 

@@ -298,8 +298,8 @@ def receive(
 
 
 def receive_alerts(
-    source: str, out: Path, settings: AlertSettings, row_filter: RowFilter | None, idle_exit_s: float | None, wait_s: float,
-    say: Callable[[str], object],
+    source: str, out: Path, settings: AlertSettings, row_filter: RowFilter | None, idle_exit_s: float | None,
+    wait_s: float, say: Callable[[str], object],
 ) -> ReceivedSummary:  # fmt: skip
     """Read a topic of alerts into an output folder until SIGTERM or Ctrl-C.
 

@@ -15,7 +15,7 @@ from flows.publish.packet import Packet
 from flows.publish.published import Published
 from flows.publish.rubin_object import KnownOrbits, known_records
 from flows.publish.rubin_schema import serialise
-from flows.publish.rubin_source import source_records
+from flows.publish.rubin_source import encode_sources, ids_or_null
 from flows.storage.catalog_store import CatalogStore
 from schemas.alert_settings import AlertSettings
 from schemas.dia_source import DIA_SOURCE
@@ -80,21 +80,21 @@ class RubinAlerts:
         self, record: ExposureRecord, rows: pa.Table, some: Pictured, objects: ObjectsSeen, known: _Known
     ) -> Iterator[Packet]:
         ids = rows["diaSourceId"].to_pylist()
-        owners: dict[str, list[int | None]] = {
-            "diaObjectId": [objects.of_source.get(one) for one in ids],
-            "ssObjectId": [known.seen[one]["ssObjectId"] if one in known.seen else None for one in ids],
+        of_objects = [objects.of_source.get(one) for one in ids]
+        owners = {
+            "diaObjectId": ids_or_null(of_objects),
+            "ssObjectId": ids_or_null([known.seen[one]["ssObjectId"] if one in known.seen else None for one in ids]),
         }
         processed = self._published.processed(record)
-        sources = source_records(rows, self._version, processed, owners, some.values)
+        sources = encode_sources(rows, self._version, processed, owners, some.values)
         key, made_from = (record.night, record.visit, record.detector), record.datasets[DIA_SOURCE.name].digest
-        for n, (identity, source) in enumerate(zip(ids, sources, strict=True)):
-            owner = source["diaObjectId"]
+        for n, (identity, owner, source) in enumerate(zip(ids, of_objects, sources, strict=True)):
             alert = {
                 "diaSourceId": identity,
                 "diaSource": source,
-                "prvDiaSources": objects.sources.get(owner),
-                "prvDiaForcedSources": objects.forced.get(owner),
-                "diaObject": objects.records.get(owner),
+                "prvDiaSources": objects.sources.get(owner or -1),
+                "prvDiaForcedSources": objects.forced.get(owner or -1),
+                "diaObject": objects.records.get(owner or -1),
                 "ssSource": known.seen.get(identity),
                 "mpc_orbits": known.orbits.get(identity),
                 **{name: files[n] for name, files in some.cutouts.items()},

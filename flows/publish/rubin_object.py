@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from flows.publish.rubin_source import column_lists
+from flows.publish.avro_rows import Column, Encoded, encode_rows
+from flows.publish.rubin_schema import record_schema
+from flows.publish.rubin_source import table_columns
 from kernels.orbits.designations import packed_designation
 from kernels.orbits.motion import GAUSS
 from kernels.sky.projection import tangent_offsets
@@ -32,18 +34,20 @@ SEEN = (
 """Columns of `ss_source` that are Rubin's under the same names."""
 
 
-def object_records(rows: pa.Table, processed: float) -> list[dict[str, Any]]:
-    """Return objects as records of Rubin's DiaObject.
+def encode_objects(rows: pa.Table, version: str, processed: float) -> list[Encoded]:
+    """Return objects as records of DiaObject in Avro.
 
     Parameters
     ----------
     rows
         Of `DIA_OBJECT`.
+    version
+        Of the schema.
     processed
         Since when that is known, MJD TAI.
     """
-    columns = column_lists(rows, OBJECT) | {"validityStartMjdTai": [processed] * len(rows)}
-    return [dict(zip(columns, one, strict=True)) for one in zip(*columns.values(), strict=True)]
+    columns = table_columns(rows, OBJECT) | {"validityStartMjdTai": Column(np.full(len(rows), processed))}
+    return encode_rows(record_schema("diaObject", version), columns, len(rows))
 
 
 def known_records(rows: pa.Table, ra: np.ndarray, dec: np.ndarray) -> list[dict[str, Any]]:
@@ -64,7 +68,7 @@ def known_records(rows: pa.Table, ra: np.ndarray, dec: np.ndarray) -> list[dict[
         return []
     from astropy.coordinates import SkyCoord
 
-    columns = column_lists(rows, SEEN)
+    columns: dict[str, list[Any]] = {name: rows[name].to_pylist() for name in SEEN}
     place = SkyCoord(ra, dec, unit="deg", frame="icrs")
     ecliptic, galactic = place.barycentricmeanecliptic, place.galactic
     east, north = tangent_offsets(ra, dec, rows["ephRa"].to_numpy(), rows["ephDec"].to_numpy())

@@ -5,8 +5,10 @@ from functools import cache
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from flows.publish.avro_rows import Encoded
+from flows.publish.container import avro_long
 from schemas.errors import BadInput, Misconfigured, choice
 
 SCHEMAS = ("11.1", "11.0", "10.0")
@@ -73,6 +75,13 @@ def packaged(version: str) -> dict[str, Any]:
     return dict(load_schema(file))
 
 
+@cache
+def record_schema(record: str, version: str) -> dict[str, Any]:
+    """Return the schema of a part of alerts, as diaSource; errors as in `parsed`."""
+    major, minor = version.split(".")
+    return dict(parsed(version)["__named_schemas"][f"lsst.v{major}_{minor}.{record}"])
+
+
 def _schema_folder() -> Path:
     """Return the folder of the package's schemas; the package is not imported, which takes half a second."""
     try:
@@ -89,7 +98,7 @@ def _missing(package: str) -> Misconfigured:
 
 
 def serialise(record: Mapping[str, Any], version: str) -> bytes:
-    """Return an alert in Avro, without header.
+    """Return an alert in Avro, without header; records in it may be `Encoded`.
 
     Strict, other than `fastavro` by itself: a field that the schema does not have is an error, not dropped.
 
@@ -101,11 +110,11 @@ def serialise(record: Mapping[str, Any], version: str) -> bytes:
     Misconfigured
         As in `parsed`.
     """
-    from fastavro import schemaless_writer
-
-    schema, file = parsed(version), BytesIO()
+    schema = parsed(version)
     try:
-        schemaless_writer(file, schema, record, strict_allow_default=True)
+        if unknown := record.keys() - {part.name for part in _parts(version)}:
+            raise ValueError(f"{sorted(unknown)} are not in the schema")
+        return b"".join(piece for part in _parts(version) for piece in part.encoded(record.get(part.name)))
     except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
         problem = next(_problems(record, schema, schema["__named_schemas"]), f"{type(error).__name__}: {error}"[:300])
         raise BadInput(
@@ -114,7 +123,67 @@ def serialise(record: Mapping[str, Any], version: str) -> bytes:
             f"is none of schema {version}: {problem}.",
             "give each field of the schema a value of its type, and none that it does not have.",
         ) from error
-    return file.getvalue()
+
+
+class _Part(NamedTuple):
+    """Field of an alert. Its records are written one by one: within unions `fastavro` looks through each twice.
+
+    Attributes
+    ----------
+    name, nullable
+        Of the field; whether it is a union of null and one other schema.
+    kind, schema
+        Avro's name of the (other) type, and its schema, of the items where it is an array, as `fastavro` parses it.
+    """
+
+    name: str
+    nullable: bool
+    kind: str
+    schema: Any
+
+    def encoded(self, value: Any) -> Iterator[bytes]:
+        """Yield the field in Avro; errors are those of `fastavro`."""
+        if self.nullable:
+            yield avro_long(int(value is not None))
+            if value is None:
+                return
+        if self.kind == "array":
+            if value:
+                yield avro_long(len(value))
+                yield from map(self._one, value)
+            yield avro_long(0)
+        elif self.kind == "bytes":
+            yield avro_long(len(value))
+            yield bytes(value)
+        else:
+            yield self._one(value)
+
+    def _one(self, value: Any) -> bytes:
+        if isinstance(value, Encoded):
+            return value
+        from fastavro import schemaless_writer
+
+        file = BytesIO()
+        schemaless_writer(file, self.schema, value, strict_allow_default=True)
+        return file.getvalue()
+
+
+@cache
+def _parts(version: str) -> tuple[_Part, ...]:
+    """Return the fields of an alert."""
+    from fastavro import parse_schema
+
+    whole, found = parsed(version), list[_Part]()
+    names = whole["__named_schemas"]
+    for field in whole["fields"]:
+        kind, nullable = field["type"], isinstance(field["type"], list)
+        if nullable:
+            _, kind = kind
+        schema = names.get(kind, {"type": kind}) if isinstance(kind, str) else kind
+        inner = schema["items"] if schema["type"] == "array" else schema
+        parsed_schema = parse_schema(names.get(inner, inner) if isinstance(inner, str) else inner)
+        found.append(_Part(field["name"], nullable, schema["type"], parsed_schema))
+    return tuple(found)
 
 
 def deserialise(body: bytes, version: str) -> dict[str, Any]:
@@ -141,7 +210,7 @@ def decoded(body: bytes, schema: Mapping[str, Any], version: str) -> dict[str, A
         raise _damaged(version, f"{type(error).__name__}: {error}"[:200]) from error
     if (rest := len(body) - file.tell()) != 0:
         raise _damaged(version, f"{rest} bytes are left over after its end")
-    return dict(record)  # type: ignore[arg-type]
+    return dict(record)
 
 
 def _damaged(version: str, reason: str) -> BadInput:

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from flows.publish.avro_rows import Column, Encoded, encode_rows
+from flows.publish.rubin_schema import record_schema
 from flows.publish.stamps import Stamps
 from schemas.dia_source import DetectionFlag
 from schemas.pixels import MASK, MaskPlane
@@ -60,19 +62,19 @@ _PIXEL_FLAGS = {
 """Bit of the mask -> flag for the footprint, and for the 3 x 3 px about the centre."""
 
 
-def source_records(
+def encode_sources(
     rows: pa.Table,
     version: str,
     processed: float,
-    owners: Mapping[str, Sequence[int | None]],
+    owners: Mapping[str, Column],
     pixels: Mapping[str, NDArray[Any]] | None = None,
-) -> list[dict[str, Any]]:
-    """Return detections as records of a version of Rubin's schema.
+) -> list[Encoded]:
+    """Return detections as records of DiaSource in Avro.
 
     Parameters
     ----------
     rows
-        Of `DIA_SOURCE`.
+        Of `DIA_SOURCE`, those with a place on the sky.
     version
         Of the schema.
     processed
@@ -82,11 +84,16 @@ def source_records(
     pixels
         What the pixels tell: Rubin's name -> values, from `pixel_flags` and of fluxes; NaN is null. Flags are joined
         with those of the detection.
+
+    Raises
+    ------
+    BadInput, Misconfigured
+        As in `encode_rows` and `record_schema`.
     """
-    flags = rows["flags"].to_numpy()
-    told: dict[str, Any] = column_lists(rows, SAME)
-    told |= {name: told[ours] for name, ours in RENAMED.items()}
-    lost = rows["psfChi2"].is_null().to_numpy(zero_copy_only=False)
+    count, flags = len(rows), rows["flags"].to_numpy()
+    columns = table_columns(rows, SAME)
+    columns |= {name: columns[ours] for name, ours in RENAMED.items()}
+    lost = rows["psfChi2"].is_null().to_numpy()
     booleans = {name: (flags & int(bit)) != 0 for name, bit in FROM_FLAGS.items()}
     booleans |= {"psfFlux_flag": lost, "psfFlux_flag_noGoodPixels": lost}
     booleans["glint_trail"] = np.array([one == "glint_trail" for one in rows["trailClass"].to_pylist()], np.bool_)
@@ -94,29 +101,26 @@ def source_records(
         if values.dtype == np.bool_:
             booleans[name] = booleans[name] | values if name in booleans else values
         else:
-            told[name] = [None if one != one else one for one in values.tolist()]
-    told |= {name: values.tolist() for name, values in booleans.items()}
-    told |= {**owners, "timeProcessedMjdTai": [processed] * len(rows)}
-    names = [name for name in told if version == "11.1" or name not in SINCE_11_1]
-    return [
-        {**ALWAYS, **dict(zip(names, one, strict=True))} for one in zip(*(told[name] for name in names), strict=True)
-    ]
+            columns[name] = Column(values)
+    columns |= {name: Column(values) for name, values in booleans.items()}
+    columns |= {name: Column(np.full(count, value)) for name, value in ALWAYS.items()}
+    columns |= {**owners, "timeProcessedMjdTai": Column(np.full(count, processed))}
+    kept = {name: one for name, one in columns.items() if version == "11.1" or name not in SINCE_11_1}
+    return encode_rows(record_schema("diaSource", version), kept, count)
 
 
-def column_lists(rows: pa.Table, names: Iterable[str]) -> dict[str, list[Any]]:
-    """Return some columns as lists; null and NaN are None."""
-    return {name: _values(rows[name]) for name in names}
+def table_columns(rows: pa.Table, names: Iterable[str]) -> dict[str, Column]:
+    """Return some columns of a table, in which only numbers with a fraction may be null."""
+    return {
+        name: Column(rows[name].to_pylist() if pa.types.is_string(rows[name].type) else rows[name].to_numpy())
+        for name in names
+    }
 
 
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    if pa.types.is_string(column.type):
-        return list(column.to_pylist())
-    plain = column.to_numpy()
-    values: list[Any] = plain.tolist()
-    if np.issubdtype(plain.dtype, np.floating):
-        for one in np.flatnonzero(~np.isfinite(plain)).tolist():
-            values[one] = None
-    return values
+def ids_or_null(ids: Sequence[int | None]) -> Column:
+    """Return a column of ids."""
+    valid = np.array([one is not None for one in ids], np.bool_)
+    return Column(np.array([one or 0 for one in ids], np.int64), valid)
 
 
 def pixel_flags(rows: pa.Table, stamps: Stamps, radius: float) -> dict[str, NDArray[np.bool_]]:

@@ -1,7 +1,7 @@
 """Squares about detections, cut out of the stored planes of an exposure."""
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class Stamps(NamedTuple):
     side: int
     x0: Ints
     y0: Ints
-    planes: Mapping[str, NDArray[np.generic]]
+    planes: Mapping[str, NDArray[Any]]
     outside: Ints
 
 
@@ -82,7 +82,7 @@ class _Whole:
     def __init__(self, store: TileStore) -> None:
         self._planes = {name: store.read_all(name) for name in store.planes}
 
-    def __call__(self, plane: str, row: Ints, column: Ints, inside: NDArray[np.bool_]) -> NDArray[np.generic]:
+    def __call__(self, plane: str, row: Ints, column: Ints, inside: NDArray[np.bool_]) -> NDArray[Any]:
         pixels = self._planes[plane]
         ny, nx = pixels.shape
         found = pixels[np.clip(row, 0, ny - 1)[:, :, None], np.clip(column, 0, nx - 1)[:, None, :]]
@@ -96,7 +96,7 @@ class _Each:
     def __init__(self, store: TileStore) -> None:
         self._store = store
 
-    def __call__(self, plane: str, row: Ints, column: Ints, inside: NDArray[np.bool_]) -> NDArray[np.generic]:
+    def __call__(self, plane: str, row: Ints, column: Ints, inside: NDArray[np.bool_]) -> NDArray[Any]:
         ny, nx = self._store.info.shape
         found = np.full(inside.shape, _beyond(plane), np.uint16 if plane == MASK.name else np.float32)
         for one, rows, columns in zip(found, row, column, strict=True):

@@ -1,4 +1,4 @@
-"""Messages of alerts, Confluent's wire format of Rubin's and one ZTF packet each, and their rows of `received_alert`."""
+"""Messages of alerts, Rubin's with Confluent's header and ZTF's packets, and their rows of `received_alert`."""
 
 import math
 from collections.abc import Callable, Mapping
