@@ -6,7 +6,7 @@ from itertools import chain
 
 from flows.pipeline.outcome import Outcome, Plan, total_causes, total_seconds
 from schemas.exposure import ExposureKey
-from schemas.summary import CauseCount, ExposureCounts, RunSummary, Trouble
+from schemas.summary import AlertCounts, CauseCount, ExposureCounts, RunSummary, Trouble
 
 
 class NightTotals:
@@ -107,6 +107,10 @@ def combined(summaries: Iterable[RunSummary]) -> RunSummary:
         night_failed=tuple(chain.from_iterable(one.night_failed for one in parts)),
         quality={night: verdicts for one in parts for night, verdicts in one.quality.items()},
         quality_failed=tuple(chain.from_iterable(one.quality_failed for one in parts)),
+        alerts=sum((one.alerts for one in parts if one.alerts), AlertCounts())
+        if any(one.alerts for one in parts)
+        else None,
+        alerts_failed=tuple(chain.from_iterable(one.alerts_failed for one in parts)),
         warnings=tuple(chain.from_iterable(one.warnings for one in parts)),
         stopped=any(one.stopped for one in parts),
     )

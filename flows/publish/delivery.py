@@ -104,6 +104,10 @@ class RecordedFolder:
         """Want each: a container is written whole."""
         return self.folder.wanted(key, form, made_from, sources)
 
+    def unfinished(self, form: str) -> set[str]:
+        """Return nights of which containers may be missing; errors as of the outbox."""
+        return self.outbox.waiting_nights(self.outbox.route(self.name, form))
+
     def bury(self, packet: Packet, error: BadInput) -> None:
         """Keep what breaks the rules of its schema; errors as of the outbox."""
         self.outbox.bury(self.outbox.route(self.name, packet.schema), packet, error)
@@ -120,7 +124,7 @@ class RecordedFolder:
             entered = _Entered(group, self.outbox, self.outbox.route(self.name, form))
             self.folder.send(iter(entered))
             entered.arrived()
-            sent += entered.sent
+            sent += entered.sent + Sent(times=(time(),) * entered.sent.alerts)
         return sent
 
 

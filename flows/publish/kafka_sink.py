@@ -82,6 +82,10 @@ class KafkaSink:
             self._passed += _OF_STANDING.get(standing, Sent())
         return [standing == "waiting" for standing in standings]
 
+    def unfinished(self, form: str) -> set[str]:
+        """Return nights of which some alerts wait; errors as of the outbox."""
+        return self._outbox.waiting_nights(self._outbox.route(self.name, form))
+
     def bury(self, packet: Packet, error: BadInput) -> None:
         """Keep what breaks the rules of its schema; errors as of the outbox."""
         self._outbox.bury(self._outbox.route(self.name, packet.schema), packet, error)
@@ -176,6 +180,7 @@ class _Transfer:
         self._refused: list[tuple[EntryMark, str, Message]] = []
         self._arrived: list[tuple[EntryMark, float]] = []
         self._letters: list[Letter] = []
+        self._times: list[float] = []
         self._sent = Sent()
         self.trouble: NightstrideError | None = None
 
@@ -219,7 +224,7 @@ class _Transfer:
             self._poll(_POLL_S)
             self.settle()
         self.settle()
-        return self._sent + Sent(trouble=self.trouble)
+        return self._sent + Sent(trouble=self.trouble, times=tuple(self._times))
 
     def settle(self) -> None:
         """Record what has arrived and what is dead, and send once more what was refused together with others."""
@@ -247,7 +252,8 @@ class _Transfer:
 
     def _delivered(self, mark: EntryMark, name: str, alone: bool, error: KafkaError | None, message: Message) -> None:
         if error is None:
-            self._arrived.append((mark, time()))
+            self._times.append(now := time())
+            self._arrived.append((mark, now))
             self._sent += Sent(1, len(message))
         elif error.code() == _TOO_LARGE and not alone:
             self._refused.append((mark, name, message))

@@ -260,6 +260,12 @@ class Outbox:
                 found.setdefault((sink, form), Counter())["letters"] = number
         return {route: dict(counter) for route, counter in found.items()}
 
+    def waiting_nights(self, route: int) -> set[str]:
+        """Return nights of which something waits."""
+        query = "SELECT DISTINCT night FROM entry WHERE route = ? AND state = 0"
+        with self._explained():
+            return {night for (night,) in self._base.execute(query, (route,))}
+
     def reasons(self) -> dict[str, int]:
         """Return code -> dead letters, the most frequent first."""
         query = "SELECT code, COUNT(*) FROM letter GROUP BY code ORDER BY 2 DESC, 1"

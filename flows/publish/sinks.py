@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from time import time
 from typing import Any, Protocol
 
 from flows.publish.container import write_container
@@ -36,6 +37,8 @@ class Sent:
         Of the messages that have arrived now; of files, of the bodies.
     trouble
         Why nothing more was taken; None: all were.
+    times
+        When each has arrived, of those that have now, s since 1970.
     """
 
     alerts: int = 0
@@ -46,6 +49,7 @@ class Sent:
     left: int = 0
     withdrawn: int = 0
     trouble: NightstrideError | None = None
+    times: tuple[float, ...] = ()
 
     def __add__(self, other: "Sent") -> "Sent":
         """Return the sums of both."""
@@ -58,6 +62,7 @@ class Sent:
             self.left + other.left,
             self.withdrawn + other.withdrawn,
             self.trouble or other.trouble,
+            self.times + other.times,
         )
 
     @property
@@ -90,6 +95,9 @@ class Sink(Protocol):
         Those of a visit follow one another.
         """
 
+    def unfinished(self, form: str) -> set[str]:
+        """Return nights of which some alerts wait."""
+
     def bury(self, packet: Packet, error: BadInput) -> None:
         """Keep, as a dead letter, what breaks the rules of its schema; its body is the alert as JSON."""
 
@@ -115,6 +123,10 @@ class FolderSink:
         """Want each: a container is written whole."""
         return [True] * len(sources)
 
+    def unfinished(self, form: str) -> set[str]:
+        """Know nothing: there is no outbox."""
+        return set()
+
     def bury(self, packet: Packet, error: BadInput) -> None:
         """Keep nothing: there is no outbox."""
 
@@ -130,7 +142,7 @@ class FolderSink:
         for (visit, version), group in groupby(packets, lambda one: (one.visit, one.schema)):
             counted = _Counted(group)
             write_container(self.folder / f"{visit}.avro", container_schema(version), counted)
-            sent += Sent(counted.alerts, counted.bytes)
+            sent += Sent(counted.alerts, counted.bytes, times=(time(),) * counted.alerts)
         return sent
 
 
