@@ -1,9 +1,10 @@
 """Alerts of one visit: how fast they are packaged, checked against the schema, and written.
 
 `python -m benchmarks.alerts [--alerts 10000] [--detectors 20] [--size 1008] [--earlier 3] [--schema 11.1]
-[--folder DIR] [--to URL] [--validate]`. Objects at rest that were seen on earlier visits too, which are in the histories; each alert
-has cutouts of difference, science and template. The exposures are put into an output folder as a run does; that is not
-counted. Then `nightstride alerts publish` is run in a process of its own; with --validate also `alerts validate`.
+[--folder DIR] [--to URL] [--validate]`. Objects at rest that were seen on earlier visits too, which are in the
+histories; each alert has cutouts of difference, science and template. The exposures are put into an output folder as a
+run does; that is not counted. Then `nightstride alerts publish` is run in a process of its own; with --validate also
+`alerts validate`.
 """
 
 import argparse
