@@ -90,6 +90,7 @@ def combined(summaries: Iterable[RunSummary]) -> RunSummary:
         catalogues.update(one.catalogues)
         seconds.update(one.seconds)
     counts = (name for name in ExposureCounts.model_fields)
+    alerts = [one.alerts for one in parts if one.alerts is not None]
     return RunSummary(
         exposures=ExposureCounts(**{name: sum(getattr(one.exposures, name) for one in parts) for name in counts}),
         windows=sum(one.windows for one in parts),
@@ -107,9 +108,7 @@ def combined(summaries: Iterable[RunSummary]) -> RunSummary:
         night_failed=tuple(chain.from_iterable(one.night_failed for one in parts)),
         quality={night: verdicts for one in parts for night, verdicts in one.quality.items()},
         quality_failed=tuple(chain.from_iterable(one.quality_failed for one in parts)),
-        alerts=sum((one.alerts for one in parts if one.alerts), AlertCounts())
-        if any(one.alerts for one in parts)
-        else None,
+        alerts=sum(alerts, AlertCounts()) if alerts else None,
         alerts_failed=tuple(chain.from_iterable(one.alerts_failed for one in parts)),
         warnings=tuple(chain.from_iterable(one.warnings for one in parts)),
         stopped=any(one.stopped for one in parts),

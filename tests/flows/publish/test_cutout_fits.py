@@ -20,7 +20,7 @@ def picture(count=3, side=30, unit="nJy"):
     mask[0, :4] = MaskPlane.EDGE | MaskPlane.NO_DATA
     mask[1, 7, 9] = MaskPlane.DETECTED
     mask[1, 8, 9] = MaskPlane.DETECTED | MaskPlane.SAT
-    psf = np.outer(*2 * [np.exp(-np.linspace(-3, 3, 15) ** 2 / 2)])
+    psf = np.outer(*2 * [np.exp(-(np.linspace(-3, 3, 15) ** 2) / 2)])
     return Picture("science", unit, data, RNG.uniform(1, 2, data.shape), mask, psf / psf.sum(), "header")
 
 
@@ -29,7 +29,11 @@ def wcs(count=3):
     matrix = scale * np.array([[-np.cos(turn), np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     x, y = np.array([13.3, 400.0, 2000.25])[:count], np.array([11.1, 500.5, 12.0])[:count]
     return LocalWcs(
-        np.array([0.001, 150.0, 359.999])[:count], np.array([-89.0, 20.0, 0.1])[:count], x, y, np.repeat(matrix[None], count, 0)
+        np.array([0.001, 150.0, 359.999])[:count],
+        np.array([-89.0, 20.0, 0.1])[:count],
+        x,
+        y,
+        np.repeat(matrix[None], count, 0),
     )
 
 

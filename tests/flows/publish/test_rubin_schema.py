@@ -98,9 +98,7 @@ WRONG = {
     "prvDiaSources[0].ra is missing": lambda source: {"prvDiaSources": [_without(source, "ra")]},
     "diaSource.ra is null": lambda source: {"diaSource": source | {"ra": None}},
     "diaSource.band is 3 (int), must be string": lambda source: {"diaSource": source | {"band": 3}},
-    "diaObject.nDiaSources is missing": lambda _: {
-        "diaObject": _without(filled("diaObject", "11.1"), "nDiaSources")
-    },
+    "diaObject.nDiaSources is missing": lambda _: {"diaObject": _without(filled("diaObject", "11.1"), "nDiaSources")},
     "prvDiaSources is 3 (int), must be array": lambda _: {"prvDiaSources": 3},
     "cutoutScience is 'x' (str), must be bytes": lambda _: {"cutoutScience": "x"},
 }

@@ -33,9 +33,7 @@ def test_squares_are_what_a_padded_image_has(stored, count):
     side = np.where(np.arange(count) % 3 == 0, 31, 30)
     pad = 40
     outside = {"mask": int(MaskPlane.EDGE | MaskPlane.NO_DATA)}
-    wide = {
-        name: np.pad(plane, pad, constant_values=outside.get(name, np.nan)) for name, plane in planes.items()
-    }
+    wide = {name: np.pad(plane, pad, constant_values=outside.get(name, np.nan)) for name, plane in planes.items()}
     seen = []
     for stamps in cut_stamps(store, x, y, side, at_once=64):
         assert len(stamps.which) <= 64
