@@ -1,10 +1,9 @@
 """What is known of the objects of an exposure from before: earlier detections, and fluxes measured at their places."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from flows.storage.catalog_store import CatalogStore, read_table
 from kernels.sky.positions import unit_vectors
 from schemas.dia_object import ASSOCIATION
 from schemas.dia_source import exposure_of
+from schemas.errors import BadInput
 from schemas.exposure import ExposureKey, key_of
 from schemas.forced import FORCED_SOURCE
 from schemas.ledger import ExposureRecord
@@ -55,32 +55,39 @@ class ObjectsSeen:
 
 @contextmanager
 def opened_history(
-    out: Path, published: Published, settings: AssociationSettings, days: float, version: str
+    published: Published,
+    settings: AssociationSettings,
+    days: float,
+    version: str,
+    lack: Callable[[BadInput], object] = lambda _: None,
 ) -> Iterator["History"]:
     """Open what is known of objects; nothing is, where nothing was associated.
 
     Parameters
     ----------
-    out, published
-        Output folder, and what it holds.
+    published
+        What an output folder holds.
     settings
         Where the association is kept.
     days
         How far back it goes.
     version
         Of the schema of the records.
+    lack
+        Receives why detections are missing in histories: their catalogue cannot be read.
 
     Raises
     ------
     Misconfigured, Retryable
         As in `opened_association`.
     """
+    out = published.out
     if off_because(out, settings) is not None or (settings.store == "auto" and not (out / FILE).exists()):
-        yield History(published, None, None, days, version)
+        yield History(published, None, None, days, version, lack)
         return
-    forced = _ForcedPlaces.of(out, published, settings.min_arcsec)
+    forced = _ForcedPlaces.of(published, settings.min_arcsec, lack)
     with opened_association(out, settings) as store:
-        yield History(published, store, forced, days, version)
+        yield History(published, store, forced, days, version, lack)
 
 
 class History:
@@ -93,9 +100,10 @@ class History:
         forced: "_ForcedPlaces | None",
         days: float,
         version: str,
+        lack: Callable[[BadInput], object],
     ) -> None:
         self._published, self._store, self._forced = published, store, forced
-        self._days, self._version = days, version
+        self._days, self._version, self._lack = days, version, lack
 
     def of(self, record: ExposureRecord, mjd: float) -> ObjectsSeen:
         """Return the objects that were seen on an exposure, from what is known up to it.
@@ -107,8 +115,8 @@ class History:
 
         Raises
         ------
-        BadInput, Retryable
-            A catalogue or the store cannot be read.
+        Retryable
+            The store does not answer.
         """
         if self._store is None:
             return ObjectsSeen()
@@ -140,7 +148,11 @@ class History:
             record = self._published.record(key)
             if record is None:
                 continue
-            rows = self._published.detections(key)
+            try:
+                rows = self._published.detections(key)
+            except BadInput as error:
+                self._lack(error)
+                continue
             known = pc.is_in(rows["diaSourceId"], value_set=links["diaSourceId"].combine_chunks())
             rows = rows.filter(pc.and_(known, rows["ra"].is_valid()))
             objects = [owner[one] for one in rows["diaSourceId"].to_pylist()]
@@ -181,15 +193,19 @@ class _ForcedPlaces:
     radius: float
 
     @classmethod
-    def of(cls, out: Path, published: Published, arcsec: float) -> "_ForcedPlaces | None":
-        """Read them; None if there are none."""
+    def of(cls, published: Published, arcsec: float, lack: Callable[[BadInput], object]) -> "_ForcedPlaces | None":
+        """Read them; None if there are none. ``lack`` receives why some cannot be read."""
         from scipy.spatial import cKDTree
 
         parts, processed = list[pa.Table](), list[float]()
-        for path in CatalogStore(out).list(FORCED_SOURCE):
+        for path in CatalogStore(published.out).list(FORCED_SOURCE):
             key = key_of(path.parent.name.removeprefix("night="), path.stem)
             record = published.record(key)
-            rows = read_table(path, FORCED_SOURCE)
+            try:
+                rows = read_table(path, FORCED_SOURCE)
+            except BadInput as error:
+                lack(error)
+                continue
             rows = rows.filter(pc.equal(rows["trailLength"], 0.0))
             if record is not None and len(rows):
                 parts.append(rows)

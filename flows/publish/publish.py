@@ -50,7 +50,7 @@ class Tally:
     refused
         Detections whose alert breaks the rules of its schema.
     failed
-        What was wrong with these, and with exposures that could not be read: the first `MOST_NAMED`.
+        What was wrong with these, and with exposures that could not be read, each once: the first `MOST_NAMED`.
     exposures_failed
         Number of those exposures.
     sink
@@ -76,8 +76,12 @@ class Tally:
         self.exposures_failed += 1
         self._name(error)
 
+    def lack(self, error: BadInput) -> None:
+        """Note what is missing in histories."""
+        self._name(error)
+
     def _name(self, error: BadInput) -> None:
-        if len(self.failed) < MOST_NAMED:
+        if str(error) not in map(str, self.failed) and len(self.failed) < MOST_NAMED:
             self.failed.append(error)
 
 
@@ -123,7 +127,7 @@ def alert_packets(
 def _maker(stack: ExitStack, published: Published, settings: Settings, form: str, tally: Tally) -> AlertMaker:
     parsed(form)  # which refuses what it does not know, before anything is read
     history = stack.enter_context(
-        opened_history(published.out, published, settings.association, settings.alerts.history_days, form)
+        opened_history(published, settings.association, settings.alerts.history_days, form, tally.lack)
     )
     return RubinAlerts(published, history, settings.alerts, form, tally.refuse)
 

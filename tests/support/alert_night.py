@@ -69,6 +69,7 @@ def rows_of(info, x, y, **columns):
         "reliability": np.linspace(0.6, 0.9, count), "reliabilityVersion": ["2"] * count,
         "bboxSize": np.full(count, 9), "band": [info.band] * count, "trailClass": [""] * count,
     }  # fmt: skip
+    ra, dec = columns.pop("ra", ra), columns.pop("dec", dec)
     return detections(info.visit, ra, dec, mjd=info.midpoint_mjd_tai, detector=info.detector, **(given | columns))
 
 
