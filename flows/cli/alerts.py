@@ -314,8 +314,7 @@ def _messages(source: str, idle_exit: float) -> Iterator[tuple[str, bytes]]:
             if topic.joined and not joined:
                 joined, last = True, monotonic()
             for message in messages:
-                value = message.value() or b""
-                yield f"{message.partition()}/{message.offset()}", value.encode() if isinstance(value, str) else value
+                yield f"{message.partition()}/{message.offset()}", message.value() or b""
                 last = monotonic()
     finally:
         topic.close()

@@ -118,7 +118,7 @@ class KafkaSink:
         sent = Sent()
         for form, group in groupby(letters, lambda letter: letter.form):
             known: dict[int, Letter] = {}
-            transfer = self._transfer(form, lambda arrived, _, known=known: self._revive(arrived, known))
+            transfer = self._transfer(form, partial(self._revive, known))
             for letter in group:
                 known[letter.number] = letter
                 transfer.put(EntryMark(letter.number, b""), letter.key, letter.value, letter.name)
@@ -128,7 +128,7 @@ class KafkaSink:
                 break
         return sent
 
-    def _revive(self, arrived: list[tuple[EntryMark, float]], known: dict[int, Letter]) -> None:
+    def _revive(self, known: dict[int, Letter], arrived: list[tuple[EntryMark, float]], _: list[Letter]) -> None:
         for mark, when in arrived:
             self._outbox.revive(known.pop(mark.source), when)
 

@@ -250,7 +250,7 @@ class AlertTopic:
 
 def receive(
     topic: AlertTopic, catalogue: AlertCatalogue, stopped: Callable[[], bool], idle_exit_s: float | None,
-    say: Callable[[str], object],
+    say: Callable[[str], None],
 ) -> ReceivedSummary:  # fmt: skip
     """Read a topic into a catalogue until it is asked to stop, or nothing has come for long enough.
 
@@ -299,7 +299,7 @@ def receive(
 
 def receive_alerts(
     source: str, out: Path, settings: AlertSettings, row_filter: RowFilter | None, idle_exit_s: float | None,
-    wait_s: float, say: Callable[[str], object],
+    wait_s: float, say: Callable[[str], None],
 ) -> ReceivedSummary:  # fmt: skip
     """Read a topic of alerts into an output folder until SIGTERM or Ctrl-C.
 
