@@ -41,9 +41,9 @@ def write_container(target: Path | IO[bytes], schema: Mapping[str, Any], bodies:
         It cannot be written: see `flows.storage.atomic.write_file`.
     """
     if isinstance(target, BucketPath):
-        with TemporaryDirectory(prefix="nightstride-") as folder, writing(file := Path(folder) / "container"):
-            length = write_container(file, schema, bodies)
-            target.upload(file)
+        with TemporaryDirectory(prefix="nightstride-") as folder, writing(local := Path(folder) / "container"):
+            length = write_container(local, schema, bodies)
+            target.upload(local)
         return length
     if isinstance(target, Path):
         with writing(target), _staged(target) as staged, staged.open("xb") as file:

@@ -1,5 +1,7 @@
 """Alerts of an exposure by Rubin's schema."""
 
+import json
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,8 +24,8 @@ from schemas.errors import BadInput
 from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord
 
-Refuse = Callable[[int, BadInput], object]
-"""Receives the diaSourceId of an alert that could not be made, and why."""
+Refuse = Callable[[Packet, BadInput], object]
+"""Receives an alert that breaks the rules of its schema, as JSON, and why."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ class RubinAlerts:
             try:
                 body = serialise(alert, self._version)
             except BadInput as error:
-                self._refuse(identity, error)
+                flawed = json.dumps(alert, default=_as_text).encode()
+                self._refuse(Packet(identity, *key, self._version, flawed, made_from), error)
                 continue
             yield Packet(identity, *key, self._version, body, made_from)
 
@@ -116,3 +119,8 @@ class RubinAlerts:
         orbits = KnownOrbits(self._published.provenance(record.provenance))
         seen = {one["diaSourceId"]: one for one in known_records(found, ra, dec)}
         return _Known(seen, {identity: orbits.record(one["designation"]) for identity, one in seen.items()})
+
+
+def _as_text(value: Any) -> str:
+    """Return what JSON has no form for: cutouts in base 64."""
+    return b64encode(value).decode() if isinstance(value, bytes) else str(value)

@@ -16,7 +16,6 @@ def record(source, **fields):
     return {"diaSourceId": source, "diaSource": {**required, **fields}}
 
 
-
 def packet(source, version="11.1", made_from="search", **fields):
     """Return the packet of a detection."""
     return Packet(source, NIGHT, VISIT, DETECTOR, version, serialise(record(source, **fields), version), made_from)
