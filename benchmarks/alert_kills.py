@@ -70,7 +70,17 @@ def marked_sent(out):
 
 
 def _started(out, url, alerts):
-    command = [sys.executable, "-m", "benchmarks.alert_kills", "--send", url, "--out", str(out), "--alerts", str(alerts)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.alert_kills",
+        "--send",
+        url,
+        "--out",
+        str(out),
+        "--alerts",
+        str(alerts),
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 

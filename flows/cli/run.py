@@ -10,6 +10,7 @@ from flows.cli.options import (
     LogFormat,
     Metrics,
     MetricsFile,
+    alert_outlet,
     cluster_overrides,
     conclude,
     observe_overrides,
@@ -166,6 +167,7 @@ def _run(
             start_ahead(out, settings)
             from flows.nights.run import search_exposures
 
-            summary = search_exposures(sources, out, settings, console, seen.meter)
+            outlet = alert_outlet(out, settings, console)
+            summary = search_exposures(sources, out, settings, console, seen.meter, outlet)
         seen.ended(summary, summary.exit_code, out)
         return summary

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from flows.inputs.source import AN_ALERT
 from schemas.errors import Misconfigured, Retryable
 
 PROTOCOL = "kafka://"
@@ -174,6 +175,8 @@ def librdkafka_environment() -> dict[str, str]:
 
 def _uri(value: bytes) -> str:
     """Return what a message names; one that makes no sense names itself, and is quarantined as unreadable."""
+    if value[:1] == b"\0" or value[:4] == b"Obj\x01":  # Confluent's wire format; an Avro object container
+        return AN_ALERT
     text = value.decode(errors="replace").strip()
     try:
         named = json.loads(text)["uri"]

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any
 from uuid import uuid4
 
+from flows.publish.avro_rows import avro_long
 from flows.storage.atomic import STAGED, make_folder, publish_file, writing
 from flows.storage.bucket_path import BucketPath
 
@@ -40,9 +41,9 @@ def write_container(target: Path | IO[bytes], schema: Mapping[str, Any], bodies:
         It cannot be written: see `flows.storage.atomic.write_file`.
     """
     if isinstance(target, BucketPath):
-        with TemporaryDirectory(prefix="nightstride-") as folder, writing(file := Path(folder) / "container"):
-            length = write_container(file, schema, bodies)
-            target.upload(file)
+        with TemporaryDirectory(prefix="nightstride-") as folder, writing(local := Path(folder) / "container"):
+            length = write_container(local, schema, bodies)
+            target.upload(local)
         return length
     if isinstance(target, Path):
         with writing(target), _staged(target) as staged, staged.open("xb") as file:
@@ -87,12 +88,3 @@ def _header(schema: bytes, marker: bytes) -> bytes:
 
 def _block(bodies: list[bytes], size: int, marker: bytes) -> bytes:
     return b"".join((avro_long(len(bodies)), avro_long(size), *bodies, marker))
-
-
-def avro_long(value: int) -> bytes:
-    """Return a number from 0 on as Avro has it: zigzag, seven bits in a byte, the low ones first."""
-    rest, out = value << 1, bytearray()
-    while rest > 0x7F:
-        out.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    return bytes((*out, rest))

@@ -49,7 +49,7 @@ class LocalWcs(NamedTuple):
         return np.degrees(np.arctan2(self.matrix[:, 0, 1], self.matrix[:, 1, 1]))
 
 
-class Picture(NamedTuple):
+class CutoutPixels(NamedTuple):
     """Pixels of cutouts of one plane.
 
     Attributes
@@ -78,7 +78,7 @@ class Picture(NamedTuple):
 
 
 def fits_files(
-    picture: Picture,
+    picture: CutoutPixels,
     wcs: LocalWcs,
     corner: tuple[NDArray[np.int64], NDArray[np.int64]],
     outside: NDArray[np.int64],

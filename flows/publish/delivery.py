@@ -1,6 +1,6 @@
 """Delivery of packets to any sink by its URL, through the outbox, and of dead letters once more."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -10,19 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from flows.publish.outbox import Letter, Mark, Outbox, mark_of, opened_outbox
+from flows.publish.outbox import EntryMark, Letter, Outbox, mark_of, opened_outbox
 from flows.publish.packet import Packet
-from flows.publish.registry import SchemaRegistry
+from flows.publish.registry import registry_of
 from flows.publish.sinks import FolderSink, Sent, Sink
 from flows.storage.bucket_path import BucketPath, located
 from schemas.alert_settings import AlertSettings
-from schemas.errors import Misconfigured
+from schemas.errors import BadInput, Misconfigured
+from schemas.exposure import ExposureKey
 from schemas.summary import Record
 
 if TYPE_CHECKING:
     from flows.publish.kafka_sink import KafkaSink
 
 KAFKA = "kafka://"
+
+FLAWED = "alert_schema"
+"""Code of dead letters that were never serialised."""
 
 AT_ONCE = 200
 """Packets that are entered in the outbox together."""
@@ -31,7 +35,7 @@ AT_ONCE = 200
 class ReplaySummary(Record):
     """Result of ``nightstride alerts replay``; the last line of its output with ``--json``."""
 
-    letters: Annotated[int, Field(ge=0, description="Dead letters that there were.")]
+    letters: Annotated[int, Field(ge=0, description="Dead letters that are messages.")]
     sent: Annotated[int, Field(ge=0, description="That have arrived now, and are forgotten.")]
     dead: Annotated[int, Field(ge=0, description="That could not be sent this time either.")]
     left: Annotated[int, Field(ge=0, description="That were not tried, as the broker was gone.")]
@@ -82,8 +86,7 @@ def kafka_sink(to: str, settings: AlertSettings, outbox: Outbox, *, again: bool 
         raise Misconfigured(
             "extra", to, f"{error.name} is not installed.", "pip install 'nightstride[kafka]'."
         ) from error
-    registry = SchemaRegistry(settings.registry, settings.registry_timeout_s)
-    return KafkaSink(to, settings.kafka, outbox, registry, again=again)
+    return KafkaSink(to, settings.kafka, outbox, registry_of(settings), again=again)
 
 
 @dataclass(frozen=True)
@@ -97,15 +100,31 @@ class RecordedFolder:
     folder: FolderSink
     outbox: Outbox
 
+    def wanted(self, key: ExposureKey, form: str, made_from: str, sources: Sequence[int]) -> list[bool]:
+        """Want each: a container is written whole."""
+        return self.folder.wanted(key, form, made_from, sources)
+
+    def unfinished(self, form: str) -> set[str]:
+        """Return nights of which containers may be missing; errors as of the outbox."""
+        return self.outbox.waiting_nights(self.outbox.route(self.name, form))
+
+    def bury(self, packet: Packet, error: BadInput) -> None:
+        """Keep what breaks the rules of its schema; errors as of the outbox."""
+        self.outbox.bury(self.outbox.route(self.name, packet.schema), packet, error)
+
+    @property
+    def name(self) -> str:
+        """Return how the outbox knows it."""
+        return str(self.folder.folder.resolve())
+
     def send(self, packets: Iterator[Packet]) -> Sent:
         """Write packets; those of a visit follow one another. Errors as in `FolderSink.send`, and of the outbox."""
         sent = Sent()
-        name = str(self.folder.folder if isinstance(self.folder.folder, BucketPath) else self.folder.folder.resolve())
         for (_, form), group in groupby(packets, lambda packet: (packet.visit, packet.schema)):
-            entered = _Entered(group, self.outbox, self.outbox.route(name, form))
+            entered = _Entered(group, self.outbox, self.outbox.route(self.name, form))
             self.folder.send(iter(entered))
             entered.arrived()
-            sent += entered.sent
+            sent += entered.sent + Sent(times=(time(),) * entered.sent.alerts)
         return sent
 
 
@@ -114,7 +133,7 @@ class _Entered:
 
     def __init__(self, packets: Iterator[Packet], outbox: Outbox, route: int) -> None:
         self._packets, self._outbox, self._route = packets, outbox, route
-        self._marks: list[Mark] = []
+        self._marks: list[EntryMark] = []
         self.sent = Sent()
 
     def __iter__(self) -> Iterator[Packet]:
@@ -135,6 +154,8 @@ class _Entered:
 def replay(out: Path, to: str, settings: AlertSettings) -> tuple[ReplaySummary, Sent]:
     """Send all dead letters once more, to a topic; those that arrive are forgotten.
 
+    Those that break the rules of their schema are no messages: publishing makes them anew.
+
     Raises
     ------
     Misconfigured, Retryable
@@ -145,15 +166,15 @@ def replay(out: Path, to: str, settings: AlertSettings) -> tuple[ReplaySummary, 
             "no_topic", to, "is no topic: dead letters are messages of Kafka.", "write kafka://HOST:PORT/TOPIC."
         )
     with opened_outbox(out, settings.outbox) as outbox:
-        there = sum(counts.get("letters", 0) for counts in outbox.counts().values())
-        sent = kafka_sink(to, settings, outbox).send_letters(_all_letters(outbox))
+        there = sum(1 for _ in _messages(outbox))
+        sent = kafka_sink(to, settings, outbox).send_letters(_messages(outbox))
     left = there - sent.alerts - sent.dead
     return ReplaySummary(letters=there, sent=sent.alerts, dead=sent.dead, left=left), sent
 
 
-def _all_letters(outbox: Outbox) -> Iterator[Letter]:
-    """Yield each letter once, also while those that arrive are forgotten."""
+def _messages(outbox: Outbox) -> Iterator[Letter]:
+    """Yield each dead letter that is a message once, also while those that arrive are forgotten."""
     last = 0
     while found := outbox.letters(last):
-        yield from found
+        yield from (letter for letter in found if letter.code != FLAWED)
         last = found[-1].number

@@ -9,13 +9,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from flows.publish.cutout_fits import LocalWcs, Picture, fits_files
+from flows.publish.cutout_fits import CutoutPixels, LocalWcs, fits_files
 from flows.publish.rubin_source import pixel_flags
 from flows.publish.stamps import Stamps, cut_stamps
 from flows.storage.layout import tile_path
 from flows.storage.zarr_tiles import TileStore
-from kernels.measure.photometry import njy_per_unit
-from kernels.measure.stamp_flux import stamp_fluxes
+from kernels.measure.photometry import njy_per_unit, stamp_fluxes
 from kernels.psf.gaussian_mixture import brightness, moffat_mixture
 from kernels.sky.projection import celestial_wcs, local_scales
 from schemas.alert_settings import AlertSettings
@@ -129,11 +128,11 @@ class ExposurePixels:
                 found[f"{plane}Flux"], found[f"{plane}FluxErr"] = scale * fluxes.value, scale * fluxes.error
         return found
 
-    def _picture(self, plane: str, stamps: Stamps) -> Picture:
+    def _picture(self, plane: str, stamps: Stamps) -> CutoutPixels:
         scale = self._scale(plane)
         factor = np.float32(1.0 if scale is None else scale)
         data = stamps.planes[plane].astype(np.float32, copy=False)
-        return Picture(
+        return CutoutPixels(
             plane,
             self.info.pixel_unit if scale is None else "nJy",
             data * factor,

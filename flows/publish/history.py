@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.publish.avro_rows import Encoded
-from flows.publish.published import Published
+from flows.publish.avro_rows import Encoded, ids_or_null
+from flows.publish.published import PublishedExposures
 from flows.publish.rubin_object import encode_objects
-from flows.publish.rubin_source import encode_sources, ids_or_null
+from flows.publish.rubin_source import encode_sources
 from flows.storage.association_links import FILE, source_ids
 from flows.storage.association_store import off_because, opened_association
 from flows.storage.catalog_store import CatalogStore, read_table
@@ -55,7 +55,7 @@ class ObjectsSeen:
 
 @contextmanager
 def opened_history(
-    published: Published,
+    published: PublishedExposures,
     settings: AssociationSettings,
     days: float,
     version: str,
@@ -85,7 +85,7 @@ def opened_history(
     if off_because(out, settings) is not None or (settings.store == "auto" and not (out / FILE).exists()):
         yield History(published, None, None, days, version, lack)
         return
-    forced = _ForcedPlaces.of(published, settings.min_arcsec)
+    forced = _ForcedPlaces.of(published, settings.min_arcsec, lack)
     with opened_association(out, settings) as store:
         yield History(published, store, forced, days, version, lack)
 
@@ -95,7 +95,7 @@ class History:
 
     def __init__(
         self,
-        published: Published,
+        published: PublishedExposures,
         store: "AssociationStore | None",
         forced: "_ForcedPlaces | None",
         days: float,
@@ -193,15 +193,21 @@ class _ForcedPlaces:
     radius: float
 
     @classmethod
-    def of(cls, published: Published, arcsec: float) -> "_ForcedPlaces | None":
-        """Read them; None if there are none."""
+    def of(
+        cls, published: PublishedExposures, arcsec: float, lack: Callable[[BadInput], object]
+    ) -> "_ForcedPlaces | None":
+        """Read them; None if there are none. ``lack`` receives why some cannot be read."""
         from scipy.spatial import cKDTree
 
         parts, processed = list[pa.Table](), list[float]()
         for path in CatalogStore(published.out).list(FORCED_SOURCE):
             key = key_of(path.parent.name.removeprefix("night="), path.stem)
             record = published.record(key)
-            rows = read_table(path, FORCED_SOURCE)
+            try:
+                rows = read_table(path, FORCED_SOURCE)
+            except BadInput as error:
+                lack(error)
+                continue
             rows = rows.filter(pc.equal(rows["trailLength"], 0.0))
             if record is not None and len(rows):
                 parts.append(rows)

@@ -8,18 +8,19 @@ from time import monotonic, time
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from flows.inputs.kafka_arrivals import ENVIRONMENT, librdkafka_environment, topic_of
-from flows.publish.outbox import Letter, Mark, Outbox, Standing, mark_of
+from flows.publish.outbox import EntryMark, Letter, Outbox, Standing, mark_of, marked
 from flows.publish.packet import Packet
 from flows.publish.registry import SchemaRegistry
 from flows.publish.sinks import Sent
 from flows.publish.wire import ZTF, key_of, message_of
 from schemas.alert_settings import KafkaSettings
-from schemas.errors import Misconfigured, NightstrideError, Retryable
+from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
+from schemas.exposure import ExposureKey
 
 AT_ONCE = 200
 """Packets that are entered in the outbox together."""
 
-Bookkeeping = Callable[[list[tuple[Mark, float]], list[Letter]], None]
+Bookkeeping = Callable[[list[tuple[EntryMark, float]], list[Letter]], None]
 """Records what has arrived, with the times, and what is dead."""
 
 _POLL_S = 0.1
@@ -70,6 +71,24 @@ class KafkaSink:
         self._outbox, self._registry, self._again = outbox, registry, again
         self._patience_s = settings.delivery_timeout_s
         self._settings = _librdkafka(brokers, settings)
+        self._passed = Sent()
+
+    def wanted(self, key: ExposureKey, form: str, made_from: str, sources: Sequence[int]) -> list[bool]:
+        """Want the alerts of those detections that are not sent; errors as of the outbox."""
+        route = self._outbox.route(self.name, form)
+        self._passed += Sent(withdrawn=self._outbox.withdraw(route, key, sources))
+        standings = self._outbox.standings(route, [marked(source, made_from) for source in sources], again=self._again)
+        for standing in standings:
+            self._passed += _OF_STANDING.get(standing, Sent())
+        return [standing == "waiting" for standing in standings]
+
+    def unfinished(self, form: str) -> set[str]:
+        """Return nights of which some alerts wait; errors as of the outbox."""
+        return self._outbox.waiting_nights(self._outbox.route(self.name, form))
+
+    def bury(self, packet: Packet, error: BadInput) -> None:
+        """Keep what breaks the rules of its schema; errors as of the outbox."""
+        self._outbox.bury(self._outbox.route(self.name, packet.schema), packet, error)
 
     def send(self, packets: Iterator[Packet]) -> Sent:
         """Send packets, which are read one by one; return when each is acknowledged, dead, or left in the outbox.
@@ -91,24 +110,25 @@ class KafkaSink:
             sent += transfer.finished()
             if sent.trouble is not None:
                 break
-        return sent
+        passed, self._passed = self._passed, Sent()
+        return sent + passed
 
     def send_letters(self, letters: Iterator[Letter]) -> Sent:
         """Send dead letters again, byte by byte; each is forgotten when it has arrived. Errors as in `send`."""
         sent = Sent()
         for form, group in groupby(letters, lambda letter: letter.form):
             known: dict[int, Letter] = {}
-            transfer = self._transfer(form, lambda arrived, _, known=known: self._revive(arrived, known))
+            transfer = self._transfer(form, partial(self._revive, known))
             for letter in group:
                 known[letter.number] = letter
-                transfer.put(Mark(letter.number, b""), letter.key, letter.value, letter.name)
+                transfer.put(EntryMark(letter.number, b""), letter.key, letter.value, letter.name)
                 transfer.settle()
             sent += transfer.finished()
             if sent.trouble is not None:
                 break
         return sent
 
-    def _revive(self, arrived: list[tuple[Mark, float]], known: dict[int, Letter]) -> None:
+    def _revive(self, known: dict[int, Letter], arrived: list[tuple[EntryMark, float]], _: list[Letter]) -> None:
         for mark, when in arrived:
             self._outbox.revive(known.pop(mark.source), when)
 
@@ -157,9 +177,10 @@ class _Transfer:
         self._topic, self._name, self._make, self._patience_s, self._record = topic, name, make, patience_s, record
         self._together = make(error_cb=self._told)
         self._alone: Producer | None = None
-        self._refused: list[tuple[Mark, str, Message]] = []
-        self._arrived: list[tuple[Mark, float]] = []
+        self._refused: list[tuple[EntryMark, str, Message]] = []
+        self._arrived: list[tuple[EntryMark, float]] = []
         self._letters: list[Letter] = []
+        self._times: list[float] = []
         self._sent = Sent()
         self.trouble: NightstrideError | None = None
 
@@ -172,10 +193,10 @@ class _Transfer:
                 self._sent += _OF_STANDING[standing]
         self.settle()
 
-    def put(self, mark: Mark, key: bytes | None, value: bytes, name: str) -> None:
+    def put(self, mark: EntryMark, key: bytes | None, value: bytes, name: str) -> None:
         """Hand a message over, as soon as there is room for it."""
         headers: list[tuple[str, str | bytes | None]] = [("producer_timestamp", str(int(1000 * time())))]
-        producer = self._alone or self._together
+        producer = self._together if self._alone is None else self._alone
         delivered = partial(self._delivered, mark, name, self._alone is not None)
         while self.trouble is None:
             try:
@@ -203,7 +224,7 @@ class _Transfer:
             self._poll(_POLL_S)
             self.settle()
         self.settle()
-        return self._sent + Sent(trouble=self.trouble)
+        return self._sent + Sent(trouble=self.trouble, times=tuple(self._times))
 
     def settle(self) -> None:
         """Record what has arrived and what is dead, and send once more what was refused together with others."""
@@ -229,9 +250,10 @@ class _Transfer:
         for producer in self._producers:
             producer.poll(seconds if len(producer) else 0)
 
-    def _delivered(self, mark: Mark, name: str, alone: bool, error: KafkaError | None, message: Message) -> None:
+    def _delivered(self, mark: EntryMark, name: str, alone: bool, error: KafkaError | None, message: Message) -> None:
         if error is None:
-            self._arrived.append((mark, time()))
+            self._times.append(now := time())
+            self._arrived.append((mark, now))
             self._sent += Sent(1, len(message))
         elif error.code() == _TOO_LARGE and not alone:
             self._refused.append((mark, name, message))
@@ -243,7 +265,7 @@ class _Transfer:
                 self._fail(error)
 
     def _bury(
-        self, mark: Mark, name: str, error: KafkaError, key: str | bytes | None, value: str | bytes | None
+        self, mark: EntryMark, name: str, error: KafkaError, key: str | bytes | None, value: str | bytes | None
     ) -> None:
         code = "too_large" if error.code() == _TOO_LARGE else "refused"
         self._letters.append(Letter(name, code, error.str(), _bytes(key), _bytes(value) or b"", mark))

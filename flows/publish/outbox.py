@@ -16,7 +16,8 @@ from flows.storage.atomic import make_folder, writing
 from flows.storage.bucket_path import BucketPath
 from flows.storage.file_lock import MODE, file_lock
 from flows.storage.layout import other_version, outbox_path
-from schemas.errors import Misconfigured, NightstrideError, Retryable
+from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
+from schemas.exposure import ExposureKey
 
 VERSION = 1
 """Of the tables."""
@@ -47,7 +48,7 @@ CREATE TABLE letter (
 """
 
 
-class Mark(NamedTuple):
+class EntryMark(NamedTuple):
     """Packet as the outbox knows it: diaSourceId, and the digest of what its detection was made from."""
 
     source: int
@@ -81,17 +82,22 @@ class Letter:
     reason: str
     key: bytes | None
     value: bytes
-    mark: Mark | None = None
+    mark: EntryMark | None = None
     number: int = 0
     sink: str = ""
     form: str = ""
     died: float = 0.0
 
 
-def mark_of(packet: Packet) -> Mark:
+def marked(source: int, made_from: str | bytes) -> EntryMark:
+    """Return how the outbox knows the packet of a detection, by what that was made from."""
+    content = made_from if isinstance(made_from, bytes) else made_from.encode()
+    return EntryMark(source, sha256(content).digest()[:16])
+
+
+def mark_of(packet: Packet) -> EntryMark:
     """Return how the outbox knows a packet; without a digest of its detection by its bytes."""
-    made_from = packet.made_from.encode() or packet.body
-    return Mark(packet.source_id, sha256(made_from).digest()[:16])
+    return marked(packet.source_id, packet.made_from or packet.body)
 
 
 class Outbox:
@@ -159,7 +165,7 @@ class Outbox:
             base.executemany("INSERT OR IGNORE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         return standings
 
-    def record(self, route: int, arrived: Sequence[tuple[Mark, float]], letters: Sequence[Letter] = ()) -> None:
+    def record(self, route: int, arrived: Sequence[tuple[EntryMark, float]], letters: Sequence[Letter] = ()) -> None:
         """Record, in one transaction, what the sink has acknowledged, with the times, and what is dead."""
         if not arrived and not letters:
             return
@@ -167,6 +173,11 @@ class Outbox:
             base.executemany(
                 "UPDATE entry SET state = 1, changed = ? WHERE route = ? AND source = ? AND made_from = ?",
                 [(when, route, *mark) for mark, when in arrived],
+            )
+            # What broke the rules of its schema, and was made anew.
+            base.executemany(
+                "DELETE FROM letter WHERE route = ? AND name = ? AND made_from = ?",
+                [(route, str(mark.source), mark.made_from) for mark, _ in arrived],
             )
             for letter in letters:
                 self._bury(route, letter)
@@ -201,30 +212,34 @@ class Outbox:
                 )
             base.execute("DELETE FROM letter WHERE letter = ?", (letter.number,))
 
-    def standings(self, route: int, marks: Sequence[Mark]) -> list[Standing]:
-        """Return the state of packets, of which nothing is entered."""
+    def standings(self, route: int, marks: Sequence[EntryMark], *, again: bool = False) -> list[Standing]:
+        """Return the state of packets as `enter` does, of which nothing is entered."""
         with self._explained():
             known = self._known(route, marks)
-        return [_standing(mark, known.get(mark.source, {}), again=False) for mark in marks]
+        return [_standing(mark, known.get(mark.source, {}), again=again) for mark in marks]
 
-    def withdraw(self, route: int, night: str, visit: int, detector: int, left: Sequence[int]) -> int:
+    def bury(self, route: int, packet: Packet, error: BadInput) -> None:
+        """Keep what breaks the rules of its schema, until its detection is made into an alert that does not."""
+        letter = Letter(str(packet.source_id), error.code, error.problem, None, packet.body, mark_of(packet))
+        self.record(route, [], [letter])
+
+    def withdraw(self, route: int, key: ExposureKey, left: Sequence[int]) -> int:
         """Forget what waits of an exposure and is not published any more; count what had been sent of it.
 
         Parameters
         ----------
-        route
-            Where it was to go.
-        night, visit, detector
-            Exposure.
+        route, key
+            Where it was to go, and the exposure.
         left
             diaSourceId of the detections that are published now.
         """
         where = "route = ? AND night = ? AND visit = ? AND detector = ?"
         with self._change() as base:
             rows = base.execute(
-                f"SELECT source, made_from, state FROM entry WHERE {where}", (route, night, visit, detector)
+                f"SELECT source, made_from, state FROM entry WHERE {where}", (route, key.night, key.visit, key.detector)
             ).fetchall()
-            gone = [row for row in rows if row[0] not in set(left)]
+            there = set(left)
+            gone = [row for row in rows if row[0] not in there]
             base.executemany(
                 "DELETE FROM entry WHERE route = ? AND source = ? AND made_from = ? AND state = 0",
                 [(route, source, made_from) for source, made_from, state in gone],
@@ -245,7 +260,19 @@ class Outbox:
                 found.setdefault((sink, form), Counter())["letters"] = number
         return {route: dict(counter) for route, counter in found.items()}
 
-    def _known(self, route: int, marks: Sequence[Mark]) -> Mapping[int, Mapping[bytes, Standing]]:
+    def waiting_nights(self, route: int) -> set[str]:
+        """Return nights of which something waits."""
+        query = "SELECT DISTINCT night FROM entry WHERE route = ? AND state = 0"
+        with self._explained():
+            return {night for (night,) in self._base.execute(query, (route,))}
+
+    def reasons(self) -> dict[str, int]:
+        """Return code -> dead letters, the most frequent first."""
+        query = "SELECT code, COUNT(*) FROM letter GROUP BY code ORDER BY 2 DESC, 1"
+        with self._explained():
+            return dict(self._base.execute(query).fetchall())
+
+    def _known(self, route: int, marks: Sequence[EntryMark]) -> Mapping[int, Mapping[bytes, Standing]]:
         """Return diaSourceId -> digest -> state, of those that are known."""
         found: dict[int, dict[bytes, Standing]] = {}
         for begin in range(0, len(marks), _AT_ONCE):
@@ -285,7 +312,7 @@ class Outbox:
             raise _translated(self._path, error) from error
 
 
-def _standing(mark: Mark, known: Mapping[bytes, Standing], *, again: bool) -> Standing:
+def _standing(mark: EntryMark, known: Mapping[bytes, Standing], *, again: bool) -> Standing:
     own = known.get(mark.made_from)
     if own in ("sent", "dead"):
         return own
@@ -294,7 +321,7 @@ def _standing(mark: Mark, known: Mapping[bytes, Standing], *, again: bool) -> St
 
 def _letter(row: Sequence[Any]) -> Letter:
     name, code, reason, key, value, source, made_from, *rest = row
-    return Letter(name, code, reason, key, value, None if source is None else Mark(source, made_from), *rest)
+    return Letter(name, code, reason, key, value, None if source is None else EntryMark(source, made_from), *rest)
 
 
 def _translated(path: Path, error: sqlite3.Error) -> NightstrideError:

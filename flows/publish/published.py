@@ -17,7 +17,7 @@ from schemas.ledger import ExposureRecord, ProvenanceRecord
 _EXPOSURES = 64  # in memory
 
 
-class Published:
+class PublishedExposures:
     """Exposures whose detections are published.
 
     Parameters
@@ -50,9 +50,17 @@ class Published:
             raise Misconfigured("no_night", str(self.out), f"has {which}.", remedy)
         return [night]
 
-    def exposures(self, night: str) -> Iterator[ExposureRecord]:
-        """Yield the exposures of a night whose detections are published, by visit and detector."""
-        yield from filter(_has_detections, self._ledger.records(night))
+    def exposures(self, night: str, visit: int | None = None) -> Iterator[ExposureRecord]:
+        """Yield the exposures of a night, or of one visit, whose detections are published, by visit and detector."""
+        if visit is None:
+            yield from filter(_has_detections, self._ledger.records(night))
+            return
+        # Records of a night are many: only those of the visit are parsed.
+        named = [(one.visit, one.detector) for one in self._ledger.briefs(night) if one.visit == visit]
+        for number, detector in named:
+            record = self.record(ExposureKey(night=night, visit=number, detector=detector))
+            if record is not None:
+                yield record
 
     def processed(self, record: ExposureRecord) -> float:
         """Return when an exposure was processed, MJD TAI: as the ledger says, so that it is the same ever after."""

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from http.client import HTTPException
 from time import monotonic
 from typing import Any
@@ -11,6 +12,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from flows.publish.rubin_schema import packaged, parsed, schema_id
+from schemas.alert_settings import AlertSettings
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 
 USER, PASSWORD = "NIGHTSTRIDE_REGISTRY_USER", "NIGHTSTRIDE_REGISTRY_PASSWORD"
@@ -98,15 +100,20 @@ class SchemaRegistry:
         self._known[number] = found
 
     def _asked(self, number: int) -> Mapping[str, Any] | None:
-        """Return a schema of the registry; of the package where the registry is down."""
+        """Return a schema of the registry; of the package where the registry is down, or lacks it."""
+        found, failure = None, None
         try:
-            return self._fetched(number)
+            found = self._fetched(number)
         except Retryable as error:
-            if (found := _of_package(number)) is None:
-                raise
-            if not self.warnings:
-                self.warnings.append(f"schema {number} is taken from lsst-alert-packet: {error}")
-            return found
+            failure = error
+        if found is None:
+            with suppress(Misconfigured):  # there is no package
+                found = _of_package(number)
+        if failure is not None and found is None:
+            raise failure
+        if failure is not None and not self.warnings:
+            self.warnings.append(f"schema {number} is taken from lsst-alert-packet: {failure}")
+        return found
 
     def _fetched(self, number: int) -> Mapping[str, Any] | None:
         """Return what ``GET /schemas/ids/NUMBER`` gives; None if the registry has none; the same error for a while."""
@@ -138,6 +145,11 @@ class SchemaRegistry:
         if len(content) > LONGEST:
             raise BadInput("bad_schema", url, f"is longer than {LONGEST} bytes.", "see what it is.")
         return content
+
+
+def registry_of(settings: AlertSettings) -> SchemaRegistry:
+    """Return the registry that settings name."""
+    return SchemaRegistry(settings.registry, settings.registry_timeout_s)
 
 
 def _down(url: str, problem: str) -> Retryable:

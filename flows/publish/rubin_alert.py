@@ -1,5 +1,7 @@
 """Alerts of an exposure by Rubin's schema."""
 
+import json
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,13 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from flows.publish.avro_rows import ids_or_null
 from flows.publish.exposure_pixels import Pictured, opened_pixels
 from flows.publish.history import History, ObjectsSeen
 from flows.publish.packet import Packet
-from flows.publish.published import Published
+from flows.publish.published import PublishedExposures
 from flows.publish.rubin_object import KnownOrbits, known_records
 from flows.publish.rubin_schema import serialise
-from flows.publish.rubin_source import encode_sources, ids_or_null
+from flows.publish.rubin_source import encode_sources
 from flows.storage.catalog_store import CatalogStore
 from schemas.alert_settings import AlertSettings
 from schemas.dia_source import DIA_SOURCE
@@ -21,8 +24,8 @@ from schemas.errors import BadInput
 from schemas.known_object import SS_SOURCE
 from schemas.ledger import ExposureRecord
 
-Refuse = Callable[[int, BadInput], object]
-"""Receives the diaSourceId of an alert that could not be made, and why."""
+Refuse = Callable[[Packet, BadInput], object]
+"""Receives an alert that breaks the rules of its schema, as JSON, and why."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class RubinAlerts:
     """
 
     def __init__(
-        self, published: Published, history: History, settings: AlertSettings, version: str, refuse: Refuse
+        self, published: PublishedExposures, history: History, settings: AlertSettings, version: str, refuse: Refuse
     ) -> None:
         self._published, self._history = published, history
         self._settings, self._version, self._refuse = settings, version, refuse
@@ -100,7 +103,8 @@ class RubinAlerts:
             try:
                 body = serialise(alert, self._version)
             except BadInput as error:
-                self._refuse(identity, error)
+                flawed = json.dumps(alert, default=_as_text).encode()
+                self._refuse(Packet(identity, *key, self._version, flawed, made_from), error)
                 continue
             yield Packet(identity, *key, self._version, body, made_from)
 
@@ -115,3 +119,8 @@ class RubinAlerts:
         orbits = KnownOrbits(self._published.provenance(record.provenance))
         seen = {one["diaSourceId"]: one for one in known_records(found, ra, dec)}
         return _Known(seen, {identity: orbits.record(one["designation"]) for identity, one in seen.items()})
+
+
+def _as_text(value: Any) -> str:
+    """Return what JSON has no form for: cutouts in base 64."""
+    return b64encode(value).decode() if isinstance(value, bytes) else str(value)

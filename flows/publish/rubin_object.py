@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from flows.publish.avro_rows import Column, Encoded, encode_rows
+from flows.publish.avro_rows import Column, Encoded, encode_rows, table_columns
 from flows.publish.rubin_schema import record_schema
-from flows.publish.rubin_source import table_columns
 from kernels.orbits.designations import packed_designation
 from kernels.orbits.motion import GAUSS
 from kernels.sky.projection import tangent_offsets

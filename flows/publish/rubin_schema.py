@@ -7,8 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flows.publish.avro_rows import Encoded
-from flows.publish.container import avro_long
+from flows.publish.avro_rows import Encoded, avro_long
 from schemas.errors import BadInput, Misconfigured, choice
 
 SCHEMAS = ("11.1", "11.0", "10.0")

@@ -1,13 +1,13 @@
 """Detections in the terms of Rubin's DiaSource."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from flows.publish.avro_rows import Column, Encoded, encode_rows
+from flows.publish.avro_rows import Column, Encoded, encode_rows, table_columns
 from flows.publish.rubin_schema import record_schema
 from flows.publish.stamps import Stamps
 from schemas.dia_source import DetectionFlag
@@ -107,20 +107,6 @@ def encode_sources(
     columns |= {**owners, "timeProcessedMjdTai": Column(np.full(count, processed))}
     kept = {name: one for name, one in columns.items() if version == "11.1" or name not in SINCE_11_1}
     return encode_rows(record_schema("diaSource", version), kept, count)
-
-
-def table_columns(rows: pa.Table, names: Iterable[str]) -> dict[str, Column]:
-    """Return some columns of a table, in which only numbers with a fraction may be null."""
-    return {
-        name: Column(rows[name].to_pylist() if pa.types.is_string(rows[name].type) else rows[name].to_numpy())
-        for name in names
-    }
-
-
-def ids_or_null(ids: Sequence[int | None]) -> Column:
-    """Return a column of ids."""
-    valid = np.array([one is not None for one in ids], np.bool_)
-    return Column(np.array([one or 0 for one in ids], np.int64), valid)
 
 
 def pixel_flags(rows: pa.Table, stamps: Stamps, radius: float) -> dict[str, NDArray[np.bool_]]:

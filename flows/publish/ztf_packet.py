@@ -14,7 +14,7 @@ from flows.inputs.fits_ztf import BANDS
 from flows.inputs.ztf_packets import SIDE, WIDENED_PX2
 from flows.publish.history import History, ObjectsSeen
 from flows.publish.packet import Packet
-from flows.publish.published import Published
+from flows.publish.published import PublishedExposures
 from flows.publish.rubin_schema import record_schema
 from flows.publish.stamps import Stamps, cut_stamps
 from flows.publish.ztf_schema import CUTOUTS, FORM, VERSION, serialise, stamp_record
@@ -54,7 +54,9 @@ class ZtfAlerts:
         Receives the diaSourceId of an alert that could not be made, and why.
     """
 
-    def __init__(self, published: Published, history: History, refuse: Callable[[int, BadInput], object]) -> None:
+    def __init__(
+        self, published: PublishedExposures, history: History, refuse: Callable[[int, BadInput], object]
+    ) -> None:
         self._published, self._history, self._refuse = published, history, refuse
 
     def packets(self, record: ExposureRecord, rows: pa.Table) -> Iterator[Packet]:

@@ -7,7 +7,7 @@ from astropy.io import fits
 from astropy.nddata import CCDData, VarianceUncertainty
 from astropy.wcs import WCS
 
-from flows.publish.cutout_fits import LocalWcs, Picture, fits_files
+from flows.publish.cutout_fits import CutoutPixels, LocalWcs, fits_files
 from schemas.pixels import MaskPlane
 
 RNG = np.random.default_rng(3)
@@ -21,7 +21,7 @@ def picture(count=3, side=30, unit="nJy"):
     mask[1, 7, 9] = MaskPlane.DETECTED
     mask[1, 8, 9] = MaskPlane.DETECTED | MaskPlane.SAT
     psf = np.outer(*2 * [np.exp(-(np.linspace(-3, 3, 15) ** 2) / 2)])
-    return Picture("science", unit, data, RNG.uniform(1, 2, data.shape), mask, psf / psf.sum(), "header")
+    return CutoutPixels("science", unit, data, RNG.uniform(1, 2, data.shape), mask, psf / psf.sum(), "header")
 
 
 def wcs(count=3):

@@ -9,6 +9,7 @@ from flows.publish.packet import Packet
 from flows.storage.bucket_path import located
 from flows.storage.layout import outbox_path
 from schemas.errors import Misconfigured
+from schemas.exposure import ExposureKey
 
 SINK = "kafka://host/topic"
 
@@ -112,7 +113,7 @@ def test_an_exposure_without_its_detections_leaves_nothing_waiting(box, route):
     sent, waits, stays = packet(1), packet(2), packet(3)
     box.enter(route, [sent, waits, stays])
     arrive(box, route, sent, stays)
-    assert box.withdraw(route, "20260102", 77, 3, left=[3]) == 1
+    assert box.withdraw(route, ExposureKey(night="20260102", visit=77, detector=3), left=[3]) == 1
     assert box.counts()[SINK, "11.1"] == {"sent": 2}
 
 

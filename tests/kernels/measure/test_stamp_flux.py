@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from kernels.image.noise import Noise
-from kernels.measure.photometry import fit_flux
-from kernels.measure.stamp_flux import stamp_fluxes
+from kernels.measure.photometry import fit_flux, stamp_fluxes
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment
 from kernels.trails.scene import Scene, view
