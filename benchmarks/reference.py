@@ -25,6 +25,7 @@ from schemas.dia_source import DetectionFlag
 from schemas.forced import FORCED_SOURCE, ForcedFlag
 from schemas.objects import BANDS, SourceFlag
 from schemas.pixels import MaskPlane
+from schemas.received_alert import RECEIVED_ALERT
 from schemas.settings import Settings
 from schemas.truth import TRUTH, TRUTH_OBJECT
 from stages import PIPELINE
@@ -174,6 +175,7 @@ def columns_page() -> str:
     made = [(f"Stage `{stage.name}`, per {stage.per}.", stage.gives) for stage in PIPELINE]
     made += [
         ("`nightstride forced`, per exposure.", FORCED_SOURCE),
+        ("`nightstride watch --content alerts`, per visit.", RECEIVED_ALERT),
         ("`nightstride simulate`: `truth.parquet`.", TRUTH),
         ("`nightstride simulate --bands`: `truth_objects.parquet`.", TRUTH_OBJECT),
     ]

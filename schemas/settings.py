@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.alert_settings import AlertSettings
 from schemas.cluster_settings import ClusterSettings
 from schemas.keyword_mapping import KeywordMapping
 from schemas.observe_settings import ObserveSettings
@@ -433,6 +434,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     cluster: ClusterSettings = ClusterSettings()
     observe: ObserveSettings = ObserveSettings()
+    alerts: AlertSettings = AlertSettings()
 
     @model_validator(mode="after")
     def _hosts_are_known(self) -> "Settings":

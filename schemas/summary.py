@@ -68,6 +68,35 @@ class Trouble(BaseModel):
     message: str
 
 
+class AlertLag(BaseModel):
+    """Times from the end of the exposure, of a stream from the arrival of the visit, to the acknowledged alert, s."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n: Annotated[int, Field(ge=1, description="Alerts.")]
+    p50: float
+    p95: float
+    p99: float
+
+
+class AlertCounts(BaseModel):
+    """Alerts of a run by outcome."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sent: Annotated[int, Field(ge=0, description="Acknowledged by the sink.")] = 0
+    dead: Annotated[int, Field(ge=0, description="Dead letters, now or before.")] = 0
+    held: Annotated[int, Field(ge=0, description="Detections sent before, as another search had found them.")] = 0
+    left: Annotated[int, Field(ge=0, description="Waiting in the outbox when the run ended.")] = 0
+    lag_s: Annotated[AlertLag | None, Field(description="Of those that were sent; null: none was.")] = None
+
+    def __add__(self, other: "AlertCounts") -> "AlertCounts":
+        """Return the sums of both, with the lag of the part that has more."""
+        lag = max((self.lag_s, other.lag_s), key=lambda one: 0 if one is None else one.n)
+        counts = {name: getattr(self, name) + getattr(other, name) for name in ("sent", "dead", "held", "left")}
+        return AlertCounts(**counts, lag_s=lag)
+
+
 class RunSummary(BaseModel):
     """Result of ``nightstride run``; the last line of its output with ``--json``."""
 
@@ -111,13 +140,17 @@ class RunSummary(BaseModel):
     quality_failed: tuple[Trouble, ...] = Field(
         default=(), description="Bands that failed, where `quality.fail_night` is set; what is published stays."
     )
+    alerts: AlertCounts | None = Field(default=None, description="Alerts, where `alerts.to` is set.")
+    alerts_failed: tuple[Trouble, ...] = Field(
+        default=(), description="Why alerts were not sent; they wait for the next run, or `nightstride alerts publish`."
+    )
     warnings: tuple[str, ...] = Field(default=(), description="What went wrong beside the exposures.")
     stopped: bool = Field(default=False, description="Whether a signal ended the run before its work was done.")
 
     @property
     def exit_code(self) -> int:
         """Return 0 if all is published and good enough, 3 if all but what is in quarantine, else 1."""
-        if self.stopped or self.exposures.failed or self.night_failed or self.quality_failed:
+        if self.stopped or self.exposures.failed or self.night_failed or self.quality_failed or self.alerts_failed:
             return 1
         return QUARANTINED if self.exposures.quarantined else 0
 

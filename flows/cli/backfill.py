@@ -10,6 +10,7 @@ from flows.cli.options import (
     LogFormat,
     Metrics,
     MetricsFile,
+    alert_outlet,
     cluster_overrides,
     conclude,
     observe_overrides,
@@ -89,7 +90,8 @@ def backfill(
                 return
             if any(nights.open.values()):
                 _give_way(nice)
-            summary = Backfill(out, settings, console, pause, meter=seen.meter).run(nights)
+            outlet = alert_outlet(out, settings, console)
+            summary = Backfill(out, settings, console, pause, meter=seen.meter, outlet=outlet).run(nights)
             seen.ended(summary, summary.exit_code, out)
     conclude(summary, as_json)
 

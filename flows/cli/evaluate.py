@@ -201,9 +201,9 @@ def _night(out: Path | None, truth: list[Path], pictures: Path | None, quiet: bo
 
 
 def _stamps(paths: list[Path], config: Path | None, pictures: Path | None, inject: bool, quiet: bool) -> dict[str, Any]:
-    from flows.results.evaluation.packets import read_stamps
+    from flows.inputs.packet_files import read_packets
+    from flows.pipeline.packet_search import least_reliability
     from flows.results.evaluation.stamps import (
-        default_reliability,
         score_injected,
         score_stamps,
         summarise_injected,
@@ -213,12 +213,13 @@ def _stamps(paths: list[Path], config: Path | None, pictures: Path | None, injec
     from flows.runtime.settings import load_settings
 
     settings = load_settings(config)
-    stamps = tuple(stamp for path in paths for stamp in read_stamps(path))
-    figures = summarise_stamps(score_stamps(stamps, settings), default_reliability(settings))
+    least = least_reliability(settings)
+    stamps = tuple(stamp for path in paths for stamp in read_packets(path))
+    figures = summarise_stamps(score_stamps(stamps, settings), least)
     tables = stamp_tables(figures)
     if inject:
         pixels = sum(stamp.pixels.size for stamp in stamps)
-        injected = summarise_injected(score_injected(stamps, settings), pixels, default_reliability(settings))
+        injected = summarise_injected(score_injected(stamps, settings), pixels, least)
         figures, tables = figures | {"injected": injected}, [*tables, injected_table(injected)]
     if not quiet:
         _print(tables)

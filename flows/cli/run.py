@@ -10,6 +10,7 @@ from flows.cli.options import (
     LogFormat,
     Metrics,
     MetricsFile,
+    alert_outlet,
     cluster_overrides,
     conclude,
     observe_overrides,
@@ -29,7 +30,8 @@ def run(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="EXPOSURE|FOLDER|URL|MANIFEST|butler:REPO...", help="Difference images, or where they are."
+            metavar="EXPOSURE|FOLDER|URL|MANIFEST|butler:REPO...",
+            help="Difference images or alert packets of ZTF, or where they are.",
         ),
     ],
     out: Annotated[
@@ -62,6 +64,9 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
     """Search difference images for moving objects, measure and publish what is found, and draw the night's page.
+
+    Of alert packets of ZTF, files or tarballs of *.avro, the difference stamps are searched; ztf_packet_source has a
+    row for each.
 
     Exit code 0: every exposure is published; 3: all but those in quarantine; 1: some failed, or nothing could
     be done now but may be later (a store is down); 2: bad usage or configuration; 4: another run holds OUT.
@@ -113,6 +118,15 @@ def _require_apart(inputs: list[str], out: Path) -> None:
             )
 
 
+def _refuse_template(template: str | None) -> None:
+    from schemas.errors import Misconfigured
+
+    if template is not None:
+        raise Misconfigured(
+            "option", "--template", "is for science images, and the inputs are alert packets.", "leave it out."
+        )
+
+
 def _run(
     inputs: list[str],
     template: str | None,
@@ -123,6 +137,7 @@ def _run(
     console: "Console",
 ) -> "RunSummary":
     """Read settings and sources, plan under the lease, and run what is to be done."""
+    from flows.inputs.packet_files import packet_files
     from flows.inputs.sources import list_sources
     from flows.nights.cluster.startup import start_ahead
     from flows.nights.observation import observation
@@ -139,11 +154,20 @@ def _run(
     if not wait_s:
         require_free(out)  # before the port of its metrics is found taken, and an archive is listed
     with observation(settings, console) as seen:
+        if packets := packet_files(inputs):
+            _refuse_template(template)
+            with patient_lease(out, wait_s, partial(tell, console)):
+                from flows.nights.packet_run import search_packets
+
+                summary = search_packets(packets, out, settings, console, seen.meter)
+            seen.ended(summary, summary.exit_code, out)
+            return summary
         sources = list_sources(inputs, settings, template)
         with patient_lease(out, wait_s, partial(tell, console)):
             start_ahead(out, settings)
             from flows.nights.run import search_exposures
 
-            summary = search_exposures(sources, out, settings, console, seen.meter)
+            outlet = alert_outlet(out, settings, console)
+            summary = search_exposures(sources, out, settings, console, seen.meter, outlet)
         seen.ended(summary, summary.exit_code, out)
         return summary

@@ -1,7 +1,8 @@
 """Command `nightstride watch`: search exposures as they arrive."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -9,18 +10,32 @@ from flows.cli.options import (
     LogFormat,
     Metrics,
     MetricsFile,
+    alert_outlet,
     cluster_overrides,
     conclude,
+    counted,
     observe_overrides,
     output_folder,
     refusals,
 )
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from flows.inputs.folder_arrivals import Arrivals
+    from flows.nights.nightly import Outlet
     from flows.nights.progress import StreamProgress
+    from flows.publish.receive import ReceivedSummary
+    from flows.publish.row_filter import RowFilter
     from schemas.settings import Settings
     from schemas.summary import RunSummary
+
+
+class Arriving(StrEnum):
+    """What arrives."""
+
+    EXPOSURES = "exposures"
+    ALERTS = "alerts"
 
 
 def watch(
@@ -40,6 +55,10 @@ def watch(
     queue: Annotated[int, typer.Option(min=1, help="Files taken at a time, at most; the rest waits where it is.")] = 64,
     quiet: Annotated[float, typer.Option(min=0, help="Without arrivals so long, nights are combined, s.")] = 60.0,
     idle_exit: Annotated[float | None, typer.Option(min=0, help="Without arrivals so long, it ends, s.")] = None,
+    content: Annotated[Arriving, typer.Option(help="What arrives. Alerts: messages of a topic.")] = Arriving.EXPOSURES,
+    row_filter: Annotated[
+        str | None, typer.Option("--filter", help='Of alerts, e.g. "reliability > 0.5 and trailLength > 2".')
+    ] = None,
     wait: Annotated[
         float, typer.Option(min=0, help="How long to wait for another run that holds OUT, s, or inf.")
     ] = 0.0,
@@ -48,9 +67,10 @@ def watch(
     log_format: LogFormat = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
-    """Search exposures as they arrive, until SIGTERM or Ctrl-C.
+    """Search exposures as they arrive, until SIGTERM or Ctrl-C; or publish alerts that arrive in a topic.
 
-    Then what is on its way is finished; a second signal ends it at once.
+    Then what is on its way is finished; a second signal ends it at once. Of alerts there are no other options than OUT,
+    --filter, --idle-exit, --wait and --config.
 
     Exit code 0: every exposure is published; 3: all but those in quarantine; 1: some were shed or failed, or
     nothing could be done now but may be later; 2: bad usage or configuration; 4: another run holds OUT.
@@ -69,13 +89,34 @@ def watch(
         settings = load_settings(config, {**overrides, **observe_overrides(metrics, metrics_file, log_format)})
         bounds = (queue, poll, quiet, idle_exit)
         configure(settings.store)
+        chosen = _filter(source, content, row_filter)
+        if content is Arriving.ALERTS:
+            _conclude_received(_receive(source, out.resolve(), settings, chosen, idle_exit, wait, console), as_json)
         if not wait:
             require_free(out.resolve())  # before the port of its metrics is found taken
         with observation(settings, console) as seen:
             progress = StreamProgress(console, seen.meter)
-            summary = _watch(source, still, done_suffix, bounds, out.resolve(), settings, wait, progress)
+            outlet = alert_outlet(out.resolve(), settings, console)
+            summary = _watch(source, still, done_suffix, bounds, out.resolve(), settings, wait, progress, outlet)
             seen.ended(summary, summary.exit_code, out.resolve())
     conclude(summary, as_json)
+
+
+def _filter(source: str, content: Arriving, text: str | None) -> "RowFilter | None":
+    """Return the filter; raise if it, or the kind of what arrives, does not fit the source."""
+    from schemas.errors import Misconfigured
+
+    if content is Arriving.ALERTS and not source.startswith("kafka://"):
+        problem = "is no topic, and alerts come from one."
+        raise Misconfigured("no_topic", source, problem, "write kafka://HOST:PORT/TOPIC.")
+    if text is None:
+        return None
+    if content is Arriving.EXPOSURES:
+        raise Misconfigured("bad_usage", "--filter", "is of alerts.", "add --content alerts, or leave it out.")
+    from flows.publish.row_filter import RowFilter
+    from schemas.received_alert import RECEIVED_ALERT
+
+    return RowFilter(text, RECEIVED_ALERT)
 
 
 def _watch(
@@ -87,6 +128,7 @@ def _watch(
     settings: "Settings",
     wait: float,
     progress: "StreamProgress",
+    outlet: "Outlet | None",
 ) -> "RunSummary":
     from flows.nights.cluster.startup import start_services
     from flows.runtime.secrets import refuse_credentials
@@ -98,7 +140,7 @@ def _watch(
         start_services(settings)  # what is imported below reads in the environment which Prefect server it has
         from flows.nights.stream.stream import Bounds, run_stream
 
-        return run_stream(source, arrivals, Bounds(*bounds), out, settings, progress)
+        return run_stream(source, arrivals, Bounds(*bounds), out, settings, progress, outlet)
 
 
 def _arrivals(source: str, still: float, done_suffix: str | None) -> "Arrivals":
@@ -115,3 +157,34 @@ def _arrivals(source: str, still: float, done_suffix: str | None) -> "Arrivals":
             "extra", source, f"{error.name} is not installed.", "pip install 'nightstride[kafka]'."
         ) from error
     return KafkaArrivals(source)
+
+
+def _receive(
+    source: str, out: Path, settings: "Settings", row_filter: "RowFilter | None", idle_exit: float | None, wait: float,
+    console: "Console",
+) -> "ReceivedSummary":  # fmt: skip
+    from schemas.errors import Misconfigured
+
+    try:
+        from flows.publish.receive import receive_alerts
+    except ModuleNotFoundError as error:
+        problem = f"{error.name} is not installed."
+        raise Misconfigured("extra", source, problem, "pip install 'nightstride[kafka,rubin]'.") from error
+    from flows.runtime.log import tell
+
+    return receive_alerts(source, out, settings.alerts, row_filter, idle_exit, wait, lambda text: tell(console, text))
+
+
+def _conclude_received(summary: "ReceivedSummary", as_json: bool) -> NoReturn:
+    """Tell what was received, and exit."""
+    for warning in summary.warnings:
+        typer.echo(f"nightstride: {warning}", err=True)
+    typer.echo(
+        f"{counted(summary.messages, 'message')}, {counted(summary.dead, 'dead letter')}; "
+        f"{counted(summary.alerts, 'alert')}: {summary.kept:,} kept, {summary.filtered:,} filtered out, "
+        f"{summary.repeated:,} repeated.",
+        err=as_json,
+    )
+    if as_json:
+        typer.echo(summary.model_dump_json())
+    raise typer.Exit(summary.exit_code)

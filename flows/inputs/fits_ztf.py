@@ -21,7 +21,7 @@ from schemas.keyword_mapping import KeywordMapping
 
 PALOMAR_LONGITUDE = -116.8597
 _OWN = ("OBSMJD", "OBSJD", "CCDID", "QID", "RCID", "EXPID", "FILTERID", "PROGRMID")
-_BANDS = {1: "g", 2: "r", 3: "i"}
+BANDS = {1: "g", 2: "r", 3: "i"}
 
 
 def _matches(headers: Headers) -> bool:
@@ -78,8 +78,8 @@ def _detector(words: Keywords) -> int:
 def _band(words: Keywords) -> str:
     if words.has("FILTERID"):
         number = words.integer("FILTERID", below=100)
-        if number in _BANDS:
-            return _BANDS[number]
+        if number in BANDS:
+            return BANDS[number]
     return words.text("FILTER", "FILTERID").removeprefix("ZTF_").lower()
 
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from flows.inputs.source import AN_ALERT
 from schemas.errors import Misconfigured, Retryable
 
 PROTOCOL = "kafka://"
@@ -42,7 +43,7 @@ class KafkaArrivals:
     announced = True
 
     def __init__(self, url: str) -> None:
-        brokers, self._topic, group = _parsed(url)
+        brokers, self._topic, group = topic_of(url)
         self._url, self._error = url, ""
         self._open: dict[int, dict[int, str]] = {}
         self._next: dict[int, int] = {}
@@ -55,7 +56,7 @@ class KafkaArrivals:
             "auto.offset.reset": "earliest",
             # Nothing is fetched while the workers are busy; heartbeats show that the process lives.
             "max.poll.interval.ms": 86_400_000,
-            **_from_environment(),
+            **librdkafka_environment(),
         }
         try:
             self._consumer = Consumer(settings, error_cb=self._failed)
@@ -148,8 +149,14 @@ class KafkaArrivals:
             self._error = error.str()
 
 
-def _parsed(url: str) -> tuple[str, str, str]:
-    """Return brokers, topic and group of a URL."""
+def topic_of(url: str) -> tuple[str, str, str]:
+    """Return brokers, topic and group of a URL ``kafka://HOST:PORT[,HOST:PORT...]/TOPIC[?group=NAME]``.
+
+    Raises
+    ------
+    Misconfigured
+        It is no such URL.
+    """
     parts = urlsplit(url)
     topic = parts.path.strip("/")
     query = parse_qs(parts.query)
@@ -160,13 +167,16 @@ def _parsed(url: str) -> tuple[str, str, str]:
     return parts.netloc, topic, query.get("group", [GROUP])[0]
 
 
-def _from_environment() -> dict[str, str]:
+def librdkafka_environment() -> dict[str, str]:
+    """Return the settings of librdkafka in the environment, see `ENVIRONMENT`."""
     names = [name for name in os.environ if name.startswith(ENVIRONMENT)]
     return {name.removeprefix(ENVIRONMENT).lower().replace("_", "."): os.environ[name] for name in names}
 
 
 def _uri(value: bytes) -> str:
     """Return what a message names; one that makes no sense names itself, and is quarantined as unreadable."""
+    if value[:1] == b"\0" or value[:4] == b"Obj\x01":  # Confluent's wire format; an Avro object container
+        return AN_ALERT
     text = value.decode(errors="replace").strip()
     try:
         named = json.loads(text)["uri"]

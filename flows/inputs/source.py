@@ -12,6 +12,9 @@ from schemas.exposure import ExposureKey, PsfModel
 REFERENCE = "reference"
 """Plane of a template that is to be subtracted; ``template`` is one on the pixels of a difference image."""
 
+AN_ALERT = "<an alert>"
+"""Stands for all messages of a topic that are alerts: they name no exposure."""
+
 LARGEST = 4 * 2**30
 """Bytes: a mosaic of 32,768 x 32,768 px in float32."""
 

@@ -112,6 +112,28 @@ def _sources(given: str, wanted: str) -> Iterator[Source]:
         ) from error
 
 
+def files_of(given: str) -> Iterator[str]:
+    """Yield the files of an input, whatever they are: itself, those in a folder and below, or what a pattern matches.
+
+    Hidden files are left out; a folder that cannot be listed is yielded with ``/`` at its end. Of an input that is not
+    there, or cannot be looked at, nothing is yielded.
+    """
+    fs, path = _located(given)
+    try:
+        if fs.isdir(path):
+            if not fs.isfile(posixpath.join(path, MANIFEST)):
+                for file, kind in _walk(fs, path):
+                    if kind != "special" and _is_text(file) and not posixpath.basename(file).startswith("."):
+                        yield uri_of(fs, file, given) + ("/" if kind == "unlisted" else "")
+        elif fs.isfile(path):
+            yield uri_of(fs, path, given)
+        elif any(sign in path for sign in _GLOB):
+            for match in sorted(fs.glob(path)):
+                yield from files_of(uri_of(fs, match, given))
+    except outside():
+        return
+
+
 def _located(given: str) -> tuple[Any, str]:
     if "://" in given:
         refuse_credentials(given, "the URL of an input")

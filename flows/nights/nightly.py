@@ -10,11 +10,13 @@ from contextlib import contextmanager, suppress
 from itertools import groupby
 from math import ceil
 from pathlib import Path
+from typing import Protocol
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.inputs.source import name_of
+from flows.nights.association import associate
 from flows.nights.cluster.cluster import Cluster
 from flows.nights.exposure_run import ExposureRun
 from flows.nights.progress import Progress
@@ -23,8 +25,9 @@ from flows.nights.totals import NightTotals
 from flows.pipeline.outcome import Item, Outcome
 from flows.runtime.traces import Fields, bound, span
 from flows.storage.lease import own_fence
+from schemas.exposure import ExposureKey
 from schemas.settings import Settings
-from schemas.summary import Trouble
+from schemas.summary import RunSummary, Trouble
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -85,6 +88,16 @@ MANY = 16
 """Exposures left for each worker from which on these alone keep all workers busy: one task searches each of them."""
 
 
+class Outlet(Protocol):
+    """Sends the alerts of visits that are published; what fails there fails nothing here."""
+
+    def visit(self, night: str, visit: int, since: float | None) -> None:
+        """Send the alerts of a visit that arrived, or ended, at a time, s since 1970; None: it is not known when."""
+
+    def added_to(self, summary: RunSummary) -> RunSummary:
+        """Send what is left, and add to a summary what became of the alerts."""
+
+
 class NightRun:
     """State that the flow of a night works on.
 
@@ -97,6 +110,8 @@ class NightRun:
         Exposures to search, by night and visit.
     out, settings, recorder, progress, cluster
         Destination of the results, and what does the work.
+    outlet
+        Sends alerts; None: none are sent.
 
     Attributes
     ----------
@@ -109,7 +124,7 @@ class NightRun:
         in an error.
     """
 
-    __slots__ = ("cluster", "fence", "items", "out", "progress", "recorder", "settings", "shutdown", "totals")
+    __slots__ = ("cluster", "fence", "items", "out", "outlet", "progress", "recorder", "settings", "shutdown", "totals")
 
     def __init__(
         self,
@@ -119,8 +134,9 @@ class NightRun:
         recorder: Recorder,
         progress: Progress,
         cluster: Cluster,
+        outlet: Outlet | None = None,
     ) -> None:
-        self.items, self.out, self.settings = items, out, settings
+        self.items, self.out, self.settings, self.outlet = items, out, settings, outlet
         self.recorder, self.progress, self.cluster = recorder, progress, cluster
         self.fence = own_fence(out)
         self.totals = NightTotals()
@@ -134,6 +150,17 @@ class NightRun:
     def finished(self, outcome: Outcome) -> None:
         """Record the outcome of an exposure."""
         self.totals.add(outcome)
+
+    def visit_done(self, key: ExposureKey, outcomes: Sequence[Outcome]) -> None:
+        """Associate what is published of a visit, and send its alerts."""
+        ended = [one.shutter_closed.timestamp() for one in outcomes if one.shutter_closed is not None]
+        self.send_alerts(key, min(ended, default=None))
+
+    def send_alerts(self, key: ExposureKey, since: float | None) -> None:
+        """Associate what is published of a night, and send the alerts of a visit of it."""
+        if self.outlet is not None:
+            associate(self.out, self.settings.association, {key.night}, others=0)
+            self.outlet.visit(key.night, key.visit, since)
 
     @property
     def tasks(self) -> int:
@@ -207,7 +234,7 @@ async def visit(
     budget_s
         How long the visit may still take, s; None: as long as it does.
     """
-    left = {item.key: item for item in items}
+    left, done = {item.key: item for item in items}, list[Outcome]()
     async with night.cluster.client(asynchronous=True) as client:
 
         async def one(item: Item) -> None:
@@ -222,8 +249,11 @@ async def visit(
                 night.cluster.terms,
                 night.fence,
             )
-            night.finished(await run(item))
+            outcome = await run(item)
+            night.finished(outcome)
             left.pop(item.key)
+            if outcome.status == "done":
+                done.append(outcome)
 
         try:
             async with asyncio.timeout(budget_s), asyncio.TaskGroup() as group:
@@ -240,6 +270,8 @@ async def visit(
                 outcome = night.recorder.failed(item, _shed(item, night.settings))
                 night.finished(outcome)
                 night.progress.finished(outcome)
+    if night.outlet is not None and done:
+        await asyncio.to_thread(night.visit_done, items[0].key, done)
 
 
 def _shed(item: Item, settings: Settings) -> Trouble:

@@ -40,14 +40,16 @@ if TYPE_CHECKING:
 
     from flows.nights.cluster.cluster import Cluster
     from flows.nights.meter import Meter
-    from flows.nights.nightly import NightRun
+    from flows.nights.nightly import NightRun, Outlet
     from flows.pipeline.plan import Planner
 
 
 Kind = TypeVar("Kind", bound=BaseException)
 
 
-def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> RunSummary:
+def run_night(
+    plan: Plan, out: Path, settings: Settings, progress: Progress, outlet: "Outlet | None" = None
+) -> RunSummary:
     """Search what a plan leaves to be done, and make the night's pages.
 
     Parameters
@@ -56,6 +58,8 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
         The work. The caller holds the lease of ``out``.
     progress
         Receives each step.
+    outlet
+        Sends the alerts of visits; None: none are sent.
 
     Raises
     ------
@@ -77,7 +81,8 @@ def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress) -> 
         engines.start()
         warm_up(workers, settings)
         take_apart(plan.todo, out)
-        night = NightRun(plan.todo, out, settings, Recorder(out, settings, PIPELINE, sha256_of), progress, workers)
+        recorder = Recorder(out, settings, PIPELINE, sha256_of)
+        night = NightRun(plan.todo, out, settings, recorder, progress, workers, outlet)
         server.wait()
         engines.join()
         Thread(target=_import_night_stages).start()
@@ -187,7 +192,12 @@ def planner(out: Path, settings: Settings, *, dry: bool = False) -> "Planner":
 
 
 def search_exposures(
-    sources: Sequence[Source], out: Path, settings: Settings, console: "Console", meter: "Meter | None" = None
+    sources: Sequence[Source],
+    out: Path,
+    settings: Settings,
+    console: "Console",
+    meter: "Meter | None" = None,
+    outlet: "Outlet | None" = None,
 ) -> "RunSummary":
     """Complete the work on some exposures; the caller holds the lease of ``out``.
 
@@ -197,6 +207,8 @@ def search_exposures(
         The work.
     console, meter
         Receive each step; no meter where no metrics are wanted.
+    outlet
+        Sends the alerts of visits; None: none are sent.
 
     Raises
     ------
@@ -205,14 +217,18 @@ def search_exposures(
     """
     plan = planner(out, settings).plan(sources)
     if not plan.todo:
-        return nothing_to_search(plan, out, settings, console, meter)
+        summary = nothing_to_search(plan, out, settings, console, meter)
+        return summary if outlet is None else outlet.added_to(summary)
     # Imported here: a rerun with nothing to do should not pay for it.
     from flows.nights.progress import Progress
 
     with span("run", {"exposures": len(plan.todo)}), Progress(console, len(plan.todo), meter) as progress:
         progress.say(f"{len(plan.todo)} of {plan.seen} exposures to be searched; starting the workers.")
         progress.planned(plan)
-        summary = compacted(run_night(plan, out, settings, progress), out, settings, progress)
+        summary = run_night(plan, out, settings, progress, outlet)
+        if outlet is not None:
+            summary = outlet.added_to(summary)
+        summary = compacted(summary, out, settings, progress)
         return pruned(summary, out, settings, progress)
 
 

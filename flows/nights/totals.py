@@ -6,7 +6,7 @@ from itertools import chain
 
 from flows.pipeline.outcome import Outcome, Plan, total_causes, total_seconds
 from schemas.exposure import ExposureKey
-from schemas.summary import CauseCount, ExposureCounts, RunSummary, Trouble
+from schemas.summary import AlertCounts, CauseCount, ExposureCounts, RunSummary, Trouble
 
 
 class NightTotals:
@@ -90,6 +90,7 @@ def combined(summaries: Iterable[RunSummary]) -> RunSummary:
         catalogues.update(one.catalogues)
         seconds.update(one.seconds)
     counts = (name for name in ExposureCounts.model_fields)
+    alerts = [one.alerts for one in parts if one.alerts is not None]
     return RunSummary(
         exposures=ExposureCounts(**{name: sum(getattr(one.exposures, name) for one in parts) for name in counts}),
         windows=sum(one.windows for one in parts),
@@ -107,6 +108,8 @@ def combined(summaries: Iterable[RunSummary]) -> RunSummary:
         night_failed=tuple(chain.from_iterable(one.night_failed for one in parts)),
         quality={night: verdicts for one in parts for night, verdicts in one.quality.items()},
         quality_failed=tuple(chain.from_iterable(one.quality_failed for one in parts)),
+        alerts=sum(alerts, AlertCounts()) if alerts else None,
+        alerts_failed=tuple(chain.from_iterable(one.alerts_failed for one in parts)),
         warnings=tuple(chain.from_iterable(one.warnings for one in parts)),
         stopped=any(one.stopped for one in parts),
     )

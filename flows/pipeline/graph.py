@@ -8,7 +8,9 @@ from schemas.dataset import FileOf, TableOf
 from schemas.dia_object import ASSOCIATION
 from schemas.errors import Misconfigured
 from schemas.forced import FORCED_SOURCE
+from schemas.packet_source import ZTF_PACKET_SOURCE
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE, TEMPLATE, VARIANCE
+from schemas.received_alert import RECEIVED_ALERT
 from schemas.stage import Stage
 from stages import PIPELINE
 
@@ -172,5 +174,5 @@ def _sorted(pipeline: Sequence[Stage], producers: Mapping[str, Stage]) -> list[S
 
 def declared_tables() -> dict[str, TableOf]:
     """Return the declared form of each table that is published, by its name."""
-    published = (*(stage.gives for stage in PIPELINE), FORCED_SOURCE)
+    published = (*(stage.gives for stage in PIPELINE), FORCED_SOURCE, RECEIVED_ALERT, ZTF_PACKET_SOURCE)
     return {dataset.name: dataset for dataset in published if isinstance(dataset, TableOf)}

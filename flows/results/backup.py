@@ -15,12 +15,13 @@ from flows.storage.bucket_path import BucketPath
 from flows.storage.catalog_parts import PREFIX, joined
 from flows.storage.file_lock import MODE
 from flows.storage.hats import METADATA
-from flows.storage.layout import PARTS, require_output
+from flows.storage.layout import PARTS, outbox_path, require_output
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
 from flows.storage.ledger_local import INDEX, named
 from schemas.dataset import TableOf
 from schemas.errors import BadInput, Misconfigured, NightstrideError
+from schemas.received_alert import RECEIVED_ALERT
 
 FOLDERS = ("catalogs", "quarantine", "reports")
 """Whose files are whole as soon as they have their name."""
@@ -39,7 +40,7 @@ class Copied:
 
 
 def backup_output(out: Path, to: Path) -> Copied:
-    """Copy catalogues, ledger, association, quarantine and pages of a folder; what is there and unchanged is kept.
+    """Copy catalogues, ledger, association, outbox, quarantine and pages; what is there and unchanged is kept.
 
     A run may go on meanwhile: databases are copied by SQLite, as they are between two changes, after the files and once
     more after those that have changed since. Catalogues that were withdrawn stay in the backup; they are not restored,
@@ -66,7 +67,8 @@ def backup_output(out: Path, to: Path) -> Copied:
         for _ in range(2):
             total += _copied_files(out, to, (path for folder in FOLDERS for path in _files(out / folder)))
             # Before the ledger: what the association lacks of it the next run adds.
-            total += _copied_database(out / FILE, to / FILE)
+            for path in (out / FILE, outbox_path(out)):
+                total += _copied_database(path, to / path.relative_to(out))
             total += _copied_ledger(out / "ledger", to / "ledger")
         for part in (to / "catalogs").glob(f"*/*/{PREFIX}*.parquet"):  # its exposures are in another, or by themselves
             if not (out / part.relative_to(to)).exists():
@@ -99,7 +101,9 @@ def restore_output(source: Path, out: Path, tables: dict[str, TableOf]) -> tuple
         )
     with lease(out), writing(out):
         # The ledger last: what is recorded is there.
-        copied = _copied_files(source, out, _restorable(source)) + _copied_database(source / FILE, out / FILE)
+        copied = _copied_files(source, out, _restorable(source))
+        for path in (source / FILE, outbox_path(source)):
+            copied += _copied_database(path, out / path.relative_to(source))
         copied += _copied_ledger(source / "ledger", out / "ledger")
     return copied, verify_output(out, tables)
 
@@ -118,6 +122,7 @@ def _restorable(source: Path) -> Iterator[Path]:
             yield from _files(path) if path.is_dir() else [path]
     yield from sorted(parts)
     yield from (one for name in METADATA for one in (source / "catalogs").glob(f"*/night=*/{name}"))
+    yield from _files(source / "catalogs" / RECEIVED_ALERT.name)  # which no record names
     for folder in FOLDERS[1:]:
         yield from _files(source / folder)
 

@@ -28,6 +28,7 @@ def show_summary(summary: RunSummary, console: Console) -> None:
     _list("failed", summary.failed, console)
     _list("failed", summary.night_failed, console)
     _list("failed", summary.quality_failed, console)
+    _list("not sent", summary.alerts_failed, console)
     for night, bands in summary.quality.items():
         for line in (line for band in bands for line in told(band)):
             console.print(f"quality of {night}: {line}", highlight=False, markup=False, soft_wrap=True)
@@ -58,6 +59,11 @@ def lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     for night, bands in summary.quality.items():
         for band in bands:
             yield f"quality of {night}, {band.instrument} {band.band}", band.verdict.replace("_", " ")
+    if summary.alerts is not None:
+        for name, number in summary.alerts.model_dump(exclude={"lag_s"}).items():
+            yield f"alerts {name}", f"{number:,}"
+        if (lag := summary.alerts.lag_s) is not None:
+            yield "alert after, s: median, 95 %, 99 %", f"{lag.p50:,.1f}, {lag.p95:,.1f}, {lag.p99:,.1f}"
     worked = sum(summary.worker_seconds.values())
     for part, seconds in summary.worker_seconds.items():
         yield f"{part}, worker s", f"{seconds:,.1f} ({seconds / worked if worked else 0:4.0%})"

@@ -21,6 +21,7 @@ from flows.storage.zarr_tiles import TileStore
 from schemas.dataset import TableOf
 from schemas.errors import Misconfigured, NightstrideError, choice
 from schemas.ledger import DatasetRecord, ExposureRecord, NightRecord, PatchRecord
+from schemas.received_alert import RECEIVED_ALERT
 
 OURS = version("nightstride")
 """Version that runs."""
@@ -153,6 +154,12 @@ def _check_night(
         expected |= {entry.path for entry in whole.datasets.values()}
         found.problems += _check_datasets(out, whole, tables)
     found.problems += [_problem(one) for one in ledger.qualities((night,)) if isinstance(one, NightstrideError)]
+    for path in sorted((out / "catalogs" / RECEIVED_ALERT.name / f"night={night}").glob("*.parquet")):
+        expected.add(path.relative_to(out).as_posix())  # from a stream of alerts: no record names it
+        try:
+            inspect(path, read_content(path), RECEIVED_ALERT)
+        except NightstrideError as error:
+            found.problems.append(_problem(error))
     found.files += len(expected)
     if look_for_strays:
         folders = sorted((out / "catalogs").glob(f"*/night={night}"))

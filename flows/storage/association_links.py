@@ -139,6 +139,12 @@ def usable_detections(found: pa.Table, least_trail: float) -> UsableDetections:
 _STATE = ("diaObjectId", "x", "y", "z", "weight", "nDiaSources", "firstDiaSourceMjdTai", "lastDiaSourceMjdTai")
 
 
+def source_ids(key: ExposureKey) -> tuple[int, int]:
+    """Return the first and the last diaSourceId that detections of an exposure may have."""
+    first = (key.visit << 21) | (key.detector << 12)
+    return first, first + _RANKS - 1
+
+
 class _Objects(NamedTuple):
     """Objects: ids, (n, 4) sums of their detections, number of these, times of the first and the last."""
 
@@ -178,8 +184,7 @@ class ExposureLinks:
 
     def __init__(self, connection: sa.Connection, key: ExposureKey) -> None:
         self._connection, self._key = connection, key
-        first = (key.visit << 21) | (key.detector << 12)
-        self._ids = first, first + _RANKS - 1
+        self._ids = source_ids(key)
         self._now = datetime.now(UTC).isoformat(timespec="seconds")
 
     def associate(self, made_from: str, rows: UsableDetections, seen: int, settings: AssociationSettings) -> Associated:

@@ -21,6 +21,7 @@ from flows.storage.association_links import (
     VISIT,
     Associated,
     ExposureLinks,
+    source_ids,
     usable_detections,
 )
 from flows.storage.atomic import make_folder, require_lease, writing
@@ -83,6 +84,13 @@ class AssociationStore:
             # Rows of a database take ten times the memory of a table.
             parts = [_table(rows) for rows in connection.execute(wanted).partitions(_PART)]
         return pa.concat_tables([ASSOCIATION.empty(), *parts])
+
+    def of_exposure(self, key: ExposureKey) -> pa.Table:
+        """Return the detections, of all nights, of the objects that were seen on an exposure, of `ASSOCIATION`."""
+        seen = sa.select(SOURCE.c.diaObjectId).where(SOURCE.c.diaSourceId.between(*source_ids(key))).distinct()
+        columns = [SOURCE.c[name] for name in ASSOCIATION.schema.names]
+        wanted = sa.select(*columns).where(SOURCE.c.diaObjectId.in_(seen))
+        return _table(self._rows(wanted.order_by(SOURCE.c.diaObjectId, SOURCE.c.midpointMjdTai, SOURCE.c.diaSourceId)))
 
     def of_object(self, identity: int) -> tuple[int, pa.Table] | None:
         """Return an object and its detections by time, by its id or that of a detection; None: neither is known."""

@@ -135,6 +135,17 @@ class BucketPath(_Path):
         with store_failures(str(self)):  # it may have come through: whoever asked for it has to look
             return once()
 
+    def upload(self, file: Path) -> None:
+        """Write the object from a file on this machine; a large one in parts, which appear together at the end.
+
+        Raises
+        ------
+        Misconfigured, Retryable
+            As in `flows.storage.object_store.store_failures`.
+        """
+        store, key = self._object()
+        patiently(str(self), lambda: store.put(key, file))
+
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove the object. One that is not there is removed already."""
         store, key = self._object()

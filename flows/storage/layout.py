@@ -63,3 +63,8 @@ def patch_folders(out: Path, night: str) -> list[Path]:
 def tile_path(out: Path, key: ExposureKey) -> Path:
     """Return the path of the pixels of an exposure."""
     return out / "tiles" / key.night / f"{key.name}.zarr"
+
+
+def outbox_path(out: Path) -> Path:
+    """Return the path of the outbox of an output folder: alerts sent and to be sent, and dead letters."""
+    return out / "alerts" / "outbox.sqlite"

@@ -146,6 +146,11 @@ class TileStore:
         """Return the names of the planes it has; ``difference`` and ``mask`` come first."""
         return tuple(self._arrays)
 
+    @property
+    def chunk(self) -> tuple[int, int]:
+        """Return the sides of what is read at once, px."""
+        return self._arrays[DIFFERENCE.name].chunk
+
     def read(self, plane: str, y0: int, x0: int, y1: int, x1: int) -> np.ndarray:
         """Return the pixels [y0:y1, x0:x1] of a plane, half open.
 

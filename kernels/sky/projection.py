@@ -162,6 +162,33 @@ def sky_trails(
     )
 
 
+def local_scales(
+    wcs: "WCS", x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return where places of an image lie on the sky, and how its pixels lie there.
+
+    Parameters
+    ----------
+    wcs
+        Of the image.
+    x, y : (n,)
+        Places, px, 0-based.
+
+    Returns
+    -------
+    ra, dec : (n,)
+        ICRS, deg.
+    matrix : (n, 2, 2)
+        Degrees to the east and to the north (first axis) per pixel along x and y, in the tangent plane.
+    """
+    steps = np.array([[0.0, 0], [0.5, 0], [-0.5, 0], [0, 0.5], [0, -0.5]]).T[:, :, None]
+    sky = wcs.pixel_to_world((x + steps[0]).ravel(), (y + steps[1]).ravel()).icrs
+    ra, dec = sky.ra.deg.reshape(5, -1), sky.dec.deg.reshape(5, -1)
+    east, north = tangent_offsets(ra[1:], dec[1:], ra[0], dec[0])
+    matrix = np.array([[east[0] - east[1], east[2] - east[3]], [north[0] - north[1], north[2] - north[3]]])
+    return ra[0], dec[0], np.moveaxis(matrix, -1, 0)
+
+
 def tangent_offsets(
     ra: NDArray[np.float64], dec: NDArray[np.float64], ra0: NDArray[np.float64], dec0: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from flows.nights.meter import Meter
+    from flows.nights.nightly import Outlet
     from flows.pipeline.outcome import Item
     from flows.pipeline.plan import Planner
     from schemas.exposure import ExposureKey
@@ -161,6 +162,8 @@ class Backfill:
         How to rest.
     meter
         Receives each step; None: no metrics are wanted.
+    outlet
+        Sends the alerts of visits; None: none are sent.
     """
 
     out: Path
@@ -169,6 +172,7 @@ class Backfill:
     pause_s: float
     pause: Callable[[float], None] = sleep
     meter: "Meter | None" = None
+    outlet: "Outlet | None" = None
     _spent: float = field(default=0.0, init=False)
     _searched: int = field(default=0, init=False)
 
@@ -202,7 +206,7 @@ class Backfill:
         with patient_lease(self.out, None, self._say):
             start = perf_counter()
             try:
-                return search_exposures(sources, self.out, self.settings, self.console, self.meter)
+                return search_exposures(sources, self.out, self.settings, self.console, self.meter, self.outlet)
             finally:
                 self._spent += perf_counter() - start
 

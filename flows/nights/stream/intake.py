@@ -9,7 +9,7 @@ from threading import Lock
 
 from flows.inputs.butler_repository import is_repository
 from flows.inputs.folder_arrivals import Arrivals
-from flows.inputs.source import Source, name_of
+from flows.inputs.source import AN_ALERT, Source, name_of
 from flows.inputs.sources import SUFFIXES, list_sources
 from flows.pipeline.outcome import Item, Plan
 from flows.pipeline.plan import Planner
@@ -227,6 +227,11 @@ def require_allowed(uri: str, allow: Sequence[str]) -> None:
     BadInput
         ``not_allowed``.
     """
+    if uri == AN_ALERT:
+        raise BadInput(
+            "alert_message", uri, "is in a topic of exposures.",
+            "send alerts to a topic of their own, and read it with nightstride watch --content alerts.",
+        )  # fmt: skip
     protocol, separator, rest = uri.partition("://")
     local = not separator or protocol in ("file", "local")
     # Patterns name many files, and percent signs may hide what is looked for here.

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, time
 from typing import Literal
 
 from prefect import flow
@@ -20,7 +20,7 @@ from flows.inputs.source_state import sha256_of
 from flows.nights.cluster.cluster import Cluster
 from flows.nights.cluster.startup import start_services
 from flows.nights.meter import StreamMeter
-from flows.nights.nightly import NightRun, turn
+from flows.nights.nightly import NightRun, Outlet, turn
 from flows.nights.progress import Progress
 from flows.nights.recorder import Recorder
 from flows.nights.run import compacted, first_of, planner, take_apart, with_catalogues, with_report
@@ -31,6 +31,7 @@ from flows.runtime.lag import Lag, lag_since
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine
 from schemas.errors import NightstrideError, Retryable
+from schemas.exposure import ExposureKey
 from schemas.ledger import WatchRecord
 from schemas.settings import Settings
 from schemas.summary import RunSummary, Trouble
@@ -181,7 +182,7 @@ class StreamNight(NightRun):
         What arrives, what it came to, times and bounds. Others as in `NightRun`.
     """
 
-    __slots__ = ("_meter", "bounds", "intake", "stream_recorder")
+    __slots__ = ("_arrived", "_meter", "bounds", "intake", "stream_recorder")
 
     def __init__(
         self,
@@ -193,8 +194,10 @@ class StreamNight(NightRun):
         recorder: Recorder,
         progress: Progress,
         cluster: Cluster,
+        outlet: Outlet | None = None,
     ) -> None:
-        super().__init__((), out, settings, recorder, progress, cluster)
+        super().__init__((), out, settings, recorder, progress, cluster, outlet)
+        self._arrived: dict[tuple[str, int], float] = {}
         self.intake, self.stream_recorder, self.bounds = intake, stream_recorder, bounds
         self._meter: StreamMeter | None = None
         if progress.meter is not None:
@@ -204,11 +207,17 @@ class StreamNight(NightRun):
 
     def finished(self, outcome: Outcome) -> None:
         """Add an outcome up."""
-        waited = self.intake.waited(outcome.item)
+        waited, key = self.intake.waited(outcome.item), outcome.item.key
+        if self.outlet is not None:
+            self._arrived.setdefault((key.night, key.visit), time() - waited)
         self.stream_recorder.finished(outcome, waited)
         if self._meter is not None and outcome.status == "done":
             self._meter.turned_around(waited)
         self.intake.finished(outcome.item)
+
+    def visit_done(self, key: ExposureKey, outcomes: Sequence[Outcome]) -> None:
+        """Associate what is published of a visit, and send its alerts, whose time counts from its first arrival."""
+        self.send_alerts(key, self._arrived.pop((key.night, key.visit), None))
 
     def record(self, state: Literal["running", "draining", "ended"]) -> None:
         """Write down how the stream goes, for `nightstride status`."""
@@ -297,7 +306,13 @@ async def _tick(night: StreamNight) -> None:
 
 
 def run_stream(
-    source: str, arrivals: Arrivals, bounds: Bounds, out: Path, settings: Settings, progress: Progress
+    source: str,
+    arrivals: Arrivals,
+    bounds: Bounds,
+    out: Path,
+    settings: Settings,
+    progress: Progress,
+    outlet: Outlet | None = None,
 ) -> RunSummary:
     """Search what arrives until it is asked to stop, or nothing has arrived for long enough.
 
@@ -307,6 +322,8 @@ def run_stream(
         Where exposures arrive, as the user wrote it and as it is read, and how much is taken at a time.
     out, settings, progress
         Of the run. The caller holds the lease of ``out``.
+    outlet
+        Sends the alerts of visits; None: none are sent.
 
     Raises
     ------
@@ -324,7 +341,7 @@ def run_stream(
         warm_up(workers, settings)
         intake = Intake(arrivals, planner(out, settings), Quarantine(out), settings)
         recorder = Recorder(out, settings, PIPELINE, sha256_of)
-        night = StreamNight(intake, stream_recorder, bounds, out, settings, recorder, progress, workers)
+        night = StreamNight(intake, stream_recorder, bounds, out, settings, recorder, progress, workers, outlet)
         server.wait()
         progress.say(f"Watching {source} with {workers.workers} workers.")
         startup = perf_counter() - start
@@ -338,6 +355,8 @@ def run_stream(
     wall = perf_counter() - start
     elapsed = {"startup": startup, "search": wall - startup, "wall": wall}
     summary = stream_recorder.summary()
+    if outlet is not None:
+        summary = outlet.added_to(summary)
     seconds = {**summary.seconds, **{name: round(value, 3) for name, value in elapsed.items()}}
     return summary.model_copy(update={"seconds": seconds})
 

@@ -7,13 +7,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.pipeline.models import model_name
+from flows.inputs.ztf_packets import SIDE, ZtfPacket
+from flows.pipeline.packet_search import (
+    ASSUMED_PSF,
+    CENTRE,
+    GAIN,
+    WITHIN_PX,
+    everything,
+    noise_correlation_of,
+    packet_exposure,
+    packet_planes,
+    place_on_canvas,
+    stars_of,
+)
 from flows.pipeline.search_pixels import search_pixels
-from flows.pipeline.weights import read_card
-from flows.results.evaluation.packets import SIDE, PacketStamp
-from kernels.image.noise import background_and_noise, noise_correlation
 from kernels.psf.gaussian_mixture import moffat_mixture
-from kernels.psf.seeing import fit_stars
 from kernels.statistics.class_scores import area_under_roc
 from kernels.statistics.completeness import Share, poisson_interval
 from kernels.statistics.matching import LEAST_VISIBLE, Targets, match_detections, segment_distance
@@ -22,26 +30,14 @@ from kernels.trails.injection import TrailStamp, add_light, trail_stamp, visible
 from kernels.trails.matched_filter import template_snr
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureInfo, PsfModel
-from schemas.pixels import MaskPlane
 from schemas.settings import Settings
 
-CANVAS = 111
-CENTRE = 55
-"""The alert's pixel on the canvas: within half a pixel of the middle of a search window."""
-WITHIN_PX = 5.0
 LOW_RB = 0.5
 QUADRANT = 9_500_000
 """Pixels of a ZTF quadrant that can be used."""
 LENGTHS, SNRS = (0.0, 40.0), (5.0, 30.0)
 """Of the trails that are put into stamps: px, and matched-filter S/N."""
-GAIN = 6.2
-"""Electrons per DN of ZTF (Dekany et al. 2020, PASP 132, 038001)."""
 _TRIES = 50
-_PATCH = 64
-_ASSUMED_FWHM_PX = 2.0  # 2 arcsec: the median seeing of ZTF
-_MJD = 2400000.5
-_UTC_TO_TAI_S = 37.0
-_EXPOSURE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class ScoredStamps:
         Detections anywhere on it, whatever their reliability.
     """
 
-    stamp: PacketStamp
+    stamp: ZtfPacket
     reliability: float
     candidates: int
 
@@ -82,7 +78,7 @@ class InjectedTrail:
     elsewhere: tuple[float, ...]
 
 
-def score_stamps(stamps: Sequence[PacketStamp], settings: Settings) -> tuple[ScoredStamps, ...]:
+def score_stamps(stamps: Sequence[ZtfPacket], settings: Settings) -> tuple[ScoredStamps, ...]:
     """Run search, merge and measurement on each stamp, as on an exposure of its own.
 
     The stamp lies on a canvas of masked pixels, so that one window of the grid is centred on the alert. Its noise is
@@ -101,11 +97,11 @@ def score_stamps(stamps: Sequence[PacketStamp], settings: Settings) -> tuple[Sco
     Misconfigured
         A model is missing.
     """
-    settings, correlation, psfs = _everything(settings), common_correlation(stamps), psf_of_images(stamps)
-    return tuple(_score(stamp, _exposure(stamp, psfs[stamp.image], correlation), settings) for stamp in stamps)
+    settings, correlation, psfs = everything(settings), noise_correlation_of(stamps), psf_of_images(stamps)
+    return tuple(_score(stamp, packet_exposure(stamp, psfs[stamp.image], correlation), settings) for stamp in stamps)
 
 
-def score_injected(stamps: Sequence[PacketStamp], settings: Settings, seed: int = 1) -> tuple[InjectedTrail, ...]:
+def score_injected(stamps: Sequence[ZtfPacket], settings: Settings, seed: int = 1) -> tuple[InjectedTrail, ...]:
     """Put a trail into each stamp, clear of its alert, and search it as `score_stamps` does.
 
     Length is uniform in 0 to 40 px, S/N log-uniform in 5 to 30; the trail has the PSF of the stamp's image and the
@@ -118,38 +114,23 @@ def score_injected(stamps: Sequence[PacketStamp], settings: Settings, seed: int 
     seed
         Decides all trails.
     """
-    settings, correlation, psfs = _everything(settings), common_correlation(stamps), psf_of_images(stamps)
+    settings, correlation, psfs = everything(settings), noise_correlation_of(stamps), psf_of_images(stamps)
     found = (
         _score_injected(
-            stamp, _exposure(stamp, psfs[stamp.image], correlation), settings, np.random.default_rng([seed, n])
+            stamp,
+            packet_exposure(stamp, psfs[stamp.image], correlation),
+            settings,
+            np.random.default_rng([seed, n]),
         )
         for n, stamp in enumerate(stamps)
     )
     return tuple(one for one in found if one is not None)
 
 
-def _everything(settings: Settings) -> Settings:
-    """Return settings under which every measured candidate is kept, whatever its reliability."""
-    everything = settings.measure.model_copy(update={"min_reliability": 0.0})
-    return settings.model_copy(update={"measure": everything})
-
-
-def default_reliability(settings: Settings) -> float:
-    """Return the least reliability of a published detection, by the settings or the model's card."""
-    own = settings.measure.min_reliability
-    return own if own is not None else read_card("reliability", model_name("reliability", settings)).threshold
-
-
-def _score(stamp: PacketStamp, exposure: ExposureInfo, settings: Settings) -> ScoredStamps:
-    x, y, reliability = _found(_planes(stamp, exposure), exposure, settings)
+def _score(stamp: ZtfPacket, exposure: ExposureInfo, settings: Settings) -> ScoredStamps:
+    x, y, reliability = _found(packet_planes(stamp, exposure), exposure, settings)
     near = _at_alert(x, y, stamp)
     return ScoredStamps(stamp, float(reliability[near].max()) if near.any() else -np.inf, len(x))
-
-
-def _planes(stamp: PacketStamp, exposure: ExposureInfo) -> dict[str, NDArray[Any]]:
-    pixels, mask = on_canvas(stamp, stamp.pixels)
-    filled = np.where(np.isfinite(pixels), pixels, np.float32(exposure.background))
-    return {"difference": filled, "mask": mask, "science": on_canvas(stamp, stamp.science)[0]}
 
 
 def _found(planes: dict[str, NDArray[Any]], exposure: ExposureInfo, settings: Settings) -> tuple[NDArray[Any], ...]:
@@ -158,14 +139,15 @@ def _found(planes: dict[str, NDArray[Any]], exposure: ExposureInfo, settings: Se
     return tuple(sources[name].to_numpy() for name in ("x", "y", "reliability"))
 
 
-def _at_alert(x: NDArray[np.float64], y: NDArray[np.float64], stamp: PacketStamp) -> NDArray[np.bool_]:
-    return np.hypot(x - (CENTRE + stamp.x % 1), y - (CENTRE + stamp.y % 1)) <= WITHIN_PX
+def _at_alert(x: NDArray[np.float64], y: NDArray[np.float64], stamp: ZtfPacket) -> NDArray[np.bool_]:
+    at_x, at_y = place_on_canvas(stamp)
+    return np.hypot(x - at_x, y - at_y) <= WITHIN_PX
 
 
 def _score_injected(
-    stamp: PacketStamp, exposure: ExposureInfo, settings: Settings, rng: np.random.Generator
+    stamp: ZtfPacket, exposure: ExposureInfo, settings: Settings, rng: np.random.Generator
 ) -> InjectedTrail | None:
-    planes = _planes(stamp, exposure)
+    planes = packet_planes(stamp, exposure)
     drawn = _draw_trail(rng, planes["mask"] == 0, stamp, exposure)
     if drawn is None:
         return None
@@ -173,7 +155,8 @@ def _score_injected(
     flux = trail.snr / template_snr(1.0, unit.pixels, exposure.noise, np.array(exposure.noise_correlation))
     before = planes["difference"].copy()
     add_light(planes["difference"], unit, flux, GAIN, rng)
-    planes["science"] += planes["difference"] - before
+    if "science" in planes:
+        planes["science"] += planes["difference"] - before
     x, y, reliability = _found(planes, exposure, settings)
     target = Targets(
         np.array(["streak"]), *(np.array([value]) for value in (trail.x, trail.y, trail.length, trail.angle, 1.0))
@@ -185,12 +168,13 @@ def _score_injected(
 
 
 def _draw_trail(
-    rng: np.random.Generator, usable: NDArray[np.bool_], stamp: PacketStamp, exposure: ExposureInfo
+    rng: np.random.Generator, usable: NDArray[np.bool_], stamp: ZtfPacket, exposure: ExposureInfo
 ) -> tuple[DetectedSegment, TrailStamp] | None:
     """Draw a trail that is half on pixels and clear of the alert; None if there is no place."""
     psf = moffat_mixture(exposure.psf.fwhm_px, exposure.psf.beta)
     length, snr = float(rng.uniform(*LENGTHS)), float(np.exp(rng.uniform(*np.log(SNRS))))
-    alert = np.array([CENTRE + stamp.x % 1]), np.array([CENTRE + stamp.y % 1])
+    at_x, at_y = place_on_canvas(stamp)
+    alert = np.array([at_x]), np.array([at_y])
     clear = WITHIN_PX + 3 * exposure.psf.fwhm_px
     for _ in range(_TRIES):
         x, y = (CENTRE + rng.uniform(-SIDE / 2, SIDE / 2, 2)).tolist()
@@ -202,35 +186,7 @@ def _draw_trail(
     return None
 
 
-def on_canvas(stamp: PacketStamp, cut: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """Return an image of the stamp on a square of masked pixels, its alert at `CENTRE`, and the mask."""
-    pixels = np.full((CANVAS, CANVAS), np.nan, np.float32)
-    y0, x0 = CENTRE - int(stamp.y), CENTRE - int(stamp.x)
-    pixels[y0 : y0 + cut.shape[0], x0 : x0 + cut.shape[1]] = cut
-    return pixels, np.where(np.isfinite(pixels), 0, MaskPlane.NO_DATA).astype(np.uint16)
-
-
-def common_correlation(stamps: Sequence[PacketStamp]) -> NDArray[np.float64]:
-    """Return the autocorrelation of the noise of all stamps together, each in units of its own noise."""
-    row = np.full((_PATCH, _PATCH * len(stamps)), np.nan, np.float32)
-    for i, stamp in enumerate(stamps):
-        background, noise = _level(stamp)
-        ny, nx = stamp.pixels.shape
-        row[:ny, i * _PATCH : i * _PATCH + nx] = (stamp.pixels - background) / noise
-    usable = np.isfinite(row)
-    return noise_correlation(np.where(usable, row, np.float32(0)), usable, 0.0, 1.0)
-
-
-def _level(stamp: PacketStamp) -> tuple[float, float]:
-    """Return background and noise; 0 and 1 without usable pixels."""
-    usable = np.isfinite(stamp.pixels)
-    if not usable.any():
-        return 0.0, 1.0
-    background, noise = background_and_noise(stamp.pixels, usable)
-    return background, max(noise, float(np.finfo(np.float32).tiny))
-
-
-def psf_of_images(stamps: Sequence[PacketStamp]) -> dict[int, PsfModel]:
+def psf_of_images(stamps: Sequence[ZtfPacket]) -> dict[int, PsfModel]:
     """Return the PSF of each image that stamps were cut from: the median star on their science stamps.
 
     What the alert is about counts too, if it is a star there: it is as wide as the others (on ZTF packets 1.00 to 1.03
@@ -241,10 +197,10 @@ def psf_of_images(stamps: Sequence[PacketStamp]) -> dict[int, PsfModel]:
     times: dict[int, float] = {}
     for stamp in stamps:
         times[stamp.image] = stamp.jd
-        if len(found := _stars(stamp)):
+        if len(found := stars_of(stamp)):
             stars.setdefault(stamp.image, []).append(found)
     if not stars:
-        return dict.fromkeys(times, PsfModel(fwhm_px=_ASSUMED_FWHM_PX, beta=3.0, source="assumed"))
+        return dict.fromkeys(times, ASSUMED_PSF)
     psfs = {image: np.median(np.concatenate(found), axis=0)[2:].tolist() for image, found in stars.items()}
     models = {image: PsfModel(fwhm_px=fwhm, beta=beta, source="image") for image, (fwhm, beta) in psfs.items()}
     # Quadrants of one exposure share its time, so the image itself goes first.
@@ -252,38 +208,6 @@ def psf_of_images(stamps: Sequence[PacketStamp]) -> dict[int, PsfModel]:
         image: models[min(models, key=lambda other: (other != image, abs(times[other] - times[image])))]
         for image in times
     }
-
-
-def _stars(stamp: PacketStamp) -> NDArray[np.float64]:
-    """Return stars on the science stamp, as `fit_stars` does."""
-    usable = np.isfinite(stamp.science)
-    background, noise = background_and_noise(stamp.science, usable) if usable.any() else (0.0, 0.0)
-    if not noise > 0:
-        return np.empty((0, 4))
-    return fit_stars(np.where(usable, stamp.science, np.float32(background)), usable, background, noise)
-
-
-def _exposure(stamp: PacketStamp, psf: PsfModel, correlation: NDArray[np.float64]) -> ExposureInfo:
-    background, noise = _level(stamp)
-    middle = stamp.jd - _MJD + (_UTC_TO_TAI_S + _EXPOSURE_S / 2) / 86400
-    return ExposureInfo(
-        night="20000101",
-        visit=stamp.image,
-        detector=0,
-        instrument="ZTF",
-        band=stamp.band,
-        midpoint_mjd_tai=middle,
-        exposure_time_s=_EXPOSURE_S,
-        shape=(CANVAS, CANVAS),
-        psf=psf,
-        background=background,
-        noise=noise,
-        noise_correlation=tuple(map(tuple, correlation.tolist())),
-        masked_fraction=1 - SIDE**2 / CANVAS**2,
-        source_uri=f"candid {stamp.candid}",
-        source_sha256="0" * 64,
-        flags=("no_wcs", "no_zero_point"),
-    )
 
 
 def summarise_stamps(scored: Sequence[ScoredStamps], default: float) -> dict[str, Any]:
@@ -358,7 +282,7 @@ def _bin(found: NDArray[np.bool_], values: NDArray[np.float64], low: float, high
     return {"lo": low, "hi": high} | told
 
 
-def group(stamp: PacketStamp) -> str:
+def group(stamp: ZtfPacket) -> str:
     """Return the group that a stamp counts in."""
     if not stamp.positive:
         return "fainter"

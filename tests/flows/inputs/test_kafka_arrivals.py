@@ -8,6 +8,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from benchmarks.faults.kafka_broker import Broker
 from flows.inputs.kafka_arrivals import KafkaArrivals
+from flows.inputs.source import AN_ALERT
 from schemas.errors import Misconfigured, Retryable
 
 DEEP = "[" * 100_000
@@ -163,3 +164,10 @@ def test_a_broker_that_is_not_there_is_waited_for():
     with pytest.raises(Retryable, match="cannot be read"):
         take(arrivals, 1)
     arrivals.close()
+
+
+def test_alerts_among_announcements_are_all_one(broker, topic):
+    """Not a quarantine of its own for each of ten thousand."""
+    name, read = topic
+    broker.send(name, b"\0\0\0\x04\x4d and an alert", b"\0another", b"Obj\x01 a container", "/data/a.fits")
+    assert take(read(), 4) == [AN_ALERT, AN_ALERT, AN_ALERT, "/data/a.fits"]

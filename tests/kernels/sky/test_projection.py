@@ -9,6 +9,7 @@ from kernels.sky.projection import (
     _near,
     _separation,
     celestial_wcs,
+    local_scales,
     pixel_scale,
     pixels_of,
     place_trails,
@@ -272,6 +273,22 @@ def test_offsets_in_the_tangent_plane_are_those_of_astropy():
         ra, dec = ra0 + rng.uniform(-25, 25, 30), dec0 + rng.uniform(-20, 20, 30)
         found = tangent_offsets(ra, dec, np.full(30, ra0), np.full(30, dec0))
         np.testing.assert_allclose(found, np.array(plane.all_world2pix(ra, dec, 1)), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dec", [-89.5, 0.0, 60.0])
+def test_scales_at_a_place_are_those_of_the_projection_about_it(dec):
+    wcs = celestial_wcs(header(TURNED, dec))
+    x, y = np.array([20.0, 1500.0]), np.array([30.0, 900.0])
+    ra, found, matrix = local_scales(wcs, x, y)
+    for n in range(2):
+        here = wcs.pixel_to_world(x[n], y[n])
+        assert (ra[n], found[n]) == pytest.approx((here.ra.deg, here.dec.deg))
+        local = WCS(naxis=2)
+        local.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+        local.wcs.crval, local.wcs.crpix, local.wcs.cd = (ra[n], found[n]), (x[n] + 1, y[n] + 1), matrix[n]
+        for dx, dy in ((10, 0), (0, -10), (15, 15)):
+            there = wcs.pixel_to_world(x[n] + dx, y[n] + dy)
+            assert local.pixel_to_world(x[n] + dx, y[n] + dy).separation(there).arcsec < 1e-3
 
 
 def test_separations_are_known_from_nothing_to_all_around():

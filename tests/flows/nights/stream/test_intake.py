@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from flows.inputs.source import Source
+from flows.inputs.source import AN_ALERT, Source
 from flows.inputs.sources import list_sources
 from flows.nights.stream import intake as module
 from flows.nights.stream.intake import Intake
@@ -322,3 +322,9 @@ def test_the_place_is_asked_for_as_much_as_there_is_room_for_and_not_at_all_with
 def test_no_more_than_there_is_room_for_is_taken(stream):
     assert arrive(stream, "1-0.fits", "2-0.fits", "3-0.fits", room=2).seen == 2
     assert len(stream.arrivals.ready) == 1
+
+
+def test_alerts_in_a_topic_of_exposures_are_refused_with_the_way_to_read_them():
+    with pytest.raises(BadInput, match="watch --content alerts") as caught:
+        module.require_allowed(AN_ALERT, ())
+    assert caught.value.code == "alert_message"

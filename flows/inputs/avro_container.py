@@ -1,0 +1,136 @@
+"""Avro object containers, record by record, with their sizes checked before memory is used."""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from typing import IO, Any
+
+from schemas.errors import BadInput, Misconfigured, NightstrideError
+
+MAGIC = b"Obj\x01"
+"""First bytes of a container."""
+
+MOST_BLOCK = 2**26
+"""Bytes that a block may have, packed or not. ZTF's alerts take 60 kB, and a block of them a few MB."""
+
+
+def open_container(file: IO[bytes], where: str) -> tuple[Mapping[str, Any], Iterator[Any]]:
+    """Return the schema of a container (Avro 1.11, "Object Container Files"), and its records as they are read.
+
+    No more than a block is in memory at a time.
+
+    Parameters
+    ----------
+    file, where
+        Read from where it stands; its name, for messages.
+
+    Raises
+    ------
+    BadInput
+        Here, or as records are read, those before being fine: ``bad_avro``: it is no container, is damaged, or its
+        codec is neither null nor deflate; ``truncated``: it ends within a block; ``too_large``: a block is larger than
+        `MOST_BLOCK`.
+    Misconfigured
+        ``fastavro`` is not installed.
+    """
+    try:
+        import fastavro
+    except ModuleNotFoundError as error:
+        raise Misconfigured(
+            "no_fastavro", "fastavro", "is not installed, and alert packets are Avro.", "pip install 'fastavro>=1.12'."
+        ) from error
+    bounded = _Bounded(file)
+    with _damage(where):
+        head = fastavro.reader(bounded)  # it would read blocks only when asked for records
+        schema = fastavro.parse_schema(head.writer_schema)
+        codec, marker = head.metadata.get("avro.codec", "null"), head._header["sync"]
+
+    def records() -> Iterator[Any]:
+        with _damage(where):
+            while (block := _block(bounded, codec, marker, where)) is not None:
+                yield from _records(*block, schema, fastavro.schemaless_reader)
+
+    return schema, records()
+
+
+@contextmanager
+def _damage(where: str) -> Iterator[None]:
+    """Convert what damaged bytes make the decoder raise, errors of every kind."""
+    try:
+        yield
+    except NightstrideError:
+        raise
+    except Exception as error:
+        raise _bad(where, f"{type(error).__name__}: {error}"[:300]) from error
+
+
+def _bad(where: str, reason: str) -> BadInput:
+    return BadInput("bad_avro", where, f"is not a readable Avro container: {reason}.", "fetch it again.")
+
+
+class _Bounded:
+    """File that never hands out more at once than a block may have, whatever length damaged bytes ask for."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= MOST_BLOCK:
+            raise ValueError(f"a length of {size} bytes")
+        return self._file.read(size)
+
+
+def _block(file: _Bounded, codec: str, marker: bytes, where: str) -> tuple[int, bytes] | None:
+    """Read a block; return the number of its records and their bytes, None at the end of the file."""
+    start = file.read(1)
+    if not start:
+        return None
+    count, size = _long(file, start, where), _long(file, b"", where)
+    if not 0 <= size <= MOST_BLOCK:
+        raise BadInput("too_large", where, f"a block has {size} bytes, the limit is {MOST_BLOCK}.", "fetch it again.")
+    data, end = file.read(size), file.read(len(marker))
+    if len(data) + len(end) < size + len(marker):
+        raise BadInput("truncated", where, "is not a whole Avro container: it ends within a block.", "fetch it again.")
+    if end != marker:
+        raise _bad(where, "a block does not end with the marker of the file")
+    return count, _unpacked(data, codec, where)
+
+
+def _long(file: _Bounded, start: bytes, where: str) -> int:
+    """Read a number as Avro has it: zigzag, seven bits in a byte, the low ones first."""
+    value = shift = 0
+    while shift < 64:
+        byte = start or file.read(1)
+        if not byte:
+            raise BadInput("truncated", where, "is not a whole Avro container: it ends early.", "fetch it again.")
+        start = b""
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value >> 1 ^ -(value & 1)
+        shift += 7
+    raise _bad(where, "a length has more than 64 bits")
+
+
+def _unpacked(data: bytes, codec: str, where: str) -> bytes:
+    if codec == "null":
+        return data
+    if codec != "deflate":
+        raise BadInput(
+            "bad_avro", where, f"is packed with the codec {codec!r}.", "write it with the codec null or deflate."
+        )
+    plain = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, MOST_BLOCK + 1)
+    if len(plain) > MOST_BLOCK:
+        raise BadInput("too_large", where, f"a block unpacks to more than {MOST_BLOCK} bytes.", "fetch it again.")
+    return plain
+
+
+def _records(count: int, data: bytes, schema: Any, read: Any) -> Iterator[Mapping[str, Any]]:
+    file = BytesIO(data)
+    for _ in range(count):
+        before = file.tell()
+        yield read(file, schema, None)
+        if file.tell() == before:
+            raise ValueError("a record without bytes")
+    if (rest := len(data) - file.tell()) != 0:
+        raise ValueError(f"{rest} bytes of a block are left over")

@@ -1,0 +1,387 @@
+"""Run over alert packets: their difference stamps are searched on workers, a batch of packets in each task."""
+
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from flows.inputs.packet_files import read_records
+from flows.inputs.source import Source
+from flows.inputs.ztf_packets import identify, read_packet
+from flows.nights.exposure_run import task_call
+from flows.nights.packet_plan import ListedPacket, PacketCatalogue, PacketPlan, plan_packets
+from flows.nights.progress import Progress
+from flows.nights.run import compacted, take_apart
+from flows.nights.totals import NightTotals, rounded_seconds, summarise_run
+from flows.pipeline.outcome import Item, Outcome, Plan, PublishedExposure
+from flows.pipeline.packet_search import PacketResult, search_packet
+from flows.runtime.traces import span
+from flows.storage.lease import own_fence
+from flows.storage.ledger import Ledger
+from flows.storage.night_sums import settle
+from schemas.errors import BadInput, Misconfigured, NightstrideError
+from schemas.exposure import ExposureKey
+from schemas.packet_source import ZTF_PACKET_SOURCE
+from schemas.settings import Settings
+from schemas.summary import STOPPED, RunSummary, Trouble
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from flows.nights.cluster.cluster import Cluster
+    from flows.nights.meter import Meter
+
+BATCH = 32
+"""Packets of a task: 2 MB, and about a second."""
+
+HERE = 64
+"""So many packets are searched in this process: starting workers takes longer."""
+
+SAY_S = 10.0
+"""How often it is said how far the run is, s."""
+
+Record = tuple[str, Mapping[str, Any]]
+Found = PacketResult | BadInput | Trouble
+
+
+def search_batch(batch: Sequence[Record], settings: Settings) -> list[Found]:
+    """Search packets; return for each its row, or why it cannot be used (BadInput) or was given up (Trouble).
+
+    Parameters
+    ----------
+    batch
+        Name of each, and its record as Avro has it.
+    settings
+        Of the run.
+
+    Raises
+    ------
+    Misconfigured
+        No packet could be searched: a model is missing.
+    """
+    return [_searched(name, record, settings) for name, record in batch]
+
+
+def _searched(name: str, record: Mapping[str, Any], settings: Settings) -> Found:
+    try:
+        return search_packet(read_packet(record, name), identify(record, name), settings)
+    except BadInput as error:
+        return error
+    except Misconfigured:
+        raise
+    except Exception as error:  # a defect: this packet fails, the others go on
+        return _gave_up(name, error)
+
+
+def _gave_up(name: str, error: BaseException) -> Trouble:
+    if isinstance(error, NightstrideError):
+        return Trouble(uri=name, code=error.code, message=str(error))
+    kind = type(error).__name__
+    return Trouble(uri=name, code=kind, message=f"{name}: {kind}: {' '.join(str(error).split())[:500]}")
+
+
+def search_packets(
+    files: Sequence[str], out: Path, settings: Settings, console: "Console", meter: "Meter | None" = None
+) -> RunSummary:
+    """Search the packets of some files that are not published yet; the caller holds the lease of ``out``.
+
+    Parameters
+    ----------
+    files
+        As `flows.inputs.packet_files.packet_files` lists them.
+    out, settings
+        Output folder and settings.
+    console, meter
+        Receive each step; no meter where no metrics are wanted.
+
+    Returns
+    -------
+    RunSummary
+        Counts are of packets.
+
+    Raises
+    ------
+    Misconfigured
+        No packet could be searched.
+    """
+    start = perf_counter()
+    catalogue = PacketCatalogue(out, settings)
+    plan = plan_packets(files, settings, catalogue)
+    told = _as_plan(plan)
+    with span("run", {"packets": len(plan.todo)}), _PacketProgress(console, len(plan.todo), meter) as progress:
+        progress.planned(told)
+        progress.say(f"{len(plan.todo)} of {told.seen} alert packets to be searched.")
+        totals, stopped = NightTotals(), False
+        planned = perf_counter() - start
+        if plan.todo:
+            take_apart(_changed(plan, catalogue), out)
+            work = _PacketWork(plan, out, settings, catalogue, progress, totals)
+            stopped = work.run()
+        summary = summarise_run(told, totals)
+        rows = sum(catalogue.count(key) for key in {one.key for one in (*plan.published, *plan.todo.values())})
+        wall = perf_counter() - start
+        summary = summary.model_copy(
+            update={
+                "nights": tuple(sorted(catalogue.nights)),
+                "catalogues": {ZTF_PACKET_SOURCE.name: rows},
+                "seconds": rounded_seconds(
+                    {**summary.seconds, "startup": planned, "search": wall - planned, "wall": wall}
+                ),
+                "stopped": stopped,
+            }
+        )
+        settle(Ledger(out), summary.nights)
+        return compacted(summary, out, settings, progress)
+
+
+def _item(one: ListedPacket) -> Item:
+    return Item(Source(one.name), one.key, None)
+
+
+def _as_plan(plan: PacketPlan) -> Plan:
+    """Return the plan as that of exposures, whose counts a summary is made of."""
+    return Plan(
+        todo=tuple(_item(one) for one in plan.todo.values()),
+        published=tuple(PublishedExposure(one.key, one.name, int(one.detected)) for one in plan.published),
+        skipped=len(plan.published) + plan.copies,
+        quarantined=tuple(plan.quarantined),
+        failed=tuple(plan.failed),
+    )
+
+
+def _changed(plan: PacketPlan, catalogue: PacketCatalogue) -> list[Item]:
+    """Return the exposures whose catalogue is to be replaced."""
+    keys = {one.key: one for one in plan.todo.values()}
+    records = ((one, catalogue.record(key)) for key, one in keys.items())
+    return [replace(_item(one), record=record) for one, record in records if record is not None]
+
+
+@dataclass
+class _Exposure:
+    """What is still to come of an exposure, and what is known of it by now: name -> row and outcome."""
+
+    left: int = 0
+    rows: list[Mapping[str, Any]] = field(default_factory=list)
+    gone: list[int] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    source: str = ""
+
+
+class _PacketWork:
+    """Search of the packets of a plan: parameters as of `search_packets`."""
+
+    def __init__(
+        self,
+        plan: PacketPlan,
+        out: Path,
+        settings: Settings,
+        catalogue: PacketCatalogue,
+        progress: "_PacketProgress",
+        totals: NightTotals,
+    ) -> None:
+        self._plan, self._out, self._settings = plan, out, settings
+        self._catalogue, self._progress, self._totals = catalogue, progress, totals
+        self._left = dict(plan.todo)
+        self._exposures: dict[ExposureKey, _Exposure] = {}
+        for one in plan.todo.values():
+            self._exposures.setdefault(one.key, _Exposure(source=one.name)).left += 1
+
+    def run(self) -> bool:
+        """Search and publish; return whether a signal ended it early."""
+        with _stop_on_signals() as stopping:
+            batches = self._batches(stopping)
+            if len(self._plan.todo) <= HERE:
+                for batch in batches:
+                    self._take(batch, search_batch(batch, self._settings))
+            else:
+                self._on_workers(batches)
+        for key in [*self._exposures]:
+            self._publish(key)
+        for one in [*self._left.values()]:
+            stopped = f"{one.name}: was not begun, as the run was asked to stop. To fix, run again."
+            gone = f"{one.name}: is not there any more, or has changed. To fix, run again."
+            told = (STOPPED, stopped) if stopping.is_set() else ("changed_meanwhile", gone)
+            self._finish(Outcome(_item(one), "failed", trouble=Trouble(uri=one.name, code=told[0], message=told[1])))
+        return stopping.is_set()
+
+    def _batches(self, stopping: threading.Event) -> Iterator[list[Record]]:
+        """Yield the packets to be searched, as they are read; few are in memory at a time."""
+        waiting = (record for uri in self._files() for record in self._of_file(uri))
+        while not stopping.is_set() and (batch := list(islice(waiting, BATCH))):
+            yield batch
+
+    def _files(self) -> list[str]:
+        return list(dict.fromkeys(one.file for one in self._plan.todo.values()))
+
+    def _of_file(self, uri: str) -> Iterator[Record]:
+        for name, content in read_records(uri):
+            planned = self._plan.todo.get(name)
+            if planned is None or isinstance(content, NightstrideError):
+                continue
+            try:
+                same = identify(content, name).digest == planned.content
+            except BadInput:
+                same = False
+            if same:
+                yield name, content
+
+    def _on_workers(self, batches: Iterator[list[Record]]) -> None:
+        """Search on workers; one batch more than workers is on its way at a time."""
+        from distributed import as_completed
+
+        from flows.nights.cluster.cluster import cluster, warm_up
+
+        with cluster(self._settings, self._out) as workers, self._progress.watched(workers):
+            warm_up(workers, self._settings)
+            with workers.client() as client:
+                tasks = _Tasks(client, workers, self._out, self._settings)
+                running = as_completed(
+                    [tasks.submit(batch) for batch in islice(batches, workers.workers + 1)], loop=client.loop
+                )
+                for future in running:
+                    batch, found = tasks.result(future)
+                    if found is None:  # again, each on its own: one of them may have killed its worker
+                        for one in batch:
+                            running.add(tasks.submit([one]))
+                    else:
+                        self._take(batch, found)
+                        for following in islice(batches, 1):
+                            running.add(tasks.submit(following))
+
+    def _take(self, batch: Sequence[Record], found: Sequence[Found]) -> None:
+        """Note what became of packets, and publish the exposures of which it was the last."""
+        for (name, _), result in zip(batch, found, strict=True):
+            one = self._left.pop(name)
+            exposure = self._exposures[one.key]
+            exposure.left -= 1
+            if isinstance(result, PacketResult):
+                exposure.rows.append(result.row)
+                exposure.outcomes.append(
+                    Outcome(
+                        _item(one),
+                        "done",
+                        windows=result.windows,
+                        unscored=result.unscored,
+                        detections=int(result.row["detected"]),
+                        seconds=result.seconds,
+                    )
+                )
+            elif isinstance(result, BadInput):
+                exposure.gone.append(one.candid)
+                trouble = Trouble(uri=name, code=result.code, message=str(result))
+                away = self._catalogue.quarantine(name, result, one.key)
+                self._finish(Outcome(_item(one), "quarantined" if away else "failed", trouble=trouble))
+            else:
+                self._finish(Outcome(_item(one), "failed", trouble=result))
+            if exposure.left == 0:
+                self._publish(one.key)
+
+    def _publish(self, key: ExposureKey) -> None:
+        exposure = self._exposures.pop(key)
+        if not (exposure.rows or exposure.gone):
+            return
+        try:
+            self._catalogue.publish(key, exposure.source, exposure.rows, exposure.gone)
+        except Misconfigured:
+            raise
+        except Exception as error:  # the disk is full
+            for outcome in exposure.outcomes:
+                name = outcome.item.source.uri
+                self._finish(Outcome(outcome.item, "failed", trouble=_gave_up(name, error)))
+            return
+        for outcome in exposure.outcomes:
+            self._catalogue.done(outcome.item.source.uri)
+            self._finish(outcome)
+
+    def _finish(self, outcome: Outcome) -> None:
+        self._totals.add(outcome)
+        self._progress.finished(outcome)
+
+
+class _Tasks:
+    """Tasks of batches on workers."""
+
+    def __init__(self, client: Any, workers: "Cluster", out: Path, settings: Settings) -> None:
+        self._client, self._settings = client, settings
+        name = settings.cluster.inference_resource
+        self._resources = {name: 1} if name is not None else None
+        self._call = task_call("packets", search_batch, own_fence(out), workers.terms)
+        self._given: dict[str, Sequence[Record]] = {}
+
+    def submit(self, batch: Sequence[Record]) -> Any:
+        """Hand a batch to a worker."""
+        key = f"packets-{uuid4().hex}"
+        self._given[key] = batch
+        return self._client.submit(*self._call, batch, self._settings, key=key, resources=self._resources)
+
+    def result(self, future: Any) -> tuple[Sequence[Record], list[Found] | None]:
+        """Return a batch and what was found of it; None if its packets have to be searched one by one."""
+        from distributed import KilledWorker
+
+        batch, error = self._given.pop(future.key), future.exception()
+        found = future.result() if error is None else None
+        future.release()
+        if isinstance(error, Misconfigured):
+            raise error
+        if error is None or len(batch) > 1:
+            return batch, found
+        ((name, _),) = batch
+        if isinstance(error, KilledWorker):
+            return batch, [_deadly(name)]
+        return batch, [_gave_up(name, error)]
+
+
+def _deadly(name: str) -> BadInput:
+    return BadInput(
+        "killed_workers",
+        name,
+        "workers have died that had it.",
+        "give workers more memory (execution.worker_memory_gib).",
+    )
+
+
+class _PacketProgress(Progress):
+    """Display of a run over packets: now and then how far it is, and what goes wrong."""
+
+    _said = 0.0
+
+    def finished(self, outcome: Outcome) -> None:
+        """Count a packet with its outcome."""
+        self._finished += 1
+        self._count(outcome)
+        self.stored(outcome.windows)
+        self.searched(outcome.windows)
+        self._show("measure", completed=self._finished)
+        if outcome.trouble is not None:
+            self.say(f"{outcome.status}: {outcome.trouble.message}")
+        if monotonic() - self._said > SAY_S or self._finished == self._exposures:
+            self._said = monotonic()
+            self.say(f"{self._finished} of {self._exposures} packets.")
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM or SIGINT sets; a second one ends the process at once."""
+    stopping = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+    before: dict[int, Any] = {}
+
+    def heard(number: int, _frame: object) -> None:
+        stopping.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before[number] = signal.signal(number, heard)
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""From what a run has published to what the community consumes: alert packets and their sinks, reports."""

@@ -1,0 +1,196 @@
+"""Files of alerts, read and judged: Avro object containers, and messages with Confluent's header."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import IO, Any
+
+from flows.publish.container import MAGIC
+from flows.publish.rubin_schema import SCHEMAS, decoded, packaged, serialise, version_of
+from flows.publish.wire import HEADER
+from schemas.errors import BadInput, Misconfigured
+
+_NAME = re.compile(r"lsst\.v(\d+)_(\d+)\.alert")
+_FITS, _BLOCK = b"SIMPLE  =", 2880
+_CUTOUTS = ("cutoutDifference", "cutoutScience", "cutoutTemplate")
+
+
+@dataclass(frozen=True)
+class AlertRead:
+    """Alert of a file.
+
+    Attributes
+    ----------
+    schema
+        Version of Rubin's schema, or the name of the schema that the file brought.
+    record
+        As the schema has it.
+    """
+
+    schema: str
+    record: Mapping[str, Any]
+
+
+def read_alerts(path: Path) -> Iterator[AlertRead]:
+    """Yield the alerts of a file, one by one.
+
+    Parameters
+    ----------
+    path
+        Avro object container, or one message with Confluent's header.
+
+    Raises
+    ------
+    Misconfigured
+        It is not there or may not be read (``no_file``), or the extra ``rubin`` is missing.
+    BadInput
+        It is neither (``no_alerts``), or damaged (``damaged_alert``); after the alerts that can be read.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(HEADER)
+            if start[: len(MAGIC)] == MAGIC:
+                file.seek(0)
+                yield from _container(path, file)
+            elif start[:1] == b"\0" and len(start) == HEADER:
+                version = version_of(int.from_bytes(start[1:], "big"))
+                yield AlertRead(version, decoded(file.read(), packaged(version), version))
+            else:
+                raise BadInput(
+                    "no_alerts", str(path), f"holds no alerts: it begins with {start!r}.",
+                    "give Avro object containers, or messages with Confluent's header.",
+                )  # fmt: skip
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror or error}."
+        raise Misconfigured("no_file", str(path), reason, "give a file of alerts.") from error
+
+
+def _container(path: Path, file: IO[bytes]) -> Iterator[AlertRead]:
+    from fastavro import reader
+
+    try:
+        found = reader(file)
+        name = str(dict(found.writer_schema or {}).get("name", ""))
+        for record in found:
+            if not isinstance(record, dict):
+                raise ValueError("holds no records")
+            yield AlertRead(_version(name), record)
+    except OSError:
+        raise
+    except BadInput:
+        raise
+    except Exception as error:  # whatever a reader of damaged bytes comes upon
+        reason = f"cannot be read to its end ({type(error).__name__}: {error})"[:300]
+        raise BadInput("damaged_alert", str(path), f"{reason}.", "have it written again.") from error
+
+
+def _version(name: str) -> str:
+    """Return the version of Rubin's schema that a name stands for, or the name."""
+    found = _NAME.fullmatch(name)
+    return f"{int(found[1])}.{int(found[2])}" if found else name
+
+
+@dataclass
+class Validation:
+    """Counts of alerts that keep to their schema, and of those that do not, by reason.
+
+    Attributes
+    ----------
+    files, valid, invalid
+        Numbers; a file that ends early or holds no alerts is an invalid one.
+    reasons
+        Reason -> alerts.
+    schemas
+        Version, or name, of the schema -> alerts.
+    """
+
+    files: int = 0
+    valid: int = 0
+    invalid: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    schemas: Counter[str] = field(default_factory=Counter)
+
+    def values(self) -> dict[str, Any]:
+        """Return them for JSON."""
+        counts = {name: dict(sorted(getattr(self, name).items())) for name in ("schemas", "reasons")}
+        return {"files": self.files, "valid": self.valid, "invalid": self.invalid, **counts}
+
+
+def validate_alerts(paths: Sequence[Path]) -> Validation:
+    """Judge the alerts of files by the schemas of the package `lsst-alert-packet`; others by those in the files.
+
+    Raises
+    ------
+    Misconfigured
+        A file is not there, or the extra ``rubin`` is missing.
+    """
+    found = Validation()
+    for path in paths:
+        found.files += 1
+        try:
+            for one in read_alerts(path):
+                found.schemas[one.schema] += 1
+                reason = _fault(one)
+                found.valid += reason is None
+                if reason is not None:
+                    found.invalid += 1
+                    found.reasons[reason] += 1
+        except BadInput as error:
+            found.invalid += 1
+            found.reasons[f"{error.code}: {error.problem}"] += 1
+    return found
+
+
+def _fault(one: AlertRead) -> str | None:
+    """Return what is wrong with an alert; None: nothing is. One of a schema that is not Rubin's was read by its own."""
+    if one.schema not in SCHEMAS:
+        return None
+    try:
+        serialise(one.record, one.schema)
+    except BadInput as error:
+        return f"{error.code}: {error.problem}"
+    return next(_oddities(one.record), None)
+
+
+def _oddities(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the schema allows and no alert may have."""
+    source = record["diaSource"]
+    if source["diaSourceId"] != record["diaSourceId"]:
+        yield "ids: diaSource.diaSourceId is not diaSourceId"
+    if not (0 <= source["ra"] < 360 and -90 <= source["dec"] <= 90):
+        yield "position: diaSource.ra and dec are no place on the sky"
+    if not (isfinite(source["midpointMjdTai"]) and isfinite(source["timeProcessedMjdTai"])):
+        yield "time: midpointMjdTai or timeProcessedMjdTai is no time"
+    if source["reliability"] is not None and not 0 <= source["reliability"] <= 1:
+        yield "reliability: is not from 0 to 1"
+    for name in _CUTOUTS:
+        content = record[name]
+        if content is not None and (content[: len(_FITS)] != _FITS or len(content) % _BLOCK):
+            yield f"{name}: is no FITS file"
+
+
+def shown(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an alert with a few words in place of bytes, and without what is null."""
+    return {name: value for name, value in ((name, _plain(one)) for name, one in record.items()) if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return _of_bytes(value)
+    if isinstance(value, Mapping):
+        return shown(value)
+    return [_plain(one) for one in value] if isinstance(value, list) else value
+
+
+def _of_bytes(content: bytes) -> str:
+    """Return what a cutout is."""
+    if content[: len(_FITS)] == _FITS:
+        cards = (content[at : at + 80].decode("ascii", "replace") for at in range(0, _BLOCK, 80))
+        found = {card[:8].strip(): card[10:30].strip(" '") for card in cards if card[8:10] == "= "}
+        with suppress(KeyError):
+            return f"FITS, {found['NAXIS1']} x {found['NAXIS2']} px, {found.get('BUNIT', '')}, {len(content):,} bytes"
+    return f"{len(content):,} bytes"

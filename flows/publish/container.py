@@ -1,0 +1,90 @@
+"""Avro object containers of serialised alerts: a header, then blocks of the alerts as they are."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from hashlib import md5
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any
+from uuid import uuid4
+
+from flows.publish.avro_rows import avro_long
+from flows.storage.atomic import STAGED, make_folder, publish_file, writing
+from flows.storage.bucket_path import BucketPath
+
+MAGIC = b"Obj\x01"
+"""First bytes of an Avro object container."""
+
+BLOCK = 1 << 20
+"""Bytes after which a block ends."""
+
+
+def write_container(target: Path | IO[bytes], schema: Mapping[str, Any], bodies: Iterable[bytes]) -> int:
+    """Write serialised records as an Avro object container (Avro 1.11, "Object Container Files"); return its length.
+
+    The records are not read, so that each has the bytes that are sent elsewhere. The marker between blocks follows from
+    the schema: the same records give the same bytes.
+
+    Parameters
+    ----------
+    target
+        Path, where the whole file appears in one step, or a file that is open for writing.
+    schema
+        As `fastavro` has parsed it; all of it goes into the header.
+    bodies
+        Avro of each record, without header.
+
+    Raises
+    ------
+    Retryable, Misconfigured
+        It cannot be written: see `flows.storage.atomic.write_file`.
+    """
+    if isinstance(target, BucketPath):
+        with TemporaryDirectory(prefix="nightstride-") as folder, writing(local := Path(folder) / "container"):
+            length = write_container(local, schema, bodies)
+            target.upload(local)
+        return length
+    if isinstance(target, Path):
+        with writing(target), _staged(target) as staged, staged.open("xb") as file:
+            return write_container(file, schema, bodies)
+    text = _schema_text(schema)
+    marker = md5(text, usedforsecurity=False).digest()
+    length = target.write(_header(text, marker))
+    block, size = list[bytes](), 0
+    for body in bodies:
+        block.append(body)
+        size += len(body)
+        if size >= BLOCK:
+            length += target.write(_block(block, size, marker))
+            block, size = [], 0
+    if block:
+        length += target.write(_block(block, size, marker))
+    return length
+
+
+@contextmanager
+def _staged(path: Path) -> Iterator[Path]:
+    make_folder(path.parent)
+    staged = path.parent / f".{path.name}.{uuid4().hex}{STAGED}"
+    try:
+        yield staged
+        publish_file(staged, path)
+    finally:
+        with suppress(FileNotFoundError):
+            staged.unlink()
+
+
+def _schema_text(schema: Mapping[str, Any]) -> bytes:
+    own = {name: value for name, value in schema.items() if not name.startswith("__")}
+    return json.dumps(own, separators=(",", ":")).encode()
+
+
+def _header(schema: bytes, marker: bytes) -> bytes:
+    entries = {b"avro.codec": b"null", b"avro.schema": schema}
+    pairs = (avro_long(len(name)) + name + avro_long(len(value)) + value for name, value in entries.items())
+    return MAGIC + avro_long(len(entries)) + b"".join(pairs) + avro_long(0) + marker
+
+
+def _block(bodies: list[bytes], size: int, marker: bytes) -> bytes:
+    return b"".join((avro_long(len(bodies)), avro_long(size), *bodies, marker))

@@ -1,0 +1,243 @@
+"""What is known of the objects of an exposure from before: earlier detections, and fluxes measured at their places."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flows.publish.avro_rows import Encoded, ids_or_null
+from flows.publish.published import PublishedExposures
+from flows.publish.rubin_object import encode_objects
+from flows.publish.rubin_source import encode_sources
+from flows.storage.association_links import FILE, source_ids
+from flows.storage.association_store import off_because, opened_association
+from flows.storage.catalog_store import CatalogStore, read_table
+from kernels.sky.positions import unit_vectors
+from schemas.dia_object import ASSOCIATION
+from schemas.dia_source import exposure_of
+from schemas.errors import BadInput
+from schemas.exposure import ExposureKey, key_of
+from schemas.forced import FORCED_SOURCE
+from schemas.ledger import ExposureRecord
+from schemas.settings import AssociationSettings
+from schemas.stage import Context
+from stages.gather_dia_objects import gather_dia_objects
+
+if TYPE_CHECKING:
+    from flows.storage.association_store import AssociationStore
+
+_FORCED = ("visit", "detector", "band", "midpointMjdTai", "ra", "dec", "psfFlux", "psfFluxErr")
+
+
+@dataclass(frozen=True)
+class ObjectsSeen:
+    """Objects at rest that were seen on an exposure, as they were known then.
+
+    Attributes
+    ----------
+    of_source
+        diaSourceId -> diaObjectId.
+    records, sources, forced
+        diaObjectId -> record of the object, of its earlier detections by time, and of fluxes measured at its place
+        earlier, by time; in Rubin's terms.
+    """
+
+    of_source: dict[int, int] = field(default_factory=dict)
+    records: dict[int, Encoded] = field(default_factory=dict)
+    sources: dict[int, list[Encoded]] = field(default_factory=dict)
+    forced: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+@contextmanager
+def opened_history(
+    published: PublishedExposures,
+    settings: AssociationSettings,
+    days: float,
+    version: str,
+    lack: Callable[[BadInput], object] = lambda _: None,
+) -> Iterator["History"]:
+    """Open what is known of objects; nothing is, where nothing was associated.
+
+    Parameters
+    ----------
+    published
+        What an output folder holds.
+    settings
+        Where the association is kept.
+    days
+        How far back it goes.
+    version
+        Of the schema of the records.
+    lack
+        Receives why detections are missing in histories: their catalogue cannot be read.
+
+    Raises
+    ------
+    Misconfigured, Retryable
+        As in `opened_association`.
+    """
+    out = published.out
+    if off_because(out, settings) is not None or (settings.store == "auto" and not (out / FILE).exists()):
+        yield History(published, None, None, days, version, lack)
+        return
+    forced = _ForcedPlaces.of(published, settings.min_arcsec, lack)
+    with opened_association(out, settings) as store:
+        yield History(published, store, forced, days, version, lack)
+
+
+class History:
+    """Objects of exposures, one exposure after the other; parameters as of `opened_history`."""
+
+    def __init__(
+        self,
+        published: PublishedExposures,
+        store: "AssociationStore | None",
+        forced: "_ForcedPlaces | None",
+        days: float,
+        version: str,
+        lack: Callable[[BadInput], object],
+    ) -> None:
+        self._published, self._store, self._forced = published, store, forced
+        self._days, self._version, self._lack = days, version, lack
+
+    def of(self, record: ExposureRecord, mjd: float) -> ObjectsSeen:
+        """Return the objects that were seen on an exposure, from what is known up to it.
+
+        Parameters
+        ----------
+        record, mjd
+            The exposure, and its middle, MJD TAI.
+
+        Raises
+        ------
+        Retryable
+            The store does not answer.
+        """
+        if self._store is None:
+            return ObjectsSeen()
+        found = self._store.of_exposure(record.key)
+        first, last = source_ids(record.key)
+        ids, times = found["diaSourceId"].to_numpy(), found["midpointMjdTai"].to_numpy()
+        own = (ids >= first) & (ids <= last)
+        found, own = found.filter(pa.array(own | (times < mjd))), own[own | (times < mjd)]
+        if not len(found):
+            return ObjectsSeen()
+        objects = gather_dia_objects({ASSOCIATION.name: found}, Context())
+        coded = encode_objects(objects, self._version, self._published.processed(record))
+        of_source = {name: found[name].to_numpy()[own].tolist() for name in ("diaSourceId", "diaObjectId")}
+        before = found.filter(pa.array(~own & (found["midpointMjdTai"].to_numpy() >= mjd - self._days)))
+        return ObjectsSeen(
+            dict(zip(*of_source.values(), strict=True)),
+            dict(zip(objects["diaObjectId"].to_pylist(), coded, strict=True)),
+            self._sources(before),
+            self._forced.near(objects, mjd - self._days, mjd) if self._forced is not None else {},
+        )
+
+    def _sources(self, links: pa.Table) -> dict[int, list[Encoded]]:
+        """Return the records of detections by their objects, by time; of exposures that are published no more, none."""
+        nights = {exposure_of(one): night for one, night in _pairs(links, "diaSourceId", "night")}
+        owner = dict(_pairs(links, "diaSourceId", "diaObjectId"))
+        found = list[tuple[int, float, Encoded]]()
+        for (visit, detector), night in sorted(nights.items()):
+            key = ExposureKey(night=night, visit=visit, detector=detector)
+            record = self._published.record(key)
+            if record is None:
+                continue
+            try:
+                rows = self._published.detections(key)
+            except BadInput as error:
+                self._lack(error)
+                continue
+            known = pc.is_in(rows["diaSourceId"], value_set=links["diaSourceId"].combine_chunks())
+            rows = rows.filter(pc.and_(known, rows["ra"].is_valid()))
+            objects = [owner[one] for one in rows["diaSourceId"].to_pylist()]
+            owners = {"diaObjectId": ids_or_null(objects), "ssObjectId": ids_or_null([None] * len(rows))}
+            coded = encode_sources(rows, self._version, self._published.processed(record), owners)
+            found += zip(objects, rows["midpointMjdTai"].to_pylist(), coded, strict=True)
+        return _by_object(found)
+
+
+def _pairs(table: pa.Table, *names: str) -> Iterator[Any]:
+    return zip(*(table[name].to_pylist() for name in names), strict=True)
+
+
+def _by_object(found: list[tuple[int, float, Any]]) -> dict[int, list[Any]]:
+    """Group records by their objects, by time."""
+    grouped = dict[int, list[Any]]()
+    for identity, _, record in sorted(found, key=lambda one: one[:2]):
+        grouped.setdefault(identity, []).append(record)
+    return grouped
+
+
+@dataclass(frozen=True)
+class _ForcedPlaces:
+    """Fluxes at places that do not move, of all nights: the published `forced_source`.
+
+    Attributes
+    ----------
+    rows
+        Columns of Rubin's diaForcedSource, but for the object.
+    tree
+        Of their directions.
+    radius
+        How near to an object they are its own, as a chord.
+    """
+
+    rows: dict[str, list[Any]]
+    tree: Any
+    radius: float
+
+    @classmethod
+    def of(
+        cls, published: PublishedExposures, arcsec: float, lack: Callable[[BadInput], object]
+    ) -> "_ForcedPlaces | None":
+        """Read them; None if there are none. ``lack`` receives why some cannot be read."""
+        from scipy.spatial import cKDTree
+
+        parts, processed = list[pa.Table](), list[float]()
+        for path in CatalogStore(published.out).list(FORCED_SOURCE):
+            key = key_of(path.parent.name.removeprefix("night="), path.stem)
+            record = published.record(key)
+            try:
+                rows = read_table(path, FORCED_SOURCE)
+            except BadInput as error:
+                lack(error)
+                continue
+            rows = rows.filter(pc.equal(rows["trailLength"], 0.0))
+            if record is not None and len(rows):
+                parts.append(rows)
+                processed += [published.processed(record)] * len(rows)
+        if not parts:
+            return None
+        table = pa.concat_tables(parts)
+        columns: dict[str, list[Any]] = {name: table[name].to_pylist() for name in _FORCED}
+        columns["timeProcessedMjdTai"] = processed
+        named = zip(*(table[name].to_pylist() for name in ("visit", "detector", "targetName")), strict=True)
+        columns["diaForcedSourceId"] = [_forced_id(*one) for one in named]
+        tree = cKDTree(unit_vectors(table["ra"].to_numpy(), table["dec"].to_numpy()))
+        return cls(columns, tree, 2 * float(np.sin(np.radians(arcsec / 3600) / 2)))
+
+    def near(self, objects: pa.Table, since: float, until: float) -> dict[int, list[dict[str, Any]]]:
+        """Return the fluxes at the places of objects, of times since one and before another."""
+        places = unit_vectors(objects["ra"].to_numpy(), objects["dec"].to_numpy())
+        found = list[tuple[int, float, dict[str, Any]]]()
+        times, names = self.rows["midpointMjdTai"], tuple(self.rows)
+        for identity, near in zip(
+            objects["diaObjectId"].to_pylist(), self.tree.query_ball_point(places, self.radius), strict=True
+        ):
+            chosen = [n for n in near if since <= times[n] < until]
+            found += [
+                (identity, times[n], {**{name: self.rows[name][n] for name in names}, "diaObjectId": identity})
+                for n in chosen
+            ]
+        return _by_object(found)
+
+
+def _forced_id(visit: int, detector: int, target: str) -> int:
+    """Return the id of a flux: it is that of its exposure and target, whatever else was measured."""
+    return int.from_bytes(sha256(f"{visit}-{detector}-{target}".encode()).digest()[:8], "big") >> 1

@@ -1,0 +1,373 @@
+"""Outbox: what is to be sent where, what has arrived, and dead letters, in one SQLite file of an output folder."""
+
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from time import time
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from flows.publish.packet import Packet
+from flows.storage.atomic import make_folder, writing
+from flows.storage.bucket_path import BucketPath
+from flows.storage.file_lock import MODE, file_lock
+from flows.storage.layout import other_version, outbox_path
+from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
+from schemas.exposure import ExposureKey
+
+VERSION = 1
+"""Of the tables."""
+
+WAIT_S = 30.0
+"""How long to wait for another command that sends from the same folder, s."""
+
+Standing = Literal["waiting", "sent", "dead", "held"]
+"""State of a packet. Held: its detection was sent before, as another search had found it."""
+
+_STATES: tuple[Standing, ...] = ("waiting", "sent", "dead")
+_AT_ONCE = 500  # values in one query
+_Value = TypeVar("_Value")
+
+_TABLES = """
+CREATE TABLE meta (version INTEGER NOT NULL);
+CREATE TABLE route (route INTEGER PRIMARY KEY, sink TEXT NOT NULL, form TEXT NOT NULL, UNIQUE (sink, form));
+CREATE TABLE entry (
+    route INTEGER NOT NULL, source INTEGER NOT NULL, made_from BLOB NOT NULL, state INTEGER NOT NULL,
+    night TEXT NOT NULL, visit INTEGER NOT NULL, detector INTEGER NOT NULL, changed REAL NOT NULL,
+    PRIMARY KEY (route, source, made_from)
+) WITHOUT ROWID;
+CREATE INDEX entry_visit ON entry (route, night, visit);
+CREATE TABLE letter (
+    letter INTEGER PRIMARY KEY, route INTEGER NOT NULL, name TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,
+    key BLOB, value BLOB NOT NULL, source INTEGER, made_from BLOB, died REAL NOT NULL, UNIQUE (route, name, made_from)
+);
+"""
+
+
+class EntryMark(NamedTuple):
+    """Packet as the outbox knows it: diaSourceId, and the digest of what its detection was made from."""
+
+    source: int
+    made_from: bytes
+
+
+@dataclass(frozen=True)
+class Letter:
+    """Message that could not be sent or read.
+
+    Attributes
+    ----------
+    name
+        Of the message: diaSourceId of one to be sent, partition and offset of one that was received.
+    code, reason
+        Why it is dead.
+    key, value
+        The message, byte by byte.
+    mark
+        The packet it was; None of a message that was received.
+    number
+        Of the letter in its outbox; 0: it is in none.
+    sink, form
+        Where it was to go or came from, and the version of its schema.
+    died
+        When, s since 1970.
+    """
+
+    name: str
+    code: str
+    reason: str
+    key: bytes | None
+    value: bytes
+    mark: EntryMark | None = None
+    number: int = 0
+    sink: str = ""
+    form: str = ""
+    died: float = 0.0
+
+
+def marked(source: int, made_from: str | bytes) -> EntryMark:
+    """Return how the outbox knows the packet of a detection, by what that was made from."""
+    content = made_from if isinstance(made_from, bytes) else made_from.encode()
+    return EntryMark(source, sha256(content).digest()[:16])
+
+
+def mark_of(packet: Packet) -> EntryMark:
+    """Return how the outbox knows a packet; without a digest of its detection by its bytes."""
+    return marked(packet.source_id, packet.made_from or packet.body)
+
+
+class Outbox:
+    """Entries ``(sink, schema, diaSourceId, digest of the detection)``, each with its state, and dead letters.
+
+    An entry is made before its packet is sent, and is ``sent`` only when the sink has acknowledged it: a process that
+    is killed leaves it ``waiting``. Packets are not kept: they are made again from what is published, byte by byte, but
+    for those that are dead. Each change is one transaction.
+
+    Parameters
+    ----------
+    path
+        File; is made if need be.
+
+    Raises
+    ------
+    Misconfigured
+        It is damaged (``damaged_outbox``), of another version, or may not be written. So does each method.
+    Retryable
+        Another process keeps it locked, or the disk is full. So does each method.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with writing(path):
+            make_folder(path.parent)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, MODE))
+        with self._explained():
+            self._base = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None, check_same_thread=False)
+            self._base.execute("PRAGMA journal_mode = TRUNCATE")
+        self._prepare()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._base.close()
+
+    def route(self, sink: str, form: str) -> int:
+        """Return the number of a sink and a version of the schema."""
+        with self._change() as base:
+            base.execute("INSERT OR IGNORE INTO route (sink, form) VALUES (?, ?)", (sink, form))
+            found = base.execute("SELECT route FROM route WHERE sink = ? AND form = ?", (sink, form)).fetchone()
+        return int(found[0])
+
+    def enter(self, route: int, packets: Sequence[Packet], *, again: bool = False) -> list[Standing]:
+        """Enter packets that are to be sent; return the state of each: those that are ``waiting`` have to be sent.
+
+        Parameters
+        ----------
+        route
+            Where they go.
+        packets
+            Of any visits.
+        again
+            Also those whose detection was sent as another search had found it.
+        """
+        marks, now = [mark_of(packet) for packet in packets], time()
+        with self._change() as base:
+            known = self._known(route, marks)
+            standings = [_standing(mark, known.get(mark.source, {}), again=again) for mark in marks]
+            rows = [
+                (route, *mark, 0, packet.night, packet.visit, packet.detector, now)
+                for packet, mark, standing in zip(packets, marks, standings, strict=True)
+                if standing == "waiting"
+            ]
+            base.executemany("INSERT OR IGNORE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        return standings
+
+    def record(self, route: int, arrived: Sequence[tuple[EntryMark, float]], letters: Sequence[Letter] = ()) -> None:
+        """Record, in one transaction, what the sink has acknowledged, with the times, and what is dead."""
+        if not arrived and not letters:
+            return
+        with self._change() as base:
+            base.executemany(
+                "UPDATE entry SET state = 1, changed = ? WHERE route = ? AND source = ? AND made_from = ?",
+                [(when, route, *mark) for mark, when in arrived],
+            )
+            # What broke the rules of its schema, and was made anew.
+            base.executemany(
+                "DELETE FROM letter WHERE route = ? AND name = ? AND made_from = ?",
+                [(route, str(mark.source), mark.made_from) for mark, _ in arrived],
+            )
+            for letter in letters:
+                self._bury(route, letter)
+
+    def _bury(self, route: int, letter: Letter) -> None:
+        source, made_from = letter.mark or (None, b"")
+        values = (route, letter.name, letter.code, letter.reason, letter.key, letter.value, source, made_from, time())
+        names = "route, name, code, reason, key, value, source, made_from, died"
+        self._base.execute(f"INSERT OR REPLACE INTO letter ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        if letter.mark is not None:
+            where = "route = ? AND source = ? AND made_from = ?"
+            self._base.execute(f"UPDATE entry SET state = 2, changed = ? WHERE {where}", (time(), route, *letter.mark))
+
+    def letters(self, after: int = 0, most: int = 100) -> list[Letter]:
+        """Return dead letters by their numbers, a few at a time: those above ``after``."""
+        query = (
+            "SELECT name, code, reason, key, value, source, made_from, letter, sink, form, died "
+            "FROM letter JOIN route USING (route) WHERE letter > ? ORDER BY letter LIMIT ?"
+        )
+        with self._explained():
+            rows = self._base.execute(query, (after, most)).fetchall()
+        return [_letter(row) for row in rows]
+
+    def revive(self, letter: Letter, when: float) -> None:
+        """Forget a dead letter that has arrived after all; its entry is sent from now on."""
+        with self._change() as base:
+            if letter.mark is not None:
+                base.execute(
+                    "UPDATE entry SET state = 1, changed = ? WHERE source = ? AND made_from = ? AND route = "
+                    "(SELECT route FROM letter WHERE letter = ?)",
+                    (when, *letter.mark, letter.number),
+                )
+            base.execute("DELETE FROM letter WHERE letter = ?", (letter.number,))
+
+    def standings(self, route: int, marks: Sequence[EntryMark], *, again: bool = False) -> list[Standing]:
+        """Return the state of packets as `enter` does, of which nothing is entered."""
+        with self._explained():
+            known = self._known(route, marks)
+        return [_standing(mark, known.get(mark.source, {}), again=again) for mark in marks]
+
+    def bury(self, route: int, packet: Packet, error: BadInput) -> None:
+        """Keep what breaks the rules of its schema, until its detection is made into an alert that does not."""
+        letter = Letter(str(packet.source_id), error.code, error.problem, None, packet.body, mark_of(packet))
+        self.record(route, [], [letter])
+
+    def withdraw(self, route: int, key: ExposureKey, left: Sequence[int]) -> int:
+        """Forget what waits of an exposure and is not published any more; count what had been sent of it.
+
+        Parameters
+        ----------
+        route, key
+            Where it was to go, and the exposure.
+        left
+            diaSourceId of the detections that are published now.
+        """
+        where = "route = ? AND night = ? AND visit = ? AND detector = ?"
+        with self._change() as base:
+            rows = base.execute(
+                f"SELECT source, made_from, state FROM entry WHERE {where}", (route, key.night, key.visit, key.detector)
+            ).fetchall()
+            there = set(left)
+            gone = [row for row in rows if row[0] not in there]
+            base.executemany(
+                "DELETE FROM entry WHERE route = ? AND source = ? AND made_from = ? AND state = 0",
+                [(route, source, made_from) for source, made_from, state in gone],
+            )
+        return len({source for source, _, state in gone if _STATES[state] == "sent"})
+
+    def counts(self) -> dict[tuple[str, str], dict[str, int]]:
+        """Return (sink, version of the schema) -> state -> entries; ``letters``: dead letters."""
+        found = dict[tuple[str, str], Counter[str]]()
+        with self._explained():
+            for sink, form, state, number in self._base.execute(
+                "SELECT sink, form, state, COUNT(*) FROM entry JOIN route USING (route) GROUP BY sink, form, state"
+            ):
+                found.setdefault((sink, form), Counter())[_STATES[state]] = number
+            for sink, form, number in self._base.execute(
+                "SELECT sink, form, COUNT(*) FROM letter JOIN route USING (route) GROUP BY sink, form"
+            ):
+                found.setdefault((sink, form), Counter())["letters"] = number
+        return {route: dict(counter) for route, counter in found.items()}
+
+    def waiting_nights(self, route: int) -> set[str]:
+        """Return nights of which something waits."""
+        query = "SELECT DISTINCT night FROM entry WHERE route = ? AND state = 0"
+        with self._explained():
+            return {night for (night,) in self._base.execute(query, (route,))}
+
+    def reasons(self) -> dict[str, int]:
+        """Return code -> dead letters, the most frequent first."""
+        query = "SELECT code, COUNT(*) FROM letter GROUP BY code ORDER BY 2 DESC, 1"
+        with self._explained():
+            return dict(self._base.execute(query).fetchall())
+
+    def _known(self, route: int, marks: Sequence[EntryMark]) -> Mapping[int, Mapping[bytes, Standing]]:
+        """Return diaSourceId -> digest -> state, of those that are known."""
+        found: dict[int, dict[bytes, Standing]] = {}
+        for begin in range(0, len(marks), _AT_ONCE):
+            sources = [mark.source for mark in marks[begin : begin + _AT_ONCE]]
+            places = ",".join("?" * len(sources))
+            query = f"SELECT source, made_from, state FROM entry WHERE route = ? AND source IN ({places})"
+            for source, made_from, state in self._base.execute(query, (route, *sources)):
+                found.setdefault(source, {})[made_from] = _STATES[state]
+        return found
+
+    def _prepare(self) -> None:
+        with self._change() as base:
+            if base.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
+                for statement in filter(str.strip, _TABLES.split(";")):
+                    base.execute(statement)
+                base.execute("INSERT INTO meta VALUES (?)", (VERSION,))
+            version = int(base.execute("SELECT version FROM meta").fetchone()[0])
+        if version != VERSION:
+            raise other_version(self._path, version, VERSION)
+
+    @contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        with self._explained():
+            self._base.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._base
+            except BaseException:
+                self._base.execute("ROLLBACK")
+                raise
+            self._base.execute("COMMIT")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _translated(self._path, error) from error
+
+
+def _standing(mark: EntryMark, known: Mapping[bytes, Standing], *, again: bool) -> Standing:
+    own = known.get(mark.made_from)
+    if own in ("sent", "dead"):
+        return own
+    return "held" if "sent" in known.values() and own is None and not again else "waiting"
+
+
+def _letter(row: Sequence[Any]) -> Letter:
+    name, code, reason, key, value, source, made_from, *rest = row
+    return Letter(name, code, reason, key, value, None if source is None else EntryMark(source, made_from), *rest)
+
+
+def _translated(path: Path, error: sqlite3.Error) -> NightstrideError:
+    kind, text = getattr(error, "sqlite_errorname", ""), " ".join(str(error).split())[:200]
+    if kind.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return Misconfigured(
+            "damaged_outbox", str(path), f"cannot be read ({text}).",
+            "put it back from a backup; or remove it: all alerts are sent again, and consumers drop what they have.",
+        )  # fmt: skip
+    if kind.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+        return Misconfigured("not_writable", str(path), f"may not be written ({text}).", "make it writable.")
+    remedy = "see to it, and run again: it goes on where it stopped."
+    if kind.startswith("SQLITE_FULL"):
+        return Retryable("disk_full", str(path), f"could not be written ({text}).", f"free space: {remedy}")
+    return Retryable("outbox_down", str(path), f"could not be used ({text}).", remedy)
+
+
+@contextmanager
+def opened_outbox(out: Path, elsewhere: Path | None = None) -> Iterator[Outbox]:
+    """Open the outbox of an output folder, for one process at a time.
+
+    Parameters
+    ----------
+    out
+        Output folder.
+    elsewhere
+        File on this machine that is used instead: where ``out`` is in a bucket, or on a file system without locks.
+
+    Raises
+    ------
+    Misconfigured
+        The output folder is in a bucket (``outbox_in_bucket``); another process sends (``lock_held``); as `Outbox`.
+    Retryable
+        As `Outbox`.
+    """
+    path = outbox_path(out) if elsewhere is None else elsewhere
+    if isinstance(path, BucketPath):
+        raise Misconfigured(
+            "outbox_in_bucket", str(out), "is in an object store, where an outbox cannot be.",
+            "set alerts.outbox to a file on this machine that stays, e.g. /var/lib/nightstride/outbox.sqlite.",
+        )  # fmt: skip
+    with writing(path):
+        make_folder(path.parent)
+    with file_lock(path.with_suffix(".lock"), WAIT_S):
+        outbox = Outbox(path)
+        try:
+            yield outbox
+        finally:
+            outbox.close()

@@ -1,0 +1,268 @@
+"""Alerts of nights: exposure by exposure from an output folder, and what could not be sent."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from math import ceil
+from pathlib import Path
+from threading import Lock
+from time import monotonic
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flows.publish.delivery import opened_sink
+from flows.publish.history import opened_history
+from flows.publish.packet import Packet
+from flows.publish.published import PublishedExposures
+from flows.publish.rubin_alert import RubinAlerts
+from flows.publish.rubin_schema import parsed
+from flows.publish.sinks import Sent, Sink
+from flows.publish.ztf_packet import HISTORY_VERSION, ZtfAlerts
+from flows.publish.ztf_schema import FORM
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput, NightstrideError, Retryable
+from schemas.ledger import ExposureRecord
+from schemas.settings import Settings
+from schemas.summary import AlertCounts, AlertLag, RunSummary, Trouble
+
+MOST_NAMED = 100
+"""Failures that are kept word for word."""
+
+
+class AlertMaker(Protocol):
+    """Makes alerts of one form."""
+
+    def packets(self, record: ExposureRecord, rows: pa.Table) -> Iterator[Packet]:
+        """Yield the alerts of some detections, which have a place on the sky, of an exposure."""
+
+
+@dataclass
+class Tally:
+    """What became of detections and exposures while their alerts were read.
+
+    Attributes
+    ----------
+    visits
+        With alerts.
+    skipped
+        Reason -> detections of which no alert can be made.
+    refused
+        Detections whose alert breaks the rules of its schema.
+    failed
+        What was wrong with these, and with exposures that could not be read, each once: the first `MOST_NAMED`.
+    exposures_failed
+        Number of those exposures.
+    sink
+        Knows which alerts are wanted, and keeps those that break rules; None: all are.
+    """
+
+    visits: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
+    failed: list[BadInput] = field(default_factory=list)
+    exposures_failed: int = 0
+    sink: Sink | None = None
+
+    def refuse(self, packet: Packet, error: BadInput) -> None:
+        """Count an alert that breaks the rules of its schema, and keep it as a dead letter."""
+        self.refused += 1
+        if self.sink is not None:
+            self.sink.bury(packet, error)
+        self._name(error)
+
+    def fail(self, error: BadInput) -> None:
+        """Count an exposure that could not be read."""
+        self.exposures_failed += 1
+        self._name(error)
+
+    def lack(self, error: BadInput) -> None:
+        """Note what is missing in histories."""
+        self._name(error)
+
+    def _name(self, error: BadInput) -> None:
+        if str(error) not in map(str, self.failed) and len(self.failed) < MOST_NAMED:
+            self.failed.append(error)
+
+
+def alert_packets(
+    out: Path, settings: Settings, form: str, tally: Tally, *, night: str | None = None, visit: int | None = None
+) -> Iterator[Packet]:
+    """Yield the alerts of published detections by night, visit and detector.
+
+    The same detections, with the same history, give the same bytes. No more than an exposure is in memory.
+
+    Parameters
+    ----------
+    out, settings
+        Output folder; where its association is, and how far back histories go.
+    form
+        Version of Rubin's schema.
+    tally
+        Counts what comes to nothing.
+    night, visit
+        Only of these.
+
+    Raises
+    ------
+    Misconfigured
+        There is no such night, the extra ``rubin`` is missing, or there is no such form.
+    Retryable
+        The association does not answer.
+    """
+    published = PublishedExposures(out)
+    with ExitStack() as stack:
+        maker = _maker(stack, published, settings, form, tally)
+        for label in published.nights(night):
+            last = None
+            for record in published.exposures(label, visit):
+                for packet in _of_exposure(maker, published, record, form, tally):
+                    tally.visits += record.visit != last
+                    last = record.visit
+                    yield packet
+
+
+def _maker(stack: ExitStack, published: PublishedExposures, settings: Settings, form: str, tally: Tally) -> AlertMaker:
+    own = HISTORY_VERSION if form == FORM else form
+    if form != FORM:  # whose schema is our own: only histories need that package
+        parsed(form)  # which refuses what it does not know, before anything is read
+    history = stack.enter_context(
+        opened_history(published, settings.association, settings.alerts.history_days, own, tally.lack)
+    )
+    if form == FORM:
+        return ZtfAlerts(published, history, tally.refuse)
+    return RubinAlerts(published, history, settings.alerts, form, tally.refuse)
+
+
+def _of_exposure(
+    maker: AlertMaker, published: PublishedExposures, record: ExposureRecord, form: str, tally: Tally
+) -> Iterator[Packet]:
+    try:
+        rows = published.detections(record.key)
+        placed = rows.filter(pc.is_valid(rows["ra"]))
+        if missing := len(rows) - len(placed):
+            tally.skipped["no_position"] += missing
+        if tally.sink is not None:
+            made_from = record.datasets[DIA_SOURCE.name].digest
+            placed = placed.filter(
+                pa.array(tally.sink.wanted(record.key, form, made_from, placed["diaSourceId"].to_pylist()), pa.bool_())
+            )
+        yield from maker.packets(record, placed)
+    except BadInput as error:
+        tally.fail(error)
+
+
+REST_S = 60.0
+"""After a failure nothing is sent for so long, s: each attempt at a broker that is down takes its time-out."""
+
+
+class VisitAlerts:
+    """Alerts of the visits of a run, sent as each is published; that it fails is told, and stops nothing.
+
+    Parameters
+    ----------
+    out, settings
+        Of the run; ``alerts.to`` says where to.
+    say
+        Receives a line for each visit.
+
+    Raises
+    ------
+    Misconfigured
+        ``alerts.to`` is no place that alerts can be sent to, or an extra is missing.
+    """
+
+    def __init__(self, out: Path, settings: Settings, say: Callable[[str], object]) -> None:
+        self._out, self._settings, self._say = out, settings, say
+        self._lock = Lock()
+        self._sent, self._lags, self._failed, self._again = (
+            dict[str, Sent](),
+            list[float](),
+            dict[str, Trouble](),
+            set[str](),
+        )
+        self._rest_until = 0.0
+        if settings.alerts.form != "ztf":
+            parsed(settings.alerts.form)
+        with opened_sink(self._to, out, settings.alerts):
+            pass
+
+    @property
+    def _to(self) -> str:
+        assert self._settings.alerts.to is not None
+        return self._settings.alerts.to
+
+    def visit(self, night: str, visit: int, since: float | None) -> None:
+        """Send the alerts of a visit that are not sent.
+
+        Parameters
+        ----------
+        night, visit
+            Which.
+        since
+            When it arrived, or ended, s since 1970; None: that is not known.
+        """
+        with self._lock:
+            if monotonic() < self._rest_until:
+                self._again.add(night)
+                return
+            self._send(night, visit, since)
+
+    def added_to(self, summary: RunSummary) -> RunSummary:
+        """Try once more what was not sent, and add to the summary of a run what became of its alerts."""
+        with self._lock:
+            if not summary.stopped:
+                for night in sorted(self._again | self._unfinished()):
+                    self._send(night, None, None)
+            sent, lags, failed = sum(self._sent.values(), Sent()), sorted(self._lags), tuple(self._failed.values())
+            self._sent, self._lags, self._failed, self._again = {}, [], {}, set()
+        ranks = {f"p{share}": round(lags[ceil(share / 100 * len(lags)) - 1], 3) for share in (50, 95, 99) if lags}
+        counts = AlertCounts(
+            sent=sent.alerts,
+            dead=sent.dead,
+            held=sent.held,
+            left=sent.left,
+            lag_s=AlertLag(n=len(lags), **ranks) if lags else None,
+        )
+        return summary.model_copy(update={"alerts": counts, "alerts_failed": (*summary.alerts_failed, *failed)})
+
+    def _unfinished(self) -> set[str]:
+        """Return nights of which runs before have left something in the outbox."""
+        try:
+            with opened_sink(self._to, self._out, self._settings.alerts) as sink:
+                return sink.unfinished(self._settings.alerts.form)
+        except NightstrideError as error:
+            self._fail("alerts", error)
+            return set()
+
+    def _send(self, night: str, visit: int | None, since: float | None) -> None:
+        tally, form = Tally(), self._settings.alerts.form
+        try:
+            with opened_sink(self._to, self._out, self._settings.alerts) as sink:
+                tally.sink = sink
+                sent = sink.send(alert_packets(self._out, self._settings, form, tally, night=night, visit=visit))
+            error: Exception | None = sent.trouble or next(iter(tally.failed), None)
+        except Exception as failure:  # a defect, too: what is published is published
+            sent, error = Sent(), failure
+        sent = replace(sent, dead=sent.dead + tally.refused)
+        before = self._sent.get(night, Sent())
+        if visit is None:  # it has counted again what is dead, held or waits
+            before = replace(before, dead=0, held=0, left=0)
+        self._sent[night] = before + replace(sent, trouble=None, times=())
+        self._lags += [] if since is None else [when - since for when in sent.times]
+        if sent.alerts:
+            self._say(f"Sent {sent.alerts} alerts of {f'night {night}' if visit is None else f'visit {visit}'}.")
+        if error is not None:
+            self._again.add(night)
+            self._fail(f"alerts of night {night}", error)
+        elif visit is None:
+            self._failed.pop(f"alerts of night {night}", None)
+
+    def _fail(self, where: str, error: Exception) -> None:
+        if isinstance(error, Retryable):
+            self._rest_until = monotonic() + REST_S
+        code = error.code if isinstance(error, NightstrideError) else type(error).__name__
+        self._failed[where] = Trouble(uri=where, code=code, message=f"{where}: {error}")
+        self._say(f"not sent: {where}: {error}")

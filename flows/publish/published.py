@@ -1,0 +1,89 @@
+"""Published exposures of an output folder; those looked at last are kept in memory."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.ledger import Ledger
+from kernels.sky.times import tai
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import Misconfigured
+from schemas.exposure import ExposureKey
+from schemas.ledger import ExposureRecord, ProvenanceRecord
+
+_EXPOSURES = 64  # in memory
+
+
+class PublishedExposures:
+    """Exposures whose detections are published.
+
+    Parameters
+    ----------
+    out
+        Output folder.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self._ledger = Ledger(out)
+        self.record = lru_cache(_EXPOSURES)(self._record)
+        self.detections = lru_cache(_EXPOSURES)(self._detections)
+        self.provenance = lru_cache(8)(self._provenance)
+
+    def nights(self, night: str | None) -> list[str]:
+        """Return the nights that it has, or one of them.
+
+        Raises
+        ------
+        Misconfigured
+            It has not this one, or none (``no_night``).
+        """
+        found = self._ledger.nights()
+        if night is None and found:
+            return found
+        if night not in found:
+            which = "no night" if night is None else f"no night {night}"
+            remedy = f"give one of {', '.join(found)}." if found else "name the --out of a run that has ended."
+            raise Misconfigured("no_night", str(self.out), f"has {which}.", remedy)
+        return [night]
+
+    def exposures(self, night: str, visit: int | None = None) -> Iterator[ExposureRecord]:
+        """Yield the exposures of a night, or of one visit, whose detections are published, by visit and detector."""
+        if visit is None:
+            yield from filter(_has_detections, self._ledger.records(night))
+            return
+        # Records of a night are many: only those of the visit are parsed.
+        named = [(one.visit, one.detector) for one in self._ledger.briefs(night) if one.visit == visit]
+        for number, detector in named:
+            record = self.record(ExposureKey(night=night, visit=number, detector=detector))
+            if record is not None:
+                yield record
+
+    def processed(self, record: ExposureRecord) -> float:
+        """Return when an exposure was processed, MJD TAI: as the ledger says, so that it is the same ever after."""
+        return _mjd_tai(record.finished_at)
+
+    def _record(self, key: ExposureKey) -> ExposureRecord | None:
+        """Return the record of an exposure; None where its detections are not published (any more)."""
+        record = self._ledger.get(key)
+        return record if record is not None and _has_detections(record) else None
+
+    def _detections(self, key: ExposureKey) -> pa.Table:
+        """Return the detections of an exposure; errors as in `CatalogStore.read`."""
+        return CatalogStore(self.out).read(DIA_SOURCE, key)
+
+    def _provenance(self, digest: str | None) -> ProvenanceRecord | None:
+        """Return what exposures were made with."""
+        return self._ledger.provenance(digest)
+
+
+def _has_detections(record: ExposureRecord) -> bool:
+    return record.status == "done" and DIA_SOURCE.name in record.datasets
+
+
+@lru_cache(1024)
+def _mjd_tai(utc: str) -> float:
+    return float(tai(utc.removesuffix("Z").removesuffix("+00:00"), "isot", "utc").mjd)

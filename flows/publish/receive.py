@@ -1,0 +1,352 @@
+"""Stream of alerts from a topic into catalogues, visit by visit; what cannot be read becomes a dead letter."""
+
+import signal
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, current_thread, main_thread
+from time import monotonic
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from pydantic import Field, model_validator
+
+from flows.inputs.kafka_arrivals import ENVIRONMENT, librdkafka_environment, topic_of
+from flows.publish.outbox import Letter, Outbox, opened_outbox
+from flows.publish.registry import SchemaRegistry, registry_of
+from flows.publish.row_filter import RowFilter
+from flows.publish.wire import alerts_of, row_of
+from flows.runtime.secrets import refuse_credentials
+from flows.storage.atomic import write_file
+from flows.storage.catalog_store import encoded, read_table
+from flows.storage.digest import digest
+from flows.storage.layout import dataset_folder
+from flows.storage.lease import patient_lease
+from schemas.alert_settings import AlertSettings
+from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.received_alert import RECEIVED_ALERT
+from schemas.summary import QUARANTINED, Record
+
+AT_ONCE = 500
+"""Messages that are taken together, and written before more are."""
+
+JOIN_S = 30.0
+"""A group that nobody was in may take so long to form, s."""
+
+RECEIVED = "received"
+"""Form of dead letters that came from a topic."""
+
+_POLL_S, _SAY_S = 0.5, 30.0
+
+
+class ReceivedSummary(Record):
+    """Result of ``nightstride watch --content alerts``; the last line of its output with ``--json``."""
+
+    messages: Annotated[int, Field(ge=0, description="Taken from the topic.")] = 0
+    dead: Annotated[int, Field(ge=0, description="Of these, dead letters, each with the reason.")] = 0
+    alerts: Annotated[int, Field(ge=0, description="In the others; a message may hold several.")] = 0
+    kept: Annotated[int, Field(ge=0, description="Alerts published now.")] = 0
+    filtered: Annotated[int, Field(ge=0, description="For which the filter is not true.")] = 0
+    repeated: Annotated[int, Field(ge=0, description="Published before: Kafka may deliver a message twice.")] = 0
+    nights: Annotated[tuple[str, ...], Field(description="Nights with alerts that were published now.")] = ()
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+    warnings: Annotated[tuple[str, ...], Field(description="What went wrong and was made up for.")] = ()
+
+    @model_validator(mode="after")
+    def _reconciled(self) -> "ReceivedSummary":
+        if self.alerts != self.kept + self.filtered + self.repeated:
+            raise ValueError(f"alerts must be kept + filtered + repeated, got {self!r}")
+        return self
+
+    @property
+    def exit_code(self) -> int:
+        """Return 3 if there are dead letters, else 0."""
+        return QUARANTINED if self.dead else 0
+
+
+@dataclass
+class AlertCatalogue:
+    """Catalogue ``received_alert`` of an output folder: a file for each visit, an alert in it once.
+
+    Parameters
+    ----------
+    out
+        Output folder, whose lease the caller holds.
+    source
+        Name of the topic.
+    outbox
+        Gets dead letters.
+    registry
+        Has the schemas.
+    row_filter
+        Which alerts are published; None: all.
+    """
+
+    out: Path
+    source: str
+    outbox: Outbox
+    registry: SchemaRegistry
+    row_filter: RowFilter | None = None
+    summary: ReceivedSummary = field(default_factory=ReceivedSummary, init=False)
+
+    def add(self, messages: Sequence[Message]) -> None:
+        """Publish the alerts of some messages; those that cannot be read become dead letters.
+
+        Raises
+        ------
+        Misconfigured, Retryable
+            A catalogue or a dead letter cannot be written, or the schemas' package is missing.
+        """
+        rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        letters = list[Letter]()
+        for message in messages:
+            try:
+                found = [row_of(alert) for alert in alerts_of(_bytes(message.value()) or b"", self.registry.schema)]
+            except (BadInput, Retryable) as error:  # a registry that is down must not stop what others can read
+                letters.append(_letter(message, error))
+                continue
+            place = {"topicPartition": message.partition(), "topicOffset": message.offset()}
+            for night, row in found:
+                rows[night].append({**row, **place})
+        kept, filtered, repeated, nights = 0, 0, 0, set(self.summary.nights)
+        for night, listed in rows.items():
+            table = pa.Table.from_pylist(listed, RECEIVED_ALERT.schema)
+            taken = table if self.row_filter is None else self.row_filter.taken(table)
+            new = sum(self._publish(night, visit, taken) for visit in pc.unique(taken["visit"]).to_pylist())
+            kept, filtered, repeated = kept + new, filtered + len(table) - len(taken), repeated + len(taken) - new
+            nights |= {night} if new else set()
+        self.outbox.record(self.outbox.route(self.source, RECEIVED), [], letters)
+        before = self.summary
+        self.summary = ReceivedSummary(
+            messages=before.messages + len(messages),
+            dead=before.dead + len(letters),
+            alerts=before.alerts + sum(map(len, rows.values())),
+            kept=before.kept + kept,
+            filtered=before.filtered + filtered,
+            repeated=before.repeated + repeated,
+            nights=tuple(sorted(nights)),
+        )
+
+    def _publish(self, night: str, visit: int, taken: pa.Table) -> int:
+        """Add the rows of a visit to its file, but for those that it has; return how many were new."""
+        path = dataset_folder(self.out, RECEIVED_ALERT.name, night) / f"{visit}.parquet"
+        there = _read(path) if path.exists() else RECEIVED_ALERT.empty()
+        rows = pa.concat_tables([there, taken.filter(pc.equal(taken["visit"], visit))])
+        ids = rows["diaSourceId"].to_pylist()
+        first = {source: number for number, source in reversed(list(enumerate(ids)))}
+        new = len(first) - len(there)
+        if new:
+            whole = rows.take(sorted(first.values())).sort_by([("detector", "ascending"), ("diaSourceId", "ascending")])
+            content = encoded(
+                RECEIVED_ALERT.name, RECEIVED_ALERT.schema, whole, digest(self.source, {"ids": sorted(first)})
+            )
+            write_file(path, content, self.out / "staging")
+        return new
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return read_table(path, RECEIVED_ALERT)
+    except BadInput as error:
+        raise Misconfigured(
+            error.code, error.where, error.problem,
+            "move it away; with another ?group= what the topic still holds of the visit is read again.",
+        ) from error  # fmt: skip
+
+
+def _letter(message: Message, error: BadInput | Retryable) -> Letter:
+    name = f"{message.topic()}/{message.partition()}/{message.offset()}"
+    return Letter(name, error.code, f"{error.problem} To fix, {error.remedy}", _bytes(message.key()),
+                  _bytes(message.value()) or b"")  # fmt: skip
+
+
+def _bytes(text: str | bytes | None) -> bytes | None:
+    return text.encode() if isinstance(text, str) else text
+
+
+class AlertTopic:
+    """Topic that alerts are read from; the place up to which it was read is kept by the broker, for each group.
+
+    Parameters
+    ----------
+    url
+        ``kafka://HOST:PORT[,HOST:PORT...]/TOPIC[?group=NAME]``.
+
+    Attributes
+    ----------
+    name
+        The URL without the group.
+    joined
+        Whether the group has given it partitions, which takes seconds.
+
+    Raises
+    ------
+    Misconfigured
+        It is no such URL, or librdkafka refuses a setting.
+    """
+
+    def __init__(self, url: str) -> None:
+        brokers, topic, group = topic_of(url)
+        self.name, self.joined, self._error = f"kafka://{brokers}/{topic}", False, ""
+        settings = {
+            "bootstrap.servers": brokers,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            # What is fetched ahead, and not taken: no more than a batch or so of the largest alerts.
+            "queued.max.messages.kbytes": 32 << 10,
+            "log_level": 2,
+            **librdkafka_environment(),
+        }
+        try:
+            self._consumer = Consumer(settings, error_cb=self._failed)
+        except (KafkaException, ValueError) as error:
+            raise Misconfigured(
+                "kafka", url, f"librdkafka refuses a setting: {error}.", f"correct the URL or {ENVIRONMENT}... ."
+            ) from error
+        self._consumer.subscribe([topic], on_assign=self._assigned)
+
+    def take(self, most: int = AT_ONCE) -> list[Message]:
+        """Return the next messages, at most so many; none if none comes for a moment.
+
+        Raises
+        ------
+        Retryable
+            The brokers cannot be reached, or have no such topic. The next call tries again.
+        """
+        found = []
+        for message in self._consumer.consume(most, timeout=_POLL_S):
+            if (error := message.error()) is None:
+                found.append(message)
+            else:
+                self._failed(error)
+        if self._error and not found:
+            text, self._error = self._error, ""
+            raise Retryable("kafka", self.name, f"cannot be read: {text}.", "check brokers and topic.")
+        return found
+
+    def commit(self) -> None:
+        """Note that everything taken so far is done. Where that fails it is taken again."""
+        try:
+            self._consumer.commit(asynchronous=False)
+        except KafkaException as error:
+            self._failed(error.args[0])
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()
+
+    def _assigned(self, _: Consumer, __: list[TopicPartition]) -> None:
+        self.joined = True
+
+    def _failed(self, error: KafkaError) -> None:
+        if error.code() not in (KafkaError._PARTITION_EOF, KafkaError._NO_OFFSET):
+            self._error = error.str()
+
+
+def receive(
+    topic: AlertTopic, catalogue: AlertCatalogue, stopped: Callable[[], bool], idle_exit_s: float | None,
+    say: Callable[[str], None],
+) -> ReceivedSummary:  # fmt: skip
+    """Read a topic into a catalogue until it is asked to stop, or nothing has come for long enough.
+
+    A message is committed when its alerts are on disk: one that a killed process had taken is taken again, and its
+    alerts are found to be there.
+
+    Parameters
+    ----------
+    topic, catalogue
+        From where, and where to.
+    stopped
+        Asked between two batches.
+    idle_exit_s
+        Without a message for so long it ends, s, and `JOIN_S` more before it belongs to its group; None: never.
+    say
+        Receives how it goes.
+
+    Raises
+    ------
+    Misconfigured, Retryable
+        As `AlertCatalogue.add`.
+    """
+    start = busy = told = monotonic()
+    last, joined = "", False
+    while not stopped():
+        try:
+            messages = topic.take()
+        except Retryable as error:
+            if str(error) != last:
+                say(f"waiting: {error}")
+            last, messages = str(error), []
+        if topic.joined and not joined:
+            joined, busy = True, monotonic()
+        if messages:
+            catalogue.add(messages)
+            topic.commit()
+            busy, last = monotonic(), ""
+            if busy - told >= _SAY_S:
+                say(f"{catalogue.summary.alerts:,} alerts, {catalogue.summary.kept:,} kept.")
+                told = busy
+        elif idle_exit_s is not None and monotonic() - busy >= idle_exit_s + (0 if joined else JOIN_S):
+            break
+    warnings = tuple(catalogue.registry.warnings)
+    return catalogue.summary.model_copy(update={"seconds": round(monotonic() - start, 3), "warnings": warnings})
+
+
+def receive_alerts(
+    source: str, out: Path, settings: AlertSettings, row_filter: RowFilter | None, idle_exit_s: float | None,
+    wait_s: float, say: Callable[[str], None],
+) -> ReceivedSummary:  # fmt: skip
+    """Read a topic of alerts into an output folder until SIGTERM or Ctrl-C.
+
+    Parameters
+    ----------
+    source, out, settings
+        From where, where to, and how.
+    row_filter
+        Which alerts are kept; None: all.
+    idle_exit_s
+        As of `receive`.
+    wait_s
+        How long to wait for another run that holds ``out``, s.
+    say
+        Receives how it goes.
+
+    Raises
+    ------
+    Misconfigured, Retryable
+        As in `receive`; ``out`` is held; ``source`` is no topic.
+    """
+    refuse_credentials(source, "the URL to watch")
+    topic = AlertTopic(source)
+    try:
+        with patient_lease(out, wait_s, say), opened_outbox(out, settings.outbox) as outbox, _stop() as stopped:
+            say(f"Reading alerts from {topic.name}.")
+            catalogue = AlertCatalogue(out, topic.name, outbox, registry_of(settings), row_filter)
+            return receive(topic, catalogue, stopped.is_set, idle_exit_s, say)
+    finally:
+        topic.close()
+
+
+@contextmanager
+def _stop() -> Iterator[Event]:
+    """Give an event that SIGTERM and Ctrl-C set; a second signal ends the process."""
+    asked = Event()
+    if current_thread() is not main_thread():
+        yield asked
+        return
+
+    def heard(number: int, _: object) -> None:
+        asked.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, heard) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

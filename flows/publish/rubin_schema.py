@@ -1,0 +1,258 @@
+"""Rubin's alert schemas, as the package `lsst-alert-packet` has them, and records in and out of Avro by them."""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flows.publish.avro_rows import Encoded, avro_long
+from schemas.errors import BadInput, Misconfigured, choice
+
+SCHEMAS = ("11.1", "11.0", "10.0")
+"""Versions that can be written and read, the latest first."""
+
+
+def schema_id(version: str) -> int:
+    """Return the number of a version in schema registries and wire headers: major, then minor in two digits.
+
+    >>> schema_id("11.1")
+    1101
+    """
+    major, minor = version.split(".")
+    return 100 * int(major) + int(minor)
+
+
+def version_of(identity: int) -> str:
+    """Return the version that a number of `schema_id` stands for.
+
+    Raises
+    ------
+    BadInput
+        It is of none in `SCHEMAS` (``unknown_schema``).
+    """
+    known = {schema_id(version): version for version in SCHEMAS}
+    if identity not in known:
+        raise BadInput(
+            "unknown_schema",
+            "alert",
+            f"has schema id {identity}.",
+            f"send one of {', '.join(f'{number} ({version})' for number, version in known.items())}.",
+        )
+    return known[identity]
+
+
+@cache
+def parsed(version: str) -> dict[str, Any]:
+    """Return the schema of an alert, with those of its parts in it, as `fastavro` wants it.
+
+    Raises
+    ------
+    Misconfigured
+        There is no such version, or the extra ``rubin`` is missing.
+    """
+    if version not in SCHEMAS:
+        raise Misconfigured("no_schema", "--schema", f"{version!r} is no version.", choice(version, SCHEMAS))
+    return packaged(version)
+
+
+@cache
+def packaged(version: str) -> dict[str, Any]:
+    """Return the schema of any version that the package has, as `parsed` does; errors as there."""
+    try:
+        from fastavro.schema import load_schema
+    except ImportError as error:
+        raise _missing("fastavro") from error
+    major, minor = version.split(".")
+    file = _schema_folder() / major / minor / f"lsst.v{major}_{minor}.alert.avsc"
+    if not file.is_file():
+        raise Misconfigured(
+            "no_schema", "lsst-alert-packet", f"has no schema {version} ({file} is missing).",
+            "pip install --upgrade 'nightstride[rubin]'.",
+        )  # fmt: skip
+    return dict(load_schema(file))
+
+
+@cache
+def record_schema(record: str, version: str) -> dict[str, Any]:
+    """Return the schema of a part of alerts, as diaSource; errors as in `parsed`."""
+    major, minor = version.split(".")
+    return dict(parsed(version)["__named_schemas"][f"lsst.v{major}_{minor}.{record}"])
+
+
+def _schema_folder() -> Path:
+    """Return the folder of the package's schemas; the package is not imported, which takes half a second."""
+    try:
+        spec = find_spec("lsst.alert.packet")
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise _missing("lsst-alert-packet")
+    return Path(next(iter(spec.submodule_search_locations))) / "schema"
+
+
+def _missing(package: str) -> Misconfigured:
+    return Misconfigured("missing_extra", package, "is not installed.", "pip install 'nightstride[rubin]'.")
+
+
+def serialise(record: Mapping[str, Any], version: str) -> bytes:
+    """Return an alert in Avro, without header; records in it may be `Encoded`.
+
+    Strict, other than `fastavro` by itself: a field that the schema does not have is an error, not dropped.
+
+    Raises
+    ------
+    BadInput
+        A field is not in the schema, a required one is missing or null, or a value is not of its type
+        (``alert_schema``).
+    Misconfigured
+        As in `parsed`.
+    """
+    schema = parsed(version)
+    try:
+        if unknown := record.keys() - {part.name for part in _parts(version)}:
+            raise ValueError(f"{sorted(unknown)} are not in the schema")
+        return b"".join(piece for part in _parts(version) for piece in part.encoded(record.get(part.name)))
+    except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
+        problem = field_problem(record, schema, error)
+        raise BadInput(
+            "alert_schema",
+            f"alert {record.get('diaSourceId')}",
+            f"is none of schema {version}: {problem}.",
+            "give each field of the schema a value of its type, and none that it does not have.",
+        ) from error
+
+
+class _Part(NamedTuple):
+    """Field of an alert. Its records are written one by one: within unions `fastavro` looks through each twice.
+
+    Attributes
+    ----------
+    name, nullable
+        Of the field; whether it is a union of null and one other schema.
+    kind, schema
+        Avro's name of the (other) type, and its schema, of the items where it is an array, as `fastavro` parses it.
+    """
+
+    name: str
+    nullable: bool
+    kind: str
+    schema: Any
+
+    def encoded(self, value: Any) -> Iterator[bytes]:
+        """Yield the field in Avro; errors are those of `fastavro`."""
+        if self.nullable:
+            yield avro_long(int(value is not None))
+            if value is None:
+                return
+        if self.kind == "array":
+            if value:
+                yield avro_long(len(value))
+                yield from map(self._one, value)
+            yield avro_long(0)
+        elif self.kind == "bytes":
+            yield avro_long(len(value))
+            yield bytes(value)
+        else:
+            yield self._one(value)
+
+    def _one(self, value: Any) -> bytes:
+        if isinstance(value, Encoded):
+            return value
+        from fastavro import schemaless_writer
+
+        file = BytesIO()
+        schemaless_writer(file, self.schema, value, strict_allow_default=True)
+        return file.getvalue()
+
+
+@cache
+def _parts(version: str) -> tuple[_Part, ...]:
+    """Return the fields of an alert."""
+    from fastavro import parse_schema
+
+    whole, found = parsed(version), list[_Part]()
+    names = whole["__named_schemas"]
+    for field in whole["fields"]:
+        kind, nullable = field["type"], isinstance(field["type"], list)
+        if nullable:
+            _, kind = kind
+        schema = names.get(kind, {"type": kind}) if isinstance(kind, str) else kind
+        inner = schema["items"] if schema["type"] == "array" else schema
+        parsed_schema = parse_schema(names.get(inner, inner) if isinstance(inner, str) else inner)
+        found.append(_Part(field["name"], nullable, schema["type"], parsed_schema))
+    return tuple(found)
+
+
+def field_problem(record: Mapping[str, Any], schema: Mapping[str, Any], error: Exception) -> str:
+    """Return what is wrong with a record, by its fields; if that finds nothing, what its writer said."""
+    return next(_problems(record, schema, schema["__named_schemas"]), f"{type(error).__name__}: {error}"[:300])
+
+
+def deserialise(body: bytes, version: str) -> dict[str, Any]:
+    """Return the record of an alert in Avro, without header.
+
+    Raises
+    ------
+    BadInput
+        It ends early, goes on after its end, or is no alert of this version (``damaged_alert``).
+    Misconfigured
+        As in `parsed`.
+    """
+    return decoded(body, parsed(version), version)
+
+
+def decoded(body: bytes, schema: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """Return the record of an alert in Avro by a parsed schema, whose name is for messages; errors as `deserialise`."""
+    from fastavro import schemaless_reader
+
+    file = BytesIO(body)
+    try:
+        record = schemaless_reader(file, dict(schema), None)
+    except Exception as error:  # whatever a reader of damaged bytes comes upon
+        raise _damaged(version, f"{type(error).__name__}: {error}"[:200]) from error
+    if (rest := len(body) - file.tell()) != 0:
+        raise _damaged(version, f"{rest} bytes are left over after its end")
+    return dict(record)
+
+
+def _damaged(version: str, reason: str) -> BadInput:
+    return BadInput(
+        "damaged_alert", "alert", f"cannot be read by schema {version} ({reason}).", "have it sent again, whole."
+    )
+
+
+def _problems(value: Any, kind: Any, names: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Yield what is wrong with a value, field by field.
+
+    Parameters
+    ----------
+    value, kind
+        What there is, and the schema of what there must be.
+    names
+        Schemas of the records that are called by their names.
+    path
+        Of the value in the alert, with a dot at its end.
+    """
+    from fastavro import validate
+
+    if isinstance(kind, list):
+        if value is None and "null" in kind:
+            return
+        kind = next(one for one in kind if one != "null")
+    schema = names.get(kind, {"type": kind}) if isinstance(kind, str) else kind
+    if schema["type"] == "record" and isinstance(value, Mapping):
+        fields = {field["name"]: field for field in schema["fields"]}
+        yield from (f"{path}{name} is not in the schema" for name in value if name not in fields)
+        for name, field in fields.items():
+            if name in value:
+                yield from _problems(value[name], field["type"], names, f"{path}{name}.")
+            elif "default" not in field:
+                yield f"{path}{name} is missing"
+    elif schema["type"] == "array" and isinstance(value, list):
+        for number, one in enumerate(value):
+            yield from _problems(one, schema["items"], names, f"{path[:-1]}[{number}].")
+    elif schema["type"] in ("record", "array") or not validate(value, schema, raise_errors=False):
+        shown = "null" if value is None else f"{value!r} ({type(value).__name__})"[:100]
+        yield f"{path[:-1]} is {shown}, must be {schema['type']}"

@@ -1,0 +1,160 @@
+"""Sinks: where alerts go."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from time import time
+from typing import Any, Protocol
+
+from flows.publish.container import write_container
+from flows.publish.packet import Packet
+from flows.publish.rubin_schema import parsed
+from flows.publish.ztf_schema import FORM, ztf_schema
+from schemas.errors import BadInput, NightstrideError, exit_code
+from schemas.exposure import ExposureKey
+from schemas.summary import QUARANTINED
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of packets; the first five below add up to those that were taken.
+
+    Attributes
+    ----------
+    alerts
+        That have arrived now.
+    dead
+        That could not be sent, now or before: dead letters.
+    kept
+        That had arrived before, and were not sent again.
+    held
+        Whose detection was sent before, as another search had found it: not sent.
+    left
+        That wait in the outbox.
+    withdrawn
+        Alerts sent before, whose detections are not published any more; nothing tells consumers.
+    bytes
+        Of the messages that have arrived now; of files, of the bodies.
+    trouble
+        Why nothing more was taken; None: all were.
+    times
+        When each has arrived, of those that have now, s since 1970.
+    """
+
+    alerts: int = 0
+    bytes: int = 0
+    dead: int = 0
+    kept: int = 0
+    held: int = 0
+    left: int = 0
+    withdrawn: int = 0
+    trouble: NightstrideError | None = None
+    times: tuple[float, ...] = ()
+
+    def __add__(self, other: "Sent") -> "Sent":
+        """Return the sums of both."""
+        return Sent(
+            self.alerts + other.alerts,
+            self.bytes + other.bytes,
+            self.dead + other.dead,
+            self.kept + other.kept,
+            self.held + other.held,
+            self.left + other.left,
+            self.withdrawn + other.withdrawn,
+            self.trouble or other.trouble,
+            self.times + other.times,
+        )
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 if all have arrived, 3 if all but dead letters, 1 if some wait, 2 if they will wait for ever."""
+        if self.trouble is not None:
+            return exit_code(self.trouble)
+        return 1 if self.left else QUARANTINED if self.dead else 0
+
+
+class Sink(Protocol):
+    """Place that alerts are sent to."""
+
+    def wanted(self, key: ExposureKey, form: str, made_from: str, sources: Sequence[int]) -> list[bool]:
+        """Return which detections of an exposure need an alert; the others are counted as not sent.
+
+        Parameters
+        ----------
+        key, form
+            The exposure, and the version of the schema.
+        made_from
+            Digest that their packets will have.
+        sources
+            diaSourceId of each.
+        """
+
+    def send(self, packets: Iterator[Packet]) -> Sent:
+        """Send packets, which are read one by one; return when each has arrived or is known to be dead.
+
+        Those of a visit follow one another.
+        """
+
+    def unfinished(self, form: str) -> set[str]:
+        """Return nights of which some alerts wait."""
+
+    def bury(self, packet: Packet, error: BadInput) -> None:
+        """Keep, as a dead letter, what breaks the rules of its schema; its body is the alert as JSON."""
+
+
+def container_schema(version: str) -> Mapping[str, Any]:
+    """Return the schema of a container of packets; errors as in `flows.publish.rubin_schema.parsed`."""
+    return ztf_schema() if version == FORM else parsed(version)
+
+
+@dataclass(frozen=True)
+class FolderSink:
+    """Folder with an Avro object container ``<visit>.avro`` for each visit; one of that name is replaced.
+
+    Parameters
+    ----------
+    folder
+        Is made if need be.
+    """
+
+    folder: Path
+
+    def wanted(self, key: ExposureKey, form: str, made_from: str, sources: Sequence[int]) -> list[bool]:
+        """Want each: a container is written whole."""
+        return [True] * len(sources)
+
+    def unfinished(self, form: str) -> set[str]:
+        """Know nothing: there is no outbox."""
+        return set()
+
+    def bury(self, packet: Packet, error: BadInput) -> None:
+        """Keep nothing: there is no outbox."""
+
+    def send(self, packets: Iterator[Packet]) -> Sent:
+        """Write packets; those of a visit follow one another.
+
+        Raises
+        ------
+        Retryable, Misconfigured
+            It cannot be written: see `flows.storage.atomic.write_file`.
+        """
+        sent = Sent()
+        for (visit, version), group in groupby(packets, lambda one: (one.visit, one.schema)):
+            counted = _Counted(group)
+            write_container(self.folder / f"{visit}.avro", container_schema(version), counted)
+            sent += Sent(counted.alerts, counted.bytes, times=(time(),) * counted.alerts)
+        return sent
+
+
+class _Counted:
+    """Bodies of packets, counted as they are read."""
+
+    def __init__(self, packets: Iterator[Packet]) -> None:
+        self._packets, self.alerts, self.bytes = packets, 0, 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for packet in self._packets:
+            self.alerts += 1
+            self.bytes += len(packet.body)
+            yield packet.body

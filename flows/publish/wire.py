@@ -1,0 +1,222 @@
+"""Messages of alerts, Rubin's with Confluent's header and ZTF's packets, and their rows of `received_alert`."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from typing import Any, Literal
+
+from flows.inputs.fits_rubin import PACHON_LONGITUDE
+from flows.inputs.fits_ztf import PALOMAR_LONGITUDE
+from flows.publish.container import MAGIC, write_container
+from flows.publish.packet import Packet
+from flows.publish.rubin_schema import decoded, schema_id
+from flows.publish.sinks import container_schema
+from kernels.sky.times import night_label, tai
+from schemas.errors import BadInput
+
+HEADER = 5
+"""Bytes of Confluent's header: 0, and the number of the schema, big-endian."""
+
+ZTF = "ztf"
+
+MOST_RECORDS = 1000
+"""Alerts in one message; a message of more is refused."""
+
+Kind = Literal["rubin", "ztf", "other"]
+Resolve = Callable[[int], Mapping[str, Any]]
+"""Returns the parsed schema of a number."""
+
+
+@dataclass(frozen=True)
+class ReceivedAlert:
+    """Alert of a message.
+
+    Attributes
+    ----------
+    record
+        As its schema has it.
+    schema
+        Number of the schema; None: the message brought its own, as ZTF's do.
+    """
+
+    record: Mapping[str, Any]
+    schema: int | None
+
+
+def message_of(packet: Packet) -> bytes:
+    """Return the message of a packet: Confluent's header and Avro; of ZTF an Avro object container of one record."""
+    if packet.schema == ZTF:
+        file = BytesIO()
+        write_container(file, container_schema(ZTF), [packet.body])
+        return file.getvalue()
+    return _header(packet.schema) + packet.body
+
+
+def key_of(packet: Packet) -> bytes:
+    """Return the key of a message, by which consumers drop repeats: diaSourceId in digits."""
+    return str(packet.source_id).encode()
+
+
+@cache
+def _header(version: str) -> bytes:
+    return b"\0" + schema_id(version).to_bytes(4, "big")
+
+
+def kind_of(message: bytes) -> Kind:
+    """Return what a message is by its first bytes: an alert of Rubin's or of ZTF's wire format, or something else."""
+    if message[:1] == b"\0":
+        return "rubin"
+    return "ztf" if message[:4] == MAGIC else "other"
+
+
+def alerts_of(message: bytes, resolve: Resolve) -> list[ReceivedAlert]:
+    """Return the alerts of a message: one, or as many as a container holds.
+
+    Parameters
+    ----------
+    message
+        Value of the message.
+    resolve
+        Finds schemas by their numbers.
+
+    Raises
+    ------
+    BadInput
+        It is no alert (``no_alert``), or is damaged (``damaged_alert``).
+    NightstrideError
+        As ``resolve`` raises.
+    """
+    kind = kind_of(message)
+    if kind == "ztf":
+        return [ReceivedAlert(record, None) for record in _records(message)]
+    if kind == "other" or len(message) < HEADER:
+        raise BadInput(
+            "no_alert", "message", f"is no alert: it begins with {message[:8]!r}.",
+            "send alerts with Confluent's header or as Avro object containers; announcements of exposures have a topic "
+            "of their own.",
+        )  # fmt: skip
+    number = int.from_bytes(message[1:HEADER], "big")
+    return [ReceivedAlert(decoded(message[HEADER:], resolve(number), f"schema {number}"), number)]
+
+
+def _records(message: bytes) -> list[Mapping[str, Any]]:
+    from fastavro import reader
+
+    found: list[Mapping[str, Any]] = []
+    try:
+        file = reader(BytesIO(message))
+        if file.codec not in ("null", "snappy"):  # what is packed tighter may be a thousand times its size
+            raise ValueError(f"its codec is {file.codec}, and must be null or snappy")
+        for record in file:
+            if not isinstance(record, dict) or len(found) == MOST_RECORDS:
+                raise ValueError("holds no records" if not isinstance(record, dict) else "holds too many alerts")
+            found.append(record)
+    except Exception as error:  # whatever a reader of damaged bytes comes upon
+        raise BadInput(
+            "damaged_alert", "message", f"cannot be read as an Avro object container ({_words(error)}).",
+            "have it sent again, whole.",
+        ) from error  # fmt: skip
+    return found
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]
+
+
+ZTF_BANDS = {1: "g", 2: "r", 3: "i"}
+"""Filter number of ZTF -> band."""
+
+ZTF_KNOWN_ARCSEC = 5.0
+"""A known object that is further from a detection of ZTF's is not named."""
+
+_AB_NJY = 31.4  # magnitude of 1 nJy
+_MAGNITUDE = 2.5 / math.log(10)
+_AS_THEY_ARE = (
+    "diaSourceId", "visit", "detector", "midpointMjdTai", "ra", "dec", "band", "psfFlux", "psfFluxErr", "snr",
+    "trailLength", "trailAngle", "reliability", "reliabilityVersion", "diaObjectId", "ssObjectId",
+)  # fmt: skip
+
+
+def row_of(alert: ReceivedAlert) -> tuple[str, dict[str, Any]]:
+    """Return the night of an alert, and its row without the place of its message.
+
+    The night is that of the site: of ZTF's alerts Palomar, of others Cerro Pachon.
+
+    Raises
+    ------
+    BadInput
+        It is an alert neither of Rubin's form nor of ZTF's (``other_alert``), or lacks what a row needs
+        (``incomplete_alert``).
+    """
+    record = alert.record
+    try:
+        if isinstance(record.get("diaSource"), Mapping):
+            row, longitude = _rubin(record), PACHON_LONGITUDE
+        elif isinstance(record.get("candidate"), Mapping):
+            row, longitude = _ztf(record), PALOMAR_LONGITUDE
+        else:
+            raise BadInput(
+                "other_alert", "alert", "has neither a diaSource, as Rubin's have, nor a candidate, as ZTF's.",
+                "send alerts of one of these forms.",
+            )  # fmt: skip
+        row["schemaId"] = alert.schema
+        if not all(math.isfinite(row[name]) for name in ("midpointMjdTai", "ra", "dec")):
+            raise ValueError("time or place is no number")
+        return night_label(row["midpointMjdTai"], longitude), row
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise BadInput(
+            "incomplete_alert",
+            "alert",
+            f"lacks what a row needs ({type(error).__name__}: {error}).",
+            "see who sends it.",
+        ) from error
+
+
+def _rubin(record: Mapping[str, Any]) -> dict[str, Any]:
+    source = record["diaSource"]
+    row = {name: source.get(name) for name in _AS_THEY_ARE}
+    solar, orbit = record.get("ssSource"), record.get("mpc_orbits") or record.get("MPCORB")
+    if isinstance(solar, Mapping):
+        row["ssObjectId"] = solar.get("ssObjectId")
+    return {
+        **row,
+        # Versions of the schema before 10 write 0 for none.
+        "ssObjectId": row["ssObjectId"] or None,
+        "diaObjectId": row["diaObjectId"] or None,
+        "objectName": None,
+        "designation": (orbit.get("designation") or orbit.get("mpcDesignation"))
+        if isinstance(orbit, Mapping)
+        else None,
+        "earlierDetections": len(record.get("prvDiaSources") or ()),
+    }
+
+
+def _ztf(record: Mapping[str, Any]) -> dict[str, Any]:
+    found = record["candidate"]
+    flux = 10 ** (0.4 * (_AB_NJY - found["magpsf"])) * (1 if found["isdiffpos"] in ("t", "1") else -1)
+    deep = found.get("drb") is not None
+    known = found.get("ssnamenr") not in (None, "", "null") and 0 <= found["ssdistnr"] <= ZTF_KNOWN_ARCSEC
+    middle = tai(found["jd"] + (found.get("exptime") or 30.0) / 172_800, "jd", "utc")
+    return {
+        "diaSourceId": record["candid"],
+        "visit": found["pid"] // 10_000,
+        "detector": found["rcid"],
+        "midpointMjdTai": float(middle.mjd),
+        "ra": found["ra"],
+        "dec": found["dec"],
+        "band": ZTF_BANDS.get(found["fid"]),
+        "psfFlux": flux,
+        "psfFluxErr": abs(flux) * found["sigmapsf"] / _MAGNITUDE,
+        "snr": _MAGNITUDE / found["sigmapsf"],
+        "trailLength": None,
+        "trailAngle": None,
+        "reliability": found["drb"] if deep else found.get("rb"),
+        "reliabilityVersion": found.get("drbversion") if deep else found.get("rbversion"),
+        "diaObjectId": None,
+        "objectName": record["objectId"],
+        "ssObjectId": None,
+        "designation": found["ssnamenr"] if known else None,
+        "earlierDetections": sum(one.get("candid") is not None for one in record.get("prv_candidates") or ()),
+    }

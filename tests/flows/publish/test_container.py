@@ -1,0 +1,62 @@
+from io import BytesIO
+
+import fastavro
+import pytest
+
+from flows.publish.container import BLOCK, write_container
+from flows.publish.rubin_schema import SCHEMAS, deserialise, parsed
+from tests.support.packets import packet
+
+
+def bodies(version="11.1", count=5):
+    return [packet(n, version).body for n in range(count)]
+
+
+@pytest.mark.parametrize("version", SCHEMAS)
+def test_fastavro_reads_what_is_written(tmp_path, version):
+    path = tmp_path / "new" / "7.avro"
+    length = write_container(path, parsed(version), bodies(version))
+    assert length == path.stat().st_size
+    with path.open("rb") as file:
+        reader = fastavro.reader(file)
+        assert list(reader) == [deserialise(one, version) for one in bodies(version)]
+        assert reader.codec == "null"
+        assert reader.writer_schema["name"] == f"lsst.v{version.replace('.', '_')}.alert"
+
+
+def test_a_container_without_alerts_is_one(tmp_path):
+    write_container(tmp_path / "7.avro", parsed("11.1"), [])
+    with (tmp_path / "7.avro").open("rb") as file:
+        assert list(fastavro.reader(file)) == []
+
+
+def test_blocks_end(tmp_path):
+    body, file = bodies()[0], BytesIO()
+    count = 2 * BLOCK // len(body) + 2
+    write_container(file, parsed("11.1"), (body for _ in range(count)))
+    file.seek(0)
+    blocks = list(fastavro.block_reader(file))
+    assert len(blocks) == 3
+    assert sum(block.num_records for block in blocks) == count
+
+
+def test_the_same_alerts_give_the_same_bytes():
+    one, other = BytesIO(), BytesIO()
+    write_container(one, parsed("11.1"), bodies())
+    write_container(other, parsed("11.1"), iter(bodies()))
+    assert one.getvalue() == other.getvalue()
+
+
+def test_a_file_is_whole_or_as_before(tmp_path):
+    path = tmp_path / "7.avro"
+    write_container(path, parsed("11.1"), bodies())
+    before = path.read_bytes()
+
+    def ends():
+        yield bodies()[0]
+        raise RuntimeError("ends here")
+
+    with pytest.raises(RuntimeError, match="ends here"):
+        write_container(path, parsed("11.1"), ends())
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["7.avro"]

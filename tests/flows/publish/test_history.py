@@ -1,0 +1,111 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from flows.nights.association import associate
+from flows.publish.publish import Tally, alert_packets
+from flows.publish.rubin_object import KnownOrbits
+from flows.publish.rubin_schema import deserialise
+from flows.storage.association_store import opened_association
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.digest import file_digest
+from flows.storage.ledger import Ledger
+from schemas.forced import FORCED_SOURCE
+from schemas.ledger import ProvenanceRecord
+from schemas.settings import AssociationSettings, Settings
+from tests.support.alert_night import info_of, make_night, put, rows_of, visit_of
+from tests.support.forced import MJD
+from tests.support.orbits import asteroids, write_mpcorb
+
+
+def forced_rows(info, names, ra, dec, lengths):
+    count = len(names)
+    given = {
+        "targetName": names, "visit": [info.visit] * count, "detector": [0] * count, "band": ["r"] * count,
+        "midpointMjdTai": [info.midpoint_mjd_tai] * count, "ra": ra, "dec": dec, "trailLength": lengths,
+        "psfFlux": [100.0 + n for n in range(count)], "psfFluxErr": [10.0] * count,
+    }  # fmt: skip
+    arrays = [pa.array(given.get(field.name, [0] * count)).cast(field.type) for field in FORCED_SOURCE.schema]
+    return pa.Table.from_arrays(arrays, schema=FORCED_SOURCE.schema)
+
+
+def test_forced_fluxes_at_the_place_of_an_object_are_its_history(tmp_path):
+    out = tmp_path / "out"
+    x, y = np.array([100.0]), np.array([110.0])
+    for n in range(3):
+        put(out, info_of(n, planes=()), rows_of(info_of(n, planes=()), x, y))
+    assert not associate(out, AssociationSettings(), None).summary.failed
+    row = rows_of(info_of(0), x, y)
+    ra, dec = row["ra"][0].as_py(), row["dec"][0].as_py()
+    for n in range(3):
+        info = info_of(n)
+        beside = [dec, dec + 0.3 / 3600, dec + 2 / 3600, dec]
+        rows = forced_rows(info, ["a", "near", "far", "moves"], [ra] * 4, beside, [0.0, 0.0, 0.0, 5.0])
+        CatalogStore(out).publish(FORCED_SOURCE, info, rows, "forced")
+    (packet,) = alert_packets(out, Settings(), "11.1", Tally(), visit=visit_of(2))
+    alert = deserialise(packet.body, "11.1")
+    found = alert["prvDiaForcedSources"]
+    assert [(one["visit"], one["psfFlux"]) for one in found] == [(visit_of(n), f) for n in range(2) for f in (100, 101)]
+    assert len({one["diaForcedSourceId"] for one in found}) == 4
+    assert {one["diaObjectId"] for one in found} == {alert["diaSource"]["diaObjectId"]}
+    assert (found[0]["ra"], found[0]["dec"], found[0]["midpointMjdTai"]) == (ra, dec, MJD)
+    assert found[0]["timeProcessedMjdTai"] == alert["prvDiaSources"][0]["timeProcessedMjdTai"]
+    (first,) = alert_packets(out, Settings(), "11.1", Tally(), visit=visit_of(0))
+    assert deserialise(first.body, "11.1")["prvDiaForcedSources"] is None
+
+
+def test_without_association_alerts_have_no_objects(tmp_path):
+    out = make_night(tmp_path / "out", visits=2, count=3, planes=())
+    settings = Settings(association={"store": "none"})
+    for packet in alert_packets(out, settings, "11.1", Tally()):
+        alert = deserialise(packet.body, "11.1")
+        assert alert["diaObject"] is alert["prvDiaSources"] is alert["diaSource"]["diaObjectId"] is None
+
+
+def test_an_exposure_that_is_published_no_more_is_in_no_history(tmp_path):
+    out = make_night(tmp_path / "out", count=3, planes=())
+    Ledger(out).remove(info_of(0))
+    for packet in alert_packets(out, Settings(), "11.1", Tally(), visit=visit_of(2)):
+        earlier = deserialise(packet.body, "11.1")["prvDiaSources"]
+        assert [one["visit"] for one in earlier] == [visit_of(1)]
+
+
+def test_the_store_knows_the_objects_of_an_exposure(tmp_path):
+    out = make_night(tmp_path / "out", count=5, detectors=2, planes=())
+    with opened_association(out, AssociationSettings()) as store:
+        found = store.of_exposure(info_of(1, detector=1))
+        assert store.of_exposure(info_of(7)).num_rows == 0
+    assert found["midpointMjdTai"].to_pylist() == [info_of(n).midpoint_mjd_tai for n in range(3)] * 5
+    assert {one >> 12 & 0x1FF for one in found["diaSourceId"].to_pylist()} == {1}
+
+
+def _provenance(path, sha256):
+    return ProvenanceRecord(
+        settings={"predict_known": {"orbits": str(path)}}, models={}, stages={}, files={"orbits": sha256},
+        software="0", code="0",
+    )  # fmt: skip
+
+
+def test_orbits_are_those_of_the_file(tmp_path):
+    orbits = asteroids(5, 61000.0)
+    path = write_mpcorb(tmp_path / "MPCORB.DAT", orbits)
+    known = KnownOrbits(_provenance(path, file_digest(path)))
+    found = known.record("2026 TA3")
+    assert found["packed_primary_provisional_designation"] == "K26T03A"
+    expected = {
+        "a": orbits.axis[3], "e": orbits.eccentricity[3], "i": orbits.inclination[3], "node": orbits.node[3],
+        "argperi": orbits.perihelion[3], "mean_anomaly": orbits.anomaly[3], "h": orbits.magnitude[3],
+        "epoch_mjd": 61000.0, "q": orbits.axis[3] * (1 - orbits.eccentricity[3]),
+        "mean_motion": 0.9856076686 / orbits.axis[3] ** 1.5,
+    }  # fmt: skip
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert found["period"] * found["mean_motion"] == pytest.approx(360)
+    assert "a" not in known.record("2026 TB9")
+
+
+def test_orbits_of_another_file_are_left_out(tmp_path):
+    path = write_mpcorb(tmp_path / "MPCORB.DAT", asteroids(5, 61000.0))
+    for provenance in (_provenance(path, "0" * 64), _provenance(tmp_path / "none", "0" * 64), None):
+        assert set(KnownOrbits(provenance).record("2026 TA3")) == {
+            "id", "designation", "packed_primary_provisional_designation", "unpacked_primary_provisional_designation"
+        }  # fmt: skip

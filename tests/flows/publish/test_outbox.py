@@ -1,0 +1,174 @@
+import os
+import sqlite3
+import threading
+
+import pytest
+
+from flows.publish.outbox import Letter, Outbox, mark_of, opened_outbox
+from flows.publish.packet import Packet
+from flows.storage.bucket_path import located
+from flows.storage.layout import outbox_path
+from schemas.errors import Misconfigured
+from schemas.exposure import ExposureKey
+
+SINK = "kafka://host/topic"
+
+
+def packet(source, made_from="one search", body=b"avro"):
+    return Packet(source, "20260102", 77, 3, "11.1", body, made_from)
+
+
+@pytest.fixture
+def box(tmp_path):
+    with opened_outbox(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def route(box):
+    return box.route(SINK, "11.1")
+
+
+def arrive(box, route, *packets):
+    box.record(route, [(mark_of(one), 1.0) for one in packets])
+
+
+def test_a_packet_waits_until_it_is_acknowledged(box, route):
+    first, second = packet(1), packet(2)
+    assert box.enter(route, [first, second]) == ["waiting", "waiting"]
+    arrive(box, route, first)
+    assert box.enter(route, [first, second, packet(3)]) == ["sent", "waiting", "waiting"]
+    assert box.counts() == {(SINK, "11.1"): {"sent": 1, "waiting": 2}}
+
+
+def test_what_is_entered_survives_the_process(tmp_path):
+    with opened_outbox(tmp_path) as box:
+        route = box.route(SINK, "11.1")
+        box.enter(route, [packet(1), packet(2)])
+        arrive(box, route, packet(1))
+    with opened_outbox(tmp_path) as box:
+        assert box.route(SINK, "11.1") == route
+        assert box.standings(route, [mark_of(packet(1)), mark_of(packet(2))]) == ["sent", "waiting"]
+
+
+def test_sinks_and_schemas_do_not_know_of_each_other(box, route):
+    box.enter(route, [packet(1)])
+    arrive(box, route, packet(1))
+    for other in (box.route("kafka://host/other", "11.1"), box.route(SINK, "ztf")):
+        assert other != route
+        assert box.enter(other, [packet(1)]) == ["waiting"]
+
+
+def test_a_detection_that_was_sent_and_is_made_anew_is_held_unless_it_is_asked_for(box, route):
+    box.enter(route, [packet(1)])
+    arrive(box, route, packet(1))
+    anew = packet(1, "another search")
+    assert box.enter(route, [anew]) == ["held"]
+    assert box.counts()[SINK, "11.1"] == {"sent": 1}
+    assert box.enter(route, [anew], again=True) == ["waiting"]
+    arrive(box, route, anew)
+    assert box.enter(route, [anew, packet(1)]) == ["sent", "sent"]
+
+
+def test_one_that_was_not_sent_yet_is_sent_as_it_is_now(box, route):
+    box.enter(route, [packet(1)])
+    assert box.enter(route, [packet(1, "another search")]) == ["waiting"]
+
+
+def test_without_a_digest_the_bytes_of_a_packet_tell_it_from_another(box, route):
+    assert mark_of(packet(1, "", b"a")) != mark_of(packet(1, "", b"b"))
+    assert mark_of(packet(1, "x", b"a")) == mark_of(packet(1, "x", b"b"))
+
+
+def test_a_dead_letter_keeps_every_byte_until_it_arrives(box, route):
+    dead, raw = packet(5), os.urandom(5000)
+    box.enter(route, [dead])
+    box.record(route, [], [Letter("5", "too_large", "it is", b"5", raw, mark_of(dead))])
+    assert box.enter(route, [dead]) == ["dead"]
+    (letter,) = box.letters()
+    assert (letter.value, letter.key, letter.code, letter.reason) == (raw, b"5", "too_large", "it is")
+    assert (letter.sink, letter.form, letter.mark) == (SINK, "11.1", mark_of(dead))
+    box.revive(letter, 2.0)
+    assert box.letters() == []
+    assert box.enter(route, [dead]) == ["sent"]
+
+
+def test_letters_are_read_a_few_at_a_time(box, route):
+    box.record(route, [], [Letter(str(number), "code", "why", None, b"raw") for number in range(7)])
+    found, last = [], 0
+    while some := box.letters(last, most=3):
+        assert len(some) <= 3
+        found += [one.name for one in some]
+        last = some[-1].number
+    assert found == list("0123456")
+
+
+def test_the_same_message_dies_once(box, route):
+    for _ in range(2):
+        box.record(route, [], [Letter("0/17", "no_alert", "why", None, b"raw")])
+    assert len(box.letters()) == 1
+
+
+def test_an_exposure_without_its_detections_leaves_nothing_waiting(box, route):
+    sent, waits, stays = packet(1), packet(2), packet(3)
+    box.enter(route, [sent, waits, stays])
+    arrive(box, route, sent, stays)
+    assert box.withdraw(route, ExposureKey(night="20260102", visit=77, detector=3), left=[3]) == 1
+    assert box.counts()[SINK, "11.1"] == {"sent": 2}
+
+
+def test_a_change_is_kept_whole_or_not_at_all(box, route):
+    box.enter(route, [packet(1)])
+    with pytest.raises(AttributeError):
+        box.record(route, [(mark_of(packet(1)), 1.0)], [None])
+    assert box.enter(route, [packet(1)]) == ["waiting"]
+
+
+def test_one_process_sends_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("flows.publish.outbox.WAIT_S", 0.2)
+    with (
+        opened_outbox(tmp_path),
+        pytest.raises(Misconfigured, match="has locked it") as caught,
+        opened_outbox(tmp_path),
+    ):
+        pass
+    assert caught.value.code == "lock_held"
+
+
+def test_readers_do_not_wait_for_the_sender(tmp_path):
+    with opened_outbox(tmp_path) as box:
+        box.enter(box.route(SINK, "11.1"), [packet(1)])
+        found = []
+        other = threading.Thread(target=lambda: found.append(Outbox(outbox_path(tmp_path)).counts()))
+        other.start()
+        other.join(10)
+        assert found == [{(SINK, "11.1"): {"waiting": 1}}]
+
+
+def test_an_output_folder_in_a_bucket_needs_a_file_on_this_machine(tmp_path):
+    out = located("s3://bucket/out")
+    with pytest.raises(Misconfigured, match=r"set alerts\.outbox to a file") as caught, opened_outbox(out):
+        pass
+    assert caught.value.code == "outbox_in_bucket"
+    with opened_outbox(out, tmp_path / "var" / "outbox.sqlite") as box:
+        assert box.counts() == {}
+
+
+def test_a_damaged_outbox_names_the_remedy(tmp_path):
+    path = outbox_path(tmp_path)
+    path.parent.mkdir()
+    path.write_bytes(b"no database at all" * 1000)
+    with pytest.raises(Misconfigured, match="consumers drop what they have") as caught:
+        Outbox(path)
+    assert caught.value.code == "damaged_outbox"
+
+
+def test_another_version_is_refused(tmp_path):
+    with opened_outbox(tmp_path):
+        pass
+    base = sqlite3.connect(outbox_path(tmp_path))
+    base.execute("UPDATE meta SET version = 99")
+    base.commit()
+    base.close()
+    with pytest.raises(Misconfigured, match="schema version 99"):
+        Outbox(outbox_path(tmp_path))

@@ -1,0 +1,187 @@
+"""Packets in ZTF's form of nights that are made up: read by fastavro and astropy, and by our own reader."""
+
+import gzip
+import hashlib
+import io
+import json
+
+import fastavro
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.time import Time
+
+from flows.inputs.packet_files import packet_files, read_packets, read_records
+from flows.inputs.ztf_packets import identify
+from flows.publish.publish import Tally, alert_packets
+from flows.publish.ztf_schema import stamp_record, ztf_schema
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.layout import tile_path
+from flows.storage.zarr_tiles import TileStore
+from schemas.dia_source import DIA_SOURCE
+from schemas.exposure import ExposureKey
+from schemas.settings import Settings
+from tests.support.alert_night import FLUX, NIGHT, exposure_planes, info_of, make_night, put, rows_of, visit_of
+from tests.support.cli import nightstride
+from tests.support.ztf import ARCHIVES, FOLDER, members, real_packets
+
+STAMPS = {"cutoutDifference": "difference", "cutoutScience": "science", "cutoutTemplate": "template"}
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory):
+    return make_night(tmp_path_factory.mktemp("night") / "out", band="r")
+
+
+@pytest.fixture(scope="module")
+def sent(night, tmp_path_factory):
+    """Folder that the command has sent the night's alerts to."""
+    folder = tmp_path_factory.mktemp("sent")
+    found = nightstride("alerts", "publish", night, "--to", folder, "--schema", "ztf", "--json")
+    assert found.code == 0, found.stderr
+    assert json.loads(found.stdout.splitlines()[-1])["alerts"] == 36
+    return folder
+
+
+def alerts(folder):
+    return [one for path in sorted(folder.glob("*.avro")) for one in fastavro.reader(io.BytesIO(path.read_bytes()))]
+
+
+def published(out, n):
+    key = ExposureKey(night=NIGHT, visit=visit_of(n), detector=0)
+    return CatalogStore(out).read(DIA_SOURCE, key).to_pylist()
+
+
+def pixels(alert, name):
+    with fits.open(io.BytesIO(gzip.decompress(alert[name]["stampData"]))) as units:
+        units.verify("exception")
+        return units[0].data
+
+
+def test_each_detection_is_an_alert_of_its_visit(night, sent):
+    assert sorted(path.name for path in sent.iterdir()) == ["100.avro", "101.avro", "102.avro"]
+    rows = [row for n in range(3) for row in published(night, n)]
+    found = alerts(sent)
+    assert [one["candid"] for one in found] == [row["diaSourceId"] for row in rows]
+    info = info_of(0, band="r")
+    for one, row in zip(found, rows, strict=True):
+        candidate = one["candidate"]
+        assert candidate["candid"] == one["candid"]
+        assert (candidate["ra"], candidate["dec"]) == (row["ra"], row["dec"])
+        assert (candidate["xpos"], candidate["ypos"]) == pytest.approx((row["x"] + 1, row["y"] + 1), abs=1e-4)
+        assert candidate["magpsf"] == pytest.approx(info.zero_point - 2.5 * np.log10(FLUX), abs=1e-3)
+        assert candidate["sigmapsf"] == pytest.approx(1.0857 * 20 / FLUX, rel=1e-3)
+        assert candidate["rb"] == candidate["drb"] == pytest.approx(row["reliability"])
+        assert (candidate["fid"], candidate["isdiffpos"], candidate["rcid"]) == (2, "t", 0)
+        start = Time(row["midpointMjdTai"], format="mjd", scale="tai").utc.jd - info.exposure_time_s / 2 / 86400
+        assert candidate["jd"] == pytest.approx(start, abs=1e-8)
+        assert candidate["magzpsci"] == info.zero_point
+        assert candidate["ssdistnr"] is None  # nobody has looked
+
+
+def test_stamps_are_the_pixels_about_the_detection(night, sent):
+    """63 px on each side, or what the image has of them."""
+    truncated = 0
+    for n in range(3):
+        path = tile_path(night, ExposureKey(night=NIGHT, visit=visit_of(n), detector=0))
+        store = TileStore.open(path)
+        for one in alerts(sent):
+            if one["candidate"]["pid"] // 10_000 != visit_of(n):
+                continue
+            x, y = (round(one["candidate"][name]) - 1 for name in ("xpos", "ypos"))
+            window = np.s_[max(y - 31, 0) : y + 32, max(x - 31, 0) : x + 32]
+            for name, plane in STAMPS.items():
+                np.testing.assert_array_equal(pixels(one, name), store.read_all(plane)[window])
+                assert one[name]["fileName"].endswith(".fits.gz")
+            truncated += pixels(one, "cutoutDifference").shape != (63, 63)
+    assert truncated == 6
+
+
+def test_the_history_of_an_object(sent):
+    found = alerts(sent)
+    first, last = [one for one in found if one["candid"] >> 21 == visit_of(0)], found[-1]
+    assert all(one["prv_candidates"] is None for one in first)
+    assert last["candidate"]["ndethist"] == 3
+    assert [one["candid"] >> 21 for one in last["prv_candidates"]] == [visit_of(0), visit_of(1)]
+    assert last["candidate"]["jdstarthist"] == last["prv_candidates"][0]["jd"] < last["candidate"]["jd"]
+    same = [one for one in first if one["objectId"] == last["objectId"]]
+    assert [one["candid"] for one in same] == [last["prv_candidates"][0]["candid"]]
+
+
+def test_our_reader_reads_them(night, sent):
+    rows = {row["diaSourceId"]: row for n in range(3) for row in published(night, n)}
+    found = list(read_packets(sent))
+    assert {one.candid for one in found} == rows.keys()
+    psf = info_of(0).psf.fwhm_px
+    for one in found:
+        row = rows[one.candid]
+        assert (one.x, one.y) == pytest.approx((row["x"], row["y"]), abs=1e-4)
+        assert (one.key.visit, one.key.detector) == (row["visit"], row["detector"])
+        assert one.when.midpoint_mjd_tai == pytest.approx(row["midpointMjdTai"], abs=1e-7)
+        assert np.sqrt(one.image_fwhm**2 - 3.5) == pytest.approx(psf, rel=1e-6)
+        assert one.pixels[one.row, one.column] > 20
+        assert one.science.shape == one.template.shape == one.pixels.shape
+    names = [one for uri in packet_files([str(sent)]) for one in read_records(uri)]
+    assert {identify(one.content, one.name).candid for one in names} == rows.keys()
+
+
+def test_the_same_detections_give_the_same_bytes(night, sent, tmp_path):
+    for path in sent.iterdir():
+        again = tmp_path / "again"
+        nightstride("alerts", "publish", night, "--to", again, "--schema", "ztf")
+        assert (again / path.name).read_bytes() == path.read_bytes()
+
+
+def test_golden_bytes():
+    """Of a stamp: header and pixels by the FITS standard; gzip's own header without a time. Its packing is zlib's."""
+    pixels = np.arange(63.0 * 63, dtype=np.float32).reshape(63, 63)
+    record = stamp_record(12, "difference", pixels, "DN")
+    assert record["fileName"] == "candid12_targ_scimref.fits.gz"
+    assert record["stampData"][:8] == b"\x1f\x8b\x08\x00\x00\x00\x00\x00"
+    plain = gzip.decompress(record["stampData"])
+    assert len(plain) == 2880 + 17280
+    assert plain[:80] == b"SIMPLE  =                    T".ljust(80)
+    buffer = io.BytesIO()
+    fits.PrimaryHDU(pixels, fits.Header([("BUNIT", "DN")])).writeto(buffer)
+    assert plain[2880:] == buffer.getvalue()[2880:]
+    assert hashlib.sha256(plain).hexdigest() == "7560da528ee051d5050a18aba45ef35b732711cf910cdb58bd827d7cdee49b42"
+
+
+def test_what_has_no_form_in_ztfs_schema_is_refused(tmp_path):
+    """Other bands, and fluxes without a magnitude."""
+    info = info_of(0, planes=())
+    x, y = np.array([60.0, 120.0]), np.array([70.0, 150.0])
+    put(tmp_path / "a", info, rows_of(info, x, y, band=["y", "y"]), exposure_planes(info, x, y, 1))
+    tally = Tally()
+    assert list(alert_packets(tmp_path / "a", Settings(), "ztf", tally)) == []
+    assert tally.refused == 2
+    assert "band 'y'" in str(tally.failed[0])
+    put(tmp_path / "b", info, rows_of(info, x, y, band=["g", "g"], psfFlux=np.array([-5.0, 900.0])), None)
+    tally = Tally()
+    (one,) = alert_packets(tmp_path / "b", Settings(), "ztf", tally)
+    assert tally.refused == 1
+    alert = fastavro.schemaless_reader(io.BytesIO(one.body), dict(ztf_schema()), None)
+    assert [alert[name] for name in STAMPS] == [None] * 3  # its pixels were removed
+
+
+@real_packets
+def test_real_packets_fit_our_schema():
+    """Each field of the candidate has the name and the type that ZTF writes."""
+    for archive, missing in zip(ARCHIVES, ({"drb", "drbversion"}, set()), strict=True):
+        (content,) = members(archive, 1).values()
+        reader = fastavro.reader(io.BytesIO(content))
+        theirs, ours = _types(reader.writer_schema), _types(ztf_schema())
+        assert theirs == {name: kind for name, kind in ours.items() if name not in missing}
+        record = next(reader)
+        fastavro.schemaless_writer(io.BytesIO(), dict(ztf_schema()), record)
+    assert FOLDER.is_dir()
+
+
+def _types(schema):
+    (candidate,) = [one["type"] for one in schema["fields"] if one["name"] == "candidate"]
+    candidate = next(one for one in candidate if one != "null") if isinstance(candidate, list) else candidate
+    kinds = {one["name"]: one["type"] for one in candidate["fields"]}
+    return {
+        name: next(one for one in kind if one != "null") if isinstance(kind, list) else kind
+        for name, kind in kinds.items()
+    }
