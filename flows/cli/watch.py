@@ -1,6 +1,7 @@
 """Command `nightstride watch`: search exposures as they arrive."""
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -10,7 +11,6 @@ from flows.cli.options import (
     LogFormat,
     Metrics,
     MetricsFile,
-    alert_outlet,
     cluster_overrides,
     conclude,
     counted,
@@ -79,6 +79,7 @@ def watch(
 
     from flows.nights.observation import observation
     from flows.nights.progress import StreamProgress
+    from flows.runtime.log import tell
     from flows.runtime.settings import load_settings
     from flows.storage.lease import require_free
     from flows.storage.object_store import configure
@@ -96,8 +97,14 @@ def watch(
             require_free(out.resolve())  # before the port of its metrics is found taken
         with observation(settings, console) as seen:
             progress = StreamProgress(console, seen.meter)
-            outlet = alert_outlet(out.resolve(), settings, console)
+            outlet = None
+            if settings.alerts.to is not None:
+                from flows.publish.publish import VisitAlerts
+
+                outlet = VisitAlerts(out.resolve(), settings, partial(tell, console))
             summary = _watch(source, still, done_suffix, bounds, out.resolve(), settings, wait, progress, outlet)
+            if outlet is not None:
+                summary = outlet.added_to(summary)
             seen.ended(summary, summary.exit_code, out.resolve())
     conclude(summary, as_json)
 

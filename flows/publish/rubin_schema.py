@@ -81,6 +81,11 @@ def record_schema(record: str, version: str) -> dict[str, Any]:
     return dict(parsed(version)["__named_schemas"][f"lsst.v{major}_{minor}.{record}"])
 
 
+def container_schema(version: str) -> Mapping[str, Any]:
+    """Return the schema of a container of packets; errors as in `parsed`."""
+    return parsed(version)
+
+
 def _schema_folder() -> Path:
     """Return the folder of the package's schemas; the package is not imported, which takes half a second."""
     try:
