@@ -1,7 +1,6 @@
 """Command `nightstride watch`: search exposures as they arrive."""
 
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from flows.inputs.folder_arrivals import Arrivals
-    from flows.nights.nightly import Outlet
     from flows.nights.progress import StreamProgress
     from flows.publish.receive import ReceivedSummary
     from flows.publish.row_filter import RowFilter
@@ -79,7 +77,6 @@ def watch(
 
     from flows.nights.observation import observation
     from flows.nights.progress import StreamProgress
-    from flows.runtime.log import tell
     from flows.runtime.settings import load_settings
     from flows.storage.lease import require_free
     from flows.storage.object_store import configure
@@ -97,14 +94,7 @@ def watch(
             require_free(out.resolve())  # before the port of its metrics is found taken
         with observation(settings, console) as seen:
             progress = StreamProgress(console, seen.meter)
-            outlet = None
-            if settings.alerts.to is not None:
-                from flows.publish.publish import VisitAlerts
-
-                outlet = VisitAlerts(out.resolve(), settings, partial(tell, console))
-            summary = _watch(source, still, done_suffix, bounds, out.resolve(), settings, wait, progress, outlet)
-            if outlet is not None:
-                summary = outlet.added_to(summary)
+            summary = _watch(source, still, done_suffix, bounds, out.resolve(), settings, wait, progress)
             seen.ended(summary, summary.exit_code, out.resolve())
     conclude(summary, as_json)
 
@@ -135,7 +125,6 @@ def _watch(
     settings: "Settings",
     wait: float,
     progress: "StreamProgress",
-    outlet: "Outlet | None",
 ) -> "RunSummary":
     from flows.nights.cluster.startup import start_services
     from flows.runtime.secrets import refuse_credentials
@@ -147,7 +136,12 @@ def _watch(
         start_services(settings)  # what is imported below reads in the environment which Prefect server it has
         from flows.nights.stream.stream import Bounds, run_stream
 
-        return run_stream(source, arrivals, Bounds(*bounds), out, settings, progress, outlet)
+        if settings.alerts.to is None:
+            return run_stream(source, arrivals, Bounds(*bounds), out, settings, progress)
+        from flows.publish.publish import VisitAlerts
+
+        outlet = VisitAlerts(out, settings, progress.say)
+        return outlet.added_to(run_stream(source, arrivals, Bounds(*bounds), out, settings, progress, outlet))
 
 
 def _arrivals(source: str, still: float, done_suffix: str | None) -> "Arrivals":
