@@ -1,6 +1,7 @@
 """Command `nightstride backfill`: search an archive of nights."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,6 @@ from flows.cli.options import (
     LogFormat,
     Metrics,
     MetricsFile,
-    alert_outlet,
     cluster_overrides,
     conclude,
     observe_overrides,
@@ -74,6 +74,7 @@ def backfill(
 
     from flows.nights.observation import observation
     from flows.nights.stream.backfill import Backfill
+    from flows.runtime.log import tell
     from flows.runtime.settings import load_settings
     from flows.storage.object_store import configure
 
@@ -90,8 +91,14 @@ def backfill(
                 return
             if any(nights.open.values()):
                 _give_way(nice)
-            outlet = alert_outlet(out, settings, console)
+            outlet = None
+            if settings.alerts.to is not None:
+                from flows.publish.publish import VisitAlerts
+
+                outlet = VisitAlerts(out, settings, partial(tell, console))
             summary = Backfill(out, settings, console, pause, meter=seen.meter, outlet=outlet).run(nights)
+            if outlet is not None:
+                summary = outlet.added_to(summary)
             seen.ended(summary, summary.exit_code, out)
     conclude(summary, as_json)
 

@@ -12,10 +12,6 @@ import typer
 from schemas.errors import Misconfigured, NightstrideError, exit_code
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from flows.publish.publish import VisitAlerts
-    from schemas.settings import Settings
     from schemas.summary import RunSummary
 
 
@@ -127,19 +123,3 @@ def conclude(summary: "RunSummary", as_json: bool) -> NoReturn:
 def counted(count: int, name: str) -> str:
     """Return a number with the noun it counts, in the singular for one."""
     return f"{count:,} {name}{'' if count == 1 else 's'}"
-
-
-def alert_outlet(out: Path, settings: "Settings", console: "Console") -> "VisitAlerts | None":
-    """Return what sends the alerts of a run's visits; None if the settings name no place.
-
-    Raises
-    ------
-    Misconfigured
-        As in `flows.publish.publish.VisitAlerts`.
-    """
-    if settings.alerts.to is None:
-        return None
-    from flows.publish.publish import VisitAlerts
-    from flows.runtime.log import tell
-
-    return VisitAlerts(out, settings, lambda text: tell(console, text))

@@ -10,7 +10,6 @@ from flows.cli.options import (
     LogFormat,
     Metrics,
     MetricsFile,
-    alert_outlet,
     cluster_overrides,
     conclude,
     observe_overrides,
@@ -167,7 +166,13 @@ def _run(
             start_ahead(out, settings)
             from flows.nights.run import search_exposures
 
-            outlet = alert_outlet(out, settings, console)
+            outlet = None
+            if settings.alerts.to is not None:
+                from flows.publish.publish import VisitAlerts
+
+                outlet = VisitAlerts(out, settings, partial(tell, console))
             summary = search_exposures(sources, out, settings, console, seen.meter, outlet)
+            if outlet is not None:
+                summary = outlet.added_to(summary)
         seen.ended(summary, summary.exit_code, out)
         return summary

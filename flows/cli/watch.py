@@ -10,7 +10,6 @@ from flows.cli.options import (
     LogFormat,
     Metrics,
     MetricsFile,
-    alert_outlet,
     cluster_overrides,
     conclude,
     counted,
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from flows.inputs.folder_arrivals import Arrivals
-    from flows.nights.nightly import Outlet
     from flows.nights.progress import StreamProgress
     from flows.publish.receive import ReceivedSummary
     from flows.publish.row_filter import RowFilter
@@ -96,8 +94,7 @@ def watch(
             require_free(out.resolve())  # before the port of its metrics is found taken
         with observation(settings, console) as seen:
             progress = StreamProgress(console, seen.meter)
-            outlet = alert_outlet(out.resolve(), settings, console)
-            summary = _watch(source, still, done_suffix, bounds, out.resolve(), settings, wait, progress, outlet)
+            summary = _watch(source, still, done_suffix, bounds, out.resolve(), settings, wait, progress)
             seen.ended(summary, summary.exit_code, out.resolve())
     conclude(summary, as_json)
 
@@ -128,7 +125,6 @@ def _watch(
     settings: "Settings",
     wait: float,
     progress: "StreamProgress",
-    outlet: "Outlet | None",
 ) -> "RunSummary":
     from flows.nights.cluster.startup import start_services
     from flows.runtime.secrets import refuse_credentials
@@ -140,7 +136,12 @@ def _watch(
         start_services(settings)  # what is imported below reads in the environment which Prefect server it has
         from flows.nights.stream.stream import Bounds, run_stream
 
-        return run_stream(source, arrivals, Bounds(*bounds), out, settings, progress, outlet)
+        if settings.alerts.to is None:
+            return run_stream(source, arrivals, Bounds(*bounds), out, settings, progress)
+        from flows.publish.publish import VisitAlerts
+
+        outlet = VisitAlerts(out, settings, progress.say)
+        return outlet.added_to(run_stream(source, arrivals, Bounds(*bounds), out, settings, progress, outlet))
 
 
 def _arrivals(source: str, still: float, done_suffix: str | None) -> "Arrivals":

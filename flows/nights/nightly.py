@@ -27,7 +27,7 @@ from flows.runtime.traces import Fields, bound, span
 from flows.storage.lease import own_fence
 from schemas.exposure import ExposureKey
 from schemas.settings import Settings
-from schemas.summary import RunSummary, Trouble
+from schemas.summary import Trouble
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -93,9 +93,6 @@ class Outlet(Protocol):
 
     def visit(self, night: str, visit: int, since: float | None) -> None:
         """Send the alerts of a visit that arrived, or ended, at a time, s since 1970; None: it is not known when."""
-
-    def added_to(self, summary: RunSummary) -> RunSummary:
-        """Send what is left, and add to a summary what became of the alerts."""
 
 
 class NightRun:

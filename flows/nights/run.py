@@ -192,13 +192,9 @@ def planner(out: Path, settings: Settings, *, dry: bool = False) -> "Planner":
 
 
 def search_exposures(
-    sources: Sequence[Source],
-    out: Path,
-    settings: Settings,
-    console: "Console",
-    meter: "Meter | None" = None,
+    sources: Sequence[Source], out: Path, settings: Settings, console: "Console", meter: "Meter | None" = None,
     outlet: "Outlet | None" = None,
-) -> "RunSummary":
+) -> "RunSummary":  # fmt: skip
     """Complete the work on some exposures; the caller holds the lease of ``out``.
 
     Parameters
@@ -217,18 +213,14 @@ def search_exposures(
     """
     plan = planner(out, settings).plan(sources)
     if not plan.todo:
-        summary = nothing_to_search(plan, out, settings, console, meter)
-        return summary if outlet is None else outlet.added_to(summary)
+        return nothing_to_search(plan, out, settings, console, meter)
     # Imported here: a rerun with nothing to do should not pay for it.
     from flows.nights.progress import Progress
 
     with span("run", {"exposures": len(plan.todo)}), Progress(console, len(plan.todo), meter) as progress:
         progress.say(f"{len(plan.todo)} of {plan.seen} exposures to be searched; starting the workers.")
         progress.planned(plan)
-        summary = run_night(plan, out, settings, progress, outlet)
-        if outlet is not None:
-            summary = outlet.added_to(summary)
-        summary = compacted(summary, out, settings, progress)
+        summary = compacted(run_night(plan, out, settings, progress, outlet), out, settings, progress)
         return pruned(summary, out, settings, progress)
 
 

@@ -28,7 +28,7 @@ KAFKA = "kafka://"
 FLAWED = "alert_schema"
 """Code of dead letters that were never serialised."""
 
-AT_ONCE = 200
+AT_ONCE = 500
 """Packets that are entered in the outbox together."""
 
 

@@ -17,7 +17,7 @@ from schemas.alert_settings import KafkaSettings
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
 
-AT_ONCE = 200
+AT_ONCE = 500
 """Packets that are entered in the outbox together."""
 
 Bookkeeping = Callable[[list[tuple[EntryMark, float]], list[Letter]], None]

@@ -127,7 +127,9 @@ class Outbox:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, MODE))
         with self._explained():
             self._base = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None, check_same_thread=False)
-            self._base.execute("PRAGMA journal_mode = TRUNCATE")
+            # Kept whole if the process is killed. A power failure may take the last changes back: sent again, no more.
+            self._base.execute("PRAGMA journal_mode = WAL")
+            self._base.execute("PRAGMA synchronous = NORMAL")
         self._prepare()
 
     def close(self) -> None:
@@ -259,6 +261,11 @@ class Outbox:
             ):
                 found.setdefault((sink, form), Counter())["letters"] = number
         return {route: dict(counter) for route, counter in found.items()}
+
+    def forget(self, night: str) -> None:
+        """Forget what was sent, and was to be sent, of a night whose catalogues are removed; dead letters stay."""
+        with self._change() as base:
+            base.execute("DELETE FROM entry WHERE night = ?", (night,))
 
     def waiting_nights(self, route: int) -> set[str]:
         """Return nights of which something waits."""

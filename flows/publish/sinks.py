@@ -1,16 +1,15 @@
 """Sinks: where alerts go."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from time import time
-from typing import Any, Protocol
+from typing import Protocol
 
 from flows.publish.container import write_container
 from flows.publish.packet import Packet
-from flows.publish.rubin_schema import parsed
-from flows.publish.ztf_schema import FORM, ztf_schema
+from flows.publish.ztf_schema import container_schema
 from schemas.errors import BadInput, NightstrideError, exit_code
 from schemas.exposure import ExposureKey
 from schemas.summary import QUARANTINED
@@ -101,11 +100,6 @@ class Sink(Protocol):
 
     def bury(self, packet: Packet, error: BadInput) -> None:
         """Keep, as a dead letter, what breaks the rules of its schema; its body is the alert as JSON."""
-
-
-def container_schema(version: str) -> Mapping[str, Any]:
-    """Return the schema of a container of packets; errors as in `flows.publish.rubin_schema.parsed`."""
-    return ztf_schema() if version == FORM else parsed(version)
 
 
 @dataclass(frozen=True)

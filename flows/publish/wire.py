@@ -12,7 +12,7 @@ from flows.inputs.fits_ztf import PALOMAR_LONGITUDE
 from flows.publish.container import MAGIC, write_container
 from flows.publish.packet import Packet
 from flows.publish.rubin_schema import decoded, schema_id
-from flows.publish.sinks import container_schema
+from flows.publish.ztf_schema import container_schema
 from kernels.sky.times import night_label, tai
 from schemas.errors import BadInput
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.publish.rubin_schema import field_problem
+from flows.publish.rubin_schema import field_problem, parsed
 from schemas.errors import BadInput
 from schemas.pixels import DIFFERENCE, SCIENCE, TEMPLATE
 
@@ -31,6 +31,11 @@ def ztf_schema() -> Mapping[str, Any]:
     from fastavro import parse_schema
 
     return dict(parse_schema(json.loads(Path(__file__).with_name("ztf_alert.json").read_text("utf-8"))))
+
+
+def container_schema(version: str) -> Mapping[str, Any]:
+    """Return the schema of a container of packets, Rubin's or ZTF's; errors as in `flows.publish.rubin_schema.parsed`."""
+    return ztf_schema() if version == FORM else parsed(version)
 
 
 def serialise(record: Mapping[str, Any]) -> bytes:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from flows.inputs.source_state import source_state
+from flows.publish.outbox import opened_outbox
 from flows.storage.atomic import leftovers, remove
 from flows.storage.bucket_path import BucketPath, file_sizes
 from flows.storage.catalog_parts import withdraw
 from flows.storage.hats import METADATA, remove_hats
-from flows.storage.layout import patch_folders, patch_paths, require_output, tile_path
+from flows.storage.layout import outbox_path, patch_folders, patch_paths, require_output, tile_path
 from flows.storage.ledger import Ledger, unpublish
 from flows.storage.night_sums import drop_provenance
 from flows.storage.quarantine import Quarantine
@@ -193,11 +194,20 @@ def take_out(out: Path, chosen: Sequence[Removal]) -> None:
         elif one.kind == "memory":
             ledger.remove_quality(one.night)
             ledger.forget(one.night)
+            _forget_alerts(out, one.night)
             _remove_empty(out, one.night)
         elif one.kind in ("tiles", "report", "quarantine"):
             remove(out / one.path)
     if any(one.kind in ("exposure", "night", "memory") for one in chosen):
         drop_provenance(ledger)
+
+
+def _forget_alerts(out: Path, night: str) -> None:
+    """Forget which alerts of a night were sent: they cannot be made again."""
+    path = outbox_path(out)
+    if not isinstance(path, BucketPath) and path.is_file():
+        with opened_outbox(out) as outbox:
+            outbox.forget(night)
 
 
 def _remove_empty(out: Path, night: str) -> None:

@@ -355,8 +355,6 @@ def run_stream(
     wall = perf_counter() - start
     elapsed = {"startup": startup, "search": wall - startup, "wall": wall}
     summary = stream_recorder.summary()
-    if outlet is not None:
-        summary = outlet.added_to(summary)
     seconds = {**summary.seconds, **{name: round(value, 3) for name, value in elapsed.items()}}
     return summary.model_copy(update={"seconds": seconds})
 

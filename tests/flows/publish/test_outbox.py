@@ -172,3 +172,20 @@ def test_another_version_is_refused(tmp_path):
     base.close()
     with pytest.raises(Misconfigured, match="schema version 99"):
         Outbox(outbox_path(tmp_path))
+
+
+def test_a_night_that_is_removed_is_forgotten_and_its_letters_stay(box, route):
+    dead = packet(2)
+    box.enter(route, [packet(1), dead])
+    arrive(box, route, packet(1))
+    box.record(route, [], [Letter("2", "too_large", "why", b"2", b"raw", mark_of(dead))])
+    box.forget("20260102")
+    assert box.counts() == {(SINK, "11.1"): {"letters": 1}}
+    assert box.enter(route, [packet(1)]) == ["waiting"]
+
+
+def test_nights_with_something_waiting_are_known(box, route):
+    box.enter(route, [packet(1)])
+    assert box.waiting_nights(route) == {"20260102"}
+    arrive(box, route, packet(1))
+    assert box.waiting_nights(route) == set()
