@@ -63,3 +63,8 @@ def patch_folders(out: Path, night: str) -> list[Path]:
 def tile_path(out: Path, key: ExposureKey) -> Path:
     """Return the path of the pixels of an exposure."""
     return out / "tiles" / key.night / f"{key.name}.zarr"
+
+
+def submissions_folder(out: Path, night: str) -> Path:
+    """Return the folder of what was submitted of a night: records, and the reports beside them."""
+    return out / "reports" / "ades" / night

@@ -1,0 +1,1 @@
+"""Alerts and reports that leave the output folder."""

@@ -1,0 +1,149 @@
+"""Reports to the Minor Planet Center (ADES): settings, records of what was submitted, and values that it lists."""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from schemas.errors import choice
+from schemas.summary import Record
+
+ADES_VERSION = "2022"
+"""Of the format, as its files say in the first line or element."""
+
+SUBMISSION_VERSION = 1
+"""Of the records of submissions. A reader refuses a later one."""
+
+MODES = ("CCD", "CMO", "VID", "PHO", "ENC", "PMT", "MIC", "MER", "TDI", "OCC", "UNK")
+"""https://minorplanetcenter.net/iau/info/ADESFieldValues.html, as of 2026-09-27, as are catalogues and bands."""
+
+UNKNOWN_CATALOGUE = "UNK"
+
+CATALOGUES = (
+    *("Gaia3", "Gaia3E", "Gaia2", "Gaia1", "Gaia2016", "Gaia_2016", "Gaia_Int", "PS1_DR1", "PS1_DR2", "ATLAS2"),
+    *("UCAC5", "UCAC4", "URAT1", "PPMXL", "NOMAD", "2MASS", "UBSC", "UCAC3", "UCAC2", "UCAC1", "USNOB1", "USNOA2"),
+    *("USNOSA2", "USNOA1", "USNOSA1", "Tyc2", "Tyc1", "Hip2", "Hip1", "ACT", "GSCACT", "GSC2.3", "GSC2.2", "GSC1.2"),
+    *("GSC1.1", "GSC1.0", "GSC", "SDSS8", "SDSS7", "CMC15", "CMC14", "SSTRC4", "SSTRC1", "MPOSC3", "PPM", "AC"),
+    *("SAO1984", "SAO", "AGK3", "FK4", "ACRS", "LickGas", "Ida93", "Perth70", "COSMOS", "Yale", "ZZCAT", "IHW", "GZ"),
+    UNKNOWN_CATALOGUE,
+)
+"""Values of astCat and photCat, those that are not recommended any more among them."""
+
+BANDS = {
+    "Uj": "U",
+    "Bj": "B",
+    "Vj": "V",
+    "Rc": "R",
+    "Ic": "I",
+    "VR": "V",
+    "Gb": "G",
+    "Gg": "G",
+    "Gr": "G",
+    **{f"S{band}": band for band in "ugriz"},
+    **{f"P{band}": band for band in "grizyw"},
+    **{f"L{band}": band for band in "ugrizy"},
+    "Ao": "o",
+    "Ac": "c",
+    **{band: band for band in "UBVRICWLGHJKYugrizywocv"},
+}
+"""Value of band -> the letter that stands for it in 80 columns.
+
+Two letters: Johnson and Cousins, DECam's VR, Gaia, Sloan, Pan-STARRS, Rubin (IAU-ADES/ADES-Master issue 60), ATLAS; the
+letters as issue 88 has them. One letter: https://minorplanetcenter.net/iau/info/OpticalObs.html.
+"""
+
+
+def _no_bar(text: str) -> str:
+    if not text.strip() or "|" in text or not text.isprintable():
+        raise ValueError(f"must be a text of one line, without |, got {text!r}")
+    return text
+
+
+def _listed(name: str, known: Iterable[str]) -> str:
+    names = tuple(known)
+    if name not in names:
+        raise ValueError(f"must be one that the Minor Planet Center lists, got {name!r}: {choice(name, names)}")
+    return name
+
+
+def _catalogue(name: str) -> str:
+    return _listed(name, CATALOGUES)
+
+
+def _bands(given: dict[str, str]) -> dict[str, str]:
+    return {name: _listed(band, BANDS) for name, band in given.items()}
+
+
+Line = Annotated[str, Field(max_length=100), AfterValidator(_no_bar)]
+Word = Annotated[str, Field(max_length=25), AfterValidator(_no_bar)]
+Catalogue = Annotated[str, AfterValidator(_catalogue)]
+
+
+class AdesTelescope(BaseModel):
+    """Telescope; design, aperture and detector are known of some observatories, and needed of others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[Line | None, Field(description="Its name.")] = None
+    design: Annotated[Word | None, Field(description="Reflector, Schmidt, ...")] = None
+    aperture: Annotated[float | None, Field(gt=0, lt=1000, description="m")] = None
+    detector: Annotated[Word | None, Field(description="CCD, CMOS, ...")] = None
+    f_ratio: Annotated[float | None, Field(gt=0, lt=1000, description="Focal length over aperture.")] = None
+    pixel_scale: Annotated[float | None, Field(gt=0, lt=1000, description="arcsec / px")] = None
+
+
+class AdesSettings(BaseModel):
+    """Reports to the Minor Planet Center. Nothing is submitted without submitter, measurers and ast_cat."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mpc_code: Annotated[
+        str | None, Field(description="Code of the observatory; null: by the instrument (ZTF, Rubin, DECam).")
+    ] = None
+    submitter: Annotated[Line | None, Field(description="Who submits: initials and surname.")] = None
+    institution: Annotated[Line | None, Field(description="Of the submitter.")] = None
+    measurers: Annotated[tuple[Line, ...], Field(description="Who measured: initials and surname of each.")] = ()
+    observers: Annotated[tuple[Line, ...], Field(description="Who observed, likewise.")] = ()
+    telescope: AdesTelescope = AdesTelescope()
+    ast_cat: Annotated[Catalogue | None, Field(description="Catalogue of the astrometry: Gaia2, Gaia3, ...")] = None
+    phot_cat: Annotated[
+        Catalogue | None, Field(description="Catalogue of the photometry; null: PS1_DR1 for ZTF, else not told.")
+    ] = None
+    bands: Annotated[
+        dict[str, str],
+        AfterValidator(_bands),
+        Field(description="Band of the catalogues -> the Minor Planet Center's; beyond those known by the instrument."),
+    ] = {}
+    funding_source: Annotated[Line | None, Field(description="Who paid.")] = None
+    comments: Annotated[tuple[Line, ...], Field(description="Lines of comment.")] = ()
+    known_singles: Annotated[
+        bool, Field(description="Report detections of known objects that are in no tracklet, too.")
+    ] = False
+    max_chance: Annotated[
+        float, Field(gt=0, description="Largest `chance` of a tracklet that is reported under no designation.")
+    ] = 0.05
+
+
+class ReportedDetection(Record):
+    """Detection that was submitted: what identifies it, whatever its id is by now, and what was said of it."""
+
+    visit: int
+    detector: int
+    ra: Annotated[float, Field(description="deg")]
+    dec: Annotated[float, Field(description="deg")]
+    trkSub: Annotated[str, Field(description="Of its tracklet; empty if it was submitted alone.")]
+    values: Annotated[dict[str, str], Field(description="obsTime, ra, dec, mag and band as they were written.")]
+
+
+class SubmissionRecord(Record):
+    """Report that was submitted, with its text: the file is written from here."""
+
+    schema_version: int = SUBMISSION_VERSION
+    night: Annotated[str, Field(pattern=r"^\d{8}$")]
+    number: Annotated[int, Field(ge=1, description="Of the submissions of the night.")]
+    form: Annotated[str, Field(description="psv, xml or obs80.")]
+    correction: Annotated[bool, Field(description="Whether it repeats detections whose measurements changed.")]
+    detections: tuple[ReportedDetection, ...]
+    text: str
+    submitted_at: Annotated[str, Field(description="UTC, ISO 8601.")]
+    software: Annotated[str, Field(description="Version of nightstride.")]
