@@ -101,14 +101,18 @@ def reportable_night(out: Path, night: str, settings: AdesSettings) -> Reportabl
     rows = _rows(store, night, wanted | set(singles))
     exposures = _exposures(out, night, rows.values())
     found = ReportableNight(_station(settings, exposures))
-    reductions = {key: _reduction(settings, found.station, exposures.get(key)) for key in map(_key, rows.values())}
+    keys = {_key(row) for row in rows.values()}
+    reductions = {key: _reduction(settings, found.station, exposures.get(key)) for key in sorted(keys)}
     members: dict[int, list[int]] = {}
     for one, tracklet in zip(links["diaSourceId"].to_pylist(), links["trackletId"].to_pylist(), strict=True):
         members.setdefault(tracklet, []).append(one)
     for motion in tracklets.to_pylist():
         ids = members.get(motion["trackletId"], [])
-        _sort_out(found, motion, [rows[one] for one in ids if one in rows], known, reductions, settings)
-    for one in singles:
+        if ids and all(one in rows for one in ids):
+            _sort_out(found, motion, [rows[one] for one in ids], known, reductions, settings)
+        else:
+            found.left_out["unreadable_catalogue"] += 1
+    for one in filter(rows.__contains__, singles):
         _single(found, rows[one], known[one], reductions)
     return found
 
@@ -127,11 +131,14 @@ def _known(store: CatalogStore, night: str) -> dict[int, str]:
 
 
 def _rows(store: CatalogStore, night: str, wanted: set[int]) -> dict[int, dict[str, Any]]:
-    """Return the rows of `dia_source` of some detections, of those exposures alone."""
+    """Return the rows of `dia_source` of some detections, but for those whose catalogue cannot be read."""
     found: dict[int, dict[str, Any]] = {}
     ids = pa.array(sorted(wanted), pa.int64())
     for visit, detector in sorted({exposure_of(one) for one in wanted}):
-        table = store.read(DIA_SOURCE, ExposureKey(night=night, visit=visit, detector=detector))
+        try:
+            table = store.read(DIA_SOURCE, ExposureKey(night=night, visit=visit, detector=detector))
+        except BadInput:
+            continue
         rows = table.filter(pc.is_in(table["diaSourceId"], value_set=ids)).drop_columns(["trailCov"])
         found |= {row["diaSourceId"]: row for row in rows.to_pylist()}
     return found

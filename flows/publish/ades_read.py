@@ -42,8 +42,9 @@ class Element:
 
 @dataclass
 class Document:
-    """Report: its version, its blocks as XML has them (``obsBlock`` of ``obsContext`` and ``obsData``), and whether the
-    order of elements counts, as it does in XML.
+    """Report: its version, and its blocks as XML has them: ``obsBlock`` of ``obsContext`` and ``obsData``.
+
+    The order of elements counts where it is ``ordered``, as XML is.
     """
 
     version: Element

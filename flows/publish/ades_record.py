@@ -1,6 +1,7 @@
 """Records of a report to the Minor Planet Center: a detection as ADES has it, and what is never reported."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeGuard
@@ -155,7 +156,9 @@ def utc_text(mjd_tai: float) -> str:
     >>> utc_text(57754.0 + 36.5 / 86400)
     '2016-12-31T23:59:60.500Z'
     """
-    year, month, day, clock = erfa.d2dtf("UTC", 3, *erfa.taiutc(_MJD_0, mjd_tai))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", erfa.ErfaWarning)  # of years whose leap seconds nobody knows yet
+        year, month, day, clock = erfa.d2dtf("UTC", 3, *erfa.taiutc(_MJD_0, mjd_tai))
     return f"{year:04d}-{month:02d}-{day:02d}T{clock['h']:02d}:{clock['m']:02d}:{clock['s']:02d}.{clock['f']:03d}Z"
 
 
