@@ -5,9 +5,6 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from schemas.errors import choice
-from schemas.summary import Record
-
 ADES_VERSION = "2022"
 """Of the format, as its files say in the first line or element."""
 
@@ -62,7 +59,7 @@ def _no_bar(text: str) -> str:
 def _listed(name: str, known: Iterable[str]) -> str:
     names = tuple(known)
     if name not in names:
-        raise ValueError(f"must be one that the Minor Planet Center lists, got {name!r}: {choice(name, names)}")
+        raise ValueError(f"must be one that the Minor Planet Center lists, got {name!r}; known are {', '.join(names)}")
     return name
 
 
@@ -79,10 +76,12 @@ Word = Annotated[str, Field(max_length=25), AfterValidator(_no_bar)]
 Catalogue = Annotated[str, AfterValidator(_catalogue)]
 
 
-class AdesTelescope(BaseModel):
-    """Telescope; design, aperture and detector are known of some observatories, and needed of others."""
-
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AdesTelescope(_Frozen):
+    """Telescope; design, aperture and detector are known of some observatories, and needed of others."""
 
     name: Annotated[Line | None, Field(description="Its name.")] = None
     design: Annotated[Word | None, Field(description="Reflector, Schmidt, ...")] = None
@@ -92,10 +91,8 @@ class AdesTelescope(BaseModel):
     pixel_scale: Annotated[float | None, Field(gt=0, lt=1000, description="arcsec / px")] = None
 
 
-class AdesSettings(BaseModel):
+class AdesSettings(_Frozen):
     """Reports to the Minor Planet Center. Nothing is submitted without submitter, measurers and ast_cat."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mpc_code: Annotated[
         str | None, Field(description="Code of the observatory; null: by the instrument (ZTF, Rubin, DECam).")
@@ -124,7 +121,7 @@ class AdesSettings(BaseModel):
     ] = 0.05
 
 
-class ReportedDetection(Record):
+class ReportedDetection(_Frozen):
     """Detection that was submitted: what identifies it, whatever its id is by now, and what was said of it."""
 
     visit: int
@@ -135,7 +132,7 @@ class ReportedDetection(Record):
     values: Annotated[dict[str, str], Field(description="obsTime, ra, dec, mag and band as they were written.")]
 
 
-class SubmissionRecord(Record):
+class SubmissionRecord(_Frozen):
     """Report that was submitted, with its text: the file is written from here."""
 
     schema_version: int = SUBMISSION_VERSION

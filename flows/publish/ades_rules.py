@@ -18,7 +18,7 @@ from kernels.orbits.designations import mistakable
 from schemas.ades import ADES_VERSION, BANDS, CATALOGUES, MODES
 
 
-class Problem(NamedTuple):
+class BrokenRule(NamedTuple):
     """Rule that is broken, and where."""
 
     line: int
@@ -191,27 +191,31 @@ _NEEDED = ("observatory", "submitter", "measurers", "telescope")
 _LISTED = {"mode": MODES, "astCat": CATALOGUES, "photCat": CATALOGUES, "band": tuple(BANDS)}
 
 
-def problems_of(document: Document) -> list[Problem]:
+def problems_of(document: Document) -> list[BrokenRule]:
     """Return what is wrong with a report, by line."""
-    found: list[Problem] = []
+    found: list[BrokenRule] = []
     if document.version.text != ADES_VERSION:
-        found.append(Problem(document.version.line, f"version is {document.version.text!r}, must be {ADES_VERSION}"))
+        found.append(BrokenRule(document.version.line, f"version is {document.version.text!r}, must be {ADES_VERSION}"))
     if not document.blocks:
-        found.append(Problem(document.version.line, "there is no obsBlock"))
+        found.append(BrokenRule(document.version.line, "there is no obsBlock"))
     for block in document.blocks:
         found += _of_block(block, document.ordered)
     return sorted(set(found))
 
 
-def _of_block(block: Element, ordered: bool) -> Iterator[Problem]:
+def _of_block(block: Element, ordered: bool) -> Iterator[BrokenRule]:
     if block.name != "obsBlock" or [one.name for one in block.parts] != ["obsContext", "obsData"]:
-        yield Problem(block.line, f"{block.name} must be an obsBlock of obsContext and obsData: a header, observations")
+        yield BrokenRule(
+            block.line, f"{block.name} must be an obsBlock of obsContext and obsData: a header, observations"
+        )
         return
     context, data = block.parts
     yield from _of_context(context)
     kinds = {one.name for one in data.parts}
     if len(kinds) != 1 or not kinds <= set(KINDS):
-        yield Problem(data.line, f"must have observations, all of one kind of {', '.join(KINDS)}; has {sorted(kinds)}")
+        yield BrokenRule(
+            data.line, f"must have observations, all of one kind of {', '.join(KINDS)}; has {sorted(kinds)}"
+        )
     for one in data.parts:
         if one.name in KINDS:
             yield from _of_observation(one, ordered)
@@ -219,55 +223,55 @@ def _of_block(block: Element, ordered: bool) -> Iterator[Problem]:
     yield from _of_tracklets(data.parts)
 
 
-def _of_context(context: Element) -> Iterator[Problem]:
+def _of_context(context: Element) -> Iterator[BrokenRule]:
     names = [one.name for one in context.parts]
     for name in _NEEDED:
         if name not in names:
-            yield Problem(context.line, f"the header has no {name}")
+            yield BrokenRule(context.line, f"the header has no {name}")
     for one in context.parts:
         if names.count(one.name) > 1:
-            yield Problem(one.line, f"{one.name} is there more than once")
+            yield BrokenRule(one.line, f"{one.name} is there more than once")
         if one.name == "fundingSource":
             yield from _of_form(one, _W100)
         elif one.name in _PARTS:
             yield from _of_part(one)
         else:
-            yield Problem(one.line, f"{one.name!r} is no element of the header")
+            yield BrokenRule(one.line, f"{one.name!r} is no element of the header")
 
 
-def _of_part(part: Element) -> Iterator[Problem]:
+def _of_part(part: Element) -> Iterator[BrokenRule]:
     needed, forms = _PARTS[part.name]
     names = [one.name for one in part.parts]
     if part.text.strip():
-        yield Problem(part.line, f"{part.name} must have elements, not a text")
+        yield BrokenRule(part.line, f"{part.name} must have elements, not a text")
     for name in needed:
         if name not in names:
-            yield Problem(part.line, f"{part.name} has no {name}")
+            yield BrokenRule(part.line, f"{part.name} has no {name}")
     for one in part.parts:
         if one.name not in forms:
-            yield Problem(one.line, f"{one.name!r} is no element of {part.name}")
+            yield BrokenRule(one.line, f"{one.name!r} is no element of {part.name}")
             continue
         if names.count(one.name) > 1 and part.name not in _MANY:
-            yield Problem(one.line, f"{one.name} is there more than once in {part.name}")
+            yield BrokenRule(one.line, f"{one.name} is there more than once in {part.name}")
         yield from _of_form(one, forms[one.name])
 
 
-def _of_form(one: Element, form: Form) -> Iterator[Problem]:
+def _of_form(one: Element, form: Form) -> Iterator[BrokenRule]:
     if one.parts:
-        yield Problem(one.line, f"{one.name} must be a text")
+        yield BrokenRule(one.line, f"{one.name} must be a text")
     elif fault := form.fault(one.text):
-        yield Problem(one.line, f"{one.name} is {one.text!r}, {fault}")
+        yield BrokenRule(one.line, f"{one.name} is {one.text!r}, {fault}")
 
 
-def _of_observation(one: Element, ordered: bool) -> Iterator[Problem]:
+def _of_observation(one: Element, ordered: bool) -> Iterator[BrokenRule]:
     names = [part.name for part in one.parts]
     for part in one.parts:
         if part.name not in re.findall(r"\w+", SEQUENCES[one.name]):
-            yield Problem(part.line, f"{part.name!r} is no element of {one.name}")
+            yield BrokenRule(part.line, f"{part.name!r} is no element of {one.name}")
         else:
             yield from _of_form(part, FORMS[part.name])
             if part.text.strip() not in (listed := _LISTED.get(part.name, (part.text.strip(),))):
-                yield Problem(part.line, f"{part.name} is {part.text!r}, which is not listed: {', '.join(listed)}")
+                yield BrokenRule(part.line, f"{part.name} is {part.text!r}, which is not listed: {', '.join(listed)}")
     said = [*_missing(one.name, names), *_broken_groups(names)]
     order = re.findall(r"\w+", SEQUENCES[one.name])
     there = names if ordered else sorted(names, key=lambda name: order.index(name) if name in order else 0)
@@ -276,7 +280,7 @@ def _of_observation(one: Element, ordered: bool) -> Iterator[Problem]:
             said.append(f"{repeated[0]} is there more than once")
         elif re.fullmatch(SEQUENCES[one.name], "".join(f"{name} " for name in there)) is None:
             said.append(f"elements do not go together, or not in this order: {', '.join(names)}")
-    yield from (Problem(one.line, text) for text in said)
+    yield from (BrokenRule(one.line, text) for text in said)
 
 
 def _missing(kind: str, names: Sequence[str]) -> Iterator[str]:
@@ -303,17 +307,17 @@ def _broken_groups(names: Sequence[str]) -> Iterator[str]:
         yield "rmsCorr without the errors that it is the correlation of"
 
 
-def _of_stations(context: Element, observations: Sequence[Element]) -> Iterator[Problem]:
+def _of_stations(context: Element, observations: Sequence[Element]) -> Iterator[BrokenRule]:
     code = next(iter((context.find("observatory") or Element("", 0)).texts("mpcCode")), None)
     for one in observations:
         for station in one.texts("stn"):
             if code is not None and station != code:
-                yield Problem(
+                yield BrokenRule(
                     one.line, f"stn is {station!r} in a block of observatory {code!r}: one block, one station"
                 )
 
 
-def _of_tracklets(observations: Sequence[Element]) -> Iterator[Problem]:
+def _of_tracklets(observations: Sequence[Element]) -> Iterator[BrokenRule]:
     """Yield what is wrong with names of tracklets, and observations that are there twice."""
     first: dict[tuple[str, ...], int] = {}
     known: dict[str, tuple[str, ...]] = {}
@@ -321,13 +325,13 @@ def _of_tracklets(observations: Sequence[Element]) -> Iterator[Problem]:
     for one in observations:
         name = text(one, "trkSub")
         if name and (why := mistakable(name)) is not None:
-            yield Problem(one.line, f"trkSub {name!r} {why}")
+            yield BrokenRule(one.line, f"trkSub {name!r} {why}")
         designation = text(one, "permID"), text(one, "provID"), text(one, "artSat")
         if name and known.setdefault(name, designation) != designation:
-            yield Problem(one.line, f"trkSub {name!r} stands for two objects")
+            yield BrokenRule(one.line, f"trkSub {name!r} stands for two objects")
         key = name, *designation, text(one, "stn"), text(one, "obsTime"), *_placed(one)
         if first.setdefault(key, one.line) != one.line:
-            yield Problem(one.line, f"the observation of line {first[key]} again")
+            yield BrokenRule(one.line, f"the observation of line {first[key]} again")
 
 
 def _placed(one: Element) -> tuple[str, ...]:
