@@ -113,6 +113,9 @@ class AdesSettings(_Frozen):
     ] = {}
     funding_source: Annotated[Line | None, Field(description="Who paid.")] = None
     comments: Annotated[tuple[Line, ...], Field(description="Lines of comment.")] = ()
+    notes: Annotated[
+        str, Field(pattern=r"^[A-Za-z]{0,3}$", description="Notes that all observations have, a letter each.")
+    ] = ""
     known_singles: Annotated[
         bool, Field(description="Report detections of known objects that are in no tracklet, too.")
     ] = False

@@ -92,6 +92,8 @@ def report(
 
 
 def _tell(summary: "ReportSummary") -> None:
+    from flows.publish.ades_night import REASONS
+
     known = f", {summary.known} of them of known objects" if summary.known else ""
     what = f"{counted(summary.observations, 'observation')} of {counted(summary.tracklets, 'tracklet')}{known}"
     lines = [f"{summary.night}: {what if summary.observations else 'nothing new to report'}"]
@@ -101,7 +103,7 @@ def _tell(summary: "ReportSummary") -> None:
         )
     if summary.withdrawn:
         lines.append(f"{counted(summary.withdrawn, 'detection')} submitted before, in no tracklet to be reported now")
-    lines += [f"{counted(count, 'tracklet')} left out: {reason}" for reason, count in summary.left_out.items()]
+    lines += [f"{counted(count, 'tracklet')} left out: {REASONS[reason]}" for reason, count in summary.left_out.items()]
     lines += [f"{count}: {note}" for note, count in summary.notes.items()]
     lines += [f"to submit, set {name}" for name in summary.missing]
     if summary.dry_run:
@@ -121,7 +123,7 @@ def validate(
 
     Exit code 0: all are valid; 1: some are not; 2: a file cannot be read.
     """
-    from flows.publish.ades_read import read_document
+    from flows.publish.ades_files import read_document
     from flows.publish.ades_rules import problems_of
 
     found = []
@@ -134,3 +136,37 @@ def validate(
     if as_json:
         typer.echo(json.dumps({"files": len(files), "valid": not found, "problems": found}))
     raise typer.Exit(int(bool(found)))
+
+
+@app.command("list")
+def list_submitted(
+    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
+    night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """List what was submitted: night, number, time, format, tracklets and detections.
+
+    Exit code 0: done; 2: there is no such folder, or a record is damaged.
+    """
+    from flows.publish.submissions import Submissions
+    from flows.storage.layout import require_output
+
+    found = []
+    with refusals(as_json):
+        require_output(out)
+        for one in Submissions(out).all(night):
+            count = len({detection.trkSub or detection.values["obsTime"] for detection in one.detections})
+            found.append(
+                {
+                    **one.model_dump(include={"night", "number", "submitted_at", "form", "correction"}),
+                    "tracklets": count,
+                    "detections": len(one.detections),
+                }
+            )
+            kind = " of corrections" if one.correction else ""
+            what = f"{counted(count, 'tracklet')}, {counted(len(one.detections), 'detection')}{kind}"
+            typer.echo(f"{one.night} {one.number:03d} {one.submitted_at} {one.form}: {what}", err=as_json)
+    if not found:
+        typer.echo("Nothing was submitted.", err=as_json)
+    if as_json:
+        typer.echo(json.dumps({"submissions": found}))

@@ -28,6 +28,20 @@ from schemas.tracklets import TRACKLET, TRACKLET_SOURCE
 LEAST = 3
 """Detections of a tracklet that is reported; two will do if both are trails, and agree, or of a known object."""
 
+REASONS = {
+    "by_chance": "there are as good ones by chance (ades.max_chance)",
+    "no_designation": "its designation is none of ADES",
+    "no_position": "a detection has no place on the sky",
+    "other_station": "it is of another observatory (ades.mpc_code)",
+    "satellite": "a detection is, or lies across, a satellite or aeroplane",
+    "synthetic": "a detection is none on an image as it was taken",
+    "too_few": "fewer than three detections, and not two trails that agree",
+    "two_objects": "its detections are of several known objects",
+    "two_stations": "its detections are of several observatories",
+    "unreadable_catalogue": "a catalogue of its detections cannot be read",
+}
+"""Reason why a tracklet is not reported -> in words."""
+
 _ANGLE, _LENGTH = 15.0, 0.35  # deg, share: by which trails of one object may differ
 
 TELESCOPES = {
@@ -179,6 +193,7 @@ def _reduction(settings: AdesSettings, station: str, info: ExposureInfo | None) 
         phot_cat=settings.phot_cat or _PHOT_CATS.get(station),
         bands=_BANDS.get(station, _LETTERS) | settings.bands,
         seeing=seeing,
+        notes=settings.notes,
     )
 
 

@@ -77,7 +77,7 @@ MEASURED = ("obsTime", "ra", "dec", "mag", "band")
 
 @dataclass(frozen=True)
 class Reduction:
-    """What all detections of an exposure share: station, catalogues, bands, and how wide a star is (arcsec)."""
+    """What the detections of an exposure share: station, catalogues, bands, width of a star (arcsec), and notes."""
 
     stn: str
     mode: str
@@ -85,6 +85,7 @@ class Reduction:
     phot_cat: str | None
     bands: Mapping[str, str]
     seeing: float | None = None
+    notes: str = ""
 
 
 def refuse_unreportable(row: Mapping[str, Any]) -> None:
@@ -146,7 +147,7 @@ def observation(row: Mapping[str, Any], named: Designation, name: str, reduction
         logSNR=f"{math.log10(row['snr']):.2f}" if row["snr"] > 0 else "",
         seeing=_positive(reduction.seeing),
         exp=_positive(row.get("exposureTime")),
-        **_notes(row),
+        **_notes(row, reduction.notes),
     )
 
 
@@ -220,10 +221,10 @@ def trail_of(row: Mapping[str, Any]) -> tuple[float, float] | None:
     return (length, angle) if sure and length >= _TRAILED else None
 
 
-def _notes(row: Mapping[str, Any]) -> dict[str, str]:
+def _notes(row: Mapping[str, Any], given: str) -> dict[str, str]:
     """Return notes (https://minorplanetcenter.net/iau/info/ObsNote.html): t, trailed; E, at the edge; and the trail."""
     trail = trail_of(row)
-    notes = ("t" if trail else "") + ("E" if row["flags"] & DetectionFlag.EDGE else "")
+    notes = given + ("t" if trail else "") + ("E" if row["flags"] & DetectionFlag.EDGE else "")
     remarks = f"trail {trail[0]:.1f} arcsec at position angle {trail[1]:.1f} deg" if trail else ""
     return {"notes": notes, "remarks": remarks}
 

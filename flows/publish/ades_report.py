@@ -11,11 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from flows.publish.ades_files import FORMS, read_text, written
 from flows.publish.ades_night import TELESCOPES, ReportableNight, ReportableTracklet, reportable_night
-from flows.publish.ades_read import read_text
 from flows.publish.ades_record import MEASURED, AdesContext, AdesObservation
 from flows.publish.ades_rules import problems_of
-from flows.publish.ades_text import FORMS, written
 from flows.publish.submissions import Submissions, Submitted
 from kernels.orbits.designations import tracklet_name
 from kernels.sky.observatories import GEOCENTRE, OBSERVATORIES

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import erfa
 
-from flows.publish.ades_read import KINDS, Document, Element
+from flows.publish.ades_files import KINDS, Document, Element
 from kernels.orbits.designations import mistakable
 from schemas.ades import ADES_VERSION, BANDS, CATALOGUES, MODES
 

@@ -68,6 +68,12 @@ class Submissions:
         paths = [path for one in nights for path in sorted(submissions_folder(self._out, one).glob("*.json"))]
         return [_read(path) for path in paths]
 
+    def all(self, night: str | None = None) -> list[SubmissionRecord]:
+        """Return what was submitted of a night, or of all, in order; errors as in `records`."""
+        folder = submissions_folder(self._out, night or "*")
+        paths = sorted(self._out.glob(f"{folder.relative_to(self._out).as_posix()}/*.json"))
+        return [_read(path) for path in paths]
+
     def add(self, record: SubmissionRecord, suffix: str) -> Path:
         """Record a report as submitted, and write it; return its path.
 

@@ -63,6 +63,11 @@ def test_a_submission_is_written_once(tmp_path, config, option):
         assert (again.code, again.summary["path"], again.summary["submitted_before"]) == (0, None, 6)
         assert "nothing new to report" in again.stderr
     assert files(tmp_path) == before
+    listed = nightstride("ades", "list", out, "--json")
+    (one,) = listed.summary["submissions"]
+    assert (one["night"], one["number"], one["form"], one["tracklets"], one["detections"]) == (NIGHT, 1, "psv", 2, 6)
+    assert f"{NIGHT} 001 " in listed.stderr
+    assert nightstride("ades", "list", out, "--night", "20260101").stdout == "Nothing was submitted.\n"
 
 
 def test_a_draft_goes_to_a_file_on_request(out, config, tmp_path):

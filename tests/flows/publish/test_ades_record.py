@@ -1,12 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.time import Time
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.publish.ades_files import obs80_line
 from flows.publish.ades_record import AdesObservation, Reduction, observation, trail_of, utc_text
 from flows.publish.ades_rules import FORMS
-from flows.publish.ades_text import obs80_line
 from kernels.orbits.designations import Designation
 from schemas.dia_source import DetectionFlag
 from schemas.errors import BadInput
@@ -94,6 +96,8 @@ def test_there_is_no_magnitude_without_a_band_and_no_band_without_a_magnitude(ch
 
 def test_trails_and_edges_are_noted():
     one = made(trailLength=12.34, trailLengthErr=0.4, trailAngle=45.0, flags=int(DetectionFlag.EDGE))
+    given = observation(row(), Designation(), "N000001", replace(REDUCTION, notes="Z"))
+    assert (given.notes, given.remarks) == ("Z", "")
     assert (one.notes, one.remarks) == ("tE", "trail 12.3 arcsec at position angle 45.0 deg")
     assert trail_of(row(trailLength=12.0, trailLengthErr=5.0, trailAngle=45.0)) is None
     assert trail_of(row(trailLength=1.5, trailAngle=45.0)) is None

@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pyarrow as pa
 import pytest
 
-from flows.publish import ades_night, ades_text, submissions
+from flows.publish import ades_files, ades_night, submissions
 from flows.publish.ades_night import reportable_night, require_good, trails_agree
 from flows.publish.ades_report import draft_report, submit_report, tracklet_names
 from flows.publish.submissions import Submissions
@@ -145,9 +145,9 @@ def test_a_tracklet_of_two_stations_is_left_out(night):
 def test_a_block_of_two_stations_is_not_written(night):
     found = reportable_night(night[0], NIGHT, SETTINGS).tracklets[0].observations
     rows = [replace(one, trkSub="N000001", stn=stn) for one, stn in zip(found, ("I41", "X05"), strict=False)]
-    for form in ades_text.FORMS:
+    for form in ades_files.FORMS:
         with pytest.raises(BadInput, match="X05"):
-            ades_text.written(CONTEXT, rows, form)
+            ades_files.written(CONTEXT, rows, form)
 
 
 @pytest.mark.parametrize(

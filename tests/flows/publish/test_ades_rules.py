@@ -3,9 +3,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from flows.publish.ades_read import read_document, read_text
+from flows.publish.ades_files import as_psv, as_xml, read_document, read_text, written
 from flows.publish.ades_rules import problems_of
-from flows.publish.ades_text import written
 from schemas.errors import BadInput, Misconfigured
 from tests.support.ades import REAL, needs_schema
 from tests.support.ades_blocks import block
@@ -143,9 +142,7 @@ def test_rules_beyond_the_schema(form, changes, text):
 
 
 def _as_written(context, rows, form):
-    from flows.publish import ades_text
-
-    return {"psv": ades_text._psv, "xml": ades_text._xml}[form](context, rows)
+    return {"psv": as_psv, "xml": as_xml}[form](context, rows)
 
 
 def test_an_observation_twice_is_told():

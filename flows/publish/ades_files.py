@@ -1,10 +1,14 @@
-"""A report in the formats of the Minor Planet Center: ADES as text with bars (PSV) or as XML, and 80 columns."""
+"""Files of a report: written in ADES (PSV: text with bars, or XML) or 80 columns; and read from ADES, with lines."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 from flows.publish.ades_record import ELEMENTS, AdesContext, AdesObservation
+from flows.runtime.settings import require_there
 from kernels.orbits.designations import Designation, packed
 from schemas.ades import ADES_VERSION, BANDS
 from schemas.errors import BadInput
@@ -40,7 +44,7 @@ def written(context: AdesContext, observations: Sequence[AdesObservation], form:
         raise BadInput("no_observations", where, "has no observation.", "report what there is.")
     if others := sorted({one.stn for one in observations} - {context.mpc_code}):
         raise BadInput("two_stations", where, f"has observations of {', '.join(others)}.", remedy)
-    return {"psv": _psv, "xml": _xml, "obs80": _obs80}[form](context, observations)
+    return {"psv": as_psv, "xml": as_xml, "obs80": as_obs80}[form](context, observations)
 
 
 def _header(context: AdesContext) -> Header:
@@ -74,7 +78,8 @@ def _names(name: str, people: Sequence[str]) -> Header:
     return [(name, [("name", one) for one in people])] if people else []
 
 
-def _psv(context: AdesContext, observations: Sequence[AdesObservation]) -> str:
+def as_psv(context: AdesContext, observations: Sequence[AdesObservation]) -> str:
+    """Return a report as text with bars, in columns that are aligned; only those with a value."""
     lines = [f"# version={ADES_VERSION}"]
     for name, content in _header(context):
         lines.append(f"# {name} {content}" if isinstance(content, str) else f"# {name}")
@@ -86,7 +91,8 @@ def _psv(context: AdesContext, observations: Sequence[AdesObservation]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _xml(context: AdesContext, observations: Sequence[AdesObservation]) -> str:
+def as_xml(context: AdesContext, observations: Sequence[AdesObservation]) -> str:
+    """Return a report as XML, elements in the order of the schema."""
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', f'<ades version="{ADES_VERSION}">', "  <obsBlock>"]
     lines.append("    <obsContext>")
     for name, content in _header(context):
@@ -108,7 +114,7 @@ def _element(name: str, text: str) -> str:
 _NOTE_2 = {"CCD": "C", "CMO": "B", "VID": "n", "TDI": "C"}
 
 
-def _obs80(context: AdesContext, observations: Sequence[AdesObservation]) -> str:
+def as_obs80(context: AdesContext, observations: Sequence[AdesObservation]) -> str:
     """Return lines of 80 columns below the lines of the header.
 
     https://minorplanetcenter.net/iau/info/OpticalObs.html and ObsDetails.html.
@@ -158,3 +164,167 @@ def _sexagesimal(value: float, decimals: int, turn: int) -> str:
 
 def _signed(dec: float) -> str:
     return f"{'-' if dec < 0 else '+'}{_sexagesimal(abs(dec), 2, 360)}"
+
+
+KINDS = ("optical", "offset", "occultation", "radar")
+_GROUPS = (
+    "observatory",
+    "submitter",
+    "observers",
+    "measurers",
+    "telescope",
+    "software",
+    "coinvestigators",
+    "collaborators",
+)
+"""Elements of the header that have elements of their own; `comment` does, too, and `fundingSource` a text."""
+
+
+@dataclass
+class Element:
+    """Element: name, text and elements in it, and the number of its line."""
+
+    name: str
+    line: int
+    text: str = ""
+    parts: list["Element"] = field(default_factory=list)
+
+    def find(self, name: str) -> "Element | None":
+        """Return the first element of a name in it; None if there is none."""
+        return next((one for one in self.parts if one.name == name), None)
+
+    def texts(self, name: str) -> list[str]:
+        """Return the texts of the elements of a name in it."""
+        return [one.text.strip() for one in self.parts if one.name == name]
+
+
+@dataclass
+class Document:
+    """Report: its version, and its blocks as XML has them: ``obsBlock`` of ``obsContext`` and ``obsData``.
+
+    The order of elements counts where it is ``ordered``, as XML is.
+    """
+
+    version: Element
+    blocks: list[Element]
+    ordered: bool = False
+
+
+def read_document(path: Path) -> Document:
+    """Read a report.
+
+    Raises
+    ------
+    Misconfigured
+        There is no such file.
+    BadInput
+        It cannot be read, or is neither XML nor PSV; ``line N`` is in the message.
+    """
+    require_there(path, "another report.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput("unreadable_report", str(path), f"cannot be read as text (UTF-8): {error}.", _REMEDY) from error
+    return read_text(str(path), text)
+
+
+def read_text(where: str, text: str) -> Document:
+    """Read a report from its text, ``where`` in messages; errors as in `read_document`."""
+    return _from_xml(where, text) if is_xml(text) else _from_psv(where, text)
+
+
+def is_xml(text: str) -> bool:
+    """Return whether a text is meant as XML: PSV begins otherwise."""
+    return text.lstrip().startswith("<")
+
+
+_REMEDY = "give a report in ADES, as XML or PSV."
+
+
+def _from_xml(where: str, text: str) -> Document:
+    """Read XML; entities of its own, which can grow without end, are refused."""
+    parser = expat.ParserCreate()
+    root = Element("", 0)
+    stack = [root]
+
+    def begin(name: str, attributes: dict[str, str]) -> None:
+        one = Element(name, parser.CurrentLineNumber, attributes.get("version", "") if len(stack) == 1 else "")
+        stack[-1].parts.append(one)
+        stack.append(one)
+
+    def characters(text: str) -> None:
+        if len(stack) > 2:
+            stack[-1].text += text
+
+    def refuse(*_: object) -> None:
+        raise ValueError(f"line {parser.CurrentLineNumber}: declares an entity")
+
+    parser.StartElementHandler, parser.CharacterDataHandler = begin, characters
+    parser.EndElementHandler = lambda _: stack.pop()
+    parser.EntityDeclHandler = refuse
+    try:
+        parser.Parse(text.lstrip(), True)
+    except (expat.ExpatError, ValueError) as error:
+        raise BadInput("unreadable_report", where, f"is no XML that can be read: {error}.", _REMEDY) from error
+    (top,) = root.parts
+    if top.name != "ades":
+        problem = f"line {top.line}: the outermost element is {top.name!r}, not 'ades'."
+        raise BadInput("no_ades", where, problem, _REMEDY)
+    return Document(Element("version", top.line, top.text), top.parts, ordered=True)
+
+
+def _from_psv(where: str, text: str) -> Document:
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not lines or not lines[0][1].startswith("# version"):
+        number = lines[0][0] if lines else 1
+        raise BadInput("no_ades", where, f"line {number}: does not begin with '# version=2022'.", _REMEDY)
+    number, first = lines[0]
+    document = Document(Element("version", number, first.partition("=")[2].strip()), [])
+    header, data, columns = None, None, list[str]()
+    for number, line in lines[1:]:
+        if line[0] in "#!":
+            if header is None or data is not None:
+                header, data = Element("obsContext", number), None
+                document.blocks.append(Element("obsBlock", number, parts=[header]))
+            _header_line(header, number, line)
+            continue
+        if header is None:
+            raise BadInput("no_ades", where, f"line {number}: comes before the header.", _REMEDY)
+        cells = [cell.strip() for cell in line.split("|")]
+        if data is None or cells[0] == "permID":
+            columns = cells
+            data = data or Element("obsData", number)
+            if data not in document.blocks[-1].parts:
+                document.blocks[-1].parts.append(data)
+        else:
+            data.parts.append(_row(number, columns, cells))
+    return document
+
+
+def _header_line(header: Element, number: int, line: str) -> None:
+    name, _, text = line[1:].strip().partition(" ")
+    if line[0] == "#":
+        header.parts.append(Element(name, number, text.strip()))
+    elif header.parts:
+        header.parts[-1].parts.append(Element(name, number, text.strip()))
+    else:
+        header.parts.append(Element(name, number, text.strip()))  # rules say that there is no such element
+
+
+def _row(number: int, columns: list[str], cells: list[str]) -> Element:
+    """Return an observation; its kind follows from its columns, and a column too many is one without a name."""
+    given = [Element(name, number, cell) for name, cell in _paired(columns, cells) if cell]
+    names = {one.name for one in given}
+    kind = "optical"
+    if names & {"trx", "rcv", "delay", "doppler"}:
+        kind = "radar"
+    elif "raStar" in names:
+        kind = "occultation"
+    elif "obsCenter" in names:
+        kind = "offset"
+    return Element(kind, number, parts=given)
+
+
+def _paired(columns: list[str], cells: list[str]) -> Iterator[tuple[str, str]]:
+    for place, cell in enumerate(cells):
+        yield (columns[place] if place < len(columns) else f"column {place + 1}"), cell
