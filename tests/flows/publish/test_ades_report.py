@@ -11,12 +11,15 @@ from flows.publish import ades_files, ades_night, submissions
 from flows.publish.ades_night import reportable_night, require_good, trails_agree
 from flows.publish.ades_report import draft_report, submit_report, tracklet_names
 from flows.publish.submissions import Submissions
+from flows.storage.atomic import WriteConditions
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import submissions_folder
+from flows.storage.object_store import configure
 from schemas.ades import AdesSettings
 from schemas.dia_source import DIA_SOURCE, DetectionFlag, exposure_of
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureKey
+from schemas.settings import StoreSettings
 from schemas.tracklets import TRACKLET
 from tests.support.ades import (
     NIGHT,
@@ -33,6 +36,7 @@ from tests.support.ades import (
     ztf_nights,
 )
 from tests.support.ades_blocks import CONTEXT
+from tests.support.memory_store import bucket_in_memory
 from tests.support.tracklets import mover, numbered, publish_linked
 
 
@@ -392,3 +396,37 @@ def test_a_report_of_many_tracklets_has_a_name_for_each():
     for one in ids:
         taken.add(next(name for name in tracklet_names(one) if name not in taken))
     assert len(taken) == len(ids)
+
+
+@pytest.fixture
+def memory(monkeypatch, tmp_path):
+    """An output folder in a bucket, with a night of two movers."""
+    out, store = bucket_in_memory(monkeypatch, tmp_path.name.replace("_", "-"))
+    monkeypatch.setattr(submissions, "write_conditions", lambda out: WriteConditions(enforced=True))
+    publish_rows(out, two_movers()[0])
+    yield out, store
+    configure(StoreSettings())
+
+
+def test_in_a_bucket_it_is_the_same(memory):
+    out, _ = memory
+    report, path = submit_report(out, NIGHT, SETTINGS, "xml")
+    assert str(path) == f"{out}/reports/ades/{NIGHT}/001.xml"
+    assert path.read_bytes().decode() == report.text
+    assert submit_report(out, NIGHT, SETTINGS, "psv")[1] is None
+    assert len(Submissions(out).all()) == 1
+
+
+def test_in_a_bucket_who_comes_second_is_refused(memory):
+    """The other one submits between reading what was submitted, and writing."""
+    out, _ = memory
+    real = Submissions.add
+
+    def overtaken(self, record, suffix):
+        with patch.object(Submissions, "add", real):
+            assert submit_report(out, NIGHT, SETTINGS, "psv")[1] is not None
+        return real(self, record, suffix)
+
+    with patch.object(Submissions, "add", overtaken), pytest.raises(Retryable, match="somebody else meanwhile"):
+        submit_report(out, NIGHT, SETTINGS, "xml")
+    assert [one.form for one in Submissions(out).all()] == ["psv"]
