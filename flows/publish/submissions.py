@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from flows.storage.atomic import make_folder, write_conditions, write_file, writing
@@ -125,14 +126,16 @@ class Submitted:
 
     @classmethod
     def of(cls, records: Sequence[SubmissionRecord]) -> "Submitted":
-        """Return the detections of records, in order."""
+        """Return the detections of records, in order; what a correction repeats is in the place of what was before."""
         found = cls()
         for record in records:
+            if record.correction:
+                rows = [one.model_dump(include={"visit", "detector", "ra", "dec"}) for one in record.detections]
+                gone = {id(one) for one in found.match(rows).values()}
+                for known in found.by_exposure.values():
+                    known[:] = [one for one in known if id(one) not in gone]
             for one in record.detections:
-                known = found.by_exposure.setdefault((one.visit, one.detector), [])
-                if record.correction:
-                    known[:] = [other for other in known if _apart(one, other.ra, other.dec) > _SAME]
-                known.append(one)
+                found.by_exposure.setdefault((one.visit, one.detector), []).append(one)
         return found
 
     def match(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, ReportedDetection]:
@@ -140,18 +143,22 @@ class Submitted:
 
         One that is trailed may have moved along its trail by a quarter of it.
         """
+        places = {
+            key: np.array([(one.ra, one.dec) for one in known]) for key, known in self.by_exposure.items() if known
+        }
         pairs = []
         for place, row in enumerate(rows):
-            reach = max(_SAME, (row.get("trailLength") or 0.0) / 4)
-            for n, one in enumerate(self.by_exposure.get((row["visit"], row["detector"]), ())):
-                if (apart := _apart(one, row["ra"], row["dec"])) <= reach:
-                    pairs.append((apart, place, (row["visit"], row["detector"], n)))
+            key = row["visit"], row["detector"]
+            if key in places:
+                apart = _apart(places[key], row["ra"], row["dec"])
+                near = np.flatnonzero(apart <= max(_SAME, (row.get("trailLength") or 0.0) / 4))
+                pairs += [(float(apart[n]), place, (key, int(n))) for n in near]
         found: dict[int, ReportedDetection] = {}
         taken = set()
-        for _, place, key in sorted(pairs):
-            if place not in found and key not in taken:
-                found[place] = self.by_exposure[key[:2]][key[2]]
-                taken.add(key)
+        for _, place, one in sorted(pairs):
+            if place not in found and one not in taken:
+                found[place] = self.by_exposure[one[0]][one[1]]
+                taken.add(one)
         return found
 
     def names(self) -> set[str]:
@@ -159,6 +166,7 @@ class Submitted:
         return {one.trkSub for known in self.by_exposure.values() for one in known if one.trkSub}
 
 
-def _apart(one: ReportedDetection, ra: float, dec: float) -> float:
-    east = ((one.ra - ra + 180) % 360 - 180) * np.cos(np.radians(dec))
-    return float(np.hypot(east, one.dec - dec)) * 3600
+def _apart(places: NDArray[np.float64], ra: float, dec: float) -> NDArray[np.float64]:
+    """Return how far places, (n, 2), are from one, arcsec."""
+    east = ((places[:, 0] - ra + 180) % 360 - 180) * np.cos(np.radians(dec))
+    return np.asarray(np.hypot(east, places[:, 1] - dec)) * 3600
