@@ -291,7 +291,9 @@ def _from_psv(where: str, text: str) -> Document:
         if header is None:
             raise BadInput("no_ades", where, f"line {number}: comes before the header.", _REMEDY)
         cells = [cell.strip() for cell in line.split("|")]
-        if data is None or cells[0] == "permID":
+        if data is None and cells[0] != "permID":
+            raise BadInput("no_ades", where, f"line {number}: the first column must be permID.", _REMEDY)
+        if cells[0] == "permID":
             columns = cells
             data = data or Element("obsData", number)
             if data not in document.blocks[-1].parts:

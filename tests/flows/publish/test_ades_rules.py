@@ -156,6 +156,7 @@ def test_an_observation_twice_is_told():
         ("", "no_ades"),
         ("permID|provID\n1|\n", "no_ades"),
         ("# version=2022\npermID|provID\n", "no_ades"),
+        ("# version=2022\n# observatory\n! mpcCode I41\nprovID|stn\n2014 AA|I41\n", "no_ades"),
         ("<ades version='2022'><obsBlock></ades>", "unreadable_report"),
         ("<other/>", "no_ades"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><ades version="2022"/>', "unreadable_report"),
