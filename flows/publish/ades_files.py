@@ -291,13 +291,13 @@ def _from_psv(where: str, text: str) -> Document:
         if header is None:
             raise BadInput("no_ades", where, f"line {number}: comes before the header.", _REMEDY)
         cells = [cell.strip() for cell in line.split("|")]
-        if data is None and cells[0] != "permID":
-            raise BadInput("no_ades", where, f"line {number}: the first column must be permID.", _REMEDY)
         if cells[0] == "permID":
             columns = cells
-            data = data or Element("obsData", number)
-            if data not in document.blocks[-1].parts:
+            if data is None:
+                data = Element("obsData", number)
                 document.blocks[-1].parts.append(data)
+        elif data is None:
+            raise BadInput("no_ades", where, f"line {number}: the first column must be permID.", _REMEDY)
         else:
             data.parts.append(_row(number, columns, cells))
     return document
