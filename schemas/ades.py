@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 ADES_VERSION = "2022"
 """Of the format, as its files say in the first line or element."""
@@ -50,45 +50,38 @@ letters as issue 88 has them. One letter: https://minorplanetcenter.net/iau/info
 """
 
 
-def _no_bar(text: str) -> str:
-    if not text.strip() or "|" in text or not text.isprintable():
-        raise ValueError(f"must be a text of one line, without |, got {text!r}")
-    return text
-
-
-def _listed(name: str, known: Iterable[str]) -> str:
-    names = tuple(known)
-    if name not in names:
-        raise ValueError(f"must be one that the Minor Planet Center lists, got {name!r}; known are {', '.join(names)}")
-    return name
-
-
-def _catalogue(name: str) -> str:
-    return _listed(name, CATALOGUES)
-
-
-def _bands(given: dict[str, str]) -> dict[str, str]:
-    return {name: _listed(band, BANDS) for name, band in given.items()}
-
-
-Line = Annotated[str, Field(max_length=100), AfterValidator(_no_bar)]
-Word = Annotated[str, Field(max_length=25), AfterValidator(_no_bar)]
-Catalogue = Annotated[str, AfterValidator(_catalogue)]
-
-
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _require_lines(texts: Iterable[str], most: int) -> None:
+    for text in texts:
+        if not text.strip() or "|" in text or not text.isprintable() or len(text) > most:
+            raise ValueError(f"must be one line of {most} characters at most, without |, got {text!r}")
+
+
+def _require_listed(names: Iterable[str], known: Iterable[str]) -> None:
+    listed = tuple(known)
+    for name in names:
+        if name not in listed:
+            raise ValueError(f"must be what the Minor Planet Center lists, got {name!r}; known are {', '.join(listed)}")
 
 
 class AdesTelescope(_Frozen):
     """Telescope; design, aperture and detector are known of some observatories, and needed of others."""
 
-    name: Annotated[Line | None, Field(description="Its name.")] = None
-    design: Annotated[Word | None, Field(description="Reflector, Schmidt, ...")] = None
+    name: Annotated[str | None, Field(description="Its name.")] = None
+    design: Annotated[str | None, Field(description="Reflector, Schmidt, ...")] = None
     aperture: Annotated[float | None, Field(gt=0, lt=1000, description="m")] = None
-    detector: Annotated[Word | None, Field(description="CCD, CMOS, ...")] = None
+    detector: Annotated[str | None, Field(description="CCD, CMOS, ...")] = None
     f_ratio: Annotated[float | None, Field(gt=0, lt=1000, description="Focal length over aperture.")] = None
     pixel_scale: Annotated[float | None, Field(gt=0, lt=1000, description="arcsec / px")] = None
+
+    @field_validator("name", "design", "detector")
+    @classmethod
+    def _short(cls, value: str | None, info: ValidationInfo) -> str | None:
+        _require_lines(() if value is None else (value,), 100 if info.field_name == "name" else 25)
+        return value
 
 
 class AdesSettings(_Frozen):
@@ -97,22 +90,21 @@ class AdesSettings(_Frozen):
     mpc_code: Annotated[
         str | None, Field(description="Code of the observatory; null: by the instrument (ZTF, Rubin, DECam).")
     ] = None
-    submitter: Annotated[Line | None, Field(description="Who submits: initials and surname.")] = None
-    institution: Annotated[Line | None, Field(description="Of the submitter.")] = None
-    measurers: Annotated[tuple[Line, ...], Field(description="Who measured: initials and surname of each.")] = ()
-    observers: Annotated[tuple[Line, ...], Field(description="Who observed, likewise.")] = ()
+    submitter: Annotated[str | None, Field(description="Who submits: initials and surname.")] = None
+    institution: Annotated[str | None, Field(description="Of the submitter.")] = None
+    measurers: Annotated[tuple[str, ...], Field(description="Who measured: initials and surname of each.")] = ()
+    observers: Annotated[tuple[str, ...], Field(description="Who observed, likewise.")] = ()
     telescope: AdesTelescope = AdesTelescope()
-    ast_cat: Annotated[Catalogue | None, Field(description="Catalogue of the astrometry: Gaia2, Gaia3, ...")] = None
+    ast_cat: Annotated[str | None, Field(description="Catalogue of the astrometry: Gaia2, Gaia3, ...")] = None
     phot_cat: Annotated[
-        Catalogue | None, Field(description="Catalogue of the photometry; null: PS1_DR1 for ZTF, else not told.")
+        str | None, Field(description="Catalogue of the photometry; null: PS1_DR1 for ZTF, else not told.")
     ] = None
     bands: Annotated[
         dict[str, str],
-        AfterValidator(_bands),
         Field(description="Band of the catalogues -> the Minor Planet Center's; beyond those known by the instrument."),
-    ] = {}
-    funding_source: Annotated[Line | None, Field(description="Who paid.")] = None
-    comments: Annotated[tuple[Line, ...], Field(description="Lines of comment.")] = ()
+    ] = {}  # noqa: RUF012 - pydantic copies it
+    funding_source: Annotated[str | None, Field(description="Who paid.")] = None
+    comments: Annotated[tuple[str, ...], Field(description="Lines of comment.")] = ()
     notes: Annotated[
         str, Field(pattern=r"^[A-Za-z]{0,3}$", description="Notes that all observations have, a letter each.")
     ] = ""
@@ -122,6 +114,30 @@ class AdesSettings(_Frozen):
     max_chance: Annotated[
         float, Field(gt=0, description="Largest `chance` of a tracklet that is reported under no designation.")
     ] = 0.05
+
+    @field_validator("submitter", "institution", "funding_source")
+    @classmethod
+    def _line(cls, value: str | None) -> str | None:
+        _require_lines(() if value is None else (value,), 100)
+        return value
+
+    @field_validator("measurers", "observers", "comments")
+    @classmethod
+    def _lines(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        _require_lines(value, 100)
+        return value
+
+    @field_validator("ast_cat", "phot_cat")
+    @classmethod
+    def _catalogue(cls, value: str | None) -> str | None:
+        _require_listed(() if value is None else (value,), CATALOGUES)
+        return value
+
+    @field_validator("bands")
+    @classmethod
+    def _listed(cls, value: dict[str, str]) -> dict[str, str]:
+        _require_listed(value.values(), BANDS)
+        return value
 
 
 class ReportedDetection(_Frozen):
