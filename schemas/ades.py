@@ -102,7 +102,7 @@ class AdesSettings(_Frozen):
     bands: Annotated[
         dict[str, str],
         Field(description="Band of the catalogues -> the Minor Planet Center's; beyond those known by the instrument."),
-    ] = {}  # noqa: RUF012 - pydantic copies it
+    ] = {}
     funding_source: Annotated[str | None, Field(description="Who paid.")] = None
     comments: Annotated[tuple[str, ...], Field(description="Lines of comment.")] = ()
     notes: Annotated[
