@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.ades import AdesSettings
 from schemas.alert_settings import AlertSettings
 from schemas.cluster_settings import ClusterSettings
 from schemas.keyword_mapping import KeywordMapping
@@ -424,6 +425,7 @@ class Settings(BaseSettings):
     predict_known: PredictKnownSettings = PredictKnownSettings()
     match_known: MatchKnownSettings = MatchKnownSettings()
     association: AssociationSettings = AssociationSettings()
+    ades: AdesSettings = AdesSettings()
     quality: QualitySettings = QualitySettings()
     butler: ButlerSettings = ButlerSettings()
     fetch: FetchSettings = FetchSettings()

@@ -5,7 +5,7 @@ import gc
 
 import typer
 
-from flows.cli import alerts, bench, evaluate, fetch, train
+from flows.cli import ades, alerts, bench, evaluate, fetch, train
 from flows.cli import serve as services
 from flows.cli.backfill import backfill
 from flows.cli.classify import classify
@@ -47,6 +47,7 @@ app.command()(restore)
 app.command()(export)
 app.command()(report)
 app.command()(doctor)
+app.add_typer(ades.app, name="ades")
 app.add_typer(fetch.app, name="fetch")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(services.app, name="services")

@@ -34,7 +34,7 @@ def ztf_schema() -> Mapping[str, Any]:
 
 
 def container_schema(version: str) -> Mapping[str, Any]:
-    """Return the schema of a container of packets, Rubin's or ZTF's; errors as in `flows.publish.rubin_schema.parsed`."""
+    """Return the schema of a container of packets, Rubin's or ZTF's; errors as in `parsed` of Rubin's."""
     return ztf_schema() if version == FORM else parsed(version)
 
 

@@ -68,3 +68,8 @@ def tile_path(out: Path, key: ExposureKey) -> Path:
 def outbox_path(out: Path) -> Path:
     """Return the path of the outbox of an output folder: alerts sent and to be sent, and dead letters."""
     return out / "alerts" / "outbox.sqlite"
+
+
+def submissions_folder(out: Path, night: str) -> Path:
+    """Return the folder of what was submitted of a night: records, and the reports beside them."""
+    return out / "reports" / "ades" / night

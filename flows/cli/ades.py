@@ -1,0 +1,172 @@
+"""Commands `nightstride ades`: reports to the Minor Planet Center, and their validation."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from flows.cli.options import counted, output_folder, refusals
+
+if TYPE_CHECKING:
+    from flows.publish.ades_report import ReportSummary
+
+
+class _ReportByDefault(TyperGroup):
+    """Group in which what is no name of a command is an argument of `report`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["report", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_ReportByDefault,
+    help="Report tracklets to the Minor Planet Center; `nightstride ades OUT` is `nightstride ades report OUT`.",
+    no_args_is_help=True,
+)
+
+
+class AdesFormat(StrEnum):
+    """Format of a report."""
+
+    PSV = "psv"
+    XML = "xml"
+    OBS80 = "obs80"
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
+    night: Annotated[str, typer.Option(help="YYYYMMDD")],
+    form: Annotated[
+        AdesFormat, typer.Option("--format", help="ADES as text with bars or XML; or the older 80 columns.")
+    ] = AdesFormat.PSV,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run/--submit", " /--no-dry-run", help="Only show what is new; or record it as submitted, once."
+        ),
+    ] = True,
+    to: Annotated[Path | None, typer.Option("--out", help="Also write the report to this file.")] = None,
+    corrections: Annotated[
+        bool, typer.Option("--corrections", help="Report what was submitted and whose measurements have changed.")
+    ] = False,
+    config: Annotated[Path | None, typer.Option(help="Settings file (TOML), as that of the run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Report the tracklets of a night, those of known objects under their designations, that were not submitted yet.
+
+    A dry run, unless told otherwise, prints the report. With --submit it is written under OUT/reports/ades, to be sent
+    to the Minor Planet Center, and its detections are never reported again. Exit code 0: done, also if nothing is new;
+    1: others submit at the same time; 2: bad usage, settings or catalogues.
+    """
+    from flows.publish.ades_report import draft_report, submit_report
+    from flows.runtime.settings import load_settings
+    from flows.storage.atomic import write_file
+    from flows.storage.folder import writable_folder
+    from flows.storage.object_store import configure
+
+    with refusals(as_json):
+        settings = load_settings(config)
+        configure(settings.store)
+        if to is not None:
+            writable_folder(to.absolute().parent)
+        if dry_run:
+            made = draft_report(out, night, settings.ades, form.value, corrections)
+        else:
+            made, _ = submit_report(out, night, settings.ades, form.value, corrections)
+        if to is not None and made.text:
+            write_file(to, made.text.encode(), to.absolute().parent)
+    summary = made.summary
+    if to is not None and made.text and summary.path is None:
+        summary = summary.model_copy(update={"path": str(to)})
+    if dry_run and to is None:
+        typer.echo(made.text, nl=False)
+    _tell(summary)
+    if as_json:
+        typer.echo(summary.model_dump_json())
+
+
+def _tell(summary: "ReportSummary") -> None:
+    from flows.publish.ades_night import REASONS
+
+    known = f", {summary.known} of them of known objects" if summary.known else ""
+    what = f"{counted(summary.observations, 'observation')} of {counted(summary.tracklets, 'tracklet')}{known}"
+    lines = [f"{summary.night}: {what if summary.observations else 'nothing new to report'}"]
+    if summary.submitted_before:
+        lines.append(
+            f"{counted(summary.submitted_before, 'detection')} submitted before, {summary.changed} changed since"
+        )
+    if summary.withdrawn:
+        lines.append(f"{counted(summary.withdrawn, 'detection')} submitted before, in no tracklet to be reported now")
+    lines += [f"{counted(count, 'tracklet')} left out: {REASONS[reason]}" for reason, count in summary.left_out.items()]
+    lines += [f"{count}: {note}" for note, count in summary.notes.items()]
+    lines += [f"to submit, set {name}" for name in summary.missing]
+    if summary.dry_run:
+        lines.append("Dry run: nothing was submitted. To submit, add --submit.")
+    elif summary.path is not None:
+        lines.append(f"Submitted: {summary.path}. Send it to the Minor Planet Center.")
+    for line in lines:
+        typer.echo(line, err=True)
+
+
+@app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(help="Reports in ADES, PSV or XML.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Check reports by the rules of ADES, those that its schema misses among them; each fault with its line.
+
+    Exit code 0: all are valid; 1: some are not; 2: a file cannot be read.
+    """
+    from flows.publish.ades_files import read_document
+    from flows.publish.ades_rules import problems_of
+
+    found = []
+    with refusals(as_json):
+        for path in files:
+            for one in problems_of(read_document(path)):
+                found.append({"file": str(path), "line": one.line, "problem": one.text})
+                typer.echo(f"{path}:{one.line}: {one.text}", err=as_json)
+    typer.echo(f"{counted(len(files), 'report')}: {counted(len(found), 'problem') if found else 'valid'}.", err=as_json)
+    if as_json:
+        typer.echo(json.dumps({"files": len(files), "valid": not found, "problems": found}))
+    raise typer.Exit(int(bool(found)))
+
+
+@app.command("list")
+def list_submitted(
+    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
+    night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """List what was submitted: night, number, time, format, tracklets and detections.
+
+    Exit code 0: done; 2: there is no such folder, or a record is damaged.
+    """
+    from flows.publish.submissions import Submissions
+    from flows.storage.layout import require_output
+
+    found = []
+    with refusals(as_json):
+        require_output(out)
+        for one in Submissions(out).all(night):
+            count = len({detection.trkSub or detection.values["obsTime"] for detection in one.detections})
+            found.append(
+                {
+                    **one.model_dump(include={"night", "number", "submitted_at", "form", "correction"}),
+                    "tracklets": count,
+                    "detections": len(one.detections),
+                }
+            )
+            kind = " of corrections" if one.correction else ""
+            what = f"{counted(count, 'tracklet')}, {counted(len(one.detections), 'detection')}{kind}"
+            typer.echo(f"{one.night} {one.number:03d} {one.submitted_at} {one.form}: {what}", err=as_json)
+    if not found:
+        typer.echo("Nothing was submitted.", err=as_json)
+    if as_json:
+        typer.echo(json.dumps({"submissions": found}))

@@ -1,0 +1,188 @@
+import random
+from xml.etree import ElementTree
+
+import pytest
+
+from flows.publish.ades_files import as_psv, as_xml, read_document, read_text, written
+from flows.publish.ades_rules import problems_of
+from schemas.errors import BadInput, Misconfigured
+from tests.support.ades import REAL, needs_schema
+from tests.support.ades_blocks import block
+
+
+@pytest.fixture(scope="module")
+def schema():
+    """The published schema, and a validator that is not ours."""
+    import xmlschema
+
+    return xmlschema.XMLSchema(str(REAL / "ades" / "xsd" / "submit.xsd"))
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return {form: written(*block(), form) for form in ("psv", "xml")}
+
+
+def said(text):
+    return [one.text for one in problems_of(read_text("a report", text))]
+
+
+def test_our_reports_are_valid(texts):
+    assert said(texts["psv"]) == said(texts["xml"]) == []
+
+
+@needs_schema
+@pytest.mark.parametrize("name", ["319.psv", "319.xml"])
+def test_the_samples_of_the_standard_are_valid(name):
+    assert problems_of(read_document(REAL / "ades" / "tests" / "input" / name)) == []
+
+
+VALUES = {
+    "permID": ["0", "1P", "73P-AC", "433", "A1", "(1) 2", "J13", "12I"],
+    "provID": ["2014 AA360", "2014 IA", "2001 P-L", "C/1997 BA6", "P/1994 P1-B", "S/2001 U 9", "2014AA", "A801 AA"],
+    "trkSub": ["a-b_c", "123456789", "a b", "ünd", "12345678"],
+    "mode": ["CMO", "CCDX", "C-D"],
+    "stn": ["I4", "I41", "I4100", "I4_1"],
+    "obsTime": ["2026-11-03T04:05:06Z", "2026-11-03T04:05:06.1234567Z", "2026-02-30T04:05:06Z", "2026-11-03 04:05:06Z",
+                "2016-12-31T23:59:60.5Z", "2015-12-31T23:59:60Z", "2026-11-03T24:00:01Z", "2026-11-03T04:05:06",
+                "2030-06-30T23:59:60Z", "2026-11-03T23:59:60Z", "2026-11-03T04:60:06Z"],
+    "ra": ["360", "359.999999999", "-1", "01.5", ".5", "5.", "1.1234567891", ".", "1e2", "400", "12.5"],
+    "dec": ["90", "-90.0", "90.000000001", "+5", "--5", "05.2", "-.5", "45.1234567891"],
+    "rmsRA": ["0", "0.00001", "1234567", "12345.6", "-1", ".5", "00.5", "12345678"],
+    "rmsCorr": ["1", "-1.0", "0.999", "-0.5", ".5", "2", "0.123456789012"],
+    "astCat": ["Gaia2", "Gaia.2", "Gaia-2", "Gaia23456"],
+    "mag": ["35.0", "35.1", "-5", "-5.01", "020.1", "20.12345", "20.123456", "x"],
+    "rmsMag": ["0.05", "0.00001", "0", "1.23456"],
+    "band": ["Pr", "Pgri", "P-", "V"],
+    "photCat": ["PS1_DR1", "PS1 DR1", "123456789"],
+    "logSNR": ["1.234", "-1.23", "1.23456", "-0.1234", "x"],
+    "exp": ["30", "30.0", "0", "1234567"],
+    "seeing": ["2.2", "-2", "2..2"],
+    "notes": ["t", "abcdefg", "t E", "K_1"],
+    "remarks": ["a|b", " ", "x" * 300, "x" * 301, "all right"],
+    "obsSubID": ["1" * 25, "1" * 26, "a b"],
+    "aperture": ["0", "1.2", "1234567", "x"],
+    "design": ["x" * 25, "x" * 26, "a|b"],
+    "name": ["x" * 100, "x" * 101, " "],
+    "mpcCode": ["I41", "I", "I4141"],
+    "line": ["x" * 101, "fine"],
+}  # fmt: skip
+
+MORE = {"trkSub", "stn", "astCat", "band", "mode", "photCat", "mpcCode"}
+"""Elements for which there are rules beyond the schema."""
+
+
+@needs_schema
+@pytest.mark.parametrize("name", sorted(VALUES))
+def test_forms_are_those_of_the_schema(schema, texts, name):
+    """Each value in place of that of the first element of the name: our verdict is that of an independent validator."""
+    for value in VALUES[name]:
+        root = ElementTree.fromstring(texts["xml"])
+        one = next(root.iter(name))
+        one.text = value
+        valid, ours = schema.is_valid(root), said(ElementTree.tostring(root, encoding="unicode"))
+        if valid and name in MORE:
+            ours = [text for text in ours if "listed" not in text and "one station" not in text]
+        assert (not ours) == valid, (value, ours)
+
+
+@needs_schema
+def test_orders_and_presence_are_those_of_the_schema(schema, texts):
+    """Elements dropped, repeated, swapped, renamed, at random: whatever the schema refuses, our rules refuse."""
+    rng, refused = random.Random(1), 0
+    for _ in range(300):
+        root = ElementTree.fromstring(texts["xml"])
+        parent = rng.choice([one for one in root.iter() if len(one)])
+        child = rng.randrange(len(parent))
+        match rng.randrange(4):
+            case 0:
+                parent.remove(parent[child])
+            case 1:
+                parent.insert(child, ElementTree.fromstring(ElementTree.tostring(parent[child])))
+            case 2:
+                other = rng.randrange(len(parent))
+                parent[child], parent[other] = parent[other], parent[child]
+            case _:
+                parent[child].tag = rng.choice(["permID", "provID", "fltr", "nStars", "nothing", "software", "disc"])
+        valid, ours = schema.is_valid(root), said(ElementTree.tostring(root, encoding="unicode"))
+        refused += not valid
+        beyond = ("go together", "without the errors", "again", "stands for two")
+        if valid:
+            assert all(any(word in text for word in beyond) for text in ours), ours
+        else:
+            assert ours
+    assert 50 < refused < 290
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"stn": "W84"}, "one block, one station"),
+        ({"rmsRA": "", "rmsDec": ""}, "rmsCorr without the errors"),
+        ({"rmsDec": ""}, "rmsRA and rmsDec go together"),
+        ({"band": "", "rmsMag": "", "photCat": ""}, "mag needs a band"),
+        ({"mag": ""}, "without mag"),
+        ({"trkSub": "K23X07X"}, "is the packed form of a designation"),
+        ({"trkSub": "Tabcdef"}, "begins with one of I, J, K, P and T"),
+        ({"band": "Zg"}, "is not listed"),
+        ({"astCat": "Gaia9"}, "is not listed"),
+        ({"permID": "433"}, "stands for two objects"),
+        ({"trkSub": ""}, "says which object"),
+    ],
+)
+@pytest.mark.parametrize("form", ["psv", "xml"])
+def test_rules_beyond_the_schema(form, changes, text):
+    """The second of the observations breaks a rule, and the line is told."""
+    context, rows = block(changes)
+    document = read_text("a report", _as_written(context, rows, form))
+    lines = [one.line for one in document.blocks[0].parts[1].parts]
+    found = [one for one in problems_of(document) if text in one.text]
+    assert found
+    assert all(lines[1] <= one.line < lines[2] for one in found)
+
+
+def _as_written(context, rows, form):
+    return {"psv": as_psv, "xml": as_xml}[form](context, rows)
+
+
+def test_an_observation_twice_is_told():
+    context, rows = block()
+    assert "the observation of line" in said(written(context, [rows[0], rows[0]], "psv"))[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", "no_ades"),
+        ("permID|provID\n1|\n", "no_ades"),
+        ("# version=2022\npermID|provID\n", "no_ades"),
+        ("# version=2022\n# observatory\n! mpcCode I41\nprovID|stn\n2014 AA|I41\n", "no_ades"),
+        ("<ades version='2022'><obsBlock></ades>", "unreadable_report"),
+        ("<other/>", "no_ades"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]><ades version="2022"/>', "unreadable_report"),
+    ],
+)
+def test_what_is_no_report_is_refused(text, code):
+    with pytest.raises(BadInput, match="To fix") as raised:
+        read_text("a report", text)
+    assert raised.value.code == code
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "noise").write_bytes(b"\xff\xfe\x00" * 100)
+    with pytest.raises(BadInput, match="cannot be read as text"):
+        read_document(tmp_path / "noise")
+    with pytest.raises(Misconfigured, match="does not exist"):
+        read_document(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "line", ["# observatory", "! mpcCode I41", "# telescope", "! aperture 1.22", "! design Schmidt"]
+)
+def test_a_header_that_lacks_something_is_told(texts, line):
+    assert said(texts["psv"].replace(f"{line}\n", "", 1)) != []
+
+
+def test_cells_without_a_column_are_told(texts):
+    lines = texts["psv"].splitlines()
+    assert any("column" in text for text in said("\n".join([*lines[:-1], lines[-1] + "|more"])))
