@@ -29,17 +29,26 @@ DUMP = "prefect.sql"
 class Format(StrEnum):
     """Format to write."""
 
+    CSV = "csv"
+    PARQUET = "parquet"
     VOTABLE = "votable"
+    FITS = "fits"
     HATS = "hats"
+    REGION = "region"
 
 
 def export(
     out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
-    to: Annotated[Path, typer.Option(help="File (votable) or folder (hats) to write.")],
+    to: Annotated[Path, typer.Option(help="File to write; its ending says the format. Of hats a folder.")],
     dataset: Annotated[str, typer.Option(help="Name of the dataset: object, dia_source, ...")] = "object",
     form: Annotated[
-        Format, typer.Option("--format", help="votable: TOPCAT, Aladin; hats: LSDB, needs the extra hats.")
-    ] = Format.VOTABLE,
+        Format | None,
+        typer.Option(
+            "--format",
+            help="csv (.csv), parquet (.parquet), votable (.vot, .votable, .xml: TOPCAT, Aladin), fits (.fits), region "
+            "(.reg: DS9), hats (.hats: LSDB, needs the extra hats).",
+        ),
+    ] = None,
     night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
@@ -48,26 +57,25 @@ def export(
     Exit code 0: written; 2: there is no such dataset or folder, or it cannot be written.
     """
     from flows.pipeline.graph import declared_tables
-    from flows.results.export import published_files, published_table
-    from flows.storage.folder import writable_folder
+    from flows.results.catalogue_rows import CatalogueRows
+    from flows.results.export import published_files
+    from flows.results.export_formats import export_format, require_folder, write_rows
 
     tables = declared_tables()
     with refusals(as_json):
+        chosen = export_format(to, None if form is None else form.value, "--to")
         files = published_files(out, dataset, tables, night)
-        writable_folder(to.absolute().parent, "--to")
-        if form is Format.HATS:
+        require_folder(to, "--to")
+        if chosen == Format.HATS.value:
             from flows.results.export import write_hats
 
             rows = write_hats(to, tables[dataset], files)
         else:
-            from flows.results.export import write_votable
-
-            table = published_table(files, tables[dataset])
-            write_votable(to, tables[dataset], table)
-            rows = len(table)
+            whole = CatalogueRows(out, tables[dataset], None if night is None else (night,))
+            rows = write_rows(to, chosen, dataset, whole.read(whole.schema.names, None))
     typer.echo(f"{rows} rows of {dataset}, {len(files)} files: {to}", err=as_json)
     if as_json:
-        typer.echo(json.dumps({"dataset": dataset, "format": form.value, "rows": rows, "path": str(to)}))
+        typer.echo(json.dumps({"dataset": dataset, "format": chosen, "rows": rows, "path": str(to)}))
 
 
 def forced(

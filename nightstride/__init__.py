@@ -1,0 +1,37 @@
+"""Nightstride in Python: open what a run has published, look at its pixels, and search arrays in memory.
+
+>>> import nightstride as ns
+>>> night = ns.open("OUT")  # doctest: +SKIP
+>>> night.detections(where="reliability > 0.9").to_pandas()  # doctest: +SKIP
+"""
+
+from importlib.metadata import version
+
+from nightstride.array import search
+from nightstride.night import Night, open
+from nightstride.pictures import Cutout, Image
+from nightstride.table import Table
+from schemas.dia_source import DetectionFlag
+from schemas.errors import BadInput, Misconfigured, NightstrideError, NoWork, Retryable
+from schemas.exposure import PsfModel
+from schemas.pixels import MaskPlane
+
+__version__ = version("nightstride")
+
+__all__ = [
+    "BadInput",
+    "Cutout",
+    "DetectionFlag",
+    "Image",
+    "MaskPlane",
+    "Misconfigured",
+    "Night",
+    "NightstrideError",
+    "NoWork",
+    "PsfModel",
+    "Retryable",
+    "Table",
+    "__version__",
+    "open",
+    "search",
+]
