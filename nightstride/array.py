@@ -41,8 +41,9 @@ def search(
     wcs
         astropy WCS or FITS header. None: the columns of the sky are null.
     psf
-        FWHM as seen on the image, px; a stamp of the PSF; or a `PsfModel`. None: measured on stars of ``science``, else
-        on what shines in ``array``; where nothing tells it, 2.5 px is assumed, and every row has the flag ASSUMED_PSF.
+        FWHM as seen on the image, px; a stamp of the PSF; or a `PsfModel` (before the pixels blur it). None: measured
+        on stars of ``science``, else on what shines in ``array``; where nothing tells it, 2.5 px is assumed, and every
+        row has the flag ASSUMED_PSF.
     mask : (ny, nx)
         True, or the bits of `MaskPlane`, where a pixel is not to be trusted.
     science : (ny, nx)

@@ -226,9 +226,7 @@ class Night:
 
         return explain_detection(self.out, source_id, load_settings(self.settings).association)
 
-    def lightcurve(
-        self, identity: int, of: Literal["object", "tracklet", "detection"] | None = None
-    ) -> "QTable":
+    def lightcurve(self, identity: int, of: Literal["object", "tracklet", "detection"] | None = None) -> "QTable":
         """Return a light curve by time: ``time``, ``band``, ``flux``, ``fluxErr``, ``visit`` and more.
 
         Parameters

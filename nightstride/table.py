@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 LOOK = 10
 """Rows that a notebook shows."""
 
+COUNTED = 200
+"""Files up to which rows are counted to say what a table is."""
+
 _NULLABLE = {"int64": "Int64", "int32": "Int32", "int16": "Int16", "bool": "boolean"}
 """Arrow's types whose nulls numpy cannot hold -> pandas' own."""
 
@@ -124,7 +127,8 @@ class Table:
         for night in self.nights:
             yield night, Table(self._rows.of((night,)), self._columns, self._where)
 
-    __iter__ = by_night
+    def __iter__(self) -> "Iterator[tuple[str, Table]]":
+        return self.by_night()
 
     def __len__(self) -> int:
         return self._rows.count(self._where)
@@ -225,10 +229,18 @@ class Table:
             raise Misconfigured("no_flags", self.name, "has no flags.", f"{', '.join(FLAGS)} have some.")
         return self._rows.read(["flags"], self._where)["flags"].fill_null(0).to_numpy(), kind
 
+    def _told(self) -> str:
+        """Return how many rows it has, unless that takes long to find out."""
+        return f"{len(self):,} rows, " if self._rows.parts <= COUNTED else ""
+
     def __repr__(self) -> str:
         nights = self.nights
-        of = "" if not nights else f", night {nights[0]}" if len(nights) == 1 else f", {nights[0]} to {nights[-1]}"
-        return f"<Table {self.name}: {len(self):,} rows, {len(self.columns)} columns{of}>"
+        of = (
+            f", {len(nights)} nights, {nights[0]} to {nights[-1]}"
+            if len(nights) > 1
+            else "".join(f", night {one}" for one in nights)
+        )
+        return f"<Table {self.name}: {self._told()}{len(self.columns)} columns{of}>"
 
     def _repr_html_(self) -> str:
         head = self._rows.read(self.columns, self._where, LOOK)
@@ -242,9 +254,8 @@ class Table:
             "<tr>" + "".join(f"<td>{escape(_cell(name, value, kind))}</td>" for name, value in row.items()) + "</tr>"
             for row in head.to_pylist()
         )
-        count = len(self)
-        more = f"<p>{count:,} rows; the first {len(head)} are shown.</p>" if count > len(head) else ""
-        about = f"<p><b>{escape(self.name)}</b>: {count:,} rows, {len(self.columns)} columns</p>"
+        more = f"<p>The first {len(head)} rows.</p>" if len(head) == LOOK else ""
+        about = f"<p>{escape(repr(self)[1:-1])}</p>"
         return f"<div>{about}<table><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>{more}</div>"
 
 

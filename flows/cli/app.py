@@ -44,7 +44,6 @@ def nightstride(
         typer.echo(context.get_help())
 
 
-
 app.command()(run)
 app.command()(backfill)
 app.command()(watch)

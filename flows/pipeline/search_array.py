@@ -44,7 +44,7 @@ class ArrayFacts(NamedTuple):
     wcs
         astropy WCS, FITS header or its cards.
     psf
-        FWHM as seen on the image, px; a stamp (ny, nx); or a `PsfModel`.
+        FWHM as seen on the image, px; a stamp (ny, nx); or a `PsfModel`, of the width before the pixels blur it.
     mask
         (ny, nx): True, or the bits of `MaskPlane`, where a pixel is not to be trusted.
     science
@@ -151,7 +151,7 @@ def _image(given: ArrayLike, name: str) -> NDArray[np.float32]:
         raise _bad("wrong_dimensions", name, f"has the shape {found.shape}, must be (ny, nx)", "give one image")
     if found.dtype.kind != "f":
         raise _bad(
-            "not_floating", name, f"is {found.dtype}: integers may have wrapped round in a subtraction, and have no NaN",
+            "not_floating", name, f"is {found.dtype}: integers may have wrapped round, and have no NaN",
             "subtract in floating point, and give array.astype('float32')",
         )  # fmt: skip
     with np.errstate(over="ignore"):
@@ -179,8 +179,10 @@ def _same_shape(found: NDArray[Any], shape: tuple[int, ...], name: str) -> NDArr
 
 
 def _psf(given: Any) -> PsfModel | None:
-    if given is None or isinstance(given, PsfModel):
-        return given
+    if isinstance(given, PsfModel):  # its width is before the pixels already, as no header states it
+        return given.model_copy(update={"source": "stamp"}) if given.source == "header" else given
+    if given is None:
+        return None
     stamp = np.asarray(given)
     try:
         if stamp.ndim == 0:
@@ -190,7 +192,9 @@ def _psf(given: Any) -> PsfModel | None:
             return PsfModel(fwhm_px=width, source="header")
         fwhm, beta = fit_moffat(np.asarray(stamp, np.float64))
     except (ValueError, TypeError) as error:
-        raise _bad("bad_psf", "psf", f"is none: {error}", "give its FWHM in pixels, a stamp of it, or nothing") from error
+        raise _bad(
+            "bad_psf", "psf", f"is none: {error}", "give its FWHM in pixels, a stamp of it, or nothing"
+        ) from error
     return PsfModel(fwhm_px=fwhm, beta=beta, source="stamp")
 
 

@@ -48,6 +48,10 @@ class Rows(Protocol):
     def nights(self) -> tuple[str, ...]:
         """Return the nights that they are of, sorted."""
 
+    @property
+    def parts(self) -> int:
+        """Return how many files a count of the rows reads."""
+
     def of(self, nights: Sequence[str]) -> "Rows":
         """Return the rows of some of the nights."""
 
@@ -74,6 +78,11 @@ class MemoryRows:
     def nights(self) -> tuple[str, ...]:
         """Return none: they are of no published night."""
         return ()
+
+    @property
+    def parts(self) -> int:
+        """Return none: a count reads no file."""
+        return 0
 
     def of(self, nights: Sequence[str]) -> Self:
         """Return itself."""
@@ -129,6 +138,11 @@ class CatalogueRows:
         """Return the nights with published files, sorted."""
         return tuple(self.files)
 
+    @property
+    def parts(self) -> int:
+        """Return the number of published files."""
+        return sum(map(len, self.files.values()))
+
     def of(self, nights: Sequence[str]) -> "CatalogueRows":
         """Return the rows of some of the nights."""
         return replace(self, chosen=tuple(nights))
@@ -141,15 +155,15 @@ class CatalogueRows:
         ------
         Misconfigured
             A night was written by a later version (``other_version``).
-        BadInput
-            A file cannot be read (``unreadable_catalogue``).
         """
         # A night is written by one version, or made again by one: its first file tells.
         firsts = [paths[0] for paths in self.files.values()]
         fields = {NIGHT.name: NIGHT} | {one.name: one.with_nullable(True) for one in self.dataset.schema}
         for path, content in zip(firsts, _contents(firsts), strict=True):
-            with _readable(path):
+            try:
                 found = pq.read_schema(content)
+            except (OSError, pa.ArrowException):  # who reads its rows is told
+                continue
             version = int((found.metadata or {}).get(VERSION, CATALOG_VERSION))
             if version > CATALOG_VERSION:
                 raise other_version(path, version, CATALOG_VERSION)
@@ -157,7 +171,15 @@ class CatalogueRows:
         return pa.schema(list(fields.values()))
 
     def read(self, columns: Sequence[str], where: pc.Expression | None, limit: int | None = None) -> pa.Table:
-        """Return columns of the rows that meet a condition, at most ``limit``; errors as of `schema`."""
+        """Return columns of the rows that meet a condition, at most ``limit``.
+
+        Raises
+        ------
+        BadInput
+            A file cannot be read (``unreadable_catalogue``).
+        Misconfigured
+            As of `schema`.
+        """
 
         def once(rows: "CatalogueRows") -> pa.Table:
             parts, left = [_selected(rows.schema, columns).empty_table()], limit
@@ -171,7 +193,7 @@ class CatalogueRows:
         return self._again_if_moved(once)
 
     def count(self, where: pc.Expression | None) -> int:
-        """Return the number of rows that meet a condition; errors as of `schema`."""
+        """Return the number of rows that meet a condition; errors as of `read`."""
 
         def once(rows: "CatalogueRows") -> int:
             with _readable(rows.out):

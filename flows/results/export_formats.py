@@ -162,6 +162,7 @@ def fits_content(name: str, table: pa.Table) -> tuple[bytes, int]:
     Nulls are NaN in floating-point columns, TNULL (the least number) in columns of whole numbers, and empty in columns
     of text. A logical column with nulls becomes one of whole numbers. Signs beyond ASCII are escaped.
     """
+    from astropy import units
     from astropy.io import fits
     from astropy.table import MaskedColumn, Table
 
@@ -179,7 +180,8 @@ def fits_content(name: str, table: pa.Table) -> tuple[bytes, int]:
     hdu.name = name.upper()
     for number, field in enumerate(table.schema, start=1):
         said = _said(field)
-        for keyword, text in (("TUNIT", said["unit"]), ("TCOMM", said["doc"]), ("TUCD", said["ucd"])):
+        unit = units.Unit(said["unit"]).to_string("fits")
+        for keyword, text in (("TUNIT", unit), ("TCOMM", said["doc"]), ("TUCD", said["ucd"])):
             if text:
                 hdu.header[f"{keyword}{number}"] = text.encode("ascii", "replace").decode()
     sink = BytesIO()
@@ -203,7 +205,9 @@ def region_content(name: str, table: pa.Table) -> tuple[bytes, int]:
     """
     if not {"ra", "dec"} <= set(table.schema.names) or not table["ra"].drop_null():
         raise Misconfigured("no_position", name, "has no row with a position on the sky.", "choose another format.")
-    names = [one for one in ("ra", "dec", "trailRa", "trailDec", "trailLength", "trailAngle") if one in table.schema.names]
+    names = [
+        one for one in ("ra", "dec", "trailRa", "trailDec", "trailLength", "trailAngle") if one in table.schema.names
+    ]
     identity = next((one for one in table.schema.names if one.endswith("Id")), None)
     found = table.select([*names, *([identity] if identity else [])]).filter(table["ra"].is_valid())
     lines = ["# Region file format: DS9 version 4.1", f"# {name}, nightstride", "icrs"]

@@ -87,6 +87,11 @@ class ExposureRows:
         known = Ledger(self.out).nights()
         return tuple(one for one in known if self.chosen is None or one in self.chosen)
 
+    @property
+    def parts(self) -> int:
+        """Return the number of nights: each has a file."""
+        return len(self.nights)
+
     def of(self, nights: Sequence[str]) -> "ExposureRows":
         """Return the exposures of some of the nights."""
         return replace(self, chosen=tuple(nights))

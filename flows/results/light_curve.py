@@ -33,7 +33,9 @@ LIGHT_CURVE = pa.schema(
         column("flux", pa.float64(), "nJy", "psfFlux of an object at rest, trailFlux of what moves.", nullable=True),
         column("fluxErr", pa.float64(), "nJy", "Its standard error.", nullable=True),
         *(_of_source(name) for name in ("magAB", "magABErr", "snr", "ra", "dec", "diaSourceId", "flags")),
-        column("offset", pa.float64(), "arcsec", "From the object's place, or from the tracklet's motion.", nullable=True),
+        column(
+            "offset", pa.float64(), "arcsec", "From the object's place, or from the tracklet's motion.", nullable=True
+        ),
     ]
 )
 """Columns of a light curve."""
@@ -106,7 +108,7 @@ def light_curve(out: Path, nights: Sequence[str], identity: int, of: Kind | None
     if not found:
         raise Misconfigured(
             "no_light_curve", str(out), f"knows no {of} {identity} in these nights.",
-            "give a diaObjectId of `.dia_objects()`, a trackletId of `.tracklets()`, or the diaSourceId of a detection.",
+            "give a diaObjectId of `.dia_objects()`, a trackletId of `.tracklets()`, or a diaSourceId.",
         )  # fmt: skip
     lone = "object" in found and len(found["object"][1]) < 2 and "tracklet" in found
     kind: Kind = "tracklet" if lone else next(iter(found))

@@ -87,7 +87,9 @@ def find_exposure(out: Path, nights: Sequence[str], visit: int, detector: int) -
     return found[0]
 
 
-def image_piece(out: Path, key: ExposureKey, plane: str = DIFFERENCE.name, section: Section | None = None) -> PixelPiece:
+def image_piece(
+    out: Path, key: ExposureKey, plane: str = DIFFERENCE.name, section: Section | None = None
+) -> PixelPiece:
     """Read a section of a plane, or all of it.
 
     Parameters
@@ -112,7 +114,7 @@ def image_piece(out: Path, key: ExposureKey, plane: str = DIFFERENCE.name, secti
     shape = store.info.shape
     if section is None and is_large(shape):
         raise Misconfigured(
-            "large_image", f"exposure {key.name}", f"is {shape[0]} x {shape[1]} px, {4e-9 * shape[0] * shape[1]:.1f} GB.",
+            "large_image", f"exposure {key.name}", f"is {shape[0]} x {shape[1]} px.",
             "name a section: section=np.s_[y0:y1, x0:x1]; np.s_[:, :] is all of it.",
         )  # fmt: skip
     box = [_bounds(part, side) for part, side in zip(section or (slice(None), slice(None)), shape, strict=True)]

@@ -125,10 +125,15 @@ def _require_place(to: Path, name: str) -> None:
     if isinstance(to, BucketPath):
         raise Misconfigured("local_folder", str(to), "is in an object store.", "name a folder here, and copy it there.")
     if to.exists():
-        raise Misconfigured("folder_exists", str(to), "is there already; a release never changes.", "name another --to.")
+        raise Misconfigured(
+            "folder_exists", str(to), "is there already; a release never changes.", "name another --to."
+        )
     if not to.absolute().parent.is_dir():
         raise Misconfigured(
-            "no_folder", str(to), f"there is no folder {to.absolute().parent}.", "make that folder first, or name another."
+            "no_folder",
+            str(to),
+            f"there is no folder {to.absolute().parent}.",
+            "make that folder first, or name another.",
         )
 
 
@@ -184,9 +189,7 @@ def _whole(record: Kept | NightstrideError) -> Kept:
     return record
 
 
-def _copy_models(
-    staged: Path, provenances: Mapping[str, ProvenanceRecord]
-) -> tuple[dict[str, str], tuple[str, ...]]:
+def _copy_models(staged: Path, provenances: Mapping[str, ProvenanceRecord]) -> tuple[dict[str, str], tuple[str, ...]]:
     """Write settings, and cards and weights of the models; return SHA-256 by folder, and folders without weights."""
     models, missing = dict[str, str](), set[str]()
     (staged / "settings").mkdir()
@@ -221,9 +224,7 @@ def _weights(model: str, card: ModelCard, settings: Settings) -> bytes | None:
     return content if sha256(content).hexdigest() == card.sha256 else None
 
 
-def _note(
-    staged: Path, name: str, nights: list[str], models: dict[str, str], missing: tuple[str, ...]
-) -> ReleaseNote:
+def _note(staged: Path, name: str, nights: list[str], models: dict[str, str], missing: tuple[str, ...]) -> ReleaseNote:
     ledger, rows, digest, exposures = Ledger(staged), Counter[str](), sha256(), 0
     for night in nights:
         for record in ledger.records(night):
@@ -308,6 +309,8 @@ def _differences(out: Path) -> Iterator[Problem]:
         if name not in there:
             yield Problem("missing_file", str(out / name), f"is in {SUMS}, and not there.", remedy)
         elif (now := file_digest(there[name])) != digest:
-            yield Problem("altered", str(out / name), f"has SHA-256 {now[:16]}..., {SUMS} says {digest[:16]}....", remedy)
+            yield Problem(
+                "altered", str(out / name), f"has SHA-256 {now[:16]}..., {SUMS} says {digest[:16]}....", remedy
+            )
     for name in sorted(there.keys() - listed.keys() - {SUMS}):
         yield Problem("unknown_file", str(out / name), f"is not in {SUMS}.", "remove it: it is no part of the release.")
