@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from nightstride.array import search
 from nightstride.night import Night, open
-from nightstride.pictures import Cutout, Image
+from nightstride.pictures import Cutout, PlaneImage
 from nightstride.table import Table
 from schemas.dia_source import DetectionFlag
 from schemas.errors import BadInput, Misconfigured, NightstrideError, NoWork, Retryable
@@ -22,12 +22,12 @@ __all__ = [
     "BadInput",
     "Cutout",
     "DetectionFlag",
-    "Image",
     "MaskPlane",
     "Misconfigured",
     "Night",
     "NightstrideError",
     "NoWork",
+    "PlaneImage",
     "PsfModel",
     "Retryable",
     "Table",

@@ -93,13 +93,17 @@ def search(
         zero_point_err=zero_point_err,
         gain=gain,
         saturation=saturation,
-        mjd_tai=float(time.tai.mjd) if hasattr(time, "tai") else time,
+        mjd_tai=_mjd_tai(time),
         exposure_time_s=exposure_time,
         band=band,
         pixel_unit=unit or found_unit or "adu",
     )
     found = search_array(pixels, facts, load_settings(None if settings is None else Path(settings)))
     return Table(MemoryRows("dia_source", found.rows))
+
+
+def _mjd_tai(time: Any) -> float | None:
+    return None if time is None else float(time.tai.mjd if hasattr(time, "tai") else time)
 
 
 def _plain(array: Any) -> tuple[Any, str | None]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from astropy.table import QTable
 
     from flows.results.explain import Explanation
-    from nightstride.pictures import Cutout, Image
+    from nightstride.pictures import Cutout, PlaneImage
 
 Label = str | int | date
 Chosen = Label | slice | Sequence[Label] | None
@@ -155,7 +155,7 @@ class Night:
 
     def image(
         self, visit: int, detector: int, plane: str = "difference", section: tuple[slice, slice] | None = None
-    ) -> "Image":
+    ) -> "PlaneImage":
         """Return the stored pixels of an exposure as astropy `CCDData`, with WCS, mask and unit.
 
         Parameters

@@ -18,7 +18,7 @@ WIDEST = 640
 """Side of a picture in a notebook, px, beyond which pixels are averaged."""
 
 
-class Image(CCDData):
+class PlaneImage(CCDData):
     """Piece of a plane: an astropy `CCDData`, which a notebook shows as a picture.
 
     ``mask`` is True where a pixel is not to be trusted, ``flags`` holds the bits of `MaskPlane`, ``meta`` what is known
@@ -30,14 +30,14 @@ class Image(CCDData):
         return _png(np.asarray(self.data), np.asarray(self.mask), self.meta["background"], self.meta["noise"])
 
 
-def image_of(piece: PixelPiece) -> Image:
+def image_of(piece: PixelPiece) -> PlaneImage:
     """Return a piece of a plane as astropy has it."""
     info = piece.info
     unit = units.dimensionless_unscaled if piece.plane == "mask" else units.Unit(info.pixel_unit)
     mask = (piece.bits & np.uint16(UNUSABLE)) != 0
     if piece.data.dtype.kind == "f":
         mask |= ~np.isfinite(piece.data)
-    image = Image(
+    image = PlaneImage(
         piece.data, unit=unit, wcs=piece.wcs, mask=mask, flags=piece.bits, uncertainty=_uncertainty(piece, unit),
         meta=_facts(info) | {"plane": piece.plane, "x0": piece.x0, "y0": piece.y0},
     )  # fmt: skip
@@ -80,20 +80,20 @@ class Cutout:
     """
 
     detection: Mapping[str, Any]
-    planes: Mapping[str, Image]
+    planes: Mapping[str, PlaneImage]
 
     @property
-    def difference(self) -> Image:
+    def difference(self) -> PlaneImage:
         """Return the difference image."""
         return self.planes["difference"]
 
     @property
-    def science(self) -> Image | None:
+    def science(self) -> PlaneImage | None:
         """Return the science image; None if there is none."""
         return self.planes.get("science")
 
     @property
-    def template(self) -> Image | None:
+    def template(self) -> PlaneImage | None:
         """Return the template; None if there is none."""
         return self.planes.get("template")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.results.catalogue_rows import Rows
+from flows.results.catalogue_rows import RowSource
 from flows.results.row_filter import FLAGS, flag_names, row_condition
 from schemas.errors import Misconfigured, choice
 
@@ -43,7 +43,9 @@ class Table:
         Condition that rows meet.
     """
 
-    def __init__(self, rows: Rows, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> None:
+    def __init__(
+        self, rows: RowSource, columns: Sequence[str] | None = None, where: pc.Expression | None = None
+    ) -> None:
         self._rows, self._columns, self._where = rows, None if columns is None else tuple(columns), where
 
     def __call__(

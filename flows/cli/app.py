@@ -12,8 +12,7 @@ from flows.cli.backfill import backfill
 from flows.cli.classify import classify
 from flows.cli.doctor import doctor
 from flows.cli.look import explain, models, quality, report, status, verify
-from flows.cli.output import associate, backup, export, forced, link, prune, restore
-from flows.cli.release import release
+from flows.cli.output import associate, backup, export, forced, link, prune, release, restore
 from flows.cli.run import run
 from flows.cli.serve import deploy
 from flows.cli.simulate import simulate

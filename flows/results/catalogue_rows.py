@@ -33,7 +33,7 @@ _AT_ONCE = 256
 """Objects of a bucket that are in memory at a time."""
 
 
-class Rows(Protocol):
+class RowSource(Protocol):
     """Rows that can be read by columns and conditions: of catalogues, of the ledger, or in memory."""
 
     @property
@@ -52,7 +52,7 @@ class Rows(Protocol):
     def parts(self) -> int:
         """Return how many files a count of the rows reads."""
 
-    def of(self, nights: Sequence[str]) -> "Rows":
+    def of(self, nights: Sequence[str]) -> "RowSource":
         """Return the rows of some of the nights."""
 
     def read(self, columns: Sequence[str], where: pc.Expression | None, limit: int | None = None) -> pa.Table:

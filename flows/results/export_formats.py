@@ -220,8 +220,9 @@ def _region(row: Mapping[str, Any], identity: Any) -> str:
     length, angle = row.get("trailLength"), row.get("trailAngle")
     if not length or angle is None:
         return f'circle({row["ra"]:.7f},{row["dec"]:.7f},{POINT_ARCSEC}"){text}'
-    middle = (row.get("trailRa"), row.get("trailDec"))
-    ra, dec = (row["ra"], row["dec"]) if None in middle else middle
+    ra, dec = row.get("trailRa"), row.get("trailDec")
+    if ra is None or dec is None:
+        ra, dec = row["ra"], row["dec"]
     ends = ",".join(f"{value:.7f}" for end in _ends(ra, dec, length / 3600, angle) for value in end)
     return f"line({ends}){text}"
 

@@ -127,7 +127,7 @@ def square_piece(store: TileStore, plane: str, y: float, x: float, side: int) ->
     return _piece(store, plane, (y0, y0 + side), (x0, x0 + side))
 
 
-def _bounds(part: slice, side: int) -> tuple[int, int]:
+def _bounds(part: Any, side: int) -> tuple[int, int]:
     if not isinstance(part, slice) or part.step not in (None, 1):
         raise Misconfigured("bad_section", f"section {part!r}", "is no range of pixels.", "write np.s_[y0:y1, x0:x1].")
     first, end, _ = part.indices(side)

@@ -32,7 +32,7 @@ from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
 from schemas.dataset import TableOf
 from schemas.errors import BadInput, Misconfigured, NightstrideError
-from schemas.ledger import ExposureRecord, ProvenanceRecord
+from schemas.ledger import ExposureRecord, NightRecord, PatchRecord, ProvenanceRecord
 from schemas.model_card import ModelCard
 from schemas.settings import Settings
 from stages import PIPELINE
@@ -231,8 +231,9 @@ def _note(staged: Path, name: str, nights: list[str], models: dict[str, str], mi
             exposures += 1
             digest.update(record.model_dump_json().encode() + b"\n")
             rows.update(_rows(record))
-        for other in (*ledger.whole_nights((night,)), *ledger.patches(night)):
-            rows.update({one: entry.rows for one, entry in _whole(other).datasets.items()})
+        others: list[NightRecord | PatchRecord | NightstrideError] = [*ledger.whole_nights((night,))]
+        for other in (*others, *ledger.patches(night)):
+            rows.update(_rows(_whole(other)))
     return ReleaseNote(
         name=name,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -246,7 +247,7 @@ def _note(staged: Path, name: str, nights: list[str], models: dict[str, str], mi
     )
 
 
-def _rows(record: ExposureRecord) -> dict[str, int]:
+def _rows(record: ExposureRecord | NightRecord | PatchRecord) -> dict[str, int]:
     return {name: entry.rows for name, entry in record.datasets.items()}
 
 

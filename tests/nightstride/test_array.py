@@ -13,6 +13,7 @@ from kernels.trails.trail_model import trail_image
 from schemas.dia_source import DIA_SOURCE
 from tests.support.forced import WCS_HEADER, at_pixel, plain_planes
 
+pytest_plugins = ("tests.support.linked_fixture",)
 TRAIL = (100.0, 60.0, 14.0, 30.0, 6000.0)
 """x, y, length, angle, flux: S/N about 50."""
 

@@ -18,7 +18,7 @@ from tests.flows.results.page.conftest import NIGHT
 from tests.support.export import NIGHTS, publish
 from tests.support.forced import SETTINGS, plain_info, plain_planes, record_of
 
-pytest_plugins = ("tests.support.night_fixture",)
+pytest_plugins = ("tests.support.night_fixture", "tests.support.linked_fixture")
 
 
 def test_nights_are_chosen_by_label_list_or_slice(tmp_path):
@@ -64,7 +64,7 @@ def test_an_image_is_what_is_stored(linked):
     np.testing.assert_array_equal(image.mask, unusable | ~np.isfinite(image.data))
     assert (image.unit, image.meta["visit"], image.meta["band"]) == (u.adu, 100, "r")
     assert image.uncertainty.array[0, 0] == np.float32(image.meta["noise"])
-    assert isinstance(image, ns.Image)
+    assert isinstance(image, ns.PlaneImage)
 
 
 def test_a_section_has_the_wcs_of_the_whole(linked):

@@ -60,6 +60,15 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
     assert "x.vot: is a folder; votable is one file. To fix, name a file." in folder.stderr
 
 
+def test_rows_are_chosen_by_a_condition(tmp_path):
+    rows = publish(tmp_path)
+    result = run(tmp_path, "--to", tmp_path / "o.csv", "--where", "snr > 25 and not flags.EDGE", "--json")
+    chosen = [row for row in rows.to_pylist() if row["snr"] > 25 and not row["flags"] & 1]
+    assert json.loads(result.stdout.splitlines()[-1])["rows"] == len(chosen) > 0
+    wrong = run(tmp_path, "--to", tmp_path / "o.csv", "--where", "snrr > 25")
+    assert (wrong.exit_code, "write 'snr'" in wrong.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("ending", ["csv", "parquet", "fits", "xml", "reg"])
 def test_the_ending_of_the_file_says_the_format(tmp_path, ending):
     publish(tmp_path)
