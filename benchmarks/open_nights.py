@@ -43,6 +43,11 @@ class Looked:
     seconds: float
     limited: bool
 
+    @property
+    def passes(self) -> bool:
+        """Return whether it keeps the limit, if there is one."""
+        return not self.limited or self.seconds <= LIMIT_S
+
 
 def detections(key: ExposureKey, rows: int, rng: np.random.Generator) -> pa.Table:
     """Return rows of `dia_source` of an exposure, with random numbers in them."""
@@ -121,7 +126,7 @@ def main() -> int:
     print("| look | rows | s |\n| --- | ---: | ---: |")
     for one in found:
         print(f"| `{one.what}` | {one.rows:,} | {one.seconds:.2f} |")
-    return int(any(one.limited and one.seconds > LIMIT_S for one in found))
+    return int(not all(one.passes for one in found))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,9 @@ def open(out: str | Path, nights: Chosen = None, settings: str | Path | None = N
     from flows.storage.object_store import PROTOCOL, configure
 
     place = located(str(out))
-    if str(place).startswith(PROTOCOL):
+    if not str(place).startswith(PROTOCOL):
+        place = place.expanduser()
+    else:
         configure(load_settings(None if settings is None else Path(settings)).store)
     require_output(place)
     files = {path.name.removeprefix("night=") for path in (place / "catalogs").glob("*/night=*")}

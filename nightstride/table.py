@@ -138,6 +138,10 @@ class Table:
     def __bool__(self) -> bool:
         return True
 
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """Hand the rows to any library that knows Arrow's PyCapsule interface: DuckDB, polars, pyarrow, pandas."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
     def __getitem__(self, name: str) -> Any:
         """Return a column as astropy has it: a quantity where it has a unit."""
         return self([name]).to_astropy()[name]

@@ -18,7 +18,7 @@ from tests.flows.results.page.conftest import NIGHT
 from tests.support.export import NIGHTS, publish
 from tests.support.forced import SETTINGS, plain_info, plain_planes, record_of
 
-pytest_plugins = ("tests.support.night_fixture", "tests.support.linked_fixture")
+pytest_plugins = ("tests.support.night_fixture", "tests.support.linked_fixture", "tests.support.s3_fixture")
 
 
 def test_nights_are_chosen_by_label_list_or_slice(tmp_path):
@@ -42,6 +42,19 @@ def test_a_night_that_is_not_there_is_refused(tmp_path, nights, says):
         ns.open(tmp_path / "nowhere")
     with pytest.raises(ns.Misconfigured, match="write 'object'"):
         ns.open(tmp_path).dataset("objct")
+
+
+def test_a_bucket_is_opened_like_a_folder(bucket, s3, monkeypatch):
+    monkeypatch.setenv("NIGHTSTRIDE_STORE__ENDPOINT", s3.endpoint)
+    info = plain_info()
+    write_exposure(tile_path(bucket, info), info, plain_planes(), SETTINGS.tiles, "d")
+    Ledger(bucket).put(record_of(info))
+    publish(bucket)
+    night = ns.open(str(bucket))
+    assert night.nights == NIGHTS
+    assert len(night.objects()) == 60
+    assert night.exposures(["visit", "noise"]).to_arrow().to_pylist() == [{"visit": 7, "noise": info.noise}]
+    assert night.image(7, 0, section=np.s_[:9, :8]).shape == (9, 8)
 
 
 def test_opening_and_looking_write_nothing(linked_folder):

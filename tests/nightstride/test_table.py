@@ -1,7 +1,9 @@
 import sys
 
 import astropy.units as u
+import duckdb
 import numpy as np
+import polars
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -57,6 +59,13 @@ def test_each_library_gets_the_same_numbers(nights):
         np.testing.assert_array_equal(np.asarray(astropy[name]), pandas[name].to_numpy())
     np.testing.assert_array_equal(np.isnan(astropy["apFlux"]), True)  # nulls
     assert table["psfFlux"].to(u.uJy)[0] == 1 * u.uJy
+
+
+def test_libraries_of_arrow_take_it_as_it_is(nights):
+    rows = nights.detections(["visit", "ra"])
+    assert pa.table(rows).equals(rows.to_arrow())
+    assert polars.DataFrame(rows).equals(rows.to_polars())
+    assert duckdb.sql("SELECT visit, count(*) FROM rows GROUP BY ALL ORDER BY ALL").fetchall() == [(10, 6), (11, 6)]
 
 
 def test_ids_with_nulls_stay_whole_numbers(tmp_path):
