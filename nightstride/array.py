@@ -13,6 +13,9 @@ from schemas.exposure import PsfModel
 if TYPE_CHECKING:
     from astropy.time import Time
 
+UNITS = ("adu", "nJy")
+"""Units of pixels."""
+
 
 def search(
     array: ArrayLike,
@@ -80,10 +83,11 @@ def search(
     from flows.pipeline.search_array import ArrayFacts, search_array
     from flows.runtime.settings import load_settings
 
-    if hasattr(array, "uncertainty") and hasattr(array, "wcs"):  # CCDData, or another NDData
-        wcs = array.wcs if wcs is None else wcs
-        mask = array.mask if mask is None and hasattr(array, "mask") else mask
-    pixels, found_unit = _plain(array)
+    given: Any = array
+    if _is_image(given):
+        wcs = given.wcs if wcs is None else wcs
+        mask = _mask_of(given) if mask is None else mask
+    pixels, found_unit = _plain(given)
     facts = ArrayFacts(
         wcs=wcs,
         psf=psf,
@@ -96,10 +100,33 @@ def search(
         mjd_tai=_mjd_tai(time),
         exposure_time_s=exposure_time,
         band=band,
-        pixel_unit=unit or found_unit or "adu",
+        pixel_unit=_one_unit(unit, found_unit),
     )
     found = search_array(pixels, facts, load_settings(None if settings is None else Path(settings)))
     return Table(MemoryRows("dia_source", found.rows))
+
+
+def _one_unit(given: str | None, found: str | None) -> str:
+    if given in (None, found):
+        return found or "adu"
+    if given in UNITS and found is None:
+        return given
+    problem = (
+        f"is {given}, must be {' or '.join(UNITS)}." if found is None else f"is {given}, that of the array {found}."
+    )
+    raise BadInput("bad_unit", "array in memory: unit", problem, "convert the array, or leave the unit out.")
+
+
+def _is_image(array: Any) -> bool:
+    """Return whether it is an astropy `CCDData`, or another image with a mask and a WCS of its own."""
+    return all(hasattr(array, name) for name in ("data", "uncertainty", "wcs", "mask"))
+
+
+def _mask_of(image: Any) -> Any:
+    """Return the mask of an image: of one of ours the bits, which say more."""
+    from nightstride.pictures import PlaneImage
+
+    return image.flags if isinstance(image, PlaneImage) else image.mask
 
 
 def _mjd_tai(time: Any) -> float | None:
@@ -108,13 +135,13 @@ def _mjd_tai(time: Any) -> float | None:
 
 def _plain(array: Any) -> tuple[Any, str | None]:
     """Return the numbers of an array that may have a unit, and the unit."""
-    unit = getattr(array, "unit", None)
+    unit, numbers = getattr(array, "unit", None), array.data if _is_image(array) else array
     if unit is None:
-        return (array.data, None) if hasattr(array, "uncertainty") else (array, None)
+        return numbers, None
     from astropy import units
 
-    quantity = units.Quantity(array.data if hasattr(array, "uncertainty") else array, unit, copy=False, subok=False)
-    for name in ("adu", "nJy"):
+    quantity = units.Quantity(numbers, unit, copy=False, subok=False)
+    for name in UNITS:
         if units.Unit(unit).is_equivalent(name):
             return quantity.to_value(name), name
     raise BadInput(

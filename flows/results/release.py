@@ -7,6 +7,7 @@ the models that took part, and the settings; it opens as an output folder does. 
 
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple
 
 import fsspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -42,8 +43,6 @@ SUMS = "SHA256SUMS"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _READ_ONLY = 0o444
-
-Kept = TypeVar("Kept")
 
 
 class ReleaseNote(BaseModel):
@@ -152,7 +151,10 @@ def _copy_catalogues(out: Path, staged: Path, nights: list[str]) -> None:
         target = staged / path.relative_to(out).as_posix()
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            target.write_bytes(path.read_bytes())
+            if isinstance(path, BucketPath):
+                target.write_bytes(path.read_bytes())
+            else:
+                shutil.copyfile(path, target)
         except FileNotFoundError as error:
             problem = f"is in the ledger, and not there: {out} cannot be released."
             raise Misconfigured("not_whole", str(path), problem, "run the night again: it is made again.") from error
@@ -167,7 +169,9 @@ def _copy_ledger(out: Path, staged: Path, nights: list[str]) -> dict[str, Proven
             for record in source.records(night):
                 target.put(record)
             for patch in source.patches(night):
-                target.put_patch(_whole(patch))
+                if isinstance(patch, NightstrideError):
+                    raise patch
+                target.put_patch(patch)
         else:
             copied_database(out / "ledger" / f"{night}.sqlite", staged / "ledger" / f"{night}.sqlite")
         for record in source.records(night):
@@ -181,12 +185,6 @@ def _copy_ledger(out: Path, staged: Path, nights: list[str]) -> dict[str, Proven
     for made in found.values():
         target.put_provenance(made)
     return found
-
-
-def _whole(record: Kept | NightstrideError) -> Kept:
-    if isinstance(record, NightstrideError):
-        raise record
-    return record
 
 
 def _copy_models(staged: Path, provenances: Mapping[str, ProvenanceRecord]) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -233,7 +231,9 @@ def _note(staged: Path, name: str, nights: list[str], models: dict[str, str], mi
             rows.update(_rows(record))
         others: list[NightRecord | PatchRecord | NightstrideError] = [*ledger.whole_nights((night,))]
         for other in (*others, *ledger.patches(night)):
-            rows.update(_rows(_whole(other)))
+            if isinstance(other, NightstrideError):
+                raise other
+            rows.update(_rows(other))
     return ReleaseNote(
         name=name,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),

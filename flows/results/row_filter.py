@@ -67,7 +67,7 @@ def row_condition(text: str, schema: pa.Schema, flags: type[IntFlag] | None = No
     """
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise _bad(text, f"cannot be read: {error}") from error
     found = _Reader(text, schema, flags).condition(tree)
     try:  # types that cannot be compared are found here rather than in the first file

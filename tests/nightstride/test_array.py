@@ -108,6 +108,8 @@ def test_what_is_published_is_what_is_found(pixels, linked):
         image, psf=ns.PsfModel(fwhm_px=image.meta["fwhm"]), mask=image.flags, zero_point=image.meta["zeroPoint"]
     )
     assert pa.schema(found.schema).names == night.detections().columns[1:]
+    options = {"psf": ns.PsfModel(fwhm_px=image.meta["fwhm"]), "zero_point": image.meta["zeroPoint"]}
+    assert ns.search(image, **options).to_arrow().equals(found.to_arrow())  # its bits and its WCS come with it
 
 
 OK = np.random.default_rng(1).normal(0, 1, (64, 64)).astype(np.float32)
@@ -135,6 +137,8 @@ OK = np.random.default_rng(1).normal(0, 1, (64, 64)).astype(np.float32)
         (OK, {"wcs": fits.Header({"CRVAL1": 3.0})}, "wcs: the header has no keyword"),
         (OK, {"gain": -3.0}, "gain: "),
         (OK * u.m, {}, "has the unit m"),
+        (OK * u.nJy, {"unit": "adu"}, "unit: is adu, that of the array nJy"),
+        (OK, {"unit": "counts"}, "unit: is counts, must be adu or nJy"),
     ],
 )
 def test_what_makes_no_sense_is_refused(array, options, says):
