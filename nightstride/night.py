@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flows.results.catalogue_rows import CatalogueRows
 from flows.results.exposure_rows import ExposureRows
-from flows.results.release import ReleaseNote, read_note
 from flows.storage.bucket_path import located
 from flows.storage.layout import require_output
 from flows.storage.ledger import Ledger
+from flows.storage.release_note import ReleaseNote, read_note
 from nightstride.table import Table
 from schemas.errors import Misconfigured, choice
 
@@ -180,7 +180,7 @@ class Night:
         from flows.results.pixel_piece import find_exposure, image_piece
         from nightstride.pictures import image_of
 
-        key = find_exposure(self.out, self.nights, visit, detector)
+        key = find_exposure(self.out, self.nights, int(visit), int(detector))
         return image_of(image_piece(self.out, key, plane, section))
 
     def cutout(self, source_id: int, size: int | None = None) -> "Cutout":
@@ -206,7 +206,7 @@ class Night:
         from flows.storage.zarr_tiles import TileStore
         from nightstride.pictures import Cutout, image_of
 
-        key, row = find_detection(self.out, self.nights, source_id)
+        key, row = find_detection(self.out, self.nights, int(source_id))
         find_exposure(self.out, (key.night,), key.visit, key.detector)
         store = TileStore.open(tile_path(self.out, key))
         side = max(int(1.4 * row["bboxSize"]), 41) | 1 if size is None else size
@@ -226,7 +226,7 @@ class Night:
         from flows.results.explain import explain_detection
         from flows.runtime.settings import load_settings
 
-        return explain_detection(self.out, source_id, load_settings(self.settings).association)
+        return explain_detection(self.out, int(source_id), load_settings(self.settings).association)
 
     def lightcurve(self, identity: int, of: Literal["object", "tracklet", "detection"] | None = None) -> "QTable":
         """Return a light curve by time: ``time``, ``band``, ``flux``, ``fluxErr``, ``visit`` and more.
@@ -249,7 +249,7 @@ class Night:
         from flows.results.light_curve import light_curve
         from flows.storage.catalog_store import qtable_of
 
-        found = light_curve(self.out, self.nights, identity, of)
+        found = light_curve(self.out, self.nights, int(identity), of)
         table = qtable_of(found.rows)
         table.add_column(Time(found.rows["midpointMjdTai"].to_numpy(), format="mjd", scale="tai"), 0, "time")
         table.meta |= {"of": found.kind, "id": found.identity}

@@ -15,7 +15,6 @@ from flows.runtime.parallel import side_by_side
 from flows.storage.bucket_path import BucketPath
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
-from flows.storage.zarr_tiles import read_info
 from schemas.dataset import column
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey
@@ -138,6 +137,8 @@ class ExposureRows:
 
 
 def _info(path: Path) -> ExposureInfo | None:
+    from flows.storage.zarr_tiles import read_info  # zarr takes a while, and the ledger needs none
+
     try:
         return read_info(path)
     except BadInput:

@@ -15,10 +15,9 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import fsspec
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.pipeline.models import model_name, models_in
 from flows.pipeline.provenance import recorded_settings
@@ -31,8 +30,9 @@ from flows.storage.digest import file_digest
 from flows.storage.layout import RELEASE, require_output
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
+from flows.storage.release_note import ReleaseNote
 from schemas.dataset import TableOf
-from schemas.errors import BadInput, Misconfigured, NightstrideError
+from schemas.errors import Misconfigured, NightstrideError
 from schemas.ledger import ExposureRecord, NightRecord, PatchRecord, ProvenanceRecord
 from schemas.model_card import ModelCard
 from schemas.settings import Settings
@@ -43,25 +43,6 @@ SUMS = "SHA256SUMS"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _READ_ONLY = 0o444
-
-
-class ReleaseNote(BaseModel):
-    """What a release says of itself: ``release.json``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: int = 1
-    name: str
-    created_at: Annotated[str, Field(description="UTC, ISO 8601.")]
-    software: Annotated[str, Field(description="Version of nightstride.")]
-    nights: tuple[str, ...]
-    exposures: Annotated[int, Field(ge=0, description="Records of exposures, done or not.")]
-    rows: Annotated[dict[str, int], Field(description="Dataset -> published rows.")]
-    ledger: Annotated[str, Field(description="SHA-256 over the records of all exposures.")]
-    models: Annotated[dict[str, str], Field(description="Folder below models/ -> SHA-256 of the weights.")]
-    weights_missing: Annotated[
-        tuple[str, ...], Field(description="Of these models only the card is here: their weights are gone.")
-    ] = ()
 
 
 class Frozen(NamedTuple):
@@ -260,25 +241,6 @@ def _sealed(staged: Path, note: ReleaseNote) -> Frozen:
         path.chmod(_READ_ONLY)
     size = sum(path.stat().st_size for path in files)
     return Frozen(note, len(files), size, sha256(listed.encode()).hexdigest())
-
-
-def read_note(out: Path) -> ReleaseNote | None:
-    """Return what a release says of itself; None of a folder that is none.
-
-    Raises
-    ------
-    BadInput
-        It cannot be read (``damaged_release``).
-    """
-    path = out / RELEASE
-    if not path.is_file():
-        return None
-    try:
-        return ReleaseNote.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise BadInput(
-            "damaged_release", str(path), f"cannot be read: {str(error).splitlines()[0]}.", "copy the release anew."
-        ) from error
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,15 @@
 import io
 import shutil
+import subprocess
+import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.nddata import CCDData
 from PIL import Image as Picture
 
 import nightstride as ns
@@ -19,6 +23,18 @@ from tests.support.export import NIGHTS, publish
 from tests.support.forced import SETTINGS, plain_info, plain_planes, record_of
 
 pytest_plugins = ("tests.support.night_fixture", "tests.support.linked_fixture", "tests.support.s3_fixture")
+
+
+def test_it_is_imported_without_what_takes_long():
+    code = "import nightstride, sys; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"astropy", "torch", "numba", "scipy", "zarr", "sqlalchemy", "stages", "matplotlib", "prefect", "typer"}
+    assert heavy & set(run.stdout.split()) == set()
+    assert issubclass(ns.PlaneImage, CCDData)
+    assert ns.__version__ == version("nightstride")
+    assert all(hasattr(ns, name) for name in ns.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = ns.nothing
 
 
 def test_nights_are_chosen_by_label_list_or_slice(tmp_path):

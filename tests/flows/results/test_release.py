@@ -6,11 +6,12 @@ import pytest
 
 import nightstride as ns
 from flows.pipeline.graph import declared_tables
-from flows.results.release import SUMS, freeze_release, read_note, with_manifest
+from flows.results.release import SUMS, freeze_release, with_manifest
 from flows.results.verify import verify_output
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
+from flows.storage.release_note import read_note
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import Misconfigured
 from schemas.exposure import ExposureKey
