@@ -26,6 +26,7 @@ from flows.results.backup import copied_database, recorded_files
 from flows.results.verify import Problem, Verification, verify_output
 from flows.storage.atomic import new_folder
 from flows.storage.bucket_path import BucketPath, files_below
+from flows.storage.compaction import compact
 from flows.storage.digest import file_digest
 from flows.storage.layout import RELEASE, require_output
 from flows.storage.lease import lease
@@ -43,6 +44,7 @@ SUMS = "SHA256SUMS"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _READ_ONLY = 0o444
+_JOINED_FROM = 16
 
 
 class Frozen(NamedTuple):
@@ -89,6 +91,8 @@ def freeze_release(
         with new_folder(to) as staged:
             _copy_catalogues(out, staged, nights)
             provenances = _copy_ledger(out, staged, nights)
+            for night in nights:  # in few files, which open at once
+                compact(staged, night, _JOINED_FROM, lambda fill, one, other: fill(one, other))
             models, missing = _copy_models(staged, provenances)
             found = verify_output(staged, tables)
             if found.problems:

@@ -10,6 +10,6 @@ def test_nights_are_looked_at(tmp_path):
     assert found["exposures by the ledger"].rows == 12
     assert [one.what for one in found.values() if one.limited] == ["detections()", "detections().head(10)"]
     assert not any(problem.code == "damaged_part" for problem in verify_output(out, {}).problems)
-    assert Looked("x", 1, LIMIT_S, True).passes
-    assert not Looked("x", 1, LIMIT_S + 0.1, True).passes
-    assert Looked("x", 1, LIMIT_S + 0.1, False).passes
+    assert Looked("x", 1, LIMIT_S, 1.0, True).passes
+    assert not Looked("x", 1, LIMIT_S + 0.1, 1.0, True).passes
+    assert Looked("x", 1, LIMIT_S + 0.1, 1.0, False).passes

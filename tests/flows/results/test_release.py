@@ -145,17 +145,33 @@ def test_a_night_that_was_run_is_frozen_with_its_models(uninterrupted, night_mod
     assert nightstride("run", tmp_path, "--out", tmp_path / "dr1").code == 2
 
 
-def test_one_night_of_several_from_a_bucket(bucket, tmp_path):
-    store, ledger = CatalogStore(bucket), Ledger(bucket)
-    for number, night in enumerate(("20260101", "20260102", "20260103")):
-        key = ExposureKey(night=night, visit=number, detector=3)
-        entry = store.record(store.publish(DIA_SOURCE, key, detections(number, [150.0], [20.0]), "d"))
+def put(out, night, visits):
+    """Publish exposures of a detection each."""
+    store, ledger = CatalogStore(out), Ledger(out)
+    for visit in visits:
+        key = ExposureKey(night=night, visit=visit, detector=3)
+        entry = store.record(store.publish(DIA_SOURCE, key, detections(visit, [150.0], [20.0]), "d"))
         ledger.put(ExposureRecord(
             **key.model_dump(), source_uri="x", source_sha256="s", digest="d", datasets={"dia_source": entry},
             detections=1, software="0", finished_at="now",
         ))  # fmt: skip
     ledger.settle()
+
+
+def test_one_night_of_several_from_a_bucket(bucket, tmp_path):
+    for number, night in enumerate(("20260101", "20260102", "20260103")):
+        put(bucket, night, [number])
     made = freeze_release(bucket, tmp_path / "dr1", "DR1", TABLES, "20260102", "20260102")
     assert made.note.nights == ("20260102",)
     assert ns.open(tmp_path / "dr1").detections().to_arrow()["visit"].to_pylist() == [1]
+    assert problems(tmp_path / "dr1") == []
+
+
+def test_many_exposures_are_joined(tmp_path):
+    put(tmp_path / "out", "20260101", range(20))
+    freeze_release(tmp_path / "out", tmp_path / "dr1", "DR1", TABLES)
+    assert len(list((tmp_path / "dr1" / "catalogs").rglob("*.parquet"))) == 1
+    both = [ns.open(tmp_path / name).detections().to_arrow() for name in ("out", "dr1")]
+    assert both[0].sort_by("visit").equals(both[1].sort_by("visit"))
+    assert ns.open(tmp_path / "dr1").lightcurve(5 << 21 | 3 << 12)["visit"].tolist() == [5]
     assert problems(tmp_path / "dr1") == []
