@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("schemas", "kernels", "stages", "flows")
+PACKAGES = ("schemas", "kernels", "stages", "flows", "nightstride")
 SMALL = 5
 
 

@@ -1,7 +1,7 @@
 """Cross-match of the objects of a night with a catalogue of one's own, with LSDB.
 
-First: nightstride export OUT --dataset object --format hats --to hats/object
-Then:  python examples/crossmatch.py hats/object mine.csv --radius 1.0 --to matches.csv
+First: nightstride export OUT --dataset object --to object.hats
+Then:  python examples/crossmatch.py object.hats mine.csv --radius 1.0 --to matches.csv
 """
 
 import argparse

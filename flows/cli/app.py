@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+from typing import Annotated
 
 import typer
 
@@ -11,7 +12,7 @@ from flows.cli.backfill import backfill
 from flows.cli.classify import classify
 from flows.cli.doctor import doctor
 from flows.cli.look import explain, models, quality, report, status, verify
-from flows.cli.output import associate, backup, export, forced, link, prune, restore
+from flows.cli.output import associate, backup, export, forced, link, prune, release, restore
 from flows.cli.run import run
 from flows.cli.serve import deploy
 from flows.cli.simulate import simulate
@@ -22,10 +23,25 @@ atexit.register(gc.freeze)
 
 app = typer.Typer(
     name="nightstride",
-    help="Difference images in, a measured catalogue of moving objects and a night page out.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def nightstride(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version, and nothing else.")] = False,
+) -> None:
+    """Difference images in, a measured catalogue of moving objects and a night page out."""
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"nightstride {installed('nightstride')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
 
 app.command()(run)
 app.command()(backfill)
@@ -45,6 +61,7 @@ app.command()(prune)
 app.command()(backup)
 app.command()(restore)
 app.command()(export)
+app.command()(release)
 app.command()(report)
 app.command()(doctor)
 app.add_typer(ades.app, name="ades")

@@ -175,16 +175,17 @@ def verify(
     night: Annotated[str | None, typer.Argument(help="YYYYMMDD; by default every night in OUT.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
-    """Check every published file against the ledger; nothing is changed.
+    """Check every published file against the ledger, and a data release against its manifest; nothing is changed.
 
     Exit code 0: all is well; 1: there are problems, each listed with its remedy; 2: there is no such output folder.
     """
     from flows.pipeline.graph import declared_tables
+    from flows.results.release import with_manifest
     from flows.results.verify import verify_output as check
     from schemas.errors import Misconfigured
 
     try:
-        result = check(out, declared_tables(), night)
+        result = with_manifest(out, check(out, declared_tables(), night))
     except Misconfigured as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error

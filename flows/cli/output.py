@@ -29,45 +29,61 @@ DUMP = "prefect.sql"
 class Format(StrEnum):
     """Format to write."""
 
+    CSV = "csv"
+    PARQUET = "parquet"
     VOTABLE = "votable"
+    FITS = "fits"
     HATS = "hats"
+    REGION = "region"
 
 
 def export(
     out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
-    to: Annotated[Path, typer.Option(help="File (votable) or folder (hats) to write.")],
+    to: Annotated[Path, typer.Option(help="File to write; its ending says the format. Of hats a folder.")],
     dataset: Annotated[str, typer.Option(help="Name of the dataset: object, dia_source, ...")] = "object",
     form: Annotated[
-        Format, typer.Option("--format", help="votable: TOPCAT, Aladin; hats: LSDB, needs the extra hats.")
-    ] = Format.VOTABLE,
+        Format | None,
+        typer.Option(
+            "--format",
+            help="csv (.csv), parquet (.parquet), votable (.vot, .votable, .xml: TOPCAT, Aladin), fits (.fits), region "
+            "(.reg: DS9), hats (.hats: LSDB, needs the extra hats).",
+        ),
+    ] = None,
     night: Annotated[str | None, typer.Option(help="YYYYMMDD; by default every night in OUT.")] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="CONDITION", help='Only such rows: "snr > 10 and not flags.EDGE".')
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
 ) -> None:
-    """Write all that is published of a dataset in a format that other programs read.
+    """Write what is published of a dataset in a format that other programs read.
 
     Exit code 0: written; 2: there is no such dataset or folder, or it cannot be written.
     """
     from flows.pipeline.graph import declared_tables
-    from flows.results.export import published_files, published_table
-    from flows.storage.folder import writable_folder
+    from flows.results.catalogue_rows import CatalogueRows
+    from flows.results.export import published_files
+    from flows.results.export_formats import export_format, require_folder, write_rows
+    from flows.results.row_filter import FLAGS, row_condition
+    from schemas.errors import Misconfigured
 
     tables = declared_tables()
     with refusals(as_json):
+        chosen = export_format(to, None if form is None else form.value, "--to")
         files = published_files(out, dataset, tables, night)
-        writable_folder(to.absolute().parent, "--to")
-        if form is Format.HATS:
+        require_folder(to, "--to")
+        if chosen == Format.HATS.value:
             from flows.results.export import write_hats
 
+            if where is not None:
+                raise Misconfigured("bad_usage", "--where", "does not go with hats.", "choose rows in LSDB.")
             rows = write_hats(to, tables[dataset], files)
         else:
-            from flows.results.export import write_votable
-
-            table = published_table(files, tables[dataset])
-            write_votable(to, tables[dataset], table)
-            rows = len(table)
+            whole = CatalogueRows(out, tables[dataset], None if night is None else (night,))
+            condition = None if where is None else row_condition(where, whole.schema, FLAGS.get(dataset))
+            rows = write_rows(to, chosen, dataset, whole.read(whole.schema.names, condition))
     typer.echo(f"{rows} rows of {dataset}, {len(files)} files: {to}", err=as_json)
     if as_json:
-        typer.echo(json.dumps({"dataset": dataset, "format": form.value, "rows": rows, "path": str(to)}))
+        typer.echo(json.dumps({"dataset": dataset, "format": chosen, "rows": rows, "path": str(to)}))
 
 
 def forced(
@@ -257,6 +273,37 @@ def restore(
     if as_json:
         typer.echo(json.dumps(asdict(copied) | {"problems": len(found.problems)}))
     raise typer.Exit(1 if found.problems else 0)
+
+
+def release(
+    out: Annotated[Path, typer.Argument(parser=output_folder, help="Output folder or s3:// URL of a run.")],
+    name: Annotated[str, typer.Option(help="Of the release: DR1.")],
+    to: Annotated[Path, typer.Option(help="Folder of the release, which is made.")],
+    night: Annotated[
+        str | None, typer.Option(metavar="YYYYMMDD[..YYYYMMDD]", help="Night, or first and last; default: all.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
+) -> None:
+    """Freeze nights as a data release: catalogues, ledger, settings, models and the SHA-256 of every file.
+
+    It is opened and looked at like OUT, and checked by `nightstride verify FOLDER`; runs on OUT never change it. Exit
+    code 0: frozen; 1: the disk is full; 2: bad usage, or what is published is not whole; 4: a run holds OUT.
+    """
+    from flows.pipeline.graph import declared_tables
+    from flows.results.release import freeze_release
+
+    first, several, last = (night or "").partition("..")
+    with refusals(as_json):
+        made = freeze_release(out, to, name, declared_tables(), first or None, (last if several else first) or None)
+    note = made.note
+    for model in note.weights_missing:
+        typer.echo(f"{model}: its weights are not where the settings say; the release holds its card only.", err=True)
+    words = f"{note.name}: {counted(len(note.nights), 'night')}, {counted(note.exposures, 'exposure')}, "
+    typer.echo(f"{words}{counted(made.files, 'file')}, {made.bytes / 1e6:.1f} MB: {to}", err=as_json)
+    typer.echo(f"SHA-256 of {to / 'SHA256SUMS'}: {made.sha256}", err=as_json)
+    if as_json:
+        said = {"files": made.files, "bytes": made.bytes, "sha256": made.sha256, "path": str(to)}
+        typer.echo(json.dumps(note.model_dump(mode="json") | said))
 
 
 def associate(

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,8 @@ from pathlib import Path
 from flows.results.verify import Verification, verify_output
 from flows.storage.association_links import FILE
 from flows.storage.atomic import STAGED, make_folder, publish_file, writing
-from flows.storage.bucket_path import BucketPath
-from flows.storage.catalog_parts import PREFIX, joined
+from flows.storage.bucket_path import BucketPath, files_below
+from flows.storage.catalog_parts import PREFIX, Held, joined
 from flows.storage.file_lock import MODE
 from flows.storage.hats import METADATA
 from flows.storage.layout import PARTS, outbox_path, require_output
@@ -68,7 +68,7 @@ def backup_output(out: Path, to: Path) -> Copied:
             total += _copied_files(out, to, (path for folder in FOLDERS for path in _files(out / folder)))
             # Before the ledger: what the association lacks of it the next run adds.
             for path in (out / FILE, outbox_path(out)):
-                total += _copied_database(path, to / path.relative_to(out))
+                total += copied_database(path, to / path.relative_to(out))
             total += _copied_ledger(out / "ledger", to / "ledger")
         for part in (to / "catalogs").glob(f"*/*/{PREFIX}*.parquet"):  # its exposures are in another, or by themselves
             if not (out / part.relative_to(to)).exists():
@@ -103,25 +103,46 @@ def restore_output(source: Path, out: Path, tables: dict[str, TableOf]) -> tuple
         # The ledger last: what is recorded is there.
         copied = _copied_files(source, out, _restorable(source))
         for path in (source / FILE, outbox_path(source)):
-            copied += _copied_database(path, out / path.relative_to(source))
+            copied += copied_database(path, out / path.relative_to(source))
         copied += _copied_ledger(source / "ledger", out / "ledger")
     return copied, verify_output(out, tables)
 
 
-def _restorable(source: Path) -> Iterator[Path]:
-    """Yield the catalogues that the ledger of a backup names, and all else."""
+def recorded_files(source: Path, nights: Collection[str] | None = None) -> Iterator[Path]:
+    """Yield the catalogues that a ledger names, and what makes those of patches HATS catalogues.
+
+    Parameters
+    ----------
+    source
+        Output folder, or its backup.
+    nights
+        Those that are wanted; None: all.
+    """
     ledger, parts = Ledger(source), set[Path]()
-    patches = (one for night in ledger.nights() for one in ledger.patches(night))
-    for record in (*ledger.whole_nights(), *patches, *ledger.records()):
+    labels = sorted({*ledger.nights(), *ledger.named_nights()} if nights is None else nights)
+    patches = (one for night in labels for one in ledger.patches(night))
+    records = (one for night in labels for one in ledger.records(night))
+    for record in (*ledger.whole_nights(labels), *patches, *records):
         for entry in record.datasets.values() if not isinstance(record, NightstrideError) else ():
             path = source / entry.path
             with suppress(BadInput):
-                if (one := joined(path)) is not None and one.sha256 == entry.sha256:
+                if (one := _joined(path)) is not None and one.sha256 == entry.sha256:
                     parts.add(one.part)
                     continue
-            yield from _files(path) if path.is_dir() else [path]
+            yield from files_below(path) if path.suffix == ".zarr" else [path]
     yield from sorted(parts)
-    yield from (one for name in METADATA for one in (source / "catalogs").glob(f"*/night=*/{name}"))
+    for night in labels:
+        found = (one for name in METADATA for one in (source / "catalogs").glob(f"*/night={night}/{name}"))
+        yield from (one for one in found if one.is_file())
+
+
+def _joined(path: Path) -> Held | None:
+    return None if isinstance(path, BucketPath) else joined(path)
+
+
+def _restorable(source: Path) -> Iterator[Path]:
+    """Yield the catalogues that the ledger of a backup names, and all else."""
+    yield from recorded_files(source)
     yield from _files(source / "catalogs" / RECEIVED_ALERT.name)  # which no record names
     for folder in FOLDERS[1:]:
         yield from _files(source / folder)
@@ -182,15 +203,15 @@ PAGES, PAUSE_S, ROUNDS = 5000, 0.01, 20
 def _copied_ledger(source: Path, to: Path) -> Copied:
     """Copy the ledger: nights first, then the index, which may know more sources than they have records."""
     there = sorted(source.glob("*.sqlite"), key=lambda path: (path.name == INDEX, path.name))
-    total = sum((_copied_database(path, to / path.name) for path in there), Copied())
+    total = sum((copied_database(path, to / path.name) for path in there), Copied())
     if source / INDEX in there:  # a night without records has no file: one of before must not come back
         for gone in {path.name for path in to.glob("*.sqlite")} - {path.name for path in there}:
             (to / gone).unlink()
     return total
 
 
-def _copied_database(path: Path, target: Path) -> Copied:
-    """Copy a database that has changed, as it is between two changes; one that is not there gives nothing."""
+def copied_database(path: Path, target: Path) -> Copied:
+    """Copy a database of SQLite that has changed, as it is between two changes; one that is not there gives nothing."""
     staged = target.with_name(f".{target.name}{STAGED}")
     try:
         found = path.stat()

@@ -1,18 +1,13 @@
-"""Published catalogues in the formats of other programs: VOTable and HATS."""
+"""Published catalogues as one HATS catalogue; other formats: `flows.results.export_formats`."""
 
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from flows.storage.atomic import write_file
-from flows.storage.catalog_store import CatalogStore, read_table
+from flows.storage.catalog_store import CatalogStore
 from schemas.dataset import TableOf
 from schemas.errors import Misconfigured
 
@@ -26,7 +21,7 @@ def write_hats(path: Path, dataset: TableOf, files: list[Path]) -> int:
     Parameters
     ----------
     path
-        Folder that is made; there must be none yet.
+        Folder that is made, in one that is there; there must be none yet.
     dataset, files
         Form of the catalogues, with columns ra and dec; where they are.
 
@@ -54,7 +49,6 @@ def write_hats(path: Path, dataset: TableOf, files: list[Path]) -> int:
         ) from error
     from distributed import Client
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         rows = _placed(files, Path(folder))
         arguments = ImportArguments(
@@ -122,63 +116,3 @@ def published_files(out: Path, name: str, tables: Mapping[str, TableOf], night: 
             f"choose one of {there}." if there else "give the --out folder of a `nightstride run` that has finished.",
         )
     return files
-
-
-def published_table(files: list[Path], dataset: TableOf) -> pa.Table:
-    """Read files of a dataset into one table; errors as in `flows.storage.catalog_store.read_table`."""
-    return pa.concat_tables([read_table(path, dataset) for path in files])
-
-
-_UNITS = {"mag(AB)": "mag", "pix": "pixel", "arcsec/pix": "arcsec/pixel", "pixel_unit": "", "pixel_unit**2": ""}
-"""Units that the VOUnits standard spells otherwise, or does not know."""
-
-
-_SHORTEST = 2
-"""Characters of a text column: arrays of one were abolished by erratum 3 to VOTable 1.3."""
-
-
-def write_votable(path: Path, dataset: TableOf, table: pa.Table) -> None:
-    """Write a catalogue as one VOTable (1.4, BINARY2), with units, UCDs and descriptions of its columns.
-
-    Nulls are NaN in floating-point columns and marked as null in others. ``mag(AB)`` becomes ``mag``; the description
-    says which magnitude.
-
-    Raises
-    ------
-    Retryable, Misconfigured
-        It cannot be written (see `flows.storage.atomic.write_file`), or there is a folder of that name.
-    """
-    if path.is_dir():
-        raise Misconfigured("not_a_file", str(path), "is a folder; a VOTable is one file.", "name a file with --to.")
-    from astropy.io.votable import from_table
-    from astropy.table import Table
-
-    rows = Table({field.name: _values(table[field.name]) for field in dataset.schema})
-    document = from_table(rows, table_id=dataset.name)
-    document.version = "1.4"
-    resource = document.resources[0].tables[0]
-    resource.name = dataset.name
-    for field, column in zip(dataset.schema, resource.fields, strict=True):
-        unit = field.metadata[b"unit"].decode()
-        column.unit = _UNITS.get(unit, unit) or None
-        column.ucd = field.metadata[b"ucd"].decode() or None
-        column.description = field.metadata[b"doc"].decode()
-    content = BytesIO()
-    document.to_xml(content, tabledata_format="binary2")
-    write_file(path, content.getvalue(), path.parent)
-
-
-def _values(column: pa.ChunkedArray) -> NDArray[Any]:
-    values = column.combine_chunks()
-    if pa.types.is_fixed_size_list(values.type):
-        blank = [np.nan] * values.type.list_size
-        rows = [blank if row is None else row for row in values.to_pylist()]
-        return np.array(rows, float).reshape(-1, values.type.list_size)
-    if pa.types.is_floating(values.type):
-        return values.to_numpy(zero_copy_only=False)
-    if pa.types.is_string(values.type):
-        texts = values.fill_null("").to_pylist()
-        return np.ma.array(texts, dtype=f"U{max(_SHORTEST, *map(len, texts))}" if texts else f"U{_SHORTEST}")
-    plain = values.fill_null(False if pa.types.is_boolean(values.type) else 0).to_numpy(zero_copy_only=False)
-    missing = values.is_null().to_numpy(zero_copy_only=False)
-    return np.ma.array(plain, mask=missing) if missing.any() else plain

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from flows.storage.atomic import write_file
 from flows.storage.bucket_path import BucketPath, located
@@ -222,13 +223,19 @@ def read_qtable(path: Path | str) -> "QTable":
     BadInput, Misconfigured
         As in `read_table`.
     """
+    _, table = read_described(located(path) if isinstance(path, str) else path)
+    return qtable_of(table)
+
+
+def qtable_of(table: pa.Table) -> "QTable":
+    """Return rows of a catalogue as an astropy table, as `read_qtable` does; keys of the schema's metadata are kept."""
     from astropy.table import QTable
 
-    _, table = read_described(located(path) if isinstance(path, str) else path)
-    found = QTable(meta={key.decode(): value.decode() for key, value in table.schema.metadata.items()})
+    found = QTable(meta={key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()})
     for field, values in zip(table.schema, table.columns, strict=True):
-        found[field.name] = _quantity(values.combine_chunks(), field.metadata[b"unit"].decode())
-        found[field.name].info.description = field.metadata[b"doc"].decode()
+        said = field.metadata or {}
+        found[field.name] = _quantity(values.combine_chunks(), said.get(b"unit", b"").decode())
+        found[field.name].info.description = said.get(b"doc", b"").decode() or None
     return found
 
 
@@ -246,20 +253,28 @@ def _quantity(values: pa.Array, unit: str) -> Any:
 
     numbers: Any
     if pa.types.is_fixed_size_list(values.type):
-        blank = [np.nan] * values.type.list_size
-        rows = [blank if row is None else row for row in values.to_pylist()]
-        numbers = np.array(rows, float).reshape(-1, values.type.list_size)
+        numbers = list_rows(values)
     elif pa.types.is_floating(values.type):
         numbers = values.to_numpy(zero_copy_only=False)
     elif pa.types.is_string(values.type):
         numbers = np.array(values.fill_null("").to_pylist(), str)
+    elif unit and values.null_count:  # a quantity has no mask
+        numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
     else:
-        numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
+        numbers = values.fill_null(pa.scalar(0).cast(values.type)).to_numpy(zero_copy_only=False)
     if unit:
         return Quantity(numbers, unit_of(unit), dtype=numbers.dtype, subok=True)
     if values.null_count and not np.issubdtype(numbers.dtype, np.floating):
         return MaskedColumn(numbers, mask=values.is_null().to_numpy(zero_copy_only=False))
     return Column(numbers)
+
+
+def list_rows(values: pa.Array) -> NDArray[np.float64]:
+    """Return lists of one length as (n, length) numbers; NaN where there is no list."""
+    found = np.full((len(values), values.type.list_size), np.nan)
+    there = values.is_valid().to_numpy(zero_copy_only=False)
+    found[there] = values.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(-1, values.type.list_size)
+    return found
 
 
 def encoded(name: str, schema: pa.Schema, table: pa.Table, digest: str) -> bytes:

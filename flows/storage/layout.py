@@ -10,6 +10,15 @@ from schemas.patch import PatchKey
 PARTS = ("ledger", "catalogs", "quarantine")
 """One of these is there as soon as anything became of an exposure."""
 
+RELEASE = "release.json"
+"""In the folder of a data release, which nobody writes to any more: see `flows.results.release`."""
+
+
+def refuse_release(out: Path) -> None:
+    """Raise `Misconfigured` (``frozen``) if a folder is a data release."""
+    if (out / RELEASE).is_file():
+        raise Misconfigured("frozen", str(out), "is a data release: nothing in it changes any more.", "name an --out.")
+
 
 def require_output(out: Path) -> None:
     """Raise unless a folder is the output folder of a run.

@@ -30,6 +30,7 @@ from flows.storage.bucket_path import BucketPath
 from flows.storage.fence import Fence, taken_over
 from flows.storage.file_lock import MODE, file_lock
 from flows.storage.folder import writable_folder
+from flows.storage.layout import refuse_release
 from flows.storage.ledger import Ledger
 from flows.storage.night_sums import settle
 from schemas.errors import HELD, Misconfigured, NightstrideError, Retryable
@@ -255,8 +256,9 @@ def lease(out: Path, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S)
     ------
     Misconfigured
         Another run holds the folder (``locked``), or it may not be written. Somebody has locked ``lease.lock`` for
-        longer than it takes (``lock_held``).
+        longer than it takes (``lock_held``). It is a data release (``frozen``).
     """
+    refuse_release(out)
     if isinstance(out, BucketPath):
         with bucket_lease(out, heartbeat_s, stale_s) as me:
             yield me

@@ -187,6 +187,11 @@ class TileStore:
             yield y0, self.read(plane, y0, 0, min(y0 + step, ny), nx)
 
 
+def read_info(path: Path) -> ExposureInfo:
+    """Return the metadata of the exposure at ``path`` without opening its planes; errors as of `TileStore.open`."""
+    return _attributes(path).exposure
+
+
 def _check(path: Path, info: ExposureInfo, planes: Mapping[str, Any], settings: TileSettings) -> None:
     if settings.tile % settings.chunk:
         raise Misconfigured(

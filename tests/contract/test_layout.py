@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("schemas", "kernels", "stages", "flows")
+FOLDERS = ("schemas", "kernels", "stages", "flows", "nightstride")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 

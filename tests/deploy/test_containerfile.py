@@ -10,7 +10,7 @@ from flows.nights.cluster.local import environment
 from flows.storage.digest import code_digest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("schemas", "kernels", "stages", "flows")
+FOLDERS = ("schemas", "kernels", "stages", "flows", "nightstride")
 FILES = [ROOT / "deploy" / name for name in ("Containerfile", "Containerfile.gpu")]
 
 

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 from typer.testing import CliRunner
@@ -18,6 +19,7 @@ COMMANDS = (
     "status",
     "explain",
     "prune",
+    "release",
     "simulate",
     "forced",
     "evaluate",
@@ -43,7 +45,8 @@ def test_each_command_explains_itself(command):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["evaluate", "detect", "--help"], ["forced", "--help"]]
+    "arguments",
+    [["--help"], [], ["--version"], ["run", "--help"], ["evaluate", "detect", "--help"], ["forced", "--help"]],
 )
 def test_help_loads_nothing_but_what_prints_it(arguments):
     code = f"""
@@ -55,7 +58,7 @@ with suppress(SystemExit):
 print(*{{name.split(".")[0] for name in sys.modules}}, file=sys.stderr)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "Usage" in run.stdout
+    assert ("nightstride" if arguments == ["--version"] else "Usage") in run.stdout
     assert HEAVY & set(run.stderr.split()) == set()
 
 
@@ -85,3 +88,14 @@ def test_a_place_that_takes_no_folder_is_said_at_once(tmp_path, command):
     result = CliRunner().invoke(app, [named.get(word, word) for word in command.split()])
     assert result.exit_code == 2
     assert f"{place}: the folder cannot be made there: {tmp_path}/file.fits is a file. To fix, choose" in result.stderr
+
+
+def test_without_a_command_it_helps():
+    result = CliRunner().invoke(app, [])
+    assert result.exit_code == 0
+    assert all(command in result.stdout for command in COMMANDS)
+
+
+def test_the_version_is_that_of_the_package():
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"nightstride {version('nightstride')}\n")

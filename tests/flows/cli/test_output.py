@@ -31,12 +31,14 @@ def test_writes_a_votable_of_all_nights_or_one(tmp_path):
     [
         (("--dataset", "nothing"), "'nothing' is no dataset"),
         (("--dataset", "dia_source"), "holds no catalogue 'dia_source'"),
-        (("--format", "fits"), "votable"),
+        (("--format", "excel"), "votable"),
+        (("--format", "csv"), "x.vot: is votable by its ending, not csv"),
+        (("--to", "x"), "does not say in which format"),
     ],
 )
 def test_bad_usage_ends_with_2(tmp_path, arguments, says):
     publish(tmp_path)
-    result = run(tmp_path, "--to", tmp_path / "x", *arguments)
+    result = run(tmp_path, "--to", tmp_path / "x.vot", *arguments)
     assert result.exit_code == 2
     assert says in result.stderr
 
@@ -47,11 +49,36 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path):
     for form in ("votable", "hats"):
         result = run(tmp_path, "--to", tmp_path / "file/x", "--format", form)
         assert result.exit_code == 2
-        assert "file: the folder cannot be made there" in result.stderr
-        assert "choose another --to" in result.stderr
-    folder = run(tmp_path, "--to", tmp_path / "catalogs")
+        assert f"{tmp_path}/file is a file, no folder. To fix, make it first" in result.stderr
+        missing = run(tmp_path, "--to", tmp_path / "new/x", "--format", form)
+        assert missing.exit_code == 2
+        assert f"{tmp_path}/new is not there. To fix, make it first (mkdir -p {tmp_path}/new)" in missing.stderr
+        assert not (tmp_path / "new").exists()
+    (tmp_path / "x.vot").mkdir()
+    folder = run(tmp_path, "--to", tmp_path / "x.vot")
     assert folder.exit_code == 2
-    assert "catalogs: is a folder; a VOTable is one file. To fix, name a file with --to." in folder.stderr
+    assert "x.vot: is a folder; votable is one file. To fix, name a file." in folder.stderr
+
+
+def test_rows_are_chosen_by_a_condition(tmp_path):
+    rows = publish(tmp_path)
+    result = run(tmp_path, "--to", tmp_path / "o.csv", "--where", "snr > 25 and not flags.EDGE", "--json")
+    chosen = [row for row in rows.to_pylist() if row["snr"] > 25 and not row["flags"] & 1]
+    assert json.loads(result.stdout.splitlines()[-1])["rows"] == len(chosen) > 0
+    wrong = run(tmp_path, "--to", tmp_path / "o.csv", "--where", "snrr > 25")
+    assert (wrong.exit_code, "write 'snr'" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "fits", "xml", "reg"])
+def test_the_ending_of_the_file_says_the_format(tmp_path, ending):
+    publish(tmp_path)
+    result = run(tmp_path, "--to", tmp_path / f"o.{ending}", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout.splitlines()[-1])
+    assert told["rows"] == 60
+    first = (tmp_path / f"o.{ending}").read_bytes()[:6]
+    starts = {"csv": b'"night', "parquet": b"PAR1", "fits": b"SIMPLE", "xml": b"<?xml ", "reg": b"# Regi"}
+    assert first.startswith(starts[ending])
 
 
 @pytest.fixture

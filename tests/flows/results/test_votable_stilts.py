@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flows.results.export import write_votable
+from flows.results.export_formats import write_rows
 from schemas.dataset import TableOf
 from schemas.forced import FORCED_SOURCE
-from schemas.objects import OBJECT
 from stages import PIPELINE
-from tests.flows.results.test_export import filled
+from tests.flows.results.test_export_formats import filled
 from tests.support.export import objects
 
 TABLES = {one.name: one for one in (*(stage.gives for stage in PIPELINE), FORCED_SOURCE) if isinstance(one, TableOf)}
@@ -37,13 +36,13 @@ def stilts(*arguments):
 @pytest.mark.parametrize("dataset", TABLES.values(), ids=TABLES)
 def test_votlint_has_nothing_to_say(tmp_path, dataset, rows):
     path = tmp_path / "table.vot"
-    write_votable(path, dataset, filled(dataset).slice(0, rows))
+    write_rows(path, "votable", dataset.name, filled(dataset).slice(0, rows))
     assert stilts("votlint", "ucd=true", "unit=true", str(path)) == ("", "")
 
 
 def test_rows_and_nulls_come_through(tmp_path):
     table = objects(7, 1)
-    write_votable(tmp_path / "o.vot", OBJECT, table)
+    write_rows(tmp_path / "o.vot", "votable", "object", table)
     text, _ = stilts("tpipe", f"in={tmp_path / 'o.vot'}", "ofmt=csv")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert list(rows[0]) == table.column_names
@@ -62,8 +61,8 @@ def test_knows_sky_positions_by_their_ucds(tmp_path):
     moved = table.set_column(
         table.column_names.index("dec"), table.schema.field("dec"), pa.array(table["dec"].to_numpy() + 0.5 / 3600)
     )
-    write_votable(tmp_path / "a.vot", OBJECT, table)
-    write_votable(tmp_path / "b.vot", OBJECT, moved.slice(10))
+    write_rows(tmp_path / "a.vot", "votable", "object", table)
+    write_rows(tmp_path / "b.vot", "votable", "object", moved.slice(10))
     text, _ = stilts("tskymatch2", f"in1={tmp_path / 'a.vot'}", f"in2={tmp_path / 'b.vot'}", "error=1", "ofmt=csv")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert {(row["objectId_1"], row["objectId_2"]) for row in rows} == {

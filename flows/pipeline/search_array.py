@@ -1,0 +1,222 @@
+"""Search of one array in memory: no file, no output folder, the stages of a night."""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from flows.inputs.described import described
+from flows.inputs.source import RawExposure
+from flows.inputs.wcs_cards import wcs_cards
+from flows.pipeline.search_pixels import search_pixels
+from kernels.psf.seeing import fit_moffat
+from kernels.sky.times import night_label
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput
+from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
+from schemas.pixels import WHOLE_PIXELS, MaskPlane
+from schemas.settings import Settings
+
+WHERE = "array in memory"
+"""What messages call the image."""
+
+_NO_TIME = 0.0
+
+
+class ArraySearch(NamedTuple):
+    """Exposure as it was searched, with what was measured or assumed of it, and rows of `dia_source`.
+
+    ``midpointMjdTai`` is null where no time was given.
+    """
+
+    info: ExposureInfo
+    rows: pa.Table
+
+
+class ArrayFacts(NamedTuple):
+    """What is known of an array; None: not known.
+
+    Attributes
+    ----------
+    wcs
+        astropy WCS, FITS header or its cards.
+    psf
+        FWHM as seen on the image, px; a stamp (ny, nx); or a `PsfModel`, of the width before the pixels blur it.
+    mask
+        (ny, nx): True, or the bits of `MaskPlane`, where a pixel is not to be trusted.
+    science
+        (ny, nx) science image that the template was subtracted from.
+    zero_point, zero_point_err
+        AB magnitude of one pixel unit of flux, and its error.
+    gain
+        Electrons per pixel unit.
+    saturation
+        Level from which pixels of the science image are saturated, pixel units.
+    mjd_tai, exposure_time_s
+        Middle of the exposure, MJD TAI, and its length.
+    band
+        Filter.
+    pixel_unit
+        adu or nJy.
+    """
+
+    wcs: Any = None
+    psf: "float | ArrayLike | PsfModel | None" = None
+    mask: ArrayLike | None = None
+    science: ArrayLike | None = None
+    zero_point: float | None = None
+    zero_point_err: float | None = None
+    gain: float | None = None
+    saturation: float | None = None
+    mjd_tai: float | None = None
+    exposure_time_s: float = 0.0
+    band: str = "unknown"
+    pixel_unit: str = "adu"
+
+
+def search_array(array: ArrayLike, facts: ArrayFacts, settings: Settings) -> ArraySearch:
+    """Detect, merge and measure on a difference image in memory.
+
+    Parameters
+    ----------
+    array : (ny, nx) of floating-point numbers
+        Difference image; NaN where there is no value. Pixel (0, 0) is the centre of the first one.
+    facts
+        What is known of it.
+    settings
+        Of every stage.
+
+    Raises
+    ------
+    BadInput
+        The array has no two axes, holds integers, is too small or too large, or no pixel of it is usable; something
+        given with it has another shape or makes no sense.
+    Misconfigured
+        A model is missing.
+    """
+    difference = _image(array, "array")
+    if difference.size > WHOLE_PIXELS:
+        raise _bad("too_large", "array", f"has {difference.shape} px, more than {WHOLE_PIXELS:,} pixels", "cut it up")
+    planes: dict[str, Any] = {"difference": difference, "mask": _mask(facts.mask, difference.shape)}
+    if facts.science is not None:
+        planes["science"] = _same_shape(_image(facts.science, "science"), difference.shape, "science")
+    info, pixels = described(_raw(planes, facts))
+    rows = search_pixels(pixels, info, settings)[DIA_SOURCE.name].rows
+    if facts.mjd_tai is None:
+        name = "midpointMjdTai"
+        place, field = rows.schema.get_field_index(name), rows.schema.field(name).with_nullable(True)
+        rows = rows.set_column(place, field, pa.nulls(len(rows), field.type))
+    return ArraySearch(info, rows)
+
+
+def _raw(planes: Mapping[str, NDArray[Any]], facts: ArrayFacts) -> RawExposure:
+    shape = planes["difference"].shape
+    cards = _cards(facts.wcs, (shape[0], shape[1]))
+    missing = {
+        "no_wcs": cards is None,
+        "no_zero_point": facts.zero_point is None and facts.pixel_unit != "nJy",
+        "no_time": facts.mjd_tai is None,
+    }
+    mjd = _NO_TIME if facts.mjd_tai is None else float(facts.mjd_tai)
+    return RawExposure(
+        key=ExposureKey(night=night_label(mjd, 0.0), visit=0, detector=0),
+        instrument="array",
+        band=facts.band,
+        midpoint_mjd_tai=mjd,
+        exposure_time_s=facts.exposure_time_s,
+        zero_point=facts.zero_point,
+        zero_point_err=facts.zero_point_err,
+        gain=facts.gain,
+        saturation=facts.saturation,
+        wcs_header=cards,
+        psf=_psf(facts.psf),
+        pixel_unit=facts.pixel_unit,
+        planes=planes,
+        flags=tuple(name for name, absent in sorted(missing.items()) if absent),
+        source_uri=WHERE,
+        source_sha256=sha256(np.ascontiguousarray(planes["difference"]).tobytes()).hexdigest(),
+    )
+
+
+def _image(given: ArrayLike, name: str) -> NDArray[np.float32]:
+    blank = np.ma.getmaskarray(given) if isinstance(given, np.ma.MaskedArray) else None
+    try:
+        found = np.asarray(given)
+    except (ValueError, TypeError) as error:
+        raise _bad("not_an_array", name, f"is no array: {error}", "give a numpy array of two axes") from error
+    if found.ndim != 2:
+        raise _bad("wrong_dimensions", name, f"has the shape {found.shape}, must be (ny, nx)", "give one image")
+    if found.dtype.kind != "f":
+        raise _bad(
+            "not_floating", name, f"is {found.dtype}: integers may have wrapped round, and have no NaN",
+            "subtract in floating point, and give array.astype('float32')",
+        )  # fmt: skip
+    with np.errstate(over="ignore"):
+        image = np.array(found, np.float32)
+    if blank is not None:
+        image[blank] = np.nan
+    return image
+
+
+def _mask(given: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.uint16]:
+    if given is None:
+        return np.zeros(shape, np.uint16)
+    found = _same_shape(np.asarray(given), shape, "mask")
+    if found.dtype == np.bool_:
+        return np.where(found, np.uint16(MaskPlane.BAD), np.uint16(0))
+    if found.dtype.kind not in "iu" or (found.size and not 0 <= found.min() <= found.max() < 2**16):
+        raise _bad("bad_mask", "mask", f"is {found.dtype}", "give booleans, or the bits of schemas.pixels.MaskPlane")
+    return found.astype(np.uint16)
+
+
+def _same_shape(found: NDArray[Any], shape: tuple[int, ...], name: str) -> NDArray[Any]:
+    if found.shape != shape:
+        raise _bad("other_shape", name, f"has the shape {found.shape}, the array {shape}", "give them of one shape")
+    return found
+
+
+def _psf(given: Any) -> PsfModel | None:
+    if isinstance(given, PsfModel):  # its width is before the pixels already, as no header states it
+        return given.model_copy(update={"source": "stamp"}) if given.source == "header" else given
+    if given is None:
+        return None
+    stamp = np.asarray(given)
+    try:
+        if stamp.ndim == 0:
+            width = float(stamp)
+            if not 0 < width < np.inf:
+                raise ValueError(f"a FWHM of {width:g} px")
+            return PsfModel(fwhm_px=width, source="header")
+        fwhm, beta = fit_moffat(np.asarray(stamp, np.float64))
+    except (ValueError, TypeError) as error:
+        raise _bad(
+            "bad_psf", "psf", f"is none: {error}", "give its FWHM in pixels, a stamp of it, or nothing"
+        ) from error
+    return PsfModel(fwhm_px=fwhm, beta=beta, source="stamp")
+
+
+def _cards(given: Any, shape: tuple[int, int]) -> str | None:
+    from astropy.io.fits import Header
+    from astropy.wcs import WCS
+
+    if given is None:
+        return None
+    if isinstance(given, WCS):
+        header = given.celestial.to_header(relax=True)
+    elif isinstance(given, Header):
+        header = given
+    elif isinstance(given, str):
+        header = Header.fromstring(given, sep="\n")
+    else:
+        raise _bad("bad_wcs", "wcs", f"is a {type(given).__name__}", "give an astropy WCS or a FITS header")
+    found = wcs_cards((header,), f"{WHERE}: wcs", shape)
+    if found is None:
+        raise _bad("missing_wcs", "wcs", "has no CTYPE1", "solve the image's astrometry first, or leave it out")
+    return found
+
+
+def _bad(code: str, name: str, problem: str, remedy: str) -> BadInput:
+    return BadInput(code, f"{WHERE}: {name}", f"{problem}.", f"{remedy}.")

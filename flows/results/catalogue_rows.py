@@ -1,0 +1,304 @@
+"""Rows of a published dataset over nights and patches of the sky: nothing is read before it is asked for."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from pyarrow.fs import LocalFileSystem
+
+from flows.storage.bucket_path import BucketPath, read_files
+from flows.storage.catalog_parts import CATALOG_VERSION, EXPOSURES, PREFIX, VERSION
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.layout import other_version
+from schemas.dataset import TableOf, column
+from schemas.errors import BadInput
+
+Found = TypeVar("Found")
+
+NIGHT = column("night", pa.string(), "", "Night, YYYYMMDD of the local evening.", ucd="meta.id;obs")
+"""Column that every table of several nights begins with."""
+
+_PARQUET = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
+_AT_ONCE = 256
+"""Objects of a bucket that are in memory at a time."""
+
+
+class RowSource(Protocol):
+    """Rows that can be read by columns and conditions: of catalogues, of the ledger, or in memory."""
+
+    @property
+    def name(self) -> str:
+        """Return the name of the dataset."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Return the columns; their metadata hold unit and meaning."""
+
+    @property
+    def nights(self) -> tuple[str, ...]:
+        """Return the nights that they are of, sorted."""
+
+    @property
+    def parts(self) -> int:
+        """Return how many files a count of the rows reads."""
+
+    def of(self, nights: Sequence[str]) -> "RowSource":
+        """Return the rows of some of the nights."""
+
+    def read(self, columns: Sequence[str], where: pc.Expression | None, limit: int | None = None) -> pa.Table:
+        """Return columns of the rows that meet a condition, at most ``limit``."""
+
+    def count(self, where: pc.Expression | None) -> int:
+        """Return the number of rows that meet a condition."""
+
+
+@dataclass(frozen=True)
+class MemoryRows:
+    """Rows of a table in memory."""
+
+    name: str
+    table: pa.Table
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Return the columns."""
+        return self.table.schema
+
+    @property
+    def nights(self) -> tuple[str, ...]:
+        """Return none: they are of no published night."""
+        return ()
+
+    @property
+    def parts(self) -> int:
+        """Return none: a count reads no file."""
+        return 0
+
+    def of(self, nights: Sequence[str]) -> Self:
+        """Return itself."""
+        return self
+
+    def read(self, columns: Sequence[str], where: pc.Expression | None, limit: int | None = None) -> pa.Table:
+        """Return columns of the rows that meet a condition, at most ``limit``."""
+        return _scanned(ds.dataset(self.table), self.schema, columns, where, limit)
+
+    def count(self, where: pc.Expression | None) -> int:
+        """Return the number of rows that meet a condition."""
+        return len(self.table) if where is None else int(ds.dataset(self.table).count_rows(filter=where))
+
+
+@dataclass(frozen=True)
+class CatalogueRows:
+    """Rows of a dataset as published in an output folder, with the column ``night`` in front.
+
+    Files of an older version, which lack columns or have some that this version has not, are read with the others: what
+    a file lacks is null. A run may go on meanwhile: each row is read once, from whichever file holds it.
+
+    Parameters
+    ----------
+    out
+        Output folder, on this machine or in a bucket.
+    dataset
+        Its declared form.
+    chosen
+        Nights; None: all.
+    """
+
+    out: Path
+    dataset: TableOf
+    chosen: tuple[str, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the name of the dataset."""
+        return self.dataset.name
+
+    @cached_property
+    def files(self) -> Mapping[str, tuple[Path, ...]]:
+        """Return the published files by night, sorted."""
+        found: dict[str, list[Path]] = {}
+        for path in CatalogStore(self.out).list(self.dataset):
+            night = next(part for part in path.parts if part.startswith("night=")).removeprefix("night=")
+            if self.chosen is None or night in self.chosen:
+                found.setdefault(night, []).append(path)
+        return {night: tuple(found[night]) for night in sorted(found)}
+
+    @property
+    def nights(self) -> tuple[str, ...]:
+        """Return the nights with published files, sorted."""
+        return tuple(self.files)
+
+    @property
+    def parts(self) -> int:
+        """Return the number of published files."""
+        return sum(map(len, self.files.values()))
+
+    def of(self, nights: Sequence[str]) -> "CatalogueRows":
+        """Return the rows of some of the nights."""
+        return replace(self, chosen=tuple(nights))
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Return the columns: ``night``, those of this version, and what older nights have besides.
+
+        Raises
+        ------
+        Misconfigured
+            A night was written by a later version (``other_version``).
+        """
+        # A night is written by one version, or made again by one: its first file tells.
+        firsts = [paths[0] for paths in self.files.values()]
+        fields = {NIGHT.name: NIGHT} | {one.name: one.with_nullable(True) for one in self.dataset.schema}
+        for path, content in zip(firsts, _contents(firsts), strict=True):
+            try:
+                found = pq.read_schema(content)
+            except (OSError, pa.ArrowException):  # who reads its rows is told
+                continue
+            version = int((found.metadata or {}).get(VERSION, CATALOG_VERSION))
+            if version > CATALOG_VERSION:
+                raise other_version(path, version, CATALOG_VERSION)
+            fields |= {one.name: one.with_nullable(True) for one in found if one.name not in fields}
+        return pa.schema(list(fields.values()))
+
+    def read(self, columns: Sequence[str], where: pc.Expression | None, limit: int | None = None) -> pa.Table:
+        """Return columns of the rows that meet a condition, at most ``limit``.
+
+        Raises
+        ------
+        BadInput
+            A file cannot be read (``unreadable_catalogue``).
+        Misconfigured
+            As of `schema`.
+        """
+
+        def once(rows: "CatalogueRows") -> pa.Table:
+            parts, left = [_selected(rows.schema, columns).empty_table()], limit
+            for one in rows._datasets():
+                if left is not None and left <= 0:
+                    break
+                parts.append(_scanned(one, rows.schema, columns, where, left))
+                left = None if left is None else left - len(parts[-1])
+            return pa.concat_tables(parts)
+
+        return self._again_if_moved(once)
+
+    def count(self, where: pc.Expression | None) -> int:
+        """Return the number of rows that meet a condition; errors as of `read`."""
+
+        def once(rows: "CatalogueRows") -> int:
+            with _readable(rows.out):
+                return sum(int(one.count_rows(filter=where)) for one in rows._datasets())
+
+        return self._again_if_moved(once)
+
+    def _again_if_moved(self, work: Callable[["CatalogueRows"], Found]) -> Found:
+        """Do it once more where a file has gone since it was listed: a run joins the files of a night at its end."""
+        try:
+            return work(self)
+        except BadInput as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+        return work(replace(self))
+
+    def _datasets(self) -> Iterator[ds.Dataset]:
+        """Yield what is to be scanned one after the other: all files of this machine are one."""
+        if isinstance(self.out, BucketPath):
+            yield from self._fetched()
+            return
+        local, fragments = LocalFileSystem(), []
+        for night, paths in self.files.items():
+            known = pc.field(NIGHT.name) == night
+            own = {path.stem for path in paths if not path.stem.startswith(PREFIX)}
+            for path in paths:
+                if path.stem.startswith(PREFIX) and (rest := _without(path, own)) is not None:
+                    yield ds.dataset(_with_night(rest, night, self.schema))
+                else:
+                    fragments.append(_PARQUET.make_fragment(str(path), local, partition_expression=known))
+        yield ds.FileSystemDataset(fragments, self.schema, _PARQUET, local)
+
+    def _fetched(self) -> Iterator[ds.Dataset]:
+        """Yield datasets of some objects of a bucket each."""
+        listed = [(night, path) for night, paths in self.files.items() for path in paths]
+        for first in range(0, len(listed), _AT_ONCE):
+            some = listed[first : first + _AT_ONCE]
+            contents = _contents([path for _, path in some])
+            fragments = [
+                _PARQUET.make_fragment(content, partition_expression=pc.field(NIGHT.name) == night)
+                for (night, _), content in zip(some, contents, strict=True)
+            ]
+            yield ds.FileSystemDataset(fragments, self.schema, _PARQUET)
+
+
+def _contents(paths: Sequence[Path]) -> list[Any]:
+    """Return what pyarrow reads files from: local ones by their name, those of a bucket fetched side by side."""
+    if not any(isinstance(path, BucketPath) for path in paths):
+        return list(paths)
+    found = read_files(paths)
+    for path, content in zip(paths, found, strict=True):
+        with _readable(path):
+            if isinstance(content, FileNotFoundError):
+                raise content
+    return [pa.BufferReader(content) for content in found]
+
+
+def _scanned(
+    dataset: ds.Dataset, schema: pa.Schema, columns: Sequence[str], where: pc.Expression | None, limit: int | None
+) -> pa.Table:
+    with _readable(None):
+        names = list(columns)
+        scanned = dataset.scanner(columns=names, filter=where)
+        table = scanned.to_table() if limit is None else scanned.head(limit)
+    return pa.Table.from_arrays(table.columns, schema=_selected(schema, columns))
+
+
+def _selected(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
+    return pa.schema([schema.field(name) for name in columns])
+
+
+def _without(part: Path, own: set[str]) -> pa.Table | None:
+    """Return the rows of a part but for exposures that have a file of their own; None: it holds none of these."""
+    with _readable(part), pq.ParquetFile(part, page_checksum_verification=True) as file:
+        said = json.loads((file.metadata.metadata or {}).get(EXPOSURES, b"[]"))
+        if not own & {name for name, *_ in said}:
+            return None
+        whole, first, kept = file.read(), 0, []
+        for name, rows, *_ in said:
+            if name not in own:
+                kept.append(whole.slice(first, rows))
+            first += rows
+        return pa.concat_tables([whole.slice(0, 0), *kept])
+
+
+def _with_night(table: pa.Table, night: str, schema: pa.Schema) -> pa.Table:
+    columns = [
+        pa.array([night] * len(table), pa.string())
+        if field.name == NIGHT.name
+        else table[field.name].cast(field.type)
+        if field.name in table.schema.names
+        else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+@contextmanager
+def _readable(path: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        where = "the catalogues" if path is None else str(path)
+        text = str(error).splitlines()[0]
+        raise BadInput(
+            "unreadable_catalogue", where, f"cannot be read as Parquet: {text}.",
+            "run `nightstride verify OUT`, which names the file, and the night again: it is made again.",
+        ) from error  # fmt: skip

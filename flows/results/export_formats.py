@@ -1,0 +1,265 @@
+"""Rows as one file that other programs read: CSV, Parquet, VOTable, FITS table, regions of DS9."""
+
+from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from flows.storage.atomic import write_file
+from flows.storage.catalog_store import list_rows
+from schemas.errors import Misconfigured, choice
+
+SUFFIXES: Mapping[str, str] = {
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".vot": "votable",
+    ".votable": "votable",
+    ".xml": "votable",
+    ".fits": "fits",
+    ".fit": "fits",
+    ".reg": "region",
+    ".hats": "hats",
+}
+"""Ending of a file -> format."""
+
+
+def export_format(path: Path, given: str | None, option: str) -> str:
+    """Return the format of a file, by its ending or as it is given.
+
+    Parameters
+    ----------
+    path
+        The file, or the folder of a HATS catalogue, whose name may have any ending if the format is given.
+    given
+        Format; None: the ending says it.
+    option
+        What the path was given with.
+
+    Raises
+    ------
+    Misconfigured
+        The ending says nothing (``no_format``), or another format than is given (``other_format``).
+    """
+    found = SUFFIXES.get(path.suffix.lower())
+    if given is not None and found not in (None, given):
+        remedy = f"name a file that ends in {_endings(given)}, or leave --format out."
+        raise Misconfigured("other_format", f"{option} {path}", f"is {found} by its ending, not {given}.", remedy)
+    if given is None and found is None:
+        remedy = f"end it in {', '.join(SUFFIXES)}, or give --format."
+        raise Misconfigured("no_format", f"{option} {path}", "does not say in which format.", remedy)
+    return given or found or ""
+
+
+def _endings(form: str) -> str:
+    return " or ".join(suffix for suffix, name in SUFFIXES.items() if name == form)
+
+
+def require_folder(path: Path, option: str) -> None:
+    """Raise unless the folder is there in which a file is to be written: none is made unasked.
+
+    Raises
+    ------
+    Misconfigured
+        ``no_folder``.
+    """
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        what = "is a file, no folder" if folder.exists() else "is not there"
+        remedy = f"make it first (mkdir -p {folder}), or choose another {option}."
+        raise Misconfigured("no_folder", f"{option} {path}", f"{folder} {what}.", remedy)
+
+
+def write_rows(path: Path, form: str, name: str, table: pa.Table) -> int:
+    """Write rows as one file, in one step; return how many are in it.
+
+    Parameters
+    ----------
+    path, form
+        The file, and one of the formats of `SUFFIXES` but hats.
+    name, table
+        Of the dataset; rows whose fields have ``unit``, ``doc`` and ``ucd``. Which of them, and which nulls, a format
+        can keep: see the function that writes it.
+
+    Raises
+    ------
+    Misconfigured
+        There is a folder of that name (``not_a_file``), no such format, or no row with a place for regions.
+    Retryable, Misconfigured
+        It cannot be written: see `flows.storage.atomic.write_file`.
+    """
+    if form not in _WRITERS:
+        raise Misconfigured("no_format", str(path), f"{form!r} is no format of one file.", choice(form, _WRITERS))
+    if path.is_dir():
+        raise Misconfigured("not_a_file", str(path), f"is a folder; {form} is one file.", "name a file.")
+    content, rows = _WRITERS[form](name, table)
+    write_file(path, content, path.absolute().parent)
+    return rows
+
+
+def csv_content(name: str, table: pa.Table) -> tuple[bytes, int]:
+    """Return rows as CSV: names of columns first, nulls empty, the numbers of a list in columns of their own.
+
+    CSV has no place for units: the other formats and docs/reference/columns.md say them.
+    """
+    columns: dict[str, Any] = {}
+    for field, values in zip(table.schema, table.columns, strict=True):
+        if pa.types.is_fixed_size_list(field.type):
+            numbers = list_rows(values.combine_chunks())
+            parts = {f"{field.name}_{n}": pa.array(part, from_pandas=True) for n, part in enumerate(numbers.T)}
+            columns |= parts
+        else:
+            columns[field.name] = values
+    sink = BytesIO()
+    pyarrow.csv.write_csv(pa.table(columns), sink)
+    return sink.getvalue(), len(table)
+
+
+def parquet_content(name: str, table: pa.Table) -> tuple[bytes, int]:
+    """Return rows as Parquet, with unit, meaning and UCD in the metadata of each field."""
+    sink = BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue(), len(table)
+
+
+_UNITS = {"mag(AB)": "mag", "pix": "pixel", "arcsec/pix": "arcsec/pixel", "pixel_unit": "", "pixel_unit**2": ""}
+"""Units that the VOUnits standard and FITS spell otherwise, or do not know."""
+
+_SHORTEST = 2
+"""Characters of a text column: arrays of one were abolished by erratum 3 to VOTable 1.3."""
+
+
+def votable_content(name: str, table: pa.Table) -> tuple[bytes, int]:
+    """Return rows as a VOTable (1.4, BINARY2), with units, UCDs and descriptions of its columns.
+
+    Nulls are NaN in floating-point columns and marked as null in others. ``mag(AB)`` becomes ``mag``; the description
+    says which magnitude.
+    """
+    from astropy.io.votable import from_table
+    from astropy.table import Table
+
+    rows = Table({field.name: _values(table[field.name]) for field in table.schema})
+    document = from_table(rows, table_id=name)
+    document.version = "1.4"
+    resource = document.resources[0].tables[0]
+    resource.name = name
+    for field, column in zip(table.schema, resource.fields, strict=True):
+        said = _said(field)
+        column.unit, column.ucd, column.description = said["unit"] or None, said["ucd"] or None, said["doc"]
+    content = BytesIO()
+    document.to_xml(content, tabledata_format="binary2")
+    return content.getvalue(), len(table)
+
+
+def fits_content(name: str, table: pa.Table) -> tuple[bytes, int]:
+    """Return rows as a binary table of FITS, with units (TUNIT), meanings (TCOMM) and UCDs (TUCD).
+
+    Nulls are NaN in floating-point columns, TNULL (the least number) in columns of whole numbers, and empty in columns
+    of text. A logical column with nulls becomes one of whole numbers. Signs beyond ASCII are escaped.
+    """
+    from astropy import units
+    from astropy.io import fits
+    from astropy.table import MaskedColumn, Table
+
+    columns = Table()
+    for field in table.schema:
+        values = _values(table[field.name])
+        if isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "ib":
+            whole = values.astype(np.int16) if values.dtype.kind == "b" else values
+            columns[field.name] = MaskedColumn(whole, fill_value=np.iinfo(whole.dtype).min)
+        elif values.dtype.kind == "U":
+            columns[field.name] = np.char.encode(np.ma.getdata(values), "ascii", "backslashreplace")
+        else:
+            columns[field.name] = values
+    hdu = fits.table_to_hdu(columns)
+    hdu.name = name.upper()
+    for number, field in enumerate(table.schema, start=1):
+        said = _said(field)
+        unit = units.Unit(said["unit"]).to_string("fits")
+        for keyword, text in (("TUNIT", unit), ("TCOMM", said["doc"]), ("TUCD", said["ucd"])):
+            if text:
+                hdu.header[f"{keyword}{number}"] = text.encode("ascii", "replace").decode()
+    sink = BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(sink)
+    return sink.getvalue(), len(table)
+
+
+POINT_ARCSEC = 3.0
+"""Radius of the circle that marks a point."""
+
+
+def region_content(name: str, table: pa.Table) -> tuple[bytes, int]:
+    """Return rows as regions of DS9 (ICRS): a line along each trail, a circle about what has none.
+
+    Rows without a position are left out; the number returned is that of regions. Each has the id as its text.
+
+    Raises
+    ------
+    Misconfigured
+        There are no columns ra and dec, or no row has a position (``no_position``).
+    """
+    if not {"ra", "dec"} <= set(table.schema.names) or not table["ra"].drop_null():
+        raise Misconfigured("no_position", name, "has no row with a position on the sky.", "choose another format.")
+    names = [
+        one for one in ("ra", "dec", "trailRa", "trailDec", "trailLength", "trailAngle") if one in table.schema.names
+    ]
+    identity = next((one for one in table.schema.names if one.endswith("Id")), None)
+    found = table.select([*names, *([identity] if identity else [])]).filter(table["ra"].is_valid())
+    lines = ["# Region file format: DS9 version 4.1", f"# {name}, nightstride", "icrs"]
+    lines += [_region(row, None if identity is None else row[identity]) for row in found.to_pylist()]
+    return ("\n".join(lines) + "\n").encode(), len(found)
+
+
+def _region(row: Mapping[str, Any], identity: Any) -> str:
+    text = "" if identity is None else f" # text={{{identity}}}"
+    length, angle = row.get("trailLength"), row.get("trailAngle")
+    if not length or angle is None:
+        return f'circle({row["ra"]:.7f},{row["dec"]:.7f},{POINT_ARCSEC}"){text}'
+    ra, dec = row.get("trailRa"), row.get("trailDec")
+    if ra is None or dec is None:
+        ra, dec = row["ra"], row["dec"]
+    ends = ",".join(f"{value:.7f}" for end in _ends(ra, dec, length / 3600, angle) for value in end)
+    return f"line({ends}){text}"
+
+
+def _ends(ra: float, dec: float, length: float, angle: float) -> Iterator[tuple[float, float]]:
+    """Yield both ends of a trail about a place; all in degrees."""
+    from astropy import units
+    from astropy.coordinates import offset_by
+
+    for toward in (angle, angle + 180):
+        found = offset_by(ra * units.deg, dec * units.deg, toward * units.deg, length / 2 * units.deg)
+        yield float(found[0].to_value("deg")) % 360, float(found[1].to_value("deg"))
+
+
+_WRITERS: Mapping[str, Callable[[str, pa.Table], tuple[bytes, int]]] = {
+    "csv": csv_content,
+    "parquet": parquet_content,
+    "votable": votable_content,
+    "fits": fits_content,
+    "region": region_content,
+}
+
+
+def _said(field: pa.Field) -> dict[str, str]:
+    said = {key: (field.metadata or {}).get(key.encode(), b"").decode() for key in ("unit", "ucd", "doc")}
+    return said | {"unit": _UNITS.get(said["unit"], said["unit"])}
+
+
+def _values(column: pa.ChunkedArray) -> NDArray[Any]:
+    values = column.combine_chunks()
+    if pa.types.is_fixed_size_list(values.type):
+        return list_rows(values)
+    if pa.types.is_floating(values.type):
+        return values.to_numpy(zero_copy_only=False)
+    if pa.types.is_string(values.type):
+        texts = values.fill_null("").to_pylist()
+        return np.ma.array(texts, dtype=f"U{max(_SHORTEST, *map(len, texts))}" if texts else f"U{_SHORTEST}")
+    plain = values.fill_null(False if pa.types.is_boolean(values.type) else 0).to_numpy(zero_copy_only=False)
+    missing = values.is_null().to_numpy(zero_copy_only=False)
+    return np.ma.array(plain, mask=missing) if missing.any() else plain

@@ -1,0 +1,166 @@
+"""Choice of rows by a text such as ``snr > 10 and not flags.EDGE``, and the names of flags."""
+
+import ast
+from collections.abc import Callable, Mapping
+from enum import IntFlag
+from types import MappingProxyType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.dia_object import DiaObjectFlag
+from schemas.dia_source import DetectionFlag
+from schemas.errors import Misconfigured, choice
+from schemas.forced import ForcedFlag
+from schemas.objects import SourceFlag
+
+FLAGS: Mapping[str, type[IntFlag]] = MappingProxyType(
+    {
+        "dia_source": DetectionFlag,
+        "source": SourceFlag,
+        "object": SourceFlag,
+        "dia_object": DiaObjectFlag,
+        "forced_source": ForcedFlag,
+    }
+)
+"""Dataset -> meaning of the bits of its column ``flags``."""
+
+_COMPARED: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Gt: lambda a, b: a > b,
+    ast.GtE: lambda a, b: a >= b,
+    ast.Lt: lambda a, b: a < b,
+    ast.LtE: lambda a, b: a <= b,
+    ast.Eq: lambda a, b: a == b,
+    ast.NotEq: lambda a, b: a != b,
+    ast.In: lambda a, b: a.isin(b),
+    ast.NotIn: lambda a, b: ~a.isin(b),
+    ast.Is: lambda a, _: a.is_null(),
+    ast.IsNot: lambda a, _: a.is_valid(),
+}
+_COMPUTED: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: a / b,
+}
+
+
+def row_condition(text: str, schema: pa.Schema, flags: type[IntFlag] | None = None) -> pc.Expression:
+    """Return the condition that a text describes, in the grammar of Python.
+
+    Parameters
+    ----------
+    text
+        Columns, numbers and texts in quotes, compared by ``< <= == != >= >``, ``in [...]`` and ``is None``; joined by
+        ``and``, ``or``, ``not`` (or ``&``, ``|``, ``~`` with brackets), computed by ``+ - * /``; ``flags.NAME`` is
+        true where that bit is set. A row for which a comparison is of a null is left out.
+    schema
+        With the columns that there are.
+    flags
+        Meaning of the bits of ``flags``; None: there is no such column.
+
+    Raises
+    ------
+    Misconfigured
+        It is no such condition (``bad_condition``), or of a column or flag that there is not (``no_column``).
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise _bad(text, f"cannot be read: {error}") from error
+    found = _Reader(text, schema, flags).condition(tree)
+    try:  # types that cannot be compared are found here rather than in the first file
+        pa.dataset.dataset(_nullable(schema).empty_table()).scanner(filter=found).to_table()
+    except (pa.ArrowException, TypeError) as error:
+        raise _bad(text, str(error).splitlines()[0]) from error
+    return found
+
+
+def _nullable(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_nullable(True) for field in schema])
+
+
+class _Reader:
+    def __init__(self, text: str, schema: pa.Schema, flags: type[IntFlag] | None) -> None:
+        self._text, self._schema, self._flags = text, schema, flags
+
+    def condition(self, node: ast.expr) -> Any:
+        """Return a node as an expression that is true or false."""
+        match node:
+            case ast.BoolOp(op=op, values=values):
+                parts = [self.condition(one) for one in values]
+                whole = parts[0]
+                for part in parts[1:]:
+                    whole = whole & part if isinstance(op, ast.And) else whole | part
+                return whole
+            case ast.BinOp(left=left, op=ast.BitAnd() | ast.BitOr() as op, right=right):
+                one, other = self.condition(left), self.condition(right)
+                return one & other if isinstance(op, ast.BitAnd) else one | other
+            case ast.UnaryOp(op=ast.Not() | ast.Invert(), operand=operand):
+                return ~self.condition(operand)
+            case ast.Compare():
+                return self._comparison(node)
+            case ast.Attribute(value=ast.Name(id="flags"), attr=name) if self._flags is not None:
+                return pc.bit_wise_and(pc.field("flags"), pc.scalar(self._bit(name))) != 0
+            case ast.Name(id=name) if name in self._schema.names and pa.types.is_boolean(self._schema.field(name).type):
+                return pc.field(name)
+        raise _bad(self._text, f"{ast.unparse(node)!r} is neither true nor false")
+
+    def _comparison(self, node: ast.Compare) -> Any:
+        whole, left = None, node.left
+        for op, right in zip(node.ops, node.comparators, strict=True):
+            if isinstance(op, ast.Is | ast.IsNot) and not (isinstance(right, ast.Constant) and right.value is None):
+                raise _bad(self._text, "what follows 'is' must be None")
+            other = self._values(right) if isinstance(op, ast.In | ast.NotIn) else self._number(right)
+            part = _COMPARED[type(op)](self._number(left), other)
+            whole, left = part if whole is None else whole & part, right
+        return whole
+
+    def _number(self, node: ast.expr) -> Any:
+        match node:
+            case ast.Name(id=name):
+                if name not in self._schema.names:
+                    raise Misconfigured(
+                        "no_column", f"where: {self._text}", f"there is no column {name!r}.",
+                        choice(name, self._schema.names),
+                    )  # fmt: skip
+                return pc.field(name)
+            case ast.Constant(value=value):
+                return pc.scalar(value)
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return pc.scalar(0) - self._number(operand)
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _COMPUTED:
+                return _COMPUTED[type(op)](self._number(left), self._number(right))
+            case ast.BinOp(left=ast.Name(id="flags"), op=ast.BitAnd(), right=ast.Constant(value=int() as bits)):
+                return pc.bit_wise_and(pc.field("flags"), pc.scalar(bits))
+        raise _bad(self._text, f"{ast.unparse(node)!r} is no column and no value")
+
+    def _values(self, node: ast.expr) -> Any:
+        try:
+            return pa.array(list(ast.literal_eval(node)))
+        except (ValueError, TypeError, SyntaxError, pa.ArrowException) as error:
+            raise _bad(self._text, f"{ast.unparse(node)!r} is no list of values") from error
+
+    def _bit(self, name: str) -> int:
+        assert self._flags is not None
+        if name not in self._flags.__members__:
+            known = choice(name, self._flags.__members__)
+            raise Misconfigured("no_column", f"where: {self._text}", f"there is no flag {name!r}.", known)
+        return int(self._flags[name].value)
+
+
+def _bad(text: str, problem: str) -> Misconfigured:
+    remedy = "write it as e.g. \"snr > 10 and band == 'r' and not flags.EDGE\"."
+    return Misconfigured("bad_condition", f"where: {text}", f"{problem}.", remedy)
+
+
+def flag_names(value: int, flags: type[IntFlag]) -> tuple[str, ...]:
+    """Return the names of the bits that are set; a bit without a name is ``bit <value>``.
+
+    >>> flag_names(5, DetectionFlag)
+    ('EDGE', 'MASKED')
+    """
+    known = {int(flag.value): name for name, flag in flags.__members__.items()}
+    bits = [1 << place for place in range(int(value).bit_length()) if int(value) >> place & 1]
+    return tuple(known.get(bit, f"bit {bit}") for bit in bits)

@@ -1,0 +1,47 @@
+"""What a data release says of itself: ``release.json`` in its folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flows.storage.layout import RELEASE
+from schemas.errors import BadInput
+
+
+class ReleaseNote(BaseModel):
+    """What a release says of itself: ``release.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = 1
+    name: str
+    created_at: Annotated[str, Field(description="UTC, ISO 8601.")]
+    software: Annotated[str, Field(description="Version of nightstride.")]
+    nights: tuple[str, ...]
+    exposures: Annotated[int, Field(ge=0, description="Records of exposures, done or not.")]
+    rows: Annotated[dict[str, int], Field(description="Dataset -> published rows.")]
+    ledger: Annotated[str, Field(description="SHA-256 over the records of all exposures.")]
+    models: Annotated[dict[str, str], Field(description="Folder below models/ -> SHA-256 of the weights.")]
+    weights_missing: Annotated[
+        tuple[str, ...], Field(description="Of these models only the card is here: their weights are gone.")
+    ] = ()
+
+
+def read_note(out: Path) -> ReleaseNote | None:
+    """Return what a release says of itself; None of a folder that is none.
+
+    Raises
+    ------
+    BadInput
+        It cannot be read (``damaged_release``).
+    """
+    path = out / RELEASE
+    if not path.is_file():
+        return None
+    try:
+        return ReleaseNote.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise BadInput(
+            "damaged_release", str(path), f"cannot be read: {str(error).splitlines()[0]}.", "copy the release anew."
+        ) from error

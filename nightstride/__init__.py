@@ -1,0 +1,49 @@
+"""Nightstride in Python: open what a run has published, look at its pixels, and search arrays in memory.
+
+>>> import nightstride as ns
+>>> night = ns.open("OUT")  # doctest: +SKIP
+>>> night.detections(where="reliability > 0.9").to_pandas()  # doctest: +SKIP
+"""
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from nightstride.array import search
+from nightstride.night import Night, open
+from nightstride.table import Table
+from schemas.dia_source import DetectionFlag
+from schemas.errors import BadInput, Misconfigured, NightstrideError, NoWork, Retryable
+from schemas.exposure import PsfModel
+from schemas.pixels import MaskPlane
+
+if TYPE_CHECKING:
+    from nightstride.pictures import Cutout, PlaneImage
+
+__version__ = version("nightstride")
+
+__all__ = [
+    "BadInput",
+    "Cutout",
+    "DetectionFlag",
+    "MaskPlane",
+    "Misconfigured",
+    "Night",
+    "NightstrideError",
+    "NoWork",
+    "PlaneImage",
+    "PsfModel",
+    "Retryable",
+    "Table",
+    "__version__",
+    "open",
+    "search",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what shows pixels when it is first asked for: astropy takes longer than all the rest."""
+    if name in ("Cutout", "PlaneImage"):
+        from nightstride import pictures
+
+        return getattr(pictures, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

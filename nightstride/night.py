@@ -1,0 +1,297 @@
+"""Nights as published in an output folder or a data release."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from flows.results.catalogue_rows import CatalogueRows
+from flows.results.exposure_rows import ExposureRows
+from flows.storage.bucket_path import located
+from flows.storage.layout import require_output
+from flows.storage.ledger import Ledger
+from flows.storage.release_note import ReleaseNote, read_note
+from nightstride.table import Table
+from schemas.errors import Misconfigured, choice
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+    from flows.results.explain import Explanation
+    from nightstride.pictures import Cutout, PlaneImage
+
+Label = str | int | date
+Chosen = Label | slice | Sequence[Label] | None
+
+LISTED = 20
+"""Nights that a notebook lists."""
+
+
+def open(out: str | Path, nights: Chosen = None, settings: str | Path | None = None) -> "Night":
+    """Open what runs have published: an output folder, or a data release; nothing is written.
+
+    Parameters
+    ----------
+    out
+        Folder, or ``s3://bucket/prefix``.
+    nights
+        Label (YYYYMMDD), list of labels, or slice of labels, both ends included; None: all.
+    settings
+        File of settings (TOML), for the access to object stores. None: as of every command.
+
+    Raises
+    ------
+    Misconfigured
+        It is no output folder, or has no such night.
+    """
+    from flows.runtime.settings import load_settings
+    from flows.storage.object_store import PROTOCOL, configure
+
+    place = located(str(out))
+    if not str(place).startswith(PROTOCOL):
+        place = place.expanduser()
+    else:
+        configure(load_settings(None if settings is None else Path(settings)).store)
+    require_output(place)
+    files = {path.name.removeprefix("night=") for path in (place / "catalogs").glob("*/night=*")}
+    labels = tuple(sorted({*Ledger(place).nights(), *files}))
+    whole = Night(place, labels, None if settings is None else Path(settings))
+    return whole if nights is None else whole[nights]
+
+
+@dataclass(frozen=True)
+class Night:
+    """One night or several, as published: tables, pixels, light curves, and where a detection comes from.
+
+    ``night["20260101"]``, ``night["20260101":"20260131"]`` and ``night[["20260101", "20260105"]]`` choose among them;
+    iteration gives each by itself.
+
+    Attributes
+    ----------
+    out
+        Output folder, or folder of a data release.
+    nights
+        Labels, sorted.
+    settings
+        File of settings; None: as of every command.
+    """
+
+    out: Path
+    nights: tuple[str, ...]
+    settings: Path | None = None
+
+    def __getitem__(self, chosen: Chosen) -> "Night":
+        return Night(self.out, _chosen(self.out, self.nights, chosen), self.settings)
+
+    def __iter__(self) -> "Iterator[Night]":
+        return (Night(self.out, (one,), self.settings) for one in self.nights)
+
+    def __len__(self) -> int:
+        return len(self.nights)
+
+    def __bool__(self) -> bool:
+        return True
+
+    @property
+    def release(self) -> ReleaseNote | None:
+        """Return what a data release says of itself; None where this is none."""
+        return read_note(self.out)
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Return the names of the published tables, for `dataset`."""
+        from flows.pipeline.graph import declared_tables
+
+        there = {path.name for path in (self.out / "catalogs").glob("*")}
+        return tuple(sorted(there & declared_tables().keys()))
+
+    def dataset(self, name: str, columns: Sequence[str] | None = None, where: Any = None) -> Table:
+        """Return a published table by its name, over these nights and all patches of the sky.
+
+        Parameters
+        ----------
+        name
+            ``dia_source``, ``object``, ``tracklet``, ...: see `datasets`, and docs/reference/columns.md.
+        columns, where
+            See `Table`.
+
+        Raises
+        ------
+        Misconfigured
+            There is no such dataset.
+        """
+        from flows.pipeline.graph import declared_tables
+
+        tables = declared_tables()
+        if name not in tables:
+            raise Misconfigured("no_dataset", f"dataset {name!r}", "is none.", choice(name, sorted(tables)))
+        whole = Table(CatalogueRows(self.out, tables[name], self.nights))
+        return whole if columns is None and where is None else whole(columns, where)
+
+    def detections(self, columns: Sequence[str] | None = None, where: Any = None) -> Table:
+        """Return the detections on difference images (``dia_source``); see `Table` for the parameters."""
+        return self.dataset("dia_source", columns, where)
+
+    def tracklets(self, columns: Sequence[str] | None = None, where: Any = None) -> Table:
+        """Return the tracklets: what one moving object explains in a night (``tracklet``)."""
+        return self.dataset("tracklet", columns, where)
+
+    def objects(self, columns: Sequence[str] | None = None, where: Any = None) -> Table:
+        """Return the objects on the science images of each night (``object``)."""
+        return self.dataset("object", columns, where)
+
+    def dia_objects(self, columns: Sequence[str] | None = None, where: Any = None) -> Table:
+        """Return the objects at rest as they were known after each night (``dia_object``)."""
+        return self.dataset("dia_object", columns, where)
+
+    @property
+    def exposures(self) -> Table:
+        """Return the exposures: what the ledger says of each, and what is stored with its pixels.
+
+        The latter takes a small file for each exposure to be read: ``exposures(["night", "visit", "detector",
+        "status"])`` needs none.
+        """
+        return Table(ExposureRows(self.out, self.nights))
+
+    def image(
+        self, visit: int, detector: int, plane: str = "difference", section: tuple[slice, slice] | None = None
+    ) -> "PlaneImage":
+        """Return the stored pixels of an exposure as astropy `CCDData`, with WCS, mask and unit.
+
+        Parameters
+        ----------
+        visit, detector
+            Which exposure.
+        plane
+            ``difference``, ``mask``, ``variance``, ``science`` or ``template``.
+        section
+            Rows and columns, ``np.s_[y0:y1, x0:x1]``, 0-based; only these are read. Must be given for an image of more
+            than 37,748,736 px.
+
+        Raises
+        ------
+        Misconfigured
+            There are no such pixels or no such plane; the image is large and no section is given.
+        BadInput
+            The stored pixels are damaged.
+        """
+        from flows.results.pixel_piece import find_exposure, image_piece
+        from nightstride.pictures import image_of
+
+        key = find_exposure(self.out, self.nights, int(visit), int(detector))
+        return image_of(image_piece(self.out, key, plane, section))
+
+    def cutout(self, source_id: int, size: int | None = None) -> "Cutout":
+        """Return squares about a detection on difference image, science image and template, as far as there are any.
+
+        Parameters
+        ----------
+        source_id
+            ``diaSourceId``.
+        size
+            Side, px; None: room for the trail, and 41 at least.
+
+        Raises
+        ------
+        Misconfigured
+            There is no such detection, or its tiles were pruned.
+        BadInput
+            The stored pixels are damaged.
+        """
+        from flows.results.light_curve import find_detection
+        from flows.results.pixel_piece import find_exposure, square_piece
+        from flows.storage.layout import tile_path
+        from flows.storage.zarr_tiles import TileStore
+        from nightstride.pictures import Cutout, image_of
+
+        key, row = find_detection(self.out, self.nights, int(source_id))
+        find_exposure(self.out, (key.night,), key.visit, key.detector)
+        store = TileStore.open(tile_path(self.out, key))
+        side = max(int(1.4 * row["bboxSize"]), 41) | 1 if size is None else size
+        planes = [one for one in ("difference", "science", "template") if one in store.planes]
+        return Cutout(row, {one: image_of(square_piece(store, one, row["y"], row["x"], side)) for one in planes})
+
+    def explain(self, source_id: int) -> "Explanation":
+        """Return which pixels, models, settings and code a detection comes from, its tracklet and its object.
+
+        Raises
+        ------
+        Misconfigured
+            There is no such detection.
+        BadInput
+            A catalogue cannot be read.
+        """
+        from flows.results.explain import explain_detection
+        from flows.runtime.settings import load_settings
+
+        return explain_detection(self.out, int(source_id), load_settings(self.settings).association)
+
+    def lightcurve(self, identity: int, of: Literal["object", "tracklet", "detection"] | None = None) -> "QTable":
+        """Return a light curve by time: ``time``, ``band``, ``flux``, ``fluxErr``, ``visit`` and more.
+
+        Parameters
+        ----------
+        identity
+            ``diaObjectId``, ``trackletId``, or the ``diaSourceId`` of one of their detections.
+        of
+            Which of them it is; None: the object if it was seen more than once, else the tracklet. ``meta["of"]`` of
+            the table says what it was.
+
+        Raises
+        ------
+        Misconfigured
+            There is none in these nights.
+        """
+        from astropy.time import Time
+
+        from flows.results.light_curve import light_curve
+        from flows.storage.catalog_store import qtable_of
+
+        found = light_curve(self.out, self.nights, int(identity), of)
+        table = qtable_of(found.rows)
+        table.add_column(Time(found.rows["midpointMjdTai"].to_numpy(), format="mjd", scale="tai"), 0, "time")
+        table.meta |= {"of": found.kind, "id": found.identity}
+        return table
+
+    def __repr__(self) -> str:
+        labels = self.nights
+        several = f"{len(labels)} nights, {labels[0]} to {labels[-1]}" if labels else "no nights"
+        told = f"night {labels[0]}" if len(labels) == 1 else several
+        name = "" if self.release is None else f"release {self.release.name}, "
+        return f"<Night of {self.out}: {name}{told}; {', '.join(self.datasets)}>"
+
+    def _repr_html_(self) -> str:
+        ledger, rows = Ledger(self.out), []
+        for label in self.nights[:LISTED]:
+            briefs = list(ledger.briefs(label))
+            states = [sum(one.status == state for one in briefs) for state in ("done", "quarantined", "failed")]
+            values = [label, *states, sum(one.detections for one in briefs)]
+            rows.append("<tr>" + "".join(f"<td>{escape(str(one))}</td>" for one in values) + "</tr>")
+        titles = "".join(f"<th>{one}</th>" for one in ("night", "searched", "quarantined", "failed", "detections"))
+        rest = len(self.nights) - len(rows)
+        more = f"<p>and {rest} nights more</p>" if rest > 0 else ""
+        name = "" if self.release is None else f"release <b>{escape(self.release.name)}</b>, "
+        about = f"<p><b>{escape(str(self.out))}</b>: {name}{', '.join(self.datasets)}</p>"
+        return f"<div>{about}<table><thead><tr>{titles}</tr></thead><tbody>{''.join(rows)}</tbody></table>{more}</div>"
+
+
+def _chosen(out: Path, known: tuple[str, ...], chosen: Chosen) -> tuple[str, ...]:
+    if isinstance(chosen, slice):
+        first, last = (None if end is None else _label(end) for end in (chosen.start, chosen.stop))
+        found = tuple(one for one in known if (first is None or one >= first) and (last is None or one <= last))
+        if chosen.step is None and found:
+            return found
+        problem = f"has no night from {first or known[:1]} to {last or known[-1:]}."
+        raise Misconfigured("no_night", str(out), problem, "write nights['20260101':'20260131'], both included.")
+    wanted = [chosen] if isinstance(chosen, str | int | date) else list(chosen or ())
+    labels = [_label(one) for one in wanted]
+    for label in labels:
+        if label not in known:
+            raise Misconfigured("no_night", str(out), f"holds no night {label}.", choice(label, known))
+    return tuple(sorted(set(labels)))
+
+
+def _label(given: Label) -> str:
+    return given.strftime("%Y%m%d") if isinstance(given, date) else str(given)

@@ -1,0 +1,121 @@
+"""Pixels with their WCS, mask and unit, and how they look in a notebook."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from astropy import units
+from astropy.nddata import CCDData, StdDevUncertainty, VarianceUncertainty
+
+from flows.results.page.picture import bin_mean, png, stretch
+from flows.results.pixel_piece import PixelPiece
+from schemas.exposure import ExposureInfo
+from schemas.pixels import UNUSABLE
+
+WIDEST = 640
+"""Side of a picture in a notebook, px, beyond which pixels are averaged."""
+
+
+class PlaneImage(CCDData):
+    """Piece of a plane: an astropy `CCDData`, which a notebook shows as a picture.
+
+    ``mask`` is True where a pixel is not to be trusted, ``flags`` holds the bits of `MaskPlane`, ``meta`` what is known
+    of the exposure, with the place of the first pixel (``x0``, ``y0``, 0-based). ``uncertainty`` is there for the
+    difference image: its variance plane if it has one, else the noise of the sky.
+    """
+
+    def _repr_png_(self) -> bytes:
+        return _png(np.asarray(self.data), np.asarray(self.mask), self.meta["background"], self.meta["noise"])
+
+
+def image_of(piece: PixelPiece) -> PlaneImage:
+    """Return a piece of a plane as astropy has it."""
+    info = piece.info
+    unit = units.dimensionless_unscaled if piece.plane == "mask" else units.Unit(info.pixel_unit)
+    mask = (piece.bits & np.uint16(UNUSABLE)) != 0
+    if piece.data.dtype.kind == "f":
+        mask |= ~np.isfinite(piece.data)
+    image = PlaneImage(
+        piece.data, unit=unit, wcs=piece.wcs, mask=mask, flags=piece.bits, uncertainty=_uncertainty(piece, unit),
+        meta=_facts(info) | {"plane": piece.plane, "x0": piece.x0, "y0": piece.y0},
+    )  # fmt: skip
+    if piece.plane not in ("difference", "variance", "mask"):  # other planes have a sky of their own
+        good = np.asarray(piece.data)[~mask]
+        if good.size:
+            low, middle, high = np.percentile(good, (15.9, 50, 84.1))
+            image.meta |= {"background": float(middle), "noise": max(float(high - low) / 2, 1e-30)}
+    return image
+
+
+def _uncertainty(piece: PixelPiece, unit: Any) -> Any:
+    if piece.variance is not None:
+        return VarianceUncertainty(piece.variance, unit=unit**2)
+    if piece.plane == "difference":  # one number, however large the image
+        return StdDevUncertainty(np.broadcast_to(np.float32(piece.info.noise), piece.data.shape), unit=unit)
+    return None
+
+
+def _facts(info: ExposureInfo) -> dict[str, Any]:
+    return {
+        "night": info.night, "visit": info.visit, "detector": info.detector, "instrument": info.instrument,
+        "band": info.band, "midpointMjdTai": info.midpoint_mjd_tai, "exposureTime": info.exposure_time_s,
+        "zeroPoint": info.ab_zero_point, "gain": info.gain, "fwhm": info.psf.fwhm_px, "psfSource": info.psf.source,
+        "background": info.background, "noise": info.noise, "sourceUri": info.source_uri,
+        "assumed": list(info.flags), "shape": info.shape,
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """Square about a detection on each plane of its exposure; beyond the border of the image there is NaN.
+
+    Attributes
+    ----------
+    detection
+        Its row of ``dia_source``.
+    planes
+        Plane -> image; ``difference`` always, ``science`` and ``template`` where the exposure has them.
+    """
+
+    detection: Mapping[str, Any]
+    planes: Mapping[str, PlaneImage]
+
+    @property
+    def difference(self) -> PlaneImage:
+        """Return the difference image."""
+        return self.planes["difference"]
+
+    @property
+    def science(self) -> PlaneImage | None:
+        """Return the science image; None if there is none."""
+        return self.planes.get("science")
+
+    @property
+    def template(self) -> PlaneImage | None:
+        """Return the template; None if there is none."""
+        return self.planes.get("template")
+
+    def __repr__(self) -> str:
+        row, side = self.detection, self.difference.shape[0]
+        told = f"S/N {row['snr']:.1f}, reliability {row['reliability']:.2f}"
+        return f"<Cutout of {row['diaSourceId']}: {', '.join(self.planes)}; {side} x {side} px; {told}>"
+
+    def _repr_png_(self) -> bytes:
+        gap = np.full((self.difference.shape[0], 2), np.nan)
+        levels = []
+        for image in self.planes.values():
+            sigma = (np.asarray(image.data, np.float64) - image.meta["background"]) / image.meta["noise"]
+            levels += [np.where(np.asarray(image.mask), np.nan, sigma), gap]
+        row = np.hstack(levels[:-1])
+        enlarged = np.kron(row, np.ones((max(1, 160 // row.shape[0]),) * 2))
+        return _png(enlarged, ~np.isfinite(enlarged), 0.0, 1.0)
+
+
+def _png(data: Any, mask: Any, background: float, noise: float) -> bytes:
+    factor = -(-max(data.shape) // WIDEST)
+    values = np.where(mask, 0, data).astype(np.float32)
+    binned = bin_mean(values, ~np.asarray(mask, bool), factor)
+    picture = png(stretch(binned, background, noise / factor))
+    return base64.b64decode(picture.uri.partition(",")[2])

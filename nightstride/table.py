@@ -1,0 +1,289 @@
+"""Tables with units that are read when they are converted, looked at or counted."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flows.results.catalogue_rows import RowSource
+from flows.results.row_filter import FLAGS, flag_names, row_condition
+from schemas.errors import Misconfigured, choice
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    from astropy.table import QTable
+
+LOOK = 10
+"""Rows that a notebook shows."""
+
+COUNTED = 200
+"""Files up to which rows are counted to say what a table is."""
+
+_NULLABLE = {"int64": "Int64", "int32": "Int32", "int16": "Int16", "bool": "boolean"}
+"""Arrow's types whose nulls numpy cannot hold -> pandas' own."""
+
+
+class Table:
+    """Rows of a dataset; nothing of them is in memory before it is asked for.
+
+    Convert it by `to_astropy`, `to_pandas`, `to_polars` or `to_arrow`. Calling it chooses columns and rows, as
+    ``detections(columns=..., where=...)`` does, and gives another such table.
+
+    Parameters
+    ----------
+    rows
+        Where they come from.
+    columns
+        Names of those to be read; None: all.
+    where
+        Condition that rows meet.
+    """
+
+    def __init__(
+        self, rows: RowSource, columns: Sequence[str] | None = None, where: pc.Expression | None = None
+    ) -> None:
+        self._rows, self._columns, self._where = rows, None if columns is None else tuple(columns), where
+
+    def __call__(
+        self, columns: Sequence[str] | None = None, where: "str | pc.Expression | Sequence[Any] | None" = None
+    ) -> "Table":
+        """Return some columns, and the rows that meet a condition besides those that were set before.
+
+        Parameters
+        ----------
+        columns
+            Names, in the order that they are to have.
+        where
+            Text such as ``"snr > 10 and band == 'r' and not flags.EDGE"``; a pyarrow expression; or a list of
+            (column, sign, value).
+
+        Raises
+        ------
+        Misconfigured
+            There is no such column, or it is no condition.
+        """
+        if isinstance(columns, str):
+            columns = (columns,)
+        known = self.schema.names
+        for name in columns or ():
+            if name not in known:
+                raise Misconfigured("no_column", self.name, f"has no column {name!r}.", choice(name, known))
+        condition = self._condition(where)
+        if condition is None:
+            condition = self._where
+        elif self._where is not None:
+            condition = self._where & condition
+        return Table(self._rows, self._columns if columns is None else columns, condition)
+
+    def _condition(self, where: Any) -> pc.Expression | None:
+        if where is None or isinstance(where, pc.Expression):
+            return where
+        if isinstance(where, str):
+            return row_condition(where, self._rows.schema, FLAGS.get(self.name))
+        import pyarrow.parquet as pq
+
+        try:
+            return pq.filters_to_expression(list(where))
+        except (TypeError, ValueError) as error:
+            raise Misconfigured(
+                "bad_condition", f"where: {where!r}", f"{error}.", "write e.g. \"snr > 10 and band == 'r'\"."
+            ) from error
+
+    @property
+    def name(self) -> str:
+        """Return the name of the dataset."""
+        return self._rows.name
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Return the columns; the metadata of each hold its unit, meaning and UCD."""
+        whole = self._rows.schema
+        return whole if self._columns is None else pa.schema([whole.field(name) for name in self._columns])
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the names of the columns."""
+        return list(self.schema.names)
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Return the unit of each column that has one, in astropy's spelling."""
+        return {one.name: unit for one in self.schema if (unit := _said(one, b"unit"))}
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """Return what each column means."""
+        return {one.name: _said(one, b"doc") for one in self.schema}
+
+    @property
+    def nights(self) -> tuple[str, ...]:
+        """Return the nights that it has files of, sorted."""
+        return self._rows.nights
+
+    def by_night(self) -> "Iterator[tuple[str, Table]]":
+        """Yield each night and its rows."""
+        for night in self.nights:
+            yield night, Table(self._rows.of((night,)), self._columns, self._where)
+
+    def __iter__(self) -> "Iterator[tuple[str, Table]]":
+        return self.by_night()
+
+    def __len__(self) -> int:
+        return self._rows.count(self._where)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """Hand the rows to any library that knows Arrow's PyCapsule interface: DuckDB, polars, pyarrow, pandas."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a column as astropy has it: a quantity where it has a unit."""
+        return self([name]).to_astropy()[name]
+
+    def head(self, rows: int = LOOK) -> "QTable":
+        """Return the first rows, with units."""
+        from flows.storage.catalog_store import qtable_of
+
+        return qtable_of(self._rows.read(self.columns, self._where, rows))
+
+    def to_arrow(self) -> pa.Table:
+        """Return a pyarrow table; the metadata of its fields hold unit, meaning and UCD."""
+        return self._rows.read(self.columns, self._where)
+
+    def to_astropy(self) -> "QTable":
+        """Return an astropy table: quantities with units; nulls are NaN, or masked where there is no NaN."""
+        from flows.storage.catalog_store import qtable_of
+
+        found = qtable_of(self.to_arrow())
+        found.meta["dataset"] = self.name
+        return found
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a data frame; units are in its ``attrs["units"]``. Whole numbers with nulls stay whole (Int64).
+
+        Raises
+        ------
+        Misconfigured
+            pandas is not installed.
+        """
+        frames = _library("pandas")
+        table, found = self.to_arrow(), {}
+        for field, values in zip(table.schema, table.columns, strict=True):
+            kind = _NULLABLE.get(str(field.type)) if values.null_count else None
+            mapper = None if kind is None else {field.type: frames.api.types.pandas_dtype(kind)}.get
+            found[field.name] = values.to_pandas(types_mapper=mapper)
+        frame = frames.DataFrame(found, columns=table.schema.names, copy=False)
+        frame.attrs |= {"dataset": self.name, "units": self.units}
+        return frame
+
+    def to_polars(self) -> "polars.DataFrame":
+        """Return a polars frame; units are in `units`.
+
+        Raises
+        ------
+        Misconfigured
+            polars is not installed.
+        """
+        return _library("polars").from_arrow(self.to_arrow())
+
+    def write(self, path: str | Path) -> int:
+        """Write it in the format that the suffix of the file says; return the number of rows.
+
+        CSV (``.csv``), Parquet (``.parquet``), VOTable (``.vot``, ``.xml``), FITS table (``.fits``), or regions for DS9
+        (``.reg``).
+
+        Raises
+        ------
+        Misconfigured
+            The suffix says none of them, or the folder is not there.
+        """
+        from flows.results.export_formats import export_format, require_folder, write_rows
+
+        target = Path(path)
+        form = export_format(target, None, "path")
+        require_folder(target, "path")
+        return write_rows(target, form, self.name, self.to_arrow())
+
+    @property
+    def flags(self) -> "QTable":
+        """Return a column of booleans for each flag that rows of this dataset may have.
+
+        Raises
+        ------
+        Misconfigured
+            The dataset has no flags.
+        """
+        from astropy.table import QTable
+
+        bits, kind = self._bits()
+        return QTable({name: (bits & int(flag.value)) != 0 for name, flag in kind.__members__.items()})
+
+    @property
+    def flag_names(self) -> list[tuple[str, ...]]:
+        """Return the names of the flags of each row; errors as of `flags`."""
+        bits, kind = self._bits()
+        return [flag_names(one, kind) for one in bits.tolist()]
+
+    def _bits(self) -> tuple[Any, Any]:
+        if (kind := FLAGS.get(self.name)) is None:
+            raise Misconfigured("no_flags", self.name, "has no flags.", f"{', '.join(FLAGS)} have some.")
+        return self._rows.read(["flags"], self._where)["flags"].fill_null(0).to_numpy(), kind
+
+    def _told(self) -> str:
+        """Return how many rows it has, unless that takes long to find out."""
+        return f"{len(self):,} rows, " if self._rows.parts <= COUNTED else ""
+
+    def __repr__(self) -> str:
+        nights = self.nights
+        of = (
+            f", {len(nights)} nights, {nights[0]} to {nights[-1]}"
+            if len(nights) > 1
+            else "".join(f", night {one}" for one in nights)
+        )
+        return f"<Table {self.name}: {self._told()}{len(self.columns)} columns{of}>"
+
+    def _repr_html_(self) -> str:
+        head = self._rows.read(self.columns, self._where, LOOK)
+        kind = FLAGS.get(self.name)
+        titles = "".join(
+            f'<th title="{escape(_said(one, b"doc"))}">{escape(one.name)}'
+            f'<br><small style="font-weight:normal">{escape(_said(one, b"unit")) or "&nbsp;"}</small></th>'
+            for one in head.schema
+        )
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{escape(_cell(name, value, kind))}</td>" for name, value in row.items()) + "</tr>"
+            for row in head.to_pylist()
+        )
+        more = f"<p>The first {len(head)} rows.</p>" if len(head) == LOOK else ""
+        about = f"<p>{escape(repr(self)[1:-1])}</p>"
+        return f"<div>{about}<table><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>{more}</div>"
+
+
+def _cell(name: str, value: Any, kind: Any) -> str:
+    if value is None:
+        return "–"
+    if name == "flags" and kind is not None:
+        return " ".join(flag_names(value, kind)) or "0"
+    if isinstance(value, float):
+        return f"{value:.6f}" if name in ("ra", "dec", "midpointMjdTai") else f"{value:.5g}"
+    return "…" if isinstance(value, list) else str(value)
+
+
+def _said(field: pa.Field, key: bytes) -> str:
+    said: Mapping[bytes, bytes] = field.metadata or {}
+    return said.get(key, b"").decode()
+
+
+def _library(name: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise Misconfigured("missing_extra", name, "is not installed.", f"pip install {name}.") from error

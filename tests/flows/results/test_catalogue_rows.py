@@ -1,0 +1,116 @@
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from flows.results.catalogue_rows import CatalogueRows
+from flows.storage.bucket_path import located
+from flows.storage.catalog_parts import VERSION, own_metadata
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.compaction import compact
+from schemas.dia_source import DIA_SOURCE
+from schemas.errors import BadInput, Misconfigured
+from schemas.exposure import ExposureKey
+from tests.support.association import detections
+
+pytest_plugins = ("tests.support.s3_fixture",)
+OLD, NEW = "20250101", "20260101"
+
+
+def publish(out, night, visit, count=3):
+    key = ExposureKey(night=night, visit=visit, detector=3)
+    rows = detections(visit, 150 + np.arange(count), np.full(count, 20.0))
+    return CatalogStore(out).publish(DIA_SOURCE, key, rows, "d")
+
+
+def older(path, **metadata):
+    """Write a file again as another version had it: a column less, one more, one of a smaller type."""
+    table = pq.read_table(path, partitioning=None)
+    table = table.drop_columns(["pArtefact", "psfChi2"]).append_column("deepScore", pa.array([0.5] * len(table)))
+    place = table.schema.get_field_index("trailNdata")
+    table = table.set_column(place, "trailNdata", table["trailNdata"].cast(pa.int16()))
+    kept = own_metadata("dia_source", "d") | {key.encode(): value for key, value in metadata.items()}
+    pq.write_table(table.replace_schema_metadata(kept), path)
+
+
+def all_of(rows):
+    return rows.read(rows.schema.names, None)
+
+
+def test_nights_of_an_older_version_are_read_with_the_others(tmp_path):
+    older(publish(tmp_path, OLD, 1))
+    publish(tmp_path, NEW, 2)
+    found = all_of(CatalogueRows(tmp_path, DIA_SOURCE))
+    assert found["night"].to_pylist() == [OLD] * 3 + [NEW] * 3
+    assert found.schema.names == ["night", *DIA_SOURCE.schema.names, "deepScore"]
+    assert found["pArtefact"].slice(0, 3).null_count == 3
+    assert found["deepScore"].to_pylist() == [0.5] * 3 + [None] * 3
+    assert found.schema.field("trailNdata").type == pa.int32()
+    assert found["trailNdata"].null_count == 0
+    assert (
+        CatalogueRows(tmp_path, DIA_SOURCE).read(["visit"], pc.field("deepScore") > 0)["visit"].to_pylist() == [1] * 3
+    )
+
+
+def test_nights_of_a_later_version_are_refused(tmp_path):
+    older(publish(tmp_path, OLD, 1), **{VERSION.decode(): "2"})
+    with pytest.raises(Misconfigured, match="has schema version 2, this nightstride reads version 1"):
+        all_of(CatalogueRows(tmp_path, DIA_SOURCE))
+
+
+def test_joined_catalogues_are_read_and_each_row_once(tmp_path):
+    for visit in (1, 2, 3):
+        publish(tmp_path, NEW, visit, count=visit)
+    before = all_of(CatalogueRows(tmp_path, DIA_SOURCE))
+    compact(tmp_path, NEW, 2, lambda fill, one, other: fill(one, other))
+    rows = CatalogueRows(tmp_path, DIA_SOURCE)
+    assert len(rows.files[NEW]) == 1
+    assert all_of(rows).to_pydict() == before.to_pydict()
+    publish(tmp_path, NEW, 2, count=5)  # made again, and not yet joined: the file counts
+    visits = all_of(CatalogueRows(tmp_path, DIA_SOURCE))["visit"].to_pylist()
+    assert sorted(visits) == [1] + [2] * 5 + [3] * 3
+    assert CatalogueRows(tmp_path, DIA_SOURCE).count(pc.field("visit") == 2) == 5
+
+
+def test_files_that_are_joined_while_they_are_read_are_found_again(tmp_path):
+    for visit in (1, 2):
+        publish(tmp_path, NEW, visit)
+    rows = CatalogueRows(tmp_path, DIA_SOURCE)
+    assert len(rows.files[NEW]) == 2  # listed
+    compact(tmp_path, NEW, 2, lambda fill, one, other: fill(one, other))
+    assert len(all_of(rows)) == 6
+
+
+def test_no_more_is_read_than_asked_for(tmp_path):
+    for visit in (1, 2):
+        publish(tmp_path, NEW, visit)
+    (tmp_path / f"catalogs/dia_source/night={NEW}/2-3.parquet").write_bytes(b"damaged")
+    rows = CatalogueRows(tmp_path, DIA_SOURCE)
+    assert rows.read(["visit"], None, limit=2)["visit"].to_pylist() == [1, 1]
+    with pytest.raises(BadInput, match="cannot be read as Parquet"):
+        rows.read(["visit"], None)
+
+
+def test_a_damaged_page_is_noticed(tmp_path):
+    path = publish(tmp_path, NEW, 1, count=500)
+    content = bytearray(path.read_bytes())
+    column = pq.read_metadata(path).row_group(0).column(DIA_SOURCE.schema.get_field_index("raErr"))
+    content[column.data_page_offset + column.total_compressed_size - 2] ^= 0xFF
+    path.write_bytes(bytes(content))
+    with pytest.raises(BadInput):
+        CatalogueRows(tmp_path, DIA_SOURCE).read(["raErr"], None)
+
+
+def test_a_bucket_is_read_like_a_folder(tmp_path, bucket):
+    out = located(f"{bucket}/out")
+    for place in (tmp_path, out):
+        older(publish(tmp_path, OLD, 1)) if place is tmp_path else None
+        publish(place, NEW, 2)
+        publish(place, NEW, 3)
+    (out / f"catalogs/dia_source/night={OLD}/1-3.parquet").write(
+        (tmp_path / f"catalogs/dia_source/night={OLD}/1-3.parquet").read_bytes()
+    )
+    here, there = CatalogueRows(tmp_path, DIA_SOURCE), CatalogueRows(out, DIA_SOURCE)
+    assert all_of(there).to_pydict() == all_of(here).to_pydict()
+    assert there.of((OLD,)).count(pc.field("deepScore") > 0) == 3

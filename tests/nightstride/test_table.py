@@ -1,0 +1,160 @@
+import sys
+
+import astropy.units as u
+import duckdb
+import numpy as np
+import polars
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+import nightstride as ns
+from flows.results.catalogue_rows import MemoryRows
+from flows.storage.catalog_store import CatalogStore
+from nightstride.table import Table
+from schemas.dia_object import DIA_OBJECT
+from schemas.dia_source import DIA_SOURCE
+from schemas.exposure import ExposureKey
+from schemas.objects import DIA_LINK, OBJECT
+from tests.support.association import detections
+from tests.support.export import NIGHTS, publish
+
+
+@pytest.fixture
+def nights(tmp_path):
+    """Two nights of two exposures with three detections each."""
+    for number, night in enumerate(NIGHTS):
+        for detector in (1, 2):
+            visit = 10 + number
+            rows = detections(visit, 150 + np.arange(3), [20, 20, 20], detector=detector, flags=[0, 5, 1 << 20])
+            key = ExposureKey(night=night, visit=visit, detector=detector)
+            CatalogStore(tmp_path).publish(DIA_SOURCE, key, rows, "d")
+    return ns.open(tmp_path)
+
+
+def whole(out):
+    """All rows, read by pyarrow alone."""
+    files = sorted((out / "catalogs" / "dia_source").rglob("*.parquet"))
+    return pa.concat_tables([pq.read_table(file, partitioning=None) for file in files])
+
+
+def test_all_nights_and_patches_are_one_table(nights):
+    found = nights.detections().to_arrow()
+    assert found.schema.names[0] == "night"
+    assert found["night"].to_pylist() == [night for night in NIGHTS for _ in range(6)]
+    assert found.drop_columns("night").to_pydict() == whole(nights.out).to_pydict()
+    assert len(nights.detections()) == 12
+
+
+def test_each_library_gets_the_same_numbers(nights):
+    table = nights.detections(["diaSourceId", "ra", "psfFlux", "apFlux", "band"], "visit == 11")
+    arrow, astropy = table.to_arrow(), table.to_astropy()
+    assert astropy["psfFlux"].unit == u.nJy
+    assert astropy["ra"].info.description == "Right ascension (ICRS) of the centre; null without WCS."
+    pandas, polars = table.to_pandas(), table.to_polars()
+    assert pandas.attrs["units"] == table.units == {"ra": "deg", "psfFlux": "nJy", "apFlux": "nJy"}
+    for name in table.columns:
+        assert polars[name].to_list() == arrow[name].to_pylist()
+        np.testing.assert_array_equal(np.asarray(astropy[name]), pandas[name].to_numpy())
+    np.testing.assert_array_equal(np.isnan(astropy["apFlux"]), True)  # nulls
+    assert table["psfFlux"].to(u.uJy)[0] == 1 * u.uJy
+
+
+def test_libraries_of_arrow_take_it_as_it_is(nights):
+    rows = nights.detections(["visit", "ra"])
+    assert pa.table(rows).equals(rows.to_arrow())
+    assert polars.DataFrame(rows).equals(rows.to_polars())
+    assert duckdb.sql("SELECT visit, count(*) FROM rows GROUP BY ALL ORDER BY ALL").fetchall() == [(10, 6), (11, 6)]
+
+
+def test_ids_with_nulls_stay_whole_numbers(tmp_path):
+    one = 2**60 + 1
+    rows = pa.table({"diaSourceId": [1, 2], "objectId": [one, None]}, schema=pa.schema(list(DIA_LINK.schema)[:2]))
+    frame = Table(MemoryRows("dia_link", rows)).to_pandas()
+    assert frame["objectId"][0] == one
+    assert frame["objectId"].isna().tolist() == [False, True]
+
+
+def test_only_what_is_asked_for_is_read(nights, monkeypatch):
+    monkeypatch.setattr(pq, "read_table", None)
+    path = next((nights.out / "catalogs" / "dia_source" / f"night={NIGHTS[0]}").iterdir())
+    path.write_bytes(b"damaged")
+    assert len(nights.detections(where=f"night == '{NIGHTS[1]}'")) == 6  # the other night is not looked at
+    assert len(nights[NIGHTS[1]].detections().head(4)) == 4
+    with pytest.raises(ns.BadInput, match=r"cannot be read as Parquet.*nightstride verify OUT"):
+        nights.detections().to_arrow()
+
+
+@pytest.mark.parametrize(
+    "where", ["detector == 2 and ra > 150.5", [("detector", "==", 2), ("ra", ">", 150.5)],
+              (pc.field("detector") == 2) & (pc.field("ra") > 150.5)],
+)  # fmt: skip
+def test_rows_are_chosen_by_text_list_or_expression(nights, where):
+    found = nights.detections(["ra", "detector"], where)
+    assert len(found) == len(found.to_arrow()) == 4
+    assert set(found.to_arrow()["detector"].to_pylist()) == {2}
+    assert len(found(where="ra > 151.5")) == 2  # besides
+
+
+def test_flags_have_names(nights):
+    table = nights[NIGHTS[0]].detections(where="detector == 1")
+    assert table.flag_names == [(), ("EDGE", "MASKED"), ("bit 1048576",)]
+    assert table.flags["MASKED"].tolist() == [False, True, False]
+    assert len(nights.detections(where="flags.EDGE")) == 4
+    assert len(nights.detections(where="not flags.EDGE")) == 8
+    with pytest.raises(ns.Misconfigured, match="has no flags"):
+        _ = nights.exposures.flags
+
+
+def test_nights_can_be_walked_through(nights):
+    assert [(night, len(table)) for night, table in nights.detections()] == [(one, 6) for one in NIGHTS]
+    assert [(one.nights, len(one.detections())) for one in nights] == [((one,), 6) for one in NIGHTS]
+
+
+def test_a_notebook_sees_names_units_and_flags(nights):
+    html = nights.detections()._repr_html_()
+    assert f"dia_source: 12 rows, {len(DIA_SOURCE.schema) + 1} columns" in html
+    assert "EDGE MASKED" in html
+    assert 'title="Flux of a point-source fit at the centre."' in html
+    assert html.count("<tr>") == 11
+    assert repr(nights.detections(["ra"], "ra > 151.5")) == (
+        f"<Table dia_source: 4 rows, 1 columns, 2 nights, {NIGHTS[0]} to {NIGHTS[1]}>"
+    )
+
+
+def test_a_text_from_a_catalogue_is_no_markup():
+    rows = pa.table({"designation": ["<script>alert(1)</script>"]})
+    assert "<script>" not in Table(MemoryRows("tracklet", rows))._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("columns", "where", "says"),
+    [(["snrr"], None, "has no column 'snrr'. To fix, write 'snr'"), (None, [("snr", "~", 3)], "where: ")],
+)
+def test_what_is_not_there_is_refused_before_anything_is_read(nights, columns, where, says):
+    with pytest.raises(ns.Misconfigured, match=says):
+        nights.detections(columns, where)
+
+
+def test_a_missing_library_is_named(nights, monkeypatch):
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(ns.Misconfigured, match="pip install polars"):
+        nights.detections().to_polars()
+
+
+def test_objects_of_all_patches(tmp_path):
+    rows = publish(tmp_path)
+    found = ns.open(tmp_path).objects(["objectId", "ra"]).to_arrow()
+    assert found["objectId"].equals(rows["objectId"])
+    assert OBJECT.name in ns.open(tmp_path).datasets
+    assert len(ns.open(tmp_path).dia_objects()) == 0
+    assert ns.open(tmp_path).dia_objects().to_arrow().schema.names == ["night", *DIA_OBJECT.schema.names]
+
+
+def test_it_writes_what_its_file_is_called(nights, tmp_path):
+    table = nights.detections(["night", "ra", "dec"])
+    assert table.write(tmp_path / "t.parquet") == 12
+    assert pq.read_table(tmp_path / "t.parquet").equals(table.to_arrow())
+    with pytest.raises(ns.Misconfigured, match=r"end it in \.csv"):
+        table.write(tmp_path / "t.doc")
