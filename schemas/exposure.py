@@ -18,6 +18,10 @@ class PsfModel(BaseModel):
 
     fwhm_px: Annotated[float, Field(gt=0, description="Full width at half maximum before the pixels blur it, px.")]
     beta: Annotated[float, Field(gt=1, description="Slope of the wings; 100 is as good as a Gaussian.")] = 3.0
+    fwhm_err: Annotated[float, Field(ge=0, description="Standard error of the width, px; 0: as good as exact.")] = 0.0
+    flatness_err: Annotated[
+        float, Field(ge=0, description="Standard error of 1 / beta, which is 0 for a Gaussian; 0: as good as exact.")
+    ] = 0.0
     source: Annotated[str, Field(description="stamp | header | science | template | image | assumed")] = "header"
 
 
@@ -54,7 +58,7 @@ class ExposureInfo(ExposureKey):
     midpoint_mjd_tai: Annotated[float, Field(description="Middle of the exposure, MJD TAI.")]
     exposure_time_s: Annotated[float, Field(ge=0)]
     shape: Annotated[tuple[int, int], Field(description="(ny, nx), px.")]
-    pixel_unit: Annotated[str, Field(description="Unit of the pixels: adu or nJy.")] = "adu"
+    pixel_unit: Annotated[str, Field(description="Unit of the pixels: adu, electron/s, nJy, ...")] = "adu"
     zero_point: Annotated[float | None, Field(description="AB magnitude of 1 pixel unit of flux, mag.")] = None
     zero_point_err: Annotated[float | None, Field(ge=0, description="mag")] = None
     gain: Annotated[float | None, Field(gt=0, description="electrons per pixel unit")] = None
@@ -71,7 +75,7 @@ class ExposureInfo(ExposureKey):
     source_uri: str
     source_sha256: Annotated[str, Field(description="Of the file's bytes (all files of the exposure, in order).")]
     planes: Annotated[tuple[str, ...], Field(description="Arrays present beside `difference` and `mask`.")] = ()
-    flags: Annotated[tuple[str, ...], Field(description="no_wcs, no_zero_point, assumed_psf, ...")] = ()
+    flags: Annotated[tuple[str, ...], Field(description="no_wcs, no_zero_point, assumed_psf, assumed_site, ...")] = ()
     subtraction_residual: Annotated[
         float | None, Field(description="Median share of bright stars' light that is left, where subtracted here.")
     ] = None

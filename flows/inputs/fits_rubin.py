@@ -4,7 +4,16 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-from flows.inputs.fits_header import FitsFormat, HeaderCalibration, Headers, Identity, Keywords, When, middle
+from flows.inputs.fits_header import (
+    FitsFormat,
+    HeaderCalibration,
+    Headers,
+    Identity,
+    Keywords,
+    When,
+    middle,
+    time_scale,
+)
 from flows.inputs.mask_bits import rubin_mask
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey, PsfModel
@@ -66,7 +75,6 @@ def _when(words: Keywords, exposure_time: float) -> When:
     name, value = words.required(*_TIMES)
     form, at = _TIMES[name]
     place = words.optional("OBS-LONG", "OBSLON")
-    system = words.find("TIMESYS")
     return middle(
         str(value).strip() if form == "isot" else words.number(name),
         name=name,
@@ -74,7 +82,7 @@ def _when(words: Keywords, exposure_time: float) -> When:
         exposure_time_s=exposure_time,
         longitude_deg=PACHON_LONGITUDE if place is None else place,
         form=form,
-        scale="utc" if system and str(system[1]).strip().upper() == "UTC" else "tai",
+        scale=time_scale(words, "tai"),
         at=at,
     )
 
@@ -116,4 +124,18 @@ def _psf(words: Keywords) -> PsfModel | None:
     return PsfModel(fwhm_px=fwhm, source="header") if fwhm else None
 
 
-RUBIN = FitsFormat("Rubin", _matches, _layout, _identity, _calibration, rubin_mask, wcs_required=True)
+_ASKED = {
+    "visit": _VISIT,
+    "detector": _DETECTOR,
+    "band": _BAND,
+    "time": tuple(_TIMES),
+    "exposure_time": ("EXPTIME",),
+    "pixel_unit": ("BUNIT",),
+    "zero_point": ("MAGZERO", "MAGZP", "FLUXMAG0"),
+    "zero_point_err": ("MAGZPUNC",),
+    "gain": ("GAINNJY", "GAIN"),
+    "saturation": ("SATNJY", "SATURATE", "SATLEVEL"),
+    "psf_fwhm": (*_FWHM, "PSFSIGMA", "PSF_SIGMA"),
+}
+
+RUBIN = FitsFormat("Rubin", _matches, _layout, _identity, _calibration, rubin_mask, wcs_required=True, asked=_ASKED)
