@@ -11,6 +11,20 @@ SCHEMA_VERSION = 1
 """Of the exposure record in a tile store. A reader refuses a later one."""
 
 
+ASSUMPTIONS = {
+    "ambiguous_time": "keywords of the time contradict each other: DATE-OBS was taken",
+    "assumed_gain": "the header's GAIN was taken as electrons per adu",
+    "assumed_psf": "no star and no header tells the PSF: 2.5 px were assumed; fluxes are rough",
+    "assumed_site": "the longitude of the site was assumed: the night may be split or named after another day",
+    "no_time": "no time: 2000-01-01 was assumed",
+    "no_wcs": "no place on the sky",
+    "no_zero_point": "no zero point: fluxes are null",
+    "psf_differs": "the PSF of the header differs from that of the stars by more than 25 %",
+    "unknown_unit": "BUNIT names no unit known here: the gain was left out",
+}
+"""Flags of exposures of which something was assumed, is in doubt or is not known, and what that means."""
+
+
 class PsfModel(BaseModel):
     """Circular Moffat profile ``(1 + (r / alpha)^2)^-beta`` (Moffat 1969, A&A 3, 455)."""
 

@@ -23,7 +23,7 @@ from flows.inputs.wcs_cards import pixel_scale_arcsec
 from kernels.psf.flux_error import UNKNOWN_FLATNESS
 from kernels.sky.times import night_label
 from schemas.errors import BadInput, Misconfigured
-from schemas.exposure import NJY_ZERO_POINT, ExposureKey, PsfModel
+from schemas.exposure import ExposureKey, PsfModel
 from schemas.keyword_mapping import FromHeader, KeywordMapping
 
 _TENTHS_PER_DAY = 864_000
@@ -91,13 +91,13 @@ def _calibration(headers: Headers, where: str, mapping: KeywordMapping, wcs: str
 
 
 def _zero_point(words: Keywords, mapping: KeywordMapping, unit: Unit, wcs: str | None) -> tuple[float | None, Origin]:
-    given = mapping.zero_point
+    given, own = mapping.zero_point, unit.zero_point(wcs)
+    absent = given.keyword is not None and words.optional(given.keyword) is None
+    if own is not None and (given == FromHeader() or absent or unit.name == "nJy"):
+        return own, Origin("zero_point", unit.origin.keyword, f"of {unit.name}")
     if given == FromHeader():
-        value = unit.zero_point(wcs)
-        return value, Origin("zero_point", unit.origin.keyword, f"of {unit.name}" if value is not None else "not known")
-    if unit.name == "nJy" and mapping.pixel_unit is not None:
-        return NJY_ZERO_POINT, Origin("zero_point", note="of nJy")
-    if given.keyword and words.optional(given.keyword) is None:
+        return None, Origin("zero_point")
+    if absent:
         raise BadInput(
             "missing_zero_point",
             words.where,
