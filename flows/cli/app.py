@@ -10,6 +10,7 @@ from flows.cli import serve as services
 from flows.cli.backfill import backfill
 from flows.cli.classify import classify
 from flows.cli.doctor import doctor
+from flows.cli.inspect import inspect
 from flows.cli.look import explain, models, quality, report, status, verify
 from flows.cli.output import associate, backup, export, forced, link, prune, restore
 from flows.cli.run import run
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 
 app.command()(run)
+app.command()(inspect)
 app.command()(backfill)
 app.command()(watch)
 app.command()(deploy)

@@ -61,7 +61,7 @@ def _identity(headers: Headers, where: str, mapping: KeywordMapping) -> Identity
     own = _origin(mapping.visit, "visit") if visit is not None else by_time
     origins = (moment.origin, site.origin, by, own, *others)
     band = mapping.band.aliases.get(band, band)
-    return Identity(key, instrument, band, moment.mjd_tai, exposure_time, origins)
+    return Identity(key, instrument, band, moment.mjd_tai, exposure_time, site.longitude_deg, origins)
 
 
 def _origin(field: FromHeader, name: str) -> Origin:

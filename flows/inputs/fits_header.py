@@ -51,6 +51,7 @@ class Identity(NamedTuple):
     band: str
     midpoint_mjd_tai: float
     exposure_time_s: float
+    longitude_deg: float | None = None
     origins: tuple[Origin, ...] = ()
 
 

@@ -29,7 +29,7 @@ _OBSERVATORIES = {
 }  # fmt: skip
 """Longitudes of the Minor Planet Center's list of observatory codes, deg east, by the names of IRAF and others."""
 
-_DAY = (9.0, 15.0)  # hours of local mean time at which the Sun is up nearly everywhere
+_DAY = (7.5, 16.5)  # hours of local mean time at which the Sun is up nearly everywhere
 
 
 class Site(NamedTuple):

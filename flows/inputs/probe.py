@@ -420,7 +420,11 @@ def _assembled(
     missing = [flag for flag, value in (("no_wcs", wcs), ("no_zero_point", calibration.zero_point)) if value is None]
     doubts = [one.flag for one in (*identity.origins, *calibration.origins) if one.flag]
     return RawExposure(
-        **{name: value for name, value in identity._asdict().items() if name != "origins"},
+        key=identity.key,
+        instrument=identity.instrument,
+        band=identity.band,
+        midpoint_mjd_tai=identity.midpoint_mjd_tai,
+        exposure_time_s=identity.exposure_time_s,
         zero_point=calibration.zero_point,
         zero_point_err=calibration.zero_point_err,
         gain=calibration.gain,
