@@ -10,10 +10,12 @@ from flows.inputs.fits_header import (
     Headers,
     Identity,
     Keywords,
+    Origin,
     When,
     middle,
     time_scale,
 )
+from flows.inputs.fits_units import Unit, gain_of, unit_named
 from flows.inputs.mask_bits import rubin_mask
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey, PsfModel
@@ -89,14 +91,18 @@ def _when(words: Keywords, exposure_time: float) -> When:
 
 def _calibration(headers: Headers, where: str, _mapping: KeywordMapping, _wcs: str | None) -> HeaderCalibration:
     words = _keywords(headers, where)
-    unit = str((words.find("BUNIT") or ("", "adu"))[1]).strip()
-    nano = unit.lower() == "njy"
+    unit = unit_named(str((words.find("BUNIT") or ("", "adu"))[1]))
+    nano, counts = unit == "nJy", unit.startswith(("adu", "electron"))
+    # GAIN and SATURATE are of the raw counts (e-/ADU, ADU) also where the pixels are nJy.
+    gain = words.optional("GAINNJY" if nano else "GAIN", least=0)
+    if counts:
+        exposure_time = words.number("EXPTIME", least=0, most=1e5)
+        gain = gain_of(gain, "GAIN", "", Unit(unit, Origin("pixel_unit", "BUNIT")), exposure_time).value
     return HeaderCalibration(
-        "nJy" if nano else "adu",
+        unit if nano or counts else "adu",
         NANOJANSKY_ZERO_POINT if nano else _zero_point(words),
         0.0 if nano else words.optional("MAGZPUNC", least=-1e-9),
-        # GAIN and SATURATE are of the raw counts (e-/ADU, ADU) also where the pixels are nJy.
-        words.optional("GAINNJY" if nano else "GAIN", least=0),
+        gain,
         words.optional(*(("SATNJY",) if nano else ("SATURATE", "SATLEVEL")), least=0),
         _psf(words),
     )

@@ -94,6 +94,7 @@ class StarsPsf(NamedTuple):
 
 _MEDIAN_ERROR = 1.4826 * math.sqrt(math.pi / 2)  # standard error of a median of n over their MAD / sqrt(n)
 _LEAST_ERROR = (0.003, 0.02)  # of the width, relative, and of 1 / beta: a PSF is no Moffat profile to better than that
+_NEARLY_GAUSSIAN = 0.9 * _BETA[1]  # beyond that a profile may as well be a Gaussian: 1 / beta is 0
 _SIGMA = math.sqrt(8 * math.log(2))
 _HALF = 10  # half the side of a stamp, px
 _STARS = 25
@@ -132,7 +133,8 @@ def estimate_psf(
     fwhm, beta = (float(value) for value in np.median(fits[kept], axis=0))
     own = np.stack([fits[kept, 0], 1 / fits[kept, 1]])
     scatter = np.median(np.abs(own - np.array([[fwhm], [1 / beta]])), axis=1) * _MEDIAN_ERROR / math.sqrt(len(kept))
-    errors = np.hypot(scatter, [_LEAST_ERROR[0] * fwhm, _LEAST_ERROR[1]])
+    least = 1 / beta if beta > _NEARLY_GAUSSIAN else _LEAST_ERROR[1]
+    errors = np.hypot(scatter, [_LEAST_ERROR[0] * fwhm, least])
     shape = _mean_shape([stars[i] for i in kept], fwhm)
     return StarsPsf(fwhm, beta, float(errors[0]), float(errors[1]), len(kept), *shape)
 

@@ -201,7 +201,9 @@ def _drawn(psf: tuple[float, float | None], seed: int) -> tuple[np.ndarray, tupl
     places = [(40 + 440 * (k % 5) / 4, 35 + 450 * (k // 5) / 2) for k in range(_STARS)]
     for x, y in places + rng.uniform(-12, 12, (_STARS, 2)):
         _add(light, psf, rng.uniform(1.5e4, 4e4), x, y)
-    electrons = tuple(float(rng.uniform(170, 260) * np.sqrt(fwhm) * np.sqrt(length + fwhm)) for *_, length, _ in TRAILS)
+    electrons = tuple(
+        float(rng.uniform(1200, 1800) * np.sqrt(fwhm) * np.sqrt(length + fwhm)) for *_, length, _ in TRAILS
+    )
     for (x, y, length, angle), flux in zip(TRAILS, electrons, strict=True):
         _add(light, psf, flux, x, y, length, np.radians(angle))
     return light + rng.normal(0, 1, light.shape) * np.sqrt(_NOISE_E**2 + np.maximum(light, 0)), electrons
