@@ -102,8 +102,7 @@ def _show(one: "Inspection", console: "Console") -> None:
         console.print(table, soft_wrap=False)
     if one.extensions:
         words = (
-            f"{ext.index} {ext.name or '-'} ({ext.kind}){f' = {ext.used}' if ext.used else ''}"
-            for ext in one.extensions
+            f"{ext.hdu} {ext.name or '-'} ({ext.kind}){f' = {ext.used}' if ext.used else ''}" for ext in one.extensions
         )
         console.print(f"extensions: {'; '.join(words)}")
     for unused in one.unused:

@@ -33,7 +33,7 @@ def layout_of(headers: Headers, where: str, mapping: KeywordMapping) -> Mapping[
     BadInput
         ``no_image``, ``missing_extension``; ``ambiguous_image``: several may be the difference image.
     """
-    planes = {plane: _extension(headers, name, where) for plane, name in mapping.planes.items()}
+    planes: dict[str, int] = {plane: _extension(headers, name, where) for plane, name in mapping.planes.items()}
     if mapping.extension is None:
         index = _image(headers, where, set(planes.values()))
     else:

@@ -70,14 +70,14 @@ def _when(one: Inspection, cards: dict[str, Any]) -> Any:
 
 def _tells_apart(key: str, cards: Sequence[dict[str, Any]], visits: Sequence[Any]) -> bool:
     """Return whether a keyword is a whole number that differs among the files of each visit, from a common set."""
-    of_visit = defaultdict(list)
+    of_visit: dict[Any, list[Any]] = defaultdict(list)
     for mine, visit in zip(cards, visits, strict=True):
         of_visit[visit].append(mine[key])
     groups = list(of_visit.values())
     whole = all(str(value).isdigit() and not isinstance(value, bool) for group in groups for value in group)
     apart = all(len(set(group)) == len(group) for group in groups) and any(len(group) > 1 for group in groups)
-    most = set(max(groups, key=len))
-    return whole and apart and all(set(group) <= most for group in groups)
+    most = max(map(set, groups), key=len)
+    return whole and apart and all(most.issuperset(group) for group in groups)
 
 
 def _follows(key: str, cards: Sequence[dict[str, Any]], visits: Sequence[Any]) -> bool:
@@ -131,10 +131,10 @@ def _top(one: Inspection) -> Iterator[str]:
     images = [ext for ext in one.extensions if " x " in ext.kind]
     chosen = next((ext for ext in images if ext.used == "difference"), None)
     if chosen is not None and len(images) > 1:
-        yield f"extension = {_name(chosen)}  # HDU {chosen.index}, {chosen.kind}"
+        yield f"extension = {_name(chosen)}  # HDU {chosen.hdu}, {chosen.kind}"
     for ext in images:
         if chosen is None:
-            yield f"# extension = {_name(ext)}  # {CHECK}: HDU {ext.index}, {ext.kind}"
+            yield f"# extension = {_name(ext)}  # {CHECK}: HDU {ext.hdu}, {ext.kind}"
         elif ext.used != "difference" and ext.kind == chosen.kind:
             yield f"# planes = {{ mask = {_name(ext)} }}  # or science, template, variance: it has the same sides"
     site, longitude = _origin(one, "longitude_deg"), one.value("longitude_deg")
@@ -151,7 +151,7 @@ def _top(one: Inspection) -> Iterator[str]:
 
 
 def _name(ext: Extension) -> str:
-    return _quoted(ext.name) if ext.name else str(ext.index)
+    return _quoted(ext.name) if ext.name else str(ext.hdu)
 
 
 def _doubt(origin: Origin) -> str:

@@ -66,7 +66,7 @@ class Quantity(NamedTuple):
 class Extension(NamedTuple):
     """HDU of a file: its number, name, kind or sides, and what it is used as ("" for nothing)."""
 
-    index: int
+    hdu: int
     name: str
     kind: str
     used: str
@@ -152,14 +152,14 @@ def inspect_source(source: Source, settings: Settings) -> Inspection:
         if getattr(error, "code", "") == "not_fits":
             return _unheaded(source, settings)
         return Inspection(name_of(source), "", (), (), (), (), error)
-    known, error = _read(source, headers, settings)
-    info, stars = None, None
-    if error is None:
-        try:
-            info, stars = _pixels(source, settings)
-        except NightstrideError as refused:
-            error = refused
-    return _inspection(source, known, info, stars, error)
+    known, trouble = _read(source, headers, settings)
+    if trouble is not None:
+        return _inspection(source, known, None, None, trouble)
+    try:
+        info, stars = _pixels(source, settings)
+    except NightstrideError as error:
+        return _inspection(source, known, None, None, error)
+    return _inspection(source, known, info, stars, None)
 
 
 def _unheaded(source: Source, settings: Settings) -> Inspection:

@@ -41,17 +41,16 @@ def psf_flux_error(
     Gaussians, whose products have closed integrals. Each error counts as the greater change of flux of the two
     sources that are one standard error away; 1 / beta stays within 0.01 and 0.83.
     """
-    model, flatness = moffat_mixture(fwhm_px, beta), 1 / beta
-    lengths = np.asarray(lengths, np.float64)
-    norm = _overlap(model, model, lengths)
+    model, flatness, along = moffat_mixture(fwhm_px, beta), 1 / beta, np.asarray(lengths, np.float64)
+    norm = _overlap(model, model, along)
 
     def share(width: float, flat: float) -> NDArray[np.float64]:
         source = moffat_mixture(width, min(max(1 / max(flat, 1 / _GAUSSIAN), _STEEPEST), _GAUSSIAN))
-        return _overlap(source, model, lengths) / norm - 1
+        return _overlap(source, model, along) / norm - 1
 
     by_width = _spread(lambda step: share(max(fwhm_px + step * fwhm_err, 0.25 * fwhm_px), flatness), fwhm_err)
     by_profile = _spread(lambda step: share(fwhm_px, flatness + step * flatness_err), flatness_err)
-    return np.asarray(np.hypot(by_width, by_profile) * np.ones_like(lengths), np.float64)
+    return np.asarray(np.hypot(by_width, by_profile) * np.ones_like(along), np.float64)
 
 
 def _spread(share: Callable[[float], NDArray[np.float64]], error: float) -> NDArray[np.float64]:

@@ -1,14 +1,6 @@
 import json
 
-import pytest
-
-from tests.support.cameras import write_cameras
 from tests.support.cli import nightstride
-
-
-@pytest.fixture(scope="module")
-def cameras(tmp_path_factory):
-    return write_cameras(tmp_path_factory.mktemp("cameras"))
 
 
 def test_a_table_and_a_settings_file(cameras, tmp_path):

@@ -9,12 +9,6 @@ from flows.results.camera_file import settings_text, varying
 from flows.results.inspection import inspect_source
 from schemas.errors import Misconfigured
 from schemas.settings import Settings
-from tests.support.cameras import write_cameras
-
-
-@pytest.fixture(scope="module")
-def cameras(tmp_path_factory):
-    return write_cameras(tmp_path_factory.mktemp("cameras"))
 
 
 def inspected(*paths):
@@ -27,7 +21,7 @@ def test_what_is_written_says_the_same_and_the_zero_point(cameras, name):
     text = settings_text(inspected(camera.path))
     source, given = Source(str(camera.path)), Settings(**tomllib.loads(text))
     before, after = prepare(source, Settings())[0], prepare(source, given)[0]
-    assert after.zero_point == pytest.approx(camera.zero_point)
+    assert after.zero_point == pytest.approx(camera.zero_point, abs=1e-3)
     assert "no_zero_point" not in after.flags
     assert "assumed_gain" not in after.flags
     for field in ("visit", "detector", "night", "midpoint_mjd_tai", "gain", "pixel_unit", "band", "psf"):

@@ -7,12 +7,6 @@ from flows.inputs.ingest import prepare
 from flows.inputs.source import Source
 from flows.results.inspection import inspect_source
 from schemas.settings import Settings
-from tests.support.cameras import TRAILS, write_cameras
-
-
-@pytest.fixture(scope="module")
-def cameras(tmp_path_factory):
-    return write_cameras(tmp_path_factory.mktemp("cameras"))
 
 
 def inspected(camera, **settings):
@@ -43,7 +37,6 @@ def test_the_place_on_the_sky_is_told_as_it_is(cameras, name):
     east, north = matrix @ [0.0, 1.0]
     off = (found.value("orientation") - np.degrees(np.arctan2(east, north)) + 180) % 360 - 180
     assert off == pytest.approx(0, abs=0.2)
-    assert TRAILS
 
 
 def test_where_each_comes_from_and_what_is_assumed(cameras):
