@@ -7,10 +7,10 @@ from astropy.time import Time
 from flows.inputs.fits_header import (
     FitsFormat,
     HeaderCalibration,
+    HeaderOrigin,
     Headers,
     Identity,
     Keywords,
-    Origin,
     as_integer,
     as_number,
 )
@@ -57,15 +57,17 @@ def _identity(headers: Headers, where: str, mapping: KeywordMapping) -> Identity
     # A name only: its absence costs no exposure.
     instrument = str(named[1] if named else mapping.instrument.value or "unknown")
     others = [_origin(getattr(mapping, name), name) for name in ("band", "instrument", "exposure_time")]
-    by_time = Origin("visit", note="tenths of a second from MJD 0 to mid-exposure")
+    by_time = HeaderOrigin("visit", note="tenths of a second from MJD 0 to mid-exposure")
     own = _origin(mapping.visit, "visit") if visit is not None else by_time
     origins = (moment.origin, site.origin, by, own, *others)
     band = mapping.band.aliases.get(band, band)
     return Identity(key, instrument, band, moment.mjd_tai, exposure_time, site.longitude_deg, origins)
 
 
-def _origin(field: FromHeader, name: str) -> Origin:
-    return Origin(name, field.keyword) if field.keyword is not None else Origin(name, note="of the settings")
+def _origin(field: FromHeader, name: str) -> HeaderOrigin:
+    return (
+        HeaderOrigin(name, field.keyword) if field.keyword is not None else HeaderOrigin(name, note="of the settings")
+    )
 
 
 def _calibration(headers: Headers, where: str, mapping: KeywordMapping, wcs: str | None) -> HeaderCalibration:
@@ -78,7 +80,7 @@ def _calibration(headers: Headers, where: str, mapping: KeywordMapping, wcs: str
     origins = [unit.origin, by, gain.origin]
     origins += [_origin(field, name) for name, field in known.items() if field != FromHeader()]
     if psf is not None:
-        origins.append(Origin("psf_fwhm", ", ".join(mapping.psf_fwhm.keywords), "before the pixels blur it"))
+        origins.append(HeaderOrigin("psf_fwhm", ", ".join(mapping.psf_fwhm.keywords), "before the pixels blur it"))
     return HeaderCalibration(
         unit.name,
         zero_point,
@@ -90,13 +92,15 @@ def _calibration(headers: Headers, where: str, mapping: KeywordMapping, wcs: str
     )
 
 
-def _zero_point(words: Keywords, mapping: KeywordMapping, unit: Unit, wcs: str | None) -> tuple[float | None, Origin]:
+def _zero_point(
+    words: Keywords, mapping: KeywordMapping, unit: Unit, wcs: str | None
+) -> tuple[float | None, HeaderOrigin]:
     given, own = mapping.zero_point, unit.zero_point(wcs)
     absent = given.keyword is not None and words.optional(given.keyword) is None
     if own is not None and (given == FromHeader() or absent or unit.name == "nJy"):
-        return own, Origin("zero_point", unit.origin.keyword, f"of {unit.name}")
+        return own, HeaderOrigin("zero_point", unit.origin.keyword, f"of {unit.name}")
     if given == FromHeader():
-        return None, Origin("zero_point")
+        return None, HeaderOrigin("zero_point")
     if absent:
         raise BadInput(
             "missing_zero_point",

@@ -22,7 +22,7 @@ from schemas.pixels import is_large
 Headers = tuple[fits.Header, ...]
 
 
-class Origin(NamedTuple):
+class HeaderOrigin(NamedTuple):
     """Where a quantity comes from.
 
     Attributes
@@ -52,7 +52,7 @@ class Identity(NamedTuple):
     midpoint_mjd_tai: float
     exposure_time_s: float
     longitude_deg: float | None = None
-    origins: tuple[Origin, ...] = ()
+    origins: tuple[HeaderOrigin, ...] = ()
 
 
 class HeaderCalibration(NamedTuple):
@@ -64,7 +64,7 @@ class HeaderCalibration(NamedTuple):
     gain: float | None
     saturation: float | None
     psf: PsfModel | None
-    origins: tuple[Origin, ...] = ()
+    origins: tuple[HeaderOrigin, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from flows.inputs.fits_header import Headers, Keywords, Origin, as_integer, image_shape, is_image, no_image
+from flows.inputs.fits_header import HeaderOrigin, Headers, Keywords, as_integer, image_shape, is_image, no_image
 from schemas.errors import BadInput
 from schemas.keyword_mapping import KeywordMapping
 
@@ -88,7 +88,7 @@ def _extension(headers: Headers, wanted: int | str, where: str) -> int:
     )
 
 
-def detector_of(words: Keywords, mapping: KeywordMapping) -> tuple[int, Origin]:
+def detector_of(words: Keywords, mapping: KeywordMapping) -> tuple[int, HeaderOrigin]:
     """Return the number of the detector: of the settings, else by the usual keywords or EXTNAME, else 0.
 
     Raises
@@ -98,10 +98,10 @@ def detector_of(words: Keywords, mapping: KeywordMapping) -> tuple[int, Origin]:
     """
     given = mapping.detector
     if given.keyword is not None:
-        return words.integer(given.keyword, below=_MOST), Origin("detector", given.keyword)
+        return words.integer(given.keyword, below=_MOST), HeaderOrigin("detector", given.keyword)
     if given.value is not None:
         value = as_integer(given.value, "fits.detector.value", words.where, _MOST)
-        return value, Origin("detector", note="of the settings")
+        return value, HeaderOrigin("detector", note="of the settings")
     found = {name: number for name in DETECTORS if (number := _number(words, name)) is not None}
     if len(set(found.values())) > 1:
         raise BadInput(
@@ -112,11 +112,11 @@ def detector_of(words: Keywords, mapping: KeywordMapping) -> tuple[int, Origin]:
         )
     if found:
         name, number = next(iter(found.items()))
-        return number, Origin("detector", name)
+        return number, HeaderOrigin("detector", name)
     named = _NUMBERED.fullmatch(extension_name(words.headers[0]).upper())
     if named is not None and int(named["number"]) < _MOST:
-        return int(named["number"]), Origin("detector", "EXTNAME")
-    return 0, Origin("detector", note="no keyword tells it")
+        return int(named["number"]), HeaderOrigin("detector", "EXTNAME")
+    return 0, HeaderOrigin("detector", note="no keyword tells it")
 
 
 def _number(words: Keywords, name: str) -> int | None:

@@ -7,10 +7,10 @@ from typing import Literal
 from flows.inputs.fits_header import (
     FitsFormat,
     HeaderCalibration,
+    HeaderOrigin,
     Headers,
     Identity,
     Keywords,
-    Origin,
     When,
     middle,
     time_scale,
@@ -97,7 +97,7 @@ def _calibration(headers: Headers, where: str, _mapping: KeywordMapping, _wcs: s
     gain = words.optional("GAINNJY" if nano else "GAIN", least=0)
     if counts:
         exposure_time = words.number("EXPTIME", least=0, most=1e5)
-        gain = gain_of(gain, "GAIN", "", Unit(unit, Origin("pixel_unit", "BUNIT")), exposure_time).value
+        gain = gain_of(gain, "GAIN", "", Unit(unit, HeaderOrigin("pixel_unit", "BUNIT")), exposure_time).value
     return HeaderCalibration(
         unit if nano or counts else "adu",
         NANOJANSKY_ZERO_POINT if nano else _zero_point(words),

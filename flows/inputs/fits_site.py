@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from flows.inputs.fits_header import Keywords, Origin
+from flows.inputs.fits_header import HeaderOrigin, Keywords
 from kernels.sky.times import night_label
 from schemas.keyword_mapping import KeywordMapping
 
@@ -36,7 +36,7 @@ class Site(NamedTuple):
     """Longitude, deg east, and where it comes from."""
 
     longitude_deg: float
-    origin: Origin
+    origin: HeaderOrigin
 
 
 def site_of(words: Keywords, mapping: KeywordMapping, mjd_utc: float) -> Site:
@@ -50,19 +50,19 @@ def site_of(words: Keywords, mapping: KeywordMapping, mjd_utc: float) -> Site:
         Middle of the exposure. A sign by which it was taken by day, and with the other by night, is reversed.
     """
     if mapping.longitude_deg is not None:
-        return Site(mapping.longitude_deg, Origin("longitude_deg", note="of the settings"))
+        return Site(mapping.longitude_deg, HeaderOrigin("longitude_deg", note="of the settings"))
     for keyword, longitude, sure in _found(words):
         here, there = _wrapped(longitude), _wrapped(-longitude)
         if sure or not _by_day(mjd_utc, here):
             doubtful = not sure and here > 0 and night_label(mjd_utc, here) != night_label(mjd_utc, there)
             note = "taken as east: as west it is another night" if doubtful and not _by_day(mjd_utc, there) else ""
-            return Site(here, Origin("longitude_deg", keyword, note, ASSUMED_SITE if note else ""))
+            return Site(here, HeaderOrigin("longitude_deg", keyword, note, ASSUMED_SITE if note else ""))
         if not _by_day(mjd_utc, there):
             note = "taken as west: as east the image was taken by day"
-            return Site(there, Origin("longitude_deg", keyword, note, ASSUMED_SITE))
-        return Site(here, Origin("longitude_deg", keyword, "the image was taken by day", ASSUMED_SITE))
+            return Site(there, HeaderOrigin("longitude_deg", keyword, note, ASSUMED_SITE))
+        return Site(here, HeaderOrigin("longitude_deg", keyword, "the image was taken by day", ASSUMED_SITE))
     note = "no keyword tells it: 0, and a night far from Greenwich may be split; give fits.longitude_deg"
-    return Site(0.0, Origin("longitude_deg", note=note, flag=ASSUMED_SITE))
+    return Site(0.0, HeaderOrigin("longitude_deg", note=note, flag=ASSUMED_SITE))
 
 
 def _found(words: Keywords) -> Iterator[tuple[str, float, bool]]:

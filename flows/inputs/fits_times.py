@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Any, Literal, NamedTuple, NoReturn
 
-from flows.inputs.fits_header import Keywords, Origin, middle, time_scale
+from flows.inputs.fits_header import HeaderOrigin, Keywords, middle, time_scale
 from schemas.errors import BadInput, Misconfigured
 from schemas.keyword_mapping import KeywordMapping, TimeFromHeader, TimeScale
 
@@ -35,7 +35,7 @@ class Moment(NamedTuple):
     """Middle of an exposure, MJD TAI, and where it comes from."""
 
     mjd_tai: float
-    origin: Origin
+    origin: HeaderOrigin
 
 
 class _Asked(NamedTuple):
@@ -89,7 +89,9 @@ def moment_of(words: Keywords, mapping: KeywordMapping, exposure_time_s: float) 
                 "neither keyword nor value is given.",
                 "name the keyword in the settings file; the files in examples/ show how.",
             )
-        return Moment(asked.middle(given.value, "time", given.format, given.at), Origin("time", note="of the settings"))
+        return Moment(
+            asked.middle(given.value, "time", given.format, given.at), HeaderOrigin("time", note="of the settings")
+        )
     usual = given.keyword == "DATE-OBS" and given.format == "isot"
     if usual and not words.has("DATE-OBS"):
         return _agreed(asked, *_standard(asked))
@@ -194,7 +196,7 @@ def _iso_date(mjd: int) -> str:
     return date.fromordinal(mjd + date(1858, 11, 17).toordinal()).isoformat()
 
 
-def _origin(asked: _Asked, keyword: str) -> Origin:
+def _origin(asked: _Asked, keyword: str) -> HeaderOrigin:
     if asked.given.scale is not None:
-        return Origin("time", keyword, f"in {asked.scale.upper()} by the settings")
-    return Origin("time", keyword, f"in {asked.scale.upper()} by TIMESYS" if asked.words.has("TIMESYS") else "")
+        return HeaderOrigin("time", keyword, f"in {asked.scale.upper()} by the settings")
+    return HeaderOrigin("time", keyword, f"in {asked.scale.upper()} by TIMESYS" if asked.words.has("TIMESYS") else "")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple, cast, get_args
 
-from flows.inputs.fits_header import Keywords, Origin
+from flows.inputs.fits_header import HeaderOrigin, Keywords
 from flows.inputs.wcs_cards import pixel_scale_arcsec
 from schemas.exposure import NJY_ZERO_POINT
 from schemas.keyword_mapping import KeywordMapping, PixelUnit
@@ -30,7 +30,7 @@ class Unit(NamedTuple):
     """Unit of the pixels, and where it comes from."""
 
     name: PixelUnit
-    origin: Origin
+    origin: HeaderOrigin
 
     @property
     def is_flux(self) -> bool:
@@ -81,22 +81,22 @@ def unit_named(text: str) -> PixelUnit:
 def unit_of(words: Keywords, mapping: KeywordMapping) -> Unit:
     """Return the unit of the pixels: of the settings, else of BUNIT, else adu."""
     if mapping.pixel_unit is not None:
-        return Unit(mapping.pixel_unit, Origin("pixel_unit", note="of the settings"))
+        return Unit(mapping.pixel_unit, HeaderOrigin("pixel_unit", note="of the settings"))
     found = words.find("BUNIT")
     if found is None:
-        return Unit("adu", Origin("pixel_unit", note="no BUNIT: taken as adu"))
+        return Unit("adu", HeaderOrigin("pixel_unit", note="no BUNIT: taken as adu"))
     name = unit_named(str(found[1]))
     if name == "unknown":
         note = "is no unit known here: gain is left out; name it in the settings, fits.pixel_unit"
-        return Unit(name, Origin("pixel_unit", "BUNIT", note, UNKNOWN_UNIT))
-    return Unit(name, Origin("pixel_unit", "BUNIT"))
+        return Unit(name, HeaderOrigin("pixel_unit", "BUNIT", note, UNKNOWN_UNIT))
+    return Unit(name, HeaderOrigin("pixel_unit", "BUNIT"))
 
 
 class Gain(NamedTuple):
     """Electrons per pixel unit, None where that is not known, and where it comes from."""
 
     value: float | None
-    origin: Origin
+    origin: HeaderOrigin
 
 
 def gain_of(per_adu: float | None, keyword: str, flag: str, unit: Unit, exposure_time_s: float) -> Gain:
@@ -112,13 +112,13 @@ def gain_of(per_adu: float | None, keyword: str, flag: str, unit: Unit, exposure
         s; pixels that are rates hold as many times more electrons.
     """
     if unit.is_rate and not exposure_time_s > 0:
-        return Gain(None, Origin("gain", note="pixels are rates, and the exposure time is 0"))
+        return Gain(None, HeaderOrigin("gain", note="pixels are rates, and the exposure time is 0"))
     times, note = (exposure_time_s, f" times {exposure_time_s:g} s") if unit.is_rate else (1.0, "")
     if unit.is_electrons:
-        return Gain(times, Origin("gain", note=f"pixels are electrons: 1{note}"))
+        return Gain(times, HeaderOrigin("gain", note=f"pixels are electrons: 1{note}"))
     if unit.is_flux or unit.name == "unknown":
         note = f"{keyword} is of counts, and the pixels are not" if keyword else ""
-        return Gain(None, Origin("gain", note=note))
+        return Gain(None, HeaderOrigin("gain", note=note))
     if per_adu is None:
-        return Gain(None, Origin("gain"))
-    return Gain(per_adu * times, Origin("gain", keyword, note.strip(), flag))
+        return Gain(None, HeaderOrigin("gain"))
+    return Gain(per_adu * times, HeaderOrigin("gain", keyword, note.strip(), flag))

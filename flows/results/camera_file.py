@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from flows.inputs.fits_header import Origin
+from flows.inputs.fits_header import HeaderOrigin
 from flows.inputs.fits_layout import DETECTORS
 from flows.inputs.fits_times import STANDARD
 from flows.results.inspection import Extension, Inspection
@@ -119,8 +119,8 @@ def settings_text(found: Sequence[Inspection]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _origin(one: Inspection, name: str) -> Origin:
-    return next((origin for origin in one.origins if origin.quantity == name), Origin(name))
+def _origin(one: Inspection, name: str) -> HeaderOrigin:
+    return next((origin for origin in one.origins if origin.quantity == name), HeaderOrigin(name))
 
 
 def _quoted(text: object) -> str:
@@ -154,7 +154,7 @@ def _name(ext: Extension) -> str:
     return _quoted(ext.name) if ext.name else str(ext.hdu)
 
 
-def _doubt(origin: Origin) -> str:
+def _doubt(origin: HeaderOrigin) -> str:
     return f"; {CHECK}: {origin.note}" if origin.flag else ""
 
 

@@ -16,10 +16,10 @@ from flows.inputs.fits_damage import damage
 from flows.inputs.fits_header import (
     FitsFormat,
     HeaderCalibration,
+    HeaderOrigin,
     Headers,
     Identity,
     Keywords,
-    Origin,
     image_shape,
     is_image,
 )
@@ -100,7 +100,7 @@ class Inspection:
     flags: tuple[str, ...]
     error: NightstrideError | None
     headers: Headers = ()
-    origins: tuple[Origin, ...] = ()
+    origins: tuple[HeaderOrigin, ...] = ()
 
     def value(self, name: str) -> Any:
         """Return the value of a quantity; None if it is not known."""
@@ -233,18 +233,18 @@ def _asked(known: _Read) -> set[str]:
     return {name for names in known.form.asked.values() for name in names}
 
 
-def _origins(known: _Read) -> tuple[Origin, ...]:
+def _origins(known: _Read) -> tuple[HeaderOrigin, ...]:
     """Return where each quantity comes from: as the format says, else by the keywords that it asks."""
     own = [
         *(known.identity.origins if known.identity else ()),
         *(known.calibration.origins if known.calibration else ()),
     ]
     asked = known.form.asked.items()
-    found = [Origin(name, hit[0]) for name, names in asked if (hit := known.words.find(*names)) is not None]
+    found = [HeaderOrigin(name, hit[0]) for name, names in asked if (hit := known.words.find(*names)) is not None]
     return (*own, *found)
 
 
-def _told(row: Quantity, origins: tuple[Origin, ...], words: Keywords) -> Quantity:
+def _told(row: Quantity, origins: tuple[HeaderOrigin, ...], words: Keywords) -> Quantity:
     """Add to a quantity what the header says of it."""
     name = {"mid_exposure_utc": "time", "mid_exposure_tai": "time"}.get(row.name, row.name)
     origin = next((one for one in origins if one.quantity == name), None)
