@@ -11,6 +11,20 @@ SCHEMA_VERSION = 1
 """Of the exposure record in a tile store. A reader refuses a later one."""
 
 
+ASSUMPTIONS = {
+    "ambiguous_time": "keywords of the time contradict each other: DATE-OBS was taken",
+    "assumed_gain": "the header's GAIN was taken as electrons per adu",
+    "assumed_psf": "no star and no header tells the PSF: 2.5 px were assumed; fluxes are rough",
+    "assumed_site": "the longitude of the site was assumed: the night may be split or named after another day",
+    "no_time": "no time: 2000-01-01 was assumed",
+    "no_wcs": "no place on the sky",
+    "no_zero_point": "no zero point: fluxes are null",
+    "psf_differs": "the PSF of the header differs from that of the stars by more than 25 %",
+    "unknown_unit": "BUNIT names no unit known here: the gain was left out",
+}
+"""Flags of exposures of which something was assumed, is in doubt or is not known, and what that means."""
+
+
 class PsfModel(BaseModel):
     """Circular Moffat profile ``(1 + (r / alpha)^2)^-beta`` (Moffat 1969, A&A 3, 455)."""
 
@@ -18,6 +32,10 @@ class PsfModel(BaseModel):
 
     fwhm_px: Annotated[float, Field(gt=0, description="Full width at half maximum before the pixels blur it, px.")]
     beta: Annotated[float, Field(gt=1, description="Slope of the wings; 100 is as good as a Gaussian.")] = 3.0
+    fwhm_err: Annotated[float, Field(ge=0, description="Standard error of the width, px; 0: as good as exact.")] = 0.0
+    flatness_err: Annotated[
+        float, Field(ge=0, description="Standard error of 1 / beta, which is 0 for a Gaussian; 0: as good as exact.")
+    ] = 0.0
     source: Annotated[str, Field(description="stamp | header | science | template | image | assumed")] = "header"
 
 
@@ -54,7 +72,7 @@ class ExposureInfo(ExposureKey):
     midpoint_mjd_tai: Annotated[float, Field(description="Middle of the exposure, MJD TAI.")]
     exposure_time_s: Annotated[float, Field(ge=0)]
     shape: Annotated[tuple[int, int], Field(description="(ny, nx), px.")]
-    pixel_unit: Annotated[str, Field(description="Unit of the pixels: adu or nJy.")] = "adu"
+    pixel_unit: Annotated[str, Field(description="Unit of the pixels: adu, electron/s, nJy, ...")] = "adu"
     zero_point: Annotated[float | None, Field(description="AB magnitude of 1 pixel unit of flux, mag.")] = None
     zero_point_err: Annotated[float | None, Field(ge=0, description="mag")] = None
     gain: Annotated[float | None, Field(gt=0, description="electrons per pixel unit")] = None
@@ -71,7 +89,7 @@ class ExposureInfo(ExposureKey):
     source_uri: str
     source_sha256: Annotated[str, Field(description="Of the file's bytes (all files of the exposure, in order).")]
     planes: Annotated[tuple[str, ...], Field(description="Arrays present beside `difference` and `mask`.")] = ()
-    flags: Annotated[tuple[str, ...], Field(description="no_wcs, no_zero_point, assumed_psf, ...")] = ()
+    flags: Annotated[tuple[str, ...], Field(description="no_wcs, no_zero_point, assumed_psf, assumed_site, ...")] = ()
     subtraction_residual: Annotated[
         float | None, Field(description="Median share of bright stars' light that is left, where subtracted here.")
     ] = None

@@ -4,6 +4,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+TimeScale = Literal["utc", "tai", "tt", "tdb", "gps"]
+
+PixelUnit = Literal["adu", "adu/s", "electron", "electron/s", "nJy", "uJy", "mJy", "Jy", "MJy/sr", "nmgy", "unknown"]
+"""Unit of pixels; ``nmgy`` is the nanomaggy, 3.631 uJy."""
+
 
 class FromHeader(BaseModel):
     """Quantity by the value of a keyword, or a value given here; neither means not known."""
@@ -30,8 +35,16 @@ class TimeFromHeader(FromHeader):
     """Time of the exposure."""
 
     format: Annotated[Literal["mjd", "jd", "isot"], Field(description="Day number or ISO 8601 text.")] = "isot"
-    scale: Annotated[Literal["utc", "tai"], Field(description="Time scale of the header.")] = "utc"
+    scale: Annotated[TimeScale | None, Field(description="Time scale; null: `TIMESYS`, UTC without it.")] = None
     at: Annotated[Literal["start", "middle", "end"], Field(description="Of the exposure.")] = "start"
+    clock: Annotated[
+        str | None,
+        Field(description="Keyword of the time of day, where the other holds a date alone; null: usual ones."),
+    ] = None
+    contradictions: Annotated[
+        Literal["refuse", "ignore"],
+        Field(description="Other keywords that differ from `DATE-OBS` by more than an exposure and a minute."),
+    ] = "refuse"
 
 
 class FwhmFromHeader(BaseModel):
@@ -49,7 +62,9 @@ class KeywordMapping(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    extension: Annotated[int | str | None, Field(description="Of the image; null: the first HDU with pixels.")] = None
+    extension: Annotated[
+        int | str | None, Field(description="Of the image; null: the one named DIFF, else the only image.")
+    ] = None
     planes: Annotated[
         dict[Literal["mask", "variance", "science", "template"], int | str],
         Field(description="Extensions of other planes in the same file; a mask is bad where it is not 0."),
@@ -58,18 +73,32 @@ class KeywordMapping(BaseModel):
         Literal["check", "ignore"],
         Field(description="ignore: use files whose CHECKSUM or DATASUM is wrong, ZTF's and Rubin's too."),
     ] = "check"
-    longitude_deg: Annotated[float, Field(ge=-180, le=360, description="Of the site, east, deg; sets the night.")] = 0.0
+    longitude_deg: Annotated[
+        float | None,
+        Field(ge=-180, le=360, description="Of the site, east, deg; sets the night. Null: by the header, else 0."),
+    ] = None
     instrument: FromHeader = FromHeader(keyword="INSTRUME")
     visit: Annotated[
         FromHeader, Field(description="Not given: tenths of a second from MJD 0 to mid-exposure, TAI.")
     ] = FromHeader()
-    detector: FromHeader = FromHeader(value=0)
+    detector: Annotated[FromHeader, Field(description="Not given: `CCDNUM` and the like, else 0.")] = FromHeader()
     band: BandFromHeader = BandFromHeader(keyword="FILTER")
     time: TimeFromHeader = TimeFromHeader(keyword="DATE-OBS")
     exposure_time: Annotated[FromHeader, Field(description="s")] = FromHeader(keyword="EXPTIME")
-    pixel_unit: Annotated[Literal["adu", "nJy"], Field(description="nJy has the zero point 31.4.")] = "adu"
+    pixel_unit: Annotated[
+        PixelUnit | None, Field(description="Null: `BUNIT`, adu without it; Jy and its like have their zero point.")
+    ] = None
     zero_point: Annotated[FromHeader, Field(description="AB magnitude of 1 pixel unit, mag.")] = FromHeader()
     zero_point_err: Annotated[FromHeader, Field(description="mag")] = FromHeader()
-    gain: Annotated[FromHeader, Field(description="electrons per pixel unit")] = FromHeader()
+    gain: Annotated[
+        FromHeader,
+        Field(
+            description="Keyword: electrons per adu, converted where pixels are electrons or rates; value: electrons "
+            "per pixel unit. Not given: `EGAIN`, else `GAIN` with a flag."
+        ),
+    ] = FromHeader()
     saturation: Annotated[FromHeader, Field(description="pixel units")] = FromHeader()
     psf_fwhm: FwhmFromHeader = FwhmFromHeader()
+    psf_beta: Annotated[
+        FromHeader, Field(description="Moffat slope, 100 for a Gaussian. Not given: by stars, else 3 with its error.")
+    ] = FromHeader()

@@ -114,6 +114,10 @@ class RunSummary(BaseModel):
     catalogues: Mapping[str, int] = Field(
         default_factory=dict, description="Dataset of whole nights -> rows published, of the nights seen."
     )
+    assumed: Mapping[str, int] = Field(
+        default_factory=dict,
+        description="Flag of what was assumed or is not known -> exposures searched in this run that have it.",
+    )
     not_run: Mapping[str, str] = Field(description="Stage -> why it had nothing to work on.")
     seconds: Mapping[str, float] = Field(
         description="Worker time, s, by what it went to: read, inspect, write tiles, read tiles, the stages, publish, "

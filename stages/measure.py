@@ -14,6 +14,7 @@ from kernels.measure.photometry import ab_magnitude, njy_per_unit
 from kernels.measure.reliability import FittedTrail, candidate_stamps, feature_matrix
 from kernels.measure.surroundings import residual_features, static_light
 from kernels.measure.vetoes.evidence import count_causes, refused
+from kernels.psf.flux_error import psf_flux_error
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.sky.projection import celestial_wcs, sky_trails
 from kernels.trails.geometry import Segment, first_of_each
@@ -192,6 +193,8 @@ def _table(found: Sequence[Detection], streaks: pa.Table, info: ExposureInfo) ->
         (DetectionFlag.NO_WCS if info.wcs_header is None else 0)
         | (DetectionFlag.NO_ZERO_POINT if info.ab_zero_point is None else 0)
         | (DetectionFlag.ASSUMED_PSF if info.psf.source == "assumed" else 0)
+        | (DetectionFlag.ASSUMED_TIME if "ambiguous_time" in info.flags else 0)
+        | (DetectionFlag.ASSUMED_GAIN if "assumed_gain" in info.flags else 0)
     )
     extent = [
         one.fit.segment.length
@@ -248,15 +251,19 @@ def _fit_columns(found: Sequence[Detection]) -> dict[str, Any]:
 
 
 def _flux_columns(found: Sequence[Detection], info: ExposureInfo) -> dict[str, NDArray[np.float64]]:
+    """Return fluxes with their errors: of the noise, and of the fitted ones also those of the PSF."""
     scale = np.nan if info.ab_zero_point is None else njy_per_unit(info.ab_zero_point)
+    lengths = np.array([one.fit.segment.length for one in found], float)
+    known = (info.psf.fwhm_px, info.psf.beta, info.psf.fwhm_err, info.psf.flatness_err)
+    point, trail = (psf_flux_error(*known, along) for along in (np.zeros_like(lengths), lengths))
     columns = {}
-    for name, kind in (("psf", "psf"), ("ap", "aperture"), ("trail", "trail")):
-        columns[f"{name}Flux"] = scale * np.array([getattr(one, kind).value for one in found])
-        columns[f"{name}FluxErr"] = scale * np.array([getattr(one, kind).error for one in found])
+    for name, kind, share in (("psf", "psf", point), ("ap", "aperture", 0.0), ("trail", "trail", trail)):
+        value, error = scale * np.array([getattr(one, kind)[:2] for one in found], float).reshape(-1, 2).T
+        columns[f"{name}Flux"], columns[f"{name}FluxErr"] = value, np.hypot(error, share * value)
     # A fit that failed has no errors of its own.
     columns["trailFluxErr"] = np.where([one.fit.converged for one in found], columns["trailFluxErr"], np.nan)
-    value, error = scale * np.array([one.light[:2] for one in found]).reshape(-1, 2).T
-    columns["magAB"], columns["magABErr"] = ab_magnitude(value, error)
+    value, error = scale * np.array([one.light[:2] for one in found], float).reshape(-1, 2).T
+    columns["magAB"], columns["magABErr"] = ab_magnitude(value, np.hypot(error, trail * value))
     return columns
 
 
@@ -297,7 +304,7 @@ def _reliability(weights: Weights, settings: MeasureSettings) -> Any:
 
 STAGE = Stage(
     name="measure",
-    version="10",
+    version="11",
     per="exposure",
     needs=(STREAK, DIFFERENCE, MASK),
     optional=(SCIENCE,),

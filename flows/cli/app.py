@@ -11,6 +11,7 @@ from flows.cli import serve as services
 from flows.cli.backfill import backfill
 from flows.cli.classify import classify
 from flows.cli.doctor import doctor
+from flows.cli.inspect import inspect
 from flows.cli.look import explain, models, quality, report, status, verify
 from flows.cli.output import associate, backup, export, forced, link, prune, release, restore
 from flows.cli.run import run
@@ -44,6 +45,7 @@ def nightstride(
 
 
 app.command()(run)
+app.command()(inspect)
 app.command()(backfill)
 app.command()(watch)
 app.command()(deploy)

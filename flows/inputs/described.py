@@ -16,13 +16,15 @@ from flows.inputs.npz_llnl import stack_form
 from flows.inputs.source import RawExposure, Source
 from kernels.image.noise import background_and_noise, noise_correlation
 from kernels.image.pixel_state import PixelState, filled, pixel_state, usual_scatter
+from kernels.psf.flux_error import UNKNOWN_FLATNESS
 from kernels.psf.gaussian_mixture import fwhm_before_pixels
-from kernels.psf.seeing import estimate_psf
+from kernels.psf.seeing import StarsPsf, estimate_psf
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, PsfModel
 from schemas.pixels import WINDOW, is_large
 
-_ASSUMED_FWHM = 2.5
+_ASSUMED_FWHM, _ASSUMED_ERR = 2.5, 1.0
+_SAME_WIDTH = 0.25  # a header may well tell the seeing of another moment, no more
 
 
 def described(raw: RawExposure) -> tuple[ExposureInfo, dict[str, Any]]:
@@ -79,12 +81,8 @@ def _seen(raw: RawExposure, planes: Mapping[str, Any], state: PixelState, counts
     if not noise > 0:
         raise _bad("no_noise", raw, "more than half of its usable pixels have the same value, so it holds no sky.")
     image = filled(difference, state.mask, background)
-    psf = _as_defined(raw.psf) if raw.psf else _psf({**planes, "image": image}, state.usable, raw)
-    flags = {
-        *raw.flags,
-        *(["infinite_values"] if counts.infinite else []),
-        *(["assumed_psf"] if psf.source == "assumed" else []),
-    }
+    psf, doubts = _psf({**planes, "image": image}, state.usable, raw)
+    flags = {*raw.flags, *doubts, *(["infinite_values"] if counts.infinite else [])}
     correlation = noise_correlation(image, state.usable, background, noise)
     shape = raw.planes["difference"].shape
     info = _info(
@@ -122,21 +120,58 @@ def _require_signal(counts: PixelCounts, raw: RawExposure) -> None:
         raise _bad("all_masked", raw, f"{counts.good} pixels are usable, fewer than one search window has.")
 
 
-def _psf(planes: Mapping[str, Any], usable: NDArray[np.bool_], raw: RawExposure) -> PsfModel:
+def _psf(planes: Mapping[str, Any], usable: NDArray[np.bool_], raw: RawExposure) -> tuple[PsfModel, tuple[str, ...]]:
+    """Return the PSF that was read, its slope from stars where only the width is known; else that of the stars."""
+    given = raw.psf
+    if given is not None and given.flatness_err < UNKNOWN_FLATNESS:
+        return _as_defined(given), ()
+    seen = stars_psf(planes, usable, raw.saturation)
+    if given is not None:
+        if seen is None:
+            return _as_defined(given), ()
+        found = seen.psf
+        known = _as_defined(given.model_copy(update={"beta": found.beta, "flatness_err": found.flatness_err}))
+        differs = abs(known.fwhm_px / found.fwhm_px - 1) > _SAME_WIDTH
+        return known, ("psf_differs",) if differs else ()
+    if seen is not None:
+        return PsfModel(source=seen.plane, **_model(seen.psf)), ()
+    error = {"fwhm_err": _ASSUMED_ERR, "flatness_err": UNKNOWN_FLATNESS}
+    return PsfModel(fwhm_px=_ASSUMED_FWHM, source="assumed", **error), ("assumed_psf",)
+
+
+def _model(psf: StarsPsf) -> dict[str, Any]:
+    return {name: getattr(psf, name) for name in ("fwhm_px", "beta", "fwhm_err", "flatness_err")}
+
+
+class SeenPsf(NamedTuple):
+    """PSF of the stars on a plane: ``science``, ``template``, or ``image``, the difference image."""
+
+    psf: StarsPsf
+    plane: str
+
+
+def stars_psf(planes: Mapping[str, Any], usable: NDArray[np.bool_], saturation: float | None) -> SeenPsf | None:
     """Measure the PSF on stars of the science image, else of the template, else on what shines in the difference image.
 
     Where a sharper template was convolved to match, the difference image has the PSF of the science image.
+
+    Parameters
+    ----------
+    planes
+        Of (ny, nx) pixels: ``image``, the difference image without gaps, and maybe the others.
+    usable : (ny, nx)
+        Pixels with a value that is to be trusted.
+    saturation
+        Pixel units.
     """
-    for source in ("science", "template", "image"):
-        pixels = planes.get(source)
-        if pixels is not None and (found := _stars_psf(pixels, usable, raw.saturation)) is not None:
-            return PsfModel(fwhm_px=found[0], beta=found[1], source=source)
-    return PsfModel(fwhm_px=_ASSUMED_FWHM, source="assumed")
+    for plane in ("science", "template", "image"):
+        pixels = planes.get(plane)
+        if pixels is not None and (found := _stars_psf(pixels, usable, saturation)) is not None:
+            return SeenPsf(found, plane)
+    return None
 
 
-def _stars_psf(
-    pixels: NDArray[np.float32], usable: NDArray[np.bool_], saturation: float | None
-) -> tuple[float, float] | None:
+def _stars_psf(pixels: NDArray[np.float32], usable: NDArray[np.bool_], saturation: float | None) -> StarsPsf | None:
     seen = usable & np.isfinite(pixels)
     if seen.sum() < WINDOW * WINDOW:
         return None

@@ -1,28 +1,31 @@
 """FITS files of any instrument, through the keyword mapping of the settings."""
 
 import math
-from collections.abc import Mapping
+
+from astropy.time import Time
 
 from flows.inputs.fits_header import (
     FitsFormat,
     HeaderCalibration,
+    HeaderOrigin,
     Headers,
     Identity,
     Keywords,
-    When,
     as_integer,
     as_number,
-    is_image,
-    middle,
-    no_image,
 )
+from flows.inputs.fits_layout import detector_of, layout_of
+from flows.inputs.fits_site import site_of
+from flows.inputs.fits_times import moment_of
+from flows.inputs.fits_units import ASSUMED_GAIN, Gain, Unit, gain_of, unit_of
 from flows.inputs.mask_bits import plain_mask
 from flows.inputs.wcs_cards import pixel_scale_arcsec
+from kernels.psf.flux_error import UNKNOWN_FLATNESS
+from kernels.sky.times import night_label
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey, PsfModel
 from schemas.keyword_mapping import FromHeader, KeywordMapping
 
-NANOJANSKY_ZERO_POINT = 31.4
 _TENTHS_PER_DAY = 864_000
 
 
@@ -30,33 +33,8 @@ def _matches(_headers: Headers) -> bool:
     return True
 
 
-def _layout(headers: Headers, where: str, mapping: KeywordMapping) -> Mapping[str, int]:
-    if mapping.extension is None:
-        index = next((index for index, header in enumerate(headers) if is_image(header)), None)
-        if index is None:
-            raise no_image(where)
-    else:
-        index = _extension(headers, mapping.extension, where)
-        if not is_image(headers[index]):
-            raise no_image(where)
-    return {"difference": index} | {plane: _extension(headers, name, where) for plane, name in mapping.planes.items()}
-
-
-def _extension(headers: Headers, wanted: int | str, where: str) -> int:
-    for index, header in enumerate(headers):
-        if wanted == index or wanted == str(header.get("EXTNAME", "")).strip():
-            return index
-    names = [str(header.get("EXTNAME", index)).strip() for index, header in enumerate(headers)]
-    raise BadInput(
-        "missing_extension",
-        where,
-        f"there is no extension {wanted!r}, only {', '.join(names)}.",
-        "name one of them in the settings, section [fits].",
-    )
-
-
 def _keywords(headers: Headers, where: str, mapping: KeywordMapping) -> Keywords:
-    return Keywords(where, (headers[_layout(headers, where, mapping)["difference"]], headers[0]))
+    return Keywords(where, (headers[layout_of(headers, where, mapping)["difference"]], headers[0]))
 
 
 def _identity(headers: Headers, where: str, mapping: KeywordMapping) -> Identity:
@@ -64,63 +42,91 @@ def _identity(headers: Headers, where: str, mapping: KeywordMapping) -> Identity
     exposure_time = _number(mapping.exposure_time, words, "exposure_time", least=0)
     if exposure_time is None:
         raise _unmapped("exposure_time")
-    when = _when(words, mapping, exposure_time)
+    moment = moment_of(words, mapping, exposure_time)
+    utc = float(Time(moment.mjd_tai, format="mjd", scale="tai").utc.mjd)
+    site = site_of(words, mapping, utc)
     visit = _integer(mapping.visit, words, "visit", 2**42)
-    detector = _integer(mapping.detector, words, "detector", 2**9)
+    detector, by = detector_of(words, mapping)
     key = ExposureKey(
-        night=when.night,
-        visit=round(when.midpoint_mjd_tai * _TENTHS_PER_DAY) if visit is None else visit,
-        detector=detector or 0,
+        night=night_label(utc, site.longitude_deg),
+        visit=round(moment.mjd_tai * _TENTHS_PER_DAY) if visit is None else visit,
+        detector=detector,
     )
     band = _text(mapping.band, words, "band")
     named = words.find(mapping.instrument.keyword) if mapping.instrument.keyword else None
     # A name only: its absence costs no exposure.
     instrument = str(named[1] if named else mapping.instrument.value or "unknown")
-    return Identity(key, instrument, mapping.band.aliases.get(band, band), when.midpoint_mjd_tai, exposure_time)
+    others = [_origin(getattr(mapping, name), name) for name in ("band", "instrument", "exposure_time")]
+    by_time = HeaderOrigin("visit", note="tenths of a second from MJD 0 to mid-exposure")
+    own = _origin(mapping.visit, "visit") if visit is not None else by_time
+    origins = (moment.origin, site.origin, by, own, *others)
+    band = mapping.band.aliases.get(band, band)
+    return Identity(key, instrument, band, moment.mjd_tai, exposure_time, site.longitude_deg, origins)
 
 
-def _when(words: Keywords, mapping: KeywordMapping, exposure_time: float) -> When:
-    name = mapping.time.keyword or "time"
-    value: float | str
-    if mapping.time.keyword is None:
-        if mapping.time.value is None:
-            raise _unmapped("time")
-        value = mapping.time.value
-    else:
-        value = words.text(name) if mapping.time.format == "isot" else words.number(name)
-    return middle(
-        value,
-        name=name,
-        where=words.where,
-        exposure_time_s=exposure_time,
-        longitude_deg=mapping.longitude_deg,
-        form=mapping.time.format,
-        scale=mapping.time.scale,
-        at=mapping.time.at,
+def _origin(field: FromHeader, name: str) -> HeaderOrigin:
+    return (
+        HeaderOrigin(name, field.keyword) if field.keyword is not None else HeaderOrigin(name, note="of the settings")
     )
 
 
 def _calibration(headers: Headers, where: str, mapping: KeywordMapping, wcs: str | None) -> HeaderCalibration:
     words = _keywords(headers, where, mapping)
-    if mapping.pixel_unit == "nJy":
-        zero_point: float | None = NANOJANSKY_ZERO_POINT
-    elif (keyword := mapping.zero_point.keyword) and words.optional(keyword) is None:
-        raise BadInput(
-            "missing_zero_point",
-            where,
-            f"the header has no keyword {keyword} with a number, which the settings name for the zero point.",
-            "calibrate the image, or leave fits.zero_point out: fluxes are null then.",
-        )
-    else:
-        zero_point = _number(mapping.zero_point, words, "zero_point")
+    unit = unit_of(words, mapping)
+    zero_point, by = _zero_point(words, mapping, unit, wcs)
+    gain = _gain(words, mapping, unit)
+    known = {name: getattr(mapping, name) for name in ("zero_point_err", "saturation")}
+    psf = _psf(words, mapping, wcs)
+    origins = [unit.origin, by, gain.origin]
+    origins += [_origin(field, name) for name, field in known.items() if field != FromHeader()]
+    if psf is not None:
+        origins.append(HeaderOrigin("psf_fwhm", ", ".join(mapping.psf_fwhm.keywords), "before the pixels blur it"))
     return HeaderCalibration(
-        mapping.pixel_unit,
+        unit.name,
         zero_point,
         _number(mapping.zero_point_err, words, "zero_point_err", least=0),
-        _number(mapping.gain, words, "gain", least=1e-9),
+        gain.value,
         _number(mapping.saturation, words, "saturation", least=0),
-        _psf(words, mapping, wcs),
+        psf,
+        tuple(origins),
     )
+
+
+def _zero_point(
+    words: Keywords, mapping: KeywordMapping, unit: Unit, wcs: str | None
+) -> tuple[float | None, HeaderOrigin]:
+    given, own = mapping.zero_point, unit.zero_point(wcs)
+    absent = given.keyword is not None and words.optional(given.keyword) is None
+    if own is not None and (given == FromHeader() or absent or unit.name == "nJy"):
+        return own, HeaderOrigin("zero_point", unit.origin.keyword, f"of {unit.name}")
+    if given == FromHeader():
+        return None, HeaderOrigin("zero_point")
+    if absent:
+        raise BadInput(
+            "missing_zero_point",
+            words.where,
+            f"the header has no keyword {given.keyword} with a number, which the settings name for the zero point.",
+            "calibrate the image, or leave fits.zero_point out: fluxes are null then.",
+        )
+    return _number(given, words, "zero_point"), _origin(given, "zero_point")
+
+
+def _gain(words: Keywords, mapping: KeywordMapping, unit: Unit) -> Gain:
+    """Return electrons per pixel unit: of the settings, or by the unit and GAIN."""
+    given = mapping.gain
+    least = 1e-9
+    if given.value is not None or (given.keyword is not None and unit.is_flux and mapping.pixel_unit is not None):
+        return Gain(_number(given, words, "gain", least), _origin(given, "gain"))
+    if given.keyword is not None:
+        keyword, per_adu, flag = given.keyword, _number(given, words, "gain", least), ""
+    else:
+        keyword = next((name for name in ("EGAIN", "GAIN") if words.optional(name, least=least) is not None), "")
+        per_adu, flag = (
+            words.optional(keyword, least=least) if keyword else None,
+            ASSUMED_GAIN if keyword == "GAIN" else "",
+        )
+    exposure_time = _number(mapping.exposure_time, words, "exposure_time", least=0) or 0.0
+    return gain_of(per_adu, keyword, flag, unit, exposure_time)
 
 
 def _psf(words: Keywords, mapping: KeywordMapping, wcs: str | None) -> PsfModel | None:
@@ -138,7 +144,10 @@ def _psf(words: Keywords, mapping: KeywordMapping, wcs: str | None) -> PsfModel 
                 'give it with fits.psf_fwhm.unit="px".',
             )
         fwhm /= pixel_scale_arcsec(wcs)
-    return PsfModel(fwhm_px=fwhm, source="header")
+    beta = _number(mapping.psf_beta, words, "psf_beta", least=1.1)
+    if beta is None:
+        return PsfModel(fwhm_px=fwhm, source="header", flatness_err=UNKNOWN_FLATNESS)
+    return PsfModel(fwhm_px=fwhm, beta=beta, source="header")
 
 
 def _text(field: FromHeader, words: Keywords, name: str) -> str:
@@ -170,4 +179,4 @@ def _unmapped(name: str) -> Misconfigured:
     )
 
 
-GENERIC = FitsFormat("generic", _matches, _layout, _identity, _calibration, plain_mask, wcs_required=False)
+GENERIC = FitsFormat("generic", _matches, layout_of, _identity, _calibration, plain_mask, wcs_required=False)

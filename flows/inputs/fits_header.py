@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
@@ -16,10 +16,31 @@ from numpy.typing import NDArray
 from kernels.sky.times import night_label, tai
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
-from schemas.keyword_mapping import KeywordMapping
+from schemas.keyword_mapping import KeywordMapping, TimeScale
 from schemas.pixels import is_large
 
 Headers = tuple[fits.Header, ...]
+
+
+class HeaderOrigin(NamedTuple):
+    """Where a quantity comes from.
+
+    Attributes
+    ----------
+    quantity
+        Its name in the settings: ``time``, ``gain``, ...
+    keyword
+        Of the header; "" where it comes from none.
+    note
+        How it was found, if not just as the value of the keyword.
+    flag
+        Of the exposure, where it was assumed or is in doubt; else "".
+    """
+
+    quantity: str
+    keyword: str = ""
+    note: str = ""
+    flag: str = ""
 
 
 class Identity(NamedTuple):
@@ -30,6 +51,8 @@ class Identity(NamedTuple):
     band: str
     midpoint_mjd_tai: float
     exposure_time_s: float
+    longitude_deg: float | None = None
+    origins: tuple[HeaderOrigin, ...] = ()
 
 
 class HeaderCalibration(NamedTuple):
@@ -41,6 +64,7 @@ class HeaderCalibration(NamedTuple):
     gain: float | None
     saturation: float | None
     psf: PsfModel | None
+    origins: tuple[HeaderOrigin, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +87,8 @@ class FitsFormat:
         A mask of this kind and its header -> bits of `MaskPlane`.
     wcs_required
         Whether an image without WCS is bad input, or just flagged.
+    asked
+        Quantity -> keywords that tell it, in this order, where `Identity` and `HeaderCalibration` do not say.
     """
 
     name: str
@@ -72,6 +98,7 @@ class FitsFormat:
     calibration: Callable[[Headers, str, KeywordMapping, str | None], HeaderCalibration]
     mask_bits: Callable[[NDArray[Any], fits.Header], NDArray[Any]]
     wcs_required: bool
+    asked: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -221,6 +248,35 @@ _FIRST, _LAST = 40587.0, 88069.0
 """MJD of 1970 and 2100: a survey image dated outside has a wrong header, not a place in a catalogue."""
 
 
+SCALES: Mapping[str, TimeScale] = {
+    "UTC": "utc", "UT": "utc", "GMT": "utc", "TAI": "tai", "IAT": "tai", "TT": "tt", "TDT": "tt", "ET": "tt",
+    "TDB": "tdb", "GPS": "gps",
+}  # fmt: skip
+"""TIMESYS (FITS 4.0, table 30) -> scale; UT1, TCG, TCB and local time are not among them."""
+
+
+def time_scale(words: Keywords, otherwise: TimeScale) -> TimeScale:
+    """Return the time scale that TIMESYS names; ``otherwise`` without it.
+
+    Raises
+    ------
+    BadInput
+        ``unknown_time_scale``.
+    """
+    found = words.find("TIMESYS")
+    if found is None:
+        return otherwise
+    name = str(found[1]).partition("(")[0].strip().upper()
+    if name not in SCALES:
+        raise BadInput(
+            "unknown_time_scale",
+            words.where,
+            f"TIMESYS is {found[1]!r}, must be one of {', '.join(SCALES)}.",
+            "correct it in the header, or name the scale in the settings, fits.time.scale.",
+        )
+    return SCALES[name]
+
+
 class When(NamedTuple):
     """Middle of an exposure, MJD TAI, and the night it belongs to."""
 
@@ -236,7 +292,7 @@ def middle(
     exposure_time_s: float,
     longitude_deg: float,
     form: Literal["mjd", "jd", "isot"] = "mjd",
-    scale: Literal["utc", "tai"] = "utc",
+    scale: TimeScale = "utc",
     at: Literal["start", "middle", "end"] = "start",
 ) -> When:
     """Find the middle of an exposure.

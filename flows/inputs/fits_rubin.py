@@ -4,7 +4,18 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-from flows.inputs.fits_header import FitsFormat, HeaderCalibration, Headers, Identity, Keywords, When, middle
+from flows.inputs.fits_header import (
+    FitsFormat,
+    HeaderCalibration,
+    HeaderOrigin,
+    Headers,
+    Identity,
+    Keywords,
+    When,
+    middle,
+    time_scale,
+)
+from flows.inputs.fits_units import Unit, gain_of, unit_named
 from flows.inputs.mask_bits import rubin_mask
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey, PsfModel
@@ -66,7 +77,6 @@ def _when(words: Keywords, exposure_time: float) -> When:
     name, value = words.required(*_TIMES)
     form, at = _TIMES[name]
     place = words.optional("OBS-LONG", "OBSLON")
-    system = words.find("TIMESYS")
     return middle(
         str(value).strip() if form == "isot" else words.number(name),
         name=name,
@@ -74,21 +84,25 @@ def _when(words: Keywords, exposure_time: float) -> When:
         exposure_time_s=exposure_time,
         longitude_deg=PACHON_LONGITUDE if place is None else place,
         form=form,
-        scale="utc" if system and str(system[1]).strip().upper() == "UTC" else "tai",
+        scale=time_scale(words, "tai"),
         at=at,
     )
 
 
 def _calibration(headers: Headers, where: str, _mapping: KeywordMapping, _wcs: str | None) -> HeaderCalibration:
     words = _keywords(headers, where)
-    unit = str((words.find("BUNIT") or ("", "adu"))[1]).strip()
-    nano = unit.lower() == "njy"
+    unit = unit_named(str((words.find("BUNIT") or ("", "adu"))[1]))
+    nano, counts = unit == "nJy", unit.startswith(("adu", "electron"))
+    # GAIN and SATURATE are of the raw counts (e-/ADU, ADU) also where the pixels are nJy.
+    gain = words.optional("GAINNJY" if nano else "GAIN", least=0)
+    if counts:
+        exposure_time = words.number("EXPTIME", least=0, most=1e5)
+        gain = gain_of(gain, "GAIN", "", Unit(unit, HeaderOrigin("pixel_unit", "BUNIT")), exposure_time).value
     return HeaderCalibration(
-        "nJy" if nano else "adu",
+        unit if nano or counts else "adu",
         NANOJANSKY_ZERO_POINT if nano else _zero_point(words),
         0.0 if nano else words.optional("MAGZPUNC", least=-1e-9),
-        # GAIN and SATURATE are of the raw counts (e-/ADU, ADU) also where the pixels are nJy.
-        words.optional("GAINNJY" if nano else "GAIN", least=0),
+        gain,
         words.optional(*(("SATNJY",) if nano else ("SATURATE", "SATLEVEL")), least=0),
         _psf(words),
     )
@@ -116,4 +130,18 @@ def _psf(words: Keywords) -> PsfModel | None:
     return PsfModel(fwhm_px=fwhm, source="header") if fwhm else None
 
 
-RUBIN = FitsFormat("Rubin", _matches, _layout, _identity, _calibration, rubin_mask, wcs_required=True)
+_ASKED = {
+    "visit": _VISIT,
+    "detector": _DETECTOR,
+    "band": _BAND,
+    "time": tuple(_TIMES),
+    "exposure_time": ("EXPTIME",),
+    "pixel_unit": ("BUNIT",),
+    "zero_point": ("MAGZERO", "MAGZP", "FLUXMAG0"),
+    "zero_point_err": ("MAGZPUNC",),
+    "gain": ("GAINNJY", "GAIN"),
+    "saturation": ("SATNJY", "SATURATE", "SATLEVEL"),
+    "psf_fwhm": (*_FWHM, "PSFSIGMA", "PSF_SIGMA"),
+}
+
+RUBIN = FitsFormat("Rubin", _matches, _layout, _identity, _calibration, rubin_mask, wcs_required=True, asked=_ASKED)

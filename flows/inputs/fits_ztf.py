@@ -13,6 +13,7 @@ from flows.inputs.fits_header import (
     is_image,
     middle,
     no_image,
+    time_scale,
 )
 from flows.inputs.mask_bits import ztf_mask
 from schemas.errors import BadInput
@@ -55,6 +56,7 @@ def _identity(headers: Headers, where: str, mapping: KeywordMapping) -> Identity
         exposure_time_s=exposure_time,
         longitude_deg=PALOMAR_LONGITUDE,
         form="jd" if name == "OBSJD" else "mjd",
+        scale=time_scale(words, "utc"),
     )
     key = ExposureKey(night=when.night, visit=words.integer("EXPID", below=2**42), detector=_detector(words))
     return Identity(key, "ZTF", _band(words), when.midpoint_mjd_tai, exposure_time)
@@ -109,4 +111,17 @@ def is_ztf_mask(header: fits.Header) -> bool:
     return _matches((header,)) or "BIT00" in header
 
 
-ZTF = FitsFormat("ZTF", _matches, _layout, _identity, _calibration, ztf_mask, wcs_required=True)
+_ASKED = {
+    "visit": ("EXPID",),
+    "detector": ("RCID", "CCDID"),
+    "band": ("FILTERID", "FILTER"),
+    "time": ("OBSMJD", "OBSJD"),
+    "exposure_time": ("EXPTIME", "EXPOSURE"),
+    "zero_point": ("MAGZP",),
+    "zero_point_err": ("MAGZPUNC",),
+    "gain": ("GAIN",),
+    "saturation": ("SATURATE",),
+    "psf_fwhm": ("SEEING",),
+}
+
+ZTF = FitsFormat("ZTF", _matches, _layout, _identity, _calibration, ztf_mask, wcs_required=True, asked=_ASKED)

@@ -35,6 +35,7 @@ from flows.inputs.mask_bits import plain_mask, rubin_mask, ztf_mask
 from flows.inputs.npz_llnl import read_stack_image, stack_key
 from flows.inputs.source import REFERENCE, RawExposure, Source
 from flows.inputs.wcs_cards import same_grid, wcs_cards
+from kernels.psf.flux_error import UNKNOWN_FLATNESS
 from kernels.psf.seeing import fit_moffat
 from schemas.errors import BadInput, Retryable
 from schemas.exposure import ExposureKey, PsfModel
@@ -154,7 +155,7 @@ def changed_calibration(calibration: HeaderCalibration, source: Source) -> Heade
         name: as_number(value, name, source.uri, _LEAST[name]) for name, value in source.overrides if name in _LEAST
     }
     if "psf_fwhm_px" in given:
-        given["psf"] = PsfModel(fwhm_px=given.pop("psf_fwhm_px"), source="header")
+        given["psf"] = PsfModel(fwhm_px=given.pop("psf_fwhm_px"), source="header", flatness_err=UNKNOWN_FLATNESS)
     return calibration._replace(**given)
 
 
@@ -417,8 +418,13 @@ def _assembled(
         if pixels.shape != shape:
             raise _other_shape(plane, dict(source.siblings).get(plane, source.uri), pixels.shape, shape)
     missing = [flag for flag, value in (("no_wcs", wcs), ("no_zero_point", calibration.zero_point)) if value is None]
+    doubts = [one.flag for one in (*identity.origins, *calibration.origins) if one.flag]
     return RawExposure(
-        **identity._asdict(),
+        key=identity.key,
+        instrument=identity.instrument,
+        band=identity.band,
+        midpoint_mjd_tai=identity.midpoint_mjd_tai,
+        exposure_time_s=identity.exposure_time_s,
         zero_point=calibration.zero_point,
         zero_point_err=calibration.zero_point_err,
         gain=calibration.gain,
@@ -427,7 +433,7 @@ def _assembled(
         psf=stamp or calibration.psf,
         pixel_unit=calibration.pixel_unit,
         planes=planes,
-        flags=tuple(sorted((*missing, *flags))),
+        flags=tuple(sorted({*missing, *doubts, *flags})),
         source_uri=source.uri,
         source_sha256=digest,
     )

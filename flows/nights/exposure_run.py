@@ -136,6 +136,7 @@ class ExposureRun:
             seconds=work.seconds,
             not_run=work.not_run,
             shutter_closed=exposure_end(work.stored.info),
+            flags=work.stored.info.flags,
         )
         self.recorder.done(item, work.stored, work.datasets, outcome)
         return outcome

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 
 from flows.pipeline.outcome import Outcome, Plan, total_causes, total_seconds
-from schemas.exposure import ExposureKey
+from schemas.exposure import ASSUMPTIONS, ExposureKey
 from schemas.summary import AlertCounts, CauseCount, ExposureCounts, RunSummary, Trouble
 
 
@@ -38,6 +38,7 @@ class NightTotals:
         self.quarantined: list[Trouble] = []
         self.failed: list[Trouble] = []
         self.causes: dict[str, CauseCount] = {}
+        self.assumed = Counter[str]()
         self.not_run: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
         self.done = self.windows = self.unscored = self.detections = 0
@@ -54,6 +55,7 @@ class NightTotals:
         self.unscored += outcome.unscored
         self.detections += outcome.detections
         self.causes = total_causes((self.causes, outcome.causes))
+        self.assumed.update(flag for flag in outcome.flags if flag in ASSUMPTIONS)
         self.not_run |= outcome.not_run
         self.seconds = total_seconds((self.seconds, outcome.seconds))
 
@@ -72,6 +74,7 @@ def summarise_run(plan: Plan, totals: NightTotals, warnings: Iterable[str] = ())
         unscored=totals.unscored,
         detections=totals.detections + sum(one.detections for one in plan.published),
         causes=total_causes([totals.causes, *(one.causes for one in plan.published)]),
+        assumed=dict(sorted(totals.assumed.items())),
         not_run=dict(totals.not_run),
         seconds=rounded_seconds(totals.seconds),
         report=None,
@@ -85,8 +88,9 @@ def summarise_run(plan: Plan, totals: NightTotals, warnings: Iterable[str] = ())
 def combined(summaries: Iterable[RunSummary]) -> RunSummary:
     """Add up what several runs came to, each of other exposures than the others."""
     parts = list(summaries)
-    catalogues, seconds = Counter[str](), Counter[str]()
+    catalogues, seconds, assumed = Counter[str](), Counter[str](), Counter[str]()
     for one in parts:
+        assumed.update(one.assumed)
         catalogues.update(one.catalogues)
         seconds.update(one.seconds)
     counts = (name for name in ExposureCounts.model_fields)
@@ -98,6 +102,7 @@ def combined(summaries: Iterable[RunSummary]) -> RunSummary:
         detections=sum(one.detections for one in parts),
         causes=total_causes(one.causes for one in parts),
         catalogues=dict(catalogues),
+        assumed=dict(sorted(assumed.items())),
         not_run={stage: reason for one in parts for stage, reason in one.not_run.items()},
         seconds=rounded_seconds(seconds),
         report=next((one.report for one in reversed(parts) if one.report), None),

@@ -127,6 +127,8 @@ class Outcome:
         Whether this run searched its windows, or kept what was found in them before.
     shutter_closed
         End of the exposure, UTC; None if it was not read.
+    flags
+        Of the exposure; none if it was not read.
     """
 
     item: Item
@@ -140,6 +142,7 @@ class Outcome:
     causes: Mapping[str, CauseCount] = field(default_factory=dict)
     searched: bool = True
     shutter_closed: datetime | None = None
+    flags: tuple[str, ...] = ()
 
 
 def trouble_of(item: Item, error: BaseException) -> Trouble:

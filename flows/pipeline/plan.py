@@ -255,7 +255,10 @@ class Planner:
         return Item(source, self._probe(source, self._settings), stat)
 
     def _chosen(self, name: Name, group: list[Item]) -> Chosen:
-        """Choose among sources of one exposure: the one in the ledger, or the first; count copies, keep conflicts."""
+        """Choose among sources of one exposure; count copies, keep conflicts.
+
+        It is the one that is published, or the first that was not put into quarantine when it was searched.
+        """
         record = self._ledger.get(group[0].key)
         group = [replace(item, record=record) for item in group]
         if len(group) == 1 and (record is None or record.status == "failed"):
@@ -265,7 +268,7 @@ class Planner:
         unusable = tuple(item for item in known if not isinstance(item, Item))
         if not hashed:
             return Chosen(name, record, None, refused=unusable)
-        holder = record.source_uri if record is not None and record.status == "done" else name_of(hashed[0].source)
+        holder = record.source_uri if record is not None and record.status == "done" else _first(hashed, record)
         winner = next((item for item in hashed if name_of(item.source) == holder), None)
         if winner is None and record is not None:
             # The file was moved: a copy takes its place, so that the results can be made again from it.
@@ -339,10 +342,17 @@ def _trouble(source: Source, error: NightstrideError) -> Trouble:
     return Trouble(uri=name_of(source), code=error.code, message=str(error))
 
 
+def _first(hashed: Sequence[Item], record: ExposureRecord | None) -> str:
+    """Return the name of the first source whose bytes are not in quarantine by the ledger; of the first if all are."""
+    bad = record.source_sha256 if record is not None and record.status == "quarantined" else None
+    return name_of(next((item for item in hashed if item.sha256 != bad), hashed[0]).source)
+
+
 def _conflict(item: Item, holder: str) -> BadInput:
     return BadInput(
         "conflict",
         name_of(item.source),
         f"says it is exposure {item.key.name} of night {item.key.night}, as {holder} does, but the files differ.",
-        "keep one of them, or correct the identity in the other.",
+        "keep one of them; where that one is in quarantine, the next run takes the other. Of detectors of one camera, "
+        "name the keyword that tells them apart in the settings, section [fits.detector]; of visits, [fits.visit].",
     )

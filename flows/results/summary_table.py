@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.results.quality.judge import told
+from schemas.exposure import ASSUMPTIONS
 from schemas.recovery import Limit
 from schemas.summary import ELAPSED, CauseCount, RunSummary, Trouble
 
@@ -32,10 +33,21 @@ def show_summary(summary: RunSummary, console: Console) -> None:
     for night, bands in summary.quality.items():
         for line in (line for band in bands for line in told(band)):
             console.print(f"quality of {night}: {line}", highlight=False, markup=False, soft_wrap=True)
+    for words in assumed_words(summary):
+        console.print(words, highlight=False, markup=False, soft_wrap=True, style="bold yellow")
     for warning in summary.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False)
     if summary.report is not None:
         console.print(f"page: {summary.report}", highlight=False, markup=False, soft_wrap=True)
+
+
+def assumed_words(summary: RunSummary) -> Iterator[str]:
+    """Yield a line for each kind of assumption that exposures of the run rest on, and what tells more."""
+    for flag, count in summary.assumed.items():
+        of = "1 exposure" if count == 1 else f"{count:,} exposures"
+        yield f"ASSUMED ({flag}), {of}: {ASSUMPTIONS.get(flag, flag)}."
+    if summary.assumed:
+        yield "nightstride inspect FILE tells what a file says, and writes the settings that say the rest."
 
 
 def lines(summary: RunSummary) -> Iterator[tuple[str, str]]:

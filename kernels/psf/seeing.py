@@ -1,5 +1,9 @@
 """Width of the PSF from the stars in an image."""
 
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import scipy
 import sep
@@ -64,6 +68,34 @@ def _profile(parameters: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray
     return amplitude * coarse + base
 
 
+class StarsPsf(NamedTuple):
+    """PSF of the stars of an image.
+
+    Attributes
+    ----------
+    fwhm_px, beta
+        Of a Moffat profile before the pixels blur it; medians over the stars.
+    fwhm_err, flatness_err
+        Standard errors of the width, px, and of 1 / beta.
+    stars
+        How many there are.
+    ellipticity, angle_deg
+        1 - minor / major axis of their mean, and the direction of the major axis from +x to +y, 0 to 180 deg.
+    """
+
+    fwhm_px: float
+    beta: float
+    fwhm_err: float = 0.0
+    flatness_err: float = 0.0
+    stars: int = 0
+    ellipticity: float = 0.0
+    angle_deg: float = 0.0
+
+
+_MEDIAN_ERROR = 1.4826 * math.sqrt(math.pi / 2)  # standard error of a median of n over their MAD / sqrt(n)
+_LEAST_ERROR = (0.003, 0.02)  # of the width, relative, and of 1 / beta: a PSF is no Moffat profile to better than that
+_NEARLY_GAUSSIAN = 0.9 * _BETA[1]  # beyond that a profile may as well be a Gaussian: 1 / beta is 0
+_SIGMA = math.sqrt(8 * math.log(2))
 _HALF = 10  # half the side of a stamp, px
 _STARS = 25
 _LEAST = 3  # stars, for a median to mean something
@@ -75,7 +107,7 @@ def estimate_psf(
     background: float,
     noise: float,
     saturation: float | None = None,
-) -> tuple[float, float] | None:
+) -> StarsPsf | None:
     """Estimate FWHM and beta of a Moffat PSF from the brightest round, positive, isolated sources.
 
     Parameters
@@ -89,17 +121,44 @@ def estimate_psf(
 
     Returns
     -------
-    (fwhm_px, beta) or None
+    StarsPsf or None
         Medians of fits to up to 25 sources; None if fewer than 3 are fit for it.
     """
     stars = _candidates(image, usable, background, noise, saturation)
     fits = np.array([fit_moffat(stamp) for stamp in stars]) if stars else np.empty((0, 2))
     # Narrower than a pixel: a cosmic ray or a hot pixel; as wide as the stamp: a galaxy or a ghost.
-    fits = fits[(fits[:, 0] > 0.9) & (fits[:, 0] < _HALF)]
-    if len(fits) < _LEAST:
+    kept = np.flatnonzero((fits[:, 0] > 0.9) & (fits[:, 0] < _HALF))
+    if len(kept) < _LEAST:
         return None
-    fwhm, beta = np.median(fits, axis=0)
-    return float(fwhm), float(beta)
+    fwhm, beta = (float(value) for value in np.median(fits[kept], axis=0))
+    own = np.stack([fits[kept, 0], 1 / fits[kept, 1]])
+    scatter = np.median(np.abs(own - np.array([[fwhm], [1 / beta]])), axis=1) * _MEDIAN_ERROR / math.sqrt(len(kept))
+    least = 1 / beta if beta > _NEARLY_GAUSSIAN else _LEAST_ERROR[1]
+    errors = np.hypot(scatter, [_LEAST_ERROR[0] * fwhm, least])
+    shape = _mean_shape([stars[i] for i in kept], fwhm)
+    return StarsPsf(fwhm, beta, float(errors[0]), float(errors[1]), len(kept), *shape)
+
+
+def _mean_shape(stamps: Sequence[NDArray[np.float32]], fwhm: float) -> tuple[float, float]:
+    """Return the ellipticity and the direction of stars, from moments under a round Gaussian weight as wide as they.
+
+    Such a weight halves (a^2 - b^2) / (a^2 + b^2) of a Gaussian source (Bernstein & Jarvis 2002, AJ 123, 583).
+    """
+    y, x = np.mgrid[-_HALF : _HALF + 1, -_HALF : _HALF + 1].astype(float)
+    found = []
+    for stamp in stamps:
+        x0 = y0 = 0.0
+        for _ in range(5):
+            weight = stamp * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * (fwhm / _SIGMA) ** 2 + 1 / 6))
+            total = max(float(weight.sum()), 1e-30)
+            u, v = x - x0, y - y0
+            x0, y0 = x0 + 2 * float((weight * u).sum()) / total, y0 + 2 * float((weight * v).sum()) / total
+        xx, yy, xy = (float((weight * term).sum()) for term in (u * u, v * v, u * v))
+        size = max(xx + yy, 1e-30)
+        found.append((2 * (xx - yy) / size, 4 * xy / size))
+    e1, e2 = np.median(np.array(found), axis=0)
+    size = min(float(np.hypot(e1, e2)), 0.98)
+    return 1 - math.sqrt((1 - size) / (1 + size)), float(np.degrees(0.5 * np.arctan2(e2, e1)) % 180)
 
 
 def _candidates(

@@ -5,7 +5,7 @@ from datetime import date
 from typing import Literal
 
 import numpy as np
-from astropy.time import Time
+from astropy.time import Time, TimeDelta
 
 _MJD_0 = date(1858, 11, 17).toordinal()
 
@@ -50,7 +50,14 @@ def night_begin(night: date, longitude_deg: float) -> float:
     return night.toordinal() - _MJD_0 + 0.5 - longitude_deg / 360
 
 
-def tai(value: float | str, form: Literal["mjd", "jd", "isot"], scale: Literal["utc", "tai"]) -> Time:
+_GPS_TO_TAI = 19.0  # s: what TAI was ahead of UTC when GPS time began
+
+
+def tai(
+    value: float | str,
+    form: Literal["mjd", "jd", "isot"],
+    scale: Literal["utc", "tai", "tt", "tdb", "gps"],
+) -> Time:
     """Return a time in TAI.
 
     Parameters
@@ -70,6 +77,8 @@ def tai(value: float | str, form: Literal["mjd", "jd", "isot"], scale: Literal["
     ValueError
         ``value`` is not such a time.
     """
+    if scale == "gps":
+        return tai(value, form, "tai") + TimeDelta(_GPS_TO_TAI, format="sec")
     if form == "isot":
         text = str(value).strip().removesuffix("Z")
         return Time(text, scale=scale, format="isot" if "T" in text else "iso").tai

@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,8 @@ import pytest
 from astropy.io import fits
 
 from flows.inputs.source import Source
+from tests.support.cameras import write_cameras
+from tests.support.shared import made_once
 
 ZTF_CARDS = {
     "ORIGIN": "Zwicky Transient Facility",
@@ -83,3 +86,14 @@ def source(write_ztf, sky):
     """Noise with one bright star-like source."""
     y, x = np.indices(sky.shape)
     return Source(write_ztf(sky + 900 * np.exp(-((y - 90) ** 2 + (x - 130) ** 2) / 6).astype(np.float32)))
+
+
+@pytest.fixture(scope="session")
+def cameras(tmp_path_factory):
+    """Difference images of six cameras that nobody configured, two detectors of one of them, by name."""
+
+    def make(folder):
+        (folder / "raw").mkdir()
+        (folder / "cameras.pickle").write_bytes(pickle.dumps(write_cameras(folder / "raw")))
+
+    return pickle.loads((made_once(tmp_path_factory, "cameras", make) / "cameras.pickle").read_bytes())

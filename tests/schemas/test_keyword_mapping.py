@@ -52,7 +52,7 @@ def test_unknown_keys_are_refused_at_every_level(section):
 def test_is_a_section_of_the_settings():
     settings = Settings(fits={"psf_fwhm": {"keywords": ["A", "B"]}, "longitude_deg": 20.8})
     assert settings.fits.psf_fwhm.keywords == ("A", "B")
-    assert settings.fits.detector.value == 0
+    assert settings.fits.detector == FromHeader()
 
 
 def test_can_come_from_the_environment(monkeypatch):

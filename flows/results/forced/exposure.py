@@ -13,6 +13,7 @@ from kernels.image.noise import Noise
 from kernels.image.pixel_state import usable_pixels
 from kernels.measure.forced import ForcedFlux, forced_flux, reach, upper_limit
 from kernels.measure.photometry import ab_magnitude, njy_per_unit
+from kernels.psf.flux_error import psf_flux_error
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.sky.projection import PlacedTrails, celestial_wcs, place_trails
 from kernels.trails.geometry import Segment
@@ -58,7 +59,7 @@ def measure_exposure(store: TileStore, targets: ForcedTargets, sigma: float) -> 
     covered = np.flatnonzero(np.isfinite(placed.x))
     segments = [Segment(*(float(part[i]) for part in placed)) for i in covered]
     fluxes = _measured(store, segments)
-    columns = _columns(info, fluxes, sigma) | {
+    columns = _columns(info, fluxes, placed.length[covered], sigma) | {
         "targetName": targets.name[covered],
         "ra": sky.ra[covered],
         "dec": sky.dec[covered],
@@ -148,12 +149,18 @@ def _neighbours(segments: Sequence[Segment], margin: int) -> list[list[int]]:
     return near
 
 
-def _columns(info: ExposureInfo, fluxes: Sequence[ForcedFlux], sigma: float) -> dict[str, Any]:
+def _columns(
+    info: ExposureInfo, fluxes: Sequence[ForcedFlux], lengths: NDArray[np.float64], sigma: float
+) -> dict[str, Any]:
+    """Return fluxes with their errors, of the noise and of the PSF, and what follows from them."""
     count = len(fluxes)
     zero_point = _NJY_ZERO_POINT if info.zero_point is None and info.pixel_unit == "nJy" else info.zero_point
     scale = np.nan if zero_point is None else njy_per_unit(zero_point)
     trail, psf = (np.array([getattr(one, kind) for one in fluxes], float).reshape(-1, 3) for kind in ("trail", "psf"))
-    flux, error, snr = scale * trail[:, 0], scale * trail[:, 1], trail[:, 0] / trail[:, 1]
+    known = (info.psf.fwhm_px, info.psf.beta, info.psf.fwhm_err, info.psf.flatness_err)
+    flux, snr = scale * trail[:, 0], trail[:, 0] / trail[:, 1]
+    error = np.hypot(scale * trail[:, 1], psf_flux_error(*known, lengths) * flux)
+    point = np.hypot(scale * psf[:, 1], psf_flux_error(*known, np.zeros(1)) * scale * psf[:, 0])
     upper = upper_limit(flux, error, sigma)
     with np.errstate(invalid="ignore"):
         seen = np.where(snr >= sigma, flux, np.nan)
@@ -165,7 +172,7 @@ def _columns(info: ExposureInfo, fluxes: Sequence[ForcedFlux], sigma: float) -> 
         "band": [info.band] * count,
         "midpointMjdTai": np.full(count, info.midpoint_mjd_tai),
         "psfFlux": scale * psf[:, 0],
-        "psfFluxErr": scale * psf[:, 1],
+        "psfFluxErr": point,
         "trailFlux": flux,
         "trailFluxErr": error,
         "trailFluxUpper": upper,

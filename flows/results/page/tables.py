@@ -1,5 +1,6 @@
 """Key figures and tables of a night: exposures, causes, troubles, times."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -15,7 +16,7 @@ from flows.results.page.night import Exposure, PublishedNight
 from flows.results.page.words import FLAG_WORDS, GRADES, NOTHING, Figure, count, duration, number, utc
 from flows.results.quality.measure import compass, depth
 from schemas.dia_source import DetectionFlag
-from schemas.exposure import ExposureInfo
+from schemas.exposure import ASSUMPTIONS, ExposureInfo
 from schemas.summary import ELAPSED, CauseCount, ExposureCounts
 
 SNR_EDGES = (4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 50, 100)
@@ -144,7 +145,26 @@ HEADINGS = (
 )
 """Names of the columns, and what they are measured in."""
 
-_NOTES = {"no_wcs": "no WCS", "no_zero_point": "no zero point", "assumed_psf": "PSF assumed"}
+_NOTES = {
+    "no_wcs": "no WCS",
+    "no_zero_point": "no zero point",
+    "assumed_psf": "PSF assumed",
+    "assumed_gain": "gain assumed",
+    "assumed_site": "site assumed",
+    "ambiguous_time": "time in doubt",
+    "psf_differs": "PSF of header and stars differ",
+    "unknown_unit": "unit not known",
+}
+
+
+def assumed_notes(infos: Sequence[ExposureInfo]) -> tuple[str, ...]:
+    """Return a line for each kind of assumption that the exposures rest on; what is null is in the tables."""
+    counted = Counter(flag for info in infos for flag in info.flags if not flag.startswith("no_"))
+    return tuple(
+        f"Assumed for {count(counted[flag], 'exposure')}: {words}."
+        for flag, words in ASSUMPTIONS.items()
+        if counted[flag]
+    )
 
 
 @dataclass(frozen=True)
@@ -178,6 +198,8 @@ def _described(info: ExposureInfo) -> tuple[str, ...]:
         seeing = number(info.psf.fwhm_px, 2, " px")
     else:
         seeing = number(info.psf.fwhm_px * directions.scale, 2, "″")
+    if info.psf.source == "assumed":
+        seeing += " assumed"
     return (
         info.band,
         utc(info.midpoint_mjd_tai),

@@ -27,6 +27,8 @@ FLAG_WORDS = {
     DetectionFlag.GHOST: "ghost",
     DetectionFlag.SATELLITE: "satellite",
     DetectionFlag.ASSUMED_PSF: "PSF assumed",
+    DetectionFlag.ASSUMED_TIME: "time assumed",
+    DetectionFlag.ASSUMED_GAIN: "gain assumed",
 }
 
 _MONTHS = (

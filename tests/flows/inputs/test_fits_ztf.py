@@ -61,7 +61,7 @@ def test_the_julian_date_does_where_the_modified_one_is_missing(headers):
 
 def test_what_is_not_essential_may_be_missing(headers):
     found = ZTF.calibration(headers(GAIN=None, SATURATE=None, SEEING=None, MAGZPUNC=None), "x", MAPPING, None)
-    assert found == ("adu", 25.352175, None, None, None, None)
+    assert found[:6] == ("adu", 25.352175, None, None, None, None)
 
 
 def test_seeing_is_in_pixels(headers):

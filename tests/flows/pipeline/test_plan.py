@@ -207,6 +207,28 @@ def test_of_two_that_differ_the_one_in_the_ledger_wins(world):
         assert published.uri in plan.quarantined[0].message
 
 
+def test_a_bad_file_does_not_lock_out_a_good_one_of_the_same_identity(world):
+    bad, good = world.source("a", "1 0 bad"), world.source("b", "1 0 good")
+    plan = world.plan(bad, good)
+    assert (names(plan.todo), codes(plan)) == (["a"], [("b", "conflict")])
+    assert "[fits.detector]" in plan.quarantined[0].message
+    world.publish(plan.todo[0], status="quarantined")
+    plan = world.plan(bad, good)
+    assert (names(plan.todo), codes(plan)) == (["b"], [("a", "conflict")])
+    world.publish(plan.todo[0])
+    for sources in ([bad, good], [good], [bad]):
+        plan = world.plan(*sources)
+        assert (plan.todo, codes(plan)) == ((), [("a", "conflict")] if bad in sources else [])
+
+
+def test_all_bad_files_of_an_identity_stay_in_quarantine(world):
+    bad = world.source("a", "1 0 bad")
+    world.publish(world.plan(bad).todo[0], status="quarantined")
+    copy = world.source("b", "1 0 bad")
+    plan = world.plan(bad, copy)
+    assert (plan.todo, plan.skipped, codes(plan)) == ((), 1, [("a", "flood")])
+
+
 def test_a_file_that_moved_is_not_done_again(world):
     old = world.source("b", "1 0 x")
     world.publish(world.plan(old).todo[0])

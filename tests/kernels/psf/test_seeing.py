@@ -280,7 +280,7 @@ def test_the_width_is_the_median_of_those_that_stars_have(monkeypatch):
         monkeypatch.setattr(seeing, "fit_moffat", lambda stamp: left.pop())
         return estimate_psf(sharp(), np.ones((61, 61), bool), 200.0, 5.0)
 
-    assert told(*widths) == (5.0, 3.0)
+    assert told(*widths)[:2] == (5.0, 3.0)
     assert told(*widths[:3]) is None
     assert told() is None
 

@@ -1,0 +1,127 @@
+"""Which HDU of a FITS file of any instrument is the image, and which detector it is of."""
+
+import re
+from collections.abc import Mapping
+
+from flows.inputs.fits_header import HeaderOrigin, Headers, Keywords, as_integer, image_shape, is_image, no_image
+from schemas.errors import BadInput
+from schemas.keyword_mapping import KeywordMapping
+
+DIFFERENCE_NAMES = frozenset(
+    {"DIFF", "DIFFERENCE", "DIFFIM", "DIFFIMG", "DIFF_IMAGE", "DIFFERENCE_IMAGE", "SUB", "SUBTRACTED"}
+)
+"""Names (EXTNAME, upper case) of difference images."""
+
+_OTHER = re.compile(
+    r".*(MASK|FLAG|VAR|ERR|SIGMA|UNCERT|WEIGHT|WHT|IVAR|WMAP|RMS|NOISE|BKG|BACKGROUND|SKY|PSF|KERNEL|TEMPL|EXPMAP).*"
+    r"|DQ\d*|BPM|REF|REFERENCE|CON|CTX|SAMP|TIME|EXP"
+)
+"""Names of what goes with an image and is none."""
+
+DETECTORS = ("CCDNUM", "CCDID", "CCD_ID", "CCD", "DETNUM", "DET-ID", "DET_ID", "DETECTOR", "CHIPID", "CHIPNUM")
+"""Keywords of the number of a detector, in the order in which they are asked."""
+
+_NUMBERED = re.compile(r"(CCD|CHIP|DET|DETECTOR|SENSOR)[ _-]?0*(?P<number>\d{1,3})")
+_MOST = 2**9
+
+
+def layout_of(headers: Headers, where: str, mapping: KeywordMapping) -> Mapping[str, int]:
+    """Return plane -> index of its HDU.
+
+    Raises
+    ------
+    BadInput
+        ``no_image``, ``missing_extension``; ``ambiguous_image``: several may be the difference image.
+    """
+    planes: dict[str, int] = {plane: _extension(headers, name, where) for plane, name in mapping.planes.items()}
+    if mapping.extension is None:
+        index = _image(headers, where, set(planes.values()))
+    else:
+        index = _extension(headers, mapping.extension, where)
+        if not is_image(headers[index]):
+            raise no_image(where)
+    return {"difference": index, **planes}
+
+
+def _image(headers: Headers, where: str, others: set[int]) -> int:
+    images = [index for index, header in enumerate(headers) if is_image(header) and index not in others]
+    if not images:
+        raise no_image(where)
+    names = {index: extension_name(headers[index]).upper() for index in images}
+    for chosen in (
+        images,
+        [index for index in images if names[index] in DIFFERENCE_NAMES],
+        [index for index in images if not _OTHER.fullmatch(names[index])],
+    ):
+        if len(chosen) == 1:
+            return chosen[0]
+    told = ", ".join(
+        f"{index} ({extension_name(headers[index]) or 'no name'}, {_sides(headers, index)})" for index in images
+    )
+    raise BadInput(
+        "ambiguous_image",
+        where,
+        f"it holds several images, and none alone is named DIFF or DIFFERENCE: {told}.",
+        "name the one to be searched in the settings, fits.extension; of a mosaic, write each detector to a file.",
+    )
+
+
+def _sides(headers: Headers, index: int) -> str:
+    return " x ".join(str(side) for side in reversed(image_shape(headers[index])))
+
+
+def extension_name(header: Mapping[str, object]) -> str:
+    """Return the name of an HDU, or ""."""
+    return str(header.get("EXTNAME", "") or "").strip()
+
+
+def _extension(headers: Headers, wanted: int | str, where: str) -> int:
+    for index, header in enumerate(headers):
+        if wanted == index or wanted == str(header.get("EXTNAME", "")).strip():
+            return index
+    names = [str(header.get("EXTNAME", index)).strip() for index, header in enumerate(headers)]
+    raise BadInput(
+        "missing_extension",
+        where,
+        f"there is no extension {wanted!r}, only {', '.join(names)}.",
+        "name one of them in the settings, section [fits].",
+    )
+
+
+def detector_of(words: Keywords, mapping: KeywordMapping) -> tuple[int, HeaderOrigin]:
+    """Return the number of the detector: of the settings, else by the usual keywords or EXTNAME, else 0.
+
+    Raises
+    ------
+    BadInput
+        ``ambiguous_detector``: these differ.
+    """
+    given = mapping.detector
+    if given.keyword is not None:
+        return words.integer(given.keyword, below=_MOST), HeaderOrigin("detector", given.keyword)
+    if given.value is not None:
+        value = as_integer(given.value, "fits.detector.value", words.where, _MOST)
+        return value, HeaderOrigin("detector", note="of the settings")
+    found = {name: number for name in DETECTORS if (number := _number(words, name)) is not None}
+    if len(set(found.values())) > 1:
+        raise BadInput(
+            "ambiguous_detector",
+            words.where,
+            f"{' and '.join(f'{name} is {number}' for name, number in found.items())}.",
+            "name the keyword of the detector's number in the settings, section [fits.detector].",
+        )
+    if found:
+        name, number = next(iter(found.items()))
+        return number, HeaderOrigin("detector", name)
+    named = _NUMBERED.fullmatch(extension_name(words.headers[0]).upper())
+    if named is not None and int(named["number"]) < _MOST:
+        return int(named["number"]), HeaderOrigin("detector", "EXTNAME")
+    return 0, HeaderOrigin("detector", note="no keyword tells it")
+
+
+def _number(words: Keywords, name: str) -> int | None:
+    found = words.find(name)
+    if found is None or isinstance(found[1], bool | float):
+        return None
+    text = str(found[1]).strip()
+    return int(text) if text.isascii() and text.isdigit() and int(text) < _MOST else None

@@ -1,0 +1,117 @@
+"""Longitude of the site that an image was taken at: it sets the night."""
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from flows.inputs.fits_header import HeaderOrigin, Keywords
+from kernels.sky.times import night_label
+from schemas.keyword_mapping import KeywordMapping
+
+ASSUMED_SITE = "assumed_site"
+"""Flag of an exposure."""
+
+_EAST = ("OBSGEO-L", "SITELONG", "GEOLON", "ESO TEL GEOLON")
+"""East by their definition: FITS 4.0, table 33; ASCOM's and ESO's headers."""
+
+_EITHER = ("LONGITUD", "OBS-LONG", "LONG-OBS", "OBSLONG", "OBSLON", "TELLONG", "SITELON", "OBSERVATORY_LONGITUDE")
+"""East in some headers, west in others."""
+
+NAMED = (*_EAST, *_EITHER, "OBSGEO-X", "OBSERVAT", "OBSNAME", "SITENAME")
+"""Keywords that tell the longitude."""
+
+_OBSERVATORIES = {
+    "aao": 149.066, "apo": -105.820, "cfht": -155.471, "ctio": -70.806, "eso": -70.730, "haleakala": -156.257,
+    "keck": -155.477, "kpno": -111.600, "la silla": -70.730, "lapalma": -17.882, "lowell": -111.536,
+    "mcdonald": -104.022, "mmt": -110.885, "mauna kea": -155.472, "orm": -17.882, "palomar": -116.863,
+    "paranal": -70.403, "saao": 20.811, "siding spring": 149.066, "sso": 149.066,
+}  # fmt: skip
+"""Longitudes of the Minor Planet Center's list of observatory codes, deg east, by the names of IRAF and others."""
+
+_DAY = (7.5, 16.5)  # hours of local mean time at which the Sun is up nearly everywhere
+
+
+class Site(NamedTuple):
+    """Longitude, deg east, and where it comes from."""
+
+    longitude_deg: float
+    origin: HeaderOrigin
+
+
+def site_of(words: Keywords, mapping: KeywordMapping, mjd_utc: float) -> Site:
+    """Return the longitude of the site: of the settings, else of the header, else 0 with a flag.
+
+    Parameters
+    ----------
+    words, mapping
+        Headers and settings.
+    mjd_utc
+        Middle of the exposure. A sign by which it was taken by day, and with the other by night, is reversed.
+    """
+    if mapping.longitude_deg is not None:
+        return Site(mapping.longitude_deg, HeaderOrigin("longitude_deg", note="of the settings"))
+    for keyword, longitude, sure in _found(words):
+        here, there = _wrapped(longitude), _wrapped(-longitude)
+        if sure or not _by_day(mjd_utc, here):
+            doubtful = not sure and here > 0 and night_label(mjd_utc, here) != night_label(mjd_utc, there)
+            note = "taken as east: as west it is another night" if doubtful and not _by_day(mjd_utc, there) else ""
+            return Site(here, HeaderOrigin("longitude_deg", keyword, note, ASSUMED_SITE if note else ""))
+        if not _by_day(mjd_utc, there):
+            note = "taken as west: as east the image was taken by day"
+            return Site(there, HeaderOrigin("longitude_deg", keyword, note, ASSUMED_SITE))
+        return Site(here, HeaderOrigin("longitude_deg", keyword, "the image was taken by day", ASSUMED_SITE))
+    note = "no keyword tells it: 0, and a night far from Greenwich may be split; give fits.longitude_deg"
+    return Site(0.0, HeaderOrigin("longitude_deg", note=note, flag=ASSUMED_SITE))
+
+
+def _found(words: Keywords) -> Iterator[tuple[str, float, bool]]:
+    """Yield keyword, longitude, deg, and whether its sign is sure."""
+    x, y = (words.optional(name) for name in ("OBSGEO-X", "OBSGEO-Y"))
+    if x is not None and y is not None and math.hypot(x, y) > 1e5:  # m from the axis of the Earth: a place on it
+        yield "OBSGEO-X", math.degrees(math.atan2(y, x)), True
+    for keyword in (*_EAST, *_EITHER):
+        found = words.find(keyword)
+        degrees = None if found is None else _degrees(found[1])
+        if degrees is None or not -180 <= degrees <= 360:
+            continue
+        said = _comment(words, keyword)
+        if "west" in said and "east" not in said:
+            yield keyword, -abs(degrees), True
+        else:
+            yield keyword, degrees, keyword in _EAST or degrees > 180
+    for keyword in ("OBSERVAT", "OBSNAME", "SITENAME"):
+        found = words.find(keyword)
+        name = re.sub(r"[^a-z]+", " ", str(found[1]).lower()).strip() if found else ""
+        if name in _OBSERVATORIES:
+            yield keyword, _OBSERVATORIES[name], True
+
+
+def _comment(words: Keywords, keyword: str) -> str:
+    header = next((one for one in words.headers if keyword in one), None)
+    return "" if header is None else str(header.comments[keyword]).lower()
+
+
+def _degrees(value: Any) -> float | None:
+    """Return degrees from a number, or from degrees, minutes and seconds with a sign or a letter."""
+    text = str(value).strip()
+    letter = re.search(r"[EeWw]$|^[EeWw]", text)
+    parts = re.split(r"[:\s°d'm\"s]+", text.strip("EeWw ").lstrip("+-"))
+    try:
+        numbers = [float(part) for part in parts if part]
+    except ValueError:
+        return None
+    if not numbers or len(numbers) > 3 or not all(math.isfinite(one) and one >= 0 for one in numbers):
+        return None
+    size = sum(number / 60**place for place, number in enumerate(numbers))
+    negative = text.strip("EeWw ").startswith("-") or (letter is not None and letter[0] in "Ww")
+    return -size if negative else size
+
+
+def _wrapped(longitude: float) -> float:
+    return (longitude + 180) % 360 - 180
+
+
+def _by_day(mjd_utc: float, longitude: float) -> bool:
+    hour = (mjd_utc + longitude / 360) % 1 * 24
+    return _DAY[0] < hour < _DAY[1]

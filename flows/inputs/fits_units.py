@@ -1,0 +1,124 @@
+"""Units of pixels: what BUNIT says, the zero point that follows, and electrons per pixel unit."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import NamedTuple, cast, get_args
+
+from flows.inputs.fits_header import HeaderOrigin, Keywords
+from flows.inputs.wcs_cards import pixel_scale_arcsec
+from schemas.exposure import NJY_ZERO_POINT
+from schemas.keyword_mapping import KeywordMapping, PixelUnit
+
+UNKNOWN_UNIT, ASSUMED_GAIN = "unknown_unit", "assumed_gain"
+"""Flags of an exposure."""
+
+_COUNTS = "adu|dn|counts?|cts?|count|data ?numbers?"
+_ELECTRONS = "e|e-|el|electrons?|photo-?electrons?|photons?"
+_PER_SECOND = re.compile(
+    r"(?P<what>.+?) ?(/ ?(s|sec|seconds?)|[ .*]?(s|sec)(\^|\*\*)?-1|(\^|\*\*)?\(?-1\)? ?(s|sec)|per (s|sec|second))"
+)
+_FLUXES: Mapping[str, PixelUnit] = {
+    "njy": "nJy", "nanojansky": "nJy", "ujy": "uJy", "microjy": "uJy", "mjy": "mJy", "jy": "Jy", "jansky": "Jy",
+    "nanomaggy": "nmgy", "nanomaggies": "nmgy", "nmgy": "nmgy", "mjy/sr": "MJy/sr", "mjysr-1": "MJy/sr",
+}  # fmt: skip
+_JANSKY: Mapping[str, float] = {"nJy": 1e-9, "uJy": 1e-6, "mJy": 1e-3, "Jy": 1.0, "nmgy": 3.631e-6}
+_ARCSEC2_PER_SR = (180 * 3600 / math.pi) ** 2
+
+
+class Unit(NamedTuple):
+    """Unit of the pixels, and where it comes from."""
+
+    name: PixelUnit
+    origin: HeaderOrigin
+
+    @property
+    def is_flux(self) -> bool:
+        """Return whether it has a zero point of its own."""
+        return self.name in _JANSKY or self.name == "MJy/sr"
+
+    @property
+    def is_rate(self) -> bool:
+        """Return whether it is of a second."""
+        return self.name.endswith("/s")
+
+    @property
+    def is_electrons(self) -> bool:
+        """Return whether it counts electrons."""
+        return self.name.startswith("electron")
+
+    def zero_point(self, wcs: str | None) -> float | None:
+        """Return the AB magnitude of one unit, if the unit tells; of MJy/sr, of one in a pixel, by its WCS."""
+        if self.name == "MJy/sr":
+            if wcs is None:
+                return None
+            jansky = 1e6 * pixel_scale_arcsec(wcs) ** 2 / _ARCSEC2_PER_SR
+        elif self.name in _JANSKY:
+            jansky = _JANSKY[self.name]
+        else:
+            return None
+        return NJY_ZERO_POINT - 2.5 * math.log10(jansky / 1e-9)
+
+
+def unit_named(text: str) -> PixelUnit:
+    """Return the unit that a value of BUNIT names; "unknown" for one that is none of ours."""
+    plain = " ".join(text.strip().strip("'[]()").split())
+    if plain in get_args(PixelUnit):
+        return cast("PixelUnit", plain)
+    small = plain.lower()
+    if (flux := _FLUXES.get(small.replace(" ", "").removesuffix("/pixel").removesuffix("/pix"))) is not None:
+        # Upper and lower case tell mega from milli, where they are told apart at all.
+        return "unknown" if flux == "mJy" and plain.startswith("M") else flux
+    rate = _PER_SECOND.fullmatch(small)
+    what = (rate["what"] if rate else small).strip()
+    what = re.sub(r" ?/ ?(pix|pixel)$", "", what)
+    for names, whole in ((_COUNTS, "adu"), (_ELECTRONS, "electron")):
+        if re.fullmatch(names, what):
+            return cast("PixelUnit", f"{whole}/s" if rate else whole)
+    return "unknown"
+
+
+def unit_of(words: Keywords, mapping: KeywordMapping) -> Unit:
+    """Return the unit of the pixels: of the settings, else of BUNIT, else adu."""
+    if mapping.pixel_unit is not None:
+        return Unit(mapping.pixel_unit, HeaderOrigin("pixel_unit", note="of the settings"))
+    found = words.find("BUNIT")
+    if found is None:
+        return Unit("adu", HeaderOrigin("pixel_unit", note="no BUNIT: taken as adu"))
+    name = unit_named(str(found[1]))
+    if name == "unknown":
+        note = "is no unit known here: gain is left out; name it in the settings, fits.pixel_unit"
+        return Unit(name, HeaderOrigin("pixel_unit", "BUNIT", note, UNKNOWN_UNIT))
+    return Unit(name, HeaderOrigin("pixel_unit", "BUNIT"))
+
+
+class Gain(NamedTuple):
+    """Electrons per pixel unit, None where that is not known, and where it comes from."""
+
+    value: float | None
+    origin: HeaderOrigin
+
+
+def gain_of(per_adu: float | None, keyword: str, flag: str, unit: Unit, exposure_time_s: float) -> Gain:
+    """Return the electrons of a pixel unit.
+
+    Parameters
+    ----------
+    per_adu, keyword, flag
+        Electrons per adu as a header tells them, under which keyword, and how sure that is.
+    unit
+        Of the pixels: a GAIN of adu says nothing of electrons, nor of calibrated fluxes.
+    exposure_time_s
+        s; pixels that are rates hold as many times more electrons.
+    """
+    if unit.is_rate and not exposure_time_s > 0:
+        return Gain(None, HeaderOrigin("gain", note="pixels are rates, and the exposure time is 0"))
+    times, note = (exposure_time_s, f" times {exposure_time_s:g} s") if unit.is_rate else (1.0, "")
+    if unit.is_electrons:
+        return Gain(times, HeaderOrigin("gain", note=f"pixels are electrons: 1{note}"))
+    if unit.is_flux or unit.name == "unknown":
+        note = f"{keyword} is of counts, and the pixels are not" if keyword else ""
+        return Gain(None, HeaderOrigin("gain", note=note))
+    if per_adu is None:
+        return Gain(None, HeaderOrigin("gain"))
+    return Gain(per_adu * times, HeaderOrigin("gain", keyword, note.strip(), flag))

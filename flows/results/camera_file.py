@@ -1,0 +1,241 @@
+"""Settings file of a camera, written from what its files say."""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from flows.inputs.fits_header import HeaderOrigin
+from flows.inputs.fits_layout import DETECTORS
+from flows.inputs.fits_times import STANDARD
+from flows.results.inspection import Extension, Inspection
+from flows.results.likely_keywords import SATURATIONS, VISITS, ZERO_POINTS
+from schemas.errors import Misconfigured
+
+CHECK = "CHECK"
+"""Marks in the file what only its reader can know."""
+
+_STRUCTURE = re.compile(
+    r"SIMPLE|XTENSION|Z?BITPIX|Z?NAXIS|EXTEND|Z?[PG]COUNT|Z?CHECKSUM|Z?DATASUM|HISTORY|COMMENT|T(TYPE|FORM|FIELDS)|Z(TILE|CMP)|"
+    r"CRPIX|CRVAL|CDELT|CD\d_|PC\d_|PV\d_|[AB]P?_\d|LONPOLE|LATPOLE"
+)
+"""Beginnings of keywords of the file and the WCS, which are of no use for telling files apart."""
+
+
+class Varying(NamedTuple):
+    """Keywords that differ among files: from detector to detector of a visit, and from visit to visit of a detector.
+
+    A keyword is of the detector if it is the same in all files of a detector, and differs among detectors; and so with
+    visits. Files belong to one visit if their exposures have the same middle.
+    """
+
+    per_detector: tuple[str, ...] = ()
+    per_visit: tuple[str, ...] = ()
+
+
+def varying(found: Sequence[Inspection]) -> Varying:
+    """Tell the keywords of the detector from those of the visit.
+
+    Detectors are told by the keyword that is used for them; where there is none, by whole numbers that differ among
+    the files of each visit.
+    """
+    cards = [_cards(one) for one in found]
+    visits = [_when(one, mine) for one, mine in zip(found, cards, strict=True)]
+    keys = sorted(set.intersection(*(set(mine) for mine in cards))) if len(cards) > 1 else []
+    per_detector = [key for key in keys if _tells_apart(key, cards, visits)]
+    several = len(set(visits)) > 1
+    per_visit = [
+        key
+        for key in keys
+        if several and key not in per_detector and _follows(key, cards, visits) and len({one[key] for one in cards}) > 1
+    ]
+    ordered = sorted(per_detector, key=lambda key: (DETECTORS.index(key) if key in DETECTORS else 99, key))
+    return Varying(tuple(ordered), tuple(per_visit))
+
+
+def _cards(one: Inspection) -> dict[str, Any]:
+    cards: dict[str, Any] = {}
+    for header in reversed(one.headers):
+        for key, value in header.items():
+            if key and not _STRUCTURE.match(key) and isinstance(value, str | int | float):
+                cards[key] = value.strip() if isinstance(value, str) else value
+    return cards
+
+
+def _when(one: Inspection, cards: dict[str, Any]) -> Any:
+    time = one.value("mid_exposure_tai")
+    return round(time, 6) if time is not None else tuple(str(cards.get(key)) for key in ("DATE-OBS", *STANDARD))
+
+
+def _tells_apart(key: str, cards: Sequence[dict[str, Any]], visits: Sequence[Any]) -> bool:
+    """Return whether a keyword is a whole number that differs among the files of each visit, from a common set."""
+    of_visit: dict[Any, list[Any]] = defaultdict(list)
+    for mine, visit in zip(cards, visits, strict=True):
+        of_visit[visit].append(mine[key])
+    groups = list(of_visit.values())
+    whole = all(str(value).isdigit() and not isinstance(value, bool) for group in groups for value in group)
+    apart = all(len(set(group)) == len(group) for group in groups) and any(len(group) > 1 for group in groups)
+    most = max(map(set, groups), key=len)
+    return whole and apart and all(most.issuperset(group) for group in groups)
+
+
+def _follows(key: str, cards: Sequence[dict[str, Any]], visits: Sequence[Any]) -> bool:
+    values: dict[Any, set[Any]] = defaultdict(set)
+    for mine, visit in zip(cards, visits, strict=True):
+        values[visit].add(mine[key])
+    return all(len(one) == 1 for one in values.values())
+
+
+def settings_text(found: Sequence[Inspection]) -> str:
+    """Return the settings file for the camera of some files, with a comment on each line.
+
+    Raises
+    ------
+    Misconfigured
+        ``nothing_to_write``: no file is of a format that needs settings.
+    """
+    generic = [one for one in found if one.form == "generic"]
+    if not generic:
+        where = ", ".join(one.uri for one in found) or "no file"
+        raise Misconfigured(
+            "nothing_to_write", where, "no file needs settings: known formats have none, others cannot be read.",
+            "inspect FITS files of a camera that is not known here.",
+        )  # fmt: skip
+    first, apart = next((one for one in generic if one.error is None), generic[0]), varying(generic)
+    number = "1 file" if len(generic) == 1 else f"{len(generic)} files"
+    lines = [
+        f"# Settings for {first.value('instrument') or 'a camera'}, from {number}, the first {first.uri}.",
+        f"# {CHECK} marks what no keyword says for sure. What is behind a # is not used.",
+        *(f"# Refused: {one.error}" for one in generic if one.error is not None),
+        "[fits]",
+        *_top(first),
+        *_time(first),
+        *_named(first, apart),
+        *_calibration(first),
+        *([f"\n# Differ from detector to detector: {', '.join(apart.per_detector)}"] if apart.per_detector else []),
+        *([f"# Differ from visit to visit: {', '.join(apart.per_visit)}"] if apart.per_visit else []),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _origin(one: Inspection, name: str) -> HeaderOrigin:
+    return next((origin for origin in one.origins if origin.quantity == name), HeaderOrigin(name))
+
+
+def _quoted(text: object) -> str:
+    return json.dumps(str(text), ensure_ascii=False)
+
+
+def _top(one: Inspection) -> Iterator[str]:
+    images = [ext for ext in one.extensions if " x " in ext.kind]
+    chosen = next((ext for ext in images if ext.used == "difference"), None)
+    if chosen is not None and len(images) > 1:
+        yield f"extension = {_name(chosen)}  # HDU {chosen.hdu}, {chosen.kind}"
+    for ext in images:
+        if chosen is None:
+            yield f"# extension = {_name(ext)}  # {CHECK}: HDU {ext.hdu}, {ext.kind}"
+        elif ext.used != "difference" and ext.kind == chosen.kind:
+            yield f"# planes = {{ mask = {_name(ext)} }}  # or science, template, variance: it has the same sides"
+    site, longitude = _origin(one, "longitude_deg"), one.value("longitude_deg")
+    if longitude is not None:
+        if site.keyword:
+            yield f"longitude_deg = {longitude}  # {site.keyword}; east{_doubt(site)}"
+        else:
+            yield f"# longitude_deg = {longitude}  # {CHECK}: of the site, east, deg; not told, 0 is assumed"
+    unit, said = one.value("pixel_unit"), _origin(one, "pixel_unit")
+    if unit is not None and unit != "unknown":
+        yield f"pixel_unit = {_quoted(unit)}  # {said.keyword or f'{CHECK}: no BUNIT'}"
+    elif unit is not None:
+        yield f'# pixel_unit = "adu"  # {CHECK}: BUNIT is not known here'
+
+
+def _name(ext: Extension) -> str:
+    return _quoted(ext.name) if ext.name else str(ext.hdu)
+
+
+def _doubt(origin: HeaderOrigin) -> str:
+    return f"; {CHECK}: {origin.note}" if origin.flag else ""
+
+
+def _time(one: Inspection) -> Iterator[str]:
+    origin = _origin(one, "time")
+    yield "\n[fits.time]"
+    if not origin.keyword:
+        yield f'# keyword = "DATE-OBS"  # {CHECK}: which keyword tells the time of the exposure?'
+        for row in one.unused:
+            if row.quantity == "time":
+                yield f"# {row.keyword} = {_quoted(row.value)}"
+        return
+    keyword, _, clock = origin.keyword.partition(" + ")
+    form, at = STANDARD.get(keyword, ("isot", "start"))
+    yield f"keyword = {_quoted(keyword)}{f'  # {CHECK}: {origin.note}' if origin.flag else ''}"
+    if clock:
+        yield f"clock = {_quoted(clock)}  # time of day"
+    yield f"format = {_quoted(form)}"
+    yield f'at = {_quoted(at)}  # {CHECK if keyword == "DATE-OBS" else "by the standard"}: "start", "middle" or "end"'
+    scale = next((word for word in ("TAI", "TT", "TDB", "GPS") if f"in {word} " in origin.note), "UTC")
+    yield f"scale = {_quoted(scale.lower())}  # {'TIMESYS' if 'TIMESYS' in origin.note else 'of no TIMESYS'}"
+    if origin.flag:
+        yield f'contradictions = "ignore"  # {CHECK}: without it such files are flagged or refused'
+
+
+def _named(one: Inspection, apart: Varying) -> Iterator[str]:
+    for name in ("exposure_time", "instrument", "band"):
+        if (keyword := _origin(one, name).keyword) and any(keyword in header for header in one.headers):
+            yield f"\n[fits.{name}]\nkeyword = {_quoted(keyword)}  # {_said(one, keyword)}"
+    keyword = _origin(one, "detector").keyword
+    if keyword and keyword != "EXTNAME":
+        yield f"\n[fits.detector]\nkeyword = {_quoted(keyword)}  # {_said(one, keyword)}"
+    elif not keyword and apart.per_detector:
+        first, *rest = apart.per_detector
+        others = f"; or {', '.join(rest)}" if rest else ""
+        yield f"\n[fits.detector]\nkeyword = {_quoted(first)}  # {CHECK}: differs within a visit{others}"
+    for row in one.unused:
+        if row.quantity == "detector" and not keyword and not apart.per_detector:
+            yield f"\n# [fits.detector]\n# keyword = {_quoted(row.keyword)}  # {row.value}"
+    for row in one.unused:
+        if row.keyword in VISITS and row.value.isdigit():
+            yield f"\n# [fits.visit]  # the time tells visits apart without it\n# keyword = {_quoted(row.keyword)}"
+            break
+
+
+def _said(one: Inspection, keyword: str) -> str:
+    value = next((header[keyword] for header in one.headers if keyword in header), "")
+    return " ".join(str(value).split())
+
+
+def _calibration(one: Inspection) -> Iterator[str]:
+    unit, zero = one.value("pixel_unit") or "pixel unit", _origin(one, "zero_point")
+    likely = [row for row in one.unused if ZERO_POINTS.fullmatch(row.keyword) and _is_number(row.value)]
+    if zero.keyword and zero.keyword != "BUNIT":
+        yield f"\n[fits.zero_point]\nkeyword = {_quoted(zero.keyword)}"
+    elif one.value("zero_point") is None:
+        sure = "" if len(likely) == 1 else "# "
+        for row in likely:
+            yield f"\n{sure}[fits.zero_point]"
+            yield f"{sure}keyword = {_quoted(row.keyword)}  # {CHECK}: {row.value}, the AB magnitude of 1 {unit}?"
+        if not likely:
+            yield f"\n# [fits.zero_point]  # {CHECK}: fluxes are null without it"
+            yield f"# value = 25.0  # AB magnitude of 1 {unit}"
+    gain = _origin(one, "gain")
+    if gain.keyword:
+        check = f"; {CHECK}" if gain.flag else ""
+        yield f"\n[fits.gain]\nkeyword = {_quoted(gain.keyword)}  # {_said(one, gain.keyword)} electrons per adu{check}"
+    elif one.value("gain") is None:
+        yield f"\n# [fits.gain]\n# value = 1.0  # {CHECK}: electrons per {unit}"
+    for row in one.unused:
+        if row.keyword in SATURATIONS:
+            yield f"\n# [fits.saturation]  # {CHECK}: {row.value}, in {unit} of this image?"
+            yield f"# keyword = {_quoted(row.keyword)}"
+    yield "\n# [fits.psf_fwhm]  # stars are measured without it\n# keywords = []"
+    if (fwhm := one.value("psf_fwhm")) is not None:
+        yield f"# found here: {fwhm} px before the pixels blur it, beta {one.value('psf_beta')}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

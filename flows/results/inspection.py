@@ -1,0 +1,345 @@
+"""What a file says, what is assumed of it, and which keywords are passed over: by the code that a run uses."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from astropy.io import fits
+from astropy.time import Time
+from astropy.wcs.utils import proj_plane_pixel_scales
+
+from flows.inputs.described import described, stars_psf
+from flows.inputs.files import open_part
+from flows.inputs.fits_damage import damage
+from flows.inputs.fits_header import (
+    FitsFormat,
+    HeaderCalibration,
+    HeaderOrigin,
+    Headers,
+    Identity,
+    Keywords,
+    image_shape,
+    is_image,
+)
+from flows.inputs.fits_io import read_headers
+from flows.inputs.fits_layout import extension_name
+from flows.inputs.probe import changed_calibration, changed_identity, format_of, read
+from flows.inputs.source import Source, name_of
+from flows.inputs.wcs_cards import wcs_cards, world_of
+from flows.results.likely_keywords import Unused, unused_keywords
+from kernels.image.pixel_state import usable_pixels
+from kernels.psf.seeing import StarsPsf
+from schemas.errors import BadInput, NightstrideError
+from schemas.exposure import ASSUMPTIONS, ExposureInfo
+from schemas.pixels import is_large
+from schemas.settings import Settings
+
+ASSUMED = "ASSUMED"
+
+
+class Quantity(NamedTuple):
+    """Quantity that the search needs.
+
+    Attributes
+    ----------
+    name, value, unit
+        What it is; value None: not known.
+    keyword, said
+        Keyword that tells it and what stands there; "" where none does.
+    note
+        How it was found.
+    assumed
+        Whether it is a guess, or in doubt.
+    """
+
+    name: str
+    value: Any
+    unit: str = ""
+    keyword: str = ""
+    said: str = ""
+    note: str = ""
+    assumed: bool = False
+
+
+class Extension(NamedTuple):
+    """HDU of a file: its number, name, kind or sides, and what it is used as ("" for nothing)."""
+
+    hdu: int
+    name: str
+    kind: str
+    used: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known of a file.
+
+    Attributes
+    ----------
+    uri, form
+        Its name, and its format.
+    quantities, extensions, unused
+        What the search needs; what the file holds; keywords that may tell more, and why they are not used.
+    flags
+        Of the exposure.
+    error
+        Why it cannot be searched; None: it can.
+    headers
+        Of its image: the image's own header, then the primary one.
+    origins
+        Where the quantities come from.
+    """
+
+    uri: str
+    form: str
+    quantities: tuple[Quantity, ...]
+    extensions: tuple[Extension, ...]
+    unused: tuple[Unused, ...]
+    flags: tuple[str, ...]
+    error: NightstrideError | None
+    headers: Headers = ()
+    origins: tuple[HeaderOrigin, ...] = ()
+
+    def value(self, name: str) -> Any:
+        """Return the value of a quantity; None if it is not known."""
+        return next((one.value for one in self.quantities if one.name == name), None)
+
+    def values(self) -> dict[str, Any]:
+        """Return all of it for JSON."""
+        error = self.error
+        return {
+            "uri": self.uri,
+            "format": self.form,
+            "quantities": {
+                one.name: {k: v for k, v in one._asdict().items() if k != "name"} for one in self.quantities
+            },
+            "extensions": [one._asdict() for one in self.extensions],
+            "unused": [asdict(one) for one in self.unused],
+            "flags": {flag: ASSUMPTIONS.get(flag, "") for flag in self.flags},
+            "error": None if error is None else {k: getattr(error, k) for k in ("code", "where", "problem", "remedy")},
+        }
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What the headers tell: as much of it as could be made out before the first error."""
+
+    form: FitsFormat
+    headers: Headers
+    layout: Mapping[str, int]
+    identity: Identity | None
+    calibration: HeaderCalibration | None
+    wcs: str | None
+
+    @property
+    def words(self) -> Keywords:
+        return Keywords("", tuple(self.headers[index] for index in (self.layout.get("difference", 0), 0)))
+
+
+def inspect_source(source: Source, settings: Settings) -> Inspection:
+    """Inspect a file: read it as a run would, and keep what every step tells.
+
+    An error of the file is part of the result, and what could be found before it.
+    """
+    if source.refusal is not None or source.is_folder or source.index is not None:
+        return _unheaded(source, settings)
+    try:
+        with open_part(source.uri) as file:
+            headers = read_headers(file, source.uri)
+    except NightstrideError as error:
+        if getattr(error, "code", "") == "not_fits":
+            return _unheaded(source, settings)
+        return Inspection(name_of(source), "", (), (), (), (), error)
+    known, trouble = _read(source, headers, settings)
+    if trouble is not None:
+        return _inspection(source, known, None, None, trouble)
+    try:
+        info, stars = _pixels(source, settings)
+    except NightstrideError as error:
+        return _inspection(source, known, None, None, error)
+    return _inspection(source, known, info, stars, None)
+
+
+def _unheaded(source: Source, settings: Settings) -> Inspection:
+    """Inspect what is no FITS file: an image of a stack, or what cannot be looked at."""
+    try:
+        if source.refusal is not None:
+            raise source.refusal
+        info, stars = _pixels(source, settings)
+    except NightstrideError as error:
+        return Inspection(name_of(source), "", (), (), (), (), error)
+    rows = (*_identity_rows(info), *_calibration_rows(info), *_pixel_rows(info, stars))
+    return Inspection(name_of(source), "npz stack", rows, (), (), info.flags, None)
+
+
+def _read(source: Source, headers: Headers, settings: Settings) -> tuple[_Read, NightstrideError | None]:
+    form = format_of(headers)
+    known = _Read(form, headers, {}, None, None, None)
+    try:
+        with damage(source.uri):
+            layout = form.layout(headers, source.uri, settings.fits)
+            known = _Read(form, headers, layout, None, None, None)
+            identity = changed_identity(form.identity(headers, source.uri, settings.fits), source)
+            known = _Read(form, headers, layout, identity, None, None)
+            shape = image_shape(headers[layout["difference"]])
+            wcs = wcs_cards((headers[layout["difference"]], headers[0]), source.uri, (shape[0], shape[1]))
+            calibration = changed_calibration(form.calibration(headers, source.uri, settings.fits, wcs), source)
+            return _Read(form, headers, layout, identity, calibration, wcs), None
+    except NightstrideError as error:
+        return known, error
+    except IndexError:
+        return known, BadInput("wrong_dimensions", source.uri, "the image has not two axes.", "cut it out.")
+
+
+def _pixels(source: Source, settings: Settings) -> tuple[ExposureInfo, StarsPsf | None]:
+    """Describe the pixels as a run does, and measure the PSF on stars, whether it needs that or not."""
+    info, planes = described(read(source, settings))
+    if is_large(info.shape):
+        return info, None
+    image = planes["difference"]
+    seen = stars_psf({**planes, "image": image}, usable_pixels(image, planes["mask"]), info.saturation)
+    return info, None if seen is None else seen.psf
+
+
+def _inspection(
+    source: Source, known: _Read, info: ExposureInfo | None, stars: StarsPsf | None, error: NightstrideError | None
+) -> Inspection:
+    origins = _origins(known)
+    rows: list[Quantity] = []
+    if info is not None:
+        rows = [*_identity_rows(info)]
+        if known.identity is not None and known.identity.longitude_deg is not None:
+            rows.append(Quantity("longitude_deg", round(known.identity.longitude_deg, 4), "deg east"))
+        rows += [*_calibration_rows(info), *_pixel_rows(info, stars)]
+    words = known.words
+    told = tuple(_told(row, origins, words) for row in rows)
+    used = {word for one in origins for word in one.keyword.replace("+", ",").replace(" ", "").split(",")}
+    return Inspection(
+        name_of(source),
+        known.form.name,
+        told,
+        tuple(_extensions(known)),
+        unused_keywords(words, used | _asked(known), known.form.name, None if info is None else info.pixel_unit),
+        () if info is None else info.flags,
+        error,
+        words.headers,
+        origins,
+    )
+
+
+def _asked(known: _Read) -> set[str]:
+    return {name for names in known.form.asked.values() for name in names}
+
+
+def _origins(known: _Read) -> tuple[HeaderOrigin, ...]:
+    """Return where each quantity comes from: as the format says, else by the keywords that it asks."""
+    own = [
+        *(known.identity.origins if known.identity else ()),
+        *(known.calibration.origins if known.calibration else ()),
+    ]
+    asked = known.form.asked.items()
+    found = [HeaderOrigin(name, hit[0]) for name, names in asked if (hit := known.words.find(*names)) is not None]
+    return (*own, *found)
+
+
+def _told(row: Quantity, origins: tuple[HeaderOrigin, ...], words: Keywords) -> Quantity:
+    """Add to a quantity what the header says of it."""
+    name = {"mid_exposure_utc": "time", "mid_exposure_tai": "time"}.get(row.name, row.name)
+    origin = next((one for one in origins if one.quantity == name), None)
+    if origin is None:
+        return row
+    keys = [key.strip() for key in origin.keyword.replace("+", ",").split(",") if key.strip()]
+    present = {key: str(found[1]).strip() for key in keys if (found := words.find(key)) is not None}
+    note = "; ".join(part for part in (row.note, origin.note) if part)
+    keyword, said = " + ".join(present), ", ".join(present.values())
+    if keys and not present:
+        note = f"no {origin.keyword}"
+    return row._replace(keyword=keyword, said=said, note=note, assumed=row.assumed or bool(origin.flag))
+
+
+def _identity_rows(info: ExposureInfo) -> Iterator[Quantity]:
+    no_time = "no_time" in info.flags
+    tai = Time(info.midpoint_mjd_tai, format="mjd", scale="tai", precision=3)
+    yield Quantity("visit", info.visit)
+    yield Quantity("detector", info.detector)
+    yield Quantity("instrument", info.instrument)
+    yield Quantity("band", info.band)
+    yield Quantity("exposure_time", info.exposure_time_s, "s")
+    yield Quantity("mid_exposure_utc", tai.utc.isot, "UTC", assumed=no_time)
+    yield Quantity("mid_exposure_tai", round(info.midpoint_mjd_tai, 8), "MJD TAI", note=tai.isot, assumed=no_time)
+    yield Quantity(
+        "night", info.night, note="date of the local evening", assumed="assumed_site" in info.flags or no_time
+    )
+
+
+def _calibration_rows(info: ExposureInfo) -> Iterator[Quantity]:
+    unit = info.pixel_unit
+    yield Quantity("pixel_unit", unit, assumed=unit == "unknown")
+    note = "" if info.ab_zero_point is not None else "fluxes are null"
+    yield Quantity("zero_point", info.ab_zero_point, f"mag(AB) of 1 {unit}", note=note)
+    yield Quantity("zero_point_err", info.zero_point_err, "mag")
+    note = "" if info.gain is not None else "photon noise of the sources is left out"
+    yield Quantity("gain", info.gain, f"electrons per {unit}", note=note)
+    note = "" if info.saturation is not None else "nothing counts as saturated"
+    yield Quantity("saturation", info.saturation, unit, note=note)
+    yield from _sky_rows(info)
+
+
+def _sky_rows(info: ExposureInfo) -> Iterator[Quantity]:
+    if info.wcs_header is None:
+        yield Quantity("wcs", None, note="no WCS: sky columns are null")
+        return
+    world, (ny, nx) = world_of(info.wcs_header).celestial, info.shape
+    x, y = (nx - 1) / 2, (ny - 1) / 2
+    (ra, dec), up, right = (world.all_pix2world([place], 0)[0] for place in ([x, y], [x, y + 1], [x + 1, y]))
+    north = _bearing(ra, dec, *up)
+    scales = proj_plane_pixel_scales(world) * 3600
+    handed = math.sin(math.radians(_bearing(ra, dec, *right) - north)) < 0
+    cards = info.wcs_header
+    distortion = "SIP" if "A_ORDER" in cards else "PV" if "PV1_" in cards or "PV2_" in cards else "no"
+    yield Quantity("centre", f"{ra:.6f} {dec:+.6f}", "deg", note=f"{distortion} distortion")
+    yield Quantity("pixel_scale", round(float(np.mean(scales)), 5), "arcsec/px")
+    yield Quantity("orientation", round(north, 3) % 360, "deg", note="position angle of +y, from north to east")
+    yield Quantity("parity", "as on the sky" if handed else "mirrored", note="east is left of north" if handed else "")
+
+
+def _bearing(ra: float, dec: float, ra2: float, dec2: float) -> float:
+    """Return the position angle from one place to a near one, deg, -180 to 180."""
+    east = (ra2 - ra + 180) % 360 - 180
+    return math.degrees(math.atan2(east * math.cos(math.radians(dec)), dec2 - dec))
+
+
+def _pixel_rows(info: ExposureInfo, stars: StarsPsf | None) -> Iterator[Quantity]:
+    psf, unit, guess = info.psf, info.pixel_unit, info.psf.source == "assumed"
+    yield Quantity("background", round_to(info.background), unit)
+    yield Quantity("noise", round_to(info.noise), unit, note="standard deviation of a pixel")
+    yield Quantity("masked_fraction", round_to(info.masked_fraction))
+    sources = {"image": "the difference image", "header": "the header", "stamp": "the PSF image"}
+    of = "no star and no header tells it" if guess else f"of {sources.get(psf.source, f'the {psf.source} image')}"
+    yield Quantity("psf_fwhm", round_to(psf.fwhm_px), "px", note=f"+- {psf.fwhm_err:.2g} px, {of}", assumed=guess)
+    profile = "as good as Gaussian" if psf.beta > 15 else "Moffat"
+    unsure = guess or psf.flatness_err >= 0.1
+    note = f"{profile}; 1/beta +- {psf.flatness_err:.2g}" + (", not measured" if unsure else "")
+    yield Quantity("psf_beta", round_to(psf.beta), note=note, assumed=unsure)
+    if stars is not None:
+        yield Quantity("stars", stars.stars, note=f"FWHM {stars.fwhm_px:.2f} px, beta {stars.beta:.1f}")
+        note = f"major axis at {stars.angle_deg:.0f} deg from +x to +y"
+        yield Quantity("psf_ellipticity", round(stars.ellipticity, 3), note=note)
+
+
+def round_to(value: float, digits: int = 5) -> float:
+    """Return a number with so many digits that count."""
+    return float(f"{value:.{digits}g}")
+
+
+def _extensions(known: _Read) -> Iterator[Extension]:
+    used = {index: plane for plane, index in known.layout.items()}
+    for index, header in enumerate(known.headers):
+        kind = " x ".join(map(str, reversed(image_shape(header)))) if is_image(header) else _kind(header)
+        yield Extension(index, extension_name(header), kind, used.get(index, ""))
+
+
+def _kind(header: fits.Header) -> str:
+    return "table" if "TABLE" in str(header.get("XTENSION", "")) else "no pixels"

@@ -1,0 +1,87 @@
+"""Keywords that may well tell what a search needs, and why they are not used."""
+
+import re
+from dataclasses import dataclass
+
+from flows.inputs.fits_header import Keywords
+from flows.inputs.fits_layout import DETECTORS
+from flows.inputs.fits_site import NAMED
+from flows.inputs.fits_times import CLOCKS, STANDARD
+
+ZERO_POINTS = re.compile(
+    r"MAGZ(PT?|ERO|PNT|RO)|MAG_?ZERO\w?|PHOT_?ZPT?|PHOT0|ZER?O?_?(PT|POINT)\w*|(AB_?)?ZP(T|AB|MAG|AVE|AVG|MED|\d)?"
+)
+"""Names of zero points."""
+
+SATURATIONS = ("SATURATE", "SATLEVEL", "SATUR", "MAXLIN", "DATAMAX")
+VISITS = ("EXPNUM", "EXPID", "VISIT", "OBSNUM", "IMGNUM", "FRAMEID", "SEQNUM")
+
+_WIDTHS = re.compile(r"(PSF_?)?FWHM\w{0,3}|SEEING\w?|PSF_?SIGMA|IQ\w{0,5}")
+_GAINS = re.compile(r"E?GAIN\w?|CCDGAIN|RD?NOISE\w?|READNOI\w*|ENOISE")
+_BANDS = re.compile(r"FILT(ER)?\w{0,4}|BAND|PHOTBAND")
+_TIMES = (*CLOCKS, *STANDARD, "DATE-OBS", "JD", "MJD", "OBSMJD", "OBSJD", "DATE-END", "MJD-END", "LST")
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Keyword with its value, what it may tell (by its name in the settings), and why it is not used."""
+
+    keyword: str
+    value: str
+    quantity: str
+    why: str
+
+
+def unused_keywords(words: Keywords, used: set[str], form: str, unit: str | None) -> tuple[Unused, ...]:
+    """Return the likely keywords that told nothing, in the order of the headers.
+
+    Parameters
+    ----------
+    words
+        Headers of the image.
+    used
+        Keywords that were used.
+    form, unit
+        Format of the file: one that is known here needs no settings; unit of the pixels, if that is known.
+    """
+    found: dict[str, Unused] = {}
+    for header in words.headers:
+        for key in header:
+            if key in used or key in found or not (value := words.find(key)):
+                continue
+            quantity, why = _meaning(key, unit or "pixel unit")
+            if quantity:
+                if form != "generic":
+                    why = f"files of {form} have others for it"
+                found[key] = Unused(key, str(value[1]).strip(), quantity, why)
+    return tuple(found.values())
+
+
+def _meaning(key: str, unit: str) -> tuple[str, str]:
+    if ZERO_POINTS.fullmatch(key):
+        why = f"it may not be the AB magnitude of 1 {unit} of this image; if it is, name it in [fits.zero_point]"
+        return "zero_point", why
+    if key in _TIMES or key.startswith("TIME-") or key in ("TIME", "EXPSTART"):
+        return (
+            "time",
+            "another keyword tells the time, and this one is compared at most; name it in [fits.time] if it should",
+        )
+    if key in NAMED:
+        return "longitude_deg", "the site is told otherwise; if it is wrong, give fits.longitude_deg"
+    if key in DETECTORS or key in ("CHIP", "EXTVER", "AMP", "AMPID", "CCDNAME", "DETSER", "IMAGEID"):
+        return "detector", "no whole number, or not sure to be a detector's; name it in [fits.detector] if it is"
+    if key in SATURATIONS:
+        return (
+            "saturation",
+            f"it may be of the raw counts; if it is of this image, in {unit}, name it in [fits.saturation]",
+        )
+    if key in VISITS:
+        return "visit", "the time tells visits apart; name it in [fits.visit] to number them by it"
+    for pattern, quantity, why in (
+        (_WIDTHS, "psf_fwhm", "stars are measured where there are any; name it in [fits.psf_fwhm] to be used instead"),
+        (_GAINS, "gain", "it is not electrons per adu, or the pixels are not adu, or the settings tell the gain"),
+        (_BANDS, "band", "another keyword tells the band; name it in [fits.band] if it should"),
+    ):
+        if pattern.fullmatch(key):
+            return quantity, why
+    return ("pixel_unit", "the settings tell the unit") if key == "BUNIT" else ("", "")

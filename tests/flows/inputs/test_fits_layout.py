@@ -1,0 +1,80 @@
+import pytest
+from astropy.io import fits
+
+from flows.inputs.fits_header import Keywords
+from flows.inputs.fits_layout import detector_of, layout_of
+from schemas.errors import BadInput
+from schemas.keyword_mapping import KeywordMapping
+
+
+def headers(*names, primary=False):
+    first = fits.Header({"NAXIS": 2, "NAXIS1": 9, "NAXIS2": 9} if primary else {"NAXIS": 0})
+    rest = [fits.Header({"XTENSION": "IMAGE", "NAXIS": 2, "NAXIS1": 9, "NAXIS2": 9}) for _ in names]
+    for header, name in zip(rest, names, strict=True):
+        if name:
+            header["EXTNAME"] = name
+    return (first, *rest)
+
+
+@pytest.mark.parametrize(
+    ("given", "index"),
+    [
+        (headers("SCI", "DIFF", "MASK"), 2),
+        (headers("IMAGE", "difference"), 2),
+        (headers("DIFF_IMAGE", "REF", "SCI"), 1),
+        (headers("SCI", "ERR", "DQ"), 1),
+        (headers("", primary=False), 1),
+        (headers("MASK", "VAR", "WEIGHT_MAP", "PSF", primary=True), 0),
+    ],
+)
+def test_the_image_is_the_one_named_difference_or_the_only_one(given, index):
+    assert layout_of(given, "x", KeywordMapping()) == {"difference": index}
+
+
+@pytest.mark.parametrize("given", [headers("CCD1", "CCD2"), headers("", "", primary=True), headers("DIFF", "SUB")])
+def test_several_that_may_be_it_are_refused_with_the_setting(given):
+    with pytest.raises(BadInput) as caught:
+        layout_of(given, "x", KeywordMapping())
+    assert caught.value.code == "ambiguous_image"
+    assert "fits.extension" in caught.value.remedy
+    assert layout_of(given, "x", KeywordMapping(extension=2)) == {"difference": 2}
+
+
+def test_planes_of_the_settings_are_not_the_image():
+    given = headers("A", "B")
+    assert layout_of(given, "x", KeywordMapping(planes={"science": "A"})) == {"difference": 2, "science": 1}
+
+
+def detector(mapping=None, **cards):
+    header = fits.Header()
+    for key, value in cards.items():
+        header[key.replace("_", "-")] = value
+    return detector_of(Keywords("x", (header,)), mapping or KeywordMapping())
+
+
+@pytest.mark.parametrize(
+    ("cards", "number"),
+    [
+        ({"CCDNUM": 12}, 12),
+        ({"CCD": "7"}, 7),
+        ({"EXTNAME": "ccd03"}, 3),
+        ({"EXTNAME": "DETECTOR_14"}, 14),
+        ({"CCDNUM": 12, "EXTNAME": "CCD13"}, 12),
+        ({"CCDNUM": 12, "DETECTOR": "S3-98_123"}, 12),
+        ({"CCDNUM": 12, "DETECTOR": 12}, 12),
+        ({"CCDNUM": 700}, 0),
+        ({"CCD": -1, "EXTNAME": "SCI"}, 0),
+        ({}, 0),
+    ],
+)
+def test_well_known_keywords_tell_the_detector(cards, number):
+    assert detector(**cards)[0] == number
+
+
+def test_keywords_that_differ_are_refused_with_the_setting():
+    with pytest.raises(BadInput) as caught:
+        detector(CCDNUM=12, DETECTOR=11)
+    assert caught.value.code == "ambiguous_detector"
+    assert "[fits.detector]" in caught.value.remedy
+    assert detector(KeywordMapping(detector={"keyword": "DETECTOR"}), CCDNUM=12, DETECTOR=11)[0] == 11
+    assert detector(KeywordMapping(detector={"value": 5}), CCDNUM=12, DETECTOR=11)[0] == 5

@@ -1,0 +1,72 @@
+import pytest
+from astropy.coordinates import EarthLocation
+from astropy.io import fits
+
+from flows.inputs.fits_header import Keywords
+from flows.inputs.fits_site import site_of
+from schemas.keyword_mapping import KeywordMapping
+
+MIDNIGHT_HAWAII = 61101.43
+"""MJD UTC of midnight at 155.5 deg west."""
+
+
+def site(mjd=MIDNIGHT_HAWAII, mapping=None, comment="", **cards):
+    header = fits.Header()
+    for key, value in cards.items():
+        header[key.replace("_", "-")] = (value, comment)
+    return site_of(Keywords("x", (header,)), mapping or KeywordMapping(), mjd)
+
+
+@pytest.mark.parametrize(
+    ("cards", "longitude"),
+    [
+        ({"SITELONG": -155.47}, -155.47),
+        ({"SITELONG": "-155:28:12"}, -155.47),
+        ({"SITELONG": "155 28 12 W"}, -155.47),
+        ({"SITELONG": 204.53}, -155.47),
+        ({"OBSGEO_L": 204.53}, -155.47),
+        ({"OBSERVAT": "CFHT"}, -155.471),
+        ({"OBSERVAT": "Mauna Kea"}, -155.472),
+    ],
+)
+def test_the_header_tells_the_longitude(cards, longitude):
+    found = site(**cards)
+    assert found.longitude_deg == pytest.approx(longitude, abs=1e-6)
+    assert found.origin.flag == ""
+
+
+def test_a_place_in_metres_is_a_longitude():
+    place = EarthLocation.from_geodetic(-155.47, 19.8, 4200)
+    found = site(OBSGEO_X=place.x.value, OBSGEO_Y=place.y.value, SITELONG=10.0)
+    assert found.longitude_deg == pytest.approx(-155.47, abs=1e-6)
+
+
+def test_the_comment_tells_west():
+    found = site(LONGITUD="155:28:12", comment="degrees West of Greenwich")
+    assert (found.longitude_deg, found.origin.flag) == (pytest.approx(-155.47), "")
+
+
+def test_a_sign_by_which_it_was_day_is_reversed_with_a_flag():
+    found = site(mjd=61101.17, OBS_LONG=70.81, comment="[deg] Observatory east longitude")  # 04 h UTC in Chile
+    assert (found.longitude_deg, found.origin.flag) == (-70.81, "assumed_site")
+
+
+def test_a_sign_that_may_be_either_is_flagged_where_the_night_depends_on_it():
+    assert site(mjd=61101.75, LONGITUD=149.07).origin.flag == ""  # by day, as west
+    either = site(mjd=61101.5, LONGITUD=149.07)
+    assert (either.longitude_deg, either.origin.flag) == (149.07, "assumed_site")
+    assert site(mjd=61101.5, SITELONG=149.07).origin.flag == ""
+    assert site(mjd=61101.0, LONGITUD="20:48:40").origin.flag == ""
+
+
+@pytest.mark.parametrize(
+    "cards", [{}, {"SITELONG": "far"}, {"SITELONG": 500.0}, {"OBSERVAT": "my garden"}, {"OBSGEO_X": 0.0}]
+)
+def test_without_it_greenwich_is_assumed_and_said(cards):
+    found = site(**cards)
+    assert (found.longitude_deg, found.origin.flag) == (0.0, "assumed_site")
+    assert "fits.longitude_deg" in found.origin.note
+
+
+def test_settings_go_first():
+    assert site(mapping=KeywordMapping(longitude_deg=12.0), SITELONG=-155.0).longitude_deg == 12.0

@@ -1,0 +1,133 @@
+import pytest
+from astropy.io import fits
+from astropy.time import Time
+
+from flows.inputs.fits_generic import GENERIC
+from flows.inputs.fits_ztf import ZTF
+from schemas.errors import BadInput
+from schemas.keyword_mapping import KeywordMapping
+
+CARDS = {"NAXIS": 2, "EXPTIME": 60.0, "FILTER": "r", "SITELONG": -155.5}
+START = "2026-03-02T06:36:00"
+MIDDLE = Time("2026-03-02T06:36:30", scale="utc")
+
+
+def identity(mapping=None, **cards):
+    header = fits.Header()
+    for key, value in {**CARDS, **cards}.items():
+        header[key.replace("_", "-")] = value
+    return GENERIC.identity((header,), "x.fits", KeywordMapping(**(mapping or {})))
+
+
+def seconds_off(found):
+    return (found.midpoint_mjd_tai - MIDDLE.tai.mjd) * 86400
+
+
+def flags(found):
+    return sorted(origin.flag for origin in found.origins if origin.flag)
+
+
+def refused(code, mapping=None, **cards):
+    with pytest.raises(BadInput) as caught:
+        identity(mapping, **cards)
+    assert caught.value.code == code
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"DATE_OBS": START},
+        {"DATE_OBS": START + "Z"},
+        {"DATE_OBS": "2026-03-02", "TIME_OBS": "06:36:00"},
+        {"DATE_OBS": "2026-03-02", "TIME_OBS": "6 36 00.000"},
+        {"DATE_OBS": "2026-03-02", "UT": "06:36:00.0"},
+        {"DATE_OBS": "2026-03-02", "UTSTART": "2026-03-02T06:36:00"},
+        {"DATE_OBS": "2026-03-02", "MJD_OBS": 61101.275},
+        {"DATE_OBS": "2026-03-02", "TIME_OBS": "06:36:00", "MJD_OBS": 61101.275},
+        {"MJD_OBS": 61101.275},
+        {"DATE_BEG": START},
+        {"DATE_AVG": "2026-03-02T06:36:30"},
+        {"DATE_OBS": START, "DATE_AVG": "2026-03-02T06:36:30", "UT": "06:36:00"},
+    ],
+)
+def test_the_time_is_exact_however_it_is_written(cards):
+    found = identity(**cards)
+    assert seconds_off(found) == pytest.approx(0, abs=1e-4)
+    assert flags(found) == []
+
+
+@pytest.mark.parametrize(
+    ("system", "ahead"),
+    [("UTC", 0), ("UT", 0), ("TAI", 37), ("IAT", 37), ("TT", 69.184), ("TT(TAI)", 69.184), ("GPS", 18), ("tai ", 37)],
+)
+@pytest.mark.parametrize("form", ["isot", "mjd"])
+def test_time_systems_are_honoured(system, ahead, form):
+    start = Time(START, scale="utc").mjd + ahead / 86400
+    card = {"MJD_OBS": start} if form == "mjd" else {"DATE_OBS": Time(start, format="mjd", precision=6).isot}
+    assert seconds_off(identity(TIMESYS=system, **card)) == pytest.approx(0, abs=1e-3)
+
+
+def test_barycentric_time_is_that_of_the_earth_but_for_milliseconds():
+    assert seconds_off(identity(DATE_OBS=Time(START, scale="utc").tdb.isot, TIMESYS="TDB")) == pytest.approx(
+        0, abs=3e-3
+    )
+
+
+def test_an_unknown_time_system_is_refused_and_settings_go_before_it():
+    error = refused("unknown_time_scale", DATE_OBS=START, TIMESYS="LOCAL")
+    assert "fits.time.scale" in error.remedy
+    assert seconds_off(
+        identity({"time": {"keyword": "DATE-OBS", "scale": "utc"}}, DATE_OBS=START, TIMESYS="LOCAL")
+    ) == (pytest.approx(0, abs=1e-4))
+
+
+def test_a_date_without_a_time_is_refused_with_the_question():
+    error = refused("missing_time", DATE_OBS="2026-03-02")
+    assert "fits.time.clock" in error.remedy
+    refused("missing_time", DATE_OBS="2026-03-02", UT=23760.0)
+    named = {"time": {"keyword": "DATE-OBS", "clock": "BEGIN"}}
+    assert seconds_off(identity(named, DATE_OBS="2026-03-02", BEGIN="06:36:00")) == pytest.approx(0, abs=1e-4)
+    assert "BEGIN" in refused("missing_time", named, DATE_OBS="2026-03-02", UT="06:36:00").problem
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"DATE_OBS": START, "MJD_OBS": 61101.0},
+        {"DATE_OBS": START, "TIME_OBS": "12:36:00"},
+        {"DATE_OBS": "2026-03-01", "TIME_OBS": "06:36:00", "MJD_OBS": 61101.275},
+    ],
+)
+def test_keywords_that_contradict_each_other_are_refused(cards):
+    assert "[fits.time]" in refused("contradicting_times", **cards).remedy
+    found = identity({"time": {"keyword": "DATE-OBS", "contradictions": "ignore"}}, **cards)
+    assert abs(seconds_off(found)) < 86401
+
+
+@pytest.mark.parametrize("off", [37.0, 30.0, -45.0])
+def test_small_contradictions_are_flagged(off):
+    found = identity(DATE_OBS=START, MJD_OBS=61101.275 + off / 86400)
+    assert seconds_off(found) == pytest.approx(0, abs=1e-4)
+    assert flags(found) == ["ambiguous_time"]
+    assert "MJD-OBS" in found.origins[0].note
+
+
+def test_clocks_beside_midnight_are_compared_on_the_circle():
+    found = identity(DATE_OBS="2026-03-02T23:59:59.8", UT="00:00:00.1")
+    assert flags(found) == []
+
+
+def test_another_keyword_of_the_settings_is_not_doubted():
+    found = identity(
+        {"time": {"keyword": "MJD-OBS", "format": "mjd"}}, DATE_OBS="2020-01-01T00:00:00", MJD_OBS=61101.275
+    )
+    assert (seconds_off(found), flags(found)) == (pytest.approx(0, abs=1e-4), [])
+
+
+def test_ztf_honours_it_too():
+    cards = {"NAXIS": 2, "OBSMJD": 61101.275, "EXPTIME": 60.0, "EXPID": 1, "RCID": 1, "FILTERID": 1}
+    plain, tai = (
+        ZTF.identity((fits.Header({**cards, **more}),), "x", KeywordMapping()) for more in ({}, {"TIMESYS": "TAI"})
+    )
+    assert (plain.midpoint_mjd_tai - tai.midpoint_mjd_tai) * 86400 == pytest.approx(37, abs=1e-3)

@@ -1,0 +1,94 @@
+import math
+
+import pytest
+from astropy import units
+from astropy.io import fits
+
+from flows.inputs.fits_generic import GENERIC
+from flows.inputs.fits_units import unit_named
+from schemas.keyword_mapping import KeywordMapping
+
+CARDS = {"NAXIS": 2, "EXPTIME": 60.0, "GAIN": 1.6}
+TAN = (
+    "CTYPE1  = 'RA---TAN'\nCTYPE2  = 'DEC--TAN'\nCRPIX1  = 50.\nCRPIX2  = 50.\nCRVAL1  = 10.\nCRVAL2  = -30.\n"
+    "CDELT1  = -1e-4\nCDELT2  = 2e-4"
+)
+
+
+def calibration(wcs=None, mapping=None, **cards):
+    header = fits.Header({key: value for key, value in {**CARDS, **cards}.items() if value is not None})
+    return GENERIC.calibration((header,), "x.fits", KeywordMapping(**(mapping or {})), wcs)
+
+
+@pytest.mark.parametrize(
+    ("names", "unit"),
+    [
+        (("ADU", "adu", "DN", "counts", "Count", "ct", "ADU/pixel"), "adu"),
+        (("ADU/s", "DN/sec", "counts/s", "ct s-1", "adu s^-1", "count s**-1", "counts per second"), "adu/s"),
+        (("electron", "electrons", "e-", "E-", "e", "ELECTRONS", "electron/pix"), "electron"),
+        (("electron/s", "ELECTRONS/S", "e-/s", "e/sec", "electron s-1", "electrons / second"), "electron/s"),
+        (("nJy", "NJY", "nanojansky"), "nJy"),
+        (("MJy/sr", "MJy sr-1"), "MJy/sr"),
+        (("nanomaggy", "nanomaggies", "nmgy"), "nmgy"),
+        (("erg/s/cm2/Angstrom", "MJy", "furlong", "relative flux"), "unknown"),
+    ],
+)
+def test_units_go_by_many_names(names, unit):
+    assert {unit_named(name) for name in names} == {unit}
+
+
+@pytest.mark.parametrize("unit", ["nJy", "uJy", "mJy", "Jy"])
+def test_fluxes_have_the_zero_point_of_their_unit(unit):
+    expected = (1 * units.Unit(unit)).to_value(units.ABmag)
+    assert calibration(BUNIT=unit).zero_point == pytest.approx(expected, abs=1e-3)
+
+
+def test_surface_brightness_has_that_of_a_pixel():
+    pixel = 1e-4 * 2e-4 * units.deg**2
+    expected = (1 * units.MJy / units.sr * pixel).to(units.Jy).to_value(units.ABmag)
+    assert calibration(TAN, BUNIT="MJy/sr").zero_point == pytest.approx(expected, rel=0.01)  # the mean of unequal sides
+    assert calibration(None, BUNIT="MJy/sr").zero_point is None
+
+
+@pytest.mark.parametrize(
+    ("bunit", "gain"),
+    [("adu", 1.6), (None, 1.6), ("adu/s", 96.0), ("electron", 1.0), ("electron/s", 60.0), ("nJy", None), ("odd", None)],
+)
+@pytest.mark.parametrize("given", [{}, {"gain": {"keyword": "GAIN"}}])
+def test_electrons_per_unit_follow_the_unit(bunit, gain, given):
+    found = calibration(mapping=given, BUNIT=bunit)
+    assert found.gain == (None if gain is None else pytest.approx(gain))
+    flags = {origin.flag for origin in found.origins} - {""}
+    assert (
+        flags == {"unknown_unit"}
+        if bunit == "odd"
+        else flags == ({"assumed_gain"} if _guessed(bunit, given) else set())
+    )
+
+
+def _guessed(bunit, given):
+    return not given and bunit in ("adu", None, "adu/s")
+
+
+def test_settings_go_before_the_header():
+    assert calibration(mapping={"pixel_unit": "electron"}, BUNIT="adu").gain == 1.0
+    assert calibration(mapping={"gain": {"value": 2.5}}, BUNIT="electron/s").gain == 2.5
+    nano = calibration(mapping={"pixel_unit": "nJy", "gain": {"keyword": "GAIN"}})
+    assert (nano.gain, nano.zero_point) == (1.6, 31.4)
+    assert calibration(mapping={"zero_point": {"value": 20.0}}, BUNIT="Jy").zero_point == 20.0
+
+
+def test_egain_is_the_gain_of_the_image_whatever_the_amplifier_was_set_to():
+    found = calibration(EGAIN=0.8, GAIN=139)
+    assert found.gain == 0.8
+    assert not any(origin.flag for origin in found.origins)
+
+
+def test_rates_without_a_time_have_no_gain():
+    assert calibration(BUNIT="electron/s", EXPTIME=0.0).gain is None
+
+
+def test_a_unit_that_settings_know_not_is_refused():
+    with pytest.raises(ValueError, match="pixel_unit"):
+        KeywordMapping(pixel_unit="furlong")
+    assert math.isclose(calibration(mapping={"pixel_unit": "nmgy"}).zero_point, 22.5, abs_tol=1e-3)

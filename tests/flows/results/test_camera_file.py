@@ -1,0 +1,76 @@
+import tomllib
+
+import pytest
+from astropy.io import fits
+
+from flows.inputs.ingest import prepare
+from flows.inputs.source import Source
+from flows.results.camera_file import settings_text, varying
+from flows.results.inspection import inspect_source
+from schemas.errors import Misconfigured
+from schemas.settings import Settings
+
+
+def inspected(*paths):
+    return [inspect_source(Source(str(path)), Settings()) for path in paths]
+
+
+@pytest.mark.parametrize("name", ["sip", "sixteen_bits", "extensions", "mosaic_3", "jansky", "rates"])
+def test_what_is_written_says_the_same_and_the_zero_point(cameras, name):
+    camera = cameras[name]
+    text = settings_text(inspected(camera.path))
+    source, given = Source(str(camera.path)), Settings(**tomllib.loads(text))
+    before, after = prepare(source, Settings())[0], prepare(source, given)[0]
+    assert after.zero_point == pytest.approx(camera.zero_point, abs=1e-3)
+    assert "no_zero_point" not in after.flags
+    assert "assumed_gain" not in after.flags
+    for field in ("visit", "detector", "night", "midpoint_mjd_tai", "gain", "pixel_unit", "band", "psf"):
+        assert getattr(after, field) == getattr(before, field)
+    assert "CHECK" in text
+
+
+def rewritten(path, target, **cards):
+    with fits.open(path) as file:
+        header = file[-1].header
+        for key, value in cards.items():
+            key = key.replace("_", "-")
+            if value is None:
+                del header[key]
+            else:
+                header[key] = value
+        file.writeto(target)
+    return target
+
+
+def test_keywords_of_the_detector_are_told_from_those_of_the_visit(cameras, tmp_path):
+    paths = [
+        rewritten(
+            cameras["mosaic_3"].path, tmp_path / f"{visit}-{chip}.fits", CCDNUM=None, CHIPNO=chip, EXPNUM=visit,
+            SEED=visit * 10 + chip, MJD_OBS=61101.2 + visit / 1000,
+        )
+        for visit in (101, 102)
+        for chip in (1, 2, 3)
+    ]  # fmt: skip
+    found = inspected(*paths)
+    apart = varying(found)
+    assert apart.per_detector == ("CHIPNO",)
+    assert {"EXPNUM", "MJD-OBS"} <= set(apart.per_visit)
+    assert not {"SEED", "CHIPNO", "FILTER"} & set(apart.per_visit)
+    text = settings_text(found)
+    given = Settings(**tomllib.loads(text))
+    assert given.fits.detector.keyword == "CHIPNO"
+    assert '# keyword = "EXPNUM"' in text
+    assert len({prepare(Source(str(path)), given)[0].name for path in paths}) == 6
+
+
+def test_a_refused_file_gives_the_question_to_fill_in(cameras, tmp_path):
+    path = rewritten(cameras["rates"].path, tmp_path / "x.fits", UTSTART=None)
+    text = settings_text(inspected(path))
+    assert "missing_time" not in text
+    assert "a date without a time of day" in text
+    Settings(**tomllib.loads(text))
+
+
+def test_formats_that_are_known_need_no_settings():
+    with pytest.raises(Misconfigured, match="no file"):
+        settings_text([])

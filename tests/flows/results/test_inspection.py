@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.time import Time
+
+from flows.inputs.ingest import prepare
+from flows.inputs.source import Source
+from flows.results.inspection import inspect_source
+from schemas.settings import Settings
+
+
+def inspected(camera, **settings):
+    return inspect_source(Source(str(camera.path)), Settings(**settings))
+
+
+@pytest.mark.parametrize("name", ["sip", "sixteen_bits", "extensions", "mosaic_3", "jansky", "rates"])
+def test_it_tells_what_a_run_would_use(cameras, name):
+    camera = cameras[name]
+    found, info = inspected(camera), prepare(Source(str(camera.path)), Settings())[0]
+    assert found.error is None
+    assert Time(found.value("mid_exposure_utc"), scale="utc").mjd == pytest.approx(camera.middle.mjd, abs=1e-8)
+    for field in ("visit", "detector", "band", "night", "pixel_unit", "gain", "zero_point"):
+        assert found.value(field) == getattr(info, field)
+    assert found.value("psf_fwhm") == pytest.approx(camera.psf[0], rel=0.03)
+    assert (found.value("psf_beta") > 15) == (camera.psf[1] is None)
+    assert found.value("psf_ellipticity") < 0.03
+    assert found.flags == info.flags
+
+
+@pytest.mark.parametrize("name", ["sip", "sixteen_bits", "extensions", "mosaic_3"])
+def test_the_place_on_the_sky_is_told_as_it_is(cameras, name):
+    camera = cameras[name]
+    found, wcs = inspected(camera), camera.wcs
+    matrix = wcs.wcs.cd if wcs.wcs.has_cd() else wcs.wcs.get_pc() @ np.diag(wcs.wcs.get_cdelt())
+    assert found.value("pixel_scale") == pytest.approx(np.sqrt(abs(np.linalg.det(matrix))) * 3600, rel=1e-3)
+    assert found.value("parity") == ("as on the sky" if np.linalg.det(matrix) < 0 else "mirrored")
+    east, north = matrix @ [0.0, 1.0]
+    off = (found.value("orientation") - np.degrees(np.arctan2(east, north)) + 180) % 360 - 180
+    assert off == pytest.approx(0, abs=0.2)
+
+
+def test_where_each_comes_from_and_what_is_assumed(cameras):
+    rows = {row.name: row for row in inspected(cameras["sip"]).quantities}
+    assert (rows["mid_exposure_utc"].keyword, rows["longitude_deg"].keyword) == ("DATE-OBS", "OBSGEO-X")
+    assert "TAI by TIMESYS" in rows["mid_exposure_utc"].note
+    assert (rows["gain"].keyword, rows["gain"].said, rows["gain"].assumed) == ("GAIN", "1.6", True)
+    rows = {row.name: row for row in inspected(cameras["sixteen_bits"]).quantities}
+    assert rows["mid_exposure_utc"].keyword == "DATE-OBS + TIME-OBS"
+    rows = {row.name: row for row in inspected(cameras["jansky"]).quantities}
+    assert (rows["night"].assumed, rows["longitude_deg"].assumed, rows["gain"].value) == (True, True, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "keyword", "quantity"),
+    [
+        ("sip", "MAGZPT", "zero_point"),
+        ("sixteen_bits", "MAGZERO", "zero_point"),
+        ("mosaic_3", "PHOTZP", "zero_point"),
+        ("mosaic_3", "GAIN", "gain"),
+        ("extensions", "MJD-OBS", "time"),
+    ],
+)
+def test_likely_keywords_that_told_nothing_are_named(cameras, name, keyword, quantity):
+    unused = {row.keyword: row for row in inspected(cameras[name]).unused}
+    assert unused[keyword].quantity == quantity
+    assert unused[keyword].why
+    assert "ZPCOUNT" not in unused
+
+
+def test_every_extension_is_listed_with_its_use(cameras):
+    found = inspected(cameras["extensions"]).extensions
+    assert [(one.name, one.used) for one in found] == [("", ""), ("SCI", ""), ("DIFF", "difference"), ("MASK", "")]
+
+
+def test_an_error_is_told_with_what_was_found_before_it(cameras, tmp_path):
+    path = tmp_path / "x.fits"
+    with fits.open(cameras["rates"].path) as file:
+        del file[0].header["UTSTART"]
+        file.writeto(path)
+    found = inspect_source(Source(str(path)), Settings())
+    assert (found.error.code, found.quantities) == ("missing_time", ())
+    assert "MAGZERO" in {row.keyword for row in found.unused}
+    assert found.extensions[0].used == "difference"
+    assert found.values()["error"]["code"] == "missing_time"
+
+
+def test_what_is_no_image_is_told(tmp_path):
+    path = tmp_path / "x.fits"
+    path.write_bytes(b"nothing")
+    assert inspect_source(Source(str(path)), Settings()).error.code == "not_fits"
+    assert inspect_source(Source(str(tmp_path / "none")), Settings()).error.code == "unreadable_file"
+
+
+def test_a_stack_is_told_by_its_pixels(tmp_path):
+    np.savez(tmp_path / "asteroid_difference_images_1.npz", data=np.random.default_rng(1).normal(0, 1, (1, 90, 90)))
+    found = inspect_source(Source(str(tmp_path / "asteroid_difference_images_1.npz"), index=0), Settings())
+    assert found.error is None
+    assert {row.name for row in found.quantities if row.assumed} >= {"mid_exposure_utc", "psf_fwhm", "night"}
