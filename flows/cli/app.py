@@ -15,6 +15,7 @@ from flows.cli.output import associate, backup, export, forced, link, prune, res
 from flows.cli.run import run
 from flows.cli.serve import deploy
 from flows.cli.simulate import simulate
+from flows.cli.vet import vet
 from flows.cli.watch import watch
 
 # What is alive at the end goes with the process: the last collections, which look for what is not, take a second.
@@ -46,6 +47,7 @@ app.command()(backup)
 app.command()(restore)
 app.command()(export)
 app.command()(report)
+app.command()(vet)
 app.command()(doctor)
 app.add_typer(fetch.app, name="fetch")
 app.add_typer(services.app, name="services")

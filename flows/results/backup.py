@@ -22,7 +22,7 @@ from flows.storage.ledger_local import INDEX, named
 from schemas.dataset import TableOf
 from schemas.errors import BadInput, Misconfigured, NightstrideError
 
-FOLDERS = ("catalogs", "quarantine", "reports")
+FOLDERS = ("catalogs", "quarantine", "reports", "vetting")
 """Whose files are whole as soon as they have their name."""
 
 

@@ -63,3 +63,8 @@ def patch_folders(out: Path, night: str) -> list[Path]:
 def tile_path(out: Path, key: ExposureKey) -> Path:
     """Return the path of the pixels of an exposure."""
     return out / "tiles" / key.night / f"{key.name}.zarr"
+
+
+def verdict_log(out: Path) -> Path:
+    """Return the path of the record of what people said of detections."""
+    return out / "vetting" / "verdicts.jsonl"
