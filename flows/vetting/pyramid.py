@@ -9,7 +9,7 @@ from threading import Lock, Semaphore
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.results.page.picture import OUTSIDE, bin_mean, png, stretch, usable
+from flows.results.page.picture import bin_mean, png, stretch, usable
 from flows.storage.zarr_tiles import TileStore
 from flows.vetting.stamps import open_tiles
 from schemas.errors import BadInput
@@ -59,7 +59,7 @@ class TilePyramid:
         return self._bytes
 
     def tile(self, key: ExposureKey, plane: str, level: int, row: int, column: int) -> bytes:
-        """Return a tile as PNG, the first row of the image at the bottom.
+        """Return a tile as PNG, the first row of the image at the bottom; those at the upper and right ends are smaller.
 
         Parameters
         ----------
@@ -111,9 +111,7 @@ class TilePyramid:
         # Means over n pixels of the difference are quieter than one, though less than by n: the noise is correlated.
         quiet = noise / math.sqrt(factor) if plane == DIFFERENCE.name else noise
         drawn = stretch(binned, level_at, quiet, high=8.0 if plane == DIFFERENCE.name else 30.0)
-        whole = np.full((SIDE, SIDE), OUTSIDE, np.uint8)
-        whole[: drawn.shape[0], : drawn.shape[1]] = drawn
-        return base64.b64decode(png(whole).uri.partition(",")[2])
+        return base64.b64decode(png(drawn).uri.partition(",")[2])
 
     def _scale(self, store: TileStore, plane: str) -> tuple[float, float]:
         """Return level and noise of a plane, one for all of its tiles."""

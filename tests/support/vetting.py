@@ -132,3 +132,6 @@ def let_in(port=8462):
     return doors("127.0.0.1", port, (), {"NIGHTSTRIDE_VET_TOKEN": TOKEN})
 
 
+
+
+ADDRESS = "http://127.0.0.1:8462"

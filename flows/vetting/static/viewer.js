@@ -20,6 +20,11 @@ function whole() {
 
 function level() { return Math.max(0, Math.min(levels - 1, Math.floor(Math.log2(1 / state.scale) + 1e-6))); }
 
+// Where a tile ends: a whole tile further, or at the end of the image, to whole bins.
+function extent(place, size, end, depth) {
+  return Math.min((place + 1) * size, Math.ceil(end / 2 ** depth) * 2 ** depth);
+}
+
 function render() {
   const wide = viewer.clientWidth / state.scale, high = viewer.clientHeight / state.scale;
   state.x = Math.min(Math.max(state.x, 0), nx);
@@ -37,10 +42,12 @@ function render() {
     }
   }
   for (const image of images.values()) {
-    const size = side * 2 ** image.place.at;
-    image.style.left = `${(image.place.column * size - left) * state.scale}px`;
-    image.style.top = `${(top - (image.place.row + 1) * size) * state.scale}px`;
-    image.style.width = image.style.height = `${size * state.scale + 0.5}px`;
+    const { at: depth, row, column } = image.place, size = side * 2 ** depth;
+    const right = extent(column, size, nx, depth), upper = extent(row, size, ny, depth);
+    image.style.left = `${(column * size - left) * state.scale}px`;
+    image.style.top = `${(top - upper) * state.scale}px`;
+    image.style.width = `${(right - column * size) * state.scale + 0.5}px`;
+    image.style.height = `${(upper - row * size) * state.scale + 0.5}px`;
   }
   images.needed = needed;
   tidy();
