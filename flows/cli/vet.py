@@ -64,7 +64,7 @@ def _serve(
     from flows.runtime.settings import load_settings
     from flows.vetting.app import make_app
     from flows.vetting.guard import doors
-    from flows.vetting.server import Workplace, listen, serve
+    from flows.vetting.server import Workplace, listen, make_server
 
     doors(*address, names, os.environ)  # refuses before anything is read
     place = Workplace(out, night, load_settings(config).association, recheck)
@@ -74,4 +74,4 @@ def _serve(
     typer.echo(f"{found} of {counted(len(place.index().nights), 'night')}. Open {let_in.address}", err=as_json)
     if as_json:
         typer.echo(json.dumps({"candidates": len(place.index()), "address": let_in.address}))
-    serve(make_app(place, let_in), let_in, listening)
+    make_server(make_app(place, let_in), let_in).run(sockets=[listening])

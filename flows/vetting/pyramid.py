@@ -59,7 +59,7 @@ class TilePyramid:
         return self._bytes
 
     def tile(self, key: ExposureKey, plane: str, level: int, row: int, column: int) -> bytes:
-        """Return a tile as PNG, the first row of the image at the bottom; those at the upper and right ends are smaller.
+        """Return a tile as PNG, the first row at the bottom; those at the upper and right ends are smaller.
 
         Parameters
         ----------

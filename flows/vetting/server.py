@@ -1,5 +1,6 @@
 """State of the server: index, verdicts and tiles, shared by its requests."""
 
+import errno
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from flows.results.page.night import chosen_nights
 from flows.storage.layout import dataset_folder
 from flows.storage.ledger import Ledger
 from flows.vetting.candidate import Candidate, read_candidate
-from flows.vetting.guard import Doors
+from flows.vetting.guard import Doors, Guard
 from flows.vetting.index import CandidateIndex, read_index
 from flows.vetting.pyramid import TilePyramid
 from flows.vetting.selection import Judged, Selection, judged, select
@@ -27,6 +28,7 @@ from schemas.settings import AssociationSettings
 from schemas.tracklets import TRACKLET
 
 if TYPE_CHECKING:
+    import uvicorn
     from fastapi import FastAPI
 
 LOOK_S = 10.0
@@ -129,17 +131,15 @@ class Workplace:
         return row
 
 
-def serve(app: "FastAPI", let_in: Doors, listening: socket.socket) -> None:
-    """Answer requests on a socket until the process is told to stop."""
+def make_server(app: "FastAPI", let_in: Doors) -> "uvicorn.Server":
+    """Return a server of the application behind its guard; ``run(sockets=[...])`` answers until it is told to stop."""
     import uvicorn
-
-    from flows.vetting.guard import Guard
 
     config = uvicorn.Config(
         Guard(app, let_in), log_level="warning", access_log=False, server_header=False, date_header=False,
         proxy_headers=False, timeout_graceful_shutdown=3, ws="none", lifespan="off",
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listening])
+    return uvicorn.Server(config)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -152,8 +152,6 @@ def listen(host: str, port: int) -> socket.socket:
     Misconfigured
         The address is none of this machine (``bad_host``).
     """
-    import errno
-
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)  # asyncio sends at once on what says it is TCP

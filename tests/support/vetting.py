@@ -1,6 +1,9 @@
-"""An output folder to look through: three visits of one place with all planes, what moves, what is known, and objects."""
+"""An output folder to look through: three visits of one place with all planes, movers, known objects and hosts."""
 
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +15,9 @@ from flows.storage.catalog_store import CatalogStore
 from flows.storage.layout import tile_path
 from flows.storage.ledger import Ledger
 from flows.storage.zarr_tiles import write_exposure
-from flows.vetting.guard import doors
+from flows.vetting.app import make_app
+from flows.vetting.guard import Doors, doors
+from flows.vetting.server import Workplace, listen, make_server
 from schemas.dataset import TableOf
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureKey
@@ -22,6 +27,7 @@ from schemas.objects import DIA_LINK, OBJECT
 from schemas.settings import AssociationSettings, TileSettings
 from schemas.tracklets import TRACKLET, TRACKLET_SOURCE
 from tests.flows.results.page.conftest import NIGHT, make_info, make_pixels, make_rows, paint
+from tests.support.wait import until
 
 SHAPE = (420, 380)
 VISITS = (101, 102, 103)
@@ -38,7 +44,11 @@ def filled(dataset: TableOf, rows):
     whole = []
     for row in rows:
         base = {
-            one.name: None if one.nullable else "" if pa.types.is_string(one.type) else pa.scalar(0).cast(one.type).as_py()
+            one.name: None
+            if one.nullable
+            else ""
+            if pa.types.is_string(one.type)
+            else pa.scalar(0).cast(one.type).as_py()
             for one in dataset.schema
         }
         whole.append(base | row)
@@ -127,11 +137,33 @@ def source_id(visit, rank):
     return visit << 21 | 3 << 12 | rank
 
 
-def let_in(port=8462):
-    """Who is let in by the tests' server."""
-    return doors("127.0.0.1", port, (), {"NIGHTSTRIDE_VET_TOKEN": TOKEN})
+DOORS = doors("127.0.0.1", 8462, (), {"NIGHTSTRIDE_VET_TOKEN": TOKEN})
+"""Its secrets are those of every port."""
 
 
+@dataclass(frozen=True)
+class Served:
+    """A server that runs in a thread of this process, and who is let in."""
+
+    place: Workplace
+    doors: Doors
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.doors.port}"
 
 
-ADDRESS = "http://127.0.0.1:8462"
+@contextmanager
+def serving(place):
+    """Serve an output folder on any free port, as the command does."""
+    with listen("127.0.0.1", 0) as listening:
+        let_in = doors("127.0.0.1", listening.getsockname()[1], (), {"NIGHTSTRIDE_VET_TOKEN": TOKEN})
+        server = make_server(make_app(place, let_in), let_in)
+        thread = Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        until(lambda: server.started, 60)
+        try:
+            yield Served(place, let_in)
+        finally:
+            server.should_exit = True
+            thread.join(10)

@@ -8,7 +8,7 @@ import pytest
 from flows.vetting import guard
 from flows.vetting.guard import HEADERS, MOST_BODY, doors, same
 from schemas.errors import Misconfigured
-from tests.support.vetting import ADDRESS, TOKEN, let_in, source_id
+from tests.support.vetting import DOORS, TOKEN, source_id
 
 PAGES = ("/", "/tracklets", "/agreement", f"/candidate/{source_id(101, 0)}", "/exposure/20261103/101-3",
          "/tile/20261103/101-3/difference/0/0-0.png", "/static/vet.js", "/next", f"/explain/{source_id(101, 0)}",
@@ -24,9 +24,9 @@ def test_nothing_is_shown_without_the_token(stranger, path):
         assert "211824640" not in answer.text
 
 
-@pytest.mark.parametrize("cookie", ["", "x", TOKEN, let_in().secret("csrf"), "é", '"'])
-def test_no_other_cookie_opens_it(stranger, cookie):
-    value = f"{let_in().cookie}={cookie}".encode()
+@pytest.mark.parametrize("cookie", ["", "x", TOKEN, DOORS.secret("csrf"), "é", '"'])
+def test_no_other_cookie_opens_it(stranger, served, cookie):
+    value = f"{served.doors.cookie}={cookie}".encode()
     assert stranger.get("/", headers={b"cookie": value}).status_code == 401
 
 
@@ -44,13 +44,13 @@ def test_the_token_opens_nothing_by_a_post(stranger):
 
 
 @pytest.mark.parametrize("path", ["//evil.example/x", "/\\evil.example", "/%0d%0aSet-Cookie:%20a=b", "///evil.example"])
-def test_the_way_in_leads_nowhere_else(stranger, path):
-    answer = stranger.get(ADDRESS + path, params={"token": TOKEN})
+def test_the_way_in_leads_nowhere_else(stranger, served, path):
+    answer = stranger.get(served.address + path, params={"token": TOKEN})
     assert answer.headers["location"].startswith("/")
     assert not answer.headers["location"].startswith(("//", "/\\"))
     assert "\n" not in answer.headers["location"]
-    assert answer.headers.get_list("set-cookie") == [f"{let_in().cookie}={let_in().secret('session')}; Path=/; HttpOnly; "
-                                                     "SameSite=Strict"]  # fmt: skip
+    cookie = f"{served.doors.cookie}={DOORS.secret('session')}; Path=/; HttpOnly; SameSite=Strict"
+    assert answer.headers.get_list("set-cookie") == [cookie]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_no_script_or_style_stands_in_a_page(client):
 
 
 def test_who_is_elsewhere_needs_a_token_of_the_environment():
-    with pytest.raises(Misconfigured, match="no_token|lets others reach"):
+    with pytest.raises(Misconfigured, match="lets others reach"):
         doors("0.0.0.0", 80, (), {})
     with pytest.raises(Misconfigured, match="20 printable"):
         doors("127.0.0.1", 80, (), {"NIGHTSTRIDE_VET_TOKEN": "short"})
