@@ -1,6 +1,7 @@
 """Tiles of whole detectors."""
 
 import io
+from itertools import product
 
 import numpy as np
 import pytest
@@ -63,9 +64,7 @@ def test_a_tile_is_made_strip_by_strip(vet_night, monkeypatch):
 
 def test_memory_is_bounded_and_tiles_are_kept(vet_night, monkeypatch):
     tiles = TilePyramid(vet_night, most_bytes=100_000)
-    names = [
-        (plane, row, column) for plane in ("difference", "science", "template") for row in (0, 1) for column in (0, 1)
-    ]
+    names = list(product(("difference", "science", "template"), (0, 1), (0, 1)))
     for plane, row, column in names:
         tiles.tile(KEY, plane, 0, row, column)
         assert tiles.held <= 100_000
