@@ -65,7 +65,7 @@ def fill(out, detections):
     template = CatalogStore(out).read(DIA_SOURCE, ExposureKey(night=NIGHT, visit=101, detector=3))
     each, ledger, store, rng = 50, Ledger(out), CatalogStore(out), np.random.default_rng(1)
     base = template.take(rng.integers(0, len(template), each))
-    ids = []
+    ids, sky = [], ledger.get(ExposureKey(night=NIGHT, visit=101, detector=3)).sky
     for n in range(-(-detections // each)):
         key = ExposureKey(night=NIGHT, visit=1000 + n, detector=3)
         table = _as(base, key, rng)
@@ -73,7 +73,7 @@ def fill(out, detections):
         tile_path(out, key).symlink_to(tile_path(out, ExposureKey(night=NIGHT, visit=101, detector=3)))
         ledger.put(ExposureRecord(
             **key.model_dump(), source_uri=f"file:///{n}.fits", source_sha256="0" * 64, digest=f"{n:064}",
-            datasets={"dia_source": store.record(path)}, software="0", finished_at="2026-11-04T03:12:00+00:00",
+            datasets={"dia_source": store.record(path)}, sky=sky, software="0", finished_at="2026-11-04T03:12:00+00:00",
         ))  # fmt: skip
         ids.extend(table["diaSourceId"].to_pylist())
     linked = [{"diaSourceId": one, "trackletId": ids[n // 3 * 3] if n % 10 < 3 else None} for n, one in enumerate(ids)]
@@ -127,7 +127,7 @@ def verdicts(served, count):
         print(f"list to the first candidate: {1000 * (perf_counter() - start):.0f} ms")
         times = []
         for _ in range(count):
-            tab.wait_for_timeout(500)  # who judges looks at least so long
+            tab.wait_for_timeout(1000)  # who judges looks at least so long
             times.append(tab.evaluate(PRESSED))
         browser.close()
     worst = float(np.percentile(times, 95))

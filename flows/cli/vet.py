@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -74,4 +75,5 @@ def _serve(
     typer.echo(f"{found} of {counted(len(place.index().nights), 'night')}. Open {let_in.address}", err=as_json)
     if as_json:
         typer.echo(json.dumps({"candidates": len(place.index()), "address": let_in.address}))
-    make_server(make_app(place, let_in), let_in).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):
+        make_server(make_app(place, let_in), let_in).run(sockets=[listening])

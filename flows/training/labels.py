@@ -69,6 +69,8 @@ def read_labels(path: Path, outs: Sequence[Path]) -> NightLabels:
     if not outs:
         raise Misconfigured("no_night_out", str(path), "has labels of nights in no folder.", "give --night-out OUT.")
     try:
+        if not path.is_file():
+            raise ValueError("there is no such file")
         found = pq.read_table(path)
         missing = sorted(set(LABEL.schema.names) - set(found.schema.names))
         if missing:

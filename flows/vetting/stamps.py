@@ -30,7 +30,7 @@ MOST_SIDE = 128
 MOST_VISITS = 8
 """Other visits shown: the nearest in time."""
 
-_LOOKED_AT = 64  # exposures at most, of those that may cover a place, the nearest in time
+_LOOKED_AT = 24  # exposures at most, of those that may cover a place, the nearest in time
 _SPREAD = 1.4826  # standard deviation of a Gaussian over its median absolute deviation
 _SOFT = 4.0  # noise: where the inverse hyperbolic sine turns from linear to logarithmic
 
@@ -126,22 +126,22 @@ def other_visits(
     own = int(detection.id) >> 12
     near = [one for one in records if (not one.sky or pixel in one.sky) and one.visit << 9 | one.detector != own]
     near.sort(key=lambda one: abs(one.visit - (own >> 9)))
-    found: list[tuple[float, Stamp]] = []
+    seen = list[tuple[TileStore, tuple[float, float]]]()
     for record in near[:_LOOKED_AT]:
-        if (store := open_tiles(out, record.key)) is None or (at := _place_on(store.info, place)) is None:
-            continue
-        _, _, side = cutout_box(detection)
-        x, y = at
+        if (store := open_tiles(out, record.key)) is not None and (at := _place_on(store.info, place)) is not None:
+            seen.append((store, at))
+    seen.sort(key=lambda one: abs(one[0].info.midpoint_mjd_tai - mjd))
+    shown = sorted(seen[:MOST_VISITS], key=lambda one: one[0].info.midpoint_mjd_tai)
+    found, side = list[Stamp](), cutout_box(detection)[2]
+    for store, (x, y) in shown:
         info = store.info
-        minutes = 1440 * (info.midpoint_mjd_tai - mjd)
+        name = f"{info.band} {1440 * (info.midpoint_mjd_tai - mjd):+.0f} min"
         title = f"visit {info.visit}, {info.band}, {utc(info.midpoint_mjd_tai)} UTC: difference image"
+        link = f"/exposure/{info.night}/{info.name}?x={x:.1f}&y={y:.1f}"
         with suppress(BadInput):
             box = (round(y) - side // 2, round(x) - side // 2, side)
-            link = f"/exposure/{info.night}/{info.name}?x={x:.1f}&y={y:.1f}"
-            stamp = _stamp(store, DIFFERENCE.name, box, f"{info.band} {minutes:+.0f} min", title, None, link)
-            found.append((info.midpoint_mjd_tai, stamp))
-    found = sorted(found, key=lambda one: abs(one[0] - mjd))[:MOST_VISITS]
-    return [stamp for _, stamp in sorted(found, key=lambda one: one[0])]
+            found.append(_stamp(store, DIFFERENCE.name, box, name, title, None, link))
+    return found
 
 
 def _place_on(info: ExposureInfo, place: tuple[float, float]) -> tuple[float, float] | None:

@@ -18,6 +18,7 @@ from flows.storage.zarr_tiles import write_exposure
 from flows.vetting.app import make_app
 from flows.vetting.guard import Doors, doors
 from flows.vetting.server import Workplace, listen, make_server
+from kernels.sky.patches import cover
 from schemas.dataset import TableOf
 from schemas.dia_source import DIA_SOURCE
 from schemas.exposure import ExposureKey
@@ -98,7 +99,8 @@ def _exposure(out, visit):
     datasets = {one.name: store.record(store.publish(one, key, table, "e" * 64)) for one, table in tables.items()}
     Ledger(out).put(ExposureRecord(
         **key.model_dump(), source_uri=f"file:///data/<script>alert({visit})</script>.fits", source_sha256="0" * 64,
-        digest="e" * 64, datasets=datasets, detections=EACH, software="0.1.0", finished_at="2026-11-04T03:12:00+00:00",
+        digest="e" * 64, datasets=datasets, detections=EACH, sky=cover(info.wcs_header, SHAPE), software="0.1.0",
+        finished_at="2026-11-04T03:12:00+00:00",
     ))  # fmt: skip
     return rows
 

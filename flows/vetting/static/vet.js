@@ -59,7 +59,7 @@ function valuesOf(shot) {
 function draw(shot, canvas) {
   const side = Number(shot.dataset.side), values = valuesOf(shot), range = shot.ranges[view.stretch];
   canvas.width = canvas.height = side;
-  const context = canvas.getContext("2d"), image = context.createImageData(side, side);
+  const context = canvas.getContext("2d", { willReadFrequently: true }), image = context.createImageData(side, side);
   const wide = range.high - range.low, top = range.soft ? Math.asinh(wide / range.soft) : 1;
   for (let n = 0; n < values.length; n++) {
     const above = Math.min(Math.max(values[n] - range.low, 0), wide);
@@ -145,7 +145,7 @@ function zoom(by) {
 // ---- Verdicts ----
 
 const given = [];
-let ahead = null, waiting = Promise.resolve(), busy = false;
+let ahead = null, waiting = Promise.resolve(), busy = null;
 
 function part(id, ticket) { return `/candidate/${id}?${article().dataset.query}&t=${ticket}`; }
 
@@ -191,43 +191,45 @@ async function advance() {
   return Boolean(found);
 }
 
-async function judge(verdict) {
-  if (busy) return;
-  busy = true;
-  const one = article(), address = location.pathname + location.search;
-  tell("");
-  const said = post("/verdict", { id: one.dataset.id, verdict, ticket: one.dataset.ticket });
-  waiting = said.catch(() => {});
-  const entry = { said, article: one, address };
-  given.push(entry);
-  said.then(() => tell(`${one.dataset.id}: ${verdict}`), (error) => {
-    given.splice(given.indexOf(entry), 1);
-    show(entry);
-    tell(`The verdict on ${one.dataset.id} was not kept. ${error.message}`, true);
-  });
-  try {
-    if (!(await advance())) await said;
-  } catch (error) { tell(error.message, true); } finally { busy = false; }
+// One action at a time: a key that comes meanwhile would judge what is not seen yet.
+function act(work) {
+  if (busy) return busy;
+  busy = work().catch((error) => tell(error.message, true)).finally(() => { busy = null; });
+  return busy;
 }
 
-async function undo() {
-  if (busy) return;
-  busy = true;
-  try {
+function judge(verdict) {
+  return act(async () => {
+    const one = article(), id = one.dataset.id;
+    const entry = { article: one, address: location.pathname + location.search };
+    tell("");
+    entry.said = post("/verdict", { id, verdict, ticket: one.dataset.ticket });
+    waiting = entry.said.catch(() => {});
+    given.push(entry);
+    const moved = await advance();
+    entry.said.then(() => { if (moved) tell(`${id}: ${verdict}`); }, (error) => lost(entry, error));
+  });
+}
+
+async function lost(entry, error) {
+  while (busy) await busy;
+  given.splice(given.indexOf(entry), 1);
+  if (article() !== entry.article) show(entry);
+  tell(`The verdict on ${entry.article.dataset.id} was not kept. ${error.message}`, true);
+}
+
+function undo() {
+  return act(async () => {
     const last = given.pop();
     const record = last ? (await last.said).record : article().dataset.record;
     if (!record) { tell("There is nothing to undo.", true); return; }
     const { back } = await post("/undo", { record });
     show(await fetched(back));
     tell(`The verdict on ${back.id} is taken back.`);
-  } catch (error) { tell(error.message, true); } finally { busy = false; }
+  });
 }
 
-async function skip() {
-  if (busy) return;
-  busy = true;
-  try { await advance(); } catch (error) { tell(error.message, true); } finally { busy = false; }
-}
+function skip() { return act(advance); }
 
 function press(key) {
   const button = holder.querySelector(`[aria-keyshortcuts="${CSS.escape(key)}"]`);

@@ -161,7 +161,7 @@ def test_a_verdict_that_is_lost_comes_back(visit, place):
     tab.keyboard.press("r")
     tab.wait_for_function("() => document.getElementById('told').textContent.includes('was not kept')")
     assert "The disk is full." in tab.locator("#told").inner_text()
-    assert shown(tab) == MOVER
+    tab.wait_for_function("id => document.querySelector('article.one').dataset.id === id", arg=str(MOVER))
     assert standing(place) == []
     assert "503" in visit.complaints.pop()  # the browser's own word of it
 
@@ -177,7 +177,7 @@ def test_without_a_name_no_verdict_counts(visit, place):
     tab = visit(f"/candidate/{MOVER}", user="")
     tab.keyboard.press("r")
     tab.wait_for_function("() => document.getElementById('told').textContent.includes('Give your name first')")
-    assert shown(tab) == MOVER
+    tab.wait_for_function("id => document.querySelector('article.one').dataset.id === id", arg=str(MOVER))
     assert standing(place) == []
     assert "400" in visit.complaints.pop()
 
