@@ -247,8 +247,8 @@ def _motion(index: CandidateIndex, row: int, source_id: int) -> tuple[tuple[Fact
         rest = bool(index.columns["stationary"][row])
         return ((Fact("Motion", "at rest: seen again at its place"),) if rest else ()), None, ""
     members = index.members(tracklet)
-    columns = (index.columns[name][members] for name in ("ra", "dec", "midpointMjdTai"))
-    drawn = tracklet_chart(index.columns["diaSourceId"][members].tolist(), *columns, source_id)
+    ids, ra, dec, mjd = (index.columns[name][members] for name in ("diaSourceId", "ra", "dec", "midpointMjdTai"))
+    drawn = tracklet_chart(ids.tolist(), ra, dec, mjd, source_id)
     of = index.tracklets.filter(pc.equal(index.tracklets["trackletId"], tracklet)).to_pylist()
     if not of:
         return (), tracklet, drawn
@@ -342,7 +342,7 @@ def _rows_about(
     for path in CatalogStore(out).list(dataset, night):
         if path.parent.name.startswith("Dir="):
             order, pixel = (int(part.removesuffix(".parquet").partition("=")[2]) for part in path.parts[-3::2])
-            if int(pixels_at(*(np.array([one]) for one in place), order)[0]) != pixel:
+            if int(pixels_at(np.array([place[0]]), np.array([place[1]]), order)[0]) != pixel:
                 continue
         found.append(_kept(path, path.stat().st_mtime_ns, dataset.name, names))
     return pa.concat_tables(found)

@@ -122,7 +122,7 @@ def other_visits(
     mjd
         Of the candidate's exposure; the visits nearest to it are shown. MJD TAI.
     """
-    pixel = int(pixels_at(*(np.array([one]) for one in place), COVER_ORDER)[0])
+    pixel = int(pixels_at(np.array([place[0]]), np.array([place[1]]), COVER_ORDER)[0])
     own = int(detection.id) >> 12
     near = [one for one in records if (not one.sky or pixel in one.sky) and one.visit << 9 | one.detector != own]
     near.sort(key=lambda one: abs(one.visit - (own >> 9)))

@@ -23,7 +23,7 @@ PAGES = ("/", "/tracklets", "/agreement", f"/candidate/{MOVER}", f"/candidate/{S
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync")  # fmt: skip
 
-# pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
