@@ -5,12 +5,11 @@ from importlib.resources import files
 from typing import Annotated, Literal
 from urllib.parse import quote, unquote
 
-from fastapi import Body, Cookie, FastAPI, Request, Response
+from fastapi import Body, Cookie, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.responses import Response as Plain
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.exceptions import HTTPException
 
 from flows.results.explain import explain_detection
 from flows.vetting.guard import Doors
@@ -91,7 +90,8 @@ def _errors(app: FastAPI, pages: Pages) -> None:
             return JSONResponse({"error": str(error)}, status)
         return HTMLResponse(pages.error(str(error), status), status)
 
-    @app.exception_handler(HTTPException)
+    @app.exception_handler(404)
+    @app.exception_handler(405)
     def nothing(request: Request, error: HTTPException) -> Response:
         return HTMLResponse(pages.error("There is no such page.", error.status_code), error.status_code)
 

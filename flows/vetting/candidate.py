@@ -22,7 +22,7 @@ from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from flows.vetting.drawings import light_curve, tracklet_chart
 from flows.vetting.index import CandidateIndex
-from flows.vetting.stamps import Stamp, candidate_stamps, open_tiles, other_visits
+from flows.vetting.stamps import PlaceStamp, candidate_stamps, open_tiles, other_visits
 from kernels.sky.patches import pixels_at
 from kernels.sky.positions import separation
 from schemas.class_table import CLASSES, SPECTRAL_CLASS, STAR_GALAXY, probability_column
@@ -61,7 +61,7 @@ class Near:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateContent:
     """Content of the page of a candidate.
 
     Attributes
@@ -89,8 +89,8 @@ class Candidate:
     title: str
     facts: tuple[Fact, ...]
     columns: tuple[Fact, ...]
-    stamps: tuple[Stamp, ...]
-    visits: tuple[Stamp, ...]
+    stamps: tuple[PlaceStamp, ...]
+    visits: tuple[PlaceStamp, ...]
     tracklet: tuple[Fact, ...]
     tracklet_id: int | None
     sky: Markup
@@ -103,7 +103,7 @@ class Candidate:
     notes: tuple[str, ...]
 
 
-def read_candidate(out: Path, index: CandidateIndex, row: int, association: AssociationSettings) -> Candidate:
+def read_candidate(out: Path, index: CandidateIndex, row: int, association: AssociationSettings) -> CandidateContent:
     """Gather what is known of a candidate.
 
     Parameters
@@ -133,7 +133,7 @@ def read_candidate(out: Path, index: CandidateIndex, row: int, association: Asso
     static = _tolerant(notes, lambda: _static_objects(out, key.night, source_id, place))
     history = _history(out, source_id, association)
     tracklet, tracklet_id, sky = _motion(index, row, source_id)
-    return Candidate(
+    return CandidateContent(
         key=key,
         detection=detection,
         title=f"{values['band']} · {utc(values['midpointMjdTai'])} UTC · visit {key.visit}, detector {key.detector}",
@@ -170,7 +170,7 @@ def _pictures(
     place: tuple[float, float] | None,
     mjd: float,
     notes: list[str],
-) -> tuple[tuple[Stamp, ...], tuple[Stamp, ...]]:
+) -> tuple[tuple[PlaceStamp, ...], tuple[PlaceStamp, ...]]:
     store = open_tiles(out, key)
     if store is None:
         notes.append("The tiles of this exposure are not there any more: no pictures.")

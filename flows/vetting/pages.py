@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from flows.results.page.tracklets import ranked
 from flows.results.page.words import NOTHING, grade, night_words, number, utc
-from flows.vetting.candidate import Candidate
+from flows.vetting.candidate import CandidateContent
 from flows.vetting.index import CLASSES, CandidateIndex
 from flows.vetting.labels import Agreement
 from flows.vetting.pyramid import SIDE, levels
-from flows.vetting.selection import PAGE, SORTS, STATES, Judged, Selection
+from flows.vetting.selection import PAGE, SORTS, STATES, JudgedRows, Selection
 from flows.vetting.stamps import open_tiles
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
@@ -83,7 +83,7 @@ class Pages:
         return self._filled("error.html.j2", f"Error {status}", "", text=text, status=status)
 
     def candidates(
-        self, index: CandidateIndex, wanted: Selection, rows: NDArray[np.int64], known: Judged, user: str
+        self, index: CandidateIndex, wanted: Selection, rows: NDArray[np.int64], known: JudgedRows, user: str
     ) -> str:
         """Return a page of the list of candidates."""
         paging = _paging(len(rows), wanted.page)
@@ -117,7 +117,7 @@ class Pages:
 
     def candidate(
         self,
-        found: Candidate,
+        found: CandidateContent,
         wanted: Selection,
         user: str,
         ticket: str,
@@ -205,7 +205,7 @@ def _paging(total: int, page: int) -> Paging:
     return Paging(page, pages, total, (page - 1) * PAGE, min(page * PAGE, total))
 
 
-def _list_row(index: CandidateIndex, row: int, known: Judged) -> ListRow:
+def _list_row(index: CandidateIndex, row: int, known: JudgedRows) -> ListRow:
     columns = {name: values[row] for name, values in index.columns.items()}
     tracklet = int(columns["tracklet"])
     return ListRow(

@@ -123,7 +123,7 @@ def _refused(name: str, text: str, rule: str) -> BadInput:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedRows:
     """Verdicts as they stand, by the rows of an index.
 
     Attributes
@@ -142,7 +142,7 @@ class Judged:
     disputed: frozenset[int]
 
 
-def judged(index: CandidateIndex, records: Sequence[VerdictRecord], user: str) -> Judged:
+def judged(index: CandidateIndex, records: Sequence[VerdictRecord], user: str) -> JudgedRows:
     """Sort verdicts by what they say; of each user and candidate the last one counts that is no re-check."""
     last: dict[tuple[int, str], str] = {}
     for row, one in zip(index.rows_of(records).tolist(), records, strict=True):
@@ -151,7 +151,7 @@ def judged(index: CandidateIndex, records: Sequence[VerdictRecord], user: str) -
     said: dict[int, set[str]] = {}
     for (row, _), verdict in last.items():
         said.setdefault(row, set()).add(verdict)
-    return Judged(
+    return JudgedRows(
         frozenset(row for row, who in last if who == user),
         frozenset(said),
         {str(name): frozenset(row for row, names in said.items() if name in names) for name in Verdict},
@@ -159,7 +159,7 @@ def judged(index: CandidateIndex, records: Sequence[VerdictRecord], user: str) -
     )
 
 
-def select(index: CandidateIndex, wanted: Selection, known: Judged) -> NDArray[np.int64]:
+def select(index: CandidateIndex, wanted: Selection, known: JudgedRows) -> NDArray[np.int64]:
     """Return the rows of the candidates that a selection holds, in its order."""
     rows = np.flatnonzero(_mask(index, wanted, known))
     columns = index.columns
@@ -171,7 +171,7 @@ def select(index: CandidateIndex, wanted: Selection, known: Judged) -> NDArray[n
     return rows[np.lexsort((columns["diaSourceId"][rows], signed))]
 
 
-def _mask(index: CandidateIndex, wanted: Selection, known: Judged) -> NDArray[np.bool_]:
+def _mask(index: CandidateIndex, wanted: Selection, known: JudgedRows) -> NDArray[np.bool_]:
     columns, keep = index.columns, np.ones(len(index), bool)
     if wanted.night:
         keep &= columns["night"] == (int(wanted.night) if wanted.night.isdigit() else -1)
@@ -194,7 +194,7 @@ def _mask(index: CandidateIndex, wanted: Selection, known: Judged) -> NDArray[np
     return keep
 
 
-def _in_state(rows: int, state: str, known: Judged) -> NDArray[np.bool_]:
+def _in_state(rows: int, state: str, known: JudgedRows) -> NDArray[np.bool_]:
     named = {"open": known.mine, "mine": known.mine, "judged": known.anyone, "unjudged": known.anyone,
              "disputed": known.disputed}  # fmt: skip
     found = np.zeros(rows, bool)

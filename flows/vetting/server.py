@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from flows.results.page.night import chosen_nights
 from flows.storage.layout import dataset_folder
 from flows.storage.ledger import Ledger
-from flows.vetting.candidate import Candidate, read_candidate
+from flows.vetting.candidate import CandidateContent, read_candidate
 from flows.vetting.guard import Doors, Guard
 from flows.vetting.index import CandidateIndex, read_index
 from flows.vetting.pyramid import TilePyramid
-from flows.vetting.selection import Judged, Selection, judged, select
+from flows.vetting.selection import JudgedRows, Selection, judged, select
 from flows.vetting.turn import RECHECK, next_row
 from flows.vetting.verdicts import VerdictStore
 from schemas.dia_source import DIA_SOURCE
@@ -65,7 +65,7 @@ class Workplace:
         self._stamp = self._now()
         self._index = read_index(self.out, self._nights())
         self._orders: dict[tuple[object, ...], NDArray[np.int64]] = {}
-        self._judged: dict[tuple[int, int, str], Judged] = {}
+        self._judged: dict[tuple[int, int, str], JudgedRows] = {}
 
     def _nights(self) -> Sequence[str]:
         return chosen_nights(self.out, self.night)
@@ -88,7 +88,7 @@ class Workplace:
                     self._judged.clear()
             return self._index
 
-    def judged(self, index: CandidateIndex, user: str) -> Judged:
+    def judged(self, index: CandidateIndex, user: str) -> JudgedRows:
         """Return the verdicts as they stand for a user."""
         name = (id(index), self.verdicts.version, user)
         if name not in self._judged:
@@ -107,7 +107,7 @@ class Workplace:
             self._orders[name] = select(index, wanted, self.judged(index, user))
         return self._orders[name]
 
-    def candidate(self, index: CandidateIndex, row: int) -> Candidate:
+    def candidate(self, index: CandidateIndex, row: int) -> CandidateContent:
         """Return what is known of a candidate; errors as in `read_candidate`."""
         return read_candidate(self.out, index, row, self.association)
 

@@ -45,7 +45,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Stamp:
+class PlaceStamp:
     """Picture of a square of an exposure.
 
     Attributes
@@ -93,7 +93,7 @@ def open_tiles(out: Path, key: ExposureKey) -> TileStore | None:
     return None
 
 
-def candidate_stamps(store: TileStore, detection: PageDetection) -> list[Stamp]:
+def candidate_stamps(store: TileStore, detection: PageDetection) -> list[PlaceStamp]:
     """Return difference, science and template about a detection, as far as they are there.
 
     Raises
@@ -108,7 +108,7 @@ def candidate_stamps(store: TileStore, detection: PageDetection) -> list[Stamp]:
 
 def other_visits(
     out: Path, records: Sequence[ExposureRecord], detection: PageDetection, place: tuple[float, float], mjd: float
-) -> list[Stamp]:
+) -> list[PlaceStamp]:
     """Return the difference images of other visits about a place on the sky, by time.
 
     Parameters
@@ -132,7 +132,7 @@ def other_visits(
             seen.append((store, at))
     seen.sort(key=lambda one: abs(one[0].info.midpoint_mjd_tai - mjd))
     shown = sorted(seen[:MOST_VISITS], key=lambda one: one[0].info.midpoint_mjd_tai)
-    found, side = list[Stamp](), cutout_box(detection)[2]
+    found, side = list[PlaceStamp](), cutout_box(detection)[2]
     for store, (x, y) in shown:
         info = store.info
         name = f"{info.band} {1440 * (info.midpoint_mjd_tai - mjd):+.0f} min"
@@ -166,7 +166,7 @@ def _stamp(
     title: str,
     detection: PageDetection | None,
     link: str = "",
-) -> Stamp:
+) -> PlaceStamp:
     y0, x0, side = box
     factor = math.ceil(side / MOST_SIDE)
     full = cut(store, plane, box)
@@ -179,7 +179,7 @@ def _stamp(
     mark = None
     if detection is not None:
         mark = place_mark(detection, (x0, y0), width, max(1.5 * info.psf.fwhm_px, side / 12))
-    return Stamp(
+    return PlaceStamp(
         name=name,
         title=title,
         uri=png(stretch(binned, level, noise, high=bright)).uri,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flows.storage.layout import dataset_folder
 from flows.vetting.index import CLASSES, CandidateIndex, read_index
-from flows.vetting.selection import Judged, Selection, judged, parse_selection, select
+from flows.vetting.selection import JudgedRows, Selection, judged, parse_selection, select
 from flows.vetting.server import LOOK_S, Workplace
 from flows.vetting.turn import REST, next_row
 from schemas.errors import BadInput
@@ -18,7 +18,7 @@ from schemas.tracklets import TRACKLET
 from schemas.vetting import Verdict, VerdictRecord
 from tests.support.vetting import KNOWN, NIGHT, VISITS, source_id
 
-NOBODY = Judged(frozenset(), frozenset(), {}, frozenset())
+NOBODY = JudgedRows(frozenset(), frozenset(), {}, frozenset())
 
 
 def made_index(n, seed=0):
